@@ -1,0 +1,2 @@
+// Package conntrack remembers which server a flow got.
+package conntrack

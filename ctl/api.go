@@ -1,0 +1,99 @@
+package ctl
+
+import (
+	"net/netip"
+	"syscall"
+)
+
+// Verb names an operation; the words are those of ipvsadm's messages.
+type Verb string
+
+const (
+	AddService    Verb = "add-service"
+	EditService   Verb = "edit-service"
+	DeleteService Verb = "delete-service"
+	Flush         Verb = "flush"
+	AddServer     Verb = "add-server"
+	EditServer    Verb = "edit-server"
+	DeleteServer  Verb = "delete-server"
+	SetTimeouts   Verb = "set"
+	Zero          Verb = "zero"
+)
+
+// Op is one change the operator asks for. Which fields count depends on Verb:
+// AddService, EditService take Service (its Servers are ignored);
+// DeleteService takes Service.ServiceKey; Zero takes it or, when Service is
+// nil, means everything; the server verbs take Service.ServiceKey and Server;
+// SetTimeouts takes Timeouts, where 0 keeps a value.
+type Op struct {
+	Verb     Verb      `json:"verb"`
+	Service  *Service  `json:"service,omitempty"`
+	Server   *Server   `json:"server,omitempty"`
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+}
+
+// Error is why an operation was refused; nothing was changed. Errno is what
+// the kernel's IPVS would answer (ESRCH: no such service, EEXIST, ENOENT …),
+// so that ipvsadm can print its own words; Message is one line for people
+// naming the value.
+type Error struct {
+	Errno   syscall.Errno `json:"errno"`
+	Message string        `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+func (e *Error) Unwrap() error { return e.Errno }
+
+// Stats are counters since start or the last Zero, and their rates per second.
+type Stats struct {
+	Conns    uint64 `json:"conns"`
+	InPkts   uint64 `json:"in_pkts"`
+	OutPkts  uint64 `json:"out_pkts"`
+	InBytes  uint64 `json:"in_bytes"`
+	OutBytes uint64 `json:"out_bytes"`
+
+	CPS    uint64 `json:"cps"`
+	InPPS  uint64 `json:"in_pps"`
+	OutPPS uint64 `json:"out_pps"`
+	InBPS  uint64 `json:"in_bps"`
+	OutBPS uint64 `json:"out_bps"`
+}
+
+// ServiceStatus is a service as the director sees it now.
+type ServiceStatus struct {
+	Service                // its Servers field is empty; see Reals
+	Stats   Stats          `json:"stats"`
+	Reals   []ServerStatus `json:"reals"` // newest first
+}
+
+// ServerStatus is a server as the director sees it now.
+type ServerStatus struct {
+	Server
+	Active   uint32 `json:"active"`
+	Inactive uint32 `json:"inactive"`
+	Persist  uint32 `json:"persist_conns"`
+	Stats    Stats  `json:"stats"`
+	// Hop says how frames reach it ("eth1 02:…", or why they cannot).
+	Hop string `json:"hop,omitempty"`
+}
+
+// ConnStatus is one conn as `ipvsadm -Lc` shows it.
+type ConnStatus struct {
+	Proto   uint8          `json:"proto"` // 0: a template of a mark
+	Expires uint32         `json:"expires"`
+	State   string         `json:"state"`
+	Client  netip.AddrPort `json:"client"`
+	Virtual netip.AddrPort `json:"virtual"`
+	Server  netip.AddrPort `json:"server"`
+	PEName  string         `json:"pe_name,omitempty"`
+	PEData  string         `json:"pe_data,omitempty"`
+}
+
+// Info describes the running director.
+type Info struct {
+	Version    string   `json:"version"`
+	ConnSize   uint32   `json:"conn_size"` // what the listing's header calls size
+	Interfaces []string `json:"interfaces"`
+	Workers    int      `json:"workers"`
+	PID        int      `json:"pid"`
+}

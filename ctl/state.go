@@ -1,0 +1,136 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+
+	"uvs/dataplane/wire"
+)
+
+// State is what the operator wants, as plain data: every service with its
+// servers, and the settings. The manager owns the only live copy; a table is
+// compiled from it.
+type State struct {
+	Services []Service // in order of adding
+	Timeouts Timeouts
+}
+
+// Timeouts are the three idle times of `ipvsadm --set`, in seconds.
+type Timeouts struct {
+	TCP    uint32 `json:"tcp"`
+	TCPFin uint32 `json:"tcpfin"`
+	UDP    uint32 `json:"udp"`
+}
+
+// DefaultTimeouts are IPVS's: 15 minutes, 2 minutes, 5 minutes.
+var DefaultTimeouts = Timeouts{TCP: 900, TCPFin: 120, UDP: 300}
+
+// ServiceKey is what makes a service one: a mark with its family, or protocol,
+// address and port. Addr is unmapped; it is invalid for a mark.
+type ServiceKey struct {
+	FWMark uint32     `json:"fwmark,omitempty"`
+	IPv6   bool       `json:"ipv6,omitempty"` // family of a mark, else Addr's
+	Proto  uint8      `json:"proto,omitempty"`
+	Addr   netip.Addr `json:"addr"`
+	Port   uint16     `json:"port"`
+}
+
+// Service is a virtual service and its servers.
+type Service struct {
+	ServiceKey
+	Scheduler  string   `json:"scheduler"`
+	SchedFlags uint32   `json:"sched_flags,omitempty"` // sched.Flag1…
+	Persist    uint32   `json:"persist,omitempty"`     // seconds; 0: not persistent
+	Netmask    uint32   `json:"netmask,omitempty"`     // v4: mask, host order; v6: prefix length
+	PE         string   `json:"pe,omitempty"`          // persistence engine
+	OPS        bool     `json:"ops,omitempty"`         // one-packet scheduling
+	Servers    []Server `json:"servers"`               // newest first, as IPVS keeps them
+}
+
+// ServerKey is what makes a server one within its service.
+type ServerKey struct {
+	Addr netip.Addr `json:"addr"`
+	Port uint16     `json:"port"`
+}
+
+// Server is a real server of a service.
+type Server struct {
+	ServerKey
+	Method Method `json:"method"`
+	Weight int32  `json:"weight"`
+	Upper  uint32 `json:"upper,omitempty"` // u-threshold; 0: none
+	Lower  uint32 `json:"lower,omitempty"` // l-threshold
+	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
+}
+
+// Method is how a frame reaches its server; values as in the kernel's
+// IP_VS_CONN_F_FWD_MASK.
+type Method uint8
+
+const (
+	MethodMasq   Method = 0
+	MethodLocal  Method = 1
+	MethodTunnel Method = 2
+	MethodRoute  Method = 3
+)
+
+func (m Method) String() string {
+	switch m {
+	case MethodMasq:
+		return "Masq"
+	case MethodLocal:
+		return "Local"
+	case MethodTunnel:
+		return "Tunnel"
+	case MethodRoute:
+		return "Route"
+	}
+	return fmt.Sprintf("Method(%d)", uint8(m))
+}
+
+// Tunnel says how MethodTunnel encapsulates; the zero value is IPIP.
+type Tunnel struct {
+	Type  TunnelType `json:"type"`
+	Port  uint16     `json:"port,omitempty"` // GUE
+	Flags uint16     `json:"flags,omitempty"`
+}
+
+// TunnelType has the values of the kernel's IP_VS_CONN_F_TUNNEL_TYPE_*.
+type TunnelType uint8
+
+const (
+	TunnelIPIP TunnelType = 0
+	TunnelGUE  TunnelType = 1
+	TunnelGRE  TunnelType = 2
+)
+
+// Tunnel.Flags, the kernel's IP_VS_TUNNEL_ENCAP_FLAG_*.
+const (
+	TunnelNoCsum  = 0
+	TunnelCsum    = 1
+	TunnelRemCsum = 2
+)
+
+// ProtoName is how listings call a protocol: TCP, UDP, SCTP, or its number.
+func ProtoName(proto uint8) string {
+	switch proto {
+	case 0:
+		return "IP"
+	case wire.ProtoTCP:
+		return "TCP"
+	case wire.ProtoUDP:
+		return "UDP"
+	case wire.ProtoSCTP:
+		return "SCTP"
+	}
+	return fmt.Sprint(proto)
+}
+
+func (k ServiceKey) String() string {
+	if k.FWMark != 0 {
+		return fmt.Sprintf("FWM %d", k.FWMark)
+	}
+	return fmt.Sprintf("%s %s", ProtoName(k.Proto), netip.AddrPortFrom(k.Addr, k.Port))
+}
+
+func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }

@@ -1,0 +1,2 @@
+// Package dataplane is the loop that carries frames.
+package dataplane

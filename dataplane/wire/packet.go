@@ -1,0 +1,85 @@
+package wire
+
+// Protocol numbers (IANA) that the frame path knows by name.
+const (
+	ProtoICMP   = 1
+	ProtoIPIP   = 4
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoIPv6   = 41
+	ProtoGRE    = 47
+	ProtoESP    = 50
+	ProtoAH     = 51
+	ProtoICMPv6 = 58
+	ProtoSCTP   = 132
+)
+
+// TCP flags as they stand in byte 13 of the header (RFC 9293 section 3.1).
+const (
+	TCPFin = 1 << iota
+	TCPSyn
+	TCPRst
+	TCPPsh
+	TCPAck
+	TCPUrg
+	TCPEce
+	TCPCwr
+)
+
+// Kind is the first thing to know of a frame.
+type Kind uint8
+
+const (
+	KindOther Kind = iota // not IP, not ARP: nothing of ours
+	KindARP               // Ethernet/IPv4 ARP, RFC 826
+	KindIP                // IPv4 or IPv6, headers sound
+	KindBad               // claims to be IP or ARP and is not sound: see Flaw
+)
+
+// Flaw is what made a frame KindBad.
+type Flaw uint8
+
+const (
+	FlawNone      Flaw = iota
+	FlawRunt           // shorter than its link header, or snapped by the ring
+	FlawARP            // ARP that is not Ethernet/IPv4 or too short
+	FlawIPHeader       // version, header length or total length impossible
+	FlawIPSum          // IPv4 header checksum wrong
+	FlawExtension      // IPv6 extension headers too many or cut short
+	FlawTransport      // transport header cut short or its lengths impossible
+	NumFlaw
+)
+
+// Fragment says which part of a datagram a packet is.
+type Fragment uint8
+
+const (
+	FragmentNone  Fragment = iota // whole
+	FragmentFirst                 // the first of several: has ports
+	FragmentLater                 // any other: has none
+)
+
+// Packet is what parsing found in a frame. Offsets count from the start of the
+// frame (Frame.Off at the time of parsing). Fields are valid as noted.
+type Packet struct {
+	Src, Dst Addr // KindIP: addresses of the IP header
+
+	// Ports in host order. TCP, UDP, SCTP, not FragmentLater; else 0.
+	SrcPort, DstPort uint16
+
+	// Len is the length of the IP packet in bytes, from its header to its end
+	// (IPv4 total length; for super-frames the real one). KindIP.
+	Len uint32
+
+	L3 uint16 // offset of the IP or ARP header
+	L4 uint16 // offset of the transport header. KindIP, not FragmentLater
+
+	Kind     Kind
+	Flaw     Flaw
+	Fragment Fragment
+	Proto    uint8 // transport protocol after any extension headers. KindIP
+	IPv6     bool  // KindIP: family of the IP header
+	TCPFlags uint8 // TCP: byte 13 of its header
+	// Type and Code of ICMP or ICMPv6, else 0.
+	ICMPType, ICMPCode uint8
+}

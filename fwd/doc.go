@@ -1,0 +1,2 @@
+// Package fwd brings a frame to its server and back.
+package fwd

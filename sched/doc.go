@@ -1,0 +1,2 @@
+// Package sched picks the server of a new connection.
+package sched
