@@ -1,0 +1,178 @@
+// Package realserver is the service behind a virtual service when there is no
+// real one at hand: it tells its name, so that whoever asks sees which server
+// was picked, and it can be what a server must be for direct routing (hold the
+// VIP without answering ARP for it) and for tunnelling (take the packets out of
+// their tunnel), also on kernels without tunnel devices.
+//
+// It speaks HTTP (a page of names; downloads and uploads whose bytes can be
+// checked) and the old lvs-info service on port 31337: a TCP connection is
+// greeted with the server's name and then echoed, a datagram comes back with
+// the name in front.
+package realserver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Ports used when a Config names none.
+const (
+	HTTPPort = 80
+	InfoPort = 31337 // the lvs-info service of the LVS-HOWTO
+)
+
+// Config says what one server offers and holds.
+type Config struct {
+	Name      string       // what it answers
+	Listen    []netip.Addr // addresses to serve; none: every address of both families
+	HTTPPorts []uint16     // none: HTTPPort
+	InfoPort  uint16       // 0: InfoPort; TCP and UDP
+	VIPs      []netip.Addr // held on the loopback device without answering ARP or ND
+	Decap     bool         // take packets for the VIPs out of their IPIP tunnel
+}
+
+// Server is a running server. Everything it changed on its host is undone by
+// Close, which must run in the network namespace Start ran in.
+type Server struct {
+	name  string
+	http  *http.Server
+	decap *decapsulator // nil without Config.Decap
+	done  sync.WaitGroup
+	stop  undoList // ends what done waits for
+	undo  undoList // the rest, afterwards
+
+	mu     sync.Mutex
+	closed bool
+	conns  map[net.Conn]bool // open lvs-info connections
+}
+
+// Start opens every socket and takes every address, and only then serves. When
+// it fails, nothing is left behind.
+func Start(c Config) (*Server, error) {
+	if len(c.HTTPPorts) == 0 {
+		c.HTTPPorts = []uint16{HTTPPort}
+	}
+	if c.InfoPort == 0 {
+		c.InfoPort = InfoPort
+	}
+	if len(c.Listen) == 0 {
+		c.Listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	}
+	if c.Decap && len(c.VIPs) == 0 {
+		return nil, errors.New("take packets out of tunnels: no VIP given; tunnelled packets are taken for VIPs only")
+	}
+	s := &Server{name: c.Name, conns: map[net.Conn]bool{}}
+	s.http = &http.Server{Handler: pages(c.Name), ReadHeaderTimeout: 10 * time.Second}
+	if err := s.open(c); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// open does the work of Start; each step notes how it is undone.
+func (s *Server) open(c Config) error {
+	if err := holdVIPs(c.VIPs, &s.undo); err != nil {
+		return err
+	}
+	if c.Decap {
+		var err error
+		if s.decap, err = openDecapsulator(c.VIPs, &s.stop, &s.undo); err != nil {
+			return err
+		}
+	}
+	var serve []func()
+	for _, addr := range c.Listen {
+		for _, port := range c.HTTPPorts {
+			l, err := net.Listen(network("tcp", addr), hostPort(addr, port))
+			if err != nil {
+				return fmt.Errorf("serve http: %w", err)
+			}
+			s.stop.add(func() error { return ignoreClosed(l.Close()) })
+			serve = append(serve, func() { s.http.Serve(l) })
+		}
+		l, err := net.Listen(network("tcp", addr), hostPort(addr, c.InfoPort))
+		if err != nil {
+			return fmt.Errorf("serve lvs-info: %w", err)
+		}
+		s.stop.add(l.Close)
+		serve = append(serve, func() { s.serveInfo(l) })
+
+		u, err := listenUDP(addr, c.InfoPort)
+		if err != nil {
+			return fmt.Errorf("serve lvs-info: %w", err)
+		}
+		s.stop.add(u.Close)
+		serve = append(serve, func() { s.serveInfoUDP(u) })
+	}
+	if s.decap != nil {
+		serve = append(serve, s.decap.serve)
+	}
+	for _, f := range serve {
+		s.done.Go(f)
+	}
+	return nil
+}
+
+// Close stops serving, waits for what is running, gives the VIPs back and
+// restores the sysctls it changed.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		c.Close()
+	}
+	s.mu.Unlock()
+	err = errors.Join(err, s.stop.run())
+	s.done.Wait()
+	return errors.Join(err, s.undo.run())
+}
+
+// Tunnelled returns how many packets were taken out of a tunnel, and how many
+// tunnel packets were not for us or not well formed.
+func (s *Server) Tunnelled() (taken, refused uint64) {
+	if s.decap == nil {
+		return 0, 0
+	}
+	return s.decap.taken.Load(), s.decap.refused.Load()
+}
+
+// network narrows "tcp" or "udp" to the family of addr, so that both wildcards
+// can be listened on side by side.
+func network(proto string, addr netip.Addr) string {
+	if addr.Unmap().Is4() {
+		return proto + "4"
+	}
+	return proto + "6"
+}
+
+func hostPort(addr netip.Addr, port uint16) string {
+	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// undoList collects what must be undone, and undoes it last first.
+type undoList []func() error
+
+func (u *undoList) add(f func() error) { *u = append(*u, f) }
+
+func (u *undoList) run() error {
+	var errs []error
+	for i := len(*u) - 1; i >= 0; i-- {
+		errs = append(errs, (*u)[i]())
+	}
+	*u = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,94 @@
+package realserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// holdVIPs puts the VIPs on the loopback device so that packets for them are
+// taken but nobody on the network is told of it: the ARP problem of direct
+// routing and tunnelling. An IPv6 address on another device is not answered for
+// anyway; IPv4 needs the two sysctls.
+//
+// A VIP that is there already stays there.
+func holdVIPs(vips []netip.Addr, undo *undoList) error {
+	if len(vips) == 0 {
+		return nil
+	}
+	// arp_ignore 1: answer only for addresses of the device asked on.
+	// arp_announce 2: never name a VIP as the sender of an ARP request.
+	// Both take effect as the largest of "all" and the device's own value
+	// (Documentation/networking/ip-sysctl.rst).
+	for key, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if err := setSysctl("net/ipv4/conf/all/"+key, value, undo); err != nil {
+			return fmt.Errorf("hold vip silently: %w", err)
+		}
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("hold vip: find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("hold vip: bring lo up: %w", err)
+	}
+	for _, vip := range vips {
+		if err := holdVIP(lo, vip.Unmap(), undo); err != nil {
+			return fmt.Errorf("hold vip %s: %w", vip, err)
+		}
+	}
+	return nil
+}
+
+// holdVIP adds one VIP with host prefix. For IPv6 it is added without duplicate
+// address detection and already deprecated, so that it is never picked as the
+// source of the server's own connections.
+func holdVIP(lo netlink.Link, vip netip.Addr, undo *undoList) error {
+	addr, err := netlink.ParseAddr(netip.PrefixFrom(vip, vip.BitLen()).String())
+	if err != nil {
+		return err
+	}
+	if vip.Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+		addr.ValidLft = 0xffffffff // INFINITY_LIFE_TIME, linux/addrconf.h
+		addr.PreferedLft = 0
+	} else {
+		addr.Scope = unix.RT_SCOPE_HOST
+	}
+	if err := netlink.AddrAdd(lo, addr); errors.Is(err, syscall.EEXIST) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	undo.add(func() error {
+		if err := netlink.AddrDel(lo, addr); err != nil {
+			return fmt.Errorf("give vip %s back: %w", vip, err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// setSysctl writes a value below /proc/sys (which shows the network namespace
+// of the calling thread) and notes the old one.
+func setSysctl(key, value string, undo *undoList) error {
+	path := "/proc/sys/" + key
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if string(bytes.TrimSpace(old)) == value {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		return err
+	}
+	undo.add(func() error { return os.WriteFile(path, old, 0) })
+	return nil
+}
