@@ -1,0 +1,6 @@
+package sched
+
+// cache keeps which servers an address lives on.
+type cache struct{}
+
+func newCache(vips int) cache { return cache{} }

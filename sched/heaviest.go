@@ -1,0 +1,49 @@
+package sched
+
+import "sync/atomic"
+
+// heaviest is the eligible server with the highest weight, the first in list
+// order of several; -1 if none is eligible.
+func (p *pool) heaviest() int {
+	best, highest := -1, int32(0)
+	for i, w := range p.weight {
+		if w > highest && !p.overload[i].Load() {
+			best, highest = i, w
+		}
+	}
+	return best
+}
+
+// fo (failover) gives everything to the heaviest server.
+type fo struct{ pool }
+
+func newFO(_ Flags, servers []Server, _ Options) (Picker, error) {
+	return &fo{newPool(servers)}, nil
+}
+
+func (p *fo) Pick(*Cursor, Flow) int { return p.heaviest() }
+
+// ovf (overflow) gives everything to the heaviest server whose active
+// connections are not yet more than its weight.
+type ovf struct {
+	pool
+	active []*atomic.Int32
+}
+
+func newOVF(_ Flags, servers []Server, _ Options) (Picker, error) {
+	p := &ovf{newPool(servers), make([]*atomic.Int32, len(servers))}
+	for i := range servers {
+		p.active[i] = orElse(servers[i].Active, &noConns)
+	}
+	return p, nil
+}
+
+func (p *ovf) Pick(*Cursor, Flow) int {
+	best, highest := -1, int32(0)
+	for i, w := range p.weight {
+		if w > highest && p.active[i].Load() <= w && !p.overload[i].Load() {
+			best, highest = i, w
+		}
+	}
+	return best
+}
