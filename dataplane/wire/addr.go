@@ -1,6 +1,9 @@
 package wire
 
-import "net/netip"
+import (
+	"net"
+	"net/netip"
+)
 
 // Addr is an IP address as the frame path knows it: sixteen bytes in network
 // order, an IPv4 address as its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291
@@ -54,3 +57,5 @@ func (m MAC) IsZero() bool { return m == MAC{} }
 // IsGroup says whether m addresses more than one host (multicast or
 // broadcast): the lowest bit of the first byte, IEEE 802.3 section 3.2.3.
 func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
+
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }

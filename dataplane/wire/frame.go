@@ -66,6 +66,9 @@ const (
 // Bytes returns the frame, from the Ethernet header on.
 func (f *Frame) Bytes() []byte { return f.Buf[f.Off:f.End] }
 
+// From returns the frame from an offset of its Packet on.
+func (f *Frame) From(off uint16) []byte { return f.Buf[f.Off+int32(off) : f.End] }
+
 // Len is the length of the frame in bytes, Ethernet header included.
 func (f *Frame) Len() int { return int(f.End - f.Off) }
 

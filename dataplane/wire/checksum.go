@@ -1,0 +1,109 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// The Internet checksum, RFC 1071: the complement of the ones-complement sum
+// of 16-bit words. Sums here are in network order and not yet complemented;
+// they can be added, in any order, and are folded to 16 bits at the end. In this
+// arithmetic 0xffff is another way to write zero.
+
+// Sum adds the bytes b, a last odd one as if a zero followed, to a sum. All
+// pieces of a sum but the last must be of even length.
+func Sum(b []byte, initial uint32) uint32 {
+	// Eight bytes at a time with the carry fed back: the sum of wide words
+	// folds to the sum of narrow ones, and byte order only turns the result
+	// round (RFC 1071 section 2).
+	var sum, carry uint64
+	for len(b) >= 32 {
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[8:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[16:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[24:]), carry)
+		b = b[32:]
+	}
+	for len(b) >= 8 {
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), carry)
+		b = b[8:]
+	}
+	sum, carry = bits.Add64(sum, tail(b), carry)
+	sum, carry = bits.Add64(sum, 0, carry)
+	total := uint64(initial) + uint64(bits.ReverseBytes16(fold64(sum+carry)))
+	return uint32(total>>32) + uint32(total)
+}
+
+// tail reads the up to seven bytes of b as a little-endian number.
+func tail(b []byte) (v uint64) {
+	if len(b) >= 4 {
+		v = uint64(binary.LittleEndian.Uint32(b))
+		b = b[4:]
+		if len(b) >= 2 {
+			v += uint64(binary.LittleEndian.Uint16(b))
+			b = b[2:]
+		}
+	} else if len(b) >= 2 {
+		v = uint64(binary.LittleEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		v += uint64(b[0])
+	}
+	return v
+}
+
+// sumWords is the folded sum of a short run of whole 32-bit words, such as an
+// IPv4 header.
+func sumWords(b []byte) uint16 {
+	var sum uint64
+	for len(b) >= 4 {
+		sum += uint64(binary.BigEndian.Uint32(b))
+		b = b[4:]
+	}
+	return fold64(sum)
+}
+
+// Fold brings a sum to 16 bits. A checksum is its complement, ^Fold(sum).
+func Fold(sum uint32) uint16 {
+	sum = sum>>16 + sum&0xffff
+	return uint16(sum>>16 + sum)
+}
+
+// fold64 brings a sum of wide words to 16 bits.
+func fold64(sum uint64) uint16 {
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>32 + sum&0xffffffff
+	return Fold(uint32(sum))
+}
+
+// PseudoSum is the sum of the pseudo-header of RFC 9293 section 3.1 or RFC 8200
+// section 8.1; length is that of transport header and payload. It is one sum
+// for both families: the prefix of an IPv4 address as Addr adds 0xffff, zero.
+func PseudoSum(src, dst Addr, proto uint8, length uint32) uint32 {
+	return sumAddr(&src) + sumAddr(&dst) + uint32(proto) + length>>16 + length&0xffff
+}
+
+// sumAddr is the sum of an address, folded.
+func sumAddr(a *Addr) uint32 {
+	sum := uint64(binary.BigEndian.Uint32(a[0:])) + uint64(binary.BigEndian.Uint32(a[4:])) +
+		uint64(binary.BigEndian.Uint32(a[8:])) + uint64(binary.BigEndian.Uint32(a[12:]))
+	return uint32(fold64(sum))
+}
+
+// Update16 is checksum check after a 16-bit word of what it covers has changed:
+// equation 3 of RFC 1624.
+func Update16(check, old, new uint16) uint16 {
+	return ^Fold(uint32(^check) + uint32(^old) + uint32(new))
+}
+
+// Update32 is Update16 for two neighbouring words.
+func Update32(check uint16, old, new uint32) uint16 {
+	return ^Fold(uint32(^check) + ^old>>16 + ^old&0xffff + new>>16 + new&0xffff)
+}
+
+// UpdateAddr is Update16 for an address of either family; both addresses must
+// be of the same.
+func UpdateAddr(check uint16, old, new Addr) uint16 {
+	return ^Fold(uint32(^check) + uint32(^uint16(sumAddr(&old))) + sumAddr(&new))
+}

@@ -1,0 +1,159 @@
+package wire
+
+import "encoding/binary"
+
+// IPv6Len is the length of an IPv6 header without extension headers.
+const IPv6Len = 40
+
+// Extension headers (IANA protocol numbers) that are walked to find the
+// transport. ESP and AH count as transports: what follows is not ours to read.
+const (
+	ProtoHopByHop    = 0
+	ProtoRouting     = 43
+	ProtoFragment    = 44
+	ProtoNoNext      = 59
+	ProtoDestOptions = 60
+)
+
+// IPv6 is an IPv6 header and what follows it, RFC 8200 section 3:
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-------+---------------+---------------------------------------+
+//	|Version| Traffic Class |              Flow Label               | 0
+//	+-------+---------------+-------+---------------+---------------+
+//	|        Payload Length         |  Next Header  |   Hop Limit   | 4
+//	+-------------------------------+---------------+---------------+
+//	|                   Source Address, 16 bytes                    | 8
+//	+---------------------------------------------------------------+
+//	|                 Destination Address, 16 bytes                 | 24
+//	+---------------------------------------------------------------+
+type IPv6 []byte
+
+const (
+	ipv6PayloadLength = 4
+	ipv6NextHeader    = 6
+	ipv6HopLimit      = 7
+	ipv6Src           = 8
+	ipv6Dst           = 24
+)
+
+// TrafficClass is DSCP and ECN, RFC 3168 section 5.
+func (h IPv6) TrafficClass() uint8 { return uint8(binary.BigEndian.Uint16(h) >> 4) }
+
+// PayloadLen is the number of bytes after the header, extensions included.
+func (h IPv6) PayloadLen() uint16 { return binary.BigEndian.Uint16(h[ipv6PayloadLength:]) }
+
+func (h IPv6) NextHeader() uint8 { return h[ipv6NextHeader] }
+func (h IPv6) HopLimit() uint8   { return h[ipv6HopLimit] }
+func (h IPv6) Src() Addr         { return Addr(h[ipv6Src : ipv6Src+16]) }
+func (h IPv6) Dst() Addr         { return Addr(h[ipv6Dst : ipv6Dst+16]) }
+
+// SetVersionClassFlow writes version 6, a traffic class and a flow label.
+func (h IPv6) SetVersionClassFlow(class uint8, flow uint32) {
+	binary.BigEndian.PutUint32(h, 6<<28|uint32(class)<<20|flow&0xfffff)
+}
+
+func (h IPv6) SetPayloadLen(n uint16) { binary.BigEndian.PutUint16(h[ipv6PayloadLength:], n) }
+func (h IPv6) SetNextHeader(v uint8)  { h[ipv6NextHeader] = v }
+func (h IPv6) SetHopLimit(v uint8)    { h[ipv6HopLimit] = v }
+func (h IPv6) SetSrc(a Addr)          { copy(h[ipv6Src:ipv6Src+16], a[:]) }
+func (h IPv6) SetDst(a Addr)          { copy(h[ipv6Dst:ipv6Dst+16], a[:]) }
+
+// extensions walks the extension headers of an IPv6 packet. All but the
+// fragment header begin alike (RFC 8200 sections 4.2 to 4.6):
+//
+//	+---------------+---------------+---------------------------
+//	|  Next Header  |  Hdr Ext Len  |  8*(Hdr Ext Len)+6 bytes
+//	+---------------+---------------+---------------------------
+//
+// and the fragment header is
+//
+//	+---------------+---------------+-------------------------+-+-+-+
+//	|  Next Header  |   Reserved    |     Fragment Offset     |Res|M| 0
+//	+---------------+---------------+-------------------------+---+-+
+//	|                        Identification                         | 4
+//	+---------------------------------------------------------------+
+type extensions struct {
+	b     []byte // the IPv6 packet
+	proto uint8  // what stands at b[at:]
+	at    int
+
+	fragment   Fragment
+	fragmentAt int // where the fragment header is; 0: there is none
+}
+
+const (
+	fragmentLen     = 8
+	fragmentOffset  = 2
+	fragmentID      = 4
+	fragmentMore    = 1 // the M flag, in the word of the offset
+	fragmentOffMask = 0xfff8
+)
+
+// walk goes to the transport header, or behind the fragment header of a later
+// fragment. False if there are too many headers or the packet ends in one.
+func (x *extensions) walk() bool {
+	for range maxExtensions {
+		length := 0
+		switch x.proto {
+		case ProtoHopByHop, ProtoRouting, ProtoDestOptions:
+			if len(x.b) < x.at+8 {
+				return false
+			}
+			length = (int(x.b[x.at+1]) + 1) * 8
+		case ProtoFragment:
+			if len(x.b) < x.at+fragmentLen {
+				return false
+			}
+			length = fragmentLen
+			x.noteFragment()
+		default:
+			return true
+		}
+		if len(x.b) < x.at+length {
+			return false
+		}
+		x.proto = x.b[x.at]
+		x.at += length
+		if x.fragment == FragmentLater {
+			return true
+		}
+	}
+	return !isExtension(x.proto)
+}
+
+// noteFragment reads the fragment header at hand. Offset 0 with nothing more to
+// follow is a whole packet, RFC 6946.
+func (x *extensions) noteFragment() {
+	x.fragmentAt = x.at
+	word := binary.BigEndian.Uint16(x.b[x.at+fragmentOffset:])
+	switch {
+	case word&fragmentOffMask != 0:
+		x.fragment = FragmentLater
+	case word&fragmentMore != 0:
+		x.fragment = FragmentFirst
+	}
+}
+
+func isExtension(proto uint8) bool {
+	return proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOptions || proto == ProtoFragment
+}
+
+// FragmentID is what the fragments of a datagram have in common besides their
+// addresses: IPv4's identification, or that of the IPv6 fragment header. p must
+// be KindIP; 0 if it is no fragment.
+func FragmentID(f *Frame, p *Packet) uint32 {
+	if p.Fragment == FragmentNone {
+		return 0
+	}
+	b := f.Bytes()[p.L3:]
+	if !p.IPv6 {
+		return uint32(IPv4(b).ID())
+	}
+	x := extensions{b: b[:p.Len], proto: IPv6(b).NextHeader(), at: IPv6Len}
+	if !x.walk() || x.fragmentAt == 0 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(x.b[x.fragmentAt+fragmentID:])
+}

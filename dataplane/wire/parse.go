@@ -1,0 +1,210 @@
+package wire
+
+import "encoding/binary"
+
+// maxExtensions is how many IPv6 extension headers are walked. RFC 8200
+// section 4.1 recommends each of the five kinds once, destination options twice.
+const maxExtensions = 8
+
+// depth says how much of an IP packet must be there.
+type depth uint8
+
+const (
+	whole  depth = iota // all of it, sound
+	quoted              // its headers and 8 bytes, as an ICMP error quotes it
+)
+
+// Parse finds out what frame f is and writes every field of p. If f is KindIP
+// or KindARP, f.End is moved to the end of the IP packet or ARP message, so that
+// link padding is neither counted nor ever sent on.
+//
+// A super-frame may be longer than its IP header can say; then IPv4's total
+// length or IPv6's payload length is 0 and the packet goes to the end of the frame.
+func Parse(f *Frame, p *Packet) {
+	*p = Packet{Kind: KindBad}
+	b := f.Bytes()
+	off, etherType, ok := linkHeader(b)
+	if !ok {
+		p.Flaw = FlawRunt
+		return
+	}
+	switch etherType {
+	case EtherTypeIPv4:
+		p.Flaw = parseIPv4(b, off, p, f.Super(), whole)
+	case EtherTypeIPv6:
+		p.Flaw = parseIPv6(b, off, p, f.Super(), whole)
+	case EtherTypeARP:
+		parseARP(f, off, p)
+		return
+	default:
+		p.Kind = KindOther
+		return
+	}
+	if p.Flaw == FlawNone {
+		p.Kind = KindIP
+		f.End = f.Off + int32(p.L3) + int32(p.Len)
+	}
+}
+
+// parseARP accepts ARP for Ethernet and IPv4 at off.
+func parseARP(f *Frame, off int, p *Packet) {
+	h := ARP(f.Bytes()[off:])
+	if len(h) < ARPLen || !h.isEthernetIPv4() {
+		p.Flaw = FlawARP
+		return
+	}
+	p.Kind, p.L3 = KindARP, uint16(off)
+	f.End = f.Off + int32(off) + ARPLen
+}
+
+// ParseIPAt parses the IPv4 or IPv6 packet at off, counted from the start of
+// f: one that was in a tunnel, or one that is quoted (see ParseInner). All of
+// in is written; its offsets count from the start of f too.
+func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
+	*in = Packet{Kind: KindBad}
+	how := whole
+	if isQuote {
+		how = quoted
+	}
+	b := f.Bytes()
+	switch {
+	case off < 0 || off >= len(b) || off > 0xffff:
+		in.Flaw = FlawIPHeader
+	case b[off]>>4 == 6:
+		in.Flaw = parseIPv6(b, off, in, f.Super(), how)
+	default:
+		in.Flaw = parseIPv4(b, off, in, f.Super(), how)
+	}
+	if in.Flaw == FlawNone {
+		in.Kind = KindIP
+	}
+	return in.Flaw
+}
+
+// ParseInner parses the packet quoted in the ICMP error p of frame f into in.
+// Of the quoted packet the IP header and 8 bytes must be there, which has the
+// ports; its checksums are not looked at, since routers quote what they have
+// already changed, and its Len is what is there of it. False if p is no whole
+// ICMP error, a redirect (which speaks to hosts about their own routes), or
+// quotes too little or a fragment other than the first.
+func ParseInner(f *Frame, p *Packet, in *Packet) bool {
+	if !IsICMPError(p) || p.Fragment != FragmentNone || !p.IPv6 && p.ICMPType == ICMPRedirect {
+		*in = Packet{Kind: KindBad, Flaw: FlawTransport}
+		return false
+	}
+	return ParseIPAt(f, int(p.L4)+ICMPLen, in, true) == FlawNone && in.Fragment != FragmentLater
+}
+
+// parseIPv4 parses the IPv4 packet at off of frame b.
+func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
+	h := b[off:]
+	if len(h) < IPv4Len {
+		return FlawIPHeader
+	}
+	hl := int(h[ipv4VersionIHL]&0xf) * 4
+	if h[ipv4VersionIHL]>>4 != 4 || hl < IPv4Len || hl > len(h) {
+		return FlawIPHeader
+	}
+	length := int(binary.BigEndian.Uint16(h[ipv4Length:]))
+	if length == 0 && super || how == quoted && (length < hl || length > len(h)) {
+		length = len(h)
+	}
+	if length < hl || length > len(h) {
+		return FlawIPHeader
+	}
+	if how == whole && sumWords(h[:hl]) != 0xffff {
+		return FlawIPSum
+	}
+	p.L3, p.Len = uint16(off), uint32(length)
+	p.Src = addr4(h[ipv4Src : ipv4Src+4])
+	p.Dst = addr4(h[ipv4Dst : ipv4Dst+4])
+	p.Proto = h[ipv4Protocol]
+	if fragment := binary.BigEndian.Uint16(h[ipv4Fragment:]); fragment&(IPv4MF|ipv4OffsetMask) != 0 {
+		if fragment&ipv4OffsetMask != 0 {
+			p.Fragment = FragmentLater
+			return FlawNone
+		}
+		p.Fragment = FragmentFirst
+	}
+	return parseTransport(h[hl:length], off+hl, p, super, how)
+}
+
+// addr4 is AddrFrom4 in a form that compiles to three stores.
+func addr4(b []byte) Addr {
+	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
+}
+
+// parseIPv6 parses the IPv6 packet at off of frame b.
+func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
+	h := b[off:]
+	if len(h) < IPv6Len || h[0]>>4 != 6 {
+		return FlawIPHeader
+	}
+	length := IPv6Len + int(binary.BigEndian.Uint16(h[ipv6PayloadLength:]))
+	if length == IPv6Len && super || how == quoted && length > len(h) {
+		length = len(h)
+	}
+	if length > len(h) {
+		return FlawIPHeader
+	}
+	p.IPv6 = true
+	p.L3, p.Len = uint16(off), uint32(length)
+	p.Src = Addr(h[ipv6Src : ipv6Src+16])
+	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
+	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
+	if !x.walk() || off+x.at > 0xffff {
+		return FlawExtension
+	}
+	p.Proto, p.Fragment = x.proto, x.fragment
+	if p.Fragment == FragmentLater {
+		return FlawNone
+	}
+	return parseTransport(h[x.at:length], off+x.at, p, super, how)
+}
+
+// parseTransport looks into the transport header: t is all of the IP packet
+// from there on, off is where it starts in the frame.
+func parseTransport(t []byte, off int, p *Packet, super bool, how depth) Flaw {
+	p.L4 = uint16(off)
+	switch p.Proto {
+	case ProtoTCP, ProtoUDP, ProtoSCTP:
+		if len(t) < 8 {
+			return FlawTransport
+		}
+		p.SrcPort = binary.BigEndian.Uint16(t)
+		p.DstPort = binary.BigEndian.Uint16(t[2:])
+	case ProtoICMP, ProtoICMPv6:
+		if p.IPv6 != (p.Proto == ProtoICMPv6) {
+			return FlawNone // the other family's ICMP means nothing here
+		}
+		if len(t) < ICMPLen {
+			return FlawTransport
+		}
+		p.ICMPType, p.ICMPCode = t[icmpType], t[icmpCode]
+		return FlawNone
+	default:
+		return FlawNone
+	}
+	switch {
+	case p.Proto == ProtoTCP:
+		if len(t) >= TCPLen {
+			p.TCPFlags = t[tcpFlags]
+			if hl := int(t[tcpDataOffset]>>4) * 4; hl >= TCPLen && hl <= len(t) {
+				return FlawNone
+			}
+		}
+	case p.Proto == ProtoUDP:
+		// The first fragment states the length of the whole datagram; a
+		// super-frame that is too long for the field states 0.
+		length := int(binary.BigEndian.Uint16(t[udpLength:]))
+		if length >= UDPLen && (length <= len(t) || p.Fragment == FragmentFirst) || length == 0 && super {
+			return FlawNone
+		}
+	case len(t) >= SCTPLen:
+		return FlawNone
+	}
+	if how == quoted {
+		return FlawNone
+	}
+	return FlawTransport
+}

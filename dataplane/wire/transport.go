@@ -1,0 +1,99 @@
+package wire
+
+import "encoding/binary"
+
+// Lengths of transport headers in bytes, without options.
+const (
+	TCPLen  = 20
+	UDPLen  = 8
+	SCTPLen = 12
+)
+
+// TCP is a TCP header and what follows it, RFC 9293 section 3.1:
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-------------------------------+-------------------------------+
+//	|          Source Port          |       Destination Port        | 0
+//	+-------------------------------+-------------------------------+
+//	|                        Sequence Number                        | 4
+//	+---------------------------------------------------------------+
+//	|                    Acknowledgment Number                      | 8
+//	+-------+-------+---------------+-------------------------------+
+//	| Offset|Rsrvd  |C E U A P R S F|            Window             | 12
+//	+-------+-------+---------------+-------------------------------+
+//	|           Checksum            |         Urgent Pointer        | 16
+//	+-------------------------------+-------------------------------+
+//	|                    Options, up to 40 bytes                    | 20
+type TCP []byte
+
+const (
+	tcpSeq        = 4
+	tcpAck        = 8
+	tcpDataOffset = 12
+	tcpFlags      = 13
+	tcpWindow     = 14
+	tcpChecksum   = 16
+)
+
+func (h TCP) SrcPort() uint16 { return binary.BigEndian.Uint16(h) }
+func (h TCP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
+func (h TCP) Seq() uint32     { return binary.BigEndian.Uint32(h[tcpSeq:]) }
+func (h TCP) Ack() uint32     { return binary.BigEndian.Uint32(h[tcpAck:]) }
+
+// HeaderLen is the length of the header in bytes, options included.
+func (h TCP) HeaderLen() int { return int(h[tcpDataOffset]>>4) * 4 }
+
+// Flags is the set of TCPFin … TCPCwr.
+func (h TCP) Flags() uint8 { return h[tcpFlags] }
+
+func (h TCP) Window() uint16   { return binary.BigEndian.Uint16(h[tcpWindow:]) }
+func (h TCP) Checksum() uint16 { return binary.BigEndian.Uint16(h[tcpChecksum:]) }
+
+func (h TCP) SetSrcPort(v uint16) { binary.BigEndian.PutUint16(h, v) }
+func (h TCP) SetDstPort(v uint16) { binary.BigEndian.PutUint16(h[2:], v) }
+func (h TCP) SetSeq(v uint32)     { binary.BigEndian.PutUint32(h[tcpSeq:], v) }
+func (h TCP) SetAck(v uint32)     { binary.BigEndian.PutUint32(h[tcpAck:], v) }
+
+// SetHeaderLen writes the length of the header in bytes, a multiple of 4.
+func (h TCP) SetHeaderLen(n int) { h[tcpDataOffset] = uint8(n/4) << 4 }
+
+func (h TCP) SetFlags(v uint8)     { h[tcpFlags] = v }
+func (h TCP) SetWindow(v uint16)   { binary.BigEndian.PutUint16(h[tcpWindow:], v) }
+func (h TCP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[tcpChecksum:], c) }
+
+// UDP is a UDP header and what follows it, RFC 768:
+//
+//	 0                   1                   2                   3
+//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	+-------------------------------+-------------------------------+
+//	|          Source Port          |       Destination Port        | 0
+//	+-------------------------------+-------------------------------+
+//	|            Length             |           Checksum            | 4
+//	+-------------------------------+-------------------------------+
+//
+// TCP and SCTP have their ports in the same place.
+type UDP []byte
+
+const (
+	udpLength   = 4
+	udpChecksum = 6
+)
+
+func (h UDP) SrcPort() uint16 { return binary.BigEndian.Uint16(h) }
+func (h UDP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
+
+// Len is the length of header and payload in bytes.
+func (h UDP) Len() uint16 { return binary.BigEndian.Uint16(h[udpLength:]) }
+
+// Checksum is 0 if the sender made none.
+func (h UDP) Checksum() uint16 { return binary.BigEndian.Uint16(h[udpChecksum:]) }
+
+func (h UDP) SetSrcPort(v uint16)  { binary.BigEndian.PutUint16(h, v) }
+func (h UDP) SetDstPort(v uint16)  { binary.BigEndian.PutUint16(h[2:], v) }
+func (h UDP) SetLen(n uint16)      { binary.BigEndian.PutUint16(h[udpLength:], n) }
+func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[udpChecksum:], c) }
+
+// sctpChecksum is where the CRC32c stands in the SCTP common header, RFC 9260
+// section 3.1: ports, verification tag, checksum, four bytes each.
+const sctpChecksum = 8
