@@ -1,0 +1,79 @@
+// Package guard keeps the host's own network stack off the frames that uvs
+// handles.
+//
+// An AF_PACKET socket is given a copy of a frame; the host still gets the
+// original, and would answer it (RST, ICMP), or forward it a second time. The
+// guard drops the original at nftables' netdev ingress hook. The kernel runs
+// that hook after the taps of sockets bound to ETH_P_ALL (net/core/dev.c,
+// __netif_receive_skb_core), so uvs still sees every frame. XDP would run before
+// the taps and is no way to do this.
+//
+// # Shape
+//
+// One table for each Guard, named uvs-<random>. Rules never change after New;
+// services come and go as set elements, so that every change, however large, is
+// one transaction that packets see either not at all or whole. This is what
+// `nft list table netdev uvs-…` shows, with fields named instead of the offsets
+// that nft prints, and for IPv4 only; sets and chains exist again with a 6:
+//
+//	table netdev uvs-3f9c01d2 { # progname uvs
+//		flags owner
+//
+//		counter vip { packets 0 bytes 0 } # also: service source error fragment
+//
+//		set vips4 { type ipv4_addr }                                # Rules.VIPs
+//		set locals4 { type ipv4_addr }                              # Rules.Local
+//		set services4 { type ipv4_addr . inet_proto . inet_service } # Rules.Services
+//		set anyservices4 { type ipv4_addr . inet_proto }             # those of port 0
+//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Rules.Sources
+//		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
+//		set errors4 { type icmp_type; elements = { 3, 4, 11 } }
+//		set fragments4 {
+//			type ipv4_addr . ipv4_addr . mark
+//			size 65536
+//			flags dynamic,timeout
+//			timeout 30s
+//		}
+//
+//		chain eth0 { # one for each interface
+//			type filter hook ingress device "eth0" priority -1000; policy accept;
+//			meta protocol ip jump guard4
+//			meta protocol ip6 jump guard6
+//		}
+//
+//		chain guard4 {
+//			ip daddr @vips4 counter name "vip" drop
+//			ip daddr . meta l4proto @anyservices4 counter name "service" drop
+//			ip daddr . meta l4proto . th dport @services4 goto service4
+//			ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @fragments4 counter name "fragment" drop
+//			meta pkttype != host return
+//			ip daddr @locals4 return
+//			ip saddr . meta l4proto @anysources4 counter name "source" drop
+//			ip saddr . meta l4proto . th sport @sources4 goto source4
+//			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
+//			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
+//		}
+//
+//		chain service4 { # and source4
+//			ip frag-off & 0x2000 != 0x0 update @fragments4 { ip saddr . ip daddr . ip id }
+//			counter name "service" drop
+//		}
+//	}
+//
+// # What else holds
+//
+// Fragments: only the first has ports. It leaves its identification behind for
+// the later ones; a later fragment that arrives before the first passes to the
+// host, which cannot do more with it than wait for the rest or forward it.
+//
+// VLAN: the kernel takes the outer 802.1Q tag off before the hook, so a tagged
+// frame is judged like an untagged one. uvs gets it too (with its tag), and a
+// VLAN interface on top of a guarded one does not see guarded traffic. Frames
+// with two tags are not IP at the hook, and all pass to the host.
+//
+// An ICMP error quotes a packet whose header is taken to be the plain one:
+// twenty bytes, or IPv6 without extension headers. Others pass to the host.
+//
+// ARP, and IPv6 neighbour discovery that is not addressed to a VIP, is never
+// touched.
+package guard

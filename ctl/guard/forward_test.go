@@ -1,0 +1,144 @@
+package guard
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// TestNoSecondCopy sends frames through a host that forwards, and looks at what
+// comes out at the far side:
+//
+//	peer p0 ── h0 host h1 ── f0 far
+//	10.7.0.2   10.7.0.1  10.8.0.1   10.8.0.9
+//	fd07::2    fd07::1   fd08::1    fd08::9
+func TestNoSecondCopy(t *testing.T) {
+	host, peer, far := newSpace(t), newSpace(t), newSpace(t)
+	join(host, "h0", peer, "p0")
+	join(host, "h1", far, "f0")
+	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), hostMAC))
+	host.sysctl("ipv4/ip_forward", "1")
+	host.sysctl("ipv6/conf/all/forwarding", "1")
+	for _, n := range []string{"7", "8"} {
+		name := map[string]string{"7": "h0", "8": "h1"}[n]
+		host.addr(name, "10."+n+".0.1/24")
+		host.addr(name, "fd0"+n+"::1/64")
+	}
+	for _, a := range []string{"10.8.0.9", "10.8.0.8", "10.8.0.100", "fd08::9", "fd08::8", "fd08::100"} {
+		host.must(host.nl.NeighSet(&netlink.Neigh{
+			LinkIndex: host.link("h1").Attrs().Index, State: netlink.NUD_PERMANENT,
+			IP: net.ParseIP(a), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
+		}))
+	}
+	g := host.guard()
+	in, out := peer.tap("p0"), far.tap("f0")
+	for _, f := range []struct{ family, own, rip, other, far, wide, vip string }{
+		{"IPv4", "10.7.0.1", "10.7.0.2", "10.7.0.3", "10.8.0.9", "10.8.0.8", "10.8.0.100"},
+		{"IPv6", "fd07::1", "fd07::2", "fd07::3", "fd08::9", "fd08::8", "fd08::100"},
+	} {
+		host.must(g.Apply(Rules{
+			Interfaces: []string{"h0"}, VIPs: addrs(f.vip), Local: addrs(f.own),
+			Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
+			Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+		}))
+		unreachable, echo := uint8(3), uint8(8)
+		if f.family == "IPv6" {
+			unreachable, echo = 1, 128
+		}
+		first, later := fragments(udp(f.rip, 80, f.far, 9), 100)
+		firstOther, laterOther := fragments(udp(f.rip, 81, f.far, 9), 101)
+		firstIn, laterIn := fragments(udp(f.other, 9, f.far, 53), 102)
+		_, laterAny := fragments(tcp(f.rip, 80, f.far, 9), 103)
+		for _, row := range []struct {
+			say     string
+			frames  [][]byte
+			passed  int // how many of them the host forwards
+			dropped Dropped
+		}{
+			{"to a VIP that the host does not own, any port", ips(udp(f.other, 1, f.vip, 2)), 0, Dropped{VIP: 1}},
+			{"echo request to such a VIP", ips(icmpError(f.other, f.vip, echo, nil)), 0, Dropped{VIP: 1}},
+			{"to a service", ips(udp(f.other, 1, f.far, 53)), 0, Dropped{Service: 1}},
+			{"to another port of a service's address", ips(udp(f.other, 1, f.far, 54)), 1, Dropped{}},
+			{"to a service of every port", ips(tcp(f.other, 1, f.wide, 54)), 0, Dropped{Service: 1}},
+			{"from a server's port", ips(udp(f.rip, 80, f.far, 9)), 0, Dropped{Source: 1}},
+			{"from another port of a server", ips(udp(f.rip, 81, f.far, 9)), 1, Dropped{}},
+			{"from the same port of another machine", ips(udp(f.other, 80, f.far, 9)), 1, Dropped{}},
+			{"from a server of every port", ips(tcp(f.rip, 1234, f.far, 9)), 0, Dropped{Source: 1}},
+			{"from a server's port to the host itself", ips(udp(f.rip, 80, f.own, 9)), 0, Dropped{}},
+			{"from a server's port, to all machines", [][]byte{frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, udp(f.rip, 80, f.far, 9))}, 0, Dropped{}},
+			{"error about a packet to a server's port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"the same from a router", ips(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"error about a packet to a server of every port", ips(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
+			{"error about a packet to another port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
+			{"error about a packet of the host's own to a server", ips(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
+			{"echo that happens to carry such a packet", ips(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
+			{"fragments from a server's port", ips(first, later), 0, Dropped{Source: 1, Fragment: 1}},
+			{"fragments from another port", ips(firstOther, laterOther), 2, Dropped{}},
+			{"fragments to a service", ips(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
+			{"a later fragment from a server of every port", ips(laterAny), 0, Dropped{Source: 1}},
+			{"a tagged frame to a service", [][]byte{tagged(ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
+		} {
+			t.Run(f.family+" "+row.say, func(t *testing.T) {
+				before, err := g.Dropped()
+				host.must(err)
+				passed := through(t, in, out, row.frames, ips(udp(f.other, 4242, f.far, 4242))[0])
+				after, err := g.Dropped()
+				host.must(err)
+				if passed != row.passed {
+					t.Errorf("host forwarded %d of %d frames, want %d", passed, len(row.frames), row.passed)
+				}
+				if got := diff(after, before); got != row.dropped {
+					t.Errorf("dropped %+v, want %+v", got, row.dropped)
+				}
+			})
+		}
+	}
+}
+
+// ips puts packets into frames to the host.
+func ips(packets ...[]byte) (frames [][]byte) {
+	for _, p := range packets {
+		frames = append(frames, frame(hostMAC, p))
+	}
+	return frames
+}
+
+// through sends frames and then one that is sure to be forwarded, and says how
+// many came out before that.
+func through(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (n int) {
+	t.Helper()
+	for _, f := range append(frames, last) {
+		if _, err := in.WriteTo(f, anywhere); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out.SetReadDeadline(time.Now().Add(patience))
+	for {
+		b := make([]byte, 2048)
+		size, _, err := out.ReadFrom(b)
+		if err != nil {
+			t.Fatalf("the frame that is always forwarded did not come: %v", err)
+		}
+		_, to, ttl, ok := addrsOf(b[:size])
+		switch {
+		case !ok || ttl != 63: // what the machines say of their own
+		case to.Port() == 4242:
+			return n
+		default:
+			n++
+		}
+	}
+}
+
+// diff is what was counted since before.
+func diff(now, before Dropped) Dropped {
+	return Dropped{
+		VIP: now.VIP - before.VIP, Service: now.Service - before.Service, Source: now.Source - before.Source,
+		Error: now.Error - before.Error, Fragment: now.Fragment - before.Fragment,
+	}
+}

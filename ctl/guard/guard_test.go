@@ -1,0 +1,427 @@
+package guard
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// childVariable set in the environment makes the test binary a process that
+// holds a guard until it is killed.
+const childVariable = "UVS_TEST_GUARD_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		child()
+	}
+	os.Exit(m.Run())
+}
+
+func child() {
+	g, err := New(zerolog.Nop())
+	if err == nil {
+		err = g.Apply(Rules{Interfaces: []string{"lo"}})
+	}
+	fmt.Println(g != nil, err)
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
+}
+
+// patience is how long tests wait for what must come.
+const patience = 10 * time.Second
+
+// guard makes a Guard in the namespace.
+func (s *space) guard() *Guard {
+	s.t.Helper()
+	var g *Guard
+	var err error
+	s.do(func() { g, err = New(zerolog.New(zerolog.NewTestWriter(s.t))) })
+	s.must(err)
+	s.t.Cleanup(func() { g.Close() })
+	return g
+}
+
+// tables lists the netdev tables of the namespace.
+func (s *space) tables() (names []string) {
+	s.t.Helper()
+	s.do(func() {
+		tables, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyNetdev)
+		if err != nil {
+			s.t.Error(err)
+		}
+		for _, t := range tables {
+			names = append(names, t.Name)
+		}
+	})
+	return names
+}
+
+// until polls a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not so after %v: %s", patience, what)
+		}
+	}
+}
+
+func addrs(s ...string) (list []netip.Addr) {
+	for _, a := range s {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	return list
+}
+
+func endpoint(proto uint8, s string) Endpoint {
+	ap := netip.MustParseAddrPort(s)
+	return Endpoint{Proto: proto, Addr: ap.Addr(), Port: ap.Port()}
+}
+
+// TestHostIsSilent dials services of a host whose sockets do listen:
+//
+//	peer p0 10.7.0.2 ── h0 10.7.0.1 host, VIPs 10.7.0.100 and fd07::100 on lo
+//
+// A guarded one neither accepts nor refuses, others go on working, and the SYN
+// still reaches a packet socket.
+func TestHostIsSilent(t *testing.T) {
+	host, peer := newSpace(t), newSpace(t)
+	join(host, "h0", peer, "p0")
+	host.addr("h0", "10.7.0.1/24")
+	host.addr("h0", "fd07::1/64")
+	host.addr("lo", "10.7.0.100/32")
+	host.addr("lo", "fd07::100/128")
+	peer.addr("p0", "10.7.0.2/24")
+	peer.addr("p0", "fd07::2/64")
+	host.sysctl("ipv6/conf/all/forwarding", "1")
+	for vip, own := range map[string]string{"10.7.0.100/32": "10.7.0.1", "fd07::100/128": "fd07::1"} {
+		dst, err := netlink.ParseIPNet(vip)
+		peer.must(err)
+		peer.must(peer.nl.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own), LinkIndex: peer.link("p0").Attrs().Index}))
+	}
+	g := host.guard()
+
+	for _, row := range []struct {
+		say          string
+		guarded      Endpoint
+		closed, open string
+	}{
+		{"one port of an IPv4 VIP", endpoint(unix.IPPROTO_TCP, "10.7.0.100:80"), "10.7.0.100:80", "10.7.0.100:81"},
+		{"one port of an IPv6 VIP", endpoint(unix.IPPROTO_TCP, "[fd07::100]:80"), "[fd07::100]:80", "[fd07::100]:81"},
+		{"every port of an IPv4 VIP", endpoint(unix.IPPROTO_TCP, "10.7.0.100:0"), "10.7.0.100:81", "10.7.0.1:81"},
+		{"every port of an IPv6 VIP", endpoint(unix.IPPROTO_TCP, "[fd07::100]:0"), "[fd07::100]:81", "[fd07::1]:81"},
+		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
+	} {
+		t.Run(row.say, func(t *testing.T) {
+			host.must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []Endpoint{row.guarded}}))
+			tap := host.tap("h0")
+			closed, open := row.closed, host.listen(t, row.open)
+			if !strings.HasSuffix(closed, ":82") && closed != row.open {
+				host.listen(t, closed)
+			}
+			before, err := g.Dropped()
+			host.must(err)
+
+			ctx, cancel := context.WithCancel(t.Context())
+			dialed := make(chan error, 1)
+			go peer.do(func() {
+				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", closed)
+				if err == nil {
+					c.Close()
+				}
+				dialed <- err
+			})
+			until(t, "a SYN to "+closed+" is dropped", func() bool {
+				d, err := g.Dropped()
+				host.must(err)
+				return d.Service > before.Service
+			})
+			tap.SetReadDeadline(time.Now().Add(patience))
+			for seen := false; !seen; {
+				b := make([]byte, 2048)
+				n, _, err := tap.ReadFrom(b)
+				if err != nil {
+					t.Fatalf("no SYN to %s at the packet socket: %v", closed, err)
+				}
+				_, dst, _, _ := addrsOf(b[:n])
+				seen = dst == netip.MustParseAddrPort(closed)
+			}
+			peer.do(func() {
+				c, err := net.DialTimeout("tcp", row.open, patience)
+				if err != nil {
+					t.Errorf("dial unguarded %s: %v", row.open, err)
+					return
+				}
+				c.Close()
+			})
+			if c, err := open.Accept(); err == nil {
+				c.Close()
+			}
+			cancel()
+			// The host answers in the order asked, so a RST for the guarded SYN
+			// would have come before the answer to the unguarded one.
+			if err := <-dialed; err == nil || errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("dial guarded %s: %v, want no answer at all", closed, err)
+			}
+		})
+	}
+}
+
+// listen opens a TCP listener in the namespace.
+func (s *space) listen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	var l net.Listener
+	var err error
+	s.do(func() { l, err = net.Listen("tcp", address) })
+	s.must(err)
+	t.Cleanup(func() { l.Close() })
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	return l
+}
+
+// TestHostReachesServer opens a connection of the host's own to a server whose
+// answers are otherwise kept from it.
+func TestHostReachesServer(t *testing.T) {
+	host, peer := newSpace(t), newSpace(t)
+	join(host, "h0", peer, "p0")
+	g := host.guard()
+	for _, row := range []struct{ local, localNet, server, serverNet string }{
+		{"10.7.0.1", "10.7.0.1/24", "10.7.0.2:80", "10.7.0.2/24"},
+		{"fd07::1", "fd07::1/64", "[fd07::2]:80", "fd07::2/64"},
+	} {
+		host.addr("h0", row.localNet)
+		peer.addr("p0", row.serverNet)
+		host.must(g.Apply(Rules{
+			Interfaces: []string{"h0"}, Local: addrs(row.local),
+			Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)},
+		}))
+		peer.listen(t, row.server)
+		host.do(func() {
+			c, err := net.DialTimeout("tcp", row.server, patience)
+			if err != nil {
+				t.Errorf("host dials server %s: %v", row.server, err)
+				return
+			}
+			c.Close()
+		})
+	}
+}
+
+// TestTableGoes checks that nothing stays behind, whichever way a guard ends.
+func TestTableGoes(t *testing.T) {
+	host := newSpace(t)
+	g := host.guard()
+	host.must(g.Apply(Rules{Interfaces: []string{"lo"}, VIPs: addrs("10.7.0.100")}))
+	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
+		t.Fatalf("tables %v, want only %s", names, g.table.Name)
+	}
+	host.must(g.Close())
+	host.must(g.Close()) // again: nothing
+	if names := host.tables(); len(names) != 0 {
+		t.Fatalf("tables after Close: %v", names)
+	}
+
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"=1")
+	stdin, err := cmd.StdinPipe()
+	host.must(err)
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	host.must(err)
+	host.do(func() { err = cmd.Start() }) // a process starts in the namespace of the thread
+	host.must(err)
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil || line != "true <nil>\n" {
+		t.Errorf("child says %q, %v", line, err)
+	}
+	if names := host.tables(); len(names) != 1 {
+		t.Errorf("tables with a child: %v, want one", names)
+	}
+	host.must(cmd.Process.Kill())
+	cmd.Wait()
+	until(t, "table of the killed process is gone", func() bool { return len(host.tables()) == 0 })
+}
+
+// TestStaleTables checks that New removes what a killed guard left on a kernel
+// without table owners, and nothing else.
+func TestStaleTables(t *testing.T) {
+	host := newSpace(t)
+	other := host.guard()
+	plain := &nftables.Conn{}
+	host.do(func() {
+		for _, name := range []string{"uvs-dead", "uvs-live", "foreign"} {
+			plain.AddTable(&nftables.Table{Name: name, Family: nftables.TableFamilyNetdev})
+		}
+		host.must(plain.Flush())
+		live, err := hold("uvs-live")
+		host.must(err)
+		t.Cleanup(func() { live.Close() })
+	})
+	g := host.guard()
+	got := map[string]bool{}
+	for _, name := range host.tables() {
+		got[name] = true
+	}
+	for _, name := range []string{"uvs-live", "foreign", other.table.Name, g.table.Name} {
+		if !got[name] {
+			t.Errorf("table %s is gone", name)
+		}
+	}
+	if got["uvs-dead"] {
+		t.Error("stale table uvs-dead is still there")
+	}
+}
+
+// TestInterfaceComesBack deletes a guarded interface and makes it anew.
+func TestInterfaceComesBack(t *testing.T) {
+	host, peer := newSpace(t), newSpace(t)
+	g := host.guard()
+	r := Rules{Interfaces: []string{"h0", "h1"}, VIPs: addrs("10.7.0.100")}
+	host.must(g.Apply(r)) // neither is there yet
+	for i := range 2 {
+		join(host, "h0", peer, "p0")
+		host.must(g.Apply(r))
+		if _, err := peer.tap("p0").WriteTo(ips(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "a frame on the new interface is dropped", func() bool {
+			d, err := g.Dropped()
+			host.must(err)
+			return d.VIP == uint64(i+1)
+		})
+		host.must(host.nl.LinkDel(host.link("h0")))
+	}
+	host.must(g.Apply(Rules{Interfaces: []string{"h1"}}))
+	if ports, err := g.ports(); err != nil || len(ports) != 0 {
+		t.Errorf("chains for %v (%v), want none", ports, err)
+	}
+}
+
+// TestApplyMatchesTwin applies random rules one after the other and compares
+// what the kernel holds with the rules themselves.
+func TestApplyMatchesTwin(t *testing.T) {
+	host := newSpace(t)
+	g := host.guard()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	address := func() netip.Addr {
+		if rnd.IntN(2) == 0 {
+			return netip.AddrFrom4([4]byte{10, 7, 0, byte(rnd.IntN(8))})
+		}
+		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(rnd.IntN(8))})
+	}
+	for range 60 {
+		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)]}
+		for range rnd.IntN(20) {
+			r.VIPs = append(r.VIPs, address())
+			r.Local = append(r.Local, address())
+			r.Services = append(r.Services, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+			r.Sources = append(r.Sources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+		}
+		if rnd.IntN(5) == 0 {
+			g.held = nil // as after a change of unknown outcome
+		}
+		host.must(g.Apply(r))
+		g.check(t, r)
+	}
+	// A bad value changes nothing.
+	last := Rules{Services: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}
+	host.must(g.Apply(last))
+	if err := g.Apply(Rules{VIPs: []netip.Addr{address(), {}}}); err == nil {
+		t.Error("no error for an invalid VIP")
+	}
+	g.check(t, last)
+}
+
+// check compares the kernel's sets with r, written down the plain way.
+func (g *Guard) check(t *testing.T, r Rules) {
+	t.Helper()
+	want := map[string]bool{}
+	note := func(set string, a netip.Addr, rest ...any) {
+		want[fmt.Sprint(set, map[bool]string{true: "4", false: "6"}[a.Is4()], a, rest)] = true
+	}
+	for _, a := range r.VIPs {
+		note("vips", a)
+	}
+	for _, a := range r.Local {
+		note("locals", a)
+	}
+	for set, list := range map[string][]Endpoint{"services": r.Services, "sources": r.Sources} {
+		for _, e := range list {
+			if e.Port == 0 {
+				note("any"+set, e.Addr, e.Proto)
+			} else {
+				note(set, e.Addr, e.Proto, e.Port)
+			}
+		}
+	}
+	got := map[string]bool{}
+	for name, set := range g.sets {
+		list, err := g.conn.GetSetElements(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			size := map[byte]int{'4': 4, '6': 16}[name[len(name)-1]]
+			a, _ := netip.AddrFromSlice(e.Key[:size])
+			rest := []any{}
+			if len(e.Key) > size {
+				rest = append(rest, e.Key[size])
+			}
+			if len(e.Key) > size+4 {
+				rest = append(rest, uint16(e.Key[size+4])<<8|uint16(e.Key[size+5]))
+			}
+			got[fmt.Sprint(name, a, rest)] = true
+		}
+	}
+	for k := range want {
+		if !got[k] {
+			t.Errorf("kernel lacks %s", k)
+		}
+	}
+	for k := range got {
+		if !want[k] {
+			t.Errorf("kernel holds %s, which no rule asks for", k)
+		}
+	}
+	ports, err := g.ports()
+	if err != nil || len(ports) != len(r.Interfaces) {
+		t.Errorf("chains for %v (%v), want %v", ports, err, r.Interfaces)
+	}
+}
+
+// TestManyEndpoints applies a large configuration and a small change to it.
+func TestManyEndpoints(t *testing.T) {
+	host := newSpace(t)
+	g := host.guard()
+	r := Rules{Interfaces: []string{"lo"}}
+	for i := range 20000 {
+		b := [16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}
+		r.Services = append(r.Services, Endpoint{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80})
+		r.Sources = append(r.Sources, Endpoint{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80})
+	}
+	start := time.Now()
+	host.must(g.Apply(r))
+	whole := time.Since(start)
+	r.Services = r.Services[1:]
+	start = time.Now()
+	host.must(g.Apply(r))
+	t.Logf("40000 endpoints in %v, one less in %v", whole, time.Since(start))
+	g.check(t, r)
+}

@@ -1,0 +1,159 @@
+package guard
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	rtnetlink "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// prefix starts the name of every table made by a Guard.
+const prefix = "uvs-"
+
+// tableOwner is NFT_TABLE_F_OWNER (linux/netfilter/nf_tables.h, since Linux
+// 5.12): the table is the socket's that made it; nobody else can change it, and
+// it goes away with the socket, even when the process is killed.
+const tableOwner = 2
+
+// buffer is the send and receive room of the netlink socket. A transaction is
+// sent whole and has to fit: at 36 bytes for an element with an IPv6 address
+// this is some 200,000 of them.
+const buffer = 8 << 20
+
+// open connects, removes what dead predecessors left, and makes the table.
+func (g *Guard) open() error {
+	var socket *netlink.Conn
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		socket = c
+		return errors.Join(c.SetWriteBuffer(buffer), c.SetReadBuffer(buffer))
+	}))
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", explain(err))
+	}
+	g.conn = conn
+	if err = g.removeStale(); err == nil {
+		err = g.claim(socket)
+	}
+	if err == nil {
+		g.links, err = rtnetlink.NewHandle(unix.NETLINK_ROUTE)
+	}
+	if err != nil {
+		conn.CloseLasting()
+		return explain(err)
+	}
+	return nil
+}
+
+// claim makes the table under a new name. Where the kernel knows no owners, the
+// table is kept apart from those of the dead by the name held in alive.
+func (g *Guard) claim(socket *netlink.Conn) error {
+	var id [4]byte
+	rand.Read(id[:])
+	g.table = &nftables.Table{Name: prefix + hex.EncodeToString(id[:]), Family: nftables.TableFamilyNetdev}
+	alive, err := hold(g.table.Name)
+	if err != nil {
+		return err
+	}
+	g.alive = alive
+	err = createTable(socket, g.table.Name, tableOwner)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		if err = createTable(socket, g.table.Name, 0); err == nil {
+			g.log.Info().Msg("guard: kernel knows no table owners (before 5.12); after a kill the rules stay until the next start")
+		}
+	}
+	if err != nil {
+		alive.Close()
+		return fmt.Errorf("create nft table: %w", err)
+	}
+	return nil
+}
+
+// hold takes the table's name in the abstract unix socket space, which like the
+// table belongs to the network namespace, and which the kernel frees when the
+// process ends, however it ends.
+func hold(name string) (net.Listener, error) {
+	l, err := net.Listen("unix", "@uvs/guard/"+name)
+	if err != nil {
+		return nil, fmt.Errorf("hold name of nft table %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// removeStale deletes tables of Guards that were killed on a kernel without
+// table owners. A table whose name is still held belongs to a live one.
+func (g *Guard) removeStale() error {
+	tables, err := g.conn.ListTablesOfFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return fmt.Errorf("list nft tables: %w", err)
+	}
+	for _, t := range tables {
+		if !strings.HasPrefix(t.Name, prefix) || t.Flags&tableOwner != 0 {
+			continue
+		}
+		l, err := hold(t.Name)
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		g.conn.DelTable(t)
+		err = g.conn.Flush()
+		l.Close()
+		if err != nil {
+			return fmt.Errorf("remove stale nft table %s: %w", t.Name, err)
+		}
+		g.log.Info().Str("table", t.Name).Msg("guard: removed the table of a director that is gone")
+	}
+	return nil
+}
+
+// createTable sends the one message that package nftables cannot: a new table
+// with flags. Layout: linux/netfilter/nfnetlink.h, nf_tables.h.
+func createTable(socket *netlink.Conn, name string, flags uint32) error {
+	enc := netlink.NewAttributeEncoder()
+	enc.String(unix.NFTA_TABLE_NAME, name)
+	enc.ByteOrder = binary.BigEndian
+	enc.Uint32(unix.NFTA_TABLE_FLAGS, flags)
+	attrs, err := enc.Encode()
+	if err != nil {
+		return err
+	}
+	// struct nfgenmsg: family, version 0, resource id in network order.
+	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	message := func(kind uint16, flags netlink.HeaderFlags, data []byte) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags}, Data: data}
+	}
+	_, err = socket.SendMessages([]netlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge|netlink.Create|netlink.Excl,
+			append([]byte{unix.NFPROTO_NETDEV, unix.NFNETLINK_V0, 0, 0}, attrs...)),
+		message(unix.NFNL_MSG_BATCH_END, 0, batch),
+	})
+	if err == nil {
+		_, err = socket.Receive()
+	}
+	return err
+}
+
+// explain turns what the kernel says when it lacks something, or forbids it,
+// into words. EINVAL is nfnetlink's answer to a subsystem it does not have.
+func explain(err error) error {
+	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
+		if errors.Is(err, missing) {
+			return fmt.Errorf("kernel offers no way to keep the host's stack off guarded frames: it needs nf_tables with netdev ingress "+
+				"(CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS): %w", err)
+		}
+	}
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("not permitted to change nftables, CAP_NET_ADMIN is missing: %w", err)
+	}
+	return err
+}

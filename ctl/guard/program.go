@@ -1,0 +1,204 @@
+package guard
+
+import (
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Names of the counters.
+const (
+	counterVIP      = "vip"
+	counterService  = "service"
+	counterSource   = "source"
+	counterError    = "error"
+	counterFragment = "fragment"
+)
+
+// priority puts the chains in front of whatever else filters at ingress; the
+// earliest customary place there is nft's "filter - 500".
+const priority = -1000
+
+// maxFragments bounds what is remembered of fragmented datagrams; it is the
+// number of identifications that IPv4 can tell apart.
+const maxFragments = 1 << 16
+
+// family is what differs between the two guard chains. Offsets are those of RFC
+// 791 and RFC 8200; what an ICMP error quotes starts after the eight bytes of
+// its header (RFC 792, RFC 4443).
+type family struct {
+	suffix    string // of the names of its sets and chains
+	etherType uint16
+	addr      nftables.SetDatatype
+	src, dst  field
+
+	// ICMP errors that uvs translates, and the packet they quote, whose header
+	// is plain if quoteStart under quoteMask is quotePlain.
+	icmp                                        uint8
+	errors                                      []byte
+	quoteStart, quoteProto, quoteDst, quotePort field
+	quoteMask, quotePlain                       byte
+
+	// Fragments: the two bytes of offset and flags, masks for them, and how
+	// long the host keeps a fragment waiting for the others.
+	fragmentID, fragmentOffset field
+	laterMask, moreMask        []byte
+	fragmentTimeout            time.Duration
+}
+
+var ipv4 = family{
+	suffix: "4", etherType: unix.ETH_P_IP, addr: nftables.TypeIPAddr,
+	src: network(12, 4), dst: network(16, 4),
+
+	icmp:       unix.IPPROTO_ICMP,
+	errors:     []byte{3, 4, 11},                                   // unreachable, source quench, time exceeded: those IPVS translates
+	quoteStart: transport(8, 1), quoteMask: 0xff, quotePlain: 0x45, // version 4, five words
+	quoteProto: transport(8+9, 1), quoteDst: transport(8+16, 4), quotePort: transport(8+20+2, 2),
+
+	fragmentID: network(4, 2), fragmentOffset: network(6, 2),
+	laterMask: []byte{0x1f, 0xff}, moreMask: []byte{0x20, 0},
+	fragmentTimeout: 30 * time.Second, // IP_FRAG_TIME, include/net/ip.h
+}
+
+var ipv6 = family{
+	suffix: "6", etherType: unix.ETH_P_IPV6, addr: nftables.TypeIP6Addr,
+	src: network(8, 16), dst: network(24, 16),
+
+	icmp:       unix.IPPROTO_ICMPV6,
+	errors:     []byte{1, 2, 3, 4, 100, 101},                       // every error of RFC 4443 section 2.1
+	quoteStart: transport(8, 1), quoteMask: 0xf0, quotePlain: 0x60, // version 6
+	quoteProto: transport(8+6, 1), quoteDst: transport(8+24, 16), quotePort: transport(8+40+2, 2),
+
+	fragmentID: fragmentHeader(4, 4), fragmentOffset: fragmentHeader(2, 2),
+	laterMask: []byte{0xff, 0xf8}, moreMask: []byte{0, 1},
+	fragmentTimeout: 60 * time.Second, // IPV6_FRAG_TIMEOUT, include/net/ipv6.h
+}
+
+var families = []*family{&ipv4, &ipv6}
+
+// addProgram queues everything in the table that never changes.
+func (g *Guard) addProgram() error {
+	for _, name := range []string{counterVIP, counterService, counterSource, counterError, counterFragment} {
+		g.conn.AddObj(&nftables.CounterObj{Table: g.table, Name: name})
+	}
+	g.sets = map[string]*nftables.Set{}
+	for _, f := range families {
+		if err := g.addSets(f); err != nil {
+			return err
+		}
+		g.addChains(f)
+	}
+	return nil
+}
+
+// addSets queues the sets of one family, and keeps those that Apply changes.
+func (g *Guard) addSets(f *family) error {
+	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
+	for name, parts := range map[string][]nftables.SetDatatype{
+		"vips": endpoint[:1], "locals": endpoint[:1],
+		"anyservices": endpoint[:2], "anysources": endpoint[:2],
+		"services": endpoint, "sources": endpoint,
+	} {
+		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
+		if len(parts) > 1 {
+			set.KeyType, set.Concatenation = nftables.MustConcatSetType(parts...), true
+		}
+		if err := g.conn.AddSet(set, nil); err != nil {
+			return err
+		}
+		g.sets[set.Name] = set
+	}
+	errors := &nftables.Set{Table: g.table, Name: "errors" + f.suffix, KeyType: nftables.TypeICMPType}
+	if f.icmp == unix.IPPROTO_ICMPV6 {
+		errors.KeyType = nftables.TypeICMP6Type
+	}
+	var types []nftables.SetElement
+	for _, t := range f.errors {
+		types = append(types, nftables.SetElement{Key: []byte{t}})
+	}
+	if err := g.conn.AddSet(errors, types); err != nil {
+		return err
+	}
+	return g.conn.AddSet(&nftables.Set{
+		Table: g.table, Name: "fragments" + f.suffix, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(f.addr, f.addr, nftables.TypeMark),
+		Dynamic: true, HasTimeout: true, Timeout: f.fragmentTimeout, Size: maxFragments,
+	}, nil)
+}
+
+// addChains queues the rules of one family; the package comment shows them.
+func (g *Guard) addChains(f *family) {
+	service := g.addDropChain(f, counterService)
+	source := g.addDropChain(f, counterSource)
+	guard := g.addChain("guard" + f.suffix)
+
+	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
+	g.rule(guard, f).key(f.dst, l4proto).in("anyservices").drop(counterService)
+	g.rule(guard, f).key(f.dst, l4proto, dstPort).in("services").goTo(service)
+	g.rule(guard, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
+		key(f.src, f.dst, f.fragmentID).in("fragments").drop(counterFragment)
+
+	// The host forwards no frames but those addressed to it.
+	g.rule(guard, f).key(packetType).not(unix.PACKET_HOST).leave()
+	g.rule(guard, f).key(f.dst).in("locals").leave()
+	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
+	g.rule(guard, f).key(f.src, l4proto, srcPort).in("sources").goTo(source)
+
+	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto).in("anysources").drop(counterError)
+	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto, f.quotePort).in("sources").drop(counterError)
+}
+
+// addDropChain queues the chain where packets matched by port end: the first
+// fragment leaves word for the later ones, and all are counted and dropped. The
+// two rules are two, because a full set ends the rule that would add to it.
+func (g *Guard) addDropChain(f *family, counter string) *nftables.Chain {
+	c := g.addChain(counter + f.suffix)
+	g.rule(c, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
+		key(f.src, f.dst, f.fragmentID).remember("fragments")
+	g.rule(c, f).drop(counter)
+	return c
+}
+
+func (g *Guard) addChain(name string) *nftables.Chain {
+	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table})
+}
+
+// portChain is the chain in which frames of one interface start.
+func (g *Guard) portChain(name string) *nftables.Chain {
+	accept := nftables.ChainPolicyAccept
+	return &nftables.Chain{
+		Name: name, Table: g.table, Device: name,
+		Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+		Priority: nftables.ChainPriorityRef(priority), Policy: &accept,
+	}
+}
+
+// addPort queues the chain of an interface.
+func (g *Guard) addPort(name string) {
+	c := g.conn.AddChain(g.portChain(name))
+	for _, f := range families {
+		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
+			verdict(expr.VerdictJump, "guard"+f.suffix)
+	}
+}
+
+// deletePort queues the end of an interface's chain.
+func (g *Guard) deletePort(name string) { g.conn.DelChain(g.portChain(name)) }
+
+// ports lists the interfaces that have chains. It asks the kernel, because
+// kernels before 6.16 remove a chain together with its interface.
+func (g *Guard) ports() ([]string, error) {
+	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, c := range chains {
+		if c.Table.Name == g.table.Name && c.Hooknum != nil {
+			names = append(names, c.Name)
+		}
+	}
+	return names, nil
+}

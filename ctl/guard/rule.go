@@ -1,0 +1,136 @@
+package guard
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// field is something of a packet that a rule can load into registers.
+type field struct {
+	load func(register uint32) expr.Any
+	len  uint32 // bytes
+}
+
+// network is a field of the IP header, transport of the one after it.
+func network(offset, len uint32) field {
+	return payload(expr.PayloadBaseNetworkHeader, offset, len)
+}
+
+func transport(offset, len uint32) field {
+	return payload(expr.PayloadBaseTransportHeader, offset, len)
+}
+
+func payload(base expr.PayloadBase, offset, len uint32) field {
+	return field{func(register uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: len}
+	}, len}
+}
+
+// fragmentHeader is a field of IPv6's fragment header (RFC 8200 section 4.5); a
+// rule that loads it matches no packet without one.
+func fragmentHeader(offset, len uint32) field {
+	return field{func(register uint32) expr.Any {
+		return &expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: offset, Len: len, Op: expr.ExthdrOpIpv6}
+	}, len}
+}
+
+func meta(key expr.MetaKey, len uint32) field {
+	return field{func(register uint32) expr.Any { return &expr.Meta{Key: key, Register: register} }, len}
+}
+
+var (
+	protocol   = meta(expr.MetaKeyPROTOCOL, 2) // EtherType below any VLAN tag, network order
+	l4proto    = meta(expr.MetaKeyL4PROTO, 1)  // after any extension headers
+	packetType = meta(expr.MetaKeyPKTTYPE, 1)
+
+	// Ports stand first in TCP, UDP, UDP-Lite, SCTP and DCCP alike.
+	srcPort  = transport(0, 2)
+	dstPort  = transport(2, 2)
+	icmpType = transport(0, 1)
+)
+
+// register is NFT_REG32_00 (linux/netfilter/nf_tables.h), the first of sixteen
+// four-byte registers. Every key starts in it.
+const register = unix.NFT_REG32_00
+
+// rule is one rule in the making. Conditions are added in the order the kernel
+// tries them; a verdict ends and queues it.
+type rule struct {
+	g     *Guard
+	f     *family
+	chain *nftables.Chain
+	exprs []expr.Any
+	len   uint32 // bytes of the key loaded last
+}
+
+func (g *Guard) rule(chain *nftables.Chain, f *family) *rule {
+	return &rule{g: g, f: f, chain: chain}
+}
+
+func (r *rule) add(e expr.Any) *rule {
+	r.exprs = append(r.exprs, e)
+	return r
+}
+
+// key loads fields one behind the other, each filling whole registers, the way
+// the elements of a set with concatenated keys are laid out.
+func (r *rule) key(fields ...field) *rule {
+	at := uint32(register)
+	for _, f := range fields {
+		r.add(f.load(at))
+		at += (f.len + 3) / 4
+		r.len = f.len
+	}
+	return r
+}
+
+// masked clears the bits of the key that are not in mask.
+func (r *rule) masked(mask []byte) *rule {
+	return r.add(&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: r.len, Mask: mask, Xor: make([]byte, len(mask))})
+}
+
+// is goes on if the key is value, not if it is anything else.
+func (r *rule) is(value ...byte) *rule {
+	return r.add(&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: value})
+}
+
+func (r *rule) not(value ...byte) *rule {
+	return r.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: value})
+}
+
+// in goes on if the key is in the family's set.
+func (r *rule) in(set string) *rule {
+	return r.add(&expr.Lookup{SourceRegister: register, SetName: set + r.f.suffix})
+}
+
+// quote goes on with an ICMP error that uvs translates, whose quoted packet has
+// a plain header.
+func (r *rule) quote() *rule {
+	return r.key(l4proto).is(r.f.icmp).key(icmpType).in("errors").
+		key(r.f.quoteStart).masked([]byte{r.f.quoteMask}).is(r.f.quotePlain)
+}
+
+// remember ends the rule by putting the key into the family's set.
+func (r *rule) remember(set string) {
+	r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE}).queue()
+}
+
+// drop ends the rule by counting and dropping the packet.
+func (r *rule) drop(counter string) {
+	r.add(&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: counter}).verdict(expr.VerdictDrop, "")
+}
+
+// goTo ends the rule in another chain, from which nothing comes back.
+func (r *rule) goTo(chain *nftables.Chain) { r.verdict(expr.VerdictGoto, chain.Name) }
+
+// leave ends the rule by letting the packet pass.
+func (r *rule) leave() { r.verdict(expr.VerdictReturn, "") }
+
+func (r *rule) verdict(kind expr.VerdictKind, chain string) {
+	r.add(&expr.Verdict{Kind: kind, Chain: chain}).queue()
+}
+
+func (r *rule) queue() {
+	r.g.conn.AddRule(&nftables.Rule{Table: r.g.table, Chain: r.chain, Exprs: r.exprs})
+}
