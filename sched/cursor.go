@@ -51,6 +51,8 @@ func (c *Cursor) Rebase(old, new []Server) {
 		t = newTurn(survivor(t.mark(), old, new), 0)
 	case "wrr":
 		t = newTurn(0, rebaseLevel(t.level(), old, new))
+	case "":
+		panic("sched: cursor not made by NewCursor")
 	default:
 		return
 	}

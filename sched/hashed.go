@@ -1,5 +1,11 @@
 package sched
 
+import (
+	"encoding/binary"
+
+	"uvs/dataplane/wire"
+)
+
 // Fields are the parts of a flow that dh, sh and mh hash.
 type Fields uint8
 
@@ -10,10 +16,147 @@ const (
 	FieldPort                          // destination port
 )
 
-// TableSizes are the sizes the mh table can have: the kernel's primes for
-// CONFIG_IP_VS_MH_TAB_INDEX 8 to 17, and 65537, the smaller one of the Maglev
-// paper (section 5.3).
-var TableSizes = []int{251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 65537, 131071}
+// key adds the chosen fields up. One address and one port are IPVS's key.
+func (s Fields) key(f *Flow) uint32 {
+	var key uint32
+	if s&FieldClient != 0 {
+		key = fold(&f.Client)
+	}
+	if s&FieldClientPort != 0 {
+		key += uint32(f.ClientPort)
+	}
+	if s&FieldVIP != 0 {
+		key += fold(&f.VIP)
+	}
+	if s&FieldPort != 0 {
+		key += uint32(f.Port)
+	}
+	return key
+}
 
-// DefaultTable is the kernel's default, index 12.
-const DefaultTable = 4093
+// fold makes an address one number: an IPv4 address itself, the four words of
+// an IPv6 address XORed.
+func fold(a *wire.Addr) uint32 {
+	last := binary.BigEndian.Uint32(a[12:])
+	if a.Is4() {
+		return last
+	}
+	return binary.BigEndian.Uint32(a[0:]) ^ binary.BigEndian.Uint32(a[4:]) ^ binary.BigEndian.Uint32(a[8:]) ^ last
+}
+
+// hashed looks the server of a flow up in a table: dh, sh and mh.
+type hashed struct {
+	pool
+	down     []bool
+	fields   Fields
+	maglev   bool     // mh's hash function, else that of dh and sh
+	fallback bool     // look further if the server in the slot is not eligible
+	table    []uint16 // list indexes; empty: no server at all
+}
+
+// tableSH is the number of slots of dh and sh (IP_VS_DH_TAB_BITS and
+// IP_VS_SH_TAB_BITS, 8).
+const tableSH = 1 << 8
+
+func newDH(_ Flags, servers []Server, o Options) (Picker, error) {
+	h := newHashed(servers, o, FieldVIP)
+	h.table = tile(servers, func(*Server) int32 { return 1 })
+	return h, nil
+}
+
+func newSH(f Flags, servers []Server, o Options) (Picker, error) {
+	h := newHashed(servers, o, sourceFields(f))
+	h.table = tile(servers, func(s *Server) int32 { return max(s.Weight, 1) })
+	h.fallback = f&Flag1 != 0
+	return h, nil
+}
+
+func newMH(f Flags, servers []Server, o Options) (Picker, error) {
+	h := newHashed(servers, o, sourceFields(f))
+	h.maglev = true
+	h.fallback = f&Flag1 != 0
+	var err error
+	h.table, err = maglevTable(servers, o.Table)
+	return h, err
+}
+
+// sourceFields are the fields of sh and mh: Flag2 is their port flag.
+func sourceFields(f Flags) Fields {
+	if f&Flag2 != 0 {
+		return FieldClient | FieldClientPort
+	}
+	return FieldClient
+}
+
+func newHashed(servers []Server, o Options, fields Fields) *hashed {
+	h := &hashed{pool: newPool(servers), down: make([]bool, len(servers)), fields: fields}
+	for i := range servers {
+		h.down[i] = servers[i].Down
+	}
+	if o.Fields != 0 {
+		h.fields = o.Fields
+	}
+	return h
+}
+
+// tile fills a table of dh or sh: the servers in list order, each in share
+// slots running, over and over.
+func tile(servers []Server, share func(*Server) int32) []uint16 {
+	if len(servers) == 0 {
+		return nil
+	}
+	table := make([]uint16, 0, tableSH)
+	for {
+		for i := range servers {
+			for range share(&servers[i]) {
+				if len(table) == tableSH {
+					return table
+				}
+				table = append(table, uint16(i))
+			}
+		}
+	}
+}
+
+// slot is where a key falls after offset failed attempts, as it were: dh and
+// sh add the offset to the hash (their hash is the kernel's hash_32), mh to
+// what is hashed.
+func (h *hashed) slot(key, offset uint32) uint32 {
+	if h.maglev {
+		return placeKey.hash(key+offset) % uint32(len(h.table))
+	}
+	return (key*0x61C88647>>24 + offset) % tableSH
+}
+
+// Pick never changes the cursor.
+func (h *hashed) Pick(_ *Cursor, f Flow) int {
+	if len(h.table) == 0 {
+		return -1
+	}
+	key := h.fields.key(&f)
+	first := h.slot(key, 0)
+	i := int(h.table[first])
+	if h.eligible(i) {
+		return i
+	}
+	if !h.fallback && !h.down[i] {
+		return -1
+	}
+	return h.further(key, first)
+}
+
+// further tries as many offsets as the table has slots, beginning with the
+// slot that was not eligible.
+func (h *hashed) further(key, first uint32) int {
+	if !h.anyEligible() {
+		return -1
+	}
+	size := uint32(len(h.table))
+	for n := range size {
+		i := int(h.table[h.slot(key, (first+n)%size)])
+		if h.eligible(i) {
+			return i
+		}
+	}
+	return -1
+}

@@ -20,8 +20,7 @@ type least struct {
 	formula
 	idleFirst bool // nq: the first server without an active connection wins at once
 	list      []candidate
-	ramps     []ramp // of the same servers; nil: no slow start
-	rampsEnd  int64  // ms: from here on there is no slow start
+	ramps
 }
 
 // candidate is a server that may be eligible. 32 bytes: two share a cache line.
@@ -45,7 +44,7 @@ func newLeast(f formula, variant int) func(Flags, []Server, Options) (Picker, er
 }
 
 func makeLeast(f formula, variant int, servers []Server) *least {
-	l := &least{formula: f, idleFirst: variant&idleFirst != 0}
+	l := &least{formula: f, idleFirst: variant&idleFirst != 0, ramps: newRamps(servers)}
 	for i := range servers {
 		s := &servers[i]
 		weight := s.weight()
@@ -68,10 +67,18 @@ func makeLeast(f formula, variant int, servers []Server) *least {
 
 // Pick compares the loads of the moment.
 func (l *least) Pick(c *Cursor, f Flow) int {
-	if at := l.settled(); at >= 0 {
+	if at := l.choose(c, f.Now); at >= 0 {
 		return int(l.list[at].index)
 	}
 	return -1
+}
+
+// choose is Pick, but returns an index of l.list.
+func (l *least) choose(c *Cursor, now int64) int {
+	if now < l.over {
+		return l.starting(c, now)
+	}
+	return l.settled()
 }
 
 // settled is the winner by full weights, as an index of l.list.
@@ -96,5 +103,41 @@ func (l *least) settled() int {
 	return best
 }
 
-// ramp is the slow start of one server, ms.
-type ramp struct{ start, end int64 }
+// starting is the winner while servers are in slow start. Their weights are
+// what they are of the full ones by now, so that they get no further ahead
+// than that share of the load. Behind it they still are at first, by thousands
+// of connections perhaps, and would get every new one until level: so even
+// then each wins only that share of the times.
+func (l *least) starting(c *Cursor, now int64) int {
+	best, share := l.atShares(now, true)
+	if best < 0 || c.chance(share) {
+		return best
+	}
+	if other, _ := l.atShares(now, false); other >= 0 {
+		return other
+	}
+	return best
+}
+
+// atShares is settled with the weights of the moment, and the winner's share.
+// If starters is false servers in slow start are left out.
+func (l *least) atShares(now int64, starters bool) (best int, share int64) {
+	best, bestCost, bestWeight := -1, int64(1), int64(0)
+	f := l.formula
+	for i := range l.list {
+		s := &l.list[i]
+		part := l.share(int(s.index), now)
+		if !starters && part < fullShare || s.overload.Load() {
+			continue
+		}
+		active, weight := int64(s.active.Load()), int64(s.weight)*part
+		if active == 0 && l.idleFirst {
+			return i, part
+		}
+		cost := f.active*active + f.inactive*int64(s.inactive.Load()) + f.plus
+		if cost*bestWeight < bestCost*weight {
+			best, bestCost, bestWeight, share = i, cost, weight, part
+		}
+	}
+	return best, share
+}

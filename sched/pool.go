@@ -49,6 +49,14 @@ func (s *Server) weight() int32 {
 	return s.Weight
 }
 
+// lastWeight is the last weight that was not 0, health notwithstanding.
+func (s *Server) lastWeight() int32 {
+	if s.Weight > 0 {
+		return s.Weight
+	}
+	return s.LastWeight
+}
+
 // orElse returns p, or fallback for nil.
 func orElse[T any](p, fallback *T) *T {
 	if p == nil {
@@ -57,7 +65,7 @@ func orElse[T any](p, fallback *T) *T {
 	return p
 }
 
-// places finds the list index of a server by its ID: an open-addressed hash
+// places finds the index of a server in a list by its ID: an open-addressed hash
 // table at most half full.
 type places struct {
 	slots []place // a power of two of them
@@ -73,14 +81,14 @@ type place struct {
 // mark is how a server is written down where 0 has to mean "no server".
 func mark(id uint32) uint32 { return id + 1 }
 
-func newPlaces(servers []Server) places {
+func newPlaces(ids []uint32) places {
 	bits := uint(1)
-	for 1<<bits < 2*len(servers) {
+	for 1<<bits < 2*len(ids) {
 		bits++
 	}
 	p := places{slots: make([]place, 1<<bits), shift: 32 - bits}
-	for i := range servers {
-		m := mark(servers[i].ID)
+	for i, id := range ids {
+		m := mark(id)
 		at := p.first(m)
 		for p.slots[at].mark != 0 {
 			at = p.next(at)
@@ -90,7 +98,7 @@ func newPlaces(servers []Server) places {
 	return p
 }
 
-// find returns the list index of the marked server, -1 if it is not listed or
+// find returns the index of the marked server, -1 if it is not listed or
 // m is 0.
 func (p *places) find(m uint32) int {
 	if m == 0 {

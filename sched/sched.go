@@ -22,7 +22,7 @@ type Server struct {
 	Port uint16    // port of the server, for mh's permutation
 
 	Weight     int32 // 0: no new connections
-	LastWeight int32 // the last weight that was not 0 (mh keeps its slots by it); 0: never had one
+	LastWeight int32 // if Weight is 0: the last that was not (mh keeps its slots by it); 0: never had one
 
 	// Active and Inactive count the live connections; the connection table
 	// owns and changes them. nil: always 0.
@@ -60,7 +60,7 @@ type Picker interface {
 // Options are settings IPVS has as compile time or global ones, or not at
 // all. The zero value is IPVS's default.
 type Options struct {
-	// Table is the number of mh slots: one of TableSizes. 0: DefaultTable.
+	// Table is the number of mh slots, one of TableSizes. 0: DefaultTable.
 	Table int
 
 	// Fields are what dh, sh and mh hash. 0: IPVS's choice, which is VIP for
@@ -81,16 +81,22 @@ const DefaultExpiration = 24 * time.Hour
 const MaxServers = 1 << 16
 
 // makers builds each scheduler.
-var makers = map[string]func(flags Flags, servers []Server, o Options) (Picker, error){
-	"rr":   newRR,
-	"wrr":  newWRR,
-	"lc":   newLeast(overhead, weightless),
-	"wlc":  newLeast(overhead, 0),
-	"sed":  newLeast(expected, 0),
-	"nq":   newLeast(expected, idleFirst),
-	"fo":   newFO,
-	"ovf":  newOVF,
-	"none": newNone,
+var makers = map[string]func(Flags, []Server, Options) (Picker, error){
+	"rr":    newRR,
+	"wrr":   newWRR,
+	"lc":    newLeast(overhead, weightless),
+	"wlc":   newLeast(overhead, 0),
+	"lblc":  newLBLC,
+	"lblcr": newLBLCR,
+	"dh":    newDH,
+	"sh":    newSH,
+	"sed":   newLeast(expected, 0),
+	"nq":    newLeast(expected, idleFirst),
+	"fo":    newFO,
+	"ovf":   newOVF,
+	"mh":    newMH,
+	"twos":  newTwos,
+	"none":  newNone,
 }
 
 // names are the schedulers in the order of IPVS's documentation.

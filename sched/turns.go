@@ -11,10 +11,11 @@ type rr struct {
 }
 
 func newRR(_ Flags, servers []Server, _ Options) (Picker, error) {
-	r := &rr{pool: newPool(servers), places: newPlaces(servers), ids: make([]uint32, len(servers))}
+	r := &rr{pool: newPool(servers), ids: make([]uint32, len(servers))}
 	for i := range servers {
 		r.ids[i] = servers[i].ID
 	}
+	r.places = newPlaces(r.ids)
 	r.heavy = newHeavier(r.weight)
 	return r, nil
 }

@@ -1,0 +1,40 @@
+package sched
+
+// fullShare is the share of a server that is not in slow start, in 1/1024.
+const fullShare = 1 << 10
+
+// ramps are the slow starts of a server list.
+type ramps struct {
+	list []ramp // by list index
+	over int64  // ms: from then on every share is full
+}
+
+// ramp is the slow start of one server, ms.
+type ramp struct{ start, end int64 }
+
+func newRamps(servers []Server) ramps {
+	r := ramps{list: make([]ramp, len(servers))}
+	for i := range servers {
+		s := &servers[i]
+		r.list[i] = ramp{s.RampStart, s.RampEnd}
+		if s.RampEnd > s.RampStart {
+			r.over = max(r.over, s.RampEnd)
+		}
+	}
+	return r
+}
+
+// share is how much of its weight server i has at time now: from 1 at the
+// start of its ramp to fullShare at the end.
+func (r *ramps) share(i int, now int64) int64 {
+	p := r.list[i]
+	if now >= p.end || p.end <= p.start {
+		return fullShare
+	}
+	return max((now-p.start)*fullShare/(p.end-p.start), 1)
+}
+
+// chance says yes in share of fullShare cases.
+func (c *Cursor) chance(share int64) bool {
+	return share >= fullShare || int64(c.draw()%fullShare) < share
+}
