@@ -1,0 +1,206 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// build makes everything the plan's layout asks for.
+func (l *Lab) build() error {
+	drawn := l.layout()
+	for _, node := range drawn.nodes {
+		if err := l.addNode(node); err != nil {
+			return fmt.Errorf("make node %s: %w", node, err)
+		}
+	}
+	for _, s := range []segment{front, back} {
+		if err := l.Do(switchNode, func() error { return addBridge(s.bridge) }); err != nil {
+			return fmt.Errorf("make segment %s: %w", s.bridge, err)
+		}
+	}
+	for _, p := range drawn.ports {
+		if err := l.addPort(p); err != nil {
+			return fmt.Errorf("join %s to %s: %w", p.node, p.on.bridge, err)
+		}
+	}
+	for node, gateways := range drawn.gateways {
+		if err := l.Do(node, func() error { return addGateways(gateways) }); err != nil {
+			return fmt.Errorf("give %s a gateway: %w", node, err)
+		}
+	}
+	if l.VIPOnDirector {
+		if err := l.Do(DirectorNode, l.addVIPs); err != nil {
+			return fmt.Errorf("configure vip on director: %w", err)
+		}
+	}
+	return nil
+}
+
+// addNode makes a node's namespace and readies it. Settings come before links:
+// a link takes the "default" ones over when it is made.
+func (l *Lab) addNode(node string) error {
+	return within(func() error {
+		ns, err := netns.NewNamed(netnsName(l.Name, node))
+		if err != nil {
+			return fmt.Errorf("make network namespace: %w", err)
+		}
+		ns.Close()
+		for _, s := range l.sysctls(node) {
+			if err := os.WriteFile(filepath.Join("/proc/sys/net", s.key), []byte(s.value), 0); err != nil {
+				return err
+			}
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("find lo: %w", err)
+		}
+		return netlink.LinkSetUp(lo)
+	})
+}
+
+type sysctl struct{ key, value string }
+
+// sysctls are a node's settings below /proc/sys/net.
+func (l *Lab) sysctls(node string) []sysctl {
+	if node == switchNode { // bridges only: no addresses, so no chatter of its own
+		return []sysctl{{"ipv6/conf/all/disable_ipv6", "1"}, {"ipv6/conf/default/disable_ipv6", "1"}}
+	}
+	forward := "0"
+	if node == routerNode || node == DirectorNode && l.Forward {
+		forward = "1"
+	}
+	// ip_forward first: it resets the others.
+	list := []sysctl{{"ipv4/ip_forward", forward}, {"ipv6/conf/all/forwarding", forward}}
+	for _, dev := range []string{"all", "default"} {
+		list = append(list,
+			sysctl{"ipv4/conf/" + dev + "/rp_filter", "0"}, // answers take another way than requests
+			sysctl{"ipv4/conf/" + dev + "/send_redirects", "0"},
+			sysctl{"ipv4/conf/" + dev + "/arp_ignore", "0"},
+			sysctl{"ipv4/conf/" + dev + "/arp_announce", "0"},
+			sysctl{"ipv6/conf/" + dev + "/accept_dad", "0"}, // link-local addresses work at once
+			sysctl{"ipv6/conf/" + dev + "/accept_ra", "0"},
+			sysctl{"ipv6/conf/" + dev + "/autoconf", "0"},
+		)
+	}
+	return list
+}
+
+// addBridge makes a segment. It floods multicast: IPv6 neighbours are found by
+// it, also for addresses that no kernel on the segment has joined the group of.
+func addBridge(name string) error {
+	snooping := false
+	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping}
+	bridge.Name = name
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(bridge)
+}
+
+// addPort joins a node to a segment by a veth link. Its end at the node has the
+// MAC address 02:00:00:00:SEGMENT:HOST; its end at the switch is called
+// NODE-INTERFACE.
+func (l *Lab) addPort(p port) error {
+	ns, err := l.openNetns(p.node)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	switchEnd := p.node + "-" + p.iface
+	err = l.Do(switchNode, func() error {
+		bridge, err := netlink.LinkByName(p.on.bridge)
+		if err != nil {
+			return err
+		}
+		link := netlink.NewVeth(netlink.NewLinkAttrs())
+		link.Name, link.MTU, link.MasterIndex = switchEnd, l.MTU, bridge.Attrs().Index
+		link.PeerName, link.PeerMTU, link.PeerNamespace = p.iface, uint32(l.MTU), netlink.NsFd(ns)
+		link.PeerHardwareAddr = net.HardwareAddr{2, 0, 0, 0, p.on.number, byte(p.host)}
+		if err := netlink.LinkAdd(link); err != nil {
+			return err
+		}
+		return l.readyLink(switchEnd)
+	})
+	if err != nil {
+		return err
+	}
+	return l.Do(p.node, func() error {
+		if err := l.readyLink(p.iface); err != nil {
+			return err
+		}
+		for _, s := range p.addrs {
+			for _, family := range []int{4, 6} {
+				if err := addAddr(p.iface, s.prefix(family, p.host)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// readyLink sets offloads and queues of one end of a link, in the namespace of
+// the calling thread, and brings it up.
+func (l *Lab) readyLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if l.NoOffloads {
+		if err := offloadsOff(name); err != nil {
+			return fmt.Errorf("turn offloads off: %w", err)
+		}
+	}
+	if l.LossFree {
+		if err := linkQueue(link); err != nil {
+			return fmt.Errorf("make loss-free: %w", err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// addAddr gives an interface an address, usable at once.
+func addAddr(iface string, prefix netip.Prefix) error {
+	link, err := netlink.LinkByName(iface)
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(prefix.String())
+	if err != nil {
+		return err
+	}
+	if prefix.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if err := netlink.AddrAdd(link, addr); err != nil {
+		return fmt.Errorf("add %s to %s: %w", prefix, iface, err)
+	}
+	return nil
+}
+
+func (l *Lab) addVIPs() error {
+	for _, family := range []int{4, 6} {
+		vip := l.VIP(family)
+		if err := addAddr("lo", netip.PrefixFrom(vip, vip.BitLen())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addGateways adds the default routes.
+func addGateways(gateways [2]netip.Addr) error {
+	for _, gw := range gateways {
+		if err := netlink.RouteAdd(&netlink.Route{Gw: gw.AsSlice()}); err != nil {
+			return fmt.Errorf("default route via %s: %w", gw, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netns"
+)
+
+// Do calls f on a thread that is in a node's network namespace: sockets opened,
+// netlink requests made, /proc/sys/net read and programs started by f, in its
+// own goroutine, belong to the node.
+func (l *Lab) Do(node string, f func() error) error {
+	ns, err := l.openNetns(node)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return within(func() error {
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter namespace of %s: %w", node, err)
+		}
+		return f()
+	})
+}
+
+// within calls f, which may change the network namespace of its thread, and
+// brings the thread home. A thread that cannot return stays locked, and so ends
+// with its goroutine.
+func within(f func() error) error {
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("find own network namespace: %w", err)
+	}
+	defer home.Close()
+	defer func() {
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	return f()
+}
+
+// Enter replaces this process by a command on a node; it returns only to say
+// why it could not.
+func (l *Lab) Enter(node string, command ...string) error {
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		return err
+	}
+	return l.Do(node, func() error {
+		// exec keeps the calling thread, and with it its namespace.
+		return fmt.Errorf("run %s: %w", path, syscall.Exec(path, command, l.environ()))
+	})
+}
+
+// environ is ours with the lab's director as the one to talk to, and without a
+// service manager that our own programs would report to.
+func (l *Lab) environ() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") })
+	return append(env, "UVS_SOCKET="+l.Socket())
+}
+
+// StartCmd starts a command on a node.
+func (l *Lab) StartCmd(node string, cmd *exec.Cmd) error {
+	if cmd.Env == nil {
+		cmd.Env = l.environ()
+	}
+	return l.Do(node, cmd.Start)
+}
+
+// Exec runs a command on a node and returns what it printed; the error of a
+// command that fails says what that was.
+func (l *Lab) Exec(ctx context.Context, node string, command ...string) (string, error) {
+	var out strings.Builder
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := l.StartCmd(node, cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %s: %w: %s", node, strings.Join(command, " "), err, strings.TrimSpace(out.String()))
+	}
+	return out.String(), err
+}
+
+// Process is a program in the background on a node.
+type Process struct {
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{} // closed when it has ended
+	err  error         // of Wait, valid when done is closed
+}
+
+// Start starts a program in the background on a node. It is in a process group
+// of its own, so that a key struck for us does not reach it; its output is
+// appended to LogPath.
+func (l *Lab) Start(node string, command ...string) (*Process, error) {
+	return l.start(node, l.environ(), command)
+}
+
+func (l *Lab) start(node string, env, command []string) (*Process, error) {
+	log, err := os.OpenFile(l.LogPath(node), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("start %s on %s: %w", command[0], node, err)
+	}
+	defer log.Close()
+	p := &Process{cmd: exec.Command(command[0], command[1:]...), log: log.Name(), done: make(chan struct{})}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := l.StartCmd(node, p.cmd); err != nil {
+		return nil, fmt.Errorf("start %s on %s: %w", command[0], node, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// StartReady starts a program that reports READY=1 to its service manager
+// (sd_notify(3)) and waits for that.
+func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*Process, error) {
+	path := filepath.Join(l.dir(), node+".notify")
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("start %s on %s: %w", command[0], node, err)
+	}
+	defer os.Remove(path)
+	defer notify.Close()
+	p, err := l.start(node, append(l.environ(), "NOTIFY_SOCKET="+path), command)
+	if err != nil {
+		return nil, err
+	}
+	ready := make(chan error, 1)
+	go func() { ready <- readReady(notify) }()
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	select {
+	case err = <-ready:
+	case <-p.done:
+		err = fmt.Errorf("it ended (%w) before it was ready", p.exit())
+	case <-ctx.Done():
+		err = fmt.Errorf("it is not ready: %w", ctx.Err())
+	}
+	if err != nil {
+		p.Stop()
+		text, _ := os.ReadFile(p.log)
+		return nil, fmt.Errorf("start %s on %s: %w: %s", strings.Join(command, " "), node, err, lastLines(string(text), 5))
+	}
+	return p, nil
+}
+
+// readyTime is how long a program may take to be ready, and stopTime how long to
+// end after SIGTERM.
+const (
+	readyTime = 10 * time.Second
+	stopTime  = 5 * time.Second
+)
+
+// readReady returns when READY=1 was received.
+func readReady(notify *net.UnixConn) error {
+	buf := make([]byte, 4096)
+	for {
+		n, err := notify.Read(buf)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(strings.Split(string(buf[:n]), "\n"), "READY=1") {
+			return nil
+		}
+	}
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Stop ends the program with SIGTERM, or SIGKILL when it does not listen, and
+// returns how it exited: nil is exit status 0.
+func (p *Process) Stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM) // an error means it has ended
+	select {
+	case <-p.done:
+	case <-time.After(stopTime):
+		p.cmd.Process.Kill()
+		<-p.done
+	}
+	return p.err
+}
+
+// exit is how the program ended, never nil.
+func (p *Process) exit() error {
+	if p.err == nil {
+		return errors.New("exit status 0")
+	}
+	return p.err
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

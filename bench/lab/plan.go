@@ -1,0 +1,287 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+
+	"uvs/bench/realserver"
+)
+
+// Plan says what a lab is made of. Of every field but Name the zero value means
+// the default.
+type Plan struct {
+	Name       string `json:"name"`                  // letters and digits, at most 16
+	Method     Method `json:"method"`                // MethodMasq, MethodRoute or MethodTunnel
+	Families   []int  `json:"families"`              // of the VIPs that get services: 4, 6 or both (the default)
+	TunnelOver int    `json:"tunnel_over,omitempty"` // family of the outer header; 0: the VIP's own
+	Scheduler  string `json:"scheduler"`             // default rr
+	Clients    int    `json:"clients"`               // default 1
+	Servers    int    `json:"servers"`               // default 3
+	Arms       int    `json:"arms"`                  // the director's interfaces, 1 or 2; default 2 for NAT, else 1
+	MTU        int    `json:"mtu"`                   // of every link, bytes; default 1500
+
+	// NoOffloads turns checksum and segmentation offloads off on every link,
+	// so that only finished frames of at most one MTU are on the wire. By
+	// default they are as the kernel makes them.
+	NoOffloads bool `json:"no_offloads,omitempty"`
+	// LossFree makes links queue where they would drop; see linkQueue.
+	LossFree bool `json:"loss_free,omitempty"`
+	// VIPOnDirector also configures the VIPs on the director's loopback
+	// device, as the LVS recipes do. Forward makes its kernel a router.
+	VIPOnDirector bool `json:"vip_on_director,omitempty"`
+	Forward       bool `json:"forward,omitempty"`
+}
+
+// Method is how the lab's director reaches its servers.
+type Method string
+
+const (
+	NAT    Method = "nat"
+	DR     Method = "dr" // direct routing
+	Tunnel Method = "tunnel"
+)
+
+// Methods are all methods, in the order people learn them.
+var Methods = []Method{NAT, DR, Tunnel}
+
+// methodFlags are ipvsadm's options for them.
+var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
+
+var goodName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
+
+// filled returns the plan with its defaults filled in, or what is wrong with it.
+func (p Plan) filled() (Plan, error) {
+	if len(p.Families) == 0 {
+		p.Families = []int{4, 6}
+	}
+	setDefault(&p.Scheduler, "rr")
+	setDefault(&p.Clients, 1)
+	setDefault(&p.Servers, 3)
+	setDefault(&p.MTU, 1500)
+	if p.Method == NAT {
+		setDefault(&p.Arms, 2)
+	}
+	setDefault(&p.Arms, 1)
+
+	switch {
+	case !goodName.MatchString(p.Name):
+		return p, fmt.Errorf("lab name is %q; want 1 to 16 letters and digits", p.Name)
+	case methodFlags[p.Method] == "":
+		return p, fmt.Errorf("method is %q; want one of %v", p.Method, Methods)
+	case p.TunnelOver != 0 && p.TunnelOver != 4 && p.TunnelOver != 6:
+		return p, fmt.Errorf("tunnel over IPv%d; want 4 or 6", p.TunnelOver)
+	case p.Clients < 1 || p.Clients > maxClients:
+		return p, fmt.Errorf("%d clients; want 1 to %d", p.Clients, maxClients)
+	case p.Servers < 1 || p.Servers > maxServers:
+		return p, fmt.Errorf("%d servers; want 1 to %d", p.Servers, maxServers)
+	case p.Arms != 1 && p.Arms != 2:
+		return p, fmt.Errorf("director with %d arms; want 1 or 2", p.Arms)
+	case p.MTU < 1280 || p.MTU > 65535: // 1280: the least IPv6 works with, RFC 8200 5
+		return p, fmt.Errorf("mtu is %d; want 1280 to 65535", p.MTU)
+	}
+	for _, family := range p.Families {
+		if family != 4 && family != 6 {
+			return p, fmt.Errorf("family is %d; want 4 or 6", family)
+		}
+	}
+	return p, nil
+}
+
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// segment is one of the lab's Ethernet segments and its network, dual stack.
+type segment struct {
+	bridge string
+	number byte // third octet of its IPv4 network, in MAC addresses too
+	v4     string
+	v6     string
+}
+
+var (
+	front = segment{"front", 1, "10.1.0.%d/24", "fd00:1::%d/64"}
+	back  = segment{"back", 2, "10.2.0.%d/24", "fd00:2::%d/64"}
+)
+
+// Host numbers, in decimal digits the last part of an address in both families.
+const (
+	directorHost = 1
+	serverHost   = 10 // rs1 is 11
+	maxServers   = 89
+	vipHost      = 100 // client1 is 101
+	maxClients   = 99
+	routerHost   = 254
+)
+
+// prefix returns a host's address with the length of the network's prefix.
+func (s segment) prefix(family, host int) netip.Prefix {
+	if family == 4 {
+		return netip.MustParsePrefix(fmt.Sprintf(s.v4, host))
+	}
+	return netip.MustParsePrefix(fmt.Sprintf(s.v6, host))
+}
+
+func (s segment) addr(family, host int) netip.Addr { return s.prefix(family, host).Addr() }
+
+// VIP returns the virtual address of a family.
+func (p Plan) VIP(family int) netip.Addr { return front.addr(family, vipHost) }
+
+// RIP returns the address of a family of server i, counted from 0.
+func (p Plan) RIP(family, i int) netip.Addr {
+	if p.oneNetwork() {
+		return front.addr(family, serverHost+1+i)
+	}
+	return back.addr(family, serverHost+1+i)
+}
+
+// CIP returns the address of a family of client i, counted from 0.
+func (p Plan) CIP(family, i int) netip.Addr { return front.addr(family, vipHost+1+i) }
+
+// oneNetwork tells whether clients and servers share a network: direct routing
+// as it is usually drawn. (One-armed NAT has both networks on one segment:
+// answers must come back through the director.)
+func (p Plan) oneNetwork() bool { return p.Method == DR && p.Arms == 1 }
+
+// server and client names, counted from 0.
+func serverName(i int) string { return fmt.Sprintf("rs%d", i+1) }
+func clientName(i int) string { return fmt.Sprintf("client%d", i+1) }
+
+// Names of the nodes there is one of. The switch holds the bridges.
+const (
+	switchNode   = "switch"
+	DirectorNode = "director"
+	routerNode   = "router"
+)
+
+// port joins a node to a segment.
+type port struct {
+	node, iface string
+	on          segment
+	host        int       // gives the MAC address
+	addrs       []segment // networks the host number is used in
+}
+
+// layout is a plan drawn out: the nodes, what joins them, and each node's
+// gateway in both families.
+type layout struct {
+	nodes    []string
+	ports    []port
+	gateways map[string][2]netip.Addr // by node: IPv4, IPv6
+}
+
+// layout draws the plan:
+//
+//	NAT, two arms      clients --front-- director --back-- servers
+//	NAT, one arm       clients, director and servers on one segment, with a
+//	                   network each; the director routes between them
+//	DR, one arm        clients, director and servers on one network
+//	DR, two arms       clients --front-- director --back-- servers, and a router
+//	                   beside the director for the answers
+//	tunnel, one arm    clients, director --front-- router --back-- servers
+//	tunnel, two arms   as DR, two arms
+func (p Plan) layout() layout {
+	l := layout{nodes: []string{switchNode}, gateways: map[string][2]netip.Addr{}}
+	serversOn, serversNet := back, back
+	if p.oneNetwork() {
+		serversNet = front
+	}
+	if p.Arms == 1 && p.Method != Tunnel {
+		serversOn = front
+	}
+	hasRouter := p.Method != NAT && serversOn == back
+	node := func(name string, gateway int, ports ...port) {
+		l.nodes = append(l.nodes, name)
+		for i, port := range ports {
+			port.node, port.iface = name, fmt.Sprintf("eth%d", i)
+			l.ports = append(l.ports, port)
+		}
+		if gateway != 0 {
+			net := ports[0].addrs[0]
+			l.gateways[name] = [2]netip.Addr{net.addr(4, gateway), net.addr(6, gateway)}
+		}
+	}
+
+	gateway, directorGateway := 0, 0
+	switch {
+	case p.Method == NAT:
+		gateway = directorHost
+	case hasRouter:
+		gateway, directorGateway = routerHost, routerHost
+	}
+	for i := range p.Clients {
+		node(clientName(i), gateway, port{on: front, host: vipHost + 1 + i, addrs: []segment{front}})
+	}
+	director := []port{{on: front, host: directorHost, addrs: []segment{front}}}
+	switch {
+	case p.Arms == 2:
+		director = append(director, port{on: back, host: directorHost, addrs: []segment{back}})
+	case p.Method == NAT:
+		director[0].addrs = []segment{front, back}
+	}
+	node(DirectorNode, directorGateway, director...)
+	if hasRouter {
+		node(routerNode, 0,
+			port{on: front, host: routerHost, addrs: []segment{front}},
+			port{on: back, host: routerHost, addrs: []segment{back}})
+	}
+	for i := range p.Servers {
+		node(serverName(i), gateway, port{on: serversOn, host: serverHost + 1 + i, addrs: []segment{serversNet}})
+	}
+	return l
+}
+
+// Interfaces returns the director's interfaces.
+func (p Plan) Interfaces() []string {
+	if p.Arms == 2 {
+		return []string{"eth0", "eth1"}
+	}
+	return []string{"eth0"}
+}
+
+// serverHTTPPort is where the servers' HTTP is: NAT maps ports, the other
+// methods cannot.
+func (p Plan) serverHTTPPort() uint16 {
+	if p.Method == NAT {
+		return 8080
+	}
+	return realserver.HTTPPort
+}
+
+// Commands returns the arguments of the ipvsadm commands that set the lab's
+// services up: for each VIP HTTP over TCP and lvs-info over UDP.
+func (p Plan) Commands() [][]string {
+	var commands [][]string
+	for _, family := range p.Families {
+		over := family
+		if p.Method == Tunnel && p.TunnelOver != 0 {
+			over = p.TunnelOver
+		}
+		for _, service := range []struct {
+			flag               string
+			port, portAtServer uint16
+		}{
+			{"-t", realserver.HTTPPort, p.serverHTTPPort()},
+			{"-u", realserver.InfoPort, realserver.InfoPort},
+		} {
+			virtual := hostPort(p.VIP(family), service.port)
+			commands = append(commands, []string{"-A", service.flag, virtual, "-s", p.Scheduler})
+			for i := range p.Servers {
+				real := hostPort(p.RIP(over, i), service.portAtServer)
+				commands = append(commands, []string{"-a", service.flag, virtual, "-r", real, methodFlags[p.Method]})
+			}
+		}
+	}
+	return commands
+}
+
+// hostPort joins an address and a port as ipvsadm and package net write them.
+func hostPort(addr netip.Addr, port uint16) string {
+	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+}

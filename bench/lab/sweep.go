@@ -1,0 +1,109 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// nsID tells namespaces apart: device and inode of their file in nsfs.
+type nsID struct{ dev, ino uint64 }
+
+func statNS(path string) (nsID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return nsID{}, err
+	}
+	return nsID{uint64(st.Dev), st.Ino}, nil
+}
+
+// stopAllIn ends every process whose network namespace is one of those named:
+// being in there is what makes it ours, so no list of processes has to be kept
+// and no stranger can be met under an old process id. Whoever ignores SIGTERM
+// for stopTime gets SIGKILL.
+func stopAllIn(paths []string) error {
+	spaces := map[nsID]bool{}
+	for _, path := range paths {
+		if id, err := statNS(path); err == nil {
+			spaces[id] = true
+		}
+	}
+	kill := time.Now().Add(stopTime)
+	for sig := unix.SIGTERM; ; {
+		procs, err := processesIn(spaces)
+		if err != nil || len(procs) == 0 {
+			return err
+		}
+		if time.Now().After(kill) {
+			if sig == unix.SIGKILL {
+				closeAll(procs)
+				return fmt.Errorf("%d processes survive SIGKILL", len(procs))
+			}
+			sig, kill = unix.SIGKILL, time.Now().Add(stopTime)
+		}
+		for _, fd := range procs {
+			unix.PidfdSendSignal(fd, sig, nil, 0) // an error means it has ended
+		}
+		waitEnded(procs, kill)
+		closeAll(procs)
+	}
+}
+
+// processesIn returns a pidfd of every process but this in one of the spaces.
+func processesIn(spaces map[nsID]bool) (pidfds []int, err error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("look for processes: %w", err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || !isIn(pid, spaces) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			closeAll(pidfds)
+			return nil, fmt.Errorf("open process %d: %w", pid, err)
+		}
+		// Asked again: what fd refers to can no longer change, and if it
+		// took the id over from another process just now, this tells.
+		if !isIn(pid, spaces) {
+			unix.Close(fd)
+			continue
+		}
+		pidfds = append(pidfds, fd)
+	}
+	return pidfds, nil
+}
+
+func isIn(pid int, spaces map[nsID]bool) bool {
+	id, err := statNS(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+	return err == nil && spaces[id]
+}
+
+// waitEnded waits until all processes have ended, or the deadline.
+func waitEnded(pidfds []int, deadline time.Time) {
+	for _, fd := range pidfds {
+		left := max(0, time.Until(deadline).Milliseconds())
+		for {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left))
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+	}
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
