@@ -1,0 +1,211 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// lab is three network namespaces in a row. The links under test run in the
+// middle one:
+//
+//	left            middle            right
+//	 l0 ------------ m0   m1 ------------ r0
+//	 10.9.0.1/16                          10.9.0.2/16
+//
+// m0 has the MAC address of r0 and m1 that of l0, so that frames left and right
+// send to each other are addressed to the middle's interfaces and can be copied
+// from one to the other as they are.
+type lab struct {
+	left, middle, right netns.NsHandle
+}
+
+var (
+	leftMAC  = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x01}
+	rightMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x02}
+)
+
+// newLab draws the network, or skips the test naming the capability it lacks.
+// The namespaces go when the test ends, and their interfaces with them.
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	n := &lab{left: newNamespace(t), middle: newNamespace(t), right: newNamespace(t)}
+	n.veth(t, "l0", n.left, leftMAC, "m0", rightMAC)
+	n.veth(t, "r0", n.right, rightMAC, "m1", leftMAC)
+	n.address(t, n.left, "l0", "10.9.0.1/16")
+	n.address(t, n.right, "r0", "10.9.0.2/16")
+	return n
+}
+
+// newNamespace makes a namespace without IPv6, whose chatter would disturb.
+func newNamespace(t testing.TB) netns.NsHandle {
+	t.Helper()
+	var ns netns.NsHandle
+	err := onThread(func() (err error) {
+		if ns, err = netns.New(); err != nil {
+			return err
+		}
+		for _, which := range []string{"all", "default"} {
+			path := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
+			if err := os.WriteFile(path, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, os.ErrPermission) {
+		t.Skipf("cannot make a network namespace: needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("make network namespace: %v", err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// onThread runs f on a thread of its own, which ends with it: whatever namespace
+// f enters, no other goroutine will find itself there.
+func onThread(f func() error) error {
+	errs := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		errs <- f()
+	}()
+	return <-errs
+}
+
+// in runs f in namespace ns.
+func in(t testing.TB, ns netns.NsHandle, f func() error) {
+	t.Helper()
+	err := onThread(func() error {
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter namespace: %w", err)
+		}
+		return f()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// handle talks to the kernel about ns.
+func handle(t testing.TB, ns netns.NsHandle) *netlink.Handle {
+	t.Helper()
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		t.Fatalf("open netlink: %v", err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+// veth joins outer in ns with inner in the middle and brings both up.
+func (n *lab) veth(t testing.TB, outer string, ns netns.NsHandle, outerMAC net.HardwareAddr, inner string, innerMAC net.HardwareAddr) {
+	t.Helper()
+	middle := handle(t, n.middle)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = inner, innerMAC
+	err := middle.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: outer, PeerHardwareAddr: outerMAC,
+		PeerNamespace: netlink.NsFd(int(ns)),
+	})
+	if err != nil {
+		t.Fatalf("make %s and %s: %v", inner, outer, err)
+	}
+	setUp(t, n.middle, inner, true)
+	setUp(t, ns, outer, true)
+}
+
+// setUp brings an interface up or down.
+func setUp(t testing.TB, ns netns.NsHandle, name string, up bool) {
+	t.Helper()
+	h := handle(t, ns)
+	link, err := h.LinkByName(name)
+	if err == nil && up {
+		err = h.LinkSetUp(link)
+	} else if err == nil {
+		err = h.LinkSetDown(link)
+	}
+	if err != nil {
+		t.Fatalf("set %s up=%v: %v", name, up, err)
+	}
+}
+
+// address gives an interface an address.
+func (n *lab) address(t testing.TB, ns netns.NsHandle, name, prefix string) {
+	t.Helper()
+	h := handle(t, ns)
+	link, err := h.LinkByName(name)
+	if err == nil {
+		var addr *netlink.Addr
+		if addr, err = netlink.ParseAddr(prefix); err == nil {
+			err = h.AddrAdd(link, addr)
+		}
+	}
+	if err != nil {
+		t.Fatalf("give %s the address %s: %v", name, prefix, err)
+	}
+}
+
+// open opens a link in ns that is closed with the test.
+func open(t testing.TB, ns netns.NsHandle, names ...string) *Link {
+	t.Helper()
+	return openWorkers(t, ns, 1, names...)[0]
+}
+
+// small is a configuration with little memory and no spinning, so that tests
+// sleep on the doorbell.
+func small(names ...string) Config {
+	cfg := Config{BlockSize: minBlock, Blocks: 4, Spin: -1}
+	for _, name := range names {
+		cfg.Interfaces = append(cfg.Interfaces, Interface{Name: name})
+	}
+	return cfg
+}
+
+func openWorkers(t testing.TB, ns netns.NsHandle, workers int, names ...string) (links []*Link) {
+	t.Helper()
+	in(t, ns, func() (err error) {
+		links, err = OpenGroup(small(names...), workers)
+		return err
+	})
+	for _, l := range links {
+		t.Cleanup(func() {
+			if err := l.Close(); err != nil {
+				t.Errorf("close link: %v", err)
+			}
+		})
+	}
+	return links
+}
+
+// rawSocket is an independent way to send and see frames: a plain packet socket
+// bound to an interface in ns. Reading gives up after two seconds.
+func rawSocket(t testing.TB, ns netns.NsHandle, name string) int {
+	t.Helper()
+	var fd int
+	in(t, ns, func() (err error) {
+		ifi, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
+			return err
+		}
+		return errors.Join(
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifi.Index}),
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}),
+		)
+	})
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}

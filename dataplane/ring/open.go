@@ -1,0 +1,309 @@
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// blockTimer is after how many milliseconds the kernel closes a block that is
+// not full. Where open blocks are read it matters to nobody and a long one
+// spares the kernel work; elsewhere it is how long a lone frame waits.
+func blockTimer(open bool) uint32 {
+	if open {
+		return 60
+	}
+	return 1
+}
+
+// Open opens the link of a lone worker.
+func Open(cfg Config) (*Link, error) {
+	links, err := OpenGroup(cfg, 1)
+	if err != nil {
+		return nil, err
+	}
+	return links[0], nil
+}
+
+// OpenGroup opens one link for each of a number of workers. Together they
+// receive every frame of the interfaces once; which worker gets it is decided by
+// Config.Steer.
+func OpenGroup(cfg Config, workers int) ([]*Link, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if workers < 1 || workers > maxWorkers {
+		return nil, fmt.Errorf("ring: %d workers: want 1 to %d", workers, maxWorkers)
+	}
+	links, err := openGroup(cfg, workers, opensBlocks)
+	if err != nil {
+		for _, l := range links {
+			_ = l.release()
+		}
+		return nil, fmt.Errorf("ring: %w", err)
+	}
+	return links, nil
+}
+
+// maxWorkers is how many members the kernel allows a fanout group that asks for
+// no other number (fanout_add in af_packet.c).
+const maxWorkers = 256
+
+// openGroup does the work of OpenGroup; on error the links are half open. The
+// order is what makes the doorbells ring late enough: every bell of an interface
+// is a tap before the first ring is, and taps run newest first. The order holds
+// when an interface goes down and up, since the kernel then goes through the
+// sockets in the order they were made.
+func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
+	for range workers {
+		l := &Link{spin: cfg.Spin, idle: int(cfg.Idle / time.Millisecond), event: -1}
+		links = append(links, l)
+		if l.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return links, fmt.Errorf("make eventfd: %w", err)
+		}
+		l.polls = []unix.PollFd{{Fd: int32(l.event), Events: unix.POLLIN}}
+		l.tx.init(len(cfg.Interfaces))
+	}
+	for i := range cfg.Interfaces {
+		if err := openInterface(links, i, cfg, open); err != nil {
+			return links, fmt.Errorf("interface %s: %w", cfg.Interfaces[i].Name, err)
+		}
+	}
+	return links, nil
+}
+
+// openInterface adds port i to every link.
+func openInterface(links []*Link, i int, cfg Config, open bool) error {
+	ifi, err := net.InterfaceByName(cfg.Interfaces[i].Name)
+	if err != nil {
+		return fmt.Errorf("%w on this host (%w)", fs.ErrNotExist, err)
+	}
+	bells := fanout{steer: cfg.Steer, workers: len(links)}
+	for _, l := range links {
+		p := &port{name: ifi.Name, fd: -1, bell: -1}
+		l.ports = append(l.ports, p)
+		if open {
+			if p.bell, err = openBell(ifi, &bells); err != nil {
+				return fmt.Errorf("open doorbell: %w", err)
+			}
+		}
+	}
+	rings := fanout{steer: cfg.Steer, workers: len(links)}
+	for _, l := range links {
+		p := l.ports[i]
+		if p.fd, err = listen(ifi); err != nil {
+			return err
+		}
+		if err := hearMulticast(p.fd, ifi); err != nil {
+			return err
+		}
+		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, open, &rings); err != nil {
+			return err
+		}
+		p.rx = newReader(p.mem, cfg.BlockSize, uint16(i), &p.counts)
+		p.rx.open = open
+		if !open {
+			p.bell = p.fd
+		}
+		l.polls = append(l.polls, unix.PollFd{Fd: int32(p.bell), Events: unix.POLLIN})
+	}
+	return nil
+}
+
+// listen opens a packet socket that hears everything on ifi. Only the
+// descriptor is kept: left with Go's poller, every frame would wake that too.
+func listen(ifi *net.Interface) (fd int, err error) {
+	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+	if errors.Is(err, fs.ErrPermission) {
+		return -1, fmt.Errorf("%w: receiving raw frames needs CAP_NET_RAW", err)
+	} else if err != nil {
+		return -1, err
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var dupErr error
+	err = raw.Control(func(c uintptr) { fd, dupErr = unix.FcntlInt(c, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, dupErr); err != nil {
+		return -1, fmt.Errorf("keep descriptor: %w", err)
+	}
+	if err := checkEthernet(fd); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// checkEthernet refuses devices whose frames have no Ethernet header.
+func checkEthernet(fd int) error {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return fmt.Errorf("get hardware type: %w", err)
+	}
+	if ll, ok := sa.(*unix.SockaddrLinklayer); ok && ll.Hatype != unix.ARPHRD_ETHER && ll.Hatype != unix.ARPHRD_LOOPBACK {
+		return fmt.Errorf("hardware type %d: want Ethernet (%d)", ll.Hatype, unix.ARPHRD_ETHER)
+	}
+	return nil
+}
+
+// hearMulticast makes the device let all multicast frames through for as long as
+// the socket lives: neighbour solicitations for addresses the host itself does
+// not have come to groups it did not join.
+func hearMulticast(fd int, ifi *net.Interface) error {
+	err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP,
+		&unix.PacketMreq{Ifindex: int32(ifi.Index), Type: unix.PACKET_MR_ALLMULTI})
+	if err != nil {
+		return fmt.Errorf("receive all multicast: %w", err)
+	}
+	return nil
+}
+
+// option is one setsockopt at SOL_PACKET and what a kernel lacks that refuses it.
+type option struct {
+	name  int
+	value int
+	what  string
+}
+
+// set applies options in order.
+func set(fd int, options []option) error {
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, o.name, o.value); err != nil {
+			return fmt.Errorf("set %s to %d: %w", o.what, o.value, err)
+		}
+	}
+	return nil
+}
+
+// openBell opens a doorbell on ifi: a packet socket without a ring and with the
+// smallest queue there is.
+func openBell(ifi *net.Interface, group *fanout) (fd int, err error) {
+	if fd, err = listen(ifi); err != nil {
+		return -1, err
+	}
+	err = set(fd, []option{{unix.PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING (Linux 4.20)"}})
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // raised to the kernel's minimum
+	}
+	if err == nil {
+		err = group.join(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// openRing gives the socket its options, its place in the group and its ring,
+// in this order: the offload header can only be asked for before there is a
+// ring, and what was received before the socket became a member is thrown away
+// by the kernel when the ring is made, so no frame comes to two workers.
+func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, error) {
+	options := []option{
+		{unix.PACKET_VERSION, unix.TPACKET_V3, "PACKET_VERSION (TPACKET_V3: Linux 3.2)"},
+		{unix.PACKET_VNET_HDR, 1, "PACKET_VNET_HDR (with rings: Linux 4.6)"},
+		{unix.PACKET_RESERVE, reserve, "PACKET_RESERVE"},
+		{unix.PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING (Linux 4.20)"},
+	}
+	if bypass {
+		options = append(options, option{unix.PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS"})
+	}
+	if err := set(fd, options); err != nil {
+		return nil, err
+	}
+	// Beyond net.core.wmem_max needs CAP_NET_ADMIN; with less, more has to wait.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.SendBuffer) != nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.SendBuffer); err != nil {
+			return nil, fmt.Errorf("set send buffer to %d bytes: %w", cfg.SendBuffer, err)
+		}
+	}
+	if err := group.join(fd); err != nil {
+		return nil, err
+	}
+	size := cfg.BlockSize * cfg.Blocks
+	err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq3{
+		Block_size: uint32(cfg.BlockSize),
+		Block_nr:   uint32(cfg.Blocks),
+		// V3 packs frames whatever their size; these two must only agree.
+		Frame_size:     uint32(cfg.BlockSize),
+		Frame_nr:       uint32(cfg.Blocks),
+		Retire_blk_tov: blockTimer(open),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make ring of %d blocks of %d bytes: %w", cfg.Blocks, cfg.BlockSize, err)
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map ring of %d bytes: %w", size, err)
+	}
+	return mem, nil
+}
+
+// fanout is a fanout group in the making: the sockets of one kind (bells or
+// rings) of all workers on one interface.
+type fanout struct {
+	steer   []bpf.RawInstruction
+	workers int
+	id      int // chosen by the kernel for the first member, so that no two programs meet
+	members int
+}
+
+// join makes the socket the next member. A lone worker needs no group.
+func (g *fanout) join(fd int) error {
+	if g.workers == 1 {
+		return nil
+	}
+	mode := unix.PACKET_FANOUT_HASH
+	if g.steer != nil {
+		mode = unix.PACKET_FANOUT_CBPF
+	}
+	// A group has its own tap, for which the members' setting does not count.
+	mode |= unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+	if g.members == 0 {
+		mode |= unix.PACKET_FANOUT_FLAG_UNIQUEID
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, mode<<16|g.id); err != nil {
+		return fmt.Errorf("join fanout group (Linux 4.20) as member %d of %d: %w", g.members+1, g.workers, err)
+	}
+	if g.members == 0 {
+		v, err := unix.GetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT)
+		if err != nil {
+			return fmt.Errorf("get fanout id: %w", err)
+		}
+		g.id = v & 0xffff
+		if err := g.attach(fd); err != nil {
+			return err
+		}
+	}
+	g.members++
+	return nil
+}
+
+// attach gives the group its steering program, if it has one.
+func (g *fanout) attach(fd int) error {
+	if g.steer == nil {
+		return nil
+	}
+	filter := make([]unix.SockFilter, len(g.steer))
+	for i, in := range g.steer {
+		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	if len(filter) == 0 {
+		return errors.New("attach steering program: it is empty")
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_PACKET, unix.PACKET_FANOUT_DATA, &prog); err != nil {
+		return fmt.Errorf("attach steering program of %d instructions: %w", len(filter), err)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package ring
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+)
+
+// A block as the kernel lays it out: struct tpacket_block_desc with its
+// tpacket_hdr_v1 (linux/if_packet.h), then the slots.
+//
+//	 0  version          u32
+//	 4  offset_to_priv   u32
+//	 8  block_status     u32   TP_STATUS_USER: closed, ours
+//	12  num_pkts         u32   raised before a slot is written
+//	16  offset_to_first  u32
+//	20  blk_len          u32
+//	24  seq_num          u64
+//	32  ts_first_pkt, 40 ts_last_pkt
+const (
+	blockStatus = 8
+	blockCount  = 12
+	blockFirst  = 16
+	blockHeader = 48
+)
+
+// A slot: struct tpacket3_hdr, a sockaddr_ll, then, up to tp_mac, room and the
+// virtio_net_hdr of the frame (linux/if_packet.h; written by tpacket_rcv in
+// net/packet/af_packet.c, sockaddr_ll last and its ifindex very last).
+//
+//	 0  tp_next_offset u32   to the next slot; 0 in the last of a closed block
+//	 4  tp_sec  u32,  8 tp_nsec u32
+//	12  tp_snaplen u32       bytes stored
+//	16  tp_len u32           bytes the frame had
+//	20  tp_status u32
+//	24  tp_mac u16, 26 tp_net u16    offsets of the Ethernet and IP headers
+//	28  tp_rxhash u32
+//	32  tp_vlan_tci u32, 36 tp_vlan_tpid u16
+//	48  sll_family u16, 50 sll_protocol u16
+//	52  sll_ifindex i32
+//	56  sll_hatype u16, 58 sll_pkttype u8, 59 sll_halen u8, 60 sll_addr [8]
+const (
+	slotNext     = 0
+	slotSec      = 4
+	slotSnapLen  = 12
+	slotLen      = 16
+	slotStatus   = 20
+	slotMacNet   = 24 // tp_mac and tp_net as one word
+	slotMac      = 24
+	slotTCI      = 32
+	slotTPID     = 36
+	slotIfindex  = 52
+	slotPktType  = 58
+	slotHeader   = 68 // TPACKET3_HDRLEN
+	slotAlign    = 8  // V3_ALIGNMENT in af_packet.c
+	vnetHdrLen   = 10 // sizeof(struct virtio_net_hdr)
+	tagLen       = 4  // an 802.1Q or 802.1ad tag
+	macPairLen   = 12 // the two addresses a tag stands behind
+	etherTypeTag = 0x8100
+)
+
+// bufStart is where a lent buffer begins in its slot. The first bytes are left
+// out because the kernel, closing a block, still writes tp_next_offset of the
+// last slot, which may be lent at that moment.
+const bufStart = 8
+
+// reserve is what PACKET_RESERVE asks for. tpacket_rcv puts the frame at
+//
+//	TPACKET_ALIGN(slotHeader + 16) + reserve + vnetHdrLen - 14 = 92 + reserve
+//
+// Twenty-two makes that 114: wire.Headroom and a tag put back fit between
+// bufStart and the frame, and the IP header, at 128, is aligned.
+const reserve = 22
+
+// slotState says what readSlot found.
+type slotState uint8
+
+const (
+	slotPending slotState = iota // not wholly written yet; or, in an open block, nonsense
+	slotReady                    // a whole slot
+	slotVoid                     // counted by the kernel but never written (it failed half way)
+	slotBad                      // impossible values: where the next slot is cannot be known
+)
+
+// slot is the part of a slot's header that is used, checked against the block:
+// bytes 0 to size are in the block, mac+snap is at most size, and mac leaves
+// room for the header and the virtio_net_hdr.
+type slot struct {
+	size   int // bytes to the next slot
+	mac    int // where the frame starts
+	snap   int // bytes stored of it
+	len    int // bytes it had
+	status uint32
+	kind   uint8 // PACKET_HOST, PACKET_OTHERHOST …
+}
+
+// readSlot reads the header of the slot that begins at b[0]; b reaches to the
+// end of the block. closed says whether the block belongs to us. In an open
+// block the kernel may be writing the header at this moment: the word written
+// last is read first, and the slot is ready when all of them are there.
+func readSlot(b []byte, closed bool) (s slot, state slotState) {
+	if len(b) < slotHeader {
+		return s, slotBad
+	}
+	ifindex := load32(b, slotIfindex)
+	sec := load32(b, slotSec)
+	macNet := load32(b, slotMacNet)
+	length, snap := load32(b, slotLen), load32(b, slotSnapLen)
+	s.status = load32(b, slotStatus)
+	next := load32(b, slotNext)
+	whole := s.status&unix.TP_STATUS_USER != 0 && ifindex != 0 && sec != 0 &&
+		macNet != 0 && snap != 0 && length >= snap
+	switch {
+	case !closed && !whole:
+		return s, slotPending
+	case s.status&unix.TP_STATUS_USER == 0:
+		s.size, state = int(next), slotVoid
+	default:
+		s.mac = int(binary.NativeEndian.Uint16(b[slotMac:]))
+		s.snap, s.len = int(snap), int(length)
+		s.kind = b[slotPktType]
+		s.size, state = int(next), slotReady
+		if next == 0 {
+			s.size = min((s.mac+s.snap+slotAlign-1)&^(slotAlign-1), len(b))
+		}
+		if s.mac < slotHeader+vnetHdrLen || uint64(s.mac)+uint64(snap) > uint64(s.size) {
+			state = slotBad
+		}
+	}
+	if s.size < slotHeader || s.size > len(b) || s.size%slotAlign != 0 {
+		state = slotBad
+	}
+	if state == slotBad && !closed {
+		state = slotPending
+	}
+	return s, state
+}
+
+// fill makes f the frame of the ready slot s that begins at b[0]. It says false
+// when the frame's offload cannot be true.
+func (s *slot) fill(f *wire.Frame, b []byte) bool {
+	f.Buf = b[bufStart:s.size:s.size]
+	f.Off = int32(s.mac - bufStart)
+	f.End = f.Off + int32(s.snap)
+	f.Out, f.MTU, f.Outer = wire.NoPort, 0, 0
+	f.Offload = readOffload(b[s.mac-vnetHdrLen : s.mac])
+	if f.Partial() && int(f.Offload.CsumStart)+int(f.Offload.CsumOffset)+2 > s.snap {
+		return false
+	}
+	return true
+}
+
+// restoreTag puts back in front of the frame's EtherType the VLAN tag that the
+// kernel took out; f must have room for it. It says false for a frame too short
+// to have an EtherType.
+func (s *slot) restoreTag(f *wire.Frame, b []byte) bool {
+	if f.Len() < macPairLen+2 {
+		return false
+	}
+	tpid := uint16(etherTypeTag)
+	if s.status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
+		tpid = binary.NativeEndian.Uint16(b[slotTPID:])
+	}
+	tci := uint16(binary.NativeEndian.Uint32(b[slotTCI:]))
+	f.Off -= tagLen
+	frame := f.Bytes()
+	copy(frame, frame[tagLen:tagLen+macPairLen])
+	binary.BigEndian.PutUint16(frame[macPairLen:], tpid)
+	binary.BigEndian.PutUint16(frame[macPairLen+2:], tci)
+	if f.Partial() {
+		f.Offload.CsumStart += tagLen
+	}
+	if f.Offload.HdrLen != 0 {
+		f.Offload.HdrLen += tagLen
+	}
+	return true
+}
