@@ -1,0 +1,84 @@
+package fwd
+
+import "uvs/dataplane/wire"
+
+// ownTTL is the TTL and hop limit of what we originate (IANA's default).
+const ownTTL = 64
+
+// maxIPLen is the most an IPv4 total length or IPv6 payload length can say.
+const maxIPLen = 0xffff
+
+// ipHeader is what an IP header of ours says: one without options or
+// extensions, of the family of its addresses, over the rest of the frame.
+type ipHeader struct {
+	src, dst wire.Addr
+	proto    uint8
+	ttl      uint8
+	class    uint8  // TOS, traffic class
+	df       bool   // IPv4
+	id       uint16 // IPv4
+}
+
+// ipLen is the length of a header to or from a.
+func ipLen(a wire.Addr) int {
+	if a.Is4() {
+		return wire.IPv4Len
+	}
+	return wire.IPv6Len
+}
+
+// put writes the header into f at l3 and returns what the packet now is. The
+// payload is what follows to the end of the frame.
+func (h *ipHeader) put(f *wire.Frame, l3 uint16) wire.Packet {
+	ip := f.From(l3)
+	if h.dst.Is4() {
+		h.put4(ip)
+	} else {
+		h.put6(ip)
+	}
+	return wire.Packet{
+		Kind: wire.KindIP, IPv6: !h.dst.Is4(), Proto: h.proto, Src: h.src, Dst: h.dst,
+		L3: l3, L4: l3 + uint16(ipLen(h.dst)), Len: uint32(len(ip)),
+	}
+}
+
+// putWhole is put for a transport packet without a checksum yet, which it makes.
+func (h *ipHeader) putWhole(f *wire.Frame, l3 uint16) {
+	p := h.put(f, l3)
+	wire.FillTransport(f, &p)
+}
+
+func (h *ipHeader) put4(ip wire.IPv4) {
+	flags := uint16(0)
+	if h.df {
+		flags = wire.IPv4DF
+	}
+	ip.SetVersionIHL(wire.IPv4Len)
+	ip.SetTOS(h.class)
+	ip.SetTotalLen(statable(len(ip)))
+	ip.SetID(h.id)
+	ip.SetFragment(flags, 0)
+	ip.SetTTL(h.ttl)
+	ip.SetProtocol(h.proto)
+	ip.SetSrc(h.src)
+	ip.SetDst(h.dst)
+	ip.FillChecksum()
+}
+
+func (h *ipHeader) put6(ip wire.IPv6) {
+	ip.SetVersionClassFlow(h.class, 0)
+	ip.SetPayloadLen(statable(len(ip) - wire.IPv6Len))
+	ip.SetNextHeader(h.proto)
+	ip.SetHopLimit(h.ttl)
+	ip.SetSrc(h.src)
+	ip.SetDst(h.dst)
+}
+
+// statable is a length as a header states it. One that it cannot state is 0, as
+// Linux writes it for super-frames (BIG TCP) and wire.Parse reads it.
+func statable(n int) uint16 {
+	if n > maxIPLen {
+		return 0
+	}
+	return uint16(n)
+}

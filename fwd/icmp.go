@@ -1,0 +1,137 @@
+package fwd
+
+import "uvs/dataplane/wire"
+
+// ErrorKind is why a packet cannot be forwarded, in the terms of ICMP.
+type ErrorKind uint8
+
+const (
+	TimeExceeded    ErrorKind = iota // TTL or hop limit used up
+	TooBig                           // longer than the MTU of the way on
+	PortUnreachable                  // nobody serves it
+	HostUnreachable                  // no way to its server
+	numErrorKind
+)
+
+// message is type and code of an ICMP or ICMPv6 message.
+type message struct{ kind, code uint8 }
+
+// errors4 and errors6 are RFC 792 with RFC 1191, and RFC 4443.
+var (
+	errors4 = [numErrorKind]message{
+		TimeExceeded:    {wire.ICMPTimeExceeded, 0},
+		TooBig:          {wire.ICMPUnreachable, wire.ICMPCodeTooBig},
+		PortUnreachable: {wire.ICMPUnreachable, wire.ICMPCodePort},
+		HostUnreachable: {wire.ICMPUnreachable, wire.ICMPCodeHost},
+	}
+	errors6 = [numErrorKind]message{
+		TimeExceeded:    {wire.ICMPv6TimeExceeded, 0},
+		TooBig:          {wire.ICMPv6TooBig, 0},
+		PortUnreachable: {wire.ICMPv6Unreachable, wire.ICMPv6CodePort},
+		HostUnreachable: {wire.ICMPv6Unreachable, wire.ICMPv6CodeAddress},
+	}
+)
+
+const (
+	// maxError4 and maxError6 are the longest errors, IP header included: RFC
+	// 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
+	maxError4 = 576
+	maxError6 = 1280
+
+	// errorClass is the precedence INTERNETWORK CONTROL of IPv4 errors, RFC 1812
+	// section 4.3.2.5.
+	errorClass = 0xc0
+)
+
+// ICMPError turns the frame into an ICMP error about the packet in it, from src
+// to the packet's source, back the way it came. It quotes as much of the packet
+// as may be, as it is in the frame. mtu is for TooBig. Afterwards p does not
+// hold any longer.
+//
+// False if no error may be sent: about an error, a redirect or a later
+// fragment, to or from more or less than one host; or if src is of the other
+// family or the frame has no room for the headers.
+func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32) bool {
+	if what >= numErrorKind || p.Fragment == wire.FragmentLater || wire.IsICMPError(p) || isRedirect6(p) || !answerable(f, p) {
+		return false
+	}
+	header := ipLen(p.Src) + wire.ICMPLen
+	if src.Is4() == p.IPv6 || f.Room() < header {
+		return false
+	}
+	m, longest, class := errors6[what], maxError6, uint8(0)
+	if !p.IPv6 {
+		m, longest, class = errors4[what], maxError4, errorClass
+	}
+	if what != TooBig {
+		mtu = 0
+	}
+	moveLink(f, p, header)
+	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest))
+	turnRound(f)
+	e := wire.ICMP(f.From(p.L3)[ipLen(src):])
+	e.SetType(m.kind)
+	e.SetCode(m.code)
+	e.SetRest(mtu)
+	ip := ipHeader{src: src, dst: p.Src, proto: icmpOf(p), ttl: ownTTL, class: class, df: true}
+	ip.putWhole(f, p.L3)
+	return true
+}
+
+// isRedirect6 says whether p is an ICMPv6 redirect, which like an error is not
+// answered by one: RFC 4443 section 2.4 (e.2).
+func isRedirect6(p *wire.Packet) bool {
+	return p.IPv6 && p.Proto == wire.ProtoICMPv6 && p.ICMPType == icmpv6Redirect
+}
+
+const icmpv6Redirect = 137 // RFC 4861 section 4.5
+
+// icmpOf is the ICMP of p's family.
+func icmpOf(p *wire.Packet) uint8 {
+	if p.IPv6 {
+		return wire.ProtoICMPv6
+	}
+	return wire.ProtoICMP
+}
+
+// EchoReply turns an echo request into its reply: addresses swapped, data as it
+// came. False for everything else, for fragments, and for requests to or from
+// more or less than one host.
+func EchoReply(f *wire.Frame, p *wire.Packet) bool {
+	request, reply := message{kind: wire.ICMPEcho}, message{kind: wire.ICMPEchoReply}
+	if p.IPv6 {
+		request, reply = message{kind: wire.ICMPv6Echo}, message{kind: wire.ICMPv6EchoReply}
+	}
+	got := message{p.ICMPType, p.ICMPCode}
+	if p.Proto != icmpOf(p) || got != request || p.Fragment != wire.FragmentNone || f.Super() || !answerable(f, p) {
+		return false
+	}
+	wire.FinishChecksum(f)
+	m := wire.ICMP(f.From(p.L4))
+	m.SetType(reply.kind)
+	m.SetChecksum(wire.Update16(m.Checksum(), request.word(), reply.word()))
+	swapAddresses(f, p)
+	turnRound(f)
+	return true
+}
+
+// word is the message's first two bytes, as checksums see them.
+func (m message) word() uint16 { return uint16(m.kind)<<8 | uint16(m.code) }
+
+// swapAddresses turns the IP header round, with a TTL of our own. To transport
+// checksums that changes nothing.
+func swapAddresses(f *wire.Frame, p *wire.Packet) {
+	ip := f.From(p.L3)
+	if p.IPv6 {
+		h := wire.IPv6(ip)
+		h.SetSrc(p.Dst)
+		h.SetDst(p.Src)
+		h.SetHopLimit(ownTTL)
+		return
+	}
+	h := wire.IPv4(ip)
+	h.SetSrc(p.Dst)
+	h.SetDst(p.Src)
+	h.SetTTL(ownTTL)
+	h.FillChecksum()
+}

@@ -1,0 +1,65 @@
+package fwd
+
+import "uvs/dataplane/wire"
+
+// ToServer sends the packet to addr and port instead of where the client sent
+// it and repairs its checksums as wire.Fix says. Fragments other than the first
+// have no port to change.
+func ToServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
+	if addr.Is4() != p.IPv6 { // no packet changes its family
+		setDst(f, p, addr, port).Apply(f, p)
+	}
+}
+
+// FromServer lets the packet come from addr and port instead of from its
+// server. Otherwise as ToServer.
+func FromServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
+	if addr.Is4() != p.IPv6 {
+		setSrc(f, p, addr, port).Apply(f, p)
+	}
+}
+
+// setDst rewrites the destination in the frame and in p, and returns what that
+// does to the transport checksum.
+func setDst(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix {
+	fix := wire.Fix{}.Addr(p.Dst, addr)
+	p.Dst = addr
+	if ip := f.From(p.L3); p.IPv6 {
+		wire.IPv6(ip).SetDst(addr)
+	} else {
+		wire.IPv4(ip).ReplaceDst(addr)
+	}
+	if hasPorts(p) {
+		fix = fix.Port(p.DstPort, port)
+		p.DstPort = port
+		wire.UDP(f.From(p.L4)).SetDstPort(port)
+	}
+	return fix
+}
+
+// setSrc is setDst for the source.
+func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix {
+	fix := wire.Fix{}.Addr(p.Src, addr)
+	p.Src = addr
+	if ip := f.From(p.L3); p.IPv6 {
+		wire.IPv6(ip).SetSrc(addr)
+	} else {
+		wire.IPv4(ip).ReplaceSrc(addr)
+	}
+	if hasPorts(p) {
+		fix = fix.Port(p.SrcPort, port)
+		p.SrcPort = port
+		wire.UDP(f.From(p.L4)).SetSrcPort(port)
+	}
+	return fix
+}
+
+// hasPorts says whether the packet has ports; TCP and SCTP have them where UDP
+// has.
+func hasPorts(p *wire.Packet) bool {
+	switch p.Proto {
+	case wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP:
+		return p.Fragment != wire.FragmentLater
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+package fwd
+
+import "uvs/dataplane/wire"
+
+// This file makes answers of our own out of the frame that called for them.
+
+// sendOwn sends a frame that is of our own making by the hop: nothing the link
+// said of the frame it was made of holds.
+func (h *Hop) sendOwn(f *wire.Frame) {
+	f.Offload, f.MTU, f.Outer = wire.Offload{}, 0, 0
+	h.Send(f)
+}
+
+// turnRound sends the frame back to the machine and port it came from.
+func turnRound(f *wire.Frame) {
+	e := wire.Ethernet(f.Bytes())
+	back := Hop{Port: f.In, Dst: e.Src(), Src: e.Dst()}
+	back.sendOwn(f)
+}
+
+// answerable says whether the packet came from one host to one host, so that it
+// may be answered: RFC 1812 section 4.3.2.7, RFC 1122 section 3.2.2, RFC 4443
+// section 2.4 (e). Directed broadcasts are known by their MAC address.
+func answerable(f *wire.Frame, p *wire.Packet) bool {
+	return p.Kind == wire.KindIP && !wire.Ethernet(f.Bytes()).Dst().IsGroup() &&
+		isHost(p.Src) && isHost(p.Dst) && !isLoopback(p.Src)
+}
+
+// isHost says whether a can be the address of one host: not unspecified, and
+// neither multicast nor, in IPv4, of the blocks 0/8, 224/4 and 240/4 (RFC 1122
+// section 3.2.1.3, RFC 4291 section 2.4).
+func isHost(a wire.Addr) bool {
+	if a.Is4() {
+		return a[12] != 0 && a[12] < 224
+	}
+	return a[0] != 0xff && !a.IsZero()
+}
+
+func isLoopback(a wire.Addr) bool {
+	return a.Is4() && a[12] == 127 || a == wire.Addr{15: 1}
+}
+
+// moveLink moves the link header, with its VLAN tags, n bytes forward (n < 0:
+// back), so that the frame has n bytes more (fewer) between it and the rest.
+// There must be room for them.
+func moveLink(f *wire.Frame, p *wire.Packet, n int) {
+	from := int(f.Off)
+	copy(f.Buf[from-n:], f.Buf[from:from+int(p.L3)])
+	f.Off -= int32(n)
+}
+
+// setEtherType says which family follows the link header.
+func setEtherType(f *wire.Frame, p *wire.Packet, ipv6 bool) {
+	wire.Ethernet(f.From(p.L3 - wire.EthernetLen)).SetType(etherType(ipv6))
+}
+
+func etherType(ipv6 bool) uint16 {
+	if ipv6 {
+		return wire.EtherTypeIPv6
+	}
+	return wire.EtherTypeIPv4
+}
