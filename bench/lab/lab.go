@@ -127,9 +127,14 @@ func Remove(name string) error {
 	if err := os.RemoveAll(l.dir()); err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
 	}
-	os.Remove(Dir) // if this was the last
-	os.Remove(filepath.Dir(Dir))
+	removeEmptyDirs()
 	return nil
+}
+
+// removeEmptyDirs removes what New made for all labs, if this was the last.
+func removeEmptyDirs() {
+	os.Remove(Dir)
+	os.Remove(filepath.Dir(Dir))
 }
 
 // removeNetns takes a namespace's name away; the kernel removes the namespace

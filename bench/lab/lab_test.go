@@ -69,7 +69,7 @@ func connect(l *Lab, from, at, address string) error {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c, err := l.Dial(ctx, from, "tcp", address)
+	c, err := l.Dial(ctx, from, "tcp", 0, address)
 	if err != nil {
 		return err
 	}

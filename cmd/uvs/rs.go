@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,19 +16,33 @@ import (
 // rsMain is `uvs rs`: a real server with a built-in test service, until SIGINT
 // or SIGTERM.
 func rsMain(args []string) int {
-	config, err := rsConfig(args)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
+	var config realserver.Config
+	var info uint
+	host, _ := os.Hostname()
+	fs := newFlags("rs")
+	fs.StringVar(&config.Name, "name", host, "`name` to answer with")
+	fs.Func("listen", "`address` to serve (repeatable; default every address)", appendAddr(&config.Listen))
+	fs.Func("port", fmt.Sprintf("HTTP `port` (repeatable; default %d)", realserver.HTTPPort), func(s string) error {
+		port, err := strconv.ParseUint(s, 10, 16)
+		config.HTTPPorts = append(config.HTTPPorts, uint16(port))
+		return err
+	})
+	fs.UintVar(&info, "info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")
+	fs.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&config.VIPs))
+	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of IPIP tunnels")
+	if code, ok := parse(fs, args); !ok {
+		return code
 	}
-	if err != nil {
-		return 2 // the flag package has said why
+	if info < 1 || info > 65535 {
+		return usageError("rs", fmt.Errorf("info-port is %d; want 1 to 65535", info))
 	}
+	config.InfoPort = uint16(info)
+
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	server, err := realserver.Start(config)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "uvs rs: %v\n", err)
-		return 1
+		return failed(fmt.Errorf("rs: %w", err))
 	}
 	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET nobody listens
 	fmt.Printf("uvs rs: %s is ready\n", config.Name)
@@ -40,43 +51,9 @@ func rsMain(args []string) int {
 		fmt.Printf("uvs rs: %s took %d packets out of tunnels, refused %d\n", config.Name, taken, refused)
 	}
 	if err := server.Close(); err != nil {
-		fmt.Fprintf(os.Stderr, "uvs rs: %v\n", err)
-		return 1
+		return failed(fmt.Errorf("rs: %w", err))
 	}
 	return 0
-}
-
-// rsConfig reads the options of `uvs rs`.
-func rsConfig(args []string) (realserver.Config, error) {
-	var c realserver.Config
-	var info uint
-	host, _ := os.Hostname()
-	f := flag.NewFlagSet("uvs rs", flag.ContinueOnError)
-	f.StringVar(&c.Name, "name", host, "`name` to answer with")
-	f.Func("listen", "`address` to serve (repeatable; default every address)", appendAddr(&c.Listen))
-	f.Func("port", fmt.Sprintf("HTTP `port` (repeatable; default %d)", realserver.HTTPPort), func(s string) error {
-		port, err := strconv.ParseUint(s, 10, 16)
-		c.HTTPPorts = append(c.HTTPPorts, uint16(port))
-		return err
-	})
-	f.UintVar(&info, "info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")
-	f.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&c.VIPs))
-	f.BoolVar(&c.Decap, "decap", false, "take packets for the VIPs out of IPIP tunnels")
-	if err := f.Parse(args); err != nil {
-		return c, err
-	}
-	var err error
-	switch {
-	case f.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", strings.Join(f.Args(), " "))
-	case info < 1 || info > 65535:
-		err = fmt.Errorf("info-port is %d; want 1 to 65535", info)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "uvs rs: %v\n", err)
-	}
-	c.InfoPort = uint16(info)
-	return c, err
 }
 
 // appendAddr makes a repeatable address option.

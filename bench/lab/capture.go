@@ -1,0 +1,183 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Capture watches what arrives at a node's eth0 and keeps what tells whether
+// somebody else, such as the director's own kernel, also handled packets of
+// ours: how often each flow was opened, every RST, and every ICMP error. Where a
+// tunnel ends, the packet inside counts.
+type Capture struct {
+	node string
+	fd   int
+	stop atomic.Bool
+	done chan error
+
+	opens     map[flow]int // TCP SYNs (of servers: SYN-ACKs) by flow, and datagrams
+	resets    int
+	icmp      int    // errors and redirects
+	firstICMP string // the first of them, for people
+}
+
+// flow is one direction of a connection as its receiver saw it.
+type flow struct {
+	proto    byte
+	src, dst netip.AddrPort
+}
+
+// Capture starts to watch; Stop must follow.
+func (l *Lab) Capture(node string) (*Capture, error) {
+	c := &Capture{node: node, done: make(chan error, 1), opens: map[flow]int{}}
+	err := l.Do(node, func() (err error) {
+		c.fd, err = openCapture("eth0")
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("capture on %s: %w", node, err)
+	}
+	go func() { c.done <- c.run() }()
+	return c, nil
+}
+
+// captureBuffer holds some ten thousand small packets until they are read.
+const captureBuffer = 32 << 20
+
+// captureWait is how long nothing may arrive, once a capture is to stop, until it
+// does: time for late copies. Microseconds.
+const captureWait = 50_000
+
+// openCapture opens a packet socket on an interface of the calling thread's
+// namespace. It is bound only when all is set, so that it misses nothing after.
+func openCapture(iface string) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open packet socket: %w", err)
+	}
+	fail := func(what string, err error) (int, error) {
+		unix.Close(fd)
+		return -1, fmt.Errorf("%s: %w", what, err)
+	}
+	dev, err := net.InterfaceByName(iface)
+	if err != nil {
+		return fail("find "+iface, err)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer) != nil {
+		// Without privilege on the host: as much as rmem_max allows. Losses are noticed.
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, captureBuffer)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return fail("ignore own packets", err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: captureWait}); err != nil {
+		return fail("set receive timeout", err)
+	}
+	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: dev.Index}
+	if err := unix.Bind(fd, to); err != nil {
+		return fail("bind", err)
+	}
+	return fd, nil
+}
+
+// Stop ends the capture once nothing arrives any more, and says if it missed
+// something. The counts are valid then.
+func (c *Capture) Stop() error {
+	c.stop.Store(true)
+	err := <-c.done
+	stats, staterr := unix.GetsockoptTpacketStats(c.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	unix.Close(c.fd)
+	if err = errors.Join(err, staterr); err != nil {
+		return fmt.Errorf("capture on %s: %w", c.node, err)
+	}
+	if stats.Drops > 0 {
+		return fmt.Errorf("capture on %s: %d packets lost for want of room", c.node, stats.Drops)
+	}
+	return nil
+}
+
+func (c *Capture) run() error {
+	buf := make([]byte, 256) // headers; longer packets are cut
+	for {
+		n, from, err := unix.Recvfrom(c.fd, buf, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			if c.stop.Load() {
+				return nil
+			}
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		default:
+			// A bridge floods frames it does not know the place of; those are
+			// PACKET_OTHERHOST and reach nobody.
+			if from, ok := from.(*unix.SockaddrLinklayer); ok && from.Pkttype == unix.PACKET_HOST {
+				c.count(buf[:n])
+			}
+		}
+	}
+}
+
+// count takes note of one IP packet.
+//
+//	IPv4 (RFC 791):  IHL 0, fragment offset 6-7, protocol 9, addresses 12-15, 16-19
+//	IPv6 (RFC 8200): next header 6, addresses 8-23, 24-39
+//	TCP (RFC 9293):  ports 0-3, flags 13       UDP (RFC 768): ports 0-3
+//	ICMP, ICMPv6:    type 0
+func (c *Capture) count(b []byte) {
+	var src, dst netip.Addr
+	var proto byte
+	switch {
+	case len(b) >= 20 && b[0]>>4 == 4 && len(b) >= int(b[0]&15)*4:
+		if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+			return // a later fragment has no ports
+		}
+		src, dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
+		proto, b = b[9], b[int(b[0]&15)*4:]
+	case len(b) >= 40 && b[0]>>4 == 6:
+		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
+		proto, b = b[6], b[40:]
+	default:
+		return // ARP and the like
+	}
+	switch {
+	case proto == unix.IPPROTO_IPIP || proto == unix.IPPROTO_IPV6:
+		c.count(b)
+	case proto == unix.IPPROTO_ICMP && len(b) > 0 && icmpError(b[0]),
+		proto == unix.IPPROTO_ICMPV6 && len(b) > 0 && (b[0] < 128 || b[0] == icmpv6Redirect): // below 128: errors, RFC 4443 2.1
+		if c.icmp++; c.icmp == 1 {
+			c.firstICMP = fmt.Sprintf("type %d from %s", b[0], src)
+		}
+	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&tcpRST != 0:
+		c.resets++
+	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&tcpSYN != 0,
+		proto == unix.IPPROTO_UDP && len(b) >= 8:
+		c.opens[flow{proto, withPort(src, b[0:]), withPort(dst, b[2:])}]++
+	}
+}
+
+const (
+	tcpSYN         = 0x02
+	tcpRST         = 0x04
+	icmpv6Redirect = 137 // RFC 4861 4.5
+)
+
+// icmpError tells ICMP errors and redirects from questions and answers
+// (RFC 792): unreachable, source quench, redirect, time exceeded, parameter problem.
+func icmpError(typ byte) bool {
+	return typ == 3 || typ == 4 || typ == 5 || typ == 11 || typ == 12
+}
+
+func withPort(addr netip.Addr, port []byte) netip.AddrPort {
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
+}
+
+func networkOrder(v uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
+}

@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// userNSEnv marks a process that RunUnprivileged has put into a user namespace.
+const userNSEnv = "UVS_LAB_USERNS"
+
+// Privileged tells whether this process may make network namespaces, and if not
+// why.
+func Privileged() error {
+	err := make(chan error)
+	go func() { // the thread ends with the goroutine, and the namespace with the thread
+		runtime.LockOSThread()
+		err <- unix.Unshare(unix.CLONE_NEWNET)
+	}()
+	return <-err
+}
+
+// RunUnprivileged runs this program again with the same arguments, as root of a
+// user namespace with network and mounts of its own, and returns its exit
+// status. There SetUpUserNamespace must be called. What is made in there is
+// seen by nobody else and vanishes with it.
+func RunUnprivileged() (status int, err error) {
+	if os.Getenv(userNSEnv) != "" {
+		return 0, errors.New("no privilege even in a user namespace")
+	}
+	path, err := program()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(path, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), userNSEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGTERM,
+	}
+	// The parent that Pdeathsig waits for the death of is this thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("make user namespace: %w", err)
+	}
+	go func() {
+		for range signals {
+			cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}()
+	err = cmd.Wait()
+	close(signals)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return max(1, exit.ExitCode()), nil // -1: by a signal
+	}
+	return 0, err
+}
+
+// SetUpUserNamespace gives a process started by RunUnprivileged a /run of its
+// own; in any other it does nothing.
+func SetUpUserNamespace() error {
+	if os.Getenv(userNSEnv) == "" {
+		return nil
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("keep mounts to ourselves: %w", err)
+	}
+	if err := unix.Mount("uvs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount /run of our own: %w", err)
+	}
+	return nil
+}

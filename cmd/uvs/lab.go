@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"uvs/bench/lab"
+)
+
+const labUsage = `uvs lab: a whole LVS on this machine, in network namespaces
+
+  uvs lab up NAME [options]          make it, start servers and director, configure
+  uvs lab down NAME | --all          stop and remove it
+  uvs lab list                       what is up
+  uvs lab exec NAME NODE -- CMD …    run a command on a node
+  uvs lab demo [--method nat|dr|tunnel]
+                                     show every method with live traffic
+
+Options of up: uvs lab up -h
+`
+
+// labMain is `uvs lab`.
+func labMain(args []string) int {
+	verbs := map[string]func([]string) int{
+		"up": labUp, "down": labDown, "list": labList, "exec": labExec, "demo": labDemo,
+	}
+	if len(args) > 0 && verbs[args[0]] != nil {
+		return verbs[args[0]](args[1:])
+	}
+	switch {
+	case len(args) == 0:
+		fmt.Fprint(os.Stderr, labUsage)
+	case args[0] == "help" || args[0] == "-h" || args[0] == "--help":
+		fmt.Print(labUsage)
+		return 0
+	default:
+		fmt.Fprintf(os.Stderr, "uvs lab: unknown verb %q; `uvs lab help` lists them\n", args[0])
+	}
+	return 2
+}
+
+// untilSignal is a context that ends with SIGINT or SIGTERM.
+func untilSignal() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+}
+
+// labUp makes a lab and leaves it running.
+func labUp(args []string) int {
+	var p lab.Plan
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		p.Name, args = args[0], args[1:]
+	}
+	fs := newFlags("lab up NAME")
+	method := fs.String("method", "nat", "`how` frames reach the servers: nat, dr or tunnel")
+	family := fs.String("family", "both", "`families` of the VIPs: 4, 6 or both")
+	fs.IntVar(&p.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
+	fs.StringVar(&p.Scheduler, "scheduler", "rr", "scheduler of the services")
+	fs.IntVar(&p.Clients, "clients", 1, "`number` of clients")
+	fs.IntVar(&p.Servers, "servers", 3, "`number` of servers")
+	fs.IntVar(&p.Arms, "arms", 0, "the director's `number` of interfaces, 1 or 2 (default 2 for nat, else 1)")
+	fs.IntVar(&p.MTU, "mtu", 1500, "of every link, `bytes`")
+	offloads := fs.String("offloads", "default", "checksum and segmentation offloads: default or off")
+	fs.BoolVar(&p.LossFree, "loss-free", false, "links queue up to 100000 frames where they would drop (Linux 6.16 and later)")
+	fs.BoolVar(&p.VIPOnDirector, "vip-on-director", false, "configure the VIPs on the director's loopback device too")
+	fs.BoolVar(&p.Forward, "forward", false, "let the director's kernel route (ip_forward=1)")
+	bare := fs.Bool("bare", false, "no director and no services: start and configure your own")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	p.Method = lab.Method(*method)
+	switch *family {
+	case "4", "6":
+		n, _ := strconv.Atoi(*family)
+		p.Families = []int{n}
+	case "both":
+	default:
+		return usageError("lab up", fmt.Errorf("family is %q; want 4, 6 or both", *family))
+	}
+	switch *offloads {
+	case "off":
+		p.NoOffloads = true
+	case "default":
+	default:
+		return usageError("lab up", fmt.Errorf("offloads is %q; want default or off", *offloads))
+	}
+	if err := lab.Privileged(); err != nil {
+		return failed(fmt.Errorf("lab up: cannot make network namespaces: %w; needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN (`uvs lab demo` does without)", err))
+	}
+	ctx, cancel := untilSignal()
+	defer cancel()
+	l, err := lab.New(p)
+	if err != nil {
+		return failed(err)
+	}
+	if err := labStart(ctx, l, *bare); err != nil {
+		return failed(errors.Join(err, l.Close()))
+	}
+	fmt.Printf("\nnodes    %s\n", strings.Join(l.Nodes(), " "))
+	fmt.Printf("try      uvs lab exec %s client1 -- curl http://%s/\n", l.Name, l.VIP(4))
+	fmt.Printf("and      uvs lab exec %s director -- uvs ipvsadm -L -n\n", l.Name)
+	fmt.Printf("remove   uvs lab down %s\n", l.Name)
+	return 0
+}
+
+// labStart starts what runs in a lab.
+func labStart(ctx context.Context, l *lab.Lab, bare bool) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := l.StartServers(ctx, self); err != nil || bare {
+		return err
+	}
+	if _, err := l.StartDirector(ctx, self); err != nil {
+		return err
+	}
+	return l.Configure(ctx, self, func(command string) { fmt.Println(command) })
+}
+
+// usageError reports a wrong command line.
+func usageError(verb string, err error) int {
+	fmt.Fprintf(os.Stderr, "uvs %s: %v\n", verb, err)
+	return 2
+}
+
+// labDown removes one lab or all.
+func labDown(args []string) int {
+	names := args
+	switch {
+	case len(args) == 1 && (args[0] == "--all" || args[0] == "-all"):
+		var err error
+		if names, err = lab.List(); err != nil {
+			return failed(err)
+		}
+	case len(args) != 1 || strings.HasPrefix(args[0], "-"):
+		return usageError("lab down", errors.New("want a lab's name, or --all"))
+	}
+	for _, name := range names {
+		if err := lab.Remove(name); err != nil {
+			return failed(err)
+		}
+	}
+	return 0
+}
+
+// labList prints a line for every lab.
+func labList(args []string) int {
+	fs := newFlags("lab list")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	names, err := lab.List()
+	if err != nil {
+		return failed(err)
+	}
+	for _, name := range names {
+		l, err := lab.Open(name)
+		if err != nil {
+			fmt.Printf("%-16s half made; `uvs lab down %s` removes it\n", name, name)
+			continue
+		}
+		fmt.Printf("%-16s %-6s %s\n", name, l.Method, strings.Join(l.Nodes(), " "))
+	}
+	return 0
+}
+
+// labExec becomes a command on a node.
+func labExec(args []string) int {
+	if len(args) > 2 && args[2] == "--" {
+		args = append(args[:2:2], args[3:]...)
+	}
+	if len(args) < 3 {
+		return usageError("lab exec", errors.New("want NAME NODE -- COMMAND …"))
+	}
+	l, err := lab.Open(args[0])
+	if err == nil {
+		err = l.Enter(args[1], args[2:]...)
+	}
+	return failed(err)
+}
+
+// labDemo shows every method.
+func labDemo(args []string) int {
+	fs := newFlags("lab demo")
+	methods := lab.Methods
+	fs.Func("method", "show only this `method`: nat, dr or tunnel", func(s string) error {
+		methods = []lab.Method{lab.Method(s)}
+		return nil
+	})
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	if lab.Privileged() != nil {
+		status, err := lab.RunUnprivileged()
+		if err != nil {
+			return failed(fmt.Errorf("lab demo: %w; it needs root, or a kernel that lets users make namespaces", err))
+		}
+		return status
+	}
+	if err := lab.SetUpUserNamespace(); err != nil {
+		return failed(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return failed(err)
+	}
+	ctx, cancel := untilSignal()
+	defer cancel()
+	if err := lab.Demo(ctx, os.Stdout, self, methods); err != nil {
+		fmt.Fprintln(os.Stderr, "uvs lab demo:", err)
+		return 1
+	}
+	return 0
+}
