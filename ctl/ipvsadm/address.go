@@ -1,0 +1,114 @@
+package ipvsadm
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// number reads a decimal number between low and high, as strtol does: spaces
+// and a sign may come first, nothing may follow.
+func number(s string, low, high int64) (int64, bool) {
+	n, err := strconv.ParseInt(strings.TrimLeft(s, " \t\n\v\f\r"), 10, 64)
+	return n, err == nil && n >= low && n <= high
+}
+
+// endpoint is an address and perhaps a port, as a command line names them.
+type endpoint struct {
+	addr    netip.Addr
+	port    uint16 // 0 if !hasPort
+	hasPort bool
+}
+
+// parseEndpoint reads host[:port], [v6]:port or a bare v6. A host is an IPv4
+// address in any form inet_aton takes, or a name; digits alone are neither. A
+// port is a number or the name of a service of proto.
+func parseEndpoint(s string, proto uint8, names names) (endpoint, bool) {
+	var e endpoint
+	if a, ok := parseIPv6(s); ok {
+		e.addr = a
+		return e, true
+	}
+	host, port := s, ""
+	bracketed := strings.HasPrefix(s, "[")
+	if bracketed {
+		host, port, e.hasPort = strings.Cut(s[1:], "]:")
+	} else {
+		host, port, e.hasPort = strings.Cut(s, ":")
+	}
+	if bracketed && !e.hasPort || !e.hasPort && onlyOf(host, "0123456789") {
+		return e, false
+	}
+	var ok bool
+	if e.addr, ok = parseHost(host, bracketed, names); ok && e.hasPort {
+		e.port, ok = parsePort(port, proto, names)
+	}
+	return e, ok
+}
+
+// parseHost reads an address of the wanted family or asks for its name.
+// Nothing that looks like a number is ever asked for.
+func parseHost(host string, v6 bool, names names) (netip.Addr, bool) {
+	if v6 {
+		if a, ok := parseIPv6(host); ok {
+			return a, true
+		}
+	} else if n, ok := parseIPv4(host); ok {
+		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))), true
+	}
+	if strings.ContainsAny(host, "[]:%/ ") || onlyOf(host, "0123456789.") {
+		return netip.Addr{}, false
+	}
+	return names.addr(host, v6)
+}
+
+func parsePort(s string, proto uint8, names names) (uint16, bool) {
+	if n, ok := number(s, 0, 65535); ok {
+		return uint16(n), true
+	}
+	return names.port(s, proto)
+}
+
+// parseIPv6 reads an IPv6 address. Zones mean nothing to a director, and an
+// IPv4-mapped address is not on any wire.
+func parseIPv6(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a, err == nil && a.Is6() && !a.Is4In6() && a.Zone() == ""
+}
+
+// parseIPv4 reads an address or mask as inet_aton does: one to four parts,
+// decimal, octal or hexadecimal, the last filling what is left of the 32 bits.
+// Spaces may follow.
+func parseIPv4(s string) (uint32, bool) {
+	parts := strings.Split(strings.TrimRight(s, " \t\n\v\f\r"), ".")
+	if len(parts) > 4 {
+		return 0, false
+	}
+	var addr uint64
+	for i, part := range parts {
+		bits := 8
+		if i == len(parts)-1 {
+			bits = 8 * (4 - i)
+		}
+		n, err := parsePart(part, bits)
+		if err != nil {
+			return 0, false
+		}
+		addr = addr<<bits | n
+	}
+	return uint32(addr), true
+}
+
+func parsePart(s string, bits int) (uint64, error) {
+	if hex, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {
+		return strconv.ParseUint(hex, 16, bits)
+	}
+	if len(s) > 1 && s[0] == '0' {
+		return strconv.ParseUint(s[1:], 8, bits)
+	}
+	return strconv.ParseUint(s, 10, bits)
+}
+
+// onlyOf says whether s has no byte that is not in set.
+func onlyOf(s, set string) bool { return strings.Trim(s, set) == "" }

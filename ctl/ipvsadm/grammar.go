@@ -1,0 +1,267 @@
+package ipvsadm
+
+import "math/bits"
+
+// option is what a command line can ask for besides its command. One option
+// can have several spellings (-g, -i and -m are all forwarding-method). The
+// order is that in which ipvsadm checks options against the command, and so
+// decides which complaint comes first.
+type option uint8
+
+const (
+	optNumeric option = iota
+	optConnection
+	optService
+	optScheduler
+	optPersistent
+	optNetmask
+	optServer
+	optMethod
+	optWeight
+	optUpper
+	optLower
+	optMcastInterface
+	optTimeout
+	optDaemon
+	optStats
+	optRate
+	optThresholds
+	optPersistentConn
+	optNoSort
+	optSyncID
+	optExact
+	optOPS
+	optPE
+	optSchedFlags
+	optMcastGroup
+	optMcastPort
+	optMcastTTL
+	optSyncMaxLen
+	optTunInfo
+	optTunType
+	optTunPort
+	optTunNoCsum
+	optTunCsum
+	optTunRemCsum
+	optNone // a spelling that is legal everywhere and any number of times
+)
+
+// optionNames are the options as messages call them.
+var optionNames = [...]string{
+	optNumeric: "numeric", optConnection: "connection", optService: "service-address",
+	optScheduler: "scheduler", optPersistent: "persistent", optNetmask: "netmask",
+	optServer: "real-server", optMethod: "forwarding-method", optWeight: "weight",
+	optUpper: "u-threshold", optLower: "l-threshold", optMcastInterface: "mcast-interface",
+	optTimeout: "timeout", optDaemon: "daemon", optStats: "stats", optRate: "rate",
+	optThresholds: "thresholds", optPersistentConn: "persistent-conn", optNoSort: "nosort",
+	optSyncID: "syncid", optExact: "exact", optOPS: "ops", optPE: "pe",
+	optSchedFlags: "sched-flags", optMcastGroup: "mcast-group", optMcastPort: "mcast-port",
+	optMcastTTL: "mcast-ttl", optSyncMaxLen: "sync-maxlen", optTunInfo: "tun-info",
+	optTunType: "tun-type", optTunPort: "tun-port", optTunNoCsum: "tun-nocsum",
+	optTunCsum: "tun-csum", optTunRemCsum: "tun-remcsum",
+}
+
+func (o option) String() string { return optionNames[o] }
+
+// optionSet is a set of options, one bit each.
+type optionSet uint64
+
+// setOf makes a set of its arguments; optNone is never a member.
+func setOf(options ...option) optionSet {
+	var s optionSet
+	for _, o := range options {
+		s |= 1 << o
+	}
+	return s &^ (1 << optNone)
+}
+
+func (s optionSet) has(o option) bool        { return s&(1<<o) != 0 }
+func (s optionSet) hasAny(of optionSet) bool { return s&of != 0 }
+
+// rule says which options may stand together; any other is illegal.
+type rule struct {
+	must  optionSet // all of them
+	may   optionSet // any of them
+	oneOf optionSet // one of them at most
+}
+
+// check returns the first complaint about the given options, in option order.
+// What the rule belongs to is named by word and kind: 'list' command, 'gue'
+// tunnel type.
+func (r rule) check(given optionSet, word, kind string) error {
+	legal := r.must | r.may | r.oneOf
+	chosen := optNone
+	for rest := given | r.must; rest != 0; rest &= rest - 1 {
+		switch o := option(bits.TrailingZeros64(uint64(rest))); {
+		case !given.has(o):
+			return refuse("You need to supply the '%s' option for the '%s' %s", o, word, kind)
+		case !legal.has(o):
+			return refuse("Illegal '%s' option with the '%s' %s", o, word, kind)
+		case r.oneOf.has(o) && chosen != optNone:
+			return refuse("The option '%s' conflicts with the '%s' option in the '%s' %s", o, chosen, word, kind)
+		case r.oneOf.has(o):
+			chosen = o
+		}
+	}
+	return nil
+}
+
+// command is what a command line does.
+type command uint8
+
+const (
+	cmdNone command = iota
+	cmdAddService
+	cmdEditService
+	cmdDeleteService
+	cmdFlush
+	cmdList
+	cmdAddServer
+	cmdDeleteServer
+	cmdEditServer
+	cmdSet
+	cmdStartDaemon
+	cmdStopDaemon
+	cmdRestore
+	cmdSave
+	cmdZero
+	cmdHelp
+	cmdVersion
+)
+
+var (
+	aboutService = setOf(optScheduler, optPersistent, optNetmask, optPE, optOPS, optSchedFlags)
+	aboutServer  = setOf(optMethod, optWeight, optUpper, optLower) | aboutTunnel
+	aboutTunnel  = setOf(optTunType, optTunPort, optTunNoCsum, optTunCsum, optTunRemCsum)
+	aboutDaemon  = setOf(optSyncID, optMcastInterface, optMcastGroup, optMcastPort, optMcastTTL, optSyncMaxLen)
+	aboutList    = setOf(optNumeric, optExact, optStats, optRate, optThresholds, optPersistentConn,
+		optNoSort, optSyncID, optTunInfo)
+)
+
+// commands has the name of each command in messages, and the options it takes.
+// Help and version end the reading of the line and need no rule.
+var commands = [...]struct {
+	name string
+	rule
+}{
+	cmdAddService:    {"add-service", rule{must: setOf(optService), may: aboutService}},
+	cmdEditService:   {"edit-service", rule{must: setOf(optService), may: aboutService}},
+	cmdDeleteService: {"delete-service", rule{must: setOf(optService)}},
+	cmdFlush:         {"flush", rule{}},
+	cmdList:          {"list", rule{may: aboutList, oneOf: setOf(optService, optConnection, optTimeout, optDaemon)}},
+	cmdAddServer:     {"add-server", rule{must: setOf(optService, optServer), may: aboutServer}},
+	cmdDeleteServer:  {"delete-server", rule{must: setOf(optService, optServer)}},
+	cmdEditServer:    {"edit-server", rule{must: setOf(optService, optServer), may: aboutServer}},
+	cmdSet:           {"set", rule{}},
+	cmdStartDaemon:   {"start-daemon", rule{may: aboutDaemon}},
+	cmdStopDaemon:    {"stop-daemon", rule{may: setOf(optSyncID)}},
+	cmdRestore:       {"restore", rule{}},
+	cmdSave:          {"save", rule{may: setOf(optNumeric)}},
+	cmdZero:          {"zero", rule{may: setOf(optService)}},
+	cmdHelp:          {"help", rule{}},
+	cmdVersion:       {"version", rule{}},
+}
+
+// takes says whether a spelling is followed by a value.
+type takes uint8
+
+const (
+	takesNothing takes = iota
+	takesValue
+	takesOptional
+)
+
+// spelling is one way to write a command or an option.
+type spelling struct {
+	long    string
+	short   byte // 0: none
+	takes   takes
+	command command // cmdNone for an option
+	option  option
+	set     func(p *parser, value *string) error // nil: being given is all
+}
+
+// spellings lists every command and option, commands first.
+var spellings = [...]spelling{
+	{"add-service", 'A', takesNothing, cmdAddService, optNone, nil},
+	{"edit-service", 'E', takesNothing, cmdEditService, optNone, nil},
+	{"delete-service", 'D', takesNothing, cmdDeleteService, optNone, nil},
+	{"clear", 'C', takesNothing, cmdFlush, optNone, nil},
+	{"list", 'L', takesNothing, cmdList, optNone, nil},
+	{"list", 'l', takesNothing, cmdList, optNone, nil},
+	{"add-server", 'a', takesNothing, cmdAddServer, optNone, nil},
+	{"edit-server", 'e', takesNothing, cmdEditServer, optNone, nil},
+	{"delete-server", 'd', takesNothing, cmdDeleteServer, optNone, nil},
+	{"set", 0, takesNothing, cmdSet, optNone, nil},
+	{"start-daemon", 0, takesValue, cmdStartDaemon, optNone, startDaemonRole},
+	{"stop-daemon", 0, takesValue, cmdStopDaemon, optNone, stopDaemonRole},
+	{"restore", 'R', takesNothing, cmdRestore, optNone, nil},
+	{"save", 'S', takesNothing, cmdSave, optNone, nil},
+	{"zero", 'Z', takesNothing, cmdZero, optNone, nil},
+	{"help", 'h', takesNothing, cmdHelp, optNone, nil},
+	{"version", 'v', takesNothing, cmdVersion, optNone, nil},
+
+	{"tcp-service", 't', takesValue, cmdNone, optService, serviceTCP},
+	{"udp-service", 'u', takesValue, cmdNone, optService, serviceUDP},
+	{"sctp-service", 0, takesValue, cmdNone, optService, serviceSCTP},
+	{"fwmark-service", 'f', takesValue, cmdNone, optService, serviceMark},
+	{"ipv6", '6', takesNothing, cmdNone, optNone, markIPv6},
+	{"scheduler", 's', takesValue, cmdNone, optScheduler, scheduler},
+	{"persistent", 'p', takesOptional, cmdNone, optPersistent, persistent},
+	{"netmask", 'M', takesValue, cmdNone, optNetmask, netmask},
+	{"pe", 0, takesValue, cmdNone, optPE, persistenceEngine},
+	{"ops", 'o', takesNothing, cmdNone, optOPS, onePacket},
+	{"sched-flags", 'b', takesValue, cmdNone, optSchedFlags, schedFlags},
+
+	{"real-server", 'r', takesValue, cmdNone, optServer, realServer},
+	{"gatewaying", 'g', takesNothing, cmdNone, optMethod, methodRoute},
+	{"ipip", 'i', takesNothing, cmdNone, optMethod, methodTunnel},
+	{"masquerading", 'm', takesNothing, cmdNone, optMethod, methodMasq},
+	{"weight", 'w', takesValue, cmdNone, optWeight, weight},
+	{"u-threshold", 'x', takesValue, cmdNone, optUpper, upperThreshold},
+	{"l-threshold", 'y', takesValue, cmdNone, optLower, lowerThreshold},
+	{"tun-type", 0, takesValue, cmdNone, optTunType, tunType},
+	{"tun-port", 0, takesValue, cmdNone, optTunPort, tunPort},
+	{"tun-nocsum", 0, takesNothing, cmdNone, optTunNoCsum, tunNoCsum},
+	{"tun-csum", 0, takesNothing, cmdNone, optTunCsum, tunCsum},
+	{"tun-remcsum", 0, takesNothing, cmdNone, optTunRemCsum, tunRemCsum},
+
+	{"connection", 'c', takesNothing, cmdNone, optConnection, nil},
+	{"timeout", 0, takesNothing, cmdNone, optTimeout, nil},
+	{"daemon", 0, takesNothing, cmdNone, optDaemon, nil},
+	{"stats", 0, takesNothing, cmdNone, optStats, nil},
+	{"rate", 0, takesNothing, cmdNone, optRate, nil},
+	{"thresholds", 0, takesNothing, cmdNone, optThresholds, nil},
+	{"persistent-conn", 0, takesNothing, cmdNone, optPersistentConn, nil},
+	{"tun-info", 0, takesNothing, cmdNone, optTunInfo, nil},
+	{"numeric", 'n', takesNothing, cmdNone, optNumeric, nil},
+	{"exact", 'X', takesNothing, cmdNone, optExact, nil},
+	{"nosort", 0, takesNothing, cmdNone, optNoSort, nil},
+	{"sort", 0, takesNothing, cmdNone, optNone, nil},
+
+	{"mcast-interface", 0, takesValue, cmdNone, optMcastInterface, mcastInterface},
+	{"syncid", 0, takesValue, cmdNone, optSyncID, syncID},
+	{"sync-maxlen", 0, takesValue, cmdNone, optSyncMaxLen, syncMaxLen},
+	{"mcast-group", 0, takesValue, cmdNone, optMcastGroup, mcastGroup},
+	{"mcast-port", 0, takesValue, cmdNone, optMcastPort, mcastPort},
+	{"mcast-ttl", 0, takesValue, cmdNone, optMcastTTL, mcastTTL},
+}
+
+// byLong finds a spelling by its long name, byShort by its letter; nil if
+// there is none.
+func byLong(name string) *spelling {
+	return find(func(s *spelling) bool { return s.long == name })
+}
+
+func byShort(letter byte) *spelling {
+	return find(func(s *spelling) bool { return s.short != 0 && s.short == letter })
+}
+
+func find(is func(*spelling) bool) *spelling {
+	for i := range spellings {
+		if is(&spellings[i]) {
+			return &spellings[i]
+		}
+	}
+	return nil
+}

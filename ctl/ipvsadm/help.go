@@ -1,0 +1,106 @@
+package ipvsadm
+
+import "runtime/debug"
+
+// versionLine begins as ipvsadm's own does, for scripts that look for the
+// version they know, and goes on with ours.
+func versionLine() string {
+	version := "(devel)"
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" {
+		version = build.Main.Version
+	}
+	return "ipvsadm v1.31 (uvs " + version + ", IPVS v" + kernelVersion + ")\n"
+}
+
+// helpText follows the version in -h.
+const helpText = `Usage:
+  ipvsadm -A|-E SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [--pe ENGINE] [-o] [-b FLAGS]
+  ipvsadm -D SERVICE
+  ipvsadm -a|-e SERVICE -r SERVER [-g|-i|-m] [-w WEIGHT] [-x UPPER] [-y LOWER] [TUNNEL OPTIONS]
+  ipvsadm -d SERVICE -r SERVER
+  ipvsadm [-L|-l [SERVICE] [LISTING OPTIONS]]
+  ipvsadm -Z [SERVICE]
+  ipvsadm -C
+  ipvsadm -S [-n]
+  ipvsadm -R
+  ipvsadm --set TCP TCPFIN UDP
+  ipvsadm --start-daemon master|backup [DAEMON OPTIONS]
+  ipvsadm --stop-daemon master|backup [--syncid ID]
+  ipvsadm -h | -v
+
+The command comes first; letters can be bundled (-Ln).
+
+Commands:
+  --add-service     -A      add a virtual service
+  --edit-service    -E      give a virtual service new settings; those not named get their defaults
+  --delete-service  -D      remove a virtual service
+  --add-server      -a      add a real server to a service
+  --edit-server     -e      give a real server new settings; those not named get their defaults
+  --delete-server   -d      remove a real server
+  --list            -L, -l  list the table; also what no command at all does
+  --zero            -Z      set the counters of a service, or all, to zero
+  --clear           -C      remove all services
+  --save            -S      print the table as commands that restore it
+  --restore         -R      do the commands on standard input, one a line
+  --set                     set idle times in seconds; 0 leaves one as it is
+  --start-daemon            start synchronizing connections
+  --stop-daemon             stop synchronizing connections
+  --help            -h      print this
+  --version         -v      print the version
+
+SERVICE is one of:
+  --tcp-service     -t HOST[:PORT]
+  --udp-service     -u HOST[:PORT]
+  --sctp-service       HOST[:PORT]
+  --fwmark-service  -f MARK     packets with this firewall mark, 1 to 4294967295
+  --ipv6            -6          after -f: the IPv6 packets with it
+An IPv6 address with a port is written [ADDRESS]:PORT. Port 0, or none, means
+all ports and needs -p.
+
+Service options:
+  --scheduler       -s NAME     rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos none (wlc)
+  --persistent      -p [SECONDS]  keep a client on its server (360)
+  --netmask         -M NETMASK  clients alike under it count as one; IPv6: a prefix length
+  --pe                 ENGINE   persistence engine: sip
+  --ops             -o          schedule every UDP packet on its own
+  --sched-flags     -b FLAGS    with commas: sh-fallback sh-port mh-fallback mh-port
+                                flag-1 flag-2 flag-3
+
+Server options:
+  --real-server     -r HOST[:PORT]
+  --gatewaying      -g          direct routing (the default)
+  --ipip            -i          tunnel
+  --masquerading    -m          NAT
+  --weight          -w WEIGHT   share of new connections; 0: none (1)
+  --u-threshold     -x UPPER    no new connections from this many on; 0: never (0)
+  --l-threshold     -y LOWER    until there are fewer than this many again (0)
+
+Tunnel options, with -i:
+  --tun-type           TYPE     ipip gue gre (ipip)
+  --tun-port           PORT     gue: destination port
+  --tun-nocsum                  gue, gre: no checksum (the default)
+  --tun-csum                    gue, gre: checksum
+  --tun-remcsum                 gue: remote checksum offload
+
+Listing options:
+  --connection      -c          list connections
+  --timeout                     list idle times
+  --daemon                      list sync daemons
+  --stats                       show counters
+  --rate                        show counters per second
+  --thresholds                  show thresholds
+  --persistent-conn             show persistence; with -c, persistence engines
+  --tun-info                    show tunnels
+  --numeric         -n          addresses and ports as numbers
+  --exact           -X          counters in full
+  --nosort                      services and servers as the director keeps them
+  --sort                        accepted and ignored
+
+Daemon options:
+  --syncid             ID       0 to 255 (0)
+  --sync-maxlen        LENGTH   of a message in bytes (1472)
+  --mcast-interface    NAME     (eth0)
+  --mcast-group        ADDRESS  (224.0.0.81)
+  --mcast-port         PORT     (8848)
+  --mcast-ttl          TTL      (1)
+`

@@ -1,0 +1,229 @@
+package ipvsadm
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"uvs/ctl"
+	"uvs/sched"
+)
+
+// layout is one format of the service list. Its server function goes on after
+// the server's name.
+type layout struct {
+	option  option
+	title   string
+	service func(printer, *ctl.ServiceStatus)
+	server  func(printer, *ctl.ServerStatus)
+}
+
+// layouts are in order of precedence, the one without an option last.
+var layouts = [...]layout{
+	{optStats, "" +
+		"Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n" +
+		"  -> RemoteAddress:Port",
+		printer.serviceStats, printer.serverStats},
+	{optRate, "" +
+		"Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n" +
+		"  -> RemoteAddress:Port",
+		printer.serviceRate, printer.serverRate},
+	{optThresholds, "" +
+		"Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n" +
+		"  -> RemoteAddress:Port",
+		printer.describe, printer.serverThresholds},
+	{optPersistentConn, "" +
+		"Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n" +
+		"  -> RemoteAddress:Port",
+		printer.describe, printer.serverPersistent},
+	{optTunInfo, "" +
+		"Prot LocalAddress:Port Scheduler Flags\n" +
+		"  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn",
+		printer.describe, printer.serverTunnel},
+	{optNone, "" +
+		"Prot LocalAddress:Port Scheduler Flags\n" +
+		"  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
+		printer.describe, printer.serverPlain},
+}
+
+func layoutFor(given optionSet) *layout {
+	for i := range layouts {
+		if given.has(layouts[i].option) {
+			return &layouts[i]
+		}
+	}
+	return &layouts[len(layouts)-1]
+}
+
+// printer writes the lines of a service list.
+type printer struct {
+	*bufio.Writer
+	names names
+	exact bool // -X
+}
+
+// An IPv4 service's line begins with at most this many bytes of name, a
+// server's with that many; IPv6 names push the columns to the right.
+const (
+	maxServiceName = 33
+	maxServerName  = 28
+)
+
+// serviceName is the beginning of a service's line. A mark is printed as the
+// signed number C's %d makes of it.
+func (p printer) serviceName(k *ctl.ServiceKey) string {
+	if k.FWMark != 0 {
+		name := fmt.Sprintf("FWM  %d", int32(k.FWMark))
+		if k.IPv6 {
+			name += " IPv6"
+		}
+		return name
+	}
+	name := fmt.Sprintf("%-4s %s", ctl.ProtoName(k.Proto), endpointName(k.Addr, k.Port, k.Proto, p.names))
+	return cut(name, k.Addr, maxServiceName)
+}
+
+func (p printer) serverName(v *ctl.ServiceKey, k *ctl.ServerKey) string {
+	return cut(endpointName(k.Addr, k.Port, v.Proto, p.names), k.Addr, maxServerName)
+}
+
+func cut(name string, a netip.Addr, limit int) string {
+	if a.Is4() && len(name) > limit {
+		return name[:limit]
+	}
+	return name
+}
+
+// describe prints a service with its scheduler and settings.
+func (p printer) describe(s *ctl.ServiceStatus) {
+	fmt.Fprintf(p, "%s %s", p.serviceName(&s.ServiceKey), s.Scheduler)
+	if flags := flagNames(&s.Service); flags != "" {
+		fmt.Fprintf(p, " (%s)", flags)
+	}
+	if s.Persist != 0 {
+		fmt.Fprintf(p, " persistent %d", s.Persist)
+		if mask := maskName(&s.Service); mask != "" {
+			fmt.Fprintf(p, " mask %s", mask)
+		}
+		if s.PE != "" {
+			fmt.Fprintf(p, " pe %s", s.PE)
+		}
+	}
+	if s.OPS {
+		p.WriteString(" ops")
+	}
+	p.WriteByte('\n')
+}
+
+// flagNames are a service's scheduler flags as -b takes them; "" if none.
+func flagNames(s *ctl.Service) string {
+	return strings.Join(sched.Flags(s.SchedFlags).Names(s.Scheduler), ",")
+}
+
+// maskName is a service's netmask as -M takes it; "" for the default.
+func maskName(s *ctl.Service) string {
+	switch m := s.Netmask; {
+	case isIPv6(&s.ServiceKey) && m == wholeIPv6 || !isIPv6(&s.ServiceKey) && m == wholeIPv4:
+		return ""
+	case isIPv6(&s.ServiceKey):
+		return strconv.FormatUint(uint64(m), 10)
+	default:
+		return netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}).String()
+	}
+}
+
+// isIPv6 says which family a service's clients are of.
+func isIPv6(k *ctl.ServiceKey) bool { return k.FWMark != 0 && k.IPv6 || k.Addr.Is6() }
+
+func (p printer) serverPlain(s *ctl.ServerStatus) {
+	fmt.Fprintf(p, " %-7s %-6d %-10d %-10d\n", s.Method, s.Weight, s.Active, s.Inactive)
+}
+
+func (p printer) serverThresholds(s *ctl.ServerStatus) {
+	fmt.Fprintf(p, " %-10d %-10d %-10d %-10d\n", s.Upper, s.Lower, s.Active, s.Inactive)
+}
+
+func (p printer) serverPersistent(s *ctl.ServerStatus) {
+	fmt.Fprintf(p, " %-9d %-11d %-10d %-10d\n", s.Weight, s.Persist, s.Active, s.Inactive)
+}
+
+func (p printer) serverTunnel(s *ctl.ServerStatus) {
+	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", s.Method, tunnelInfo(&s.Server), s.Weight, s.Active, s.Inactive)
+}
+
+// tunnelCsums has what listings and options call the checksum of a tunnel, by
+// ctl.Tunnel's Flags.
+var tunnelCsums = [...]struct{ short, option string }{
+	ctl.TunnelNoCsum:  {"-c", "--tun-nocsum"},
+	ctl.TunnelCsum:    {"+c", "--tun-csum"},
+	ctl.TunnelRemCsum: {"r+c", "--tun-remcsum"},
+}
+
+// tunnelInfo is a server's tunnel in short: gue:6080:+c.
+func tunnelInfo(s *ctl.Server) string {
+	if s.Method != ctl.MethodTunnel {
+		return "n/a"
+	}
+	csum := tunnelCsums[min(s.Tunnel.Flags, ctl.TunnelRemCsum)].short
+	switch s.Tunnel.Type {
+	case ctl.TunnelGUE:
+		return fmt.Sprintf("gue:%d:%s", s.Tunnel.Port, csum)
+	case ctl.TunnelGRE:
+		return "gre:" + csum
+	}
+	return "ipip"
+}
+
+func (p printer) serviceStats(s *ctl.ServiceStatus) {
+	fmt.Fprintf(p, "%-*s", maxServiceName, p.serviceName(&s.ServiceKey))
+	p.stats(&s.Stats)
+}
+
+func (p printer) serverStats(s *ctl.ServerStatus) { p.stats(&s.Stats) }
+
+func (p printer) stats(s *ctl.Stats) {
+	p.numbers(p.exact, s.Conns, s.InPkts, s.OutPkts, s.InBytes, s.OutBytes)
+	p.WriteByte('\n')
+}
+
+func (p printer) serviceRate(s *ctl.ServiceStatus) {
+	fmt.Fprintf(p, "%-*s", maxServiceName, p.serviceName(&s.ServiceKey))
+	p.numbers(p.exact, s.Stats.CPS, s.Stats.InPPS, s.Stats.OutPPS, s.Stats.InBPS, s.Stats.OutBPS)
+	p.WriteByte('\n')
+}
+
+// serverRate prints all but the bytes unabbreviated, exact or not.
+func (p printer) serverRate(s *ctl.ServerStatus) {
+	p.numbers(true, s.Stats.CPS, s.Stats.InPPS, s.Stats.OutPPS)
+	p.numbers(p.exact, s.Stats.InBPS, s.Stats.OutBPS)
+	p.WriteByte('\n')
+}
+
+// numbers prints counters in columns of nine.
+func (p printer) numbers(exact bool, counters ...uint64) {
+	for _, n := range counters {
+		if exact {
+			fmt.Fprintf(p, " %8d", n)
+		} else {
+			p.WriteString(abbreviate(n))
+		}
+	}
+}
+
+// abbreviate fits a counter into nine columns with decimal units, cutting off
+// what is left over.
+func abbreviate(n uint64) string {
+	switch {
+	case n >= 1e14:
+		return fmt.Sprintf("%8dT", n/1e12)
+	case n >= 1e11:
+		return fmt.Sprintf("%8dG", n/1e9)
+	case n >= 1e9:
+		return fmt.Sprintf("%8dM", n/1e6)
+	case n >= 1e8:
+		return fmt.Sprintf("%8dK", n/1e3)
+	}
+	return fmt.Sprintf("%9d", n)
+}

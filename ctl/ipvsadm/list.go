@@ -1,0 +1,122 @@
+package ipvsadm
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"uvs/ctl"
+)
+
+// kernelVersion is the version of IPVS in listings, as Linux has had it since
+// 2.6.
+const kernelVersion = "1.2.1"
+
+// list does -L. Whatever goes wrong, even in the director, ends with the exit
+// code of a service that is not there.
+func (t *tool) list(r *request) (err error) {
+	switch {
+	case r.given.has(optConnection):
+		err = t.listConns(r)
+	case r.given.has(optTimeout):
+		err = t.listTimeouts()
+	case r.given.has(optDaemon): // the director has none, so nothing is printed
+	default:
+		err = t.listServices(r)
+	}
+	if err != nil {
+		return &refusal{refusalText(getService, err), exitMissing, true}
+	}
+	return nil
+}
+
+func (t *tool) listTimeouts() error {
+	s, err := t.director.Timeouts()
+	if err == nil {
+		fmt.Fprintf(t.out, "Timeout (tcp tcpfin udp): %d %d %d\n", s.TCP, s.TCPFin, s.UDP)
+	}
+	return err
+}
+
+// listConns prints conns as they come.
+func (t *tool) listConns(r *request) error {
+	const line = "%-3s %-6s %-11s %-18s %-18s %s"
+	names := t.listNames(r)
+	engines := r.given.has(optPersistentConn)
+	title := fmt.Sprintf(line, "pro", "expire", "state", "source", "virtual", "destination")
+	if engines {
+		title = fmt.Sprintf("%s        %-16s %s", title, "pe name", "pe_data")
+	}
+	fmt.Fprintf(t.out, "IPVS connection entries\n%s\n", title)
+	return t.director.Conns(func(c ctl.ConnStatus) error {
+		name := func(e netip.AddrPort) string { return endpointName(e.Addr(), e.Port(), c.Proto, names) }
+		server := name(c.Server)
+		if engines && c.PEName != "" {
+			server = fmt.Sprintf("%-16s %-18s %s", server, c.PEName, c.PEData)
+		}
+		expire := fmt.Sprintf("%02d:%02d", c.Expires/60, c.Expires%60)
+		_, err := fmt.Fprintf(t.out, line+"\n", ctl.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
+		return err
+	})
+}
+
+// listServices prints one service, or all of them with a line about the
+// director before them.
+func (t *tool) listServices(r *request) error {
+	services, err := t.services(!r.given.has(optNoSort))
+	if err != nil {
+		return err
+	}
+	if r.given.has(optService) {
+		services = slices.DeleteFunc(services, func(s ctl.ServiceStatus) bool { return !sameService(s.ServiceKey, r.service.ServiceKey) })
+		if len(services) == 0 {
+			return errNoService
+		}
+	} else {
+		info, err := t.director.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "IP Virtual Server version %s (size=%d)\n", kernelVersion, info.ConnSize)
+	}
+	p := printer{t.out, t.listNames(r), r.given.has(optExact)}
+	layout := layoutFor(r.given)
+	fmt.Fprintln(p, layout.title)
+	for i := range services {
+		layout.service(p, &services[i])
+		for j := range services[i].Reals {
+			fmt.Fprintf(p, "  -> %-28s", p.serverName(&services[i].ServiceKey, &services[i].Reals[j].ServerKey))
+			layout.server(p, &services[i].Reals[j])
+		}
+	}
+	return nil
+}
+
+// services asks the director for its services, sorted if so wished.
+func (t *tool) services(sorted bool) ([]ctl.ServiceStatus, error) {
+	services, err := t.director.Services()
+	if err != nil || !sorted {
+		return services, err
+	}
+	services = mergeSort(services, compareServices)
+	for i := range services {
+		services[i].Reals = mergeSort(services[i].Reals, compareServers)
+	}
+	return services, nil
+}
+
+// listNames are the names to list with: none with -n.
+func (t *tool) listNames(r *request) names {
+	if r.given.has(optNumeric) {
+		return numericNames{}
+	}
+	return t.names
+}
+
+// sameService compares what makes a service one, whatever else a key says.
+func sameService(a, b ctl.ServiceKey) bool {
+	if a.FWMark != 0 || b.FWMark != 0 {
+		return a.FWMark == b.FWMark && a.IPv6 == b.IPv6
+	}
+	return a.Proto == b.Proto && a.Addr == b.Addr && a.Port == b.Port
+}

@@ -1,0 +1,193 @@
+package ipvsadm
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"uvs/ctl"
+)
+
+// memory is a Director that only keeps books, by the rules of the kernel's
+// IPVS: which operations are refused and why, and in what order things are
+// listed. It forwards nothing.
+type memory struct {
+	services []ctl.ServiceStatus
+	timeouts ctl.Timeouts
+	conns    []ctl.ConnStatus
+	err      error // answer to everything, when set
+}
+
+func newMemory() *memory { return &memory{timeouts: ctl.DefaultTimeouts} }
+
+func (m *memory) Info() (ctl.Info, error)                { return ctl.Info{ConnSize: 4096}, m.err }
+func (m *memory) Timeouts() (ctl.Timeouts, error)        { return m.timeouts, m.err }
+func (m *memory) Services() ([]ctl.ServiceStatus, error) { return slices.Clone(m.services), m.err }
+
+func (m *memory) Conns(visit func(ctl.ConnStatus) error) error {
+	for _, c := range m.conns {
+		if err := visit(c); err != nil {
+			return err
+		}
+	}
+	return m.err
+}
+
+func errno(e syscall.Errno) error { return &ctl.Error{Errno: e, Message: "refused: " + e.Error()} }
+
+func (m *memory) Apply(op ctl.Op) error {
+	switch op.Verb {
+	case ctl.Flush:
+		m.services = nil
+		return m.err
+	case ctl.SetTimeouts:
+		for _, f := range []struct {
+			to *uint32
+			n  uint32
+		}{{&m.timeouts.TCP, op.Timeouts.TCP}, {&m.timeouts.TCPFin, op.Timeouts.TCPFin}, {&m.timeouts.UDP, op.Timeouts.UDP}} {
+			if f.n != 0 {
+				*f.to = f.n
+			}
+		}
+		return m.err
+	case ctl.Zero:
+		if op.Service == nil {
+			for i := range m.services {
+				m.services[i].Stats = ctl.Stats{}
+			}
+			return m.err
+		}
+	}
+	if m.err != nil {
+		return m.err
+	}
+	at := slices.IndexFunc(m.services, func(s ctl.ServiceStatus) bool { return s.ServiceKey == op.Service.ServiceKey })
+	if op.Server != nil {
+		if at < 0 {
+			return errno(syscall.ESRCH)
+		}
+		return applyServer(&m.services[at], op)
+	}
+	return m.applyService(at, op)
+}
+
+func (m *memory) applyService(at int, op ctl.Op) error {
+	known := []string{"rr", "wrr", "lc", "wlc", "dh", "sh", "mh", "nq", "none"}
+	switch {
+	case op.Verb == ctl.AddService && at >= 0:
+		return errno(syscall.EEXIST)
+	case op.Verb != ctl.AddService && at < 0:
+		return errno(syscall.ESRCH)
+	case op.Verb == ctl.DeleteService:
+		m.services = slices.Delete(m.services, at, at+1)
+		return nil
+	case op.Verb == ctl.Zero:
+		m.services[at].Stats = ctl.Stats{}
+		return nil
+	case !slices.Contains(known, op.Service.Scheduler), op.Service.PE != "" && op.Service.PE != "sip":
+		return errno(syscall.ENOENT)
+	case op.Verb == ctl.AddService:
+		m.services = append(m.services, ctl.ServiceStatus{Service: *op.Service})
+	default:
+		m.services[at].Service = *op.Service
+	}
+	return nil
+}
+
+func applyServer(s *ctl.ServiceStatus, op ctl.Op) error {
+	at := slices.IndexFunc(s.Reals, func(r ctl.ServerStatus) bool { return r.ServerKey == op.Server.ServerKey })
+	a := op.Server.Addr
+	switch {
+	case op.Verb == ctl.AddServer && at >= 0:
+		return errno(syscall.EEXIST)
+	case op.Verb != ctl.AddServer && at < 0:
+		return errno(syscall.ENOENT)
+	case op.Verb == ctl.DeleteServer:
+		s.Reals = slices.Delete(s.Reals, at, at+1)
+	case a.IsUnspecified(), a.IsMulticast():
+		return errno(syscall.EINVAL)
+	case op.Server.Lower > op.Server.Upper:
+		return errno(syscall.ERANGE)
+	case op.Verb == ctl.AddServer:
+		s.Reals = slices.Insert(s.Reals, 0, ctl.ServerStatus{Server: *op.Server})
+	default:
+		s.Reals[at].Server = *op.Server
+	}
+	return nil
+}
+
+// book is a small world of names.
+type book struct {
+	hosts    map[string]string
+	services []serviceName
+}
+
+// testNames are what tests call things.
+var testNames = book{
+	hosts: map[string]string{"www.example": "10.9.0.1", "six.example": "2001:db8::6", "localhost": "127.0.0.1",
+		"a-very-long-name-of-a-server.example": "10.0.0.77"},
+	services: parseServices(strings.NewReader("http 80/tcp www # web\ndomain 53/tcp\ndomain 53/udp\nsyslog 514/udp\nshell 514/tcp cmd syslog\n")),
+}
+
+func (b book) addr(host string, v6 bool) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(b.hosts[host])
+	return a, err == nil && a.Is6() == v6
+}
+
+func (b book) host(a netip.Addr) string {
+	for name, addr := range b.hosts {
+		if addr == a.String() {
+			return name
+		}
+	}
+	return ""
+}
+
+func (b book) port(name string, proto uint8) (uint16, bool) {
+	return (&systemNames{read: true, services: b.services}).port(name, proto)
+}
+
+func (b book) service(port uint16, proto uint8) string {
+	return (&systemNames{read: true, services: b.services}).service(port, proto)
+}
+
+// outcome is what a command left behind.
+type outcome struct {
+	exit     int
+	out, err string
+}
+
+// do runs one command line, split on blanks, against m.
+func (m *memory) do(line string) outcome { return m.words(strings.Fields(line), "") }
+
+// restore runs ipvsadm -R with the given standard input.
+func (m *memory) restore(input string) outcome { return m.words([]string{"-R"}, input) }
+
+func (m *memory) words(words []string, input string) outcome {
+	var out, errs bytes.Buffer
+	t := newTool(Stdio{strings.NewReader(input), &out, &errs}, func() (Director, error) { return m, nil })
+	t.names = testNames
+	exit := t.main(words)
+	return outcome{exit, out.String(), errs.String()}
+}
+
+// must runs command lines that have to succeed in silence.
+func (m *memory) must(t *testing.T, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		if got := m.do(line); got != (outcome{}) {
+			t.Fatalf("ipvsadm %s\ngot exit %d, %q, %q", line, got.exit, got.out, got.err)
+		}
+	}
+}
+
+// expect runs a command line and compares all of its outcome.
+func (m *memory) expect(t *testing.T, line string, want outcome) {
+	t.Helper()
+	if got := m.do(line); got != want {
+		t.Errorf("ipvsadm %s\n got exit %d\n%s%s\nwant exit %d\n%s%s", line, got.exit, got.out, got.err, want.exit, want.out, want.err)
+	}
+}

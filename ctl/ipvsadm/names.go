@@ -1,0 +1,158 @@
+package ipvsadm
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"uvs/dataplane/wire"
+)
+
+// names knows what people call addresses and ports.
+type names interface {
+	addr(host string, v6 bool) (netip.Addr, bool)
+	port(service string, proto uint8) (uint16, bool)
+	host(a netip.Addr) string                // "" if it has no name
+	service(port uint16, proto uint8) string // "" if it has no name
+}
+
+// lookupTime is how long one question to the resolver may take.
+const lookupTime = 5 * time.Second
+
+// systemNames asks the system: the resolver for hosts, /etc/services for
+// services. Both are first touched when a name is needed. Answers are kept, and
+// a resolver that let the time pass once is not asked for host names again, so
+// that a long listing does not hang on a dead one line by line.
+type systemNames struct {
+	services []serviceName
+	read     bool // services was read
+	hosts    map[netip.Addr]string
+	mute     bool // the resolver does not answer
+}
+
+func (n *systemNames) addr(host string, v6 bool) (netip.Addr, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	defer cancel()
+	network := "ip4"
+	if v6 {
+		network = "ip6"
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, host)
+	if err != nil || len(addrs) == 0 {
+		return netip.Addr{}, false
+	}
+	a := addrs[0].Unmap().WithZone("")
+	return a, a.Is6() == v6
+}
+
+func (n *systemNames) host(a netip.Addr) string {
+	if name, known := n.hosts[a]; known || n.mute {
+		return name
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupAddr(ctx, a.String())
+	n.mute = err != nil && ctx.Err() != nil
+	name := ""
+	if len(found) > 0 {
+		name = strings.TrimSuffix(found[0], ".")
+	}
+	if n.hosts == nil {
+		n.hosts = make(map[netip.Addr]string)
+	}
+	n.hosts[a] = name
+	return name
+}
+
+func (n *systemNames) port(service string, proto uint8) (uint16, bool) {
+	for _, s := range n.table() {
+		if s.proto == protoNames[proto] && s.name == service {
+			return s.port, true
+		}
+	}
+	return 0, false
+}
+
+func (n *systemNames) service(port uint16, proto uint8) string {
+	for _, s := range n.table() {
+		if s.proto == protoNames[proto] && s.port == port {
+			return s.name
+		}
+	}
+	return ""
+}
+
+// table reads /etc/services once. Without it services have no names.
+func (n *systemNames) table() []serviceName {
+	if !n.read {
+		n.read = true
+		if f, err := os.Open("/etc/services"); err == nil {
+			n.services = parseServices(f)
+			f.Close()
+		}
+	}
+	return n.services
+}
+
+// protoNames are the names of /etc/services for the protocols of services.
+var protoNames = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp", wire.ProtoSCTP: "sctp"}
+
+// serviceName is one name of a port; aliases follow the official name.
+type serviceName struct {
+	name  string
+	port  uint16
+	proto string
+}
+
+// parseServices reads lines of "name port/protocol alias... # comment" as in
+// services(5), skipping what it cannot make sense of.
+func parseServices(r io.Reader) []serviceName {
+	var list []serviceName
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		number, proto, ok := strings.Cut(fields[1], "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if !ok || err != nil {
+			continue
+		}
+		fields[1] = fields[0]
+		for _, name := range fields[1:] {
+			list = append(list, serviceName{name, uint16(port), proto})
+		}
+	}
+	return list
+}
+
+// numericNames know no names: what -n asks for.
+type numericNames struct{}
+
+func (numericNames) addr(string, bool) (netip.Addr, bool) { return netip.Addr{}, false }
+func (numericNames) port(string, uint8) (uint16, bool)    { return 0, false }
+func (numericNames) host(netip.Addr) string               { return "" }
+func (numericNames) service(uint16, uint8) string         { return "" }
+
+// endpointName writes an address and port so that it can be read back: names
+// where there are any, brackets around IPv6.
+func endpointName(addr netip.Addr, port uint16, proto uint8, names names) string {
+	host, service := names.host(addr), names.service(port, proto)
+	if host == "" {
+		host = addr.String()
+	}
+	if service == "" {
+		service = strconv.Itoa(int(port))
+	}
+	if addr.Is6() {
+		host = "[" + host + "]"
+	}
+	return host + ":" + service
+}

@@ -1,0 +1,249 @@
+package ipvsadm
+
+import (
+	"net/netip"
+	"strings"
+
+	"uvs/ctl"
+	"uvs/dataplane/wire"
+)
+
+// Limits and defaults of ipvsadm 1.31.
+const (
+	defaultScheduler = "wlc"
+	defaultInterface = "eth0"
+	defaultPersist   = 360        // seconds; its manual page says 300
+	maxTimeout       = 31 * 86400 // seconds
+	maxInt32         = 1<<31 - 1
+	maxSyncLen       = 65535 - 20 - 8 // what an IPv4 UDP datagram can carry
+
+	wholeIPv4 = 0xffffffff // netmask that keeps every bit
+	wholeIPv6 = 128        // prefix length that does
+)
+
+// daemon is the sync daemon a command line asks for; zero values are defaults.
+type daemon struct {
+	backup bool
+	iface  string
+	syncID uint8
+	maxLen uint16
+	group  netip.Addr
+	port   uint16
+	ttl    uint8
+}
+
+func startDaemonRole(p *parser, value *string) error {
+	return p.daemonRole(*value, "illegal start-daemon parameter specified")
+}
+
+func stopDaemonRole(p *parser, value *string) error {
+	return p.daemonRole(*value, "illegal start_daemon specified")
+}
+
+func (p *parser) daemonRole(role, complaint string) error {
+	p.daemon.backup = role == "backup"
+	if role != "master" && role != "backup" {
+		return refuse("%s", complaint)
+	}
+	return nil
+}
+
+func serviceTCP(p *parser, value *string) error  { return p.addressService(wire.ProtoTCP, *value) }
+func serviceUDP(p *parser, value *string) error  { return p.addressService(wire.ProtoUDP, *value) }
+func serviceSCTP(p *parser, value *string) error { return p.addressService(wire.ProtoSCTP, *value) }
+
+func (p *parser) addressService(proto uint8, value string) error {
+	e, ok := parseEndpoint(value, proto, p.names)
+	if !ok {
+		return refuse("illegal virtual server address[:port] specified")
+	}
+	p.service.ServiceKey = ctl.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
+	if e.addr.Is6() {
+		p.serviceIPv6()
+	}
+	return nil
+}
+
+func serviceMark(p *parser, value *string) error {
+	n, ok := number(*value, 1, 1<<32-1)
+	if !ok {
+		return refuse("invalid fwmark value `%s' specified", *value)
+	}
+	p.service.FWMark = uint32(n)
+	return nil
+}
+
+// markIPv6 complains with an empty line after it, as ipvsadm does.
+func markIPv6(p *parser, _ *string) error {
+	if p.service.FWMark == 0 {
+		return refuse("-6 used before -f\n")
+	}
+	p.serviceIPv6()
+	return nil
+}
+
+// serviceIPv6 forgets whatever netmask was written before.
+func (p *parser) serviceIPv6() {
+	p.service.IPv6 = true
+	p.service.Netmask = wholeIPv6
+}
+
+func scheduler(p *parser, value *string) error {
+	if *value != "" {
+		p.service.Scheduler = *value
+	}
+	return nil
+}
+
+func persistent(p *parser, value *string) error {
+	p.service.Persist = defaultPersist
+	if value == nil {
+		return nil
+	}
+	n, ok := number(*value, 1, maxTimeout)
+	if !ok {
+		return refuse("invalid timeout value `%s' specified", *value)
+	}
+	p.service.Persist = uint32(n)
+	return nil
+}
+
+func netmask(p *parser, value *string) error {
+	if p.service.IPv6 {
+		n, ok := number(*value, 1, wholeIPv6)
+		if !ok {
+			return refuse("illegal ipv6 netmask specified")
+		}
+		p.service.Netmask = uint32(n)
+		return nil
+	}
+	mask, ok := parseIPv4(*value)
+	if !ok {
+		return refuse("illegal virtual server persistent mask specified")
+	}
+	p.service.Netmask = mask
+	return nil
+}
+
+func persistenceEngine(p *parser, value *string) error {
+	p.service.PE = *value
+	return nil
+}
+
+func onePacket(p *parser, _ *string) error {
+	p.service.OPS = true
+	return nil
+}
+
+func schedFlags(p *parser, value *string) error {
+	p.flags = *value
+	return nil
+}
+
+// realServer takes what the service named before it does not say from it: the
+// port, and the protocol that port names are of. Under a mark that is TCP.
+func realServer(p *parser, value *string) error {
+	proto := p.service.Proto
+	if p.service.FWMark != 0 {
+		proto = wire.ProtoTCP
+	}
+	e, ok := parseEndpoint(*value, proto, p.names)
+	if !ok {
+		return refuse("illegal real server address[:port] specified")
+	}
+	if !e.hasPort {
+		e.port = p.service.Port
+	}
+	p.server.ServerKey = ctl.ServerKey{Addr: e.addr, Port: e.port}
+	return nil
+}
+
+func methodRoute(p *parser, _ *string) error  { return p.method(ctl.MethodRoute) }
+func methodTunnel(p *parser, _ *string) error { return p.method(ctl.MethodTunnel) }
+func methodMasq(p *parser, _ *string) error   { return p.method(ctl.MethodMasq) }
+
+func (p *parser) method(m ctl.Method) error {
+	p.server.Method = m
+	return nil
+}
+
+func weight(p *parser, value *string) error {
+	return store(&p.server.Weight, value, 0, maxInt32, "illegal weight specified")
+}
+
+func upperThreshold(p *parser, value *string) error {
+	return store(&p.server.Upper, value, 0, maxInt32, "illegal u_threshold specified")
+}
+
+func lowerThreshold(p *parser, value *string) error {
+	return store(&p.server.Lower, value, 0, maxInt32, "illegal l_threshold specified")
+}
+
+func tunType(p *parser, value *string) error {
+	for i, t := range tunnelTypes {
+		if t.name == *value {
+			p.server.Tunnel.Type = ctl.TunnelType(i)
+			return nil
+		}
+	}
+	return refuse("illegal tunnel type specified")
+}
+
+func tunPort(p *parser, value *string) error {
+	return store(&p.server.Tunnel.Port, value, 1, 65535, "illegal tunnel port specified")
+}
+
+func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(ctl.TunnelNoCsum) }
+func tunCsum(p *parser, _ *string) error    { return p.tunFlag(ctl.TunnelCsum) }
+func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(ctl.TunnelRemCsum) }
+
+func (p *parser) tunFlag(flag uint16) error {
+	p.server.Tunnel.Flags |= flag
+	return nil
+}
+
+func mcastInterface(p *parser, value *string) error {
+	if *value != "" {
+		p.daemon.iface = *value
+	}
+	return nil
+}
+
+func syncID(p *parser, value *string) error {
+	return store(&p.daemon.syncID, value, 0, 255, "illegal syncid specified")
+}
+
+func syncMaxLen(p *parser, value *string) error {
+	return store(&p.daemon.maxLen, value, 1, maxSyncLen, "illegal sync-maxlen specified")
+}
+
+func mcastGroup(p *parser, value *string) error {
+	family := "IPv4"
+	if strings.Contains(*value, ":") {
+		family = "IPv6"
+	}
+	a, err := netip.ParseAddr(*value)
+	if err != nil || !a.IsMulticast() || a.Zone() != "" {
+		return refuse("invalid %s mcast-group `%s'", family, *value)
+	}
+	p.daemon.group = a
+	return nil
+}
+
+func mcastPort(p *parser, value *string) error {
+	return store(&p.daemon.port, value, 1, 65535, "illegal mcast-port specified")
+}
+
+func mcastTTL(p *parser, value *string) error {
+	return store(&p.daemon.ttl, value, 1, 255, "illegal mcast-ttl specified")
+}
+
+// store puts the number in value into field if it is between low and high.
+func store[T uint8 | uint16 | uint32 | int32](field *T, value *string, low, high int64, complaint string) error {
+	n, ok := number(*value, low, high)
+	if !ok {
+		return refuse("%s", complaint)
+	}
+	*field = T(n)
+	return nil
+}

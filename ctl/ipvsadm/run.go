@@ -1,0 +1,222 @@
+package ipvsadm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"uvs/ctl"
+)
+
+// Director is whom the command talks to. Operations it refuses come back as
+// *ctl.Error.
+type Director interface {
+	Info() (ctl.Info, error)
+	Apply(op ctl.Op) error
+	// Services come in order of adding, their servers newest first.
+	Services() ([]ctl.ServiceStatus, error)
+	Timeouts() (ctl.Timeouts, error)
+	// Conns calls visit for each conn until visit returns an error.
+	Conns(visit func(ctl.ConnStatus) error) error
+}
+
+// Stdio is where a command reads and writes.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Main does what `ipvsadm args...` does and returns its exit code. It calls
+// connect once, when it has something to ask of the director.
+func Main(args []string, std Stdio, connect func() (Director, error)) (exit int) {
+	return newTool(std, connect).main(args)
+}
+
+// SaveMain is ipvsadm-save: it prints the table as commands that restore it,
+// with -n in numbers.
+func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit int) {
+	words := []string{"-S"}
+	for _, arg := range args {
+		if arg != "-n" {
+			fmt.Fprintf(std.Err, "ipvsadm-save: unknown argument %s; -n for numbers is all it takes\n", arg)
+			return exitMissing
+		}
+		words = []string{"-S", "-n"}
+	}
+	return Main(words, std, connect)
+}
+
+// RestoreMain is ipvsadm-restore: it clears the table and then does what the
+// lines of std.In say, but for those that begin with "#".
+func RestoreMain(_ []string, std Stdio, connect func() (Director, error)) (exit int) {
+	t := newTool(std, connect)
+	t.comments = true
+	if exit := t.main([]string{"-C"}); exit != exitOK {
+		return exit
+	}
+	return t.main([]string{"-R"})
+}
+
+// tool is one run of the command.
+type tool struct {
+	std      Stdio
+	out      *bufio.Writer // std.Out
+	names    names
+	connect  func() (Director, error)
+	director Director // nil until connected
+	comments bool     // a restore skips lines that begin with "#"
+}
+
+func newTool(std Stdio, connect func() (Director, error)) *tool {
+	return &tool{std: std, out: bufio.NewWriter(std.Out), names: &systemNames{}, connect: connect}
+}
+
+// main does one command line and returns the exit code.
+func (t *tool) main(words []string) int {
+	request, err := parse(words, t.names)
+	if err == nil {
+		err = t.run(&request)
+	}
+	return t.report(err)
+}
+
+// report prints what is to be said about err, after all that was printed
+// before it, and returns the exit code.
+func (t *tool) report(err error) int {
+	t.out.Flush()
+	var r *refusal
+	switch {
+	case err == nil:
+		return exitOK
+	case !errors.As(err, &r):
+		r = &refusal{text: err.Error(), exit: exitRefused}
+	}
+	if r.text != "" {
+		fmt.Fprintln(t.std.Err, r.text)
+	}
+	return r.exit
+}
+
+// run does what r asks for.
+func (t *tool) run(r *request) error {
+	switch r.command {
+	case cmdHelp:
+		t.out.WriteString(versionLine() + helpText)
+		return nil
+	case cmdVersion:
+		t.out.WriteString(versionLine())
+		return nil
+	}
+	if err := t.open(); err != nil {
+		return err
+	}
+	switch r.command {
+	case cmdList:
+		return t.list(r)
+	case cmdSave:
+		return t.save(r)
+	case cmdRestore:
+		return t.restore()
+	case cmdStartDaemon, cmdStopDaemon:
+		return &refusal{text: "Operation not supported: the director has no sync daemon", exit: exitRefused}
+	}
+	op := r.operation()
+	if err := t.director.Apply(op); err != nil {
+		return &refusal{text: refusalText(op.Verb, err), exit: exitRefused}
+	}
+	return nil
+}
+
+// open connects to the director if that was not done yet.
+func (t *tool) open() (err error) {
+	if t.director != nil {
+		return nil
+	}
+	if t.director, err = t.connect(); err != nil {
+		return refuse("Can't initialize ipvs: %v\nNo director answers here; start one with `uvs run'.", err)
+	}
+	return nil
+}
+
+// verbs are the operations of the commands that change something.
+var verbs = [...]ctl.Verb{
+	cmdAddService:    ctl.AddService,
+	cmdEditService:   ctl.EditService,
+	cmdDeleteService: ctl.DeleteService,
+	cmdFlush:         ctl.Flush,
+	cmdAddServer:     ctl.AddServer,
+	cmdEditServer:    ctl.EditServer,
+	cmdDeleteServer:  ctl.DeleteServer,
+	cmdSet:           ctl.SetTimeouts,
+	cmdZero:          ctl.Zero,
+}
+
+// operation makes the operation of a command that changes something.
+func (r *request) operation() ctl.Op {
+	op := ctl.Op{Verb: verbs[r.command]}
+	switch r.command {
+	case cmdAddService, cmdEditService:
+		op.Service = &r.service
+	case cmdSet:
+		op.Timeouts = &r.timeouts
+	case cmdAddServer, cmdEditServer:
+		op.Server = &r.server
+	case cmdDeleteServer:
+		op.Server = &ctl.Server{ServerKey: r.server.ServerKey}
+	}
+	if op.Service == nil && r.given.has(optService) {
+		op.Service = &ctl.Service{ServiceKey: r.service.ServiceKey}
+	}
+	return op
+}
+
+// restore does the commands in std.In, one a line, and ends as the last of
+// them did. A wrong command ends it there and then; a refused one does not.
+func (t *tool) restore() error {
+	last := &refusal{}
+	lines := bufio.NewScanner(t.std.In)
+	for lines.Scan() && !last.ends {
+		if t.comments && strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		words := restoreWords(lines.Text())
+		if len(words) == 0 {
+			continue
+		}
+		request, err := parse(words, t.names)
+		switch {
+		case err != nil:
+		case request.command == cmdRestore:
+			err = errHint
+		default:
+			err = t.run(&request)
+		}
+		last = &refusal{exit: t.report(err), ends: endsRestore(err)}
+	}
+	if err := lines.Err(); err != nil {
+		return refuse("read rules: %v", err)
+	}
+	if last.exit == exitOK {
+		return nil
+	}
+	return last
+}
+
+// restoreWords splits a line on blanks and drops the name of the command.
+func restoreWords(line string) []string {
+	words := strings.Fields(line)
+	kept := words[:0]
+	for _, w := range words {
+		if w != "ipvsadm" {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+func endsRestore(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.ends
+}

@@ -1,0 +1,92 @@
+package ipvsadm
+
+import (
+	"fmt"
+	"strconv"
+
+	"uvs/ctl"
+	"uvs/dataplane/wire"
+)
+
+// save does -S: it prints the commands that make the table, services and
+// servers in the order of the list.
+func (t *tool) save(r *request) error {
+	services, err := t.services(true)
+	if err != nil {
+		return &refusal{refusalText(getService, err), exitMissing, true}
+	}
+	p := printer{Writer: t.out, names: t.listNames(r)}
+	for i := range services {
+		s := &services[i]
+		service := p.serviceOption(&s.ServiceKey)
+		p.saveService(service, &s.Service)
+		for j := range s.Reals {
+			server := endpointName(s.Reals[j].Addr, s.Reals[j].Port, s.Proto, p.names)
+			p.saveServer(service, server, &s.Reals[j].Server)
+		}
+	}
+	return nil
+}
+
+// serviceOptions and methodOptions are the options for protocols and methods.
+var (
+	serviceOptions = map[uint8]string{wire.ProtoTCP: "-t", wire.ProtoUDP: "-u", wire.ProtoSCTP: "--sctp-service"}
+	methodOptions  = map[ctl.Method]string{ctl.MethodMasq: "-m", ctl.MethodLocal: "-g", ctl.MethodTunnel: "-i", ctl.MethodRoute: "-g"}
+)
+
+// serviceOption is the option that names a service.
+func (p printer) serviceOption(k *ctl.ServiceKey) string {
+	if k.FWMark != 0 {
+		option := "-f " + strconv.FormatUint(uint64(k.FWMark), 10)
+		if k.IPv6 {
+			option += " -6"
+		}
+		return option
+	}
+	return serviceOptions[k.Proto] + " " + endpointName(k.Addr, k.Port, k.Proto, p.names)
+}
+
+func (p printer) saveService(service string, s *ctl.Service) {
+	fmt.Fprintf(p, "-A %s -s %s", service, s.Scheduler)
+	if s.Persist != 0 {
+		fmt.Fprintf(p, " -p %d", s.Persist)
+		if mask := maskName(s); mask != "" {
+			fmt.Fprintf(p, " -M %s", mask)
+		}
+	}
+	if s.PE != "" {
+		fmt.Fprintf(p, " --pe %s", s.PE)
+	}
+	if s.OPS {
+		p.WriteString(" -o")
+	}
+	if flags := flagNames(s); flags != "" {
+		fmt.Fprintf(p, " -b %s", flags)
+	}
+	p.WriteByte('\n')
+}
+
+func (p printer) saveServer(service, server string, s *ctl.Server) {
+	fmt.Fprintf(p, "-a %s -r %s %s -w %d", service, server, methodOptions[s.Method], s.Weight)
+	if s.Upper != 0 {
+		fmt.Fprintf(p, " -x %d", s.Upper)
+	}
+	if s.Lower != 0 {
+		fmt.Fprintf(p, " -y %d", s.Lower)
+	}
+	if s.Method == ctl.MethodTunnel {
+		p.saveTunnel(&s.Tunnel)
+	}
+	p.WriteByte('\n')
+}
+
+func (p printer) saveTunnel(t *ctl.Tunnel) {
+	fmt.Fprintf(p, " --tun-type %s", tunnelTypes[t.Type].name)
+	if t.Type == ctl.TunnelIPIP {
+		return
+	}
+	if t.Type == ctl.TunnelGUE {
+		fmt.Fprintf(p, " --tun-port %d", t.Port)
+	}
+	fmt.Fprintf(p, " %s", tunnelCsums[min(t.Flags, ctl.TunnelRemCsum)].option)
+}

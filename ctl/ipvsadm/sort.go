@@ -1,0 +1,79 @@
+package ipvsadm
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"uvs/ctl"
+)
+
+// ipvsadm compares by subtracting 32-bit numbers, so that order wraps around:
+// 172.16.0.0 comes before 10.0.0.0, and the mark 0xffffffff before 1. Such an
+// order is not even transitive (100.64.0.0 < 192.168.0.0 < 10.1.0.0 <
+// 100.64.0.0), and what a sort makes of it depends on the algorithm. Listings
+// are compared with older ones, so it is the same here: mergeSort.
+
+// compareServices orders services by mark, family, protocol, address and port.
+func compareServices(a, b *ctl.ServiceStatus) int32 {
+	switch {
+	case a.FWMark != b.FWMark:
+		return int32(a.FWMark - b.FWMark)
+	case isIPv6(&a.ServiceKey) != isIPv6(&b.ServiceKey):
+		if isIPv6(&b.ServiceKey) {
+			return -1
+		}
+		return 1
+	case a.Proto != b.Proto:
+		return int32(a.Proto) - int32(b.Proto)
+	case a.Addr != b.Addr:
+		return compareAddrs(a.Addr, b.Addr)
+	}
+	return int32(a.Port) - int32(b.Port)
+}
+
+// compareServers orders servers by address and port.
+func compareServers(a, b *ctl.ServerStatus) int32 {
+	if a.Addr != b.Addr {
+		return compareAddrs(a.Addr, b.Addr)
+	}
+	return int32(a.Port) - int32(b.Port)
+}
+
+// compareAddrs compares word by word; an IPv4 address is only a first word.
+func compareAddrs(a, b netip.Addr) int32 {
+	x, y := addrWords(a), addrWords(b)
+	for i := range x {
+		if x[i] != y[i] {
+			return int32(x[i] - y[i])
+		}
+	}
+	return 0
+}
+
+func addrWords(a netip.Addr) (words [4]uint32) {
+	bytes := a.AsSlice()
+	for i := range len(bytes) / 4 {
+		words[i] = binary.BigEndian.Uint32(bytes[4*i:])
+	}
+	return words
+}
+
+// mergeSort sorts as the C library's qsort does: halves, the smaller one
+// first, merged from the front with the left going first when in doubt.
+func mergeSort[T any](list []T, compare func(a, b *T) int32) []T {
+	if len(list) < 2 {
+		return list
+	}
+	half := len(list) / 2
+	left, right := mergeSort(list[:half], compare), mergeSort(list[half:], compare)
+	merged := make([]T, 0, len(list))
+	for len(left) > 0 && len(right) > 0 {
+		from := &left
+		if compare(&left[0], &right[0]) > 0 {
+			from = &right
+		}
+		merged = append(merged, (*from)[0])
+		*from = (*from)[1:]
+	}
+	return append(append(merged, left...), right...)
+}
