@@ -138,16 +138,21 @@ func setUp(t testing.TB, ns netns.NsHandle, name string, up bool) {
 	}
 }
 
-// address gives an interface an address.
+// address gives an interface its one IPv4 address.
 func (n *lab) address(t testing.TB, ns netns.NsHandle, name, prefix string) {
 	t.Helper()
 	h := handle(t, ns)
 	link, err := h.LinkByName(name)
-	if err == nil {
-		var addr *netlink.Addr
-		if addr, err = netlink.ParseAddr(prefix); err == nil {
-			err = h.AddrAdd(link, addr)
-		}
+	if err != nil {
+		t.Fatalf("find %s: %v", name, err)
+	}
+	old, err := h.AddrList(link, netlink.FAMILY_V4)
+	for i := range old {
+		err = errors.Join(err, h.AddrDel(link, &old[i]))
+	}
+	addr, parseErr := netlink.ParseAddr(prefix)
+	if err = errors.Join(err, parseErr); err == nil {
+		err = h.AddrAdd(link, addr)
 	}
 	if err != nil {
 		t.Fatalf("give %s the address %s: %v", name, prefix, err)

@@ -20,10 +20,14 @@ const (
 	sendTries = 3
 )
 
+// maxMTU splits only what cannot be sent whole at any MTU.
+const maxMTU = 65535
+
 // sendQueue is the frames waiting to leave by each port, as sendmmsg wants them.
 // Everything is allocated when the link is opened.
 type sendQueue struct {
-	ports []portQueue
+	ports    []portQueue
+	splitter *wire.Splitter
 }
 
 // portQueue is the frames waiting to leave by one port, in order.
@@ -36,6 +40,7 @@ type portQueue struct {
 // init makes queues for a number of ports.
 func (q *sendQueue) init(ports int) {
 	q.ports = make([]portQueue, ports)
+	q.splitter = wire.NewSplitter()
 	for i := range q.ports {
 		p := &q.ports[i]
 		for j := range p.msgs {
@@ -46,8 +51,9 @@ func (q *sendQueue) init(ports int) {
 }
 
 // Send sends every frame that has an out port, keeping the order of those that
-// leave by the same one, and returns how many it handed to the kernel. A frame
-// the kernel does not take is dropped and counted; the others go on.
+// leave by the same one, and returns how many it handed to the kernel, pieces of
+// a split one each. A frame the kernel does not take is dropped and counted; the
+// others go on.
 func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -56,13 +62,38 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	}
 	for i := range frames {
 		if f := &frames[i]; int(f.Out) < len(l.ports) {
-			n += l.queue(f)
+			n += l.cut(f)
 		}
 	}
-	for i := range l.ports {
-		n += l.flush(i)
+	return n + l.flushAll(), nil
+}
+
+// cut queues f, or the pieces of it if it is to be split; it returns how many
+// frames were sent meanwhile. A super-frame in a tunnel is always split: struct
+// virtio_net_hdr has no words for it.
+func (l *Link) cut(f *wire.Frame) (n int) {
+	if f.MTU == 0 && f.Outer != 0 && f.Super() {
+		f.MTU = maxMTU
 	}
-	return n, nil
+	if f.MTU == 0 {
+		return l.queue(f)
+	}
+	pieces, ok := l.tx.splitter.Split(f)
+	if !ok {
+		n = l.flushAll() // perhaps it was only short of memory
+		pieces, ok = l.tx.splitter.Split(f)
+	}
+	c := &l.ports[f.Out].counts
+	if !ok {
+		c[dropTooLong]++
+	}
+	if len(pieces) > 1 {
+		c[split]++
+	}
+	for i := range pieces {
+		n += l.queue(&pieces[i])
+	}
+	return n
 }
 
 // queue puts f at the end of its port's queue, which is flushed first if it is
@@ -81,6 +112,15 @@ func (l *Link) queue(f *wire.Frame) (n int) {
 	q.vecs[q.n].Base = &b[0]
 	q.vecs[q.n].SetLen(len(b))
 	q.n++
+	return n
+}
+
+// flushAll sends what is queued for any port.
+func (l *Link) flushAll() (n int) {
+	for i := range l.ports {
+		n += l.flush(i)
+	}
+	l.tx.splitter.Reset()
 	return n
 }
 

@@ -1,0 +1,355 @@
+package ring
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+)
+
+// blockMaker writes a ring block in memory as the kernel does.
+type blockMaker struct {
+	b    []byte
+	at   int // where the next slot goes
+	last int // where the last one went
+}
+
+func newBlock(size int) *blockMaker {
+	m := &blockMaker{b: aligned(size), at: blockHeader}
+	m.put32(blockFirst, blockHeader)
+	return m
+}
+
+// aligned is memory that begins at a multiple of eight, as a mapping does.
+func aligned(size int) []byte {
+	words := make([]uint64, (size+7)/8)
+	return wordsAsBytes(words)[:size]
+}
+
+func (m *blockMaker) put32(off int, v uint32) { binary.NativeEndian.PutUint32(m.b[off:], v) }
+func (m *blockMaker) put16(off int, v uint16) { binary.NativeEndian.PutUint16(m.b[off:], v) }
+
+const testMac = 92 + reserve // where tpacket_rcv puts the frame
+
+// begin counts a slot for frame, as the kernel does before it writes it.
+func (m *blockMaker) begin(frame []byte) (at int) {
+	at = m.at
+	size := (testMac + len(frame) + slotAlign - 1) &^ (slotAlign - 1)
+	m.put32(at+slotNext, uint32(size))
+	m.last, m.at = at, at+size
+	m.put32(blockCount, binary.NativeEndian.Uint32(m.b[blockCount:])+1)
+	return at
+}
+
+// finish writes the slot at at: payload first, header after.
+func (m *blockMaker) finish(at int, frame []byte) {
+	copy(m.b[at+testMac:], frame)
+	m.put32(at+slotStatus, unix.TP_STATUS_USER)
+	m.put32(at+slotLen, uint32(len(frame)))
+	m.put32(at+slotSnapLen, uint32(len(frame)))
+	m.put16(at+slotMac, testMac)
+	m.put16(at+slotMac+2, testMac+14)
+	m.put32(at+slotSec, 1700000000)
+	m.b[at+slotPktType] = unix.PACKET_HOST
+	m.put32(at+slotIfindex, 3)
+}
+
+// add puts a whole slot.
+func (m *blockMaker) add(frame []byte) (at int) {
+	at = m.begin(frame)
+	m.finish(at, frame)
+	return at
+}
+
+// close gives the block to the reader.
+func (m *blockMaker) close() {
+	m.put32(m.last+slotNext, 0)
+	store32(m.b, blockStatus, unix.TP_STATUS_USER)
+}
+
+func readerOf(blocks ...*blockMaker) *reader {
+	r := &reader{port: 1, open: true, count: new(counts)}
+	for _, m := range blocks {
+		r.blocks = append(r.blocks, m.b)
+	}
+	return r
+}
+
+// take returns copies of what the reader lends of at most n frames.
+func take(r *reader, n int) (got [][]byte) {
+	frames := make([]wire.Frame, n)
+	for _, f := range frames[:r.take(frames)] {
+		got = append(got, bytes.Clone(f.Bytes()))
+	}
+	return got
+}
+
+// TestOpenBlockGating lends from an open block only slots that are wholly
+// written: every word of the header the reader uses holds it back while missing.
+func TestOpenBlockGating(t *testing.T) {
+	frame := testFrame(1, 60)
+	for _, row := range []struct {
+		missing string
+		off, n  int
+	}{
+		{"status", slotStatus, 4},
+		{"seconds", slotSec, 4},
+		{"length", slotLen, 4},
+		{"snapped length", slotSnapLen, 4},
+		{"offsets", slotMacNet, 4},
+		{"interface index, written last", slotIfindex, 4},
+	} {
+		m := newBlock(minBlock)
+		r := readerOf(m)
+		m.add(frame)
+		at := m.add(frame)
+		hidden := bytes.Clone(m.b[at+row.off : at+row.off+row.n])
+		clear(m.b[at+row.off : at+row.off+row.n])
+		if got := take(r, 8); len(got) != 1 {
+			t.Errorf("%s missing in the second slot: lent %d frames, want 1", row.missing, len(got))
+		}
+		r.giveBack()
+		copy(m.b[at+row.off:], hidden)
+		if got := take(r, 8); len(got) != 1 || !bytes.Equal(got[0], frame) {
+			t.Errorf("%s came: lent %x, want the second frame", row.missing, got)
+		}
+	}
+}
+
+// TestLap goes several times round a ring of two blocks with frames of random
+// length, written slot by slot, read at random moments: all come out once and in
+// order, and memory given back is zero.
+func TestLap(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	blocks := []*blockMaker{newBlock(minBlock), newBlock(minBlock)}
+	r := readerOf(blocks...)
+	for lap := range 6 {
+		m := blocks[lap%2]
+		m.at = blockHeader
+		want := [][]byte{}
+		for m.at+testMac+1600 < len(m.b) {
+			frame := testFrame(uint32(lap), 18+rnd.IntN(1500))
+			at := m.begin(frame)
+			if rnd.IntN(4) == 0 {
+				check(t, r, &want, 1+rnd.IntN(20))
+			}
+			m.finish(at, frame)
+			want = append(want, frame)
+			if rnd.IntN(10) == 0 {
+				check(t, r, &want, 1+rnd.IntN(20))
+			}
+		}
+		m.close()
+		for check(t, r, &want, 64) > 0 {
+		}
+		if len(want) > 0 {
+			t.Fatalf("lap %d: %d frames of a closed block were not lent", lap, len(want))
+		}
+		r.giveBack()
+		if m.b[blockStatus] != unix.TP_STATUS_KERNEL {
+			t.Fatalf("lap %d: block read to its end was not given back", lap)
+		}
+		if used := m.b[blockHeader:]; !bytes.Equal(used, make([]byte, len(used))) {
+			t.Fatalf("lap %d: block was given back with traces of its frames", lap)
+		}
+	}
+	if r.count[malformed] != 0 {
+		t.Errorf("%d slots counted as malformed", r.count[malformed])
+	}
+}
+
+// check takes up to n frames, which must be the first of want, and removes them
+// from it.
+func check(t *testing.T, r *reader, want *[][]byte, n int) int {
+	t.Helper()
+	r.giveBack()
+	got := take(r, n)
+	for i, b := range got {
+		if i >= len(*want) || !bytes.Equal(b, (*want)[i]) {
+			t.Fatalf("frame %d of %d lent is %x, want the oldest not yet lent", i, len(got), b)
+		}
+	}
+	*want = (*want)[len(got):]
+	return len(got)
+}
+
+// TestClosedOnly lends nothing of an open block where those must not be read.
+func TestClosedOnly(t *testing.T) {
+	m := newBlock(minBlock)
+	r := readerOf(m)
+	r.open = false
+	m.add(testFrame(1, 60))
+	if got := take(r, 8); len(got) != 0 {
+		t.Errorf("lent %d frames of an open block, want none", len(got))
+	}
+	m.close()
+	if got := take(r, 8); len(got) != 1 {
+		t.Errorf("lent %d frames of a closed block, want 1", len(got))
+	}
+}
+
+// TestHostileSlots puts impossible values in the second of three slots of a
+// closed block. Nothing may be lent that lies outside its slot, and the block
+// must always come back.
+func TestHostileSlots(t *testing.T) {
+	for _, row := range []struct {
+		what   string
+		spoil  func(m *blockMaker, at int)
+		lent   int
+		counts counts
+	}{
+		{"nothing wrong", func(*blockMaker, int) {}, 3, counts{received: 3}},
+		{"a slot the kernel counted and gave up", func(m *blockMaker, at int) { m.put32(at+slotStatus, 0) },
+			2, counts{received: 2, malformed: 1}},
+		{"next slot beyond the block", func(m *blockMaker, at int) { m.put32(at+slotNext, minBlock) },
+			1, counts{received: 1, malformed: 1}},
+		{"next slot inside this one's header", func(m *blockMaker, at int) { m.put32(at+slotNext, 8) },
+			1, counts{received: 1, malformed: 1}},
+		{"next slot not aligned", func(m *blockMaker, at int) { m.put32(at+slotNext, 201) },
+			1, counts{received: 1, malformed: 1}},
+		{"next slot near the top of 32 bits", func(m *blockMaker, at int) { m.put32(at+slotNext, ^uint32(7)) },
+			1, counts{received: 1, malformed: 1}},
+		{"no next slot, though it is not the last", func(m *blockMaker, at int) { m.put32(at+slotNext, 0) },
+			3, counts{received: 3}},
+		{"frame begins in the header", func(m *blockMaker, at int) { m.put16(at+slotMac, slotHeader) },
+			1, counts{received: 1, malformed: 1}},
+		{"frame begins beyond the slot", func(m *blockMaker, at int) { m.put16(at+slotMac, 65535) },
+			1, counts{received: 1, malformed: 1}},
+		{"frame longer than its slot", func(m *blockMaker, at int) {
+			m.put32(at+slotSnapLen, 4000)
+			m.put32(at+slotLen, 4000)
+		}, 1, counts{received: 1, malformed: 1}},
+		{"frame of four gigabytes", func(m *blockMaker, at int) {
+			m.put32(at+slotSnapLen, ^uint32(0))
+			m.put32(at+slotLen, ^uint32(0))
+		}, 1, counts{received: 1, malformed: 1}},
+		{"frame cut short by the ring", func(m *blockMaker, at int) { m.put32(at+slotLen, 9000) },
+			2, counts{received: 2, snapped: 1}},
+		{"frame for another host", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_OTHERHOST },
+			2, counts{received: 2, otherHost: 1}},
+		{"frame this host sent", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_OUTGOING },
+			2, counts{received: 2, outgoing: 1}},
+		{"frame looped back", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_LOOPBACK },
+			2, counts{received: 2, outgoing: 1}},
+		{"broadcast", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
+			3, counts{received: 3}},
+		{"half-made checksum behind the frame", func(m *blockMaker, at int) {
+			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadPartial, CsumStart: 59})
+		}, 2, counts{received: 2, malformed: 1}},
+		{"half-made checksum near the top of 16 bits", func(m *blockMaker, at int) {
+			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadPartial, CsumStart: 65535, CsumOffset: 65535})
+		}, 2, counts{received: 2, malformed: 1}},
+		{"tag in a frame without addresses", func(m *blockMaker, at int) {
+			m.put32(at+slotStatus, unix.TP_STATUS_USER|unix.TP_STATUS_VLAN_VALID)
+			m.put32(at+slotSnapLen, 13)
+			m.put32(at+slotLen, 13)
+		}, 2, counts{received: 2, malformed: 1}},
+		{"first slot beyond the block", func(m *blockMaker, _ int) { m.put32(blockFirst, ^uint32(0)) },
+			0, counts{malformed: 1}},
+		{"first slot in the block's header", func(m *blockMaker, _ int) { m.put32(blockFirst, 4) },
+			0, counts{malformed: 1}},
+		{"more slots than there are", func(m *blockMaker, _ int) { m.put32(blockCount, ^uint32(0)) },
+			3, counts{received: 3, malformed: 1}},
+		{"no slots", func(m *blockMaker, _ int) { m.put32(blockCount, 0) }, 0, counts{}},
+	} {
+		m := newBlock(minBlock)
+		r := readerOf(m)
+		m.add(testFrame(1, 60))
+		at := m.add(testFrame(2, 60))
+		m.add(testFrame(3, 60))
+		if row.what == "more slots than there are" {
+			// Behind the last slot there is no room for another header.
+			m.b = m.b[:m.at+slotHeader-4]
+			r.blocks[0] = m.b
+		}
+		m.close()
+		row.spoil(m, at)
+		got := take(r, 64)
+		if len(got) != row.lent || *r.count != row.counts {
+			t.Errorf("%s: lent %d frames and counted %v, want %d and %v", row.what, len(got), *r.count, row.lent, row.counts)
+		}
+		take(r, 64)
+		r.giveBack()
+		if m.b[blockStatus] != unix.TP_STATUS_KERNEL {
+			t.Errorf("%s: the block was not given back", row.what)
+		}
+	}
+}
+
+// FuzzBlock reads blocks of any bytes, open and closed: no panic, no end to
+// nothing, and every frame inside the block.
+func FuzzBlock(f *testing.F) {
+	m := newBlock(minBlock)
+	for i := range uint32(3) {
+		m.add(testFrame(i, 60))
+	}
+	m.close()
+	f.Add(bytes.Clone(m.b[:m.at]), true)
+	m.put32(m.last+slotStatus, unix.TP_STATUS_USER|unix.TP_STATUS_VLAN_VALID)
+	f.Add(bytes.Clone(m.b[:m.at]), false)
+	f.Fuzz(func(t *testing.T, data []byte, closed bool) {
+		if len(data) < blockHeader {
+			return
+		}
+		block := aligned(len(data))
+		copy(block, data)
+		status := uint32(unix.TP_STATUS_KERNEL)
+		if closed {
+			status = unix.TP_STATUS_USER
+		}
+		store32(block, blockStatus, status)
+		r := &reader{open: true, count: new(counts), blocks: [][]byte{block}}
+		var frames [8]wire.Frame
+		for range len(data)/slotHeader + 2 {
+			n := r.take(frames[:])
+			for i := range frames[:n] {
+				b := frames[i].Bytes()
+				for j := range b {
+					b[j] ^= 0xff
+				}
+				writeOffload(frames[i].Buf[frames[i].Off-vnetHdrLen:], frames[i].Offload)
+			}
+			r.giveBack()
+			if load32(block, blockStatus) == unix.TP_STATUS_KERNEL {
+				break
+			}
+		}
+		if got := load32(block, blockStatus); closed && got != unix.TP_STATUS_KERNEL {
+			t.Errorf("closed block was not given back")
+		}
+	})
+}
+
+// TestPace waits for frames to gather only while small batches follow one
+// another, and stops when gathering gains nothing.
+func TestPace(t *testing.T) {
+	for _, row := range []struct {
+		what string
+		saw  []int
+		want bool
+	}{
+		{"idle with lone frames", []int{1, 0, 1, 0, 1, 0, 1, 0}, false},
+		{"good batches", []int{64, 64, 64, 64, 64}, false},
+		{"small batches in a row", []int{1, 2, 1, 1}, true},
+		{"a good batch in between", []int{1, 2, goodBatch, 1, 1}, false},
+		{"gathering pays", []int{1, 1, 1, 1, goodBatch, goodBatch}, true},
+		{"gathering does not pay", []int{1, 1, 1, 1, 1}, false},
+		{"as many small batches again after it was in vain", []int{1, 1, 1, 1, 1, 1, 1, 1, 1}, false},
+		{"twice as many after it was in vain", []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, true},
+		{"gathered nothing", []int{1, 1, 1, 1, 0}, false},
+	} {
+		var p pace
+		for _, n := range row.saw {
+			p.saw(n)
+		}
+		if p.gathering != row.want {
+			t.Errorf("%s: gathering is %v, want %v", row.what, p.gathering, row.want)
+		}
+	}
+}
