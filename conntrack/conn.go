@@ -1,0 +1,279 @@
+package conntrack
+
+import (
+	"sync/atomic"
+
+	"uvs/dataplane/wire"
+)
+
+// Ref names a conn: its index in the table's slab. Zero names none. A Ref got
+// between Begin and End is good until End; a conn with children is kept as
+// long as it has any, so a child's Control stays good as long as the child.
+type Ref uint32
+
+// Method is how a server's frames reach it; the values of the kernel's
+// IP_VS_CONN_F_FWD_MASK.
+type Method uint8
+
+const (
+	MethodMasq   Method = 0
+	MethodLocal  Method = 1
+	MethodTunnel Method = 2
+	MethodRoute  Method = 3
+	MethodBypass Method = 4
+)
+
+// New is what Insert needs to know of a conn.
+type New struct {
+	Client, VIP, Server      wire.Addr
+	ClientPort, VPort, SPort uint16
+	Proto                    uint8
+	Method                   Method
+	ServerID                 uint32 // below Config.MaxServers
+	ServiceID                uint32 // below 1<<24
+	// State is where the conn begins; 0: where its protocol does.
+	State State
+	// Template marks a persistence entry; Query.Template finds it.
+	Template bool
+	// NoClientPort marks a conn that waits for a client whose port is not known
+	// yet (FTP). Its ClientPort is 0.
+	NoClientPort bool
+	// OnePacket marks a conn that is never found again and ends with the turn.
+	OnePacket bool
+	// Control is the conn this one depends on and keeps alive; 0: none.
+	Control Ref
+	// Timeout is a template's own timeout; 0: that of its state.
+	Timeout Tick
+	// Back is the director's word about the way back to the client. A template
+	// has none.
+	Back uint64
+}
+
+// Conn is one entry of the table: 96 bytes without pointers. What the first
+// part says is written before the conn can be found and never changed while it
+// can; the second part is changed by any worker, atomically; the third belongs
+// to the worker whose timer wheel the conn is in.
+//
+//	 0  client, vip, server address     48  their ports, 2 bytes each
+//	54  protocol                        55  method and marks (kind…)
+//	56  server ID                       60  service ID (24 bits), worker (8 bits)
+//	64  life                            72  back
+//	80  control                         84  children
+//	88  next, prev in a slot of the wheel
+type Conn struct {
+	client, vip, server      wire.Addr
+	clientPort, vport, sport uint16
+	proto                    uint8
+	kind                     uint8
+	serverID                 uint32
+	owner                    uint32
+
+	life     atomic.Uint64
+	back     atomic.Uint64 // a template's own timeout, in ticks
+	control  Ref
+	children atomic.Uint32
+
+	next Ref
+	prev uint32
+}
+
+// Parts of Conn.kind.
+const (
+	kindMethod       = 7 // mask
+	kindTemplate     = 1 << 3
+	kindNoClientPort = 1 << 4
+	kindOnePacket    = 1 << 5
+)
+
+// life is the whole of what packets change about a conn, in one word, so that
+// one compare-and-swap moves state, deadline and count together and loses to
+// the one that ends the conn:
+//
+//	bit 63            48 47      45 44     40 39                             0
+//	+-------------------+----------+---------+-------------------------------+
+//	| packets in        | flags    | state   | deadline (Tick; 34 years)     |
+//	+-------------------+----------+---------+-------------------------------+
+//
+// The count goes on from 65535 at 32768, so that an old conn never looks young.
+type life uint64
+
+const (
+	deadlineBits = 40
+	deadlineMask = 1<<deadlineBits - 1
+	stateShift   = deadlineBits
+	stateMask    = 31
+	inShift      = 48
+
+	flagLive    life = 1 << 45 // not ended
+	flagSettled life = 1 << 46 // won its place in the index; listed, evicted, counted
+	flagReplied life = 1 << 47 // a packet of the server passed here
+)
+
+func (w life) deadline() Tick { return Tick(w & deadlineMask) }
+func (w life) state() State   { return State(w >> stateShift & stateMask) }
+func (w life) in() uint16     { return uint16(w >> inShift) }
+func (w life) live() bool     { return w&flagLive != 0 }
+func (w life) listed() bool   { return w&(flagLive|flagSettled) == flagLive|flagSettled }
+
+func (w life) withDeadline(d Tick) life {
+	return w&^deadlineMask | life(max(d, 0)&deadlineMask)
+}
+
+func (w life) withState(s State) life {
+	return w&^(stateMask<<stateShift) | life(s)<<stateShift
+}
+
+// counted is w after one more packet from the client.
+func (w life) counted() life {
+	if w.in() == 1<<16-1 {
+		return w &^ (1 << 63) // to 32767, and on below
+	}
+	return w + 1<<inShift
+}
+
+// childless marks, in Conn.children, a conn that is not in the index any more:
+// it takes no further child and its memory goes back with the last one.
+const unlinked = 1 << 31
+
+func (c *Conn) word() life { return life(c.life.Load()) }
+
+func (c *Conn) swap(old, new life) bool {
+	return c.life.CompareAndSwap(uint64(old), uint64(new))
+}
+
+// Client is the client's end.
+func (c *Conn) Client() (wire.Addr, uint16) { return c.client, c.clientPort }
+
+// VIP is the end the client called.
+func (c *Conn) VIP() (wire.Addr, uint16) { return c.vip, c.vport }
+
+// Server is the end that serves.
+func (c *Conn) Server() (wire.Addr, uint16) { return c.server, c.sport }
+
+// Proto is the protocol, 0 for the template of a mark.
+func (c *Conn) Proto() uint8 { return c.proto }
+
+// Method is how frames reach the server.
+func (c *Conn) Method() Method { return Method(c.kind & kindMethod) }
+
+// ServerID and ServiceID are as Insert got them.
+func (c *Conn) ServerID() uint32  { return c.serverID }
+func (c *Conn) ServiceID() uint32 { return c.owner >> 8 }
+
+// Control is the conn this one depends on, or 0.
+func (c *Conn) Control() Ref { return c.control }
+
+// Children is how many conns depend on this one.
+func (c *Conn) Children() int { return int(c.children.Load() &^ unlinked) }
+
+// Template says whether this is a persistence entry.
+func (c *Conn) Template() bool { return c.kind&kindTemplate != 0 }
+
+// NoClientPort says whether the client's port is still to be learned.
+func (c *Conn) NoClientPort() bool { return c.kind&kindNoClientPort != 0 }
+
+// OnePacket says whether the conn ends with the turn.
+func (c *Conn) OnePacket() bool { return c.kind&kindOnePacket != 0 }
+
+// State is where the conn stands.
+func (c *Conn) State() State { return c.word().state() }
+
+// Live says whether the conn has not ended.
+func (c *Conn) Live() bool { return c.word().live() }
+
+// Deadline is when the conn ends if no packet comes.
+func (c *Conn) Deadline() Tick { return c.word().deadline() }
+
+// InPackets is the number of packets from the client; beyond 65535 it goes
+// round between 32768 and 65535.
+func (c *Conn) InPackets() uint16 { return c.word().in() }
+
+// Replied says whether a packet of the server passed here.
+func (c *Conn) Replied() bool { return c.word()&flagReplied != 0 }
+
+// NoOutput says whether packets of the server are not expected to pass here:
+// every method but masq, until one does (the kernel's IP_VS_CONN_F_NOOUTPUT).
+func (c *Conn) NoOutput() bool { return c.noOutput(c.word()) }
+
+func (c *Conn) noOutput(w life) bool { return c.Method() != MethodMasq && w&flagReplied == 0 }
+
+// Timeout is a template's own timeout; 0: that of its state.
+func (c *Conn) Timeout() Tick {
+	if !c.Template() {
+		return 0
+	}
+	return Tick(c.back.Load())
+}
+
+// Back is the director's word about the way to the client.
+func (c *Conn) Back() uint64 {
+	if c.Template() {
+		return 0
+	}
+	return c.back.Load()
+}
+
+// SetBack changes Back; of a template it does nothing.
+func (c *Conn) SetBack(w uint64) {
+	if !c.Template() {
+		c.back.Store(w)
+	}
+}
+
+// timeout is how long the conn is kept in a state after its last packet.
+func (c *Conn) timeout(s State, to *Timeouts) Tick {
+	if c.Template() {
+		if own := c.Timeout(); own > 0 {
+			return own
+		}
+	}
+	return to[s]
+}
+
+// fill writes everything about a new conn but its flags.
+func (c *Conn) fill(n *New, worker int) {
+	c.client, c.vip, c.server = n.Client, n.VIP, n.Server
+	c.clientPort, c.vport, c.sport = n.ClientPort, n.VPort, n.SPort
+	c.proto = n.Proto
+	c.kind = uint8(n.Method) & kindMethod
+	c.serverID = n.ServerID
+	c.owner = n.ServiceID<<8 | uint32(worker)
+	c.back.Store(n.Back)
+	if n.Template {
+		c.kind |= kindTemplate
+		c.back.Store(uint64(clampTimeout(n.Timeout)))
+	}
+	if n.NoClientPort {
+		c.kind |= kindNoClientPort
+		c.clientPort = 0
+	}
+	if n.OnePacket {
+		c.kind |= kindOnePacket
+	}
+	c.children.Store(0)
+	c.next, c.prev = 0, 0
+}
+
+func clampTimeout(d Tick) Tick { return min(max(d, 0), MaxTimeout) }
+
+// worker is the one whose timer wheel the conn is in.
+func (c *Conn) worker() int { return int(c.owner & 0xff) }
+
+// sameFlow says whether two conns would answer the same packet from a client.
+func (c *Conn) sameFlow(o *Conn) bool {
+	return c.client == o.client && c.clientPort == o.clientPort && c.proto == o.proto &&
+		c.vip == o.vip && c.vport == o.vport && (c.kind^o.kind)&kindTemplate == 0
+}
+
+// answers says whether the conn is the one a query asks for; port is the
+// client's.
+func (c *Conn) answers(q *Query, port uint16) bool {
+	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto ||
+		c.Template() != q.Template {
+		return false
+	}
+	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodMasq) {
+		return c.server == q.Peer && c.sport == q.PeerPort
+	}
+	return c.vip == q.Peer && c.vport == q.PeerPort
+}

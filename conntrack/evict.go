@@ -1,0 +1,101 @@
+package conntrack
+
+// worth orders conns by what is lost when they go: lowest first.
+type worth uint8
+
+const (
+	worthNothing worth = iota // half-open, or a single datagram nobody answered
+	worthLittle               // closing
+	worthMuch                 // anything else; the longest idle goes first
+	worthAll                  // never evicted: has children, or not settled
+)
+
+var endingOfWorth = [...]Ending{
+	worthNothing: EndedForEmbryonic, worthLittle: EndedForClosing, worthMuch: EndedForIdle,
+}
+
+func (c *Conn) worth(w life) worth {
+	s := w.state()
+	switch {
+	case !w.listed() || c.children.Load() != 0:
+		return worthAll
+	case embryonicStates>>s&1 != 0:
+		return worthNothing
+	case s == UDPNormal && w.in() <= 1 && w&flagReplied == 0:
+		return worthNothing
+	case closingStates>>s&1 != 0:
+		return worthLittle
+	}
+	return worthMuch
+}
+
+// idle is how long ago the conn's deadline was set.
+func (l *Local) idle(c *Conn, w life) Tick {
+	return l.now + c.timeout(w.state(), &l.settings.Timeouts) - w.deadline()
+}
+
+// search is how many conns evict looks at: 24 KiB read in order, about 1 us.
+const search = 256
+
+// victim is the least worthy conn seen so far.
+type victim struct {
+	ref   Ref
+	worth worth
+	idle  Tick
+}
+
+// consider takes a conn as the victim if it is worth less than the one so far,
+// or as little and idle for longer.
+func (v *victim) consider(l *Local, ref Ref) {
+	c := &l.t.conns[ref]
+	w := c.word()
+	worth := c.worth(w)
+	if worth == worthAll || worth > v.worth {
+		return
+	}
+	if idle := l.idle(c, w); v.ref == 0 || worth < v.worth || idle > v.idle {
+		*v = victim{ref, worth, idle}
+	}
+}
+
+// evict ends the least worthy of some conns, going round the slab from one
+// call to the next: the first half-open one that was not touched this moment,
+// else the closing one idle for longest, else the one idle for longest. False:
+// none of them may go.
+func (l *Local) evict() bool {
+	v := victim{worth: worthMuch}
+	for range search {
+		l.hand++
+		if uint64(l.hand) >= l.t.fresh.Load() {
+			l.hand = 1
+		}
+		v.consider(l, l.hand)
+		if v.worth == worthNothing && v.idle > 0 {
+			break
+		}
+	}
+	return v.ref != 0 && l.end(v.ref, endingOfWorth[v.worth])
+}
+
+// evictFrom ends the least worthy conn of a full window, of those of the same
+// client's end if there are any: they are what can fill a window.
+func (l *Local) evictFrom(hash uint64) bool {
+	own, any := victim{worth: worthMuch}, victim{worth: worthMuch}
+	for place := range places {
+		b := l.t.at(hash, place)
+		for i := range b.slots {
+			s := slot(b.slots[i].Load())
+			if s == 0 || s.tentative() {
+				continue
+			}
+			any.consider(l, s.ref())
+			if s.tag() == tagOf(hash) {
+				own.consider(l, s.ref())
+			}
+		}
+	}
+	if own.ref != 0 {
+		any = own
+	}
+	return any.ref != 0 && l.end(any.ref, endingOfWorth[any.worth])
+}

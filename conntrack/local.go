@@ -1,0 +1,384 @@
+package conntrack
+
+import (
+	"sync/atomic"
+
+	"uvs/dataplane/wire"
+)
+
+// Dir is which way a packet goes.
+type Dir uint8
+
+const (
+	DirNone Dir = iota // not a packet of any conn; Lookup skips it
+	DirIn              // from a client
+	DirOut             // from a server
+)
+
+// Query is a packet's question for its conn. DirIn asks for proto, client and
+// VIP; DirOut for proto, client and server (masq) or VIP (other methods, whose
+// servers answer as the VIP).
+type Query struct {
+	Client, Peer         wire.Addr // the client's end, and the other as the packet shows it
+	ClientPort, PeerPort uint16
+	Proto                uint8
+	Dir                  Dir
+	Template             bool // asks for a persistence entry
+	Ref                  Ref  // the answer
+
+	hash uint64
+}
+
+// Local is one worker's hold on the table. Its methods are for that worker's
+// goroutine, all but Begin between Begin and End.
+type Local struct {
+	party
+	worker   int
+	turn     uint64
+	settings *Settings
+	machine  *machine
+	tight    bool // fewer conns are left than Settings.Reserve
+	wheel    wheel
+	memory   memory
+	hand     Ref   // where evict looks next
+	mailed   Ref   // what is left of the inbox taken last
+	asked    Query // Insert's own question
+	touched  uint64
+	defence  defence
+	_        [64]byte
+	inbox    atomic.Uint32 // top of the stack of conns others want reviewed
+	_        [60]byte
+}
+
+func (l *Local) init(t *Table, worker int) {
+	l.t, l.worker = t, worker
+	l.settings, l.machine = t.Settings(), normalMachine
+	l.wheel.conns = t.conns
+}
+
+// Begin opens a turn at a time: what is found from here to End stays readable.
+func (l *Local) Begin(now Tick) {
+	t := l.t
+	l.now = max(l.now, now)
+	if int64(l.now) > t.clock.Load() {
+		t.clock.Store(int64(l.now))
+	}
+	l.settings = t.settings.Load()
+	l.tight = t.left.Load() < int64(l.settings.reserve(t.max))
+	l.machine = normalMachine
+	if l.settings.SecureTCP.on(l.tight) {
+		l.machine = secureMachine
+	}
+	l.reading.Store(t.epoch.Load())
+}
+
+// End closes the turn and does the worker's share of upkeep, within a budget:
+// timers that are due, conns other workers want looked at, memory whose last
+// reader is gone. behind says that more is due and the next turn should not
+// wait for frames.
+func (l *Local) End() (behind bool) {
+	l.turn++
+	budget := turnBudget
+	l.readInbox(&budget)
+	l.runWheel(&budget)
+	l.defend(&budget)
+	l.readInbox(&budget)
+	l.reading.Store(0)
+	l.t.advanceEpoch()
+	l.reclaim()
+	return budget <= 0
+}
+
+// turnBudget is how many conns the upkeep of one turn looks at. At 50 to 200 ns
+// each that is 10 to 50 us, in the order of a batch of packets.
+const turnBudget = 256
+
+// Lookup answers a batch of questions. It goes over the batch three times, so
+// that the memory misses of one pass overlap instead of following each other:
+// hash and touch the bucket; find the tag and touch the conn; compare.
+func (l *Local) Lookup(queries []Query) {
+	t, touched := l.t, uint64(0)
+	for i := range queries {
+		q := &queries[i]
+		q.Ref = 0
+		if q.Dir == DirNone {
+			continue
+		}
+		q.hash = t.secret.hash(&q.Client, q.ClientPort, q.Proto, q.Template)
+		touched += t.buckets[t.home(q.hash)].away.Load()
+	}
+	for i := range queries {
+		q := &queries[i]
+		if q.Dir == DirNone {
+			continue
+		}
+		q.Ref = t.buckets[t.home(q.hash)].candidate(tagOf(q.hash))
+		c := &t.conns[q.Ref]
+		touched += uint64(c.proto) + c.life.Load()
+	}
+	l.touched = touched // keeps the compiler from leaving the touching out
+	for i := range queries {
+		q := &queries[i]
+		if q.Dir == DirNone || q.Ref != 0 && t.conns[q.Ref].answers(q, q.ClientPort) {
+			continue
+		}
+		q.Ref = l.lookFurther(q)
+	}
+}
+
+// candidate is the first settled conn in the bucket with a tag; 0: none.
+func (b *bucket) candidate(tag slot) Ref {
+	for i := range b.slots {
+		if s := slot(b.slots[i].Load()); s&0xffffffff == tag {
+			return s.ref()
+		}
+	}
+	return 0
+}
+
+// lookFurther answers a question whose first candidate was not it: through the
+// whole window, then for a conn that waits for any port of the client.
+func (l *Local) lookFurther(q *Query) Ref {
+	t := l.t
+	if ref := t.find(q, q.hash, q.ClientPort); ref != 0 {
+		return ref
+	}
+	if q.Dir != DirIn || q.Template || t.noClientPort.Load() == 0 {
+		return 0
+	}
+	ref := t.find(q, t.secret.hash(&q.Client, 0, q.Proto, false), 0)
+	if ref != 0 && !t.conns[ref].NoClientPort() {
+		return 0
+	}
+	return ref
+}
+
+// Conn is what a Ref names; good until End.
+func (l *Local) Conn(ref Ref) *Conn { return &l.t.conns[ref] }
+
+// maxTries is how often Insert begins anew when other workers undo what it did.
+const maxTries = 8
+
+// firstTimeout is how long a conn lives whose first packet sets no state: the
+// kernel's IP_VS_CONN_TIMEOUT.
+const firstTimeout = 3 * Second
+
+// Insert enters a conn. fresh is false if another worker, or an earlier packet,
+// entered the same flow before: ref is that conn then. ref is 0 if the table is
+// full of what may not be evicted.
+func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
+	t := l.t
+	l.asked = Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
+		Proto: n.Proto, Dir: DirIn, Template: n.Template}
+	if n.NoClientPort {
+		l.asked.ClientPort = 0
+	}
+	hash := t.secret.hash(&n.Client, l.asked.ClientPort, n.Proto, n.Template)
+	for range maxTries {
+		if !n.OnePacket {
+			if ref := t.find(&l.asked, hash, l.asked.ClientPort); ref != 0 {
+				return ref, false
+			}
+		}
+		ref := l.prepare(n)
+		if ref == 0 {
+			break
+		}
+		if n.OnePacket {
+			l.settled(ref)
+			return ref, true
+		}
+		winner, placed, full := t.insert(ref, hash)
+		if winner == ref {
+			l.settled(ref)
+			return ref, true
+		}
+		l.abandon(ref, placed)
+		if winner != 0 {
+			return winner, false
+		}
+		if full && !l.evictFrom(hash) {
+			break
+		}
+	}
+	l.full.Add(1)
+	return 0, false
+}
+
+// prepare takes a place and a conn and fills it; 0: there is none.
+func (l *Local) prepare(n *New) Ref {
+	if !l.takePlace() && !(l.evict() && l.takePlace()) {
+		return 0
+	}
+	ref := l.allocate()
+	if ref == 0 {
+		l.givePlace()
+		return 0
+	}
+	t := l.t
+	c := &t.conns[ref]
+	c.fill(n, l.worker)
+	c.control = l.attach(n.Control)
+	state := n.State
+	switch {
+	case n.Template:
+		state = TemplateNone
+	case state == 0:
+		state = Initial(n.Proto)
+	}
+	deadline := l.now + firstTimeout
+	switch {
+	case n.OnePacket:
+		deadline = l.now
+	case n.Template || n.State != 0:
+		deadline = l.now + clampTimeout(c.timeout(state, &l.settings.Timeouts))
+	}
+	t.mails.items[ref].Store(mailClaimed) // it will be in our inbox anyway
+	c.life.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
+	return ref
+}
+
+// settled accounts for a conn that won its place, and has End put it in the
+// wheel by the deadline it has by then.
+func (l *Local) settled(ref Ref) {
+	c := &l.t.conns[ref]
+	l.t.count(c, c.word().state(), 1)
+	if c.NoClientPort() {
+		l.t.noClientPort.Add(1)
+	}
+	l.inserted.Add(1)
+	c.life.Or(uint64(flagSettled))
+	l.t.post(ref, &l.inbox)
+}
+
+// abandon takes back a conn that lost its place, or never had one.
+func (l *Local) abandon(ref Ref, placed bool) {
+	c := &l.t.conns[ref]
+	c.life.Store(0)
+	l.givePlace()
+	if c.control != 0 {
+		l.letGo(c.control, false)
+	}
+	if placed {
+		l.retire(ref)
+	} else {
+		l.memory.ready.push(l.t.conns, ref)
+	}
+}
+
+// Step moves a conn by a packet: its state by the event, its deadline by the
+// timeout of the new state (to's, or the table's if to is nil). It returns the
+// states before and after.
+func (l *Local) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state State) {
+	if to == nil {
+		to = &l.settings.Timeouts
+	}
+	c := &l.t.conns[ref]
+	for {
+		old := c.word()
+		from = old.state()
+		if !old.live() {
+			return from, from
+		}
+		w, col := old, columnIn
+		switch {
+		case dir == DirOut:
+			w, col = old|flagReplied, columnOut
+		case c.noOutput(old):
+			w, col = old.counted(), columnInOnly
+		default:
+			w = old.counted()
+		}
+		state = l.machine[col][ev%numEvent][from]
+		w = w.withState(state).withDeadline(l.rearm(c, old, state, to))
+		if w == old || c.swap(old, w) {
+			if from != state || w&^old&flagReplied != 0 {
+				l.stepped(c, from, state)
+			}
+			if w.deadline() < old.deadline() {
+				l.t.mail(ref)
+			}
+			return from, state
+		}
+	}
+}
+
+// rearm is the deadline of a conn after a packet in a state. A deadline that
+// would move back by less than the wheel's step stays, for clocks of workers
+// differ by a turn.
+func (l *Local) rearm(c *Conn, old life, s State, to *Timeouts) Tick {
+	if c.OnePacket() {
+		return old.deadline()
+	}
+	d := l.now + clampTimeout(c.timeout(s, to))
+	if before := old.deadline(); d < before && before-d < wheelStep {
+		return before
+	}
+	return d
+}
+
+// stepped does what a change of state or the first reply brings with it.
+func (l *Local) stepped(c *Conn, from, state State) {
+	if from.Active() != state.Active() {
+		l.t.count(c, from, -1)
+		l.t.count(c, state, 1)
+	}
+	works := state == TCPEstablished || state == SCTPEstablished || state == UDPNormal && c.Replied()
+	if c.control == 0 || !works {
+		return
+	}
+	if parent := &l.t.conns[c.control]; parent.Template() {
+		for {
+			w := parent.word()
+			if w.state() == TemplateAssured || parent.swap(w, w.withState(TemplateAssured)) {
+				return
+			}
+		}
+	}
+}
+
+// Renew gives a template a deadline anew, and a timeout of its own if it is not 0.
+func (l *Local) Renew(ref Ref, timeout Tick) {
+	c := &l.t.conns[ref]
+	if timeout > 0 && c.Template() {
+		c.back.Store(uint64(clampTimeout(timeout)))
+	}
+	for {
+		old := c.word()
+		if !old.live() {
+			return
+		}
+		d := l.now + clampTimeout(c.timeout(old.state(), &l.settings.Timeouts))
+		if c.swap(old, old.withDeadline(d)) {
+			if d < old.deadline() {
+				l.t.mail(ref)
+			}
+			return
+		}
+	}
+}
+
+// Expire ends a conn now. A controlling conn that loses its last child this
+// way ends too, unless it is an assured template (as in the kernel's
+// ip_vs_conn_expire).
+func (l *Local) Expire(ref Ref) { l.end(ref, EndedByCaller) }
+
+// SetClientPort gives the conn of a NoClientPort entry its port: a new conn
+// takes the entry's place. ref 0: the table is full.
+func (l *Local) SetClientPort(ref Ref, port uint16) Ref {
+	c := &l.t.conns[ref]
+	if !c.NoClientPort() {
+		return ref
+	}
+	n := New{
+		Client: c.client, VIP: c.vip, Server: c.server,
+		ClientPort: port, VPort: c.vport, SPort: c.sport,
+		Proto: c.proto, Method: c.Method(), ServerID: c.serverID, ServiceID: c.ServiceID(),
+		State: c.State(), Control: c.control, Back: c.Back(),
+	}
+	known, _ := l.Insert(&n)
+	if known != 0 {
+		l.Expire(ref)
+	}
+	return known
+}

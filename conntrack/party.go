@@ -1,0 +1,196 @@
+package conntrack
+
+import "sync/atomic"
+
+// party takes part in the table's grace periods and ends conns: a worker's
+// Local, or the guest for all other goroutines.
+type party struct {
+	t   *Table
+	now Tick
+
+	_       [64]byte
+	reading atomic.Uint64 // the epoch of the open turn; 0: none is open
+	_       [56]byte
+
+	places   int // places for conns this party holds
+	inserted atomic.Uint64
+	full     atomic.Uint64
+	ended    [numEnding]atomic.Uint64
+}
+
+// guest is the party of goroutines that are not workers; Table.guestMu is held.
+type guest struct{ party }
+
+// firstEpoch is what epochs begin with, so that 0 can mean no turn.
+const firstEpoch = 3
+
+// advanceEpoch begins a new epoch if every open turn began in this one. What
+// was out of the index before epoch e+1 began can be read by no turn that is
+// open in epoch e+2.
+func (t *Table) advanceEpoch() {
+	now := t.epoch.Load()
+	for i := range t.locals {
+		if r := t.locals[i].reading.Load(); r != 0 && r != now {
+			return
+		}
+	}
+	if r := t.guest.reading.Load(); r != 0 && r != now {
+		return
+	}
+	t.epoch.CompareAndSwap(now, now+1)
+}
+
+// Ending is why a conn ended.
+type Ending uint8
+
+const (
+	EndedByTimeout Ending = iota
+	EndedByCaller         // Expire
+	EndedByFlush
+	EndedByDropEntry  // the drop_entry defence
+	EndedForEmbryonic // evicted: half-open
+	EndedForClosing   // evicted: closing
+	EndedForIdle      // evicted: the longest idle found
+	numEnding
+)
+
+// count adds to the server's count that a conn in a state belongs to.
+func (t *Table) count(c *Conn, s State, n int32) {
+	counts := t.Counts(c.serverID)
+	switch {
+	case c.Template():
+		counts.Templates.Add(n)
+	case s.Active():
+		counts.Active.Add(n)
+	default:
+		counts.Inactive.Add(n)
+	}
+}
+
+// end ends a conn if it is live.
+func (p *party) end(ref Ref, why Ending) bool {
+	c := &p.t.conns[ref]
+	for {
+		w := c.word()
+		if !w.live() {
+			return false
+		}
+		if c.swap(w, w&^flagLive) {
+			if p.bury(ref, w, why) {
+				p.t.mail(ref)
+			}
+			return true
+		}
+	}
+}
+
+// bury takes a conn that this party ended (w is its life before) out of the
+// counts and the index. Its memory can be retired if alone is true, else its
+// last child will see to it.
+func (p *party) bury(ref Ref, w life, why Ending) (alone bool) {
+	t := p.t
+	c := &t.conns[ref]
+	t.count(c, w.state(), -1)
+	if c.NoClientPort() {
+		t.noClientPort.Add(-1)
+	}
+	if !c.OnePacket() {
+		t.remove(t.hashOf(c), ref)
+	}
+	if c.control != 0 {
+		p.letGo(c.control, why != EndedByTimeout)
+	}
+	p.ended[why].Add(1)
+	p.givePlace()
+	return c.children.Or(unlinked) == 0
+}
+
+// attach makes ref a parent of one more conn and returns it, or 0 if it ended.
+func (p *party) attach(ref Ref) Ref {
+	if ref == 0 {
+		return 0
+	}
+	children := &p.t.conns[ref].children
+	for {
+		n := children.Load()
+		if n&unlinked != 0 {
+			return 0
+		}
+		if children.CompareAndSwap(n, n+1) {
+			return ref
+		}
+	}
+}
+
+// letGo takes a child from a parent. If forced, a parent that is left without
+// children ends as well, unless it is an assured template.
+func (p *party) letGo(parent Ref, forced bool) {
+	c := &p.t.conns[parent]
+	switch n := c.children.Add(^uint32(0)); {
+	case n == unlinked:
+		p.t.mail(parent)
+	case n == 0 && forced && c.State() != TemplateAssured:
+		p.end(parent, EndedByCaller)
+	}
+}
+
+// takePlace takes a place for one more conn: in all, parties hand out
+// Config.Max. They fetch them from the common store some at a time.
+func (p *party) takePlace() bool {
+	if p.places == 0 {
+		left := &p.t.left
+		for {
+			n := left.Load()
+			if n <= 0 {
+				return false
+			}
+			got := min(n, int64(p.t.chunk))
+			if left.CompareAndSwap(n, n-got) {
+				p.places = int(got)
+				break
+			}
+		}
+	}
+	p.places--
+	return true
+}
+
+func (p *party) givePlace() {
+	p.places++
+	if p.places > 2*p.t.chunk {
+		p.places -= p.t.chunk
+		p.t.left.Add(int64(p.t.chunk))
+	}
+}
+
+// Mail. A conn that the owner of its wheel slot should look at (its deadline
+// moved back, or it ended) is pushed on the owner's stack, linked through
+// Table.mails. The word of a conn that is not on a stack is 0.
+const (
+	// mailClaimed is the word of the last conn of a stack, and of one that is
+	// not to be pushed: not published yet, or retired.
+	mailClaimed = 1<<32 - 1
+)
+
+// mail asks the conn's worker to review it. If it is on the stack already, the
+// worker will see what the caller just did: it clears the word before it looks.
+func (t *Table) mail(ref Ref) {
+	if t.mails.items[ref].CompareAndSwap(0, mailClaimed) {
+		t.post(ref, &t.locals[t.conns[ref].worker()].inbox)
+	}
+}
+
+// post pushes a conn whose word the caller claimed.
+func (t *Table) post(ref Ref, inbox *atomic.Uint32) {
+	for {
+		top := inbox.Load()
+		if top == 0 {
+			t.mails.items[ref].Store(mailClaimed)
+		} else {
+			t.mails.items[ref].Store(top)
+		}
+		if inbox.CompareAndSwap(top, uint32(ref)) {
+			return
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package conntrack
+
+// Tick is the data path's time: milliseconds of monotonic time since the
+// process started. Callers bring it; nothing here reads a clock.
+type Tick int64
+
+// Second is one second in ticks.
+const Second Tick = 1000
+
+// MaxTimeout is the longest timeout: 31 days, IPVS's limit of `ipvsadm --set`
+// and `-p` (2678400 s).
+const MaxTimeout = 2678400 * Second
+
+// Timeouts says how long a conn is kept after its last packet, for each state.
+type Timeouts [NumState]Tick
+
+// IPVSTimeouts are IPVS's own (tcp_timeouts, udp_timeouts and sctp_timeouts in
+// the kernel's ip_vs_proto_*.c). They are the default.
+func IPVSTimeouts() Timeouts {
+	return Timeouts{
+		TCPNone: 2 * Second, TCPEstablished: 900 * Second, TCPSynSent: 120 * Second,
+		TCPSynRecv: 60 * Second, TCPFinWait: 120 * Second, TCPTimeWait: 120 * Second,
+		TCPClose: 10 * Second, TCPCloseWait: 60 * Second, TCPLastAck: 30 * Second,
+		TCPListen: 120 * Second, TCPSynAck: 120 * Second,
+		UDPNormal: 300 * Second,
+		SCTPNone:  2 * Second, SCTPInit1: 4 * Second, SCTPInit: 61 * Second,
+		SCTPCookieSent: 61 * Second, SCTPCookieReplied: 61 * Second, SCTPCookieWait: 61 * Second,
+		SCTPCookie: 61 * Second, SCTPCookieEchoed: 61 * Second, SCTPEstablished: 900 * Second,
+		SCTPShutdownSent: 61 * Second, SCTPShutdownReceived: 61 * Second,
+		SCTPShutdownAckSent: 61 * Second, SCTPRejected: 4 * Second, SCTPClosed: 61 * Second,
+		TemplateNone: 360 * Second, TemplateAssured: 360 * Second, // unless the template brings its own
+		OtherNormal: 3 * Second, // the kernel's IP_VS_CONN_TIMEOUT of entries nothing else times
+	}
+}
+
+// NetfilterTimeouts are IPVSTimeouts with TCP as netfilter's conntrack has it:
+// 5 days established, 30 minutes without a state.
+func NetfilterTimeouts() Timeouts {
+	t := IPVSTimeouts()
+	t[TCPNone] = 1800 * Second
+	t[TCPEstablished] = 5 * 86400 * Second
+	return t
+}
+
+// Set is `ipvsadm --set`: idle times of established TCP, of TCP after a FIN,
+// and of UDP. Zero keeps a value.
+func (t *Timeouts) Set(tcp, tcpFin, udp Tick) {
+	for state, v := range map[State]Tick{TCPEstablished: tcp, TCPFinWait: tcpFin, UDPNormal: udp} {
+		if v > 0 {
+			t[state] = min(v, MaxTimeout)
+		}
+	}
+}
+
+// Mode is how a defence is switched: as the kernel's sysctls drop_entry,
+// drop_packet and secure_tcp, whose 1 and 2 are both ModeAuto here (2 is 1
+// while it is active).
+type Mode uint8
+
+const (
+	ModeOff    Mode = iota
+	ModeAuto        // while the table has fewer than Settings.Reserve conns left
+	ModeAlways      // regardless of room
+)
+
+// Settings steer the table. A value given to SetSettings is never changed
+// afterwards; every worker loads it once a turn.
+type Settings struct {
+	Timeouts Timeouts
+
+	SecureTCP  Mode // the TCP machine that trusts only what servers say
+	DropEntry  Mode // forget half-open conns and a sample of old ones
+	DropPacket Mode // refuse every n-th packet that would begin a conn
+
+	// DropRate is n of DropPacket under ModeAlways (the kernel's am_droprate).
+	DropRate int
+	// Reserve is how many conns must be left before ModeAuto defences rest; it
+	// stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
+	Reserve int
+}
+
+// DefaultSettings are IPVS's defaults: every defence off.
+func DefaultSettings() *Settings {
+	return &Settings{Timeouts: IPVSTimeouts(), DropRate: 10}
+}
+
+// on says whether a defence is active; tight: little room is left.
+func (m Mode) on(tight bool) bool { return m == ModeAlways || m == ModeAuto && tight }

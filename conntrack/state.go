@@ -1,0 +1,201 @@
+package conntrack
+
+import "uvs/dataplane/wire"
+
+// State is where a conn stands in its protocol's life. The states of all
+// protocols share one numbering, so that a state alone finds its timeout and
+// its row of the machine; Wire gives the kernel's numbers.
+type State uint8
+
+// TCP states, in the kernel's order (enum in include/net/ip_vs.h,
+// IP_VS_TCP_S_*).
+const (
+	TCPNone State = iota
+	TCPEstablished
+	TCPSynSent
+	TCPSynRecv
+	TCPFinWait
+	TCPTimeWait
+	TCPClose
+	TCPCloseWait
+	TCPLastAck
+	TCPListen
+	TCPSynAck
+
+	// UDPNormal is the one state of UDP.
+	UDPNormal
+
+	// SCTP states, in the kernel's order (IP_VS_SCTP_S_*).
+	SCTPNone
+	SCTPInit1
+	SCTPInit
+	SCTPCookieSent
+	SCTPCookieReplied
+	SCTPCookieWait
+	SCTPCookie
+	SCTPCookieEchoed
+	SCTPEstablished
+	SCTPShutdownSent
+	SCTPShutdownReceived
+	SCTPShutdownAckSent
+	SCTPRejected
+	SCTPClosed
+
+	// A template is assured once a conn made through it was seen to work.
+	TemplateNone
+	TemplateAssured
+
+	// OtherNormal is the one state of protocols without a machine.
+	OtherNormal
+
+	NumState
+)
+
+const (
+	numTCP  = int(TCPSynAck) + 1
+	numSCTP = int(SCTPClosed-SCTPNone) + 1
+)
+
+var stateNames = [NumState]string{
+	TCPNone: "NONE", TCPEstablished: "ESTABLISHED", TCPSynSent: "SYN_SENT", TCPSynRecv: "SYN_RECV",
+	TCPFinWait: "FIN_WAIT", TCPTimeWait: "TIME_WAIT", TCPClose: "CLOSE", TCPCloseWait: "CLOSE_WAIT",
+	TCPLastAck: "LAST_ACK", TCPListen: "LISTEN", TCPSynAck: "SYNACK",
+	UDPNormal: "UDP",
+	SCTPNone:  "NONE", SCTPInit1: "INIT1", SCTPInit: "INIT", SCTPCookieSent: "C-SENT",
+	SCTPCookieReplied: "C-REPLIED", SCTPCookieWait: "C-WAIT", SCTPCookie: "COOKIE",
+	SCTPCookieEchoed: "C-ECHOED", SCTPEstablished: "ESTABLISHED", SCTPShutdownSent: "S-SENT",
+	SCTPShutdownReceived: "S-RECEIVED", SCTPShutdownAckSent: "S-ACK-SENT",
+	SCTPRejected: "REJECTED", SCTPClosed: "CLOSED",
+	TemplateNone: "NONE", TemplateAssured: "ASSURED",
+	OtherNormal: "NONE",
+}
+
+// String is the state's name in IPVS's connection listing.
+func (s State) String() string {
+	if s < NumState {
+		return stateNames[s]
+	}
+	return "BUG!" // what the kernel prints
+}
+
+// Wire is the number IPVS gives the state within its protocol, as the sync
+// protocol carries it.
+func (s State) Wire() uint8 {
+	switch {
+	case s <= TCPSynAck:
+		return uint8(s)
+	case s >= SCTPNone && s <= SCTPClosed:
+		return uint8(s - SCTPNone)
+	case s == TemplateAssured:
+		return 1
+	}
+	return 0
+}
+
+// Active says whether a conn in this state counts as active at its server
+// (ipvsadm's ActiveConn): established or, for TCP, on its way there.
+func (s State) Active() bool { return activeStates>>s&1 != 0 }
+
+const activeStates = 1<<TCPEstablished | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck | 1<<SCTPEstablished
+
+// Sets of states by what their conns are worth when room is needed.
+const (
+	embryonicStates = 1<<TCPNone | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck |
+		1<<SCTPNone | 1<<SCTPInit1 | 1<<SCTPInit | 1<<SCTPCookieSent | 1<<SCTPCookieReplied |
+		1<<SCTPCookieWait | 1<<SCTPCookie | 1<<SCTPCookieEchoed
+	closingStates = 1<<TCPFinWait | 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPCloseWait | 1<<TCPLastAck |
+		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
+)
+
+// Initial is the state a conn of a protocol begins in.
+func Initial(proto uint8) State {
+	switch proto {
+	case wire.ProtoTCP:
+		return TCPNone
+	case wire.ProtoUDP:
+		return UDPNormal
+	case wire.ProtoSCTP:
+		return SCTPNone
+	}
+	return OtherNormal
+}
+
+// Event is what a packet means to the state of its conn.
+type Event uint8
+
+const (
+	// EventData is a packet of a protocol without a machine, UDP included.
+	EventData Event = iota
+
+	EventSYN
+	EventFIN
+	EventACK
+	EventRST
+	EventBare // a TCP segment with none of the four flags
+
+	EventChunkData // any SCTP chunk that has no event of its own
+	EventInit
+	EventInitAck
+	EventCookieEcho
+	EventCookieAck
+	EventShutdown
+	EventShutdownAck
+	EventShutdownComplete
+	EventError
+	EventAbort
+
+	numEvent
+)
+
+// TCPEvent is the event of a segment with these flags (byte 13 of the header).
+// RST wins over SYN, SYN over FIN, FIN over ACK, as in the kernel's
+// tcp_state_idx.
+func TCPEvent(flags uint8) Event {
+	switch {
+	case flags&wire.TCPRst != 0:
+		return EventRST
+	case flags&wire.TCPSyn != 0:
+		return EventSYN
+	case flags&wire.TCPFin != 0:
+		return EventFIN
+	case flags&wire.TCPAck != 0:
+		return EventACK
+	}
+	return EventBare
+}
+
+// SCTP chunk types (RFC 9260 section 3.2) that are events.
+const (
+	chunkInit             = 1
+	chunkInitAck          = 2
+	chunkAbort            = 6
+	chunkShutdown         = 7
+	chunkShutdownAck      = 8
+	chunkError            = 9
+	chunkCookieEcho       = 10
+	chunkCookieAck        = 11
+	chunkShutdownComplete = 14
+)
+
+// chunkEvents is the event of every chunk type; those not named are data.
+var chunkEvents = func() (ev [256]Event) {
+	for i := range ev {
+		ev[i] = EventChunkData
+	}
+	ev[chunkInit], ev[chunkInitAck] = EventInit, EventInitAck
+	ev[chunkCookieEcho], ev[chunkCookieAck] = EventCookieEcho, EventCookieAck
+	ev[chunkShutdown], ev[chunkShutdownAck] = EventShutdown, EventShutdownAck
+	ev[chunkShutdownComplete] = EventShutdownComplete
+	ev[chunkError], ev[chunkAbort] = EventError, EventAbort
+	return ev
+}()
+
+// SCTPEvent is the event of a packet whose first chunk has type first and whose
+// second has type next (0 if there is none): the first chunk's, but an ABORT
+// bundled behind a COOKIE-ECHO or COOKIE-ACK counts as the ABORT.
+func SCTPEvent(first, next uint8) Event {
+	if (first == chunkCookieEcho || first == chunkCookieAck) && next == chunkAbort {
+		return EventAbort
+	}
+	return chunkEvents[first]
+}

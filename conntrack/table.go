@@ -1,0 +1,212 @@
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Config sizes a table. Nothing of it can be changed later.
+type Config struct {
+	// Max is the number of conns the table holds, templates included.
+	// 0: as many as Memory has room for.
+	Max int
+	// Memory is the budget in bytes for everything the table will ever touch;
+	// it lowers Max if need be. 0: no budget but Max.
+	Memory int64
+	// Workers is the number of Locals, at most MaxWorkers. 0: one.
+	Workers int
+	// MaxServers bounds server IDs. 0: 65536.
+	MaxServers int
+	// Seed makes the hash repeat from run to run, for tests. 0: random.
+	Seed uint64
+
+	slack int // conns of the slab beyond Max; 0: the usual
+}
+
+const (
+	// MaxWorkers keeps the bytes of bucket.away from running over: seven conns
+	// settled in a bucket and one on trial for every worker.
+	MaxWorkers = 128
+
+	defaultMax        = 1 << 20
+	defaultMaxServers = 1 << 16
+	maxConns          = 1 << 30 // Conn.children has a flag in bit 31
+)
+
+// Counts are the live conns of one server, kept by the table as conns come,
+// change between active and inactive, and go. Schedulers read them. A worker's
+// correction may come a moment before what it corrects, so that a reader can
+// see a count one too low or below zero, never for longer than a turn.
+type Counts struct {
+	Active, Inactive, Templates atomic.Int32
+	_                           [52]byte // fills the cache line
+}
+
+// Total is how many conns the server has, templates not counted.
+func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
+
+// Table is the connection table. Its methods may be called from any goroutine;
+// what packets need are methods of Local.
+type Table struct {
+	index
+	secret   secret
+	slab     region[Conn]
+	lines    region[bucket]
+	mails    region[atomic.Uint32]
+	counts   []Counts
+	locals   []Local
+	max      int
+	chunk    int // conns and places a worker takes from the common store at once
+	settings atomic.Pointer[Settings]
+
+	guestMu sync.Mutex // one at a time of those that are not workers
+	guest   guest
+
+	_            [64]byte
+	epoch        atomic.Uint64
+	_            [56]byte
+	clock        atomic.Int64 // the latest time any worker began a turn at
+	_            [56]byte
+	left         atomic.Int64 // places for conns no worker has taken
+	_            [56]byte
+	spare        atomic.Uint64 // the common store of free conns; see memory.go
+	fresh        atomic.Uint64 // the first conn of the slab never used
+	_            [48]byte
+	noClientPort atomic.Int64 // conns marked so
+}
+
+const (
+	bucketBytes = 64  // a bucket: a cache line
+	connBytes   = 100 // a Conn and its mail word
+	// perConn is what a conn costs in a full table, its part of the index included.
+	perConn  = connBytes + bucketBytes*100/(65*slotsPerBucket) + 1
+	hugePage = 2 << 20
+
+	countsBytes = 64       // a Counts: a cache line
+	localBytes  = 16 << 10 // a Local, generously
+)
+
+// usualSlack is the slab's part beyond Max: conns that ended wait there until no
+// worker can be reading them any more.
+func usualSlack(max, workers int) int { return workers*4096 + max/64 }
+
+// NewTable makes an empty table. It costs address space; memory is touched as conns
+// come.
+func NewTable(cfg Config) (*Table, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	t := &Table{
+		secret: newSecret(cfg.Seed),
+		counts: make([]Counts, cfg.MaxServers),
+		locals: make([]Local, cfg.Workers),
+		max:    cfg.Max,
+		chunk:  min(max(cfg.Max/(16*cfg.Workers), 1), 256),
+	}
+	if err := t.mapMemory(cfg.Max, cfg.slack); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	t.settings.Store(DefaultSettings())
+	t.epoch.Store(firstEpoch)
+	t.fresh.Store(1) // conn 0 is none
+	t.left.Store(int64(cfg.Max))
+	t.guest.t = t
+	for i := range t.locals {
+		t.locals[i].init(t, i)
+	}
+	return t, nil
+}
+
+// complete puts in defaults and checks what is there.
+func (cfg *Config) complete() error {
+	if cfg.Workers == 0 {
+		cfg.Workers = 1
+	}
+	if cfg.MaxServers == 0 {
+		cfg.MaxServers = defaultMaxServers
+	}
+	if cfg.Max == 0 && cfg.Memory == 0 {
+		cfg.Max = defaultMax
+	}
+	if cfg.Workers < 0 || cfg.Workers > MaxWorkers {
+		return fmt.Errorf("connection table for %d workers: want 1 to %d", cfg.Workers, MaxWorkers)
+	}
+	if cfg.MaxServers < 0 || cfg.Max < 0 || cfg.Memory < 0 {
+		return fmt.Errorf("connection table of %d conns, %d bytes, %d servers: none may be negative",
+			cfg.Max, cfg.Memory, cfg.MaxServers)
+	}
+	if cfg.Memory > 0 {
+		if err := cfg.fitBudget(); err != nil {
+			return err
+		}
+	}
+	if cfg.slack == 0 {
+		cfg.slack = usualSlack(cfg.Max, cfg.Workers)
+	}
+	if cfg.Max > maxConns {
+		return fmt.Errorf("connection table of %d conns: want at most %d", cfg.Max, maxConns)
+	}
+	return nil
+}
+
+// fitBudget lowers Max to what Memory has room for.
+func (cfg *Config) fitBudget() error {
+	fixed := int64(cfg.MaxServers)*countsBytes +
+		int64(cfg.Workers)*int64(localBytes+usualSlack(0, 1)*perConn) + 3*hugePage
+	fit := (cfg.Memory - fixed) * 64 / (65 * int64(perConn)) // a 64th of Max is slack
+	if fit < 1 {
+		return fmt.Errorf("connection table in %d bytes: want at least %d", cfg.Memory, fixed+2*int64(perConn))
+	}
+	if cfg.Max == 0 || int64(cfg.Max) > fit {
+		cfg.Max = int(fit)
+	}
+	return nil
+}
+
+func (t *Table) mapMemory(max, slack int) (err error) {
+	if t.slab, err = newRegion[Conn](1 + max + slack); err != nil {
+		return err
+	}
+	if t.mails, err = newRegion[atomic.Uint32](1 + max + slack); err != nil {
+		return err
+	}
+	if t.lines, err = newRegion[bucket](bucketsFor(max)); err != nil {
+		return err
+	}
+	t.conns, t.buckets = t.slab.items, t.lines.items
+	return nil
+}
+
+// Close gives the table's memory back. No Local, Conn or Walk may be in use.
+func (t *Table) Close() error {
+	t.guestMu.Lock()
+	defer t.guestMu.Unlock()
+	t.conns, t.buckets = nil, nil
+	return errors.Join(t.slab.close(), t.mails.close(), t.lines.close())
+}
+
+// Local is a worker's part of the table; only that worker may use it.
+func (t *Table) Local(worker int) *Local { return &t.locals[worker] }
+
+// Counts are the live conns of a server. The address is good for the table's
+// life. IDs that are not below Config.MaxServers share those of server 0.
+func (t *Table) Counts(serverID uint32) *Counts {
+	if int(serverID) >= len(t.counts) {
+		serverID = 0
+	}
+	return &t.counts[serverID]
+}
+
+// Settings returns what SetSettings set last.
+func (t *Table) Settings() *Settings { return t.settings.Load() }
+
+// SetSettings makes workers go by s from their next turn on. Deadlines already
+// set stay. s must not be changed afterwards.
+func (t *Table) SetSettings(s *Settings) { t.settings.Store(s) }
+
+// hashOf is the hash a conn is indexed by.
+func (t *Table) hashOf(c *Conn) uint64 {
+	return t.secret.hash(&c.client, c.clientPort, c.proto, c.Template())
+}

@@ -1,0 +1,154 @@
+package conntrack
+
+import "uvs/dataplane/wire"
+
+// Snapshot is one conn as a listing shows it.
+type Snapshot struct {
+	Client, VIP, Server      wire.Addr
+	ClientPort, VPort, SPort uint16
+	Proto                    uint8
+	Method                   Method
+	State                    State
+	Template, NoClientPort   bool
+	NoOutput                 bool
+	ServerID, ServiceID      uint32
+	InPackets                uint16
+	Children                 int
+	Control                  Ref
+	Back                     uint64
+	Expires                  Tick // what is left of its time; 0 if it is overdue
+	Timeout                  Tick // a template's own timeout
+}
+
+// walkChunk is how many conns are copied within one section, so that a listing
+// neither holds up reuse of memory nor holds all conns.
+const walkChunk = 256
+
+// Walk shows every conn that lived throughout the walk, once, and some of those
+// that came or went meanwhile; filter (nil: all) is asked first, then visit,
+// which stops the walk by returning false. Workers are not stopped, and no
+// section is open while visit runs.
+func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
+	var chunk [walkChunk]Snapshot
+	for next := Ref(1); next != 0; {
+		var n int
+		n, next = t.copyChunk(next, chunk[:], filter)
+		for i := range n {
+			if !visit(&chunk[i]) {
+				return
+			}
+		}
+	}
+}
+
+// copyChunk copies conns from ref on and returns where to go on; 0: the end.
+func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool) (n int, next Ref) {
+	t.enter()
+	defer t.leave()
+	end := min(Ref(t.fresh.Load()), Ref(len(t.conns)))
+	for ; ref < end && n < len(into); ref++ {
+		if t.snapshot(ref, &into[n]) && (filter == nil || filter(&into[n])) {
+			n++
+		}
+	}
+	if ref >= end {
+		ref = 0
+	}
+	return n, ref
+}
+
+// Flush ends every conn that match says, and returns how many.
+func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
+	for next := Ref(1); next != 0; {
+		var n int
+		n, next = t.flushChunk(next, match)
+		ended += n
+	}
+	return ended
+}
+
+func (t *Table) flushChunk(ref Ref, match func(*Snapshot) bool) (ended int, next Ref) {
+	t.enter()
+	defer t.leave()
+	end := min(Ref(t.fresh.Load()), Ref(len(t.conns)))
+	stop := min(ref+walkChunk, end)
+	var s Snapshot
+	for ; ref < stop; ref++ {
+		if t.snapshot(ref, &s) && match(&s) && t.guest.end(ref, EndedByFlush) {
+			ended++
+		}
+	}
+	if ref >= end {
+		ref = 0
+	}
+	return ended, ref
+}
+
+// enter opens a section for a goroutine that is not a worker, leave closes it.
+func (t *Table) enter() {
+	t.guestMu.Lock()
+	t.guest.now = Tick(t.clock.Load())
+	t.guest.reading.Store(t.epoch.Load())
+}
+
+func (t *Table) leave() {
+	t.guest.reading.Store(0)
+	t.guestMu.Unlock()
+}
+
+// snapshot copies a conn; false: there is none.
+func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
+	c := &t.conns[ref]
+	w := c.word()
+	if !w.listed() || c.OnePacket() {
+		return false
+	}
+	*s = Snapshot{
+		Client: c.client, VIP: c.vip, Server: c.server,
+		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
+		Proto: c.proto, Method: c.Method(), State: w.state(),
+		Template: c.Template(), NoClientPort: c.NoClientPort(), NoOutput: c.noOutput(w),
+		ServerID: c.serverID, ServiceID: c.ServiceID(),
+		InPackets: w.in(), Children: c.Children(), Control: c.control, Back: c.Back(),
+		Expires: max(w.deadline()-t.guest.now, 0), Timeout: c.Timeout(),
+	}
+	return true
+}
+
+// Stats are the table's own numbers.
+type Stats struct {
+	Inserted uint64
+	Full     uint64            // conns refused because nothing could be evicted
+	Ended    [numEnding]uint64 // by Ending
+	InUse    int64             // conns live now; templates included
+	Capacity int
+	Memory   int64 // bytes used by conns that were ever needed at once, and their index
+	Budget   int64 // bytes used when full
+}
+
+// Stats adds up what workers counted so far.
+func (t *Table) Stats() (s Stats) {
+	t.guestMu.Lock()
+	defer t.guestMu.Unlock()
+	s.add(&t.guest.party)
+	for i := range t.locals {
+		s.add(&t.locals[i].party)
+	}
+	s.InUse = int64(s.Inserted)
+	for _, n := range s.Ended {
+		s.InUse -= int64(n)
+	}
+	s.InUse = max(s.InUse, 0)
+	s.Capacity = t.max
+	s.Memory = int64(t.fresh.Load())*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
+	s.Budget = int64(len(t.conns))*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
+	return s
+}
+
+func (s *Stats) add(p *party) {
+	s.Inserted += p.inserted.Load()
+	s.Full += p.full.Load()
+	for i := range s.Ended {
+		s.Ended[i] += p.ended[i].Load()
+	}
+}

@@ -1,0 +1,203 @@
+package conntrack
+
+// Sizes of the wheel: steps of 64 ms (a listing shows whole seconds); slots of
+// the four levels are 64 ms, 16.4 s, 70 min and 12.4 days long, the whole is
+// 8.7 years.
+const (
+	wheelStep   Tick = 1 << wheelShift
+	wheelShift       = 6
+	wheelBits        = 8
+	wheelSlots       = 1 << wheelBits
+	wheelLevels      = 4
+
+	inSlot  = 1 << 31                  // Conn.prev: first in the slot that the rest names
+	dueSlot = wheelLevels * wheelSlots // the first of wheelLevels lists of what is due
+)
+
+// wheel keeps the conns of one worker by deadline. Only that worker touches it
+// and the next and prev of its conns. Packets move deadlines without telling the
+// wheel: a conn stands in the slot of a deadline it once had, which is never
+// later than the one it has, unless it is in the worker's inbox.
+type wheel struct {
+	conns []Conn
+	step  int64 // every slot up to this step was emptied
+	count int
+	heads [dueSlot + wheelLevels]Ref
+}
+
+// put places a conn, that is in no slot, by a deadline.
+func (w *wheel) put(ref Ref, deadline Tick) {
+	step := max(int64((deadline+wheelStep-1)>>wheelShift), w.step+1)
+	level, ahead := 0, step-w.step
+	for ahead >= wheelSlots && level < wheelLevels-1 {
+		level, ahead = level+1, ahead>>wheelBits
+	}
+	i := int(step >> (level * wheelBits) & (wheelSlots - 1))
+	w.link(ref, level*wheelSlots+i)
+	w.count++
+}
+
+func (w *wheel) link(ref Ref, slot int) {
+	c, head := &w.conns[ref], w.heads[slot]
+	c.next, c.prev = head, inSlot|uint32(slot)
+	if head != 0 {
+		w.conns[head].prev = uint32(ref)
+	}
+	w.heads[slot] = ref
+}
+
+// take removes a conn from its slot; one that is in none stays.
+func (w *wheel) take(ref Ref) {
+	c := &w.conns[ref]
+	switch {
+	case c.prev == 0:
+		return
+	case c.prev&inSlot != 0:
+		w.heads[c.prev&^inSlot] = c.next
+	default:
+		w.conns[c.prev].next = c.next
+	}
+	if c.next != 0 {
+		w.conns[c.next].prev = c.prev
+	}
+	c.next, c.prev = 0, 0
+	w.count--
+}
+
+// due takes the next conn whose slot came up by a time; 0: none is left.
+// Each step and each conn costs one of the budget.
+func (w *wheel) due(now Tick, budget *int) Ref {
+	end := int64(now >> wheelShift)
+	for *budget > 0 {
+		for level := range wheelLevels {
+			if ref := w.heads[dueSlot+level]; ref != 0 {
+				*budget--
+				w.take(ref)
+				return ref
+			}
+		}
+		if w.step >= end {
+			return 0
+		}
+		if w.count == 0 {
+			w.step = end
+			return 0
+		}
+		*budget--
+		w.turn()
+	}
+	return 0
+}
+
+// turn moves on by one step: the slot of every level that begins now is due.
+func (w *wheel) turn() {
+	w.step++
+	for level := range wheelLevels {
+		shift := level * wheelBits
+		if w.step&(1<<shift-1) != 0 {
+			return
+		}
+		slot := level*wheelSlots + int(w.step>>shift&(wheelSlots-1))
+		if ref := w.heads[slot]; ref != 0 {
+			w.heads[dueSlot+level], w.heads[slot] = ref, 0
+			w.conns[ref].prev = inSlot | uint32(dueSlot+level)
+		}
+	}
+}
+
+// childTimeout is how long a conn whose time is up is kept at a time while it
+// has children (the kernel's ip_vs_conn_expire: 60 s).
+const childTimeout = 60 * Second
+
+// runWheel ends what is due.
+func (l *Local) runWheel(budget *int) {
+	for {
+		ref := l.wheel.due(l.now, budget)
+		if ref == 0 {
+			return
+		}
+		l.expired(ref)
+	}
+}
+
+// expired treats a conn whose slot came up: it moved on, is kept for its
+// children, or ends. One that ended already waits for who ended it, or for its
+// children, to hand it in.
+func (l *Local) expired(ref Ref) {
+	c := &l.t.conns[ref]
+	for {
+		w := c.word()
+		switch {
+		case !w.live():
+			return
+		case w.deadline() > l.now:
+			l.wheel.put(ref, w.deadline())
+			return
+		case c.Children() > 0:
+			if d := l.now + childTimeout; c.swap(w, w.withDeadline(d)) {
+				l.wheel.put(ref, d)
+				return
+			}
+		case c.swap(w, w&^flagLive):
+			if l.bury(ref, w, EndedByTimeout) {
+				l.handIn(ref)
+			}
+			return
+		}
+	}
+}
+
+// readInbox reviews the conns others pointed out.
+func (l *Local) readInbox(budget *int) {
+	for *budget > 0 {
+		if l.mailed == 0 {
+			if l.inbox.Load() == 0 {
+				return
+			}
+			l.mailed = Ref(l.inbox.Swap(0))
+		}
+		*budget--
+		l.review(l.nextMail())
+	}
+}
+
+// nextMail takes the next conn off the stack; from now on it can be put there
+// again.
+func (l *Local) nextMail() Ref {
+	ref := l.mailed
+	word := &l.t.mails.items[ref]
+	l.mailed = 0
+	if next := word.Load(); next != mailClaimed {
+		l.mailed = Ref(next)
+	}
+	word.Store(0)
+	return ref
+}
+
+// review puts a conn where its deadline belongs, or hands it in if it ended.
+func (l *Local) review(ref Ref) {
+	c := &l.t.conns[ref]
+	w := c.word()
+	switch {
+	case c.children.Load() == unlinked:
+		l.handIn(ref)
+	case !w.live():
+		// Who ended it is not done yet, or it has children: one of them will
+		// point it out again.
+	case c.OnePacket():
+		l.end(ref, EndedByTimeout)
+	default:
+		l.wheel.take(ref)
+		l.wheel.put(ref, w.deadline())
+	}
+}
+
+// handIn retires a conn that nothing refers to any more. If it is on the stack
+// once more, that is left to its next review, for a retired conn must not be on
+// a stack.
+func (l *Local) handIn(ref Ref) {
+	if l.t.mails.items[ref].CompareAndSwap(0, mailClaimed) {
+		l.wheel.take(ref)
+		l.retire(ref)
+	}
+}
