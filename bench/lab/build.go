@@ -2,7 +2,6 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -104,9 +103,8 @@ func addBridge(name string) error {
 	return netlink.LinkSetUp(bridge)
 }
 
-// addPort joins a node to a segment by a veth link. Its end at the node has the
-// MAC address 02:00:00:00:SEGMENT:HOST; its end at the switch is called
-// NODE-INTERFACE.
+// addPort joins a node to a segment by a veth link, whose end at the switch is
+// called NODE-INTERFACE.
 func (l *Lab) addPort(p port) error {
 	ns, err := l.openNetns(p.node)
 	if err != nil {
@@ -122,7 +120,7 @@ func (l *Lab) addPort(p port) error {
 		link := netlink.NewVeth(netlink.NewLinkAttrs())
 		link.Name, link.MTU, link.MasterIndex = switchEnd, l.MTU, bridge.Attrs().Index
 		link.PeerName, link.PeerMTU, link.PeerNamespace = p.iface, uint32(l.MTU), netlink.NsFd(ns)
-		link.PeerHardwareAddr = net.HardwareAddr{2, 0, 0, 0, p.on.number, byte(p.host)}
+		link.PeerHardwareAddr = p.mac()
 		if err := netlink.LinkAdd(link); err != nil {
 			return err
 		}

@@ -117,7 +117,7 @@ func Remove(name string) error {
 	if err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
 	}
-	errs := []error{stopAllIn(spaces)}
+	errs := []error{stopAllIn(spaces, stopTime)}
 	for _, path := range spaces {
 		errs = append(errs, removeNetns(path))
 	}

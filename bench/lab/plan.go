@@ -168,6 +168,11 @@ type port struct {
 	addrs       []segment // networks the host number is used in
 }
 
+// mac is the port's address, 02:00:00:00:SEGMENT:HOST: easy to know in a capture.
+func (p port) mac() net.HardwareAddr {
+	return net.HardwareAddr{2, 0, 0, 0, p.on.number, byte(p.host)}
+}
+
 // layout is a plan drawn out: the nodes, what joins them, and each node's
 // gateway in both families.
 type layout struct {

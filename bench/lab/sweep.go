@@ -25,15 +25,15 @@ func statNS(path string) (nsID, error) {
 // stopAllIn ends every process whose network namespace is one of those named:
 // being in there is what makes it ours, so no list of processes has to be kept
 // and no stranger can be met under an old process id. Whoever ignores SIGTERM
-// for stopTime gets SIGKILL.
-func stopAllIn(paths []string) error {
+// for the time of grace gets SIGKILL.
+func stopAllIn(paths []string, grace time.Duration) error {
 	spaces := map[nsID]bool{}
 	for _, path := range paths {
 		if id, err := statNS(path); err == nil {
 			spaces[id] = true
 		}
 	}
-	kill := time.Now().Add(stopTime)
+	kill := time.Now().Add(grace)
 	for sig := unix.SIGTERM; ; {
 		procs, err := processesIn(spaces)
 		if err != nil || len(procs) == 0 {
@@ -44,7 +44,7 @@ func stopAllIn(paths []string) error {
 				closeAll(procs)
 				return fmt.Errorf("%d processes survive SIGKILL", len(procs))
 			}
-			sig, kill = unix.SIGKILL, time.Now().Add(stopTime)
+			sig, kill = unix.SIGKILL, time.Now().Add(grace)
 		}
 		for _, fd := range procs {
 			unix.PidfdSendSignal(fd, sig, nil, 0) // an error means it has ended

@@ -1,0 +1,105 @@
+package lab
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Closing a lab ends what runs in it, also who ignores SIGTERM and whose parent
+// has ended, and leaves processes elsewhere alone.
+func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
+	l := testLab(t, Plan{Name: "tsweep", Method: NAT, Servers: 1})
+	stranger := exec.Command("sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer stranger.Wait()
+	defer stranger.Process.Kill()
+
+	inside, err := l.Start("rs1", "sleep", "60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stubborn := exec.Command("sh", "-c", "trap '' TERM; (sleep 60; :) & echo $!; wait")
+	out, err := stubborn.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StartCmd("client1", stubborn); err != nil {
+		t.Fatal(err)
+	}
+	if !bufio.NewScanner(out).Scan() { // it prints when its trap is set
+		t.Fatal("the stubborn shell said nothing")
+	}
+	spaces := []string{l.netnsPath("rs1"), l.netnsPath("client1")}
+	if err := stopAllIn(spaces, 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	<-inside.Done()
+	if err := stubborn.Wait(); err == nil || stubborn.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("who ignores SIGTERM ended with %v, want SIGKILL", err)
+	}
+	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("a process outside the lab: %v, want it alive", err)
+	}
+}
+
+// crashEnv makes TestMain be a process that makes a lab and then waits to be
+// killed.
+const crashEnv = "UVS_LAB_TEST_CRASH"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(crashEnv); name != "" {
+		l, err := New(Plan{Name: name, Method: Tunnel})
+		if err == nil {
+			_, err = l.Start("rs1", "sleep", "60")
+		}
+		fmt.Println("made", err)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// Whenever the maker of a lab is killed, Remove finds all that was made.
+func TestRemoveAfterKillAtAnyMoment(t *testing.T) {
+	needNamespaces(t)
+	const name = "tcrash"
+	l := &Lab{Plan{Name: name}}
+	for nodes := 0; nodes <= 8; nodes++ { // 7 nodes; the eighth round waits for the end
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashEnv+"="+name)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if nodes == 8 {
+			if s := bufio.NewScanner(out); !s.Scan() || s.Text() != "made <nil>" {
+				t.Errorf("making the lab: %q", s.Text())
+			}
+		} else {
+			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+				if made, _ := filepath.Glob(l.netnsPath("*")); len(made) >= nodes {
+					break
+				}
+			}
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+		if err := Remove(name); err != nil {
+			t.Fatalf("killed with %d nodes made: %v", nodes, err)
+		}
+		wantNoTrace(t, l)
+		if names, err := List(); err != nil || len(names) > 0 && names[0] == name {
+			t.Errorf("List: %v, %v", names, err)
+		}
+	}
+}
