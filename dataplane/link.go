@@ -2,10 +2,6 @@ package dataplane
 
 import "uvs/dataplane/wire"
 
-// MaxBatch is the most frames a worker takes in one turn. Sixteen and more make
-// no difference to sendmmsg; sixty-four let table misses overlap.
-const MaxBatch = 64
-
 // Link is a way in and out for frames. One worker uses a link; only Wake may be
 // called from elsewhere. It is implemented by the AF_PACKET rings
 // (dataplane/ring) and by memory and pcap files (dataplane/memlink).

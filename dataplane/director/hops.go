@@ -6,6 +6,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"uvs/dataplane/wire"
+	"uvs/fwd"
 )
 
 // Port is one way in and out of the director: an interface it runs on. Its
@@ -41,4 +42,135 @@ type Hops struct {
 	Routes     *bart.Table[Route]
 	Neighbours map[NeighbourKey]wire.MAC // only usable ones
 	Local      map[wire.Addr]bool        // the host's own addresses, every interface
+}
+
+// Reach says how far the way to an address is known.
+type Reach uint8
+
+const (
+	ReachNone     Reach = iota // no route, or one that leaves by another interface
+	ReachLink                  // on the link of a port, hardware address not known
+	ReachResolved              // Hop is complete
+)
+
+// Way is how to get to an address.
+type Way struct {
+	Reach  Reach
+	Hop    fwd.Hop // Dst valid if ReachResolved; Port and Src if not ReachNone
+	MTU    int     // bytes of an IP packet
+	Source wire.Addr
+}
+
+// Ways answers where a packet goes next. It is Hops with every gateway looked
+// up beforehand, so that the packet path asks once; immutable.
+type Ways struct {
+	*Hops
+	routes *bart.Table[routeWay]
+}
+
+// routeWay is the Way of a whole route; onLink: each address has its own
+// hardware address.
+type routeWay struct {
+	way    Way
+	onLink bool
+}
+
+// NewWays prepares hops for the packet path.
+func NewWays(h *Hops) *Ways {
+	w := &Ways{Hops: h, routes: new(bart.Table[routeWay])}
+	for pfx, r := range h.Routes.All() {
+		w.routes.Insert(pfx, w.prepare(r, pfx.Addr().Is4()))
+	}
+	return w
+}
+
+func (w *Ways) prepare(r Route, is4 bool) routeWay {
+	if r.Port == wire.NoPort {
+		return routeWay{}
+	}
+	way := w.onPort(r.Port, is4)
+	if r.MTU > 0 {
+		way.MTU = min(way.MTU, r.MTU)
+	}
+	if r.Source.IsValid() {
+		way.Source = wire.AddrFrom(r.Source)
+	}
+	if r.Via.IsValid() {
+		w.resolve(&way, wire.AddrFrom(r.Via))
+	}
+	return routeWay{way: way, onLink: !r.Via.IsValid()}
+}
+
+// onPort is the way to anything on the link of a port.
+func (w *Ways) onPort(port uint16, is4 bool) Way {
+	p := &w.Ports[port]
+	source := p.Addr6
+	if is4 {
+		source = p.Addr4
+	}
+	return Way{
+		Reach:  ReachLink,
+		Hop:    fwd.Hop{Port: port, Src: p.MAC},
+		MTU:    p.MTU,
+		Source: wire.AddrFrom(source),
+	}
+}
+
+func (w *Ways) resolve(way *Way, addr wire.Addr) {
+	if mac, ok := w.Neighbours[NeighbourKey{way.Hop.Port, addr}]; ok {
+		way.Hop.Dst, way.Reach = mac, ReachResolved
+	}
+}
+
+// To finds the way to an address by the host's routes. An address without any
+// route counts as on the link of the first port that has it as a neighbour.
+func (w *Ways) To(addr wire.Addr) Way {
+	r, ok := w.routes.Lookup(addr.Netip())
+	if !ok {
+		return w.unrouted(addr)
+	}
+	if r.onLink {
+		w.resolve(&r.way, addr)
+	}
+	return r.way
+}
+
+func (w *Ways) unrouted(addr wire.Addr) Way {
+	for port := range w.Ports {
+		way := w.onPort(uint16(port), addr.Is4())
+		if w.resolve(&way, addr); way.Reach == ReachResolved {
+			return way
+		}
+	}
+	return Way{}
+}
+
+// Back is the way to a client: by route and gateway if the host has one, else
+// to where the client's last frame came from (its hardware address and port).
+// So clients on the link need no neighbour entry, and a host without addresses
+// or routes can answer.
+func (w *Ways) Back(client wire.Addr, last uint64) Way {
+	r, ok := w.routes.Lookup(client.Netip())
+	if ok && !r.onLink {
+		return r.way
+	}
+	mac, port := unpackBack(last)
+	if int(port) >= len(w.Ports) || mac.IsZero() {
+		return w.To(client)
+	}
+	way := w.onPort(port, client.Is4())
+	way.Hop.Dst, way.Reach = mac, ReachResolved
+	return way
+}
+
+// packBack puts a hardware address and a port into the word a conn keeps of
+// its client: MAC in the upper 48 bits, port in the lower 16.
+func packBack(mac []byte, port uint16) uint64 {
+	_ = mac[5]
+	return uint64(mac[0])<<56 | uint64(mac[1])<<48 | uint64(mac[2])<<40 |
+		uint64(mac[3])<<32 | uint64(mac[4])<<24 | uint64(mac[5])<<16 | uint64(port)
+}
+
+func unpackBack(w uint64) (wire.MAC, uint16) {
+	return wire.MAC{byte(w >> 56), byte(w >> 48), byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16)}, uint16(w)
 }

@@ -1,0 +1,208 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"uvs/dataplane/wire"
+	"uvs/sched"
+)
+
+// Change is the state after op. It never touches s: an operation is applied
+// whole or not at all. The errors are *Error, with the errno IPVS would give.
+func Change(s State, op Op) (State, error) {
+	next := s.clone()
+	var err error
+	switch op.Verb {
+	case AddService:
+		err = next.addService(op)
+	case EditService:
+		err = next.editService(op)
+	case DeleteService:
+		err = next.deleteService(op)
+	case Flush:
+		next.Services = nil
+	case AddServer, EditServer, DeleteServer:
+		err = next.changeServer(op)
+	case SetTimeouts:
+		err = next.setTimeouts(op)
+	default:
+		err = refuse(syscall.EINVAL, "operation %q is not known", op.Verb)
+	}
+	if err != nil {
+		return s, err
+	}
+	return next, nil
+}
+
+func refuse(errno syscall.Errno, format string, args ...any) error {
+	return &Error{Errno: errno, Message: fmt.Sprintf(format, args...)}
+}
+
+// clone copies what an operation may change.
+func (s State) clone() State {
+	s.Services = slices.Clone(s.Services)
+	for i := range s.Services {
+		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
+	}
+	return s
+}
+
+// find returns the service with this key.
+func (s *State) find(key ServiceKey) (int, bool) {
+	i := slices.IndexFunc(s.Services, func(v Service) bool { return v.ServiceKey == key })
+	return i, i >= 0
+}
+
+func (s *State) addService(op Op) error {
+	svc, err := checkedService(op)
+	if err != nil {
+		return err
+	}
+	if _, ok := s.find(svc.ServiceKey); ok {
+		return refuse(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
+	}
+	svc.Servers = nil
+	s.Services = append(s.Services, svc)
+	return nil
+}
+
+func (s *State) editService(op Op) error {
+	svc, err := checkedService(op)
+	if err != nil {
+		return err
+	}
+	i, ok := s.find(svc.ServiceKey)
+	if !ok {
+		return refuse(syscall.ESRCH, "no service %s", svc.ServiceKey)
+	}
+	svc.Servers = s.Services[i].Servers
+	s.Services[i] = svc
+	return nil
+}
+
+func (s *State) deleteService(op Op) error {
+	if op.Service == nil {
+		return refuse(syscall.EINVAL, "%s names no service", op.Verb)
+	}
+	i, ok := s.find(op.Service.ServiceKey)
+	if !ok {
+		return refuse(syscall.ESRCH, "no service %s", op.Service.ServiceKey)
+	}
+	s.Services = slices.Delete(s.Services, i, i+1)
+	return nil
+}
+
+func (s *State) changeServer(op Op) error {
+	if op.Service == nil || op.Server == nil {
+		return refuse(syscall.EINVAL, "%s names no service or no server", op.Verb)
+	}
+	i, ok := s.find(op.Service.ServiceKey)
+	if !ok {
+		return refuse(syscall.ESRCH, "no service %s", op.Service.ServiceKey)
+	}
+	svc, server := &s.Services[i], *op.Server
+	if op.Verb != DeleteServer {
+		if err := checkServer(svc, &server); err != nil {
+			return err
+		}
+	}
+	j := slices.IndexFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey })
+	switch {
+	case op.Verb == AddServer && j >= 0:
+		return refuse(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
+	case op.Verb == AddServer:
+		svc.Servers = slices.Insert(svc.Servers, 0, server)
+	case j < 0:
+		return refuse(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
+	case op.Verb == EditServer:
+		svc.Servers[j] = server
+	default:
+		svc.Servers = slices.Delete(svc.Servers, j, j+1)
+	}
+	return nil
+}
+
+// maxTimeout is the longest time `--set` and `-p` take: 31 days, in seconds.
+const maxTimeout = 31 * 24 * 3600
+
+func (s *State) setTimeouts(op Op) error {
+	if op.Timeouts == nil {
+		return refuse(syscall.EINVAL, "%s carries no timeouts", op.Verb)
+	}
+	for _, v := range []struct{ from, to *uint32 }{
+		{&op.Timeouts.TCP, &s.Timeouts.TCP},
+		{&op.Timeouts.TCPFin, &s.Timeouts.TCPFin},
+		{&op.Timeouts.UDP, &s.Timeouts.UDP},
+	} {
+		if *v.from > maxTimeout {
+			return refuse(syscall.EINVAL, "timeout %d s is longer than %d s", *v.from, maxTimeout)
+		}
+		if *v.from != 0 {
+			*v.to = *v.from
+		}
+	}
+	return nil
+}
+
+// checkedService is the service of an operation, if uvs can do what it asks.
+func checkedService(op Op) (Service, error) {
+	if op.Service == nil {
+		return Service{}, refuse(syscall.EINVAL, "%s names no service", op.Verb)
+	}
+	svc := *op.Service
+	switch {
+	case svc.FWMark != 0:
+		return svc, refuse(syscall.EOPNOTSUPP, "service %s: firewall-mark services are not supported yet", svc.ServiceKey)
+	case svc.Proto != wire.ProtoTCP && svc.Proto != wire.ProtoUDP && svc.Proto != wire.ProtoSCTP:
+		return svc, refuse(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)
+	case !unicast(svc.Addr):
+		return svc, refuse(syscall.EINVAL, "service address %s is not unicast", svc.Addr)
+	case svc.Addr.Is6() != svc.IPv6:
+		return svc, refuse(syscall.EINVAL, "service address %s is of the wrong family", svc.Addr)
+	case svc.Port == 0 && svc.Persist == 0:
+		return svc, refuse(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
+	case svc.Persist > maxTimeout:
+		return svc, refuse(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
+	case svc.PE != "":
+		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known", svc.PE)
+	case svc.OPS && svc.Proto != wire.ProtoUDP:
+		return svc, refuse(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
+	case svc.Addr.Is6() && svc.Netmask > 128:
+		return svc, refuse(syscall.EINVAL, "netmask length %d is longer than 128", svc.Netmask)
+	case !sched.Known(svc.Scheduler):
+		return svc, refuse(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
+	}
+	return svc, nil
+}
+
+// checkServer says whether a server may belong to svc. As IPVS does, it gives
+// servers that are not masqueraded the service's port.
+func checkServer(svc *Service, server *Server) error {
+	if server.Method != MethodMasq {
+		server.Port = svc.Port
+	}
+	switch {
+	case !unicast(server.Addr):
+		return refuse(syscall.EINVAL, "server address %s is not unicast", server.Addr)
+	case server.Addr.Is6() != svc.IPv6 && server.Method != MethodTunnel:
+		return refuse(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join", server.Addr, svc.ServiceKey)
+	case server.Method != MethodMasq && server.Method != MethodTunnel && server.Method != MethodRoute:
+		return refuse(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
+	case server.Tunnel.Type != TunnelIPIP:
+		return refuse(syscall.EOPNOTSUPP, "server %s: tunnel types other than ipip are not supported yet", server.ServerKey)
+	case server.Weight < 0:
+		return refuse(syscall.ERANGE, "weight %d is negative", server.Weight)
+	case server.Lower > server.Upper:
+		return refuse(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
+	}
+	return nil
+}
+
+// unicast says whether an address can be one host's.
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}

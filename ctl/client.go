@@ -1,0 +1,126 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+)
+
+// Client talks to a running director over its socket.
+type Client struct {
+	http http.Client
+	path string
+}
+
+// SocketPath is the socket commands use: SocketEnv, else DefaultSocket.
+func SocketPath() string {
+	if path := os.Getenv(SocketEnv); path != "" {
+		return path
+	}
+	return DefaultSocket
+}
+
+// Dial finds the director behind a socket; it fails if none answers.
+func Dial(path string) (*Client, error) {
+	c := &Client{path: path}
+	c.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("no director is running on socket %s", path)
+	case err != nil:
+		return nil, fmt.Errorf("reach the director: %w", err)
+	}
+	conn.Close()
+	return c, nil
+}
+
+// Info describes the director.
+func (c *Client) Info() (info Info, err error) { return info, c.get("/v1/info", &info) }
+
+// Services lists services in order of adding, servers newest first.
+func (c *Client) Services() (list []ServiceStatus, err error) {
+	return list, c.get("/v1/services", &list)
+}
+
+// Timeouts are the three idle times of --set.
+func (c *Client) Timeouts() (t Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
+
+// Counters are all counters of the director.
+func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
+
+// Apply makes one change; a refusal is an *Error.
+func (c *Client) Apply(op Op) error {
+	body, err := json.Marshal(op)
+	if err != nil {
+		return fmt.Errorf("encode operation: %w", err)
+	}
+	resp, err := c.http.Post("http://uvs/v1/apply", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("ask the director: %w", err)
+	}
+	defer resp.Body.Close()
+	return answerError(resp)
+}
+
+// Conns shows every conn to visit until it returns an error.
+func (c *Client) Conns(visit func(ConnStatus) error) error {
+	return c.read("/v1/conns", func(dec *json.Decoder) error {
+		for {
+			var conn ConnStatus
+			switch err := dec.Decode(&conn); {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return err
+			}
+			if err := visit(conn); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (c *Client) get(path string, v any) error {
+	return c.read(path, func(dec *json.Decoder) error { return dec.Decode(v) })
+}
+
+func (c *Client) read(path string, decode func(*json.Decoder) error) error {
+	resp, err := c.http.Get("http://uvs" + path)
+	if err != nil {
+		return fmt.Errorf("ask the director: %w", err)
+	}
+	defer resp.Body.Close()
+	if err := answerError(resp); err != nil {
+		return err
+	}
+	if err := decode(json.NewDecoder(resp.Body)); err != nil {
+		return fmt.Errorf("read the director's answer: %w", err)
+	}
+	return nil
+}
+
+// answerError is the director's refusal, if the answer is one.
+func answerError(resp *http.Response) error {
+	if resp.StatusCode < 300 {
+		return nil
+	}
+	e := new(Error)
+	if err := json.NewDecoder(resp.Body).Decode(e); err != nil {
+		return fmt.Errorf("the director answered %s", resp.Status)
+	}
+	return e
+}

@@ -1,0 +1,179 @@
+package ctl
+
+import (
+	"encoding/binary"
+	"slices"
+	"syscall"
+
+	"uvs/conntrack"
+	"uvs/ctl/guard"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+	"uvs/sched"
+)
+
+// compile builds the table the workers read from the desired state, its running
+// side and the ways out. It publishes nothing.
+func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
+	t := &director.Table{
+		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
+		Services: make(map[director.ServiceKey]*director.Service, len(s.Services)),
+		Servers:  make([]director.Server, len(l.servers)),
+		Sources:  map[director.ServiceKey]bool{},
+		Ways:     ways,
+	}
+	for _, v := range l.servers {
+		if v != nil {
+			t.Servers[v.id] = compileServer(v, l, ways)
+		}
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		running := l.services[svc.ServiceKey]
+		if err := running.rebuild(svc, l); err != nil {
+			return nil, err
+		}
+		vip := wire.AddrFrom(svc.Addr)
+		t.VIPs[vip] = director.VIP{Ours: !ways.Local[vip]}
+		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running)
+		for _, e := range sources(svc) {
+			t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+		}
+	}
+	return t, nil
+}
+
+func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server {
+	addr := wire.AddrFrom(v.last.Addr)
+	server := director.Server{
+		ID:        v.id,
+		Addr:      addr,
+		Port:      v.last.Port,
+		Method:    conntrack.Method(v.last.Method),
+		Available: v.removed.IsZero(),
+		Way:       ways.To(addr),
+		Counters:  v.counters,
+	}
+	if svc := l.services[v.service]; svc != nil {
+		server.Service = svc.id
+	}
+	if server.Method == conntrack.MethodTunnel {
+		server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr}
+		if server.Tunnel.Src.IsZero() {
+			// A port without an address: the tunnel starts at the VIP.
+			server.Tunnel.Src = wire.AddrFrom(v.service.Addr)
+		}
+	}
+	if v.last.Upper > 0 {
+		server.Threshold = &director.Threshold{
+			Upper: int64(v.last.Upper), Lower: int64(v.last.Lower),
+			Counts: l.conns.Counts(v.id), Overload: &v.overload,
+		}
+	}
+	return server
+}
+
+func compileService(svc *Service, running *liveService) *director.Service {
+	var limited []uint32
+	for i := range svc.Servers { // newest first, as running.ids
+		if svc.Servers[i].Upper > 0 {
+			limited = append(limited, running.ids[i])
+		}
+	}
+	return &director.Service{
+		Limited: limited,
+		ID:      running.id, Port: svc.Port,
+		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
+		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
+		OnePacket: svc.OPS,
+	}
+}
+
+// clientMask is the part of a client's address that a template keeps. For IPv4
+// any mask will do, also one with gaps (ipvsadm -M 24 means 0.0.0.24).
+func clientMask(svc *Service) (mask wire.Addr) {
+	bits := svc.Netmask
+	if !svc.IPv6 {
+		binary.BigEndian.PutUint32(mask[12:], svc.Netmask)
+		bits = 96 // the IPv4-mapped prefix
+	}
+	for i := range bits {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}
+
+// rebuild makes a new picker if the service or its servers changed; a change of
+// routes alone leaves it as it is.
+func (r *liveService) rebuild(svc *Service, l *live) error {
+	if r.picker != nil && r.built.same(svc) {
+		return nil
+	}
+	list := make([]sched.Server, len(svc.Servers))
+	ids := make([]uint32, len(svc.Servers))
+	for i := range svc.Servers {
+		v := l.index[serverIdentity{svc.ServiceKey, svc.Servers[i].ServerKey}]
+		counts := l.conns.Counts(v.id)
+		ids[i] = v.id
+		list[i] = sched.Server{
+			ID: v.id, Addr: wire.AddrFrom(v.last.Addr), Port: v.last.Port,
+			Weight: v.last.Weight, LastWeight: v.weight,
+			Active: &counts.Active, Inactive: &counts.Inactive,
+			Overload: &v.overload,
+		}
+	}
+	picker, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, sched.Options{})
+	if err != nil {
+		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
+	}
+	if r.picker == nil || r.built.Scheduler != svc.Scheduler {
+		r.cursor = sched.NewCursor(svc.Scheduler, list, 1)
+	} else {
+		r.cursor.Rebase(r.list, list)
+	}
+	r.picker, r.list, r.ids = picker, list, ids
+	r.built = *svc
+	r.built.Servers = slices.Clone(svc.Servers)
+	return nil
+}
+
+// same says whether two services schedule alike.
+func (s *Service) same(o *Service) bool {
+	return s.Scheduler == o.Scheduler && s.SchedFlags == o.SchedFlags && slices.Equal(s.Servers, o.Servers)
+}
+
+// sources are the ends from which a service's replies come.
+func sources(svc *Service) []guard.Endpoint {
+	ends := []guard.Endpoint{{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port}}
+	for i := range svc.Servers {
+		if v := &svc.Servers[i]; v.Method == MethodMasq {
+			port := v.Port
+			if svc.Port == 0 {
+				port = 0
+			}
+			ends = append(ends, guard.Endpoint{Proto: svc.Proto, Addr: v.Addr, Port: port})
+		}
+	}
+	return ends
+}
+
+// guardRules says what the host's stack must not see.
+func guardRules(s *State, hops *director.Hops) guard.Rules {
+	var r guard.Rules
+	for i := range hops.Ports {
+		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
+	}
+	for a := range hops.Local {
+		r.Local = append(r.Local, a.Netip())
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		r.Services = append(r.Services, guard.Endpoint{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port})
+		r.Sources = append(r.Sources, sources(svc)...)
+		if !hops.Local[wire.AddrFrom(svc.Addr)] && !slices.Contains(r.VIPs, svc.Addr) {
+			r.VIPs = append(r.VIPs, svc.Addr)
+		}
+	}
+	return r
+}

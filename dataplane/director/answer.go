@@ -1,0 +1,127 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// answer treats a packet that no conn can belong to.
+func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
+		if target, ok := fwd.NeighborTarget(f, p); ok {
+			return d.answerND(t, f, p, target)
+		}
+	}
+	vip, ok := t.VIPs[p.Dst]
+	switch {
+	case !ok || !d.forUs(t, f):
+		return NotOurs
+	case p.Fragment == wire.FragmentLater:
+		return DroppedFragment
+	case !vip.Ours:
+		return NotOurs
+	case fwd.EchoReply(f, p):
+		return AnsweredEcho
+	}
+	return DroppedVIP
+}
+
+// answerARP answers who-has for a VIP of ours with the hardware address of the
+// port it was asked on; a probe (RFC 5227) for it is answered too, so that no
+// other host takes the address.
+func (d *Director) answerARP(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	op, _, target := fwd.ARPTarget(f, p)
+	if op != fwd.ARPRequest || !t.VIPs[target].Ours || int(f.In) >= len(t.Ways.Ports) {
+		return NotOurs
+	}
+	if !fwd.ARPReply(f, p, t.Ways.Ports[f.In].MAC) {
+		return NotOurs
+	}
+	return AnsweredARP
+}
+
+func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire.Addr) Verdict {
+	if !t.VIPs[target].Ours || int(f.In) >= len(t.Ways.Ports) {
+		return NotOurs
+	}
+	if !fwd.NeighborAdvert(f, p, t.Ways.Ports[f.In].MAC) {
+		return NotOurs
+	}
+	return AnsweredND
+}
+
+// noService treats a packet to a VIP and port without a service: the host's, if
+// the host holds the address, else refused as a host would.
+func (d *Director) noService(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	switch {
+	case !t.VIPs[p.Dst].Ours:
+		return NotOurs
+	case p.Proto == wire.ProtoTCP:
+		return d.reset(f, p, RefusedNoService)
+	}
+	return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoService)
+}
+
+// unknownReply treats a packet that is neither to a VIP nor of a conn. If it
+// comes from an end the guard hides from the host, the host cannot route it, so
+// we do; everything else is the host's.
+func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	if t.hides(p.Src, p.SrcPort, p.Proto) && !t.Ways.Local[p.Dst] {
+		return d.pass(t, f, p)
+	}
+	return NotOurs
+}
+
+// pass routes a packet on unchanged.
+func (d *Director) pass(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	way := t.Ways.To(p.Dst)
+	self := t.Ways.onPort(f.In, !p.IPv6).Source
+	v, _ := d.route(f, p, &way, self, Passed)
+	return v
+}
+
+// refuse answers a frame with an ICMP error from self, if one may be sent.
+func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
+	f.MTU = 0
+	if self.IsZero() || !d.limit.take() || !fwd.ICMPError(f, p, what, self, mtu) {
+		return DroppedSilent
+	}
+	return v
+}
+
+// reset answers a TCP segment with RST; other protocols get silence.
+func (d *Director) reset(f *wire.Frame, p *wire.Packet, v Verdict) Verdict {
+	if p.Proto != wire.ProtoTCP || !d.limit.take() || !fwd.Reset(f, p) {
+		return DroppedSilent
+	}
+	return v
+}
+
+// limiter is a token bucket for what the director originates: 1000 a second
+// with bursts of 100 for each worker, the order of the kernel's
+// icmp_msgs_per_sec (1000 until 6.x) and icmp_msgs_burst (50).
+type limiter struct {
+	tokens int64
+	last   conntrack.Tick
+}
+
+const (
+	limitPerMS = 1
+	limitBurst = 100
+)
+
+func (l *limiter) refill(now conntrack.Tick) {
+	if d := int64(now - l.last); d > 0 {
+		l.tokens = min(l.tokens+d*limitPerMS, limitBurst)
+		l.last = now
+	}
+}
+
+func (l *limiter) take() bool {
+	if l.tokens <= 0 {
+		return false
+	}
+	l.tokens--
+	return true
+}

@@ -1,0 +1,145 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+)
+
+// MaxBatch is the most frames Process takes at once. Sixteen and more make no
+// difference to sendmmsg; sixty-four let the table's memory misses overlap.
+const MaxBatch = 64
+
+// Director decides about the frames of one worker.
+type Director struct {
+	conns  *conntrack.Local
+	worker int
+	limit  limiter
+	now    conntrack.Tick // of the batch in hand
+
+	// Scratch of one batch, indexed as the frames are.
+	packets [MaxBatch]wire.Packet
+	quoted  [MaxBatch]wire.Packet // the packet inside an ICMP error
+	queries [MaxBatch]conntrack.Query
+
+	// Arguments that would move to the heap as locals.
+	fresh conntrack.New
+	again [1]conntrack.Query
+}
+
+// New makes the director of a worker over its part of the connection table.
+func New(conns *conntrack.Local, worker int) *Director {
+	return &Director{conns: conns, worker: worker}
+}
+
+// Process decides about up to MaxBatch frames at the time now. Frames that are
+// to be sent have their Out set and are rewritten in place; verdicts[i] says
+// what became of frames[i]. behind says that the connection table has more
+// upkeep due, so the next call should not wait for frames.
+func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
+	d.now = now
+	d.conns.Begin(now)
+	d.limit.refill(now)
+	queries := d.queries[:len(frames)]
+	for i := range frames {
+		frames[i].Out = wire.NoPort
+		wire.Parse(&frames[i], &d.packets[i])
+		d.ask(t, &frames[i], i)
+	}
+	d.conns.Lookup(queries)
+	for i := range frames {
+		verdicts[i] = d.act(t, &frames[i], i)
+	}
+	return d.conns.End()
+}
+
+// ask prepares the question whose conn packet i belongs to. The packet's
+// direction is known by its destination: a VIP is called by a client, any other
+// address may be a client that is answered. An ICMP error asks for the packet
+// it quotes.
+func (d *Director) ask(t *Table, f *wire.Frame, i int) {
+	p, q := &d.packets[i], &d.queries[i]
+	q.Ref, q.Dir = 0, conntrack.DirNone
+	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.forUs(t, f) {
+		return
+	}
+	switch {
+	case hasPorts(p.Proto):
+		_, toVIP := t.VIPs[p.Dst]
+		fill(q, p, toVIP)
+	case wire.IsICMPError(p):
+		in := &d.quoted[i]
+		if !wire.ParseInner(f, p, in) || !hasPorts(in.Proto) || in.Src != p.Dst {
+			return // errors go to the source of what they quote
+		}
+		// A quoted reply (from a VIP) belongs to the conn of the request it
+		// answered, and the error travels as that request did.
+		_, reply := t.VIPs[in.Src]
+		fill(q, in, !reply)
+		q.Dir = opposite(q.Dir)
+	}
+}
+
+// fill writes the question for a packet on its way to a VIP or from a server.
+func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
+	q.Proto = p.Proto
+	if toVIP {
+		q.Dir = conntrack.DirIn
+		q.Client, q.ClientPort = p.Src, p.SrcPort
+		q.Peer, q.PeerPort = p.Dst, p.DstPort
+		return
+	}
+	q.Dir = conntrack.DirOut
+	q.Client, q.ClientPort = p.Dst, p.DstPort
+	q.Peer, q.PeerPort = p.Src, p.SrcPort
+}
+
+func opposite(d conntrack.Dir) conntrack.Dir {
+	if d == conntrack.DirIn {
+		return conntrack.DirOut
+	}
+	return conntrack.DirIn
+}
+
+// hasPorts says whether conns are made of this protocol.
+func hasPorts(proto uint8) bool {
+	return proto == wire.ProtoTCP || proto == wire.ProtoUDP || proto == wire.ProtoSCTP
+}
+
+// forUs says whether the frame is addressed to this machine alone: to the
+// hardware address of the port it came in by.
+func (d *Director) forUs(t *Table, f *wire.Frame) bool {
+	return int(f.In) < len(t.Ways.Ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == t.Ways.Ports[f.In].MAC
+}
+
+// act decides about frame i.
+func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
+	p, q := &d.packets[i], &d.queries[i]
+	switch p.Kind {
+	case wire.KindARP:
+		return d.answerARP(t, f, p)
+	case wire.KindBad:
+		return flawVerdict[p.Flaw]
+	case wire.KindOther:
+		return NotOurs
+	}
+	switch {
+	case q.Dir == conntrack.DirNone:
+		return d.answer(t, f, p)
+	case q.Ref == 0:
+		return d.miss(t, f, i)
+	case !hasPorts(p.Proto):
+		return d.forwardError(t, f, i)
+	case q.Dir == conntrack.DirIn:
+		return d.known(t, f, p, q)
+	}
+	return d.fromServer(t, f, p, q.Ref)
+}
+
+var flawVerdict = [wire.NumFlaw]Verdict{
+	wire.FlawRunt:      DroppedRunt,
+	wire.FlawARP:       DroppedARP,
+	wire.FlawIPHeader:  DroppedIPHeader,
+	wire.FlawIPSum:     DroppedIPSum,
+	wire.FlawExtension: DroppedExtension,
+	wire.FlawTransport: DroppedTransport,
+}

@@ -1,0 +1,322 @@
+package director
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// syn is the first packet of a client.
+func syn(src, dst string) wiretest.Packet {
+	return wiretest.Packet{Src: src, Dst: dst, TCPFlags: wire.TCPSyn, Seq: 1000, DF: true}
+}
+
+// One frame on a fresh director: a sentence, a frame in, a verdict, and what leaves.
+func TestFirstFrame(t *testing.T) {
+	udp := func(src, dst string) wiretest.Packet {
+		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
+	}
+	rows := []struct {
+		sentence string
+		method   conntrack.Method
+		port     uint16
+		packet   wiretest.Packet
+		verdict  Verdict
+		out      string
+	}{
+		{"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"so does one over IPv6", conntrack.MethodMasq, 0,
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), Masqueraded, "1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080"},
+		{"a datagram begins a conn too", conntrack.MethodMasq, 0,
+			udp("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
+		{"direct routing changes the hardware address only", conntrack.MethodRoute, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), Routed, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+		{"a tunnel puts an IP header before it", conntrack.MethodTunnel, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), Tunnelled, "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+		{"IPv6 goes through an IPv6 tunnel", conntrack.MethodTunnel, 0,
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), Tunnelled, "1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80"},
+		{"TTL 1 ends here, said by the VIP", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, TTL: 1},
+			AnsweredTTL, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
+		{"a VIP of ours without such a service resets", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst"},
+		{"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
+			udp("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)"},
+		{"a port without a service of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.2:81"), NotOurs, ""},
+		{"a segment without a conn is reset, as the host would", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.2:80", TCPFlags: wire.TCPAck, Seq: 5, Ack: 7},
+			RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.2>10.1.0.2 ttl 64 tcp 80>5000 rst"},
+		{"a ping of a VIP of ours is answered", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: []byte("ping")},
+			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply"},
+		{"a ping of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoICMP, ICMPType: 8}, NotOurs, ""},
+		{"traffic to the host is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.1.0.1:22"), NotOurs, ""},
+		{"traffic through the host is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs, ""},
+		{"a frame to another host's hardware address is not ours", conntrack.MethodMasq, 0,
+			wiretest.Packet{DstMAC: gwMAC, Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn}, NotOurs, ""},
+		{"a reply without a conn, hidden from the host, is routed on", conntrack.MethodMasq, 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
+			Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000"},
+		{"unless it is for the host itself", conntrack.MethodMasq, 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
+		{"a VLAN tag stays on a frame", conntrack.MethodRoute, 0,
+			wiretest.Packet{VLANs: []uint16{7}, Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn},
+			Routed, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+		{"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1472)},
+			AnsweredTooBig, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)"},
+		{"a later fragment has no ports and is counted", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64)}, DroppedFragment, ""},
+		{"a VIP is asked for by neighbour solicitation", conntrack.MethodMasq, 0, wiretest.Packet{}, AnsweredND,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, r.method)
+			w.now += 1000
+			f := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
+			if r.packet.Src != "" {
+				f = in(r.port, r.packet)
+			}
+			if v := w.process(&f); v != r.verdict {
+				t.Errorf("verdict %s, want %s", v, r.verdict)
+			}
+			if out := w.say(f); out != r.out {
+				t.Errorf("out\n%s, want\n%s", out, r.out)
+			}
+		})
+	}
+}
+
+// ARP for a VIP of ours is answered with the port's address; probes too. ARP
+// for anything else is the host's.
+func TestARP(t *testing.T) {
+	rows := []struct {
+		sentence, sender, target string
+		verdict                  Verdict
+		out                      string
+	}{
+		{"who has our VIP", "10.1.0.2", "10.9.0.1", AnsweredARP, "0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
+		{"a probe for our VIP", "0.0.0.0", "10.9.0.1", AnsweredARP, "0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
+		{"who has a VIP the host holds", "10.1.0.2", "10.9.0.2", NotOurs, ""},
+		{"who has the host", "10.1.0.2", "10.1.0.1", NotOurs, ""},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, conntrack.MethodMasq)
+			f := wiretest.ARP(1, wiretest.ClientMAC, r.sender, wire.MAC{}, r.target)
+			if v := w.process(&f); v != r.verdict {
+				t.Errorf("verdict %s, want %s", v, r.verdict)
+			}
+			if out := w.say(f); out != r.out {
+				t.Errorf("out %q, want %q", out, r.out)
+			}
+		})
+	}
+}
+
+// step is one frame of a conversation.
+type step struct {
+	sentence string
+	port     uint16
+	packet   wiretest.Packet
+	verdict  Verdict
+	out      string
+}
+
+func converse(t *testing.T, w *world, steps []step) {
+	t.Helper()
+	for _, s := range steps {
+		f := in(s.port, s.packet)
+		if v := w.process(&f); v != s.verdict {
+			t.Errorf("%s: verdict %s, want %s", s.sentence, v, s.verdict)
+		}
+		if out := w.say(f); out != s.out {
+			t.Errorf("%s: out\n%s, want\n%s", s.sentence, out, s.out)
+		}
+		w.now += 10
+	}
+}
+
+// A masqueraded conversation: replies come from the VIP, go back where the
+// client came from, and ICMP errors find their way in both directions.
+func TestMasqueradedConversation(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	reply := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}
+	toClient := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}.Frame()
+	fromVIP := wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame()
+	converse(t, w, []step{
+		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"the server answers", 1, reply, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"a second client gets the second server", 0, syn("10.1.0.3:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.3>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"the first keeps its own", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a router behind the server complains about the request: the VIP says so", 1,
+			wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: wiretest.Quote(toClient, 28)},
+			ErrorToClient, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 icmp DestinationUnreachable(Host)"},
+		{"the client's router complains about the reply: its server hears it", 0,
+			wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(fromVIP, 28)},
+			ErrorToServer, "1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
+	})
+	if n := w.conns.Counts(1).Active.Load(); n != 1 {
+		t.Errorf("server 1 has %d active conns, want 1", n)
+	}
+	got := w.table.Servers[1].Counters.Totals()
+	if got.Conns != 1 || got.InPkts != 3 || got.OutPkts != 2 {
+		t.Errorf("server 1 counted %+v, want 1 conn, 3 packets in and 2 out", got)
+	}
+}
+
+// A removed server: what begins anew goes elsewhere at once, the rest is
+// dropped and counted, and the server's own replies still come back.
+func TestServerRemoved(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	converse(t, w, []step{
+		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
+	})
+	for i := range w.table.Servers {
+		if w.table.Servers[i].Addr == addr("10.2.0.11") {
+			w.table.Servers[i].Available = false
+		}
+	}
+	converse(t, w, []step{
+		{"mid-stream segments have nowhere to go", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, DroppedServerGone, ""},
+		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"a SYN is scheduled anew", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
+	})
+}
+
+// Two frames of one new flow in one batch make one conn.
+func TestOneConnForABatch(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.4:5000", "10.9.0.1:80"))}
+	w.dir.Process(w.now, w.table, frames, w.verdicts[:3])
+	want := []string{"10.2.0.11", "10.2.0.11", "10.2.0.12"}
+	for i := range frames {
+		var p wire.Packet
+		wire.Parse(&frames[i], &p)
+		if p.Dst != addr(want[i]) {
+			t.Errorf("frame %d went to %s, want %s", i, p.Dst, want[i])
+		}
+	}
+}
+
+// traffic is a random mix of frames: flows to every service, replies, junk.
+func traffic(rng *rand.Rand, n int) []wire.Frame {
+	frames := make([]wire.Frame, n)
+	for i := range frames {
+		client := [...]string{"10.1.0.2:5000", "10.1.0.3:5001", "192.0.2.9:40000"}[rng.IntN(3)]
+		p := wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: uint8(rng.IntN(32)), Payload: make([]byte, rng.IntN(200))}
+		port := uint16(0)
+		switch rng.IntN(4) {
+		case 0:
+			p.Src, p.Dst, port = "10.2.0.11:8080", client, 1
+		case 1:
+			p.Proto = wire.ProtoUDP
+		}
+		frames[i] = in(port, p)
+		if rng.IntN(4) == 0 { // spoil it
+			b := frames[i].Bytes()
+			b[rng.IntN(len(b))] ^= byte(1 + rng.IntN(255))
+		}
+	}
+	return frames
+}
+
+// The same frames, ticks and table give the same bytes (invariant 6), and every
+// frame one verdict.
+func TestReplay(t *testing.T) {
+	run := func() (out []byte, counts [NumVerdict]int) {
+		w := newWorld(t, conntrack.MethodMasq)
+		rng := rand.New(rand.NewPCG(7, 7))
+		for range 200 {
+			frames := traffic(rng, MaxBatch)
+			w.dir.Process(w.now, w.table, frames, w.verdicts[:])
+			for i := range frames {
+				counts[w.verdicts[i]]++
+				if frames[i].Out != wire.NoPort {
+					out = append(out, frames[i].Bytes()...)
+				}
+			}
+			w.now += 3
+		}
+		return out, counts
+	}
+	first, counts := run()
+	second, again := run()
+	if !bytes.Equal(first, second) || counts != again {
+		t.Error("two runs over the same frames differ")
+	}
+	sum := 0
+	for _, n := range counts {
+		sum += n
+	}
+	if sum != 200*MaxBatch || len(first) == 0 {
+		t.Errorf("%d verdicts for %d frames, %d bytes out", sum, 200*MaxBatch, len(first))
+	}
+}
+
+// A batch costs no allocation, whatever is in it.
+func TestProcessDoesNotAllocate(t *testing.T) {
+	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		w := newWorld(t, method)
+		rng := rand.New(rand.NewPCG(1, uint64(method)))
+		original := traffic(rng, MaxBatch-2)
+		original = append(original, wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1"),
+			wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1"))
+		frames := make([]wire.Frame, len(original))
+		saved := make([][]byte, len(original))
+		for i := range original {
+			saved[i] = bytes.Clone(original[i].Buf)
+		}
+		allocs := testing.AllocsPerRun(200, func() {
+			for i := range original {
+				frames[i] = original[i]
+				copy(frames[i].Buf, saved[i])
+			}
+			w.now += 50
+			w.dir.Process(w.now, w.table, frames, w.verdicts[:len(frames)])
+		})
+		if allocs != 0 {
+			t.Errorf("method %d: %v allocations per batch, want 0", method, allocs)
+		}
+	}
+}
+
+// Any frame whatever: no panic, lengths within the buffer, one verdict; and
+// what leaves parses.
+func FuzzProcess(f *testing.F) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, fr := range traffic(rng, 20) {
+		f.Add(fr.Bytes(), uint8(0), uint16(0))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, flags uint8, gso uint16) {
+		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+			w := newWorld(t, method)
+			for port := range uint16(2) {
+				fr := wiretest.Frame(bytes.Clone(b))
+				fr.In = port
+				if flags&1 != 0 {
+					fr.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16, GSOSize: gso, GSOType: flags >> 4 & 1}
+				}
+				if len(b) >= 6 && flags&2 != 0 {
+					copy(fr.Bytes(), portMAC[port][:])
+				}
+				v := w.process(&fr)
+				if v >= NumVerdict || fr.Off < 0 || fr.Off > fr.End || int(fr.End) > len(fr.Buf) {
+					t.Fatalf("verdict %d, frame %d..%d of %d", v, fr.Off, fr.End, len(fr.Buf))
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,169 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// known treats a client's packet that has a conn.
+func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
+	c := d.conns.Conn(q.Ref)
+	server := &t.Servers[c.ServerID()]
+	if opens(p) && d.replaceable(c, server) || !server.Available && schedulable(p) {
+		// The client begins anew, or its server was removed: the old conn is
+		// forgotten and this very packet is scheduled.
+		d.conns.Expire(q.Ref)
+		q.Ref = 0
+		return d.schedule(t, f, p)
+	}
+	if !server.Available {
+		return DroppedServerGone
+	}
+	return d.toServer(t, f, p, q.Ref, server)
+}
+
+// opens says whether a packet asks for a new connection.
+func opens(p *wire.Packet) bool {
+	return p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.TCPSyn|wire.TCPRst) == wire.TCPSyn
+}
+
+// replaceable says whether a SYN on a conn means a new connection from a reused
+// port rather than a repeated SYN (conn_reuse_mode 1: TIME_WAIT and CLOSE, but
+// never an entry that another one controls).
+func (d *Director) replaceable(c *conntrack.Conn, _ *Server) bool {
+	s := c.State()
+	return (s == conntrack.TCPTimeWait || s == conntrack.TCPClose) && c.Control() == 0
+}
+
+// toServer counts a client's packet, moves the conn's state and sends the frame
+// on by the server's method.
+func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
+	c := d.conns.Conn(ref)
+	server.Counters.shards[d.worker].in(p.Len)
+	d.conns.Step(ref, conntrack.DirIn, event(f, p), nil)
+	if back := packBack(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
+		c.SetBack(back)
+	}
+	if fwd.TTLExpired(f, p) {
+		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
+	}
+	way := &server.Way
+	switch way.Reach {
+	case ReachNone:
+		return d.refuse(f, p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
+	case ReachLink:
+		return DroppedNoNeighbour
+	}
+	fwd.DecTTL(f, p)
+	return d.send(f, p, c, server)
+}
+
+// send rewrites the frame for its server and gives it a way out.
+func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
+	way, outer := &server.Way, 0
+	if server.Method == conntrack.MethodTunnel {
+		outer = server.Tunnel.Overhead()
+	}
+	if !d.fits(f, p, way.MTU, outer) {
+		return d.refuse(f, p, fwd.TooBig, p.Dst, uint32(way.MTU-outer), AnsweredTooBig)
+	}
+	verdict := Routed
+	switch server.Method {
+	case conntrack.MethodMasq:
+		_, port := c.Server()
+		fwd.ToServer(f, p, server.Addr, port)
+		verdict = Masqueraded
+	case conntrack.MethodTunnel:
+		if !server.Tunnel.Encap(f, p) {
+			return DroppedNoRoom
+		}
+		verdict = Tunnelled
+	}
+	way.Hop.Send(f)
+	return verdict
+}
+
+// fits says whether the packet, with outer bytes of tunnel header before it,
+// may leave by a way of the given MTU; it asks the link to split what may be.
+func (d *Director) fits(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
+	if fwd.TooLong(f, p, mtu, outer) {
+		if fwd.DontFragment(f, p) {
+			return false
+		}
+		f.MTU = uint16(mtu)
+	}
+	if f.Super() && outer > 0 {
+		f.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
+	}
+	return true
+}
+
+// fromServer treats a server's packet that has a conn.
+func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
+	c := d.conns.Conn(ref)
+	if server := &t.Servers[c.ServerID()]; server.Counters != nil {
+		server.Counters.shards[d.worker].out(p.Len)
+	}
+	d.conns.Step(ref, conntrack.DirOut, event(f, p), nil)
+	verdict := ReturnedAsIs
+	if c.Method() == conntrack.MethodMasq {
+		verdict = Returned
+	}
+	vip, vport := c.VIP()
+	way := t.Ways.Back(p.Dst, c.Back())
+	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
+		return v
+	}
+	if verdict == Returned {
+		fwd.FromServer(f, p, vip, vport)
+	}
+	return verdict
+}
+
+// route sends a packet on as a router does: TTL, MTU, next hop. self is the
+// address that answers when it cannot be; ok is false if the frame is not, or
+// not as itself, on its way.
+func (d *Director) route(f *wire.Frame, p *wire.Packet, way *Way, self wire.Addr, good Verdict) (v Verdict, ok bool) {
+	if fwd.TTLExpired(f, p) {
+		return d.refuse(f, p, fwd.TimeExceeded, self, 0, AnsweredTTL), false
+	}
+	switch way.Reach {
+	case ReachNone:
+		return d.refuse(f, p, fwd.HostUnreachable, self, 0, AnsweredNoRoute), false
+	case ReachLink:
+		return DroppedNoNeighbour, false
+	}
+	fwd.DecTTL(f, p)
+	if !d.fits(f, p, way.MTU, 0) {
+		return d.refuse(f, p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
+	}
+	way.Hop.Send(f)
+	return good, true
+}
+
+// event is what a packet means to its conn's state.
+func event(f *wire.Frame, p *wire.Packet) conntrack.Event {
+	switch p.Proto {
+	case wire.ProtoTCP:
+		return conntrack.TCPEvent(p.TCPFlags)
+	case wire.ProtoSCTP:
+		return sctpEvent(f, p)
+	}
+	return conntrack.EventData
+}
+
+// sctpEvent reads the first chunk's type, and the second's, of an SCTP packet
+// (RFC 9260 section 3.1: a 12-byte common header, then chunks of a 4-byte
+// header with the length in its last two bytes, padded to four).
+func sctpEvent(f *wire.Frame, p *wire.Packet) conntrack.Event {
+	b := f.Bytes()[min(int(p.L4)+12, f.Len()):]
+	if len(b) < 4 {
+		return conntrack.SCTPEvent(0, 0)
+	}
+	first, next := b[0], byte(0)
+	if n := (int(b[2])<<8 | int(b[3]) + 3) &^ 3; n >= 4 && n+4 <= len(b) {
+		next = b[n]
+	}
+	return conntrack.SCTPEvent(first, next)
+}

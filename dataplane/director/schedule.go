@@ -1,0 +1,157 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+	"uvs/sched"
+)
+
+// miss treats a packet whose conn the batch's lookup did not find.
+func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
+	p, q := &d.packets[i], &d.queries[i]
+	if !hasPorts(p.Proto) {
+		return d.unknownError(t, f, i)
+	}
+	if q.Dir == conntrack.DirOut {
+		return d.unknownReply(t, f, p)
+	}
+	// A frame before this one in the batch may have made the conn meanwhile.
+	if ref := d.lookup(q); ref != 0 {
+		q.Ref = ref
+		return d.known(t, f, p, q)
+	}
+	svc := t.service(p)
+	switch {
+	case svc == nil:
+		return d.noService(t, f, p)
+	case !schedulable(p):
+		return d.reset(f, p, RefusedNoConn)
+	}
+	return d.schedule(t, f, p)
+}
+
+func (d *Director) lookup(q *conntrack.Query) conntrack.Ref {
+	d.again[0] = *q
+	d.conns.Lookup(d.again[:])
+	return d.again[0].Ref
+}
+
+// schedulable says whether a packet may begin a connection (reference 3.4):
+// a SYN without RST, a datagram, an SCTP INIT; never from port 20, which is
+// FTP data on its way from a server.
+func schedulable(p *wire.Packet) bool {
+	switch p.Proto {
+	case wire.ProtoTCP:
+		return opens(p) && p.SrcPort != 20
+	case wire.ProtoUDP:
+		return true
+	}
+	return p.Proto == wire.ProtoSCTP
+}
+
+// schedule picks a server for a packet that begins a connection, enters the
+// conn and sends the packet on.
+func (d *Director) schedule(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	svc := t.service(p)
+	if svc == nil {
+		return d.noService(t, f, p)
+	}
+	server, template := d.choose(t, svc, p)
+	if server == nil {
+		return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoServer)
+	}
+	d.fresh = conntrack.New{
+		Proto:  p.Proto,
+		Client: p.Src, ClientPort: p.SrcPort,
+		VIP: p.Dst, VPort: p.DstPort,
+		Server: server.Addr, SPort: serverPort(svc, server, p),
+		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+		OnePacket: svc.OnePacket && p.Proto == wire.ProtoUDP,
+		Control:   template,
+		Back:      packBack(f.Buf[f.Off+6:f.Off+12], f.In),
+	}
+	ref, fresh := d.conns.Insert(&d.fresh)
+	if ref == 0 {
+		return DroppedTableFull
+	}
+	if fresh {
+		server.Counters.shards[d.worker].conns.Add(1)
+		if server.Threshold != nil {
+			server.Threshold.bound()
+		}
+	} else if id := d.conns.Conn(ref).ServerID(); id != server.ID {
+		server = &t.Servers[id] // another worker was first
+	}
+	return d.toServer(t, f, p, ref, server)
+}
+
+// serverPort is the port a packet goes to at its server: the server's own if
+// the packet came to the service's very port, else the packet's (reference 4).
+func serverPort(svc *Service, server *Server, p *wire.Packet) uint16 {
+	if server.Method == conntrack.MethodMasq && svc.Port == p.DstPort && server.Port != 0 {
+		return server.Port
+	}
+	return p.DstPort
+}
+
+// choose picks the server of a new connection: the one the client's template
+// names, else the scheduler's choice, which a persistent service remembers in a
+// new template.
+func (d *Director) choose(t *Table, svc *Service, p *wire.Packet) (*Server, conntrack.Ref) {
+	if svc.Persist > 0 {
+		return d.persistent(t, svc, p)
+	}
+	return d.pick(t, svc, p), 0
+}
+
+func (d *Director) pick(t *Table, svc *Service, p *wire.Packet) *Server {
+	for _, id := range svc.Limited {
+		t.Servers[id].Threshold.relax()
+	}
+	flow := sched.Flow{Client: p.Src, VIP: p.Dst, ClientPort: p.SrcPort, Port: p.DstPort, Now: int64(d.now)}
+	i := svc.Picker.Pick(svc.Cursor, flow)
+	if i < 0 {
+		return nil
+	}
+	return &t.Servers[svc.Servers[i]]
+}
+
+// persistent finds or makes the template of a client: an entry whose client is
+// the masked address with port 0 (reference 4, "Template key").
+func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, conntrack.Ref) {
+	client := p.Src
+	for i := range client {
+		client[i] &= svc.Mask[i]
+	}
+	d.again[0] = conntrack.Query{
+		Proto: p.Proto, Dir: conntrack.DirIn, Template: true,
+		Client: client, Peer: p.Dst, PeerPort: svc.Port,
+	}
+	d.conns.Lookup(d.again[:])
+	if ref := d.again[0].Ref; ref != 0 {
+		if server := &t.Servers[d.conns.Conn(ref).ServerID()]; server.Available {
+			d.conns.Renew(ref, svc.Persist)
+			return server, ref
+		}
+		d.conns.Expire(ref) // its server is gone
+	}
+	server := d.pick(t, svc, p)
+	if server == nil {
+		return nil, 0
+	}
+	d.fresh = conntrack.New{
+		Proto: p.Proto, Template: true, Timeout: svc.Persist,
+		Client: client, VIP: p.Dst, VPort: svc.Port,
+		Server: server.Addr, SPort: server.Port,
+		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+	}
+	if svc.Port == 0 {
+		d.fresh.SPort = 0
+	}
+	ref, _ := d.conns.Insert(&d.fresh)
+	if ref != 0 {
+		server = &t.Servers[d.conns.Conn(ref).ServerID()]
+	}
+	return server, ref
+}

@@ -1,0 +1,163 @@
+package director
+
+import (
+	"sync/atomic"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+	"uvs/sched"
+)
+
+// Table is the compiled rules the workers read. It is built whole (ctl.Compile)
+// and never written once published. What outlives a table (counters, cursors,
+// live connection counts, conns) is pointed to, not held.
+type Table struct {
+	VIPs     map[wire.Addr]VIP
+	Services map[ServiceKey]*Service
+	// Servers is indexed by server ID; 0 is never used. Servers removed from
+	// their service stay, not Available, while conns may still name them.
+	Servers []Server
+	// Sources are the ends from which frames are hidden from the host: RIP:rport
+	// of masqueraded servers, VIP:vport of the others. Such a frame without a
+	// conn is routed on unchanged.
+	Sources map[ServiceKey]bool
+	Ways    *Ways
+}
+
+// VIP is an address of at least one service.
+type VIP struct {
+	// Ours says that the host does not hold the address: the director answers
+	// ARP, neighbour solicitations and echo for it, and refuses what no service
+	// takes. Otherwise all that is the host's.
+	Ours bool
+}
+
+// ServiceKey finds a service by the destination of a packet. Port 0 is every port.
+type ServiceKey struct {
+	Addr  wire.Addr
+	Port  uint16
+	Proto uint8
+}
+
+// Service is a virtual service.
+type Service struct {
+	ID      uint32
+	Port    uint16 // as configured; 0: every port
+	Picker  sched.Picker
+	Cursor  *sched.Cursor
+	Servers []uint32 // IDs in the Picker's order
+	Limited []uint32 // IDs of those with a Threshold
+	// Persist is how long a template lives, in ms; 0: the service is not persistent.
+	Persist conntrack.Tick
+	Mask    wire.Addr // the part of the client's address that a template keeps
+	// OnePacket schedules every packet anew (ipvsadm --ops).
+	OnePacket bool
+}
+
+// Server is a real server of one service.
+type Server struct {
+	ID        uint32
+	Service   uint32
+	Addr      wire.Addr
+	Port      uint16 // 0: the packet's own port is kept
+	Method    conntrack.Method
+	Available bool // still in its service
+	Way       Way  // how its frames leave
+	Tunnel    fwd.Tunnel
+	Counters  *Counters
+	Threshold *Threshold // nil: none
+}
+
+// Threshold is the overload rule of a server (ipvsadm -x, -y; reference 2): the
+// flag is set when the conns bound to it become Upper, and cleared when they
+// fall below Lower, or below three quarters of Upper if Lower is 0.
+type Threshold struct {
+	Upper, Lower int64
+	Counts       *conntrack.Counts
+	Overload     *atomic.Bool
+}
+
+// total is the conns bound to the server, templates not counted.
+func (h *Threshold) total() int64 {
+	return int64(h.Counts.Active.Load()) + int64(h.Counts.Inactive.Load())
+}
+
+// bound is called when a new conn was bound to the server.
+func (h *Threshold) bound() {
+	if h.total() >= h.Upper {
+		h.Overload.Store(true)
+	}
+}
+
+// relax clears the flag if enough conns have gone since it was set.
+func (h *Threshold) relax() {
+	lower := h.Lower
+	if lower == 0 {
+		lower = h.Upper - h.Upper>>2
+	}
+	if h.Overload.Load() && h.total() < lower {
+		h.Overload.Store(false)
+	}
+}
+
+// Counters of one server outlive every table. Each worker has a cache line of
+// its own and is its only writer; readers add the lines up.
+type Counters struct{ shards []counterShard }
+
+type counterShard struct {
+	conns, inPkts, outPkts, inBytes, outBytes atomic.Uint64
+	_                                         [24]byte // fills the cache line
+}
+
+// Totals are counters added up over the workers. Bytes are those of the IP
+// packets as they came in (reference: IPVS counts IP total length).
+type Totals struct{ Conns, InPkts, OutPkts, InBytes, OutBytes uint64 }
+
+// NewCounters makes counters for a number of workers.
+func NewCounters(workers int) *Counters {
+	return &Counters{shards: make([]counterShard, workers)}
+}
+
+func (c *counterShard) in(bytes uint32) {
+	c.inPkts.Add(1)
+	c.inBytes.Add(uint64(bytes))
+}
+
+func (c *counterShard) out(bytes uint32) {
+	c.outPkts.Add(1)
+	c.outBytes.Add(uint64(bytes))
+}
+
+// Totals adds up what all workers have counted so far.
+func (c *Counters) Totals() (t Totals) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		t.Conns += s.conns.Load()
+		t.InPkts += s.inPkts.Load()
+		t.OutPkts += s.outPkts.Load()
+		t.InBytes += s.inBytes.Load()
+		t.OutBytes += s.outBytes.Load()
+	}
+	return t
+}
+
+// service finds the service of a packet to a VIP: the exact port, else every port.
+func (t *Table) service(p *wire.Packet) *Service {
+	key := ServiceKey{Addr: p.Dst, Port: p.DstPort, Proto: p.Proto}
+	if s := t.Services[key]; s != nil {
+		return s
+	}
+	key.Port = 0
+	return t.Services[key]
+}
+
+// hides says whether the guard keeps frames from this end away from the host.
+func (t *Table) hides(addr wire.Addr, port uint16, proto uint8) bool {
+	key := ServiceKey{Addr: addr, Port: port, Proto: proto}
+	if t.Sources[key] {
+		return true
+	}
+	key.Port = 0
+	return t.Sources[key]
+}

@@ -1,0 +1,182 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/gaissmai/bart"
+	"github.com/google/gopacket/layers"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/sched"
+)
+
+// The network of these tests:
+//
+//	client 10.1.0.2 ── port 0 director port 1 ── servers 10.2.0.11, 10.2.0.12
+//	gateway 10.1.0.254 (default route)
+//
+// VIPs 10.9.0.1 (ours) and 10.9.0.2 (the host's); the same with fd00:: for IPv6.
+var (
+	portMAC   = [2]wire.MAC{wiretest.DirectorMAC, {2, 0, 0, 0, 1, 0xd}}
+	serverMAC = [2]wire.MAC{{2, 0, 0, 0, 1, 1}, {2, 0, 0, 0, 1, 2}}
+	gwMAC     = wire.MAC{2, 0, 0, 0, 0, 0xfe}
+)
+
+type world struct {
+	t        testing.TB
+	conns    *conntrack.Table
+	dir      *Director
+	table    *Table
+	now      conntrack.Tick
+	verdicts [MaxBatch]Verdict
+}
+
+func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
+
+func hops() *Hops {
+	h := &Hops{
+		Ports: []Port{
+			{Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1"), Addr6: netip.MustParseAddr("fd00:1::1")},
+			{Name: "eth1", Index: 3, MAC: portMAC[1], MTU: 1500, Addr4: netip.MustParseAddr("10.2.0.1"), Addr6: netip.MustParseAddr("fd00:2::1")},
+		},
+		Routes:     new(bart.Table[Route]),
+		Neighbours: map[NeighbourKey]wire.MAC{},
+		Local:      map[wire.Addr]bool{addr("10.1.0.1"): true, addr("10.9.0.2"): true},
+	}
+	for pfx, r := range map[string]Route{
+		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {Port: 0, Via: netip.MustParseAddr("10.1.0.254")},
+		"fd00:1::/64": {Port: 0}, "fd00:2::/64": {Port: 1}, "10.66.0.0/16": {Port: wire.NoPort},
+	} {
+		h.Routes.Insert(netip.MustParsePrefix(pfx), r)
+	}
+	for a, n := range map[string]struct {
+		port uint16
+		mac  wire.MAC
+	}{
+		"10.2.0.11": {1, serverMAC[0]}, "10.2.0.12": {1, serverMAC[1]},
+		"fd00:2::11": {1, serverMAC[0]}, "fd00:2::12": {1, serverMAC[1]},
+		"10.1.0.254": {0, gwMAC},
+	} {
+		h.Neighbours[NeighbourKey{n.port, addr(a)}] = n.mac
+	}
+	return h
+}
+
+// newWorld makes a director with services of the method on 10.9.0.1 and
+// fd00:9::1: TCP and UDP 80 to server port 8080 where addresses are rewritten.
+func newWorld(t testing.TB, method conntrack.Method) *world {
+	t.Helper()
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conns.Close() })
+	w := &world{t: t, conns: conns, dir: New(conns.Local(0), 0), now: 1000}
+	w.table = &Table{
+		VIPs:     map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}},
+		Services: map[ServiceKey]*Service{},
+		Servers:  make([]Server, 1),
+		Sources:  map[ServiceKey]bool{},
+		Ways:     NewWays(hops()),
+	}
+	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
+		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
+		w.service(method, proto, "fd00:9::1", "fd00:2::11", "fd00:2::12")
+	}
+	w.service(method, wire.ProtoTCP, "10.9.0.2", "10.2.0.11")
+	return w
+}
+
+// service adds a round-robin service on port 80. Servers are given in the
+// scheduler's order.
+func (w *world) service(method conntrack.Method, proto uint8, vip string, servers ...string) *Service {
+	svc := &Service{ID: uint32(len(w.table.Services) + 1), Port: 80}
+	var list []sched.Server
+	for _, s := range servers {
+		id := uint32(len(w.table.Servers))
+		server := Server{
+			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true,
+			Way: w.table.Ways.To(addr(s)), Counters: NewCounters(1),
+		}
+		switch method {
+		case conntrack.MethodMasq:
+			server.Port = 8080
+			w.table.Sources[ServiceKey{addr(s), 8080, proto}] = true
+		case conntrack.MethodTunnel:
+			server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr(s)}
+		}
+		w.table.Sources[ServiceKey{addr(vip), 80, proto}] = true
+		w.table.Servers = append(w.table.Servers, server)
+		counts := w.conns.Counts(id)
+		list = append(list, sched.Server{ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
+		svc.Servers = append(svc.Servers, id)
+	}
+	picker, err := sched.New("rr", 0, list, sched.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
+	w.table.Services[ServiceKey{addr(vip), 80, proto}] = svc
+	return svc
+}
+
+// in is a frame as it arrives on a port.
+func in(port uint16, p wiretest.Packet) wire.Frame {
+	if p.DstMAC.IsZero() {
+		p.DstMAC = portMAC[port]
+	}
+	f := p.Frame()
+	f.In = port
+	return f
+}
+
+// process runs one frame through the director.
+func (w *world) process(f *wire.Frame) Verdict {
+	frames := []wire.Frame{*f}
+	w.dir.Process(w.now, w.table, frames, w.verdicts[:1])
+	*f = frames[0]
+	return w.verdicts[0]
+}
+
+// say describes what leaves: "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
+// with every IP header in a tunnel or an ICMP error's own; "" if nothing does.
+// Everything that leaves is judged for lengths and checksums.
+func (w *world) say(f wire.Frame) string {
+	w.t.Helper()
+	if f.Out == wire.NoPort {
+		return ""
+	}
+	wiretest.Check(w.t, f)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d", f.Out)
+	var src, dst string
+	for _, l := range wiretest.Decode(w.t, f).Layers() {
+		switch h := l.(type) {
+		case *layers.Ethernet:
+			fmt.Fprintf(&b, " %s:", h.DstMAC)
+		case *layers.IPv4:
+			src, dst = h.SrcIP.String(), h.DstIP.String()
+			fmt.Fprintf(&b, " %s>%s ttl %d", src, dst, h.TTL)
+		case *layers.IPv6:
+			src, dst = h.SrcIP.String(), h.DstIP.String()
+			fmt.Fprintf(&b, " %s>%s ttl %d", src, dst, h.HopLimit)
+		case *layers.TCP:
+			fmt.Fprintf(&b, " tcp %d>%d%s", h.SrcPort, h.DstPort, map[bool]string{true: " rst"}[h.RST])
+		case *layers.UDP:
+			fmt.Fprintf(&b, " udp %d>%d", h.SrcPort, h.DstPort)
+		case *layers.ICMPv4:
+			fmt.Fprintf(&b, " icmp %s", h.TypeCode)
+		case *layers.ICMPv6:
+			fmt.Fprintf(&b, " icmp6 %s", h.TypeCode)
+		case *layers.ARP:
+			fmt.Fprintf(&b, " arp %d %s is-at %s", h.Operation, netip.AddrFrom4([4]byte(h.SourceProtAddress)), wire.MAC(h.SourceHwAddress))
+		}
+	}
+	return b.String()
+}

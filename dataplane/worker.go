@@ -1,0 +1,86 @@
+package dataplane
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uvs/conntrack"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// Worker carries the frames of one link on one CPU. All fields but the atomics
+// belong to its goroutine.
+type Worker struct {
+	plane *Plane
+	link  Link
+	cpu   int // -1: not pinned
+	dir   *director.Director
+
+	frames   [director.MaxBatch]wire.Frame
+	verdicts [director.MaxBatch]director.Verdict
+
+	// counts are the verdicts so far; shown is the same for other goroutines,
+	// brought up to date at the end of every turn.
+	counts [director.NumVerdict]uint64
+	shown  [director.NumVerdict]atomic.Uint64
+	// turns numbers the turns begun; see Plane.settle.
+	turns atomic.Uint64
+}
+
+// run takes turns until the plane stops or the link fails.
+func (w *Worker) run() error {
+	runtime.LockOSThread() // never unlocked: the pinned thread ends with the goroutine
+	if w.cpu >= 0 {
+		var set unix.CPUSet
+		set.Set(w.cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("pin worker to cpu %d: %w", w.cpu, err)
+		}
+	}
+	for !w.plane.stopping.Load() {
+		n, err := w.link.Recv(w.frames[:])
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		if err := w.turn(n); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+	return nil
+}
+
+// turn decides about n received frames and sends those that have a way out. A
+// turn without frames still lets the connection table age.
+func (w *Worker) turn(n int) error {
+	w.turns.Add(1)
+	now := w.plane.now()
+	frames, verdicts := w.frames[:n], w.verdicts[:n]
+	if w.dir.Process(now, w.plane.table.Load(), frames, verdicts) {
+		w.link.Wake()
+	}
+	out := false
+	for i := range frames {
+		w.counts[verdicts[i]]++
+		out = out || frames[i].Out != wire.NoPort
+	}
+	for _, v := range verdicts {
+		if c := w.counts[v]; w.shown[v].Load() != c {
+			w.shown[v].Store(c)
+		}
+	}
+	if !out {
+		return nil
+	}
+	_, err := w.link.Send(frames)
+	return err
+}
+
+// now is the data path's time: milliseconds since the plane was made.
+func (p *Plane) now() conntrack.Tick {
+	return conntrack.Tick(time.Since(p.start) / time.Millisecond)
+}
