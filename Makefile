@@ -1,2 +1,39 @@
-build:
-	CGO_ENABLED=0 go build -trimpath -o uvs ./cmd/uvs
+# uvs: `make demo` shows it, `make test` proves it. Both do all their set-up.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+# The real programs that tests set at both ends. Tests whose program is missing
+# skip and name it.
+PROGRAMS = nginx-light curl iproute2 nftables tcpdump iperf3 socat ethtool
+
+.PHONY: build demo test programs check race fuzz bench clean
+
+build: ## the static binary ./uvs
+	$(BUILD) -o uvs ./cmd/uvs
+
+demo: build ## NAT, direct routing and tunnel with live traffic, on this machine
+	./uvs lab demo
+
+test: build programs ## everything CI asks for
+	$(GO) vet ./...
+	$(GO) test ./...
+	$(GO) test -race -short ./...
+
+programs: # as root, install what the tests drive; elsewhere they skip
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v nginx curl ip nft tcpdump iperf3 socat ethtool >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PROGRAMS) >/dev/null; \
+	fi
+
+check: ## formatting, vet, staticcheck, the layers
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	$(GO) test ./cmd/uvs -run 'TestLayers|TestDirectorKnowsOnlyFrames|TestUnsafeAndPackageComments'
+
+bench: ## speed of the parts, in Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./dataplane/... ./conntrack ./sched ./fwd
+
+clean:
+	rm -f uvs
