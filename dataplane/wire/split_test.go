@@ -1,0 +1,508 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// tunnels are outer headers to put in front of a packet: an IP header without
+// lengths and checksums, what follows it, and the inner family's place in that.
+var tunnels = []struct {
+	name string
+	ipv6 bool
+	shim func(inner6 bool) (proto uint8, header []byte)
+}{
+	{"none", false, nil},
+	{"ipip over IPv4", false, ipip},
+	{"ipip over IPv6", true, ipip},
+	{"GUE with checksum over IPv4", false, gue(1)},
+	{"GUE without checksum over IPv4", false, gue(0)},
+	{"GUE over IPv6", true, gue(1)},
+	{"GRE with checksum over IPv4", false, gre},
+	{"GRE with checksum over IPv6", true, gre},
+}
+
+func ipip(inner6 bool) (uint8, []byte) {
+	if inner6 {
+		return wire.ProtoIPv6, nil
+	}
+	return wire.ProtoIPIP, nil
+}
+
+func gue(checksum byte) func(bool) (uint8, []byte) {
+	return func(inner6 bool) (uint8, []byte) {
+		proto, _ := ipip(inner6)
+		return wire.ProtoUDP, []byte{0xc0, 0, 0x17, 0xc0, 0, 0, 0, checksum, 0, proto, 0, 0}
+	}
+}
+
+func gre(inner6 bool) (uint8, []byte) {
+	if inner6 {
+		return wire.ProtoGRE, []byte{0x80, 0, 0x86, 0xdd, 0, 0, 0, 0}
+	}
+	return wire.ProtoGRE, []byte{0x80, 0, 8, 0, 0, 0, 0, 0}
+}
+
+// encap puts the headers of tunnels[kind] into f as an encapsulating director
+// would. Of a super-frame it leaves lengths and checksums to the splitter.
+func encap(f *wire.Frame, kind int) {
+	tun := &tunnels[kind]
+	if tun.shim == nil {
+		return
+	}
+	var p wire.Packet
+	wire.Parse(f, &p)
+	if !f.Super() {
+		wire.FinishChecksum(f)
+	}
+	proto, shim := tun.shim(p.IPv6)
+	desc := wiretest.Packet{Src: "192.0.2.1", Dst: "192.0.2.2", Proto: 253, ID: 777}
+	if tun.ipv6 {
+		desc.Src, desc.Dst = "2001:db8:ffff::1", "2001:db8:ffff::2"
+	}
+	desc.Payload = append(shim, f.Bytes()[p.L3:]...)
+	whole := desc.Frame()
+	q := wire.Packet{L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6, Len: uint32(whole.Len()) - uint32(p.L3)}
+	if tun.ipv6 {
+		q.L4 = p.L3 + wire.IPv6Len
+	}
+	if ip := whole.From(q.L3); tun.ipv6 {
+		wire.IPv6(ip).SetNextHeader(proto)
+	} else {
+		wire.IPv4(ip).SetProtocol(proto)
+		wire.IPv4(ip).FillChecksum()
+	}
+	if t := whole.From(q.L4); proto == wire.ProtoUDP && !f.Super() {
+		wire.UDP(t).SetLen(uint16(len(t)))
+		if wire.UDP(t).Checksum() != 0 {
+			wire.FillTransport(&whole, &q)
+		}
+	} else if proto == wire.ProtoGRE && !f.Super() {
+		binary.BigEndian.PutUint16(t[4:], ^wire.Fold(wire.Sum(t, 0)))
+	}
+	whole.Offload, whole.Outer = f.Offload, uint8(int(q.L4-q.L3)+len(shim))
+	whole.Offload.CsumStart += uint16(whole.Outer)
+	*f = whole
+}
+
+// decap takes the tunnel's headers off a copy of a piece; outer is their length.
+func decap(f wire.Frame, outer int, inner6 bool) wire.Frame {
+	l3 := wire.EthernetLen
+	b := append([]byte(nil), f.Bytes()[:l3]...)
+	if outer > 0 {
+		binary.BigEndian.PutUint16(b[l3-2:], wire.EtherTypeIPv4)
+		if inner6 {
+			binary.BigEndian.PutUint16(b[l3-2:], wire.EtherTypeIPv6)
+		}
+	}
+	return wiretest.Frame(append(b, f.Bytes()[l3+outer:]...))
+}
+
+// random is a source of random frames that can be had again from its seed.
+type random struct{ *rand.Rand }
+
+func newRandom(t testing.TB) random {
+	seed := uint64(time.Now().UnixNano())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	})
+	return random{rand.New(rand.NewPCG(seed, 0))}
+}
+
+func (r random) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func (r random) coin() bool { return r.IntN(2) == 0 }
+
+// packet describes a packet with n bytes of random payload.
+func (r random) packet(proto uint8, ipv6 bool, n int) wiretest.Packet {
+	p := wiretest.Packet{
+		Src: fmt.Sprintf("10.1.2.3:%d", 1+r.IntN(65535)), Dst: fmt.Sprintf("10.4.5.6:%d", 1+r.IntN(65535)),
+		Proto: proto, ID: uint16(r.Uint32()), Seq: r.Uint32(), Ack: r.Uint32(), TOS: uint8(r.Uint32()), Payload: r.bytes(n),
+	}
+	if ipv6 {
+		p.Src, p.Dst = fmt.Sprintf("[2001:db8::1]:%d", 1+r.IntN(65535)), fmt.Sprintf("[2001:db8::2]:%d", 1+r.IntN(65535))
+	} else if r.coin() {
+		p.Options = []byte{1, 0x83, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0} // NOP, loose route (copied), record route (not)
+	}
+	if r.coin() {
+		p.TCPOptions = []byte{1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}
+	}
+	return p
+}
+
+// split is Split that fails the test, and judges every piece by itself.
+func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
+	t.Helper()
+	pieces, ok := s.Split(f)
+	if !ok {
+		t.Fatalf("cannot split a frame of %d bytes to MTU %d, outer %d, %+v", f.Len(), f.MTU, f.Outer, f.Offload)
+	}
+	for i, piece := range pieces {
+		wiretest.Check(t, piece)
+		if n := piece.Len() - wire.EthernetLen; n > int(f.MTU) {
+			t.Errorf("piece %d is an IP packet of %d bytes, longer than the MTU %d", i, n, f.MTU)
+		}
+		if piece.Out != f.Out || piece.Room() < wire.Headroom || piece.Offload != (wire.Offload{}) {
+			t.Errorf("piece %d has Out %d (want %d), %d bytes of room, %+v", i, piece.Out, f.Out, piece.Room(), piece.Offload)
+		}
+	}
+	return pieces
+}
+
+// TestSegmentTCP: the segments of a random super-frame, taken out of their
+// tunnel, carry its payload in order under rising numbers, flags where they belong.
+func TestSegmentTCP(t *testing.T) {
+	r, s := newRandom(t), wire.NewSplitter()
+	for range 300 {
+		s.Reset()
+		kind, inner6 := r.IntN(len(tunnels)), r.coin()
+		desc := r.packet(wire.ProtoTCP, inner6, 1+r.IntN(20000))
+		desc.TCPFlags = wire.TCPAck | uint8(r.IntN(256))&^wire.TCPSyn
+		desc.GSOSize = uint16(100 + r.IntN(2000))
+		f := desc.Frame()
+		encap(&f, kind)
+		f.Out, f.MTU = 3, uint16(400+r.IntN(2000))
+		pieces := split(t, s, &f)
+
+		var got []byte
+		for i, piece := range pieces {
+			wiretest.Check(t, decap(piece, int(f.Outer), inner6))
+			d := wiretest.Decode(t, decap(piece, int(f.Outer), inner6))
+			tcp, ok := d.TransportLayer().(*layers.TCP)
+			if !ok {
+				t.Fatalf("%s: piece %d is no TCP: %v", tunnels[kind].name, i, d)
+			}
+			if want := desc.Seq + uint32(len(got)); tcp.Seq != want {
+				t.Errorf("segment %d has sequence number %d, want %d", i, tcp.Seq, want)
+			}
+			want := desc.TCPFlags
+			if i < len(pieces)-1 {
+				want &^= wire.TCPFin | wire.TCPPsh
+			}
+			if i > 0 {
+				want &^= wire.TCPCwr
+			}
+			if flags := tcp.Contents[13]; flags != want {
+				t.Errorf("segment %d of %d has flags %#02x, want %#02x", i, len(pieces), flags, want)
+			}
+			if ip, ok := d.NetworkLayer().(*layers.IPv4); ok && ip.Id != desc.ID+uint16(i) {
+				t.Errorf("segment %d has id %d, want %d", i, ip.Id, desc.ID+uint16(i))
+			}
+			if len(tcp.Payload) > int(desc.GSOSize) {
+				t.Errorf("segment %d has %d bytes, more than the GSO size %d", i, len(tcp.Payload), desc.GSOSize)
+			}
+			got = append(got, tcp.Payload...)
+		}
+		if !bytes.Equal(got, desc.Payload) {
+			t.Fatalf("%s: %d segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(pieces), len(got), len(desc.Payload))
+		}
+	}
+}
+
+// TestSegmentUDP: the datagrams of a random UDP super-frame keep their bounds,
+// and are put into fragments where they are too long for the MTU.
+func TestSegmentUDP(t *testing.T) {
+	r, s := newRandom(t), wire.NewSplitter()
+	for range 300 {
+		s.Reset()
+		kind, inner6 := r.IntN(len(tunnels)), r.coin()
+		size := 100 + r.IntN(1300)
+		desc := r.packet(wire.ProtoUDP, inner6, 1+r.IntN(20000))
+		desc.GSOSize = uint16(size)
+		f := desc.Frame()
+		encap(&f, kind)
+		f.MTU = uint16(700 + r.IntN(1000))
+		if f.Outer == 0 && inner6 {
+			f.MTU = 1500 // not ours to fragment
+		}
+		var got [][]byte
+		for _, whole := range reassemble(t, split(t, s, &f)) {
+			d := wiretest.Decode(t, decap(whole, int(f.Outer), inner6))
+			wiretest.Check(t, decap(whole, int(f.Outer), inner6))
+			got = append(got, d.TransportLayer().LayerPayload())
+		}
+		for i, payload := range got {
+			if want := desc.Payload[i*size : min((i+1)*size, len(desc.Payload))]; !bytes.Equal(payload, want) {
+				t.Fatalf("%s: datagram %d has %d bytes, want %d, as sent", tunnels[kind].name, i, len(payload), len(want))
+			}
+		}
+		if want := (len(desc.Payload) + size - 1) / size; len(got) != want {
+			t.Fatalf("%s: %d datagrams, want %d", tunnels[kind].name, len(got), want)
+		}
+	}
+}
+
+// TestFragment: a random long packet, finished or half made, in a tunnel or
+// not, is put together again from its fragments unchanged.
+func TestFragment(t *testing.T) {
+	r, s := newRandom(t), wire.NewSplitter()
+	for range 300 {
+		s.Reset()
+		kind, inner6 := r.IntN(len(tunnels)), r.coin()
+		if kind == 0 {
+			inner6 = false
+		}
+		proto := []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoICMP}[r.IntN(3)]
+		if inner6 && proto == wire.ProtoICMP {
+			proto = wire.ProtoICMPv6
+		}
+		desc := r.packet(proto, inner6, 800+r.IntN(8000))
+		desc.DF = kind > 0 // the inner one does not matter
+		desc.Partial = r.coin() && proto != wire.ProtoICMP
+		desc.ICMPType = 128
+		f := desc.Frame()
+		encap(&f, kind)
+		f.MTU = uint16(300 + r.IntN(500))
+		wholes := reassemble(t, split(t, s, &f))
+		if len(wholes) != 1 {
+			t.Fatalf("%s: fragments of %d datagrams, want 1", tunnels[kind].name, len(wholes))
+		}
+		inner := decap(wholes[0], int(f.Outer), inner6)
+		wiretest.Check(t, inner)
+		desc.Partial = false
+		want := desc.Frame()
+		if !bytes.Equal(inner.Bytes(), want.Bytes()) {
+			t.Fatalf("%s: put together\n%x\nwant\n%x", tunnels[kind].name, inner.Bytes(), want.Bytes())
+		}
+	}
+}
+
+// TestFragmentAgain: fragments of fragments still make the datagram.
+func TestFragmentAgain(t *testing.T) {
+	r, s := newRandom(t), wire.NewSplitter()
+	desc := r.packet(wire.ProtoUDP, false, 5000)
+	f := desc.Frame()
+	f.MTU = 1500
+	var pieces []wire.Frame
+	for _, piece := range append([]wire.Frame(nil), split(t, s, &f)...) {
+		piece.MTU = 576
+		pieces = append(pieces, split(t, s, &piece)...)
+	}
+	wholes := reassemble(t, pieces)
+	want := desc.Frame()
+	if len(wholes) != 1 || !bytes.Equal(wholes[0].Bytes(), want.Bytes()) {
+		t.Fatalf("put together %d datagrams\n%x\nwant one\n%x", len(wholes), wholes, want.Bytes())
+	}
+}
+
+// TestFragmentOptions: options without the copied flag stand only in the first
+// fragment (RFC 791 section 3.1); the others keep the header's length.
+func TestFragmentOptions(t *testing.T) {
+	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
+		Options: []byte{0x83, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame() // loose route, record route, router alert
+	f.MTU = 1500
+	want := [][]byte{
+		{0x83, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},
+		{0x83, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
+		{0x83, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
+	}
+	pieces := split(t, wire.NewSplitter(), &f)
+	if len(pieces) != len(want) {
+		t.Fatalf("%d fragments, want %d", len(pieces), len(want))
+	}
+	for i, piece := range pieces {
+		if got := piece.Bytes()[34:46]; !bytes.Equal(got, want[i]) {
+			t.Errorf("fragment %d has options %x, want %x", i, got, want[i])
+		}
+	}
+}
+
+// TestSplitJumbo: a super-frame of more than 64 KiB loses the jumbo payload
+// option that made its length sayable.
+func TestSplitJumbo(t *testing.T) {
+	r := newRandom(t)
+	desc := r.packet(wire.ProtoTCP, true, 100_000)
+	desc.Extension, desc.Extensions = wire.ProtoHopByHop, []byte{wire.ProtoTCP, 0, 0xc2, 4, 0, 1, 0x86, 0xb4}
+	desc.GSOSize = 1400
+	for kind := range 3 {
+		f := desc.Frame()
+		encap(&f, kind)
+		f.MTU = 1500
+		var got []byte
+		for _, piece := range split(t, wire.NewSplitter(), &f) {
+			d := wiretest.Decode(t, decap(piece, int(f.Outer), true))
+			if d.Layer(layers.LayerTypeIPv6HopByHop) != nil {
+				t.Fatal("a segment has a hop-by-hop header, want none")
+			}
+			got = append(got, d.TransportLayer().LayerPayload()...)
+		}
+		if !bytes.Equal(got, desc.Payload) {
+			t.Fatalf("%s: segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(got), len(desc.Payload))
+		}
+	}
+}
+
+// TestSplitKeeps: a frame that fits, or that nobody wants split, is its own
+// only piece.
+func TestSplitKeeps(t *testing.T) {
+	for _, mtu := range []uint16{0, 140, 1500} {
+		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true, Partial: true}.Frame()
+		f.MTU = mtu
+		pieces, ok := wire.NewSplitter().Split(&f)
+		if !ok || len(pieces) != 1 || &pieces[0].Bytes()[0] != &f.Bytes()[0] || pieces[0].Offload != f.Offload {
+			t.Errorf("MTU %d: %d pieces, %v; want the frame itself", mtu, len(pieces), ok)
+		}
+	}
+}
+
+// TestSplitRefuses: what must not or cannot be split is refused, and costs no
+// memory of the splitter.
+func TestSplitRefuses(t *testing.T) {
+	big := make([]byte, 2000)
+	cut := func(f wire.Frame, n int32) wire.Frame { f.End = f.Off + n; return f }
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+		mtu  uint16
+	}{
+		{"an IPv4 packet with DF", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500},
+		{"an IPv6 packet, routers never fragment", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500},
+		{"an MTU without room for eight bytes", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27},
+		{"a super-frame to an MTU without room for a byte", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
+		{"datagrams over IPv6 longer than the MTU", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, Payload: big, GSOSize: 1500}.Frame(), 1500},
+		{"a frame that ends in its Ethernet header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
+		{"a frame that ends in its TCP header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
+		{"more pieces than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 4000), GSOSize: 1}.Frame(), 1500},
+	} {
+		s := wire.NewSplitter()
+		row.f.MTU = row.mtu
+		if pieces, ok := s.Split(&row.f); ok || pieces != nil {
+			t.Errorf("%s: split into %d pieces, want a refusal", row.name, len(pieces))
+		}
+		if used := s.Used(); used != 0 {
+			t.Errorf("%s: %d bytes stay in use after a refusal", row.name, used)
+		}
+	}
+}
+
+// TestSplitFills: pieces of earlier frames stay whole while others are split,
+// until the splitter is full and says so; Reset makes room again.
+func TestSplitFills(t *testing.T) {
+	s, payload := wire.NewSplitter(), newRandom(t).bytes(60_000)
+	desc := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: payload, GSOSize: 1400}
+	var first []wire.Frame
+	for n := 0; ; n++ {
+		f := desc.Frame()
+		f.MTU = 1500
+		pieces, ok := s.Split(&f)
+		if !ok {
+			if n < 2 {
+				t.Fatalf("full after %d frames", n)
+			}
+			break
+		}
+		if n == 0 {
+			first = append(first, pieces...)
+		}
+	}
+	for _, piece := range first {
+		wiretest.Check(t, piece)
+	}
+	s.Reset()
+	f := desc.Frame()
+	f.MTU = 1500
+	split(t, s, &f)
+}
+
+// TestSplitAllocates: splitting costs no allocation.
+func TestSplitAllocates(t *testing.T) {
+	s := wire.NewSplitter()
+	super := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 60000), GSOSize: 1400}.Frame()
+	encap(&super, 1)
+	long := wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: make([]byte, 1440)}.Frame()
+	encap(&long, 2)
+	super.MTU, long.MTU = 1500, 1500
+	if n := testing.AllocsPerRun(50, func() {
+		s.Reset()
+		s.Split(&super)
+		s.Split(&long)
+	}); n != 0 {
+		t.Errorf("%v allocations per run, want 0", n)
+	}
+}
+
+// reassemble puts IP fragments together by what gopacket reads in them; other
+// packets pass as they are. Order is kept.
+func reassemble(t *testing.T, pieces []wire.Frame) (wholes []wire.Frame) {
+	t.Helper()
+	datagrams := map[uint32]*datagram{}
+	for _, piece := range pieces {
+		id, offset, more, header, payload := fragmentOf(t, piece)
+		if header == nil {
+			wholes = append(wholes, piece)
+			continue
+		}
+		d := datagrams[id]
+		if d == nil {
+			d = &datagram{header: append([]byte(nil), header...)}
+			datagrams[id] = d
+		}
+		if offset != len(d.payload) {
+			t.Fatalf("fragment of datagram %d is at %d, want %d", id, offset, len(d.payload))
+		}
+		d.payload = append(d.payload, payload...)
+		if !more {
+			wholes = append(wholes, d.frame())
+			delete(datagrams, id)
+		}
+	}
+	if len(datagrams) > 0 {
+		t.Fatalf("%d datagrams never end", len(datagrams))
+	}
+	return wholes
+}
+
+type datagram struct{ header, payload []byte }
+
+// frame is the datagram as it was before it was cut.
+func (d *datagram) frame() wire.Frame {
+	b := append(d.header, d.payload...)
+	if h := b[wire.EthernetLen:]; h[0]>>4 == 6 {
+		wire.IPv6(h).SetPayloadLen(uint16(len(h) - wire.IPv6Len))
+	} else {
+		wire.IPv4(h).SetFragment(0, 0)
+		wire.IPv4(h).SetTotalLen(uint16(len(h)))
+		wire.IPv4(h).FillChecksum()
+	}
+	return wiretest.Frame(b)
+}
+
+// fragmentOf reads a fragment: header is the frame before the payload, without
+// a fragment header, nil if the frame is no fragment.
+func fragmentOf(t *testing.T, f wire.Frame) (id uint32, offset int, more bool, header, payload []byte) {
+	t.Helper()
+	d := gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
+	switch ip := d.NetworkLayer().(type) {
+	case *layers.IPv4:
+		if ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset != 0 {
+			n := wire.EthernetLen + len(ip.Contents)
+			return uint32(ip.Id), int(ip.FragOffset) * 8, ip.Flags&layers.IPv4MoreFragments != 0, f.Bytes()[:n], ip.Payload
+		}
+	case *layers.IPv6:
+		if l := d.Layer(layers.LayerTypeIPv6Fragment); l != nil && ip.NextHeader == layers.IPProtocolIPv6Fragment {
+			x := l.(*layers.IPv6Fragment)
+			header := append([]byte(nil), f.Bytes()[:wire.EthernetLen+wire.IPv6Len]...)
+			header[wire.EthernetLen+6] = byte(x.NextHeader)
+			return x.Identification, int(x.FragmentOffset) * 8, x.MoreFragments, header, x.Payload
+		}
+	}
+	return 0, 0, false, nil, nil
+}
