@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uvs/dataplane/memlink/linktest"
 	"uvs/dataplane/wire"
 )
 
@@ -64,6 +65,25 @@ func write(t testing.TB, fd int, frame []byte) {
 	if _, err := unix.Write(fd, frame); err != nil {
 		t.Fatalf("write frame of %d bytes: %v", len(frame), err)
 	}
+}
+
+// TestLink runs the tests all links must pass over the middle of the lab.
+func TestLink(t *testing.T) {
+	linktest.Run(t, func(t *testing.T) linktest.Wires {
+		lab := newLab(t)
+		ends := [2]int{rawSocket(t, lab.left, "l0"), rawSocket(t, lab.right, "r0")}
+		return linktest.Wires{
+			Link:   open(t, lab.middle, "m0", "m1"),
+			MAC:    [2]wire.MAC{wire.MAC(rightMAC), wire.MAC(leftMAC)},
+			Inject: func(port int, frame []byte) { write(t, ends[port], frame) },
+			Await: func(port int) []byte {
+				b := make([]byte, 65536)
+				return b[:readFrame(t, ends[port], b, func(b []byte) bool {
+					return len(b) > 12 && wire.MAC(b[6:12]) == linktest.Source
+				})]
+			},
+		}
+	})
 }
 
 // TestThrough sends frames of many lengths through the link in the middle: each
@@ -118,12 +138,18 @@ func TestThrough(t *testing.T) {
 // readTest reads the next test frame from a raw socket.
 func readTest(t testing.TB, fd int, b []byte) int {
 	t.Helper()
+	return readFrame(t, fd, b, isTest)
+}
+
+// readFrame reads the next frame that is wanted from a raw socket.
+func readFrame(t testing.TB, fd int, b []byte, wanted func([]byte) bool) int {
+	t.Helper()
 	for {
 		n, err := unix.Read(fd, b)
 		if err != nil {
 			t.Fatalf("no frame came out: %v", err)
 		}
-		if isTest(b[:n]) {
+		if wanted(b[:n]) {
 			return n
 		}
 	}

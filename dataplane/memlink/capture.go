@@ -1,0 +1,129 @@
+package memlink
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+)
+
+// pcapngMagic begins a pcapng file: the type of a section header block (pcapng
+// draft section 4.1), a palindrome so that it reads alike in any byte order.
+const pcapngMagic = 0x0a0d0d0a
+
+// snapLen is what written captures say of their longest frame: more than any.
+const snapLen = 1 << 20
+
+// Format is a capture file format.
+type Format uint8
+
+const (
+	Pcapng Format = iota // every port is an interface
+	Pcap                 // ports are lost
+)
+
+// reader is what the readers of both formats have in common.
+type reader interface {
+	ReadPacketData() (data []byte, ci gopacket.CaptureInfo, err error)
+	LinkType() layers.LinkType
+}
+
+// Read reads a capture in either format. Frames come as on port 0; those of a
+// pcapng file on the port that is the number of their interface. As the rings
+// do, it leaves out frames that were cut short by the capture, and says how many.
+// Captures are trusted: memory is taken for as long a frame as one claims to hold.
+func Read(from io.Reader) (records []Record, snapped int, err error) {
+	in := bufio.NewReader(from)
+	magic, err := in.Peek(4)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read capture: %w", err)
+	}
+	var r reader
+	if binary.BigEndian.Uint32(magic) == pcapngMagic {
+		r, err = pcapgo.NewNgReader(in, pcapgo.DefaultNgReaderOptions)
+	} else {
+		r, err = pcapgo.NewReader(in)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read capture header: %w", err)
+	}
+	if t := r.LinkType(); t != layers.LinkTypeEthernet {
+		return nil, 0, fmt.Errorf("read capture: link type %v (%d): want %v", t, t, layers.LinkTypeEthernet)
+	}
+	for {
+		data, ci, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return records, snapped, nil
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("read frame %d of capture: %w", len(records)+snapped+1, err)
+		}
+		if ci.CaptureLength < ci.Length {
+			snapped++
+			continue
+		}
+		records = append(records, Record{Port: uint16(ci.InterfaceIndex), Data: data, Time: ci.Timestamp})
+	}
+}
+
+// Write writes frames as a capture. Offload is lost: half-made checksums look
+// wrong to a reader, and super-frames are as long as they are.
+func Write(to io.Writer, format Format, records []Record) error {
+	w, err := newWriter(to, format, records)
+	if err != nil {
+		return fmt.Errorf("write capture header: %w", err)
+	}
+	for i, r := range records {
+		ci := gopacket.CaptureInfo{
+			Timestamp: r.Time, CaptureLength: len(r.Data), Length: len(r.Data),
+		}
+		if r.Time.IsZero() {
+			ci.Timestamp = time.Unix(0, 0) // before 1970 there is no way to write
+		}
+		if format == Pcapng {
+			ci.InterfaceIndex = int(r.Port)
+		}
+		if err := w.WritePacket(ci, r.Data); err != nil {
+			return fmt.Errorf("write frame %d of capture: %w", i+1, err)
+		}
+	}
+	if ng, ok := w.(*pcapgo.NgWriter); ok {
+		if err := ng.Flush(); err != nil {
+			return fmt.Errorf("write capture: %w", err)
+		}
+	}
+	return nil
+}
+
+// writer is what the writers of both formats have in common.
+type writer interface {
+	WritePacket(ci gopacket.CaptureInfo, data []byte) error
+}
+
+// newWriter writes what comes before the frames.
+func newWriter(to io.Writer, format Format, records []Record) (writer, error) {
+	if format == Pcap {
+		w := pcapgo.NewWriterNanos(to)
+		return w, w.WriteFileHeader(snapLen, layers.LinkTypeEthernet)
+	}
+	port := func(i uint16) pcapgo.NgInterface {
+		return pcapgo.NgInterface{
+			Name: fmt.Sprintf("port%d", i), LinkType: layers.LinkTypeEthernet,
+			TimestampResolution: 9, // nanoseconds
+		}
+	}
+	w, err := pcapgo.NewNgWriterInterface(to, port(0), pcapgo.DefaultNgWriterOptions)
+	last := uint16(0)
+	for _, r := range records {
+		for ; err == nil && last < r.Port; last++ {
+			_, err = w.AddInterface(port(last + 1))
+		}
+	}
+	return w, err
+}
