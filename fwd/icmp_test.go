@@ -1,0 +1,223 @@
+package fwd
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// wantOwn compares an answer with the frame that was to be made, which goes
+// where the question came from, and with nothing left for the link to do.
+func wantOwn(t *testing.T, got, want wire.Frame) {
+	t.Helper()
+	wantFrame(t, got, want)
+	if got.Out != got.In || got.MTU != 0 || got.Outer != 0 {
+		t.Errorf("answer leaves by %d with MTU %d and Outer %d, want port %d and nothing to do", got.Out, got.MTU, got.Outer, got.In)
+	}
+}
+
+// wantUntouched fails if a function that refused a frame changed it.
+func wantUntouched(t *testing.T, f wire.Frame, do func(*wire.Frame) bool) {
+	t.Helper()
+	before := f
+	b := bytes.Clone(f.Buf)
+	if do(&f) {
+		t.Errorf("done to %s", dump(f))
+	}
+	if !bytes.Equal(f.Buf, b) || f.Off != before.Off || f.End != before.End || f.Out != before.Out || f.Offload != before.Offload {
+		t.Errorf("refused, but changed: %s", dump(f))
+	}
+}
+
+// answerTo is where an answer to a frame of the builders goes.
+func answerTo(p wiretest.Packet, vlans []uint16) wiretest.Packet {
+	p.SrcMAC, p.DstMAC, p.VLANs = wiretest.DirectorMAC, wiretest.ClientMAC, vlans
+	return p
+}
+
+// TestICMPError: every kind of error about every packet, quoting as much as may
+// be: 576 and 1280 bytes in all.
+func TestICMPError(t *testing.T) {
+	const mtu = 1400
+	kinds := []struct {
+		kind         ErrorKind
+		type4, code4 uint8
+		type6, code6 uint8
+		rest4, rest6 uint32
+	}{
+		{TimeExceeded, 11, 0, 3, 0, 0, 0},
+		{TooBig, 3, 4, 2, 0, mtu, mtu},
+		{PortUnreachable, 3, 3, 1, 4, 0, 0},
+		{HostUnreachable, 3, 1, 1, 3, 0, 0},
+	}
+	for _, k := range kinds {
+		for i, family := range families {
+			for _, tr := range transports {
+				for _, e := range envelopes {
+					in := tr.in
+					in.Src, in.Dst, in.TTL = family.client, family.vip, 1
+					if i == 1 && in.MF {
+						continue
+					}
+					e.wrap(&in, i == 1)
+					want := answerTo(wiretest.Packet{
+						Src: host(family.vip), Dst: host(family.client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
+						ICMPType: k.type4, ICMPCode: k.code4, ICMPRest: k.rest4, Payload: wiretest.Quote(in.Frame(), 576-28),
+					}, in.VLANs)
+					if i == 1 {
+						want.Proto, want.TOS = wire.ProtoICMPv6, 0
+						want.ICMPType, want.ICMPCode, want.ICMPRest = k.type6, k.code6, k.rest6
+						want.Payload = wiretest.Quote(in.Frame(), 1280-48)
+					}
+					t.Run(fmt.Sprint(k.kind, "/", family.name, "/", tr.name, "/", e.name), func(t *testing.T) {
+						f := in.Frame()
+						f.In, f.MTU = 3, 1400
+						if !ICMPError(&f, parse(t, &f), k.kind, addr(family.vip), mtu) {
+							t.Fatal("refused")
+						}
+						wantOwn(t, f, want.Frame())
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestICMPErrorNever: no error about what must not have one (RFC 1812 section
+// 4.3.2.7, RFC 4443 section 2.4 (e)); a query is no error.
+func TestICMPErrorNever(t *testing.T) {
+	icmp := func(kind uint8) wiretest.Packet {
+		return wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind, Payload: make([]byte, 28)}
+	}
+	icmp6 := func(kind uint8) wiretest.Packet {
+		return wiretest.Packet{Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind, Payload: make([]byte, 48)}
+	}
+	udp := func(src, dst string) wiretest.Packet {
+		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP}
+	}
+	broadcast := udp("198.51.100.7:1", "10.9.0.1:2")
+	broadcast.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	multicast := udp("[2001:db8::7]:1", "[2001:db8:9::1]:2")
+	multicast.DstMAC = wire.MAC{0x33, 0x33, 0, 0, 0, 1}
+	later := udp("198.51.100.7:1", "10.9.0.1:2")
+	later.Offset, later.Payload = 64, make([]byte, 20)
+
+	tests := []struct {
+		name string
+		in   wiretest.Packet
+	}{
+		{"an unreachable", icmp(wire.ICMPUnreachable)},
+		{"a source quench", icmp(wire.ICMPSourceQuench)},
+		{"a redirect", icmp(wire.ICMPRedirect)},
+		{"a time exceeded", icmp(wire.ICMPTimeExceeded)},
+		{"a parameter problem", icmp(wire.ICMPParameter)},
+		{"an ICMPv6 unreachable", icmp6(wire.ICMPv6Unreachable)},
+		{"an ICMPv6 packet too big", icmp6(wire.ICMPv6TooBig)},
+		{"an ICMPv6 error nobody knows", icmp6(100)},
+		{"an ICMPv6 redirect", icmp6(137)},
+		{"a later fragment", later},
+		{"a packet to a broadcast MAC address", broadcast},
+		{"a packet to a multicast MAC address", multicast},
+		{"a packet to everyone", udp("198.51.100.7:1", "255.255.255.255:2")},
+		{"a packet to a group", udp("198.51.100.7:1", "224.0.0.18:2")},
+		{"an IPv6 packet to a group", udp("[2001:db8::7]:1", "[ff02::1]:2")},
+		{"a packet from nobody", udp("0.0.0.0:1", "10.9.0.1:2")},
+		{"an IPv6 packet from nobody", udp("[::]:1", "[2001:db8:9::1]:2")},
+		{"a packet from a group", udp("239.1.2.3:1", "10.9.0.1:2")},
+		{"an IPv6 packet from a group", udp("[ff05::2]:1", "[2001:db8:9::1]:2")},
+		{"a packet from everyone", udp("255.255.255.255:1", "10.9.0.1:2")},
+		{"a packet from the reserved block", udp("240.0.0.1:1", "10.9.0.1:2")},
+		{"a packet from the loopback", udp("127.0.0.1:1", "10.9.0.1:2")},
+		{"an IPv6 packet from the loopback", udp("[::1]:1", "[2001:db8:9::1]:2")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := tt.in.Frame()
+			p := parse(t, &f)
+			self := addr("10.9.0.1")
+			if p.IPv6 {
+				self = addr("2001:db8:9::1")
+			}
+			wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, PortUnreachable, self, 0) })
+		})
+	}
+	for _, in := range []wiretest.Packet{icmp(wire.ICMPEcho), icmp6(wire.ICMPv6Echo)} {
+		f := in.Frame()
+		if !ICMPError(&f, parse(t, &f), TimeExceeded, addr(in.Dst), 0) {
+			t.Errorf("an echo request from %s may be answered with an error", in.Src)
+		}
+		wiretest.Check(t, f)
+	}
+}
+
+// TestICMPErrorImpossible: no error from the other family, none without room.
+func TestICMPErrorImpossible(t *testing.T) {
+	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
+	p := parse(t, &f)
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[1].vip), 1) })
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, numErrorKind, addr(families[0].vip), 1) })
+	f.Buf, f.Off, f.End = f.Buf[wire.Headroom-27:], 27, f.End-wire.Headroom+27
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[0].vip), 1) })
+}
+
+// TestEchoReply: the reply is the request turned round.
+func TestEchoReply(t *testing.T) {
+	for i, family := range families {
+		for _, e := range envelopes {
+			for _, partial := range []bool{false, true} {
+				request := wiretest.Packet{
+					Src: host(family.client), Dst: host(family.vip), Proto: wire.ProtoICMP, TTL: 3, TOS: 0x10, ID: 77,
+					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"), Partial: partial,
+				}
+				reply := request
+				reply.ICMPType = wire.ICMPEchoReply
+				if i == 1 {
+					request.Proto, request.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
+					reply.Proto, reply.ICMPType = wire.ProtoICMPv6, wire.ICMPv6EchoReply
+				}
+				e.wrap(&request, i == 1)
+				e.wrap(&reply, i == 1)
+				reply.Src, reply.Dst, reply.TTL, reply.Partial = request.Dst, request.Src, 64, false
+				reply = answerTo(reply, request.VLANs)
+				t.Run(fmt.Sprint(family.name, "/", e.name, "/half made ", partial), func(t *testing.T) {
+					f := request.Frame()
+					f.In = 2
+					if !EchoReply(&f, parse(t, &f)) {
+						t.Fatal("refused")
+					}
+					wantOwn(t, f, reply.Frame())
+				})
+			}
+		}
+	}
+}
+
+// TestEchoReplyNever: only whole requests from one host to one host.
+func TestEchoReplyNever(t *testing.T) {
+	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, 16)}
+	tests := []struct {
+		name   string
+		change func(*wiretest.Packet)
+	}{
+		{"a reply", func(p *wiretest.Packet) { p.ICMPType = wire.ICMPEchoReply }},
+		{"an unknown code", func(p *wiretest.Packet) { p.ICMPCode = 1 }},
+		{"a first fragment", func(p *wiretest.Packet) { p.MF = true }},
+		{"a broadcast", func(p *wiretest.Packet) { p.DstMAC = wire.MAC{255, 255, 255, 255, 255, 255} }},
+		{"a group", func(p *wiretest.Packet) { p.Dst = "224.0.0.1" }},
+		{"no source", func(p *wiretest.Packet) { p.Src = "0.0.0.0" }},
+		{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }},
+		{"an IPv6 request over IPv4", func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := request
+			tt.change(&in)
+			f := in.Frame()
+			p := parse(t, &f)
+			wantUntouched(t, f, func(f *wire.Frame) bool { return EchoReply(f, p) })
+		})
+	}
+}
