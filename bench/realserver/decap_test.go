@@ -8,6 +8,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // innerPacket makes a UDP packet of either family with the given ECN bits.
@@ -99,6 +101,45 @@ func TestMarkCongestion(t *testing.T) {
 	}
 }
 
+// A half-made checksum is finished, a whole one is left alone, also one that
+// looks half made by chance.
+func TestCompleteChecksum(t *testing.T) {
+	for _, version := range []int{4, 6} {
+		whole := innerPacket(t, version, 0)
+		at := len(whole) - len("hello") - 2 // of the UDP checksum
+		packet := append([]byte{}, whole...)
+		completeChecksum(packet)
+		if string(packet) != string(whole) {
+			t.Errorf("v%d: a whole checksum was changed from %x to %x", version, whole[at:at+2], packet[at:at+2])
+		}
+
+		// Half made: the pseudo-header's sum alone, by RFC 1071 what is left of
+		// the whole checksum's complement when the datagram's own sum is taken off.
+		half := append([]byte{}, whole...)
+		half[at], half[at+1] = 0, 0
+		own := wire.Sum(half[at-6:], 0)
+		pseudo := wire.Fold(uint32(^binary.BigEndian.Uint16(whole[at:])) + uint32(^wire.Fold(own)))
+		binary.BigEndian.PutUint16(half[at:], pseudo)
+		completeChecksum(half)
+		if string(half) != string(whole) {
+			t.Errorf("v%d: half-made %04x was finished to %x, want %x", version, pseudo, half[at:at+2], whole[at:at+2])
+		}
+
+		// Payload chosen so that the whole checksum equals the pseudo-header's sum.
+		chance := append([]byte{}, whole...)
+		binary.BigEndian.PutUint16(chance[at:], pseudo)
+		word := chance[at+2:] // first word of the payload, at an even offset
+		clear(word[:2])
+		rest := wire.Fold(wire.Sum(chance[at-6:], uint32(pseudo)))
+		binary.BigEndian.PutUint16(word, ^rest)
+		before := string(chance)
+		completeChecksum(chance)
+		if string(chance) != before {
+			t.Errorf("v%d: a whole checksum equal to the pseudo-header's sum was changed", version)
+		}
+	}
+}
+
 func FuzzUnwrap(f *testing.F) {
 	for _, outer := range []int{4, 6} {
 		for _, inner := range []int{4, 6} {
@@ -113,6 +154,7 @@ func FuzzUnwrap(f *testing.F) {
 		}
 		destination(packet)
 		markCongestion(packet, ecn)
+		completeChecksum(packet)
 		if len(packet) > len(b) || ecn > 3 {
 			t.Errorf("%d bytes unwrapped to %d, ECN %d", len(b), len(packet), ecn)
 		}
