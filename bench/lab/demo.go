@@ -177,6 +177,7 @@ func (d *demo) requests(ctx context.Context) error {
 // ask makes the requests, one after the other, client by client. Every request
 // comes from a port of its own, so that every one is a new connection.
 func (d *demo) ask(ctx context.Context) error {
+	port := firstPort
 	for _, family := range d.Families {
 		for _, s := range []struct {
 			proto byte
@@ -188,11 +189,12 @@ func (d *demo) ask(ctx context.Context) error {
 		} {
 			a := asked{family: family, proto: s.proto, address: hostPort(d.VIP(family), s.port)}
 			for i := range demoRequests {
-				answer, err := s.ask(ctx, clientName(i%d.Clients), firstPort+i, a.address)
+				answer, err := s.ask(ctx, clientName(i%d.Clients), port, a.address)
 				if err != nil {
 					return fmt.Errorf("request %d of %s: %w", i+1, a.name(), err)
 				}
 				a.answers = append(a.answers, answer)
+				port++
 			}
 			d.asked = append(d.asked, a)
 		}
