@@ -1,62 +1,88 @@
 package sched
 
-import "sync/atomic"
-
-// formula says what a server's connections cost:
-// active*Active + inactive*Inactive + plus.
-type formula struct{ active, inactive, plus int64 }
-
-var (
-	// overhead is the kernel's (active << 8) + total, total being active and
-	// inactive together (ip_vs_dest_conn_overhead in net/ip_vs.h).
-	overhead = formula{active: 257, inactive: 1}
-	// expected is the delay a new connection would meet: (active + 1).
-	expected = formula{active: 1, plus: 1}
+import (
+	"math"
+	"sync/atomic"
 )
 
-// least picks the server with the lowest cost per weight, the first in list
-// order of several: lc, wlc, sed and nq, and wlc's part in lblc and lblcr.
+// least picks the server with the least load, which is cost for weight, the
+// first in list order of several: lc, wlc, sed and nq, and wlc's part in lblc
+// and lblcr.
 type least struct {
-	formula
-	idleFirst bool // nq: the first server without an active connection wins at once
-	list      []candidate
+	measure
+	list []candidate
+	more []particulars // of the same servers
 	ramps
 }
 
-// candidate is a server that may be eligible. 32 bytes: two share a cache line.
+// candidate is what every pick looks at, of a server that has a weight: 24
+// bytes, so that 1,000 servers and their counters stay in the first level cache.
 type candidate struct {
 	active, inactive *atomic.Int32
-	overload         *atomic.Bool
-	weight           int32 // above 0
-	index            int32 // in the server list
+	inverse          float64 // 1/weight
 }
 
-// Variants of least.
+// particulars are what only the picks that a server might win look at.
+type particulars struct {
+	overload *atomic.Bool
+	weight   int32 // above 0
+	index    int32 // in the server list
+}
+
+// measure says what a server's connections cost.
+type measure uint8
+
 const (
-	weightless = 1 << iota // lc: no weight counts, except 0
-	idleFirst              // nq
+	// overhead is the kernel's (active << 8) + total, total being active and
+	// inactive together (ip_vs_dest_conn_overhead in net/ip_vs.h): lc, wlc.
+	overhead measure = iota
+	// delay is what a new connection would meet, active + 1: sed.
+	delay
+	// queue is delay, but nothing for a server without active connections, so
+	// that the first of those wins at once: nq.
+	queue
 )
 
-func newLeast(f formula, variant int) func(Flags, []Server, Options) (Picker, error) {
-	return func(_ Flags, servers []Server, _ Options) (Picker, error) {
-		return makeLeast(f, variant, servers), nil
+// margin keeps equal loads equal: a server is less loaded than another only if
+// its load is below the other's times margin. Loads have a rounding error of
+// 2^-52; different ones are 2^-47 apart as long as cost < 2^31 (the kernel's
+// int) and weight < 2^16.
+const margin = 1 - 1.0/(1<<50)
+
+func newLC(_ Flags, servers []Server, _ Options) (Picker, error) {
+	l := makeLeast(overhead, servers)
+	for i := range l.list {
+		l.list[i].inverse = 1
 	}
+	return l, nil
 }
 
-func makeLeast(f formula, variant int, servers []Server) *least {
-	l := &least{formula: f, idleFirst: variant&idleFirst != 0, ramps: newRamps(servers)}
+func newWLC(_ Flags, servers []Server, _ Options) (Picker, error) {
+	return makeLeast(overhead, servers), nil
+}
+
+func newSED(_ Flags, servers []Server, _ Options) (Picker, error) {
+	return makeLeast(delay, servers), nil
+}
+
+func newNQ(_ Flags, servers []Server, _ Options) (Picker, error) {
+	return makeLeast(queue, servers), nil
+}
+
+func makeLeast(m measure, servers []Server) *least {
+	l := &least{measure: m, ramps: newRamps(servers)}
 	for i := range servers {
 		s := &servers[i]
 		weight := s.weight()
 		if weight == 0 {
 			continue
 		}
-		if variant&weightless != 0 {
-			weight = 1
-		}
 		l.list = append(l.list, candidate{
 			active:   orElse(s.Active, &noConns),
 			inactive: orElse(s.Inactive, &noConns),
+			inverse:  1 / float64(weight),
+		})
+		l.more = append(l.more, particulars{
 			overload: orElse(s.Overload, &noOverload),
 			weight:   weight,
 			index:    int32(i),
@@ -68,7 +94,7 @@ func makeLeast(f formula, variant int, servers []Server) *least {
 // Pick compares the loads of the moment.
 func (l *least) Pick(c *Cursor, f Flow) int {
 	if at := l.choose(c, f.Now); at >= 0 {
-		return int(l.list[at].index)
+		return int(l.more[at].index)
 	}
 	return -1
 }
@@ -78,35 +104,64 @@ func (l *least) choose(c *Cursor, now int64) int {
 	if now < l.over {
 		return l.starting(c, now)
 	}
-	return l.settled()
-}
-
-// settled is the winner by full weights, as an index of l.list.
-//
-// Loads are compared by cross multiplication; 1/0, the infinite load, stands
-// for no server. The overload flag is read last, of the few servers that beat
-// all before them.
-func (l *least) settled() int {
-	best, bestCost, bestWeight := -1, int64(1), int64(0)
-	f := l.formula
-	for i := range l.list {
-		s := &l.list[i]
-		active, weight := int64(s.active.Load()), int64(s.weight)
-		if active == 0 && l.idleFirst && !s.overload.Load() {
-			return i
+	best, limit := -1, math.Inf(1)
+	for at := 0; at < len(l.list) && limit > 0; at++ {
+		ahead, load := l.lighter(l.list[at:], limit)
+		if ahead < 0 {
+			break
 		}
-		cost := f.active*active + f.inactive*int64(s.inactive.Load()) + f.plus
-		if cost*bestWeight < bestCost*weight && !s.overload.Load() {
-			best, bestCost, bestWeight = i, cost, weight
+		at += ahead
+		if !l.more[at].overload.Load() {
+			best, limit = at, load*margin
 		}
 	}
 	return best
 }
 
+// lighter is the first in list with a load below limit, and its load; -1 if
+// there is none. It is the loop that decides what a pick costs, and has in it
+// only what it must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice
+// of measure, a cross multiplication and the overload flag inside. The cost is
+// kept in 32 bits, as in the kernel: 16 million active connections of a server.
+func (m measure) lighter(list []candidate, limit float64) (int, float64) {
+	if m == overhead {
+		for i := range list {
+			s := &list[i]
+			active := s.active.Load()
+			cost := uint32(active<<8 + active + s.inactive.Load())
+			if load := float64(int64(cost)) * s.inverse; load < limit {
+				return i, load
+			}
+		}
+		return -1, 0
+	}
+	idle := int64(1)
+	if m == queue {
+		idle = 0
+	}
+	for i := range list {
+		s := &list[i]
+		cost := int64(s.active.Load()) + 1
+		if cost == 1 {
+			cost = idle
+		}
+		if load := float64(cost) * s.inverse; load < limit {
+			return i, load
+		}
+	}
+	return -1, 0
+}
+
+// load is the load of the candidate at.
+func (l *least) load(at int) float64 {
+	_, load := l.lighter(l.list[at:at+1], math.Inf(1))
+	return load
+}
+
 // starting is the winner while servers are in slow start. Their weights are
-// what they are of the full ones by now, so that they get no further ahead
-// than that share of the load. Behind it they still are at first, by thousands
-// of connections perhaps, and would get every new one until level: so even
+// the share of the full ones they have by now, so that they get no further
+// ahead than that share of the connections. Behind that they are at first, by
+// thousands perhaps, and would get every new one until level with it: so even
 // then each wins only that share of the times.
 func (l *least) starting(c *Cursor, now int64) int {
 	best, share := l.atShares(now, true)
@@ -119,24 +174,18 @@ func (l *least) starting(c *Cursor, now int64) int {
 	return best
 }
 
-// atShares is settled with the weights of the moment, and the winner's share.
-// If starters is false servers in slow start are left out.
+// atShares is the winner with the weights of the moment, and its share. If
+// starters is false servers in slow start are left out.
 func (l *least) atShares(now int64, starters bool) (best int, share int64) {
-	best, bestCost, bestWeight := -1, int64(1), int64(0)
-	f := l.formula
+	best, limit := -1, math.Inf(1)
 	for i := range l.list {
-		s := &l.list[i]
+		s := &l.more[i]
 		part := l.share(int(s.index), now)
 		if !starters && part < fullShare || s.overload.Load() {
 			continue
 		}
-		active, weight := int64(s.active.Load()), int64(s.weight)*part
-		if active == 0 && l.idleFirst {
-			return i, part
-		}
-		cost := f.active*active + f.inactive*int64(s.inactive.Load()) + f.plus
-		if cost*bestWeight < bestCost*weight {
-			best, bestCost, bestWeight, share = i, cost, weight, part
+		if load := l.load(i) * fullShare / float64(part); load < limit {
+			best, share, limit = i, part, load*margin
 		}
 	}
 	return best, share

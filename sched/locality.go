@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -26,9 +27,9 @@ func newLBLCR(_ Flags, servers []Server, o Options) (Picker, error) {
 }
 
 func newLocality(servers []Server, o Options, replicate bool) *locality {
-	l := &locality{least: makeLeast(overhead, 0, servers), replicate: replicate}
+	l := &locality{least: makeLeast(overhead, servers), replicate: replicate}
 	for i := range l.list {
-		l.ids = append(l.ids, servers[l.list[i].index].ID)
+		l.ids = append(l.ids, servers[l.more[i].index].ID)
 	}
 	l.places = newPlaces(l.ids)
 	if o.Expiration == 0 {
@@ -51,28 +52,27 @@ func (l *locality) Pick(c *Cursor, f Flow) int {
 		e.size = 0
 	}
 	if at >= 0 && !l.busy(at) {
-		return int(l.list[at].index)
+		return int(l.more[at].index)
 	}
 	if at = l.choose(c, f.Now); at < 0 {
 		return -1
 	}
 	l.remember(&e, &f, now, mark(l.ids[at]))
-	return int(l.list[at].index)
+	return int(l.more[at].index)
 }
 
 // member is the server to use of those in e, as a candidate; -1: none. lblc
 // has one and takes it even if it is overloaded; lblcr takes the least loaded
 // that is not, of several the one added last.
 func (l *locality) member(e *entry) int {
-	best, bestCost, bestWeight := -1, int64(1), int64(0)
+	best, limit := -1, math.Inf(1)
 	for i := e.size - 1; i >= 0; i-- {
 		at := l.find(e.servers[i])
-		if at < 0 || l.replicate && l.list[at].overload.Load() {
+		if at < 0 || l.replicate && l.more[at].overload.Load() {
 			continue
 		}
-		cost, weight := l.cost(at), int64(l.list[at].weight)
-		if cost*bestWeight < bestCost*weight {
-			best, bestCost, bestWeight = at, cost, weight
+		if load := l.load(at); load < limit {
+			best, limit = at, load*margin
 		}
 	}
 	return best
@@ -84,15 +84,14 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 	if e.size < 2 || seconds(e.changed, now) <= l.expiration {
 		return
 	}
-	most, mostCost, mostWeight := -1, int64(-1), int64(1)
+	most, limit := -1, -1.0
 	for i := e.size - 1; i >= 0; i-- {
 		at := l.find(e.servers[i])
 		if at < 0 {
 			continue
 		}
-		cost, weight := l.cost(at), int64(l.list[at].weight)
-		if mostCost*weight < cost*mostWeight {
-			most, mostCost, mostWeight = i, cost, weight
+		if load := l.load(at); load*margin > limit {
+			most, limit = i, load
 		}
 	}
 	if most >= 0 {
@@ -105,11 +104,11 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 // busy says whether the candidate has more active connections than its weight
 // while another has fewer than half of its own.
 func (l *locality) busy(at int) bool {
-	if s := &l.list[at]; s.active.Load() <= s.weight {
+	if l.list[at].active.Load() <= l.more[at].weight {
 		return false
 	}
 	for i := range l.list {
-		if s := &l.list[i]; 2*int64(s.active.Load()) < int64(s.weight) {
+		if 2*int64(l.list[i].active.Load()) < int64(l.more[i].weight) {
 			return true
 		}
 	}

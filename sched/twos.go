@@ -6,73 +6,85 @@ import "math/bits"
 type twos struct{ *least }
 
 func newTwos(_ Flags, servers []Server, _ Options) (Picker, error) {
-	return &twos{makeLeast(overhead, 0, servers)}, nil
+	return &twos{makeLeast(overhead, servers)}, nil
 }
 
-// Pick draws two numbers from 0 to the sum of all weights, both included, and
-// walks the list, taking weights off, to where each is used up; the 0 that is
-// in it too makes the first server one likelier than its weight, as in IPVS.
+// Pick draws two numbers from 0 to the sum of all weights, both included. The
+// servers lie on that line one after another, each as long as its weight; the
+// 0 makes the first one likelier than its weight, as in IPVS.
 func (t *twos) Pick(c *Cursor, f Flow) int {
-	sum := int64(0)
-	for i := range t.list {
-		sum += t.weight(i, f.Now)
-	}
+	sum := t.sum(f.Now)
 	if sum == 0 {
 		return -1
 	}
-	first, second := c.below(sum+1), c.below(sum+1)
-	a, b := -1, -1
-	for i := range t.list {
-		w := t.weight(i, f.Now)
-		if w == 0 {
-			continue
-		}
-		first -= w
-		second -= w
-		if first <= 0 && a < 0 {
-			a = i
-		}
-		if second <= 0 && b < 0 {
-			b = i
-		}
-		if a >= 0 && b >= 0 {
-			break
-		}
+	a, b := c.below(sum+1), c.below(sum+1)
+	near, end := t.locate(max(min(a, b), 1), 0, 0, f.Now)
+	far := near
+	if most := max(a, b); most > end {
+		far, _ = t.locate(most, near+1, end, f.Now)
 	}
-	return t.lighter(a, b, f.Now)
+	if a > b {
+		near, far = far, near
+	}
+	return t.lighterOf(near, far, f.Now)
 }
 
-// weight is what the candidate at i weighs at the moment; 0: not eligible.
-func (t *twos) weight(i int, now int64) int64 {
-	s := &t.list[i]
-	switch {
-	case s.overload.Load():
+// sum is the weight of all together.
+func (t *twos) sum(now int64) int64 {
+	sum := int64(0)
+	for i := range t.more {
+		weight := t.more[i].open()
+		if now < t.over {
+			weight *= t.share(int(t.more[i].index), now)
+		}
+		sum += weight
+	}
+	return sum
+}
+
+// locate is the candidate, from i on, on which a number falls, and where that
+// candidate ends; i begins at start. It is -1 for a number behind the last,
+// which is so only if a server became overloaded meanwhile.
+func (t *twos) locate(number int64, i int, start, now int64) (int, int64) {
+	for end := start; i < len(t.more); i++ {
+		weight := t.more[i].open()
+		if now < t.over {
+			weight *= t.share(int(t.more[i].index), now)
+		}
+		if end += weight; end >= number {
+			return i, end
+		}
+	}
+	return -1, number
+}
+
+// open is the weight of a server, 0 if it is not eligible. It is small enough
+// to be put in line, which halves the time of twos.
+func (s *particulars) open() int64 {
+	if s.overload.Load() {
 		return 0
-	case now < t.over:
-		return int64(s.weight) * t.share(int(s.index), now)
 	}
 	return int64(s.weight)
 }
 
-// lighter is the one with less overhead for its weight of the candidates a and
-// b, a if they are equal, as a list index. A draw that found nothing, because
-// a server became overloaded meanwhile, leaves the other.
-func (t *twos) lighter(a, b int, now int64) int {
-	switch {
-	case a < 0 && b < 0:
+// lighterOf is the one of the candidates a and b with less load, a if they are
+// equal, as a list index.
+func (t *twos) lighterOf(a, b int, now int64) int {
+	if a < 0 {
+		a, b = b, a
+	}
+	if a < 0 {
 		return -1
-	case a < 0:
-		a = b
-	case b >= 0 && t.weight(b, now)*t.cost(a) > t.weight(a, now)*t.cost(b):
+	}
+	if b >= 0 && t.weighed(b, now) < t.weighed(a, now)*margin {
 		a = b
 	}
-	return int(t.list[a].index)
+	return int(t.more[a].index)
 }
 
-// cost is the formula's cost of the candidate at i.
-func (l *least) cost(i int) int64 {
-	s := &l.list[i]
-	return l.active*int64(s.active.Load()) + l.inactive*int64(s.inactive.Load()) + l.plus
+// weighed is the load of the candidate at i with its weight of the moment.
+func (t *twos) weighed(i int, now int64) float64 {
+	return t.load(i) * fullShare / float64(t.share(int(t.more[i].index), now))
 }
 
 // below draws a number from 0 to n-1.

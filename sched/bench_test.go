@@ -1,0 +1,59 @@
+package sched
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+)
+
+// counters stand for the connection table's: one cache line per server.
+type counters struct {
+	active, inactive atomic.Int32
+	overload         atomic.Bool
+	_                [64 - 9]byte
+}
+
+// farm makes n servers with mixed weights, connections and thresholds, as a
+// running director has them. Every seventh has a weight ten times the others'.
+func farm(n int) []Server {
+	list := make([]Server, n)
+	counts := make([]counters, n)
+	for i := range list {
+		c := &counts[i]
+		c.active.Store(int32(1 + i*7919%9))
+		c.inactive.Store(int32(i * 104729 % 1000))
+		list[i] = Server{
+			ID: uint32(n - i), Addr: addr(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})), Port: 80,
+			Weight: int32(10 + i*31%90), Active: &c.active, Inactive: &c.inactive, Overload: &c.overload,
+		}
+		if i%7 == 0 {
+			list[i].Weight *= 10
+		}
+	}
+	return list
+}
+
+var sink int
+
+// BenchmarkPick is the cost of one pick by scheduler and number of servers.
+func BenchmarkPick(b *testing.B) {
+	for _, name := range names {
+		for _, n := range []int{10, 100, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				servers := farm(n)
+				p, err := New(name, 0, servers, Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				c := NewCursor(name, servers, 0)
+				f := client(1)
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					f.Client[15], f.Client[14] = byte(i), byte(i>>8)
+					sink += p.Pick(c, f)
+				}
+			})
+		}
+	}
+}
