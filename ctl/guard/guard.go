@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -97,6 +98,9 @@ const loopback = "lo"
 func (g *Guard) Apply(r Rules) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.conn == nil {
+		return fmt.Errorf("guard: apply rules: %w", net.ErrClosed)
+	}
 	want, err := compile(r)
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
@@ -142,6 +146,9 @@ func (g *Guard) exists(name string) bool {
 func (g *Guard) Dropped() (Dropped, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.conn == nil {
+		return Dropped{}, fmt.Errorf("guard: read counters: %w", net.ErrClosed)
+	}
 	objects, err := g.conn.GetObjects(g.table)
 	if err != nil {
 		return Dropped{}, fmt.Errorf("guard: read counters: %w", err)
@@ -159,7 +166,8 @@ func (g *Guard) Dropped() (Dropped, error) {
 	return d, nil
 }
 
-// Close removes the table with everything in it. The Guard is of no use after.
+// Close removes the table with everything in it. Apply and Dropped answer
+// net.ErrClosed from then on.
 func (g *Guard) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,0 +1,174 @@
+package hop
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/packet"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// rounds is how often a VIP is announced, a second apart:
+// MAX_NEIGHBOR_ADVERTISEMENT and RETRANS_TIMER of RFC 4861 section 10. RFC 5227
+// section 2.3 wants two ARP announcements.
+const rounds = 3
+
+// announcement is one VIP on one port.
+type announcement struct {
+	port uint16
+	vip  netip.Addr
+}
+
+// round is what is left of an announcement.
+type round struct {
+	left int
+	due  time.Time
+}
+
+// hold makes vips those that are announced; those that are new are due at once.
+func (w *Watcher) hold(vips []netip.Addr) {
+	held := map[netip.Addr]bool{}
+	for _, vip := range vips {
+		vip = vip.Unmap()
+		held[vip] = true
+		for port := range w.hops.Ports {
+			if !w.held[vip] {
+				w.pending[announcement{uint16(port), vip}] = round{left: rounds}
+			}
+		}
+	}
+	w.held = held
+}
+
+// announce sends what is due.
+func (w *Watcher) announce(now time.Time) {
+	due := map[uint16][]netip.Addr{}
+	for a, r := range w.pending {
+		switch {
+		case !w.held[a.vip], r.left == 0, w.hops.Local[wire.AddrFrom(a.vip)]:
+			delete(w.pending, a)
+		case now.Sub(r.due) >= 0 && w.up[a.port]:
+			due[a.port] = append(due[a.port], a.vip)
+			w.pending[a] = round{r.left - 1, now.Add(second - settle)} // ticks are not exact
+		}
+	}
+	for port, vips := range due {
+		if err := sendAll(w.hops.Ports[port], vips); err != nil {
+			w.log.Warn().Err(err).Str("interface", w.hops.Ports[port].Name).Msg("hop: cannot announce VIPs")
+		}
+	}
+}
+
+// announceOn has all VIPs announced on a port.
+func (w *Watcher) announceOn(port uint16) {
+	for vip := range w.held {
+		w.pending[announcement{port, vip}] = round{left: rounds}
+	}
+}
+
+// sendAll announces VIPs on a port.
+func sendAll(port director.Port, vips []netip.Addr) error {
+	// Protocol 0: the socket receives nothing.
+	c, err := packet.Listen(&net.Interface{Index: port.Index}, packet.Raw, 0, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, vip := range vips {
+		for _, frame := range announcements(port.MAC, wire.AddrFrom(vip)) {
+			if _, err := c.WriteTo(frame, macAddr(frame)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// macAddr is the destination of a frame, as package packet wants it.
+func macAddr(frame []byte) *packet.Addr {
+	dst := wire.Ethernet(frame).Dst()
+	return &packet.Addr{HardwareAddr: dst[:]}
+}
+
+var (
+	broadcast = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	allNodes  = wire.AddrFrom(netip.IPv6LinkLocalAllNodes())
+)
+
+// announcements are the frames that tell a link who has an address now. In IPv4
+// these are a request and a reply, because some hosts learn from one only (RFC
+// 5944 section 4.6); in IPv6 an unsolicited advertisement (RFC 4861 section
+// 7.2.6).
+func announcements(mac wire.MAC, vip wire.Addr) [][]byte {
+	if !vip.Is4() {
+		return [][]byte{advertisement(mac, vip)}
+	}
+	return [][]byte{
+		arp(wire.ARPRequest, mac, vip, wire.MAC{}, vip),
+		arp(wire.ARPReply, mac, vip, mac, vip),
+	}
+}
+
+// ethernet makes a frame with room for n bytes behind its header.
+func ethernet(dst, src wire.MAC, etherType uint16, n int) (frame, body []byte) {
+	frame = make([]byte, wire.EthernetLen+n)
+	e := wire.Ethernet(frame)
+	e.SetDst(dst)
+	e.SetSrc(src)
+	e.SetType(etherType)
+	return frame, frame[wire.EthernetLen:]
+}
+
+// arp makes a broadcast ARP frame.
+func arp(op uint16, sender wire.MAC, senderIP wire.Addr, target wire.MAC, targetIP wire.Addr) []byte {
+	frame, body := ethernet(broadcast, sender, wire.EtherTypeARP, wire.ARPLen)
+	a := wire.ARP(body)
+	a.SetEthernetIPv4()
+	a.SetOperation(op)
+	a.SetSenderMAC(sender)
+	a.SetSenderIP(senderIP)
+	a.SetTargetMAC(target)
+	a.SetTargetIP(targetIP)
+	return frame
+}
+
+// advertisement makes an unsolicited neighbour advertisement that replaces what
+// other nodes know.
+func advertisement(mac wire.MAC, vip wire.Addr) []byte {
+	frame, n := neighbourFrame(wire.ICMPv6Advertise, mac, vip, allNodes, vip, wire.NeighbourOptionLen)
+	n.SetFlags(wire.NeighbourOverride)
+	n.SetOption(wire.OptionTargetMAC, mac)
+	finish(frame)
+	return frame
+}
+
+// neighbourFrame makes a neighbour discovery message to a multicast address. Its
+// checksum is left to finish.
+func neighbourFrame(kind uint8, mac wire.MAC, src, dst, target wire.Addr, options int) ([]byte, wire.Neighbour) {
+	// RFC 2464 section 7: 33:33 and the last four bytes of the address.
+	group := wire.MAC{0x33, 0x33, dst[12], dst[13], dst[14], dst[15]}
+	frame, body := ethernet(group, mac, wire.EtherTypeIPv6, wire.IPv6Len+wire.NeighbourLen+options)
+	ip := wire.IPv6(body)
+	ip.SetVersionClassFlow(0, 0)
+	ip.SetPayloadLen(uint16(wire.NeighbourLen + options))
+	ip.SetNextHeader(wire.ProtoICMPv6)
+	ip.SetHopLimit(255) // RFC 4861 section 4.4: proof that no router passed it on
+	ip.SetSrc(src)
+	ip.SetDst(dst)
+	n := wire.Neighbour(body[wire.IPv6Len:])
+	wire.ICMP(n).SetType(kind)
+	n.SetTarget(target)
+	return frame, n
+}
+
+// finish writes the checksum of an ICMPv6 message.
+func finish(frame []byte) {
+	ip := wire.IPv6(frame[wire.EthernetLen:])
+	m := wire.ICMP(ip[wire.IPv6Len:])
+	m.SetChecksum(0)
+	sum := wire.PseudoSum(ip.Src(), ip.Dst(), wire.ProtoICMPv6, uint32(len(m)))
+	m.SetChecksum(^wire.Fold(wire.Sum(m, sum)))
+}

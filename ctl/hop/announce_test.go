@@ -1,0 +1,118 @@
+package hop
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/mdlayher/packet"
+
+	"uvs/dataplane/wire"
+)
+
+// heard is what an announcement said, as decoded by gopacket.
+type heard struct {
+	kind string // request, reply, advertisement
+	vip  netip.Addr
+	mac  wire.MAC
+}
+
+// listen counts announcements on a tap until there are as many of each as want
+// says, and fails on any other.
+func listen(t *testing.T, tap *packet.Conn, want map[heard]int) {
+	t.Helper()
+	got := map[heard]int{}
+	tap.SetReadDeadline(time.Now().Add(deadline))
+	for b := make([]byte, 2048); ; {
+		n, _, err := tap.ReadFrom(b)
+		if err != nil {
+			t.Fatalf("heard %v, want %v: %v", got, want, err)
+		}
+		h, ok := hear(t, b[:n])
+		if !ok {
+			continue
+		}
+		if got[h]++; got[h] > want[h] {
+			t.Fatalf("heard %v, want %d times", h, want[h])
+		}
+		enough := true
+		for h, n := range want {
+			enough = enough && got[h] == n
+		}
+		if enough {
+			return
+		}
+	}
+}
+
+// hear checks every field of an announcement.
+func hear(t *testing.T, frame []byte) (h heard, ok bool) {
+	t.Helper()
+	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
+	eth := p.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
+	h.mac = wire.MAC(eth.SrcMAC)
+	if a, isARP := p.Layer(layers.LayerTypeARP).(*layers.ARP); isARP {
+		h.vip, _ = netip.AddrFromSlice(a.SourceProtAddress)
+		h.kind = map[uint16]string{layers.ARPRequest: "request", layers.ARPReply: "reply"}[a.Operation]
+		target := map[string][]byte{"request": make([]byte, 6), "reply": h.mac[:]}[h.kind]
+		if !bytes.Equal(a.SourceHwAddress, h.mac[:]) || !bytes.Equal(a.DstProtAddress, a.SourceProtAddress) ||
+			!bytes.Equal(a.DstHwAddress, target) || !bytes.Equal(eth.DstMAC, broadcast[:]) {
+			t.Errorf("ARP announcement %+v in %+v", a, eth)
+		}
+		return h, true
+	}
+	na, isNA := p.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
+	if !isNA {
+		return h, false
+	}
+	ip := p.Layer(layers.LayerTypeIPv6).(*layers.IPv6)
+	if ip.SrcIP.IsLinkLocalUnicast() {
+		return h, false // the kernel's own
+	}
+	h.kind = "advertisement"
+	h.vip, _ = netip.AddrFromSlice(na.TargetAddress)
+	switch {
+	case na.Flags != 0x20, len(na.Options) != 1, na.Options[0].Type != layers.ICMPv6OptTargetAddress,
+		!bytes.Equal(na.Options[0].Data, h.mac[:]):
+		t.Errorf("advertisement %+v", na)
+	case !ip.SrcIP.Equal(na.TargetAddress), !ip.DstIP.Equal(net.IPv6linklocalallnodes), ip.HopLimit != 255,
+		eth.DstMAC.String() != "33:33:00:00:00:01":
+		t.Errorf("advertisement in %+v, %+v", ip, eth)
+	}
+	icmp := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
+	icmp.SetNetworkLayerForChecksum(ip)
+	buf := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, icmp, gopacket.Payload(icmp.Payload)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(buf.Bytes()[2:4], icmp.Contents[2:4]) {
+		t.Errorf("ICMPv6 checksum % x, want % x", icmp.Contents[2:4], buf.Bytes()[2:4])
+	}
+	return h, true
+}
+
+// TestAnnounce listens on both ports of a host while VIPs come, and while a
+// port gets another hardware address.
+func TestAnnounce(t *testing.T) {
+	host, peer := pair(t)
+	join(host, "h1", peer, "p1")
+	host.addr("h0", "10.7.0.101/24") // a VIP the host owns
+	w := host.watch("h0", "h1")
+	taps := []*packet.Conn{peer.tap("p0"), peer.tap("p1")}
+	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
+	all := func(mac wire.MAC) map[heard]int {
+		return map[heard]int{{"request", vip4, mac}: rounds, {"reply", vip4, mac}: rounds, {"advertisement", vip6, mac}: rounds}
+	}
+	w.Announce([]netip.Addr{vip4, vip6, netip.MustParseAddr("10.7.0.101")})
+	listen(t, taps[0], all(host.mac("h0")))
+	listen(t, taps[1], all(host.mac("h1")))
+
+	w.Announce([]netip.Addr{vip4, vip6}) // not new: silence
+	mac := wire.MAC{2, 7, 7, 7, 7, 7}
+	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), mac[:]))
+	listen(t, taps[0], all(mac))
+}

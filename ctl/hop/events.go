@@ -1,0 +1,92 @@
+package hop
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// event is what the kernel told: a neighbour, or that something else is to be
+// read again.
+type event struct {
+	stale     bool // links, addresses, routes
+	lost      bool // anything: the kernel dropped events
+	neighbour *netlink.Neigh
+	gone      bool // the neighbour was deleted
+}
+
+// receive hands on events until ctx is done or the socket closed.
+func (w *Watcher) receive(ctx context.Context, events chan<- []event) {
+	defer close(events)
+	for {
+		messages, from, err := w.sub.Receive()
+		var batch []event
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			batch = []event{{stale: true, lost: true}}
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		case err != nil:
+			return
+		case from.Pid == nl.PidKernel:
+			batch = decode(messages)
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		select {
+		case events <- batch:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// decode reads messages that arrived together.
+func decode(messages []syscall.NetlinkMessage) (batch []event) {
+	for _, m := range messages {
+		switch m.Header.Type {
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			n, err := netlink.NeighDeserialize(m.Data)
+			if err != nil {
+				batch = append(batch, event{lost: true})
+				continue
+			}
+			batch = append(batch, event{neighbour: n, gone: m.Header.Type == unix.RTM_DELNEIGH})
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			if len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Table == unix.RT_TABLE_MAIN {
+				batch = append(batch, event{stale: true})
+			}
+		default:
+			batch = append(batch, event{stale: true})
+		}
+	}
+	return batch
+}
+
+// apply takes note of an event.
+func (w *Watcher) apply(e event) {
+	w.stale = w.stale || e.stale
+	w.lost = w.lost || e.lost
+	if e.neighbour == nil {
+		return
+	}
+	id, ok := idOf(e.neighbour)
+	if !ok {
+		return
+	}
+	old := w.host.neighbours[id]
+	now := neighbour{macOf(e.neighbour.HardwareAddr), e.neighbour.State, e.neighbour.Flags}
+	if e.gone {
+		now = neighbour{}
+		delete(w.host.neighbours, id)
+	} else {
+		w.host.neighbours[id] = now
+	}
+	if old.usable() != now.usable() || now.usable() && old.mac != now.mac {
+		w.moved = true
+	}
+}

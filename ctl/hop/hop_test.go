@@ -1,0 +1,319 @@
+package hop
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// deadline is how long tests wait for what must come.
+const deadline = 20 * time.Second
+
+// watch makes a Watcher in the namespace and runs it to the end of the test.
+func (s *space) watch(interfaces ...string) *Watcher {
+	s.t.Helper()
+	w := s.open(interfaces...)
+	s.run(w, func(*director.Hops) {})
+	return w
+}
+
+func (s *space) open(interfaces ...string) (w *Watcher) {
+	s.t.Helper()
+	var err error
+	s.do(func() { w, err = New(interfaces, zerolog.New(zerolog.NewTestWriter(s.t))) })
+	s.must(err)
+	return w
+}
+
+func (s *space) run(w *Watcher, publish func(*director.Hops)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := netns.Set(s.ns)
+		if err == nil {
+			err = w.Run(ctx, publish)
+		}
+		done <- err
+	}()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+// until waits for a state for which ok is true.
+func (w *Watcher) until(t *testing.T, what string, ok func(*director.Hops) bool) {
+	t.Helper()
+	late := time.After(deadline)
+	for {
+		hops, changed := w.current()
+		if ok(hops) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.Fatalf("still not so: %s\nports %+v\nneighbours %v\nroutes\n%v", what, hops.Ports, hops.Neighbours, hops.Routes)
+		}
+	}
+}
+
+func addrs(s ...string) (list []netip.Addr) {
+	for _, a := range s {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	return list
+}
+
+func (s *space) mac(name string) wire.MAC {
+	s.t.Helper()
+	return wire.MAC(s.link(name).Attrs().HardwareAddr)
+}
+
+// neighbour is what hops say of an address on port 0.
+func on0(h *director.Hops, addr string) wire.MAC {
+	return h.Neighbours[director.NeighbourKey{Addr: wire.AddrFrom(netip.MustParseAddr(addr))}]
+}
+
+// route makes a route of its usual parts; gw may be empty.
+func (s *space) route(dst, gw, dev string) *netlink.Route {
+	s.t.Helper()
+	n, err := netlink.ParseIPNet(dst)
+	s.must(err)
+	return &netlink.Route{Dst: n, Gw: net.ParseIP(gw), LinkIndex: s.link(dev).Attrs().Index}
+}
+
+// pair is a host with interface h0 and a peer with p0, joined.
+func pair(t *testing.T) (host, peer *space) {
+	t.Helper()
+	host, peer = newSpace(t), newSpace(t)
+	join(host, "h0", peer, "p0")
+	return host, peer
+}
+
+// TestNewRefuses checks that the message names the value and what would do.
+func TestNewRefuses(t *testing.T) {
+	host, _ := pair(t)
+	for _, row := range []struct {
+		interfaces []string
+		want       string
+	}{
+		{[]string{"h0", "h9"}, `no interface "h9"; there are [h0 lo]`},
+		{[]string{"lo"}, `interface "lo" has no Ethernet address`},
+		{[]string{"h0", "h0"}, `interface "h0" is given twice`},
+	} {
+		host.do(func() {
+			_, err := New(row.interfaces, zerolog.Nop())
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("New(%v): %v, want … %s", row.interfaces, err, row.want)
+			}
+		})
+	}
+}
+
+// TestRoutesMatchKernel adds random routes, and compares where random addresses
+// go with what the kernel says.
+func TestRoutesMatchKernel(t *testing.T) {
+	host, peer := pair(t)
+	join(host, "h1", peer, "p1")
+	join(host, "other", peer, "p2") // uvs does not run on this one
+	devs := []string{"h0", "h1", "other"}
+	for i, dev := range devs {
+		host.addr(dev, fmt.Sprintf("10.%d.0.1/16", i))
+		host.addr(dev, fmt.Sprintf("fd0%d::1/32", i))
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	// Addresses share few bits, so that prefixes nest.
+	address := func(v6 bool) netip.Addr {
+		if v6 {
+			return netip.AddrFrom16([16]byte{0: 0x20, 1: byte(rnd.IntN(3)), 2: byte(rnd.IntN(4)), 15: byte(rnd.IntN(4))})
+		}
+		return netip.AddrFrom4([4]byte{20, byte(rnd.IntN(3)), byte(rnd.IntN(4)), byte(rnd.IntN(4))})
+	}
+	for range 300 {
+		v6 := rnd.IntN(2) == 0
+		a, n := address(v6), rnd.IntN(len(devs))
+		bits := []int{8, 10, 15, 16, 23, 24, 31, 32}[rnd.IntN(8)]
+		gw := fmt.Sprintf("10.%d.0.%d", n, 2+rnd.IntN(3))
+		if v6 {
+			bits *= 4
+			gw = fmt.Sprintf("fd0%d::%d", n, 2+rnd.IntN(3))
+		}
+		p, _ := a.Prefix(bits)
+		r := host.route(p.String(), gw, devs[n])
+		r.Priority = 1 + rnd.IntN(5)
+		switch rnd.IntN(6) {
+		case 0:
+			r.Type = []int{unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT}[rnd.IntN(3)]
+			r.Gw, r.LinkIndex = nil, 0
+		case 1:
+			r.Gw = nil
+		case 2:
+			r.MTU = 1280 + rnd.IntN(100)
+		}
+		host.nl.RouteAdd(r) // may exist
+	}
+	hops := host.open("h0", "h1").Hops()
+	for range 3000 {
+		a := address(rnd.IntN(2) == 0)
+		var want director.Route
+		got, err := host.nl.RouteGet(a.AsSlice())
+		if err != nil {
+			want = director.Route{Port: wire.NoPort}
+		} else if port := slices.Index(devs, host.name(got[0].LinkIndex)); port > 1 {
+			want = director.Route{Port: wire.NoPort}
+		} else {
+			via, _ := netip.AddrFromSlice(got[0].Gw)
+			want = director.Route{Port: uint16(port), Via: via, MTU: got[0].MTU}
+		}
+		r, ok := hops.Routes.Lookup(a)
+		if !ok {
+			r.Port = wire.NoPort
+		}
+		if r != want {
+			t.Fatalf("%s goes by %+v, the kernel says %+v (%+v, %v)", a, r, want, got, err)
+		}
+	}
+}
+
+func (s *space) name(index int) string {
+	l, err := s.nl.LinkByIndex(index)
+	s.must(err)
+	return l.Attrs().Name
+}
+
+// TestFollow changes the host under a running Watcher.
+func TestFollow(t *testing.T) {
+	host, peer := pair(t)
+	host.addr("h0", "10.7.0.1/24")
+	peer.addr("p0", "10.7.0.2/24")
+	peer.addr("p0", "10.7.0.3/24")
+	w := host.watch("h0")
+	far := netip.MustParseAddr("10.99.0.1")
+	routeTo := func(via string, mtu int) func(*director.Hops) bool {
+		return func(h *director.Hops) bool {
+			r, ok := h.Routes.Lookup(far)
+			return ok && r == director.Route{Via: netip.MustParseAddr(via), MTU: mtu}
+		}
+	}
+
+	if !w.Hops().Local[wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))] {
+		t.Error("own address is not Local")
+	}
+	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
+	host.must(host.nl.RouteAdd(r))
+	w.until(t, "new route", routeTo("10.7.0.2", 0))
+	w.until(t, "its gateway is resolved unasked", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+
+	r.Gw = net.ParseIP("10.7.0.3")
+	host.must(host.nl.RouteReplace(r))
+	w.until(t, "another gateway", routeTo("10.7.0.3", 0))
+	w.until(t, "which is resolved too", func(h *director.Hops) bool { return on0(h, "10.7.0.3") == peer.mac("p0") })
+
+	r.MTU = 1400
+	host.must(host.nl.RouteReplace(r))
+	w.until(t, "MTU of the route", routeTo("10.7.0.3", 1400))
+
+	r.MTU, r.MultiPath, r.Gw, r.LinkIndex = 0, []*netlink.NexthopInfo{
+		{LinkIndex: r.LinkIndex, Gw: net.ParseIP("10.7.0.2")}, {LinkIndex: r.LinkIndex, Gw: net.ParseIP("10.7.0.3")},
+	}, nil, 0
+	host.must(host.nl.RouteReplace(r))
+	w.until(t, "first of several next hops", routeTo("10.7.0.2", 0))
+
+	bad := &netlink.Route{Dst: r.Dst, Type: unix.RTN_BLACKHOLE}
+	host.must(host.nl.RouteReplace(bad))
+	w.until(t, "blackhole", func(h *director.Hops) bool {
+		got, ok := h.Routes.Lookup(far)
+		return ok && got.Port == wire.NoPort
+	})
+	host.must(host.nl.RouteDel(bad))
+	w.until(t, "no route", func(h *director.Hops) bool { return !h.Routes.Contains(far) })
+
+	host.must(host.nl.LinkSetMTU(host.link("h0"), 1400))
+	w.until(t, "MTU of the port", func(h *director.Hops) bool { return h.Ports[0].MTU == 1400 })
+
+	host.addr("h0", "fd07::1/64")
+	w.until(t, "IPv6 address", func(h *director.Hops) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
+
+	mac := wire.MAC{2, 7, 7, 7, 7, 7}
+	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), mac[:]))
+	w.until(t, "hardware address", func(h *director.Hops) bool { return h.Ports[0].MAC == mac })
+
+	w.Need(addrs("10.7.0.2"))
+	host.must(host.nl.LinkSetDown(host.link("h0")))
+	w.until(t, "a port that is down has no neighbours and routes", func(h *director.Hops) bool {
+		return len(h.Neighbours) == 0 && !h.Routes.Contains(netip.MustParseAddr("10.7.0.2"))
+	})
+	host.must(host.nl.LinkSetName(host.link("h0"), "lan"))
+	w.until(t, "a new name of the same interface", func(h *director.Hops) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
+	host.up("lan")
+	w.until(t, "up again, and resolved again", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+
+	host.must(host.nl.LinkDel(host.link("lan")))
+	w.until(t, "interface gone", func(h *director.Hops) bool { return h.Ports[0] == director.Port{Name: "h0"} })
+	join(host, "h0", peer, "p0")
+	host.addr("h0", "10.7.0.1/24")
+	peer.addr("p0", "10.7.0.2/24")
+	w.until(t, "made anew, and resolved again", func(h *director.Hops) bool {
+		return h.Ports[0].Index == host.link("h0").Attrs().Index && on0(h, "10.7.0.2") == peer.mac("p0")
+	})
+}
+
+// TestBurst makes many changes at once. There may be no more states than
+// settling times have passed, and one state must hold the last change.
+func TestBurst(t *testing.T) {
+	host, _ := pair(t)
+	host.addr("h0", "10.7.0.1/24")
+	w := host.open("h0")
+	var states atomic.Int64
+	start := time.Now()
+	host.run(w, func(*director.Hops) { states.Add(1) })
+	const burst = 300
+	for i := range burst {
+		host.must(host.nl.RouteAdd(host.route(fmt.Sprintf("10.99.%d.%d/32", i/250, i%250), "10.7.0.2", "h0")))
+	}
+	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == burst+1 })
+	if most := int64(time.Since(start)/settle) + 1; states.Load() > most {
+		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), settle, most)
+	}
+}
+
+// TestLostEvents lets the kernel drop events before they are read.
+func TestLostEvents(t *testing.T) {
+	host, peer := pair(t)
+	host.addr("h0", "10.7.0.1/24")
+	w := host.open("h0")
+	host.must(w.sub.SetReceiveBufferSize(1, false)) // the kernel makes it its least
+	const many = 200
+	for i := range many {
+		host.must(host.nl.RouteAdd(host.route(fmt.Sprintf("10.99.0.%d/32", i), "10.7.0.2", "h0")))
+	}
+	mac := peer.mac("p0")
+	host.must(host.nl.NeighSet(&netlink.Neigh{
+		LinkIndex: host.link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:], State: netlink.NUD_PERMANENT,
+	}))
+	host.run(w, func(*director.Hops) {})
+	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == many+1 })
+	w.until(t, "the neighbour", func(h *director.Hops) bool { return on0(h, "10.7.0.9") == mac })
+}

@@ -1,0 +1,257 @@
+package hop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/gaissmai/bart"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// host is what the kernel said last, still in its terms: interface indexes
+// instead of ports.
+type host struct {
+	links      map[int]link
+	addrs      []netlink.Addr
+	routes     map[netip.Prefix]netlink.Route // the best of each prefix
+	neighbours map[neighbourID]neighbour
+}
+
+type link struct {
+	name string
+	mac  wire.MAC
+	mtu  int
+	up   bool // set up, and has a carrier
+}
+
+// neighbourID is an address on the link of an interface.
+type neighbourID struct {
+	index int
+	addr  netip.Addr
+}
+
+type neighbour struct {
+	mac   wire.MAC
+	state int // one of netlink.NUD_*
+	flags int // netlink.NTF_*
+}
+
+// usable says whether frames may be sent to a neighbour: it has an address that
+// was valid and is not yet known not to be, NUD_VALID of the kernel.
+func (n neighbour) usable() bool {
+	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
+		netlink.NUD_PROBE | netlink.NUD_STALE | netlink.NUD_DELAY
+	return n.state&valid != 0 && !n.mac.IsZero() && !n.mac.IsGroup()
+}
+
+// readLinks, readAddrs, readRoutes and readNeighbours ask the kernel. The error
+// may be netlink.ErrDumpInterrupted: something changed meanwhile, ask again.
+
+func readLinks(nl *netlink.Handle) (map[int]link, error) {
+	list, err := nl.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	links := map[int]link{}
+	for _, l := range list {
+		a := l.Attrs()
+		links[a.Index] = link{
+			name: a.Name, mac: macOf(a.HardwareAddr), mtu: a.MTU,
+			up: a.RawFlags&(unix.IFF_UP|unix.IFF_RUNNING) == unix.IFF_UP|unix.IFF_RUNNING,
+		}
+	}
+	return links, nil
+}
+
+// macOf is zero for what is no Ethernet address.
+func macOf(a net.HardwareAddr) wire.MAC {
+	if len(a) != len(wire.MAC{}) {
+		return wire.MAC{}
+	}
+	return wire.MAC(a)
+}
+
+func readAddrs(nl *netlink.Handle) ([]netlink.Addr, error) {
+	list, err := nl.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return list, nil
+}
+
+func readRoutes(nl *netlink.Handle) (map[netip.Prefix]netlink.Route, error) {
+	routes := map[netip.Prefix]netlink.Route{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := nl.RouteList(nil, family) // the main table's
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range list {
+			addBest(routes, r)
+		}
+	}
+	return routes, nil
+}
+
+// addBest keeps a route unless its prefix has one of lower metric, or one of the
+// same that the kernel named first.
+func addBest(routes map[netip.Prefix]netlink.Route, r netlink.Route) {
+	p, ok := prefixOf(r)
+	if !ok || r.Tos != 0 || r.Type == unix.RTN_THROW {
+		return
+	}
+	if len(r.MultiPath) > 0 {
+		n := r.MultiPath[0]
+		for _, other := range r.MultiPath {
+			if n.Flags&unix.RTNH_F_DEAD != 0 {
+				n = other
+			}
+		}
+		r.LinkIndex, r.Gw, r.Via, r.Encap, r.Flags = n.LinkIndex, n.Gw, n.Via, n.Encap, n.Flags
+	}
+	if r.Flags&unix.RTNH_F_DEAD != 0 {
+		return
+	}
+	if old, ok := routes[p]; !ok || r.Priority < old.Priority {
+		routes[p] = r
+	}
+}
+
+// prefixOf is the destination of a route; one without is a default route.
+func prefixOf(r netlink.Route) (netip.Prefix, bool) {
+	if r.Dst == nil {
+		if r.Family == netlink.FAMILY_V6 {
+			return netip.PrefixFrom(netip.IPv6Unspecified(), 0), true
+		}
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true
+	}
+	a, ok := netip.AddrFromSlice(r.Dst.IP)
+	bits, _ := r.Dst.Mask.Size()
+	return netip.PrefixFrom(a, bits), ok
+}
+
+func readNeighbours(nl *netlink.Handle) (map[neighbourID]neighbour, error) {
+	list, err := nl.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
+	}
+	all := map[neighbourID]neighbour{}
+	for _, n := range list {
+		if id, ok := idOf(&n); ok {
+			all[id] = neighbour{macOf(n.HardwareAddr), n.State, n.Flags}
+		}
+	}
+	return all, nil
+}
+
+// idOf is false for entries of bridges and proxies, which say nothing of ways.
+func idOf(n *netlink.Neigh) (neighbourID, bool) {
+	a, ok := netip.AddrFromSlice(n.IP)
+	ip := n.Family == netlink.FAMILY_V4 || n.Family == netlink.FAMILY_V6
+	return neighbourID{n.LinkIndex, a}, ok && ip && n.Flags&netlink.NTF_PROXY == 0
+}
+
+// read asks for everything but neighbours.
+func (h *host) read(nl *netlink.Handle) error {
+	links, err1 := readLinks(nl)
+	addrs, err2 := readAddrs(nl)
+	routes, err3 := readRoutes(nl)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	h.links, h.addrs, h.routes = links, addrs, routes
+	return nil
+}
+
+// at says which port an interface index is.
+func at(ports []director.Port) map[int]uint16 {
+	m := map[int]uint16{}
+	for i, p := range ports {
+		if p.Index != 0 {
+			m[p.Index] = uint16(i)
+		}
+	}
+	return m
+}
+
+// build makes Hops of what the host said, but for the routes.
+func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) *director.Hops {
+	hops := &director.Hops{
+		Ports: ports, Routes: routes,
+		Neighbours: map[director.NeighbourKey]wire.MAC{}, Local: map[wire.Addr]bool{},
+	}
+	for _, a := range h.addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			hops.Local[wire.AddrFrom(addr)] = true
+		}
+	}
+	index := at(ports)
+	for id, n := range h.neighbours {
+		if port, ok := index[id.index]; ok && n.usable() {
+			hops.Neighbours[director.NeighbourKey{Port: port, Addr: wire.AddrFrom(id.addr)}] = n.mac
+		}
+	}
+	return hops
+}
+
+// table makes the director's routes of the host's. If they are what old has, it
+// is old.
+func (h *host) table(ports []director.Port, old *bart.Table[director.Route]) *bart.Table[director.Route] {
+	index := at(ports)
+	routes := new(bart.Table[director.Route])
+	unchanged := old != nil && old.Size() == len(h.routes)
+	for p, r := range h.routes {
+		route := routeOf(r, index)
+		routes.Insert(p, route)
+		if unchanged {
+			before, ok := old.Get(p)
+			unchanged = ok && before == route
+		}
+	}
+	if unchanged {
+		return old
+	}
+	return routes
+}
+
+// routeOf is a route as the director sees it, given the ports of interfaces.
+func routeOf(r netlink.Route, index map[int]uint16) director.Route {
+	port, ok := index[r.LinkIndex]
+	if !ok || r.Type != unix.RTN_UNICAST || r.Encap != nil {
+		return director.Route{Port: wire.NoPort}
+	}
+	out := director.Route{Port: port, MTU: r.MTU}
+	out.Source, _ = netip.AddrFromSlice(r.Src)
+	out.Via, _ = netip.AddrFromSlice(r.Gw)
+	if via, ok := r.Via.(*netlink.Via); ok { // a gateway of the other family
+		out.Via, _ = netip.AddrFromSlice(via.Addr)
+	}
+	out.Source, out.Via = out.Source.Unmap(), out.Via.Unmap()
+	return out
+}
+
+// port is the director's view of an interface.
+func (h *host) port(index int, name string) director.Port {
+	l, ok := h.links[index]
+	if !ok {
+		return director.Port{Name: name}
+	}
+	p := director.Port{Name: l.name, Index: index, MAC: l.mac, MTU: l.mtu}
+	for _, a := range h.addrs {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		switch {
+		case !ok || a.LinkIndex != index || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0:
+		case addr.Is4() && !p.Addr4.IsValid():
+			p.Addr4 = addr
+		case addr.Is6() && (!p.Addr6.IsValid() || p.Addr6.IsLinkLocalUnicast() && !addr.IsLinkLocalUnicast()):
+			p.Addr6 = addr
+		}
+	}
+	return p
+}

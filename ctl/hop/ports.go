@@ -1,0 +1,99 @@
+package hop
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+
+	"uvs/dataplane/director"
+)
+
+// initialPorts finds the configured interfaces.
+func (h *host) initialPorts(names []string) ([]director.Port, error) {
+	var ports []director.Port
+	for i, name := range names {
+		index := h.find(name)
+		switch {
+		case index == 0:
+			return nil, fmt.Errorf("no interface %q; there are %v", name, slices.Sorted(h.linkNames()))
+		case h.links[index].mac.IsZero():
+			return nil, fmt.Errorf("interface %q has no Ethernet address; want an Ethernet interface", name)
+		case slices.Contains(names[:i], name):
+			return nil, fmt.Errorf("interface %q is given twice", name)
+		}
+		ports = append(ports, h.port(index, name))
+	}
+	return ports, nil
+}
+
+func (h *host) linkNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, l := range h.links {
+			if !yield(l.name) {
+				return
+			}
+		}
+	}
+}
+
+// find is the index of the interface with that name; 0: there is none.
+func (h *host) find(name string) int {
+	for index, l := range h.links {
+		if l.name == name {
+			return index
+		}
+	}
+	return 0
+}
+
+// carriers says which ports are up.
+func (h *host) carriers(ports []director.Port) []bool {
+	up := make([]bool, len(ports))
+	for i, p := range ports {
+		up[i] = h.links[p.Index].up
+	}
+	return up
+}
+
+// follow finds the ports again: an interface that still exists is kept whatever
+// its name is now, one that is gone is looked for under its configured name.
+func (w *Watcher) follow(old []director.Port) []director.Port {
+	ports := make([]director.Port, len(old))
+	for i, p := range old {
+		if _, ok := w.host.links[p.Index]; !ok {
+			p.Index = w.host.find(w.names[i])
+		}
+		ports[i] = w.host.port(p.Index, w.names[i])
+	}
+	return ports
+}
+
+// report logs what became of the ports, a line for each that changed, and has
+// the VIPs announced where that became necessary.
+func (w *Watcher) report(old, now []director.Port) {
+	wasUp := w.up
+	w.up = w.host.carriers(now)
+	for i, p := range now {
+		was := old[i]
+		line := w.log.Info().Str("interface", p.Name)
+		switch {
+		case p.Index == 0 && was.Index != 0:
+			line.Msg("hop: interface is gone, waiting for it to come back")
+		case p.Index != was.Index:
+			line.Int("index", p.Index).Stringer("mac", p.MAC).Msg("hop: interface is back")
+		case p.Name != was.Name:
+			line.Str("was", was.Name).Msg("hop: interface was renamed")
+		case p.MAC != was.MAC:
+			line.Stringer("mac", p.MAC).Msg("hop: hardware address changed")
+		case w.up[i] != wasUp[i]:
+			line.Bool("up", w.up[i]).Msg("hop: carrier changed")
+		case p.MTU != was.MTU:
+			line.Int("mtu", p.MTU).Msg("hop: MTU changed")
+		default:
+			line.Discard().Send()
+		}
+		if w.up[i] && (!wasUp[i] || p.MAC != was.MAC || p.Index != was.Index) {
+			w.announceOn(uint16(i))
+		}
+	}
+}

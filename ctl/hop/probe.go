@@ -1,0 +1,239 @@
+package hop
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+const (
+	// reachable is how long an answer is believed before it is asked for again:
+	// REACHABLE_TIME of RFC 4861 section 10.
+	reachable = 30 * time.Second
+
+	// patience is how long an answer is waited for then, until the neighbour
+	// counts as gone: MAX_UNICAST_SOLICIT times RETRANS_TIMER, same section.
+	patience = 3 * second
+)
+
+// prober asks for neighbours from packet sockets where the kernel cannot. It
+// opens a socket on an interface when it is first needed there, and belongs to
+// the goroutine of Watcher.Run.
+type prober struct {
+	answers chan answer
+	done    chan struct{}
+	readers sync.WaitGroup
+	conns   map[int]*packet.Conn // by interface index
+	learned map[neighbourID]lesson
+}
+
+// answer is what a neighbour said.
+type answer struct {
+	id  neighbourID
+	mac wire.MAC
+}
+
+// lesson is what is known from answers.
+type lesson struct {
+	mac wire.MAC
+	at  time.Time
+}
+
+func newProber() prober {
+	return prober{
+		answers: make(chan answer), done: make(chan struct{}),
+		conns: map[int]*packet.Conn{}, learned: map[neighbourID]lesson{},
+	}
+}
+
+// close ends the readers.
+func (p *prober) close() {
+	close(p.done)
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.readers.Wait()
+}
+
+// fresh says whether a neighbour needs not be asked for.
+func (p *prober) fresh(id neighbourID, now time.Time) bool {
+	l, ok := p.learned[id]
+	return ok && now.Sub(l.at) < reachable
+}
+
+// ask sends the question for a neighbour. It names no asker, for there is no
+// address to name: an ARP probe (RFC 5227 section 1.1), or the solicitation of
+// duplicate address detection (RFC 4862 section 5.4.2), which the owner answers
+// to all nodes.
+func (p *prober) ask(port director.Port, id neighbourID) error {
+	c, err := p.conn(id.index)
+	if err != nil {
+		return fmt.Errorf("open packet socket to ask for %s: %w", id.addr, err)
+	}
+	target := wire.AddrFrom(id.addr)
+	frame := arp(wire.ARPRequest, port.MAC, wire.Addr{}, wire.MAC{}, target)
+	if id.addr.Is6() {
+		frame = solicitation(port.MAC, target)
+	}
+	_, err = c.WriteTo(frame, macAddr(frame))
+	return err
+}
+
+// solicitation makes a neighbour solicitation without a source.
+func solicitation(mac wire.MAC, target wire.Addr) []byte {
+	// RFC 4291 section 2.7.1: ff02::1:ff and the last three bytes.
+	group := wire.Addr{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: target[13], 14: target[14], 15: target[15]}
+	frame, _ := neighbourFrame(wire.ICMPv6Solicit, mac, wire.Addr{}, group, target, 0)
+	finish(frame)
+	return frame
+}
+
+// conn is the socket on an interface.
+func (p *prober) conn(index int) (*packet.Conn, error) {
+	if c := p.conns[index]; c != nil {
+		return c, nil
+	}
+	filter, err := bpf.Assemble(answersOnly)
+	if err != nil {
+		return nil, err
+	}
+	c, err := packet.Listen(&net.Interface{Index: index}, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: filter})
+	if err != nil {
+		return nil, err
+	}
+	if err := joinAllNodes(c, index); err != nil {
+		c.Close()
+		return nil, err
+	}
+	p.conns[index] = c
+	p.readers.Go(func() { p.read(c, index) })
+	return c, nil
+}
+
+// answersOnly passes ARP replies, and neighbour advertisements without extension
+// headers, that carry no VLAN tag.
+var answersOnly = []bpf.Instruction{
+	bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 9},
+	bpf.LoadAbsolute{Off: 12, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.EtherTypeIPv6, SkipTrue: 3},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.EtherTypeARP, SkipTrue: 6},
+	bpf.LoadAbsolute{Off: wire.EthernetLen + 6, Size: 2}, // operation
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.ARPReply, SkipTrue: 5, SkipFalse: 4},
+	bpf.LoadAbsolute{Off: wire.EthernetLen + 6, Size: 1}, // next header
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.ProtoICMPv6, SkipTrue: 2},
+	bpf.LoadAbsolute{Off: wire.EthernetLen + wire.IPv6Len, Size: 1}, // type
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.ICMPv6Advertise, SkipTrue: 1},
+	bpf.RetConstant{Val: 0},
+	bpf.RetConstant{Val: 1 << 16},
+}
+
+// joinAllNodes has the interface receive what is sent to all IPv6 nodes, which
+// it need not while IPv6 is off.
+func joinAllNodes(c *packet.Conn, index int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	group := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_MULTICAST, Alen: 6, Address: [8]byte{0x33, 0x33, 5: 1}}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &group)
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
+// read hands on answers until the socket is closed or its interface gone.
+func (p *prober) read(c *packet.Conn, index int) {
+	buf := make([]byte, 256) // more than any answer worth reading
+	for {
+		n, _, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		a, ok := decodeAnswer(buf[:n])
+		if !ok {
+			continue
+		}
+		a.id.index = index
+		select {
+		case p.answers <- a:
+		case <-p.done:
+			return
+		}
+	}
+}
+
+// decodeAnswer reads an ARP reply or a neighbour advertisement with its
+// link-layer address option.
+func decodeAnswer(frame []byte) (a answer, ok bool) {
+	if len(frame) < wire.EthernetLen {
+		return a, false
+	}
+	body := frame[wire.EthernetLen:]
+	var owner wire.Addr
+	switch wire.Ethernet(frame).Type() {
+	case wire.EtherTypeARP:
+		if len(body) < wire.ARPLen || wire.ARP(body).Operation() != wire.ARPReply {
+			return a, false
+		}
+		owner, a.mac = wire.ARP(body).SenderIP(), wire.ARP(body).SenderMAC()
+	case wire.EtherTypeIPv6:
+		const full = wire.IPv6Len + wire.NeighbourLen + wire.NeighbourOptionLen
+		ip := wire.IPv6(body)
+		if len(body) < full || ip.NextHeader() != wire.ProtoICMPv6 || ip.HopLimit() != 255 {
+			return a, false
+		}
+		m := body[wire.IPv6Len:full]
+		option := m[wire.NeighbourLen:]
+		if wire.ICMP(m).Type() != wire.ICMPv6Advertise || option[0] != wire.OptionTargetMAC || option[1] != 1 {
+			return a, false
+		}
+		owner, a.mac = wire.Neighbour(m).Target(), wire.MAC(option[2:8])
+	}
+	a.id.addr = owner.Netip()
+	return a, !a.mac.IsZero() && !a.mac.IsGroup()
+}
+
+// learn takes note of an answer to a neighbour that was asked for, and says
+// whether it is news.
+func (p *prober) learn(a answer, now time.Time) bool {
+	old := p.learned[a.id]
+	p.learned[a.id] = lesson{a.mac, now}
+	return old.mac != a.mac
+}
+
+// forget drops what is not wanted any more or was not confirmed for too long,
+// and says whether there was any.
+func (p *prober) forget(wanted map[neighbourID]bool, now time.Time) (any bool) {
+	for id, l := range p.learned {
+		if !wanted[id] || now.Sub(l.at) > reachable+patience {
+			delete(p.learned, id)
+			any = true
+		}
+	}
+	return any
+}
+
+// addTo adds what was learned to hops, where the kernel knows nothing better.
+func (p *prober) addTo(hops *director.Hops) {
+	ports := at(hops.Ports)
+	for id, l := range p.learned {
+		port, ok := ports[id.index]
+		key := director.NeighbourKey{Port: port, Addr: wire.AddrFrom(id.addr)}
+		if _, known := hops.Neighbours[key]; ok && !known {
+			hops.Neighbours[key] = l.mac
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package hop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/director"
+)
+
+const (
+	// settle is how long a burst of events is waited for before they are acted
+	// on together: well below the second that applying one by hand takes, well
+	// above the microseconds between events of one cause.
+	settle = 20 * time.Millisecond
+
+	// ease keeps reading a large routing table from taking the machine: the
+	// next reading waits this many times as long as the last one took.
+	ease = 9
+
+	// second is the pace of everything that is repeated: RETRANS_TIMER of RFC
+	// 4861 section 10, and the kernel's retrans_time for ARP.
+	second = time.Second
+
+	// eventRoom is the receive buffer for events, in bytes. An event takes
+	// about one kilobyte there; more at once means reading everything again.
+	eventRoom = 1 << 20
+)
+
+// Watcher follows the host's ways out. The goroutine in Run owns everything that
+// is not behind mu; New and Run must be called in the network namespace to
+// watch.
+type Watcher struct {
+	log   zerolog.Logger
+	nl    *netlink.Handle
+	sub   *nl.NetlinkSocket
+	names []string // configured, in port order
+	kick  chan struct{}
+
+	mu      sync.Mutex
+	hops    *director.Hops
+	changed chan struct{} // closed when hops is replaced
+	needed  []netip.Addr
+	waiting map[*[]netip.Addr]bool
+	vips    []netip.Addr
+
+	host  host
+	up    []bool // of each port
+	stale bool   // links, addresses or routes are to be read again
+	lost  bool   // neighbours too: events were dropped
+	moved bool   // a neighbour has another hardware address, or none any more
+
+	wanted   []netip.Addr                   // needed, and waited for
+	gateways map[director.NeighbourKey]bool // of the routes in hops
+	targets  map[director.NeighbourKey]bool // who is to be kept resolved
+	retarget bool                           // … is to be found anew
+	asked    map[neighbourID]time.Time
+	prober   prober
+	pending  map[announcement]round
+	held     map[netip.Addr]bool // VIPs that were announced, or are being so
+}
+
+// New reads the host's state once. Interfaces are in port order; each must
+// exist and speak Ethernet.
+func New(interfaces []string, log zerolog.Logger) (*Watcher, error) {
+	w := &Watcher{
+		log: log, names: slices.Clone(interfaces), kick: make(chan struct{}, 1),
+		changed: make(chan struct{}), waiting: map[*[]netip.Addr]bool{},
+		retarget: true, asked: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]round{},
+	}
+	if err := w.open(); err != nil {
+		return nil, fmt.Errorf("hop: %w", err)
+	}
+	return w, nil
+}
+
+func (w *Watcher) open() (err error) {
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if w.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open rtnetlink: %w", err)
+	}
+	// Events first, state second: what changes in between is read twice rather
+	// than missed.
+	w.sub, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return fmt.Errorf("subscribe to rtnetlink: %w", err)
+	}
+	if err := w.sub.SetReceiveBufferSize(eventRoom, true); err != nil {
+		w.sub.SetReceiveBufferSize(eventRoom, false) // as much as allowed
+	}
+	for {
+		if err = w.host.read(w.nl); err == nil {
+			w.host.neighbours, err = readNeighbours(w.nl)
+		}
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	ports, err := w.host.initialPorts(w.names)
+	if err != nil {
+		return err
+	}
+	w.up = w.host.carriers(ports)
+	w.hops = w.host.build(ports, w.host.table(ports, nil))
+	w.gateways = gatewaysOf(w.hops)
+	return nil
+}
+
+func (w *Watcher) close() {
+	if w.nl != nil {
+		w.nl.Close()
+	}
+	if w.sub != nil {
+		w.sub.Close()
+	}
+	w.prober.close()
+}
+
+// Hops is the present state.
+func (w *Watcher) Hops() *director.Hops {
+	hops, _ := w.current()
+	return hops
+}
+
+// current also returns a channel that is closed when there is a newer state.
+func (w *Watcher) current() (*director.Hops, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hops, w.changed
+}
+
+// Need says which addresses frames are sent to: servers and tunnel ends. The
+// next hop of each is kept resolved from now on, and those of no others but the
+// gateways of routes.
+func (w *Watcher) Need(addrs []netip.Addr) {
+	w.mu.Lock()
+	w.needed = slices.Clone(addrs)
+	w.mu.Unlock()
+	w.wake()
+}
+
+// Wait waits until the next hop of each address is resolved, or ctx is done,
+// and returns those that are not. It needs Run to be running; the addresses
+// need not be among those of Need.
+func (w *Watcher) Wait(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
+	w.mu.Lock()
+	w.waiting[&addrs] = true
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.waiting, &addrs)
+		w.mu.Unlock()
+	}()
+	w.wake()
+	for {
+		hops, changed := w.current()
+		unresolved = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return resolved(hops, a) })
+		if len(unresolved) == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return unresolved
+		}
+	}
+}
+
+// Announce says which VIPs uvs answers for. Those that are new are announced on
+// every port, and all of them on a port that comes up or gets another hardware
+// address. Addresses the host owns are left to it.
+func (w *Watcher) Announce(vips []netip.Addr) {
+	w.mu.Lock()
+	w.vips = slices.Clone(vips)
+	w.mu.Unlock()
+	w.wake()
+}
+
+// wake makes Run look at what was asked for.
+func (w *Watcher) wake() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the host until ctx is done, and calls publish with every new
+// state, from its own goroutine. It can be called once.
+func (w *Watcher) Run(ctx context.Context, publish func(*director.Hops)) error {
+	events := make(chan []event)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer w.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reader.Go(func() { w.receive(ctx, events) })
+
+	tick := time.NewTicker(second)
+	defer tick.Stop()
+	var last time.Time // when the last reading ended
+	var took time.Duration
+	var due <-chan time.Time
+	for {
+		w.resolve(time.Now())
+		w.announce(time.Now())
+		if due == nil && (w.stale || w.lost || w.moved) {
+			due = time.After(max(settle, time.Until(last.Add(ease*took))))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-w.kick:
+			w.take()
+		case batch, ok := <-events:
+			if !ok && ctx.Err() == nil {
+				return errors.New("hop: rtnetlink events have ended")
+			}
+			for _, e := range batch {
+				w.apply(e)
+			}
+		case a := <-w.prober.answers:
+			if _, asked := w.asked[a.id]; asked && w.prober.learn(a, time.Now()) {
+				w.moved = true
+			}
+		case <-due:
+			due = nil
+			start := time.Now()
+			w.refresh(publish)
+			last = time.Now()
+			took = last.Sub(start)
+		}
+	}
+}
+
+// take takes over what was asked for with Need, Wait and Announce.
+func (w *Watcher) take() {
+	w.mu.Lock()
+	w.wanted = slices.Clone(w.needed)
+	for addrs := range w.waiting {
+		w.wanted = append(w.wanted, *addrs...)
+	}
+	vips := w.vips
+	w.mu.Unlock()
+	w.retarget = true
+	w.hold(vips)
+}
+
+// refresh reads what is stale, and publishes if it means anything new.
+func (w *Watcher) refresh(publish func(*director.Hops)) {
+	old := w.hops
+	ports, routes := old.Ports, old.Routes
+	if w.lost || w.stale {
+		if err := w.reread(); err != nil {
+			if !errors.Is(err, netlink.ErrDumpInterrupted) {
+				w.log.Warn().Err(err).Msg("hop: cannot read the host's state, trying again")
+			}
+			return
+		}
+		ports = w.follow(old.Ports)
+		routes = w.host.table(ports, old.Routes)
+		w.report(old.Ports, ports)
+	}
+	w.moved = false
+	hops := w.host.build(ports, routes)
+	w.prober.addTo(hops)
+	if same(old, hops) {
+		return
+	}
+	if routes != old.Routes {
+		w.gateways = gatewaysOf(hops)
+	}
+	w.retarget = true
+	w.mu.Lock()
+	w.hops = hops
+	close(w.changed)
+	w.changed = make(chan struct{})
+	w.mu.Unlock()
+	publish(hops)
+}
+
+// reread asks the kernel for what is stale.
+func (w *Watcher) reread() error {
+	if err := w.host.read(w.nl); err != nil {
+		return err
+	}
+	if w.lost {
+		neighbours, err := readNeighbours(w.nl)
+		if err != nil {
+			return err
+		}
+		w.host.neighbours = neighbours
+	}
+	w.lost, w.stale = false, false
+	return nil
+}
+
+// same compares two states.
+func same(a, b *director.Hops) bool {
+	return a.Routes == b.Routes && slices.Equal(a.Ports, b.Ports) &&
+		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.Local, b.Local)
+}
