@@ -1,6 +1,10 @@
 package fwd
 
-import "uvs/dataplane/wire"
+import (
+	"encoding/binary"
+
+	"uvs/dataplane/wire"
+)
 
 // ownTTL is the TTL and hop limit of what we originate (IANA's default).
 const ownTTL = 64
@@ -48,21 +52,25 @@ func (h *ipHeader) putWhole(f *wire.Frame, l3 uint16) {
 	wire.FillTransport(f, &p)
 }
 
+// put4 writes whole words and sums them as it goes: reading back what was just
+// written in smaller pieces would wait for the stores (Encap 1.5 times slower).
 func (h *ipHeader) put4(ip wire.IPv4) {
-	flags := uint16(0)
-	if h.df {
-		flags = wire.IPv4DF
+	words := [...]uint32{
+		4<<28 | wire.IPv4Len/4<<24 | uint32(h.class)<<16 | uint32(statable(len(ip))),
+		uint32(h.id) << 16,
+		uint32(h.ttl)<<24 | uint32(h.proto)<<16,
+		binary.BigEndian.Uint32(h.src[12:]),
+		binary.BigEndian.Uint32(h.dst[12:]),
 	}
-	ip.SetVersionIHL(wire.IPv4Len)
-	ip.SetTOS(h.class)
-	ip.SetTotalLen(statable(len(ip)))
-	ip.SetID(h.id)
-	ip.SetFragment(flags, 0)
-	ip.SetTTL(h.ttl)
-	ip.SetProtocol(h.proto)
-	ip.SetSrc(h.src)
-	ip.SetDst(h.dst)
-	ip.FillChecksum()
+	if h.df {
+		words[1] |= wire.IPv4DF
+	}
+	sum := uint32(0)
+	for i, w := range words {
+		binary.BigEndian.PutUint32(ip[4*i:], w)
+		sum += w>>16 + w&0xffff
+	}
+	ip.SetChecksum(^wire.Fold(sum))
 }
 
 func (h *ipHeader) put6(ip wire.IPv6) {
