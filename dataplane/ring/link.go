@@ -31,6 +31,7 @@ type Link struct {
 	spin  time.Duration
 	idle  int // longest sleep in milliseconds
 	tx    sendQueue
+	scrap [8]byte // what was read from a bell or the event; nobody cares
 
 	turns, sleeps           uint64
 	shownTurns, shownSleeps atomic.Uint64
@@ -184,14 +185,13 @@ const drainMax = 8
 // drain empties the doorbells. Under load they are left full: a full socket
 // wakes nobody.
 func (l *Link) drain() (err error) {
-	var scrap [1]byte
 	for i, p := range l.ports {
 		if p.bell == p.fd || p.gone.Load() {
 			continue
 		}
 		var errno error
 		for range drainMax {
-			if _, errno = unix.Read(p.bell, scrap[:]); errno != nil {
+			if _, errno = unix.Read(p.bell, l.scrap[:]); errno != nil {
 				break
 			}
 		}
@@ -217,9 +217,8 @@ func (l *Link) Wake() {
 // hush makes Wake be forgotten. The flag goes first: a Wake between the two
 // steps is then at worst answered twice.
 func (l *Link) hush() {
-	var count [8]byte
 	l.woken.Store(false)
-	_, _ = unix.Read(l.event, count[:])
+	_, _ = unix.Read(l.event, l.scrap[:])
 }
 
 // Close ends the link. A waiting Recv returns net.ErrClosed. Frames still lent

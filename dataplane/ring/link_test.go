@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"uvs/dataplane/memlink/linktest"
@@ -269,7 +270,7 @@ func TestOtherHost(t *testing.T) {
 func TestOwnFrames(t *testing.T) {
 	lab := newLab(t)
 	for _, workers := range []int{1, 2} {
-		links := openWorkers(t, lab.middle, workers, "m0")
+		links := openWorkers(t, lab.middle, small("m0"), workers)
 		to, from := rawSocket(t, lab.left, "l0"), rawSocket(t, lab.left, "l0")
 		f := fresh(testFrame(9, 60))
 		f.Out = 0
@@ -329,51 +330,80 @@ func udpFrame(n int) []byte {
 
 // TestGroup lets two workers share an interface: every frame comes to exactly
 // one of them, always to the same one for a flow, and only that one's doorbell
-// rings.
+// rings. That is still so when the interface was down in between.
 func TestGroup(t *testing.T) {
 	lab := newLab(t)
-	links := openWorkers(t, lab.middle, 2, "m0")
+	links := openWorkers(t, lab.middle, small("m0"), 2)
 	from := rawSocket(t, lab.left, "l0")
 	const flows = 64
-	seen := make([][2]int, flows)
-	for range 3 {
-		for flow := range flows {
-			for _, l := range links {
-				l.drain()
-			}
-			write(t, from, udpFrame(flow))
-			owner := -1
-			for end := time.Now().Add(patience); owner < 0 && time.Now().Before(end); {
-				for w, l := range links {
-					var frames [8]wire.Frame
-					n := l.look(frames[:])
-					for _, f := range frames[:n] {
-						if b := f.Bytes(); b[23] == unix.IPPROTO_UDP && int(binary.BigEndian.Uint16(b[34:])) == flow {
-							seen[flow][w]++
-							owner = w
-						}
-					}
-					l.ports[0].rx.giveBack()
-				}
-			}
-			if owner < 0 {
-				t.Fatalf("flow %d: frame came to nobody", flow)
-			}
-			if rings := rung(t, links[1-owner]); opensBlocks && rings {
-				t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
-			}
-		}
-	}
+	var owners [flows]int
 	var load [2]int
-	for flow, n := range seen {
-		if n != [2]int{3, 0} && n != [2]int{0, 3} {
-			t.Errorf("flow %d: workers saw %v of 3 frames, want all on one", flow, n)
+	for round := range 3 {
+		for flow := range flows {
+			owner := ownerOf(t, links, from, flow)
+			load[owner]++
+			if round > 0 && owner != owners[flow] {
+				t.Errorf("flow %d came to worker %d in round %d, to %d before", flow, owner, round, owners[flow])
+			}
+			owners[flow] = owner
 		}
-		load[0], load[1] = load[0]+n[0], load[1]+n[1]
+		setUp(t, lab.middle, "m0", false)
+		setUp(t, lab.middle, "m0", true)
 	}
 	if load[0] == 0 || load[1] == 0 {
 		t.Errorf("workers saw %v frames, want both to have work", load)
 	}
+}
+
+// TestSteer picks the worker by a program: the UDP source port modulo two.
+func TestSteer(t *testing.T) {
+	lab := newLab(t)
+	cfg := small("m0")
+	prog, err := bpf.Assemble([]bpf.Instruction{bpf.LoadAbsolute{Off: 20, Size: 2}, bpf.RetA{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Steer = prog
+	links := openWorkers(t, lab.middle, cfg, 2)
+	from := rawSocket(t, lab.left, "l0")
+	for flow := range 16 {
+		if owner := ownerOf(t, links, from, flow); owner != flow%2 {
+			t.Errorf("source port %d came to worker %d, want %d", flow, owner, flow%2)
+		}
+	}
+}
+
+// ownerOf sends a frame of a flow and says which of two workers it came to. It
+// fails the test if the frame comes to both, or if the other's doorbell rings.
+func ownerOf(t testing.TB, links []*Link, from, flow int) (owner int) {
+	t.Helper()
+	for _, l := range links {
+		if err := l.drain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, from, udpFrame(flow))
+	seen := make([]int, len(links))
+	for end := time.Now().Add(patience); seen[0]+seen[1] == 0 && time.Now().Before(end); {
+		// Looking at all workers after one has the frame would find a second copy.
+		for w, l := range links {
+			var frames [8]wire.Frame
+			for _, f := range frames[:l.look(frames[:])] {
+				if b := f.Bytes(); len(b) > 36 && b[23] == wire.ProtoUDP && int(binary.BigEndian.Uint16(b[34:])) == flow {
+					seen[w]++
+					owner = w
+				}
+			}
+			l.ports[0].rx.giveBack()
+		}
+	}
+	if seen[owner] != 1 || seen[1-owner] != 0 {
+		t.Fatalf("flow %d: workers saw its one frame %v times", flow, seen)
+	}
+	if opensBlocks && rung(t, links[1-owner]) {
+		t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
+	}
+	return owner
 }
 
 // rung says whether a link's doorbell would wake it.

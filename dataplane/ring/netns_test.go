@@ -162,7 +162,7 @@ func (n *lab) address(t testing.TB, ns netns.NsHandle, name, prefix string) {
 // open opens a link in ns that is closed with the test.
 func open(t testing.TB, ns netns.NsHandle, names ...string) *Link {
 	t.Helper()
-	return openWorkers(t, ns, 1, names...)[0]
+	return openWorkers(t, ns, small(names...), 1)[0]
 }
 
 // small is a configuration with little memory and no spinning, so that tests
@@ -175,10 +175,11 @@ func small(names ...string) Config {
 	return cfg
 }
 
-func openWorkers(t testing.TB, ns netns.NsHandle, workers int, names ...string) (links []*Link) {
+// openWorkers opens a group of links in ns that are closed with the test.
+func openWorkers(t testing.TB, ns netns.NsHandle, cfg Config, workers int) (links []*Link) {
 	t.Helper()
 	in(t, ns, func() (err error) {
-		links, err = OpenGroup(small(names...), workers)
+		links, err = OpenGroup(cfg, workers)
 		return err
 	})
 	for _, l := range links {
