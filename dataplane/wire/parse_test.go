@@ -1,0 +1,386 @@
+package wire_test
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// Packets the tables below start from.
+var (
+	tcp4   = wiretest.Packet{Src: "10.0.0.1:1234", Dst: "10.0.0.2:80", TCPFlags: wire.TCPSyn, Payload: []byte("hi")}
+	tcp6   = wiretest.Packet{Src: "[2001:db8::1]:1234", Dst: "[2001:db8::2]:80", TCPFlags: wire.TCPAck}
+	udp4   = wiretest.Packet{Src: "10.0.0.1:53", Dst: "10.0.0.2:5353", Proto: wire.ProtoUDP, Payload: []byte("hello")}
+	udp6   = wiretest.Packet{Src: "[2001:db8::1]:53", Dst: "[2001:db8::2]:5353", Proto: wire.ProtoUDP, Payload: []byte("hello")}
+	sctp4  = wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoSCTP, Payload: make([]byte, 16)}
+	echo4  = wiretest.Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, ICMPCode: 0}
+	echo6  = wiretest.Packet{Src: "::1", Dst: "::2", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo}
+	third4 = wiretest.Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoUDP, Offset: 1480, Payload: []byte("later")}
+)
+
+// change is a packet description, changed.
+func change(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame {
+	how(&p)
+	return p.Frame()
+}
+
+// bend is the frame of a description, its bytes changed.
+func bend(p wiretest.Packet, how func(b []byte)) wire.Frame {
+	f := p.Frame()
+	how(f.Bytes())
+	return f
+}
+
+// resum is bend with the IPv4 header checksum made right again.
+func resum(p wiretest.Packet, how func(b []byte)) wire.Frame {
+	return bend(p, func(b []byte) {
+		how(b)
+		wire.IPv4(b[14:]).FillChecksum()
+	})
+}
+
+// cut is the frame without its last n bytes.
+func cut(f wire.Frame, n int) wire.Frame {
+	f.End -= int32(n)
+	return f
+}
+
+// padded is the frame with n bytes of 0xee behind it.
+func padded(f wire.Frame, n int) wire.Frame {
+	b := append([]byte(nil), f.Bytes()...)
+	for range n {
+		b = append(b, 0xee)
+	}
+	g := wiretest.Frame(b)
+	g.Offload = f.Offload
+	return g
+}
+
+// extended is a UDP/IPv6 packet with extension headers given in hex.
+func extended(first uint8, headers string) wire.Frame {
+	b, err := hex.DecodeString(strings.ReplaceAll(headers, " ", ""))
+	if err != nil {
+		panic(err)
+	}
+	return change(udp6, func(p *wiretest.Packet) { p.Extension, p.Extensions = first, b })
+}
+
+func addr(b ...byte) wire.Addr {
+	if len(b) == 4 {
+		return wire.AddrFrom4(b)
+	}
+	return wire.Addr{0: 0x20, 1: 1, 2: 0xd, 3: 0xb8, 15: b[0]}
+}
+
+// TestParse: what Parse finds in sound frames.
+func TestParse(t *testing.T) {
+	ip4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), L3: 14, L4: 34}
+	ip6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), L3: 14, L4: 54, IPv6: true}
+	with := func(p wire.Packet, how func(*wire.Packet)) wire.Packet { how(&p); return p }
+	asTCP4 := func(p *wire.Packet) {
+		p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPSyn, 42
+	}
+	asUDP4 := func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.Len = wire.ProtoUDP, 53, 5353, 33 }
+	asUDP6 := func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.Len = wire.ProtoUDP, 53, 5353, 53 }
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+		want wire.Packet
+	}{
+		{"TCP over IPv4", tcp4.Frame(), with(ip4, asTCP4)},
+		{"TCP over IPv6", tcp6.Frame(), with(ip6, func(p *wire.Packet) {
+			p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPAck, 60
+		})},
+		{"a VLAN tag moves everything by four", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }),
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 18, 38 })},
+		{"two tags move it by eight", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 22, 42 })},
+		{"three tags are nothing of ours", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6, 7} }), wire.Packet{}},
+		{"an unknown EtherType is nothing of ours", bend(tcp4, func(b []byte) { b[12] = 0x99 }), wire.Packet{}},
+		{"an 802.3 length is nothing of ours", bend(tcp4, func(b []byte) { b[12], b[13] = 0, 42 }), wire.Packet{}},
+		{"padding does not count", padded(change(udp4, func(p *wiretest.Packet) { p.Payload = nil }), 18),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Len = 28 })},
+		{"IPv4 options move the transport", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 0} }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 38, 37 })},
+		{"forty bytes of options are the most", change(udp4, func(p *wiretest.Packet) { p.Options = make([]byte, 40) }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 74, 73 })},
+		{"SCTP has ports", sctp4.Frame(), with(ip4, func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.Len = wire.ProtoSCTP, 1, 2, 48 })},
+		{"ICMP has a type", echo4.Frame(), with(ip4, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMP, wire.ICMPEcho, 28 })},
+		{"ICMPv6 has a type", change(echo6, func(p *wiretest.Packet) { p.Src, p.Dst = "2001:db8::1", "2001:db8::2" }),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMPv6, wire.ICMPv6Echo, 48 })},
+		{"ICMPv6 in IPv4 means nothing", change(echo4, func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoICMPv6, 28 })},
+		{"AH is a transport without ports", change(udp4, func(p *wiretest.Packet) { p.Proto = wire.ProtoAH }),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoAH, 25 })},
+		{"a header alone may be a packet", change(udp4, func(p *wiretest.Packet) { p.Proto, p.Payload = 253, nil }),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = 253, 20 })},
+		{"a first fragment has ports", change(udp4, func(p *wiretest.Packet) { p.MF = true }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
+		{"a first fragment states the datagram's UDP length", resum(udp4, func(b []byte) { b[20], b[38] = 0x20, 0x10 }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
+		{"a later fragment has none", third4.Frame(),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 25 })},
+		{"UDP may end before the IP packet", bend(udp4, func(b []byte) { b[14+20+5] -= 2 }), with(ip4, asUDP4)},
+		{"a super-frame too long for its IPv4 length", change(tcp4, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.Len = 70040 })},
+		{"a super-frame too long for its IPv6 length", change(tcp6, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
+			with(ip6, func(p *wire.Packet) {
+				p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPAck, 70060
+			})},
+		{"hop-by-hop, routing and destination options are walked", extended(0, "2b 00 0000 00000000  3c 01 0000 00000000 0000000000000000  11 00 0000 00000000"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 86, 85 })},
+		{"eight extension headers are walked", extended(60, strings.Repeat("3c00000000000000", 7)+"1100000000000000"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 118, 117 })},
+		{"the first IPv6 fragment has ports", extended(44, "11 00 0001 00000007"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.Fragment, p.L4, p.Len = wire.FragmentFirst, 62, 61 })},
+		{"a fragment header round a whole packet does nothing", extended(44, "11 00 0000 00000007"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 62, 61 })},
+		{"a later IPv6 fragment has none", extended(44, "11 00 0009 00000007"),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 61 })},
+		{"no next header is a transport", extended(60, "3b00000000000000"),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoNoNext, 62, 61 })},
+		{"ESP ends the walk", extended(0, "3200000000000000"),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoESP, 62, 61 })},
+		{"ARP", wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"), wire.Packet{Kind: wire.KindARP, L3: 14}},
+		{"padded ARP", padded(wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"), 18), wire.Packet{Kind: wire.KindARP, L3: 14}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before := row.f.End
+			got := wire.Packet{SrcPort: 9, ICMPType: 9, Flaw: wire.FlawARP, Fragment: wire.FragmentLater} // a frame before it
+			wire.Parse(&row.f, &got)
+			if got != row.want {
+				t.Errorf("parsed %x\n got %+v\nwant %+v", row.f.Bytes()[:min(100, row.f.Len())], got, row.want)
+			}
+			end := before
+			switch got.Kind {
+			case wire.KindIP:
+				end = row.f.Off + int32(got.L3) + int32(got.Len)
+			case wire.KindARP:
+				end = row.f.Off + int32(got.L3) + wire.ARPLen
+			}
+			if row.f.End != end {
+				t.Errorf("frame ends at %d after parsing, want %d (it was %d)", row.f.End, end, before)
+			}
+		})
+	}
+}
+
+// TestParseFlaws: unsound frames are named for what is wrong, and not cut.
+func TestParseFlaws(t *testing.T) {
+	none := func(p wiretest.Packet) wiretest.Packet { p.Payload = nil; return p }
+	arp := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2")
+	bentARP := func(at int) wire.Frame {
+		f := wiretest.Frame(arp.Bytes())
+		f.Bytes()[at]++
+		return f
+	}
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+		want wire.Flaw
+	}{
+		{"an empty frame", cut(none(tcp4).Frame(), 54), wire.FlawRunt},
+		{"one byte less than an Ethernet header", cut(none(tcp4).Frame(), 41), wire.FlawRunt},
+		{"a tag cut short", cut(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }), 43), wire.FlawRunt},
+		{"a second tag cut short", cut(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }), 43), wire.FlawRunt},
+		{"one byte less than an ARP message", cut(arp, 1), wire.FlawARP},
+		{"ARP for another hardware", bentARP(15), wire.FlawARP},
+		{"ARP for another protocol", bentARP(16), wire.FlawARP},
+		{"ARP with longer hardware addresses", bentARP(18), wire.FlawARP},
+		{"ARP with longer protocol addresses", bentARP(19), wire.FlawARP},
+		{"one byte less than an IPv4 header", cut(none(tcp4).Frame(), 21), wire.FlawIPHeader},
+		{"one byte less than an IPv6 header", cut(none(tcp6).Frame(), 21), wire.FlawIPHeader},
+		{"version 6 in an IPv4 frame", resum(tcp4, func(b []byte) { b[14] = 0x65 }), wire.FlawIPHeader},
+		{"version 4 in an IPv6 frame", bend(tcp6, func(b []byte) { b[14] = 0x40 }), wire.FlawIPHeader},
+		{"a header length of four words", resum(tcp4, func(b []byte) { b[14] = 0x44 }), wire.FlawIPHeader},
+		{"a header longer than the frame", bend(none(echo4), func(b []byte) { b[14] = 0x4f }), wire.FlawIPHeader},
+		{"a header longer than the total length", resum(tcp4, func(b []byte) { b[14], b[17] = 0x4f, 59 }), wire.FlawIPHeader},
+		{"a total length less than the header", resum(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPHeader},
+		{"a total length one more than the frame has", cut(tcp4.Frame(), 1), wire.FlawIPHeader},
+		{"a total length of 0 in an ordinary frame", resum(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPHeader},
+		{"a payload length one more than the frame has", cut(udp6.Frame(), 1), wire.FlawIPHeader},
+		{"an IPv4 header checksum one bit wrong", bend(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPSum},
+		{"an option changed under its checksum", bend(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
+			func(b []byte) { b[35] = 0 }), wire.FlawIPSum},
+		{"IPv6 without payload, though it says TCP", bend(none(tcp6), func(b []byte) { b[19] = 0 }), wire.FlawTransport},
+		{"an extension header longer than the packet", extended(0, "11 02 0000 00000000"), wire.FlawExtension},
+		{"an extension header cut before its length", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }), wire.FlawExtension},
+		{"a fragment header cut short", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
+		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawExtension},
+		{"a TCP header one byte short", resum(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"a TCP data offset of four words", bend(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransport},
+		{"a TCP data offset behind the packet's end", bend(tcp4, func(b []byte) { b[46] = 0x60 }), wire.FlawTransport},
+		{"a first fragment that cuts the TCP header", resum(none(tcp4), func(b []byte) { b[17], b[20] = 36, 0x20 }), wire.FlawTransport},
+		{"a UDP header one byte short", resum(none(udp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"a UDP length of seven", bend(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransport},
+		{"a UDP length one more than the packet has", bend(udp4, func(b []byte) { b[39]++ }), wire.FlawTransport},
+		{"a UDP length of 0", bend(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransport},
+		{"an SCTP header one byte short", resum(none(sctp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"an ICMP header one byte short", resum(none(echo4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			before := row.f.End
+			var got wire.Packet
+			wire.Parse(&row.f, &got)
+			if got.Kind != wire.KindBad || got.Flaw != row.want || row.f.End != before {
+				t.Errorf("parsed %x: kind %d, flaw %d, end %d; want kind %d, flaw %d, end %d",
+					row.f.Bytes(), got.Kind, got.Flaw, row.f.End, wire.KindBad, row.want, before)
+			}
+		})
+	}
+}
+
+// icmpError is an ICMP error of a family that quotes n bytes of an IP packet.
+func icmpError(typ uint8, f wire.Frame, n int) wire.Frame {
+	quote := wiretest.Quote(f, n)
+	p := wiretest.Packet{Src: "192.0.2.1", Dst: "10.0.0.1", Proto: wire.ProtoICMP, ICMPType: typ, ICMPCode: 3, Payload: quote}
+	if quote[0]>>4 == 6 {
+		p.Src, p.Dst, p.Proto = "2001:db8::9", "2001:db8::1", wire.ProtoICMPv6
+	}
+	return p.Frame()
+}
+
+// TestParseInner: quoted packets, as short as they may be and one byte shorter.
+func TestParseInner(t *testing.T) {
+	want4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), SrcPort: 1234, DstPort: 80,
+		Proto: wire.ProtoTCP, L3: 42, L4: 62, Len: 28}
+	want6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), SrcPort: 1234, DstPort: 80,
+		Proto: wire.ProtoTCP, L3: 62, L4: 102, Len: 48, IPv6: true}
+	with := func(p wire.Packet, how func(*wire.Packet)) *wire.Packet { how(&p); return &p }
+	staleQuote := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
+	staleQuote.Bytes()[42+8]-- // the TTL
+	oddLength := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
+	oddLength.Bytes()[42+3] = 0
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+		want *wire.Packet // nil: refused
+	}{
+		{"header and eight bytes", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), &want4},
+		{"one byte less", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 27), nil},
+		{"all of the packet has flags too", icmpError(wire.ICMPTimeExceeded, tcp4.Frame(), 99),
+			with(want4, func(p *wire.Packet) { p.Len, p.TCPFlags = 42, wire.TCPSyn })},
+		{"not all of the IP header", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 19), nil},
+		{"a quoted header checksum is not judged", icmpError(wire.ICMPUnreachable, bend(tcp4, func(b []byte) { b[22]-- }), 28), nil},
+		{"ICMPv6: header and eight bytes", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 48), &want6},
+		{"ICMPv6: one byte less", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 47), nil},
+		{"ICMPv6: not all of the extension headers", icmpError(wire.ICMPv6Unreachable, extended(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
+		{"a quoted echo has a type", icmpError(wire.ICMPUnreachable, echo4.Frame(), 28),
+			with(want4, func(p *wire.Packet) {
+				p.Proto, p.SrcPort, p.DstPort, p.ICMPType = wire.ProtoICMP, 0, 0, wire.ICMPEcho
+			})},
+		{"a later fragment has no ports", icmpError(wire.ICMPUnreachable, third4.Frame(), 28), nil},
+		{"a first fragment has", icmpError(wire.ICMPUnreachable, change(tcp4, func(p *wiretest.Packet) { p.MF = true }), 28),
+			with(want4, func(p *wire.Packet) { p.Fragment = wire.FragmentFirst })},
+		{"a redirect is no error about a flow", icmpError(wire.ICMPRedirect, tcp4.Frame(), 28), nil},
+		{"an echo quotes nothing", echo4.Frame(), nil},
+		{"a packet that is no ICMP quotes nothing", tcp4.Frame(), nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var p wire.Packet
+			in := wire.Packet{TCPFlags: 1, ICMPCode: 1}
+			wire.Parse(&row.f, &p)
+			ok := wire.ParseInner(&row.f, &p, &in)
+			if ok != (row.want != nil) || ok && in != *row.want {
+				t.Errorf("quoted in %x\n got %v %+v\nwant %+v", row.f.Bytes(), ok, in, row.want)
+			}
+		})
+	}
+}
+
+// TestParseIPAt: a packet taken out of a tunnel is judged whole.
+func TestParseIPAt(t *testing.T) {
+	for kind := range tunnels {
+		for _, desc := range []wiretest.Packet{tcp4, tcp6} {
+			f := desc.Frame()
+			encap(&f, kind)
+			var in wire.Packet
+			if flaw := wire.ParseIPAt(&f, wire.EthernetLen+int(f.Outer), &in, false); flaw != wire.FlawNone || in.SrcPort != 1234 || in.DstPort != 80 {
+				t.Errorf("%s: flaw %d, %+v", tunnels[kind].name, flaw, in)
+			}
+			if flaw := wire.ParseIPAt(&f, f.Len(), &in, false); flaw != wire.FlawIPHeader || in.Kind != wire.KindBad {
+				t.Errorf("%s: at the end of the frame: flaw %d, want %d", tunnels[kind].name, flaw, wire.FlawIPHeader)
+			}
+		}
+	}
+}
+
+// TestFragmentID: fragments of one datagram have one identification.
+func TestFragmentID(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+		want uint32
+	}{
+		{"IPv4", change(third4, func(p *wiretest.Packet) { p.ID = 0xabcd }), 0xabcd},
+		{"first of IPv4", change(udp4, func(p *wiretest.Packet) { p.MF, p.ID = true, 0xabcd }), 0xabcd},
+		{"no fragment", change(udp4, func(p *wiretest.Packet) { p.ID = 0xabcd }), 0},
+		{"IPv6 behind options", extended(60, "2c00000000000000 11 00 0009 89abcdef"), 0x89abcdef},
+	} {
+		var p wire.Packet
+		wire.Parse(&row.f, &p)
+		if got := wire.FragmentID(&row.f, &p); got != row.want {
+			t.Errorf("%s: %#x, want %#x", row.name, got, row.want)
+		}
+	}
+}
+
+// TestIsICMPError: which messages must not be answered with errors.
+func TestIsICMPError(t *testing.T) {
+	for typ := range 256 {
+		p := wire.Packet{Kind: wire.KindIP, Proto: wire.ProtoICMP, ICMPType: uint8(typ)}
+		want := typ == 3 || typ == 4 || typ == 5 || typ == 11 || typ == 12
+		if got := wire.IsICMPError(&p); got != want {
+			t.Errorf("ICMP type %d: %v, want %v", typ, got, want)
+		}
+		p.IPv6 = true
+		if wire.IsICMPError(&p) {
+			t.Errorf("ICMP type %d in IPv6 is called an error", typ)
+		}
+		p.Proto = wire.ProtoICMPv6
+		if got, want := wire.IsICMPError(&p), typ < 128; got != want {
+			t.Errorf("ICMPv6 type %d: %v, want %v", typ, got, want)
+		}
+	}
+}
+
+// TestParseAllocates: parsing costs no allocation.
+func TestParseAllocates(t *testing.T) {
+	frames := []wire.Frame{tcp4.Frame(), udp6.Frame(), third4.Frame(), icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)}
+	var p, in wire.Packet
+	if n := testing.AllocsPerRun(100, func() {
+		for i := range frames {
+			wire.Parse(&frames[i], &p)
+			wire.ParseInner(&frames[i], &p, &in)
+			wire.FragmentID(&frames[i], &p)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations per run, want 0", n)
+	}
+}
+
+// BenchmarkParse is the cost of one frame: TCP over IPv4, and what is longer.
+func BenchmarkParse(b *testing.B) {
+	for _, row := range []struct {
+		name string
+		f    wire.Frame
+	}{
+		{"tcp4", tcp4.Frame()}, {"udp4", udp4.Frame()}, {"tcp6", tcp6.Frame()},
+		{"vlan", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} })},
+		{"icmp", echo4.Frame()},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			var p wire.Packet
+			b.ReportAllocs()
+			for b.Loop() {
+				wire.Parse(&row.f, &p)
+			}
+			if p.Kind != wire.KindIP {
+				b.Fatalf("kind %d", p.Kind)
+			}
+		})
+	}
+}
