@@ -189,14 +189,13 @@ func (l *Link) drain() (err error) {
 		if p.bell == p.fd || p.gone.Load() {
 			continue
 		}
-		var errno error
 		for range drainMax {
-			if _, errno = unix.Read(p.bell, l.scrap[:]); errno != nil {
+			_, errno := unix.Read(p.bell, l.scrap[:])
+			if errno == unix.EAGAIN {
 				break
+			} else if errno != nil {
+				err = l.failed(i, p)
 			}
-		}
-		if errno != nil && errno != unix.EAGAIN {
-			err = l.failed(i, p)
 		}
 	}
 	return err
