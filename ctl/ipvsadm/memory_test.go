@@ -107,7 +107,7 @@ func applyServer(s *ctl.ServiceStatus, op ctl.Op) error {
 		return errno(syscall.ENOENT)
 	case op.Verb == ctl.DeleteServer:
 		s.Reals = slices.Delete(s.Reals, at, at+1)
-	case a.IsUnspecified(), a.IsMulticast():
+	case a.IsUnspecified(), a.IsMulticast(), a == netip.MustParseAddr("255.255.255.255"):
 		return errno(syscall.EINVAL)
 	case op.Server.Lower > op.Server.Upper:
 		return errno(syscall.ERANGE)

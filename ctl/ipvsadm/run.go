@@ -49,10 +49,26 @@ func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit 
 }
 
 // RestoreMain is ipvsadm-restore: it clears the table and then does what the
-// lines of std.In say, but for those that begin with "#".
-func RestoreMain(_ []string, std Stdio, connect func() (Director, error)) (exit int) {
+// lines of std.In say, but for those that begin with "#". All of them are read
+// first, so that the table may be piped from ipvsadm-save to itself.
+func RestoreMain(args []string, std Stdio, connect func() (Director, error)) (exit int) {
+	if len(args) > 0 {
+		fmt.Fprintf(std.Err, "ipvsadm-restore: unexpected argument %s; rules are read from standard input\n", args[0])
+		return exitUsage
+	}
+	input, err := io.ReadAll(std.In)
+	if err != nil {
+		fmt.Fprintf(std.Err, "ipvsadm-restore: read rules: %v\n", err)
+		return exitUsage
+	}
+	var rules strings.Builder
+	for line := range strings.Lines(string(input)) {
+		if line[0] != '#' {
+			rules.WriteString(line)
+		}
+	}
+	std.In = strings.NewReader(rules.String())
 	t := newTool(std, connect)
-	t.comments = true
 	if exit := t.main([]string{"-C"}); exit != exitOK {
 		return exit
 	}
@@ -66,7 +82,6 @@ type tool struct {
 	names    names
 	connect  func() (Director, error)
 	director Director // nil until connected
-	comments bool     // a restore skips lines that begin with "#"
 }
 
 func newTool(std Stdio, connect func() (Director, error)) *tool {
@@ -178,9 +193,6 @@ func (t *tool) restore() error {
 	last := &refusal{}
 	lines := bufio.NewScanner(t.std.In)
 	for lines.Scan() && !last.ends {
-		if t.comments && strings.HasPrefix(lines.Text(), "#") {
-			continue
-		}
 		words := restoreWords(lines.Text())
 		if len(words) == 0 {
 			continue
