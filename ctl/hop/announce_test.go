@@ -98,6 +98,7 @@ func hear(t *testing.T, frame []byte) (h heard, ok bool) {
 // TestAnnounce listens on both ports of a host while VIPs come, and while a
 // port gets another hardware address.
 func TestAnnounce(t *testing.T) {
+	t.Parallel()
 	host, peer := pair(t)
 	join(host, "h1", peer, "p1")
 	host.addr("h0", "10.7.0.101/24") // a VIP the host owns

@@ -49,6 +49,7 @@ func TestWait(t *testing.T) {
 		{"an address of the host", func(h *space) { h.addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
+			t.Parallel()
 			host, peer := newSpace(t), newSpace(t)
 			if row.say == "IPv4, in a host that never had an address" {
 				host = newBareSpace(t)
@@ -127,6 +128,7 @@ func TestWaitEnds(t *testing.T) {
 // TestServerComesAndGoes follows a server that starts late, changes its hardware
 // address without telling, and disappears.
 func TestServerComesAndGoes(t *testing.T) {
+	t.Parallel()
 	host, peer := pair(t)
 	host.addr("h0", "10.7.0.1/24")
 	// A clock for impatient tests: the kernel believes an answer for a moment

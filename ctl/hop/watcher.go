@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// settle is how long a burst of events is waited for before they are acted
-	// on together: well below the second that applying one by hand takes, well
-	// above the microseconds between events of one cause.
+	// settle is how long the rest of a burst of events is waited for: far more
+	// than the microseconds between events of one cause, and too short for
+	// anybody to notice.
 	settle = 20 * time.Millisecond
 
 	// ease keeps reading a large routing table from taking the machine: the
