@@ -209,6 +209,7 @@ func TestEchoReplyNever(t *testing.T) {
 		{"a group", func(p *wiretest.Packet) { p.Dst = "224.0.0.1" }},
 		{"no source", func(p *wiretest.Packet) { p.Src = "0.0.0.0" }},
 		{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }},
+		{"a super-frame", func(p *wiretest.Packet) { p.GSOSize = 8 }},
 		{"an IPv6 request over IPv4", func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }},
 	}
 	for _, tt := range tests {

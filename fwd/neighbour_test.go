@@ -45,7 +45,7 @@ func TestNeighborAdvert(t *testing.T) {
 	tagged.VLANs = []uint16{42}
 	nonce := append([]byte{14, 1, 1, 2, 3, 4, 5, 6}, sourceMAC...)
 	extended := solicitation(asker6, vip6, nil)
-	extended.Extension, extended.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoICMPv6, 0, 1, 4, 0, 0, 0, 0}
+	extended.Extension, extended.Extensions = wire.ProtoDestOptions, append([]byte{wire.ProtoICMPv6, 1, 1, 12}, make([]byte, 12)...)
 
 	const solicitedOverride, override = 0x60, 0x20
 	toAll := wire.MAC{0x33, 0x33, 0, 0, 0, 1}
@@ -92,6 +92,7 @@ func TestNeighborNever(t *testing.T) {
 		{"asks for nothing", func(p *wiretest.Packet) { clear(p.Payload[:16]) }},
 		{"option of length 0", func(p *wiretest.Packet) { p.Payload[17] = 0 }},
 		{"option longer than the message", func(p *wiretest.Packet) { p.Payload[17] = 2 }},
+		{"asks for an IPv4 address", func(p *wiretest.Packet) { a := addr("10.9.0.1"); copy(p.Payload, a[:]) }},
 		{"half an option", func(p *wiretest.Packet) { p.Payload = p.Payload[:20] }},
 		{"probe that names its sender", func(p *wiretest.Packet) { p.Src = "::" }},
 		{"probe to the address itself", func(p *wiretest.Packet) {
@@ -131,7 +132,7 @@ func TestNeighborAdvertRoom(t *testing.T) {
 		if !NeighborAdvert(&f, parse(t, &f), ownMAC) {
 			t.Errorf("%d bytes before and %d behind: refused", tt.before, tt.behind)
 		}
-		wiretest.Check(t, f)
+		wantOwn(t, f, advertisement("ff02::1", wire.MAC{0x33, 0x33, 0, 0, 0, 1}, 0x20, nil).Frame())
 	}
 	f := room(3, 4)
 	p := parse(t, &f)

@@ -132,9 +132,9 @@ func TestErrorHalfMade(t *testing.T) {
 	family := families[1]
 	seen := wiretest.Packet{Src: family.vip, Dst: family.client}
 	sent := wiretest.Packet{Src: family.server, Dst: family.client}
-	e := errorAbout(seen, host(family.client), host(family.vip), 20)
+	e := errorAbout(seen, host(family.client), host(family.vip), 8)
 	e.Partial = true
-	want := errorAbout(sent, host(family.client), host(family.server), 20)
+	want := errorAbout(sent, host(family.client), host(family.server), 8)
 	want.Partial = true
 	f := e.Frame()
 	p, in := parse(t, &f), new(wire.Packet)

@@ -76,7 +76,10 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	if !ip.df {
 		ip.id = datagramID(f.From(p.L3))
 	}
-	flow := flowPort(f, p)
+	var flow uint16
+	if t.Encapsulation == GUE {
+		flow = flowPort(f, p)
+	}
 	moveLink(f, p, overhead)
 	setEtherType(f, p, !t.Dst.Is4())
 	f.Outer = uint8(overhead)
@@ -179,7 +182,6 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 		}
 	}
 	moveLink(f, p, int(p.L3)-at)
-	f.End = f.Off + int32(p.L3) + int32(in.Len)
 	setEtherType(f, p, in.IPv6)
 	f.Outer = 0
 	f.Offload.CsumStart -= min(f.Offload.CsumStart, in.L3-p.L3)

@@ -138,12 +138,44 @@ func TestTunnelHeaders(t *testing.T) {
 			t.Errorf("%s: %s inside: header %x, want %x", tunnel.name, families[tt.family].name, got, tt.want)
 		}
 	}
-	gre := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
-	tunnels[6].Encap(&gre, parse(t, &gre))
-	gre.Bytes()[gre.Len()-1] ^= 1
-	if Decap(&gre, parse(t, &gre)) {
-		t.Error("Decap took a GRE packet with a wrong checksum")
+}
+
+// TestDecapRefuses: what Encap could not have made, or what the way has spoilt,
+// stays as it is.
+func TestDecapRefuses(t *testing.T) {
+	const shim = wire.EthernetLen + wire.IPv4Len
+	tests := []struct {
+		name   string
+		tunnel int
+		spoil  func(b []byte)
+	}{
+		{"GRE with a wrong checksum", 6, func(b []byte) { b[len(b)-1] ^= 1 }},
+		{"GRE with a key", 5, func(b []byte) { b[shim] = 0x20 }},
+		{"GRE of another protocol", 5, func(b []byte) { b[shim+3] = 0x06 }},
+		{"GUE with a wrong checksum", 3, func(b []byte) { b[len(b)-1] ^= 1 }},
+		{"GUE control message", 2, func(b []byte) { b[shim+8] = 0x20 }},
+		{"GUE with flags", 2, func(b []byte) { b[shim+11] = 1 }},
+		{"GUE of another protocol", 2, func(b []byte) { b[shim+9] = wire.ProtoTCP }},
+		{"IPIP whose inner packet is of the other family", 0, func(b []byte) { b[shim] = 6 << 4 }},
+		{"IPIP whose inner packet is longer than the outer", 0, func(b []byte) { b[shim+2] = 1 }},
+		{"IPIP over IPv6 that says it is IPv6", 1, func(b []byte) { b[wire.EthernetLen+6] = wire.ProtoIPv6 }},
+		{"first fragment of an IPIP packet", 0, func(b []byte) {
+			wire.IPv4(b[wire.EthernetLen:]).SetFragment(wire.IPv4MF, 0)
+			wire.IPv4(b[wire.EthernetLen:]).FillChecksum()
+		}},
 	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, Payload: []byte("inner")}.Frame()
+			tunnels[tt.tunnel].Encap(&f, parse(t, &f))
+			tt.spoil(f.Bytes())
+			p := parse(t, &f)
+			wantUntouched(t, f, func(f *wire.Frame) bool { return Decap(f, p) })
+		})
+	}
+	plain := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
+	p := parse(t, &plain)
+	wantUntouched(t, plain, func(f *wire.Frame) bool { return Decap(f, p) })
 }
 
 // TestTunnelFlowPort: packets of one flow have one GUE source port, flows differ.
@@ -160,6 +192,16 @@ func TestTunnelFlowPort(t *testing.T) {
 			t.Errorf("flow of %s changed its port", src)
 		}
 		seen[port(src, 1)] = true
+	}
+	fragment := func(p wiretest.Packet) uint16 {
+		p.Src, p.Dst, p.Proto, p.ID = families[0].client, families[0].vip, wire.ProtoUDP, 9
+		p.Payload = make([]byte, 64)
+		f := p.Frame()
+		tunnels[2].Encap(&f, parse(t, &f))
+		return wire.UDP(f.From(wire.EthernetLen + wire.IPv4Len)).SrcPort()
+	}
+	if first, last := fragment(wiretest.Packet{MF: true}), fragment(wiretest.Packet{Offset: 72}); first != last {
+		t.Errorf("fragments of one datagram have ports %d and %d", first, last)
 	}
 	if len(seen) < 90 {
 		t.Errorf("100 flows share %d ports", len(seen))
@@ -262,27 +304,30 @@ func TestTunnelMTU(t *testing.T) {
 	}
 }
 
-// TestTunnelSuper: a super-frame stays one, half made, for the link to cut up.
+// TestTunnelSuper: a super-frame stays one, half made, for the link to cut up,
+// also if only its outer packet is too long to state its length, or both are.
 func TestTunnelSuper(t *testing.T) {
 	for _, tunnel := range tunnels {
 		for _, family := range families {
-			in := wiretest.Packet{Src: family.client, Dst: family.vip, GSOSize: 1000, VLANs: []uint16{7}, Payload: make([]byte, 4000)}
-			f, want := in.Frame(), in.Frame()
-			p := parse(t, &f)
-			if !tunnel.Encap(&f, p) {
-				t.Fatal("Encap refused")
-			}
-			o := want.Offload
-			o.CsumStart += uint16(tunnel.Overhead())
-			o.HdrLen += uint16(tunnel.Overhead())
-			if f.Offload != o || f.Outer != uint8(tunnel.Overhead()) {
-				t.Errorf("%s: Offload %+v Outer %d, want %+v", tunnel.name, f.Offload, f.Outer, o)
-			}
-			if got := f.From(p.L3 + uint16(tunnel.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
-				t.Errorf("%s: inner packet changed", tunnel.name)
-			}
-			if !Decap(&f, parse(t, &f)) || f.Offload.CsumStart != want.Offload.CsumStart || !bytes.Equal(f.Bytes(), want.Bytes()) {
-				t.Errorf("%s: came out as %s %+v, want %s", tunnel.name, dump(f), f.Offload, dump(want))
+			for _, payload := range []int{4000, 65460, 70000} {
+				in := wiretest.Packet{Src: family.client, Dst: family.vip, GSOSize: 1000, VLANs: []uint16{7}, Payload: make([]byte, payload)}
+				f, want := in.Frame(), in.Frame()
+				p := parse(t, &f)
+				if !tunnel.Encap(&f, p) {
+					t.Fatal("Encap refused")
+				}
+				o := want.Offload
+				o.CsumStart += uint16(tunnel.Overhead())
+				o.HdrLen += uint16(tunnel.Overhead())
+				if f.Offload != o || f.Outer != uint8(tunnel.Overhead()) {
+					t.Errorf("%s: Offload %+v Outer %d, want %+v", tunnel.name, f.Offload, f.Outer, o)
+				}
+				if got := f.From(p.L3 + uint16(tunnel.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
+					t.Errorf("%s: inner packet changed", tunnel.name)
+				}
+				if !Decap(&f, parse(t, &f)) || f.Offload.CsumStart != want.Offload.CsumStart || !bytes.Equal(f.Bytes(), want.Bytes()) {
+					t.Errorf("%s: came out as %s %+v, want %s", tunnel.name, dump(f), f.Offload, dump(want))
+				}
 			}
 		}
 	}
@@ -303,10 +348,6 @@ func TestTunnelRefuses(t *testing.T) {
 		if !bytes.Equal(f.Buf, before) || f.Off != was.Off || f.End != was.End {
 			t.Errorf("%s: changed", name)
 		}
-	}
-	plain := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
-	if Decap(&plain, parse(t, &plain)) {
-		t.Error("Decap took a TCP packet")
 	}
 }
 
