@@ -19,5 +19,8 @@
 //     name in brackets stands for an IPv6 address;
 //   - a flag that has no name for its scheduler is listed as flag-N, not left
 //     out;
+//   - what a director cannot do yet it says in its own words;
+//   - ipvsadm-restore takes no arguments, and reads its input before it clears
+//     the table;
 //   - server counters are never cut to 32 bits.
 package ipvsadm

@@ -254,11 +254,11 @@ func TestRefusals(t *testing.T) {
 		syscall.EPERM:        "Permission denied (you must be root)",
 		syscall.ENOPROTOOPT:  "Protocol not available",
 		syscall.ENOMEM:       "Memory allocation problem",
-		syscall.EOPNOTSUPP:   "Operation not supported with IPv6",
+		syscall.EOPNOTSUPP:   "refused: operation not supported", // the director's words
 		syscall.EAFNOSUPPORT: "Operation not supported with specified address family",
 		syscall.EMSGSIZE:     "Module is wrong version",
 		syscall.ENODEV:       "No such device",
-		syscall.EBUSY:        "refused: device or resource busy", // no words of ipvsadm's: the director's
+		syscall.EBUSY:        "refused: device or resource busy",
 	} {
 		m.err = errno(e)
 		m.expect(t, "-C", refused(want))

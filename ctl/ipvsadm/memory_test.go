@@ -21,6 +21,12 @@ type memory struct {
 	err      error // answer to everything, when set
 }
 
+// The client of a running director is a Director too.
+var (
+	_ Director = (*memory)(nil)
+	_ Director = (*ctl.Client)(nil)
+)
+
 func newMemory() *memory { return &memory{timeouts: ctl.DefaultTimeouts} }
 
 func (m *memory) Info() (ctl.Info, error)                { return ctl.Info{ConnSize: 4096}, m.err }

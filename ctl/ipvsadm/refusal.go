@@ -48,7 +48,8 @@ var errHint = &refusal{"Try `ipvsadm -h' or 'ipvsadm --help' for more informatio
 const getService ctl.Verb = "get-service"
 
 // refusalTexts are ipvsadm's words for what the kernel, and so the director,
-// answers to each operation.
+// answers to each operation. EOPNOTSUPP is not among them: ipvsadm takes it for
+// a kernel without IPv6, a director says it of what it cannot do yet.
 var refusalTexts = []struct {
 	verbs []ctl.Verb // nil: any
 	errno syscall.Errno
@@ -64,7 +65,6 @@ var refusalTexts = []struct {
 	{nil, syscall.EINVAL, "Invalid operation.  Possibly wrong module version, address not unicast, ..."},
 	{nil, syscall.ENOPROTOOPT, "Protocol not available"},
 	{nil, syscall.ENOMEM, "Memory allocation problem"},
-	{nil, syscall.EOPNOTSUPP, "Operation not supported with IPv6"},
 	{nil, syscall.EAFNOSUPPORT, "Operation not supported with specified address family"},
 	{nil, syscall.EMSGSIZE, "Module is wrong version"},
 	{nil, syscall.ERANGE, "Numerical result out of range"},
