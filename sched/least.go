@@ -121,15 +121,11 @@ func (l *least) choose(c *Cursor, now int64) int {
 // lighter is the first in list with a load below limit, and its load; -1 if
 // there is none. It is the loop that decides what a pick costs, and has in it
 // only what it must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice
-// of measure, a cross multiplication and the overload flag inside. The cost is
-// kept in 32 bits, as in the kernel: 16 million active connections of a server.
+// of measure, a cross multiplication and the overload flag inside.
 func (m measure) lighter(list []candidate, limit float64) (int, float64) {
 	if m == overhead {
 		for i := range list {
-			s := &list[i]
-			active := s.active.Load()
-			cost := uint32(active<<8 + active + s.inactive.Load())
-			if load := float64(int64(cost)) * s.inverse; load < limit {
+			if load := list[i].load(); load < limit {
 				return i, load
 			}
 		}
@@ -152,8 +148,16 @@ func (m measure) lighter(list []candidate, limit float64) (int, float64) {
 	return -1, 0
 }
 
-// load is the load of the candidate at.
-func (l *least) load(at int) float64 {
+// load is the load by overhead, which is kept in 32 bits as in the kernel: enough
+// for 16 million active connections of one server.
+func (s *candidate) load() float64 {
+	active := s.active.Load()
+	overhead := uint32(active<<8 + active + s.inactive.Load())
+	return float64(int64(overhead)) * s.inverse
+}
+
+// loadOf is the load of the candidate at by l's measure.
+func (l *least) loadOf(at int) float64 {
 	_, load := l.lighter(l.list[at:at+1], math.Inf(1))
 	return load
 }
@@ -184,7 +188,7 @@ func (l *least) atShares(now int64, starters bool) (best int, share int64) {
 		if !starters && part < fullShare || s.overload.Load() {
 			continue
 		}
-		if load := l.load(i) * fullShare / float64(part); load < limit {
+		if load := l.loadOf(i) * fullShare / float64(part); load < limit {
 			best, share, limit = i, part, load*margin
 		}
 	}

@@ -71,7 +71,7 @@ func (l *locality) member(e *entry) int {
 		if at < 0 || l.replicate && l.more[at].overload.Load() {
 			continue
 		}
-		if load := l.load(at); load < limit {
+		if load := l.list[at].load(); load < limit {
 			best, limit = at, load*margin
 		}
 	}
@@ -90,7 +90,7 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 		if at < 0 {
 			continue
 		}
-		if load := l.load(at); load*margin > limit {
+		if load := l.list[at].load(); load*margin > limit {
 			most, limit = i, load
 		}
 	}

@@ -3,63 +3,109 @@ package sched
 import "math/bits"
 
 // twos draws two servers by weight and takes the one with less load.
-type twos struct{ *least }
+//
+// IPVS draws a number from 0 to the sum of the weights, both included. The
+// eligible servers lie on that line one after another, each as long as its
+// weight; the 0 makes the first one likelier than its weight.
+type twos struct {
+	*least
+	ends  []int64 // by candidate: where it ends on the line of all
+	guide []int32 // by number>>shift: the first candidate that does not end before
+	shift uint    // so that the guide has 4 to 8 times as many entries as there are candidates
+}
 
 func newTwos(_ Flags, servers []Server, _ Options) (Picker, error) {
-	return &twos{makeLeast(overhead, servers)}, nil
+	t := &twos{least: makeLeast(overhead, servers)}
+	end := int64(0)
+	for i := range t.more {
+		end += int64(t.more[i].weight)
+		t.ends = append(t.ends, end)
+	}
+	for end>>t.shift > 8*int64(len(t.ends)) {
+		t.shift++
+	}
+	for i := range t.ends {
+		for int64(len(t.guide))<<t.shift <= t.ends[i] {
+			t.guide = append(t.guide, int32(i))
+		}
+	}
+	return t, nil
 }
 
-// Pick draws two numbers from 0 to the sum of all weights, both included. The
-// servers lie on that line one after another, each as long as its weight; the
-// 0 makes the first one likelier than its weight, as in IPVS.
+// Pick draws twice, independently; the first draw wins a tie.
 func (t *twos) Pick(c *Cursor, f Flow) int {
-	sum := t.sum(f.Now)
-	if sum == 0 {
+	if len(t.list) == 0 {
 		return -1
 	}
-	a, b := c.below(sum+1), c.below(sum+1)
-	near, end := t.locate(max(min(a, b), 1), 0, 0, f.Now)
-	far := near
-	if most := max(a, b); most > end {
-		far, _ = t.locate(most, near+1, end, f.Now)
+	random := c.draw()
+	a := t.drawn(&random, c, f.Now)
+	if a < 0 {
+		return -1
 	}
-	if a > b {
-		near, far = far, near
+	if b := t.drawn(&random, c, f.Now); b >= 0 && t.loadAt(b, f.Now) < t.loadAt(a, f.Now)*margin {
+		a = b
 	}
-	return t.lighterOf(near, far, f.Now)
+	return int(t.more[a].index)
 }
 
-// sum is the weight of all together.
-func (t *twos) sum(now int64) int64 {
+// fastDraws is how often drawn tries before it looks at all servers.
+const fastDraws = 8
+
+// drawn is a random candidate; -1 if none is eligible.
+//
+// To draw from the line of all servers, and again if the number falls on one
+// that is not eligible, gives the same odds as the line of the eligible ones
+// without looking at every server. A server in slow start stands aside for all
+// but its share of the draws.
+func (t *twos) drawn(random *uint64, c *Cursor, now int64) int {
+	for range fastDraws {
+		at := t.locate(below(random, t.ends[len(t.ends)-1]+1))
+		if at >= 0 && !t.more[at].overload.Load() &&
+			(now >= t.over || c.chance(t.share(int(t.more[at].index), now))) {
+			return at
+		}
+		*random = c.draw()
+	}
+	return t.walk(random)
+}
+
+// locate is the candidate on which a number of the line falls; for 0 the first
+// eligible one, -1 if there is none.
+func (t *twos) locate(number int64) int {
+	if number == 0 {
+		for i := range t.more {
+			if !t.more[i].overload.Load() {
+				return i
+			}
+		}
+		return -1
+	}
+	at := int(t.guide[number>>t.shift])
+	for t.ends[at] < number {
+		at++
+	}
+	return at
+}
+
+// walk draws from the eligible servers only, by going through all twice.
+func (t *twos) walk(random *uint64) int {
 	sum := int64(0)
 	for i := range t.more {
-		weight := t.more[i].open()
-		if now < t.over {
-			weight *= t.share(int(t.more[i].index), now)
-		}
-		sum += weight
+		sum += t.more[i].open()
 	}
-	return sum
-}
-
-// locate is the candidate, from i on, on which a number falls, and where that
-// candidate ends; i begins at start. It is -1 for a number behind the last,
-// which is so only if a server became overloaded meanwhile.
-func (t *twos) locate(number int64, i int, start, now int64) (int, int64) {
-	for end := start; i < len(t.more); i++ {
-		weight := t.more[i].open()
-		if now < t.over {
-			weight *= t.share(int(t.more[i].index), now)
-		}
-		if end += weight; end >= number {
-			return i, end
+	number, last := below(random, sum+1), -1
+	for i := range t.more {
+		if weight := t.more[i].open(); weight > 0 {
+			last = i
+			if number -= weight; number <= 0 {
+				break
+			}
 		}
 	}
-	return -1, number
+	return last
 }
 
-// open is the weight of a server, 0 if it is not eligible. It is small enough
-// to be put in line, which halves the time of twos.
+// open is the weight of a server, 0 if it is not eligible.
 func (s *particulars) open() int64 {
 	if s.overload.Load() {
 		return 0
@@ -67,28 +113,19 @@ func (s *particulars) open() int64 {
 	return int64(s.weight)
 }
 
-// lighterOf is the one of the candidates a and b with less load, a if they are
-// equal, as a list index.
-func (t *twos) lighterOf(a, b int, now int64) int {
-	if a < 0 {
-		a, b = b, a
+// loadAt is the load of the candidate at, by its weight of the moment.
+func (t *twos) loadAt(at int, now int64) float64 {
+	load := t.list[at].load()
+	if now < t.over {
+		load *= fullShare / float64(t.share(int(t.more[at].index), now))
 	}
-	if a < 0 {
-		return -1
-	}
-	if b >= 0 && t.weighed(b, now) < t.weighed(a, now)*margin {
-		a = b
-	}
-	return int(t.more[a].index)
+	return load
 }
 
-// weighed is the load of the candidate at i with its weight of the moment.
-func (t *twos) weighed(i int, now int64) float64 {
-	return t.load(i) * fullShare / float64(t.share(int(t.more[i].index), now))
-}
-
-// below draws a number from 0 to n-1.
-func (c *Cursor) below(n int64) int64 {
-	high, _ := bits.Mul64(c.draw(), uint64(n))
-	return int64(high)
+// below takes a number from 0 to n-1 out of a random one, which has as much
+// less randomness left.
+func below(random *uint64, n int64) int64 {
+	number, rest := bits.Mul64(*random, uint64(n))
+	*random = rest
+	return int64(number)
 }

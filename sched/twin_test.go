@@ -1,0 +1,501 @@
+package sched
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"uvs/dataplane/wire"
+)
+
+// twin is a plain IPVS: a list of servers, newest first, changed one command at
+// a time, and every scheduler written down as its description reads, without
+// regard to speed or to other threads.
+type twin struct {
+	name  string
+	flags Flags
+	list  []*dest
+
+	last       *dest // rr: last used; wrr: current; nil: the head of the list
+	cw, mw, di int32 // wrr
+
+	cache   map[wire.Addr]*home // lblc, lblcr
+	expires int64               // s
+}
+
+// dest is a server of the twin. Its counters are shared with the real one.
+type dest struct {
+	Server
+}
+
+// home is where an address lives.
+type home struct {
+	set           []*dest // newest first
+	used, changed int64   // s
+}
+
+func newTwin(name string, flags Flags) *twin {
+	t := &twin{name: name, flags: flags, cache: map[wire.Addr]*home{}, expires: 100}
+	t.di = 1
+	return t
+}
+
+// weight is 0 for a server that is down, which IPVS does not know.
+func (d *dest) weight() int64 { return int64(d.Server.weight()) }
+
+func (d *dest) overloaded() bool { return d.Overload.Load() }
+func (d *dest) ok() bool         { return d.weight() > 0 && !d.overloaded() }
+func (d *dest) active() int64    { return int64(d.Active.Load()) }
+
+// overhead is (active << 8) + total.
+func (d *dest) overhead() int64 {
+	return d.active()<<8 + d.active() + int64(d.Inactive.Load())
+}
+
+func (t *twin) add(s Server) { t.list = append([]*dest{{s}}, t.list...); t.changed() }
+func (t *twin) edit(at int, s Server) {
+	t.list[at].Server = s
+	t.changed()
+}
+
+func (t *twin) del(at int) {
+	gone := t.list[at]
+	if t.name == "rr" && t.last == gone {
+		t.last = nil
+		if at > 0 {
+			t.last = t.list[at-1]
+		}
+	}
+	t.list = slices.Delete(slices.Clone(t.list), at, at+1)
+	gone.Weight = 0 // it stays in the sets of lblcr
+	t.changed()
+}
+
+// changed is what wrr does on any change.
+func (t *twin) changed() {
+	if t.name != "wrr" {
+		return
+	}
+	t.last, t.mw, t.di = nil, 0, 0
+	for _, d := range t.list {
+		if w := int32(d.weight()); w > 0 {
+			t.mw = max(t.mw, w)
+			for t.di == 0 || t.di > w || !t.divides() {
+				if t.di == 0 {
+					t.di = w + 1
+				}
+				t.di--
+			}
+		}
+	}
+	t.di = max(t.di, 1)
+	t.mw -= t.di - 1
+	if t.cw > t.mw || t.cw == 0 {
+		t.cw = t.mw
+	} else if t.di > 1 {
+		t.cw = t.cw/t.di*t.di + 1
+	}
+}
+
+// divides says whether di divides every weight.
+func (t *twin) divides() bool {
+	for _, d := range t.list {
+		if int32(d.weight())%t.di != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *twin) pick(f Flow) *dest {
+	switch t.name {
+	case "rr":
+		return t.rr()
+	case "wrr":
+		return t.wrr()
+	case "lc":
+		return t.least((*dest).ok, func(d *dest) (int64, int64) { return d.overhead(), 1 })
+	case "wlc":
+		return t.wlc()
+	case "sed", "nq":
+		for _, d := range t.list {
+			if t.name == "nq" && d.ok() && d.active() == 0 {
+				return d
+			}
+		}
+		return t.least((*dest).ok, func(d *dest) (int64, int64) { return d.active() + 1, d.weight() })
+	case "fo", "ovf":
+		var best *dest
+		for _, d := range t.list {
+			if d.ok() && (t.name == "fo" || d.active() <= d.weight()) && (best == nil || d.weight() > best.weight()) {
+				best = d
+			}
+		}
+		return best
+	case "dh", "sh":
+		return t.hash256(f)
+	case "mh":
+		return t.mh(f)
+	case "lblc":
+		return t.lblc(f)
+	case "lblcr":
+		return t.lblcr(f)
+	}
+	return nil
+}
+
+func (t *twin) rr() *dest {
+	at := slices.Index(t.list, t.last) // -1: the head
+	for n := 1; n <= len(t.list); n++ {
+		d := t.list[(at+n)%len(t.list)]
+		if d.ok() {
+			t.last = d
+			return d
+		}
+	}
+	return nil
+}
+
+// wrr walks on from the current server for one with weight >= cw; at the end
+// of the list cw falls; it gives up when a whole walk at the lowest level, in
+// one piece or in two around the server it began at, found nothing.
+func (t *twin) wrr() *dest {
+	if t.mw == 0 {
+		return nil
+	}
+	start := slices.Index(t.list, t.last)
+	lowest, again := false, false
+	for at := start + 1; ; at = 0 {
+		for ; at < len(t.list); at++ {
+			if d := t.list[at]; !d.overloaded() && d.weight() >= int64(t.cw) {
+				t.last = d
+				return d
+			}
+			if lowest && again && at == start {
+				return nil
+			}
+		}
+		t.cw -= t.di
+		if t.cw <= 0 {
+			t.cw = t.mw
+			if lowest || start < 0 {
+				t.last = nil
+				return nil
+			}
+			again = true
+		}
+		lowest = t.cw <= t.di
+	}
+}
+
+// least is the first of those that qualify with the least cost for weight.
+func (t *twin) least(qualifies func(*dest) bool, load func(*dest) (cost, weight int64)) *dest {
+	return leastOf(t.list, qualifies, load)
+}
+
+func leastOf(list []*dest, qualifies func(*dest) bool, load func(*dest) (cost, weight int64)) *dest {
+	var best *dest
+	for _, d := range list {
+		if !qualifies(d) {
+			continue
+		}
+		if best == nil {
+			best = d
+			continue
+		}
+		cost, weight := load(d)
+		bestCost, bestWeight := load(best)
+		if bestCost*weight > cost*bestWeight {
+			best = d
+		}
+	}
+	return best
+}
+
+func byOverhead(d *dest) (int64, int64) { return d.overhead(), d.weight() }
+
+func (t *twin) wlc() *dest { return t.least((*dest).ok, byOverhead) }
+
+// word is an address in host order, an IPv6 one XORed together byte by byte.
+func word(a wire.Addr) uint32 {
+	b := a[:]
+	if a.Is4() {
+		b = a[12:]
+	}
+	var w [4]byte
+	for i := range b {
+		w[i%4] ^= b[i]
+	}
+	return uint32(w[0])<<24 | uint32(w[1])<<16 | uint32(w[2])<<8 | uint32(w[3])
+}
+
+func (t *twin) hash256(f Flow) *dest {
+	if len(t.list) == 0 {
+		return nil
+	}
+	var buckets []*dest
+	for len(buckets) < 256 {
+		for _, d := range t.list {
+			n := int64(1)
+			if t.name == "sh" {
+				n = max(int64(d.Weight), 1)
+			}
+			for range n {
+				buckets = append(buckets, d)
+			}
+		}
+	}
+	v := word(f.VIP)
+	if t.name == "sh" {
+		v = word(f.Client)
+		if t.flags&Flag2 != 0 {
+			v += uint32(f.ClientPort)
+		}
+	}
+	hash := v * 0x61C88647 >> 24
+	d := buckets[hash]
+	if d.ok() || t.name == "dh" || t.flags&Flag1 == 0 {
+		return eligible(d)
+	}
+	for i := range uint32(256) {
+		off := (i + hash) % 256
+		if d := buckets[(off+hash)&255]; d.ok() {
+			return d
+		}
+	}
+	return nil
+}
+
+func eligible(d *dest) *dest {
+	if d.ok() {
+		return d
+	}
+	return nil
+}
+
+// mh follows the Maglev paper: all permutations written out, then one slot
+// after the other.
+func (t *twin) mh(f Flow) *dest {
+	const size = DefaultTable
+	g, highest := int32(0), int32(0)
+	for _, d := range t.list {
+		if w := d.lastWeight(); w > 0 {
+			g, highest = gcd(w, g), max(highest, w)
+		}
+	}
+	if g == 0 {
+		return nil
+	}
+	shift := 0
+	for highest/g>>shift >= 1<<6 {
+		shift++
+	}
+	slots := make([]*dest, size)
+	next := make([]int, len(t.list))
+	for filled := 0; filled < size; {
+		for i, d := range t.list {
+			turns := d.lastWeight() / g >> shift
+			if turns == 0 && d.lastWeight() > 0 {
+				turns = 1
+			}
+			name := word(d.Addr) + uint32(d.Port)
+			off, skip := int(placeKey.hash(name)%size), int(skipKey.hash(name)%(size-1)+1)
+			for ; turns > 0 && filled < size; turns-- {
+				for slots[(off+next[i]*skip)%size] != nil {
+					next[i]++
+				}
+				slots[(off+next[i]*skip)%size] = d
+				filled++
+			}
+		}
+	}
+	v := word(f.Client)
+	if t.flags&Flag2 != 0 {
+		v += uint32(f.ClientPort)
+	}
+	first := placeKey.hash(v) % size
+	if d := slots[first]; d.ok() || t.flags&Flag1 == 0 {
+		return eligible(d)
+	}
+	for i := range uint32(size) {
+		off := (i + first) % size
+		if d := slots[placeKey.hash(v+off)%size]; d.ok() {
+			return d
+		}
+	}
+	return nil
+}
+
+func (t *twin) busy(d *dest) bool {
+	return d.active() > d.weight() && slices.ContainsFunc(t.list, func(o *dest) bool { return 2*o.active() < o.weight() })
+}
+
+// home finds where an address lives, and forgets it when it was not asked for
+// long enough.
+func (t *twin) home(f Flow) *home {
+	h, now := t.cache[f.VIP], f.Now/1000
+	if h == nil || now-h.used > t.expires {
+		h = &home{changed: now}
+		t.cache[f.VIP] = h
+	}
+	h.used = now
+	return h
+}
+
+func (t *twin) lblc(f Flow) *dest {
+	h := t.home(f)
+	if len(h.set) > 0 && h.set[0].weight() > 0 && !t.busy(h.set[0]) {
+		return h.set[0]
+	}
+	d := t.wlc()
+	if d != nil {
+		h.set = []*dest{d}
+	}
+	return d
+}
+
+func (t *twin) lblcr(f Flow) *dest {
+	h, now := t.home(f), f.Now/1000
+	d := leastOf(h.set, (*dest).ok, byOverhead)
+	if len(h.set) > 1 && now-h.changed > t.expires {
+		most := leastOf(h.set, func(d *dest) bool { return d.weight() > 0 },
+			func(d *dest) (int64, int64) { return -d.overhead(), d.weight() })
+		if most != nil {
+			h.set = slices.DeleteFunc(h.set, func(d *dest) bool { return d == most })
+			h.changed = now
+		}
+	}
+	if d != nil && !t.busy(d) {
+		return d
+	}
+	if d = t.wlc(); d != nil && !slices.Contains(h.set, d) {
+		h.set = append([]*dest{d}, h.set[:min(len(h.set), setSize-1)]...)
+		h.changed = now
+	}
+	return d
+}
+
+// TestTwin runs random commands and flows through each scheduler and its twin.
+func TestTwin(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		flags []Flags
+	}{
+		{"rr", []Flags{0}}, {"wrr", []Flags{0}}, {"lc", []Flags{0}}, {"wlc", []Flags{0}},
+		{"sed", []Flags{0}}, {"nq", []Flags{0}}, {"fo", []Flags{0}}, {"ovf", []Flags{0}},
+		{"dh", []Flags{0}}, {"lblc", []Flags{0}}, {"lblcr", []Flags{0}},
+		{"sh", []Flags{0, Flag1, Flag2, Flag1 | Flag2}},
+		{"mh", []Flags{0, Flag1, Flag2, Flag1 | Flag2}},
+	} {
+		for _, flags := range c.flags {
+			for _, v6 := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s-%#x-v6=%v", c.name, uint32(flags), v6), func(t *testing.T) {
+					runTwin(t, c.name, flags, v6)
+				})
+			}
+		}
+	}
+}
+
+func runTwin(t *testing.T, name string, flags Flags, v6 bool) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 0))
+	steps := 4000
+	if name == "mh" {
+		steps = 150 // the twin fills its table for each pick
+	}
+	hashes := name == "dh" || name == "sh" || name == "mh"
+	weight := func() int32 {
+		return []int32{0, 1, 1, 2, 3, 4, 6, 8, 10, 100}[r.IntN(10)] * int32(1+r.IntN(2))
+	}
+	s := serve(t, name, flags)
+	s.o.Expiration = 100 * time.Second
+	tw := newTwin(name, flags)
+	nextID := uint32(0)
+	now := int64(0)
+	for step := range steps {
+		where := fmt.Sprintf("seed %d step %d", seed, step)
+		list := slices.Clone(s.servers)
+		at := 0
+		if len(list) > 0 {
+			at = r.IntN(len(list))
+		}
+		switch op := r.IntN(40); {
+		case len(list) == 0, op == 0 && len(list) < 12:
+			nextID++
+			w := weight()
+			sv := Server{
+				ID: nextID, Addr: randomAddr(r, v6), Port: uint16(r.Uint32()), Weight: w, LastWeight: w,
+				Active: new(atomic.Int32), Inactive: new(atomic.Int32), Overload: new(atomic.Bool),
+			}
+			s.change(append([]Server{sv}, list...))
+			tw.add(sv)
+		case op == 1:
+			s.change(slices.Delete(list, at, at+1))
+			tw.del(at)
+		case op == 2:
+			if list[at].Weight = weight(); list[at].Weight > 0 {
+				list[at].LastWeight = list[at].Weight
+			}
+			s.change(list)
+			tw.edit(at, list[at])
+		case op == 3 && !hashes:
+			list[at].Down = !list[at].Down
+			s.change(list)
+			tw.edit(at, list[at])
+		case op < 8:
+			list[at].Overload.Store(r.IntN(3) == 0)
+		case op < 12:
+			list[at].Active.Store(int32(r.IntN(20)))
+			list[at].Inactive.Store(int32(r.IntN(300)))
+		case op == 12:
+			now += r.Int64N(60_000)
+		default:
+			f := Flow{Client: randomAddr(r, v6), VIP: randomAddr(r, v6), ClientPort: uint16(r.Uint32()), Port: 80, Now: now}
+			if !hashes {
+				f.VIP = addr(netip.AddrFrom4([4]byte{10, 9, 0, byte(r.IntN(20))}))
+			}
+			got, want := s.picker.Pick(s.cursor, f), tw.pick(f)
+			if got < 0 && want == nil {
+				continue
+			}
+			if got < 0 || want == nil || s.servers[got].ID != want.ID {
+				t.Fatalf("%s: picked index %d of %s, twin %v", where, got, describe(s.servers), want)
+			}
+			s.servers[got].Active.Add(int32(r.IntN(2)))
+			s.servers[got].Inactive.Add(int32(r.IntN(2)))
+		}
+	}
+}
+
+func randomAddr(r *rand.Rand, v6 bool) wire.Addr {
+	var b [16]byte
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	if v6 {
+		b[0] = 0x20
+		return addr(netip.AddrFrom16(b))
+	}
+	return addr(netip.AddrFrom4([4]byte(b[:4])))
+}
+
+// describe writes a list as id:weight, with ! for overload and v for down.
+func describe(servers []Server) string {
+	var out []string
+	for _, s := range servers {
+		d := fmt.Sprintf("%d:%d", s.ID, s.Weight)
+		if s.Overload.Load() {
+			d += "!"
+		}
+		if s.Down {
+			d += "v"
+		}
+		out = append(out, d)
+	}
+	return fmt.Sprint(out)
+}
