@@ -84,8 +84,11 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 		age := seconds(s.used.Load(), now)
 		if s.address[0].Load() == high && s.address[1].Load() == low && version&1 == 0 {
 			if e.copy(s, version) {
+				if age > expiration {
+					return false
+				}
 				s.touch(now)
-				return age <= expiration
+				return true
 			}
 		}
 		if version&1 != 0 || s.version.Load() != version {
