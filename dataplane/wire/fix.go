@@ -91,7 +91,7 @@ func checksumField(f *Frame, p *Packet) []byte {
 		}
 		at = icmpChecksum
 	case ProtoSCTP:
-		at, size = sctpChecksum, 4
+		at, size = SCTPChecksum, 4
 	default:
 		return nil
 	}
@@ -188,7 +188,7 @@ func FinishChecksum(f *Frame) {
 	}
 	b = b[start:]
 	switch {
-	case offset == sctpChecksum && len(b) >= SCTPLen:
+	case offset == SCTPChecksum && len(b) >= SCTPLen:
 		fillCRC(b)
 	case offset+2 <= len(b):
 		check := ^Fold(Sum(b, 0)) // the field holds the pseudo-header's share
@@ -204,13 +204,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // crcOf is the CRC32c of an SCTP packet, computed as if its field were 0.
 func crcOf(t []byte) uint32 {
-	crc := crc32.Update(0, castagnoli, t[:sctpChecksum])
+	crc := crc32.Update(0, castagnoli, t[:SCTPChecksum])
 	crc = crc32.Update(crc, castagnoli, zeros[:])
-	return crc32.Update(crc, castagnoli, t[sctpChecksum+4:])
+	return crc32.Update(crc, castagnoli, t[SCTPChecksum+4:])
 }
 
 var zeros [4]byte
 
 // fillCRC writes the CRC32c of an SCTP packet, its bytes in reverse order as
 // RFC 9260 appendix A has it.
-func fillCRC(t []byte) { binary.LittleEndian.PutUint32(t[sctpChecksum:], crcOf(t)) }
+func fillCRC(t []byte) { binary.LittleEndian.PutUint32(t[SCTPChecksum:], crcOf(t)) }

@@ -32,7 +32,8 @@ type Frame struct {
 
 	// Outer is the length of the tunnel headers put in front of the inner IP
 	// header (everything between the link header and it); 0: no tunnel. The
-	// splitter needs it, because Offload describes the inner packet only.
+	// splitter needs it, because Offload describes the inner packet only; its
+	// CsumStart still counts from the Ethernet header, over the tunnel headers.
 	Outer uint8
 }
 
@@ -50,7 +51,9 @@ type Offload struct {
 // Offload.Flags and Offload.GSOType, values of linux/virtio_net.h.
 const (
 	// OffloadPartial (VIRTIO_NET_HDR_F_NEEDS_CSUM): the checksum field at
-	// CsumStart+CsumOffset holds the uncomplemented pseudo-header sum only.
+	// CsumStart+CsumOffset holds the uncomplemented pseudo-header sum only. Of
+	// SCTP it is a CRC that was not begun, which no link can pass on: a link
+	// that receives CsumOffset SCTPChecksum finishes it at once (FinishChecksum).
 	OffloadPartial = 1
 	// OffloadValid (VIRTIO_NET_HDR_F_DATA_VALID): the receiver verified it.
 	OffloadValid = 2

@@ -94,6 +94,6 @@ func (h UDP) SetDstPort(v uint16)  { binary.BigEndian.PutUint16(h[2:], v) }
 func (h UDP) SetLen(n uint16)      { binary.BigEndian.PutUint16(h[udpLength:], n) }
 func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[udpChecksum:], c) }
 
-// sctpChecksum is where the CRC32c stands in the SCTP common header, RFC 9260
+// SCTPChecksum is where the CRC32c stands in the SCTP common header, RFC 9260
 // section 3.1: ports, verification tag, checksum, four bytes each.
-const sctpChecksum = 8
+const SCTPChecksum = 8
