@@ -18,19 +18,22 @@ import (
 	"uvs/bench/realserver"
 )
 
-// Sizes of the demo: small enough for a laptop, large enough for a figure.
-const (
-	demoClients  = 2
-	demoServers  = 3
-	demoRequests = 100 * demoServers // of each service
-	demoStream   = 64 << 20          // bytes of a throughput measurement
-	demoHashed   = 8 << 20           // bytes of an upload that is hashed
-	firstPort    = 20000             // of the clients, below what the kernel hands out
-)
+// sizes say how much traffic is sent.
+type sizes struct {
+	perServer int   // small requests that each service brings each server
+	stream    int64 // bytes of a throughput measurement
+	hashed    int64 // bytes of an upload that is hashed
+}
+
+// demoSizes are small enough for a laptop and large enough for a figure.
+var demoSizes = sizes{perServer: 100, stream: 64 << 20, hashed: 8 << 20}
+
+// firstPort is the clients' first local port, below what the kernel hands out.
+const firstPort = 20000
 
 // DemoPlan is the lab that Demo makes for a method.
 func DemoPlan(m Method) Plan {
-	return Plan{Name: "demo" + string(m), Method: m, Clients: demoClients, Servers: demoServers}
+	return Plan{Name: "demo" + string(m), Method: m, Clients: 2, Servers: 3}
 }
 
 // Demo makes a lab for each method in turn, sends live traffic through it, and
@@ -44,21 +47,27 @@ func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error 
 	}
 	defer unlock()
 	start := time.Now()
-	var broken []string
-	for _, m := range methods {
+	for _, m := range Methods {
 		if err := Remove(DemoPlan(m).Name); err != nil {
 			return err
 		}
-		d := &demo{out: w, uvs: uvs}
-		if err := d.show(ctx, DemoPlan(m)); err != nil {
-			return fmt.Errorf("demo of %s: %w", m, err)
+	}
+	var broken []error
+	for _, m := range methods {
+		d := &demo{out: w, uvs: uvs, sizes: demoSizes}
+		err := d.show(ctx, DemoPlan(m))
+		if ctx.Err() != nil {
+			return errors.Join(errors.New("interrupted"), d.closed)
+		}
+		if err != nil {
+			broken = append(broken, fmt.Errorf("%s: %w", m, err))
 		}
 		for _, what := range d.broken {
-			broken = append(broken, fmt.Sprintf("%s: %s", m, what))
+			broken = append(broken, fmt.Errorf("%s: this did not hold: %s", m, what))
 		}
 	}
 	if len(broken) > 0 {
-		return fmt.Errorf("%d statements did not hold:\n  %s", len(broken), strings.Join(broken, "\n  "))
+		return errors.Join(broken...)
 	}
 	fmt.Fprintf(w, "every statement held; took %.1f s\n", time.Since(start).Seconds())
 	return nil
@@ -80,10 +89,12 @@ func lockDemo() (unlock func() error, err error) {
 // demo is the showing of one method.
 type demo struct {
 	*Lab
+	sizes
 	out    io.Writer
 	uvs    string   // program
 	asked  []asked  // in order
 	broken []string // statements that did not hold
+	closed error    // of removing the lab
 }
 
 // asked is the traffic of one service.
@@ -113,7 +124,8 @@ func (d *demo) show(ctx context.Context, p Plan) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, d.Close())
+		d.closed = d.Close()
+		err = errors.Join(err, d.closed)
 		fmt.Fprintln(d.out)
 	}()
 	if err := d.StartServers(ctx, d.uvs); err != nil {
@@ -188,7 +200,7 @@ func (d *demo) ask(ctx context.Context) error {
 			{unix.IPPROTO_UDP, realserver.InfoPort, d.AskUDP},
 		} {
 			a := asked{family: family, proto: s.proto, address: hostPort(d.VIP(family), s.port)}
-			for i := range demoRequests {
+			for i := range d.requestsPerService() {
 				answer, err := s.ask(ctx, clientName(i%d.Clients), port, a.address)
 				if err != nil {
 					return fmt.Errorf("request %d of %s: %w", i+1, a.name(), err)
@@ -201,6 +213,8 @@ func (d *demo) ask(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (d *demo) requestsPerService() int { return d.perServer * d.Servers }
 
 func (a asked) name() string {
 	if a.proto == unix.IPPROTO_TCP {
@@ -215,7 +229,7 @@ func (d *demo) served() {
 	for _, s := range d.ServerNodes() {
 		fmt.Fprintf(d.out, "%6s", s)
 	}
-	fmt.Fprintf(d.out, "%12s%12s\n", "median", "p99")
+	fmt.Fprintf(d.out, "%12s%12s\n", "median", "p99") // of TCP: connect, ask, close
 	fair := true
 	for _, a := range d.asked {
 		count := map[string]int{}
@@ -225,12 +239,12 @@ func (d *demo) served() {
 		fmt.Fprintf(d.out, "    %-28s", a.name())
 		for _, s := range d.ServerNodes() {
 			fmt.Fprintf(d.out, "%6d", count[s])
-			fair = fair && count[s] == demoRequests/d.Servers
+			fair = fair && count[s] == d.perServer
 		}
 		fmt.Fprintf(d.out, "%9d µs%9d µs\n", percentile(a.answers, 0.5).Microseconds(), percentile(a.answers, 0.99).Microseconds())
 	}
 	d.heading("checked")
-	d.state(fair, "%d requests to each service, %d at each server", demoRequests, demoRequests/d.Servers)
+	d.state(fair, "%d requests to each service, %d at each server", d.requestsPerService(), d.perServer)
 }
 
 // judge compares what arrived at clients and servers with what was asked.
@@ -288,15 +302,13 @@ func (d *demo) listing(ctx context.Context) error {
 	}
 	agrees, services := true, 0
 	for line := range strings.Lines(text) {
-		conns := demoRequests
 		switch fields := strings.Fields(line); {
 		case len(fields) < 3 || fields[1] == "RemoteAddress:Port":
 		case fields[0] == "->":
-			conns = demoRequests / d.Servers
-			agrees = agrees && fields[2] == fmt.Sprint(conns)
+			agrees = agrees && fields[2] == fmt.Sprint(d.perServer)
 		case fields[0] == "TCP" || fields[0] == "UDP":
 			services++
-			agrees = agrees && fields[2] == fmt.Sprint(conns)
+			agrees = agrees && fields[2] == fmt.Sprint(d.requestsPerService())
 		}
 	}
 	d.state(agrees && services == len(d.asked), "the listing counts as many connections")
@@ -310,28 +322,28 @@ func (d *demo) streams(ctx context.Context) error {
 	d.heading("one TCP stream")
 	for _, family := range d.Families {
 		address := hostPort(d.VIP(family), realserver.HTTPPort)
-		up, err := d.Upload(ctx, clientName(0), address, demoStream, false)
+		up, err := d.Upload(ctx, clientName(0), address, d.stream, false)
 		if err != nil {
 			return fmt.Errorf("stream to %s: %w", address, err)
 		}
-		down, err := d.Download(ctx, clientName(0), address, demoStream)
+		down, err := d.Download(ctx, clientName(0), address, d.stream)
 		if err != nil {
 			return fmt.Errorf("stream from %s: %w", address, err)
 		}
-		if _, err := d.Upload(ctx, clientName(0), address, demoHashed, true); err != nil {
+		if _, err := d.Upload(ctx, clientName(0), address, d.hashed, true); err != nil {
 			return fmt.Errorf("stream to %s: %w", address, err)
 		}
 		past := ""
 		if d.Method != NAT {
 			past = ", past the director"
 		}
-		fmt.Fprintf(d.out, "    IPv%d  up %5.2f Gbit/s   down %5.2f Gbit/s%s\n", family, gigabits(demoStream, up), gigabits(demoStream, down), past)
+		fmt.Fprintf(d.out, "    IPv%d  up %5.2f Gbit/s   down %5.2f Gbit/s%s\n", family, gigabits(d.stream, up), gigabits(d.stream, down), past)
 	}
-	d.state(true, "%d MB down compared byte by byte, %d MB up by SHA-256, intact", demoStream>>20, demoHashed>>20)
+	d.state(true, "%d MB down compared byte by byte, %d MB up by SHA-256, intact", d.stream>>20, d.hashed>>20)
 	return nil
 }
 
-func gigabits(bytes int, took time.Duration) float64 {
+func gigabits(bytes int64, took time.Duration) float64 {
 	return float64(bytes) * 8 / 1e9 / took.Seconds()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -191,6 +192,9 @@ func labDemo(args []string) int {
 	methods := lab.Methods
 	fs.Func("method", "show only this `method`: nat, dr or tunnel", func(s string) error {
 		methods = []lab.Method{lab.Method(s)}
+		if !slices.Contains(lab.Methods, methods[0]) {
+			return fmt.Errorf("want one of %v", lab.Methods)
+		}
 		return nil
 	})
 	if code, ok := parse(fs, args); !ok {
@@ -213,7 +217,7 @@ func labDemo(args []string) int {
 	ctx, cancel := untilSignal()
 	defer cancel()
 	if err := lab.Demo(ctx, os.Stdout, self, methods); err != nil {
-		fmt.Fprintln(os.Stderr, "uvs lab demo:", err)
+		fmt.Fprintln(os.Stderr, "uvs lab demo:", err) // may be many lines: logs, several failures
 		return 1
 	}
 	return 0
