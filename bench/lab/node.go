@@ -53,8 +53,11 @@ func within(f func() error) error {
 }
 
 // Enter replaces this process by a command on a node; it returns only to say
-// why it could not.
+// why it could not. Our own program is found too, wherever it is.
 func (l *Lab) Enter(node string, command ...string) error {
+	if self, err := program(); err == nil {
+		os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Dir(self))
+	}
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return err

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"uvs/bench/lab"
+	"uvs/bench/realserver"
 )
 
 const labUsage = `uvs lab: a whole LVS on this machine, in network namespaces
@@ -51,9 +52,9 @@ func untilSignal() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 
-// labUp makes a lab and leaves it running.
-func labUp(args []string) int {
-	var p lab.Plan
+// labPlan reads the name and options of `uvs lab up`; ok is false when the verb
+// must end with code. With bare no director is wanted.
+func labPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		p.Name, args = args[0], args[1:]
 	}
@@ -70,25 +71,26 @@ func labUp(args []string) int {
 	fs.BoolVar(&p.LossFree, "loss-free", false, "links queue up to 100000 frames where they would drop (Linux 6.16 and later)")
 	fs.BoolVar(&p.VIPOnDirector, "vip-on-director", false, "configure the VIPs on the director's loopback device too")
 	fs.BoolVar(&p.Forward, "forward", false, "let the director's kernel route (ip_forward=1)")
-	bare := fs.Bool("bare", false, "no director and no services: start and configure your own")
-	if code, ok := parse(fs, args); !ok {
-		return code
+	fs.BoolVar(&bare, "bare", false, "no director and no services: start and configure your own")
+	if code, ok = parse(fs, args); !ok {
+		return p, bare, code, false
 	}
 	p.Method = lab.Method(*method)
-	switch *family {
-	case "4", "6":
-		n, _ := strconv.Atoi(*family)
-		p.Families = []int{n}
-	case "both":
-	default:
-		return usageError("lab up", fmt.Errorf("family is %q; want 4, 6 or both", *family))
+	families := map[string][]int{"4": {4}, "6": {6}, "both": {4, 6}}
+	if p.Families, ok = families[*family]; !ok {
+		return p, bare, usageError("lab up", fmt.Errorf("family is %q; want 4, 6 or both", *family)), false
 	}
-	switch *offloads {
-	case "off":
-		p.NoOffloads = true
-	case "default":
-	default:
-		return usageError("lab up", fmt.Errorf("offloads is %q; want default or off", *offloads))
+	if p.NoOffloads = *offloads == "off"; !p.NoOffloads && *offloads != "default" {
+		return p, bare, usageError("lab up", fmt.Errorf("offloads is %q; want default or off", *offloads)), false
+	}
+	return p, bare, 0, true
+}
+
+// labUp makes a lab and leaves it running.
+func labUp(args []string) int {
+	p, bare, code, ok := labPlan(args)
+	if !ok {
+		return code
 	}
 	if err := lab.Privileged(); err != nil {
 		return failed(fmt.Errorf("lab up: cannot make network namespaces: %w; needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN (`uvs lab demo` does without)", err))
@@ -99,13 +101,13 @@ func labUp(args []string) int {
 	if err != nil {
 		return failed(err)
 	}
-	if err := labStart(ctx, l, *bare); err != nil {
+	if err := labStart(ctx, l, bare); err != nil {
 		return failed(errors.Join(err, l.Close()))
 	}
 	fmt.Printf("\nnodes    %s\n", strings.Join(l.Nodes(), " "))
-	fmt.Printf("try      uvs lab exec %s client1 -- curl http://%s/\n", l.Name, l.VIP(4))
-	fmt.Printf("and      uvs lab exec %s director -- uvs ipvsadm -L -n\n", l.Name)
-	fmt.Printf("remove   uvs lab down %s\n", l.Name)
+	fmt.Printf("try      %s lab exec %s client1 -- curl http://%s/\n", os.Args[0], l.Name, netip.AddrPortFrom(l.VIP(p.Families[0]), realserver.HTTPPort))
+	fmt.Printf("and      %s lab exec %s director -- uvs ipvsadm -L -n\n", os.Args[0], l.Name)
+	fmt.Printf("remove   %s lab down %s\n", os.Args[0], l.Name)
 	return 0
 }
 
