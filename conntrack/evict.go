@@ -34,8 +34,13 @@ func (l *Local) idle(c *Conn, w life) Tick {
 	return l.now + c.timeout(w.state(), &l.settings.Timeouts) - w.deadline()
 }
 
-// search is how many conns evict looks at: 24 KiB read in order, about 1 us.
-const search = 256
+// search is how many conns evict weighs: 24 KiB read in order, about 1 us. To
+// find as many it passes over at most searchSpan of the slab, for free conns
+// may lie in between.
+const (
+	search     = 256
+	searchSpan = 32 * search
+)
 
 // victim is the least worthy conn seen so far.
 type victim struct {
@@ -45,17 +50,18 @@ type victim struct {
 }
 
 // consider takes a conn as the victim if it is worth less than the one so far,
-// or as little and idle for longer.
-func (v *victim) consider(l *Local, ref Ref) {
+// or as little and idle for longer. False: there is no such conn.
+func (v *victim) consider(l *Local, ref Ref) bool {
 	c := &l.t.conns[ref]
 	w := c.word()
 	worth := c.worth(w)
 	if worth == worthAll || worth > v.worth {
-		return
+		return w.listed()
 	}
 	if idle := l.idle(c, w); v.ref == 0 || worth < v.worth || idle > v.idle {
 		*v = victim{ref, worth, idle}
 	}
+	return true
 }
 
 // evict ends the least worthy of some conns, going round the slab from one
@@ -63,13 +69,14 @@ func (v *victim) consider(l *Local, ref Ref) {
 // else the closing one idle for longest, else the one idle for longest. False:
 // none of them may go.
 func (l *Local) evict() bool {
-	v := victim{worth: worthMuch}
-	for range search {
-		l.hand++
-		if uint64(l.hand) >= l.t.fresh.Load() {
+	v, end := victim{worth: worthMuch}, Ref(l.t.fresh.Load())
+	for weighed, passed := 0, 0; weighed < search && passed < searchSpan; passed++ {
+		if l.hand++; l.hand >= end {
 			l.hand = 1
 		}
-		v.consider(l, l.hand)
+		if v.consider(l, l.hand) {
+			weighed++
+		}
 		if v.worth == worthNothing && v.idle > 0 {
 			break
 		}

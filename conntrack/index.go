@@ -50,9 +50,9 @@ type index struct {
 	conns   []Conn
 }
 
-// bucketsFor is how many buckets n conns need: at most 65 of 100 slots are
+// bucketsFor is how many buckets n conns need: at most 60 of 100 slots are
 // taken when the table is full, so that a window is full about never.
-func bucketsFor(n int) int { return (n*100/(65*slotsPerBucket) + 2) &^ 1 }
+func bucketsFor(n int) int { return (n*100/(60*slotsPerBucket) + 2) &^ 1 }
 
 // home is the bucket where a conn of this hash stands if there is room.
 func (x *index) home(hash uint64) int {

@@ -54,6 +54,12 @@ const (
 	numEnding
 )
 
+// forced says whether an ending is somebody's will, so that it concerns a
+// controlling conn as well (the kernel's ip_vs_conn_del).
+func (e Ending) forced() bool {
+	return e == EndedByCaller || e == EndedByFlush || e == EndedByDropEntry
+}
+
 // count adds to the server's count that a conn in a state belongs to.
 func (t *Table) count(c *Conn, s State, n int32) {
 	counts := t.Counts(c.serverID)
@@ -98,7 +104,7 @@ func (p *party) bury(ref Ref, w life, why Ending) (alone bool) {
 		t.remove(t.hashOf(c), ref)
 	}
 	if c.control != 0 {
-		p.letGo(c.control, why != EndedByTimeout)
+		p.letGo(c.control, why.forced())
 	}
 	p.ended[why].Add(1)
 	p.givePlace()

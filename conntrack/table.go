@@ -81,7 +81,7 @@ const (
 	bucketBytes = 64  // a bucket: a cache line
 	connBytes   = 100 // a Conn and its mail word
 	// perConn is what a conn costs in a full table, its part of the index included.
-	perConn  = connBytes + bucketBytes*100/(65*slotsPerBucket) + 1
+	perConn  = connBytes + bucketBytes*100/(60*slotsPerBucket) + 1
 	hugePage = 2 << 20
 
 	countsBytes = 64       // a Counts: a cache line

@@ -1,0 +1,283 @@
+package conntrack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// benchTable is a table with conns of clients 0 to n-1, the same for all
+// benchmarks that ask for the same n.
+type benchTable struct {
+	*Table
+	n int
+}
+
+var benchTables sync.Map // int: *benchTable
+
+func filled(b *testing.B, n, workers int) *benchTable {
+	b.Helper()
+	key := [2]int{n, workers}
+	if t, ok := benchTables.Load(key); ok {
+		return t.(*benchTable)
+	}
+	benchTables.Range(func(k, t any) bool { // one at a time: they are large
+		t.(*benchTable).Close()
+		benchTables.Delete(k)
+		return true
+	})
+	t, err := NewTable(Config{Max: n, Workers: workers, MaxServers: 64})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := t.Local(0)
+	for i := 0; i < n; {
+		l.Begin(1000)
+		for end := min(i+64, n); i < end; i++ {
+			flow := flowOf(uint64(i))
+			if ref, _ := l.Insert(&flow); ref == 0 {
+				b.Fatalf("conn %d of %d refused", i, n)
+			}
+		}
+		l.End()
+	}
+	bt := &benchTable{t, n}
+	benchTables.Store(key, bt)
+	return bt
+}
+
+// flowOf is client i's UDP conn.
+func flowOf(i uint64) New {
+	return New{
+		Client: clientOf(i), ClientPort: uint16(i), VIP: v4(10, 9, 0, 1), VPort: 53,
+		Server: v4(10, 1, 0, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
+	}
+}
+
+func clientOf(i uint64) (a wire.Addr) {
+	a[10], a[11] = 0xff, 0xff
+	binary.BigEndian.PutUint32(a[12:], uint32(i))
+	return a
+}
+
+func queryOf(q *Query, i uint64) {
+	q.Client, q.ClientPort = clientOf(i), uint16(i)
+}
+
+func newQueries(n int) []Query {
+	q := make([]Query, n)
+	for i := range q {
+		q[i] = Query{Peer: v4(10, 9, 0, 1), PeerPort: 53, Proto: wire.ProtoUDP, Dir: DirIn}
+	}
+	return q
+}
+
+// xorshift is random enough to defeat caches and costs a nanosecond.
+type xorshift uint64
+
+func (x *xorshift) next() uint64 {
+	*x ^= *x << 13
+	*x ^= *x >> 7
+	*x ^= *x << 17
+	return uint64(*x)
+}
+
+// lookups looks up b random conns in batches.
+func (t *benchTable) lookups(worker, count, batch int) (missed int) {
+	l, q, rnd := t.Local(worker), newQueries(64), xorshift(worker+88172645463325252)
+	for done := 0; done < count; done += len(q) {
+		for i := range q {
+			queryOf(&q[i], rnd.next()%uint64(t.n))
+		}
+		l.Begin(1000)
+		for i := 0; i < len(q); i += batch {
+			l.Lookup(q[i : i+batch])
+		}
+		l.End()
+		for i := range q {
+			if q[i].Ref == 0 {
+				missed++
+			}
+		}
+	}
+	return missed
+}
+
+// BenchmarkLookup looks up random conns of a table with 1 million and one with
+// 10 million, in batches of 64 and one by one.
+func BenchmarkLookup(b *testing.B) {
+	for _, n := range []int{1e6, 1e7} {
+		for _, batch := range []int{64, 1} {
+			b.Run(fmt.Sprintf("conns=%d/batch=%d", n, batch), func(b *testing.B) {
+				t := filled(b, n, 1)
+				b.ResetTimer()
+				if missed := t.lookups(0, b.N, batch); missed > 0 {
+					b.Fatalf("%d of %d not found", missed, b.N)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkLookupWorkers has one worker and two look up in the same table; the
+// time is that of one lookup of all workers together.
+func BenchmarkLookupWorkers(b *testing.B) {
+	for _, workers := range []int{1, 2} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			t := filled(b, 1e6, 2)
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range workers {
+				wg.Go(func() { t.lookups(w, b.N/workers, 64) })
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkInsertExpire inserts conns into a table that holds a million while as
+// many run out: one operation is one of each.
+func BenchmarkInsertExpire(b *testing.B) {
+	const live, perTurn = 1_000_000, 64
+	t, err := NewTable(Config{Max: live * 3 / 2, MaxServers: 64})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer t.Close()
+	s := DefaultSettings()
+	s.Timeouts[UDPNormal] = live / perTurn // a turn each millisecond
+	t.SetSettings(s)
+	l, now, next := t.Local(0), Tick(1000), uint64(0)
+	run := func(count int) {
+		for end := next + uint64(count); next < end; now++ {
+			l.Begin(now)
+			for range perTurn {
+				flow := flowOf(next * 0x9e3779b1) // clients in no order
+				next++
+				ref, _ := l.Insert(&flow)
+				l.Step(ref, DirIn, EventData, nil)
+			}
+			l.End()
+		}
+	}
+	run(2 * live)
+	b.ResetTimer()
+	run(b.N)
+	b.StopTimer()
+	if got := t.Stats().InUse; got < live*9/10 || got > live*11/10 {
+		b.Fatalf("%d conns live, want about %d", got, live)
+	}
+}
+
+// BenchmarkStep moves established TCP conns by segments, random ones of a million.
+func BenchmarkStep(b *testing.B) {
+	t := filled(b, 1e6, 1)
+	l, q, rnd := t.Local(0), newQueries(64), xorshift(1)
+	now := Tick(1000)
+	for done := 0; done < b.N; done += len(q) {
+		for i := range q {
+			queryOf(&q[i], rnd.next()%uint64(t.n))
+		}
+		now++
+		l.Begin(now)
+		l.Lookup(q)
+		for i := range q {
+			l.Step(q[i].Ref, DirIn, EventData, nil)
+		}
+		l.End()
+	}
+}
+
+// BenchmarkRivals looks up the same random flows in Go's map, in sync.Map and
+// in this table, so that the ratio shows.
+func BenchmarkRivals(b *testing.B) {
+	const n = 1e6
+	type key struct {
+		client, vip wire.Addr
+		cport, port uint16
+		proto       uint8
+	}
+	keyOf := func(i uint64) key {
+		return key{clientOf(i), v4(10, 9, 0, 1), uint16(i), 53, wire.ProtoUDP}
+	}
+	b.Run("table", func(b *testing.B) {
+		t := filled(b, n, 1)
+		b.ResetTimer()
+		t.lookups(0, b.N, 64)
+	})
+	b.Run("map", func(b *testing.B) {
+		m, rnd := make(map[key]*Conn, int(n)), xorshift(1)
+		for i := range uint64(n) {
+			m[keyOf(i)] = new(Conn)
+		}
+		b.ResetTimer()
+		for range b.N {
+			if m[keyOf(rnd.next()%n)].proto != 0 {
+				b.Fatal("not empty")
+			}
+		}
+	})
+	b.Run("sync.Map", func(b *testing.B) {
+		var m sync.Map
+		rnd := xorshift(1)
+		for i := range uint64(n) {
+			m.Store(keyOf(i), new(Conn))
+		}
+		b.ResetTimer()
+		for range b.N {
+			if c, _ := m.Load(keyOf(rnd.next() % n)); c.(*Conn).proto != 0 {
+				b.Fatal("not empty")
+			}
+		}
+	})
+}
+
+// BenchmarkMemory fills a table with 10 million conns and reports what the
+// process grew by for each, and how long a garbage collection takes then.
+func BenchmarkMemory(b *testing.B) {
+	for _, n := range []int{10, 1e7} {
+		b.Run(fmt.Sprintf("conns=%d", n), func(b *testing.B) {
+			benchTables.Range(func(k, t any) bool {
+				t.(*benchTable).Close()
+				benchTables.Delete(k)
+				return true
+			})
+			runtime.GC()
+			before := residentBytes(b)
+			filled(b, n, 1)
+			grown := residentBytes(b) - before
+			var m0, m1 runtime.MemStats
+			runtime.ReadMemStats(&m0)
+			b.ResetTimer()
+			for range b.N {
+				runtime.GC()
+			}
+			b.StopTimer()
+			runtime.ReadMemStats(&m1)
+			b.ReportMetric(float64(grown)/float64(n), "B/conn")
+			b.ReportMetric(float64(m1.HeapAlloc), "heap-B")
+			b.ReportMetric(float64(m1.PauseTotalNs-m0.PauseTotalNs)/float64(b.N), "ns-pause/op")
+		})
+	}
+}
+
+// residentBytes is the process's resident set, second field of
+// /proc/self/statm in pages (proc_pid_statm(5)).
+func residentBytes(tb testing.TB) int {
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		tb.Skip(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(raw))[1])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}

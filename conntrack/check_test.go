@@ -1,0 +1,238 @@
+package conntrack
+
+import (
+	"fmt"
+	"testing"
+)
+
+// check walks everything of a table no worker is in and reports what does not
+// fit together: index and conns, bytes of away, children, counts of servers,
+// wheels, and that every conn of the slab is in exactly one place.
+func check(t testing.TB, tab *Table) {
+	t.Helper()
+	c := checker{tab: tab, where: make([]string, len(tab.conns))}
+	for _, part := range []func() error{c.indexed, c.live, c.counted, c.stored, c.lost} {
+		if err := part(); err != nil {
+			t.Fatalf("table is broken: %v", err)
+		}
+	}
+}
+
+type checker struct {
+	tab   *Table
+	where []string // of each conn: what holds its memory
+}
+
+// put notes that a conn is in a place, and that it was in none before.
+func (k *checker) put(ref Ref, place string) error {
+	if k.where[ref] != "" {
+		return fmt.Errorf("conn %d is in %s and in %s", ref, k.where[ref], place)
+	}
+	k.where[ref] = place
+	return nil
+}
+
+// indexed: every slot holds a settled conn that belongs there, no flow twice.
+func (k *checker) indexed() error {
+	t, flows := k.tab, map[New]Ref{}
+	away := map[*bucket]uint64{}
+	for i := range t.buckets {
+		for j := range t.buckets[i].slots {
+			s := slot(t.buckets[i].slots[j].Load())
+			if s == 0 {
+				continue
+			}
+			c := &t.conns[s.ref()]
+			if s.tentative() || !c.word().listed() {
+				return fmt.Errorf("slot %#x holds a conn that is not settled (life %#x)", uint64(s), c.life.Load())
+			}
+			hash := t.hashOf(c)
+			if s != newSlot(s.ref(), hash) {
+				return fmt.Errorf("slot %#x should have tag %#x", uint64(s), uint64(tagOf(hash)))
+			}
+			key := New{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto, Template: c.Template()}
+			if other, twice := flows[key]; twice {
+				return fmt.Errorf("conns %d and %d are of one flow: %+v", other, s.ref(), key)
+			}
+			flows[key] = s.ref()
+			place := k.placeOf(hash, i)
+			if place < 0 {
+				return fmt.Errorf("conn %d stands in bucket %d, which is not in its window", s.ref(), i)
+			}
+			if place > 0 {
+				away[t.at(hash, 0)] += awayByte(place)
+			}
+		}
+	}
+	for i := range t.buckets {
+		if b := &t.buckets[i]; !sameAway(b.away.Load(), away[b]) {
+			return fmt.Errorf("bucket %d says %#x conns are away, found %#x", i, b.away.Load(), away[b])
+		}
+	}
+	return nil
+}
+
+func (k *checker) placeOf(hash uint64, bucket int) int {
+	for place := range places {
+		if k.tab.at(hash, place) == &k.tab.buckets[bucket] {
+			return place
+		}
+	}
+	return -1
+}
+
+// sameAway compares sums of bytes: two places of a window may be one bucket, so
+// that only the number of conns away is certain.
+func sameAway(a, b uint64) bool {
+	sum := func(w uint64) (n uint64) {
+		for ; w != 0; w >>= 8 {
+			n += w & 0xff
+		}
+		return n
+	}
+	return sum(a) == sum(b)
+}
+
+// live: every live conn is found, its children are as many as it says, and it
+// is in the wheel of its worker or on the way there.
+func (k *checker) live() error {
+	t := k.tab
+	children := map[Ref]int{}
+	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+		c := &t.conns[ref]
+		if !c.word().live() {
+			continue
+		}
+		if c.control != 0 {
+			children[c.control]++
+		}
+		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, Template: c.Template(), Dir: DirIn}
+		if found := t.find(&q, t.hashOf(c), c.clientPort); !c.OnePacket() && found != ref {
+			return fmt.Errorf("conn %d is live, its flow finds %d", ref, found)
+		}
+	}
+	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+		if c := &t.conns[ref]; c.word().live() && c.Children() != children[ref] {
+			return fmt.Errorf("conn %d says it has %d children, found %d", ref, c.Children(), children[ref])
+		}
+	}
+	return nil
+}
+
+// counted: the counts of servers and of the table are those of the live conns.
+func (k *checker) counted() error {
+	t := k.tab
+	want := make([][3]int32, len(t.counts))
+	inUse, noPort := int64(0), int64(0)
+	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+		c := &t.conns[ref]
+		if !c.word().live() {
+			continue
+		}
+		inUse++
+		if c.NoClientPort() {
+			noPort++
+		}
+		w := &want[c.serverID]
+		switch {
+		case c.Template():
+			w[2]++
+		case c.State().Active():
+			w[0]++
+		default:
+			w[1]++
+		}
+	}
+	for id := range want {
+		n := t.Counts(uint32(id))
+		if got := [3]int32{n.Active.Load(), n.Inactive.Load(), n.Templates.Load()}; got != want[id] {
+			return fmt.Errorf("server %d counts %v active, inactive, templates; found %v", id, got, want[id])
+		}
+	}
+	places := t.left.Load() + int64(t.guest.places)
+	for i := range t.locals {
+		places += int64(t.locals[i].places)
+	}
+	if got := t.Stats().InUse; got != inUse || places+inUse != int64(t.max) || t.noClientPort.Load() != noPort {
+		return fmt.Errorf("table counts %d conns and %d places of %d, %d without port; found %d and %d",
+			got, places, t.max, t.noClientPort.Load(), inUse, noPort)
+	}
+	return nil
+}
+
+// stored: follows every list that holds conns.
+func (k *checker) stored() error {
+	t := k.tab
+	for i := range t.locals {
+		l := &t.locals[i]
+		if l.mailed != 0 || l.inbox.Load() != 0 {
+			return fmt.Errorf("worker %d has mail", i)
+		}
+		if err := k.wheel(l); err != nil {
+			return err
+		}
+		lists := []list{l.memory.ready}
+		for _, b := range l.memory.limbo {
+			lists = append(lists, b.list)
+		}
+		for _, q := range lists {
+			n := 0
+			for ref := q.head; n < q.n; ref, n = t.conns[ref].next, n+1 {
+				if err := k.put(ref, "a list of free conns"); err != nil {
+					return err
+				}
+			}
+		}
+		for ref := l.memory.fresh; ref < l.memory.last; ref++ {
+			if err := k.put(ref, "a piece never used"); err != nil {
+				return err
+			}
+		}
+	}
+	for first := uint32(t.spare.Load()); first != 0 && first != mailClaimed; first = t.mails.items[first].Load() {
+		for ref := Ref(first); ref != 0; ref = t.conns[ref].next {
+			if err := k.put(ref, "the common store"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (k *checker) wheel(l *Local) error {
+	count := 0
+	for slot, head := range l.wheel.heads {
+		before := inSlot | uint32(slot)
+		for ref := head; ref != 0; ref = k.tab.conns[ref].next {
+			c := &k.tab.conns[ref]
+			if c.prev != before || c.worker() != l.worker {
+				return fmt.Errorf("conn %d of worker %d in slot %d of worker %d has prev %#x, want %#x",
+					ref, c.worker(), slot, l.worker, c.prev, before)
+			}
+			if err := k.put(ref, "a wheel"); err != nil {
+				return err
+			}
+			before = uint32(ref)
+			count++
+		}
+	}
+	if count != l.wheel.count {
+		return fmt.Errorf("wheel of worker %d says %d conns, found %d", l.worker, l.wheel.count, count)
+	}
+	return nil
+}
+
+// lost: every conn ever used is in one place, the live ones in a wheel. Ended
+// conns that wait for their children may be in none.
+func (k *checker) lost() error {
+	for ref := Ref(1); ref < Ref(k.tab.fresh.Load()); ref++ {
+		c := &k.tab.conns[ref]
+		switch {
+		case c.word().live() && k.where[ref] != "a wheel":
+			return fmt.Errorf("conn %d is live and in %q", ref, k.where[ref])
+		case k.where[ref] == "" && c.Children() == 0:
+			return fmt.Errorf("conn %d is lost (life %#x)", ref, c.life.Load())
+		}
+	}
+	return nil
+}

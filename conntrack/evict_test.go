@@ -1,0 +1,274 @@
+package conntrack
+
+import (
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// fill puts conns into a turn of their own and moves them by events.
+func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events ...Event) []Ref {
+	t.Helper()
+	l, refs := tab.Local(0), make([]Ref, n)
+	for i := range refs {
+		l.Begin(now)
+		f := flow(from + i)
+		f.Proto = proto
+		if refs[i], _ = l.Insert(&f); refs[i] == 0 {
+			t.Fatalf("conn %d of %d refused: %+v", i, n, tab.Stats())
+		}
+		for _, ev := range events {
+			l.Step(refs[i], DirIn, ev, nil)
+		}
+		l.End()
+	}
+	return refs
+}
+
+// TestEvictionOrder fills a table with half-open, closing and idle conns and
+// has more come: they go in that order, of the idle ones the idlest first, and
+// conns with children never.
+func TestEvictionOrder(t *testing.T) {
+	tab := newTest(t, Config{Max: 200})
+	l := tab.Local(0)
+	parent := fill(t, tab, 1000, 900, 1, wire.ProtoTCP, EventSYN)[0]
+	fill(t, tab, 2000, 0, 48, wire.ProtoTCP, EventSYN)                      // half-open
+	fill(t, tab, 2000, 50, 50, wire.ProtoTCP, EventSYN, EventACK, EventRST) // closing
+	idlest := fill(t, tab, 2000, 100, 50, wire.ProtoTCP, EventSYN, EventACK)
+	busy := fill(t, tab, 3000, 150, 50, wire.ProtoTCP, EventSYN, EventACK)
+	l.Begin(3500)
+	child := flow(901)
+	child.Control = parent
+	ref, _ := l.Insert(&child)
+	l.Step(ref, DirIn, EventSYN, nil)
+	l.Step(ref, DirIn, EventACK, nil)
+	l.End()
+	for i := range 148 { // each becomes an established conn at once
+		before := tab.Stats().Ended
+		fill(t, tab, 4000, 1000+i, 1, wire.ProtoTCP, EventSYN, EventACK)
+		want := EndedForIdle
+		switch {
+		case i < 48:
+			want = EndedForEmbryonic
+		case i < 98:
+			want = EndedForClosing
+		}
+		if after := tab.Stats().Ended; after[want] != before[want]+1 {
+			t.Fatalf("conn %d more ended %v, before %v, want one more of %d", i, after, before, want)
+		}
+	}
+	for name, refs := range map[string][]Ref{"idlest": idlest, "busy": busy} {
+		live := 0
+		for i, ref := range refs {
+			c := &tab.conns[ref]
+			f := flow(100 + i)
+			if name == "busy" {
+				f = flow(150 + i)
+			}
+			if c.Live() && c.client == f.Client {
+				live++
+			}
+		}
+		if want := map[string]int{"idlest": 0, "busy": 50}[name]; live != want {
+			t.Errorf("%d of the %s conns are left, want %d", live, name, want)
+		}
+	}
+	if !tab.conns[parent].Live() {
+		t.Error("a conn with children was evicted")
+	}
+	if s := tab.Stats(); s.InUse != 200 || s.Full != 0 {
+		t.Errorf("%d conns of 200, %d refused", s.InUse, s.Full)
+	}
+	quiet(tab, 4000)
+	check(t, tab)
+}
+
+// TestNothingToEvict: a table full of conns with children refuses more, counts
+// that, and goes on when there is room.
+func TestNothingToEvict(t *testing.T) {
+	tab := newTest(t, Config{Max: 2, slack: 8})
+	l := tab.Local(0)
+	l.Begin(0)
+	n := flow(1)
+	p, _ := l.Insert(&n)
+	child := flow(2)
+	child.Control = p
+	l.Insert(&child)
+	g := flow(3)
+	g.Control, _ = l.Insert(&child)
+	if ref, _ := l.Insert(&g); ref != 0 {
+		t.Errorf("a third conn got into a table for 2: %d", ref)
+	}
+	if s := tab.Stats(); s.Full != 1 || s.InUse != 2 {
+		t.Errorf("stats say %+v", s)
+	}
+	l.End()
+	quiet(tab, 1)
+	check(t, tab)
+	l.Begin(2)
+	l.Expire(lookup(l, clientAsks(&n)))
+	if ref, fresh := l.Insert(&g); ref == 0 || !fresh {
+		t.Errorf("no room after a conn ended: %d %v", ref, fresh)
+	}
+	l.End()
+	quiet(tab, 3)
+	check(t, tab)
+}
+
+// TestFlood: 100 established conns that transfer live through twenty times the
+// table's size of half-open ones.
+func TestFlood(t *testing.T) {
+	const size, established = 5000, 100
+	tab := newTest(t, Config{Max: size})
+	fill(t, tab, 0, 0, established, wire.ProtoTCP, EventSYN, EventACK)
+	l, q := tab.Local(0), make([]Query, established)
+	for i := range q {
+		f := flow(i)
+		q[i] = clientAsks(&f)
+	}
+	now := Tick(0)
+	for i := 0; i < 20*size; now++ {
+		l.Begin(now)
+		for range 64 {
+			f := flow(1000 + i)
+			f.Client = clientOf(1<<24 + uint64(i))
+			i++
+			if ref, fresh := l.Insert(&f); ref == 0 || !fresh {
+				t.Fatalf("conn %d of the flood: %d %v", i, ref, fresh)
+			} else {
+				l.Step(ref, DirIn, EventSYN, nil)
+			}
+		}
+		if now%100 == 0 {
+			l.Lookup(q)
+			for j := range q {
+				if q[j].Ref == 0 {
+					t.Fatalf("established conn %d is gone after %d of the flood: %+v", j, i, tab.Stats())
+				}
+				l.Step(q[j].Ref, DirIn, EventACK, nil)
+			}
+		}
+		l.End()
+	}
+	s := tab.Stats()
+	if s.InUse > size || s.Memory > s.Budget || s.Ended[EndedForClosing]+s.Ended[EndedForIdle] != 0 {
+		t.Errorf("after the flood: %+v", s)
+	}
+	quiet(tab, now)
+	check(t, tab)
+}
+
+// TestOneClientsWindow: a client that calls ten thousand ports from one of its
+// own fills one window of the index; it pushes out its own conns, not others'.
+func TestOneClientsWindow(t *testing.T) {
+	tab := newTest(t, Config{Max: 20000})
+	fill(t, tab, 0, 0, 5000, wire.ProtoTCP, EventSYN) // others, half-open
+	l := tab.Local(0)
+	for port := range 10000 {
+		l.Begin(Tick(port / 64))
+		f := flow(9999)
+		f.VPort = uint16(port)
+		ref, fresh := l.Insert(&f)
+		if ref == 0 || !fresh {
+			t.Fatalf("port %d: %d %v", port, ref, fresh)
+		}
+		l.Step(ref, DirIn, EventSYN, nil)
+		l.Step(ref, DirIn, EventACK, nil)
+		l.End()
+	}
+	others, own := 0, 0
+	tab.Walk(nil, func(s *Snapshot) bool {
+		if f := flow(9999); s.Client == f.Client {
+			own++
+		} else {
+			others++
+		}
+		return true
+	})
+	if others != 5000 || own == 0 || own > window {
+		t.Errorf("%d conns of others are left of 5000, %d of the client; its window has %d slots", others, own, window)
+	}
+	quiet(tab, 200)
+	check(t, tab)
+}
+
+// TestFullIndex: as many conns as the table is for find slots; none is evicted
+// for lack of them.
+func TestFullIndex(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 10, 1000, 200000} {
+		tab := newTest(t, Config{Max: size, Seed: 1})
+		fill(t, tab, 0, 0, size, wire.ProtoTCP, EventSYN)
+		if s := tab.Stats(); s.InUse != int64(size) {
+			t.Errorf("%d conns of %d: %+v", s.InUse, size, s)
+		}
+	}
+}
+
+// TestDropEntry: the defence ends half-open conns and templates that never
+// worked, and of conns with n packets one in n; those that were idle for longer
+// than a minute and those with many packets stay.
+func TestDropEntry(t *testing.T) {
+	tab := newTest(t, Config{Max: 4000})
+	fill(t, tab, 0, 0, 100, wire.ProtoTCP, EventSYN, EventACK) // idle by then
+	fill(t, tab, 70*Second, 100, 100, wire.ProtoTCP, EventSYN)
+	fill(t, tab, 70*Second, 200, 300, wire.ProtoTCP, EventSYN, EventACK, EventACK)
+	fill(t, tab, 70*Second, 500, 100, wire.ProtoTCP, EventSYN, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK)
+	s := *DefaultSettings()
+	s.DropEntry = ModeAlways
+	tab.SetSettings(&s)
+	for now := 71 * Second; now < 71*Second+40*Second; now += Second {
+		turns(tab, now) // a thirty-second of the table each second
+	}
+	left := map[string]int{}
+	tab.Walk(nil, func(s *Snapshot) bool {
+		switch n := int(s.InPackets); {
+		case s.State == TCPSynRecv:
+			left["half-open"]++
+		case n == 2:
+			left["idle"]++
+		case n == 3:
+			left["three"]++
+		default:
+			left["many"]++
+		}
+		return true
+	})
+	if left["half-open"] != 0 || left["idle"] != 100 || left["many"] != 100 || left["three"] < 150 || left["three"] > 210 {
+		t.Errorf("left are %v; want no half-open, 100 idle, 100 with many packets, about two thirds of 300", left)
+	}
+	quiet(tab, 111*Second)
+	check(t, tab)
+}
+
+// TestDropPacket: the 1st, 11th, 21st… new conn at the rate of 10; under ModeAuto
+// only while room is short, and the more the shorter.
+func TestDropPacket(t *testing.T) {
+	tab := newTest(t, Config{Max: 100})
+	l := tab.Local(0)
+	count := func(m Mode, reserve int) (dropped []int) {
+		s := *DefaultSettings()
+		s.DropPacket, s.Reserve = m, reserve
+		tab.SetSettings(&s)
+		l.defence.packets = 0
+		l.Begin(0)
+		defer l.End()
+		for i := range 30 {
+			if l.DropPacket() {
+				dropped = append(dropped, i+1)
+			}
+		}
+		return dropped
+	}
+	if got := count(ModeAlways, 0); len(got) != 3 || got[0] != 1 || got[1] != 11 || got[2] != 21 {
+		t.Errorf("dropped %v, want 1 11 21", got)
+	}
+	if got := count(ModeOff, 1000); len(got) != 0 {
+		t.Errorf("dropped %v while off", got)
+	}
+	if got := count(ModeAuto, 10); len(got) != 0 {
+		t.Errorf("dropped %v with enough room", got)
+	}
+	if got := count(ModeAuto, 150); len(got) != 10 {
+		t.Errorf("dropped %v a third short of the reserve, want every third", got)
+	}
+}
