@@ -98,6 +98,10 @@ func FuzzFrame(f *testing.F) {
 			f.Add(tunnelled.Bytes(), uint8(9), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 		}
 	}
+	mapped := wiretest.Packet{Src: "[::ffff:198.51.100.7]:1", Dst: "[::ffff:10.9.0.1]:2", TCPFlags: wire.TCPSyn}.Frame()
+	for i := range actions {
+		f.Add(mapped.Bytes(), uint8(i), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
+	}
 	ask := wiretest.Solicitation(wiretest.ClientMAC, asker6, vip6)
 	f.Add(ask.Bytes(), uint8(16), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 	who := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.9.0.1")

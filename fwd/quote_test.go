@@ -143,3 +143,31 @@ func TestErrorHalfMade(t *testing.T) {
 	ErrorToServer(&f, p, in, server, port)
 	wantFrame(t, f, want.Frame())
 }
+
+// TestErrorOtherFamily: neither an address of the other family nor a quoted
+// packet of the other family is put together with the error: it stays as it was.
+func TestErrorOtherFamily(t *testing.T) {
+	for i, family := range families {
+		other := families[1-i]
+		same := errorAbout(wiretest.Packet{Src: family.vip, Dst: family.client}, host(family.client), host(family.vip), 20)
+		mixed := same
+		mixed.Payload = wiretest.Quote(wiretest.Packet{Src: other.vip, Dst: other.client}.Frame(), 60)
+		for _, tt := range []struct {
+			name   string
+			in     wiretest.Packet
+			server string
+		}{{"server", same, other.server}, {"quote", mixed, family.server}} {
+			f := tt.in.Frame()
+			p, in := parse(t, &f), new(wire.Packet)
+			if !wire.ParseInner(&f, p, in) {
+				continue // nothing to rewrite then
+			}
+			server, port := split(tt.server)
+			wantUntouched(t, f, func(f *wire.Frame) bool {
+				ErrorToServer(f, p, in, server, port)
+				ErrorFromServer(f, p, in, server, port)
+				return false
+			})
+		}
+	}
+}

@@ -33,11 +33,11 @@ const (
 // shimLen is the length of the headers between the IP headers.
 func (t *Tunnel) shimLen() int {
 	switch {
-	case t.Encapsulation == GUE:
+	case t.Type == GUE:
 		return wire.UDPLen + gueLen
-	case t.Encapsulation == GRE && t.Checksum:
+	case t.Type == GRE && t.Checksum:
 		return greLen + greChecksumLen
-	case t.Encapsulation == GRE:
+	case t.Type == GRE:
 		return greLen
 	}
 	return 0
@@ -48,7 +48,7 @@ func (t *Tunnel) shimLen() int {
 // super-frame makes them anew for the pieces.
 func (t *Tunnel) putShim(f *wire.Frame, outer, inner *wire.Packet, flow uint16) {
 	b := f.From(outer.L4)
-	switch t.Encapsulation {
+	switch t.Type {
 	case GUE:
 		u := wire.UDP(b)
 		u.SetSrcPort(flow)

@@ -31,7 +31,7 @@ func (e Encapsulation) String() string {
 // family, which need not be that of the packets.
 type Tunnel struct {
 	Src, Dst wire.Addr
-	Encapsulation
+	Type     Encapsulation
 	Port     uint16 // GUE: UDP destination port
 	Checksum bool   // GUE: with a UDP checksum; GRE: with a checksum
 	// IgnoreDF leaves DF off the outer header whatever the inner one says, so
@@ -77,7 +77,7 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		ip.id = datagramID(f.From(p.L3))
 	}
 	var flow uint16
-	if t.Encapsulation == GUE {
+	if t.Type == GUE {
 		flow = flowPort(f, p)
 	}
 	moveLink(f, p, overhead)
@@ -90,7 +90,7 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 
 // proto is the protocol of the outer header.
 func (t *Tunnel) proto(p *wire.Packet) uint8 {
-	switch t.Encapsulation {
+	switch t.Type {
 	case GUE:
 		return wire.ProtoUDP
 	case GRE:
@@ -176,15 +176,15 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 	if !ok || wire.ParseIPAt(f, at, &in, false) != wire.FlawNone || protoOf(&in) != proto {
 		return false
 	}
-	if class(f, p)&ecnMask == ecnCE {
-		if !markCE(f, &in) {
-			return false
-		}
+	if class(f, p)&ecnMask == ecnCE && !markCE(f, &in) {
+		return false
 	}
 	moveLink(f, p, int(p.L3)-at)
 	setEtherType(f, p, in.IPv6)
 	f.Outer = 0
-	f.Offload.CsumStart -= min(f.Offload.CsumStart, in.L3-p.L3)
+	taken := in.L3 - p.L3
+	f.Offload.CsumStart -= min(f.Offload.CsumStart, taken)
+	f.Offload.HdrLen -= min(f.Offload.HdrLen, taken)
 	return true
 }
 

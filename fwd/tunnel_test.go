@@ -27,12 +27,12 @@ var tunnels = []struct {
 }{
 	{"IPIP", Tunnel{Src: dip4, Dst: rip4}, 1480, [2]uint8{wire.ProtoIPIP, wire.ProtoIPv6}},
 	{"IPIP over IPv6", Tunnel{Src: dip6, Dst: rip6}, 1460, [2]uint8{wire.ProtoIPIP, wire.ProtoIPv6}},
-	{"GUE", Tunnel{Src: dip4, Dst: rip4, Encapsulation: GUE, Port: GUEPort}, 1468, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
-	{"GUE with checksum", Tunnel{Src: dip4, Dst: rip4, Encapsulation: GUE, Port: GUEPort, Checksum: true}, 1468, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
-	{"GUE with checksum over IPv6", Tunnel{Src: dip6, Dst: rip6, Encapsulation: GUE, Port: GUEPort, Checksum: true}, 1448, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
-	{"GRE", Tunnel{Src: dip4, Dst: rip4, Encapsulation: GRE}, 1476, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
-	{"GRE with checksum", Tunnel{Src: dip4, Dst: rip4, Encapsulation: GRE, Checksum: true}, 1472, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
-	{"GRE over IPv6", Tunnel{Src: dip6, Dst: rip6, Encapsulation: GRE}, 1456, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
+	{"GUE", Tunnel{Src: dip4, Dst: rip4, Type: GUE, Port: GUEPort}, 1468, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
+	{"GUE with checksum", Tunnel{Src: dip4, Dst: rip4, Type: GUE, Port: GUEPort, Checksum: true}, 1468, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
+	{"GUE with checksum over IPv6", Tunnel{Src: dip6, Dst: rip6, Type: GUE, Port: GUEPort, Checksum: true}, 1448, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
+	{"GRE", Tunnel{Src: dip4, Dst: rip4, Type: GRE}, 1476, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
+	{"GRE with checksum", Tunnel{Src: dip4, Dst: rip4, Type: GRE, Checksum: true}, 1472, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
+	{"GRE over IPv6", Tunnel{Src: dip6, Dst: rip6, Type: GRE}, 1456, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
 }
 
 // outer is what gopacket finds in the first IP header of the frame.
@@ -127,7 +127,7 @@ func TestTunnelHeaders(t *testing.T) {
 			t.Fatalf("%s: Encap refused", tunnel.name)
 		}
 		at := uint16(wire.EthernetLen + wire.IPv4Len)
-		if tunnel.Encapsulation == GUE {
+		if tunnel.Type == GUE {
 			u := wire.UDP(f.From(at))
 			if u.DstPort() != GUEPort || u.SrcPort() < 32768 || u.SrcPort() > 60999 || u.Checksum() != 0 {
 				t.Errorf("%s: UDP header %x", tunnel.name, u[:wire.UDPLen])
@@ -325,7 +325,7 @@ func TestTunnelSuper(t *testing.T) {
 				if got := f.From(p.L3 + uint16(tunnel.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
 					t.Errorf("%s: inner packet changed", tunnel.name)
 				}
-				if !Decap(&f, parse(t, &f)) || f.Offload.CsumStart != want.Offload.CsumStart || !bytes.Equal(f.Bytes(), want.Bytes()) {
+				if !Decap(&f, parse(t, &f)) || f.Offload != want.Offload || !bytes.Equal(f.Bytes(), want.Bytes()) {
 					t.Errorf("%s: came out as %s %+v, want %s", tunnel.name, dump(f), f.Offload, dump(want))
 				}
 			}
