@@ -333,6 +333,42 @@ func TestTunnelSuper(t *testing.T) {
 	}
 }
 
+// TestTunnelSuperSplit: the pieces the link sends instead of a tunnelled
+// super-frame fit, are right in and out of their tunnel, and are all of it.
+func TestTunnelSuperSplit(t *testing.T) {
+	data := make([]byte, 20001)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	splitter := wire.NewSplitter()
+	for _, tunnel := range tunnels {
+		for _, family := range families {
+			splitter.Reset()
+			f := wiretest.Packet{Src: family.client, Dst: family.vip, GSOSize: 1300, DF: true, Payload: data}.Frame()
+			f.MTU = 1500
+			if !tunnel.Encap(&f, parse(t, &f)) {
+				t.Fatal("Encap refused")
+			}
+			pieces, ok := splitter.Split(&f)
+			if !ok || len(pieces) != 16 {
+				t.Fatalf("%s: %d pieces, want 16", tunnel.name, len(pieces))
+			}
+			var got []byte
+			for _, piece := range pieces {
+				wiretest.Check(t, piece)
+				if piece.Len() > 14+1500 || !Decap(&piece, parse(t, &piece)) {
+					t.Fatalf("%s: piece %s", tunnel.name, dump(piece))
+				}
+				wiretest.Check(t, piece)
+				got = append(got, piece.From(parse(t, &piece).L4+wire.TCPLen)...)
+			}
+			if !bytes.Equal(got, data) {
+				t.Errorf("%s: pieces are not the whole", tunnel.name)
+			}
+		}
+	}
+}
+
 // TestTunnelRefuses: frames that cannot take the headers stay as they are.
 func TestTunnelRefuses(t *testing.T) {
 	noRoom := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
