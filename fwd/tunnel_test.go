@@ -325,6 +325,9 @@ func TestTunnelSuper(t *testing.T) {
 				if got := f.From(p.L3 + uint16(tunnel.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
 					t.Errorf("%s: inner packet changed", tunnel.name)
 				}
+				if tunnel.Type == GUE && payload > 60000 {
+					continue // no UDP length can say so: it leaves in pieces only
+				}
 				if !Decap(&f, parse(t, &f)) || f.Offload != want.Offload || !bytes.Equal(f.Bytes(), want.Bytes()) {
 					t.Errorf("%s: came out as %s %+v, want %s", tunnel.name, dump(f), f.Offload, dump(want))
 				}
