@@ -35,7 +35,7 @@ func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
 			return nil, err
 		}
 		vip := wire.AddrFrom(svc.Addr)
-		t.VIPs[vip] = director.VIP{Ours: !ways.Local[vip]}
+		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running)
 		for _, e := range sources(svc) {
 			t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
@@ -171,7 +171,7 @@ func guardRules(s *State, hops *director.Hops) guard.Rules {
 		svc := &s.Services[i]
 		r.Services = append(r.Services, guard.Endpoint{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port})
 		r.Sources = append(r.Sources, sources(svc)...)
-		if !hops.Local[wire.AddrFrom(svc.Addr)] && !slices.Contains(r.VIPs, svc.Addr) {
+		if !hops.Holds(wire.AddrFrom(svc.Addr)) && !slices.Contains(r.VIPs, svc.Addr) {
 			r.VIPs = append(r.VIPs, svc.Addr)
 		}
 	}

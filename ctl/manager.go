@@ -3,7 +3,6 @@ package ctl
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ type Host interface {
 	Hops() *director.Hops
 	Need(addrs []netip.Addr)
 	Wait(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
-	Announce(vips []netip.Addr)
+	Announce(vips []netip.Addr) // all of them; new ones are sent
 }
 
 // Guard keeps the host's stack off the director's packets (ctl/guard).
@@ -88,12 +87,9 @@ const hopWait = 250 * time.Millisecond
 // Apply makes one change. It returns when the change is in force, or an *Error
 // and nothing has changed.
 func (m *Manager) Apply(op Op) error {
-	vips, server, err := m.apply(op)
+	server, err := m.apply(op)
 	if err != nil {
 		return err
-	}
-	if len(vips) > 0 {
-		m.host.Announce(vips)
 	}
 	if server.IsValid() {
 		ctx, cancel := context.WithTimeout(context.Background(), hopWait)
@@ -106,37 +102,30 @@ func (m *Manager) Apply(op Op) error {
 	return nil
 }
 
-// apply changes the state under the lock. It returns VIPs that are new here and
-// not the host's, and the server that was added.
-func (m *Manager) apply(op Op) (vips []netip.Addr, server netip.Addr, err error) {
+// apply changes the state under the lock. It returns the server that was added.
+func (m *Manager) apply(op Op) (server netip.Addr, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if op.Verb == Zero {
-		return nil, server, m.zeroStats(op.Service)
+		return server, m.zeroStats(op.Service)
 	}
 	next, err := Change(m.state, op)
 	if err != nil {
-		return nil, server, err
+		return server, err
 	}
 	if op.Verb == SetTimeouts {
 		m.setTimeouts(next.Timeouts)
 		m.state = next
-		return nil, server, nil
+		return server, nil
 	}
-	before := guardRules(&m.state, m.ways.Hops).VIPs
 	if err := m.commit(next); err != nil {
-		return nil, server, err
+		return server, err
 	}
 	m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
-	for _, vip := range m.rules.VIPs {
-		if !slices.Contains(before, vip) {
-			vips = append(vips, vip)
-		}
-	}
 	if op.Verb == AddServer {
 		server = op.Server.Addr
 	}
-	return vips, server, nil
+	return server, nil
 }
 
 // commit makes next the state: running side, guard, table. What the guard hides
@@ -158,6 +147,7 @@ func (m *Manager) commit(next State) error {
 	}
 	m.host.Need(serverAddrs(&next))
 	m.publish(t)
+	m.host.Announce(rules.VIPs)
 	m.state, m.rules = next, rules
 	return m.guard.Apply(rules)
 }

@@ -218,7 +218,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 
-	if !w.Hops().Local[wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))] {
+	if !w.Hops().Holds(wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))) {
 		t.Error("own address is not Local")
 	}
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")

@@ -133,7 +133,7 @@ func prefixOf(r netlink.Route) (netip.Prefix, bool) {
 	}
 	a, ok := netip.AddrFromSlice(r.Dst.IP)
 	bits, _ := r.Dst.Mask.Size()
-	return netip.PrefixFrom(a, bits), ok
+	return netip.PrefixFrom(a.Unmap(), bits), ok
 }
 
 func readNeighbours(nl *netlink.Handle) (map[neighbourID]neighbour, error) {
@@ -184,11 +184,11 @@ func at(ports []director.Port) map[int]uint16 {
 func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) *director.Hops {
 	hops := &director.Hops{
 		Ports: ports, Routes: routes,
-		Neighbours: map[director.NeighbourKey]wire.MAC{}, Local: map[wire.Addr]bool{},
+		Neighbours: map[director.NeighbourKey]wire.MAC{}, Local: map[wire.Addr]int{},
 	}
 	for _, a := range h.addrs {
 		if addr, ok := netip.AddrFromSlice(a.IP); ok {
-			hops.Local[wire.AddrFrom(addr)] = true
+			hops.Local[wire.AddrFrom(addr)] = a.LinkIndex
 		}
 	}
 	index := at(ports)

@@ -18,7 +18,7 @@ import (
 func hopsTo(hops *director.Hops, addr netip.Addr) []director.NeighbourKey {
 	addr = addr.Unmap()
 	self := wire.AddrFrom(addr)
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hops.Local[self] {
+	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hops.Holds(self) {
 		return nil
 	}
 	r, ok := hops.Routes.Lookup(addr)
@@ -40,7 +40,7 @@ func hopsTo(hops *director.Hops, addr netip.Addr) []director.NeighbourKey {
 // resolved says whether frames can be sent to an address now; the host's own
 // need no hop.
 func resolved(hops *director.Hops, addr netip.Addr) bool {
-	if hops.Local[wire.AddrFrom(addr)] {
+	if hops.Holds(wire.AddrFrom(addr)) {
 		return true
 	}
 	for _, key := range hopsTo(hops, addr) {

@@ -41,8 +41,14 @@ func (d *Director) answerARP(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	return AnsweredARP
 }
 
+// answerND answers a neighbour solicitation for a VIP, also for one the host
+// holds on another interface: it answers only for those of the interface asked
+// (ndisc.c, ndisc_recv_ns), while for ARP any of its addresses will do.
 func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire.Addr) Verdict {
-	if !t.VIPs[target].Ours || int(f.In) >= len(t.Ways.Ports) {
+	if _, ok := t.VIPs[target]; !ok || int(f.In) >= len(t.Ways.Ports) {
+		return NotOurs
+	}
+	if held, ok := t.Ways.Local[target]; ok && held == t.Ways.Ports[f.In].Index {
 		return NotOurs
 	}
 	if !fwd.NeighborAdvert(f, p, t.Ways.Ports[f.In].MAC) {
@@ -67,7 +73,7 @@ func (d *Director) noService(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.
 func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	if t.hides(p.Src, p.SrcPort, p.Proto) && !t.Ways.Local[p.Dst] {
+	if t.hides(p.Src, p.SrcPort, p.Proto) && !t.Ways.Holds(p.Dst) {
 		return d.pass(t, f, p)
 	}
 	return NotOurs

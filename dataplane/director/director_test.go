@@ -76,17 +76,12 @@ func TestFirstFrame(t *testing.T) {
 			AnsweredTooBig, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)"},
 		{"a later fragment has no ports and is counted", conntrack.MethodMasq, 0,
 			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64)}, DroppedFragment, ""},
-		{"a VIP is asked for by neighbour solicitation", conntrack.MethodMasq, 0, wiretest.Packet{}, AnsweredND,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newWorld(t, r.method)
 			w.now += 1000
-			f := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
-			if r.packet.Src != "" {
-				f = in(r.port, r.packet)
-			}
+			f := in(r.port, r.packet)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
@@ -114,6 +109,33 @@ func TestARP(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newWorld(t, conntrack.MethodMasq)
 			f := wiretest.ARP(1, wiretest.ClientMAC, r.sender, wire.MAC{}, r.target)
+			if v := w.process(&f); v != r.verdict {
+				t.Errorf("verdict %s, want %s", v, r.verdict)
+			}
+			if out := w.say(f); out != r.out {
+				t.Errorf("out %q, want %q", out, r.out)
+			}
+		})
+	}
+}
+
+// A neighbour solicitation for a VIP is answered unless the host does it, which
+// it does only for addresses of the interface that was asked.
+func TestNeighbourSolicitation(t *testing.T) {
+	rows := []struct {
+		sentence, target string
+		verdict          Verdict
+		out              string
+	}{
+		{"our VIP", "fd00:9::1", AnsweredND, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
+		{"a VIP on the host's loopback", "fd00:9::2", AnsweredND, "0 02:00:00:00:00:0c: fd00:9::2>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
+		{"a VIP on the interface itself", "fd00:9::3", NotOurs, ""},
+		{"any other address", "fd00:1::1", NotOurs, ""},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, conntrack.MethodMasq)
+			f := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", r.target)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}

@@ -41,7 +41,13 @@ type Hops struct {
 	Ports      []Port
 	Routes     *bart.Table[Route]
 	Neighbours map[NeighbourKey]wire.MAC // only usable ones
-	Local      map[wire.Addr]bool        // the host's own addresses, every interface
+	Local      map[wire.Addr]int         // the host's own addresses, and the index of the interface that has each
+}
+
+// Holds says whether an address is the host's own, on whatever interface.
+func (h *Hops) Holds(a wire.Addr) bool {
+	_, ok := h.Local[a]
+	return ok
 }
 
 // Reach says how far the way to an address is known.

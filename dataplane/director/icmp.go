@@ -66,7 +66,7 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 // packet to an end the guard hides from the host, we route it on unchanged.
 func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in := &d.packets[i], &d.quoted[i]
-	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.Ways.Local[p.Dst] {
+	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.Ways.Holds(p.Dst) {
 		return d.pass(t, f, p)
 	}
 	return d.answer(t, f, p)

@@ -47,7 +47,7 @@ func hops() *Hops {
 		},
 		Routes:     new(bart.Table[Route]),
 		Neighbours: map[NeighbourKey]wire.MAC{},
-		Local:      map[wire.Addr]bool{addr("10.1.0.1"): true, addr("10.9.0.2"): true},
+		Local:      map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2},
 	}
 	for pfx, r := range map[string]Route{
 		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {Port: 0, Via: netip.MustParseAddr("10.1.0.254")},
@@ -79,7 +79,7 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 	t.Cleanup(func() { conns.Close() })
 	w := &world{t: t, conns: conns, dir: New(conns.Local(0), 0), now: 1000}
 	w.table = &Table{
-		VIPs:     map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}},
+		VIPs:     map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
 		Services: map[ServiceKey]*Service{},
 		Servers:  make([]Server, 1),
 		Sources:  map[ServiceKey]bool{},

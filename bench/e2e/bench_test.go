@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Speed of the whole against the kernel's own forwarding between the same
+// namespaces, in the same run:
+//
+//	go test ./bench/e2e -run '^$' -bench . -benchtime 2s
+//
+// Ratios are worth trusting, absolute figures of a shared machine are not.
+
+// path is one way from client to server: through the director to the VIP, or
+// forwarded by the kernel to the RIP with no director there.
+type path struct {
+	name string
+	uvs  bool
+}
+
+var paths = []path{{"kernel", false}, {"uvs", true}}
+
+// open builds the NAT scene and says where the client finds port.
+func (p path) open(b *testing.B, port int) (s *scene, target string) {
+	s = &scene{network: newNetwork(b, "sysctl"), method: "nat"}
+	s.add("client", "director", "s1")
+	s.link("client", "eth0", "director", "eth0")
+	s.link("director", "eth1", "s1", "eth0")
+	s.assign("client", "eth0", 1, 2)
+	s.assign("director", "eth0", 1, 1)
+	s.assign("director", "eth1", 2, 1)
+	s.assign("s1", "eth0", 2, 11)
+	s.in("s1", "ip route add default via "+s.addr(2, 1))
+	if !p.uvs {
+		s.in("director", "sysctl -qw net.ipv4.ip_forward=1")
+		s.in("client", "ip route add 10.2.0.0/24 via "+s.addr(1, 1))
+		return s, fmt.Sprintf("%s:%d", s.addr(2, 11), port)
+	}
+	s.director("director", "eth0", "eth1")
+	for _, proto := range []string{"-t", "-u"} {
+		s.ipvsadm("director", fmt.Sprintf(`
+			ipvsadm -A %[1]s %[2]s:%[3]d -s rr
+			ipvsadm -a %[1]s %[2]s:%[3]d -r %[4]s:%[3]d -m`, proto, s.vip(), port, s.addr(2, 11)))
+	}
+	return s, fmt.Sprintf("%s:%d", s.vip(), port)
+}
+
+// inside runs f on a thread in the namespace ns; sockets f opens stay there.
+func (n *network) inside(ns string, f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		file, err := os.Open("/run/netns/" + n.prefix + ns)
+		if err == nil {
+			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
+			file.Close()
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// BenchmarkRTT is the time of one small UDP question and answer through an
+// otherwise idle path, one every millisecond; p50 and p99 in µs.
+func BenchmarkRTT(b *testing.B) {
+	for _, p := range paths {
+		b.Run(p.name, func(b *testing.B) {
+			s, target := p.open(b, 7)
+			var server net.PacketConn
+			var client net.Conn
+			must(b, s.inside("s1", func() (err error) { server, err = net.ListenPacket("udp", ":7"); return err }))
+			defer server.Close()
+			go echo(server)
+			must(b, s.inside("client", func() (err error) { client, err = net.Dial("udp", target); return err }))
+			defer client.Close()
+			roundTrips(b, client)
+		})
+	}
+}
+
+func echo(c net.PacketConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		c.WriteTo(buf[:n], from)
+	}
+}
+
+func roundTrips(b *testing.B, client net.Conn) {
+	buf := make([]byte, 64)
+	var times []time.Duration
+	for b.Loop() {
+		time.Sleep(time.Millisecond)
+		began := time.Now()
+		client.SetDeadline(began.Add(5 * time.Second))
+		if _, err := client.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := client.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1000, "p50-µs")
+	b.ReportMetric(float64(times[len(times)*99/100].Nanoseconds())/1000, "p99-µs")
+	b.ReportMetric(0, "ns/op") // holds the gap, not the trip
+}
+
+// BenchmarkStream is one TCP stream from client to server and from server to
+// client, with the offloads veth has by default.
+func BenchmarkStream(b *testing.B) {
+	for _, p := range paths {
+		for _, up := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s/up=%t", p.name, up), func(b *testing.B) {
+				s, target := p.open(b, 9)
+				var l net.Listener
+				must(b, s.inside("s1", func() (err error) { l, err = net.Listen("tcp", ":9"); return err }))
+				defer l.Close()
+				var client net.Conn
+				must(b, s.inside("client", func() (err error) { client, err = net.Dial("tcp", target); return err }))
+				defer client.Close()
+				server, err := l.Accept()
+				must(b, err)
+				defer server.Close()
+				if up {
+					pump(b, client, server)
+				} else {
+					pump(b, server, client)
+				}
+			})
+		}
+	}
+}
+
+// pump moves a megabyte an iteration.
+func pump(b *testing.B, from, to net.Conn) {
+	const chunk = 1 << 20
+	b.SetBytes(chunk)
+	buf := make([]byte, chunk)
+	got := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, to)
+		got <- err
+	}()
+	for b.Loop() {
+		if _, err := from.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	from.(*net.TCPConn).CloseWrite()
+	must(b, <-got)
+}
+
+func must(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}

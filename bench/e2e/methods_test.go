@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// One LAN, as DR and tunnels want it, or for NAT a network on each side of the
+// director:
+//
+//	client --- lan1 --- eth0 director eth1 --- lan2 --- s1, s2      two arms (NAT)
+//	client, director eth0, s1, s2 ------------- lan1               one arm (DR, tunnel)
+//
+// lan1 is 10.1.0.0/24 and fd00:1::/64, lan2 10.2.0.0/24 and fd00:2::/64. The
+// client is .2, the director .1, the servers .11 and .12, the VIP .100 of lan1.
+type scene struct {
+	*network
+	method string // nat, dr, tunnel
+	v6     bool
+	onHost bool // the VIP is configured on the director's loopback
+}
+
+func (s *scene) flag() string {
+	return map[string]string{"nat": "-m", "dr": "-g", "tunnel": "-i"}[s.method]
+}
+
+// addr is host h of network n.
+func (s *scene) addr(n, h int) string {
+	if s.v6 {
+		return fmt.Sprintf("fd00:%d::%d", n, h)
+	}
+	return fmt.Sprintf("10.%d.0.%d", n, h)
+}
+
+func (s *scene) vip() string { return s.addr(1, 100) }
+
+// url is what ipvsadm and curl want of an address.
+func (s *scene) url(addr string) string {
+	if s.v6 {
+		return "[" + addr + "]"
+	}
+	return addr
+}
+
+func (s *scene) full() string {
+	if s.v6 {
+		return "/128"
+	}
+	return "/32"
+}
+
+func (s *scene) assign(ns, dev string, n, h int) {
+	prefix := "/24"
+	if s.v6 {
+		prefix = "/64 nodad"
+	}
+	s.in(ns, fmt.Sprintf("ip addr add %s%s dev %s", s.addr(n, h), prefix, dev))
+}
+
+// serverNet is the network of the servers.
+func (s *scene) serverNet() int {
+	if s.method == "nat" {
+		return 2
+	}
+	return 1
+}
+
+// build makes the namespaces, the servers and the director with its services.
+func (s *scene) build(files string) {
+	s.add("client", "director", "s1", "s2")
+	if s.method == "nat" {
+		s.lan("lan1", "client", "director:eth0")
+		s.lan("lan2", "director:eth1", "s1", "s2")
+		s.assign("director", "eth1", 2, 1)
+	} else {
+		s.lan("lan1", "client", "director:eth0", "s1", "s2")
+	}
+	s.assign("client", "eth0", 1, 2)
+	s.assign("director", "eth0", 1, 1)
+	for i, ns := range []string{"s1", "s2"} {
+		s.assign(ns, "eth0", s.serverNet(), 11+i)
+		s.prepareServer(ns)
+		s.nginx(ns, files)
+	}
+	if s.onHost {
+		s.in("director", "ip addr add "+s.vip()+s.full()+" dev lo")
+	}
+	interfaces := []string{"eth0"}
+	if s.method == "nat" {
+		interfaces = append(interfaces, "eth1")
+	}
+	s.director("director", interfaces...)
+	port := "80"
+	if s.method == "nat" {
+		port = "8080"
+	}
+	s.ipvsadm("director", fmt.Sprintf(`
+		ipvsadm -A -t %[1]s:80 -s rr
+		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s
+		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s`,
+		s.url(s.vip()), s.url(s.addr(s.serverNet(), 11)), s.url(s.addr(s.serverNet(), 12)), port, s.flag()))
+}
+
+// prepareServer does on a real server what its method wants.
+func (s *scene) prepareServer(ns string) {
+	if s.method == "nat" {
+		s.in(ns, "ip route add default via "+s.addr(2, 1))
+		return
+	}
+	s.in(ns, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+	if s.method == "dr" {
+		s.in(ns, "ip addr add "+s.vip()+s.full()+" dev lo")
+		return
+	}
+	s.start(ns, uvsBinary, "rs", "--decap", "--vip", s.vip(), "--port", "0")
+	eventually(s.t, "the VIP is on "+ns, func() bool {
+		out, _ := s.try(ns, "ip addr show")
+		return strings.Contains(out, s.vip()+"/")
+	})
+}
+
+// bigFile is 100 MB of random bytes, shared by all scenes of a test.
+func bigFile(t testing.TB) (dir, sum string) {
+	dir = t.TempDir()
+	os.Chmod(dir, 0o755)
+	os.Chmod(filepath.Dir(dir), 0o755)
+	b := make([]byte, 100<<20)
+	rand.Read(b)
+	if err := os.WriteFile(filepath.Join(dir, "big"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir, fmt.Sprintf("%x", sha256.Sum256(b))
+}
+
+// Every method, family and place of the VIP: a thousand requests spread as rr
+// demands, and 100 MB arrive intact, offloads as the kernel has them.
+func TestMethods(t *testing.T) {
+	files, sum := bigFile(t)
+	for _, method := range []string{"nat", "dr", "tunnel"} {
+		for _, v6 := range []bool{false, true} {
+			for _, onHost := range []bool{false, true} {
+				name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost)
+				t.Run(name, func(t *testing.T) {
+					s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s.build(files)
+					s.requests(1000)
+					s.download(sum)
+					s.clean()
+				})
+			}
+		}
+	}
+}
+
+// requests asks n times, each on a connection of its own, and counts who answered.
+func (s *scene) requests(n int) {
+	s.t.Helper()
+	host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
+	out := s.in("client", fmt.Sprintf("curl -s -f --http1.0 --max-time 60 'http://%s/?[1-%d]'", host, n))
+	got := map[string]int{}
+	for _, name := range strings.Fields(out) {
+		got[name]++
+	}
+	if got["s1"] != n/2 || got["s2"] != n/2 || len(got) != 2 {
+		s.t.Errorf("%d requests were answered by %v; rr wants %d each of s1 and s2", n, got, n/2)
+	}
+}
+
+func (s *scene) download(sum string) {
+	s.t.Helper()
+	out := s.in("client", fmt.Sprintf("curl -s -f -g --max-time 100 http://%s/files/big | sha256sum", s.url(s.vip())))
+	if got := strings.Fields(out)[0]; got != sum {
+		s.t.Errorf("download has checksum %s, want %s", got, sum)
+	}
+}
+
+// clean says that nothing the director saw was dropped or refused.
+func (s *scene) clean() {
+	s.t.Helper()
+	out := s.in("director", uvsBinary+" stats")
+	for _, line := range strings.Split(out, "\n") {
+		if strings.HasPrefix(line, "dropped_") || strings.HasPrefix(line, "refused_") {
+			s.t.Errorf("counter %s", line)
+		}
+	}
+}

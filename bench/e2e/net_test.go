@@ -1,0 +1,234 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// uvsBinary is built once for all tests.
+var uvsBinary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "uvs-e2e")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		uvsBinary = filepath.Join(dir, "uvs")
+		build := exec.Command("go", "build", "-o", uvsBinary, "uvs/cmd/uvs")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build uvs: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// network is a set of namespaces with a name prefix of this process, and
+// everything that runs in them. All of it ends with the test.
+type network struct {
+	t      testing.TB
+	prefix string
+	dir    string
+}
+
+// newNetwork skips unless root and the programs are there.
+func newNetwork(t testing.TB, programs ...string) *network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root (CAP_SYS_ADMIN) to make network namespaces")
+	}
+	for _, p := range append(programs, "ip") {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("needs the program %s", p)
+		}
+	}
+	return &network{t: t, prefix: fmt.Sprintf("uvse2e%d-", os.Getpid()), dir: t.TempDir()}
+}
+
+// add makes namespaces with their loopback up.
+func (n *network) add(names ...string) {
+	n.t.Helper()
+	for _, name := range names {
+		n.host("ip", "netns", "add", n.prefix+name)
+		n.t.Cleanup(func() { exec.Command("ip", "netns", "del", n.prefix+name).Run() })
+		n.in(name, "ip link set lo up")
+		n.in(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
+	}
+}
+
+// host runs a program where the test runs.
+func (n *network) host(args ...string) string {
+	n.t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// in runs a shell line in a namespace and returns what it printed.
+func (n *network) in(ns, line string) string {
+	n.t.Helper()
+	out, err := n.try(ns, line)
+	if err != nil {
+		n.t.Fatalf("%s: %s: %v\n%s", ns, line, err, out)
+	}
+	return out
+}
+
+func (n *network) try(ns, line string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", n.prefix+ns, "sh", "-c", line)
+	cmd.Env = append(os.Environ(), "UVS_SOCKET="+n.socket())
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// link joins two namespaces by a veth pair.
+func (n *network) link(a, ifa, b, ifb string) {
+	n.t.Helper()
+	n.host("ip", "link", "add", ifa, "netns", n.prefix+a, "type", "veth", "peer", "name", ifb, "netns", n.prefix+b)
+	n.in(a, "ip link set "+ifa+" up")
+	n.in(b, "ip link set "+ifb+" up")
+}
+
+// lan joins interfaces eth0 of namespaces, or those named ns:if, by a bridge in
+// a namespace of its own.
+func (n *network) lan(name string, members ...string) {
+	n.t.Helper()
+	n.add(name)
+	n.in(name, "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up")
+	for i, m := range members {
+		ns, dev, ok := strings.Cut(m, ":")
+		if !ok {
+			dev = "eth0"
+		}
+		port := fmt.Sprintf("p%d", i)
+		n.link(ns, dev, name, port)
+		n.in(name, "ip link set "+port+" master br0")
+	}
+}
+
+func (n *network) socket() string { return filepath.Join(n.dir, "uvs.sock") }
+
+// start runs a program in a namespace until the test ends.
+func (n *network) start(ns string, args ...string) *exec.Cmd {
+	n.t.Helper()
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.prefix + ns}, args...)...)
+	cmd.Env = append(os.Environ(), "UVS_SOCKET="+n.socket())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.Create(filepath.Join(n.dir, fmt.Sprintf("%s-%s-%d.log", ns, filepath.Base(args[0]), time.Now().UnixNano())))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		done := make(chan struct{})
+		go func() { cmd.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			n.t.Errorf("%s: %v did not end on SIGTERM", ns, args)
+			cmd.Process.Kill()
+			<-done
+		}
+		if b, _ := os.ReadFile(log.Name()); n.t.Failed() && len(b) > 0 {
+			n.t.Logf("%s: %v said:\n%s", ns, args, b)
+		}
+		log.Close()
+	})
+	return cmd
+}
+
+// director starts `uvs run` and waits until it says it is ready.
+func (n *network) director(ns string, interfaces ...string) *exec.Cmd {
+	n.t.Helper()
+	notify := filepath.Join(n.dir, "notify")
+	os.Remove(notify)
+	l, err := listenUnixgram(notify)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer l.Close()
+	args := []string{"env", "NOTIFY_SOCKET=" + notify, uvsBinary, "run", "--log-level", "debug"}
+	for _, i := range interfaces {
+		args = append(args, "--interface", i)
+	}
+	cmd := n.start(ns, args...)
+	l.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 512)
+	m, err := l.Read(buf)
+	if err != nil || !bytes.Contains(buf[:m], []byte("READY=1")) {
+		n.t.Fatalf("director is not ready: %v %q", err, buf[:m])
+	}
+	return cmd
+}
+
+// ipvsadm runs lines of ipvsadm arguments in the director's namespace.
+func (n *network) ipvsadm(ns, lines string) {
+	n.t.Helper()
+	sc := bufio.NewScanner(strings.NewReader(lines))
+	for sc.Scan() {
+		if line := strings.TrimSpace(sc.Text()); line != "" {
+			n.in(ns, uvsBinary+" "+line)
+		}
+	}
+}
+
+// eventually waits for a condition of the outside world.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// nginx serves its namespace's name at / and files under /files/.
+func (n *network) nginx(ns, files string) {
+	n.t.Helper()
+	dir := filepath.Join(n.dir, "nginx-"+ns)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	conf := fmt.Sprintf(`
+daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
+events { worker_connections 1024; }
+http {
+  access_log off; sendfile on; keepalive_requests 100000;
+  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+  server {
+    listen 80; listen [::]:80; listen 8080; listen [::]:8080;
+    location / { default_type text/plain; return 200 "%[2]s\n"; }
+    location /files/ { alias %[3]s/; }
+  }
+}`, dir, ns, files)
+	path := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	n.start(ns, "nginx", "-e", filepath.Join(dir, "error.log"), "-c", path)
+	eventually(n.t, "nginx answers in "+ns, func() bool {
+		out, err := n.try(ns, "curl -s --max-time 2 http://127.0.0.1/")
+		return err == nil && strings.TrimSpace(out) == ns
+	})
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"uvs/ctl"
+	"uvs/ctl/guard"
+	"uvs/dataplane/ring"
+)
+
+// rimCounters are the counters below and beside the verdicts: of the rings, by
+// interface, and of the guard.
+func rimCounters(rings []*ring.Link, g *guard.Guard) []ctl.Counter {
+	var ports []ring.PortStats
+	for _, r := range rings {
+		for i, p := range r.Stats().Ports {
+			if i == len(ports) {
+				ports = append(ports, ring.PortStats{Interface: p.Interface})
+			}
+			ports[i] = addPort(ports[i], p)
+		}
+	}
+	var list []ctl.Counter
+	for _, p := range ports {
+		list = append(list, portCounters(p)...)
+	}
+	if d, err := g.Dropped(); err == nil {
+		list = append(list,
+			ctl.Counter{Name: "guard_vip", Value: d.VIP},
+			ctl.Counter{Name: "guard_service", Value: d.Service},
+			ctl.Counter{Name: "guard_source", Value: d.Source},
+			ctl.Counter{Name: "guard_error", Value: d.Error},
+			ctl.Counter{Name: "guard_fragment", Value: d.Fragment})
+	}
+	return list
+}
+
+func portCounters(p ring.PortStats) []ctl.Counter {
+	name := func(what string) string { return "ring_" + p.Interface + "_" + what }
+	return []ctl.Counter{
+		{Name: name("received"), Value: p.Received},
+		{Name: name("other_host"), Value: p.OtherHost},
+		{Name: name("outgoing"), Value: p.Outgoing},
+		{Name: name("snapped"), Value: p.Snapped},
+		{Name: name("malformed"), Value: p.Malformed},
+		{Name: name("ring_full"), Value: p.RingFull},
+		{Name: name("tagged"), Value: p.Tagged},
+		{Name: name("sent"), Value: p.Sent},
+		{Name: name("split"), Value: p.Split},
+		{Name: name("drop_busy"), Value: p.DropBusy},
+		{Name: name("drop_queue"), Value: p.DropQueue},
+		{Name: name("drop_too_long"), Value: p.DropTooLong},
+		{Name: name("drop_down"), Value: p.DropDown},
+		{Name: name("drop_other"), Value: p.DropOther},
+	}
+}
+
+// addPort adds up what two workers counted on one interface.
+func addPort(a, b ring.PortStats) ring.PortStats {
+	a.Received += b.Received
+	a.OtherHost += b.OtherHost
+	a.Outgoing += b.Outgoing
+	a.Snapped += b.Snapped
+	a.Malformed += b.Malformed
+	a.RingFull += b.RingFull
+	a.Tagged += b.Tagged
+	a.Sent += b.Sent
+	a.Split += b.Split
+	a.DropBusy += b.DropBusy
+	a.DropQueue += b.DropQueue
+	a.DropTooLong += b.DropTooLong
+	a.DropDown += b.DropDown
+	a.DropOther += b.DropOther
+	return a
+}

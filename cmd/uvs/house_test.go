@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// layers gives every package its layer; a package may import only lower ones.
+// ctl's rooms stand below ctl, which joins them, except the command, which
+// stands on ctl's words.
+var layers = map[string]int{
+	"uvs/dataplane/wire":     0,
+	"uvs/conntrack":          1,
+	"uvs/sched":              1,
+	"uvs/fwd":                1,
+	"uvs/dataplane/ring":     1,
+	"uvs/dataplane/memlink":  1,
+	"uvs/dataplane/director": 2,
+	"uvs/dataplane":          3,
+	"uvs/ctl/guard":          4,
+	"uvs/ctl/hop":            4,
+	"uvs/ctl":                5,
+	"uvs/ctl/ipvsadm":        6,
+	"uvs/bench/realserver":   7,
+	"uvs/bench/lab":          8,
+	"uvs/cmd/uvs":            9,
+}
+
+// testOnly are packages that only tests import.
+var testOnly = map[string]bool{"uvs/dataplane/wire/wiretest": true}
+
+type goPackage struct {
+	ImportPath, Dir, Doc string
+	Imports, GoFiles     []string
+}
+
+func goPackages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,Imports,GoFiles", "uvs/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// A package imports only lower layers, and every package has a layer.
+func TestLayers(t *testing.T) {
+	for _, p := range goPackages(t) {
+		if testOnly[p.ImportPath] {
+			continue
+		}
+		layer, ok := layers[p.ImportPath]
+		if !ok {
+			t.Errorf("package %s has no layer", p.ImportPath)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !strings.HasPrefix(imp, "uvs/") {
+				continue
+			}
+			if testOnly[imp] {
+				t.Errorf("%s imports %s, which is for tests only", p.ImportPath, imp)
+			} else if below, ok := layers[imp]; !ok || below >= layer {
+				t.Errorf("%s (layer %d) imports %s (layer %d)", p.ImportPath, layer, imp, below)
+			}
+		}
+	}
+}
+
+// The frame path knows no clock, log or socket.
+func TestDirectorKnowsOnlyFrames(t *testing.T) {
+	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/dataplane/wire": true, "uvs/sched": true}
+	for _, p := range goPackages(t) {
+		if !pure[p.ImportPath] {
+			continue
+		}
+		for _, imp := range p.Imports {
+			switch imp {
+			case "time", "log", "os", "syscall", "golang.org/x/sys/unix", "github.com/rs/zerolog", "sync":
+				t.Errorf("%s imports %s", p.ImportPath, imp)
+			}
+		}
+	}
+}
+
+// unsafe stays in files whose name says so, and every package has a comment.
+func TestUnsafeAndPackageComments(t *testing.T) {
+	for _, p := range goPackages(t) {
+		if p.Doc == "" {
+			t.Errorf("package %s has no comment", p.ImportPath)
+		}
+		err := filepath.WalkDir(p.Dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || filepath.Dir(path) != p.Dir {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			if importsUnsafe(file) && !strings.HasSuffix(strings.TrimSuffix(path, "_test.go"), "_unsafe") && !strings.HasSuffix(path, "_unsafe.go") {
+				t.Errorf("%s imports unsafe", path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func importsUnsafe(f *ast.File) bool {
+	for _, s := range f.Imports {
+		if s.Path.Value == `"unsafe"` {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,116 @@
+// Command uvs is the userspace virtual server: the director (uvs run), the
+// ipvsadm command, and the tools around them, in one binary. Called as ipvsadm,
+// ipvsadm-save or ipvsadm-restore it is that command.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"uvs/ctl"
+	"uvs/ctl/ipvsadm"
+)
+
+// verb is one of the things uvs can be told to do.
+type verb struct {
+	name, args, does string
+	run              func(args []string) int
+}
+
+// verbs in the order of the help text.
+func verbs() []verb {
+	return []verb{
+		{"run", "--interface IF …", "be the director, in the foreground", runMain},
+		{"ipvsadm", "…", "change and list virtual services, as ipvsadm does", ipvsadmMain},
+		{"ipvsadm-save", "[-n]", "print the services so that ipvsadm-restore can read them", saveMain},
+		{"ipvsadm-restore", "", "replace the services by those on standard input", restoreMain},
+		{"stats", "", "print the director's counters", statsMain},
+		{"rs", "…", "be a real server for tests: answer, hold the VIP, decapsulate", rsMain},
+		{"lab", "up|down|list|exec|demo", "a whole LVS on this machine", labMain},
+		{"version", "", "print the version", versionMain},
+	}
+}
+
+func main() {
+	switch filepath.Base(os.Args[0]) {
+	case "ipvsadm":
+		os.Exit(ipvsadmMain(os.Args[1:]))
+	case "ipvsadm-save":
+		os.Exit(saveMain(os.Args[1:]))
+	case "ipvsadm-restore":
+		os.Exit(restoreMain(os.Args[1:]))
+	}
+	os.Exit(dispatch(os.Args[1:]))
+}
+
+// dispatch runs a verb. Exit status 2 is a wrong command line.
+func dispatch(args []string) int {
+	if len(args) == 0 {
+		usage(os.Stderr)
+		return 2
+	}
+	switch args[0] {
+	case "help", "-h", "--help":
+		usage(os.Stdout)
+		return 0
+	}
+	for _, v := range verbs() {
+		if v.name == args[0] {
+			return v.run(args[1:])
+		}
+	}
+	fmt.Fprintf(os.Stderr, "uvs: unknown verb %q; `uvs help` lists them\n", args[0])
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "uvs: the userspace virtual server\n\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.does)
+	}
+	fmt.Fprintf(w, "\nThe director's socket is %s, or what %s says.\nOptions of a verb: uvs VERB -h\n", ctl.DefaultSocket, ctl.SocketEnv)
+}
+
+func connect() (ipvsadm.Director, error) {
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func stdio() ipvsadm.Stdio { return ipvsadm.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+
+func ipvsadmMain(args []string) int { return ipvsadm.Main(args, stdio(), connect) }
+func saveMain(args []string) int    { return ipvsadm.SaveMain(args, stdio(), connect) }
+func restoreMain(args []string) int { return ipvsadm.RestoreMain(args, stdio(), connect) }
+
+func versionMain([]string) int {
+	fmt.Println("uvs", version)
+	return 0
+}
+
+// statsMain prints one `name value` line for every counter that is not zero.
+func statsMain(args []string) int {
+	fs := newFlags("stats")
+	all := fs.Bool("all", false, "zero counters too")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	list, err := c.Counters()
+	if err != nil {
+		return failed(err)
+	}
+	for _, v := range list {
+		if v.Value != 0 || *all {
+			fmt.Println(v.Name, v.Value)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,142 @@
+package ctl
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"syscall"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+func key(proto uint8, s string) ServiceKey {
+	ap := netip.MustParseAddrPort(s)
+	return ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port(), IPv6: ap.Addr().Is6()}
+}
+
+func serverAt(s string, m Method, weight int32) Server {
+	ap := netip.MustParseAddrPort(s)
+	return Server{ServerKey: ServerKey{ap.Addr(), ap.Port()}, Method: m, Weight: weight}
+}
+
+// start is a state with one service and two servers.
+func start(t *testing.T) State {
+	t.Helper()
+	s := State{Timeouts: DefaultTimeouts}
+	web := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
+	for _, op := range []Op{
+		{Verb: AddService, Service: web},
+		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))},
+		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 3))},
+	} {
+		var err error
+		if s, err = Change(s, op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// Servers are kept newest first; those that are not masqueraded get the
+// service's port.
+func TestChangeKeepsIPVSOrder(t *testing.T) {
+	s := start(t)
+	want := []Server{serverAt("10.2.0.12:80", MethodRoute, 3), serverAt("10.2.0.11:8080", MethodMasq, 1)}
+	if got := s.Services[0].Servers; !reflect.DeepEqual(got, want) {
+		t.Errorf("servers %v, want %v", got, want)
+	}
+}
+
+// What is refused, with which errno, and that nothing changed.
+func TestChangeRefuses(t *testing.T) {
+	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
+	none := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr"}
+	with := func(f func(*Service)) *Service { s := none; f(&s); return &s }
+	server := func(f func(*Server)) *Server { s := serverAt("10.2.0.13:80", MethodMasq, 1); f(&s); return &s }
+	same := func(*Server) {}
+	rows := []struct {
+		sentence string
+		op       Op
+		errno    syscall.Errno
+	}{
+		{"a service twice", Op{Verb: AddService, Service: &web}, syscall.EEXIST},
+		{"editing a service that is not there", Op{Verb: EditService, Service: &none}, syscall.ESRCH},
+		{"deleting one", Op{Verb: DeleteService, Service: &none}, syscall.ESRCH},
+		{"no service at all", Op{Verb: AddService}, syscall.EINVAL},
+		{"a scheduler nobody knows", Op{Verb: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })}, syscall.ENOENT},
+		{"a multicast VIP", Op{Verb: AddService, Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("224.0.0.1") })}, syscall.EINVAL},
+		{"an unspecified VIP", Op{Verb: AddService, Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("0.0.0.0") })}, syscall.EINVAL},
+		{"a VIP of the other family", Op{Verb: AddService, Service: with(func(s *Service) { s.IPv6 = true })}, syscall.EINVAL},
+		{"a protocol without ports", Op{Verb: AddService, Service: with(func(s *Service) { s.Proto = wire.ProtoICMP })}, syscall.EINVAL},
+		{"every port without persistence", Op{Verb: AddService, Service: with(func(s *Service) { s.Port = 0 })}, syscall.EINVAL},
+		{"persistence of two months", Op{Verb: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })}, syscall.EINVAL},
+		{"one-packet scheduling of TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.OPS = true })}, syscall.EINVAL},
+		{"a mark", Op{Verb: AddService, Service: with(func(s *Service) { s.ServiceKey = ServiceKey{FWMark: 1} })}, syscall.EOPNOTSUPP},
+		{"a persistence engine", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.ENOENT},
+		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
+		{"a server twice", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
+		{"a routed server twice, whatever port is given", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodRoute, 1))}, syscall.EEXIST},
+		{"editing a server that is not there", Op{Verb: EditServer, Service: &web, Server: server(same)}, syscall.ENOENT},
+		{"deleting one", Op{Verb: DeleteServer, Service: &web, Server: server(same)}, syscall.ENOENT},
+		{"deleting a routed server by another port", Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 1))}, syscall.ENOENT},
+		{"a negative weight", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Weight = -1 })}, syscall.ERANGE},
+		{"a lower threshold above the upper", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Upper, s.Lower = 2, 3 })}, syscall.ERANGE},
+		{"a broadcast server", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("255.255.255.255") })}, syscall.EINVAL},
+		{"a masqueraded server of the other family", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
+		{"a method that cannot be asked for", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })}, syscall.EINVAL},
+		{"a GUE tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method, s.Tunnel.Type = MethodTunnel, TunnelGUE })}, syscall.EOPNOTSUPP},
+		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
+		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			before := start(t)
+			after, err := Change(before, r.op)
+			if !errors.Is(err, r.errno) {
+				t.Errorf("error %v, want errno %v", err, r.errno)
+			}
+			if !reflect.DeepEqual(before, after) || !reflect.DeepEqual(before, start(t)) {
+				t.Error("something changed")
+			}
+		})
+	}
+}
+
+// What is accepted leaves the state it was made from alone.
+func TestChangeCopies(t *testing.T) {
+	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}
+	for _, op := range []Op{
+		{Verb: EditService, Service: &web},
+		{Verb: DeleteService, Service: &web},
+		{Verb: Flush},
+		{Verb: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 7))},
+		{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 0))},
+	} {
+		before := start(t)
+		after, err := Change(before, op)
+		if err != nil {
+			t.Fatalf("%s: %v", op.Verb, err)
+		}
+		if !reflect.DeepEqual(before, start(t)) {
+			t.Errorf("%s changed the state it was given", op.Verb)
+		}
+		if reflect.DeepEqual(before, after) {
+			t.Errorf("%s changed nothing", op.Verb)
+		}
+	}
+}
+
+// Editing a service replaces all of it but its servers; 0 keeps a timeout.
+func TestChangeReplaces(t *testing.T) {
+	s, err := Change(start(t), Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
+	if err != nil || s.Services[0].Scheduler != "wlc" || len(s.Services[0].Servers) != 2 {
+		t.Errorf("after edit: %+v, %v", s.Services[0], err)
+	}
+	s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
+	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Timeouts != want {
+		t.Errorf("timeouts %+v, %v; want %+v", s.Timeouts, err, want)
+	}
+}
