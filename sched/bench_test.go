@@ -57,3 +57,40 @@ func BenchmarkPick(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPickWorst is the cost of one pick among 1,000 servers where the
+// scheduler finds it hardest.
+func BenchmarkPickWorst(b *testing.B) {
+	for _, c := range []struct {
+		why   string
+		name  string
+		flags Flags
+		set   func(i int, s *Server)
+	}{
+		{"all but the last overloaded", "rr", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},
+		{"all but the last of weight 0", "rr", 0, func(i int, s *Server) { s.Weight = int32(i / 999) }},
+		{"one of weight 65535 among ones", "wrr", 0, func(i int, s *Server) { s.Weight = 1 + int32(i/999)*65534 }},
+		{"all but the lightest overloaded", "wrr", 0, func(i int, s *Server) { s.Weight = int32(65535 - i); s.Overload.Store(i < 999) }},
+		{"each less loaded than the one before", "wlc", 0, func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 }},
+		{"all overloaded", "wlc", 0, func(i int, s *Server) { s.Overload.Store(true) }},
+		{"all in slow start", "wlc", 0, func(i int, s *Server) { s.RampEnd = 1 << 40 }},
+		{"all but the last overloaded", "twos", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},
+		{"all but the last overloaded", "mh", Flag1, func(i int, s *Server) { s.Overload.Store(i < 999) }},
+		{"all overloaded", "mh", Flag1, func(i int, s *Server) { s.Overload.Store(true) }},
+	} {
+		b.Run(c.name+"/"+c.why, func(b *testing.B) {
+			servers := farm(1000)
+			for i := range servers {
+				c.set(i, &servers[i])
+			}
+			p, err := New(c.name, c.flags, servers, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			cursor := NewCursor(c.name, servers, 0)
+			for i := 0; b.Loop(); i++ {
+				sink += p.Pick(cursor, anyFlow(i))
+			}
+		})
+	}
+}

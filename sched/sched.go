@@ -112,8 +112,8 @@ func Known(name string) bool { return makers[name] != nil }
 // which must be in IPVS's order, newest first. It keeps nothing of the slice
 // but the counters its elements point at.
 func New(name string, flags Flags, servers []Server, o Options) (Picker, error) {
-	make := makers[name]
-	if make == nil {
+	build := makers[name]
+	if build == nil {
 		return nil, fmt.Errorf("scheduler %q is not known; there are %v", name, names)
 	}
 	if flags&^(Flag1|Flag2|Flag3) != 0 {
@@ -127,7 +127,7 @@ func New(name string, flags Flags, servers []Server, o Options) (Picker, error) 
 			return nil, fmt.Errorf("server %v weight %d: must not be negative", servers[i].Addr, servers[i].Weight)
 		}
 	}
-	return make(flags, servers, o)
+	return build(flags, servers, o)
 }
 
 // none is the absence of a scheduler: every new connection is refused.

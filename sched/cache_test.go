@@ -1,0 +1,130 @@
+package sched
+
+import (
+	"encoding/binary"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"uvs/dataplane/wire"
+)
+
+// vip is the n-th of many addresses.
+func vip(n uint32) wire.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], 0x0a000000+n)
+	return wire.AddrFrom4(b[:])
+}
+
+// keep puts one mark for an address.
+func keep(c *cache, a wire.Addr, now, m uint32) {
+	var e entry
+	if !c.find(&a, now, 1<<30, &e) {
+		e.size = 0
+	}
+	e.servers[0], e.size = m, 1
+	e.put(&a, now)
+}
+
+// kept is the mark of an address; 0: not kept.
+func kept(c *cache, a wire.Addr, now, expiration uint32) uint32 {
+	var e entry
+	if !c.find(&a, now, expiration, &e) || e.size != 1 {
+		return 0
+	}
+	return e.servers[0]
+}
+
+// TestCacheHolds: as many addresses as IPVS keeps are kept, nearly all of them.
+func TestCacheHolds(t *testing.T) {
+	if size := unsafe.Sizeof(slot{}); size != 128 {
+		t.Errorf("a slot has %d bytes, want 128", size)
+	}
+	c := newCache(0)
+	for n := range uint32(maxCached) {
+		keep(&c, vip(n*7919), 0, n+1)
+	}
+	lost := 0
+	for n := range uint32(maxCached) {
+		if got := kept(&c, vip(n*7919), 0, 10); got == 0 {
+			lost++
+		} else if got != n+1 {
+			t.Fatalf("%v: got mark %d, want %d", vip(n*7919), got, n+1)
+		}
+	}
+	if lost > maxCached/1000 {
+		t.Errorf("%d of %d addresses lost", lost, maxCached)
+	}
+}
+
+// TestCacheReplaces: with all slots taken the address asked for longest ago
+// makes room, and one that is asked for now and then stays.
+func TestCacheReplaces(t *testing.T) {
+	c := newCache(1)
+	for n := range uint32(cacheWindow) {
+		keep(&c, vip(n), n, n+1)
+	}
+	if kept(&c, vip(0), 100, 1000) != 1 {
+		t.Fatal("the first address is not kept")
+	}
+	keep(&c, vip(99), 101, 100)
+	for n, want := range map[uint32]uint32{0: 1, 1: 0, 2: 3, 99: 100} {
+		if got := kept(&c, vip(n), 101, 1000); got != want {
+			t.Errorf("%v: got mark %d, want %d", vip(n), got, want)
+		}
+	}
+}
+
+// TestCacheExpires: an address is forgotten when it was not asked for longer
+// than the expiration time, and a clock a little behind does no harm.
+func TestCacheExpires(t *testing.T) {
+	c := newCache(1)
+	keep(&c, vip(1), 1000, 7)
+	for _, s := range []struct {
+		now, want uint32
+		why       string
+	}{
+		{1100, 7, "asked for in time"},
+		{1099, 7, "asked for by a worker whose clock is a second behind"},
+		{1199, 7, "in time after the last asking"},
+		{1300, 0, "too late"},
+		{1301, 0, "to ask too late is not to ask in time"},
+	} {
+		if got := kept(&c, vip(1), s.now, 100); got != s.want {
+			t.Errorf("%d s, %s: got mark %d, want %d", s.now, s.why, got, s.want)
+		}
+	}
+}
+
+// TestCacheConcurrent: workers that write the same slots never read a server
+// that belongs to another address.
+func TestCacheConcurrent(t *testing.T) {
+	c := newCache(8)
+	var wg sync.WaitGroup
+	for w := range uint32(4) {
+		wg.Go(func() {
+			for i := range uint32(20000) {
+				n := (i*31 + w*17) % 64
+				a := vip(n)
+				var e entry
+				if c.find(&a, i, 1<<30, &e) {
+					for _, m := range e.servers[:e.size] {
+						if m%64 != n {
+							t.Errorf("%v has server mark %d", a, m)
+							return
+						}
+					}
+				} else {
+					e.size = 0
+				}
+				if e.size == setSize {
+					e.size = 0
+				}
+				e.servers[e.size] = n + 64*i%(1<<20)
+				e.size++
+				e.put(&a, i)
+			}
+		})
+	}
+	wg.Wait()
+}

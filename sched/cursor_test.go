@@ -1,0 +1,92 @@
+package sched
+
+import "testing"
+
+// TestRebase: whose turn it is after the list changed in the middle of a walk.
+func TestRebase(t *testing.T) {
+	for _, c := range []struct {
+		why     string
+		sched   string
+		weights []int32
+		before  string
+		change  func(*service)
+		after   string
+	}{
+		{"rr goes on after the server used last", "rr", []int32{1, 1, 1}, "21",
+			func(s *service) { s.edit(0, 5) }, "0210"},
+		{"rr, used server deleted: on after the one before it", "rr", []int32{1, 1, 1}, "21",
+			func(s *service) { s.del(1) }, "0202"},
+		{"rr, first of the list used and deleted: from the start", "rr", []int32{1, 1, 1}, "2",
+			func(s *service) { s.del(2) }, "1010"},
+		{"rr, a new server comes after the wrap", "rr", []int32{1, 1, 1}, "21",
+			func(s *service) { s.add(3, 1) }, "03210"},
+		{"wrr starts at the head again, at the level it was", "wrr", []int32{4, 3, 2}, "2100",
+			func(s *service) { s.edit(2, 2) }, "0102102"},
+		{"wrr, a level above the new top falls to it", "wrr", []int32{6, 4}, "",
+			func(s *service) { s.edit(0, 2) }, "1"},
+		{"wrr, all weights gone: none, and from the top when one is back", "wrr", []int32{2, 0}, "00",
+			func(s *service) { s.edit(0, 0); s.edit(1, 3) }, "111"},
+	} {
+		s := serve(t, c.sched, 0, c.weights...)
+		if got := s.picks(len(c.before), false, client); got != c.before {
+			t.Errorf("%s: got %s before, want %s", c.why, got, c.before)
+		}
+		c.change(s)
+		if got := s.picks(len(c.after), false, client); got != c.after {
+			t.Errorf("%s: got %s after, want %s", c.why, got, c.after)
+		}
+	}
+}
+
+// TestRebaseAtOnce: a list that arrives whole, as from a file, gives the
+// sequence of one whose servers were added one by one.
+func TestRebaseAtOnce(t *testing.T) {
+	for _, weights := range [][]int32{{1, 2, 4}, {6, 4}, {4, 3, 2}, {0, 5, 10}} {
+		single := serve(t, "wrr", 0, weights...)
+		whole := serve(t, "wrr", 0)
+		whole.change(single.servers)
+		if got, want := whole.picks(30, false, client), single.picks(30, false, client); got != want {
+			t.Errorf("%v: got %s, one by one %s", weights, got, want)
+		}
+	}
+}
+
+// TestWRRSteps: one pick is a short walk whatever the weights: with all heavy
+// servers overloaded the level falls to the others' at once.
+func TestWRRSteps(t *testing.T) {
+	s := serve(t, "wrr", 0, 1<<30, 1, 7)
+	s.servers[s.at(0)].Overload.Store(true)
+	if got, want := s.picks(10, false, client), "2122222221"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	s.servers[s.at(1)].Overload.Store(true)
+	s.servers[s.at(2)].Overload.Store(true)
+	if got, want := s.picks(3, false, client), "---"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestHeavier: the tree finds what a walk over the weights finds.
+func TestHeavier(t *testing.T) {
+	for n := range 40 {
+		weights := make([]int32, n)
+		for i := range weights {
+			weights[i] = int32(i * 7919 % 11)
+		}
+		h := newHeavier(weights)
+		for from := range n + 3 {
+			for least := int32(1); least < 12; least++ {
+				want := -1
+				for i := from; i < n; i++ {
+					if weights[i] >= least {
+						want = i
+						break
+					}
+				}
+				if got := h.next(from, least); got != want {
+					t.Fatalf("%v from %d at least %d: got %d, want %d", weights, from, least, got, want)
+				}
+			}
+		}
+	}
+}
