@@ -29,7 +29,7 @@ func Sum(b []byte, initial uint32) uint32 {
 		b = b[8:]
 	}
 	sum, carry = bits.Add64(sum, tail(b), carry)
-	sum, carry = bits.Add64(sum, 0, carry)
+	// A sum that has just carried is not all ones, so the last carry fits.
 	total := uint64(initial) + uint64(bits.ReverseBytes16(fold64(sum+carry)))
 	return uint32(total>>32) + uint32(total)
 }

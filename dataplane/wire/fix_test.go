@@ -150,6 +150,35 @@ func TestFixKeepsWrong(t *testing.T) {
 	}
 }
 
+// TestFixOutside: a half-made checksum inside a tunnel is not that of the
+// tunnel's own UDP header.
+func TestFixOutside(t *testing.T) {
+	f := tcp4.Frame()
+	encap(&f, 4)
+	f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 14 + 32 + 20, CsumOffset: 16}
+	other := wiretest.Packet{Src: "10.7.7.7:7", Dst: "10.8.8.8:8", Proto: wire.ProtoUDP}
+	rewrite(&f, other.Frame())
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	if p.Proto != wire.ProtoUDP || p.SrcPort != 7 {
+		t.Fatalf("not rewritten: %+v", p)
+	}
+	f.Offload = wire.Offload{}
+	wiretest.Check(t, f)
+}
+
+// TestVerifyInner: bytes behind an inner packet do not belong to its checksum.
+func TestVerifyInner(t *testing.T) {
+	f := padded(tcp6.Frame(), 3)
+	var p wire.Packet
+	if flaw := wire.ParseIPAt(&f, wire.EthernetLen, &p, false); flaw != wire.FlawNone {
+		t.Fatalf("flaw %d", flaw)
+	}
+	if !wire.VerifyTransport(&f, &p) {
+		t.Error("a right checksum, with bytes behind the packet, is called wrong")
+	}
+}
+
 // TestFixSCTPPorts: ports that change places leave no difference in a sum, but
 // one in a CRC; unchanged ports leave even a wrong CRC alone.
 func TestFixSCTPPorts(t *testing.T) {
@@ -196,6 +225,19 @@ func TestFinishChecksumSCTP(t *testing.T) {
 	wire.FinishChecksum(&f)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Partial() {
 		t.Errorf("finished\n%x\nwant\n%x", f.Bytes(), want.Bytes())
+	}
+}
+
+// TestFixSCTPPartial: a CRC that was left to a device is made when a port
+// changes, and not left to it any more.
+func TestFixSCTPPartial(t *testing.T) {
+	other := sctp4
+	other.Dst = "10.0.0.9:99"
+	f, want := sctp4.Frame(), other.Frame()
+	f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: wire.SCTPChecksum}
+	rewrite(&f, want)
+	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Partial() {
+		t.Errorf("rewritten to\n%x, half made %v; want finished\n%x", f.Bytes(), f.Partial(), want.Bytes())
 	}
 }
 

@@ -6,6 +6,11 @@ import "encoding/binary"
 // section 4.1 recommends each of the five kinds once, destination options twice.
 const maxExtensions = 8
 
+// maxOffset is the furthest an IP header may be from the start of its frame. The
+// longest headers behind it, maxExtensions of 2 KiB, are still in reach of the
+// 16-bit offsets of Packet.
+const maxOffset = 0x8000
+
 // depth says how much of an IP packet must be there.
 type depth uint8
 
@@ -68,7 +73,7 @@ func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
 	}
 	b := f.Bytes()
 	switch {
-	case off < 0 || off >= len(b) || off > 0xffff:
+	case off < 0 || off >= len(b) || off > maxOffset:
 		in.Flaw = FlawIPHeader
 	case b[off]>>4 == 6:
 		in.Flaw = parseIPv6(b, off, in, f.Super(), how)
@@ -126,7 +131,7 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		}
 		p.Fragment = FragmentFirst
 	}
-	return parseTransport(h[hl:length], off+hl, p, super, how)
+	return parseTransport(h[hl:length], off+hl, p, how)
 }
 
 // addr4 is AddrFrom4 in a form that compiles to three stores.
@@ -152,19 +157,19 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	p.Src = Addr(h[ipv6Src : ipv6Src+16])
 	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
 	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
-	if !x.walk() || off+x.at > 0xffff {
+	if !x.walk() {
 		return FlawExtension
 	}
 	p.Proto, p.Fragment = x.proto, x.fragment
 	if p.Fragment == FragmentLater {
 		return FlawNone
 	}
-	return parseTransport(h[x.at:length], off+x.at, p, super, how)
+	return parseTransport(h[x.at:length], off+x.at, p, how)
 }
 
 // parseTransport looks into the transport header: t is all of the IP packet
 // from there on, off is where it starts in the frame.
-func parseTransport(t []byte, off int, p *Packet, super bool, how depth) Flaw {
+func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 	p.L4 = uint16(off)
 	switch p.Proto {
 	case ProtoTCP, ProtoUDP, ProtoSCTP:
@@ -194,10 +199,9 @@ func parseTransport(t []byte, off int, p *Packet, super bool, how depth) Flaw {
 			}
 		}
 	case p.Proto == ProtoUDP:
-		// The first fragment states the length of the whole datagram; a
-		// super-frame that is too long for the field states 0.
+		// The first fragment states the length of the whole datagram.
 		length := int(binary.BigEndian.Uint16(t[udpLength:]))
-		if length >= UDPLen && (length <= len(t) || p.Fragment == FragmentFirst) || length == 0 && super {
+		if length >= UDPLen && (length <= len(t) || p.Fragment == FragmentFirst) {
 			return FlawNone
 		}
 	case len(t) >= SCTPLen:

@@ -140,6 +140,10 @@ func TestParse(t *testing.T) {
 			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 62, 61 })},
 		{"a later IPv6 fragment has none", extended(44, "11 00 0009 00000007"),
 			with(ip6, func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 61 })},
+		{"what a later IPv6 fragment carries is not walked", extended(44, "3c 00 0009 00000007"),
+			with(ip6, func(p *wire.Packet) {
+				p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoDestOptions, wire.FragmentLater, 0, 61
+			})},
 		{"no next header is a transport", extended(60, "3b00000000000000"),
 			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoNoNext, 62, 61 })},
 		{"ESP ends the walk", extended(0, "3200000000000000"),
@@ -208,6 +212,8 @@ func TestParseFlaws(t *testing.T) {
 		{"IPv6 without payload, though it says TCP", bend(none(tcp6), func(b []byte) { b[19] = 0 }), wire.FlawTransport},
 		{"an extension header longer than the packet", extended(0, "11 02 0000 00000000"), wire.FlawExtension},
 		{"an extension header cut before its length", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }), wire.FlawExtension},
+		{"an extension header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 1 }), wire.FlawExtension},
+		{"a fragment header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }), wire.FlawExtension},
 		{"a fragment header cut short", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
 		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawExtension},
 		{"a TCP header one byte short", resum(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
@@ -264,7 +270,8 @@ func TestParseInner(t *testing.T) {
 		{"all of the packet has flags too", icmpError(wire.ICMPTimeExceeded, tcp4.Frame(), 99),
 			with(want4, func(p *wire.Packet) { p.Len, p.TCPFlags = 42, wire.TCPSyn })},
 		{"not all of the IP header", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 19), nil},
-		{"a quoted header checksum is not judged", icmpError(wire.ICMPUnreachable, bend(tcp4, func(b []byte) { b[22]-- }), 28), nil},
+		{"a quoted header checksum is not judged", staleQuote, &want4},
+		{"a quoted length of nothing is taken for what is there", oddLength, &want4},
 		{"ICMPv6: header and eight bytes", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 48), &want6},
 		{"ICMPv6: one byte less", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 47), nil},
 		{"ICMPv6: not all of the extension headers", icmpError(wire.ICMPv6Unreachable, extended(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
@@ -276,6 +283,8 @@ func TestParseInner(t *testing.T) {
 		{"a first fragment has", icmpError(wire.ICMPUnreachable, change(tcp4, func(p *wiretest.Packet) { p.MF = true }), 28),
 			with(want4, func(p *wire.Packet) { p.Fragment = wire.FragmentFirst })},
 		{"a redirect is no error about a flow", icmpError(wire.ICMPRedirect, tcp4.Frame(), 28), nil},
+		{"an error that is itself in fragments", resum(wiretest.Packet{Src: "10.0.0.9", Dst: "10.0.0.1", Proto: wire.ProtoICMP,
+			ICMPType: wire.ICMPUnreachable, Payload: wiretest.Quote(tcp4.Frame(), 28)}, func(b []byte) { b[20] = 0x20 }), nil},
 		{"an echo quotes nothing", echo4.Frame(), nil},
 		{"a packet that is no ICMP quotes nothing", tcp4.Frame(), nil},
 	} {
@@ -304,6 +313,23 @@ func TestParseIPAt(t *testing.T) {
 			if flaw := wire.ParseIPAt(&f, f.Len(), &in, false); flaw != wire.FlawIPHeader || in.Kind != wire.KindBad {
 				t.Errorf("%s: at the end of the frame: flaw %d, want %d", tunnels[kind].name, flaw, wire.FlawIPHeader)
 			}
+		}
+	}
+}
+
+// TestParseIPAtFar: a header too far off to say where its transport begins is
+// refused, one just in reach is not misplaced.
+func TestParseIPAtFar(t *testing.T) {
+	long := extended(60, strings.Repeat("3cff0000"+strings.Repeat("00", 2044), 7)+"11ff0000"+strings.Repeat("00", 2044))
+	for _, off := range []int{0x8000, 0x8001, 0xffff, -1} {
+		f := wiretest.Frame(append(make([]byte, max(off, 0)), long.Bytes()[14:]...))
+		var in wire.Packet
+		want := wire.FlawIPHeader
+		if off == 0x8000 {
+			want = wire.FlawNone
+		}
+		if flaw := wire.ParseIPAt(&f, off, &in, false); flaw != want || flaw == wire.FlawNone && int(in.L4) != off+40+8*2048 {
+			t.Errorf("at %d: flaw %d, transport at %d; want flaw %d", off, flaw, in.L4, want)
 		}
 	}
 }
@@ -343,6 +369,10 @@ func TestIsICMPError(t *testing.T) {
 		p.Proto = wire.ProtoICMPv6
 		if got, want := wire.IsICMPError(&p), typ < 128; got != want {
 			t.Errorf("ICMPv6 type %d: %v, want %v", typ, got, want)
+		}
+		p.Fragment = wire.FragmentLater
+		if wire.IsICMPError(&p) {
+			t.Error("a later fragment, whose type is not known, is called an error")
 		}
 	}
 }

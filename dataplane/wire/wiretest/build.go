@@ -76,9 +76,10 @@ func Frame(b []byte) wire.Frame {
 
 // Quote is the IP packet of f, at most max bytes of it: the payload of an ICMP error.
 func Quote(f wire.Frame, max int) []byte {
-	var p wire.Packet
-	wire.Parse(&f, &p)
-	ip := f.Bytes()[p.L3:]
+	ip := f.Bytes()[14:]
+	for tpid := f.Bytes()[12]; tpid == 0x81 || tpid == 0x88; ip = ip[4:] {
+		tpid = ip[2]
+	}
 	return append([]byte(nil), ip[:min(max, len(ip))]...)
 }
 

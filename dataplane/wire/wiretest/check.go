@@ -25,7 +25,7 @@ func Decode(t testing.TB, f wire.Frame) gopacket.Packet {
 
 // Check fails the test unless every length and checksum of the frame is right,
 // in tunnels too: IP lengths end where the frame ends, IPv4 headers, TCP, UDP,
-// ICMP, ICMPv6 and SCTP add up. A half-made checksum must be what Offload says:
+// ICMP, ICMPv6, SCTP and GRE add up. A half-made checksum must be what Offload says:
 // the sum of the pseudo-header. What an ICMP error quotes is not judged.
 func Check(t testing.TB, f wire.Frame) {
 	t.Helper()
@@ -45,6 +45,10 @@ func Check(t testing.TB, f wire.Frame) {
 			checkLength(t, &f, "IPv6 payload length", int(l.Length), 40, l.Contents)
 		case *layers.IPv6Fragment:
 			whole = l.FragmentOffset == 0 && !l.MoreFragments
+		case *layers.GRE:
+			if sum := sum16(l.Payload, sum16(l.Contents, 0)); whole && l.ChecksumPresent && sum != 0xffff {
+				t.Errorf("GRE sums to %#04x, want 0xffff", sum)
+			}
 		case *layers.TCP, *layers.UDP, *layers.ICMPv4, *layers.ICMPv6, *layers.SCTP:
 			if whole {
 				checkTransport(t, &f, l, src, dst)
