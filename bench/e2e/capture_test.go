@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +21,7 @@ func (n *network) capture(ns, dev string) func() []gopacket.Packet {
 	n.t.Helper()
 	file := filepath.Join(n.dir, ns+"-"+dev+".pcap")
 	log := filepath.Join(n.dir, ns+"-"+dev+".tcpdump")
-	cmd := n.start(ns, "sh", "-c", fmt.Sprintf("exec tcpdump -Z root -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
+	cmd := n.start(ns, "sh", "-c", fmt.Sprintf("exec tcpdump -Z root --immediate-mode -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
 	eventually(n.t, "tcpdump listens in "+ns, func() bool {
 		b, _ := os.ReadFile(log)
 		return strings.Contains(string(b), "listening on")
@@ -45,8 +47,11 @@ func readPcap(t testing.TB, file string) (packets []gopacket.Packet) {
 	}
 	for {
 		data, _, err := r.ReadPacketData()
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return packets
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		packets = append(packets, gopacket.NewPacket(data, layers.LinkTypeEthernet, gopacket.Default))
 	}
@@ -71,6 +76,9 @@ func (j *judge) check(packets []gopacket.Packet) {
 		}
 		if l := p.Layer(layers.LayerTypeICMPv4); l != nil {
 			j.t.Errorf("%s: ICMP: %s", j.where, p)
+		}
+		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && l.TypeCode.Type() < 128 {
+			j.t.Errorf("%s: ICMPv6 error: %s", j.where, p)
 		}
 		tcp, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
 		if !ok {
