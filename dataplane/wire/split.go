@@ -38,7 +38,8 @@ func (s *Splitter) Reset() { s.used = 0 }
 // False if there is no room for the pieces, which Reset can mend, or if f must
 // not or cannot be split: an IPv4 packet with DF (the outer one, if there is a
 // tunnel), an IPv6 packet that is not our own tunnel's, an MTU smaller than the
-// headers. f's checksum may then have been finished, else it is unchanged.
+// headers. f may then have had its checksum finished or its jumbo option taken
+// out, and is as good as before.
 func (s *Splitter) Split(f *Frame) (pieces []Frame, ok bool) {
 	s.pieces = s.pieces[:0]
 	l3, _, ok := linkHeader(f.Bytes())
