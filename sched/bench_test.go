@@ -36,25 +36,34 @@ func farm(n int) []Server {
 
 var sink int
 
-// BenchmarkPick is the cost of one pick by scheduler and number of servers.
+// BenchmarkPick is the cost of one pick by scheduler and number of servers;
+// for those that compare loads also with equal weights.
 func BenchmarkPick(b *testing.B) {
 	for _, name := range names {
 		for _, n := range []int{10, 100, 1000} {
-			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
-				servers := farm(n)
-				p, err := New(name, 0, servers, Options{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				c := NewCursor(name, servers, 0)
-				f := client(1)
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					f.Client[15], f.Client[14] = byte(i), byte(i>>8)
-					sink += p.Pick(c, f)
-				}
-			})
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { benchmarkPick(b, name, farm(n)) })
 		}
+	}
+	for _, name := range []string{"wlc", "sed", "nq"} {
+		servers := farm(1000)
+		for i := range servers {
+			servers[i].Weight = 100
+		}
+		b.Run(name+"/1000-equal", func(b *testing.B) { benchmarkPick(b, name, servers) })
+	}
+}
+
+func benchmarkPick(b *testing.B, name string, servers []Server) {
+	p, err := New(name, 0, servers, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := NewCursor(name, servers, 0)
+	f := client(1)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		f.Client[15], f.Client[14] = byte(i), byte(i>>8)
+		sink += p.Pick(c, f)
 	}
 }
 

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 )
 
@@ -10,8 +11,9 @@ import (
 // and lblcr.
 type least struct {
 	measure
-	list []candidate
-	more []particulars // of the same servers
+	equal bool // no weight counts: all are the same, or it is lc
+	list  []candidate
+	more  []particulars // of the same servers
 	ramps
 }
 
@@ -51,9 +53,7 @@ const margin = 1 - 1.0/(1<<50)
 
 func newLC(_ Flags, servers []Server, _ Options) (Picker, error) {
 	l := makeLeast(overhead, servers)
-	for i := range l.list {
-		l.list[i].inverse = 1
-	}
+	l.ignoreWeights()
 	return l, nil
 }
 
@@ -88,7 +88,18 @@ func makeLeast(m measure, servers []Server) *least {
 			index:    int32(i),
 		})
 	}
+	if !slices.ContainsFunc(l.more, func(s particulars) bool { return s.weight != l.more[0].weight }) {
+		l.ignoreWeights()
+	}
 	return l
+}
+
+// ignoreWeights makes the cost alone the load.
+func (l *least) ignoreWeights() {
+	l.equal = true
+	for i := range l.list {
+		l.list[i].inverse = 1
+	}
 }
 
 // Pick compares the loads of the moment.
@@ -103,6 +114,9 @@ func (l *least) Pick(c *Cursor, f Flow) int {
 func (l *least) choose(c *Cursor, now int64) int {
 	if now < l.over {
 		return l.starting(c, now)
+	}
+	if l.equal {
+		return l.cheapest()
 	}
 	best, limit := -1, math.Inf(1)
 	for at := 0; at < len(l.list) && limit > 0; at++ {
@@ -120,8 +134,9 @@ func (l *least) choose(c *Cursor, now int64) int {
 
 // lighter is the first in list with a load below limit, and its load; -1 if
 // there is none. It is the loop that decides what a pick costs, and has in it
-// only what it must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice
-// of measure, a cross multiplication and the overload flag inside.
+// only what it must: 1.1 µs for 1,000 servers, against 1.9 µs with the choice
+// of measure, a cross multiplication and the overload flag inside. The usual
+// case of equal weights has cheaper, which takes 0.9 µs.
 func (m measure) lighter(list []candidate, limit float64) (int, float64) {
 	if m == overhead {
 		for i := range list {
@@ -148,12 +163,52 @@ func (m measure) lighter(list []candidate, limit float64) (int, float64) {
 	return -1, 0
 }
 
-// load is the load by overhead, which is kept in 32 bits as in the kernel: enough
-// for 16 million active connections of one server.
+// load is the load by overhead.
 func (s *candidate) load() float64 {
+	return float64(int64(s.overhead())) * s.inverse
+}
+
+// overhead is kept in 32 bits as in the kernel: enough for 16 million active
+// connections of one server.
+func (s *candidate) overhead() uint32 {
 	active := s.active.Load()
-	overhead := uint32(active<<8 + active + s.inactive.Load())
-	return float64(int64(overhead)) * s.inverse
+	return uint32(active<<8 + active + s.inactive.Load())
+}
+
+// cheapest is choose for equal weights.
+func (l *least) cheapest() int {
+	best, limit := -1, uint32(math.MaxUint32)
+	for at := 0; at < len(l.list) && limit > 0; at++ {
+		ahead, cost := l.cheaper(l.list[at:], limit)
+		if ahead < 0 {
+			break
+		}
+		at += ahead
+		if !l.more[at].overload.Load() {
+			best, limit = at, cost
+		}
+	}
+	return best
+}
+
+// cheaper is the first in list with a cost below limit, and its cost; -1 if
+// there is none. By delay and by queue that is a question of the active
+// connections alone.
+func (m measure) cheaper(list []candidate, limit uint32) (int, uint32) {
+	if m == overhead {
+		for i := range list {
+			if cost := list[i].overhead(); cost < limit {
+				return i, cost
+			}
+		}
+		return -1, 0
+	}
+	for i := range list {
+		if cost := uint32(list[i].active.Load()); cost < limit {
+			return i, cost
+		}
+	}
+	return -1, 0
 }
 
 // loadOf is the load of the candidate at by l's measure.
