@@ -2,9 +2,9 @@ package sched
 
 import (
 	"encoding/binary"
+	"reflect"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"uvs/dataplane/wire"
 )
@@ -37,7 +37,7 @@ func kept(c *cache, a wire.Addr, now, expiration uint32) uint32 {
 
 // TestCacheHolds: as many addresses as IPVS keeps are kept, nearly all of them.
 func TestCacheHolds(t *testing.T) {
-	if size := unsafe.Sizeof(slot{}); size != 128 {
+	if size := reflect.TypeFor[slot]().Size(); size != 128 {
 		t.Errorf("a slot has %d bytes, want 128", size)
 	}
 	c := newCache(0)
