@@ -266,27 +266,25 @@ func TestOtherHost(t *testing.T) {
 	}
 }
 
-// TestOwnFrames sends from the link: what it sent does not come back to it.
+// TestOwnFrames sends from the link, and from another program on the same host:
+// neither comes back by the ring.
 func TestOwnFrames(t *testing.T) {
 	lab := newLab(t)
+	host, from := rawSocket(t, lab.middle, "m0"), rawSocket(t, lab.left, "l0")
 	for _, workers := range []int{1, 2} {
 		links := openWorkers(t, lab.middle, small("m0"), workers)
-		to, from := rawSocket(t, lab.left, "l0"), rawSocket(t, lab.left, "l0")
 		f := fresh(testFrame(9, 60))
 		f.Out = 0
 		if n, err := links[0].Send([]wire.Frame{f}); n != 1 || err != nil {
 			t.Fatalf("sent %d, %v, want 1 frame", n, err)
 		}
-		got := make([]byte, 2048)
-		readTest(t, to, got)
+		write(t, host, testFrame(9, 60))
 		// Everything of ours that could come back was delivered before this one.
 		write(t, from, testFrame(10, 60))
 		seen := make(map[uint32]int)
-		for _, l := range links {
-			l.idle = 1
-		}
 		for end := time.Now().Add(patience); seen[10] == 0 && time.Now().Before(end); {
 			for _, l := range links {
+				l.idle = 1
 				var frames [8]wire.Frame
 				n, err := l.Recv(frames[:])
 				if err != nil {
@@ -299,11 +297,14 @@ func TestOwnFrames(t *testing.T) {
 				}
 			}
 		}
+		outgoing := uint64(0)
 		for _, l := range links {
 			l.Close()
+			outgoing += l.Stats().Ports[0].Outgoing
 		}
-		if seen[9] != 0 || seen[10] != 1 {
-			t.Errorf("%d workers: saw own frame %d times and the other %d times, want 0 and 1", workers, seen[9], seen[10])
+		if seen[9] != 0 || seen[10] != 1 || outgoing != 0 {
+			t.Errorf("%d workers: saw own frames %d times, the other %d times, and %d outgoing, want 0, 1 and 0",
+				workers, seen[9], seen[10], outgoing)
 		}
 	}
 }
@@ -446,6 +447,27 @@ func TestBellBeforeRing(t *testing.T) {
 	check("down and up again")
 }
 
+// TestDoorbell lets a frame ring the bell: it is silent again once the link has
+// slept on it, or the link would never sleep again.
+func TestDoorbell(t *testing.T) {
+	if !opensBlocks {
+		t.Skip("this machine sleeps on the ring itself")
+	}
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0")
+	l.idle = 1
+	from := rawSocket(t, lab.left, "l0")
+	write(t, from, testFrame(1, 60))
+	if !rung(t, l) {
+		t.Error("a frame came and the doorbell did not ring")
+	}
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) == 0 })
+	if rung(t, l) {
+		t.Error("the doorbell rings though no frame came since the link slept")
+	}
+}
+
 // TestWake calls Wake before and during Recv; both return at once, empty.
 func TestWake(t *testing.T) {
 	lab := newLab(t)
@@ -541,6 +563,12 @@ func TestDown(t *testing.T) {
 	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
 		t.Errorf("send when up again: %d, %v, want 1 frame", n, err)
 	}
+	// Nobody received in between, so nobody heard of it.
+	setUp(t, lab.middle, "m0", false)
+	setUp(t, lab.middle, "m0", true)
+	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
+		t.Errorf("send after an outage nobody noticed: %d, %v, want 1 frame", n, err)
+	}
 	l.Close()
 	if got := l.Stats().Ports[0].DropDown; got != 4 {
 		t.Errorf("DropDown is %d, want 4", got)
@@ -591,7 +619,7 @@ func TestOpenErrors(t *testing.T) {
 		want string
 	}{
 		{"no interface", Config{}, "0 interfaces"},
-		{"an unknown interface", small("nosuch0"), "interface nosuch0"},
+		{"an unknown interface", small("nosuch0"), "interface nosuch0: no such device"},
 		{"the same interface twice", small("m0", "m0"), "m0 given twice"},
 		{"blocks too small for super-frames", Config{Interfaces: small("m0").Interfaces, BlockSize: 65536}, "block size 65536"},
 		{"a lone block", Config{Interfaces: small("m0").Interfaces, Blocks: 1}, "1 blocks"},

@@ -83,7 +83,7 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 func openInterface(links []*Link, i int, cfg Config, open bool) error {
 	ifi, err := net.InterfaceByName(cfg.Interfaces[i].Name)
 	if err != nil {
-		return fmt.Errorf("%w on this host (%w)", fs.ErrNotExist, err)
+		return fmt.Errorf("%w: %w", unix.ENODEV, err)
 	}
 	bells := fanout{steer: cfg.Steer, workers: len(links)}
 	for _, l := range links {

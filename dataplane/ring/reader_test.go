@@ -282,6 +282,43 @@ func TestHostileSlots(t *testing.T) {
 	}
 }
 
+// TestRestoreTag puts tags back: what stands behind them moves in the offload.
+func TestRestoreTag(t *testing.T) {
+	frame := testFrame(1, 60)
+	for _, row := range []struct {
+		status uint32
+		tpid   string
+	}{
+		{unix.TP_STATUS_VLAN_VALID, "\x81\x00"}, // kernels before 3.14 do not say which
+		{unix.TP_STATUS_VLAN_VALID | unix.TP_STATUS_VLAN_TPID_VALID, "\x88\xa8"},
+	} {
+		m := newBlock(minBlock)
+		r := readerOf(m)
+		at := m.add(frame)
+		m.put32(at+slotStatus, unix.TP_STATUS_USER|row.status)
+		m.put32(at+slotTCI, 0x602a)
+		m.put16(at+slotTPID, 0x88a8)
+		writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{
+			Flags: wire.OffloadPartial, GSOType: wire.GSOTCPv4, GSOSize: 1000, HdrLen: 54, CsumStart: 34, CsumOffset: 16,
+		})
+		var frames [1]wire.Frame
+		if n := r.take(frames[:]); n != 1 {
+			t.Fatalf("lent %d frames, want 1", n)
+		}
+		f := &frames[0]
+		want := string(frame[:12]) + row.tpid + "\x60\x2a" + string(frame[12:])
+		if string(f.Bytes()) != want {
+			t.Errorf("tagged frame is\n%x, want\n%x", f.Bytes(), want)
+		}
+		if o := f.Offload; o.CsumStart != 38 || o.HdrLen != 58 || o.CsumOffset != 16 {
+			t.Errorf("offload of tagged frame is %+v, want CsumStart 38, CsumOffset 16, HdrLen 58", o)
+		}
+		if f.Room() < wire.Headroom {
+			t.Errorf("room before tagged frame is %d, want at least %d", f.Room(), wire.Headroom)
+		}
+	}
+}
+
 // FuzzBlock reads blocks of any bytes, open and closed: no panic, no end to
 // nothing, and every frame inside the block.
 func FuzzBlock(f *testing.F) {

@@ -154,8 +154,7 @@ func (l *Link) flush(i int) (n int) {
 			tries = 0
 		case unix.ENETDOWN, unix.ENXIO:
 			// It may be down now, or the socket may have kept the news of it for
-			// us since the interface came up again.
-			clearError(p.fd)
+			// us since the interface came up again, and now has told it.
 			if tries++; tries < sendTries {
 				continue
 			}
