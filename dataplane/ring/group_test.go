@@ -1,0 +1,168 @@
+package ring
+
+import (
+	"encoding/binary"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+)
+
+// udpFrame is an IPv4 UDP frame of flow n without a payload; checksums are left
+// out, since nobody reads it.
+func udpFrame(n int) []byte {
+	b := make([]byte, 60)
+	copy(b, rightMAC)
+	copy(b[6:], leftMAC)
+	copy(b[12:], []byte{
+		0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0,
+		10, 9, 0, 1, 10, 9, 0, 2,
+		byte(n >> 8), byte(n), 0, 53, 0, 8, 0, 0,
+	})
+	return b
+}
+
+// TestGroup lets two workers share an interface: every frame comes to exactly
+// one of them, always to the same one for a flow, and only that one's doorbell
+// rings. That is still so when the interface was down in between.
+func TestGroup(t *testing.T) {
+	lab := newLab(t)
+	links := openWorkers(t, lab.middle, small("m0"), 2)
+	from := rawSocket(t, lab.left, "l0")
+	const flows = 64
+	var owners [flows]int
+	var load [2]int
+	for round := range 3 {
+		for flow := range flows {
+			owner := ownerOf(t, links, from, flow)
+			load[owner]++
+			if round > 0 && owner != owners[flow] {
+				t.Errorf("flow %d came to worker %d in round %d, to %d before", flow, owner, round, owners[flow])
+			}
+			owners[flow] = owner
+		}
+		setUp(t, lab.middle, "m0", false)
+		setUp(t, lab.middle, "m0", true)
+	}
+	if load[0] == 0 || load[1] == 0 {
+		t.Errorf("workers saw %v frames, want both to have work", load)
+	}
+}
+
+// TestSteer picks the worker by a program: the UDP source port modulo two.
+func TestSteer(t *testing.T) {
+	lab := newLab(t)
+	cfg := small("m0")
+	prog, err := bpf.Assemble([]bpf.Instruction{bpf.LoadAbsolute{Off: 20, Size: 2}, bpf.RetA{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Steer = prog
+	links := openWorkers(t, lab.middle, cfg, 2)
+	from := rawSocket(t, lab.left, "l0")
+	for flow := range 16 {
+		if owner := ownerOf(t, links, from, flow); owner != flow%2 {
+			t.Errorf("source port %d came to worker %d, want %d", flow, owner, flow%2)
+		}
+	}
+}
+
+// ownerOf sends a frame of a flow and says which of two workers it came to. It
+// fails the test if the frame comes to both, or if the other's doorbell rings.
+func ownerOf(t testing.TB, links []*Link, from, flow int) (owner int) {
+	t.Helper()
+	for _, l := range links {
+		if err := l.drain(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, from, udpFrame(flow))
+	seen := make([]int, len(links))
+	for end := time.Now().Add(patience); seen[0]+seen[1] == 0 && time.Now().Before(end); {
+		// Looking at all workers after one has the frame would find a second copy.
+		for w, l := range links {
+			var frames [8]wire.Frame
+			for _, f := range frames[:l.look(frames[:])] {
+				if b := f.Bytes(); len(b) > 36 && b[23] == wire.ProtoUDP && int(binary.BigEndian.Uint16(b[34:])) == flow {
+					seen[w]++
+					owner = w
+				}
+			}
+			l.ports[0].rx.giveBack()
+		}
+	}
+	if seen[owner] != 1 || seen[1-owner] != 0 {
+		t.Fatalf("flow %d: workers saw its one frame %v times", flow, seen)
+	}
+	if opensBlocks && rung(t, links[1-owner]) {
+		t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
+	}
+	return owner
+}
+
+// rung says whether a link's doorbell would wake it.
+func rung(t testing.TB, l *Link) bool {
+	t.Helper()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].bell), Events: unix.POLLIN}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}
+
+// TestBellBeforeRing looks at the kernel's list of taps, in the order it runs
+// them: a frame must be in the ring before the doorbell rings, also after the
+// interface went down and up.
+func TestBellBeforeRing(t *testing.T) {
+	if !opensBlocks {
+		t.Skip("this machine sleeps on the ring itself")
+	}
+	lab := newLab(t)
+	open(t, lab.middle, "m0")
+	check := func(when string) {
+		var taps []string
+		in(t, lab.middle, func() error {
+			list, err := os.ReadFile("/proc/thread-self/net/ptype")
+			for line := range strings.Lines(string(list)) {
+				if f := strings.Fields(line); len(f) == 3 && f[1] == "m0" {
+					taps = append(taps, f[2])
+				}
+			}
+			return err
+		})
+		if want := []string{"tpacket_rcv", "packet_rcv"}; !slices.Equal(taps, want) {
+			t.Errorf("%s: the kernel runs %v, want %v", when, taps, want)
+		}
+	}
+	check("opened")
+	setUp(t, lab.middle, "m0", false)
+	setUp(t, lab.middle, "m0", true)
+	check("down and up again")
+}
+
+// TestDoorbell lets a frame ring the bell: it is silent again once the link has
+// slept on it, or the link would never sleep again.
+func TestDoorbell(t *testing.T) {
+	if !opensBlocks {
+		t.Skip("this machine sleeps on the ring itself")
+	}
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0")
+	l.idle = 1
+	from := rawSocket(t, lab.left, "l0")
+	write(t, from, testFrame(1, 60))
+	if !rung(t, l) {
+		t.Error("a frame came and the doorbell did not ring")
+	}
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) == 0 })
+	if rung(t, l) {
+		t.Error("the doorbell rings though no frame came since the link slept")
+	}
+}

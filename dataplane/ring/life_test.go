@@ -1,0 +1,231 @@
+package ring
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+)
+
+// TestWake calls Wake before and during Recv; both return at once, empty.
+func TestWake(t *testing.T) {
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0")
+	l.idle = int(time.Hour / time.Millisecond)
+	var frames [8]wire.Frame
+	done := make(chan error)
+	l.Wake()
+	for _, when := range []string{"before", "during"} {
+		go func() {
+			_, err := l.Recv(frames[:])
+			done <- err
+		}()
+		if when == "during" {
+			for l.shownSleeps.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			l.Wake()
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("woken %s: %v", when, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("Recv does not return when woken %s it", when)
+		}
+	}
+}
+
+// TestClose closes a link whose Recv is asleep; that Recv, and every later call,
+// says so.
+func TestClose(t *testing.T) {
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0")
+	l.idle = int(time.Hour / time.Millisecond)
+	var frames [8]wire.Frame
+	done := make(chan error)
+	go func() {
+		_, err := l.Recv(frames[:])
+		done <- err
+	}()
+	for l.shownSleeps.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("waiting Recv returned %v, want net.ErrClosed", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("waiting Recv does not return on Close")
+	}
+	if _, err := l.Recv(frames[:]); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Recv after Close: %v, want net.ErrClosed", err)
+	}
+	if _, err := l.Send(frames[:]); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Send after Close: %v, want net.ErrClosed", err)
+	}
+	l.Wake()
+	l.Stats()
+	if err := l.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+}
+
+// TestDown takes the interface down and up underneath a link: sending meanwhile
+// is counted, and frames flow again afterwards.
+func TestDown(t *testing.T) {
+	lab := newLab(t)
+	setUp(t, lab.middle, "m0", false)
+	l := open(t, lab.middle, "m0") // it may be down from the start
+	var frames [8]wire.Frame
+	for range 2 {
+		f := fresh(testFrame(1, 60))
+		f.Out = 0
+		if n, err := l.Send([]wire.Frame{f, f}); n != 0 || err != nil {
+			t.Errorf("send while down: %d, %v, want 0 frames and no error", n, err)
+		}
+		if _, err := l.Recv(frames[:]); err != nil {
+			t.Fatalf("receive while down: %v", err)
+		}
+	}
+	setUp(t, lab.middle, "m0", true)
+	from := rawSocket(t, lab.left, "l0")
+	write(t, from, testFrame(3, 60))
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
+	f := fresh(testFrame(2, 60))
+	f.Out = 0
+	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
+		t.Errorf("send when up again: %d, %v, want 1 frame", n, err)
+	}
+	// Nobody received in between, so nobody heard of it.
+	setUp(t, lab.middle, "m0", false)
+	setUp(t, lab.middle, "m0", true)
+	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
+		t.Errorf("send after an outage nobody noticed: %d, %v, want 1 frame", n, err)
+	}
+	l.Close()
+	if got := l.Stats().Ports[0].DropDown; got != 4 {
+		t.Errorf("DropDown is %d, want 4", got)
+	}
+}
+
+// TestDeleted deletes the interfaces underneath a waiting link one after the
+// other: it goes on with the one that is left, then says that none is.
+func TestDeleted(t *testing.T) {
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0", "m1")
+	h := handle(t, lab.middle)
+	remove := func(name string) {
+		link, err := h.LinkByName(name)
+		if err == nil {
+			err = h.LinkDel(link)
+		}
+		if err != nil {
+			t.Fatalf("delete %s: %v", name, err)
+		}
+	}
+	remove("m0")
+	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[0].Gone })
+	f := fresh(testFrame(2, 60))
+	f.Out = 1
+	g := f
+	g.Out = 0
+	if n, err := l.Send([]wire.Frame{g, f}); n != 1 || err != nil {
+		t.Errorf("send by the port that is left and the one that is gone: %d, %v, want 1 frame", n, err)
+	}
+	remove("m1")
+	var err error
+	for end := time.Now().Add(patience); err == nil && time.Now().Before(end); {
+		var frames [8]wire.Frame
+		_, err = l.Recv(frames[:])
+	}
+	if !errors.Is(err, ErrGone) {
+		t.Errorf("receive with all interfaces deleted: %v, want ErrGone", err)
+	}
+}
+
+// TestOpenErrors opens what cannot be opened and reads the message.
+func TestOpenErrors(t *testing.T) {
+	lab := newLab(t)
+	for _, row := range []struct {
+		what string
+		cfg  Config
+		want string
+	}{
+		{"no interface", Config{}, "0 interfaces"},
+		{"an unknown interface", small("nosuch0"), "interface nosuch0: no such device"},
+		{"the same interface twice", small("m0", "m0"), "m0 given twice"},
+		{"blocks too small for super-frames", Config{Interfaces: small("m0").Interfaces, BlockSize: 65536}, "block size 65536"},
+		{"a lone block", Config{Interfaces: small("m0").Interfaces, Blocks: 1}, "1 blocks"},
+		{"an idle time of nothing", Config{Interfaces: small("m0").Interfaces, Idle: 1}, "idle time 1ns"},
+	} {
+		in(t, lab.middle, func() error {
+			l, err := Open(row.cfg)
+			if err == nil {
+				l.Close()
+				t.Errorf("%s: opened", row.what)
+			} else if !bytes.Contains([]byte(err.Error()), []byte(row.want)) {
+				t.Errorf("%s: %q does not name %q", row.what, err, row.want)
+			}
+			return nil
+		})
+	}
+	// Without capabilities the message names the one that is missing.
+	err := onThread(func() error {
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&hdr, &none[0]); err != nil {
+			return fmt.Errorf("drop capabilities: %w", err)
+		}
+		_, err := Open(small("lo"))
+		return err
+	})
+	if !errors.Is(err, unix.EPERM) || !bytes.Contains([]byte(err.Error()), []byte("CAP_NET_RAW")) {
+		t.Errorf("open without capabilities: %v, want EPERM naming CAP_NET_RAW", err)
+	}
+}
+
+// TestNoAllocation receives and sends without allocating, also when it finds
+// nothing and sleeps.
+func TestNoAllocation(t *testing.T) {
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0", "m1")
+	l.idle = 1
+	from := rawSocket(t, lab.left, "l0")
+	frame := testFrame(5, 100)
+	frames := make([]wire.Frame, 64)
+	got := 0
+	allocs := testing.AllocsPerRun(200, func() {
+		_, _ = unix.Write(from, frame)
+		for range 2 { // the second finds nothing and sleeps
+			n, err := l.Recv(frames)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += n
+			for i := range frames[:n] {
+				frames[i].Out = 1
+			}
+			if _, err := l.Send(frames[:n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for receiving and sending, want none", allocs)
+	}
+	if got < 200 {
+		t.Errorf("received %d frames of 200", got)
+	}
+}
