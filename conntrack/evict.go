@@ -44,13 +44,15 @@ const (
 
 // victim is the least worthy conn seen so far.
 type victim struct {
-	ref   Ref
-	worth worth
-	idle  Tick
+	ref     Ref
+	worth   worth
+	foreign bool // of another worker's wheel: its memory comes back later
+	idle    Tick
 }
 
-// consider takes a conn as the victim if it is worth less than the one so far,
-// or as little and idle for longer. False: there is no such conn.
+// consider takes a conn as the victim if it is worth less than the one so far;
+// of two worth the same, one of this worker, and the one idle for longer. False:
+// there is no such conn.
 func (v *victim) consider(l *Local, ref Ref) bool {
 	c := &l.t.conns[ref]
 	w := c.word()
@@ -58,8 +60,16 @@ func (v *victim) consider(l *Local, ref Ref) bool {
 	if worth == worthAll || worth > v.worth {
 		return w.listed()
 	}
-	if idle := l.idle(c, w); v.ref == 0 || worth < v.worth || idle > v.idle {
-		*v = victim{ref, worth, idle}
+	next := victim{ref, worth, c.worker() != l.worker, l.idle(c, w)}
+	switch {
+	case v.ref == 0 || worth < v.worth:
+		*v = next
+	case next.foreign != v.foreign:
+		if v.foreign {
+			*v = next
+		}
+	case next.idle > v.idle:
+		*v = next
 	}
 	return true
 }
@@ -77,7 +87,7 @@ func (l *Local) evict() bool {
 		if v.consider(l, l.hand) {
 			weighed++
 		}
-		if v.worth == worthNothing && v.idle > 0 {
+		if v.worth == worthNothing && v.idle > 0 && !v.foreign {
 			break
 		}
 	}

@@ -185,17 +185,17 @@ func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
 				return ref, false
 			}
 		}
-		ref := l.prepare(n)
+		ref, state := l.prepare(n)
 		if ref == 0 {
 			break
 		}
 		if n.OnePacket {
-			l.settled(ref)
+			l.settled(ref, state)
 			return ref, true
 		}
 		winner, placed, full := t.insert(ref, hash)
 		if winner == ref {
-			l.settled(ref)
+			l.settled(ref, state)
 			return ref, true
 		}
 		l.abandon(ref, placed)
@@ -210,11 +210,11 @@ func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
 	return 0, false
 }
 
-// prepare takes a place and a conn and fills it; 0: there is none.
-func (l *Local) prepare(n *New) Ref {
+// prepare takes a place and a conn and fills it to begin in a state; ref 0:
+// there is none.
+func (l *Local) prepare(n *New) (ref Ref, state State) {
 	t := l.t
 	control := l.attach(n.Control) // now, so that the parent is not evicted for its child
-	ref := Ref(0)
 	if l.takePlace() || l.evict() && l.takePlace() {
 		if ref = l.allocate(); ref == 0 {
 			l.givePlace()
@@ -224,12 +224,12 @@ func (l *Local) prepare(n *New) Ref {
 		if control != 0 {
 			l.letGo(control, false)
 		}
-		return 0
+		return 0, 0
 	}
 	c := &t.conns[ref]
 	c.fill(n, l.worker)
 	c.control = control
-	state := n.State
+	state = n.State
 	switch {
 	case n.Template:
 		state = TemplateNone
@@ -245,14 +245,15 @@ func (l *Local) prepare(n *New) Ref {
 	}
 	t.mails.items[ref].Store(mailClaimed) // it will be in our inbox anyway
 	c.life.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
-	return ref
+	return ref, state
 }
 
 // settled accounts for a conn that won its place, and has End put it in the
-// wheel by the deadline it has by then.
-func (l *Local) settled(ref Ref) {
+// wheel by the deadline it has by then. state is what it began in: if another
+// worker moved it already, that worker accounted for the move.
+func (l *Local) settled(ref Ref, state State) {
 	c := &l.t.conns[ref]
-	l.t.count(c, c.word().state(), 1)
+	l.t.count(c, state, 1)
 	if c.NoClientPort() {
 		l.t.noClientPort.Add(1)
 	}

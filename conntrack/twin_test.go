@@ -1,0 +1,252 @@
+package conntrack
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// twin is the table written plainly: a map, a loop over all for what is due.
+type twin struct {
+	now   Tick
+	conns map[Query]*twinConn // by the client's question
+}
+
+type twinConn struct {
+	n        New
+	state    State
+	deadline Tick
+	timeout  Tick // a template's own
+	replied  bool
+	in       int
+	back     uint64
+	parent   *twinConn
+	children int
+	key      Query
+}
+
+func (w *twin) insert(n New, parent *twinConn) *twinConn {
+	key := clientAsks(&n)
+	if c := w.conns[key]; c != nil {
+		return c
+	}
+	c := &twinConn{n: n, key: key, back: n.Back, state: Initial(n.Proto), deadline: w.now + 3*Second, parent: parent}
+	if n.Template {
+		c.state, c.timeout, c.deadline, c.back = TemplateNone, n.Timeout, w.now+n.Timeout, 0
+	}
+	if parent != nil {
+		parent.children++
+	}
+	w.conns[key] = c
+	return c
+}
+
+func (w *twin) step(c *twinConn, dir Dir, ev Event) {
+	col := columnIn
+	switch {
+	case dir == DirOut:
+		col, c.replied = columnOut, true
+	case c.n.Method != MethodMasq && !c.replied:
+		col = columnInOnly
+	}
+	if dir == DirIn {
+		c.in++
+	}
+	c.state = normalMachine[col][ev][c.state]
+	to := IPVSTimeouts()
+	c.deadline = w.now + to[c.state]
+	if c.parent != nil && (c.state == TCPEstablished || c.state == SCTPEstablished || c.state == UDPNormal && c.replied) {
+		c.parent.state = TemplateAssured
+	}
+}
+
+func (w *twin) end(c *twinConn, forced bool) {
+	delete(w.conns, c.key)
+	if p := c.parent; p != nil {
+		p.children--
+		if forced && p.children == 0 && p.state != TemplateAssured && w.conns[p.key] == p {
+			w.end(p, true)
+		}
+	}
+}
+
+// TestTwin does the same random things to the table and to its plain twin and
+// compares all conns after each turn: the flows, states, what is left of their
+// time, counts, children. What is due goes within a step of the wheel, which is
+// the only freedom the table has.
+func TestTwin(t *testing.T) {
+	for range 4 {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runTwin(t, seed) })
+	}
+}
+
+func runTwin(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	tab := newTest(t, Config{Max: 2000, Workers: 1 + rnd.IntN(3), Seed: seed | 1, MaxServers: 16, slack: 300})
+	w := &twin{now: 1000, conns: map[Query]*twinConn{}}
+	x := &twinRun{t: t, rnd: rnd, tab: tab, twin: w, parents: map[*twinConn]bool{}}
+	for range 400 {
+		w.now += Tick(rnd.IntN([]int{10, 1000, 30000, 200000}[rnd.IntN(4)]))
+		l := tab.Local(rnd.IntN(len(tab.locals)))
+		l.Begin(w.now)
+		for range rnd.IntN(64) {
+			x.something(l)
+		}
+		l.End()
+		turns(tab, w.now)
+		x.compare()
+	}
+	for _, c := range w.conns {
+		w.now = max(w.now, c.deadline+wheelStep)
+	}
+	turns(tab, w.now)
+	for range 3 { // parents outlive children by a minute
+		w.now += childTimeout + wheelStep
+		turns(tab, w.now)
+	}
+	quiet(tab, w.now)
+	check(t, tab)
+	if s := tab.Stats(); s.InUse != 0 {
+		t.Errorf("%d conns are left at the end", s.InUse)
+	}
+}
+
+type twinRun struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	tab     *Table
+	twin    *twin
+	parents map[*twinConn]bool
+}
+
+// randomFlow is one of few flows, so that most are met again.
+func (x *twinRun) randomFlow() New {
+	n := flow(x.rnd.IntN(300))
+	n.Proto = []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[x.rnd.IntN(3)]
+	n.Method = Method(x.rnd.IntN(5))
+	if x.rnd.IntN(4) == 0 {
+		n.VPort = uint16(x.rnd.IntN(3))
+	}
+	if x.rnd.IntN(2) == 0 {
+		n.Client = wire.Addr{0x20, 0x01, 15: byte(x.rnd.IntN(20))}
+	}
+	return n
+}
+
+func (x *twinRun) template() New {
+	n := template(x.rnd.IntN(20), Tick(1+x.rnd.IntN(100))*Second)
+	n.Timeout += wheelStep
+	return n
+}
+
+func (x *twinRun) something(l *Local) {
+	w, n := x.twin, x.randomFlow()
+	key := clientAsks(&n)
+	known := w.conns[key]
+	ref := lookup(l, key)
+	if (ref != 0) != (known != nil) && (known == nil || known.deadline > w.now) {
+		x.t.Fatalf("%+v is found as %d, the twin has %+v", key, ref, known)
+	}
+	switch op := x.rnd.IntN(10); {
+	case ref == 0:
+		var parent *twinConn
+		if x.rnd.IntN(2) == 0 {
+			tmpl := x.template()
+			n.Control, _ = l.Insert(&tmpl)
+			parent = w.insert(tmpl, nil)
+		}
+		if _, fresh := l.Insert(&n); !fresh {
+			x.t.Fatalf("%+v is not new", key)
+		}
+		w.insert(n, parent)
+	case op == 0:
+		l.Expire(ref)
+		w.end(known, true)
+	case op == 1:
+		l.Conn(ref).SetBack(uint64(op))
+		known.back = uint64(op)
+	case op == 2 && known.parent != nil:
+		p := known.parent
+		if pref := lookup(l, p.key); pref != 0 && w.conns[p.key] == p {
+			p.timeout = Tick(1+x.rnd.IntN(100)) * Second
+			p.deadline = w.now + p.timeout
+			l.Renew(pref, p.timeout)
+		}
+	default:
+		out := serverAsks(&known.n)
+		dir := DirIn
+		if x.rnd.IntN(2) == 0 {
+			dir = DirOut
+			// Conns of two VIPs may share a server's port: any of them is right.
+			if got := lookup(l, out); got == 0 {
+				x.t.Fatalf("%+v is not found", out)
+			}
+		}
+		ev := Event(x.rnd.IntN(int(numEvent)))
+		from, _ := l.Step(ref, dir, ev, nil)
+		if from != known.state {
+			x.t.Fatalf("%+v was in %v, the twin's in %v", key, from, known.state)
+		}
+		w.step(known, dir, ev)
+	}
+}
+
+// compare removes from the twin what is due and compares.
+func (x *twinRun) compare() {
+	w, listed := x.twin, map[Query]Snapshot{}
+	x.tab.Walk(nil, func(s *Snapshot) bool {
+		key := Query{Client: s.Client, Peer: s.VIP, ClientPort: s.ClientPort, PeerPort: s.VPort, Proto: s.Proto, Dir: DirIn, Template: s.Template}
+		if _, twice := listed[key]; twice {
+			x.t.Fatalf("%+v is listed twice", key)
+		}
+		listed[key] = *s
+		return true
+	})
+	for pass := range 2 { // children first: they decide about parents
+		for key, c := range w.conns {
+			if s, ok := listed[key]; c.deadline <= w.now && c.n.Template == (pass == 1) {
+				switch {
+				case !ok:
+					w.end(c, false)
+				case c.n.Template: // kept for its children, or for those it had
+					c.deadline = w.now + s.Expires
+				case c.deadline <= w.now-wheelStep:
+					x.t.Fatalf("%+v should be gone for %d ms", key, w.now-c.deadline)
+				}
+			}
+		}
+	}
+	if len(listed) != len(w.conns) {
+		x.t.Errorf("%d conns are listed, the twin has %d", len(listed), len(w.conns))
+	}
+	var active, inactive int32
+	for key, c := range w.conns {
+		s, ok := listed[key]
+		if !ok {
+			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-w.now)
+		}
+		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.Back, s.Children, !s.NoOutput)
+		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.n.Method == MethodMasq)
+		if off := c.deadline - w.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
+			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-w.now)
+		}
+		switch {
+		case c.n.Template:
+		case c.state.Active():
+			active++
+		default:
+			inactive++
+		}
+	}
+	for id := range uint32(16) {
+		n := x.tab.Counts(id)
+		active -= n.Active.Load()
+		inactive -= n.Inactive.Load()
+	}
+	if active != 0 || inactive != 0 {
+		x.t.Errorf("servers count %d active and %d inactive conns fewer than the twin", active, inactive)
+	}
+}

@@ -1,0 +1,119 @@
+package conntrack
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// TestWheel puts conns in by deadlines of every size, and expects each when its
+// time came and within one step, whatever the strides of time.
+func TestWheel(t *testing.T) {
+	const n = 500
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for _, start := range []Tick{0, 1, 255 * wheelStep, 65535*wheelStep - 3, 1 << 36} {
+		w := &wheel{conns: make([]Conn, n+1), step: int64(start >> wheelShift)}
+		deadlines := make([]Tick, n+1)
+		for ref := Ref(1); ref <= n; ref++ {
+			span := []int64{int64(Second), 20 * int64(Second), 5000 * int64(Second), int64(MaxTimeout)}[rnd.IntN(4)]
+			deadlines[ref] = start + Tick(rnd.Int64N(span))
+			w.put(ref, deadlines[ref])
+		}
+		gone := 0
+		for now := start; gone < n; now += Tick(rnd.Int64N([]int64{3, 100, 100000, 1e9}[rnd.IntN(4)])) {
+			budget := 1 << 40
+			for ref := w.due(now, &budget); ref != 0; ref = w.due(now, &budget) {
+				if deadlines[ref] > now {
+					w.put(ref, deadlines[ref]) // from a coarser level
+					continue
+				}
+				deadlines[ref] = -1
+				gone++
+			}
+			for ref := range deadlines {
+				if d := deadlines[ref]; d > 0 && d <= now-wheelStep {
+					t.Fatalf("seed %d, start %d: conn of %d is not due at %d", seed, start, d, now)
+				}
+			}
+		}
+		if w.count != 0 {
+			t.Errorf("wheel counts %d conns after the last", w.count)
+		}
+	}
+}
+
+// TestWheelTake takes conns out of the middle, head and end of a slot.
+func TestWheelTake(t *testing.T) {
+	for _, out := range []Ref{1, 2, 3} {
+		w := &wheel{conns: make([]Conn, 4)}
+		for ref := Ref(1); ref <= 3; ref++ {
+			w.put(ref, 1000)
+		}
+		w.take(out)
+		w.take(out)
+		left, budget := map[Ref]bool{}, 1000
+		for ref := w.due(5000, &budget); ref != 0; ref = w.due(5000, &budget) {
+			left[ref] = true
+		}
+		if len(left) != 2 || left[out] || w.count != 0 {
+			t.Errorf("without %d the slot has %v, the wheel counts %d", out, left, w.count)
+		}
+	}
+}
+
+// TestManyDueAtOnce: of very many conns due in the same moment no turn ends more
+// than its budget, conns made meanwhile live, and all are gone in the end.
+func TestManyDueAtOnce(t *testing.T) {
+	const due = 50000
+	tab := newTest(t, Config{Max: 2 * due})
+	fill(t, tab, 0, 0, due, wire.ProtoTCP, EventSYN)
+	l, before, fresh := tab.Local(0), tab.Stats(), 0
+	for turn := 0; ; turn++ {
+		l.Begin(61 * Second)
+		f := flow(due + turn)
+		ref, _ := l.Insert(&f)
+		fresh++
+		l.Step(ref, DirIn, EventSYN, nil)
+		busy := l.End()
+		s := tab.Stats()
+		if n := s.Ended[EndedByTimeout] - before.Ended[EndedByTimeout]; n > turnBudget {
+			t.Fatalf("turn %d ended %d conns, its budget is %d", turn, n, turnBudget)
+		}
+		if before = s; !busy {
+			break
+		}
+		if turn > due {
+			t.Fatalf("still behind after %d turns: %+v", turn, s)
+		}
+	}
+	if s := tab.Stats(); s.InUse != int64(fresh) || s.Ended[EndedByTimeout] != due {
+		t.Errorf("of %d due %d ended; %d conns are left, want %d", due, s.Ended[EndedByTimeout], s.InUse, fresh)
+	}
+	quiet(tab, 61*Second)
+	check(t, tab)
+}
+
+// TestBurstThenSilence: a flow of 500 datagrams a second is gone after its
+// timeout, whatever its rate was.
+func TestBurstThenSilence(t *testing.T) {
+	tab := newTest(t, Config{Max: 16})
+	l, n, now := tab.Local(0), flow(1), Tick(0)
+	n.Proto = wire.ProtoUDP
+	for ; now < 400*Second; now += 2 {
+		l.Begin(now)
+		ref, _ := l.Insert(&n)
+		l.Step(ref, DirIn, EventData, nil)
+		l.End()
+	}
+	last := now - 2
+	turns(tab, last+300*Second-1)
+	if s := tab.Stats(); s.InUse != 1 || s.Inserted != 1 {
+		t.Errorf("before its timeout: %+v", s)
+	}
+	turns(tab, last+300*Second+wheelStep)
+	if s := tab.Stats(); s.InUse != 0 {
+		t.Errorf("after its timeout: %+v", s)
+	}
+}
