@@ -127,9 +127,13 @@ func (r *liveService) rebuild(svc *Service, l *live) error {
 	if err != nil {
 		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
-	if r.picker == nil || r.built.Scheduler != svc.Scheduler {
+	switch {
+	case r.picker == nil:
+		r.cursor = sched.NewCursor(svc.Scheduler, nil, 1)
+		r.cursor.Rebase(nil, list)
+	case r.built.Scheduler != svc.Scheduler:
 		r.cursor = sched.NewCursor(svc.Scheduler, list, 1)
-	} else {
+	default:
 		r.cursor.Rebase(r.list, list)
 	}
 	r.picker, r.list, r.ids = picker, list, ids

@@ -94,7 +94,6 @@ func TestNeighborNever(t *testing.T) {
 		{"option longer than the message", func(p *wiretest.Packet) { p.Payload[17] = 2 }},
 		{"asks for an IPv4 address", func(p *wiretest.Packet) { a := addr("10.9.0.1"); copy(p.Payload, a[:]) }},
 		{"half an option", func(p *wiretest.Packet) { p.Payload = p.Payload[:20] }},
-		{"asked by an IPv4 address", func(p *wiretest.Packet) { p.Src = "::ffff:10.0.0.1" }},
 		{"asked by a group", func(p *wiretest.Packet) { p.Src = "ff02::5" }},
 		{"probe that names its sender", func(p *wiretest.Packet) { p.Src = "::" }},
 		{"probe to the address itself", func(p *wiretest.Packet) {

@@ -1,7 +1,7 @@
 package fwd
 
 import (
-	"hash/crc32"
+	"github.com/cespare/xxhash/v2"
 
 	"uvs/dataplane/wire"
 )
@@ -131,15 +131,13 @@ func outerClass(inner uint8) uint8 {
 	return inner
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // datagramID is an IPv4 id for the packet: not a count, which workers would
 // have to share, but a hash of its headers. They differ from packet to packet
 // of one flow at least by id, sequence number or checksum; two packets that the
 // network has to reassemble at once agree in it as rarely as in a random one.
 func datagramID(inner []byte) uint16 {
 	const headers = 64 // of IPv4 and TCP with timestamps 52, of IPv6 and UDP 48
-	return uint16(crc32.Checksum(inner[:min(len(inner), headers)], castagnoli))
+	return uint16(xxhash.Sum64(inner[:min(len(inner), headers)]))
 }
 
 // flowPort is the UDP source port of a flow's GUE packets, from the kernel's
@@ -152,9 +150,9 @@ func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
 	if p.IPv6 {
 		addrs = ip[8:40]
 	}
-	hash := crc32.Checksum(addrs, castagnoli)
+	hash := xxhash.Sum64(addrs)
 	if hasPorts(p) && p.Fragment == wire.FragmentNone {
-		hash = crc32.Update(hash, castagnoli, f.From(p.L4)[:4])
+		hash ^= xxhash.Sum64(f.From(p.L4)[:4])
 	}
 	return uint16(first + hash%(last-first+1))
 }

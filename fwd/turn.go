@@ -28,13 +28,9 @@ func answerable(f *wire.Frame, p *wire.Packet) bool {
 
 // isHost says whether a can be the address of one host in a packet of the
 // family: not unspecified, and neither multicast nor, in IPv4, of the blocks 0/8,
-// 224/4 and 240/4 (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4). An IPv4-mapped
-// address is none in IPv6: answers to it could not be told from IPv4.
+// 224/4 and 240/4 (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4).
 func isHost(a wire.Addr, ipv6 bool) bool {
-	switch {
-	case a.Is4() == ipv6:
-		return false
-	case ipv6:
+	if ipv6 {
 		return a[0] != 0xff && !a.IsZero()
 	}
 	return a[12] != 0 && a[12] < 224

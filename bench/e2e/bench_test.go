@@ -54,22 +54,29 @@ func (p path) open(b *testing.B, port int) (s *scene, target string) {
 	return s, fmt.Sprintf("%s:%d", s.vip(), port)
 }
 
-// inside runs f on a thread in the namespace ns; sockets f opens stay there.
+// inside runs f in the namespace ns; sockets f opens stay there. The thread
+// comes back, because processes started by it die with it (Pdeathsig).
 func (n *network) inside(ns string, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		file, err := os.Open("/run/netns/" + n.prefix + ns)
-		if err == nil {
-			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
-			file.Close()
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	there, err := os.Open("/run/netns/" + n.prefix + ns)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		panic(back) // the thread is of no use any more
+	}
+	return err
 }
 
 // BenchmarkRTT is the time of one small UDP question and answer through an

@@ -149,6 +149,9 @@ func (s *slot) fill(f *wire.Frame, b []byte) bool {
 	if f.Partial() && int(f.Offload.CsumStart)+int(f.Offload.CsumOffset)+2 > s.snap {
 		return false
 	}
+	if f.Partial() && f.Offload.CsumOffset == wire.SCTPChecksum {
+		wire.FinishChecksum(f) // no link can be told of a half-made CRC32c
+	}
 	return true
 }
 

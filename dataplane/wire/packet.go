@@ -43,7 +43,7 @@ const (
 	FlawNone      Flaw = iota
 	FlawRunt           // shorter than its link header, or snapped by the ring
 	FlawARP            // ARP that is not Ethernet/IPv4 or too short
-	FlawIPHeader       // version, header length or total length impossible
+	FlawIPHeader       // version, header length, total length or addresses impossible
 	FlawIPSum          // IPv4 header checksum wrong
 	FlawExtension      // IPv6 extension headers too many or cut short
 	FlawTransport      // transport header cut short or its lengths impossible

@@ -156,6 +156,9 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	p.L3, p.Len = uint16(off), uint32(length)
 	p.Src = Addr(h[ipv6Src : ipv6Src+16])
 	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
+	if p.Src.Is4() || p.Dst.Is4() {
+		return FlawIPHeader // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
+	}
 	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
 	if !x.walk() {
 		return FlawExtension

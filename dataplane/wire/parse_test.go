@@ -21,6 +21,9 @@ var (
 	third4 = wiretest.Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoUDP, Offset: 1480, Payload: []byte("later")}
 )
 
+// mapped is 10.0.0.1 as an IPv4-mapped address.
+var mapped = wire.AddrFrom4([]byte{10, 0, 0, 1})
+
 // change is a packet description, changed.
 func change(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame {
 	how(&p)
@@ -205,6 +208,8 @@ func TestParseFlaws(t *testing.T) {
 		{"a total length less than the header", resum(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPHeader},
 		{"a total length one more than the frame has", cut(tcp4.Frame(), 1), wire.FlawIPHeader},
 		{"a total length of 0 in an ordinary frame", resum(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPHeader},
+		{"an IPv4-mapped source in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }), wire.FlawIPHeader},
+		{"an IPv4-mapped destination in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }), wire.FlawIPHeader},
 		{"a payload length one more than the frame has", cut(udp6.Frame(), 1), wire.FlawIPHeader},
 		{"an IPv4 header checksum one bit wrong", bend(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPSum},
 		{"an option changed under its checksum", bend(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
