@@ -30,7 +30,7 @@ func NeighborTarget(f *wire.Frame, p *wire.Packet) (target wire.Addr, ok bool) {
 		return target, false
 	}
 	target = wire.Neighbour(m).Target()
-	return target, isHost(target, true) && (probe || isHost(p.Src, true))
+	return target, isHost(target, true) && !target.Is4() && (probe || isHost(p.Src, true))
 }
 
 // neighbourOptions walks the options of a solicitation (RFC 4861 section 4.6:
