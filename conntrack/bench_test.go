@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"uvs/dataplane/wire"
 )
@@ -143,7 +144,8 @@ func BenchmarkLookupWorkers(b *testing.B) {
 }
 
 // BenchmarkInsertExpire inserts conns into a table that holds a million while as
-// many run out: one operation is one of each.
+// many run out: one operation is one of each, with the lookup that misses and
+// the step of the first packet, as a director does it.
 func BenchmarkInsertExpire(b *testing.B) {
 	const live, perTurn = 1_000_000, 64
 	t, err := NewTable(Config{Max: live * 3 / 2, MaxServers: 64})
@@ -154,12 +156,16 @@ func BenchmarkInsertExpire(b *testing.B) {
 	s := DefaultSettings()
 	s.Timeouts[UDPNormal] = live / perTurn // a turn each millisecond
 	t.SetSettings(s)
-	l, now, next := t.Local(0), Tick(1000), uint64(0)
+	l, q, now, next := t.Local(0), newQueries(perTurn), Tick(1000), uint64(0)
 	run := func(count int) {
 		for end := next + uint64(count); next < end; now++ {
 			l.Begin(now)
-			for range perTurn {
-				flow := flowOf(next * 0x9e3779b1) // clients in no order
+			for i := range q {
+				queryOf(&q[i], (next+uint64(i))*0x9e3779b1) // clients in no order
+			}
+			l.Lookup(q)
+			for range q {
+				flow := flowOf(next * 0x9e3779b1)
 				next++
 				ref, _ := l.Insert(&flow)
 				l.Step(ref, DirIn, EventData, nil)
@@ -192,6 +198,53 @@ func BenchmarkStep(b *testing.B) {
 			l.Step(q[i].Ref, DirIn, EventData, nil)
 		}
 		l.End()
+	}
+}
+
+// BenchmarkDueAtOnce has 5 million conns due in the same moment. It reports what
+// ending one costs, and the mean and longest turn until all are gone, each turn
+// looking up a batch of other conns as well.
+func BenchmarkDueAtOnce(b *testing.B) {
+	const due, kept = 5_000_000, 64
+	for range b.N {
+		b.StopTimer()
+		t, err := NewTable(Config{Max: due + kept, MaxServers: 64})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, q := t.Local(0), newQueries(kept)
+		long := IPVSTimeouts()
+		long.Set(0, 0, MaxTimeout)
+		for i := 0; i < due+kept; {
+			l.Begin(1000)
+			for end := min(i+64, due+kept); i < end; i++ {
+				flow := flowOf(uint64(i) * 0x9e3779b1)
+				ref, _ := l.Insert(&flow)
+				if i >= due {
+					queryOf(&q[i-due], uint64(i)*0x9e3779b1)
+					l.Step(ref, DirIn, EventData, &long)
+				} else {
+					l.Step(ref, DirIn, EventData, nil)
+				}
+			}
+			l.End()
+		}
+		longest, turns := time.Duration(0), 0
+		b.StartTimer()
+		for begun := time.Now(); t.Stats().InUse > kept; turns++ {
+			l.Begin(400 * Second)
+			l.Lookup(q)
+			for i := range q {
+				l.Step(q[i].Ref, DirIn, EventData, &long)
+			}
+			l.End()
+			now := time.Now()
+			longest, begun = max(longest, now.Sub(begun)), now
+		}
+		b.ReportMetric(float64(longest.Nanoseconds()), "ns-longest-turn")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(turns), "ns/turn")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/due, "ns/conn")
+		t.Close()
 	}
 }
 

@@ -80,7 +80,7 @@ func (v *victim) consider(l *Local, ref Ref) bool {
 // none of them may go.
 func (l *Local) evict() bool {
 	v, end := victim{worth: worthMuch}, Ref(l.t.fresh.Load())
-	for weighed, passed := 0, 0; weighed < search && passed < searchSpan; passed++ {
+	for weighed, passed := 0, min(searchSpan, int(end)); weighed < search && passed > 0; passed-- {
 		if l.hand++; l.hand >= end {
 			l.hand = 1
 		}

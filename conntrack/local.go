@@ -35,7 +35,6 @@ type Query struct {
 type Local struct {
 	party
 	worker   int
-	turn     uint64
 	settings *Settings
 	machine  *machine
 	tight    bool // fewer conns are left than Settings.Reserve
@@ -78,7 +77,6 @@ func (l *Local) Begin(now Tick) {
 // reader is gone. behind says that more is due and the next turn should not
 // wait for frames.
 func (l *Local) End() (behind bool) {
-	l.turn++
 	budget := turnBudget
 	l.readInbox(&budget)
 	l.runWheel(&budget)

@@ -86,8 +86,9 @@ func (l *Local) retire(ref Ref) {
 	b.push(l.t.conns, ref)
 }
 
-// reclaim makes conns ready whose grace period is over, and hands a chunk of
-// too many on to the common store.
+// reclaim makes conns ready whose grace period is over, and hands chunks of
+// too many on to the common store. What a turn ends is bounded by its budget, so
+// this is.
 func (l *Local) reclaim() {
 	t, m := l.t, &l.memory
 	epoch := t.epoch.Load()
@@ -96,7 +97,7 @@ func (l *Local) reclaim() {
 			m.ready.join(t.conns, &b.list)
 		}
 	}
-	if m.ready.n > 2*t.chunk {
+	for m.ready.n > 2*t.chunk {
 		l.giveSpare()
 	}
 }
@@ -114,10 +115,11 @@ func (l *Local) giveSpare() {
 	}
 	for {
 		top := t.spare.Load()
-		t.mails.items[chunk.head].Store(max(uint32(top), 0))
-		if uint32(top) == 0 {
-			t.mails.items[chunk.head].Store(mailClaimed)
+		below := uint32(top)
+		if below == 0 {
+			below = mailClaimed // retired conns stay claimed
 		}
+		t.mails.items[chunk.head].Store(below)
 		if t.spare.CompareAndSwap(top, (top>>32+1)<<32|uint64(chunk.head)) {
 			return
 		}

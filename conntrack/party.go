@@ -3,7 +3,7 @@ package conntrack
 import "sync/atomic"
 
 // party takes part in the table's grace periods and ends conns: a worker's
-// Local, or the guest for all other goroutines.
+// Local, or Table.guest for all other goroutines.
 type party struct {
 	t   *Table
 	now Tick
@@ -17,9 +17,6 @@ type party struct {
 	full     atomic.Uint64
 	ended    [numEnding]atomic.Uint64
 }
-
-// guest is the party of goroutines that are not workers; Table.guestMu is held.
-type guest struct{ party }
 
 // firstEpoch is what epochs begin with, so that 0 can mean no turn.
 const firstEpoch = 3

@@ -297,3 +297,56 @@ func TestIdleWorker(t *testing.T) {
 	quiet(tab, 4000)
 	check(t, tab)
 }
+
+// TestMemoryMoves: what one worker's conns left can be used by another, and a
+// table that is filled again and again touches no more memory than at first.
+func TestMemoryMoves(t *testing.T) {
+	const size = 3000
+	tab := newTest(t, Config{Max: size, Workers: 3, slack: 300})
+	touched := uint64(0)
+	for round := range 12 {
+		l, now := tab.Local(round%3), Tick(round)*100*Second
+		for i := range size - 6*tab.chunk { // others may hold places
+			l.Begin(now)
+			f := flow(i)
+			if ref, fresh := l.Insert(&f); ref == 0 || !fresh {
+				t.Fatalf("round %d: conn %d: %d %v, %+v", round, i, ref, fresh, tab.Stats())
+			}
+			l.End()
+		}
+		turns(tab, now+90*Second)
+		quiet(tab, now+90*Second)
+		check(t, tab)
+		if round == 2 {
+			touched = tab.fresh.Load()
+		}
+	}
+	if s := tab.Stats(); s.InUse != 0 || s.Full != 0 || tab.fresh.Load() > touched {
+		t.Errorf("after all rounds: %+v, %d conns touched, %d after the first rounds", s, tab.fresh.Load(), touched)
+	}
+}
+
+// TestSpareRace has workers give chunks to the common store and fetch them at
+// once; no conn may be lost or given twice.
+func TestSpareRace(t *testing.T) {
+	tab := newTest(t, Config{Max: 64, Workers: 4, slack: 1000})
+	together(tab, func(l *Local) {
+		for range effort(20000) {
+			l.fetchSpare()
+			for l.memory.ready.n < 2*tab.chunk && l.memory.fresh != l.memory.last || l.memory.ready.n == 0 {
+				if l.memory.fresh == l.memory.last {
+					if l.fetchFresh(); l.memory.fresh == l.memory.last {
+						break
+					}
+				}
+				l.memory.ready.push(tab.conns, l.memory.fresh)
+				tab.mails.items[l.memory.fresh].Store(mailClaimed)
+				l.memory.fresh++
+			}
+			for l.memory.ready.n >= tab.chunk {
+				l.giveSpare()
+			}
+		}
+	})
+	check(t, tab)
+}

@@ -48,21 +48,22 @@ type Counts struct {
 func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 
 // Table is the connection table. Its methods may be called from any goroutine;
-// what packets need are methods of Local.
+// what packets need are methods of Local. What workers change often stands in
+// cache lines of its own.
 type Table struct {
 	index
 	secret   secret
 	slab     region[Conn]
 	lines    region[bucket]
-	mails    region[atomic.Uint32]
-	counts   []Counts
+	mails    region[atomic.Uint32] // a word for each conn; see mailClaimed
+	counts   []Counts              // by server ID
 	locals   []Local
-	max      int
-	chunk    int // conns and places a worker takes from the common store at once
+	max      int // Config.Max
+	chunk    int // how many conns, and places, a worker takes from the common store at once
 	settings atomic.Pointer[Settings]
 
-	guestMu sync.Mutex // one at a time of those that are not workers
-	guest   guest
+	guestMu sync.Mutex // held by the goroutine that is guest
+	guest   party
 
 	_            [64]byte
 	epoch        atomic.Uint64

@@ -21,13 +21,14 @@ type Snapshot struct {
 }
 
 // walkChunk is how many conns are copied within one section, so that a listing
-// neither holds up reuse of memory nor holds all conns.
+// neither keeps memory from being used again nor has all conns at once.
 const walkChunk = 256
 
 // Walk shows every conn that lived throughout the walk, once, and some of those
-// that came or went meanwhile; filter (nil: all) is asked first, then visit,
-// which stops the walk by returning false. Workers are not stopped, and no
-// section is open while visit runs.
+// that came or went meanwhile. filter (nil: all) is asked first; it may not use
+// the table. Then visit gets the conn, and stops the walk by returning false.
+// Workers are not stopped, and nothing is held while visit runs, which may take
+// its time.
 func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	var chunk [walkChunk]Snapshot
 	for next := Ref(1); next != 0; {
@@ -57,7 +58,8 @@ func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool)
 	return n, ref
 }
 
-// Flush ends every conn that match says, and returns how many.
+// Flush ends every conn that match says, and returns how many; match may not
+// use the table.
 func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
 	for next := Ref(1); next != 0; {
 		var n int
@@ -122,8 +124,8 @@ type Stats struct {
 	Ended    [numEnding]uint64 // by Ending
 	InUse    int64             // conns live now; templates included
 	Capacity int
-	Memory   int64 // bytes used by conns that were ever needed at once, and their index
-	Budget   int64 // bytes used when full
+	Memory   int64 // bytes of the conns that were ever needed at once, and of the index
+	Budget   int64 // bytes of all conns and the index
 }
 
 // Stats adds up what workers counted so far.
