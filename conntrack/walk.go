@@ -132,7 +132,7 @@ type Stats struct {
 func (t *Table) Stats() (s Stats) {
 	t.guestMu.Lock()
 	defer t.guestMu.Unlock()
-	s.add(&t.guest.party)
+	s.add(&t.guest)
 	for i := range t.locals {
 		s.add(&t.locals[i].party)
 	}

@@ -1,0 +1,107 @@
+package conntrack
+
+import (
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// TestWalkAndFlush: a listing shows every conn once, stops when told, and a
+// flush ends those it is asked to.
+func TestWalkAndFlush(t *testing.T) {
+	const conns = 3*walkChunk + 7
+	tab := newTest(t, Config{Max: 2000, Workers: 2})
+	for i := range conns {
+		l := tab.Local(i % 2)
+		l.Begin(0)
+		n := flow(i)
+		ref, _ := l.Insert(&n)
+		l.Step(ref, DirIn, EventSYN, nil)
+		l.End()
+	}
+	seen := map[wire.Addr]int{}
+	tab.Walk(nil, func(s *Snapshot) bool { seen[s.Client]++; return true })
+	for i := range conns {
+		if n := flow(i); seen[n.Client] != 1 {
+			t.Errorf("conn %d is shown %d times", i, seen[n.Client])
+		}
+	}
+	visits := 0
+	tab.Walk(nil, func(*Snapshot) bool { visits++; return visits < 300 })
+	if visits != 300 {
+		t.Errorf("a walk stopped at the 300th conn made %d visits", visits)
+	}
+	ofServer3 := func(s *Snapshot) bool { return s.ServerID == 3 }
+	matched := 0
+	tab.Walk(ofServer3, func(s *Snapshot) bool { matched++; return ofServer3(s) })
+	if got := tab.Flush(ofServer3); got != matched || matched == 0 {
+		t.Errorf("flush ended %d conns, the walk shows %d", got, matched)
+	}
+	if total := tab.Counts(3).Total(); total != 0 {
+		t.Errorf("server 3 has %d conns after the flush", total)
+	}
+	quiet(tab, 0)
+	if got := tab.Stats().InUse; got != int64(conns-matched) {
+		t.Errorf("%d conns left, want %d", got, conns-matched)
+	}
+	check(t, tab)
+}
+
+// TestConfig: sizes that cannot be are refused, naming the value; a budget
+// bounds the capacity and is kept.
+func TestConfig(t *testing.T) {
+	for _, cfg := range []Config{
+		{Workers: -1}, {Workers: MaxWorkers + 1}, {Max: -1}, {Max: maxConns + 1}, {Memory: -5}, {Memory: 1000}, {MaxServers: -1},
+	} {
+		if tab, err := NewTable(cfg); err == nil {
+			tab.Close()
+			t.Errorf("%+v is accepted", cfg)
+		}
+	}
+	for _, budget := range []int64{32 << 20, 1 << 30} {
+		tab := newTest(t, Config{Memory: budget, Workers: 2})
+		s := tab.Stats()
+		if s.Budget > budget || int64(s.Capacity)*128 < budget/2 {
+			t.Errorf("in %d bytes: %d conns, %d bytes when full", budget, s.Capacity, s.Budget)
+		}
+	}
+	if s := newTest(t, Config{Memory: 1 << 30, Max: 100}).Stats(); s.Capacity != 100 {
+		t.Errorf("capacity is %d, want 100", s.Capacity)
+	}
+	if s := newTest(t, Config{}).Stats(); s.Capacity != defaultMax {
+		t.Errorf("capacity is %d by default, want %d", s.Capacity, defaultMax)
+	}
+	tab := newTest(t, Config{Max: 10, MaxServers: 4})
+	if tab.Counts(4) != tab.Counts(0) || tab.Counts(3) == tab.Counts(0) {
+		t.Error("counts are not at stable addresses, or IDs out of range not at server 0's")
+	}
+}
+
+// TestAllocations: a turn with lookups, inserts, steps and expiry allocates
+// nothing.
+func TestAllocations(t *testing.T) {
+	tab := newTest(t, Config{Max: 1000})
+	l, q, now, next := tab.Local(0), make([]Query, 64), Tick(0), 0
+	if got := testing.AllocsPerRun(200, func() {
+		now += Second
+		l.Begin(now)
+		for i := range q {
+			n := flow(next)
+			next++
+			q[i] = clientAsks(&n)
+			ref, _ := l.Insert(&n)
+			l.Step(ref, DirIn, EventSYN, nil)
+		}
+		l.Lookup(q)
+		for i := range q {
+			if i%2 == 0 {
+				l.Expire(q[i].Ref)
+			}
+			l.Conn(q[i].Ref).SetBack(uint64(i))
+		}
+		l.DropPacket()
+		l.End()
+	}); got != 0 {
+		t.Errorf("a turn allocates %v times", got)
+	}
+}
