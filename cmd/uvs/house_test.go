@@ -33,10 +33,11 @@ var layers = map[string]int{
 	"uvs/bench/realserver":   7,
 	"uvs/bench/lab":          8,
 	"uvs/cmd/uvs":            9,
+	"uvs/bench/e2e":          10,
 }
 
 // testOnly are packages that only tests import.
-var testOnly = map[string]bool{"uvs/dataplane/wire/wiretest": true}
+var testOnly = map[string]bool{"uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true}
 
 type goPackage struct {
 	ImportPath, Dir, Doc string
@@ -95,11 +96,38 @@ func TestDirectorKnowsOnlyFrames(t *testing.T) {
 		}
 		for _, imp := range p.Imports {
 			switch imp {
-			case "time", "log", "os", "syscall", "golang.org/x/sys/unix", "github.com/rs/zerolog", "sync":
+			case "log", "os", "syscall", "golang.org/x/sys/unix", "github.com/rs/zerolog", "sync":
 				t.Errorf("%s imports %s", p.ImportPath, imp)
 			}
 		}
+		for _, name := range p.GoFiles {
+			for _, use := range clockUses(t, filepath.Join(p.Dir, name)) {
+				t.Errorf("%s/%s uses time.%s", p.ImportPath, name, use)
+			}
+		}
 	}
+}
+
+// clockUses are the names of package time that a file uses, other than
+// durations, which are settings and not the time.
+func clockUses(t *testing.T, path string) (uses []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	durations := map[string]bool{"Duration": true, "Second": true, "Minute": true, "Hour": true}
+	ast.Inspect(file, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if pkg, ok := s.X.(*ast.Ident); ok && pkg.Name == "time" && !durations[s.Sel.Name] {
+			uses = append(uses, s.Sel.Name)
+		}
+		return true
+	})
+	return uses
 }
 
 // unsafe stays in files whose name says so, and every package has a comment.
