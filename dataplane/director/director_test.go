@@ -197,25 +197,83 @@ func TestMasqueradedConversation(t *testing.T) {
 	}
 }
 
-// A removed server: what begins anew goes elsewhere at once, the rest is
-// dropped and counted, and the server's own replies still come back.
+// A removed server under expire_nodest_conn 0, IPVS's way: the client's packets
+// are dropped and counted, and the server's own replies still come back.
+func TestServerRemovedSilently(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.table.Rules.ExpireNoServer = false
+	converse(t, w, []step{
+		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+	})
+	w.remove("10.2.0.11")
+	converse(t, w, []step{
+		{"a segment has nowhere to go", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, DroppedServerGone, ""},
+		{"nor has another SYN", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), DroppedServerGone, ""},
+		{"replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+	})
+}
+
+// A removed server: what begins anew goes elsewhere at once, a segment in the
+// middle of a connection is reset, and until then the server's own replies
+// still come back.
 func TestServerRemoved(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	converse(t, w, []step{
 		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
 	})
-	for i := range w.table.Servers {
-		if w.table.Servers[i].Addr == addr("10.2.0.11") {
-			w.table.Servers[i].Available = false
-		}
-	}
+	w.remove("10.2.0.11")
 	converse(t, w, []step{
-		{"mid-stream segments have nowhere to go", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, DroppedServerGone, ""},
 		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"a segment in mid-stream is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
 		{"a SYN is scheduled anew", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
 	})
+}
+
+// What a SYN on a known flow means, by conn_reuse_mode and what went before.
+func TestPortReuse(t *testing.T) {
+	fin := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPFin | wire.TCPAck}
+	rst := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}
+	serverFin := wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPFin | wire.TCPAck}
+	rows := []struct {
+		sentence string
+		method   conntrack.Method
+		mode     uint8
+		weight   int32
+		before   []wiretest.Packet
+		moves    bool
+	}{
+		{"the same SYN again stays", conntrack.MethodMasq, 1, 1, nil, false},
+		{"after both FINs it begins anew", conntrack.MethodMasq, 1, 1, []wiretest.Packet{fin, serverFin}, true},
+		{"but not under mode 0", conntrack.MethodMasq, 0, 1, []wiretest.Packet{fin, serverFin}, false},
+		{"after a RST of an established flow it begins anew", conntrack.MethodMasq, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, rst}, true},
+		{"FIN_WAIT of a routed conn stays under mode 1", conntrack.MethodRoute, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, false},
+		{"and begins anew with bit 2", conntrack.MethodRoute, 3, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, true},
+		{"a server of weight 0 gets no new connection from an old port", conntrack.MethodMasq, 1, 0, nil, true},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, r.method)
+			w.table.Rules.ReuseMode = r.mode
+			first := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
+			w.process(&first)
+			for _, p := range r.before {
+				port := uint16(0)
+				if p.Src == "10.2.0.11:8080" {
+					port = 1
+				}
+				f := in(port, p)
+				w.process(&f)
+			}
+			w.table.Servers[1].Weight = r.weight
+			again := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
+			w.process(&again)
+			if moved := wire.Ethernet(again.Bytes()).Dst() != serverMAC[0]; moved != r.moves {
+				t.Errorf("moved to another server: %t, want %t", moved, r.moves)
+			}
+		})
+	}
 }
 
 // Two frames of one new flow in one batch make one conn.

@@ -10,30 +10,47 @@ import (
 func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
 	c := d.conns.Conn(q.Ref)
 	server := &t.Servers[c.ServerID()]
-	if opens(p) && d.replaceable(c, server) || !server.Available && schedulable(p) {
-		// The client begins anew, or its server was removed: the old conn is
-		// forgotten and this very packet is scheduled.
-		d.conns.Expire(q.Ref)
-		q.Ref = 0
-		return d.schedule(t, f, p)
-	}
-	if !server.Available {
+	switch {
+	case opens(f, p) && t.Rules.replaces(c, server):
+	case server.Available:
+		return d.toServer(t, f, p, q.Ref, server)
+	case !t.Rules.ExpireNoServer:
 		return DroppedServerGone
 	}
-	return d.toServer(t, f, p, q.Ref, server)
+	// The client begins anew, or its server was removed: the old conn is
+	// forgotten and this very packet is treated as if there never was one.
+	d.conns.Expire(q.Ref)
+	q.Ref = 0
+	return d.begin(t, f, p)
 }
 
-// opens says whether a packet asks for a new connection.
-func opens(p *wire.Packet) bool {
-	return p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.TCPSyn|wire.TCPRst) == wire.TCPSyn
+// opens says whether a packet asks for a new connection: a SYN, an SCTP INIT.
+func opens(f *wire.Frame, p *wire.Packet) bool {
+	switch p.Proto {
+	case wire.ProtoTCP:
+		return p.TCPFlags&(wire.TCPSyn|wire.TCPRst) == wire.TCPSyn
+	case wire.ProtoSCTP:
+		return sctpEvent(f, p) == conntrack.EventInit
+	}
+	return false
 }
 
-// replaceable says whether a SYN on a conn means a new connection from a reused
-// port rather than a repeated SYN (conn_reuse_mode 1: TIME_WAIT and CLOSE, but
-// never an entry that another one controls).
-func (d *Director) replaceable(c *conntrack.Conn, _ *Server) bool {
-	s := c.State()
-	return (s == conntrack.TCPTimeWait || s == conntrack.TCPClose) && c.Control() == 0
+// replaces says whether a SYN on a conn means a new connection rather than the
+// same SYN again (reference 3.6, step 1).
+func (r *Rules) replaces(c *conntrack.Conn, server *Server) bool {
+	if r.ExpireNoServer && server.Weight == 0 {
+		return true
+	}
+	if r.ReuseMode == 0 || c.Control() != 0 { // its parent places it anyway
+		return false
+	}
+	switch c.State() {
+	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.SCTPClosed:
+		return true
+	case conntrack.TCPFinWait:
+		return r.ReuseMode&2 != 0 && c.NoOutput()
+	}
+	return false
 }
 
 // toServer counts a client's packet, moves the conn's state and sends the frame
@@ -41,7 +58,7 @@ func (d *Director) replaceable(c *conntrack.Conn, _ *Server) bool {
 func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
 	c := d.conns.Conn(ref)
 	server.Counters.shards[d.worker].in(p.Len)
-	d.conns.Step(ref, conntrack.DirIn, event(f, p), nil)
+	d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
 	if back := packBack(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
 		c.SetBack(back)
 	}
@@ -102,10 +119,11 @@ func (d *Director) fits(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 // fromServer treats a server's packet that has a conn.
 func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
 	c := d.conns.Conn(ref)
-	if server := &t.Servers[c.ServerID()]; server.Counters != nil {
+	server := &t.Servers[c.ServerID()]
+	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 	}
-	d.conns.Step(ref, conntrack.DirOut, event(f, p), nil)
+	d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
 		verdict = Returned

@@ -21,14 +21,21 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 		q.Ref = ref
 		return d.known(t, f, p, q)
 	}
+	return d.begin(t, f, p)
+}
+
+// begin treats a packet to a VIP that has no conn.
+func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	svc := t.service(p)
 	switch {
 	case svc == nil:
 		return d.noService(t, f, p)
-	case !schedulable(p):
+	case !t.Rules.schedulable(f, p):
 		return d.reset(f, p, RefusedNoConn)
+	case d.conns.DropPacket():
+		return DroppedDefence
 	}
-	return d.schedule(t, f, p)
+	return d.schedule(t, svc, f, p)
 }
 
 func (d *Director) lookup(q *conntrack.Query) conntrack.Ref {
@@ -38,25 +45,21 @@ func (d *Director) lookup(q *conntrack.Query) conntrack.Ref {
 }
 
 // schedulable says whether a packet may begin a connection (reference 3.4):
-// a SYN without RST, a datagram, an SCTP INIT; never from port 20, which is
-// FTP data on its way from a server.
-func schedulable(p *wire.Packet) bool {
+// a SYN without RST, a datagram, an SCTP INIT, or nearly anything if sloppy;
+// never a TCP segment from port 20, which is FTP data on its way from a server.
+func (r *Rules) schedulable(f *wire.Frame, p *wire.Packet) bool {
 	switch p.Proto {
 	case wire.ProtoTCP:
-		return opens(p) && p.SrcPort != 20
-	case wire.ProtoUDP:
-		return true
+		return p.SrcPort != 20 && (opens(f, p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0)
+	case wire.ProtoSCTP:
+		return opens(f, p) || r.SloppySCTP && sctpEvent(f, p) != conntrack.EventAbort
 	}
-	return p.Proto == wire.ProtoSCTP
+	return true
 }
 
 // schedule picks a server for a packet that begins a connection, enters the
 // conn and sends the packet on.
-func (d *Director) schedule(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	svc := t.service(p)
-	if svc == nil {
-		return d.noService(t, f, p)
-	}
+func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packet) Verdict {
 	server, template := d.choose(t, svc, p)
 	if server == nil {
 		return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoServer)
@@ -130,11 +133,12 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	}
 	d.conns.Lookup(d.again[:])
 	if ref := d.again[0].Ref; ref != 0 {
-		if server := &t.Servers[d.conns.Conn(ref).ServerID()]; server.Available {
+		server := &t.Servers[d.conns.Conn(ref).ServerID()]
+		if server.Available && (server.Weight > 0 || !t.Rules.ExpireQuiescent) {
 			d.conns.Renew(ref, svc.Persist)
 			return server, ref
 		}
-		d.conns.Expire(ref) // its server is gone
+		d.conns.Expire(ref) // its server takes nothing new
 	}
 	server := d.pick(t, svc, p)
 	if server == nil {

@@ -23,6 +23,23 @@ type Table struct {
 	// conn is routed on unchanged.
 	Sources map[ServiceKey]bool
 	Ways    *Ways
+	Rules   Rules
+}
+
+// Rules are the settings of the whole director, IPVS's sysctls (reference 3.7).
+type Rules struct {
+	// ReuseMode (conn_reuse_mode): a SYN on a known flow begins a new one in
+	// TIME_WAIT and CLOSE if not 0, and with bit 2 also in FIN_WAIT of a conn
+	// whose replies do not pass here.
+	ReuseMode uint8
+	// ExpireNoServer (expire_nodest_conn): a packet whose server was removed
+	// ends its conn and is treated as if there were none; otherwise it is dropped.
+	ExpireNoServer bool
+	// ExpireQuiescent (expire_quiescent_template): a template whose server has
+	// weight 0 is not used for new conns.
+	ExpireQuiescent bool
+	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
+	SloppyTCP, SloppySCTP bool
 }
 
 // VIP is an address of at least one service.
@@ -63,7 +80,9 @@ type Server struct {
 	Port      uint16 // 0: the packet's own port is kept
 	Method    conntrack.Method
 	Available bool // still in its service
-	Way       Way  // how its frames leave
+	Weight    int32
+	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
+	Way       Way                 // how its frames leave
 	Tunnel    fwd.Tunnel
 	Counters  *Counters
 	Threshold *Threshold // nil: none

@@ -33,6 +33,7 @@ const (
 	DroppedNoNeighbour // the next hop's hardware address is not known
 	DroppedServerGone  // conn of a server that was removed
 	DroppedTableFull   // no conn entry to be had
+	DroppedDefence     // drop_packet refused it a conn
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
 	DroppedSilent      // an answer was due, but must not or may not be sent now
@@ -71,6 +72,7 @@ var verdictNames = [NumVerdict]string{
 	DroppedNoNeighbour: "dropped_no_neighbour",
 	DroppedServerGone:  "dropped_server_gone",
 	DroppedTableFull:   "dropped_table_full",
+	DroppedDefence:     "dropped_defence",
 	DroppedNoRoom:      "dropped_no_room",
 	DroppedFragment:    "dropped_fragment",
 	DroppedSilent:      "dropped_unanswered",

@@ -84,6 +84,7 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		Servers:  make([]Server, 1),
 		Sources:  map[ServiceKey]bool{},
 		Ways:     NewWays(hops()),
+		Rules:    Rules{ReuseMode: 1, ExpireNoServer: true},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
@@ -101,7 +102,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 	for _, s := range servers {
 		id := uint32(len(w.table.Servers))
 		server := Server{
-			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true,
+			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true, Weight: 1,
 			Way: w.table.Ways.To(addr(s)), Counters: NewCounters(1),
 		}
 		switch method {
@@ -179,4 +180,13 @@ func (w *world) say(f wire.Frame) string {
 		}
 	}
 	return b.String()
+}
+
+// remove takes a server out of its services, as ipvsadm -d does.
+func (w *world) remove(server string) {
+	for i := range w.table.Servers {
+		if w.table.Servers[i].Addr == addr(server) {
+			w.table.Servers[i].Available = false
+		}
+	}
 }
