@@ -18,18 +18,21 @@ const (
 	DeleteServer  Verb = "delete-server"
 	SetTimeouts   Verb = "set"
 	Zero          Verb = "zero"
+	Tune          Verb = "tune"
 )
 
 // Op is one change the operator asks for. Which fields count depends on Verb:
 // AddService, EditService take Service (its Servers are ignored);
 // DeleteService takes Service.ServiceKey; Zero takes it or, when Service is
 // nil, means everything; the server verbs take Service.ServiceKey and Server;
-// SetTimeouts takes Timeouts, where 0 keeps a value.
+// SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
+// Service's own if that is given.
 type Op struct {
 	Verb     Verb      `json:"verb"`
 	Service  *Service  `json:"service,omitempty"`
 	Server   *Server   `json:"server,omitempty"`
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	Tuning   Tuning    `json:"tuning,omitempty"`
 }
 
 // Error is why an operation was refused; nothing was changed. Errno is what

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -23,11 +24,13 @@ func Change(s State, op Op) (State, error) {
 	case DeleteService:
 		err = next.deleteService(op)
 	case Flush:
-		next.Services = nil
+		next.Services, next.ServiceTuning = nil, nil
 	case AddServer, EditServer, DeleteServer:
 		err = next.changeServer(op)
 	case SetTimeouts:
 		err = next.setTimeouts(op)
+	case Tune:
+		err = next.tune(op)
 	default:
 		err = refuse(syscall.EINVAL, "operation %q is not known", op.Verb)
 	}
@@ -47,6 +50,9 @@ func (s State) clone() State {
 	for i := range s.Services {
 		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
 	}
+	own := make(map[ServiceKey]Tuning, len(s.ServiceTuning))
+	maps.Copy(own, s.ServiceTuning)
+	s.ServiceTuning = own
 	return s
 }
 
@@ -91,6 +97,7 @@ func (s *State) deleteService(op Op) error {
 	if !ok {
 		return refuse(syscall.ESRCH, "no service %s", op.Service.ServiceKey)
 	}
+	delete(s.ServiceTuning, s.Services[i].ServiceKey)
 	s.Services = slices.Delete(s.Services, i, i+1)
 	return nil
 }
@@ -132,19 +139,30 @@ func (s *State) setTimeouts(op Op) error {
 	if op.Timeouts == nil {
 		return refuse(syscall.EINVAL, "%s carries no timeouts", op.Verb)
 	}
-	for _, v := range []struct{ from, to *uint32 }{
-		{&op.Timeouts.TCP, &s.Timeouts.TCP},
-		{&op.Timeouts.TCPFin, &s.Timeouts.TCPFin},
-		{&op.Timeouts.UDP, &s.Timeouts.UDP},
-	} {
-		if *v.from > maxTimeout {
-			return refuse(syscall.EINVAL, "timeout %d s is longer than %d s", *v.from, maxTimeout)
-		}
-		if *v.from != 0 {
-			*v.to = *v.from
+	changes := Tuning{}
+	for name, v := range map[string]uint32{tuneEstablished: op.Timeouts.TCP, tuneFinWait: op.Timeouts.TCPFin, tuneUDP: op.Timeouts.UDP} {
+		if v != 0 {
+			changes[name] = v
 		}
 	}
-	return nil
+	var err error
+	s.Tuning, err = s.Tuning.with(changes, false)
+	return err
+}
+
+// tune changes settings of the director or, if the operation names one, of a
+// service.
+func (s *State) tune(op Op) (err error) {
+	if op.Service == nil {
+		s.Tuning, err = s.Tuning.with(op.Tuning, false)
+		return err
+	}
+	key := op.Service.ServiceKey
+	if _, ok := s.find(key); !ok {
+		return refuse(syscall.ESRCH, "no service %s", key)
+	}
+	s.ServiceTuning[key], err = s.ServiceTuning[key].with(op.Tuning, true)
+	return err
 }
 
 // checkedService is the service of an operation, if uvs can do what it asks.

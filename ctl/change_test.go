@@ -23,7 +23,7 @@ func serverAt(s string, m Method, weight int32) Server {
 // start is a state with one service and two servers.
 func start(t *testing.T) State {
 	t.Helper()
-	s := State{Timeouts: DefaultTimeouts}
+	var s State
 	web := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	for _, op := range []Op{
 		{Verb: AddService, Service: web},
@@ -89,6 +89,10 @@ func TestChangeRefuses(t *testing.T) {
 		{"a method that cannot be asked for", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })}, syscall.EINVAL},
 		{"a GUE tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method, s.Tunnel.Type = MethodTunnel, TunnelGUE })}, syscall.EOPNOTSUPP},
 		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
+		{"a setting nobody knows", Op{Verb: Tune, Tuning: Tuning{"speed": 1}}, syscall.EINVAL},
+		{"a setting out of range", Op{Verb: Tune, Tuning: Tuning{"conn_reuse_mode": 9}}, syscall.EINVAL},
+		{"a service's own of what is the director's", Op{Verb: Tune, Service: &web, Tuning: Tuning{"drop_packet": 1}}, syscall.EINVAL},
+		{"a setting of a service that is not there", Op{Verb: Tune, Service: &none, Tuning: Tuning{"timeout_udp": 1}}, syscall.ESRCH},
 		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
 	}
 	for _, r := range rows {
@@ -136,7 +140,7 @@ func TestChangeReplaces(t *testing.T) {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}
 	s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
-	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Timeouts != want {
-		t.Errorf("timeouts %+v, %v; want %+v", s.Timeouts, err, want)
+	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Tuning.shown() != want {
+		t.Errorf("timeouts %+v, %v; want %+v", s.Tuning.shown(), err, want)
 	}
 }

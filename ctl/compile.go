@@ -22,10 +22,17 @@ func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
 		Servers:  make([]director.Server, len(l.servers)),
 		Sources:  map[director.ServiceKey]bool{},
 		Ways:     ways,
+		Rules:    s.Tuning.rules(),
+	}
+	own := make(map[ServiceKey]*conntrack.Timeouts, len(s.ServiceTuning))
+	for key, tuning := range s.ServiceTuning {
+		timeouts := s.Tuning.timeouts(tuning)
+		own[key] = &timeouts
 	}
 	for _, v := range l.servers {
 		if v != nil {
 			t.Servers[v.id] = compileServer(v, l, ways)
+			t.Servers[v.id].Timeouts = own[v.service]
 		}
 	}
 	for i := range s.Services {
@@ -52,6 +59,7 @@ func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server 
 		Port:      v.last.Port,
 		Method:    conntrack.Method(v.last.Method),
 		Available: v.removed.IsZero(),
+		Weight:    v.last.Weight,
 		Way:       ways.To(addr),
 		Counters:  v.counters,
 	}

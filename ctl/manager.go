@@ -55,9 +55,8 @@ type Manager struct {
 func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zerolog.Logger) *Manager {
 	m := &Manager{
 		conns: conns, host: host, guard: g, log: log,
-		state: State{Timeouts: DefaultTimeouts},
-		live:  newLive(conns, workers),
-		ways:  director.NewWays(host.Hops()),
+		live: newLive(conns, workers),
+		ways: director.NewWays(host.Hops()),
 	}
 	return m
 }
@@ -113,13 +112,11 @@ func (m *Manager) apply(op Op) (server netip.Addr, err error) {
 	if err != nil {
 		return server, err
 	}
-	if op.Verb == SetTimeouts {
-		m.setTimeouts(next.Timeouts)
-		m.state = next
-		return server, nil
-	}
 	if err := m.commit(next); err != nil {
 		return server, err
+	}
+	if op.Verb == SetTimeouts || op.Verb == Tune {
+		m.conns.SetSettings(next.Tuning.settings())
 	}
 	m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
 	if op.Verb == AddServer {
@@ -198,13 +195,6 @@ func (m *Manager) tend(now time.Time) {
 	if err := m.commit(m.state); err != nil {
 		m.log.Error().Err(err).Msg("forget removed servers")
 	}
-}
-
-// setTimeouts hands the operator's three timeouts to the connection table.
-func (m *Manager) setTimeouts(t Timeouts) {
-	s := *m.conns.Settings()
-	s.Timeouts.Set(conntrack.Tick(t.TCP)*conntrack.Second, conntrack.Tick(t.TCPFin)*conntrack.Second, conntrack.Tick(t.UDP)*conntrack.Second)
-	m.conns.SetSettings(&s)
 }
 
 // union is rules that hide what either hides.

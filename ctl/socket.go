@@ -31,6 +31,7 @@ const maxRequest = 64 << 10
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
+//	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed
 //	GET  /v1/counters  []Counter
 type Socket struct {
@@ -91,6 +92,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, append(s.Manager.Verdicts(), s.Counters()...))
 	})
+	mux.HandleFunc("GET /v1/tuning", s.tuning)
 	mux.HandleFunc("GET /v1/conns", s.conns)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -132,6 +134,24 @@ func fail(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(e)
+}
+
+func (s *Socket) tuning(w http.ResponseWriter, r *http.Request) {
+	var of *ServiceKey
+	if text := r.URL.Query().Get("service"); text != "" {
+		key, err := ParseServiceKey(text)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		of = &key
+	}
+	list, err := s.Manager.Tunables(of)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, list)
 }
 
 func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,8 @@ package ctl
 import (
 	"fmt"
 	"net/netip"
+	"strings"
+	"syscall"
 
 	"uvs/dataplane/wire"
 )
@@ -12,7 +14,9 @@ import (
 // compiled from it.
 type State struct {
 	Services []Service // in order of adding
-	Timeouts Timeouts
+	Tuning   Tuning
+	// ServiceTuning is what single services have of their own.
+	ServiceTuning map[ServiceKey]Tuning
 }
 
 // Timeouts are the three idle times of `ipvsadm --set`, in seconds.
@@ -21,9 +25,6 @@ type Timeouts struct {
 	TCPFin uint32 `json:"tcpfin"`
 	UDP    uint32 `json:"udp"`
 }
-
-// DefaultTimeouts are IPVS's: 15 minutes, 2 minutes, 5 minutes.
-var DefaultTimeouts = Timeouts{TCP: 900, TCPFin: 120, UDP: 300}
 
 // ServiceKey is what makes a service one: a mark with its family, or protocol,
 // address and port. Addr is unmapped; it is invalid for a mark.
@@ -134,3 +135,16 @@ func (k ServiceKey) String() string {
 }
 
 func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }
+
+// ParseServiceKey reads a service as people write it for our own verbs:
+// tcp:192.0.2.1:80, udp:[2001:db8::1]:53, sctp:192.0.2.1:2905.
+func ParseServiceKey(s string) (ServiceKey, error) {
+	name, end, _ := strings.Cut(s, ":")
+	proto, ok := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}[strings.ToLower(name)]
+	ap, err := netip.ParseAddrPort(end)
+	if !ok || err != nil {
+		return ServiceKey{}, refuse(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80 or udp:[2001:db8::1]:53", s)
+	}
+	addr := ap.Addr().Unmap()
+	return ServiceKey{Proto: proto, Addr: addr, Port: ap.Port(), IPv6: addr.Is6()}, nil
+}

@@ -123,7 +123,31 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 func (m *Manager) Timeouts() Timeouts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.state.Timeouts
+	return m.state.Tuning.shown()
+}
+
+// Tunables are all settings; with a service, those it can have of its own.
+func (m *Manager) Tunables(of *ServiceKey) ([]Tunable, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.state.Tuning.tunables()
+	if of == nil {
+		return list, nil
+	}
+	if _, ok := m.state.find(*of); !ok {
+		return nil, refuse(syscall.ESRCH, "no service %s", *of)
+	}
+	own := list[:0]
+	for _, k := range list {
+		if k.PerService {
+			k.Default = k.Value
+			if v, ok := m.state.ServiceTuning[*of][k.Name]; ok {
+				k.Value = v
+			}
+			own = append(own, k)
+		}
+	}
+	return own, nil
 }
 
 // Conns shows every conn to visit until it returns an error. The workers go on

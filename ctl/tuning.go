@@ -1,0 +1,193 @@
+package ctl
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+
+	"uvs/conntrack"
+	"uvs/dataplane/director"
+)
+
+// Tuning holds the settings that differ from their defaults, by name. Where
+// IPVS has a sysctl (net.ipv4.vs.*) for it, the name is the sysctl's.
+type Tuning map[string]uint32
+
+// Tunable is one setting.
+type Tunable struct {
+	Name    string `json:"name"`
+	Value   uint32 `json:"value"`
+	Default uint32 `json:"default"`
+	Min     uint32 `json:"min"`
+	Max     uint32 `json:"max"`
+	Unit    string `json:"unit,omitempty"`
+	Help    string `json:"help"`
+	// PerService says that a service can have a value of its own.
+	PerService bool `json:"per_service,omitempty"`
+}
+
+// Names of settings the code asks for.
+const (
+	tuneReuse     = "conn_reuse_mode"
+	tuneNodest    = "expire_nodest_conn"
+	tuneQuiescent = "expire_quiescent_template"
+	tuneSloppyTCP = "sloppy_tcp"
+	tuneSloppySCT = "sloppy_sctp"
+	tuneSecureTCP = "secure_tcp"
+	tuneDropEntry = "drop_entry"
+	tuneDropPkt   = "drop_packet"
+	tuneDropRate  = "am_droprate"
+	tuneReserve   = "am_reserve"
+	tuneProfile   = "timeout_profile"
+
+	tuneEstablished = "timeout_tcp_established"
+	tuneFinWait     = "timeout_tcp_fin_wait"
+	tuneUDP         = "timeout_udp"
+)
+
+// Values of timeout_profile.
+const (
+	profileIPVS      = 0
+	profileNetfilter = 1
+)
+
+// knobs are the settings that are not timeouts. Defaults are IPVS's but for
+// expire_nodest_conn, whose default there loses packets silently.
+var knobs = []Tunable{
+	{Name: tuneReuse, Default: 1, Max: 3, Help: "a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE, 2 (bit) also in FIN_WAIT when replies bypass the director"},
+	{Name: tuneNodest, Default: 1, Max: 1, Help: "a packet whose server was removed: 1 is scheduled anew or reset, 0 is dropped silently (IPVS's default)"},
+	{Name: tuneQuiescent, Default: 0, Max: 1, Help: "1: a template whose server has weight 0 is not used for new connections"},
+	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
+	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
+	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},
+	{Name: tuneDropEntry, Default: 0, Max: 3, Help: "forget half-open and a sample of old connections: 0 off, 1 or 2 when the table runs short, 3 always"},
+	{Name: tuneDropPkt, Default: 0, Max: 3, Help: "refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the table runs short, 3 every am_droprate-th"},
+	{Name: tuneDropRate, Default: 10, Min: 1, Max: 1 << 20, Help: "drop_packet 3 refuses every n-th"},
+	{Name: tuneReserve, Default: 0, Max: 1 << 28, Unit: "conns", Help: "the table runs short when fewer are left; 0: a sixteenth of it"},
+	{Name: tuneProfile, Default: profileIPVS, Max: profileNetfilter, Help: "timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"},
+}
+
+// timeoutNames is the setting of every state that has one of its own.
+var timeoutNames = func() map[conntrack.State]string {
+	names := map[conntrack.State]string{conntrack.UDPNormal: tuneUDP}
+	for s := conntrack.TCPNone; s <= conntrack.TCPSynAck; s++ {
+		names[s] = "timeout_tcp_" + strings.ToLower(s.String())
+	}
+	for s := conntrack.SCTPNone; s <= conntrack.SCTPClosed; s++ {
+		names[s] = "timeout_sctp_" + strings.ReplaceAll(strings.ToLower(s.String()), "-", "_")
+	}
+	return names
+}()
+
+// tunables lists all settings with the values of t over those of the profile.
+func (t Tuning) tunables() []Tunable {
+	list := slices.Clone(knobs)
+	base := t.profile()
+	for _, s := range slices.Sorted(maps.Keys(timeoutNames)) {
+		list = append(list, Tunable{
+			Name: timeoutNames[s], Default: uint32(base[s] / conntrack.Second), Min: 1, Max: maxTimeout, Unit: "s",
+			Help: "how long a connection in this state is kept after its last packet", PerService: true,
+		})
+	}
+	for i := range list {
+		list[i].Value = list[i].Default
+		if v, ok := t[list[i].Name]; ok {
+			list[i].Value = v
+		}
+	}
+	return list
+}
+
+func (t Tuning) profile() conntrack.Timeouts {
+	if t[tuneProfile] == profileNetfilter {
+		return conntrack.NetfilterTimeouts()
+	}
+	return conntrack.IPVSTimeouts()
+}
+
+// value is a setting's value, its own or the default.
+func (t Tuning) value(name string) uint32 {
+	for _, k := range t.tunables() {
+		if k.Name == name {
+			return k.Value
+		}
+	}
+	panic("ctl: no setting " + name)
+}
+
+// with is t after changes; perService allows only what services may have.
+func (t Tuning) with(changes map[string]uint32, perService bool) (Tuning, error) {
+	next := maps.Clone(t)
+	if next == nil {
+		next = Tuning{}
+	}
+	for name, v := range changes {
+		i := slices.IndexFunc(t.tunables(), func(k Tunable) bool { return k.Name == name })
+		if i < 0 {
+			return t, refuse(syscall.EINVAL, "there is no setting %q; `uvs get` lists them", name)
+		}
+		k := t.tunables()[i]
+		switch {
+		case perService && !k.PerService:
+			return t, refuse(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
+		case v < k.Min || v > k.Max:
+			return t, refuse(syscall.EINVAL, "setting %s: %d is not %d to %d", name, v, k.Min, k.Max)
+		}
+		next[name] = v
+	}
+	return next, nil
+}
+
+// timeouts are those of the profile, then t's, then own's.
+func (t Tuning) timeouts(own Tuning) conntrack.Timeouts {
+	all := t.profile()
+	for _, set := range []Tuning{t, own} {
+		for s, name := range timeoutNames {
+			if v, ok := set[name]; ok {
+				all[s] = conntrack.Tick(v) * conntrack.Second
+			}
+		}
+	}
+	return all
+}
+
+// settings is what the connection table takes of t.
+func (t Tuning) settings() *conntrack.Settings {
+	return &conntrack.Settings{
+		Timeouts:   t.timeouts(nil),
+		SecureTCP:  mode(t.value(tuneSecureTCP)),
+		DropEntry:  mode(t.value(tuneDropEntry)),
+		DropPacket: mode(t.value(tuneDropPkt)),
+		DropRate:   int(t.value(tuneDropRate)),
+		Reserve:    int(t.value(tuneReserve)),
+	}
+}
+
+// mode reads a defence's value as IPVS's sysctls have it: the kernel writes 1
+// and 2 itself while the defence is idle and active.
+func mode(v uint32) conntrack.Mode {
+	switch v {
+	case 0:
+		return conntrack.ModeOff
+	case 3:
+		return conntrack.ModeAlways
+	}
+	return conntrack.ModeAuto
+}
+
+// rules is what the director takes of t.
+func (t Tuning) rules() director.Rules {
+	return director.Rules{
+		ReuseMode:       uint8(t.value(tuneReuse)),
+		ExpireNoServer:  t.value(tuneNodest) != 0,
+		ExpireQuiescent: t.value(tuneQuiescent) != 0,
+		SloppyTCP:       t.value(tuneSloppyTCP) != 0,
+		SloppySCTP:      t.value(tuneSloppySCT) != 0,
+	}
+}
+
+// shown are the three timeouts of `ipvsadm -L --timeout`.
+func (t Tuning) shown() Timeouts {
+	return Timeouts{TCP: t.value(tuneEstablished), TCPFin: t.value(tuneFinWait), UDP: t.value(tuneUDP)}
+}
