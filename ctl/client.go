@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"syscall"
 )
@@ -62,6 +63,32 @@ func (c *Client) Timeouts() (t Timeouts, err error) { return t, c.get("/v1/timeo
 // Counters are all counters of the director.
 func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
 
+// Tunables are all settings or, with a service, those it can have of its own.
+func (c *Client) Tunables(of *ServiceKey) (list []Tunable, err error) {
+	path := "/v1/tuning"
+	if of != nil {
+		path += "?service=" + url.QueryEscape(of.text())
+	}
+	return list, c.get(path, &list)
+}
+
+// Flush ends the conns of a filter, all if it is empty, and says how many.
+func (c *Client) Flush(f ConnFilter) (n int, err error) {
+	q := f.Query()
+	if len(q) == 0 {
+		q.Set("all", "")
+	}
+	resp, err := c.http.Post("http://uvs/v1/flush?"+q.Encode(), "", nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask the director: %w", err)
+	}
+	defer resp.Body.Close()
+	if err := answerError(resp); err != nil {
+		return 0, err
+	}
+	return n, json.NewDecoder(resp.Body).Decode(&n)
+}
+
 // Apply makes one change; a refusal is an *Error.
 func (c *Client) Apply(op Op) error {
 	body, err := json.Marshal(op)
@@ -78,7 +105,12 @@ func (c *Client) Apply(op Op) error {
 
 // Conns shows every conn to visit until it returns an error.
 func (c *Client) Conns(visit func(ConnStatus) error) error {
-	return c.read("/v1/conns", func(dec *json.Decoder) error {
+	return c.ConnsOf(ConnFilter{}, visit)
+}
+
+// ConnsOf shows the conns of a filter to visit until it returns an error.
+func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
+	return c.read("/v1/conns?"+f.Query().Encode(), func(dec *json.Decoder) error {
 		for {
 			var conn ConnStatus
 			switch err := dec.Decode(&conn); {

@@ -49,6 +49,7 @@ type Manager struct {
 	live  *live
 	ways  *director.Ways
 	rules guard.Rules
+	full  pressure
 }
 
 // NewManager makes the manager of a director without services.
@@ -187,6 +188,7 @@ func (m *Manager) tend(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
+	m.full.report(m.conns.Stats(), now, m.log)
 	ids := m.live.reapable(now)
 	if len(ids) == 0 {
 		return

@@ -32,7 +32,8 @@ const maxRequest = 64 << 10
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
-//	GET  /v1/conns     one ConnStatus a line, streamed
+//	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
+//	POST /v1/flush     ends the conns of a ConnFilter's query (or of ?all); their number
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
@@ -94,6 +95,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	})
 	mux.HandleFunc("GET /v1/tuning", s.tuning)
 	mux.HandleFunc("GET /v1/conns", s.conns)
+	mux.HandleFunc("POST /v1/flush", s.flush)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -155,10 +157,31 @@ func (s *Socket) tuning(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
+	filter, err := ParseConnFilter(r.URL.Query())
+	if err != nil {
+		fail(w, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	buf := bufio.NewWriter(w)
 	enc := json.NewEncoder(buf)
-	if s.Manager.Conns(func(c ConnStatus) error { return enc.Encode(c) }) == nil {
+	if s.Manager.Conns(filter, func(c ConnStatus) error { return enc.Encode(c) }) == nil {
 		buf.Flush()
 	}
+}
+
+// flush refuses an empty filter: all conns are meant only by ?all.
+func (s *Socket) flush(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	all := q.Has("all")
+	q.Del("all")
+	filter, err := ParseConnFilter(q)
+	if err == nil && all == (len(q) > 0) {
+		err = refuse(syscall.EINVAL, "say which connections to end: by service, server, client or state, or all of them")
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, s.Manager.FlushConns(filter))
 }

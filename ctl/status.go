@@ -5,7 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"uvs/conntrack"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -148,24 +147,6 @@ func (m *Manager) Tunables(of *ServiceKey) ([]Tunable, error) {
 		}
 	}
 	return own, nil
-}
-
-// Conns shows every conn to visit until it returns an error. The workers go on
-// meanwhile.
-func (m *Manager) Conns(visit func(ConnStatus) error) error {
-	var err error
-	m.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
-		err = visit(ConnStatus{
-			Proto:   s.Proto,
-			Expires: uint32(s.Expires / conntrack.Second),
-			State:   s.State.String(),
-			Client:  addrPort(s.Client, s.ClientPort),
-			Virtual: addrPort(s.VIP, s.VPort),
-			Server:  addrPort(s.Server, s.SPort),
-		})
-		return err == nil
-	})
-	return err
 }
 
 func addrPort(a wire.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"uvs/conntrack"
 	"uvs/ctl"
 	"uvs/ctl/guard"
 	"uvs/dataplane/ring"
 )
 
 // rimCounters are the counters below and beside the verdicts: of the rings, by
-// interface, and of the guard.
-func rimCounters(rings []*ring.Link, g *guard.Guard) []ctl.Counter {
+// interface, of the guard, and of the connection table.
+func rimCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table) []ctl.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
 		for i, p := range r.Stats().Ports {
@@ -29,6 +30,21 @@ func rimCounters(rings []*ring.Link, g *guard.Guard) []ctl.Counter {
 			ctl.Counter{Name: "guard_source", Value: d.Source},
 			ctl.Counter{Name: "guard_error", Value: d.Error},
 			ctl.Counter{Name: "guard_fragment", Value: d.Fragment})
+	}
+	return append(list, connCounters(conns.Stats())...)
+}
+
+func connCounters(s conntrack.Stats) []ctl.Counter {
+	list := []ctl.Counter{
+		{Name: "conns_in_use", Value: uint64(s.InUse)},
+		{Name: "conns_capacity", Value: uint64(s.Capacity)},
+		{Name: "conns_memory_bytes", Value: uint64(s.Memory)},
+		{Name: "conns_memory_budget_bytes", Value: uint64(s.Budget)},
+		{Name: "conns_inserted", Value: s.Inserted},
+		{Name: "conns_refused_full", Value: s.Full},
+	}
+	for e, n := range s.Ended {
+		list = append(list, ctl.Counter{Name: "conns_ended_" + conntrack.Ending(e).String(), Value: n})
 	}
 	return list
 }

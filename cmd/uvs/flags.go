@@ -21,21 +21,31 @@ func newFlags(verb string) *flag.FlagSet {
 
 // parse reads a verb's options; ok is false when the verb must end with code.
 func parse(fs *flag.FlagSet, args []string) (code int, ok bool) {
-	err := fs.Parse(args)
-	switch {
+	rest, code, ok := parseRest(fs, args)
+	if ok && len(rest) > 0 {
+		return misused(fs, fmt.Errorf("unexpected argument %q", rest[0])), false
+	}
+	return code, ok
+}
+
+// parseRest is parse for verbs that take words after their options.
+func parseRest(fs *flag.FlagSet, args []string) (rest []string, code int, ok bool) {
+	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Printf("Usage of %s:\n", fs.Name())
 		fs.SetOutput(os.Stdout)
 		fs.PrintDefaults()
-		return 0, false
+		return nil, 0, false
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "%s: %v; see %s -h\n", fs.Name(), err, fs.Name())
-		return 2, false
-	case fs.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; see %s -h\n", fs.Name(), fs.Arg(0), fs.Name())
-		return 2, false
+		return nil, misused(fs, err), false
 	}
-	return 0, true
+	return fs.Args(), 0, true
+}
+
+// misused says what is wrong with a command line.
+func misused(fs *flag.FlagSet, err error) int {
+	fmt.Fprintf(os.Stderr, "%s: %v; see %s -h\n", fs.Name(), err, fs.Name())
+	return 2
 }
 
 // failed prints what went wrong in one line.

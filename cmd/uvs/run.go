@@ -33,6 +33,7 @@ type runConfig struct {
 	workers    int
 	pin        bool
 	connMax    int
+	memory     int64 // bytes; 0: as connMax needs
 	spin       time.Duration
 	log        zerolog.Logger
 }
@@ -57,6 +58,7 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs.IntVar(&cfg.workers, "workers", max(1, runtime.NumCPU()/2), "how many workers carry frames, each on a CPU of its own")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
 	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "most entries of the connection table")
+	fs.Int64Var(&cfg.memory, "memory", 0, "most bytes the connection table may use; lowers --conn-max if need be (0: no limit but that)")
 	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
 	level := fs.String("log-level", "info", "trace, debug, info, warn or error")
 	format := fs.String("log-format", "text", "text or json")
@@ -128,7 +130,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer stackGuard.Close()
 
-	conns, err := conntrack.NewTable(conntrack.Config{Max: cfg.connMax, Workers: cfg.workers, MaxServers: ctl.MaxServers})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: cfg.connMax, Memory: cfg.memory, Workers: cfg.workers, MaxServers: ctl.MaxServers})
 	if err != nil {
 		return fmt.Errorf("make the connection table: %w", err)
 	}
@@ -144,9 +146,9 @@ func run(ctx context.Context, cfg runConfig) error {
 	plane := dataplane.New(conns, manager.FirstTable(), links, cpus(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,
-		Counters: func() []ctl.Counter { return rimCounters(rings, stackGuard) },
+		Counters: func() []ctl.Counter { return rimCounters(rings, stackGuard, conns) },
 		Info: ctl.Info{
-			Version: version, ConnSize: uint32(cfg.connMax), Interfaces: cfg.interfaces,
+			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},
 	}

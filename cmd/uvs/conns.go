@@ -1,0 +1,86 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net/url"
+
+	"uvs/ctl"
+	"uvs/ctl/ipvsadm"
+)
+
+// filterFlags are the options by which conns are chosen.
+func filterFlags(fs *flag.FlagSet) func() (ctl.ConnFilter, error) {
+	values := map[string]*string{
+		"service": fs.String("service", "", "of this service, e.g. tcp:192.0.2.1:80"),
+		"server":  fs.String("server", "", "at this server, e.g. 10.0.0.11 or 10.0.0.11:8080"),
+		"client":  fs.String("client", "", "of this client or network, e.g. 198.51.100.7 or 198.51.100.0/24"),
+		"state":   fs.String("state", "", "in this state, e.g. ESTABLISHED"),
+	}
+	return func() (ctl.ConnFilter, error) {
+		q := url.Values{}
+		for name, v := range values {
+			if *v != "" {
+				q.Set(name, *v)
+			}
+		}
+		return ctl.ParseConnFilter(q)
+	}
+}
+
+// filtered is the director as `ipvsadm -Lc` sees it through a filter.
+type filtered struct {
+	*ctl.Client
+	filter ctl.ConnFilter
+}
+
+func (f filtered) Conns(visit func(ctl.ConnStatus) error) error {
+	return f.ConnsOf(f.filter, visit)
+}
+
+// connsMain lists conns as `ipvsadm -Lnc` does.
+func connsMain(args []string) int {
+	fs := newFlags("conns")
+	filter := filterFlags(fs)
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	f, err := filter()
+	if err != nil {
+		return misused(fs, err)
+	}
+	return ipvsadm.Main([]string{"-L", "-n", "-c"}, stdio(), func() (ipvsadm.Director, error) {
+		c, err := ctl.Dial(ctl.SocketPath())
+		if err != nil {
+			return nil, err
+		}
+		return filtered{c, f}, nil
+	})
+}
+
+// flushMain ends conns.
+func flushMain(args []string) int {
+	fs := newFlags("flush")
+	filter := filterFlags(fs)
+	all := fs.Bool("all", false, "all connections")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	f, err := filter()
+	switch {
+	case err != nil:
+		return misused(fs, err)
+	case *all == (f != ctl.ConnFilter{}):
+		return misused(fs, fmt.Errorf("say which connections to end: --service, --server, --client or --state, or --all"))
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	n, err := c.Flush(f)
+	if err != nil {
+		return failed(err)
+	}
+	fmt.Printf("%d connections ended\n", n)
+	return 0
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"uvs/ctl"
+)
+
+// setMain changes settings: uvs set [--service S] NAME=VALUE…
+func setMain(args []string) int {
+	fs := newFlags("set")
+	service := fs.String("service", "", "for this service only, e.g. tcp:192.0.2.1:80")
+	rest, code, ok := parseRest(fs, args)
+	if !ok {
+		return code
+	}
+	op := ctl.Op{Verb: ctl.Tune, Tuning: ctl.Tuning{}}
+	if len(rest) == 0 {
+		return misused(fs, fmt.Errorf("no setting given; write NAME=VALUE"))
+	}
+	for _, word := range rest {
+		name, text, _ := strings.Cut(word, "=")
+		v, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return misused(fs, fmt.Errorf("%q is not NAME=VALUE with a whole number", word))
+		}
+		op.Tuning[name] = uint32(v)
+	}
+	if *service != "" {
+		key, err := ctl.ParseServiceKey(*service)
+		if err != nil {
+			return misused(fs, err)
+		}
+		op.Service = &ctl.Service{ServiceKey: key}
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	if err := c.Apply(op); err != nil {
+		return failed(err)
+	}
+	return 0
+}
+
+// getMain prints settings: uvs get [--service S] [NAME…]
+func getMain(args []string) int {
+	fs := newFlags("get")
+	service := fs.String("service", "", "those of this service, e.g. tcp:192.0.2.1:80")
+	names, code, ok := parseRest(fs, args)
+	if !ok {
+		return code
+	}
+	var of *ctl.ServiceKey
+	if *service != "" {
+		key, err := ctl.ParseServiceKey(*service)
+		if err != nil {
+			return misused(fs, err)
+		}
+		of = &key
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	list, err := c.Tunables(of)
+	if err != nil {
+		return failed(err)
+	}
+	return printTunables(list, names)
+}
+
+func printTunables(list []ctl.Tunable, names []string) int {
+	for _, name := range names {
+		if !slices.ContainsFunc(list, func(k ctl.Tunable) bool { return k.Name == name }) {
+			return failed(fmt.Errorf("there is no setting %q; `uvs get` lists them", name))
+		}
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	for _, k := range list {
+		switch {
+		case len(names) == 0:
+			fmt.Fprintf(w, "%s\t%d\t(default %d)\t%s\n", k.Name, k.Value, k.Default, k.Help)
+		case slices.Contains(names, k.Name):
+			fmt.Fprintf(w, "%s\t%d\n", k.Name, k.Value)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,155 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+)
+
+// ConnFilter says which conns are meant; the zero value means all. Every field
+// that is given must hold.
+type ConnFilter struct {
+	Service *ServiceKey
+	Server  netip.AddrPort // port 0: any
+	Client  netip.Prefix
+	State   string // as listed: ESTABLISHED, UDP …
+}
+
+// Query is the filter as the socket's requests carry it.
+func (f ConnFilter) Query() url.Values {
+	q := url.Values{}
+	if f.Service != nil {
+		q.Set("service", f.Service.text())
+	}
+	if f.Server.Addr().IsValid() {
+		q.Set("server", f.Server.String())
+	}
+	if f.Client.IsValid() {
+		q.Set("client", f.Client.String())
+	}
+	if f.State != "" {
+		q.Set("state", f.State)
+	}
+	return q
+}
+
+// ParseConnFilter reads what Query wrote. A server may be given without port, a
+// client as an address.
+func ParseConnFilter(q url.Values) (f ConnFilter, err error) {
+	for name := range q {
+		v := q.Get(name)
+		switch name {
+		case "service":
+			var key ServiceKey
+			key, err = ParseServiceKey(v)
+			f.Service = &key
+		case "server":
+			f.Server, err = parseEnd(v)
+		case "client":
+			f.Client, err = parseNet(v)
+		case "state":
+			f.State, err = parseState(v)
+		default:
+			err = refuse(syscall.EINVAL, "connections cannot be chosen by %q; by service, server, client or state", name)
+		}
+		if err != nil {
+			return ConnFilter{}, err
+		}
+	}
+	return f, nil
+}
+
+func parseEnd(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), 0), nil
+	}
+	end, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return end, refuse(syscall.EINVAL, "server %q is not an address with or without port", s)
+	}
+	return end, nil
+}
+
+func parseNet(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, refuse(syscall.EINVAL, "client %q is neither an address nor a network such as 192.0.2.0/24", s)
+	}
+	return p.Masked(), nil
+}
+
+// parseState accepts the names that listings show.
+func parseState(s string) (string, error) {
+	s = strings.ToUpper(s)
+	for state := range conntrack.NumState {
+		if state.String() == s {
+			return s, nil
+		}
+	}
+	return "", refuse(syscall.EINVAL, "state %q is none a connection can have", s)
+}
+
+// match makes the filter's question to the connection table; nil: all match.
+func (f ConnFilter) match() func(*conntrack.Snapshot) bool {
+	if f == (ConnFilter{}) {
+		return nil
+	}
+	return func(s *conntrack.Snapshot) bool {
+		return f.service(s) && f.server(s) &&
+			(!f.Client.IsValid() || f.Client.Contains(s.Client.Netip())) &&
+			(f.State == "" || f.State == s.State.String())
+	}
+}
+
+func (f ConnFilter) service(s *conntrack.Snapshot) bool {
+	k := f.Service
+	return k == nil || k.Proto == s.Proto && wire.AddrFrom(k.Addr) == s.VIP && (k.Port == 0 || k.Port == s.VPort)
+}
+
+func (f ConnFilter) server(s *conntrack.Snapshot) bool {
+	a := f.Server
+	return !a.Addr().IsValid() || wire.AddrFrom(a.Addr()) == s.Server && (a.Port() == 0 || a.Port() == s.SPort)
+}
+
+// text is the key as ParseServiceKey reads it.
+func (k ServiceKey) text() string {
+	return fmt.Sprintf("%s:%s", strings.ToLower(ProtoName(k.Proto)), netip.AddrPortFrom(k.Addr, k.Port))
+}
+
+// Conns shows the conns of a filter to visit until it returns an error. The
+// workers go on meanwhile.
+func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
+	var err error
+	m.conns.Walk(f.match(), func(s *conntrack.Snapshot) bool {
+		err = visit(ConnStatus{
+			Proto:   s.Proto,
+			Expires: uint32(s.Expires / conntrack.Second),
+			State:   s.State.String(),
+			Client:  addrPort(s.Client, s.ClientPort),
+			Virtual: addrPort(s.VIP, s.VPort),
+			Server:  addrPort(s.Server, s.SPort),
+		})
+		return err == nil
+	})
+	return err
+}
+
+// FlushConns ends the conns of a filter and says how many. What their clients
+// send afterwards begins anew, or is reset.
+func (m *Manager) FlushConns(f ConnFilter) int {
+	match := f.match()
+	if match == nil {
+		match = func(*conntrack.Snapshot) bool { return true }
+	}
+	n := m.conns.Flush(match)
+	m.log.Info().Int("conns", n).Str("filter", f.Query().Encode()).Msg("flushed connections")
+	return n
+}

@@ -1,0 +1,31 @@
+package ctl
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"uvs/conntrack"
+)
+
+// pressurePeriod is how long the log keeps quiet after it told of a full
+// connection table; the counters tell all the time.
+const pressurePeriod = 10 * time.Second
+
+// pressure tells the log when the connection table is so full that conns are
+// evicted or refused, with how many since it last did.
+type pressure struct {
+	told          time.Time
+	evicted, full uint64
+}
+
+func (p *pressure) report(s conntrack.Stats, now time.Time, log zerolog.Logger) {
+	evicted := s.Ended[conntrack.EndedForEmbryonic] + s.Ended[conntrack.EndedForClosing] + s.Ended[conntrack.EndedForIdle]
+	if evicted == p.evicted && s.Full == p.full || now.Sub(p.told) < pressurePeriod {
+		return
+	}
+	log.Warn().Uint64("evicted", evicted-p.evicted).Uint64("refused", s.Full-p.full).
+		Int64("in_use", s.InUse).Int("capacity", s.Capacity).
+		Msg("the connection table is full; raise --conn-max or --memory, or shorten timeouts (uvs get)")
+	*p = pressure{told: now, evicted: evicted, full: s.Full}
+}
