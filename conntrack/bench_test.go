@@ -92,7 +92,7 @@ func (x *xorshift) next() uint64 {
 
 // lookups looks up b random conns in batches.
 func (t *benchTable) lookups(worker, count, batch int) (missed int) {
-	l, q, rnd := t.Local(worker), newQueries(64), xorshift(worker+88172645463325252)
+	l, q, rnd := t.Local(worker), newQueries(64), xorshift(worker+1)<<32
 	for done := 0; done < count; done += len(q) {
 		for i := range q {
 			queryOf(&q[i], rnd.next()%uint64(t.n))

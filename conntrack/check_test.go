@@ -65,7 +65,7 @@ func (k *checker) indexed() error {
 		}
 	}
 	for i := range t.buckets {
-		if b := &t.buckets[i]; !sameAway(b.away.Load(), away[b]) {
+		if b := &t.buckets[i]; b.away.Load() != away[b] {
 			return fmt.Errorf("bucket %d says %#x conns are away, found %#x", i, b.away.Load(), away[b])
 		}
 	}
@@ -79,18 +79,6 @@ func (k *checker) placeOf(hash uint64, bucket int) int {
 		}
 	}
 	return -1
-}
-
-// sameAway compares sums of bytes: two places of a window may be one bucket, so
-// that only the number of conns away is certain.
-func sameAway(a, b uint64) bool {
-	sum := func(w uint64) (n uint64) {
-		for ; w != 0; w >>= 8 {
-			n += w & 0xff
-		}
-		return n
-	}
-	return sum(a) == sum(b)
 }
 
 // live: every live conn is found, its children are as many as it says, and it

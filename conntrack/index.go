@@ -89,11 +89,16 @@ type position struct {
 	place  int
 }
 
+func (p position) value() slot { return slot(p.bucket.slots[p.slot].Load()) }
+
 // put writes a value into an empty slot of the window; ok is false if it is full.
 func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 	home := x.at(hash, 0)
 	for place := range places {
 		b := x.at(hash, place)
+		if x.repeats(hash, place, b) {
+			continue
+		}
 		if place > 0 {
 			home.away.Add(awayByte(place))
 		}
@@ -107,6 +112,17 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 		}
 	}
 	return position{}, false
+}
+
+// repeats says whether a place's bucket is that of an earlier place too, where
+// it would be found first and counted as of that place.
+func (x *index) repeats(hash uint64, place int, b *bucket) bool {
+	for earlier := range place {
+		if x.at(hash, earlier) == b {
+			return true
+		}
+	}
+	return false
 }
 
 // take removes a value from where it was seen; false: it is not there any more.
@@ -181,18 +197,28 @@ func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position)
 }
 
 // insert enters a conn and returns the one that stands for its flow: ref
-// itself or another worker's. full: there was no room. placed says whether ref
-// was ever in the index, so that others may be reading it.
+// itself or another worker's; 0: neither stayed, try again with a new conn.
+// placed says whether ref was ever in the index, so that others may be reading
+// it; full, that there was no room.
 //
 // Two workers may do this for one flow at once. Each puts its conn in as
-// tentative and only then looks for rivals, so of two at least one sees the
-// other. Settling is: look through the whole window; if a settled rival is
-// there, the own conn goes; of two tentative ones the one with the smaller ref
-// goes, and who goes settles the other instead of waiting for its worker. Only a
-// look through the window that began after the conn was put in, and that found
-// no rival, makes it settled. So of two conns of one flow the one put in later
-// is seen by the looks of both or the earlier is seen by its look: never are
-// both settled. Every step lost is won by another worker (lock-free).
+// tentative, which lookups pass over, and only then looks through the whole
+// window for rivals (settle):
+//
+//   - a settled rival stands, and the own conn goes;
+//   - of two tentative ones the one with the smaller ref goes. If that is the own
+//     one, the worker settles the rival itself instead of waiting for the
+//     rival's worker;
+//   - if there is no rival, the conn is settled by compare-and-swap.
+//
+// Two conns of one flow cannot both become settled. The look that settles the
+// one put in later began when both were in, so it saw the earlier: settled, then
+// the later went; or tentative, then by the second rule one of the two was
+// taken out by compare-and-swap, and what is out cannot be settled, for that too
+// is a compare-and-swap on the slot. (One after the other is possible: a settled
+// rival ends, and another worker settles our conn before we take it out. Then it
+// stands.) Every step that fails does so because
+// another worker's succeeded (lock-free).
 func (x *index) insert(ref Ref, hash uint64) (winner Ref, placed, full bool) {
 	c := &x.conns[ref]
 	own := newSlot(ref, hash) | tentative
@@ -201,21 +227,21 @@ func (x *index) insert(ref Ref, hash uint64) (winner Ref, placed, full bool) {
 		return 0, false, true
 	}
 	winner = x.settle(c, hash, own, ownPos)
-	if winner != ref {
-		x.take(hash, ownPos, own)
+	if winner != ref && !x.take(hash, ownPos, own) && ownPos.value() == own.final() {
+		winner = ref // settled by another worker after the rival had left
 	}
 	return winner, true, false
 }
 
-// settle makes v, or a rival of it, the conn of the flow of c and returns it;
-// 0: v is gone and so is what took its place.
+// settle makes v, which stands at pos, or a rival of it the conn of the flow of
+// c, and returns it; 0: v was taken out by a rival's worker.
 func (x *index) settle(c *Conn, hash uint64, v slot, pos position) Ref {
 	for {
 		s, where := x.rival(c, hash, v)
 		switch {
 		case s == 0:
 			b := &pos.bucket.slots[pos.slot]
-			if b.CompareAndSwap(uint64(v), uint64(v.final())) || slot(b.Load()) == v.final() {
+			if b.CompareAndSwap(uint64(v), uint64(v.final())) || pos.value() == v.final() {
 				return v.ref()
 			}
 			return 0

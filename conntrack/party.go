@@ -51,6 +51,16 @@ const (
 	numEnding
 )
 
+var endingNames = [numEnding]string{"timeout", "caller", "flush", "drop_entry", "embryonic", "closing", "idle"}
+
+// String is the ending's name for people and metrics.
+func (e Ending) String() string {
+	if e < numEnding {
+		return endingNames[e]
+	}
+	return "unknown"
+}
+
 // forced says whether an ending is somebody's will, so that it concerns a
 // controlling conn as well (the kernel's ip_vs_conn_del).
 func (e Ending) forced() bool {

@@ -90,6 +90,7 @@ func TestStress(t *testing.T) {
 	}{
 		{"eviction all the time", 24, 200, 4, 1000, 50},
 		{"one bucket or two", 4, 6, 4, 1000, 5},
+		{"one flow", 64, 1, 4, 1000, 5},
 		{"room for all", 600, 300, 3, 2000, 2000},
 	} {
 		seed := rand.Uint64()

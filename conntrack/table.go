@@ -104,7 +104,7 @@ func NewTable(cfg Config) (*Table, error) {
 		counts: make([]Counts, cfg.MaxServers),
 		locals: make([]Local, cfg.Workers),
 		max:    cfg.Max,
-		chunk:  min(max(cfg.Max/(16*cfg.Workers), 1), 256),
+		chunk:  min(max(cfg.Max/(64*cfg.Workers), 1), 256),
 	}
 	if err := t.mapMemory(cfg.Max, cfg.slack); err != nil {
 		return nil, errors.Join(err, t.Close())

@@ -95,6 +95,8 @@ func (t *Table) enter() {
 
 func (t *Table) leave() {
 	t.guest.reading.Store(0)
+	t.left.Add(int64(t.guest.places))
+	t.guest.places = 0
 	t.guestMu.Unlock()
 }
 

@@ -26,7 +26,7 @@ func TestWheel(t *testing.T) {
 		}
 		gone := 0
 		for now := start; gone < n; now += Tick(rnd.Int64N([]int64{3, 100, 100000, 1e9}[rnd.IntN(4)])) {
-			budget := 1 << 40
+			budget := 1 << 30
 			for ref := w.due(now, &budget); ref != 0; ref = w.due(now, &budget) {
 				if deadlines[ref] > now {
 					w.put(ref, deadlines[ref]) // from a coarser level
