@@ -174,7 +174,7 @@ func pump(b *testing.B, from, to net.Conn) {
 	must(b, <-got)
 }
 
-func must(b *testing.B, err error) {
+func must(b testing.TB, err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)

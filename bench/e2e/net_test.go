@@ -161,6 +161,12 @@ func (n *network) start(ns string, args ...string) *exec.Cmd {
 // director starts `uvs run` and waits until it says it is ready.
 func (n *network) director(ns string, interfaces ...string) *exec.Cmd {
 	n.t.Helper()
+	return n.directorWith(ns, nil, interfaces...)
+}
+
+// directorWith is director with further options.
+func (n *network) directorWith(ns string, options []string, interfaces ...string) *exec.Cmd {
+	n.t.Helper()
 	notify := filepath.Join(n.dir, "notify")
 	os.Remove(notify)
 	l, err := listenUnixgram(notify)
@@ -169,6 +175,7 @@ func (n *network) director(ns string, interfaces ...string) *exec.Cmd {
 	}
 	defer l.Close()
 	args := []string{"env", "NOTIFY_SOCKET=" + notify, uvsBinary, "run", "--log-level", "debug"}
+	args = append(args, options...)
 	for _, i := range interfaces {
 		args = append(args, "--interface", i)
 	}

@@ -1,0 +1,257 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ends are a client and one server with sockets of this process in both
+// namespaces, through a director that runs one TCP and one UDP service on port 7.
+type ends struct {
+	*scene
+	tcp net.Listener
+	udp net.PacketConn
+}
+
+// newEnds makes a scene with the first n servers of s1, s2 and takes sockets
+// on the first; director gets extra options.
+func newEnds(t testing.TB, method string, servers int, options ...string) *ends {
+	e := &ends{scene: &scene{network: newNetwork(t, "sysctl"), method: method}}
+	s := e.scene
+	names := []string{"s1", "s2"}[:servers]
+	s.add(append([]string{"client", "director"}, names...)...)
+	interfaces := []string{"eth0"}
+	if method == "nat" {
+		s.lan("lan1", "client", "director:eth0")
+		s.lan("lan2", append([]string{"director:eth1"}, names...)...)
+		s.assign("director", "eth1", 2, 1)
+		interfaces = append(interfaces, "eth1")
+	} else {
+		s.lan("lan1", append([]string{"client", "director"}, names...)...)
+	}
+	s.assign("client", "eth0", 1, 2)
+	s.assign("director", "eth0", 1, 1)
+	for i, ns := range names {
+		s.assign(ns, "eth0", s.serverNet(), 11+i)
+		s.prepareServer(ns)
+	}
+	s.directorWith("director", options, interfaces...)
+	for _, proto := range []string{"-t", "-u"} {
+		s.ipvsadm("director", fmt.Sprintf("ipvsadm -A %s %s:7 -s rr", proto, s.vip()))
+		for i := range names {
+			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.vip(), s.addr(s.serverNet(), 11+i), s.flag()))
+		}
+	}
+	must(t, s.inside("s1", func() (err error) {
+		if e.tcp, err = net.Listen("tcp", ":7"); err == nil {
+			e.udp, err = net.ListenPacket("udp", ":7")
+		}
+		return err
+	}))
+	t.Cleanup(func() { e.tcp.Close(); e.udp.Close() })
+	return e
+}
+
+// dial connects to the VIP from the client.
+func (e *ends) dial(network string) (c net.Conn) {
+	e.t.Helper()
+	must(e.t, e.inside("client", func() (err error) { c, err = net.Dial(network, e.vip()+":7"); return err }))
+	return c
+}
+
+// conn is a TCP connection seen from both ends.
+func (e *ends) conn() (client, server *net.TCPConn) {
+	e.t.Helper()
+	c := e.dial("tcp")
+	s, err := e.tcp.Accept()
+	must(e.t, err)
+	e.t.Cleanup(func() { c.Close(); s.Close() })
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// listed is the line of a client's port in `ipvsadm -Lnc`: state and countdown.
+func (e *ends) listed(local net.Addr) (state string, left time.Duration) {
+	e.t.Helper()
+	for _, line := range strings.Split(e.in("director", uvsBinary+" ipvsadm -Lnc"), "\n") {
+		f := strings.Fields(line)
+		if len(f) == 6 && f[3] == local.String() {
+			var min, sec int
+			if _, err := fmt.Sscanf(f[1], "%d:%d", &min, &sec); err != nil {
+				e.t.Fatalf("countdown %q: %v", f[1], err)
+			}
+			return f[2], time.Duration(min)*time.Minute + time.Duration(sec)*time.Second
+		}
+	}
+	return "", 0
+}
+
+// expect waits for a conn's state; its countdown must not be above the
+// state's timeout, nor more than half a minute below it.
+func (e *ends) expect(c net.Conn, want string, timeout time.Duration) {
+	e.t.Helper()
+	var state string
+	var left time.Duration
+	eventually(e.t, "state "+want, func() bool {
+		state, left = e.listed(c.LocalAddr())
+		return state == want
+	})
+	if left > timeout || left < timeout-30*time.Second {
+		e.t.Errorf("state %s counts down from %v, want at most %v", want, left, timeout)
+	}
+}
+
+// What `-Lnc` shows while real connections live and die, as IPVS shows it.
+func TestConnStates(t *testing.T) {
+	rows := []struct {
+		sentence, method string
+		act              func(client, server *net.TCPConn)
+		state            string
+		timeout          time.Duration
+	}{
+		{"connected", "nat", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
+		{"the client ends its half", "nat", func(c, _ *net.TCPConn) { c.CloseWrite() }, "CLOSE_WAIT", time.Minute},
+		{"the server ends its half", "nat", func(_, s *net.TCPConn) { s.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
+		{"both ended, the client first", "nat", func(c, s *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, s); s.Close() }, "TIME_WAIT", 2 * time.Minute},
+		{"both ended, the server first", "nat", func(c, s *net.TCPConn) { s.CloseWrite(); io.Copy(io.Discard, c); c.Close() }, "TIME_WAIT", 2 * time.Minute},
+		{"the client resets", "nat", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
+		{"the server resets", "nat", func(_, s *net.TCPConn) { s.SetLinger(0); s.Close() }, "CLOSE", 10 * time.Second},
+		{"connected, replies past the director", "dr", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
+		{"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
+		{"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
+	}
+	scenes := map[string]*ends{}
+	for _, method := range []string{"nat", "dr"} {
+		t.Run(method, func(t *testing.T) {
+			scenes[method] = newEnds(t, method, 1)
+			for _, r := range rows {
+				if r.method == method {
+					t.Run(r.sentence, func(t *testing.T) {
+						e := *scenes[method]
+						e.t = t
+						c, s := e.conn()
+						c.Write([]byte("hello"))
+						s.Read(make([]byte, 16))
+						r.act(c, s)
+						e.expect(c, r.state, r.timeout)
+					})
+				}
+			}
+		})
+	}
+}
+
+// An idle connection that outlived its entry is reset, not left hanging.
+func TestForgottenConnIsReset(t *testing.T) {
+	e := newEnds(t, "nat", 1)
+	e.in("director", uvsBinary+" set --service tcp:"+e.vip()+":7 timeout_tcp_established=1")
+	c, _ := e.conn()
+	c.Write([]byte("hello"))
+	eventually(t, "the entry is gone", func() bool { state, _ := e.listed(c.LocalAddr()); return state == "" })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.Write([]byte("anybody there?"))
+	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("read after the entry expired: %v, want connection reset", err)
+	}
+}
+
+// A UDP flow of 500 packets a second leaves nothing behind when it ends.
+func TestUDPEntryDiesOnTime(t *testing.T) {
+	e := newEnds(t, "nat", 1)
+	e.in("director", uvsBinary+" ipvsadm --set 0 0 2")
+	go echo(e.udp)
+	c := e.dial("udp")
+	defer c.Close()
+	buf := make([]byte, 64)
+	for range 1000 {
+		c.Write(buf)
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if state, left := e.listed(c.LocalAddr()); state != "UDP" || left > 2*time.Second {
+		t.Fatalf("after the burst: %s %v", state, left)
+	}
+	eventually(t, "the entry is gone", func() bool { state, _ := e.listed(c.LocalAddr()); return state == "" })
+}
+
+// Removing a server under load loses no packet of what begins anew: a UDP flow
+// goes on at the other server, new connections succeed.
+func TestServerRemovedUnderLoad(t *testing.T) {
+	e := newEnds(t, "nat", 2)
+	var tcp2 net.Listener
+	var udp2 net.PacketConn
+	must(t, e.inside("s2", func() (err error) {
+		if tcp2, err = net.Listen("tcp", ":7"); err == nil {
+			udp2, err = net.ListenPacket("udp", ":7")
+		}
+		return err
+	}))
+	defer tcp2.Close()
+	defer udp2.Close()
+	go echo(e.udp)
+	go echo(udp2)
+	for _, l := range []net.Listener{e.tcp, tcp2} {
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Write([]byte("x"))
+				c.Close()
+			}
+		}()
+	}
+	flows := make([]net.Conn, 8)
+	for i := range flows {
+		flows[i] = e.dial("udp")
+		defer flows[i].Close()
+	}
+	buf := make([]byte, 16)
+	round := func(when string) {
+		t.Helper()
+		for _, c := range flows {
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.Write(buf)
+			if _, err := c.Read(buf); err != nil {
+				t.Fatalf("%s: datagram lost: %v", when, err)
+			}
+		}
+		c := e.dial("tcp")
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(buf); err != nil {
+			t.Errorf("%s: connection failed: %v", when, err)
+		}
+		c.Close()
+	}
+	for i := range 300 {
+		switch i {
+		case 100:
+			for _, proto := range []string{"-t", "-u"} {
+				e.ipvsadm("director", fmt.Sprintf("ipvsadm -d %s %s:7 -r %s:7", proto, e.vip(), e.addr(2, 11)))
+			}
+		case 200:
+			for _, proto := range []string{"-t", "-u"} {
+				e.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 -m", proto, e.vip(), e.addr(2, 11)))
+			}
+		}
+		round(fmt.Sprintf("round %d", i))
+	}
+	if n := e.retransmitted("client"); n != 0 {
+		t.Errorf("%d segments of the client were lost and sent again", n)
+	}
+}
+
+// retransmitted is how many TCP segments a namespace had to send again
+// (RetransSegs of RFC 4022, the thirteenth word of the Tcp line).
+func (n *network) retransmitted(ns string) (segments int) {
+	n.t.Helper()
+	_, err := fmt.Sscan(n.in(ns, "awk '/^Tcp: [0-9]/ {print $13}' /proc/net/snmp"), &segments)
+	must(n.t, err)
+	return segments
+}
