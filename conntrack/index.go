@@ -226,11 +226,16 @@ func (x *index) insert(ref Ref, hash uint64) (winner Ref, placed, full bool) {
 	if !ok {
 		return 0, false, true
 	}
-	winner = x.settle(c, hash, own, ownPos)
-	if winner != ref && !x.take(hash, ownPos, own) && ownPos.value() == own.final() {
-		winner = ref // settled by another worker after the rival had left
+	return x.yield(hash, own, ownPos, x.settle(c, hash, own, ownPos)), true, false
+}
+
+// yield takes the tentative conn v out for the winner, and returns who won after
+// all: v, if another worker settled it after the winner had left.
+func (x *index) yield(hash uint64, v slot, pos position, winner Ref) Ref {
+	if winner != v.ref() && !x.take(hash, pos, v) && pos.value() == v.final() {
+		return v.ref()
 	}
-	return winner, true, false
+	return winner
 }
 
 // settle makes v, which stands at pos, or a rival of it the conn of the flow of

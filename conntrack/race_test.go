@@ -76,6 +76,36 @@ func TestInsertRace(t *testing.T) {
 	check(t, tab)
 }
 
+// TestSettledMeanwhile plays a race of three by hand: a worker sees a settled
+// rival of its conn; the rival ends; another worker, whose own conn has the
+// smaller ref, settles the first one's. Then that conn stands.
+func TestSettledMeanwhile(t *testing.T) {
+	tab := newTest(t, Config{Max: 16, Workers: 2})
+	l, n := tab.Local(0), flow(1)
+	l.Begin(0)
+	rival, _ := l.Insert(&n)
+	hash := tab.hashOf(l.Conn(rival))
+	small, _ := l.prepare(&n)
+	own, state := l.prepare(&n)
+	v := newSlot(own, hash) | tentative
+	pos, _ := tab.put(hash, v)
+	if s, _ := tab.rival(l.Conn(own), hash, v); s.ref() != rival || s.tentative() {
+		t.Fatalf("own conn sees %#x, want conn %d settled", uint64(s), rival)
+	}
+	l.Expire(rival)
+	if winner, placed, _ := tab.insert(small, hash); winner != own || !placed {
+		t.Fatalf("the other worker gets conn %d, want %d", winner, own)
+	}
+	l.abandon(small, true)
+	if got := tab.yield(hash, v, pos, rival); got != own {
+		t.Fatalf("conn %d wins, want %d, which the other worker uses", got, own)
+	}
+	l.settled(own, state)
+	l.End()
+	quiet(tab, 1)
+	check(t, tab)
+}
+
 // TestStress has workers do everything to few flows in a table too small for
 // them, while others list and flush, and checks within each turn what a turn
 // may rely on: a conn found is of the flow asked for and stays so to the end of
