@@ -126,6 +126,21 @@ func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
 	})
 }
 
+// Events shows what happens from now on to visit until it returns an error.
+func (c *Client) Events(visit func(Event) error) error {
+	return c.read("/v1/events", func(dec *json.Decoder) error {
+		for {
+			var ev Event
+			if err := dec.Decode(&ev); err != nil {
+				return err
+			}
+			if err := visit(ev); err != nil {
+				return err
+			}
+		}
+	})
+}
+
 func (c *Client) get(path string, v any) error {
 	return c.read(path, func(dec *json.Decoder) error { return dec.Decode(v) })
 }

@@ -150,6 +150,7 @@ func (m *Manager) FlushConns(f ConnFilter) int {
 		match = func(*conntrack.Snapshot) bool { return true }
 	}
 	n := m.conns.Flush(match)
+	m.events.emit(Event{Kind: "conns_flushed", Count: uint64(n)})
 	m.log.Info().Int("conns", n).Str("filter", f.Query().Encode()).Msg("flushed connections")
 	return n
 }

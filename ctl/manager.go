@@ -50,6 +50,8 @@ type Manager struct {
 	ways  *director.Ways
 	rules guard.Rules
 	full  pressure
+
+	events events
 }
 
 // NewManager makes the manager of a director without services.
@@ -120,6 +122,7 @@ func (m *Manager) apply(op Op) (server netip.Addr, err error) {
 		m.conns.SetSettings(next.Tuning.settings())
 	}
 	m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
+	m.events.emit(Event{Kind: "applied", Op: &op})
 	if op.Verb == AddServer {
 		server = op.Server.Addr
 	}
@@ -188,7 +191,9 @@ func (m *Manager) tend(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
-	m.full.report(m.conns.Stats(), now, m.log)
+	if n := m.full.report(m.conns.Stats(), now, m.log); n > 0 {
+		m.events.emit(Event{Kind: "conns_full", Count: n})
+	}
 	ids := m.live.reapable(now)
 	if len(ids) == 0 {
 		return

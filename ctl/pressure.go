@@ -19,13 +19,16 @@ type pressure struct {
 	evicted, full uint64
 }
 
-func (p *pressure) report(s conntrack.Stats, now time.Time, log zerolog.Logger) {
+// report returns how many conns that was, 0 if it said nothing.
+func (p *pressure) report(s conntrack.Stats, now time.Time, log zerolog.Logger) uint64 {
 	evicted := s.Ended[conntrack.EndedForEmbryonic] + s.Ended[conntrack.EndedForClosing] + s.Ended[conntrack.EndedForIdle]
 	if evicted == p.evicted && s.Full == p.full || now.Sub(p.told) < pressurePeriod {
-		return
+		return 0
 	}
+	n := evicted - p.evicted + s.Full - p.full
 	log.Warn().Uint64("evicted", evicted-p.evicted).Uint64("refused", s.Full-p.full).
 		Int64("in_use", s.InUse).Int("capacity", s.Capacity).
 		Msg("the connection table is full; raise --conn-max or --memory, or shorten timeouts (uvs get)")
 	*p = pressure{told: now, evicted: evicted, full: s.Full}
+	return n
 }

@@ -34,6 +34,7 @@ const maxRequest = 64 << 10
 //	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
 //	POST /v1/flush     ends the conns of a ConnFilter's query (or of ?all); their number
+//	GET  /v1/events    one Event a line, as they happen
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
@@ -96,6 +97,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/tuning", s.tuning)
 	mux.HandleFunc("GET /v1/conns", s.conns)
 	mux.HandleFunc("POST /v1/flush", s.flush)
+	mux.HandleFunc("GET /v1/events", s.events)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

@@ -28,6 +28,8 @@ func verbs() []verb {
 		{"ipvsadm-restore", "", "replace the services by those on standard input", restoreMain},
 		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
+		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
+		{"events", "", "print what happens to the director", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
 		{"set", "[--service S] NAME=VALUE …", "change settings", setMain},
 		{"stats", "", "print the director's counters", statsMain},

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"uvs/ctl"
+)
+
+// eventsMain prints what happens to the director, one JSON line each.
+func eventsMain(args []string) int {
+	fs := newFlags("events")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	enc := json.NewEncoder(os.Stdout)
+	return failed(c.Events(func(ev ctl.Event) error { return enc.Encode(ev) }))
+}
+
+// drain empties a server: weight 0 in its services, then wait for its
+// connections to end.
+type drain struct {
+	client   *ctl.Client
+	service  *ctl.ServiceKey // nil: every service that has the server
+	server   netip.AddrPort  // port 0: whatever it is
+	deadline time.Duration   // 0: none
+	reset    bool            // at the deadline, end what is left
+}
+
+// drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER
+func drainMain(args []string) int {
+	fs := newFlags("drain")
+	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
+	d := drain{}
+	fs.DurationVar(&d.deadline, "deadline", 0, "wait no longer than this, e.g. 10m (0: until the last connection ended)")
+	fs.BoolVar(&d.reset, "reset", false, "end the connections that are left at the deadline; their clients are reset")
+	rest, code, ok := parseRest(fs, args)
+	if !ok {
+		return code
+	}
+	if len(rest) != 1 {
+		return misused(fs, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080"))
+	}
+	if d.reset && d.deadline == 0 {
+		return misused(fs, fmt.Errorf("--reset needs a --deadline"))
+	}
+	q := map[string][]string{"server": {rest[0]}}
+	if *service != "" {
+		q["service"] = []string{*service}
+	}
+	filter, err := ctl.ParseConnFilter(q)
+	if err != nil {
+		return misused(fs, err)
+	}
+	d.service, d.server = filter.Service, filter.Server
+	if d.client, err = ctl.Dial(ctl.SocketPath()); err != nil {
+		return failed(err)
+	}
+	if err := d.run(); err != nil {
+		return failed(err)
+	}
+	return 0
+}
+
+func (d *drain) run() error {
+	if err := d.quiesce(); err != nil {
+		return err
+	}
+	filter := ctl.ConnFilter{Service: d.service, Server: d.server}
+	for began := time.Now(); ; time.Sleep(time.Second) {
+		conns, clients, err := d.left(filter)
+		if err != nil || conns == 0 {
+			return err
+		}
+		waited := time.Since(began)
+		if d.deadline > 0 && waited >= d.deadline {
+			return d.end(filter, conns)
+		}
+		fmt.Printf("%s  %d connections of %d clients left\n", waited.Round(time.Second), conns, clients)
+	}
+}
+
+// quiesce gives the server weight 0 wherever it is meant.
+func (d *drain) quiesce() error {
+	services, err := d.client.Services()
+	if err != nil {
+		return err
+	}
+	found := false
+	for i := range services {
+		svc := &services[i]
+		if d.service != nil && svc.ServiceKey != *d.service {
+			continue
+		}
+		for _, real := range svc.Reals {
+			if real.Addr != d.server.Addr() || d.server.Port() != 0 && real.Port != d.server.Port() {
+				continue
+			}
+			found = true
+			server := real.Server
+			server.Weight = 0
+			if err := d.client.Apply(ctl.Op{Verb: ctl.EditServer, Service: &svc.Service, Server: &server}); err != nil {
+				return err
+			}
+			fmt.Printf("%s of %s has weight 0: it gets no new connections\n", server.ServerKey, svc.ServiceKey)
+		}
+	}
+	if !found {
+		return fmt.Errorf("no service has the server %s; `uvs ipvsadm -Ln` lists them", strings.TrimSuffix(d.server.String(), ":0"))
+	}
+	return nil
+}
+
+// left counts the connections of the server and their clients.
+func (d *drain) left(f ctl.ConnFilter) (conns, clients int, err error) {
+	seen := map[netip.Addr]bool{}
+	err = d.client.ConnsOf(f, func(c ctl.ConnStatus) error {
+		conns++
+		seen[c.Client.Addr()] = true
+		return nil
+	})
+	return conns, len(seen), err
+}
+
+// end is the deadline: what is left is ended, or the drain has failed.
+func (d *drain) end(f ctl.ConnFilter, conns int) error {
+	if !d.reset {
+		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)
+	}
+	n, err := d.client.Flush(f)
+	if err == nil {
+		fmt.Printf("%s  %d connections ended\n", d.deadline, n)
+	}
+	return err
+}

@@ -1,0 +1,75 @@
+package ctl
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Event is something that happened to the director, for those who watch.
+type Event struct {
+	Time time.Time `json:"time"`
+	// Kind is what happened: "applied", "conns_flushed", "conns_full".
+	Kind string `json:"kind"`
+	// Op is what was applied.
+	Op *Op `json:"op,omitempty"`
+	// Count is how many connections it was about.
+	Count uint64 `json:"count,omitempty"`
+}
+
+// eventRoom is how many events a slow watcher may lag behind before it misses some.
+const eventRoom = 256
+
+// events hands every event to all watchers. The zero value has none.
+type events struct {
+	mu       sync.Mutex
+	watchers map[chan Event]bool
+}
+
+// emit never waits: a watcher that does not keep up misses the event.
+func (e *events) emit(ev Event) {
+	ev.Time = time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for w := range e.watchers {
+		select {
+		case w <- ev:
+		default:
+		}
+	}
+}
+
+// watch begins a watcher's channel; stop ends it.
+func (e *events) watch() (ch <-chan Event, stop func()) {
+	w := make(chan Event, eventRoom)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.watchers == nil {
+		e.watchers = map[chan Event]bool{}
+	}
+	e.watchers[w] = true
+	return w, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.watchers, w)
+	}
+}
+
+// events streams what happens from now on, one Event a line.
+func (s *Socket) events(w http.ResponseWriter, r *http.Request) {
+	ch, stop := s.Manager.events.watch()
+	defer stop()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
+	for rc.Flush() == nil {
+		select {
+		case ev := <-ch:
+			if enc.Encode(ev) != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
