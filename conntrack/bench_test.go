@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v4"
+
 	"uvs/dataplane/wire"
 )
 
@@ -248,8 +250,8 @@ func BenchmarkDueAtOnce(b *testing.B) {
 	}
 }
 
-// BenchmarkRivals looks up the same random flows in Go's map, in sync.Map and
-// in this table, so that the ratio shows.
+// BenchmarkRivals looks up the same random flows in Go's map, in sync.Map, in
+// xsync's concurrent map and in this table, so that the ratio shows.
 func BenchmarkRivals(b *testing.B) {
 	const n = 1e6
 	type key struct {
@@ -286,6 +288,18 @@ func BenchmarkRivals(b *testing.B) {
 		b.ResetTimer()
 		for range b.N {
 			if c, _ := m.Load(keyOf(rnd.next() % n)); c.(*Conn).proto != 0 {
+				b.Fatal("not empty")
+			}
+		}
+	})
+	b.Run("xsync", func(b *testing.B) {
+		m, rnd := xsync.NewMap[key, *Conn](), xorshift(1)
+		for i := range uint64(n) {
+			m.Store(keyOf(i), new(Conn))
+		}
+		b.ResetTimer()
+		for range b.N {
+			if c, _ := m.Load(keyOf(rnd.next() % n)); c.proto != 0 {
 				b.Fatal("not empty")
 			}
 		}
