@@ -27,7 +27,7 @@ var (
 	_ Director = (*ctl.Client)(nil)
 )
 
-func newMemory() *memory { return &memory{timeouts: ctl.DefaultTimeouts} }
+func newMemory() *memory { return &memory{timeouts: ctl.Timeouts{TCP: 900, TCPFin: 120, UDP: 300}} }
 
 func (m *memory) Info() (ctl.Info, error)                { return ctl.Info{ConnSize: 4096}, m.err }
 func (m *memory) Timeouts() (ctl.Timeouts, error)        { return m.timeouts, m.err }
