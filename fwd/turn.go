@@ -23,8 +23,12 @@ func turnRound(f *wire.Frame) {
 // section 2.4 (e). Directed broadcasts are known by their MAC address.
 func answerable(f *wire.Frame, p *wire.Packet) bool {
 	return p.Kind == wire.KindIP && !wire.Ethernet(f.Bytes()).Dst().IsGroup() &&
-		isHost(p.Src, p.IPv6) && isHost(p.Dst, p.IPv6) && !isLoopback(p.Src)
+		FromHost(p) && isHost(p.Dst, p.IPv6)
 }
+
+// FromHost says whether the packet's source can be the address of one host, as
+// seen from another.
+func FromHost(p *wire.Packet) bool { return isHost(p.Src, p.IPv6) && !isLoopback(p.Src) }
 
 // isHost says whether a can be the address of one host in a packet of the
 // family: not unspecified, and neither multicast nor, in IPv4, of the blocks 0/8,

@@ -129,10 +129,12 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 		return d.miss(t, f, i)
 	case !hasPorts(p.Proto):
 		return d.forwardError(t, f, i)
-	case q.Dir == conntrack.DirIn:
-		return d.known(t, f, p, q)
+	case q.Dir == conntrack.DirOut:
+		return d.fromServer(t, f, p, q.Ref)
+	case !d.conns.Conn(q.Ref).Live():
+		return d.miss(t, f, i) // perhaps a frame before this one in the batch ended it
 	}
-	return d.fromServer(t, f, p, q.Ref)
+	return d.known(t, f, p, q)
 }
 
 var flawVerdict = [wire.NumFlaw]Verdict{

@@ -9,8 +9,10 @@ import (
 // known treats a client's packet that has a conn.
 func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
 	c := d.conns.Conn(q.Ref)
-	server := &t.Servers[c.ServerID()]
+	server := t.server(c.ServerID())
 	switch {
+	case server.ID == 0:
+		return DroppedServerGone // for this turn only: the next has the newer table
 	case opens(f, p) && t.Rules.replaces(c, server):
 	case server.Available:
 		return d.toServer(t, f, p, q.Ref, server)
@@ -119,7 +121,7 @@ func (d *Director) fits(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 // fromServer treats a server's packet that has a conn.
 func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
 	c := d.conns.Conn(ref)
-	server := &t.Servers[c.ServerID()]
+	server := t.server(c.ServerID())
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 	}

@@ -107,6 +107,9 @@ func (w *Ways) prepare(r Route, is4 bool) routeWay {
 	return routeWay{way: way, onLink: !r.Via.IsValid()}
 }
 
+// maxPacket is the longest IP packet there is; a loopback says its MTU is longer.
+const maxPacket = 0xffff
+
 // onPort is the way to anything on the link of a port.
 func (w *Ways) onPort(port uint16, is4 bool) Way {
 	p := &w.Ports[port]
@@ -117,7 +120,7 @@ func (w *Ways) onPort(port uint16, is4 bool) Way {
 	return Way{
 		Reach:  ReachLink,
 		Hop:    fwd.Hop{Port: port, Src: p.MAC},
-		MTU:    p.MTU,
+		MTU:    min(p.MTU, maxPacket),
 		Source: wire.AddrFrom(source),
 	}
 }

@@ -15,7 +15,7 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 		return DroppedICMPSum
 	}
 	c := d.conns.Conn(q.Ref)
-	server := &t.Servers[c.ServerID()]
+	server := t.server(c.ServerID())
 	if q.Dir == conntrack.DirIn {
 		return d.errorToServer(f, p, in, c, server)
 	}

@@ -32,6 +32,8 @@ func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 		return d.noService(t, f, p)
 	case !t.Rules.schedulable(f, p):
 		return d.reset(f, p, RefusedNoConn)
+	case !t.isClient(p):
+		return DroppedSource
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
@@ -46,15 +48,25 @@ func (d *Director) lookup(q *conntrack.Query) conntrack.Ref {
 
 // schedulable says whether a packet may begin a connection (reference 3.4):
 // a SYN without RST, a datagram, an SCTP INIT, or nearly anything if sloppy;
-// never a TCP segment from port 20, which is FTP data on its way from a server.
+// never one from port 20, which is FTP data on its way from a server.
 func (r *Rules) schedulable(f *wire.Frame, p *wire.Packet) bool {
-	switch p.Proto {
-	case wire.ProtoTCP:
-		return p.SrcPort != 20 && (opens(f, p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0)
-	case wire.ProtoSCTP:
+	switch {
+	case p.SrcPort == 20:
+		return false
+	case p.Proto == wire.ProtoTCP:
+		return opens(f, p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0
+	case p.Proto == wire.ProtoSCTP:
 		return opens(f, p) || r.SloppySCTP && sctpEvent(f, p) != conntrack.EventAbort
 	}
 	return true
+}
+
+// isClient says whether a packet's source can be a client: one host, and not a
+// VIP. What claims to come from a VIP to a VIP is forged; answered, two services
+// would talk to each other for ever, or one to itself.
+func (t *Table) isClient(p *wire.Packet) bool {
+	_, vip := t.VIPs[p.Src]
+	return !vip && fwd.FromHost(p)
 }
 
 // schedule picks a server for a packet that begins a connection, enters the
@@ -83,8 +95,8 @@ func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packe
 		if server.Threshold != nil {
 			server.Threshold.bound()
 		}
-	} else if id := d.conns.Conn(ref).ServerID(); id != server.ID {
-		server = &t.Servers[id] // another worker was first
+	} else if server = t.server(d.conns.Conn(ref).ServerID()); !server.Available {
+		return DroppedServerGone // another worker was first, by another table
 	}
 	return d.toServer(t, f, p, ref, server)
 }
@@ -133,7 +145,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	}
 	d.conns.Lookup(d.again[:])
 	if ref := d.again[0].Ref; ref != 0 {
-		server := &t.Servers[d.conns.Conn(ref).ServerID()]
+		server := t.server(d.conns.Conn(ref).ServerID())
 		if server.Available && (server.Weight > 0 || !t.Rules.ExpireQuiescent) {
 			d.conns.Renew(ref, svc.Persist)
 			return server, ref
@@ -154,8 +166,11 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 		d.fresh.SPort = 0
 	}
 	ref, _ := d.conns.Insert(&d.fresh)
-	if ref != 0 {
-		server = &t.Servers[d.conns.Conn(ref).ServerID()]
+	if ref == 0 {
+		return server, 0
+	}
+	if other := t.server(d.conns.Conn(ref).ServerID()); other.Available {
+		server = other // the same, unless another worker was first
 	}
 	return server, ref
 }

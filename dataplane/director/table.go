@@ -15,7 +15,7 @@ import (
 type Table struct {
 	VIPs     map[wire.Addr]VIP
 	Services map[ServiceKey]*Service
-	// Servers is indexed by server ID; 0 is never used. Servers removed from
+	// Servers is indexed by server ID; 0 is the zero Server. Servers removed from
 	// their service stay, not Available, while conns may still name them.
 	Servers []Server
 	// Sources are the ends from which frames are hidden from the host: RIP:rport
@@ -169,6 +169,16 @@ func (t *Table) service(p *wire.Packet) *Service {
 	}
 	key.Port = 0
 	return t.Services[key]
+}
+
+// server is the server of an ID that a conn names. A worker may meet a conn that
+// another has just made by a newer table, with a server this one does not know:
+// that is the zero Server, which takes nothing.
+func (t *Table) server(id uint32) *Server {
+	if int(id) >= len(t.Servers) {
+		id = 0
+	}
+	return &t.Servers[id]
 }
 
 // hides says whether the guard keeps frames from this end away from the host.

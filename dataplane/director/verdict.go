@@ -36,6 +36,7 @@ const (
 	DroppedDefence     // drop_packet refused it a conn
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
+	DroppedSource      // begins a conn, but its source can be no client
 	DroppedSilent      // an answer was due, but must not or may not be sent now
 	DroppedVIP         // to a VIP of ours, of a kind nobody serves
 	DroppedRunt
@@ -75,6 +76,7 @@ var verdictNames = [NumVerdict]string{
 	DroppedDefence:     "dropped_defence",
 	DroppedNoRoom:      "dropped_no_room",
 	DroppedFragment:    "dropped_fragment",
+	DroppedSource:      "dropped_bad_source",
 	DroppedSilent:      "dropped_unanswered",
 	DroppedVIP:         "dropped_vip_other",
 	DroppedRunt:        "dropped_runt",

@@ -1,0 +1,165 @@
+package director
+
+import (
+	"slices"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// older is the table as it was before its last servers were added.
+func (w *world) older(servers int) *Table {
+	t := *w.table
+	t.Servers = t.Servers[:servers:servers]
+	t.Services = map[ServiceKey]*Service{}
+	for key, svc := range w.table.Services {
+		s := *svc
+		s.Servers = slices.DeleteFunc(slices.Clone(svc.Servers), func(id uint32) bool { return int(id) >= servers })
+		t.Services[key] = &s
+	}
+	return &t
+}
+
+// A worker that still has an older table meets conns of servers it does not
+// know: another worker made them by the new one. It sends their replies back, and
+// drops what is for them, without ending them.
+func TestConnOfANewerTable(t *testing.T) {
+	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		w := newWorld(t, method)
+		w.now += 1000
+		w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
+		known := len(w.table.Servers)
+		w.service(method, wire.ProtoTCP, "10.9.0.3", "10.2.0.11", "10.2.0.12")
+		w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
+		newer, older := w.table, w.older(known)
+
+		replyFrom, replyTo := "10.2.0.11:8080", "10.1.0.2:5000"
+		if method != conntrack.MethodMasq {
+			replyFrom = "10.9.0.3:80"
+		}
+		request := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.3:80", TCPFlags: wire.TCPAck}
+		reply := wiretest.Packet{Src: replyFrom, Dst: replyTo, TCPFlags: wire.TCPAck}
+		aboutRequest := wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
+			Payload: wiretest.Quote(wiretest.Packet{Src: replyTo, Dst: replyFrom}.Frame(), 28)}
+		aboutReply := wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.3", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
+			Payload: wiretest.Quote(wiretest.Packet{Src: "10.9.0.3:80", Dst: replyTo}.Frame(), 28)}
+
+		first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
+		if w.process(&first); first.Out != 1 {
+			t.Fatalf("method %d: the first packet left by %d", method, first.Out)
+		}
+		w.table = older
+		for _, s := range []struct {
+			sentence string
+			port     uint16
+			packet   wiretest.Packet
+			dropped  bool
+		}{
+			{"a segment", 0, request, true}, {"the SYN again", 0, syn("10.1.0.2:5000", "10.9.0.3:80"), true},
+			{"an error about a reply", 0, aboutReply, true},
+			{"a reply", 1, reply, false}, {"an error about a request", 1, aboutRequest, false},
+		} {
+			f := in(s.port, s.packet)
+			v := w.process(&f)
+			w.say(f)
+			if s.dropped != (v == DroppedServerGone) || s.dropped == (f.Out != wire.NoPort) {
+				t.Errorf("method %d: %s: %s, out port %d", method, s.sentence, v, f.Out)
+			}
+		}
+		w.table = newer
+		if f := in(0, request); w.process(&f) == RefusedNoConn || f.Out != 1 {
+			t.Errorf("method %d: the conn did not outlive the older table", method)
+		}
+	}
+}
+
+// A frame whose conn another frame of its batch has ended goes where that frame
+// went, not to the server before.
+func TestConnEndedWithinABatch(t *testing.T) {
+	for _, r := range []struct {
+		sentence string
+		second   wiretest.Packet
+	}{
+		{"a segment", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}},
+		{"the same SYN", syn("10.1.0.2:5000", "10.9.0.1:80")},
+	} {
+		w := newWorld(t, conntrack.MethodMasq)
+		converse(t, w, []step{
+			{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			{"is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			{"and gives up", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080 rst"},
+		})
+		frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, r.second)}
+		w.dir.Process(w.now, w.table, frames, w.verdicts[:2])
+		for i, f := range frames {
+			if got := wire.Ethernet(f.Bytes()).Dst(); got != serverMAC[1] {
+				t.Errorf("%s: frame %d went to %s (%s), want the second server", r.sentence, i, got, w.verdicts[i])
+			}
+		}
+	}
+}
+
+// What claims to come from where no client can be begins no conn, whatever the
+// method; what such a source gets from a VIP without a service is fwd's to say.
+func TestSourcesThatAreNoClients(t *testing.T) {
+	for _, r := range []struct{ sentence, src, dst string }{
+		{"from the VIP and port itself (a land attack)", "10.9.0.1:80", "10.9.0.1:80"},
+		{"from another VIP", "10.9.0.2:80", "10.9.0.1:80"},
+		{"from an IPv6 VIP to itself", "[fd00:9::1]:80", "[fd00:9::1]:80"},
+		{"from loopback", "127.0.0.1:5000", "10.9.0.1:80"},
+		{"from IPv6 loopback", "[::1]:5000", "[fd00:9::1]:80"},
+		{"from no address", "0.0.0.0:5000", "10.9.0.1:80"},
+		{"from no IPv6 address", "[::]:5000", "[fd00:9::1]:80"},
+		{"from a multicast group", "224.0.0.5:5000", "10.9.0.1:80"},
+		{"from an IPv6 multicast group", "[ff02::5]:5000", "[fd00:9::1]:80"},
+		{"from everybody", "255.255.255.255:5000", "10.9.0.1:80"},
+	} {
+		for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
+			w := newWorld(t, conntrack.MethodMasq)
+			f := in(0, wiretest.Packet{Src: r.src, Dst: r.dst, Proto: proto, TCPFlags: wire.TCPSyn})
+			if v := w.process(&f); v != DroppedSource || f.Out != wire.NoPort {
+				t.Errorf("%s, protocol %d: %s, out port %d", r.sentence, proto, v, f.Out)
+			}
+			if n := w.conns.Stats().Inserted; n != 0 {
+				t.Errorf("%s, protocol %d: %d conns", r.sentence, proto, n)
+			}
+		}
+	}
+}
+
+// Nothing from port 20, FTP's data port, begins a conn, by any protocol.
+func TestNothingFromPort20(t *testing.T) {
+	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
+		w := newWorld(t, conntrack.MethodMasq)
+		w.table.Rules.SloppyTCP = true
+		f := in(0, wiretest.Packet{Src: "10.1.0.2:20", Dst: "10.9.0.1:80", Proto: proto, TCPFlags: wire.TCPSyn})
+		if v := w.process(&f); v.Dropped() == (proto == wire.ProtoTCP) || w.conns.Stats().Inserted != 0 {
+			t.Errorf("protocol %d: %s, %d conns", proto, v, w.conns.Stats().Inserted)
+		}
+	}
+}
+
+// A template that names a server of a newer table leads nowhere in an older one:
+// the client is placed as if there were none.
+func TestTemplateOfANewerTable(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
+	known := len(w.table.Servers)
+	svc := w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.12")
+	svc.Persist = 60_000
+	w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
+	first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
+	w.process(&first)
+
+	older := w.older(known)
+	before := *w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	before.Persist = 60_000
+	older.Services[ServiceKey{addr("10.9.0.3"), 80, wire.ProtoTCP}] = &before
+	w.table = older
+	again := in(0, syn("10.1.0.2:5001", "10.9.0.3:80"))
+	if v := w.process(&again); v != Masqueraded || again.Out != 1 {
+		t.Errorf("%s, out port %d", v, again.Out)
+	}
+}
