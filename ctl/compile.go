@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 	"syscall"
 
@@ -44,9 +45,9 @@ func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
 		vip := wire.AddrFrom(svc.Addr)
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running)
-		for _, e := range sources(svc) {
-			t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
-		}
+	}
+	for _, e := range l.sources() {
+		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 	}
 	return t, nil
 }
@@ -66,12 +67,11 @@ func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server 
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
 	}
-	if server.Method == conntrack.MethodTunnel {
-		server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr}
-		if server.Tunnel.Src.IsZero() {
-			// A port without an address: the tunnel starts at the VIP.
-			server.Tunnel.Src = wire.AddrFrom(v.service.Addr)
-		}
+	// A server of any method has a tunnel, for conns keep the method they began with.
+	server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr}
+	if server.Tunnel.Src.IsZero() {
+		// A port without an address: the tunnel starts at the VIP.
+		server.Tunnel.Src = wire.AddrFrom(v.service.Addr)
 	}
 	if v.last.Upper > 0 {
 		server.Threshold = &director.Threshold{
@@ -155,24 +155,31 @@ func (s *Service) same(o *Service) bool {
 	return s.Scheduler == o.Scheduler && s.SchedFlags == o.SchedFlags && slices.Equal(s.Servers, o.Servers)
 }
 
-// sources are the ends from which a service's replies come.
-func sources(svc *Service) []guard.Endpoint {
-	ends := []guard.Endpoint{{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port}}
-	for i := range svc.Servers {
-		if v := &svc.Servers[i]; v.Method == MethodMasq {
-			port := v.Port
-			if svc.Port == 0 {
-				port = 0
-			}
-			ends = append(ends, guard.Endpoint{Proto: svc.Proto, Addr: v.Addr, Port: port})
+// sources are the ends from which replies come: from the servers of all
+// services, and from those that were removed and are not forgotten, whose conns
+// are still answered.
+func (l *live) sources() []guard.Endpoint {
+	ends := map[guard.Endpoint]bool{}
+	for _, v := range l.servers {
+		if v == nil {
+			continue
 		}
+		ends[guard.Endpoint{Proto: v.service.Proto, Addr: v.service.Addr, Port: v.service.Port}] = true
+		if !v.masq {
+			continue
+		}
+		port := v.key.Port
+		if v.service.Port == 0 {
+			port = 0
+		}
+		ends[guard.Endpoint{Proto: v.service.Proto, Addr: v.key.Addr, Port: port}] = true
 	}
-	return ends
+	return slices.Collect(maps.Keys(ends))
 }
 
 // guardRules says what the host's stack must not see.
-func guardRules(s *State, hops *director.Hops) guard.Rules {
-	var r guard.Rules
+func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
+	r := guard.Rules{Sources: l.sources()}
 	for i := range hops.Ports {
 		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
 	}
@@ -182,7 +189,6 @@ func guardRules(s *State, hops *director.Hops) guard.Rules {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		r.Services = append(r.Services, guard.Endpoint{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port})
-		r.Sources = append(r.Sources, sources(svc)...)
 		if !hops.Holds(wire.AddrFrom(svc.Addr)) && !slices.Contains(r.VIPs, svc.Addr) {
 			r.VIPs = append(r.VIPs, svc.Addr)
 		}

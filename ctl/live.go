@@ -41,9 +41,11 @@ type liveServer struct {
 	key      ServerKey
 	last     Server // as last configured
 	weight   int32  // last non-zero weight
+	masq     bool   // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
 	overload atomic.Bool
 	removed  time.Time       // zero: in its service
+	unused   bool            // had no conns at the last look after it was removed
 	zero     director.Totals // what Zero took away
 	rate     estimator
 }
@@ -126,8 +128,9 @@ func (l *live) adopt(service ServiceKey, server Server) {
 		l.servers[v.id] = v
 		l.index[id] = v
 	}
-	v.removed = time.Time{}
+	v.removed, v.unused = time.Time{}, false
 	v.last = server
+	v.masq = v.masq || server.Method == MethodMasq
 	if server.Upper == 0 {
 		v.overload.Store(false)
 	}
@@ -164,8 +167,9 @@ func (l *live) retire(s *State, now time.Time) {
 	}
 }
 
-// reapable lists removed servers that no conn names any more. They may be
-// forgotten after a table without them has been published.
+// reapable lists removed servers that no conn names any more: at this look and
+// the last, for a conn that becomes inactive is for a moment neither that nor
+// active. They may be forgotten after a table without them has been published.
 func (l *live) reapable(now time.Time) []uint32 {
 	var ids []uint32
 	for _, v := range l.servers {
@@ -173,9 +177,11 @@ func (l *live) reapable(now time.Time) []uint32 {
 			continue
 		}
 		c := l.conns.Counts(v.id)
-		if c.Active.Load() == 0 && c.Inactive.Load() == 0 && c.Templates.Load() == 0 {
+		unused := c.Active.Load() == 0 && c.Inactive.Load() == 0 && c.Templates.Load() == 0
+		if unused && v.unused {
 			ids = append(ids, v.id)
 		}
+		v.unused = unused
 	}
 	return ids
 }

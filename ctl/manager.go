@@ -141,7 +141,7 @@ func (m *Manager) commit(next State) error {
 		m.live.follow(&m.state, time.Now())
 		return err
 	}
-	rules := guardRules(&next, m.ways.Hops)
+	rules := guardRules(&next, m.live, m.ways.Hops)
 	if err := m.guard.Apply(union(m.rules, rules)); err != nil {
 		m.live.follow(&m.state, time.Now())
 		return err

@@ -78,17 +78,18 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 	return d.send(f, p, c, server)
 }
 
-// send rewrites the frame for its server and gives it a way out.
+// send rewrites the frame for its server, by the method the conn began with, and
+// gives it a way out.
 func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
 	way, outer := &server.Way, 0
-	if server.Method == conntrack.MethodTunnel {
+	if c.Method() == conntrack.MethodTunnel {
 		outer = server.Tunnel.Overhead()
 	}
 	if !d.fits(f, p, way.MTU, outer) {
 		return d.refuse(f, p, fwd.TooBig, p.Dst, uint32(way.MTU-outer), AnsweredTooBig)
 	}
 	verdict := Routed
-	switch server.Method {
+	switch c.Method() {
 	case conntrack.MethodMasq:
 		_, port := c.Server()
 		fwd.ToServer(f, p, server.Addr, port)

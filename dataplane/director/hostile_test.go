@@ -163,3 +163,25 @@ func TestTemplateOfANewerTable(t *testing.T) {
 		t.Errorf("%s, out port %d", v, again.Out)
 	}
 }
+
+// A conn keeps the method it began with when its server's is changed
+// (ipvsadm -e), as in IPVS, whose conns are bound to a way to transmit.
+func TestConnKeepsItsMethod(t *testing.T) {
+	for method, out := range map[conntrack.Method]string{
+		conntrack.MethodMasq:   "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		conntrack.MethodRoute:  "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		conntrack.MethodTunnel: "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+	} {
+		for _, later := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+			w := newWorld(t, method)
+			f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
+			w.process(&f)
+			w.table.Servers[1].Method = later
+			f = in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
+			w.process(&f)
+			if got := w.say(f); got != out {
+				t.Errorf("method %d, later %d: out\n%s, want\n%s", method, later, got, out)
+			}
+		}
+	}
+}

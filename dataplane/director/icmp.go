@@ -45,7 +45,7 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 	server.Counters.shards[d.worker].in(p.Len)
 	fwd.DecTTL(f, p)
 	outer := 0
-	switch server.Method {
+	switch c.Method() {
 	case conntrack.MethodMasq:
 		addr, port := c.Server()
 		fwd.ErrorToServer(f, p, in, addr, port)

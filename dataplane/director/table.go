@@ -77,9 +77,9 @@ type Server struct {
 	ID        uint32
 	Service   uint32
 	Addr      wire.Addr
-	Port      uint16 // 0: the packet's own port is kept
-	Method    conntrack.Method
-	Available bool // still in its service
+	Port      uint16           // 0: the packet's own port is kept
+	Method    conntrack.Method // of new conns
+	Available bool             // still in its service
 	Weight    int32
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
 	Way       Way                 // how its frames leave
