@@ -47,9 +47,12 @@ type Local struct {
 	asked    Query // Insert's own question
 	touched  uint64
 	defence  defence
-	_        [64]byte
-	inbox    atomic.Uint32 // top of the stack of conns others want reviewed
-	_        [60]byte
+
+	forgotten [MaxForgotten]Forgotten
+	told      int
+	_         [64]byte
+	inbox     atomic.Uint32 // top of the stack of conns others want reviewed
+	_         [60]byte
 }
 
 func (l *Local) init(t *Table, worker int) {
@@ -63,6 +66,7 @@ func (l *Local) init(t *Table, worker int) {
 func (l *Local) Begin(now Tick) {
 	t := l.t
 	l.now = max(l.now, now)
+	l.told = 0
 	if int64(l.now) > t.clock.Load() {
 		t.clock.Store(int64(l.now))
 	}

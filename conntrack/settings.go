@@ -29,7 +29,8 @@ func IPVSTimeouts() Timeouts {
 		SCTPShutdownSent: 61 * Second, SCTPShutdownReceived: 61 * Second,
 		SCTPShutdownAckSent: 61 * Second, SCTPRejected: 4 * Second, SCTPClosed: 61 * Second,
 		TemplateNone: 360 * Second, TemplateAssured: 360 * Second, // unless the template brings its own
-		OtherNormal: 3 * Second, // the kernel's IP_VS_CONN_TIMEOUT of entries nothing else times
+		TCPForgotten: 10 * Second, // as CLOSE
+		OtherNormal:  3 * Second,  // the kernel's IP_VS_CONN_TIMEOUT of entries nothing else times
 	}
 }
 
@@ -71,6 +72,11 @@ type Settings struct {
 	SecureTCP  Mode // the TCP machine that trusts only what servers say
 	DropEntry  Mode // forget half-open conns and a sample of old ones
 	DropPacket Mode // refuse every n-th packet that would begin a conn
+
+	// ResetForgotten tells both ends of an established TCP connection whose time
+	// is up, instead of ending it silently: it is kept in TCPForgotten a while
+	// longer and given out by Local.Forgotten.
+	ResetForgotten bool
 
 	// DropRate is n of DropPacket under ModeAlways (the kernel's am_droprate).
 	DropRate int

@@ -48,6 +48,11 @@ const (
 	// OtherNormal is the one state of protocols without a machine.
 	OtherNormal
 
+	// TCPForgotten is an established connection whose time is up and whose ends
+	// are being told (Settings.ResetForgotten). The kernel has no such state;
+	// it is listed as CLOSE.
+	TCPForgotten
+
 	NumState
 )
 
@@ -67,7 +72,7 @@ var stateNames = [NumState]string{
 	SCTPShutdownReceived: "S-RECEIVED", SCTPShutdownAckSent: "S-ACK-SENT",
 	SCTPRejected: "REJECTED", SCTPClosed: "CLOSED",
 	TemplateNone: "NONE", TemplateAssured: "ASSURED",
-	OtherNormal: "NONE",
+	OtherNormal: "NONE", TCPForgotten: "CLOSE",
 }
 
 // String is the state's name in IPVS's connection listing.
@@ -88,6 +93,8 @@ func (s State) Wire() uint8 {
 		return uint8(s - SCTPNone)
 	case s == TemplateAssured:
 		return 1
+	case s == TCPForgotten:
+		return uint8(TCPClose)
 	}
 	return 0
 }
@@ -103,7 +110,7 @@ const (
 	embryonicStates = 1<<TCPNone | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck |
 		1<<SCTPNone | 1<<SCTPInit1 | 1<<SCTPInit | 1<<SCTPCookieSent | 1<<SCTPCookieReplied |
 		1<<SCTPCookieWait | 1<<SCTPCookie | 1<<SCTPCookieEchoed
-	closingStates = 1<<TCPFinWait | 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPCloseWait | 1<<TCPLastAck |
+	closingStates = 1<<TCPForgotten | 1<<TCPFinWait | 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPCloseWait | 1<<TCPLastAck |
 		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 )
 

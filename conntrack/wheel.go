@@ -1,5 +1,7 @@
 package conntrack
 
+import "uvs/dataplane/wire"
+
 // Sizes of the wheel: steps of 64 ms (a listing shows whole seconds); slots of
 // the four levels are 64 ms, 16.4 s, 70 min and 12.4 days long, the whole is
 // 8.7 years.
@@ -153,6 +155,14 @@ func (l *Local) expired(ref Ref) {
 				l.wheel.put(ref, d)
 				return
 			}
+		case l.tells(c, w):
+			d := l.now + clampTimeout(l.settings.Timeouts[TCPForgotten])
+			if c.swap(w, w.withState(TCPForgotten).withDeadline(d)) {
+				l.stepped(c, TCPEstablished, TCPForgotten)
+				l.wheel.put(ref, d)
+				l.tell(c)
+				return
+			}
 		case c.swap(w, w&^flagLive):
 			if l.bury(ref, w, EndedByTimeout) {
 				l.handIn(ref)
@@ -160,6 +170,36 @@ func (l *Local) expired(ref Ref) {
 			return
 		}
 	}
+}
+
+// Forgotten is a conn that came to TCPForgotten in the last End.
+type Forgotten struct {
+	Client, VIP, Server      wire.Addr
+	ClientPort, VPort, SPort uint16
+	Method                   Method
+	ServerID                 uint32
+	Back                     uint64
+}
+
+// MaxForgotten is how many conns one End tells of. More that are due in the
+// same turn end silently: a table that ages by the million has no ends waiting.
+const MaxForgotten = 32
+
+// Forgotten are the conns whose ends the caller should tell; good until Begin.
+func (l *Local) Forgotten() []Forgotten { return l.forgotten[:l.told] }
+
+// tells says whether a conn whose time is up is to be told of.
+func (l *Local) tells(c *Conn, w life) bool {
+	return l.settings.ResetForgotten && w.state() == TCPEstablished && l.told < MaxForgotten && !c.OnePacket()
+}
+
+func (l *Local) tell(c *Conn) {
+	l.forgotten[l.told] = Forgotten{
+		Client: c.client, VIP: c.vip, Server: c.server,
+		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
+		Method: c.Method(), ServerID: c.serverID, Back: c.Back(),
+	}
+	l.told++
 }
 
 // readInbox reviews the conns others pointed out.

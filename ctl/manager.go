@@ -61,6 +61,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 		live: newLive(conns, workers),
 		ways: director.NewWays(host.Hops()),
 	}
+	conns.SetSettings(m.state.Tuning.settings())
 	return m
 }
 

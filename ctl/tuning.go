@@ -39,6 +39,7 @@ const (
 	tuneDropPkt   = "drop_packet"
 	tuneDropRate  = "am_droprate"
 	tuneReserve   = "am_reserve"
+	tuneForgotten = "reset_forgotten"
 	tuneProfile   = "timeout_profile"
 
 	tuneEstablished = "timeout_tcp_established"
@@ -57,6 +58,7 @@ const (
 var knobs = []Tunable{
 	{Name: tuneReuse, Default: 1, Max: 3, Help: "a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE, 2 (bit) also in FIN_WAIT when replies bypass the director"},
 	{Name: tuneNodest, Default: 1, Max: 1, Help: "a packet whose server was removed: 1 is scheduled anew or reset, 0 is dropped silently (IPVS's default)"},
+	{Name: tuneForgotten, Default: 1, Max: 1, Help: "1: both ends of an established TCP connection that idled too long are reset; 0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"},
 	{Name: tuneQuiescent, Default: 0, Max: 1, Help: "1: a template whose server has weight 0 is not used for new connections"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
@@ -161,6 +163,8 @@ func (t Tuning) settings() *conntrack.Settings {
 		DropPacket: mode(t.value(tuneDropPkt)),
 		DropRate:   int(t.value(tuneDropRate)),
 		Reserve:    int(t.value(tuneReserve)),
+
+		ResetForgotten: t.value(tuneForgotten) != 0 && t.value(tuneSloppyTCP) == 0,
 	}
 }
 

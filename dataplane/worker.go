@@ -60,7 +60,8 @@ func (w *Worker) turn(n int) error {
 	w.turns.Add(1)
 	now := w.plane.now()
 	frames, verdicts := w.frames[:n], w.verdicts[:n]
-	if w.dir.Process(now, w.plane.table.Load(), frames, verdicts) {
+	table := w.plane.table.Load()
+	if w.dir.Process(now, table, frames, verdicts) {
 		w.link.Wake()
 	}
 	out := false
@@ -71,6 +72,11 @@ func (w *Worker) turn(n int) error {
 	for _, v := range verdicts {
 		if c := w.counts[v]; w.shown[v].Load() != c {
 			w.shown[v].Store(c)
+		}
+	}
+	if own := w.dir.Originate(table); len(own) > 0 {
+		if _, err := w.link.Send(own); err != nil {
+			return err
 		}
 	}
 	if !out {

@@ -144,10 +144,32 @@ func TestConnStates(t *testing.T) {
 	}
 }
 
-// An idle connection that outlived its entry is reset, not left hanging.
+// Both ends of an idle connection that outlived its entry are reset at once,
+// although neither says anything; behind a router the client's end.
 func TestForgottenConnIsReset(t *testing.T) {
+	for _, method := range []string{"nat", "dr"} {
+		t.Run(method, func(t *testing.T) {
+			e := newEnds(t, method, 1)
+			e.in("director", uvsBinary+" set --service tcp:"+e.vip()+":7 timeout_tcp_established=1")
+			client, server := e.conn()
+			ends := map[string]net.Conn{"client": client}
+			if method == "nat" {
+				ends["server"] = server
+			}
+			for name, c := range ends {
+				c.SetDeadline(time.Now().Add(20 * time.Second))
+				if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
+					t.Errorf("the %s's read: %v, want connection reset", name, err)
+				}
+			}
+		})
+	}
+}
+
+// Under reset_forgotten 0 an end learns of the loss when it next speaks.
+func TestForgottenSilently(t *testing.T) {
 	e := newEnds(t, "nat", 1)
-	e.in("director", uvsBinary+" set --service tcp:"+e.vip()+":7 timeout_tcp_established=1")
+	e.in("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
 	c, _ := e.conn()
 	c.Write([]byte("hello"))
 	eventually(t, "the entry is gone", func() bool { state, _ := e.listed(c.LocalAddr()); return state == "" })

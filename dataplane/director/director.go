@@ -14,6 +14,7 @@ type Director struct {
 	conns  *conntrack.Local
 	worker int
 	limit  limiter
+	own    *originator
 	now    conntrack.Tick // of the batch in hand
 
 	// Scratch of one batch, indexed as the frames are.
@@ -28,7 +29,7 @@ type Director struct {
 
 // New makes the director of a worker over its part of the connection table.
 func New(conns *conntrack.Local, worker int) *Director {
-	return &Director{conns: conns, worker: worker}
+	return &Director{conns: conns, worker: worker, own: newOriginator()}
 }
 
 // Process decides about up to MaxBatch frames at the time now. Frames that are

@@ -3,6 +3,7 @@ package director
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"uvs/conntrack"
@@ -398,5 +399,42 @@ func FuzzProcess(f *testing.F) {
 				}
 			}
 		}
+	})
+}
+
+// A connection that idled too long: both ends are probed, and what they answer
+// is reset with their own numbers; a new SYN begins anew.
+func TestForgottenConn(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	settings := *w.conns.Settings()
+	settings.ResetForgotten = true
+	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
+	w.conns.SetSettings(&settings)
+	converse(t, w, []step{
+		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"and is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+	})
+	var probes []string
+	for range 100 { // turns without frames
+		w.now += 100
+		w.dir.Process(w.now, w.table, nil, nil)
+		for _, f := range w.dir.Originate(w.table) {
+			probes = append(probes, w.say(f))
+		}
+	}
+	want := []string{
+		"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000",
+		"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080",
+	}
+	if !slices.Equal(probes, want) {
+		t.Fatalf("probes\n%q, want\n%q", probes, want)
+	}
+	if n := w.conns.Counts(1).Active.Load(); n != 0 {
+		t.Errorf("%d active conns, want none", n)
+	}
+	converse(t, w, []step{
+		{"the client's answer is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, Seq: 7, Ack: 9}, RefusedForgotten, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
+		{"and the server's", 1, wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck, Seq: 9, Ack: 7}, RefusedForgotten, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080 rst"},
+		{"a SYN begins anew, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 	})
 }

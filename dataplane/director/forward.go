@@ -14,6 +14,8 @@ func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Q
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
 	case opens(f, p) && t.Rules.replaces(c, server):
+	case c.State() == conntrack.TCPForgotten:
+		return d.forgotten(f, p)
 	case server.Available:
 		return d.toServer(t, f, p, q.Ref, server)
 	case !t.Rules.ExpireNoServer:
@@ -47,6 +49,8 @@ func (r *Rules) replaces(c *conntrack.Conn, server *Server) bool {
 		return false
 	}
 	switch c.State() {
+	case conntrack.TCPForgotten:
+		return true
 	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.SCTPClosed:
 		return true
 	case conntrack.TCPFinWait:
@@ -122,6 +126,9 @@ func (d *Director) fits(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 // fromServer treats a server's packet that has a conn.
 func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
 	c := d.conns.Conn(ref)
+	if c.State() == conntrack.TCPForgotten {
+		return d.forgotten(f, p)
+	}
 	server := t.server(c.ServerID())
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)

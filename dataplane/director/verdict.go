@@ -25,6 +25,7 @@ const (
 	RefusedNoServer  // no server eligible: port unreachable
 	RefusedNoService // VIP without such a service: reset or port unreachable
 	RefusedNoConn    // TCP segment without a conn: reset
+	RefusedForgotten // TCP segment of a conn that idled too long: reset
 	AnsweredTTL      // time exceeded
 	AnsweredTooBig   // fragmentation needed, packet too big
 	AnsweredNoRoute  // host unreachable
@@ -67,6 +68,7 @@ var verdictNames = [NumVerdict]string{
 	RefusedNoServer:    "refused_no_server",
 	RefusedNoService:   "refused_no_service",
 	RefusedNoConn:      "refused_no_conn",
+	RefusedForgotten:   "refused_forgotten",
 	AnsweredTTL:        "answered_ttl_exceeded",
 	AnsweredTooBig:     "answered_too_big",
 	AnsweredNoRoute:    "answered_no_route",

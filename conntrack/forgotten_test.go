@@ -1,0 +1,46 @@
+package conntrack
+
+import "testing"
+
+// Established conns whose time is up are told of, at most MaxForgotten a turn;
+// the rest end as if nobody asked. Told ones count as inactive, and end too.
+func TestForgotten(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		tab := newTest(t, Config{Max: 1000, Seed: 1})
+		settings := DefaultSettings()
+		settings.ResetForgotten = on
+		tab.SetSettings(settings)
+		l := tab.Local(0)
+		l.Begin(0)
+		const conns = MaxForgotten + 20
+		for i := range conns {
+			n := flow(i)
+			ref, _ := l.Insert(&n)
+			l.Step(ref, DirIn, EventSYN, nil)
+			l.Step(ref, DirIn, EventACK, nil)
+		}
+		l.End()
+
+		told, ended := 0, Tick(0)
+		for now := Tick(0); now < 1000*Second; now += Second {
+			l.Begin(now)
+			l.End()
+			told += len(l.Forgotten())
+			if s := tab.Stats(); s.InUse == 0 && ended == 0 {
+				ended = now
+			}
+			var active, inactive int32
+			for id := range uint32(9) {
+				active += tab.Counts(id).Active.Load()
+				inactive += tab.Counts(id).Inactive.Load()
+			}
+			if now == 905*Second && (active != 0 || inactive != int32(told)) {
+				t.Errorf("on %t: %d active and %d inactive conns after their time, %d told of", on, active, inactive, told)
+			}
+		}
+		want := map[bool]int{true: MaxForgotten}[on]
+		if told != want || ended == 0 || ended > 915*Second {
+			t.Errorf("on %t: told of %d conns, want %d; all had ended at %v", on, told, want, ended)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// originator makes frames that no frame called for, in memory of its own.
+type originator struct {
+	frames [2 * conntrack.MaxForgotten]wire.Frame
+}
+
+func newOriginator() *originator {
+	o := new(originator)
+	memory := make([]byte, len(o.frames)*fwd.ProbeRoom)
+	for i := range o.frames {
+		o.frames[i].Buf = memory[i*fwd.ProbeRoom : (i+1)*fwd.ProbeRoom]
+	}
+	return o
+}
+
+// Originate makes the frames that time called for in the last Process: probes to
+// the ends of TCP connections that were forgotten. An end answers a probe with
+// its own numbers, and that answer is reset (see forgotten), so that it learns
+// of the loss with right sequence numbers and nobody had to keep them. The
+// frames are good until the next call; t is the table of that Process.
+func (d *Director) Originate(t *Table) []wire.Frame {
+	n := 0
+	for _, c := range d.conns.Forgotten() {
+		if way := t.Ways.Back(c.Client, c.Back); way.Reach == ReachResolved {
+			fwd.Probe(&d.own.frames[n], &way.Hop, c.VIP, c.Client, c.VPort, c.ClientPort)
+			n++
+		}
+		// Servers of other methods answer the client, who tells them itself.
+		if way := &t.server(c.ServerID).Way; c.Method == conntrack.MethodMasq && way.Reach == ReachResolved {
+			fwd.Probe(&d.own.frames[n], &way.Hop, c.Client, c.Server, c.ClientPort, c.SPort)
+			n++
+		}
+	}
+	return d.own.frames[:n]
+}
+
+// forgotten answers a segment of a forgotten connection, from whichever end.
+func (d *Director) forgotten(f *wire.Frame, p *wire.Packet) Verdict {
+	return d.reset(f, p, RefusedForgotten)
+}

@@ -1,0 +1,27 @@
+package fwd
+
+import (
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// A probe is a whole ACK from one end to the other, in both families, whatever
+// the buffer held before.
+func TestProbe(t *testing.T) {
+	for _, ends := range [][2]string{{"10.9.0.1", "10.1.0.2"}, {"fd00:9::1", "fd00:1::2"}} {
+		f := wire.Frame{Buf: make([]byte, ProbeRoom), MTU: 7, Outer: 20, Offload: wire.Offload{Flags: wire.OffloadPartial}}
+		for i := range f.Buf {
+			f.Buf[i] = 0xee
+		}
+		src, dst := addr(ends[0]), addr(ends[1])
+		Probe(&f, &Hop{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80, 5000)
+		wiretest.Check(t, f)
+		var p wire.Packet
+		wire.Parse(&f, &p)
+		if p.Src != src || p.Dst != dst || p.SrcPort != 80 || p.DstPort != 5000 || p.TCPFlags != wire.TCPAck || f.Out != 3 || f.MTU != 0 || f.Outer != 0 {
+			t.Errorf("made %+v, frame %+v", p, f)
+		}
+	}
+}
