@@ -2,6 +2,7 @@ package director
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -437,4 +438,61 @@ func TestForgottenConn(t *testing.T) {
 		{"and the server's", 1, wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck, Seq: 9, Ack: 7}, RefusedForgotten, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080 rst"},
 		{"a SYN begins anew, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 	})
+}
+
+// drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection,
+// as IPVS was seen to (reference 3.7), and nothing of known ones.
+func TestDropPacket(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	settings := *w.conns.Settings()
+	settings.DropPacket, settings.DropRate = conntrack.ModeAlways, 10
+	w.conns.SetSettings(&settings)
+	var dropped []int
+	for i := range 30 {
+		f := in(0, syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80"))
+		if w.process(&f) == DroppedDefence {
+			dropped = append(dropped, i+1)
+		}
+	}
+	if want := []int{1, 11, 21}; !slices.Equal(dropped, want) {
+		t.Errorf("dropped connections %v, want %v", dropped, want)
+	}
+	for i := range 9 {
+		f := in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 5001+i), Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
+		if v := w.process(&f); v != Masqueraded {
+			t.Errorf("a segment of a known connection: %s", v)
+		}
+	}
+}
+
+// secure_tcp: only the server's segments make a connection established.
+func TestSecureTCP(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	settings := *w.conns.Settings()
+	settings.SecureTCP = conntrack.ModeAlways
+	w.conns.SetSettings(&settings)
+	ack := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}
+	reply := func(flags uint8) wiretest.Packet {
+		return wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: flags}
+	}
+	for _, s := range []struct {
+		port   uint16
+		packet wiretest.Packet
+		state  string
+	}{
+		{0, syn("10.1.0.2:5000", "10.9.0.1:80"), "SYN_RECV"},
+		{0, ack, "SYN_RECV"},
+		{1, reply(wire.TCPSyn | wire.TCPAck), "SYNACK"},
+		{0, ack, "SYNACK"},
+		{1, reply(wire.TCPAck), "ESTABLISHED"},
+	} {
+		f := in(s.port, s.packet)
+		w.process(&f)
+		w.conns.Walk(nil, func(c *conntrack.Snapshot) bool {
+			if c.State.String() != s.state {
+				t.Errorf("after %s flags %#x: %s, want %s", s.packet.Src, s.packet.TCPFlags, c.State, s.state)
+			}
+			return true
+		})
+	}
 }
