@@ -66,7 +66,7 @@ type Stats struct {
 type ServiceStatus struct {
 	Service                // its Servers field is empty; see Reals
 	Stats   Stats          `json:"stats"`
-	Reals   []ServerStatus `json:"reals"` // newest first
+	Reals   []ServerStatus `json:"servers"` // newest first
 }
 
 // ServerStatus is a server as the director sees it now.

@@ -15,51 +15,67 @@ import (
 // whole or not at all. The errors are *Error, with the errno IPVS would give.
 func Change(s State, op Op) (State, error) {
 	next := s.clone()
-	var err error
-	switch op.Verb {
-	case AddService:
-		err = next.addService(op)
-	case EditService:
-		err = next.editService(op)
-	case DeleteService:
-		err = next.deleteService(op)
-	case Flush:
-		next.Services, next.ServiceTuning = nil, nil
-	case AddServer, EditServer, DeleteServer:
-		err = next.changeServer(op)
-	case SetTimeouts:
-		err = next.setTimeouts(op)
-	case Tune:
-		err = next.tune(op)
-	default:
-		err = refuse(syscall.EINVAL, "operation %q is not known", op.Verb)
-	}
-	if err != nil {
+	if err := next.do(op); err != nil {
 		return s, err
 	}
 	return next, nil
+}
+
+// do applies op to a state that is the caller's alone. An operation that is
+// refused changes nothing.
+func (s *State) do(op Op) error {
+	switch op.Verb {
+	case AddService:
+		return s.addService(op)
+	case EditService:
+		return s.editService(op)
+	case DeleteService:
+		return s.deleteService(op)
+	case Flush:
+		for i := range s.Services {
+			s.ended = append(s.ended, s.Services[i].ServiceKey)
+		}
+		s.Services, s.ServiceTuning = nil, map[ServiceKey]Tuning{}
+		return nil
+	case AddServer, EditServer, DeleteServer:
+		return s.changeServer(op)
+	case SetTimeouts:
+		return s.setTimeouts(op)
+	case Tune:
+		return s.tune(op)
+	case Zero: // the counters are not part of the state
+		if op.Service == nil {
+			return nil
+		}
+		_, err := s.find(op.Service.ServiceKey)
+		return err
+	}
+	return refuse(syscall.EINVAL, "operation %q is not known", op.Verb)
 }
 
 func refuse(errno syscall.Errno, format string, args ...any) error {
 	return &Error{Errno: errno, Message: fmt.Sprintf(format, args...)}
 }
 
-// clone copies what an operation may change.
+// clone copies what an operation may write to. Lists of servers and tunings are
+// not: operations replace them.
 func (s State) clone() State {
 	s.Services = slices.Clone(s.Services)
-	for i := range s.Services {
-		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
-	}
 	own := make(map[ServiceKey]Tuning, len(s.ServiceTuning))
 	maps.Copy(own, s.ServiceTuning)
 	s.ServiceTuning = own
+	s.ended = nil
 	return s
 }
 
-// find returns the service with this key.
-func (s *State) find(key ServiceKey) (int, bool) {
-	i := slices.IndexFunc(s.Services, func(v Service) bool { return v.ServiceKey == key })
-	return i, i >= 0
+// find returns the service with this key, or ESRCH.
+func (s *State) find(key ServiceKey) (int, error) {
+	for i := range s.Services {
+		if s.Services[i].ServiceKey == key {
+			return i, nil
+		}
+	}
+	return -1, refuse(syscall.ESRCH, "no service %s", key)
 }
 
 func (s *State) addService(op Op) error {
@@ -67,10 +83,13 @@ func (s *State) addService(op Op) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := s.find(svc.ServiceKey); ok {
+	if _, err := s.find(svc.ServiceKey); err == nil {
 		return refuse(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
 	}
 	svc.Servers = nil
+	if err := checkScheduler(&svc); err != nil {
+		return err
+	}
 	s.Services = append(s.Services, svc)
 	return nil
 }
@@ -80,11 +99,14 @@ func (s *State) editService(op Op) error {
 	if err != nil {
 		return err
 	}
-	i, ok := s.find(svc.ServiceKey)
-	if !ok {
-		return refuse(syscall.ESRCH, "no service %s", svc.ServiceKey)
+	i, err := s.find(svc.ServiceKey)
+	if err != nil {
+		return err
 	}
 	svc.Servers = s.Services[i].Servers
+	if err := checkScheduler(&svc); err != nil {
+		return err
+	}
 	s.Services[i] = svc
 	return nil
 }
@@ -93,11 +115,12 @@ func (s *State) deleteService(op Op) error {
 	if op.Service == nil {
 		return refuse(syscall.EINVAL, "%s names no service", op.Verb)
 	}
-	i, ok := s.find(op.Service.ServiceKey)
-	if !ok {
-		return refuse(syscall.ESRCH, "no service %s", op.Service.ServiceKey)
+	i, err := s.find(op.Service.ServiceKey)
+	if err != nil {
+		return err
 	}
-	delete(s.ServiceTuning, s.Services[i].ServiceKey)
+	delete(s.ServiceTuning, op.Service.ServiceKey)
+	s.ended = append(s.ended, op.Service.ServiceKey)
 	s.Services = slices.Delete(s.Services, i, i+1)
 	return nil
 }
@@ -106,13 +129,13 @@ func (s *State) changeServer(op Op) error {
 	if op.Service == nil || op.Server == nil {
 		return refuse(syscall.EINVAL, "%s names no service or no server", op.Verb)
 	}
-	i, ok := s.find(op.Service.ServiceKey)
-	if !ok {
-		return refuse(syscall.ESRCH, "no service %s", op.Service.ServiceKey)
+	i, err := s.find(op.Service.ServiceKey)
+	if err != nil {
+		return err
 	}
-	svc, server := &s.Services[i], *op.Server
+	svc, server := s.Services[i], *op.Server
 	if op.Verb != DeleteServer {
-		if err := checkServer(svc, &server); err != nil {
+		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
 	}
@@ -121,14 +144,19 @@ func (s *State) changeServer(op Op) error {
 	case op.Verb == AddServer && j >= 0:
 		return refuse(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
 	case op.Verb == AddServer:
-		svc.Servers = slices.Insert(svc.Servers, 0, server)
+		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
 		return refuse(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
 	case op.Verb == EditServer:
+		svc.Servers = slices.Clone(svc.Servers)
 		svc.Servers[j] = server
 	default:
-		svc.Servers = slices.Delete(svc.Servers, j, j+1)
+		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
+	if err := checkScheduler(&svc); err != nil {
+		return err
+	}
+	s.Services[i] = svc
 	return nil
 }
 
@@ -158,10 +186,13 @@ func (s *State) tune(op Op) (err error) {
 		return err
 	}
 	key := op.Service.ServiceKey
-	if _, ok := s.find(key); !ok {
-		return refuse(syscall.ESRCH, "no service %s", key)
+	if _, err := s.find(key); err != nil {
+		return err
 	}
-	s.ServiceTuning[key], err = s.ServiceTuning[key].with(op.Tuning, true)
+	own, err := s.ServiceTuning[key].with(op.Tuning, true)
+	if err == nil {
+		s.ServiceTuning[key] = own
+	}
 	return err
 }
 
@@ -188,8 +219,8 @@ func checkedService(op Op) (Service, error) {
 		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known", svc.PE)
 	case svc.OPS && svc.Proto != wire.ProtoUDP:
 		return svc, refuse(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
-	case svc.Addr.Is6() && svc.Netmask > 128:
-		return svc, refuse(syscall.EINVAL, "netmask length %d is longer than 128", svc.Netmask)
+	case svc.Addr.Is6() && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
+		return svc, refuse(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
 		return svc, refuse(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
 	}
@@ -215,6 +246,19 @@ func checkServer(svc *Service, server *Server) error {
 		return refuse(syscall.ERANGE, "weight %d is negative", server.Weight)
 	case server.Lower > server.Upper:
 		return refuse(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
+	}
+	return nil
+}
+
+// checkScheduler says whether the scheduler takes the service's flags and servers.
+func checkScheduler(svc *Service) error {
+	list := make([]sched.Server, len(svc.Servers))
+	for i := range svc.Servers {
+		v := &svc.Servers[i]
+		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
+	}
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, sched.Options{}); err != nil {
+		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil
 }

@@ -90,17 +90,44 @@ func (c *Client) Flush(f ConnFilter) (n int, err error) {
 }
 
 // Apply makes one change; a refusal is an *Error.
-func (c *Client) Apply(op Op) error {
-	body, err := json.Marshal(op)
-	if err != nil {
-		return fmt.Errorf("encode operation: %w", err)
+func (c *Client) Apply(op Op) error { return c.post("/v1/apply", op, nil) }
+
+// ApplyAll makes up to MaxOps changes one after the other, in force at once, and
+// returns each one's error. One that is refused does not keep the others from
+// being made.
+func (c *Client) ApplyAll(ops []Op) []error {
+	errs := make([]error, len(ops))
+	var answers []*Error
+	err := c.post("/v1/batch", ops, &answers)
+	for i := range errs {
+		switch {
+		case err != nil:
+			errs[i] = err
+		case i < len(answers) && answers[i] != nil:
+			errs[i] = answers[i]
+		}
 	}
-	resp, err := c.http.Post("http://uvs/v1/apply", "application/json", bytes.NewReader(body))
+	return errs
+}
+
+// post sends a question and reads the answer, if there is to be one.
+func (c *Client) post(path string, question, answer any) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	resp, err := c.http.Post("http://uvs"+path, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask the director: %w", err)
 	}
 	defer resp.Body.Close()
-	return answerError(resp)
+	if err := answerError(resp); err != nil || answer == nil {
+		return err
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the director's answer: %w", err)
+	}
+	return nil
 }
 
 // Conns shows every conn to visit until it returns an error.

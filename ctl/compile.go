@@ -2,9 +2,8 @@ package ctl
 
 import (
 	"encoding/binary"
-	"maps"
+	"fmt"
 	"slices"
-	"syscall"
 
 	"uvs/conntrack"
 	"uvs/ctl/guard"
@@ -15,8 +14,8 @@ import (
 )
 
 // compile builds the table the workers read from the desired state, its running
-// side and the ways out. It publishes nothing.
-func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
+// side, which follows it, and the ways out. It publishes nothing.
+func compile(s *State, l *live, ways *director.Ways) *director.Table {
 	t := &director.Table{
 		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
 		Services: make(map[director.ServiceKey]*director.Service, len(s.Services)),
@@ -39,17 +38,15 @@ func compile(s *State, l *live, ways *director.Ways) (*director.Table, error) {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		running := l.services[svc.ServiceKey]
-		if err := running.rebuild(svc, l); err != nil {
-			return nil, err
-		}
+		running.rebuild(svc, l)
 		vip := wire.AddrFrom(svc.Addr)
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running)
 	}
-	for _, e := range l.sources() {
+	for _, e := range sources(s, l) {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 	}
-	return t, nil
+	return t
 }
 
 func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server {
@@ -59,7 +56,7 @@ func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server 
 		Addr:      addr,
 		Port:      v.last.Port,
 		Method:    conntrack.Method(v.last.Method),
-		Available: v.removed.IsZero(),
+		Available: !v.removed,
 		Weight:    v.last.Weight,
 		Way:       ways.To(addr),
 		Counters:  v.counters,
@@ -114,9 +111,9 @@ func clientMask(svc *Service) (mask wire.Addr) {
 
 // rebuild makes a new picker if the service or its servers changed; a change of
 // routes alone leaves it as it is.
-func (r *liveService) rebuild(svc *Service, l *live) error {
+func (r *liveService) rebuild(svc *Service, l *live) {
 	if r.picker != nil && r.built.same(svc) {
-		return nil
+		return
 	}
 	list := make([]sched.Server, len(svc.Servers))
 	ids := make([]uint32, len(svc.Servers))
@@ -133,7 +130,7 @@ func (r *liveService) rebuild(svc *Service, l *live) error {
 	}
 	picker, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, sched.Options{})
 	if err != nil {
-		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
+		panic(fmt.Sprintf("ctl: service %s, which was checked: %v", svc.ServiceKey, err))
 	}
 	switch {
 	case r.picker == nil:
@@ -146,8 +143,6 @@ func (r *liveService) rebuild(svc *Service, l *live) error {
 	}
 	r.picker, r.list, r.ids = picker, list, ids
 	r.built = *svc
-	r.built.Servers = slices.Clone(svc.Servers)
-	return nil
 }
 
 // same says whether two services schedule alike.
@@ -155,31 +150,48 @@ func (s *Service) same(o *Service) bool {
 	return s.Scheduler == o.Scheduler && s.SchedFlags == o.SchedFlags && slices.Equal(s.Servers, o.Servers)
 }
 
-// sources are the ends from which replies come: from the servers of all
-// services, and from those that were removed and are not forgotten, whose conns
-// are still answered.
-func (l *live) sources() []guard.Endpoint {
-	ends := map[guard.Endpoint]bool{}
+// sources are the ends from which replies come, some of them twice: those of s,
+// and of servers that were removed, or were masqueraded once, whose conns are
+// still answered.
+func sources(s *State, l *live) []guard.Endpoint {
+	var ends []guard.Endpoint
+	for i := range s.Services {
+		svc := &s.Services[i]
+		ends = append(ends, svc.endpoint())
+		for j := range svc.Servers {
+			if v := &svc.Servers[j]; v.Method == MethodMasq {
+				ends = append(ends, svc.replies(v.ServerKey))
+			}
+		}
+	}
 	for _, v := range l.servers {
 		if v == nil {
 			continue
 		}
-		ends[guard.Endpoint{Proto: v.service.Proto, Addr: v.service.Addr, Port: v.service.Port}] = true
-		if !v.masq {
-			continue
+		ends = append(ends, v.service.endpoint())
+		if v.masq {
+			ends = append(ends, v.service.replies(v.key))
 		}
-		port := v.key.Port
-		if v.service.Port == 0 {
-			port = 0
-		}
-		ends[guard.Endpoint{Proto: v.service.Proto, Addr: v.key.Addr, Port: port}] = true
 	}
-	return slices.Collect(maps.Keys(ends))
+	return ends
+}
+
+// replies is where the replies of a masqueraded server come from.
+func (k ServiceKey) replies(server ServerKey) guard.Endpoint {
+	end := guard.Endpoint{Proto: k.Proto, Addr: server.Addr}
+	if k.Port != 0 {
+		end.Port = server.Port
+	}
+	return end
+}
+
+func (k ServiceKey) endpoint() guard.Endpoint {
+	return guard.Endpoint{Proto: k.Proto, Addr: k.Addr, Port: k.Port}
 }
 
 // guardRules says what the host's stack must not see.
 func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
-	r := guard.Rules{Sources: l.sources()}
+	r := guard.Rules{Sources: sources(s, l)}
 	for i := range hops.Ports {
 		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
 	}
@@ -188,8 +200,8 @@ func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
 	}
 	for i := range s.Services {
 		svc := &s.Services[i]
-		r.Services = append(r.Services, guard.Endpoint{Proto: svc.Proto, Addr: svc.Addr, Port: svc.Port})
-		if !hops.Holds(wire.AddrFrom(svc.Addr)) && !slices.Contains(r.VIPs, svc.Addr) {
+		r.Services = append(r.Services, svc.endpoint())
+		if !hops.Holds(wire.AddrFrom(svc.Addr)) {
 			r.VIPs = append(r.VIPs, svc.Addr)
 		}
 	}

@@ -19,6 +19,7 @@ type live struct {
 	servers  []*liveServer // by ID; nil: free. ID 0 is never used
 	index    map[serverIdentity]*liveServer
 	lastID   uint32 // of services
+	round    uint64 // of follow
 }
 
 // liveService is the running side of a service.
@@ -32,6 +33,7 @@ type liveService struct {
 	retired director.Totals // counted by servers since forgotten
 	zero    director.Totals // what Zero took away
 	rate    estimator
+	seen    uint64 // round of follow that found it configured
 }
 
 // liveServer is the running side of a server, in its service or removed from it.
@@ -44,17 +46,19 @@ type liveServer struct {
 	masq     bool   // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
 	overload atomic.Bool
-	removed  time.Time       // zero: in its service
-	unused   bool            // had no conns at the last look after it was removed
+	removed  bool            // no longer in its service
+	idle     time.Time       // removed, and found without conns since; zero: not found so
 	zero     director.Totals // what Zero took away
 	rate     estimator
+	seen     uint64 // round of follow that found it configured
 }
 
 // MaxServers bounds the IDs of servers, removed ones with conns included.
 const MaxServers = 1 << 16
 
-// trashTime is how long a removed server without conns is remembered, so that
-// one added again keeps its counters (IP_VS_DEST_TRASH_PERIOD, ip_vs.h: 120 s).
+// trashTime is how long a removed server is remembered after it was first found
+// without conns, so that one added again keeps its counters
+// (IP_VS_DEST_TRASH_PERIOD, ip_vs.h: 120 s).
 const trashTime = 120 * time.Second
 
 func newLive(conns *conntrack.Table, workers int) *live {
@@ -66,35 +70,67 @@ func newLive(conns *conntrack.Table, workers int) *live {
 	}
 }
 
-// follow brings the running side in line with the desired state: what is new
-// gets an ID and counters, what is gone is marked removed. It returns an error,
-// and has changed nothing, if there are no server IDs left.
-func (l *live) follow(s *State, now time.Time) error {
-	if err := l.enough(s); err != nil {
-		return err
+// follow brings the running side in line with the desired state, which is
+// enough for: what is new gets an ID and counters, what is gone is marked
+// removed. grown says that a server got an ID.
+func (l *live) follow(s *State, now time.Time) (grown bool) {
+	for _, key := range s.ended {
+		delete(l.services, key)
 	}
-	wanted := make(map[ServiceKey]bool, len(s.Services))
+	l.round++
+	fresh := map[ServiceKey]bool{}
 	for i := range s.Services {
 		svc := &s.Services[i]
-		wanted[svc.ServiceKey] = true
-		if l.services[svc.ServiceKey] == nil {
+		running := l.services[svc.ServiceKey]
+		if running == nil {
 			l.lastID++
-			l.services[svc.ServiceKey] = &liveService{id: l.lastID}
+			running = &liveService{id: l.lastID}
+			l.services[svc.ServiceKey] = running
+			fresh[svc.ServiceKey] = true
 		}
+		running.seen = l.round
 		for j := range svc.Servers {
-			l.adopt(svc.ServiceKey, svc.Servers[j])
+			grown = l.adopt(svc.ServiceKey, svc.Servers[j]) || grown
 		}
 	}
-	for key := range l.services {
-		if !wanted[key] {
+	for key, svc := range l.services {
+		if svc.seen != l.round {
 			delete(l.services, key)
 		}
 	}
-	l.retire(s, now)
-	return nil
+	for _, v := range l.servers {
+		if v != nil && v.seen != l.round {
+			v.removed = true
+		}
+	}
+	// A new service starts at zero, also one that was there before and whose
+	// servers are remembered (ip_vs_ctl.c, __ip_vs_update_dest).
+	if len(fresh) > 0 {
+		l.clear(func(key ServiceKey) bool { return fresh[key] })
+	}
+	return grown
 }
 
-// enough says whether the servers of s fit the connection table's IDs.
+// clear makes the counters and rates of some services and their servers start
+// anew.
+func (l *live) clear(of func(ServiceKey) bool) {
+	totals := l.totals()
+	for key, svc := range l.services {
+		if of(key) {
+			svc.zero = totals[key]
+			svc.rate = estimator{last: svc.zero}
+		}
+	}
+	for _, v := range l.servers {
+		if v != nil && of(v.service) {
+			v.zero = v.counters.Totals()
+			v.rate = estimator{last: v.zero}
+		}
+	}
+}
+
+// enough says whether the servers of s, and those that were removed, fit the
+// connection table's IDs.
 func (l *live) enough(s *State) error {
 	used := len(l.index)
 	for i := range s.Services {
@@ -118,8 +154,9 @@ type serverIdentity struct {
 
 func (v *liveServer) identity() serverIdentity { return serverIdentity{v.service, v.key} }
 
-// adopt makes sure a configured server has a running side.
-func (l *live) adopt(service ServiceKey, server Server) {
+// adopt makes sure a configured server has a running side, and says whether it
+// got a new one.
+func (l *live) adopt(service ServiceKey, server Server) (grown bool) {
 	id := serverIdentity{service, server.ServerKey}
 	v := l.index[id]
 	if v == nil {
@@ -127,65 +164,66 @@ func (l *live) adopt(service ServiceKey, server Server) {
 		v.id = l.freeID()
 		l.servers[v.id] = v
 		l.index[id] = v
+		grown = true
 	}
-	v.removed, v.unused = time.Time{}, false
+	if server.Upper != v.last.Upper || server.Lower != v.last.Lower {
+		v.limit(server.Upper, l.conns.Counts(v.id).Total())
+	}
+	v.removed, v.idle, v.seen = false, time.Time{}, l.round
 	v.last = server
 	v.masq = v.masq || server.Method == MethodMasq
-	if server.Upper == 0 {
-		v.overload.Store(false)
-	}
 	if server.Weight != 0 {
 		v.weight = server.Weight
+	}
+	return grown
+}
+
+// limit sets the overload flag by thresholds that were changed (reference 2);
+// between them it stays as it is, and below the lower one the director clears it.
+func (v *liveServer) limit(upper uint32, conns int32) {
+	switch {
+	case upper == 0:
+		v.overload.Store(false)
+	case int64(conns) >= int64(upper):
+		v.overload.Store(true)
 	}
 }
 
 func (l *live) freeID() uint32 {
-	for id := 1; id < len(l.servers); id++ {
-		if l.servers[id] == nil {
-			return uint32(id)
+	if len(l.index) < len(l.servers)-1 { // the index has no ID 0
+		for id := 1; id < len(l.servers); id++ {
+			if l.servers[id] == nil {
+				return uint32(id)
+			}
 		}
 	}
 	l.servers = append(l.servers, nil)
 	return uint32(len(l.servers) - 1)
 }
 
-// retire marks servers that s no longer has.
-func (l *live) retire(s *State, now time.Time) {
-	configured := map[serverIdentity]bool{}
-	for i := range s.Services {
-		for j := range s.Services[i].Servers {
-			configured[serverIdentity{s.Services[i].ServiceKey, s.Services[i].Servers[j].ServerKey}] = true
-		}
-	}
-	for _, v := range l.servers {
-		if v == nil || configured[v.identity()] {
-			continue
-		}
-		if v.removed.IsZero() {
-			v.removed = now
-		}
-	}
-}
-
-// reapable lists removed servers that no conn names any more: at this look and
-// the last, for a conn that becomes inactive is for a moment neither that nor
-// active. They may be forgotten after a table without them has been published.
+// reapable lists servers that were removed and had no conns whenever this was
+// asked in the last trashTime. (A single look may miss a conn that changes from
+// active to inactive meanwhile.)
 func (l *live) reapable(now time.Time) []uint32 {
 	var ids []uint32
 	for _, v := range l.servers {
-		if v == nil || v.removed.IsZero() || now.Sub(v.removed) < trashTime {
+		if v == nil || !v.removed {
 			continue
 		}
-		c := l.conns.Counts(v.id)
-		unused := c.Active.Load() == 0 && c.Inactive.Load() == 0 && c.Templates.Load() == 0
-		if unused && v.unused {
+		switch c := l.conns.Counts(v.id); {
+		case c.Total() != 0 || c.Templates.Load() != 0:
+			v.idle = time.Time{}
+		case v.idle.IsZero():
+			v.idle = now
+		case now.Sub(v.idle) >= trashTime:
 			ids = append(ids, v.id)
 		}
-		v.unused = unused
 	}
 	return ids
 }
 
+// forget gives IDs back. They may be used again once a table without them has
+// been published.
 func (l *live) forget(ids []uint32) {
 	for _, id := range ids {
 		v := l.servers[id]

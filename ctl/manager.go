@@ -1,8 +1,12 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +36,7 @@ type Host interface {
 
 // Guard keeps the host's stack off the director's packets (ctl/guard).
 type Guard interface {
+	// Apply makes the rules those in force, whole or not at all.
 	Apply(guard.Rules) error
 }
 
@@ -48,7 +53,9 @@ type Manager struct {
 	state State
 	live  *live
 	ways  *director.Ways
-	rules guard.Rules
+	rules guard.Rules     // in force
+	table *director.Table // published last
+	stale bool            // what is in force is not what it should be; tend tries again
 	full  pressure
 
 	events events
@@ -70,8 +77,8 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t, _ := compile(&m.state, m.live, m.ways) // nothing in it can be refused
-	return t
+	m.table = compile(&m.state, m.live, m.ways)
+	return m.table
 }
 
 // Start tells the manager which plane runs its tables; before it nothing is
@@ -82,94 +89,136 @@ func (m *Manager) Start(p Plane) {
 	m.plane = p
 }
 
-// hopWait is how long adding a server waits for its hardware address, so that a
-// packet right after the command finds the way. A link answers in well under a
+// hopWait is how long adding servers waits for their hardware addresses, so that
+// a packet right after the command finds the way. A link answers in well under a
 // millisecond; a server that is off the air must not hold up a script.
 const hopWait = 250 * time.Millisecond
 
-// Apply makes one change. It returns when the change is in force, or an *Error
+// Apply makes one change. It returns when the change is in force, or an error
 // and nothing has changed.
-func (m *Manager) Apply(op Op) error {
-	server, err := m.apply(op)
-	if err != nil {
-		return err
+func (m *Manager) Apply(op Op) error { return m.ApplyAll([]Op{op})[0] }
+
+// ApplyAll makes changes one after the other and puts them in force at once. It
+// returns each one's error; one that is refused does not keep the others from
+// being made.
+func (m *Manager) ApplyAll(ops []Op) []error {
+	errs, added := m.applyAll(ops)
+	if len(added) == 0 {
+		return errs
 	}
-	if server.IsValid() {
-		ctx, cancel := context.WithTimeout(context.Background(), hopWait)
-		defer cancel()
-		for _, a := range m.host.Wait(ctx, []netip.Addr{server}) {
-			m.log.Warn().Stringer("server", a).Msg("no way to the server yet; it gets packets as soon as its hardware address is known")
-		}
-		m.HopsChanged(m.host.Hops())
+	ctx, cancel := context.WithTimeout(context.Background(), hopWait)
+	defer cancel()
+	if lost := m.host.Wait(ctx, added); len(lost) > 0 {
+		m.log.Warn().Stringers("servers", stringers(lost)).
+			Msg("no way to these servers yet; they get packets as soon as their hardware addresses are known")
 	}
-	return nil
+	m.HopsChanged()
+	return errs
 }
 
-// apply changes the state under the lock. It returns the server that was added.
-func (m *Manager) apply(op Op) (server netip.Addr, err error) {
+// applyAll changes the state under the lock. It returns the servers that were
+// added.
+func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if op.Verb == Zero {
-		return server, m.zeroStats(op.Service)
+	errs = make([]error, len(ops))
+	next, changed := m.state.clone(), false
+	for i, op := range ops {
+		errs[i] = next.do(op)
+		changed = changed || errs[i] == nil && op.Verb != Zero
 	}
-	next, err := Change(m.state, op)
-	if err != nil {
-		return server, err
+	if changed {
+		if err := m.commit(next); err != nil {
+			for i := range errs {
+				errs[i] = cmp.Or(errs[i], err)
+			}
+		}
 	}
-	if err := m.commit(next); err != nil {
-		return server, err
+	for i, op := range ops {
+		if errs[i] != nil {
+			continue
+		}
+		switch op.Verb {
+		case AddServer:
+			added = append(added, op.Server.Addr)
+		case Zero:
+			m.live.clear(func(key ServiceKey) bool { return op.Service == nil || key == op.Service.ServiceKey })
+		}
+		m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
+		m.events.emit(Event{Kind: "applied", Op: &op})
 	}
-	if op.Verb == SetTimeouts || op.Verb == Tune {
-		m.conns.SetSettings(next.Tuning.settings())
-	}
-	m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
-	m.events.emit(Event{Kind: "applied", Op: &op})
-	if op.Verb == AddServer {
-		server = op.Server.Addr
-	}
-	return server, nil
+	return errs, unique(added)
 }
 
-// commit makes next the state: running side, guard, table. What the guard hides
-// grows before the table is published and shrinks after it, so that the host
-// never sees a frame the workers handle.
+// commit makes next the state, or fails and changes nothing. What the guard
+// hides grows before the table is published and shrinks after it, so that the
+// host never sees a frame the workers handle.
 func (m *Manager) commit(next State) error {
-	if err := m.live.follow(&next, time.Now()); err != nil {
+	if err := m.live.enough(&next); err != nil {
 		return err
 	}
-	t, err := compile(&next, m.live, m.ways)
-	if err != nil {
-		m.live.follow(&m.state, time.Now())
-		return err
-	}
-	rules := guardRules(&next, m.live, m.ways.Hops)
-	if err := m.guard.Apply(union(m.rules, rules)); err != nil {
-		m.live.follow(&m.state, time.Now())
+	wide := union(m.rules, guardRules(&next, m.live, m.ways.Hops))
+	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
 	m.host.Need(serverAddrs(&next))
-	m.publish(t)
-	m.host.Announce(rules.VIPs)
-	m.state, m.rules = next, rules
-	return m.guard.Apply(rules)
-}
-
-func (m *Manager) publish(t *director.Table) {
-	if m.plane != nil {
-		m.plane.Publish(t)
+	grown := m.live.follow(&next, time.Now())
+	m.publish(compile(&next, m.live, m.ways), grown)
+	if !maps.Equal(m.state.Tuning, next.Tuning) {
+		m.conns.SetSettings(next.Tuning.settings())
 	}
+	m.state, m.rules, m.stale = next, wide, false
+	m.narrow()
+	m.host.Announce(m.rules.VIPs)
+	return nil
 }
 
-// HopsChanged publishes a table with new ways out.
-func (m *Manager) HopsChanged(h *director.Hops) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if h == m.ways.Hops {
+// narrow has the guard let go of what only an earlier state needed.
+func (m *Manager) narrow() {
+	rules := union(guard.Rules{}, guardRules(&m.state, m.live, m.ways.Hops))
+	if sameSize(rules, m.rules) {
 		return
 	}
-	m.ways = director.NewWays(h)
+	if err := m.guard.Apply(rules); err != nil {
+		m.log.Error().Err(err).Msg("the host is kept from more than it should be; trying again")
+		m.stale = true
+		return
+	}
+	m.rules = rules
+}
+
+// publish makes t the table. A worker may meet a conn that another, which has the
+// newer table already, has just made; so new servers are made known to all
+// before any service names them.
+func (m *Manager) publish(t *director.Table, grown bool) {
+	if m.plane == nil {
+		return
+	}
+	if grown {
+		known := *m.table
+		known.Servers = t.Servers
+		m.plane.Publish(&known)
+	}
+	m.plane.Publish(t)
+	m.table = t
+}
+
+// HopsChanged publishes a table with the host's present ways out.
+func (m *Manager) HopsChanged() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// Asked under the lock: of two calls, the later has the newer hops.
+	if hops := m.host.Hops(); hops != m.ways.Hops {
+		m.ways = director.NewWays(hops)
+		m.recommit("follow the host's routes")
+	}
+}
+
+// recommit puts the state in force once more.
+func (m *Manager) recommit(why string) {
 	if err := m.commit(m.state); err != nil {
-		m.log.Error().Err(err).Msg("follow the host's routes")
+		m.log.Error().Err(err).Msg(why + "; trying again")
+		m.stale = true
 	}
 }
 
@@ -196,47 +245,50 @@ func (m *Manager) tend(now time.Time) {
 		m.events.emit(Event{Kind: "conns_full", Count: n})
 	}
 	ids := m.live.reapable(now)
-	if len(ids) == 0 {
-		return
-	}
 	m.live.forget(ids)
-	if err := m.commit(m.state); err != nil {
-		m.log.Error().Err(err).Msg("forget removed servers")
+	if len(ids) > 0 || m.stale {
+		m.recommit("forget removed servers")
 	}
 }
 
-// union is rules that hide what either hides.
+// union is rules that hide what either hides, everything once, with b's
+// interfaces and own addresses.
 func union(a, b guard.Rules) guard.Rules {
-	b.Services = merge(a.Services, b.Services)
-	b.Sources = merge(a.Sources, b.Sources)
-	b.VIPs = merge(a.VIPs, b.VIPs)
+	b.Services = unique(slices.Concat(a.Services, b.Services))
+	b.Sources = unique(slices.Concat(a.Sources, b.Sources))
+	b.VIPs = unique(slices.Concat(a.VIPs, b.VIPs))
 	return b
 }
 
-func merge[T comparable](a, b []T) []T {
-	seen := make(map[T]bool, len(a)+len(b))
-	var all []T
-	for _, list := range [][]T{a, b} {
-		for _, v := range list {
-			if !seen[v] {
-				seen[v] = true
-				all = append(all, v)
-			}
-		}
-	}
-	return all
+// sameSize says whether rules, of which one contains the other, are the same.
+func sameSize(a, b guard.Rules) bool {
+	return len(a.Services) == len(b.Services) && len(a.Sources) == len(b.Sources) && len(a.VIPs) == len(b.VIPs)
+}
+
+// unique drops what is in the list already, in place.
+func unique[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(v T) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
 }
 
 func serverAddrs(s *State) []netip.Addr {
-	seen := map[netip.Addr]bool{}
 	var all []netip.Addr
 	for i := range s.Services {
 		for j := range s.Services[i].Servers {
-			if a := s.Services[i].Servers[j].Addr; !seen[a] {
-				seen[a] = true
-				all = append(all, a)
-			}
+			all = append(all, s.Services[i].Servers[j].Addr)
 		}
+	}
+	return unique(all)
+}
+
+func stringers[T fmt.Stringer](list []T) []fmt.Stringer {
+	all := make([]fmt.Stringer, len(list))
+	for i := range list {
+		all[i] = list[i]
 	}
 	return all
 }

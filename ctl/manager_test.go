@@ -1,137 +1,373 @@
 package ctl
 
 import (
-	"context"
+	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/gaissmai/bart"
-	"github.com/rs/zerolog"
-
-	"uvs/conntrack"
-	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
 )
 
-// The network of these tests:
-//
-//	client 10.1.0.2 ── port 0 director port 1 ── servers 10.2.0.11 …
-const clientAddr, vipAddr = "10.1.0.2", "10.9.0.1"
+const vip = "10.9.0.1:80"
 
-var (
-	portMAC   = [2]wire.MAC{{2, 0, 0, 0, 0, 0xd}, {2, 0, 0, 0, 1, 0xd}}
-	serverMAC = wire.MAC{2, 0, 0, 0, 1, 1}
-)
+var one, two = masq(0, 1), masq(1, 1)
 
-// fakeHost knows the ways to ten servers at once, and its rules.
-type fakeHost struct {
-	hops  *director.Hops
-	rules guard.Rules
+// masq is test server i, on port 8080.
+func masq(i int, weight int32) Server {
+	return Server{ServerKey: ServerKey{testServer(i), 8080}, Method: MethodMasq, Weight: weight}
 }
 
-func newFakeHost() *fakeHost {
-	h := &director.Hops{
-		Ports: []director.Port{
-			{Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
-			{Name: "eth1", Index: 3, MAC: portMAC[1], MTU: 1500, Addr4: netip.MustParseAddr("10.2.0.1")},
-		},
-		Routes:     new(bart.Table[director.Route]),
-		Neighbours: map[director.NeighbourKey]wire.MAC{},
-		Local:      map[wire.Addr]int{},
+// syn is a client's first packet to the VIP, answer a server's answer to it.
+func syn(port string) wiretest.Packet {
+	return wiretest.Packet{Src: "10.1.0.2:" + port, Dst: vip, TCPFlags: wire.TCPSyn}
+}
+
+func answer(s Server, port string) wiretest.Packet {
+	return wiretest.Packet{Src: s.ServerKey.String(), Dst: "10.1.0.2:" + port, TCPFlags: wire.TCPSyn | wire.TCPAck}
+}
+
+// server is where a frame goes; invalid: there is none.
+func server(frame []byte) (a netip.Addr) {
+	if frame != nil {
+		a, _ = netip.AddrFromSlice(frame[30:34]) // destination of the IPv4 header behind 14 bytes
 	}
-	h.Routes.Insert(netip.MustParsePrefix("10.1.0.0/24"), director.Route{Port: 0})
-	h.Routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 1})
-	for i := range byte(10) {
-		addr := wire.AddrFrom(netip.AddrFrom4([4]byte{10, 2, 0, 11 + i}))
-		h.Neighbours[director.NeighbourKey{Port: 1, Addr: addr}] = serverMAC
+	return a
+}
+
+// status is the service's only server of this key.
+func (w *world) status(s Server) ServerStatus {
+	w.t.Helper()
+	for _, v := range w.Services()[0].Reals {
+		if v.ServerKey == s.ServerKey {
+			return v
+		}
 	}
-	return &fakeHost{hops: h}
+	w.t.Fatalf("no server %s", s.ServerKey)
+	return ServerStatus{}
 }
 
-func (h *fakeHost) Hops() *director.Hops                                   { return h.hops }
-func (h *fakeHost) Need([]netip.Addr)                                      {}
-func (h *fakeHost) Wait(context.Context, []netip.Addr) (none []netip.Addr) { return nil }
-func (h *fakeHost) Announce([]netip.Addr)                                  {}
-func (h *fakeHost) Apply(r guard.Rules) error                              { h.rules = r; return nil }
+// An operation the guard cannot follow is refused, and everything is as before:
+// the listing, the table, what the host is asked for, the turn of the scheduler.
+func TestRefusedByGuard(t *testing.T) {
+	refusal := errors.New("no")
+	heavy, limited := masq(1, 7), masq(1, 1)
+	limited.Upper = 1
+	for _, tt := range []struct {
+		sentence string
+		op       Op
+	}{
+		{"a new service", add("10.9.0.2:80", "rr")},
+		{"another scheduler", Op{Verb: EditService, Service: service(vip, "lc")}},
+		{"the end of the service", Op{Verb: DeleteService, Service: service(vip, "")}},
+		{"the end of all services", Op{Verb: Flush}},
+		{"a new server", with(vip, masq(2, 1))},
+		{"another weight", edited(vip, heavy)},
+		{"a threshold", edited(vip, limited)},
+		{"the end of a server", without(vip, two)},
+		{"another timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 77}}},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.must(add(vip, "wrr"), with(vip, one), with(vip, two))
+			if got := server(w.exchange(0, syn("5000"))); got != two.Addr {
+				t.Fatalf("first connection goes to %v", got)
+			}
+			before, table, needed := w.Services(), w.plane.table(), w.host.needed
+			id, servers := w.live.services[service(vip, "").ServiceKey].id, len(w.live.servers)
 
-// fakePlane keeps the table published last.
-type fakePlane struct{ table *director.Table }
-
-func (p *fakePlane) Publish(t *director.Table)                    { p.table = t }
-func (p *fakePlane) Verdicts() (none [director.NumVerdict]uint64) { return none }
-
-// house is a manager among fakes.
-type house struct {
-	*Manager
-	t     *testing.T
-	host  *fakeHost
-	conns *conntrack.Table
-	plane *fakePlane
-}
-
-func newHouse(t *testing.T, workers int) *house {
-	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: workers, MaxServers: MaxServers, Seed: 1})
-	if err != nil {
-		t.Fatal(err)
+			w.guard.refuse = func(int) error { return refusal }
+			if err := w.Apply(tt.op); !errors.Is(err, refusal) {
+				t.Errorf("error %v", err)
+			}
+			w.guard.refuse = nil
+			w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})
+			before[0].Stats.InPkts, before[0].Reals[0].Stats.InPkts = 2, 2
+			before[0].Stats.InBytes, before[0].Reals[0].Stats.InBytes = 80, 80
+			if got := w.Services(); !reflect.DeepEqual(got, before) {
+				t.Errorf("listing\n%+v\nwas\n%+v", got, before)
+			}
+			if w.plane.table() != table || !slices.Equal(w.host.needed, needed) || w.Timeouts().TCP != 900 {
+				t.Error("table, needed addresses or timeouts changed")
+			}
+			if got := w.live.services[service(vip, "").ServiceKey].id; got != id || len(w.live.servers) != servers {
+				t.Errorf("service ID %d was %d, %d server IDs were %d", got, id, len(w.live.servers), servers)
+			}
+			if got := server(w.exchange(0, syn("5001"))); got != one.Addr {
+				t.Errorf("the second connection goes to %v, want %v", got, one.Addr)
+			}
+		})
 	}
-	t.Cleanup(func() { conns.Close() })
-	h := &house{t: t, host: newFakeHost(), conns: conns, plane: &fakePlane{}}
-	h.Manager = NewManager(conns, workers, h.host, h.host, zerolog.Nop())
-	h.Start(h.plane)
-	return h
 }
 
-func (h *house) must(op Op) {
-	h.t.Helper()
-	if err := h.Apply(op); err != nil {
-		h.t.Fatalf("%s: %v", op.Verb, err)
+// What the guard does not let go of is tried again; the change is in force.
+func TestGuardLetsGoLater(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one))
+	calls := 0
+	w.guard.refuse = func(int) error {
+		if calls++; calls == 2 { // the first hides both, the second lets go
+			return errors.New("busy")
+		}
+		return nil
+	}
+	w.must(Op{Verb: Flush})
+	if len(w.Services()) != 0 || len(w.guard.rules.Services) != 1 {
+		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.rules.Services)
+	}
+	w.tend(time.Now())
+	if len(w.guard.rules.Services) != 0 {
+		t.Errorf("guarded %v for ever", w.guard.rules.Services)
 	}
 }
 
-func tcpService(port uint16) *Service {
-	return &Service{ServiceKey: ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr(vipAddr), Port: port}, Scheduler: "rr"}
+// Of many operations those that can be done are done, each with its own error,
+// and in force at once; a service deleted and added again starts anew.
+func TestApplyAll(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one), with(vip, two))
+	w.exchange(0, syn("5000"))
+	before, applied := w.plane.published, w.guard.applied
+	errs := w.ApplyAll([]Op{
+		{Verb: Flush},
+		with(vip, one),
+		add(vip, "rr"), with(vip, one), with(vip, one), with(vip, two),
+		{Verb: Zero, Service: service("10.9.0.2:80", "")},
+	})
+	var failed []int
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, i)
+		}
+	}
+	if !slices.Equal(failed, []int{1, 4, 6}) {
+		t.Errorf("errors %v", errs)
+	}
+	if n := w.plane.published - before; n != 1 || w.guard.applied != applied+1 {
+		t.Errorf("%d tables published, guard asked %d times", n, w.guard.applied-applied)
+	}
+	if got := w.Services()[0]; got.Stats != (Stats{}) || len(got.Reals) != 2 || w.status(two).Active != 1 {
+		t.Errorf("after: %+v", got)
+	}
+	if got := server(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})); got != two.Addr {
+		t.Errorf("the old connection goes to %v", got)
+	}
 }
 
-func masqServer(addr string, port uint16) *Server {
-	return &Server{ServerKey: ServerKey{Addr: netip.MustParseAddr(addr), Port: port}, Method: MethodMasq, Weight: 1}
+// Before a table's services name a server, every worker has a table that knows it:
+// a worker may meet a conn which another, a table ahead, has just made.
+func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
+	w := newWorld(t, 2)
+	var last *director.Table
+	w.plane.seen = func(t2 *director.Table) {
+		for _, svc := range t2.Services {
+			for _, id := range svc.Servers {
+				if last == nil || int(id) >= len(last.Servers) || last.Servers[id].Addr != t2.Servers[id].Addr {
+					t.Errorf("server %d (%v) is named by a table published over one that does not know it", id, t2.Servers[id].Addr)
+				}
+			}
+		}
+		last = t2
+	}
+	w.must(add(vip, "rr"), with(vip, one), with(vip, two), without(vip, one))
+	w.age(3 * trashTime) // its ID is free again
+	w.must(with(vip, masq(3, 1)), with(vip, one))
+	if got := w.live.index[serverIdentity{service(vip, "").ServiceKey, masq(3, 1).ServerKey}].id; got != 1 {
+		t.Errorf("ID %d instead of the one that is free", got)
+	}
+}
+
+// age lets the manager tend as it does in such a time.
+func (w *world) age(d time.Duration) {
+	for at := time.Duration(0); at <= d; at += 30 * time.Second {
+		w.tend(w.now.Add(at))
+	}
+	w.now = w.now.Add(d + time.Second)
 }
 
 // What comes from a server stays hidden from the host for as long as conns may
 // name the server: the host would forward a second copy, untranslated, and the
 // client's answer to that would end the connection.
-func TestRepliesOfRemovedServersStayHidden(t *testing.T) {
-	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.2.0.11"), Port: 80}
-	for _, r := range []struct {
+func TestRepliesStayHidden(t *testing.T) {
+	for _, tt := range []struct {
 		sentence string
 		op       Op
 	}{
-		{"the server is removed", Op{Verb: DeleteServer, Service: tcpService(80), Server: masqServer("10.2.0.11", 80)}},
-		{"the service is removed", Op{Verb: DeleteService, Service: tcpService(80)}},
+		{"the server is removed", without(vip, one)},
+		{"the service is removed", Op{Verb: DeleteService, Service: service(vip, "")}},
 		{"everything is removed", Op{Verb: Flush}},
-		{"its method is changed", Op{Verb: EditServer, Service: tcpService(80), Server: &Server{ServerKey: masqServer("10.2.0.11", 80).ServerKey, Method: MethodRoute, Weight: 1}}},
 	} {
-		t.Run(r.sentence, func(t *testing.T) {
-			h := newHouse(t, 1)
-			h.must(Op{Verb: AddService, Service: tcpService(80)})
-			h.must(Op{Verb: AddServer, Service: tcpService(80), Server: masqServer("10.2.0.11", 80)})
-			h.must(r.op)
-			key := director.ServiceKey{Addr: wire.AddrFrom(end.Addr), Port: end.Port, Proto: end.Proto}
-			if !slices.Contains(h.host.rules.Sources, end) || !h.plane.table.Sources[key] {
-				t.Errorf("the host sees what comes from %v: %v", end, h.host.rules.Sources)
+		t.Run(tt.sentence, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.must(add(vip, "rr"), with(vip, one))
+			w.exchange(0, syn("5000"))
+			end := service(vip, "").replies(one.ServerKey)
+			w.must(tt.op)
+			w.age(time.Hour)
+			if !slices.Contains(w.guard.rules.Sources, end) {
+				t.Error("the host sees replies of a removed server whose conn lives")
 			}
-			if r.op.Verb == EditServer {
-				return
+			frame := w.exchange(1, answer(one, "5000"))
+			if frame == nil || netip.AddrFrom4([4]byte(frame[26:30])).String() != "10.9.0.1" {
+				t.Errorf("reply of a removed server: % x", frame)
 			}
-			later := time.Now().Add(trashTime + time.Second)
-			h.tend(later)
-			h.tend(later.Add(estimatorPeriod))
-			if slices.Contains(h.host.rules.Sources, end) || h.plane.table.Sources[key] {
-				t.Errorf("what comes from %v is hidden for ever", end)
+			if w.FlushConns(ConnFilter{}); w.conns.Counts(1).Total() != 0 {
+				t.Fatal("conns left")
+			}
+			w.tend(w.now)
+			w.tend(w.now.Add(trashTime - time.Second))
+			if len(w.live.index) != 1 {
+				t.Error("forgotten too early")
+			}
+			w.tend(w.now.Add(trashTime))
+			if len(w.live.index) != 0 || slices.Contains(w.guard.rules.Sources, end) {
+				t.Errorf("remembered for ever: %v, guarded %v", w.live.index, w.guard.rules.Sources)
 			}
 		})
+	}
+}
+
+// The same holds for a server that was masqueraded until it was edited: its conns
+// keep their method.
+func TestRepliesStayHiddenAfterEdit(t *testing.T) {
+	w := newWorld(t, 1)
+	same := masq(0, 1)
+	same.Port = 80 // as servers of other methods have it
+	w.must(add(vip, "rr"), with(vip, same))
+	same.Method = MethodRoute
+	w.must(edited(vip, same))
+	if end := service(vip, "").replies(same.ServerKey); !slices.Contains(w.guard.rules.Sources, end) {
+		t.Errorf("guarded %v", w.guard.rules.Sources)
+	}
+}
+
+// Counters: a server removed and added again keeps them; its service, deleted and
+// added again, starts at zero with it, and without a leap of the rates. Conns are
+// kept in both cases.
+func TestCountersOverRemoval(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one))
+	for _, port := range []string{"5000", "5001", "5002"} {
+		w.exchange(0, syn(port))
+	}
+	w.exchange(1, answer(one, "5000"))
+	want := Stats{Conns: 3, InPkts: 3, OutPkts: 1, InBytes: 120, OutBytes: 40}
+	w.must(without(vip, one))
+	if got := w.Services()[0].Stats; got != want {
+		t.Errorf("service without server: %+v, want %+v", got, want)
+	}
+	w.must(with(vip, one))
+	if got := w.status(one); got.Stats != want || got.Active != 3 {
+		t.Errorf("added again: %+v", got)
+	}
+	w.must(Op{Verb: DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
+	w.tend(w.now)
+	if got := w.status(one); got.Stats != (Stats{}) || got.Active != 3 || w.Services()[0].Stats != (Stats{}) {
+		t.Errorf("service added again: %+v, %+v", w.Services()[0].Stats, got)
+	}
+	w.exchange(0, syn("5003"))
+	if got := w.Services()[0].Stats; got.Conns != 1 || w.status(one).Stats.Conns != 1 {
+		t.Errorf("one connection later: %+v", got)
+	}
+}
+
+// Rates as IPVS's estimators show them for a hundred packets at once (reference
+// 8), and Zero, which begins both anew, for one service alone if it is named.
+func TestRatesAndZero(t *testing.T) {
+	var e estimator
+	var got []uint64
+	for range 6 {
+		e.sample(director.Totals{InPkts: 100})
+		got = append(got, e.stats(director.Totals{}, director.Totals{}).InPPS)
+	}
+	if want := []uint64{12, 9, 7, 5, 4, 3}; !slices.Equal(got, want) {
+		t.Errorf("rates %v, want %v", got, want)
+	}
+
+	const other = "10.9.0.1:81"
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one), add(other, "rr"), with(other, one))
+	to := func(end string) wiretest.Packet { p := syn("5000"); p.Dst = end; return p }
+	w.exchange(0, to(vip))
+	w.exchange(0, to(other))
+	w.tend(w.now)
+	w.must(Op{Verb: Zero, Service: service(vip, "")})
+	list := w.Services()
+	if list[0].Stats != (Stats{}) || list[0].Reals[0].Stats != (Stats{}) {
+		t.Errorf("zeroed: %+v", list[0])
+	}
+	if list[1].Stats.Conns != 1 || list[1].Stats.InBPS == 0 || list[1].Reals[0].Stats.Conns != 1 {
+		t.Errorf("not zeroed: %+v", list[1])
+	}
+	w.must(Op{Verb: Zero})
+	if got := w.Services()[1].Stats; got != (Stats{}) {
+		t.Errorf("all zeroed: %+v", got)
+	}
+	var refused *Error
+	if err := w.Apply(Op{Verb: Zero, Service: service("10.9.0.9:80", "")}); !errors.As(err, &refused) {
+		t.Errorf("zero of no service: %v", err)
+	}
+}
+
+// Thresholds (reference 2): x=3, y=2 over two servers gives 101010----; a
+// threshold set below the conns there are takes effect at once, and its removal.
+func TestThresholds(t *testing.T) {
+	w := newWorld(t, 1)
+	limit := func(i int, upper, lower uint32) Server {
+		s := masq(i, 1)
+		s.Upper, s.Lower = upper, lower
+		return s
+	}
+	w.must(add(vip, "rr"), with(vip, limit(0, 3, 2)), with(vip, limit(1, 3, 2)))
+	ports := []string{"5000", "5001", "5002", "5003", "5004", "5005", "5006", "5007"}
+	next := func() (got string) {
+		p := syn(ports[0])
+		ports = ports[1:]
+		switch server(w.exchange(0, p)) {
+		case one.Addr:
+			return "0"
+		case two.Addr:
+			return "1"
+		}
+		return "-"
+	}
+	got := ""
+	for range 7 {
+		got += next()
+	}
+	if got != "101010-" {
+		t.Errorf("picks %s", got)
+	}
+	ports = []string{"6000", "6001", "6002", "6003"}
+	w.must(edited(vip, limit(0, 0, 0)), edited(vip, limit(1, 0, 0)))
+	if got := next() + next(); got != "10" && got != "01" {
+		t.Errorf("without thresholds: %s", got)
+	}
+	w.must(edited(vip, limit(0, 2, 0)))
+	if got := next() + next(); got != "11" {
+		t.Errorf("with a threshold of 2 at 4 conns: %s", got)
+	}
+}
+
+// A change of routes is followed, also by a call that comes late.
+func TestHopsChanged(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, masq(worldServers, 1)))
+	if hop := w.Services()[0].Reals[0].Hop; hop != "eth1 unresolved" {
+		t.Errorf("hop %q", hop)
+	}
+	w.host.set(testHops(worldServers + 1))
+	w.HopsChanged()
+	if hop := w.Services()[0].Reals[0].Hop; hop != "eth1 02:00:00:01:01:00" {
+		t.Errorf("hop %q", hop)
+	}
+	before := w.plane.published
+	w.HopsChanged()
+	if w.plane.published != before {
+		t.Error("published without news")
 	}
 }

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultSocket is where the director listens unless told otherwise, and
@@ -22,12 +25,25 @@ const (
 	SocketEnv     = "UVS_SOCKET"
 )
 
-// maxRequest bounds the body of a request; an operation is a few hundred bytes.
-const maxRequest = 64 << 10
+// MaxOps is how many operations one request may carry, and maxRequest how many
+// bytes; an operation is a few hundred.
+const (
+	MaxOps     = 1 << 14
+	maxRequest = MaxOps * 1 << 10
+)
+
+const (
+	// readTimeout is how long a client may take to send a request.
+	readTimeout = 10 * time.Second
+	// stopTimeout is how long requests are waited for when the director ends:
+	// longer than adding servers takes (hopWait).
+	stopTimeout = time.Second
+)
 
 // Socket answers on the unix socket: HTTP with JSON, so that curl can ask too.
 //
 //	POST /v1/apply     one Op; 204, or 4xx with an Error
+//	POST /v1/batch     []Op, put in force at once; for each an Error, or null if it was done
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
@@ -43,27 +59,45 @@ type Socket struct {
 }
 
 // Listen takes the socket. A leftover of a dead director is replaced; a live
-// one is an error.
+// one is an error. Of directors that start at the same moment one gets it.
 func Listen(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("socket %s is in use by a live director; stop it or choose another with --socket", path)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock the socket's directory %s: %w", dir, err)
+	}
+	defer unlock()
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	// The mode of the socket before bind is that of its file: at no time can
+	// others connect.
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		failed := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return cmp.Or(failed, err)
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("protect socket %s: %w", path, err)
-	}
 	return l, nil
+}
+
+// lock makes others wait who call it for the same directory. The kernel lifts it
+// if the process ends.
+func lock(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return func() { d.Close() }, nil
 }
 
 // removeStale removes a socket nobody listens on, and nothing but a socket.
@@ -78,6 +112,14 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket; remove it or choose another with --socket", path)
 	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		conn.Close()
+		fallthrough
+	case !errors.Is(err, syscall.ECONNREFUSED): // such as a full queue: somebody is there
+		return fmt.Errorf("socket %s is in use by a live director; stop it or choose another with --socket", path)
+	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove stale socket: %w", err)
 	}
@@ -88,6 +130,7 @@ func removeStale(path string) error {
 func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/apply", s.apply)
+	mux.HandleFunc("POST /v1/batch", s.batch)
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Info) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
 	mux.HandleFunc("GET /v1/timeouts", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Timeouts()) })
@@ -98,12 +141,24 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/conns", s.conns)
 	mux.HandleFunc("POST /v1/flush", s.flush)
 	mux.HandleFunc("GET /v1/events", s.events)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
+	server := &http.Server{
+		Handler: mux, ReadTimeout: readTimeout, IdleTimeout: time.Hour,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve socket: %w", err)
 	}
+	<-stopped
 	return nil
 }
 
@@ -114,30 +169,63 @@ func reply(w http.ResponseWriter, v any) {
 
 func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 	var op Op
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&op); err != nil {
-		fail(w, refuse(syscall.EINVAL, "request is not an operation: %v", err))
-		return
+	err := decode(w, r, &op)
+	if err == nil {
+		err = s.Manager.Apply(op)
 	}
-	if err := s.Manager.Apply(op); err != nil {
+	if err != nil {
 		fail(w, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func (s *Socket) batch(w http.ResponseWriter, r *http.Request) {
+	var ops []Op
+	err := decode(w, r, &ops)
+	if err == nil && len(ops) > MaxOps {
+		err = refuse(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), MaxOps)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	answers := make([]*Error, len(ops))
+	for i, err := range s.Manager.ApplyAll(ops) {
+		if err != nil {
+			answers[i] = asError(err)
+		}
+	}
+	reply(w, answers)
+}
+
+func decode(w http.ResponseWriter, r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return refuse(syscall.EINVAL, "request is not understood: %v", err)
+	}
+	return nil
+}
+
 // fail answers with an Error: 422 for what the operator can mend, 500 for what
 // went wrong on our side.
 func fail(w http.ResponseWriter, err error) {
-	status := http.StatusUnprocessableEntity
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		status, e = http.StatusInternalServerError, &Error{Errno: syscall.EIO, Message: err.Error()}
+	e, status := asError(err), http.StatusUnprocessableEntity
+	if e.Errno == syscall.EIO {
+		status = http.StatusInternalServerError
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(e)
+}
+
+// asError makes what went wrong on our side an Error with EIO.
+func asError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Errno: syscall.EIO, Message: err.Error()}
 }
 
 func (s *Socket) tuning(w http.ResponseWriter, r *http.Request) {

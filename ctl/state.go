@@ -17,12 +17,16 @@ type State struct {
 	Tuning   Tuning
 	// ServiceTuning is what single services have of their own.
 	ServiceTuning map[ServiceKey]Tuning
+
+	// ended are services deleted since the state was cloned: one added again
+	// under the same key is another one.
+	ended []ServiceKey
 }
 
 // Timeouts are the three idle times of `ipvsadm --set`, in seconds.
 type Timeouts struct {
 	TCP    uint32 `json:"tcp"`
-	TCPFin uint32 `json:"tcpfin"`
+	TCPFin uint32 `json:"tcp_fin"`
 	UDP    uint32 `json:"udp"`
 }
 

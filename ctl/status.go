@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"net/netip"
-	"syscall"
 	"time"
 
 	"uvs/dataplane/director"
@@ -63,29 +62,6 @@ func (m *Manager) sample() {
 	}
 }
 
-// zeroStats makes the counters and rates of one service, or of all, start anew.
-func (m *Manager) zeroStats(only *Service) error {
-	if only != nil {
-		if _, ok := m.state.find(only.ServiceKey); !ok {
-			return refuse(syscall.ESRCH, "no service %s", only.ServiceKey)
-		}
-	}
-	totals := m.live.totals()
-	for key, svc := range m.live.services {
-		if only == nil || key == only.ServiceKey {
-			svc.zero = totals[key]
-			svc.rate = estimator{last: totals[key]}
-		}
-	}
-	for _, v := range m.live.servers {
-		if v != nil && (only == nil || v.service == only.ServiceKey) {
-			v.zero = v.counters.Totals()
-			v.rate = estimator{last: v.zero}
-		}
-	}
-	return nil
-}
-
 // Services lists every service and server as it is now.
 func (m *Manager) Services() []ServiceStatus {
 	m.mu.Lock()
@@ -95,7 +71,10 @@ func (m *Manager) Services() []ServiceStatus {
 	for i := range m.state.Services {
 		svc := m.state.Services[i]
 		running := m.live.services[svc.ServiceKey]
-		status := ServiceStatus{Service: svc, Stats: running.rate.stats(totals[svc.ServiceKey], running.zero)}
+		status := ServiceStatus{
+			Service: svc, Reals: []ServerStatus{}, // in JSON a list, not null
+			Stats: running.rate.stats(totals[svc.ServiceKey], running.zero),
+		}
 		for j := range svc.Servers {
 			status.Reals = append(status.Reals, m.serverStatus(&svc, &svc.Servers[j]))
 		}
@@ -133,8 +112,8 @@ func (m *Manager) Tunables(of *ServiceKey) ([]Tunable, error) {
 	if of == nil {
 		return list, nil
 	}
-	if _, ok := m.state.find(*of); !ok {
-		return nil, refuse(syscall.ESRCH, "no service %s", *of)
+	if _, err := m.state.find(*of); err != nil {
+		return nil, err
 	}
 	own := list[:0]
 	for _, k := range list {

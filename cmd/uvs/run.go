@@ -164,7 +164,7 @@ func runAll(ctx context.Context, cfg runConfig, plane *dataplane.Plane, manager 
 	errs := make(chan error)
 	parts := []func() error{
 		func() error { return plane.Run(ctx) },
-		func() error { return host.Run(ctx, func(h *director.Hops) { manager.HopsChanged(h) }) },
+		func() error { return host.Run(ctx, func(*director.Hops) { manager.HopsChanged() }) },
 		func() error { manager.Tend(ctx); return nil },
 		func() error { return server.Serve(ctx, l) },
 	}

@@ -19,6 +19,7 @@ type memory struct {
 	timeouts ctl.Timeouts
 	conns    []ctl.ConnStatus
 	err      error // answer to everything, when set
+	batches  int   // calls of ApplyAll
 }
 
 // The client of a running director is a Director too.
@@ -43,6 +44,15 @@ func (m *memory) Conns(visit func(ctl.ConnStatus) error) error {
 }
 
 func errno(e syscall.Errno) error { return &ctl.Error{Errno: e, Message: "refused: " + e.Error()} }
+
+func (m *memory) ApplyAll(ops []ctl.Op) []error {
+	m.batches++
+	errs := make([]error, len(ops))
+	for i, op := range ops {
+		errs[i] = m.Apply(op)
+	}
+	return errs
+}
 
 func (m *memory) Apply(op ctl.Op) error {
 	switch op.Verb {

@@ -15,6 +15,9 @@ import (
 type Director interface {
 	Info() (ctl.Info, error)
 	Apply(op ctl.Op) error
+	// ApplyAll makes up to ctl.MaxOps changes, in force at once, and returns
+	// each one's error.
+	ApplyAll(ops []ctl.Op) []error
 	// Services come in order of adding, their servers newest first.
 	Services() ([]ctl.ServiceStatus, error)
 	Timeouts() (ctl.Timeouts, error)
@@ -50,7 +53,8 @@ func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit 
 
 // RestoreMain is ipvsadm-restore: it clears the table and then does what the
 // lines of std.In say, but for those that begin with "#". All of them are read
-// first, so that the table may be piped from ipvsadm-save to itself.
+// first, so that the table may be piped from ipvsadm-save to itself; and what
+// stays the same is not missing for a moment.
 func RestoreMain(args []string, std Stdio, connect func() (Director, error)) (exit int) {
 	if len(args) > 0 {
 		fmt.Fprintf(std.Err, "ipvsadm-restore: unexpected argument %s; rules are read from standard input\n", args[0])
@@ -62,17 +66,14 @@ func RestoreMain(args []string, std Stdio, connect func() (Director, error)) (ex
 		return exitUsage
 	}
 	var rules strings.Builder
+	rules.WriteString("-C\n")
 	for line := range strings.Lines(string(input)) {
 		if line[0] != '#' {
 			rules.WriteString(line)
 		}
 	}
 	std.In = strings.NewReader(rules.String())
-	t := newTool(std, connect)
-	if exit := t.main([]string{"-C"}); exit != exitOK {
-		return exit
-	}
-	return t.main([]string{"-R"})
+	return Main([]string{"-R"}, std, connect)
 }
 
 // tool is one run of the command.
@@ -138,10 +139,15 @@ func (t *tool) run(r *request) error {
 		return &refusal{text: "Operation not supported: the director has no sync daemon", exit: exitRefused}
 	}
 	op := r.operation()
-	if err := t.director.Apply(op); err != nil {
-		return &refusal{text: refusalText(op.Verb, err), exit: exitRefused}
+	return answered(op.Verb, t.director.Apply(op))
+}
+
+// answered is what ipvsadm makes of the director's answer to an operation.
+func answered(verb ctl.Verb, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &refusal{text: refusalText(verb, err), exit: exitRefused}
 }
 
 // open connects to the director if that was not done yet.
@@ -168,6 +174,9 @@ var verbs = [...]ctl.Verb{
 	cmdZero:          ctl.Zero,
 }
 
+// changes says whether the command changes something.
+func (r *request) changes() bool { return int(r.command) < len(verbs) && verbs[r.command] != "" }
+
 // operation makes the operation of a command that changes something.
 func (r *request) operation() ctl.Op {
 	op := ctl.Op{Verb: verbs[r.command]}
@@ -187,33 +196,62 @@ func (r *request) operation() ctl.Op {
 	return op
 }
 
+// lineRoom is the longest line of a restore, and how much is read ahead of it.
+const lineRoom = 1 << 20
+
 // restore does the commands in std.In, one a line, and ends as the last of
 // them did. A wrong command ends it there and then; a refused one does not.
+// Changes are made together, as many as there is input at hand for: that is
+// fast, and in force at once.
 func (t *tool) restore() error {
 	last := &refusal{}
-	lines := bufio.NewScanner(t.std.In)
-	for lines.Scan() && !last.ends {
-		words := restoreWords(lines.Text())
-		if len(words) == 0 {
-			continue
+	var ops []ctl.Op
+	change := func() {
+		if len(ops) == 0 {
+			return
 		}
-		request, err := parse(words, t.names)
-		switch {
-		case err != nil:
-		case request.command == cmdRestore:
-			err = errHint
-		default:
-			err = t.run(&request)
+		for i, err := range t.director.ApplyAll(ops) {
+			last = &refusal{exit: t.report(answered(ops[i].Verb, err))}
 		}
-		last = &refusal{exit: t.report(err), ends: endsRestore(err)}
+		ops = nil
 	}
-	if err := lines.Err(); err != nil {
-		return refuse("read rules: %v", err)
+	lines := bufio.NewReaderSize(t.std.In, lineRoom)
+	for eof := false; !eof && !last.ends; {
+		line, err := lines.ReadSlice('\n')
+		if eof = err == io.EOF; err != nil && !eof {
+			change()
+			return refuse("read rules: %v", err)
+		}
+		if words := restoreWords(string(line)); len(words) > 0 {
+			request, err := parse(words, t.names)
+			if err == nil && request.changes() {
+				ops = append(ops, request.operation())
+			} else {
+				change()
+				last = t.other(&request, err)
+			}
+		}
+		if eof || lines.Buffered() == 0 || len(ops) == ctl.MaxOps {
+			change()
+		}
 	}
 	if last.exit == exitOK {
 		return nil
 	}
 	return last
+}
+
+// other does a line of a restore that changes nothing; err says that it could
+// not be parsed.
+func (t *tool) other(r *request, err error) *refusal {
+	switch {
+	case err != nil:
+	case r.command == cmdRestore:
+		err = errHint
+	default:
+		err = t.run(r)
+	}
+	return &refusal{exit: t.report(err), ends: endsRestore(err)}
 }
 
 // restoreWords splits a line on blanks and drops the name of the command.

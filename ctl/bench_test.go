@@ -1,0 +1,54 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+// large are the operations that make many services of ten servers each.
+func large(services int) (ops []Op) {
+	for i := range services {
+		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80).String()
+		ops = append(ops, add(vip, "wlc"))
+		for j := range 10 {
+			ops = append(ops, with(vip, Server{ServerKey: ServerKey{testServer(10*i + j), 80}, Weight: 1}))
+		}
+	}
+	return ops
+}
+
+// BenchmarkApply is one more server for a director with 1,024 services of ten
+// servers each, and its removal.
+func BenchmarkApply(b *testing.B) {
+	for _, services := range []int{16, 1024} {
+		b.Run(fmt.Sprint(services), func(b *testing.B) {
+			w := newWorld(b, 1)
+			for _, op := range large(services) {
+				next, err := Change(w.state, op)
+				if err != nil {
+					b.Fatal(err)
+				}
+				w.state = next
+			}
+			w.must(add("10.9.99.99:80", "wlc"))
+			extra := Server{ServerKey: ServerKey{netip.MustParseAddr("10.2.77.77"), 80}, Weight: 1}
+			for b.Loop() {
+				w.must(with("10.9.99.99:80", extra), without("10.9.99.99:80", extra))
+			}
+		})
+	}
+}
+
+// BenchmarkApplyAll is all of 1,024 services of ten servers each, as
+// ipvsadm-restore brings them.
+func BenchmarkApplyAll(b *testing.B) {
+	ops := large(1024)
+	for b.Loop() {
+		for i, err := range newWorld(b, 1).ApplyAll(ops) {
+			if err != nil {
+				b.Fatalf("%s: %v", ops[i].Verb, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package ctl
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gaissmai/bart"
+	"github.com/rs/zerolog"
+
+	"uvs/conntrack"
+	"uvs/ctl/guard"
+	"uvs/dataplane"
+	"uvs/dataplane/director"
+	"uvs/dataplane/memlink"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// The world of these tests: a manager over a real connection table and real
+// workers, whose links are in memory. The host's routes and its guard, which
+// need privileges, are stood in for by testHost and testGuard.
+//
+//	client 10.1.0.2 ── port 0 director port 1 ── servers 10.2.0.0/16
+type world struct {
+	*Manager
+	t     testing.TB
+	conns *conntrack.Table
+	plane *testPlane
+	link  *memlink.Link // of the first worker
+	host  *testHost
+	guard *testGuard
+	now   time.Time
+}
+
+const worldServers = 256 // 10.2.0.1 and so on are neighbours
+
+func newWorld(t testing.TB, workers int) *world {
+	t.Helper()
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: workers, MaxServers: MaxServers, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, conns: conns, host: &testHost{hops: testHops(worldServers)}, guard: &testGuard{}, now: time.Now()}
+	w.Manager = NewManager(conns, workers, w.host, w.guard, zerolog.Nop())
+	var links []dataplane.Link
+	for range workers {
+		l := memlink.New(memlink.Config{})
+		links = append(links, l)
+	}
+	w.link = links[0].(*memlink.Link)
+	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
+	w.Start(w.plane)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.plane.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("plane: %v", err)
+		}
+		conns.Close()
+	})
+	return w
+}
+
+// must applies operations that are to succeed.
+func (w *world) must(ops ...Op) {
+	w.t.Helper()
+	for _, op := range ops {
+		if err := w.Apply(op); err != nil {
+			w.t.Fatalf("%s: %v", op.Verb, err)
+		}
+	}
+}
+
+// exchange has the first worker receive a frame and returns what is sent for
+// it; nil: nothing.
+func (w *world) exchange(port uint16, p wiretest.Packet) []byte {
+	w.t.Helper()
+	p.DstMAC = testPorts[port].MAC
+	f := p.Frame()
+	before := total(w.plane.Verdicts())
+	w.link.Feed(memlink.Record{Port: port, Data: f.Bytes()})
+	for total(w.plane.Verdicts()) == before {
+		time.Sleep(time.Millisecond)
+	}
+	w.plane.Plane.Publish(w.plane.table()) // returns after the turn, and so after its sending
+	if sent := w.link.Sent(); len(sent) > 0 {
+		return sent[0].Data
+	}
+	return nil
+}
+
+func total(verdicts [director.NumVerdict]uint64) (n uint64) {
+	for _, v := range verdicts {
+		n += v
+	}
+	return n
+}
+
+// testPlane remembers the table published last. Tests use it from one goroutine.
+type testPlane struct {
+	*dataplane.Plane
+	last      *director.Table
+	published int
+	seen      func(*director.Table) // if not nil, shown every table
+}
+
+func (p *testPlane) Publish(t *director.Table) {
+	if p.seen != nil {
+		p.seen(t)
+	}
+	p.last = t
+	p.published++
+	p.Plane.Publish(t)
+}
+
+func (p *testPlane) table() *director.Table { return p.last }
+
+// testPorts are the ports of the world.
+var testPorts = []director.Port{
+	{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
+	{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.2.255.1")},
+}
+
+// testServer is the address of server i, from 0.
+func testServer(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 2, byte(i / 250), byte(i%250 + 1)})
+}
+
+// testHops knows the client and some servers.
+func testHops(servers int) *director.Hops {
+	h := &director.Hops{
+		Ports: testPorts, Routes: new(bart.Table[director.Route]),
+		Neighbours: map[director.NeighbourKey]wire.MAC{
+			{Port: 0, Addr: wire.AddrFrom(netip.MustParseAddr("10.1.0.2"))}: {2, 0, 0, 0, 0, 2},
+		},
+		Local: map[wire.Addr]int{wire.AddrFrom(testPorts[0].Addr4): 2, wire.AddrFrom(testPorts[1].Addr4): 3},
+	}
+	h.Routes.Insert(netip.MustParsePrefix("10.1.0.0/16"), director.Route{Port: 0})
+	h.Routes.Insert(netip.MustParsePrefix("10.2.0.0/16"), director.Route{Port: 1})
+	for i := range servers {
+		h.Neighbours[director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(testServer(i))}] = wire.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}
+	}
+	return h
+}
+
+// testHost knows ways and remembers what it was asked.
+type testHost struct {
+	mu           sync.Mutex
+	hops         *director.Hops
+	needed, vips []netip.Addr
+	waited       int
+}
+
+func (h *testHost) Hops() *director.Hops {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hops
+}
+
+func (h *testHost) set(hops *director.Hops) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hops = hops
+}
+
+func (h *testHost) Need(addrs []netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.needed = slices.Clone(addrs)
+}
+
+func (h *testHost) Wait(context.Context, []netip.Addr) []netip.Addr { return nil }
+
+func (h *testHost) Announce(vips []netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.vips = slices.Clone(vips)
+}
+
+// testGuard remembers the rules, and refuses any when told to.
+type testGuard struct {
+	mu      sync.Mutex
+	rules   guard.Rules
+	applied int
+	refuse  func(n int) error // asked before the n-th Apply
+}
+
+func (g *testGuard) Apply(r guard.Rules) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.applied++
+	if g.refuse != nil {
+		if err := g.refuse(g.applied); err != nil {
+			return err
+		}
+	}
+	g.rules = r
+	return nil
+}
+
+// Operations, shortly.
+
+func service(end, scheduler string) *Service {
+	return &Service{ServiceKey: key(wire.ProtoTCP, end), Scheduler: scheduler}
+}
+
+func add(end, scheduler string) Op { return Op{Verb: AddService, Service: service(end, scheduler)} }
+
+func with(end string, s Server) Op {
+	return Op{Verb: AddServer, Service: service(end, ""), Server: &s}
+}
+
+func without(end string, s Server) Op {
+	return Op{Verb: DeleteServer, Service: service(end, ""), Server: &s}
+}
+
+func edited(end string, s Server) Op {
+	return Op{Verb: EditServer, Service: service(end, ""), Server: &s}
+}
