@@ -1,11 +1,26 @@
 package ctl
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
+
+	"uvs/dataplane/memlink"
 )
 
 // A live director's socket is not taken; a dead one's is; a file is left alone.
@@ -43,5 +58,185 @@ func TestDialNobody(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.sock")
 	if _, err := Dial(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Of directors that start at the same moment over a dead one's socket exactly one
+// gets it, and it can be reached there.
+func TestListenAtOnce(t *testing.T) {
+	for range 50 {
+		path := filepath.Join(t.TempDir(), "uvs.sock")
+		dead, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.(*net.UnixListener).SetUnlinkOnClose(false)
+		dead.Close()
+
+		var got atomic.Int32
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				l, err := Listen(path)
+				if err != nil {
+					return
+				}
+				got.Add(1)
+				t.Cleanup(func() { l.Close() })
+			})
+		}
+		all.Wait()
+		if got.Load() != 1 {
+			t.Fatalf("%d directors have the socket", got.Load())
+		}
+		if _, err := Dial(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// serve runs a world's socket and returns a client, and the path.
+func serve(t *testing.T, w *world) (*Client, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "uvs.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	s := &Socket{Manager: w.Manager, Counters: func() []Counter { return nil }}
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("the socket is left behind")
+		}
+	})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, path
+}
+
+// What the client is told is what the manager says, refusals with their errno.
+func TestClient(t *testing.T) {
+	w := newWorld(t, 1)
+	c, _ := serve(t, w)
+	ops := []Op{add(vip, "rr"), with(vip, one), with(vip, one), {Verb: "improve"}}
+	errs := c.ApplyAll(ops)
+	if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.EEXIST) || !errors.Is(errs[3], syscall.EINVAL) {
+		t.Errorf("errors %v", errs)
+	}
+	if err := c.Apply(with("10.9.0.9:80", two)); !errors.Is(err, syscall.ESRCH) || err.Error() != "no service TCP 10.9.0.9:80" {
+		t.Errorf("error %v", err)
+	}
+	w.exchange(0, syn("5000"))
+	list, err := c.Services()
+	if want := w.Services(); err != nil || !reflect.DeepEqual(list, want) {
+		t.Errorf("services %+v, %v; want %+v", list, err, want)
+	}
+	var conns []ConnStatus
+	err = c.Conns(func(s ConnStatus) error { conns = append(conns, s); return nil })
+	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) || conns[0].State != "SYN_RECV" {
+		t.Errorf("conns %+v, %v", conns, err)
+	}
+	w.guard.refuse = func(int) error { return errors.New("nft is out of order") }
+	if err := c.Apply(Op{Verb: Flush}); !errors.Is(err, syscall.EIO) || err.Error() != "nft is out of order" {
+		t.Errorf("error %v", err)
+	}
+	w.guard.refuse = nil
+}
+
+// Names and shapes of the JSON are for others to rely on.
+func TestJSON(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one), add("[fd00:9::1]:80", "wlc"))
+	c, _ := serve(t, w)
+	for path, want := range map[string]string{
+		"/v1/timeouts": `{"tcp":900,"tcp_fin":120,"udp":300}`,
+		"/v1/services": `[{"proto":6,"addr":"10.9.0.1","port":80,"scheduler":"rr","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[{"addr":"10.2.0.1","port":8080,"method":0,"weight":1,"active":0,"inactive":0,"persist_conns":0,` +
+			`"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"hop":"eth1 02:00:00:01:00:00"}]},` +
+			`{"ipv6":true,"proto":6,"addr":"fd00:9::1","port":80,"scheduler":"wlc","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[]}]`,
+	} {
+		resp, err := c.http.Get("http://uvs" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s\n%s%v\nwant\n%s", path, got, err, want)
+		}
+	}
+}
+
+// What is no operation is refused with a line, however large.
+func TestBadRequests(t *testing.T) {
+	c, _ := serve(t, newWorld(t, 1))
+	for sentence, r := range map[string]struct{ path, body string }{
+		"nothing":                   {"/v1/apply", ""},
+		"no JSON":                   {"/v1/apply", "add-service"},
+		"a field nobody knows":      {"/v1/apply", `{"verb":"flush","when":"now"}`},
+		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"addr":"10.9"}}`},
+		"an endless body":           {"/v1/apply", `{"verb":"` + strings.Repeat("x", maxRequest+1)},
+		"one operation for many":    {"/v1/batch", `{"verb":"flush"}`},
+		"more operations than many": {"/v1/batch", "[" + strings.Repeat("{},", MaxOps) + "{}]"},
+	} {
+		resp, err := c.http.Post("http://uvs"+r.path, "application/json", strings.NewReader(r.body))
+		if err != nil {
+			t.Errorf("%s: %v", sentence, err)
+			continue
+		}
+		var e Error
+		err = json.NewDecoder(resp.Body).Decode(&e)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnprocessableEntity || err != nil || e.Errno != syscall.EINVAL || strings.Contains(e.Message, "\n") {
+			t.Errorf("%s: %s, %+v, %v", sentence, resp.Status, e, err)
+		}
+	}
+}
+
+// A client that asks for conns or events and reads none of them is in nobody's
+// way: neither commands, nor other listings, nor the end of the director, which
+// serve's cleanup waits for.
+func TestClientThatStopsReading(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one))
+	var frames []memlink.Record
+	for port := range 3000 { // their listing is more than the socket's buffers take
+		f := syn(strconv.Itoa(10000 + port)).Frame()
+		frames = append(frames, memlink.Record{Data: f.Bytes()})
+	}
+	w.link.Feed(frames...)
+	for w.conns.Counts(1).Total() < 3000 {
+		time.Sleep(time.Millisecond)
+	}
+	c, path := serve(t, w)
+	for _, what := range []string{"conns", "events"} {
+		lazy, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lazy.Close()
+		fmt.Fprintf(lazy, "GET /v1/%s HTTP/1.1\r\nHost: uvs\r\n\r\n", what)
+		if _, err := lazy.Read(make([]byte, 1)); err != nil { // it is being answered
+			t.Fatal(err)
+		}
+	}
+	for range 2 * eventRoom {
+		if err := c.Apply(Op{Verb: Zero}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	if err := c.Conns(func(ConnStatus) error { n++; return nil }); err != nil || n != 3000 {
+		t.Errorf("%d conns, %v", n, err)
 	}
 }

@@ -2,6 +2,7 @@ package ipvsadm
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -161,4 +162,43 @@ func randomServer(r *rand.Rand) string {
 	return fmt.Sprintf(" -r %s:%d -w %d -x %d -y %d ", randomAddr(r), r.IntN(600), r.IntN(1<<20), upper, r.IntN(upper+1)) +
 		pick(r, "-g", "-m", "-i", "-i --tun-type gre --tun-csum", "-i --tun-type gre",
 			"-i --tun-type gue --tun-port 6080", "-i --tun-type gue --tun-port 9 --tun-csum", "-i --tun-type gue --tun-port 9 --tun-remcsum")
+}
+
+// TestRestoreTogether: changes at hand are made together, ipvsadm-restore's with
+// the clearing before them, so that what stays is never missing; but each line is
+// done before one that lists, before one that is wrong, and as soon as there is no
+// further input.
+func TestRestoreTogether(t *testing.T) {
+	rules := "-A -t 10.9.0.1:80 -s rr\n-a -t 10.9.0.1:80 -r 10.2.0.11:80 -m\n"
+	m := newMemory()
+	std := Stdio{In: strings.NewReader("# ours\n" + rules), Out: io.Discard, Err: io.Discard}
+	if exit := RestoreMain(nil, std, func() (Director, error) { return m, nil }); exit != exitOK || m.batches != 1 {
+		t.Errorf("ipvsadm-restore: exit %d, made in %d parts", exit, m.batches)
+	}
+	m = newMemory()
+	if got := m.restore(rules + "-L -n -t 10.9.0.1:80\n-D -t 10.9.0.1:80\n"); !strings.Contains(got.out, "10.2.0.11:80") || m.batches != 2 || len(m.services) != 0 {
+		t.Errorf("listing in between: %+v in %d parts", got, m.batches)
+	}
+	m = newMemory()
+	if m.restore(rules + "-A -t 10.9.0.1\n" + rules); m.batches != 1 || len(m.services) != 1 {
+		t.Errorf("a wrong line: %d services in %d parts", len(m.services), m.batches)
+	}
+
+	m = newMemory()
+	in, out := io.Pipe()
+	done := make(chan int)
+	go func() {
+		done <- Main([]string{"-R"}, Stdio{In: in, Out: io.Discard, Err: io.Discard}, func() (Director, error) { return m, nil })
+	}()
+	for i, line := range strings.SplitAfter(rules, "\n") {
+		io.WriteString(out, line) // returns when it was read
+		io.WriteString(out, "\n") // … and the line before was done
+		if m.batches != min(i+1, 2) {
+			t.Errorf("after line %d: done in %d parts", i+1, m.batches)
+		}
+	}
+	out.Close()
+	if exit := <-done; exit != exitOK {
+		t.Errorf("exit %d", exit)
+	}
 }
