@@ -72,6 +72,11 @@ func (c *Client) Tunables(of *ServiceKey) (list []Tunable, err error) {
 	return list, c.get(path, &list)
 }
 
+// Explain says what the director would do with a packet.
+func (c *Client) Explain(q Question) (e Explanation, err error) {
+	return e, c.get("/v1/explain?"+q.Query().Encode(), &e)
+}
+
 // Flush ends the conns of a filter, all if it is empty, and says how many.
 func (c *Client) Flush(f ConnFilter) (n int, err error) {
 	q := f.Query()

@@ -129,14 +129,7 @@ func (k ServiceKey) text() string {
 func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 	var err error
 	m.conns.Walk(f.match(), func(s *conntrack.Snapshot) bool {
-		err = visit(ConnStatus{
-			Proto:   s.Proto,
-			Expires: uint32(s.Expires / conntrack.Second),
-			State:   s.State.String(),
-			Client:  addrPort(s.Client, s.ClientPort),
-			Virtual: addrPort(s.VIP, s.VPort),
-			Server:  addrPort(s.Server, s.SPort),
-		})
+		err = visit(*status(s))
 		return err == nil
 	})
 	return err

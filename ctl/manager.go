@@ -24,6 +24,7 @@ type Plane interface {
 	// older one.
 	Publish(t *director.Table)
 	Verdicts() [director.NumVerdict]uint64
+	Now() conntrack.Tick // the data path's time
 }
 
 // Host is what the director's machine knows of the ways out (ctl/hop).

@@ -49,6 +49,7 @@ const (
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
+//	GET  /v1/explain   Explanation of a Question's query
 //	POST /v1/flush     ends the conns of a ConnFilter's query (or of ?all); their number
 //	GET  /v1/events    one Event a line, as they happen
 //	GET  /v1/counters  []Counter
@@ -139,6 +140,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	})
 	mux.HandleFunc("GET /v1/tuning", s.tuning)
 	mux.HandleFunc("GET /v1/conns", s.conns)
+	mux.HandleFunc("GET /v1/explain", s.explain)
 	mux.HandleFunc("POST /v1/flush", s.flush)
 	mux.HandleFunc("GET /v1/events", s.events)
 	server := &http.Server{
@@ -258,6 +260,20 @@ func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
 	if s.Manager.Conns(filter, func(c ConnStatus) error { return enc.Encode(c) }) == nil {
 		buf.Flush()
 	}
+}
+
+func (s *Socket) explain(w http.ResponseWriter, r *http.Request) {
+	q, err := ParseQuestion(r.URL.Query())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	e, err := s.Manager.Explain(q)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, e)
 }
 
 // flush refuses an empty filter: all conns are meant only by ?all.

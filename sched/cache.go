@@ -62,6 +62,33 @@ func newCache(addresses int) cache {
 	return cache{slots: make([]slot, 1<<width), shift: 64 - width}
 }
 
+// clone copies the cache; an address that is being written meanwhile is left out.
+func (c *cache) clone() cache {
+	if c.slots == nil {
+		return cache{}
+	}
+	n := cache{slots: make([]slot, len(c.slots)), shift: c.shift}
+	var e entry
+	for i := range c.slots {
+		from, to := &c.slots[i], &n.slots[i]
+		version := from.version.Load()
+		to.address[0].Store(from.address[0].Load())
+		to.address[1].Store(from.address[1].Load())
+		to.used.Store(from.used.Load())
+		if version&1 != 0 || !e.copy(from, version) {
+			version = from.version.Load() &^ 1
+			e.size = 0
+		}
+		to.changed.Store(e.changed)
+		to.size.Store(uint32(e.size))
+		for j := range e.size {
+			to.servers[j].Store(e.servers[j])
+		}
+		to.version.Store(version)
+	}
+	return n
+}
+
 // find copies the servers of an address to e and says whether it is kept and
 // was asked for within the last expiration seconds. If not, e has the slot to
 // put it in.

@@ -40,6 +40,15 @@ func NewCursor(scheduler string, servers []Server, vips int) *Cursor {
 	return c
 }
 
+// Clone is a cursor that stands where c does and goes its own way from there,
+// for questions that must not change what the next client gets.
+func (c *Cursor) Clone() *Cursor {
+	n := &Cursor{scheduler: c.scheduler, cache: c.cache.clone()}
+	n.turn.Store(c.turn.Load())
+	n.draws.Store(c.draws.Load())
+	return n
+}
+
 // Rebase carries the cursor over to a changed list. The control side calls it
 // once for each command that added, edited or deleted servers, before it
 // publishes the new Picker. A pick at that very moment may take the same turn

@@ -90,3 +90,26 @@ func TestHeavier(t *testing.T) {
 		}
 	}
 }
+
+// TestClone: a clone picks what its original would, and the original does not
+// notice, whatever the scheduler.
+func TestClone(t *testing.T) {
+	for _, scheduler := range Names() {
+		s := serve(t, scheduler, 0, 3, 1, 2)
+		idle := func() {
+			for i := range s.servers {
+				s.servers[i].Inactive.Store(0)
+			}
+		}
+		s.picks(5, false, client)
+		original := s.cursor
+		s.cursor = original.Clone()
+		idle()
+		asked := s.picks(7, false, client)
+		s.cursor = original
+		idle()
+		if got := s.picks(7, false, client); got != asked {
+			t.Errorf("%s: clone picked %s, the original then %s", scheduler, asked, got)
+		}
+	}
+}

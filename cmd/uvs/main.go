@@ -29,6 +29,7 @@ func verbs() []verb {
 		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
 		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
+		{"explain", "PROTO CLIENT VIRTUAL …", "say what becomes of a client's packet, and why", explainMain},
 		{"events", "", "print what happens to the director", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
 		{"set", "[--service S] NAME=VALUE …", "change settings", setMain},

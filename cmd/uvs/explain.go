@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"uvs/ctl"
+)
+
+// explainMain says what the director would do with a client's packet:
+// uvs explain tcp 198.51.100.7:4711 192.0.2.1:80
+func explainMain(args []string) int {
+	fs := newFlags("explain")
+	in := fs.String("in-interface", "", "the interface the packet comes in by (default: the one the client is reached by)")
+	asJSON := fs.Bool("json", false, "print JSON")
+	var words []string
+	for len(args) > 0 { // options may stand before, between and behind the words
+		rest, code, ok := parseRest(fs, args)
+		if !ok {
+			return code
+		}
+		if args = rest; len(rest) > 0 {
+			words, args = append(words, rest[0]), rest[1:]
+		}
+	}
+	if len(words) != 3 {
+		return misused(fs, fmt.Errorf("write protocol, client and virtual address, as tcp 198.51.100.7:4711 192.0.2.1:80"))
+	}
+	v := url.Values{"proto": {words[0]}, "client": {words[1]}, "virtual": {words[2]}, "in-interface": {*in}}
+	q, err := ctl.ParseQuestion(v)
+	if err != nil {
+		return misused(fs, err)
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	e, err := c.Explain(q)
+	if err != nil {
+		return failed(err)
+	}
+	if *asJSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		enc.Encode(e)
+		return 0
+	}
+	printExplanation(os.Stdout, &e)
+	return 0
+}
+
+// printExplanation writes one line or block for each part of the answer, its
+// name in front.
+func printExplanation(out io.Writer, e *ctl.Explanation) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+	line("packet", "%s %s > %s, in by %s", ctl.ProtoName(e.Question.Proto), e.Question.Client, e.Question.Virtual, e.Question.InInterface)
+	if e.Service == nil {
+		line("service", "none: %s", e.Why)
+		line("verdict", "%s", e.Verdict)
+		return
+	}
+	line("service", "%s scheduler %s: %s", e.Service.ServiceKey, e.Service.Scheduler, e.Why)
+	line("conn", "%s", entry(e.Conn, "none; this packet begins one"))
+	if e.Service.Persist > 0 {
+		line("template", "%s", entry(e.Template, fmt.Sprintf("none; this packet begins one, for %d s", e.Service.Persist)))
+	}
+	name := "servers"
+	for _, c := range e.Candidates {
+		line(name, "%s", candidate(&c))
+		name = ""
+	}
+	if e.Server == nil {
+		line("server", "none is eligible")
+	} else {
+		line("server", "%s by %s", e.Server.ServerKey, e.By)
+		line("way", "%s %s", e.Server.Method, e.Way)
+		if e.Sent != "" {
+			line("sent", "%s", e.Sent)
+		}
+		line("back", "%s", e.Back)
+	}
+	line("verdict", "%s", e.Verdict)
+	line("hidden", "%s", strings.Join(e.Hidden, "; "))
+	line("settings", "%s", settings(e.Settings))
+}
+
+// entry is a line about a conn or a template.
+func entry(c *ctl.ConnStatus, none string) string {
+	if c == nil {
+		return none
+	}
+	return fmt.Sprintf("%s, %d s left, at server %s", c.State, c.Expires, c.Server)
+}
+
+func candidate(c *ctl.Candidate) string {
+	text := fmt.Sprintf("%s %s weight %d active %d inactive %d", c.Server.ServerKey, c.Server.Method, c.Server.Weight, c.Active, c.Inactive)
+	if c.Barred != "" {
+		return text + ", not eligible: " + c.Barred
+	}
+	return text + ", eligible"
+}
+
+func settings(list []ctl.Tunable) string {
+	var words []string
+	for _, k := range list {
+		words = append(words, fmt.Sprintf("%s=%d", k.Name, k.Value))
+	}
+	return strings.Join(words, " ")
+}

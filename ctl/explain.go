@@ -1,0 +1,275 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"uvs/conntrack"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+	"uvs/sched"
+)
+
+// Explanation says what the director would do with a packet, and why.
+type Explanation struct {
+	Question Question `json:"question"`
+	// Verdict is the counter of `uvs stats` that the packet would be counted in.
+	Verdict string `json:"verdict"`
+	// Service is the one the packet belongs to; nil: none.
+	Service *Service `json:"service,omitempty"`
+	Why     string   `json:"why"` // how Service was found, or why there is none
+	// Conn and Template are entries of the connection table that decide already.
+	Conn     *ConnStatus `json:"conn,omitempty"`
+	Template *ConnStatus `json:"template,omitempty"`
+	// Candidates are the service's servers in the scheduler's order.
+	Candidates []Candidate `json:"candidates,omitempty"`
+	// Server is the one the packet would go to, and By what chose it.
+	Server *Server `json:"server,omitempty"`
+	By     string  `json:"by,omitempty"`
+	// Sent is the packet as it would leave, Way and Back the ways to the server
+	// and for its answers to the client.
+	Sent string `json:"sent,omitempty"`
+	Way  string `json:"way,omitempty"`
+	Back string `json:"back,omitempty"`
+	// Hidden is what the guard keeps from the host's stack for this service.
+	Hidden []string `json:"hidden,omitempty"`
+	// Settings are those that matter to such a packet.
+	Settings []Tunable `json:"settings,omitempty"`
+}
+
+// Candidate is a server as the scheduler sees it.
+type Candidate struct {
+	Server   Server `json:"server"`
+	Active   int32  `json:"active"`
+	Inactive int32  `json:"inactive"`
+	// Barred says why it gets no new connection; "": it may.
+	Barred string `json:"barred,omitempty"`
+}
+
+// Explain answers a question without changing anything: the packet is played
+// through the director's own code over copies of all that it would touch.
+func (m *Manager) Explain(q Question) (*Explanation, error) {
+	r, err := m.rehearse(q)
+	if err != nil {
+		return nil, err
+	}
+	e := &Explanation{Question: q, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
+	e.Question.InInterface = r.table.Ways.Ports[r.in].Name
+	if r.conn != nil {
+		e.Conn = status(r.conn)
+	}
+	if r.template != nil {
+		e.Template = status(r.template)
+	}
+	e.Candidates = r.candidates()
+	if server := r.chosen(); server != nil {
+		e.describe(r, server)
+	}
+	if r.service != nil {
+		e.Hidden = r.hidden()
+		e.Settings = r.settings()
+	}
+	return e, nil
+}
+
+// describe fills in what is known once there is a server.
+func (e *Explanation) describe(r *rehearsal, server *director.Server) {
+	last := r.servers[server.ID]
+	e.Server, e.By = &last, r.by()
+	way := server.Way
+	e.Way = describeWay(r.table.Ways, &way, last.Addr)
+	if server.Method == conntrack.MethodTunnel && way.Reach != director.ReachNone {
+		e.Way += fmt.Sprintf(", of which %d for the tunnel header %s > %s", server.Tunnel.Overhead(), server.Tunnel.Src, server.Tunnel.Dst)
+	}
+	var last64 uint64
+	if r.conn != nil {
+		last64 = r.conn.Back
+	}
+	client := r.question.Client.Addr()
+	back := r.table.Ways.Back(wire.AddrFrom(client), last64)
+	e.Back = describeWay(r.table.Ways, &back, client)
+	if back.Reach != director.ReachResolved && r.conn == nil {
+		e.Back += "; if it is on the link: where its packet comes from"
+	}
+	if server.Method != conntrack.MethodMasq {
+		e.Back = "past the director, unless it is the servers' gateway: " + e.Back
+	}
+	if r.frame.Out != wire.NoPort {
+		e.Sent = describeFrame(r.table.Ways, &r.frame)
+	}
+}
+
+// describeWay says how packets get to an address, or why they cannot.
+func describeWay(ways *director.Ways, way *director.Way, to netip.Addr) string {
+	if way.Reach == director.ReachNone {
+		if ways.Holds(wire.AddrFrom(to)) {
+			return to.String() + " is this host's own address"
+		}
+		return "no route to " + to.String() + " by an interface of the director"
+	}
+	port := ways.Ports[way.Hop.Port].Name
+	if way.Reach == director.ReachLink {
+		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it does not answer", port)
+	}
+	return fmt.Sprintf("by %s to %s, MTU %d", port, way.Hop.Dst, way.MTU)
+}
+
+// describeFrame names what is on its way out: port, hardware addresses, and the
+// ends of the outermost packet.
+func describeFrame(ways *director.Ways, f *wire.Frame) string {
+	var p wire.Packet
+	wire.Parse(f, &p)
+	link := f.Bytes()
+	ends := fmt.Sprintf("%s > %s", addrPort(p.Src, p.SrcPort), addrPort(p.Dst, p.DstPort))
+	if p.SrcPort == 0 && p.DstPort == 0 {
+		ends = fmt.Sprintf("%s > %s protocol %d", p.Src, p.Dst, p.Proto)
+	}
+	return fmt.Sprintf("by %s from %s to %s: %s", ways.Ports[f.Out].Name, wire.MAC(link[6:12]), wire.MAC(link[:6]), ends)
+}
+
+// why says how the service was found, or what else became of the packet.
+func (r *rehearsal) why() string {
+	vip, isVIP := r.table.VIPs[wire.AddrFrom(r.question.Virtual.Addr())]
+	switch {
+	case r.service != nil && r.service.Port == 0:
+		return "it takes every port of its address that no other service has"
+	case r.service != nil:
+		return "it has the packet's protocol, address and port"
+	case !isVIP:
+		return fmt.Sprintf("no service has the address %s; the packet is the host's", r.question.Virtual.Addr())
+	case vip.Ours:
+		return fmt.Sprintf("no service of %s takes %s port %d, and the host does not hold the address: refused as by a host", r.question.Virtual.Addr(), ProtoName(r.question.Proto), r.question.Virtual.Port())
+	}
+	return fmt.Sprintf("no service of %s takes %s port %d; the host holds the address and gets the packet", r.question.Virtual.Addr(), ProtoName(r.question.Proto), r.question.Virtual.Port())
+}
+
+// by says what chose the server.
+func (r *rehearsal) by() string {
+	switch {
+	case r.conn != nil:
+		return "its conn"
+	case r.template != nil && r.chosen().ID == r.template.ServerID:
+		return "the client's template"
+	}
+	return "scheduler " + r.service.Scheduler
+}
+
+func (r *rehearsal) candidates() []Candidate {
+	var list []Candidate
+	for i := range r.list {
+		s := &r.list[i]
+		c := Candidate{Server: r.servers[s.ID], Active: s.Active.Load(), Inactive: s.Inactive.Load()}
+		switch {
+		case s.Down:
+			c.Barred = "down"
+		case s.Weight == 0:
+			c.Barred = "weight 0"
+		case s.Overload.Load():
+			c.Barred = fmt.Sprintf("overloaded: upper threshold %d", c.Server.Upper)
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// hidden says what of this service the host's stack does not see.
+func (r *rehearsal) hidden() []string {
+	svc := r.service
+	list := []string{"everything to " + svc.ServiceKey.String()}
+	if r.table.VIPs[wire.AddrFrom(r.question.Virtual.Addr())].Ours {
+		list = []string{"everything to " + r.question.Virtual.Addr().String()}
+	}
+	for i := range svc.Servers {
+		if svc.Servers[i].Method != MethodMasq {
+			continue
+		}
+		e := svc.replies(svc.Servers[i].ServerKey)
+		port := fmt.Sprint("port ", e.Port)
+		if e.Port == 0 {
+			port = "any port"
+		}
+		if text := fmt.Sprintf("from %s %s %s, unless for the host itself", ProtoName(e.Proto), e.Addr, port); !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// settings are the timeouts of the packet's protocol and what else decides
+// about new packets of known flows.
+func (r *rehearsal) settings() []Tunable {
+	var list []Tunable
+	for _, k := range r.tuning.tunables() {
+		if v, ok := r.own[k.Name]; ok {
+			k.Value = v
+		}
+		proto := strings.ToLower(ProtoName(r.question.Proto))
+		_, other, _ := strings.Cut(k.Name, "sloppy_")
+		switch {
+		case strings.HasPrefix(k.Name, "timeout_tcp_"), strings.HasPrefix(k.Name, "timeout_sctp_"), k.Name == tuneUDP:
+			if !strings.HasPrefix(k.Name, "timeout_"+proto) {
+				continue
+			}
+		case other != "" && other != proto, k.Name == tuneQuiescent && r.service.Persist == 0,
+			k.Name == tuneDropRate, k.Name == tuneReserve, k.Name == tuneProfile:
+			continue
+		}
+		list = append(list, k)
+	}
+	return list
+}
+
+// status is a conn as listings show it.
+func status(s *conntrack.Snapshot) *ConnStatus {
+	return &ConnStatus{
+		Proto:   s.Proto,
+		Expires: uint32(s.Expires / conntrack.Second),
+		State:   s.State.String(),
+		Client:  addrPort(s.Client, s.ClientPort),
+		Virtual: addrPort(s.VIP, s.VPort),
+		Server:  addrPort(s.Server, s.SPort),
+	}
+}
+
+// inPort is the port by which the packet comes: the one named, else the one by
+// which the client is reached, else the first.
+func inPort(ways *director.Ways, q Question) (uint16, wire.MAC, error) {
+	way := ways.To(wire.AddrFrom(q.Client.Addr()))
+	if q.InInterface == "" {
+		return way.Hop.Port, way.Hop.Dst, nil
+	}
+	var names []string
+	for i, p := range ways.Ports {
+		if p.Name == q.InInterface {
+			mac := wire.MAC{}
+			if way.Hop.Port == uint16(i) {
+				mac = way.Hop.Dst
+			}
+			return uint16(i), mac, nil
+		}
+		names = append(names, p.Name)
+	}
+	return 0, wire.MAC{}, refuse(syscall.EINVAL, "the director does not run on interface %q; it does on %s", q.InInterface, strings.Join(names, ", "))
+}
+
+// rehearsal is a question played through the director over copies.
+type rehearsal struct {
+	question Question
+	in       uint16
+	from     wire.MAC
+	table    *director.Table // the copy
+	service  *Service        // nil: none
+	running  *director.Service
+	list     []sched.Server
+	servers  map[uint32]Server // as configured last, by ID
+	tuning   Tuning
+	own      Tuning // of the service
+	now      conntrack.Tick
+
+	conn, template *conntrack.Snapshot
+	verdict        director.Verdict
+	frame          wire.Frame
+}
