@@ -23,7 +23,6 @@ import (
 	"uvs/ctl/hop"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
-	"uvs/dataplane/ring"
 )
 
 // runConfig is what `uvs run` was told.
@@ -136,40 +135,43 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer conns.Close()
 
-	links, rings, err := openLinks(cfg)
+	rim, err := openRim(cfg, host.Hops())
 	if err != nil {
 		return err
 	}
-	defer closeLinks(rings)
+	defer rim.close()
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
-	plane := dataplane.New(conns, manager.FirstTable(), links, cpus(cfg))
+	plane := dataplane.New(conns, manager.FirstTable(), rim.planeLinks(), cpus(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,
-		Counters: func() []ctl.Counter { return rimCounters(rings, stackGuard, conns) },
+		Counters: func() []ctl.Counter { return rimCounters(rim.links, stackGuard, conns) },
 		Info: ctl.Info{
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},
 	}
-	return runAll(ctx, cfg, plane, manager, host, server, listener)
+	manager.Start(plane)
+	hopsChanged := func(h *director.Hops) {
+		manager.HopsChanged() // the guard comes before the rings
+		rim.follow(h)
+	}
+	return runAll(ctx, cfg, []func(context.Context) error{
+		plane.Run,
+		func(ctx context.Context) error { return host.Run(ctx, hopsChanged) },
+		func(ctx context.Context) error { manager.Tend(ctx); return nil },
+		func(ctx context.Context) error { return server.Serve(ctx, listener) },
+	})
 }
 
-// runAll starts everything that runs, tells the world it is ready, and waits
+// runAll starts all parts, tells the world that the director is ready, and waits
 // for the end of ctx or the first failure.
-func runAll(ctx context.Context, cfg runConfig, plane *dataplane.Plane, manager *ctl.Manager, host *hop.Watcher, server *ctl.Socket, l net.Listener) error {
+func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	manager.Start(plane)
 	errs := make(chan error)
-	parts := []func() error{
-		func() error { return plane.Run(ctx) },
-		func() error { return host.Run(ctx, func(*director.Hops) { manager.HopsChanged() }) },
-		func() error { manager.Tend(ctx); return nil },
-		func() error { return server.Serve(ctx, l) },
-	}
 	for _, part := range parts {
-		go func() { errs <- part() }()
+		go func() { errs <- part(ctx) }()
 	}
 	cfg.log.Info().Strs("interfaces", cfg.interfaces).Int("workers", cfg.workers).Str("socket", cfg.socket).Msg("ready")
 	daemon.SdNotify(false, daemon.SdNotifyReady) // an error only means nobody listens
@@ -184,27 +186,6 @@ func runAll(ctx context.Context, cfg runConfig, plane *dataplane.Plane, manager 
 	daemon.SdNotify(false, daemon.SdNotifyStopping)
 	cfg.log.Info().Msg("stopped")
 	return first
-}
-
-// openLinks opens the rings of all workers.
-func openLinks(cfg runConfig) (links []dataplane.Link, rings []*ring.Link, err error) {
-	c := ring.Config{Spin: cfg.spin}
-	for _, name := range cfg.interfaces {
-		c.Interfaces = append(c.Interfaces, ring.Interface{Name: name})
-	}
-	if rings, err = ring.OpenGroup(c, cfg.workers); err != nil {
-		return nil, nil, err
-	}
-	for _, r := range rings {
-		links = append(links, r)
-	}
-	return links, rings, nil
-}
-
-func closeLinks(rings []*ring.Link) {
-	for _, r := range rings {
-		r.Close()
-	}
 }
 
 // cpus are the CPUs of the workers: the last ones this process may use, since

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"uvs/dataplane/wire"
@@ -120,39 +122,109 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestDeleted deletes the interfaces underneath a waiting link one after the
-// other: it goes on with the one that is left, then says that none is.
+// TestDeleted deletes the interfaces underneath a link one after the other: it
+// goes on with what is left. Then it makes the first one again.
 func TestDeleted(t *testing.T) {
 	lab := newLab(t)
-	l := open(t, lab.middle, "m0", "m1")
-	h := handle(t, lab.middle)
-	remove := func(name string) {
-		link, err := h.LinkByName(name)
-		if err == nil {
-			err = h.LinkDel(link)
-		}
+	cfg := small("m0", "m1")
+	l := openWorkers(t, lab.middle, cfg, 1)[0]
+	sendBy := func(port uint16) (sent int) {
+		t.Helper()
+		f := fresh(testFrame(2, 60))
+		f.Out = port
+		sent, err := l.Send([]wire.Frame{f})
 		if err != nil {
-			t.Fatalf("delete %s: %v", name, err)
+			t.Fatalf("send by port %d: %v", port, err)
+		}
+		return sent
+	}
+	remove(t, lab.middle, "m0")
+	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[0].Gone })
+	if left, gone := sendBy(1), sendBy(0); left != 1 || gone != 0 {
+		t.Errorf("sent %d frames by the port that is left and %d by the one that is gone, want 1 and 0", left, gone)
+	}
+	remove(t, lab.middle, "m1")
+	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[1].Gone })
+	in(t, lab.middle, func() error {
+		if err := Reopen([]*Link{l}, cfg, 0); !errors.Is(err, unix.ENODEV) {
+			t.Errorf("reopen what is not there: %v, want ENODEV", err)
+		}
+		return nil
+	})
+
+	before := l.Stats().Ports[0]
+	lab.veth(t, "l0", lab.left, leftMAC, "m0", rightMAC)
+	reopen(t, lab, []*Link{l}, cfg)
+	from := rawSocket(t, lab.left, "l0")
+	eventually(t, l, func([]wire.Frame) bool { return !l.Stats().Ports[0].Gone }) // taken up
+	write(t, from, testFrame(3, 60))
+	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 && frames[0].In == 0 })
+	if sendBy(0) != 1 {
+		t.Error("cannot send by the port that is back")
+	}
+	l.publish()
+	if s := l.Stats().Ports[0]; s.Received == 0 || s.DropDown != before.DropDown || before.DropDown == 0 {
+		t.Errorf("counters do not go on: before %+v, after %+v", before, s)
+	}
+}
+
+// TestReopenGroup has an interface deleted and made again under two workers:
+// each flow comes to one of them, with the doorbells in order.
+func TestReopenGroup(t *testing.T) {
+	lab := newLab(t)
+	cfg := small("m0")
+	links := openWorkers(t, lab.middle, cfg, 2)
+	remove(t, lab.middle, "m0")
+	lab.veth(t, "l0", lab.left, leftMAC, "m0", rightMAC)
+	reopen(t, lab, links, cfg)
+	for _, l := range links {
+		var frames [8]wire.Frame
+		if _, err := l.Recv(frames[:]); err != nil {
+			t.Fatal(err)
 		}
 	}
-	remove("m0")
-	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[0].Gone })
-	f := fresh(testFrame(2, 60))
-	f.Out = 1
-	g := f
-	g.Out = 0
-	if n, err := l.Send([]wire.Frame{g, f}); n != 1 || err != nil {
-		t.Errorf("send by the port that is left and the one that is gone: %d, %v, want 1 frame", n, err)
+	from := rawSocket(t, lab.left, "l0")
+	var load [2]int
+	for flow := range 32 {
+		load[ownerOf(t, links, from, flow)]++
 	}
-	remove("m1")
-	var err error
-	for end := time.Now().Add(patience); err == nil && time.Now().Before(end); {
-		var frames [8]wire.Frame
-		_, err = l.Recv(frames[:])
+	if load[0] == 0 || load[1] == 0 {
+		t.Errorf("workers saw %v frames, want both to have work", load)
 	}
-	if !errors.Is(err, ErrGone) {
-		t.Errorf("receive with all interfaces deleted: %v, want ErrGone", err)
+	// One that is never taken up is closed with the link, or at once after it.
+	reopen(t, lab, links, cfg)
+	reopen(t, lab, links, cfg)
+	for _, l := range links {
+		l.Close()
 	}
+	in(t, lab.middle, func() error {
+		if err := Reopen(links, cfg, 0); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reopen closed links: %v, want net.ErrClosed", err)
+		}
+		if left, err := os.ReadFile("/proc/thread-self/net/packet"); err != nil || bytes.Count(left, []byte("\n")) != 1 {
+			t.Errorf("packet sockets are left: %v\n%s", err, left)
+		}
+		return nil
+	})
+}
+
+// remove deletes an interface, and so the other end of a veth.
+func remove(t *testing.T, ns netns.NsHandle, name string) {
+	t.Helper()
+	h := handle(t, ns)
+	link, err := h.LinkByName(name)
+	if err == nil {
+		err = h.LinkDel(link)
+	}
+	if err != nil {
+		t.Fatalf("delete %s: %v", name, err)
+	}
+}
+
+// reopen opens interface 0 in the middle anew.
+func reopen(t *testing.T, lab *lab, links []*Link, cfg Config) {
+	t.Helper()
+	in(t, lab.middle, func() error { return Reopen(links, cfg, 0) })
 }
 
 // TestOpenErrors opens what cannot be opened and reads the message.

@@ -14,18 +14,16 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// ErrGone is returned by Recv when every interface of the link was deleted.
-// While some are left the link goes on with them.
-var ErrGone = errors.New("interface is gone")
-
 // Link is a way in and out for frames: all interfaces of one worker. Recv and
-// Send belong to the worker; Wake, Stats and Close may be called by anyone.
+// Send belong to the worker; Wake, Stats and Close may be called by anyone. An
+// interface that is deleted is silent until Reopen.
 type Link struct {
 	// turn is held by Recv and by Send while they run, so that Close can come at
 	// any time: one uncontended lock a batch.
 	turn  sync.Mutex
-	ports []*port
-	first int // port looked at first, a different one each turn
+	ports []*port                // changed by the worker with mu held
+	fresh []atomic.Pointer[port] // what is to take the place of each port; nil: it stays
+	first int                    // port looked at first, a different one each turn
 	pace  pace
 	polls []unix.PollFd // the event, then the bell of every port
 	spin  time.Duration
@@ -63,7 +61,7 @@ type port struct {
 
 // Recv takes back the frames lent before and lends up to len(in) new ones. It
 // waits until there are some, Wake is called, or the idle time has passed; n may
-// then be 0. The error is net.ErrClosed after Close, or ErrGone.
+// then be 0. The error is net.ErrClosed after Close.
 func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -72,6 +70,11 @@ func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 	}
 	for _, p := range l.ports {
 		p.rx.giveBack()
+	}
+	for i := range l.fresh {
+		if l.fresh[i].Load() != nil {
+			l.replace(i)
+		}
 	}
 	l.publish()
 	if l.pace.gathering && !l.woken.Load() {
@@ -123,10 +126,10 @@ func (l *Link) wait(in []wire.Frame) (n int, err error) {
 	// A frame that comes after the bell was drained rings it; one that came
 	// before is seen by this look.
 	if n == 0 && !l.woken.Load() {
-		err = l.drain()
+		l.drain()
 		n = l.look(in)
 	}
-	if n == 0 && err == nil && !l.woken.Load() {
+	if n == 0 && !l.woken.Load() {
 		err = l.sleep()
 		n = l.look(in)
 	}
@@ -149,30 +152,23 @@ func (l *Link) sleep() error {
 	}
 	for i, p := range l.ports {
 		if l.polls[1+i].Revents&^unix.POLLIN != 0 {
-			err = l.failed(i, p)
+			l.failed(i, p)
 		}
 	}
-	return err
+	return nil
 }
 
 // failed finds out what happened to port p after its bell reported an error: its
-// interface went down, which is forgiven, or was deleted. It returns ErrGone
-// when no port is left.
-func (l *Link) failed(i int, p *port) error {
+// interface went down, which is forgiven, or was deleted.
+func (l *Link) failed(i int, p *port) {
 	clearError(p.bell) // or poll would report it for ever
 	clearError(p.fd)
 	sa, err := unix.Getsockname(p.bell)
 	if ll, ok := sa.(*unix.SockaddrLinklayer); err == nil && ok && ll.Ifindex > 0 {
-		return nil
+		return
 	}
 	p.gone.Store(true)
 	l.polls[1+i].Fd = -1 // poll passes over it
-	for _, q := range l.ports {
-		if !q.gone.Load() {
-			return nil
-		}
-	}
-	return fmt.Errorf("ring: %s: %w", p.name, ErrGone)
 }
 
 // clearError makes a socket forget the error it keeps for its next user.
@@ -184,7 +180,7 @@ const drainMax = 8
 
 // drain empties the doorbells. Under load they are left full: a full socket
 // wakes nobody.
-func (l *Link) drain() (err error) {
+func (l *Link) drain() {
 	for i, p := range l.ports {
 		if p.bell == p.fd || p.gone.Load() {
 			continue
@@ -194,11 +190,10 @@ func (l *Link) drain() (err error) {
 			if errno == unix.EAGAIN {
 				break
 			} else if errno != nil {
-				err = l.failed(i, p)
+				l.failed(i, p)
 			}
 		}
 	}
-	return err
 }
 
 // Wake makes a waiting or the next Recv return at once.
@@ -239,16 +234,11 @@ func (l *Link) Close() error {
 // is the only one who knows the link.
 func (l *Link) release() error {
 	var errs []error
-	for _, p := range l.ports {
-		p.askKernel()
-		if p.mem != nil {
-			errs = append(errs, unix.Munmap(p.mem))
+	for i, p := range l.ports {
+		errs = append(errs, p.close())
+		if p := l.fresh[i].Swap(nil); p != nil {
+			errs = append(errs, p.close())
 		}
-		if p.bell != p.fd {
-			errs = append(errs, closeFD(p.bell))
-		}
-		errs = append(errs, closeFD(p.fd))
-		p.mem, p.fd, p.bell = nil, -1, -1
 	}
 	errs = append(errs, closeFD(l.event))
 	l.event = -1
@@ -256,6 +246,21 @@ func (l *Link) release() error {
 		return fmt.Errorf("ring: close: %w", err)
 	}
 	return nil
+}
+
+// close closes and unmaps whatever is open of a port.
+func (p *port) close() error {
+	var errs []error
+	p.askKernel()
+	if p.mem != nil {
+		errs = append(errs, unix.Munmap(p.mem))
+	}
+	if p.bell != p.fd {
+		errs = append(errs, closeFD(p.bell))
+	}
+	errs = append(errs, closeFD(p.fd))
+	p.mem, p.fd, p.bell = nil, -1, -1
+	return errors.Join(errs...)
 }
 
 // closeFD closes a descriptor unless it was never opened.

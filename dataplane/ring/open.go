@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/mdlayher/packet"
@@ -70,51 +71,63 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 		}
 		l.polls = []unix.PollFd{{Fd: int32(l.event), Events: unix.POLLIN}}
 		l.tx.init(len(cfg.Interfaces))
+		l.fresh = make([]atomic.Pointer[port], len(cfg.Interfaces))
 	}
 	for i := range cfg.Interfaces {
-		if err := openInterface(links, i, cfg, open); err != nil {
-			return links, fmt.Errorf("interface %s: %w", cfg.Interfaces[i].Name, err)
+		ports, err := openInterface(workers, i, cfg, open)
+		if err != nil {
+			return links, err
+		}
+		for w, l := range links {
+			l.ports = append(l.ports, ports[w])
+			l.polls = append(l.polls, unix.PollFd{Fd: int32(ports[w].bell), Events: unix.POLLIN})
 		}
 	}
 	return links, nil
 }
 
-// openInterface adds port i to every link.
-func openInterface(links []*Link, i int, cfg Config, open bool) error {
+// openInterface makes port i of every worker, or none.
+func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+	defer func() {
+		if err != nil {
+			for _, p := range ports {
+				_ = p.close()
+			}
+			ports, err = nil, fmt.Errorf("interface %s: %w", cfg.Interfaces[i].Name, err)
+		}
+	}()
 	ifi, err := net.InterfaceByName(cfg.Interfaces[i].Name)
 	if err != nil {
-		return fmt.Errorf("%w: %w", unix.ENODEV, err)
+		return nil, fmt.Errorf("%w: %w", unix.ENODEV, err)
 	}
-	bells := fanout{steer: cfg.Steer, workers: len(links)}
-	for _, l := range links {
+	bells := fanout{steer: cfg.Steer, workers: workers}
+	for range workers {
 		p := &port{name: ifi.Name, fd: -1, bell: -1}
-		l.ports = append(l.ports, p)
+		ports = append(ports, p)
 		if open {
 			if p.bell, err = openBell(ifi, &bells); err != nil {
-				return fmt.Errorf("open doorbell: %w", err)
+				return ports, fmt.Errorf("open doorbell: %w", err)
 			}
 		}
 	}
-	rings := fanout{steer: cfg.Steer, workers: len(links)}
-	for _, l := range links {
-		p := l.ports[i]
+	rings := fanout{steer: cfg.Steer, workers: workers}
+	for _, p := range ports {
 		if p.fd, err = listen(ifi); err != nil {
-			return err
+			return ports, err
 		}
 		if err := hearMulticast(p.fd, ifi); err != nil {
-			return err
+			return ports, err
 		}
 		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, open, &rings); err != nil {
-			return err
+			return ports, err
 		}
 		p.rx = newReader(p.mem, cfg.BlockSize, uint16(i), &p.counts)
 		p.rx.open = open
 		if !open {
 			p.bell = p.fd
 		}
-		l.polls = append(l.polls, unix.PollFd{Fd: int32(p.bell), Events: unix.POLLIN})
 	}
-	return nil
+	return ports, nil
 }
 
 // listen opens a packet socket that hears everything on ifi. Only the

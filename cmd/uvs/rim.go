@@ -1,0 +1,57 @@
+package main
+
+import (
+	"github.com/rs/zerolog"
+
+	"uvs/dataplane"
+	"uvs/dataplane/director"
+	"uvs/dataplane/ring"
+)
+
+// rim is the rings of all workers.
+type rim struct {
+	config ring.Config
+	links  []*ring.Link
+	index  []int // of each interface, when its rings were opened
+	log    zerolog.Logger
+}
+
+// openRim opens the rings on the interfaces hops knows.
+func openRim(cfg runConfig, hops *director.Hops) (*rim, error) {
+	r := &rim{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
+	for i, name := range cfg.interfaces {
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
+		r.index = append(r.index, hops.Ports[i].Index)
+	}
+	var err error
+	r.links, err = ring.OpenGroup(r.config, cfg.workers)
+	return r, err
+}
+
+// planeLinks are the links as the plane takes them.
+func (r *rim) planeLinks() (links []dataplane.Link) {
+	for _, l := range r.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// follow opens the rings of an interface anew that was deleted and is back.
+func (r *rim) follow(hops *director.Hops) {
+	for i, port := range hops.Ports {
+		if port.Index == 0 || port.Index == r.index[i] {
+			continue
+		}
+		if err := ring.Reopen(r.links, r.config, i); err != nil {
+			r.log.Error().Err(err).Str("interface", port.Name).Msg("interface is back, but cannot be used; trying again when it changes")
+			continue
+		}
+		r.index[i] = port.Index
+	}
+}
+
+func (r *rim) close() {
+	for _, l := range r.links {
+		l.Close()
+	}
+}
