@@ -109,7 +109,11 @@ func EchoReply(f *wire.Frame, p *wire.Packet) bool {
 	wire.FinishChecksum(f)
 	m := wire.ICMP(f.From(p.L4))
 	m.SetType(reply.kind)
-	m.SetChecksum(wire.Update16(m.Checksum(), request.word(), reply.word()))
+	check := wire.Update16(m.Checksum(), request.word(), reply.word())
+	if check == 0 {
+		check = 0xffff // the same, but not to a message that is all zeros now
+	}
+	m.SetChecksum(check)
 	swapAddresses(f, p)
 	turnRound(f)
 	return true

@@ -195,6 +195,18 @@ func TestEchoReply(t *testing.T) {
 	}
 }
 
+// A reply of which every byte is zero but its checksum still has a right one: the
+// sum of such a message is a zero that only 0xffff completes.
+func TestEchoReplyOfZeros(t *testing.T) {
+	for _, n := range []int{0, 1, 16} {
+		f := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, n)}.Frame()
+		if !EchoReply(&f, parse(t, &f)) {
+			t.Fatalf("%d bytes: refused", n)
+		}
+		wiretest.Check(t, f)
+	}
+}
+
 // TestEchoReplyNever: only whole requests from one host to one host.
 func TestEchoReplyNever(t *testing.T) {
 	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, 16)}

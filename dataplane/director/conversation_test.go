@@ -1,0 +1,183 @@
+package director
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/memlink"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// talk makes frames of random conversations, all of them sound: requests,
+// replies, ICMP errors from either side, pings, solicitations, of both families,
+// with tags, options, half-made checksums, super-frames and every length.
+type talk struct {
+	*rand.Rand
+	method conntrack.Method
+}
+
+func pick[T any](k *talk, from ...T) T { return from[k.IntN(len(from))] }
+
+// ends are a client and the VIP and server it talks to.
+type ends struct{ client, vip, server string }
+
+func (k *talk) ends() ends {
+	n := k.IntN(40)
+	if k.IntN(2) == 0 {
+		return ends{fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n), pick(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"), pick(k, "10.2.0.11:8080", "10.2.0.12:8080")}
+	}
+	return ends{fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), pick(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"), pick(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080")}
+}
+
+// data is a packet between two ends.
+func (k *talk) data(src, dst string) wiretest.Packet {
+	p := wiretest.Packet{
+		Src: src, Dst: dst, Proto: pick(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
+		TTL: pick(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(k.IntN(1 << 16)),
+		TCPFlags: pick(k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst),
+		Seq:      k.Uint32(), Ack: k.Uint32(),
+		Payload: k.bytes(pick(k, 0, k.IntN(64), k.IntN(1473), 1460)),
+	}
+	if p.Proto == wire.ProtoTCP {
+		p.TCPOptions = k.bytes(4 * k.IntN(4))
+		if len(p.Payload) > 1400 {
+			p.Payload = p.Payload[:1400]
+		}
+	}
+	if k.IntN(8) == 0 {
+		p.VLANs = []uint16{uint16(1 + k.IntN(4000))}
+	}
+	if k.IntN(8) == 0 && src[0] != '[' {
+		p.Options = bytes.Repeat([]byte{1}, 4*k.IntN(11))
+		p.Payload = p.Payload[:min(len(p.Payload), 1300)]
+	}
+	switch k.IntN(8) {
+	case 0:
+		p.Partial = true
+	case 1:
+		p.GSOSize = uint16(500 + k.IntN(901))
+		p.Payload = k.bytes(int(p.GSOSize) + 1 + k.IntN(30_000))
+	case 2:
+		p.NoChecksum = p.Proto == wire.ProtoUDP && src[0] != '['
+	}
+	return p
+}
+
+func (k *talk) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(k.Uint32())
+	}
+	return b
+}
+
+// complaint is an ICMP error of a router about a packet.
+func (k *talk) complaint(about wiretest.Packet) wiretest.Packet {
+	about.Payload, about.GSOSize, about.VLANs, about.Partial = k.bytes(k.IntN(600)), 0, nil, false
+	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
+	p := wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: pick(k, uint8(3), 11), ICMPCode: pick(k, uint8(0), 1, 3, 4),
+		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: pick(k, uint8(1), 64), Partial: k.IntN(4) == 0}
+	if about.Src[0] == '[' {
+		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, pick(k, uint8(1), 2, 3, 4), "fd00:3::1"
+	}
+	p.Dst = host(about.Src)
+	return p
+}
+
+// host is an end without its port.
+func host(end string) string {
+	if end[0] == '[' {
+		return end[1:bytes.IndexByte([]byte(end), ']')]
+	}
+	return end[:bytes.IndexByte([]byte(end), ':')]
+}
+
+// frame is the next frame, and the port it comes in by.
+func (k *talk) frame() wire.Frame {
+	e := k.ends()
+	answerer := e.vip
+	if k.method == conntrack.MethodMasq {
+		answerer = e.server
+	}
+	switch k.IntN(10) {
+	case 0, 1, 2, 3:
+		return in(0, k.data(e.client, e.vip))
+	case 4, 5, 6:
+		return in(1, k.data(answerer, e.client))
+	case 7:
+		return in(1, k.complaint(k.data(e.client, answerer)))
+	case 8:
+		return in(0, k.complaint(k.data(e.vip, e.client)))
+	}
+	switch k.IntN(4) {
+	case 0:
+		return wiretest.ARP(1, wiretest.ClientMAC, host("10.1.0.2:1"), wire.MAC{}, "10.9.0.1")
+	case 1:
+		return wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
+	case 2:
+		return in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::1", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: k.bytes(k.IntN(1400)), Partial: k.IntN(2) == 0})
+	}
+	return in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: k.bytes(k.IntN(1400)), Partial: k.IntN(2) == 0})
+}
+
+// Every frame that leaves after a sound one came in has right lengths and
+// checksums, is no longer than its way takes, and is a finished frame or one
+// whose offload says truly what is left to do: behind the splitter of a link, by
+// an independent decoder.
+func TestWhatLeavesIsSound(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		w := newWorld(t, method)
+		link := memlink.New(memlink.Config{Poison: true})
+		k := &talk{rand.New(rand.NewPCG(seed, uint64(method))), method}
+		var counts [NumVerdict]int
+		left := 0
+		for range 150 {
+			fed := make([]wire.Frame, 1+k.IntN(MaxBatch))
+			for i := range fed {
+				fed[i] = k.frame()
+				wiretest.Check(t, fed[i])
+				link.Feed(memlink.Record{Port: fed[i].In, Data: fed[i].Bytes(), Offload: fed[i].Offload})
+			}
+			frames := make([]wire.Frame, len(fed))
+			n, err := link.Recv(frames)
+			if err != nil || n != len(fed) {
+				t.Fatalf("received %d frames of %d: %v", n, len(fed), err)
+			}
+			w.dir.Process(w.now, w.table, frames, w.verdicts[:n])
+			if _, err := link.Send(frames); err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range w.verdicts[:n] {
+				counts[v]++
+			}
+			for _, r := range link.Sent() {
+				left++
+				f := wiretest.Frame(r.Data)
+				f.Offload = r.Offload
+				wiretest.Check(t, f)
+				if !f.Super() && f.Len() > 1500+wire.EthernetLen+8 {
+					t.Errorf("a frame of %d bytes leaves by a port with MTU 1500", f.Len())
+				}
+			}
+			if t.Failed() {
+				t.Fatalf("method %d, seed %d", method, seed)
+			}
+			w.now += conntrack.Tick(k.IntN(20))
+		}
+		if link.Dropped() != 0 {
+			t.Errorf("method %d: the link dropped %d frames", method, link.Dropped())
+		}
+		for _, v := range []Verdict{ErrorToClient, ErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTL, RefusedNoService, RefusedNoConn} {
+			if counts[v] == 0 {
+				t.Errorf("method %d: no frame was %s: the talk is too dull", method, v)
+			}
+		}
+		t.Logf("method %d: %d frames left; %v", method, left, counts)
+	}
+}
