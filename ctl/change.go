@@ -87,7 +87,7 @@ func (s *State) addService(op Op) error {
 		return refuse(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
 	}
 	svc.Servers = nil
-	if err := checkScheduler(&svc); err != nil {
+	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services = append(s.Services, svc)
@@ -104,7 +104,7 @@ func (s *State) editService(op Op) error {
 		return err
 	}
 	svc.Servers = s.Services[i].Servers
-	if err := checkScheduler(&svc); err != nil {
+	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services[i] = svc
@@ -153,7 +153,7 @@ func (s *State) changeServer(op Op) error {
 	default:
 		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
-	if err := checkScheduler(&svc); err != nil {
+	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services[i] = svc
@@ -180,21 +180,39 @@ func (s *State) setTimeouts(op Op) error {
 
 // tune changes settings of the director or, if the operation names one, of a
 // service.
-func (s *State) tune(op Op) (err error) {
+func (s *State) tune(op Op) error {
 	if op.Service == nil {
-		s.Tuning, err = s.Tuning.with(op.Tuning, false)
-		return err
+		all, err := s.Tuning.with(op.Tuning, false)
+		if err != nil {
+			return err
+		}
+		for i := range s.Services {
+			svc := &s.Services[i]
+			if err := checkScheduler(svc, all.over(s.ServiceTuning[svc.ServiceKey])); err != nil {
+				return err
+			}
+		}
+		s.Tuning = all
+		return nil
 	}
 	key := op.Service.ServiceKey
-	if _, err := s.find(key); err != nil {
+	i, err := s.find(key)
+	if err != nil {
 		return err
 	}
 	own, err := s.ServiceTuning[key].with(op.Tuning, true)
-	if err == nil {
-		s.ServiceTuning[key] = own
+	if err != nil {
+		return err
 	}
-	return err
+	if err := checkScheduler(&s.Services[i], s.Tuning.over(own)); err != nil {
+		return err
+	}
+	s.ServiceTuning[key] = own
+	return nil
 }
+
+// tuning is the settings of a service: its own over the director's.
+func (s *State) tuning(key ServiceKey) Tuning { return s.Tuning.over(s.ServiceTuning[key]) }
 
 // checkedService is the service of an operation, if uvs can do what it asks.
 func checkedService(op Op) (Service, error) {
@@ -250,14 +268,15 @@ func checkServer(svc *Service, server *Server) error {
 	return nil
 }
 
-// checkScheduler says whether the scheduler takes the service's flags and servers.
-func checkScheduler(svc *Service) error {
+// checkScheduler says whether the scheduler takes the service's flags, settings
+// and servers.
+func checkScheduler(svc *Service, tuning Tuning) error {
 	list := make([]sched.Server, len(svc.Servers))
 	for i := range svc.Servers {
 		v := &svc.Servers[i]
 		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
 	}
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, sched.Options{}); err != nil {
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, tuning.options()); err != nil {
 		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil

@@ -92,6 +92,9 @@ func TestChangeRefuses(t *testing.T) {
 		{"a setting nobody knows", Op{Verb: Tune, Tuning: Tuning{"speed": 1}}, syscall.EINVAL},
 		{"a setting out of range", Op{Verb: Tune, Tuning: Tuning{"conn_reuse_mode": 9}}, syscall.EINVAL},
 		{"a service's own of what is the director's", Op{Verb: Tune, Service: &web, Tuning: Tuning{"drop_packet": 1}}, syscall.EINVAL},
+		{"an mh table of a size that is not prime", Op{Verb: Tune, Service: &web, Tuning: Tuning{"mh_table": 4096}}, syscall.EINVAL},
+		{"fields to hash beyond all there are", Op{Verb: Tune, Service: &web, Tuning: Tuning{"hash_fields": 16}}, syscall.EINVAL},
+		{"a slow start of a day", Op{Verb: Tune, Service: &web, Tuning: Tuning{"slow_start": 86400}}, syscall.EINVAL},
 		{"a setting of a service that is not there", Op{Verb: Tune, Service: &none, Tuning: Tuning{"timeout_udp": 1}}, syscall.ESRCH},
 		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
 	}

@@ -25,8 +25,8 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		Rules:    s.Tuning.rules(),
 	}
 	own := make(map[ServiceKey]*conntrack.Timeouts, len(s.ServiceTuning))
-	for key, tuning := range s.ServiceTuning {
-		timeouts := s.Tuning.timeouts(tuning)
+	for key := range s.ServiceTuning {
+		timeouts := s.tuning(key).timeouts()
 		own[key] = &timeouts
 	}
 	for _, v := range l.servers {
@@ -38,10 +38,11 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		running := l.services[svc.ServiceKey]
-		running.rebuild(svc, l)
+		tuning := s.tuning(svc.ServiceKey)
+		running.rebuild(svc, l, tuning)
 		vip := wire.AddrFrom(svc.Addr)
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
-		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running)
+		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running, tuning)
 	}
 	for _, e := range sources(s, l) {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
@@ -79,7 +80,7 @@ func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server 
 	return server
 }
 
-func compileService(svc *Service, running *liveService) *director.Service {
+func compileService(svc *Service, running *liveService, tuning Tuning) *director.Service {
 	var limited []uint32
 	for i := range svc.Servers { // newest first, as running.ids
 		if svc.Servers[i].Upper > 0 {
@@ -91,7 +92,9 @@ func compileService(svc *Service, running *liveService) *director.Service {
 		ID:      running.id, Port: svc.Port,
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
-		OnePacket: svc.OPS,
+		ExpireQuiescent: tuning.value(tuneQuiescent) != 0,
+		Reset:           tuning.value(tuneNoServer) == noServerReset,
+		OnePacket:       svc.OPS,
 	}
 }
 
@@ -109,10 +112,13 @@ func clientMask(svc *Service) (mask wire.Addr) {
 	return mask
 }
 
-// rebuild makes a new picker if the service or its servers changed; a change of
-// routes alone leaves it as it is.
-func (r *liveService) rebuild(svc *Service, l *live) {
-	if r.picker != nil && r.built.same(svc) {
+// rebuild makes a new picker if what it is built from changed: the scheduler, its
+// options, the servers. A change of routes alone leaves it as it is.
+func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
+	ramp := conntrack.Tick(tuning.value(tuneSlowStart)) * conntrack.Second
+	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), tuning.options(), ramp, svc.Servers}
+	same := slices.Equal(r.built.servers, how.servers)
+	if r.picker != nil && same && r.built.like(&how) {
 		return
 	}
 	list := make([]sched.Server, len(svc.Servers))
@@ -125,29 +131,38 @@ func (r *liveService) rebuild(svc *Service, l *live) {
 			ID: v.id, Addr: wire.AddrFrom(v.last.Addr), Port: v.last.Port,
 			Weight: v.last.Weight, LastWeight: v.weight,
 			Active: &counts.Active, Inactive: &counts.Inactive,
-			Overload: &v.overload,
+			Overload:  &v.overload,
+			RampStart: int64(v.raised), RampEnd: int64(v.raised + ramp),
 		}
 	}
-	picker, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, sched.Options{})
+	picker, err := sched.New(how.scheduler, how.flags, list, how.options)
 	if err != nil {
 		panic(fmt.Sprintf("ctl: service %s, which was checked: %v", svc.ServiceKey, err))
 	}
 	switch {
 	case r.picker == nil:
-		r.cursor = sched.NewCursor(svc.Scheduler, nil, 1)
+		r.cursor = sched.NewCursor(how.scheduler, nil, 1)
 		r.cursor.Rebase(nil, list)
-	case r.built.Scheduler != svc.Scheduler:
-		r.cursor = sched.NewCursor(svc.Scheduler, list, 1)
-	default:
+	case r.built.scheduler != how.scheduler:
+		r.cursor = sched.NewCursor(how.scheduler, list, 1)
+	case !same:
 		r.cursor.Rebase(r.list, list)
 	}
-	r.picker, r.list, r.ids = picker, list, ids
-	r.built = *svc
+	r.picker, r.built, r.list, r.ids = picker, how, list, ids
 }
 
-// same says whether two services schedule alike.
-func (s *Service) same(o *Service) bool {
-	return s.Scheduler == o.Scheduler && s.SchedFlags == o.SchedFlags && slices.Equal(s.Servers, o.Servers)
+// scheduling is what a picker is built from.
+type scheduling struct {
+	scheduler string
+	flags     sched.Flags
+	options   sched.Options
+	ramp      conntrack.Tick
+	servers   []Server // a list that nobody writes to: operations replace it
+}
+
+// like says whether all but the servers is the same.
+func (a *scheduling) like(b *scheduling) bool {
+	return a.scheduler == b.scheduler && a.flags == b.flags && a.options == b.options && a.ramp == b.ramp
 }
 
 // sources are the ends from which replies come, some of them twice: those of s,

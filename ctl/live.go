@@ -27,8 +27,8 @@ type liveService struct {
 	id      uint32
 	cursor  *sched.Cursor
 	picker  sched.Picker
-	built   Service         // what picker was built from
-	list    []sched.Server  // the same, as the picker got it
+	built   scheduling      // what picker was built from
+	list    []sched.Server  // and the servers it got
 	ids     []uint32        // server IDs in the picker's order
 	retired director.Totals // counted by servers since forgotten
 	zero    director.Totals // what Zero took away
@@ -41,9 +41,10 @@ type liveServer struct {
 	id       uint32
 	service  ServiceKey
 	key      ServerKey
-	last     Server // as last configured
-	weight   int32  // last non-zero weight
-	masq     bool   // is, or once was, masqueraded: conns keep their method
+	last     Server         // as last configured
+	weight   int32          // last non-zero weight
+	raised   conntrack.Tick // when it was added or left weight 0; slow start begins there
+	masq     bool           // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
 	overload atomic.Bool
 	removed  bool            // no longer in its service
@@ -72,8 +73,8 @@ func newLive(conns *conntrack.Table, workers int) *live {
 
 // follow brings the running side in line with the desired state, which is
 // enough for: what is new gets an ID and counters, what is gone is marked
-// removed. grown says that a server got an ID.
-func (l *live) follow(s *State, now time.Time) (grown bool) {
+// removed. now is on the data path's clock. grown says that a server got an ID.
+func (l *live) follow(s *State, now conntrack.Tick) (grown bool) {
 	for _, key := range s.ended {
 		delete(l.services, key)
 	}
@@ -90,7 +91,7 @@ func (l *live) follow(s *State, now time.Time) (grown bool) {
 		}
 		running.seen = l.round
 		for j := range svc.Servers {
-			grown = l.adopt(svc.ServiceKey, svc.Servers[j]) || grown
+			grown = l.adopt(svc.ServiceKey, svc.Servers[j], now) || grown
 		}
 	}
 	for key, svc := range l.services {
@@ -156,7 +157,7 @@ func (v *liveServer) identity() serverIdentity { return serverIdentity{v.service
 
 // adopt makes sure a configured server has a running side, and says whether it
 // got a new one.
-func (l *live) adopt(service ServiceKey, server Server) (grown bool) {
+func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (grown bool) {
 	id := serverIdentity{service, server.ServerKey}
 	v := l.index[id]
 	if v == nil {
@@ -168,6 +169,9 @@ func (l *live) adopt(service ServiceKey, server Server) (grown bool) {
 	}
 	if server.Upper != v.last.Upper || server.Lower != v.last.Lower {
 		v.limit(server.Upper, l.conns.Counts(v.id).Total())
+	}
+	if server.Weight != 0 && (v.last.Weight == 0 || v.removed) { // took nothing until now
+		v.raised = now
 	}
 	v.removed, v.idle, v.seen = false, time.Time{}, l.round
 	v.last = server

@@ -163,7 +163,7 @@ func (m *Manager) commit(next State) error {
 		return err
 	}
 	m.host.Need(serverAddrs(&next))
-	grown := m.live.follow(&next, time.Now())
+	grown := m.live.follow(&next, m.now())
 	m.publish(compile(&next, m.live, m.ways), grown)
 	if !maps.Equal(m.state.Tuning, next.Tuning) {
 		m.conns.SetSettings(next.Tuning.settings())
@@ -186,6 +186,14 @@ func (m *Manager) narrow() {
 		return
 	}
 	m.rules = rules
+}
+
+// now is the data path's time; 0 before Start.
+func (m *Manager) now() conntrack.Tick {
+	if m.plane == nil {
+		return 0
+	}
+	return m.plane.Now()
 }
 
 // publish makes t the table. A worker may meet a conn that another, which has the

@@ -96,7 +96,7 @@ func (r *rehearsal) copyService(m *Manager) error {
 		}
 		s.Overload = overload
 	}
-	picker, err := sched.New(r.service.Scheduler, sched.Flags(r.service.SchedFlags), r.list, sched.Options{})
+	picker, err := sched.New(r.service.Scheduler, sched.Flags(r.service.SchedFlags), r.list, m.state.tuning(r.service.ServiceKey).options())
 	if err != nil {
 		return err
 	}
@@ -151,12 +151,4 @@ func (r *rehearsal) chosen() *director.Server {
 		}
 	}
 	return nil
-}
-
-// now is the data path's time.
-func (m *Manager) now() conntrack.Tick {
-	if m.plane == nil {
-		return 0
-	}
-	return m.plane.Now()
 }

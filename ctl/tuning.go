@@ -8,6 +8,7 @@ import (
 
 	"uvs/conntrack"
 	"uvs/dataplane/director"
+	"uvs/sched"
 )
 
 // Tuning holds the settings that differ from their defaults, by name. Where
@@ -21,8 +22,10 @@ type Tunable struct {
 	Default uint32 `json:"default"`
 	Min     uint32 `json:"min"`
 	Max     uint32 `json:"max"`
-	Unit    string `json:"unit,omitempty"`
-	Help    string `json:"help"`
+	// Only are the values it can have, if not all from Min to Max.
+	Only []uint32 `json:"only,omitempty"`
+	Unit string   `json:"unit,omitempty"`
+	Help string   `json:"help"`
 	// PerService says that a service can have a value of its own.
 	PerService bool `json:"per_service,omitempty"`
 }
@@ -41,6 +44,10 @@ const (
 	tuneReserve   = "am_reserve"
 	tuneForgotten = "reset_forgotten"
 	tuneProfile   = "timeout_profile"
+	tuneNoServer  = "no_server"
+	tuneSlowStart = "slow_start"
+	tuneTable     = "mh_table"
+	tuneFields    = "hash_fields"
 
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
@@ -53,13 +60,27 @@ const (
 	profileNetfilter = 1
 )
 
+// Values of no_server.
+const (
+	noServerUnreachable = 0
+	noServerReset       = 1
+)
+
+// maxSlowStart bounds slow_start: a server that needs longer than an hour to
+// warm up is better given its weight by hand.
+const maxSlowStart = 3600
+
 // knobs are the settings that are not timeouts. Defaults are IPVS's but for
 // expire_nodest_conn, whose default there loses packets silently.
 var knobs = []Tunable{
 	{Name: tuneReuse, Default: 1, Max: 3, Help: "a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE, 2 (bit) also in FIN_WAIT when replies bypass the director"},
 	{Name: tuneNodest, Default: 1, Max: 1, Help: "a packet whose server was removed: 1 is scheduled anew or reset, 0 is dropped silently (IPVS's default)"},
 	{Name: tuneForgotten, Default: 1, Max: 1, Help: "1: both ends of an established TCP connection that idled too long are reset; 0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"},
-	{Name: tuneQuiescent, Default: 0, Max: 1, Help: "1: a template whose server has weight 0 is not used for new connections"},
+	{Name: tuneQuiescent, Default: 0, Max: 1, PerService: true, Help: "new connections of a known persistent client whose server has weight 0: 0 go there, 1 go to another server"},
+	{Name: tuneNoServer, Default: noServerUnreachable, Max: noServerReset, PerService: true, Help: "a connection no server can take is answered with: 0 ICMP port unreachable, 1 TCP RST"},
+	{Name: tuneSlowStart, Default: 0, Max: maxSlowStart, Unit: "s", PerService: true, Help: "how long the weight of a server that was added, or returns from weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"},
+	{Name: tuneTable, Default: 0, Only: tableSizes(), PerService: true, Help: "slots of mh's table; 0: IPVS's 4093"},
+	{Name: tuneFields, Default: 0, Max: uint32(sched.AllFields), PerService: true, Help: "what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port; 0: IPVS's choice"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},
@@ -68,6 +89,15 @@ var knobs = []Tunable{
 	{Name: tuneDropRate, Default: 10, Min: 1, Max: 1 << 20, Help: "drop_packet 3 refuses every n-th"},
 	{Name: tuneReserve, Default: 0, Max: 1 << 28, Unit: "conns", Help: "the table runs short when fewer are left; 0: a sixteenth of it"},
 	{Name: tuneProfile, Default: profileIPVS, Max: profileNetfilter, Help: "timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"},
+}
+
+// tableSizes are the values of mh_table.
+func tableSizes() []uint32 {
+	sizes := []uint32{0}
+	for _, n := range sched.TableSizes() {
+		sizes = append(sizes, uint32(n))
+	}
+	return sizes
 }
 
 // timeoutNames is the setting of every state that has one of its own.
@@ -110,6 +140,14 @@ func (t Tuning) profile() conntrack.Timeouts {
 
 // value is a setting's value, its own or the default.
 func (t Tuning) value(name string) uint32 {
+	if v, ok := t[name]; ok {
+		return v
+	}
+	for i := range knobs { // few, and asked for by every service of every table
+		if knobs[i].Name == name {
+			return knobs[i].Default
+		}
+	}
 	for _, k := range t.tunables() {
 		if k.Name == name {
 			return k.Value
@@ -133,7 +171,9 @@ func (t Tuning) with(changes map[string]uint32, perService bool) (Tuning, error)
 		switch {
 		case perService && !k.PerService:
 			return t, refuse(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
-		case v < k.Min || v > k.Max:
+		case len(k.Only) > 0 && !slices.Contains(k.Only, v):
+			return t, refuse(syscall.EINVAL, "setting %s: %d is not one of %v", name, v, k.Only)
+		case len(k.Only) == 0 && (v < k.Min || v > k.Max):
 			return t, refuse(syscall.EINVAL, "setting %s: %d is not %d to %d", name, v, k.Min, k.Max)
 		}
 		next[name] = v
@@ -141,23 +181,39 @@ func (t Tuning) with(changes map[string]uint32, perService bool) (Tuning, error)
 	return next, nil
 }
 
-// timeouts are those of the profile, then t's, then own's.
-func (t Tuning) timeouts(own Tuning) conntrack.Timeouts {
+// over is t with what own has laid over it: the settings of a service.
+func (t Tuning) over(own Tuning) Tuning {
+	if len(own) == 0 {
+		return t
+	}
+	both := maps.Clone(t)
+	if both == nil {
+		both = Tuning{}
+	}
+	maps.Copy(both, own)
+	return both
+}
+
+// timeouts are those of the profile, then t's.
+func (t Tuning) timeouts() conntrack.Timeouts {
 	all := t.profile()
-	for _, set := range []Tuning{t, own} {
-		for s, name := range timeoutNames {
-			if v, ok := set[name]; ok {
-				all[s] = conntrack.Tick(v) * conntrack.Second
-			}
+	for s, name := range timeoutNames {
+		if v, ok := t[name]; ok {
+			all[s] = conntrack.Tick(v) * conntrack.Second
 		}
 	}
 	return all
 }
 
+// options is what a service's scheduler takes of t.
+func (t Tuning) options() sched.Options {
+	return sched.Options{Table: int(t.value(tuneTable)), Fields: sched.Fields(t.value(tuneFields))}
+}
+
 // settings is what the connection table takes of t.
 func (t Tuning) settings() *conntrack.Settings {
 	return &conntrack.Settings{
-		Timeouts:   t.timeouts(nil),
+		Timeouts:   t.timeouts(),
 		SecureTCP:  mode(t.value(tuneSecureTCP)),
 		DropEntry:  mode(t.value(tuneDropEntry)),
 		DropPacket: mode(t.value(tuneDropPkt)),
@@ -183,11 +239,10 @@ func mode(v uint32) conntrack.Mode {
 // rules is what the director takes of t.
 func (t Tuning) rules() director.Rules {
 	return director.Rules{
-		ReuseMode:       uint8(t.value(tuneReuse)),
-		ExpireNoServer:  t.value(tuneNodest) != 0,
-		ExpireQuiescent: t.value(tuneQuiescent) != 0,
-		SloppyTCP:       t.value(tuneSloppyTCP) != 0,
-		SloppySCTP:      t.value(tuneSloppySCT) != 0,
+		ReuseMode:      uint8(t.value(tuneReuse)),
+		ExpireNoServer: t.value(tuneNodest) != 0,
+		SloppyTCP:      t.value(tuneSloppyTCP) != 0,
+		SloppySCTP:     t.value(tuneSloppySCT) != 0,
 	}
 }
 

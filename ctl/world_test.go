@@ -107,6 +107,7 @@ type testPlane struct {
 	*dataplane.Plane
 	last      *director.Table
 	published int
+	ahead     conntrack.Tick        // of the workers' clock, as the manager sees it
 	seen      func(*director.Table) // if not nil, shown every table
 }
 
@@ -118,6 +119,8 @@ func (p *testPlane) Publish(t *director.Table) {
 	p.published++
 	p.Plane.Publish(t)
 }
+
+func (p *testPlane) Now() conntrack.Tick { return p.Plane.Now() + p.ahead }
 
 func (p *testPlane) table() *director.Table { return p.last }
 

@@ -14,6 +14,8 @@ const (
 	FieldClientPort                    // source port
 	FieldVIP                           // destination address
 	FieldPort                          // destination port
+
+	AllFields = FieldClient | FieldClientPort | FieldVIP | FieldPort
 )
 
 // key adds the chosen fields up. One address and one port are IPVS's key.

@@ -69,6 +69,14 @@ func (d *Director) noService(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoService)
 }
 
+// noServer answers a connection that no server of its service can take.
+func (d *Director) noServer(svc *Service, f *wire.Frame, p *wire.Packet) Verdict {
+	if svc.Reset && p.Proto == wire.ProtoTCP {
+		return d.reset(f, p, RefusedNoServer)
+	}
+	return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoServer)
+}
+
 // unknownReply treats a packet that is neither to a VIP nor of a conn. If it
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.

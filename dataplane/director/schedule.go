@@ -74,7 +74,7 @@ func (t *Table) isClient(p *wire.Packet) bool {
 func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packet) Verdict {
 	server, template := d.choose(t, svc, p)
 	if server == nil {
-		return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoServer)
+		return d.noServer(svc, f, p)
 	}
 	d.fresh = conntrack.New{
 		Proto:  p.Proto,
@@ -146,7 +146,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	d.conns.Lookup(d.again[:])
 	if ref := d.again[0].Ref; ref != 0 {
 		server := t.server(d.conns.Conn(ref).ServerID())
-		if server.Available && (server.Weight > 0 || !t.Rules.ExpireQuiescent) {
+		if server.Available && (server.Weight > 0 || !svc.ExpireQuiescent) {
 			d.conns.Renew(ref, svc.Persist)
 			return server, ref
 		}

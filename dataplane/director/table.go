@@ -35,9 +35,6 @@ type Rules struct {
 	// ExpireNoServer (expire_nodest_conn): a packet whose server was removed
 	// ends its conn and is treated as if there were none; otherwise it is dropped.
 	ExpireNoServer bool
-	// ExpireQuiescent (expire_quiescent_template): a template whose server has
-	// weight 0 is not used for new conns.
-	ExpireQuiescent bool
 	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
 	SloppyTCP, SloppySCTP bool
 }
@@ -68,6 +65,12 @@ type Service struct {
 	// Persist is how long a template lives, in ms; 0: the service is not persistent.
 	Persist conntrack.Tick
 	Mask    wire.Addr // the part of the client's address that a template keeps
+	// ExpireQuiescent (expire_quiescent_template): a template whose server has
+	// weight 0 is not used for new conns.
+	ExpireQuiescent bool
+	// Reset answers a TCP connection that no server can take with RST instead of
+	// ICMP port unreachable.
+	Reset bool
 	// OnePacket schedules every packet anew (ipvsadm --ops).
 	OnePacket bool
 }

@@ -22,7 +22,7 @@ const (
 	AnsweredARP      // who-has for a VIP
 	AnsweredND       // neighbour solicitation for a VIP
 	AnsweredEcho     // ping of a VIP
-	RefusedNoServer  // no server eligible: port unreachable
+	RefusedNoServer  // no server eligible: port unreachable or reset
 	RefusedNoService // VIP without such a service: reset or port unreachable
 	RefusedNoConn    // TCP segment without a conn: reset
 	RefusedForgotten // TCP segment of a conn that idled too long: reset

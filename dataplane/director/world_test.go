@@ -190,3 +190,8 @@ func (w *world) remove(server string) {
 		}
 	}
 }
+
+// none is a picker without a server that takes anything.
+type none struct{}
+
+func (none) Pick(*sched.Cursor, sched.Flow) int { return -1 }

@@ -1,0 +1,180 @@
+package ctl
+
+import (
+	"strings"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+	"uvs/sched"
+)
+
+// compiled is the service of vip as the workers see it.
+func (w *world) compiled() *director.Service {
+	w.t.Helper()
+	svc := w.plane.table().Services[director.ServiceKey{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
+	if svc == nil {
+		w.t.Fatal("no service in the table")
+	}
+	return svc
+}
+
+// tune gives the service of vip a setting of its own.
+func (w *world) tune(name string, v uint32) {
+	w.t.Helper()
+	w.must(Op{Verb: Tune, Service: service(vip, ""), Tuning: Tuning{name: v}})
+}
+
+// web is a world with a service of two servers.
+func web(t *testing.T, scheduler string) *world {
+	t.Helper()
+	w := newWorld(t, 1)
+	w.must(add(vip, scheduler), with(vip, one), with(vip, two))
+	return w
+}
+
+// A service's own setting is laid over the director's, reaches the compiled
+// service, and shows among its settings.
+func TestServiceSettings(t *testing.T) {
+	w := web(t, "wlc")
+	w.must(Op{Verb: Tune, Tuning: Tuning{tuneQuiescent: 1}})
+	if got := w.compiled(); !got.ExpireQuiescent || got.Reset {
+		t.Errorf("after the director's: %+v", got)
+	}
+	w.tune(tuneQuiescent, 0)
+	w.tune(tuneNoServer, noServerReset)
+	if got := w.compiled(); got.ExpireQuiescent || !got.Reset {
+		t.Errorf("after the service's own: %+v", got)
+	}
+	list, err := w.Tunables(&service(vip, "").ServiceKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]Tunable{}
+	for _, k := range list {
+		shown[k.Name] = k
+	}
+	if k := shown[tuneQuiescent]; k.Value != 0 || k.Default != 1 {
+		t.Errorf("shown %+v, want value 0 over the director's 1", k)
+	}
+	if k := shown[tuneNoServer]; k.Value != 1 {
+		t.Errorf("shown %+v, want 1", k)
+	}
+}
+
+// A changed option makes a new picker and leaves the cursor and the counters; a
+// setting the scheduler does not know leaves the picker, too.
+func TestOptionsRebuildThePicker(t *testing.T) {
+	for _, r := range []struct {
+		name    string
+		value   uint32
+		rebuilt bool
+	}{
+		{tuneTable, 65521, true},
+		{tuneFields, uint32(sched.FieldClient | sched.FieldClientPort), true},
+		{tuneSlowStart, 30, true},
+		{tuneNoServer, 1, false},
+		{tuneEstablished, 60, false},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			w := web(t, "mh")
+			before := *w.compiled()
+			w.tune(r.name, r.value)
+			after := *w.compiled()
+			if rebuilt := before.Picker != after.Picker; rebuilt != r.rebuilt {
+				t.Errorf("picker rebuilt: %t, want %t", rebuilt, r.rebuilt)
+			}
+			if before.Cursor != after.Cursor {
+				t.Error("the cursor is another")
+			}
+		})
+	}
+}
+
+// What is hashed decides what stays together: with ports, one client spreads.
+func TestHashFieldsReachTheScheduler(t *testing.T) {
+	w := web(t, "sh")
+	servers := func() int {
+		seen := map[int]bool{}
+		for port := range uint16(64) {
+			svc := w.compiled()
+			seen[svc.Picker.Pick(svc.Cursor, sched.Flow{ClientPort: port})] = true
+		}
+		return len(seen)
+	}
+	if n := servers(); n != 1 {
+		t.Errorf("by address, a client has %d servers, want 1", n)
+	}
+	w.tune(tuneFields, uint32(sched.FieldClient|sched.FieldClientPort))
+	if n := servers(); n != 2 {
+		t.Errorf("by address and port, a client has %d servers, want 2", n)
+	}
+}
+
+// A table with fewer slots than servers is refused in one line, and the service
+// goes on as it was.
+func TestSmallTableIsRefused(t *testing.T) {
+	w := web(t, "mh")
+	for i := range 300 {
+		w.must(with(vip, masq(2+i, 1)))
+	}
+	before := w.compiled().Picker
+	err := w.Apply(Op{Verb: Tune, Service: service(vip, ""), Tuning: Tuning{tuneTable: 251}})
+	if err == nil || !strings.Contains(err.Error(), "mh table of 251 slots") {
+		t.Errorf("error %v", err)
+	}
+	if w.compiled().Picker != before {
+		t.Error("the picker changed")
+	}
+	w.tune(tuneTable, 509)
+}
+
+// Slow start: a server that was added late, or returns from weight 0, gets few of
+// the connections at first, and its share when slow_start has passed. Without
+// the setting it gets all of them until it is level.
+func TestSlowStart(t *testing.T) {
+	const ramp = 100
+	idle := two
+	idle.Weight = 0
+	for _, r := range []struct {
+		sentence   string
+		gone, back Op
+	}{
+		{"added", without(vip, two), with(vip, two)},
+		{"back from weight 0", edited(vip, idle), edited(vip, two)},
+	} {
+		for _, on := range []bool{true, false} {
+			t.Run(r.sentence, func(t *testing.T) {
+				w := web(t, "wlc")
+				if on {
+					w.tune(tuneSlowStart, ramp)
+				}
+				w.must(r.gone)
+				busy := w.live.index[serverIdentity{service(vip, "").ServiceKey, one.ServerKey}].id
+				w.conns.Counts(busy).Active.Store(1000)
+				w.plane.ahead = 500 * conntrack.Second
+				w.must(r.back)
+				early := w.share(w.plane.Now() + conntrack.Second)
+				if on && early > 10 || !on && early < 100 {
+					t.Errorf("slow start %t: a second after it returned it got %d of 100", on, early)
+				}
+				if full := w.share(w.plane.Now() + (ramp+1)*conntrack.Second); full != 100 {
+					t.Errorf("when the time has passed it got %d of 100, want all until it is level", full)
+				}
+			})
+		}
+	}
+}
+
+// share is how many of 100 connections that begin at a time server two gets.
+func (w *world) share(now conntrack.Tick) (n int) {
+	svc := w.compiled()
+	for range 100 {
+		i := svc.Picker.Pick(svc.Cursor, sched.Flow{Now: int64(now)})
+		if i >= 0 && w.plane.table().Servers[svc.Servers[i]].Addr == wire.AddrFrom(two.Addr) {
+			n++
+		}
+	}
+	return n
+}
