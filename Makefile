@@ -4,11 +4,12 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
-# The real programs that tests set at both ends. Tests whose program is missing
-# skip and name it.
-PROGRAMS = nginx-light curl iproute2 nftables tcpdump iperf3 socat ethtool
+# The real programs that tests set at both ends, and the packages they are in.
+# Tests whose program is missing skip and name it.
+PROGRAMS = nginx curl ip nft tcpdump iperf3 socat ethtool
+PACKAGES = nginx-light curl iproute2 nftables tcpdump iperf3 socat ethtool
 
-.PHONY: build demo test programs check race fuzz bench clean
+.PHONY: build demo test programs check bench clean
 
 build: ## the static binary ./uvs
 	$(BUILD) -o uvs ./cmd/uvs
@@ -22,8 +23,10 @@ test: build programs ## everything CI asks for
 	$(GO) test -race -short ./...
 
 programs: # as root, install what the tests drive; elsewhere they skip
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v nginx curl ip nft tcpdump iperf3 socat ethtool >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PROGRAMS) >/dev/null; \
+	@for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing what tests need:$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES) >/dev/null; \
 	fi
 
 check: ## formatting, vet, staticcheck, the layers

@@ -3,7 +3,6 @@ package ctl
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -110,8 +109,8 @@ func (m *Manager) ApplyAll(ops []Op) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), hopWait)
 	defer cancel()
 	if lost := m.host.Wait(ctx, added); len(lost) > 0 {
-		m.log.Warn().Stringers("servers", stringers(lost)).
-			Msg("no way to these servers yet; they get packets as soon as their hardware addresses are known")
+		m.log.Warn().Stringer("server", lost[0]).Int("and_others", len(lost)-1).
+			Msg("no way to the server yet; it gets packets as soon as its hardware address is known")
 	}
 	m.HopsChanged()
 	return errs
@@ -292,14 +291,6 @@ func serverAddrs(s *State) []netip.Addr {
 		}
 	}
 	return unique(all)
-}
-
-func stringers[T fmt.Stringer](list []T) []fmt.Stringer {
-	all := make([]fmt.Stringer, len(list))
-	for i := range list {
-		all[i] = list[i]
-	}
-	return all
 }
 
 // wayText says how frames reach a server, for people.

@@ -44,6 +44,7 @@ func runMain(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal does not wait; the kernel then tidies up
 	if err := run(ctx, cfg); err != nil {
 		return failed(err)
 	}
@@ -54,7 +55,7 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs := newFlags("run")
 	fs.Var((*list)(&cfg.interfaces), "interface", "run on this interface; may be given several times")
 	fs.StringVar(&cfg.socket, "socket", ctl.SocketPath(), "listen for commands on this socket (also "+ctl.SocketEnv+")")
-	fs.IntVar(&cfg.workers, "workers", max(1, runtime.NumCPU()/2), "how many workers carry frames, each on a CPU of its own")
+	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers carry frames, each on a CPU of its own")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
 	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "most entries of the connection table")
 	fs.Int64Var(&cfg.memory, "memory", 0, "most bytes the connection table may use; lowers --conn-max if need be (0: no limit but that)")
@@ -71,13 +72,20 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	return cfg, 0, true
 }
 
+// defaultWorkers is half the CPUs: the kernel fills the rings on the others,
+// where interrupts and softirqs are served, and the host has its own work.
+func defaultWorkers() int { return min(max(1, runtime.NumCPU()/2), maxWorkers()) }
+
+// maxWorkers is one for every CPU, as far as the connection table goes.
+func maxWorkers() int { return min(runtime.NumCPU(), conntrack.MaxWorkers) }
+
 // check says what is wrong with the values given, and makes the logger.
 func (cfg *runConfig) check(level, format string) error {
 	if len(cfg.interfaces) == 0 {
 		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)", strings.Join(interfaceNames(), ", "))
 	}
-	if limit := runtime.NumCPU(); cfg.workers < 1 || cfg.workers > limit {
-		return fmt.Errorf("--workers %d: must be 1 to %d, the number of CPUs", cfg.workers, limit)
+	if limit := maxWorkers(); cfg.workers < 1 || cfg.workers > limit {
+		return fmt.Errorf("--workers %d: must be 1 to %d: one for every CPU, at most %d", cfg.workers, limit, conntrack.MaxWorkers)
 	}
 	if cfg.connMax < 1024 || cfg.connMax > 1<<28 {
 		return fmt.Errorf("--conn-max %d: must be 1024 to %d", cfg.connMax, 1<<28)
@@ -176,14 +184,16 @@ func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) er
 	cfg.log.Info().Strs("interfaces", cfg.interfaces).Int("workers", cfg.workers).Str("socket", cfg.socket).Msg("ready")
 	daemon.SdNotify(false, daemon.SdNotifyReady) // an error only means nobody listens
 	var first error
-	for range parts {
+	for i := range parts {
 		err := <-errs
 		cancel()
+		if i == 0 {
+			daemon.SdNotify(false, daemon.SdNotifyStopping)
+		}
 		if first == nil && !errors.Is(err, context.Canceled) {
 			first = err
 		}
 	}
-	daemon.SdNotify(false, daemon.SdNotifyStopping)
 	cfg.log.Info().Msg("stopped")
 	return first
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+)
+
+// Whichever part ends first, all are ended and waited for, and the first failure
+// is what is told.
+func TestRunAll(t *testing.T) {
+	failure := errors.New("interface is gone")
+	waits := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	obeys := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	fails := func(context.Context) error { return failure }
+	complains := func(ctx context.Context) error { <-ctx.Done(); return errors.New("interrupted") }
+	for _, tt := range []struct {
+		sentence string
+		parts    []func(context.Context) error
+		signal   bool
+		want     error
+	}{
+		{"a part fails at once", []func(context.Context) error{waits, fails, obeys}, false, failure},
+		{"others complain about the end", []func(context.Context) error{complains, fails, complains}, false, failure},
+		{"the end is asked for", []func(context.Context) error{waits, obeys}, true, nil},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			if tt.signal {
+				cancel()
+			}
+			if err := runAll(ctx, runConfig{log: zerolog.Nop()}, tt.parts); !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// Wrong values are told in one line that says what would be right.
+func TestRunFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args, want string
+	}{
+		{"", "no interface given; name one or more with --interface"},
+		{"--interface lo --workers 0", "--workers 0: must be 1 to"},
+		{"--interface lo --workers 100000", "--workers 100000: must be 1 to"},
+		{"--interface lo --conn-max 1", "--conn-max 1: must be 1024 to"},
+		{"--interface lo --log-level loud", `--log-level "loud": must be trace,`},
+		{"--interface lo --log-format xml", `--log-format "xml": must be text or json`},
+		{"--interface=", "empty value"},
+		{"--interface lo eth0", `unexpected argument "eth0"`},
+		{"--bogus", "flag provided but not defined: -bogus"},
+	} {
+		var code int
+		var ok bool
+		said := stderr(t, func() { _, code, ok = runFlags(strings.Fields(tt.args)) })
+		if ok || code != 2 || !strings.Contains(said, tt.want) || strings.Count(said, "\n") != 1 {
+			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, said, tt.want)
+		}
+	}
+	if cfg, _, ok := runFlags([]string{"--interface", "lo"}); !ok || cfg.workers < 1 || len(cpus(cfg)) != cfg.workers {
+		t.Errorf("defaults: %+v", cfg)
+	}
+}
+
+// stderr is what f prints there.
+func stderr(t *testing.T, f func()) string {
+	t.Helper()
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := os.Stderr
+	os.Stderr = file
+	f()
+	os.Stderr = old
+	said, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(said)
+}
