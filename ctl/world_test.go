@@ -31,6 +31,7 @@ type world struct {
 	conns *conntrack.Table
 	plane *testPlane
 	link  *memlink.Link // of the first worker
+	links []*memlink.Link
 	host  *testHost
 	guard *testGuard
 	now   time.Time
@@ -49,9 +50,9 @@ func newWorld(t testing.TB, workers int) *world {
 	var links []dataplane.Link
 	for range workers {
 		l := memlink.New(memlink.Config{})
-		links = append(links, l)
+		w.links, links = append(w.links, l), append(links, l)
 	}
-	w.link = links[0].(*memlink.Link)
+	w.link = w.links[0]
 	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
 	w.Start(w.plane)
 	ctx, cancel := context.WithCancel(context.Background())
