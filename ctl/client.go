@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Client talks to a running director over its socket.
@@ -29,10 +30,15 @@ func SocketPath() string {
 	return DefaultSocket
 }
 
+// answerTimeout is how long a director may take to begin its answer: much longer
+// than any takes that is alive.
+const answerTimeout = 30 * time.Second
+
 // Dial finds the director behind a socket; it fails if none answers.
 func Dial(path string) (*Client, error) {
 	c := &Client{path: path}
 	c.http.Transport = &http.Transport{
+		ResponseHeaderTimeout: answerTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -42,6 +48,8 @@ func Dial(path string) (*Client, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("no director is running on socket %s", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("permission denied on socket %s (you must be root)", path)
 	case err != nil:
 		return nil, fmt.Errorf("reach the director: %w", err)
 	}

@@ -158,7 +158,6 @@ type testHost struct {
 	mu           sync.Mutex
 	hops         *director.Hops
 	needed, vips []netip.Addr
-	waited       int
 }
 
 func (h *testHost) Hops() *director.Hops {

@@ -72,7 +72,7 @@ func (w *Watcher) announceOn(port uint16) {
 // sendAll announces VIPs on a port.
 func sendAll(port director.Port, vips []netip.Addr) error {
 	// Protocol 0: the socket receives nothing.
-	c, err := packet.Listen(&net.Interface{Index: port.Index}, packet.Raw, 0, nil)
+	c, err := packet.Listen(&net.Interface{Index: port.Index, Name: port.Name}, packet.Raw, 0, nil)
 	if err != nil {
 		return err
 	}
