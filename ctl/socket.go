@@ -59,12 +59,19 @@ type Socket struct {
 	Counters func() []Counter // of links and tables, beside the manager's verdicts
 }
 
-// Listen takes the socket. A leftover of a dead director is replaced; a live
-// one is an error. Of directors that start at the same moment one gets it.
+// maxPath is the longest path of a unix socket: sun_path in struct sockaddr_un
+// has 108 bytes, of which the last is zero.
+const maxPath = 107
+
+// Listen takes the socket, and makes the directory it is in, but none above. A
+// leftover of a dead director is replaced; a live one is an error. Of directors that start at the same moment one gets it.
 func Listen(path string) (net.Listener, error) {
+	if len(path) == 0 || len(path) > maxPath {
+		return nil, fmt.Errorf("socket path %q has %d bytes; must be 1 to %d", path, len(path), maxPath)
+	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the socket's directory: %w", err)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the directory of socket %s: %w", path, err)
 	}
 	unlock, err := lock(dir)
 	if err != nil {

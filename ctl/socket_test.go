@@ -53,6 +53,24 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// A path that cannot be a socket's is refused, naming what would be right, and
+// nothing is made on the way to it.
+func TestListenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]string{
+		"":                                    "must be 1 to 107",
+		"/" + strings.Repeat("x", 120):        "must be 1 to 107",
+		filepath.Join(dir, "no", "such", "s"): "no such file or directory",
+	} {
+		if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q in it", path, err, want)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("made %v", left)
+	}
+}
+
 // Without a director the error names the socket.
 func TestDialNobody(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.sock")

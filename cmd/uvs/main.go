@@ -41,6 +41,7 @@ func verbs() []verb {
 }
 
 func main() {
+	ipvsadm.Version = version
 	switch filepath.Base(os.Args[0]) {
 	case "ipvsadm":
 		os.Exit(ipvsadmMain(os.Args[1:]))
@@ -94,7 +95,10 @@ func ipvsadmMain(args []string) int { return ipvsadm.Main(args, stdio(), connect
 func saveMain(args []string) int    { return ipvsadm.SaveMain(args, stdio(), connect) }
 func restoreMain(args []string) int { return ipvsadm.RestoreMain(args, stdio(), connect) }
 
-func versionMain([]string) int {
+func versionMain(args []string) int {
+	if code, ok := parse(newFlags("version"), args); !ok {
+		return code
+	}
 	fmt.Println("uvs", version)
 	return 0
 }

@@ -90,8 +90,11 @@ func (cfg *runConfig) check(level, format string) error {
 	if cfg.connMax < 1024 || cfg.connMax > 1<<28 {
 		return fmt.Errorf("--conn-max %d: must be 1024 to %d", cfg.connMax, 1<<28)
 	}
+	if cfg.spin < 0 || cfg.spin > time.Second {
+		return fmt.Errorf("--spin %v: must be 0s to 1s", cfg.spin)
+	}
 	lvl, err := zerolog.ParseLevel(level)
-	if err != nil || level == "" {
+	if err != nil || lvl < zerolog.TraceLevel || lvl > zerolog.ErrorLevel || level == "" {
 		return fmt.Errorf("--log-level %q: must be trace, debug, info, warn or error", level)
 	}
 	var out io.Writer = os.Stderr

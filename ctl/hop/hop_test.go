@@ -117,7 +117,7 @@ func TestNewRefuses(t *testing.T) {
 		interfaces []string
 		want       string
 	}{
-		{[]string{"h0", "h9"}, `no interface "h9"; there are [h0 lo]`},
+		{[]string{"h0", "h9"}, `no interface "h9"; there are h0`},
 		{[]string{"lo"}, `interface "lo" has no Ethernet address`},
 		{[]string{"h0", "h0"}, `interface "h0" is given twice`},
 	} {

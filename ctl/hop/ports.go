@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"uvs/dataplane/director"
 )
@@ -15,7 +16,7 @@ func (h *host) initialPorts(names []string) ([]director.Port, error) {
 		index := h.find(name)
 		switch {
 		case index == 0:
-			return nil, fmt.Errorf("no interface %q; there are %v", name, slices.Sorted(h.linkNames()))
+			return nil, fmt.Errorf("no interface %q; there are %s", name, strings.Join(slices.Sorted(h.ethernetNames()), ", "))
 		case h.links[index].mac.IsZero():
 			return nil, fmt.Errorf("interface %q has no Ethernet address; want an Ethernet interface", name)
 		case slices.Contains(names[:i], name):
@@ -26,10 +27,11 @@ func (h *host) initialPorts(names []string) ([]director.Port, error) {
 	return ports, nil
 }
 
-func (h *host) linkNames() iter.Seq[string] {
+// ethernetNames are the interfaces a director can run on.
+func (h *host) ethernetNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, l := range h.links {
-			if !yield(l.name) {
+			if !l.mac.IsZero() && !yield(l.name) {
 				return
 			}
 		}

@@ -79,7 +79,7 @@ func New(interfaces []string, log zerolog.Logger) (*Watcher, error) {
 		retarget: true, asked: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]round{},
 	}
 	if err := w.open(); err != nil {
-		return nil, fmt.Errorf("hop: %w", err)
+		return nil, err
 	}
 	return w, nil
 }

@@ -1,15 +1,12 @@
 package ipvsadm
 
-import "runtime/debug"
+// Version is uvs's own, for -h and -v.
+var Version = "dev"
 
 // versionLine begins as ipvsadm's own does, for scripts that look for the
 // version they know, and goes on with ours.
 func versionLine() string {
-	version := "(devel)"
-	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "" {
-		version = build.Main.Version
-	}
-	return "ipvsadm v1.31 (uvs " + version + ", IPVS v" + kernelVersion + ")\n"
+	return "ipvsadm v1.31 (uvs " + Version + ", IPVS v" + kernelVersion + ")\n"
 }
 
 // helpText follows the version in -h.
