@@ -140,7 +140,7 @@ func TestCaptures(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool"), method: method, v6: v6, onHost: onHost}
+					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: method, v6: v6, onHost: onHost}
 					s.build(t.TempDir())
 					s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.judgeTraffic()

@@ -8,7 +8,7 @@ import (
 // An interface of a running director is deleted and made again, as a container
 // engine or a script does: its service comes back by itself.
 func TestInterfaceRecreated(t *testing.T) {
-	s := &scene{network: newNetwork(t, "nginx", "curl"), method: "nat"}
+	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
 	s.build(t.TempDir())
 	works := func() bool {
 		out, _ := s.try("client", "curl -s -m 1 -o /dev/null -w '%{http_code}' http://"+s.vip()+"/")
