@@ -19,6 +19,7 @@ const (
 	SetTimeouts   Verb = "set"
 	Zero          Verb = "zero"
 	Tune          Verb = "tune"
+	SetSorry      Verb = "sorry"
 )
 
 // Op is one change the operator asks for. Which fields count depends on Verb:
@@ -26,7 +27,8 @@ const (
 // DeleteService takes Service.ServiceKey; Zero takes it or, when Service is
 // nil, means everything; the server verbs take Service.ServiceKey and Server;
 // SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
-// Service's own if that is given.
+// Service's own if that is given; SetSorry makes Server the sorry server of
+// Service.ServiceKey or, if it is nil, takes that away.
 type Op struct {
 	Verb     Verb      `json:"verb"`
 	Service  *Service  `json:"service,omitempty"`
@@ -67,6 +69,7 @@ type ServiceStatus struct {
 	Service                // its Servers field is empty; see Reals
 	Stats   Stats          `json:"stats"`
 	Reals   []ServerStatus `json:"servers"` // newest first
+	Sorry   *ServerStatus  `json:"sorry,omitempty"`
 }
 
 // ServerStatus is a server as the director sees it now.
@@ -76,6 +79,9 @@ type ServerStatus struct {
 	Inactive uint32 `json:"inactive"`
 	Persist  uint32 `json:"persist_conns"`
 	Stats    Stats  `json:"stats"`
+	// State is "up", "quiesced" (weight 0), "overloaded" (over its upper threshold)
+	// or "sorry" (the sorry server).
+	State string `json:"state"`
 	// Hop says how frames reach it ("eth1 02:…", or why they cannot).
 	Hop string `json:"hop,omitempty"`
 }

@@ -35,7 +35,7 @@ func (s *State) do(op Op) error {
 		for i := range s.Services {
 			s.ended = append(s.ended, s.Services[i].ServiceKey)
 		}
-		s.Services, s.ServiceTuning = nil, map[ServiceKey]Tuning{}
+		s.Services, s.ServiceTuning, s.Sorry = nil, map[ServiceKey]Tuning{}, map[ServiceKey]Server{}
 		return nil
 	case AddServer, EditServer, DeleteServer:
 		return s.changeServer(op)
@@ -43,6 +43,8 @@ func (s *State) do(op Op) error {
 		return s.setTimeouts(op)
 	case Tune:
 		return s.tune(op)
+	case SetSorry:
+		return s.setSorry(op)
 	case Zero: // the counters are not part of the state
 		if op.Service == nil {
 			return nil
@@ -61,11 +63,17 @@ func refuse(errno syscall.Errno, format string, args ...any) error {
 // not: operations replace them.
 func (s State) clone() State {
 	s.Services = slices.Clone(s.Services)
-	own := make(map[ServiceKey]Tuning, len(s.ServiceTuning))
-	maps.Copy(own, s.ServiceTuning)
-	s.ServiceTuning = own
+	s.ServiceTuning = copied(s.ServiceTuning)
+	s.Sorry = copied(s.Sorry)
 	s.ended = nil
 	return s
+}
+
+// copied is a copy of m that can be written to, also if m is nil.
+func copied[V any](m map[ServiceKey]V) map[ServiceKey]V {
+	c := make(map[ServiceKey]V, len(m))
+	maps.Copy(c, m)
+	return c
 }
 
 // find returns the service with this key, or ESRCH.
@@ -120,6 +128,7 @@ func (s *State) deleteService(op Op) error {
 		return err
 	}
 	delete(s.ServiceTuning, op.Service.ServiceKey)
+	delete(s.Sorry, op.Service.ServiceKey)
 	s.ended = append(s.ended, op.Service.ServiceKey)
 	s.Services = slices.Delete(s.Services, i, i+1)
 	return nil
@@ -143,6 +152,8 @@ func (s *State) changeServer(op Op) error {
 	switch {
 	case op.Verb == AddServer && j >= 0:
 		return refuse(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
+	case op.Verb == AddServer && s.Sorry[svc.ServiceKey].ServerKey == server.ServerKey:
+		return refuse(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first", server.ServerKey, svc.ServiceKey)
 	case op.Verb == AddServer:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
@@ -158,6 +169,43 @@ func (s *State) changeServer(op Op) error {
 	}
 	s.Services[i] = svc
 	return nil
+}
+
+// setSorry gives a service a sorry server, or takes it away.
+func (s *State) setSorry(op Op) error {
+	if op.Service == nil {
+		return refuse(syscall.EINVAL, "%s names no service", op.Verb)
+	}
+	key := op.Service.ServiceKey
+	i, err := s.find(key)
+	if err != nil {
+		return err
+	}
+	if op.Server == nil {
+		if _, ok := s.Sorry[key]; !ok {
+			return refuse(syscall.ENOENT, "service %s has no sorry server", key)
+		}
+		delete(s.Sorry, key)
+		return nil
+	}
+	svc, server := &s.Services[i], *op.Server
+	server.Weight, server.Upper, server.Lower = 1, 0, 0
+	if err := checkServer(svc, &server); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey }) {
+		return refuse(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another", server.ServerKey, key)
+	}
+	s.Sorry[key] = server
+	return nil
+}
+
+// reals are all servers of a service, the sorry server last.
+func (s *State) reals(svc *Service) []Server {
+	if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
+		return append(slices.Clip(svc.Servers), sorry)
+	}
+	return svc.Servers
 }
 
 // maxTimeout is the longest time `--set` and `-p` take: 31 days, in seconds.

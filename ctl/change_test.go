@@ -96,6 +96,10 @@ func TestChangeRefuses(t *testing.T) {
 		{"fields to hash beyond all there are", Op{Verb: Tune, Service: &web, Tuning: Tuning{"hash_fields": 16}}, syscall.EINVAL},
 		{"a slow start of a day", Op{Verb: Tune, Service: &web, Tuning: Tuning{"slow_start": 86400}}, syscall.EINVAL},
 		{"a setting of a service that is not there", Op{Verb: Tune, Service: &none, Tuning: Tuning{"timeout_udp": 1}}, syscall.ESRCH},
+		{"a sorry server of a service that is not there", Op{Verb: SetSorry, Service: &none, Server: server(same)}, syscall.ESRCH},
+		{"a sorry server that is one of the service's", Op{Verb: SetSorry, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
+		{"a sorry server of the other family", Op{Verb: SetSorry, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
+		{"no sorry server where there is none", Op{Verb: SetSorry, Service: &web}, syscall.ENOENT},
 		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
 	}
 	for _, r := range rows {

@@ -75,7 +75,7 @@ func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v
 func (c *Client) Tunables(of *ServiceKey) (list []Tunable, err error) {
 	path := "/v1/tuning"
 	if of != nil {
-		path += "?service=" + url.QueryEscape(of.text())
+		path += "?service=" + url.QueryEscape(of.Text())
 	}
 	return list, c.get(path, &list)
 }

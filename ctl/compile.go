@@ -42,7 +42,11 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		running.rebuild(svc, l, tuning)
 		vip := wire.AddrFrom(svc.Addr)
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
-		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compileService(svc, running, tuning)
+		compiled := compileService(svc, running, tuning)
+		if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
+			compiled.Sorry = l.index[serverIdentity{svc.ServiceKey, sorry.ServerKey}].id
+		}
+		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compiled
 	}
 	for _, e := range sources(s, l) {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
@@ -173,8 +177,8 @@ func sources(s *State, l *live) []guard.Endpoint {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		ends = append(ends, svc.endpoint())
-		for j := range svc.Servers {
-			if v := &svc.Servers[j]; v.Method == MethodMasq {
+		for _, v := range s.reals(svc) {
+			if v.Method == MethodMasq {
 				ends = append(ends, svc.replies(v.ServerKey))
 			}
 		}

@@ -24,7 +24,7 @@ type ConnFilter struct {
 func (f ConnFilter) Query() url.Values {
 	q := url.Values{}
 	if f.Service != nil {
-		q.Set("service", f.Service.text())
+		q.Set("service", f.Service.Text())
 	}
 	if f.Server.Addr().IsValid() {
 		q.Set("server", f.Server.String())
@@ -119,8 +119,8 @@ func (f ConnFilter) server(s *conntrack.Snapshot) bool {
 	return !a.Addr().IsValid() || wire.AddrFrom(a.Addr()) == s.Server && (a.Port() == 0 || a.Port() == s.SPort)
 }
 
-// text is the key as ParseServiceKey reads it.
-func (k ServiceKey) text() string {
+// Text is the key as ParseServiceKey reads it.
+func (k ServiceKey) Text() string {
 	return fmt.Sprintf("%s:%s", strings.ToLower(ProtoName(k.Proto)), netip.AddrPortFrom(k.Addr, k.Port))
 }
 

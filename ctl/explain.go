@@ -154,6 +154,9 @@ func (r *rehearsal) by() string {
 	case r.template != nil && r.chosen().ID == r.template.ServerID:
 		return "the client's template"
 	}
+	if r.chosen().ID == r.running.Sorry {
+		return "no server takes it: the sorry server"
+	}
 	return "scheduler " + r.service.Scheduler
 }
 

@@ -90,8 +90,8 @@ func (l *live) follow(s *State, now conntrack.Tick) (grown bool) {
 			fresh[svc.ServiceKey] = true
 		}
 		running.seen = l.round
-		for j := range svc.Servers {
-			grown = l.adopt(svc.ServiceKey, svc.Servers[j], now) || grown
+		for _, server := range s.reals(svc) {
+			grown = l.adopt(svc.ServiceKey, server, now) || grown
 		}
 	}
 	for key, svc := range l.services {
@@ -135,8 +135,9 @@ func (l *live) clear(of func(ServiceKey) bool) {
 func (l *live) enough(s *State) error {
 	used := len(l.index)
 	for i := range s.Services {
-		for j := range s.Services[i].Servers {
-			if l.index[serverIdentity{s.Services[i].ServiceKey, s.Services[i].Servers[j].ServerKey}] == nil {
+		svc := &s.Services[i]
+		for _, server := range s.reals(svc) {
+			if l.index[serverIdentity{svc.ServiceKey, server.ServerKey}] == nil {
 				used++
 			}
 		}

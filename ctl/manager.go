@@ -139,8 +139,10 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 			continue
 		}
 		switch op.Verb {
-		case AddServer:
-			added = append(added, op.Server.Addr)
+		case AddServer, SetSorry:
+			if op.Server != nil {
+				added = append(added, op.Server.Addr)
+			}
 		case Zero:
 			m.live.clear(func(key ServiceKey) bool { return op.Service == nil || key == op.Service.ServiceKey })
 		}
@@ -286,8 +288,8 @@ func unique[T comparable](list []T) []T {
 func serverAddrs(s *State) []netip.Addr {
 	var all []netip.Addr
 	for i := range s.Services {
-		for j := range s.Services[i].Servers {
-			all = append(all, s.Services[i].Servers[j].Addr)
+		for _, server := range s.reals(&s.Services[i]) {
+			all = append(all, server.Addr)
 		}
 	}
 	return unique(all)

@@ -17,6 +17,9 @@ type State struct {
 	Tuning   Tuning
 	// ServiceTuning is what single services have of their own.
 	ServiceTuning map[ServiceKey]Tuning
+	// Sorry are the sorry servers: what a service falls back on while none of its
+	// servers takes a new connection.
+	Sorry map[ServiceKey]Server
 
 	// ended are services deleted since the state was cloned: one added again
 	// under the same key is another one.

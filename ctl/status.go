@@ -78,6 +78,11 @@ func (m *Manager) Services() []ServiceStatus {
 		for j := range svc.Servers {
 			status.Reals = append(status.Reals, m.serverStatus(&svc, &svc.Servers[j]))
 		}
+		if sorry, ok := m.state.Sorry[svc.ServiceKey]; ok {
+			v := m.serverStatus(&svc, &sorry)
+			v.State = "sorry"
+			status.Sorry = &v
+		}
 		status.Service.Servers = nil
 		list = append(list, status)
 	}
@@ -87,8 +92,15 @@ func (m *Manager) Services() []ServiceStatus {
 func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 	v := m.live.index[serverIdentity{svc.ServiceKey, server.ServerKey}]
 	counts := m.conns.Counts(v.id)
+	state := "up"
+	switch {
+	case server.Weight == 0:
+		state = "quiesced"
+	case v.overload.Load():
+		state = "overloaded"
+	}
 	return ServerStatus{
-		Server:   *server,
+		Server: *server, State: state,
 		Active:   uint32(counts.Active.Load()),
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),

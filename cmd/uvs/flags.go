@@ -54,6 +54,14 @@ func failed(err error) int {
 	return 1
 }
 
+// result is the exit status of a verb that ends with err.
+func result(err error) int {
+	if err != nil {
+		return failed(err)
+	}
+	return 0
+}
+
 // list is a flag that may be given several times.
 type list []string
 

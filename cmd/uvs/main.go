@@ -28,6 +28,8 @@ func verbs() []verb {
 		{"ipvsadm-restore", "", "replace the services by those on standard input", restoreMain},
 		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
+		{"services", "[--json]", "list services, a line for every server", servicesMain},
+		{"sorry", "--service S SERVER|--clear", "set the server that takes what no other can", sorryMain},
 		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
 		{"explain", "PROTO CLIENT VIRTUAL …", "say what becomes of a client's packet, and why", explainMain},
 		{"events", "", "print what happens to the director", eventsMain},

@@ -120,16 +120,21 @@ func (d *Director) choose(t *Table, svc *Service, p *wire.Packet) (*Server, conn
 	return d.pick(t, svc, p), 0
 }
 
+// pick is the scheduler's choice. While it has none the sorry server, if there is
+// one, takes what begins; what it took stays with it until it ends.
 func (d *Director) pick(t *Table, svc *Service, p *wire.Packet) *Server {
 	for _, id := range svc.Limited {
 		t.Servers[id].Threshold.relax()
 	}
 	flow := sched.Flow{Client: p.Src, VIP: p.Dst, ClientPort: p.SrcPort, Port: p.DstPort, Now: int64(d.now)}
 	i := svc.Picker.Pick(svc.Cursor, flow)
-	if i < 0 {
-		return nil
+	switch {
+	case i >= 0:
+		return &t.Servers[svc.Servers[i]]
+	case svc.Sorry != 0:
+		return &t.Servers[svc.Sorry]
 	}
-	return &t.Servers[svc.Servers[i]]
+	return nil
 }
 
 // persistent finds or makes the template of a client: an entry whose client is
@@ -153,8 +158,8 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 		d.conns.Expire(ref) // its server takes nothing new
 	}
 	server := d.pick(t, svc, p)
-	if server == nil {
-		return nil, 0
+	if server == nil || server.ID == svc.Sorry {
+		return server, 0 // nothing that a client should be held to
 	}
 	d.fresh = conntrack.New{
 		Proto: p.Proto, Template: true, Timeout: svc.Persist,

@@ -62,6 +62,7 @@ type Service struct {
 	Cursor  *sched.Cursor
 	Servers []uint32 // IDs in the Picker's order
 	Limited []uint32 // IDs of those with a Threshold
+	Sorry   uint32   // ID of the server that takes what the Picker has none for; 0: none
 	// Persist is how long a template lives, in ms; 0: the service is not persistent.
 	Persist conntrack.Tick
 	Mask    wire.Addr // the part of the client's address that a template keeps

@@ -195,3 +195,8 @@ func (w *world) remove(server string) {
 type none struct{}
 
 func (none) Pick(*sched.Cursor, sched.Flow) int { return -1 }
+
+// constant is a picker that always picks the same.
+type constant int
+
+func (c constant) Pick(*sched.Cursor, sched.Flow) int { return int(c) }

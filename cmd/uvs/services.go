@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"uvs/ctl"
+)
+
+// servicesMain lists every server of every service: uvs services [--json]
+func servicesMain(args []string) int {
+	fs := newFlags("services")
+	asJSON := fs.Bool("json", false, "as JSON")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	list, err := c.Services()
+	if err != nil {
+		return failed(err)
+	}
+	if !*asJSON {
+		return result(printServices(os.Stdout, list))
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return result(enc.Encode(list))
+}
+
+// printServices writes a line of words for every server, so that scripts need
+// not remember which service they are in: service, scheduler, server, method,
+// weight, active and inactive connections, templates, state, hop. A service
+// without servers has a line, too.
+func printServices(out io.Writer, list []ctl.ServiceStatus) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for i := range list {
+		svc := &list[i]
+		reals := svc.Reals
+		if svc.Sorry != nil {
+			reals = append(reals, *svc.Sorry)
+		}
+		for _, v := range reals {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", svc.Text(), svc.Scheduler,
+				v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.Hop)
+		}
+		if len(reals) == 0 {
+			fmt.Fprintf(w, "%s\t%s\t-\t-\t0\t0\t0\t0\tempty\t-\n", svc.Text(), svc.Scheduler)
+		}
+	}
+	return w.Flush()
+}
+
+// sorryMain sets or clears the sorry server of a service:
+// uvs sorry --service S ADDR[:PORT] [-g|-i|-m], uvs sorry --service S --clear
+func sorryMain(args []string) int {
+	line := newSorryLine()
+	words, code, ok := parseMixed(line.flags, args)
+	if !ok {
+		return code
+	}
+	op, err := line.op(words)
+	if err != nil {
+		return misused(line.flags, err)
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	return result(c.Apply(op))
+}
+
+// sorryLine is the command line of `uvs sorry`.
+type sorryLine struct {
+	flags              *flag.FlagSet
+	service            string
+	clear              bool
+	route, tunnel, nat bool
+}
+
+func newSorryLine() *sorryLine {
+	l := &sorryLine{flags: newFlags("sorry")}
+	l.flags.StringVar(&l.service, "service", "", "of this service, e.g. tcp:192.0.2.1:80")
+	l.flags.BoolVar(&l.clear, "clear", false, "take the sorry server away")
+	l.flags.BoolVar(&l.route, "g", false, "reach it by direct routing (default)")
+	l.flags.BoolVar(&l.tunnel, "i", false, "reach it by an IPIP tunnel")
+	l.flags.BoolVar(&l.nat, "m", false, "reach it by NAT")
+	return l
+}
+
+// op is the operation the line asks for.
+func (l *sorryLine) op(words []string) (op ctl.Op, err error) {
+	if l.service == "" {
+		return op, fmt.Errorf("name a service with --service, e.g. tcp:192.0.2.1:80")
+	}
+	key, err := ctl.ParseServiceKey(l.service)
+	if err != nil {
+		return op, err
+	}
+	op = ctl.Op{Verb: ctl.SetSorry, Service: &ctl.Service{ServiceKey: key}}
+	switch {
+	case l.clear && len(words) == 0:
+		return op, nil
+	case l.clear || len(words) != 1:
+		return op, fmt.Errorf("name one server, e.g. 10.0.0.9 or 10.0.0.9:8080, or --clear")
+	}
+	filter, err := ctl.ParseConnFilter(map[string][]string{"server": words})
+	if err != nil {
+		return op, err
+	}
+	op.Server = &ctl.Server{ServerKey: ctl.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}}
+	if op.Server.Port == 0 {
+		op.Server.Port = key.Port
+	}
+	op.Server.Method, err = l.method()
+	return op, err
+}
+
+func (l *sorryLine) method() (ctl.Method, error) {
+	switch {
+	case !l.tunnel && !l.nat:
+		return ctl.MethodRoute, nil
+	case l.tunnel && !l.nat && !l.route:
+		return ctl.MethodTunnel, nil
+	case l.nat && !l.tunnel && !l.route:
+		return ctl.MethodMasq, nil
+	}
+	return 0, fmt.Errorf("-g, -i and -m exclude each other")
+}
+
+// parseMixed is parseRest for verbs whose words may stand before options.
+func parseMixed(fs *flag.FlagSet, args []string) (words []string, code int, ok bool) {
+	for {
+		rest, code, ok := parseRest(fs, args)
+		if !ok || len(rest) == 0 {
+			return words, code, ok
+		}
+		words, args = append(words, rest[0]), rest[1:]
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"uvs/ctl"
+	"uvs/dataplane/wire"
+)
+
+// Every server has a line that says all of its service; so does a service without any.
+func TestPrintServices(t *testing.T) {
+	end := netip.MustParseAddrPort("192.0.2.1:80")
+	real := func(a string, weight int32, state string) ctl.ServerStatus {
+		return ctl.ServerStatus{Server: ctl.Server{ServerKey: ctl.ServerKey{Addr: netip.MustParseAddr(a), Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state, Hop: "eth1 02:00:00:00:00:01"}
+	}
+	key := ctl.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
+	last := real("10.0.0.9", 1, "sorry")
+	var b strings.Builder
+	err := printServices(&b, []ctl.ServiceStatus{
+		{Service: ctl.Service{ServiceKey: key, Scheduler: "wlc"}, Reals: []ctl.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
+		{Service: ctl.Service{ServiceKey: key, Scheduler: "rr"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"tcp:192.0.2.1:80 wlc 10.0.0.11:8080 Masq 2 3 4 5 up eth1 02:00:00:00:00:01",
+		"tcp:192.0.2.1:80 wlc 10.0.0.9:8080 Masq 1 3 4 5 sorry eth1 02:00:00:00:00:01",
+		"tcp:192.0.2.1:80 rr - - 0 0 0 0 empty -",
+	}
+	for i, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+		if got := strings.Join(strings.Fields(line), " "); i >= len(want) || got != want[i] {
+			t.Errorf("line %d: %q", i, got)
+		}
+	}
+}
+
+// What `uvs sorry` understands, options before or after the server.
+func TestSorryOp(t *testing.T) {
+	rows := []struct {
+		sentence, line, want string // "" want: refused
+	}{
+		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 Route"},
+		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 Masq"},
+		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel"},
+		{"none any more", "--service tcp:192.0.2.1:80 --clear", "none"},
+		{"no service", "10.0.0.9", ""},
+		{"no server", "--service tcp:192.0.2.1:80", ""},
+		{"two servers", "--service tcp:192.0.2.1:80 10.0.0.9 10.0.0.8", ""},
+		{"two methods", "--service tcp:192.0.2.1:80 -m -g 10.0.0.9", ""},
+		{"a server and none", "--service tcp:192.0.2.1:80 --clear 10.0.0.9", ""},
+		{"a server that is none", "--service tcp:192.0.2.1:80 web9", ""},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			line := newSorryLine()
+			words, _, ok := parseMixed(line.flags, strings.Fields(r.line))
+			if !ok {
+				t.Fatal("not parsed")
+			}
+			op, err := line.op(words)
+			got := ""
+			switch {
+			case err != nil:
+			case op.Server == nil:
+				got = "none"
+			default:
+				got = op.Server.ServerKey.String() + " " + op.Server.Method.String()
+			}
+			if got != r.want {
+				t.Errorf("%q, %v; want %q", got, err, r.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,69 @@
+package ctl
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+func sorry(s *Server) Op { return Op{Verb: SetSorry, Service: service(vip, ""), Server: s} }
+
+// The sorry server takes what begins while no server has a weight, and nothing
+// once one has; its own conns go on. The host is kept from its replies, its
+// address is looked for, and it is listed apart from the servers.
+func TestSorryServer(t *testing.T) {
+	w := web(t, "rr")
+	last, off := masq(7, 0), []Server{one, two}
+	for i := range off {
+		off[i].Weight = 0
+	}
+	w.must(sorry(&last))
+	goes := func(sentence, port string, want Server) {
+		t.Helper()
+		if got := server(w.exchange(0, syn(port))); got != want.Addr {
+			t.Errorf("%s: goes to %v, want %v", sentence, got, want.Addr)
+		}
+	}
+	goes("with two servers", "5000", two)
+	w.must(edited(vip, off[0]), edited(vip, off[1]))
+	goes("without any", "5001", last)
+	w.must(edited(vip, one))
+	goes("with one again", "5002", one)
+	goes("the same flow again", "5001", last)
+
+	if !slices.Contains(w.host.needed, last.Addr) {
+		t.Error("the way to the sorry server is not looked for")
+	}
+	if !slices.Contains(w.guard.rules.Sources, service(vip, "").replies(last.ServerKey)) {
+		t.Error("the host sees its replies")
+	}
+	status := w.Services()[0]
+	if len(status.Reals) != 2 || status.Sorry == nil || status.Sorry.ServerKey != last.ServerKey || status.Sorry.State != "sorry" || status.Sorry.Stats.Conns != 1 {
+		t.Errorf("listed %+v, sorry %+v", status.Reals, status.Sorry)
+	}
+	if states := []string{status.Reals[0].State, status.Reals[1].State}; !slices.Equal(states, []string{"quiesced", "up"}) {
+		t.Errorf("states %v", states)
+	}
+
+	if err := w.Apply(with(vip, last)); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("the sorry server as a server: %v", err)
+	}
+	w.must(sorry(nil))
+	if w.Services()[0].Sorry != nil || w.compiled().Sorry != 0 {
+		t.Error("the sorry server is still there")
+	}
+	w.must(with(vip, last))
+}
+
+// A sorry server ends with its service.
+func TestSorryServerEndsWithItsService(t *testing.T) {
+	for _, end := range []Op{{Verb: DeleteService, Service: service(vip, "")}, {Verb: Flush}} {
+		w := web(t, "rr")
+		last := masq(7, 1)
+		w.must(sorry(&last), end, add(vip, "rr"))
+		if w.compiled().Sorry != 0 {
+			t.Errorf("after %s the new service has the old one's", end.Verb)
+		}
+	}
+}
