@@ -29,12 +29,6 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		timeouts := s.tuning(key).timeouts()
 		own[key] = &timeouts
 	}
-	for _, v := range l.servers {
-		if v != nil {
-			t.Servers[v.id] = compileServer(v, l, ways)
-			t.Servers[v.id].Timeouts = own[v.service]
-		}
-	}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		running := l.services[svc.ServiceKey]
@@ -48,13 +42,19 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		}
 		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compiled
 	}
+	for _, v := range l.servers {
+		if v != nil {
+			t.Servers[v.id] = compileServer(v, l, t)
+			t.Servers[v.id].Timeouts = own[v.service]
+		}
+	}
 	for _, e := range sources(s, l) {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 	}
 	return t
 }
 
-func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server {
+func compileServer(v *liveServer, l *live, t *director.Table) director.Server {
 	addr := wire.AddrFrom(v.last.Addr)
 	server := director.Server{
 		ID:        v.id,
@@ -63,18 +63,14 @@ func compileServer(v *liveServer, l *live, ways *director.Ways) director.Server 
 		Method:    conntrack.Method(v.last.Method),
 		Available: !v.removed,
 		Weight:    v.last.Weight,
-		Way:       ways.To(addr),
+		Way:       t.Ways.To(addr),
 		Counters:  v.counters,
 	}
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
 	}
 	// A server of any method has a tunnel, for conns keep the method they began with.
-	server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr}
-	if server.Tunnel.Src.IsZero() {
-		// A port without an address: the tunnel starts at the VIP.
-		server.Tunnel.Src = wire.AddrFrom(v.service.Addr)
-	}
+	server.Tunnel = fwd.Tunnel{Src: tunnelSource(server.Way, addr, t), Dst: addr}
 	if v.last.Upper > 0 {
 		server.Threshold = &director.Threshold{
 			Upper: int64(v.last.Upper), Lower: int64(v.last.Lower),
