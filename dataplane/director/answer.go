@@ -81,7 +81,7 @@ func (d *Director) noServer(svc *Service, f *wire.Frame, p *wire.Packet) Verdict
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.
 func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	if t.hides(p.Src, p.SrcPort, p.Proto) && !t.Ways.Holds(p.Dst) {
+	if !t.Ways.Holds(p.Dst) && t.hides(p.Src, p.SrcPort, p.Proto) {
 		return d.pass(t, f, p)
 	}
 	return NotOurs

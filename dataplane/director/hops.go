@@ -72,7 +72,11 @@ type Way struct {
 type Ways struct {
 	*Hops
 	routes *bart.Table[routeWay]
+	links  []linkWays // by port
 }
+
+// linkWays are the ways to anything on the link of a port, by family.
+type linkWays struct{ v4, v6 Way }
 
 // routeWay is the Way of a whole route; onLink: each address has its own
 // hardware address.
@@ -84,6 +88,9 @@ type routeWay struct {
 // NewWays prepares hops for the packet path.
 func NewWays(h *Hops) *Ways {
 	w := &Ways{Hops: h, routes: new(bart.Table[routeWay])}
+	for i := range h.Ports {
+		w.links = append(w.links, h.Ports[i].link(uint16(i)))
+	}
 	for pfx, r := range h.Routes.All() {
 		w.routes.Insert(pfx, w.prepare(r, pfx.Addr().Is4()))
 	}
@@ -110,19 +117,20 @@ func (w *Ways) prepare(r Route, is4 bool) routeWay {
 // maxPacket is the longest IP packet there is; a loopback says its MTU is longer.
 const maxPacket = 0xffff
 
+// link is the ways to anything on the port's link.
+func (p *Port) link(index uint16) linkWays {
+	way := Way{Reach: ReachLink, Hop: fwd.Hop{Port: index, Src: p.MAC}, MTU: min(p.MTU, maxPacket)}
+	l := linkWays{way, way}
+	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
+	return l
+}
+
 // onPort is the way to anything on the link of a port.
 func (w *Ways) onPort(port uint16, is4 bool) Way {
-	p := &w.Ports[port]
-	source := p.Addr6
 	if is4 {
-		source = p.Addr4
+		return w.links[port].v4
 	}
-	return Way{
-		Reach:  ReachLink,
-		Hop:    fwd.Hop{Port: port, Src: p.MAC},
-		MTU:    min(p.MTU, maxPacket),
-		Source: wire.AddrFrom(source),
-	}
+	return w.links[port].v6
 }
 
 func (w *Ways) resolve(way *Way, addr wire.Addr) {

@@ -1,0 +1,94 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// BenchmarkProcess is the cost of one frame in full batches, by what becomes of
+// it: 1024 flows, each frame put back before its next turn ("copy" is the cost of
+// that alone). New flows end by timeout while it runs.
+func BenchmarkProcess(b *testing.B) {
+	const flows = 1024
+	client := func(i int) string { return fmt.Sprintf("10.1.0.%d:%d", 2+i%200, 5000+i) }
+	request := func(i int) wiretest.Packet {
+		return wiretest.Packet{Src: client(i), Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}
+	}
+	for _, bench := range []struct {
+		name   string
+		method conntrack.Method
+		frame  func(w *world, i int) wire.Frame // the i-th, of a flow that is known if this makes it so
+		want   Verdict
+	}{
+		{"copy", conntrack.MethodMasq, func(*world, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) }, NotOurs},
+		{"other", conntrack.MethodMasq, func(_ *world, i int) wire.Frame {
+			return in(0, wiretest.Packet{Src: client(i), Dst: "10.1.0.1:22"})
+		}, NotOurs},
+		{"masq in", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
+			w.known(request(i))
+			return in(0, request(i))
+		}, Masqueraded},
+		{"masq out", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
+			server := netip.AddrPortFrom(w.known(request(i)), 8080).String()
+			return in(1, wiretest.Packet{Src: server, Dst: client(i), TCPFlags: wire.TCPAck})
+		}, Returned},
+		{"route", conntrack.MethodRoute, func(w *world, i int) wire.Frame {
+			w.known(request(i))
+			return in(0, request(i))
+		}, Routed},
+		{"tunnel", conntrack.MethodTunnel, func(w *world, i int) wire.Frame {
+			w.known(request(i))
+			return in(0, request(i))
+		}, Tunnelled},
+		{"masq new", conntrack.MethodMasq, func(_ *world, i int) wire.Frame {
+			return in(0, syn(client(i), "10.9.0.1:80"))
+		}, Masqueraded},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			w := newWorld(b, bench.method)
+			var originals, frames [flows]wire.Frame
+			for i := range flows {
+				originals[i] = bench.frame(w, i)
+				frames[i] = wiretest.Frame(originals[i].Bytes())
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := 0; n < b.N; n += MaxBatch {
+				at := n % flows
+				batch := frames[at : at+MaxBatch]
+				for i := range batch {
+					f, o := &batch[i], &originals[at+i]
+					f.Off, f.End, f.In = o.Off, o.End, o.In
+					copy(f.Bytes(), o.Bytes())
+				}
+				switch bench.name {
+				case "copy":
+					continue
+				case "masq new":
+					w.now += 63 * conntrack.Second / (flows / MaxBatch) // each flow comes again when SYN_RECV is over
+				}
+				w.dir.Process(w.now, w.table, batch, w.verdicts[:])
+			}
+			b.StopTimer()
+			if w.verdicts[0] != bench.want {
+				b.Errorf("measured %s, want %s", w.verdicts[0], bench.want)
+			}
+		})
+	}
+}
+
+// known makes the packet's flow an established conn and returns where it went.
+func (w *world) known(p wiretest.Packet) netip.Addr {
+	var f wire.Frame
+	for _, flags := range []uint8{wire.TCPSyn, wire.TCPAck} {
+		p.TCPFlags = flags
+		f = in(0, p)
+		w.process(&f)
+	}
+	return wire.IPv4(f.Bytes()[wire.EthernetLen:]).Dst().Netip()
+}
