@@ -37,6 +37,7 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		vip := wire.AddrFrom(svc.Addr)
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		compiled := compileService(svc, running, tuning)
+		compiled.Limit = tuning.limit(l.policers)
 		if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 			compiled.Sorry = l.index[serverIdentity{svc.ServiceKey, sorry.ServerKey}].id
 		}

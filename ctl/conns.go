@@ -97,13 +97,11 @@ func parseState(s string) (string, error) {
 	return "", refuse(syscall.EINVAL, "state %q is none a connection can have", s)
 }
 
-// match makes the filter's question to the connection table; nil: all match.
+// match makes the filter's question to the connection table. Entries that only
+// count a client's conns have no server and are nobody's business.
 func (f ConnFilter) match() func(*conntrack.Snapshot) bool {
-	if f == (ConnFilter{}) {
-		return nil
-	}
 	return func(s *conntrack.Snapshot) bool {
-		return f.service(s) && f.server(s) &&
+		return s.ServerID != 0 && f.service(s) && f.server(s) &&
 			(!f.Client.IsValid() || f.Client.Contains(s.Client.Netip())) &&
 			(f.State == "" || f.State == s.State.String())
 	}
@@ -138,11 +136,7 @@ func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 // FlushConns ends the conns of a filter and says how many. What their clients
 // send afterwards begins anew, or is reset.
 func (m *Manager) FlushConns(f ConnFilter) int {
-	match := f.match()
-	if match == nil {
-		match = func(*conntrack.Snapshot) bool { return true }
-	}
-	n := m.conns.Flush(match)
+	n := m.conns.Flush(f.match())
 	m.events.emit(Event{Kind: "conns_flushed", Count: uint64(n)})
 	m.log.Info().Int("conns", n).Str("filter", f.Query().Encode()).Msg("flushed connections")
 	return n

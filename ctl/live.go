@@ -20,6 +20,7 @@ type live struct {
 	index    map[serverIdentity]*liveServer
 	lastID   uint32 // of services
 	round    uint64 // of follow
+	policers *director.Policers
 }
 
 // liveService is the running side of a service.
@@ -68,6 +69,7 @@ func newLive(conns *conntrack.Table, workers int) *live {
 		services: map[ServiceKey]*liveService{},
 		index:    map[serverIdentity]*liveServer{},
 		servers:  make([]*liveServer, 1),
+		policers: director.NewPolicers(),
 	}
 }
 

@@ -102,6 +102,7 @@ func (r *rehearsal) copyService(m *Manager) error {
 	}
 	// The compiled table is ours alone, and so is the service in it.
 	r.running.Picker, r.running.Cursor = picker, r.running.Cursor.Clone()
+	r.running.Limit = nil // what the client may still ask is not for a question to use up
 	return nil
 }
 
@@ -127,7 +128,7 @@ func (r *rehearsal) find(conns *conntrack.Table) {
 	}
 	match := func(s *conntrack.Snapshot) bool {
 		if s.Template {
-			return r.running != nil && r.running.Persist > 0 && s.ServiceID == r.running.ID && s.Client == masked
+			return r.running != nil && r.running.Persist > 0 && s.ServerID != 0 && s.ServiceID == r.running.ID && s.Client == masked
 		}
 		return s.Proto == r.question.Proto && s.Client == client && s.ClientPort == r.question.Client.Port() &&
 			s.VIP == virtual && s.VPort == r.question.Virtual.Port()

@@ -48,6 +48,8 @@ const (
 	tuneSlowStart = "slow_start"
 	tuneTable     = "mh_table"
 	tuneFields    = "hash_fields"
+	tuneRate      = "limit_rate"
+	tuneConns     = "limit_conns"
 
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
@@ -81,6 +83,8 @@ var knobs = []Tunable{
 	{Name: tuneSlowStart, Default: 0, Max: maxSlowStart, Unit: "s", PerService: true, Help: "how long the weight of a server that was added, or returns from weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"},
 	{Name: tuneTable, Default: 0, Only: tableSizes(), PerService: true, Help: "slots of mh's table; 0: IPVS's 4093"},
 	{Name: tuneFields, Default: 0, Max: uint32(sched.AllFields), PerService: true, Help: "what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port; 0: IPVS's choice"},
+	{Name: tuneRate, Default: 0, Max: director.MaxRate, Unit: "1/s", PerService: true, Help: "new connections a second, as many at once, that one client address may begin with a service; more are dropped; 0: any number"},
+	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},
@@ -203,6 +207,15 @@ func (t Tuning) timeouts() conntrack.Timeouts {
 		}
 	}
 	return all
+}
+
+// limit is what a single client may ask of a service; nil: anything.
+func (t Tuning) limit(policers *director.Policers) *director.Limit {
+	limit := &director.Limit{Rate: t.value(tuneRate), Conns: t.value(tuneConns), Policers: policers}
+	if limit.Rate == 0 && limit.Conns == 0 {
+		return nil
+	}
+	return limit
 }
 
 // options is what a service's scheduler takes of t.

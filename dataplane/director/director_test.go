@@ -351,27 +351,48 @@ func TestReplay(t *testing.T) {
 // A batch costs no allocation, whatever is in it.
 func TestProcessDoesNotAllocate(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w := newWorld(t, method)
-		rng := rand.New(rand.NewPCG(1, uint64(method)))
-		original := traffic(rng, MaxBatch-2)
-		original = append(original, wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1"),
-			wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1"))
-		frames := make([]wire.Frame, len(original))
-		saved := make([][]byte, len(original))
+		for name, options := range serviceOptions {
+			processDoesNotAllocate(t, method, name, options)
+		}
+	}
+}
+
+// serviceOptions are what services can have beyond scheduler and servers.
+var serviceOptions = map[string]func(*world, *Service){
+	"plain":   func(*world, *Service) {},
+	"persist": func(_ *world, s *Service) { s.Persist, s.Mask = 300*conntrack.Second, everyBit },
+	"sorry":   func(w *world, s *Service) { s.Picker = none{}; w.sorry(s, "10.2.0.13") },
+	"limits": func(_ *world, s *Service) {
+		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
+	},
+	"one packet": func(_ *world, s *Service) { s.OnePacket = true },
+}
+
+func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, options func(*world, *Service)) {
+	t.Helper()
+	w := newWorld(t, method)
+	for _, svc := range w.table.Services {
+		options(w, svc)
+	}
+	rng := rand.New(rand.NewPCG(1, uint64(method)))
+	original := traffic(rng, MaxBatch-2)
+	original = append(original, wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1"),
+		wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1"))
+	frames := make([]wire.Frame, len(original))
+	saved := make([][]byte, len(original))
+	for i := range original {
+		saved[i] = bytes.Clone(original[i].Buf)
+	}
+	allocs := testing.AllocsPerRun(200, func() {
 		for i := range original {
-			saved[i] = bytes.Clone(original[i].Buf)
+			frames[i] = original[i]
+			copy(frames[i].Buf, saved[i])
 		}
-		allocs := testing.AllocsPerRun(200, func() {
-			for i := range original {
-				frames[i] = original[i]
-				copy(frames[i].Buf, saved[i])
-			}
-			w.now += 50
-			w.dir.Process(w.now, w.table, frames, w.verdicts[:len(frames)])
-		})
-		if allocs != 0 {
-			t.Errorf("method %d: %v allocations per batch, want 0", method, allocs)
-		}
+		w.now += 50
+		w.dir.Process(w.now, w.table, frames, w.verdicts[:len(frames)])
+	})
+	if allocs != 0 {
+		t.Errorf("method %d, %s: %v allocations per batch, want 0", method, name, allocs)
 	}
 }
 

@@ -13,7 +13,7 @@ func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Q
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
-	case opens(f, p) && t.Rules.replaces(c, server):
+	case opens(f, p) && t.Rules.replaces(c, server, d.placed(c)):
 	case c.State() == conntrack.TCPForgotten:
 		return d.forgotten(f, p)
 	case server.Available:
@@ -40,12 +40,12 @@ func opens(f *wire.Frame, p *wire.Packet) bool {
 }
 
 // replaces says whether a SYN on a conn means a new connection rather than the
-// same SYN again (reference 3.6, step 1).
-func (r *Rules) replaces(c *conntrack.Conn, server *Server) bool {
+// same SYN again (reference 3.6, step 1). placed: its parent says which server it has.
+func (r *Rules) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
 	if r.ExpireNoServer && server.Weight == 0 {
 		return true
 	}
-	if r.ReuseMode == 0 || c.Control() != 0 { // its parent places it anyway
+	if r.ReuseMode == 0 || placed { // its parent would have it back
 		return false
 	}
 	switch c.State() {

@@ -72,9 +72,19 @@ func (t *Table) isClient(p *wire.Packet) bool {
 // schedule picks a server for a packet that begins a connection, enters the
 // conn and sends the packet on.
 func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packet) Verdict {
-	server, template := d.choose(t, svc, p)
+	limit := svc.Limit
+	if limit != nil && limit.Rate > 0 && !limit.Policers.admit(svc.ID, &p.Src, d.now, limit.Rate) {
+		return DroppedClientRate
+	}
+	server, control := d.choose(t, svc, p)
 	if server == nil {
 		return d.noServer(svc, f, p)
+	}
+	if limit != nil && limit.Conns > 0 && !svc.OnePacket {
+		var ok bool
+		if control, ok = d.tally(svc, p, control); !ok {
+			return DroppedClientConns
+		}
 	}
 	d.fresh = conntrack.New{
 		Proto:  p.Proto,
@@ -83,7 +93,7 @@ func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packe
 		Server: server.Addr, SPort: serverPort(svc, server, p),
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
 		OnePacket: svc.OnePacket && p.Proto == wire.ProtoUDP,
-		Control:   template,
+		Control:   control,
 		Back:      packBack(f.Buf[f.Off+6:f.Off+12], f.In),
 	}
 	ref, fresh := d.conns.Insert(&d.fresh)
@@ -152,7 +162,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	if ref := d.again[0].Ref; ref != 0 {
 		server := t.server(d.conns.Conn(ref).ServerID())
 		if server.Available && (server.Weight > 0 || !svc.ExpireQuiescent) {
-			d.conns.Renew(ref, svc.Persist)
+			d.conns.Renew(ref, 0) // with its own timeout: a changed -p is for new ones
 			return server, ref
 		}
 		d.conns.Expire(ref) // its server takes nothing new

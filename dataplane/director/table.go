@@ -72,6 +72,7 @@ type Service struct {
 	// Reset answers a TCP connection that no server can take with RST instead of
 	// ICMP port unreachable.
 	Reset bool
+	Limit *Limit // of a client; nil: none
 	// OnePacket schedules every packet anew (ipvsadm --ops).
 	OnePacket bool
 }

@@ -35,6 +35,8 @@ const (
 	DroppedServerGone  // conn of a server that was removed
 	DroppedTableFull   // no conn entry to be had
 	DroppedDefence     // drop_packet refused it a conn
+	DroppedClientRate  // its client begins more connections a second than it may
+	DroppedClientConns // its client has as many connections as it may
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
 	DroppedSource      // begins a conn, but its source can be no client
@@ -76,6 +78,8 @@ var verdictNames = [NumVerdict]string{
 	DroppedServerGone:  "dropped_server_gone",
 	DroppedTableFull:   "dropped_table_full",
 	DroppedDefence:     "dropped_defence",
+	DroppedClientRate:  "dropped_client_rate",
+	DroppedClientConns: "dropped_client_conns",
 	DroppedNoRoom:      "dropped_no_room",
 	DroppedFragment:    "dropped_fragment",
 	DroppedSource:      "dropped_bad_source",
