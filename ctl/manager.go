@@ -108,12 +108,25 @@ func (m *Manager) ApplyAll(ops []Op) []error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), hopWait)
 	defer cancel()
-	if lost := m.host.Wait(ctx, added); len(lost) > 0 {
-		m.log.Warn().Stringer("server", lost[0]).Int("and_others", len(lost)-1).
-			Msg("no way to the server yet; it gets packets as soon as its hardware address is known")
-	}
+	m.host.Wait(ctx, added)
 	m.HopsChanged()
+	m.warnUnreached(added)
 	return errs
+}
+
+// warnUnreached logs which servers cannot be sent to now, and why the first
+// cannot.
+func (m *Manager) warnUnreached(servers []netip.Addr) {
+	m.mu.Lock()
+	ways := m.ways
+	m.mu.Unlock()
+	lost := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool {
+		return ways.To(wire.AddrFrom(a)).Reach == director.ReachResolved
+	})
+	if len(lost) > 0 {
+		m.log.Warn().Stringer("server", lost[0]).Str("hop", wayText(ways, lost[0])).Int("and_others", len(lost)-1).
+			Msg("server cannot be reached now; it gets packets as soon as it can")
+	}
 }
 
 // applyAll changes the state under the lock. It returns the servers that were
@@ -298,10 +311,12 @@ func serverAddrs(s *State) []netip.Addr {
 // wayText says how frames reach a server, for people.
 func wayText(ways *director.Ways, addr netip.Addr) string {
 	way := ways.To(wire.AddrFrom(addr))
-	switch way.Reach {
-	case director.ReachNone:
+	switch {
+	case ways.Holds(wire.AddrFrom(addr)):
+		return "an address of the director itself, which cannot be a server"
+	case way.Reach == director.ReachNone:
 		return "no route by an interface of the director"
-	case director.ReachLink:
+	case way.Reach == director.ReachLink:
 		return ways.Ports[way.Hop.Port].Name + " unresolved"
 	}
 	return ways.Ports[way.Hop.Port].Name + " " + way.Hop.Dst.String()

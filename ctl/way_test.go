@@ -1,0 +1,34 @@
+package ctl
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/gaissmai/bart"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// Why a server cannot be reached is said in words.
+func TestWayText(t *testing.T) {
+	routes := new(bart.Table[director.Route])
+	routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 0})
+	neighbour := wire.AddrFrom(netip.MustParseAddr("10.2.0.11"))
+	ways := director.NewWays(&director.Hops{
+		Ports:      []director.Port{{Name: "eth1", MAC: wire.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}},
+		Routes:     routes,
+		Neighbours: map[director.NeighbourKey]wire.MAC{{Port: 0, Addr: neighbour}: {2, 0, 0, 0, 0, 11}},
+		Local:      map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.2.0.1")): 2},
+	})
+	for addr, want := range map[string]string{
+		"10.2.0.11": "eth1 02:00:00:00:00:0b",
+		"10.2.0.12": "eth1 unresolved",
+		"10.77.0.1": "no route by an interface of the director",
+		"10.2.0.1":  "an address of the director itself, which cannot be a server",
+	} {
+		if got := wayText(ways, netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
