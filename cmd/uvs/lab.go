@@ -75,6 +75,11 @@ func labPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	if code, ok = parse(fs, args); !ok {
 		return p, bare, code, false
 	}
+	for name, n := range map[string]int{"clients": p.Clients, "servers": p.Servers, "mtu": p.MTU} {
+		if n < 1 { // a plan would take 0 for its default
+			return p, bare, usageError("lab up", fmt.Errorf("%s is %d; want 1 or more", name, n)), false
+		}
+	}
 	p.Method = lab.Method(*method)
 	families := map[string][]int{"4": {4}, "6": {6}, "both": {4, 6}}
 	if p.Families, ok = families[*family]; !ok {
