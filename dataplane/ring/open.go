@@ -87,19 +87,54 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 }
 
 // openInterface makes port i of every worker, or none.
+//
+// While a ring is made its socket has no protocol (packet_set_ring), and an
+// interface that comes up at that moment does not attach it (packet_notifier):
+// such a socket never receives. So ports made while the interface came up are
+// made again.
 func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+	for {
+		before, err := findInterface(cfg.Interfaces[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		ports, err := openPorts(before, workers, i, cfg, open)
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: %w", before.Name, err)
+		}
+		after, err := findInterface(before.Name)
+		if err == nil && (before.Flags&net.FlagUp != 0 || after.Flags&net.FlagUp == 0) {
+			return ports, nil
+		}
+		closePorts(ports)
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func findInterface(name string) (*net.Interface, error) {
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w: %w", name, unix.ENODEV, err)
+	}
+	return ifi, nil
+}
+
+func closePorts(ports []*port) {
+	for _, p := range ports {
+		_ = p.close()
+	}
+}
+
+// openPorts is openInterface without that care.
+func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports []*port, err error) {
 	defer func() {
 		if err != nil {
-			for _, p := range ports {
-				_ = p.close()
-			}
-			ports, err = nil, fmt.Errorf("interface %s: %w", cfg.Interfaces[i].Name, err)
+			closePorts(ports)
+			ports = nil
 		}
 	}()
-	ifi, err := net.InterfaceByName(cfg.Interfaces[i].Name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", unix.ENODEV, err)
-	}
 	bells := fanout{steer: cfg.Steer, workers: workers}
 	for range workers {
 		p := &port{name: ifi.Name, fd: -1, bell: -1}
