@@ -517,3 +517,26 @@ func TestSecureTCP(t *testing.T) {
 		})
 	}
 }
+
+// Where replies go: to the gateway the host's route names, else where the
+// client's packet came from.
+func TestWayBack(t *testing.T) {
+	router := wire.MAC{2, 0, 0, 0, 0, 0x77} // not the host's gateway
+	rows := []struct{ sentence, client, to string }{
+		{"a client behind the default gateway", "192.0.2.9", "02:00:00:00:00:fe"},
+		{"a client on the link", "10.1.0.9", "02:00:00:00:00:77"},
+		{"a client whose route leaves by another interface", "10.66.0.9", "02:00:00:00:00:77"},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, conntrack.MethodMasq)
+			call := syn(r.client+":5000", "10.9.0.1:80")
+			call.SrcMAC = router
+			converse(t, w, []step{
+				{"the call", 0, call, Masqueraded, "1 02:00:00:00:01:01: " + r.client + ">10.2.0.11 ttl 63 tcp 5000>8080"},
+				{"the reply", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: r.client + ":5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, Returned,
+					"0 " + r.to + ": 10.9.0.1>" + r.client + " ttl 63 tcp 80>5000"},
+			})
+		})
+	}
+}

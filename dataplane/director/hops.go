@@ -162,13 +162,13 @@ func (w *Ways) unrouted(addr wire.Addr) Way {
 	return Way{}
 }
 
-// Back is the way to a client: by route and gateway if the host has one, else
-// to where the client's last frame came from (its hardware address and port).
-// So clients on the link need no neighbour entry, and a host without addresses
-// or routes can answer.
+// Back is the way to a client: by the host's route to a gateway of ours, else to
+// where the client's last frame came from (its hardware address and port). So
+// clients on the link need no neighbour entry, and a host can answer that has no
+// addresses, no routes, or only one by an interface uvs does not run on.
 func (w *Ways) Back(client wire.Addr, last uint64) Way {
 	r, ok := w.routes.Lookup(client.Netip())
-	if ok && !r.onLink {
+	if ok && r.way.Reach == ReachResolved {
 		return r.way
 	}
 	mac, port := unpackBack(last)
