@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -38,6 +39,9 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		compiled := compileService(svc, running, tuning)
 		compiled.Limit = tuning.limit(l.policers)
+		if svc.OPS && tuning.value(tuneReplies) != 0 {
+			addOrigins(t, s, svc, l)
+		}
 		if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 			compiled.Sorry = l.index[serverIdentity{svc.ServiceKey, sorry.ServerKey}].id
 		}
@@ -53,6 +57,27 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 	}
 	return t
+}
+
+// addOrigins enters where the replies of a one-packet service come from.
+func addOrigins(t *director.Table, s *State, svc *Service, l *live) {
+	if t.Origins == nil {
+		t.Origins = map[director.ServiceKey]director.Origin{}
+	}
+	for _, server := range s.reals(svc) {
+		if server.Method != MethodMasq {
+			continue
+		}
+		end := director.ServiceKey{Addr: wire.AddrFrom(server.Addr), Proto: svc.Proto}
+		if svc.Port != 0 {
+			end.Port = cmp.Or(server.Port, svc.Port)
+		}
+		_, taken := t.Origins[end]
+		t.Origins[end] = director.Origin{
+			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,
+			Counters: l.index[serverIdentity{svc.ServiceKey, server.ServerKey}].counters,
+		}
+	}
 }
 
 func compileServer(v *liveServer, l *live, t *director.Table) director.Server {

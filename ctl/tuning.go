@@ -50,6 +50,7 @@ const (
 	tuneFields    = "hash_fields"
 	tuneRate      = "limit_rate"
 	tuneConns     = "limit_conns"
+	tuneReplies   = "ops_replies"
 
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
@@ -85,6 +86,7 @@ var knobs = []Tunable{
 	{Name: tuneFields, Default: 0, Max: uint32(sched.AllFields), PerService: true, Help: "what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port; 0: IPVS's choice"},
 	{Name: tuneRate, Default: 0, Max: director.MaxRate, Unit: "1/s", PerService: true, Help: "new connections a second, as many at once, that one client address may begin with a service; more are dropped; 0: any number"},
 	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
+	{Name: tuneReplies, Default: 0, Max: 1, PerService: true, Help: "1: what masqueraded servers of one-packet services (ipvsadm --ops) send is translated, as from the service; 0: routed on unchanged, as IPVS does"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},

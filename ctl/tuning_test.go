@@ -178,3 +178,28 @@ func (w *world) share(now conntrack.Tick) (n int) {
 	}
 	return n
 }
+
+// The origins of one-packet replies: of masqueraded servers, at the port they
+// listen on, only where the setting asks for it; two services make it ambiguous.
+func TestOrigins(t *testing.T) {
+	w := newWorld(t, 1)
+	dns := func(end string) *Service {
+		return &Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
+	}
+	routed := Server{ServerKey: ServerKey{testServer(3), 53}, Method: MethodRoute, Weight: 1}
+	end := director.ServiceKey{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
+	for _, svc := range []*Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
+		w.must(Op{Verb: AddService, Service: svc}, Op{Verb: AddServer, Service: svc, Server: &one}, Op{Verb: AddServer, Service: svc, Server: &routed})
+	}
+	if n := len(w.plane.table().Origins); n != 0 {
+		t.Errorf("%d origins without the setting", n)
+	}
+	w.must(Op{Verb: Tune, Service: dns("10.9.0.1:53"), Tuning: Tuning{tuneReplies: 1}})
+	if got, all := w.plane.table().Origins[end], w.plane.table().Origins; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
+		t.Errorf("origins %+v", all)
+	}
+	w.must(Op{Verb: Tune, Service: dns("10.9.0.2:53"), Tuning: Tuning{tuneReplies: 1}})
+	if got := w.plane.table().Origins[end]; !got.Ambiguous {
+		t.Errorf("with two services: %+v", got)
+	}
+}

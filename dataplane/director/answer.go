@@ -81,10 +81,36 @@ func (d *Director) noServer(svc *Service, f *wire.Frame, p *wire.Packet) Verdict
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.
 func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	if !t.Ways.Holds(p.Dst) && t.hides(p.Src, p.SrcPort, p.Proto) {
-		return d.pass(t, f, p)
+	if t.Ways.Holds(p.Dst) || !t.hides(p.Src, p.SrcPort, p.Proto) {
+		return NotOurs
 	}
-	return NotOurs
+	if origin, ok := t.origin(p); ok {
+		return d.onePacketReply(t, f, p, &origin)
+	}
+	return d.pass(t, f, p)
+}
+
+// onePacketReply treats a datagram from a server of a one-packet service that
+// translates replies: it goes to the client as from the service, by the host's
+// routes and neighbours, as no conn remembers where the client is.
+func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) Verdict {
+	if o.Ambiguous {
+		if v := d.pass(t, f, p); v != Passed {
+			return v
+		}
+		return PassedAmbiguous
+	}
+	o.Counters.shards[d.worker].out(p.Len)
+	way := t.Ways.To(p.Dst)
+	if v, ok := d.route(f, p, &way, o.VIP, Returned); !ok {
+		return v
+	}
+	port := o.VPort
+	if port == 0 {
+		port = p.SrcPort
+	}
+	fwd.FromServer(f, p, o.VIP, port)
+	return Returned
 }
 
 // pass routes a packet on unchanged.

@@ -365,7 +365,10 @@ var serviceOptions = map[string]func(*world, *Service){
 	"limits": func(_ *world, s *Service) {
 		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
 	},
-	"one packet": func(_ *world, s *Service) { s.OnePacket = true },
+	"one packet": func(w *world, s *Service) {
+		s.OnePacket = true
+		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}
+	},
 }
 
 func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, options func(*world, *Service)) {

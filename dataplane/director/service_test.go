@@ -100,3 +100,67 @@ var everyBit = func() (m wire.Addr) {
 	}
 	return m
 }()
+
+// A one-packet service keeps no conns and counts one for every datagram; its
+// replies are routed on unchanged, or translated if their origin is known and is
+// only one.
+func TestOnePacket(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.now += 1000
+	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc.OnePacket = true
+	const first, second = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5000>8080"
+	const far = "192.0.2.7:5000" // behind the gateway
+	reply := datagram("10.2.0.11:8080", far)
+	ask := func(s string) step { return step{s, 0, datagram("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, first} }
+	again := ask("a datagram more of the same flow is scheduled anew")
+	again.out = second
+	converse(t, w, []step{
+		ask("a datagram"), again, ask("and another"),
+		{"a reply is routed on as it is", 1, reply, Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
+	})
+	if n := w.conns.Stats().InUse; n != 0 {
+		t.Errorf("%d conns are kept", n)
+	}
+	server := w.table.Servers[svc.Servers[0]]
+	if got := server.Counters.Totals(); got.Conns != 2 || got.InPkts != 2 || got.OutPkts != 0 {
+		t.Errorf("the first server counted %+v, want 2 conns of 2 packets", got)
+	}
+
+	end := ServiceKey{addr("10.2.0.11"), 8080, wire.ProtoUDP}
+	w.table.Origins = map[ServiceKey]Origin{end: {VIP: addr("10.9.0.1"), VPort: 80, Counters: server.Counters}}
+	converse(t, w, []step{
+		{"a reply of a known origin comes from the VIP", 1, reply, Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5000"},
+		{"from another port it does not", 1, datagram("10.2.0.11:9999", far), NotOurs, ""},
+		{"nor to the host itself", 1, datagram("10.2.0.11:8080", "10.1.0.1:5000"), NotOurs, ""},
+		{"nor from another server", 1, datagram("10.2.0.12:8080", far), Passed, "0 02:00:00:00:00:fe: 10.2.0.12>192.0.2.7 ttl 63 udp 8080>5000"},
+	})
+	if got := server.Counters.Totals(); got.OutPkts != 1 {
+		t.Errorf("counted %d packets out, want 1", got.OutPkts)
+	}
+	every := end
+	every.Port = 0
+	w.table.Sources[every] = true
+	w.table.Origins[every] = Origin{VIP: addr("10.9.0.2"), Counters: server.Counters}
+	converse(t, w, []step{
+		{"of a port two services have, nobody knows whose it is", 1, reply, PassedAmbiguous, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
+		{"a service of every port keeps the port", 1, datagram("10.2.0.11:9999", far), Returned, "0 02:00:00:00:00:fe: 10.9.0.2>192.0.2.7 ttl 63 udp 9999>5000"},
+	})
+}
+
+// One-packet scheduling and persistence: every datagram goes where the client's
+// template says, and the template is all that is kept.
+func TestOnePacketPersists(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc.OnePacket, svc.Persist, svc.Mask = true, 60*conntrack.Second, everyBit
+	for i := range 3 {
+		f := in(0, datagram("10.1.0.2:5000", "10.9.0.1:80"))
+		if v := w.process(&f); v != Masqueraded || wire.Ethernet(f.Bytes()).Dst() != serverMAC[0] {
+			t.Errorf("datagram %d: %s to %s", i, v, wire.Ethernet(f.Bytes()).Dst())
+		}
+	}
+	if n := w.conns.Stats().InUse; n != 1 || w.conns.Counts(svc.Servers[0]).Templates.Load() != 1 {
+		t.Errorf("%d entries, want one template", n)
+	}
+}

@@ -24,6 +24,20 @@ type Table struct {
 	Sources map[ServiceKey]bool
 	Ways    *Ways
 	Rules   Rules
+	// Origins are the ends from which one-packet services that translate replies
+	// are answered; mostly empty.
+	Origins map[ServiceKey]Origin
+}
+
+// Origin is what a datagram from a server says of its conn, where one-packet
+// scheduling keeps none: the end its client called.
+type Origin struct {
+	VIP      wire.Addr
+	VPort    uint16 // 0: the port it comes from, as the service has every port
+	Counters *Counters
+	// Ambiguous says that several services have the server at this port, so that
+	// nobody knows which of them the client called.
+	Ambiguous bool
 }
 
 // Rules are the settings of the whole director, IPVS's sysctls (reference 3.7).
@@ -184,6 +198,24 @@ func (t *Table) server(id uint32) *Server {
 		id = 0
 	}
 	return &t.Servers[id]
+}
+
+// origin is what a server's packet without a conn says of the service it answers for.
+func (t *Table) origin(p *wire.Packet) (Origin, bool) {
+	if len(t.Origins) == 0 {
+		return Origin{}, false
+	}
+	key := ServiceKey{Addr: p.Src, Port: p.SrcPort, Proto: p.Proto}
+	own, ok := t.Origins[key]
+	key.Port = 0
+	every, also := t.Origins[key]
+	switch {
+	case ok && also:
+		own.Ambiguous = true
+	case also:
+		return every, true
+	}
+	return own, ok
 }
 
 // hides says whether the guard keeps frames from this end away from the host.

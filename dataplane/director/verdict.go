@@ -9,14 +9,15 @@ const (
 	NotOurs Verdict = iota
 
 	// Forwarded frames.
-	Masqueraded   // client to server, addresses rewritten
-	Routed        // client to server, by MAC address only
-	Tunnelled     // client to server, encapsulated
-	Returned      // server to client of a masqueraded conn
-	ReturnedAsIs  // server to client of any other conn, the director being the gateway
-	ErrorToServer // an ICMP error about a reply, to the server that sent it
-	ErrorToClient // an ICMP error about a request, to the client that sent it
-	Passed        // no conn: routed unchanged, as the host would have done
+	Masqueraded     // client to server, addresses rewritten
+	Routed          // client to server, by MAC address only
+	Tunnelled       // client to server, encapsulated
+	Returned        // server to client of a masqueraded conn
+	ReturnedAsIs    // server to client of any other conn, the director being the gateway
+	ErrorToServer   // an ICMP error about a reply, to the server that sent it
+	ErrorToClient   // an ICMP error about a request, to the client that sent it
+	Passed          // no conn: routed unchanged, as the host would have done
+	PassedAmbiguous // likewise, a one-packet server's: several services could be meant
 
 	// Answered frames.
 	AnsweredARP      // who-has for a VIP
@@ -64,6 +65,7 @@ var verdictNames = [NumVerdict]string{
 	ErrorToServer:      "icmp_error_to_server",
 	ErrorToClient:      "icmp_error_to_client",
 	Passed:             "passed_unchanged",
+	PassedAmbiguous:    "passed_ambiguous",
 	AnsweredARP:        "answered_arp",
 	AnsweredND:         "answered_nd",
 	AnsweredEcho:       "answered_echo",
