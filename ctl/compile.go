@@ -86,10 +86,10 @@ func compileServer(v *liveServer, l *live, t *director.Table) director.Server {
 		ID:        v.id,
 		Addr:      addr,
 		Port:      v.last.Port,
-		Method:    conntrack.Method(v.last.Method),
+		Method:    v.method(t.Ways),
 		Available: !v.removed,
 		Weight:    v.last.Weight,
-		Way:       t.Ways.To(addr),
+		Way:       v.way(t.Ways),
 		Counters:  v.counters,
 	}
 	if svc := l.services[v.service]; svc != nil {

@@ -81,6 +81,9 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	e.Server, e.By = &last, r.by()
 	way := server.Way
 	e.Way = describeWay(r.table.Ways, &way, last.Addr)
+	if r.table.Ways.Holds(server.Addr) {
+		e.Way = hostText(way)
+	}
 	if server.Method == conntrack.MethodTunnel && way.Reach != director.ReachNone {
 		e.Way += fmt.Sprintf(", of which %d for the tunnel header %s > %s", server.Tunnel.Overhead(), server.Tunnel.Src, server.Tunnel.Dst)
 	}
@@ -105,9 +108,6 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 // describeWay says how packets get to an address, or why they cannot.
 func describeWay(ways *director.Ways, way *director.Way, to netip.Addr) string {
 	if way.Reach == director.ReachNone {
-		if ways.Holds(wire.AddrFrom(to)) {
-			return to.String() + " is this host's own address"
-		}
 		return "no route to " + to.String() + " by an interface of the director"
 	}
 	port := ways.Ports[way.Hop.Port].Name

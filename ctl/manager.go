@@ -52,7 +52,9 @@ type Manager struct {
 	mu    sync.Mutex
 	state State
 	live  *live
-	ways  *director.Ways
+	door  *Door // nil: none
+	hops  *director.Hops
+	ways  *director.Ways  // by hops, and the door
 	rules guard.Rules     // in force
 	table *director.Table // published last
 	stale bool            // what is in force is not what it should be; tend tries again
@@ -66,8 +68,8 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 	m := &Manager{
 		conns: conns, host: host, guard: g, log: log,
 		live: newLive(conns, workers),
-		ways: director.NewWays(host.Hops()),
 	}
+	m.learn(host.Hops())
 	conns.SetSettings(m.state.Tuning.settings())
 	return m
 }
@@ -118,14 +120,20 @@ func (m *Manager) ApplyAll(ops []Op) []error {
 // cannot.
 func (m *Manager) warnUnreached(servers []netip.Addr) {
 	m.mu.Lock()
-	ways := m.ways
-	m.mu.Unlock()
-	lost := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool {
-		return ways.To(wire.AddrFrom(a)).Reach == director.ReachResolved
-	})
-	if len(lost) > 0 {
-		m.log.Warn().Stringer("server", lost[0]).Str("hop", wayText(ways, lost[0])).Int("and_others", len(lost)-1).
-			Msg("server cannot be reached now; it gets packets as soon as it can")
+	defer m.mu.Unlock()
+	lost, why := 0, m.log.Warn()
+	for _, v := range m.live.servers {
+		if v == nil || v.removed || !slices.Contains(servers, v.last.Addr) {
+			continue
+		}
+		if way := v.way(m.ways); way.Reach != director.ReachResolved {
+			if lost++; lost == 1 {
+				why = why.Stringer("server", v.last.Addr).Str("hop", wayText(m.ways, way, v.last.Addr))
+			}
+		}
+	}
+	if lost > 0 {
+		why.Int("and_others", lost-1).Msg("server cannot be reached now; it gets packets as soon as it can")
 	}
 }
 
@@ -172,7 +180,7 @@ func (m *Manager) commit(next State) error {
 	if err := m.live.enough(&next); err != nil {
 		return err
 	}
-	wide := union(m.rules, guardRules(&next, m.live, m.ways.Hops))
+	wide := union(m.rules, guardRules(&next, m.live, m.hops))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
@@ -190,7 +198,7 @@ func (m *Manager) commit(next State) error {
 
 // narrow has the guard let go of what only an earlier state needed.
 func (m *Manager) narrow() {
-	rules := union(guard.Rules{}, guardRules(&m.state, m.live, m.ways.Hops))
+	rules := union(guard.Rules{}, guardRules(&m.state, m.live, m.hops))
 	if sameSize(rules, m.rules) {
 		return
 	}
@@ -231,8 +239,8 @@ func (m *Manager) HopsChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Asked under the lock: of two calls, the later has the newer hops.
-	if hops := m.host.Hops(); hops != m.ways.Hops {
-		m.ways = director.NewWays(hops)
+	if hops := m.host.Hops(); hops != m.hops {
+		m.learn(hops)
 		m.recommit("follow the host's routes")
 	}
 }
@@ -309,11 +317,10 @@ func serverAddrs(s *State) []netip.Addr {
 }
 
 // wayText says how frames reach a server, for people.
-func wayText(ways *director.Ways, addr netip.Addr) string {
-	way := ways.To(wire.AddrFrom(addr))
+func wayText(ways *director.Ways, way director.Way, server netip.Addr) string {
 	switch {
-	case ways.Holds(wire.AddrFrom(addr)):
-		return "an address of the director itself, which cannot be a server"
+	case ways.Holds(wire.AddrFrom(server)):
+		return hostText(way)
 	case way.Reach == director.ReachNone:
 		return "no route by an interface of the director"
 	case way.Reach == director.ReachLink:

@@ -105,7 +105,7 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),
 		Stats:    v.rate.stats(v.counters.Totals(), v.zero),
-		Hop:      wayText(m.ways, server.Addr),
+		Hop:      wayText(m.ways, v.way(m.ways), server.Addr),
 	}
 }
 

@@ -25,9 +25,11 @@ func TestWayText(t *testing.T) {
 		"10.2.0.11": "eth1 02:00:00:00:00:0b",
 		"10.2.0.12": "eth1 unresolved",
 		"10.77.0.1": "no route by an interface of the director",
-		"10.2.0.1":  "an address of the director itself, which cannot be a server",
+		"10.2.0.1":  hostText(director.Way{}),
 	} {
-		if got := wayText(ways, netip.MustParseAddr(addr)); got != want {
+		a := netip.MustParseAddr(addr)
+		v := &liveServer{last: Server{ServerKey: ServerKey{Addr: a}}}
+		if got := wayText(ways, v.way(ways), a); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}

@@ -27,6 +27,7 @@ var layers = map[string]int{
 	"uvs/dataplane/director": 2,
 	"uvs/dataplane":          3,
 	"uvs/ctl/guard":          4,
+	"uvs/ctl/door":           4,
 	"uvs/ctl/hop":            4,
 	"uvs/ctl":                5,
 	"uvs/ctl/ipvsadm":        6,

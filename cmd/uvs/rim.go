@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/rs/zerolog"
 
+	"uvs/ctl/door"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 	"uvs/dataplane/ring"
@@ -17,11 +18,14 @@ type rim struct {
 }
 
 // openRim opens the rings on the interfaces hops knows.
-func openRim(cfg runConfig, hops *director.Hops) (*rim, error) {
+func openRim(cfg runConfig, hops *director.Hops, local *door.Door) (*rim, error) {
 	r := &rim{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
 	for i, name := range cfg.interfaces {
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
 		r.index = append(r.index, hops.Ports[i].Index)
+	}
+	if local != nil {
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: local.Name, Netns: local.Netns})
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.workers)

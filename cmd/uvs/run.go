@@ -19,6 +19,7 @@ import (
 
 	"uvs/conntrack"
 	"uvs/ctl"
+	"uvs/ctl/door"
 	"uvs/ctl/guard"
 	"uvs/ctl/hop"
 	"uvs/dataplane"
@@ -34,6 +35,7 @@ type runConfig struct {
 	connMax    int
 	memory     int64 // bytes; 0: as connMax needs
 	spin       time.Duration
+	localnode  bool
 	log        zerolog.Logger
 }
 
@@ -60,6 +62,7 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "most entries of the connection table")
 	fs.Int64Var(&cfg.memory, "memory", 0, "most bytes the connection table may use; lowers --conn-max if need be (0: no limit but that)")
 	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
+	fs.BoolVar(&cfg.localnode, "localnode", false, "let the host itself be a server: make a virtual device into its stack")
 	level := fs.String("log-level", "info", "trace, debug, info, warn or error")
 	format := fs.String("log-format", "text", "text or json")
 	if code, ok = parse(fs, args); !ok {
@@ -146,13 +149,23 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer conns.Close()
 
-	rim, err := openRim(cfg, host.Hops())
+	var local *door.Door
+	if cfg.localnode {
+		if local, err = door.Open(); err != nil {
+			return err
+		}
+		defer local.Close()
+	}
+	rim, err := openRim(cfg, host.Hops(), local)
 	if err != nil {
 		return err
 	}
 	defer rim.close()
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
+	if local != nil {
+		manager.OpenDoor(ctl.Door{Port: director.Port{Name: local.Name, MAC: local.Inner, MTU: door.MTU}, Host: local.Outer})
+	}
 	plane := dataplane.New(conns, manager.FirstTable(), rim.planeLinks(), cpus(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,

@@ -71,6 +71,9 @@ type Way struct {
 // up beforehand, so that the packet path asks once; immutable.
 type Ways struct {
 	*Hops
+	// Host is the way into the host's own stack, for flows whose server is the
+	// host; ReachNone if there is none.
+	Host   Way
 	routes *bart.Table[routeWay]
 	links  []linkWays // by port
 }

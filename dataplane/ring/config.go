@@ -17,6 +17,9 @@ type Interface struct {
 	// faster, but then nothing waits while the device is busy, and tcpdump on
 	// this host does not see what is sent.
 	QdiscBypass bool
+	// Netns is the descriptor of the network namespace the interface is in. 0:
+	// that of the calling thread.
+	Netns int
 }
 
 // Config says what to open. Only Interfaces must be given; the zero value of

@@ -87,12 +87,21 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 }
 
 // openInterface makes port i of every worker, or none.
+func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+	err = within(cfg.Interfaces[i].Netns, func() (err error) {
+		ports, err = openHere(workers, i, cfg, open)
+		return err
+	})
+	return ports, err
+}
+
+// openHere is openInterface in the namespace of the calling thread.
 //
 // While a ring is made its socket has no protocol (packet_set_ring), and an
 // interface that comes up at that moment does not attach it (packet_notifier):
 // such a socket never receives. So ports made while the interface came up are
 // made again.
-func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+func openHere(workers, i int, cfg Config, open bool) (ports []*port, err error) {
 	for {
 		before, err := findInterface(cfg.Interfaces[i].Name)
 		if err != nil {
@@ -127,7 +136,7 @@ func closePorts(ports []*port) {
 	}
 }
 
-// openPorts is openInterface without that care.
+// openPorts is openHere without that care.
 func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports []*port, err error) {
 	defer func() {
 		if err != nil {

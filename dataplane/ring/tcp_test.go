@@ -77,7 +77,7 @@ func TestTCP(t *testing.T) {
 			lab := newLab(t)
 			var l *Link
 			in(t, lab.middle, func() (err error) {
-				l, err = Open(Config{Interfaces: []Interface{{"m0", bypass}, {"m1", bypass}}})
+				l, err = Open(Config{Interfaces: []Interface{{Name: "m0", QdiscBypass: bypass}, {Name: "m1", QdiscBypass: bypass}}})
 				return err
 			})
 			var super, partial atomic.Int64

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// localnode is a director that is one of its own two servers, by DR: the VIP is
+// its own address on loopback, s1 is the other server.
+func localnode(t *testing.T, v6 bool, mode string) *scene {
+	t.Helper()
+	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
+	s.add("client", "director", "s1")
+	s.lan("lan1", "client", "director", "s1")
+	s.assign("client", "eth0", 1, 2)
+	s.assign("director", "eth0", 1, 1)
+	s.assign("s1", "eth0", 1, 11)
+	s.prepareServer("s1")
+	s.in("director", "ip addr add "+s.vip()+s.full()+" dev lo")
+	s.in("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
+	files := t.TempDir()
+	s.nginx("s1", files)
+	s.nginx("director", files)
+	s.directorWith("director", []string{"--localnode"}, "eth0")
+	s.ipvsadm("director", fmt.Sprintf(`
+		ipvsadm -A -t %[1]s:80 -s rr
+		ipvsadm -a -t %[1]s:80 -r %[2]s:80 -g
+		ipvsadm -a -t %[1]s:80 -r %[3]s:80 %[4]s`,
+		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
+	return s
+}
+
+// rr shares requests between a remote server and the director's own, whose
+// other ports nobody comes near: nginx's second port answers on the VIP, and on
+// the director's own address both do.
+func TestLocalnode(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for name, mode := range map[string]string{"dr": "-g", "tunnel": "-i"} {
+			t.Run(fmt.Sprintf("%s/v6=%t", name, v6), func(t *testing.T) {
+				s := localnode(t, v6, mode)
+				got := map[string]int{}
+				host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
+				for _, name := range strings.Fields(s.in("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+"/?[1-100]'")) {
+					got[name]++
+				}
+				if got["s1"] != 50 || got["director"] != 50 {
+					t.Errorf("100 requests were answered by %v; rr wants 50 each of s1 and director", got)
+				}
+				for _, end := range []string{s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80", s.url(s.addr(1, 1)) + ":8080"} {
+					if name := strings.TrimSpace(s.in("client", "curl -s -f -g --max-time 10 http://"+end+"/")); name != "director" {
+						t.Errorf("http://%s/ was answered by %q, want the director's own nginx", end, name)
+					}
+				}
+				s.clean()
+			})
+		}
+	}
+}
+
+// Nothing of the way into the host's stack is left of a killed director, and
+// without --localnode there is none.
+func TestLocalnodeLeavesNothing(t *testing.T) {
+	s := &scene{network: newNetwork(t), method: "dr"}
+	s.add("director", "client")
+	s.link("director", "eth0", "client", "eth0")
+	devices := func() bool { return strings.Contains(s.in("director", "ip link"), "uvs-") }
+	run := s.director("director", "eth0")
+	if devices() {
+		t.Error("there is a device without --localnode")
+	}
+	run.Process.Signal(syscall.SIGTERM)
+	run.Wait()
+	run = s.directorWith("director", []string{"--localnode"}, "eth0")
+	if !devices() {
+		t.Error("there is no device with --localnode")
+	}
+	run.Process.Kill()
+	run.Wait()
+	eventually(t, "the device is gone", func() bool { return !devices() })
+}

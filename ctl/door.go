@@ -1,0 +1,72 @@
+package ctl
+
+import (
+	"slices"
+
+	"uvs/conntrack"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// Door is a way for frames into the host's own stack: a port of the director
+// beyond those of Hops, and the hardware address behind it (ctl/door).
+type Door struct {
+	Port director.Port
+	Host wire.MAC
+}
+
+// OpenDoor gives the host's own servers a way. It is for before FirstTable.
+func (m *Manager) OpenDoor(d Door) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.door = &d
+	m.learn(m.hops)
+}
+
+// learn makes the ways of the host's hops. The door is the last port.
+func (m *Manager) learn(hops *director.Hops) {
+	m.hops = hops
+	if m.door == nil {
+		m.ways = director.NewWays(hops)
+		return
+	}
+	all := *hops
+	all.Ports = append(slices.Clone(hops.Ports), m.door.Port)
+	m.ways = director.NewWays(&all)
+	m.ways.Host = director.Way{Reach: director.ReachResolved, MTU: m.door.Port.MTU}
+	m.ways.Host.Hop.Port = uint16(len(hops.Ports))
+	m.ways.Host.Hop.Src, m.ways.Host.Hop.Dst = m.door.Port.MAC, m.door.Host
+}
+
+// way is how frames leave for a server. One that is the host itself gets them
+// by the door: as they are only if they are to an address of the host
+// (reference 5.1.2), since it would have to forward others; translated only if
+// there is nothing to translate, since its answers do not pass here.
+func (v *liveServer) way(ways *director.Ways) director.Way {
+	addr, vip := wire.AddrFrom(v.last.Addr), wire.AddrFrom(v.service.Addr)
+	switch {
+	case !ways.Holds(addr):
+		return ways.To(addr)
+	case v.method(ways) == conntrack.MethodMasq, !ways.Holds(vip):
+		return director.Way{}
+	}
+	return ways.Host
+}
+
+// method is how frames are changed for a server. For the host itself nothing is
+// wrapped, and nothing translated to what it is already.
+func (v *liveServer) method(ways *director.Ways) conntrack.Method {
+	same := v.last.Addr == v.service.Addr && (v.last.Port == v.service.Port || v.service.Port == 0)
+	if ways.Holds(wire.AddrFrom(v.last.Addr)) && (v.last.Method == MethodTunnel || same) {
+		return conntrack.MethodRoute
+	}
+	return conntrack.Method(v.last.Method)
+}
+
+// hostText says how frames reach the host's own stack, or why they do not.
+func hostText(way director.Way) string {
+	if way.Reach == director.ReachNone {
+		return "the director's own host: it gets packets with uvs run --localnode, if the host holds the service's address, and for NAT only at that address and port"
+	}
+	return "the host's own stack"
+}
