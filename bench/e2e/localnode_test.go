@@ -29,6 +29,9 @@ func localnode(t *testing.T, v6 bool, mode string) *scene {
 		ipvsadm -a -t %[1]s:80 -r %[2]s:80 -g
 		ipvsadm -a -t %[1]s:80 -r %[3]s:80 %[4]s`,
 		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
+	eventually(t, "the way to s1 is known", func() bool {
+		return !strings.Contains(s.in("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"), "unresolved")
+	})
 	return s
 }
 
