@@ -20,6 +20,8 @@ const (
 	Zero          Verb = "zero"
 	Tune          Verb = "tune"
 	SetSorry      Verb = "sorry"
+	AddMarks      Verb = "add-marks"
+	DeleteMarks   Verb = "delete-marks"
 )
 
 // Op is one change the operator asks for. Which fields count depends on Verb:
@@ -28,13 +30,16 @@ const (
 // nil, means everything; the server verbs take Service.ServiceKey and Server;
 // SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
 // Service's own if that is given; SetSorry makes Server the sorry server of
-// Service.ServiceKey or, if it is nil, takes that away.
+// Service.ServiceKey or, if it is nil, takes that away;
+// AddMarks and DeleteMarks take Marks, all or none of them.
 type Op struct {
 	Verb     Verb      `json:"verb"`
 	Service  *Service  `json:"service,omitempty"`
 	Server   *Server   `json:"server,omitempty"`
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
 	Tuning   Tuning    `json:"tuning,omitempty"`
+
+	Marks []MarkRule `json:"marks,omitempty"`
 }
 
 // Error is why an operation was refused; nothing was changed. Errno is what

@@ -45,6 +45,10 @@ func (s *State) do(op Op) error {
 		return s.tune(op)
 	case SetSorry:
 		return s.setSorry(op)
+	case AddMarks:
+		return s.addMarks(op)
+	case DeleteMarks:
+		return s.deleteMarks(op)
 	case Zero: // the counters are not part of the state
 		if op.Service == nil {
 			return nil
@@ -269,8 +273,9 @@ func checkedService(op Op) (Service, error) {
 	}
 	svc := *op.Service
 	switch {
+	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
+		return svc, refuse(syscall.EINVAL, "service %s: a mark has no address of its own", svc.ServiceKey)
 	case svc.FWMark != 0:
-		return svc, refuse(syscall.EOPNOTSUPP, "service %s: firewall-mark services are not supported yet", svc.ServiceKey)
 	case svc.Proto != wire.ProtoTCP && svc.Proto != wire.ProtoUDP && svc.Proto != wire.ProtoSCTP:
 		return svc, refuse(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)
 	case !unicast(svc.Addr):
@@ -279,13 +284,15 @@ func checkedService(op Op) (Service, error) {
 		return svc, refuse(syscall.EINVAL, "service address %s is of the wrong family", svc.Addr)
 	case svc.Port == 0 && svc.Persist == 0:
 		return svc, refuse(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
+	case svc.OPS && svc.Proto != wire.ProtoUDP:
+		return svc, refuse(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
+	}
+	switch {
 	case svc.Persist > maxTimeout:
 		return svc, refuse(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
 	case svc.PE != "":
 		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known", svc.PE)
-	case svc.OPS && svc.Proto != wire.ProtoUDP:
-		return svc, refuse(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
-	case svc.Addr.Is6() && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
+	case svc.IPv6 && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
 		return svc, refuse(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
 		return svc, refuse(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
@@ -294,9 +301,9 @@ func checkedService(op Op) (Service, error) {
 }
 
 // checkServer says whether a server may belong to svc. As IPVS does, it gives
-// servers that are not masqueraded the service's port.
+// servers that are not masqueraded the service's port, but for those of a mark.
 func checkServer(svc *Service, server *Server) error {
-	if server.Method != MethodMasq {
+	if server.Method != MethodMasq && svc.FWMark == 0 {
 		server.Port = svc.Port
 	}
 	switch {

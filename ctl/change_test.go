@@ -74,7 +74,10 @@ func TestChangeRefuses(t *testing.T) {
 		{"every port without persistence", Op{Verb: AddService, Service: with(func(s *Service) { s.Port = 0 })}, syscall.EINVAL},
 		{"persistence of two months", Op{Verb: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })}, syscall.EINVAL},
 		{"one-packet scheduling of TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.OPS = true })}, syscall.EINVAL},
-		{"a mark", Op{Verb: AddService, Service: with(func(s *Service) { s.ServiceKey = ServiceKey{FWMark: 1} })}, syscall.EOPNOTSUPP},
+		{"a mark with an address", Op{Verb: AddService, Service: with(func(s *Service) { s.FWMark = 1 })}, syscall.EINVAL},
+		{"an IPv6 mark's persistence with an IPv4 mask", Op{Verb: AddService, Service: with(func(s *Service) {
+			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, 0xffffff00
+		})}, syscall.EINVAL},
 		{"a persistence engine", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.ENOENT},
 		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
 		{"a server twice", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},

@@ -65,6 +65,9 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 	return list, c.get("/v1/services", &list)
 }
 
+// Marks are the mark rules in their order.
+func (c *Client) Marks() (list []MarkRule, err error) { return list, c.get("/v1/marks", &list) }
+
 // Timeouts are the three idle times of --set.
 func (c *Client) Timeouts() (t Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
 

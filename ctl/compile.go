@@ -30,22 +30,29 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		timeouts := s.tuning(key).timeouts()
 		own[key] = &timeouts
 	}
+	marks := map[director.MarkKey]*director.Service{}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		running := l.services[svc.ServiceKey]
 		tuning := s.tuning(svc.ServiceKey)
 		running.rebuild(svc, l, tuning)
-		vip := wire.AddrFrom(svc.Addr)
-		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		compiled := compileService(svc, running, tuning)
 		compiled.Limit = tuning.limit(l.policers)
-		if svc.OPS && tuning.value(tuneReplies) != 0 {
+		if svc.OPS && svc.FWMark == 0 && tuning.value(tuneReplies) != 0 {
 			addOrigins(t, s, svc, l)
 		}
 		if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 			compiled.Sorry = l.index[serverIdentity{svc.ServiceKey, sorry.ServerKey}].id
 		}
-		t.Services[director.ServiceKey{Addr: vip, Port: svc.Port, Proto: svc.Proto}] = compiled
+		if svc.FWMark != 0 {
+			marks[director.MarkKey{Mark: svc.FWMark, IPv6: svc.IPv6}] = compiled
+		} else {
+			t.Services[director.ServiceKey{Addr: wire.AddrFrom(svc.Addr), Port: svc.Port, Proto: svc.Proto}] = compiled
+		}
+	}
+	for _, a := range vips(s) {
+		vip := wire.AddrFrom(a)
+		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 	}
 	for _, v := range l.servers {
 		if v != nil {
@@ -53,8 +60,13 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 			t.Servers[v.id].Timeouts = own[v.service]
 		}
 	}
-	for _, e := range sources(s, l) {
+	t.Marks = compileMarks(s, marks, ways)
+	points, spans := sources(s, l)
+	for _, e := range points {
 		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+	}
+	for _, e := range spans {
+		t.Spans = append(t.Spans, director.Span{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
 	}
 	return t
 }
@@ -115,7 +127,7 @@ func compileService(svc *Service, running *liveService, tuning Tuning) *director
 	}
 	return &director.Service{
 		Limited: limited,
-		ID:      running.id, Port: svc.Port,
+		ID:      running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
 		ExpireQuiescent: tuning.value(tuneQuiescent) != 0,
@@ -191,48 +203,10 @@ func (a *scheduling) like(b *scheduling) bool {
 	return a.scheduler == b.scheduler && a.flags == b.flags && a.options == b.options && a.ramp == b.ramp
 }
 
-// sources are the ends from which replies come, some of them twice: those of s,
-// and of servers that were removed, or were masqueraded once, whose conns are
-// still answered.
-func sources(s *State, l *live) []guard.Endpoint {
-	var ends []guard.Endpoint
-	for i := range s.Services {
-		svc := &s.Services[i]
-		ends = append(ends, svc.endpoint())
-		for _, v := range s.reals(svc) {
-			if v.Method == MethodMasq {
-				ends = append(ends, svc.replies(v.ServerKey))
-			}
-		}
-	}
-	for _, v := range l.servers {
-		if v == nil {
-			continue
-		}
-		ends = append(ends, v.service.endpoint())
-		if v.masq {
-			ends = append(ends, v.service.replies(v.key))
-		}
-	}
-	return ends
-}
-
-// replies is where the replies of a masqueraded server come from.
-func (k ServiceKey) replies(server ServerKey) guard.Endpoint {
-	end := guard.Endpoint{Proto: k.Proto, Addr: server.Addr}
-	if k.Port != 0 {
-		end.Port = server.Port
-	}
-	return end
-}
-
-func (k ServiceKey) endpoint() guard.Endpoint {
-	return guard.Endpoint{Proto: k.Proto, Addr: k.Addr, Port: k.Port}
-}
-
 // guardRules says what the host's stack must not see.
 func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
-	r := guard.Rules{Sources: sources(s, l)}
+	r := guard.Rules{Marked: marked(s)}
+	r.Sources, r.Spans = sources(s, l)
 	for i := range hops.Ports {
 		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
 	}
@@ -240,10 +214,13 @@ func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
 		r.Local = append(r.Local, a.Netip())
 	}
 	for i := range s.Services {
-		svc := &s.Services[i]
-		r.Services = append(r.Services, svc.endpoint())
-		if !hops.Holds(wire.AddrFrom(svc.Addr)) {
-			r.VIPs = append(r.VIPs, svc.Addr)
+		if k := s.Services[i].ServiceKey; k.FWMark == 0 {
+			r.Services = append(r.Services, guard.Endpoint{Proto: k.Proto, Addr: k.Addr, Port: k.Port})
+		}
+	}
+	for _, a := range vips(s) {
+		if !hops.Holds(wire.AddrFrom(a)) {
+			r.VIPs = append(r.VIPs, a)
 		}
 	}
 	return r

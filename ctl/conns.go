@@ -99,12 +99,31 @@ func parseState(s string) (string, error) {
 
 // match makes the filter's question to the connection table. Entries that only
 // count a client's conns have no server and are nobody's business.
-func (f ConnFilter) match() func(*conntrack.Snapshot) bool {
+func (m *Manager) match(f ConnFilter) func(*conntrack.Snapshot) bool {
+	service := f.service
+	if f.Service != nil && f.Service.FWMark != 0 {
+		ids := m.serverIDs(*f.Service)
+		service = func(s *conntrack.Snapshot) bool { return ids[s.ServerID] }
+	}
 	return func(s *conntrack.Snapshot) bool {
-		return s.ServerID != 0 && f.service(s) && f.server(s) &&
+		return s.ServerID != 0 && service(s) && f.server(s) &&
 			(!f.Client.IsValid() || f.Client.Contains(s.Client.Netip())) &&
 			(f.State == "" || f.State == s.State.String())
 	}
+}
+
+// serverIDs are the IDs of a service's servers, removed ones too: what a mark's
+// conns have in common.
+func (m *Manager) serverIDs(of ServiceKey) map[uint32]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := map[uint32]bool{}
+	for _, v := range m.live.servers {
+		if v != nil && v.service == of {
+			ids[v.id] = true
+		}
+	}
+	return ids
 }
 
 func (f ConnFilter) service(s *conntrack.Snapshot) bool {
@@ -119,6 +138,12 @@ func (f ConnFilter) server(s *conntrack.Snapshot) bool {
 
 // Text is the key as ParseServiceKey reads it.
 func (k ServiceKey) Text() string {
+	switch {
+	case k.FWMark != 0 && k.IPv6:
+		return fmt.Sprintf("fwm6:%d", k.FWMark)
+	case k.FWMark != 0:
+		return fmt.Sprintf("fwm:%d", k.FWMark)
+	}
 	return fmt.Sprintf("%s:%s", strings.ToLower(ProtoName(k.Proto)), netip.AddrPortFrom(k.Addr, k.Port))
 }
 
@@ -126,7 +151,7 @@ func (k ServiceKey) Text() string {
 // workers go on meanwhile.
 func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 	var err error
-	m.conns.Walk(f.match(), func(s *conntrack.Snapshot) bool {
+	m.conns.Walk(m.match(f), func(s *conntrack.Snapshot) bool {
 		err = visit(*status(s))
 		return err == nil
 	})
@@ -136,7 +161,7 @@ func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 // FlushConns ends the conns of a filter and says how many. What their clients
 // send afterwards begins anew, or is reset.
 func (m *Manager) FlushConns(f ConnFilter) int {
-	n := m.conns.Flush(f.match())
+	n := m.conns.Flush(m.match(f))
 	m.events.emit(Event{Kind: "conns_flushed", Count: uint64(n)})
 	m.log.Info().Int("conns", n).Str("filter", f.Query().Encode()).Msg("flushed connections")
 	return n

@@ -134,6 +134,10 @@ func describeFrame(ways *director.Ways, f *wire.Frame) string {
 func (r *rehearsal) why() string {
 	vip, isVIP := r.table.VIPs[wire.AddrFrom(r.question.Virtual.Addr())]
 	switch {
+	case r.service != nil && r.service.FWMark != 0:
+		return "a mark rule gives the packet its mark"
+	case r.service != nil && r.service.Port == portFTP && r.question.Virtual.Port() != portFTP:
+		return "it is persistent and on FTP's port, so FTP's data is its too"
 	case r.service != nil && r.service.Port == 0:
 		return "it takes every port of its address that no other service has"
 	case r.service != nil:
@@ -189,13 +193,14 @@ func (r *rehearsal) hidden() []string {
 		if svc.Servers[i].Method != MethodMasq {
 			continue
 		}
-		e := svc.replies(svc.Servers[i].ServerKey)
-		port := fmt.Sprint("port ", e.Port)
-		if e.Port == 0 {
-			port = "any port"
-		}
-		if text := fmt.Sprintf("from %s %s %s, unless for the host itself", ProtoName(e.Proto), e.Addr, port); !slices.Contains(list, text) {
-			list = append(list, text)
+		for _, s := range r.ends.replies(svc.ServiceKey, svc.Servers[i].ServerKey) {
+			port := fmt.Sprint("port ", PortRange{s.First, s.Last})
+			if s.First == 0 && s.Last == 65535 {
+				port = "any port"
+			}
+			if text := fmt.Sprintf("from %s %s %s, unless for the host itself", ProtoName(s.Proto), s.Net.Addr(), port); !slices.Contains(list, text) {
+				list = append(list, text)
+			}
 		}
 	}
 	return list
@@ -270,6 +275,7 @@ type rehearsal struct {
 	servers  map[uint32]Server // as configured last, by ID
 	tuning   Tuning
 	own      Tuning // of the service
+	ends     ends
 	now      conntrack.Tick
 
 	conn, template *conntrack.Snapshot

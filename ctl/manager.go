@@ -145,7 +145,9 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 	errs = make([]error, len(ops))
 	next, changed := m.state.clone(), false
 	for i, op := range ops {
-		errs[i] = next.do(op)
+		if errs[i] = checkInterfaces(op, m.ways); errs[i] == nil {
+			errs[i] = next.do(op)
+		}
 		changed = changed || errs[i] == nil && op.Verb != Zero
 	}
 	if changed {
@@ -288,12 +290,17 @@ func union(a, b guard.Rules) guard.Rules {
 	b.Services = unique(slices.Concat(a.Services, b.Services))
 	b.Sources = unique(slices.Concat(a.Sources, b.Sources))
 	b.VIPs = unique(slices.Concat(a.VIPs, b.VIPs))
+	b.Spans = unique(slices.Concat(a.Spans, b.Spans))
+	if !slices.Equal(a.Marked, b.Marked) {
+		b.Leaving = a.Marked
+	}
 	return b
 }
 
 // sameSize says whether rules, of which one contains the other, are the same.
 func sameSize(a, b guard.Rules) bool {
-	return len(a.Services) == len(b.Services) && len(a.Sources) == len(b.Sources) && len(a.VIPs) == len(b.VIPs)
+	return len(a.Services) == len(b.Services) && len(a.Sources) == len(b.Sources) && len(a.VIPs) == len(b.VIPs) &&
+		len(a.Spans) == len(b.Spans) && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
 }
 
 // unique drops what is in the list already, in place.

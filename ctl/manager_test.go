@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
@@ -205,7 +206,7 @@ func TestRepliesStayHidden(t *testing.T) {
 			w := newWorld(t, 1)
 			w.must(add(vip, "rr"), with(vip, one))
 			w.exchange(0, syn("5000"))
-			end := service(vip, "").replies(one.ServerKey)
+			end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: one.Addr, Port: one.Port}
 			w.must(tt.op)
 			w.age(time.Hour)
 			if !slices.Contains(w.guard.rules.Sources, end) {
@@ -240,7 +241,8 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	w.must(add(vip, "rr"), with(vip, same))
 	same.Method = MethodRoute
 	w.must(edited(vip, same))
-	if end := service(vip, "").replies(same.ServerKey); !slices.Contains(w.guard.rules.Sources, end) {
+	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: same.Addr, Port: same.Port}
+	if !slices.Contains(w.guard.rules.Sources, end) {
 		t.Errorf("guarded %v", w.guard.rules.Sources)
 	}
 }

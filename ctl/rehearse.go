@@ -53,7 +53,7 @@ const rehearsalConns = 1024
 func (m *Manager) prepare(q Question) (*rehearsal, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := &rehearsal{question: q, servers: map[uint32]Server{}, tuning: maps.Clone(m.state.Tuning), now: m.now()}
+	r := &rehearsal{question: q, servers: map[uint32]Server{}, tuning: maps.Clone(m.state.Tuning), ends: newEnds(&m.state), now: m.now()}
 	table := compile(&m.state, m.live, m.ways)
 	r.table = table
 	var err error

@@ -47,6 +47,7 @@ const (
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
+//	GET  /v1/marks     []MarkRule in their order
 //	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
 //	GET  /v1/explain   Explanation of a Question's query
@@ -141,6 +142,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/batch", s.batch)
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Info) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
+	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
 	mux.HandleFunc("GET /v1/timeouts", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Timeouts()) })
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, append(s.Manager.Verdicts(), s.Counters()...))

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"uvs/ctl/guard"
+	"uvs/dataplane/wire"
 )
 
 func sorry(s *Server) Op { return Op{Verb: SetSorry, Service: service(vip, ""), Server: s} }
@@ -35,7 +38,7 @@ func TestSorryServer(t *testing.T) {
 	if !slices.Contains(w.host.needed, last.Addr) {
 		t.Error("the way to the sorry server is not looked for")
 	}
-	if !slices.Contains(w.guard.rules.Sources, service(vip, "").replies(last.ServerKey)) {
+	if end := (guard.Endpoint{Proto: wire.ProtoTCP, Addr: last.Addr, Port: last.Port}); !slices.Contains(w.guard.rules.Sources, end) {
 		t.Error("the host sees its replies")
 	}
 	status := w.Services()[0]

@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -13,7 +14,8 @@ import (
 // servers, and the settings. The manager owns the only live copy; a table is
 // compiled from it.
 type State struct {
-	Services []Service // in order of adding
+	Services []Service  // in order of adding
+	Marks    []MarkRule // in order: the last that matches decides
 	Tuning   Tuning
 	// ServiceTuning is what single services have of their own.
 	ServiceTuning map[ServiceKey]Tuning
@@ -135,7 +137,10 @@ func ProtoName(proto uint8) string {
 }
 
 func (k ServiceKey) String() string {
-	if k.FWMark != 0 {
+	switch {
+	case k.FWMark != 0 && k.IPv6:
+		return fmt.Sprintf("FWM %d IPv6", k.FWMark)
+	case k.FWMark != 0:
 		return fmt.Sprintf("FWM %d", k.FWMark)
 	}
 	return fmt.Sprintf("%s %s", ProtoName(k.Proto), netip.AddrPortFrom(k.Addr, k.Port))
@@ -144,13 +149,21 @@ func (k ServiceKey) String() string {
 func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }
 
 // ParseServiceKey reads a service as people write it for our own verbs:
-// tcp:192.0.2.1:80, udp:[2001:db8::1]:53, sctp:192.0.2.1:2905.
+// tcp:192.0.2.1:80, udp:[2001:db8::1]:53, sctp:192.0.2.1:2905, or the mark 7 of
+// IPv4 as fwm:7, of IPv6 as fwm6:7.
 func ParseServiceKey(s string) (ServiceKey, error) {
 	name, end, _ := strings.Cut(s, ":")
+	if v6 := strings.EqualFold(name, "fwm6"); v6 || strings.EqualFold(name, "fwm") {
+		mark, err := strconv.ParseUint(end, 0, 32)
+		if err != nil || mark == 0 {
+			return ServiceKey{}, refuse(syscall.EINVAL, "%q names no mark; write fwm:1 to fwm:4294967295", s)
+		}
+		return ServiceKey{FWMark: uint32(mark), IPv6: v6}, nil
+	}
 	proto, ok := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}[strings.ToLower(name)]
 	ap, err := netip.ParseAddrPort(end)
 	if !ok || err != nil {
-		return ServiceKey{}, refuse(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80 or udp:[2001:db8::1]:53", s)
+		return ServiceKey{}, refuse(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
 	}
 	addr := ap.Addr().Unmap()
 	return ServiceKey{Proto: proto, Addr: addr, Port: ap.Port(), IPv6: addr.Is6()}, nil

@@ -109,6 +109,13 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 	}
 }
 
+// Marks are the mark rules in their order.
+func (m *Manager) Marks() []MarkRule {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]MarkRule{}, m.state.Marks...)
+}
+
 // Timeouts are the operator's three idle times.
 func (m *Manager) Timeouts() Timeouts {
 	m.mu.Lock()

@@ -30,6 +30,7 @@ func verbs() []verb {
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
 		{"services", "[--json]", "list services, a line for every server", servicesMain},
 		{"sorry", "--service S SERVER|--clear", "set the server that takes what no other can", sorryMain},
+		{"mark", "add|delete|list|import", "which packets have the marks of ipvsadm -f", markMain},
 		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
 		{"explain", "PROTO CLIENT VIRTUAL …", "say what becomes of a client's packet, and why", explainMain},
 		{"events", "", "print what happens to the director", eventsMain},

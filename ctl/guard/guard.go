@@ -41,6 +41,14 @@ type Rules struct {
 	// answers of servers come from, which uvs translates or routes.
 	Sources []Endpoint
 
+	// Marked are tried in order on frames that are not dropped by the above; the
+	// first that matches decides. Leaving is another such list; what either
+	// drops is dropped.
+	Marked, Leaving []Match
+
+	// Spans are further Sources.
+	Spans []Span
+
 	// Local are the host's own addresses. What comes from Sources to these
 	// passes, so that the host's own connections to a server go on working.
 	Local []netip.Addr
@@ -49,9 +57,9 @@ type Rules struct {
 // Dropped counts the frames kept from the host since New, by cause.
 type Dropped struct {
 	VIP      uint64 // to one of Rules.VIPs
-	Service  uint64 // to one of Rules.Services
-	Source   uint64 // from one of Rules.Sources
-	Error    uint64 // ICMP errors about packets to one of Rules.Sources
+	Service  uint64 // to one of Rules.Services, or by Rules.Marked
+	Source   uint64 // from one of Rules.Sources or Rules.Spans
+	Error    uint64 // ICMP errors about packets to one of those
 	Fragment uint64 // later fragments of what is counted in Service and Source
 }
 
@@ -67,6 +75,7 @@ type Guard struct {
 	table *nftables.Table
 	sets  map[string]*nftables.Set
 	held  elements // what the kernel's sets hold; nil: not known, a change went wrong
+	rules Rules    // what the chains of held were made from
 }
 
 // New makes the table, still empty of rules for any interface. The error says
@@ -128,11 +137,12 @@ func (g *Guard) Apply(r Rules) error {
 			return fmt.Errorf("guard: set %s: %w", name, err)
 		}
 	}
+	g.updateMatches(r)
 	g.held = nil
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("guard: apply rules: %w", err)
 	}
-	g.held = want
+	g.held, g.rules = want, r
 	return nil
 }
 

@@ -132,11 +132,16 @@ func (g *Guard) addSets(f *family) error {
 func (g *Guard) addChains(f *family) {
 	service := g.addDropChain(f, counterService)
 	source := g.addDropChain(f, counterSource)
+	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted} {
+		g.addChain(name + f.suffix)
+	}
 	guard := g.addChain("guard" + f.suffix)
 
 	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
 	g.rule(guard, f).key(f.dst, l4proto).in("anyservices").drop(counterService)
 	g.rule(guard, f).key(f.dst, l4proto, dstPort).in("services").goTo(service)
+	g.rule(guard, f).jump(chainMarked)
+	g.rule(guard, f).jump(chainLeaving)
 	g.rule(guard, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
 		key(f.src, f.dst, f.fragmentID).in("fragments").drop(counterFragment)
 
@@ -145,9 +150,11 @@ func (g *Guard) addChains(f *family) {
 	g.rule(guard, f).key(f.dst).in("locals").leave()
 	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
 	g.rule(guard, f).key(f.src, l4proto, srcPort).in("sources").goTo(source)
+	g.rule(guard, f).jump(chainSpans)
 
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto).in("anysources").drop(counterError)
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto, f.quotePort).in("sources").drop(counterError)
+	g.rule(guard, f).quote().jump(chainQuoted)
 }
 
 // addDropChain queues the chain where packets matched by port end: the first

@@ -1,6 +1,10 @@
 package guard
 
 import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -123,6 +127,35 @@ func (r *rule) drop(counter string) {
 
 // goTo ends the rule in another chain, from which nothing comes back.
 func (r *rule) goTo(chain *nftables.Chain) { r.verdict(expr.VerdictGoto, chain.Name) }
+
+// jump ends the rule in a chain of the family, and goes on if that decides nothing.
+func (r *rule) jump(chain string) { r.verdict(expr.VerdictJump, chain+r.f.suffix) }
+
+// within goes on if the key, an address, is in the net.
+func (r *rule) within(at field, p netip.Prefix) *rule {
+	if !p.IsValid() || p.Bits() == 0 {
+		return r
+	}
+	r.key(at)
+	if !p.IsSingleIP() {
+		r.masked(net.CIDRMask(p.Bits(), p.Addr().BitLen()))
+	}
+	return r.is(p.Masked().Addr().AsSlice()...)
+}
+
+// ports goes on if the key, a port, is first to last.
+func (r *rule) ports(at field, first, last uint16) *rule {
+	switch {
+	case first == 0 && last == 65535:
+		return r
+	case first == last:
+		return r.key(at).is(byte(first>>8), byte(first))
+	}
+	return r.key(at).add(&expr.Range{
+		Op: expr.CmpOpEq, Register: register,
+		FromData: binary.BigEndian.AppendUint16(nil, first), ToData: binary.BigEndian.AppendUint16(nil, last),
+	})
+}
 
 // leave ends the rule by letting the packet pass.
 func (r *rule) leave() { r.verdict(expr.VerdictReturn, "") }

@@ -60,8 +60,11 @@ func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire
 // noService treats a packet to a VIP and port without a service: the host's, if
 // the host holds the address, else refused as a host would.
 func (d *Director) noService(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	vip, ok := t.VIPs[p.Dst]
 	switch {
-	case !t.VIPs[p.Dst].Ours:
+	case !ok: // in the net of a rule
+		return d.unknownReply(t, f, p)
+	case !vip.Ours:
 		return NotOurs
 	case p.Proto == wire.ProtoTCP:
 		return d.reset(f, p, RefusedNoService)

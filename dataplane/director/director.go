@@ -65,8 +65,7 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 	}
 	switch {
 	case hasPorts(p.Proto):
-		_, toVIP := t.VIPs[p.Dst]
-		fill(q, p, toVIP)
+		fill(q, p, t.toVIP(p.Dst))
 	case wire.IsICMPError(p):
 		in := &d.quoted[i]
 		if !wire.ParseInner(f, p, in) || !hasPorts(in.Proto) || in.Src != p.Dst {
@@ -74,8 +73,7 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
 		// answered, and the error travels as that request did.
-		_, reply := t.VIPs[in.Src]
-		fill(q, in, !reply)
+		fill(q, in, !t.toVIP(in.Src))
 		q.Dir = opposite(q.Dir)
 	}
 }

@@ -8,5 +8,5 @@ func (t *Table) ServiceOf(f *wire.Frame) *Service {
 	if wire.Parse(f, &p); p.Kind != wire.KindIP {
 		return nil
 	}
-	return t.service(&p)
+	return t.service(f, &p)
 }

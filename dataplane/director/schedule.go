@@ -10,6 +10,15 @@ import (
 // miss treats a packet whose conn the batch's lookup did not find.
 func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 	p, q := &d.packets[i], &d.queries[i]
+	if t.ambiguous(q) {
+		if r := reversed(q); d.found(&r) {
+			*q = r
+			if hasPorts(p.Proto) {
+				return d.fromServer(t, f, p, q.Ref)
+			}
+			return d.forwardError(t, f, i)
+		}
+	}
 	if !hasPorts(p.Proto) {
 		return d.unknownError(t, f, i)
 	}
@@ -17,8 +26,7 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 		return d.unknownReply(t, f, p)
 	}
 	// A frame before this one in the batch may have made the conn meanwhile.
-	if ref := d.lookup(q); ref != 0 {
-		q.Ref = ref
+	if d.found(q) {
 		return d.known(t, f, p, q)
 	}
 	return d.begin(t, f, p)
@@ -26,7 +34,7 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 
 // begin treats a packet to a VIP that has no conn.
 func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	svc := t.service(p)
+	svc := t.service(f, p)
 	switch {
 	case svc == nil:
 		return d.noService(t, f, p)
@@ -40,10 +48,12 @@ func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	return d.schedule(t, svc, f, p)
 }
 
-func (d *Director) lookup(q *conntrack.Query) conntrack.Ref {
+// found asks a question now, and says whether there is a conn.
+func (d *Director) found(q *conntrack.Query) bool {
 	d.again[0] = *q
 	d.conns.Lookup(d.again[:])
-	return d.again[0].Ref
+	q.Ref = d.again[0].Ref
+	return q.Ref != 0
 }
 
 // schedulable says whether a packet may begin a connection (reference 3.4):
@@ -112,9 +122,11 @@ func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packe
 }
 
 // serverPort is the port a packet goes to at its server: the server's own if
-// the packet came to the service's very port, else the packet's (reference 4).
+// it has one and the packet came to the service's very port, or by a mark that
+// is not persistent; else the packet's (reference 1.3 and 4).
 func serverPort(svc *Service, server *Server, p *wire.Packet) uint16 {
-	if server.Method == conntrack.MethodMasq && svc.Port == p.DstPort && server.Port != 0 {
+	own := svc.Port == p.DstPort || svc.Mark && svc.Persist == 0
+	if server.Method == conntrack.MethodMasq && own && server.Port != 0 {
 		return server.Port
 	}
 	return p.DstPort
@@ -154,9 +166,10 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	for i := range client {
 		client[i] &= svc.Mask[i]
 	}
+	group := svc.group(p)
 	d.again[0] = conntrack.Query{
-		Proto: p.Proto, Dir: conntrack.DirIn, Template: true,
-		Client: client, Peer: p.Dst, PeerPort: svc.Port,
+		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
+		Client: client, Peer: group.Addr, PeerPort: group.Port,
 	}
 	d.conns.Lookup(d.again[:])
 	if ref := d.again[0].Ref; ref != 0 {
@@ -172,12 +185,12 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 		return server, 0 // nothing that a client should be held to
 	}
 	d.fresh = conntrack.New{
-		Proto: p.Proto, Template: true, Timeout: svc.Persist,
-		Client: client, VIP: p.Dst, VPort: svc.Port,
+		Proto: group.Proto, Template: true, Timeout: svc.Persist,
+		Client: client, VIP: group.Addr, VPort: group.Port,
 		Server: server.Addr, SPort: server.Port,
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
 	}
-	if svc.Port == 0 {
+	if group.Port == 0 {
 		d.fresh.SPort = 0
 	}
 	ref, _ := d.conns.Insert(&d.fresh)
@@ -188,4 +201,17 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 		server = other // the same, unless another worker was first
 	}
 	return server, ref
+}
+
+// group is what a template stands for beside its client (reference 4, "Template
+// key"): the service's port, every port of the VIP if the packet came by another
+// or to port 21, or all that a mark joins.
+func (s *Service) group(p *wire.Packet) ServiceKey {
+	switch {
+	case s.Mark:
+		return ServiceKey{Addr: s.Group}
+	case s.Port != p.DstPort || s.Port == portFTP:
+		return ServiceKey{Addr: p.Dst, Proto: p.Proto}
+	}
+	return ServiceKey{Addr: p.Dst, Port: s.Port, Proto: p.Proto}
 }

@@ -22,8 +22,11 @@ type Table struct {
 	// of masqueraded servers, VIP:vport of the others. Such a frame without a
 	// conn is routed on unchanged.
 	Sources map[ServiceKey]bool
-	Ways    *Ways
-	Rules   Rules
+	// Spans are further sources: those that are not one address and one port.
+	Spans []Span
+	Marks *Marks // nil: no mark has a service
+	Ways  *Ways
+	Rules Rules
 	// Origins are the ends from which one-packet services that translate replies
 	// are answered; mostly empty.
 	Origins map[ServiceKey]Origin
@@ -71,7 +74,9 @@ type ServiceKey struct {
 // Service is a virtual service.
 type Service struct {
 	ID      uint32
-	Port    uint16 // as configured; 0: every port
+	Port    uint16    // as configured; 0: every port
+	Mark    bool      // the service of a mark; Port is 0
+	Group   wire.Addr // of a Mark: the address that stands for it in templates
 	Picker  sched.Picker
 	Cursor  *sched.Cursor
 	Servers []uint32 // IDs in the Picker's order
@@ -180,11 +185,31 @@ func (c *Counters) Totals() (t Totals) {
 	return t
 }
 
-// service finds the service of a packet to a VIP: the exact port, else every port.
-func (t *Table) service(p *wire.Packet) *Service {
+// Ports of FTP (RFC 959 section 5.2), and the first that needs no privilege.
+const (
+	portFTPData      = 20
+	portFTP          = 21
+	portUnprivileged = 1024
+)
+
+// service finds the service of a packet to a VIP (reference 3.4): that of its
+// mark, else of the exact port, else a persistent one of FTP, whose data goes to
+// other ports, else of every port.
+func (t *Table) service(f *wire.Frame, p *wire.Packet) *Service {
+	if t.Marks != nil {
+		if s := t.Marks.service(f, p); s != nil {
+			return s
+		}
+	}
 	key := ServiceKey{Addr: p.Dst, Port: p.DstPort, Proto: p.Proto}
 	if s := t.Services[key]; s != nil {
 		return s
+	}
+	if p.Proto == wire.ProtoTCP && (p.DstPort >= portUnprivileged || p.DstPort == portFTPData) {
+		key.Port = portFTP
+		if s := t.Services[key]; s != nil && s.Persist > 0 {
+			return s
+		}
 	}
 	key.Port = 0
 	return t.Services[key]
@@ -225,5 +250,16 @@ func (t *Table) hides(addr wire.Addr, port uint16, proto uint8) bool {
 		return true
 	}
 	key.Port = 0
-	return t.Sources[key]
+	if t.Sources[key] {
+		return true
+	}
+	if len(t.Spans) > 0 {
+		a := addr.Netip()
+		for i := range t.Spans {
+			if t.Spans[i].contains(a, port, proto) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// recipe is one of docs/recipes.md: rules for VIP, a service, and what a client
+// asks.
+type recipe struct {
+	name    string
+	rules   string // for uvs mark import, or for uvs mark add if without "iptables"
+	service string
+	asked   []string // network and port
+	others  []string // the same, not part of the service
+}
+
+var recipes = []recipe{
+	{"http and https", `
+		#!/bin/sh
+		iptables -t mangle -A PREROUTING -i eth0 -p tcp -s 0.0.0.0/0 -d VIP/32 --dport 80 -j MARK --set-mark 1
+		iptables -t mangle -A PREROUTING -i eth0 -p tcp -s 0.0.0.0/0 -d VIP/32 --dport 443 -j MARK --set-mark 1`,
+		"-f 1 -s rr -p 600", []string{"tcp 80", "tcp 443"}, []string{"tcp 81"}},
+	{"RealNetworks", `
+		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p tcp -m multiport --dports 554,7070,8080 -j MARK --set-mark 0x1
+		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p udp --dport 6970:7170 -j MARK --set-mark 0x1`,
+		"-f 1 -s rr -p 600", []string{"tcp 554", "tcp 7070", "tcp 8080", "udp 6970", "udp 7170"}, []string{"tcp 555", "udp 6969"}},
+	{"a J2EE server's port range", `--dst VIP --proto tcp --dport 80,1023:61000 --mark 1`,
+		"-f 1 -s rr -p 600", []string{"tcp 80", "tcp 1023", "tcp 7005", "tcp 61000"}, []string{"tcp 61001"}},
+	{"NFS", `--dst VIP --proto tcp --dport 111,2049,4001:4002 --mark 1
+		--dst VIP --proto udp --dport 111,2049,4001:4002 --mark 1`,
+		"-f 1 -s rr -p 600", []string{"udp 111", "tcp 111", "tcp 2049", "udp 2049", "udp 4001", "tcp 4002"}, []string{"udp 4003"}},
+	{"DNS", `--dst VIP --proto udp --dport 53 --mark 1
+		--dst VIP --proto tcp --dport 53 --mark 1`,
+		"-f 1 -s rr -p 600", []string{"udp 53", "tcp 53"}, nil},
+}
+
+// Each recipe, by NAT and direct routing: everything of it that one client asks
+// is answered by one server, as the template says, and nothing else is.
+func TestRecipes(t *testing.T) {
+	for _, method := range []string{"nat", "dr"} {
+		for _, r := range recipes {
+			t.Run(method+"/"+r.name, func(t *testing.T) {
+				m := newMarked(t, method, append(r.asked, r.others...)...)
+				m.marks(strings.ReplaceAll(r.rules, "VIP", m.vip()))
+				m.group(r.service)
+				first := ""
+				for _, what := range r.asked {
+					network, port, _ := strings.Cut(what, " ")
+					name := m.ask(network, net.JoinHostPort(m.vip(), port))
+					if first == "" {
+						first = name
+					}
+					if name == "" || name != first {
+						t.Errorf("%s was answered by %q, the first question by %q", what, name, first)
+					}
+				}
+				for _, what := range r.others {
+					network, port, _ := strings.Cut(what, " ")
+					if name := m.ask(network, net.JoinHostPort(m.vip(), port)); name != "" {
+						t.Errorf("%s was answered by %s", what, name)
+					}
+				}
+				m.template("0.0.0.1:0", first)
+			})
+		}
+	}
+}
+
+// A net of VIPs routed to the director, and every address there is with a rule
+// that names none: answers come from the address that was asked.
+func TestMarkedNets(t *testing.T) {
+	for _, r := range []struct{ sentence, rule string }{
+		{"a net of VIPs", "--dst 203.0.113.0/24 --proto tcp --mark 1"},
+		{"a transparent service", "--proto tcp --dport 80 --in-interface eth0 --mark 1"},
+		{"a net that contains the clients too", "--dst 0.0.0.0/0 --proto tcp --dport 1:1000 --mark 1"},
+	} {
+		t.Run(r.sentence, func(t *testing.T) {
+			m := newMarked(t, "nat", "tcp 80", "tcp 8080")
+			m.in("client", "ip route add 203.0.113.0/24 via "+m.addr(1, 1))
+			m.in("client", "ip route add "+m.addr(2, 0)+"/24 via "+m.addr(1, 1))
+			m.marks(r.rule)
+			m.group("-f 1 -s rr")
+			got := map[string]int{}
+			for i := range 10 {
+				got[m.ask("tcp", fmt.Sprintf("203.0.113.%d:80", i+1))]++
+			}
+			if got["s1"] != 5 || got["s2"] != 5 {
+				t.Errorf("ten addresses were answered by %v; rr wants five each", got)
+			}
+			// What the rule does not concern goes through the host as ever.
+			m.in("director", "sysctl -qw net.ipv4.ip_forward=1")
+			if name := m.ask("tcp", m.addr(2, 12)+":8080"); name != "s2" {
+				t.Errorf("s2 itself was answered by %q", name)
+			}
+			var c net.Conn
+			must(t, m.inside("director", func() (err error) { c, err = net.Dial("tcp", m.addr(2, 11)+":80"); return err }))
+			c.Close()
+		})
+	}
+}
+
+// The service goes and comes while its rules stay, and rules while it stays.
+func TestMarksComeAndGo(t *testing.T) {
+	m := newMarked(t, "nat", "tcp 80")
+	vip := m.vip() + ":80"
+	rule := "--dst " + m.vip() + " --proto tcp --dport 80 --mark 1"
+	m.marks(rule)
+	if name := m.ask("tcp", vip); name != "" {
+		t.Errorf("a mark without a service: %s answered", name)
+	}
+	m.group("-f 1 -s rr")
+	if m.ask("tcp", vip) == "" {
+		t.Error("a mark with a service: nobody answered")
+	}
+	saved := m.in("director", uvsBinary+" ipvsadm -Sn")
+	if want := "-A -f 1 -s rr\n-a -f 1 -r 10.2.0.11:0 -m -w 1\n-a -f 1 -r 10.2.0.12:0 -m -w 1\n"; saved != want {
+		t.Errorf("saved\n%s, want\n%s", saved, want)
+	}
+	m.in("director", uvsBinary+" mark delete "+rule)
+	if name := m.ask("tcp", vip); name != "" {
+		t.Errorf("a service without rules: %s answered", name)
+	}
+	if out, err := m.try("director", "echo 'iptables -A FORWARD -j MARK --set-mark 1' | "+uvsBinary+" mark import"); err == nil || strings.Count(out, "\n") != 1 {
+		t.Errorf("a wrong script: %v, %s", err, out)
+	}
+	if out := m.in("director", uvsBinary+" mark list"); out != "" {
+		t.Errorf("rules left: %s", out)
+	}
+}
+
+// marked is a scene whose servers answer with their names on some ports.
+type marked struct{ *scene }
+
+func newMarked(t *testing.T, method string, ports ...string) *marked {
+	s := &scene{network: newNetwork(t, "sysctl"), method: method}
+	s.add("client", "director", "s1", "s2")
+	interfaces := []string{"eth0"}
+	if method == "nat" {
+		s.lan("lan1", "client", "director:eth0")
+		s.lan("lan2", "director:eth1", "s1", "s2")
+		s.assign("director", "eth1", 2, 1)
+		interfaces = append(interfaces, "eth1")
+	} else {
+		s.lan("lan1", "client", "director", "s1", "s2")
+	}
+	s.assign("client", "eth0", 1, 2)
+	s.assign("director", "eth0", 1, 1)
+	m := &marked{s}
+	for i, ns := range []string{"s1", "s2"} {
+		s.assign(ns, "eth0", s.serverNet(), 11+i)
+		s.prepareServer(ns)
+		for _, what := range ports {
+			network, port, _ := strings.Cut(what, " ")
+			m.listen(ns, network, ":"+port)
+		}
+	}
+	s.director("director", interfaces...)
+	return m
+}
+
+// listen answers whatever comes with the name of its namespace.
+func (m *marked) listen(ns, network, addr string) {
+	m.t.Helper()
+	if network == "udp" {
+		// A socket for each address, for answers must come from the one asked.
+		hosts := []string{m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[ns])}
+		if m.method == "dr" {
+			hosts = append(hosts, m.vip())
+		}
+		for _, host := range hosts {
+			var c net.PacketConn
+			must(m.t, m.inside(ns, func() (err error) { c, err = net.ListenPacket("udp4", host+addr); return err }))
+			m.t.Cleanup(func() { c.Close() })
+			go func() {
+				buf := make([]byte, 64)
+				for {
+					_, from, err := c.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					c.WriteTo([]byte(ns), from)
+				}
+			}()
+		}
+		return
+	}
+	var l net.Listener
+	must(m.t, m.inside(ns, func() (err error) { l, err = net.Listen("tcp4", addr); return err }))
+	m.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, ns)
+			c.Close()
+		}
+	}()
+}
+
+// marks gives the director rules: lines of iptables, or of `uvs mark add`.
+func (m *marked) marks(rules string) {
+	m.t.Helper()
+	if strings.Contains(rules, "iptables") {
+		m.in("director", uvsBinary+" mark import <<'END'\n"+rules+"\nEND")
+		return
+	}
+	for line := range strings.Lines(rules) {
+		m.in("director", uvsBinary+" mark add "+line)
+	}
+}
+
+// group adds a service with both servers, which keep the packets' ports.
+func (m *marked) group(service string) {
+	m.t.Helper()
+	m.in("director", uvsBinary+" ipvsadm -A "+service)
+	for i := range 2 {
+		m.in("director", fmt.Sprintf("%s ipvsadm -a -f 1 -r %s %s", uvsBinary, m.addr(m.serverNet(), 11+i), m.flag()))
+	}
+}
+
+// ask returns who answers the client; "" is nobody. A datagram is repeated, for
+// the first may come before the server's hardware address is known.
+func (m *marked) ask(network, addr string) string {
+	m.t.Helper()
+	var c net.Conn
+	if m.inside("client", func() (err error) { c, err = net.DialTimeout(network, addr, 5*time.Second); return err }) != nil {
+		return ""
+	}
+	defer c.Close()
+	buf := make([]byte, 64)
+	for range 5 {
+		if network == "udp" {
+			io.WriteString(c, "who?")
+		}
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		n, err := c.Read(buf)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return string(buf[:n])
+		}
+	}
+	return ""
+}
+
+// template looks for the one entry that holds the client's group together.
+func (m *marked) template(group, server string) {
+	m.t.Helper()
+	out := m.in("director", uvsBinary+" ipvsadm -Lnc")
+	want := fmt.Sprintf("%s:0 %s %s:0", m.addr(1, 2), group, m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server]))
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); f[0] == "IP" && strings.Join(f[3:], " ") == want {
+			return
+		}
+	}
+	m.t.Errorf("no template %s in\n%s", want, out)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+
+	"uvs/ctl"
+)
+
+// markMain is `uvs mark add|delete|list|import`: the rules that give packets the
+// marks of `ipvsadm -f`.
+func markMain(args []string) int {
+	do := map[string]func([]string) int{
+		"add": markAdd, "delete": markDelete, "list": markList, "import": markImport,
+	}
+	switch {
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
+		fmt.Print(markUsage)
+		return markDelete(args)
+	case len(args) == 0 || do[args[0]] == nil:
+		fmt.Fprintln(os.Stderr, "uvs mark: say add, delete, list or import; see uvs mark -h")
+		return 2
+	}
+	return do[args[0]](args[1:])
+}
+
+const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the rules that match, the last decides
+  uvs mark add TERMS        append a rule
+  uvs mark delete TERMS     remove it, or the one of a number, or all
+  uvs mark list             print them as they are added
+  uvs mark import           read lines "iptables -t mangle -A PREROUTING ... -j MARK" from standard input
+
+`
+
+// ruleFlags are the terms of a rule.
+func ruleFlags(fs *flag.FlagSet) *ctl.MarkRule {
+	r := new(ctl.MarkRule)
+	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", func(v string) (err error) {
+		r.Dst, err = ctl.ParseNet(v)
+		return err
+	})
+	fs.Func("src", "source `address` or net", func(v string) (err error) {
+		r.Src, err = ctl.ParseNet(v)
+		return err
+	})
+	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", func(v string) (err error) {
+		r.Proto, err = ctl.ParseProto(v)
+		return err
+	})
+	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", func(v string) (err error) {
+		r.DstPorts, err = ctl.ParsePorts(v)
+		return err
+	})
+	fs.Func("sport", "source `ports`", func(v string) (err error) {
+		r.SrcPorts, err = ctl.ParsePorts(v)
+		return err
+	})
+	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director by which packets come")
+	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, where no address says so")
+	fs.Func("mark", "`mark` to give, 1 to 4294967295", func(v string) error {
+		mark, err := strconv.ParseUint(v, 0, 32)
+		r.Mark = uint32(mark)
+		if err != nil {
+			return errors.New("not a number of 32 bits")
+		}
+		return nil
+	})
+	return r
+}
+
+func markAdd(args []string) int {
+	fs := newFlags("mark add")
+	rule := ruleFlags(fs)
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	return applyOp(ctl.Op{Verb: ctl.AddMarks, Marks: []ctl.MarkRule{*rule}})
+}
+
+// markDelete takes the terms a rule was added with, or its place in the list.
+func markDelete(args []string) int {
+	fs := newFlags("mark delete")
+	all := fs.Bool("all", false, "every rule")
+	number := fs.Int("number", 0, "the rule of this `number` in the list")
+	rule := ruleFlags(fs)
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	rules := []ctl.MarkRule{*rule}
+	if *all || *number != 0 {
+		list, code := markRules()
+		switch {
+		case code != 0:
+			return code
+		case *all && len(list) == 0:
+			return 0
+		case *number < 0 || *number > len(list):
+			return failed(fmt.Errorf("there is no mark rule %d, only %d rules", *number, len(list)))
+		case *all:
+			rules = list
+		default:
+			rules = list[*number-1 : *number]
+		}
+	}
+	return applyOp(ctl.Op{Verb: ctl.DeleteMarks, Marks: rules})
+}
+
+// markList prints rules so that each can be given to `uvs mark add` again.
+func markList(args []string) int {
+	if code, ok := parse(newFlags("mark list"), args); !ok {
+		return code
+	}
+	list, code := markRules()
+	for _, r := range list {
+		fmt.Println(r)
+	}
+	return code
+}
+
+// markImport reads iptables rules from standard input.
+func markImport(args []string) int {
+	if code, ok := parse(newFlags("mark import"), args); !ok {
+		return code
+	}
+	rules, err := ctl.ParseIPTables(os.Stdin)
+	switch {
+	case err != nil:
+		return failed(fmt.Errorf("nothing imported: %w", err))
+	case len(rules) == 0:
+		return failed(errors.New("nothing imported: there is no rule in the input"))
+	}
+	return applyOp(ctl.Op{Verb: ctl.AddMarks, Marks: rules})
+}
+
+func markRules() ([]ctl.MarkRule, int) {
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return nil, failed(err)
+	}
+	list, err := c.Marks()
+	if err != nil {
+		return nil, failed(err)
+	}
+	return list, 0
+}
+
+func applyOp(op ctl.Op) int {
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	if err := c.Apply(op); err != nil {
+		return failed(err)
+	}
+	return 0
+}

@@ -1,0 +1,259 @@
+package ctl
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+
+	"uvs/ctl/guard"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// Ports of FTP, whose persistent service takes more than its own (reference 3.4).
+const (
+	portFTPData      = 20
+	portFTP          = 21
+	portUnprivileged = 1024
+)
+
+// ends tells where packets of services go and where replies come from.
+type ends struct {
+	rules    map[ServiceKey][]MarkRule // by the key of their mark
+	services map[ServiceKey]*Service
+}
+
+func newEnds(s *State) ends {
+	e := ends{rules: map[ServiceKey][]MarkRule{}, services: map[ServiceKey]*Service{}}
+	for _, r := range s.Marks {
+		e.rules[r.key()] = append(e.rules[r.key()], r)
+	}
+	for i := range s.Services {
+		e.services[s.Services[i].ServiceKey] = &s.Services[i]
+	}
+	return e
+}
+
+// key is that of the rule's mark.
+func (r MarkRule) key() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }
+
+// of are the ends of a service, as its clients see them.
+func (e ends) of(k ServiceKey) []guard.Span {
+	if k.FWMark == 0 {
+		return e.at(single(k.Addr), k)
+	}
+	var list []guard.Span
+	for _, r := range e.rules[k] {
+		list = r.spans(list, r.dst())
+	}
+	return list
+}
+
+// replies is where the replies of a masqueraded server come from: its own port,
+// or as many as packets are sent on to with the port they came to.
+func (e ends) replies(k ServiceKey, server ServerKey) []guard.Span {
+	at := single(server.Addr)
+	switch {
+	case k.FWMark == 0 && k.Port != 0:
+		list := e.at(at, k)
+		list[0].First, list[0].Last = server.Port, server.Port
+		return list
+	case k.FWMark == 0:
+		return e.at(at, k)
+	}
+	svc := e.services[k]
+	own := server.Port != 0 && (svc == nil || svc.Persist == 0)
+	var list []guard.Span
+	for _, r := range e.rules[k] {
+		if own {
+			r.DstPorts = []PortRange{{server.Port, server.Port}}
+		}
+		list = r.spans(list, at)
+	}
+	return list
+}
+
+// at are the ports of a service of an address, at a net.
+func (e ends) at(net netip.Prefix, k ServiceKey) []guard.Span {
+	first, last := k.Port, k.Port
+	if k.Port == 0 {
+		last = 65535
+	}
+	list := []guard.Span{{Net: net, Proto: k.Proto, First: first, Last: last}}
+	if e.ftp(k) {
+		list = append(list, guard.Span{Net: net, Proto: k.Proto, First: portFTPData, Last: portFTPData},
+			guard.Span{Net: net, Proto: k.Proto, First: portUnprivileged, Last: 65535})
+	}
+	return list
+}
+
+// ftp says whether a service takes the ports of FTP's data as well.
+func (e ends) ftp(k ServiceKey) bool {
+	svc := e.services[k]
+	return k.Port == portFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
+}
+
+// spans appends the rule's protocols and ports at a net.
+func (r MarkRule) spans(list []guard.Span, net netip.Prefix) []guard.Span {
+	for _, proto := range r.protos() {
+		for _, p := range r.dstPorts() {
+			list = append(list, guard.Span{Net: net, Proto: proto, First: p.First, Last: p.Last})
+		}
+	}
+	return list
+}
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// sources are the ends from which replies come, some of them twice: those of s,
+// and of servers that were removed, or were masqueraded once, whose conns are
+// still answered.
+func sources(s *State, l *live) (points []guard.Endpoint, spans []guard.Span) {
+	e := newEnds(s)
+	var all []guard.Span
+	for i := range s.Services {
+		svc := &s.Services[i]
+		all = append(all, e.of(svc.ServiceKey)...)
+		for _, v := range s.reals(svc) {
+			if v.Method == MethodMasq {
+				all = append(all, e.replies(svc.ServiceKey, v.ServerKey)...)
+			}
+		}
+	}
+	for _, v := range l.servers {
+		if v == nil {
+			continue
+		}
+		all = append(all, e.of(v.service)...)
+		if v.masq {
+			all = append(all, e.replies(v.service, v.key)...)
+		}
+	}
+	return split(all)
+}
+
+// split sorts out the spans that are one port, or every port, of one address.
+func split(all []guard.Span) (points []guard.Endpoint, spans []guard.Span) {
+	for _, p := range all {
+		every := p.First == 0 && p.Last == 65535
+		if !p.Net.IsSingleIP() || p.First != p.Last && !every {
+			spans = append(spans, p)
+			continue
+		}
+		points = append(points, guard.Endpoint{Proto: p.Proto, Addr: p.Net.Addr(), Port: p.First})
+	}
+	return points, spans
+}
+
+// marked says which frames the host must not see because of marks and of FTP's
+// further ports: the first match decides, so rules come in the reverse of the
+// order in which the last decides.
+func marked(s *State) []guard.Match {
+	e := newEnds(s)
+	var list []guard.Match
+	for i := range s.Services {
+		if k := s.Services[i].ServiceKey; e.ftp(k) {
+			for _, p := range e.of(k)[1:] {
+				list = append(list, guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535})
+			}
+		}
+	}
+	for _, r := range slices.Backward(s.Marks) {
+		list = r.matches(list, e.services[r.key()] == nil)
+	}
+	for len(list) > 0 && list[len(list)-1].Pass {
+		list = list[:len(list)-1]
+	}
+	return list
+}
+
+func (r MarkRule) matches(list []guard.Match, pass bool) []guard.Match {
+	for _, proto := range r.protos() {
+		for _, d := range r.dstPorts() {
+			for _, s := range r.srcPorts() {
+				list = append(list, guard.Match{
+					Interface: r.Interface, Src: r.Src, Dst: r.dst(), Proto: proto,
+					SrcFirst: s.First, SrcLast: s.Last, DstFirst: d.First, DstLast: d.Last, Pass: pass,
+				})
+			}
+		}
+	}
+	return list
+}
+
+// vips are the addresses that belong to services alone: those of services, and
+// the single ones of rules whose mark has a service.
+func vips(s *State) []netip.Addr {
+	e := newEnds(s)
+	var list []netip.Addr
+	for i := range s.Services {
+		k := s.Services[i].ServiceKey
+		if k.FWMark == 0 {
+			list = append(list, k.Addr)
+		}
+		for _, r := range e.rules[k] {
+			if r.Dst.IsSingleIP() {
+				list = append(list, r.Dst.Addr())
+			}
+		}
+	}
+	return list
+}
+
+// compileMarks makes the director's rules; nil if none leads to one of services.
+func compileMarks(s *State, services map[director.MarkKey]*director.Service, ways *director.Ways) *director.Marks {
+	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
+	used := false
+	for _, r := range s.Marks {
+		in, ok := portOf(ways, r.Interface)
+		if !ok {
+			continue // comes back with the interface
+		}
+		m.Rules = append(m.Rules, director.MarkRule{
+			Src: r.src(), Dst: r.dst(), Proto: r.Proto, In: in, Mark: r.Mark,
+			SrcPorts: compilePorts(r.SrcPorts), DstPorts: compilePorts(r.DstPorts),
+		})
+		if m.Services[director.MarkKey{Mark: r.Mark, IPv6: r.IPv6}] != nil {
+			m.Nets.Insert(r.dst())
+			used = true
+		}
+	}
+	if !used {
+		return nil
+	}
+	return m
+}
+
+func compilePorts(list []PortRange) []director.PortRange {
+	var all []director.PortRange
+	for _, p := range list {
+		all = append(all, director.PortRange(p))
+	}
+	return all
+}
+
+// portOf finds an interface's port; an empty name is any.
+func portOf(ways *director.Ways, name string) (uint16, bool) {
+	if name == "" {
+		return wire.NoPort, true
+	}
+	i := slices.IndexFunc(ways.Ports, func(p director.Port) bool { return p.Name == name })
+	return uint16(i), i >= 0
+}
+
+// markGroup is the address that stands for a mark in templates: the mark as an
+// IPv4 address, for IPv6 in the first four bytes, as IPVS lists it.
+func markGroup(k ServiceKey) (a wire.Addr) {
+	if k.FWMark == 0 {
+		return a
+	}
+	if !k.IPv6 {
+		a[10], a[11] = 0xff, 0xff
+		binary.BigEndian.PutUint32(a[12:], k.FWMark)
+		return a
+	}
+	binary.BigEndian.PutUint32(a[:], k.FWMark)
+	return a
+}

@@ -1,0 +1,110 @@
+package guard
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Match is one rule about frames to a service that is more than an address and
+// a port. A frame must match all of it.
+type Match struct {
+	Interface         string       // empty: any
+	Src               netip.Prefix // invalid: any
+	Dst               netip.Prefix // always valid: it says which family is meant
+	Proto             uint8
+	SrcFirst, SrcLast uint16 // 0 to 65535: any
+	DstFirst, DstLast uint16
+	Pass              bool // the frame is the host's, as far as this list goes
+}
+
+// Span is a range of ports, both ends included, of one protocol at the addresses
+// of a net.
+type Span struct {
+	Net         netip.Prefix
+	Proto       uint8
+	First, Last uint16
+}
+
+// Chains whose rules are made anew when Rules change.
+const (
+	chainMarked  = "marked"
+	chainLeaving = "leaving"
+	chainSpans   = "spans"
+	chainQuoted  = "quoted"
+)
+
+// updateMatches queues the rules that make r of what is in the chains now.
+func (g *Guard) updateMatches(r Rules) {
+	for _, f := range families {
+		service, source := g.dropChain(f, counterService), g.dropChain(f, counterSource)
+		for name, lists := range map[string][2][]Match{
+			chainMarked:  {g.rules.Marked, r.Marked},
+			chainLeaving: {g.rules.Leaving, r.Leaving},
+		} {
+			if g.held != nil && slices.Equal(lists[0], lists[1]) {
+				continue
+			}
+			chain := g.emptyChain(name, f)
+			for _, m := range lists[1] {
+				g.addMatch(chain, f, m, service)
+			}
+		}
+		if g.held != nil && slices.Equal(g.rules.Spans, r.Spans) {
+			continue
+		}
+		spans, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
+		for _, s := range r.Spans {
+			if f.has(s.Net) {
+				g.rule(spans, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
+				g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
+			}
+		}
+	}
+}
+
+// addMatch queues the rule of a Match.
+func (g *Guard) addMatch(chain *nftables.Chain, f *family, m Match, service *nftables.Chain) {
+	if !f.has(m.Dst) {
+		return
+	}
+	r := g.rule(chain, f)
+	if m.Interface != "" {
+		r.key(inInterface).is(interfaceName(m.Interface)...)
+	}
+	r.key(l4proto).is(m.Proto).within(f.dst, m.Dst).within(f.src, m.Src).
+		ports(dstPort, m.DstFirst, m.DstLast).ports(srcPort, m.SrcFirst, m.SrcLast)
+	if m.Pass {
+		r.leave()
+		return
+	}
+	r.goTo(service)
+}
+
+// has says whether a net is of the family.
+func (f *family) has(p netip.Prefix) bool { return p.Addr().Is4() == (f == &ipv4) }
+
+// emptyChain queues the emptying of one of the chains above.
+func (g *Guard) emptyChain(name string, f *family) *nftables.Chain {
+	c := &nftables.Chain{Name: name + f.suffix, Table: g.table}
+	g.conn.FlushChain(c)
+	return c
+}
+
+// dropChain is the chain that addDropChain made.
+func (g *Guard) dropChain(f *family, counter string) *nftables.Chain {
+	return &nftables.Chain{Name: counter + f.suffix, Table: g.table}
+}
+
+// inInterface is the name of the interface a frame came in by, filled with
+// zeroes to IFNAMSIZ (linux/if.h).
+var inInterface = meta(expr.MetaKeyIIFNAME, unix.IFNAMSIZ)
+
+func interfaceName(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b[:unix.IFNAMSIZ-1], name)
+	return b
+}

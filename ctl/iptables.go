@@ -1,0 +1,254 @@
+package ctl
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"uvs/dataplane/wire"
+)
+
+// ParseIPTables reads marking rules as they stand in scripts:
+//
+//	iptables -t mangle -A PREROUTING -d 192.0.2.1/32 -p tcp --dport 80 -j MARK --set-mark 1
+//
+// also of ip6tables, of the INPUT chain, and as iptables-save prints them. Blank
+// lines and comments are skipped. The first line that cannot be honoured ends it
+// with an error that names the line and the reason.
+func ParseIPTables(r io.Reader) ([]MarkRule, error) {
+	var rules []MarkRule
+	var s ruleScript
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		rule, ok, err := s.line(line)
+		if err == nil && ok {
+			rule, err = rule.checked()
+		}
+		if err == nil && ok && slices.ContainsFunc(rules, rule.equal) {
+			err = fmt.Errorf("it stands there twice")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %s: %w", n, line, err)
+		}
+		if ok {
+			rules = append(rules, rule)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read rules: %w", err)
+	}
+	return rules, nil
+}
+
+// ruleScript is what a line's meaning depends on beside itself.
+type ruleScript struct {
+	table string // of iptables-save's "*mangle"; empty: lines are commands
+}
+
+// line reads one line; ok is false if there is no rule in it.
+func (s *ruleScript) line(line string) (r MarkRule, ok bool, err error) {
+	if i := strings.Index(line, " #"); i >= 0 {
+		line = line[:i]
+	}
+	words := strings.Fields(line)
+	switch {
+	case len(words) == 0 || line[0] == '#':
+		return r, false, nil
+	case line[0] == '*':
+		s.table = line[1:]
+		return r, false, nil
+	case line == "COMMIT":
+		s.table = ""
+		return r, false, nil
+	case line[0] == ':' && s.table != "":
+		return r, false, nil // a chain's policy
+	}
+	p := ruleParser{table: s.table, words: words}
+	if s.table == "" {
+		switch path.Base(words[0]) {
+		case "iptables":
+		case "ip6tables":
+			p.rule.IPv6 = true
+		default:
+			return r, false, fmt.Errorf("it is no iptables or ip6tables command")
+		}
+		p.words = words[1:]
+	}
+	err = p.parse()
+	return p.rule, true, err
+}
+
+// ruleParser reads the words of one rule.
+type ruleParser struct {
+	words        []string
+	rule         MarkRule
+	table, chain string
+	jump         string
+	src, dst     string // port lists; names in them are of the protocol
+}
+
+// ruleOptions are the options of iptables that are understood, by all their names.
+var ruleOptions = map[string]func(*ruleParser, string) error{
+	"-t": (*ruleParser).setTable, "--table": (*ruleParser).setTable,
+	"-A": (*ruleParser).setChain, "--append": (*ruleParser).setChain,
+	"-p": (*ruleParser).setProto, "--protocol": (*ruleParser).setProto, "--proto": (*ruleParser).setProto,
+	"-d": (*ruleParser).setDst, "--destination": (*ruleParser).setDst, "--dst": (*ruleParser).setDst,
+	"-s": (*ruleParser).setSrc, "--source": (*ruleParser).setSrc, "--src": (*ruleParser).setSrc,
+	"-i": (*ruleParser).setInterface, "--in-interface": (*ruleParser).setInterface,
+	"-m": (*ruleParser).setMatch, "--match": (*ruleParser).setMatch,
+	"-j": (*ruleParser).setJump, "--jump": (*ruleParser).setJump,
+	"--dport": (*ruleParser).setDstPorts, "--dports": (*ruleParser).setDstPorts,
+	"--destination-port": (*ruleParser).setDstPorts, "--destination-ports": (*ruleParser).setDstPorts,
+	"--sport": (*ruleParser).setSrcPorts, "--sports": (*ruleParser).setSrcPorts,
+	"--source-port": (*ruleParser).setSrcPorts, "--source-ports": (*ruleParser).setSrcPorts,
+	"--set-mark": (*ruleParser).setMark, "--set-xmark": (*ruleParser).setMark,
+	"--comment": func(*ruleParser, string) error { return nil },
+}
+
+func (p *ruleParser) parse() error {
+	seen := map[string]bool{}
+	for len(p.words) > 0 {
+		name := p.words[0]
+		p.words = p.words[1:]
+		if name == "!" || len(p.words) > 0 && p.words[0] == "!" {
+			return fmt.Errorf("negation is not supported")
+		}
+		name, value, joined := strings.Cut(name, "=")
+		set := ruleOptions[name]
+		switch {
+		case set == nil:
+			return fmt.Errorf("option %s is not supported", name)
+		case seen[name] && name != "-m" && name != "--match":
+			return fmt.Errorf("option %s is given twice", name)
+		case !joined && len(p.words) == 0:
+			return fmt.Errorf("option %s needs a value", name)
+		case !joined:
+			value, p.words = p.words[0], p.words[1:]
+		}
+		seen[name] = true
+		if strings.ContainsAny(value, "$`\\\"'") && name != "--comment" {
+			return fmt.Errorf("%s has to be written out", value)
+		}
+		if name == "--comment" && strings.HasPrefix(value, `"`) {
+			p.skipQuoted(value)
+		}
+		if err := set(p, value); err != nil {
+			return err
+		}
+	}
+	return p.finish()
+}
+
+// skipQuoted drops the other words of a quoted text.
+func (p *ruleParser) skipQuoted(word string) {
+	for word == `"` || !strings.HasSuffix(word, `"`) {
+		if len(p.words) == 0 {
+			return
+		}
+		word, p.words = " "+p.words[0], p.words[1:]
+	}
+}
+
+// finish checks what only all options together tell.
+func (p *ruleParser) finish() (err error) {
+	switch {
+	case p.table != "mangle":
+		return fmt.Errorf("it is not of the mangle table (-t mangle)")
+	case p.chain != "PREROUTING" && p.chain != "INPUT":
+		return fmt.Errorf("it does not append to PREROUTING or INPUT")
+	case p.jump != "MARK":
+		return fmt.Errorf("it does not jump to MARK")
+	}
+	if p.rule.DstPorts, err = p.ports(p.dst); err != nil {
+		return err
+	}
+	p.rule.SrcPorts, err = p.ports(p.src)
+	return err
+}
+
+// ports reads a list of ports, which may have the names of /etc/services.
+func (p *ruleParser) ports(list string) ([]PortRange, error) {
+	if list == "" {
+		return nil, nil
+	}
+	network := "tcp"
+	if p.rule.Proto == wire.ProtoUDP {
+		network = "udp"
+	}
+	return parsePorts(list, func(name string) (uint16, error) {
+		n, err := net.LookupPort(network, name)
+		return uint16(n), err
+	})
+}
+
+func (p *ruleParser) setTable(v string) error { p.table = v; return nil }
+func (p *ruleParser) setChain(v string) error { p.chain = v; return nil }
+func (p *ruleParser) setJump(v string) error  { p.jump = v; return nil }
+
+func (p *ruleParser) setDstPorts(v string) error { p.dst = v; return nil }
+func (p *ruleParser) setSrcPorts(v string) error { p.src = v; return nil }
+
+func (p *ruleParser) setProto(v string) (err error) {
+	p.rule.Proto, err = ParseProto(v)
+	return err
+}
+
+func (p *ruleParser) setDst(v string) (err error) {
+	p.rule.Dst, err = ParseNet(v)
+	return err
+}
+
+func (p *ruleParser) setSrc(v string) (err error) {
+	p.rule.Src, err = ParseNet(v)
+	return err
+}
+
+func (p *ruleParser) setInterface(v string) error {
+	if strings.HasSuffix(v, "+") {
+		return fmt.Errorf("interface pattern %s is not supported; write one rule for each interface", v)
+	}
+	p.rule.Interface = v
+	return nil
+}
+
+func (p *ruleParser) setMatch(v string) error {
+	switch v {
+	case "tcp", "udp", "sctp", "multiport", "comment":
+		return nil
+	}
+	return fmt.Errorf("match %s is not supported", v)
+}
+
+func (p *ruleParser) setMark(v string) error {
+	text, mask, masked := strings.Cut(v, "/")
+	mark, err := strconv.ParseUint(text, 0, 32)
+	if err != nil {
+		return fmt.Errorf("%s is no mark", text)
+	}
+	if bits, err := strconv.ParseUint(mask, 0, 32); masked && (err != nil || bits != 1<<32-1) {
+		return fmt.Errorf("mask %s of a mark is not supported", mask)
+	}
+	p.rule.Mark = uint32(mark)
+	return nil
+}
+
+// ParseProto reads a protocol by name or number; all is 0.
+func ParseProto(s string) (uint8, error) {
+	switch strings.ToLower(s) {
+	case "tcp", "6":
+		return wire.ProtoTCP, nil
+	case "udp", "17":
+		return wire.ProtoUDP, nil
+	case "sctp", "132":
+		return wire.ProtoSCTP, nil
+	case "all", "0":
+		return 0, nil
+	}
+	return 0, fmt.Errorf("nothing can match it: protocol %s has no services, only tcp, udp and sctp have", s)
+}

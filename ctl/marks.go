@@ -1,0 +1,325 @@
+package ctl
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// MarkRule gives a firewall mark to the packets that match all of it, as an
+// `iptables -t mangle … -j MARK --set-mark` rule does. All rules are tried in
+// order, and the last that matches decides.
+type MarkRule struct {
+	Dst       netip.Prefix `json:"dst,omitzero"`       // invalid: any
+	Src       netip.Prefix `json:"src,omitzero"`       // invalid: any
+	IPv6      bool         `json:"ipv6,omitempty"`     // family; that of Dst and Src if given
+	Proto     uint8        `json:"proto,omitempty"`    // 0: any of TCP, UDP, SCTP
+	DstPorts  []PortRange  `json:"dports,omitempty"`   // sorted; none: any
+	SrcPorts  []PortRange  `json:"sports,omitempty"`   // sorted; none: any
+	Interface string       `json:"in_iface,omitempty"` // of the director; empty: any
+	Mark      uint32       `json:"mark"`
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct {
+	First uint16 `json:"first"`
+	Last  uint16 `json:"last"`
+}
+
+func (p PortRange) String() string {
+	if p.First == p.Last {
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d:%d", p.First, p.Last)
+}
+
+// String is the rule as `uvs mark add` takes it.
+func (r MarkRule) String() string {
+	var b strings.Builder
+	term := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "--%s %s ", name, value)
+		}
+	}
+	switch {
+	case r.Dst.IsValid() || r.Src.IsValid():
+		term("dst", prefixText(r.Dst))
+		term("src", prefixText(r.Src))
+	case r.IPv6:
+		b.WriteString("--ipv6 ")
+	}
+	if r.Proto != 0 {
+		term("proto", strings.ToLower(ProtoName(r.Proto)))
+	}
+	term("dport", portsText(r.DstPorts))
+	term("sport", portsText(r.SrcPorts))
+	term("in-interface", r.Interface)
+	fmt.Fprintf(&b, "--mark %d", r.Mark)
+	return b.String()
+}
+
+// prefixText leaves out the length of a single address.
+func prefixText(p netip.Prefix) string {
+	switch {
+	case !p.IsValid():
+		return ""
+	case p.IsSingleIP():
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func portsText(list []PortRange) string {
+	var words []string
+	for _, p := range list {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, ",")
+}
+
+func (r MarkRule) equal(o MarkRule) bool {
+	return r.Dst == o.Dst && r.Src == o.Src && r.IPv6 == o.IPv6 && r.Proto == o.Proto && r.Interface == o.Interface &&
+		r.Mark == o.Mark && slices.Equal(r.DstPorts, o.DstPorts) && slices.Equal(r.SrcPorts, o.SrcPorts)
+}
+
+// any is the prefix of every address of the rule's family.
+func (r MarkRule) any() netip.Prefix {
+	if r.IPv6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// dst and src are what the rule matches, also if it is every address.
+func (r MarkRule) dst() netip.Prefix { return cmp.Or(r.Dst, r.any()) }
+func (r MarkRule) src() netip.Prefix { return cmp.Or(r.Src, r.any()) }
+
+// protos are the protocols the rule matches.
+func (r MarkRule) protos() []uint8 {
+	if r.Proto != 0 {
+		return []uint8{r.Proto}
+	}
+	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
+}
+
+var everyPort = []PortRange{{0, 65535}}
+
+// dstPorts are what the rule matches, also if it is every port.
+func (r MarkRule) dstPorts() []PortRange {
+	if r.DstPorts == nil {
+		return everyPort
+	}
+	return r.DstPorts
+}
+
+func (r MarkRule) srcPorts() []PortRange {
+	if r.SrcPorts == nil {
+		return everyPort
+	}
+	return r.SrcPorts
+}
+
+// checked is the rule in the one form there is of it, or why nothing can match it.
+func (r MarkRule) checked() (MarkRule, error) {
+	if err := r.checkNets(); err != nil {
+		return r, err
+	}
+	switch {
+	case r.Mark == 0:
+		return r, refuse(syscall.EINVAL, "mark rule %s: mark 0 is no mark; give 1 to 4294967295", r)
+	case r.Proto != 0 && r.Proto != wire.ProtoTCP && r.Proto != wire.ProtoUDP && r.Proto != wire.ProtoSCTP:
+		return r, refuse(syscall.EINVAL, "mark rule %s: nothing can match it, services are of TCP, UDP and SCTP", r)
+	case r.Proto == 0 && (len(r.DstPorts) > 0 || len(r.SrcPorts) > 0):
+		return r, refuse(syscall.EINVAL, "mark rule %s: ports need a protocol: --proto tcp, udp or sctp", r)
+	}
+	var err error
+	if r.DstPorts, err = checkedPorts(r, r.DstPorts); err != nil {
+		return r, err
+	}
+	r.SrcPorts, err = checkedPorts(r, r.SrcPorts)
+	return r, err
+}
+
+// checkNets brings the rule's nets into form; a net of every address is none.
+func (r *MarkRule) checkNets() error {
+	given := *r
+	for i, p := range []*netip.Prefix{&r.Dst, &r.Src} {
+		if !p.IsValid() {
+			continue
+		}
+		if *p != p.Masked() {
+			return refuse(syscall.EINVAL, "mark rule %s: %s has bits outside its mask; that net is %s", given, *p, p.Masked())
+		}
+		v6 := p.Addr().Is6()
+		if i == 0 && p.Bits() > 0 && !unicast(p.Addr()) && p.IsSingleIP() || p.Addr().IsMulticast() {
+			return refuse(syscall.EINVAL, "mark rule %s: nothing can match it, %s is not unicast", given, *p)
+		}
+		if v6 != r.IPv6 && (r.IPv6 || i == 1 && given.Dst.IsValid()) {
+			return refuse(syscall.EINVAL, "mark rule %s: nothing can match it, %s is of another family", given, *p)
+		}
+		r.IPv6 = v6
+	}
+	for _, p := range []*netip.Prefix{&r.Dst, &r.Src} {
+		if p.IsValid() && p.Bits() == 0 {
+			*p = netip.Prefix{}
+		}
+	}
+	return nil
+}
+
+// checkedPorts sorts ranges and refuses those that are empty or overlap.
+func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
+	list = slices.SortedFunc(slices.Values(list), func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
+	for i, p := range list {
+		switch {
+		case p.First > p.Last:
+			return nil, refuse(syscall.EINVAL, "mark rule %s: nothing can match it, port range %s ends before it begins", r, p)
+		case i > 0 && list[i-1].Last >= p.First:
+			return nil, refuse(syscall.EINVAL, "mark rule %s: ports %s and %s overlap", r, list[i-1], p)
+		}
+	}
+	return list, nil
+}
+
+// addMarks appends rules, all or none.
+func (s *State) addMarks(op Op) error {
+	if len(op.Marks) == 0 {
+		return refuse(syscall.EINVAL, "%s carries no rules", op.Verb)
+	}
+	marks := slices.Clone(s.Marks)
+	for _, r := range op.Marks {
+		r, err := r.checked()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(marks, r.equal) {
+			return refuse(syscall.EEXIST, "mark rule %s exists already", r)
+		}
+		marks = append(marks, r)
+	}
+	s.Marks = marks
+	return nil
+}
+
+// deleteMarks removes rules, all or none.
+func (s *State) deleteMarks(op Op) error {
+	if len(op.Marks) == 0 {
+		return refuse(syscall.EINVAL, "%s carries no rules", op.Verb)
+	}
+	marks := slices.Clone(s.Marks)
+	for _, r := range op.Marks {
+		r, err := r.checked()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(marks, r.equal)
+		if i < 0 {
+			return refuse(syscall.ENOENT, "no mark rule %s", r)
+		}
+		marks = slices.Delete(marks, i, i+1)
+	}
+	s.Marks = marks
+	return nil
+}
+
+// checkInterfaces refuses to add rules for interfaces the director does not have.
+func checkInterfaces(op Op, ways *director.Ways) error {
+	for _, r := range op.Marks {
+		if _, ok := portOf(ways, r.Interface); op.Verb == AddMarks && !ok {
+			return refuse(syscall.ENODEV, "mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
+		}
+	}
+	return nil
+}
+
+// ParsePorts reads a list of ports and ranges: 80,443,8000:8100. A range may
+// lack an end, as iptables has it.
+func ParsePorts(s string) ([]PortRange, error) {
+	return parsePorts(s, func(name string) (uint16, error) {
+		n, err := strconv.ParseUint(name, 10, 16)
+		return uint16(n), err
+	})
+}
+
+func parsePorts(s string, port func(string) (uint16, error)) ([]PortRange, error) {
+	var list []PortRange
+	for word := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(word, ":")
+		p := PortRange{0, 65535}
+		var err error
+		if first != "" || !isRange {
+			p.First, err = port(first)
+		}
+		switch {
+		case err != nil:
+		case !isRange:
+			p.Last = p.First
+		case last != "":
+			p.Last, err = port(last)
+		}
+		if err != nil {
+			return nil, refuse(syscall.EINVAL, "%q is not a port or a range such as 8000:8100", word)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// ParseNet reads an address or a net: 192.0.2.1, 192.0.2.0/24,
+// 192.0.2.0/255.255.255.0, 2001:db8::/32.
+func ParseNet(s string) (netip.Prefix, error) {
+	text, mask, ok := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(text)
+	a = a.Unmap()
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, refuse(syscall.EINVAL, "%q is not an address or a net such as 192.0.2.0/24", s)
+	}
+	if !ok {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	bits, err := strconv.Atoi(mask)
+	if err != nil {
+		bits, err = maskBits(mask, a)
+	}
+	if p := netip.PrefixFrom(a, bits); err == nil && p.IsValid() {
+		return p, nil
+	}
+	return netip.Prefix{}, refuse(syscall.EINVAL, "netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
+}
+
+// maskBits is the length of a mask written as an address.
+func maskBits(mask string, of netip.Addr) (int, error) {
+	m, err := netip.ParseAddr(mask)
+	if err != nil {
+		return 0, err
+	}
+	if m.BitLen() != of.BitLen() {
+		return 0, fmt.Errorf("mask of another family")
+	}
+	bits := 0
+	for _, b := range m.AsSlice() {
+		for i := 7; i >= 0 && b>>i&1 == 1; i-- {
+			bits++
+		}
+	}
+	if p := netip.PrefixFrom(m, bits); p.Masked().Addr() != m || ones(m) != bits {
+		return 0, fmt.Errorf("mask with gaps")
+	}
+	return bits, nil
+}
+
+func ones(a netip.Addr) (n int) {
+	for _, b := range a.AsSlice() {
+		for ; b != 0; b &= b - 1 {
+			n++
+		}
+	}
+	return n
+}

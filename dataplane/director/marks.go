@@ -1,0 +1,100 @@
+package director
+
+import (
+	"net/netip"
+
+	"github.com/gaissmai/bart"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+)
+
+// Marks are the rules that give packets a mark, and the services of marks. They
+// stand in for netfilter's MARK target: frames reach us before netfilter.
+type Marks struct {
+	// Rules in the order they were added. As with `iptables -j MARK`, which goes
+	// on after it matched, the last rule that matches decides.
+	Rules    []MarkRule
+	Services map[MarkKey]*Service
+	// Nets are the destinations of rules whose mark has a service: all addresses
+	// for a rule without one.
+	Nets *bart.Lite
+}
+
+// MarkKey finds the service of a mark; each family has its own.
+type MarkKey struct {
+	Mark uint32
+	IPv6 bool
+}
+
+// MarkRule gives a mark to the packets that match all of it.
+type MarkRule struct {
+	Src, Dst           netip.Prefix // 0.0.0.0/0 or ::/0 for any of the family
+	SrcPorts, DstPorts []PortRange  // nil: any
+	Proto              uint8        // 0: any of TCP, UDP, SCTP
+	In                 uint16       // port it came in by; wire.NoPort: any
+	Mark               uint32
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// Span is a range of ports of one protocol at the addresses of a net.
+type Span struct {
+	Net   netip.Prefix
+	Proto uint8
+	Ports PortRange
+}
+
+// service finds the service of a packet's mark; nil: it has none.
+func (m *Marks) service(f *wire.Frame, p *wire.Packet) *Service {
+	src, dst := p.Src.Netip(), p.Dst.Netip()
+	for i := len(m.Rules) - 1; i >= 0; i-- {
+		r := &m.Rules[i]
+		if r.Dst.Contains(dst) && r.Src.Contains(src) && (r.Proto == 0 || r.Proto == p.Proto) &&
+			(r.In == wire.NoPort || r.In == f.In) && within(r.DstPorts, p.DstPort) && within(r.SrcPorts, p.SrcPort) {
+			return m.Services[MarkKey{r.Mark, p.IPv6}]
+		}
+	}
+	return nil
+}
+
+// within says whether a port is in one of the ranges, or there are none.
+func within(list []PortRange, port uint16) bool {
+	for _, r := range list {
+		if r.First <= port && port <= r.Last {
+			return true
+		}
+	}
+	return list == nil
+}
+
+// contains says whether an end is in the span.
+func (s *Span) contains(addr netip.Addr, port uint16, proto uint8) bool {
+	return s.Proto == proto && s.Ports.First <= port && port <= s.Ports.Last && s.Net.Contains(addr)
+}
+
+// toVIP says whether a packet to this address goes to a service rather than
+// back to a client, as far as the address tells.
+func (t *Table) toVIP(addr wire.Addr) bool {
+	_, vip := t.VIPs[addr]
+	return vip || t.Marks != nil && t.Marks.Nets.Contains(addr.Netip())
+}
+
+// ambiguous says whether a question that was asked on the way in may have been
+// about a packet on its way out: the net of a rule may contain clients.
+func (t *Table) ambiguous(q *conntrack.Query) bool {
+	if t.Marks == nil || q.Dir != conntrack.DirIn {
+		return false
+	}
+	_, vip := t.VIPs[q.Peer]
+	return !vip
+}
+
+// reversed is the question about the same packet on its way the other way.
+func reversed(q *conntrack.Query) conntrack.Query {
+	r := *q
+	r.Dir = opposite(q.Dir)
+	r.Client, r.ClientPort, r.Peer, r.PeerPort = q.Peer, q.PeerPort, q.Client, q.ClientPort
+	return r
+}

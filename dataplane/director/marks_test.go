@@ -1,0 +1,299 @@
+package director
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/gaissmai/bart"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// mark makes the service of a mark, taken out of the services by address, with
+// the ports of its servers.
+func (w *world) mark(method conntrack.Method, mark uint32, port uint16, servers ...string) *Service {
+	w.t.Helper()
+	v6 := addr(servers[0]).Is4() == false
+	svc := w.service(method, wire.ProtoTCP, "192.0.2.255", servers...)
+	delete(w.table.Services, ServiceKey{addr("192.0.2.255"), 80, wire.ProtoTCP})
+	for _, id := range svc.Servers {
+		w.table.Servers[id].Port = port
+	}
+	svc.Port, svc.Mark = 0, true
+	svc.Group = addr(fmt.Sprintf("0.0.0.%d", mark))
+	if v6 {
+		svc.Group = wire.Addr{3: byte(mark)}
+	}
+	if w.table.Marks == nil {
+		w.table.Marks = &Marks{Services: map[MarkKey]*Service{}, Nets: new(bart.Lite)}
+	}
+	w.table.Marks.Services[MarkKey{mark, v6}] = svc
+	return svc
+}
+
+// rule appends a rule and, if its mark has a service, its net.
+func (w *world) rule(r MarkRule) {
+	m := w.table.Marks
+	v6 := r.Dst.IsValid() && r.Dst.Addr().Is6() || r.Src.IsValid() && r.Src.Addr().Is6()
+	for _, p := range []*netip.Prefix{&r.Dst, &r.Src} {
+		if !p.IsValid() {
+			*p = netip.MustParsePrefix(map[bool]string{false: "0.0.0.0/0", true: "::/0"}[v6])
+		}
+	}
+	m.Rules = append(m.Rules, r)
+	if m.Services[MarkKey{r.Mark, v6}] != nil {
+		m.Nets.Insert(r.Dst)
+	}
+}
+
+func network(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// Which mark a packet has, by where its server is: mark 1 leads to 10.2.0.11,
+// mark 2 to 10.2.0.12, mark 3 has no service.
+func TestMarkRules(t *testing.T) {
+	tcp := func(r MarkRule) MarkRule { r.Proto, r.In = wire.ProtoTCP, wire.NoPort; return r }
+	net1 := tcp(MarkRule{Dst: network("10.8.0.0/16"), Mark: 1})
+	udp := func(src, dst string) wiretest.Packet {
+		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("x")}
+	}
+	one, two, none := "10.2.0.11", "10.2.0.12", ""
+	rows := []struct {
+		sentence string
+		rules    []MarkRule
+		in       uint16
+		packet   wiretest.Packet
+		server   string
+	}{
+		{"any address of a net", []MarkRule{net1}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), one},
+		{"none outside it", []MarkRule{net1}, 0, syn("10.1.0.2:5000", "10.7.0.1:9"), none},
+		{"not another protocol", []MarkRule{net1}, 0, udp("10.1.0.2:5000", "10.8.3.4:9"), none},
+		{"any protocol", []MarkRule{{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1}}, 0, udp("10.1.0.2:5000", "10.8.3.4:9"), one},
+		{"the last rule wins", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), two},
+		{"also if it is the wider", []MarkRule{tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2}), net1}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), one},
+		{"a mark without a service takes packets out", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 3})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), none},
+		{"ports from a list, first", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8000"), one},
+		{"last", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8100"), one},
+		{"and not beyond", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8101"), none},
+		{"source ports", []MarkRule{tcp(MarkRule{SrcPorts: []PortRange{{5000, 5000}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
+		{"other source ports", []MarkRule{tcp(MarkRule{SrcPorts: []PortRange{{5001, 5002}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
+		{"a source net", []MarkRule{tcp(MarkRule{Src: network("10.1.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
+		{"another source net", []MarkRule{tcp(MarkRule{Src: network("10.3.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
+		{"the interface it came by", []MarkRule{{Proto: wire.ProtoTCP, In: 0, Mark: 1}}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
+		{"another interface", []MarkRule{{Proto: wire.ProtoTCP, In: 1, Mark: 1}}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
+		{"a mark comes before the service of the very port", []MarkRule{tcp(MarkRule{Dst: network("10.9.0.1/32"), Mark: 2})}, 0, syn("10.1.0.2:5000", "10.9.0.1:80"), two},
+		{"rules of IPv4 do not concern IPv6", []MarkRule{{In: wire.NoPort, Mark: 1}}, 0, syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), none},
+		{"marks of IPv6 have services of their own", []MarkRule{{Dst: network("fd00:8::/64"), In: wire.NoPort, Mark: 1}}, 0, syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), "fd00:2::12"},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, conntrack.MethodMasq)
+			w.now += 1000
+			w.mark(conntrack.MethodMasq, 1, 0, one)
+			w.mark(conntrack.MethodMasq, 2, 0, two)
+			w.mark(conntrack.MethodMasq, 1, 0, "fd00:2::12")
+			for _, rule := range r.rules {
+				w.rule(rule)
+			}
+			f := in(r.in, r.packet)
+			v := w.process(&f)
+			w.say(f)
+			got := none
+			if v == Masqueraded {
+				got = wiretest.Decode(t, f).NetworkLayer().NetworkFlow().Dst().String()
+			}
+			if got != r.server || got == none && v != NotOurs {
+				t.Errorf("%s: went to %q, want %q", v, got, r.server)
+			}
+		})
+	}
+}
+
+// Ports of a mark's servers: 0 keeps the packet's, another is rewritten to,
+// unless the service is persistent (reference 4).
+func TestMarkServerPort(t *testing.T) {
+	for _, r := range []struct {
+		sentence string
+		port     uint16
+		persist  conntrack.Tick
+		out      string
+	}{
+		{"port 0 keeps the packet's", 0, 0, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443"},
+		{"another port is rewritten to", 8080, 0, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a persistent service keeps the packet's all the same", 8080, 300000, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443"},
+	} {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, conntrack.MethodMasq)
+			svc := w.mark(conntrack.MethodMasq, 1, r.port, "10.2.0.11")
+			svc.Persist, svc.Mask = r.persist, allOnes
+			w.rule(MarkRule{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1})
+			f := in(0, syn("10.1.0.2:5000", "10.8.0.1:443"))
+			w.process(&f)
+			if out := w.say(f); out != r.out {
+				t.Errorf("out %s, want %s", out, r.out)
+			}
+		})
+	}
+}
+
+var allOnes = wire.Addr{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
+
+// A persistent mark keeps a client at one server over VIPs, ports and protocols,
+// by a template of protocol 0 for the mark as an address.
+func TestMarkPersistence(t *testing.T) {
+	for _, family := range []struct {
+		client, vips, group string
+		servers             []string
+		dst                 [4]string
+	}{
+		{"10.1.0.2:%d", "10.8.0.0/16", "0.0.0.7", []string{"10.2.0.11", "10.2.0.12"},
+			[4]string{"10.8.0.1:80", "10.8.0.1:443", "10.8.9.9:80", "10.8.0.1:6970"}},
+		{"[fd00:1::2]:%d", "fd00:8::/64", "0:7::", []string{"fd00:2::11", "fd00:2::12"},
+			[4]string{"[fd00:8::1]:80", "[fd00:8::1]:443", "[fd00:8::9]:80", "[fd00:8::1]:6970"}},
+	} {
+		w := newWorld(t, conntrack.MethodRoute)
+		svc := w.mark(conntrack.MethodRoute, 7, 0, family.servers...)
+		svc.Persist, svc.Mask = 300000, allOnes
+		w.rule(MarkRule{Dst: network(family.vips), In: wire.NoPort, Mark: 7})
+		var first wire.MAC
+		for i, dst := range family.dst {
+			p := syn(fmt.Sprintf(family.client, 5000+i), dst)
+			if i == 3 {
+				p = wiretest.Packet{Src: p.Src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("x")}
+			}
+			f := in(0, p)
+			if v := w.process(&f); v != Routed {
+				t.Fatalf("to %s: %s", dst, v)
+			}
+			w.say(f)
+			if mac := wire.MAC(f.Bytes()[:6]); i == 0 {
+				first = mac
+			} else if mac != first {
+				t.Errorf("packet to %s went to %s, the first to %s", dst, mac, first)
+			}
+		}
+		var templates []conntrack.Snapshot
+		w.conns.Walk(func(s *conntrack.Snapshot) bool { return s.Template }, func(s *conntrack.Snapshot) bool {
+			templates = append(templates, *s)
+			return true
+		})
+		if len(templates) != 1 {
+			t.Fatalf("%d templates, want one", len(templates))
+		}
+		if s := templates[0]; s.Proto != 0 || s.VIP != addr(family.group) || s.VPort != 0 || s.SPort != 0 || s.ClientPort != 0 || s.Children != 4 {
+			t.Errorf("template %+v", s)
+		}
+	}
+}
+
+// The rule's net contains the clients: answers find their way all the same, for
+// whatever address the client called, and so do errors of both sides.
+func TestMarkedNetOfClients(t *testing.T) {
+	for _, rule := range []MarkRule{
+		{Proto: wire.ProtoTCP, DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1},
+		{Dst: network("10.0.0.0/8"), Proto: wire.ProtoTCP, In: wire.NoPort, Mark: 1},
+	} {
+		w := newWorld(t, conntrack.MethodMasq)
+		w.mark(conntrack.MethodMasq, 1, 8080, "10.2.0.11")
+		w.rule(rule)
+		for _, vip := range []string{"10.8.1.1", "10.8.2.2"} {
+			request := in(0, syn("10.1.0.2:5000", vip+":80"))
+			if v := w.process(&request); v != Masqueraded {
+				t.Fatalf("request %s", v)
+			}
+			answer := in(1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck})
+			w.process(&answer)
+			want := fmt.Sprintf("0 02:00:00:00:00:0c: %s>10.1.0.2 ttl 63 tcp 80>5000", vip)
+			if out := w.say(answer); out != want {
+				t.Errorf("answer %s, want %s", out, want)
+			}
+			w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
+		}
+	}
+}
+
+// What no rule concerns in a rule's net is the host's; what is hidden from the
+// host is routed on.
+func TestUnmarkedInNet(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
+	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
+	w.table.Spans = []Span{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	for _, r := range []struct {
+		sentence string
+		packet   wiretest.Packet
+		verdict  Verdict
+	}{
+		{"another port is the host's", syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs},
+		{"an echo request too", wiretest.Packet{Src: "10.1.0.2", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8}, NotOurs},
+		{"an answer without a conn from a hidden range is passed on",
+			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, Passed},
+		{"one from beside the range is the host's",
+			wiretest.Packet{Src: "10.2.0.11:8101", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, NotOurs},
+	} {
+		f := in(0, r.packet)
+		if v := w.process(&f); v != r.verdict {
+			t.Errorf("%s: %s, want %s", r.sentence, v, r.verdict)
+		}
+		w.say(f)
+	}
+}
+
+// A persistent service of port 21 takes port 20 and the unprivileged ports of
+// TCP, and keeps the client at one server; one that is not persistent does not.
+func TestPersistentFTP(t *testing.T) {
+	for _, r := range []struct {
+		persist conntrack.Tick
+		dst     string
+		verdict Verdict
+	}{
+		{300000, "10.9.0.1:21", Routed}, {300000, "10.9.0.1:20", Routed}, {300000, "10.9.0.1:1024", Routed},
+		{300000, "10.9.0.1:40000", Routed}, {300000, "10.9.0.1:1023", RefusedNoService}, {0, "10.9.0.1:40000", RefusedNoService},
+	} {
+		w := newWorld(t, conntrack.MethodRoute)
+		w.now += 1000
+		svc := w.service(conntrack.MethodRoute, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
+		svc.Port, svc.Persist, svc.Mask = portFTP, r.persist, allOnes
+		w.table.Services[ServiceKey{addr("10.9.0.1"), portFTP, wire.ProtoTCP}] = svc
+		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
+		w.process(&first)
+		f := in(0, syn("10.1.0.2:5001", r.dst))
+		if v := w.process(&f); v != r.verdict {
+			t.Errorf("to %s, persistence %d: %s, want %s", r.dst, r.persist, v, r.verdict)
+		} else if v == Routed && wire.MAC(f.Bytes()[:6]) != wire.MAC(first.Bytes()[:6]) {
+			t.Errorf("to %s: another server than the control connection", r.dst)
+		}
+	}
+}
+
+// Marks, templates of marks and questions asked the other way cost no allocation.
+func TestMarksDoNotAllocate(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
+	svc.Persist, svc.Mask = 300000, allOnes
+	w.rule(MarkRule{DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
+	w.table.Spans = []Span{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	rng := rand.New(rand.NewPCG(1, 2))
+	original := traffic(rng, MaxBatch-2)
+	original = append(original, in(0, syn("10.1.0.2:7000", "10.8.0.1:80")),
+		in(1, wiretest.Packet{Src: "10.2.0.11:80", Dst: "10.1.0.2:7000", TCPFlags: wire.TCPAck}))
+	frames := make([]wire.Frame, len(original))
+	saved := make([][]byte, len(original))
+	for i := range original {
+		saved[i] = append([]byte(nil), original[i].Buf...)
+	}
+	allocs := testing.AllocsPerRun(100, func() {
+		for i := range original {
+			frames[i] = original[i]
+			copy(frames[i].Buf, saved[i])
+		}
+		w.now += 50
+		w.dir.Process(w.now, w.table, frames, w.verdicts[:len(frames)])
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations per batch, want 0", allocs)
+	}
+}
