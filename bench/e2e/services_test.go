@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serve answers every connection in a namespace with the namespace's name, and
+// every datagram likewise.
+func (e *ends) serve(names ...string) {
+	e.t.Helper()
+	for _, ns := range names {
+		var l net.Listener
+		var u net.PacketConn
+		must(e.t, e.inside(ns, func() (err error) {
+			if l, err = net.Listen("tcp", ":7"); err == nil {
+				u, err = net.ListenPacket("udp", ":7")
+			}
+			return err
+		}))
+		e.t.Cleanup(func() { l.Close(); u.Close() })
+		go greet(l, u, ns)
+	}
+}
+
+func greet(l net.Listener, u net.PacketConn, ns string) {
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			_, from, err := u.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			u.WriteTo([]byte(ns), from)
+		}
+	}()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c.Write([]byte(ns))
+	}
+}
+
+// who connects and says which server answers.
+func (e *ends) who() (name string, c net.Conn) {
+	e.t.Helper()
+	c = e.dial("tcp")
+	e.t.Cleanup(func() { c.Close() })
+	return e.hear(c), c
+}
+
+func (e *ends) hear(c net.Conn) string {
+	e.t.Helper()
+	buf := make([]byte, 16)
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	n, err := c.Read(buf)
+	must(e.t, err)
+	return string(buf[:n])
+}
+
+// set runs `uvs set` for the TCP or UDP service.
+func (e *ends) set(proto, what string) {
+	e.t.Helper()
+	e.in("director", fmt.Sprintf("%s set --service %s:%s:7 %s", uvsBinary, proto, e.vip(), what))
+}
+
+// weight sets the weight of the first server.
+func (e *ends) weight(proto string, w int) {
+	e.t.Helper()
+	e.ipvsadm("director", fmt.Sprintf("ipvsadm -e %s %s:7 -r %s:7 -m -w %d", proto, e.vip(), e.addr(2, 11), w))
+}
+
+// The sorry server answers while the service has no server, with persistence,
+// too, and the next connection leaves it; `uvs services` shows it.
+func TestSorryServer(t *testing.T) {
+	e := newEnds(t, "nat", 2)
+	e.tcp.Close()
+	e.udp.Close()
+	e.serve("s1", "s2")
+	service := "tcp:" + e.vip() + ":7"
+	second := e.addr(2, 12) + ":7"
+	e.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:7 -r %s", e.vip(), second))
+	e.in("director", fmt.Sprintf("%s sorry --service %s %s -m", uvsBinary, service, second))
+	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -t %s:7 -s rr -p 300", e.vip()))
+	e.weight("-t", 0)
+	if got, _ := e.who(); got != "s2" {
+		t.Fatalf("without a server %s answers, want the sorry server", got)
+	}
+	if list := e.in("director", uvsBinary+" services"); !strings.Contains(list, "sorry") || strings.Count(list, service) != 2 {
+		t.Errorf("services:\n%s", list)
+	}
+	e.weight("-t", 1)
+	if got, _ := e.who(); got != "s1" {
+		t.Errorf("with a server again %s answers", got)
+	}
+	e.weight("-t", 0)
+	if got, _ := e.who(); got != "s1" {
+		t.Errorf("a client with a template of a server of weight 0 gets %s, want s1", got)
+	}
+	e.set("tcp", "expire_quiescent_template=1 no_server=1")
+	if got, _ := e.who(); got != "s2" {
+		t.Errorf("with expire_quiescent_template it gets %s, want s2", got)
+	}
+	e.in("director", fmt.Sprintf("%s sorry --service %s --clear", uvsBinary, service))
+	err := e.inside("client", func() error {
+		_, err := net.DialTimeout("tcp", e.vip()+":7", 5*time.Second)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("without any server: %v, want connection refused by reset", err)
+	}
+}
+
+// A client gets as many connections as it may and no more until one has ended.
+func TestClientLimit(t *testing.T) {
+	e := newEnds(t, "nat", 1)
+	e.tcp.Close()
+	e.udp.Close()
+	e.serve("s1")
+	e.set("tcp", "limit_conns=2 timeout_tcp_close=1")
+	_, first := e.who()
+	e.who()
+	try := func() error {
+		return e.inside("client", func() error {
+			c, err := net.DialTimeout("tcp", e.vip()+":7", 500*time.Millisecond)
+			if err == nil {
+				e.t.Cleanup(func() { c.Close() })
+			}
+			return err
+		})
+	}
+	if try() == nil {
+		t.Error("a third connection of two got through")
+	}
+	if out := e.in("director", uvsBinary+" stats"); !strings.Contains(out, "dropped_client_conns") {
+		t.Errorf("not counted:\n%s", out)
+	}
+	if list := e.in("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "\n") != 4 {
+		t.Errorf("listed more than two conns:\n%s", list)
+	}
+	first.(*net.TCPConn).SetLinger(0)
+	first.Close()
+	eventually(t, "room for one more", func() bool { return try() == nil })
+}
+
+// One-packet scheduling: datagrams of one socket reach both servers in turn, no
+// conn is kept, and with ops_replies their answers come from the VIP.
+func TestOnePacketReplies(t *testing.T) {
+	e := newEnds(t, "nat", 2)
+	e.tcp.Close()
+	e.udp.Close()
+	e.serve("s1", "s2")
+	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -o", e.vip()))
+	e.set("udp", "ops_replies=1")
+	e.in("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
+	c := e.dial("udp")
+	defer c.Close()
+	buf := make([]byte, 16)
+	eventually(t, "a first answer: the director heard of the client from the host", func() bool {
+		c.Write([]byte("who"))
+		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		_, err := c.Read(buf)
+		return err == nil
+	})
+	seen := map[string]int{}
+	for range 10 {
+		c.Write([]byte("who"))
+		seen[e.hear(c)]++
+	}
+	if seen["s1"] != 5 || seen["s2"] != 5 {
+		t.Errorf("answers %v, want 5 of each", seen)
+	}
+	if list := e.in("director", uvsBinary+" ipvsadm -Lnc"); strings.Contains(list, "UDP") {
+		t.Errorf("conns are kept:\n%s", list)
+	}
+}
