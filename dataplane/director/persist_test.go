@@ -1,0 +1,179 @@
+package director
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// persistent is a world whose services on 10.9.0.1 are persistent, by mask.
+func persistent(t *testing.T, method conntrack.Method, mask string) *world {
+	t.Helper()
+	w := newWorld(t, method)
+	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
+		svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, proto}]
+		svc.Persist, svc.Mask = 300*conntrack.Second, addr(mask)
+	}
+	return w
+}
+
+// templates are all there are, as listings show them.
+func (w *world) templates() (list []conntrack.Snapshot) {
+	w.conns.Walk(func(s *conntrack.Snapshot) bool { return s.Template }, func(s *conntrack.Snapshot) bool {
+		list = append(list, *s)
+		return true
+	})
+	return list
+}
+
+// at is the server that a client's packet goes to; 0: none.
+func (w *world) at(p wiretest.Packet) int {
+	f := in(0, p)
+	w.process(&f)
+	for i, mac := range serverMAC {
+		if f.Out != wire.NoPort && wire.Ethernet(f.Bytes()).Dst() == mac {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// What a template is called (reference 4): the protocol, the masked client with
+// port 0, the VIP, and the port of the service; the server with its port, or 0
+// where the service has every port.
+func TestTemplateKey(t *testing.T) {
+	rows := []struct {
+		sentence, mask string
+		every          bool // the service has every port
+		packet         wiretest.Packet
+		client         string
+		vport, sport   uint16 // of the template
+		connPort       uint16 // the server's port of the conn
+	}{
+		{"a service of one port", "255.255.255.255", false, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
+		{"a network of clients", "255.255.255.0", false, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.0", 80, 8080, 8080},
+		{"a mask with gaps", "0.0.0.24", false, syn("10.1.0.29:5000", "10.9.0.1:80"), "0.0.0.24", 80, 8080, 8080},
+		{"a service of every port leaves ports alone", "255.255.255.255", true, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 0, 0, 80},
+		{"whatever port is called", "255.255.255.255", true, syn("10.1.0.2:5000", "10.9.0.1:443"), "10.1.0.2", 0, 0, 443},
+		{"datagrams", "255.255.255.255", false, datagram("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := persistent(t, conntrack.MethodMasq, r.mask)
+			if r.every {
+				key := ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}
+				svc := w.table.Services[key]
+				delete(w.table.Services, key)
+				svc.Port, key.Port = 0, 0
+				w.table.Services[key] = svc
+			}
+			w.at(r.packet)
+			list := w.templates()
+			if len(list) != 1 {
+				t.Fatalf("%d templates, want 1", len(list))
+			}
+			s := list[0]
+			if s.Client != addr(r.client) || s.ClientPort != 0 || s.VIP != addr("10.9.0.1") || s.VPort != r.vport || s.SPort != r.sport {
+				t.Errorf("template %s:%d %s:%d > :%d", s.Client, s.ClientPort, s.VIP, s.VPort, s.SPort)
+			}
+			w.conns.Walk(func(s *conntrack.Snapshot) bool { return !s.Template }, func(s *conntrack.Snapshot) bool {
+				if s.SPort != r.connPort {
+					t.Errorf("the conn goes to port %d, want %d", s.SPort, r.connPort)
+				}
+				return true
+			})
+		})
+	}
+}
+
+// A client keeps its server over connections and ports, its network with it if
+// the mask says so; TCP and UDP are held apart.
+func TestTemplateHoldsClient(t *testing.T) {
+	w := persistent(t, conntrack.MethodMasq, "255.255.255.0")
+	for _, r := range []struct {
+		sentence string
+		packet   wiretest.Packet
+		server   int
+	}{
+		{"the first client", syn("10.1.0.2:5000", "10.9.0.1:80"), 1},
+		{"its next connection", syn("10.1.0.2:5001", "10.9.0.1:80"), 1},
+		{"its neighbour", syn("10.1.0.3:5000", "10.9.0.1:80"), 1},
+		{"another network", syn("10.1.1.2:5000", "10.9.0.1:80"), 2},
+		{"UDP of the second network begins in turn", datagram("10.1.1.2:5000", "10.9.0.1:80"), 1},
+		{"the first again", syn("10.1.0.2:5002", "10.9.0.1:80"), 1},
+	} {
+		if got := w.at(r.packet); got != r.server {
+			t.Errorf("%s: server %d, want %d", r.sentence, got, r.server)
+		}
+	}
+	if n := w.conns.Counts(1).Templates.Load(); n != 1 {
+		t.Errorf("the first server has %d templates, want 1", n)
+	}
+}
+
+// When a template is not followed: its server was removed, or has weight 0 and
+// the service says so. A threshold does not matter to it.
+func TestTemplateIsFollowed(t *testing.T) {
+	rows := []struct {
+		sentence string
+		change   func(*world, *Service, *Server)
+		stays    bool
+	}{
+		{"nothing changed", func(*world, *Service, *Server) {}, true},
+		{"weight 0", func(_ *world, _ *Service, s *Server) { s.Weight = 0 }, true},
+		{"weight 0 under expire_quiescent_template", func(_ *world, svc *Service, s *Server) { s.Weight, svc.ExpireQuiescent = 0, true }, false},
+		{"overloaded", func(w *world, _ *Service, s *Server) {
+			s.Threshold = &Threshold{Upper: 1, Counts: w.conns.Counts(s.ID), Overload: new(atomic.Bool)}
+			s.Threshold.Overload.Store(true)
+		}, true},
+		{"removed", func(w *world, _ *Service, s *Server) { s.Available = false }, false},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
+			svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+			if w.at(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
+				t.Fatal("not at the first server")
+			}
+			r.change(w, svc, &w.table.Servers[svc.Servers[0]])
+			svc.Picker = constant(1) // what the scheduler would say now
+			want := 2
+			if r.stays {
+				want = 1
+			}
+			if got := w.at(syn("10.1.0.2:5001", "10.9.0.1:80")); got != want {
+				t.Errorf("server %d, want %d", got, want)
+			}
+			if got := w.at(syn("10.1.0.2:5002", "10.9.0.1:80")); got != want {
+				t.Errorf("then server %d, want %d", got, want)
+			}
+		})
+	}
+}
+
+// A template is renewed by a new connection, not by what its conns carry, and
+// with the timeout it began with: a changed -p is for new templates.
+func TestTemplateTimeout(t *testing.T) {
+	w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
+	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	left := func(want conntrack.Tick, sentence string) {
+		t.Helper()
+		w.age(500)
+		list := w.templates()
+		if len(list) != 1 || list[0].Expires > want || list[0].Expires < want-2*conntrack.Second {
+			t.Errorf("%s: %+v, want %d ms left", sentence, list, want)
+		}
+	}
+	w.open("10.1.0.2:5000")
+	left(300*conntrack.Second, "at first")
+	w.age(100 * conntrack.Second)
+	left(200*conntrack.Second, "later")
+	w.send("10.1.0.2:5000", wire.TCPAck)
+	left(200*conntrack.Second, "after a segment")
+	svc.Persist = 1000 * conntrack.Second
+	w.open("10.1.0.2:5001")
+	left(300*conntrack.Second, "after a new connection under another -p")
+}
