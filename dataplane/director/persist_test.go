@@ -47,29 +47,29 @@ func (w *world) at(p wiretest.Packet) int {
 func TestTemplateKey(t *testing.T) {
 	rows := []struct {
 		sentence, mask string
-		every          bool // the service has every port
+		port           uint16 // of the service; 0: every
 		packet         wiretest.Packet
 		client         string
 		vport, sport   uint16 // of the template
 		connPort       uint16 // the server's port of the conn
 	}{
-		{"a service of one port", "255.255.255.255", false, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
-		{"a network of clients", "255.255.255.0", false, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.0", 80, 8080, 8080},
-		{"a mask with gaps", "0.0.0.24", false, syn("10.1.0.29:5000", "10.9.0.1:80"), "0.0.0.24", 80, 8080, 8080},
-		{"a service of every port leaves ports alone", "255.255.255.255", true, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 0, 0, 80},
-		{"whatever port is called", "255.255.255.255", true, syn("10.1.0.2:5000", "10.9.0.1:443"), "10.1.0.2", 0, 0, 443},
-		{"datagrams", "255.255.255.255", false, datagram("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
+		{"a service of one port", "255.255.255.255", 80, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
+		{"a network of clients", "255.255.255.0", 80, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.0", 80, 8080, 8080},
+		{"a mask with gaps", "0.0.0.24", 80, syn("10.1.0.29:5000", "10.9.0.1:80"), "0.0.0.24", 80, 8080, 8080},
+		{"a service of every port leaves ports alone", "255.255.255.255", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 0, 0, 80},
+		{"whatever port is called", "255.255.255.255", 0, syn("10.1.0.2:5000", "10.9.0.1:443"), "10.1.0.2", 0, 0, 443},
+		{"a service of FTP", "255.255.255.255", 21, syn("10.1.0.2:5000", "10.9.0.1:21"), "10.1.0.2", 0, 0, 8080},
+		{"and the ports of its data", "255.255.255.255", 21, syn("10.1.0.2:5000", "10.9.0.1:20000"), "10.1.0.2", 0, 0, 20000},
+		{"datagrams", "255.255.255.255", 80, datagram("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := persistent(t, conntrack.MethodMasq, r.mask)
-			if r.every {
-				key := ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}
-				svc := w.table.Services[key]
-				delete(w.table.Services, key)
-				svc.Port, key.Port = 0, 0
-				w.table.Services[key] = svc
-			}
+			key := ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}
+			svc := w.table.Services[key]
+			delete(w.table.Services, key)
+			svc.Port, key.Port = r.port, r.port
+			w.table.Services[key] = svc
 			w.at(r.packet)
 			list := w.templates()
 			if len(list) != 1 {
