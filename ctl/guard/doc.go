@@ -10,9 +10,10 @@
 //
 // # Shape
 //
-// One table for each Guard, named uvs-<random>. Rules never change after New;
-// services come and go as set elements, so that every change, however large, is
-// one transaction that packets see either not at all or whole. This is what
+// One table for each Guard, named uvs-<random>. Services come and go as set
+// elements, and what is more than an address and a port (Match, Span) as rules of
+// chains that are emptied and filled again. Every change, however large, is one
+// transaction that packets see either not at all or whole. This is what
 // `nft list table netdev uvs-…` shows, with fields named instead of the offsets
 // that nft prints, and for IPv4 only; sets and chains exist again with a 6:
 //
@@ -45,13 +46,22 @@
 //			ip daddr @vips4 counter name "vip" drop
 //			ip daddr . meta l4proto @anyservices4 counter name "service" drop
 //			ip daddr . meta l4proto . th dport @services4 goto service4
+//			jump marked4                                            # Rules.Marked
+//			jump leaving4                                           # Rules.Leaving
 //			ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @fragments4 counter name "fragment" drop
 //			meta pkttype != host return
 //			ip daddr @locals4 return
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
+//			jump spans4                                             # Rules.Spans
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
+//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # Rules.Spans
+//		}
+//
+//		chain marked4 { # for example; likewise leaving4, spans4 and quoted4
+//			meta l4proto tcp ip daddr 192.0.2.9 return
+//			iifname "eth0" meta l4proto tcp ip daddr & 255.255.255.0 == 192.0.2.0 th dport 8000-8100 goto service4
 //		}
 //
 //		chain service4 { # and source4

@@ -210,6 +210,16 @@ func TestMarkedNetOfClients(t *testing.T) {
 			if out := w.say(answer); out != want {
 				t.Errorf("answer %s, want %s", out, want)
 			}
+			quote := wiretest.Quote(in(1, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}), 28)
+			f := in(1, wiretest.Packet{Src: "10.2.0.11", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
+			if v := w.process(&f); v != ErrorToClient {
+				t.Errorf("the server side's error: %s", v)
+			}
+			quote = wiretest.Quote(in(0, wiretest.Packet{Src: vip + ":80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}), 28)
+			f = in(0, wiretest.Packet{Src: "10.1.0.2", Dst: vip, Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
+			if v := w.process(&f); v != ErrorToServer {
+				t.Errorf("the client's error: %s", v)
+			}
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
 		}
 	}
