@@ -2,11 +2,14 @@ package ctl
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
 	"uvs/ctl/guard"
+	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
@@ -68,5 +71,29 @@ func TestSorryServerEndsWithItsService(t *testing.T) {
 		if w.compiled().Sorry != 0 {
 			t.Errorf("after %s the new service has the old one's", end.Verb)
 		}
+	}
+}
+
+// An explanation names the sorry server where it would answer, and uses up
+// nothing of what a client may still ask.
+func TestExplainSorryAndLimits(t *testing.T) {
+	d := newDesk(t)
+	svc := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
+	d.serve(svc, MethodMasq, "10.2.0.11:8080")
+	d.op(Op{Verb: Tune, Service: &svc, Tuning: Tuning{tuneRate: 1, tuneConns: 1}})
+	q := question("10.1.0.2:1000", "10.9.0.1:80")
+	d.explain(q)
+	d.explain(q)
+	if v := d.send(q, false); v != director.Masqueraded {
+		t.Errorf("after two questions the packet became %s", v)
+	}
+	if v := d.send(question("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {
+		t.Errorf("the second connection of a second became %s", v)
+	}
+	d.op(Op{Verb: SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", MethodMasq, 1))})
+	d.op(Op{Verb: EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 0))})
+	e := d.explain(question("10.1.0.3:1000", "10.9.0.1:80"))
+	if e.Server == nil || e.Server.Addr != netip.MustParseAddr("10.2.0.12") || !strings.Contains(e.By, "sorry") {
+		t.Errorf("server %v by %q, want the sorry server", e.Server, e.By)
 	}
 }
