@@ -207,6 +207,7 @@ func (a *scheduling) like(b *scheduling) bool {
 func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
 	r := guard.Rules{Marked: marked(s)}
 	r.Sources, r.Spans = sources(s, l)
+	r.Returns = returns(s, l, hops)
 	for i := range hops.Ports {
 		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"uvs/conntrack"
+	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -40,17 +41,43 @@ func (m *Manager) learn(hops *director.Hops) {
 
 // way is how frames leave for a server. One that is the host itself gets them
 // by the door: as they are only if they are to an address of the host
-// (reference 5.1.2), since it would have to forward others; translated only if
-// there is nothing to translate, since its answers do not pass here.
+// (reference 5.1.2), since it would have to forward others; or translated, and
+// then the guard hands its answers to the door. Only answers from one port are
+// told from all else the host sends.
 func (v *liveServer) way(ways *director.Ways) director.Way {
 	addr, vip := wire.AddrFrom(v.last.Addr), wire.AddrFrom(v.service.Addr)
+	translated := v.method(ways) == conntrack.MethodMasq
 	switch {
 	case !ways.Holds(addr):
 		return ways.To(addr)
-	case v.method(ways) == conntrack.MethodMasq, !ways.Holds(vip):
+	case v.service.FWMark != 0, translated && v.service.Port == 0, !translated && !ways.Holds(vip):
 		return director.Way{}
 	}
 	return ways.Host
+}
+
+// returns are the ends of masqueraded servers on the host itself: what it sends
+// from there must come back to be translated.
+func returns(s *State, l *live, hops *director.Hops) (ends []guard.Endpoint) {
+	add := func(k ServiceKey, server ServerKey) {
+		same := server == ServerKey{k.Addr, k.Port} // nothing to translate
+		if k.FWMark == 0 && k.Port != 0 && !same && hops.Holds(wire.AddrFrom(server.Addr)) {
+			ends = append(ends, guard.Endpoint{Proto: k.Proto, Addr: server.Addr, Port: server.Port})
+		}
+	}
+	for i := range s.Services {
+		for _, v := range s.Services[i].Servers {
+			if v.Method == MethodMasq {
+				add(s.Services[i].ServiceKey, v.ServerKey)
+			}
+		}
+	}
+	for _, v := range l.servers {
+		if v != nil && v.masq {
+			add(v.service, v.key)
+		}
+	}
+	return ends
 }
 
 // method is how frames are changed for a server. For the host itself nothing is
@@ -66,7 +93,7 @@ func (v *liveServer) method(ways *director.Ways) conntrack.Method {
 // hostText says how frames reach the host's own stack, or why they do not.
 func hostText(way director.Way) string {
 	if way.Reach == director.ReachNone {
-		return "the director's own host: it gets packets with uvs run --localnode, if the host holds the service's address, and for NAT only at that address and port"
+		return "the director's own host: it gets packets with uvs run --localnode, but for no mark, unless by NAT only if the host holds the service's address, and by NAT only for one port"
 	}
 	return "the host's own stack"
 }

@@ -289,6 +289,7 @@ func (m *Manager) tend(now time.Time) {
 func union(a, b guard.Rules) guard.Rules {
 	b.Services = unique(slices.Concat(a.Services, b.Services))
 	b.Sources = unique(slices.Concat(a.Sources, b.Sources))
+	b.Returns = unique(slices.Concat(a.Returns, b.Returns))
 	b.VIPs = unique(slices.Concat(a.VIPs, b.VIPs))
 	b.Spans = unique(slices.Concat(a.Spans, b.Spans))
 	if !slices.Equal(a.Marked, b.Marked) {
@@ -300,7 +301,7 @@ func union(a, b guard.Rules) guard.Rules {
 // sameSize says whether rules, of which one contains the other, are the same.
 func sameSize(a, b guard.Rules) bool {
 	return len(a.Services) == len(b.Services) && len(a.Sources) == len(b.Sources) && len(a.VIPs) == len(b.VIPs) &&
-		len(a.Spans) == len(b.Spans) && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
+		len(a.Spans) == len(b.Spans) && len(a.Returns) == len(b.Returns) && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
 }
 
 // unique drops what is in the list already, in place.

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// localnode is a director that is one of its own two servers, by DR: the VIP is
-// its own address on loopback, s1 is the other server.
-func localnode(t *testing.T, v6 bool, mode string) *scene {
+// localnode is a director that is one of its own two servers, at a port and by a
+// method: the VIP is its own address on loopback. s1 is the other, by DR.
+func localnode(t *testing.T, v6 bool, mode, files string) *scene {
 	t.Helper()
 	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
 	s.add("client", "director", "s1")
@@ -20,14 +20,13 @@ func localnode(t *testing.T, v6 bool, mode string) *scene {
 	s.prepareServer("s1")
 	s.in("director", "ip addr add "+s.vip()+s.full()+" dev lo")
 	s.in("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
-	files := t.TempDir()
 	s.nginx("s1", files)
 	s.nginx("director", files)
 	s.directorWith("director", []string{"--localnode"}, "eth0")
 	s.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -A -t %[1]s:80 -s rr
 		ipvsadm -a -t %[1]s:80 -r %[2]s:80 -g
-		ipvsadm -a -t %[1]s:80 -r %[3]s:80 %[4]s`,
+		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s`,
 		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
 	eventually(t, "the way to s1 is known", func() bool {
 		return !strings.Contains(s.in("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"), "unresolved")
@@ -39,10 +38,11 @@ func localnode(t *testing.T, v6 bool, mode string) *scene {
 // other ports nobody comes near: nginx's second port answers on the VIP, and on
 // the director's own address both do.
 func TestLocalnode(t *testing.T) {
+	files, sum := bigFile(t)
 	for _, v6 := range []bool{false, true} {
-		for name, mode := range map[string]string{"dr": "-g", "tunnel": "-i"} {
+		for name, mode := range map[string]string{"dr": "80 -g", "tunnel": "80 -i", "nat": "8080 -m"} {
 			t.Run(fmt.Sprintf("%s/v6=%t", name, v6), func(t *testing.T) {
-				s := localnode(t, v6, mode)
+				s := localnode(t, v6, mode, files)
 				got := map[string]int{}
 				host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
 				for _, name := range strings.Fields(s.in("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+"/?[1-100]'")) {
@@ -56,6 +56,8 @@ func TestLocalnode(t *testing.T) {
 						t.Errorf("http://%s/ was answered by %q, want the director's own nginx", end, name)
 					}
 				}
+				s.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:80 -r %s:80", s.url(s.vip()), s.url(s.addr(1, 11))))
+				s.download(sum)
 				s.clean()
 			})
 		}

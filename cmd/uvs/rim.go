@@ -4,6 +4,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"uvs/ctl/door"
+	"uvs/ctl/guard"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 	"uvs/dataplane/ring"
@@ -25,6 +26,7 @@ func openRim(cfg runConfig, hops *director.Hops, local *door.Door) (*rim, error)
 		r.index = append(r.index, hops.Ports[i].Index)
 	}
 	if local != nil {
+		r.config.Mark = guard.Mark
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: local.Name, Netns: local.Netns})
 	}
 	var err error

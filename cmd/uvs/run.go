@@ -155,6 +155,9 @@ func run(ctx context.Context, cfg runConfig) error {
 			return err
 		}
 		defer local.Close()
+		if err := stackGuard.OpenDoor(local.Index, local.Inner); err != nil {
+			return err
+		}
 	}
 	rim, err := openRim(cfg, host.Hops(), local)
 	if err != nil {

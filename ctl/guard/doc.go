@@ -70,6 +70,8 @@
 //		}
 //	}
 //
+// OpenDoor shows what joins this when the host itself is a server.
+//
 // # What else holds
 //
 // Fragments: only the first has ports. It leaves its identification behind for

@@ -35,6 +35,11 @@ func compile(r Rules) (elements, error) {
 			return nil, fmt.Errorf("source: %w", err)
 		}
 	}
+	for _, s := range r.Returns {
+		if err := e.addEndpoint(s, "returns"); err != nil {
+			return nil, fmt.Errorf("return: %w", err)
+		}
+	}
 	return e, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 )
@@ -49,6 +50,10 @@ type Rules struct {
 	// Spans are further Sources.
 	Spans []Span
 
+	// Returns: what the host itself sends from these is handed to the door, if
+	// there is one (OpenDoor).
+	Returns []Endpoint
+
 	// Local are the host's own addresses. What comes from Sources to these
 	// passes, so that the host's own connections to a server go on working.
 	Local []netip.Addr
@@ -68,14 +73,16 @@ type Dropped struct {
 type Guard struct {
 	log zerolog.Logger
 
-	mu    sync.Mutex
-	conn  *nftables.Conn
-	links *netlink.Handle
-	alive io.Closer // says to other processes that the table is in use
-	table *nftables.Table
-	sets  map[string]*nftables.Set
-	held  elements // what the kernel's sets hold; nil: not known, a change went wrong
-	rules Rules    // what the chains of held were made from
+	mu     sync.Mutex
+	conn   *nftables.Conn
+	links  *netlink.Handle
+	socket *mdnetlink.Conn // that of conn
+	door   bool            // see OpenDoor
+	alive  io.Closer       // says to other processes that the table is in use
+	table  *nftables.Table
+	sets   map[string]*nftables.Set
+	held   elements // what the kernel's sets hold; nil: not known, a change went wrong
+	rules  Rules    // what the chains of held were made from
 }
 
 // New makes the table, still empty of rules for any interface. The error says

@@ -38,7 +38,7 @@ func (g *Guard) open() error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", explain(err))
 	}
-	g.conn = conn
+	g.conn, g.socket = conn, socket
 	if err = g.removeStale(); err == nil {
 		err = g.claim(socket)
 	}
@@ -126,14 +126,19 @@ func createTable(socket *netlink.Conn, name string, flags uint32) error {
 	if err != nil {
 		return err
 	}
+	return send(socket, unix.NFT_MSG_NEWTABLE, netlink.Excl, attrs)
+}
+
+// send sends one message in a transaction of its own.
+func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []byte) error {
 	// struct nfgenmsg: family, version 0, resource id in network order.
 	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	message := func(kind uint16, flags netlink.HeaderFlags, data []byte) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags}, Data: data}
 	}
-	_, err = socket.SendMessages([]netlink.Message{
+	_, err := socket.SendMessages([]netlink.Message{
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),
-		message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge|netlink.Create|netlink.Excl,
+		message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, netlink.Acknowledge|netlink.Create|flag,
 			append([]byte{unix.NFPROTO_NETDEV, unix.NFNETLINK_V0, 0, 0}, attrs...)),
 		message(unix.NFNL_MSG_BATCH_END, 0, batch),
 	})

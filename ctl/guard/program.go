@@ -189,10 +189,18 @@ func (g *Guard) addPort(name string) {
 		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
 			verdict(expr.VerdictJump, "guard"+f.suffix)
 	}
+	if g.door {
+		g.addReturn(name)
+	}
 }
 
 // deletePort queues the end of an interface's chain.
-func (g *Guard) deletePort(name string) { g.conn.DelChain(g.portChain(name)) }
+func (g *Guard) deletePort(name string) {
+	g.conn.DelChain(g.portChain(name))
+	if g.door {
+		g.conn.DelChain(g.returnChain(name))
+	}
+}
 
 // ports lists the interfaces that have chains. It asks the kernel, because
 // kernels before 6.16 remove a chain together with its interface.
@@ -203,7 +211,7 @@ func (g *Guard) ports() ([]string, error) {
 	}
 	var names []string
 	for _, c := range chains {
-		if c.Table.Name == g.table.Name && c.Hooknum != nil {
+		if c.Table.Name == g.table.Name && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookIngress {
 			names = append(names, c.Name)
 		}
 	}

@@ -40,6 +40,10 @@ type Config struct {
 	// second.
 	Blocks int
 
+	// Mark, if not 0, is put on every frame sent (SO_MARK), so that the host's
+	// own rules can tell them from its own.
+	Mark uint32
+
 	// SendBuffer is the socket's send buffer in bytes. Default 4 MiB: a batch of
 	// 64 super-frames of 64 KiB.
 	SendBuffer int

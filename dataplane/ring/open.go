@@ -278,6 +278,11 @@ func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, err
 	if err := set(fd, options); err != nil {
 		return nil, err
 	}
+	if cfg.Mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(cfg.Mark)); err != nil {
+			return nil, fmt.Errorf("set SO_MARK to %#x: %w", cfg.Mark, err)
+		}
+	}
 	// Beyond net.core.wmem_max needs CAP_NET_ADMIN; with less, more has to wait.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.SendBuffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.SendBuffer); err != nil {

@@ -1,0 +1,123 @@
+package guard
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Mark is on every frame that uvs sends while there is a door; such frames are
+// not handed to it again. It reads "uvs1".
+const Mark = 0x75767331
+
+// OpenDoor has what the host sends from Rules.Returns, by one of
+// Rules.Interfaces, go out by the interface of that index instead, addressed to
+// the hardware address to. These rules join the table, for each family and
+// interface:
+//
+//	chain eth0-out {
+//		type filter hook egress device "eth0" priority -1000; policy accept;
+//		meta mark 0x75767331 return
+//		meta protocol ip jump return4
+//	}
+//	chain return4 {
+//		ip saddr . meta l4proto @anyreturns4 goto door
+//		ip saddr . meta l4proto . th sport @returns4 goto door
+//	}
+//	chain door { ether daddr set <to> fwd to <interface> }
+//
+// The kernel must have the egress hook (5.16). It is for before the first Apply.
+func (g *Guard) OpenDoor(index int, to [6]byte) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	door := g.addChain("door")
+	for _, f := range families {
+		for name, parts := range map[string][]nftables.SetDatatype{
+			"anyreturns": {f.addr, nftables.TypeInetProto},
+			"returns":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
+		} {
+			set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...), Concatenation: true}
+			if err := g.conn.AddSet(set, nil); err != nil {
+				return fmt.Errorf("guard: %w", err)
+			}
+			g.sets[set.Name] = set
+		}
+		c := g.addChain("return" + f.suffix)
+		g.rule(c, f).key(f.src, l4proto).in("anyreturns").goTo(door)
+		g.rule(c, f).key(f.src, l4proto, srcPort).in("returns").goTo(door)
+	}
+	g.door = true
+	g.addPort(loopback) // nothing else shows that the kernel has the hook
+	g.deletePort(loopback)
+	if err := g.conn.Flush(); err != nil {
+		return fmt.Errorf("guard: set up the way back from the host's own stack (Linux 5.16): %w", explain(err))
+	}
+	if err := g.addForward(door, index, to); err != nil {
+		return fmt.Errorf("guard: forward from the host's own stack: %w", explain(err))
+	}
+	return nil
+}
+
+var mark = meta(expr.MetaKeyMARK, 4)
+
+func (g *Guard) returnChain(name string) *nftables.Chain {
+	c := g.portChain(name)
+	c.Name, c.Hooknum = name+"-out", nftables.ChainHookEgress
+	return c
+}
+
+// addReturn queues the egress chain of an interface.
+func (g *Guard) addReturn(name string) {
+	c := g.conn.AddChain(g.returnChain(name))
+	g.rule(c, &ipv4).key(mark).is(binary.NativeEndian.AppendUint32(nil, Mark)...).leave()
+	for _, f := range families {
+		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
+			verdict(expr.VerdictJump, "return"+f.suffix)
+	}
+}
+
+// addForward adds the one rule with an expression, fwd, that package nftables
+// does not have.
+func (g *Guard) addForward(chain *nftables.Chain, index int, to [6]byte) error {
+	var list []netlink.Attribute
+	for _, e := range []expr.Any{
+		&expr.Immediate{Register: register, Data: to[:]},
+		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader, Len: 6},
+		&expr.Immediate{Register: register, Data: binary.NativeEndian.AppendUint32(nil, uint32(index))},
+	} {
+		b, err := expr.Marshal(unix.NFPROTO_NETDEV, e)
+		if err != nil {
+			return err
+		}
+		list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: b})
+	}
+	device, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_FWD_SREG_DEV, Data: binary.BigEndian.AppendUint32(nil, register)}})
+	if err != nil {
+		return err
+	}
+	fwd, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_EXPR_NAME, Data: []byte("fwd\x00")},
+		{Type: unix.NLA_F_NESTED | unix.NFTA_EXPR_DATA, Data: device},
+	})
+	if err != nil {
+		return err
+	}
+	list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: fwd})
+	exprs, err := netlink.MarshalAttributes(list)
+	if err != nil {
+		return err
+	}
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(g.table.Name + "\x00")},
+		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain.Name + "\x00")},
+		{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: exprs},
+	})
+	if err != nil {
+		return err
+	}
+	return send(g.socket, unix.NFT_MSG_NEWRULE, netlink.Append, attrs)
+}
