@@ -84,4 +84,7 @@ func TestLocalnodeLeavesNothing(t *testing.T) {
 	run.Process.Kill()
 	run.Wait()
 	eventually(t, "the device is gone", func() bool { return !devices() })
+	if tables, err := s.try("director", "nft list ruleset"); err == nil && strings.TrimSpace(tables) != "" {
+		t.Errorf("rules are left:\n%s", tables)
+	}
 }
