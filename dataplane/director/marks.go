@@ -78,8 +78,12 @@ func (s *Span) contains(addr netip.Addr, port uint16, proto uint8) bool {
 // back to a client, as far as the address tells.
 func (t *Table) toVIP(addr wire.Addr) bool {
 	_, vip := t.VIPs[addr]
-	return vip || t.Marks != nil && t.Marks.Nets.Contains(addr.Netip())
+	return vip || t.Marks != nil && t.Marks.covers(addr)
 }
+
+// covers says whether an address is a destination of a rule whose mark has a
+// service.
+func (m *Marks) covers(addr wire.Addr) bool { return m.Nets.Contains(addr.Netip()) }
 
 // ambiguous says whether a question that was asked on the way in may have been
 // about a packet on its way out: the net of a rule may contain clients.
