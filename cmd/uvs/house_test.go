@@ -38,7 +38,7 @@ var layers = map[string]int{
 }
 
 // testOnly are packages that only tests import.
-var testOnly = map[string]bool{"uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true}
+var testOnly = map[string]bool{"uvs/ctl/nettest": true, "uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true}
 
 type goPackage struct {
 	ImportPath, Dir, Doc string

@@ -9,6 +9,8 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/nettest"
 )
 
 // TestNoSecondCopy sends frames through a host that forwards, and looks at what
@@ -19,29 +21,29 @@ import (
 //	fd07::2    fd07::1   fd08::1    fd08::9
 func TestNoSecondCopy(t *testing.T) {
 	host, peer, far := newSpace(t), newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
-	join(host, "h1", far, "f0")
-	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), hostMAC))
-	host.sysctl("ipv4/ip_forward", "1")
-	host.sysctl("ipv6/conf/all/forwarding", "1")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Space, "h1", far.Space, "f0")
+	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), hostMAC))
+	host.Sysctl("ipv4/ip_forward", "1")
+	host.Sysctl("ipv6/conf/all/forwarding", "1")
 	for _, n := range []string{"7", "8"} {
 		name := map[string]string{"7": "h0", "8": "h1"}[n]
-		host.addr(name, "10."+n+".0.1/24")
-		host.addr(name, "fd0"+n+"::1/64")
+		host.Addr(name, "10."+n+".0.1/24")
+		host.Addr(name, "fd0"+n+"::1/64")
 	}
 	for _, a := range []string{"10.8.0.9", "10.8.0.8", "10.8.0.100", "fd08::9", "fd08::8", "fd08::100"} {
-		host.must(host.nl.NeighSet(&netlink.Neigh{
-			LinkIndex: host.link("h1").Attrs().Index, State: netlink.NUD_PERMANENT,
+		host.Must(host.NL.NeighSet(&netlink.Neigh{
+			LinkIndex: host.Link("h1").Attrs().Index, State: netlink.NUD_PERMANENT,
 			IP: net.ParseIP(a), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
 		}))
 	}
 	g := host.guard()
-	in, out := peer.tap("p0"), far.tap("f0")
+	in, out := peer.Tap("p0"), far.Tap("f0")
 	for _, f := range []struct{ family, own, rip, other, far, wide, vip string }{
 		{"IPv4", "10.7.0.1", "10.7.0.2", "10.7.0.3", "10.8.0.9", "10.8.0.8", "10.8.0.100"},
 		{"IPv6", "fd07::1", "fd07::2", "fd07::3", "fd08::9", "fd08::8", "fd08::100"},
 	} {
-		host.must(g.Apply(Rules{
+		host.Must(g.Apply(Rules{
 			Interfaces: []string{"h0"}, VIPs: addrs(f.vip), Local: addrs(f.own),
 			Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
 			Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
@@ -85,10 +87,10 @@ func TestNoSecondCopy(t *testing.T) {
 		} {
 			t.Run(f.family+" "+row.say, func(t *testing.T) {
 				before, err := g.Dropped()
-				host.must(err)
+				host.Must(err)
 				passed := through(t, in, out, row.frames, ips(udp(f.other, 4242, f.far, 4242))[0])
 				after, err := g.Dropped()
-				host.must(err)
+				host.Must(err)
 				if passed != row.passed {
 					t.Errorf("host forwarded %d of %d frames, want %d", passed, len(row.frames), row.passed)
 				}

@@ -19,7 +19,14 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/nettest"
 )
+
+// space is a network namespace of a test and what this package does in one.
+type space struct{ *nettest.Space }
+
+func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
 
 // childVariable set in the environment makes the test binary a process that
 // holds a guard until it is killed.
@@ -47,22 +54,22 @@ const patience = 10 * time.Second
 
 // guard makes a Guard in the namespace.
 func (s *space) guard() *Guard {
-	s.t.Helper()
+	s.T.Helper()
 	var g *Guard
 	var err error
-	s.do(func() { g, err = New(zerolog.New(zerolog.NewTestWriter(s.t))) })
-	s.must(err)
-	s.t.Cleanup(func() { g.Close() })
+	s.Do(func() { g, err = New(zerolog.New(zerolog.NewTestWriter(s.T))) })
+	s.Must(err)
+	s.T.Cleanup(func() { g.Close() })
 	return g
 }
 
 // tables lists the netdev tables of the namespace.
 func (s *space) tables() (names []string) {
-	s.t.Helper()
-	s.do(func() {
+	s.T.Helper()
+	s.Do(func() {
 		tables, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyNetdev)
 		if err != nil {
-			s.t.Error(err)
+			s.T.Error(err)
 		}
 		for _, t := range tables {
 			names = append(names, t.Name)
@@ -101,18 +108,18 @@ func endpoint(proto uint8, s string) Endpoint {
 // still reaches a packet socket.
 func TestHostIsSilent(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
-	host.addr("h0", "10.7.0.1/24")
-	host.addr("h0", "fd07::1/64")
-	host.addr("lo", "10.7.0.100/32")
-	host.addr("lo", "fd07::100/128")
-	peer.addr("p0", "10.7.0.2/24")
-	peer.addr("p0", "fd07::2/64")
-	host.sysctl("ipv6/conf/all/forwarding", "1")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	host.Addr("h0", "10.7.0.1/24")
+	host.Addr("h0", "fd07::1/64")
+	host.Addr("lo", "10.7.0.100/32")
+	host.Addr("lo", "fd07::100/128")
+	peer.Addr("p0", "10.7.0.2/24")
+	peer.Addr("p0", "fd07::2/64")
+	host.Sysctl("ipv6/conf/all/forwarding", "1")
 	for vip, own := range map[string]string{"10.7.0.100/32": "10.7.0.1", "fd07::100/128": "fd07::1"} {
 		dst, err := netlink.ParseIPNet(vip)
-		peer.must(err)
-		peer.must(peer.nl.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own), LinkIndex: peer.link("p0").Attrs().Index}))
+		peer.Must(err)
+		peer.Must(peer.NL.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own), LinkIndex: peer.Link("p0").Attrs().Index}))
 	}
 	g := host.guard()
 
@@ -128,18 +135,18 @@ func TestHostIsSilent(t *testing.T) {
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
-			host.must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []Endpoint{row.guarded}}))
-			tap := host.tap("h0")
+			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []Endpoint{row.guarded}}))
+			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
 			if !strings.HasSuffix(closed, ":82") && closed != row.open {
 				host.listen(t, closed)
 			}
 			before, err := g.Dropped()
-			host.must(err)
+			host.Must(err)
 
 			ctx, cancel := context.WithCancel(t.Context())
 			dialed := make(chan error, 1)
-			go peer.do(func() {
+			go peer.Do(func() {
 				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", closed)
 				if err == nil {
 					c.Close()
@@ -148,7 +155,7 @@ func TestHostIsSilent(t *testing.T) {
 			})
 			until(t, "a SYN to "+closed+" is dropped", func() bool {
 				d, err := g.Dropped()
-				host.must(err)
+				host.Must(err)
 				return d.Service > before.Service
 			})
 			tap.SetReadDeadline(time.Now().Add(patience))
@@ -161,7 +168,7 @@ func TestHostIsSilent(t *testing.T) {
 				_, dst, _, _ := addrsOf(b[:n])
 				seen = dst == netip.MustParseAddrPort(closed)
 			}
-			peer.do(func() {
+			peer.Do(func() {
 				c, err := net.DialTimeout("tcp", row.open, patience)
 				if err != nil {
 					t.Errorf("dial unguarded %s: %v", row.open, err)
@@ -187,8 +194,8 @@ func (s *space) listen(t *testing.T, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	var err error
-	s.do(func() { l, err = net.Listen("tcp", address) })
-	s.must(err)
+	s.Do(func() { l, err = net.Listen("tcp", address) })
+	s.Must(err)
 	t.Cleanup(func() { l.Close() })
 	l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 	return l
@@ -198,20 +205,20 @@ func (s *space) listen(t *testing.T, address string) net.Listener {
 // answers are otherwise kept from it.
 func TestHostReachesServer(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
 	g := host.guard()
 	for _, row := range []struct{ local, localNet, server, serverNet string }{
 		{"10.7.0.1", "10.7.0.1/24", "10.7.0.2:80", "10.7.0.2/24"},
 		{"fd07::1", "fd07::1/64", "[fd07::2]:80", "fd07::2/64"},
 	} {
-		host.addr("h0", row.localNet)
-		peer.addr("p0", row.serverNet)
-		host.must(g.Apply(Rules{
+		host.Addr("h0", row.localNet)
+		peer.Addr("p0", row.serverNet)
+		host.Must(g.Apply(Rules{
 			Interfaces: []string{"h0"}, Local: addrs(row.local),
 			Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)},
 		}))
 		peer.listen(t, row.server)
-		host.do(func() {
+		host.Do(func() {
 			c, err := net.DialTimeout("tcp", row.server, patience)
 			if err != nil {
 				t.Errorf("host dials server %s: %v", row.server, err)
@@ -226,12 +233,12 @@ func TestHostReachesServer(t *testing.T) {
 func TestTableGoes(t *testing.T) {
 	host := newSpace(t)
 	g := host.guard()
-	host.must(g.Apply(Rules{Interfaces: []string{"lo"}, VIPs: addrs("10.7.0.100")}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, VIPs: addrs("10.7.0.100")}))
 	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
 		t.Fatalf("tables %v, want only %s", names, g.table.Name)
 	}
-	host.must(g.Close())
-	host.must(g.Close()) // again: nothing
+	host.Must(g.Close())
+	host.Must(g.Close()) // again: nothing
 	if names := host.tables(); len(names) != 0 {
 		t.Fatalf("tables after Close: %v", names)
 	}
@@ -239,12 +246,12 @@ func TestTableGoes(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=1")
 	stdin, err := cmd.StdinPipe()
-	host.must(err)
+	host.Must(err)
 	defer stdin.Close()
 	stdout, err := cmd.StdoutPipe()
-	host.must(err)
-	host.do(func() { err = cmd.Start() }) // a process starts in the namespace of the thread
-	host.must(err)
+	host.Must(err)
+	host.Do(func() { err = cmd.Start() }) // a process starts in the namespace of the thread
+	host.Must(err)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil || line != "true <nil>\n" {
 		t.Errorf("child says %q, %v", line, err)
@@ -252,7 +259,7 @@ func TestTableGoes(t *testing.T) {
 	if names := host.tables(); len(names) != 1 {
 		t.Errorf("tables with a child: %v, want one", names)
 	}
-	host.must(cmd.Process.Kill())
+	host.Must(cmd.Process.Kill())
 	cmd.Wait()
 	until(t, "table of the killed process is gone", func() bool { return len(host.tables()) == 0 })
 }
@@ -263,13 +270,13 @@ func TestStaleTables(t *testing.T) {
 	host := newSpace(t)
 	other := host.guard()
 	plain := &nftables.Conn{}
-	host.do(func() {
+	host.Do(func() {
 		for _, name := range []string{"uvs-dead", "uvs-live", "foreign"} {
 			plain.AddTable(&nftables.Table{Name: name, Family: nftables.TableFamilyNetdev})
 		}
-		host.must(plain.Flush())
+		host.Must(plain.Flush())
 		live, err := hold("uvs-live")
-		host.must(err)
+		host.Must(err)
 		t.Cleanup(func() { live.Close() })
 	})
 	g := host.guard()
@@ -292,21 +299,21 @@ func TestInterfaceComesBack(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
 	g := host.guard()
 	r := Rules{Interfaces: []string{"h0", "h1"}, VIPs: addrs("10.7.0.100")}
-	host.must(g.Apply(r)) // neither is there yet
+	host.Must(g.Apply(r)) // neither is there yet
 	for i := range 2 {
-		join(host, "h0", peer, "p0")
-		host.must(g.Apply(r))
-		if _, err := peer.tap("p0").WriteTo(ips(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
+		nettest.Join(host.Space, "h0", peer.Space, "p0")
+		host.Must(g.Apply(r))
+		if _, err := peer.Tap("p0").WriteTo(ips(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "a frame on the new interface is dropped", func() bool {
 			d, err := g.Dropped()
-			host.must(err)
+			host.Must(err)
 			return d.VIP == uint64(i+1)
 		})
-		host.must(host.nl.LinkDel(host.link("h0")))
+		host.Must(host.NL.LinkDel(host.Link("h0")))
 	}
-	host.must(g.Apply(Rules{Interfaces: []string{"h1"}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"h1"}}))
 	if ports, err := g.ports(); err != nil || len(ports) != 0 {
 		t.Errorf("chains for %v (%v), want none", ports, err)
 	}
@@ -337,12 +344,12 @@ func TestApplyMatchesTwin(t *testing.T) {
 		if rnd.IntN(5) == 0 {
 			g.held = nil // as after a change of unknown outcome
 		}
-		host.must(g.Apply(r))
+		host.Must(g.Apply(r))
 		g.check(t, r)
 	}
 	// A bad value changes nothing.
 	last := Rules{Services: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}
-	host.must(g.Apply(last))
+	host.Must(g.Apply(last))
 	if err := g.Apply(Rules{VIPs: []netip.Addr{address(), {}}}); err == nil {
 		t.Error("no error for an invalid VIP")
 	}
@@ -417,11 +424,11 @@ func TestManyEndpoints(t *testing.T) {
 		r.Sources = append(r.Sources, Endpoint{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80})
 	}
 	start := time.Now()
-	host.must(g.Apply(r))
+	host.Must(g.Apply(r))
 	whole := time.Since(start)
 	r.Services = r.Services[1:]
 	start = time.Now()
-	host.must(g.Apply(r))
+	host.Must(g.Apply(r))
 	t.Logf("40000 endpoints in %v, one less in %v", whole, time.Since(start))
 	g.check(t, r)
 }

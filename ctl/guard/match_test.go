@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/nettest"
 )
 
 // TestMarked sends datagrams to sockets of a host that hides some of them:
@@ -14,12 +16,12 @@ import (
 //	peer p0 10.7.0.2, fd07::2 ── h0 10.7.0.1, fd07::1 host
 func TestMarked(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
 	for _, net := range []string{"10.7.0.1/24", "fd07::1/64"} {
-		host.addr("h0", net)
+		host.Addr("h0", net)
 	}
 	for _, net := range []string{"10.7.0.2/24", "fd07::2/64"} {
-		peer.addr("p0", net)
+		peer.Addr("p0", net)
 	}
 	g := host.guard()
 	match := func(dst string, change func(*Match)) Match {
@@ -64,7 +66,7 @@ func TestMarked(t *testing.T) {
 		t.Run(row.say, func(t *testing.T) {
 			for _, r := range []Rules{{Marked: row.marked}, {Leaving: row.marked}} {
 				r.Interfaces, r.Local = []string{"h0"}, addrs("10.7.0.1", "fd07::1")
-				host.must(g.Apply(r))
+				host.Must(g.Apply(r))
 				if got := dropped(t, host, peer, g, row.to); got != row.hidden {
 					t.Errorf("%+v: hidden %v, want %v", r, got, row.hidden)
 				}
@@ -72,11 +74,11 @@ func TestMarked(t *testing.T) {
 		})
 	}
 	// Either list alone is enough to hide, and both go.
-	host.must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)}, Leaving: []Match{match("0.0.0.0/0", nil)}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)}, Leaving: []Match{match("0.0.0.0/0", nil)}}))
 	if !dropped(t, host, peer, g, four) {
 		t.Error("what is leaving hides no more")
 	}
-	host.must(g.Apply(Rules{Interfaces: []string{"h0"}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}}))
 	if dropped(t, host, peer, g, four) {
 		t.Error("hidden after the rules went")
 	}
@@ -87,23 +89,23 @@ func TestMarked(t *testing.T) {
 func dropped(t *testing.T, host, peer *space, g *Guard, to string) bool {
 	t.Helper()
 	before, err := g.Dropped()
-	host.must(err)
+	host.Must(err)
 	var in net.PacketConn
-	host.do(func() { in, err = net.ListenPacket("udp", to) })
-	host.must(err)
+	host.Do(func() { in, err = net.ListenPacket("udp", to) })
+	host.Must(err)
 	defer in.Close()
-	peer.do(func() {
+	peer.Do(func() {
 		var c *net.UDPConn
 		if c, err = net.DialUDP("udp", &net.UDPAddr{Port: 5000}, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))); err == nil {
 			_, err = c.Write([]byte("x"))
 			c.Close()
 		}
 	})
-	peer.must(err)
+	peer.Must(err)
 	hidden, arrived := false, false
 	until(t, "the datagram is dropped or arrives", func() bool {
 		d, err := g.Dropped()
-		host.must(err)
+		host.Must(err)
 		hidden = d.Service+d.Source > before.Service+before.Source
 		in.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _, err = in.ReadFrom(make([]byte, 8))
@@ -120,9 +122,9 @@ func dropped(t *testing.T, host, peer *space, g *Guard, to string) bool {
 // the host itself.
 func TestSpans(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
-	host.addr("h0", "10.7.0.1/24")
-	peer.addr("p0", "10.7.0.2/24")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	host.Addr("h0", "10.7.0.1/24")
+	peer.Addr("p0", "10.7.0.2/24")
 	g := host.guard()
 	spans := func(first, last uint16) []Span {
 		return []Span{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
@@ -137,7 +139,7 @@ func TestSpans(t *testing.T) {
 		{"one that has it not", spans(5001, 6000), nil, false},
 		{"to the host itself", spans(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.must(g.Apply(Rules{Interfaces: []string{"h0"}, Spans: row.spans, Local: row.local}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Spans: row.spans, Local: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
 			t.Errorf("%s: hidden %v, want %v", row.say, got, row.hidden)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 	"github.com/mdlayher/packet"
 
+	"uvs/ctl/nettest"
 	"uvs/dataplane/wire"
 )
 
@@ -100,10 +101,10 @@ func hear(t *testing.T, frame []byte) (h heard, ok bool) {
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
 	host, peer := pair(t)
-	join(host, "h1", peer, "p1")
-	host.addr("h0", "10.7.0.101/24") // a VIP the host owns
+	nettest.Join(host.Space, "h1", peer.Space, "p1")
+	host.Addr("h0", "10.7.0.101/24") // a VIP the host owns
 	w := host.watch("h0", "h1")
-	taps := []*packet.Conn{peer.tap("p0"), peer.tap("p1")}
+	taps := []*packet.Conn{peer.Tap("p0"), peer.Tap("p1")}
 	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
 	all := func(mac wire.MAC) map[heard]int {
 		return map[heard]int{{"request", vip4, mac}: rounds, {"reply", vip4, mac}: rounds, {"advertisement", vip6, mac}: rounds}
@@ -114,6 +115,6 @@ func TestAnnounce(t *testing.T) {
 
 	w.Announce([]netip.Addr{vip4, vip6}) // not new: silence
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
-	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), mac[:]))
+	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
 	listen(t, taps[0], all(mac))
 }

@@ -18,26 +18,32 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"uvs/ctl/nettest"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
+
+// space is a network namespace of a test and what this package does in one.
+type space struct{ *nettest.Space }
+
+func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
 
 // deadline is how long tests wait for what must come.
 const deadline = 20 * time.Second
 
 // watch makes a Watcher in the namespace and runs it to the end of the test.
 func (s *space) watch(interfaces ...string) *Watcher {
-	s.t.Helper()
+	s.T.Helper()
 	w := s.open(interfaces...)
 	s.run(w, func(*director.Hops) {})
 	return w
 }
 
 func (s *space) open(interfaces ...string) (w *Watcher) {
-	s.t.Helper()
+	s.T.Helper()
 	var err error
-	s.do(func() { w, err = New(interfaces, zerolog.New(zerolog.NewTestWriter(s.t))) })
-	s.must(err)
+	s.Do(func() { w, err = New(interfaces, zerolog.New(zerolog.NewTestWriter(s.T))) })
+	s.Must(err)
 	return w
 }
 
@@ -46,16 +52,16 @@ func (s *space) run(w *Watcher, publish func(*director.Hops)) {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := netns.Set(s.ns)
+		err := netns.Set(s.NS)
 		if err == nil {
 			err = w.Run(ctx, publish)
 		}
 		done <- err
 	}()
-	s.t.Cleanup(func() {
+	s.T.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			s.t.Error(err)
+			s.T.Error(err)
 		}
 	})
 }
@@ -85,8 +91,8 @@ func addrs(s ...string) (list []netip.Addr) {
 }
 
 func (s *space) mac(name string) wire.MAC {
-	s.t.Helper()
-	return wire.MAC(s.link(name).Attrs().HardwareAddr)
+	s.T.Helper()
+	return wire.MAC(s.Link(name).Attrs().HardwareAddr)
 }
 
 // neighbour is what hops say of an address on port 0.
@@ -96,17 +102,17 @@ func on0(h *director.Hops, addr string) wire.MAC {
 
 // route makes a route of its usual parts; gw may be empty.
 func (s *space) route(dst, gw, dev string) *netlink.Route {
-	s.t.Helper()
+	s.T.Helper()
 	n, err := netlink.ParseIPNet(dst)
-	s.must(err)
-	return &netlink.Route{Dst: n, Gw: net.ParseIP(gw), LinkIndex: s.link(dev).Attrs().Index}
+	s.Must(err)
+	return &netlink.Route{Dst: n, Gw: net.ParseIP(gw), LinkIndex: s.Link(dev).Attrs().Index}
 }
 
 // pair is a host with interface h0 and a peer with p0, joined.
 func pair(t *testing.T) (host, peer *space) {
 	t.Helper()
 	host, peer = newSpace(t), newSpace(t)
-	join(host, "h0", peer, "p0")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
 	return host, peer
 }
 
@@ -121,7 +127,7 @@ func TestNewRefuses(t *testing.T) {
 		{[]string{"lo"}, `interface "lo" has no Ethernet address`},
 		{[]string{"h0", "h0"}, `interface "h0" is given twice`},
 	} {
-		host.do(func() {
+		host.Do(func() {
 			_, err := New(row.interfaces, zerolog.Nop())
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("New(%v): %v, want … %s", row.interfaces, err, row.want)
@@ -134,12 +140,12 @@ func TestNewRefuses(t *testing.T) {
 // go with what the kernel says.
 func TestRoutesMatchKernel(t *testing.T) {
 	host, peer := pair(t)
-	join(host, "h1", peer, "p1")
-	join(host, "other", peer, "p2") // uvs does not run on this one
+	nettest.Join(host.Space, "h1", peer.Space, "p1")
+	nettest.Join(host.Space, "other", peer.Space, "p2") // uvs does not run on this one
 	devs := []string{"h0", "h1", "other"}
 	for i, dev := range devs {
-		host.addr(dev, fmt.Sprintf("10.%d.0.1/16", i))
-		host.addr(dev, fmt.Sprintf("fd0%d::1/32", i))
+		host.Addr(dev, fmt.Sprintf("10.%d.0.1/16", i))
+		host.Addr(dev, fmt.Sprintf("fd0%d::1/32", i))
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -172,13 +178,13 @@ func TestRoutesMatchKernel(t *testing.T) {
 		case 2:
 			r.MTU = 1280 + rnd.IntN(100)
 		}
-		host.nl.RouteAdd(r) // may exist
+		host.NL.RouteAdd(r) // may exist
 	}
 	hops := host.open("h0", "h1").Hops()
 	for range 3000 {
 		a := address(rnd.IntN(2) == 0)
 		var want director.Route
-		got, err := host.nl.RouteGet(a.AsSlice())
+		got, err := host.NL.RouteGet(a.AsSlice())
 		if err != nil {
 			want = director.Route{Port: wire.NoPort}
 		} else if port := slices.Index(devs, host.name(got[0].LinkIndex)); port > 1 {
@@ -198,17 +204,17 @@ func TestRoutesMatchKernel(t *testing.T) {
 }
 
 func (s *space) name(index int) string {
-	l, err := s.nl.LinkByIndex(index)
-	s.must(err)
+	l, err := s.NL.LinkByIndex(index)
+	s.Must(err)
 	return l.Attrs().Name
 }
 
 // TestFollow changes the host under a running Watcher.
 func TestFollow(t *testing.T) {
 	host, peer := pair(t)
-	host.addr("h0", "10.7.0.1/24")
-	peer.addr("p0", "10.7.0.2/24")
-	peer.addr("p0", "10.7.0.3/24")
+	host.Addr("h0", "10.7.0.1/24")
+	peer.Addr("p0", "10.7.0.2/24")
+	peer.Addr("p0", "10.7.0.3/24")
 	w := host.watch("h0")
 	far := netip.MustParseAddr("10.99.0.1")
 	routeTo := func(via string, mtu int) func(*director.Hops) bool {
@@ -222,61 +228,61 @@ func TestFollow(t *testing.T) {
 		t.Error("own address is not Local")
 	}
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
-	host.must(host.nl.RouteAdd(r))
+	host.Must(host.NL.RouteAdd(r))
 	w.until(t, "new route", routeTo("10.7.0.2", 0))
 	w.until(t, "its gateway is resolved unasked", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
 	r.Gw = net.ParseIP("10.7.0.3")
-	host.must(host.nl.RouteReplace(r))
+	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "another gateway", routeTo("10.7.0.3", 0))
 	w.until(t, "which is resolved too", func(h *director.Hops) bool { return on0(h, "10.7.0.3") == peer.mac("p0") })
 
 	r.MTU = 1400
-	host.must(host.nl.RouteReplace(r))
+	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "MTU of the route", routeTo("10.7.0.3", 1400))
 
 	r.MTU, r.MultiPath, r.Gw, r.LinkIndex = 0, []*netlink.NexthopInfo{
 		{LinkIndex: r.LinkIndex, Gw: net.ParseIP("10.7.0.2")}, {LinkIndex: r.LinkIndex, Gw: net.ParseIP("10.7.0.3")},
 	}, nil, 0
-	host.must(host.nl.RouteReplace(r))
+	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "first of several next hops", routeTo("10.7.0.2", 0))
 
 	bad := &netlink.Route{Dst: r.Dst, Type: unix.RTN_BLACKHOLE}
-	host.must(host.nl.RouteReplace(bad))
+	host.Must(host.NL.RouteReplace(bad))
 	w.until(t, "blackhole", func(h *director.Hops) bool {
 		got, ok := h.Routes.Lookup(far)
 		return ok && got.Port == wire.NoPort
 	})
-	host.must(host.nl.RouteDel(bad))
+	host.Must(host.NL.RouteDel(bad))
 	w.until(t, "no route", func(h *director.Hops) bool { return !h.Routes.Contains(far) })
 
-	host.must(host.nl.LinkSetMTU(host.link("h0"), 1400))
+	host.Must(host.NL.LinkSetMTU(host.Link("h0"), 1400))
 	w.until(t, "MTU of the port", func(h *director.Hops) bool { return h.Ports[0].MTU == 1400 })
 
-	host.addr("h0", "fd07::1/64")
+	host.Addr("h0", "fd07::1/64")
 	w.until(t, "IPv6 address", func(h *director.Hops) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
 
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
-	host.must(host.nl.LinkSetHardwareAddr(host.link("h0"), mac[:]))
+	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
 	w.until(t, "hardware address", func(h *director.Hops) bool { return h.Ports[0].MAC == mac })
 
 	w.Need(addrs("10.7.0.2"))
-	host.must(host.nl.LinkSetDown(host.link("h0")))
+	host.Must(host.NL.LinkSetDown(host.Link("h0")))
 	w.until(t, "a port that is down has no neighbours and routes", func(h *director.Hops) bool {
 		return len(h.Neighbours) == 0 && !h.Routes.Contains(netip.MustParseAddr("10.7.0.2"))
 	})
-	host.must(host.nl.LinkSetName(host.link("h0"), "lan"))
+	host.Must(host.NL.LinkSetName(host.Link("h0"), "lan"))
 	w.until(t, "a new name of the same interface", func(h *director.Hops) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
-	host.up("lan")
+	host.Up("lan")
 	w.until(t, "up again, and resolved again", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
-	host.must(host.nl.LinkDel(host.link("lan")))
+	host.Must(host.NL.LinkDel(host.Link("lan")))
 	w.until(t, "interface gone", func(h *director.Hops) bool { return h.Ports[0] == director.Port{Name: "h0"} })
-	join(host, "h0", peer, "p0")
-	host.addr("h0", "10.7.0.1/24")
-	peer.addr("p0", "10.7.0.2/24")
+	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	host.Addr("h0", "10.7.0.1/24")
+	peer.Addr("p0", "10.7.0.2/24")
 	w.until(t, "made anew, and resolved again", func(h *director.Hops) bool {
-		return h.Ports[0].Index == host.link("h0").Attrs().Index && on0(h, "10.7.0.2") == peer.mac("p0")
+		return h.Ports[0].Index == host.Link("h0").Attrs().Index && on0(h, "10.7.0.2") == peer.mac("p0")
 	})
 }
 
@@ -284,14 +290,14 @@ func TestFollow(t *testing.T) {
 // settling times have passed, and one state must hold the last change.
 func TestBurst(t *testing.T) {
 	host, _ := pair(t)
-	host.addr("h0", "10.7.0.1/24")
+	host.Addr("h0", "10.7.0.1/24")
 	w := host.open("h0")
 	var states atomic.Int64
 	start := time.Now()
 	host.run(w, func(*director.Hops) { states.Add(1) })
 	const burst = 300
 	for i := range burst {
-		host.must(host.nl.RouteAdd(host.route(fmt.Sprintf("10.99.%d.%d/32", i/250, i%250), "10.7.0.2", "h0")))
+		host.Must(host.NL.RouteAdd(host.route(fmt.Sprintf("10.99.%d.%d/32", i/250, i%250), "10.7.0.2", "h0")))
 	}
 	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == burst+1 })
 	if most := int64(time.Since(start)/settle) + 1; states.Load() > most {
@@ -302,16 +308,16 @@ func TestBurst(t *testing.T) {
 // TestLostEvents lets the kernel drop events before they are read.
 func TestLostEvents(t *testing.T) {
 	host, peer := pair(t)
-	host.addr("h0", "10.7.0.1/24")
+	host.Addr("h0", "10.7.0.1/24")
 	w := host.open("h0")
-	host.must(w.sub.SetReceiveBufferSize(1, false)) // the kernel makes it its least
+	host.Must(w.sub.SetReceiveBufferSize(1, false)) // the kernel makes it its least
 	const many = 200
 	for i := range many {
-		host.must(host.nl.RouteAdd(host.route(fmt.Sprintf("10.99.0.%d/32", i), "10.7.0.2", "h0")))
+		host.Must(host.NL.RouteAdd(host.route(fmt.Sprintf("10.99.0.%d/32", i), "10.7.0.2", "h0")))
 	}
 	mac := peer.mac("p0")
-	host.must(host.nl.NeighSet(&netlink.Neigh{
-		LinkIndex: host.link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:], State: netlink.NUD_PERMANENT,
+	host.Must(host.NL.NeighSet(&netlink.Neigh{
+		LinkIndex: host.Link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:], State: netlink.NUD_PERMANENT,
 	}))
 	host.run(w, func(*director.Hops) {})
 	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == many+1 })

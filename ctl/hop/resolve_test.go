@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"uvs/ctl/nettest"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -23,48 +24,48 @@ func TestWait(t *testing.T) {
 		set    func(host *space)
 		server string
 	}{
-		{"IPv4, with an address", func(h *space) { h.addr("h0", "10.7.0.1/24") }, "10.7.0.2"},
-		{"IPv6, with an address", func(h *space) { h.addr("h0", "fd07::1/64") }, "fd07::2"},
+		{"IPv4, with an address", func(h *space) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.2"},
+		{"IPv6, with an address", func(h *space) { h.Addr("h0", "fd07::1/64") }, "fd07::2"},
 		{"IPv4, without any address on the port", func(*space) {}, "10.7.0.2"},
 		{"IPv6, with a link-local address only", func(*space) {}, "fd07::2"},
 		{"IPv4, in a host that never had an address", func(h *space) {}, "10.7.0.2"},
-		{"IPv6, where it is off", func(h *space) { h.sysctl("ipv6/conf/h0/disable_ipv6", "1") }, "fd07::2"},
+		{"IPv6, where it is off", func(h *space) { h.Sysctl("ipv6/conf/h0/disable_ipv6", "1") }, "fd07::2"},
 		{"IPv6, without even a link-local address", func(h *space) {
-			h.must(h.nl.LinkSetDown(h.link("h0")))
-			h.sysctl("ipv6/conf/h0/addr_gen_mode", "1")
-			h.up("h0")
+			h.Must(h.NL.LinkSetDown(h.Link("h0")))
+			h.Sysctl("ipv6/conf/h0/addr_gen_mode", "1")
+			h.Up("h0")
 		}, "fd07::2"},
 		{"IPv4, through a gateway", func(h *space) {
-			h.addr("h0", "10.7.0.1/24")
-			h.must(h.nl.RouteAdd(h.route("10.99.0.0/16", "10.7.0.2", "h0")))
+			h.Addr("h0", "10.7.0.1/24")
+			h.Must(h.NL.RouteAdd(h.route("10.99.0.0/16", "10.7.0.2", "h0")))
 		}, "10.99.0.9"},
 		{"IPv6, through a link-local gateway", func(h *space) {
-			h.must(h.nl.RouteAdd(h.route("fd99::/64", "fe80::2", "h0")))
+			h.Must(h.NL.RouteAdd(h.route("fd99::/64", "fe80::2", "h0")))
 		}, "fd99::9"},
 		{"IPv4, through an IPv6 gateway", func(h *space) {
 			r := h.route("10.99.0.0/16", "", "h0")
 			r.Via = &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: net.ParseIP("fe80::2")}
-			h.must(h.nl.RouteAdd(r))
+			h.Must(h.NL.RouteAdd(r))
 		}, "10.99.0.9"},
-		{"an address of the host", func(h *space) { h.addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
+		{"an address of the host", func(h *space) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
 			t.Parallel()
 			host, peer := newSpace(t), newSpace(t)
 			if row.say == "IPv4, in a host that never had an address" {
-				host = newBareSpace(t)
+				host = &space{nettest.NewBare(t)}
 			}
-			join(host, "h0", peer, "p0")
-			peer.addr("p0", "10.7.0.2/24")
-			peer.addr("p0", "fd07::2/64")
-			peer.addr("p0", "fe80::2/64")
+			nettest.Join(host.Space, "h0", peer.Space, "p0")
+			peer.Addr("p0", "10.7.0.2/24")
+			peer.Addr("p0", "fd07::2/64")
+			peer.Addr("p0", "fe80::2/64")
 			row.set(host)
 			w := host.watch("h0")
 			ctx, cancel := context.WithTimeout(t.Context(), deadline)
 			defer cancel()
 			server := netip.MustParseAddr(row.server)
 			if left := w.Wait(ctx, []netip.Addr{server}); len(left) != 0 {
-				neighbours, err := host.nl.NeighList(0, netlink.FAMILY_ALL)
+				neighbours, err := host.NL.NeighList(0, netlink.FAMILY_ALL)
 				t.Fatalf("not resolved: %v; the kernel has %v, %v", left, neighbours, err)
 			}
 			for _, mac := range w.Hops().Neighbours {
@@ -72,7 +73,7 @@ func TestWait(t *testing.T) {
 					t.Errorf("hardware address %v, want %v", mac, peer.mac("p0"))
 				}
 			}
-			for id, n := range must(readNeighbours(host.nl)) {
+			for id, n := range must(readNeighbours(host.NL)) {
 				if n.state&netlink.NUD_PERMANENT != 0 {
 					t.Errorf("left behind a permanent entry for %v", id)
 				}
@@ -92,9 +93,9 @@ func must[T any](v T, err error) T {
 // one has it.
 func TestUnrouted(t *testing.T) {
 	host, near, far := newSpace(t), newSpace(t), newSpace(t)
-	join(host, "h0", near, "n0")
-	join(host, "h1", far, "f0")
-	far.addr("f0", "10.7.0.2/24")
+	nettest.Join(host.Space, "h0", near.Space, "n0")
+	nettest.Join(host.Space, "h1", far.Space, "f0")
+	far.Addr("f0", "10.7.0.2/24")
 	w := host.watch("h0", "h1")
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
@@ -110,9 +111,9 @@ func TestUnrouted(t *testing.T) {
 // TestWaitEnds checks that Wait names what it could not resolve.
 func TestWaitEnds(t *testing.T) {
 	host, peer := pair(t)
-	host.addr("h0", "10.7.0.1/24")
-	peer.addr("p0", "10.7.0.2/24")
-	host.must(host.nl.RouteAdd(&netlink.Route{Dst: host.route("10.99.0.0/16", "", "h0").Dst, Type: 6})) // blackhole
+	host.Addr("h0", "10.7.0.1/24")
+	peer.Addr("p0", "10.7.0.2/24")
+	host.Must(host.NL.RouteAdd(&netlink.Route{Dst: host.route("10.99.0.0/16", "", "h0").Dst, Type: 6})) // blackhole
 	w := host.watch("h0")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -130,47 +131,47 @@ func TestWaitEnds(t *testing.T) {
 func TestServerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	host, peer := pair(t)
-	host.addr("h0", "10.7.0.1/24")
+	host.Addr("h0", "10.7.0.1/24")
 	// A clock for impatient tests: the kernel believes an answer for a moment
 	// only, then probes at once.
 	for file, value := range map[string]string{"base_reachable_time_ms": "100", "delay_first_probe_time": "0", "retrans_time_ms": "50"} {
-		host.sysctl("ipv4/neigh/h0/"+file, value)
+		host.Sysctl("ipv4/neigh/h0/"+file, value)
 	}
 	w := host.watch("h0")
 	w.Need(addrs("10.7.0.2"))
-	index := host.link("h0").Attrs().Index
+	index := host.Link("h0").Attrs().Index
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
-	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.nl))[id].state == netlink.NUD_FAILED })
+	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
 
-	peer.addr("p0", "10.7.0.2/24")
+	peer.Addr("p0", "10.7.0.2/24")
 	w.until(t, "found after it came", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
-	peer.must(peer.nl.LinkSetDown(peer.link("p0")))
+	peer.Must(peer.NL.LinkSetDown(peer.Link("p0")))
 	mac := wire.MAC{2, 9, 9, 9, 9, 9}
-	peer.must(peer.nl.LinkSetHardwareAddr(peer.link("p0"), mac[:]))
-	peer.up("p0")
+	peer.Must(peer.NL.LinkSetHardwareAddr(peer.Link("p0"), mac[:]))
+	peer.Up("p0")
 	w.until(t, "new hardware address", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == mac })
 
 	a, err := netlink.ParseAddr("10.7.0.2/24")
-	peer.must(err)
-	peer.must(peer.nl.AddrDel(peer.link("p0"), a))
+	peer.Must(err)
+	peer.Must(peer.NL.AddrDel(peer.Link("p0"), a))
 	w.until(t, "not usable after it left", func(h *director.Hops) bool { return on0(h, "10.7.0.2").IsZero() })
 }
 
 // TestStaleIsUsed makes an entry stale, as time does, and sees it confirmed.
 func TestStaleIsUsed(t *testing.T) {
 	host, peer := pair(t)
-	host.addr("h0", "10.7.0.1/24")
-	peer.addr("p0", "10.7.0.2/24")
-	host.sysctl("ipv4/neigh/h0/delay_first_probe_time", "0")
+	host.Addr("h0", "10.7.0.1/24")
+	peer.Addr("p0", "10.7.0.2/24")
+	host.Sysctl("ipv4/neigh/h0/delay_first_probe_time", "0")
 	w := host.watch("h0")
 	w.Need(addrs("10.7.0.2"))
 	w.until(t, "resolved", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
-	index := host.link("h0").Attrs().Index
+	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")
-	host.must(host.nl.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:], State: netlink.NUD_STALE}))
+	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:], State: netlink.NUD_STALE}))
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
-	until(t, "reachable again", func() bool { return must(readNeighbours(host.nl))[id].state == netlink.NUD_REACHABLE })
+	until(t, "reachable again", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_REACHABLE })
 }
 
 // until polls a condition of the kernel's.
