@@ -104,6 +104,10 @@ func (s *scene) build(files string) {
 		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s`,
 		s.url(s.vip()), s.url(s.addr(s.serverNet(), 11)), s.url(s.addr(s.serverNet(), 12)), port, s.flag()))
+	// A server's link may have no carrier yet; what is sent meanwhile is dropped.
+	eventually(s.t, "all servers are reached", func() bool {
+		return !strings.Contains(s.in("director", uvsBinary+" services"), "unresolved")
+	})
 }
 
 // prepareServer does on a real server what its method wants.
