@@ -21,8 +21,12 @@ type Snapshot struct {
 }
 
 // walkChunk is how many conns are copied within one section, so that a listing
-// neither keeps memory from being used again nor has all conns at once.
-const walkChunk = 256
+// neither keeps memory from being used again nor has all conns at once; walkSpan
+// is how many it looks at there to find as many, for a filter may want few.
+const (
+	walkChunk = 256
+	walkSpan  = 16 * walkChunk
+)
 
 // Walk shows every conn that lived throughout the walk, once, and some of those
 // that came or went meanwhile. filter (nil: all) is asked first; it may not use
@@ -47,7 +51,8 @@ func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool)
 	t.enter()
 	defer t.leave()
 	end := min(Ref(t.fresh.Load()), Ref(len(t.conns)))
-	for ; ref < end && n < len(into); ref++ {
+	stop := min(ref+walkSpan, end)
+	for ; ref < stop && n < len(into); ref++ {
 		if t.snapshot(ref, &into[n]) && (filter == nil || filter(&into[n])) {
 			n++
 		}
