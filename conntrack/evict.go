@@ -31,7 +31,11 @@ func (c *Conn) worth(w life) worth {
 
 // idle is how long ago the conn's deadline was set.
 func (l *Local) idle(c *Conn, w life) Tick {
-	return l.now + c.timeout(w.state(), &l.settings.Timeouts) - w.deadline()
+	to := l.t.Counts(c.serverID).Timeouts.Load()
+	if to == nil {
+		to = &l.settings.Timeouts
+	}
+	return l.now + c.timeout(w.state(), to) - w.deadline()
 }
 
 // search is how many conns evict weighs: 24 KiB read in order, about 1 us. To

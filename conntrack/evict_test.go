@@ -272,3 +272,36 @@ func TestDropPacket(t *testing.T) {
 		t.Errorf("dropped %v a third short of the reserve, want every third", got)
 	}
 }
+
+// How long a conn is idle goes by the timeouts of its service: a short one does
+// not make busy conns look idle, nor a long one idle conns busy.
+func TestEvictionByServiceTimeouts(t *testing.T) {
+	short, long := IPVSTimeouts(), IPVSTimeouts()
+	short[TCPEstablished], long[TCPEstablished] = 5*Second, 432000*Second
+	for _, r := range []struct {
+		sentence   string
+		idle, busy *Timeouts
+	}{
+		{"the busy one's service has a short timeout", nil, &short},
+		{"the idle one's service has a long timeout", &long, nil},
+	} {
+		tab := newTest(t, Config{Max: 2, Seed: 1})
+		l := tab.Local(0)
+		enter := func(i int, now Tick, to *Timeouts) Ref { // flow(i) is server 1+i's
+			tab.Counts(uint32(1 + i)).Timeouts.Store(to)
+			l.Begin(now)
+			defer l.End()
+			n := flow(i)
+			ref, _ := l.Insert(&n)
+			l.Step(ref, DirIn, EventSYN, to)
+			l.Step(ref, DirIn, EventACK, to)
+			return ref
+		}
+		idle, busy := enter(0, 1000, r.idle), enter(1, 2000, r.busy)
+		enter(2, 3000, nil)
+		if l.Conn(idle).Live() || !l.Conn(busy).Live() {
+			t.Errorf("%s: live are the idle one: %t, the busy one: %t; want the busy one only",
+				r.sentence, l.Conn(idle).Live(), l.Conn(busy).Live())
+		}
+	}
+}

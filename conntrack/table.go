@@ -41,7 +41,11 @@ const (
 // see a count one too low or below zero, never for longer than a turn.
 type Counts struct {
 	Active, Inactive, Templates atomic.Int32
-	_                           [52]byte // fills the cache line
+
+	// Timeouts are what Step is told for conns of this server, nil if it is told
+	// none; by them the defences know for how long a conn has been idle.
+	Timeouts atomic.Pointer[Timeouts]
+	_        [40]byte // fills the cache line
 }
 
 // Total is how many conns the server has, templates not counted.

@@ -58,6 +58,7 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		if v != nil {
 			t.Servers[v.id] = compileServer(v, l, t)
 			t.Servers[v.id].Timeouts = own[v.service]
+			l.conns.Counts(v.id).Timeouts.Store(own[v.service])
 		}
 	}
 	t.Marks = compileMarks(s, marks, ways)
