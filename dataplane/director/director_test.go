@@ -464,6 +464,34 @@ func TestForgottenConn(t *testing.T) {
 	})
 }
 
+// A SYN on a forgotten connection begins anew also where conns are not reused:
+// under conn_reuse_mode 0, and with a template.
+func TestForgottenConnBeginsAnew(t *testing.T) {
+	for name, change := range map[string]func(*Table){
+		"conn_reuse_mode 0": func(table *Table) { table.Rules.ReuseMode = 0 },
+		"persistent": func(table *Table) {
+			table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
+		},
+	} {
+		w := newWorld(t, conntrack.MethodMasq)
+		change(w.table)
+		settings := *w.conns.Settings()
+		settings.ResetForgotten = true
+		settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
+		w.conns.SetSettings(&settings)
+		w.at(syn("10.1.0.2:5000", "10.9.0.1:80"))
+		w.at(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
+		for range 100 { // turns without frames
+			w.now += 100
+			w.dir.Process(w.now, w.table, nil, nil)
+		}
+		f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
+		if v := w.process(&f); v != Masqueraded {
+			t.Errorf("%s: the SYN is %s", name, v)
+		}
+	}
+}
+
 // drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection,
 // as IPVS was seen to (reference 3.7), and nothing of known ones.
 func TestDropPacket(t *testing.T) {

@@ -45,12 +45,13 @@ func (r *Rules) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
 	if r.ExpireNoServer && server.Weight == 0 {
 		return true
 	}
+	if c.State() == conntrack.TCPForgotten { // without reset_forgotten there was no conn
+		return true
+	}
 	if r.ReuseMode == 0 || placed { // its parent would have it back
 		return false
 	}
 	switch c.State() {
-	case conntrack.TCPForgotten:
-		return true
 	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.SCTPClosed:
 		return true
 	case conntrack.TCPFinWait:
