@@ -137,6 +137,12 @@ func run(ctx context.Context, cfg runConfig) error {
 	if err != nil {
 		return err
 	}
+	held, err := claim(cfg.interfaces)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+
 	stackGuard, err := guard.New(cfg.log)
 	if err != nil {
 		return err
