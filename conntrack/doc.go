@@ -71,13 +71,14 @@
 //
 // # Figures
 //
-// Medians on 2 cores of an AMD EPYC (Zen 4, 32 MiB L3), Go 1.26, random clients:
+// Medians on 2 cores of an AMD EPYC (Zen 4, 32 MiB L3), Go 1.26, random clients;
+// where two are given, of a quiet hour and of a busy one:
 //
-//	BenchmarkLookup           1M conns   batches of 64    70 ns   one by one  176 ns
-//	                         10M conns   batches of 64    77 ns   one by one  202 ns
-//	BenchmarkLookupWorkers    1M conns   one worker       69 ns   two          36 ns
-//	BenchmarkInsertExpire     1M conns   389 ns for lookup, insert, step and expiry: 2.6M/s
-//	BenchmarkDueAtOnce        5M due     240 ns each, in turns of 60 us
+//	BenchmarkLookup           1M conns   batches of 64    70-80 ns   one by one  176 ns
+//	                         10M conns   batches of 64    77-94 ns   one by one  202-224 ns
+//	BenchmarkLookupWorkers    1M conns   one worker       69-74 ns   two          35-44 ns
+//	BenchmarkInsertExpire     1M conns   389-414 ns for lookup, insert, step and expiry: 2.4M/s
+//	BenchmarkDueAtOnce        5M due     240-490 ns each (with and without huge pages), in turns of 60-125 us
 //	BenchmarkMemory          10M conns   115 bytes each, everything included;
 //	                                     collector and heap as with 10
 //	BenchmarkRivals           1M conns   table 76 ns, Go map 466 ns, xsync.Map 562 ns, sync.Map 858 ns
