@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"uvs/dataplane/wire"
+	"uvs/fwd"
 	"uvs/sched"
 )
 
@@ -313,12 +314,30 @@ func checkServer(svc *Service, server *Server) error {
 		return refuse(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join", server.Addr, svc.ServiceKey)
 	case server.Method != MethodMasq && server.Method != MethodTunnel && server.Method != MethodRoute:
 		return refuse(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
-	case server.Tunnel.Type != TunnelIPIP:
-		return refuse(syscall.EOPNOTSUPP, "server %s: tunnel types other than ipip are not supported yet", server.ServerKey)
 	case server.Weight < 0:
 		return refuse(syscall.ERANGE, "weight %d is negative", server.Weight)
 	case server.Lower > server.Upper:
 		return refuse(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
+	}
+	return checkTunnel(server)
+}
+
+// checkTunnel says whether there is such a tunnel, and the server is reached by
+// one. Options ipvsadm would have refused are refused here, too.
+func checkTunnel(server *Server) error {
+	t := server.Tunnel
+	most := [...]uint16{TunnelIPIP: TunnelNoCsum, TunnelGUE: TunnelRemCsum, TunnelGRE: TunnelCsum} // Flags
+	switch {
+	case server.Method != MethodTunnel && t != Tunnel{}:
+		return refuse(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
+	case int(t.Type) >= len(most):
+		return refuse(syscall.EINVAL, "server %s: tunnel type %d is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
+	case t.Type == TunnelGUE && t.Port == 0:
+		return refuse(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, fwd.GUEPort)
+	case t.Type != TunnelGUE && t.Port != 0:
+		return refuse(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, encapsulations[t.Type], t.Port)
+	case t.Flags > most[t.Type]:
+		return refuse(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, encapsulations[t.Type], most[t.Type])
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
 	"uvs/sched"
 )
 
@@ -108,8 +107,7 @@ func compileServer(v *liveServer, l *live, t *director.Table) director.Server {
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
 	}
-	// A server of any method has a tunnel, for conns keep the method they began with.
-	server.Tunnel = fwd.Tunnel{Src: tunnelSource(server.Way, addr, t), Dst: addr}
+	server.Tunnel = compileTunnel(v.last.Tunnel, tunnelSource(server.Way, addr, t), addr)
 	if v.last.Upper > 0 {
 		server.Threshold = &director.Threshold{
 			Upper: int64(v.last.Upper), Lower: int64(v.last.Lower),

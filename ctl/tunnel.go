@@ -7,7 +7,24 @@ import (
 
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
+	"uvs/fwd"
 )
+
+// encapsulations are the types of tunnel as package fwd names them.
+var encapsulations = [...]fwd.Encapsulation{TunnelIPIP: fwd.IPIP, TunnelGUE: fwd.GUE, TunnelGRE: fwd.GRE}
+
+// compileTunnel is the tunnel from src to a server. A server of any method has
+// one, for conns keep the method they began with.
+//
+// Remote checksum offload (TunnelRemCsum) is a full checksum: IPVS adds the
+// option for it only to packets of local senders whose checksum the hardware was
+// to make, and those leave here with both checksums made.
+func compileTunnel(t Tunnel, src, server wire.Addr) fwd.Tunnel {
+	return fwd.Tunnel{
+		Src: src, Dst: server,
+		Type: encapsulations[t.Type], Port: t.Port, Checksum: t.Flags != TunnelNoCsum,
+	}
+}
 
 // noAddress is the source of packets of a node without an IPv4 address (the
 // dummy address of RFC 7600 section 4.8). Nobody can answer it, but packets from
