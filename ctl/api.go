@@ -88,7 +88,23 @@ type ServerStatus struct {
 	// or "sorry" (the sorry server).
 	State string `json:"state"`
 	// Hop says how frames reach it ("eth1 02:…", or why they cannot).
-	Hop string `json:"hop,omitempty"`
+	Hop  string     `json:"hop,omitempty"`
+	Path PathStatus `json:"path"`
+}
+
+// PathStatus tells where long packets to a server end.
+type PathStatus struct {
+	Interface string `json:"interface,omitempty"` // by which they leave; "": there is none
+	MTU       int    `json:"mtu,omitempty"`       // of the first hop
+	// Learned is the path MTU that By, a router or the server, reported, which is
+	// kept for Seconds more; 0: nobody did.
+	Learned int        `json:"learned,omitempty"`
+	By      netip.Addr `json:"by,omitzero"`
+	Seconds int        `json:"seconds,omitempty"`
+	// Packets that were too long: answered with fragmentation needed or packet too
+	// big (or dropped, if that must not be), and sent in fragments.
+	TooBig uint64 `json:"too_big"`
+	Split  uint64 `json:"split"`
 }
 
 // ConnStatus is one conn as `ipvsadm -Lc` shows it.

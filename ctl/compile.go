@@ -23,18 +23,16 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 		Sources:  map[director.ServiceKey]bool{},
 		Ways:     ways,
 		Rules:    s.Tuning.rules(),
+		Tunnels:  map[director.ServiceKey]uint32{},
 	}
-	own := make(map[ServiceKey]*conntrack.Timeouts, len(s.ServiceTuning))
-	for key := range s.ServiceTuning {
-		timeouts := s.tuning(key).timeouts()
-		own[key] = &timeouts
-	}
+	settings := make(map[ServiceKey]serverSettings, len(s.Services))
 	marks := map[director.MarkKey]*director.Service{}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		running := l.services[svc.ServiceKey]
 		tuning := s.tuning(svc.ServiceKey)
 		running.rebuild(svc, l, tuning)
+		settings[svc.ServiceKey] = s.serverSettings(svc.ServiceKey, tuning)
 		compiled := compileService(svc, running, tuning)
 		compiled.Limit = tuning.limit(l.policers)
 		if svc.OPS && svc.FWMark == 0 && tuning.value(tuneReplies) != 0 {
@@ -55,9 +53,12 @@ func compile(s *State, l *live, ways *director.Ways) *director.Table {
 	}
 	for _, v := range l.servers {
 		if v != nil {
-			t.Servers[v.id] = compileServer(v, l, t)
-			t.Servers[v.id].Timeouts = own[v.service]
-			l.conns.Counts(v.id).Timeouts.Store(own[v.service])
+			own := settings[v.service]
+			t.Servers[v.id] = compileServer(v, l, t, own)
+			l.conns.Counts(v.id).Timeouts.Store(own.timeouts)
+			if v.last.Method == MethodTunnel {
+				t.Tunnels[director.TunnelKey(&t.Servers[v.id].Tunnel)] = v.id
+			}
 		}
 	}
 	t.Marks = compileMarks(s, marks, ways)
@@ -92,7 +93,23 @@ func addOrigins(t *director.Table, s *State, svc *Service, l *live) {
 	}
 }
 
-func compileServer(v *liveServer, l *live, t *director.Table) director.Server {
+// serverSettings is what a service's settings mean for its servers, removed ones
+// too. The zero value is that of servers whose service is gone.
+type serverSettings struct {
+	timeouts *conntrack.Timeouts // nil: the director's
+	ignoreDF bool
+}
+
+func (s *State) serverSettings(key ServiceKey, tuning Tuning) serverSettings {
+	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0}
+	if _, ok := s.ServiceTuning[key]; ok {
+		timeouts := tuning.timeouts()
+		own.timeouts = &timeouts
+	}
+	return own
+}
+
+func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings) director.Server {
 	addr := wire.AddrFrom(v.last.Addr)
 	server := director.Server{
 		ID:        v.id,
@@ -102,12 +119,15 @@ func compileServer(v *liveServer, l *live, t *director.Table) director.Server {
 		Available: !v.removed,
 		Weight:    v.last.Weight,
 		Way:       v.way(t.Ways),
+		Path:      v.path,
 		Counters:  v.counters,
+		Timeouts:  own.timeouts,
 	}
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
 	}
 	server.Tunnel = compileTunnel(v.last.Tunnel, tunnelSource(server.Way, addr, t), addr)
+	server.Tunnel.IgnoreDF = own.ignoreDF
 	if v.last.Upper > 0 {
 		server.Threshold = &director.Threshold{
 			Upper: int64(v.last.Upper), Lower: int64(v.last.Lower),

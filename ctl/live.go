@@ -1,6 +1,8 @@
 package ctl
 
 import (
+	"maps"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ type live struct {
 	lastID   uint32 // of services
 	round    uint64 // of follow
 	policers *director.Policers
+	paths    map[netip.Addr]*director.Path // to the addresses of servers
 }
 
 // liveService is the running side of a service.
@@ -47,6 +50,7 @@ type liveServer struct {
 	raised   conntrack.Tick // when it was added or left weight 0; slow start begins there
 	masq     bool           // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
+	path     *director.Path
 	overload atomic.Bool
 	removed  bool            // no longer in its service
 	idle     time.Time       // removed, and found without conns since; zero: not found so
@@ -70,6 +74,7 @@ func newLive(conns *conntrack.Table, workers int) *live {
 		index:    map[serverIdentity]*liveServer{},
 		servers:  make([]*liveServer, 1),
 		policers: director.NewPolicers(),
+		paths:    map[netip.Addr]*director.Path{},
 	}
 }
 
@@ -164,7 +169,7 @@ func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (gro
 	id := serverIdentity{service, server.ServerKey}
 	v := l.index[id]
 	if v == nil {
-		v = &liveServer{service: service, key: server.ServerKey, counters: director.NewCounters(l.workers)}
+		v = &liveServer{service: service, key: server.ServerKey, counters: director.NewCounters(l.workers), path: l.path(server.Addr)}
 		v.id = l.freeID()
 		l.servers[v.id] = v
 		l.index[id] = v
@@ -183,6 +188,14 @@ func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (gro
 		v.weight = server.Weight
 	}
 	return grown
+}
+
+// path is what all servers with an address share.
+func (l *live) path(addr netip.Addr) *director.Path {
+	if l.paths[addr] == nil {
+		l.paths[addr] = new(director.Path)
+	}
+	return l.paths[addr]
 }
 
 // limit sets the overload flag by thresholds that were changed (reference 2);
@@ -232,6 +245,9 @@ func (l *live) reapable(now time.Time) []uint32 {
 // forget gives IDs back. They may be used again once a table without them has
 // been published.
 func (l *live) forget(ids []uint32) {
+	if len(ids) == 0 {
+		return
+	}
 	for _, id := range ids {
 		v := l.servers[id]
 		if svc := l.services[v.service]; svc != nil {
@@ -240,6 +256,11 @@ func (l *live) forget(ids []uint32) {
 		delete(l.index, v.identity())
 		l.servers[id] = nil
 	}
+	used := make(map[netip.Addr]bool, len(l.index))
+	for id := range l.index {
+		used[id.server.Addr] = true
+	}
+	maps.DeleteFunc(l.paths, func(addr netip.Addr, _ *director.Path) bool { return !used[addr] })
 }
 
 // totals adds up, for every service, what its servers counted, removed ones too.
@@ -264,5 +285,6 @@ func sum(a, b director.Totals) director.Totals {
 		Conns:  a.Conns + b.Conns,
 		InPkts: a.InPkts + b.InPkts, OutPkts: a.OutPkts + b.OutPkts,
 		InBytes: a.InBytes + b.InBytes, OutBytes: a.OutBytes + b.OutBytes,
+		TooBig: a.TooBig + b.TooBig, Split: a.Split + b.Split,
 	}
 }

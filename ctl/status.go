@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"uvs/conntrack"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -106,7 +107,21 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 		Persist:  uint32(counts.Templates.Load()),
 		Stats:    v.rate.stats(v.counters.Totals(), v.zero),
 		Hop:      wayText(m.ways, v.way(m.ways), server.Addr),
+		Path:     m.pathStatus(v),
 	}
+}
+
+// pathStatus is what is known of the way to a server.
+func (m *Manager) pathStatus(v *liveServer) PathStatus {
+	now, counted := m.now(), v.counters.Totals()
+	s := PathStatus{TooBig: counted.TooBig - v.zero.TooBig, Split: counted.Split - v.zero.Split}
+	if way := v.way(m.ways); way.Reach != director.ReachNone {
+		s.Interface, s.MTU = m.ways.Ports[way.Hop.Port].Name, way.MTU
+	}
+	if mtu, by, until, ok := v.path.Learned(now); ok {
+		s.Learned, s.By, s.Seconds = mtu, by.Netip(), int((until-now)/conntrack.Second)
+	}
+	return s
 }
 
 // Marks are the mark rules in their order.

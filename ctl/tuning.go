@@ -51,6 +51,7 @@ const (
 	tuneRate      = "limit_rate"
 	tuneConns     = "limit_conns"
 	tuneReplies   = "ops_replies"
+	tunePathMTU   = "pmtu_disc"
 
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
@@ -87,6 +88,7 @@ var knobs = []Tunable{
 	{Name: tuneRate, Default: 0, Max: director.MaxRate, Unit: "1/s", PerService: true, Help: "new connections a second, as many at once, that one client address may begin with a service; more are dropped; 0: any number"},
 	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
 	{Name: tuneReplies, Default: 0, Max: 1, PerService: true, Help: "1: what masqueraded servers of one-packet services (ipvsadm --ops) send is translated, as from the service; 0: routed on unchanged, as IPVS does"},
+	{Name: tunePathMTU, Default: 1, Max: 1, PerService: true, Help: "packets too long for a tunnel: 1 with DF are answered with fragmentation needed, 0 all of IPv4 are sent in fragments"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},

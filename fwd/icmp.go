@@ -52,19 +52,35 @@ const (
 // fragment, to or from more or less than one host; or if src is of the other
 // family or the frame has no room for the headers.
 func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32) bool {
-	if what >= numErrorKind || p.Fragment == wire.FragmentLater || wire.IsICMPError(p) || isRedirect6(p) || !answerable(f, p) {
+	if what >= numErrorKind || !refusable(f, p, src) {
 		return false
-	}
-	header := ipLen(p.Src) + wire.ICMPLen
-	if src.Is4() == p.IPv6 || f.Room() < header {
-		return false
-	}
-	m, longest, class := errors6[what], maxError6, uint8(0)
-	if !p.IPv6 {
-		m, longest, class = errors4[what], maxError4, errorClass
 	}
 	if what != TooBig {
 		mtu = 0
+	}
+	putError(f, p, what.message(p.IPv6), src, mtu)
+	return true
+}
+
+// message is the kind of error in the terms of a family.
+func (k ErrorKind) message(ipv6 bool) message {
+	if ipv6 {
+		return errors6[k]
+	}
+	return errors4[k]
+}
+
+// refusable says whether an error about the packet may be sent from src.
+func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
+	return p.Fragment != wire.FragmentLater && !wire.IsICMPError(p) && !isRedirect6(p) && answerable(f, p) &&
+		src.Is4() != p.IPv6 && f.Room() >= ipLen(src)+wire.ICMPLen
+}
+
+// putError puts error m about the packet in front of it; see ICMPError.
+func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32) {
+	header, longest, class := ipLen(src)+wire.ICMPLen, maxError6, uint8(0)
+	if !p.IPv6 {
+		longest, class = maxError4, errorClass
 	}
 	moveLink(f, p, header)
 	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest))
@@ -75,7 +91,6 @@ func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu
 	e.SetRest(mtu)
 	ip := ipHeader{src: src, dst: p.Src, proto: icmpOf(p), ttl: ownTTL, class: class, df: true}
 	ip.putWhole(f, p.L3)
-	return true
 }
 
 // isRedirect6 says whether p is an ICMPv6 redirect, which like an error is not

@@ -57,9 +57,5 @@ func applyQuoted(fix wire.Fix, f *wire.Frame, in *wire.Packet) {
 
 // isCutOff says whether less of the quoted packet is there than it claims.
 func isCutOff(f *wire.Frame, in *wire.Packet) bool {
-	ip := f.From(in.L3)
-	if in.IPv6 {
-		return wire.IPv6Len+int(wire.IPv6(ip).PayloadLen()) != int(in.Len)
-	}
-	return int(wire.IPv4(ip).TotalLen()) != int(in.Len)
+	return StatedLen(f, in) != int(in.Len)
 }

@@ -29,6 +29,7 @@ func verbs() []verb {
 		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
 		{"services", "[--json]", "list services, a line for every server", servicesMain},
+		{"paths", "[--json]", "where long packets to each server end: MTU, what routers reported", pathsMain},
 		{"sorry", "--service S SERVER|--clear", "set the server that takes what no other can", sorryMain},
 		{"mark", "add|delete|list|import", "which packets have the marks of ipvsadm -f", markMain},
 		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},

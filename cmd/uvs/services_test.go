@@ -37,6 +37,26 @@ func TestPrintServices(t *testing.T) {
 	}
 }
 
+// Every server has a line that says where long packets to it end.
+func TestPrintPaths(t *testing.T) {
+	server := ctl.ServerStatus{Server: ctl.Server{ServerKey: ctl.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"), Port: 80}, Method: ctl.MethodTunnel}}
+	server.Path = ctl.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"), Seconds: 587, TooBig: 12, Split: 3}
+	unreachable := server
+	unreachable.Path = ctl.PathStatus{}
+	key := ctl.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
+	var b strings.Builder
+	if err := printPaths(&b, serverPaths([]ctl.ServiceStatus{
+		{Service: ctl.Service{ServiceKey: key}, Reals: []ctl.ServerStatus{server}, Sorry: &unreachable},
+		{Service: ctl.Service{ServiceKey: key}},
+	})); err != nil {
+		t.Fatal(err)
+	}
+	want := "tcp:192.0.2.1:80 10.3.0.11:80 Tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s tcp:192.0.2.1:80 10.3.0.11:80 Tunnel - 0 0 0 -"
+	if got := strings.Join(strings.Fields(b.String()), " "); got != want {
+		t.Errorf("%q", got)
+	}
+}
+
 // What `uvs sorry` understands, options before or after the server.
 func TestSorryOp(t *testing.T) {
 	rows := []struct {

@@ -13,6 +13,11 @@ func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 			return d.answerND(t, f, p, target)
 		}
 	}
+	if wire.IsICMPError(p) && len(t.Tunnels) > 0 {
+		if v, ok := d.tunnelError(t, f, p); ok {
+			return v
+		}
+	}
 	vip, ok := t.VIPs[p.Dst]
 	switch {
 	case !ok || !d.forUs(t, f):
@@ -127,17 +132,27 @@ func (d *Director) pass(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 // refuse answers a frame with an ICMP error from self, if one may be sent.
 func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	f.MTU = 0
-	if self.IsZero() || !d.limit.take() || !fwd.ICMPError(f, p, what, self, mtu) {
+	switch {
+	case d.limit.spent():
+		return DroppedLimited
+	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu):
 		return DroppedSilent
 	}
+	d.limit.take()
 	return v
 }
 
 // reset answers a TCP segment with RST; other protocols get silence.
 func (d *Director) reset(f *wire.Frame, p *wire.Packet, v Verdict) Verdict {
-	if p.Proto != wire.ProtoTCP || !d.limit.take() || !fwd.Reset(f, p) {
+	switch {
+	case p.Proto != wire.ProtoTCP:
+		return DroppedSilent
+	case d.limit.spent():
+		return DroppedLimited
+	case !fwd.Reset(f, p):
 		return DroppedSilent
 	}
+	d.limit.take()
 	return v
 }
 
@@ -161,10 +176,8 @@ func (l *limiter) refill(now conntrack.Tick) {
 	}
 }
 
-func (l *limiter) take() bool {
-	if l.tokens <= 0 {
-		return false
-	}
-	l.tokens--
-	return true
-}
+// spent says that nothing may be sent now.
+func (l *limiter) spent() bool { return l.tokens <= 0 }
+
+// take pays for what is sent.
+func (l *limiter) take() { l.tokens-- }

@@ -22,6 +22,9 @@ type Director struct {
 	quoted  [MaxBatch]wire.Packet // the packet inside an ICMP error
 	queries [MaxBatch]conntrack.Query
 
+	// What an ICMP error about a tunnel quotes: the tunnel's packet, that in it.
+	outer, inner wire.Packet
+
 	// Arguments that would move to the heap as locals.
 	fresh conntrack.New
 	again [1]conntrack.Query

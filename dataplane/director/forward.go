@@ -86,42 +86,73 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 // send rewrites the frame for its server, by the method the conn began with, and
 // gives it a way out.
 func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
-	way, outer := &server.Way, 0
+	verdict, mtu := Routed, server.Way.MTU
+	var tunnel *fwd.Tunnel
 	if c.Method() == conntrack.MethodTunnel {
-		outer = server.Tunnel.Overhead()
+		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	if !d.fits(f, p, way.MTU, outer) {
-		return d.refuse(f, p, fwd.TooBig, p.Dst, uint32(way.MTU-outer), AnsweredTooBig)
+	switch fit(f, p, mtu, tunnel) {
+	case tooLong:
+		server.Counters.shards[d.worker].tooBig.Add(1)
+		return d.refuse(f, p, fwd.TooBig, p.Dst, uint32(longest(p, mtu, tunnel)), AnsweredTooBig)
+	case inPieces:
+		server.Counters.shards[d.worker].split.Add(1)
 	}
-	verdict := Routed
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		_, port := c.Server()
 		fwd.ToServer(f, p, server.Addr, port)
 		verdict = Masqueraded
 	case conntrack.MethodTunnel:
-		if !server.Tunnel.Encap(f, p) {
+		if !tunnel.Encap(f, p) {
 			return DroppedNoRoom
 		}
 		verdict = Tunnelled
 	}
-	way.Hop.Send(f)
+	server.Way.Hop.Send(f)
 	return verdict
 }
 
-// fits says whether the packet, with outer bytes of tunnel header before it,
-// may leave by a way of the given MTU; it asks the link to split what may be.
-func (d *Director) fits(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
-	if fwd.TooLong(f, p, mtu, outer) {
-		if fwd.DontFragment(f, p) {
-			return false
-		}
-		f.MTU = uint16(mtu)
+// fitting is how a packet fits the way it leaves by.
+type fitting uint8
+
+const (
+	asItIs   fitting = iota
+	inPieces         // the link fragments it
+	tooLong          // it must not be fragmented
+)
+
+// fit says how a packet fits a way of the given MTU, by a tunnel if there is
+// one, and asks the link to split what may be. By a tunnel even IPv6 packets up
+// to leastMTU6 may be: it is the tunnel's own packets that are fragmented.
+func fit(f *wire.Frame, p *wire.Packet, mtu int, tunnel *fwd.Tunnel) fitting {
+	outer, fitting := 0, asItIs
+	if tunnel != nil {
+		outer = tunnel.Overhead()
 	}
-	if f.Super() && outer > 0 {
+	if fwd.TooLong(f, p, mtu, outer) {
+		switch {
+		case p.IPv6 && (tunnel == nil || fwd.TooLong(f, p, leastMTU6, 0)),
+			!p.IPv6 && (tunnel == nil || !tunnel.IgnoreDF) && fwd.DontFragment(f, p):
+			return tooLong
+		}
+		f.MTU, fitting = uint16(mtu), inPieces
+	}
+	if f.Super() && tunnel != nil {
 		f.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
 	}
-	return true
+	return fitting
+}
+
+// longest is the longest packet of p's kind that fit never calls too long.
+func longest(p *wire.Packet, mtu int, tunnel *fwd.Tunnel) int {
+	switch {
+	case tunnel == nil:
+		return mtu
+	case p.IPv6:
+		return max(mtu-tunnel.Overhead(), leastMTU6)
+	}
+	return mtu - tunnel.Overhead()
 }
 
 // fromServer treats a server's packet that has a conn.
@@ -164,7 +195,7 @@ func (d *Director) route(f *wire.Frame, p *wire.Packet, way *Way, self wire.Addr
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(f, p)
-	if !d.fits(f, p, way.MTU, 0) {
+	if fit(f, p, way.MTU, nil) == tooLong {
 		return d.refuse(f, p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
 	}
 	way.Hop.Send(f)

@@ -21,6 +21,9 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 	}
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
+		if mtu, ok := fwd.ReportedMTU(f, p); ok && c.Method() != conntrack.MethodTunnel {
+			server.Path.learn(d.now, mtu, server.Way.MTU, p.IPv6, p.Src)
+		}
 	}
 	vip, vport := c.VIP()
 	way := t.Ways.Back(p.Dst, c.Back())
@@ -44,22 +47,95 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 	}
 	server.Counters.shards[d.worker].in(p.Len)
 	fwd.DecTTL(f, p)
-	outer := 0
+	mtu := server.Way.MTU
+	var tunnel *fwd.Tunnel
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		addr, port := c.Server()
 		fwd.ErrorToServer(f, p, in, addr, port)
 	case conntrack.MethodTunnel:
-		outer = server.Tunnel.Overhead()
+		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	if !d.fits(f, p, server.Way.MTU, outer) {
+	if fit(f, p, mtu, tunnel) == tooLong {
 		return DroppedSilent // errors are never answered with errors
 	}
-	if outer > 0 && !server.Tunnel.Encap(f, p) {
+	if tunnel != nil && !tunnel.Encap(f, p) {
 		return DroppedNoRoom
 	}
 	server.Way.Hop.Send(f)
 	return ErrorToServer
+}
+
+// tunnelError treats an ICMP error about a packet of our own tunnels: one to the
+// end that is ours, about what we sent to a server. Path MTUs are learned from it
+// even if it quotes no more than RFC 792 demands, eight bytes behind the outer
+// header, which do not say whose the packet inside was. ok is false, and nothing
+// done, for any other error.
+func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdict, ok bool) {
+	outer := &d.outer
+	if !d.forUs(t, f) || !wire.ParseInner(f, p, outer) || outer.Src != p.Dst {
+		return NotOurs, false
+	}
+	server := t.server(t.Tunnels[quotedTunnel(outer)])
+	if server.ID == 0 || server.Tunnel.Src != outer.Src {
+		return NotOurs, false
+	}
+	if !wire.VerifyTransport(f, p) {
+		return DroppedICMPSum, true
+	}
+	reported, tooBig := fwd.ReportedMTU(f, p)
+	if tooBig {
+		server.Path.learn(d.now, reported, server.Way.MTU, p.IPv6, p.Src)
+	}
+	return d.tellClient(t, f, p, tooBig), true
+}
+
+// tellClient tells the client whose packet was in the tunnel packet that error p
+// is about. Noted is what it need not know: what comes next will be fragmented,
+// or nobody is known who sent it.
+func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bool) Verdict {
+	in := &d.inner
+	at, ok := fwd.QuotedInner(f, &d.outer)
+	if !ok || wire.ParseIPAt(f, at, in, true) != wire.FlawNone || in.Fragment == wire.FragmentLater || !hasPorts(in.Proto) {
+		return ErrorNoted
+	}
+	var q conntrack.Query
+	if fill(&q, in, true); !d.found(&q) {
+		return ErrorNoted
+	}
+	c := d.conns.Conn(q.Ref)
+	server := t.server(c.ServerID())
+	if c.Method() != conntrack.MethodTunnel || server.Addr != d.outer.Dst {
+		return ErrorNoted
+	}
+	mtu := 0
+	if tooBig {
+		mtu = longest(in, server.Path.mtu(d.now, server.Way.MTU), &server.Tunnel)
+		if fwd.StatedLen(f, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(f, in)) {
+			return ErrorNoted
+		}
+	}
+	way := t.Ways.Back(in.Src, c.Back())
+	switch {
+	case way.Reach != ReachResolved:
+		return DroppedNoNeighbour
+	case d.limit.spent():
+		return DroppedLimited
+	case !fwd.ErrorFromTunnel(f, p, in, in.Dst, uint32(mtu)):
+		return DroppedSilent
+	}
+	d.limit.take()
+	way.Hop.Send(f)
+	return ErrorToClient
+}
+
+// quotedTunnel is the name of the tunnel that a quoted packet went by.
+func quotedTunnel(outer *wire.Packet) ServiceKey {
+	key := ServiceKey{Addr: outer.Dst, Proto: outer.Proto, Port: outer.DstPort}
+	if outer.Proto == wire.ProtoIPv6 {
+		key.Proto = wire.ProtoIPIP
+	}
+	return key
 }
 
 // unknownError treats an ICMP error about a flow we do not know. If it quotes a

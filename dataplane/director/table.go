@@ -27,6 +27,9 @@ type Table struct {
 	Marks *Marks // nil: no mark has a service
 	Ways  *Ways
 	Rules Rules
+	// Tunnels finds a server by the tunnel to it: the address, the protocol of the
+	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
+	Tunnels map[ServiceKey]uint32
 	// Origins are the ends from which one-packet services that translate replies
 	// are answered; mostly empty.
 	Origins map[ServiceKey]Origin
@@ -108,6 +111,7 @@ type Server struct {
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
 	Way       Way                 // how its frames leave
 	Tunnel    fwd.Tunnel
+	Path      *Path // to its address
 	Counters  *Counters
 	Threshold *Threshold // nil: none
 }
@@ -150,12 +154,18 @@ type Counters struct{ shards []counterShard }
 
 type counterShard struct {
 	conns, inPkts, outPkts, inBytes, outBytes atomic.Uint64
-	_                                         [24]byte // fills the cache line
+	tooBig, split                             atomic.Uint64
+	_                                         [8]byte // fills the cache line
 }
 
 // Totals are counters added up over the workers. Bytes are those of the IP
 // packets as they came in (reference: IPVS counts IP total length).
-type Totals struct{ Conns, InPkts, OutPkts, InBytes, OutBytes uint64 }
+type Totals struct {
+	Conns, InPkts, OutPkts, InBytes, OutBytes uint64
+	// Packets to the server that were too long for the way: not sent, and sent in
+	// fragments.
+	TooBig, Split uint64
+}
 
 // NewCounters makes counters for a number of workers.
 func NewCounters(workers int) *Counters {
@@ -181,8 +191,21 @@ func (c *Counters) Totals() (t Totals) {
 		t.OutPkts += s.outPkts.Load()
 		t.InBytes += s.inBytes.Load()
 		t.OutBytes += s.outBytes.Load()
+		t.TooBig += s.tooBig.Load()
+		t.Split += s.split.Load()
 	}
 	return t
+}
+
+// TunnelKey is the name of a tunnel in Table.Tunnels.
+func TunnelKey(t *fwd.Tunnel) ServiceKey {
+	switch t.Type {
+	case fwd.GUE:
+		return ServiceKey{Addr: t.Dst, Proto: wire.ProtoUDP, Port: t.Port}
+	case fwd.GRE:
+		return ServiceKey{Addr: t.Dst, Proto: wire.ProtoGRE}
+	}
+	return ServiceKey{Addr: t.Dst, Proto: wire.ProtoIPIP}
 }
 
 // Ports of FTP (RFC 959 section 5.2), and the first that needs no privilege.

@@ -16,6 +16,7 @@ const (
 	ReturnedAsIs    // server to client of any other conn, the director being the gateway
 	ErrorToServer   // an ICMP error about a reply, to the server that sent it
 	ErrorToClient   // an ICMP error about a request, to the client that sent it
+	ErrorNoted      // an ICMP error about a tunnel of ours, of which no client is to be told
 	Passed          // no conn: routed unchanged, as the host would have done
 	PassedAmbiguous // likewise, a one-packet server's: several services could be meant
 
@@ -41,7 +42,8 @@ const (
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
 	DroppedSource      // begins a conn, but its source can be no client
-	DroppedSilent      // an answer was due, but must not or may not be sent now
+	DroppedSilent      // an answer was due, but must not be sent (RFC 1122, RFC 4443)
+	DroppedLimited     // an answer was due, but too many were sent lately
 	DroppedVIP         // to a VIP of ours, of a kind nobody serves
 	DroppedRunt
 	DroppedARP
@@ -64,6 +66,7 @@ var verdictNames = [NumVerdict]string{
 	ReturnedAsIs:       "returned_as_is",
 	ErrorToServer:      "icmp_error_to_server",
 	ErrorToClient:      "icmp_error_to_client",
+	ErrorNoted:         "icmp_error_noted",
 	Passed:             "passed_unchanged",
 	PassedAmbiguous:    "passed_ambiguous",
 	AnsweredARP:        "answered_arp",
@@ -86,6 +89,7 @@ var verdictNames = [NumVerdict]string{
 	DroppedFragment:    "dropped_fragment",
 	DroppedSource:      "dropped_bad_source",
 	DroppedSilent:      "dropped_unanswered",
+	DroppedLimited:     "dropped_answer_limit",
 	DroppedVIP:         "dropped_vip_other",
 	DroppedRunt:        "dropped_runt",
 	DroppedARP:         "dropped_bad_arp",

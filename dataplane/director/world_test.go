@@ -83,6 +83,7 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		Services: map[ServiceKey]*Service{},
 		Servers:  make([]Server, 1),
 		Sources:  map[ServiceKey]bool{},
+		Tunnels:  map[ServiceKey]uint32{},
 		Ways:     NewWays(hops()),
 		Rules:    Rules{ReuseMode: 1, ExpireNoServer: true},
 	}
@@ -103,7 +104,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		id := uint32(len(w.table.Servers))
 		server := Server{
 			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true, Weight: 1,
-			Way: w.table.Ways.To(addr(s)), Counters: NewCounters(1),
+			Way: w.table.Ways.To(addr(s)), Counters: NewCounters(1), Path: w.path(s),
 		}
 		switch method {
 		case conntrack.MethodMasq:
@@ -111,6 +112,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 			w.table.Sources[ServiceKey{addr(s), 8080, proto}] = true
 		case conntrack.MethodTunnel:
 			server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr(s)}
+			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
 		}
 		w.table.Sources[ServiceKey{addr(vip), 80, proto}] = true
 		w.table.Servers = append(w.table.Servers, server)
@@ -125,6 +127,16 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
 	w.table.Services[ServiceKey{addr(vip), 80, proto}] = svc
 	return svc
+}
+
+// path is what all servers with an address share.
+func (w *world) path(server string) *Path {
+	for i := range w.table.Servers {
+		if s := &w.table.Servers[i]; s.Addr == addr(server) {
+			return s.Path
+		}
+	}
+	return new(Path)
 }
 
 // in is a frame as it arrives on a port.

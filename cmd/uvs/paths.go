@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"uvs/ctl"
+)
+
+// pathsMain lists the way to every server: uvs paths [--json]
+func pathsMain(args []string) int {
+	fs := newFlags("paths")
+	asJSON := fs.Bool("json", false, "as JSON")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	list, err := c.Services()
+	if err != nil {
+		return failed(err)
+	}
+	paths := serverPaths(list)
+	if !*asJSON {
+		return result(printPaths(os.Stdout, paths))
+	}
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return result(enc.Encode(paths))
+}
+
+// serverPath is the way to one server of one service.
+type serverPath struct {
+	Service string `json:"service"`
+	Server  string `json:"server"`
+	Method  string `json:"method"`
+	ctl.PathStatus
+}
+
+func serverPaths(list []ctl.ServiceStatus) []serverPath {
+	paths := []serverPath{} // in JSON a list, not null
+	for i := range list {
+		svc := &list[i]
+		reals := svc.Reals
+		if svc.Sorry != nil {
+			reals = append(reals, *svc.Sorry)
+		}
+		for _, v := range reals {
+			paths = append(paths, serverPath{svc.Text(), v.ServerKey.String(), v.Method.String(), v.Path})
+		}
+	}
+	return paths
+}
+
+// printPaths writes a line of words for every server: service, server, method,
+// interface, MTU of the first hop, packets that were too long for the way and
+// were sent in fragments; then, if a lower path MTU was learned, what it is.
+func printPaths(out io.Writer, paths []serverPath) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, p := range paths {
+		dev, learned := "-", "-"
+		if p.Interface != "" {
+			dev = p.Interface
+		}
+		if p.Learned != 0 {
+			learned = fmt.Sprintf("path MTU %d learned from %s, for %d s", p.Learned, p.By, p.Seconds)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Service, p.Server, p.Method, dev, p.MTU, p.TooBig, p.Split, learned)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,66 @@
+package ctl
+
+import (
+	"net/netip"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// A path MTU that a router reports about a tunnel is known for all servers with
+// the address, whatever tables come, until the last of them is forgotten; and
+// `uvs paths` says who reported it.
+func TestPathOutlivesTables(t *testing.T) {
+	w := newWorld(t, 1)
+	server := Server{ServerKey: ServerKey{testServer(0), 80}, Method: MethodTunnel, Weight: 1}
+	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", server), add("10.9.0.2:80", "rr"), with("10.9.0.2:80", server))
+	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1400)}
+	sent := wiretest.Frame(w.exchange(0, long))
+	report := wiretest.Packet{Src: "10.2.255.254", Dst: "10.2.255.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(sent, 100)}
+	if w.exchange(1, report) == nil {
+		t.Fatal("the client is told nothing")
+	}
+	w.must(edited("10.9.0.1:80", Server{ServerKey: server.ServerKey, Method: MethodTunnel, Weight: 2}))
+	told := w.exchange(0, long)
+	if told == nil || wire.Ethernet(told).Dst() != wiretest.ClientMAC {
+		t.Error("after another table, the same packet is sent again")
+	}
+	for i, s := range w.Services() {
+		p := s.Reals[0].Path
+		want := PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"), Seconds: p.Seconds, TooBig: uint64(1 - i)}
+		if p != want || p.Seconds < 500 || p.Seconds > 600 {
+			t.Errorf("service %d: %+v, want %+v", i, p, want)
+		}
+	}
+	w.must(Op{Verb: Zero})
+	if n := w.Services()[0].Reals[0].Path.TooBig; n != 0 {
+		t.Errorf("zeroed, %d packets were too big", n)
+	}
+
+	w.must(without("10.9.0.1:80", server))
+	w.live.forget([]uint32{w.live.index[serverIdentity{key(wire.ProtoTCP, "10.9.0.1:80"), server.ServerKey}].id})
+	if len(w.live.paths) != 1 {
+		t.Error("the path was forgotten while a server has it")
+	}
+	w.must(without("10.9.0.2:80", server))
+	w.live.forget([]uint32{w.live.index[serverIdentity{key(wire.ProtoTCP, "10.9.0.2:80"), server.ServerKey}].id})
+	if len(w.live.paths) != 0 {
+		t.Error("the path is remembered without a server that has it")
+	}
+}
+
+// pmtu_disc 0 lets a service's tunnels fragment what has DF.
+func TestPathMTUDiscovery(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", Server{ServerKey: ServerKey{testServer(0), 80}, Method: MethodTunnel, Weight: 1}))
+	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1460)}
+	for _, discover := range []uint32{1, 0, 1} {
+		own := key(wire.ProtoTCP, "10.9.0.1:80")
+		w.must(Op{Verb: Tune, Service: &Service{ServiceKey: own}, Tuning: Tuning{tunePathMTU: discover}})
+		out := w.exchange(0, long)
+		if told := wire.Ethernet(out).Dst() == wiretest.ClientMAC; told != (discover == 1) {
+			t.Errorf("pmtu_disc %d: the client is told: %t", discover, told)
+		}
+	}
+}

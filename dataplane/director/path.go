@@ -1,0 +1,72 @@
+package director
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+)
+
+// Path is what was learned of the way to a server's address behind its first
+// hop: the path MTU that routers report (RFC 1191, RFC 8201). It outlives tables
+// and is shared by all servers with the address and by all workers.
+//
+// Anybody can forge such a report, so none is believed below the least MTU that
+// the kernel believes, nor longer than pathTime.
+type Path struct {
+	// learned is the path MTU in the upper 16 bits, and below it the tick at
+	// which it is forgotten; 0: none was ever learned.
+	learned atomic.Uint64
+	// by is who reported it, as two words. Of two reports at once it may name a
+	// mixture until the next.
+	by [2]atomic.Uint64
+}
+
+const (
+	pathTime   = 600 * conntrack.Second // mtu_expires, net/ipv4/route.c
+	leastPath4 = 552                    // min_pmtu, net/ipv4/route.c
+	leastPath6 = 1280                   // RFC 8201 section 4
+	pathShift  = 48
+)
+
+// leastMTU6 is the packet every IPv6 link takes (RFC 8200 section 5), also one
+// that is a tunnel: RFC 2473 section 7.1, RFC 4213 section 3.2.
+const leastMTU6 = 1280
+
+// mtu is the longest packet the way takes, whose first hop takes limit.
+func (p *Path) mtu(now conntrack.Tick, limit int) int {
+	if w := p.learned.Load(); w != 0 && now < pathTick(w) {
+		return min(limit, int(w>>pathShift))
+	}
+	return limit
+}
+
+func pathTick(w uint64) conntrack.Tick { return conntrack.Tick(w & (1<<pathShift - 1)) }
+
+// learn enters that by reported mtu on the way to a server of the family, whose
+// first hop takes limit. A report only ever lowers or renews what is known.
+func (p *Path) learn(now conntrack.Tick, mtu, limit int, ipv6 bool, by wire.Addr) {
+	least := leastPath4
+	if ipv6 {
+		least = leastPath6
+	}
+	if mtu = max(mtu, least); mtu >= limit || mtu > p.mtu(now, limit) {
+		return
+	}
+	p.by[0].Store(binary.BigEndian.Uint64(by[:8]))
+	p.by[1].Store(binary.BigEndian.Uint64(by[8:]))
+	p.learned.Store(uint64(mtu)<<pathShift | uint64(now+pathTime))
+}
+
+// Learned is the path MTU that was learned, who reported it, and when it is
+// forgotten; ok is false if none is known.
+func (p *Path) Learned(now conntrack.Tick) (mtu int, by wire.Addr, until conntrack.Tick, ok bool) {
+	w := p.learned.Load()
+	if until = pathTick(w); now >= until {
+		return 0, by, 0, false
+	}
+	binary.BigEndian.PutUint64(by[:8], p.by[0].Load())
+	binary.BigEndian.PutUint64(by[8:], p.by[1].Load())
+	return int(w >> pathShift), by, until, true
+}

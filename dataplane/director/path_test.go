@@ -1,0 +1,528 @@
+package director
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/gopacket/layers"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+)
+
+// encapsulations are the tunnels there are, with what IPVS tells clients of an
+// MTU of 1500 (reference 5.4).
+var encapsulations = []struct {
+	name   string
+	tunnel fwd.Tunnel
+	over4  int // MTU inside, outer IPv4
+	over6  int
+}{
+	{"ipip", fwd.Tunnel{}, 1480, 1460},
+	{"gue", fwd.Tunnel{Type: fwd.GUE, Port: 6080}, 1468, 1448},
+	{"gue with checksum", fwd.Tunnel{Type: fwd.GUE, Port: 6080, Checksum: true}, 1468, 1448},
+	{"gre", fwd.Tunnel{Type: fwd.GRE}, 1476, 1456},
+	{"gre with checksum", fwd.Tunnel{Type: fwd.GRE, Checksum: true}, 1472, 1452},
+}
+
+// ends4 and ends6 are a client and a VIP of each family.
+var (
+	ends4 = [2]string{"10.1.0.2:5000", "10.9.0.1:80"}
+	ends6 = [2]string{"[fd00:1::2]:5000", "[fd00:9::1]:80"}
+)
+
+// tunnelWorld has one server, by the tunnel given: at 10.2.0.11, or fd00:2::11.
+func tunnelWorld(t testing.TB, tunnel fwd.Tunnel, over6 bool) *world {
+	w := newWorld(t, conntrack.MethodTunnel)
+	to := addr("10.2.0.11")
+	if over6 {
+		to = addr("fd00:2::11")
+	}
+	clear(w.table.Tunnels)
+	path := new(Path)
+	for i := range w.table.Servers[1:] {
+		s := &w.table.Servers[i+1]
+		s.Addr, s.Way, s.Path = to, w.table.Ways.To(to), path
+		s.Tunnel = tunnel
+		s.Tunnel.Src, s.Tunnel.Dst = s.Way.Source, to
+		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
+	}
+	return w
+}
+
+// sized is a client's packet of a whole length.
+func sized(ends [2]string, length int, df bool) wiretest.Packet {
+	headers := 40
+	if ends == ends6 {
+		headers = 60
+	}
+	return wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, DF: df, Payload: make([]byte, length-headers)}
+}
+
+// mtuTold is what an ICMP error says the next link takes; 0: it is none, or
+// about something else.
+func mtuTold(t testing.TB, f wire.Frame) int {
+	t.Helper()
+	wiretest.Check(t, f)
+	d := wiretest.Decode(t, f)
+	if e, ok := d.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && e.TypeCode == layers.CreateICMPv4TypeCode(3, 4) {
+		return int(e.Seq)
+	}
+	if e, ok := d.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && e.TypeCode == layers.CreateICMPv6TypeCode(2, 0) {
+		b := e.LayerPayload()
+		return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+	}
+	return 0
+}
+
+// The longest packet that must not be fragmented and still fits goes; of one that
+// is a byte longer the client is told, with the right MTU, by every method.
+func TestTooLong(t *testing.T) {
+	for _, ends := range [][2]string{ends4, ends6} {
+		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute} {
+			tooLongAt(t, fmt.Sprintf("method %d", method), newWorld(t, method), ends, 1500)
+		}
+		for _, e := range encapsulations {
+			tooLongAt(t, e.name+" over IPv4", tunnelWorld(t, e.tunnel, false), ends, e.over4)
+			tooLongAt(t, e.name+" over IPv6", tunnelWorld(t, e.tunnel, true), ends, e.over6)
+		}
+	}
+}
+
+func tooLongAt(t *testing.T, name string, w *world, ends [2]string, longest int) {
+	t.Helper()
+	f := in(0, sized(ends, longest, true))
+	if v := w.process(&f); v.Dropped() || f.Out != 1 || f.MTU != 0 {
+		t.Errorf("%s, %s: %d bytes: %s, asked to be split at %d", name, ends[0], longest, v, f.MTU)
+	}
+	f = in(0, sized(ends, longest+1, true))
+	v := w.process(&f)
+	if got := mtuTold(t, f); v != AnsweredTooBig || f.Out != 0 || got != longest {
+		t.Errorf("%s, %s: %d bytes: %s, told %d, want %d", name, ends[0], longest+1, v, got, longest)
+	}
+	if n := w.totals(); n.TooBig != 1 || n.Split != 0 {
+		t.Errorf("%s, %s: counted %+v", name, ends[0], n)
+	}
+}
+
+// totals are the counters of all servers.
+func (w *world) totals() (sum Totals) {
+	for i := range w.table.Servers[1:] {
+		n := w.table.Servers[i+1].Counters.Totals()
+		sum.TooBig += n.TooBig
+		sum.Split += n.Split
+		sum.InPkts += n.InPkts
+	}
+	return sum
+}
+
+// What may be fragmented is, and every piece fits the way: IPv4 without DF by any
+// method; by a tunnel, IPv4 with DF under pmtu_disc 0, and IPv6 of up to 1280
+// bytes, which every link must take, where the tunnel's path is too narrow.
+func TestFragmented(t *testing.T) {
+	rows := []struct {
+		sentence     string
+		ends         [2]string
+		length       int
+		df, ignoreDF bool
+		path         int // learned
+		pieces       bool
+	}{
+		{"IPv4 without DF", ends4, 1500, false, false, 0, true},
+		{"IPv4 with DF under pmtu_disc 0", ends4, 1500, true, true, 0, true},
+		{"IPv4 without DF on a narrow path", ends4, 600, false, false, 576, true},
+		{"IPv6 of 1280 bytes on a path of 1280", ends6, 1280, false, false, 1280, true},
+		{"IPv6 of 1280 bytes on a path of 1300", ends6, 1280, false, false, 1300, true},
+		{"a byte more is not", ends6, 1281, false, false, 1300, false},
+		{"nor under pmtu_disc 0", ends6, 1500, false, true, 0, false},
+	}
+	for _, r := range rows {
+		for _, e := range encapsulations {
+			for _, over6 := range []bool{false, true} {
+				w := tunnelWorld(t, e.tunnel, over6)
+				mtu := 1500
+				for i := range w.table.Servers[1:] {
+					s := &w.table.Servers[i+1]
+					s.Tunnel.IgnoreDF = r.ignoreDF
+					if r.path != 0 {
+						if over6 {
+							r.path = max(r.path, leastPath6)
+						}
+						s.Path.learn(w.now, r.path, 1500, over6, addr("10.2.0.254"))
+						mtu = r.path
+					}
+				}
+				name := fmt.Sprintf("%s, %s, over IPv6 %t", r.sentence, e.name, over6)
+				fits := r.length+w.table.Servers[1].Tunnel.Overhead() <= mtu
+				f := in(0, sized(r.ends, r.length, r.df))
+				v := w.process(&f)
+				switch {
+				case !r.pieces:
+					if v != AnsweredTooBig || mtuTold(t, f) < leastMTU6 {
+						t.Errorf("%s: %s, told %d", name, v, mtuTold(t, f))
+					}
+					continue
+				case v != Tunnelled:
+					t.Errorf("%s: %s", name, v)
+					continue
+				}
+				if n := w.totals(); (n.Split == 1) == fits || n.TooBig != 0 {
+					t.Errorf("%s: counted %+v", name, n)
+				}
+				pieces, ok := wire.NewSplitter().Split(&f)
+				if !ok || (len(pieces) > 1) == fits {
+					t.Errorf("%s: %d pieces, %t", name, len(pieces), ok)
+				}
+				for _, piece := range pieces {
+					if n := piece.Len() - wire.EthernetLen; n > mtu {
+						t.Errorf("%s: a piece of %d bytes for a path of %d", name, n, mtu)
+					}
+				}
+			}
+		}
+	}
+}
+
+// tunnelled is what a client's packet becomes on its way to the server.
+func (w *world) tunnelled(p wiretest.Packet) wire.Frame {
+	w.t.Helper()
+	f := in(0, p)
+	if v := w.process(&f); v != Tunnelled {
+		w.t.Fatalf("the packet was %s", v)
+	}
+	return f
+}
+
+// routerSays is an ICMP error from a router on the way to the servers about a
+// frame that was sent there, of which it quotes a part behind the outer header.
+func routerSays(about wire.Frame, kind, code uint8, rest uint32, quoted int) wiretest.Packet {
+	e := wiretest.Packet{Src: "10.2.0.254", Dst: "10.2.0.1", Proto: wire.ProtoICMP, ICMPType: kind, ICMPCode: code, ICMPRest: rest}
+	header := wire.IPv4Len
+	if about.Bytes()[12] == 0x86 {
+		e.Src, e.Dst, e.Proto, header = "fd00:2::254", "fd00:2::1", wire.ProtoICMPv6, wire.IPv6Len
+	}
+	e.Payload = wiretest.Quote(about, header+quoted)
+	return e
+}
+
+// tooBig is the error of a router whose next link takes mtu.
+func tooBig(about wire.Frame, mtu uint32, quoted int) wiretest.Packet {
+	if about.Bytes()[12] == 0x86 {
+		return routerSays(about, wire.ICMPv6TooBig, 0, mtu, quoted)
+	}
+	return routerSays(about, wire.ICMPUnreachable, wire.ICMPCodeTooBig, mtu, quoted)
+}
+
+// A router on a tunnel's path says that our packet was too long. The client is
+// told what its own packets may be, from the VIP, quoting what it sent; and the
+// director knows from then on, for all servers with the address, for ten minutes.
+func TestPathMTULearned(t *testing.T) {
+	for _, ends := range [][2]string{ends4, ends6} {
+		for _, e := range encapsulations {
+			for _, over6 := range []bool{false, true} {
+				name := fmt.Sprintf("%s, %s, over IPv6 %t", ends[0], e.name, over6)
+				w := tunnelWorld(t, e.tunnel, over6)
+				inside := 1400 - w.table.Servers[1].Tunnel.Overhead()
+				sent := w.tunnelled(sized(ends, inside+30, true))
+				quoted := 500
+				if over6 {
+					quoted = 1200
+				}
+				f := in(1, tooBig(sent, 1400, quoted))
+				v := w.process(&f)
+				if got := mtuTold(t, f); v != ErrorToClient || got != inside || f.Out != 0 {
+					t.Fatalf("%s: %s by port %d, told %d, want %d", name, v, f.Out, got, inside)
+				}
+				d := wiretest.Decode(t, f)
+				src := d.NetworkLayer().NetworkFlow().Src().String()
+				if vip := host(ends[1]); src != vip || wire.Ethernet(f.Bytes()).Dst() != wiretest.ClientMAC {
+					t.Errorf("%s: from %s to %v, want %s to the client", name, src, wire.Ethernet(f.Bytes()).Dst(), vip)
+				}
+				var p, quote wire.Packet
+				wire.Parse(&f, &p)
+				if !wire.ParseInner(&f, &p, &quote) || quote.Src != addr(host(ends[0])) || quote.Dst != addr(host(ends[1])) || quote.SrcPort != 5000 || quote.DstPort != 80 {
+					t.Errorf("%s: the client is quoted %+v", name, quote)
+				}
+				mtu, by, until, ok := w.table.Servers[1].Path.Learned(w.now)
+				if !ok || mtu != 1400 || by != addr(routerOf(over6)) || until != w.now+pathTime {
+					t.Errorf("%s: learned %d from %v until %d, %t", name, mtu, by, until, ok)
+				}
+				again := in(0, sized(ends, inside+30, true))
+				if v := w.process(&again); v != AnsweredTooBig || mtuTold(t, again) != inside {
+					t.Errorf("%s: the same again: %s, told %d, want %d", name, v, mtuTold(t, again), inside)
+				}
+				fits := in(0, sized(ends, inside, true))
+				if v := w.process(&fits); v != Tunnelled {
+					t.Errorf("%s: what fits: %s", name, v)
+				}
+				w.now += pathTime
+				later := in(0, sized(ends, inside+30, true))
+				if v := w.process(&later); v != Tunnelled {
+					t.Errorf("%s: ten minutes later: %s", name, v)
+				}
+			}
+		}
+	}
+}
+
+func routerOf(ipv6 bool) string {
+	if ipv6 {
+		return "fd00:2::254"
+	}
+	return "10.2.0.254"
+}
+
+// What becomes of errors about tunnels, by what they say and quote.
+func TestTunnelErrors(t *testing.T) {
+	long4, long6 := sized(ends4, 1450, true), sized(ends6, 1450, true)
+	loose := sized(ends4, 1450, false)
+	rows := []struct {
+		sentence string
+		packet   wiretest.Packet
+		over6    bool
+		error    func(sent wire.Frame) wiretest.Packet
+		verdict  Verdict
+		out      string
+		mtu      int // known afterwards
+	}{
+		{"eight bytes quoted: nobody can be told, but the path is learned", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 8) }, ErrorNoted, "", 1400},
+		{"the inner header quoted without ports: likewise", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 20) }, ErrorNoted, "", 1400},
+		{"the inner header and ports quoted: told", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 28) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400},
+		{"a client that allows fragments is not told", loose, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ErrorNoted, "", 1400},
+		{"an MTU of 0, of a router older than RFC 1191, is the least", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", leastPath4},
+		{"so is an absurd one", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 68, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", leastPath4},
+		{"and over IPv6", long6, true,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 100, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", leastPath6},
+		{"an MTU above the link's teaches nothing", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 9000, 100) }, ErrorNoted, "", 1500},
+		{"IPv6 clients are told of an IPv4 tunnel", long6, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", 1400},
+		{"IPv4 clients are told of an IPv6 tunnel", long4, true,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400},
+		{"an unreachable server", long4, false,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 1, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
+		{"a server without such a tunnel: type and code stay", long4, false,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 2, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Protocol)", 1500},
+		{"time exceeded", long4, false,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 11, 0, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)", 1500},
+		{"a parameter problem of the outer header", long4, false,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 12, 0, 20<<24, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
+		{"IPv6 time exceeded", long6, true,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 0, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)", 1500},
+		{"IPv6 parameter problem", long6, true,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 4, 1, 6, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
+		{"IPv6 unreachable about an IPv4 client", long4, true,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 1, 1, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
+		{"IPv4 time exceeded about an IPv6 client", long6, false,
+			func(f wire.Frame) wiretest.Packet { return routerSays(f, 11, 0, 0, 100) }, ErrorToClient,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
+		{"a forged one: we send from another address", long4, false,
+			func(f wire.Frame) wiretest.Packet {
+				e := tooBig(f, 600, 100)
+				e.Dst = "10.2.0.99"
+				return e
+			}, NotOurs, "", 1500},
+		{"a forged one: we have no such server", long4, false,
+			func(f wire.Frame) wiretest.Packet {
+				e := tooBig(f, 600, 100)
+				e.Payload[19]++
+				return e
+			}, NotOurs, "", 1500},
+		{"a forged one: no client has such a flow; the path is believed within bounds", long4, false,
+			func(f wire.Frame) wiretest.Packet {
+				e := tooBig(f, 600, 100)
+				e.Payload[20+15]++
+				return e
+			}, ErrorNoted, "", 600},
+		{"one about the host's own ping of the server is the host's", long4, false,
+			func(wire.Frame) wiretest.Packet {
+				ping := wiretest.Packet{Src: "10.2.0.1", Dst: "10.2.0.11", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho}
+				return tooBig(ping.Frame(), 600, 100)
+			}, NotOurs, "", 1500},
+		{"and about its own connection to the server", long4, false,
+			func(wire.Frame) wiretest.Packet {
+				return tooBig(wiretest.Packet{Src: "10.2.0.1:40000", Dst: "10.2.0.11:22"}.Frame(), 600, 100)
+			}, NotOurs, "", 1500},
+	}
+	for _, r := range rows {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := tunnelWorld(t, fwd.Tunnel{}, r.over6)
+			e := r.error(w.tunnelled(r.packet))
+			f := in(1, e)
+			if v := w.process(&f); v != r.verdict {
+				t.Errorf("%s, want %s", v, r.verdict)
+			}
+			if got := w.say(f); got != r.out {
+				t.Errorf("out\n%s, want\n%s", got, r.out)
+			}
+			if got := w.table.Servers[1].Path.mtu(w.now, 1500); got != r.mtu {
+				t.Errorf("path MTU %d, want %d", got, r.mtu)
+			}
+			if r.verdict == NotOurs {
+				return
+			}
+			spoiled := in(1, e)
+			spoiled.Bytes()[spoiled.Len()-1] ^= 1
+			if v := w.process(&spoiled); v != DroppedICMPSum {
+				t.Errorf("with a wrong checksum: %s", v)
+			}
+		})
+	}
+}
+
+// Errors of routers about what is masqueraded or routed to a server tell where
+// its path is narrow, too, though it is the client who must heed them.
+func TestPathSeen(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	f := in(0, sized(ends4, 1500, true))
+	w.process(&f)
+	f = in(1, wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(f, 48)})
+	if v := w.process(&f); v != ErrorToClient || mtuTold(t, f) != 1400 {
+		t.Errorf("%s, told %d", v, mtuTold(t, f))
+	}
+	if mtu, by, _, ok := w.table.Servers[1].Path.Learned(w.now); !ok || mtu != 1400 || by != addr("10.2.0.254") {
+		t.Errorf("learned %d from %v, %t", mtu, by, ok)
+	}
+	f = in(0, sized(ends4, 1500, true))
+	if v := w.process(&f); v != Masqueraded {
+		t.Errorf("the same again: %s; it is the router's to answer", v)
+	}
+}
+
+// A path MTU is never raised by a report, and lives from the last one.
+func TestPathLearn(t *testing.T) {
+	var p Path
+	a, b := addr("10.0.0.1"), addr("10.0.0.2")
+	for _, step := range []struct {
+		at         conntrack.Tick
+		mtu, known int
+		by         wire.Addr
+		seen       wire.Addr
+	}{
+		{0, 1500, 1500, a, wire.Addr{}}, // no news
+		{10, 1400, 1400, a, a},
+		{20, 1450, 1400, b, a}, // would raise it
+		{20 + pathTime - 20, 1400, 1400, b, b},
+		{pathTime + 10, 1300, 1300, a, a},
+		{2*pathTime + 9, 1300, 1300, a, a},
+		{4 * pathTime, 1450, 1450, b, b}, // forgotten meanwhile
+	} {
+		p.learn(step.at, step.mtu, 1500, false, step.by)
+		if got := p.mtu(step.at, 1500); got != step.known {
+			t.Errorf("at %d, %d reported: %d, want %d", step.at, step.mtu, got, step.known)
+		}
+		if _, by, _, ok := p.Learned(step.at); ok != (step.known < 1500) || by != step.seen {
+			t.Errorf("at %d, %d reported: by %v, %t, want %v", step.at, step.mtu, by, ok, step.seen)
+		}
+	}
+	if got := p.mtu(4*pathTime+1, 1000); got != 1000 {
+		t.Errorf("the first hop takes 1000, the path %d", got)
+	}
+}
+
+// What is not sent for the limit's sake is told from what must never be answered,
+// and what must never be answered uses nothing of the limit up.
+func TestAnswerLimit(t *testing.T) {
+	w := newWorld(t, conntrack.MethodTunnel)
+	sent := w.tunnelled(sized(ends4, 1450, true))
+	for range 10 * limitBurst {
+		f := in(0, wiretest.Packet{Src: "127.0.0.1:5000", Dst: "10.9.0.1:81", Proto: wire.ProtoUDP})
+		if v := w.process(&f); v != DroppedSilent {
+			t.Fatalf("a packet from loopback to no service: %s", v)
+		}
+	}
+	answered := 0
+	for range limitBurst {
+		f := in(0, sized(ends4, 1500, true))
+		if v := w.process(&f); v != AnsweredTooBig {
+			t.Fatalf("after %d answers: %s", answered, v)
+		}
+		answered++
+	}
+	for _, f := range []wire.Frame{
+		in(0, sized(ends4, 1500, true)),
+		in(0, syn("10.1.0.2:5001", "10.9.0.1:81")),
+		in(0, datagram("10.1.0.2:5001", "10.9.0.1:81")),
+		in(1, tooBig(sent, 1400, 100)),
+	} {
+		if v := w.process(&f); v != DroppedLimited || f.Out != wire.NoPort {
+			t.Errorf("one answer more: %s by port %d", v, f.Out)
+		}
+	}
+	w.now++
+	f := in(0, sized(ends4, 1500, true))
+	if v := w.process(&f); v != AnsweredTooBig {
+		t.Errorf("a millisecond later: %s", v)
+	}
+}
+
+// Errors about tunnels cost no allocation.
+func TestTunnelErrorDoesNotAllocate(t *testing.T) {
+	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	original := in(1, tooBig(w.tunnelled(sized(ends4, 1450, true)), 1400, 100))
+	frames := []wire.Frame{wiretest.Frame(original.Bytes())}
+	if n := testing.AllocsPerRun(200, func() {
+		f := &frames[0]
+		f.Off, f.End, f.In = original.Off, original.End, original.In
+		copy(f.Buf[f.Off:], original.Bytes())
+		w.now += 100
+		w.dir.Process(w.now, w.table, frames, w.verdicts[:1])
+	}); n != 0 || w.verdicts[0] != ErrorToClient {
+		t.Errorf("%v allocations, %s", n, w.verdicts[0])
+	}
+}
+
+// Whatever errors quote of tunnels: nothing panics, and what is told is sound.
+func FuzzTunnelError(f *testing.F) {
+	for _, e := range encapsulations {
+		for _, over6 := range []bool{false, true} {
+			for _, ends := range [][2]string{ends4, ends6} {
+				w := tunnelWorld(f, e.tunnel, over6)
+				f.Add(wiretest.Quote(w.tunnelled(sized(ends, 1400, true)), 200), uint8(3), uint8(4), uint32(1300))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, quote []byte, kind, code uint8, rest uint32) {
+		for _, e := range encapsulations[:4] {
+			over6 := len(quote) > 0 && quote[0]>>4 == 6
+			w := tunnelWorld(t, e.tunnel, over6)
+			var about wire.Frame
+			for _, ends := range [][2]string{ends4, ends6} {
+				about = w.tunnelled(sized(ends, 1400, true))
+			}
+			p := routerSays(about, kind, code, rest, 0)
+			p.Payload = quote
+			frame := in(1, p)
+			if v := w.process(&frame); (v == ErrorToClient) != (frame.Out == 0) {
+				t.Errorf("%s leaves by %d", v, frame.Out)
+			}
+			if frame.Out != wire.NoPort {
+				wiretest.Check(t, frame)
+			}
+			if mtu := w.table.Servers[1].Path.mtu(w.now, 1500); mtu < leastPath4 || over6 && mtu < leastPath6 {
+				t.Errorf("path MTU %d", mtu)
+			}
+		}
+	})
+}
