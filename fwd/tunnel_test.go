@@ -33,6 +33,8 @@ var tunnels = []struct {
 	{"GRE", Tunnel{Src: dip4, Dst: rip4, Type: GRE}, 1476, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
 	{"GRE with checksum", Tunnel{Src: dip4, Dst: rip4, Type: GRE, Checksum: true}, 1472, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
 	{"GRE over IPv6", Tunnel{Src: dip6, Dst: rip6, Type: GRE}, 1456, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
+	{"GRE with checksum over IPv6", Tunnel{Src: dip6, Dst: rip6, Type: GRE, Checksum: true}, 1452, [2]uint8{wire.ProtoGRE, wire.ProtoGRE}},
+	{"GUE over IPv6", Tunnel{Src: dip6, Dst: rip6, Type: GUE, Port: GUEPort}, 1448, [2]uint8{wire.ProtoUDP, wire.ProtoUDP}},
 }
 
 // outer is what gopacket finds in the first IP header of the frame.

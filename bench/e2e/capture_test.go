@@ -21,6 +21,7 @@ func (n *network) capture(ns, dev string) func() []gopacket.Packet {
 	n.t.Helper()
 	file := filepath.Join(n.dir, ns+"-"+dev+".pcap")
 	log := filepath.Join(n.dir, ns+"-"+dev+".tcpdump")
+	os.Remove(log) // of an earlier capture
 	cmd := n.start(ns, "sh", "-c", fmt.Sprintf("exec tcpdump -Z root --immediate-mode -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
 	eventually(n.t, "tcpdump listens in "+ns, func() bool {
 		b, _ := os.ReadFile(log)

@@ -22,8 +22,13 @@ import (
 type scene struct {
 	*network
 	method string // nat, dr, tunnel
-	v6     bool
-	onHost bool // the VIP is configured on the director's loopback
+	v6     bool   // family of the VIP
+	onHost bool   // the VIP is configured on the director's loopback
+	mixed  bool   // the servers have the other family
+	tunnel string // further options of the servers: --tun-type and so on
+	nth    int    // the VIP is .100 plus this
+
+	more []string // VIPs that the servers hold besides (tunnel)
 }
 
 func (s *scene) flag() string {
@@ -38,11 +43,21 @@ func (s *scene) addr(n, h int) string {
 	return fmt.Sprintf("10.%d.0.%d", n, h)
 }
 
-func (s *scene) vip() string { return s.addr(1, 100) }
+func (s *scene) vip() string { return s.addr(1, 100+s.nth) }
+
+// rip is the address of server i, from 0, by which the director reaches it.
+func (s *scene) rip(i int) string { return s.of(s.v6 != s.mixed).addr(s.serverNet(), 11+i) }
+
+// of is the scene with the VIP of a family.
+func (s *scene) of(v6 bool) *scene {
+	other := *s
+	other.v6 = v6
+	return &other
+}
 
 // url is what ipvsadm and curl want of an address.
 func (s *scene) url(addr string) string {
-	if s.v6 {
+	if strings.Contains(addr, ":") {
 		return "[" + addr + "]"
 	}
 	return addr
@@ -55,12 +70,11 @@ func (s *scene) full() string {
 	return "/32"
 }
 
+// assign gives host h of network n its addresses of both families.
 func (s *scene) assign(ns, dev string, n, h int) {
-	prefix := "/24"
-	if s.v6 {
-		prefix = "/64 nodad"
+	for _, addr := range []string{s.of(false).addr(n, h) + "/24", s.of(true).addr(n, h) + "/64 nodad"} {
+		s.in(ns, fmt.Sprintf("ip addr add %s dev %s", addr, dev))
 	}
-	s.in(ns, fmt.Sprintf("ip addr add %s%s dev %s", s.addr(n, h), prefix, dev))
 }
 
 // serverNet is the network of the servers.
@@ -96,15 +110,20 @@ func (s *scene) build(files string) {
 		interfaces = append(interfaces, "eth1")
 	}
 	s.director("director", interfaces...)
+	s.serve()
+}
+
+// serve gives the director its services.
+func (s *scene) serve() {
 	port := "80"
 	if s.method == "nat" {
 		port = "8080"
 	}
 	s.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -A -t %[1]s:80 -s rr
-		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s
-		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s`,
-		s.url(s.vip()), s.url(s.addr(s.serverNet(), 11)), s.url(s.addr(s.serverNet(), 12)), port, s.flag()))
+		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s %[6]s
+		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s %[6]s`,
+		s.url(s.vip()), s.url(s.rip(0)), s.url(s.rip(1)), port, s.flag(), s.tunnel))
 	// A server's link may have no carrier yet; what is sent meanwhile is dropped.
 	eventually(s.t, "all servers are reached", func() bool {
 		return !strings.Contains(s.in("director", uvsBinary+" services"), "unresolved")
@@ -122,7 +141,11 @@ func (s *scene) prepareServer(ns string) {
 		s.in(ns, "ip addr add "+s.vip()+s.full()+" dev lo")
 		return
 	}
-	s.start(ns, uvsBinary, "rs", "--decap", "--vip", s.vip(), "--port", "0")
+	rs := []string{uvsBinary, "rs", "--decap", "--port", "0"}
+	for _, vip := range append(s.more, s.vip()) {
+		rs = append(rs, "--vip", vip)
+	}
+	s.start(ns, rs...)
 	eventually(s.t, "the VIP is on "+ns, func() bool {
 		out, _ := s.try(ns, "ip addr show")
 		return strings.Contains(out, s.vip()+"/")
@@ -130,11 +153,14 @@ func (s *scene) prepareServer(ns string) {
 }
 
 // bigFile is 100 MB of random bytes, shared by all scenes of a test.
-func bigFile(t testing.TB) (dir, sum string) {
+func bigFile(t testing.TB) (dir, sum string) { return randomFile(t, 100<<20) }
+
+// randomFile makes a file "big" in a directory everybody may read.
+func randomFile(t testing.TB, size int) (dir, sum string) {
 	dir = t.TempDir()
 	os.Chmod(dir, 0o755)
 	os.Chmod(filepath.Dir(dir), 0o755)
-	b := make([]byte, 100<<20)
+	b := make([]byte, size)
 	rand.Read(b)
 	if err := os.WriteFile(filepath.Join(dir, "big"), b, 0o644); err != nil {
 		t.Fatal(err)
@@ -191,10 +217,10 @@ func (s *scene) requests(n int) {
 // conns are how many conns s1 and s2 got so far.
 func (s *scene) conns() (made [2]int) {
 	s.t.Helper()
-	for line := range strings.Lines(s.in("director", uvsBinary+" ipvsadm -L -n --stats -X")) {
+	for line := range strings.Lines(s.in("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary, s.url(s.vip())))) {
 		f := strings.Fields(line)
 		for i := range made {
-			if len(f) > 2 && f[0] == "->" && strings.HasPrefix(f[1], s.url(s.addr(s.serverNet(), 11+i))+":") {
+			if len(f) > 2 && f[0] == "->" && strings.HasPrefix(f[1], s.url(s.rip(i))+":") {
 				made[i], _ = strconv.Atoi(f[2])
 			}
 		}

@@ -210,7 +210,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// nginx serves its namespace's name at / and files under /files/.
+// nginx serves its namespace's name at / and files under /files/, and takes them
+// at /upload.
 func (n *network) nginx(ns, files string) {
 	n.t.Helper()
 	dir := filepath.Join(n.dir, "nginx-"+ns)
@@ -227,6 +228,10 @@ http {
     listen 80; listen [::]:80; listen 8080; listen [::]:8080;
     location / { default_type text/plain; return 200 "%[2]s\n"; }
     location /files/ { alias %[3]s/; }
+    location /upload { # kept whole in a file below body; the answer is that of /
+      client_max_body_size 0; client_body_in_file_only on; client_body_buffer_size 1m;
+      proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_method GET; proxy_pass http://127.0.0.1:8080/;
+    }
   }
 }`, dir, ns, files)
 	path := filepath.Join(dir, "nginx.conf")

@@ -6,31 +6,43 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// decapsulator takes IPIP packets (RFC 2003, 2473, 4213: IPv4 or IPv6 in either)
-// out of their tunnel without a tunnel device.
+// decapsulator takes IPv4 and IPv6 packets out of tunnels over either: IPIP (RFC
+// 2003, 2473, 4213), GRE (RFC 2784) and GUE, without a tunnel device.
 //
-// It listens on raw sockets: the kernel hands over whole datagrams, reassembled,
-// and because someone took them it does not answer "protocol unreachable". The
-// inner packet is sent over the loopback device with a packet socket, where the
-// host's stack receives it like any other, and answers by its own routes.
+// It listens on raw sockets, and for GUE on UDP sockets: the kernel hands over
+// whole datagrams, reassembled, with a right UDP checksum, and because someone
+// took them it does not answer "protocol unreachable". The inner packet is sent
+// over the loopback device with a packet socket, where the host's stack receives
+// it like any other, and answers by its own routes.
 type decapsulator struct {
 	vips  map[netip.Addr]bool
-	socks []tunnelSocket
+	socks []*tunnelSocket
 	out   int // packet socket, sends only
 
 	taken, refused atomic.Uint64
 }
 
-// tunnelSocket receives one of the four kinds of tunnel packet.
+// tunnelSocket receives one kind of tunnel packet over one IP version.
 type tunnelSocket struct {
-	conn         *net.IPConn
-	outer, inner int // IP versions
+	conn   socket
+	outer  int  // IP version
+	header bool // packets come with their outer header, as of IPv4 raw sockets
+	shim   shim
+}
+
+// socket is a net.IPConn or net.UDPConn.
+type socket interface {
+	syscall.Conn
+	SetReadBuffer(bytes int) error
+	Close() error
 }
 
 // rawBuffer is the receive buffer of a tunnel socket: more than the window of
@@ -40,7 +52,7 @@ const rawBuffer = 16 << 20
 // openDecapsulator opens the sockets and makes the host accept the packets:
 // they arrive on lo from addresses routed elsewhere, which a reverse path filter
 // refuses. What ends serve goes to stop, the rest to undo.
-func openDecapsulator(vips []netip.Addr, stop, undo *undoList) (*decapsulator, error) {
+func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *undoList) (*decapsulator, error) {
 	d := &decapsulator{vips: map[netip.Addr]bool{}}
 	for _, vip := range vips {
 		d.vips[vip.Unmap()] = true
@@ -55,37 +67,67 @@ func openDecapsulator(vips []netip.Addr, stop, undo *undoList) (*decapsulator, e
 		return nil, fmt.Errorf("take packets out of tunnels: open packet socket: %w", err)
 	}
 	undo.add(func() error { return unix.Close(d.out) })
-	for _, kind := range []tunnelSocket{{outer: 4, inner: 4}, {outer: 4, inner: 6}, {outer: 6, inner: 4}, {outer: 6, inner: 6}} {
-		if kind.conn, err = listenTunnel(kind.outer, kind.inner); err != nil {
-			return nil, fmt.Errorf("take IPv%d out of IPv%d tunnels: %w", kind.inner, kind.outer, err)
+	for _, outer := range []int{4, 6} {
+		for _, kind := range []struct {
+			network string
+			shim    shim
+		}{
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPIP), bare4},
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPV6), bare6},
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE), gre},
+			{fmt.Sprintf("udp%d", outer), gue},
+		} {
+			s := &tunnelSocket{outer: outer, shim: kind.shim}
+			if err := s.listen(kind.network, guePort); err != nil {
+				return nil, fmt.Errorf("take packets out of tunnels: listen on %s: %w", kind.network, err)
+			}
+			stop.add(s.conn.Close)
+			d.socks = append(d.socks, s)
 		}
-		stop.add(kind.conn.Close)
-		d.socks = append(d.socks, kind)
 	}
 	return d, nil
 }
 
-// listenTunnel opens the raw socket for packets of version inner in packets of
-// version outer.
-func listenTunnel(outer, inner int) (*net.IPConn, error) {
-	proto := unix.IPPROTO_IPIP
-	if inner == 6 {
-		proto = unix.IPPROTO_IPV6
+// listen opens the socket, and asks for the TOS or traffic class of its packets.
+// UDP over IPv6 may come without a checksum, as RFC 6935 lets tunnels do.
+func (s *tunnelSocket) listen(network string, guePort uint16) (err error) {
+	udp := strings.HasPrefix(network, "udp")
+	if udp {
+		s.conn, err = net.ListenUDP(network, &net.UDPAddr{Port: int(guePort)})
+	} else {
+		s.conn, err = net.ListenIP(network, nil)
 	}
-	conn, err := net.ListenIP(fmt.Sprintf("ip%d:%d", outer, proto), nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if outer == 6 { // the socket hands over no outer header, so ask for its traffic class
-		if err := setSockopt(conn, unix.SOL_IPV6, unix.IPV6_RECVTCLASS, 1); err != nil {
-			conn.Close()
-			return nil, err
-		}
+	s.header = s.outer == 4 && !udp
+	level, option := unix.SOL_IP, unix.IP_RECVTOS
+	if s.outer == 6 {
+		level, option = unix.SOL_IPV6, unix.IPV6_RECVTCLASS
 	}
-	if setSockopt(conn, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rawBuffer) != nil {
-		conn.SetReadBuffer(rawBuffer) // without privilege: as much as rmem_max allows
+	err = setSockopt(s.conn, level, option, 1)
+	if err == nil && udp && s.outer == 6 {
+		err = setSockopt(s.conn, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1)
 	}
-	return conn, nil
+	if err != nil {
+		s.conn.Close()
+		return err
+	}
+	if setSockopt(s.conn, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rawBuffer) != nil {
+		s.conn.SetReadBuffer(rawBuffer) // without privilege: as much as rmem_max allows
+	}
+	return nil
+}
+
+// read receives one packet, and what is said beside it.
+func (s *tunnelSocket) read(b, oob []byte) (n, oobn int, err error) {
+	switch c := s.conn.(type) {
+	case *net.UDPConn:
+		n, oobn, _, _, err = c.ReadMsgUDP(b, oob)
+	case *net.IPConn:
+		n, oobn, _, _, err = c.ReadMsgIP(b, oob)
+	}
+	return n, oobn, err
 }
 
 // serve takes packets until the sockets are closed.
@@ -97,11 +139,11 @@ func (d *decapsulator) serve() {
 	wg.Wait()
 }
 
-func (d *decapsulator) receive(s tunnelSocket) {
+func (d *decapsulator) receive(s *tunnelSocket) {
 	buf := make([]byte, 1<<16)
 	oob := make([]byte, unix.CmsgSpace(4))
 	for {
-		n, oobn, _, _, err := s.conn.ReadMsgIP(buf, oob)
+		n, oobn, err := s.read(buf, oob)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -118,8 +160,8 @@ func (d *decapsulator) receive(s tunnelSocket) {
 }
 
 // deliver sends a packet, with its checksum complete, over the loopback device,
-// and reports whether the kernel took it. The device's index is 1 in every network namespace and its
-// hardware address is zero.
+// and reports whether the kernel took it. The device's index is 1 in every
+// network namespace and its hardware address is zero.
 func (d *decapsulator) deliver(inner []byte) bool {
 	completeChecksum(inner)
 	to := unix.SockaddrLinklayer{Ifindex: 1, Halen: 6, Protocol: networkOrder(unix.ETH_P_IP)}

@@ -2,7 +2,9 @@ package realserver
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -34,37 +36,109 @@ func innerPacket(t testing.TB, version int, ecn uint8) []byte {
 	return buf.Bytes()
 }
 
-// fromSocket makes what the raw socket of a tunnel gives for an inner packet:
-// with the outer header for IPv4, with the traffic class beside it for IPv6.
-func fromSocket(outer int, outerECN byte, inner []byte) (b, oob []byte) {
-	if outer == 4 {
-		return append([]byte{0x45, outerECN, 19: 0}, inner...), nil
+// tunnelKind is a kind of tunnel with an inner version: the socket it comes from
+// and what stands before the inner packet there.
+type tunnelKind struct {
+	name    string
+	socket  tunnelSocket
+	version int
+	front   func(inner []byte) []byte
+}
+
+// tunnelKinds is every kind there is.
+func tunnelKinds() (kinds []tunnelKind) {
+	nothing := func([]byte) []byte { return nil }
+	bytes := func(b ...byte) func([]byte) []byte { return func([]byte) []byte { return b } }
+	for _, outer := range []int{4, 6} {
+		raw := func(s shim) tunnelSocket { return tunnelSocket{outer: outer, header: outer == 4, shim: s} }
+		udp := tunnelSocket{outer: outer, shim: gue}
+		for _, k := range []tunnelKind{
+			{"IPIP", raw(bare4), 4, nothing},
+			{"IPIP", raw(bare6), 6, nothing},
+			{"GRE", raw(gre), 4, bytes(0, 0, 8, 0)},
+			{"GRE", raw(gre), 6, bytes(0, 0, 0x86, 0xdd)},
+			{"GRE with checksum", raw(gre), 4, greChecksummed(8, 0)},
+			{"GRE with checksum", raw(gre), 6, greChecksummed(0x86, 0xdd)},
+			{"GUE", udp, 4, bytes(0, 4, 0, 0)},
+			{"GUE", udp, 6, bytes(0, 41, 0, 0)},
+		} {
+			k.name = fmt.Sprintf("%s, IPv%d in IPv%d", k.name, k.version, outer)
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
+// greChecksummed makes a GRE header with a checksum, by gopacket.
+func greChecksummed(etherType ...byte) func([]byte) []byte {
+	return func(inner []byte) []byte {
+		h := &layers.GRE{ChecksumPresent: true, Protocol: layers.EthernetType(binary.BigEndian.Uint16(etherType))}
+		buf := gopacket.NewSerializeBuffer()
+		if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h, gopacket.Payload(inner)); err != nil {
+			panic(err)
+		}
+		return buf.Bytes()[:8]
+	}
+}
+
+// fromSocket makes what the socket gives for an inner packet: with the outer
+// header from a raw socket for IPv4, with its TOS or traffic class beside it.
+func (k *tunnelKind) fromSocket(ecn byte, inner []byte) (b, oob []byte) {
+	if k.socket.header {
+		b = []byte{0x45, 0xff, 19: 0}
 	}
 	oob = make([]byte, unix.CmsgSpace(4))
-	binary.NativeEndian.PutUint32(oob[unix.CmsgLen(0):], uint32(outerECN))
-	return inner, oob
+	if oob[unix.CmsgLen(0)] = ecn; k.socket.outer == 6 {
+		binary.NativeEndian.PutUint32(oob[unix.CmsgLen(0):], uint32(ecn))
+	}
+	return slices.Concat(b, k.front(inner), inner), oob
 }
 
 func TestUnwrapEveryKindOfTunnel(t *testing.T) {
-	for _, outer := range []int{4, 6} {
-		for _, version := range []int{4, 6} {
-			s := tunnelSocket{outer: outer, inner: version}
-			packet := innerPacket(t, version, 0)
-			b, oob := fromSocket(outer, 2, append(packet[:len(packet):len(packet)], 0, 0)) // padded
-			got, ecn, ok := s.unwrap(b, oob)
-			if !ok || string(got) != string(packet) || ecn != 2 {
-				t.Errorf("%d in %d: unwrapped to %x, ECN %d, ok %v; want %x, ECN 2", version, outer, got, ecn, ok, packet)
+	for _, k := range tunnelKinds() {
+		packet := innerPacket(t, k.version, 0)
+		b, oob := k.fromSocket(2, append(packet[:len(packet):len(packet)], 0, 0)) // padded
+		got, ecn, ok := k.socket.unwrap(b, oob)
+		if !ok || string(got) != string(packet) || ecn != 2 {
+			t.Errorf("%s: unwrapped to %x, ECN %d, ok %v; want %x, ECN 2", k.name, got, ecn, ok, packet)
+		}
+		b, oob = k.fromSocket(0, packet)
+		for cut := range b {
+			if _, _, ok := k.socket.unwrap(b[:cut], oob); ok {
+				t.Errorf("%s: accepted a packet cut to %d of %d bytes", k.name, cut, len(b))
 			}
-			for cut := range packet {
-				b, oob := fromSocket(outer, 0, packet[:cut])
-				if _, _, ok := s.unwrap(b, oob); ok {
-					t.Errorf("%d in %d: accepted a packet cut to %d of %d bytes", version, outer, cut, len(packet))
-				}
-			}
-			wrong, oob := fromSocket(outer, 0, innerPacket(t, 10-version, 0))
-			if _, _, ok := s.unwrap(wrong, oob); ok {
-				t.Errorf("%d in %d: accepted an inner packet of the other version", version, outer)
-			}
+		}
+		wrong, oob := k.fromSocket(0, innerPacket(t, 10-k.version, 0))
+		if _, _, ok := k.socket.unwrap(wrong, oob); ok {
+			t.Errorf("%s: accepted an inner packet of the other version", k.name)
+		}
+	}
+}
+
+// What is no header our director makes is refused, not guessed at.
+func TestShimsRefuse(t *testing.T) {
+	inner := string(innerPacket(t, 4, 0))
+	good := string(greChecksummed(8, 0)([]byte(inner)))
+	for _, row := range []struct {
+		what  string
+		shim  shim
+		front string
+	}{
+		{"GRE with a key", gre, "\x20\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with a sequence number", gre, "\x10\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with routing", gre, "\x40\x00\x08\x00\x00\x00\x00\x00"},
+		{"GRE version 1, which is PPTP's", gre, "\x00\x01\x08\x00"},
+		{"GRE with a reserved bit", gre, "\x04\x00\x08\x00"},
+		{"GRE of Ethernet frames", gre, "\x00\x00\x65\x58"},
+		{"GRE with a wrong checksum", gre, good[:5] + string([]byte{good[5] ^ 1}) + good[6:]},
+		{"GUE version 1", gue, "\x40\x04\x00\x00"},
+		{"GUE control message", gue, "\x20\x04\x00\x00"},
+		{"GUE with options of four bytes", gue, "\x01\x04\x00\x00\x00\x00\x00\x00"},
+		{"GUE with a flag", gue, "\x00\x04\x00\x01"},
+		{"GUE of TCP", gue, "\x00\x06\x00\x00"},
+	} {
+		if _, _, ok := row.shim([]byte(row.front + inner)); ok {
+			t.Errorf("accepted: %s", row.what)
 		}
 	}
 }
@@ -141,14 +215,13 @@ func TestCompleteChecksum(t *testing.T) {
 }
 
 func FuzzUnwrap(f *testing.F) {
-	for _, outer := range []int{4, 6} {
-		for _, inner := range []int{4, 6} {
-			b, oob := fromSocket(outer, 3, innerPacket(f, inner, 2))
-			f.Add(outer, inner, b, oob)
-		}
+	kinds := tunnelKinds()
+	for i, k := range kinds {
+		b, oob := k.fromSocket(3, innerPacket(f, k.version, 2))
+		f.Add(uint(i), b, oob)
 	}
-	f.Fuzz(func(t *testing.T, outer, inner int, b, oob []byte) {
-		packet, ecn, ok := tunnelSocket{outer: outer, inner: inner}.unwrap(b, oob)
+	f.Fuzz(func(t *testing.T, kind uint, b, oob []byte) {
+		packet, ecn, ok := kinds[kind%uint(len(kinds))].socket.unwrap(b, oob)
 		if !ok {
 			return
 		}

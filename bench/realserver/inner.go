@@ -11,23 +11,25 @@ import (
 
 // unwrap finds the inner packet of what the socket gave, cut to the length its
 // header states, and the ECN bits of the outer header.
-func (s tunnelSocket) unwrap(b, oob []byte) (inner []byte, ecn byte, ok bool) {
-	if s.outer == 4 { // an IPv4 raw socket gives the header too
+func (s *tunnelSocket) unwrap(b, oob []byte) (inner []byte, ecn byte, ok bool) {
+	if s.header {
 		if len(b) < wire.IPv4Len || len(b) < wire.IPv4(b).HeaderLen() {
 			return nil, 0, false
 		}
-		b, ecn = b[wire.IPv4(b).HeaderLen():], wire.IPv4(b).TOS()&ecnMask
-	} else if len(oob) >= unix.CmsgLen(4) {
-		ecn = byte(binary.NativeEndian.Uint32(oob[unix.CmsgLen(0):])) & ecnMask
+		b = b[wire.IPv4(b).HeaderLen():]
+	}
+	b, version, ok := s.shim(b)
+	if !ok {
+		return nil, 0, false
 	}
 	length := 0
 	switch {
-	case s.inner == 4 && len(b) >= wire.IPv4Len && b[0]>>4 == 4:
+	case version == 4 && len(b) >= wire.IPv4Len && b[0]>>4 == 4:
 		h := wire.IPv4(b)
 		if length = int(h.TotalLen()); h.HeaderLen() < wire.IPv4Len || length < h.HeaderLen() {
 			return nil, 0, false
 		}
-	case s.inner == 6 && len(b) >= wire.IPv6Len && b[0]>>4 == 6:
+	case version == 6 && len(b) >= wire.IPv6Len && b[0]>>4 == 6:
 		length = wire.IPv6Len + int(wire.IPv6(b).PayloadLen())
 	default:
 		return nil, 0, false
@@ -35,7 +37,19 @@ func (s tunnelSocket) unwrap(b, oob []byte) (inner []byte, ecn byte, ok bool) {
 	if length > len(b) {
 		return nil, 0, false
 	}
-	return b[:length], ecn, true
+	return b[:length], s.ecn(oob), true
+}
+
+// ecn reads the only control message asked for: IP_TOS is a byte, IPV6_TCLASS an
+// int (ip(7), ipv6(7)).
+func (s *tunnelSocket) ecn(oob []byte) byte {
+	switch {
+	case s.outer == 4 && len(oob) >= unix.CmsgLen(1):
+		return oob[unix.CmsgLen(0)] & ecnMask
+	case s.outer == 6 && len(oob) >= unix.CmsgLen(4):
+		return byte(binary.NativeEndian.Uint32(oob[unix.CmsgLen(0):])) & ecnMask
+	}
+	return 0
 }
 
 // destination returns the destination address of a packet unwrap found good.

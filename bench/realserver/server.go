@@ -19,12 +19,15 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"uvs/fwd"
 )
 
 // Ports used when a Config names none.
 const (
 	HTTPPort = 80
 	InfoPort = 31337 // the lvs-info service of the LVS-HOWTO
+	GUEPort  = fwd.GUEPort
 )
 
 // Config says what one server offers and holds.
@@ -34,7 +37,8 @@ type Config struct {
 	HTTPPorts []uint16     // none: HTTPPort
 	InfoPort  uint16       // 0: InfoPort; TCP and UDP
 	VIPs      []netip.Addr // held on the loopback device without answering ARP or ND
-	Decap     bool         // take packets for the VIPs out of their IPIP tunnel
+	Decap     bool         // take packets for the VIPs out of IPIP, GRE and GUE tunnels
+	GUEPort   uint16       // 0: GUEPort
 }
 
 // Server is a running server. Everything it changed on its host is undone by
@@ -61,6 +65,9 @@ func Start(c Config) (*Server, error) {
 	if c.InfoPort == 0 {
 		c.InfoPort = InfoPort
 	}
+	if c.GUEPort == 0 {
+		c.GUEPort = GUEPort
+	}
 	if len(c.Listen) == 0 {
 		c.Listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
@@ -82,7 +89,7 @@ func (s *Server) open(c Config) error {
 	}
 	if c.Decap {
 		var err error
-		if s.decap, err = openDecapsulator(c.VIPs, &s.stop, &s.undo); err != nil {
+		if s.decap, err = openDecapsulator(c.VIPs, c.GUEPort, &s.stop, &s.undo); err != nil {
 			return err
 		}
 	}
@@ -135,7 +142,8 @@ func (s *Server) Close() error {
 }
 
 // Tunnelled returns how many packets were taken out of a tunnel, and how many
-// tunnel packets were not for us or not well formed.
+// tunnel packets were not for us or not well formed. What has a wrong UDP
+// checksum is in neither: the kernel drops it.
 func (s *Server) Tunnelled() (taken, refused uint64) {
 	if s.decap == nil {
 		return 0, 0

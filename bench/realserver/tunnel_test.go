@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,20 +77,51 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return buf.Bytes()
 }
 
-// sendTunnelled sends an inner packet from client1 to rs1, with an outer header
-// of the given version made by the kernel, in fragments where it must.
-func sendTunnelled(l *lab.Lab, outer int, inner []byte) error {
-	proto := unix.IPPROTO_IPIP
-	if inner[0]>>4 == 6 {
-		proto = unix.IPPROTO_IPV6
+// tunnel is a kind of tunnel by the sockets that send it.
+type tunnel struct {
+	name    string
+	network func(outer, inner int) string
+	front   func(inner []byte) []byte // what stands before the inner packet there
+}
+
+// tunnels is every kind there is.
+var tunnels = []tunnel{
+	{"IPIP", func(outer, inner int) string {
+		return fmt.Sprintf("ip%d:%d", outer, map[int]int{4: unix.IPPROTO_IPIP, 6: unix.IPPROTO_IPV6}[inner])
+	}, func([]byte) []byte { return nil }},
+	{"GRE", rawGRE, func(inner []byte) []byte { return greHeader(inner, false) }},
+	{"GRE with checksum", rawGRE, func(inner []byte) []byte { return greHeader(inner, true) }},
+	{"GUE", func(outer, _ int) string { return fmt.Sprint("udp", outer) }, func(inner []byte) []byte {
+		return []byte{0, map[byte]byte{4: unix.IPPROTO_IPIP, 6: unix.IPPROTO_IPV6}[inner[0]>>4], 0, 0}
+	}},
+}
+
+func rawGRE(outer, _ int) string { return fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE) }
+
+func greHeader(inner []byte, checksum bool) []byte {
+	h := &layers.GRE{ChecksumPresent: checksum, Protocol: map[byte]layers.EthernetType{4: layers.EthernetTypeIPv4, 6: layers.EthernetTypeIPv6}[inner[0]>>4]}
+	buf := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h, gopacket.Payload(inner)); err != nil {
+		panic(err)
 	}
+	return buf.Bytes()[:len(buf.Bytes())-len(inner)]
+}
+
+// send sends an inner packet from client1 to rs1, with an outer header of the
+// given version made by the kernel, in fragments where it must.
+func (k *tunnel) send(l *lab.Lab, outer int, inner []byte) error {
 	return l.Do("client1", func() error {
-		c, err := net.DialIP(fmt.Sprintf("ip%d:%d", outer, proto), nil, &net.IPAddr{IP: l.RIP(outer, 0).AsSlice()})
+		to := l.RIP(outer, 0).String()
+		network := k.network(outer, int(inner[0]>>4))
+		if strings.HasPrefix(network, "udp") {
+			to = net.JoinHostPort(to, strconv.Itoa(realserver.GUEPort))
+		}
+		c, err := net.Dial(network, to)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		raw, err := c.SyscallConn()
+		raw, err := c.(syscall.Conn).SyscallConn()
 		if err != nil {
 			return err
 		}
@@ -102,7 +135,7 @@ func sendTunnelled(l *lab.Lab, outer int, inner []byte) error {
 		if err != nil {
 			return err
 		}
-		_, err = c.Write(inner)
+		_, err = c.Write(append(k.front(inner), inner...))
 		return err
 	})
 }
@@ -129,26 +162,29 @@ func listenClient(t *testing.T, l *lab.Lab, family int) (*net.UDPConn, netip.Add
 func TestServerAnswersTunnelledDatagrams(t *testing.T) {
 	l, s := tunnelLab(t, "trstun")
 	sent := uint64(0)
-	for _, outer := range []int{4, 6} {
-		for _, inner := range []int{4, 6} {
-			for _, size := range []int{5, 1472, 1400, 4000} {
-				c, client := listenClient(t, l, inner)
-				payload := bytes.Repeat([]byte("x"), size)
-				vip := netip.AddrPortFrom(l.VIP(inner), realserver.InfoPort)
-				if err := sendTunnelled(l, outer, datagram(t, client, vip, payload)); err != nil {
-					t.Fatalf("IPv%d in IPv%d, %d bytes: send: %v", inner, outer, size, err)
-				}
-				sent++
-				buf := make([]byte, 1<<16)
-				n, from, err := c.ReadFromUDPAddrPort(buf)
-				if err != nil {
-					t.Fatalf("IPv%d in IPv%d, %d bytes: no answer: %v", inner, outer, size, err)
-				}
-				if want := "rs1 " + string(payload); string(buf[:n]) != want {
-					t.Errorf("IPv%d in IPv%d: answer is %d bytes %.10q, want %d bytes %.10q", inner, outer, n, buf[:n], len(want), want)
-				}
-				if from := netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != vip {
-					t.Errorf("IPv%d in IPv%d: answered by %v, want the VIP %v", inner, outer, from, vip)
+	for _, k := range tunnels {
+		for _, outer := range []int{4, 6} {
+			for _, inner := range []int{4, 6} {
+				for _, size := range []int{5, 1472, 1400, 4000} {
+					name := fmt.Sprintf("%s, IPv%d in IPv%d, %d bytes", k.name, inner, outer, size)
+					c, client := listenClient(t, l, inner)
+					payload := bytes.Repeat([]byte("x"), size)
+					vip := netip.AddrPortFrom(l.VIP(inner), realserver.InfoPort)
+					if err := k.send(l, outer, datagram(t, client, vip, payload)); err != nil {
+						t.Fatalf("%s: send: %v", name, err)
+					}
+					sent++
+					buf := make([]byte, 1<<16)
+					n, from, err := c.ReadFromUDPAddrPort(buf)
+					if err != nil {
+						t.Fatalf("%s: no answer: %v", name, err)
+					}
+					if want := "rs1 " + string(payload); string(buf[:n]) != want {
+						t.Errorf("%s: answer is %d bytes %.10q, want %d bytes %.10q", name, n, buf[:n], len(want), want)
+					}
+					if from := netip.AddrPortFrom(from.Addr().Unmap(), from.Port()); from != vip {
+						t.Errorf("%s: answered by %v, want the VIP %v", name, from, vip)
+					}
 				}
 			}
 		}
@@ -167,18 +203,22 @@ func TestServerRefusesForeignTunnelledPackets(t *testing.T) {
 	vip := netip.AddrPortFrom(l.VIP(4), realserver.InfoPort)
 	broken := datagram(t, client, vip, []byte("hello"))
 	binary.BigEndian.PutUint16(broken[2:], 9999) // longer than it is
-	for _, inner := range [][]byte{datagram(t, client, rip, []byte("hello")), broken} {
-		if err := sendTunnelled(l, 4, inner); err != nil {
-			t.Fatal(err)
+	sent := uint64(0)
+	for _, k := range tunnels {
+		for _, inner := range [][]byte{datagram(t, client, rip, []byte("hello")), broken} {
+			if err := k.send(l, 4, inner); err != nil {
+				t.Fatal(err)
+			}
+			sent++
 		}
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		taken, refused := s.Tunnelled()
-		if taken == 0 && refused == 2 {
+		if taken == 0 && refused == sent {
 			return
 		}
 		if taken > 0 || time.Now().After(deadline) {
-			t.Fatalf("server took %d and refused %d packets, want 0 and 2", taken, refused)
+			t.Fatalf("server took %d and refused %d packets, want 0 and %d", taken, refused, sent)
 		}
 	}
 }

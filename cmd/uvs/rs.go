@@ -17,7 +17,7 @@ import (
 // or SIGTERM.
 func rsMain(args []string) int {
 	var config realserver.Config
-	var info uint
+	var info, gue uint
 	host, _ := os.Hostname()
 	fs := newFlags("rs")
 	fs.StringVar(&config.Name, "name", host, "`name` to answer with")
@@ -29,14 +29,17 @@ func rsMain(args []string) int {
 	})
 	fs.UintVar(&info, "info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")
 	fs.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&config.VIPs))
-	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of IPIP tunnels")
+	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of IPIP, GRE and GUE tunnels")
+	fs.UintVar(&gue, "gue-port", realserver.GUEPort, "UDP `port` of GUE tunnels")
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	if info < 1 || info > 65535 {
-		return usageError("rs", fmt.Errorf("info-port is %d; want 1 to 65535", info))
+	for name, port := range map[string]uint{"info-port": info, "gue-port": gue} {
+		if port < 1 || port > 65535 {
+			return usageError("rs", fmt.Errorf("%s is %d; want 1 to 65535", name, port))
+		}
 	}
-	config.InfoPort = uint16(info)
+	config.InfoPort, config.GUEPort = uint16(info), uint16(gue)
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)

@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"uvs/dataplane/wire/wiretest"
+)
+
+// tunnelTypes are the options of every type of tunnel, and what listings call it.
+var tunnelTypes = []struct{ options, info string }{
+	{"--tun-type ipip", "ipip"},
+	{"--tun-type gue --tun-port 6080 --tun-nocsum", "gue:6080:-c"},
+	{"--tun-type gue --tun-port 6080 --tun-csum", "gue:6080:+c"},
+	{"--tun-type gue --tun-port 6080 --tun-remcsum", "gue:6080:r+c"},
+	{"--tun-type gre --tun-nocsum", "gre:-c"},
+	{"--tun-type gre --tun-csum", "gre:+c"},
+}
+
+// tunnelScene is a scene with one type of tunnel.
+type tunnelScene struct {
+	*scene
+	info string
+}
+
+// tunnelScenes makes one of each type and mix of families from s, before it is
+// built. Each has a VIP of its own, so that no conn of one is met by another.
+func (s *scene) tunnelScenes() (all []tunnelScene) {
+	for _, kind := range tunnelTypes {
+		for _, v6 := range []bool{false, true} {
+			for _, mixed := range []bool{false, true} {
+				one := *s
+				one.v6, one.mixed, one.tunnel, one.nth = v6, mixed, kind.options, len(s.more)+1
+				s.more = append(s.more, one.vip())
+				all = append(all, tunnelScene{&one, kind.info})
+			}
+		}
+	}
+	return all
+}
+
+// Every type of tunnel, over either family, for VIPs of either: requests are
+// spread, files arrive intact in both directions with offloads as the kernel has
+// them, where packets that just fit the client's link do not fit the tunnel; no
+// kernel sees a bad checksum or a reset. Then, with offloads off, every frame to
+// a server is judged.
+func TestTunnels(t *testing.T) {
+	s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
+	offloads, frames := s.tunnelScenes(), s.tunnelScenes()
+	files, sum := randomFile(t, 10<<20)
+	s.build(files)
+	for _, one := range offloads {
+		one.run(t, "offloads", func() {
+			before := one.complaints()
+			one.requests(30)
+			one.download(sum)
+			one.upload(filepath.Join(files, "big"), sum)
+			if after := one.complaints(); after != before {
+				one.t.Errorf("kernels count\n%s, before it was\n%s", after, before)
+			}
+		})
+	}
+	for _, ns := range []string{"client", "s1", "s2"} {
+		s.in(ns, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null")
+	}
+	for _, one := range frames {
+		one.run(t, "frames", one.judgeTunnel)
+	}
+	s.clean()
+}
+
+// run serves the scene's VIP, looks how it is listed, and judges.
+func (s *tunnelScene) run(t *testing.T, about string, judge func()) {
+	t.Run(fmt.Sprintf("%s/%s/vip-v6=%t/servers-v6=%t", about, s.info, s.v6, s.v6 != s.mixed), func(t *testing.T) {
+		s.network = &network{t: t, prefix: s.prefix, dir: s.dir}
+		s.serve()
+		listed := s.in("director", fmt.Sprintf("%s ipvsadm -L -n --tun-info -t %s:80", uvsBinary, s.url(s.vip())))
+		if want := fmt.Sprintf("  -> %-28s Tunnel  %-13s 1 ", s.url(s.rip(0))+":80", s.info); !strings.Contains(listed, want) {
+			t.Errorf("listing\n%s\nlacks %q", listed, want)
+		}
+		judge()
+	})
+}
+
+// upload sends a file to the VIP; one of the servers keeps it.
+func (s *scene) upload(file, sum string) {
+	s.t.Helper()
+	name := strings.TrimSpace(s.in("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file, s.url(s.vip()))))
+	kept, _ := filepath.Glob(filepath.Join(s.dir, "nginx-"+name, "body", "*"))
+	if len(kept) != 1 {
+		s.t.Fatalf("%q keeps %d files of one upload", name, len(kept))
+	}
+	defer os.Remove(kept[0])
+	f, err := os.Open(kept[0])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		s.t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", hash.Sum(nil)); got != sum {
+		s.t.Errorf("upload has checksum %s, want %s", got, sum)
+	}
+}
+
+// complaints are what the kernels of client and servers counted of wrong
+// checksums, malformed segments and resets.
+func (s *scene) complaints() string {
+	var b strings.Builder
+	for _, ns := range []string{"client", "s1", "s2"} {
+		out := s.in(ns, `awk '$1 == "Tcp:" || $1 == "Udp:" { if ($2 ~ /[a-z]/) split($0, name); else for (i in name) if (name[i] ~ /InErrs|InCsumErrors|OutRsts/) print $1 name[i], $i }
+			$1 ~ /InCsumErrors/ { print $1, $2 }' /proc/net/snmp /proc/net/snmp6 | sort | tr '\n' ' '`)
+		fmt.Fprintf(&b, "%s: %s\n", ns, out)
+	}
+	return b.String()
+}
+
+// judgeTunnel has some requests made and judges what the ends see of them:
+// everything as without a tunnel, and before the servers every length, checksum
+// and outer header.
+func (s *tunnelScene) judgeTunnel() {
+	s.t.Helper()
+	ends := []string{"client", "s1", "s2"}
+	stops := map[string]func() []gopacket.Packet{}
+	for _, ns := range ends {
+		stops[ns] = s.capture(ns, "eth0")
+	}
+	s.requests(20)
+	for i, ns := range ends {
+		j := &judge{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): 64, s.addr(1, 2): 63}}
+		if ns == "client" {
+			j.ttl[s.addr(1, 2)] = 64
+		}
+		packets := stops[ns]()
+		j.check(packets)
+		if ns == "client" {
+			continue
+		}
+		outers := s.of(s.v6 != s.mixed)
+		for _, p := range packets {
+			if tcp, ok := p.TransportLayer().(*layers.TCP); ok && tcp.SrcPort == 80 {
+				continue // the answer
+			}
+			if p.Layer(layers.LayerTypeTCP) == nil {
+				continue
+			}
+			wiretest.Check(s.t, wiretest.Frame(p.Data()))
+			if got, want := outerHeader(p), fmt.Sprintf("%s>%s %s", outers.addr(1, 1), s.rip(i-1), strings.Replace(s.tunnel, "remcsum", "csum", 1)); got != want {
+				s.t.Errorf("%s: tunnel %s, want %s: %s", ns, got, want, p)
+			}
+		}
+	}
+}
+
+// outerHeader says where a tunnel packet comes from and goes to, and the options
+// that ask for such a tunnel.
+func outerHeader(p gopacket.Packet) string {
+	flow := p.NetworkLayer().NetworkFlow()
+	said := fmt.Sprintf("%s>%s --tun-type ", flow.Src(), flow.Dst())
+	for _, l := range p.Layers() {
+		switch l := l.(type) {
+		case *layers.GRE:
+			return said + "gre" + map[bool]string{false: " --tun-nocsum", true: " --tun-csum"}[l.ChecksumPresent]
+		case *layers.UDP:
+			return said + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum", false: " --tun-csum"}[l.Checksum == 0]
+		}
+	}
+	return said + "ipip"
+}
