@@ -103,15 +103,14 @@ func addBridge(name string) error {
 	return netlink.LinkSetUp(bridge)
 }
 
-// addPort joins a node to a segment by a veth link, whose end at the switch is
-// called NODE-INTERFACE.
+// addPort joins a node to a segment by a veth link.
 func (l *Lab) addPort(p port) error {
 	ns, err := l.openNetns(p.node)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	switchEnd := p.node + "-" + p.iface
+	switchEnd := p.switchEnd()
 	err = l.Do(switchNode, func() error {
 		bridge, err := netlink.LinkByName(p.on.bridge)
 		if err != nil {
@@ -152,7 +151,7 @@ func (l *Lab) readyLink(name string) error {
 		return err
 	}
 	if l.NoOffloads {
-		if err := offloadsOff(name); err != nil {
+		if err := setOffloads(name, false, false, false); err != nil {
 			return fmt.Errorf("turn offloads off: %w", err)
 		}
 	}

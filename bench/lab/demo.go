@@ -41,7 +41,7 @@ func DemoPlan(m Method) Plan {
 // what did not hold. It removes the labs also when ctx ends early, and those
 // that a demo killed earlier left behind.
 func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error {
-	unlock, err := lockDemo()
+	unlock, err := lockVerb("demo")
 	if err != nil {
 		return err
 	}
@@ -73,15 +73,16 @@ func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error 
 	return nil
 }
 
-// lockDemo makes sure that only one demo runs, for they share names. A socket in
-// the abstract namespace is a lock that cannot be left behind.
-func lockDemo() (unlock func() error, err error) {
-	l, err := net.Listen("unix", "@uvs-lab-demo")
+// lockVerb makes sure that only one `uvs lab` of a verb runs whose labs have
+// fixed names. A socket in the abstract namespace is a lock that cannot be left
+// behind.
+func lockVerb(verb string) (unlock func() error, err error) {
+	l, err := net.Listen("unix", "@uvs-lab-"+verb)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, errors.New("another demo is running")
+		return nil, fmt.Errorf("another %s is running", verb)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock demo: %w", err)
+		return nil, fmt.Errorf("lock %s: %w", verb, err)
 	}
 	return l.Close, nil
 }

@@ -4,18 +4,35 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// offloadsOff makes a device send finished frames of at most one MTU and hand
-// received ones on as they came.
-func offloadsOff(name string) error {
-	for _, cmd := range []uint32{unix.ETHTOOL_SGRO, unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_SSG, unix.ETHTOOL_STXCSUM} {
-		if err := setOffload(name, cmd, 0); err != nil {
-			return err
+// offload is what a port does with many packets at once, or leaves to the other
+// side of the link, by the names of ethtool.
+var (
+	sending   = []string{"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"}
+	joining   = []string{"rx-gro", "rx-udp-gro-forwarding"}
+	checksums = []string{"tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp", "tx-scatter-gather"}
+)
+
+// setOffloads turns the offloads of a device, in the namespace of the calling
+// thread, on and off.
+//
+// gso: it is given super-frames, which a veth link carries as they are; without,
+// frames of at most one MTU. gro: it joins what comes in to super-frames, if the
+// other end of the link has gso off (veth_skb_is_eligible_for_gro,
+// drivers/net/veth.c). csum: it is given half-made checksums, which a veth link
+// carries likewise; without there is no gso either.
+func setOffloads(name string, gso, gro, csum bool) error {
+	features := map[string]bool{}
+	for _, group := range []struct {
+		names []string
+		on    bool
+	}{{sending, gso}, {joining, gro}, {checksums, csum}} {
+		for _, feature := range group.names {
+			features[feature] = group.on
 		}
 	}
-	return nil
+	return setFeatures(name, features)
 }
 
 // queueLen is how many frames a loss-free link holds: a second of a slow
@@ -41,5 +58,5 @@ func linkQueue(link netlink.Link) error {
 	if err := netlink.QdiscAdd(fifo); err != nil {
 		return fmt.Errorf("add queue: %w", err)
 	}
-	return setOffload(link.Attrs().Name, unix.ETHTOOL_SGRO, 1)
+	return setFeatures(link.Attrs().Name, map[string]bool{"rx-gro": true})
 }

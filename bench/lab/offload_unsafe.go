@@ -1,7 +1,7 @@
 package lab
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -9,10 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ethtoolValue is struct ethtool_value (linux/ethtool.h).
-type ethtoolValue struct {
-	cmd  uint32
-	data uint32
+// maxFeatures is how many offloads a kernel can know: netdev_features_t is a
+// word of 64 bits (linux/netdev_features.h).
+const maxFeatures = 64
+
+// From linux/ethtool.h: the set of strings that are the features' names, and how
+// long one is at most, its final zero included.
+const (
+	featureNames  = 4  // ETH_SS_FEATURES
+	featureLength = 32 // ETH_GSTRING_LEN
+)
+
+// ethtoolStrings is struct ethtool_gstrings (linux/ethtool.h) with room for the
+// names of all features.
+type ethtoolStrings struct {
+	cmd, set, len uint32
+	names         [maxFeatures][featureLength]byte
+}
+
+// ethtoolFeatures is struct ethtool_sfeatures: of every 32 features which are
+// to be set, and to what.
+type ethtoolFeatures struct {
+	cmd, size uint32
+	blocks    [maxFeatures / 32]struct{ valid, requested uint32 }
 }
 
 // ethtoolIfreq is struct ifreq (linux/if.h) holding a pointer.
@@ -22,22 +41,46 @@ type ethtoolIfreq struct {
 	_    [16]byte // the union's other members are longer
 }
 
-// setOffload sends one of the ETHTOOL_S* commands that take a number, for a
-// device in the namespace of the calling thread. A kernel or device that does
-// not know the offload has none to set.
-func setOffload(name string, cmd, value uint32) error {
+// setFeatures turns offloads of a device in the namespace of the calling thread
+// on or off, by the names `ethtool -k` shows. What a kernel or device does not
+// know, or cannot change, stays as it is.
+func setFeatures(name string, features map[string]bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	arg := &ethtoolValue{cmd: cmd, data: value}
-	req := &ethtoolIfreq{data: unsafe.Pointer(arg)}
+	known := &ethtoolStrings{cmd: unix.ETHTOOL_GSTRINGS, set: featureNames}
+	if err := ethtool(fd, name, unsafe.Pointer(known)); err != nil {
+		return fmt.Errorf("list features of %s: %w", name, err)
+	}
+	want := &ethtoolFeatures{cmd: unix.ETHTOOL_SFEATURES, size: (known.len + 31) / 32}
+	for i, text := range known.names[:min(known.len, maxFeatures)] {
+		feature, _, _ := bytes.Cut(text[:], []byte{0})
+		on, asked := features[string(feature)]
+		if !asked {
+			continue
+		}
+		block := &want.blocks[i/32]
+		block.valid |= 1 << (i % 32)
+		if on {
+			block.requested |= 1 << (i % 32)
+		}
+	}
+	if err := ethtool(fd, name, unsafe.Pointer(want)); err != nil {
+		return fmt.Errorf("set features of %s: %w", name, err)
+	}
+	return nil
+}
+
+// ethtool makes one ETHTOOL_… request about a device.
+func ethtool(fd int, name string, request unsafe.Pointer) error {
+	req := &ethtoolIfreq{data: request}
 	copy(req.name[:unix.IFNAMSIZ-1], name)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(req)))
-	runtime.KeepAlive(arg)
-	if errno != 0 && !errors.Is(errno, unix.EOPNOTSUPP) {
-		return fmt.Errorf("ethtool command %#x on %s: %w", cmd, name, errno)
+	runtime.KeepAlive(request)
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"uvs/bench/realserver"
+	"uvs/fwd"
 )
 
 // Plan says what a lab is made of. Of every field but Name the zero value means
@@ -17,6 +18,7 @@ type Plan struct {
 	Method     Method `json:"method"`                // MethodMasq, MethodRoute or MethodTunnel
 	Families   []int  `json:"families"`              // of the VIPs that get services: 4, 6 or both (the default)
 	TunnelOver int    `json:"tunnel_over,omitempty"` // family of the outer header; 0: the VIP's own
+	Encap      string `json:"encap,omitempty"`       // of a tunnel: ipip (the default), gue or gre
 	Scheduler  string `json:"scheduler"`             // default rr
 	Clients    int    `json:"clients"`               // default 1
 	Servers    int    `json:"servers"`               // default 3
@@ -50,6 +52,14 @@ var Methods = []Method{NAT, DR, Tunnel}
 // methodFlags are ipvsadm's options for them.
 var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
 
+// encapFlags are its options for what a tunnel wraps packets in.
+var encapFlags = map[string][]string{
+	"":     nil,
+	"ipip": nil,
+	"gue":  {"--tun-type", "gue", "--tun-port", strconv.Itoa(fwd.GUEPort), "--tun-csum"},
+	"gre":  {"--tun-type", "gre", "--tun-csum"},
+}
+
 var goodName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
 
 // filled returns the plan with its defaults filled in, or what is wrong with it.
@@ -66,6 +76,7 @@ func (p Plan) filled() (Plan, error) {
 	}
 	setDefault(&p.Arms, 1)
 
+	_, knownEncap := encapFlags[p.Encap]
 	switch {
 	case !goodName.MatchString(p.Name):
 		return p, fmt.Errorf("lab name is %q; want 1 to 16 letters and digits", p.Name)
@@ -73,6 +84,10 @@ func (p Plan) filled() (Plan, error) {
 		return p, fmt.Errorf("method is %q; want one of %v", p.Method, Methods)
 	case p.TunnelOver != 0 && p.TunnelOver != 4 && p.TunnelOver != 6:
 		return p, fmt.Errorf("tunnel over IPv%d; want 4 or 6", p.TunnelOver)
+	case !knownEncap:
+		return p, fmt.Errorf("encap is %q; want ipip, gue or gre", p.Encap)
+	case p.Encap != "" && p.Method != Tunnel:
+		return p, fmt.Errorf("encap is %q, but method %s is no tunnel", p.Encap, p.Method)
 	case p.Clients < 1 || p.Clients > maxClients:
 		return p, fmt.Errorf("%d clients; want 1 to %d", p.Clients, maxClients)
 	case p.Servers < 1 || p.Servers > maxServers:
@@ -167,6 +182,9 @@ type port struct {
 	host        int       // gives the MAC address
 	addrs       []segment // networks the host number is used in
 }
+
+// switchEnd is the name of the other end of the port's link.
+func (p port) switchEnd() string { return p.node + "-" + p.iface }
 
 // mac is the port's address, 02:00:00:00:SEGMENT:HOST: easy to know in a capture.
 func (p port) mac() net.HardwareAddr {
@@ -279,7 +297,8 @@ func (p Plan) Commands() [][]string {
 			commands = append(commands, []string{"-A", service.flag, virtual, "-s", p.Scheduler})
 			for i := range p.Servers {
 				real := hostPort(p.RIP(over, i), service.portAtServer)
-				commands = append(commands, []string{"-a", service.flag, virtual, "-r", real, methodFlags[p.Method]})
+				command := []string{"-a", service.flag, virtual, "-r", real, methodFlags[p.Method]}
+				commands = append(commands, append(command, encapFlags[p.Encap]...))
 			}
 		}
 	}

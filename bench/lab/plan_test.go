@@ -31,6 +31,8 @@ func TestPlanRefusesNonsense(t *testing.T) {
 		{`method is ""; want one of [nat dr tunnel]`, Plan{Name: "x"}},
 		{`family is 5`, Plan{Name: "x", Method: NAT, Families: []int{4, 5}}},
 		{`tunnel over IPv5`, Plan{Name: "x", Method: Tunnel, TunnelOver: 5}},
+		{`encap is "vxlan"; want ipip, gue or gre`, Plan{Name: "x", Method: Tunnel, Encap: "vxlan"}},
+		{`encap is "gre", but method dr is no tunnel`, Plan{Name: "x", Method: DR, Encap: "gre"}},
 		{`-1 clients`, Plan{Name: "x", Method: NAT, Clients: -1}},
 		{`90 servers; want 1 to 89`, Plan{Name: "x", Method: NAT, Servers: 90}},
 		{`director with 3 arms`, Plan{Name: "x", Method: NAT, Arms: 3}},
@@ -64,6 +66,11 @@ func TestCommandsPerMethod(t *testing.T) {
 -a -t 10.1.0.100:80 -r [fd00:2::11]:80 -i
 -A -u 10.1.0.100:31337 -s rr
 -a -u 10.1.0.100:31337 -r [fd00:2::11]:31337 -i`},
+		{Plan{Name: "x", Method: Tunnel, Families: []int{4}, Servers: 1, Encap: "gue"}, `
+-A -t 10.1.0.100:80 -s rr
+-a -t 10.1.0.100:80 -r 10.2.0.11:80 -i --tun-type gue --tun-port 6080 --tun-csum
+-A -u 10.1.0.100:31337 -s rr
+-a -u 10.1.0.100:31337 -r 10.2.0.11:31337 -i --tun-type gue --tun-port 6080 --tun-csum`},
 	} {
 		p, err := row.filled()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -23,14 +24,15 @@ const labUsage = `uvs lab: a whole LVS on this machine, in network namespaces
   uvs lab exec NAME NODE -- CMD …    run a command on a node
   uvs lab demo [--method nat|dr|tunnel]
                                      show every method with live traffic
+  uvs lab grid [options]             transfers under every mix of offloads, MTU, family and method
 
-Options of up: uvs lab up -h
+Options of up and grid: uvs lab up -h, uvs lab grid -h
 `
 
 // labMain is `uvs lab`.
 func labMain(args []string) int {
 	verbs := map[string]func([]string) int{
-		"up": labUp, "down": labDown, "list": labList, "exec": labExec, "demo": labDemo,
+		"up": labUp, "down": labDown, "list": labList, "exec": labExec, "demo": labDemo, "grid": labGrid,
 	}
 	if len(args) > 0 && verbs[args[0]] != nil {
 		return verbs[args[0]](args[1:])
@@ -62,6 +64,7 @@ func labPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	method := fs.String("method", "nat", "`how` frames reach the servers: nat, dr or tunnel")
 	family := fs.String("family", "both", "`families` of the VIPs: 4, 6 or both")
 	fs.IntVar(&p.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
+	fs.StringVar(&p.Encap, "encap", "", "of a tunnel: ipip (the default), gue or gre")
 	fs.StringVar(&p.Scheduler, "scheduler", "rr", "scheduler of the services")
 	fs.IntVar(&p.Clients, "clients", 1, "`number` of clients")
 	fs.IntVar(&p.Servers, "servers", 3, "`number` of servers")
@@ -207,10 +210,18 @@ func labDemo(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
+	return inLab("demo", func(ctx context.Context, self string) error {
+		return lab.Demo(ctx, os.Stdout, self, methods)
+	})
+}
+
+// inLab runs a verb that makes and removes labs of its own; without privilege,
+// in a user namespace. do is given our own program.
+func inLab(verb string, do func(ctx context.Context, self string) error) int {
 	if lab.Privileged() != nil {
 		status, err := lab.RunUnprivileged()
 		if err != nil {
-			return failed(fmt.Errorf("lab demo: %w; it needs root, or a kernel that lets users make namespaces", err))
+			return failed(fmt.Errorf("lab %s: %w; it needs root, or a kernel that lets users make namespaces", verb, err))
 		}
 		return status
 	}
@@ -223,9 +234,48 @@ func labDemo(args []string) int {
 	}
 	ctx, cancel := untilSignal()
 	defer cancel()
-	if err := lab.Demo(ctx, os.Stdout, self, methods); err != nil {
-		fmt.Fprintln(os.Stderr, "uvs lab demo:", err) // may be many lines: logs, several failures
+	if err := do(ctx, self); err != nil {
+		fmt.Fprintf(os.Stderr, "uvs lab %s: %v\n", verb, err) // may be many lines: logs, several failures
 		return 1
 	}
 	return 0
+}
+
+// labGrid tries the grid, or the part of it that the options choose.
+func labGrid(args []string) int {
+	fs := newFlags("lab grid")
+	g := lab.WholeGrid()
+	fs.Func("method", "try only this `method`: "+strings.Join(lab.GridMethods, ", ")+" (repeatable)",
+		choose(&g.Methods, func(s string) (string, error) { return s, nil }))
+	fs.Func("family", "only this `family`: 4 or 6", choose(&g.Families, strconv.Atoi))
+	fs.Func("mtu", "only this `MTU` (repeatable; default 9001 to 512)", choose(&g.MTUs, strconv.Atoi))
+	fs.Func("ends", "only these `offloads` of clients and servers: gso+gro, gso, gro or none (repeatable)",
+		choose(&g.Ends, lab.ParseOffloads))
+	fs.Func("director", "only these `offloads` of the director (repeatable)",
+		choose(&g.Director, lab.ParseOffloads))
+	fs.DurationVar(&g.Patience, "patience", g.Patience, "`time` one transfer may take")
+	if code, ok := parse(fs, args); !ok {
+		return code
+	}
+	if err := g.Check(); err != nil {
+		return usageError("lab grid", err)
+	}
+	return inLab("grid", func(ctx context.Context, self string) error { return g.Run(ctx, os.Stdout, self) })
+}
+
+// choose makes an option whose first value takes the place of all values of the
+// list, and whose others join it.
+func choose[T any](list *[]T, read func(string) (T, error)) func(string) error {
+	chosen := false
+	return func(s string) error {
+		v, err := read(s)
+		if err != nil {
+			return err
+		}
+		if !chosen {
+			*list, chosen = nil, true
+		}
+		*list = append(*list, v)
+		return nil
+	}
 }

@@ -32,7 +32,9 @@ func TestManual(t *testing.T) {
 		}
 		help += stdout(t, func() { dispatch([]string{v.name, "-h"}) })
 	}
-	help += stdout(t, func() { dispatch([]string{"lab", "up", "-h"}) })
+	for _, verb := range []string{"up", "grid"} {
+		help += stdout(t, func() { dispatch([]string{"lab", verb, "-h"}) })
+	}
 	for _, m := range options.FindAllStringSubmatch(help, -1) {
 		helped[m[1]] = true
 		if !manual[m[1]] {

@@ -1,0 +1,90 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"uvs/ctl"
+)
+
+// tally is what hosts and director have counted so far, by names such as
+// "client1 TcpRetransSegs" and "director dropped_runt".
+type tally map[string]uint64
+
+// faulty are counters that move only when a frame was made or handled wrongly.
+var faulty = regexp.MustCompile(`^director (dropped|refused)_` +
+	`|^director ring_.*_(snapped|malformed|drop_too_long|drop_down|drop_other)$` +
+	`|InHdrErrors$|InTruncatedPkts$|InCsumErrors$|InErrs$|ReasmFails$`)
+
+// telling are counters that help to understand a fault.
+var telling = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|passed|ring_.*_(ring_full|split|drop_busy|drop_queue))` +
+	`|RetransSegs$|InErrors$|RcvbufErrors$|FragFails$|FragCreates$|InTooBigErrors$|NoPorts$`)
+
+// count reads what there is to count.
+func (l *Lab) count(director *ctl.Client) (tally, error) {
+	t := tally{}
+	counters, err := director.Counters()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range counters {
+		t["director "+c.Name] = c.Value
+	}
+	for _, node := range l.Nodes() {
+		if node == switchNode || node == DirectorNode {
+			continue
+		}
+		if err := l.Do(node, func() error { return t.snmp(node) }); err != nil {
+			return nil, fmt.Errorf("read counters of %s: %w", node, err)
+		}
+	}
+	return t, nil
+}
+
+// snmp reads the protocol counters of the calling thread's namespace: pairs of
+// lines "Tcp: NAME …" and "Tcp: VALUE …", and of IPv6 lines "NAME VALUE".
+func (t tally) snmp(node string) error {
+	v4, err := os.ReadFile("/proc/thread-self/net/snmp")
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(v4), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		for j := 1; j < min(len(names), len(values)); j++ {
+			t.add(node+" "+strings.TrimSuffix(names[0], ":")+names[j], values[j])
+		}
+	}
+	v6, err := os.ReadFile("/proc/thread-self/net/snmp6")
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	for line := range strings.Lines(string(v6)) {
+		if f := strings.Fields(line); len(f) == 2 {
+			t.add(node+" "+f[0], f[1])
+		}
+	}
+	return nil
+}
+
+// add enters a counter; -1, as some settings among them are, is none.
+func (t tally) add(name, value string) {
+	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+		t[name] = n
+	}
+}
+
+// since returns the counters of a kind that have moved, as "NAME +N".
+func (t tally) since(before tally, kind *regexp.Regexp) (moved []string) {
+	for name, n := range t {
+		if d := n - before[name]; d != 0 && kind.MatchString(name) {
+			moved = append(moved, fmt.Sprintf("%s +%d", name, d))
+		}
+	}
+	slices.Sort(moved)
+	return moved
+}

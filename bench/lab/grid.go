@@ -1,0 +1,435 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"uvs/bench/realserver"
+	"uvs/ctl"
+)
+
+// Grid is a set of conditions under which bytes must arrive as they were sent.
+// A cell is one way to reach servers, address family, MTU and mix of offloads,
+// and consists of an upload, a download and a burst of datagrams.
+type Grid struct {
+	Methods  []string // see GridMethods
+	Families []int
+	MTUs     []int
+	Ends     []Offloads // of clients and servers
+	Director []Offloads
+	Patience time.Duration // how long one transfer may take
+}
+
+// gridPlans are the labs of the methods: one client, one server, and queues
+// that hold what a burst brings.
+var gridPlans = map[string]Plan{
+	"nat":  {Method: NAT},
+	"dr":   {Method: DR},
+	"ipip": {Method: Tunnel},
+	"gre":  {Method: Tunnel, Encap: "gre"},
+	"gue":  {Method: Tunnel, Encap: "gue"},
+}
+
+// GridMethods are the methods of a Grid, in the order it tries them.
+var GridMethods = []string{"nat", "dr", "ipip"}
+
+// GridMTUs are the MTUs of the whole grid: those AF_PACKET inputs of other
+// makers are tested with (jumbo frames, a page fraction and one more, Ethernet,
+// the least of IPv4 hosts and less), and the least of IPv6.
+var GridMTUs = []int{9001, 9000, 2049, 2048, 1500, 1280, 576, 512}
+
+// WholeGrid is everything.
+func WholeGrid() Grid {
+	return Grid{
+		Methods: GridMethods, Families: []int{4, 6}, MTUs: GridMTUs,
+		Ends: AllOffloads, Director: AllOffloads, Patience: 10 * time.Second,
+	}
+}
+
+// Check says what of the grid cannot be tried.
+func (g Grid) Check() error {
+	for _, m := range g.Methods {
+		if !slices.Contains(GridMethods, m) {
+			return fmt.Errorf("method is %q; want one of %v", m, GridMethods)
+		}
+	}
+	for _, f := range g.Families {
+		if f != 4 && f != 6 {
+			return fmt.Errorf("family is %d; want 4 or 6", f)
+		}
+	}
+	for _, mtu := range g.MTUs {
+		if mtu < minGridMTU || mtu > maxGridMTU {
+			return fmt.Errorf("mtu is %d; want %d to %d", mtu, minGridMTU, maxGridMTU)
+		}
+	}
+	return nil
+}
+
+// Bounds of a grid's MTU: what every IPv4 link must carry with the longest
+// headers of a TCP segment and a tunnel, and what gridBurst datagrams of can be
+// in one super-frame.
+const (
+	minGridMTU = 256
+	maxGridMTU = 10_000
+)
+
+// gridName is the lab's name.
+const gridName = "grid"
+
+// Run tries every cell and writes a table to w, with a line for each cell that
+// is not ok. The error says how many those are. The lab is removed also when ctx
+// ends early, and one that a grid killed earlier left behind.
+func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
+	unlock, err := lockVerb("grid")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r := &gridRun{Grid: g, out: w, uvs: uvs, start: time.Now()}
+	// An MTU below that of IPv6 takes it off the links for good.
+	r.MTUs = slices.Clone(g.MTUs)
+	slices.Sort(r.MTUs)
+	slices.Reverse(r.MTUs)
+	r.head()
+	for _, method := range g.Methods {
+		if err := Remove(gridName); err != nil {
+			return err
+		}
+		err := r.method(ctx, method)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", method, err)
+		}
+	}
+	return r.sum()
+}
+
+// gridRun is a grid being tried.
+type gridRun struct {
+	Grid
+	out   io.Writer
+	uvs   string // program
+	start time.Time
+
+	name     string // of the method in hand
+	lab      *Lab
+	director *ctl.Client
+
+	cells, failed  int
+	joined, handed int // cells whose uploads came to the director as super-frames, by GRO or from the sender
+}
+
+// cell is where a run is.
+type cell struct {
+	family, mtu    int
+	ends, director Offloads
+}
+
+// Columns of the table: what names a row, then a group for each mix at the ends,
+// in it a cell for each at the director.
+const (
+	rowWidth  = 20
+	cellWidth = 5
+)
+
+// head writes the two lines above the table.
+func (r *gridRun) head() {
+	fmt.Fprint(r.out, "offloads: ends")
+	at := len("offloads: ends")
+	for i, e := range r.Ends {
+		at = r.writeAt(at, r.column(i, 0), e.String())
+	}
+	fmt.Fprint(r.out, "\n          director")
+	at = len("          director")
+	for i := range r.Ends {
+		for j, d := range r.Director {
+			at = r.writeAt(at, r.column(i, j), strings.Replace(d.String(), "gso+gro", "both", 1))
+		}
+	}
+	fmt.Fprintln(r.out)
+}
+
+// column is where the cell of a mix at the ends and one at the director begins.
+func (r *gridRun) column(ends, director int) int {
+	return rowWidth + ends*(len(r.Director)*cellWidth+2) + director*cellWidth
+}
+
+// writeAt writes text at a column of a line that is written up to another, and
+// returns up to where it is now.
+func (r *gridRun) writeAt(from, column int, text string) int {
+	gap := max(1, column-from)
+	fmt.Fprint(r.out, strings.Repeat(" ", gap), text)
+	return from + gap + len(text)
+}
+
+// sum writes the last line.
+func (r *gridRun) sum() error {
+	took := time.Since(r.start).Seconds()
+	if r.failed > 0 {
+		return fmt.Errorf("%d of %d cells are not ok; took %.0f s", r.failed, r.cells, took)
+	}
+	fmt.Fprintf(r.out, "all %d cells are ok; in %d the director got super-frames from the sender, in %d by its GRO; took %.0f s\n",
+		r.cells, r.handed, r.joined, took)
+	return nil
+}
+
+// method builds a lab and tries a method's cells in it.
+func (r *gridRun) method(ctx context.Context, name string) (err error) {
+	p := gridPlans[name]
+	p.Name, p.Clients, p.Servers, p.Families, p.LossFree = gridName, 1, 1, r.Families, true
+	r.name = name
+	if r.lab, err = New(p); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.lab.Close()) }()
+	if err := r.lab.StartServers(ctx, r.uvs); err != nil {
+		return err
+	}
+	if _, err := r.lab.StartDirector(ctx, r.uvs); err != nil {
+		return err
+	}
+	if err := r.lab.Configure(ctx, r.uvs, func(string) {}); err != nil {
+		return err
+	}
+	if r.director, err = ctl.Dial(r.lab.Socket()); err != nil {
+		return err
+	}
+	for _, mtu := range r.MTUs {
+		if err := r.lab.SetMTU(mtu); err != nil {
+			return err
+		}
+		for _, family := range r.Families {
+			if family == 6 && mtu < minMTU6 {
+				continue
+			}
+			if err := r.row(ctx, family, mtu); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// minMTU6 is the least MTU IPv6 works with, RFC 8200 section 5.
+const minMTU6 = 1280
+
+// row tries all mixes of offloads with one family and MTU.
+func (r *gridRun) row(ctx context.Context, family, mtu int) error {
+	if err := r.ready(ctx, family, mtu); err != nil {
+		log, _ := os.ReadFile(r.lab.LogPath(DirectorNode))
+		return fmt.Errorf("IPv%d, MTU %d: %w\ndirector's log ends:\n%s", family, mtu, err, lastLines(string(log), 10))
+	}
+	title := fmt.Sprintf("%-5s IPv%d %5d", r.name, family, mtu)
+	fmt.Fprint(r.out, title)
+	at := len(title)
+	var lines []string
+	defer func() {
+		fmt.Fprintln(r.out)
+		for _, line := range lines {
+			fmt.Fprintln(r.out, line)
+		}
+	}()
+	for i, ends := range r.Ends {
+		for j, director := range r.Director {
+			wrong, err := r.try(ctx, cell{family, mtu, ends, director})
+			if err != nil {
+				return err
+			}
+			r.cells++
+			mark := "ok"
+			if len(wrong) > 0 {
+				r.failed++
+				mark = "FAIL"
+				lines = append(lines, fmt.Sprintf("  %s IPv%d MTU %d, ends %s, director %s: %s",
+					r.name, family, mtu, ends, director, strings.Join(wrong, "; ")))
+			}
+			at = r.writeAt(at, r.column(i, j), mark)
+		}
+	}
+	return nil
+}
+
+// shownMTU finds the MTU in what the director says of a way.
+var shownMTU = regexp.MustCompile(`MTU (\d+)`)
+
+// ready waits until the director has taken the MTU over and a request is
+// answered.
+func (r *gridRun) ready(ctx context.Context, family, mtu int) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	question := ctl.Question{
+		Proto:   unix.IPPROTO_TCP,
+		Client:  netip.AddrPortFrom(r.lab.CIP(family, 0), firstPort),
+		Virtual: netip.AddrPortFrom(r.lab.VIP(family), realserver.HTTPPort),
+	}
+	for {
+		answer, err := r.director.Explain(question)
+		if err == nil {
+			if m := shownMTU.FindStringSubmatch(answer.Way); m == nil || m[1] != strconv.Itoa(mtu) {
+				err = fmt.Errorf("the director's way to the server is %q", answer.Way)
+			} else {
+				_, err = r.lab.AskHTTP(ctx, clientName(0), 0, hostPort(r.lab.VIP(family), realserver.HTTPPort))
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// try tries one cell and returns what was wrong with it; err means that it could
+// not be tried.
+func (r *gridRun) try(ctx context.Context, c cell) (wrong []string, err error) {
+	if err := r.lab.SetOffloads(c.ends, c.director); err != nil {
+		return nil, err
+	}
+	if err := r.lab.forgetPathMTU(c.family); err != nil {
+		return nil, err
+	}
+	before, err := r.lab.count(r.director)
+	if err != nil {
+		return nil, err
+	}
+	at := before
+	for _, step := range []struct {
+		name string
+		do   func(context.Context, cell) error
+	}{{"upload", r.upload}, {"download", r.download}, {"datagrams", r.datagrams}} {
+		if err := r.patiently(ctx, c, step.do); err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s: %v", step.name, err))
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		after, err := r.lab.count(r.director)
+		if err != nil {
+			return nil, err
+		}
+		if moved := after.since(at, faulty); moved != nil {
+			wrong = append(wrong, fmt.Sprintf("%s moved %s", step.name, strings.Join(moved, ", ")))
+		}
+		at = after
+	}
+	if wrong != nil {
+		wrong = append(wrong, "beside that "+strings.Join(at.since(before, telling), ", "))
+	}
+	return wrong, nil
+}
+
+// patiently bounds the time of one transfer.
+func (r *gridRun) patiently(ctx context.Context, c cell, do func(context.Context, cell) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.Patience)
+	defer cancel()
+	return do(ctx, c)
+}
+
+// transferSize is how many bytes go over one connection: some thousand packets,
+// but no more than 3 MB, and a multiple of nothing.
+func transferSize(mtu int) int64 { return min(int64(mtu)*2000, 3_000_000) + 1013 }
+
+func (r *gridRun) upload(ctx context.Context, c cell) error {
+	before, err := r.arrived()
+	if err != nil {
+		return err
+	}
+	address := hostPort(r.lab.VIP(c.family), realserver.HTTPPort)
+	if _, err := r.lab.Upload(ctx, clientName(0), address, transferSize(c.mtu), true); err != nil {
+		return err
+	}
+	after, err := r.arrived()
+	if err != nil {
+		return err
+	}
+	return r.judgeSize(c, (after.InBytes-before.InBytes)/(after.InPkts-before.InPkts))
+}
+
+// judgeSize says whether the packets that came to the director were super-frames
+// where there should be some, or none; otherwise a cell would prove nothing.
+func (r *gridRun) judgeSize(c cell, mean uint64) error {
+	super := mean > uint64(c.mtu)
+	switch {
+	case c.director.GRO && super:
+		r.joined++
+	case super && c.ends.GSO:
+		r.handed++
+	case super:
+		return fmt.Errorf("packets came to the director with %d bytes on the average, without GSO at the sender", mean)
+	case c.ends.GSO && !c.director.GRO:
+		return fmt.Errorf("packets came to the director with %d bytes on the average, so not as super-frames", mean)
+	}
+	return nil
+}
+
+// arrived is what came to the director from clients so far.
+func (r *gridRun) arrived() (sum ctl.Stats, err error) {
+	services, err := r.director.Services()
+	for _, s := range services {
+		sum.InPkts += s.Stats.InPkts
+		sum.InBytes += s.Stats.InBytes
+	}
+	return sum, err
+}
+
+func (r *gridRun) download(ctx context.Context, c cell) error {
+	_, err := r.lab.Download(ctx, clientName(0), hostPort(r.lab.VIP(c.family), realserver.HTTPPort), transferSize(c.mtu))
+	return err
+}
+
+// gridBurst is how many datagrams are sent at once; of 9001 bytes, six fit into
+// one super-frame.
+const gridBurst = 6
+
+// gridHeaders are the bytes of IP and tunnel headers before a datagram of a
+// family, in a tunnel of the same.
+var gridHeaders = map[string]map[int]int{
+	"nat":  {4: 20, 6: 40},
+	"dr":   {4: 20, 6: 40},
+	"ipip": {4: 20 + 20, 6: 40 + 40},
+	"gre":  {4: 20 + 20 + 8, 6: 40 + 40 + 8},
+	"gue":  {4: 20 + 20 + 12, 6: 40 + 40 + 12},
+}
+
+// datagrams sends datagrams that reach the server, and return with its name in
+// front, just without being fragmented.
+func (r *gridRun) datagrams(ctx context.Context, c cell) error {
+	const udpLen, name = 8, len("rs1 ")
+	size := c.mtu - gridHeaders[r.name][c.family] - udpLen - name
+	return r.lab.Burst(ctx, clientName(0), hostPort(r.lab.VIP(c.family), realserver.InfoPort), size, gridBurst)
+}
+
+// forgetPathMTU makes the client learn anew what fits the way to the VIP.
+func (l *Lab) forgetPathMTU(family int) error {
+	return l.Do(clientName(0), func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		vip := l.VIP(family)
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: &net.IPNet{IP: vip.AsSlice(), Mask: net.CIDRMask(vip.BitLen(), vip.BitLen())}}
+		if err := netlink.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("forget path MTU to %s: %w", vip, err)
+		}
+		return netlink.RouteAdd(route)
+	})
+}

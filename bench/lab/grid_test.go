@@ -1,0 +1,118 @@
+package lab
+
+import (
+	"context"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stopper ends a context as soon as the first row is begun.
+type stopper struct {
+	strings.Builder
+	stop context.CancelFunc
+}
+
+func (s *stopper) Write(b []byte) (int, error) {
+	if slices.Contains(GridMethods, string(b[:min(len(b), 3)])) {
+		s.stop()
+	}
+	return s.Builder.Write(b)
+}
+
+// The corners of the grid are ok, one that is not is told, and an interrupted
+// grid leaves nothing behind. `uvs lab grid` tries all.
+func TestGrid(t *testing.T) {
+	needNamespaces(t)
+	uvs := buildProgram(t)
+	run := func(t *testing.T, ctx context.Context, g Grid, out io.Writer) error {
+		t.Helper()
+		err := g.Run(ctx, out, uvs)
+		wantNoTrace(t, &Lab{Plan{Name: gridName}})
+		return err
+	}
+
+	// Every method and family, the longest, the usual and the shortest packets,
+	// offloads all on or all off.
+	t.Run("corners", func(t *testing.T) {
+		g := WholeGrid()
+		g.MTUs = []int{9001, 1500, 576}
+		g.Ends = []Offloads{{GSO: true, GRO: true}, {}}
+		g.Director = g.Ends
+		var out strings.Builder
+		if err := run(t, t.Context(), g, &out); err != nil {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+		if !regexp.MustCompile(`in [1-9]\d* the director got super-frames from the sender, in [1-9]\d* by its GRO`).MatchString(out.String()) {
+			t.Errorf("without super-frames the grid proves little:\n%s", out.String())
+		}
+	})
+
+	t.Run("no time", func(t *testing.T) {
+		g := Grid{
+			Methods: []string{"nat"}, Families: []int{4}, MTUs: []int{1500},
+			Ends: AllOffloads[:1], Director: AllOffloads[1:2], Patience: time.Nanosecond,
+		}
+		var out strings.Builder
+		if err := run(t, t.Context(), g, &out); err == nil || !strings.Contains(err.Error(), "1 of 1 cells are not ok") {
+			t.Errorf("it ends with %v, want 1 of 1 cells not ok", err)
+		}
+		want := regexp.MustCompile(`(?m)^nat   IPv4  1500    FAIL\n  nat IPv4 MTU 1500, ends gso\+gro, director gso: upload: .*; download: .*; datagrams: .*$`)
+		if !want.MatchString(out.String()) {
+			t.Errorf("the table is\n%s\nwant a match of %s", out.String(), want)
+		}
+	})
+
+	t.Run("interrupted", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := run(t, ctx, WholeGrid(), &stopper{stop: cancel})
+		if err == nil || err.Error() != "interrupted" {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
+func TestGridRefusesNonsense(t *testing.T) {
+	for _, row := range []struct {
+		says string
+		Grid
+	}{
+		{`method is "fullnat"; want one of [nat`, Grid{Methods: []string{"fullnat"}}},
+		{`family is 5; want 4 or 6`, Grid{Families: []int{5}}},
+		{`mtu is 68; want 256 to 10000`, Grid{MTUs: []int{68}}},
+		{`mtu is 65535; want 256 to 10000`, Grid{MTUs: []int{65535}}},
+	} {
+		if err := row.Check(); err == nil || !strings.Contains(err.Error(), row.says) {
+			t.Errorf("%+v: %v; want %q", row.Grid, err, row.says)
+		}
+	}
+	if err := WholeGrid().Check(); err != nil {
+		t.Error(err)
+	}
+	for _, o := range AllOffloads {
+		if got, err := ParseOffloads(o.String()); err != nil || got != o {
+			t.Errorf("%s is read as %v, %v", o, got, err)
+		}
+	}
+	if _, err := ParseOffloads("tso"); err == nil || !strings.Contains(err.Error(), `offloads are "tso"; want one of [gso+gro gso gro none]`) {
+		t.Errorf("offloads tso: %v", err)
+	}
+}
+
+// Counters are told as what they moved by, faults apart from the rest.
+func TestTallySince(t *testing.T) {
+	before := tally{"director dropped_runt": 1, "rs1 TcpInCsumErrors": 7, "director forwarded_masq": 5}
+	now := tally{
+		"director dropped_runt": 3, "rs1 TcpInCsumErrors": 7, "client1 Udp6InCsumErrors": 1,
+		"director forwarded_masq": 6, "director ring_eth0_drop_too_long": 1, "client1 TcpInSegs": 9,
+	}
+	if got := strings.Join(now.since(before, faulty), ", "); got != "client1 Udp6InCsumErrors +1, director dropped_runt +2, director ring_eth0_drop_too_long +1" {
+		t.Errorf("faults are %q", got)
+	}
+	if got := strings.Join(now.since(before, telling), ", "); got != "director forwarded_masq +1" {
+		t.Errorf("beside them %q", got)
+	}
+}
