@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var narrowMB = flag.Int("narrow", 4, "how many MB TestNarrowPath sends each way over each narrow hop")
+
+// journey is a director far from both ends; either way has one narrow link:
+//
+//	client -3- ra =4= rb -1- director -5- rc =6= rd -2- s1       NAT, tunnel
+//	                  rb ----------7------------ rd              the tunnel's replies
+//	client -3- ra =4= rb -1- director, s1                        DR, whose server's own link is narrow
+//
+// Network n is 10.n.0.0/24 and fd00:n::/64, the VIPs are in network 1.
+type journey struct{ *scene }
+
+// family is the journey with VIPs and servers of a family.
+func (j *journey) family(v6 bool) *journey { return &journey{j.of(v6)} }
+
+// rip is where s1 is.
+func (j *journey) rip() string {
+	if j.method == "dr" {
+		return j.addr(1, 11)
+	}
+	return j.addr(2, 11)
+}
+
+// routes gives a namespace routes of both families to networks by host h of
+// network n; network 0 is all.
+func (j *journey) routes(ns string, n, h int, to ...int) {
+	j.t.Helper()
+	for _, v6 := range []bool{false, true} {
+		for _, network := range to {
+			net, bits := "default", ""
+			if network != 0 {
+				net, bits = j.of(v6).addr(network, 0), map[bool]string{false: "/24", true: "/64"}[v6]
+			}
+			j.in(ns, fmt.Sprintf("ip route add %s%s via %s", net, bits, j.of(v6).addr(n, h)))
+		}
+	}
+}
+
+func (j *journey) build(files string) {
+	j.add("client", "ra", "rb", "rc", "rd", "director", "s1")
+	j.link("client", "n3", "ra", "n3")
+	j.link("ra", "n4", "rb", "n4")
+	j.link("director", "n5", "rc", "n5")
+	j.link("rc", "n6", "rd", "n6")
+	j.link("rd", "n7", "rb", "n7")
+	if j.method == "dr" {
+		j.lan("lan1", "rb:n1", "director:n1", "s1:n1")
+		j.assign("s1", "n1", 1, 11)
+		j.routes("s1", 1, 254, 0)
+	} else {
+		j.link("rd", "n2", "s1", "n2")
+		j.lan("lan1", "rb:n1", "director:n1")
+		j.assign("rd", "n2", 2, 254)
+		j.assign("s1", "n2", 2, 11)
+		j.routes("s1", 2, 254, 0)
+	}
+	for _, a := range []struct {
+		ns   string
+		n, h int
+	}{
+		{"client", 3, 2}, {"ra", 3, 1}, {"ra", 4, 1}, {"rb", 4, 2}, {"rb", 1, 254}, {"director", 1, 1},
+		{"director", 5, 1}, {"rc", 5, 254}, {"rc", 6, 1}, {"rd", 6, 2}, {"rd", 7, 1}, {"rb", 7, 2},
+	} {
+		j.assign(a.ns, fmt.Sprintf("n%d", a.n), a.n, a.h)
+	}
+	for _, r := range []string{"ra", "rb", "rc", "rd"} {
+		j.in(r, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0")
+	}
+	j.routes("client", 3, 1, 0)
+	j.routes("ra", 4, 2, 0)
+	j.routes("rb", 4, 1, 3)
+	j.routes("director", 1, 254, 0)
+	j.routes("director", 5, 254, 6, 2)
+	j.routes("rc", 5, 1, 0)
+	j.routes("rc", 6, 2, 2)
+	if j.method == "tunnel" {
+		j.routes("rd", 7, 2, 0)
+		j.routes("rd", 6, 1, 5)
+	} else {
+		j.routes("rd", 6, 1, 0)
+	}
+	j.prepare()
+	j.nginx("s1", files)
+	j.director("director", "n1", "n5")
+	for _, v6 := range []bool{false, true} {
+		j.family(v6).serve()
+	}
+}
+
+// prepare does on the server what its method wants.
+func (j *journey) prepare() {
+	j.in("s1", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+	switch j.method {
+	case "dr":
+		for _, v6 := range []bool{false, true} {
+			j.in("s1", "ip addr add "+j.of(v6).vip()+j.of(v6).full()+" dev lo")
+		}
+	case "tunnel":
+		rs := []string{uvsBinary, "rs", "--decap", "--port", "0"}
+		for _, kind := range j.kinds() {
+			for _, v6 := range []bool{false, true} {
+				rs = append(rs, "--vip", kind.of(v6).vip())
+			}
+		}
+		j.start("s1", rs...)
+		eventually(j.t, "the VIPs are on s1", func() bool {
+			out, _ := j.try("s1", "ip addr show")
+			return strings.Contains(out, rs[len(rs)-1]+"/")
+		})
+	}
+}
+
+// kinds is the journey by every encapsulation its method has, each with a VIP of
+// its own.
+func (j *journey) kinds() (all []*journey) {
+	options := []string{""}
+	if j.method == "tunnel" {
+		options = []string{"", "--tun-type gue --tun-port 6080 --tun-csum", "--tun-type gre --tun-nocsum"}
+	}
+	for i, o := range options {
+		one := *j.scene
+		one.tunnel, one.nth = o, i
+		all = append(all, &journey{&one})
+	}
+	return all
+}
+
+// serve makes the services of a family and waits until they are reached.
+func (j *journey) serve() {
+	port := "80"
+	if j.method == "nat" {
+		port = "8080"
+	}
+	for _, kind := range j.kinds() {
+		vip := j.url(kind.vip())
+		j.ipvsadm("director", fmt.Sprintf(`
+			ipvsadm -A -t %[1]s:80 -s rr
+			ipvsadm -a -t %[1]s:80 -r %[2]s:%[3]s %[4]s %[5]s`, vip, j.url(j.rip()), port, j.flag(), kind.tunnel))
+		eventually(j.t, "the client reaches the server", func() bool {
+			out, err := j.try("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
+			return err == nil && strings.TrimSpace(out) == "s1"
+		})
+	}
+}
+
+// narrow sets the MTU of a link given by its ends.
+func (j *journey) narrow(mtu int, ends ...string) {
+	for _, end := range ends {
+		ns, dev, _ := strings.Cut(end, ":")
+		j.in(ns, fmt.Sprintf("ip link set %s mtu %d", dev, mtu))
+	}
+}
+
+// A link of 1400 bytes before the director, then one behind it, neither at an end:
+// files of any length arrive in both directions by every method, and `uvs paths`
+// names the router behind which long packets end.
+func TestNarrowPath(t *testing.T) {
+	files, sum := randomFile(t, *narrowMB<<20)
+	for _, method := range []string{"nat", "dr", "tunnel"} {
+		t.Run(method, func(t *testing.T) {
+			j := &journey{&scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method}}
+			j.build(files)
+			send := func() {
+				for _, v6 := range []bool{false, true} {
+					for _, kind := range j.family(v6).kinds() {
+						kind.upload(filepath.Join(files, "big"), sum)
+						kind.download(sum)
+					}
+				}
+			}
+			j.narrow(1400, "ra:n4", "rb:n4")
+			send()
+			if out := j.in("director", uvsBinary+" paths"); strings.Contains(out, "learned") {
+				t.Errorf("a hop before the director is not on the way to the server:\n%s", out)
+			}
+			j.narrow(1500, "ra:n4", "rb:n4")
+			for _, ns := range []string{"client", "s1"} {
+				j.in(ns, "ip route flush cache; ip -6 route flush cache")
+			}
+			if method == "dr" {
+				j.narrow(1400, "s1:n1")
+			} else {
+				j.narrow(1400, "rc:n6", "rd:n6")
+			}
+			send()
+			out := j.in("director", uvsBinary+" paths")
+			for _, v6 := range []bool{false, true} {
+				if want := "path MTU 1400 learned from " + j.of(v6).addr(5, 254); method != "dr" && !strings.Contains(out, want) {
+					t.Errorf("%q is not in\n%s", want, out)
+				}
+			}
+			j.clean()
+		})
+	}
+}
