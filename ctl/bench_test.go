@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -24,12 +25,8 @@ func BenchmarkApply(b *testing.B) {
 	for _, services := range []int{16, 1024} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
 			w := newWorld(b, 1)
-			for _, op := range large(services) {
-				next, err := Change(w.state, op)
-				if err != nil {
-					b.Fatal(err)
-				}
-				w.state = next
+			if errs := w.ApplyAll(large(services)); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+				b.Fatal(errs)
 			}
 			w.must(add("10.9.99.99:80", "wlc"))
 			extra := Server{ServerKey: ServerKey{netip.MustParseAddr("10.2.77.77"), 80}, Weight: 1}

@@ -26,6 +26,16 @@ func Change(s State, op Op) (State, error) {
 // refused changes nothing.
 func (s *State) do(op Op) error {
 	switch op.Verb {
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetSorry, Tune:
+		if op.Service != nil {
+			s.touched[op.Service.ServiceKey] = true
+			break
+		}
+		s.all = true
+	case Flush, SetTimeouts, AddMarks, DeleteMarks:
+		s.all = true
+	}
+	switch op.Verb {
 	case AddService:
 		return s.addService(op)
 	case EditService:
@@ -70,7 +80,7 @@ func (s State) clone() State {
 	s.Services = slices.Clone(s.Services)
 	s.ServiceTuning = copied(s.ServiceTuning)
 	s.Sorry = copied(s.Sorry)
-	s.ended = nil
+	s.ended, s.touched, s.all = nil, map[ServiceKey]bool{}, false
 	return s
 }
 

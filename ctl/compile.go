@@ -4,76 +4,131 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"uvs/conntrack"
-	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
 
+// compiled is a table and what the next is made of if little changes.
+type compiled struct {
+	*director.Table
+	services map[ServiceKey]*director.Service
+	hidden   hidden
+}
+
 // compile builds the table the workers read from the desired state, its running
-// side, which follows it, and the ways out. It publishes nothing.
-func compile(s *State, l *live, ways *director.Ways) *director.Table {
-	t := &director.Table{
+// side, which follows it, what is hidden, and the ways out. It publishes nothing.
+// What the state's operations did not concern is taken over from prev, which was
+// compiled before them with the same ways; nil: nothing is.
+func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *compiled {
+	if prev == nil || s.all {
+		prev = nil
+	}
+	c := &compiled{hidden: h, services: make(map[ServiceKey]*director.Service, len(s.Services)), Table: &director.Table{
 		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
 		Services: make(map[director.ServiceKey]*director.Service, len(s.Services)),
-		Servers:  make([]director.Server, len(l.servers)),
-		Sources:  map[director.ServiceKey]bool{},
 		Ways:     ways,
 		Rules:    s.Tuning.rules(),
 		Tunnels:  map[director.ServiceKey]uint32{},
-	}
-	settings := make(map[ServiceKey]serverSettings, len(s.Services))
-	marks := map[director.MarkKey]*director.Service{}
+	}}
+	e, marks := newEnds(s), map[director.MarkKey]*director.Service{}
 	for i := range s.Services {
 		svc := &s.Services[i]
-		running := l.services[svc.ServiceKey]
-		tuning := s.tuning(svc.ServiceKey)
-		running.rebuild(svc, l, tuning)
-		settings[svc.ServiceKey] = s.serverSettings(svc.ServiceKey, tuning)
-		compiled := compileService(svc, running, tuning)
-		compiled.Limit = tuning.limit(l.policers)
-		if svc.OPS && svc.FWMark == 0 && tuning.value(tuneReplies) != 0 {
-			addOrigins(t, s, svc, l)
+		k := svc.ServiceKey
+		compiled := prev.service(k)
+		if compiled == nil || s.concerns(k) {
+			compiled = compileService(s, svc, l)
 		}
-		if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
-			compiled.Sorry = l.index[serverIdentity{svc.ServiceKey, sorry.ServerKey}].id
+		c.services[k] = compiled
+		if svc.OPS {
+			c.addOrigins(s, svc, l)
 		}
-		if svc.FWMark != 0 {
-			marks[director.MarkKey{Mark: svc.FWMark, IPv6: svc.IPv6}] = compiled
+		if k.FWMark != 0 {
+			marks[director.MarkKey{Mark: k.FWMark, IPv6: k.IPv6}] = compiled
 		} else {
-			t.Services[director.ServiceKey{Addr: wire.AddrFrom(svc.Addr), Port: svc.Port, Proto: svc.Proto}] = compiled
+			c.Services[director.ServiceKey{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = compiled
+		}
+		for _, a := range e.vips(k) {
+			vip := wire.AddrFrom(a)
+			c.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
 		}
 	}
-	for _, a := range vips(s) {
-		vip := wire.AddrFrom(a)
-		t.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
-	}
-	for _, v := range l.servers {
-		if v != nil {
-			own := settings[v.service]
-			t.Servers[v.id] = compileServer(v, l, t, own)
-			l.conns.Counts(v.id).Timeouts.Store(own.timeouts)
-			if v.last.Method == MethodTunnel {
-				t.Tunnels[director.TunnelKey(&t.Servers[v.id].Tunnel)] = v.id
-			}
-		}
-	}
-	t.Marks = compileMarks(s, marks, ways)
-	points, spans := sources(s, l)
-	for _, e := range points {
-		t.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
-	}
-	for _, e := range spans {
-		t.Spans = append(t.Spans, director.Span{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
-	}
-	return t
+	c.Marks = compileMarks(s, marks, ways)
+	c.compileServers(s, l, prev)
+	c.compileSources(prev)
+	return c
 }
 
-// addOrigins enters where the replies of a one-packet service come from.
-func addOrigins(t *director.Table, s *State, svc *Service, l *live) {
+// service is one of an earlier table; nil: there was none.
+func (c *compiled) service(k ServiceKey) *director.Service {
+	if c == nil {
+		return nil
+	}
+	return c.services[k]
+}
+
+// compileServers fills Servers and Tunnels. A server depends on its service, and
+// by where its tunnel starts on what is a VIP.
+func (c *compiled) compileServers(s *State, l *live, prev *compiled) {
+	whole := prev == nil || !maps.Equal(c.VIPs, prev.VIPs)
+	c.Servers = make([]director.Server, len(l.servers))
+	if !whole {
+		copy(c.Servers, prev.Servers)
+	}
+	for k, servers := range l.of {
+		if !whole && !s.concerns(k) {
+			continue
+		}
+		var own serverSettings
+		if c.services[k] != nil {
+			own = s.serverSettings(k)
+		}
+		for _, v := range servers {
+			c.Servers[v.id] = compileServer(v, l, c.Table, own)
+			l.conns.Counts(v.id).Timeouts.Store(own.timeouts)
+		}
+	}
+	for id, v := range l.servers {
+		switch {
+		case v == nil:
+			c.Servers[id] = director.Server{}
+		case v.last.Method == MethodTunnel:
+			c.Tunnels[director.TunnelKey(&c.Servers[id].Tunnel)] = v.id
+		}
+	}
+}
+
+// compileSources fills Sources and Spans.
+func (c *compiled) compileSources(prev *compiled) {
+	if prev != nil && maps.Equal(c.hidden, prev.hidden) {
+		c.Sources, c.Spans = prev.Sources, prev.Spans
+		return
+	}
+	n := 0
+	for _, part := range c.hidden {
+		n += len(part.Sources)
+	}
+	c.Sources = make(map[director.ServiceKey]bool, n)
+	for _, part := range c.hidden {
+		for _, e := range part.Sources {
+			c.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+		}
+		for _, e := range part.Spans {
+			c.Spans = append(c.Spans, director.Span{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
+		}
+	}
+}
+
+// addOrigins enters where the replies of a one-packet service come from, if it
+// has them translated.
+func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
+	if svc.FWMark != 0 || s.tuning(svc.ServiceKey).value(tuneReplies) == 0 {
+		return
+	}
 	if t.Origins == nil {
 		t.Origins = map[director.ServiceKey]director.Origin{}
 	}
@@ -100,7 +155,8 @@ type serverSettings struct {
 	ignoreDF bool
 }
 
-func (s *State) serverSettings(key ServiceKey, tuning Tuning) serverSettings {
+func (s *State) serverSettings(key ServiceKey) serverSettings {
+	tuning := s.tuning(key)
 	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0}
 	if _, ok := s.ServiceTuning[key]; ok {
 		timeouts := tuning.timeouts()
@@ -137,16 +193,24 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 	return server
 }
 
-func compileService(svc *Service, running *liveService, tuning Tuning) *director.Service {
+// compileService makes a service of the table, and first a picker for it, if it
+// needs another.
+func compileService(s *State, svc *Service, l *live) *director.Service {
+	running, tuning := l.services[svc.ServiceKey], s.tuning(svc.ServiceKey)
+	running.rebuild(svc, l, tuning)
 	var limited []uint32
 	for i := range svc.Servers { // newest first, as running.ids
 		if svc.Servers[i].Upper > 0 {
 			limited = append(limited, running.ids[i])
 		}
 	}
+	sorry := uint32(0)
+	if last, ok := s.Sorry[svc.ServiceKey]; ok {
+		sorry = l.index[serverIdentity{svc.ServiceKey, last.ServerKey}].id
+	}
 	return &director.Service{
-		Limited: limited,
-		ID:      running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
+		Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
+		ID: running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
 		ExpireQuiescent: tuning.value(tuneQuiescent) != 0,
@@ -220,28 +284,4 @@ type scheduling struct {
 // like says whether all but the servers is the same.
 func (a *scheduling) like(b *scheduling) bool {
 	return a.scheduler == b.scheduler && a.flags == b.flags && a.options == b.options && a.ramp == b.ramp
-}
-
-// guardRules says what the host's stack must not see.
-func guardRules(s *State, l *live, hops *director.Hops) guard.Rules {
-	r := guard.Rules{Marked: marked(s)}
-	r.Sources, r.Spans = sources(s, l)
-	r.Returns = returns(s, l, hops)
-	for i := range hops.Ports {
-		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
-	}
-	for a := range hops.Local {
-		r.Local = append(r.Local, a.Netip())
-	}
-	for i := range s.Services {
-		if k := s.Services[i].ServiceKey; k.FWMark == 0 {
-			r.Services = append(r.Services, guard.Endpoint{Proto: k.Proto, Addr: k.Addr, Port: k.Port})
-		}
-	}
-	for _, a := range vips(s) {
-		if !hops.Holds(wire.AddrFrom(a)) {
-			r.VIPs = append(r.VIPs, a)
-		}
-	}
-	return r
 }

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"uvs/conntrack"
-	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -54,30 +53,6 @@ func (v *liveServer) way(ways *director.Ways) director.Way {
 		return director.Way{}
 	}
 	return ways.Host
-}
-
-// returns are the ends of masqueraded servers on the host itself: what it sends
-// from there must come back to be translated.
-func returns(s *State, l *live, hops *director.Hops) (ends []guard.Endpoint) {
-	add := func(k ServiceKey, server ServerKey) {
-		same := server == ServerKey{k.Addr, k.Port} // nothing to translate
-		if k.FWMark == 0 && k.Port != 0 && !same && hops.Holds(wire.AddrFrom(server.Addr)) {
-			ends = append(ends, guard.Endpoint{Proto: k.Proto, Addr: server.Addr, Port: server.Port})
-		}
-	}
-	for i := range s.Services {
-		for _, v := range s.Services[i].Servers {
-			if v.Method == MethodMasq {
-				add(s.Services[i].ServiceKey, v.ServerKey)
-			}
-		}
-	}
-	for _, v := range l.servers {
-		if v != nil && v.masq {
-			add(v.service, v.key)
-		}
-	}
-	return ends
 }
 
 // method is how frames are changed for a server. For the host itself nothing is

@@ -107,36 +107,10 @@ func (r MarkRule) spans(list []guard.Span, net netip.Prefix) []guard.Span {
 
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// sources are the ends from which replies come, some of them twice: those of s,
-// and of servers that were removed, or were masqueraded once, whose conns are
-// still answered.
-func sources(s *State, l *live) (points []guard.Endpoint, spans []guard.Span) {
-	e := newEnds(s)
-	var all []guard.Span
-	for i := range s.Services {
-		svc := &s.Services[i]
-		all = append(all, e.of(svc.ServiceKey)...)
-		for _, v := range s.reals(svc) {
-			if v.Method == MethodMasq {
-				all = append(all, e.replies(svc.ServiceKey, v.ServerKey)...)
-			}
-		}
-	}
-	for _, v := range l.servers {
-		if v == nil {
-			continue
-		}
-		all = append(all, e.of(v.service)...)
-		if v.masq {
-			all = append(all, e.replies(v.service, v.key)...)
-		}
-	}
-	return split(all)
-}
-
-// split sorts out the spans that are one port, or every port, of one address.
+// split sorts out the spans that are one port, or every port, of one address,
+// each once.
 func split(all []guard.Span) (points []guard.Endpoint, spans []guard.Span) {
-	for _, p := range all {
+	for _, p := range unique(all) {
 		every := p.First == 0 && p.Last == 65535
 		if !p.Net.IsSingleIP() || p.First != p.Last && !every {
 			spans = append(spans, p)
@@ -150,8 +124,7 @@ func split(all []guard.Span) (points []guard.Endpoint, spans []guard.Span) {
 // marked says which frames the host must not see because of marks and of FTP's
 // further ports: the first match decides, so rules come in the reverse of the
 // order in which the last decides.
-func marked(s *State) []guard.Match {
-	e := newEnds(s)
+func (e ends) marked(s *State) []guard.Match {
 	var list []guard.Match
 	for i := range s.Services {
 		if k := s.Services[i].ServiceKey; e.ftp(k) {
@@ -183,20 +156,15 @@ func (r MarkRule) matches(list []guard.Match, pass bool) []guard.Match {
 	return list
 }
 
-// vips are the addresses that belong to services alone: those of services, and
-// the single ones of rules whose mark has a service.
-func vips(s *State) []netip.Addr {
-	e := newEnds(s)
-	var list []netip.Addr
-	for i := range s.Services {
-		k := s.Services[i].ServiceKey
-		if k.FWMark == 0 {
-			list = append(list, k.Addr)
-		}
-		for _, r := range e.rules[k] {
-			if r.Dst.IsSingleIP() {
-				list = append(list, r.Dst.Addr())
-			}
+// vips are the addresses that belong to a service alone: its own, or the single
+// ones of its mark's rules.
+func (e ends) vips(k ServiceKey) (list []netip.Addr) {
+	if k.FWMark == 0 {
+		return []netip.Addr{k.Addr}
+	}
+	for _, r := range e.rules[k] {
+		if r.Dst.IsSingleIP() {
+			list = append(list, r.Dst.Addr())
 		}
 	}
 	return list

@@ -3,6 +3,7 @@ package ctl
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,8 +21,9 @@ type live struct {
 	services map[ServiceKey]*liveService
 	servers  []*liveServer // by ID; nil: free. ID 0 is never used
 	index    map[serverIdentity]*liveServer
-	lastID   uint32 // of services
-	round    uint64 // of follow
+	of       map[ServiceKey][]*liveServer // servers of a service, removed ones too
+	lastID   uint32                       // of services
+	round    uint64                       // of follow
 	policers *director.Policers
 	paths    map[netip.Addr]*director.Path // to the addresses of servers
 }
@@ -72,6 +74,7 @@ func newLive(conns *conntrack.Table, workers int) *live {
 		conns: conns, workers: workers,
 		services: map[ServiceKey]*liveService{},
 		index:    map[serverIdentity]*liveServer{},
+		of:       map[ServiceKey][]*liveServer{},
 		servers:  make([]*liveServer, 1),
 		policers: director.NewPolicers(),
 		paths:    map[netip.Addr]*director.Path{},
@@ -89,6 +92,9 @@ func (l *live) follow(s *State, now conntrack.Tick) (grown bool) {
 	fresh := map[ServiceKey]bool{}
 	for i := range s.Services {
 		svc := &s.Services[i]
+		if !s.concerns(svc.ServiceKey) {
+			continue
+		}
 		running := l.services[svc.ServiceKey]
 		if running == nil {
 			l.lastID++
@@ -102,13 +108,13 @@ func (l *live) follow(s *State, now conntrack.Tick) (grown bool) {
 		}
 	}
 	for key, svc := range l.services {
-		if svc.seen != l.round {
+		if s.concerns(key) && svc.seen != l.round {
 			delete(l.services, key)
 		}
 	}
-	for _, v := range l.servers {
-		if v != nil && v.seen != l.round {
-			v.removed = true
+	for key, servers := range l.of {
+		for _, v := range servers {
+			v.removed = v.removed || s.concerns(key) && v.seen != l.round
 		}
 	}
 	// A new service starts at zero, also one that was there before and whose
@@ -122,15 +128,17 @@ func (l *live) follow(s *State, now conntrack.Tick) (grown bool) {
 // clear makes the counters and rates of some services and their servers start
 // anew.
 func (l *live) clear(of func(ServiceKey) bool) {
-	totals := l.totals()
 	for key, svc := range l.services {
 		if of(key) {
-			svc.zero = totals[key]
+			svc.zero = l.total(key, svc)
 			svc.rate = estimator{last: svc.zero}
 		}
 	}
-	for _, v := range l.servers {
-		if v != nil && of(v.service) {
+	for key, servers := range l.of {
+		if !of(key) {
+			continue
+		}
+		for _, v := range servers {
 			v.zero = v.counters.Totals()
 			v.rate = estimator{last: v.zero}
 		}
@@ -143,6 +151,9 @@ func (l *live) enough(s *State) error {
 	used := len(l.index)
 	for i := range s.Services {
 		svc := &s.Services[i]
+		if !s.concerns(svc.ServiceKey) {
+			continue
+		}
 		for _, server := range s.reals(svc) {
 			if l.index[serverIdentity{svc.ServiceKey, server.ServerKey}] == nil {
 				used++
@@ -173,6 +184,7 @@ func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (gro
 		v.id = l.freeID()
 		l.servers[v.id] = v
 		l.index[id] = v
+		l.of[service] = append(l.of[service], v)
 		grown = true
 	}
 	if server.Upper != v.last.Upper || server.Lower != v.last.Lower {
@@ -242,11 +254,11 @@ func (l *live) reapable(now time.Time) []uint32 {
 	return ids
 }
 
-// forget gives IDs back. They may be used again once a table without them has
-// been published.
-func (l *live) forget(ids []uint32) {
+// forget gives IDs back and returns whose servers had them. They may be used
+// again once a table without them has been published.
+func (l *live) forget(ids []uint32) (services []ServiceKey) {
 	if len(ids) == 0 {
-		return
+		return nil
 	}
 	for _, id := range ids {
 		v := l.servers[id]
@@ -254,30 +266,36 @@ func (l *live) forget(ids []uint32) {
 			svc.retired = sum(svc.retired, v.counters.Totals())
 		}
 		delete(l.index, v.identity())
+		if l.of[v.service] = slices.DeleteFunc(l.of[v.service], func(o *liveServer) bool { return o == v }); len(l.of[v.service]) == 0 {
+			delete(l.of, v.service)
+		}
 		l.servers[id] = nil
+		services = append(services, v.service)
 	}
 	used := make(map[netip.Addr]bool, len(l.index))
 	for id := range l.index {
 		used[id.server.Addr] = true
 	}
 	maps.DeleteFunc(l.paths, func(addr netip.Addr, _ *director.Path) bool { return !used[addr] })
+	return services
 }
 
-// totals adds up, for every service, what its servers counted, removed ones too.
+// totals is the total of every service.
 func (l *live) totals() map[ServiceKey]director.Totals {
 	all := make(map[ServiceKey]director.Totals, len(l.services))
 	for key, svc := range l.services {
-		all[key] = svc.retired
-	}
-	for _, v := range l.servers {
-		if v == nil {
-			continue
-		}
-		if t, ok := all[v.service]; ok {
-			all[v.service] = sum(t, v.counters.Totals())
-		}
+		all[key] = l.total(key, svc)
 	}
 	return all
+}
+
+// total adds up what the servers of a service counted, removed ones too.
+func (l *live) total(key ServiceKey, svc *liveService) director.Totals {
+	t := svc.retired
+	for _, v := range l.of[key] {
+		t = sum(t, v.counters.Totals())
+	}
+	return t
 }
 
 func sum(a, b director.Totals) director.Totals {

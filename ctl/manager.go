@@ -54,10 +54,10 @@ type Manager struct {
 	live  *live
 	door  *Door // nil: none
 	hops  *director.Hops
-	ways  *director.Ways  // by hops, and the door
-	rules guard.Rules     // in force
-	table *director.Table // published last
-	stale bool            // what is in force is not what it should be; tend tries again
+	ways  *director.Ways // by hops, and the door
+	rules guard.Rules    // in force
+	table *compiled      // published last
+	stale bool           // what is in force is not what it should be; tend tries again
 	full  pressure
 
 	events events
@@ -79,8 +79,8 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table = compile(&m.state, m.live, m.ways)
-	return m.table
+	m.table = compile(&m.state, m.live, nil, m.ways, nil)
+	return m.table.Table
 }
 
 // Start tells the manager which plane runs its tables; before it nothing is
@@ -122,8 +122,12 @@ func (m *Manager) warnUnreached(servers []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	lost, why := 0, m.log.Warn()
+	among := make(map[netip.Addr]bool, len(servers))
+	for _, a := range servers {
+		among[a] = true
+	}
 	for _, v := range m.live.servers {
-		if v == nil || v.removed || !slices.Contains(servers, v.last.Addr) {
+		if v == nil || v.removed || !among[v.last.Addr] {
 			continue
 		}
 		if way := v.way(m.ways); way.Reach != director.ReachResolved {
@@ -182,26 +186,37 @@ func (m *Manager) commit(next State) error {
 	if err := m.live.enough(&next); err != nil {
 		return err
 	}
-	wide := union(m.rules, guardRules(&next, m.live, m.hops))
+	e := newEnds(&next)
+	marked := e.marked(&next)
+	h := hide(m.hidden(), &next, m.live, e, m.hops)
+	wide := union(m.rules, h.rules(marked, m.hops))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
 	m.host.Need(serverAddrs(&next))
 	grown := m.live.follow(&next, m.now())
-	m.publish(compile(&next, m.live, m.ways), grown)
+	h = hide(h, &next, m.live, e, m.hops)
+	m.publish(compile(&next, m.live, h, m.ways, m.table), grown)
 	if !maps.Equal(m.state.Tuning, next.Tuning) {
 		m.conns.SetSettings(next.Tuning.settings())
 	}
 	m.state, m.rules, m.stale = next, wide, false
-	m.narrow()
-	m.host.Announce(m.rules.VIPs)
+	m.narrow(h.rules(marked, m.hops))
+	m.host.Announce(h.vips())
 	return nil
 }
 
+// hidden is what the table published last hides.
+func (m *Manager) hidden() hidden {
+	if m.table == nil {
+		return nil
+	}
+	return m.table.hidden
+}
+
 // narrow has the guard let go of what only an earlier state needed.
-func (m *Manager) narrow() {
-	rules := union(guard.Rules{}, guardRules(&m.state, m.live, m.hops))
-	if sameSize(rules, m.rules) {
+func (m *Manager) narrow(rules guard.Rules) {
+	if sameRules(rules, m.rules) {
 		return
 	}
 	if err := m.guard.Apply(rules); err != nil {
@@ -223,17 +238,18 @@ func (m *Manager) now() conntrack.Tick {
 // publish makes t the table. A worker may meet a conn that another, which has the
 // newer table already, has just made; so new servers are made known to all
 // before any service names them.
-func (m *Manager) publish(t *director.Table, grown bool) {
+func (m *Manager) publish(t *compiled, grown bool) {
+	known := m.table
+	m.table = t
 	if m.plane == nil {
 		return
 	}
 	if grown {
-		known := *m.table
-		known.Servers = t.Servers
-		m.plane.Publish(&known)
+		table := *known.Table
+		table.Servers = t.Servers
+		m.plane.Publish(&table)
 	}
-	m.plane.Publish(t)
-	m.table = t
+	m.plane.Publish(t.Table)
 }
 
 // HopsChanged publishes a table with the host's present ways out.
@@ -247,9 +263,15 @@ func (m *Manager) HopsChanged() {
 	}
 }
 
-// recommit puts the state in force once more.
-func (m *Manager) recommit(why string) {
-	if err := m.commit(m.state); err != nil {
+// recommit puts the state in force once more: what concerns some services, or all
+// of it.
+func (m *Manager) recommit(why string, services ...ServiceKey) {
+	next := m.state.clone()
+	next.all = len(services) == 0
+	for _, k := range services {
+		next.touched[k] = true
+	}
+	if err := m.commit(next); err != nil {
 		m.log.Error().Err(err).Msg(why + "; trying again")
 		m.stale = true
 	}
@@ -277,31 +299,13 @@ func (m *Manager) tend(now time.Time) {
 	if n := m.full.report(m.conns.Stats(), now, m.log); n > 0 {
 		m.events.emit(Event{Kind: "conns_full", Count: n})
 	}
-	ids := m.live.reapable(now)
-	m.live.forget(ids)
-	if len(ids) > 0 || m.stale {
-		m.recommit("forget removed servers")
+	services := m.live.forget(m.live.reapable(now))
+	switch {
+	case m.stale:
+		m.recommit("put in force what is not yet")
+	case len(services) > 0:
+		m.recommit("forget removed servers", services...)
 	}
-}
-
-// union is rules that hide what either hides, everything once, with b's
-// interfaces and own addresses.
-func union(a, b guard.Rules) guard.Rules {
-	b.Services = unique(slices.Concat(a.Services, b.Services))
-	b.Sources = unique(slices.Concat(a.Sources, b.Sources))
-	b.Returns = unique(slices.Concat(a.Returns, b.Returns))
-	b.VIPs = unique(slices.Concat(a.VIPs, b.VIPs))
-	b.Spans = unique(slices.Concat(a.Spans, b.Spans))
-	if !slices.Equal(a.Marked, b.Marked) {
-		b.Leaving = a.Marked
-	}
-	return b
-}
-
-// sameSize says whether rules, of which one contains the other, are the same.
-func sameSize(a, b guard.Rules) bool {
-	return len(a.Services) == len(b.Services) && len(a.Sources) == len(b.Sources) && len(a.VIPs) == len(b.VIPs) &&
-		len(a.Spans) == len(b.Spans) && len(a.Returns) == len(b.Returns) && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
 }
 
 // unique drops what is in the list already, in place.

@@ -117,12 +117,12 @@ func TestGuardLetsGoLater(t *testing.T) {
 		return nil
 	}
 	w.must(Op{Verb: Flush})
-	if len(w.Services()) != 0 || len(w.guard.rules.Services) != 1 {
-		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.rules.Services)
+	if len(w.Services()) != 0 || len(w.guard.all().Services) != 1 {
+		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Services)
 	}
 	w.tend(time.Now())
-	if len(w.guard.rules.Services) != 0 {
-		t.Errorf("guarded %v for ever", w.guard.rules.Services)
+	if len(w.guard.all().Services) != 0 {
+		t.Errorf("guarded %v for ever", w.guard.all().Services)
 	}
 }
 
@@ -209,7 +209,7 @@ func TestRepliesStayHidden(t *testing.T) {
 			end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: one.Addr, Port: one.Port}
 			w.must(tt.op)
 			w.age(time.Hour)
-			if !slices.Contains(w.guard.rules.Sources, end) {
+			if !slices.Contains(w.guard.all().Sources, end) {
 				t.Error("the host sees replies of a removed server whose conn lives")
 			}
 			frame := w.exchange(1, answer(one, "5000"))
@@ -225,8 +225,8 @@ func TestRepliesStayHidden(t *testing.T) {
 				t.Error("forgotten too early")
 			}
 			w.tend(w.now.Add(trashTime))
-			if len(w.live.index) != 0 || slices.Contains(w.guard.rules.Sources, end) {
-				t.Errorf("remembered for ever: %v, guarded %v", w.live.index, w.guard.rules.Sources)
+			if len(w.live.index) != 0 || slices.Contains(w.guard.all().Sources, end) {
+				t.Errorf("remembered for ever: %v, guarded %v", w.live.index, w.guard.all().Sources)
 			}
 		})
 	}
@@ -242,8 +242,8 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	same.Method = MethodRoute
 	w.must(edited(vip, same))
 	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: same.Addr, Port: same.Port}
-	if !slices.Contains(w.guard.rules.Sources, end) {
-		t.Errorf("guarded %v", w.guard.rules.Sources)
+	if !slices.Contains(w.guard.all().Sources, end) {
+		t.Errorf("guarded %v", w.guard.all().Sources)
 	}
 }
 

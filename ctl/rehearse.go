@@ -54,7 +54,7 @@ func (m *Manager) prepare(q Question) (*rehearsal, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := &rehearsal{question: q, servers: map[uint32]Server{}, tuning: maps.Clone(m.state.Tuning), ends: newEnds(&m.state), now: m.now()}
-	table := compile(&m.state, m.live, m.ways)
+	table := compile(&m.state, m.live, m.hidden(), m.ways, nil).Table
 	r.table = table
 	var err error
 	if r.in, r.from, err = inPort(m.ways, q); err != nil {

@@ -41,7 +41,7 @@ func TestSorryServer(t *testing.T) {
 	if !slices.Contains(w.host.needed, last.Addr) {
 		t.Error("the way to the sorry server is not looked for")
 	}
-	if end := (guard.Endpoint{Proto: wire.ProtoTCP, Addr: last.Addr, Port: last.Port}); !slices.Contains(w.guard.rules.Sources, end) {
+	if end := (guard.Endpoint{Proto: wire.ProtoTCP, Addr: last.Addr, Port: last.Port}); !slices.Contains(w.guard.all().Sources, end) {
 		t.Error("the host sees its replies")
 	}
 	status := w.Services()[0]

@@ -26,7 +26,14 @@ type State struct {
 	// ended are services deleted since the state was cloned: one added again
 	// under the same key is another one.
 	ended []ServiceKey
+	// touched are the services an operation changed since the state was cloned;
+	// all says that any may be concerned.
+	touched map[ServiceKey]bool
+	all     bool
 }
+
+// concerns says whether a service may be another than when the state was cloned.
+func (s *State) concerns(key ServiceKey) bool { return s.all || s.touched[key] }
 
 // Timeouts are the three idle times of `ipvsadm --set`, in seconds.
 type Timeouts struct {

@@ -41,18 +41,26 @@ const worldServers = 256 // 10.2.0.1 and so on are neighbours
 
 func newWorld(t testing.TB, workers int) *world {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: workers, MaxServers: MaxServers, Seed: 1})
+	var mem []*memlink.Link
+	var links []dataplane.Link
+	for range workers {
+		l := memlink.New(memlink.Config{})
+		mem, links = append(mem, l), append(links, l)
+	}
+	w := newWorldOn(t, links)
+	w.link, w.links = mem[0], mem
+	return w
+}
+
+// newWorldOn makes a world whose workers have these links.
+func newWorldOn(t testing.TB, links []dataplane.Link) *world {
+	t.Helper()
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: MaxServers, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, conns: conns, host: &testHost{hops: testHops(worldServers)}, guard: &testGuard{}, now: time.Now()}
-	w.Manager = NewManager(conns, workers, w.host, w.guard, zerolog.Nop())
-	var links []dataplane.Link
-	for range workers {
-		l := memlink.New(memlink.Config{})
-		w.links, links = append(w.links, l), append(links, l)
-	}
-	w.link = w.links[0]
+	w.Manager = NewManager(conns, len(links), w.host, w.guard, zerolog.Nop())
 	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
 	w.Start(w.plane)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -205,6 +213,18 @@ func (g *testGuard) Apply(r guard.Rules) error {
 	}
 	g.rules = r
 	return nil
+}
+
+// all is everything the parts of the rules hide.
+func (g *testGuard) all() (p guard.Part) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, o := range g.rules.Parts {
+		p.Services, p.VIPs = append(p.Services, o.Services...), append(p.VIPs, o.VIPs...)
+		p.Sources, p.Spans = append(p.Sources, o.Sources...), append(p.Spans, o.Spans...)
+		p.Returns = append(p.Returns, o.Returns...)
+	}
+	return p
 }
 
 // Operations, shortly.

@@ -22,11 +22,11 @@
 //
 //		counter vip { packets 0 bytes 0 } # also: service source error fragment
 //
-//		set vips4 { type ipv4_addr }                                # Rules.VIPs
+//		set vips4 { type ipv4_addr }                                # Part.VIPs
 //		set locals4 { type ipv4_addr }                              # Rules.Local
-//		set services4 { type ipv4_addr . inet_proto . inet_service } # Rules.Services
+//		set services4 { type ipv4_addr . inet_proto . inet_service } # Part.Services
 //		set anyservices4 { type ipv4_addr . inet_proto }             # those of port 0
-//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Rules.Sources
+//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Part.Sources
 //		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
 //		set errors4 { type icmp_type; elements = { 3, 4, 11 } }
 //		set fragments4 {
@@ -53,10 +53,10 @@
 //			ip daddr @locals4 return
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
-//			jump spans4                                             # Rules.Spans
+//			jump spans4                                             # Part.Spans
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
-//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # Rules.Spans
+//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # Part.Spans
 //		}
 //
 //		chain marked4 { # for example; likewise leaving4, spans4 and quoted4

@@ -14,7 +14,7 @@ import (
 // not handed to it again. It reads "uvs1".
 const Mark = 0x75767331
 
-// OpenDoor has what the host sends from Rules.Returns, by one of
+// OpenDoor has what the host sends from Part.Returns, by one of
 // Rules.Interfaces, go out by the interface of that index instead, addressed to
 // the hardware address to. These rules join the table, for each family and
 // interface:

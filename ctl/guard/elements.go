@@ -4,57 +4,89 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 )
 
-// elements is what each set holds or should hold: set name to the keys in it,
-// as the kernel's bytes.
-type elements map[string]map[string]bool
+// elements is how often Rules ask for each element of each set: set name to key,
+// as the kernel's bytes, to a number. As a difference it is how much more often,
+// or less if negative. No number is 0.
+type elements map[string]map[string]int
 
-// compile says which elements make the sets mean r.
-func compile(r Rules) (elements, error) {
+// difference says how much more often each element is asked for with the fresh
+// parts and without those that are gone.
+func difference(fresh, gone []*Part) (elements, error) {
 	e := elements{}
-	for _, a := range r.VIPs {
-		if err := e.add(a, "vips", nil); err != nil {
-			return nil, fmt.Errorf("VIP: %w", err)
+	for _, part := range fresh {
+		if err := e.addPart(part, 1); err != nil {
+			return nil, err
 		}
 	}
-	for _, a := range r.Local {
-		if err := e.add(a, "locals", nil); err != nil {
-			return nil, fmt.Errorf("local address: %w", err)
-		}
-	}
-	for _, s := range r.Services {
-		if err := e.addEndpoint(s, "services"); err != nil {
-			return nil, fmt.Errorf("service: %w", err)
-		}
-	}
-	for _, s := range r.Sources {
-		if err := e.addEndpoint(s, "sources"); err != nil {
-			return nil, fmt.Errorf("source: %w", err)
-		}
-	}
-	for _, s := range r.Returns {
-		if err := e.addEndpoint(s, "returns"); err != nil {
-			return nil, fmt.Errorf("return: %w", err)
+	for _, part := range gone {
+		if err := e.addPart(part, -1); err != nil {
+			return nil, err
 		}
 	}
 	return e, nil
 }
 
-// addEndpoint puts an endpoint into the set, or into the one of every port.
-func (e elements) addEndpoint(p Endpoint, set string) error {
-	rest := []byte{p.Proto, 0, 0, 0} // every part of a key fills whole words
-	if p.Port == 0 {
-		return e.add(p.Addr, "any"+set, rest)
+// addLocal adds the difference of the host's own addresses.
+func (e elements) addLocal(old, new []netip.Addr) error {
+	if err := e.addAll("local address", "locals", new, 1); err != nil {
+		return err
 	}
-	rest = binary.BigEndian.AppendUint16(rest, p.Port)
-	return e.add(p.Addr, set, append(rest, 0, 0))
+	return e.addAll("local address", "locals", old, -1)
 }
 
-// add puts the key that starts with a into the set of a's family.
-func (e elements) add(a netip.Addr, set string, rest []byte) error {
+// without is what is in a and not in b.
+func without(a, b []*Part) []*Part {
+	in := make(map[*Part]bool, len(b))
+	for _, p := range b {
+		in[p] = true
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(p *Part) bool { return in[p] })
+}
+
+// addPart adds n times what a part asks for.
+func (e elements) addPart(p *Part, n int) error {
+	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		what, set string
+		ends      []Endpoint
+	}{{"service", "services", p.Services}, {"source", "sources", p.Sources}, {"return", "returns", p.Returns}} {
+		for _, end := range list.ends {
+			if err := e.addEndpoint(end, list.set, n); err != nil {
+				return fmt.Errorf("%s: %w", list.what, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (e elements) addAll(what, set string, addrs []netip.Addr, n int) error {
+	for _, a := range addrs {
+		if err := e.add(a, set, nil, n); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// addEndpoint puts an endpoint into the set, or into the one of every port.
+func (e elements) addEndpoint(p Endpoint, set string, n int) error {
+	rest := []byte{p.Proto, 0, 0, 0} // every part of a key fills whole words
+	if p.Port == 0 {
+		return e.add(p.Addr, "any"+set, rest, n)
+	}
+	rest = binary.BigEndian.AppendUint16(rest, p.Port)
+	return e.add(p.Addr, set, append(rest, 0, 0), n)
+}
+
+// add adds n to the key that starts with a in the set of a's family.
+func (e elements) add(a netip.Addr, set string, rest []byte, n int) error {
 	if !a.IsValid() {
 		return fmt.Errorf("no address given, want an IPv4 or IPv6 address")
 	}
@@ -63,11 +95,30 @@ func (e elements) add(a netip.Addr, set string, rest []byte) error {
 	if a.Is4() {
 		name = set + ipv4.suffix
 	}
-	if e[name] == nil {
-		e[name] = map[string]bool{}
-	}
-	e[name][string(append(a.AsSlice(), rest...))] = true
+	e.change(name, string(append(a.AsSlice(), rest...)), n)
 	return nil
+}
+
+func (e elements) change(set, key string, n int) {
+	if e[set] == nil {
+		e[set] = map[string]int{}
+	}
+	if e[set][key] += n; e[set][key] == 0 {
+		delete(e[set], key)
+	}
+}
+
+// plus is e with more, which is e itself, or new if e is nil.
+func (e elements) plus(more elements) elements {
+	if e == nil {
+		e = elements{}
+	}
+	for set, keys := range more {
+		for key, n := range keys {
+			e.change(set, key, n)
+		}
+	}
+	return e
 }
 
 // chunk is how many elements one message carries: a netlink attribute holds at
@@ -75,34 +126,26 @@ func (e elements) add(a netip.Addr, set string, rest []byte) error {
 // bytes.
 const chunk = 1024
 
-// update queues what turns the elements in has into those in want.
-func (g *Guard) update(set *nftables.Set, has, want map[string]bool) error {
-	if err := each(want, has, func(part []nftables.SetElement) error {
-		return g.conn.SetAddElements(set, part)
-	}); err != nil {
-		return err
-	}
-	return each(has, want, func(part []nftables.SetElement) error {
-		return g.conn.SetDeleteElements(set, part)
-	})
-}
-
-// each calls do with the keys that are in a and not in b, a chunk at a time.
-func each(a, b map[string]bool, do func([]nftables.SetElement) error) error {
-	var part []nftables.SetElement
-	for key := range a {
-		if b[key] {
-			continue
-		}
-		if part = append(part, nftables.SetElement{Key: []byte(key)}); len(part) == chunk {
-			if err := do(part); err != nil {
-				return err
-			}
-			part = nil
+// update queues what makes a set that holds has be asked for by more, too.
+func (g *Guard) update(set *nftables.Set, has, more map[string]int) error {
+	var add, remove []nftables.SetElement
+	for key, n := range more {
+		switch before := has[key]; {
+		case before == 0:
+			add = append(add, nftables.SetElement{Key: []byte(key)})
+		case before+n == 0:
+			remove = append(remove, nftables.SetElement{Key: []byte(key)})
 		}
 	}
-	if len(part) == 0 {
-		return nil
+	for part := range slices.Chunk(add, chunk) {
+		if err := g.conn.SetAddElements(set, part); err != nil {
+			return err
+		}
 	}
-	return do(part)
+	for part := range slices.Chunk(remove, chunk) {
+		if err := g.conn.SetDeleteElements(set, part); err != nil {
+			return err
+		}
+	}
+	return nil
 }

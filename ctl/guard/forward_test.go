@@ -44,9 +44,12 @@ func TestNoSecondCopy(t *testing.T) {
 		{"IPv6", "fd07::1", "fd07::2", "fd07::3", "fd08::9", "fd08::8", "fd08::100"},
 	} {
 		host.Must(g.Apply(Rules{
-			Interfaces: []string{"h0"}, VIPs: addrs(f.vip), Local: addrs(f.own),
-			Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
-			Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+			Interfaces: []string{"h0"}, Local: addrs(f.own),
+			Parts: []*Part{{
+				VIPs:     addrs(f.vip),
+				Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
+				Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+			}},
 		}))
 		unreachable, echo := uint8(3), uint8(8)
 		if f.family == "IPv6" {

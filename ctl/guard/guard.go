@@ -28,6 +28,24 @@ type Rules struct {
 	// rules until an Apply that finds it.
 	Interfaces []string
 
+	// Parts are what is hidden for each service; what one of them hides is
+	// hidden.
+	Parts []*Part
+
+	// Marked are tried in order on frames that are not dropped by the above; the
+	// first that matches decides. Leaving is another such list; what either
+	// drops is dropped.
+	Marked, Leaving []Match
+
+	// Local are the host's own addresses. What comes from Sources to these
+	// passes, so that the host's own connections to a server go on working.
+	Local []netip.Addr
+}
+
+// Part is a part of Rules. It may not change after it was applied: Apply takes
+// the same pointer to mean the same, and looks only at those that are new or
+// gone, so that a change costs what it changes.
+type Part struct {
 	// Services: frames to these are dropped.
 	Services []Endpoint
 
@@ -42,28 +60,19 @@ type Rules struct {
 	// answers of servers come from, which uvs translates or routes.
 	Sources []Endpoint
 
-	// Marked are tried in order on frames that are not dropped by the above; the
-	// first that matches decides. Leaving is another such list; what either
-	// drops is dropped.
-	Marked, Leaving []Match
-
 	// Spans are further Sources.
 	Spans []Span
 
 	// Returns: what the host itself sends from these is handed to the door, if
 	// there is one (OpenDoor).
 	Returns []Endpoint
-
-	// Local are the host's own addresses. What comes from Sources to these
-	// passes, so that the host's own connections to a server go on working.
-	Local []netip.Addr
 }
 
 // Dropped counts the frames kept from the host since New, by cause.
 type Dropped struct {
-	VIP      uint64 // to one of Rules.VIPs
-	Service  uint64 // to one of Rules.Services, or by Rules.Marked
-	Source   uint64 // from one of Rules.Sources or Rules.Spans
+	VIP      uint64 // to one of Part.VIPs
+	Service  uint64 // to one of Part.Services, or by Rules.Marked
+	Source   uint64 // from one of Part.Sources or Part.Spans
 	Error    uint64 // ICMP errors about packets to one of those
 	Fragment uint64 // later fragments of what is counted in Service and Source
 }
@@ -82,7 +91,7 @@ type Guard struct {
 	table  *nftables.Table
 	sets   map[string]*nftables.Set
 	held   elements // what the kernel's sets hold; nil: not known, a change went wrong
-	rules  Rules    // what the chains of held were made from
+	rules  Rules    // what held and the chains were made from
 }
 
 // New makes the table, still empty of rules for any interface. The error says
@@ -117,7 +126,15 @@ func (g *Guard) Apply(r Rules) error {
 	if g.conn == nil {
 		return fmt.Errorf("guard: apply rules: %w", net.ErrClosed)
 	}
-	want, err := compile(r)
+	old := g.rules
+	if g.held == nil {
+		old = Rules{}
+	}
+	fresh, gone := without(r.Parts, old.Parts), without(old.Parts, r.Parts)
+	more, err := difference(fresh, gone)
+	if err == nil {
+		err = more.addLocal(old.Local, r.Local)
+	}
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
@@ -140,16 +157,17 @@ func (g *Guard) Apply(r Rules) error {
 		if g.held == nil {
 			g.conn.FlushSet(set)
 		}
-		if err := g.update(set, g.held[name], want[name]); err != nil {
+		if err := g.update(set, g.held[name], more[name]); err != nil {
 			return fmt.Errorf("guard: set %s: %w", name, err)
 		}
 	}
-	g.updateMatches(r)
+	g.updateMatches(r, spanned(fresh) || spanned(gone))
+	held := g.held
 	g.held = nil
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("guard: apply rules: %w", err)
 	}
-	g.held, g.rules = want, r
+	g.held, g.rules = held.plus(more), r
 	return nil
 }
 

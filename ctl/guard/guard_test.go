@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +136,7 @@ func TestHostIsSilent(t *testing.T) {
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
-			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []Endpoint{row.guarded}}))
+			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: []*Part{{Services: []Endpoint{row.guarded}}}}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
 			if !strings.HasSuffix(closed, ":82") && closed != row.open {
@@ -215,7 +216,7 @@ func TestHostReachesServer(t *testing.T) {
 		peer.Addr("p0", row.serverNet)
 		host.Must(g.Apply(Rules{
 			Interfaces: []string{"h0"}, Local: addrs(row.local),
-			Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)},
+			Parts: []*Part{{Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
 		}))
 		peer.listen(t, row.server)
 		host.Do(func() {
@@ -233,7 +234,7 @@ func TestHostReachesServer(t *testing.T) {
 func TestTableGoes(t *testing.T) {
 	host := newSpace(t)
 	g := host.guard()
-	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, VIPs: addrs("10.7.0.100")}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Parts: []*Part{{VIPs: addrs("10.7.0.100")}}}))
 	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
 		t.Fatalf("tables %v, want only %s", names, g.table.Name)
 	}
@@ -298,7 +299,7 @@ func TestStaleTables(t *testing.T) {
 func TestInterfaceComesBack(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
 	g := host.guard()
-	r := Rules{Interfaces: []string{"h0", "h1"}, VIPs: addrs("10.7.0.100")}
+	r := Rules{Interfaces: []string{"h0", "h1"}, Parts: []*Part{{VIPs: addrs("10.7.0.100")}}}
 	host.Must(g.Apply(r)) // neither is there yet
 	for i := range 2 {
 		nettest.Join(host.Space, "h0", peer.Space, "p0")
@@ -333,13 +334,24 @@ func TestApplyMatchesTwin(t *testing.T) {
 		}
 		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(rnd.IntN(8))})
 	}
+	part := func() *Part {
+		p := new(Part)
+		for range rnd.IntN(7) {
+			p.VIPs = append(p.VIPs, address())
+			p.Services = append(p.Services, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+			p.Sources = append(p.Sources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+		}
+		return p
+	}
+	var parts []*Part // some stay from rules to rules, and several ask for the same
 	for range 60 {
-		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)]}
+		parts = slices.DeleteFunc(slices.Clone(parts), func(*Part) bool { return rnd.IntN(3) == 0 })
+		for range rnd.IntN(4) {
+			parts = append(parts, part())
+		}
+		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)], Parts: parts}
 		for range rnd.IntN(20) {
-			r.VIPs = append(r.VIPs, address())
 			r.Local = append(r.Local, address())
-			r.Services = append(r.Services, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
-			r.Sources = append(r.Sources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
 		}
 		if rnd.IntN(5) == 0 {
 			g.held = nil // as after a change of unknown outcome
@@ -348,9 +360,9 @@ func TestApplyMatchesTwin(t *testing.T) {
 		g.check(t, r)
 	}
 	// A bad value changes nothing.
-	last := Rules{Services: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}
+	last := Rules{Parts: []*Part{{Services: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}}}
 	host.Must(g.Apply(last))
-	if err := g.Apply(Rules{VIPs: []netip.Addr{address(), {}}}); err == nil {
+	if err := g.Apply(Rules{Parts: []*Part{{VIPs: []netip.Addr{address(), {}}}}}); err == nil {
 		t.Error("no error for an invalid VIP")
 	}
 	g.check(t, last)
@@ -363,18 +375,20 @@ func (g *Guard) check(t *testing.T, r Rules) {
 	note := func(set string, a netip.Addr, rest ...any) {
 		want[fmt.Sprint(set, map[bool]string{true: "4", false: "6"}[a.Is4()], a, rest)] = true
 	}
-	for _, a := range r.VIPs {
-		note("vips", a)
-	}
 	for _, a := range r.Local {
 		note("locals", a)
 	}
-	for set, list := range map[string][]Endpoint{"services": r.Services, "sources": r.Sources} {
-		for _, e := range list {
-			if e.Port == 0 {
-				note("any"+set, e.Addr, e.Proto)
-			} else {
-				note(set, e.Addr, e.Proto, e.Port)
+	for _, p := range r.Parts {
+		for _, a := range p.VIPs {
+			note("vips", a)
+		}
+		for set, list := range map[string][]Endpoint{"services": p.Services, "sources": p.Sources} {
+			for _, e := range list {
+				if e.Port == 0 {
+					note("any"+set, e.Addr, e.Proto)
+				} else {
+					note(set, e.Addr, e.Proto, e.Port)
+				}
 			}
 		}
 	}
@@ -420,13 +434,15 @@ func TestManyEndpoints(t *testing.T) {
 	r := Rules{Interfaces: []string{"lo"}}
 	for i := range 20000 {
 		b := [16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}
-		r.Services = append(r.Services, Endpoint{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80})
-		r.Sources = append(r.Sources, Endpoint{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80})
+		r.Parts = append(r.Parts, &Part{
+			Services: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80}},
+			Sources:  []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
+		})
 	}
 	start := time.Now()
 	host.Must(g.Apply(r))
 	whole := time.Since(start)
-	r.Services = r.Services[1:]
+	r.Parts = r.Parts[1:]
 	start = time.Now()
 	host.Must(g.Apply(r))
 	t.Logf("40000 endpoints in %v, one less in %v", whole, time.Since(start))

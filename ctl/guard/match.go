@@ -37,8 +37,9 @@ const (
 	chainQuoted  = "quoted"
 )
 
-// updateMatches queues the rules that make r of what is in the chains now.
-func (g *Guard) updateMatches(r Rules) {
+// updateMatches queues the rules that make r of what is in the chains now;
+// spans says that the spans are others.
+func (g *Guard) updateMatches(r Rules, spans bool) {
 	for _, f := range families {
 		service, source := g.dropChain(f, counterService), g.dropChain(f, counterSource)
 		for name, lists := range map[string][2][]Match{
@@ -53,17 +54,24 @@ func (g *Guard) updateMatches(r Rules) {
 				g.addMatch(chain, f, m, service)
 			}
 		}
-		if g.held != nil && slices.Equal(g.rules.Spans, r.Spans) {
+		if g.held != nil && !spans {
 			continue
 		}
-		spans, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
-		for _, s := range r.Spans {
-			if f.has(s.Net) {
-				g.rule(spans, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
-				g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
+		sources, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
+		for _, part := range r.Parts {
+			for _, s := range part.Spans {
+				if f.has(s.Net) {
+					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
+					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
+				}
 			}
 		}
 	}
+}
+
+// spanned says whether one of the parts has spans.
+func spanned(parts []*Part) bool {
+	return slices.ContainsFunc(parts, func(p *Part) bool { return len(p.Spans) > 0 })
 }
 
 // addMatch queues the rule of a Match.

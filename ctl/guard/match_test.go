@@ -139,7 +139,7 @@ func TestSpans(t *testing.T) {
 		{"one that has it not", spans(5001, 6000), nil, false},
 		{"to the host itself", spans(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Spans: row.spans, Local: row.local}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: []*Part{{Spans: row.spans}}, Local: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
 			t.Errorf("%s: hidden %v, want %v", row.say, got, row.hidden)
 		}

@@ -1,0 +1,91 @@
+package ctl
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/ctl/guard"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// After any operations the table, of which most was taken over from the one
+// before, is what compiling the whole state gives, and so is what the guard was
+// told to hide.
+func TestCompileByDifference(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"))
+	later := trashTime
+	for range 300 {
+		op := randomOp(rng)
+		mark := &Service{ServiceKey: ServiceKey{FWMark: 1}, Scheduler: "rr"}
+		switch rng.IntN(12) {
+		case 0:
+			op = Op{Verb: SetSorry, Service: op.Service, Server: op.Server}
+		case 1:
+			op = Op{Verb: SetSorry, Service: op.Service}
+		case 2:
+			op = Op{Verb: Tune, Service: op.Service, Tuning: map[string]uint32{[]string{tuneEstablished, tuneSlowStart, tuneQuiescent}[rng.IntN(3)]: 1}}
+		case 3:
+			op = Op{Verb: Tune, Tuning: map[string]uint32{tuneNodest: uint32(rng.IntN(2))}}
+		case 4:
+			op = Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, PortRange{80, uint16(80 + rng.IntN(2))})}}
+		case 5:
+			op = Op{Verb: DeleteMarks, Marks: w.state.Marks}
+		case 6:
+			op = Op{Verb: []Verb{AddService, DeleteService}[rng.IntN(2)], Service: mark}
+		case 7, 8:
+			op.Service = mark
+		case 9:
+			w.exchange(0, syn("5000"))
+		case 10:
+			w.conns.Flush(func(*conntrack.Snapshot) bool { return rng.IntN(2) == 0 })
+			w.tend(w.now.Add(later))
+			later += trashTime
+			w.tend(w.now.Add(later))
+		case 11:
+			hops := *w.host.Hops()
+			w.host.set(&hops)
+			w.HopsChanged()
+		}
+		w.Apply(op)
+		s, got := &w.state, w.table
+		whole := s.clone()
+		whole.all = true
+		want := compile(&whole, w.live, hide(nil, &whole, w.live, newEnds(&whole), w.hops), w.ways, nil)
+		sortSpans(got.Spans)
+		sortSpans(want.Spans)
+		if !reflect.DeepEqual(got.Table, want.Table) {
+			t.Fatalf("after %s %v %v:\n%+v\nwhole:\n%+v", op.Verb, op.Service, op.Server, got.Table, want.Table)
+		}
+		if len(got.hidden)+len(want.hidden) > 0 && !reflect.DeepEqual(got.hidden, want.hidden) {
+			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.hidden, want.hidden)
+		}
+		if parts := w.guard.rules.Parts; len(parts) != len(got.hidden) || slices.ContainsFunc(parts, func(p *guard.Part) bool { return !holds(got.hidden, p) }) {
+			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.hidden)
+		}
+	}
+}
+
+func holds(h hidden, p *guard.Part) bool {
+	for _, part := range h {
+		if part == p {
+			return true
+		}
+	}
+	return false
+}
+
+// sortSpans puts spans in one order: they come in that of a map.
+func sortSpans(list []director.Span) {
+	slices.SortFunc(list, func(a, b director.Span) int {
+		return slices.Compare([]int{int(a.Ports.First), int(a.Ports.Last), a.Net.Addr().Compare(b.Net.Addr())},
+			[]int{int(b.Ports.First), int(b.Ports.Last), 0})
+	})
+}

@@ -1,0 +1,117 @@
+package ctl
+
+import (
+	"net/netip"
+	"slices"
+
+	"uvs/ctl/guard"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// hidden is what the host's stack must not see because of each service, also of
+// those that are gone but whose servers still have conns.
+type hidden map[ServiceKey]*guard.Part
+
+// hide says what is to be hidden for a state and the servers there are; for
+// services the state's operations do not concern it is what it was before.
+func hide(before hidden, s *State, l *live, e ends, hops *director.Hops) hidden {
+	h := make(hidden, len(before))
+	add := func(k ServiceKey) {
+		part := before[k]
+		if part == nil || s.concerns(k) {
+			if fresh := e.hide(k, s, l.of[k], hops); part == nil || !same(part, fresh) {
+				part = fresh
+			}
+		}
+		h[k] = part
+	}
+	for k := range e.services {
+		add(k)
+	}
+	for k := range l.of {
+		if e.services[k] == nil {
+			add(k)
+		}
+	}
+	return h
+}
+
+// hide is what is to be hidden for one service: frames to it, and those of its
+// servers, which are removed ones too, or were masqueraded once, for their conns
+// are still answered.
+func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.Hops) *guard.Part {
+	part := &guard.Part{}
+	sources := e.of(k)
+	masq := func(v ServerKey) {
+		sources = append(sources, e.replies(k, v)...)
+		if k.FWMark == 0 && k.Port != 0 && v != (ServerKey{k.Addr, k.Port}) && hops.Holds(wire.AddrFrom(v.Addr)) {
+			// What the host itself sends from there must come back to be translated.
+			part.Returns = append(part.Returns, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
+		}
+	}
+	if svc := e.services[k]; svc != nil {
+		if k.FWMark == 0 {
+			part.Services = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
+		}
+		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.Holds(wire.AddrFrom(a)) })
+		for _, v := range s.reals(svc) {
+			if v.Method == MethodMasq {
+				masq(v.ServerKey)
+			}
+		}
+	}
+	for _, v := range servers {
+		if v.masq {
+			masq(v.key)
+		}
+	}
+	part.Returns = unique(part.Returns)
+	part.Sources, part.Spans = split(sources)
+	return part
+}
+
+// same says whether two parts hide the same.
+func same(a, b *guard.Part) bool {
+	return slices.Equal(a.Services, b.Services) && slices.Equal(a.VIPs, b.VIPs) && slices.Equal(a.Sources, b.Sources) &&
+		slices.Equal(a.Spans, b.Spans) && slices.Equal(a.Returns, b.Returns)
+}
+
+// rules are those that hide it, and what marks lead to services.
+func (h hidden) rules(marked []guard.Match, hops *director.Hops) guard.Rules {
+	r := guard.Rules{Marked: marked}
+	for _, part := range h {
+		r.Parts = append(r.Parts, part)
+	}
+	for i := range hops.Ports {
+		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
+	}
+	for a := range hops.Local {
+		r.Local = append(r.Local, a.Netip())
+	}
+	return r
+}
+
+// vips are the addresses that uvs answers for, each once.
+func (h hidden) vips() (list []netip.Addr) {
+	for _, part := range h {
+		list = append(list, part.VIPs...)
+	}
+	return unique(list)
+}
+
+// union is rules that hide what either hides, with b's interfaces and own
+// addresses.
+func union(a, b guard.Rules) guard.Rules {
+	b.Parts = unique(slices.Concat(a.Parts, b.Parts))
+	if !slices.Equal(a.Marked, b.Marked) {
+		b.Leaving = a.Marked
+	}
+	return b
+}
+
+// sameRules says whether two rules for the same interfaces hide the same.
+func sameRules(a, b guard.Rules) bool {
+	return len(a.Parts) == len(b.Parts) && len(unique(slices.Concat(a.Parts, b.Parts))) == len(a.Parts) &&
+		slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
+}
