@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"slices"
 
 	"uvs/conntrack"
 	"uvs/dataplane/director"
@@ -238,7 +237,7 @@ func clientMask(svc *Service) (mask wire.Addr) {
 func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
 	ramp := conntrack.Tick(tuning.value(tuneSlowStart)) * conntrack.Second
 	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), tuning.options(), ramp, svc.Servers}
-	same := slices.Equal(r.built.servers, how.servers)
+	same := untouched(r.built.servers, how.servers)
 	if r.picker != nil && same && r.built.like(&how) {
 		return
 	}
@@ -262,10 +261,10 @@ func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
 	}
 	switch {
 	case r.picker == nil:
-		r.cursor = sched.NewCursor(how.scheduler, nil, 1)
+		r.cursor = sched.NewCursor(how.scheduler, nil, destinations(svc))
 		r.cursor.Rebase(nil, list)
 	case r.built.scheduler != how.scheduler:
-		r.cursor = sched.NewCursor(how.scheduler, list, 1)
+		r.cursor = sched.NewCursor(how.scheduler, list, destinations(svc))
 	case !same:
 		r.cursor.Rebase(r.list, list)
 	}
@@ -279,6 +278,21 @@ type scheduling struct {
 	options   sched.Options
 	ramp      conntrack.Tick
 	servers   []Server // a list that nobody writes to: operations replace it
+}
+
+// untouched says whether no operation has made b of a. One that leaves a server
+// as it was counts too: IPVS tells the scheduler of every edit, and wrr begins
+// its list anew.
+func untouched(a, b []Server) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// destinations is how many addresses a service is called by, 0 if any number.
+func destinations(svc *Service) int {
+	if svc.FWMark != 0 {
+		return 0
+	}
+	return 1
 }
 
 // like says whether all but the servers is the same.

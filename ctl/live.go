@@ -48,7 +48,7 @@ type liveServer struct {
 	service  ServiceKey
 	key      ServerKey
 	last     Server         // as last configured
-	weight   int32          // last non-zero weight
+	weight   int32          // last non-zero weight since it was added
 	raised   conntrack.Tick // when it was added or left weight 0; slow start begins there
 	masq     bool           // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
@@ -193,10 +193,11 @@ func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (gro
 	if server.Weight != 0 && (v.last.Weight == 0 || v.removed) { // took nothing until now
 		v.raised = now
 	}
+	added := grown || v.removed
 	v.removed, v.idle, v.seen = false, time.Time{}, l.round
 	v.last = server
 	v.masq = v.masq || server.Method == MethodMasq
-	if server.Weight != 0 {
+	if server.Weight != 0 || added {
 		v.weight = server.Weight
 	}
 	return grown
