@@ -109,7 +109,7 @@ func BenchmarkICMPError(b *testing.B) {
 	src := addr(families[0].vip)
 	for b.Loop() {
 		f := sample
-		ICMPError(&f, p, TimeExceeded, src, 0)
+		ICMPError(&f, p, TimeExceeded, src, 0, 1500)
 		copy(link, kept)
 	}
 }

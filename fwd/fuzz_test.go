@@ -44,7 +44,7 @@ var actions = []struct {
 	{"Encap GUE", tunnels[3].Encap},
 	{"Encap GRE", tunnels[6].Encap},
 	{"Decap", Decap},
-	{"ICMPError", func(f *wire.Frame, p *wire.Packet) bool { return ICMPError(f, p, TooBig, ofFamily(p, 1), 1400) }},
+	{"ICMPError", func(f *wire.Frame, p *wire.Packet) bool { return ICMPError(f, p, TooBig, ofFamily(p, 1), 1400, 1500) }},
 	{"EchoReply", EchoReply},
 	{"Reset", Reset},
 	{"ARPReply", func(f *wire.Frame, p *wire.Packet) bool { return ARPReply(f, p, ownMAC) }},

@@ -38,6 +38,9 @@ const (
 	maxError4 = 576
 	maxError6 = 1280
 
+	// leastLink is the MTU every link of IPv4 has at least, RFC 791 section 3.2.
+	leastLink = 68
+
 	// errorClass is the precedence INTERNETWORK CONTROL of IPv4 errors, RFC 1812
 	// section 4.3.2.5.
 	errorClass = 0xc0
@@ -45,20 +48,20 @@ const (
 
 // ICMPError turns the frame into an ICMP error about the packet in it, from src
 // to the packet's source, back the way it came. It quotes as much of the packet
-// as may be, as it is in the frame. mtu is for TooBig. Afterwards p does not
-// hold any longer.
+// as may be, as it is in the frame, with link as the MTU of the link it goes
+// back by. mtu is for TooBig. Afterwards p does not hold any longer.
 //
 // False if no error may be sent: about an error, a redirect or a later
 // fragment, to or from more or less than one host; or if src is of the other
 // family or the frame has no room for the headers.
-func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32) bool {
+func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32, link int) bool {
 	if what >= numErrorKind || !refusable(f, p, src) {
 		return false
 	}
 	if what != TooBig {
 		mtu = 0
 	}
-	putError(f, p, what.message(p.IPv6), src, mtu)
+	putError(f, p, what.message(p.IPv6), src, mtu, link)
 	return true
 }
 
@@ -77,13 +80,13 @@ func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
 }
 
 // putError puts error m about the packet in front of it; see ICMPError.
-func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32) {
+func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32, link int) {
 	header, longest, class := ipLen(src)+wire.ICMPLen, maxError6, uint8(0)
 	if !p.IPv6 {
 		longest, class = maxError4, errorClass
 	}
 	moveLink(f, p, header)
-	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest))
+	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest, max(link, leastLink)))
 	turnRound(f)
 	e := wire.ICMP(f.From(p.L3)[ipLen(src):])
 	e.SetType(m.kind)

@@ -75,7 +75,7 @@ func TestICMPError(t *testing.T) {
 					t.Run(fmt.Sprint(k.kind, "/", family.name, "/", tr.name, "/", e.name), func(t *testing.T) {
 						f := in.Frame()
 						f.In, f.MTU = 3, 1400
-						if !ICMPError(&f, parse(t, &f), k.kind, addr(family.vip), mtu) {
+						if !ICMPError(&f, parse(t, &f), k.kind, addr(family.vip), mtu, 1500) {
 							t.Fatal("refused")
 						}
 						wantOwn(t, f, want.Frame())
@@ -83,6 +83,23 @@ func TestICMPError(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestICMPErrorShortLink: an error quotes less where its link would not carry it
+// otherwise, but never less than any link carries.
+func TestICMPErrorShortLink(t *testing.T) {
+	for _, row := range []struct{ link, length int }{{1500, 576}, {576, 576}, {575, 575}, {512, 512}, {68, 68}, {0, 68}} {
+		in := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, Payload: make([]byte, 1000)}
+		f := in.Frame()
+		if !ICMPError(&f, parse(t, &f), TooBig, addr(families[0].vip), 500, row.link) {
+			t.Fatal("refused")
+		}
+		want := wiretest.Packet{
+			Src: host(families[0].vip), Dst: host(families[0].client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
+			ICMPType: 3, ICMPCode: 4, ICMPRest: 500, Payload: wiretest.Quote(in.Frame(), row.length-28),
+		}
+		wantOwn(t, f, answerTo(want, nil).Frame())
 	}
 }
 
@@ -141,12 +158,12 @@ func TestICMPErrorNever(t *testing.T) {
 			if p.IPv6 {
 				self = addr("2001:db8:9::1")
 			}
-			wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, PortUnreachable, self, 0) })
+			wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, PortUnreachable, self, 0, 1500) })
 		})
 	}
 	for _, in := range []wiretest.Packet{icmp(wire.ICMPEcho), icmp6(wire.ICMPv6Echo)} {
 		f := in.Frame()
-		if !ICMPError(&f, parse(t, &f), TimeExceeded, addr(in.Dst), 0) {
+		if !ICMPError(&f, parse(t, &f), TimeExceeded, addr(in.Dst), 0, 1500) {
 			t.Errorf("an echo request from %s may be answered with an error", in.Src)
 		}
 		wiretest.Check(t, f)
@@ -157,10 +174,10 @@ func TestICMPErrorNever(t *testing.T) {
 func TestICMPErrorImpossible(t *testing.T) {
 	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
 	p := parse(t, &f)
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[1].vip), 1) })
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, numErrorKind, addr(families[0].vip), 1) })
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[1].vip), 1, 1500) })
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, numErrorKind, addr(families[0].vip), 1, 1500) })
 	f.Buf, f.Off, f.End = f.Buf[wire.Headroom-27:], 27, f.End-wire.Headroom+27
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[0].vip), 1) })
+	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[0].vip), 1, 1500) })
 }
 
 // TestEchoReply: the reply is the request turned round.

@@ -49,11 +49,11 @@ func StatedLen(f *wire.Frame, p *wire.Packet) int {
 
 // ErrorFromTunnel turns ICMP error p, which is about a tunnel packet with packet
 // in inside, into one about in: from src to in's source, with the mtu that in
-// should have had, or 0. Afterwards neither p nor in holds any longer. The frame
-// has no way yet.
+// should have had, or 0; link is the MTU of the link it leaves by. Afterwards
+// neither p nor in holds any longer. The frame has no way yet.
 //
 // False, and the frame untouched, if in must not be answered (see ICMPError).
-func ErrorFromTunnel(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32) bool {
+func ErrorFromTunnel(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32, link int) bool {
 	if !refusable(f, in, src) {
 		return false
 	}
@@ -62,7 +62,7 @@ func ErrorFromTunnel(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint3
 	moveLink(f, p, -int(taken))
 	in.L3, in.L4 = in.L3-taken, in.L4-taken
 	setEtherType(f, in, in.IPv6)
-	putError(f, in, m, src, mtu)
+	putError(f, in, m, src, mtu, link)
 	return true
 }
 

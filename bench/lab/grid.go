@@ -44,7 +44,7 @@ var gridPlans = map[string]Plan{
 }
 
 // GridMethods are the methods of a Grid, in the order it tries them.
-var GridMethods = []string{"nat", "dr", "ipip"}
+var GridMethods = []string{"nat", "dr", "ipip", "gre", "gue"}
 
 // GridMTUs are the MTUs of the whole grid: those AF_PACKET inputs of other
 // makers are tested with (jumbo frames, a page fraction and one more, Ethernet,

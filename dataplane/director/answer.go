@@ -135,7 +135,7 @@ func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, sel
 	switch {
 	case d.limit.spent():
 		return DroppedLimited
-	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu):
+	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu, d.ways.onPort(f.In, !p.IPv6).MTU):
 		return DroppedSilent
 	}
 	d.limit.take()

@@ -16,6 +16,7 @@ type Director struct {
 	limit  limiter
 	own    *originator
 	now    conntrack.Tick // of the batch in hand
+	ways   *Ways          // likewise
 
 	// Scratch of one batch, indexed as the frames are.
 	packets [MaxBatch]wire.Packet
@@ -40,7 +41,7 @@ func New(conns *conntrack.Local, worker int) *Director {
 // what became of frames[i]. behind says that the connection table has more
 // upkeep due, so the next call should not wait for frames.
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
-	d.now = now
+	d.now, d.ways = now, t.Ways
 	d.conns.Begin(now)
 	d.limit.refill(now)
 	queries := d.queries[:len(frames)]

@@ -121,7 +121,7 @@ func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bo
 		return DroppedNoNeighbour
 	case d.limit.spent():
 		return DroppedLimited
-	case !fwd.ErrorFromTunnel(f, p, in, in.Dst, uint32(mtu)):
+	case !fwd.ErrorFromTunnel(f, p, in, in.Dst, uint32(mtu), way.MTU):
 		return DroppedSilent
 	}
 	d.limit.take()

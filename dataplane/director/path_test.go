@@ -77,6 +77,22 @@ func mtuTold(t testing.TB, f wire.Frame) int {
 	return 0
 }
 
+// What a client is told fits the link it is told by, also where that is shorter
+// than the longest error: or it would never learn to send less.
+func TestTooLongOnShortLink(t *testing.T) {
+	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	h := hops()
+	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
+	w.table.Ways = NewWays(h)
+	for i := range w.table.Servers[1:] {
+		w.table.Servers[i+1].Way = w.table.Ways.To(addr("10.2.0.11"))
+	}
+	f := in(0, sized(ends4, 512, true))
+	if v := w.process(&f); v != AnsweredTooBig || mtuTold(t, f) != 492 || f.Len() != wire.EthernetLen+512 {
+		t.Errorf("%v with MTU %d, a frame of %d bytes; want one of 526 that says 492", v, mtuTold(t, f), f.Len())
+	}
+}
+
 // The longest packet that must not be fragmented and still fits goes; of one that
 // is a byte longer the client is told, with the right MTU, by every method.
 func TestTooLong(t *testing.T) {
