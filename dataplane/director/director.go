@@ -33,7 +33,7 @@ type Director struct {
 
 // New makes the director of a worker over its part of the connection table.
 func New(conns *conntrack.Local, worker int) *Director {
-	return &Director{conns: conns, worker: worker, own: newOriginator()}
+	return &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator()}
 }
 
 // Process decides about up to MaxBatch frames at the time now. Frames that are
