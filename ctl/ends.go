@@ -86,7 +86,22 @@ func (e ends) at(net netip.Prefix, k ServiceKey) []guard.Span {
 		list = append(list, guard.Span{Net: net, Proto: k.Proto, First: portFTPData, Last: portFTPData},
 			guard.Span{Net: net, Proto: k.Proto, First: portUnprivileged, Last: 65535})
 	}
+	if k.ike() {
+		for _, proto := range ipsec {
+			list = append(list, guard.Span{Net: net, Proto: proto, Last: 65535})
+		}
+	}
 	return list
+}
+
+// portIKE is where the flows are that ESP and AH follow (reference 3.3).
+const portIKE = 500
+
+var ipsec = []uint8{wire.ProtoESP, wire.ProtoAH}
+
+// ike says whether a service of an address takes IKE, and with it ESP and AH.
+func (k ServiceKey) ike() bool {
+	return k.FWMark == 0 && k.Proto == wire.ProtoUDP && (k.Port == portIKE || k.Port == 0)
 }
 
 // ftp says whether a service takes the ports of FTP's data as well.

@@ -165,7 +165,7 @@ func TestExplainSays(t *testing.T) {
 		{"no route to the server", question("10.1.0.2:1", "10.9.0.1:84"), []string{"answered_no_route", "no route to 10.77.0.1"}},
 		{"a port nobody serves", question("10.1.0.2:1", "10.9.0.1:99"), []string{"refused_no_service", "takes TCP port 99"}},
 		{"an address nobody serves", question("10.1.0.2:1", "10.9.0.9:80"), []string{"not_ours", "no service has the address"}},
-		{"a client that claims to be the VIP", question("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_bad_source"}},
+		{"a client that claims to be the VIP", question("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_source_vip"}},
 	}
 	for _, r := range rows {
 		text := fmt.Sprintf("%+v", *d.explain(r.q))

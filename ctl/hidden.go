@@ -53,6 +53,11 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 	if svc := e.services[k]; svc != nil {
 		if k.FWMark == 0 {
 			part.Services = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
+			if k.ike() {
+				for _, proto := range ipsec {
+					part.Services = append(part.Services, guard.Endpoint{Proto: proto, Addr: k.Addr})
+				}
+			}
 		}
 		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.Holds(wire.AddrFrom(a)) })
 		for _, v := range s.reals(svc) {

@@ -139,6 +139,10 @@ func ProtoName(proto uint8) string {
 		return "UDP"
 	case wire.ProtoSCTP:
 		return "SCTP"
+	case wire.ProtoESP:
+		return "ESP"
+	case wire.ProtoAH:
+		return "AH"
 	}
 	return fmt.Sprint(proto)
 }

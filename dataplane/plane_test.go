@@ -57,8 +57,9 @@ func (l *stepLink) Wake() {
 func (l *stepLink) Close() error { return nil }
 
 var (
-	mac = wire.MAC{2, 0, 0, 0, 0, 1}
-	vip = wire.AddrFrom4([]byte{10, 9, 0, 1})
+	mac   = wire.MAC{2, 0, 0, 0, 0, 1}
+	asker = wire.MAC{2, 0, 0, 0, 0, 2}
+	vip   = wire.AddrFrom4([]byte{10, 9, 0, 1})
 )
 
 // answering is a table whose director answers an ARP request for the VIP.
@@ -76,12 +77,12 @@ func request() []wire.Frame {
 	f := wire.Frame{Buf: b, Off: wire.Headroom, End: int32(len(b)), Out: wire.NoPort}
 	e := wire.Ethernet(f.Bytes())
 	e.SetDst(wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	e.SetSrc(mac)
+	e.SetSrc(asker)
 	e.SetType(wire.EtherTypeARP)
 	a := wire.ARP(f.Bytes()[wire.EthernetLen:])
 	a.SetEthernetIPv4()
 	a.SetOperation(wire.ARPRequest)
-	a.SetSenderMAC(mac)
+	a.SetSenderMAC(asker)
 	a.SetTargetIP(vip)
 	return []wire.Frame{f}
 }

@@ -54,6 +54,14 @@ func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix
 	return fix
 }
 
+// Unsummed says whether the packet is UDP over IPv6 without a checksum. Hosts
+// drop that (RFC 8200 section 8.1) unless an application of theirs wants it
+// (RFC 6935), and translating it would make it look verified.
+func Unsummed(f *wire.Frame, p *wire.Packet) bool {
+	return p.IPv6 && p.Proto == wire.ProtoUDP && p.Fragment != wire.FragmentLater &&
+		!f.Partial() && wire.UDP(f.From(p.L4)).Checksum() == 0
+}
+
 // hasPorts says whether the packet has ports; TCP and SCTP have them where UDP
 // has.
 func hasPorts(p *wire.Packet) bool {

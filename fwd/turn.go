@@ -22,13 +22,48 @@ func turnRound(f *wire.Frame) {
 // may be answered: RFC 1812 section 4.3.2.7, RFC 1122 section 3.2.2, RFC 4443
 // section 2.4 (e). Directed broadcasts are known by their MAC address.
 func answerable(f *wire.Frame, p *wire.Packet) bool {
-	return p.Kind == wire.KindIP && !wire.Ethernet(f.Bytes()).Dst().IsGroup() &&
-		FromHost(p) && isHost(p.Dst, p.IPv6)
+	e := wire.Ethernet(f.Bytes())
+	return p.Kind == wire.KindIP && !e.Dst().IsGroup() && !e.Src().IsGroup() &&
+		isHost(p.Src, p.IPv6) && !isLoopback(p.Src) && isHost(p.Dst, p.IPv6)
 }
 
-// FromHost says whether the packet's source can be the address of one host, as
-// seen from another.
-func FromHost(p *wire.Packet) bool { return isHost(p.Src, p.IPv6) && !isLoopback(p.Src) }
+// Scope says what may be at an address.
+type Scope uint8
+
+const (
+	ScopeHost        Scope = iota // one host, to be reached from anywhere
+	ScopeLink                     // one host, from its own link only: fe80::/10 (RFC 4291 section 2.5.6)
+	ScopeLoopback                 // the host itself: 127/8, ::1
+	ScopeUnspecified              // nobody: 0/8 (RFC 1122 section 3.2.1.3), ::
+	ScopeGroup                    // many: 224/4, 255.255.255.255, ff00::/8
+	ScopeReserved                 // nobody yet: 240/4 (RFC 1112 section 4)
+	NumScope
+)
+
+// ScopeOf is the scope of an address of a packet. 169.254/16 counts as any
+// other, as it does to Linux when it routes.
+func ScopeOf(a wire.Addr) Scope {
+	switch {
+	case isLoopback(a):
+		return ScopeLoopback
+	case !a.Is4():
+		switch {
+		case a.IsZero():
+			return ScopeUnspecified
+		case a[0] == 0xff:
+			return ScopeGroup
+		case a[0] == 0xfe && a[1]&0xc0 == 0x80:
+			return ScopeLink
+		}
+	case a[12] == 0:
+		return ScopeUnspecified
+	case a[12]&0xf0 == 224, [4]byte(a[12:]) == [4]byte{255, 255, 255, 255}:
+		return ScopeGroup
+	case a[12] >= 240:
+		return ScopeReserved
+	}
+	return ScopeHost
+}
 
 // isHost says whether a can be the address of one host in a packet of the
 // family: not unspecified, and neither multicast nor, in IPv4, of the blocks 0/8,

@@ -20,13 +20,19 @@ func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	}
 	vip, ok := t.VIPs[p.Dst]
 	switch {
-	case !ok || !d.forUs(t, f):
+	case !d.forUs(t, f):
+		return t.elsewhere(f)
+	case !ok:
 		return NotOurs
 	case p.Fragment == wire.FragmentLater:
 		return DroppedFragment
 	case !vip.Ours:
 		return NotOurs
-	case fwd.EchoReply(f, p):
+	}
+	if v := t.badSource(f, p); v != NotOurs {
+		return v
+	}
+	if fwd.EchoReply(f, p) {
 		return AnsweredEcho
 	}
 	return DroppedVIP
@@ -39,6 +45,9 @@ func (d *Director) answerARP(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	op, _, target := fwd.ARPTarget(f, p)
 	if op != fwd.ARPRequest || !t.VIPs[target].Ours || int(f.In) >= len(t.Ways.Ports) {
 		return NotOurs
+	}
+	if v := t.badMAC(f); v != NotOurs {
+		return v
 	}
 	if !fwd.ARPReply(f, p, t.Ways.Ports[f.In].MAC) {
 		return NotOurs
@@ -56,6 +65,9 @@ func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire
 	if held, ok := t.Ways.Local[target]; ok && held == t.Ways.Ports[f.In].Index {
 		return NotOurs
 	}
+	if v := t.badMAC(f); v != NotOurs {
+		return v
+	}
 	if !fwd.NeighborAdvert(f, p, t.Ways.Ports[f.In].MAC) {
 		return NotOurs
 	}
@@ -71,7 +83,11 @@ func (d *Director) noService(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 		return d.unknownReply(t, f, p)
 	case !vip.Ours:
 		return NotOurs
-	case p.Proto == wire.ProtoTCP:
+	}
+	if v := t.badSource(f, p); v != NotOurs {
+		return v
+	}
+	if p.Proto == wire.ProtoTCP {
 		return d.reset(f, p, RefusedNoService)
 	}
 	return d.refuse(f, p, fwd.PortUnreachable, p.Dst, 0, RefusedNoService)
@@ -92,6 +108,9 @@ func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict
 	if t.Ways.Holds(p.Dst) || !t.hides(p.Src, p.SrcPort, p.Proto) {
 		return NotOurs
 	}
+	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
+		return DroppedDestination
+	}
 	if origin, ok := t.origin(p); ok {
 		return d.onePacketReply(t, f, p, &origin)
 	}
@@ -107,6 +126,9 @@ func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Or
 			return v
 		}
 		return PassedAmbiguous
+	}
+	if fwd.Unsummed(f, p) {
+		return DroppedUnsummed
 	}
 	o.Counters.shards[d.worker].out(p.Len)
 	way := t.Ways.To(p.Dst)

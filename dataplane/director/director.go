@@ -72,13 +72,15 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 		fill(q, p, t.toVIP(p.Dst))
 	case wire.IsICMPError(p):
 		in := &d.quoted[i]
-		if !wire.ParseInner(f, p, in) || !hasPorts(in.Proto) || in.Src != p.Dst {
+		if !wire.ParseInner(f, p, in) || !ofConn(in.Proto) || in.Src != p.Dst {
 			return // errors go to the source of what they quote
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
 		// answered, and the error travels as that request did.
 		fill(q, in, !t.toVIP(in.Src))
 		q.Dir = opposite(q.Dir)
+	case isIPsec(p.Proto):
+		fill(q, p, t.toVIP(p.Dst))
 	}
 }
 
@@ -89,11 +91,14 @@ func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 		q.Dir = conntrack.DirIn
 		q.Client, q.ClientPort = p.Src, p.SrcPort
 		q.Peer, q.PeerPort = p.Dst, p.DstPort
-		return
+	} else {
+		q.Dir = conntrack.DirOut
+		q.Client, q.ClientPort = p.Dst, p.DstPort
+		q.Peer, q.PeerPort = p.Src, p.SrcPort
 	}
-	q.Dir = conntrack.DirOut
-	q.Client, q.ClientPort = p.Dst, p.DstPort
-	q.Peer, q.PeerPort = p.Src, p.SrcPort
+	if isIPsec(p.Proto) {
+		q.Proto, q.ClientPort, q.PeerPort = wire.ProtoUDP, portIKE, portIKE
+	}
 }
 
 func opposite(d conntrack.Dir) conntrack.Dir {
@@ -130,7 +135,7 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 		return d.answer(t, f, p)
 	case q.Ref == 0:
 		return d.miss(t, f, i)
-	case !hasPorts(p.Proto):
+	case !ofConn(p.Proto):
 		return d.forwardError(t, f, i)
 	case q.Dir == conntrack.DirOut:
 		return d.fromServer(t, f, p, q.Ref)
@@ -141,10 +146,16 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 }
 
 var flawVerdict = [wire.NumFlaw]Verdict{
-	wire.FlawRunt:      DroppedRunt,
-	wire.FlawARP:       DroppedARP,
-	wire.FlawIPHeader:  DroppedIPHeader,
-	wire.FlawIPSum:     DroppedIPSum,
-	wire.FlawExtension: DroppedExtension,
-	wire.FlawTransport: DroppedTransport,
+	wire.FlawRunt:          DroppedRunt,
+	wire.FlawARP:           DroppedARP,
+	wire.FlawIPHeader:      DroppedIPHeader,
+	wire.FlawIPLength:      DroppedIPLength,
+	wire.FlawIPSum:         DroppedIPSum,
+	wire.FlawMapped:        DroppedMapped,
+	wire.FlawOption:        DroppedOption,
+	wire.FlawSourceRoute:   DroppedSourceRoute,
+	wire.FlawExtension:     DroppedExtension,
+	wire.FlawExtensions:    DroppedExtensions,
+	wire.FlawTransport:     DroppedTransport,
+	wire.FlawTransportSize: DroppedTransportSize,
 }

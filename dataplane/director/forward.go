@@ -64,11 +64,14 @@ func (r *Rules) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
 // on by the server's method.
 func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
 	c := d.conns.Conn(ref)
-	server.Counters.shards[d.worker].in(p.Len)
-	d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
 	if back := packBack(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
+		if v := t.badMAC(f); v != NotOurs {
+			return v
+		}
 		c.SetBack(back)
 	}
+	server.Counters.shards[d.worker].in(p.Len)
+	d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
 	if fwd.TTLExpired(f, p) {
 		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
 	}
@@ -100,6 +103,9 @@ func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server
 	}
 	switch c.Method() {
 	case conntrack.MethodMasq:
+		if fwd.Unsummed(f, p) {
+			return DroppedUnsummed
+		}
 		_, port := c.Server()
 		fwd.ToServer(f, p, server.Addr, port)
 		verdict = Masqueraded
@@ -168,6 +174,9 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
+		if fwd.Unsummed(f, p) {
+			return DroppedUnsummed
+		}
 		verdict = Returned
 	}
 	vip, vport := c.VIP()

@@ -101,34 +101,6 @@ func TestConnEndedWithinABatch(t *testing.T) {
 	}
 }
 
-// What claims to come from where no client can be begins no conn, whatever the
-// method; what such a source gets from a VIP without a service is fwd's to say.
-func TestSourcesThatAreNoClients(t *testing.T) {
-	for _, r := range []struct{ sentence, src, dst string }{
-		{"from the VIP and port itself (a land attack)", "10.9.0.1:80", "10.9.0.1:80"},
-		{"from another VIP", "10.9.0.2:80", "10.9.0.1:80"},
-		{"from an IPv6 VIP to itself", "[fd00:9::1]:80", "[fd00:9::1]:80"},
-		{"from loopback", "127.0.0.1:5000", "10.9.0.1:80"},
-		{"from IPv6 loopback", "[::1]:5000", "[fd00:9::1]:80"},
-		{"from no address", "0.0.0.0:5000", "10.9.0.1:80"},
-		{"from no IPv6 address", "[::]:5000", "[fd00:9::1]:80"},
-		{"from a multicast group", "224.0.0.5:5000", "10.9.0.1:80"},
-		{"from an IPv6 multicast group", "[ff02::5]:5000", "[fd00:9::1]:80"},
-		{"from everybody", "255.255.255.255:5000", "10.9.0.1:80"},
-	} {
-		for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-			w := newWorld(t, conntrack.MethodMasq)
-			f := in(0, wiretest.Packet{Src: r.src, Dst: r.dst, Proto: proto, TCPFlags: wire.TCPSyn})
-			if v := w.process(&f); v != DroppedSource || f.Out != wire.NoPort {
-				t.Errorf("%s, protocol %d: %s, out port %d", r.sentence, proto, v, f.Out)
-			}
-			if n := w.conns.Stats().Inserted; n != 0 {
-				t.Errorf("%s, protocol %d: %d conns", r.sentence, proto, n)
-			}
-		}
-	}
-}
-
 // Nothing from port 20, FTP's data port, begins a conn, by any protocol.
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {

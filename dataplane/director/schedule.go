@@ -3,7 +3,6 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
 	"uvs/sched"
 )
 
@@ -13,13 +12,13 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 	if t.ambiguous(q) {
 		if r := reversed(q); d.found(&r) {
 			*q = r
-			if hasPorts(p.Proto) {
+			if ofConn(p.Proto) {
 				return d.fromServer(t, f, p, q.Ref)
 			}
 			return d.forwardError(t, f, i)
 		}
 	}
-	if !hasPorts(p.Proto) {
+	if !ofConn(p.Proto) {
 		return d.unknownError(t, f, i)
 	}
 	if q.Dir == conntrack.DirOut {
@@ -34,14 +33,19 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 
 // begin treats a packet to a VIP that has no conn.
 func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	if isIPsec(p.Proto) {
+		return t.noIKE(p)
+	}
 	svc := t.service(f, p)
-	switch {
-	case svc == nil:
+	if svc == nil {
 		return d.noService(t, f, p)
+	}
+	if v := t.badSource(f, p); v != NotOurs {
+		return v
+	}
+	switch {
 	case !t.Rules.schedulable(f, p):
 		return d.reset(f, p, RefusedNoConn)
-	case !t.isClient(p):
-		return DroppedSource
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
@@ -69,14 +73,6 @@ func (r *Rules) schedulable(f *wire.Frame, p *wire.Packet) bool {
 		return opens(f, p) || r.SloppySCTP && sctpEvent(f, p) != conntrack.EventAbort
 	}
 	return true
-}
-
-// isClient says whether a packet's source can be a client: one host, and not a
-// VIP. What claims to come from a VIP to a VIP is forged; answered, two services
-// would talk to each other for ever, or one to itself.
-func (t *Table) isClient(p *wire.Packet) bool {
-	_, vip := t.VIPs[p.Src]
-	return !vip && fwd.FromHost(p)
 }
 
 // schedule picks a server for a packet that begins a connection, enters the

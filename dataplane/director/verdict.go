@@ -5,8 +5,10 @@ package director
 type Verdict uint8
 
 const (
-	// NotOurs is a frame left to the host's stack, untouched.
-	NotOurs Verdict = iota
+	// Frames left to the host's stack, untouched.
+	NotOurs   Verdict = iota
+	OtherHost         // IP to another machine's hardware address, as seen in promiscuous mode
+	LinkGroup         // IP in a broadcast or multicast frame: never for a VIP (RFC 1122 section 3.3.6)
 
 	// Forwarded frames.
 	Masqueraded     // client to server, addresses rewritten
@@ -41,16 +43,37 @@ const (
 	DroppedClientConns // its client has as many connections as it may
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
-	DroppedSource      // begins a conn, but its source can be no client
+	DroppedNoIKE       // ESP or AH to a service of IKE without a conn of it
+
+	// Frames to a VIP whose source can be no client.
+	DroppedSourceVIP         // a VIP: forged, or two services would talk to each other for ever
+	DroppedSourceLoopback    // 127/8, ::1
+	DroppedSourceUnspecified // 0/8, ::
+	DroppedSourceGroup       // multicast, broadcast
+	DroppedSourceReserved    // 240/4
+	DroppedSourceLink        // fe80::/10, which may not leave its link (RFC 4291 section 2.5.6)
+	DroppedSourceMAC         // the frame comes from a group of machines
+	DroppedLoop              // the frame comes from our own hardware address
+
+	DroppedDestination // hidden from the host, and to nowhere a router may send it
+	DroppedUnsummed    // UDP over IPv6 without a checksum, to be translated
 	DroppedSilent      // an answer was due, but must not be sent (RFC 1122, RFC 4443)
 	DroppedLimited     // an answer was due, but too many were sent lately
 	DroppedVIP         // to a VIP of ours, of a kind nobody serves
+
+	// Frames that are not sound, whoever they are for (wire.Flaw).
 	DroppedRunt
 	DroppedARP
 	DroppedIPHeader
+	DroppedIPLength
 	DroppedIPSum
+	DroppedMapped
+	DroppedOption
+	DroppedSourceRoute
 	DroppedExtension
+	DroppedExtensions
 	DroppedTransport
+	DroppedTransportSize
 	DroppedICMPSum // ICMP error whose own checksum is wrong
 
 	NumVerdict
@@ -59,6 +82,8 @@ const (
 // verdictNames are the counters' names, as `uvs stats` prints them.
 var verdictNames = [NumVerdict]string{
 	NotOurs:            "not_ours",
+	OtherHost:          "not_ours_other_host",
+	LinkGroup:          "not_ours_link_group",
 	Masqueraded:        "forwarded_masq",
 	Routed:             "forwarded_route",
 	Tunnelled:          "forwarded_tunnel",
@@ -87,17 +112,36 @@ var verdictNames = [NumVerdict]string{
 	DroppedClientConns: "dropped_client_conns",
 	DroppedNoRoom:      "dropped_no_room",
 	DroppedFragment:    "dropped_fragment",
-	DroppedSource:      "dropped_bad_source",
+	DroppedNoIKE:       "dropped_ipsec_no_conn",
+
+	DroppedSourceVIP:         "dropped_source_vip",
+	DroppedSourceLoopback:    "dropped_source_loopback",
+	DroppedSourceUnspecified: "dropped_source_unspecified",
+	DroppedSourceGroup:       "dropped_source_group",
+	DroppedSourceReserved:    "dropped_source_reserved",
+	DroppedSourceLink:        "dropped_source_link_local",
+	DroppedSourceMAC:         "dropped_source_mac_group",
+	DroppedLoop:              "dropped_source_mac_own",
+
+	DroppedDestination: "dropped_bad_destination",
+	DroppedUnsummed:    "dropped_udp6_no_checksum",
 	DroppedSilent:      "dropped_unanswered",
 	DroppedLimited:     "dropped_answer_limit",
 	DroppedVIP:         "dropped_vip_other",
-	DroppedRunt:        "dropped_runt",
-	DroppedARP:         "dropped_bad_arp",
-	DroppedIPHeader:    "dropped_bad_ip_header",
-	DroppedIPSum:       "dropped_bad_ip_checksum",
-	DroppedExtension:   "dropped_bad_extension",
-	DroppedTransport:   "dropped_bad_transport",
-	DroppedICMPSum:     "dropped_bad_icmp_checksum",
+
+	DroppedRunt:          "dropped_runt",
+	DroppedARP:           "dropped_bad_arp",
+	DroppedIPHeader:      "dropped_bad_ip_header",
+	DroppedIPLength:      "dropped_bad_ip_length",
+	DroppedIPSum:         "dropped_bad_ip_checksum",
+	DroppedMapped:        "dropped_mapped_address",
+	DroppedOption:        "dropped_bad_ip_option",
+	DroppedSourceRoute:   "dropped_source_route",
+	DroppedExtension:     "dropped_bad_extension",
+	DroppedExtensions:    "dropped_many_extensions",
+	DroppedTransport:     "dropped_bad_transport",
+	DroppedTransportSize: "dropped_bad_transport_length",
+	DroppedICMPSum:       "dropped_bad_icmp_checksum",
 }
 
 func (v Verdict) String() string {

@@ -181,6 +181,8 @@ func (w *world) say(f wire.Frame) string {
 			fmt.Fprintf(&b, " %s>%s ttl %d", src, dst, h.HopLimit)
 		case *layers.TCP:
 			fmt.Fprintf(&b, " tcp %d>%d%s", h.SrcPort, h.DstPort, map[bool]string{true: " rst"}[h.RST])
+		case *layers.SCTP:
+			fmt.Fprintf(&b, " sctp %d>%d", h.SrcPort, h.DstPort)
 		case *layers.UDP:
 			fmt.Fprintf(&b, " udp %d>%d", h.SrcPort, h.DstPort)
 		case *layers.ICMPv4:

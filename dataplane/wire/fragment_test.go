@@ -99,12 +99,12 @@ func TestFragmentUFO(t *testing.T) {
 // fragment (RFC 791 section 3.1); the others keep the header's length.
 func TestFragmentOptions(t *testing.T) {
 	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
-		Options: []byte{0x83, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame() // loose route, record route, router alert
+		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame() // security (copied), record route, router alert
 	f.MTU = 1500
 	want := [][]byte{
-		{0x83, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},
-		{0x83, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
-		{0x83, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
+		{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},
+		{0x82, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
+		{0x82, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
 	}
 	pieces := split(t, wire.NewSplitter(), &f)
 	if len(pieces) != len(want) {

@@ -16,7 +16,7 @@ func seeds() []wire.Frame {
 	frames := []wire.Frame{
 		tcp4.Frame(), tcp6.Frame(), udp4.Frame(), udp6.Frame(), sctp4.Frame(), echo4.Frame(), echo6.Frame(), third4.Frame(),
 		change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
-		change(tcp4, func(p *wiretest.Packet) { p.Options = []byte{0x83, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0, 0} }),
+		change(tcp4, func(p *wiretest.Packet) { p.Options = []byte{0x82, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0, 0} }),
 		extended(0, "2b00000000000000 3c01000000000000 0000000000000000 1100000000000000"),
 		extended(44, "1100000100000007"), extended(44, "1100000800000007"),
 		icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 60),

@@ -79,9 +79,14 @@ type extensions struct {
 	proto uint8  // what stands at b[at:]
 	at    int
 
+	routed     bool // there is a routing header with segments left
 	fragment   Fragment
 	fragmentAt int // where the fragment header is; 0: there is none
 }
+
+// segmentsLeft is where a routing header says how many hosts the packet is yet to
+// visit before the last, whose address its checksum covers (RFC 8200 section 4.4).
+const segmentsLeft = 3
 
 const (
 	fragmentLen     = 8
@@ -92,35 +97,39 @@ const (
 )
 
 // walk goes to the transport header, or behind the fragment header of a later
-// fragment. False if there are too many headers or the packet ends in one.
-func (x *extensions) walk() bool {
+// fragment.
+func (x *extensions) walk() Flaw {
 	for range maxExtensions {
 		length := 0
 		switch x.proto {
 		case ProtoHopByHop, ProtoRouting, ProtoDestOptions:
 			if len(x.b) < x.at+8 {
-				return false
+				return FlawExtension
 			}
+			x.routed = x.routed || x.proto == ProtoRouting && x.b[x.at+segmentsLeft] != 0
 			length = (int(x.b[x.at+1]) + 1) * 8
 		case ProtoFragment:
 			if len(x.b) < x.at+fragmentLen {
-				return false
+				return FlawExtension
 			}
 			length = fragmentLen
 			x.noteFragment()
 		default:
-			return true
+			return FlawNone
 		}
 		if len(x.b) < x.at+length {
-			return false
+			return FlawExtension
 		}
 		x.proto = x.b[x.at]
 		x.at += length
 		if x.fragment == FragmentLater {
-			return true
+			return FlawNone
 		}
 	}
-	return !isExtension(x.proto)
+	if isExtension(x.proto) {
+		return FlawExtensions
+	}
+	return FlawNone
 }
 
 // noteFragment reads the fragment header at hand. Offset 0 with nothing more to
@@ -152,7 +161,7 @@ func FragmentID(f *Frame, p *Packet) uint32 {
 		return uint32(IPv4(b).ID())
 	}
 	x := extensions{b: b[:p.Len], proto: IPv6(b).NextHeader(), at: IPv6Len}
-	if !x.walk() || x.fragmentAt == 0 {
+	if x.walk() != FlawNone || x.fragmentAt == 0 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(x.b[x.fragmentAt+fragmentID:])

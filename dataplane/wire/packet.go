@@ -40,13 +40,19 @@ const (
 type Flaw uint8
 
 const (
-	FlawNone      Flaw = iota
-	FlawRunt           // shorter than its link header, or snapped by the ring
-	FlawARP            // ARP that is not Ethernet/IPv4 or too short
-	FlawIPHeader       // version, header length, total length or addresses impossible
-	FlawIPSum          // IPv4 header checksum wrong
-	FlawExtension      // IPv6 extension headers too many or cut short
-	FlawTransport      // transport header cut short or its lengths impossible
+	FlawNone          Flaw = iota
+	FlawRunt               // shorter than its link header, or snapped by the ring
+	FlawARP                // ARP that is not Ethernet/IPv4 or too short
+	FlawIPHeader           // version or header length impossible
+	FlawIPLength           // the frame ends before the IP packet does, or the packet in its header
+	FlawIPSum              // IPv4 header checksum wrong
+	FlawMapped             // an IPv4-mapped address in an IPv6 header
+	FlawOption             // IPv4 options that do not add up
+	FlawSourceRoute        // IPv4 source route, or IPv6 routing header with segments left
+	FlawExtension          // the packet ends in an IPv6 extension header
+	FlawExtensions         // more IPv6 extension headers than are walked
+	FlawTransport          // the packet ends in its transport header
+	FlawTransportSize      // TCP data offset or UDP length impossible
 	NumFlaw
 )
 

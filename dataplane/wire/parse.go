@@ -104,21 +104,29 @@ func ParseInner(f *Frame, p *Packet, in *Packet) bool {
 func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	h := b[off:]
 	if len(h) < IPv4Len {
-		return FlawIPHeader
+		return FlawIPLength
 	}
 	hl := int(h[ipv4VersionIHL]&0xf) * 4
-	if h[ipv4VersionIHL]>>4 != 4 || hl < IPv4Len || hl > len(h) {
+	if h[ipv4VersionIHL]>>4 != 4 || hl < IPv4Len {
 		return FlawIPHeader
+	}
+	if hl > len(h) {
+		return FlawIPLength
 	}
 	length := int(binary.BigEndian.Uint16(h[ipv4Length:]))
 	if length == 0 && super || how == quoted && (length < hl || length > len(h)) {
 		length = len(h)
 	}
 	if length < hl || length > len(h) {
-		return FlawIPHeader
+		return FlawIPLength
 	}
 	if how == whole && sumWords(h[:hl]) != 0xffff {
 		return FlawIPSum
+	}
+	if hl > IPv4Len && how == whole {
+		if flaw := parseOptions(h[IPv4Len:hl]); flaw != FlawNone {
+			return flaw
+		}
 	}
 	p.L3, p.Len = uint16(off), uint32(length)
 	p.Src = addr4(h[ipv4Src : ipv4Src+4])
@@ -134,6 +142,37 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	return parseTransport(h[hl:length], off+hl, p, how)
 }
 
+// parseOptions judges the options of an IPv4 header (RFC 791 section 3.1): all
+// but end and no operation are a type, the length of the whole option, and its
+// data. A source route, used up or not, is refused, as hosts and routers do by
+// default (RFC 7126 sections 4.3 and 4.4).
+func parseOptions(o []byte) Flaw {
+	for len(o) > 0 {
+		switch o[0] {
+		case optionEnd:
+			return FlawNone
+		case optionNop:
+			o = o[1:]
+			continue
+		case optionLooseRoute, optionStrictRoute:
+			return FlawSourceRoute
+		}
+		if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
+			return FlawOption
+		}
+		o = o[o[1]:]
+	}
+	return FlawNone
+}
+
+// Types of IPv4 options, RFC 791 section 3.1.
+const (
+	optionEnd         = 0
+	optionNop         = 1
+	optionLooseRoute  = 131
+	optionStrictRoute = 137
+)
+
 // addr4 is AddrFrom4 in a form that compiles to three stores.
 func addr4(b []byte) Addr {
 	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
@@ -142,7 +181,10 @@ func addr4(b []byte) Addr {
 // parseIPv6 parses the IPv6 packet at off of frame b.
 func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	h := b[off:]
-	if len(h) < IPv6Len || h[0]>>4 != 6 {
+	if len(h) < IPv6Len {
+		return FlawIPLength
+	}
+	if h[0]>>4 != 6 {
 		return FlawIPHeader
 	}
 	length := IPv6Len + int(binary.BigEndian.Uint16(h[ipv6PayloadLength:]))
@@ -150,18 +192,21 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		length = len(h)
 	}
 	if length > len(h) {
-		return FlawIPHeader
+		return FlawIPLength
 	}
 	p.IPv6 = true
 	p.L3, p.Len = uint16(off), uint32(length)
 	p.Src = Addr(h[ipv6Src : ipv6Src+16])
 	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
 	if p.Src.Is4() || p.Dst.Is4() {
-		return FlawIPHeader // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
+		return FlawMapped // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
 	}
 	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
-	if !x.walk() {
-		return FlawExtension
+	if flaw := x.walk(); flaw != FlawNone {
+		return flaw
+	}
+	if x.routed && how == whole {
+		return FlawSourceRoute
 	}
 	p.Proto, p.Fragment = x.proto, x.fragment
 	if p.Fragment == FragmentLater {
@@ -193,6 +238,7 @@ func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 	default:
 		return FlawNone
 	}
+	flaw := FlawTransport
 	switch {
 	case p.Proto == ProtoTCP:
 		if len(t) >= TCPLen {
@@ -200,9 +246,11 @@ func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 			if hl := int(t[tcpDataOffset]>>4) * 4; hl >= TCPLen && hl <= len(t) {
 				return FlawNone
 			}
+			flaw = FlawTransportSize
 		}
 	case p.Proto == ProtoUDP:
 		// The first fragment states the length of the whole datagram.
+		flaw = FlawTransportSize
 		length := int(binary.BigEndian.Uint16(t[udpLength:]))
 		if length >= UDPLen && (length <= len(t) || p.Fragment == FragmentFirst) {
 			return FlawNone
@@ -213,5 +261,5 @@ func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 	if how == quoted {
 		return FlawNone
 	}
-	return FlawTransport
+	return flaw
 }

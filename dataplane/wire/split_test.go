@@ -141,7 +141,7 @@ func (r random) packet(proto uint8, ipv6 bool, n int) wiretest.Packet {
 	if ipv6 {
 		p.Src, p.Dst = fmt.Sprintf("[2001:db8::1]:%d", 1+r.IntN(65535)), fmt.Sprintf("[2001:db8::2]:%d", 1+r.IntN(65535))
 	} else if r.coin() {
-		p.Options = []byte{1, 0x83, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0} // NOP, loose route (copied), record route (not)
+		p.Options = []byte{1, 0x82, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0} // NOP, security (copied), record route (not)
 	}
 	if r.coin() {
 		p.TCPOptions = []byte{1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}

@@ -1,0 +1,50 @@
+package ctl
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"uvs/ctl/guard"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// A service of IKE keeps ESP and AH from the host too, to its VIP and from its
+// servers; what the guard hides without a conn, the director routes on.
+func TestIKEHidesIPsec(t *testing.T) {
+	for _, r := range []struct {
+		sentence string
+		port     uint16
+		proto    uint8
+		hidden   bool
+	}{
+		{"a service of IKE", 500, wire.ProtoUDP, true},
+		{"a service of every UDP port", 0, wire.ProtoUDP, true},
+		{"a service of another port", 4500, wire.ProtoUDP, false},
+		{"port 500 of TCP is not IKE's", 500, wire.ProtoTCP, false},
+	} {
+		w := newWorld(t, 1)
+		vipAddr, server := netip.MustParseAddr("10.9.0.1"), testServer(0)
+		key := ServiceKey{Proto: r.proto, Addr: vipAddr, Port: r.port}
+		svc := &Service{ServiceKey: key, Scheduler: "rr", Persist: 300, Netmask: 0xffffffff}
+		w.must(Op{Verb: AddService, Service: svc},
+			Op{Verb: AddServer, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: server, Port: r.port}, Method: MethodMasq, Weight: 1}})
+		hides := func(of func(*guard.Part) []guard.Endpoint, e guard.Endpoint) bool {
+			return slices.ContainsFunc(w.guard.rules.Parts, func(p *guard.Part) bool { return slices.Contains(of(p), e) })
+		}
+		for _, proto := range ipsec {
+			vip := guard.Endpoint{Proto: proto, Addr: vipAddr}
+			rip := guard.Endpoint{Proto: proto, Addr: server}
+			if got := hides(func(p *guard.Part) []guard.Endpoint { return p.Services }, vip); got != r.hidden {
+				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, ProtoName(proto), got)
+			}
+			if got := hides(func(p *guard.Part) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
+				t.Errorf("%s: %s from the server hidden: %t", r.sentence, ProtoName(proto), got)
+			}
+			if got := w.plane.table().Sources[director.ServiceKey{Addr: wire.AddrFrom(rip.Addr), Proto: proto}]; got != r.hidden {
+				t.Errorf("%s: %s from the server routed on: %t", r.sentence, ProtoName(proto), got)
+			}
+		}
+	}
+}
