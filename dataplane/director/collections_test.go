@@ -85,7 +85,7 @@ var katran = []collected{
 		packet(with4(as4(v4(far4, "10.9.0.1"), layers.IPProtocolTCP), func(h *layers.IPv4) {
 			h.Options = []layers.IPv4Option{{OptionType: 0x7a, OptionLength: 4, OptionData: []byte{0, 80}}}
 		}), data("\x00\x00\x00\x00\x00\x00\x00\x00\x50\x10\x20\x00\x27\xe4\x00\x00"+text)),
-		DroppedTransport, ""},
+		DroppedTransportSize, ""},
 	{"a port of the host's VIP without a service is the host's", ipip, false,
 		packet(v4(far4, "10.9.0.2"), ack(31337, 82), data(text)), NotOurs, ""},
 	{"over IPv6, too", ipip, true,

@@ -463,9 +463,9 @@ func TestAnswerLimit(t *testing.T) {
 	w := newWorld(t, conntrack.MethodTunnel)
 	sent := w.tunnelled(sized(ends4, 1450, true))
 	for range 10 * limitBurst {
-		f := in(0, wiretest.Packet{Src: "127.0.0.1:5000", Dst: "10.9.0.1:81", Proto: wire.ProtoUDP})
+		f := in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:81", TCPFlags: wire.TCPRst})
 		if v := w.process(&f); v != DroppedSilent {
-			t.Fatalf("a packet from loopback to no service: %s", v)
+			t.Fatalf("a reset to no service: %s", v)
 		}
 	}
 	answered := 0
