@@ -52,6 +52,8 @@ const (
 	tuneConns     = "limit_conns"
 	tuneReplies   = "ops_replies"
 	tunePathMTU   = "pmtu_disc"
+	tuneNATICMP   = "nat_icmp_send"
+	tuneSchedICMP = "schedule_icmp"
 
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
@@ -89,6 +91,8 @@ var knobs = []Tunable{
 	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
 	{Name: tuneReplies, Default: 0, Max: 1, PerService: true, Help: "1: what masqueraded servers of one-packet services (ipvsadm --ops) send is translated, as from the service; 0: routed on unchanged, as IPVS does"},
 	{Name: tunePathMTU, Default: 1, Max: 1, PerService: true, Help: "packets too long for a tunnel: 1 with DF are answered with fragmentation needed, 0 all of IPv4 are sent in fragments"},
+	{Name: tuneNATICMP, Default: 0, Max: 1, Help: "what a masqueraded server sends from its service's port without a connection: 0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or SCTP ABORT)"},
+	{Name: tuneSchedICMP, Default: 0, Max: 1, Help: "1: an ICMP error about a reply of a service that belongs to no connection is scheduled to a server"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},
@@ -260,6 +264,8 @@ func (t Tuning) rules() director.Rules {
 		ExpireNoServer: t.value(tuneNodest) != 0,
 		SloppyTCP:      t.value(tuneSloppyTCP) != 0,
 		SloppySCTP:     t.value(tuneSloppySCT) != 0,
+		ScheduleICMP:   t.value(tuneSchedICMP) != 0,
+		RefuseReplies:  t.value(tuneNATICMP) != 0,
 	}
 }
 

@@ -28,7 +28,7 @@
 //		set anyservices4 { type ipv4_addr . inet_proto }             # those of port 0
 //		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Part.Sources
 //		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
-//		set errors4 { type icmp_type; elements = { 3, 4, 11 } }
+//		set errors4 { type icmp_type; elements = { 3, 4, 11, 12 } }
 //		set fragments4 {
 //			type ipv4_addr . ipv4_addr . mark
 //			size 65536

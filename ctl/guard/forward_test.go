@@ -51,9 +51,9 @@ func TestNoSecondCopy(t *testing.T) {
 				Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
 			}},
 		}))
-		unreachable, echo := uint8(3), uint8(8)
+		unreachable, parameter, echo := uint8(3), uint8(12), uint8(8)
 		if f.family == "IPv6" {
-			unreachable, echo = 1, 128
+			unreachable, parameter, echo = 1, 4, 128
 		}
 		first, later := fragments(udp(f.rip, 80, f.far, 9), 100)
 		firstOther, laterOther := fragments(udp(f.rip, 81, f.far, 9), 101)
@@ -79,6 +79,7 @@ func TestNoSecondCopy(t *testing.T) {
 			{"error about a packet to a server's port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
 			{"the same from a router", ips(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
 			{"error about a packet to a server of every port", ips(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
+			{"a parameter problem about one", ips(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
 			{"error about a packet to another port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
 			{"error about a packet of the host's own to a server", ips(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
 			{"echo that happens to carry such a packet", ips(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},

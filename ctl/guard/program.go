@@ -53,7 +53,7 @@ var ipv4 = family{
 	src: network(12, 4), dst: network(16, 4),
 
 	icmp:       unix.IPPROTO_ICMP,
-	errors:     []byte{3, 4, 11},                                   // unreachable, source quench, time exceeded: those IPVS translates
+	errors:     []byte{3, 4, 11, 12},                               // unreachable, source quench, time exceeded, parameter problem
 	quoteStart: transport(8, 1), quoteMask: 0xff, quotePlain: 0x45, // version 4, five words
 	quoteProto: transport(8+9, 1), quoteDst: transport(8+16, 4), quotePort: transport(8+20+2, 2),
 

@@ -114,7 +114,16 @@ func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict
 	if origin, ok := t.origin(p); ok {
 		return d.onePacketReply(t, f, p, &origin)
 	}
+	if t.Rules.RefuseReplies && !t.toVIP(p.Src) && !resets(f, p) {
+		return d.refuse(f, p, fwd.PortUnreachable, t.Ways.onPort(f.In, !p.IPv6).Source, 0, RefusedReply)
+	}
 	return d.pass(t, f, p)
+}
+
+// resets says whether a packet ends a connection at once: an RST, an SCTP ABORT.
+func resets(f *wire.Frame, p *wire.Packet) bool {
+	return p.Proto == wire.ProtoTCP && p.TCPFlags&wire.TCPRst != 0 ||
+		p.Proto == wire.ProtoSCTP && sctpEvent(f, p) == conntrack.EventAbort
 }
 
 // onePacketReply treats a datagram from a server of a one-packet service that

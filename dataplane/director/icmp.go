@@ -138,12 +138,50 @@ func quotedTunnel(outer *wire.Packet) ServiceKey {
 	return key
 }
 
-// unknownError treats an ICMP error about a flow we do not know. If it quotes a
-// packet to an end the guard hides from the host, we route it on unchanged.
+// unknownError treats an ICMP error about a flow we do not know. Under
+// schedule_icmp one about a service's reply is scheduled. If it quotes a packet to
+// an end the guard hides from the host, we route it on unchanged.
 func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in := &d.packets[i], &d.quoted[i]
+	if t.Rules.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && hasPorts(in.Proto) {
+		if v, ok := d.scheduleError(t, f, p, in); ok {
+			return v
+		}
+	}
 	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.Ways.Holds(p.Dst) {
 		return d.pass(t, f, p)
 	}
 	return d.answer(t, f, p)
+}
+
+// scheduleError gives an ICMP error about a service's reply to the server that
+// the client's next packet would go to: where several directors share a VIP and
+// schedule alike, that is the server that sent it (schedule_icmp). The conn is
+// forgotten after two seconds, that of a UDP flow at once, unless the client is
+// heard of. ok is false if what is quoted is of no service.
+func (d *Director) scheduleError(t *Table, f *wire.Frame, p, in *wire.Packet) (v Verdict, ok bool) {
+	request := &d.inner
+	*request = *in
+	request.Src, request.Dst, request.SrcPort, request.DstPort = in.Dst, in.Src, in.DstPort, in.SrcPort
+	svc := t.service(f, request)
+	switch {
+	case svc == nil:
+		return NotOurs, false
+	case !wire.VerifyTransport(f, p):
+		return DroppedICMPSum, true
+	}
+	if v := t.badSource(f, request); v != NotOurs {
+		return v, true
+	}
+	if d.conns.DropPacket() {
+		return DroppedDefence, true
+	}
+	ref, server, v := d.place(t, svc, f, request, request.Proto == wire.ProtoUDP)
+	switch {
+	case v == RefusedNoServer:
+		return DroppedSilent, true // errors are never answered with errors
+	case ref == 0:
+		return v, true
+	}
+	return d.errorToServer(f, p, in, d.conns.Conn(ref), server), true
 }

@@ -78,18 +78,31 @@ func (r *Rules) schedulable(f *wire.Frame, p *wire.Packet) bool {
 // schedule picks a server for a packet that begins a connection, enters the
 // conn and sends the packet on.
 func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packet) Verdict {
+	ref, server, v := d.place(t, svc, f, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
+	switch {
+	case v == RefusedNoServer:
+		return d.noServer(svc, f, p)
+	case ref == 0:
+		return v
+	}
+	return d.toServer(t, f, p, ref, server)
+}
+
+// place picks a server for a client's packet p, which frame f brought, and enters
+// the conn. If there is none to be had, ref is 0 and v says why.
+func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, onePacket bool) (ref conntrack.Ref, server *Server, v Verdict) {
 	limit := svc.Limit
 	if limit != nil && limit.Rate > 0 && !limit.Policers.admit(svc.ID, &p.Src, d.now, limit.Rate) {
-		return DroppedClientRate
+		return 0, nil, DroppedClientRate
 	}
 	server, control := d.choose(t, svc, p)
 	if server == nil {
-		return d.noServer(svc, f, p)
+		return 0, nil, RefusedNoServer
 	}
 	if limit != nil && limit.Conns > 0 && !svc.OnePacket {
 		var ok bool
 		if control, ok = d.tally(svc, p, control); !ok {
-			return DroppedClientConns
+			return 0, nil, DroppedClientConns
 		}
 	}
 	d.fresh = conntrack.New{
@@ -98,13 +111,13 @@ func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packe
 		VIP: p.Dst, VPort: p.DstPort,
 		Server: server.Addr, SPort: serverPort(svc, server, p),
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
-		OnePacket: svc.OnePacket && p.Proto == wire.ProtoUDP,
+		OnePacket: onePacket,
 		Control:   control,
 		Back:      packBack(f.Buf[f.Off+6:f.Off+12], f.In),
 	}
 	ref, fresh := d.conns.Insert(&d.fresh)
 	if ref == 0 {
-		return DroppedTableFull
+		return 0, nil, DroppedTableFull
 	}
 	if fresh {
 		server.Counters.shards[d.worker].conns.Add(1)
@@ -112,9 +125,9 @@ func (d *Director) schedule(t *Table, svc *Service, f *wire.Frame, p *wire.Packe
 			server.Threshold.bound()
 		}
 	} else if server = t.server(d.conns.Conn(ref).ServerID()); !server.Available {
-		return DroppedServerGone // another worker was first, by another table
+		return 0, nil, DroppedServerGone // another worker was first, by another table
 	}
-	return d.toServer(t, f, p, ref, server)
+	return ref, server, v
 }
 
 // serverPort is the port a packet goes to at its server: the server's own if

@@ -57,6 +57,11 @@ type Rules struct {
 	ExpireNoServer bool
 	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
 	SloppyTCP, SloppySCTP bool
+	// ScheduleICMP (schedule_icmp) lets ICMP errors about replies begin a conn.
+	ScheduleICMP bool
+	// RefuseReplies (nat_icmp_send): what a masqueraded server sends from its
+	// service's port without a conn is answered with port unreachable.
+	RefuseReplies bool
 }
 
 // VIP is an address of at least one service.

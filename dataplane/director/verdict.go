@@ -30,6 +30,7 @@ const (
 	RefusedNoService // VIP without such a service: reset or port unreachable
 	RefusedNoConn    // TCP segment without a conn: reset
 	RefusedForgotten // TCP segment of a conn that idled too long: reset
+	RefusedReply     // a server's packet without a conn: port unreachable
 	AnsweredTTL      // time exceeded
 	AnsweredTooBig   // fragmentation needed, packet too big
 	AnsweredNoRoute  // host unreachable
@@ -101,6 +102,7 @@ var verdictNames = [NumVerdict]string{
 	RefusedNoService:   "refused_no_service",
 	RefusedNoConn:      "refused_no_conn",
 	RefusedForgotten:   "refused_forgotten",
+	RefusedReply:       "refused_reply",
 	AnsweredTTL:        "answered_ttl_exceeded",
 	AnsweredTooBig:     "answered_too_big",
 	AnsweredNoRoute:    "answered_no_route",
