@@ -58,10 +58,10 @@ func TooLong(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 	return n+outer > mtu
 }
 
-// headerLen is the length of the IP and transport headers, which every segment
-// of a super-frame repeats.
+// headerLen is the length of the IP and transport headers that every segment of a
+// super-frame repeats.
 func headerLen(f *wire.Frame, p *wire.Packet) int {
-	n := int(p.L4) - int(p.L3)
+	n := int(p.L4) - int(p.L3) - wire.JumboLen(f, p)
 	if p.Proto == wire.ProtoTCP {
 		return n + wire.TCP(f.Bytes()[p.L4:]).HeaderLen()
 	}

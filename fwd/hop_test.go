@@ -52,6 +52,16 @@ func TestTTL(t *testing.T) {
 	}
 }
 
+// jumbogram is an IPv6 super-frame of more than 64 KiB, whose header the kernel
+// follows with a jumbo payload option: RFC 2675 section 2.
+func jumbogram(size uint16) wiretest.Packet {
+	const length = 70_000
+	return wiretest.Packet{
+		GSOSize: size, Payload: make([]byte, length), Extension: wire.ProtoHopByHop,
+		Extensions: []byte{wire.ProtoTCP, 0, 0xc2, 4, 0, (length + 28) >> 16, (length + 28) >> 8 & 0xff, (length + 28) & 0xff},
+	}
+}
+
 // TestTooLong: packets are judged by their length, super-frames by that of
 // their segments.
 func TestTooLong(t *testing.T) {
@@ -76,6 +86,8 @@ func TestTooLong(t *testing.T) {
 		{"segments of 1500 in a tunnel", wiretest.Packet{GSOSize: 1460, Payload: make([]byte, 30000)}, false, 1500, 20, true},
 		{"datagrams of 1500", wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1472, Payload: make([]byte, 3000)}, false, 1500, 0, false},
 		{"datagrams of 1501", wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1473, Payload: make([]byte, 3000)}, false, 1500, 0, true},
+		{"IPv6 segments of 1500 in a jumbogram", jumbogram(1440), true, 1500, 0, false},
+		{"IPv6 segments of 1501 in a jumbogram", jumbogram(1441), true, 1500, 0, true},
 		{"a super-frame of one segment", wiretest.Packet{GSOSize: 9000, Payload: make([]byte, 1460)}, false, 1500, 0, false},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,10 @@ import (
 // "client1 TcpRetransSegs" and "director dropped_runt".
 type tally map[string]uint64
 
+// needless is a counter that is right to move only where a tunnel makes packets
+// longer.
+var needless = regexp.MustCompile(`^director answered_too_big$`)
+
 // faulty are counters that move only when a frame was made or handled wrongly.
 var faulty = regexp.MustCompile(`^director (dropped|refused)_` +
 	`|^director ring_.*_(snapped|malformed|drop_too_long|drop_down|drop_other)$` +

@@ -30,6 +30,7 @@ type Grid struct {
 	MTUs     []int
 	Ends     []Offloads // of clients and servers
 	Director []Offloads
+	Longest  int           // super-frame, in bytes; 0: as the kernel has it, 64 KiB
 	Patience time.Duration // how long one transfer may take
 }
 
@@ -210,6 +211,11 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 	if r.director, err = ctl.Dial(r.lab.Socket()); err != nil {
 		return err
 	}
+	if r.Longest > 0 {
+		if err := r.lab.SetLongest(r.Longest); err != nil {
+			return err
+		}
+	}
 	for _, mtu := range r.MTUs {
 		if err := r.lab.SetMTU(mtu); err != nil {
 			return err
@@ -326,7 +332,11 @@ func (r *gridRun) try(ctx context.Context, c cell) (wrong []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if moved := after.since(at, faulty); moved != nil {
+		moved := after.since(at, faulty)
+		if r.lab.Method != Tunnel {
+			moved = append(moved, after.since(at, needless)...)
+		}
+		if moved != nil {
 			wrong = append(wrong, fmt.Sprintf("%s moved %s", step.name, strings.Join(moved, ", ")))
 		}
 		at = after

@@ -51,6 +51,17 @@ func TestGrid(t *testing.T) {
 		}
 	})
 
+	// Super-frames of more than 64 KiB, whose length an IP header cannot say.
+	t.Run("big", func(t *testing.T) {
+		g := WholeGrid()
+		g.Methods, g.MTUs, g.Longest = []string{"nat", "dr", "ipip"}, []int{9000}, 190_000
+		g.Ends, g.Director = AllOffloads[:1], AllOffloads[:2]
+		var out strings.Builder
+		if err := run(t, t.Context(), g, &out); err != nil {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	})
+
 	t.Run("no time", func(t *testing.T) {
 		g := Grid{
 			Methods: []string{"nat"}, Families: []int{4}, MTUs: []int{1500},

@@ -54,6 +54,26 @@ func (l *Lab) SetMTU(mtu int) error {
 	})
 }
 
+// SetLongest changes how long super-frames may be, on every link of a lab that
+// is up: bytes with all headers, 65536 if nobody says otherwise. Longer ones are
+// what Linux calls BIG TCP.
+func (l *Lab) SetLongest(size int) error {
+	return l.eachEnd(func(_ port, _ bool, name string) error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		for _, set := range []func(netlink.Link, int) error{
+			netlink.LinkSetGSOMaxSize, netlink.LinkSetGSOIPv4MaxSize, netlink.LinkSetGROMaxSize, netlink.LinkSetGROIPv4MaxSize,
+		} {
+			if err := set(link, size); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // SetOffloads changes the offloads of the devices at the ends (of clients and
 // servers) and of the director, in a lab that is up.
 //

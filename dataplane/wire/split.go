@@ -208,20 +208,30 @@ const (
 	greChecksum        = 4
 )
 
-// dropJumbo takes a jumbo payload option (RFC 2675 section 2) out of the IPv6
-// packet at off: pieces are shorter. The kernel puts it into super-frames of
-// more than 64 KiB, alone in a hop-by-hop header right behind the IPv6 header.
-func dropJumbo(f *Frame, off int) {
+// JumboLen is how many bytes of jumbo payload option (RFC 2675 section 2) the
+// packet of p has. The kernel puts it into super-frames of more than 64 KiB, alone
+// in a hop-by-hop header right behind the IPv6 header; their pieces have none.
+func JumboLen(f *Frame, p *Packet) int { return jumboLen(f.Bytes(), int(p.L3)) }
+
+// jumboLen is JumboLen of the packet at off of frame b.
+func jumboLen(b []byte, off int) int {
 	const headerLen, jumboOption = 8, 0xc2
-	b := f.Bytes()
 	if len(b) < off+IPv6Len+headerLen || b[off]>>4 != 6 {
-		return
+		return 0
 	}
 	h, x := IPv6(b[off:]), b[off+IPv6Len:]
 	if h.NextHeader() != ProtoHopByHop || h.PayloadLen() != 0 || x[1] != 0 || x[2] != jumboOption {
-		return
+		return 0
 	}
-	h.SetNextHeader(x[0])
-	copy(b[headerLen:], b[:off+IPv6Len])
-	f.Off += headerLen
+	return headerLen
+}
+
+// dropJumbo takes the jumbo payload option out of the IPv6 packet at off.
+func dropJumbo(f *Frame, off int) {
+	b := f.Bytes()
+	if n := jumboLen(b, off); n > 0 {
+		IPv6(b[off:]).SetNextHeader(b[off+IPv6Len])
+		copy(b[n:], b[:off+IPv6Len])
+		f.Off += int32(n)
+	}
 }
