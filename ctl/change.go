@@ -301,8 +301,10 @@ func checkedService(op Op) (Service, error) {
 	switch {
 	case svc.Persist > maxTimeout:
 		return svc, refuse(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
-	case svc.PE != "":
-		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known", svc.PE)
+	case svc.PE != "" && svc.PE != engineSIP:
+		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known; there is %s", svc.PE, engineSIP)
+	case svc.PE != "" && svc.FWMark == 0 && svc.Proto != wire.ProtoUDP:
+		return svc, refuse(syscall.EINVAL, "service %s: persistence engine %s is only for UDP", svc.ServiceKey, svc.PE)
 	case svc.IPv6 && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
 		return svc, refuse(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
@@ -310,6 +312,9 @@ func checkedService(op Op) (Service, error) {
 	}
 	return svc, nil
 }
+
+// engineSIP is the persistence engine that holds SIP calls to servers.
+const engineSIP = "sip"
 
 // checkServer says whether a server may belong to svc. As IPVS does, it gives
 // servers that are not masqueraded the service's port, but for those of a mark.

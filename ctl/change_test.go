@@ -79,7 +79,8 @@ func TestChangeRefuses(t *testing.T) {
 		{"an IPv6 mark's persistence with an IPv4 mask", Op{Verb: AddService, Service: with(func(s *Service) {
 			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, 0xffffff00
 		})}, syscall.EINVAL},
-		{"a persistence engine", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.ENOENT},
+		{"a persistence engine there is not", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "rtsp" })}, syscall.ENOENT},
+		{"SIP calls by TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.EINVAL},
 		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
 		{"a server twice", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
 		{"a routed server twice, whatever port is given", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodRoute, 1))}, syscall.EEXIST},

@@ -43,7 +43,7 @@ func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *
 			compiled = compileService(s, svc, l)
 		}
 		c.services[k] = compiled
-		if svc.OPS {
+		if svc.OPS || svc.PE != "" {
 			c.addOrigins(s, svc, l)
 		}
 		if k.FWMark != 0 {
@@ -123,9 +123,14 @@ func (c *compiled) compileSources(prev *compiled) {
 }
 
 // addOrigins enters where the replies of a one-packet service come from, if it
-// has them translated.
+// has them translated, and the calls of a service of calls.
 func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
-	if svc.FWMark != 0 || s.tuning(svc.ServiceKey).value(tuneReplies) == 0 {
+	var calls *director.Service
+	if t.services[svc.ServiceKey].Calls != nil {
+		calls = t.services[svc.ServiceKey]
+	}
+	replies := svc.OPS && s.tuning(svc.ServiceKey).value(tuneReplies) != 0
+	if svc.FWMark != 0 || calls == nil && !replies {
 		return
 	}
 	if t.Origins == nil {
@@ -140,9 +145,10 @@ func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
 			end.Port = cmp.Or(server.Port, svc.Port)
 		}
 		_, taken := t.Origins[end]
+		v := l.index[serverIdentity{svc.ServiceKey, server.ServerKey}]
 		t.Origins[end] = director.Origin{
 			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,
-			Counters: l.index[serverIdentity{svc.ServiceKey, server.ServerKey}].counters,
+			Counters: v.counters, Service: calls, Server: v.id,
 		}
 	}
 }
@@ -207,8 +213,15 @@ func compileService(s *State, svc *Service, l *live) *director.Service {
 	if last, ok := s.Sorry[svc.ServiceKey]; ok {
 		sorry = l.index[serverIdentity{svc.ServiceKey, last.ServerKey}].id
 	}
+	var calls *director.Calls
+	if svc.PE == engineSIP && svc.Persist > 0 {
+		if l.calls == nil {
+			l.calls = new(director.Calls)
+		}
+		calls = l.calls
+	}
 	return &director.Service{
-		Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
+		Calls: calls, Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
 		ID: running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"uvs/conntrack"
+	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
@@ -151,11 +152,31 @@ func (k ServiceKey) Text() string {
 // workers go on meanwhile.
 func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 	var err error
+	m.mu.Lock()
+	calls := m.live.calls
+	m.mu.Unlock()
 	m.conns.Walk(m.match(f), func(s *conntrack.Snapshot) bool {
-		err = visit(*status(s))
+		c := status(s)
+		if s.Template && director.IsCall(s.Client) {
+			c.nameCall(calls, s)
+		}
+		err = visit(*c)
 		return err == nil
 	})
 	return err
+}
+
+// nameCall says which call a template is of. The client is none, and the Call-ID
+// a part of its hash, if the call is not remembered.
+func (c *ConnStatus) nameCall(calls *director.Calls, s *conntrack.Snapshot) {
+	client, id, ok := calls.Name(s.Client)
+	if !ok {
+		id = fmt.Sprintf("?%x", s.Client[8:])
+		if client = (wire.Addr{}); s.VIP.Is4() {
+			client = wire.AddrFrom(netip.IPv4Unspecified())
+		}
+	}
+	c.PEName, c.PEData, c.Client = engineSIP, id, addrPort(client, 0)
 }
 
 // FlushConns ends the conns of a filter and says how many. What their clients

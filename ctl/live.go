@@ -25,6 +25,7 @@ type live struct {
 	lastID   uint32                       // of services
 	round    uint64                       // of follow
 	policers *director.Policers
+	calls    *director.Calls               // nil until a service has an engine
 	paths    map[netip.Addr]*director.Path // to the addresses of servers
 }
 

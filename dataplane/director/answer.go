@@ -111,9 +111,23 @@ func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict
 	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
 		return DroppedDestination
 	}
-	if origin, ok := t.origin(p); ok {
-		return d.onePacketReply(t, f, p, &origin)
+	origin, ok := t.origin(p)
+	switch {
+	case !ok:
+		return d.stray(t, f, p)
+	case origin.Ambiguous:
+		if v := d.pass(t, f, p); v != Passed {
+			return v
+		}
+		return PassedAmbiguous
+	case origin.Service != nil:
+		return d.callOut(t, f, p, &origin)
 	}
+	return d.onePacketReply(t, f, p, &origin)
+}
+
+// stray treats a server's packet that belongs to nothing.
+func (d *Director) stray(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	if t.Rules.RefuseReplies && !t.toVIP(p.Src) && !resets(f, p) {
 		return d.refuse(f, p, fwd.PortUnreachable, t.Ways.onPort(f.In, !p.IPv6).Source, 0, RefusedReply)
 	}
@@ -130,12 +144,6 @@ func resets(f *wire.Frame, p *wire.Packet) bool {
 // translates replies: it goes to the client as from the service, by the host's
 // routes and neighbours, as no conn remembers where the client is.
 func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) Verdict {
-	if o.Ambiguous {
-		if v := d.pass(t, f, p); v != Passed {
-			return v
-		}
-		return PassedAmbiguous
-	}
 	if fwd.Unsummed(f, p) {
 		return DroppedUnsummed
 	}
@@ -144,12 +152,16 @@ func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Or
 	if v, ok := d.route(f, p, &way, o.VIP, Returned); !ok {
 		return v
 	}
-	port := o.VPort
-	if port == 0 {
-		port = p.SrcPort
-	}
-	fwd.FromServer(f, p, o.VIP, port)
+	fwd.FromServer(f, p, o.VIP, o.port(p))
 	return Returned
+}
+
+// port is the one that the service's client sees.
+func (o *Origin) port(p *wire.Packet) uint16 {
+	if o.VPort == 0 {
+		return p.SrcPort
+	}
+	return o.VPort
 }
 
 // pass routes a packet on unchanged.

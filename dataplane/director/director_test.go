@@ -298,11 +298,15 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 		client := [...]string{"10.1.0.2:5000", "10.1.0.3:5001", "192.0.2.9:40000"}[rng.IntN(3)]
 		p := wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: uint8(rng.IntN(32)), Payload: make([]byte, rng.IntN(200))}
 		port := uint16(0)
-		switch rng.IntN(4) {
+		switch rng.IntN(6) {
 		case 0:
 			p.Src, p.Dst, port = "10.2.0.11:8080", client, 1
 		case 1:
 			p.Proto = wire.ProtoUDP
+		case 2:
+			p = message(client, "10.9.0.1:80", fmt.Sprint(rng.IntN(9)))
+		case 3:
+			p, port = message("10.2.0.11:8080", "192.0.2.9:6000", fmt.Sprint(rng.IntN(9))), 1
 		}
 		frames[i] = in(port, p)
 		if rng.IntN(4) == 0 { // spoil it
@@ -362,6 +366,11 @@ var serviceOptions = map[string]func(*world, *Service){
 	"sorry":   func(w *world, s *Service) { s.Picker = none{}; w.sorry(s, "10.2.0.13") },
 	"limits": func(_ *world, s *Service) {
 		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
+	},
+	"calls": func(w *world, s *Service) {
+		s.Persist, s.Mask, s.Calls = 300*conntrack.Second, everyBit, new(Calls)
+		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
+			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
 	},
 	"one packet": func(w *world, s *Service) {
 		s.OnePacket = true

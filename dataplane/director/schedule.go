@@ -95,12 +95,15 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 	if limit != nil && limit.Rate > 0 && !limit.Policers.admit(svc.ID, &p.Src, d.now, limit.Rate) {
 		return 0, nil, DroppedClientRate
 	}
-	server, control := d.choose(t, svc, p)
+	holder, ok := svc.holder(f, p)
+	if !ok {
+		return 0, nil, DroppedCallID
+	}
+	server, control := d.choose(t, svc, p, holder)
 	if server == nil {
 		return 0, nil, RefusedNoServer
 	}
 	if limit != nil && limit.Conns > 0 && !svc.OnePacket {
-		var ok bool
 		if control, ok = d.tally(svc, p, control); !ok {
 			return 0, nil, DroppedClientConns
 		}
@@ -120,14 +123,19 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 		return 0, nil, DroppedTableFull
 	}
 	if fresh {
-		server.Counters.shards[d.worker].conns.Add(1)
-		if server.Threshold != nil {
-			server.Threshold.bound()
-		}
+		d.bound(server)
 	} else if server = t.server(d.conns.Conn(ref).ServerID()); !server.Available {
 		return 0, nil, DroppedServerGone // another worker was first, by another table
 	}
 	return ref, server, v
+}
+
+// bound accounts for a new conn of a server.
+func (d *Director) bound(server *Server) {
+	server.Counters.shards[d.worker].conns.Add(1)
+	if server.Threshold != nil {
+		server.Threshold.bound()
+	}
 }
 
 // serverPort is the port a packet goes to at its server: the server's own if
@@ -141,12 +149,12 @@ func serverPort(svc *Service, server *Server, p *wire.Packet) uint16 {
 	return p.DstPort
 }
 
-// choose picks the server of a new connection: the one the client's template
-// names, else the scheduler's choice, which a persistent service remembers in a
-// new template.
-func (d *Director) choose(t *Table, svc *Service, p *wire.Packet) (*Server, conntrack.Ref) {
+// choose picks the server of a new connection: the one its template names, else
+// the scheduler's choice, which a persistent service remembers in a new template
+// of the holder.
+func (d *Director) choose(t *Table, svc *Service, p *wire.Packet, holder wire.Addr) (*Server, conntrack.Ref) {
 	if svc.Persist > 0 {
-		return d.persistent(t, svc, p)
+		return d.persistent(t, svc, p, holder)
 	}
 	return d.pick(t, svc, p), 0
 }
@@ -168,20 +176,27 @@ func (d *Director) pick(t *Table, svc *Service, p *wire.Packet) *Server {
 	return nil
 }
 
-// persistent finds or makes the template of a client: an entry whose client is
-// the masked address with port 0 (reference 4, "Template key").
-func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, conntrack.Ref) {
-	client := p.Src
-	for i := range client {
-		client[i] &= svc.Mask[i]
+// holder is what the templates of a persistent service hold to a server: the
+// masked address of a client, or a call. ok is false if it should be a call, but
+// the packet names none.
+func (s *Service) holder(f *wire.Frame, p *wire.Packet) (holder wire.Addr, ok bool) {
+	switch {
+	case s.Persist == 0:
+		return holder, true
+	case s.Calls != nil:
+		return s.Calls.of(f, p, p.Src)
 	}
+	holder = p.Src
+	for i := range holder {
+		holder[i] &= s.Mask[i]
+	}
+	return holder, true
+}
+
+// persistent finds or makes the template of a holder.
+func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet, holder wire.Addr) (*Server, conntrack.Ref) {
 	group := svc.group(p)
-	d.again[0] = conntrack.Query{
-		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
-		Client: client, Peer: group.Addr, PeerPort: group.Port,
-	}
-	d.conns.Lookup(d.again[:])
-	if ref := d.again[0].Ref; ref != 0 {
+	if ref := d.template(holder, group); ref != 0 {
 		server := t.server(d.conns.Conn(ref).ServerID())
 		if server.Available && (server.Weight > 0 || !svc.ExpireQuiescent) {
 			d.conns.Renew(ref, 0) // with its own timeout: a changed -p is for new ones
@@ -193,16 +208,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 	if server == nil || server.ID == svc.Sorry {
 		return server, 0 // nothing that a client should be held to
 	}
-	d.fresh = conntrack.New{
-		Proto: group.Proto, Template: true, Timeout: svc.Persist,
-		Client: client, VIP: group.Addr, VPort: group.Port,
-		Server: server.Addr, SPort: server.Port,
-		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
-	}
-	if group.Port == 0 {
-		d.fresh.SPort = 0
-	}
-	ref, _ := d.conns.Insert(&d.fresh)
+	ref := d.hold(svc, server, holder, group)
 	if ref == 0 {
 		return server, 0
 	}
@@ -210,6 +216,32 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet) (*Server, 
 		server = other // the same, unless another worker was first
 	}
 	return server, ref
+}
+
+// template finds a template: an entry whose client is the holder, with port 0
+// (reference 4, "Template key"); 0: there is none.
+func (d *Director) template(holder wire.Addr, group ServiceKey) conntrack.Ref {
+	d.again[0] = conntrack.Query{
+		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
+		Client: holder, Peer: group.Addr, PeerPort: group.Port,
+	}
+	d.conns.Lookup(d.again[:])
+	return d.again[0].Ref
+}
+
+// hold makes a template; 0: the table is full.
+func (d *Director) hold(svc *Service, server *Server, holder wire.Addr, group ServiceKey) conntrack.Ref {
+	d.fresh = conntrack.New{
+		Proto: group.Proto, Template: true, Timeout: svc.Persist,
+		Client: holder, VIP: group.Addr, VPort: group.Port,
+		Server: server.Addr, SPort: server.Port,
+		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+	}
+	if group.Port == 0 {
+		d.fresh.SPort = 0
+	}
+	ref, _ := d.conns.Insert(&d.fresh)
+	return ref
 }
 
 // group is what a template stands for beside its client (reference 4, "Template

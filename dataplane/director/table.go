@@ -31,16 +31,20 @@ type Table struct {
 	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
 	Tunnels map[ServiceKey]uint32
 	// Origins are the ends from which one-packet services that translate replies
-	// are answered; mostly empty.
+	// are answered, and services of calls call; mostly empty.
 	Origins map[ServiceKey]Origin
 }
 
-// Origin is what a datagram from a server says of its conn, where one-packet
-// scheduling keeps none: the end its client called.
+// Origin is what a datagram from a server says of its service, where it has no
+// conn: the end its client called.
 type Origin struct {
 	VIP      wire.Addr
 	VPort    uint16 // 0: the port it comes from, as the service has every port
 	Counters *Counters
+	// Service, if its templates are of calls, and the server the datagram is from:
+	// they get a conn for it. nil: the datagram is but translated.
+	Service *Service
+	Server  uint32
 	// Ambiguous says that several services have the server at this port, so that
 	// nobody knows which of them the client called.
 	Ambiguous bool
@@ -100,6 +104,9 @@ type Service struct {
 	// ICMP port unreachable.
 	Reset bool
 	Limit *Limit // of a client; nil: none
+	// Calls says that templates of a persistent service are of SIP calls instead
+	// of clients (ipvsadm --pe sip), and remembers what they are called; nil: no.
+	Calls *Calls
 	// OnePacket schedules every packet anew (ipvsadm --ops).
 	OnePacket bool
 }

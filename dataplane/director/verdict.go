@@ -42,6 +42,7 @@ const (
 	DroppedDefence     // drop_packet refused it a conn
 	DroppedClientRate  // its client begins more connections a second than it may
 	DroppedClientConns // its client has as many connections as it may
+	DroppedCallID      // begins a call, but says not which
 	DroppedNoRoom      // no headroom for the tunnel header
 	DroppedFragment    // fragment other than the first
 	DroppedNoIKE       // ESP or AH to a service of IKE without a conn of it
@@ -112,6 +113,7 @@ var verdictNames = [NumVerdict]string{
 	DroppedDefence:     "dropped_defence",
 	DroppedClientRate:  "dropped_client_rate",
 	DroppedClientConns: "dropped_client_conns",
+	DroppedCallID:      "dropped_no_call_id",
 	DroppedNoRoom:      "dropped_no_room",
 	DroppedFragment:    "dropped_fragment",
 	DroppedNoIKE:       "dropped_ipsec_no_conn",

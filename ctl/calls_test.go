@@ -1,0 +1,58 @@
+package ctl
+
+import (
+	"net/netip"
+	"testing"
+
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// A service of calls: clients' and servers' messages make templates that are
+// listed by their Call-ID and the client's address, and by a part of the hash
+// when the name is not remembered.
+func TestCallsAreListed(t *testing.T) {
+	w := newWorld(t, 1)
+	phones := &Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
+	phone := Server{ServerKey: ServerKey{testServer(0), 5060}, Method: MethodMasq, Weight: 1}
+	w.must(Op{Verb: AddService, Service: phones}, Op{Verb: AddServer, Service: phones, Server: &phone})
+	message := wiretest.Packet{Src: "10.1.0.2:5060", Dst: "10.9.0.1:5060", Proto: wire.ProtoUDP, Payload: []byte("BYE sip:x SIP/2.0\r\nCall-ID: a@x\r\n\r\n")}
+	if got := w.exchange(0, message); phone.Addr != server(got) {
+		t.Fatalf("sent % x", got)
+	}
+	out := wiretest.Packet{Src: phone.ServerKey.String(), Dst: "10.1.0.2:6000", Proto: wire.ProtoUDP, Payload: []byte("BYE sip:x SIP/2.0\r\ni: b@x\r\n\r\n")}
+	if got := w.exchange(1, out); got == nil || netip.AddrFrom4([4]byte(got[26:30])) != phones.Addr {
+		t.Errorf("a server's call left as % x", got)
+	}
+	listed := func() (list map[string]ConnStatus) {
+		list = map[string]ConnStatus{}
+		w.Conns(ConnFilter{}, func(c ConnStatus) error {
+			if c.PEName != "" {
+				list[c.PEData] = c
+			}
+			return nil
+		})
+		return list
+	}
+	list := listed()
+	for _, call := range []string{"a@x", "b@x"} {
+		c := list[call]
+		if c.PEName != "sip" || c.Client != netip.MustParseAddrPort("10.1.0.2:0") || c.Virtual != netip.MustParseAddrPort("10.9.0.1:5060") || c.Server.Addr() != phone.Addr {
+			t.Errorf("call %s is listed as %+v", call, c)
+		}
+	}
+	w.live.calls = new(director.Calls)
+	for data, c := range listed() {
+		if data[0] != '?' || c.Client != netip.MustParseAddrPort("0.0.0.0:0") || c.PEName != "sip" {
+			t.Errorf("an unknown call is listed as %+v", c)
+		}
+	}
+	// An engine without persistence means nothing, as in IPVS.
+	phones.Persist = 0
+	w.must(Op{Verb: EditService, Service: phones})
+	end := director.ServiceKey{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
+	if len(w.plane.table().Origins) != 0 || w.plane.table().Services[end].Calls != nil {
+		t.Error("calls are held without persistence")
+	}
+}

@@ -1,0 +1,167 @@
+package director
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// message is a datagram of a SIP call.
+func message(src, dst, call string) wiretest.Packet {
+	p := datagram(src, dst)
+	p.Payload = fmt.Appendf(nil, "BYE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nCall-ID: %s\r\nCSeq: 2 BYE\r\n\r\n", call)
+	return p
+}
+
+// phones is a world whose UDP services on 10.9.0.1 and fd00:9::1 are of calls.
+func phones(t testing.TB) (w *world, svc *Service) {
+	t.Helper()
+	w = newWorld(t, conntrack.MethodMasq)
+	w.now += 1000
+	calls := new(Calls)
+	w.table.Origins = map[ServiceKey]Origin{}
+	for _, vip := range []string{"fd00:9::1", "10.9.0.1"} {
+		svc = w.table.Services[ServiceKey{addr(vip), 80, wire.ProtoUDP}]
+		svc.Persist, svc.Mask, svc.Calls = 30*conntrack.Second, everyBit, calls
+		for _, id := range svc.Servers {
+			s := &w.table.Servers[id]
+			w.table.Origins[ServiceKey{s.Addr, 8080, wire.ProtoUDP}] = Origin{
+				VIP: addr(vip), VPort: 80, Counters: s.Counters, Service: svc, Server: id,
+			}
+		}
+	}
+	return w, svc
+}
+
+// A call stays at its server whoever sends its messages and from whatever port;
+// another call of the same client is picked a server anew.
+func TestCallsStayAtTheirServer(t *testing.T) {
+	w, svc := phones(t)
+	for _, r := range []struct {
+		sentence string
+		packet   wiretest.Packet
+		server   int
+	}{
+		{"the first call", message("10.1.0.2:5060", "10.9.0.1:80", "a@x"), 1},
+		{"another call", message("10.1.0.3:5060", "10.9.0.1:80", "b@x"), 2},
+		{"the first from another port", message("10.1.0.2:5061", "10.9.0.1:80", "a@x"), 1},
+		{"the first from another client", message("10.1.0.9:5060", "10.9.0.1:80", "a@x"), 1},
+		{"a third from a client with a call", message("10.1.0.2:5062", "10.9.0.1:80", "c@x"), 1},
+		{"a flow that has a conn goes on there, whatever it says", message("10.1.0.3:5060", "10.9.0.1:80", "a@x"), 2},
+		{"IPv6 is another service", message("[fd00:1::2]:5060", "[fd00:9::1]:80", "b@x"), 1},
+		{"whose calls are its own", message("[fd00:1::2]:5061", "[fd00:9::1]:80", "a@x"), 2},
+	} {
+		if got := w.at(r.packet); got != r.server {
+			t.Errorf("%s: server %d, want %d", r.sentence, got, r.server)
+		}
+	}
+	if n := w.conns.Counts(svc.Servers[0]).Templates.Load() + w.conns.Counts(svc.Servers[1]).Templates.Load(); n != 3 {
+		t.Errorf("%d templates of IPv4, want 3", n)
+	}
+	w.age(400 * conntrack.Second)
+	if n := w.conns.Stats().InUse; n != 0 {
+		t.Errorf("%d entries are left after all timeouts", n)
+	}
+}
+
+// What says not which call it is of begins none.
+func TestNoCall(t *testing.T) {
+	w, svc := phones(t)
+	for _, r := range []struct {
+		sentence string
+		change   func(*wiretest.Packet)
+	}{
+		{"nothing said", func(p *wiretest.Packet) { p.Payload = nil }},
+		{"no Call-ID", func(p *wiretest.Packet) { p.Payload = []byte("OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n") }},
+		{"a Call-ID too long", func(p *wiretest.Packet) {
+			p.Payload = fmt.Appendf(nil, "BYE\r\ni: %s\r\n", strings.Repeat("x", wire.MaxSIPCallID+1))
+		}},
+		{"one that is cut off", func(p *wiretest.Packet) { p.Payload = []byte("BYE\r\ni: abc") }},
+	} {
+		p := message("10.1.0.2:5060", "10.9.0.1:80", "a@x")
+		r.change(&p)
+		f := in(0, p)
+		if v := w.process(&f); v != DroppedCallID || f.Out != wire.NoPort {
+			t.Errorf("%s: %s by %d", r.sentence, v, f.Out)
+		}
+	}
+	if n := w.conns.Stats().InUse; n != 0 {
+		t.Errorf("%d entries", n)
+	}
+	svc.Persist = 0 // then the engine means nothing
+	f := in(0, datagram("10.1.0.2:5060", "10.9.0.1:80"))
+	if v := w.process(&f); v != Masqueraded {
+		t.Errorf("without persistence: %s", v)
+	}
+}
+
+// A call of one-packet scheduling: its messages keep no conns, and what servers
+// send, answers or calls of their own, comes from the service.
+func TestCallsOnePacket(t *testing.T) {
+	w, svc := phones(t)
+	svc.OnePacket = true
+	const first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5060>8080"
+	const second = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5060>8080"
+	converse(t, w, []step{
+		{"a call", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), Masqueraded, first},
+		{"another by the same flow", 0, message("10.1.0.2:5060", "10.9.0.1:80", "b"), Masqueraded, second},
+		{"the first again", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), Masqueraded, first},
+		{"an answer", 1, message("10.2.0.11:8080", "192.0.2.7:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"a call of a server", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "c"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"stays there", 0, message("10.1.0.2:5060", "10.9.0.1:80", "c"), Masqueraded, second},
+	})
+	if n := w.conns.Stats().InUse; n != 3 {
+		t.Errorf("%d entries, want three templates", n)
+	}
+}
+
+// What a server sends without a conn makes one, by which the client's answers
+// find it, and a template if the call has none.
+func TestCallOut(t *testing.T) {
+	w, svc := phones(t)
+	converse(t, w, []step{
+		{"a server calls", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"and is answered, by whatever message", 0, datagram("192.0.2.7:5060", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5060>8080"},
+		{"and goes on by the conn", 1, datagram("10.2.0.12:8080", "192.0.2.7:5060"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"the call is its own", 0, message("192.0.2.7:5061", "10.9.0.1:80", "a"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5061>8080"},
+		{"what is of no call is routed on", 1, datagram("10.2.0.11:8080", "192.0.2.9:5060"), Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.9 ttl 63 udp 8080>5060"},
+		{"from another port it is the host's", 1, message("10.2.0.11:9999", "192.0.2.9:5060", "b"), NotOurs, ""},
+		{"the other server joins the call", 1, message("10.2.0.11:8080", "192.0.2.9:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.9 ttl 63 udp 80>5060"},
+		{"which stays where it was", 0, message("192.0.2.7:5062", "10.9.0.1:80", "a"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080"},
+	})
+	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
+		if s.Template != IsCall(s.Client) || !s.Template && s.Control == 0 {
+			t.Errorf("entry %+v", s)
+		}
+		return true
+	})
+	if got := w.table.Servers[svc.Servers[1]].Counters.Totals(); got.Conns != 3 || got.OutPkts != 2 {
+		t.Errorf("counted %+v", got)
+	}
+	w.remove("10.2.0.12")
+	f := in(1, message("10.2.0.12:8080", "192.0.2.8:5060", "z"))
+	if v := w.process(&f); v != Passed {
+		t.Errorf("a removed server's call: %s", v)
+	}
+}
+
+// Listings know calls by name, until another took the place.
+func TestCallNames(t *testing.T) {
+	w, svc := phones(t)
+	w.at(message("10.1.0.2:5060", "10.9.0.1:80", "a@x"))
+	w.at(message("10.1.0.9:5060", "10.9.0.1:80", "a@x"))
+	list := w.templates()
+	if len(list) != 1 || !IsCall(list[0].Client) {
+		t.Fatalf("templates %+v", list)
+	}
+	if client, id, ok := svc.Calls.Name(list[0].Client); !ok || id != "a@x" || client != addr("10.1.0.9") {
+		t.Errorf("named %s %q %t", client, id, ok)
+	}
+	if _, id, ok := svc.Calls.Name(callKey([]byte("never"))); ok {
+		t.Errorf("a call nobody made is named %q", id)
+	}
+}
