@@ -1,0 +1,143 @@
+package wire_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// macs is how long the two addresses are that VLAN tags stand behind.
+const macs = 12
+
+// tag puts VLAN tags into a frame, as the ring does that receives it: what it
+// says of its offloads moves with its headers.
+func tag(f *wire.Frame, tags []byte) {
+	copy(f.Buf[int(f.Off)-len(tags):], f.Bytes()[:macs])
+	f.Off -= int32(len(tags))
+	copy(f.Bytes()[macs:], tags)
+	if f.Partial() {
+		f.Offload.CsumStart += uint16(len(tags))
+		f.Offload.HdrLen += uint16(len(tags))
+	}
+}
+
+// untag is a frame without the tags it must have.
+func untag(t *testing.T, f wire.Frame, tags []byte) wire.Frame {
+	t.Helper()
+	b := f.Bytes()
+	if !bytes.HasPrefix(b[macs:], tags) {
+		t.Fatalf("a piece has lost its tags % x: % x", tags, b[:min(len(b), 30)])
+	}
+	plain := wiretest.Frame(append(append([]byte(nil), b[:macs]...), b[macs+len(tags):]...))
+	if plain.Offload = f.Offload; f.Partial() {
+		plain.Offload.CsumStart -= uint16(len(tags))
+	}
+	return plain
+}
+
+// TestHalfMade: what a sender left to its device is, in every combination, what
+// that device would have sent: of each protocol and family, with no, one and two
+// VLAN tags, in each tunnel and without; short enough, in fragments, in segments,
+// and in segments that are in fragments; finished, and with a half-made checksum.
+func TestHalfMade(t *testing.T) {
+	const mtu = 1000
+	shapes := []struct {
+		name          string
+		payload, size int // bytes; size: of a super-frame's pieces
+	}{
+		{"fits", 301, 0},
+		{"fragments", 3001, 0},
+		{"segments", 6001, 501},
+		{"segments too long", 6001, 1501},
+	}
+	r, s := newRandom(t), wire.NewSplitter()
+	cells := 0
+	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP} {
+		for _, ipv6 := range []bool{false, true} {
+			for kind := range tunnels {
+				for _, tags := range [][]byte{nil, {0x81, 0, 0, 7}, {0x88, 0xa8, 0x20, 5, 0x81, 0, 0, 7}} {
+					for _, shape := range shapes {
+						for _, partial := range []bool{false, true} {
+							switch {
+							case proto == wire.ProtoSCTP && (partial || shape.size > 0): // finished by who receives it
+								continue
+							case shape.size > 0 && !partial: // no such super-frame
+								continue
+							case kind == 0 && ipv6 && (shape.name == "fragments" || proto == wire.ProtoUDP && shape.size > mtu): // not ours to fragment
+								continue
+							}
+							desc := r.packet(proto, ipv6, shape.payload)
+							desc.TCPFlags, desc.GSOSize, desc.Partial = wire.TCPAck, uint16(shape.size), partial
+							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, half made %v", proto, ipv6, tunnels[kind].name, tags, shape.name, partial)
+							f := desc.Frame()
+							encap(&f, kind)
+							outer := int(f.Outer)
+							tag(&f, tags)
+							f.MTU = mtu
+							halfMade(t, s, name, &f, desc, tags, outer)
+							cells++
+						}
+					}
+				}
+			}
+		}
+	}
+	if cells < 500 {
+		t.Errorf("%d combinations, want hundreds", cells)
+	}
+}
+
+// halfMade splits f, which is desc in a tunnel of some bytes, and compares what
+// arrives behind the tunnel.
+func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte, outer int) {
+	t.Helper()
+	s.Reset()
+	pieces, ok := s.Split(f)
+	if !ok {
+		t.Fatalf("%s: cannot be split", name)
+	}
+	var plain []wire.Frame
+	for _, piece := range pieces {
+		p := untag(t, piece, tags)
+		if n := p.Len() - wire.EthernetLen; n > int(f.MTU) {
+			t.Errorf("%s: a packet of %d bytes, longer than the MTU", name, n)
+		}
+		wiretest.Check(t, p)
+		plain = append(plain, p)
+	}
+	at := 0
+	for i, whole := range reassemble(t, plain) {
+		got := decap(whole, outer, desc.Src[0] == '[')
+		if whole.Partial() { // it fits, and is the device's to finish
+			got.Offload = whole.Offload
+			wire.FinishChecksum(&got)
+		}
+		want := desc
+		n := f.Len() // of what is left, at most
+		if desc.GSOSize > 0 {
+			n = len(got.Bytes()) - headersOf(desc)
+		}
+		want.Payload = desc.Payload[at:min(at+n, len(desc.Payload))]
+		want.ID, want.Seq, want.GSOSize, want.Partial = desc.ID+uint16(i), desc.Seq+uint32(at), 0, false
+		if w := want.Frame(); !bytes.Equal(got.Bytes(), w.Bytes()) {
+			t.Fatalf("%s: packet %d is\n%x\nwant\n%x", name, i, got.Bytes(), w.Bytes())
+		}
+		at += len(want.Payload)
+	}
+	if at != len(desc.Payload) {
+		t.Fatalf("%s: %d bytes arrive of %d", name, at, len(desc.Payload))
+	}
+	if t.Failed() {
+		t.Fatal(name)
+	}
+}
+
+// headersOf is how long the headers of a packet are, Ethernet's included.
+func headersOf(desc wiretest.Packet) int {
+	desc.GSOSize, desc.Partial, desc.Payload = 0, false, nil
+	f := desc.Frame()
+	return f.Len()
+}
