@@ -124,7 +124,9 @@ func kernelTunnel(t *testing.T, host *nettest.Space, tunnel *Tunnel) {
 		}
 		t.Cleanup(func() {
 			listen[1] = "del"
-			host.Do(func() { exec.Command("ip", slices.DeleteFunc(listen, func(w string) bool { return w == "gue" })...).Run() })
+			host.Do(func() {
+				exec.Command("ip", slices.DeleteFunc(listen, func(w string) bool { return w == "gue" })...).Run()
+			})
 		})
 	}
 }

@@ -357,6 +357,11 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 			processDoesNotAllocate(t, method, name, options)
 		}
 	}
+	for _, e := range encapsulations {
+		for _, over6 := range []bool{false, true} {
+			batchDoesNotAllocate(t, tunnelWorld(t, e.tunnel, over6), conntrack.MethodTunnel, e.name, traffic(rand.New(rand.NewPCG(1, 1)), MaxBatch))
+		}
+	}
 }
 
 // serviceOptions are what services can have beyond scheduler and servers.
