@@ -47,6 +47,7 @@ type Local struct {
 	asked    Query // Insert's own question
 	touched  uint64
 	defence  defence
+	hold     Hold
 
 	forgotten [MaxForgotten]Forgotten
 	told      int

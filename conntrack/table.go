@@ -61,6 +61,7 @@ type Table struct {
 	lines    region[bucket]
 	mails    region[atomic.Uint32] // a word for each conn; see mailClaimed
 	counts   []Counts              // by server ID
+	notes    notes                 // of fragmented datagrams
 	locals   []Local
 	max      int // Config.Max
 	chunk    int // how many conns, and places, a worker takes from the common store at once
@@ -120,6 +121,9 @@ func NewTable(cfg Config) (*Table, error) {
 	t.guest.t = t
 	for i := range t.locals {
 		t.locals[i].init(t, i)
+		if err := t.locals[i].hold.init(&t.secret); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
 	}
 	return t, nil
 }
@@ -158,8 +162,8 @@ func (cfg *Config) complete() error {
 
 // fitBudget lowers Max to what Memory has room for.
 func (cfg *Config) fitBudget() error {
-	fixed := int64(cfg.MaxServers)*countsBytes +
-		int64(cfg.Workers)*int64(localBytes+usualSlack(0, 1)*perConn) + 3*hugePage
+	fixed := int64(cfg.MaxServers)*countsBytes + fragmentBytes +
+		int64(cfg.Workers)*int64(localBytes+holdMemory+usualSlack(0, 1)*perConn) + 3*hugePage
 	fit := (cfg.Memory - fixed) * 64 / (65 * int64(perConn)) // a 64th of Max is slack
 	if fit < 1 {
 		return fmt.Errorf("connection table in %d bytes: want at least %d", cfg.Memory, fixed+2*int64(perConn))
@@ -180,6 +184,9 @@ func (t *Table) mapMemory(max, slack int) (err error) {
 	if t.lines, err = newRegion[bucket](bucketsFor(max)); err != nil {
 		return err
 	}
+	if t.notes.sets, err = newRegion[noteSet](noteSets); err != nil {
+		return err
+	}
 	t.conns, t.buckets = t.slab.items, t.lines.items
 	return nil
 }
@@ -189,7 +196,11 @@ func (t *Table) Close() error {
 	t.guestMu.Lock()
 	defer t.guestMu.Unlock()
 	t.conns, t.buckets = nil, nil
-	return errors.Join(t.slab.close(), t.mails.close(), t.lines.close())
+	errs := []error{t.slab.close(), t.mails.close(), t.lines.close(), t.notes.sets.close()}
+	for i := range t.locals {
+		errs = append(errs, t.locals[i].hold.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Local is a worker's part of the table; only that worker may use it.

@@ -101,20 +101,21 @@ func (c *compiled) compileServers(s *State, l *live, prev *compiled) {
 	}
 }
 
-// compileSources fills Sources and Spans.
+// compileSources fills Sources, Speakers and Spans.
 func (c *compiled) compileSources(prev *compiled) {
 	if prev != nil && maps.Equal(c.hidden, prev.hidden) {
-		c.Sources, c.Spans = prev.Sources, prev.Spans
+		c.Sources, c.Speakers, c.Spans = prev.Sources, prev.Speakers, prev.Spans
 		return
 	}
 	n := 0
 	for _, part := range c.hidden {
 		n += len(part.Sources)
 	}
-	c.Sources = make(map[director.ServiceKey]bool, n)
+	c.Sources, c.Speakers = make(map[director.ServiceKey]bool, n), make(map[director.ServiceKey]bool, n)
 	for _, part := range c.hidden {
 		for _, e := range part.Sources {
 			c.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+			c.Speakers[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
 		}
 		for _, e := range part.Spans {
 			c.Spans = append(c.Spans, director.Span{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})

@@ -55,6 +55,10 @@ const (
 	tuneNATICMP   = "nat_icmp_send"
 	tuneSchedICMP = "schedule_icmp"
 
+	tuneFragmentTime   = "fragment_time"
+	tuneFragmentHold   = "fragment_hold"
+	tuneFragmentSource = "fragment_hold_source"
+
 	tuneEstablished = "timeout_tcp_established"
 	tuneFinWait     = "timeout_tcp_fin_wait"
 	tuneUDP         = "timeout_udp"
@@ -100,6 +104,9 @@ var knobs = []Tunable{
 	{Name: tuneDropPkt, Default: 0, Max: 3, Help: "refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the table runs short, 3 every am_droprate-th"},
 	{Name: tuneDropRate, Default: 10, Min: 1, Max: 1 << 20, Help: "drop_packet 3 refuses every n-th"},
 	{Name: tuneReserve, Default: 0, Max: 1 << 28, Unit: "conns", Help: "the table runs short when fewer are left; 0: a sixteenth of it"},
+	{Name: tuneFragmentTime, Default: 5, Min: 1, Max: 60, Unit: "s", Help: "how long the fragments of a datagram may take to come; what comes later, and what waits for its first fragment for longer, is dropped"},
+	{Name: tuneFragmentHold, Default: conntrack.MaxHold >> 10, Max: conntrack.MaxHold >> 10, Unit: "KiB", Help: "memory of a worker for fragments that come before the first of their datagram; 0: they are dropped"},
+	{Name: tuneFragmentSource, Default: 128, Max: conntrack.MaxHold >> 10, Unit: "KiB", Help: "the part of it that the fragments of one source address may take"},
 	{Name: tuneProfile, Default: profileIPVS, Max: profileNetfilter, Help: "timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"},
 }
 
@@ -266,6 +273,12 @@ func (t Tuning) rules() director.Rules {
 		SloppySCTP:     t.value(tuneSloppySCT) != 0,
 		ScheduleICMP:   t.value(tuneSchedICMP) != 0,
 		RefuseReplies:  t.value(tuneNATICMP) != 0,
+		FragmentTime:   conntrack.Tick(t.value(tuneFragmentTime)) * conntrack.Second,
+		Hold: conntrack.HoldLimits{
+			Time:   conntrack.Tick(t.value(tuneFragmentTime)) * conntrack.Second,
+			Bytes:  int(t.value(tuneFragmentHold)) << 10,
+			Source: int(t.value(tuneFragmentSource)) << 10,
+		},
 	}
 }
 

@@ -74,16 +74,17 @@ func (w *Worker) turn(n int) error {
 			w.shown[v].Store(c)
 		}
 	}
+	if out {
+		if _, err := w.link.Send(frames); err != nil {
+			return err
+		}
+	}
 	if own := w.dir.Originate(table); len(own) > 0 {
 		if _, err := w.link.Send(own); err != nil {
 			return err
 		}
 	}
-	if !out {
-		return nil
-	}
-	_, err := w.link.Send(frames)
-	return err
+	return nil
 }
 
 // now is the data path's time: milliseconds since the plane was made.

@@ -31,7 +31,8 @@ func rimCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table) []c
 			ctl.Counter{Name: "guard_error", Value: d.Error},
 			ctl.Counter{Name: "guard_fragment", Value: d.Fragment})
 	}
-	return append(list, connCounters(conns.Stats())...)
+	list = append(list, connCounters(conns.Stats())...)
+	return append(list, fragmentCounters(conns.Fragments())...)
 }
 
 func connCounters(s conntrack.Stats) []ctl.Counter {
@@ -47,6 +48,18 @@ func connCounters(s conntrack.Stats) []ctl.Counter {
 		list = append(list, ctl.Counter{Name: "conns_ended_" + conntrack.Ending(e).String(), Value: n})
 	}
 	return list
+}
+
+// fragmentCounters are what became of the verdict held_fragment, and of notes.
+func fragmentCounters(s conntrack.FragmentStats) []ctl.Counter {
+	return []ctl.Counter{
+		{Name: "fragments_waiting", Value: uint64(s.Held)},
+		{Name: "fragments_sent_after_first", Value: s.Sent},
+		{Name: "fragments_stopped_after_first", Value: s.Stopped},
+		{Name: "fragments_expired", Value: s.Expired},
+		{Name: "fragments_displaced", Value: s.Displaced},
+		{Name: "fragment_notes_displaced", Value: s.Forgotten},
+	}
 }
 
 func portCounters(p ring.PortStats) []ctl.Counter {

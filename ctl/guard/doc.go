@@ -29,7 +29,8 @@
 //		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Part.Sources
 //		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
 //		set errors4 { type icmp_type; elements = { 3, 4, 11, 12 } }
-//		set fragments4 {
+//		set speakers4 { type ipv4_addr . inet_proto }               # Part.Sources, whatever the port
+//		set fragments4 { # and passing4
 //			type ipv4_addr . ipv4_addr . mark
 //			size 65536
 //			flags dynamic,timeout
@@ -54,6 +55,7 @@
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
 //			jump spans4                                             # Part.Spans
+//			ip saddr . meta l4proto @speakers4 goto stray4
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
 //			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # Part.Spans
@@ -62,6 +64,12 @@
 //		chain marked4 { # for example; likewise leaving4, spans4 and quoted4
 //			meta l4proto tcp ip daddr 192.0.2.9 return
 //			iifname "eth0" meta l4proto tcp ip daddr & 255.255.255.0 == 192.0.2.0 th dport 8000-8100 goto service4
+//		}
+//
+//		chain stray4 { # spans4 ends here, too, for the nets of its rules
+//			ip frag-off & 0x1fff == 0x0 ip frag-off & 0x2000 != 0x0 update @passing4 { ip saddr . ip daddr . ip id }
+//			ip saddr . ip daddr . ip id @passing4 return
+//			ip frag-off & 0x1fff != 0x0 counter name "fragment" drop
 //		}
 //
 //		chain service4 { # and source4
@@ -75,8 +83,20 @@
 // # What else holds
 //
 // Fragments: only the first has ports. It leaves its identification behind for
-// the later ones; a later fragment that arrives before the first passes to the
-// host, which cannot do more with it than wait for the rest or forward it.
+// the later ones, both if it is dropped and, where it comes from a server, if it
+// passes. A later fragment that arrives before the first is dropped if it comes
+// from an address of Part.Sources and is not for the host; uvs holds it, and
+// routes it on if its first turns out to be the host's. To a service at an
+// address of the host it passes: the host can only keep it for the rest, and
+// forgets it in silence, as no ICMP is sent for want of fragments if the first is
+// missing (ip_expire in net/ipv4/ip_fragment.c, ip6frag_expire_frag_queue in
+// include/net/ipv6_frag.h). Of what Rules.Marked match, such a fragment is
+// forwarded by a host that routes.
+//
+// The hook runs before the host's connection tracking puts fragments together
+// (nf_defrag, at prerouting), so it sees them one by one whether that is active or
+// not; but a datagram some of whose fragments the host has got and uvs has routed
+// on the others, by the rule above, is complete for neither of them then.
 //
 // VLAN: the kernel takes the outer 802.1Q tag off before the hook, so a tagged
 // frame is judged like an untagged one. uvs gets it too (with its tag), and a

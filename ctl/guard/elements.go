@@ -63,6 +63,11 @@ func (e elements) addPart(p *Part, n int) error {
 			}
 		}
 	}
+	for _, end := range p.Sources {
+		if err := e.add(end.Addr, "speakers", []byte{end.Proto, 0, 0, 0}, n); err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+	}
 	return nil
 }
 

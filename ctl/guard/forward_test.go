@@ -59,6 +59,11 @@ func TestNoSecondCopy(t *testing.T) {
 		firstOther, laterOther := fragments(udp(f.rip, 81, f.far, 9), 101)
 		firstIn, laterIn := fragments(udp(f.other, 9, f.far, 53), 102)
 		_, laterAny := fragments(tcp(f.rip, 80, f.far, 9), 103)
+		firstLate, laterEarly := fragments(udp(f.rip, 80, f.far, 9), 104)
+		firstLateOther, laterEarlyOther := fragments(udp(f.rip, 81, f.far, 9), 105)
+		_, laterOwn := fragments(udp(f.rip, 80, f.own, 9), 106)
+		_, laterStranger := fragments(udp(f.other, 80, f.far, 9), 107)
+		_, laterEcho := fragments(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80)), 108)
 		for _, row := range []struct {
 			say     string
 			frames  [][]byte
@@ -85,6 +90,11 @@ func TestNoSecondCopy(t *testing.T) {
 			{"echo that happens to carry such a packet", ips(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
 			{"fragments from a server's port", ips(first, later), 0, Dropped{Source: 1, Fragment: 1}},
 			{"fragments from another port", ips(firstOther, laterOther), 2, Dropped{}},
+			{"fragments from a server's port, the later first", ips(laterEarly, firstLate), 0, Dropped{Source: 1, Fragment: 1}},
+			{"fragments from another port, the later first", ips(laterEarlyOther, firstLateOther), 1, Dropped{Fragment: 1}},
+			{"a later fragment from a server to the host itself", ips(laterOwn), 0, Dropped{}},
+			{"a later fragment from another machine", ips(laterStranger), 1, Dropped{}},
+			{"a later fragment of a server's ping", ips(laterEcho), 1, Dropped{}},
 			{"fragments to a service", ips(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
 			{"a later fragment from a server of every port", ips(laterAny), 0, Dropped{Source: 1}},
 			{"a tagged frame to a service", [][]byte{tagged(ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},

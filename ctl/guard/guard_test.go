@@ -382,6 +382,9 @@ func (g *Guard) check(t *testing.T, r Rules) {
 		for _, a := range p.VIPs {
 			note("vips", a)
 		}
+		for _, e := range p.Sources {
+			note("speakers", e.Addr, e.Proto)
+		}
 		for set, list := range map[string][]Endpoint{"services": p.Services, "sources": p.Sources} {
 			for _, e := range list {
 				if e.Port == 0 {

@@ -37,11 +37,13 @@ const (
 	chainQuoted  = "quoted"
 )
 
+const chainStray = "stray"
+
 // updateMatches queues the rules that make r of what is in the chains now;
 // spans says that the spans are others.
 func (g *Guard) updateMatches(r Rules, spans bool) {
 	for _, f := range families {
-		service, source := g.dropChain(f, counterService), g.dropChain(f, counterSource)
+		service, source, stray := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainStray, f)
 		for name, lists := range map[string][2][]Match{
 			chainMarked:  {g.rules.Marked, r.Marked},
 			chainLeaving: {g.rules.Leaving, r.Leaving},
@@ -63,6 +65,13 @@ func (g *Guard) updateMatches(r Rules, spans bool) {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
 					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
+				}
+			}
+		}
+		for _, part := range r.Parts {
+			for _, s := range part.Spans {
+				if f.has(s.Net) {
+					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(stray)
 				}
 			}
 		}
@@ -102,9 +111,9 @@ func (g *Guard) emptyChain(name string, f *family) *nftables.Chain {
 	return c
 }
 
-// dropChain is the chain that addDropChain made.
-func (g *Guard) dropChain(f *family, counter string) *nftables.Chain {
-	return &nftables.Chain{Name: counter + f.suffix, Table: g.table}
+// chain is one of the family that was made before.
+func (g *Guard) chain(name string, f *family) *nftables.Chain {
+	return &nftables.Chain{Name: name + f.suffix, Table: g.table}
 }
 
 // inInterface is the name of the interface a frame came in by, filled with

@@ -98,7 +98,7 @@ func (g *Guard) addSets(f *family) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
 	for name, parts := range map[string][]nftables.SetDatatype{
 		"vips": endpoint[:1], "locals": endpoint[:1],
-		"anyservices": endpoint[:2], "anysources": endpoint[:2],
+		"anyservices": endpoint[:2], "anysources": endpoint[:2], "speakers": endpoint[:2],
 		"services": endpoint, "sources": endpoint,
 	} {
 		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
@@ -121,11 +121,16 @@ func (g *Guard) addSets(f *family) error {
 	if err := g.conn.AddSet(errors, types); err != nil {
 		return err
 	}
-	return g.conn.AddSet(&nftables.Set{
-		Table: g.table, Name: "fragments" + f.suffix, Concatenation: true,
-		KeyType: nftables.MustConcatSetType(f.addr, f.addr, nftables.TypeMark),
-		Dynamic: true, HasTimeout: true, Timeout: f.fragmentTimeout, Size: maxFragments,
-	}, nil)
+	for _, name := range []string{"fragments", "passing"} {
+		if err := g.conn.AddSet(&nftables.Set{
+			Table: g.table, Name: name + f.suffix, Concatenation: true,
+			KeyType: nftables.MustConcatSetType(f.addr, f.addr, nftables.TypeMark),
+			Dynamic: true, HasTimeout: true, Timeout: f.fragmentTimeout, Size: maxFragments,
+		}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addChains queues the rules of one family; the package comment shows them.
@@ -135,6 +140,7 @@ func (g *Guard) addChains(f *family) {
 	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted} {
 		g.addChain(name + f.suffix)
 	}
+	stray := g.addStrayChain(f)
 	guard := g.addChain("guard" + f.suffix)
 
 	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
@@ -151,6 +157,7 @@ func (g *Guard) addChains(f *family) {
 	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
 	g.rule(guard, f).key(f.src, l4proto, srcPort).in("sources").goTo(source)
 	g.rule(guard, f).jump(chainSpans)
+	g.rule(guard, f).key(f.src, l4proto).in("speakers").goTo(stray)
 
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto).in("anysources").drop(counterError)
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto, f.quotePort).in("sources").drop(counterError)
@@ -165,6 +172,19 @@ func (g *Guard) addDropChain(f *family, counter string) *nftables.Chain {
 	g.rule(c, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
 		key(f.src, f.dst, f.fragmentID).remember("fragments")
 	g.rule(c, f).drop(counter)
+	return c
+}
+
+// addStrayChain queues the chain for what comes from a server's address by
+// another port than the server's, or shows no port. The first fragment of a
+// datagram lets the later ones pass with it; others are dropped: whether their
+// first is the host's is not known, and if it is, uvs routes them on.
+func (g *Guard) addStrayChain(f *family) *nftables.Chain {
+	c := g.addChain(chainStray + f.suffix)
+	g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).is(0, 0).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
+		key(f.src, f.dst, f.fragmentID).remember("passing")
+	g.rule(c, f).key(f.src, f.dst, f.fragmentID).in("passing").leave()
+	g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).drop(counterFragment)
 	return c
 }
 

@@ -8,6 +8,9 @@ import (
 
 // answer treats a packet that no conn can belong to.
 func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	if p.Fragment == wire.FragmentLater && d.forUs(t, f) && t.concerns(p) {
+		return d.later(t, f, p)
+	}
 	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
 		if target, ok := fwd.NeighborTarget(f, p); ok {
 			return d.answerND(t, f, p, target)
@@ -24,8 +27,6 @@ func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 		return t.elsewhere(f)
 	case !ok:
 		return NotOurs
-	case p.Fragment == wire.FragmentLater:
-		return DroppedFragment
 	case !vip.Ours:
 		return NotOurs
 	}
@@ -176,6 +177,8 @@ func (d *Director) pass(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	f.MTU = 0
 	switch {
+	case p.Fragment == wire.FragmentLater:
+		return DroppedSilent
 	case d.limit.spent():
 		return DroppedLimited
 	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu, d.ways.onPort(f.In, !p.IPv6).MTU):

@@ -15,6 +15,7 @@ type Director struct {
 	worker int
 	limit  limiter
 	own    *originator
+	pieces *reunion
 	now    conntrack.Tick // of the batch in hand
 	ways   *Ways          // likewise
 
@@ -33,7 +34,7 @@ type Director struct {
 
 // New makes the director of a worker over its part of the connection table.
 func New(conns *conntrack.Local, worker int) *Director {
-	return &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator()}
+	return &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
 }
 
 // Process decides about up to MaxBatch frames at the time now. Frames that are
@@ -44,6 +45,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	d.now, d.ways = now, t.Ways
 	d.conns.Begin(now)
 	d.limit.refill(now)
+	d.pieces.reset()
 	queries := d.queries[:len(frames)]
 	for i := range frames {
 		frames[i].Out = wire.NoPort
@@ -54,7 +56,8 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	for i := range frames {
 		verdicts[i] = d.act(t, &frames[i], i)
 	}
-	return d.conns.End()
+	waiting := d.conns.Hold().Any() && d.reunite(t)
+	return d.conns.End() || waiting
 }
 
 // ask prepares the question whose conn packet i belongs to. The packet's
@@ -121,6 +124,14 @@ func (d *Director) forUs(t *Table, f *wire.Frame) bool {
 
 // act decides about frame i.
 func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
+	if d.packets[i].Fragment == wire.FragmentFirst {
+		return d.first(t, f, i)
+	}
+	return d.decide(t, f, i)
+}
+
+// decide is act for what has a transport header, or needs none.
+func (d *Director) decide(t *Table, f *wire.Frame, i int) Verdict {
 	p, q := &d.packets[i], &d.queries[i]
 	switch p.Kind {
 	case wire.KindARP:

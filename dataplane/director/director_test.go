@@ -74,8 +74,8 @@ func TestFirstFrame(t *testing.T) {
 		{"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1472)},
 			AnsweredTooBig, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)"},
-		{"a later fragment has no ports and is counted", conntrack.MethodMasq, 0,
-			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64)}, DroppedFragment, ""},
+		{"a later fragment has no ports and waits for the first", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64)}, HeldFragment, ""},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -397,7 +397,12 @@ func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, 
 	for batch := range slices.Chunk(odd, MaxBatch) {
 		batchDoesNotAllocate(t, w, method, name, batch)
 	}
-	original := traffic(rng, MaxBatch-2)
+	original := traffic(rng, MaxBatch-14)
+	for i, order := range []string{"in order", "reversed"} {
+		pieces := cut(uint16(i), 1, 1400, large(wire.ProtoUDP, [...]string{"10.1.0.2:5000", "10.2.0.11:8080"}[i], [...]string{"10.9.0.1:80", "10.1.0.2:5000"}[i]))
+		orders[order](pieces)
+		original = append(original, pieces...)
+	}
 	original = append(original, wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1"),
 		wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1"))
 	batchDoesNotAllocate(t, w, method, name, original)

@@ -71,7 +71,9 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 		c.SetBack(back)
 	}
 	server.Counters.shards[d.worker].in(p.Len)
-	d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
+	if p.Fragment != wire.FragmentLater {
+		d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
+	}
 	if fwd.TTLExpired(f, p) {
 		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
 	}
@@ -107,6 +109,9 @@ func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server
 			return DroppedUnsummed
 		}
 		_, port := c.Server()
+		if crcElsewhere(p, p.DstPort, port) {
+			return DroppedFragmentSCTP
+		}
 		fwd.ToServer(f, p, server.Addr, port)
 		verdict = Masqueraded
 	case conntrack.MethodTunnel:
@@ -117,6 +122,12 @@ func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server
 	}
 	server.Way.Hop.Send(f)
 	return verdict
+}
+
+// crcElsewhere says whether a change of port would need SCTP's CRC made anew,
+// which covers fragments that are not at hand.
+func crcElsewhere(p *wire.Packet, old, new uint16) bool {
+	return p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new
 }
 
 // fitting is how a packet fits the way it leaves by.
@@ -171,7 +182,9 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 	}
-	d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
+	if p.Fragment != wire.FragmentLater {
+		d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
+	}
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
 		if fwd.Unsummed(f, p) {
@@ -180,6 +193,9 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 		verdict = Returned
 	}
 	vip, vport := c.VIP()
+	if verdict == Returned && crcElsewhere(p, p.SrcPort, vport) {
+		return DroppedFragmentSCTP
+	}
 	way := t.Ways.Back(p.Dst, c.Back())
 	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
 		return v

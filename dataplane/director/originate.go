@@ -8,8 +8,10 @@ import (
 
 // originator makes frames that no frame called for, in memory of its own.
 type originator struct {
-	frames [2 * conntrack.MaxForgotten]wire.Frame
+	frames [maxOwn]wire.Frame
 }
+
+const maxOwn = 2 * conntrack.MaxForgotten
 
 func newOriginator() *originator {
 	o := new(originator)
@@ -20,8 +22,9 @@ func newOriginator() *originator {
 	return o
 }
 
-// Originate makes the frames that time called for in the last Process: probes to
-// the ends of TCP connections that were forgotten. An end answers a probe with
+// Originate gives the frames to be sent beside those of the last Process:
+// fragments that were held, whose first has come, and what time called for,
+// probes to the ends of TCP connections that were forgotten. An end answers a probe with
 // its own numbers, and that answer is reset (see forgotten), so that it learns
 // of the loss with right sequence numbers and nobody had to keep them. The
 // frames are good until the next call; t is the table of that Process.
@@ -38,7 +41,8 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 			n++
 		}
 	}
-	return d.own.frames[:n]
+	r := d.pieces
+	return r.frames[:r.n+copy(r.frames[r.n:], d.own.frames[:n])]
 }
 
 // forgotten answers a segment of a forgotten connection, from whichever end.

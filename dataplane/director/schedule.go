@@ -127,6 +127,9 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 	} else if server = t.server(d.conns.Conn(ref).ServerID()); !server.Available {
 		return 0, nil, DroppedServerGone // another worker was first, by another table
 	}
+	if d.fresh.OnePacket {
+		d.pieces.picked = server.ID
+	}
 	return ref, server, v
 }
 

@@ -22,6 +22,9 @@ type Table struct {
 	// of masqueraded servers, VIP:vport of the others. Such a frame without a
 	// conn is routed on unchanged.
 	Sources map[ServiceKey]bool
+	// Speakers are the addresses and protocols of Sources, port 0: a fragment
+	// other than the first shows no more.
+	Speakers map[ServiceKey]bool
 	// Spans are further sources: those that are not one address and one port.
 	Spans []Span
 	Marks *Marks // nil: no mark has a service
@@ -66,6 +69,9 @@ type Rules struct {
 	// RefuseReplies (nat_icmp_send): what a masqueraded server sends from its
 	// service's port without a conn is answered with port unreachable.
 	RefuseReplies bool
+	// FragmentTime is how long the fragments of a datagram may take to come.
+	FragmentTime conntrack.Tick
+	Hold         conntrack.HoldLimits // of fragments that came before the first
 }
 
 // VIP is an address of at least one service.

@@ -21,6 +21,7 @@ const (
 	ErrorNoted      // an ICMP error about a tunnel of ours, of which no client is to be told
 	Passed          // no conn: routed unchanged, as the host would have done
 	PassedAmbiguous // likewise, a one-packet server's: several services could be meant
+	HeldFragment    // kept until the first of its datagram comes, or too long has passed
 
 	// Answered frames.
 	AnsweredARP      // who-has for a VIP
@@ -44,7 +45,6 @@ const (
 	DroppedClientConns // its client has as many connections as it may
 	DroppedCallID      // begins a call, but says not which
 	DroppedNoRoom      // no headroom for the tunnel header
-	DroppedFragment    // fragment other than the first
 	DroppedNoIKE       // ESP or AH to a service of IKE without a conn of it
 
 	// Frames to a VIP whose source can be no client.
@@ -77,6 +77,14 @@ const (
 	DroppedTransport
 	DroppedTransportSize
 	DroppedICMPSum // ICMP error whose own checksum is wrong
+
+	// Dropped fragments.
+	DroppedFragment        // the first of its datagram went nowhere, or its conn has ended
+	DroppedFragmentTwice   // all its bytes came before
+	DroppedFragmentOverlap // some of its bytes did, or the datagram is in too many parts: refused from there on
+	DroppedFragmentBad     // empty, of an odd length, or longer than any datagram
+	DroppedFragmentSCTP    // its port is to change, and the CRC covers what is in other fragments
+	DroppedFragmentLimit   // it would have to wait, and its source has as much waiting as it may
 
 	NumVerdict
 )
@@ -115,7 +123,6 @@ var verdictNames = [NumVerdict]string{
 	DroppedClientConns: "dropped_client_conns",
 	DroppedCallID:      "dropped_no_call_id",
 	DroppedNoRoom:      "dropped_no_room",
-	DroppedFragment:    "dropped_fragment",
 	DroppedNoIKE:       "dropped_ipsec_no_conn",
 
 	DroppedSourceVIP:         "dropped_source_vip",
@@ -146,6 +153,14 @@ var verdictNames = [NumVerdict]string{
 	DroppedTransport:     "dropped_bad_transport",
 	DroppedTransportSize: "dropped_bad_transport_length",
 	DroppedICMPSum:       "dropped_bad_icmp_checksum",
+
+	HeldFragment:           "held_fragment",
+	DroppedFragment:        "dropped_fragment",
+	DroppedFragmentTwice:   "dropped_fragment_twice",
+	DroppedFragmentOverlap: "dropped_fragment_overlap",
+	DroppedFragmentBad:     "dropped_fragment_bad",
+	DroppedFragmentSCTP:    "dropped_fragment_sctp",
+	DroppedFragmentLimit:   "dropped_fragment_limit",
 }
 
 func (v Verdict) String() string {

@@ -85,7 +85,9 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		Sources:  map[ServiceKey]bool{},
 		Tunnels:  map[ServiceKey]uint32{},
 		Ways:     NewWays(hops()),
-		Rules:    Rules{ReuseMode: 1, ExpireNoServer: true},
+		Speakers: map[ServiceKey]bool{},
+		Rules: Rules{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
+			Hold: conntrack.HoldLimits{Time: 5000, Bytes: 1 << 20, Source: 1 << 17}},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
@@ -109,12 +111,12 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		switch method {
 		case conntrack.MethodMasq:
 			server.Port = 8080
-			w.table.Sources[ServiceKey{addr(s), 8080, proto}] = true
+			w.speaker(s, 8080, proto)
 		case conntrack.MethodTunnel:
 			server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr(s)}
 			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
 		}
-		w.table.Sources[ServiceKey{addr(vip), 80, proto}] = true
+		w.speaker(vip, 80, proto)
 		w.table.Servers = append(w.table.Servers, server)
 		counts := w.conns.Counts(id)
 		list = append(list, sched.Server{ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
@@ -137,6 +139,12 @@ func (w *world) path(server string) *Path {
 		}
 	}
 	return new(Path)
+}
+
+// speaker enters an end from which servers answer.
+func (w *world) speaker(a string, port uint16, proto uint8) {
+	w.table.Sources[ServiceKey{addr(a), port, proto}] = true
+	w.table.Speakers[ServiceKey{Addr: addr(a), Proto: proto}] = true
 }
 
 // in is a frame as it arrives on a port.

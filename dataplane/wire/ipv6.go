@@ -109,8 +109,8 @@ func (x *extensions) walk() Flaw {
 			x.routed = x.routed || x.proto == ProtoRouting && x.b[x.at+segmentsLeft] != 0
 			length = (int(x.b[x.at+1]) + 1) * 8
 		case ProtoFragment:
-			if len(x.b) < x.at+fragmentLen {
-				return FlawExtension
+			if len(x.b) < x.at+fragmentLen || x.fragmentAt != 0 {
+				return FlawExtension // once at most (RFC 8200 section 4.1): a fragment of a fragment hides whose it is
 			}
 			length = fragmentLen
 			x.noteFragment()
@@ -149,20 +149,46 @@ func isExtension(proto uint8) bool {
 	return proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOptions || proto == ProtoFragment
 }
 
-// FragmentID is what the fragments of a datagram have in common besides their
-// addresses: IPv4's identification, or that of the IPv6 fragment header. p must
-// be KindIP; 0 if it is no fragment.
-func FragmentID(f *Frame, p *Packet) uint32 {
-	if p.Fragment == FragmentNone {
-		return 0
-	}
+// Piece is what a fragment says of itself: whose it is, and which bytes of the
+// datagram it has.
+type Piece struct {
+	// ID is common to the fragments of a datagram, besides their addresses.
+	ID uint32
+	// Start and End are the payload's first byte and one past its last, counted
+	// from the end of the headers that every fragment repeats.
+	Start, End int
+	More       bool // it is not the last
+}
+
+// maxDatagram is the longest payload that fragments can make up: an IPv4 or
+// IPv6 packet says its length in 16 bits.
+const maxDatagram = 0xffff
+
+// PieceOf reads the fragment p, which must be KindIP or of a flawed transport
+// header. False for what no sender sends: no payload at all, one that ends where
+// no datagram can, or one before the last that is not a multiple of eight bytes
+// (RFC 791 section 3.2, RFC 8200 section 4.5).
+func PieceOf(f *Frame, p *Packet) (x Piece, ok bool) {
 	b := f.Bytes()[p.L3:]
-	if !p.IPv6 {
-		return uint32(IPv4(b).ID())
+	if uint32(len(b)) < p.Len || p.Fragment == FragmentNone {
+		return Piece{}, false
 	}
-	x := extensions{b: b[:p.Len], proto: IPv6(b).NextHeader(), at: IPv6Len}
-	if x.walk() != FlawNone || x.fragmentAt == 0 {
-		return 0
+	b = b[:p.Len]
+	length := 0
+	if p.IPv6 {
+		w := extensions{b: b, proto: IPv6(b).NextHeader(), at: IPv6Len}
+		if w.walk() != FlawNone || w.fragmentAt == 0 {
+			return Piece{}, false
+		}
+		h := b[w.fragmentAt:]
+		word := binary.BigEndian.Uint16(h[fragmentOffset:])
+		x.ID, x.More = binary.BigEndian.Uint32(h[fragmentID:]), word&fragmentMore != 0
+		x.Start, length = int(word&fragmentOffMask), len(h)-fragmentLen
+	} else {
+		h := IPv4(b)
+		x.ID, x.More = uint32(h.ID()), h.MF()
+		x.Start, length = h.FragmentOffset(), len(b)-h.HeaderLen()
 	}
-	return binary.BigEndian.Uint32(x.b[x.fragmentAt+fragmentID:])
+	x.End = x.Start + length
+	return x, length > 0 && x.End <= maxDatagram && (!x.More || length%8 == 0)
 }

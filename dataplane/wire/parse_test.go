@@ -228,6 +228,7 @@ func TestParseFlaws(t *testing.T) {
 		{"an extension header cut before its length", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }), wire.FlawExtension},
 		{"an extension header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 1 }), wire.FlawExtension},
 		{"a fragment header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }), wire.FlawExtension},
+		{"a fragment of a fragment", extended(44, "2c 00 0001 00000007 11 00 0008 00000008"), wire.FlawExtension},
 		{"a fragment header cut short", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
 		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawExtensions},
 		{"a TCP header one byte short", resum(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
@@ -348,22 +349,38 @@ func TestParseIPAtFar(t *testing.T) {
 	}
 }
 
-// TestFragmentID: fragments of one datagram have one identification.
-func TestFragmentID(t *testing.T) {
+// TestPieceOf: what a fragment says of itself, and what none may say.
+func TestPieceOf(t *testing.T) {
+	fragment := func(offset, length int, more bool) wire.Frame {
+		return change(third4, func(p *wiretest.Packet) {
+			p.ID, p.Offset, p.MF, p.Payload = 0xabcd, offset, more, make([]byte, length)
+		})
+	}
 	for _, row := range []struct {
-		name string
-		f    wire.Frame
-		want uint32
+		sentence string
+		f        wire.Frame
+		want     wire.Piece
+		ok       bool
 	}{
-		{"IPv4", change(third4, func(p *wiretest.Packet) { p.ID = 0xabcd }), 0xabcd},
-		{"first of IPv4", change(udp4, func(p *wiretest.Packet) { p.MF, p.ID = true, 0xabcd }), 0xabcd},
-		{"no fragment", change(udp4, func(p *wiretest.Packet) { p.ID = 0xabcd }), 0},
-		{"IPv6 behind options", extended(60, "2c00000000000000 11 00 0009 89abcdef"), 0x89abcdef},
+		{"the last of IPv4", fragment(1480, 5, false), wire.Piece{ID: 0xabcd, Start: 1480, End: 1485}, true},
+		{"one in the middle", fragment(1480, 16, true), wire.Piece{ID: 0xabcd, Start: 1480, End: 1496, More: true}, true},
+		{"the first of IPv4", change(udp4, func(p *wiretest.Packet) { p.MF, p.ID, p.Payload = true, 0xabcd, make([]byte, 8) }),
+			wire.Piece{ID: 0xabcd, End: 16, More: true}, true},
+		{"the longest there is", fragment(65528, 7, false), wire.Piece{ID: 0xabcd, Start: 65528, End: 65535}, true},
+		{"longer than any packet (the ping of death)", fragment(65528, 8, false), wire.Piece{}, false},
+		{"without payload", fragment(1480, 0, false), wire.Piece{}, false},
+		{"of an odd length, and not the last", fragment(1480, 15, true), wire.Piece{}, false},
+		{"no fragment", udp4.Frame(), wire.Piece{}, false},
+		{"the last of IPv6, behind options", extended(60, "2c00000000000000 11 00 0008 89abcdef"),
+			wire.Piece{ID: 0x89abcdef, Start: 8, End: 8 + 13}, true},
+		{"one in the middle of IPv6, of an odd length", extended(44, "11 00 0009 89abcdef"), wire.Piece{}, false},
+		{"the first of IPv6, in front of options", extended(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.Piece{}, false},
 	} {
 		var p wire.Packet
 		wire.Parse(&row.f, &p)
-		if got := wire.FragmentID(&row.f, &p); got != row.want {
-			t.Errorf("%s: %#x, want %#x", row.name, got, row.want)
+		got, ok := wire.PieceOf(&row.f, &p)
+		if ok != row.ok || ok && got != row.want {
+			t.Errorf("%s: %+v, %t; want %+v, %t", row.sentence, got, ok, row.want, row.ok)
 		}
 	}
 }
@@ -399,7 +416,7 @@ func TestParseAllocates(t *testing.T) {
 		for i := range frames {
 			wire.Parse(&frames[i], &p)
 			wire.ParseInner(&frames[i], &p, &in)
-			wire.FragmentID(&frames[i], &p)
+			wire.PieceOf(&frames[i], &p)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations per run, want 0", n)

@@ -1,0 +1,202 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// nfsBlock is the size of NFS version 2's reads and writes, which go by UDP.
+const nfsBlock = 8192
+
+// Datagrams of 8 KiB go to the servers and back intact by every method, in six
+// fragments each: those that the ends' kernels make, and those that come in the
+// wrong order. The host that the director runs on, which forwards, neither sends
+// a fragment a second time nor complains about one.
+func TestFragments(t *testing.T) {
+	for _, method := range []string{"nat", "dr", "tunnel"} {
+		for _, v6 := range []bool{false, true} {
+			for _, onHost := range []bool{false, true} {
+				if method == "tunnel" && onHost {
+					continue // to the director the same as DR
+				}
+				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
+					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s.build(t.TempDir())
+					s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+					s.fragments()
+				})
+			}
+		}
+	}
+}
+
+func (s *scene) fragments() {
+	s.t.Helper()
+	at := ":2049"
+	if s.method != "nat" { // an answer comes from the address that was called
+		at = s.url(s.vip()) + at
+	}
+	for _, ns := range []string{"s1", "s2"} {
+		var c net.PacketConn
+		must(s.t, s.inside(ns, func() (err error) { c, err = net.ListenPacket("udp", at); return err }))
+		s.t.Cleanup(func() { c.Close() })
+		go mirror(c)
+	}
+	s.ipvsadm("director", fmt.Sprintf(`
+		ipvsadm -A -u %[1]s:2049 -s rr
+		ipvsadm -a -u %[1]s:2049 -r %[2]s:2049 %[4]s
+		ipvsadm -a -u %[1]s:2049 -r %[3]s:2049 %[4]s`,
+		s.url(s.vip()), s.url(s.addr(s.serverNet(), 11)), s.url(s.addr(s.serverNet(), 12)), s.flag()))
+	var c net.Conn
+	must(s.t, s.inside("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
+	defer c.Close()
+
+	// The kernel learns the path's MTU from what becomes of its first datagrams.
+	eventually(s.t, "a block of 8 KiB comes back", func() bool { return asks(c, c.Write, nfsBlock) == nil })
+	stops := map[string]func() []gopacket.Packet{}
+	for _, ns := range []string{"client", "s1", "s2"} {
+		stops[ns] = s.capture(ns, "eth0")
+	}
+	for range 100 {
+		must(s.t, asks(c, c.Write, nfsBlock))
+	}
+	description := wiretest.Packet{
+		SrcMAC: s.hardware("client"), DstMAC: s.hardware("director"),
+		Src: c.LocalAddr().String(), Dst: s.url(s.vip()) + ":2049", Proto: wire.ProtoUDP,
+	}
+	for id := range uint32(40) {
+		must(s.t, asks(c, func(payload []byte) (int, error) {
+			description.Payload = payload
+			pieces := wiretest.Cut(description.Frame(), 0x1000+id, 1400)
+			slices.Reverse(pieces)
+			if id%2 == 1 {
+				slices.Reverse(pieces[2:])
+			}
+			return len(payload), s.sendFrames("client", pieces)
+		}, nfsBlock))
+	}
+	seen := 0
+	for ns, stop := range stops {
+		seen += s.judgeFragments(ns, stop())
+	}
+	if want := 140 * 6 * 2; seen < want {
+		s.t.Errorf("only %d fragments were captured, want %d", seen, want)
+	}
+	if s.method != "tunnel" || !s.v6 { // where the client had to learn what fits
+		s.clean()
+	}
+}
+
+// asks sends random bytes and says whether they come back.
+func asks(c net.Conn, send func([]byte) (int, error), size int) error {
+	question, answer := make([]byte, size), make([]byte, size+1)
+	rand.Read(question)
+	if _, err := send(question); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	n, err := c.Read(answer)
+	if err == nil && !bytes.Equal(question, answer[:n]) {
+		err = fmt.Errorf("%d bytes came back changed, %d of them", size, n)
+	}
+	return err
+}
+
+// hardware is the address of a namespace's eth0.
+func (s *scene) hardware(ns string) wire.MAC {
+	s.t.Helper()
+	a, err := net.ParseMAC(strings.TrimSpace(s.in(ns, "cat /sys/class/net/eth0/address")))
+	must(s.t, err)
+	return wire.MAC(a)
+}
+
+// sendFrames sends frames out of a namespace's eth0.
+func (s *scene) sendFrames(ns string, frames []wire.Frame) error {
+	return s.inside(ns, func() error {
+		ifi, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_LOOP, nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for i := range frames {
+			if _, err := c.WriteTo(frames[i].Bytes(), &packet.Addr{HardwareAddr: frames[i].Bytes()[:6]}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// judgeFragments reports fragments that should not be there, and counts the
+// others: at the client all are between it and the VIP; none comes twice.
+func (s *scene) judgeFragments(ns string, packets []gopacket.Packet) (fragments int) {
+	s.t.Helper()
+	seen := map[string]int{}
+	for _, p := range packets {
+		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); p.Layer(layers.LayerTypeICMPv4) != nil || ok && l.TypeCode.Type() < 128 {
+			s.t.Errorf("%s: ICMP: %s", ns, p)
+		}
+		var src, dst net.IP
+		for _, l := range p.Layers() {
+			switch ip := l.(type) {
+			case *layers.IPv4:
+				src, dst = ip.SrcIP, ip.DstIP
+				if ip.Protocol == layers.IPProtocolIPv4 { // a tunnel's numbers are random
+					continue
+				}
+				if ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset > 0 {
+					seen[fmt.Sprintf("%s>%s %d id %d at %d", src, dst, ip.Protocol, ip.Id, ip.FragOffset)]++
+				}
+			case *layers.IPv6:
+				src, dst = ip.SrcIP, ip.DstIP
+			case *layers.IPv6Fragment:
+				seen[fmt.Sprintf("%s>%s id %d at %d", src, dst, ip.Identification, ip.FragmentOffset)]++
+			}
+		}
+		if strings.HasPrefix(ns, "s") || src == nil || len(p.Data()) < 1000 {
+			continue
+		}
+		ends := []string{netip.MustParseAddr(src.String()).String(), netip.MustParseAddr(dst.String()).String()}
+		slices.Sort(ends)
+		if want := []string{s.vip(), s.addr(1, 2)}; !slices.Equal(ends, want) && !slices.Equal(ends, []string{want[1], want[0]}) {
+			s.t.Errorf("%s: a packet between %v", ns, ends)
+		}
+	}
+	for key, n := range seen {
+		if n > 1 {
+			s.t.Errorf("%s: %d copies of fragment %s", ns, n, key)
+		}
+	}
+	return len(seen)
+}
+
+// mirror answers every datagram with itself.
+func mirror(c net.PacketConn) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		c.WriteTo(buf[:n], from)
+	}
+}

@@ -1,0 +1,257 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+)
+
+// Fragments. Only the first of a datagram has ports. It is decided about like
+// any packet and leaves a note (conntrack.Note); the others are given its ports
+// and go the way these say, each on its own: nothing is put together. Those that
+// come before the first wait for it in copies (conntrack.Hold).
+
+// first decides about the first fragment of a datagram and leaves a note for the
+// others.
+func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
+	p := &d.packets[i]
+	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportSize
+	if !headers || !d.forUs(t, f) || !t.concerns(p) {
+		return d.decide(t, f, i)
+	}
+	x, ok := wire.PieceOf(f, p)
+	if !ok {
+		return DroppedFragmentBad
+	}
+	key := fragmentKey(p, x.ID)
+	switch d.conns.OpenNote(&key, extentOf(&x), t.Rules.FragmentTime) {
+	case conntrack.FitNone:
+		return DroppedFragmentLimit
+	case conntrack.FitTwice:
+		return DroppedFragmentTwice
+	case conntrack.FitOverlap, conntrack.FitScattered:
+		return DroppedFragmentOverlap
+	}
+	note := conntrack.Note{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
+	d.pieces.picked = 0
+	v := d.decide(t, f, i)
+	note.Fate, note.Server = fate(v), d.pieces.picked
+	if d.conns.CloseNote(&key, note) {
+		d.pieces.noted(&key)
+	}
+	return v
+}
+
+// later treats a fragment other than the first: it follows the first, or waits
+// for it.
+func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	x, ok := wire.PieceOf(f, p)
+	if !ok {
+		return DroppedFragmentBad
+	}
+	key := fragmentKey(p, x.ID)
+	v := d.follow(t, f, p, &key, &x)
+	if v == HeldFragment && !d.conns.Hold().Add(f, &key, d.now, &t.Rules.Hold) {
+		return DroppedFragmentLimit
+	}
+	return v
+}
+
+// follow sends a fragment after the first of its datagram. HeldFragment: nobody
+// knows where that goes, yet.
+func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrack.FragmentKey, x *wire.Piece) Verdict {
+	note, fit := d.conns.FollowNote(key, extentOf(x))
+	switch {
+	case fit == conntrack.FitNone:
+		return HeldFragment
+	case note.Fate == conntrack.FateHost:
+		return NotOurs
+	case fit == conntrack.FitTwice:
+		return DroppedFragmentTwice
+	case fit != conntrack.FitNew:
+		return DroppedFragmentOverlap
+	case note.Fate == conntrack.FateRefused:
+		return DroppedFragment
+	}
+	p.Proto, p.SrcPort, p.DstPort = note.Proto, note.SrcPort, note.DstPort
+	q := &d.pieces.query
+	fill(q, p, t.toVIP(p.Dst))
+	if !d.found(q) && t.ambiguous(q) {
+		if r := reversed(q); d.found(&r) {
+			*q = r
+		}
+	}
+	switch {
+	case q.Ref != 0 && q.Dir == conntrack.DirOut:
+		return d.fromServer(t, f, p, q.Ref)
+	case q.Ref != 0:
+		return d.likeFirst(t, f, p, q.Ref)
+	case note.Server != 0:
+		return d.likeOnePacket(t, f, p, note.Server)
+	case t.speaks(p):
+		return d.unknownReply(t, f, p)
+	}
+	return DroppedFragment // its conn has ended meanwhile
+}
+
+// likeFirst sends a client's fragment to the server of its conn.
+func (d *Director) likeFirst(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
+	c := d.conns.Conn(ref)
+	server := t.server(c.ServerID())
+	if !server.Available || c.State() == conntrack.TCPForgotten {
+		return DroppedServerGone
+	}
+	return d.toServer(t, f, p, ref, server)
+}
+
+// likeOnePacket sends a client's fragment to the server that was picked for the
+// first, of which one-packet scheduling left no conn, by a conn of the same kind.
+func (d *Director) likeOnePacket(t *Table, f *wire.Frame, p *wire.Packet, id uint32) Verdict {
+	server := t.server(id)
+	if !server.Available {
+		return DroppedServerGone
+	}
+	d.fresh = conntrack.New{
+		Proto:  p.Proto,
+		Client: p.Src, ClientPort: p.SrcPort,
+		VIP: p.Dst, VPort: p.DstPort,
+		Server: server.Addr, SPort: server.Port,
+		Method: server.Method, ServerID: server.ID, ServiceID: server.Service,
+		OnePacket: true,
+	}
+	ref, _ := d.conns.Insert(&d.fresh)
+	if ref == 0 {
+		return DroppedTableFull
+	}
+	return d.toServer(t, f, p, ref, server)
+}
+
+// extentOf is what a fragment has of its datagram.
+func extentOf(x *wire.Piece) conntrack.Extent {
+	return conntrack.Extent{Start: x.Start, End: x.End, Last: !x.More}
+}
+
+// fragmentKey is what the fragment has in common with those of its datagram.
+func fragmentKey(p *wire.Packet, id uint32) conntrack.FragmentKey {
+	key := conntrack.FragmentKey{Src: p.Src, Dst: p.Dst, ID: id}
+	if !p.IPv6 {
+		key.Proto = p.Proto
+	}
+	return key
+}
+
+// fate is what the first fragment's verdict means for the others.
+func fate(v Verdict) conntrack.Fate {
+	switch v {
+	case NotOurs:
+		return conntrack.FateHost
+	case Masqueraded, Routed, Tunnelled, Returned, ReturnedAsIs, Passed, PassedAmbiguous:
+		return conntrack.FateFollowed
+	}
+	return conntrack.FateRefused
+}
+
+// concerns says whether a fragment may be of a flow of ours, as far as can be
+// told without ports.
+func (t *Table) concerns(p *wire.Packet) bool { return t.toVIP(p.Dst) || t.speaks(p) }
+
+// speaks says whether answers of servers come from the packet's source, by
+// whatever port. The guard keeps later fragments from there away from the host
+// unless it let the first pass.
+func (t *Table) speaks(p *wire.Packet) bool {
+	if t.Speakers[ServiceKey{Addr: p.Src, Proto: p.Proto}] {
+		return true
+	}
+	if len(t.Spans) > 0 {
+		src := p.Src.Netip()
+		for i := range t.Spans {
+			if s := &t.Spans[i]; s.Proto == p.Proto && s.Net.Contains(src) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reunion brings fragments that were held together with what became of their
+// first.
+type reunion struct {
+	// frames are to be sent after those of the batch; behind them is room for the
+	// originator's.
+	frames [maxReunited + maxOwn]wire.Frame
+	n      int
+
+	opened  [MaxBatch]conntrack.FragmentKey // of firsts noted in this batch
+	nOpened int
+
+	picked uint32 // server of the last packet of a one-packet service
+	key    conntrack.FragmentKey
+	packet wire.Packet
+	query  conntrack.Query
+}
+
+const (
+	// maxReunited bounds the held fragments sent in one turn; the rest follow in
+	// the next ones.
+	maxReunited = 2 * MaxBatch
+	// sweeps is how many held fragments a turn looks up whose first may have come
+	// to another worker. A full hold is gone through in 64 turns.
+	sweeps = 64
+)
+
+// reset forgets the last batch.
+func (r *reunion) reset() { r.n, r.nOpened = 0, 0 }
+
+// noted remembers a datagram whose first fragment has left a note.
+func (r *reunion) noted(key *conntrack.FragmentKey) {
+	r.opened[r.nOpened] = *key
+	r.nOpened++
+}
+
+// reunite sends held fragments after their firsts: those that came with this
+// batch, and those noted since by other workers. behind says that there is more.
+func (d *Director) reunite(t *Table) (behind bool) {
+	r, hold := d.pieces, d.conns.Hold()
+	behind = hold.Expire(d.now)
+	for i := range r.opened[:r.nOpened] {
+		d.fetch(t, &r.opened[i])
+	}
+	for range min(sweeps, hold.Len()) {
+		if key := hold.Next(); key != nil && d.conns.HasNote(key) {
+			r.key = *key
+			d.fetch(t, &r.key)
+		}
+	}
+	return behind || r.n == maxReunited
+}
+
+// fetch sends the held fragments of a datagram as far as there is room.
+func (d *Director) fetch(t *Table, key *conntrack.FragmentKey) {
+	r := d.pieces
+	for r.n < maxReunited {
+		f := &r.frames[r.n]
+		if !d.conns.Hold().Take(f, key) {
+			return
+		}
+		if d.release(t, f, key); f.Out != wire.NoPort {
+			r.n++
+			d.conns.Hold().Sent.Add(1)
+		} else {
+			d.conns.Hold().Stopped.Add(1)
+		}
+	}
+}
+
+// release decides about a fragment that was held.
+func (d *Director) release(t *Table, f *wire.Frame, key *conntrack.FragmentKey) {
+	p := &d.pieces.packet
+	wire.Parse(f, p)
+	x, ok := wire.PieceOf(f, p)
+	if !ok {
+		return
+	}
+	// What was left to the host for its first fragment's sake has been kept from
+	// it until that came.
+	if v := d.follow(t, f, p, key, &x); v == NotOurs && t.speaks(p) && !t.Ways.Holds(p.Dst) {
+		d.pass(t, f, p)
+	}
+}

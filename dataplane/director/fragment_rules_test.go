@@ -1,0 +1,230 @@
+package director
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// Datagrams in pieces, each a sentence: what comes, in which order, what becomes
+// of each piece, and how many frames leave in all.
+func TestFragmentRules(t *testing.T) {
+	const udp, tcp = wire.ProtoUDP, wire.ProtoTCP
+	request := func(src, dst string) []wire.Frame { return cut(0, 1, 2800, large(udp, src, dst)) } // three pieces
+	toVIP := func() []wire.Frame { return request("10.1.0.2:5000", "10.9.0.1:80") }
+	piece := func(start, end int, more bool) wire.Frame {
+		p := large(udp, "10.1.0.2:5000", "10.9.0.1:80")
+		f := wiretest.Piece(p.Frame(), 1, start, more, make([]byte, end-start))
+		if start == 0 {
+			f = cut(0, 1, end, p)[0]
+		}
+		return f
+	}
+	of := func(pieces []wire.Frame, which ...int) (list []wire.Frame) {
+		for _, i := range which {
+			f := pieces[i]
+			f.Buf = slices.Clone(f.Buf)
+			list = append(list, f)
+		}
+		return list
+	}
+	held, masq := HeldFragment, Masqueraded
+	for _, r := range []struct {
+		sentence string
+		frames   []wire.Frame
+		verdicts []Verdict
+		out      int
+	}{
+		{"a piece that comes twice goes on once", of(toVIP(), 0, 1, 1, 2), []Verdict{masq, masq, DroppedFragmentTwice, masq}, 3},
+		{"so does the first", of(toVIP(), 0, 0, 1, 2), []Verdict{masq, DroppedFragmentTwice, masq, masq}, 3},
+		{"and what came twice before the first", of(toVIP(), 1, 1, 0, 2), []Verdict{held, held, masq, masq}, 3},
+		{"a datagram that is complete begins anew", of(toVIP(), 0, 1, 2, 0, 1, 2), []Verdict{masq, masq, masq, masq, masq, masq}, 6},
+		{"an overlap ends the datagram", []wire.Frame{piece(0, 1400, true), piece(1400, 2800, true), piece(2000, 3000, true), piece(2800, 4200, false)},
+			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 2},
+		{"so does one with the first (the ports of a datagram cannot be changed later)", []wire.Frame{piece(0, 1400, true), piece(8, 1408, true), piece(1400, 2800, false)},
+			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 1},
+		{"a longer first ends it, too", []wire.Frame{piece(0, 1400, true), piece(0, 1408, true), piece(1408, 2800, false)},
+			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 1},
+		{"a second last piece ends it", []wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(1400, 2000, false)},
+			[]Verdict{masq, masq, DroppedFragmentOverlap}, 2},
+		{"so does one behind the last", []wire.Frame{piece(0, 1400, true), piece(1400, 2000, false), piece(2000, 2800, true)},
+			[]Verdict{masq, masq, HeldFragment}, 2}, // the datagram was complete: another one by the same number
+		{"a piece without payload is refused", []wire.Frame{piece(1400, 1400, true)}, []Verdict{DroppedFragmentBad}, 0},
+		{"one in the middle must have a multiple of eight bytes", []wire.Frame{piece(1400, 1405, true)}, []Verdict{DroppedFragmentBad}, 0},
+		{"a datagram ends where an IP packet can (the ping of death)", []wire.Frame{piece(65528, 65544, false)}, []Verdict{DroppedFragmentBad}, 0},
+		{"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(cut(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1),
+			[]Verdict{DroppedTransport, DroppedFragment}, 0},
+		{"without a service the first is answered, the others dropped", of(request("10.1.0.2:5000", "10.9.0.1:81"), 0, 1, 2),
+			[]Verdict{RefusedNoService, DroppedFragment, DroppedFragment}, 1},
+		{"in whatever order", of(request("10.1.0.2:5000", "10.9.0.1:81"), 2, 1, 0), []Verdict{held, held, RefusedNoService}, 1},
+		{"to a port of the host's own they are the host's", of(request("10.1.0.2:5000", "10.9.0.2:53"), 0, 1, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
+		{"and the host has seen what came before the first", of(request("10.1.0.2:5000", "10.9.0.2:53"), 2, 0, 1), []Verdict{held, NotOurs, NotOurs}, 0},
+		{"to another address they are nobody's", of(request("10.1.0.2:5000", "10.1.0.1:53"), 1, 0, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
+		{"a ping in pieces is not answered", of(cut(0, 1, 1400, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000)}), 0, 1),
+			[]Verdict{DroppedVIP, DroppedFragment}, 0},
+		{"what a server sends by another port is the host's", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2),
+			[]Verdict{NotOurs, NotOurs, NotOurs}, 0},
+		{"what came before the first was kept from the host, and is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0),
+			[]Verdict{held, held, NotOurs}, 2},
+		{"what it sends by its own port without a conn is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1),
+			[]Verdict{held, Passed, Passed}, 3},
+		{"a piece of the TCP kind is not one of UDP", append(of(toVIP(), 0), of(cut(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
+		{"nor is another number's", append(of(toVIP(), 0), of(cut(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
+		{"nor another client's", append(of(toVIP(), 0), of(request("10.1.0.3:5000", "10.9.0.1:80"), 1)...), []Verdict{masq, held}, 1},
+	} {
+		w := newWorld(t, conntrack.MethodMasq)
+		for i := range r.frames {
+			if r.frames[i].In == 0 {
+				wire.Ethernet(r.frames[i].Bytes()).SetDst(portMAC[0])
+			}
+		}
+		out, verdicts := w.oneByOne(r.frames...)
+		if !slices.Equal(verdicts, r.verdicts) || len(out) != r.out {
+			t.Errorf("%s: %v and %d frames, want %v and %d", r.sentence, verdicts, len(out), r.verdicts, r.out)
+		}
+		for _, f := range out {
+			wiretest.Check(t, f)
+		}
+	}
+}
+
+// A UDP checksum of zero stays zero in a fragment, because what it would cover is
+// not at hand; one that is there is repaired, though the rest is elsewhere.
+func TestFragmentWithoutChecksum(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	p := large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80")
+	p.NoChecksum = true
+	out, _ := w.oneByOne(cut(0, 1, 1400, p)...)
+	whole := wiretest.Join(t, out)
+	if sum := wire.UDP(whole.Bytes()[34:]).Checksum(); sum != 0 {
+		t.Errorf("the checksum is %#x, want none", sum)
+	}
+}
+
+// SCTP's CRC covers the ports and all of the packet: where the port is to
+// change, a packet in pieces is refused instead of arriving broken.
+func TestFragmentedSCTP(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11") // to port 8080
+	p := large(wire.ProtoSCTP, "10.1.0.2:5000", "10.9.0.1:80")
+	p.Payload[0] = 1 // INIT
+	out, verdicts := w.oneByOne(cut(0, 1, 4200, p)...)
+	if want := []Verdict{DroppedFragmentSCTP, DroppedFragment}; !slices.Equal(verdicts, want) || len(out) != 0 {
+		t.Errorf("%v and %d frames, want %v and none", verdicts, len(out), want)
+	}
+}
+
+// Of a datagram that is too long for a tunnel and may not be cut, the first
+// piece tells the client; the others say nothing.
+func TestFragmentsTooBig(t *testing.T) {
+	for _, r := range []struct {
+		sentence string
+		packet   wiretest.Packet
+		size     int
+		verdicts []Verdict
+		out      int
+	}{
+		{"IPv6", large(wire.ProtoUDP, "[fd00:1::2]:5000", "[fd00:9::1]:80"), 1448, []Verdict{AnsweredTooBig, DroppedFragment, DroppedFragment}, 1},
+		{"IPv4, whose pieces are cut again", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 4000)}, 1480,
+			[]Verdict{Tunnelled, Tunnelled, Tunnelled}, 3},
+	} {
+		w := newWorld(t, conntrack.MethodTunnel)
+		out, verdicts := w.oneByOne(cut(0, 1, r.size, r.packet)...)
+		if !slices.Equal(verdicts[:3], r.verdicts) || len(out) != r.out {
+			t.Errorf("%s: %v and %d frames, want %v and %d", r.sentence, verdicts, len(out), r.verdicts, r.out)
+		}
+		splitter := wire.NewSplitter()
+		for i := range out {
+			pieces, ok := splitter.Split(&out[i])
+			if !ok || out[i].Len() > 1514 && len(pieces) < 2 {
+				t.Errorf("%s: frame %d of %d bytes is split in %d, %t", r.sentence, i, out[i].Len(), len(pieces), ok)
+			}
+		}
+	}
+}
+
+// Where one-packet scheduling leaves no conn, all pieces still go where the first
+// went, and the next datagram to another server.
+func TestFragmentsOfOnePacketService(t *testing.T) {
+	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		w := newWorld(t, method)
+		w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
+		for n := range 4 {
+			pieces := cut(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+			if n%2 == 1 {
+				slices.Reverse(pieces)
+			}
+			w.now += 10
+			out, verdicts := w.oneByOne(pieces...)
+			if len(out) != len(pieces) {
+				t.Fatalf("method %d: %d frames of %d: %v", method, len(out), len(pieces), verdicts)
+			}
+			for i := range out {
+				if got := wire.Ethernet(out[i].Bytes()).Dst(); got != serverMAC[n%2] {
+					t.Errorf("method %d, datagram %d: piece %d went to %s", method, n, i, got)
+				}
+			}
+		}
+	}
+}
+
+// What waits in vain goes after its time, and so do notes; the numbers say so.
+func TestFragmentsExpire(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	pieces := cut(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+	w.oneByOne(pieces[1])
+	w.now += w.table.Rules.Hold.Time
+	if out, verdicts := w.oneByOne(pieces[0]); len(out) != 1 || verdicts[0] != Masqueraded {
+		t.Errorf("the first, too late: %v and %d frames, want it alone", verdicts, len(out))
+	}
+	w.now += w.table.Rules.FragmentTime
+	if out, verdicts := w.oneByOne(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
+		t.Errorf("another, after the note's time: %v and %d frames", verdicts, len(out))
+	}
+	if s := w.conns.Fragments(); s != (conntrack.FragmentStats{Held: 1, Expired: 1}) {
+		t.Errorf("numbers %+v, want one that waits and one that expired", s)
+	}
+}
+
+// Wherever a fragment lands, the outcome is the same: what one worker holds goes
+// on when another has seen the first.
+func TestFragmentsAcrossWorkers(t *testing.T) {
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 3, MaxServers: 64, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conns.Close()
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		w := newWorld(t, conntrack.MethodMasq)
+		var workers []*Director
+		for i := range 3 {
+			workers = append(workers, New(conns.Local(i), i))
+		}
+		for i := range w.table.Servers {
+			w.table.Servers[i].Counters = NewCounters(3)
+		}
+		w.now += conntrack.Tick(1000 * seed)
+		pieces := cut(0, uint32(seed), 704, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+		rng.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+		var out []wire.Frame
+		turn := func(d *Director, batch []wire.Frame) {
+			d.Process(w.now, w.table, batch, w.verdicts[:len(batch)])
+			out = append(out, w.leaving(d, batch)...)
+		}
+		for _, f := range pieces {
+			turn(workers[rng.IntN(3)], []wire.Frame{f})
+		}
+		for _, d := range workers {
+			turn(d, nil)
+		}
+		if len(out) != len(pieces) {
+			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), conns.Fragments())
+		}
+		wiretest.Check(t, wiretest.Join(t, out))
+	}
+}

@@ -1,0 +1,114 @@
+package wiretest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// fragment is what Join found in a frame.
+type fragment struct {
+	start   int
+	last    bool
+	next    uint8 // IPv6: next header of the fragment header
+	headers []byte
+	payload []byte
+}
+
+// Cut makes the fragments of an untagged frame's IP packet, with at most size
+// bytes (a multiple of eight) of payload each: what the sender would send.
+func Cut(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
+	b := f.Bytes()
+	headers := 34
+	if v6 := b[14]>>4 == 6; v6 {
+		headers = 54
+	}
+	payload := b[headers:]
+	for at := 0; at < len(payload); at += size {
+		chunk := payload[at:min(at+size, len(payload))]
+		pieces = append(pieces, Piece(f, id, at, at+size < len(payload), chunk))
+	}
+	return pieces
+}
+
+// Piece makes one fragment with the headers of an untagged frame.
+func Piece(f wire.Frame, id uint32, start int, more bool, payload []byte) wire.Frame {
+	word := map[bool]uint16{true: 1}[more]
+	if ip := f.Bytes()[14:]; ip[0]>>4 == 6 {
+		piece := append(bytes.Clone(f.Bytes()[:54]), ip[6], 0)
+		piece = binary.BigEndian.AppendUint16(piece, uint16(start)|word)
+		piece = binary.BigEndian.AppendUint32(piece, id)
+		piece[20] = wire.ProtoFragment
+		binary.BigEndian.PutUint16(piece[18:], uint16(8+len(payload)))
+		return Frame(append(piece, payload...))
+	}
+	piece := append(bytes.Clone(f.Bytes()[:34]), payload...)
+	ip := piece[14:]
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+	binary.BigEndian.PutUint16(ip[4:], uint16(id))
+	binary.BigEndian.PutUint16(ip[6:], word<<13|uint16(start/8))
+	ip[10], ip[11] = 0, 0
+	binary.BigEndian.PutUint16(ip[10:], ^sum16(ip[:20], 0))
+	return Frame(piece)
+}
+
+// Join puts the fragments of one untagged IP packet together, in whatever order,
+// as its receiver would. It fails the test if one is missing, if two overlap, or
+// if their headers disagree in more than what fragments differ in; a lone whole
+// packet is its own fragment.
+func Join(t testing.TB, frames []wire.Frame) wire.Frame {
+	t.Helper()
+	var pieces []fragment
+	for _, f := range frames {
+		Check(t, f)
+		pieces = append(pieces, open(f))
+	}
+	slices.SortFunc(pieces, func(a, b fragment) int { return a.start - b.start })
+	whole, at := bytes.Clone(pieces[0].headers), 0
+	for i, p := range pieces {
+		if p.start != at || p.last != (i == len(pieces)-1) || !bytes.Equal(p.headers, pieces[0].headers) || p.next != pieces[0].next {
+			t.Fatalf("fragment %d of %d starts at %d, last %t, with headers %x; want %d with %x",
+				i, len(pieces), p.start, p.last, p.headers, at, pieces[0].headers)
+		}
+		whole = append(whole, p.payload...)
+		at += len(p.payload)
+	}
+	ip := whole[14:]
+	if ip[0]>>4 == 6 {
+		ip[6] = pieces[0].next
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
+	} else {
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		binary.BigEndian.PutUint16(ip[10:], ^sum16(ip[:20], 0))
+	}
+	return Frame(whole)
+}
+
+// open takes a fragment apart; what differs between fragments is made zero in
+// its headers.
+func open(f wire.Frame) (p fragment) {
+	b := bytes.Clone(f.Bytes())
+	ip := b[14:]
+	if ip[0]>>4 == 6 {
+		if p.last = true; ip[6] == wire.ProtoFragment {
+			word := binary.BigEndian.Uint16(ip[42:])
+			p.start, p.last, p.next = int(word&^7), word&1 == 0, ip[40]
+			p.payload = ip[48:]
+		} else {
+			p.next, p.payload = ip[6], ip[40:]
+		}
+		copy(ip[4:7], make([]byte, 3))
+		p.headers = b[:54:54]
+		return p
+	}
+	word := binary.BigEndian.Uint16(ip[6:])
+	p.start, p.last, p.payload = int(word&0x1fff)*8, word&0x2000 == 0, ip[20:]
+	copy(ip[2:4], make([]byte, 2))
+	copy(ip[6:8], make([]byte, 2))
+	copy(ip[10:12], make([]byte, 2))
+	p.headers = b[:34:34]
+	return p
+}
