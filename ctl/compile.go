@@ -159,11 +159,12 @@ func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
 type serverSettings struct {
 	timeouts *conntrack.Timeouts // nil: the director's
 	ignoreDF bool
+	mss      uint16
 }
 
 func (s *State) serverSettings(key ServiceKey) serverSettings {
 	tuning := s.tuning(key)
-	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0}
+	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0, mss: uint16(tuning.value(tuneMSS))}
 	if _, ok := s.ServiceTuning[key]; ok {
 		timeouts := tuning.timeouts()
 		own.timeouts = &timeouts
@@ -182,6 +183,7 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 		Weight:    v.last.Weight,
 		Way:       v.way(t.Ways),
 		Path:      v.path,
+		MSS:       own.mss,
 		Counters:  v.counters,
 		Timeouts:  own.timeouts,
 	}

@@ -1,9 +1,12 @@
 package ctl
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -61,6 +64,35 @@ func TestPathMTUDiscovery(t *testing.T) {
 		out := w.exchange(0, long)
 		if told := wire.Ethernet(out).Dst() == wiretest.ClientMAC; told != (discover == 1) {
 			t.Errorf("pmtu_disc %d: the client is told: %t", discover, told)
+		}
+	}
+}
+
+// mss_clamp reaches a service's servers; values that are no MSS are refused.
+func TestMSSClamp(t *testing.T) {
+	w := web(t, "rr")
+	mss := func() (all []uint16) {
+		for _, s := range w.plane.table().Servers[1:] {
+			all = append(all, s.MSS)
+		}
+		return all
+	}
+	w.must(Op{Verb: Tune, Tuning: Tuning{tuneMSS: director.AutoMSS}})
+	if got := mss(); !slices.Equal(got, []uint16{director.AutoMSS, director.AutoMSS}) {
+		t.Errorf("the director's: %v", got)
+	}
+	w.tune(tuneMSS, 1200)
+	if got := mss(); !slices.Equal(got, []uint16{1200, 1200}) {
+		t.Errorf("the service's own: %v", got)
+	}
+	w.tune(tuneMSS, 0)
+	if got := mss(); !slices.Equal(got, []uint16{0, 0}) {
+		t.Errorf("off for the service: %v", got)
+	}
+	for _, v := range []uint32{2, 47, 65496, 1 << 30} {
+		err := w.Apply(Op{Verb: Tune, Tuning: Tuning{tuneMSS: v}})
+		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

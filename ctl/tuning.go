@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +23,8 @@ type Tunable struct {
 	Default uint32 `json:"default"`
 	Min     uint32 `json:"min"`
 	Max     uint32 `json:"max"`
+	// Also are values it can have besides those from Min to Max.
+	Also []uint32 `json:"also,omitempty"`
 	// Only are the values it can have, if not all from Min to Max.
 	Only []uint32 `json:"only,omitempty"`
 	Unit string   `json:"unit,omitempty"`
@@ -52,6 +55,7 @@ const (
 	tuneConns     = "limit_conns"
 	tuneReplies   = "ops_replies"
 	tunePathMTU   = "pmtu_disc"
+	tuneMSS       = "mss_clamp"
 	tuneNATICMP   = "nat_icmp_send"
 	tuneSchedICMP = "schedule_icmp"
 
@@ -76,6 +80,13 @@ const (
 	noServerReset       = 1
 )
 
+// mss_clamp is no less than the smallest MSS Linux keeps to (tcp_min_snd_mss), and
+// no more than the longest IPv4 packet has room for.
+const (
+	leastMSS = 48
+	mostMSS  = 0xffff - 40
+)
+
 // maxSlowStart bounds slow_start: a server that needs longer than an hour to
 // warm up is better given its weight by hand.
 const maxSlowStart = 3600
@@ -95,6 +106,7 @@ var knobs = []Tunable{
 	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
 	{Name: tuneReplies, Default: 0, Max: 1, PerService: true, Help: "1: what masqueraded servers of one-packet services (ipvsadm --ops) send is translated, as from the service; 0: routed on unchanged, as IPVS does"},
 	{Name: tunePathMTU, Default: 1, Max: 1, PerService: true, Help: "packets too long for a tunnel: 1 with DF are answered with fragmentation needed, 0 all of IPv4 are sent in fragments"},
+	{Name: tuneMSS, Default: 0, Also: []uint32{0, director.AutoMSS}, Min: leastMSS, Max: mostMSS, Unit: "bytes", PerService: true, Help: "what SYNs that pass here, of clients and of servers, may say of their MSS: 0 anything, 1 what the ways to server and client take, else at most this"},
 	{Name: tuneNATICMP, Default: 0, Max: 1, Help: "what a masqueraded server sends from its service's port without a connection: 0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or SCTP ABORT)"},
 	{Name: tuneSchedICMP, Default: 0, Max: 1, Help: "1: an ICMP error about a reply of a service that belongs to no connection is scheduled to a server"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
@@ -192,12 +204,24 @@ func (t Tuning) with(changes map[string]uint32, perService bool) (Tuning, error)
 			return t, refuse(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
 		case len(k.Only) > 0 && !slices.Contains(k.Only, v):
 			return t, refuse(syscall.EINVAL, "setting %s: %d is not one of %v", name, v, k.Only)
-		case len(k.Only) == 0 && (v < k.Min || v > k.Max):
-			return t, refuse(syscall.EINVAL, "setting %s: %d is not %d to %d", name, v, k.Min, k.Max)
+		case len(k.Only) == 0 && (v < k.Min || v > k.Max) && !slices.Contains(k.Also, v):
+			return t, refuse(syscall.EINVAL, "setting %s: %d is not %s%d to %d", name, v, orAlso(k.Also), k.Min, k.Max)
 		}
 		next[name] = v
 	}
 	return next, nil
+}
+
+// orAlso says further values, for people.
+func orAlso(values []uint32) string {
+	var b strings.Builder
+	for _, v := range values {
+		fmt.Fprintf(&b, "%d, ", v)
+	}
+	if len(values) > 0 {
+		b.WriteString("or ")
+	}
+	return b.String()
 }
 
 // over is t with what own has laid over it: the settings of a service.

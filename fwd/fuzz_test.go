@@ -37,6 +37,13 @@ var actions = append([]action{
 		}
 		return ok
 	}},
+	{"ClampMSS", func(f *wire.Frame, p *wire.Packet) bool {
+		ok := p.Kind == wire.KindIP && p.Proto == wire.ProtoTCP && p.Fragment != wire.FragmentLater
+		if ok {
+			ClampMSS(f, p, 1360)
+		}
+		return ok
+	}},
 	{"Decap", Decap},
 	{"ICMPError", func(f *wire.Frame, p *wire.Packet) bool { return ICMPError(f, p, TooBig, ofFamily(p, 1), 1400, 1500) }},
 	{"EchoReply", EchoReply},

@@ -202,3 +202,45 @@ func TestNarrowPath(t *testing.T) {
 		})
 	}
 }
+
+// Where routers say nothing about what they drop, mss_clamp gets files through NAT
+// in both directions: by a number, or by itself if the director's route says what
+// the way takes; then no packet is too long for anybody.
+func TestBlackHole(t *testing.T) {
+	files, sum := randomFile(t, 1<<20)
+	j := &journey{&scene{network: newNetwork(t, "nginx", "curl", "sysctl", "nft"), method: "nat"}}
+	j.build(files)
+	for _, r := range []string{"rc", "rd"} {
+		j.in(r, `nft 'add table inet hole; add chain inet hole out { type filter hook output priority 0; };
+			add rule inet hole out icmp type destination-unreachable drop; add rule inet hole out icmpv6 type packet-too-big drop'`)
+	}
+	j.narrow(1400, "rc:n6", "rd:n6")
+	set := func(k *journey, clamp, mtu int) {
+		j.in("director", fmt.Sprintf("%s set --service tcp:%s:80 mss_clamp=%d", uvsBinary, k.url(k.vip()), clamp))
+		j.in("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24", true: "/64"}[k.v6], k.addr(5, 254), mtu))
+		eventually(t, fmt.Sprintf("the director knows a route of MTU %d", mtu), func() bool {
+			for line := range strings.Lines(j.in("director", uvsBinary+" paths")) {
+				if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" {
+					return f[4] == fmt.Sprint(mtu)
+				}
+			}
+			return false
+		})
+	}
+	for _, k := range []*journey{j.family(false), j.family(true)} {
+		for clamp, mtu := range map[int]int{1340: 1500, 1: 1400} {
+			set(k, clamp, mtu)
+			k.upload(filepath.Join(files, "big"), sum)
+			k.download(sum)
+		}
+	}
+	if out := j.in("director", uvsBinary+" stats"); strings.Contains(out, "answered_too_big") {
+		t.Errorf("packets were too long all the same:\n%s", out)
+	}
+	for _, k := range []*journey{j.family(false), j.family(true)} {
+		set(k, 0, 1500)
+		if out, err := j.try("client", fmt.Sprintf("curl -s -f -g --max-time 2 -T %s/big http://%s/upload", files, k.url(k.vip()))); err == nil {
+			t.Errorf("it was no black hole: %q", out)
+		}
+	}
+}

@@ -377,6 +377,11 @@ var serviceOptions = map[string]func(*world, *Service){
 		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
 			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
 	},
+	"mss": func(w *world, _ *Service) {
+		for i := range w.table.Servers {
+			w.table.Servers[i].MSS = AutoMSS
+		}
+	},
 	"one packet": func(w *world, s *Service) {
 		s.OnePacket = true
 		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}

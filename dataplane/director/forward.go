@@ -91,6 +91,9 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 // send rewrites the frame for its server, by the method the conn began with, and
 // gives it a way out.
 func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
+	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
+		d.clampMSS(f, p, p.Src, c, server)
+	}
 	verdict, mtu := Routed, server.Way.MTU
 	var tunnel *fwd.Tunnel
 	if c.Method() == conntrack.MethodTunnel {
@@ -199,6 +202,9 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	way := t.Ways.Back(p.Dst, c.Back())
 	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
 		return v
+	}
+	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
+		d.clampMSS(f, p, p.Dst, c, server)
 	}
 	if verdict == Returned {
 		fwd.FromServer(f, p, vip, vport)

@@ -6,6 +6,7 @@ import (
 
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
+	"uvs/fwd"
 )
 
 // Path is what was learned of the way to a server's address behind its first
@@ -69,4 +70,34 @@ func (p *Path) Learned(now conntrack.Tick) (mtu int, by wire.Addr, until conntra
 	binary.BigEndian.PutUint64(by[:8], p.by[0].Load())
 	binary.BigEndian.PutUint64(by[8:], p.by[1].Load())
 	return int(w >> pathShift), by, until, true
+}
+
+// AutoMSS, as a Server's MSS, is what the ways take.
+const AutoMSS = 1
+
+// leastMSS is the smallest MSS Linux keeps to (tcp_min_snd_mss).
+const leastMSS = 48
+
+// clampMSS lowers what a SYN, the client's or the server's, says its sender
+// receives in a segment: MTU less the headers without options, RFC 6691.
+func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *conntrack.Conn, server *Server) {
+	most := server.MSS
+	if most == AutoMSS {
+		mtu := maxPacket
+		if server.Way.Reach != ReachNone {
+			mtu = server.Path.mtu(d.now, server.Way.MTU)
+		}
+		if c.Method() == conntrack.MethodTunnel {
+			mtu -= server.Tunnel.Overhead()
+		}
+		if back := d.ways.Back(client, c.Back()); back.Reach != ReachNone {
+			mtu = min(mtu, back.MTU)
+		}
+		headers := wire.IPv4Len + wire.TCPLen
+		if p.IPv6 {
+			headers = wire.IPv6Len + wire.TCPLen
+		}
+		most = uint16(max(mtu-headers, leastMSS))
+	}
+	fwd.ClampMSS(f, p, most)
 }

@@ -130,6 +130,9 @@ type Server struct {
 	Way       Way                 // how its frames leave
 	Tunnel    fwd.Tunnel
 	Path      *Path // to its address
+	// MSS is what SYNs to and from it may say at most; AutoMSS: what the ways to it
+	// and to the client take; 0: anything.
+	MSS       uint16
 	Counters  *Counters
 	Threshold *Threshold // nil: none
 }

@@ -1,0 +1,57 @@
+package fwd
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"uvs/dataplane/wire"
+)
+
+// TCP options, RFC 9293 section 3.1.
+const (
+	optionEnd    = 0
+	optionNone   = 1
+	optionMSS    = 2
+	optionMSSLen = 4
+)
+
+// ClampMSS lowers the MSS option of TCP segment p, a SYN, to most, and repairs
+// the checksum. One that has no such option has no right to more than 536 bytes
+// (IPv6: 1220), and stays as it is.
+func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
+	t := wire.TCP(f.From(p.L4))
+	header := t[:min(t.HeaderLen(), len(t))]
+	for at := wire.TCPLen; at < len(header); {
+		kind, length := header[at], 1
+		switch {
+		case kind == optionEnd:
+			return
+		case kind == optionNone:
+		case at+1 == len(header) || header[at+1] < 2 || at+int(header[at+1]) > len(header):
+			return
+		default:
+			length = int(header[at+1])
+		}
+		if kind == optionMSS && length == optionMSSLen {
+			lowerMSS(f, p, t, at+2, most)
+		}
+		at += length
+	}
+}
+
+// lowerMSS lowers the value at an offset of the segment. A half-made checksum
+// does not cover it yet.
+func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
+	old := binary.BigEndian.Uint16(t[at:])
+	if old <= most {
+		return
+	}
+	binary.BigEndian.PutUint16(t[at:], most)
+	if f.Partial() && f.Offload.CsumStart == p.L4 {
+		return
+	}
+	if at%2 != 0 { // to the checksum, whose words it straddles, its bytes stand swapped (RFC 1071 section 2)
+		old, most = bits.ReverseBytes16(old), bits.ReverseBytes16(most)
+	}
+	t.SetChecksum(wire.Update16(t.Checksum(), old, most))
+}

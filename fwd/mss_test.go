@@ -1,0 +1,97 @@
+package fwd
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// What a clamp of 1360 makes of the options of a SYN.
+func TestClampMSS(t *testing.T) {
+	for _, r := range []struct {
+		sentence   string
+		have, want []byte
+	}{
+		{"no options", nil, nil},
+		{"an MSS above", []byte{2, 4, 5, 0xb4}, []byte{2, 4, 5, 0x50}},
+		{"an MSS of just as much", []byte{2, 4, 5, 0x50}, []byte{2, 4, 5, 0x50}},
+		{"an MSS below", []byte{2, 4, 2, 0x18}, []byte{2, 4, 2, 0x18}},
+		{"behind others", []byte{4, 2, 1, 3, 3, 7, 2, 4, 5, 0xb4, 0, 0}, []byte{4, 2, 1, 3, 3, 7, 2, 4, 5, 0x50, 0, 0}},
+		{"at an odd place", []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}, []byte{1, 2, 4, 5, 0x50, 1, 1, 1}},
+		{"twice", []byte{2, 4, 5, 0xb4, 2, 4, 9, 0xb4}, []byte{2, 4, 5, 0x50, 2, 4, 5, 0x50}},
+		{"behind the end of options", []byte{0, 0, 0, 0, 2, 4, 5, 0xb4}, []byte{0, 0, 0, 0, 2, 4, 5, 0xb4}},
+		{"of a length it cannot have", []byte{2, 6, 5, 0xb4, 9, 9, 1, 1}, []byte{2, 6, 5, 0xb4, 9, 9, 1, 1}},
+		{"behind an option without length", []byte{8, 0, 1, 1, 2, 4, 5, 0xb4}, []byte{8, 0, 1, 1, 2, 4, 5, 0xb4}},
+		{"longer than the header", []byte{1, 2, 4, 5}, []byte{1, 2, 4, 5}},
+		{"cut off behind its kind", []byte{1, 1, 1, 2}, []byte{1, 1, 1, 2}},
+	} {
+		t.Run(r.sentence, func(t *testing.T) {
+			for _, family := range families {
+				for _, partial := range []bool{false, true} {
+					p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, Partial: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
+					f := p.Frame()
+					ClampMSS(&f, parse(t, &f), 1360)
+					p.TCPOptions = r.want
+					wantFrame(t, f, p.Frame())
+				}
+			}
+		})
+	}
+}
+
+// Whatever options there are, they become what a slow twin, which knows where it
+// put the MSS, makes of them; and the checksum is right where it was.
+func TestClampMSSTwin(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range 20_000 {
+		var have, want []byte
+		most := uint16(1 + rng.IntN(0xffff))
+		for len(have) < 30 && rng.IntN(6) > 0 {
+			switch rng.IntN(4) {
+			case 0:
+				have, want = append(have, 1), append(want, 1)
+			case 1:
+				mss := uint16(rng.Uint32())
+				have = binary.BigEndian.AppendUint16(append(have, 2, 4), mss)
+				want = binary.BigEndian.AppendUint16(append(want, 2, 4), min(mss, most))
+			default:
+				o := make([]byte, 2+rng.IntN(7))
+				for i := range o {
+					o[i] = byte(rng.Uint32())
+				}
+				o[0], o[1] = byte(3+rng.IntN(250)), byte(len(o))
+				have, want = append(have, o...), append(want, o...)
+			}
+		}
+		for len(have)%4 != 0 {
+			have, want = append(have, 1), append(want, 1)
+		}
+		family := families[rng.IntN(len(families))]
+		p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, Partial: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
+		f := p.Frame()
+		ClampMSS(&f, parse(t, &f), most)
+		p.TCPOptions = want
+		wiretest.Check(t, f)
+		wantFrame(t, f, p.Frame())
+		if t.Failed() {
+			t.Fatalf("options %x, at most %d", have, most)
+		}
+	}
+}
+
+// Clamping costs no allocation.
+func TestClampMSSDoesNotAllocate(t *testing.T) {
+	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, TCPFlags: wire.TCPSyn, TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
+	p := parse(t, &f)
+	if n := testing.AllocsPerRun(100, func() {
+		binary.BigEndian.PutUint16(f.From(p.L4)[23:], 1460)
+		ClampMSS(&f, p, 1360)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
