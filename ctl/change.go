@@ -346,13 +346,13 @@ func checkTunnel(server *Server) error {
 	case server.Method != MethodTunnel && t != Tunnel{}:
 		return refuse(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
 	case int(t.Type) >= len(most):
-		return refuse(syscall.EINVAL, "server %s: tunnel type %d is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
+		return refuse(syscall.EINVAL, "server %s: %s is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
 	case t.Type == TunnelGUE && t.Port == 0:
 		return refuse(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, fwd.GUEPort)
 	case t.Type != TunnelGUE && t.Port != 0:
-		return refuse(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, encapsulations[t.Type], t.Port)
+		return refuse(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
 	case t.Flags > most[t.Type]:
-		return refuse(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, encapsulations[t.Type], most[t.Type])
+		return refuse(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, most[t.Type])
 	}
 	return nil
 }

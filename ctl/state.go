@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,6 +121,24 @@ const (
 	TunnelGUE  TunnelType = 1
 	TunnelGRE  TunnelType = 2
 )
+
+// tunnelTypes are their names.
+var tunnelTypes = [...]string{TunnelIPIP: "ipip", TunnelGUE: "gue", TunnelGRE: "gre"}
+
+func (t TunnelType) String() string {
+	if int(t) < len(tunnelTypes) {
+		return tunnelTypes[t]
+	}
+	return fmt.Sprintf("TunnelType(%d)", uint8(t))
+}
+
+// ParseTunnelType is the type with a name.
+func ParseTunnelType(name string) (TunnelType, error) {
+	if i := slices.Index(tunnelTypes[:], name); i >= 0 {
+		return TunnelType(i), nil
+	}
+	return 0, fmt.Errorf("tunnel type is %q; want ipip, gue or gre", name)
+}
 
 // Tunnel.Flags, the kernel's IP_VS_TUNNEL_ENCAP_FLAG_*.
 const (

@@ -58,7 +58,7 @@ func printServices(out io.Writer, list []ctl.ServiceStatus) error {
 }
 
 // sorryMain sets or clears the sorry server of a service:
-// uvs sorry --service S ADDR[:PORT] [-g|-i|-m], uvs sorry --service S --clear
+// uvs sorry --service S ADDR[:PORT] [-g|-m|-i [TUNNEL OPTIONS]], uvs sorry --service S --clear
 func sorryMain(args []string) int {
 	line := newSorryLine()
 	words, code, ok := parseMixed(line.flags, args)
@@ -82,6 +82,9 @@ type sorryLine struct {
 	service            string
 	clear              bool
 	route, tunnel, nat bool
+	tunType            string
+	tunPort            uint
+	tunCsum            bool
 }
 
 func newSorryLine() *sorryLine {
@@ -89,8 +92,11 @@ func newSorryLine() *sorryLine {
 	l.flags.StringVar(&l.service, "service", "", "of this service, e.g. tcp:192.0.2.1:80")
 	l.flags.BoolVar(&l.clear, "clear", false, "take the sorry server away")
 	l.flags.BoolVar(&l.route, "g", false, "reach it by direct routing (default)")
-	l.flags.BoolVar(&l.tunnel, "i", false, "reach it by an IPIP tunnel")
+	l.flags.BoolVar(&l.tunnel, "i", false, "reach it by a tunnel")
 	l.flags.BoolVar(&l.nat, "m", false, "reach it by NAT")
+	l.flags.StringVar(&l.tunType, "tun-type", "ipip", "`type` of the tunnel: ipip, gue or gre")
+	l.flags.UintVar(&l.tunPort, "tun-port", 0, "gue: destination `port`")
+	l.flags.BoolVar(&l.tunCsum, "tun-csum", false, "gue, gre: with a checksum")
 	return l
 }
 
@@ -118,8 +124,23 @@ func (l *sorryLine) op(words []string) (op ctl.Op, err error) {
 	if op.Server.Port == 0 {
 		op.Server.Port = key.Port
 	}
-	op.Server.Method, err = l.method()
-	return op, err
+	if op.Server.Method, err = l.method(); err != nil {
+		return op, err
+	}
+	return op, l.tunnelOptions(&op.Server.Tunnel)
+}
+
+// tunnelOptions reads them; which go together is for the director to say.
+func (l *sorryLine) tunnelOptions(t *ctl.Tunnel) (err error) {
+	if l.tunPort > 65535 {
+		return fmt.Errorf("tun-port is %d; want 1 to 65535", l.tunPort)
+	}
+	t.Port = uint16(l.tunPort)
+	if l.tunCsum {
+		t.Flags = ctl.TunnelCsum
+	}
+	t.Type, err = ctl.ParseTunnelType(l.tunType)
+	return err
 }
 
 func (l *sorryLine) method() (ctl.Method, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -64,7 +65,10 @@ func TestSorryOp(t *testing.T) {
 	}{
 		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 Route"},
 		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 Masq"},
-		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel"},
+		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel ipip:0:0"},
+		{"a server by GUE with a checksum", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum", "10.0.0.9:80 Tunnel gue:6080:1"},
+		{"a tunnel nobody knows", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type vxlan", ""},
+		{"a tunnel port that is none", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 65536", ""},
 		{"none any more", "--service tcp:192.0.2.1:80 --clear", "none"},
 		{"no service", "10.0.0.9", ""},
 		{"no server", "--service tcp:192.0.2.1:80", ""},
@@ -88,6 +92,9 @@ func TestSorryOp(t *testing.T) {
 				got = "none"
 			default:
 				got = op.Server.ServerKey.String() + " " + op.Server.Method.String()
+				if t := op.Server.Tunnel; op.Server.Method == ctl.MethodTunnel {
+					got += fmt.Sprintf(" %s:%d:%d", t.Type, t.Port, t.Flags)
+				}
 			}
 			if got != r.want {
 				t.Errorf("%q, %v; want %q", got, err, r.want)

@@ -77,7 +77,7 @@ Tunnel options, with -i:
   --tun-port           PORT     gue: destination port
   --tun-nocsum                  gue, gre: no checksum (the default)
   --tun-csum                    gue, gre: checksum
-  --tun-remcsum                 gue: remote checksum offload
+  --tun-remcsum                 gue: as --tun-csum
 
 Listing options:
   --connection      -c          list connections

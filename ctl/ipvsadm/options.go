@@ -179,14 +179,11 @@ func lowerThreshold(p *parser, value *string) error {
 	return store(&p.server.Lower, value, 0, maxInt32, "illegal l_threshold specified")
 }
 
-func tunType(p *parser, value *string) error {
-	for i, t := range tunnelTypes {
-		if t.name == *value {
-			p.server.Tunnel.Type = ctl.TunnelType(i)
-			return nil
-		}
+func tunType(p *parser, value *string) (err error) {
+	if p.server.Tunnel.Type, err = ctl.ParseTunnelType(*value); err != nil {
+		return refuse("illegal tunnel type specified")
 	}
-	return refuse("illegal tunnel type specified")
+	return nil
 }
 
 func tunPort(p *parser, value *string) error {

@@ -154,15 +154,12 @@ func (p *parser) finishService() error {
 	return nil
 }
 
-// tunnelTypes has the name of each tunnel type and the options it takes.
-var tunnelTypes = [...]struct {
-	name string
-	rule
-}{
-	ctl.TunnelIPIP: {"ipip", rule{may: setOf(optTunType)}},
-	ctl.TunnelGUE: {"gue", rule{must: setOf(optTunPort), may: setOf(optTunType),
-		oneOf: setOf(optTunNoCsum, optTunCsum, optTunRemCsum)}},
-	ctl.TunnelGRE: {"gre", rule{may: setOf(optTunType), oneOf: setOf(optTunNoCsum, optTunCsum)}},
+// tunnelRules has the options each tunnel type takes.
+var tunnelRules = [...]rule{
+	ctl.TunnelIPIP: {may: setOf(optTunType)},
+	ctl.TunnelGUE: {must: setOf(optTunPort), may: setOf(optTunType),
+		oneOf: setOf(optTunNoCsum, optTunCsum, optTunRemCsum)},
+	ctl.TunnelGRE: {may: setOf(optTunType), oneOf: setOf(optTunNoCsum, optTunCsum)},
 }
 
 // finishServer checks a server to be added or edited. Only NAT can change a
@@ -174,8 +171,8 @@ func (p *parser) finishServer() error {
 		return refuse("Different address family is allowed only for tunneling servers")
 	}
 	if s.Method == ctl.MethodTunnel {
-		t := &tunnelTypes[s.Tunnel.Type]
-		if err := t.check(p.given&aboutTunnel, t.name, "tunnel type"); err != nil {
+		kind := s.Tunnel.Type
+		if err := tunnelRules[kind].check(p.given&aboutTunnel, kind.String(), "tunnel type"); err != nil {
 			return err
 		}
 	} else if p.given.hasAny(aboutTunnel) {

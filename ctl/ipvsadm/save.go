@@ -81,7 +81,7 @@ func (p printer) saveServer(service, server string, s *ctl.Server) {
 }
 
 func (p printer) saveTunnel(t *ctl.Tunnel) {
-	fmt.Fprintf(p, " --tun-type %s", tunnelTypes[t.Type].name)
+	fmt.Fprintf(p, " --tun-type %s", t.Type)
 	if t.Type == ctl.TunnelIPIP {
 		return
 	}
