@@ -14,43 +14,39 @@ import (
 	"uvs/bench/realserver"
 )
 
-// burstTries is how often a burst of datagrams, which nobody sends again, may
-// lose some before that counts as an error; burstWait is how long an answer may
-// take.
+// A burst of datagrams, which nobody sends again, is tried burstTries times before
+// an answer that is missing counts as an error. The first waits burstWait for each
+// answer, every other twice as long as the one before it.
 const (
-	burstTries = 3
-	burstWait  = time.Second
+	burstTries = 6
+	burstWait  = 100 * time.Millisecond
 )
 
-// Burst sends n datagrams of size bytes to the lvs-info service with one system
-// call (UDP_SEGMENT), which makes a super-frame of them where the device takes
-// it, and compares every byte of the answers.
+// Burst sends n datagrams of size bytes to the lvs-info service and compares
+// every byte of the answers. Several go with one system call (UDP_SEGMENT), which
+// makes a super-frame of them where the device takes it, and must fit the MTU; one
+// may be of any size.
 func (l *Lab) Burst(ctx context.Context, node, address string, size, n int) (err error) {
+	wait := burstWait
 	for range burstTries {
-		if err = l.burst(ctx, node, address, size, n); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err = l.burst(ctx, node, address, size, n, wait); !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
 			return err
 		}
+		wait *= 2
 	}
-	return fmt.Errorf("datagrams: in each of %d tries some got no answer: %w", burstTries, err)
+	return fmt.Errorf("tried %d times: %w", burstTries, err)
 }
 
-func (l *Lab) burst(ctx context.Context, node, address string, size, n int) error {
+func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait time.Duration) error {
 	c, err := l.Dial(ctx, node, "udp", 0, address)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	u := c.(*net.UDPConn)
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var opterr error
-	err = raw.Control(func(fd uintptr) {
-		opterr = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size)
-	})
-	if err := errors.Join(err, opterr); err != nil {
-		return fmt.Errorf("ask for datagrams of %d bytes: %w", size, err)
+	if n > 1 {
+		if err := segmented(c.(*net.UDPConn), size); err != nil {
+			return fmt.Errorf("ask for datagrams of %d bytes: %w", size, err)
+		}
 	}
 	sent := make([]byte, n*size)
 	(&realserver.Pattern{}).Read(sent)
@@ -63,7 +59,7 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int) erro
 	}
 	answer := make([]byte, 1<<16)
 	for len(missing) > 0 {
-		c.SetReadDeadline(time.Now().Add(burstWait))
+		c.SetReadDeadline(time.Now().Add(wait))
 		got, err := c.Read(answer)
 		if err != nil {
 			return fmt.Errorf("%d of %d datagrams of %d bytes: %w", len(missing), n, size, err)
@@ -81,4 +77,17 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int) erro
 		}
 	}
 	return nil
+}
+
+// segmented makes what is written to a socket leave in datagrams of size bytes.
+func segmented(u *net.UDPConn, size int) error {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var opterr error
+	err = raw.Control(func(fd uintptr) {
+		opterr = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size)
+	})
+	return errors.Join(err, opterr)
 }

@@ -23,7 +23,7 @@ import (
 
 // Grid is a set of conditions under which bytes must arrive as they were sent.
 // A cell is one way to reach servers, address family, MTU and mix of offloads,
-// and consists of an upload, a download and a burst of datagrams.
+// and consists of an upload, a download, a burst of datagrams and one in fragments.
 type Grid struct {
 	Methods  []string // see GridMethods
 	Families []int
@@ -421,12 +421,23 @@ var gridHeaders = map[string]map[int]int{
 }
 
 // datagrams sends datagrams that reach the server, and return with its name in
-// front, just without being fragmented.
+// front, just without being fragmented, and one that is longer than any MTU.
 func (r *gridRun) datagrams(ctx context.Context, c cell) error {
 	const udpLen, name = 8, len("rs1 ")
+	address := hostPort(r.lab.VIP(c.family), realserver.InfoPort)
 	size := c.mtu - gridHeaders[r.name][c.family] - udpLen - name
-	return r.lab.Burst(ctx, clientName(0), hostPort(r.lab.VIP(c.family), realserver.InfoPort), size, gridBurst)
+	if err := r.lab.Burst(ctx, clientName(0), address, size, gridBurst); err != nil {
+		return err
+	}
+	if err := r.lab.Burst(ctx, clientName(0), address, longDatagram, 1); err != nil {
+		return fmt.Errorf("in fragments: %w", err)
+	}
+	return nil
 }
+
+// longDatagram is a size that has fragments with every MTU, and a last one shorter
+// than the others.
+const longDatagram = 20_011
 
 // forgetPathMTU makes the client learn anew what fits the way to the VIP.
 func (l *Lab) forgetPathMTU(family int) error {
