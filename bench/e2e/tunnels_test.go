@@ -55,7 +55,7 @@ func (s *scene) tunnelScenes() (all []tunnelScene) {
 func TestTunnels(t *testing.T) {
 	s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
 	offloads, frames := s.tunnelScenes(), s.tunnelScenes()
-	files, sum := randomFile(t, 10<<20)
+	files, sum := randomFile(t, 5<<20)
 	s.build(files)
 	for _, one := range offloads {
 		one.run(t, "offloads", func() {
