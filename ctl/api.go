@@ -20,6 +20,7 @@ const (
 	Zero          Verb = "zero"
 	Tune          Verb = "tune"
 	SetSorry      Verb = "sorry"
+	MarkServer    Verb = "mark-server"
 	AddMarks      Verb = "add-marks"
 	DeleteMarks   Verb = "delete-marks"
 )
@@ -30,7 +31,8 @@ const (
 // nil, means everything; the server verbs take Service.ServiceKey and Server;
 // SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
 // Service's own if that is given; SetSorry makes Server the sorry server of
-// Service.ServiceKey or, if it is nil, takes that away;
+// Service.ServiceKey or, if it is nil, takes that away; MarkServer makes the
+// server of Server.ServerKey down or up, as Server.Down says, and nothing else;
 // AddMarks and DeleteMarks take Marks, all or none of them.
 type Op struct {
 	Verb     Verb      `json:"verb"`
@@ -84,7 +86,7 @@ type ServerStatus struct {
 	Inactive uint32 `json:"inactive"`
 	Persist  uint32 `json:"persist_conns"`
 	Stats    Stats  `json:"stats"`
-	// State is "up", "quiesced" (weight 0), "overloaded" (over its upper threshold)
+	// State is "up", "down", "quiesced" (weight 0), "overloaded" (over its upper threshold)
 	// or "sorry" (the sorry server).
 	State string `json:"state"`
 	// Hop says how frames reach it ("eth1 02:…", or why they cannot).

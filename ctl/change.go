@@ -26,7 +26,7 @@ func Change(s State, op Op) (State, error) {
 // refused changes nothing.
 func (s *State) do(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetSorry, Tune:
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, MarkServer, SetSorry, Tune:
 		if op.Service != nil {
 			s.touched[op.Service.ServiceKey] = true
 			break
@@ -48,7 +48,7 @@ func (s *State) do(op Op) error {
 		}
 		s.Services, s.ServiceTuning, s.Sorry = nil, map[ServiceKey]Tuning{}, map[ServiceKey]Server{}
 		return nil
-	case AddServer, EditServer, DeleteServer:
+	case AddServer, EditServer, DeleteServer, MarkServer:
 		return s.changeServer(op)
 	case SetTimeouts:
 		return s.setTimeouts(op)
@@ -158,7 +158,8 @@ func (s *State) changeServer(op Op) error {
 		return err
 	}
 	svc, server := s.Services[i], *op.Server
-	if op.Verb != DeleteServer {
+	if op.Verb == AddServer || op.Verb == EditServer {
+		server.Down = false
 		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
@@ -175,7 +176,11 @@ func (s *State) changeServer(op Op) error {
 		return refuse(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
 	case op.Verb == EditServer:
 		svc.Servers = slices.Clone(svc.Servers)
+		server.Down = svc.Servers[j].Down
 		svc.Servers[j] = server
+	case op.Verb == MarkServer:
+		svc.Servers = slices.Clone(svc.Servers)
+		svc.Servers[j].Down = server.Down
 	default:
 		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
@@ -204,7 +209,7 @@ func (s *State) setSorry(op Op) error {
 		return nil
 	}
 	svc, server := &s.Services[i], *op.Server
-	server.Weight, server.Upper, server.Lower = 1, 0, 0
+	server.Weight, server.Upper, server.Lower, server.Down = 1, 0, 0, false
 	if err := checkServer(svc, &server); err != nil {
 		return err
 	}

@@ -181,6 +181,7 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 		Method:    v.method(t.Ways),
 		Available: !v.removed,
 		Weight:    v.last.Weight,
+		Down:      v.last.Down,
 		Way:       v.way(t.Ways),
 		Path:      v.path,
 		MSS:       own.mss,
@@ -268,6 +269,7 @@ func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
 			Weight: v.last.Weight, LastWeight: v.weight,
 			Active: &counts.Active, Inactive: &counts.Inactive,
 			Overload:  &v.overload,
+			Down:      v.last.Down,
 			RampStart: int64(v.raised), RampEnd: int64(v.raised + ramp),
 		}
 	}

@@ -50,7 +50,7 @@ type liveServer struct {
 	key      ServerKey
 	last     Server         // as last configured
 	weight   int32          // last non-zero weight since it was added
-	raised   conntrack.Tick // when it was added or left weight 0; slow start begins there
+	raised   conntrack.Tick // when it was added, left weight 0 or came up; slow start begins there
 	masq     bool           // is, or once was, masqueraded: conns keep their method
 	counters *director.Counters
 	path     *director.Path
@@ -191,7 +191,7 @@ func (l *live) adopt(service ServiceKey, server Server, now conntrack.Tick) (gro
 	if server.Upper != v.last.Upper || server.Lower != v.last.Lower {
 		v.limit(server.Upper, l.conns.Counts(v.id).Total())
 	}
-	if server.Weight != 0 && (v.last.Weight == 0 || v.removed) { // took nothing until now
+	if server.takes() && (!v.last.takes() || v.removed) { // took nothing until now
 		v.raised = now
 	}
 	added := grown || v.removed
@@ -211,6 +211,9 @@ func (l *live) path(addr netip.Addr) *director.Path {
 	}
 	return l.paths[addr]
 }
+
+// takes says whether the server may get new connections.
+func (s *Server) takes() bool { return s.Weight != 0 && !s.Down }
 
 // limit sets the overload flag by thresholds that were changed (reference 2);
 // between them it stays as it is, and below the lower one the director clears it.

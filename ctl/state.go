@@ -79,6 +79,8 @@ type Server struct {
 	Upper  uint32 `json:"upper,omitempty"` // u-threshold; 0: none
 	Lower  uint32 `json:"lower,omitempty"` // l-threshold
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
+	// Down: it gets no new connection, whatever the scheduler and its weight.
+	Down bool `json:"down,omitempty"`
 }
 
 // Method is how a frame reaches its server; values as in the kernel's

@@ -95,6 +95,8 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 	counts := m.conns.Counts(v.id)
 	state := "up"
 	switch {
+	case server.Down:
+		state = "down"
 	case server.Weight == 0:
 		state = "quiesced"
 	case v.overload.Load():

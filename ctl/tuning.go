@@ -99,7 +99,7 @@ var knobs = []Tunable{
 	{Name: tuneForgotten, Default: 1, Max: 1, Help: "1: both ends of an established TCP connection that idled too long are reset; 0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"},
 	{Name: tuneQuiescent, Default: 0, Max: 1, PerService: true, Help: "new connections of a known persistent client whose server has weight 0: 0 go there, 1 go to another server"},
 	{Name: tuneNoServer, Default: noServerUnreachable, Max: noServerReset, PerService: true, Help: "a connection no server can take is answered with: 0 ICMP port unreachable, 1 TCP RST"},
-	{Name: tuneSlowStart, Default: 0, Max: maxSlowStart, Unit: "s", PerService: true, Help: "how long the weight of a server that was added, or returns from weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"},
+	{Name: tuneSlowStart, Default: 0, Max: maxSlowStart, Unit: "s", PerService: true, Help: "how long the weight of a server that was added, came up, or returns from weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"},
 	{Name: tuneTable, Default: 0, Only: tableSizes(), PerService: true, Help: "slots of mh's table; 0: IPVS's 4093"},
 	{Name: tuneFields, Default: 0, Max: uint32(sched.AllFields), PerService: true, Help: "what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port; 0: IPVS's choice"},
 	{Name: tuneRate, Default: 0, Max: director.MaxRate, Unit: "1/s", PerService: true, Help: "new connections a second, as many at once, that one client address may begin with a service; more are dropped; 0: any number"},

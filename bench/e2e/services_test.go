@@ -116,6 +116,49 @@ func TestSorryServer(t *testing.T) {
 	}
 }
 
+// A server marked down gets no new connection, its connections go on until they
+// are reset, and it gets new ones when it is up again.
+func TestServerDown(t *testing.T) {
+	e := newEnds(t, "nat", 2)
+	e.tcp.Close()
+	e.udp.Close()
+	e.serve("s1", "s2")
+	conns := map[string]net.Conn{}
+	for range 2 {
+		name, c := e.who()
+		conns[name] = c
+	}
+	if len(conns) != 2 {
+		t.Fatalf("rr over two: %v", conns)
+	}
+	e.in("director", uvsBinary+" down "+e.addr(2, 11))
+	for range 3 {
+		if got, _ := e.who(); got != "s2" {
+			t.Errorf("%s answers, which is down", got)
+		}
+	}
+	if list := e.in("director", uvsBinary+" services"); strings.Count(list, " down ") != 2 { // of TCP and UDP
+		t.Errorf("services:\n%s", list)
+	}
+	if _, err := conns["s1"].Write([]byte("still there")); err != nil {
+		t.Errorf("a connection of the server that is down: %v", err)
+	}
+	e.in("director", uvsBinary+" down --reset "+e.addr(2, 11))
+	eventually(t, "the connection is reset", func() bool {
+		_, err := conns["s1"].Write([]byte("still there"))
+		return err != nil
+	})
+	e.in("director", uvsBinary+" up "+e.addr(2, 11))
+	seen := map[string]bool{}
+	for range 2 {
+		name, _ := e.who()
+		seen[name] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("up again, %v answer", seen)
+	}
+}
+
 // A client gets as many connections as it may and no more until one has ended.
 func TestClientLimit(t *testing.T) {
 	e := newEnds(t, "nat", 1)

@@ -52,11 +52,7 @@ func drainMain(args []string) int {
 	if d.reset && d.deadline == 0 {
 		return misused(fs, fmt.Errorf("--reset needs a --deadline"))
 	}
-	q := map[string][]string{"server": {rest[0]}}
-	if *service != "" {
-		q["service"] = []string{*service}
-	}
-	filter, err := ctl.ParseConnFilter(q)
+	filter, err := serverFilter(*service, rest[0])
 	if err != nil {
 		return misused(fs, err)
 	}
@@ -68,6 +64,15 @@ func drainMain(args []string) int {
 		return failed(err)
 	}
 	return 0
+}
+
+// serverFilter is the conns of a server, of one service if that is not empty.
+func serverFilter(service, server string) (ctl.ConnFilter, error) {
+	q := map[string][]string{"server": {server}}
+	if service != "" {
+		q["service"] = []string{service}
+	}
+	return ctl.ParseConnFilter(q)
 }
 
 func (d *drain) run() error {
@@ -90,33 +95,44 @@ func (d *drain) run() error {
 
 // quiesce gives the server weight 0 wherever it is meant.
 func (d *drain) quiesce() error {
-	services, err := d.client.Services()
-	if err != nil {
-		return err
+	list, err := realsOf(d.client, d.service, d.server)
+	for i := range list {
+		list[i].server.Weight = 0
+		if err := d.client.Apply(ctl.Op{Verb: ctl.EditServer, Service: &list[i].service, Server: &list[i].server}); err != nil {
+			return err
+		}
+		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey, list[i].service.ServiceKey)
 	}
-	found := false
-	for i := range services {
-		svc := &services[i]
-		if d.service != nil && svc.ServiceKey != *d.service {
+	return err
+}
+
+// real is a server of a service.
+type real struct {
+	service ctl.Service
+	server  ctl.Server
+}
+
+// realsOf finds a server in one service or, if that is nil, in all; it is an
+// error if there is none.
+func realsOf(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (list []real, err error) {
+	services, err := c.Services()
+	if err != nil {
+		return nil, err
+	}
+	for _, svc := range services {
+		if service != nil && svc.ServiceKey != *service {
 			continue
 		}
-		for _, real := range svc.Reals {
-			if real.Addr != d.server.Addr() || d.server.Port() != 0 && real.Port != d.server.Port() {
-				continue
+		for _, r := range svc.Reals {
+			if r.Addr == server.Addr() && (server.Port() == 0 || r.Port == server.Port()) {
+				list = append(list, real{svc.Service, r.Server})
 			}
-			found = true
-			server := real.Server
-			server.Weight = 0
-			if err := d.client.Apply(ctl.Op{Verb: ctl.EditServer, Service: &svc.Service, Server: &server}); err != nil {
-				return err
-			}
-			fmt.Printf("%s of %s has weight 0: it gets no new connections\n", server.ServerKey, svc.ServiceKey)
 		}
 	}
-	if !found {
-		return fmt.Errorf("no service has the server %s; `uvs ipvsadm -Ln` lists them", strings.TrimSuffix(d.server.String(), ":0"))
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no service has the server %s; `uvs services` lists them", strings.TrimSuffix(server.String(), ":0"))
 	}
-	return nil
+	return list, nil
 }
 
 // left counts the connections of the server and their clients.

@@ -33,6 +33,8 @@ func verbs() []verb {
 		{"sorry", "--service S SERVER|--clear", "set the server that takes what no other can", sorryMain},
 		{"mark", "add|delete|list|import", "which packets have the marks of ipvsadm -f", markMain},
 		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
+		{"down", "[--service S] [--reset] SERVER", "give a server no new connections until it is up", downMain},
+		{"up", "[--service S] SERVER", "take that back", upMain},
 		{"explain", "PROTO CLIENT VIRTUAL …", "say what becomes of a client's packet, and why", explainMain},
 		{"events", "", "print what happens to the director", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},

@@ -42,7 +42,7 @@ func opens(f *wire.Frame, p *wire.Packet) bool {
 // replaces says whether a SYN on a conn means a new connection rather than the
 // same SYN again (reference 3.6, step 1). placed: its parent says which server it has.
 func (r *Rules) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
-	if r.ExpireNoServer && server.Weight == 0 {
+	if r.ExpireNoServer && (server.Weight == 0 || server.Down) {
 		return true
 	}
 	if c.State() == conntrack.TCPForgotten { // without reset_forgotten there was no conn

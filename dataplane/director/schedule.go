@@ -201,7 +201,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet, holder wir
 	group := svc.group(p)
 	if ref := d.template(holder, group); ref != 0 {
 		server := t.server(d.conns.Conn(ref).ServerID())
-		if server.Available && (server.Weight > 0 || !svc.ExpireQuiescent) {
+		if server.Available && !server.Down && (server.Weight > 0 || !svc.ExpireQuiescent) {
 			d.conns.Renew(ref, 0) // with its own timeout: a changed -p is for new ones
 			return server, ref
 		}

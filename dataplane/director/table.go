@@ -126,6 +126,7 @@ type Server struct {
 	Method    conntrack.Method // of new conns
 	Available bool             // still in its service
 	Weight    int32
+	Down      bool                // takes nothing new, whatever templates say
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
 	Way       Way                 // how its frames leave
 	Tunnel    fwd.Tunnel

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+
+	"uvs/ctl"
+)
+
+// downMain marks a server down: uvs down [--service S] [--reset] SERVER
+func downMain(args []string) int { return stateMain("down", true, args) }
+
+// upMain takes that back: uvs up [--service S] SERVER
+func upMain(args []string) int { return stateMain("up", false, args) }
+
+func stateMain(name string, down bool, args []string) int {
+	fs := newFlags(name)
+	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
+	reset := false
+	if down {
+		fs.BoolVar(&reset, "reset", false, "end the server's connections; their clients are reset")
+	}
+	words, code, ok := parseMixed(fs, args)
+	if !ok {
+		return code
+	}
+	if len(words) != 1 {
+		return misused(fs, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080"))
+	}
+	filter, err := serverFilter(*service, words[0])
+	if err != nil {
+		return misused(fs, err)
+	}
+	return result(markServer(filter, down, reset))
+}
+
+// markServer marks a server down or up wherever it is meant, in all services at
+// once, and ends its connections if reset is asked for.
+func markServer(filter ctl.ConnFilter, down, reset bool) error {
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return err
+	}
+	list, err := realsOf(c, filter.Service, filter.Server)
+	if err != nil {
+		return err
+	}
+	var ops []ctl.Op
+	for i := range list {
+		list[i].server.Down = down
+		ops = append(ops, ctl.Op{Verb: ctl.MarkServer, Service: &list[i].service, Server: &list[i].server})
+	}
+	state := map[bool]string{true: "down: it gets no new connections", false: "up"}[down]
+	for i, err := range c.ApplyAll(ops) {
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s of %s is %s\n", list[i].server.ServerKey, list[i].service.ServiceKey, state)
+	}
+	if !reset {
+		return nil
+	}
+	n, err := c.Flush(filter)
+	if err == nil {
+		fmt.Printf("%d connections ended\n", n)
+	}
+	return err
+}
