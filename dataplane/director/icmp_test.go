@@ -39,7 +39,12 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 		{Proto: wire.ProtoUDP, NoChecksum: true, Payload: make([]byte, 50)},
 	}
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		w, port := newWorld(t, method), uint16(5000)
+		for _, s := range w.table.Services {
+			s.Picker = constant(0)
+		}
 		for _, fam := range families {
+			client := netip.MustParseAddrPort(fam.client).Addr()
 			for _, kind := range fam.errors {
 				for _, body := range bodies {
 					for _, quoted := range []int{8, 15, 20, 1000} {
@@ -47,7 +52,9 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 							if body.NoChecksum && fam.icmp == wire.ProtoICMPv6 {
 								continue
 							}
-							errorOfKnownFlow(t, method, fam, kind, body, quoted, partial)
+							port++
+							fam.client = netip.AddrPortFrom(client, port).String()
+							w.errorOfKnownFlow(method, fam, kind, body, quoted, partial)
 						}
 					}
 				}
@@ -56,10 +63,11 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 	}
 }
 
-func errorOfKnownFlow(t *testing.T, method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
+// errorOfKnownFlow sends an error in each direction about a flow of its own.
+func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
+	t := w.t
 	t.Helper()
 	name := fmt.Sprintf("method %d, %s, type %d, protocol %d, %d bytes quoted, half-made %t", method, fam.name, kind, body.Proto, quoted, partial)
-	w := newWorld(t, method)
 	first := body
 	first.Src, first.Dst, first.TCPFlags = fam.client, fam.vip, wire.TCPSyn
 	f := in(0, first)
