@@ -172,7 +172,7 @@ func longest(p *wire.Packet, mtu int, tunnel *fwd.Tunnel) int {
 	case p.IPv6:
 		return max(mtu-tunnel.Overhead(), leastMTU6)
 	}
-	return mtu - tunnel.Overhead()
+	return max(mtu-tunnel.Overhead(), leastMTU4)
 }
 
 // fromServer treats a server's packet that has a conn.

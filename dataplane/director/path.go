@@ -31,9 +31,13 @@ const (
 	pathShift  = 48
 )
 
-// leastMTU6 is the packet every IPv6 link takes (RFC 8200 section 5), also one
-// that is a tunnel: RFC 2473 section 7.1, RFC 4213 section 3.2.
-const leastMTU6 = 1280
+// leastMTU4 and leastMTU6 are the packets every link takes (RFC 791 section 3.2,
+// RFC 8200 section 5), of IPv6 also one that is a tunnel: RFC 2473 section 7.1,
+// RFC 4213 section 3.2.
+const (
+	leastMTU4 = 68
+	leastMTU6 = 1280
+)
 
 // mtu is the longest packet the way takes, whose first hop takes limit.
 func (p *Path) mtu(now conntrack.Tick, limit int) int {
