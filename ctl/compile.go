@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"net/netip"
 
 	"uvs/conntrack"
 	"uvs/dataplane/director"
@@ -54,6 +55,15 @@ func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *
 		for _, a := range e.vips(k) {
 			vip := wire.AddrFrom(a)
 			c.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
+		}
+	}
+	for i := range ways.Ports {
+		if p := &ways.Ports[i]; p.VLAN != 0 { // nobody but us answers for its addresses
+			for _, a := range []netip.Addr{p.Addr4, p.Addr6} {
+				if a.IsValid() {
+					c.VIPs[wire.AddrFrom(a)] = director.VIP{Ours: true}
+				}
+			}
 		}
 	}
 	c.Marks = compileMarks(s, marks, ways)

@@ -83,13 +83,15 @@ func same(a, b *guard.Part) bool {
 }
 
 // rules are those that hide it, and what marks lead to services.
-func (h hidden) rules(marked []guard.Match, hops *director.Hops) guard.Rules {
-	r := guard.Rules{Marked: marked}
+func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.Hops) guard.Rules {
+	r := guard.Rules{Marked: marked, Tagged: tuning.value(tuneKeepTags) != 0}
 	for _, part := range h {
 		r.Parts = append(r.Parts, part)
 	}
 	for i := range hops.Ports {
-		r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
+		if hops.Ports[i].VLAN == 0 {
+			r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
+		}
 	}
 	for a := range hops.Local {
 		r.Local = append(r.Local, a.Netip())
@@ -112,11 +114,12 @@ func union(a, b guard.Rules) guard.Rules {
 	if !slices.Equal(a.Marked, b.Marked) {
 		b.Leaving = a.Marked
 	}
+	b.Tagged = a.Tagged || b.Tagged
 	return b
 }
 
 // sameRules says whether two rules for the same interfaces hide the same.
 func sameRules(a, b guard.Rules) bool {
 	return len(a.Parts) == len(b.Parts) && len(unique(slices.Concat(a.Parts, b.Parts))) == len(a.Parts) &&
-		slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
+		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
 }

@@ -189,7 +189,7 @@ func (m *Manager) commit(next State) error {
 	e := newEnds(&next)
 	marked := e.marked(&next)
 	h := hide(m.hidden(), &next, m.live, e, m.hops)
-	wide := union(m.rules, h.rules(marked, m.hops))
+	wide := union(m.rules, h.rules(marked, next.Tuning, m.hops))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (m *Manager) commit(next State) error {
 		m.conns.SetSettings(next.Tuning.settings())
 	}
 	m.state, m.rules, m.stale = next, wide, false
-	m.narrow(h.rules(marked, m.hops))
+	m.narrow(h.rules(marked, next.Tuning, m.hops))
 	m.host.Announce(h.vips())
 	return nil
 }

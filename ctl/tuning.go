@@ -41,6 +41,7 @@ const (
 	tuneSloppyTCP = "sloppy_tcp"
 	tuneSloppySCT = "sloppy_sctp"
 	tuneSecureTCP = "secure_tcp"
+	tuneKeepTags  = "keep_tags"
 	tuneDropEntry = "drop_entry"
 	tuneDropPkt   = "drop_packet"
 	tuneDropRate  = "am_droprate"
@@ -111,6 +112,7 @@ var knobs = []Tunable{
 	{Name: tuneSchedICMP, Default: 0, Max: 1, Help: "1: an ICMP error about a reply of a service that belongs to no connection is scheduled to a server"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},
 	{Name: tuneSloppySCT, Default: 0, Max: 1, Help: "1: any SCTP chunk but ABORT begins a connection"},
+	{Name: tuneKeepTags, Default: 0, Max: 1, Help: "frames of VLANs the director does not run on: 0 are the host's, 1 are treated like untagged ones and keep their tags (QinQ too)"},
 	{Name: tuneSecureTCP, Default: 0, Max: 3, Help: "believe only what servers say of a connection: 0 off, 1 or 2 when the table runs short, 3 always"},
 	{Name: tuneDropEntry, Default: 0, Max: 3, Help: "forget half-open and a sample of old connections: 0 off, 1 or 2 when the table runs short, 3 always"},
 	{Name: tuneDropPkt, Default: 0, Max: 3, Help: "refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the table runs short, 3 every am_droprate-th"},
@@ -303,6 +305,7 @@ func (t Tuning) rules() director.Rules {
 			Bytes:  int(t.value(tuneFragmentHold)) << 10,
 			Source: int(t.value(tuneFragmentSource)) << 10,
 		},
+		KeepTags: t.value(tuneKeepTags) != 0,
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"uvs/ctl/hop"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -64,6 +66,17 @@ func result(err error) int {
 
 // list is a flag that may be given several times.
 type list []string
+
+// vlans are the VLANs of an option that may be given several times.
+type vlans []hop.VLAN
+
+func (l *vlans) String() string { return "" }
+
+func (l *vlans) Set(s string) error {
+	v, err := hop.ParseVLAN(s)
+	*l = append(*l, v)
+	return err
+}
 
 func (l *list) String() string { return strings.Join(*l, ",") }
 

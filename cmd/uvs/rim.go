@@ -44,7 +44,7 @@ func (r *rim) planeLinks() (links []dataplane.Link) {
 
 // follow opens the rings of an interface anew that was deleted and is back.
 func (r *rim) follow(hops *director.Hops) {
-	for i, port := range hops.Ports {
+	for i, port := range hops.Ports[:len(r.index)] {
 		if port.Index == 0 || port.Index == r.index[i] {
 			continue
 		}

@@ -29,6 +29,7 @@ import (
 // runConfig is what `uvs run` was told.
 type runConfig struct {
 	interfaces []string
+	vlans      []hop.VLAN
 	socket     string
 	workers    int
 	pin        bool
@@ -56,6 +57,7 @@ func runMain(args []string) int {
 func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs := newFlags("run")
 	fs.Var((*list)(&cfg.interfaces), "interface", "run on this interface; may be given several times")
+	fs.Var((*vlans)(&cfg.vlans), "vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], with addresses of its own; may be given several times")
 	fs.StringVar(&cfg.socket, "socket", ctl.SocketPath(), "listen for commands on this socket (also "+ctl.SocketEnv+")")
 	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers carry frames, each on a CPU of its own")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
@@ -86,6 +88,9 @@ func maxWorkers() int { return min(runtime.NumCPU(), conntrack.MaxWorkers) }
 func (cfg *runConfig) check(level, format string) error {
 	if len(cfg.interfaces) == 0 {
 		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)", strings.Join(interfaceNames(), ", "))
+	}
+	if cfg.localnode && len(cfg.vlans) > 0 {
+		return fmt.Errorf("--localnode and --vlan %s: they do not go together; make %[1]s a device of the host", cfg.vlans[0].Name())
 	}
 	if limit := maxWorkers(); cfg.workers < 1 || cfg.workers > limit {
 		return fmt.Errorf("--workers %d: must be 1 to %d: one for every CPU, at most %d", cfg.workers, limit, conntrack.MaxWorkers)
@@ -133,7 +138,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer listener.Close()
 
-	host, err := hop.New(cfg.interfaces, cfg.log)
+	host, err := hop.New(cfg.interfaces, cfg.vlans, cfg.log)
 	if err != nil {
 		return err
 	}

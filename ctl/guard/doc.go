@@ -39,8 +39,10 @@
 //
 //		chain eth0 { # one for each interface
 //			type filter hook ingress device "eth0" priority -1000; policy accept;
-//			meta protocol ip jump guard4
-//			meta protocol ip6 jump guard6
+//			ether type ip jump guard4
+//			ether type 8021q vlan id 0 meta protocol ip jump guard4
+//			jump tagged4                                            # Rules.Tagged
+//			# … and the same for ip6
 //		}
 //
 //		chain guard4 {
@@ -98,10 +100,12 @@
 // not; but a datagram some of whose fragments the host has got and uvs has routed
 // on the others, by the rule above, is complete for neither of them then.
 //
-// VLAN: the kernel takes the outer 802.1Q tag off before the hook, so a tagged
-// frame is judged like an untagged one. uvs gets it too (with its tag), and a
-// VLAN interface on top of a guarded one does not see guarded traffic. Frames
-// with two tags are not IP at the hook, and all pass to the host.
+// VLAN: tagged frames pass, for they are those of VLAN interfaces on top of this
+// one, which have a chain of their own where uvs runs on them. The kernel has
+// taken the outer tag off before the hook, and the host throws away what is of a
+// VLAN without an interface. A tag of VLAN 0, priority only, does not count.
+// Rules.Tagged has frames with one tag judged like untagged ones, and so kept
+// from VLAN interfaces too; with two they are not IP at the hook, and pass.
 //
 // An ICMP error quotes a packet whose header is taken to be the plain one:
 // twenty bytes, or IPv6 without extension headers. Others pass to the host.

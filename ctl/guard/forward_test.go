@@ -43,14 +43,15 @@ func TestNoSecondCopy(t *testing.T) {
 		{"IPv4", "10.7.0.1", "10.7.0.2", "10.7.0.3", "10.8.0.9", "10.8.0.8", "10.8.0.100"},
 		{"IPv6", "fd07::1", "fd07::2", "fd07::3", "fd08::9", "fd08::8", "fd08::100"},
 	} {
-		host.Must(g.Apply(Rules{
+		rules := Rules{
 			Interfaces: []string{"h0"}, Local: addrs(f.own),
 			Parts: []*Part{{
 				VIPs:     addrs(f.vip),
 				Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
 				Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
 			}},
-		}))
+		}
+		host.Must(g.Apply(rules))
 		unreachable, parameter, echo := uint8(3), uint8(12), uint8(8)
 		if f.family == "IPv6" {
 			unreachable, parameter, echo = 1, 4, 128
@@ -97,7 +98,8 @@ func TestNoSecondCopy(t *testing.T) {
 			{"a later fragment of a server's ping", ips(laterEcho), 1, Dropped{}},
 			{"fragments to a service", ips(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
 			{"a later fragment from a server of every port", ips(laterAny), 0, Dropped{Source: 1}},
-			{"a tagged frame to a service", [][]byte{tagged(ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
+			{"a frame to a service with a tag that has only a priority", [][]byte{inVLAN(0xe000, ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
+			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{}},
 		} {
 			t.Run(f.family+" "+row.say, func(t *testing.T) {
 				before, err := g.Dropped()
@@ -112,6 +114,18 @@ func TestNoSecondCopy(t *testing.T) {
 					t.Errorf("dropped %+v, want %+v", got, row.dropped)
 				}
 			})
+		}
+		for _, tagged := range []bool{true, false} {
+			rules.Tagged = tagged
+			host.Must(g.Apply(rules))
+			before, err := g.Dropped()
+			host.Must(err)
+			through(t, in, out, [][]byte{inVLAN(5, ips(udp(f.other, 1, f.far, 53))[0])}, ips(udp(f.other, 4242, f.far, 4242))[0])
+			after, err := g.Dropped()
+			host.Must(err)
+			if got := after.Service - before.Service; got == 1 != tagged {
+				t.Errorf("%s: Tagged %t: %d frames of a VLAN dropped", f.family, tagged, got)
+			}
 		}
 	}
 }

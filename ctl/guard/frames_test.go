@@ -43,9 +43,9 @@ func frame(dst net.HardwareAddr, ip []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(f, etherTypeOf(ip)), ip...)
 }
 
-// tagged puts an 802.1Q tag of VLAN 5 into a frame.
-func tagged(f []byte) []byte {
-	return append(append(append([]byte{}, f[:12]...), 0x81, 0, 0, 5), f[12:]...)
+// inVLAN puts an 802.1Q tag into a frame.
+func inVLAN(tci uint16, f []byte) []byte {
+	return append(append(append([]byte{}, f[:12]...), 0x81, 0, byte(tci>>8), byte(tci)), f[12:]...)
 }
 
 // ipTo makes an IP packet of either family.

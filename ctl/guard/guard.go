@@ -37,6 +37,10 @@ type Rules struct {
 	// drops is dropped.
 	Marked, Leaving []Match
 
+	// Tagged treats frames of VLANs like all others. Otherwise they pass: they
+	// are the host's.
+	Tagged bool
+
 	// Local are the host's own addresses. What comes from Sources to these
 	// passes, so that the host's own connections to a server go on working.
 	Local []netip.Addr

@@ -35,6 +35,7 @@ const (
 	chainLeaving = "leaving"
 	chainSpans   = "spans"
 	chainQuoted  = "quoted"
+	chainTagged  = "tagged"
 )
 
 const chainStray = "stray"
@@ -54,6 +55,11 @@ func (g *Guard) updateMatches(r Rules, spans bool) {
 			chain := g.emptyChain(name, f)
 			for _, m := range lists[1] {
 				g.addMatch(chain, f, m, service)
+			}
+		}
+		if g.held == nil || g.rules.Tagged != r.Tagged {
+			if chain := g.emptyChain(chainTagged, f); r.Tagged {
+				g.rule(chain, f).ofFamily().jump(chainGuard)
 			}
 		}
 		if g.held != nil && !spans {

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -78,6 +77,12 @@ var ipv6 = family{
 
 var families = []*family{&ipv4, &ipv6}
 
+// bytes are those of the EtherType.
+func (f *family) bytes() []byte { return []byte{byte(f.etherType >> 8), byte(f.etherType)} }
+
+// chainGuard is where frames are judged.
+const chainGuard = "guard"
+
 // addProgram queues everything in the table that never changes.
 func (g *Guard) addProgram() error {
 	for _, name := range []string{counterVIP, counterService, counterSource, counterError, counterFragment} {
@@ -137,11 +142,11 @@ func (g *Guard) addSets(f *family) error {
 func (g *Guard) addChains(f *family) {
 	service := g.addDropChain(f, counterService)
 	source := g.addDropChain(f, counterSource)
-	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted} {
+	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted, chainTagged} {
 		g.addChain(name + f.suffix)
 	}
 	stray := g.addStrayChain(f)
-	guard := g.addChain("guard" + f.suffix)
+	guard := g.addChain(chainGuard + f.suffix)
 
 	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
 	g.rule(guard, f).key(f.dst, l4proto).in("anyservices").drop(counterService)
@@ -206,8 +211,9 @@ func (g *Guard) portChain(name string) *nftables.Chain {
 func (g *Guard) addPort(name string) {
 	c := g.conn.AddChain(g.portChain(name))
 	for _, f := range families {
-		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
-			verdict(expr.VerdictJump, "guard"+f.suffix)
+		g.rule(c, f).key(etherType).is(f.bytes()...).jump(chainGuard)
+		g.rule(c, f).key(etherType).is(tagType...).key(vlan).masked(vlanMask).is(0, 0).ofFamily().jump(chainGuard)
+		g.rule(c, f).jump(chainTagged)
 	}
 	if g.door {
 		g.addReturn(name)

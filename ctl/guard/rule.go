@@ -16,7 +16,9 @@ type field struct {
 	len  uint32 // bytes
 }
 
-// network is a field of the IP header, transport of the one after it.
+// network is a field of the IP header, transport of the one after it, and link of
+// the Ethernet header, in which the kernel shows the tag it took out as if it were
+// still there (net/netfilter/nft_payload.c).
 func network(offset, len uint32) field {
 	return payload(expr.PayloadBaseNetworkHeader, offset, len)
 }
@@ -24,6 +26,8 @@ func network(offset, len uint32) field {
 func transport(offset, len uint32) field {
 	return payload(expr.PayloadBaseTransportHeader, offset, len)
 }
+
+func link(offset, len uint32) field { return payload(expr.PayloadBaseLLHeader, offset, len) }
 
 func payload(base expr.PayloadBase, offset, len uint32) field {
 	return field{func(register uint32) expr.Any {
@@ -46,12 +50,20 @@ func meta(key expr.MetaKey, len uint32) field {
 var (
 	protocol   = meta(expr.MetaKeyPROTOCOL, 2) // EtherType below any VLAN tag, network order
 	l4proto    = meta(expr.MetaKeyL4PROTO, 1)  // after any extension headers
+	etherType  = link(12, 2)                   // of the frame, before any tag
+	vlan       = link(14, 2)                   // in a tagged frame: priority and VLAN
 	packetType = meta(expr.MetaKeyPKTTYPE, 1)
 
 	// Ports stand first in TCP, UDP, UDP-Lite, SCTP and DCCP alike.
 	srcPort  = transport(0, 2)
 	dstPort  = transport(2, 2)
 	icmpType = transport(0, 1)
+)
+
+// tagType begins an IEEE 802.1Q tag, in which vlanMask is the VLAN; 0: none.
+var (
+	tagType  = []byte{0x81, 0}
+	vlanMask = []byte{0x0f, 0xff}
 )
 
 // register is NFT_REG32_00 (linux/netfilter/nf_tables.h), the first of sixteen
@@ -98,6 +110,9 @@ func (r *rule) masked(mask []byte) *rule {
 func (r *rule) is(value ...byte) *rule {
 	return r.add(&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: value})
 }
+
+// ofFamily goes on if the packet, below any tag, is of the family.
+func (r *rule) ofFamily() *rule { return r.key(protocol).is(r.f.bytes()...) }
 
 func (r *rule) not(value ...byte) *rule {
 	return r.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: value})

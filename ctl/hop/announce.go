@@ -79,7 +79,7 @@ func sendAll(port director.Port, vips []netip.Addr) error {
 	defer c.Close()
 	for _, vip := range vips {
 		for _, frame := range announcements(port.MAC, wire.AddrFrom(vip)) {
-			if _, err := c.WriteTo(frame, macAddr(frame)); err != nil {
+			if _, err := c.WriteTo(tag(frame, port.VLAN), macAddr(frame)); err != nil {
 				return err
 			}
 		}

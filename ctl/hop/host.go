@@ -28,11 +28,14 @@ type link struct {
 	mac  wire.MAC
 	mtu  int
 	up   bool // set up, and has a carrier
+
+	kind   string // of virtual devices: bridge, bond …
+	master int    // index of the device it is a part of; 0: none
 }
 
-// neighbourID is an address on the link of an interface.
+// neighbourID is an address on a link.
 type neighbourID struct {
-	index int
+	index int // see linkOf
 	addr  netip.Addr
 }
 
@@ -63,6 +66,7 @@ func readLinks(nl *netlink.Handle) (map[int]link, error) {
 		a := l.Attrs()
 		links[a.Index] = link{
 			name: a.Name, mac: macOf(a.HardwareAddr), mtu: a.MTU,
+			kind: l.Type(), master: a.MasterIndex,
 			up: a.RawFlags&(unix.IFF_UP|unix.IFF_RUNNING) == unix.IFF_UP|unix.IFF_RUNNING,
 		}
 	}
@@ -169,12 +173,16 @@ func (h *host) read(nl *netlink.Handle) error {
 	return nil
 }
 
-// at says which port an interface index is.
+// linkOf is the index of a port's interface, above which stands the VLAN if the
+// port is one without a device, which to the kernel is no link.
+func linkOf(p director.Port) int { return p.Index | int(p.VLAN)<<32 }
+
+// at says which port a link is.
 func at(ports []director.Port) map[int]uint16 {
 	m := map[int]uint16{}
 	for i, p := range ports {
 		if p.Index != 0 {
-			m[p.Index] = uint16(i)
+			m[linkOf(p)] = uint16(i)
 		}
 	}
 	return m
@@ -200,24 +208,28 @@ func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) 
 	return hops
 }
 
-// table makes the director's routes of the host's. If they are what old has, it
-// is old.
-func (h *host) table(ports []director.Port, old *bart.Table[director.Route]) *bart.Table[director.Route] {
+// table makes the director's routes of the host's and, before them, of the nets
+// of VLANs. If they are what old has, it is old.
+func (h *host) table(ports []director.Port, vlans []VLAN, old *bart.Table[director.Route]) *bart.Table[director.Route] {
 	index := at(ports)
 	routes := new(bart.Table[director.Route])
-	unchanged := old != nil && old.Size() == len(h.routes)
 	for p, r := range h.routes {
-		route := routeOf(r, index)
-		routes.Insert(p, route)
-		if unchanged {
-			before, ok := old.Get(p)
-			unchanged = ok && before == route
+		routes.Insert(p, routeOf(r, index))
+	}
+	for i, v := range vlans {
+		for _, a := range v.Addrs {
+			routes.Insert(a.Masked(), director.Route{Port: uint16(len(ports) - len(vlans) + i), Source: a.Addr()})
 		}
 	}
-	if unchanged {
-		return old
+	if old == nil || old.Size() != routes.Size() {
+		return routes
 	}
-	return routes
+	for p, r := range routes.All() {
+		if before, ok := old.Get(p); !ok || before != r {
+			return routes
+		}
+	}
+	return old
 }
 
 // routeOf is a route as the director sees it, given the ports of interfaces.

@@ -27,6 +27,17 @@ func (h *host) initialPorts(names []string) ([]director.Port, error) {
 	return ports, nil
 }
 
+// parts tells of ports that are parts of another device, which has their
+// addresses, routes and neighbours.
+func (h *host) parts(ports []director.Port, tell func(port, of string)) {
+	for _, p := range ports {
+		switch of := h.links[h.links[p.Index].master]; of.kind {
+		case "bridge", "bond", "team":
+			tell(p.Name, of.name)
+		}
+	}
+}
+
 // ethernetNames are the interfaces a director can run on.
 func (h *host) ethernetNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -60,14 +71,14 @@ func (h *host) carriers(ports []director.Port) []bool {
 // follow finds the ports again: an interface that still exists is kept whatever
 // its name is now, one that is gone is looked for under its configured name.
 func (w *Watcher) follow(old []director.Port) []director.Port {
-	ports := make([]director.Port, len(old))
-	for i, p := range old {
+	ports := make([]director.Port, len(w.names))
+	for i, p := range old[:len(w.names)] {
 		if _, ok := w.host.links[p.Index]; !ok {
 			p.Index = w.host.find(w.names[i])
 		}
 		ports[i] = w.host.port(p.Index, w.names[i])
 	}
-	return ports
+	return withVLANs(ports, w.names, w.vlans)
 }
 
 // report logs what became of the ports, a line for each that changed, and has

@@ -31,7 +31,7 @@ type prober struct {
 	answers chan answer
 	done    chan struct{}
 	readers sync.WaitGroup
-	conns   map[int]*packet.Conn // by interface index
+	conns   map[int]*packet.Conn // by link
 	learned map[neighbourID]lesson
 }
 
@@ -74,7 +74,7 @@ func (p *prober) fresh(id neighbourID, now time.Time) bool {
 // duplicate address detection (RFC 4862 section 5.4.2), which the owner answers
 // to all nodes.
 func (p *prober) ask(port director.Port, id neighbourID) error {
-	c, err := p.conn(id.index)
+	c, err := p.conn(port)
 	if err != nil {
 		return fmt.Errorf("open packet socket to ask for %s: %w", id.addr, err)
 	}
@@ -83,8 +83,20 @@ func (p *prober) ask(port director.Port, id neighbourID) error {
 	if id.addr.Is6() {
 		frame = solicitation(port.MAC, target)
 	}
+	frame = tag(frame, port.VLAN)
 	_, err = c.WriteTo(frame, macAddr(frame))
 	return err
+}
+
+// tag puts a frame into a VLAN; 0: it stays in none.
+func tag(frame []byte, vlan uint16) []byte {
+	if vlan == 0 {
+		return frame
+	}
+	f := wire.Frame{Buf: append(make([]byte, wire.VLANLen), frame...), Off: wire.VLANLen}
+	f.End = int32(len(f.Buf))
+	wire.Tag(&f, wire.EtherTypeVLAN, vlan)
+	return f.Bytes()
 }
 
 // solicitation makes a neighbour solicitation without a source.
@@ -96,33 +108,50 @@ func solicitation(mac wire.MAC, target wire.Addr) []byte {
 	return frame
 }
 
-// conn is the socket on an interface.
-func (p *prober) conn(index int) (*packet.Conn, error) {
-	if c := p.conns[index]; c != nil {
+// conn is the socket on the link of a port.
+func (p *prober) conn(port director.Port) (*packet.Conn, error) {
+	link := linkOf(port)
+	if c := p.conns[link]; c != nil {
 		return c, nil
 	}
-	filter, err := bpf.Assemble(answersOnly)
+	filter, err := bpf.Assemble(append(inVLAN(port.VLAN), answersOnly...))
 	if err != nil {
 		return nil, err
 	}
-	c, err := packet.Listen(&net.Interface{Index: index}, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: filter})
+	c, err := packet.Listen(&net.Interface{Index: port.Index}, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: filter})
 	if err != nil {
 		return nil, err
 	}
-	if err := joinAllNodes(c, index); err != nil {
+	if err := joinAllNodes(c, port.Index); err != nil {
 		c.Close()
 		return nil, err
 	}
-	p.conns[index] = c
-	p.readers.Go(func() { p.read(c, index) })
+	p.conns[link] = c
+	p.readers.Go(func() { p.read(c, link) })
 	return c, nil
 }
 
+// inVLAN drops what is not in a VLAN, or for 0 what carries any tag. The kernel
+// has taken the tag out of the frame.
+func inVLAN(vlan uint16) []bpf.Instruction {
+	if vlan == 0 {
+		return []bpf.Instruction{
+			bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+			bpf.RetConstant{Val: 0},
+		}
+	}
+	return []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtVLANTag},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(vlan), SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
 // answersOnly passes ARP replies, and neighbour advertisements without extension
-// headers, that carry no VLAN tag.
+// headers.
 var answersOnly = []bpf.Instruction{
-	bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 9},
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.EtherTypeIPv6, SkipTrue: 3},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.EtherTypeARP, SkipTrue: 6},
@@ -155,7 +184,7 @@ func joinAllNodes(c *packet.Conn, index int) error {
 }
 
 // read hands on answers until the socket is closed or its interface gone.
-func (p *prober) read(c *packet.Conn, index int) {
+func (p *prober) read(c *packet.Conn, link int) {
 	buf := make([]byte, 256) // more than any answer worth reading
 	for {
 		n, _, err := c.ReadFrom(buf)
@@ -166,7 +195,7 @@ func (p *prober) read(c *packet.Conn, index int) {
 		if !ok {
 			continue
 		}
-		a.id.index = index
+		a.id.index = link
 		select {
 		case p.answers <- a:
 		case <-p.done:

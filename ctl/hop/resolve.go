@@ -90,7 +90,7 @@ func (w *Watcher) resolve(now time.Time) {
 	wanted := map[neighbourID]bool{}
 	for key := range w.targets {
 		port := w.hops.Ports[key.Port]
-		id := neighbourID{port.Index, key.Addr.Netip()}
+		id := neighbourID{linkOf(port), key.Addr.Netip()}
 		if port.Index == 0 || !w.up[key.Port] {
 			continue
 		}
@@ -119,7 +119,7 @@ func (w *Watcher) isDue(id neighbourID, now time.Time) bool {
 // ask has the kernel find out a neighbour, or does it where the kernel cannot.
 func (w *Watcher) ask(port director.Port, id neighbourID) {
 	var err error
-	if n := w.host.neighbours[id]; w.canAsk(id, n) {
+	if n := w.host.neighbours[id]; port.VLAN == 0 && w.canAsk(id, n) {
 		// What another program says of the entry stays.
 		err = w.nl.NeighSet(&netlink.Neigh{
 			LinkIndex: id.index, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,

@@ -2,9 +2,11 @@ package hop
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,4 +197,33 @@ func FuzzDecodeAnswer(f *testing.F) {
 			t.Errorf("accepted %+v of % x", a, frame)
 		}
 	})
+}
+
+// TestParseVLAN: what people write, and what is wrong with it.
+func TestParseVLAN(t *testing.T) {
+	for _, row := range []struct{ in, want, wrong string }{
+		{"eth0.7", "{eth0 7 []}", ""},
+		{"eth0.7=10.7.0.1/24", "{eth0 7 [10.7.0.1/24]}", ""},
+		{"br-lan.4094=10.7.0.1/24,fd00:7::1/64", "{br-lan 4094 [10.7.0.1/24 fd00:7::1/64]}", ""},
+		{"a.b.1", "{a.b 1 []}", ""},
+		{"eth0", "", "is not INTERFACE.NUMBER"},
+		{".7", "", "is not INTERFACE.NUMBER"},
+		{"eth0.0", "", "is not 1 to 4094"},
+		{"eth0.4095", "", "is not 1 to 4094"},
+		{"eth0.x", "", "is not 1 to 4094"},
+		{"eth0.7=", "", "is not a unicast address"},
+		{"eth0.7=10.7.0.1", "", "is not a unicast address"},
+		{"eth0.7=224.0.0.1/24", "", "is not a unicast address"},
+		{"eth0.7=fe80::1/64", "", "is not a unicast address"},
+		{"eth0.7=::ffff:10.7.0.1/120", "", "is not a unicast address"},
+		{"eth0.7=10.7.0.1/24,10.8.0.1/24", "", "more than one address of a family"},
+	} {
+		v, err := ParseVLAN(row.in)
+		switch {
+		case row.wrong != "" && (err == nil || !strings.Contains(err.Error(), row.wrong)):
+			t.Errorf("%s: %v, want … %s", row.in, err, row.wrong)
+		case row.wrong == "" && (err != nil || fmt.Sprint(v) != row.want):
+			t.Errorf("%s: %v, %v, want %s", row.in, v, err, row.want)
+		}
+	}
 }

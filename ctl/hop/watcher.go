@@ -45,6 +45,7 @@ type Watcher struct {
 	nl    *netlink.Handle
 	sub   *nl.NetlinkSocket
 	names []string // configured, in port order
+	vlans []VLAN   // the ports behind them
 	kick  chan struct{}
 
 	mu      sync.Mutex
@@ -71,10 +72,10 @@ type Watcher struct {
 }
 
 // New reads the host's state once. Interfaces are in port order; each must
-// exist and speak Ethernet.
-func New(interfaces []string, log zerolog.Logger) (*Watcher, error) {
+// exist and speak Ethernet. Behind them come the VLANs, each of one of them.
+func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
-		log: log, names: slices.Clone(interfaces), kick: make(chan struct{}, 1),
+		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), kick: make(chan struct{}, 1),
 		changed: make(chan struct{}), waiting: map[*[]netip.Addr]bool{},
 		retarget: true, asked: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]round{},
 	}
@@ -118,8 +119,15 @@ func (w *Watcher) open() (err error) {
 	if err != nil {
 		return err
 	}
+	w.host.parts(ports, func(port, of string) {
+		w.log.Warn().Str("interface", port).Str("of", of).Msg("hop: interface is a part of another, whose addresses and routes it does not have; run on that one")
+	})
+	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
+		return err
+	}
+	ports = withVLANs(ports, w.names, w.vlans)
 	w.up = w.host.carriers(ports)
-	w.hops = w.host.build(ports, w.host.table(ports, nil))
+	w.hops = w.host.build(ports, w.host.table(ports, w.vlans, nil))
 	w.gateways = gatewaysOf(w.hops)
 	return nil
 }
@@ -276,7 +284,7 @@ func (w *Watcher) refresh(publish func(*director.Hops)) {
 			return
 		}
 		ports = w.follow(old.Ports)
-		routes = w.host.table(ports, old.Routes)
+		routes = w.host.table(ports, w.vlans, old.Routes)
 		w.report(old.Ports, ports)
 	}
 	w.moved = false

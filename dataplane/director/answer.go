@@ -63,7 +63,7 @@ func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire
 	if _, ok := t.VIPs[target]; !ok || int(f.In) >= len(t.Ways.Ports) {
 		return NotOurs
 	}
-	if held, ok := t.Ways.Local[target]; ok && held == t.Ways.Ports[f.In].Index {
+	if held, ok := t.Ways.Local[target]; ok && held == t.Ways.Ports[f.In].Index && t.Ways.Ports[f.In].VLAN == 0 {
 		return NotOurs
 	}
 	if v := t.badMAC(f); v != NotOurs {

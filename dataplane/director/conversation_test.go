@@ -133,6 +133,7 @@ func TestWhatLeavesIsSound(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newWorld(t, method)
+		w.table.Rules.KeepTags = true
 		link := memlink.New(memlink.Config{Poison: true})
 		k := &talk{rand.New(rand.NewPCG(seed, uint64(method))), method}
 		var counts [NumVerdict]int

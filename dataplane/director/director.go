@@ -50,6 +50,9 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	for i := range frames {
 		frames[i].Out = wire.NoPort
 		wire.Parse(&frames[i], &d.packets[i])
+		if d.packets[i].L3 > wire.EthernetLen {
+			t.enter(&frames[i], &d.packets[i])
+		}
 		d.ask(t, &frames[i], i)
 	}
 	d.conns.Lookup(queries)
@@ -57,6 +60,9 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 		verdicts[i] = d.act(t, &frames[i], i)
 	}
 	waiting := d.conns.Hold().Any() && d.reunite(t)
+	if t.Ways.vlans != nil {
+		t.leave(frames, verdicts)
+	}
 	return d.conns.End() || waiting
 }
 
@@ -140,6 +146,8 @@ func (d *Director) decide(t *Table, f *wire.Frame, i int) Verdict {
 		return flawVerdict[p.Flaw]
 	case wire.KindOther:
 		return NotOurs
+	case wire.KindForeign:
+		return OtherVLAN
 	}
 	switch {
 	case q.Dir == conntrack.DirNone:

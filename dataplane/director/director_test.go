@@ -68,9 +68,6 @@ func TestFirstFrame(t *testing.T) {
 			Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000"},
 		{"unless it is for the host itself", conntrack.MethodMasq, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
-		{"a VLAN tag stays on a frame", conntrack.MethodRoute, 0,
-			wiretest.Packet{VLANs: []uint16{7}, Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn},
-			Routed, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		{"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1472)},
 			AnsweredTooBig, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)"},
@@ -442,9 +439,13 @@ func FuzzProcess(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, flags uint8, gso uint16) {
 		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-			w := newWorld(t, method)
+			w := vlanWorld(t, method)
+			w.table.Rules.KeepTags = flags&4 != 0
 			for port := range uint16(2) {
 				fr := wiretest.Frame(bytes.Clone(b))
+				for tags := flags >> 6; tags > 0; tags-- { // besides those it may have
+					wire.Tag(&fr, wire.EtherTypeVLAN, uint16(6+tags))
+				}
 				fr.In = port
 				if flags&1 != 0 {
 					fr.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16, GSOSize: gso, GSOType: flags >> 4 & 1}

@@ -18,7 +18,16 @@ type Port struct {
 	MTU   int        // bytes of an IP packet
 	Addr4 netip.Addr // first address of the interface; invalid: none
 	Addr6 netip.Addr // first global address, else link-local; invalid: none
+
+	// VLAN, when not 0, makes this a VLAN of the port Trunk without a device of
+	// its own: its frames come and go by that port with a tag, which nothing but
+	// Process sees. Index is the trunk's.
+	VLAN  uint16
+	Trunk uint16
 }
+
+// tagged is a VLAN of a port.
+type tagged struct{ port, vlan uint16 }
 
 // Route is one route of the host that leaves by a port, or that says the
 // destination is not to be had there.
@@ -75,7 +84,8 @@ type Ways struct {
 	// host; ReachNone if there is none.
 	Host   Way
 	routes *bart.Table[routeWay]
-	links  []linkWays // by port
+	links  []linkWays        // by port
+	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
 }
 
 // linkWays are the ways to anything on the link of a port, by family.
@@ -92,7 +102,14 @@ type routeWay struct {
 func NewWays(h *Hops) *Ways {
 	w := &Ways{Hops: h, routes: new(bart.Table[routeWay])}
 	for i := range h.Ports {
-		w.links = append(w.links, h.Ports[i].link(uint16(i)))
+		p := &h.Ports[i]
+		w.links = append(w.links, p.link(uint16(i)))
+		if p.VLAN != 0 {
+			if w.vlans == nil {
+				w.vlans = map[tagged]uint16{}
+			}
+			w.vlans[tagged{p.Trunk, p.VLAN}] = uint16(i)
+		}
 	}
 	for pfx, r := range h.Routes.All() {
 		w.routes.Insert(pfx, w.prepare(r, pfx.Addr().Is4()))
@@ -168,14 +185,19 @@ func (w *Ways) unrouted(addr wire.Addr) Way {
 // Back is the way to a client: by the host's route to a gateway of ours, else to
 // where the client's last frame came from (its hardware address and port). So
 // clients on the link need no neighbour entry, and a host can answer that has no
-// addresses, no routes, or only one by an interface uvs does not run on.
+// addresses, no routes, or only one by an interface uvs does not run on. Of a
+// VLAN without a device the host's routes know nothing: there it is always the
+// latter.
 func (w *Ways) Back(client wire.Addr, last uint64) Way {
-	r, ok := w.routes.Lookup(client.Netip())
-	if ok && r.way.Reach == ReachResolved {
-		return r.way
-	}
 	mac, port := unpackBack(last)
-	if int(port) >= len(w.Ports) || mac.IsZero() {
+	known := int(port) < len(w.Ports) && !mac.IsZero()
+	if w.vlans == nil || !known || w.Ports[port].VLAN == 0 {
+		r, ok := w.routes.Lookup(client.Netip())
+		if ok && r.way.Reach == ReachResolved {
+			return r.way
+		}
+	}
+	if !known {
 		return w.To(client)
 	}
 	way := w.onPort(port, client.Is4())

@@ -42,7 +42,11 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 		}
 	}
 	r := d.pieces
-	return r.frames[:r.n+copy(r.frames[r.n:], d.own.frames[:n])]
+	frames := r.frames[:r.n+copy(r.frames[r.n:], d.own.frames[:n])]
+	if t.Ways.vlans != nil {
+		t.leave(frames, nil)
+	}
+	return frames
 }
 
 // forgotten answers a segment of a forgotten connection, from whichever end.

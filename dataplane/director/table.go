@@ -72,6 +72,9 @@ type Rules struct {
 	// FragmentTime is how long the fragments of a datagram may take to come.
 	FragmentTime conntrack.Tick
 	Hold         conntrack.HoldLimits // of fragments that came before the first
+	// KeepTags treats frames of VLANs that are no ports as those of the port they
+	// came by; their tags stay.
+	KeepTags bool
 }
 
 // VIP is an address of at least one service.

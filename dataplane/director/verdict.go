@@ -8,6 +8,7 @@ const (
 	// Frames left to the host's stack, untouched.
 	NotOurs   Verdict = iota
 	OtherHost         // IP to another machine's hardware address, as seen in promiscuous mode
+	OtherVLAN         // in a VLAN that is no port of ours
 	LinkGroup         // IP in a broadcast or multicast frame: never for a VIP (RFC 1122 section 3.3.6)
 
 	// Forwarded frames.
@@ -93,6 +94,7 @@ const (
 var verdictNames = [NumVerdict]string{
 	NotOurs:            "not_ours",
 	OtherHost:          "not_ours_other_host",
+	OtherVLAN:          "not_ours_vlan",
 	LinkGroup:          "not_ours_link_group",
 	Masqueraded:        "forwarded_masq",
 	Routed:             "forwarded_route",

@@ -181,6 +181,8 @@ func (w *world) say(f wire.Frame) string {
 		switch h := l.(type) {
 		case *layers.Ethernet:
 			fmt.Fprintf(&b, " %s:", h.DstMAC)
+		case *layers.Dot1Q:
+			fmt.Fprintf(&b, " vlan %d", h.VLANIdentifier)
 		case *layers.IPv4:
 			src, dst = h.SrcIP.String(), h.DstIP.String()
 			fmt.Fprintf(&b, " %s>%s ttl %d", src, dst, h.TTL)

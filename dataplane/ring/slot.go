@@ -42,23 +42,20 @@ const (
 //	52  sll_ifindex i32
 //	56  sll_hatype u16, 58 sll_pkttype u8, 59 sll_halen u8, 60 sll_addr [8]
 const (
-	slotNext     = 0
-	slotSec      = 4
-	slotSnapLen  = 12
-	slotLen      = 16
-	slotStatus   = 20
-	slotMacNet   = 24 // tp_mac and tp_net as one word
-	slotMac      = 24
-	slotTCI      = 32
-	slotTPID     = 36
-	slotIfindex  = 52
-	slotPktType  = 58
-	slotHeader   = 68 // TPACKET3_HDRLEN
-	slotAlign    = 8  // V3_ALIGNMENT in af_packet.c
-	vnetHdrLen   = 10 // sizeof(struct virtio_net_hdr)
-	tagLen       = 4  // an 802.1Q or 802.1ad tag
-	macPairLen   = 12 // the two addresses a tag stands behind
-	etherTypeTag = 0x8100
+	slotNext    = 0
+	slotSec     = 4
+	slotSnapLen = 12
+	slotLen     = 16
+	slotStatus  = 20
+	slotMacNet  = 24 // tp_mac and tp_net as one word
+	slotMac     = 24
+	slotTCI     = 32
+	slotTPID    = 36
+	slotIfindex = 52
+	slotPktType = 58
+	slotHeader  = 68 // TPACKET3_HDRLEN
+	slotAlign   = 8  // V3_ALIGNMENT in af_packet.c
+	vnetHdrLen  = 10 // sizeof(struct virtio_net_hdr)
 )
 
 // bufStart is where a lent buffer begins in its slot. The first bytes are left
@@ -159,24 +156,9 @@ func (s *slot) fill(f *wire.Frame, b []byte) bool {
 // kernel took out; f must have room for it. It says false for a frame too short
 // to have an EtherType.
 func (s *slot) restoreTag(f *wire.Frame, b []byte) bool {
-	if f.Len() < macPairLen+2 {
-		return false
-	}
-	tpid := uint16(etherTypeTag)
+	tpid := uint16(wire.EtherTypeVLAN)
 	if s.status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
 		tpid = binary.NativeEndian.Uint16(b[slotTPID:])
 	}
-	tci := uint16(binary.NativeEndian.Uint32(b[slotTCI:]))
-	f.Off -= tagLen
-	frame := f.Bytes()
-	copy(frame, frame[tagLen:tagLen+macPairLen])
-	binary.BigEndian.PutUint16(frame[macPairLen:], tpid)
-	binary.BigEndian.PutUint16(frame[macPairLen+2:], tci)
-	if f.Partial() {
-		f.Offload.CsumStart += tagLen
-	}
-	if f.Offload.HdrLen != 0 {
-		f.Offload.HdrLen += tagLen
-	}
-	return true
+	return wire.Tag(f, tpid, uint16(binary.NativeEndian.Uint32(b[slotTCI:])))
 }

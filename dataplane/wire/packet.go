@@ -30,10 +30,11 @@ const (
 type Kind uint8
 
 const (
-	KindOther Kind = iota // not IP, not ARP: nothing of ours
-	KindARP               // Ethernet/IPv4 ARP, RFC 826
-	KindIP                // IPv4 or IPv6, headers sound
-	KindBad               // claims to be IP or ARP and is not sound: see Flaw
+	KindOther   Kind = iota // not IP, not ARP: nothing of ours
+	KindARP                 // Ethernet/IPv4 ARP, RFC 826
+	KindIP                  // IPv4 or IPv6, headers sound
+	KindBad                 // claims to be IP or ARP and is not sound: see Flaw
+	KindForeign             // in a VLAN that is none of ours; Parse, which does not know ours, never says so
 )
 
 // Flaw is what made a frame KindBad.

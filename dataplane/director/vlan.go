@@ -1,0 +1,48 @@
+package director
+
+import "uvs/dataplane/wire"
+
+// Frames of a VLAN that is a port lose their tag when they come in and get one
+// when they leave, so that all in between knows ports only. A tag of VLAN 0 has
+// but a priority; its frame is the untagged network's. Of other VLANs nobody here
+// knows the hosts and addresses: their frames are the host's, unless tags are to
+// be kept. Then a frame stays in its VLAN, whatever port it leaves by.
+
+// enter gives a tagged frame to the port that its VLAN is.
+func (t *Table) enter(f *wire.Frame, p *wire.Packet) {
+	for {
+		vlan, customer, ok := wire.VLAN(f)
+		port, ours := f.In, vlan == 0
+		if customer && !ours && t.Ways.vlans != nil {
+			port, ours = t.Ways.vlans[tagged{f.In, vlan}]
+		}
+		switch {
+		case !ok || !ours && t.Rules.KeepTags:
+			wire.Parse(f, p)
+			return
+		case !ours:
+			*p = wire.Packet{Kind: wire.KindForeign}
+			return
+		}
+		wire.Untag(f)
+		f.In = port
+	}
+}
+
+// leave puts the frames that leave by a VLAN on its trunk, with its tag.
+func (t *Table) leave(frames []wire.Frame, verdicts []Verdict) {
+	for i := range frames {
+		f := &frames[i]
+		if int(f.Out) >= len(t.Ways.Ports) || t.Ways.Ports[f.Out].VLAN == 0 {
+			continue
+		}
+		port := &t.Ways.Ports[f.Out]
+		f.Out = port.Trunk
+		if !wire.Tag(f, wire.EtherTypeVLAN, port.VLAN) {
+			f.Out = wire.NoPort
+			if verdicts != nil {
+				verdicts[i] = DroppedNoRoom
+			}
+		}
+	}
+}
