@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
@@ -38,11 +40,31 @@ func TestFragments(t *testing.T) {
 					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6, onHost: onHost}
 					s.build(t.TempDir())
 					s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+					s.trackConnections("director")
 					s.fragments()
 				})
 			}
 		}
 	}
+}
+
+// trackConnections has the kernel put fragments together and track what it sees
+// in a namespace, as many hosts do.
+func (n *network) trackConnections(ns string) {
+	n.t.Helper()
+	must(n.t, n.inside(ns, func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "tracking"})
+		chain := conn.AddChain(&nftables.Chain{
+			Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+		})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+		return conn.Flush()
+	}))
 }
 
 func (s *scene) fragments() {

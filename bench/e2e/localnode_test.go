@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +62,31 @@ func TestLocalnode(t *testing.T) {
 				s.clean()
 			})
 		}
+	}
+}
+
+// Datagrams of 8 KiB reach the host as a server, and its answers the client
+// translated, every fragment of them.
+func TestLocalnodeFragments(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
+			s := localnode(t, v6, "8080 -m", t.TempDir())
+			own := s.url(s.addr(1, 1)) + ":2050"
+			var server net.PacketConn
+			must(t, s.inside("director", func() (err error) { server, err = net.ListenPacket("udp", own); return err }))
+			defer server.Close()
+			go mirror(server)
+			s.ipvsadm("director", fmt.Sprintf(`
+				ipvsadm -A -u %[1]s:2049 -s rr
+				ipvsadm -a -u %[1]s:2049 -r %[2]s -m`, s.url(s.vip()), own))
+			var c net.Conn
+			must(t, s.inside("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
+			defer c.Close()
+			for range 100 {
+				must(t, asks(c, c.Write, nfsBlock))
+			}
+			s.clean()
+		})
 	}
 }
 

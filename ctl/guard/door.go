@@ -25,8 +25,13 @@ const Mark = 0x75767331
 //		meta protocol ip jump return4
 //	}
 //	chain return4 {
+//		ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @returning4 goto door
 //		ip saddr . meta l4proto @anyreturns4 goto door
-//		ip saddr . meta l4proto . th sport @returns4 goto door
+//		ip saddr . meta l4proto . th sport @returns4 goto returned4
+//	}
+//	chain returned4 {
+//		ip frag-off & 0x2000 != 0x0 update @returning4 { ip saddr . ip daddr . ip id }
+//		goto door
 //	}
 //	chain door { ether daddr set <to> fwd to <interface> }
 //
@@ -46,9 +51,17 @@ func (g *Guard) OpenDoor(index int, to [6]byte) error {
 			}
 			g.sets[set.Name] = set
 		}
-		c := g.addChain("return" + f.suffix)
+		if err := g.addFragmentSet(f, "returning"); err != nil {
+			return fmt.Errorf("guard: %w", err)
+		}
+		c, returned := g.addChain("return"+f.suffix), g.addChain("returned"+f.suffix)
+		g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
+			key(f.src, f.dst, f.fragmentID).in("returning").goTo(door)
 		g.rule(c, f).key(f.src, l4proto).in("anyreturns").goTo(door)
-		g.rule(c, f).key(f.src, l4proto, srcPort).in("returns").goTo(door)
+		g.rule(c, f).key(f.src, l4proto, srcPort).in("returns").goTo(returned)
+		g.rule(returned, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
+			key(f.src, f.dst, f.fragmentID).remember("returning")
+		g.rule(returned, f).goTo(door)
 	}
 	g.door = true
 	g.addPort(loopback) // nothing else shows that the kernel has the hook

@@ -126,16 +126,19 @@ func (g *Guard) addSets(f *family) error {
 	if err := g.conn.AddSet(errors, types); err != nil {
 		return err
 	}
-	for _, name := range []string{"fragments", "passing"} {
-		if err := g.conn.AddSet(&nftables.Set{
-			Table: g.table, Name: name + f.suffix, Concatenation: true,
-			KeyType: nftables.MustConcatSetType(f.addr, f.addr, nftables.TypeMark),
-			Dynamic: true, HasTimeout: true, Timeout: f.fragmentTimeout, Size: maxFragments,
-		}, nil); err != nil {
-			return err
-		}
+	if err := g.addFragmentSet(f, "fragments"); err != nil {
+		return err
 	}
-	return nil
+	return g.addFragmentSet(f, "passing")
+}
+
+// addFragmentSet queues a set for what first fragments leave behind.
+func (g *Guard) addFragmentSet(f *family, name string) error {
+	return g.conn.AddSet(&nftables.Set{
+		Table: g.table, Name: name + f.suffix, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(f.addr, f.addr, nftables.TypeMark),
+		Dynamic: true, HasTimeout: true, Timeout: f.fragmentTimeout, Size: maxFragments,
+	}, nil)
 }
 
 // addChains queues the rules of one family; the package comment shows them.

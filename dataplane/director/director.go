@@ -57,7 +57,11 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	}
 	d.conns.Lookup(queries)
 	for i := range frames {
-		verdicts[i] = d.act(t, &frames[i], i)
+		if d.packets[i].Fragment == wire.FragmentFirst {
+			verdicts[i] = d.first(t, &frames[i], i)
+		} else {
+			verdicts[i] = d.act(t, &frames[i], i)
+		}
 	}
 	waiting := d.conns.Hold().Any() && d.reunite(t)
 	if t.Ways.vlans != nil {
@@ -130,14 +134,6 @@ func (d *Director) forUs(t *Table, f *wire.Frame) bool {
 
 // act decides about frame i.
 func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
-	if d.packets[i].Fragment == wire.FragmentFirst {
-		return d.first(t, f, i)
-	}
-	return d.decide(t, f, i)
-}
-
-// decide is act for what has a transport header, or needs none.
-func (d *Director) decide(t *Table, f *wire.Frame, i int) Verdict {
 	p, q := &d.packets[i], &d.queries[i]
 	switch p.Kind {
 	case wire.KindARP:

@@ -16,7 +16,7 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 	p := &d.packets[i]
 	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportSize
 	if !headers || !d.forUs(t, f) || !t.concerns(p) {
-		return d.decide(t, f, i)
+		return d.act(t, f, i)
 	}
 	x, ok := wire.PieceOf(f, p)
 	if !ok {
@@ -33,7 +33,7 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 	}
 	note := conntrack.Note{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
 	d.pieces.picked = 0
-	v := d.decide(t, f, i)
+	v := d.act(t, f, i)
 	note.Fate, note.Server = fate(v), d.pieces.picked
 	if d.conns.CloseNote(&key, note) {
 		d.pieces.noted(&key)

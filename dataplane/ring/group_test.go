@@ -55,6 +55,32 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestGroupKeepsFragmentsTogether: the kernel's hash leaves ports out of all
+// fragments, of the first too, so that all of a datagram come to one worker.
+func TestGroupKeepsFragmentsTogether(t *testing.T) {
+	lab := newLab(t)
+	links := openWorkers(t, lab.middle, small("m0"), 2)
+	from := rawSocket(t, lab.left, "l0")
+	var load [2]int
+	for n := range 64 {
+		owners := [3]int{}
+		for i, fragment := range []uint16{0x2000, 0x2000 | 1, 2} { // the first, one in the middle, the last
+			f := udpFrame(1000*i + n)
+			binary.BigEndian.PutUint16(f[18:], uint16(n)) // identification
+			binary.BigEndian.PutUint16(f[20:], fragment)
+			f[29] = byte(n) // of the source address
+			owners[i] = ownerOfFrame(t, links, from, 1000*i+n, f)
+		}
+		if owners[1] != owners[0] || owners[2] != owners[0] {
+			t.Errorf("the fragments of datagram %d came to workers %v, want them at one", n, owners)
+		}
+		load[owners[0]]++
+	}
+	if load[0] == 0 || load[1] == 0 {
+		t.Errorf("workers saw %v datagrams, want both to have work", load)
+	}
+}
+
 // TestSteer picks the worker by a program: the UDP source port modulo two.
 func TestSteer(t *testing.T) {
 	lab := newLab(t)
@@ -77,10 +103,17 @@ func TestSteer(t *testing.T) {
 // fails the test if the frame comes to both, or if the other's doorbell rings.
 func ownerOf(t testing.TB, links []*Link, from, flow int) (owner int) {
 	t.Helper()
+	return ownerOfFrame(t, links, from, flow, udpFrame(flow))
+}
+
+// ownerOfFrame is ownerOf for a frame with the flow's number where UDP has its
+// source port.
+func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (owner int) {
+	t.Helper()
 	for _, l := range links {
 		l.drain()
 	}
-	write(t, from, udpFrame(flow))
+	write(t, from, frame)
 	seen := make([]int, len(links))
 	for end := time.Now().Add(patience); seen[0]+seen[1] == 0 && time.Now().Before(end); {
 		// Looking at all workers after one has the frame would find a second copy.
