@@ -41,15 +41,28 @@ var recipes = []recipe{
 		"-f 1 -s rr -p 600", []string{"udp 53", "tcp 53"}, nil},
 }
 
-// Each recipe, by NAT and direct routing: everything of it that one client asks
-// is answered by one server, as the template says, and nothing else is.
+// Each recipe, by NAT and direct routing, and two of them by every method and
+// family: everything of it that one client asks is answered by one server, as the
+// template says, and nothing else is.
 func TestRecipes(t *testing.T) {
-	for _, method := range []string{"nat", "dr"} {
-		for _, r := range recipes {
-			t.Run(method+"/"+r.name, func(t *testing.T) {
-				m := newMarked(t, method, append(r.asked, r.others...)...)
-				m.marks(strings.ReplaceAll(r.rules, "VIP", m.vip()))
-				m.group(r.service)
+	for _, how := range []struct {
+		method  string
+		v6      bool
+		recipes []recipe
+	}{
+		{"nat", false, recipes}, {"dr", false, recipes}, {"tunnel", false, recipes[:2]},
+		{"nat", true, recipes[:2]}, {"dr", true, recipes[:2]}, {"tunnel", true, recipes[:2]},
+	} {
+		for _, r := range how.recipes {
+			t.Run(fmt.Sprintf("%s/ipv6=%t/%s", how.method, how.v6, r.name), func(t *testing.T) {
+				rules, service, group := r.rules, r.service, "0.0.0.1:0"
+				if how.v6 {
+					rules = strings.NewReplacer("iptables", "ip6tables", "/32", "/128", "0.0.0.0/0", "::/0").Replace(rules)
+					service, group = strings.Replace(service, "-f 1", "-f 1 -6", 1), "[0:1::]:0"
+				}
+				m := newMarked(t, how.method, how.v6, append(r.asked, r.others...)...)
+				m.marks(strings.ReplaceAll(rules, "VIP", m.vip()))
+				m.group(service)
 				first := ""
 				for _, what := range r.asked {
 					network, port, _ := strings.Cut(what, " ")
@@ -67,7 +80,7 @@ func TestRecipes(t *testing.T) {
 						t.Errorf("%s was answered by %s", what, name)
 					}
 				}
-				m.template("0.0.0.1:0", first)
+				m.template(group, first)
 			})
 		}
 	}
@@ -82,7 +95,7 @@ func TestMarkedNets(t *testing.T) {
 		{"a net that contains the clients too", "--dst 0.0.0.0/0 --proto tcp --dport 1:1000 --mark 1"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			m := newMarked(t, "nat", "tcp 80", "tcp 8080")
+			m := newMarked(t, "nat", false, "tcp 80", "tcp 8080")
 			m.in("client", "ip route add 203.0.113.0/24 via "+m.addr(1, 1))
 			m.in("client", "ip route add "+m.addr(2, 0)+"/24 via "+m.addr(1, 1))
 			m.marks(r.rule)
@@ -108,7 +121,7 @@ func TestMarkedNets(t *testing.T) {
 
 // The service goes and comes while its rules stay, and rules while it stays.
 func TestMarksComeAndGo(t *testing.T) {
-	m := newMarked(t, "nat", "tcp 80")
+	m := newMarked(t, "nat", false, "tcp 80")
 	vip := m.vip() + ":80"
 	rule := "--dst " + m.vip() + " --proto tcp --dport 80 --mark 1"
 	m.marks(rule)
@@ -138,8 +151,8 @@ func TestMarksComeAndGo(t *testing.T) {
 // marked is a scene whose servers answer with their names on some ports.
 type marked struct{ *scene }
 
-func newMarked(t *testing.T, method string, ports ...string) *marked {
-	s := &scene{network: newNetwork(t, "sysctl"), method: method}
+func newMarked(t *testing.T, method string, v6 bool, ports ...string) *marked {
+	s := &scene{network: newNetwork(t, "sysctl"), method: method, v6: v6}
 	s.add("client", "director", "s1", "s2")
 	interfaces := []string{"eth0"}
 	if method == "nat" {
@@ -171,12 +184,14 @@ func (m *marked) listen(ns, network, addr string) {
 	if network == "udp" {
 		// A socket for each address, for answers must come from the one asked.
 		hosts := []string{m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[ns])}
-		if m.method == "dr" {
+		if m.method != "nat" {
 			hosts = append(hosts, m.vip())
 		}
 		for _, host := range hosts {
 			var c net.PacketConn
-			must(m.t, m.inside(ns, func() (err error) { c, err = net.ListenPacket("udp4", host+addr); return err }))
+			eventually(m.t, ns+" has the address "+host, func() bool { // a new IPv6 address is not at once
+				return m.inside(ns, func() (err error) { c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:])); return err }) == nil
+			})
 			m.t.Cleanup(func() { c.Close() })
 			go func() {
 				buf := make([]byte, 64)
@@ -192,7 +207,7 @@ func (m *marked) listen(ns, network, addr string) {
 		return
 	}
 	var l net.Listener
-	must(m.t, m.inside(ns, func() (err error) { l, err = net.Listen("tcp4", addr); return err }))
+	must(m.t, m.inside(ns, func() (err error) { l, err = net.Listen("tcp", addr); return err }))
 	m.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -209,7 +224,7 @@ func (m *marked) listen(ns, network, addr string) {
 // marks gives the director rules: lines of iptables, or of `uvs mark add`.
 func (m *marked) marks(rules string) {
 	m.t.Helper()
-	if strings.Contains(rules, "iptables") {
+	if strings.Contains(rules, "tables") {
 		m.in("director", uvsBinary+" mark import <<'END'\n"+rules+"\nEND")
 		return
 	}
@@ -222,8 +237,9 @@ func (m *marked) marks(rules string) {
 func (m *marked) group(service string) {
 	m.t.Helper()
 	m.in("director", uvsBinary+" ipvsadm -A "+service)
+	name, _, _ := strings.Cut(service, " -s")
 	for i := range 2 {
-		m.in("director", fmt.Sprintf("%s ipvsadm -a -f 1 -r %s %s", uvsBinary, m.addr(m.serverNet(), 11+i), m.flag()))
+		m.in("director", fmt.Sprintf("%s ipvsadm -a %s -r %s %s", uvsBinary, name, m.addr(m.serverNet(), 11+i), m.flag()))
 	}
 }
 
@@ -254,7 +270,7 @@ func (m *marked) ask(network, addr string) string {
 func (m *marked) template(group, server string) {
 	m.t.Helper()
 	out := m.in("director", uvsBinary+" ipvsadm -Lnc")
-	want := fmt.Sprintf("%s:0 %s %s:0", m.addr(1, 2), group, m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server]))
+	want := fmt.Sprintf("%s:0 %s %s:0", m.url(m.addr(1, 2)), group, m.url(m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server])))
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); f[0] == "IP" && strings.Join(f[3:], " ") == want {
 			return
