@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -77,7 +78,7 @@ func TestTunnels(t *testing.T) {
 	s.clean()
 }
 
-// run serves the scene's VIP, looks how it is listed, and judges.
+// run serves the scene's VIP, judges, and looks how server and conns are listed.
 func (s *tunnelScene) run(t *testing.T, about string, judge func()) {
 	t.Run(fmt.Sprintf("%s/%s/vip-v6=%t/servers-v6=%t", about, s.info, s.v6, s.v6 != s.mixed), func(t *testing.T) {
 		s.network = &network{t: t, prefix: s.prefix, dir: s.dir}
@@ -87,6 +88,11 @@ func (s *tunnelScene) run(t *testing.T, about string, judge func()) {
 			t.Errorf("listing\n%s\nlacks %q", listed, want)
 		}
 		judge()
+		conns := s.in("director", uvsBinary+" ipvsadm -L -n -c")
+		if want := regexp.MustCompile(fmt.Sprintf(`(?m)^TCP .* %s:\d+ +%s:80 +%s:80$`,
+			regexp.QuoteMeta(s.url(s.addr(1, 2))), regexp.QuoteMeta(s.url(s.vip())), regexp.QuoteMeta(s.url(s.rip(0))))); !want.MatchString(conns) {
+			t.Errorf("no conn matches %s", want)
+		}
 	})
 }
 
