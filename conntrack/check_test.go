@@ -3,6 +3,8 @@ package conntrack
 import (
 	"fmt"
 	"testing"
+
+	"uvs/dataplane/wire"
 )
 
 // check walks everything of a table no worker is in and reports what does not
@@ -23,7 +25,7 @@ type checker struct {
 	where []string // of each conn: what holds its memory
 }
 
-// put notes that a conn is in a place, and that it was in none before.
+// put sessions that a conn is in a place, and that it was in none before.
 func (k *checker) put(ref Ref, place string) error {
 	if k.where[ref] != "" {
 		return fmt.Errorf("conn %d is in %s and in %s", ref, k.where[ref], place)
@@ -50,7 +52,11 @@ func (k *checker) indexed() error {
 			if s != newSlot(s.ref(), hash) {
 				return fmt.Errorf("slot %#x should have tag %#x", uint64(s), uint64(tagOf(hash)))
 			}
-			key := New{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto, Template: c.Template()}
+			key := New{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
+				Template: c.Template(), NoClientPort: c.NoClientPort()}
+			if c.kind&kindNoServerPort != 0 {
+				key.NoServerPort, key.VIP, key.VPort, key.Server = true, wire.Addr{}, 0, c.server
+			}
 			if other, twice := flows[key]; twice {
 				return fmt.Errorf("conns %d and %d are of one flow: %+v", other, s.ref(), key)
 			}
@@ -94,7 +100,10 @@ func (k *checker) live() error {
 		if c.control != 0 {
 			children[c.control]++
 		}
-		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, Template: c.Template(), Dir: DirIn}
+		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, kind: c.kind & kindAsked, Dir: DirIn}
+		if c.kind&kindNoServerPort != 0 {
+			q.Dir, q.Peer = DirOut, c.server
+		}
 		if found := t.find(&q, t.hashOf(c), c.clientPort); !c.OnePacket() && found != ref {
 			return fmt.Errorf("conn %d is live, its flow finds %d", ref, found)
 		}
@@ -111,17 +120,23 @@ func (k *checker) live() error {
 func (k *checker) counted() error {
 	t := k.tab
 	want := make([][3]int32, len(t.counts))
-	inUse, noPort := int64(0), int64(0)
+	inUse, expected, sessions := int64(0), int64(0), int64(0)
 	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
 		c := &t.conns[ref]
 		if !c.word().live() {
 			continue
 		}
 		inUse++
-		if c.NoClientPort() {
-			noPort++
+		if c.Expectation() {
+			expected++
 		}
-		w := &want[c.serverID]
+		if n := c.session(); n != 0 {
+			sessions++
+			if w := t.sessions.words[n].Load(); w != uint64(ref)<<sessionShift {
+				return fmt.Errorf("conn %d has session %d, whose word is %#x", ref, n, w)
+			}
+		}
+		w := &want[c.ServerID()]
 		switch {
 		case c.Template():
 			w[2]++
@@ -141,9 +156,9 @@ func (k *checker) counted() error {
 	for i := range t.locals {
 		places += int64(t.locals[i].places)
 	}
-	if got := t.Stats().InUse; got != inUse || places+inUse != int64(t.max) || t.noClientPort.Load() != noPort {
-		return fmt.Errorf("table counts %d conns and %d places of %d, %d without port; found %d and %d",
-			got, places, t.max, t.noClientPort.Load(), inUse, noPort)
+	if got := t.Stats().InUse; got != inUse || places+inUse != int64(t.max) || t.expectations.Load() != expected || t.sessions.inUse.Load() != sessions {
+		return fmt.Errorf("table counts %d conns and %d places of %d, %d expectations, %d sessions; found %d, %d and %d",
+			got, places, t.max, t.expectations.Load(), t.sessions.inUse.Load(), inUse, expected, sessions)
 	}
 	return nil
 }
@@ -177,7 +192,7 @@ func (k *checker) stored() error {
 			}
 		}
 	}
-	for first := uint32(t.spare.Load()); first != 0 && first != mailClaimed; first = t.mails.items[first].Load() {
+	for first := uint32(t.spare.Load()); first != 0 && first != mailClaimed; first = t.mails.Items[first].Load() {
 		for ref := Ref(first); ref != 0; ref = t.conns[ref].next {
 			if err := k.put(ref, "the common store"); err != nil {
 				return err

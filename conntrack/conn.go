@@ -35,14 +35,20 @@ type New struct {
 	State State
 	// Template marks a persistence entry; Query.Template finds it.
 	Template bool
-	// NoClientPort marks a conn that waits for a client whose port is not known
-	// yet (FTP). Its ClientPort is 0.
-	NoClientPort bool
+	// NoClientPort and NoServerPort mark an expectation: an entry that waits for
+	// the first packet of a client, or of a server, whose port is not known yet,
+	// and is found by that end's packets only; SetPort makes a conn of it. The
+	// ClientPort of the one is 0, SPort and VPort of the other are what a listing
+	// shows.
+	NoClientPort, NoServerPort bool
+	// Helped marks a conn whose packets are to be looked at by a helper.
+	Helped bool
 	// OnePacket marks a conn that is never found again and ends with the turn.
 	OnePacket bool
 	// Control is the conn this one depends on and keeps alive; 0: none.
 	Control Ref
-	// Timeout is a template's own timeout; 0: that of its state.
+	// Timeout is a template's own timeout, or how long an expectation waits; 0:
+	// that of its state.
 	Timeout Tick
 	// Back is the director's word about the way back to the client. A template
 	// has none.
@@ -56,7 +62,7 @@ type New struct {
 //
 //	 0  client, vip, server address     48  their ports, 2 bytes each
 //	54  protocol                        55  method and marks (kind…)
-//	56  server ID                       60  service ID (24 bits), worker (8 bits)
+//	56  server ID, session (16 bits each)  60  service ID (24 bits), worker (8 bits)
 //	64  life                            72  back
 //	80  control                         84  children
 //	88  next, prev in a slot of the wheel
@@ -65,7 +71,7 @@ type Conn struct {
 	clientPort, vport, sport uint16
 	proto                    uint8
 	kind                     uint8
-	serverID                 uint32
+	serverSession            atomic.Uint32
 	owner                    uint32
 
 	life     atomic.Uint64
@@ -83,6 +89,13 @@ const (
 	kindTemplate     = 1 << 3
 	kindNoClientPort = 1 << 4
 	kindOnePacket    = 1 << 5
+	kindNoServerPort = 1 << 6
+	kindHelped       = 1 << 7
+
+	kindExpectation = kindNoClientPort | kindNoServerPort
+	// kindAsked is what a question asks for beside the ends: a conn (0), a
+	// template or one of the expectations.
+	kindAsked = kindTemplate | kindExpectation
 )
 
 // life is the whole of what packets change about a conn, in one word, so that
@@ -157,7 +170,7 @@ func (c *Conn) Proto() uint8 { return c.proto }
 func (c *Conn) Method() Method { return Method(c.kind & kindMethod) }
 
 // ServerID and ServiceID are as Insert got them.
-func (c *Conn) ServerID() uint32  { return c.serverID }
+func (c *Conn) ServerID() uint32  { return c.serverSession.Load() & sessionMask }
 func (c *Conn) ServiceID() uint32 { return c.owner >> 8 }
 
 // Control is the conn this one depends on, or 0.
@@ -169,8 +182,13 @@ func (c *Conn) Children() int { return int(c.children.Load() &^ unlinked) }
 // Template says whether this is a persistence entry.
 func (c *Conn) Template() bool { return c.kind&kindTemplate != 0 }
 
-// NoClientPort says whether the client's port is still to be learned.
+// Expectation says whether the port of one end is still to be learned, and
+// NoClientPort whether it is the client's.
+func (c *Conn) Expectation() bool  { return c.kind&kindExpectation != 0 }
 func (c *Conn) NoClientPort() bool { return c.kind&kindNoClientPort != 0 }
+
+// Helped says whether a helper looks at the conn's packets.
+func (c *Conn) Helped() bool { return c.kind&kindHelped != 0 }
 
 // OnePacket says whether the conn ends with the turn.
 func (c *Conn) OnePacket() bool { return c.kind&kindOnePacket != 0 }
@@ -236,7 +254,7 @@ func (c *Conn) fill(n *New, worker int) {
 	c.clientPort, c.vport, c.sport = n.ClientPort, n.VPort, n.SPort
 	c.proto = n.Proto
 	c.kind = uint8(n.Method) & kindMethod
-	c.serverID = n.ServerID
+	c.serverSession.Store(n.ServerID)
 	c.owner = n.ServiceID<<8 | uint32(worker)
 	c.back.Store(n.Back)
 	if n.Template {
@@ -246,6 +264,12 @@ func (c *Conn) fill(n *New, worker int) {
 	if n.NoClientPort {
 		c.kind |= kindNoClientPort
 		c.clientPort = 0
+	}
+	if n.NoServerPort {
+		c.kind |= kindNoServerPort
+	}
+	if n.Helped {
+		c.kind |= kindHelped
 	}
 	if n.OnePacket {
 		c.kind |= kindOnePacket
@@ -259,21 +283,27 @@ func clampTimeout(d Tick) Tick { return min(max(d, 0), MaxTimeout) }
 // worker is the one whose timer wheel the conn is in.
 func (c *Conn) worker() int { return int(c.owner & 0xff) }
 
-// sameFlow says whether two conns would answer the same packet from a client.
+// sameFlow says whether two conns would answer the same packet from a client,
+// or, if they wait for a server, from that.
 func (c *Conn) sameFlow(o *Conn) bool {
-	return c.client == o.client && c.clientPort == o.clientPort && c.proto == o.proto &&
-		c.vip == o.vip && c.vport == o.vport && (c.kind^o.kind)&kindTemplate == 0
+	if c.client != o.client || c.clientPort != o.clientPort || c.proto != o.proto || (c.kind^o.kind)&kindAsked != 0 {
+		return false
+	}
+	if c.kind&kindNoServerPort != 0 {
+		return c.server == o.server
+	}
+	return c.vip == o.vip && c.vport == o.vport
 }
 
 // answers says whether the conn is the one a query asks for; port is the
 // client's.
 func (c *Conn) answers(q *Query, port uint16) bool {
 	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto ||
-		c.Template() != q.Template {
+		c.kind&kindAsked != q.kind {
 		return false
 	}
 	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodMasq) {
-		return c.server == q.Peer && c.sport == q.PeerPort
+		return c.server == q.Peer && (c.sport == q.PeerPort || c.kind&kindNoServerPort != 0)
 	}
 	return c.vip == q.Peer && c.vport == q.PeerPort
 }

@@ -88,8 +88,8 @@ func TestTemplateOfUDP(t *testing.T) {
 	l.End()
 }
 
-// TestExpireControlled: the last child that is ended takes a parent along unless
-// it is an assured template; a parent ended first keeps its memory for them.
+// TestExpireControlled: the last child that is ended takes a template along unless
+// it is assured; a parent ended first keeps its memory for them.
 func TestExpireControlled(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -99,7 +99,7 @@ func TestExpireControlled(t *testing.T) {
 	}{
 		{"template that never worked", false, true, 0},
 		{"assured template", true, true, 1},
-		{"controlling conn", false, false, 0},
+		{"controlling conn", false, false, 1},
 	} {
 		tab := newTest(t, Config{Max: 16})
 		l, p, n := tab.Local(0), flow(2), flow(1)
@@ -181,9 +181,9 @@ func TestOnePacket(t *testing.T) {
 	check(t, tab)
 }
 
-// TestNoClientPort: an entry that waits for a client is found by any port of
-// his, until one of them takes its place.
-func TestNoClientPort(t *testing.T) {
+// TestExpectClient: an entry that waits for a client is found by any port of
+// his, until one of them takes its place, and by no packet of the server.
+func TestExpectClient(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
 	l, n := tab.Local(0), flow(1)
 	n.NoClientPort, n.State, n.ClientPort = true, TCPListen, 99
@@ -198,12 +198,15 @@ func TestNoClientPort(t *testing.T) {
 	if got := lookup(l, q); got != wait {
 		t.Errorf("a packet from port 4711 finds %d, want %d", got, wait)
 	}
+	if got := lookup(l, serverAsks(&n)); got != 0 {
+		t.Errorf("the server's packet finds %d", got)
+	}
 	other := q
 	other.Client[15]++
 	if got := lookup(l, other); got != 0 {
 		t.Errorf("another client's packet finds %d", got)
 	}
-	full := l.SetClientPort(wait, 4711)
+	full := l.SetPort(wait, 4711)
 	if got := lookup(l, q); got != full || full == wait || l.Conn(full).State() != TCPListen {
 		t.Errorf("with its port the conn is %d, found as %d", full, got)
 	}
@@ -213,5 +216,101 @@ func TestNoClientPort(t *testing.T) {
 	}
 	l.End()
 	quiet(tab, 0)
+	check(t, tab)
+}
+
+// TestExpectServer: an entry that waits for a server is found by any port of its,
+// but by a conn's packets only if there is no such conn, and by no packet of the
+// client; with the port a conn takes its place, from the port of the VIP it was
+// given or, if none, the server's.
+func TestExpectServer(t *testing.T) {
+	for _, vport := range []uint16{20, 0} {
+		tab := newTest(t, Config{Max: 16})
+		l, old := tab.Local(0), flow(1)
+		old.VPort, old.SPort = 20, 20
+		l.Begin(0)
+		known, _ := l.Insert(&old)
+		n := old
+		n.NoServerPort, n.State, n.VPort, n.Timeout = true, TCPListen, vport, 30*Second
+		wait, fresh := l.Insert(&n)
+		if again, fresh2 := l.Insert(&n); !fresh || fresh2 || again != wait || wait == known {
+			t.Fatalf("inserted twice: %d %v, then %d %v", wait, fresh, again, fresh2)
+		}
+		if c := l.Conn(wait); !c.Expectation() || c.NoClientPort() || c.Deadline() != 30*Second {
+			t.Errorf("waits until %d: %+v", c.Deadline(), c)
+		}
+		if got := lookup(l, serverAsks(&old)); got != known {
+			t.Errorf("a packet of conn %d finds %d", known, got)
+		}
+		q := serverAsks(&n)
+		q.PeerPort = 40000
+		if got := lookup(l, q); got != wait {
+			t.Errorf("a packet from port 40000 finds %d, want %d", got, wait)
+		}
+		if got := lookup(l, clientAsks(&n)); vport == 0 && got != 0 || vport != 0 && got != known {
+			t.Errorf("the client's packet finds %d", got)
+		}
+		other := q
+		other.Peer[15]++
+		if got := lookup(l, other); got != 0 {
+			t.Errorf("another server's packet finds %d", got)
+		}
+		l.Expire(known)
+		if got := lookup(l, serverAsks(&old)); got != wait {
+			t.Errorf("a packet from port 20 finds %d, want %d", got, wait)
+		}
+		if vport == 0 {
+			vport = 40000
+		}
+		full := l.SetPort(wait, 40000)
+		if got := lookup(l, q); got != full || full == wait {
+			t.Errorf("with its port the conn is %d, found as %d", full, got)
+		}
+		q = clientAsks(&n)
+		if q.PeerPort = vport; lookup(l, q) != full {
+			t.Errorf("the client's packet to port %d does not find conn %d", vport, full)
+		}
+		l.End()
+		quiet(tab, 0)
+		check(t, tab)
+	}
+}
+
+// TestKeptForTransfers: a controlling conn outlives its own time while a transfer
+// goes on, and a transfer that stands still lives as long as packets of the
+// controlling conn come; when neither has any, both end.
+func TestKeptForTransfers(t *testing.T) {
+	tab := newTest(t, Config{Max: 16})
+	l, control, data := tab.Local(0), flow(1), flow(1)
+	data.VPort = 20
+	l.Begin(0)
+	parent, _ := l.Insert(&control)
+	data.Control = parent
+	child, _ := l.Insert(&data)
+	packet := func(at Tick, ref Ref) {
+		turns(tab, at)
+		l.Begin(at)
+		if !l.Conn(ref).Live() {
+			t.Fatalf("conn %d has ended at %d s", ref, at/Second)
+		}
+		l.Step(ref, DirIn, EventACK, nil)
+		l.End()
+	}
+	l.End()
+	packet(1, parent)
+	for at := Tick(1); at < 7200*Second; at += 300 * Second {
+		packet(at, child)
+	}
+	packet(7200*Second, parent)
+	for at := 7200 * Second; at < 14400*Second; at += 600 * Second {
+		packet(at, parent)
+	}
+	packet(14400*Second, child)
+	turns(tab, 16000*Second)
+	turns(tab, 16000*Second+childTimeout+wheelStep)
+	quiet(tab, 16000*Second+childTimeout+wheelStep)
+	if got := tab.Stats().InUse; got != 0 {
+		t.Errorf("%d conns are left when neither has packets", got)
+	}
 	check(t, tab)
 }

@@ -27,6 +27,11 @@
 //     the end of a conn, is told to the wheel's worker through its inbox, a stack
 //     linked through a word of each conn. End does all upkeep within a budget.
 //   - States and timeouts (state.go, machine.go, settings.go) are IPVS's.
+//   - An expectation is an entry that waits for a port: it is found when no conn is,
+//     and SetPort puts a conn in its place. It hangs on the conn that announced it
+//     (Control), and the two keep each other alive.
+//   - A conn that a helper looks at may have a session (sessions.go), the number of what
+//     the helper remembers of it, which one worker at a time claims.
 //   - When the table is full (evict.go), conns go in this order: half-open ones and
 //     datagrams nobody answered, closing ones, those idle for longest.
 //
@@ -58,6 +63,8 @@
 // later stay of the same conn in the same slot, because a conn that was taken
 // out is not put in again before the turns that saw it are over.
 //
+// A session is one conn's. See sessions.
+//
 // A conn is retired once. Who ends it is the one whose swap clears its live bit.
 // It takes the conn out of the index, then marks it unlinked in the word that
 // counts its children; who brings that word to "unlinked, no children" (it, or
@@ -67,7 +74,7 @@
 // word, so a retired conn is on no stack and cannot be put on one.
 //
 // The race detector does not look at mapped memory; under it the slab is on the
-// heap (region_race.go), so that the tests check these arguments.
+// heap (dataplane/slab), so that the tests check these arguments.
 //
 // # Figures
 //

@@ -31,7 +31,7 @@ func (c *Conn) worth(w life) worth {
 
 // idle is how long ago the conn's deadline was set.
 func (l *Local) idle(c *Conn, w life) Tick {
-	to := l.t.Counts(c.serverID).Timeouts.Load()
+	to := l.t.Counts(c.ServerID()).Timeouts.Load()
 	if to == nil {
 		to = &l.settings.Timeouts
 	}

@@ -213,9 +213,9 @@ func TestNotesOfManyWorkers(t *testing.T) {
 		sum += n
 	}
 	held := 0
-	for i := range tab.notes.sets.items {
-		for j := range tab.notes.sets.items[i].notes {
-			n := &tab.notes.sets.items[i].notes[j]
+	for i := range tab.notes.sets.Items {
+		for j := range tab.notes.sets.Items[i].notes {
+			n := &tab.notes.sets.Items[i].notes[j]
 			for _, r := range n.runs.list[:n.runs.n] {
 				held += int(r.end-r.start) / 8
 			}

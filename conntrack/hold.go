@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"uvs/dataplane/slab"
 	"uvs/dataplane/wire"
 )
 
@@ -18,8 +19,8 @@ import (
 // left; meanwhile it counts as held.
 type Hold struct {
 	secret  *secret
-	bytes   region[byte]
-	records region[heldFrame]
+	bytes   slab.Slab[byte]
+	records slab.Slab[heldFrame]
 	lists   []heldList // of the records of a datagram, by hash
 	sources []uint32   // bytes held, by hash of the source
 
@@ -71,17 +72,17 @@ type heldList struct{ first, last uint32 }
 
 func (h *Hold) init(s *secret) (err error) {
 	h.secret = s
-	if h.bytes, err = newRegion[byte](MaxHold); err != nil {
+	if h.bytes, err = slab.New[byte](MaxHold); err != nil {
 		return err
 	}
-	if h.records, err = newRegion[heldFrame](maxHeld); err != nil {
+	if h.records, err = slab.New[heldFrame](maxHeld); err != nil {
 		return err
 	}
 	h.lists, h.sources = make([]heldList, holdLists), make([]uint32, holdSources)
 	return nil
 }
 
-func (h *Hold) close() error { return errors.Join(h.bytes.close(), h.records.close()) }
+func (h *Hold) close() error { return errors.Join(h.bytes.Close(), h.records.Close()) }
 
 // Len is how many places are taken.
 func (h *Hold) Len() int { return int(h.head - h.tail) }
@@ -89,7 +90,7 @@ func (h *Hold) Len() int { return int(h.head - h.tail) }
 // Any says whether anything is held.
 func (h *Hold) Any() bool { return h.head != h.tail }
 
-func (h *Hold) record(n uint32) *heldFrame { return &h.records.items[n%maxHeld] }
+func (h *Hold) record(n uint32) *heldFrame { return &h.records.Items[n%maxHeld] }
 
 // Add copies a frame. False: its source has as much held as it may, or it is
 // longer than the whole hold.
@@ -127,7 +128,7 @@ func (h *Hold) Add(f *wire.Frame, key *FragmentKey, now Tick, limits *HoldLimits
 func (h *Hold) room(r *heldFrame) []byte {
 	at := r.at % MaxHold
 	end := at + wire.Headroom + uint64(r.length)
-	return h.bytes.items[at:end:end]
+	return h.bytes.Items[at:end:end]
 }
 
 // Take takes out the fragment of a datagram that came first of those held; f is

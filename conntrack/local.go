@@ -28,6 +28,7 @@ type Query struct {
 
 	hash   uint64 // Lookup's own
 	bucket uint32
+	kind   uint8 // the part of Conn.kind that is asked for
 }
 
 // Local is one worker's hold on the table. Its methods are for that worker's
@@ -45,6 +46,7 @@ type Local struct {
 	hand     Ref   // where evict looks next
 	mailed   Ref   // what is left of the inbox taken last
 	asked    Query // Insert's own question
+	made     New   // SetPort's own conn
 	touched  uint64
 	defence  defence
 	hold     Hold
@@ -112,6 +114,9 @@ func (l *Local) Lookup(queries []Query) {
 		q := &queries[i]
 		q.hash = t.secret.hash(&q.Client, q.ClientPort, q.Proto, q.Template)
 		q.bucket = uint32(t.home(q.hash))
+		if q.kind = 0; q.Template {
+			q.kind = kindTemplate
+		}
 	}
 	touched := uint64(0)
 	for i := range queries {
@@ -149,20 +154,27 @@ func (b *bucket) candidate(tag slot) Ref {
 }
 
 // lookFurther answers a question whose first candidate was not it: through the
-// whole window, then for a conn that waits for any port of the client.
+// whole window, then for an expectation of this end.
 func (l *Local) lookFurther(q *Query) Ref {
 	t := l.t
-	if ref := t.find(q, q.hash, q.ClientPort); ref != 0 {
+	if ref := t.find(q, q.hash, q.ClientPort); ref != 0 || q.Template || t.expectations.Load() == 0 {
 		return ref
 	}
-	if q.Dir != DirIn || q.Template || t.noClientPort.Load() == 0 {
-		return 0
+	if q.Dir == DirOut {
+		q.kind = kindNoServerPort
+		return t.find(q, q.hash, q.ClientPort)
 	}
-	ref := t.find(q, t.secret.hash(&q.Client, 0, q.Proto, false), 0)
-	if ref != 0 && !t.conns[ref].NoClientPort() {
-		return 0
+	q.kind = kindNoClientPort
+	return t.find(q, t.secret.hash(&q.Client, 0, q.Proto, false), 0)
+}
+
+// Timeout is how long a conn is kept in a state by to, or if that is nil by the
+// table's timeouts.
+func (l *Local) Timeout(s State, to *Timeouts) Tick {
+	if to == nil {
+		to = &l.settings.Timeouts
 	}
-	return ref
+	return to[s]
 }
 
 // Conn is what a Ref names; good until End.
@@ -180,10 +192,14 @@ const firstTimeout = 3 * Second
 // full of what may not be evicted.
 func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
 	t := l.t
-	l.asked = Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
-		Proto: n.Proto, Dir: DirIn, Template: n.Template}
-	if n.NoClientPort {
-		l.asked.ClientPort = 0
+	l.asked = Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort, Proto: n.Proto, Dir: DirIn}
+	switch {
+	case n.Template:
+		l.asked.kind = kindTemplate
+	case n.NoClientPort:
+		l.asked.kind, l.asked.ClientPort = kindNoClientPort, 0
+	case n.NoServerPort:
+		l.asked.kind, l.asked.Dir, l.asked.Peer = kindNoServerPort, DirOut, n.Server
 	}
 	hash := t.secret.hash(&n.Client, l.asked.ClientPort, n.Proto, n.Template)
 	for range maxTries {
@@ -251,10 +267,12 @@ func (l *Local) prepare(n *New) (ref Ref, state State) {
 	switch {
 	case n.OnePacket:
 		deadline = l.now
+	case n.Timeout > 0:
+		deadline = l.now + clampTimeout(n.Timeout)
 	case n.Template || n.State != 0:
 		deadline = l.now + clampTimeout(c.timeout(state, &l.settings.Timeouts))
 	}
-	t.mails.items[ref].Store(mailClaimed) // it will be in our inbox anyway
+	t.mails.Items[ref].Store(mailClaimed) // it will be in our inbox anyway
 	c.life.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
 	return ref, state
 }
@@ -265,8 +283,8 @@ func (l *Local) prepare(n *New) (ref Ref, state State) {
 func (l *Local) settled(ref Ref, state State) {
 	c := &l.t.conns[ref]
 	l.t.count(c, state, 1)
-	if c.NoClientPort() {
-		l.t.noClientPort.Add(1)
+	if c.Expectation() {
+		l.t.expectations.Add(1)
 	}
 	l.inserted.Add(1)
 	c.life.Or(uint64(flagSettled))
@@ -385,20 +403,29 @@ func (l *Local) Renew(ref Ref, timeout Tick) {
 // ip_vs_conn_expire).
 func (l *Local) Expire(ref Ref) { l.end(ref, EndedByCaller) }
 
-// SetClientPort gives the conn of a NoClientPort entry its port: a new conn
-// takes the entry's place. ref 0: the table is full.
-func (l *Local) SetClientPort(ref Ref, port uint16) Ref {
+// SetPort gives an expectation the port it waited for: a conn takes its place. A
+// VIP's port that was left open is the server's. ref 0: the table is full.
+func (l *Local) SetPort(ref Ref, port uint16) Ref {
 	c := &l.t.conns[ref]
-	if !c.NoClientPort() {
-		return ref
-	}
-	n := New{
+	n := &l.made
+	*n = New{
 		Client: c.client, VIP: c.vip, Server: c.server,
-		ClientPort: port, VPort: c.vport, SPort: c.sport,
-		Proto: c.proto, Method: c.Method(), ServerID: c.serverID, ServiceID: c.ServiceID(),
+		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
+		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(),
 		State: c.State(), Control: c.control, Back: c.Back(),
 	}
-	known, _ := l.Insert(&n)
+	switch {
+	case c.NoClientPort():
+		n.ClientPort = port
+	case !c.Expectation():
+		return ref
+	default:
+		n.SPort = port
+		if n.VPort == 0 {
+			n.VPort = port
+		}
+	}
+	known, _ := l.Insert(n)
 	if known != 0 {
 		l.Expire(ref)
 	}

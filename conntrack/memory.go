@@ -119,7 +119,7 @@ func (l *Local) giveSpare() {
 		if below == 0 {
 			below = mailClaimed // retired conns stay claimed
 		}
-		t.mails.items[chunk.head].Store(below)
+		t.mails.Items[chunk.head].Store(below)
 		if t.spare.CompareAndSwap(top, (top>>32+1)<<32|uint64(chunk.head)) {
 			return
 		}
@@ -134,7 +134,7 @@ func (l *Local) fetchSpare() bool {
 		if first == 0 {
 			return false
 		}
-		below := t.mails.items[first].Load()
+		below := t.mails.Items[first].Load()
 		if below == mailClaimed {
 			below = 0
 		}

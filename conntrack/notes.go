@@ -3,6 +3,7 @@ package conntrack
 import (
 	"sync/atomic"
 
+	"uvs/dataplane/slab"
 	"uvs/dataplane/wire"
 )
 
@@ -44,7 +45,7 @@ type Note struct {
 // Nobody waits: who finds a set claimed tries a few times more, and then goes on
 // as if it held nothing, which costs a fragment a turn in the hold.
 type notes struct {
-	sets      region[noteSet]
+	sets      slab.Slab[noteSet]
 	displaced atomic.Uint64
 }
 
@@ -82,7 +83,7 @@ func (s *secret) fragment(key *FragmentKey) fragmentHash {
 
 // set is where a datagram's note belongs.
 func (n *notes) set(h fragmentHash) *noteSet {
-	return &n.sets.items[(h.source*sourceSets+h.datagram%sourceSets)%noteSets]
+	return &n.sets.Items[(h.source*sourceSets+h.datagram%sourceSets)%noteSets]
 }
 
 func (s *noteSet) claim() bool {

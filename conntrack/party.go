@@ -69,7 +69,7 @@ func (e Ending) forced() bool {
 
 // count adds to the server's count that a conn in a state belongs to.
 func (t *Table) count(c *Conn, s State, n int32) {
-	counts := t.Counts(c.serverID)
+	counts := t.Counts(c.ServerID())
 	switch {
 	case c.Template():
 		counts.Templates.Add(n)
@@ -104,8 +104,11 @@ func (p *party) bury(ref Ref, w life, why Ending) (alone bool) {
 	t := p.t
 	c := &t.conns[ref]
 	t.count(c, w.state(), -1)
-	if c.NoClientPort() {
-		t.noClientPort.Add(-1)
+	if c.Expectation() {
+		t.expectations.Add(-1)
+	}
+	if n := c.session(); n != 0 {
+		t.sessions.end(n, ref)
 	}
 	if !c.OnePacket() {
 		t.remove(t.hashOf(c), ref)
@@ -135,14 +138,15 @@ func (p *party) attach(ref Ref) Ref {
 	}
 }
 
-// letGo takes a child from a parent. If forced, a parent that is left without
-// children ends as well, unless it is an assured template.
+// letGo takes a child from a parent. If forced, a template that is left without
+// children ends as well, unless it is assured. (In the kernel a conn does, too;
+// but an FTP session goes on when one of its transfers is forgotten.)
 func (p *party) letGo(parent Ref, forced bool) {
 	c := &p.t.conns[parent]
 	switch n := c.children.Add(^uint32(0)); {
 	case n == unlinked:
 		p.t.mail(parent)
-	case n == 0 && forced && c.State() != TemplateAssured:
+	case n == 0 && forced && c.State() == TemplateNone:
 		p.end(parent, EndedByCaller)
 	}
 }
@@ -188,7 +192,7 @@ const (
 // mail asks the conn's worker to review it. If it is on the stack already, the
 // worker will see what the caller just did: it clears the word before it looks.
 func (t *Table) mail(ref Ref) {
-	if t.mails.items[ref].CompareAndSwap(0, mailClaimed) {
+	if t.mails.Items[ref].CompareAndSwap(0, mailClaimed) {
 		t.post(ref, &t.locals[t.conns[ref].worker()].inbox)
 	}
 }
@@ -198,9 +202,9 @@ func (t *Table) post(ref Ref, inbox *atomic.Uint32) {
 	for {
 		top := inbox.Load()
 		if top == 0 {
-			t.mails.items[ref].Store(mailClaimed)
+			t.mails.Items[ref].Store(mailClaimed)
 		} else {
-			t.mails.items[ref].Store(top)
+			t.mails.Items[ref].Store(top)
 		}
 		if inbox.CompareAndSwap(top, uint32(ref)) {
 			return

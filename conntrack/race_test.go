@@ -229,6 +229,9 @@ func (w *stresser) turn(now Tick) {
 
 func (w *stresser) hold(q Query, ref Ref) {
 	if ref != 0 {
+		if q.Template { // Lookup says so to itself
+			q.kind = kindTemplate
+		}
 		w.held = append(w.held, heldConn{q, ref})
 	}
 }
@@ -371,7 +374,7 @@ func TestSpareRace(t *testing.T) {
 					}
 				}
 				l.memory.ready.push(tab.conns, l.memory.fresh)
-				tab.mails.items[l.memory.fresh].Store(mailClaimed)
+				tab.mails.Items[l.memory.fresh].Store(mailClaimed)
 				l.memory.fresh++
 			}
 			for l.memory.ready.n >= tab.chunk {

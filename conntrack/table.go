@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"uvs/dataplane/slab"
 )
 
 // Config sizes a table. Nothing of it can be changed later.
@@ -17,8 +19,10 @@ type Config struct {
 	Memory int64
 	// Workers is the number of Locals, at most MaxWorkers. 0: one.
 	Workers int
-	// MaxServers bounds server IDs. 0: 65536.
+	// MaxServers bounds server IDs. 0: 65536, and no more.
 	MaxServers int
+	// Sessions is how many conns can have a session at a time, at most MaxSessions.
+	Sessions int
 	// Seed makes the hash repeat from run to run, for tests. 0: random.
 	Seed uint64
 
@@ -57,11 +61,11 @@ func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 type Table struct {
 	index
 	secret   secret
-	slab     region[Conn]
-	lines    region[bucket]
-	mails    region[atomic.Uint32] // a word for each conn; see mailClaimed
-	counts   []Counts              // by server ID
-	notes    notes                 // of fragmented datagrams
+	slab     slab.Slab[Conn]
+	lines    slab.Slab[bucket]
+	mails    slab.Slab[atomic.Uint32] // a word for each conn; see mailClaimed
+	counts   []Counts                 // by server ID
+	notes    notes                    // of fragmented datagrams
 	locals   []Local
 	max      int // Config.Max
 	chunk    int // how many conns, and places, a worker takes from the common store at once
@@ -80,7 +84,9 @@ type Table struct {
 	spare        atomic.Uint64 // the common store of free conns; see memory.go
 	fresh        atomic.Uint64 // the first conn of the slab never used
 	_            [48]byte
-	noClientPort atomic.Int64 // conns marked so
+	expectations atomic.Int64 // conns marked NoClientPort or NoServerPort
+	_            [56]byte
+	sessions     sessions
 }
 
 const (
@@ -105,11 +111,12 @@ func NewTable(cfg Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{
-		secret: newSecret(cfg.Seed),
-		counts: make([]Counts, cfg.MaxServers),
-		locals: make([]Local, cfg.Workers),
-		max:    cfg.Max,
-		chunk:  min(max(cfg.Max/(64*cfg.Workers), 1), 256),
+		secret:   newSecret(cfg.Seed),
+		counts:   make([]Counts, cfg.MaxServers),
+		locals:   make([]Local, cfg.Workers),
+		sessions: newSessions(cfg.Sessions),
+		max:      cfg.Max,
+		chunk:    min(max(cfg.Max/(64*cfg.Workers), 1), 256),
 	}
 	if err := t.mapMemory(cfg.Max, cfg.slack); err != nil {
 		return nil, errors.Join(err, t.Close())
@@ -146,6 +153,10 @@ func (cfg *Config) complete() error {
 		return fmt.Errorf("connection table of %d conns, %d bytes, %d servers: none may be negative",
 			cfg.Max, cfg.Memory, cfg.MaxServers)
 	}
+	if cfg.MaxServers > defaultMaxServers || cfg.Sessions < 0 || cfg.Sessions > MaxSessions {
+		return fmt.Errorf("connection table for %d servers and %d sessions: want at most %d and 0 to %d",
+			cfg.MaxServers, cfg.Sessions, defaultMaxServers, MaxSessions)
+	}
 	if cfg.Memory > 0 {
 		if err := cfg.fitBudget(); err != nil {
 			return err
@@ -175,19 +186,19 @@ func (cfg *Config) fitBudget() error {
 }
 
 func (t *Table) mapMemory(max, slack int) (err error) {
-	if t.slab, err = newRegion[Conn](1 + max + slack); err != nil {
+	if t.slab, err = slab.New[Conn](1 + max + slack); err != nil {
 		return err
 	}
-	if t.mails, err = newRegion[atomic.Uint32](1 + max + slack); err != nil {
+	if t.mails, err = slab.New[atomic.Uint32](1 + max + slack); err != nil {
 		return err
 	}
-	if t.lines, err = newRegion[bucket](bucketsFor(max)); err != nil {
+	if t.lines, err = slab.New[bucket](bucketsFor(max)); err != nil {
 		return err
 	}
-	if t.notes.sets, err = newRegion[noteSet](noteSets); err != nil {
+	if t.notes.sets, err = slab.New[noteSet](noteSets); err != nil {
 		return err
 	}
-	t.conns, t.buckets = t.slab.items, t.lines.items
+	t.conns, t.buckets = t.slab.Items, t.lines.Items
 	return nil
 }
 
@@ -196,7 +207,7 @@ func (t *Table) Close() error {
 	t.guestMu.Lock()
 	defer t.guestMu.Unlock()
 	t.conns, t.buckets = nil, nil
-	errs := []error{t.slab.close(), t.mails.close(), t.lines.close(), t.notes.sets.close()}
+	errs := []error{t.slab.Close(), t.mails.Close(), t.lines.Close(), t.notes.sets.Close()}
 	for i := range t.locals {
 		errs = append(errs, t.locals[i].hold.close())
 	}

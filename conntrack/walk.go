@@ -9,7 +9,10 @@ type Snapshot struct {
 	Proto                    uint8
 	Method                   Method
 	State                    State
-	Template, NoClientPort   bool
+	Template                 bool
+	NoClientPort             bool // an expectation of a client
+	NoServerPort             bool // an expectation of a server
+	Helped                   bool
 	NoOutput                 bool
 	ServerID, ServiceID      uint32
 	InPackets                uint16
@@ -116,8 +119,9 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
 		Proto: c.proto, Method: c.Method(), State: w.state(),
-		Template: c.Template(), NoClientPort: c.NoClientPort(), NoOutput: c.noOutput(w),
-		ServerID: c.serverID, ServiceID: c.ServiceID(),
+		Template: c.Template(), NoClientPort: c.NoClientPort(), NoServerPort: c.kind&kindNoServerPort != 0,
+		Helped: c.Helped(), NoOutput: c.noOutput(w),
+		ServerID: c.ServerID(), ServiceID: c.ServiceID(),
 		InPackets: w.in(), Children: c.Children(), Control: c.control, Back: c.Back(),
 		Expires: max(w.deadline()-t.guest.now, 0), Timeout: c.Timeout(),
 	}
@@ -126,13 +130,15 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 
 // Stats are the table's own numbers.
 type Stats struct {
-	Inserted uint64
-	Full     uint64            // conns refused because nothing could be evicted
-	Ended    [numEnding]uint64 // by Ending
-	InUse    int64             // conns live now; templates included
-	Capacity int
-	Memory   int64 // bytes of the conns that were ever needed at once, and of the index
-	Budget   int64 // bytes of all conns and the index
+	Inserted  uint64
+	Full      uint64            // conns refused because nothing could be evicted
+	Ended     [numEnding]uint64 // by Ending
+	InUse     int64             // conns live now; templates included
+	Sessions  int64             // conns that have a session now
+	NoSession uint64            // times that a conn got none because all were in use
+	Capacity  int
+	Memory    int64 // bytes of the conns that were ever needed at once, and of the index
+	Budget    int64 // bytes of all conns and the index
 }
 
 // FragmentStats count what happened to fragments in memory.
@@ -173,6 +179,7 @@ func (t *Table) Stats() (s Stats) {
 	}
 	s.InUse = max(s.InUse, 0)
 	s.Capacity = t.max
+	s.Sessions, s.NoSession = t.sessions.inUse.Load(), t.sessions.none.Load()
 	s.Memory = int64(t.fresh.Load())*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
 	s.Budget = int64(len(t.conns))*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
 	return s

@@ -144,6 +144,7 @@ func (l *Local) expired(ref Ref) {
 	c := &l.t.conns[ref]
 	for {
 		w := c.word()
+		held := l.heldUntil(c, w)
 		switch {
 		case !w.live():
 			return
@@ -153,6 +154,11 @@ func (l *Local) expired(ref Ref) {
 		case c.Children() > 0:
 			if d := l.now + childTimeout; c.swap(w, w.withDeadline(d)) {
 				l.wheel.put(ref, d)
+				return
+			}
+		case held > l.now:
+			if c.swap(w, w.withDeadline(held)) {
+				l.wheel.put(ref, held)
 				return
 			}
 		case l.tells(c, w):
@@ -170,6 +176,22 @@ func (l *Local) expired(ref Ref) {
 			return
 		}
 	}
+}
+
+// heldUntil is how long an established conn is kept beyond its time for the
+// controlling conn it depends on: an FTP transfer that stands still is not over
+// while the client asks on the control connection how it is going. It is as long
+// as that one's own packets last, less what it is kept at a time for its children,
+// or the two would hold each other for ever.
+func (l *Local) heldUntil(c *Conn, w life) Tick {
+	if c.control == 0 || w.state() != TCPEstablished {
+		return 0
+	}
+	parent := l.t.conns[c.control].word()
+	if !parent.live() || parent.state() != TCPEstablished {
+		return 0
+	}
+	return parent.deadline() - childTimeout
 }
 
 // Forgotten is a conn that came to TCPForgotten in the last End.
@@ -197,7 +219,7 @@ func (l *Local) tell(c *Conn) {
 	l.forgotten[l.told] = Forgotten{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
-		Method: c.Method(), ServerID: c.serverID, Back: c.Back(),
+		Method: c.Method(), ServerID: c.ServerID(), Back: c.Back(),
 	}
 	l.told++
 }
@@ -220,7 +242,7 @@ func (l *Local) readInbox(budget *int) {
 // again.
 func (l *Local) nextMail() Ref {
 	ref := l.mailed
-	word := &l.t.mails.items[ref]
+	word := &l.t.mails.Items[ref]
 	l.mailed = 0
 	if next := word.Load(); next != mailClaimed {
 		l.mailed = Ref(next)
@@ -251,7 +273,7 @@ func (l *Local) review(ref Ref) {
 // once more, that is left to its next review, for a retired conn must not be on
 // a stack.
 func (l *Local) handIn(ref Ref) {
-	if l.t.mails.items[ref].CompareAndSwap(0, mailClaimed) {
+	if l.t.mails.Items[ref].CompareAndSwap(0, mailClaimed) {
 		l.wheel.take(ref)
 		l.retire(ref)
 	}

@@ -19,26 +19,30 @@ import (
 // stands on ctl's words.
 var layers = map[string]int{
 	"uvs/dataplane/wire":     0,
+	"uvs/dataplane/slab":     0,
 	"uvs/conntrack":          1,
 	"uvs/sched":              1,
 	"uvs/fwd":                1,
 	"uvs/dataplane/ring":     1,
 	"uvs/dataplane/memlink":  1,
-	"uvs/dataplane/director": 2,
-	"uvs/dataplane":          3,
-	"uvs/ctl/guard":          4,
-	"uvs/ctl/door":           4,
-	"uvs/ctl/hop":            4,
-	"uvs/ctl":                5,
-	"uvs/ctl/ipvsadm":        6,
-	"uvs/bench/realserver":   7,
-	"uvs/bench/lab":          8,
-	"uvs/cmd/uvs":            9,
-	"uvs/bench/e2e":          10,
+	"uvs/fwd/stream":         2,
+	"uvs/fwd/ftp":            3,
+	"uvs/dataplane/director": 4,
+	"uvs/dataplane":          5,
+	"uvs/ctl/guard":          6,
+	"uvs/ctl/door":           6,
+	"uvs/ctl/hop":            6,
+	"uvs/ctl":                7,
+	"uvs/ctl/ipvsadm":        8,
+	"uvs/bench/realserver":   9,
+	"uvs/bench/lab":          10,
+	"uvs/cmd/uvs":            11,
+	"uvs/bench/e2e":          12,
 }
 
 // testOnly are packages that only tests import.
-var testOnly = map[string]bool{"uvs/ctl/nettest": true, "uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true}
+var testOnly = map[string]bool{"uvs/ctl/nettest": true, "uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true,
+	"uvs/fwd/stream/streamtest": true}
 
 type goPackage struct {
 	ImportPath, Dir, Doc string
@@ -90,7 +94,7 @@ func TestLayers(t *testing.T) {
 
 // The frame path knows no clock, log or socket.
 func TestDirectorKnowsOnlyFrames(t *testing.T) {
-	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/dataplane/wire": true, "uvs/sched": true}
+	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/fwd/stream": true, "uvs/fwd/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
 	for _, p := range goPackages(t) {
 		if !pure[p.ImportPath] {
 			continue

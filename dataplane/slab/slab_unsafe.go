@@ -1,0 +1,41 @@
+//go:build !race
+
+package slab
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Slab is memory for values of a type without pointers. The zero value has none.
+type Slab[T any] struct {
+	Items []T
+	raw   []byte
+}
+
+// New maps memory for n values, all zero. Pages nobody touched cost nothing
+// (anonymous, not reserved), huge pages are asked for and done without if there
+// are none.
+func New[T any](n int) (Slab[T], error) {
+	var zero T
+	size := n * int(unsafe.Sizeof(zero))
+	raw, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return Slab[T]{}, fmt.Errorf("map %d bytes for %d of %T: %w", size, n, zero, err)
+	}
+	_ = unix.Madvise(raw, unix.MADV_HUGEPAGE) // a wish
+	return Slab[T]{unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n), raw}, nil
+}
+
+// Close gives the memory back; Items must not be used afterwards.
+func (s *Slab[T]) Close() error {
+	if s.raw == nil {
+		return nil
+	}
+	raw := s.raw
+	s.raw, s.Items = nil, nil
+	return unix.Munmap(raw)
+}
