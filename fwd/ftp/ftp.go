@@ -1,0 +1,76 @@
+package ftp
+
+import (
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+)
+
+// Conn is what is remembered of one control connection: a stream.Conn and a few
+// bytes. The zero value is a connection of which nothing was seen yet. It holds
+// no pointers; only one frame may be processed with it at a time.
+type Conn struct {
+	stream stream.Conn
+}
+
+// Terms are what holds for a control connection.
+type Terms struct {
+	// Client, Server and VIP are its ends: CIP, RIP and the address the client
+	// calls, all of one family.
+	Client, Server, VIP wire.Addr
+	// ThirdParty allows data connections with others than Client and Server.
+	ThirdParty bool
+	// LeaveAddress leaves the address in a 227 as the server wrote it, and does
+	// not ask whose it is: for servers that are told which address to announce.
+	LeaveAddress bool
+}
+
+// Expecter is asked while a frame is processed, once for every data connection
+// that is announced. False: none can be expected (there are too many, the table
+// is full, the port is taken), and the end that waits for it is told so.
+type Expecter interface {
+	// ExpectPassive is about a server that listens at server:port (server is
+	// Terms.Server unless ThirdParty). The client will call VIP:vport, so vport must
+	// lead there; normally it is port.
+	ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool)
+	// ExpectActive is about a client that listens at client:port (client is
+	// Terms.Client unless ThirdParty). The server will call it from any port of its
+	// own: RFC 959 section 5.2 wants the one below that of the control connection,
+	// not every server does it (vsftpd: connect_from_port_20).
+	ExpectActive(client wire.Addr, port uint16) (ok bool)
+}
+
+// Note is a set of things worth counting that a frame's text brought.
+type Note uint16
+
+const (
+	NotePassive    Note = 1 << iota // a passive data connection is expected
+	NoteActive                      // an active data connection is expected
+	NoteBounce                      // a PORT or EPRT named a third party and was replaced
+	NoteForeign                     // a 227 named a third party and was replaced
+	NoteRefused                     // the Expecter would not expect a data connection
+	NoteUnasked                     // a 227 or 229 that nobody asked for: passed, not believed
+	NoteUnreadable                  // a PORT, EPRT, 227 or 229 without a readable address: passed
+	NoteTLS                         // the connection is encrypted from here on
+	NumNote        = iota
+)
+
+// Helper processes the control connections of one worker. The zero value is
+// ready; it is scratch only and remembers nothing from frame to frame.
+type Helper struct {
+	conn  *Conn
+	terms *Terms
+	ask   Expecter
+	notes Note
+	line  [stream.MaxUnit]byte // the text that replaces a line
+}
+
+// Process treats a segment of a control connection as stream.Conn.Process does,
+// with what its text means: f is the frame as it came in, before translation.
+// The outcome says what becomes of the frame, the notes what was in it.
+func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Note) {
+	return stream.Passed, 0
+}
+
+// Idle says whether the connection needs no more help: every further frame
+// would pass as it is. The Conn can then be forgotten.
+func (c *Conn) Idle() bool { return c.stream.Idle() }
