@@ -90,3 +90,14 @@ func statable(n int) uint16 {
 	}
 	return uint16(n)
 }
+
+// SetLen says, in the IP header and in p, that the packet is n bytes long, its IP
+// header included. The transport checksum, which covers the length, is left alone.
+func SetLen(f *wire.Frame, p *wire.Packet, n uint32) {
+	p.Len = n
+	if ip := f.From(p.L3); p.IPv6 {
+		wire.IPv6(ip).SetPayloadLen(statable(int(n) - wire.IPv6Len))
+	} else {
+		wire.IPv4(ip).ReplaceTotalLen(statable(int(n)))
+	}
+}

@@ -34,6 +34,7 @@ const (
 	tcpFlags      = 13
 	tcpWindow     = 14
 	tcpChecksum   = 16
+	tcpUrgent     = 18
 )
 
 func (h TCP) SrcPort() uint16 { return binary.BigEndian.Uint16(h) }
@@ -50,6 +51,9 @@ func (h TCP) Flags() uint8 { return h[tcpFlags] }
 func (h TCP) Window() uint16   { return binary.BigEndian.Uint16(h[tcpWindow:]) }
 func (h TCP) Checksum() uint16 { return binary.BigEndian.Uint16(h[tcpChecksum:]) }
 
+// Urgent counts from Seq to the end of the urgent data, if TCPUrg is set.
+func (h TCP) Urgent() uint16 { return binary.BigEndian.Uint16(h[tcpUrgent:]) }
+
 func (h TCP) SetSrcPort(v uint16) { binary.BigEndian.PutUint16(h, v) }
 func (h TCP) SetDstPort(v uint16) { binary.BigEndian.PutUint16(h[2:], v) }
 func (h TCP) SetSeq(v uint32)     { binary.BigEndian.PutUint32(h[tcpSeq:], v) }
@@ -61,6 +65,7 @@ func (h TCP) SetHeaderLen(n int) { h[tcpDataOffset] = uint8(n/4) << 4 }
 func (h TCP) SetFlags(v uint8)     { h[tcpFlags] = v }
 func (h TCP) SetWindow(v uint16)   { binary.BigEndian.PutUint16(h[tcpWindow:], v) }
 func (h TCP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[tcpChecksum:], c) }
+func (h TCP) SetUrgent(v uint16)   { binary.BigEndian.PutUint16(h[tcpUrgent:], v) }
 
 // UDP is a UDP header and what follows it, RFC 768:
 //

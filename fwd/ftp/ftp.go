@@ -10,7 +10,31 @@ import (
 // no pointers; only one frame may be processed with it at a time.
 type Conn struct {
 	stream stream.Conn
+	line   [2]progress // by the Dir that sends: what is done with the line begun
+	began  bool        // the client has sent text
+
+	// Commands that wait for their reply.
+	passive, extended, auth uint8
+
+	// The server's line that is on its way: its first bytes, as far as they came.
+	head  [4]byte
+	heads uint8
+	mine  bool // it was awaited
+	// block is the code of the multi-line reply that was begun, 0 if none.
+	block  uint16
+	denied bool // a line of the reply was replaced, and so will be those like it
+	// What the reply on its way announced, and what the client was told: 0, nothing.
+	port, vport uint16
 }
+
+// progress is what is done with the rest of a line of which a part was judged.
+type progress uint8
+
+const (
+	reading  progress = iota // there is no such line
+	passing                  // it goes on as it is
+	dropping                 // it is left out
+)
 
 // Terms are what holds for a control connection.
 type Terms struct {
@@ -47,9 +71,9 @@ const (
 	NoteActive                      // an active data connection is expected
 	NoteBounce                      // a PORT or EPRT named a third party and was replaced
 	NoteForeign                     // a 227 named a third party and was replaced
-	NoteRefused                     // the Expecter would not expect a data connection
+	NoteRefused                     // the Expecter would not expect a data connection: replaced
 	NoteUnasked                     // a 227 or 229 that nobody asked for: passed, not believed
-	NoteUnreadable                  // a PORT, EPRT, 227 or 229 without a readable address: passed
+	NoteUnreadable                  // a PORT or EPRT (replaced), 227 or 229 (passed) without a readable address
 	NoteTLS                         // the connection is encrypted from here on
 	NumNote        = iota
 )
@@ -57,20 +81,62 @@ const (
 // Helper processes the control connections of one worker. The zero value is
 // ready; it is scratch only and remembers nothing from frame to frame.
 type Helper struct {
-	conn  *Conn
+	*Conn
 	terms *Terms
 	ask   Expecter
 	notes Note
-	line  [stream.MaxUnit]byte // the text that replaces a line
+	bare  [stream.MaxUnit]byte // a command without what does not count
+	text  [stream.MaxUnit]byte // what replaces a line
 }
 
 // Process treats a segment of a control connection as stream.Conn.Process does,
-// with what its text means: f is the frame as it came in, before translation.
-// The outcome says what becomes of the frame, the notes what was in it.
+// with what its text means: f is the frame as it came in, before translation. A
+// SYN that begins the connection anew makes c the zero value first. The outcome
+// says what becomes of the frame, the notes what was in it.
 func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Note) {
-	return stream.Passed, 0
+	if c.stream.Anew(dir, f, p) {
+		*c = Conn{}
+	}
+	h.Conn, h.terms, h.ask, h.notes = c, t, ask, 0
+	outcome := c.stream.Process(dir, f, p, h)
+	return outcome, h.notes
 }
 
 // Idle says whether the connection needs no more help: every further frame
 // would pass as it is. The Conn can then be forgotten.
 func (c *Conn) Idle() bool { return c.stream.Idle() }
+
+// Judge implements stream.Rewriter.
+func (h *Helper) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
+	if h.line[dir] != reading {
+		return h.rest(dir, text)
+	}
+	if dir == stream.FromClient {
+		return h.command(text, last)
+	}
+	return h.reply(text, last)
+}
+
+// rest treats the rest of a line of which a part was judged.
+func (h *Helper) rest(dir stream.Dir, text []byte) stream.Judgement {
+	n, whole := lineLen(text)
+	if dir == stream.FromServer {
+		h.track(text[:n], whole)
+	}
+	do := stream.Pass
+	if h.line[dir] == dropping {
+		do = stream.Replace
+	}
+	if whole {
+		h.line[dir] = reading
+	}
+	return stream.Judgement{Do: do, N: n}
+}
+
+// part notes that the n bytes judged are a line only if whole, and that
+// otherwise its rest is treated so.
+func (h *Helper) part(dir stream.Dir, whole bool, rest progress) {
+	if !whole {
+		h.line[dir] = rest
+	}
+}

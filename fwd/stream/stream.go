@@ -1,6 +1,9 @@
 package stream
 
-import "uvs/dataplane/wire"
+import (
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
 
 // Dir says which end sent a segment.
 type Dir uint8
@@ -30,9 +33,10 @@ const (
 // segment seen, as if a line began there. Whoever uses it must see to it that
 // only one frame is processed with it at a time.
 type Conn struct {
-	half [2]half // by the Dir that sends
-	// blind: the text is no longer looked at, only numbers are shifted.
-	blind bool
+	half    [2]half // by the Dir that sends
+	blind   bool    // the text is no longer looked at, only numbers are shifted
+	refused bool    // nothing goes on any more but resets
+	reset   bool    // a reset was seen
 }
 
 // Outcome is what became of a segment.
@@ -102,15 +106,228 @@ type Rewriter interface {
 // half-made ones and super-frames are kept right. A segment whose checksum is
 // wrong is dropped and changes nothing.
 func (c *Conn) Process(dir Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outcome {
-	return Passed
+	switch {
+	case p.Fragment != wire.FragmentNone:
+		return DroppedFragment
+	case !f.Super() && !wire.VerifyTransport(f, p): // pieces of a super-frame have checksums of their own
+		return DroppedChecksum
+	}
+	var s segment
+	s.read(f, p)
+	c.note(dir, &s)
+	if s.has(wire.TCPSyn | wire.TCPRst) {
+		return c.control(dir, f, p, &s)
+	}
+	if c.refused {
+		return DroppedRefused
+	}
+	h := &c.half[dir]
+	if len(s.payload) == 0 && !s.has(wire.TCPFin) {
+		c.renumber(dir, f, p, &s, h.forth(s.seq), false)
+		return Passed
+	}
+	return c.text(dir, f, p, &s, rw)
+}
+
+// Anew says whether the segment, a SYN, begins another connection than the one
+// remembered: that is over, or was only asked for. c must then be the zero value
+// before the segment is processed.
+func (c *Conn) Anew(dir Dir, f *wire.Frame, p *wire.Packet) bool {
+	h := &c.half[FromClient]
+	return dir == FromClient && p.TCPFlags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn &&
+		p.Fragment == wire.FragmentNone && h.seen && wire.TCP(f.From(p.L4)).Seq()+1 != h.next &&
+		(c.reset || h.untouched() || h.ended && c.half[FromServer].ended)
 }
 
 // Idle says whether the connection needs no more help: its text is left alone
-// and its numbers were never, or are no longer, shifted. Process would pass
-// every segment as it is.
-func (c *Conn) Idle() bool { return false }
+// and its numbers are never, or no longer, shifted. Process passes every sound
+// segment as it is.
+func (c *Conn) Idle() bool {
+	return c.blind && !c.refused && c.half[FromClient].plain() && c.half[FromServer].plain()
+}
 
-// half is one direction.
-type half struct {
-	next uint32
+// note remembers what a segment says of its sender, and of what its sender has
+// received.
+func (c *Conn) note(dir Dir, s *segment) {
+	h, o := &c.half[dir], &c.half[dir.Opposite()]
+	switch {
+	case s.has(wire.TCPRst):
+		c.reset = true
+		return
+	case s.has(wire.TCPSyn):
+		if !h.seen || h.untouched() {
+			h.begin(s.seq)
+			h.mss, h.scale, h.scaled, h.greeted = s.mss, s.scale, s.scaled, true
+		}
+	case !h.seen:
+		h.begin(s.seq)
+	}
+	if s.stamped {
+		if !h.stamped {
+			h.stamp = s.stamp
+		}
+		h.stamp, h.stamped = later(h.stamp, s.stamp), true
+	}
+	if s.has(wire.TCPAck) {
+		if !o.seen {
+			o.begin(s.ack)
+		}
+		o.hear(s.ack, uint32(s.tcp.Window())<<c.scale(dir, s))
+	}
+}
+
+// scale is the window scale of a segment from dir: 0 in a SYN, unless both ends
+// have one, and if their SYNs were not seen.
+func (c *Conn) scale(dir Dir, s *segment) uint8 {
+	if s.has(wire.TCPSyn) || !c.half[dir].scaled || !c.half[dir.Opposite()].scaled {
+		return 0
+	}
+	return c.half[dir].scale
+}
+
+// control treats SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
+// retransmission.
+func (c *Conn) control(dir Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	seq := c.half[dir].forth(s.tcp.Seq())
+	if !s.has(wire.TCPSyn) || len(s.payload) == 0 {
+		c.renumber(dir, f, p, s, seq, false)
+		return Passed
+	}
+	new(plan).put(f, p, s, &c.half[dir])
+	c.renumber(dir, f, p, s, seq, true)
+	return Shortened
+}
+
+// text treats a segment with text or FIN.
+func (c *Conn) text(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
+	h := &c.half[dir]
+	if !c.take(dir, s, rw) {
+		return DroppedGap
+	}
+	if c.refused {
+		return DroppedRefused
+	}
+	end := s.seq + uint32(len(s.payload))
+	to := end // of what goes on
+	if before(h.line(), end) {
+		to = h.line()
+	}
+	if h.edited == 0 && to == end && s.seq == h.from(s.seq) && !before(h.next, s.end()) {
+		c.renumber(dir, f, p, s, h.forth(s.seq), false)
+		return Passed
+	}
+
+	var x plan
+	x.bound(f, p, s, c.half[dir.Opposite()].mss)
+	x.lay(h, s.seq, h.from(s.seq), to)
+	fin := s.has(wire.TCPFin) && !x.full && !before(h.next, s.end())
+	switch {
+	case x.length > 0:
+	case x.full:
+		return DroppedRoom
+	case fin:
+		x.seq = h.forth(end)
+	case h.from(end) != end || h.folded && end == h.floor: // all of it arrived long ago: make the receiver say so
+		x.seq = h.forth(h.floor) - 1
+	case before(h.next, end):
+		return DroppedFull
+	default:
+		return c.acknowledge(dir, f, p, s)
+	}
+	rewritten := !x.same()
+	if rewritten {
+		if p.Len > 0xffff { // with a jumbo option of its own
+			return DroppedRoom
+		}
+		x.put(f, p, s, h)
+	}
+	outcome := Passed
+	if to != end || x.full {
+		outcome = Shortened
+	}
+	if s.has(wire.TCPFin) && !fin {
+		s.tcp.SetFlags(s.flags &^ wire.TCPFin)
+		p.TCPFlags &^= wire.TCPFin
+		outcome, rewritten = Shortened, true
+	}
+	c.renumber(dir, f, p, s, x.seq, rewritten)
+	return outcome
+}
+
+// take has what is new in a segment judged, its FIN included. False: there is
+// text before it that was not seen.
+func (c *Conn) take(dir Dir, s *segment, rw Rewriter) bool {
+	h := &c.half[dir]
+	fin := s.has(wire.TCPFin)
+	end := s.seq + uint32(len(s.payload))
+	switch {
+	case c.blind && h.held == 0: // what is not looked at may come in any order
+		if before(h.next, s.end()) {
+			h.next, h.ended = s.end(), fin
+		}
+	case before(h.next, s.seq):
+		return false
+	case h.ended || before(end, h.next):
+	default:
+		c.advance(dir, s.payload[h.next-s.seq:], fin, rw)
+		if fin && h.next == end && h.held == 0 {
+			h.next, h.ended = h.next+1, true
+		}
+	}
+	return true
+}
+
+// renumber puts the segment's numbers into those of its receiver: seq is its
+// sequence number there, dirty says that its checksum must be made anew anyway.
+func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq uint32, dirty bool) {
+	h, o := &c.half[dir], &c.half[dir.Opposite()]
+	if s.has(wire.TCPUrg) {
+		at := s.tcp.Seq() + uint32(s.tcp.Urgent()) // the last urgent byte, or behind it
+		s.tcp.SetUrgent(uint16(max(0, min(int32(h.forth(at)-seq), 0xffff))))
+		dirty = true
+	}
+	if s.tcp.Seq() != seq {
+		s.tcp.SetSeq(seq)
+		dirty = true
+	}
+	if s.has(wire.TCPAck) && !o.plain() {
+		ack := o.back(s.ack)
+		s.tcp.SetAck(ack)
+		if h.greeted && o.greeted {
+			scale := c.scale(dir, s)
+			edge := s.ack + uint32(s.tcp.Window())<<scale
+			s.tcp.SetWindow(stated(o.window(ack, edge), scale))
+		}
+		s.mapSACK(o)
+		dirty = true
+	}
+	if dirty {
+		wire.FillTransport(f, p)
+	}
+}
+
+// stated is a window as a header says it.
+func stated(window uint32, scale uint8) uint16 { return uint16(min(window>>scale, 0xffff)) }
+
+// acknowledge turns a segment of which nothing goes on into an ACK to its sender,
+// of what its receiver has and of what was kept back for it.
+func (c *Conn) acknowledge(dir Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	h, o := &c.half[dir], &c.half[dir.Opposite()]
+	if !h.heard || !s.has(wire.TCPAck) || s.stamped && !o.stamped {
+		return DroppedKept
+	}
+	scale := uint8(0)
+	if h.scaled && o.scaled {
+		scale = o.scale
+	}
+	h.fold()
+	ack := h.back(h.acked)
+	answer := fwd.TCPAck{
+		Seq: s.ack, Ack: ack, Window: stated(h.window(ack, h.edge), scale),
+		Stamped: s.stamped, Stamp: o.stamp, Echo: s.stamp,
+	}
+	if !fwd.Acknowledge(f, p, &answer) {
+		return DroppedKept
+	}
+	return Answered
 }

@@ -1,0 +1,149 @@
+package ftp
+
+import (
+	"bytes"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+)
+
+// verbLen is the length of the commands that are read, all of the same.
+const verbLen = 4
+
+// verbs are the commands that are read.
+var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH"}
+
+// What the client's command is replaced by: a data port that no server accepts.
+const (
+	noPort  = "PORT 0,0,0,0,0,0\r\n"
+	noEPRT4 = "EPRT |1|0.0.0.0|0|\r\n"
+	noEPRT6 = "EPRT |2|::|0|\r\n"
+)
+
+// tlsHandshake is the first byte of a TLS record with a handshake message, RFC
+// 8446 section 5.1; no command begins so.
+const tlsHandshake = 22
+
+// command judges the client's text at the head of a line.
+func (h *Helper) command(text []byte, last bool) stream.Judgement {
+	if !h.began {
+		h.began = true
+		if text[0] == tlsHandshake {
+			h.notes |= NoteTLS
+			return stream.Judgement{Do: stream.Leave}
+		}
+	}
+	n, whole := lineLen(text)
+	verb, arg, open := split(h.strip(text[:n]))
+	switch {
+	case verb == "" && !(open && !whole):
+	case !whole && !last:
+		return stream.Judgement{Do: stream.More}
+	case verb == "PORT":
+		addr, port, rest, ok := hostPort(arg)
+		if !h.active(addr, port, ok && len(rest) == 0) {
+			return h.replace(noPort, n, whole)
+		}
+	case verb == "EPRT":
+		addr, port, ok := extendedHostPort(arg)
+		if !h.active(addr, port, ok) {
+			return h.replace(h.noEPRT(), n, whole)
+		}
+	case verb == "PASV":
+		count(&h.passive)
+	case verb == "EPSV":
+		if !bytes.EqualFold(arg, []byte("ALL")) { // that has no 229
+			count(&h.extended)
+		}
+	case verb == "AUTH":
+		count(&h.auth)
+	}
+	h.part(stream.FromClient, whole, passing)
+	return stream.Judgement{Do: stream.Pass, N: n}
+}
+
+// count adds one to a count of commands that wait, which stays at its end.
+func count(n *uint8) {
+	if *n != ^uint8(0) {
+		*n++
+	}
+}
+
+// active decides about a data connection to a client at addr and port; ok says
+// that these could be read.
+func (h *Helper) active(addr wire.Addr, port uint16, ok bool) bool {
+	switch {
+	case !ok || port == 0:
+		h.notes |= NoteUnreadable
+	case addr != h.terms.Client && (!h.terms.ThirdParty || addr.Is4() != h.terms.Client.Is4()):
+		h.notes |= NoteBounce
+	case !h.ask.ExpectActive(addr, port):
+		h.notes |= NoteRefused
+	default:
+		h.notes |= NoteActive
+		return true
+	}
+	return false
+}
+
+// noEPRT is the EPRT of the connection's family that no server accepts.
+func (h *Helper) noEPRT() string {
+	if h.terms.Client.Is4() {
+		return noEPRT4
+	}
+	return noEPRT6
+}
+
+// replace puts a command in place of n bytes, a line if whole, else its beginning,
+// of which the rest is dropped.
+func (h *Helper) replace(command string, n int, whole bool) stream.Judgement {
+	h.part(stream.FromClient, whole, dropping)
+	return stream.Judgement{Do: stream.Replace, N: n, New: h.text[:copy(h.text[:], command)]}
+}
+
+// Telnet commands, RFC 854: IAC and one byte, or, from WILL to DONT, two.
+const (
+	telnetSE   = 240 // the least of them
+	telnetWill = 251
+	telnetDont = 254
+	telnetIAC  = 255
+)
+
+// strip returns the line without what servers skip: blanks at its head, its end,
+// telnet commands anywhere (a client sends some before ABOR; of an urgent one the
+// second byte goes another way).
+func (h *Helper) strip(line []byte) []byte {
+	bare := h.bare[:0]
+	for i := 0; i < len(line) && len(bare) < len(h.bare); i++ {
+		switch c := line[i]; {
+		case c == telnetIAC && i+1 < len(line) && line[i+1] >= telnetWill && line[i+1] <= telnetDont:
+			i += 2
+		case c == telnetIAC && i+1 < len(line) && line[i+1] >= telnetSE:
+			i++
+		case c == telnetIAC:
+		case blank(c) && len(bare) == 0:
+		default:
+			bare = append(bare, c)
+		}
+	}
+	return bytes.TrimRight(bare, " \t\r\n\x00")
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// split takes a command apart. verb is "" if it is none of verbs; open: but it
+// could become one if more came.
+func split(line []byte) (verb string, arg []byte, open bool) {
+	if len(line) > verbLen && !blank(line[verbLen]) {
+		return "", nil, false
+	}
+	for _, v := range verbs {
+		switch {
+		case len(line) < verbLen:
+			open = open || bytes.EqualFold(line, []byte(v[:len(line)]))
+		case bytes.EqualFold(line[:verbLen], []byte(v)):
+			return v, bytes.TrimLeft(line[verbLen:], " \t"), true
+		}
+	}
+	return "", nil, open
+}

@@ -1,0 +1,153 @@
+package stream
+
+import (
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// keptRoom is the headroom that composing leaves to the link (a virtio_net_hdr
+// of 10 bytes, rounded up).
+const keptRoom = 16
+
+// A segment grows to no more than what every path takes (RFC 9293 section
+// 3.7.1), unless it was longer already: its sender knows the path, we do not.
+const (
+	safeMSS4 = 536
+	safeMSS6 = 1220
+)
+
+// piece is a part of a segment's new payload: n bytes at `at`, either of the
+// payload as it came or of half.text.
+type piece struct {
+	at, n int
+	text  bool
+}
+
+// plan is a segment's new payload, from which it is then put together.
+type plan struct {
+	pieces [2*maxEdits + 1]piece
+	count  int
+	length int    // bytes of all pieces
+	grown  int    // bytes the payload's start must move back
+	seq    uint32 // new: of the first byte
+
+	// Bounds: length, and growth towards the front and the back of the buffer.
+	most, front, back int
+	came              int  // length of the payload as it came
+	full              bool // some bound was met, and the rest left out
+}
+
+// add puts a piece at the end, or as much of it as the bounds allow.
+//
+// The payload is put together from left to right in the buffer it came in, and
+// begins grown bytes further in front. So nothing is overwritten that is still
+// to be read, if every piece of the old payload moves no further back than
+// grown; and the whole must end in the buffer.
+func (p *plan) add(x piece) {
+	if p.full || x.n == 0 {
+		return
+	}
+	n := min(x.n, p.most-p.length)
+	if x.text {
+		n = min(n, p.came+p.back+p.front-p.length)
+	} else if p.length-x.at > p.front {
+		n = 0
+	}
+	p.full = n < x.n
+	if n <= 0 {
+		return
+	}
+	x.n = n
+	if x.text {
+		p.grown = max(p.grown, p.length+n-p.came-p.back)
+	} else {
+		p.grown = max(p.grown, p.length-x.at)
+	}
+	p.pieces[p.count] = x
+	p.count++
+	p.length += n
+}
+
+// bound sets the bounds for the segment in frame f.
+func (p *plan) bound(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16) {
+	headers := len(s.tcp) - len(s.payload)
+	p.came = len(s.payload)
+	p.front = max(0, f.Room()-keptRoom)
+	p.back = len(f.Buf) - int(f.End)
+	longest := 0xffff - int(packet.L4-packet.L3) - headers // of what IPv4 can say; IPv6 can say more
+	if !f.Super() {
+		safe := safeMSS4
+		if packet.IPv6 {
+			safe = safeMSS6
+		}
+		if mss != 0 {
+			safe = min(safe, int(mss))
+		}
+		longest = min(longest, safe-(headers-wire.TCPLen))
+	}
+	p.most = max(p.came, longest)
+}
+
+// lay plans the new payload for the old numbers from `from` to end of a segment
+// whose payload begins at the old number seq.
+func (p *plan) lay(h *half, seq, from, end uint32) {
+	shift, text := h.base, 0
+	p.seq = h.forth(from)
+	for i := range h.edits[:h.edited] {
+		e := &h.edits[i]
+		if !before(e.start, end) {
+			break
+		}
+		// The sender does not send again what was acknowledged in place of the
+		// receiver: an edit of which that is all comes before what follows it.
+		if before(from, e.end()) || from == e.end() && e.acked == e.old {
+			skip := 0
+			switch start := e.start + shift; {
+			case before(from, e.start):
+				p.add(piece{at: int(from - seq), n: int(e.start - from)})
+			case p.length == 0:
+				// The receiver may have a part of it: then the rest will do.
+				if h.heard {
+					skip = int(min(max(0, int32(h.acked-start)), int32(e.new)))
+				}
+				p.seq = start + uint32(skip)
+			}
+			p.add(piece{at: text + skip, n: int(e.new) - skip, text: true})
+			from = later(from, e.end())
+		}
+		shift += e.growth()
+		text += int(e.new)
+	}
+	if before(from, end) {
+		p.add(piece{at: int(from - seq), n: int(end - from)})
+	}
+}
+
+// same says whether the payload is what came.
+func (p *plan) same() bool {
+	return p.length == p.came && (p.count == 0 || p.count == 1 && !p.pieces[0].text)
+}
+
+// put writes the planned payload into the frame and moves the headers before it,
+// with all lengths but no checksum of TCP.
+func (p *plan) put(f *wire.Frame, packet *wire.Packet, s *segment, h *half) {
+	headers := f.Len() - len(s.payload)
+	payload := int(f.Off) + headers
+	to := payload - p.grown
+	copy(f.Buf[int(f.Off)-p.grown:], f.Buf[f.Off:payload])
+	at := to
+	for _, x := range p.pieces[:p.count] {
+		from := f.Buf[payload:]
+		if x.text {
+			from = h.text[:]
+		}
+		at += copy(f.Buf[at:], from[x.at:x.at+x.n])
+	}
+	f.Off -= int32(p.grown)
+	f.End = int32(at)
+	s.tcp = wire.TCP(f.From(packet.L4))
+	fwd.SetLen(f, packet, uint32(f.Len())-uint32(packet.L3))
+	if f.Super() && p.length <= int(f.Offload.GSOSize) {
+		f.Offload.GSOType, f.Offload.GSOSize, f.Offload.HdrLen = wire.GSONone, 0, 0
+	}
+}

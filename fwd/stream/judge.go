@@ -1,0 +1,106 @@
+package stream
+
+// advance hands new text of a half to the Rewriter: text begins at next. last
+// says that the FIN is behind it. It stops before text for which there is no
+// memory left; that is then not judged.
+func (c *Conn) advance(dir Dir, text []byte, last bool, rw Rewriter) {
+	h := &c.half[dir]
+	for len(text) > 0 || last && h.held > 0 {
+		switch {
+		case c.blind && h.held == 0:
+			h.next += uint32(len(text))
+			return
+		case !h.spare():
+			return
+		case c.blind:
+			h.pass(int(h.held))
+			continue
+		}
+		n := c.judge(dir, text, last, rw)
+		if c.refused {
+			return
+		}
+		text = text[n:]
+	}
+}
+
+// spare says whether one more unit can be kept back and edited.
+func (h *half) spare() bool { return h.edited < maxEdits && int(h.used)+MaxUnit <= maxText }
+
+// judge asks the Rewriter about what is kept back and the text behind it, and
+// does what it says. It returns how many bytes of text are done with.
+func (c *Conn) judge(dir Dir, text []byte, last bool, rw Rewriter) int {
+	h := &c.half[dir]
+	unit := text[:min(len(text), MaxUnit)]
+	if h.held > 0 {
+		whole := h.text[h.used : h.used+MaxUnit]
+		unit = whole[:int(h.held)+copy(whole[h.held:], text)]
+	}
+	last = len(unit) == MaxUnit || last && len(unit) == int(h.held)+len(text)
+	j := rw.Judge(dir, unit, last)
+	n := j.N
+	if n < 1 || n > len(unit) || j.Do == More {
+		n = len(unit)
+	}
+	switch {
+	case j.Do == More && !last:
+		return h.keep(unit)
+	case j.Do == Leave:
+		c.blind = true
+		return 0
+	case j.Do == Refuse || j.Do == Replace && !h.fits(n, len(j.New)):
+		c.refused = true
+		return 0
+	case j.Do == Replace:
+		return h.replace(n, j.New)
+	}
+	return h.pass(n)
+}
+
+// keep keeps unit back, what was kept before and all of the text behind it, and
+// returns how much of the text that is.
+func (h *half) keep(unit []byte) int {
+	copy(h.text[h.used:], unit)
+	n := len(unit) - int(h.held)
+	h.held = uint16(len(unit))
+	h.next += uint32(n)
+	return n
+}
+
+// pass lets the first n bytes of what is kept back and the text behind it go on
+// as they are, and returns how many of the text those are. If any were kept
+// back, h.text has them all, and they become an edit.
+func (h *half) pass(n int) int {
+	if h.held == 0 {
+		h.next += uint32(n)
+		return n
+	}
+	return h.edit(n, n)
+}
+
+// fits says whether the first n bytes can be replaced by size bytes.
+func (h *half) fits(n, size int) bool {
+	return size <= MaxUnit && int(h.used)+size+max(0, int(h.held)-n) <= maxText
+}
+
+// replace is pass with another text in place of the n bytes; it must fit.
+func (h *half) replace(n int, text []byte) int {
+	if rest := int(h.held) - n; rest > 0 {
+		at := int(h.used) + n
+		copy(h.text[int(h.used)+len(text):], h.text[at:at+rest])
+	}
+	copy(h.text[h.used:], text)
+	return h.edit(n, len(text))
+}
+
+// edit remembers that the first old bytes of what is kept back and the text
+// behind it go on as the new bytes that stand in h.text.
+func (h *half) edit(old, new int) int {
+	kept := min(old, int(h.held))
+	h.edits[h.edited] = edit{start: h.line(), old: uint16(old), new: uint16(new), acked: uint16(kept)}
+	h.edited++
+	h.used += uint16(new)
+	h.held -= uint16(kept)
+	h.next += uint32(old - kept)
+	return old - kept
+}

@@ -1,0 +1,153 @@
+package stream_test
+
+import (
+	"bytes"
+	"flag"
+	"math/rand/v2"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+	"uvs/fwd/stream/streamtest"
+)
+
+var (
+	streams = flag.Uint64("streams", 3000, "how many random streams TestStreams tries")
+	seed    = flag.Uint64("seed", 0, "their seed; 0: a random one")
+	first   = flag.Uint64("first", 0, "the first of them")
+)
+
+// lines is a Rewriter of lines, by their first byte:
+//
+//   - grows, "+x\n" becomes "<+x>\n"
+//   - shrinks: "-xyz\n" becomes "-\n"
+//     !  goes away
+//     =  is waited for and passed
+//
+// Any other line, and one of more than MaxUnit bytes, passes as it comes.
+type lines struct {
+	rest [2]bool
+	text [stream.MaxUnit]byte
+}
+
+func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
+	i := bytes.IndexByte(text, '\n')
+	whole := i >= 0
+	n := i + 1
+	if !whole {
+		n = len(text)
+	}
+	pass := stream.Judgement{Do: stream.Pass, N: n}
+	switch special := bytes.IndexByte([]byte("+-!="), text[0]) >= 0; {
+	case l.rest[dir] || !special:
+		l.rest[dir] = !whole
+		return pass
+	case !whole && !last:
+		return stream.Judgement{Do: stream.More}
+	case !whole && len(text) == stream.MaxUnit:
+		l.rest[dir] = true
+		return pass
+	}
+	new, ok := change(l.text[:0], text[:n])
+	if !ok {
+		return pass
+	}
+	return stream.Judgement{Do: stream.Replace, N: n, New: new}
+}
+
+// change appends what a line of up to MaxUnit bytes becomes.
+func change(b, line []byte) ([]byte, bool) {
+	body := bytes.TrimSuffix(line, []byte("\n"))
+	end := line[len(body):]
+	switch line[0] {
+	case '+':
+		if len(line)+2 > stream.MaxUnit {
+			return nil, false
+		}
+		b = append(append(append(b, '<'), body...), '>')
+		return append(b, end...), true
+	case '-':
+		return append(append(b, '-'), end...), true
+	case '!':
+		return b, true
+	}
+	return nil, false
+}
+
+// changed is what becomes of a whole text.
+func changed(text []byte) (b []byte) {
+	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
+		if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit && line[len(line)-1] != '\n' {
+			b = append(b, line...)
+		} else if new, ok := change(nil, line); ok {
+			b = append(b, new...)
+		} else {
+			b = append(b, line...)
+		}
+	}
+	return b
+}
+
+// text makes a random text of lines.
+func text(rng *rand.Rand, finish bool) (b []byte) {
+	for range rng.IntN(30) {
+		b = append(b, "+-!=abc"[rng.IntN(7)])
+		n := rng.IntN(12)
+		if rng.IntN(10) == 0 {
+			n = rng.IntN(600)
+		}
+		for range n {
+			b = append(b, "abcdefgh"[rng.IntN(8)])
+		}
+		b = append(b, '\n')
+	}
+	if finish && len(b) > 0 && rng.IntN(2) == 0 {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// TestStreams: whatever happens on the way, each end receives what the rules say
+// the other's text becomes, is acknowledged no more than it sent, and both finish.
+func TestStreams(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	for i := *first; i < *first+*streams && !t.Failed(); i++ {
+		run(t, *seed, i)
+	}
+}
+
+func run(t *testing.T, seed, i uint64) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("-seed %d -first %d -streams 1", seed, i)
+		}
+	}()
+	rng := rand.New(rand.NewPCG(seed, i))
+	var c stream.Conn
+	var rw lines
+	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+		return c.Process(dir, f, p, &rw)
+	})
+	w.Lossless = rng.IntN(4) == 0
+	for _, e := range w.Ends {
+		e.Finish = rng.IntN(2) == 0
+		e.Out = text(rng, e.Finish)
+	}
+	w.Connect()
+	w.Disturb(rng.IntN(500))
+	w.Settle()
+	for i, e := range w.Ends {
+		got, want := w.Ends[1-i].In, changed(e.Out)
+		if !bytes.Equal(got, want) {
+			t.Errorf("sent %q\nbecame %q\nwant %q", e.Out, got, want)
+		}
+		if e.Finish != w.Ends[1-i].Ended {
+			t.Errorf("FIN sent %v, received %v", e.Finish, w.Ends[1-i].Ended)
+		}
+	}
+	if n := w.Outcomes[stream.DroppedChecksum] + w.Outcomes[stream.DroppedFragment] + w.Outcomes[stream.DroppedRefused]; n > 0 {
+		t.Errorf("outcomes %v", w.Outcomes)
+	}
+}

@@ -1,0 +1,251 @@
+// Package streamtest is the judge of rewriters of TCP streams: two model ends
+// talk through a director that rewrites, over a network that loses, doubles and
+// reorders, and retransmit with other cuts than before. It shares no code with
+// what it judges, and reads frames with gopacket.
+package streamtest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// End is one end of the connection. Positions count bytes of text; the SYN is
+// before position 0, the FIN behind the last.
+type End struct {
+	t         testing.TB
+	Addr, To  string // "10.0.0.1:1234": its own, and whom it calls
+	ISN, Peer uint32 // first numbers, of the SYNs
+	MSS       uint16
+	Scale     uint8
+	Stamps    bool // timestamps are used
+	Finish    bool // a FIN follows the text
+
+	Out      []byte // what it has to send
+	una, nxt int    // what is acknowledged of it, and sent
+	sacked   map[int]bool
+
+	In    []byte       // what it has received in order
+	ahead map[int]byte // and beyond a gap
+	Ended bool         // with the FIN
+	finAt int          // position of a FIN beyond a gap, -1: none
+	doubt [2]int       // the last range that came twice, for a D-SACK
+
+	clock uint32 // of the timestamps
+	told  uint32 // the peer's last TSval
+}
+
+// fins is 1 if the FIN is to be sent.
+func (e *End) fins() int {
+	if e.Finish {
+		return 1
+	}
+	return 0
+}
+
+// Done says whether everything was sent and acknowledged.
+func (e *End) Done() bool { return e.una == len(e.Out)+e.fins() }
+
+// options are the TCP options of a segment that is no SYN.
+func (e *End) options() []byte {
+	var b []byte
+	if e.Stamps {
+		e.clock++
+		b = append(b, 1, 1, 8, 10)
+		b = binary.BigEndian.AppendUint32(b, e.clock)
+		b = binary.BigEndian.AppendUint32(b, e.told)
+	}
+	var blocks [][2]int
+	if e.doubt != [2]int{} {
+		blocks = append(blocks, e.doubt)
+		e.doubt = [2]int{}
+	}
+	if len(e.ahead) > 0 {
+		for at, n := len(e.In), len(e.ahead); n > 0 && len(blocks) < 3; at++ {
+			from := at
+			for e.has(at) {
+				at, n = at+1, n-1
+			}
+			if from == at {
+				continue
+			}
+			blocks = append(blocks, [2]int{from, at})
+		}
+	}
+	if len(blocks) > 0 {
+		b = append(b, 1, 1, 5, uint8(2+8*len(blocks)))
+		for _, x := range blocks {
+			b = binary.BigEndian.AppendUint32(b, e.Peer+1+uint32(x[0]))
+			b = binary.BigEndian.AppendUint32(b, e.Peer+1+uint32(x[1]))
+		}
+	}
+	return b
+}
+
+// has says whether the byte at a position has arrived beyond a gap.
+func (e *End) has(at int) bool {
+	_, ok := e.ahead[at]
+	return ok
+}
+
+// synOptions are those of a SYN: MSS, window scale, SACK permitted, timestamps.
+func (e *End) synOptions() []byte {
+	b := []byte{2, 4, uint8(e.MSS >> 8), uint8(e.MSS), 3, 3, e.Scale, 1, 1, 1, 4, 2}
+	if e.Stamps {
+		b = append(b, e.options()...)
+	}
+	return b
+}
+
+// frame builds a segment.
+func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16, partial bool, room, back int) wire.Frame {
+	p := wiretest.Packet{
+		Src: e.Addr, Dst: e.To, TCPFlags: flags, Seq: seq, DF: true,
+		TCPOptions: options, Payload: payload, GSOSize: gso, Partial: partial,
+	}
+	if flags&wire.TCPAck != 0 {
+		p.Ack = e.Peer + 1 + uint32(len(e.In))
+		if e.Ended {
+			p.Ack++
+		}
+	}
+	f := p.Frame()
+	buf := make([]byte, room+f.Len()+back)
+	copy(buf[room:], f.Bytes())
+	f.Buf, f.Off, f.End = buf, int32(room), int32(room+f.Len())
+	return f
+}
+
+// Segment is text[from:to], with the FIN behind it if that is sent.
+func (e *End) Segment(from, to int, s Shape) wire.Frame {
+	flags := uint8(wire.TCPAck | wire.TCPPsh)
+	end := min(to, len(e.Out))
+	if to > len(e.Out) {
+		flags |= wire.TCPFin
+	}
+	e.nxt = max(e.nxt, to)
+	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Room, s.Back)
+}
+
+// Ack is a segment without text.
+func (e *End) Ack(s Shape) wire.Frame {
+	return e.frame(wire.TCPAck, e.ISN+1+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Room, s.Back)
+}
+
+// Probe is a keepalive: a number that was acknowledged long ago.
+func (e *End) Probe(s Shape) wire.Frame {
+	return e.frame(wire.TCPAck, e.ISN+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Room, s.Back)
+}
+
+// Shape is how a frame comes in.
+type Shape struct {
+	GSO        uint16 // a super-frame of such pieces
+	Partial    bool   // checksum half made
+	Room, Back int    // bytes in the buffer before and behind the frame
+}
+
+// plain is the shape frames mostly have.
+var plain = Shape{Room: wire.Headroom}
+
+// Receive treats a frame that arrived, and fails the test if it could not have
+// come from the other end.
+func (e *End) Receive(f wire.Frame) {
+	e.t.Helper()
+	var tcp *layers.TCP
+	for _, l := range gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.NoCopy).Layers() {
+		if l, ok := l.(*layers.TCP); ok {
+			tcp = l
+		}
+	}
+	if tcp == nil {
+		e.t.Fatalf("no TCP in %x", f.Bytes())
+	}
+	if tcp.ACK && !tcp.SYN {
+		e.acknowledged(tcp)
+	}
+	for _, o := range tcp.Options {
+		if o.OptionType == layers.TCPOptionKindTimestamps && len(o.OptionData) == 8 {
+			e.told = binary.BigEndian.Uint32(o.OptionData)
+			if echo := binary.BigEndian.Uint32(o.OptionData[4:]); echo > e.clock {
+				e.t.Fatalf("%s: echoes TSval %d, %d was sent last", e.Addr, echo, e.clock)
+			}
+		}
+	}
+	e.text(int(int32(tcp.Seq-e.Peer-1)), tcp.LayerPayload(), tcp.FIN)
+}
+
+// acknowledged checks and notes ACK and SACK.
+func (e *End) acknowledged(tcp *layers.TCP) {
+	e.t.Helper()
+	ack := int(int32(tcp.Ack - e.ISN - 1))
+	if ack > e.nxt || ack < 0 {
+		e.t.Fatalf("%s: is acknowledged %d, sent %d", e.Addr, ack, e.nxt)
+	}
+	e.una = max(e.una, ack)
+	for _, o := range tcp.Options {
+		if o.OptionType != layers.TCPOptionKindSACK {
+			continue
+		}
+		for b := o.OptionData; len(b) >= 8; b = b[8:] {
+			left := int(int32(binary.BigEndian.Uint32(b) - e.ISN - 1))
+			right := int(int32(binary.BigEndian.Uint32(b[4:]) - e.ISN - 1))
+			if left >= right || right > e.nxt {
+				e.t.Fatalf("%s: SACK %d to %d, acknowledged %d, sent %d", e.Addr, left, right, ack, e.nxt)
+			}
+			for at := max(left, 0); at < right; at++ {
+				e.sacked[at] = true
+			}
+		}
+	}
+}
+
+// text takes text that arrived at a position.
+func (e *End) text(at int, text []byte, fin bool) {
+	e.t.Helper()
+	twice := 0
+	for i, c := range text {
+		had, ok := e.ahead[at+i]
+		switch {
+		case at+i < 0:
+			e.t.Fatalf("%s: received text before the first, %d", e.Addr, at)
+		case at+i < len(e.In):
+			had, ok = e.In[at+i], true
+		}
+		if ok && had != c {
+			e.t.Fatalf("%s: byte %d was %q and is %q, in %q at %d", e.Addr, at+i, had, c, text, at)
+		}
+		if ok {
+			twice++
+		}
+		if at+i >= len(e.In) {
+			e.ahead[at+i] = c
+		}
+	}
+	if twice == len(text) && twice > 0 {
+		e.doubt = [2]int{at, at + len(text)}
+	}
+	for c, ok := e.ahead[len(e.In)]; ok; c, ok = e.ahead[len(e.In)] {
+		delete(e.ahead, len(e.In))
+		e.In = append(e.In, c)
+	}
+	if fin {
+		if e.finAt >= 0 && e.finAt != at+len(text) {
+			e.t.Fatalf("%s: FIN at %d, was at %d", e.Addr, at+len(text), e.finAt)
+		}
+		e.finAt = at + len(text)
+	}
+	if e.finAt >= 0 && len(e.In) > e.finAt {
+		e.t.Fatalf("%s: received %d bytes, FIN at %d", e.Addr, len(e.In), e.finAt)
+	}
+	e.Ended = e.finAt == len(e.In)
+}
+
+func (e *End) String() string {
+	return fmt.Sprintf("%s: sent %d of %d, %d acknowledged; received %d, ended %v", e.Addr, e.nxt, len(e.Out), e.una, len(e.In), e.Ended)
+}
