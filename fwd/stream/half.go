@@ -88,24 +88,28 @@ func (h *half) forth(at uint32) uint32 {
 
 // back is the old number for the receiver's acknowledgement at: what the sender
 // may forget. That is less than the receiver has if it acknowledges a part of an
-// edit, and more by what is kept back once all before that is acknowledged.
+// edit, and more by what is kept back once all before that is acknowledged. An
+// acknowledgement from before a forgotten edit says what the last one says.
 func (h *half) back(at uint32) uint32 {
+	if h.folded && before(at, h.floor+h.base) {
+		at = h.acked
+	}
 	shift := h.base
 	for i := range h.edits[:h.edited] {
 		e := &h.edits[i]
 		start := e.start + shift
+		if before(at, start) {
+			return at - shift
+		}
 		if before(at, start+uint32(e.new)) {
-			if !before(at, start) {
-				return e.start + uint32(e.acked)
-			}
-			return h.from(at - shift)
+			return e.start + uint32(e.acked)
 		}
 		shift += e.growth()
 	}
 	if at -= shift; at == h.line() {
 		return h.next
 	}
-	return h.from(at)
+	return at
 }
 
 // backLeft is the old number for the left edge of a SACK block.

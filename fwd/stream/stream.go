@@ -298,7 +298,7 @@ func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq 
 			edge := s.ack + uint32(s.tcp.Window())<<scale
 			s.tcp.SetWindow(stated(o.window(ack, edge), scale))
 		}
-		s.mapSACK(o)
+		s.mapSACK(o, ack)
 		dirty = true
 	}
 	if dirty {

@@ -124,6 +124,7 @@ func run(t *testing.T, seed, i uint64) {
 			t.Logf("-seed %d -first %d -streams 1", seed, i)
 		}
 	}()
+	streamtest.Debug = *streams == 1
 	rng := rand.New(rand.NewPCG(seed, i))
 	var c stream.Conn
 	var rw lines

@@ -1,0 +1,187 @@
+package ftp
+
+import (
+	"bytes"
+	"flag"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+	"uvs/fwd/stream/streamtest"
+)
+
+var (
+	sessions = flag.Uint64("sessions", 2000, "how many random sessions TestSessions tries")
+	seed     = flag.Uint64("seed", 0, "their seed; 0: a random one")
+	first    = flag.Uint64("first", 0, "the first of them")
+)
+
+var (
+	terms4 = Terms{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
+	terms6 = Terms{Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2), VIP: addr6(0x20, 1, 0xd, 0xb8, 9)}
+)
+
+func addr4(b ...byte) wire.Addr { return wire.AddrFrom4(b) }
+
+// addr6 is an address of four first bytes and a last one.
+func addr6(a, b, c, d, last byte) wire.Addr { return wire.Addr{a, b, c, d, 15: last} }
+
+// session is a control connection through the helper, and what the rules say of it.
+type session struct {
+	t      *testing.T
+	world  *streamtest.World
+	rules  *rules
+	expect expecter
+	notes  Note
+	conn   Conn
+	want   [2][]byte
+}
+
+func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
+	s := &session{t: t, rules: newRules(terms)}
+	helper := new(Helper)
+	s.world = streamtest.New(t, rng, !terms.Client.Is4(), func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+		outcome, notes := helper.Process(&s.conn, &terms, &s.expect, dir, f, p)
+		s.notes |= notes
+		return outcome
+	})
+	s.world.Connect()
+	return s
+}
+
+// say lets an end send more text, with n things happening on the way, and checks
+// what arrives and what was asked for.
+func (s *session) say(dir stream.Dir, text []byte, n int) {
+	s.t.Helper()
+	if dir == stream.FromClient {
+		s.want[dir] = append(s.want[dir], s.rules.client(text)...)
+	} else {
+		s.want[dir] = append(s.want[dir], s.rules.server(text)...)
+	}
+	e := s.world.Ends[dir]
+	e.Out = append(e.Out, text...)
+	s.world.Disturb(n)
+	s.world.Settle()
+	if got := s.world.Ends[dir.Opposite()].In; !bytes.Equal(got, s.want[dir]) {
+		s.t.Fatalf("sent %q\nreceived %q\nwant     %q", e.Out, got, s.want[dir])
+	}
+	if !slices.Equal(s.expect.asked, s.rules.expect.asked) {
+		s.t.Fatalf("sent %q\nexpected %q\nwant     %q", e.Out, s.expect.asked, s.rules.expect.asked)
+	}
+}
+
+// Lines that sessions are made of. A, B and C stand for the client's, the server's
+// and a third party's address, V for the VIP, P for a port.
+var (
+	commandLines = []string{
+		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR", "STOR 227 (1,2,3,4,5,6)",
+		"PASV", "pasv", " PASV ", "\xff\xf2PASV", "PASV x", "EPSV", "epsv 1", "EPSV 2", "EPSV ALL", "AUTH TLS",
+		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PO\xff\xf1RT C,P",
+		"EPRT |1|A|P|", "EPRT |2|A|P|", "EPRT |1|C|P|", "EPRT |3|A|P|", "eprt !1!A!P!", "EPRT |1|A|0|", "EPRT |1||P|",
+		"PORTA,P", "XPORT C,P", "",
+	}
+	replyLines = []string{
+		"220 ready", "200 ok", "150 here it comes", "226 done", "500 what?", "425 no", "230-welcome", "230 in",
+		"227 Entering Passive Mode (B,P)", "227 Entering Passive Mode (B,P).", "227 =B,P", "227 passive B,P here", "227 at 12 (no) B,P",
+		"227 (V,P)", "227 (0,0,0,0,P)", "227 (C,P)", "227 Entering Passive Mode", "227-one (B,P)", "227-", "227 two (B,P)", "227",
+		"229 Entering Extended Passive Mode (|||P|)", "229 (!!!P!)", "229 |||P|", "229 (|1|B|P|)", "229 (|||0|)", "229 none", "229-(|||P|)",
+		"213-Status", " 227 (B,P)", "213 End", "234 go on", "234-go on", "",
+	}
+)
+
+// fill puts addresses and ports into a line: with commas, or for EPRT as they are.
+func fill(rng *rand.Rand, line string, t Terms) string {
+	third := addr4(192, 0, 2, 9)
+	if !t.Client.Is4() {
+		third = addr6(0x20, 1, 0xd, 0xb8, 99)
+	}
+	port := uint16(rng.IntN(1 << 16))
+	write := func(a wire.Addr) string { return a.String() }
+	p := func() string { return string(appendNumber(nil, int(port))) }
+	if !strings.HasPrefix(strings.ToUpper(line), "EPRT") && !strings.HasPrefix(line, "229") {
+		write = func(a wire.Addr) string { return strings.ReplaceAll(a.String(), ".", ",") }
+		p = func() string {
+			return string(appendNumber(nil, int(port>>8))) + "," + string(appendNumber(nil, int(port&255)))
+		}
+	}
+	for _, r := range []struct{ from, to string }{
+		{"A,", write(t.Client) + ","}, {"|A|", "|" + write(t.Client) + "|"}, {"!A!", "!" + write(t.Client) + "!"}, {"a,", write(t.Client) + ","},
+		{"B,", write(t.Server) + ","}, {"|B|", "|" + write(t.Server) + "|"}, {"V,", write(t.VIP) + ","},
+		{"C,", write(third) + ","}, {"|C|", "|" + write(third) + "|"},
+		{",P", "," + p()}, {"|P|", "|" + p() + "|"}, {"!P!", "!" + p() + "!"},
+	} {
+		line = strings.ReplaceAll(line, r.from, r.to)
+	}
+	return line
+}
+
+func appendNumber(b []byte, n int) []byte {
+	if n >= 10 {
+		b = appendNumber(b, n/10)
+	}
+	return append(b, byte('0'+n%10))
+}
+
+// talk is some lines of a kind, some of them damaged. It ends with a whole line.
+func talk(rng *rand.Rand, lines []string, t Terms) (b []byte) {
+	for range 1 + rng.IntN(3) {
+		b = append(b, fill(rng, lines[rng.IntN(len(lines))], t)...)
+		if rng.IntN(25) == 0 {
+			b = append(b, bytes.Repeat([]byte{" 1,"[rng.IntN(3)]}, rng.IntN(300))...)
+		}
+		b = append(b, "\r\n"[rng.IntN(8)/7:]...)
+	}
+	for rng.IntN(3) == 0 {
+		i := rng.IntN(len(b))
+		switch rng.IntN(4) {
+		case 0:
+			b[i] = byte(rng.Uint32())
+		case 1:
+			b = slices.Delete(b, i, i+1)
+		case 2:
+			b = slices.Insert(b, i, "0123456789,|( )-\xff\r\nPE27"[rng.IntN(22)])
+		case 3:
+			j := i + rng.IntN(len(b)-i)
+			b = slices.Insert(b, i, slices.Clone(b[i:j])...)
+		}
+		if len(b) == 0 {
+			break
+		}
+	}
+	return append(b, '\n')
+}
+
+// TestSessions: in sessions of ordinary and damaged lines, over a network that
+// loses, doubles, reorders and cuts, each end receives what the rules say, and
+// the director is asked for the data connections they name.
+func TestSessions(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	for i := *first; i < *first+*sessions && !t.Failed(); i++ {
+		runSession(t, *seed, i)
+	}
+}
+
+func runSession(t *testing.T, seed, i uint64) {
+	defer func() {
+		if t.Failed() {
+			t.Logf("-seed %d -first %d -sessions 1", seed, i)
+		}
+	}()
+	rng := rand.New(rand.NewPCG(seed, i))
+	terms := terms4
+	if rng.IntN(3) == 0 {
+		terms = terms6
+	}
+	terms.ThirdParty, terms.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
+	s := newSession(t, rng, terms)
+	s.world.Lossless = rng.IntN(3) == 0
+	for range 1 + rng.IntN(5) {
+		s.say(stream.FromClient, talk(rng, commandLines, terms), rng.IntN(60))
+		s.say(stream.FromServer, talk(rng, replyLines, terms), rng.IntN(60))
+	}
+}

@@ -1,0 +1,325 @@
+package ftp
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+)
+
+// rules is the slow twin of the helper: it is given whole lines, in the order in
+// which they were judged, and says what becomes of them. Bytes are runes here.
+type rules struct {
+	terms     Terms
+	expect    expecter
+	waiting   map[string]int // replies that are awaited, by code
+	block     string         // code of the multi-line reply begun
+	denied    bool
+	told      map[int]int // ports announced in this reply
+	began     bool
+	encrypted bool
+}
+
+func newRules(t Terms) *rules { return &rules{terms: t, waiting: map[string]int{}, told: map[int]int{}} }
+
+// expecter records what it is asked. Ports that end in 7 are refused, passive
+// ones that end in 5 called by the next number.
+type expecter struct{ asked []string }
+
+func (e *expecter) ExpectPassive(server wire.Addr, port uint16) (uint16, bool) {
+	e.asked = append(e.asked, fmt.Sprint("passive ", server, " ", port))
+	if port%10 == 5 {
+		return port + 1, true
+	}
+	return port, port%10 != 7
+}
+
+func (e *expecter) ExpectActive(client wire.Addr, port uint16) bool {
+	e.asked = append(e.asked, fmt.Sprint("active ", client, " ", port))
+	return port%10 != 7
+}
+
+var (
+	telnet   = regexp.MustCompile(`(?s)\xff([\xfb-\xfe].?|[\xf0-\xfa\xff])?`)
+	command  = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH)(?:[ \t]+(.*)|[ \t]*)$`)
+	six      = regexp.MustCompile(`^(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
+	extend   = regexp.MustCompile(`^([!-/:-~])`)
+	codeLine = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
+)
+
+// runes and raw turn bytes into runes of the same numbers, and back.
+func runes(b []byte) string {
+	s := make([]rune, len(b))
+	for i, c := range b {
+		s[i] = rune(c)
+	}
+	return string(s)
+}
+
+func raw(s string) (b []byte) {
+	for _, r := range s {
+		b = append(b, byte(r))
+	}
+	return b
+}
+
+// each does something to every line of a text, as much of it as may be waited
+// for. It says whether the rest of a longer line goes on.
+func each(text []byte, do func(line string) (string, bool)) (b []byte) {
+	for _, line := range strings.SplitAfter(runes(text), "\n") {
+		r := []rune(line)
+		if len(r) == 0 {
+			continue
+		}
+		rest := ""
+		if len(r) > stream.MaxUnit {
+			r, rest = r[:stream.MaxUnit], string(r[stream.MaxUnit:])
+		}
+		new, keep := do(string(r))
+		b = append(b, raw(new)...)
+		if keep {
+			b = append(b, raw(rest)...)
+		}
+	}
+	return b
+}
+
+// client is what becomes of the client's text.
+func (r *rules) client(text []byte) []byte {
+	if !r.began && len(text) > 0 {
+		r.began = true
+		r.encrypted = r.encrypted || text[0] == 22
+	}
+	if r.encrypted {
+		return text
+	}
+	return each(text, r.command)
+}
+
+func (r *rules) command(line string) (string, bool) {
+	bare := strings.TrimRight(strings.TrimLeft(telnet.ReplaceAllString(line, ""), " \t"), " \t\r\n\x00")
+	m := command.FindStringSubmatch(bare)
+	if m == nil {
+		return line, true
+	}
+	arg := m[2]
+	var who netip.Addr
+	var port int
+	switch strings.ToUpper(m[1]) {
+	case "PASV":
+		r.waiting["227"]++
+		return line, true
+	case "EPSV":
+		if !strings.EqualFold(arg, "ALL") {
+			r.waiting["229"]++
+		}
+		return line, true
+	case "AUTH":
+		r.waiting["234"]++
+		return line, true
+	case "PORT":
+		if g := six.FindString(arg); g == arg {
+			who, port = address(g)
+		}
+		if r.active(who, port) {
+			return line, true
+		}
+		return "PORT 0,0,0,0,0,0\r\n", false
+	}
+	if d := extend.FindString(arg); d != "" {
+		if f := strings.Split(arg, d); len(f) == 5 && f[0] == "" && f[4] == "" && digits(f[3]) {
+			n, err := strconv.Atoi(f[3])
+			a, bad := netip.ParseAddr(f[2])
+			if f[1] == "1" {
+				a, bad = dotted(f[2])
+			}
+			if err == nil && n < 1<<16 && bad == nil && a.Zone() == "" && !a.Is4In6() &&
+				(f[1] == "1" && a.Is4() || f[1] == "2" && a.Is6()) {
+				who, port = a, n
+			}
+		}
+	}
+	if r.active(who, port) {
+		return line, true
+	}
+	if r.terms.Client.Is4() {
+		return "EPRT |1|0.0.0.0|0|\r\n", false
+	}
+	return "EPRT |2|::|0|\r\n", false
+}
+
+func (r *rules) active(who netip.Addr, port int) bool {
+	a := wire.AddrFrom(who)
+	if !who.IsValid() || port == 0 {
+		return false
+	}
+	if a != r.terms.Client && (!r.terms.ThirdParty || a.Is4() != r.terms.Client.Is4()) {
+		return false
+	}
+	return r.expect.ExpectActive(a, uint16(port))
+}
+
+// dotted is netip.ParseAddr, but lets numbers begin with 0, as clients do.
+func dotted(s string) (netip.Addr, error) {
+	f := strings.Split(s, ".")
+	if len(f) != 4 {
+		return netip.Addr{}, fmt.Errorf("not four numbers")
+	}
+	a, _ := address(strings.Join(append(f, "0", "0"), ","))
+	if !a.IsValid() {
+		return a, fmt.Errorf("not numbers to 255")
+	}
+	return a, nil
+}
+
+func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// address reads six numbers; the zero address if they are too large.
+func address(s string) (netip.Addr, int) {
+	var n [6]byte
+	for i, f := range strings.Split(s, ",") {
+		v, err := strconv.Atoi(f)
+		if err != nil || v > 255 || !digits(f) {
+			return netip.Addr{}, 0
+		}
+		n[i] = byte(v)
+	}
+	return netip.AddrFrom4([4]byte(n[:4])), int(n[4])<<8 | int(n[5])
+}
+
+// server is what becomes of the server's text.
+func (r *rules) server(text []byte) []byte {
+	if r.encrypted {
+		return text
+	}
+	return each(text, r.reply)
+}
+
+func (r *rules) reply(line string) (string, bool) {
+	m := codeLine.FindStringSubmatch(line)
+	if r.encrypted || m == nil || r.block != "" && r.block != m[1] {
+		return line, true
+	}
+	code, final := m[1], m[2] != "-"
+	new, keep := line, true
+	if r.waiting[code] > 0 {
+		var ok, found bool
+		switch code {
+		case "227":
+			new, found, ok = r.passive(line)
+		case "229":
+			new, found, ok = r.extended(line)
+		case "234":
+			r.encrypted = final
+			found, ok = true, true
+		}
+		long := !strings.HasSuffix(line, "\n")
+		if !found && (r.denied || long) || found && !ok || len([]rune(new)) > stream.MaxUnit {
+			c := "425"
+			if r.block != "" && !r.denied {
+				c = code
+			}
+			sep := "-"
+			if final {
+				sep = " "
+			}
+			new, keep, r.denied = c+sep+"Can't open data connection.\r\n", false, true
+		}
+		if r.denied {
+			keep = false
+		}
+		if final {
+			r.waiting[code]--
+		}
+	}
+	r.block = code
+	if final {
+		r.block, r.denied, r.told = "", false, map[int]int{}
+	}
+	return new, keep
+}
+
+// passive reads and writes a 227. found: there is an address; ok: it may be used.
+func (r *rules) passive(line string) (new string, found, ok bool) {
+	at := -1
+	if i := strings.IndexByte(line, '('); i >= 0 && r.six(line[i+1:]) {
+		at = i + 1
+	}
+	for i := 3; at < 0 && i < len(line); i++ {
+		if digits(line[i:i+1]) && !digits(line[i-1:i]) && r.six(line[i:]) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return line, false, false
+	}
+	group := six.FindString(line[at:])
+	who, port := address(group)
+	if port == 0 {
+		return line, false, false
+	}
+	server := wire.AddrFrom(who)
+	t := r.terms
+	switch {
+	case server == t.Server, server == t.VIP, who.IsUnspecified(), t.LeaveAddress:
+		server = t.Server
+	case !t.ThirdParty || !t.Server.Is4():
+		return line, true, false
+	}
+	vport, ok := r.announce(server, port)
+	if t.VIP.Is4() && !t.LeaveAddress {
+		who = t.VIP.Netip()
+	}
+	text := fmt.Sprintf("%s,%d,%d", strings.ReplaceAll(who.String(), ".", ","), vport>>8, vport&255)
+	return line[:at] + text + line[at+len(group):], true, ok
+}
+
+func (r *rules) six(s string) bool {
+	a, _ := address(six.FindString(s))
+	return a.IsValid()
+}
+
+func (r *rules) announce(server wire.Addr, port int) (int, bool) {
+	if v, ok := r.told[port]; ok && r.block != "" && !r.denied {
+		return v, true
+	}
+	v, ok := r.expect.ExpectPassive(server, uint16(port))
+	if ok {
+		r.told = map[int]int{port: int(v)}
+	}
+	return int(v), ok
+}
+
+// extended reads and writes a 229.
+func (r *rules) extended(line string) (new string, found, ok bool) {
+	var starts []int
+	if i := strings.IndexByte(line, '('); i >= 0 {
+		starts = append(starts, i+1)
+	}
+	for i := 3; i+2 < len(line); i++ {
+		if line[i] == line[i+1] && line[i] == line[i+2] {
+			starts = append(starts, i)
+		}
+	}
+	for _, at := range starts {
+		d := extend.FindString(line[at:])
+		if d == "" {
+			continue
+		}
+		f := strings.SplitN(line[at:], d, 5)
+		if len(f) < 5 || !digits(f[3]) {
+			continue
+		}
+		port, err := strconv.Atoi(f[3])
+		if err != nil || port == 0 || port > 0xffff {
+			continue
+		}
+		vport, ok := r.announce(r.terms.Server, port)
+		return line[:at] + d + d + d + strconv.Itoa(vport) + d + f[4], true, ok
+	}
+	return line, false, false
+}
