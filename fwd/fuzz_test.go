@@ -50,6 +50,7 @@ var actions = append([]action{
 	{"Reset", Reset},
 	{"ARPReply", func(f *wire.Frame, p *wire.Packet) bool { return ARPReply(f, p, ownMAC) }},
 	{"NeighborAdvert", func(f *wire.Frame, p *wire.Packet) bool { return NeighborAdvert(f, p, ownMAC) }},
+	{"Acknowledge", func(f *wire.Frame, p *wire.Packet) bool { return Acknowledge(f, p, &TCPAck{Seq: 1, Ack: 2, Window: 3}) }},
 }, encapsulate()...)
 
 type action struct {

@@ -1,6 +1,8 @@
 package ftp
 
 import (
+	"strings"
+
 	"uvs/dataplane/wire"
 	"uvs/fwd/stream"
 )
@@ -78,6 +80,21 @@ const (
 	NumNote        = iota
 )
 
+var noteNames = [NumNote]string{
+	"passive", "active", "bounce", "foreign", "refused", "unasked", "unreadable", "tls",
+}
+
+// String names the notes in the set, one if it is one.
+func (n Note) String() string {
+	var names []string
+	for i, name := range noteNames {
+		if n>>i&1 != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
 // Helper processes the control connections of one worker. The zero value is
 // ready; it is scratch only and remembers nothing from frame to frame.
 type Helper struct {
@@ -105,6 +122,9 @@ func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wir
 // Idle says whether the connection needs no more help: every further frame
 // would pass as it is. The Conn can then be forgotten.
 func (c *Conn) Idle() bool { return c.stream.Idle() }
+
+// Quoted is stream.Conn.Quoted.
+func (c *Conn) Quoted(dir stream.Dir, seq uint32) uint32 { return c.stream.Quoted(dir, seq) }
 
 // Judge implements stream.Rewriter.
 func (h *Helper) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {

@@ -24,7 +24,9 @@ type rules struct {
 	encrypted bool
 }
 
-func newRules(t Terms) *rules { return &rules{terms: t, waiting: map[string]int{}, told: map[int]int{}} }
+func newRules(t Terms) *rules {
+	return &rules{terms: t, waiting: map[string]int{}, told: map[int]int{}}
+}
 
 // expecter records what it is asked. Ports that end in 7 are refused, passive
 // ones that end in 5 called by the next number.
@@ -181,7 +183,11 @@ func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == 
 // address reads six numbers; the zero address if they are too large.
 func address(s string) (netip.Addr, int) {
 	var n [6]byte
-	for i, f := range strings.Split(s, ",") {
+	fields := strings.Split(s, ",")
+	if len(fields) != len(n) {
+		return netip.Addr{}, 0
+	}
+	for i, f := range fields {
 		v, err := strconv.Atoi(f)
 		if err != nil || v > 255 || !digits(f) {
 			return netip.Addr{}, 0

@@ -91,6 +91,7 @@ func (p *plan) bound(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16)
 // lay plans the new payload for the old numbers from `from` to end of a segment
 // whose payload begins at the old number seq.
 func (p *plan) lay(h *half, seq, from, end uint32) {
+	from = h.resume(from, end)
 	shift, text := h.base, 0
 	p.seq = h.forth(from)
 	for i := range h.edits[:h.edited] {
@@ -98,22 +99,18 @@ func (p *plan) lay(h *half, seq, from, end uint32) {
 		if !before(e.start, end) {
 			break
 		}
-		// The sender does not send again what was acknowledged in place of the
-		// receiver: an edit of which that is all comes before what follows it.
-		if before(from, e.end()) || from == e.end() && e.acked == e.old {
+		if before(from, e.end()) {
 			skip := 0
 			switch start := e.start + shift; {
 			case before(from, e.start):
 				p.add(piece{at: int(from - seq), n: int(e.start - from)})
-			case p.length == 0:
+			case p.length == 0 && h.heard:
 				// The receiver may have a part of it: then the rest will do.
-				if h.heard {
-					skip = int(min(max(0, int32(h.acked-start)), int32(e.new)))
-				}
+				skip = int(min(max(0, int32(h.acked-start)), int32(e.new)))
 				p.seq = start + uint32(skip)
 			}
 			p.add(piece{at: text + skip, n: int(e.new) - skip, text: true})
-			from = later(from, e.end())
+			from = e.end()
 		}
 		shift += e.growth()
 		text += int(e.new)

@@ -121,7 +121,8 @@ func (h *half) backLeft(at uint32) uint32 {
 	return h.edits[i].end()
 }
 
-// backRight is the old number for the right edge of a SACK block.
+// backRight is the old number for the right edge of a SACK block, and for any
+// number that is not an acknowledgement.
 func (h *half) backRight(at uint32) uint32 {
 	i, shift := h.within(at)
 	if i < 0 {
@@ -154,6 +155,22 @@ func (h *half) from(seq uint32) uint32 {
 		return later(seq, h.floor)
 	}
 	return seq
+}
+
+// resume is where a segment must begin that was to begin at the old number from,
+// or at its end: at the head of an edit it would begin in, and of those before it
+// whose text the sender believes to have arrived and will not send again.
+func (h *half) resume(from, end uint32) uint32 {
+	if before(end, from) { // in what is kept back
+		from = end
+	}
+	for i := int(h.edited) - 1; i >= 0; i-- {
+		e := &h.edits[i]
+		if before(e.start, from) && (before(from, e.end()) || from == e.start+uint32(e.acked)) {
+			from = e.start
+		}
+	}
+	return from
 }
 
 // hear notes an acknowledgement and window of the receiver, in its numbers. An

@@ -24,7 +24,7 @@ const (
 	// maxText holds the new texts of edits and the text kept back.
 	maxText = 2 * MaxUnit
 	// maxEdits are the edits not yet acknowledged by the receiver.
-	maxEdits = 4
+	maxEdits = 8
 )
 
 // Conn is what is remembered of one TCP connection: some 1.2 KiB without
@@ -63,6 +63,18 @@ const (
 	DroppedRefused  // the Rewriter refused the text; all that follows is refused too
 	NumOutcome
 )
+
+var outcomeNames = [NumOutcome]string{
+	"passed", "shortened", "answered", "dropped_kept", "dropped_gap", "dropped_full", "dropped_room",
+	"dropped_checksum", "dropped_fragment", "dropped_refused",
+}
+
+func (o Outcome) String() string {
+	if o < NumOutcome {
+		return outcomeNames[o]
+	}
+	return "unknown"
+}
 
 // Dropped says whether the frame goes nowhere.
 func (o Outcome) Dropped() bool { return o >= DroppedKept }
@@ -145,6 +157,10 @@ func (c *Conn) Anew(dir Dir, f *wire.Frame, p *wire.Packet) bool {
 func (c *Conn) Idle() bool {
 	return c.blind && !c.refused && c.half[FromClient].plain() && c.half[FromServer].plain()
 }
+
+// Quoted is the sequence number that the sender in dir knows a segment by, of which
+// an ICMP error quotes seq, the receiver's number.
+func (c *Conn) Quoted(dir Dir, seq uint32) uint32 { return c.half[dir].backRight(seq) }
 
 // note remembers what a segment says of its sender, and of what its sender has
 // received.

@@ -23,8 +23,11 @@ var (
 //   - shrinks: "-xyz\n" becomes "-\n"
 //     !  goes away
 //     =  is waited for and passed
+//     ?  passes alone, once two more bytes or the line's end are there
+//   - is doubled, likewise
 //
-// Any other line, and one of more than MaxUnit bytes, passes as it comes.
+// Any other line, and one of + - ! = with more than MaxUnit bytes, passes as it
+// comes.
 type lines struct {
 	rest [2]bool
 	text [stream.MaxUnit]byte
@@ -38,10 +41,19 @@ func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
 		n = len(text)
 	}
 	pass := stream.Judgement{Do: stream.Pass, N: n}
-	switch special := bytes.IndexByte([]byte("+-!="), text[0]) >= 0; {
+	switch special := bytes.IndexByte([]byte("+-!=?*"), text[0]) >= 0; {
 	case l.rest[dir] || !special:
 		l.rest[dir] = !whole
 		return pass
+	case text[0] == '?' || text[0] == '*':
+		if n < 3 && !whole && !last {
+			return stream.Judgement{Do: stream.More}
+		}
+		l.rest[dir] = true
+		if text[0] == '?' {
+			return stream.Judgement{Do: stream.Pass, N: 1}
+		}
+		return stream.Judgement{Do: stream.Replace, N: 1, New: append(l.text[:0], "**"...)}
 	case !whole && !last:
 		return stream.Judgement{Do: stream.More}
 	case !whole && len(text) == stream.MaxUnit:
@@ -77,7 +89,9 @@ func change(b, line []byte) ([]byte, bool) {
 // changed is what becomes of a whole text.
 func changed(text []byte) (b []byte) {
 	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
-		if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit && line[len(line)-1] != '\n' {
+		if len(line) > 0 && line[0] == '*' {
+			b = append(append(b, '*'), line...)
+		} else if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit && line[len(line)-1] != '\n' {
 			b = append(b, line...)
 		} else if new, ok := change(nil, line); ok {
 			b = append(b, new...)
@@ -91,7 +105,7 @@ func changed(text []byte) (b []byte) {
 // text makes a random text of lines.
 func text(rng *rand.Rand, finish bool) (b []byte) {
 	for range rng.IntN(30) {
-		b = append(b, "+-!=abc"[rng.IntN(7)])
+		b = append(b, "+-!=?*abc"[rng.IntN(9)])
 		n := rng.IntN(12)
 		if rng.IntN(10) == 0 {
 			n = rng.IntN(600)
@@ -124,7 +138,6 @@ func run(t *testing.T, seed, i uint64) {
 			t.Logf("-seed %d -first %d -streams 1", seed, i)
 		}
 	}()
-	streamtest.Debug = *streams == 1
 	rng := rand.New(rand.NewPCG(seed, i))
 	var c stream.Conn
 	var rw lines

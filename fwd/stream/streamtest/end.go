@@ -124,9 +124,6 @@ func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16
 
 // Segment is text[from:to], with the FIN behind it if that is sent.
 func (e *End) Segment(from, to int, s Shape) wire.Frame {
-	if Debug {
-		e.t.Logf("%s: sends %d-%d %q", e.Addr, from, to, e.Out[min(from,len(e.Out)):min(to, len(e.Out))])
-	}
 	flags := uint8(wire.TCPAck | wire.TCPPsh)
 	end := min(to, len(e.Out))
 	if to > len(e.Out) {
@@ -201,9 +198,6 @@ func (e *End) acknowledged(tcp *layers.TCP) {
 			if left >= right || right > e.nxt {
 				e.t.Fatalf("%s: SACK %d to %d, acknowledged %d, sent %d", e.Addr, left, right, ack, e.nxt)
 			}
-			if Debug {
-				e.t.Logf("%s: ack %d sack %d-%d", e.Addr, ack, left, right)
-			}
 			for at := max(left, 0); at < right; at++ {
 				e.sacked[at] = true
 			}
@@ -211,14 +205,9 @@ func (e *End) acknowledged(tcp *layers.TCP) {
 	}
 }
 
-var Debug = false
-
 // text takes text that arrived at a position.
 func (e *End) text(at int, text []byte, fin bool) {
 	e.t.Helper()
-	if Debug {
-		e.t.Logf("%s: text %d+%d %q fin %v", e.Addr, at, len(text), text, fin)
-	}
 	twice := 0
 	for i, c := range text {
 		had, ok := e.ahead[at+i]

@@ -198,6 +198,21 @@ func (w *World) Disturb(n int) {
 	}
 }
 
+// Carry takes text[from:to] of an end through the director, and what comes out of
+// there to where it goes, with the other end's acknowledgement; or loses it there.
+func (w *World) Carry(dir stream.Dir, from, to int, lost bool) {
+	w.t.Helper()
+	w.direct(dir, w.Ends[dir].Segment(from, to, plain))
+	if lost {
+		w.after[dir.Opposite()] = nil
+	}
+	w.arrive()
+	if !lost {
+		w.direct(dir.Opposite(), w.Ends[dir.Opposite()].Ack(plain))
+		w.arrive()
+	}
+}
+
 // Settle lets the network recover: each end sends what is missing, oldest first
 // and not what was SACKed, until both are done.
 func (w *World) Settle() {

@@ -1,0 +1,61 @@
+package fwd
+
+import (
+	"testing"
+
+	"github.com/google/gopacket/layers"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// TestAcknowledge: a segment becomes an ACK to its sender that says what it is
+// told to, by the port and to the machine it came from, in both families.
+func TestAcknowledge(t *testing.T) {
+	for _, family := range families {
+		for _, a := range []TCPAck{
+			{Seq: 7, Ack: 9, Window: 300},
+			{Seq: 7, Ack: 9, Window: 300, Stamped: true, Stamp: 0xa0b0c0d0, Echo: 5},
+		} {
+			f := wiretest.Packet{
+				Src: family.client, Dst: family.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Payload: []byte("twelve bytes"), Partial: true,
+			}.Frame()
+			f.In = 3
+			if !Acknowledge(&f, parse(t, &f), &a) {
+				t.Fatalf("%s: refused", family.name)
+			}
+			wiretest.Check(t, f)
+			d := wiretest.Decode(t, f)
+			link, tcp := d.LinkLayer().(*layers.Ethernet), d.TransportLayer().(*layers.TCP)
+			src, _ := split(family.vip)
+			if p := parse(t, &f); p.Src != src || int(p.SrcPort) != int(tcp.SrcPort) || f.Out != 3 || f.Partial() ||
+				wire.MAC(link.DstMAC) != wiretest.ClientMAC || wire.MAC(link.SrcMAC) != wiretest.DirectorMAC {
+				t.Errorf("%s: from %v, out %d, to %v: %s", family.name, p.Src, f.Out, link.DstMAC, dump(f))
+			}
+			if tcp.Seq != 7 || tcp.Ack != 9 || tcp.Window != 300 || !tcp.ACK || tcp.PSH || len(tcp.Payload) != 0 {
+				t.Errorf("%s: %+v", family.name, tcp)
+			}
+			stamps := tcp.Options
+			if a.Stamped && (len(stamps) != 3 || string(stamps[2].OptionData) != "\xa0\xb0\xc0\xd0\x00\x00\x00\x05") || !a.Stamped && len(stamps) > 0 {
+				t.Errorf("%s: options %v", family.name, stamps)
+			}
+		}
+	}
+}
+
+// TestAcknowledgeRefuses: fragments, groups, other protocols and frames without
+// room for the header stay as they are.
+func TestAcknowledgeRefuses(t *testing.T) {
+	for name, p := range map[string]wiretest.Packet{
+		"fragment":  {Src: "198.51.100.7:1", Dst: "10.9.0.1:2", MF: true, Payload: make([]byte, 64)},
+		"multicast": {Src: "198.51.100.7:1", Dst: "224.0.0.1:2", Payload: make([]byte, 64)},
+		"UDP":       {Src: "198.51.100.7:1", Dst: "10.9.0.1:2", Proto: wire.ProtoUDP, Payload: make([]byte, 64)},
+		"no room":   {Src: "198.51.100.7:1", Dst: "10.9.0.1:2"},
+	} {
+		f := p.Frame()
+		before := dump(f)
+		if Acknowledge(&f, parse(t, &f), &TCPAck{Stamped: true}) || dump(f) != before {
+			t.Errorf("%s: was not refused, or changed", name)
+		}
+	}
+}

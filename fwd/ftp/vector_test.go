@@ -1,0 +1,286 @@
+package ftp
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/stream"
+)
+
+// vectors are conversations, client and server in turn, and what they become.
+// Numbers are those of the LVS HOWTO's examples: (172,23,2,30,169,29) is port
+// 43293, 172,23,2,8,10,0 is port 2560.
+var vectors = []struct {
+	name  string
+	terms Terms
+	lines []string // what is sent, by client and server in turn
+	want  []string // what is received, where it is something else: "" is the same
+	asked []string
+	notes Note
+}{
+	{
+		name:  "passive",
+		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		lines: []string{"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
+			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n"},
+		want:  []string{3: "227 Entering Passive Mode (10,9,0,1,169,29)\r\n", 7: ""},
+		asked: []string{"passive 172.23.2.30 43293"},
+		notes: NotePassive,
+	}, {
+		name:  "active",
+		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		lines: []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
+		asked: []string{"active 172.23.2.8 2560"},
+		notes: NoteActive,
+	}, {
+		name:  "active, a bounce",
+		terms: terms4,
+		lines: []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
+		want:  []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
+		notes: NoteBounce,
+	}, {
+		name:  "two passive ones in a segment, of a server that names the same port twice",
+		terms: terms4,
+		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n", "227 =10,0,0,2,4,0\r\n200 ok\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
+		notes: NotePassive | NoteUnasked,
+	}, {
+		name:  "a reply of several lines, among them one that looks like another",
+		terms: terms4,
+		lines: []string{"PASV\r\nSTAT x\r\n", "227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
+		want:  []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
+		asked: []string{"passive 10.0.0.2 1024"},
+		notes: NotePassive,
+	}, {
+		name:  "extended, over IPv6, the port in use",
+		terms: terms6,
+		lines: []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
+		want:  []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
+		asked: []string{"passive fd00::2 65525"},
+		notes: NotePassive,
+	}, {
+		name:  "extended, active, over IPv6",
+		terms: terms6,
+		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
+		want:  []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
+		asked: []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
+		notes: NoteActive | NoteBounce,
+	}, {
+		name:  "a data connection that cannot be had",
+		terms: terms4,
+		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n", "227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
+		want:  []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n", "425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
+		asked: []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
+		notes: NoteRefused,
+	}, {
+		name:  "TLS",
+		terms: terms4,
+		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03", "227 (10,0,0,2,4,0)\r\n"},
+		notes: NoteTLS,
+	}, {
+		name:  "TLS from the beginning",
+		terms: terms4,
+		lines: []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
+		notes: NoteTLS,
+	}, {
+		name:  "a third party of another family, though allowed",
+		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, ThirdParty: true},
+		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
+		want:  []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
+		asked: []string{"active 192.0.2.9 1024"},
+		notes: NoteBounce | NoteActive,
+	}, {
+		name:  "lines that are too long",
+		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
+		lines: []string{"PORT" + strings.Repeat(" ", 300) + "198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
+			"227 " + strings.Repeat("x", 232) + " 10,0,0,2,4,0\r\n227 " + strings.Repeat("x", 300) + " 10,0,0,2,4,0\r\n227 (10,0,0,2,4,0)" + strings.Repeat("x", 300) + "\r\n"},
+		want: []string{"PORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
+			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n425 Can't open data connection.\r\n"},
+		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
+		notes: NoteUnreadable | NotePassive,
+	},
+}
+
+// TestVectors: each conversation is what it should be, however its texts are cut
+// in two, and retransmitted with another cut after the second part was lost.
+func TestVectors(t *testing.T) {
+	for _, v := range vectors {
+		t.Run(v.name, func(t *testing.T) {
+			longest := 0
+			for _, text := range v.lines {
+				longest = max(longest, len(text))
+			}
+			for cut := 0; cut <= longest; cut += 1 + longest/200 { // every byte, but of the very long
+				step := 1 + longest/20
+				for again := cut % step; again <= cut; again += step {
+					runVector(t, v.terms, v.lines, v.want, v.asked, v.notes, cut, again)
+				}
+			}
+		})
+	}
+}
+
+func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Note, cut, again int) {
+	s := newSession(t, rand.New(rand.NewPCG(uint64(cut), uint64(again))), terms)
+	var all [2]string
+	for i, text := range lines {
+		dir := stream.Dir(i % 2)
+		e := s.world.Ends[dir]
+		from := len(e.Out)
+		e.Out = append(e.Out, text...)
+		if cut > 0 && cut < len(text) {
+			s.world.Carry(dir, from, from+cut, false)
+			s.world.Carry(dir, from+cut, len(e.Out), true)
+			s.world.Carry(dir, from+again, from+max(again+1, cut-again), true)
+			s.world.Carry(dir, from+again, len(e.Out), false)
+		}
+		s.world.Settle()
+		if i < len(want) && want[i] != "" {
+			text = want[i]
+		}
+		all[dir] += text
+		if got := string(s.world.Ends[dir.Opposite()].In); got != all[dir] {
+			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got, all[dir])
+		}
+	}
+	if !slices.Equal(s.expect.asked, asked) || s.notes != notes {
+		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.asked, s.notes, asked, notes)
+	}
+}
+
+// TestIdle: an encrypted connection whose numbers were never changed needs no help.
+func TestIdle(t *testing.T) {
+	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
+	s.say(stream.FromClient, []byte("AUTH TLS\r\n"), 0)
+	if s.conn.Idle() {
+		t.Error("idle before the reply")
+	}
+	s.say(stream.FromServer, []byte("234 go\r\n"), 0)
+	if !s.conn.Idle() {
+		t.Error("not idle")
+	}
+}
+
+// TestAnew: a SYN after the end makes the connection one of which nothing is known.
+func TestAnew(t *testing.T) {
+	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
+	s.say(stream.FromClient, []byte("PASV\r\n"), 0)
+	for _, e := range s.world.Ends {
+		e.Finish = true
+	}
+	s.world.Settle()
+	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	if outcome, _ := new(Helper).Process(&s.conn, &s.rules.terms, &s.expect, stream.FromClient, &f, &p); outcome != stream.Passed || s.conn.passive != 0 {
+		t.Errorf("outcome %d, %d PASV wait", outcome, s.conn.passive)
+	}
+}
+
+// frames are segments from both ends, with what the connection is before them.
+func frames() (f [2]wire.Frame) {
+	f[stream.FromClient] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
+	f[stream.FromServer] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
+	return f
+}
+
+// TestNoAllocations: neither commands nor replies touch the heap.
+func TestNoAllocations(t *testing.T) {
+	samples, c, h, ask := frames(), new(Conn), new(Helper), new(never)
+	f, p := new(wire.Frame), new(wire.Packet)
+	buf := make([]byte, 256)
+	var notes Note
+	if n := testing.AllocsPerRun(100, func() {
+		*c = Conn{}
+		for dir := range samples {
+			*f = samples[dir]
+			f.Buf = buf[:copy(buf, f.Buf)]
+			wire.Parse(f, p)
+			_, note := h.Process(c, &terms4, ask, stream.Dir(dir), f, p)
+			notes |= note
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if notes != NotePassive|NoteActive|NoteBounce {
+		t.Errorf("notes %b", notes)
+	}
+}
+
+// never expects everything and remembers nothing.
+type never struct{}
+
+func (*never) ExpectPassive(_ wire.Addr, port uint16) (uint16, bool) { return port, true }
+func (*never) ExpectActive(wire.Addr, uint16) bool                   { return true }
+
+// BenchmarkProcess is three commands and the reply to one of them, each a segment.
+func BenchmarkProcess(b *testing.B) {
+	samples, c, h, ask := frames(), new(Conn), new(Helper), new(never)
+	f, p := new(wire.Frame), new(wire.Packet)
+	buf := make([]byte, 256)
+	for b.Loop() {
+		*c = Conn{}
+		for dir := range samples {
+			*f = samples[dir]
+			f.Buf = buf[:copy(buf, f.Buf)]
+			wire.Parse(f, p)
+			h.Process(c, &terms4, ask, stream.Dir(dir), f, p)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
+}
+
+// FuzzAddress: an address is read as net/netip reads it.
+func FuzzAddress(f *testing.F) {
+	for _, s := range []string{"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1::2::3", ":1", "1:", "12345::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want, err := netip.ParseAddr(s)
+		got, ok := parseIPv6([]byte(s))
+		leading := strings.Contains(s, ".") && regexpLeading(s)
+		if good := err == nil && want.Is6() && want.Zone() == ""; good != ok && !leading || good && got != wire.Addr(want.As16()) {
+			t.Errorf("%q: %v %v, netip says %v %v", s, got.Netip(), ok, want, err)
+		}
+	})
+}
+
+// regexpLeading says whether a number in s, after a dot or colon, begins with 0
+// and goes on: netip refuses those in dotted parts, FTP clients write them.
+func regexpLeading(s string) bool {
+	for _, n := range strings.FieldsFunc(s, func(r rune) bool { return r == '.' || r == ':' }) {
+		if len(n) > 1 && n[0] == '0' {
+			return true
+		}
+	}
+	return false
+}
+
+// FuzzLines: whatever lines come, the helper does with them what the rules say.
+func FuzzLines(f *testing.F) {
+	for _, c := range commandLines {
+		for _, r := range []string{"227 (10,0,0,2,4,1)", "229 (|||5|)", "234-a\r\n234 b"} {
+			f.Add([]byte(fill(rand.New(rand.NewPCG(1, 2)), c, terms4)), []byte(r), uint64(len(c)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, command, reply []byte, how uint64) {
+		if len(command)+len(reply) > 2000 {
+			return
+		}
+		terms := terms4
+		terms.ThirdParty, terms.LeaveAddress = how&1 != 0, how&2 != 0
+		s := newSession(t, rand.New(rand.NewPCG(how, 0)), terms)
+		line := func(b []byte) []byte { return append(bytes.Clone(b), '\n') }
+		for range 2 {
+			s.say(stream.FromClient, line(command), int(how>>2&31))
+			s.say(stream.FromServer, line(reply), int(how>>2&31))
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package stream_test
+
+import (
+	"strings"
+	"testing"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/stream"
+)
+
+// steps are segments of one conversation after the other, of every kind.
+var steps = []struct {
+	name string
+	dir  stream.Dir
+	in   seg
+}{
+	{"banner", server, seg{text: "220 ready\n"}},
+	{"ACK", client, seg{ack: 10}},
+	{"grows", client, seg{ack: 10, text: "+a\n"}},
+	{"again", client, seg{ack: 10, text: "+a\n"}},
+	{"acknowledged in part, SACK", server, seg{seq: 10, ack: 1, sack: []int{3, 5}}},
+	{"acknowledged", server, seg{seq: 10, ack: 5}},
+	{"long gone", client, seg{ack: 10, text: "+a\n"}},
+	{"gap", client, seg{seq: 5, ack: 10, text: "x"}},
+	{"kept back", client, seg{seq: 3, ack: 10, text: "a\n+b"}},
+	{"all of it kept back", client, seg{seq: 7, ack: 10, text: "c"}},
+	{"completed", client, seg{seq: 8, ack: 10, text: "\nb\n"}},
+	{"super-frame", client, seg{seq: 11, ack: 10, text: strings.Repeat("-xy\n", 3), gso: 5}},
+	{"FIN", client, seg{seq: 23, ack: 10, flags: wire.TCPFin}},
+	{"reset", server, seg{seq: 10, flags: wire.TCPRst}},
+}
+
+// TestNoAllocations: no segment touches the heap.
+func TestNoAllocations(t *testing.T) {
+	x := begin(t)
+	for _, s := range steps {
+		sample := s.in.frame(s.dir)
+		buf := make([]byte, len(sample.Buf))
+		c, rw, before, was := new(stream.Conn), new(lines), *x.c, *x.rw.(*lines)
+		f, p := new(wire.Frame), new(wire.Packet)
+		if n := testing.AllocsPerRun(10, func() {
+			*c, *rw = before, was
+			copy(buf, sample.Buf)
+			*f = sample
+			f.Buf = buf
+			wire.Parse(f, p)
+			c.Process(s.dir, f, p, rw)
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", s.name, n)
+		}
+		x.send(s.dir, s.in)
+	}
+}
+
+func BenchmarkProcess(b *testing.B) {
+	x := begin(b)
+	for _, s := range steps {
+		sample := s.in.frame(s.dir)
+		before, was := *x.c, *x.rw.(*lines)
+		b.Run(strings.ReplaceAll(s.name, " ", "_"), func(b *testing.B) {
+			buf := make([]byte, len(sample.Buf))
+			f, p := new(wire.Frame), new(wire.Packet)
+			for b.Loop() {
+				*x.c, *x.rw.(*lines) = before, was // about a tenth of the time
+				copy(buf, sample.Buf)
+				*f = sample
+				f.Buf = buf
+				wire.Parse(f, p)
+				x.c.Process(s.dir, f, p, x.rw)
+			}
+		})
+		x.send(s.dir, s.in)
+	}
+}
+
+// FuzzProcess: whatever frames come, nothing panics or leaves the buffer, what
+// goes on is sound, and it is what the frame and the packet say.
+func FuzzProcess(f *testing.F) {
+	for _, s := range steps {
+		frame := s.in.frame(s.dir)
+		f.Add(frame.Bytes(), uint8(s.dir), uint8(96), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, how, room, flags, gsoType uint8, gsoSize uint16) {
+		if len(b) > 0xffff {
+			return
+		}
+		x := begin(t)
+		x.send(client, seg{text: "+a\nb\n-cdef\n+g"})
+		for i := range 3 { // again and again, from both sides
+			dir := stream.Dir(how>>i) & 1
+			frame := wire.Frame{Buf: append(make([]byte, room), b...), Off: int32(room), End: int32(int(room) + len(b))}
+			frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumOffset: 16}
+			var p wire.Packet
+			wire.Parse(&frame, &p)
+			if p.Kind != wire.KindIP || p.Proto != wire.ProtoTCP {
+				return
+			}
+			frame.Offload.CsumStart = p.L4
+			right := frame.Super() || wire.VerifyTransport(&frame, &p)
+			if !right && how&8 != 0 { // the fuzzer does not find checksums
+				wire.FillTransport(&frame, &p)
+				right = true
+			}
+			outcome := x.c.Process(dir, &frame, &p, x.rw)
+			if frame.Off < 0 || frame.End < frame.Off || int(frame.End) > len(frame.Buf) {
+				t.Fatalf("frame at %d to %d of %d", frame.Off, frame.End, len(frame.Buf))
+			}
+			if outcome.Dropped() {
+				continue
+			}
+			var after wire.Packet
+			wire.Parse(&frame, &after)
+			if after.Kind != wire.KindIP || !frame.Super() && !wire.VerifyTransport(&frame, &after) {
+				t.Fatalf("outcome %d, flaw %d: %x", outcome, after.Flaw, frame.Bytes())
+			}
+			if outcome != stream.Answered && after != p {
+				t.Fatalf("packet %+v, frame %+v", p, after)
+			}
+			_ = right
+		}
+	})
+}
