@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"bytes"
+	"strings"
 
 	"uvs/dataplane/wire"
 	"uvs/fwd/stream"
@@ -10,8 +11,9 @@ import (
 // verbLen is the length of the commands that are read, all of the same.
 const verbLen = 4
 
-// verbs are the commands that are read.
-var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH"}
+// verbs are the commands that are read. LPRT and LPSV (RFC 1639) are refused:
+// clients that know them know others.
+var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH", "LPRT", "LPSV"}
 
 // What the client's command is replaced by: a data port that no server accepts.
 const (
@@ -57,6 +59,9 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		}
 	case verb == "AUTH":
 		count(&h.auth)
+	case verb == "LPRT" || verb == "LPSV" || verb == "" && open && len(text) == stream.MaxUnit:
+		h.notes |= NoteUnreadable
+		return h.replace(noPort, n, whole)
 	}
 	h.part(stream.FromClient, whole, passing)
 	return stream.Judgement{Do: stream.Pass, N: n}
@@ -109,9 +114,9 @@ const (
 	telnetIAC  = 255
 )
 
-// strip returns the line without what servers skip: blanks at its head, its end,
-// telnet commands anywhere (a client sends some before ABOR; of an urgent one the
-// second byte goes another way).
+// strip returns the line without what some server skips: blanks at its head, and
+// anywhere CR, NUL and telnet commands (a client sends some before ABOR; of an
+// urgent one the second byte goes another way).
 func (h *Helper) strip(line []byte) []byte {
 	bare := h.bare[:0]
 	for i := 0; i < len(line) && len(bare) < len(h.bare); i++ {
@@ -120,16 +125,19 @@ func (h *Helper) strip(line []byte) []byte {
 			i += 2
 		case c == telnetIAC && i+1 < len(line) && line[i+1] >= telnetSE:
 			i++
-		case c == telnetIAC:
+		case c == telnetIAC || c == '\r' || c == '\n' || c == 0:
 		case blank(c) && len(bare) == 0:
 		default:
 			bare = append(bare, c)
 		}
 	}
-	return bytes.TrimRight(bare, " \t\r\n\x00")
+	return bytes.TrimRight(bare, blanks)
 }
 
-func blank(c byte) bool { return c == ' ' || c == '\t' }
+// blanks are what separates words, as the C locale's isspace has it.
+const blanks = " \t\v\f"
+
+func blank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
 // split takes a command apart. verb is "" if it is none of verbs; open: but it
 // could become one if more came.
@@ -142,7 +150,7 @@ func split(line []byte) (verb string, arg []byte, open bool) {
 		case len(line) < verbLen:
 			open = open || bytes.EqualFold(line, []byte(v[:len(line)]))
 		case bytes.EqualFold(line[:verbLen], []byte(v)):
-			return v, bytes.TrimLeft(line[verbLen:], " \t"), true
+			return v, bytes.TrimLeft(line[verbLen:], blanks), true
 		}
 	}
 	return "", nil, open

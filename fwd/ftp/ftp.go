@@ -75,7 +75,7 @@ const (
 	NoteForeign                     // a 227 named a third party and was replaced
 	NoteRefused                     // the Expecter would not expect a data connection: replaced
 	NoteUnasked                     // a 227 or 229 that nobody asked for: passed, not believed
-	NoteUnreadable                  // a PORT or EPRT (replaced), 227 or 229 (passed) without a readable address
+	NoteUnreadable                  // a PORT, EPRT, LPRT or LPSV (replaced), 227 or 229 (passed) without a readable address
 	NoteTLS                         // the connection is encrypted from here on
 	NumNote        = iota
 )

@@ -81,7 +81,7 @@ var (
 		"PASV", "pasv", " PASV ", "\xff\xf2PASV", "PASV x", "EPSV", "epsv 1", "EPSV 2", "EPSV ALL", "AUTH TLS",
 		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PO\xff\xf1RT C,P",
 		"EPRT |1|A|P|", "EPRT |2|A|P|", "EPRT |1|C|P|", "EPRT |3|A|P|", "eprt !1!A!P!", "EPRT |1|A|0|", "EPRT |1||P|",
-		"PORTA,P", "XPORT C,P", "",
+		"PORTA,P", "XPORT C,P", "LPRT 4,4", "lpsv", "\r\vPO\x00RT C,P", "",
 	}
 	replyLines = []string{
 		"220 ready", "200 ok", "150 here it comes", "226 done", "500 what?", "425 no", "230-welcome", "230 in",
@@ -128,6 +128,9 @@ func appendNumber(b []byte, n int) []byte {
 // talk is some lines of a kind, some of them damaged. It ends with a whole line.
 func talk(rng *rand.Rand, lines []string, t Terms) (b []byte) {
 	for range 1 + rng.IntN(3) {
+		if rng.IntN(40) == 0 {
+			b = append(b, bytes.Repeat([]byte{' '}, 230+rng.IntN(40))...)
+		}
 		b = append(b, fill(rng, lines[rng.IntN(len(lines))], t)...)
 		if rng.IntN(25) == 0 {
 			b = append(b, bytes.Repeat([]byte{" 1,"[rng.IntN(3)]}, rng.IntN(300))...)

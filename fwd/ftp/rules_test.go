@@ -47,7 +47,8 @@ func (e *expecter) ExpectActive(client wire.Addr, port uint16) bool {
 
 var (
 	telnet   = regexp.MustCompile(`(?s)\xff([\xfb-\xfe].?|[\xf0-\xfa\xff])?`)
-	command  = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH)(?:[ \t]+(.*)|[ \t]*)$`)
+	command  = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH|LPRT|LPSV)(?:[ \t\v\f]+(.*)|[ \t\v\f]*)$`)
+	begins   = regexp.MustCompile(`(?i)^(P?|PO|POR|EP?|EPR|PAS?|EPS|AU?|AUT|LP?|LPR|LPS)$`)
 	six      = regexp.MustCompile(`^(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
 	extend   = regexp.MustCompile(`^([!-/:-~])`)
 	codeLine = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
@@ -103,9 +104,13 @@ func (r *rules) client(text []byte) []byte {
 }
 
 func (r *rules) command(line string) (string, bool) {
-	bare := strings.TrimRight(strings.TrimLeft(telnet.ReplaceAllString(line, ""), " \t"), " \t\r\n\x00")
+	bare := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(telnet.ReplaceAllString(line, ""))
+	bare = strings.Trim(bare, " \t\v\f")
 	m := command.FindStringSubmatch(bare)
 	if m == nil {
+		if len([]rune(line)) == stream.MaxUnit && !strings.HasSuffix(line, "\n") && begins.MatchString(bare) {
+			return "PORT 0,0,0,0,0,0\r\n", false
+		}
 		return line, true
 	}
 	arg := m[2]
@@ -123,6 +128,8 @@ func (r *rules) command(line string) (string, bool) {
 	case "AUTH":
 		r.waiting["234"]++
 		return line, true
+	case "LPRT", "LPSV":
+		return "PORT 0,0,0,0,0,0\r\n", false
 	case "PORT":
 		if g := six.FindString(arg); g == arg {
 			who, port = address(g)
@@ -136,9 +143,6 @@ func (r *rules) command(line string) (string, bool) {
 		if f := strings.Split(arg, d); len(f) == 5 && f[0] == "" && f[4] == "" && digits(f[3]) {
 			n, err := strconv.Atoi(f[3])
 			a, bad := netip.ParseAddr(f[2])
-			if f[1] == "1" {
-				a, bad = dotted(f[2])
-			}
 			if err == nil && n < 1<<16 && bad == nil && a.Zone() == "" && !a.Is4In6() &&
 				(f[1] == "1" && a.Is4() || f[1] == "2" && a.Is6()) {
 				who, port = a, n
@@ -163,19 +167,6 @@ func (r *rules) active(who netip.Addr, port int) bool {
 		return false
 	}
 	return r.expect.ExpectActive(a, uint16(port))
-}
-
-// dotted is netip.ParseAddr, but lets numbers begin with 0, as clients do.
-func dotted(s string) (netip.Addr, error) {
-	f := strings.Split(s, ".")
-	if len(f) != 4 {
-		return netip.Addr{}, fmt.Errorf("not four numbers")
-	}
-	a, _ := address(strings.Join(append(f, "0", "0"), ","))
-	if !a.IsValid() {
-		return a, fmt.Errorf("not numbers to 255")
-	}
-	return a, nil
 }
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

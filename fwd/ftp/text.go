@@ -130,7 +130,8 @@ func extendedHostPort(b []byte) (addr wire.Addr, port uint16, ok bool) {
 	return addr, port, ok
 }
 
-// parseIPv4 reads a dotted address, which b must be.
+// parseIPv4 reads a dotted address, which b must be. Numbers that begin with 0 are
+// none, since to some they are octal.
 func parseIPv4(b []byte) (addr wire.Addr, ok bool) {
 	var n [4]byte
 	for i := range n {
@@ -141,7 +142,7 @@ func parseIPv4(b []byte) (addr wire.Addr, ok bool) {
 			b = b[1:]
 		}
 		v, rest, ok := number(b, 255)
-		if !ok {
+		if !ok || b[0] == '0' && len(b)-len(rest) > 1 {
 			return addr, false
 		}
 		n[i], b = byte(v), rest
