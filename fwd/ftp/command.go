@@ -15,6 +15,18 @@ const verbLen = 4
 // clients that know them know others.
 var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH", "LPRT", "LPSV"}
 
+// heads are the bytes a line can begin with if it is one of verbs; asking them
+// first spares most lines the rest.
+var heads = func() (is [256]bool) {
+	for _, v := range verbs {
+		is[v[0]], is[v[0]|0x20] = true, true
+	}
+	for _, c := range []byte(blanks + "\r\x00\xff") {
+		is[c] = true
+	}
+	return is
+}()
+
 // What the client's command is replaced by: a data port that no server accepts.
 const (
 	noPort  = "PORT 0,0,0,0,0,0\r\n"
@@ -36,7 +48,12 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		}
 	}
 	n, whole := lineLen(text)
-	verb, arg, open := split(h.strip(text[:n]))
+	var verb string
+	var arg []byte
+	var open bool
+	if heads[text[0]] {
+		verb, arg, open = split(h.strip(text[:n]))
+	}
 	switch {
 	case verb == "" && !(open && !whole):
 	case !whole && !last:

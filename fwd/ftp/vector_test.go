@@ -243,6 +243,29 @@ func BenchmarkProcess(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
 }
 
+// BenchmarkManyLines is a segment full of short lines, the most work there is.
+func BenchmarkManyLines(b *testing.B) {
+	for name, line := range map[string]string{"empty": "\n", "command": "P\n", "reply": "2\n"} {
+		b.Run(name, func(b *testing.B) {
+			sample := frames()[stream.FromClient]
+			p, dir := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21"}, stream.FromClient
+			if name == "reply" {
+				p, dir = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000"}, stream.FromServer
+			}
+			p.TCPFlags, p.Payload = wire.TCPAck, bytes.Repeat([]byte(line), 1448/len(line))
+			sample = p.Frame()
+			c, h, ask := new(Conn), new(Helper), new(never)
+			f, parsed := new(wire.Frame), new(wire.Packet)
+			for b.Loop() {
+				*c = Conn{}
+				*f = sample
+				wire.Parse(f, parsed)
+				h.Process(c, &terms4, ask, dir, f, parsed)
+			}
+		})
+	}
+}
+
 // FuzzAddress: an address is read as net/netip reads it.
 func FuzzAddress(f *testing.F) {
 	for _, s := range []string{"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1::2::3", ":1", "1:", "12345::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", ""} {

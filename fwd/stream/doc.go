@@ -27,7 +27,9 @@
 // frame or the receiver's MSS.
 //
 // What a sender sends is believed the first time: retransmitting other bytes
-// where the first were of no interest is not found out.
+// where the first were of no interest is not found out. Multipath TCP (RFC 8684)
+// and TCP's authentication (RFC 2385, RFC 5925) sign what is changed here; such
+// connections do not survive a change.
 //
 // Nothing here allocates, blocks or knows the time, and a Conn holds no
 // pointers.

@@ -93,7 +93,8 @@ const (
 // Judgement is a Rewriter's answer: what is done to the first N bytes of the
 // text. N is at least 1 and at most the text's length; for More, Leave and
 // Refuse it is not looked at. New is the text for Replace, at most MaxUnit
-// bytes, 0 for none; it stays the Rewriter's and is copied before the next call.
+// bytes, 0 for none; it is the Rewriter's, no part of the text it was asked about,
+// and is copied before the next call.
 type Judgement struct {
 	Do  Action
 	N   int
@@ -192,8 +193,9 @@ func (c *Conn) note(dir Dir, s *segment) {
 	}
 }
 
-// scale is the window scale of a segment from dir: 0 in a SYN, unless both ends
-// have one, and if their SYNs were not seen.
+// scale is the window scale of a segment from dir: 0 in a SYN, if not both ends
+// have one, and if their SYNs were not seen. (Then windows are passed on as they
+// are; they end where they would have but for the few bytes an edit adds.)
 func (c *Conn) scale(dir Dir, s *segment) uint8 {
 	if s.has(wire.TCPSyn) || !c.half[dir].scaled || !c.half[dir.Opposite()].scaled {
 		return 0
@@ -337,9 +339,12 @@ func (c *Conn) acknowledge(dir Dir, f *wire.Frame, p *wire.Packet, s *segment) O
 		scale = o.scale
 	}
 	h.fold()
-	ack := h.back(h.acked)
+	ack, window := h.back(h.acked), h.edge-h.acked
+	if h.greeted && o.greeted {
+		window = h.window(ack, h.edge)
+	}
 	answer := fwd.TCPAck{
-		Seq: s.ack, Ack: ack, Window: stated(h.window(ack, h.edge), scale),
+		Seq: s.ack, Ack: ack, Window: stated(window, scale),
 		Stamped: s.stamped, Stamp: o.stamp, Echo: s.stamp,
 	}
 	if !fwd.Acknowledge(f, p, &answer) {
