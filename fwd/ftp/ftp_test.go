@@ -164,6 +164,9 @@ func TestSessions(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
+	if testing.Short() {
+		*sessions = min(*sessions, 200)
+	}
 	for i := *first; i < *first+*sessions && !t.Failed(); i++ {
 		runSession(t, *seed, i)
 	}

@@ -123,7 +123,11 @@ func TestVectors(t *testing.T) {
 			for _, text := range v.lines {
 				longest = max(longest, len(text))
 			}
-			for cut := 0; cut <= longest; cut += 1 + longest/200 { // every byte, but of the very long
+			every := 1 + longest/200 // byte, but not in the very long
+			if testing.Short() {
+				every *= 5
+			}
+			for cut := 0; cut <= longest; cut += every {
 				step := 1 + longest/20
 				for again := cut % step; again <= cut; again += step {
 					runVector(t, v.terms, v.lines, v.want, v.asked, v.notes, cut, again)

@@ -127,6 +127,9 @@ func TestStreams(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
+	if testing.Short() {
+		*streams = min(*streams, 300)
+	}
 	for i := *first; i < *first+*streams && !t.Failed(); i++ {
 		run(t, *seed, i)
 	}
