@@ -47,8 +47,8 @@ var vectors = []struct {
 	}, {
 		name:  "two passive ones in a segment, of a server that names the same port twice",
 		terms: terms4,
-		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n", "227 =10,0,0,2,4,0\r\n200 ok\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
-		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n", "227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		notes: NotePassive | NoteUnasked,
 	}, {

@@ -217,6 +217,13 @@ func TestSegments(t *testing.T) {
 			{"FIN again brings it again", client, seg{seq: 4, flags: wire.TCPFin}, stream.Passed, seg{seq: 2, flags: wire.TCPFin, text: "<+b>"}},
 			{"all acknowledged", server, seg{ack: 7}, stream.Passed, seg{ack: 5}},
 		}},
+		{"a part of what was kept back passes", []row{
+			{"two bytes are kept back", client, seg{text: "?="}, stream.Answered, seg{ack: 2, window: 99}},
+			{"a third decides about the first", client, seg{seq: 2, text: "a"}, stream.Shortened, seg{text: "?"}},
+			{"again", client, seg{seq: 2, text: "a"}, stream.Shortened, seg{text: "?"}},
+			{"it has arrived", server, seg{ack: 1}, stream.Passed, seg{ack: 3}},
+			{"the rest follows", client, seg{seq: 3, text: "\n"}, stream.Passed, seg{seq: 1, text: "=a\n"}},
+		}},
 		{"the other direction, and a line that shrinks", []row{
 			{"shrinks", server, seg{text: "-abcdefgh\nx"}, stream.Passed, seg{text: "-\nx"}},
 			{"a client that has it", client, seg{ack: 3, window: 100}, stream.Passed, seg{ack: 11, window: 100}},

@@ -316,7 +316,7 @@ func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq 
 			edge := s.ack + uint32(s.tcp.Window())<<scale
 			s.tcp.SetWindow(stated(o.window(ack, edge), scale))
 		}
-		s.mapSACK(o, ack)
+		s.mapSACK(o)
 		dirty = true
 	}
 	if dirty {

@@ -49,10 +49,10 @@ func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
 		if n < 3 && !whole && !last {
 			return stream.Judgement{Do: stream.More}
 		}
-		l.rest[dir] = true
 		if text[0] == '?' {
 			return stream.Judgement{Do: stream.Pass, N: 1}
 		}
+		l.rest[dir] = true
 		return stream.Judgement{Do: stream.Replace, N: 1, New: append(l.text[:0], "**"...)}
 	case !whole && !last:
 		return stream.Judgement{Do: stream.More}
@@ -89,6 +89,9 @@ func change(b, line []byte) ([]byte, bool) {
 // changed is what becomes of a whole text.
 func changed(text []byte) (b []byte) {
 	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
+		for len(line) > 0 && line[0] == '?' {
+			b, line = append(b, '?'), line[1:]
+		}
 		if len(line) > 0 && line[0] == '*' {
 			b = append(append(b, '*'), line...)
 		} else if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit && line[len(line)-1] != '\n' {
@@ -106,6 +109,9 @@ func changed(text []byte) (b []byte) {
 func text(rng *rand.Rand, finish bool) (b []byte) {
 	for range rng.IntN(30) {
 		b = append(b, "+-!=?*abc"[rng.IntN(9)])
+		if b[len(b)-1] == '?' {
+			b = append(b, "+-!=?*abc"[rng.IntN(9)])
+		}
 		n := rng.IntN(12)
 		if rng.IntN(10) == 0 {
 			n = rng.IntN(600)

@@ -87,10 +87,9 @@ func (s *segment) end() uint32 {
 }
 
 // mapSACK puts the SACK blocks, which are about h, into the numbers of h's
-// sender, who is told the acknowledgement ack. Edges within an edit move inward. A
-// block of which nothing is left makes way, and so does one across ack, which only
-// an acknowledgement older than what was folded can have; NOPs fill the end.
-func (s *segment) mapSACK(h *half, ack uint32) {
+// sender. Edges within an edit move inward; a block of which nothing is left
+// makes way, and NOPs fill the option's end.
+func (s *segment) mapSACK(h *half) {
 	if s.sackAt == 0 {
 		return
 	}
@@ -100,7 +99,7 @@ func (s *segment) mapSACK(h *half, ack uint32) {
 	for at := kept; at < len(option); at += sackBlock {
 		left := h.backLeft(binary.BigEndian.Uint32(option[at:]))
 		right := h.backRight(binary.BigEndian.Uint32(option[at+4:]))
-		if before(left, right) && (before(ack, left) || !before(ack, right)) {
+		if before(left, right) {
 			binary.BigEndian.PutUint32(option[kept:], left)
 			binary.BigEndian.PutUint32(option[kept+4:], right)
 			kept += sackBlock
