@@ -48,12 +48,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		}
 	}
 	n, whole := lineLen(text)
-	var verb string
-	var arg []byte
-	var open bool
-	if heads[text[0]] {
-		verb, arg, open = split(h.strip(text[:n]))
-	}
+	verb, arg, open := h.parse(text[:n])
 	switch {
 	case verb == "" && !(open && !whole):
 	case !whole && !last:
@@ -156,8 +151,16 @@ const blanks = " \t\v\f"
 
 func blank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
-// split takes a command apart. verb is "" if it is none of verbs; open: but it
+// parse takes a command apart. verb is "" if it is none of verbs; open: but it
 // could become one if more came.
+func (h *Helper) parse(line []byte) (verb string, arg []byte, open bool) {
+	if !heads[line[0]] {
+		return "", nil, false
+	}
+	return split(h.strip(line))
+}
+
+// split is parse for a line without what servers skip.
 func split(line []byte) (verb string, arg []byte, open bool) {
 	if len(line) > verbLen && !blank(line[verbLen]) {
 		return "", nil, false

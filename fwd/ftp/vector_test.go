@@ -251,13 +251,12 @@ func BenchmarkProcess(b *testing.B) {
 func BenchmarkManyLines(b *testing.B) {
 	for name, line := range map[string]string{"empty": "\n", "command": "P\n", "reply": "2\n"} {
 		b.Run(name, func(b *testing.B) {
-			sample := frames()[stream.FromClient]
 			p, dir := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21"}, stream.FromClient
 			if name == "reply" {
 				p, dir = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000"}, stream.FromServer
 			}
 			p.TCPFlags, p.Payload = wire.TCPAck, bytes.Repeat([]byte(line), 1448/len(line))
-			sample = p.Frame()
+			sample := p.Frame()
 			c, h, ask := new(Conn), new(Helper), new(never)
 			f, parsed := new(wire.Frame), new(wire.Packet)
 			for b.Loop() {
