@@ -8,6 +8,7 @@
 //	tunnel.go    IPIP, GUE and GRE, on and off; shim.go: what is between the IP headers
 //	icmp.go      ICMP errors and echo replies of our own
 //	reset.go     TCP resets
+//	ack.go       TCP acknowledgements in place of a receiver
 //	arp.go       ARP replies
 //	neighbour.go  neighbour advertisements
 //	turn.go      the frame turned round to make such answers; header.go: their IP header
