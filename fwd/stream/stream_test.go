@@ -150,7 +150,12 @@ func run(t *testing.T, seed, i uint64) {
 	rng := rand.New(rand.NewPCG(seed, i))
 	var c stream.Conn
 	var rw lines
+	late := rng.IntN(3) == 0 // the connection is followed from its first text on
+	unseen := late
 	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+		if unseen {
+			return stream.Passed
+		}
 		return c.Process(dir, f, p, &rw)
 	})
 	w.Lossless = rng.IntN(4) == 0
@@ -159,6 +164,13 @@ func run(t *testing.T, seed, i uint64) {
 		e.Out = text(rng, e.Finish)
 	}
 	w.Connect()
+	if unseen = false; late {
+		for i, e := range w.Ends {
+			if n := len(e.Out); n > 0 {
+				w.Carry(stream.Dir(i), 0, 1+rng.IntN(n), false)
+			}
+		}
+	}
 	w.Disturb(rng.IntN(500))
 	w.Settle()
 	for i, e := range w.Ends {
