@@ -27,7 +27,7 @@ const (
 	maxEdits = 8
 )
 
-// Conn is what is remembered of one TCP connection: some 1.2 KiB without
+// Conn is what is remembered of one TCP connection: some 1.3 KiB without
 // pointers. The zero value is a connection of which nothing was seen yet, its
 // SYN comes first; one that is met in the middle is followed from the first
 // segment seen, as if a line began there. Whoever uses it must see to it that
