@@ -53,6 +53,11 @@ func (e elements) addPart(p *Part, n int) error {
 	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
 		return err
 	}
+	for _, end := range p.Helping {
+		if err := e.add(end.Addr, "helping", []byte{end.Proto, 0, 0, 0}, n); err != nil {
+			return fmt.Errorf("helping server: %w", err)
+		}
+	}
 	for _, list := range []struct {
 		what, set string
 		ends      []Endpoint

@@ -67,6 +67,15 @@ type Part struct {
 	// Spans are further Sources.
 	Spans []Span
 
+	// Helped are where clients ask servers for further connections, whose ports
+	// nobody knows beforehand: FTP's control connections, TFTP's requests. What a
+	// client opens soon after to another port of these addresses is dropped, and
+	// so is everything of such a connection in both directions, whatever server of
+	// Helping answers. (Endpoints of every port, as the host's own connections have
+	// any.)
+	Helped  []Match
+	Helping []Endpoint
+
 	// Returns: what the host itself sends from these is handed to the door, if
 	// there is one (OpenDoor).
 	Returns []Endpoint
@@ -165,7 +174,7 @@ func (g *Guard) Apply(r Rules) error {
 			return fmt.Errorf("guard: set %s: %w", name, err)
 		}
 	}
-	g.updateMatches(r, spanned(fresh) || spanned(gone))
+	g.updateMatches(r, spanned(fresh) || spanned(gone), anyHelped(fresh) || anyHelped(gone))
 	held := g.held
 	g.held = nil
 	if err := g.conn.Flush(); err != nil {

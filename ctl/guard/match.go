@@ -36,13 +36,14 @@ const (
 	chainSpans   = "spans"
 	chainQuoted  = "quoted"
 	chainTagged  = "tagged"
+	chainHelped  = "helped"
 )
 
 const chainStray = "stray"
 
 // updateMatches queues the rules that make r of what is in the chains now;
-// spans says that the spans are others.
-func (g *Guard) updateMatches(r Rules, spans bool) {
+// spans and helped say that those are others.
+func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 	for _, f := range families {
 		service, source, stray := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainStray, f)
 		for name, lists := range map[string][2][]Match{
@@ -62,7 +63,10 @@ func (g *Guard) updateMatches(r Rules, spans bool) {
 				g.rule(chain, f).ofFamily().jump(chainGuard)
 			}
 		}
-		if g.held != nil && !spans {
+		if g.held == nil || helped {
+			g.updateHelped(f, r)
+		}
+		if g.held != nil && !spans && !helped {
 			continue
 		}
 		sources, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
@@ -74,6 +78,9 @@ func (g *Guard) updateMatches(r Rules, spans bool) {
 				}
 			}
 		}
+		if anyHelped(r.Parts) {
+			g.followAsked(sources, f, counterSource, func(x *rule) *rule { return x.key(f.src, l4proto).in("helping") }, f.dst, dstPort)
+		}
 		for _, part := range r.Parts {
 			for _, s := range part.Spans {
 				if f.has(s.Net) {
@@ -82,6 +89,11 @@ func (g *Guard) updateMatches(r Rules, spans bool) {
 			}
 		}
 	}
+}
+
+// anyHelped says whether one of the parts has helped connections.
+func anyHelped(parts []*Part) bool {
+	return slices.ContainsFunc(parts, func(p *Part) bool { return len(p.Helped)+len(p.Helping) > 0 })
 }
 
 // spanned says whether one of the parts has spans.
@@ -94,17 +106,21 @@ func (g *Guard) addMatch(chain *nftables.Chain, f *family, m Match, service *nft
 	if !f.has(m.Dst) {
 		return
 	}
-	r := g.rule(chain, f)
-	if m.Interface != "" {
-		r.key(inInterface).is(interfaceName(m.Interface)...)
-	}
-	r.key(l4proto).is(m.Proto).within(f.dst, m.Dst).within(f.src, m.Src).
-		ports(dstPort, m.DstFirst, m.DstLast).ports(srcPort, m.SrcFirst, m.SrcLast)
+	r := g.rule(chain, f).match(m)
 	if m.Pass {
 		r.leave()
 		return
 	}
 	r.goTo(service)
+}
+
+// match goes on with packets that match.
+func (r *rule) match(m Match) *rule {
+	if m.Interface != "" {
+		r.key(inInterface).is(interfaceName(m.Interface)...)
+	}
+	return r.key(l4proto).is(m.Proto).within(r.f.dst, m.Dst).within(r.f.src, m.Src).
+		ports(dstPort, m.DstFirst, m.DstLast).ports(srcPort, m.SrcFirst, m.SrcLast)
 }
 
 // has says whether a net is of the family.

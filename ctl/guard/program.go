@@ -103,7 +103,7 @@ func (g *Guard) addSets(f *family) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
 	for name, parts := range map[string][]nftables.SetDatatype{
 		"vips": endpoint[:1], "locals": endpoint[:1],
-		"anyservices": endpoint[:2], "anysources": endpoint[:2], "speakers": endpoint[:2],
+		"anyservices": endpoint[:2], "anysources": endpoint[:2], "speakers": endpoint[:2], "helping": endpoint[:2],
 		"services": endpoint, "sources": endpoint,
 	} {
 		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
@@ -129,6 +129,9 @@ func (g *Guard) addSets(f *family) error {
 	if err := g.addFragmentSet(f, "fragments"); err != nil {
 		return err
 	}
+	if err := g.addAskedSets(f); err != nil {
+		return err
+	}
 	return g.addFragmentSet(f, "passing")
 }
 
@@ -145,12 +148,13 @@ func (g *Guard) addFragmentSet(f *family, name string) error {
 func (g *Guard) addChains(f *family) {
 	service := g.addDropChain(f, counterService)
 	source := g.addDropChain(f, counterSource)
-	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted, chainTagged} {
+	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted, chainTagged, chainHelped} {
 		g.addChain(name + f.suffix)
 	}
 	stray := g.addStrayChain(f)
 	guard := g.addChain(chainGuard + f.suffix)
 
+	g.rule(guard, f).jump(chainHelped)
 	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
 	g.rule(guard, f).key(f.dst, l4proto).in("anyservices").drop(counterService)
 	g.rule(guard, f).key(f.dst, l4proto, dstPort).in("services").goTo(service)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -131,8 +132,18 @@ func (r *rule) quote() *rule {
 }
 
 // remember ends the rule by putting the key into the family's set.
-func (r *rule) remember(set string) {
-	r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE}).queue()
+func (r *rule) remember(set string) { r.update(set, 0).queue() }
+
+// update puts the key into the family's set, for a time or, if that is 0, the
+// set's, which begins anew if it is there. It goes on unless the set is full.
+func (r *rule) update(set string, timeout time.Duration) *rule {
+	return r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout})
+}
+
+// longer goes on if the key, a number in the host's order, is more than n.
+func (r *rule) longer(n uint32) *rule {
+	r.add(&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 4, Size: 4})
+	return r.add(&expr.Cmp{Op: expr.CmpOpGt, Register: register, Data: binary.BigEndian.AppendUint32(nil, n)})
 }
 
 // drop ends the rule by counting and dropping the packet.

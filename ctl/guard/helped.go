@@ -1,0 +1,131 @@
+package guard
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The guard learns of connections that others announce (Rules.Helped) from what
+// clients send, for it cannot read what was announced:
+//
+//	chain helped4 { # for FTP at 192.0.2.9, for example; empty if nothing is helped
+//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @askers4 { ip saddr . ip daddr }
+//		meta l4proto tcp th dport 1024-65535 tcp flags & (fin | syn | rst | ack) == syn ip saddr . ip daddr @askers4 goto opened4
+//		meta l4proto tcp ip daddr 192.0.2.9 jump asked4
+//	}
+//	chain opened4 {
+//		update @asked4 { ip saddr . meta l4proto . th sport timeout 5m }
+//		counter name "service" drop
+//	}
+//	chain spans4 { ip saddr . meta l4proto @helping4 jump … }
+//
+// and for both directions, with the client's end as source or destination:
+//
+//	<client's end> @asked4 <FIN or RST> update @asked4 { … timeout 1m } counter name … drop
+//	<client's end> @asked4 <over 200 bytes> update @asked4 { … timeout 2h } counter name … drop
+//	<client's end> @asked4 counter name … drop
+//
+// So a connection is known to the guard until a minute after its end, or for two
+// hours after its last text. TFTP's client asks and is answered at the same port:
+// its end is known from the request on.
+const (
+	// askTime is how long a client may take from its last word on a control
+	// connection to opening what was announced: as long as it is expected
+	// (IPVS's LISTEN, 120 s).
+	askTime = 2 * time.Minute
+	// askedTime is how long a connection is known that does not send text.
+	askedTime = 5 * time.Minute
+	textTime  = 2 * time.Hour
+	endedTime = time.Minute
+	// textLen is more than the headers of a segment without text have: 40 bytes of
+	// IPv6, 60 of TCP.
+	textLen = 200
+	// maxAsked bounds each of the two sets; what does not fit passes to the host.
+	maxAsked = 1 << 18
+)
+
+// addAskedSets queues the sets of what clients ask for.
+func (g *Guard) addAskedSets(f *family) error {
+	for _, set := range []*nftables.Set{
+		{Name: "askers", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Timeout: askTime},
+		{Name: "asked", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService), Timeout: askedTime},
+	} {
+		set.Table, set.Concatenation, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, true, maxAsked
+		set.Name += f.suffix
+		if err := g.conn.AddSet(set, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// updateHelped queues the rules of chain helped.
+func (g *Guard) updateHelped(f *family, r Rules) {
+	chain := g.emptyChain(chainHelped, f)
+	var all []Match
+	for _, part := range r.Parts {
+		for _, m := range part.Helped {
+			if f.has(m.Dst) && !slices.Contains(all, m) {
+				all = append(all, m)
+			}
+		}
+	}
+	tcp := false
+	for _, m := range all {
+		switch at := g.rule(chain, f).match(m); m.Proto {
+		case unix.IPPROTO_TCP:
+			at.key(f.src, f.dst).remember("askers")
+			tcp = true
+		default:
+			at.key(f.src, l4proto, srcPort).remember("asked")
+		}
+	}
+	if tcp {
+		for _, end := range []func(*rule){
+			func(x *rule) { x.key(f.src, l4proto, srcPort).update("asked", 0).queue() },
+			func(x *rule) { x.drop(counterService) }, // two rules, because a full set ends the first
+		} {
+			x := g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstOpen, 65535).
+				key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn).
+				key(f.src, f.dst).in("askers")
+			end(x)
+		}
+	}
+	for _, m := range all {
+		of := func(x *rule) *rule { return x.key(l4proto).is(m.Proto).within(f.dst, m.Dst) }
+		g.followAsked(chain, f, counterService, of, f.src, srcPort)
+	}
+}
+
+// firstOpen is the first port that a server announces.
+const firstOpen = 1024
+
+// TCP's flags (RFC 9293 section 3.1).
+const (
+	flagFin = 1
+	flagSyn = 2
+	flagRst = 4
+	flagAck = 16
+)
+
+var (
+	tcpFlags     = transport(13, 1)
+	packetLength = meta(expr.MetaKeyLEN, 4)
+)
+
+// followAsked queues rules that drop the packets of asked connections among those
+// that of lets through; addr and port are the client's end in them.
+func (g *Guard) followAsked(chain *nftables.Chain, f *family, counter string, of func(*rule) *rule, addr, port field) {
+	asked := func() *rule { return of(g.rule(chain, f)).key(addr, l4proto, port).in("asked") }
+	key := func(x *rule) *rule { return x.key(addr, l4proto, port) }
+	key(asked().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{flagFin | flagRst}).not(0)).
+		update("asked", endedTime).drop(counter)
+	key(asked().key(l4proto).is(unix.IPPROTO_TCP).key(packetLength).longer(textLen)).
+		update("asked", textTime).drop(counter)
+	key(asked().key(l4proto).not(unix.IPPROTO_TCP)).update("asked", 0).drop(counter)
+	asked().drop(counter)
+}

@@ -1,0 +1,116 @@
+package guard
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"uvs/ctl/nettest"
+)
+
+// segment makes a TCP segment with a payload.
+func segment(src string, sport uint16, dst string, dport uint16, flags string, payload int) []byte {
+	t := &layers.TCP{SrcPort: layers.TCPPort(sport), DstPort: layers.TCPPort(dport), Window: 100}
+	for _, f := range flags {
+		switch f {
+		case 'S':
+			t.SYN = true
+		case 'A':
+			t.ACK = true
+		case 'F':
+			t.FIN = true
+		case 'R':
+			t.RST = true
+		}
+	}
+	return ipTo(src, dst, layers.IPProtocolTCP, t, gopacket.Payload(make([]byte, payload)))
+}
+
+// TestHelped: of a client that has spoken to a helped service the guard hides
+// what it opens to other ports of the same address, and then everything of that
+// connection in both directions; and nothing else. The peer plays client and
+// server at once:
+//
+//	client 10.7.0.2, server 10.7.0.3, on p0 ── h0 10.7.0.1, host with VIP 10.7.0.9
+func TestHelped(t *testing.T) {
+	for _, row := range [][4]string{
+		{"10.7.0.2", "10.7.0.9", "10.7.0.3", "10.7.0.99"},
+		{"fd07::2", "fd07::9", "fd07::3", "fd07::99"},
+	} {
+		client, vip, server, mark := row[0], row[1], row[2], row[3]
+		host, peer := newSpace(t), newSpace(t)
+		nettest.Join(host.Space, "h0", peer.Space, "p0")
+		tap := peer.Tap("p0")
+		to := host.Link("h0").Attrs().HardwareAddr
+		g := host.guard()
+		all := netip.MustParseAddr(vip)
+		whole := netip.PrefixFrom(all, all.BitLen())
+		rules := Rules{
+			Interfaces: []string{"h0"},
+			Parts: []*Part{{VIPs: addrs(mark)}, {
+				Helped: []Match{
+					{Dst: whole, Proto: unix.IPPROTO_TCP, DstFirst: 21, DstLast: 21, SrcLast: 65535},
+					{Dst: whole, Proto: unix.IPPROTO_UDP, DstFirst: 69, DstLast: 69, SrcLast: 65535},
+				},
+				Helping: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)}, {Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
+			}},
+		}
+		host.Must(g.Apply(rules))
+		send := func(ip []byte) {
+			_, err := tap.WriteTo(frame(net.HardwareAddr(to), ip), anywhere)
+			peer.Must(err)
+		}
+		hidden := func(ip []byte) (service, source uint64) {
+			before, err := g.Dropped()
+			host.Must(err)
+			send(ip)
+			send(udp(client, 1, mark, 1)) // is dropped for sure, after the other
+			var now Dropped
+			until(t, "the frame behind it is dropped", func() bool {
+				now, err = g.Dropped()
+				host.Must(err)
+				return now.VIP > before.VIP
+			})
+			return now.Service - before.Service, now.Source - before.Source
+		}
+		for _, step := range []struct {
+			say             string
+			ip              []byte
+			service, source uint64
+		}{
+			{"a stranger opens a port", segment(client, 5001, vip, 40000, "S", 0), 0, 0},
+			{"the client speaks on the control connection", segment(client, 5000, vip, 21, "A", 6), 0, 0},
+			{"the server sends to a port nobody asked from", segment(server, 40000, client, 5001, "SA", 0), 0, 0},
+			{"the client opens a port", segment(client, 5001, vip, 40000, "S", 0), 1, 0},
+			{"the server answers", segment(server, 40000, client, 5001, "SA", 0), 0, 1},
+			{"the client goes on", segment(client, 5001, vip, 40000, "A", 0), 1, 0},
+			{"the server sends much", segment(server, 40000, client, 5001, "A", 1000), 0, 1},
+			{"the client sends much", segment(client, 5001, vip, 40000, "A", 1000), 1, 0},
+			{"the client ends", segment(client, 5001, vip, 40000, "FA", 0), 1, 0},
+			{"the server ends", segment(server, 40000, client, 5001, "FA", 0), 0, 1},
+			{"another end of the client's", segment(server, 40000, client, 5002, "A", 0), 0, 0},
+			{"another server", segment("10.7.0.4", 40000, "10.7.0.2", 5001, "A", 0), 0, 0},
+			{"the client goes on with something older", segment(client, 5003, vip, 40000, "A", 0), 0, 0},
+			{"the client opens a port below 1024", segment(client, 5003, vip, 443, "S", 0), 0, 0},
+			{"the client opens another address", segment(client, 5003, mark[:len(mark)-1]+"8", 40000, "S", 0), 0, 0},
+			{"another client opens a port", segment(server, 5003, vip, 40000, "S", 0), 0, 0},
+			{"a server's datagram nobody asked for", udp(server, 40000, client, 6000), 0, 0},
+			{"a TFTP request", udp(client, 6000, vip, 69), 1, 0},
+			{"its answer", udp(server, 40000, client, 6000), 0, 1},
+			{"what the client says to that", udp(client, 6000, vip, 40000), 1, 0},
+			{"another end of the client's datagram", udp(client, 6001, vip, 40000), 0, 0},
+		} {
+			if service, source := hidden(step.ip); service != step.service || source != step.source {
+				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.say, service, source, step.service, step.source)
+			}
+		}
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: rules.Parts[:1]}))
+		if service, source := hidden(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
+			t.Errorf("%s: still hidden when nothing is helped", vip)
+		}
+	}
+}
