@@ -9,6 +9,12 @@ BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(
 PROGRAMS = nginx curl socat ip sysctl tcpdump ethtool nft gcc sipp
 PACKAGES = nginx-light curl socat iproute2 procps tcpdump ethtool nftables gcc libc6-dev sip-tester
 
+# Only one FTP server can be installed as a package.
+PROGRAMS += vsftpd pure-ftpd lftp tnftp python3 tftp in.tftpd
+PACKAGES += vsftpd lftp tnftp python3 tftp-hpa tftpd-hpa
+UNPACK_PURE_FTPD = (d=$$(mktemp -d) && cd $$d && apt-get download -qq pure-ftpd && dpkg-deb -x pure-ftpd_*.deb . && \
+	install usr/sbin/pure-ftpd /usr/local/sbin/ && rm -r $$d) >/dev/null 2>&1
+
 .PHONY: build demo test programs check bench clean
 
 build: ## the static binary ./uvs
@@ -29,6 +35,7 @@ programs: # as root, install what the tests drive; elsewhere they skip
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing what tests need:$$missing"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES) >/dev/null; \
+		command -v pure-ftpd >/dev/null || $(UNPACK_PURE_FTPD) || echo "pure-ftpd is not to be had"; \
 	fi
 
 check: ## formatting, vet, staticcheck, the layers

@@ -275,6 +275,9 @@ func (s *State) tune(op Op) error {
 	if err := checkScheduler(&s.Services[i], s.Tuning.over(own)); err != nil {
 		return err
 	}
+	if err := checkHelp(&s.Services[i], own); err != nil {
+		return err
+	}
 	s.ServiceTuning[key] = own
 	return nil
 }

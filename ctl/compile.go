@@ -33,6 +33,7 @@ func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *
 		Services: make(map[director.ServiceKey]*director.Service, len(s.Services)),
 		Ways:     ways,
 		Rules:    s.Tuning.rules(),
+		Sessions: l.sessions,
 		Tunnels:  map[director.ServiceKey]uint32{},
 	}}
 	e, marks := newEnds(s), map[director.MarkKey]*director.Service{}
@@ -169,12 +170,16 @@ func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
 type serverSettings struct {
 	timeouts *conntrack.Timeouts // nil: the director's
 	ignoreDF bool
+	helper   *director.Helper // nil: none
 	mss      uint16
 }
 
 func (s *State) serverSettings(key ServiceKey) serverSettings {
 	tuning := s.tuning(key)
 	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0, mss: uint16(tuning.value(tuneMSS))}
+	if i, err := s.find(key); err == nil {
+		own.helper = s.helper(&s.Services[i])
+	}
 	if _, ok := s.ServiceTuning[key]; ok {
 		timeouts := tuning.timeouts()
 		own.timeouts = &timeouts
@@ -197,6 +202,7 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 		MSS:       own.mss,
 		Counters:  v.counters,
 		Timeouts:  own.timeouts,
+		Helper:    own.helper,
 	}
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
@@ -242,6 +248,7 @@ func compileService(s *State, svc *Service, l *live) *director.Service {
 		ExpireQuiescent: tuning.value(tuneQuiescent) != 0,
 		Reset:           tuning.value(tuneNoServer) == noServerReset,
 		OnePacket:       svc.OPS,
+		Helper:          s.helper(svc),
 	}
 }
 

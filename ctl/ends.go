@@ -15,7 +15,7 @@ import (
 // Ports of FTP, whose persistent service takes more than its own (reference 3.4).
 const (
 	portFTPData      = 20
-	portFTP          = 21
+	PortFTP          = 21
 	portUnprivileged = 1024
 )
 
@@ -23,15 +23,20 @@ const (
 type ends struct {
 	rules    map[ServiceKey][]MarkRule // by the key of their mark
 	services map[ServiceKey]*Service
+	helpers  map[ServiceKey]*director.Helper // of those that have one
 }
 
 func newEnds(s *State) ends {
-	e := ends{rules: map[ServiceKey][]MarkRule{}, services: map[ServiceKey]*Service{}}
+	e := ends{rules: map[ServiceKey][]MarkRule{}, services: map[ServiceKey]*Service{}, helpers: map[ServiceKey]*director.Helper{}}
 	for _, r := range s.Marks {
 		e.rules[r.key()] = append(e.rules[r.key()], r)
 	}
 	for i := range s.Services {
-		e.services[s.Services[i].ServiceKey] = &s.Services[i]
+		svc := &s.Services[i]
+		e.services[svc.ServiceKey] = svc
+		if h := s.helper(svc); h != nil {
+			e.helpers[svc.ServiceKey] = h
+		}
 	}
 	return e
 }
@@ -59,13 +64,21 @@ func (e ends) replies(k ServiceKey, server ServerKey) []guard.Span {
 	case k.FWMark == 0 && k.Port != 0:
 		list := e.at(at, k)
 		list[0].First, list[0].Last = server.Port, server.Port
+		if e.helpers[k] != nil && k.Proto == wire.ProtoTCP {
+			list = append(list, guard.Span{Net: at, Proto: k.Proto, First: dataPort(server.Port), Last: dataPort(server.Port)})
+		}
 		return list
 	case k.FWMark == 0:
 		return e.at(at, k)
 	}
 	svc := e.services[k]
 	own := server.Port != 0 && (svc == nil || svc.Persist == 0)
-	var list []guard.Span
+	list := e.dataPorts(at, k)
+	if own {
+		for i := range list {
+			list[i].First, list[i].Last = dataPort(server.Port), dataPort(server.Port)
+		}
+	}
 	for _, r := range e.rules[k] {
 		if own {
 			r.DstPorts = []PortRange{{server.Port, server.Port}}
@@ -107,7 +120,7 @@ func (k ServiceKey) ike() bool {
 // ftp says whether a service takes the ports of FTP's data as well.
 func (e ends) ftp(k ServiceKey) bool {
 	svc := e.services[k]
-	return k.Port == portFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
+	return k.Port == PortFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
 }
 
 // spans appends the rule's protocols and ports at a net.
@@ -142,9 +155,16 @@ func split(all []guard.Span) (points []guard.Endpoint, spans []guard.Span) {
 func (e ends) marked(s *State) []guard.Match {
 	var list []guard.Match
 	for i := range s.Services {
-		if k := s.Services[i].ServiceKey; e.ftp(k) {
+		k := s.Services[i].ServiceKey
+		if e.ftp(k) {
 			for _, p := range e.of(k)[1:] {
 				list = append(list, guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535})
+			}
+		}
+		for _, m := range e.helpEnds(k) {
+			if m.Proto == wire.ProtoTCP {
+				m.DstFirst, m.DstLast = dataPort(m.DstFirst), dataPort(m.DstLast)
+				list = append(list, m)
 			}
 		}
 	}

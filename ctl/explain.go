@@ -36,6 +36,8 @@ type Explanation struct {
 	Back string `json:"back,omitempty"`
 	// Hidden is what the guard keeps from the host's stack for this service.
 	Hidden []string `json:"hidden,omitempty"`
+	// Helper says whether such connections are helped; "": they are not.
+	Helper string `json:"helper,omitempty"`
 	// Settings are those that matter to such a packet.
 	Settings []Tunable `json:"settings,omitempty"`
 }
@@ -70,6 +72,7 @@ func (m *Manager) Explain(q Question) (*Explanation, error) {
 	}
 	if r.service != nil {
 		e.Hidden = r.hidden()
+		e.Helper = r.helper()
 		e.Settings = r.settings()
 	}
 	return e, nil
@@ -136,12 +139,14 @@ func (r *rehearsal) why() string {
 	switch {
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
-	case r.service != nil && r.service.Port == portFTP && r.question.Virtual.Port() != portFTP:
+	case r.service != nil && r.service.Port == PortFTP && r.question.Virtual.Port() != PortFTP:
 		return "it is persistent and on FTP's port, so FTP's data is its too"
 	case r.service != nil && r.service.Port == 0:
 		return "it takes every port of its address that no other service has"
 	case r.service != nil:
 		return "it has the packet's protocol, address and port"
+	case r.conn != nil:
+		return "but the packet belongs to a connection that another one announced"
 	case !isVIP:
 		return fmt.Sprintf("no service has the address %s; the packet is the host's", r.question.Virtual.Addr())
 	case vip.Ours:
@@ -153,6 +158,8 @@ func (r *rehearsal) why() string {
 // by says what chose the server.
 func (r *rehearsal) by() string {
 	switch {
+	case r.conn != nil && r.conn.NoClientPort:
+		return "what its control connection announced"
 	case r.conn != nil:
 		return "its conn"
 	case r.template != nil && r.chosen().ID == r.template.ServerID:
@@ -221,6 +228,8 @@ func (r *rehearsal) settings() []Tunable {
 			if !strings.HasPrefix(k.Name, "timeout_"+proto) {
 				continue
 			}
+		case (strings.HasPrefix(k.Name, tuneFTP) || k.Name == tuneTFTP) && r.helper() == "":
+			continue
 		case other != "" && other != proto, k.Name == tuneQuiescent && r.service.Persist == 0,
 			k.Name == tuneDropRate, k.Name == tuneReserve, k.Name == tuneProfile:
 			continue

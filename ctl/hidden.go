@@ -71,6 +71,7 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 			masq(v.key)
 		}
 	}
+	e.hideHelped(k, s, servers, part)
 	part.Returns = unique(part.Returns)
 	part.Sources, part.Spans = split(sources)
 	return part
@@ -79,7 +80,8 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 // same says whether two parts hide the same.
 func same(a, b *guard.Part) bool {
 	return slices.Equal(a.Services, b.Services) && slices.Equal(a.VIPs, b.VIPs) && slices.Equal(a.Sources, b.Sources) &&
-		slices.Equal(a.Spans, b.Spans) && slices.Equal(a.Returns, b.Returns)
+		slices.Equal(a.Spans, b.Spans) && slices.Equal(a.Returns, b.Returns) &&
+		slices.Equal(a.Helped, b.Helped) && slices.Equal(a.Helping, b.Helping)
 }
 
 // rules are those that hide it, and what marks lead to services.

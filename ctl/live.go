@@ -25,6 +25,7 @@ type live struct {
 	lastID   uint32                       // of services
 	round    uint64                       // of follow
 	policers *director.Policers
+	sessions *director.Sessions            // of helped connections; nil until a service has a helper
 	calls    *director.Calls               // nil until a service has an engine
 	paths    map[netip.Addr]*director.Path // to the addresses of servers
 }
@@ -147,7 +148,7 @@ func (l *live) clear(of func(ServiceKey) bool) {
 }
 
 // enough says whether the servers of s, and those that were removed, fit the
-// connection table's IDs.
+// connection table's IDs, and gets what memory s needs.
 func (l *live) enough(s *State) error {
 	used := len(l.index)
 	for i := range s.Services {
@@ -163,6 +164,18 @@ func (l *live) enough(s *State) error {
 	}
 	if limit := MaxServers - 1; used > limit {
 		return refuse(syscall.ENOSPC, "%d servers, counting removed ones that still have conns, are more than %d", used, limit)
+	}
+	return l.makeRoom(s)
+}
+
+// makeRoom gets the memory of helped connections when the first service wants it.
+func (l *live) makeRoom(s *State) (err error) {
+	for i := range s.Services {
+		if svc := &s.Services[i]; l.sessions == nil && s.concerns(svc.ServiceKey) && s.helper(svc) != nil {
+			if l.sessions, err = director.NewSessions(l.workers); err != nil {
+				return refuse(syscall.ENOMEM, "service %s: no memory for FTP sessions: %v", svc.ServiceKey, err)
+			}
+		}
 	}
 	return nil
 }

@@ -166,8 +166,9 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 			continue
 		}
 		switch op.Verb {
-		case AddServer, SetSorry:
-			if op.Server != nil {
+		case AddServer, SetSorry, EditServer, EditService:
+			m.warnFTP(op.Service.ServiceKey)
+			if op.Server != nil && op.Verb != EditServer {
 				added = append(added, op.Server.Addr)
 			}
 		case Zero:
@@ -177,6 +178,15 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 		m.events.emit(Event{Kind: "applied", Op: &op})
 	}
 	return errs, unique(added)
+}
+
+// warnFTP logs what a service that looks like FTP's lacks.
+func (m *Manager) warnFTP(key ServiceKey) {
+	if i, err := m.state.find(key); err == nil {
+		if text := m.state.Services[i].FTPWarning(); text != "" {
+			m.log.Warn().Msg(text)
+		}
+	}
 }
 
 // commit makes next the state, or fails and changes nothing. What the guard

@@ -33,13 +33,13 @@ func (m *Manager) rehearse(q Question) (*rehearsal, error) {
 				Client: s.Client, VIP: s.VIP, Server: s.Server,
 				ClientPort: s.ClientPort, VPort: s.VPort, SPort: s.SPort,
 				Proto: s.Proto, Method: s.Method, ServerID: s.ServerID, ServiceID: s.ServiceID,
-				State: s.State, Template: s.Template, Timeout: s.Timeout, Back: s.Back,
+				State: s.State, Template: s.Template, Timeout: s.Timeout, Back: s.Back, NoClientPort: s.NoClientPort,
 			})
 		}
 	}
 	local.End()
 
-	frames := []wire.Frame{q.frame(r.in, r.from, r.table.Ways.Ports[r.in].MAC, r.conn != nil)}
+	frames := []wire.Frame{q.frame(r.in, r.from, r.table.Ways.Ports[r.in].MAC, r.conn != nil && !r.conn.NoClientPort)}
 	var verdicts [1]director.Verdict
 	director.New(local, 0).Process(r.now, r.table, frames, verdicts[:])
 	r.verdict, r.frame = verdicts[0], frames[0]
@@ -130,14 +130,15 @@ func (r *rehearsal) find(conns *conntrack.Table) {
 		if s.Template {
 			return r.running != nil && r.running.Persist > 0 && s.ServerID != 0 && s.ServiceID == r.running.ID && s.Client == masked
 		}
-		return s.Proto == r.question.Proto && s.Client == client && s.ClientPort == r.question.Client.Port() &&
-			s.VIP == virtual && s.VPort == r.question.Virtual.Port()
+		return s.Proto == r.question.Proto && s.Client == client && !s.NoServerPort &&
+			(s.ClientPort == r.question.Client.Port() || s.NoClientPort) && s.VIP == virtual && s.VPort == r.question.Virtual.Port()
 	}
 	conns.Walk(match, func(s *conntrack.Snapshot) bool {
 		found := *s
-		if s.Template {
+		switch {
+		case s.Template:
 			r.template = &found
-		} else {
+		case r.conn == nil || !s.NoClientPort: // a conn comes before an expectation
 			r.conn = &found
 		}
 		return true

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -145,7 +146,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
 	mux.HandleFunc("GET /v1/timeouts", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Timeouts()) })
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, append(s.Manager.Verdicts(), s.Counters()...))
+		reply(w, slices.Concat(s.Manager.Verdicts(), s.Manager.HelperCounters(), s.Counters()))
 	})
 	mux.HandleFunc("GET /v1/tuning", s.tuning)
 	mux.HandleFunc("GET /v1/conns", s.conns)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -27,8 +28,10 @@ type Tunable struct {
 	Also []uint32 `json:"also,omitempty"`
 	// Only are the values it can have, if not all from Min to Max.
 	Only []uint32 `json:"only,omitempty"`
-	Unit string   `json:"unit,omitempty"`
-	Help string   `json:"help"`
+	// Words are names of the values from 0 on, if they have any.
+	Words []string `json:"words,omitempty"`
+	Unit  string   `json:"unit,omitempty"`
+	Help  string   `json:"help"`
 	// PerService says that a service can have a value of its own.
 	PerService bool `json:"per_service,omitempty"`
 }
@@ -56,6 +59,10 @@ const (
 	tuneConns     = "limit_conns"
 	tuneReplies   = "ops_replies"
 	tunePathMTU   = "pmtu_disc"
+	tuneFTP       = "ftp"
+	tuneTFTP      = "tftp"
+	tuneBounce    = "ftp_bounce"
+	tuneLeave     = "ftp_leave_address"
 	tuneMSS       = "mss_clamp"
 	tuneNATICMP   = "nat_icmp_send"
 	tuneSchedICMP = "schedule_icmp"
@@ -107,6 +114,10 @@ var knobs = []Tunable{
 	{Name: tuneConns, Default: 0, Max: 1 << 28, Unit: "conns", PerService: true, Help: "connections, closing ones included, that one client address (with persistence: one template) may have with a service; more are dropped; 0: any number"},
 	{Name: tuneReplies, Default: 0, Max: 1, PerService: true, Help: "1: what masqueraded servers of one-packet services (ipvsadm --ops) send is translated, as from the service; 0: routed on unchanged, as IPVS does"},
 	{Name: tunePathMTU, Default: 1, Max: 1, PerService: true, Help: "packets too long for a tunnel: 1 with DF are answered with fragmentation needed, 0 all of IPv4 are sent in fragments"},
+	{Name: tuneFTP, Default: helpAuto, Max: helpAuto, Words: helpWords, PerService: true, Help: "help FTP through NAT: off; on: at the service's port, at single ports that rules give its mark; auto: at port 21"},
+	{Name: tuneBounce, Default: 0, Max: 1, PerService: true, Help: "1: an FTP client may have data sent to a third party (PORT, EPRT); 0: its server is told to refuse that"},
+	{Name: tuneLeave, Default: 0, Max: 1, PerService: true, Help: "1: the address in a server's 227 stays as it is, for servers that announce the VIP themselves; 0: it becomes the VIP"},
+	{Name: tuneTFTP, Default: helpAuto, Max: helpAuto, Words: helpWords, PerService: true, Help: "help TFTP through NAT, whose servers answer from other ports: off; on: as ftp; auto: at UDP port 69"},
 	{Name: tuneMSS, Default: 0, Also: []uint32{0, director.AutoMSS}, Min: leastMSS, Max: mostMSS, Unit: "bytes", PerService: true, Help: "what SYNs that pass here, of clients and of servers, may say of their MSS: 0 anything, 1 what the ways to server and client take, else at most this"},
 	{Name: tuneNATICMP, Default: 0, Max: 1, Help: "what a masqueraded server sends from its service's port without a connection: 0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or SCTP ABORT)"},
 	{Name: tuneSchedICMP, Default: 0, Max: 1, Help: "1: an ICMP error about a reply of a service that belongs to no connection is scheduled to a server"},
@@ -162,6 +173,29 @@ func (t Tuning) tunables() []Tunable {
 		}
 	}
 	return list
+}
+
+// ParseSetting reads NAME=VALUE; values that have words may be given by them.
+func ParseSetting(s string) (name string, value uint32, err error) {
+	name, text, _ := strings.Cut(s, "=")
+	if i := slices.IndexFunc(knobs, func(k Tunable) bool { return k.Name == name }); i >= 0 && knobs[i].Words != nil {
+		if v := slices.Index(knobs[i].Words, text); v >= 0 {
+			return name, uint32(v), nil
+		}
+	}
+	v, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return name, 0, refuse(syscall.EINVAL, "%q is not NAME=VALUE with a whole number, or a word that `uvs get` shows for it", s)
+	}
+	return name, uint32(v), nil
+}
+
+// Shown is the value as people read it.
+func (k Tunable) Shown(v uint32) string {
+	if int(v) < len(k.Words) {
+		return k.Words[v]
+	}
+	return strconv.FormatUint(uint64(v), 10)
 }
 
 func (t Tuning) profile() conntrack.Timeouts {

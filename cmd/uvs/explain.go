@@ -63,12 +63,15 @@ func printExplanation(out io.Writer, e *ctl.Explanation) {
 	line("packet", "%s %s > %s, in by %s", ctl.ProtoName(e.Question.Proto), e.Question.Client, e.Question.Virtual, e.Question.InInterface)
 	if e.Service == nil {
 		line("service", "none: %s", e.Why)
+	} else {
+		line("service", "%s scheduler %s: %s", e.Service.ServiceKey, e.Service.Scheduler, e.Why)
+	}
+	if e.Service == nil && e.Conn == nil {
 		line("verdict", "%s", e.Verdict)
 		return
 	}
-	line("service", "%s scheduler %s: %s", e.Service.ServiceKey, e.Service.Scheduler, e.Why)
 	line("conn", "%s", entry(e.Conn, "none; this packet begins one"))
-	if e.Service.Persist > 0 {
+	if e.Service != nil && e.Service.Persist > 0 {
 		line("template", "%s", entry(e.Template, fmt.Sprintf("none; this packet begins one, for %d s", e.Service.Persist)))
 	}
 	name := "servers"
@@ -86,9 +89,14 @@ func printExplanation(out io.Writer, e *ctl.Explanation) {
 		}
 		line("back", "%s", e.Back)
 	}
+	if e.Helper != "" {
+		line("helper", "%s", e.Helper)
+	}
 	line("verdict", "%s", e.Verdict)
-	line("hidden", "%s", strings.Join(e.Hidden, "; "))
-	line("settings", "%s", settings(e.Settings))
+	if e.Service != nil {
+		line("hidden", "%s", strings.Join(e.Hidden, "; "))
+		line("settings", "%s", settings(e.Settings))
+	}
 }
 
 // entry is a line about a conn or a template.
@@ -110,7 +118,7 @@ func candidate(c *ctl.Candidate) string {
 func settings(list []ctl.Tunable) string {
 	var words []string
 	for _, k := range list {
-		words = append(words, fmt.Sprintf("%s=%d", k.Name, k.Value))
+		words = append(words, k.Name+"="+k.Shown(k.Value))
 	}
 	return strings.Join(words, " ")
 }

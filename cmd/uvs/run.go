@@ -154,7 +154,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer stackGuard.Close()
 
-	conns, err := conntrack.NewTable(conntrack.Config{Max: cfg.connMax, Memory: cfg.memory, Workers: cfg.workers, MaxServers: ctl.MaxServers})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: cfg.connMax, Memory: cfg.memory, Workers: cfg.workers, MaxServers: ctl.MaxServers, Sessions: conntrack.MaxSessions})
 	if err != nil {
 		return fmt.Errorf("make the connection table: %w", err)
 	}

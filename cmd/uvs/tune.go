@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"uvs/ctl"
@@ -24,12 +22,11 @@ func setMain(args []string) int {
 		return misused(fs, fmt.Errorf("no setting given; write NAME=VALUE"))
 	}
 	for _, word := range rest {
-		name, text, _ := strings.Cut(word, "=")
-		v, err := strconv.ParseUint(text, 10, 32)
+		name, v, err := ctl.ParseSetting(word)
 		if err != nil {
-			return misused(fs, fmt.Errorf("%q is not NAME=VALUE with a whole number", word))
+			return misused(fs, err)
 		}
-		op.Tuning[name] = uint32(v)
+		op.Tuning[name] = v
 	}
 	if *service != "" {
 		key, err := ctl.ParseServiceKey(*service)
@@ -86,9 +83,9 @@ func printTunables(list []ctl.Tunable, names []string) int {
 	for _, k := range list {
 		switch {
 		case len(names) == 0:
-			fmt.Fprintf(w, "%s\t%d\t(default %d)\t%s\n", k.Name, k.Value, k.Default, k.Help)
+			fmt.Fprintf(w, "%s\t%s\t(default %s)\t%s\n", k.Name, k.Shown(k.Value), k.Shown(k.Default), k.Help)
 		case slices.Contains(names, k.Name):
-			fmt.Fprintf(w, "%s\t%d\n", k.Name, k.Value)
+			fmt.Fprintf(w, "%s\t%s\n", k.Name, k.Shown(k.Value))
 		}
 	}
 	return 0

@@ -139,7 +139,29 @@ func (t *tool) run(r *request) error {
 		return &refusal{text: "Operation not supported: the director has no sync daemon", exit: exitRefused}
 	}
 	op := r.operation()
-	return answered(op.Verb, t.director.Apply(op))
+	if err := t.director.Apply(op); err != nil {
+		return answered(op.Verb, err)
+	}
+	t.warn(op)
+	return nil
+}
+
+// warn says on stderr what a service lacks that was just changed, if it looks
+// like FTP's: the command has done what it was told, and exits with 0.
+func (t *tool) warn(op ctl.Op) {
+	if op.Verb != ctl.AddServer && op.Verb != ctl.EditServer && op.Verb != ctl.EditService || op.Service.Port != ctl.PortFTP {
+		return
+	}
+	list, _ := t.director.Services()
+	for i := range list {
+		svc := list[i].Service
+		for _, v := range list[i].Reals {
+			svc.Servers = append(svc.Servers, v.Server)
+		}
+		if text := svc.FTPWarning(); svc.ServiceKey == op.Service.ServiceKey && text != "" {
+			fmt.Fprintln(t.std.Err, "warning: "+text)
+		}
+	}
 }
 
 // answered is what ipvsadm makes of the director's answer to an operation.

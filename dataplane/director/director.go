@@ -30,11 +30,15 @@ type Director struct {
 	// Arguments that would move to the heap as locals.
 	fresh conntrack.New
 	again [1]conntrack.Query
+
+	helping helping
 }
 
 // New makes the director of a worker over its part of the connection table.
 func New(conns *conntrack.Local, worker int) *Director {
-	return &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
+	d := &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
+	d.helping.d = d
+	return d
 }
 
 // Process decides about up to MaxBatch frames at the time now. Frames that are

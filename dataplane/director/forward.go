@@ -4,11 +4,15 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
+	"uvs/fwd/stream"
 )
 
 // known treats a client's packet that has a conn.
 func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
 	c := d.conns.Conn(q.Ref)
+	if c.Expectation() {
+		return d.metByClient(t, f, p, q)
+	}
 	server := t.server(c.ServerID())
 	switch {
 	case server.ID == 0:
@@ -25,6 +29,9 @@ func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Q
 	// forgotten and this very packet is treated as if there never was one.
 	d.conns.Expire(q.Ref)
 	q.Ref = 0
+	if d.announced(c) && d.found(q) && d.conns.Conn(q.Ref).Expectation() {
+		return d.metByClient(t, f, p, q)
+	}
 	return d.begin(t, f, p)
 }
 
@@ -73,6 +80,11 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 	server.Counters.shards[d.worker].in(p.Len)
 	if p.Fragment != wire.FragmentLater {
 		d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
+		if c.Helped() {
+			if v, ok := d.help(t, stream.FromClient, f, p, ref, server); !ok {
+				return v
+			}
+		}
 	}
 	if fwd.TTLExpired(f, p) {
 		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
@@ -178,6 +190,9 @@ func longest(p *wire.Packet, mtu int, tunnel *fwd.Tunnel) int {
 // fromServer treats a server's packet that has a conn.
 func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
 	c := d.conns.Conn(ref)
+	if c.Expectation() {
+		return d.metByServer(t, f, p, ref)
+	}
 	if c.State() == conntrack.TCPForgotten {
 		return d.forgotten(f, p)
 	}
@@ -187,6 +202,11 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	}
 	if p.Fragment != wire.FragmentLater {
 		d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
+		if c.Helped() {
+			if v, ok := d.help(t, stream.FromServer, f, p, ref, server); !ok {
+				return v
+			}
+		}
 	}
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {

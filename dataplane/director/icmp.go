@@ -15,6 +15,9 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 		return DroppedICMPSum
 	}
 	c := d.conns.Conn(q.Ref)
+	if c.Expectation() {
+		return d.unknownError(t, f, i)
+	}
 	server := t.server(c.ServerID())
 	if q.Dir == conntrack.DirIn {
 		return d.errorToServer(f, p, in, c, server)

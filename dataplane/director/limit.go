@@ -57,10 +57,19 @@ func (d *Director) tallyOf(svc *Service, p *wire.Packet) conntrack.Ref {
 	return ref
 }
 
-// placed says whether a conn has a parent that says which server it has, which a
+// placed says whether a conn has a template that says which server it has, which a
 // mere tally does not.
 func (d *Director) placed(c *conntrack.Conn) bool {
-	return c.Control() != 0 && d.conns.Conn(c.Control()).ServerID() != 0
+	if c.Control() == 0 {
+		return false
+	}
+	parent := d.conns.Conn(c.Control())
+	return parent.Template() && parent.ServerID() != 0
+}
+
+// announced says whether a conn is one that another conn announced.
+func (d *Director) announced(c *conntrack.Conn) bool {
+	return c.Control() != 0 && !d.conns.Conn(c.Control()).Template()
 }
 
 // Policers remember how fast clients begin connections, for all services and

@@ -115,6 +115,7 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 		Server: server.Addr, SPort: serverPort(svc, server, p),
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
 		OnePacket: onePacket,
+		Helped:    server.Method == conntrack.MethodMasq && svc.Helper.helps(p.Proto, p.DstPort),
 		Control:   control,
 		Back:      packBack(f.Buf[f.Off+6:f.Off+12], f.In),
 	}

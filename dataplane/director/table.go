@@ -32,7 +32,8 @@ type Table struct {
 	Rules Rules
 	// Tunnels finds a server by the tunnel to it: the address, the protocol of the
 	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
-	Tunnels map[ServiceKey]uint32
+	Tunnels  map[ServiceKey]uint32
+	Sessions *Sessions // of helped connections; nil: there are none
 	// Origins are the ends from which one-packet services that translate replies
 	// are answered, and services of calls call; mostly empty.
 	Origins map[ServiceKey]Origin
@@ -113,6 +114,8 @@ type Service struct {
 	// ICMP port unreachable.
 	Reset bool
 	Limit *Limit // of a client; nil: none
+	// Helper helps masqueraded connections that announce others; nil: none.
+	Helper *Helper
 	// Calls says that templates of a persistent service are of SIP calls instead
 	// of clients (ipvsadm --pe sip), and remembers what they are called; nil: no.
 	Calls *Calls
@@ -139,6 +142,7 @@ type Server struct {
 	MSS       uint16
 	Counters  *Counters
 	Threshold *Threshold // nil: none
+	Helper    *Helper    // of its service
 }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y; reference 2): the

@@ -36,6 +36,7 @@ const (
 	AnsweredTTL      // time exceeded
 	AnsweredTooBig   // fragmentation needed, packet too big
 	AnsweredNoRoute  // host unreachable
+	AnsweredHelper   // acknowledged in its receiver's place: text that a helper keeps until its line is whole
 
 	// Dropped frames.
 	DroppedNoNeighbour // the next hop's hardware address is not known
@@ -87,6 +88,17 @@ const (
 	DroppedFragmentSCTP    // its port is to change, and the CRC covers what is in other fragments
 	DroppedFragmentLimit   // it would have to wait, and its source has as much waiting as it may
 
+	// Segments of a helped connection; TCP sends most of them again.
+	DroppedHelperBusy     // another worker has one of the same connection in hand
+	DroppedHelperKept     // to be kept, but nothing was heard of its receiver yet
+	DroppedHelperGap      // text before it was not seen yet
+	DroppedHelperFull     // too many changes wait for acknowledgement
+	DroppedHelperRoom     // its text grew beyond what fits
+	DroppedHelperSum      // TCP checksum wrong
+	DroppedHelperFragment // IP fragment
+	DroppedHelperRefused  // the helper refused the connection
+	DroppedUnexpected     // a server came to a client from two ports at once
+
 	NumVerdict
 )
 
@@ -117,6 +129,7 @@ var verdictNames = [NumVerdict]string{
 	AnsweredTTL:        "answered_ttl_exceeded",
 	AnsweredTooBig:     "answered_too_big",
 	AnsweredNoRoute:    "answered_no_route",
+	AnsweredHelper:     "answered_helper",
 	DroppedNoNeighbour: "dropped_no_neighbour",
 	DroppedServerGone:  "dropped_server_gone",
 	DroppedTableFull:   "dropped_table_full",
@@ -163,6 +176,16 @@ var verdictNames = [NumVerdict]string{
 	DroppedFragmentBad:     "dropped_fragment_bad",
 	DroppedFragmentSCTP:    "dropped_fragment_sctp",
 	DroppedFragmentLimit:   "dropped_fragment_limit",
+
+	DroppedHelperBusy:     "dropped_helper_busy",
+	DroppedHelperKept:     "dropped_helper_kept",
+	DroppedHelperGap:      "dropped_helper_gap",
+	DroppedHelperFull:     "dropped_helper_full",
+	DroppedHelperRoom:     "dropped_helper_room",
+	DroppedHelperSum:      "dropped_helper_checksum",
+	DroppedHelperFragment: "dropped_helper_fragment",
+	DroppedHelperRefused:  "dropped_helper_refused",
+	DroppedUnexpected:     "dropped_unexpected",
 }
 
 func (v Verdict) String() string {

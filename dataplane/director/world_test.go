@@ -28,6 +28,9 @@ var (
 	gwMAC     = wire.MAC{2, 0, 0, 0, 0, 0xfe}
 )
 
+// worldSessions is how many helped connections are remembered.
+const worldSessions = 8
+
 type world struct {
 	t        testing.TB
 	conns    *conntrack.Table
@@ -72,7 +75,7 @@ func hops() *Hops {
 // fd00:9::1: TCP and UDP 80 to server port 8080 where addresses are rewritten.
 func newWorld(t testing.TB, method conntrack.Method) *world {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: worldSessions, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

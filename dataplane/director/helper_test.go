@@ -1,0 +1,498 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket/layers"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+	"uvs/sched"
+)
+
+// ftp adds a round-robin FTP service at a VIP, port 21, with servers given as
+// address and port.
+func (w *world) ftp(vip string, servers ...string) *Service {
+	w.t.Helper()
+	if w.table.Sessions == nil {
+		sessions, err := NewSessions(1)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { sessions.Close() })
+		w.table.Sessions = sessions
+	}
+	helper := &Helper{Ports: []HelpedPort{{wire.ProtoTCP, 21}, {wire.ProtoUDP, 69}}}
+	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: helper}
+	var list []sched.Server
+	for _, s := range servers {
+		end := netip.MustParseAddrPort(s)
+		id := uint32(len(w.table.Servers))
+		a := wire.AddrFrom(end.Addr())
+		w.table.Servers = append(w.table.Servers, Server{
+			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true, Weight: 1,
+			Way: w.table.Ways.To(a), Counters: NewCounters(1), Helper: helper,
+		})
+		counts := w.conns.Counts(id)
+		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
+		svc.Servers = append(svc.Servers, id)
+	}
+	picker, err := sched.New("rr", 0, list, sched.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
+	for _, p := range helper.Ports {
+		end := *svc
+		end.Port = p.Port
+		w.table.Services[ServiceKey{addr(vip), p.Port, p.Proto}] = &end
+	}
+	return w.table.Services[ServiceKey{addr(vip), 21, wire.ProtoTCP}]
+}
+
+// control is a control connection with the numbers of both ends, and what each
+// received in its own.
+type control struct {
+	*world
+	client, vip, server string // ends
+	seq                 [2]uint32
+	got                 [2]uint32
+}
+
+// login opens a control connection.
+func (w *world) login(client, vip string) *control {
+	w.t.Helper()
+	c := &control{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
+	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
+	if v := w.process(&f); v != Masqueraded {
+		w.t.Fatalf("SYN of %s: %s", client, v)
+	}
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	c.server = netip.AddrPortFrom(p.Dst.Netip(), p.DstPort).String()
+	c.seq[0]++
+	f = in(1, wiretest.Packet{Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1], Ack: c.seq[0]})
+	w.process(&f)
+	c.seq[1]++
+	c.got = [2]uint32{c.seq[0], c.seq[1]}
+	c.says(0, "")
+	return c
+}
+
+// says sends a segment from the client (0) or the server (1) and returns the
+// text that arrives; what it acknowledges is what its sender has received.
+func (c *control) says(from int, text string) string {
+	c.t.Helper()
+	got, v := c.tries(from, text)
+	if want := [2]Verdict{Masqueraded, Returned}[from]; v != want {
+		c.t.Fatalf("%q: %s, want %s", text, v, want)
+	}
+	c.seq[from] += uint32(len(text))
+	return got
+}
+
+func (c *control) tries(from int, text string) (string, Verdict) {
+	c.t.Helper()
+	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0], Ack: c.got[1], Payload: []byte(text)}
+	if from == 1 {
+		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.got[0]
+	}
+	f := in(uint16(from), p)
+	v := c.process(&f)
+	if f.Out == wire.NoPort {
+		return "", v
+	}
+	wiretest.Check(c.t, f)
+	t, _ := wiretest.Decode(c.t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
+	if v == Masqueraded || v == Returned {
+		if t.Seq != c.got[from] {
+			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.got[from])
+		}
+		c.got[from] = t.Seq + uint32(len(t.Payload))
+	}
+	return string(t.Payload), v
+}
+
+// pasv has the server announce a port and returns the one the client is told.
+func (c *control) pasv(port int) string {
+	c.t.Helper()
+	c.says(0, "PASV\r\n")
+	rip := netip.MustParseAddrPort(c.server).Addr()
+	text := c.says(1, fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d)\r\n", strings.ReplaceAll(rip.String(), ".", ","), port>>8, port&255))
+	var a, b, d, e, hi, lo int
+	if _, err := fmt.Sscanf(text, "227 Entering Passive Mode (%d,%d,%d,%d,%d,%d)", &a, &b, &d, &e, &hi, &lo); err != nil {
+		c.t.Fatalf("%q: %v", text, err)
+	}
+	return fmt.Sprintf("%d.%d.%d.%d:%d", a, b, d, e, hi<<8|lo)
+}
+
+// sends says where a segment from an end on a port goes.
+func (w *world) sends(port uint16, src, dst string, flags uint8) string {
+	w.t.Helper()
+	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
+	v := w.process(&f)
+	if v != Masqueraded && v != Returned {
+		return v.String()
+	}
+	wiretest.Check(w.t, f)
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+}
+
+// listed are the conns to a VIP's port, as client>VIP>server state.
+func (w *world) listed(vport uint16) (list []string) {
+	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
+		if s.VPort == vport && !s.Template {
+			list = append(list, fmt.Sprintf("%s>%s>%s %s", netip.AddrPortFrom(s.Client.Netip(), s.ClientPort),
+				netip.AddrPortFrom(s.VIP.Netip(), s.VPort), netip.AddrPortFrom(s.Server.Netip(), s.SPort), s.State))
+		}
+		return true
+	})
+	return list
+}
+
+// settle has turns until everything that is due has ended.
+func (w *world) settle() {
+	for w.dir.Process(w.now, w.table, nil, nil) {
+	}
+}
+
+func (w *world) is(got, want string) {
+	w.t.Helper()
+	if got != want {
+		w.t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+const ackFlag = wire.TCPAck
+
+// A passive data connection: the client alone, once, and only by a SYN, reaches
+// the announced port of its own server, and its text goes both ways.
+func TestFTPPassive(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	c.says(1, "220 ready\r\n")
+	data := c.pasv(43293)
+	w.is(data, "10.9.0.1:43293")
+	w.is(fmt.Sprint(w.listed(43293)), "[10.1.0.2:0>10.9.0.1:43293>10.2.0.11:43293 LISTEN]")
+	for _, row := range []struct{ say, got, want string }{
+		{"another client", w.sends(0, "10.1.0.3:6000", data, wire.TCPSyn), "refused_no_service"},
+		{"not a SYN", w.sends(0, "10.1.0.2:6000", data, ackFlag), "refused_no_service"},
+		{"another port", w.sends(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
+		{"the client", w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
+		{"the client's SYN again", w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
+		{"its answer", w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
+		{"a second one of the client", w.sends(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service"},
+		{"data", w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
+	} {
+		if row.got != row.want {
+			t.Errorf("%s: %s, want %s", row.say, row.got, row.want)
+		}
+	}
+	w.is(fmt.Sprint(w.listed(43293)), "[10.1.0.2:6000>10.9.0.1:43293>10.2.0.11:43293 ESTABLISHED]")
+	// The reply has become shorter by one byte: "10,2,0,11" to "10,9,0,1".
+	w.is(c.says(0, "LIST\r\n")+c.says(1, "150 here\r\n")+c.says(1, "226 done\r\n"), "LIST\r\n150 here\r\n226 done\r\n")
+}
+
+// An active data connection: the control connection's server alone, once, from
+// whatever port, reaches the announced port, and comes from the VIP's port below
+// that of the control connection.
+func TestFTPActive(t *testing.T) {
+	for _, sport := range []string{"20", "40000"} {
+		w := newWorld(t, conntrack.MethodMasq)
+		w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+		rip := netip.MustParseAddrPort(c.server).Addr().String()
+		w.is(c.says(0, "PORT 10,1,0,2,19,137\r\n"), "PORT 10,1,0,2,19,137\r\n")
+		w.is(fmt.Sprint(w.listed(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":20 LISTEN]")
+		other := map[string]string{"10.2.0.11": "10.2.0.12", "10.2.0.12": "10.2.0.11"}[rip]
+		for _, row := range []struct{ say, got, want string }{
+			{"another server", w.sends(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
+			{"not a SYN", w.sends(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
+			{"to another port", w.sends(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
+			{"the client, who should wait", w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn), "refused_no_service"},
+			{"the server", w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
+			{"the server's SYN again", w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
+			{"the server from elsewhere", w.sends(1, rip+":40001", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
+			{"the client's answer", w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>" + rip + ":" + sport},
+			{"data", w.sends(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
+		} {
+			if row.got != row.want {
+				t.Errorf("from port %s: %s: %s, want %s", sport, row.say, row.got, row.want)
+			}
+		}
+		w.is(fmt.Sprint(w.listed(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":"+sport+" ESTABLISHED]")
+
+		// The client announces the same port again while the old one is closing.
+		w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPFin|ackFlag)
+		w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPFin|ackFlag)
+		c.says(0, "PORT 10,1,0,2,19,137\r\n")
+		w.is(w.sends(1, rip+":40002", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
+		w.is(w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>"+rip+":40002")
+	}
+}
+
+// Two servers announce the same port to two control connections of one client:
+// the second is announced at another, and each is reached at its own. So is one
+// that a service has.
+func TestFTPPortsCollide(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
+	if a.server == b.server {
+		t.Fatal("both are with one server")
+	}
+	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
+	first, second, third := a.pasv(50000), b.pasv(50000), ""
+	if first == second {
+		t.Fatalf("both are announced at %s", first)
+	}
+	w.is(w.sends(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
+	w.is(w.sends(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
+	w.is(w.sends(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
+	if third = a.pasv(80); strings.HasSuffix(third, ":80") {
+		t.Error("the port of a service is announced")
+	}
+	w.is(w.sends(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":80")
+
+	// One control connection has one announced port that nobody came for.
+	old, next := a.pasv(50002), a.pasv(50003)
+	w.is(w.sends(0, "10.1.0.2:6001", old, wire.TCPSyn), "refused_no_service")
+	w.is(w.sends(0, "10.1.0.2:6001", next, wire.TCPSyn), "10.1.0.2:6001>"+ripA+":50003")
+}
+
+// A client's port that was used with another server's port of the same number a
+// moment ago reaches the server that announced last.
+func TestFTPPortReused(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
+	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
+	data := a.pasv(50000)
+	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
+	w.sends(1, ripA+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
+	w.sends(0, "10.1.0.2:6000", data, ackFlag)
+	w.sends(1, ripA+":50000", "10.1.0.2:6000", wire.TCPFin|ackFlag)
+	w.sends(0, "10.1.0.2:6000", data, wire.TCPFin|ackFlag)
+	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service") // nothing listens there now
+	w.is(b.pasv(50000), data)
+	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
+	if a.says(0, "NOOP\r\n") != "NOOP\r\n" {
+		t.Error("the end of its transfer ended the control connection")
+	}
+}
+
+// What was announced is forgotten soon; a control connection outlives its
+// timeout while a transfer goes on, and its numbers are right afterwards.
+func TestFTPTimes(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	data := c.pasv(43293)
+	w.now += 119 * conntrack.Second
+	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
+	w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
+	for range 72 {
+		w.now += 100 * conntrack.Second
+		w.is(w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), data+">10.1.0.2:6000")
+	}
+	w.is(c.says(1, "226 done\r\n"), "226 done\r\n")
+	data = c.pasv(43294)
+	w.now += 121 * conntrack.Second
+	w.settle()
+	w.is(w.sends(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service")
+	w.is(c.says(0, "QUIT\r\n"), "QUIT\r\n")
+}
+
+// A port that is not the client's own is not expected, and the server does not
+// learn of it; if that is allowed, its server reaches the third party, which sees
+// the VIP.
+func TestFTPBounce(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	svc := w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	if got := c.says(0, "PORT 10,1,0,77,19,137\r\n"); strings.Contains(got, "10,1,0,77") {
+		t.Errorf("the server is told %q", got)
+	}
+	w.is(fmt.Sprint(w.listed(20)), "[]")
+	svc.Helper.ThirdParty = true
+	w.is(c.says(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
+	w.table.Ways.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
+	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
+}
+
+// Control connections that the helper has no room for go on without it, and one
+// worker at a time has a session in hand.
+func TestFTPSessions(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	var all []*control
+	for i := range worldSessions + 1 {
+		all = append(all, w.login(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:21"))
+	}
+	for _, c := range all {
+		c.says(1, "220 ready\r\n")
+	}
+	last := all[worldSessions]
+	last.says(0, "PASV\r\n")
+	w.is(last.says(1, "227 =10,2,0,11,4,0\r\n"), "227 =10,2,0,11,4,0\r\n")
+	if s := w.conns.Stats(); s.Sessions != worldSessions || s.NoSession == 0 {
+		t.Errorf("%d sessions, %d times none was free", s.Sessions, s.NoSession)
+	}
+	w.sends(0, all[0].client, all[0].vip, wire.TCPRst)
+	w.now += 11 * conntrack.Second
+	w.settle()
+	w.is(last.pasv(1024), "10.9.0.1:1024")
+
+	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001, Peer: addr("10.9.0.1"), PeerPort: 21}
+	local := w.conns.Local(0)
+	local.Begin(w.now)
+	local.Lookup([]conntrack.Query{key})
+	asked := []conntrack.Query{key}
+	local.Lookup(asked)
+	note, _ := local.Claim(asked[0].Ref)
+	if note == 0 {
+		t.Fatal("no note")
+	}
+	if _, v := all[1].tries(0, "NOOP\r\n"); v != DroppedHelperBusy {
+		t.Errorf("while another has the session in hand: %s", v)
+	}
+	local.Release(asked[0].Ref, note)
+	w.is(all[1].says(0, "NOOP\r\n"), "NOOP\r\n")
+}
+
+// When its server is removed, nothing that was announced reaches it any more.
+func TestFTPServerRemoved(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	data := c.pasv(43293)
+	w.remove("10.2.0.11")
+	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service")
+	if _, v := c.tries(0, "NOOP\r\n"); v != RefusedNoConn {
+		t.Errorf("a command to a server that is gone: %s", v)
+	}
+	if n := w.conns.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// FTP that is not through NAT is not touched: direct routing, and a server's own
+// connections to the world.
+func TestFTPUntouched(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	for i := range w.table.Servers {
+		if w.table.Servers[i].Port == 21 {
+			w.table.Servers[i].Method = conntrack.MethodRoute
+		}
+	}
+	for _, row := range []struct {
+		port     uint16
+		src, dst string
+		flags    uint8
+		text     string
+		want     Verdict
+	}{
+		{0, "10.1.0.2:5000", "10.9.0.1:21", wire.TCPSyn, "", Routed},
+		{0, "10.1.0.2:5000", "10.9.0.1:21", ackFlag, "PORT 10,1,0,77,19,137\r\n", Routed},
+		{1, "10.2.0.11:40000", "10.1.0.2:21", ackFlag, "PORT 10,2,0,11,19,137\r\n", NotOurs},
+	} {
+		f := in(row.port, wiretest.Packet{Src: row.src, Dst: row.dst, TCPFlags: row.flags, Payload: []byte(row.text)})
+		if v := w.process(&f); v != row.want || !strings.HasSuffix(string(f.Bytes()), row.text) {
+			t.Errorf("%s>%s %q: %s", row.src, row.dst, row.text, v)
+		}
+	}
+	if n := w.conns.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// TFTP: the server answers from a port of its own, which the client then calls;
+// nobody else may, and what is not a request announces nothing.
+func TestTFTP(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
+	datagram := func(port uint16, src, dst, text string) string {
+		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
+		if v := w.process(&f); v != Masqueraded && v != Returned {
+			return v.String()
+		}
+		wiretest.Check(t, f)
+		var p wire.Packet
+		wire.Parse(&f, &p)
+		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+	}
+	w.is(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
+	w.is(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")
+	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	for _, row := range [][5]string{
+		{"another server", "1", "10.2.0.11:40000", "10.1.0.2:6001", "not_ours"},
+		{"another port of the client", "1", "10.2.0.12:40000", "10.1.0.2:6002", "not_ours"},
+		{"the client before it was answered", "0", "10.1.0.2:6001", "10.9.0.1:40000", "refused_no_service"},
+		{"the answer", "1", "10.2.0.12:40000", "10.1.0.2:6001", "10.9.0.1:40000>10.1.0.2:6001"},
+		{"the next block", "1", "10.2.0.12:40000", "10.1.0.2:6001", "10.9.0.1:40000>10.1.0.2:6001"},
+		{"an answer from a second port", "1", "10.2.0.12:40001", "10.1.0.2:6001", "not_ours"},
+		{"the client's acknowledgement", "0", "10.1.0.2:6001", "10.9.0.1:40000", "10.1.0.2:6001>10.2.0.12:40000"},
+		{"another client's", "0", "10.1.0.3:6001", "10.9.0.1:40000", "refused_no_service"},
+	} {
+		if got := datagram(uint16(row[1][0]-'0'), row[2], row[3], "\x00\x04\x00\x01"); got != row[4] {
+			t.Errorf("%s: %s, want %s", row[0], got, row[4])
+		}
+	}
+}
+
+// A control connection with data connections of both kinds, and TFTP requests,
+// cost no allocation.
+func TestHelperDoesNotAllocate(t *testing.T) {
+	const runs = 40
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
+	for i := range batches {
+		say := func(from int, text string) {
+			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.got[1], Payload: []byte(text)}
+			if from == 1 {
+				p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.got[0]
+			}
+			c.seq[from] += uint32(len(text))
+			batches[i] = append(batches[i], in(uint16(from), p))
+		}
+		say(0, "PASV\r\n")
+		say(1, fmt.Sprintf("227 Entering Passive Mode (10,2,0,11,200,%d)\r\n", 100+i))
+		c.got[1] += uint32(len(fmt.Sprintf("227 Entering Passive Mode (10,9,0,1,200,%d)\r\n", 100+i)))
+		data := in(0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i), TCPFlags: wire.TCPSyn})
+		batches[i] = append(batches[i], data)
+		say(0, fmt.Sprintf("PORT 10,1,0,2,19,%d\r\n", 100+i))
+		c.got[0] = c.seq[0]
+		batches[i] = append(batches[i],
+			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i), TCPFlags: wire.TCPSyn}),
+			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP, Payload: []byte("\x00\x01f\x00octet\x00")}),
+			in(1, wiretest.Packet{Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i), Proto: wire.ProtoUDP}))
+		say(0, "NO") // kept back: what is not a whole line
+		say(0, "OP\r\n")
+	}
+	i, bad := 0, ""
+	if allocs := testing.AllocsPerRun(runs, func() {
+		for j := range batches[i] { // one by one: expectations are met by later frames
+			w.dir.Process(w.now, w.table, batches[i][j:j+1], w.verdicts[:1])
+			if v := w.verdicts[0]; v != Masqueraded && v != Returned && v != AnsweredHelper {
+				bad = v.String()
+			}
+		}
+		i++
+	}); allocs != 0 {
+		t.Errorf("%v allocations for each round", allocs)
+	}
+	if bad != "" {
+		t.Errorf("a frame was %s", bad)
+	}
+}
