@@ -58,8 +58,13 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 		missing[i] = true
 	}
 	answer := make([]byte, 1<<16)
+	last, bounded := ctx.Deadline()
 	for len(missing) > 0 {
-		c.SetReadDeadline(time.Now().Add(wait))
+		deadline := time.Now().Add(wait)
+		if bounded && last.Before(deadline) {
+			deadline = last
+		}
+		c.SetReadDeadline(deadline)
 		got, err := c.Read(answer)
 		if err != nil {
 			return fmt.Errorf("%d of %d datagrams of %d bytes: %w", len(missing), n, size, err)

@@ -1,21 +1,35 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// programDir is where the uvs binary is built once for all tests that want it;
+// TestMain makes and removes it.
+var programDir string
+
+var builtProgram = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(programDir, "uvs")
+	cmd := exec.Command("go", "build", "-o", path, "uvs/cmd/uvs")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build uvs: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 // buildProgram builds the uvs binary.
 func buildProgram(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "uvs")
-	cmd := exec.Command("go", "build", "-o", path, "uvs/cmd/uvs")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build uvs: %v\n%s", err, out)
+	path, err := builtProgram()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

@@ -19,6 +19,7 @@ import (
 
 	"uvs/bench/realserver"
 	"uvs/ctl"
+	"uvs/dataplane/wire"
 )
 
 // Grid is a set of conditions under which bytes must arrive as they were sent.
@@ -30,6 +31,7 @@ type Grid struct {
 	MTUs     []int
 	Ends     []Offloads // of clients and servers
 	Director []Offloads
+	Over     int           // family of tunnels' outer headers; 0: that of the VIP
 	Longest  int           // super-frame, in bytes; 0: as the kernel has it, 64 KiB
 	Patience time.Duration // how long one transfer may take
 }
@@ -76,6 +78,12 @@ func (g Grid) Check() error {
 		if mtu < minGridMTU || mtu > maxGridMTU {
 			return fmt.Errorf("mtu is %d; want %d to %d", mtu, minGridMTU, maxGridMTU)
 		}
+	}
+	if g.Over != 0 && g.Over != 4 && g.Over != 6 {
+		return fmt.Errorf("tunnel over IPv%d; want 4 or 6", g.Over)
+	}
+	if len(g.MTUs) > 0 && (!slices.Contains(g.Families, 4) || g.Over == 6) && slices.Max(g.MTUs) < minMTU6 {
+		return fmt.Errorf("no cell is left: IPv6 needs an mtu of %d", minMTU6)
 	}
 	return nil
 }
@@ -193,7 +201,7 @@ func (r *gridRun) sum() error {
 // method builds a lab and tries a method's cells in it.
 func (r *gridRun) method(ctx context.Context, name string) (err error) {
 	p := gridPlans[name]
-	p.Name, p.Clients, p.Servers, p.Families, p.LossFree = gridName, 1, 1, r.Families, true
+	p.Name, p.Clients, p.Servers, p.Families, p.TunnelOver, p.LossFree = gridName, 1, 1, r.Families, r.Over, true
 	r.name = name
 	if r.lab, err = New(p); err != nil {
 		return err
@@ -221,7 +229,7 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 			return err
 		}
 		for _, family := range r.Families {
-			if family == 6 && mtu < minMTU6 {
+			if mtu < minMTU6 && (family == 6 || p.Method == Tunnel && r.Over == 6) {
 				continue
 			}
 			if err := r.row(ctx, family, mtu); err != nil {
@@ -371,7 +379,11 @@ func (r *gridRun) upload(ctx context.Context, c cell) error {
 	if err != nil {
 		return err
 	}
-	return r.judgeSize(c, (after.InBytes-before.InBytes)/(after.InPkts-before.InPkts))
+	packets := after.InPkts - before.InPkts
+	if packets == 0 {
+		return errors.New("went past the director")
+	}
+	return r.judgeSize(c, (after.InBytes-before.InBytes)/packets)
 }
 
 // judgeSize says whether the packets that came to the director were super-frames
@@ -410,22 +422,27 @@ func (r *gridRun) download(ctx context.Context, c cell) error {
 // one super-frame.
 const gridBurst = 6
 
-// gridHeaders are the bytes of IP and tunnel headers before a datagram of a
-// family, in a tunnel of the same.
-var gridHeaders = map[string]map[int]int{
-	"nat":  {4: 20, 6: 40},
-	"dr":   {4: 20, 6: 40},
-	"ipip": {4: 20 + 20, 6: 40 + 40},
-	"gre":  {4: 20 + 20 + 8, 6: 40 + 40 + 8},
-	"gue":  {4: 20 + 20 + 12, 6: 40 + 40 + 12},
+// headers are the bytes of IP and tunnel headers before a datagram of a family on
+// its way to the server.
+func (r *gridRun) headers(family int) int {
+	ip := map[int]int{4: wire.IPv4Len, 6: wire.IPv6Len}
+	if r.lab.Method != Tunnel {
+		return ip[family]
+	}
+	over := family
+	if r.Over != 0 {
+		over = r.Over
+	}
+	shim := map[string]int{"gre": 8, "gue": 12} // with checksums
+	return ip[family] + ip[over] + shim[r.name]
 }
 
 // datagrams sends datagrams that reach the server, and return with its name in
 // front, just without being fragmented, and one that is longer than any MTU.
 func (r *gridRun) datagrams(ctx context.Context, c cell) error {
-	const udpLen, name = 8, len("rs1 ")
+	const name = len("rs1 ")
 	address := hostPort(r.lab.VIP(c.family), realserver.InfoPort)
-	size := c.mtu - gridHeaders[r.name][c.family] - udpLen - name
+	size := c.mtu - r.headers(c.family) - wire.UDPLen - name
 	if err := r.lab.Burst(ctx, clientName(0), address, size, gridBurst); err != nil {
 		return err
 	}

@@ -63,7 +63,14 @@ func TestMain(m *testing.M) {
 		fmt.Println("made", err)
 		select {}
 	}
-	os.Exit(m.Run())
+	var err error
+	if programDir, err = os.MkdirTemp("", "uvs-lab"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(programDir)
+	os.Exit(code)
 }
 
 // Whenever the maker of a lab is killed, Remove finds all that was made.
