@@ -198,8 +198,26 @@ func TestNarrowPath(t *testing.T) {
 					t.Errorf("%q is not in\n%s", want, out)
 				}
 			}
+			if method == "tunnel" {
+				j.narrowest(files, sum)
+			}
 			j.clean()
 		})
+	}
+}
+
+// narrowest is a tunnel over IPv6 whose path is no wider than IPv6 demands of any
+// link, so that its own packets have to be fragmented.
+func (j *journey) narrowest(files, sum string) {
+	j.t.Helper()
+	j.narrow(1280, "rc:n6", "rd:n6")
+	k := j.family(true)
+	k.upload(filepath.Join(files, "big"), sum)
+	k.download(sum)
+	for line := range strings.Lines(j.in("director", uvsBinary+" paths")) {
+		if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" && (f[6] == "0" || !strings.Contains(line, "path MTU 1280 learned")) {
+			j.t.Errorf("nothing was fragmented for a path of 1280: %s", line)
+		}
 	}
 }
 

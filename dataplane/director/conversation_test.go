@@ -10,6 +10,7 @@ import (
 	"uvs/dataplane/memlink"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
 )
 
 // talk makes frames of random conversations, all of them sound: requests,
@@ -88,6 +89,24 @@ func (k *talk) complaint(about wiretest.Packet) wiretest.Packet {
 	return p
 }
 
+// tunnelComplaint is an ICMP error of a router, or the server, about what the
+// director sent by a tunnel.
+func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
+	about := k.data(e.client, e.vip)
+	about.GSOSize, about.VLANs, about.Partial = 0, nil, false
+	f := about.Frame()
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	tunnel := fwd.Tunnel{Src: addr("10.2.0.1"), Dst: addr(host(e.server))}
+	if about.Src[0] == '[' {
+		tunnel.Src = addr("fd00:2::1")
+	}
+	tunnel.Encap(&f, &p)
+	c := routerSays(f, pick(k, uint8(1), 2, 3, 3, 4, 11, 12), pick(k, uint8(0), 1, 3, 4), pick(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300))
+	c.Partial = k.IntN(4) == 0
+	return c
+}
+
 // host is an end without its port.
 func host(end string) string {
 	if end[0] == '[' {
@@ -109,6 +128,9 @@ func (k *talk) frame() wire.Frame {
 	case 4, 5, 6:
 		return in(1, k.data(answerer, e.client))
 	case 7:
+		if k.method == conntrack.MethodTunnel && k.IntN(2) == 0 {
+			return in(1, k.tunnelComplaint(e))
+		}
 		return in(1, k.complaint(k.data(e.client, answerer)))
 	case 8:
 		return in(0, k.complaint(k.data(e.vip, e.client)))
@@ -173,6 +195,9 @@ func TestWhatLeavesIsSound(t *testing.T) {
 		}
 		if link.Dropped() != 0 {
 			t.Errorf("method %d: the link dropped %d frames", method, link.Dropped())
+		}
+		if method == conntrack.MethodTunnel && counts[ErrorNoted] == 0 {
+			t.Error("no error about a tunnel was noted: the talk is too dull")
 		}
 		for _, v := range []Verdict{ErrorToClient, ErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTL, RefusedNoService, RefusedNoConn} {
 			if counts[v] == 0 {
