@@ -188,7 +188,7 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		return FlawIPHeader
 	}
 	length := IPv6Len + int(binary.BigEndian.Uint16(h[ipv6PayloadLength:]))
-	if length == IPv6Len && super || how == quoted && length > len(h) {
+	if length == IPv6Len && super || how == quoted && (length == IPv6Len || length > len(h)) {
 		length = len(h)
 	}
 	if length > len(h) {

@@ -275,6 +275,8 @@ func TestParseInner(t *testing.T) {
 	staleQuote.Bytes()[42+8]-- // the TTL
 	oddLength := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
 	oddLength.Bytes()[42+3] = 0
+	jumbogram := extended(wire.ProtoHopByHop, "11 00 c204 00012345")
+	copy(jumbogram.Bytes()[14+4:], []byte{0, 0})
 	for _, row := range []struct {
 		name string
 		f    wire.Frame
@@ -288,6 +290,8 @@ func TestParseInner(t *testing.T) {
 		{"a quoted header checksum is not judged", staleQuote, &want4},
 		{"a quoted length of nothing is taken for what is there", oddLength, &want4},
 		{"ICMPv6: header and eight bytes", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 48), &want6},
+		{"ICMPv6: a quoted length of nothing, a jumbogram's", icmpError(wire.ICMPv6TooBig, jumbogram, 56),
+			with(want6, func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.L4, p.Len = wire.ProtoUDP, 53, 5353, 110, 56 })},
 		{"ICMPv6: one byte less", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 47), nil},
 		{"ICMPv6: not all of the extension headers", icmpError(wire.ICMPv6Unreachable, extended(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
 		{"a quoted echo has a type", icmpError(wire.ICMPUnreachable, echo4.Frame(), 28),
