@@ -196,6 +196,13 @@ func TestSegments(t *testing.T) {
 			{"FIN acknowledged", server, seg{ack: 8}, stream.Passed, seg{ack: 6}},
 			{"a reset", client, seg{seq: 6, flags: wire.TCPRst}, stream.Passed, seg{seq: 8, flags: wire.TCPRst}},
 		}},
+		{"lines that grow and shrink by the same", []row{
+			{"the first", client, seg{text: "+a\n"}, stream.Passed, seg{text: "<+a>\n"}},
+			{"the second", client, seg{seq: 3, text: "-bc\nd\n"}, stream.Passed, seg{seq: 5, text: "-\nd\n"}},
+			{"the end has arrived", server, seg{ack: 0, sack: []int{7, 9}}, stream.Passed, seg{ack: 0, sack: []int{7, 9}}},
+			{"all has arrived", server, seg{ack: 9}, stream.Passed, seg{ack: 9}},
+			{"an old acknowledgement says so too, though numbers are the same again", server, seg{ack: 2, sack: []int{7, 9}}, stream.Passed, seg{ack: 9, sack: []int{7, 9}}},
+		}},
 		{"a line in pieces", []row{
 			{"the first is kept back and acknowledged: 100<<3 less 2", client, seg{text: "+a", stamp: 0}, stream.Answered, seg{ack: 2, window: 99}},
 			{"again", client, seg{text: "+a"}, stream.Answered, seg{ack: 2, window: 99}},

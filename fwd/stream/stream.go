@@ -308,7 +308,7 @@ func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq 
 		s.tcp.SetSeq(seq)
 		dirty = true
 	}
-	if s.has(wire.TCPAck) && !o.plain() {
+	if s.has(wire.TCPAck) && (o.folded || !o.plain()) {
 		ack := o.back(s.ack)
 		s.tcp.SetAck(ack)
 		if h.greeted && o.greeted {
