@@ -99,7 +99,7 @@ func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdi
 func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bool) Verdict {
 	in := &d.inner
 	at, ok := fwd.QuotedInner(f, &d.outer)
-	if !ok || wire.ParseIPAt(f, at, in, true) != wire.FlawNone || in.Fragment == wire.FragmentLater || !hasPorts(in.Proto) {
+	if !ok || wire.ParseIPAt(f, at, in, true) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in.Proto) {
 		return ErrorNoted
 	}
 	var q conntrack.Query

@@ -408,6 +408,20 @@ func TestTunnelErrors(t *testing.T) {
 	}
 }
 
+// A client is told of its ESP packets, too, which follow the flow of IKE.
+func TestTunnelErrorAboutESP(t *testing.T) {
+	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	ike := *w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	ike.Port = portIKE
+	w.table.Services[ServiceKey{addr("10.9.0.1"), portIKE, wire.ProtoUDP}] = &ike
+	w.tunnelled(wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP})
+	sent := w.tunnelled(wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)})
+	f := in(1, tooBig(sent, 1400, 100))
+	if v := w.process(&f); v != ErrorToClient || mtuTold(t, f) != 1380 || f.Out != 0 {
+		t.Errorf("%s by port %d, told %d, want 1380", v, f.Out, mtuTold(t, f))
+	}
+}
+
 // Errors of routers about what is masqueraded or routed to a server tell where
 // its path is narrow, too, though it is the client who must heed them.
 func TestPathSeen(t *testing.T) {
