@@ -53,20 +53,6 @@ func TestSYNFlood(t *testing.T) {
 	}
 }
 
-// counters are what `uvs stats` prints.
-func (e *ends) counters() map[string]int {
-	e.t.Helper()
-	all := map[string]int{}
-	for _, line := range strings.Split(e.in("director", uvsBinary+" stats --all"), "\n") {
-		var name string
-		var n int
-		if _, err := fmt.Sscan(line, &name, &n); err == nil {
-			all[name] = n
-		}
-	}
-	return all
-}
-
 // talk is one connection that says something and hears it again all the time.
 type talk struct {
 	rounds int
