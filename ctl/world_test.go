@@ -223,6 +223,7 @@ func (g *testGuard) all() (p guard.Part) {
 		p.Services, p.VIPs = append(p.Services, o.Services...), append(p.VIPs, o.VIPs...)
 		p.Sources, p.Spans = append(p.Sources, o.Sources...), append(p.Spans, o.Spans...)
 		p.Returns = append(p.Returns, o.Returns...)
+		p.Helped, p.Helping = append(p.Helped, o.Helped...), append(p.Helping, o.Helping...)
 	}
 	return p
 }
