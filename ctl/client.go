@@ -111,10 +111,17 @@ func (c *Client) Apply(op Op) error { return c.post("/v1/apply", op, nil) }
 // ApplyAll makes up to MaxOps changes one after the other, in force at once, and
 // returns each one's error. One that is refused does not keep the others from
 // being made.
-func (c *Client) ApplyAll(ops []Op) []error {
+func (c *Client) ApplyAll(ops []Op) []error { return c.batch("/v1/batch", ops) }
+
+// Replace makes up to MaxOps changes to a director without services, rules and
+// settings of its own, in force at once instead of what it has, and returns each
+// one's error. If one is refused, nothing has changed.
+func (c *Client) Replace(ops []Op) []error { return c.batch("/v1/replace", ops) }
+
+func (c *Client) batch(path string, ops []Op) []error {
 	errs := make([]error, len(ops))
 	var answers []*Error
-	err := c.post("/v1/batch", ops, &answers)
+	err := c.post(path, ops, &answers)
 	for i := range errs {
 		switch {
 		case err != nil:

@@ -103,8 +103,15 @@ func (m *Manager) Apply(op Op) error { return m.ApplyAll([]Op{op})[0] }
 // ApplyAll makes changes one after the other and puts them in force at once. It
 // returns each one's error; one that is refused does not keep the others from
 // being made.
-func (m *Manager) ApplyAll(ops []Op) []error {
-	errs, added := m.applyAll(ops)
+func (m *Manager) ApplyAll(ops []Op) []error { return m.reach(m.applyAll(ops)) }
+
+// Replace makes changes to an empty state and puts that in force instead of the
+// present one, whole or not at all: if a change is refused, nothing has happened.
+// It returns each one's error. What is the same before and after is not disturbed.
+func (m *Manager) Replace(ops []Op) []error { return m.reach(m.replace(ops)) }
+
+// reach waits for the ways to servers that were added.
+func (m *Manager) reach(errs []error, added []netip.Addr) []error {
 	if len(added) == 0 {
 		return errs
 	}
@@ -161,6 +168,33 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 			}
 		}
 	}
+	return errs, m.applied(ops, errs)
+}
+
+// replace is Replace under the lock. It returns the servers of the new state.
+func (m *Manager) replace(ops []Op) (errs []error, added []netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	errs = make([]error, len(ops))
+	next := State{}.clone()
+	next.all = true
+	for i, op := range ops {
+		if errs[i] = cmp.Or(checkInterfaces(op, m.ways), next.do(op)); errs[i] != nil {
+			return errs, nil
+		}
+	}
+	if err := m.commit(next); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs, nil
+	}
+	return errs, m.applied(ops, errs)
+}
+
+// applied does what follows operations that were not refused, and tells of them.
+// It returns the servers they added.
+func (m *Manager) applied(ops []Op, errs []error) (added []netip.Addr) {
 	for i, op := range ops {
 		if errs[i] != nil {
 			continue
@@ -177,7 +211,7 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 		m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
 		m.events.emit(Event{Kind: "applied", Op: &op})
 	}
-	return errs, unique(added)
+	return unique(added)
 }
 
 // warnFTP logs what a service that looks like FTP's lacks.

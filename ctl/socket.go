@@ -140,7 +140,8 @@ func removeStale(path string) error {
 func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/apply", s.apply)
-	mux.HandleFunc("POST /v1/batch", s.batch)
+	mux.HandleFunc("POST /v1/batch", batch(s.Manager.ApplyAll))
+	mux.HandleFunc("POST /v1/replace", batch(s.Manager.Replace))
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Info) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
 	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
@@ -192,23 +193,26 @@ func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (s *Socket) batch(w http.ResponseWriter, r *http.Request) {
-	var ops []Op
-	err := decode(w, r, &ops)
-	if err == nil && len(ops) > MaxOps {
-		err = refuse(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), MaxOps)
-	}
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	answers := make([]*Error, len(ops))
-	for i, err := range s.Manager.ApplyAll(ops) {
-		if err != nil {
-			answers[i] = asError(err)
+// batch answers a list of operations with each one's error.
+func batch(do func([]Op) []error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var ops []Op
+		err := decode(w, r, &ops)
+		if err == nil && len(ops) > MaxOps {
+			err = refuse(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), MaxOps)
 		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		answers := make([]*Error, len(ops))
+		for i, err := range do(ops) {
+			if err != nil {
+				answers[i] = asError(err)
+			}
+		}
+		reply(w, answers)
 	}
-	reply(w, answers)
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) error {

@@ -159,6 +159,48 @@ func TestServerDown(t *testing.T) {
 	}
 }
 
+// What `uvs save` prints makes the same director of another, keeps what is the
+// same, and changes nothing if a line of it is wrong.
+func TestSaveRestore(t *testing.T) {
+	e := newEnds(t, "nat", 2)
+	go echo(e.udp)
+	service := "tcp:" + e.vip() + ":7"
+	e.in("director", strings.ReplaceAll(strings.Join([]string{
+		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service + " limit_conns=9 timeout_tcp_established=77",
+		"UVS sorry --service " + service + " 10.2.0.99:80 -m", "UVS down " + e.addr(2, 12),
+		"UVS mark add --dst 10.3.0.0/24 --proto tcp --dport 80,8000:8100 --mark 7", "UVS ipvsadm -A -f 7 -s mh -p 60 -b mh-port",
+		"UVS ipvsadm -a -f 7 -r 10.2.0.12 -m -w 5 -x 9 -y 3", "UVS ipvsadm -a -f 7 -r 10.2.0.11 -m",
+		"UVS ipvsadm -A -u [fd00:9::1]:5060 -s rr -p 30 --pe sip -o",
+	}, " && "), "UVS", uvsBinary))
+	saved := e.in("director", uvsBinary+" save")
+	client := e.dial("udp")
+	defer client.Close()
+	client.Write([]byte("one"))
+	heard := e.hear(client)
+	e.in("director", uvsBinary+" save > "+e.dir+"/kept && "+uvsBinary+" restore < "+e.dir+"/kept")
+	if again := e.in("director", uvsBinary+" save"); again != saved {
+		t.Errorf("saved\n%safter restoring it\n%s", saved, again)
+	}
+	client.Write([]byte("one"))
+	if again := e.hear(client); again != heard {
+		t.Errorf("the conversation goes on with %q, not %q", again, heard)
+	}
+	if out, err := e.try("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
+		t.Errorf("a service that is not there: %v %s", err, out)
+	}
+	if again := e.in("director", uvsBinary+" save"); again != saved {
+		t.Errorf("a refused line changed\n%sto\n%s", saved, again)
+	}
+	e.in("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+" set timeout_profile=0 slow_start=0 tftp=auto")
+	if left := e.in("director", uvsBinary+" save"); left != "" {
+		t.Errorf("an empty director saves\n%s", left)
+	}
+	e.in("director", uvsBinary+" restore < "+e.dir+"/kept")
+	if again := e.in("director", uvsBinary+" save"); again != saved {
+		t.Errorf("saved\n%srestored to an empty director\n%s", saved, again)
+	}
+}
+
 // A client gets as many connections as it may and no more until one has ended.
 func TestClientLimit(t *testing.T) {
 	e := newEnds(t, "nat", 1)

@@ -39,6 +39,8 @@ func verbs() []verb {
 		{"events", "", "print what happens to the director", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
 		{"set", "[--service S] NAME=VALUE …", "change settings", setMain},
+		{"save", "", "print the whole configuration, as commands", keepMain},
+		{"restore", "", "make such commands on standard input the whole configuration", returnMain},
 		{"stats", "", "print the director's counters", statsMain},
 		{"rs", "…", "be a real server for tests: answer, hold the VIP, decapsulate", rsMain},
 		{"lab", "up|down|list|exec|demo", "a whole LVS on this machine", labMain},

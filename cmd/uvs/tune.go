@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -11,38 +12,49 @@ import (
 
 // setMain changes settings: uvs set [--service S] NAME=VALUE…
 func setMain(args []string) int {
-	fs := newFlags("set")
-	service := fs.String("service", "", "for this service only, e.g. tcp:192.0.2.1:80")
-	rest, code, ok := parseRest(fs, args)
+	line := newSetLine()
+	rest, code, ok := parseRest(line.flags, args)
 	if !ok {
 		return code
 	}
-	op := ctl.Op{Verb: ctl.Tune, Tuning: ctl.Tuning{}}
-	if len(rest) == 0 {
-		return misused(fs, fmt.Errorf("no setting given; write NAME=VALUE"))
+	op, err := line.op(rest)
+	if err != nil {
+		return misused(line.flags, err)
 	}
-	for _, word := range rest {
+	return applyOp(op)
+}
+
+// setLine is the command line of `uvs set`.
+type setLine struct {
+	flags   *flag.FlagSet
+	service string
+}
+
+func newSetLine() *setLine {
+	l := &setLine{flags: newFlags("set")}
+	l.flags.StringVar(&l.service, "service", "", "for this service only, e.g. tcp:192.0.2.1:80")
+	return l
+}
+
+// op is the operation the line asks for.
+func (l *setLine) op(words []string) (ctl.Op, error) {
+	op := ctl.Op{Verb: ctl.Tune, Tuning: ctl.Tuning{}}
+	if len(words) == 0 {
+		return op, fmt.Errorf("no setting given; write NAME=VALUE")
+	}
+	for _, word := range words {
 		name, v, err := ctl.ParseSetting(word)
 		if err != nil {
-			return misused(fs, err)
+			return op, err
 		}
 		op.Tuning[name] = v
 	}
-	if *service != "" {
-		key, err := ctl.ParseServiceKey(*service)
-		if err != nil {
-			return misused(fs, err)
-		}
-		op.Service = &ctl.Service{ServiceKey: key}
+	if l.service == "" {
+		return op, nil
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	if err := c.Apply(op); err != nil {
-		return failed(err)
-	}
-	return 0
+	key, err := ctl.ParseServiceKey(l.service)
+	op.Service = &ctl.Service{ServiceKey: key}
+	return op, err
 }
 
 // getMain prints settings: uvs get [--service S] [NAME…]

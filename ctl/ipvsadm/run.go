@@ -199,6 +199,19 @@ var verbs = [...]ctl.Verb{
 // changes says whether the command changes something.
 func (r *request) changes() bool { return int(r.command) < len(verbs) && verbs[r.command] != "" }
 
+// Operation reads the words of a command that changes something, which come after
+// "ipvsadm". Names of hosts and services are looked up.
+func Operation(words []string) (ctl.Op, error) {
+	r, err := parse(words, &systemNames{})
+	if err == nil && !r.changes() {
+		err = refuse("a command that changes nothing")
+	}
+	if err != nil {
+		return ctl.Op{}, err
+	}
+	return r.operation(), nil
+}
+
 // operation makes the operation of a command that changes something.
 func (r *request) operation() ctl.Op {
 	op := ctl.Op{Verb: verbs[r.command]}

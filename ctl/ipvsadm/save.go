@@ -1,7 +1,10 @@
 package ipvsadm
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 
 	"uvs/ctl"
@@ -17,15 +20,30 @@ func (t *tool) save(r *request) error {
 	}
 	p := printer{Writer: t.out, names: t.listNames(r)}
 	for i := range services {
-		s := &services[i]
-		service := p.serviceOption(&s.ServiceKey)
-		p.saveService(service, &s.Service)
-		for j := range s.Reals {
-			server := endpointName(s.Reals[j].Addr, s.Reals[j].Port, s.Proto, p.names)
-			p.saveServer(service, server, &s.Reals[j].Server)
-		}
+		p.saveAll(&services[i])
 	}
 	return nil
+}
+
+// Commands writes the commands that make a service and its servers as they are, in
+// numbers: as -S does, but the servers in the order they were added, which is the
+// scheduler's.
+func Commands(w io.Writer, s ctl.ServiceStatus) {
+	b := bufio.NewWriter(w)
+	defer b.Flush()
+	s.Reals = slices.Clone(s.Reals)
+	slices.Reverse(s.Reals)
+	printer{Writer: b, names: numericNames{}}.saveAll(&s)
+}
+
+// saveAll prints a service and its servers.
+func (p printer) saveAll(s *ctl.ServiceStatus) {
+	service := p.serviceOption(&s.ServiceKey)
+	p.saveService(service, &s.Service)
+	for j := range s.Reals {
+		server := endpointName(s.Reals[j].Addr, s.Reals[j].Port, s.Proto, p.names)
+		p.saveServer(service, server, &s.Reals[j].Server)
+	}
 }
 
 // serviceOptions and methodOptions are the options for protocols and methods.

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"uvs/ctl"
+	"uvs/ctl/ipvsadm"
+)
+
+// keepMain prints the director's whole configuration: uvs save
+func keepMain(args []string) int {
+	if code, ok := parse(newFlags("save"), args); !ok {
+		return code
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	var text bytes.Buffer
+	if err := keep(&text, c); err != nil {
+		return failed(err)
+	}
+	_, err = text.WriteTo(os.Stdout)
+	return result(err)
+}
+
+// keep writes the commands, a line each, that make a director's configuration of
+// an empty one: settings that are not the default, mark rules, services as
+// ipvsadm -S prints them, and what services have besides.
+func keep(w io.Writer, c *ctl.Client) error {
+	if err := keepTuning(w, c, nil); err != nil {
+		return err
+	}
+	marks, err := c.Marks()
+	if err != nil {
+		return err
+	}
+	for _, r := range marks {
+		fmt.Fprintf(w, "mark add %s\n", r)
+	}
+	services, err := c.Services()
+	if err != nil {
+		return err
+	}
+	for i := range services {
+		s := &services[i]
+		var lines bytes.Buffer
+		ipvsadm.Commands(&lines, *s)
+		for line := range strings.Lines(lines.String()) {
+			fmt.Fprint(w, "ipvsadm ", line)
+		}
+		if err := keepTuning(w, c, &s.ServiceKey); err != nil {
+			return err
+		}
+		if s.Sorry != nil {
+			fmt.Fprintf(w, "sorry --service %s %s %s\n", s.Text(), s.Sorry.ServerKey, sorryFlags[s.Sorry.Method])
+		}
+		for _, v := range s.Reals {
+			if v.Down {
+				fmt.Fprintf(w, "down --service %s %s\n", s.Text(), v.ServerKey)
+			}
+		}
+	}
+	return nil
+}
+
+var sorryFlags = map[ctl.Method]string{ctl.MethodRoute: "-g", ctl.MethodTunnel: "-i", ctl.MethodMasq: "-m"}
+
+// keepTuning writes the settings that differ from their defaults, of the director
+// or of a service.
+func keepTuning(w io.Writer, c *ctl.Client, of *ctl.ServiceKey) error {
+	list, err := c.Tunables(of)
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		switch {
+		case k.Value == k.Default:
+		case of == nil:
+			fmt.Fprintf(w, "set %s=%s\n", k.Name, k.Shown(k.Value))
+		default:
+			fmt.Fprintf(w, "set --service %s %s=%s\n", of.Text(), k.Name, k.Shown(k.Value))
+		}
+	}
+	return nil
+}
+
+// returnMain makes what `uvs save` printed the director's configuration, whole or
+// not at all: uvs restore < FILE
+func returnMain(args []string) int {
+	if code, ok := parse(newFlags("restore"), args); !ok {
+		return code
+	}
+	ops, lines, err := readOps(os.Stdin)
+	if err != nil {
+		return failed(fmt.Errorf("nothing changed: %w", err))
+	}
+	c, err := ctl.Dial(ctl.SocketPath())
+	if err != nil {
+		return failed(err)
+	}
+	if len(ops) == 0 {
+		return failed(errors.New("nothing changed: the input has no command; `uvs ipvsadm -C` removes all services"))
+	}
+	for i, err := range c.Replace(ops) {
+		if err != nil {
+			return failed(fmt.Errorf("nothing changed: line %d: %w", lines[i], err))
+		}
+	}
+	return 0
+}
+
+// readOps reads the operations of commands, one a line, and where each stood.
+// Empty lines and those that begin with # say nothing.
+func readOps(r io.Reader) (ops []ctl.Op, lines []int, err error) {
+	in := bufio.NewScanner(r)
+	for n := 1; in.Scan(); n++ {
+		words := strings.Fields(in.Text())
+		if len(words) == 0 || words[0][0] == '#' {
+			continue
+		}
+		op, err := lineOp(words)
+		if err != nil {
+			return nil, nil, fmt.Errorf("line %d: %s", n, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		ops, lines = append(ops, op), append(lines, n)
+	}
+	return ops, lines, in.Err()
+}
+
+// lineOp is the operation of a command that `uvs save` prints.
+func lineOp(words []string) (ctl.Op, error) {
+	args := words[1:]
+	switch words[0] {
+	case "ipvsadm":
+		return ipvsadm.Operation(args)
+	case "set":
+		line := newSetLine()
+		return opOf(line.flags, args, line.op)
+	case "sorry":
+		line := newSorryLine()
+		return opOf(line.flags, args, line.op)
+	case "down":
+		line := newDownLine()
+		return opOf(line.flags, args, line.op)
+	case "mark":
+		if len(args) > 0 && args[0] == "add" {
+			fs := newFlags("mark add")
+			rule := ruleFlags(fs)
+			return opOf(fs, args[1:], func(words []string) (op ctl.Op, err error) {
+				if len(words) > 0 {
+					return op, fmt.Errorf("unexpected argument %q", words[0])
+				}
+				return ctl.Op{Verb: ctl.AddMarks, Marks: []ctl.MarkRule{*rule}}, nil
+			})
+		}
+	}
+	return ctl.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
+}
+
+// opOf reads the options of a line, and makes its operation of the words among them.
+func opOf(fs *flag.FlagSet, args []string, op func(words []string) (ctl.Op, error)) (ctl.Op, error) {
+	var words []string
+	for {
+		if err := fs.Parse(args); err != nil {
+			return ctl.Op{}, err
+		}
+		if fs.NArg() == 0 {
+			return op(words)
+		}
+		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+// downLine is the line by which `uvs save` says that a server is down.
+type downLine struct {
+	flags   *flag.FlagSet
+	service string
+}
+
+func newDownLine() *downLine {
+	l := &downLine{flags: newFlags("down")}
+	l.flags.StringVar(&l.service, "service", "", "")
+	return l
+}
+
+func (l *downLine) op(words []string) (op ctl.Op, err error) {
+	if l.service == "" || len(words) != 1 {
+		return op, fmt.Errorf("write down --service S SERVER:PORT")
+	}
+	filter, err := serverFilter(l.service, words[0])
+	if err != nil {
+		return op, err
+	}
+	server := &ctl.Server{ServerKey: ctl.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}, Down: true}
+	return ctl.Op{Verb: ctl.MarkServer, Service: &ctl.Service{ServiceKey: *filter.Service}, Server: server}, nil
+}

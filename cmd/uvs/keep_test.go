@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"uvs/ctl"
+)
+
+// What `uvs restore` reads, and what it says of lines it cannot.
+func TestReadOps(t *testing.T) {
+	ops, lines, err := readOps(strings.NewReader(`
+# settings
+set timeout_udp=60 slow_start=30
+
+mark add --dst 192.0.2.0/24 --proto tcp --dport 80,8000:8100 --mark 7
+ipvsadm -A -t 192.0.2.1:80 -s wlc -p 300
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.11:8080 -m -w 3
+set --service tcp:192.0.2.1:80 limit_conns=5
+  sorry --service tcp:192.0.2.1:80 10.0.0.9:80 -m
+down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []ctl.Verb{ctl.Tune, ctl.AddMarks, ctl.AddService, ctl.AddServer, ctl.Tune, ctl.SetSorry, ctl.MarkServer}
+	at := []int{3, 5, 6, 7, 8, 9, 10}
+	if len(ops) != len(want) {
+		t.Fatalf("%d operations, want %d", len(ops), len(want))
+	}
+	for i, op := range ops {
+		if op.Verb != want[i] || lines[i] != at[i] {
+			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
+		}
+	}
+	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != ctl.MethodMasq || ops[4].Service == nil {
+		t.Errorf("operations %+v", ops)
+	}
+	for _, r := range []struct{ sentence, text, want string }{
+		{"a verb that asks", "set slow_start=1\nstats", `line 2: "stats" is none`},
+		{"a command that lists", "ipvsadm -Ln", "line 1: a command that changes nothing"},
+		{"an option there is not", "sorry --servce x", "line 1: flag provided but not defined"},
+		{"a service that is none", "set --service web slow_start=1", `line 1: "web" is not a service`},
+		{"a wrong command of ipvsadm", "\n\nipvsadm -A -t 192.0.2.1", "line 3: Zero port"},
+		{"a mark without its verb", "mark --mark 1", `line 1: "mark" is none`},
+		{"a word too many", "mark add --mark 1 x", `line 1: unexpected argument "x"`},
+		{"a server of no service down", "down 10.0.0.1:80", "line 1: write down"},
+	} {
+		if _, _, err := readOps(strings.NewReader(r.text)); err == nil || !strings.HasPrefix(err.Error(), r.want) {
+			t.Errorf("%s: %v, want %s…", r.sentence, err, r.want)
+		}
+	}
+}

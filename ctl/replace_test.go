@@ -1,0 +1,56 @@
+package ctl
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"syscall"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// Replace makes another state of nothing, whole or not at all; what stays the
+// same keeps its counters and connections.
+func TestReplace(t *testing.T) {
+	w := newWorld(t, 1)
+	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), Op{Verb: Tune, Tuning: Tuning{tuneNodest: 1}},
+		Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
+	w.exchange(0, syn("5000"))
+	before, counted := w.state, w.status(one).Stats.Conns
+	if counted != 1 {
+		t.Fatalf("%d connections counted", counted)
+	}
+	whole := []Op{add(vip, "rr"), with(vip, one), with(vip, two), {Verb: SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))}}
+	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
+	errs := w.Replace(refused)
+	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil || !reflect.DeepEqual(w.state, before) {
+		t.Errorf("errors %v, state %+v", errs, w.state)
+	}
+	no := errors.New("no")
+	w.guard.refuse = func(int) error { return no }
+	if errs := w.Replace(whole); !errors.Is(errs[0], no) || !reflect.DeepEqual(w.state, before) {
+		t.Errorf("refused by the guard: %v, state %+v", errs, w.state)
+	}
+	w.guard.refuse = nil
+	for _, err := range w.Replace(whole) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &w.state
+	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Tuning) != 0 || len(s.Sorry) != 1 {
+		t.Errorf("state %+v", s)
+	}
+	if n := w.status(one).Stats.Conns; n != counted {
+		t.Errorf("the server that stayed counts %d connections", n)
+	}
+	segment := syn("5000")
+	segment.TCPFlags = wire.TCPAck
+	if got := server(w.exchange(0, segment)); got != one.Addr {
+		t.Errorf("its connection goes to %v", got)
+	}
+	if len(w.live.services) != 1 {
+		t.Errorf("services %v", maps.Keys(w.live.services))
+	}
+}
