@@ -23,6 +23,9 @@ func localnode(t *testing.T, v6 bool, mode, files string) *scene {
 	s.in("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
 	s.nginx("s1", files)
 	s.nginx("director", files)
+	// A host's packets wait for a neighbour, frames of the director do not: its
+	// answer to who calls the host as a server directly may come before.
+	s.in("director", "ip neigh replace "+s.addr(1, 2)+" dev eth0 lladdr "+s.hardware("client").String())
 	s.directorWith("director", []string{"--localnode"}, "eth0")
 	s.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -A -t %[1]s:80 -s rr
