@@ -20,8 +20,10 @@ func TestRunsAgainstBytes(t *testing.T) {
 		total, scattered := 0, false
 		length := 8 * (2 + rng.IntN(40))
 		for range 60 {
-			x := Extent{Start: 8 * rng.IntN(length/8)}
-			x.End = min(x.Start+8*(1+rng.IntN(4)), length+8*rng.IntN(2))
+			x := Extent{Start: 8 * rng.IntN(length/8+2)}
+			if x.End = x.Start + 8*(1+rng.IntN(4)); x.Start < length && rng.IntN(4) > 0 {
+				x.End = min(x.End, length)
+			}
 			x.Last = x.End >= length && rng.IntN(8) > 0
 			some, all := false, true
 			for i := x.Start; i < x.End; i++ {

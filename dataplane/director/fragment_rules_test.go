@@ -51,8 +51,10 @@ func TestFragmentRules(t *testing.T) {
 			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 1},
 		{"a second last piece ends it", []wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(1400, 2000, false)},
 			[]Verdict{masq, masq, DroppedFragmentOverlap}, 2},
-		{"so does one behind the last", []wire.Frame{piece(0, 1400, true), piece(1400, 2000, false), piece(2000, 2800, true)},
-			[]Verdict{masq, masq, HeldFragment}, 2}, // the datagram was complete: another one by the same number
+		{"so does one behind the last", []wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(3000, 4400, true), piece(1400, 2800, true)},
+			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 2},
+		{"but after the last that was missing it is another datagram's", []wire.Frame{piece(0, 1400, true), piece(1400, 2000, false), piece(2000, 2800, true)},
+			[]Verdict{masq, masq, held}, 2},
 		{"a piece without payload is refused", []wire.Frame{piece(1400, 1400, true)}, []Verdict{DroppedFragmentBad}, 0},
 		{"one in the middle must have a multiple of eight bytes", []wire.Frame{piece(1400, 1405, true)}, []Verdict{DroppedFragmentBad}, 0},
 		{"a datagram ends where an IP packet can (the ping of death)", []wire.Frame{piece(65528, 65544, false)}, []Verdict{DroppedFragmentBad}, 0},
