@@ -179,7 +179,7 @@ func TestHoldAgainstList(t *testing.T) {
 // Workers that meet in the same notes see whole notes only, and of the
 // fragments of a datagram each is new to exactly one of them.
 func TestNotesOfManyWorkers(t *testing.T) {
-	const workers, datagrams, pieces = 4, 2000, 12
+	const workers, datagrams, pieces = 4, 500, 12
 	tab := newTest(t, Config{Max: 16, Workers: workers})
 	var fresh [workers]int
 	var wg sync.WaitGroup
@@ -245,7 +245,18 @@ func TestNotesOfOneSource(t *testing.T) {
 		l.CloseNote(honest(i), Note{Fate: FateFollowed})
 	}
 	for i := range 100_000 {
-		l.OpenNote(&FragmentKey{ID: uint32(i), Src: wire.Addr{1}}, Extent{End: 8}, 5*Second)
+		key := &FragmentKey{ID: uint32(i), Src: wire.Addr{1}}
+		l.OpenNote(key, Extent{End: 8}, 5*Second)
+		l.CloseNote(key, Note{Fate: FateFollowed})
+	}
+	own := 0
+	for i := range 100_000 { // of which the newest are left
+		if l.HasNote(&FragmentKey{ID: uint32(i), Src: wire.Addr{1}}) {
+			own++
+		}
+	}
+	if own != sourceSets*noteWays {
+		t.Errorf("the source has %d notes, want %d", own, sourceSets*noteWays)
 	}
 	lost := 0
 	for i := range others {

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"math/bits"
 	"sync/atomic"
 
 	"uvs/dataplane/slab"
@@ -36,10 +37,9 @@ type Note struct {
 // notes are those of all workers: 16384, in 1.7 MiB whatever happens. They stand
 // in sets of eight, and those of one source in the eight sets of its
 // neighbourhood, so that a source never has more than 64 and displaces but its
-// own and those of one in 256 others. A full set forgets the note that is next to
-// expire. Datagrams whose fragments arrive one behind the other need a note for
-// less than a millisecond, so a flood has to be faster than their sender to
-// reach them.
+// own and those of one in 256 others. A full set forgets its notes in turn.
+// Datagrams whose fragments arrive one behind the other need a note for less than
+// a millisecond, so a flood has to be faster than their sender to reach them.
 //
 // A set is claimed with one compare-and-swap by whoever reads or writes it.
 // Nobody waits: who finds a set claimed tries a few times more, and then goes on
@@ -59,6 +59,7 @@ const (
 
 type noteSet struct {
 	claimed atomic.Uint32
+	hand    uint32 // whose turn it is to be displaced
 	notes   [noteWays]note
 }
 
@@ -78,7 +79,7 @@ func (s *secret) fragment(key *FragmentKey) fragmentHash {
 	source := s.hash(&key.Src, 0, 0, false)
 	dst := s.hash(&key.Dst, uint16(key.ID), key.Proto, false)
 	id := s.hash(&wire.Addr{}, uint16(key.ID>>16), 0, true)
-	return fragmentHash{datagram: source ^ dst<<1 ^ id<<2, source: source}
+	return fragmentHash{datagram: source ^ bits.RotateLeft64(dst, 21) ^ bits.RotateLeft64(id, 42), source: source}
 }
 
 // set is where a datagram's note belongs.
@@ -108,14 +109,14 @@ func (s *noteSet) find(key *FragmentKey, now Tick) *note {
 }
 
 // take is the place for a new note, and whether somebody's note had to go.
-func (s *noteSet) take(now Tick) (best *note, displaced bool) {
-	best = &s.notes[0]
+func (s *noteSet) take(now Tick) (place *note, displaced bool) {
 	for i := range s.notes {
-		if n := &s.notes[i]; n.expires < best.expires {
-			best = n
+		if n := &s.notes[i]; n.expires <= now {
+			return n, false
 		}
 	}
-	return best, best.expires > now
+	s.hand++
+	return &s.notes[s.hand%noteWays], true
 }
 
 // add enters a fragment, and frees the place of a datagram that is whole.

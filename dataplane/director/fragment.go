@@ -81,6 +81,8 @@ func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrac
 		}
 	}
 	switch {
+	case q.Ref != 0 && d.conns.Conn(q.Ref).Expectation():
+		return DroppedFragment // the first would have met it
 	case q.Ref != 0 && q.Dir == conntrack.DirOut:
 		return d.fromServer(t, f, p, q.Ref)
 	case q.Ref != 0:
