@@ -130,7 +130,11 @@ func describeFrame(ways *director.Ways, f *wire.Frame) string {
 	if p.SrcPort == 0 && p.DstPort == 0 {
 		ends = fmt.Sprintf("%s > %s protocol %d", p.Src, p.Dst, p.Proto)
 	}
-	return fmt.Sprintf("by %s from %s to %s: %s", ways.Ports[f.Out].Name, wire.MAC(link[6:12]), wire.MAC(link[:6]), ends)
+	port := ways.Ports[f.Out].Name
+	if vlan, _, ok := wire.VLAN(f); ok {
+		port += fmt.Sprintf(", VLAN %d,", vlan)
+	}
+	return fmt.Sprintf("by %s from %s to %s: %s", port, wire.MAC(link[6:12]), wire.MAC(link[:6]), ends)
 }
 
 // why says how the service was found, or what else became of the packet.
