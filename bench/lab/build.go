@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +20,9 @@ func (l *Lab) build() error {
 		if err := l.addNode(node); err != nil {
 			return fmt.Errorf("make node %s: %w", node, err)
 		}
+	}
+	if err := l.Do(switchNode, plainBridges); err != nil {
+		return fmt.Errorf("keep netfilter off the bridges: %w", err)
 	}
 	for _, s := range []segment{front, back} {
 		if err := l.Do(switchNode, func() error { return addBridge(s.bridge) }); err != nil {
@@ -89,6 +94,19 @@ func (l *Lab) sysctls(node string) []sysctl {
 		)
 	}
 	return list
+}
+
+// plainBridges makes bridges in the namespace of the calling thread forward every
+// frame. Where the host has loaded br_netfilter they would judge IP packets, and
+// drop super-frames with IPv6's jumbo payload option.
+func plainBridges() error {
+	for _, key := range []string{"iptables", "ip6tables", "arptables"} {
+		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // addBridge makes a segment. It floods multicast: IPv6 neighbours are found by
