@@ -1,6 +1,10 @@
 package fwd
 
-import "uvs/dataplane/wire"
+import (
+	"encoding/binary"
+
+	"uvs/dataplane/wire"
+)
 
 // ErrorToServer turns a client-side ICMP error p about a reply into one about
 // what the server sent: it goes to addr, and the packet in that it quotes comes
@@ -59,3 +63,34 @@ func applyQuoted(fix wire.Fix, f *wire.Frame, in *wire.Packet) {
 func isCutOff(f *wire.Frame, in *wire.Packet) bool {
 	return StatedLen(f, in) != int(in.Len)
 }
+
+// QuotedSeq is the sequence number of the TCP segment that an ICMP error quotes;
+// ok is false if it quotes no such thing. The eight bytes that are always quoted
+// have it (RFC 792).
+func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
+	if in.Proto != wire.ProtoTCP || in.Fragment == wire.FragmentLater {
+		return 0, false
+	}
+	b := f.From(in.L4)
+	if len(b) < quotedTCP {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[quotedSeq:]), true
+}
+
+// SetQuotedSeq changes that number, and repairs the checksums of the error p and,
+// if it is there, of the quoted segment.
+func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
+	before, old := body(f, p), binary.BigEndian.Uint32(f.From(in.L4)[quotedSeq:])
+	binary.BigEndian.PutUint32(f.From(in.L4)[quotedSeq:], seq)
+	// To a checksum a word is a word, whether of a port or of a number.
+	applyQuoted(wire.Fix{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
+	fixBody(f, p, before)
+}
+
+// Of a TCP header an ICMP error quotes eight bytes at least: ports and the
+// sequence number (RFC 9293 section 3.1).
+const (
+	quotedSeq = 4
+	quotedTCP = 8
+)

@@ -496,3 +496,31 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 		t.Errorf("a frame was %s", bad)
 	}
 }
+
+// An ICMP error about a reply that the helper has renumbered quotes to the server
+// the number it sent.
+func TestFTPErrorQuotes(t *testing.T) {
+	for _, length := range []int{28, 1000} { // what RFC 792 demands, and all
+		w := newWorld(t, conntrack.MethodMasq)
+		w.ftp("10.9.0.1", "10.2.0.11:21")
+		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+		c.pasv(43293) // one byte shorter for the client
+		sent, received := c.seq[1], c.got[1]
+		if sent == received {
+			t.Fatal("nothing was renumbered")
+		}
+		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent, Ack: c.got[0], Payload: []byte("200 ok\r\n")})
+		if v := w.process(&reply); v != Returned {
+			t.Fatal(v)
+		}
+		f := in(0, wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length)})
+		if v := w.process(&f); v != ErrorToServer {
+			t.Fatal(v)
+		}
+		wiretest.Check(t, f)
+		quoted := wire.TCP(f.Bytes()[14+20+8+20:])
+		if got := quoted.Seq(); got != sent {
+			t.Errorf("quoting %d bytes the server is told of %d, it sent %d and the client knows it as %d", length, got, sent, received)
+		}
+	}
+}

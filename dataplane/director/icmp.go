@@ -4,6 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
+	"uvs/fwd/stream"
 )
 
 // forwardError sends an ICMP error about a known flow to the end that sent the
@@ -17,6 +18,9 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 	c := d.conns.Conn(q.Ref)
 	if c.Expectation() {
 		return d.unknownError(t, f, i)
+	}
+	if c.Helped() && !d.renumberQuote(t, f, i) {
+		return DroppedHelperBusy
 	}
 	server := t.server(c.ServerID())
 	if q.Dir == conntrack.DirIn {
@@ -35,6 +39,32 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 		fwd.ErrorFromServer(f, p, in, vip, vport)
 	}
 	return v
+}
+
+// renumberQuote puts the sequence number of the segment that an error quotes back
+// into its sender's numbering, if a helper has changed what went before: a host
+// ignores errors about numbers it has not sent. False: the conn is in another
+// worker's hands.
+func (d *Director) renumberQuote(t *Table, f *wire.Frame, i int) bool {
+	p, in, q := &d.packets[i], &d.quoted[i], &d.queries[i]
+	seq, ok := fwd.QuotedSeq(f, in)
+	if !ok || t.Sessions == nil {
+		return true
+	}
+	number, busy := d.conns.Claim(q.Ref)
+	if number == 0 {
+		return !busy
+	}
+	sender := stream.FromClient
+	if q.Dir == conntrack.DirIn {
+		sender = stream.FromServer
+	}
+	own := t.Sessions.slab.Items[number].ftp.Quoted(sender, seq)
+	d.conns.Release(q.Ref, number)
+	if own != seq {
+		fwd.SetQuotedSeq(f, p, in, own)
+	}
+	return true
 }
 
 // errorToServer sends a client-side error about a reply to the server, by the
