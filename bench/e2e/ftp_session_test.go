@@ -243,6 +243,21 @@ func unacknowledged(c *net.TCPConn) (n uint32) {
 	return n
 }
 
+// The ports of a mark's service, with FTP at two of them, both mapped to 21.
+func TestFTPByMark(t *testing.T) {
+	f := newFTPScene(t, false, true, "vsftpd", "pure-ftpd")
+	f.ipvsadm("director", "ipvsadm -C")
+	f.in("director", fmt.Sprintf("%s mark add --dst %s --proto tcp --dport 21,2021 --mark 8", uvsBinary, f.vip()))
+	f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -f 8 -s rr\nipvsadm -a -f 8 -r %s:21 -m", f.addr(2, 11)))
+	f.in("director", uvsBinary+" set --service fwm:8 ftp=on")
+	for i, x := range transfers[:4] { // curl's
+		for _, port := range []int{21, 2021} {
+			f.transfer("s1", port, x, fmt.Sprintf("up%d-%d", i, port))
+		}
+	}
+	f.clean()
+}
+
 // TFTP: a real server answers from ports of its own, a real client gets and puts
 // files through the VIP, whether the director's host holds it or not.
 func TestTFTP(t *testing.T) {
