@@ -45,7 +45,7 @@ check: ## formatting, vet, staticcheck, the layers
 	$(GO) test ./cmd/uvs -run 'TestLayers|TestDirectorKnowsOnlyFrames|TestUnsafeAndPackageComments'
 
 bench: ## speed of the parts, in Go benchmarks
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./dataplane/... ./conntrack ./sched ./fwd ./ctl
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./dataplane/... ./conntrack ./sched ./fwd/... ./ctl
 
 clean:
 	rm -f uvs
