@@ -22,12 +22,12 @@ func newOriginator() *originator {
 	return o
 }
 
-// Originate gives the frames to be sent beside those of the last Process:
-// fragments that were held, whose first has come, and what time called for,
-// probes to the ends of TCP connections that were forgotten. An end answers a probe with
-// its own numbers, and that answer is reset (see forgotten), so that it learns
-// of the loss with right sequence numbers and nobody had to keep them. The
-// frames are good until the next call; t is the table of that Process.
+// Originate gives the frames to be sent after those of the last Process:
+// fragments that were held, whose first has come; and what time called for,
+// probes to the ends of TCP connections that were forgotten. An end answers a
+// probe with its own numbers, and that answer is reset (see forgotten), so that
+// it learns of the loss with right sequence numbers and nobody had to keep them.
+// The frames are good until the next Process; t is the table of the last.
 func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
 	for _, c := range d.conns.Forgotten() {

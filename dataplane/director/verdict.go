@@ -86,7 +86,7 @@ const (
 	DroppedFragmentOverlap // some of its bytes did, or the datagram is in too many parts: refused from there on
 	DroppedFragmentBad     // empty, of an odd length, or longer than any datagram
 	DroppedFragmentSCTP    // its port is to change, and the CRC covers what is in other fragments
-	DroppedFragmentLimit   // it would have to wait, and its source has as much waiting as it may
+	DroppedFragmentLimit   // it would have to wait, and its source has as much waiting as it may; or no note is to be had
 
 	// Segments of a helped connection; TCP sends most of them again.
 	DroppedHelperBusy     // another worker has one of the same connection in hand
