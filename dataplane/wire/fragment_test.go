@@ -65,15 +65,15 @@ func TestFragmentAgain(t *testing.T) {
 }
 
 // TestFragmentIdents: datagrams that are in fragments at the same time have
-// different identifications.
+// different identifications, also if two workers cut them.
 func TestFragmentIdents(t *testing.T) {
-	s := wire.NewSplitter()
+	workers := [2]*wire.Splitter{wire.NewSplitter(), wire.NewSplitter()}
 	seen := map[uint32]bool{}
-	for range 3 {
+	for i := range 6 {
 		f := change(udp6, func(p *wiretest.Packet) { p.Payload = make([]byte, 2000) })
 		encap(&f, 2)
 		f.MTU = 1500
-		id, _, _, _, _ := fragmentOf(t, split(t, s, &f)[0])
+		id, _, _, _, _ := fragmentOf(t, split(t, workers[i%2], &f)[0])
 		if seen[id] {
 			t.Errorf("identification %d is used twice", id)
 		}

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/rand/v2"
+)
 
 // Bounds of a Splitter. The arena holds the pieces of a 64 KiB super-frame cut
 // as small as 48 bytes (Linux's smallest MSS, tcp_min_snd_mss) with the longest
@@ -17,14 +20,16 @@ type Splitter struct {
 	arena  []byte
 	used   int // bytes of arena that hold pieces
 	pieces []Frame
-	ident  uint32 // the last identification given to an IPv6 datagram
+	// ident is the last identification given to an IPv6 datagram. It begins at
+	// random: other workers send fragments by the same tunnels (RFC 7739 section 5).
+	ident uint32
 
 	inner, outer Packet // scratch
 }
 
 // NewSplitter makes a Splitter.
 func NewSplitter() *Splitter {
-	return &Splitter{arena: make([]byte, arenaSize), pieces: make([]Frame, 0, maxPieces)}
+	return &Splitter{arena: make([]byte, arenaSize), pieces: make([]Frame, 0, maxPieces), ident: rand.Uint32()}
 }
 
 // Reset takes back the memory of all pieces handed out so far.
