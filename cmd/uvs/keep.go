@@ -60,7 +60,7 @@ func keep(w io.Writer, c *ctl.Client) error {
 			return err
 		}
 		if s.Sorry != nil {
-			fmt.Fprintf(w, "sorry --service %s %s %s\n", s.Text(), s.Sorry.ServerKey, sorryFlags[s.Sorry.Method])
+			fmt.Fprintf(w, "sorry --service %s %s\n", s.Text(), sorryText(&s.Sorry.Server))
 		}
 		for _, v := range s.Reals {
 			if v.Down {
@@ -71,7 +71,20 @@ func keep(w io.Writer, c *ctl.Client) error {
 	return nil
 }
 
-var sorryFlags = map[ctl.Method]string{ctl.MethodRoute: "-g", ctl.MethodTunnel: "-i", ctl.MethodMasq: "-m"}
+// sorryText is a sorry server as `uvs sorry` takes it.
+func sorryText(s *ctl.Server) string {
+	text := fmt.Sprintf("%s %s", s.ServerKey, map[ctl.Method]string{ctl.MethodRoute: "-g", ctl.MethodTunnel: "-i", ctl.MethodMasq: "-m"}[s.Method])
+	if s.Tunnel.Type != ctl.TunnelIPIP {
+		text += fmt.Sprintf(" --tun-type %s", s.Tunnel.Type)
+	}
+	if s.Tunnel.Port != 0 {
+		text += fmt.Sprintf(" --tun-port %d", s.Tunnel.Port)
+	}
+	if s.Tunnel.Flags == ctl.TunnelCsum {
+		text += " --tun-csum"
+	}
+	return text
+}
 
 // keepTuning writes the settings that differ from their defaults, of the director
 // or of a service.

@@ -1,11 +1,30 @@
 package main
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
 	"uvs/ctl"
 )
+
+// What `uvs save` writes of a sorry server, `uvs restore` reads as the same one.
+func TestSorryText(t *testing.T) {
+	for _, server := range []ctl.Server{
+		{Method: ctl.MethodRoute},
+		{Method: ctl.MethodMasq},
+		{Method: ctl.MethodTunnel},
+		{Method: ctl.MethodTunnel, Tunnel: ctl.Tunnel{Type: ctl.TunnelGUE, Port: 6080, Flags: ctl.TunnelCsum}},
+		{Method: ctl.MethodTunnel, Tunnel: ctl.Tunnel{Type: ctl.TunnelGRE}},
+	} {
+		server.ServerKey = ctl.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
+		line := "sorry --service tcp:192.0.2.1:80 " + sorryText(&server)
+		ops, _, err := readOps(strings.NewReader(line))
+		if err != nil || len(ops) != 1 || *ops[0].Server != server {
+			t.Errorf("%s is read as %+v, %v; want %+v", line, ops, err, server)
+		}
+	}
+}
 
 // What `uvs restore` reads, and what it says of lines it cannot.
 func TestReadOps(t *testing.T) {
