@@ -46,6 +46,7 @@
 //		}
 //
 //		chain guard4 {
+//			jump helped4                                            # Part.Helped; see helped.go
 //			ip daddr @vips4 counter name "vip" drop
 //			ip daddr . meta l4proto @anyservices4 counter name "service" drop
 //			ip daddr . meta l4proto . th dport @services4 goto service4
