@@ -91,6 +91,8 @@ func (f *ftpScene) site(ns string) string {
 	return root
 }
 
+// vsftpd opens data connections from any port, as it does unless told otherwise;
+// pure-ftpd from port 20.
 func (f *ftpScene) vsftpd(ns string) {
 	f.t.Helper()
 	root := f.site(ns)
@@ -111,7 +113,7 @@ write_enable=YES
 anon_upload_enable=YES
 anon_other_write_enable=YES
 anon_umask=022
-connect_from_port_20=YES
+connect_from_port_20=NO
 max_per_ip=0
 `, empty, root), 0o644))
 	f.start(ns, "vsftpd", conf)

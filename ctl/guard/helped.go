@@ -14,6 +14,7 @@ import (
 //
 //	chain helped4 { # for FTP at 192.0.2.9, for example; empty if nothing is helped
 //		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @askers4 { ip saddr . ip daddr }
+//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @listeners4 { ip saddr }
 //		meta l4proto tcp th dport 1024-65535 tcp flags & (fin | syn | rst | ack) == syn ip saddr . ip daddr @askers4 goto opened4
 //		meta l4proto tcp ip daddr 192.0.2.9 jump asked4
 //	}
@@ -21,7 +22,10 @@ import (
 //		update @asked4 { ip saddr . meta l4proto . th sport timeout 5m }
 //		counter name "service" drop
 //	}
-//	chain spans4 { ip saddr . meta l4proto @helping4 jump … }
+//	chain spans4 { # what servers open to a client that spoke, and what they answer
+//		meta l4proto tcp th dport 1024-65535 tcp flags & (fin | syn | rst | ack) == syn ip saddr . meta l4proto @helping4 ip daddr @listeners4 goto …
+//		ip saddr . meta l4proto @helping4 jump …
+//	}
 //
 // and for both directions, with the client's end as source or destination:
 //
@@ -44,17 +48,18 @@ const (
 	// textLen is more than the headers of a segment without text have: 40 bytes of
 	// IPv6, 60 of TCP.
 	textLen = 200
-	// maxAsked bounds each of the two sets; what does not fit passes to the host.
+	// maxAsked bounds each of the sets; what does not fit passes to the host.
 	maxAsked = 1 << 18
 )
 
 // addAskedSets queues the sets of what clients ask for.
 func (g *Guard) addAskedSets(f *family) error {
 	for _, set := range []*nftables.Set{
-		{Name: "askers", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Timeout: askTime},
-		{Name: "asked", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService), Timeout: askedTime},
+		{Name: "listeners", KeyType: f.addr, Timeout: askTime},
+		{Name: "askers", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true, Timeout: askTime},
+		{Name: "asked", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService), Concatenation: true, Timeout: askedTime},
 	} {
-		set.Table, set.Concatenation, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, true, maxAsked
+		set.Table, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, maxAsked
 		set.Name += f.suffix
 		if err := g.conn.AddSet(set, nil); err != nil {
 			return err
@@ -76,24 +81,18 @@ func (g *Guard) updateHelped(f *family, r Rules) {
 	}
 	tcp := false
 	for _, m := range all {
-		switch at := g.rule(chain, f).match(m); m.Proto {
+		at := func() *rule { return g.rule(chain, f).match(m) }
+		switch m.Proto {
 		case unix.IPPROTO_TCP:
-			at.key(f.src, f.dst).remember("askers")
+			at().key(f.src, f.dst).remember("askers")
+			at().key(f.src).remember("listeners")
 			tcp = true
 		default:
-			at.key(f.src, l4proto, srcPort).remember("asked")
+			at().key(f.src, l4proto, srcPort).remember("asked")
 		}
 	}
 	if tcp {
-		for _, end := range []func(*rule){
-			func(x *rule) { x.key(f.src, l4proto, srcPort).update("asked", 0).queue() },
-			func(x *rule) { x.drop(counterService) }, // two rules, because a full set ends the first
-		} {
-			x := g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstOpen, 65535).
-				key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn).
-				key(f.src, f.dst).in("askers")
-			end(x)
-		}
+		g.followOpening(chain, f, counterService, func(x *rule) *rule { return x.key(f.src, f.dst).in("askers") }, f.src, srcPort)
 	}
 	for _, m := range all {
 		of := func(x *rule) *rule { return x.key(l4proto).is(m.Proto).within(f.dst, m.Dst) }
@@ -101,7 +100,18 @@ func (g *Guard) updateHelped(f *family, r Rules) {
 	}
 }
 
-// firstOpen is the first port that a server announces.
+// followOpening queues rules that drop the SYNs among those packets that of lets
+// through, and remember the client's end in them, which is addr and port.
+func (g *Guard) followOpening(chain *nftables.Chain, f *family, counter string, of func(*rule) *rule, addr, port field) {
+	opening := func() *rule {
+		return of(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstOpen, 65535).
+			key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn))
+	}
+	opening().key(addr, l4proto, port).remember("asked")
+	opening().drop(counter) // a rule of its own, because a full set ends the first
+}
+
+// firstOpen is the first port that a server or client announces.
 const firstOpen = 1024
 
 // TCP's flags (RFC 9293 section 3.1).

@@ -79,7 +79,10 @@ func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 			}
 		}
 		if anyHelped(r.Parts) {
-			g.followAsked(sources, f, counterSource, func(x *rule) *rule { return x.key(f.src, l4proto).in("helping") }, f.dst, dstPort)
+			helping := func(x *rule) *rule { return x.key(f.src, l4proto).in("helping") }
+			listening := func(x *rule) *rule { return helping(x).key(f.dst).in("listeners") }
+			g.followOpening(sources, f, counterSource, listening, f.dst, dstPort)
+			g.followAsked(sources, f, counterSource, helping, f.dst, dstPort)
 		}
 		for _, part := range r.Parts {
 			for _, s := range part.Spans {
