@@ -17,7 +17,7 @@ func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Q
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
-	case opens(f, p) && t.Rules.replaces(c, server, d.placed(c)):
+	case opens(f, p) && p.TCPFlags&wire.TCPAck == 0 && t.Rules.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
 	case c.State() == conntrack.TCPForgotten:
 		return d.forgotten(f, p)
 	case server.Available:
@@ -80,11 +80,6 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 	server.Counters.shards[d.worker].in(p.Len)
 	if p.Fragment != wire.FragmentLater {
 		d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
-		if c.Helped() {
-			if v, ok := d.help(t, stream.FromClient, f, p, ref, server); !ok {
-				return v
-			}
-		}
 	}
 	if fwd.TTLExpired(f, p) {
 		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
@@ -95,6 +90,11 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 		return d.refuse(f, p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case ReachLink:
 		return DroppedNoNeighbour
+	}
+	if c.Helped() { // what does not get this far does not count as said
+		if v, ok := d.help(t, stream.FromClient, f, p, ref, server); !ok {
+			return v
+		}
 	}
 	fwd.DecTTL(f, p)
 	return d.send(f, p, c, server)
@@ -202,10 +202,10 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	}
 	if p.Fragment != wire.FragmentLater {
 		d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
-		if c.Helped() {
-			if v, ok := d.help(t, stream.FromServer, f, p, ref, server); !ok {
-				return v
-			}
+	}
+	if c.Helped() {
+		if v, ok := d.help(t, stream.FromServer, f, p, ref, server); !ok {
+			return v
 		}
 	}
 	verdict := ReturnedAsIs

@@ -103,11 +103,14 @@ func (d *Director) help(t *Table, dir stream.Dir, f *wire.Frame, p *wire.Packet,
 		}
 		return 0, true
 	}
+	if p.Fragment != wire.FragmentNone { // with or without a session, or text would slip through in pieces
+		return DroppedHelperFragment, false
+	}
 	number, busy := d.conns.Claim(ref)
 	if number == 0 && !busy {
 		// A session begins with its SYN, from which the MSS is learned; when they
 		// run short, as in a flood of SYNs, not before its first text.
-		begins := p.Fragment == wire.FragmentNone && (p.TCPFlags&wire.TCPSyn != 0 && d.conns.AmpleSessions() || hasText(f, p))
+		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.AmpleSessions() || hasText(f, p)
 		if !begins || t.Sessions == nil {
 			return 0, true
 		}

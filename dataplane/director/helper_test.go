@@ -327,6 +327,31 @@ func TestFTPBounce(t *testing.T) {
 	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
 }
 
+// A command that the helper did not see whole, or that did not reach the server,
+// is not let through in its place later.
+func TestFTPBounceDisguised(t *testing.T) {
+	const bounce = "PORT 10,1,0,77,19,137\r\n"
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	f := in(0, wiretest.Packet{
+		Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.got[1], TTL: 1,
+		Payload: []byte(strings.Repeat("x", len(bounce)-2) + "\r\n"),
+	})
+	if v := w.process(&f); v != AnsweredTTL {
+		t.Errorf("a segment at its last hop: %s", v)
+	}
+	if got, _ := c.tries(0, bounce); strings.Contains(got, "10,1,0,77") {
+		t.Errorf("the server is told %q", got)
+	}
+	fragments := cut(0, 7, 24, wiretest.Packet{Src: "10.1.0.2:5001", Dst: c.vip, TCPFlags: wire.TCPSyn, Payload: []byte(bounce)})
+	for i := range fragments {
+		if v := w.process(&fragments[i]); v != DroppedHelperFragment && v != DroppedFragment {
+			t.Errorf("fragment %d of a connection without a session: %s", i, v)
+		}
+	}
+}
+
 // Control connections that the helper has no room for go on without it, and one
 // worker at a time has a session in hand.
 func TestFTPSessions(t *testing.T) {
@@ -365,6 +390,22 @@ func TestFTPSessions(t *testing.T) {
 	}
 	local.Release(asked[0].Ref, note)
 	w.is(all[1].says(0, "NOOP\r\n"), "NOOP\r\n")
+}
+
+// A server without weight goes on with the sessions it has: the client's answer to
+// its SYN begins nothing anew.
+func TestFTPQuiescedServer(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	for i := range w.table.Servers {
+		w.table.Servers[i].Weight = 0
+	}
+	w.table.Rules.ExpireNoServer = true
+	c.says(0, "PORT 10,1,0,2,19,137\r\n")
+	w.is(w.sends(1, "10.2.0.11:40001", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
+	w.is(w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>10.2.0.11:40001")
+	w.is(w.sends(0, "10.1.0.2:6000", c.pasv(43293), wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
 }
 
 // When its server is removed, nothing that was announced reaches it any more.
