@@ -172,8 +172,8 @@ func (c *sessionCounts) add(seen ftp.Note) {
 	}
 }
 
-// firstVPort is the lowest port of a VIP that a data connection may be announced
-// at in another's place, vportStep how far on the next is tried (a prime, so that
+// firstVPort is the lowest port that a data connection to a server may be announced
+// at, by the server or in another's place, vportStep how far on the next is tried (a prime, so that
 // all are reached), vportTries how many are.
 const (
 	firstVPort = portUnprivileged
@@ -187,8 +187,11 @@ const (
 // the same client announced.
 func (h *helping) ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool) {
 	c := h.d.conns.Conn(h.ref)
-	if server != h.terms.Server || port == 0 {
-		return 0, false // packets for another address would reach this server
+	switch {
+	case server != h.terms.Server: // packets for another address would reach this server
+		return 0, false
+	case port < firstVPort: // a service of the server's, to which it was tricked, or may be
+		return 0, false
 	}
 	h.endPassive(c)
 	n := h.expectation(c)

@@ -256,10 +256,11 @@ func TestFTPPortsCollide(t *testing.T) {
 	w.is(w.sends(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
 	w.is(w.sends(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
 	w.is(w.sends(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
-	if third = a.pasv(80); strings.HasSuffix(third, ":80") {
+	w.table.Services[ServiceKey{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = w.table.Services[ServiceKey{addr("10.9.0.1"), 21, wire.ProtoTCP}]
+	if third = a.pasv(8080); strings.HasSuffix(third, ":8080") {
 		t.Error("the port of a service is announced")
 	}
-	w.is(w.sends(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":80")
+	w.is(w.sends(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":8080")
 
 	// One control connection has one announced port that nobody came for.
 	old, next := a.pasv(50002), a.pasv(50003)
@@ -325,6 +326,18 @@ func TestFTPBounce(t *testing.T) {
 	w.is(c.says(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
 	w.table.Ways.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
 	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
+}
+
+// No reply opens a server's own services to the client, SSH for example.
+func TestFTPPrivilegedPort(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:21")
+	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
+	c.says(0, "PASV\r\n")
+	if got := c.says(1, "227 =10,2,0,11,0,22\r\n"); got[:4] != "425 " {
+		t.Errorf("the client is told %q", got)
+	}
+	w.is(fmt.Sprint(w.listed(22)), "[]")
 }
 
 // A command that the helper did not see whole, or that did not reach the server,

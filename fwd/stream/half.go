@@ -151,11 +151,15 @@ func (h *half) within(at uint32) (i int, shift uint32) {
 
 // from is the first old number, at or behind seq, whose place is still known.
 func (h *half) from(seq uint32) uint32 {
-	if h.folded {
+	if h.bounded() {
 		return later(seq, h.floor)
 	}
 	return seq
 }
+
+// bounded says whether text before floor is none of the connection's, or was
+// received long ago.
+func (h *half) bounded() bool { return h.folded || h.greeted }
 
 // resume is where a segment must begin that was to begin at the old number from,
 // or at its end: at the head of an edit it would begin in, and of those before it
@@ -177,7 +181,7 @@ func (h *half) resume(from, end uint32) uint32 {
 // acknowledgement of what it was never sent is not believed.
 func (h *half) hear(at, window uint32) {
 	if before(h.forth(h.next), at) {
-		if h.edited > 0 || h.held > 0 {
+		if h.edited > 0 || h.held > 0 || h.greeted {
 			return
 		}
 		h.next = at - h.base // it went by unseen, before the connection was followed

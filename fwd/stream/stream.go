@@ -245,7 +245,7 @@ func (c *Conn) text(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewri
 		return DroppedRoom
 	case fin:
 		x.seq = h.forth(end)
-	case h.from(end) != end || h.folded && end == h.floor: // all of it arrived long ago: make the receiver say so
+	case h.from(end) != end || h.bounded() && end == h.floor: // all of it arrived long ago: make the receiver say so
 		x.seq = h.forth(h.floor) - 1
 	case before(h.next, end):
 		return DroppedFull
