@@ -55,6 +55,16 @@ func behind(f wire.Frame, b ...byte) wire.Frame {
 	return g
 }
 
+// arpBut is who-has for a VIP, changed.
+func arpBut(how func(b []byte)) wire.Frame {
+	f := wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1")
+	how(f.Bytes())
+	return f
+}
+
+// shorter is a frame without its last n bytes.
+func shorter(f wire.Frame, n int32) wire.Frame { f.End -= n; return f }
+
 // resum makes the IPv4 header checksum right again.
 func resum(f *wire.Frame) { wire.IPv4(f.Bytes()[wire.EthernetLen:]).FillChecksum() }
 
@@ -169,6 +179,8 @@ func oddRows() []oddRow {
 			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedLoop, ""},
 		{"a ping from us to us", conntrack.MethodMasq, 0,
 			in(0, wiretest.Packet{SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), DroppedLoop, ""},
+		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpBut(func(b []byte) { b[16] = 0x86 }), DroppedARP, ""},
+		{"ARP that ends too soon", conntrack.MethodMasq, 0, shorter(arpBut(func([]byte) {}), 20), DroppedARP, ""},
 		{"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"), DroppedLoop, ""},
 		{"a solicitation from us", conntrack.MethodMasq, 0, wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedLoop, ""},
 		{"a frame from a group of machines", conntrack.MethodMasq, 0,
@@ -221,7 +233,7 @@ func oddRows() []oddRow {
 
 func mapped4(s string) []byte { a := addr(s); return a[:] }
 
-// Every rule of docs/packets.md: one frame, its counter, and what leaves, which is
+// The rules of docs/packets.md for single frames: each with its counter, and what leaves, which is
 // judged for lengths and checksums. Nothing that is dropped or left begins a conn.
 func TestOddFrames(t *testing.T) {
 	for _, r := range oddRows() {
