@@ -56,7 +56,7 @@ func callKey(id []byte) (key wire.Addr) {
 // of is the call a datagram belongs to, which is remembered as client's; ok is
 // false if it is none of SIP or says not which call it is.
 func (c *Calls) of(f *wire.Frame, p *wire.Packet, client wire.Addr) (key wire.Addr, ok bool) {
-	if p.Proto != wire.ProtoUDP {
+	if p.Proto != wire.ProtoUDP || p.Fragment == wire.FragmentLater {
 		return key, false
 	}
 	id, ok := wire.SIPCallID(f.From(p.L4)[wire.UDPLen:])
@@ -117,6 +117,7 @@ func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) V
 		control = d.hold(svc, server, call, group)
 	}
 	if svc.OnePacket {
+		d.pieces.picked = server.ID
 		return d.onePacketReply(t, f, p, o)
 	}
 	d.fresh = conntrack.New{

@@ -1,7 +1,9 @@
 package director
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +118,34 @@ func TestCallsOnePacket(t *testing.T) {
 	})
 	if n := w.conns.Stats().InUse; n != 3 {
 		t.Errorf("%d entries, want three templates", n)
+	}
+}
+
+// All pieces of a server's message leave as the first does: from the service if
+// that says which call it is of, else unchanged, whatever the others say.
+func TestCallOutInPieces(t *testing.T) {
+	for _, onePacket := range []bool{false, true} {
+		for _, r := range []struct {
+			sentence string
+			call     string
+			verdict  Verdict
+			source   string
+		}{{"of a call", "Call-ID", Returned, "10.9.0.1"}, {"of none", "Call", Passed, "10.2.0.11"}} {
+			w, svc := phones(t)
+			svc.OnePacket = onePacket
+			p := message("10.2.0.11:8080", "192.0.2.7:5060", "a")
+			p.Payload = bytes.Replace(p.Payload, []byte("Call-ID"), []byte(r.call), 1)
+			p.Payload = append(append(p.Payload, make([]byte, 1600)...), "\r\nCall-ID: b\r\n"...)
+			out, verdicts := w.oneByOne(cut(1, 1, 800, p)...)
+			if want := []Verdict{r.verdict, r.verdict, r.verdict}; !slices.Equal(verdicts, want) {
+				t.Fatalf("one packet %t, %s: %v, want %v", onePacket, r.sentence, verdicts, want)
+			}
+			whole := wiretest.Join(t, out)
+			wiretest.Check(t, whole)
+			if got := wire.IPv4(whole.Bytes()[wire.EthernetLen:]).Src(); got != addr(r.source) {
+				t.Errorf("one packet %t, %s: from %v, want %s", onePacket, r.sentence, got, r.source)
+			}
+		}
 	}
 }
 

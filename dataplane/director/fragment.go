@@ -87,8 +87,10 @@ func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrac
 		return d.fromServer(t, f, p, q.Ref)
 	case q.Ref != 0:
 		return d.likeFirst(t, f, p, q.Ref)
-	case note.Server != 0:
+	case note.Server != 0 && q.Dir == conntrack.DirIn:
 		return d.likeOnePacket(t, f, p, note.Server)
+	case note.Server != 0:
+		return d.likeCallOut(t, f, p)
 	case t.speaks(p):
 		return d.unknownReply(t, f, p)
 	}
@@ -125,6 +127,16 @@ func (d *Director) likeOnePacket(t *Table, f *wire.Frame, p *wire.Packet, id uin
 		return DroppedTableFull
 	}
 	return d.toServer(t, f, p, ref, server)
+}
+
+// likeCallOut sends a server's fragment as from the service, as the first was, of
+// whose call one-packet scheduling left no conn.
+func (d *Director) likeCallOut(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
+	origin, ok := t.origin(p)
+	if !ok {
+		return DroppedServerGone
+	}
+	return d.onePacketReply(t, f, p, &origin)
 }
 
 // extentOf is what a fragment has of its datagram.
@@ -185,7 +197,7 @@ type reunion struct {
 	opened  [MaxBatch]conntrack.FragmentKey // of firsts noted in this batch
 	nOpened int
 
-	picked uint32 // server of the last packet of a one-packet service
+	picked uint32 // server of the last packet of a one-packet service, to it or from it
 	key    conntrack.FragmentKey
 	packet wire.Packet
 	query  conntrack.Query
