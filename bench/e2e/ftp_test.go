@@ -122,6 +122,9 @@ max_per_ip=0
 
 func (f *ftpScene) pureFTPd(ns string) {
 	f.t.Helper()
+	// It has a backlog of 15. Where that is full, cookies would let clients believe in
+	// connections that the server knows nothing of, and wait for its greeting.
+	f.in(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
 	// Anonymous users get the home of the user ftp; ip netns exec has mounts of its own.
 	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" && exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
 		f.site(ns), filepath.Join(f.dir, ns+".pid")))

@@ -186,3 +186,17 @@ func run(t *testing.T, seed, i uint64) {
 		t.Errorf("outcomes %v", w.Outcomes)
 	}
 }
+
+// TestForgedNumbers: of a connection followed from its SYN on, no text passes
+// unseen because a segment said that it was sent long ago.
+func TestForgedNumbers(t *testing.T) {
+	x := begin(t)
+	x.send(client, seg{ack: 1000}) // of text that was never sent
+	x.pass(server, seg{text: "+a\n"}, "<+a>\n")
+
+	x = begin(t)
+	x.send(client, seg{seq: 1000, flags: wire.TCPSyn, noACK: true}) // which the server ignores
+	if got, outcome := x.send(client, seg{text: "+a\n"}); got.text != "" {
+		t.Errorf("text from before the second SYN: %v, %v", outcome, got)
+	}
+}
