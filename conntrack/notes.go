@@ -43,7 +43,8 @@ type Note struct {
 //
 // A set is claimed with one compare-and-swap by whoever reads or writes it.
 // Nobody waits: who finds a set claimed tries a few times more, and then goes on
-// as if it held nothing, which costs a fragment a turn in the hold.
+// as if it held nothing, which costs a fragment a turn in the hold, and a first
+// fragment its datagram.
 type notes struct {
 	sets      slab.Slab[noteSet]
 	displaced atomic.Uint64
