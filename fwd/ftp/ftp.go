@@ -119,10 +119,6 @@ func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wir
 	return outcome, h.notes
 }
 
-// Idle says whether the connection needs no more help: every further frame
-// would pass as it is. The Conn can then be forgotten.
-func (c *Conn) Idle() bool { return c.stream.Idle() }
-
 // Quoted is stream.Conn.Quoted.
 func (c *Conn) Quoted(dir stream.Dir, seq uint32) uint32 { return c.stream.Quoted(dir, seq) }
 

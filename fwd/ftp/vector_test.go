@@ -165,19 +165,6 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Not
 	}
 }
 
-// TestIdle: an encrypted connection whose numbers were never changed needs no help.
-func TestIdle(t *testing.T) {
-	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
-	s.say(stream.FromClient, []byte("AUTH TLS\r\n"), 0)
-	if s.conn.Idle() {
-		t.Error("idle before the reply")
-	}
-	s.say(stream.FromServer, []byte("234 go\r\n"), 0)
-	if !s.conn.Idle() {
-		t.Error("not idle")
-	}
-}
-
 // TestAnew: a SYN after the end makes the connection one of which nothing is known.
 func TestAnew(t *testing.T) {
 	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)

@@ -152,13 +152,6 @@ func (c *Conn) Anew(dir Dir, f *wire.Frame, p *wire.Packet) bool {
 		(c.reset || h.untouched() || h.ended && c.half[FromServer].ended)
 }
 
-// Idle says whether the connection needs no more help: its text is left alone
-// and its numbers are never, or no longer, shifted. Process passes every sound
-// segment as it is.
-func (c *Conn) Idle() bool {
-	return c.blind && !c.refused && c.half[FromClient].plain() && c.half[FromServer].plain()
-}
-
 // Quoted is the sequence number that the sender in dir knows a segment by, of which
 // an ICMP error quotes seq, the receiver's number.
 func (c *Conn) Quoted(dir Dir, seq uint32) uint32 { return c.half[dir].backRight(seq) }

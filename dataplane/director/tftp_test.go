@@ -1,0 +1,46 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// TFTP: the server answers from a port of its own, which the client then calls;
+// nobody else may, and what is not a request announces nothing.
+func TestTFTP(t *testing.T) {
+	w := newWorld(t, conntrack.MethodMasq)
+	w.ftp("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
+	datagram := func(port uint16, src, dst, text string) string {
+		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
+		if v := w.process(&f); v != Masqueraded && v != Returned {
+			return v.String()
+		}
+		wiretest.Check(t, f)
+		var p wire.Packet
+		wire.Parse(&f, &p)
+		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+	}
+	w.is(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
+	w.is(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")
+	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	for _, row := range [][5]string{
+		{"another server", "1", "10.2.0.11:40000", "10.1.0.2:6001", "not_ours"},
+		{"another port of the client", "1", "10.2.0.12:40000", "10.1.0.2:6002", "not_ours"},
+		{"the client before it was answered", "0", "10.1.0.2:6001", "10.9.0.1:40000", "refused_no_service"},
+		{"the answer", "1", "10.2.0.12:40000", "10.1.0.2:6001", "10.9.0.1:40000>10.1.0.2:6001"},
+		{"the next block", "1", "10.2.0.12:40000", "10.1.0.2:6001", "10.9.0.1:40000>10.1.0.2:6001"},
+		{"an answer from a second port", "1", "10.2.0.12:40001", "10.1.0.2:6001", "not_ours"},
+		{"the client's acknowledgement", "0", "10.1.0.2:6001", "10.9.0.1:40000", "10.1.0.2:6001>10.2.0.12:40000"},
+		{"another client's", "0", "10.1.0.3:6001", "10.9.0.1:40000", "refused_no_service"},
+	} {
+		if got := datagram(uint16(row[1][0]-'0'), row[2], row[3], "\x00\x04\x00\x01"); got != row[4] {
+			t.Errorf("%s: %s, want %s", row[0], got, row[4])
+		}
+	}
+}
