@@ -1,0 +1,83 @@
+package director
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/google/gopacket/layers"
+
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+)
+
+// mss_clamp: what a SYN says is lowered to what is set or, if it is automatic, to
+// what both ways take, in SYNs of clients by every method and in those of servers
+// that pass; nothing else is touched.
+func TestClampMSS(t *testing.T) {
+	const off, auto = 0, AutoMSS
+	for _, r := range []struct {
+		sentence  string
+		method    conntrack.Method
+		v6        bool
+		mss       uint16
+		learned   int
+		back      int // MTU of the way to the client
+		says      uint16
+		in, reply uint16
+	}{
+		{"off", conntrack.MethodMasq, false, off, 1300, 1500, 8960, 8960, 8960},
+		{"a number", conntrack.MethodMasq, false, 1200, 0, 1500, 1460, 1200, 1200},
+		{"a number, IPv6", conntrack.MethodMasq, true, 1200, 0, 1500, 1440, 1200, 1200},
+		{"a number above", conntrack.MethodMasq, false, 1460, 0, 1500, 1400, 1400, 1400},
+		{"automatic: the link's", conntrack.MethodMasq, false, auto, 0, 1500, 8960, 1460, 1460},
+		{"automatic, IPv6", conntrack.MethodMasq, true, auto, 0, 1500, 8960, 1440, 1440},
+		{"automatic: a path that was learned", conntrack.MethodMasq, false, auto, 1400, 1500, 1460, 1360, 1360},
+		{"automatic: the way to the client", conntrack.MethodMasq, false, auto, 0, 1280, 1460, 1240, 1240},
+		{"automatic, DR", conntrack.MethodRoute, false, auto, 0, 1500, 8960, 1460, 1460},
+		{"automatic, in the tunnel", conntrack.MethodTunnel, false, auto, 0, 1500, 1460, 1440, 1440},
+		{"automatic, in the tunnel, IPv6", conntrack.MethodTunnel, true, auto, 1400, 1500, 1440, 1300, 1300},
+	} {
+		t.Run(r.sentence, func(t *testing.T) {
+			w := newWorld(t, r.method)
+			h := hops()
+			h.Ports[0].MTU = r.back
+			w.table.Ways = NewWays(h)
+			for i := range w.table.Servers[1:] {
+				s := &w.table.Servers[i+1]
+				s.MSS = r.mss
+				if r.learned > 0 {
+					s.Path.learn(w.now, r.learned, 1500, r.v6, addr("10.2.0.254"))
+				}
+			}
+			ends, server := ends4, "10.2.0.11:8080"
+			if r.v6 {
+				ends, server = ends6, "[fd00:2::11]:8080"
+			}
+			if r.method != conntrack.MethodMasq {
+				server = ends[1]
+			}
+			options := []byte{4, 2, 1, 2, 4, byte(r.says >> 8), byte(r.says), 0}
+			syn := wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, TCPOptions: options}
+			synAck := wiretest.Packet{Src: server, Dst: ends[0], TCPFlags: wire.TCPSyn | wire.TCPAck, TCPOptions: options, Partial: true}
+			data := wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPAck, TCPOptions: options}
+			for _, s := range []struct {
+				port   uint16
+				packet wiretest.Packet
+				want   uint16
+			}{{0, syn, r.in}, {1, synAck, r.reply}, {0, data, r.says}} {
+				f := in(s.port, s.packet)
+				if v := w.process(&f); v.Dropped() {
+					t.Fatalf("flags %d: %s", s.packet.TCPFlags, v)
+				}
+				wiretest.Check(t, f)
+				tcp := wiretest.Decode(t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
+				for _, o := range tcp.Options {
+					if o.OptionType == layers.TCPOptionKindMSS && binary.BigEndian.Uint16(o.OptionData) != s.want {
+						t.Errorf("flags %d: MSS %x, want %d", s.packet.TCPFlags, o.OptionData, s.want)
+					}
+				}
+			}
+		})
+	}
+}
