@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,10 +64,22 @@ func (n *network) add(names ...string) {
 	n.t.Helper()
 	for _, name := range names {
 		n.host("ip", "netns", "add", n.prefix+name)
-		n.t.Cleanup(func() { exec.Command("ip", "netns", "del", n.prefix+name).Run() })
+		n.t.Cleanup(func() { n.remove(name) })
 		n.in(name, "ip link set lo up")
 		n.in(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
 	}
+}
+
+// remove takes a namespace away, with what programs that have ended left running
+// in it (an FTP server's processes for its clients).
+func (n *network) remove(name string) {
+	left, _ := exec.Command("ip", "netns", "pids", n.prefix+name).Output()
+	for _, word := range strings.Fields(string(left)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	exec.Command("ip", "netns", "del", n.prefix+name).Run()
 }
 
 // host runs a program where the test runs.
