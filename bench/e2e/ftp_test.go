@@ -92,7 +92,7 @@ func (f *ftpScene) site(ns string) string {
 }
 
 // vsftpd opens data connections from any port, as it does unless told otherwise;
-// pure-ftpd from port 20.
+// pure-ftpd from port 20. Its sessions stay in the namespace, to end with it.
 func (f *ftpScene) vsftpd(ns string) {
 	f.t.Helper()
 	root := f.site(ns)
@@ -115,6 +115,8 @@ anon_other_write_enable=YES
 anon_umask=022
 connect_from_port_20=NO
 max_per_ip=0
+isolate=NO
+isolate_network=NO
 `, empty, root), 0o644))
 	f.start(ns, "vsftpd", conf)
 	f.listens(ns, 21)
