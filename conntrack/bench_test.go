@@ -40,7 +40,7 @@ func filled(b *testing.B, n, workers int) *benchTable {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := t.Local(0)
+	l := t.Worker(0)
 	for i := 0; i < n; {
 		l.Begin(1000)
 		for end := min(i+64, n); i < end; i++ {
@@ -57,8 +57,8 @@ func filled(b *testing.B, n, workers int) *benchTable {
 }
 
 // flowOf is client i's UDP conn.
-func flowOf(i uint64) New {
-	return New{
+func flowOf(i uint64) Entry {
+	return Entry{
 		Client: clientOf(i), ClientPort: uint16(i), VIP: v4(10, 9, 0, 1), VPort: 53,
 		Server: v4(10, 1, 0, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
 	}
@@ -94,7 +94,7 @@ func (x *xorshift) next() uint64 {
 
 // lookups looks up b random conns in batches.
 func (t *benchTable) lookups(worker, count, batch int) (missed int) {
-	l, q, rnd := t.Local(worker), newQueries(64), xorshift(worker+1)<<32
+	l, q, rnd := t.Worker(worker), newQueries(64), xorshift(worker+1)<<32
 	for done := 0; done < count; done += len(q) {
 		for i := range q {
 			queryOf(&q[i], rnd.next()%uint64(t.n))
@@ -158,7 +158,7 @@ func BenchmarkInsertExpire(b *testing.B) {
 	s := DefaultSettings()
 	s.Timeouts[UDPNormal] = live / perTurn // a turn each millisecond
 	t.SetSettings(s)
-	l, q, now, next := t.Local(0), newQueries(perTurn), Tick(1000), uint64(0)
+	l, q, now, next := t.Worker(0), newQueries(perTurn), Tick(1000), uint64(0)
 	run := func(count int) {
 		for end := next + uint64(count); next < end; now++ {
 			l.Begin(now)
@@ -187,7 +187,7 @@ func BenchmarkInsertExpire(b *testing.B) {
 // BenchmarkStep moves established TCP conns by segments, random ones of a million.
 func BenchmarkStep(b *testing.B) {
 	t := filled(b, 1e6, 1)
-	l, q, rnd := t.Local(0), newQueries(64), xorshift(1)
+	l, q, rnd := t.Worker(0), newQueries(64), xorshift(1)
 	now := Tick(1000)
 	for done := 0; done < b.N; done += len(q) {
 		for i := range q {
@@ -214,7 +214,7 @@ func BenchmarkDueAtOnce(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		l, q := t.Local(0), newQueries(kept)
+		l, q := t.Worker(0), newQueries(kept)
 		long := IPVSTimeouts()
 		long.Set(0, 0, MaxTimeout)
 		for i := 0; i < due+kept; {

@@ -36,7 +36,7 @@ func (k *checker) put(ref Ref, place string) error {
 
 // indexed: every slot holds a settled conn that belongs there, no flow twice.
 func (k *checker) indexed() error {
-	t, flows := k.tab, map[New]Ref{}
+	t, flows := k.tab, map[Entry]Ref{}
 	away := map[*bucket]uint64{}
 	for i := range t.buckets {
 		for j := range t.buckets[i].slots {
@@ -52,7 +52,7 @@ func (k *checker) indexed() error {
 			if s != newSlot(s.ref(), hash) {
 				return fmt.Errorf("slot %#x should have tag %#x", uint64(s), uint64(tagOf(hash)))
 			}
-			key := New{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
+			key := Entry{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
 				Template: c.Template(), NoClientPort: c.NoClientPort()}
 			if c.kind&kindNoServerPort != 0 {
 				key.NoServerPort, key.VIP, key.VPort, key.Server = true, wire.Addr{}, 0, c.server
@@ -202,7 +202,7 @@ func (k *checker) stored() error {
 	return nil
 }
 
-func (k *checker) wheel(l *Local) error {
+func (k *checker) wheel(l *Worker) error {
 	count := 0
 	for slot, head := range l.wheel.heads {
 		before := inSlot | uint32(slot)

@@ -23,8 +23,8 @@ const (
 	MethodBypass Method = 4
 )
 
-// New is what Insert needs to know of a conn.
-type New struct {
+// Entry is what Insert needs to know of a conn.
+type Entry struct {
 	Client, VIP, Server      wire.Addr
 	ClientPort, VPort, SPort uint16
 	Proto                    uint8
@@ -249,7 +249,7 @@ func (c *Conn) timeout(s State, to *Timeouts) Tick {
 }
 
 // fill writes everything about a new conn but its flags.
-func (c *Conn) fill(n *New, worker int) {
+func (c *Conn) fill(n *Entry, worker int) {
 	c.client, c.vip, c.server = n.Client, n.VIP, n.Server
 	c.clientPort, c.vport, c.sport = n.ClientPort, n.VPort, n.SPort
 	c.proto = n.Proto

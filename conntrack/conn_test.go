@@ -19,7 +19,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%v has %d bytes, want %d", typ, typ.Size(), s.want)
 		}
 	}
-	if size := reflect.TypeOf(Local{}).Size(); size > localBytes {
+	if size := reflect.TypeOf(Worker{}).Size(); size > localBytes {
 		t.Errorf("a Local has %d bytes, the budget says %d", size, localBytes)
 	}
 	if perConn > 128 {
@@ -75,7 +75,7 @@ func TestWalks(t *testing.T) {
 			s := DefaultSettings()
 			s.SecureTCP = w.secure
 			tab.SetSettings(s)
-			l, now, n := tab.Local(0), Tick(5000), flow(1)
+			l, now, n := tab.Worker(0), Tick(5000), flow(1)
 			n.Proto, n.Method = w.proto, w.method
 			counts := tab.Counts(n.ServerID)
 			ref := Ref(0)
@@ -117,7 +117,7 @@ func TestWalks(t *testing.T) {
 // the client only.
 func TestStepTells(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	l.Begin(0)
 	ref, _ := l.Insert(&n)
 	if from, to := l.Step(ref, DirIn, EventSYN, nil); from != TCPNone || to != TCPSynRecv {
@@ -143,7 +143,7 @@ func TestStepTells(t *testing.T) {
 // TestTimeoutsOfService: timeouts given to Step replace the table's.
 func TestTimeoutsOfService(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	n.Proto = wire.ProtoUDP
 	own := IPVSTimeouts()
 	own.Set(0, 0, 5*Second)
@@ -177,7 +177,7 @@ func TestSet(t *testing.T) {
 func TestBothWays(t *testing.T) {
 	for _, method := range []Method{MethodMasq, MethodTunnel, MethodRoute, MethodLocal, MethodBypass} {
 		tab := newTest(t, Config{Max: 16})
-		l, n := tab.Local(0), flow(1)
+		l, n := tab.Worker(0), flow(1)
 		n.Method = method
 		l.Begin(0)
 		ref, fresh := l.Insert(&n)
@@ -212,7 +212,7 @@ func TestBothWays(t *testing.T) {
 // TestNearMisses: a conn is found by its own flow only.
 func TestNearMisses(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	l.Begin(0)
 	l.Insert(&n)
 	for name, change := range map[string]func(*Query){
@@ -236,7 +236,7 @@ func TestNearMisses(t *testing.T) {
 // TestAccessors: a conn tells what it was made of.
 func TestAccessors(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	l.Begin(0)
 	n := flow(3)
 	n.Back, n.ServiceID, n.Method = 0xdead<<32, 1<<24-1, MethodTunnel
@@ -245,7 +245,7 @@ func TestAccessors(t *testing.T) {
 	client, cport := c.Client()
 	vip, vport := c.VIP()
 	server, sport := c.Server()
-	got := New{Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
+	got := Entry{Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
 		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(), Back: c.Back()}
 	if got != n {
 		t.Errorf("made of %+v\ntells   %+v", n, got)

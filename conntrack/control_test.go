@@ -7,7 +7,7 @@ import (
 )
 
 // template is a persistence entry of the client of flow i.
-func template(i int, timeout Tick) New {
+func template(i int, timeout Tick) Entry {
 	n := flow(i)
 	n.Template, n.ClientPort, n.VPort, n.SPort, n.Timeout = true, 0, 0, 0, timeout
 	return n
@@ -17,7 +17,7 @@ func template(i int, timeout Tick) New {
 // time, and renewed with its own timeout.
 func TestTemplate(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, tmpl, n := tab.Local(0), template(1, 20*Second), flow(1)
+	l, tmpl, n := tab.Worker(0), template(1, 20*Second), flow(1)
 	l.Begin(0)
 	parent, fresh := l.Insert(&tmpl)
 	if got := lookup(l, clientAsks(&tmpl)); !fresh || got != parent {
@@ -71,7 +71,7 @@ func TestTemplate(t *testing.T) {
 // TestTemplateOfUDP: a reply assures it, so never without replies.
 func TestTemplateOfUDP(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, tmpl, n := tab.Local(0), template(1, 20*Second), flow(1)
+	l, tmpl, n := tab.Worker(0), template(1, 20*Second), flow(1)
 	n.Proto = wire.ProtoUDP
 	l.Begin(0)
 	n.Control, _ = l.Insert(&tmpl)
@@ -102,7 +102,7 @@ func TestExpireControlled(t *testing.T) {
 		{"controlling conn", false, false, 1},
 	} {
 		tab := newTest(t, Config{Max: 16})
-		l, p, n := tab.Local(0), flow(2), flow(1)
+		l, p, n := tab.Worker(0), flow(2), flow(1)
 		if c.template {
 			p = template(1, 20*Second)
 		}
@@ -123,7 +123,7 @@ func TestExpireControlled(t *testing.T) {
 	}
 
 	tab := newTest(t, Config{Max: 16})
-	l, p, n := tab.Local(0), template(1, 20*Second), flow(1)
+	l, p, n := tab.Worker(0), template(1, 20*Second), flow(1)
 	l.Begin(0)
 	parent, _ := l.Insert(&p)
 	n.Control = parent
@@ -157,7 +157,7 @@ func TestExpireControlled(t *testing.T) {
 // TestOnePacket: such a conn is nobody's to find and ends with the turn.
 func TestOnePacket(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	n.OnePacket, n.Proto = true, wire.ProtoUDP
 	for range 100 {
 		l.Begin(0)
@@ -185,7 +185,7 @@ func TestOnePacket(t *testing.T) {
 // his, until one of them takes its place, and by no packet of the server.
 func TestExpectClient(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	n.NoClientPort, n.State, n.ClientPort = true, TCPListen, 99
 	l.Begin(0)
 	wait, _ := l.Insert(&n)
@@ -226,7 +226,7 @@ func TestExpectClient(t *testing.T) {
 func TestExpectServer(t *testing.T) {
 	for _, vport := range []uint16{20, 0} {
 		tab := newTest(t, Config{Max: 16})
-		l, old := tab.Local(0), flow(1)
+		l, old := tab.Worker(0), flow(1)
 		old.VPort, old.SPort = 20, 20
 		l.Begin(0)
 		known, _ := l.Insert(&old)
@@ -281,7 +281,7 @@ func TestExpectServer(t *testing.T) {
 // controlling conn come; when neither has any, both end.
 func TestKeptForTransfers(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, control, data := tab.Local(0), flow(1), flow(1)
+	l, control, data := tab.Worker(0), flow(1), flow(1)
 	data.VPort = 20
 	l.Begin(0)
 	parent, _ := l.Insert(&control)

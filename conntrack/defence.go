@@ -30,7 +30,7 @@ func (s *Settings) reserve(capacity int) int {
 // DropPacket says whether a packet that would begin a conn is to be refused
 // (drop_packet). Under ModeAlways it is every DropRate-th, the first included;
 // under ModeAuto as many as room is short of the reserve.
-func (l *Local) DropPacket() bool {
+func (l *Worker) DropPacket() bool {
 	if !l.settings.DropPacket.on(l.tight) {
 		return false
 	}
@@ -48,7 +48,7 @@ func (l *Local) DropPacket() bool {
 
 // defend looks for conns to drop (drop_entry): each second at this worker's
 // part of a 32nd of the table.
-func (l *Local) defend(budget *int) {
+func (l *Worker) defend(budget *int) {
 	d := &l.defence
 	if !l.settings.DropEntry.on(l.tight) {
 		return
@@ -72,7 +72,7 @@ func (l *Local) defend(budget *int) {
 // drops says whether drop_entry takes a conn (reference: ip_vs_random_dropentry
 // and todrop_entry): templates that are not assured, half-open conns, and a part
 // of those with few packets.
-func (l *Local) drops(ref Ref) bool {
+func (l *Worker) drops(ref Ref) bool {
 	c := &l.t.conns[ref]
 	w := c.word()
 	switch s := w.state(); {
@@ -89,7 +89,7 @@ func (l *Local) drops(ref Ref) bool {
 }
 
 // sampled is true for every n-th conn with n packets, n from 1 to 8.
-func (l *Local) sampled(c *Conn, w life) bool {
+func (l *Worker) sampled(c *Conn, w life) bool {
 	n := int(w.in())
 	if n < 1 || n > dropRates || l.idle(c, w) > dropIdle {
 		return false

@@ -30,7 +30,7 @@ func (c *Conn) worth(w life) worth {
 }
 
 // idle is how long ago the conn's deadline was set.
-func (l *Local) idle(c *Conn, w life) Tick {
+func (l *Worker) idle(c *Conn, w life) Tick {
 	to := l.t.Counts(c.ServerID()).Timeouts.Load()
 	if to == nil {
 		to = &l.settings.Timeouts
@@ -57,7 +57,7 @@ type victim struct {
 // consider takes a conn as the victim if it is worth less than the one so far;
 // of two worth the same, one of this worker, and the one idle for longer. False:
 // there is no such conn.
-func (v *victim) consider(l *Local, ref Ref) bool {
+func (v *victim) consider(l *Worker, ref Ref) bool {
 	c := &l.t.conns[ref]
 	w := c.word()
 	worth := c.worth(w)
@@ -82,7 +82,7 @@ func (v *victim) consider(l *Local, ref Ref) bool {
 // call to the next: the first half-open one that was not touched this moment,
 // else the closing one idle for longest, else the one idle for longest. False:
 // none of them may go.
-func (l *Local) evict() bool {
+func (l *Worker) evict() bool {
 	v, end := victim{worth: worthMuch}, Ref(l.t.fresh.Load())
 	for weighed, passed := 0, min(searchSpan, int(end)); weighed < search && passed > 0; passed-- {
 		if l.hand++; l.hand >= end {
@@ -100,7 +100,7 @@ func (l *Local) evict() bool {
 
 // evictFrom ends the least worthy conn of a full window, of those of the same
 // client's end if there are any: they are what can fill a window.
-func (l *Local) evictFrom(hash uint64) bool {
+func (l *Worker) evictFrom(hash uint64) bool {
 	own, any := victim{worth: worthMuch}, victim{worth: worthMuch}
 	for place := range places {
 		b := l.t.at(hash, place)

@@ -9,7 +9,7 @@ import (
 // fill puts conns into a turn of their own and moves them by events.
 func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events ...Event) []Ref {
 	t.Helper()
-	l, refs := tab.Local(0), make([]Ref, n)
+	l, refs := tab.Worker(0), make([]Ref, n)
 	for i := range refs {
 		l.Begin(now)
 		f := flow(from + i)
@@ -30,7 +30,7 @@ func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events .
 // conns with children never.
 func TestEvictionOrder(t *testing.T) {
 	tab := newTest(t, Config{Max: 200})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	parent := fill(t, tab, 1000, 900, 1, wire.ProtoTCP, EventSYN)[0]
 	fill(t, tab, 2000, 0, 48, wire.ProtoTCP, EventSYN)                      // half-open
 	fill(t, tab, 2000, 50, 50, wire.ProtoTCP, EventSYN, EventACK, EventRST) // closing
@@ -87,7 +87,7 @@ func TestEvictionOrder(t *testing.T) {
 // that, and goes on when there is room.
 func TestNothingToEvict(t *testing.T) {
 	tab := newTest(t, Config{Max: 2, slack: 8})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	l.Begin(0)
 	n := flow(1)
 	p, _ := l.Insert(&n)
@@ -121,7 +121,7 @@ func TestFlood(t *testing.T) {
 	const size, established = 5000, 100
 	tab := newTest(t, Config{Max: size})
 	fill(t, tab, 0, 0, established, wire.ProtoTCP, EventSYN, EventACK)
-	l, q := tab.Local(0), make([]Query, established)
+	l, q := tab.Worker(0), make([]Query, established)
 	for i := range q {
 		f := flow(i)
 		q[i] = clientAsks(&f)
@@ -163,7 +163,7 @@ func TestFlood(t *testing.T) {
 func TestOneClientsWindow(t *testing.T) {
 	tab := newTest(t, Config{Max: 20000})
 	fill(t, tab, 0, 0, 5000, wire.ProtoTCP, EventSYN) // others, half-open
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	for port := range 10000 {
 		l.Begin(Tick(port / 64))
 		f := flow(9999)
@@ -244,7 +244,7 @@ func TestDropEntry(t *testing.T) {
 // only while room is short, and the more the shorter.
 func TestDropPacket(t *testing.T) {
 	tab := newTest(t, Config{Max: 100})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	count := func(m Mode, reserve int) (dropped []int) {
 		s := *DefaultSettings()
 		s.DropPacket, s.Reserve = m, reserve
@@ -286,7 +286,7 @@ func TestEvictionByServiceTimeouts(t *testing.T) {
 		{"the idle one's service has a long timeout", &long, nil},
 	} {
 		tab := newTest(t, Config{Max: 2, Seed: 1})
-		l := tab.Local(0)
+		l := tab.Worker(0)
 		enter := func(i int, now Tick, to *Timeouts) Ref { // flow(i) is server 1+i's
 			tab.Counts(uint32(1 + i)).Timeouts.Store(to)
 			l.Begin(now)

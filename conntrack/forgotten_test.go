@@ -10,7 +10,7 @@ func TestForgotten(t *testing.T) {
 		settings := DefaultSettings()
 		settings.ResetForgotten = on
 		tab.SetSettings(settings)
-		l := tab.Local(0)
+		l := tab.Worker(0)
 		l.Begin(0)
 		const conns = MaxForgotten + 20
 		for i := range conns {

@@ -102,7 +102,7 @@ func TestHoldAgainstList(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		tab := newTest(t, Config{Max: 16})
-		h := tab.Local(0).Hold()
+		h := tab.Worker(0).Hold()
 		limits := HoldLimits{Time: 100, Bytes: 1 << (14 + rng.IntN(7)), Source: 1 << 13}
 		var list []heldTwin
 		now, added, taken := Tick(0), 0, 0
@@ -184,7 +184,7 @@ func TestNotesOfManyWorkers(t *testing.T) {
 	var fresh [workers]int
 	var wg sync.WaitGroup
 	for w := range workers {
-		l := tab.Local(w)
+		l := tab.Worker(w)
 		l.Begin(1)
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(w), 3))
@@ -232,7 +232,7 @@ func TestNotesOfManyWorkers(t *testing.T) {
 // of few others; nearly all others stay.
 func TestNotesOfOneSource(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	l.Begin(1)
 	const others = 1000
 	honest := func(i int) *FragmentKey {
@@ -272,7 +272,7 @@ func TestNotesOfOneSource(t *testing.T) {
 // Fragments cost no allocation.
 func TestFragmentAllocations(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	f := wire.Frame{Buf: make([]byte, 1600), Off: 96, End: 1600}
 	limits := &HoldLimits{Time: Second, Bytes: MaxHold, Source: MaxHold}
 	key := FragmentKey{Proto: 17}

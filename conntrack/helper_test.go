@@ -23,8 +23,8 @@ func newTest(t testing.TB, cfg Config) *Table {
 }
 
 // flow is a masqueraded TCP conn from 10.0.0.0 + i to 10.9.0.1:80 at server i%8.
-func flow(i int) New {
-	return New{
+func flow(i int) Entry {
+	return Entry{
 		Client: clientOf(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
 		VIP: v4(10, 9, 0, 1), VPort: 80, Server: v4(10, 1, 0, byte(i%8)), SPort: 8080,
 		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8), ServiceID: 7,
@@ -32,12 +32,12 @@ func flow(i int) New {
 }
 
 // clientAsks and serverAsks are the questions of packets of n's flow.
-func clientAsks(n *New) Query {
+func clientAsks(n *Entry) Query {
 	return Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
 		Proto: n.Proto, Dir: DirIn, Template: n.Template}
 }
 
-func serverAsks(n *New) Query {
+func serverAsks(n *Entry) Query {
 	q := clientAsks(n)
 	q.Dir = DirOut
 	if n.Method == MethodMasq {
@@ -46,7 +46,7 @@ func serverAsks(n *New) Query {
 	return q
 }
 
-func lookup(l *Local, q Query) Ref {
+func lookup(l *Worker, q Query) Ref {
 	one := []Query{q}
 	l.Lookup(one)
 	return one[0].Ref

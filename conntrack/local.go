@@ -31,11 +31,11 @@ type Query struct {
 	kind   uint8 // the part of Conn.kind that is asked for
 }
 
-// Local is one worker's hold on the table. Its methods are for that worker's
+// Worker is one worker's hold on the table. Its methods are for that worker's
 // goroutine, all but Begin between Begin and End. A worker must have turns even
 // if there are no packets, some each second, or the conns it inserted do not end
 // in time.
-type Local struct {
+type Worker struct {
 	party
 	worker   int
 	settings *Settings
@@ -46,7 +46,7 @@ type Local struct {
 	hand     Ref   // where evict looks next
 	mailed   Ref   // what is left of the inbox taken last
 	asked    Query // Insert's own question
-	made     New   // SetPort's own conn
+	made     Entry // SetPort's own conn
 	touched  uint64
 	defence  defence
 	hold     Hold
@@ -58,7 +58,7 @@ type Local struct {
 	_         [60]byte
 }
 
-func (l *Local) init(t *Table, worker int) {
+func (l *Worker) init(t *Table, worker int) {
 	l.t, l.worker = t, worker
 	l.settings, l.machine = t.Settings(), normalMachine
 	l.wheel.conns = t.conns
@@ -66,7 +66,7 @@ func (l *Local) init(t *Table, worker int) {
 }
 
 // Begin opens a turn at a time: what is found from here to End stays readable.
-func (l *Local) Begin(now Tick) {
+func (l *Worker) Begin(now Tick) {
 	t := l.t
 	l.now = max(l.now, now)
 	l.told = 0
@@ -86,7 +86,7 @@ func (l *Local) Begin(now Tick) {
 // timers that are due, conns other workers want looked at, memory whose last
 // reader is gone. behind says that more is due and the next turn should not
 // wait for frames.
-func (l *Local) End() (behind bool) {
+func (l *Worker) End() (behind bool) {
 	mail, timers := turnBudget, turnBudget
 	l.readInbox(&mail)
 	l.runWheel(&timers)
@@ -108,7 +108,7 @@ const turnBudget = 256
 // buckets; find the tags; touch the conns; compare. The passes that touch are
 // loops of a few instructions, for a processor overlaps what its window of
 // instructions holds (BenchmarkLookup: 2 to 3 times the speed of one by one).
-func (l *Local) Lookup(queries []Query) {
+func (l *Worker) Lookup(queries []Query) {
 	t := l.t
 	for i := range queries {
 		q := &queries[i]
@@ -155,7 +155,7 @@ func (b *bucket) candidate(tag slot) Ref {
 
 // lookFurther answers a question whose first candidate was not it: through the
 // whole window, then for an expectation of this end.
-func (l *Local) lookFurther(q *Query) Ref {
+func (l *Worker) lookFurther(q *Query) Ref {
 	t := l.t
 	if ref := t.find(q, q.hash, q.ClientPort); ref != 0 || q.Template || t.expectations.Load() == 0 {
 		return ref
@@ -170,7 +170,7 @@ func (l *Local) lookFurther(q *Query) Ref {
 
 // Timeout is how long a conn is kept in a state by to, or if that is nil by the
 // table's timeouts.
-func (l *Local) Timeout(s State, to *Timeouts) Tick {
+func (l *Worker) Timeout(s State, to *Timeouts) Tick {
 	if to == nil {
 		to = &l.settings.Timeouts
 	}
@@ -178,7 +178,7 @@ func (l *Local) Timeout(s State, to *Timeouts) Tick {
 }
 
 // Conn is what a Ref names; good until End.
-func (l *Local) Conn(ref Ref) *Conn { return &l.t.conns[ref] }
+func (l *Worker) Conn(ref Ref) *Conn { return &l.t.conns[ref] }
 
 // maxTries is how often Insert begins anew when other workers undo what it did.
 const maxTries = 8
@@ -190,7 +190,7 @@ const firstTimeout = 3 * Second
 // Insert enters a conn. fresh is false if another worker, or an earlier packet,
 // entered the same flow before: ref is that conn then. ref is 0 if the table is
 // full of what may not be evicted.
-func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
+func (l *Worker) Insert(n *Entry) (ref Ref, fresh bool) {
 	t := l.t
 	l.asked = Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort, Proto: n.Proto, Dir: DirIn}
 	switch {
@@ -239,7 +239,7 @@ func (l *Local) Insert(n *New) (ref Ref, fresh bool) {
 
 // prepare takes a place and a conn and fills it to begin in a state; ref 0:
 // there is none.
-func (l *Local) prepare(n *New) (ref Ref, state State) {
+func (l *Worker) prepare(n *Entry) (ref Ref, state State) {
 	t := l.t
 	control := l.attach(n.Control) // now, so that the parent is not evicted for its child
 	if l.takePlace() || l.evict() && l.takePlace() {
@@ -280,7 +280,7 @@ func (l *Local) prepare(n *New) (ref Ref, state State) {
 // settled accounts for a conn that won its place, and has End put it in the
 // wheel by the deadline it has by then. state is what it began in: if another
 // worker moved it already, that worker accounted for the move.
-func (l *Local) settled(ref Ref, state State) {
+func (l *Worker) settled(ref Ref, state State) {
 	c := &l.t.conns[ref]
 	l.t.count(c, state, 1)
 	if c.Expectation() {
@@ -292,7 +292,7 @@ func (l *Local) settled(ref Ref, state State) {
 }
 
 // abandon takes back a conn that lost its place, or never had one.
-func (l *Local) abandon(ref Ref, placed bool) {
+func (l *Worker) abandon(ref Ref, placed bool) {
 	c := &l.t.conns[ref]
 	c.life.Store(0)
 	l.givePlace()
@@ -309,7 +309,7 @@ func (l *Local) abandon(ref Ref, placed bool) {
 // Step moves a conn by a packet: its state by the event, its deadline by the
 // timeout of the new state (to's, or the table's if to is nil). It returns the
 // states before and after.
-func (l *Local) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state State) {
+func (l *Worker) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state State) {
 	if to == nil {
 		to = &l.settings.Timeouts
 	}
@@ -346,7 +346,7 @@ func (l *Local) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state Stat
 // rearm is the deadline of a conn after a packet in a state. A deadline that
 // would move back by less than the wheel's step stays, for clocks of workers
 // differ by a turn.
-func (l *Local) rearm(c *Conn, old life, s State, to *Timeouts) Tick {
+func (l *Worker) rearm(c *Conn, old life, s State, to *Timeouts) Tick {
 	if c.OnePacket() {
 		return old.deadline()
 	}
@@ -358,7 +358,7 @@ func (l *Local) rearm(c *Conn, old life, s State, to *Timeouts) Tick {
 }
 
 // stepped does what a change of state or the first reply brings with it.
-func (l *Local) stepped(c *Conn, from, state State) {
+func (l *Worker) stepped(c *Conn, from, state State) {
 	if from.Active() != state.Active() {
 		l.t.count(c, from, -1)
 		l.t.count(c, state, 1)
@@ -378,7 +378,7 @@ func (l *Local) stepped(c *Conn, from, state State) {
 }
 
 // Renew gives a template a deadline anew, and a timeout of its own if it is not 0.
-func (l *Local) Renew(ref Ref, timeout Tick) {
+func (l *Worker) Renew(ref Ref, timeout Tick) {
 	c := &l.t.conns[ref]
 	if timeout > 0 && c.Template() {
 		c.back.Store(uint64(clampTimeout(timeout)))
@@ -401,14 +401,14 @@ func (l *Local) Renew(ref Ref, timeout Tick) {
 // Expire ends a conn now. A controlling conn that loses its last child this
 // way ends too, unless it is an assured template (as in the kernel's
 // ip_vs_conn_expire).
-func (l *Local) Expire(ref Ref) { l.end(ref, EndedByCaller) }
+func (l *Worker) Expire(ref Ref) { l.end(ref, EndedByCaller) }
 
 // SetPort gives an expectation the port it waited for: a conn takes its place. A
 // VIP's port that was left open is the server's. ref 0: the table is full.
-func (l *Local) SetPort(ref Ref, port uint16) Ref {
+func (l *Worker) SetPort(ref Ref, port uint16) Ref {
 	c := &l.t.conns[ref]
 	n := &l.made
-	*n = New{
+	*n = Entry{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
 		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(),

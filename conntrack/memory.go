@@ -58,7 +58,7 @@ func (q *list) join(conns []Conn, o *list) {
 
 // allocate takes a conn to fill: one that was used before if there is one, so
 // that the table touches no more memory than it ever needed at once.
-func (l *Local) allocate() Ref {
+func (l *Worker) allocate() Ref {
 	t, m := l.t, &l.memory
 	if m.ready.n == 0 {
 		l.reclaim()
@@ -76,7 +76,7 @@ func (l *Local) allocate() Ref {
 }
 
 // retire puts a conn that nobody can find any more in limbo.
-func (l *Local) retire(ref Ref) {
+func (l *Worker) retire(ref Ref) {
 	epoch := l.t.epoch.Load()
 	b := &l.memory.limbo[epoch%3]
 	if b.epoch != epoch {
@@ -89,7 +89,7 @@ func (l *Local) retire(ref Ref) {
 // reclaim makes conns ready whose grace period is over, and hands chunks of
 // too many on to the common store. What a turn ends is bounded by its budget, so
 // this is.
-func (l *Local) reclaim() {
+func (l *Worker) reclaim() {
 	t, m := l.t, &l.memory
 	epoch := t.epoch.Load()
 	for i := range m.limbo {
@@ -107,7 +107,7 @@ func (l *Local) reclaim() {
 // Table.spare has the top chunk's first conn in its lower half and, so that a
 // top that went and came back is not taken for the same, a count in its upper.
 
-func (l *Local) giveSpare() {
+func (l *Worker) giveSpare() {
 	t := l.t
 	var chunk list
 	for range t.chunk {
@@ -126,7 +126,7 @@ func (l *Local) giveSpare() {
 	}
 }
 
-func (l *Local) fetchSpare() bool {
+func (l *Worker) fetchSpare() bool {
 	t, ready := l.t, &l.memory.ready
 	for {
 		top := t.spare.Load()
@@ -151,7 +151,7 @@ func (l *Local) fetchSpare() bool {
 }
 
 // fetchFresh takes a piece of the slab that was never used.
-func (l *Local) fetchFresh() {
+func (l *Worker) fetchFresh() {
 	t := l.t
 	for {
 		from := t.fresh.Load()

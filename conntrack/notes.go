@@ -137,7 +137,7 @@ func (n *note) add(x Extent) Fit {
 // long as lifetime says; CloseNote tells what became of it. FitTwice or
 // FitOverlap: the datagram has one already, and this fragment is not to go on.
 // FitNone: there is no note to be had now.
-func (l *Local) OpenNote(key *FragmentKey, x Extent, lifetime Tick) Fit {
+func (l *Worker) OpenNote(key *FragmentKey, x Extent, lifetime Tick) Fit {
 	t := &l.t.notes
 	s := t.set(l.t.secret.fragment(key))
 	if !s.claim() {
@@ -157,7 +157,7 @@ func (l *Local) OpenNote(key *FragmentKey, x Extent, lifetime Tick) Fit {
 
 // CloseNote completes what OpenNote began. False: the note is gone, or cannot be
 // had now.
-func (l *Local) CloseNote(key *FragmentKey, what Note) bool {
+func (l *Worker) CloseNote(key *FragmentKey, what Note) bool {
 	s := l.t.notes.set(l.t.secret.fragment(key))
 	if !s.claim() {
 		return false
@@ -173,7 +173,7 @@ func (l *Local) CloseNote(key *FragmentKey, what Note) bool {
 
 // FollowNote is what the first fragment has left for another of its datagram.
 // FitNone: nothing yet.
-func (l *Local) FollowNote(key *FragmentKey, x Extent) (Note, Fit) {
+func (l *Worker) FollowNote(key *FragmentKey, x Extent) (Note, Fit) {
 	s := l.t.notes.set(l.t.secret.fragment(key))
 	if !s.claim() {
 		return Note{}, FitNone
@@ -187,10 +187,10 @@ func (l *Local) FollowNote(key *FragmentKey, x Extent) (Note, Fit) {
 }
 
 // Hold is where the worker keeps fragments that came before the first.
-func (l *Local) Hold() *Hold { return &l.hold }
+func (l *Worker) Hold() *Hold { return &l.hold }
 
 // HasNote says whether FollowNote would find something.
-func (l *Local) HasNote(key *FragmentKey) bool {
+func (l *Worker) HasNote(key *FragmentKey) bool {
 	s := l.t.notes.set(l.t.secret.fragment(key))
 	if !s.claim() {
 		return false

@@ -13,10 +13,10 @@ import (
 )
 
 // together runs f for every worker of the table at once and waits for all.
-func together(tab *Table, f func(l *Local)) {
+func together(tab *Table, f func(l *Worker)) {
 	var wg sync.WaitGroup
 	for i := range tab.locals {
-		wg.Go(func() { f(tab.Local(i)) })
+		wg.Go(func() { f(tab.Worker(i)) })
 	}
 	wg.Wait()
 }
@@ -38,7 +38,7 @@ func TestInsertRace(t *testing.T) {
 	var fresh [flows]atomic.Int32
 	for round := range effort(1500) {
 		var ready atomic.Int32
-		together(tab, func(l *Local) {
+		together(tab, func(l *Worker) {
 			l.Begin(Tick(round))
 			ready.Add(1)
 			for ready.Load() < workers {
@@ -64,9 +64,9 @@ func TestInsertRace(t *testing.T) {
 					t.Fatalf("round %d: flow %d is conn %d for worker %d, %d for worker 0", round, i, got[w][i], w, got[0][i])
 				}
 			}
-			tab.Local(i % workers).Begin(Tick(round))
-			tab.Local(i % workers).Expire(got[0][i])
-			tab.Local(i % workers).End()
+			tab.Worker(i % workers).Begin(Tick(round))
+			tab.Worker(i % workers).Expire(got[0][i])
+			tab.Worker(i % workers).End()
 		}
 		quiet(tab, Tick(round))
 		if round%100 == 0 {
@@ -81,7 +81,7 @@ func TestInsertRace(t *testing.T) {
 // smaller ref, settles the first one's. Then that conn stands.
 func TestSettledMeanwhile(t *testing.T) {
 	tab := newTest(t, Config{Max: 16, Workers: 2})
-	l, n := tab.Local(0), flow(1)
+	l, n := tab.Worker(0), flow(1)
 	l.Begin(0)
 	rival, _ := l.Insert(&n)
 	hash := tab.hashOf(l.Conn(rival))
@@ -138,7 +138,7 @@ func TestStress(t *testing.T) {
 			var others sync.WaitGroup
 			others.Go(func() { lister(tab, stop) })
 			others.Go(func() { flusher(tab, stop, seed) })
-			together(tab, func(l *Local) {
+			together(tab, func(l *Worker) {
 				w := &stresser{t: t, l: l, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(l.worker)))}
 				for left.Add(-1) >= 0 {
 					w.turn(Tick(now.Add(int64(w.rnd.IntN(c.jitter)))))
@@ -187,7 +187,7 @@ func flusher(tab *Table, stop chan struct{}, seed uint64) {
 // stresser is one worker of TestStress.
 type stresser struct {
 	t     *testing.T
-	l     *Local
+	l     *Worker
 	flows int
 	rnd   *rand.Rand
 	held  []heldConn
@@ -236,7 +236,7 @@ func (w *stresser) hold(q Query, ref Ref) {
 	}
 }
 
-func (w *stresser) flow() New {
+func (w *stresser) flow() Entry {
 	n := flow(w.rnd.IntN(w.flows))
 	if n.Client[15]%3 == 0 {
 		n.Proto = wire.ProtoUDP
@@ -282,7 +282,7 @@ func (w *stresser) something(q Query) {
 // keep others from using memory again; one in a turn does, until its End.
 func TestIdleWorker(t *testing.T) {
 	tab := newTest(t, Config{Max: 8, Workers: 3, slack: 8})
-	busy, holder := tab.Local(0), tab.Local(1)
+	busy, holder := tab.Worker(0), tab.Worker(1)
 	cycle := func(i int) bool {
 		busy.Begin(Tick(i))
 		n := flow(i)
@@ -339,7 +339,7 @@ func TestMemoryMoves(t *testing.T) {
 	tab := newTest(t, Config{Max: size, Workers: 3, slack: 300})
 	touched := uint64(0)
 	for round := range 12 {
-		l, now := tab.Local(round%3), Tick(round)*100*Second
+		l, now := tab.Worker(round%3), Tick(round)*100*Second
 		for i := range size - 6*tab.chunk { // others may hold places
 			l.Begin(now)
 			f := flow(i)
@@ -364,7 +364,7 @@ func TestMemoryMoves(t *testing.T) {
 // once; no conn may be lost or given twice.
 func TestSpareRace(t *testing.T) {
 	tab := newTest(t, Config{Max: 64, Workers: 4, slack: 1000})
-	together(tab, func(l *Local) {
+	together(tab, func(l *Worker) {
 		for range effort(20000) {
 			l.fetchSpare()
 			for l.memory.ready.n < 2*tab.chunk && l.memory.fresh != l.memory.last || l.memory.ready.n == 0 {

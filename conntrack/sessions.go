@@ -116,7 +116,7 @@ const sessionTries = 32
 
 // Claim gets the conn's session for this worker alone, until Release. 0: it has none
 // yet, or another worker uses it and did not let go for a while (busy).
-func (l *Local) Claim(ref Ref) (n Session, busy bool) {
+func (l *Worker) Claim(ref Ref) (n Session, busy bool) {
 	if n = l.t.conns[ref].session(); n == 0 {
 		return 0, false
 	}
@@ -132,7 +132,7 @@ func (l *Local) Claim(ref Ref) (n Session, busy bool) {
 // ClaimNew gives a conn that has none a session, and claims it: what belongs to it
 // is to be made anew. 0: there is none to be had, or (busy) another worker was
 // first, or the conn has ended.
-func (l *Local) ClaimNew(ref Ref) (n Session, busy bool) {
+func (l *Worker) ClaimNew(ref Ref) (n Session, busy bool) {
 	s, c := &l.t.sessions, &l.t.conns[ref]
 	if n = s.take(); n == 0 {
 		return 0, false
@@ -152,12 +152,12 @@ func (l *Local) ClaimNew(ref Ref) (n Session, busy bool) {
 }
 
 // AmpleSessions says whether more than half of the sessions are free.
-func (l *Local) AmpleSessions() bool {
+func (l *Worker) AmpleSessions() bool {
 	return l.t.sessions.inUse.Load() < int64(len(l.t.sessions.words)/2)
 }
 
 // Release lets go of a session.
-func (l *Local) Release(ref Ref, n Session) {
+func (l *Worker) Release(ref Ref, n Session) {
 	idle := uint64(ref) << sessionShift
 	if s := &l.t.sessions; !s.words[n].CompareAndSwap(idle|sessionBusy, idle) {
 		s.give(n) // the conn ended meanwhile

@@ -10,7 +10,7 @@ import (
 // conn or worker, and gives it back when it ends, at once or when it is let go of.
 func TestSessions(t *testing.T) {
 	tab := newTest(t, Config{Max: 16, Sessions: 2, Workers: 2})
-	l, other := tab.Local(0), tab.Local(1)
+	l, other := tab.Worker(0), tab.Worker(1)
 	l.Begin(0)
 	other.Begin(0)
 	var refs [3]Ref
@@ -72,7 +72,7 @@ func TestSessionsRace(t *testing.T) {
 	var users [4]atomic.Int32
 	var got atomic.Int64
 	for round := range effort(600) {
-		together(tab, func(l *Local) {
+		together(tab, func(l *Worker) {
 			rnd := rand.New(rand.NewPCG(uint64(round), uint64(l.worker)))
 			for range 8 {
 				l.Begin(Tick(round))

@@ -66,7 +66,7 @@ type Table struct {
 	mails    slab.Slab[atomic.Uint32] // a word for each conn; see mailClaimed
 	counts   []Counts                 // by server ID
 	notes    notes                    // of fragmented datagrams
-	locals   []Local
+	locals   []Worker
 	max      int // Config.Max
 	chunk    int // how many conns, and places, a worker takes from the common store at once
 	settings atomic.Pointer[Settings]
@@ -113,7 +113,7 @@ func NewTable(cfg Config) (*Table, error) {
 	t := &Table{
 		secret:   newSecret(cfg.Seed),
 		counts:   make([]Counts, cfg.MaxServers),
-		locals:   make([]Local, cfg.Workers),
+		locals:   make([]Worker, cfg.Workers),
 		sessions: newSessions(cfg.Sessions),
 		max:      cfg.Max,
 		chunk:    min(max(cfg.Max/(64*cfg.Workers), 1), 256),
@@ -214,8 +214,8 @@ func (t *Table) Close() error {
 	return errors.Join(errs...)
 }
 
-// Local is a worker's part of the table; only that worker may use it.
-func (t *Table) Local(worker int) *Local { return &t.locals[worker] }
+// Worker is a worker's part of the table; only that worker may use it.
+func (t *Table) Worker(worker int) *Worker { return &t.locals[worker] }
 
 // Counts are the live conns of a server. The address is good for the table's
 // life. IDs that are not below Config.MaxServers share those of server 0.

@@ -12,7 +12,7 @@ func TestWalkAndFlush(t *testing.T) {
 	const conns = 3*walkChunk + 7
 	tab := newTest(t, Config{Max: 2000, Workers: 2})
 	for i := range conns {
-		l := tab.Local(i % 2)
+		l := tab.Worker(i % 2)
 		l.Begin(0)
 		n := flow(i)
 		ref, _ := l.Insert(&n)
@@ -81,7 +81,7 @@ func TestConfig(t *testing.T) {
 // nothing.
 func TestAllocations(t *testing.T) {
 	tab := newTest(t, Config{Max: 1000})
-	l, q, now, next := tab.Local(0), make([]Query, 64), Tick(0), 0
+	l, q, now, next := tab.Worker(0), make([]Query, 64), Tick(0), 0
 	if got := testing.AllocsPerRun(200, func() {
 		now += Second
 		l.Begin(now)
@@ -110,7 +110,7 @@ func TestAllocations(t *testing.T) {
 // comes back meanwhile, however long it takes.
 func TestWalkLetsMemoryGo(t *testing.T) {
 	tab := newTest(t, Config{Max: 4 * walkSpan, Seed: 1})
-	l := tab.Local(0)
+	l := tab.Worker(0)
 	l.Begin(0)
 	for i := range 4 * walkSpan {
 		n := flow(i)

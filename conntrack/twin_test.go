@@ -15,7 +15,7 @@ type twin struct {
 }
 
 type twinConn struct {
-	n        New
+	n        Entry
 	state    State
 	deadline Tick
 	timeout  Tick // a template's own
@@ -27,7 +27,7 @@ type twinConn struct {
 	key      Query
 }
 
-func (w *twin) insert(n New, parent *twinConn) *twinConn {
+func (w *twin) insert(n Entry, parent *twinConn) *twinConn {
 	key := clientAsks(&n)
 	if c := w.conns[key]; c != nil {
 		return c
@@ -90,7 +90,7 @@ func runTwin(t *testing.T, seed uint64) {
 	x := &twinRun{t: t, rnd: rnd, tab: tab, twin: w, parents: map[*twinConn]bool{}}
 	for range 400 {
 		w.now += Tick(rnd.IntN([]int{10, 1000, 30000, 200000}[rnd.IntN(4)]))
-		l := tab.Local(rnd.IntN(len(tab.locals)))
+		l := tab.Worker(rnd.IntN(len(tab.locals)))
 		l.Begin(w.now)
 		for range rnd.IntN(64) {
 			x.something(l)
@@ -123,7 +123,7 @@ type twinRun struct {
 }
 
 // randomFlow is one of few flows, so that most are met again.
-func (x *twinRun) randomFlow() New {
+func (x *twinRun) randomFlow() Entry {
 	n := flow(x.rnd.IntN(300))
 	n.Proto = []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[x.rnd.IntN(3)]
 	n.Method = Method(x.rnd.IntN(5))
@@ -136,13 +136,13 @@ func (x *twinRun) randomFlow() New {
 	return n
 }
 
-func (x *twinRun) template() New {
+func (x *twinRun) template() Entry {
 	n := template(x.rnd.IntN(20), Tick(1+x.rnd.IntN(100))*Second)
 	n.Timeout += wheelStep
 	return n
 }
 
-func (x *twinRun) something(l *Local) {
+func (x *twinRun) something(l *Worker) {
 	w, n := x.twin, x.randomFlow()
 	key := clientAsks(&n)
 	known := w.conns[key]

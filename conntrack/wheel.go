@@ -114,7 +114,7 @@ const childTimeout = 60 * Second
 // runWheel ends what is due, some conns at a time: their buckets are touched
 // together before the first is taken out of the index, so that these misses
 // overlap (BenchmarkInsertExpire: a quarter less time).
-func (l *Local) runWheel(budget *int) {
+func (l *Worker) runWheel(budget *int) {
 	var due [32]Ref
 	for n := len(due); n == len(due); {
 		n = 0
@@ -140,7 +140,7 @@ func (l *Local) runWheel(budget *int) {
 // expired treats a conn whose slot came up: it moved on, is kept for its
 // children, or ends. One that ended already waits for who ended it, or for its
 // children, to hand it in.
-func (l *Local) expired(ref Ref) {
+func (l *Worker) expired(ref Ref) {
 	c := &l.t.conns[ref]
 	for {
 		w := c.word()
@@ -183,7 +183,7 @@ func (l *Local) expired(ref Ref) {
 // while the client asks on the control connection how it is going. It is as long
 // as that one's own packets last, less what it is kept at a time for its children,
 // or the two would hold each other for ever.
-func (l *Local) heldUntil(c *Conn, w life) Tick {
+func (l *Worker) heldUntil(c *Conn, w life) Tick {
 	if c.control == 0 || w.state() != TCPEstablished {
 		return 0
 	}
@@ -208,14 +208,14 @@ type Forgotten struct {
 const MaxForgotten = 32
 
 // Forgotten are the conns whose ends the caller should tell; good until Begin.
-func (l *Local) Forgotten() []Forgotten { return l.forgotten[:l.told] }
+func (l *Worker) Forgotten() []Forgotten { return l.forgotten[:l.told] }
 
 // tells says whether a conn whose time is up is to be told of.
-func (l *Local) tells(c *Conn, w life) bool {
+func (l *Worker) tells(c *Conn, w life) bool {
 	return l.settings.ResetForgotten && w.state() == TCPEstablished && l.told < MaxForgotten && !c.OnePacket()
 }
 
-func (l *Local) tell(c *Conn) {
+func (l *Worker) tell(c *Conn) {
 	l.forgotten[l.told] = Forgotten{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
@@ -225,7 +225,7 @@ func (l *Local) tell(c *Conn) {
 }
 
 // readInbox reviews the conns others pointed out.
-func (l *Local) readInbox(budget *int) {
+func (l *Worker) readInbox(budget *int) {
 	for *budget > 0 {
 		if l.mailed == 0 {
 			if l.inbox.Load() == 0 {
@@ -240,7 +240,7 @@ func (l *Local) readInbox(budget *int) {
 
 // nextMail takes the next conn off the stack; from now on it can be put there
 // again.
-func (l *Local) nextMail() Ref {
+func (l *Worker) nextMail() Ref {
 	ref := l.mailed
 	word := &l.t.mails.Items[ref]
 	l.mailed = 0
@@ -252,7 +252,7 @@ func (l *Local) nextMail() Ref {
 }
 
 // review puts a conn where its deadline belongs, or hands it in if it ended.
-func (l *Local) review(ref Ref) {
+func (l *Worker) review(ref Ref) {
 	c := &l.t.conns[ref]
 	w := c.word()
 	switch {
@@ -272,7 +272,7 @@ func (l *Local) review(ref Ref) {
 // handIn retires a conn that nothing refers to any more. If it is on the stack
 // once more, that is left to its next review, for a retired conn must not be on
 // a stack.
-func (l *Local) handIn(ref Ref) {
+func (l *Worker) handIn(ref Ref) {
 	if l.t.mails.Items[ref].CompareAndSwap(0, mailClaimed) {
 		l.wheel.take(ref)
 		l.retire(ref)

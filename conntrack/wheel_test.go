@@ -72,7 +72,7 @@ func TestManyDueAtOnce(t *testing.T) {
 	const due = 50000
 	tab := newTest(t, Config{Max: 2 * due})
 	fill(t, tab, 0, 0, due, wire.ProtoTCP, EventSYN)
-	l, before, fresh := tab.Local(0), tab.Stats(), 0
+	l, before, fresh := tab.Worker(0), tab.Stats(), 0
 	for turn := 0; ; turn++ {
 		l.Begin(61 * Second)
 		f := flow(due + turn)
@@ -102,7 +102,7 @@ func TestManyDueAtOnce(t *testing.T) {
 // timeout, whatever its rate was.
 func TestBurstThenSilence(t *testing.T) {
 	tab := newTest(t, Config{Max: 16})
-	l, n, now := tab.Local(0), flow(1), Tick(0)
+	l, n, now := tab.Worker(0), flow(1), Tick(0)
 	n.Proto = wire.ProtoUDP
 	for ; now < 400*Second; now += 2 {
 		l.Begin(now)

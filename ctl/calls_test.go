@@ -42,7 +42,7 @@ func TestCallsAreListed(t *testing.T) {
 			t.Errorf("call %s is listed as %+v", call, c)
 		}
 	}
-	w.live.calls = new(director.Calls)
+	w.live.calls = new(director.SIPCalls)
 	for data, c := range listed() {
 		if data[0] != '?' || c.Client != netip.MustParseAddrPort("0.0.0.0:0") || c.PEName != "sip" {
 			t.Errorf("an unknown call is listed as %+v", c)
@@ -51,8 +51,8 @@ func TestCallsAreListed(t *testing.T) {
 	// An engine without persistence means nothing, as in IPVS.
 	phones.Persist = 0
 	w.must(Op{Verb: EditService, Service: phones})
-	end := director.ServiceKey{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
-	if len(w.plane.table().Origins) != 0 || w.plane.table().Services[end].Calls != nil {
+	end := director.Endpoint{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
+	if len(w.plane.table().ReplyServices) != 0 || w.plane.table().Services[end].SIPCalls != nil {
 		t.Error("calls are held without persistence")
 	}
 }

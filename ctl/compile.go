@@ -24,17 +24,17 @@ type compiled struct {
 // side, which follows it, what is hidden, and the ways out. It publishes nothing.
 // What the state's operations did not concern is taken over from prev, which was
 // compiled before them with the same ways; nil: nothing is.
-func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *compiled {
+func compile(s *State, l *live, h hidden, ways *director.FIB, prev *compiled) *compiled {
 	if prev == nil || s.all {
 		prev = nil
 	}
 	c := &compiled{hidden: h, services: make(map[ServiceKey]*director.Service, len(s.Services)), Table: &director.Table{
 		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
-		Services: make(map[director.ServiceKey]*director.Service, len(s.Services)),
-		Ways:     ways,
-		Rules:    s.Tuning.rules(),
+		Services: make(map[director.Endpoint]*director.Service, len(s.Services)),
+		FIB:      ways,
+		Settings: s.Tuning.rules(),
 		Sessions: l.sessions,
-		Tunnels:  map[director.ServiceKey]uint32{},
+		Tunnels:  map[director.Endpoint]uint32{},
 	}}
 	e, marks := newEnds(s), map[director.MarkKey]*director.Service{}
 	for i := range s.Services {
@@ -51,11 +51,11 @@ func compile(s *State, l *live, h hidden, ways *director.Ways, prev *compiled) *
 		if k.FWMark != 0 {
 			marks[director.MarkKey{Mark: k.FWMark, IPv6: k.IPv6}] = compiled
 		} else {
-			c.Services[director.ServiceKey{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = compiled
+			c.Services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = compiled
 		}
 		for _, a := range e.vips(k) {
 			vip := wire.AddrFrom(a)
-			c.VIPs[vip] = director.VIP{Ours: !ways.Holds(vip)}
+			c.VIPs[vip] = director.VIP{Ours: !ways.IsLocal(vip)}
 		}
 	}
 	for i := range ways.Ports {
@@ -115,21 +115,21 @@ func (c *compiled) compileServers(s *State, l *live, prev *compiled) {
 // compileSources fills Sources, Speakers and Spans.
 func (c *compiled) compileSources(prev *compiled) {
 	if prev != nil && maps.Equal(c.hidden, prev.hidden) {
-		c.Sources, c.Speakers, c.Spans = prev.Sources, prev.Speakers, prev.Spans
+		c.ServerEndpoints, c.ServerAddrs, c.ServerRanges = prev.ServerEndpoints, prev.ServerAddrs, prev.ServerRanges
 		return
 	}
 	n := 0
 	for _, part := range c.hidden {
 		n += len(part.Sources)
 	}
-	c.Sources, c.Speakers = make(map[director.ServiceKey]bool, n), make(map[director.ServiceKey]bool, n)
+	c.ServerEndpoints, c.ServerAddrs = make(map[director.Endpoint]bool, n), make(map[director.Endpoint]bool, n)
 	for _, part := range c.hidden {
 		for _, e := range part.Sources {
-			c.Sources[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
-			c.Speakers[director.ServiceKey{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
+			c.ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+			c.ServerAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
 		}
 		for _, e := range part.Spans {
-			c.Spans = append(c.Spans, director.Span{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
+			c.ServerRanges = append(c.ServerRanges, director.ServerRange{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
 		}
 	}
 }
@@ -138,27 +138,27 @@ func (c *compiled) compileSources(prev *compiled) {
 // has them translated, and the calls of a service of calls.
 func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
 	var calls *director.Service
-	if t.services[svc.ServiceKey].Calls != nil {
+	if t.services[svc.ServiceKey].SIPCalls != nil {
 		calls = t.services[svc.ServiceKey]
 	}
 	replies := svc.OPS && s.tuning(svc.ServiceKey).value(tuneReplies) != 0
 	if svc.FWMark != 0 || calls == nil && !replies {
 		return
 	}
-	if t.Origins == nil {
-		t.Origins = map[director.ServiceKey]director.Origin{}
+	if t.ReplyServices == nil {
+		t.ReplyServices = map[director.Endpoint]director.ReplyService{}
 	}
 	for _, server := range s.reals(svc) {
 		if server.Method != MethodMasq {
 			continue
 		}
-		end := director.ServiceKey{Addr: wire.AddrFrom(server.Addr), Proto: svc.Proto}
+		end := director.Endpoint{Addr: wire.AddrFrom(server.Addr), Proto: svc.Proto}
 		if svc.Port != 0 {
 			end.Port = cmp.Or(server.Port, svc.Port)
 		}
-		_, taken := t.Origins[end]
+		_, taken := t.ReplyServices[end]
 		v := l.index[serverIdentity{svc.ServiceKey, server.ServerKey}]
-		t.Origins[end] = director.Origin{
+		t.ReplyServices[end] = director.ReplyService{
 			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,
 			Counters: v.counters, Service: calls, Server: v.id,
 		}
@@ -193,11 +193,11 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 		ID:        v.id,
 		Addr:      addr,
 		Port:      v.last.Port,
-		Method:    v.method(t.Ways),
+		Method:    v.method(t.FIB),
 		Available: !v.removed,
 		Weight:    v.last.Weight,
 		Down:      v.last.Down,
-		Way:       v.way(t.Ways),
+		NextHop:   v.way(t.FIB),
 		Path:      v.path,
 		MSS:       own.mss,
 		Counters:  v.counters,
@@ -207,7 +207,7 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 	if svc := l.services[v.service]; svc != nil {
 		server.Service = svc.id
 	}
-	server.Tunnel = compileTunnel(v.last.Tunnel, tunnelSource(server.Way, addr, t), addr)
+	server.Tunnel = compileTunnel(v.last.Tunnel, tunnelSource(server.NextHop, addr, t), addr)
 	server.Tunnel.IgnoreDF = own.ignoreDF
 	if v.last.Upper > 0 {
 		server.Threshold = &director.Threshold{
@@ -233,15 +233,15 @@ func compileService(s *State, svc *Service, l *live) *director.Service {
 	if last, ok := s.Sorry[svc.ServiceKey]; ok {
 		sorry = l.index[serverIdentity{svc.ServiceKey, last.ServerKey}].id
 	}
-	var calls *director.Calls
+	var calls *director.SIPCalls
 	if svc.PE == engineSIP && svc.Persist > 0 {
 		if l.calls == nil {
-			l.calls = new(director.Calls)
+			l.calls = new(director.SIPCalls)
 		}
 		calls = l.calls
 	}
 	return &director.Service{
-		Calls: calls, Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
+		SIPCalls: calls, Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
 		ID: running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),

@@ -59,8 +59,8 @@ func TestCompileByDifference(t *testing.T) {
 		whole := s.clone()
 		whole.all = true
 		want := compile(&whole, w.live, hide(nil, &whole, w.live, newEnds(&whole), w.hops), w.ways, nil)
-		sortSpans(got.Spans)
-		sortSpans(want.Spans)
+		sortSpans(got.ServerRanges)
+		sortSpans(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {
 			t.Fatalf("after %s %v %v:\n%+v\nwhole:\n%+v", op.Verb, op.Service, op.Server, got.Table, want.Table)
 		}
@@ -83,8 +83,8 @@ func holds(h hidden, p *guard.Part) bool {
 }
 
 // sortSpans puts spans in one order: they come in that of a map.
-func sortSpans(list []director.Span) {
-	slices.SortFunc(list, func(a, b director.Span) int {
+func sortSpans(list []director.ServerRange) {
+	slices.SortFunc(list, func(a, b director.ServerRange) int {
 		return slices.Compare([]int{int(a.Ports.First), int(a.Ports.Last), a.Net.Addr().Compare(b.Net.Addr())},
 			[]int{int(b.Ports.First), int(b.Ports.Last), 0})
 	})

@@ -168,7 +168,7 @@ func (m *Manager) Conns(f ConnFilter, visit func(ConnStatus) error) error {
 
 // nameCall says which call a template is of. The client is none, and the Call-ID
 // a part of its hash, if the call is not remembered.
-func (c *ConnStatus) nameCall(calls *director.Calls, s *conntrack.Snapshot) {
+func (c *ConnStatus) nameCall(calls *director.SIPCalls, s *conntrack.Snapshot) {
 	client, id, ok := calls.Name(s.Client)
 	if !ok {
 		id = fmt.Sprintf("?%x", s.Client[8:])

@@ -9,7 +9,7 @@ import (
 )
 
 // Door is a way for frames into the host's own stack: a port of the director
-// beyond those of Hops, and the hardware address behind it (ctl/door).
+// beyond those of Hops, and the hardware address behind it (ctl/localnode).
 type Door struct {
 	Port director.Port
 	Host wire.MAC
@@ -24,18 +24,18 @@ func (m *Manager) OpenDoor(d Door) {
 }
 
 // learn makes the ways of the host's hops. The door is the last port.
-func (m *Manager) learn(hops *director.Hops) {
+func (m *Manager) learn(hops *director.HostNet) {
 	m.hops = hops
 	if m.door == nil {
-		m.ways = director.NewWays(hops)
+		m.ways = director.NewFIB(hops)
 		return
 	}
 	all := *hops
 	all.Ports = append(slices.Clone(hops.Ports), m.door.Port)
-	m.ways = director.NewWays(&all)
-	m.ways.Host = director.Way{Reach: director.ReachResolved, MTU: m.door.Port.MTU}
-	m.ways.Host.Hop.Port = uint16(len(hops.Ports))
-	m.ways.Host.Hop.Src, m.ways.Host.Hop.Dst = m.door.Port.MAC, m.door.Host
+	m.ways = director.NewFIB(&all)
+	m.ways.Host = director.NextHop{Reach: director.ReachResolved, MTU: m.door.Port.MTU}
+	m.ways.Host.Link.Port = uint16(len(hops.Ports))
+	m.ways.Host.Link.Src, m.ways.Host.Link.Dst = m.door.Port.MAC, m.door.Host
 }
 
 // way is how frames leave for a server. One that is the host itself gets them
@@ -43,30 +43,30 @@ func (m *Manager) learn(hops *director.Hops) {
 // (reference 5.1.2), since it would have to forward others; or translated, and
 // then the guard hands its answers to the door. Only answers from one port are
 // told from all else the host sends.
-func (v *liveServer) way(ways *director.Ways) director.Way {
+func (v *liveServer) way(ways *director.FIB) director.NextHop {
 	addr, vip := wire.AddrFrom(v.last.Addr), wire.AddrFrom(v.service.Addr)
 	translated := v.method(ways) == conntrack.MethodMasq
 	switch {
-	case !ways.Holds(addr):
+	case !ways.IsLocal(addr):
 		return ways.To(addr)
-	case v.service.FWMark != 0, translated && v.service.Port == 0, !translated && !ways.Holds(vip):
-		return director.Way{}
+	case v.service.FWMark != 0, translated && v.service.Port == 0, !translated && !ways.IsLocal(vip):
+		return director.NextHop{}
 	}
 	return ways.Host
 }
 
 // method is how frames are changed for a server. For the host itself nothing is
 // wrapped, and nothing translated to what it is already.
-func (v *liveServer) method(ways *director.Ways) conntrack.Method {
+func (v *liveServer) method(ways *director.FIB) conntrack.Method {
 	same := v.last.Addr == v.service.Addr && (v.last.Port == v.service.Port || v.service.Port == 0)
-	if ways.Holds(wire.AddrFrom(v.last.Addr)) && (v.last.Method == MethodTunnel || same) {
+	if ways.IsLocal(wire.AddrFrom(v.last.Addr)) && (v.last.Method == MethodTunnel || same) {
 		return conntrack.MethodRoute
 	}
 	return conntrack.Method(v.last.Method)
 }
 
 // hostText says how frames reach the host's own stack, or why they do not.
-func hostText(way director.Way) string {
+func hostText(way director.NextHop) string {
 	if way.Reach == director.ReachNone {
 		return "the director's own host: it gets packets with uvs run --localnode, but for no mark, unless by NAT only if the host holds the service's address, and by NAT only for one port"
 	}

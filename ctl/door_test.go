@@ -12,7 +12,7 @@ import (
 // Which servers get their frames by the door, and as what.
 func TestWayToTheHostItself(t *testing.T) {
 	hops := *deskHops
-	hops.Local = map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.1.0.1")): 2, wire.AddrFrom(netip.MustParseAddr("10.9.0.1")): 1}
+	hops.HostAddrs = map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.1.0.1")): 2, wire.AddrFrom(netip.MustParseAddr("10.9.0.1")): 1}
 	outer := wire.MAC{2, 0, 0, 0, 9, 1}
 	m := &Manager{hops: &hops, door: &Door{Port: director.Port{Name: "uvs-1", MAC: wire.MAC{2, 0, 0, 0, 9, 2}, MTU: 65535}, Host: outer}}
 	m.learn(&hops)
@@ -22,10 +22,10 @@ func TestWayToTheHostItself(t *testing.T) {
 	shut := m.ways
 	rows := []struct {
 		sentence        string
-		ways            *director.Ways
+		ways            *director.FIB
 		service, server string
 		method          Method
-		reach           director.Reach
+		reach           director.Reachability
 		port            uint16
 		as              conntrack.Method
 	}{
@@ -41,11 +41,11 @@ func TestWayToTheHostItself(t *testing.T) {
 	for _, r := range rows {
 		v := &liveServer{service: key(wire.ProtoTCP, r.service), last: serverAt(r.server, r.method, 1)}
 		way, as := v.way(r.ways), v.method(r.ways)
-		if way.Reach != r.reach || way.Reach == director.ReachResolved && way.Hop.Port != r.port || as != r.as {
-			t.Errorf("%s: reach %d port %d method %d, want %d, %d, %d", r.sentence, way.Reach, way.Hop.Port, as, r.reach, r.port, r.as)
+		if way.Reach != r.reach || way.Reach == director.ReachResolved && way.Link.Port != r.port || as != r.as {
+			t.Errorf("%s: reach %d port %d method %d, want %d, %d, %d", r.sentence, way.Reach, way.Link.Port, as, r.reach, r.port, r.as)
 		}
-		if way.Hop.Port == 2 && (way.Hop.Dst != outer || way.MTU != 65535) {
-			t.Errorf("%s: to %s, MTU %d", r.sentence, way.Hop.Dst, way.MTU)
+		if way.Link.Port == 2 && (way.Link.Dst != outer || way.MTU != 65535) {
+			t.Errorf("%s: to %s, MTU %d", r.sentence, way.Link.Dst, way.MTU)
 		}
 	}
 }

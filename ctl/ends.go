@@ -206,7 +206,7 @@ func (e ends) vips(k ServiceKey) (list []netip.Addr) {
 }
 
 // compileMarks makes the director's rules; nil if none leads to one of services.
-func compileMarks(s *State, services map[director.MarkKey]*director.Service, ways *director.Ways) *director.Marks {
+func compileMarks(s *State, services map[director.MarkKey]*director.Service, ways *director.FIB) *director.Marks {
 	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
 	used := false
 	for _, r := range s.Marks {
@@ -238,7 +238,7 @@ func compilePorts(list []PortRange) []director.PortRange {
 }
 
 // portOf finds an interface's port; an empty name is any.
-func portOf(ways *director.Ways, name string) (uint16, bool) {
+func portOf(ways *director.FIB, name string) (uint16, bool) {
 	if name == "" {
 		return wire.NoPort, true
 	}

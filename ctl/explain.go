@@ -59,7 +59,7 @@ func (m *Manager) Explain(q Question) (*Explanation, error) {
 		return nil, err
 	}
 	e := &Explanation{Question: q, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
-	e.Question.InInterface = r.table.Ways.Ports[r.in].Name
+	e.Question.InInterface = r.table.FIB.Ports[r.in].Name
 	if r.conn != nil {
 		e.Conn = status(r.conn)
 	}
@@ -82,9 +82,9 @@ func (m *Manager) Explain(q Question) (*Explanation, error) {
 func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	last := r.servers[server.ID]
 	e.Server, e.By = &last, r.by()
-	way := server.Way
-	e.Way = describeWay(r.table.Ways, &way, last.Addr)
-	if r.table.Ways.Holds(server.Addr) {
+	way := server.NextHop
+	e.Way = describeWay(r.table.FIB, &way, last.Addr)
+	if r.table.FIB.IsLocal(server.Addr) {
 		e.Way = hostText(way)
 	}
 	if server.Method == conntrack.MethodTunnel && way.Reach != director.ReachNone {
@@ -95,8 +95,8 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 		last64 = r.conn.Back
 	}
 	client := r.question.Client.Addr()
-	back := r.table.Ways.Back(wire.AddrFrom(client), last64)
-	e.Back = describeWay(r.table.Ways, &back, client)
+	back := r.table.FIB.Back(wire.AddrFrom(client), last64)
+	e.Back = describeWay(r.table.FIB, &back, client)
 	if back.Reach != director.ReachResolved && r.conn == nil {
 		e.Back += "; if it is on the link: where its packet comes from"
 	}
@@ -104,25 +104,25 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 		e.Back = "past the director, unless it is the servers' gateway: " + e.Back
 	}
 	if r.frame.Out != wire.NoPort {
-		e.Sent = describeFrame(r.table.Ways, &r.frame)
+		e.Sent = describeFrame(r.table.FIB, &r.frame)
 	}
 }
 
 // describeWay says how packets get to an address, or why they cannot.
-func describeWay(ways *director.Ways, way *director.Way, to netip.Addr) string {
+func describeWay(ways *director.FIB, way *director.NextHop, to netip.Addr) string {
 	if way.Reach == director.ReachNone {
 		return "no route to " + to.String() + " by an interface of the director"
 	}
-	port := ways.Ports[way.Hop.Port].Name
+	port := ways.Ports[way.Link.Port].Name
 	if way.Reach == director.ReachLink {
 		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it does not answer", port)
 	}
-	return fmt.Sprintf("by %s to %s, MTU %d", port, way.Hop.Dst, way.MTU)
+	return fmt.Sprintf("by %s to %s, MTU %d", port, way.Link.Dst, way.MTU)
 }
 
 // describeFrame names what is on its way out: port, hardware addresses, and the
 // ends of the outermost packet.
-func describeFrame(ways *director.Ways, f *wire.Frame) string {
+func describeFrame(ways *director.FIB, f *wire.Frame) string {
 	var p wire.Packet
 	wire.Parse(f, &p)
 	link := f.Bytes()
@@ -257,17 +257,17 @@ func status(s *conntrack.Snapshot) *ConnStatus {
 
 // inPort is the port by which the packet comes: the one named, else the one by
 // which the client is reached, else the first.
-func inPort(ways *director.Ways, q Question) (uint16, wire.MAC, error) {
+func inPort(ways *director.FIB, q Question) (uint16, wire.MAC, error) {
 	way := ways.To(wire.AddrFrom(q.Client.Addr()))
 	if q.InInterface == "" {
-		return way.Hop.Port, way.Hop.Dst, nil
+		return way.Link.Port, way.Link.Dst, nil
 	}
 	var names []string
 	for i, p := range ways.Ports {
 		if p.Name == q.InInterface {
 			mac := wire.MAC{}
-			if way.Hop.Port == uint16(i) {
-				mac = way.Hop.Dst
+			if way.Link.Port == uint16(i) {
+				mac = way.Link.Dst
 			}
 			return uint16(i), mac, nil
 		}

@@ -40,15 +40,15 @@ func (d *desk) Apply(guard.Rules) error                         { return nil }
 func (d *desk) Need([]netip.Addr)                               {}
 func (d *desk) Announce([]netip.Addr)                           {}
 func (d *desk) Wait(context.Context, []netip.Addr) []netip.Addr { return nil }
-func (d *desk) Hops() *director.Hops                            { return deskHops }
+func (d *desk) Hops() *director.HostNet                         { return deskHops }
 
-var deskHops = func() *director.Hops {
-	h := &director.Hops{
+var deskHops = func() *director.HostNet {
+	h := &director.HostNet{
 		Ports: []director.Port{
 			{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
 			{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1400, Addr4: netip.MustParseAddr("10.2.0.1")},
 		},
-		Routes: new(bart.Table[director.Route]), Local: map[wire.Addr]int{},
+		Routes: new(bart.Table[director.Route]), HostAddrs: map[wire.Addr]int{},
 		Neighbours: map[director.NeighbourKey]wire.MAC{
 			{Port: 0, Addr: wire.AddrFrom(netip.MustParseAddr("10.1.0.2"))}:  {2, 0, 0, 0, 0, 2},
 			{Port: 1, Addr: wire.AddrFrom(netip.MustParseAddr("10.2.0.11"))}: {2, 0, 0, 0, 1, 0x11},
@@ -68,7 +68,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &desk{t: t, conns: conns, dir: director.New(conns.Local(0), 0), time: 1000}
+	d := &desk{t: t, conns: conns, dir: director.New(conns.Worker(0), 0), time: 1000}
 	d.Manager = NewManager(conns, 1, d, d, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start(d)

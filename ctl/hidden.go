@@ -15,7 +15,7 @@ type hidden map[ServiceKey]*guard.Part
 
 // hide says what is to be hidden for a state and the servers there are; for
 // services the state's operations do not concern it is what it was before.
-func hide(before hidden, s *State, l *live, e ends, hops *director.Hops) hidden {
+func hide(before hidden, s *State, l *live, e ends, hops *director.HostNet) hidden {
 	h := make(hidden, len(before))
 	add := func(k ServiceKey) {
 		part := before[k]
@@ -40,12 +40,12 @@ func hide(before hidden, s *State, l *live, e ends, hops *director.Hops) hidden 
 // hide is what is to be hidden for one service: frames to it, and those of its
 // servers, which are removed ones too, or were masqueraded once, for their conns
 // are still answered.
-func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.Hops) *guard.Part {
+func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.HostNet) *guard.Part {
 	part := &guard.Part{}
 	sources := e.of(k)
 	masq := func(v ServerKey) {
 		sources = append(sources, e.replies(k, v)...)
-		if k.FWMark == 0 && k.Port != 0 && v != (ServerKey{k.Addr, k.Port}) && hops.Holds(wire.AddrFrom(v.Addr)) {
+		if k.FWMark == 0 && k.Port != 0 && v != (ServerKey{k.Addr, k.Port}) && hops.IsLocal(wire.AddrFrom(v.Addr)) {
 			// What the host itself sends from there must come back to be translated.
 			part.Returns = append(part.Returns, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
 		}
@@ -59,7 +59,7 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 				}
 			}
 		}
-		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.Holds(wire.AddrFrom(a)) })
+		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.IsLocal(wire.AddrFrom(a)) })
 		for _, v := range s.reals(svc) {
 			if v.Method == MethodMasq {
 				masq(v.ServerKey)
@@ -85,7 +85,7 @@ func same(a, b *guard.Part) bool {
 }
 
 // rules are those that hide it, and what marks lead to services.
-func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.Hops) guard.Rules {
+func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.HostNet) guard.Rules {
 	r := guard.Rules{Marked: marked, Tagged: tuning.value(tuneKeepTags) != 0}
 	for _, part := range h {
 		r.Parts = append(r.Parts, part)
@@ -95,7 +95,7 @@ func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.Hops) 
 			r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
 		}
 	}
-	for a := range hops.Local {
+	for a := range hops.HostAddrs {
 		r.Local = append(r.Local, a.Netip())
 	}
 	return r

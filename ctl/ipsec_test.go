@@ -42,7 +42,7 @@ func TestIKEHidesIPsec(t *testing.T) {
 			if got := hides(func(p *guard.Part) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
 				t.Errorf("%s: %s from the server hidden: %t", r.sentence, ProtoName(proto), got)
 			}
-			if got := w.plane.table().Sources[director.ServiceKey{Addr: wire.AddrFrom(rip.Addr), Proto: proto}]; got != r.hidden {
+			if got := w.plane.table().ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(rip.Addr), Proto: proto}]; got != r.hidden {
 				t.Errorf("%s: %s from the server routed on: %t", r.sentence, ProtoName(proto), got)
 			}
 		}

@@ -26,7 +26,7 @@ type live struct {
 	round    uint64                       // of follow
 	policers *director.Policers
 	sessions *director.Sessions            // of helped connections; nil until a service has a helper
-	calls    *director.Calls               // nil until a service has an engine
+	calls    *director.SIPCalls            // nil until a service has an engine
 	paths    map[netip.Addr]*director.Path // to the addresses of servers
 }
 

@@ -26,9 +26,9 @@ type Plane interface {
 	Now() conntrack.Tick // the data path's time
 }
 
-// Host is what the director's machine knows of the ways out (ctl/hop).
+// Host is what the director's machine knows of the ways out (ctl/routes).
 type Host interface {
-	Hops() *director.Hops
+	Hops() *director.HostNet
 	Need(addrs []netip.Addr)
 	Wait(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
 	Announce(vips []netip.Addr) // all of them; new ones are sent
@@ -53,11 +53,11 @@ type Manager struct {
 	state State
 	live  *live
 	door  *Door // nil: none
-	hops  *director.Hops
-	ways  *director.Ways // by hops, and the door
-	rules guard.Rules    // in force
-	table *compiled      // published last
-	stale bool           // what is in force is not what it should be; tend tries again
+	hops  *director.HostNet
+	ways  *director.FIB // by hops, and the door
+	rules guard.Rules   // in force
+	table *compiled     // published last
+	stale bool          // what is in force is not what it should be; tend tries again
 	full  pressure
 
 	events events
@@ -373,14 +373,14 @@ func serverAddrs(s *State) []netip.Addr {
 }
 
 // wayText says how frames reach a server, for people.
-func wayText(ways *director.Ways, way director.Way, server netip.Addr) string {
+func wayText(ways *director.FIB, way director.NextHop, server netip.Addr) string {
 	switch {
-	case ways.Holds(wire.AddrFrom(server)):
+	case ways.IsLocal(wire.AddrFrom(server)):
 		return hostText(way)
 	case way.Reach == director.ReachNone:
 		return "no route by an interface of the director"
 	case way.Reach == director.ReachLink:
-		return ways.Ports[way.Hop.Port].Name + " unresolved"
+		return ways.Ports[way.Link.Port].Name + " unresolved"
 	}
-	return ways.Ports[way.Hop.Port].Name + " " + way.Hop.Dst.String()
+	return ways.Ports[way.Link.Port].Name + " " + way.Link.Dst.String()
 }

@@ -230,7 +230,7 @@ func (s *State) deleteMarks(op Op) error {
 }
 
 // checkInterfaces refuses to add rules for interfaces the director does not have.
-func checkInterfaces(op Op, ways *director.Ways) error {
+func checkInterfaces(op Op, ways *director.FIB) error {
 	for _, r := range op.Marks {
 		if _, ok := portOf(ways, r.Interface); op.Verb == AddMarks && !ok {
 			return refuse(syscall.ENODEV, "mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)

@@ -25,11 +25,11 @@ func (m *Manager) rehearse(q Question) (*rehearsal, error) {
 		return nil, fmt.Errorf("make a connection table to rehearse with: %w", err)
 	}
 	defer conns.Close()
-	local := conns.Local(0)
+	local := conns.Worker(0)
 	local.Begin(r.now)
 	for _, s := range []*conntrack.Snapshot{r.template, r.conn} {
 		if s != nil {
-			local.Insert(&conntrack.New{
+			local.Insert(&conntrack.Entry{
 				Client: s.Client, VIP: s.VIP, Server: s.Server,
 				ClientPort: s.ClientPort, VPort: s.VPort, SPort: s.SPort,
 				Proto: s.Proto, Method: s.Method, ServerID: s.ServerID, ServiceID: s.ServiceID,
@@ -39,7 +39,7 @@ func (m *Manager) rehearse(q Question) (*rehearsal, error) {
 	}
 	local.End()
 
-	frames := []wire.Frame{q.frame(r.in, r.from, r.table.Ways.Ports[r.in].MAC, r.conn != nil && !r.conn.NoClientPort)}
+	frames := []wire.Frame{q.frame(r.in, r.from, r.table.FIB.Ports[r.in].MAC, r.conn != nil && !r.conn.NoClientPort)}
 	var verdicts [1]director.Verdict
 	director.New(local, 0).Process(r.now, r.table, frames, verdicts[:])
 	r.verdict, r.frame = verdicts[0], frames[0]

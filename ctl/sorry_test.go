@@ -84,7 +84,7 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	q := question("10.1.0.2:1000", "10.9.0.1:80")
 	d.explain(q)
 	d.explain(q)
-	if v := d.send(q, false); v != director.Masqueraded {
+	if v := d.send(q, false); v != director.ForwardedMasq {
 		t.Errorf("after two questions the packet became %s", v)
 	}
 	if v := d.send(question("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {

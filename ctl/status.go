@@ -118,7 +118,7 @@ func (m *Manager) pathStatus(v *liveServer) PathStatus {
 	now, counted := m.now(), v.counters.Totals()
 	s := PathStatus{TooBig: counted.TooBig - v.zero.TooBig, Split: counted.Split - v.zero.Split}
 	if way := v.way(m.ways); way.Reach != director.ReachNone {
-		s.Interface, s.MTU = m.ways.Ports[way.Hop.Port].Name, way.MTU
+		s.Interface, s.MTU = m.ways.Ports[way.Link.Port].Name, way.MTU
 	}
 	if mtu, by, until, ok := v.path.Learned(now); ok {
 		s.Learned, s.By, s.Seconds = mtu, by.Netip(), int((until-now)/conntrack.Second)

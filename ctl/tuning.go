@@ -325,8 +325,8 @@ func mode(v uint32) conntrack.Mode {
 }
 
 // rules is what the director takes of t.
-func (t Tuning) rules() director.Rules {
-	return director.Rules{
+func (t Tuning) rules() director.Settings {
+	return director.Settings{
 		ReuseMode:      uint8(t.value(tuneReuse)),
 		ExpireNoServer: t.value(tuneNodest) != 0,
 		SloppyTCP:      t.value(tuneSloppyTCP) != 0,

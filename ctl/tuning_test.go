@@ -13,7 +13,7 @@ import (
 // compiled is the service of vip as the workers see it.
 func (w *world) compiled() *director.Service {
 	w.t.Helper()
-	svc := w.plane.table().Services[director.ServiceKey{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
+	svc := w.plane.table().Services[director.Endpoint{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
 	if svc == nil {
 		w.t.Fatal("no service in the table")
 	}
@@ -187,19 +187,19 @@ func TestOrigins(t *testing.T) {
 		return &Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
 	}
 	routed := Server{ServerKey: ServerKey{testServer(3), 53}, Method: MethodRoute, Weight: 1}
-	end := director.ServiceKey{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
+	end := director.Endpoint{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
 	for _, svc := range []*Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
 		w.must(Op{Verb: AddService, Service: svc}, Op{Verb: AddServer, Service: svc, Server: &one}, Op{Verb: AddServer, Service: svc, Server: &routed})
 	}
-	if n := len(w.plane.table().Origins); n != 0 {
+	if n := len(w.plane.table().ReplyServices); n != 0 {
 		t.Errorf("%d origins without the setting", n)
 	}
 	w.must(Op{Verb: Tune, Service: dns("10.9.0.1:53"), Tuning: Tuning{tuneReplies: 1}})
-	if got, all := w.plane.table().Origins[end], w.plane.table().Origins; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
+	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
 		t.Errorf("origins %+v", all)
 	}
 	w.must(Op{Verb: Tune, Service: dns("10.9.0.2:53"), Tuning: Tuning{tuneReplies: 1}})
-	if got := w.plane.table().Origins[end]; !got.Ambiguous {
+	if got := w.plane.table().ReplyServices[end]; !got.Ambiguous {
 		t.Errorf("with two services: %+v", got)
 	}
 }
@@ -207,11 +207,11 @@ func TestOrigins(t *testing.T) {
 // Settings of fragments reach the table, in ticks and bytes.
 func TestFragmentSettings(t *testing.T) {
 	w := web(t, "wlc")
-	if got := w.plane.table().Rules; got.FragmentTime != 5*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
+	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}
 	w.must(Op{Verb: Tune, Tuning: Tuning{tuneFragmentTime: 30, tuneFragmentHold: 0, tuneFragmentSource: 64}})
-	if got := w.plane.table().Rules; got.FragmentTime != 30*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 30 * conntrack.Second, Source: 64 << 10}) {
+	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 30 * conntrack.Second, Source: 64 << 10}) {
 		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
 	}
 }

@@ -35,7 +35,7 @@ var noAddress = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
 // belongs to the way there or else, as in the kernel, at any the host has. It
 // must be no VIP: the server holds that, and its kernel drops packets that come
 // from an address of its own.
-func tunnelSource(way director.Way, server wire.Addr, t *director.Table) wire.Addr {
+func tunnelSource(way director.NextHop, server wire.Addr, t *director.Table) wire.Addr {
 	fits := func(a wire.Addr) bool {
 		_, isVIP := t.VIPs[a]
 		return !isVIP && !a.IsZero() && a.Is4() == server.Is4()
@@ -43,7 +43,7 @@ func tunnelSource(way director.Way, server wire.Addr, t *director.Table) wire.Ad
 	if fits(way.Source) {
 		return way.Source
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(t.Ways.Local), func(a, b wire.Addr) int { return bytes.Compare(a[:], b[:]) }) {
+	for _, a := range slices.SortedFunc(maps.Keys(t.FIB.HostAddrs), func(a, b wire.Addr) int { return bytes.Compare(a[:], b[:]) }) {
 		if fits(a) && a.Netip().IsGlobalUnicast() {
 			return a
 		}

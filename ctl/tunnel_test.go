@@ -32,15 +32,15 @@ func TestTunnelSource(t *testing.T) {
 			}
 			return a
 		}
-		hops := &director.Hops{Local: map[wire.Addr]int{}}
+		hops := &director.HostNet{HostAddrs: map[wire.Addr]int{}}
 		for _, s := range row.local {
-			hops.Local[addr(s)] = 1
+			hops.HostAddrs[addr(s)] = 1
 		}
 		table := &director.Table{
 			VIPs: map[wire.Addr]director.VIP{addr(vip4): {}, addr(vip6): {}},
-			Ways: &director.Ways{Hops: hops},
+			FIB:  &director.FIB{HostNet: hops},
 		}
-		if got := tunnelSource(director.Way{Source: addr(row.way)}, addr(row.server), table); got != addr(row.want) {
+		if got := tunnelSource(director.NextHop{Source: addr(row.way)}, addr(row.server), table); got != addr(row.want) {
 			t.Errorf("%s: %v, want %s", row.sentence, got, row.want)
 		}
 	}

@@ -173,7 +173,7 @@ func BenchmarkTurnWhileTablesChange(b *testing.B) {
 			b.ReportMetric(float64(t.late), "late")
 			b.ReportMetric(float64(t.waited)/float64(b.N), "waits/op")
 			for v, n := range w.plane.Verdicts() {
-				if n -= before[v]; director.Verdict(v) != director.Masqueraded && n > 0 {
+				if n -= before[v]; director.Verdict(v) != director.ForwardedMasq && n > 0 {
 					b.Errorf("%d frames %s", n, director.Verdict(v))
 				}
 			}

@@ -15,17 +15,17 @@ func TestWayText(t *testing.T) {
 	routes := new(bart.Table[director.Route])
 	routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 0})
 	neighbour := wire.AddrFrom(netip.MustParseAddr("10.2.0.11"))
-	ways := director.NewWays(&director.Hops{
+	ways := director.NewFIB(&director.HostNet{
 		Ports:      []director.Port{{Name: "eth1", MAC: wire.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}},
 		Routes:     routes,
 		Neighbours: map[director.NeighbourKey]wire.MAC{{Port: 0, Addr: neighbour}: {2, 0, 0, 0, 0, 11}},
-		Local:      map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.2.0.1")): 2},
+		HostAddrs:  map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.2.0.1")): 2},
 	})
 	for addr, want := range map[string]string{
 		"10.2.0.11": "eth1 02:00:00:00:00:0b",
 		"10.2.0.12": "eth1 unresolved",
 		"10.77.0.1": "no route by an interface of the director",
-		"10.2.0.1":  hostText(director.Way{}),
+		"10.2.0.1":  hostText(director.NextHop{}),
 	} {
 		a := netip.MustParseAddr(addr)
 		v := &liveServer{last: Server{ServerKey: ServerKey{Addr: a}}}

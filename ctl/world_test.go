@@ -145,13 +145,13 @@ func testServer(i int) netip.Addr {
 }
 
 // testHops knows the client and some servers.
-func testHops(servers int) *director.Hops {
-	h := &director.Hops{
+func testHops(servers int) *director.HostNet {
+	h := &director.HostNet{
 		Ports: testPorts, Routes: new(bart.Table[director.Route]),
 		Neighbours: map[director.NeighbourKey]wire.MAC{
 			{Port: 0, Addr: wire.AddrFrom(netip.MustParseAddr("10.1.0.2"))}: {2, 0, 0, 0, 0, 2},
 		},
-		Local: map[wire.Addr]int{wire.AddrFrom(testPorts[0].Addr4): 2, wire.AddrFrom(testPorts[1].Addr4): 3},
+		HostAddrs: map[wire.Addr]int{wire.AddrFrom(testPorts[0].Addr4): 2, wire.AddrFrom(testPorts[1].Addr4): 3},
 	}
 	h.Routes.Insert(netip.MustParsePrefix("10.1.0.0/16"), director.Route{Port: 0})
 	h.Routes.Insert(netip.MustParsePrefix("10.2.0.0/16"), director.Route{Port: 1})
@@ -164,17 +164,17 @@ func testHops(servers int) *director.Hops {
 // testHost knows ways and remembers what it was asked.
 type testHost struct {
 	mu           sync.Mutex
-	hops         *director.Hops
+	hops         *director.HostNet
 	needed, vips []netip.Addr
 }
 
-func (h *testHost) Hops() *director.Hops {
+func (h *testHost) Hops() *director.HostNet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.hops
 }
 
-func (h *testHost) set(hops *director.Hops) {
+func (h *testHost) set(hops *director.HostNet) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hops = hops

@@ -34,7 +34,7 @@ func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int
 		}
 		p.workers = append(p.workers, &Worker{
 			plane: p, link: link, cpu: cpu,
-			dir: director.New(conns.Local(i), i),
+			dir: director.New(conns.Worker(i), i),
 		})
 	}
 	return p

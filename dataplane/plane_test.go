@@ -67,7 +67,7 @@ func answering() *director.Table {
 	return &director.Table{
 		VIPs:    map[wire.Addr]director.VIP{vip: {Ours: true}},
 		Servers: make([]director.Server, 1),
-		Ways:    director.NewWays(&director.Hops{Ports: []director.Port{{Name: "eth0", MAC: mac}}, Routes: new(bart.Table[director.Route])}),
+		FIB:     director.NewFIB(&director.HostNet{Ports: []director.Port{{Name: "eth0", MAC: mac}}, Routes: new(bart.Table[director.Route])}),
 	}
 }
 

@@ -79,12 +79,12 @@ func BenchmarkNAT(b *testing.B) {
 func BenchmarkHop(b *testing.B) {
 	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
 	p := parse(b, &f)
-	hop := Hop{Dst: wiretest.DirectorMAC, Src: wiretest.ClientMAC, Port: 1}
+	hop := LinkHeader{Dst: wiretest.DirectorMAC, Src: wiretest.ClientMAC, Port: 1}
 	for b.Loop() {
 		if !TTLExpired(&f, p) {
 			DecTTL(&f, p)
 		}
-		hop.Send(&f)
+		hop.Apply(&f)
 	}
 }
 

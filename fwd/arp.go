@@ -30,7 +30,7 @@ func ARPReply(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 	a.SetTargetIP(sender)
 	a.SetSenderMAC(mac)
 	a.SetSenderIP(target)
-	back := Hop{Port: f.In, Dst: asker, Src: mac}
+	back := LinkHeader{Port: f.In, Dst: asker, Src: mac}
 	back.sendOwn(f)
 	return true
 }

@@ -12,7 +12,7 @@ import (
 // actions are everything the director may do to a frame. Each returns whether
 // it made a frame of it that must be right again.
 var actions = append([]action{
-	{"Send", func(f *wire.Frame, _ *wire.Packet) bool { (&Hop{}).Send(f); return true }},
+	{"Send", func(f *wire.Frame, _ *wire.Packet) bool { (&LinkHeader{}).Apply(f); return true }},
 	{"DecTTL", onIP(func(f *wire.Frame, p *wire.Packet) {
 		if !TTLExpired(f, p) {
 			DecTTL(f, p)

@@ -2,16 +2,16 @@ package fwd
 
 import "uvs/dataplane/wire"
 
-// Hop is how a frame leaves: the port, and the MAC addresses of the next
+// LinkHeader is how a frame leaves: the port, and the MAC addresses of the next
 // machine and of that port.
-type Hop struct {
+type LinkHeader struct {
 	Port     uint16
 	Dst, Src wire.MAC
 }
 
-// Send puts the hop's MAC addresses on the frame, which leaves by its port.
+// Apply puts the hop's MAC addresses on the frame, which leaves by its port.
 // VLAN tags stay.
-func (h *Hop) Send(f *wire.Frame) {
+func (h *LinkHeader) Apply(f *wire.Frame) {
 	e := wire.Ethernet(f.Bytes())
 	e.SetDst(h.Dst)
 	e.SetSrc(h.Src)

@@ -17,8 +17,8 @@ func TestHopSend(t *testing.T) {
 		want.SrcMAC, want.DstMAC = port, server
 		f := in.Frame()
 		f.In = 1
-		hop := Hop{Port: 4, Dst: server, Src: port}
-		hop.Send(&f)
+		hop := LinkHeader{Port: 4, Dst: server, Src: port}
+		hop.Apply(&f)
 		wantFrame(t, f, want.Frame())
 		if f.Out != 4 || f.In != 1 {
 			t.Errorf("in by %d, out by %d; want 1 and 4", f.In, f.Out)

@@ -58,7 +58,7 @@ func NeighborAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 		return false
 	}
 	ip := ipHeader{src: target, dst: p.Src, proto: wire.ProtoICMPv6, ttl: 255}
-	back := Hop{Port: f.In, Dst: wire.Ethernet(f.Bytes()).Src(), Src: mac}
+	back := LinkHeader{Port: f.In, Dst: wire.Ethernet(f.Bytes()).Src(), Src: mac}
 	flags := uint8(wire.NeighbourSolicited | wire.NeighbourOverride)
 	if p.Src.IsZero() {
 		ip.dst, back.Dst, flags = allNodes, allNodesMAC, wire.NeighbourOverride

@@ -10,7 +10,7 @@ const ProbeRoom = wire.Headroom + wire.EthernetLen + wire.IPv6Len + wire.TCPLen
 // An end that knows the connection answers with an ACK of its own numbers (RFC
 // 9293 section 3.10.7.4, first check), so that the reset of that answer has
 // right ones; an end that does not answers with RST.
-func Probe(f *wire.Frame, hop *Hop, src, dst wire.Addr, sport, dport uint16) {
+func Probe(f *wire.Frame, hop *LinkHeader, src, dst wire.Addr, sport, dport uint16) {
 	f.Off = wire.Headroom
 	f.End = f.Off + wire.EthernetLen + int32(ipLen(dst)) + wire.TCPLen
 	wire.Ethernet(f.Bytes()).SetType(etherType(!dst.Is4()))

@@ -16,7 +16,7 @@ func TestProbe(t *testing.T) {
 			f.Buf[i] = 0xee
 		}
 		src, dst := addr(ends[0]), addr(ends[1])
-		Probe(&f, &Hop{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80, 5000)
+		Probe(&f, &LinkHeader{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80, 5000)
 		wiretest.Check(t, f)
 		var p wire.Packet
 		wire.Parse(&f, &p)

@@ -6,15 +6,15 @@ import "uvs/dataplane/wire"
 
 // sendOwn sends a frame that is of our own making by the hop: nothing the link
 // said of the frame it was made of holds.
-func (h *Hop) sendOwn(f *wire.Frame) {
+func (h *LinkHeader) sendOwn(f *wire.Frame) {
 	f.Offload, f.MTU, f.Outer = wire.Offload{}, 0, 0
-	h.Send(f)
+	h.Apply(f)
 }
 
 // turnRound sends the frame back to the machine and port it came from.
 func turnRound(f *wire.Frame) {
 	e := wire.Ethernet(f.Bytes())
-	back := Hop{Port: f.In, Dst: e.Src(), Src: e.Dst()}
+	back := LinkHeader{Port: f.In, Dst: e.Src(), Src: e.Dst()}
 	back.sendOwn(f)
 }
 

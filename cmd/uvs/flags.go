@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"uvs/ctl/hop"
+	"uvs/ctl/routes"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -68,12 +68,12 @@ func result(err error) int {
 type list []string
 
 // vlans are the VLANs of an option that may be given several times.
-type vlans []hop.VLAN
+type vlans []routes.VLAN
 
 func (l *vlans) String() string { return "" }
 
 func (l *vlans) Set(s string) error {
-	v, err := hop.ParseVLAN(s)
+	v, err := routes.ParseVLAN(s)
 	*l = append(*l, v)
 	return err
 }

@@ -19,9 +19,9 @@ import (
 
 	"uvs/conntrack"
 	"uvs/ctl"
-	"uvs/ctl/door"
 	"uvs/ctl/guard"
-	"uvs/ctl/hop"
+	"uvs/ctl/localnode"
+	"uvs/ctl/routes"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 )
@@ -29,7 +29,7 @@ import (
 // runConfig is what `uvs run` was told.
 type runConfig struct {
 	interfaces []string
-	vlans      []hop.VLAN
+	vlans      []routes.VLAN
 	socket     string
 	workers    int
 	pin        bool
@@ -138,7 +138,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer listener.Close()
 
-	host, err := hop.New(cfg.interfaces, cfg.vlans, cfg.log)
+	host, err := routes.New(cfg.interfaces, cfg.vlans, cfg.log)
 	if err != nil {
 		return err
 	}
@@ -160,9 +160,9 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer conns.Close()
 
-	var local *door.Door
+	var local *localnode.Door
 	if cfg.localnode {
-		if local, err = door.Open(); err != nil {
+		if local, err = localnode.Open(); err != nil {
 			return err
 		}
 		defer local.Close()
@@ -178,7 +178,7 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
 	if local != nil {
-		manager.OpenDoor(ctl.Door{Port: director.Port{Name: local.Name, MAC: local.Inner, MTU: door.MTU}, Host: local.Outer})
+		manager.OpenDoor(ctl.Door{Port: director.Port{Name: local.Name, MAC: local.Inner, MTU: localnode.MTU}, Host: local.Outer})
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rim.planeLinks(), cpus(cfg))
 	server := &ctl.Socket{
@@ -190,7 +190,7 @@ func run(ctx context.Context, cfg runConfig) error {
 		},
 	}
 	manager.Start(plane)
-	hopsChanged := func(h *director.Hops) {
+	hopsChanged := func(h *director.HostNet) {
 		manager.HopsChanged() // the guard comes before the rings
 		rim.follow(h)
 	}

@@ -135,7 +135,7 @@ func newDirected(t *testing.T) *directed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &directed{t: t, dir: director.New(conns.Local(0), 0)}
+	d := &directed{t: t, dir: director.New(conns.Worker(0), 0)}
 	d.Manager = ctl.NewManager(conns, 1, quietHost{}, noGuard{}, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))
@@ -201,7 +201,7 @@ func (d *directed) packet(s *scenario, n int, flags uint8) string {
 	}
 	frames, verdicts := []wire.Frame{p.Frame()}, make([]director.Verdict, 1)
 	d.dir.Process(1000, d.table, frames, verdicts)
-	if verdicts[0] != director.Masqueraded {
+	if verdicts[0] != director.ForwardedMasq {
 		return "-"
 	}
 	var out wire.Packet
@@ -219,9 +219,9 @@ var ports = []director.Port{
 // quietHost is a host that reaches every server through one gateway.
 type quietHost struct{}
 
-func (quietHost) Hops() *director.Hops {
-	h := &director.Hops{
-		Ports: ports, Routes: new(bart.Table[director.Route]), Local: map[wire.Addr]int{},
+func (quietHost) Hops() *director.HostNet {
+	h := &director.HostNet{
+		Ports: ports, Routes: new(bart.Table[director.Route]), HostAddrs: map[wire.Addr]int{},
 		Neighbours: map[director.NeighbourKey]wire.MAC{},
 	}
 	for _, route := range []struct{ prefix, via string }{{"0.0.0.0/0", "10.2.255.254"}, {"::/0", "fd00:2::fffe"}} {

@@ -36,7 +36,7 @@ func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	if fwd.EchoReply(f, p) {
 		return AnsweredEcho
 	}
-	return DroppedVIP
+	return DroppedVIPOther
 }
 
 // answerARP answers who-has for a VIP of ours with the hardware address of the
@@ -44,13 +44,13 @@ func (d *Director) answer(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 // other host takes the address.
 func (d *Director) answerARP(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	op, _, target := fwd.ARPTarget(f, p)
-	if op != fwd.ARPRequest || !t.VIPs[target].Ours || int(f.In) >= len(t.Ways.Ports) {
+	if op != fwd.ARPRequest || !t.VIPs[target].Ours || int(f.In) >= len(t.FIB.Ports) {
 		return NotOurs
 	}
 	if v := t.badMAC(f); v != NotOurs {
 		return v
 	}
-	if !fwd.ARPReply(f, p, t.Ways.Ports[f.In].MAC) {
+	if !fwd.ARPReply(f, p, t.FIB.Ports[f.In].MAC) {
 		return NotOurs
 	}
 	return AnsweredARP
@@ -60,16 +60,16 @@ func (d *Director) answerARP(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 // holds on another interface: it answers only for those of the interface asked
 // (ndisc.c, ndisc_recv_ns), while for ARP any of its addresses will do.
 func (d *Director) answerND(t *Table, f *wire.Frame, p *wire.Packet, target wire.Addr) Verdict {
-	if _, ok := t.VIPs[target]; !ok || int(f.In) >= len(t.Ways.Ports) {
+	if _, ok := t.VIPs[target]; !ok || int(f.In) >= len(t.FIB.Ports) {
 		return NotOurs
 	}
-	if held, ok := t.Ways.Local[target]; ok && held == t.Ways.Ports[f.In].Index && t.Ways.Ports[f.In].VLAN == 0 {
+	if held, ok := t.FIB.HostAddrs[target]; ok && held == t.FIB.Ports[f.In].Index && t.FIB.Ports[f.In].VLAN == 0 {
 		return NotOurs
 	}
 	if v := t.badMAC(f); v != NotOurs {
 		return v
 	}
-	if !fwd.NeighborAdvert(f, p, t.Ways.Ports[f.In].MAC) {
+	if !fwd.NeighborAdvert(f, p, t.FIB.Ports[f.In].MAC) {
 		return NotOurs
 	}
 	return AnsweredND
@@ -106,18 +106,18 @@ func (d *Director) noServer(svc *Service, f *wire.Frame, p *wire.Packet) Verdict
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.
 func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	if t.Ways.Holds(p.Dst) || !t.hides(p.Src, p.SrcPort, p.Proto) {
+	if t.FIB.IsLocal(p.Dst) || !t.hides(p.Src, p.SrcPort, p.Proto) {
 		return NotOurs
 	}
 	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
-		return DroppedDestination
+		return DroppedBadDestination
 	}
 	origin, ok := t.origin(p)
 	switch {
 	case !ok:
 		return d.stray(t, f, p)
 	case origin.Ambiguous:
-		if v := d.pass(t, f, p); v != Passed {
+		if v := d.pass(t, f, p); v != PassedUnchanged {
 			return v
 		}
 		return PassedAmbiguous
@@ -129,8 +129,8 @@ func (d *Director) unknownReply(t *Table, f *wire.Frame, p *wire.Packet) Verdict
 
 // stray treats a server's packet that belongs to nothing.
 func (d *Director) stray(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	if t.Rules.RefuseReplies && !t.toVIP(p.Src) && !resets(f, p) {
-		return d.refuse(f, p, fwd.PortUnreachable, t.Ways.onPort(f.In, !p.IPv6).Source, 0, RefusedReply)
+	if t.Settings.RefuseReplies && !t.toVIP(p.Src) && !resets(f, p) {
+		return d.refuse(f, p, fwd.PortUnreachable, t.FIB.onPort(f.In, !p.IPv6).Source, 0, RefusedReply)
 	}
 	return d.pass(t, f, p)
 }
@@ -144,21 +144,21 @@ func resets(f *wire.Frame, p *wire.Packet) bool {
 // onePacketReply treats a datagram from a server of a one-packet service that
 // translates replies: it goes to the client as from the service, by the host's
 // routes and neighbours, as no conn remembers where the client is.
-func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) Verdict {
+func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *ReplyService) Verdict {
 	if fwd.Unsummed(f, p) {
-		return DroppedUnsummed
+		return DroppedUDP6NoChecksum
 	}
 	o.Counters.shards[d.worker].out(p.Len)
-	way := t.Ways.To(p.Dst)
-	if v, ok := d.route(f, p, &way, o.VIP, Returned); !ok {
+	way := t.FIB.To(p.Dst)
+	if v, ok := d.route(f, p, &way, o.VIP, ReturnedMasq); !ok {
 		return v
 	}
 	fwd.FromServer(f, p, o.VIP, o.port(p))
-	return Returned
+	return ReturnedMasq
 }
 
 // port is the one that the service's client sees.
-func (o *Origin) port(p *wire.Packet) uint16 {
+func (o *ReplyService) port(p *wire.Packet) uint16 {
 	if o.VPort == 0 {
 		return p.SrcPort
 	}
@@ -167,9 +167,9 @@ func (o *Origin) port(p *wire.Packet) uint16 {
 
 // pass routes a packet on unchanged.
 func (d *Director) pass(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	way := t.Ways.To(p.Dst)
-	self := t.Ways.onPort(f.In, !p.IPv6).Source
-	v, _ := d.route(f, p, &way, self, Passed)
+	way := t.FIB.To(p.Dst)
+	self := t.FIB.onPort(f.In, !p.IPv6).Source
+	v, _ := d.route(f, p, &way, self, PassedUnchanged)
 	return v
 }
 
@@ -178,11 +178,11 @@ func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, sel
 	f.MTU = 0
 	switch {
 	case p.Fragment == wire.FragmentLater:
-		return DroppedSilent
+		return DroppedUnanswered
 	case d.limit.spent():
-		return DroppedLimited
-	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu, d.ways.onPort(f.In, !p.IPv6).MTU):
-		return DroppedSilent
+		return DroppedAnswerLimit
+	case self.IsZero() || !fwd.ICMPError(f, p, what, self, mtu, d.fib.onPort(f.In, !p.IPv6).MTU):
+		return DroppedUnanswered
 	}
 	d.limit.take()
 	return v
@@ -192,11 +192,11 @@ func (d *Director) refuse(f *wire.Frame, p *wire.Packet, what fwd.ErrorKind, sel
 func (d *Director) reset(f *wire.Frame, p *wire.Packet, v Verdict) Verdict {
 	switch {
 	case p.Proto != wire.ProtoTCP:
-		return DroppedSilent
+		return DroppedUnanswered
 	case d.limit.spent():
-		return DroppedLimited
+		return DroppedAnswerLimit
 	case !fwd.Reset(f, p):
-		return DroppedSilent
+		return DroppedUnanswered
 	}
 	d.limit.take()
 	return v

@@ -109,8 +109,8 @@ var serviceOptions = map[string]func(*world, *Service){
 		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
 	},
 	"calls": func(w *world, s *Service) {
-		s.Persist, s.Mask, s.Calls = 300*conntrack.Second, everyBit, new(Calls)
-		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
+		s.Persist, s.Mask, s.SIPCalls = 300*conntrack.Second, everyBit, new(SIPCalls)
+		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
 			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
 	},
 	"mss": func(w *world, _ *Service) {
@@ -120,7 +120,7 @@ var serviceOptions = map[string]func(*world, *Service){
 	},
 	"one packet": func(w *world, s *Service) {
 		s.OnePacket = true
-		w.table.Origins = map[ServiceKey]Origin{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}
+		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}
 	},
 }
 
@@ -179,7 +179,7 @@ func FuzzProcess(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, flags uint8, gso uint16) {
 		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 			w := vlanWorld(t, method)
-			w.table.Rules.KeepTags = flags&4 != 0
+			w.table.Settings.KeepTags = flags&4 != 0
 			for port := range uint16(2) {
 				fr := wiretest.Frame(bytes.Clone(b))
 				for tags := flags >> 6; tags > 0; tags-- { // besides those it may have

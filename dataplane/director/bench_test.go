@@ -32,22 +32,22 @@ func BenchmarkProcess(b *testing.B) {
 		{"masq in", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
 			w.known(request(i))
 			return in(0, request(i))
-		}, Masqueraded},
+		}, ForwardedMasq},
 		{"masq out", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
 			server := netip.AddrPortFrom(w.known(request(i)), 8080).String()
 			return in(1, wiretest.Packet{Src: server, Dst: client(i), TCPFlags: wire.TCPAck})
-		}, Returned},
+		}, ReturnedMasq},
 		{"route", conntrack.MethodRoute, func(w *world, i int) wire.Frame {
 			w.known(request(i))
 			return in(0, request(i))
-		}, Routed},
+		}, ForwardedRoute},
 		{"tunnel", conntrack.MethodTunnel, func(w *world, i int) wire.Frame {
 			w.known(request(i))
 			return in(0, request(i))
-		}, Tunnelled},
+		}, ForwardedTunnel},
 		{"masq new", conntrack.MethodMasq, func(_ *world, i int) wire.Frame {
 			return in(0, syn(client(i), "10.9.0.1:80"))
-		}, Masqueraded},
+		}, ForwardedMasq},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			w := newWorld(b, bench.method)

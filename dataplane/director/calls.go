@@ -10,7 +10,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Calls remember what SIP calls are called, for listings: templates have but a
+// SIPCalls remember what SIP calls are called, for listings: templates have but a
 // hash of the Call-ID, 120 bits of it, which stands where a client's address
 // would. Two directors make the same of a Call-ID.
 //
@@ -21,7 +21,7 @@ import (
 //	0  hash of what follows, which is wrong while workers write at once
 //	1  address of the client whose message was last scheduled
 //	3  length, and the Call-ID
-type Calls struct {
+type SIPCalls struct {
 	slots [callSlots]callSlot
 }
 
@@ -55,7 +55,7 @@ func callKey(id []byte) (key wire.Addr) {
 
 // of is the call a datagram belongs to, which is remembered as client's; ok is
 // false if it is none of SIP or says not which call it is.
-func (c *Calls) of(f *wire.Frame, p *wire.Packet, client wire.Addr) (key wire.Addr, ok bool) {
+func (c *SIPCalls) of(f *wire.Frame, p *wire.Packet, client wire.Addr) (key wire.Addr, ok bool) {
 	if p.Proto != wire.ProtoUDP || p.Fragment == wire.FragmentLater {
 		return key, false
 	}
@@ -80,13 +80,13 @@ func (c *Calls) of(f *wire.Frame, p *wire.Packet, client wire.Addr) (key wire.Ad
 	return key, true
 }
 
-func (c *Calls) slot(key wire.Addr) *callSlot {
+func (c *SIPCalls) slot(key wire.Addr) *callSlot {
 	return &c.slots[binary.BigEndian.Uint64(key[8:])%callSlots]
 }
 
 // Name is the Call-ID that a template's client stands for, and the client whose
 // message was last scheduled; ok is false if it is not remembered any more.
-func (c *Calls) Name(key wire.Addr) (client wire.Addr, id string, ok bool) {
+func (c *SIPCalls) Name(key wire.Addr) (client wire.Addr, id string, ok bool) {
 	var b [callBytes]byte
 	slot := c.slot(key)
 	for i := range slot.words {
@@ -103,13 +103,13 @@ func (c *Calls) Name(key wire.Addr) (client wire.Addr, id string, ok bool) {
 // leaves as from the service, the call is the server's from now on if it is
 // nobody's, and answers find the server (the kernel's ip_vs_new_conn_out). One
 // that says not which call it is of belongs to nothing.
-func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) Verdict {
+func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *ReplyService) Verdict {
 	svc, server := o.Service, t.server(o.Server)
-	call, ok := svc.Calls.of(f, p, p.Dst)
+	call, ok := svc.SIPCalls.of(f, p, p.Dst)
 	if !ok || !server.Available {
 		return d.stray(t, f, p)
 	}
-	group := ServiceKey{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
+	group := Endpoint{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
 	control := d.template(call, group)
 	if control != 0 {
 		d.conns.Renew(control, 0)
@@ -120,7 +120,7 @@ func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *Origin) V
 		d.pieces.picked = server.ID
 		return d.onePacketReply(t, f, p, o)
 	}
-	d.fresh = conntrack.New{
+	d.fresh = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Dst, ClientPort: p.DstPort,
 		VIP: o.VIP, VPort: o.port(p),

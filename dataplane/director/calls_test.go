@@ -24,14 +24,14 @@ func phones(t testing.TB) (w *world, svc *Service) {
 	t.Helper()
 	w = newWorld(t, conntrack.MethodMasq)
 	w.now += 1000
-	calls := new(Calls)
-	w.table.Origins = map[ServiceKey]Origin{}
+	calls := new(SIPCalls)
+	w.table.ReplyServices = map[Endpoint]ReplyService{}
 	for _, vip := range []string{"fd00:9::1", "10.9.0.1"} {
-		svc = w.table.Services[ServiceKey{addr(vip), 80, wire.ProtoUDP}]
-		svc.Persist, svc.Mask, svc.Calls = 30*conntrack.Second, everyBit, calls
+		svc = w.table.Services[Endpoint{addr(vip), 80, wire.ProtoUDP}]
+		svc.Persist, svc.Mask, svc.SIPCalls = 30*conntrack.Second, everyBit, calls
 		for _, id := range svc.Servers {
 			s := &w.table.Servers[id]
-			w.table.Origins[ServiceKey{s.Addr, 8080, wire.ProtoUDP}] = Origin{
+			w.table.ReplyServices[Endpoint{s.Addr, 8080, wire.ProtoUDP}] = ReplyService{
 				VIP: addr(vip), VPort: 80, Counters: s.Counters, Service: svc, Server: id,
 			}
 		}
@@ -87,7 +87,7 @@ func TestNoCall(t *testing.T) {
 		p := message("10.1.0.2:5060", "10.9.0.1:80", "a@x")
 		r.change(&p)
 		f := in(0, p)
-		if v := w.process(&f); v != DroppedCallID || f.Out != wire.NoPort {
+		if v := w.process(&f); v != DroppedNoCallID || f.Out != wire.NoPort {
 			t.Errorf("%s: %s by %d", r.sentence, v, f.Out)
 		}
 	}
@@ -96,7 +96,7 @@ func TestNoCall(t *testing.T) {
 	}
 	svc.Persist = 0 // then the engine means nothing
 	f := in(0, datagram("10.1.0.2:5060", "10.9.0.1:80"))
-	if v := w.process(&f); v != Masqueraded {
+	if v := w.process(&f); v != ForwardedMasq {
 		t.Errorf("without persistence: %s", v)
 	}
 }
@@ -109,12 +109,12 @@ func TestCallsOnePacket(t *testing.T) {
 	const first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5060>8080"
 	const second = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5060>8080"
 	converse(t, w, []step{
-		{"a call", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), Masqueraded, first},
-		{"another by the same flow", 0, message("10.1.0.2:5060", "10.9.0.1:80", "b"), Masqueraded, second},
-		{"the first again", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), Masqueraded, first},
-		{"an answer", 1, message("10.2.0.11:8080", "192.0.2.7:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"a call of a server", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "c"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"stays there", 0, message("10.1.0.2:5060", "10.9.0.1:80", "c"), Masqueraded, second},
+		{"a call", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), ForwardedMasq, first},
+		{"another by the same flow", 0, message("10.1.0.2:5060", "10.9.0.1:80", "b"), ForwardedMasq, second},
+		{"the first again", 0, message("10.1.0.2:5060", "10.9.0.1:80", "a"), ForwardedMasq, first},
+		{"an answer", 1, message("10.2.0.11:8080", "192.0.2.7:5060", "a"), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"a call of a server", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "c"), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"stays there", 0, message("10.1.0.2:5060", "10.9.0.1:80", "c"), ForwardedMasq, second},
 	})
 	if n := w.conns.Stats().InUse; n != 3 {
 		t.Errorf("%d entries, want three templates", n)
@@ -130,7 +130,7 @@ func TestCallOutInPieces(t *testing.T) {
 			call     string
 			verdict  Verdict
 			source   string
-		}{{"of a call", "Call-ID", Returned, "10.9.0.1"}, {"of none", "Call", Passed, "10.2.0.11"}} {
+		}{{"of a call", "Call-ID", ReturnedMasq, "10.9.0.1"}, {"of none", "Call", PassedUnchanged, "10.2.0.11"}} {
 			w, svc := phones(t)
 			svc.OnePacket = onePacket
 			p := message("10.2.0.11:8080", "192.0.2.7:5060", "a")
@@ -154,14 +154,14 @@ func TestCallOutInPieces(t *testing.T) {
 func TestCallOut(t *testing.T) {
 	w, svc := phones(t)
 	converse(t, w, []step{
-		{"a server calls", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"and is answered, by whatever message", 0, datagram("192.0.2.7:5060", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5060>8080"},
-		{"and goes on by the conn", 1, datagram("10.2.0.12:8080", "192.0.2.7:5060"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"the call is its own", 0, message("192.0.2.7:5061", "10.9.0.1:80", "a"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5061>8080"},
-		{"what is of no call is routed on", 1, datagram("10.2.0.11:8080", "192.0.2.9:5060"), Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.9 ttl 63 udp 8080>5060"},
+		{"a server calls", 1, message("10.2.0.12:8080", "192.0.2.7:5060", "a"), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"and is answered, by whatever message", 0, datagram("192.0.2.7:5060", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5060>8080"},
+		{"and goes on by the conn", 1, datagram("10.2.0.12:8080", "192.0.2.7:5060"), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{"the call is its own", 0, message("192.0.2.7:5061", "10.9.0.1:80", "a"), ForwardedMasq, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5061>8080"},
+		{"what is of no call is routed on", 1, datagram("10.2.0.11:8080", "192.0.2.9:5060"), PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.9 ttl 63 udp 8080>5060"},
 		{"from another port it is the host's", 1, message("10.2.0.11:9999", "192.0.2.9:5060", "b"), NotOurs, ""},
-		{"the other server joins the call", 1, message("10.2.0.11:8080", "192.0.2.9:5060", "a"), Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.9 ttl 63 udp 80>5060"},
-		{"which stays where it was", 0, message("192.0.2.7:5062", "10.9.0.1:80", "a"), Masqueraded, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080"},
+		{"the other server joins the call", 1, message("10.2.0.11:8080", "192.0.2.9:5060", "a"), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.9 ttl 63 udp 80>5060"},
+		{"which stays where it was", 0, message("192.0.2.7:5062", "10.9.0.1:80", "a"), ForwardedMasq, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080"},
 	})
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
 		if s.Template != IsCall(s.Client) || !s.Template && s.Control == 0 {
@@ -174,7 +174,7 @@ func TestCallOut(t *testing.T) {
 	}
 	w.remove("10.2.0.12")
 	f := in(1, message("10.2.0.12:8080", "192.0.2.8:5060", "z"))
-	if v := w.process(&f); v != Passed {
+	if v := w.process(&f); v != PassedUnchanged {
 		t.Errorf("a removed server's call: %s", v)
 	}
 }
@@ -188,10 +188,10 @@ func TestCallNames(t *testing.T) {
 	if len(list) != 1 || !IsCall(list[0].Client) {
 		t.Fatalf("templates %+v", list)
 	}
-	if client, id, ok := svc.Calls.Name(list[0].Client); !ok || id != "a@x" || client != addr("10.1.0.9") {
+	if client, id, ok := svc.SIPCalls.Name(list[0].Client); !ok || id != "a@x" || client != addr("10.1.0.9") {
 		t.Errorf("named %s %q %t", client, id, ok)
 	}
-	if _, id, ok := svc.Calls.Name(callKey([]byte("never"))); ok {
+	if _, id, ok := svc.SIPCalls.Name(callKey([]byte("never"))); ok {
 		t.Errorf("a call nobody made is named %q", id)
 	}
 }

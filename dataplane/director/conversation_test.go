@@ -155,7 +155,7 @@ func TestWhatLeavesIsSound(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newWorld(t, method)
-		w.table.Rules.KeepTags = true
+		w.table.Settings.KeepTags = true
 		link := memlink.New(memlink.Config{Poison: true})
 		k := &talk{rand.New(rand.NewPCG(seed, uint64(method))), method}
 		var counts [NumVerdict]int
@@ -196,10 +196,10 @@ func TestWhatLeavesIsSound(t *testing.T) {
 		if link.Dropped() != 0 {
 			t.Errorf("method %d: the link dropped %d frames", method, link.Dropped())
 		}
-		if method == conntrack.MethodTunnel && counts[ErrorNoted] == 0 {
+		if method == conntrack.MethodTunnel && counts[ICMPErrorNoted] == 0 {
 			t.Error("no error about a tunnel was noted: the talk is too dull")
 		}
-		for _, v := range []Verdict{ErrorToClient, ErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTL, RefusedNoService, RefusedNoConn} {
+		for _, v := range []Verdict{ICMPErrorToClient, ICMPErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTLExceeded, RefusedNoService, RefusedNoConn} {
 			if counts[v] == 0 {
 				t.Errorf("method %d: no frame was %s: the talk is too dull", method, v)
 			}

@@ -11,13 +11,13 @@ const MaxBatch = 64
 
 // Director decides about the frames of one worker.
 type Director struct {
-	conns  *conntrack.Local
+	conns  *conntrack.Worker
 	worker int
 	limit  limiter
 	own    *originator
 	pieces *reunion
 	now    conntrack.Tick // of the batch in hand
-	ways   *Ways          // likewise
+	fib    *FIB           // likewise
 
 	// Scratch of one batch, indexed as the frames are.
 	packets [MaxBatch]wire.Packet
@@ -28,14 +28,14 @@ type Director struct {
 	outer, inner wire.Packet
 
 	// Arguments that would move to the heap as locals.
-	fresh conntrack.New
+	fresh conntrack.Entry
 	again [1]conntrack.Query
 
 	helping helping
 }
 
 // New makes the director of a worker over its part of the connection table.
-func New(conns *conntrack.Local, worker int) *Director {
+func New(conns *conntrack.Worker, worker int) *Director {
 	d := &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
 	d.helping.d = d
 	return d
@@ -46,7 +46,7 @@ func New(conns *conntrack.Local, worker int) *Director {
 // what became of frames[i]. behind says that the connection table has more
 // upkeep due, so the next call should not wait for frames.
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
-	d.now, d.ways = now, t.Ways
+	d.now, d.fib = now, t.FIB
 	d.conns.Begin(now)
 	d.limit.refill(now)
 	d.pieces.reset()
@@ -68,7 +68,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 		}
 	}
 	waiting := d.conns.Hold().Any() && d.reunite(t)
-	if t.Ways.vlans != nil {
+	if t.FIB.vlans != nil {
 		t.leave(frames, verdicts)
 	}
 	return d.conns.End() || waiting
@@ -133,7 +133,7 @@ func hasPorts(proto uint8) bool {
 // forUs says whether the frame is addressed to this machine alone: to the
 // hardware address of the port it came in by.
 func (d *Director) forUs(t *Table, f *wire.Frame) bool {
-	return int(f.In) < len(t.Ways.Ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == t.Ways.Ports[f.In].MAC
+	return int(f.In) < len(t.FIB.Ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == t.FIB.Ports[f.In].MAC
 }
 
 // act decides about frame i.
@@ -147,7 +147,7 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 	case wire.KindOther:
 		return NotOurs
 	case wire.KindForeign:
-		return OtherVLAN
+		return NotOursVLAN
 	}
 	switch {
 	case q.Dir == conntrack.DirNone:
@@ -166,15 +166,15 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 
 var flawVerdict = [wire.NumFlaw]Verdict{
 	wire.FlawRunt:          DroppedRunt,
-	wire.FlawARP:           DroppedARP,
-	wire.FlawIPHeader:      DroppedIPHeader,
-	wire.FlawIPLength:      DroppedIPLength,
-	wire.FlawIPSum:         DroppedIPSum,
-	wire.FlawMapped:        DroppedMapped,
-	wire.FlawOption:        DroppedOption,
+	wire.FlawARP:           DroppedBadARP,
+	wire.FlawIPHeader:      DroppedBadIPHeader,
+	wire.FlawIPLength:      DroppedBadIPLength,
+	wire.FlawIPSum:         DroppedBadIPChecksum,
+	wire.FlawMapped:        DroppedMappedAddress,
+	wire.FlawOption:        DroppedBadIPOption,
 	wire.FlawSourceRoute:   DroppedSourceRoute,
-	wire.FlawExtension:     DroppedExtension,
-	wire.FlawExtensions:    DroppedExtensions,
-	wire.FlawTransport:     DroppedTransport,
-	wire.FlawTransportSize: DroppedTransportSize,
+	wire.FlawExtension:     DroppedBadExtension,
+	wire.FlawExtensions:    DroppedManyExtensions,
+	wire.FlawTransport:     DroppedBadTransport,
+	wire.FlawTransportSize: DroppedBadTransportLength,
 }

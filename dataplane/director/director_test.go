@@ -29,20 +29,20 @@ func TestFirstFrame(t *testing.T) {
 		out      string
 	}{
 		{"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 		{"so does one over IPv6", conntrack.MethodMasq, 0,
-			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), Masqueraded, "1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080"},
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedMasq, "1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080"},
 		{"a datagram begins a conn too", conntrack.MethodMasq, 0,
-			udp("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
+			udp("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
 		{"direct routing changes the hardware address only", conntrack.MethodRoute, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), Routed, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedRoute, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		{"a tunnel puts an IP header before it", conntrack.MethodTunnel, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), Tunnelled, "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedTunnel, "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		{"IPv6 goes through an IPv6 tunnel", conntrack.MethodTunnel, 0,
-			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), Tunnelled, "1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80"},
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedTunnel, "1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80"},
 		{"TTL 1 ends here, said by the VIP", conntrack.MethodMasq, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, TTL: 1},
-			AnsweredTTL, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
 		{"a VIP of ours without such a service resets", conntrack.MethodMasq, 0,
 			syn("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst"},
 		{"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
@@ -63,7 +63,7 @@ func TestFirstFrame(t *testing.T) {
 			syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs, ""},
 		{"a reply without a conn, hidden from the host, is routed on", conntrack.MethodMasq, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
-			Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000"},
+			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000"},
 		{"unless it is for the host itself", conntrack.MethodMasq, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
 		{"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
@@ -172,16 +172,16 @@ func TestMasqueradedConversation(t *testing.T) {
 	toClient := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}.Frame()
 	fromVIP := wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame()
 	converse(t, w, []step{
-		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"the server answers", 1, reply, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
-		{"a second client gets the second server", 0, syn("10.1.0.3:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.3>10.2.0.12 ttl 63 tcp 5000>8080"},
-		{"the first keeps its own", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"the server answers", 1, reply, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"a second client gets the second server", 0, syn("10.1.0.3:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.3>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"the first keeps its own", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 		{"a router behind the server complains about the request: the VIP says so", 1,
 			wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: wiretest.Quote(toClient, 28)},
-			ErrorToClient, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 icmp DestinationUnreachable(Host)"},
+			ICMPErrorToClient, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 icmp DestinationUnreachable(Host)"},
 		{"the client's router complains about the reply: its server hears it", 0,
 			wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(fromVIP, 28)},
-			ErrorToServer, "1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
+			ICMPErrorToServer, "1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
 	})
 	if n := w.conns.Counts(1).Active.Load(); n != 1 {
 		t.Errorf("server 1 has %d active conns, want 1", n)
@@ -196,15 +196,15 @@ func TestMasqueradedConversation(t *testing.T) {
 // are dropped and counted, and the server's own replies still come back.
 func TestServerRemovedSilently(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.table.Rules.ExpireNoServer = false
+	w.table.Settings.ExpireNoServer = false
 	converse(t, w, []step{
-		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 	})
 	w.remove("10.2.0.11")
 	converse(t, w, []step{
 		{"a segment has nowhere to go", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, DroppedServerGone, ""},
 		{"nor has another SYN", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), DroppedServerGone, ""},
-		{"replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
 	})
 }
 
@@ -214,15 +214,15 @@ func TestServerRemovedSilently(t *testing.T) {
 func TestServerRemoved(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	converse(t, w, []step{
-		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
+		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
 	})
 	w.remove("10.2.0.11")
 	converse(t, w, []step{
-		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
 		{"a segment in mid-stream is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
-		{"a SYN is scheduled anew", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
-		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
+		{"a SYN is scheduled anew", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
 	})
 }
 
@@ -250,7 +250,7 @@ func TestPortReuse(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newWorld(t, r.method)
-			w.table.Rules.ReuseMode = r.mode
+			w.table.Settings.ReuseMode = r.mode
 			first := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&first)
 			for _, p := range r.before {
@@ -280,8 +280,8 @@ func TestForgottenConn(t *testing.T) {
 	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
 	w.conns.SetSettings(&settings)
 	converse(t, w, []step{
-		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"and is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"and is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 	})
 	var probes []string
 	for range 100 { // turns without frames
@@ -304,7 +304,7 @@ func TestForgottenConn(t *testing.T) {
 	converse(t, w, []step{
 		{"the client's answer is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, Seq: 7, Ack: 9}, RefusedForgotten, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
 		{"and the server's", 1, wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck, Seq: 9, Ack: 7}, RefusedForgotten, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080 rst"},
-		{"a SYN begins anew, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"a SYN begins anew, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 	})
 }
 
@@ -312,9 +312,9 @@ func TestForgottenConn(t *testing.T) {
 // under conn_reuse_mode 0, and with a template.
 func TestForgottenConnBeginsAnew(t *testing.T) {
 	for name, change := range map[string]func(*Table){
-		"conn_reuse_mode 0": func(table *Table) { table.Rules.ReuseMode = 0 },
+		"conn_reuse_mode 0": func(table *Table) { table.Settings.ReuseMode = 0 },
 		"persistent": func(table *Table) {
-			table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
+			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
 		},
 	} {
 		w := newWorld(t, conntrack.MethodMasq)
@@ -330,7 +330,7 @@ func TestForgottenConnBeginsAnew(t *testing.T) {
 			w.dir.Process(w.now, w.table, nil, nil)
 		}
 		f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
-		if v := w.process(&f); v != Masqueraded {
+		if v := w.process(&f); v != ForwardedMasq {
 			t.Errorf("%s: the SYN is %s", name, v)
 		}
 	}
@@ -355,7 +355,7 @@ func TestDropPacket(t *testing.T) {
 	}
 	for i := range 9 {
 		f := in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 5001+i), Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
-		if v := w.process(&f); v != Masqueraded {
+		if v := w.process(&f); v != ForwardedMasq {
 			t.Errorf("a segment of a known connection: %s", v)
 		}
 	}
@@ -408,8 +408,8 @@ func TestWayBack(t *testing.T) {
 			call := syn(r.client+":5000", "10.9.0.1:80")
 			call.SrcMAC = router
 			converse(t, w, []step{
-				{"the call", 0, call, Masqueraded, "1 02:00:00:00:01:01: " + r.client + ">10.2.0.11 ttl 63 tcp 5000>8080"},
-				{"the reply", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: r.client + ":5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, Returned,
+				{"the call", 0, call, ForwardedMasq, "1 02:00:00:00:01:01: " + r.client + ">10.2.0.11 ttl 63 tcp 5000>8080"},
+				{"the reply", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: r.client + ":5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, ReturnedMasq,
 					"0 " + r.to + ": 10.9.0.1>" + r.client + " ttl 63 tcp 80>5000"},
 			})
 		})

@@ -17,12 +17,12 @@ func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Q
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
-	case opens(f, p) && p.TCPFlags&wire.TCPAck == 0 && t.Rules.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
+	case opens(f, p) && p.TCPFlags&wire.TCPAck == 0 && t.Settings.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
 	case c.State() == conntrack.TCPForgotten:
 		return d.forgotten(f, p)
 	case server.Available:
 		return d.toServer(t, f, p, q.Ref, server)
-	case !t.Rules.ExpireNoServer:
+	case !t.Settings.ExpireNoServer:
 		return DroppedServerGone
 	}
 	// The client begins anew, or its server was removed: the old conn is
@@ -48,7 +48,7 @@ func opens(f *wire.Frame, p *wire.Packet) bool {
 
 // replaces says whether a SYN on a conn means a new connection rather than the
 // same SYN again (reference 3.6, step 1). placed: its parent says which server it has.
-func (r *Rules) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
+func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
 	if r.ExpireNoServer && (server.Weight == 0 || server.Down) {
 		return true
 	}
@@ -82,9 +82,9 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 		d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
 	}
 	if fwd.TTLExpired(f, p) {
-		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTL)
+		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
-	way := &server.Way
+	way := &server.NextHop
 	switch way.Reach {
 	case ReachNone:
 		return d.refuse(f, p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
@@ -106,7 +106,7 @@ func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
 		d.clampMSS(f, p, p.Src, c, server)
 	}
-	verdict, mtu := Routed, server.Way.MTU
+	verdict, mtu := ForwardedRoute, server.NextHop.MTU
 	var tunnel *fwd.Tunnel
 	if c.Method() == conntrack.MethodTunnel {
 		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
@@ -121,21 +121,21 @@ func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		if fwd.Unsummed(f, p) {
-			return DroppedUnsummed
+			return DroppedUDP6NoChecksum
 		}
 		_, port := c.Server()
 		if crcElsewhere(p, p.DstPort, port) {
 			return DroppedFragmentSCTP
 		}
 		fwd.ToServer(f, p, server.Addr, port)
-		verdict = Masqueraded
+		verdict = ForwardedMasq
 	case conntrack.MethodTunnel:
 		if !tunnel.Encap(f, p) {
 			return DroppedNoRoom
 		}
-		verdict = Tunnelled
+		verdict = ForwardedTunnel
 	}
-	server.Way.Hop.Send(f)
+	server.NextHop.Link.Apply(f)
 	return verdict
 }
 
@@ -211,22 +211,22 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
 		if fwd.Unsummed(f, p) {
-			return DroppedUnsummed
+			return DroppedUDP6NoChecksum
 		}
-		verdict = Returned
+		verdict = ReturnedMasq
 	}
 	vip, vport := c.VIP()
-	if verdict == Returned && crcElsewhere(p, p.SrcPort, vport) {
+	if verdict == ReturnedMasq && crcElsewhere(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
-	way := t.Ways.Back(p.Dst, c.Back())
+	way := t.FIB.Back(p.Dst, c.Back())
 	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
 		return v
 	}
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
 		d.clampMSS(f, p, p.Dst, c, server)
 	}
-	if verdict == Returned {
+	if verdict == ReturnedMasq {
 		fwd.FromServer(f, p, vip, vport)
 	}
 	return verdict
@@ -235,9 +235,9 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 // route sends a packet on as a router does: TTL, MTU, next hop. self is the
 // address that answers when it cannot be; ok is false if the frame is not, or
 // not as itself, on its way.
-func (d *Director) route(f *wire.Frame, p *wire.Packet, way *Way, self wire.Addr, good Verdict) (v Verdict, ok bool) {
+func (d *Director) route(f *wire.Frame, p *wire.Packet, way *NextHop, self wire.Addr, good Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(f, p) {
-		return d.refuse(f, p, fwd.TimeExceeded, self, 0, AnsweredTTL), false
+		return d.refuse(f, p, fwd.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
 	switch way.Reach {
 	case ReachNone:
@@ -249,7 +249,7 @@ func (d *Director) route(f *wire.Frame, p *wire.Packet, way *Way, self wire.Addr
 	if fit(f, p, way.MTU, nil) == tooLong {
 		return d.refuse(f, p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
 	}
-	way.Hop.Send(f)
+	way.Link.Apply(f)
 	return good, true
 }
 

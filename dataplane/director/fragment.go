@@ -23,7 +23,7 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, x.ID)
-	switch d.conns.OpenNote(&key, extentOf(&x), t.Rules.FragmentTime) {
+	switch d.conns.OpenNote(&key, extentOf(&x), t.Settings.FragmentTime) {
 	case conntrack.FitNone:
 		return DroppedFragmentLimit
 	case conntrack.FitTwice:
@@ -50,7 +50,7 @@ func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	}
 	key := fragmentKey(p, x.ID)
 	v := d.follow(t, f, p, &key, &x)
-	if v == HeldFragment && !d.conns.Hold().Add(f, &key, d.now, &t.Rules.Hold) {
+	if v == HeldFragment && !d.conns.Hold().Add(f, &key, d.now, &t.Settings.Hold) {
 		return DroppedFragmentLimit
 	}
 	return v
@@ -114,7 +114,7 @@ func (d *Director) likeOnePacket(t *Table, f *wire.Frame, p *wire.Packet, id uin
 	if !server.Available {
 		return DroppedServerGone
 	}
-	d.fresh = conntrack.New{
+	d.fresh = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
@@ -158,7 +158,7 @@ func fate(v Verdict) conntrack.Fate {
 	switch v {
 	case NotOurs:
 		return conntrack.FateHost
-	case Masqueraded, Routed, Tunnelled, Returned, ReturnedAsIs, Passed, PassedAmbiguous:
+	case ForwardedMasq, ForwardedRoute, ForwardedTunnel, ReturnedMasq, ReturnedAsIs, PassedUnchanged, PassedAmbiguous:
 		return conntrack.FateFollowed
 	}
 	return conntrack.FateRefused
@@ -172,13 +172,13 @@ func (t *Table) concerns(p *wire.Packet) bool { return t.toVIP(p.Dst) || t.speak
 // whatever port. The guard keeps later fragments from there away from the host
 // unless it let the first pass.
 func (t *Table) speaks(p *wire.Packet) bool {
-	if t.Speakers[ServiceKey{Addr: p.Src, Proto: p.Proto}] {
+	if t.ServerAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
 		return true
 	}
-	if len(t.Spans) > 0 {
+	if len(t.ServerRanges) > 0 {
 		src := p.Src.Netip()
-		for i := range t.Spans {
-			if s := &t.Spans[i]; s.Proto == p.Proto && s.Net.Contains(src) {
+		for i := range t.ServerRanges {
+			if s := &t.ServerRanges[i]; s.Proto == p.Proto && s.Net.Contains(src) {
 				return true
 			}
 		}
@@ -265,7 +265,7 @@ func (d *Director) release(t *Table, f *wire.Frame, key *conntrack.FragmentKey) 
 	}
 	// What was left to the host for its first fragment's sake has been kept from
 	// it until that came.
-	if v := d.follow(t, f, p, key, &x); v == NotOurs && t.speaks(p) && !t.Ways.Holds(p.Dst) {
+	if v := d.follow(t, f, p, key, &x); v == NotOurs && t.speaks(p) && !t.FIB.IsLocal(p.Dst) {
 		d.pass(t, f, p)
 	}
 }

@@ -32,7 +32,7 @@ func TestFragmentRules(t *testing.T) {
 		}
 		return list
 	}
-	held, masq := HeldFragment, Masqueraded
+	held, masq := HeldFragment, ForwardedMasq
 	for _, r := range []struct {
 		sentence string
 		frames   []wire.Frame
@@ -59,7 +59,7 @@ func TestFragmentRules(t *testing.T) {
 		{"one in the middle must have a multiple of eight bytes", []wire.Frame{piece(1400, 1405, true)}, []Verdict{DroppedFragmentBad}, 0},
 		{"a datagram ends where an IP packet can (the ping of death)", []wire.Frame{piece(65528, 65544, false)}, []Verdict{DroppedFragmentBad}, 0},
 		{"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(cut(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1),
-			[]Verdict{DroppedTransport, DroppedFragment}, 0},
+			[]Verdict{DroppedBadTransport, DroppedFragment}, 0},
 		{"without a service the first is answered, the others dropped", of(request("10.1.0.2:5000", "10.9.0.1:81"), 0, 1, 2),
 			[]Verdict{RefusedNoService, DroppedFragment, DroppedFragment}, 1},
 		{"in whatever order", of(request("10.1.0.2:5000", "10.9.0.1:81"), 2, 1, 0), []Verdict{held, held, RefusedNoService}, 1},
@@ -67,13 +67,13 @@ func TestFragmentRules(t *testing.T) {
 		{"and the host has seen what came before the first", of(request("10.1.0.2:5000", "10.9.0.2:53"), 2, 0, 1), []Verdict{held, NotOurs, NotOurs}, 0},
 		{"to another address they are nobody's", of(request("10.1.0.2:5000", "10.1.0.1:53"), 1, 0, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
 		{"a ping in pieces is not answered", of(cut(0, 1, 1400, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000)}), 0, 1),
-			[]Verdict{DroppedVIP, DroppedFragment}, 0},
+			[]Verdict{DroppedVIPOther, DroppedFragment}, 0},
 		{"what a server sends by another port is the host's", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2),
 			[]Verdict{NotOurs, NotOurs, NotOurs}, 0},
 		{"what came before the first was kept from the host, and is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0),
 			[]Verdict{held, held, NotOurs}, 2},
 		{"what it sends by its own port without a conn is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1),
-			[]Verdict{held, Passed, Passed}, 3},
+			[]Verdict{held, PassedUnchanged, PassedUnchanged}, 3},
 		{"a piece of the TCP kind is not one of UDP", append(of(toVIP(), 0), of(cut(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
 		{"nor is another number's", append(of(toVIP(), 0), of(cut(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
 		{"nor another client's", append(of(toVIP(), 0), of(request("10.1.0.3:5000", "10.9.0.1:80"), 1)...), []Verdict{masq, held}, 1},
@@ -132,7 +132,7 @@ func TestFragmentsTooBig(t *testing.T) {
 	}{
 		{"IPv6", large(wire.ProtoUDP, "[fd00:1::2]:5000", "[fd00:9::1]:80"), 1448, []Verdict{AnsweredTooBig, DroppedFragment, DroppedFragment}, 1},
 		{"IPv4, whose pieces are cut again", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 4000)}, 1480,
-			[]Verdict{Tunnelled, Tunnelled, Tunnelled}, 3},
+			[]Verdict{ForwardedTunnel, ForwardedTunnel, ForwardedTunnel}, 3},
 	} {
 		w := newWorld(t, conntrack.MethodTunnel)
 		out, verdicts := w.oneByOne(cut(0, 1, r.size, r.packet)...)
@@ -154,7 +154,7 @@ func TestFragmentsTooBig(t *testing.T) {
 func TestFragmentsOfOnePacketService(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newWorld(t, method)
-		w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
+		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
 		for n := range 4 {
 			pieces := cut(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 			if n%2 == 1 {
@@ -179,11 +179,11 @@ func TestFragmentsExpire(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	pieces := cut(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 	w.oneByOne(pieces[1])
-	w.now += w.table.Rules.Hold.Time
-	if out, verdicts := w.oneByOne(pieces[0]); len(out) != 1 || verdicts[0] != Masqueraded {
+	w.now += w.table.Settings.Hold.Time
+	if out, verdicts := w.oneByOne(pieces[0]); len(out) != 1 || verdicts[0] != ForwardedMasq {
 		t.Errorf("the first, too late: %v and %d frames, want it alone", verdicts, len(out))
 	}
-	w.now += w.table.Rules.FragmentTime
+	w.now += w.table.Settings.FragmentTime
 	if out, verdicts := w.oneByOne(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
 		t.Errorf("another, after the note's time: %v and %d frames", verdicts, len(out))
 	}
@@ -205,7 +205,7 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 		w := newWorld(t, conntrack.MethodMasq)
 		var workers []*Director
 		for i := range 3 {
-			workers = append(workers, New(conns.Local(i), i))
+			workers = append(workers, New(conns.Worker(i), i))
 		}
 		for i := range w.table.Servers {
 			w.table.Servers[i].Counters = NewCounters(3)

@@ -113,7 +113,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	}
 	for i := range w.table.Servers {
 		w.table.Servers[i].Port = uint16(rport)
-		w.table.Sources[ServiceKey{w.table.Servers[i].Addr, uint16(rport), proto}] = true
+		w.table.ServerEndpoints[Endpoint{w.table.Servers[i].Addr, uint16(rport), proto}] = true
 	}
 	request := large(proto, client, vip)
 	if proto == wire.ProtoSCTP {
@@ -175,7 +175,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 // serverOf is the ID of the first server of the service of a protocol and family.
 func serverOf(w *world, proto uint8, v6 bool) int {
 	vip := map[bool]string{false: "10.9.0.1", true: "fd00:9::1"}[v6]
-	return int(w.table.Services[ServiceKey{addr(vip), 80, proto}].Servers[0])
+	return int(w.table.Services[Endpoint{addr(vip), 80, proto}].Servers[0])
 }
 
 // same fails the test unless the fragments make up the packet.

@@ -159,7 +159,7 @@ var outcomeVerdict = [stream.NumOutcome]Verdict{
 	stream.DroppedGap:      DroppedHelperGap,
 	stream.DroppedFull:     DroppedHelperFull,
 	stream.DroppedRoom:     DroppedHelperRoom,
-	stream.DroppedChecksum: DroppedHelperSum,
+	stream.DroppedChecksum: DroppedHelperChecksum,
 	stream.DroppedFragment: DroppedHelperFragment,
 	stream.DroppedRefused:  DroppedHelperRefused,
 }
@@ -198,7 +198,7 @@ func (h *helping) ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok
 	n.NoClientPort, n.SPort = true, port
 	vport = port
 	for range vportTries {
-		key := ServiceKey{Addr: n.VIP, Port: vport, Proto: n.Proto}
+		key := Endpoint{Addr: n.VIP, Port: vport, Proto: n.Proto}
 		if n.VPort = vport; h.t.Services[key] == nil && h.d.expect(h.ref, server) {
 			h.session.passive = vport
 			return vport, true
@@ -256,9 +256,9 @@ const (
 )
 
 // expectation begins a new entry that a conn announced, in Director.fresh.
-func (h *helping) expectation(c *conntrack.Conn) *conntrack.New {
+func (h *helping) expectation(c *conntrack.Conn) *conntrack.Entry {
 	n := &h.d.fresh
-	*n = conntrack.New{
+	*n = conntrack.Entry{
 		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodMasq,
 		ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: h.ref, Back: c.Back(),
 		Timeout: h.d.conns.Timeout(conntrack.TCPListen, h.server.Timeouts),
@@ -289,7 +289,7 @@ func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 
 // vacate ends an old data connection between the ends of one that the server is
 // to open; false: it is in use.
-func (d *Director) vacate(n *conntrack.New) bool {
+func (d *Director) vacate(n *conntrack.Entry) bool {
 	d.again[0] = conntrack.Query{
 		Proto: n.Proto, Dir: conntrack.DirIn,
 		Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,

@@ -23,7 +23,7 @@ func TestFTPBounce(t *testing.T) {
 	w.is(fmt.Sprint(w.listed(20)), "[]")
 	svc.Helper.ThirdParty = true
 	w.is(c.says(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
-	w.table.Ways.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
+	w.table.FIB.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
 	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
 }
 
@@ -50,7 +50,7 @@ func TestFTPBounceDisguised(t *testing.T) {
 		Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.got[1], TTL: 1,
 		Payload: []byte(strings.Repeat("x", len(bounce)-2) + "\r\n"),
 	})
-	if v := w.process(&f); v != AnsweredTTL {
+	if v := w.process(&f); v != AnsweredTTLExceeded {
 		t.Errorf("a segment at its last hop: %s", v)
 	}
 	if got, _ := c.tries(0, bounce); strings.Contains(got, "10,1,0,77") {

@@ -35,7 +35,7 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 		a := wire.AddrFrom(end.Addr())
 		w.table.Servers = append(w.table.Servers, Server{
 			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true, Weight: 1,
-			Way: w.table.Ways.To(a), Counters: NewCounters(1), Helper: helper,
+			NextHop: w.table.FIB.To(a), Counters: NewCounters(1), Helper: helper,
 		})
 		counts := w.conns.Counts(id)
 		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
@@ -49,9 +49,9 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 	for _, p := range helper.Ports {
 		end := *svc
 		end.Port = p.Port
-		w.table.Services[ServiceKey{addr(vip), p.Port, p.Proto}] = &end
+		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto}] = &end
 	}
-	return w.table.Services[ServiceKey{addr(vip), 21, wire.ProtoTCP}]
+	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
 }
 
 // control is a control connection with the numbers of both ends, and what each
@@ -68,7 +68,7 @@ func (w *world) login(client, vip string) *control {
 	w.t.Helper()
 	c := &control{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
 	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
-	if v := w.process(&f); v != Masqueraded {
+	if v := w.process(&f); v != ForwardedMasq {
 		w.t.Fatalf("SYN of %s: %s", client, v)
 	}
 	var p wire.Packet
@@ -88,7 +88,7 @@ func (w *world) login(client, vip string) *control {
 func (c *control) says(from int, text string) string {
 	c.t.Helper()
 	got, v := c.tries(from, text)
-	if want := [2]Verdict{Masqueraded, Returned}[from]; v != want {
+	if want := [2]Verdict{ForwardedMasq, ReturnedMasq}[from]; v != want {
 		c.t.Fatalf("%q: %s, want %s", text, v, want)
 	}
 	c.seq[from] += uint32(len(text))
@@ -108,7 +108,7 @@ func (c *control) tries(from int, text string) (string, Verdict) {
 	}
 	wiretest.Check(c.t, f)
 	t, _ := wiretest.Decode(c.t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
-	if v == Masqueraded || v == Returned {
+	if v == ForwardedMasq || v == ReturnedMasq {
 		if t.Seq != c.got[from] {
 			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.got[from])
 		}
@@ -135,7 +135,7 @@ func (w *world) sends(port uint16, src, dst string, flags uint8) string {
 	w.t.Helper()
 	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
 	v := w.process(&f)
-	if v != Masqueraded && v != Returned {
+	if v != ForwardedMasq && v != ReturnedMasq {
 		return v.String()
 	}
 	wiretest.Check(w.t, f)
@@ -256,7 +256,7 @@ func TestFTPPortsCollide(t *testing.T) {
 	w.is(w.sends(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
 	w.is(w.sends(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
 	w.is(w.sends(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
-	w.table.Services[ServiceKey{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = w.table.Services[ServiceKey{addr("10.9.0.1"), 21, wire.ProtoTCP}]
+	w.table.Services[Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = w.table.Services[Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}]
 	if third = a.pasv(8080); strings.HasSuffix(third, ":8080") {
 		t.Error("the port of a service is announced")
 	}
@@ -335,7 +335,7 @@ func TestFTPSessions(t *testing.T) {
 	w.is(last.pasv(1024), "10.9.0.1:1024")
 
 	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001, Peer: addr("10.9.0.1"), PeerPort: 21}
-	local := w.conns.Local(0)
+	local := w.conns.Worker(0)
 	local.Begin(w.now)
 	local.Lookup([]conntrack.Query{key})
 	asked := []conntrack.Query{key}
@@ -360,7 +360,7 @@ func TestFTPQuiescedServer(t *testing.T) {
 	for i := range w.table.Servers {
 		w.table.Servers[i].Weight = 0
 	}
-	w.table.Rules.ExpireNoServer = true
+	w.table.Settings.ExpireNoServer = true
 	c.says(0, "PORT 10,1,0,2,19,137\r\n")
 	w.is(w.sends(1, "10.2.0.11:40001", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
 	w.is(w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>10.2.0.11:40001")
@@ -400,8 +400,8 @@ func TestFTPUntouched(t *testing.T) {
 		text     string
 		want     Verdict
 	}{
-		{0, "10.1.0.2:5000", "10.9.0.1:21", wire.TCPSyn, "", Routed},
-		{0, "10.1.0.2:5000", "10.9.0.1:21", ackFlag, "PORT 10,1,0,77,19,137\r\n", Routed},
+		{0, "10.1.0.2:5000", "10.9.0.1:21", wire.TCPSyn, "", ForwardedRoute},
+		{0, "10.1.0.2:5000", "10.9.0.1:21", ackFlag, "PORT 10,1,0,77,19,137\r\n", ForwardedRoute},
 		{1, "10.2.0.11:40000", "10.1.0.2:21", ackFlag, "PORT 10,2,0,11,19,137\r\n", NotOurs},
 	} {
 		f := in(row.port, wiretest.Packet{Src: row.src, Dst: row.dst, TCPFlags: row.flags, Payload: []byte(row.text)})
@@ -449,7 +449,7 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 	if allocs := testing.AllocsPerRun(runs, func() {
 		for j := range batches[i] { // one by one: expectations are met by later frames
 			w.dir.Process(w.now, w.table, batches[i][j:j+1], w.verdicts[:1])
-			if v := w.verdicts[0]; v != Masqueraded && v != Returned && v != AnsweredHelper {
+			if v := w.verdicts[0]; v != ForwardedMasq && v != ReturnedMasq && v != AnsweredHelper {
 				bad = v.String()
 			}
 		}
@@ -475,11 +475,11 @@ func TestFTPErrorQuotes(t *testing.T) {
 			t.Fatal("nothing was renumbered")
 		}
 		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent, Ack: c.got[0], Payload: []byte("200 ok\r\n")})
-		if v := w.process(&reply); v != Returned {
+		if v := w.process(&reply); v != ReturnedMasq {
 			t.Fatal(v)
 		}
 		f := in(0, wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length)})
-		if v := w.process(&f); v != ErrorToServer {
+		if v := w.process(&f); v != ICMPErrorToServer {
 			t.Fatal(v)
 		}
 		wiretest.Check(t, f)

@@ -44,63 +44,63 @@ type NeighbourKey struct {
 	Addr wire.Addr
 }
 
-// Hops is what the host knows of the ways out: ports, routes, neighbours and
+// HostNet is what the host knows of the ways out: ports, routes, neighbours and
 // its own addresses. It is built whole and never changed afterwards.
-type Hops struct {
+type HostNet struct {
 	Ports      []Port
 	Routes     *bart.Table[Route]
 	Neighbours map[NeighbourKey]wire.MAC // only usable ones
-	Local      map[wire.Addr]int         // the host's own addresses, and the index of the interface that has each
+	HostAddrs  map[wire.Addr]int         // the host's own addresses, and the index of the interface that has each
 }
 
-// Holds says whether an address is the host's own, on whatever interface.
-func (h *Hops) Holds(a wire.Addr) bool {
-	_, ok := h.Local[a]
+// IsLocal says whether an address is the host's own, on whatever interface.
+func (h *HostNet) IsLocal(a wire.Addr) bool {
+	_, ok := h.HostAddrs[a]
 	return ok
 }
 
-// Reach says how far the way to an address is known.
-type Reach uint8
+// Reachability says how far the way to an address is known.
+type Reachability uint8
 
 const (
-	ReachNone     Reach = iota // no route, or one that leaves by another interface
-	ReachLink                  // on the link of a port, hardware address not known
-	ReachResolved              // Hop is complete
+	ReachNone     Reachability = iota // no route, or one that leaves by another interface
+	ReachLink                         // on the link of a port, hardware address not known
+	ReachResolved                     // Hop is complete
 )
 
-// Way is how to get to an address.
-type Way struct {
-	Reach  Reach
-	Hop    fwd.Hop // Dst valid if ReachResolved; Port and Src if not ReachNone
-	MTU    int     // bytes of an IP packet
+// NextHop is how to get to an address.
+type NextHop struct {
+	Reach  Reachability
+	Link   fwd.LinkHeader // Dst valid if ReachResolved; Port and Src if not ReachNone
+	MTU    int            // bytes of an IP packet
 	Source wire.Addr
 }
 
-// Ways answers where a packet goes next. It is Hops with every gateway looked
+// FIB answers where a packet goes next. It is Hops with every gateway looked
 // up beforehand, so that the packet path asks once; immutable.
-type Ways struct {
-	*Hops
+type FIB struct {
+	*HostNet
 	// Host is the way into the host's own stack, for flows whose server is the
 	// host; ReachNone if there is none.
-	Host   Way
+	Host   NextHop
 	routes *bart.Table[routeWay]
 	links  []linkWays        // by port
 	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
 }
 
 // linkWays are the ways to anything on the link of a port, by family.
-type linkWays struct{ v4, v6 Way }
+type linkWays struct{ v4, v6 NextHop }
 
 // routeWay is the Way of a whole route; onLink: each address has its own
 // hardware address.
 type routeWay struct {
-	way    Way
+	way    NextHop
 	onLink bool
 }
 
-// NewWays prepares hops for the packet path.
-func NewWays(h *Hops) *Ways {
-	w := &Ways{Hops: h, routes: new(bart.Table[routeWay])}
+// NewFIB prepares hops for the packet path.
+func NewFIB(h *HostNet) *FIB {
+	w := &FIB{HostNet: h, routes: new(bart.Table[routeWay])}
 	for i := range h.Ports {
 		p := &h.Ports[i]
 		w.links = append(w.links, p.link(uint16(i)))
@@ -117,7 +117,7 @@ func NewWays(h *Hops) *Ways {
 	return w
 }
 
-func (w *Ways) prepare(r Route, is4 bool) routeWay {
+func (w *FIB) prepare(r Route, is4 bool) routeWay {
 	if r.Port == wire.NoPort {
 		return routeWay{}
 	}
@@ -139,29 +139,29 @@ const maxPacket = 0xffff
 
 // link is the ways to anything on the port's link.
 func (p *Port) link(index uint16) linkWays {
-	way := Way{Reach: ReachLink, Hop: fwd.Hop{Port: index, Src: p.MAC}, MTU: min(p.MTU, maxPacket)}
+	way := NextHop{Reach: ReachLink, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, maxPacket)}
 	l := linkWays{way, way}
 	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
 	return l
 }
 
 // onPort is the way to anything on the link of a port.
-func (w *Ways) onPort(port uint16, is4 bool) Way {
+func (w *FIB) onPort(port uint16, is4 bool) NextHop {
 	if is4 {
 		return w.links[port].v4
 	}
 	return w.links[port].v6
 }
 
-func (w *Ways) resolve(way *Way, addr wire.Addr) {
-	if mac, ok := w.Neighbours[NeighbourKey{way.Hop.Port, addr}]; ok {
-		way.Hop.Dst, way.Reach = mac, ReachResolved
+func (w *FIB) resolve(way *NextHop, addr wire.Addr) {
+	if mac, ok := w.Neighbours[NeighbourKey{way.Link.Port, addr}]; ok {
+		way.Link.Dst, way.Reach = mac, ReachResolved
 	}
 }
 
 // To finds the way to an address by the host's routes. An address without any
 // route counts as on the link of the first port that has it as a neighbour.
-func (w *Ways) To(addr wire.Addr) Way {
+func (w *FIB) To(addr wire.Addr) NextHop {
 	r, ok := w.routes.Lookup(addr.Netip())
 	if !ok {
 		return w.unrouted(addr)
@@ -172,14 +172,14 @@ func (w *Ways) To(addr wire.Addr) Way {
 	return r.way
 }
 
-func (w *Ways) unrouted(addr wire.Addr) Way {
+func (w *FIB) unrouted(addr wire.Addr) NextHop {
 	for port := range w.Ports {
 		way := w.onPort(uint16(port), addr.Is4())
 		if w.resolve(&way, addr); way.Reach == ReachResolved {
 			return way
 		}
 	}
-	return Way{}
+	return NextHop{}
 }
 
 // Back is the way to a client: by the host's route to a gateway of ours, else to
@@ -188,7 +188,7 @@ func (w *Ways) unrouted(addr wire.Addr) Way {
 // addresses, no routes, or only one by an interface uvs does not run on. Of a
 // VLAN without a device the host's routes know nothing: there it is always the
 // latter.
-func (w *Ways) Back(client wire.Addr, last uint64) Way {
+func (w *FIB) Back(client wire.Addr, last uint64) NextHop {
 	mac, port := unpackBack(last)
 	known := int(port) < len(w.Ports) && !mac.IsZero()
 	if w.vlans == nil || !known || w.Ports[port].VLAN == 0 {
@@ -201,7 +201,7 @@ func (w *Ways) Back(client wire.Addr, last uint64) Way {
 		return w.To(client)
 	}
 	way := w.onPort(port, client.Is4())
-	way.Hop.Dst, way.Reach = mac, ReachResolved
+	way.Link.Dst, way.Reach = mac, ReachResolved
 	return way
 }
 

@@ -93,17 +93,17 @@ func (h hostile) frames() []wire.Frame {
 func (h hostile) world(t testing.TB, method conntrack.Method) *world {
 	r := h.Rand
 	w := vlanWorld(t, method)
-	ike := *w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	ike.Port = portIKE
-	w.table.Services[ServiceKey{addr("10.9.0.1"), portIKE, wire.ProtoUDP}] = &ike
+	w.table.Services[Endpoint{addr("10.9.0.1"), portIKE, wire.ProtoUDP}] = &ike
 	tunnel := some(r, encapsulations...).tunnel
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]
 		s.Tunnel, s.MSS = tunnel, some[uint16](r, 0, AutoMSS)
-		s.Tunnel.Src, s.Tunnel.Dst = s.Way.Source, s.Addr
+		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, s.Addr
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 	}
-	rules := &w.table.Rules
+	rules := &w.table.Settings
 	rules.ScheduleICMP, rules.RefuseReplies, rules.KeepTags, rules.SloppyTCP = r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0
 	return w
 }
@@ -143,7 +143,7 @@ func TestHostileFrames(t *testing.T) {
 // judge compares a frame that leaves with what it was.
 func (w *world) judge(was, f *wire.Frame, v Verdict) {
 	w.t.Helper()
-	leaves := v >= Masqueraded && v <= PassedAmbiguous && v != ErrorNoted || v >= AnsweredARP && v <= AnsweredHelper
+	leaves := v >= ForwardedMasq && v <= PassedAmbiguous && v != ICMPErrorNoted || v >= AnsweredARP && v <= AnsweredHelper
 	if leaves != (f.Out != wire.NoPort) {
 		w.t.Fatalf("%s, out port %d: %x", v, f.Out, was.Bytes())
 	}

@@ -13,7 +13,7 @@ import (
 func (w *world) older(servers int) *Table {
 	t := *w.table
 	t.Servers = t.Servers[:servers:servers]
-	t.Services = map[ServiceKey]*Service{}
+	t.Services = map[Endpoint]*Service{}
 	for key, svc := range w.table.Services {
 		s := *svc
 		s.Servers = slices.DeleteFunc(slices.Clone(svc.Servers), func(id uint32) bool { return int(id) >= servers })
@@ -29,7 +29,7 @@ func TestConnOfANewerTable(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newWorld(t, method)
 		w.now += 1000
-		w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
+		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
 		known := len(w.table.Servers)
 		w.service(method, wire.ProtoTCP, "10.9.0.3", "10.2.0.11", "10.2.0.12")
 		w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
@@ -87,9 +87,9 @@ func TestConnEndedWithinABatch(t *testing.T) {
 	} {
 		w := newWorld(t, conntrack.MethodMasq)
 		converse(t, w, []step{
-			{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-			{"is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-			{"and gives up", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, Masqueraded, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080 rst"},
+			{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			{"is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			{"and gives up", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080 rst"},
 		})
 		frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, r.second)}
 		w.dir.Process(w.now, w.table, frames, w.verdicts[:2])
@@ -105,7 +105,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w := newWorld(t, conntrack.MethodMasq)
-		w.table.Rules.SloppyTCP = true
+		w.table.Settings.SloppyTCP = true
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:20", Dst: "10.9.0.1:80", Proto: proto, TCPFlags: wire.TCPSyn})
 		if v := w.process(&f); v.Dropped() == (proto == wire.ProtoTCP) || w.conns.Stats().Inserted != 0 {
 			t.Errorf("protocol %d: %s, %d conns", proto, v, w.conns.Stats().Inserted)
@@ -126,12 +126,12 @@ func TestTemplateOfANewerTable(t *testing.T) {
 	w.process(&first)
 
 	older := w.older(known)
-	before := *w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	before := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	before.Persist = 60_000
-	older.Services[ServiceKey{addr("10.9.0.3"), 80, wire.ProtoTCP}] = &before
+	older.Services[Endpoint{addr("10.9.0.3"), 80, wire.ProtoTCP}] = &before
 	w.table = older
 	again := in(0, syn("10.1.0.2:5001", "10.9.0.3:80"))
-	if v := w.process(&again); v != Masqueraded || again.Out != 1 {
+	if v := w.process(&again); v != ForwardedMasq || again.Out != 1 {
 		t.Errorf("%s, out port %d", v, again.Out)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in, q := &d.packets[i], &d.quoted[i], &d.queries[i]
 	if !wire.VerifyTransport(f, p) {
-		return DroppedICMPSum
+		return DroppedBadICMPChecksum
 	}
 	c := d.conns.Conn(q.Ref)
 	if c.Expectation() {
@@ -29,12 +29,12 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 		if mtu, ok := fwd.ReportedMTU(f, p); ok && c.Method() != conntrack.MethodTunnel {
-			server.Path.learn(d.now, mtu, server.Way.MTU, p.IPv6, p.Src)
+			server.Path.learn(d.now, mtu, server.NextHop.MTU, p.IPv6, p.Src)
 		}
 	}
 	vip, vport := c.VIP()
-	way := t.Ways.Back(p.Dst, c.Back())
-	v, ok := d.route(f, p, &way, vip, ErrorToClient)
+	way := t.FIB.Back(p.Dst, c.Back())
+	v, ok := d.route(f, p, &way, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodMasq {
 		fwd.ErrorFromServer(f, p, in, vip, vport)
 	}
@@ -73,14 +73,14 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 	switch {
 	case !server.Available:
 		return DroppedServerGone
-	case server.Way.Reach != ReachResolved:
+	case server.NextHop.Reach != ReachResolved:
 		return DroppedNoNeighbour
 	case fwd.TTLExpired(f, p):
-		return DroppedSilent
+		return DroppedUnanswered
 	}
 	server.Counters.shards[d.worker].in(p.Len)
 	fwd.DecTTL(f, p)
-	mtu := server.Way.MTU
+	mtu := server.NextHop.MTU
 	var tunnel *fwd.Tunnel
 	switch c.Method() {
 	case conntrack.MethodMasq:
@@ -90,13 +90,13 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
 	if fit(f, p, mtu, tunnel) == tooLong {
-		return DroppedSilent // errors are never answered with errors
+		return DroppedUnanswered // errors are never answered with errors
 	}
 	if tunnel != nil && !tunnel.Encap(f, p) {
 		return DroppedNoRoom
 	}
-	server.Way.Hop.Send(f)
-	return ErrorToServer
+	server.NextHop.Link.Apply(f)
+	return ICMPErrorToServer
 }
 
 // tunnelError treats an ICMP error about a packet of our own tunnels: one to the
@@ -114,11 +114,11 @@ func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdi
 		return NotOurs, false
 	}
 	if !wire.VerifyTransport(f, p) {
-		return DroppedICMPSum, true
+		return DroppedBadICMPChecksum, true
 	}
 	reported, tooBig := fwd.ReportedMTU(f, p)
 	if tooBig {
-		server.Path.learn(d.now, reported, server.Way.MTU, p.IPv6, p.Src)
+		server.Path.learn(d.now, reported, server.NextHop.MTU, p.IPv6, p.Src)
 	}
 	return d.tellClient(t, f, p, tooBig), true
 }
@@ -130,41 +130,41 @@ func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bo
 	in := &d.inner
 	at, ok := fwd.QuotedInner(f, &d.outer)
 	if !ok || wire.ParseIPAt(f, at, in, true) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in.Proto) {
-		return ErrorNoted
+		return ICMPErrorNoted
 	}
 	var q conntrack.Query
 	if fill(&q, in, true); !d.found(&q) {
-		return ErrorNoted
+		return ICMPErrorNoted
 	}
 	c := d.conns.Conn(q.Ref)
 	server := t.server(c.ServerID())
 	if c.Method() != conntrack.MethodTunnel || server.Addr != d.outer.Dst {
-		return ErrorNoted
+		return ICMPErrorNoted
 	}
 	mtu := 0
 	if tooBig {
-		mtu = longest(in, server.Path.mtu(d.now, server.Way.MTU), &server.Tunnel)
+		mtu = longest(in, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
 		if fwd.StatedLen(f, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(f, in)) {
-			return ErrorNoted
+			return ICMPErrorNoted
 		}
 	}
-	way := t.Ways.Back(in.Src, c.Back())
+	way := t.FIB.Back(in.Src, c.Back())
 	switch {
 	case way.Reach != ReachResolved:
 		return DroppedNoNeighbour
 	case d.limit.spent():
-		return DroppedLimited
+		return DroppedAnswerLimit
 	case !fwd.ErrorFromTunnel(f, p, in, in.Dst, uint32(mtu), way.MTU):
-		return DroppedSilent
+		return DroppedUnanswered
 	}
 	d.limit.take()
-	way.Hop.Send(f)
-	return ErrorToClient
+	way.Link.Apply(f)
+	return ICMPErrorToClient
 }
 
 // quotedTunnel is the name of the tunnel that a quoted packet went by.
-func quotedTunnel(outer *wire.Packet) ServiceKey {
-	key := ServiceKey{Addr: outer.Dst, Proto: outer.Proto, Port: outer.DstPort}
+func quotedTunnel(outer *wire.Packet) Endpoint {
+	key := Endpoint{Addr: outer.Dst, Proto: outer.Proto, Port: outer.DstPort}
 	if outer.Proto == wire.ProtoIPv6 {
 		key.Proto = wire.ProtoIPIP
 	}
@@ -176,12 +176,12 @@ func quotedTunnel(outer *wire.Packet) ServiceKey {
 // an end the guard hides from the host, we route it on unchanged.
 func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in := &d.packets[i], &d.quoted[i]
-	if t.Rules.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && hasPorts(in.Proto) {
+	if t.Settings.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && hasPorts(in.Proto) {
 		if v, ok := d.scheduleError(t, f, p, in); ok {
 			return v
 		}
 	}
-	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.Ways.Holds(p.Dst) {
+	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.FIB.IsLocal(p.Dst) {
 		return d.pass(t, f, p)
 	}
 	return d.answer(t, f, p)
@@ -201,7 +201,7 @@ func (d *Director) scheduleError(t *Table, f *wire.Frame, p, in *wire.Packet) (v
 	case svc == nil:
 		return NotOurs, false
 	case !wire.VerifyTransport(f, p):
-		return DroppedICMPSum, true
+		return DroppedBadICMPChecksum, true
 	}
 	if v := t.badSource(f, request); v != NotOurs {
 		return v, true
@@ -212,7 +212,7 @@ func (d *Director) scheduleError(t *Table, f *wire.Frame, p, in *wire.Packet) (v
 	ref, server, v := d.place(t, svc, f, request, request.Proto == wire.ProtoUDP)
 	switch {
 	case v == RefusedNoServer:
-		return DroppedSilent, true // errors are never answered with errors
+		return DroppedUnanswered, true // errors are never answered with errors
 	case ref == 0:
 		return v, true
 	}

@@ -94,8 +94,8 @@ func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8
 		verdict  Verdict
 		src, dst string // of the quoted packet afterwards
 	}{
-		{0, about(fam.vip, fam.client, fam.router), ErrorToServer, end, fam.client},
-		{1, about(fam.client, end, fam.inner), ErrorToClient, fam.client, fam.vip},
+		{0, about(fam.vip, fam.client, fam.router), ICMPErrorToServer, end, fam.client},
+		{1, about(fam.client, end, fam.inner), ICMPErrorToClient, fam.client, fam.vip},
 	} {
 		f := in(way.port, way.packet)
 		if v := w.process(&f); v != way.verdict || f.Out != 1-way.port {
@@ -169,7 +169,7 @@ func TestNeverAnswered(t *testing.T) {
 		}},
 		{"no route", conntrack.MethodRoute, 0, func(w *world) {
 			for i := range w.table.Servers {
-				w.table.Servers[i].Way = Way{}
+				w.table.Servers[i].NextHop = NextHop{}
 			}
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
@@ -182,7 +182,7 @@ func TestNeverAnswered(t *testing.T) {
 			return p
 		}},
 		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodMasq, 1, func(w *world) {
-			w.table.Rules.RefuseReplies = true
+			w.table.Settings.RefuseReplies = true
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.server, Dst: fam.client, TCPFlags: wire.TCPAck}
 		}},
@@ -267,10 +267,10 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 				}
 				for _, prepare := range []func(w *world){
 					func(*world) {},
-					func(w *world) { w.table.Rules.ScheduleICMP = true },
-					func(w *world) { w.table.Rules.ScheduleICMP = true; w.exhaust(wire.ProtoTCP) },
+					func(w *world) { w.table.Settings.ScheduleICMP = true },
+					func(w *world) { w.table.Settings.ScheduleICMP = true; w.exhaust(wire.ProtoTCP) },
 					func(w *world) { w.remove("10.2.0.11"); w.remove("fd00:2::11") },
-					func(w *world) { w.table.Ways = NewWays(&Hops{Ports: hops().Ports, Routes: new(bart.Table[Route])}) },
+					func(w *world) { w.table.FIB = NewFIB(&HostNet{Ports: hops().Ports, Routes: new(bart.Table[Route])}) },
 				} {
 					for _, known := range []bool{true, false} {
 						w := newWorld(t, method)
@@ -308,22 +308,22 @@ func TestNATICMPSend(t *testing.T) {
 		verdict  Verdict
 		out      string
 	}{
-		{"not set: routed on", conntrack.MethodMasq, false, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, Passed, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000"},
+		{"not set: routed on", conntrack.MethodMasq, false, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000"},
 		{"a segment", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, RefusedReply, refused},
 		{"a SYN+ACK", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck | wire.TCPSyn}, RefusedReply, refused},
 		{"a datagram", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoUDP}, RefusedReply, refused},
 		{"a datagram over IPv6", conntrack.MethodMasq, true, wiretest.Packet{Src: "[fd00:2::11]:8080", Dst: "[fd00:1::2]:5000", Proto: wire.ProtoUDP}, RefusedReply,
 			"1 02:00:00:00:00:0c: fd00:2::1>fd00:2::11 ttl 64 icmp6 DestinationUnreachable(PortUnreachable)"},
-		{"a reset", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPRst}, Passed, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000 rst"},
-		{"an SCTP ABORT", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort}, Passed, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000"},
+		{"a reset", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPRst}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000 rst"},
+		{"an SCTP ABORT", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000"},
 		{"another port", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:22", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
 		{"to the host itself", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
-		{"from the VIP", conntrack.MethodRoute, true, wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, Passed, "0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000"},
+		{"from the VIP", conntrack.MethodRoute, true, wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newWorld(t, r.method)
-			w.table.Rules.RefuseReplies = r.send
-			w.table.Sources[ServiceKey{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
+			w.table.Settings.RefuseReplies = r.send
+			w.table.ServerEndpoints[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
 			converse(t, w, []step{{r.sentence, 1, r.packet, r.verdict, r.out}})
 		})
 	}
@@ -345,17 +345,17 @@ func TestScheduleICMP(t *testing.T) {
 		conntrack.MethodTunnel: {"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 	} {
 		w := newWorld(t, method)
-		converse(t, w, []step{{"not set: nobody gets it", 0, complaint, DroppedVIP, ""}})
-		w.table.Rules.ScheduleICMP = true
-		verdict := map[conntrack.Method]Verdict{conntrack.MethodMasq: Masqueraded, conntrack.MethodRoute: Routed, conntrack.MethodTunnel: Tunnelled}[method]
+		converse(t, w, []step{{"not set: nobody gets it", 0, complaint, DroppedVIPOther, ""}})
+		w.table.Settings.ScheduleICMP = true
+		verdict := map[conntrack.Method]Verdict{conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute, conntrack.MethodTunnel: ForwardedTunnel}[method]
 		converse(t, w, []step{
-			{"the first server gets it", 0, complaint, ErrorToServer, out[0]},
+			{"the first server gets it", 0, complaint, ICMPErrorToServer, out[0]},
 			{"and the client's next segment", 0, segment, verdict, out[1]},
-			{"an error about no service", 0, elsewhere, DroppedVIP, ""},
+			{"an error about no service", 0, elsewhere, DroppedVIPOther, ""},
 			{"one about a reply to nobody", 0, local, DroppedSourceLoopback, ""},
 		})
 		f := in(0, datagrams)
-		if v := w.process(&f); v != ErrorToServer {
+		if v := w.process(&f); v != ICMPErrorToServer {
 			t.Errorf("method %d: about a datagram: %s", method, v)
 		}
 		w.now += 4 * conntrack.Second
@@ -368,6 +368,6 @@ func TestScheduleICMP(t *testing.T) {
 		w.exhaust(wire.ProtoTCP)
 		late := complaint
 		late.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.3:5000"}.Frame(), 28)
-		converse(t, w, []step{{"without a server there is silence", 0, late, DroppedSilent, ""}})
+		converse(t, w, []step{{"without a server there is silence", 0, late, DroppedUnanswered, ""}})
 	}
 }

@@ -19,10 +19,10 @@ func ofConn(proto uint8) bool { return hasPorts(proto) || isIPsec(proto) }
 // noIKE treats ESP or AH to a VIP that follows no flow: it is kept from the host
 // where IKE is a service, and the host's elsewhere, if the host holds the VIP.
 func (t *Table) noIKE(p *wire.Packet) Verdict {
-	key := ServiceKey{Addr: p.Dst, Port: portIKE, Proto: wire.ProtoUDP}
-	every := ServiceKey{Addr: p.Dst, Proto: wire.ProtoUDP}
+	key := Endpoint{Addr: p.Dst, Port: portIKE, Proto: wire.ProtoUDP}
+	every := Endpoint{Addr: p.Dst, Proto: wire.ProtoUDP}
 	if t.Services[key] != nil || t.Services[every] != nil || t.VIPs[p.Dst].Ours {
-		return DroppedNoIKE
+		return DroppedIPsecNoConn
 	}
 	return NotOurs
 }

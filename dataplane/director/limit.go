@@ -49,7 +49,7 @@ func (d *Director) tallyOf(svc *Service, p *wire.Packet) conntrack.Ref {
 	if ref := d.again[0].Ref; ref != 0 {
 		return ref
 	}
-	d.fresh = conntrack.New{
+	d.fresh = conntrack.Entry{
 		Proto: tallyProto, Template: true, Timeout: tallyTime,
 		Client: p.Src, VIP: name, ServiceID: svc.ID,
 	}

@@ -14,7 +14,7 @@ import (
 func limited(t *testing.T, l Limit) (*world, *Service) {
 	t.Helper()
 	w := newWorld(t, conntrack.MethodMasq)
-	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	l.Policers = NewPolicers()
 	svc.Limit = &l
 	return w, svc
@@ -39,7 +39,7 @@ func TestLimitRate(t *testing.T) {
 	count := func(client string, n, port int) (passed int) {
 		for i := range n {
 			switch v := w.open(fmt.Sprintf("%s:%d", client, port+i)); v {
-			case Masqueraded:
+			case ForwardedMasq:
 				passed++
 			case DroppedClientRate:
 			default:
@@ -51,7 +51,7 @@ func TestLimitRate(t *testing.T) {
 	if n := count("10.1.0.2", 10, 5000); n != 3 {
 		t.Errorf("%d of 10 passed at once, want 3", n)
 	}
-	if v := w.send("10.1.0.2:5000", wire.TCPAck); v != Masqueraded {
+	if v := w.send("10.1.0.2:5000", wire.TCPAck); v != ForwardedMasq {
 		t.Errorf("a segment of what passed: %s", v)
 	}
 	if n := count("10.1.0.3", 10, 5000); n != 3 {
@@ -80,16 +80,16 @@ func TestLimitConns(t *testing.T) {
 					t.Errorf("%s: %s, want %s", sentence, v, want)
 				}
 			}
-			expect("the first", "10.1.0.2:5000", Masqueraded)
-			expect("the second", "10.1.0.2:5001", Masqueraded)
+			expect("the first", "10.1.0.2:5000", ForwardedMasq)
+			expect("the second", "10.1.0.2:5001", ForwardedMasq)
 			expect("the third", "10.1.0.2:5002", DroppedClientConns)
-			expect("the first again", "10.1.0.2:5000", Masqueraded)
-			expect("another client", "10.1.0.3:5000", Masqueraded)
+			expect("the first again", "10.1.0.2:5000", ForwardedMasq)
+			expect("another client", "10.1.0.3:5000", ForwardedMasq)
 			w.send("10.1.0.2:5000", wire.TCPAck)
 			w.send("10.1.0.2:5000", wire.TCPRst)
 			expect("one is closing", "10.1.0.2:5002", DroppedClientConns)
 			w.age(11 * conntrack.Second) // CLOSE is kept for ten
-			expect("one is forgotten", "10.1.0.2:5002", Masqueraded)
+			expect("one is forgotten", "10.1.0.2:5002", ForwardedMasq)
 			expect("and that is all", "10.1.0.2:5003", DroppedClientConns)
 		})
 	}

@@ -39,8 +39,8 @@ type MarkRule struct {
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
-// Span is a range of ports of one protocol at the addresses of a net.
-type Span struct {
+// ServerRange is a range of ports of one protocol at the addresses of a net.
+type ServerRange struct {
 	Net   netip.Prefix
 	Proto uint8
 	Ports PortRange
@@ -70,7 +70,7 @@ func within(list []PortRange, port uint16) bool {
 }
 
 // contains says whether an end is in the span.
-func (s *Span) contains(addr netip.Addr, port uint16, proto uint8) bool {
+func (s *ServerRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
 	return s.Proto == proto && s.Ports.First <= port && port <= s.Ports.Last && s.Net.Contains(addr)
 }
 

@@ -19,7 +19,7 @@ func (w *world) mark(method conntrack.Method, mark uint32, port uint16, servers 
 	w.t.Helper()
 	v6 := addr(servers[0]).Is4() == false
 	svc := w.service(method, wire.ProtoTCP, "192.0.2.255", servers...)
-	delete(w.table.Services, ServiceKey{addr("192.0.2.255"), 80, wire.ProtoTCP})
+	delete(w.table.Services, Endpoint{addr("192.0.2.255"), 80, wire.ProtoTCP})
 	for _, id := range svc.Servers {
 		w.table.Servers[id].Port = port
 	}
@@ -102,7 +102,7 @@ func TestMarkRules(t *testing.T) {
 			v := w.process(&f)
 			w.say(f)
 			got := none
-			if v == Masqueraded {
+			if v == ForwardedMasq {
 				got = wiretest.Decode(t, f).NetworkLayer().NetworkFlow().Dst().String()
 			}
 			if got != r.server || got == none && v != NotOurs {
@@ -165,7 +165,7 @@ func TestMarkPersistence(t *testing.T) {
 				p = wiretest.Packet{Src: p.Src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("x")}
 			}
 			f := in(0, p)
-			if v := w.process(&f); v != Routed {
+			if v := w.process(&f); v != ForwardedRoute {
 				t.Fatalf("to %s: %s", dst, v)
 			}
 			w.say(f)
@@ -201,7 +201,7 @@ func TestMarkedNetOfClients(t *testing.T) {
 		w.rule(rule)
 		for _, vip := range []string{"10.8.1.1", "10.8.2.2"} {
 			request := in(0, syn("10.1.0.2:5000", vip+":80"))
-			if v := w.process(&request); v != Masqueraded {
+			if v := w.process(&request); v != ForwardedMasq {
 				t.Fatalf("request %s", v)
 			}
 			answer := in(1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck})
@@ -212,12 +212,12 @@ func TestMarkedNetOfClients(t *testing.T) {
 			}
 			quote := wiretest.Quote(in(1, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}), 28)
 			f := in(1, wiretest.Packet{Src: "10.2.0.11", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
-			if v := w.process(&f); v != ErrorToClient {
+			if v := w.process(&f); v != ICMPErrorToClient {
 				t.Errorf("the server side's error: %s", v)
 			}
 			quote = wiretest.Quote(in(0, wiretest.Packet{Src: vip + ":80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}), 28)
 			f = in(0, wiretest.Packet{Src: "10.1.0.2", Dst: vip, Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
-			if v := w.process(&f); v != ErrorToServer {
+			if v := w.process(&f); v != ICMPErrorToServer {
 				t.Errorf("the client's error: %s", v)
 			}
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
@@ -231,7 +231,7 @@ func TestUnmarkedInNet(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
 	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
-	w.table.Spans = []Span{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
 	for _, r := range []struct {
 		sentence string
 		packet   wiretest.Packet
@@ -240,7 +240,7 @@ func TestUnmarkedInNet(t *testing.T) {
 		{"another port is the host's", syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs},
 		{"an echo request too", wiretest.Packet{Src: "10.1.0.2", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8}, NotOurs},
 		{"an answer without a conn from a hidden range is passed on",
-			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, Passed},
+			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, PassedUnchanged},
 		{"one from beside the range is the host's",
 			wiretest.Packet{Src: "10.2.0.11:8101", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, NotOurs},
 	} {
@@ -260,20 +260,20 @@ func TestPersistentFTP(t *testing.T) {
 		dst     string
 		verdict Verdict
 	}{
-		{300000, "10.9.0.1:21", Routed}, {300000, "10.9.0.1:20", Routed}, {300000, "10.9.0.1:1024", Routed},
-		{300000, "10.9.0.1:40000", Routed}, {300000, "10.9.0.1:1023", RefusedNoService}, {0, "10.9.0.1:40000", RefusedNoService},
+		{300000, "10.9.0.1:21", ForwardedRoute}, {300000, "10.9.0.1:20", ForwardedRoute}, {300000, "10.9.0.1:1024", ForwardedRoute},
+		{300000, "10.9.0.1:40000", ForwardedRoute}, {300000, "10.9.0.1:1023", RefusedNoService}, {0, "10.9.0.1:40000", RefusedNoService},
 	} {
 		w := newWorld(t, conntrack.MethodRoute)
 		w.now += 1000
 		svc := w.service(conntrack.MethodRoute, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 		svc.Port, svc.Persist, svc.Mask = portFTP, r.persist, allOnes
-		w.table.Services[ServiceKey{addr("10.9.0.1"), portFTP, wire.ProtoTCP}] = svc
+		w.table.Services[Endpoint{addr("10.9.0.1"), portFTP, wire.ProtoTCP}] = svc
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
 		w.process(&first)
 		f := in(0, syn("10.1.0.2:5001", r.dst))
 		if v := w.process(&f); v != r.verdict {
 			t.Errorf("to %s, persistence %d: %s, want %s", r.dst, r.persist, v, r.verdict)
-		} else if v == Routed && wire.MAC(f.Bytes()[:6]) != wire.MAC(first.Bytes()[:6]) {
+		} else if v == ForwardedRoute && wire.MAC(f.Bytes()[:6]) != wire.MAC(first.Bytes()[:6]) {
 			t.Errorf("to %s: another server than the control connection", r.dst)
 		}
 	}
@@ -285,7 +285,7 @@ func TestMarksDoNotAllocate(t *testing.T) {
 	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
 	svc.Persist, svc.Mask = 300000, allOnes
 	w.rule(MarkRule{DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
-	w.table.Spans = []Span{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
 	rng := rand.New(rand.NewPCG(1, 2))
 	original := traffic(rng, MaxBatch-2)
 	original = append(original, in(0, syn("10.1.0.2:7000", "10.8.0.1:80")),

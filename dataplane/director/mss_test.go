@@ -42,7 +42,7 @@ func TestClampMSS(t *testing.T) {
 			w := newWorld(t, r.method)
 			h := hops()
 			h.Ports[0].MTU = r.back
-			w.table.Ways = NewWays(h)
+			w.table.FIB = NewFIB(h)
 			for i := range w.table.Servers[1:] {
 				s := &w.table.Servers[i+1]
 				s.MSS = r.mss

@@ -20,7 +20,7 @@ func (t *Table) badSource(f *wire.Frame, p *wire.Packet) Verdict {
 }
 
 var sourceVerdict = [fwd.NumScope]Verdict{
-	fwd.ScopeLink:        DroppedSourceLink,
+	fwd.ScopeLink:        DroppedSourceLinkLocal,
 	fwd.ScopeLoopback:    DroppedSourceLoopback,
 	fwd.ScopeUnspecified: DroppedSourceUnspecified,
 	fwd.ScopeGroup:       DroppedSourceGroup,
@@ -33,9 +33,9 @@ func (t *Table) badMAC(f *wire.Frame) Verdict {
 	src := wire.Ethernet(f.Bytes()).Src()
 	switch {
 	case src.IsGroup():
-		return DroppedSourceMAC
-	case int(f.In) < len(t.Ways.Ports) && src == t.Ways.Ports[f.In].MAC:
-		return DroppedLoop
+		return DroppedSourceMACGroup
+	case int(f.In) < len(t.FIB.Ports) && src == t.FIB.Ports[f.In].MAC:
+		return DroppedSourceMACOwn
 	}
 	return NotOurs
 }
@@ -43,10 +43,10 @@ func (t *Table) badMAC(f *wire.Frame) Verdict {
 // elsewhere treats an IP packet that is not to our hardware address alone.
 func (t *Table) elsewhere(f *wire.Frame) Verdict {
 	switch {
-	case t.badMAC(f) == DroppedLoop:
-		return DroppedLoop
+	case t.badMAC(f) == DroppedSourceMACOwn:
+		return DroppedSourceMACOwn
 	case wire.Ethernet(f.Bytes()).Dst().IsGroup():
-		return LinkGroup
+		return NotOursLinkGroup
 	}
-	return OtherHost
+	return NotOursOtherHost
 }

@@ -17,9 +17,9 @@ func oddWorld(t testing.TB, method conntrack.Method) *world {
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
 	for _, vip := range []string{"10.9.0.1", "10.9.0.2"} {
-		ike := *w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+		ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 		ike.Port = portIKE
-		w.table.Services[ServiceKey{addr(vip), portIKE, wire.ProtoUDP}] = &ike
+		w.table.Services[Endpoint{addr(vip), portIKE, wire.ProtoUDP}] = &ike
 	}
 	return w
 }
@@ -77,38 +77,38 @@ func oddRows() []oddRow {
 	}
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
 	rows := []oddRow{
-		{"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
-		{"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), Masqueraded, toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080"},
+		{"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
+		{"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080"},
 		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, bent(sctp(from, to), func(f *wire.Frame) {
 			clear(f.Bytes()[42:46])
 			f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 8}
-		}), Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
-		{"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), Tunnelled, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80"},
+		}), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
+		{"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80"},
 
 		{"UDP without a checksum gets a whole one by NAT", conntrack.MethodMasq, 0, with(udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true }),
-			Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
 		{"and stays without one otherwise", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true }),
-			Routed, toServer + "10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
+			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
 		{"over IPv6 none is illegal, and NAT must not make it look verified", conntrack.MethodMasq, 0,
-			with(udp(from6, to6), func(p *wiretest.Packet) { p.NoChecksum = true }), DroppedUnsummed, ""},
+			with(udp(from6, to6), func(p *wiretest.Packet) { p.NoChecksum = true }), DroppedUDP6NoChecksum, ""},
 
 		{"IPv4 options stay, whatever they are", conntrack.MethodMasq, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 1, 1, 0} }),
-			Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
 		{"in a tunnel they stay inside", conntrack.MethodTunnel, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0} }),
-			Tunnelled, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
+			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
 		{"a loose source route is refused", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{131, 7, 4, 192, 0, 2, 1, 0} }),
 			DroppedSourceRoute, ""},
 		{"a strict one too, behind another option", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} }),
 			DroppedSourceRoute, ""},
 		{"an option longer than the header is refused", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{7, 5, 4, 0} }),
-			DroppedOption, ""},
+			DroppedBadIPOption, ""},
 		{"an option without a length too", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }),
-			DroppedOption, ""},
+			DroppedBadIPOption, ""},
 
 		{"IPv6 extension headers are walked and stay", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 0, 1, 4, 0, 0, 0, 0}
-			}), Masqueraded, toServer + "fd00:1::2>fd00:2::11 ttl 63 udp 5000>8080"},
+			}), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 udp 5000>8080"},
 		{"but no more than eight of them", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension = wire.ProtoDestOptions
@@ -116,11 +116,11 @@ func oddRows() []oddRow {
 					p.Extensions = append(p.Extensions, wire.ProtoDestOptions, 0, 1, 4, 0, 0, 0, 0)
 				}
 				p.Extensions = append(p.Extensions, wire.ProtoUDP, 0, 1, 4, 0, 0, 0, 0)
-			}), DroppedExtensions, ""},
+			}), DroppedManyExtensions, ""},
 		{"one that ends behind the packet is refused", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 9, 1, 4, 0, 0, 0, 0}
-			}), DroppedExtension, ""},
+			}), DroppedBadExtension, ""},
 		{"a routing header with hosts yet to visit is a source route", conntrack.MethodRoute, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoRouting, append([]byte{wire.ProtoUDP, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...)
@@ -128,73 +128,73 @@ func oddRows() []oddRow {
 		{"one that has led here is not", conntrack.MethodRoute, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoRouting, append([]byte{wire.ProtoUDP, 2, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)
-			}), Routed, toServer + "fd00:1::2>fd00:9::1 ttl 63 udp 5000>80"},
+			}), ForwardedRoute, toServer + "fd00:1::2>fd00:9::1 ttl 63 udp 5000>80"},
 
 		{"TTL 1 ends here", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
-			AnsweredTTL, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
 		{"TTL 0 too", conntrack.MethodRoute, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; resum(f) }),
-			AnsweredTTL, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
 		{"and hop limit 1", conntrack.MethodTunnel, 0, with(udp(from6, to6), func(p *wiretest.Packet) { p.TTL = 1 }),
-			AnsweredTTL, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)"},
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)"},
 		{"TTL 2 goes on, as 1", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 2 }),
-			Routed, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80"},
+			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80"},
 
 		{"an IPv4-mapped address is never on the wire", conntrack.MethodMasq, 0,
-			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }), DroppedMapped, ""},
+			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }), DroppedMappedAddress, ""},
 		{"nor as a destination", conntrack.MethodMasq, 0,
-			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }), DroppedMapped, ""},
+			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }), DroppedMappedAddress, ""},
 
-		{"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedIPLength, ""},
-		{"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0, bent(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedIPLength, ""},
-		{"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedIPLength, ""},
+		{"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
+		{"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0, bent(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
+		{"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, ""},
 		{"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, ""},
 		{"a packet that ends in its TCP header", conntrack.MethodMasq, 0,
-			bent(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; resum(f) }), DroppedTransport, ""},
-		{"a TCP header longer than its packet", conntrack.MethodMasq, 0, bent(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedTransportSize, ""},
-		{"a datagram longer than its packet", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedTransportSize, ""},
-		{"version 5", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; resum(f) }), DroppedIPHeader, ""},
-		{"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedIPSum, ""},
+			bent(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; resum(f) }), DroppedBadTransport, ""},
+		{"a TCP header longer than its packet", conntrack.MethodMasq, 0, bent(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, ""},
+		{"a datagram longer than its packet", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, ""},
+		{"version 5", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; resum(f) }), DroppedBadIPHeader, ""},
+		{"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, ""},
 
 		{"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, behind(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
-			Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 		{"nor in a tunnel", conntrack.MethodTunnel, 0, behind(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
-			Tunnelled, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		{"nor is it answered with", conntrack.MethodMasq, 0,
 			behind(in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), bytes.Repeat([]byte{0xee}, 18)...),
 			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply"},
 
 		{"a VIP in a broadcast frame is nobody's", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }), LinkGroup, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }), NotOursLinkGroup, ""},
 		{"nor in a multicast one", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 1, 2, 3} }), LinkGroup, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 1, 2, 3} }), NotOursLinkGroup, ""},
 		{"multicast is the host's", conntrack.MethodMasq, 0,
-			with(udp(from, "224.0.0.251:5353"), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 0xfb} }), LinkGroup, ""},
+			with(udp(from, "224.0.0.251:5353"), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 0xfb} }), NotOursLinkGroup, ""},
 		{"also in a frame to us alone", conntrack.MethodMasq, 0, in(0, udp(from, "224.0.0.251:5353")), NotOurs, ""},
 		{"broadcast too", conntrack.MethodMasq, 0, in(0, udp(from, "255.255.255.255:67")), NotOurs, ""},
 		{"a frame to another machine is that machine's", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = gwMAC }), OtherHost, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = gwMAC }), NotOursOtherHost, ""},
 		{"our own frame, come back to us", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC, p.DstMAC = portMAC[0], gwMAC }), DroppedLoop, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC, p.DstMAC = portMAC[0], gwMAC }), DroppedSourceMACOwn, ""},
 		{"a frame from us to us", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedLoop, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedSourceMACOwn, ""},
 		{"a ping from us to us", conntrack.MethodMasq, 0,
-			in(0, wiretest.Packet{SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), DroppedLoop, ""},
-		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpBut(func(b []byte) { b[16] = 0x86 }), DroppedARP, ""},
-		{"ARP that ends too soon", conntrack.MethodMasq, 0, shorter(arpBut(func([]byte) {}), 20), DroppedARP, ""},
-		{"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"), DroppedLoop, ""},
-		{"a solicitation from us", conntrack.MethodMasq, 0, wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedLoop, ""},
+			in(0, wiretest.Packet{SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), DroppedSourceMACOwn, ""},
+		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpBut(func(b []byte) { b[16] = 0x86 }), DroppedBadARP, ""},
+		{"ARP that ends too soon", conntrack.MethodMasq, 0, shorter(arpBut(func([]byte) {}), 20), DroppedBadARP, ""},
+		{"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"), DroppedSourceMACOwn, ""},
+		{"a solicitation from us", conntrack.MethodMasq, 0, wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedSourceMACOwn, ""},
 		{"a frame from a group of machines", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMAC, ""},
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMACGroup, ""},
 		{"is not refused either", conntrack.MethodMasq, 0,
-			with(syn(from, "10.9.0.1:81"), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMAC, ""},
+			with(syn(from, "10.9.0.1:81"), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMACGroup, ""},
 
-		{"a reply hidden from the host is not routed to loopback", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "127.0.0.1:5000")), DroppedDestination, ""},
-		{"nor to a group", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")), DroppedDestination, ""},
-		{"nor to everybody", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")), DroppedDestination, ""},
-		{"nor to a link-local address", conntrack.MethodMasq, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")), DroppedDestination, ""},
+		{"a reply hidden from the host is not routed to loopback", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "127.0.0.1:5000")), DroppedBadDestination, ""},
+		{"nor to a group", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")), DroppedBadDestination, ""},
+		{"nor to everybody", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")), DroppedBadDestination, ""},
+		{"nor to a link-local address", conntrack.MethodMasq, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")), DroppedBadDestination, ""},
 
-		{"ESP without a flow of IKE goes nowhere", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: make([]byte, 40)}), DroppedNoIKE, ""},
-		{"also where the host holds the VIP but IKE is a service", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoAH, Payload: make([]byte, 40)}), DroppedNoIKE, ""},
+		{"ESP without a flow of IKE goes nowhere", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: make([]byte, 40)}), DroppedIPsecNoConn, ""},
+		{"also where the host holds the VIP but IKE is a service", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoAH, Payload: make([]byte, 40)}), DroppedIPsecNoConn, ""},
 		{"where IKE is none, it is the host's", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::2", Proto: wire.ProtoESP, Payload: make([]byte, 40)}), NotOurs, ""},
 	}
 	for _, s := range []struct {
@@ -216,7 +216,7 @@ func oddRows() []oddRow {
 		{"everybody", "255.255.255.255:5000", DroppedSourceGroup},
 		{"a reserved net", "240.0.0.1:5000", DroppedSourceReserved},
 		{"the end of it", "255.255.255.254:5000", DroppedSourceReserved},
-		{"an IPv6 link-local address", "[fe80::1]:5000", DroppedSourceLink},
+		{"an IPv6 link-local address", "[fe80::1]:5000", DroppedSourceLinkLocal},
 	} {
 		dst := to
 		if s.src[0] == '[' {
@@ -247,7 +247,7 @@ func TestOddFrames(t *testing.T) {
 			if out := w.say(f); out != r.out {
 				t.Errorf("out\n%s, want\n%s", out, r.out)
 			}
-			if n := w.conns.Stats().Inserted; n != 0 && r.out == "" && r.verdict != DroppedUnsummed {
+			if n := w.conns.Stats().Inserted; n != 0 && r.out == "" && r.verdict != DroppedUDP6NoChecksum {
 				t.Errorf("%d conns", n)
 			}
 		})
@@ -283,11 +283,11 @@ func TestWayBackIsNoLoop(t *testing.T) {
 	reply := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: from, TCPFlags: wire.TCPAck}
 	back := "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"
 	converse(t, w, []step{
-		{"the client calls", 0, syn(from, to), Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a frame from our own address", 0, own, DroppedLoop, ""},
-		{"a frame from everybody", 0, group, DroppedSourceMAC, ""},
-		{"the reply goes to the client", 1, reply, Returned, back},
-		{"as before", 0, ack, Masqueraded, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"the client calls", 0, syn(from, to), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{"a frame from our own address", 0, own, DroppedSourceMACOwn, ""},
+		{"a frame from everybody", 0, group, DroppedSourceMACGroup, ""},
+		{"the reply goes to the client", 1, reply, ReturnedMasq, back},
+		{"as before", 0, ack, ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 	})
 	if got := w.table.Servers[1].Counters.Totals(); got.InPkts != 2 {
 		t.Errorf("the server counted %d packets, want 2: not the dropped ones", got.InPkts)
@@ -302,12 +302,12 @@ func TestIPsecFollowsIKE(t *testing.T) {
 		verdict, return_ Verdict
 		in, back, reply  string
 	}{
-		{conntrack.MethodMasq, Masqueraded, Returned, "10.1.0.2>10.2.0.12 ttl 63", "10.2.0.12", "10.9.0.1>10.1.0.2 ttl 63"},
-		{conntrack.MethodRoute, Routed, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
-		{conntrack.MethodTunnel, Tunnelled, ReturnedAsIs, "10.2.0.1>10.2.0.12 ttl 63 10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
+		{conntrack.MethodMasq, ForwardedMasq, ReturnedMasq, "10.1.0.2>10.2.0.12 ttl 63", "10.2.0.12", "10.9.0.1>10.1.0.2 ttl 63"},
+		{conntrack.MethodRoute, ForwardedRoute, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
+		{conntrack.MethodTunnel, ForwardedTunnel, ReturnedAsIs, "10.2.0.1>10.2.0.12 ttl 63 10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
 	} {
 		w := oddWorld(t, r.method)
-		svc := w.table.Services[ServiceKey{addr("10.9.0.1"), portIKE, wire.ProtoUDP}]
+		svc := w.table.Services[Endpoint{addr("10.9.0.1"), portIKE, wire.ProtoUDP}]
 		svc.Picker = constant(1)
 		server := w.table.Servers[svc.Servers[1]].Counters
 		for i := range w.table.Servers {
@@ -335,8 +335,8 @@ func TestIPsecFollowsIKE(t *testing.T) {
 			converse(t, w, []step{
 				{"to the server", 0, out, r.verdict, "1 02:00:00:00:01:02: " + r.in},
 				{"from it", 1, back, r.return_, "0 02:00:00:00:00:0c: " + r.reply},
-				{"of another client", 0, stranger, DroppedNoIKE, ""},
-				{"an error about it", 1, about, ErrorToClient, "0 02:00:00:00:00:0c: " + errorSource + ">10.1.0.2 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
+				{"of another client", 0, stranger, DroppedIPsecNoConn, ""},
+				{"an error about it", 1, about, ICMPErrorToClient, "0 02:00:00:00:00:0c: " + errorSource + ">10.1.0.2 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
 			})
 			after := server.Totals()
 			if after.InPkts != before.InPkts+1 || after.OutPkts != before.OutPkts+2 || after.Conns != 1 {
@@ -353,9 +353,9 @@ func TestIPsecFollowsIKE(t *testing.T) {
 // host would have done.
 func TestIPsecOfServersOwn(t *testing.T) {
 	w := oddWorld(t, conntrack.MethodMasq)
-	w.table.Sources[ServiceKey{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
+	w.table.ServerEndpoints[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
 	converse(t, w, []step{
-		{"a server's own tunnel", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoESP, Payload: make([]byte, 40)}, Passed,
+		{"a server's own tunnel", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoESP, Payload: make([]byte, 40)}, PassedUnchanged,
 			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63"},
 		{"of a kind that is not hidden", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoAH, Payload: make([]byte, 40)}, NotOurs, ""},
 	})

@@ -31,19 +31,19 @@ func newOriginator() *originator {
 func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
 	for _, c := range d.conns.Forgotten() {
-		if way := t.Ways.Back(c.Client, c.Back); way.Reach == ReachResolved {
-			fwd.Probe(&d.own.frames[n], &way.Hop, c.VIP, c.Client, c.VPort, c.ClientPort)
+		if way := t.FIB.Back(c.Client, c.Back); way.Reach == ReachResolved {
+			fwd.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
 		// Servers of other methods answer the client, who tells them itself.
-		if way := &t.server(c.ServerID).Way; c.Method == conntrack.MethodMasq && way.Reach == ReachResolved {
-			fwd.Probe(&d.own.frames[n], &way.Hop, c.Client, c.Server, c.ClientPort, c.SPort)
+		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.Reach == ReachResolved {
+			fwd.Probe(&d.own.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}
 	}
 	r := d.pieces
 	frames := r.frames[:r.n+copy(r.frames[r.n:], d.own.frames[:n])]
-	if t.Ways.vlans != nil {
+	if t.FIB.vlans != nil {
 		t.leave(frames, nil)
 	}
 	return frames

@@ -88,13 +88,13 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 	most := server.MSS
 	if most == AutoMSS {
 		mtu := maxPacket
-		if server.Way.Reach != ReachNone {
-			mtu = server.Path.mtu(d.now, server.Way.MTU)
+		if server.NextHop.Reach != ReachNone {
+			mtu = server.Path.mtu(d.now, server.NextHop.MTU)
 		}
 		if c.Method() == conntrack.MethodTunnel {
 			mtu -= server.Tunnel.Overhead()
 		}
-		if back := d.ways.Back(client, c.Back()); back.Reach != ReachNone {
+		if back := d.fib.Back(client, c.Back()); back.Reach != ReachNone {
 			mtu = min(mtu, back.MTU)
 		}
 		headers := wire.IPv4Len + wire.TCPLen

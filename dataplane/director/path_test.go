@@ -44,9 +44,9 @@ func tunnelWorld(t testing.TB, tunnel fwd.Tunnel, over6 bool) *world {
 	path := new(Path)
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]
-		s.Addr, s.Way, s.Path = to, w.table.Ways.To(to), path
+		s.Addr, s.NextHop, s.Path = to, w.table.FIB.To(to), path
 		s.Tunnel = tunnel
-		s.Tunnel.Src, s.Tunnel.Dst = s.Way.Source, to
+		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, to
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 	}
 	return w
@@ -83,9 +83,9 @@ func TestTooLongOnShortLink(t *testing.T) {
 	w := tunnelWorld(t, fwd.Tunnel{}, false)
 	h := hops()
 	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
-	w.table.Ways = NewWays(h)
+	w.table.FIB = NewFIB(h)
 	for i := range w.table.Servers[1:] {
-		w.table.Servers[i+1].Way = w.table.Ways.To(addr("10.2.0.11"))
+		w.table.Servers[i+1].NextHop = w.table.FIB.To(addr("10.2.0.11"))
 	}
 	f := in(0, sized(ends4, 512, true))
 	if v := w.process(&f); v != AnsweredTooBig || mtuTold(t, f) != 492 || f.Len() != wire.EthernetLen+512 {
@@ -180,7 +180,7 @@ func TestFragmented(t *testing.T) {
 						t.Errorf("%s: %s, told %d", name, v, mtuTold(t, f))
 					}
 					continue
-				case v != Tunnelled:
+				case v != ForwardedTunnel:
 					t.Errorf("%s: %s", name, v)
 					continue
 				}
@@ -205,7 +205,7 @@ func TestFragmented(t *testing.T) {
 func (w *world) tunnelled(p wiretest.Packet) wire.Frame {
 	w.t.Helper()
 	f := in(0, p)
-	if v := w.process(&f); v != Tunnelled {
+	if v := w.process(&f); v != ForwardedTunnel {
 		w.t.Fatalf("the packet was %s", v)
 	}
 	return f
@@ -248,7 +248,7 @@ func TestPathMTULearned(t *testing.T) {
 				}
 				f := in(1, tooBig(sent, 1400, quoted))
 				v := w.process(&f)
-				if got := mtuTold(t, f); v != ErrorToClient || got != inside || f.Out != 0 {
+				if got := mtuTold(t, f); v != ICMPErrorToClient || got != inside || f.Out != 0 {
 					t.Fatalf("%s: %s by port %d, told %d, want %d", name, v, f.Out, got, inside)
 				}
 				d := wiretest.Decode(t, f)
@@ -270,12 +270,12 @@ func TestPathMTULearned(t *testing.T) {
 					t.Errorf("%s: the same again: %s, told %d, want %d", name, v, mtuTold(t, again), inside)
 				}
 				fits := in(0, sized(ends, inside, true))
-				if v := w.process(&fits); v != Tunnelled {
+				if v := w.process(&fits); v != ForwardedTunnel {
 					t.Errorf("%s: what fits: %s", name, v)
 				}
 				w.now += pathTime
 				later := in(0, sized(ends, inside+30, true))
-				if v := w.process(&later); v != Tunnelled {
+				if v := w.process(&later); v != ForwardedTunnel {
 					t.Errorf("%s: ten minutes later: %s", name, v)
 				}
 			}
@@ -290,14 +290,14 @@ func TestPathSeen(t *testing.T) {
 	f := in(0, sized(ends4, 1500, true))
 	w.process(&f)
 	f = in(1, wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(f, 48)})
-	if v := w.process(&f); v != ErrorToClient || mtuTold(t, f) != 1400 {
+	if v := w.process(&f); v != ICMPErrorToClient || mtuTold(t, f) != 1400 {
 		t.Errorf("%s, told %d", v, mtuTold(t, f))
 	}
 	if mtu, by, _, ok := w.table.Servers[1].Path.Learned(w.now); !ok || mtu != 1400 || by != addr("10.2.0.254") {
 		t.Errorf("learned %d from %v, %t", mtu, by, ok)
 	}
 	f = in(0, sized(ends4, 1500, true))
-	if v := w.process(&f); v != Masqueraded {
+	if v := w.process(&f); v != ForwardedMasq {
 		t.Errorf("the same again: %s; it is the router's to answer", v)
 	}
 }
@@ -340,7 +340,7 @@ func TestAnswerLimit(t *testing.T) {
 	sent := w.tunnelled(sized(ends4, 1450, true))
 	for range 10 * limitBurst {
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:81", TCPFlags: wire.TCPRst})
-		if v := w.process(&f); v != DroppedSilent {
+		if v := w.process(&f); v != DroppedUnanswered {
 			t.Fatalf("a reset to no service: %s", v)
 		}
 	}
@@ -358,7 +358,7 @@ func TestAnswerLimit(t *testing.T) {
 		in(0, datagram("10.1.0.2:5001", "10.9.0.1:81")),
 		in(1, tooBig(sent, 1400, 100)),
 	} {
-		if v := w.process(&f); v != DroppedLimited || f.Out != wire.NoPort {
+		if v := w.process(&f); v != DroppedAnswerLimit || f.Out != wire.NoPort {
 			t.Errorf("one answer more: %s by port %d", v, f.Out)
 		}
 	}

@@ -14,7 +14,7 @@ func persistent(t *testing.T, method conntrack.Method, mask string) *world {
 	t.Helper()
 	w := newWorld(t, method)
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, proto}]
+		svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
 		svc.Persist, svc.Mask = 300*conntrack.Second, addr(mask)
 	}
 	return w
@@ -65,7 +65,7 @@ func TestTemplateKey(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := persistent(t, conntrack.MethodMasq, r.mask)
-			key := ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}
+			key := Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}
 			svc := w.table.Services[key]
 			delete(w.table.Services, key)
 			svc.Port, key.Port = r.port, r.port
@@ -134,7 +134,7 @@ func TestTemplateIsFollowed(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
-			svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+			svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 			if w.at(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
 				t.Fatal("not at the first server")
 			}
@@ -158,7 +158,7 @@ func TestTemplateIsFollowed(t *testing.T) {
 // with the timeout it began with: a changed -p is for new templates.
 func TestTemplateTimeout(t *testing.T) {
 	w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
-	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	left := func(want conntrack.Tick, sentence string) {
 		t.Helper()
 		w.age(500)

@@ -44,7 +44,7 @@ func (d *Director) begin(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 		return v
 	}
 	switch {
-	case !t.Rules.schedulable(f, p):
+	case !t.Settings.schedulable(f, p):
 		return d.reset(f, p, RefusedNoConn)
 	case d.conns.DropPacket():
 		return DroppedDefence
@@ -63,7 +63,7 @@ func (d *Director) found(q *conntrack.Query) bool {
 // schedulable says whether a packet may begin a connection (reference 3.4):
 // a SYN without RST, a datagram, an SCTP INIT, or nearly anything if sloppy;
 // never one from port 20, which is FTP data on its way from a server.
-func (r *Rules) schedulable(f *wire.Frame, p *wire.Packet) bool {
+func (r *Settings) schedulable(f *wire.Frame, p *wire.Packet) bool {
 	switch {
 	case p.SrcPort == 20:
 		return false
@@ -97,7 +97,7 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 	}
 	holder, ok := svc.holder(f, p)
 	if !ok {
-		return 0, nil, DroppedCallID
+		return 0, nil, DroppedNoCallID
 	}
 	server, control := d.choose(t, svc, p, holder)
 	if server == nil {
@@ -108,7 +108,7 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 			return 0, nil, DroppedClientConns
 		}
 	}
-	d.fresh = conntrack.New{
+	d.fresh = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
@@ -187,8 +187,8 @@ func (s *Service) holder(f *wire.Frame, p *wire.Packet) (holder wire.Addr, ok bo
 	switch {
 	case s.Persist == 0:
 		return holder, true
-	case s.Calls != nil:
-		return s.Calls.of(f, p, p.Src)
+	case s.SIPCalls != nil:
+		return s.SIPCalls.of(f, p, p.Src)
 	}
 	holder = p.Src
 	for i := range holder {
@@ -224,7 +224,7 @@ func (d *Director) persistent(t *Table, svc *Service, p *wire.Packet, holder wir
 
 // template finds a template: an entry whose client is the holder, with port 0
 // (reference 4, "Template key"); 0: there is none.
-func (d *Director) template(holder wire.Addr, group ServiceKey) conntrack.Ref {
+func (d *Director) template(holder wire.Addr, group Endpoint) conntrack.Ref {
 	d.again[0] = conntrack.Query{
 		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
 		Client: holder, Peer: group.Addr, PeerPort: group.Port,
@@ -234,8 +234,8 @@ func (d *Director) template(holder wire.Addr, group ServiceKey) conntrack.Ref {
 }
 
 // hold makes a template; 0: the table is full.
-func (d *Director) hold(svc *Service, server *Server, holder wire.Addr, group ServiceKey) conntrack.Ref {
-	d.fresh = conntrack.New{
+func (d *Director) hold(svc *Service, server *Server, holder wire.Addr, group Endpoint) conntrack.Ref {
+	d.fresh = conntrack.Entry{
 		Proto: group.Proto, Template: true, Timeout: svc.Persist,
 		Client: holder, VIP: group.Addr, VPort: group.Port,
 		Server: server.Addr, SPort: server.Port,
@@ -251,12 +251,12 @@ func (d *Director) hold(svc *Service, server *Server, holder wire.Addr, group Se
 // group is what a template stands for beside its client (reference 4, "Template
 // key"): the service's port, every port of the VIP if the packet came by another
 // or to port 21, or all that a mark joins.
-func (s *Service) group(p *wire.Packet) ServiceKey {
+func (s *Service) group(p *wire.Packet) Endpoint {
 	switch {
 	case s.Mark:
-		return ServiceKey{Addr: s.Group}
+		return Endpoint{Addr: s.Group}
 	case s.Port != p.DstPort || s.Port == portFTP:
-		return ServiceKey{Addr: p.Dst, Proto: p.Proto}
+		return Endpoint{Addr: p.Dst, Proto: p.Proto}
 	}
-	return ServiceKey{Addr: p.Dst, Port: s.Port, Proto: p.Proto}
+	return Endpoint{Addr: p.Dst, Port: s.Port, Proto: p.Proto}
 }

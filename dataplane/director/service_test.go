@@ -14,7 +14,7 @@ func datagram(src, dst string) wiretest.Packet {
 
 // exhaust leaves a service without a server that takes anything.
 func (w *world) exhaust(proto uint8) *Service {
-	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, proto}]
+	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
 	svc.Picker = none{}
 	return svc
 }
@@ -24,7 +24,7 @@ func (w *world) sorry(svc *Service, server string) {
 	id := uint32(len(w.table.Servers))
 	w.table.Servers = append(w.table.Servers, Server{
 		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true, Weight: 1,
-		Way: w.table.Ways.To(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
+		NextHop: w.table.FIB.To(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
 	})
 	svc.Sorry = id
 }
@@ -61,15 +61,15 @@ func TestSorry(t *testing.T) {
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	converse(t, w, []step{
-		{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, last + "tcp 5000>8080"},
-		{"the sorry server's answer", 1, wiretest.Packet{Src: "10.2.0.13:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, Returned, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5000>8080"},
+		{"the sorry server's answer", 1, wiretest.Packet{Src: "10.2.0.13:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
 	})
 	svc.Picker = constant(0)
 	converse(t, w, []step{
-		{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), Masqueraded, first + "tcp 5001>8080"},
-		{"what began stays", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, Masqueraded, last + "tcp 5000>8080"},
-		{"until the client resets", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, Masqueraded, last + "tcp 5000>8080 rst"},
-		{"then the same port begins at the server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, first + "tcp 5000>8080"},
+		{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"},
+		{"what began stays", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, last + "tcp 5000>8080"},
+		{"until the client resets", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, ForwardedMasq, last + "tcp 5000>8080 rst"},
+		{"then the same port begins at the server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5000>8080"},
 	})
 }
 
@@ -81,16 +81,16 @@ func TestSorryMakesNoTemplate(t *testing.T) {
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	svc.Persist, svc.Mask = 300*conntrack.Second, everyBit
-	converse(t, w, []step{{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, last + "tcp 5000>8080"}})
+	converse(t, w, []step{{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5000>8080"}})
 	if n := w.conns.Counts(svc.Sorry).Templates.Load(); n != 0 {
 		t.Errorf("%d templates of the sorry server", n)
 	}
 	svc.Picker = constant(0)
-	converse(t, w, []step{{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), Masqueraded, first + "tcp 5001>8080"}})
+	converse(t, w, []step{{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"}})
 	svc.Picker = none{}
-	converse(t, w, []step{{"its template lives, and it is only full", 0, syn("10.1.0.2:5002", "10.9.0.1:80"), Masqueraded, first + "tcp 5002>8080"}})
+	converse(t, w, []step{{"its template lives, and it is only full", 0, syn("10.1.0.2:5002", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5002>8080"}})
 	w.remove("10.2.0.11")
-	converse(t, w, []step{{"it was removed", 0, syn("10.1.0.2:5003", "10.9.0.1:80"), Masqueraded, last + "tcp 5003>8080"}})
+	converse(t, w, []step{{"it was removed", 0, syn("10.1.0.2:5003", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5003>8080"}})
 }
 
 // everyBit is the mask of a template for one client.
@@ -107,17 +107,17 @@ var everyBit = func() (m wire.Addr) {
 func TestOnePacket(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.now += 1000
-	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket = true
 	const first, second = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5000>8080"
 	const far = "192.0.2.7:5000" // behind the gateway
 	reply := datagram("10.2.0.11:8080", far)
-	ask := func(s string) step { return step{s, 0, datagram("10.1.0.2:5000", "10.9.0.1:80"), Masqueraded, first} }
+	ask := func(s string) step { return step{s, 0, datagram("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, first} }
 	again := ask("a datagram more of the same flow is scheduled anew")
 	again.out = second
 	converse(t, w, []step{
 		ask("a datagram"), again, ask("and another"),
-		{"a reply is routed on as it is", 1, reply, Passed, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
+		{"a reply is routed on as it is", 1, reply, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
 	})
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d conns are kept", n)
@@ -127,24 +127,24 @@ func TestOnePacket(t *testing.T) {
 		t.Errorf("the first server counted %+v, want 2 conns of 2 packets", got)
 	}
 
-	end := ServiceKey{addr("10.2.0.11"), 8080, wire.ProtoUDP}
-	w.table.Origins = map[ServiceKey]Origin{end: {VIP: addr("10.9.0.1"), VPort: 80, Counters: server.Counters}}
+	end := Endpoint{addr("10.2.0.11"), 8080, wire.ProtoUDP}
+	w.table.ReplyServices = map[Endpoint]ReplyService{end: {VIP: addr("10.9.0.1"), VPort: 80, Counters: server.Counters}}
 	converse(t, w, []step{
-		{"a reply of a known origin comes from the VIP", 1, reply, Returned, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5000"},
+		{"a reply of a known origin comes from the VIP", 1, reply, ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5000"},
 		{"from another port it does not", 1, datagram("10.2.0.11:9999", far), NotOurs, ""},
 		{"nor to the host itself", 1, datagram("10.2.0.11:8080", "10.1.0.1:5000"), NotOurs, ""},
-		{"nor from another server", 1, datagram("10.2.0.12:8080", far), Passed, "0 02:00:00:00:00:fe: 10.2.0.12>192.0.2.7 ttl 63 udp 8080>5000"},
+		{"nor from another server", 1, datagram("10.2.0.12:8080", far), PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.12>192.0.2.7 ttl 63 udp 8080>5000"},
 	})
 	if got := server.Counters.Totals(); got.OutPkts != 1 {
 		t.Errorf("counted %d packets out, want 1", got.OutPkts)
 	}
 	every := end
 	every.Port = 0
-	w.table.Sources[every] = true
-	w.table.Origins[every] = Origin{VIP: addr("10.9.0.2"), Counters: server.Counters}
+	w.table.ServerEndpoints[every] = true
+	w.table.ReplyServices[every] = ReplyService{VIP: addr("10.9.0.2"), Counters: server.Counters}
 	converse(t, w, []step{
 		{"of a port two services have, nobody knows whose it is", 1, reply, PassedAmbiguous, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
-		{"a service of every port keeps the port", 1, datagram("10.2.0.11:9999", far), Returned, "0 02:00:00:00:00:fe: 10.9.0.2>192.0.2.7 ttl 63 udp 9999>5000"},
+		{"a service of every port keeps the port", 1, datagram("10.2.0.11:9999", far), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.2>192.0.2.7 ttl 63 udp 9999>5000"},
 	})
 }
 
@@ -152,11 +152,11 @@ func TestOnePacket(t *testing.T) {
 // template says, and the template is all that is kept.
 func TestOnePacketPersists(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	svc := w.table.Services[ServiceKey{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket, svc.Persist, svc.Mask = true, 60*conntrack.Second, everyBit
 	for i := range 3 {
 		f := in(0, datagram("10.1.0.2:5000", "10.9.0.1:80"))
-		if v := w.process(&f); v != Masqueraded || wire.Ethernet(f.Bytes()).Dst() != serverMAC[0] {
+		if v := w.process(&f); v != ForwardedMasq || wire.Ethernet(f.Bytes()).Dst() != serverMAC[0] {
 			t.Errorf("datagram %d: %s to %s", i, v, wire.Ethernet(f.Bytes()).Dst())
 		}
 	}

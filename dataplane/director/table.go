@@ -14,34 +14,34 @@ import (
 // live connection counts, conns) is pointed to, not held.
 type Table struct {
 	VIPs     map[wire.Addr]VIP
-	Services map[ServiceKey]*Service
+	Services map[Endpoint]*Service
 	// Servers is indexed by server ID; 0 is the zero Server. Servers removed from
 	// their service stay, not Available, while conns may still name them.
 	Servers []Server
-	// Sources are the ends from which frames are hidden from the host: RIP:rport
+	// ServerEndpoints are the ends from which frames are hidden from the host: RIP:rport
 	// of masqueraded servers, VIP:vport of the others. Such a frame without a
 	// conn is routed on unchanged.
-	Sources map[ServiceKey]bool
-	// Speakers are the addresses and protocols of Sources, port 0: a fragment
+	ServerEndpoints map[Endpoint]bool
+	// ServerAddrs are the addresses and protocols of Sources, port 0: a fragment
 	// other than the first shows no more.
-	Speakers map[ServiceKey]bool
-	// Spans are further sources: those that are not one address and one port.
-	Spans []Span
-	Marks *Marks // nil: no mark has a service
-	Ways  *Ways
-	Rules Rules
+	ServerAddrs map[Endpoint]bool
+	// ServerRanges are further sources: those that are not one address and one port.
+	ServerRanges []ServerRange
+	Marks        *Marks // nil: no mark has a service
+	FIB          *FIB
+	Settings     Settings
 	// Tunnels finds a server by the tunnel to it: the address, the protocol of the
 	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
-	Tunnels  map[ServiceKey]uint32
+	Tunnels  map[Endpoint]uint32
 	Sessions *Sessions // of helped connections; nil: there are none
-	// Origins are the ends from which one-packet services that translate replies
+	// ReplyServices are the ends from which one-packet services that translate replies
 	// are answered, and services of calls call; mostly empty.
-	Origins map[ServiceKey]Origin
+	ReplyServices map[Endpoint]ReplyService
 }
 
-// Origin is what a datagram from a server says of its service, where it has no
+// ReplyService is what a datagram from a server says of its service, where it has no
 // conn: the end its client called.
-type Origin struct {
+type ReplyService struct {
 	VIP      wire.Addr
 	VPort    uint16 // 0: the port it comes from, as the service has every port
 	Counters *Counters
@@ -54,8 +54,8 @@ type Origin struct {
 	Ambiguous bool
 }
 
-// Rules are the settings of the whole director, IPVS's sysctls (reference 3.7).
-type Rules struct {
+// Settings are the settings of the whole director, IPVS's sysctls (reference 3.7).
+type Settings struct {
 	// ReuseMode (conn_reuse_mode): a SYN on a known flow begins a new one in
 	// TIME_WAIT and CLOSE if not 0, and with bit 2 also in FIN_WAIT of a conn
 	// whose replies do not pass here.
@@ -86,8 +86,8 @@ type VIP struct {
 	Ours bool
 }
 
-// ServiceKey finds a service by the destination of a packet. Port 0 is every port.
-type ServiceKey struct {
+// Endpoint finds a service by the destination of a packet. Port 0 is every port.
+type Endpoint struct {
 	Addr  wire.Addr
 	Port  uint16
 	Proto uint8
@@ -116,9 +116,9 @@ type Service struct {
 	Limit *Limit // of a client; nil: none
 	// Helper helps masqueraded connections that announce others; nil: none.
 	Helper *Helper
-	// Calls says that templates of a persistent service are of SIP calls instead
+	// SIPCalls says that templates of a persistent service are of SIP calls instead
 	// of clients (ipvsadm --pe sip), and remembers what they are called; nil: no.
-	Calls *Calls
+	SIPCalls *SIPCalls
 	// OnePacket schedules every packet anew (ipvsadm --ops).
 	OnePacket bool
 }
@@ -134,7 +134,7 @@ type Server struct {
 	Weight    int32
 	Down      bool                // takes nothing new, whatever templates say
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
-	Way       Way                 // how its frames leave
+	NextHop   NextHop             // how its frames leave
 	Tunnel    fwd.Tunnel
 	Path      *Path // to its address
 	// MSS is what SYNs to and from it may say at most; AutoMSS: what the ways to it
@@ -227,14 +227,14 @@ func (c *Counters) Totals() (t Totals) {
 }
 
 // TunnelKey is the name of a tunnel in Table.Tunnels.
-func TunnelKey(t *fwd.Tunnel) ServiceKey {
+func TunnelKey(t *fwd.Tunnel) Endpoint {
 	switch t.Type {
 	case fwd.GUE:
-		return ServiceKey{Addr: t.Dst, Proto: wire.ProtoUDP, Port: t.Port}
+		return Endpoint{Addr: t.Dst, Proto: wire.ProtoUDP, Port: t.Port}
 	case fwd.GRE:
-		return ServiceKey{Addr: t.Dst, Proto: wire.ProtoGRE}
+		return Endpoint{Addr: t.Dst, Proto: wire.ProtoGRE}
 	}
-	return ServiceKey{Addr: t.Dst, Proto: wire.ProtoIPIP}
+	return Endpoint{Addr: t.Dst, Proto: wire.ProtoIPIP}
 }
 
 // Ports of FTP (RFC 959 section 5.2), and the first that needs no privilege.
@@ -253,7 +253,7 @@ func (t *Table) service(f *wire.Frame, p *wire.Packet) *Service {
 			return s
 		}
 	}
-	key := ServiceKey{Addr: p.Dst, Port: p.DstPort, Proto: p.Proto}
+	key := Endpoint{Addr: p.Dst, Port: p.DstPort, Proto: p.Proto}
 	if s := t.Services[key]; s != nil {
 		return s
 	}
@@ -278,14 +278,14 @@ func (t *Table) server(id uint32) *Server {
 }
 
 // origin is what a server's packet without a conn says of the service it answers for.
-func (t *Table) origin(p *wire.Packet) (Origin, bool) {
-	if len(t.Origins) == 0 {
-		return Origin{}, false
+func (t *Table) origin(p *wire.Packet) (ReplyService, bool) {
+	if len(t.ReplyServices) == 0 {
+		return ReplyService{}, false
 	}
-	key := ServiceKey{Addr: p.Src, Port: p.SrcPort, Proto: p.Proto}
-	own, ok := t.Origins[key]
+	key := Endpoint{Addr: p.Src, Port: p.SrcPort, Proto: p.Proto}
+	own, ok := t.ReplyServices[key]
 	key.Port = 0
-	every, also := t.Origins[key]
+	every, also := t.ReplyServices[key]
 	switch {
 	case ok && also:
 		own.Ambiguous = true
@@ -297,18 +297,18 @@ func (t *Table) origin(p *wire.Packet) (Origin, bool) {
 
 // hides says whether the guard keeps frames from this end away from the host.
 func (t *Table) hides(addr wire.Addr, port uint16, proto uint8) bool {
-	key := ServiceKey{Addr: addr, Port: port, Proto: proto}
-	if t.Sources[key] {
+	key := Endpoint{Addr: addr, Port: port, Proto: proto}
+	if t.ServerEndpoints[key] {
 		return true
 	}
 	key.Port = 0
-	if t.Sources[key] {
+	if t.ServerEndpoints[key] {
 		return true
 	}
-	if len(t.Spans) > 0 {
+	if len(t.ServerRanges) > 0 {
 		a := addr.Netip()
-		for i := range t.Spans {
-			if t.Spans[i].contains(a, port, proto) {
+		for i := range t.ServerRanges {
+			if t.ServerRanges[i].contains(a, port, proto) {
 				return true
 			}
 		}

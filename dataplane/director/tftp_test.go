@@ -17,7 +17,7 @@ func TestTFTP(t *testing.T) {
 	w.ftp("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
 	datagram := func(port uint16, src, dst, text string) string {
 		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
-		if v := w.process(&f); v != Masqueraded && v != Returned {
+		if v := w.process(&f); v != ForwardedMasq && v != ReturnedMasq {
 			return v.String()
 		}
 		wiretest.Check(t, f)

@@ -13,11 +13,11 @@ func (t *Table) enter(f *wire.Frame, p *wire.Packet) {
 	for {
 		vlan, customer, ok := wire.VLAN(f)
 		port, ours := f.In, vlan == 0
-		if customer && !ours && t.Ways.vlans != nil {
-			port, ours = t.Ways.vlans[tagged{f.In, vlan}]
+		if customer && !ours && t.FIB.vlans != nil {
+			port, ours = t.FIB.vlans[tagged{f.In, vlan}]
 		}
 		switch {
-		case !ok || !ours && t.Rules.KeepTags:
+		case !ok || !ours && t.Settings.KeepTags:
 			wire.Parse(f, p)
 			return
 		case !ours:
@@ -33,10 +33,10 @@ func (t *Table) enter(f *wire.Frame, p *wire.Packet) {
 func (t *Table) leave(frames []wire.Frame, verdicts []Verdict) {
 	for i := range frames {
 		f := &frames[i]
-		if int(f.Out) >= len(t.Ways.Ports) || t.Ways.Ports[f.Out].VLAN == 0 {
+		if int(f.Out) >= len(t.FIB.Ports) || t.FIB.Ports[f.Out].VLAN == 0 {
 			continue
 		}
-		port := &t.Ways.Ports[f.Out]
+		port := &t.FIB.Ports[f.Out]
 		f.Out = port.Trunk
 		if !wire.Tag(f, wire.EtherTypeVLAN, port.VLAN) {
 			f.Out = wire.NoPort

@@ -42,15 +42,15 @@ type world struct {
 
 func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
 
-func hops() *Hops {
-	h := &Hops{
+func hops() *HostNet {
+	h := &HostNet{
 		Ports: []Port{
 			{Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1"), Addr6: netip.MustParseAddr("fd00:1::1")},
 			{Name: "eth1", Index: 3, MAC: portMAC[1], MTU: 1500, Addr4: netip.MustParseAddr("10.2.0.1"), Addr6: netip.MustParseAddr("fd00:2::1")},
 		},
 		Routes:     new(bart.Table[Route]),
 		Neighbours: map[NeighbourKey]wire.MAC{},
-		Local:      map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2},
+		HostAddrs:  map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2},
 	}
 	for pfx, r := range map[string]Route{
 		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {Port: 0, Via: netip.MustParseAddr("10.1.0.254")},
@@ -80,16 +80,16 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	w := &world{t: t, conns: conns, dir: New(conns.Local(0), 0), now: 1000}
+	w := &world{t: t, conns: conns, dir: New(conns.Worker(0), 0), now: 1000}
 	w.table = &Table{
-		VIPs:     map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
-		Services: map[ServiceKey]*Service{},
-		Servers:  make([]Server, 1),
-		Sources:  map[ServiceKey]bool{},
-		Tunnels:  map[ServiceKey]uint32{},
-		Ways:     NewWays(hops()),
-		Speakers: map[ServiceKey]bool{},
-		Rules: Rules{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
+		VIPs:            map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
+		Services:        map[Endpoint]*Service{},
+		Servers:         make([]Server, 1),
+		ServerEndpoints: map[Endpoint]bool{},
+		Tunnels:         map[Endpoint]uint32{},
+		FIB:             NewFIB(hops()),
+		ServerAddrs:     map[Endpoint]bool{},
+		Settings: Settings{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
 			Hold: conntrack.HoldLimits{Time: 5000, Bytes: 1 << 20, Source: 1 << 17}},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
@@ -109,14 +109,14 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		id := uint32(len(w.table.Servers))
 		server := Server{
 			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true, Weight: 1,
-			Way: w.table.Ways.To(addr(s)), Counters: NewCounters(1), Path: w.path(s),
+			NextHop: w.table.FIB.To(addr(s)), Counters: NewCounters(1), Path: w.path(s),
 		}
 		switch method {
 		case conntrack.MethodMasq:
 			server.Port = 8080
 			w.speaker(s, 8080, proto)
 		case conntrack.MethodTunnel:
-			server.Tunnel = fwd.Tunnel{Src: server.Way.Source, Dst: addr(s)}
+			server.Tunnel = fwd.Tunnel{Src: server.NextHop.Source, Dst: addr(s)}
 			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
 		}
 		w.speaker(vip, 80, proto)
@@ -130,7 +130,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		w.t.Fatal(err)
 	}
 	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
-	w.table.Services[ServiceKey{addr(vip), 80, proto}] = svc
+	w.table.Services[Endpoint{addr(vip), 80, proto}] = svc
 	return svc
 }
 
@@ -146,8 +146,8 @@ func (w *world) path(server string) *Path {
 
 // speaker enters an end from which servers answer.
 func (w *world) speaker(a string, port uint16, proto uint8) {
-	w.table.Sources[ServiceKey{addr(a), port, proto}] = true
-	w.table.Speakers[ServiceKey{Addr: addr(a), Proto: proto}] = true
+	w.table.ServerEndpoints[Endpoint{addr(a), port, proto}] = true
+	w.table.ServerAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
 }
 
 // in is a frame as it arrives on a port.

@@ -1,4 +1,4 @@
-// Package door makes the way by which frames are handed to the host's own stack
+// Package localnode makes the way by which frames are handed to the host's own stack
 // after the director has decided about them (IPVS's LocalNode).
 //
 // The stack's copies of frames to a service are dropped by the guard, before
@@ -17,7 +17,7 @@
 // What lost: a TUN or TAP device ends with the process by itself, but its frames
 // would need a second kind of link in every worker, a write for each of them, and
 // would lose what a ring says of half-made checksums and super-frames.
-package door
+package localnode
 
 import (
 	"errors"

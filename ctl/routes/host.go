@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"errors"
@@ -189,14 +189,14 @@ func at(ports []director.Port) map[int]uint16 {
 }
 
 // build makes Hops of what the host said, but for the routes.
-func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) *director.Hops {
-	hops := &director.Hops{
+func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) *director.HostNet {
+	hops := &director.HostNet{
 		Ports: ports, Routes: routes,
-		Neighbours: map[director.NeighbourKey]wire.MAC{}, Local: map[wire.Addr]int{},
+		Neighbours: map[director.NeighbourKey]wire.MAC{}, HostAddrs: map[wire.Addr]int{},
 	}
 	for _, a := range h.addrs {
 		if addr, ok := netip.AddrFromSlice(a.IP); ok {
-			hops.Local[wire.AddrFrom(addr)] = a.LinkIndex
+			hops.HostAddrs[wire.AddrFrom(addr)] = a.LinkIndex
 		}
 	}
 	index := at(ports)

@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"fmt"
@@ -256,7 +256,7 @@ func (p *prober) forget(wanted map[neighbourID]bool, now time.Time) (any bool) {
 }
 
 // addTo adds what was learned to hops, where the kernel knows nothing better.
-func (p *prober) addTo(hops *director.Hops) {
+func (p *prober) addTo(hops *director.HostNet) {
 	ports := at(hops.Ports)
 	for id, l := range p.learned {
 		port, ok := ports[id.index]

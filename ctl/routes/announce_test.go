@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"maps"
@@ -15,10 +15,10 @@ import (
 // hopsTo is where the frames for an address go first: nowhere if it is the
 // host's own or has no usable route, to one gateway or itself on one link, or,
 // without any route, to itself on the link of any port.
-func hopsTo(hops *director.Hops, addr netip.Addr) []director.NeighbourKey {
+func hopsTo(hops *director.HostNet, addr netip.Addr) []director.NeighbourKey {
 	addr = addr.Unmap()
 	self := wire.AddrFrom(addr)
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hops.Holds(self) {
+	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hops.IsLocal(self) {
 		return nil
 	}
 	r, ok := hops.Routes.Lookup(addr)
@@ -39,8 +39,8 @@ func hopsTo(hops *director.Hops, addr netip.Addr) []director.NeighbourKey {
 
 // resolved says whether frames can be sent to an address now; the host's own
 // need no hop.
-func resolved(hops *director.Hops, addr netip.Addr) bool {
-	if hops.Holds(wire.AddrFrom(addr)) {
+func resolved(hops *director.HostNet, addr netip.Addr) bool {
+	if hops.IsLocal(wire.AddrFrom(addr)) {
 		return true
 	}
 	for _, key := range hopsTo(hops, addr) {
@@ -52,7 +52,7 @@ func resolved(hops *director.Hops, addr netip.Addr) bool {
 }
 
 // gatewaysOf are the next hops that routes over our ports name.
-func gatewaysOf(hops *director.Hops) map[director.NeighbourKey]bool {
+func gatewaysOf(hops *director.HostNet) map[director.NeighbourKey]bool {
 	gateways := map[director.NeighbourKey]bool{}
 	for _, r := range hops.Routes.All() {
 		if r.Port != wire.NoPort && r.Via.IsValid() {

@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"context"
@@ -35,7 +35,7 @@ const deadline = 20 * time.Second
 func (s *space) watch(interfaces ...string) *Watcher {
 	s.T.Helper()
 	w := s.open(interfaces...)
-	s.run(w, func(*director.Hops) {})
+	s.run(w, func(*director.HostNet) {})
 	return w
 }
 
@@ -47,7 +47,7 @@ func (s *space) open(interfaces ...string) (w *Watcher) {
 	return w
 }
 
-func (s *space) run(w *Watcher, publish func(*director.Hops)) {
+func (s *space) run(w *Watcher, publish func(*director.HostNet)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
@@ -67,7 +67,7 @@ func (s *space) run(w *Watcher, publish func(*director.Hops)) {
 }
 
 // until waits for a state for which ok is true.
-func (w *Watcher) until(t *testing.T, what string, ok func(*director.Hops) bool) {
+func (w *Watcher) until(t *testing.T, what string, ok func(*director.HostNet) bool) {
 	t.Helper()
 	late := time.After(deadline)
 	for {
@@ -96,7 +96,7 @@ func (s *space) mac(name string) wire.MAC {
 }
 
 // neighbour is what hops say of an address on port 0.
-func on0(h *director.Hops, addr string) wire.MAC {
+func on0(h *director.HostNet, addr string) wire.MAC {
 	return h.Neighbours[director.NeighbourKey{Addr: wire.AddrFrom(netip.MustParseAddr(addr))}]
 }
 
@@ -217,25 +217,25 @@ func TestFollow(t *testing.T) {
 	peer.Addr("p0", "10.7.0.3/24")
 	w := host.watch("h0")
 	far := netip.MustParseAddr("10.99.0.1")
-	routeTo := func(via string, mtu int) func(*director.Hops) bool {
-		return func(h *director.Hops) bool {
+	routeTo := func(via string, mtu int) func(*director.HostNet) bool {
+		return func(h *director.HostNet) bool {
 			r, ok := h.Routes.Lookup(far)
 			return ok && r == director.Route{Via: netip.MustParseAddr(via), MTU: mtu}
 		}
 	}
 
-	if !w.Hops().Holds(wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))) {
+	if !w.Hops().IsLocal(wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))) {
 		t.Error("own address is not Local")
 	}
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
 	host.Must(host.NL.RouteAdd(r))
 	w.until(t, "new route", routeTo("10.7.0.2", 0))
-	w.until(t, "its gateway is resolved unasked", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "its gateway is resolved unasked", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
 	r.Gw = net.ParseIP("10.7.0.3")
 	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "another gateway", routeTo("10.7.0.3", 0))
-	w.until(t, "which is resolved too", func(h *director.Hops) bool { return on0(h, "10.7.0.3") == peer.mac("p0") })
+	w.until(t, "which is resolved too", func(h *director.HostNet) bool { return on0(h, "10.7.0.3") == peer.mac("p0") })
 
 	r.MTU = 1400
 	host.Must(host.NL.RouteReplace(r))
@@ -249,39 +249,39 @@ func TestFollow(t *testing.T) {
 
 	bad := &netlink.Route{Dst: r.Dst, Type: unix.RTN_BLACKHOLE}
 	host.Must(host.NL.RouteReplace(bad))
-	w.until(t, "blackhole", func(h *director.Hops) bool {
+	w.until(t, "blackhole", func(h *director.HostNet) bool {
 		got, ok := h.Routes.Lookup(far)
 		return ok && got.Port == wire.NoPort
 	})
 	host.Must(host.NL.RouteDel(bad))
-	w.until(t, "no route", func(h *director.Hops) bool { return !h.Routes.Contains(far) })
+	w.until(t, "no route", func(h *director.HostNet) bool { return !h.Routes.Contains(far) })
 
 	host.Must(host.NL.LinkSetMTU(host.Link("h0"), 1400))
-	w.until(t, "MTU of the port", func(h *director.Hops) bool { return h.Ports[0].MTU == 1400 })
+	w.until(t, "MTU of the port", func(h *director.HostNet) bool { return h.Ports[0].MTU == 1400 })
 
 	host.Addr("h0", "fd07::1/64")
-	w.until(t, "IPv6 address", func(h *director.Hops) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
+	w.until(t, "IPv6 address", func(h *director.HostNet) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
 
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
-	w.until(t, "hardware address", func(h *director.Hops) bool { return h.Ports[0].MAC == mac })
+	w.until(t, "hardware address", func(h *director.HostNet) bool { return h.Ports[0].MAC == mac })
 
 	w.Need(addrs("10.7.0.2"))
 	host.Must(host.NL.LinkSetDown(host.Link("h0")))
-	w.until(t, "a port that is down has no neighbours and routes", func(h *director.Hops) bool {
+	w.until(t, "a port that is down has no neighbours and routes", func(h *director.HostNet) bool {
 		return len(h.Neighbours) == 0 && !h.Routes.Contains(netip.MustParseAddr("10.7.0.2"))
 	})
 	host.Must(host.NL.LinkSetName(host.Link("h0"), "lan"))
-	w.until(t, "a new name of the same interface", func(h *director.Hops) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
+	w.until(t, "a new name of the same interface", func(h *director.HostNet) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
 	host.Up("lan")
-	w.until(t, "up again, and resolved again", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "up again, and resolved again", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
 	host.Must(host.NL.LinkDel(host.Link("lan")))
-	w.until(t, "interface gone", func(h *director.Hops) bool { return h.Ports[0] == director.Port{Name: "h0"} })
+	w.until(t, "interface gone", func(h *director.HostNet) bool { return h.Ports[0] == director.Port{Name: "h0"} })
 	nettest.Join(host.Space, "h0", peer.Space, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
-	w.until(t, "made anew, and resolved again", func(h *director.Hops) bool {
+	w.until(t, "made anew, and resolved again", func(h *director.HostNet) bool {
 		return h.Ports[0].Index == host.Link("h0").Attrs().Index && on0(h, "10.7.0.2") == peer.mac("p0")
 	})
 }
@@ -294,12 +294,12 @@ func TestBurst(t *testing.T) {
 	w := host.open("h0")
 	var states atomic.Int64
 	start := time.Now()
-	host.run(w, func(*director.Hops) { states.Add(1) })
+	host.run(w, func(*director.HostNet) { states.Add(1) })
 	const burst = 300
 	for i := range burst {
 		host.Must(host.NL.RouteAdd(host.route(fmt.Sprintf("10.99.%d.%d/32", i/250, i%250), "10.7.0.2", "h0")))
 	}
-	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == burst+1 })
+	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == burst+1 })
 	if most := int64(time.Since(start)/settle) + 1; states.Load() > most {
 		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), settle, most)
 	}
@@ -319,7 +319,7 @@ func TestLostEvents(t *testing.T) {
 	host.Must(host.NL.NeighSet(&netlink.Neigh{
 		LinkIndex: host.Link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:], State: netlink.NUD_PERMANENT,
 	}))
-	host.run(w, func(*director.Hops) {})
-	w.until(t, "all routes", func(h *director.Hops) bool { return h.Routes.Size4() == many+1 })
-	w.until(t, "the neighbour", func(h *director.Hops) bool { return on0(h, "10.7.0.9") == mac })
+	host.run(w, func(*director.HostNet) {})
+	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == many+1 })
+	w.until(t, "the neighbour", func(h *director.HostNet) bool { return on0(h, "10.7.0.9") == mac })
 }

@@ -1,11 +1,11 @@
-// Package hop knows the ways out of the host: its interfaces, addresses, routes
-// and neighbours, as an immutable director.Hops that is replaced whenever one of
+// Package routes knows the ways out of the host: its interfaces, addresses, routes
+// and neighbours, as an immutable director.HostNet that is replaced whenever one of
 // them changes.
 //
 //	kernel ── rtnetlink events ──► host (host.go): what the kernel says, plain
 //	                                 │ build
 //	                                 ▼
-//	                               *director.Hops ──► publish, Hops(), Wait()
+//	                               *director.HostNet ──► publish, Hops(), Wait()
 //	                                 │ targets (resolve.go)
 //	kernel ◄── NTF_USE ────────────┘        who must be resolved now
 //
@@ -45,4 +45,4 @@
 //
 // An address without any route counts as being on the link of every port, and is
 // looked for on all of them until one has it.
-package hop
+package routes

@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"net"
@@ -48,7 +48,7 @@ func (w *Watcher) announce(now time.Time) {
 	due := map[uint16][]netip.Addr{}
 	for a, r := range w.pending {
 		switch {
-		case !w.held[a.vip], r.left == 0, w.hops.Holds(wire.AddrFrom(a.vip)):
+		case !w.held[a.vip], r.left == 0, w.hops.IsLocal(wire.AddrFrom(a.vip)):
 			delete(w.pending, a)
 		case now.Sub(r.due) >= 0 && w.up[a.port]:
 			due[a.port] = append(due[a.port], a.vip)

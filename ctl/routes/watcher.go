@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"context"
@@ -49,7 +49,7 @@ type Watcher struct {
 	kick  chan struct{}
 
 	mu      sync.Mutex
-	hops    *director.Hops
+	hops    *director.HostNet
 	changed chan struct{} // closed when hops is replaced
 	needed  []netip.Addr
 	waiting map[*[]netip.Addr]bool
@@ -143,13 +143,13 @@ func (w *Watcher) close() {
 }
 
 // Hops is the present state.
-func (w *Watcher) Hops() *director.Hops {
+func (w *Watcher) Hops() *director.HostNet {
 	hops, _ := w.current()
 	return hops
 }
 
 // current also returns a channel that is closed when there is a newer state.
-func (w *Watcher) current() (*director.Hops, <-chan struct{}) {
+func (w *Watcher) current() (*director.HostNet, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.hops, w.changed
@@ -212,7 +212,7 @@ func (w *Watcher) wake() {
 
 // Run follows the host until ctx is done, and calls publish with every new
 // state, from its own goroutine. It can be called once.
-func (w *Watcher) Run(ctx context.Context, publish func(*director.Hops)) error {
+func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) error {
 	events := make(chan []event)
 	var reader sync.WaitGroup
 	defer reader.Wait()
@@ -273,7 +273,7 @@ func (w *Watcher) take() {
 }
 
 // refresh reads what is stale, and publishes if it means anything new.
-func (w *Watcher) refresh(publish func(*director.Hops)) {
+func (w *Watcher) refresh(publish func(*director.HostNet)) {
 	old := w.hops
 	ports, routes := old.Ports, old.Routes
 	if w.lost || w.stale {
@@ -322,7 +322,7 @@ func (w *Watcher) reread() error {
 }
 
 // same compares two states.
-func same(a, b *director.Hops) bool {
+func same(a, b *director.HostNet) bool {
 	return a.Routes == b.Routes && slices.Equal(a.Ports, b.Ports) &&
-		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.Local, b.Local)
+		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.HostAddrs, b.HostAddrs)
 }

@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/rs/zerolog"
 
-	"uvs/ctl/door"
 	"uvs/ctl/guard"
+	"uvs/ctl/localnode"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 	"uvs/dataplane/ring"
@@ -19,7 +19,7 @@ type rim struct {
 }
 
 // openRim opens the rings on the interfaces hops knows.
-func openRim(cfg runConfig, hops *director.Hops, local *door.Door) (*rim, error) {
+func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Door) (*rim, error) {
 	r := &rim{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
 	for i, name := range cfg.interfaces {
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
@@ -43,7 +43,7 @@ func (r *rim) planeLinks() (links []dataplane.Link) {
 }
 
 // follow opens the rings of an interface anew that was deleted and is back.
-func (r *rim) follow(hops *director.Hops) {
+func (r *rim) follow(hops *director.HostNet) {
 	for i, port := range hops.Ports[:len(r.index)] {
 		if port.Index == 0 || port.Index == r.index[i] {
 			continue

@@ -1,4 +1,4 @@
-package hop
+package routes
 
 import (
 	"context"
@@ -119,7 +119,7 @@ func TestWaitEnds(t *testing.T) {
 	w := host.watch("h0")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		w.until(t, "the one that is there", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+		w.until(t, "the one that is there", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 		cancel()
 	}()
 	left := w.Wait(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
@@ -146,18 +146,18 @@ func TestServerComesAndGoes(t *testing.T) {
 	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
 
 	peer.Addr("p0", "10.7.0.2/24")
-	w.until(t, "found after it came", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "found after it came", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 
 	peer.Must(peer.NL.LinkSetDown(peer.Link("p0")))
 	mac := wire.MAC{2, 9, 9, 9, 9, 9}
 	peer.Must(peer.NL.LinkSetHardwareAddr(peer.Link("p0"), mac[:]))
 	peer.Up("p0")
-	w.until(t, "new hardware address", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == mac })
+	w.until(t, "new hardware address", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == mac })
 
 	a, err := netlink.ParseAddr("10.7.0.2/24")
 	peer.Must(err)
 	peer.Must(peer.NL.AddrDel(peer.Link("p0"), a))
-	w.until(t, "not usable after it left", func(h *director.Hops) bool { return on0(h, "10.7.0.2").IsZero() })
+	w.until(t, "not usable after it left", func(h *director.HostNet) bool { return on0(h, "10.7.0.2").IsZero() })
 }
 
 // TestStaleIsUsed makes an entry stale, as time does, and sees it confirmed.
@@ -168,7 +168,7 @@ func TestStaleIsUsed(t *testing.T) {
 	host.Sysctl("ipv4/neigh/h0/delay_first_probe_time", "0")
 	w := host.watch("h0")
 	w.Need(addrs("10.7.0.2"))
-	w.until(t, "resolved", func(h *director.Hops) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "resolved", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")
 	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:], State: netlink.NUD_STALE}))
