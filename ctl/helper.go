@@ -9,8 +9,8 @@ import (
 	"uvs/conntrack"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper/ftp"
 	"uvs/dataplane/wire"
-	"uvs/fwd/ftp"
 )
 
 // portTFTP is where TFTP's requests go (RFC 1350 section 4).

@@ -18,31 +18,31 @@ import (
 // ctl's rooms stand below ctl, which joins them, except the command, which
 // stands on ctl's words.
 var layers = map[string]int{
-	"uvs/dataplane/wire":     0,
-	"uvs/dataplane/slab":     0,
-	"uvs/conntrack":          1,
-	"uvs/sched":              1,
-	"uvs/fwd":                1,
-	"uvs/dataplane/ring":     1,
-	"uvs/dataplane/memlink":  1,
-	"uvs/fwd/stream":         2,
-	"uvs/fwd/ftp":            3,
-	"uvs/dataplane/director": 4,
-	"uvs/dataplane":          5,
-	"uvs/ctl/guard":          6,
-	"uvs/ctl/localnode":      6,
-	"uvs/ctl/routes":         6,
-	"uvs/ctl":                7,
-	"uvs/ctl/ipvsadm":        8,
-	"uvs/bench/realserver":   9,
-	"uvs/bench/lab":          10,
-	"uvs/cmd/uvs":            11,
-	"uvs/bench/e2e":          12,
+	"uvs/dataplane/wire":          0,
+	"uvs/dataplane/slab":          0,
+	"uvs/conntrack":               1,
+	"uvs/sched":                   1,
+	"uvs/fwd":                     1,
+	"uvs/dataplane/ring":          1,
+	"uvs/dataplane/memlink":       1,
+	"uvs/dataplane/helper/stream": 2,
+	"uvs/dataplane/helper/ftp":    3,
+	"uvs/dataplane/director":      4,
+	"uvs/dataplane":               5,
+	"uvs/ctl/guard":               6,
+	"uvs/ctl/localnode":           6,
+	"uvs/ctl/routes":              6,
+	"uvs/ctl":                     7,
+	"uvs/ctl/ipvsadm":             8,
+	"uvs/bench/realserver":        9,
+	"uvs/bench/lab":               10,
+	"uvs/cmd/uvs":                 11,
+	"uvs/bench/e2e":               12,
 }
 
 // testOnly are packages that only tests import.
 var testOnly = map[string]bool{"uvs/ctl/nettest": true, "uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true,
-	"uvs/fwd/stream/streamtest": true}
+	"uvs/dataplane/helper/stream/streamtest": true}
 
 type goPackage struct {
 	ImportPath, Dir, Doc string
@@ -94,7 +94,7 @@ func TestLayers(t *testing.T) {
 
 // The frame path knows no clock, log or socket.
 func TestDirectorKnowsOnlyFrames(t *testing.T) {
-	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/fwd/stream": true, "uvs/fwd/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
+	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
 	for _, p := range goPackages(t) {
 		if !pure[p.ImportPath] {
 			continue

@@ -2,9 +2,9 @@ package director
 
 import (
 	"uvs/conntrack"
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
-	"uvs/fwd/stream"
 )
 
 // known treats a client's packet that has a conn.

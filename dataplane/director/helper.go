@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper/ftp"
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/slab"
 	"uvs/dataplane/wire"
-	"uvs/fwd/ftp"
-	"uvs/fwd/stream"
 )
 
 // Helper says how the connections of a masqueraded service are helped that

@@ -2,9 +2,9 @@ package director
 
 import (
 	"uvs/conntrack"
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
-	"uvs/fwd/stream"
 )
 
 // forwardError sends an ICMP error about a known flow to the end that sent the

@@ -3,8 +3,8 @@ package ftp
 import (
 	"strings"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
 )
 
 // Conn is what is remembered of one control connection: a stream.Conn and a few

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
 )
 
 // steps are segments of one conversation after the other, of every kind.

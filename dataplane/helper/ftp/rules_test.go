@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
 )
 
 // rules is the slow twin of the helper: it is given whole lines, in the order in

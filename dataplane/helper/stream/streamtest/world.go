@@ -4,9 +4,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd/stream"
 )
 
 // Process is the director's rewriter.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd/stream"
 )
 
 // vectors are conversations, client and server in turn, and what they become.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd/stream"
 )
 
 // The ends of the connection in these tests. Numbers in them count from the

@@ -6,9 +6,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"uvs/dataplane/helper/stream"
+	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
-	"uvs/fwd/stream/streamtest"
 )
 
 var (

@@ -8,7 +8,7 @@
 //	text.go     numbers and addresses as FTP writes them
 //
 // A command or reply may stand anywhere in a segment and be cut over several;
-// fwd/stream sees to that. Rules:
+// dataplane/helper/stream sees to that. Rules:
 //
 //   - PORT and EPRT must name the client itself. One that names somebody else (a
 //     bounce), or for which no data connection can be expected, is replaced by

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"strings"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
 )
 
 // verbLen is the length of the commands that are read, all of the same.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/dataplane/helper/stream"
+	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
-	"uvs/fwd/stream/streamtest"
 )
 
 var (

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"strconv"
 
+	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/fwd/stream"
 )
 
 // codeLen is the length of a reply's code. A hyphen behind it says that lines
