@@ -115,7 +115,7 @@ func (q Question) frame(port uint16, from, to wire.MAC, known bool) wire.Frame {
 	}
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	wire.FillTransport(&f, &p)
+	wire.FillChecksum(&f, &p)
 	return f
 }
 

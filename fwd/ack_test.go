@@ -18,7 +18,7 @@ func TestAcknowledge(t *testing.T) {
 			{Seq: 7, Ack: 9, Window: 300, Stamped: true, Stamp: 0xa0b0c0d0, Echo: 5},
 		} {
 			f := wiretest.Packet{
-				Src: family.client, Dst: family.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Payload: []byte("twelve bytes"), Partial: true,
+				Src: family.client, Dst: family.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Payload: []byte("twelve bytes"), PartialChecksum: true,
 			}.Frame()
 			f.In = 3
 			if !Acknowledge(&f, parse(t, &f), &a) {
@@ -28,7 +28,7 @@ func TestAcknowledge(t *testing.T) {
 			d := wiretest.Decode(t, f)
 			link, tcp := d.LinkLayer().(*layers.Ethernet), d.TransportLayer().(*layers.TCP)
 			src, _ := split(family.vip)
-			if p := parse(t, &f); p.Src != src || int(p.SrcPort) != int(tcp.SrcPort) || f.Out != 3 || f.Partial() ||
+			if p := parse(t, &f); p.Src != src || int(p.SrcPort) != int(tcp.SrcPort) || f.Out != 3 || f.ChecksumPartial() ||
 				wire.MAC(link.DstMAC) != wiretest.ClientMAC || wire.MAC(link.SrcMAC) != wiretest.DirectorMAC {
 				t.Errorf("%s: from %v, out %d, to %v: %s", family.name, p.Src, f.Out, link.DstMAC, dump(f))
 			}

@@ -23,7 +23,7 @@ var actions = append([]action{
 	{"FromServer", onIP(func(f *wire.Frame, p *wire.Packet) { FromServer(f, p, ofFamily(p, 1), 80) })},
 	{"ErrorToServer", func(f *wire.Frame, p *wire.Packet) bool {
 		var in wire.Packet
-		ok := wire.ParseInner(f, p, &in)
+		ok := wire.ParseQuoted(f, p, &in)
 		if ok {
 			ErrorToServer(f, p, &in, ofFamily(p, 0), 8080)
 		}
@@ -31,7 +31,7 @@ var actions = append([]action{
 	}},
 	{"ErrorFromServer", func(f *wire.Frame, p *wire.Packet) bool {
 		var in wire.Packet
-		ok := wire.ParseInner(f, p, &in)
+		ok := wire.ParseQuoted(f, p, &in)
 		if ok {
 			ErrorFromServer(f, p, &in, ofFamily(p, 1), 80)
 		}
@@ -139,7 +139,7 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		a := actions[int(action)%len(actions)]
-		right := p.Kind == wire.KindIP && wire.VerifyTransport(&frame, p)
+		right := p.Kind == wire.KindIP && wire.VerifyChecksum(&frame, p)
 		before := frame
 		before.Buf = bytes.Clone(frame.Buf)
 
@@ -160,7 +160,7 @@ func FuzzFrame(f *testing.F) {
 		if a.name == "Decap" || a.name == "Encap GUE over IPv6" {
 			return // what was in the tunnel was right or wrong already; it has no checksum, as RFC 6935 allows
 		}
-		if right && after.Kind == wire.KindIP && !wire.VerifyTransport(&frame, after) {
+		if right && after.Kind == wire.KindIP && !wire.VerifyChecksum(&frame, after) {
 			t.Fatalf("%s made a wrong checksum: %s of %s", a.name, dump(frame), dump(before))
 		}
 	})
@@ -193,7 +193,7 @@ func FuzzTunnel(f *testing.F) {
 		p := new(wire.Packet)
 		wire.Parse(&frame, p)
 		field := map[uint8]uint16{wire.ProtoTCP: 16, wire.ProtoUDP: 6}[p.Proto]
-		if p.Kind != wire.KindIP || frame.Partial() && (csumStart != p.L4 || csumOffset != field) {
+		if p.Kind != wire.KindIP || frame.ChecksumPartial() && (csumStart != p.L4 || csumOffset != field) {
 			return // a sum put elsewhere spoils headers, by its sender's own word
 		}
 		want := wiretest.Frame(b[:int(p.L3)+int(p.Len)]) // without padding
@@ -221,7 +221,7 @@ func FuzzTunnel(f *testing.F) {
 			case !Decap(&piece, q):
 				t.Fatalf("%s: Decap refuses %s of %s", use.name, dump(piece), dump(want))
 			}
-			if len(pieces) == 1 && !want.Super() && !bytes.Equal(piece.Bytes(), want.Bytes()) {
+			if len(pieces) == 1 && !want.IsGSO() && !bytes.Equal(piece.Bytes(), want.Bytes()) {
 				t.Fatalf("%s: %s came out as %s", use.name, dump(want), dump(piece))
 			}
 		}

@@ -49,7 +49,7 @@ func (h *ipHeader) put(f *wire.Frame, l3 uint16) wire.Packet {
 // putWhole is put for a transport packet without a checksum yet, which it makes.
 func (h *ipHeader) putWhole(f *wire.Frame, l3 uint16) {
 	p := h.put(f, l3)
-	wire.FillTransport(f, &p)
+	wire.FillChecksum(f, &p)
 }
 
 // put4 writes whole words and sums them as it goes: reading back what was just

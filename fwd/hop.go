@@ -52,7 +52,7 @@ func DontFragment(f *wire.Frame, p *wire.Packet) bool {
 // packet longer than mtu would leave. A super-frame is judged by its segments.
 func TooLong(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 	n := int(p.Len)
-	if f.Super() && f.Offload.GSOSize != 0 && p.Fragment != wire.FragmentLater {
+	if f.IsGSO() && f.Offload.GSOSize != 0 && p.Fragment != wire.FragmentLater {
 		n = min(n, headerLen(f, p)+int(f.Offload.GSOSize))
 	}
 	return n+outer > mtu

@@ -76,7 +76,7 @@ func (k ErrorKind) message(ipv6 bool) message {
 // refusable says whether an error about the packet may be sent from src.
 func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
 	return p.Fragment != wire.FragmentLater && !wire.IsICMPError(p) && !isRedirect6(p) && answerable(f, p) &&
-		src.Is4() != p.IPv6 && f.Room() >= ipLen(src)+wire.ICMPLen
+		src.Is4() != p.IPv6 && f.Headroom() >= ipLen(src)+wire.ICMPLen
 }
 
 // putError puts error m about the packet in front of it; see ICMPError.
@@ -121,7 +121,7 @@ func EchoReply(f *wire.Frame, p *wire.Packet) bool {
 		request, reply = message{kind: wire.ICMPv6Echo}, message{kind: wire.ICMPv6EchoReply}
 	}
 	got := message{p.ICMPType, p.ICMPCode}
-	if p.Proto != icmpOf(p) || got != request || p.Fragment != wire.FragmentNone || f.Super() || !answerable(f, p) {
+	if p.Proto != icmpOf(p) || got != request || p.Fragment != wire.FragmentNone || f.IsGSO() || !answerable(f, p) {
 		return false
 	}
 	wire.FinishChecksum(f)

@@ -14,8 +14,8 @@ import (
 func wantOwn(t *testing.T, got, want wire.Frame) {
 	t.Helper()
 	wantFrame(t, got, want)
-	if got.Out != got.In || got.MTU != 0 || got.Outer != 0 {
-		t.Errorf("answer leaves by %d with MTU %d and Outer %d, want port %d and nothing to do", got.Out, got.MTU, got.Outer, got.In)
+	if got.Out != got.In || got.MTU != 0 || got.TunnelLen != 0 {
+		t.Errorf("answer leaves by %d with MTU %d and Outer %d, want port %d and nothing to do", got.Out, got.MTU, got.TunnelLen, got.In)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestEchoReply(t *testing.T) {
 			for _, partial := range []bool{false, true} {
 				request := wiretest.Packet{
 					Src: host(family.client), Dst: host(family.vip), Proto: wire.ProtoICMP, TTL: 3, TOS: 0x10, ID: 77,
-					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"), Partial: partial,
+					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"), PartialChecksum: partial,
 				}
 				reply := request
 				reply.ICMPType = wire.ICMPEchoReply
@@ -197,7 +197,7 @@ func TestEchoReply(t *testing.T) {
 				}
 				e.wrap(&request, i == 1)
 				e.wrap(&reply, i == 1)
-				reply.Src, reply.Dst, reply.TTL, reply.Partial = request.Dst, request.Src, 64, false
+				reply.Src, reply.Dst, reply.TTL, reply.PartialChecksum = request.Dst, request.Src, 64, false
 				reply = answerTo(reply, request.VLANs)
 				t.Run(fmt.Sprint(family.name, "/", e.name, "/half made ", partial), func(t *testing.T) {
 					f := request.Frame()

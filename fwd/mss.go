@@ -47,7 +47,7 @@ func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
 		return
 	}
 	binary.BigEndian.PutUint16(t[at:], most)
-	if f.Partial() && f.Offload.CsumStart == p.L4 {
+	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
 		return
 	}
 	if at%2 != 0 { // to the checksum, whose words it straddles, its bytes stand swapped (RFC 1071 section 2)

@@ -31,7 +31,7 @@ func TestClampMSS(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			for _, family := range families {
 				for _, partial := range []bool{false, true} {
-					p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, Partial: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
+					p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
 					f := p.Frame()
 					ClampMSS(&f, parse(t, &f), 1360)
 					p.TCPOptions = r.want
@@ -72,7 +72,7 @@ func TestClampMSSTwin(t *testing.T) {
 			have, want = append(have, 1), append(want, 1)
 		}
 		family := families[rng.IntN(len(families))]
-		p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, Partial: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
+		p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
 		f := p.Frame()
 		ClampMSS(&f, parse(t, &f), most)
 		p.TCPOptions = want

@@ -3,7 +3,7 @@ package fwd
 import "uvs/dataplane/wire"
 
 // ToServer sends the packet to addr and port instead of where the client sent
-// it and repairs its checksums as wire.Fix says. Fragments other than the first
+// it and repairs its checksums as wire.ChecksumDelta says. Fragments other than the first
 // have no port to change.
 func ToServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
 	if addr.Is4() != p.IPv6 { // no packet changes its family
@@ -21,8 +21,8 @@ func FromServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
 
 // setDst rewrites the destination in the frame and in p, and returns what that
 // does to the transport checksum.
-func setDst(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix {
-	fix := wire.Fix{}.Addr(p.Dst, addr)
+func setDst(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.ChecksumDelta {
+	fix := wire.ChecksumDelta{}.Addr(p.Dst, addr)
 	p.Dst = addr
 	if ip := f.From(p.L3); p.IPv6 {
 		wire.IPv6(ip).SetDst(addr)
@@ -38,8 +38,8 @@ func setDst(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix
 }
 
 // setSrc is setDst for the source.
-func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix {
-	fix := wire.Fix{}.Addr(p.Src, addr)
+func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.ChecksumDelta {
+	fix := wire.ChecksumDelta{}.Addr(p.Src, addr)
 	p.Src = addr
 	if ip := f.From(p.L3); p.IPv6 {
 		wire.IPv6(ip).SetSrc(addr)
@@ -59,7 +59,7 @@ func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Fix
 // (RFC 6935), and translating it would make it look verified.
 func Unsummed(f *wire.Frame, p *wire.Packet) bool {
 	return p.IPv6 && p.Proto == wire.ProtoUDP && p.Fragment != wire.FragmentLater &&
-		!f.Partial() && wire.UDP(f.From(p.L4)).Checksum() == 0
+		!f.ChecksumPartial() && wire.UDP(f.From(p.L4)).Checksum() == 0
 }
 
 // hasPorts says whether the packet has ports; TCP and SCTP have them where UDP

@@ -34,7 +34,7 @@ var transports = []struct {
 }{
 	{name: "TCP", in: wiretest.Packet{TCPFlags: wire.TCPAck, Seq: 7, Ack: 9, Payload: []byte("odd")}},
 	{name: "TCP with options", in: wiretest.Packet{TCPFlags: wire.TCPSyn, TCPOptions: []byte{2, 4, 5, 180}}},
-	{name: "half-made TCP", in: wiretest.Packet{Partial: true, Payload: []byte("half made")}},
+	{name: "half-made TCP", in: wiretest.Packet{PartialChecksum: true, Payload: []byte("half made")}},
 	{name: "super TCP", in: wiretest.Packet{GSOSize: 1000, Payload: make([]byte, 5000)}},
 	{name: "super TCP longer than 64 KiB", in: wiretest.Packet{GSOSize: 1400, Payload: make([]byte, 70000)}},
 	{name: "UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query")}},
@@ -43,7 +43,7 @@ var transports = []struct {
 		in:   wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query"), NoChecksum: true},
 		want: func(p *wiretest.Packet) { p.NoChecksum = false },
 	},
-	{name: "half-made UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, Partial: true, Payload: []byte("q")}},
+	{name: "half-made UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, PartialChecksum: true, Payload: []byte("q")}},
 	{name: "super UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1200, Payload: make([]byte, 3000)}},
 	{name: "SCTP", in: wiretest.Packet{Proto: wire.ProtoSCTP, Payload: chunk}},
 	{name: "first fragment of UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64)}},
@@ -247,7 +247,7 @@ func TestMasqueradeRandom(t *testing.T) {
 			Src: end(ipv6), Dst: end(ipv6), Proto: []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[r.IntN(3)],
 			Payload: make([]byte, r.IntN(40)),
 		}
-		in.Partial = in.Proto != wire.ProtoSCTP && r.IntN(3) == 0
+		in.PartialChecksum = in.Proto != wire.ProtoSCTP && r.IntN(3) == 0
 		for i := range in.Payload {
 			in.Payload[i] = byte(r.Uint32())
 		}
@@ -274,7 +274,7 @@ func TestMasqueradeKeepsWrong(t *testing.T) {
 		f.Bytes()[f.Len()-1] ^= 1
 		server, port := split(families[0].server)
 		ToServer(&f, p, server, port)
-		if wire.VerifyTransport(&f, p) {
+		if wire.VerifyChecksum(&f, p) {
 			t.Errorf("protocol %d: a wrong checksum was made right", proto)
 		}
 	}

@@ -21,7 +21,7 @@ func NeighborTarget(f *wire.Frame, p *wire.Packet) (target wire.Addr, ok bool) {
 		return target, false
 	}
 	m := f.From(p.L4)
-	if len(m) < wire.NeighbourLen || !wire.VerifyTransport(f, p) {
+	if len(m) < wire.NeighbourLen || !wire.VerifyChecksum(f, p) {
 		return target, false
 	}
 	hasMAC, ok := neighbourOptions(m[wire.NeighbourLen:])
@@ -80,7 +80,7 @@ func NeighborAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 func stretch(f *wire.Frame, p *wire.Packet, length int) bool {
 	end := int(f.Off) + int(p.L3) + length
 	if short := end - len(f.Buf); short > 0 {
-		if f.Room() < short {
+		if f.Headroom() < short {
 			return false
 		}
 		moveLink(f, p, short)

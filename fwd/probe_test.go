@@ -11,7 +11,7 @@ import (
 // the buffer held before.
 func TestProbe(t *testing.T) {
 	for _, ends := range [][2]string{{"10.9.0.1", "10.1.0.2"}, {"fd00:9::1", "fd00:1::2"}} {
-		f := wire.Frame{Buf: make([]byte, ProbeRoom), MTU: 7, Outer: 20, Offload: wire.Offload{Flags: wire.OffloadPartial}}
+		f := wire.Frame{Buf: make([]byte, ProbeRoom), MTU: 7, TunnelLen: 20, Offload: wire.Offload{Flags: wire.OffloadNeedsCsum}}
 		for i := range f.Buf {
 			f.Buf[i] = 0xee
 		}
@@ -20,7 +20,7 @@ func TestProbe(t *testing.T) {
 		wiretest.Check(t, f)
 		var p wire.Packet
 		wire.Parse(&f, &p)
-		if p.Src != src || p.Dst != dst || p.SrcPort != 80 || p.DstPort != 5000 || p.TCPFlags != wire.TCPAck || f.Out != 3 || f.MTU != 0 || f.Outer != 0 {
+		if p.Src != src || p.Dst != dst || p.SrcPort != 80 || p.DstPort != 5000 || p.TCPFlags != wire.TCPAck || f.Out != 3 || f.MTU != 0 || f.TunnelLen != 0 {
 			t.Errorf("made %+v, frame %+v", p, f)
 		}
 	}

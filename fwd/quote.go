@@ -41,7 +41,7 @@ func body(f *wire.Frame, p *wire.Packet) uint16 {
 // fixBody repairs the checksum of an ICMP error after its body has changed,
 // unless the checksum is only half made and will be finished over the new body.
 func fixBody(f *wire.Frame, p *wire.Packet, before uint16) {
-	if f.Partial() && f.Offload.CsumStart == p.L4 {
+	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
 		return
 	}
 	m := wire.ICMP(f.From(p.L4))
@@ -51,7 +51,7 @@ func fixBody(f *wire.Frame, p *wire.Packet, before uint16) {
 // applyQuoted repairs the transport checksum of a quoted packet. One that is
 // cut off is like a first fragment: what its checksum covers is not all at
 // hand, so that it can be repaired but not made anew.
-func applyQuoted(fix wire.Fix, f *wire.Frame, in *wire.Packet) {
+func applyQuoted(fix wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
 	q := *in
 	if isCutOff(f, in) {
 		q.Fragment = wire.FragmentFirst
@@ -84,7 +84,7 @@ func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
 	before, old := body(f, p), binary.BigEndian.Uint32(f.From(in.L4)[quotedSeq:])
 	binary.BigEndian.PutUint32(f.From(in.L4)[quotedSeq:], seq)
 	// To a checksum a word is a word, whether of a port or of a number.
-	applyQuoted(wire.Fix{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
+	applyQuoted(wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
 	fixBody(f, p, before)
 }
 

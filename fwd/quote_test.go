@@ -55,7 +55,7 @@ func TestErrors(t *testing.T) {
 					seen.Src, seen.Dst = family.vip, family.client
 					f := errorAbout(seen, router, host(family.vip), q.bytes).Frame()
 					p, in := parse(t, &f), new(wire.Packet)
-					if !wire.ParseInner(&f, p, in) {
+					if !wire.ParseQuoted(&f, p, in) {
 						t.Fatal("the error quotes nothing")
 					}
 					server, port := split(family.server)
@@ -70,7 +70,7 @@ func TestErrors(t *testing.T) {
 					seen.Src, seen.Dst = family.client, family.server
 					f := errorAbout(seen, router, host(family.client), q.bytes).Frame()
 					p, in := parse(t, &f), new(wire.Packet)
-					if !wire.ParseInner(&f, p, in) {
+					if !wire.ParseQuoted(&f, p, in) {
 						t.Fatal("the error quotes nothing")
 					}
 					vip, port := split(family.vip)
@@ -93,7 +93,7 @@ func host(end string) string {
 func wantInner(t *testing.T, f wire.Frame, p, in *wire.Packet) {
 	t.Helper()
 	var fresh wire.Packet
-	if wire.ParseInner(&f, p, &fresh); fresh != *in {
+	if wire.ParseQuoted(&f, p, &fresh); fresh != *in {
 		t.Errorf("quoted packet after rewriting is %+v, want %+v", *in, fresh)
 	}
 }
@@ -109,7 +109,7 @@ func TestErrorCutOff(t *testing.T) {
 			about.Src, about.Dst = family.vip, family.client
 			f := errorAbout(about, host(family.client), host(family.vip), 16).Frame()
 			p, in := parse(t, &f), new(wire.Packet)
-			wire.ParseInner(&f, p, in)
+			wire.ParseQuoted(&f, p, in)
 			before := binary.BigEndian.Uint32(f.From(in.L4)[4:])
 			crc := binary.BigEndian.Uint32(f.From(in.L4)[8:])
 			server, port := split(family.server)
@@ -133,12 +133,12 @@ func TestErrorHalfMade(t *testing.T) {
 	seen := wiretest.Packet{Src: family.vip, Dst: family.client}
 	sent := wiretest.Packet{Src: family.server, Dst: family.client}
 	e := errorAbout(seen, host(family.client), host(family.vip), 8)
-	e.Partial = true
+	e.PartialChecksum = true
 	want := errorAbout(sent, host(family.client), host(family.server), 8)
-	want.Partial = true
+	want.PartialChecksum = true
 	f := e.Frame()
 	p, in := parse(t, &f), new(wire.Packet)
-	wire.ParseInner(&f, p, in)
+	wire.ParseQuoted(&f, p, in)
 	server, port := split(family.server)
 	ErrorToServer(&f, p, in, server, port)
 	wantFrame(t, f, want.Frame())
@@ -159,7 +159,7 @@ func TestErrorOtherFamily(t *testing.T) {
 		}{{"server", same, other.server}, {"quote", mixed, family.server}} {
 			f := tt.in.Frame()
 			p, in := parse(t, &f), new(wire.Packet)
-			if !wire.ParseInner(&f, p, in) {
+			if !wire.ParseQuoted(&f, p, in) {
 				continue // nothing to rewrite then
 			}
 			server, port := split(tt.server)

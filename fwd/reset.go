@@ -8,7 +8,7 @@ import "uvs/dataplane/wire"
 // and to or from more or less than one host.
 func Reset(f *wire.Frame, p *wire.Packet) bool {
 	if p.Proto != wire.ProtoTCP || p.Fragment != wire.FragmentNone || p.TCPFlags&wire.TCPRst != 0 ||
-		!answerable(f, p) || !wire.VerifyTransport(f, p) {
+		!answerable(f, p) || !wire.VerifyChecksum(f, p) {
 		return false
 	}
 	segment := wire.TCP(f.From(p.L4))

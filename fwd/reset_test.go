@@ -29,7 +29,7 @@ func TestReset(t *testing.T) {
 	for _, s := range segments {
 		for i, family := range families {
 			for _, e := range envelopes {
-				for _, kind := range []wiretest.Packet{{}, {Partial: true}, {GSOSize: 100}, {TCPOptions: make([]byte, 8)}} {
+				for _, kind := range []wiretest.Packet{{}, {PartialChecksum: true}, {GSOSize: 100}, {TCPOptions: make([]byte, 8)}} {
 					in := kind
 					in.Src, in.Dst, in.TCPFlags, in.Seq, in.Ack = family.client, family.vip, s.flags, 1000, 5000
 					in.Payload = make([]byte, s.data)
@@ -46,7 +46,7 @@ func TestReset(t *testing.T) {
 						w := want.Frame()
 						tcp := wire.TCP(w.From(parse(t, &w).L4))
 						tcp.SetWindow(0)
-						wire.FillTransport(&w, parse(t, &w))
+						wire.FillChecksum(&w, parse(t, &w))
 						wantOwn(t, f, w)
 					})
 				}

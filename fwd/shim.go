@@ -57,7 +57,7 @@ func (t *Tunnel) putShim(f *wire.Frame, outer, inner *wire.Packet, flow uint16) 
 		u.SetChecksum(0)
 		copy(b[wire.UDPLen:], []byte{0, protoOf(inner), 0, 0})
 		if t.Checksum {
-			wire.FillTransport(f, outer)
+			wire.FillChecksum(f, outer)
 		}
 	case GRE:
 		flags := uint16(0)
@@ -84,7 +84,7 @@ func shimIn(f *wire.Frame, p *wire.Packet) (n int, proto uint8, ok bool) {
 		n, proto = wire.UDPLen+gueLen, gue[1]
 		// RFC 6935 lets tunnels over IPv6 go without a UDP checksum.
 		ok = gue[0] == 0 && gue[2] == 0 && gue[3] == 0 &&
-			(wire.UDP(b).Checksum() == 0 || wire.VerifyTransport(f, p))
+			(wire.UDP(b).Checksum() == 0 || wire.VerifyChecksum(f, p))
 	case p.Proto == wire.ProtoGRE && len(b) >= greLen:
 		n, proto, ok = greIn(b)
 	default:

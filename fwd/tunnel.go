@@ -55,11 +55,11 @@ func (t *Tunnel) Overhead() int { return ipLen(t.Dst) + t.shimLen() }
 // packet would be longer than any can be.
 func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	overhead := t.Overhead()
-	if p.Kind != wire.KindIP || f.Room() < overhead || t.Src.Is4() != t.Dst.Is4() ||
-		!f.Super() && overhead+int(p.Len) > maxIPLen {
+	if p.Kind != wire.KindIP || f.Headroom() < overhead || t.Src.Is4() != t.Dst.Is4() ||
+		!f.IsGSO() && overhead+int(p.Len) > maxIPLen {
 		return false
 	}
-	if f.Super() {
+	if f.IsGSO() {
 		f.Offload.CsumStart += uint16(overhead)
 		f.Offload.HdrLen += uint16(overhead)
 	} else {
@@ -82,7 +82,7 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	}
 	moveLink(f, p, overhead)
 	setEtherType(f, p, !t.Dst.Is4())
-	f.Outer = uint8(overhead)
+	f.TunnelLen = uint8(overhead)
 	outer := ip.put(f, p.L3)
 	t.putShim(f, &outer, p, flow)
 	return true
@@ -179,7 +179,7 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 	}
 	moveLink(f, p, int(p.L3)-at)
 	setEtherType(f, p, in.IPv6)
-	f.Outer = 0
+	f.TunnelLen = 0
 	taken := in.L3 - p.L3
 	f.Offload.CsumStart -= min(f.Offload.CsumStart, taken)
 	f.Offload.HdrLen -= min(f.Offload.HdrLen, taken)

@@ -91,8 +91,8 @@ func TestTunnel(t *testing.T) {
 							t.Fatal("Encap refused")
 						}
 						wiretest.Check(t, f)
-						if f.Len()-want.Len() != tunnel.Overhead() || int(f.Outer) != tunnel.Overhead() {
-							t.Errorf("%d bytes longer, Outer %d, Overhead %d", f.Len()-want.Len(), f.Outer, tunnel.Overhead())
+						if f.Len()-want.Len() != tunnel.Overhead() || int(f.TunnelLen) != tunnel.Overhead() {
+							t.Errorf("%d bytes longer, Outer %d, Overhead %d", f.Len()-want.Len(), f.TunnelLen, tunnel.Overhead())
 						}
 						o := outerOf(t, f)
 						if o.src != tunnel.Src || o.dst != tunnel.Dst || o.ttl != 61 || o.proto != tunnel.proto[i] {
@@ -321,8 +321,8 @@ func TestTunnelSuper(t *testing.T) {
 				o := want.Offload
 				o.CsumStart += uint16(tunnel.Overhead())
 				o.HdrLen += uint16(tunnel.Overhead())
-				if f.Offload != o || f.Outer != uint8(tunnel.Overhead()) {
-					t.Errorf("%s: Offload %+v Outer %d, want %+v", tunnel.name, f.Offload, f.Outer, o)
+				if f.Offload != o || f.TunnelLen != uint8(tunnel.Overhead()) {
+					t.Errorf("%s: Offload %+v Outer %d, want %+v", tunnel.name, f.Offload, f.TunnelLen, o)
 				}
 				if got := f.From(p.L3 + uint16(tunnel.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
 					t.Errorf("%s: inner packet changed", tunnel.name)

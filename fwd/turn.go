@@ -7,7 +7,7 @@ import "uvs/dataplane/wire"
 // sendOwn sends a frame that is of our own making by the hop: nothing the link
 // said of the frame it was made of holds.
 func (h *LinkHeader) sendOwn(f *wire.Frame) {
-	f.Offload, f.MTU, f.Outer = wire.Offload{}, 0, 0
+	f.Offload, f.MTU, f.TunnelLen = wire.Offload{}, 0, 0
 	h.Apply(f)
 }
 

@@ -136,7 +136,7 @@ func (e *ends) sendFlood(n int) {
 			ip := wire.IPv4(f.Bytes()[wire.EthernetLen:])
 			id := uint32(sent + i)
 			src := wire.AddrFrom4([]byte{11, byte(id >> 16), byte(id >> 8), byte(id)})
-			fix := wire.Fix{}.Addr(ip.Src(), src).Port(wire.TCP(ip[20:]).SrcPort(), uint16(1024+id>>24))
+			fix := wire.ChecksumDelta{}.Addr(ip.Src(), src).Port(wire.TCP(ip[20:]).SrcPort(), uint16(1024+id>>24))
 			ip.ReplaceSrc(src)
 			wire.TCP(ip[20:]).SetSrcPort(uint16(1024 + id>>24))
 			var p wire.Packet

@@ -104,7 +104,7 @@ func (s *scene) fragments() {
 	for id := range uint32(40) {
 		must(s.t, asks(c, func(payload []byte) (int, error) {
 			description.Payload = payload
-			pieces := wiretest.Cut(description.Frame(), 0x1000+id, 1400)
+			pieces := wiretest.Fragments(description.Frame(), 0x1000+id, 1400)
 			slices.Reverse(pieces)
 			if id%2 == 1 {
 				slices.Reverse(pieces[2:])

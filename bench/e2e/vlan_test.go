@@ -56,13 +56,13 @@ func (n *network) vlanSwitch(ns string, vlans ...uint16) {
 func move(f *wire.Frame, vlans []uint16) {
 	if f.In > 0 {
 		f.Out = 0
-		wire.Tag(f, wire.EtherTypeVLAN, vlans[f.In-1])
+		wire.PushVLAN(f, wire.EtherTypeVLAN, vlans[f.In-1])
 		return
 	}
 	vlan, _, ok := wire.VLAN(f)
 	if i := slices.Index(vlans, vlan); ok && i >= 0 {
 		f.Out = uint16(i + 1)
-		wire.Untag(f)
+		wire.PopVLAN(f)
 	}
 }
 

@@ -95,7 +95,7 @@ func tag(frame []byte, vlan uint16) []byte {
 	}
 	f := wire.Frame{Buf: append(make([]byte, wire.VLANLen), frame...), Off: wire.VLANLen}
 	f.End = int32(len(f.Buf))
-	wire.Tag(&f, wire.EtherTypeVLAN, vlan)
+	wire.PushVLAN(&f, wire.EtherTypeVLAN, vlan)
 	return f.Bytes()
 }
 

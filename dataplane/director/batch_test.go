@@ -183,11 +183,11 @@ func FuzzProcess(f *testing.F) {
 			for port := range uint16(2) {
 				fr := wiretest.Frame(bytes.Clone(b))
 				for tags := flags >> 6; tags > 0; tags-- { // besides those it may have
-					wire.Tag(&fr, wire.EtherTypeVLAN, uint16(6+tags))
+					wire.PushVLAN(&fr, wire.EtherTypeVLAN, uint16(6+tags))
 				}
 				fr.In = port
 				if flags&1 != 0 {
-					fr.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16, GSOSize: gso, GSOType: flags >> 4 & 1}
+					fr.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16, GSOSize: gso, GSOType: flags >> 4 & 1}
 				}
 				if len(b) >= 6 && flags&2 != 0 {
 					copy(fr.Bytes(), portMAC[port][:])

@@ -140,7 +140,7 @@ func TestCallOutInPieces(t *testing.T) {
 			if want := []Verdict{r.verdict, r.verdict, r.verdict}; !slices.Equal(verdicts, want) {
 				t.Fatalf("one packet %t, %s: %v, want %v", onePacket, r.sentence, verdicts, want)
 			}
-			whole := wiretest.Join(t, out)
+			whole := wiretest.Reassemble(t, out)
 			wiretest.Check(t, whole)
 			if got := wire.IPv4(whole.Bytes()[wire.EthernetLen:]).Src(); got != addr(r.source) {
 				t.Errorf("one packet %t, %s: from %v, want %s", onePacket, r.sentence, got, r.source)

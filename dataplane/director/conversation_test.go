@@ -58,7 +58,7 @@ func (k *talk) data(src, dst string) wiretest.Packet {
 	}
 	switch k.IntN(8) {
 	case 0:
-		p.Partial = true
+		p.PartialChecksum = true
 	case 1:
 		p.GSOSize = uint16(500 + k.IntN(901))
 		p.Payload = k.bytes(int(p.GSOSize) + 1 + k.IntN(30_000))
@@ -78,10 +78,10 @@ func (k *talk) bytes(n int) []byte {
 
 // complaint is an ICMP error of a router about a packet.
 func (k *talk) complaint(about wiretest.Packet) wiretest.Packet {
-	about.Payload, about.GSOSize, about.VLANs, about.Partial = k.bytes(k.IntN(600)), 0, nil, false
+	about.Payload, about.GSOSize, about.VLANs, about.PartialChecksum = k.bytes(k.IntN(600)), 0, nil, false
 	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
 	p := wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: pick(k, uint8(3), 11), ICMPCode: pick(k, uint8(0), 1, 3, 4),
-		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: pick(k, uint8(1), 64), Partial: k.IntN(4) == 0}
+		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: pick(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0}
 	if about.Src[0] == '[' {
 		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, pick(k, uint8(1), 2, 3, 4), "fd00:3::1"
 	}
@@ -93,7 +93,7 @@ func (k *talk) complaint(about wiretest.Packet) wiretest.Packet {
 // director sent by a tunnel.
 func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
 	about := k.data(e.client, e.vip)
-	about.GSOSize, about.VLANs, about.Partial = 0, nil, false
+	about.GSOSize, about.VLANs, about.PartialChecksum = 0, nil, false
 	f := about.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
@@ -103,7 +103,7 @@ func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
 	}
 	tunnel.Encap(&f, &p)
 	c := routerSays(f, pick(k, uint8(1), 2, 3, 3, 4, 11, 12), pick(k, uint8(0), 1, 3, 4), pick(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300))
-	c.Partial = k.IntN(4) == 0
+	c.PartialChecksum = k.IntN(4) == 0
 	return c
 }
 
@@ -141,9 +141,9 @@ func (k *talk) frame() wire.Frame {
 	case 1:
 		return wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
 	case 2:
-		return in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::1", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: k.bytes(k.IntN(1400)), Partial: k.IntN(2) == 0})
+		return in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::1", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0})
 	}
-	return in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: k.bytes(k.IntN(1400)), Partial: k.IntN(2) == 0})
+	return in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0})
 }
 
 // Every frame that leaves after a sound one came in has right lengths and
@@ -184,7 +184,7 @@ func TestWhatLeavesIsSound(t *testing.T) {
 				f := wiretest.Frame(r.Data)
 				f.Offload = r.Offload
 				wiretest.Check(t, f)
-				if !f.Super() && f.Len() > 1500+wire.EthernetLen+8 {
+				if !f.IsGSO() && f.Len() > 1500+wire.EthernetLen+8 {
 					t.Errorf("a frame of %d bytes leaves by a port with MTU 1500", f.Len())
 				}
 			}

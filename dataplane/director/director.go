@@ -89,7 +89,7 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 		fill(q, p, t.toVIP(p.Dst))
 	case wire.IsICMPError(p):
 		in := &d.quoted[i]
-		if !wire.ParseInner(f, p, in) || !ofConn(in.Proto) || in.Src != p.Dst {
+		if !wire.ParseQuoted(f, p, in) || !ofConn(in.Proto) || in.Src != p.Dst {
 			return // errors go to the source of what they quote
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
@@ -146,7 +146,7 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 		return flawVerdict[p.Flaw]
 	case wire.KindOther:
 		return NotOurs
-	case wire.KindForeign:
+	case wire.KindOtherVLAN:
 		return NotOursVLAN
 	}
 	switch {
@@ -165,16 +165,16 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 }
 
 var flawVerdict = [wire.NumFlaw]Verdict{
-	wire.FlawRunt:          DroppedRunt,
-	wire.FlawARP:           DroppedBadARP,
-	wire.FlawIPHeader:      DroppedBadIPHeader,
-	wire.FlawIPLength:      DroppedBadIPLength,
-	wire.FlawIPSum:         DroppedBadIPChecksum,
-	wire.FlawMapped:        DroppedMappedAddress,
-	wire.FlawOption:        DroppedBadIPOption,
-	wire.FlawSourceRoute:   DroppedSourceRoute,
-	wire.FlawExtension:     DroppedBadExtension,
-	wire.FlawExtensions:    DroppedManyExtensions,
-	wire.FlawTransport:     DroppedBadTransport,
-	wire.FlawTransportSize: DroppedBadTransportLength,
+	wire.FlawRunt:            DroppedRunt,
+	wire.FlawARP:             DroppedBadARP,
+	wire.FlawIPHeader:        DroppedBadIPHeader,
+	wire.FlawIPLength:        DroppedBadIPLength,
+	wire.FlawIPChecksum:      DroppedBadIPChecksum,
+	wire.FlawMappedAddress:   DroppedMappedAddress,
+	wire.FlawIPOption:        DroppedBadIPOption,
+	wire.FlawSourceRoute:     DroppedSourceRoute,
+	wire.FlawExtension:       DroppedBadExtension,
+	wire.FlawManyExtensions:  DroppedManyExtensions,
+	wire.FlawTransport:       DroppedBadTransport,
+	wire.FlawTransportLength: DroppedBadTransportLength,
 }

@@ -170,7 +170,7 @@ func fit(f *wire.Frame, p *wire.Packet, mtu int, tunnel *fwd.Tunnel) fitting {
 		}
 		f.MTU, fitting = uint16(mtu), inPieces
 	}
-	if f.Super() && tunnel != nil {
+	if f.IsGSO() && tunnel != nil {
 		f.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
 	}
 	return fitting

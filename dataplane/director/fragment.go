@@ -14,11 +14,11 @@ import (
 // others.
 func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 	p := &d.packets[i]
-	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportSize
+	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportLength
 	if !headers || !d.forUs(t, f) || !t.concerns(p) {
 		return d.act(t, f, i)
 	}
-	x, ok := wire.PieceOf(f, p)
+	x, ok := wire.ParseFragment(f, p)
 	if !ok {
 		return DroppedFragmentBad
 	}
@@ -44,7 +44,7 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 // later treats a fragment other than the first: it follows the first, or waits
 // for it.
 func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	x, ok := wire.PieceOf(f, p)
+	x, ok := wire.ParseFragment(f, p)
 	if !ok {
 		return DroppedFragmentBad
 	}
@@ -58,7 +58,7 @@ func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 
 // follow sends a fragment after the first of its datagram. HeldFragment: nobody
 // knows where that goes, yet.
-func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrack.FragmentKey, x *wire.Piece) Verdict {
+func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrack.FragmentKey, x *wire.FragmentInfo) Verdict {
 	note, fit := d.conns.FollowNote(key, extentOf(x))
 	switch {
 	case fit == conntrack.FitNone:
@@ -140,7 +140,7 @@ func (d *Director) likeCallOut(t *Table, f *wire.Frame, p *wire.Packet) Verdict 
 }
 
 // extentOf is what a fragment has of its datagram.
-func extentOf(x *wire.Piece) conntrack.Extent {
+func extentOf(x *wire.FragmentInfo) conntrack.Extent {
 	return conntrack.Extent{Start: x.Start, End: x.End, Last: !x.More}
 }
 
@@ -259,7 +259,7 @@ func (d *Director) fetch(t *Table, key *conntrack.FragmentKey) {
 func (d *Director) release(t *Table, f *wire.Frame, key *conntrack.FragmentKey) {
 	p := &d.pieces.packet
 	wire.Parse(f, p)
-	x, ok := wire.PieceOf(f, p)
+	x, ok := wire.ParseFragment(f, p)
 	if !ok {
 		return
 	}

@@ -23,7 +23,7 @@ func newAttacker(seed uint64, one, whole bool) *attacker {
 	a := &attacker{rng: rand.New(rand.NewPCG(seed, 0)), one: one, whole: whole}
 	for _, size := range []int{8, 40, 400, 1480} {
 		p := wiretest.Packet{Src: "198.51.100.1:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 2000)}
-		a.frames = append(a.frames, wiretest.Cut(in(0, p), 1, size)[0])
+		a.frames = append(a.frames, wiretest.Fragments(in(0, p), 1, size)[0])
 	}
 	return a
 }
@@ -98,7 +98,7 @@ func TestFragmentFlood(t *testing.T) {
 					for _, v := range append(first, second...) {
 						counts[v]++
 					}
-					wiretest.Check(t, wiretest.Join(t, out))
+					wiretest.Check(t, wiretest.Reassemble(t, out))
 				}
 			}
 			sum := uint64(0)

@@ -18,7 +18,7 @@ func TestFragmentRules(t *testing.T) {
 	toVIP := func() []wire.Frame { return request("10.1.0.2:5000", "10.9.0.1:80") }
 	piece := func(start, end int, more bool) wire.Frame {
 		p := large(udp, "10.1.0.2:5000", "10.9.0.1:80")
-		f := wiretest.Piece(p.Frame(), 1, start, more, make([]byte, end-start))
+		f := wiretest.Fragment(p.Frame(), 1, start, more, make([]byte, end-start))
 		if start == 0 {
 			f = cut(0, 1, end, p)[0]
 		}
@@ -101,7 +101,7 @@ func TestFragmentWithoutChecksum(t *testing.T) {
 	p := large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80")
 	p.NoChecksum = true
 	out, _ := w.oneByOne(cut(0, 1, 1400, p)...)
-	whole := wiretest.Join(t, out)
+	whole := wiretest.Reassemble(t, out)
 	if sum := wire.UDP(whole.Bytes()[34:]).Checksum(); sum != 0 {
 		t.Errorf("the checksum is %#x, want none", sum)
 	}
@@ -227,6 +227,6 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 		if len(out) != len(pieces) {
 			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), conns.Fragments())
 		}
-		wiretest.Check(t, wiretest.Join(t, out))
+		wiretest.Check(t, wiretest.Reassemble(t, out))
 	}
 }

@@ -55,7 +55,7 @@ func large(proto uint8, src, dst string) wiretest.Packet {
 // cut makes the fragments of a packet as they arrive on a port.
 func cut(port uint16, id uint32, size int, p wiretest.Packet) []wire.Frame {
 	p.DstMAC = portMAC[port]
-	pieces := wiretest.Cut(p.Frame(), id, size)
+	pieces := wiretest.Fragments(p.Frame(), id, size)
 	for i := range pieces {
 		pieces[i].In = port
 	}
@@ -181,7 +181,7 @@ func serverOf(w *world, proto uint8, v6 bool) int {
 // same fails the test unless the fragments make up the packet.
 func same(t *testing.T, who string, out []wire.Frame, want wiretest.Packet) {
 	t.Helper()
-	got := wiretest.Join(t, out)
+	got := wiretest.Reassemble(t, out)
 	wiretest.Check(t, got)
 	f := want.Frame()
 	g, x := got.Bytes(), f.Bytes()

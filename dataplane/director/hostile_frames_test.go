@@ -67,9 +67,9 @@ func (h hostile) frames() []wire.Frame {
 	whole := h.packet(0).Frame()
 	list := []wire.Frame{whole}
 	if headers := wire.EthernetLen + wire.IPv6Len; r.IntN(4) == 0 && whole.Len() > headers {
-		list = wiretest.Cut(whole, r.Uint32N(4), some(r, 8, 64, 600, 1480))
+		list = wiretest.Fragments(whole, r.Uint32N(4), some(r, 8, 64, 600, 1480))
 		payload := whole.Bytes()[headers:]
-		list = append(list, wiretest.Piece(whole, r.Uint32N(4), some(r, 0, 8, 16, 1480, 65000, 65528), r.IntN(2) == 0, payload[:r.IntN(len(payload)+1)]))
+		list = append(list, wiretest.Fragment(whole, r.Uint32N(4), some(r, 0, 8, 16, 1480, 65000, 65528), r.IntN(2) == 0, payload[:r.IntN(len(payload)+1)]))
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		list = list[:1+r.IntN(min(len(list), 32))]
 	}
@@ -83,7 +83,7 @@ func (h hostile) frames() []wire.Frame {
 			f.End -= int32(r.IntN(f.Len()) * r.IntN(2))
 		}
 		for range some(r, 0, 0, 0, 1, 2, 3) {
-			wire.Tag(f, some[uint16](r, wire.EtherTypeVLAN, wire.EtherTypeQinQ), some[uint16](r, 0, 0xe000, 7, 8, 9, 4095))
+			wire.PushVLAN(f, some[uint16](r, wire.EtherTypeVLAN, wire.EtherTypeQinQ), some[uint16](r, 0, 0xe000, 7, 8, 9, 4095))
 		}
 	}
 	return list

@@ -12,7 +12,7 @@ import (
 // nor timer (reference 5.7).
 func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in, q := &d.packets[i], &d.quoted[i], &d.queries[i]
-	if !wire.VerifyTransport(f, p) {
+	if !wire.VerifyChecksum(f, p) {
 		return DroppedBadICMPChecksum
 	}
 	c := d.conns.Conn(q.Ref)
@@ -106,14 +106,14 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 // done, for any other error.
 func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdict, ok bool) {
 	outer := &d.outer
-	if !d.forUs(t, f) || !wire.ParseInner(f, p, outer) || outer.Src != p.Dst {
+	if !d.forUs(t, f) || !wire.ParseQuoted(f, p, outer) || outer.Src != p.Dst {
 		return NotOurs, false
 	}
 	server := t.server(t.Tunnels[quotedTunnel(outer)])
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
 		return NotOurs, false
 	}
-	if !wire.VerifyTransport(f, p) {
+	if !wire.VerifyChecksum(f, p) {
 		return DroppedBadICMPChecksum, true
 	}
 	reported, tooBig := fwd.ReportedMTU(f, p)
@@ -200,7 +200,7 @@ func (d *Director) scheduleError(t *Table, f *wire.Frame, p, in *wire.Packet) (v
 	switch {
 	case svc == nil:
 		return NotOurs, false
-	case !wire.VerifyTransport(f, p):
+	case !wire.VerifyChecksum(f, p):
 		return DroppedBadICMPChecksum, true
 	}
 	if v := t.badSource(f, request); v != NotOurs {

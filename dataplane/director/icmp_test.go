@@ -85,7 +85,7 @@ func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8
 	about := func(src, dst, from string) wiretest.Packet {
 		q := body
 		q.Src, q.Dst = src, dst
-		return wiretest.Packet{Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, ICMPRest: 1400, Partial: partial,
+		return wiretest.Packet{Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, ICMPRest: 1400, PartialChecksum: partial,
 			Payload: wiretest.Quote(q.Frame(), header+quoted)}
 	}
 	for _, way := range []struct {
@@ -110,7 +110,7 @@ func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8
 			wire.ParseIPAt(&f, at, &p, false)
 		}
 		whole := about(way.src, way.dst, fam.router)
-		if !wire.ParseInner(&f, &p, &in) || p.ICMPType != kind {
+		if !wire.ParseQuoted(&f, &p, &in) || p.ICMPType != kind {
 			t.Errorf("%s, %s: type %d quotes nothing", name, way.verdict, p.ICMPType)
 			continue
 		}

@@ -81,7 +81,7 @@ func oddRows() []oddRow {
 		{"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080"},
 		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, bent(sctp(from, to), func(f *wire.Frame) {
 			clear(f.Bytes()[42:46])
-			f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 8}
+			f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 8}
 		}), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
 		{"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80"},
 

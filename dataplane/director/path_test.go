@@ -258,7 +258,7 @@ func TestPathMTULearned(t *testing.T) {
 				}
 				var p, quote wire.Packet
 				wire.Parse(&f, &p)
-				if !wire.ParseInner(&f, &p, &quote) || quote.Src != addr(host(ends[0])) || quote.Dst != addr(host(ends[1])) || quote.SrcPort != 5000 || quote.DstPort != 80 {
+				if !wire.ParseQuoted(&f, &p, &quote) || quote.Src != addr(host(ends[0])) || quote.Dst != addr(host(ends[1])) || quote.SrcPort != 5000 || quote.DstPort != 80 {
 					t.Errorf("%s: the client is quoted %+v", name, quote)
 				}
 				mtu, by, until, ok := w.table.Servers[1].Path.Learned(w.now)

@@ -21,10 +21,10 @@ func (t *Table) enter(f *wire.Frame, p *wire.Packet) {
 			wire.Parse(f, p)
 			return
 		case !ours:
-			*p = wire.Packet{Kind: wire.KindForeign}
+			*p = wire.Packet{Kind: wire.KindOtherVLAN}
 			return
 		}
-		wire.Untag(f)
+		wire.PopVLAN(f)
 		f.In = port
 	}
 }
@@ -38,7 +38,7 @@ func (t *Table) leave(frames []wire.Frame, verdicts []Verdict) {
 		}
 		port := &t.FIB.Ports[f.Out]
 		f.Out = port.Trunk
-		if !wire.Tag(f, wire.EtherTypeVLAN, port.VLAN) {
+		if !wire.PushVLAN(f, wire.EtherTypeVLAN, port.VLAN) {
 			f.Out = wire.NoPort
 			if verdicts != nil {
 				verdicts[i] = DroppedNoRoom

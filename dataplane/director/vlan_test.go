@@ -79,15 +79,15 @@ func TestTaggedFrames(t *testing.T) {
 	arp := func(target string, tags ...uint16) wire.Frame {
 		f := wiretest.ARP(1, wiretest.ClientMAC, "10.7.0.2", wire.MAC{}, target)
 		for _, tag := range tags {
-			wire.Tag(&f, wire.EtherTypeVLAN, tag)
+			wire.PushVLAN(&f, wire.EtherTypeVLAN, tag)
 		}
 		return f
 	}
 	ping := wiretest.Packet{Src: "10.8.0.11", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8}
 	half := syn(from, to)
-	half.Partial = true
+	half.PartialChecksum = true
 	solicitation := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
-	wire.Tag(&solicitation, wire.EtherTypeVLAN, 7)
+	wire.PushVLAN(&solicitation, wire.EtherTypeVLAN, 7)
 	for _, r := range []struct {
 		sentence string
 		keep     bool // keep_tags
@@ -110,7 +110,7 @@ func TestTaggedFrames(t *testing.T) {
 		{"and a ping", false, tagged(ping, 8), AnsweredEcho, "0 02:00:00:00:00:0c: vlan 8 10.8.0.1>10.8.0.11 ttl 64 icmp EchoReply"},
 		{"a reset goes where it was called for", false, tagged(syn(from, "10.9.0.1:81"), 7), RefusedNoService, "0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst"},
 		{"half a checksum stays half", false, tagged(half, 7), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"and half in the VLAN it leaves by", false, tagged(wiretest.Packet{Src: from, Dst: "10.9.0.8:80", TCPFlags: wire.TCPSyn, Partial: true}, 7), ForwardedMasq,
+		{"and half in the VLAN it leaves by", false, tagged(wiretest.Packet{Src: from, Dst: "10.9.0.8:80", TCPFlags: wire.TCPSyn, PartialChecksum: true}, 7), ForwardedMasq,
 			"0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080"},
 		{"what is not IP there is the host's", false, wiretest.Frame(append(bytes.Repeat([]byte{2}, 12), 0x81, 0, 0, 7, 0x88, 0xcc, 0)), NotOurs, ""},
 	} {

@@ -234,7 +234,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 
 // cut takes f, or the pieces of it if it is to be split. The caller holds mu.
 func (l *Link) cut(f *wire.Frame) {
-	if f.MTU == 0 && f.Outer != 0 && f.Super() {
+	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
 		f.MTU = maxMTU
 	}
 	if f.MTU == 0 {
@@ -254,14 +254,14 @@ func (l *Link) cut(f *wire.Frame) {
 // collect takes a copy of f, with what a device would be told of its offload.
 // The caller holds mu.
 func (l *Link) collect(f *wire.Frame) {
-	if f.Room() < sendRoom || f.Len() <= 0 {
+	if f.Headroom() < sendRoom || f.Len() <= 0 {
 		l.dropped++
 		return
 	}
 	r := Record{Port: f.Out, Data: append([]byte(nil), f.Bytes()...)}
-	if f.Partial() || f.Super() {
+	if f.ChecksumPartial() || f.IsGSO() {
 		r.Offload = f.Offload
-		r.Offload.Flags &= wire.OffloadPartial
+		r.Offload.Flags &= wire.OffloadNeedsCsum
 	}
 	l.sent = append(l.sent, r)
 }

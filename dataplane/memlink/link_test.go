@@ -65,9 +65,9 @@ func TestPoison(t *testing.T) {
 // TestSent collects copies of what was sent, told of offload as a device is.
 func TestSent(t *testing.T) {
 	l := New(Config{})
-	partial := wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16}
+	partial := wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16}
 	l.Feed(record(0, 1), Record{Port: 1, Data: []byte{2}, Offload: partial},
-		Record{Data: []byte{3}, Offload: wire.Offload{Flags: wire.OffloadValid}})
+		Record{Data: []byte{3}, Offload: wire.Offload{Flags: wire.OffloadDataValid}})
 	var frames [8]wire.Frame
 	n, err := l.Recv(frames[:])
 	if n != 3 || err != nil {

@@ -101,11 +101,11 @@ func TestThrough(t *testing.T) {
 					continue
 				}
 				left--
-				if f.In != 0 || f.Out != wire.NoPort || f.MTU != 0 || f.Outer != 0 {
-					t.Fatalf("frame lent as In %d Out %d MTU %d Outer %d, want 0, NoPort, 0, 0", f.In, f.Out, f.MTU, f.Outer)
+				if f.In != 0 || f.Out != wire.NoPort || f.MTU != 0 || f.TunnelLen != 0 {
+					t.Fatalf("frame lent as In %d Out %d MTU %d Outer %d, want 0, NoPort, 0, 0", f.In, f.Out, f.MTU, f.TunnelLen)
 				}
-				if f.Room() < wire.Headroom {
-					t.Fatalf("room in front is %d bytes, want at least %d", f.Room(), wire.Headroom)
+				if f.Headroom() < wire.Headroom {
+					t.Fatalf("room in front is %d bytes, want at least %d", f.Headroom(), wire.Headroom)
 				}
 				clear(f.Buf[:f.Off]) // ours while it is lent
 				f.Out = 1
@@ -219,8 +219,8 @@ func TestTag(t *testing.T) {
 		for i := range frames {
 			f := &frames[i]
 			if bytes.Equal(f.Bytes(), want) {
-				if f.Room() < wire.Headroom {
-					t.Errorf("room before the tagged frame is %d, want %d", f.Room(), wire.Headroom)
+				if f.Headroom() < wire.Headroom {
+					t.Errorf("room before the tagged frame is %d, want %d", f.Headroom(), wire.Headroom)
 				}
 				return true
 			}

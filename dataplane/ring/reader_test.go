@@ -240,10 +240,10 @@ func TestHostileSlots(t *testing.T) {
 		{"broadcast", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
 			3, counts{received: 3}},
 		{"half-made checksum behind the frame", func(m *blockMaker, at int) {
-			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadPartial, CsumStart: 59})
+			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 59})
 		}, 2, counts{received: 2, malformed: 1}},
 		{"half-made checksum near the top of 16 bits", func(m *blockMaker, at int) {
-			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadPartial, CsumStart: 65535, CsumOffset: 65535})
+			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 65535, CsumOffset: 65535})
 		}, 2, counts{received: 2, malformed: 1}},
 		{"tag in a frame without addresses", func(m *blockMaker, at int) {
 			m.put32(at+slotStatus, unix.TP_STATUS_USER|unix.TP_STATUS_VLAN_VALID)
@@ -299,7 +299,7 @@ func TestRestoreTag(t *testing.T) {
 		m.put32(at+slotTCI, 0x602a)
 		m.put16(at+slotTPID, 0x88a8)
 		writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{
-			Flags: wire.OffloadPartial, GSOType: wire.GSOTCPv4, GSOSize: 1000, HdrLen: 54, CsumStart: 34, CsumOffset: 16,
+			Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4, GSOSize: 1000, HdrLen: 54, CsumStart: 34, CsumOffset: 16,
 		})
 		var frames [1]wire.Frame
 		if n := r.take(frames[:]); n != 1 {
@@ -313,8 +313,8 @@ func TestRestoreTag(t *testing.T) {
 		if o := f.Offload; o.CsumStart != 38 || o.HdrLen != 58 || o.CsumOffset != 16 {
 			t.Errorf("offload of tagged frame is %+v, want CsumStart 38, CsumOffset 16, HdrLen 58", o)
 		}
-		if f.Room() < wire.Headroom {
-			t.Errorf("room before tagged frame is %d, want at least %d", f.Room(), wire.Headroom)
+		if f.Headroom() < wire.Headroom {
+			t.Errorf("room before tagged frame is %d, want at least %d", f.Headroom(), wire.Headroom)
 		}
 	}
 }

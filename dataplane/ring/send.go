@@ -72,7 +72,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 // frames were sent meanwhile. A super-frame in a tunnel is always split: struct
 // virtio_net_hdr has no words for it.
 func (l *Link) cut(f *wire.Frame) (n int) {
-	if f.MTU == 0 && f.Outer != 0 && f.Super() {
+	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
 		f.MTU = maxMTU
 	}
 	if f.MTU == 0 {
@@ -100,7 +100,7 @@ func (l *Link) cut(f *wire.Frame) (n int) {
 // full; it returns how many frames that sent.
 func (l *Link) queue(f *wire.Frame) (n int) {
 	q := &l.tx.ports[f.Out]
-	if f.Room() < vnetHdrLen || f.Len() <= 0 {
+	if f.Headroom() < vnetHdrLen || f.Len() <= 0 {
 		l.ports[f.Out].counts[dropOther]++
 		return 0
 	}

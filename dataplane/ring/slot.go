@@ -141,12 +141,12 @@ func (s *slot) fill(f *wire.Frame, b []byte) bool {
 	f.Buf = b[bufStart:s.size:s.size]
 	f.Off = int32(s.mac - bufStart)
 	f.End = f.Off + int32(s.snap)
-	f.Out, f.MTU, f.Outer = wire.NoPort, 0, 0
+	f.Out, f.MTU, f.TunnelLen = wire.NoPort, 0, 0
 	f.Offload = readOffload(b[s.mac-vnetHdrLen : s.mac])
-	if f.Partial() && int(f.Offload.CsumStart)+int(f.Offload.CsumOffset)+2 > s.snap {
+	if f.ChecksumPartial() && int(f.Offload.CsumStart)+int(f.Offload.CsumOffset)+2 > s.snap {
 		return false
 	}
-	if f.Partial() && f.Offload.CsumOffset == wire.SCTPChecksum {
+	if f.ChecksumPartial() && f.Offload.CsumOffset == wire.SCTPChecksum {
 		wire.FinishChecksum(f) // no link can be told of a half-made CRC32c
 	}
 	return true
@@ -160,5 +160,5 @@ func (s *slot) restoreTag(f *wire.Frame, b []byte) bool {
 	if s.status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
 		tpid = binary.NativeEndian.Uint16(b[slotTPID:])
 	}
-	return wire.Tag(f, tpid, uint16(binary.NativeEndian.Uint32(b[slotTCI:])))
+	return wire.PushVLAN(f, tpid, uint16(binary.NativeEndian.Uint32(b[slotTCI:])))
 }

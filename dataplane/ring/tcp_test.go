@@ -82,10 +82,10 @@ func TestTCP(t *testing.T) {
 			})
 			var super, partial atomic.Int64
 			carry(t, l, func(f *wire.Frame) {
-				if f.Super() {
+				if f.IsGSO() {
 					super.Add(1)
 				}
-				if f.Partial() {
+				if f.ChecksumPartial() {
 					partial.Add(1)
 				}
 			})

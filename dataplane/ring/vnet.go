@@ -31,12 +31,12 @@ func readOffload(h []byte) wire.Offload {
 // so a frame that is neither partial nor a super-frame gets the zero header.
 func writeOffload(h []byte, o wire.Offload) {
 	_ = h[vnetHdrLen-1]
-	if o.Flags&wire.OffloadPartial == 0 && o.GSOType == wire.GSONone {
+	if o.Flags&wire.OffloadNeedsCsum == 0 && o.GSOType == wire.GSONone {
 		clear(h[:vnetHdrLen])
 		return
 	}
 	e := binary.NativeEndian
-	h[0], h[1] = o.Flags&wire.OffloadPartial, o.GSOType
+	h[0], h[1] = o.Flags&wire.OffloadNeedsCsum, o.GSOType
 	e.PutUint16(h[2:], o.HdrLen)
 	e.PutUint16(h[4:], o.GSOSize)
 	e.PutUint16(h[6:], o.CsumStart)

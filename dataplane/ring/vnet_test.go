@@ -15,16 +15,16 @@ func TestOffload(t *testing.T) {
 		came, told wire.Offload
 	}{
 		{"a plain frame", wire.Offload{}, wire.Offload{}},
-		{"a verified frame needs nothing", wire.Offload{Flags: wire.OffloadValid, HdrLen: 54}, wire.Offload{}},
+		{"a verified frame needs nothing", wire.Offload{Flags: wire.OffloadDataValid, HdrLen: 54}, wire.Offload{}},
 		{
 			"a half-made checksum",
-			wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16},
-			wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16},
+			wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16},
+			wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16},
 		},
 		{
 			"a super-frame",
-			wire.Offload{Flags: wire.OffloadPartial | wire.OffloadValid, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16},
-			wire.Offload{Flags: wire.OffloadPartial, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16},
+			wire.Offload{Flags: wire.OffloadNeedsCsum | wire.OffloadDataValid, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16},
+			wire.Offload{Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16},
 		},
 	} {
 		h := bytes.Repeat([]byte{0xdb}, vnetHdrLen)

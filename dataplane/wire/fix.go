@@ -5,23 +5,23 @@ import (
 	"hash/crc32"
 )
 
-// Fix is what a rewrite of addresses and ports does to the transport checksum
+// ChecksumDelta is what a rewrite of addresses and ports does to the transport checksum
 // of a packet. Collect the changes, rewrite the headers, then Apply:
 //
-//	wire.Fix{}.Addr(vip, rip).Port(vport, rport).Apply(f, p)
-type Fix struct {
+//	wire.ChecksumDelta{}.Addr(vip, rip).Port(vport, rport).Apply(f, p)
+type ChecksumDelta struct {
 	addrs, ports uint32 // sums of the new words minus the old ones
 	ported       bool   // some port really changed
 }
 
 // Addr adds the change of an address of the IP header.
-func (x Fix) Addr(old, new Addr) Fix {
+func (x ChecksumDelta) Addr(old, new Addr) ChecksumDelta {
 	x.addrs += uint32(^uint16(sumAddr(&old))) + sumAddr(&new)
 	return x
 }
 
 // Port adds the change of a port of the transport header.
-func (x Fix) Port(old, new uint16) Fix {
+func (x ChecksumDelta) Port(old, new uint16) ChecksumDelta {
 	x.ports += uint32(^old) + uint32(new)
 	x.ported = x.ported || old != new
 	return x
@@ -38,14 +38,14 @@ func (x Fix) Port(old, new uint16) Fix {
 //   - ICMPv6 covers the addresses; ICMP covers neither.
 //   - SCTP covers the ports, with a CRC that is made anew if one changed. In a
 //     fragment that cannot be done.
-func (x Fix) Apply(f *Frame, p *Packet) {
+func (x ChecksumDelta) Apply(f *Frame, p *Packet) {
 	field := checksumField(f, p)
 	if field == nil || p.Proto == ProtoICMP {
 		return
 	}
 	if p.Proto == ProtoSCTP {
 		if x.ported {
-			FillTransport(f, p)
+			FillChecksum(f, p)
 		}
 		return
 	}
@@ -54,7 +54,7 @@ func (x Fix) Apply(f *Frame, p *Packet) {
 	case f.partialAt(p):
 		check = Fold(uint32(check) + uint32(Fold(x.addrs)))
 	case p.Proto == ProtoUDP && check == 0:
-		FillTransport(f, p)
+		FillChecksum(f, p)
 		return
 	default:
 		check = ^Fold(uint32(^check) + uint32(Fold(x.addrs)) + uint32(Fold(x.ports)))
@@ -74,7 +74,7 @@ func wireChecksum(proto uint8, check uint16) uint16 {
 
 // partialAt says whether the half-made checksum of f is the one of p, rather
 // than of a packet inside it.
-func (f *Frame) partialAt(p *Packet) bool { return f.Partial() && f.Offload.CsumStart == p.L4 }
+func (f *Frame) partialAt(p *Packet) bool { return f.ChecksumPartial() && f.Offload.CsumStart == p.L4 }
 
 // checksumField is the transport checksum of p, nil if there is none we know of
 // or it is in another fragment.
@@ -102,11 +102,11 @@ func checksumField(f *Frame, p *Packet) []byte {
 	return t[at : at+size]
 }
 
-// FillTransport computes the transport checksum of p anew, from the addresses
+// FillChecksum computes the transport checksum of p anew, from the addresses
 // that now stand in its header and p.Len. A half-made checksum is again made by
 // half, except SCTP's, which no device is asked to finish: virtio_net_hdr cannot
 // tell a CRC from a sum. Nothing is done to fragments.
-func FillTransport(f *Frame, p *Packet) {
+func FillChecksum(f *Frame, p *Packet) {
 	field := checksumField(f, p)
 	if field == nil || p.Fragment != FragmentNone {
 		return
@@ -115,7 +115,7 @@ func FillTransport(f *Frame, p *Packet) {
 	switch {
 	case p.Proto == ProtoSCTP:
 		if f.partialAt(p) {
-			f.Offload.Flags &^= OffloadPartial
+			f.Offload.Flags &^= OffloadNeedsCsum
 		}
 		fillCRC(covered)
 	case f.partialAt(p):
@@ -127,10 +127,10 @@ func FillTransport(f *Frame, p *Packet) {
 	}
 }
 
-// VerifyTransport says whether the transport checksum of p is right. It is
+// VerifyChecksum says whether the transport checksum of p is right. It is
 // taken for right where there is nothing to verify: half made, absent from a UDP
 // packet over IPv4, of a fragment, or of a protocol without one.
-func VerifyTransport(f *Frame, p *Packet) bool {
+func VerifyChecksum(f *Frame, p *Packet) bool {
 	field := checksumField(f, p)
 	if field == nil || p.Fragment != FragmentNone || f.partialAt(p) {
 		return true
@@ -177,10 +177,10 @@ func pseudo(f *Frame, p *Packet, length int) uint32 {
 // to the end of the frame, and makes f a plain finished frame in that respect.
 // It must not be used on a super-frame, whose pieces have checksums of their own.
 func FinishChecksum(f *Frame) {
-	if !f.Partial() {
+	if !f.ChecksumPartial() {
 		return
 	}
-	f.Offload.Flags &^= OffloadPartial
+	f.Offload.Flags &^= OffloadNeedsCsum
 	b, offset := f.Bytes(), int(f.Offload.CsumOffset)
 	start := int(f.Offload.CsumStart)
 	if start > len(b) {

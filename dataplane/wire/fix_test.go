@@ -14,7 +14,7 @@ func rewrite(f *wire.Frame, to wire.Frame) {
 	var p, q wire.Packet
 	wire.Parse(f, &p)
 	wire.Parse(&to, &q)
-	fix := wire.Fix{}.Addr(p.Src, q.Src).Addr(p.Dst, q.Dst)
+	fix := wire.ChecksumDelta{}.Addr(p.Src, q.Src).Addr(p.Dst, q.Dst)
 	if h := f.From(p.L3); p.IPv6 {
 		wire.IPv6(h).SetSrc(q.Src)
 		wire.IPv6(h).SetDst(q.Dst)
@@ -38,10 +38,10 @@ var fixKinds = []struct {
 	ipv6   bool // also sent over IPv6
 }{
 	{"TCP", func(p *wiretest.Packet) {}, true},
-	{"half-made TCP", func(p *wiretest.Packet) { p.Partial = true }, true},
+	{"half-made TCP", func(p *wiretest.Packet) { p.PartialChecksum = true }, true},
 	{"TCP super-frame", func(p *wiretest.Packet) { p.GSOSize = 100 }, true},
 	{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }, true},
-	{"half-made UDP", func(p *wiretest.Packet) { p.Proto, p.Partial = wire.ProtoUDP, true }, true},
+	{"half-made UDP", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true }, true},
 	{"SCTP", func(p *wiretest.Packet) { p.Proto = wire.ProtoSCTP }, true},
 	{"ICMP", func(p *wiretest.Packet) { p.Proto = wire.ProtoICMP }, false},
 	{"first fragment of UDP", func(p *wiretest.Packet) { p.Proto, p.MF = wire.ProtoUDP, true }, false},
@@ -114,7 +114,7 @@ func zeroSum() wiretest.Packet {
 func TestUDPComputedZero(t *testing.T) {
 	zero := zeroSum()
 	other, bare, half := zero, zero, zero
-	other.Src, bare.NoChecksum, half.Partial = "10.9.9.9:99", true, true
+	other.Src, bare.NoChecksum, half.PartialChecksum = "10.9.9.9:99", true, true
 	var p wire.Packet
 	for _, row := range []struct {
 		name string
@@ -124,7 +124,7 @@ func TestUDPComputedZero(t *testing.T) {
 		{"by no difference", func() wire.Frame { f := zero.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"anew", func() wire.Frame { f := bare.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"by finishing", func() wire.Frame { f := half.Frame(); wire.FinishChecksum(&f); return f }},
-		{"by filling", func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillTransport(&f, &p); return f }},
+		{"by filling", func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f }},
 	} {
 		f := row.make()
 		if got := wire.UDP(f.Bytes()[34:]).Checksum(); got != 0xffff {
@@ -144,7 +144,7 @@ func TestFixKeepsWrong(t *testing.T) {
 		rewrite(&f, to.Frame())
 		var p wire.Packet
 		wire.Parse(&f, &p)
-		if wire.VerifyTransport(&f, &p) {
+		if wire.VerifyChecksum(&f, &p) {
 			t.Errorf("%s > %s: the checksum of a changed payload became right", desc.Src, desc.Dst)
 		}
 	}
@@ -155,7 +155,7 @@ func TestFixKeepsWrong(t *testing.T) {
 func TestFixOutside(t *testing.T) {
 	f := tcp4.Frame()
 	encap(&f, 4)
-	f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 14 + 32 + 20, CsumOffset: 16}
+	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 14 + 32 + 20, CsumOffset: 16}
 	other := wiretest.Packet{Src: "10.7.7.7:7", Dst: "10.8.8.8:8", Proto: wire.ProtoUDP}
 	rewrite(&f, other.Frame())
 	var p wire.Packet
@@ -174,7 +174,7 @@ func TestVerifyInner(t *testing.T) {
 	if flaw := wire.ParseIPAt(&f, wire.EthernetLen, &p, false); flaw != wire.FlawNone {
 		t.Fatalf("flaw %d", flaw)
 	}
-	if !wire.VerifyTransport(&f, &p) {
+	if !wire.VerifyChecksum(&f, &p) {
 		t.Error("a right checksum, with bytes behind the packet, is called wrong")
 	}
 }
@@ -208,11 +208,11 @@ func TestFinishChecksum(t *testing.T) {
 			desc.VLANs = []uint16{7}
 		}
 		want := desc.Frame()
-		desc.Partial = true
+		desc.PartialChecksum = true
 		f := desc.Frame()
 		wire.FinishChecksum(&f)
-		if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Partial() {
-			t.Fatalf("finished\n%x partial %v\nwant\n%x", f.Bytes(), f.Partial(), want.Bytes())
+		if !bytes.Equal(f.Bytes(), want.Bytes()) || f.ChecksumPartial() {
+			t.Fatalf("finished\n%x partial %v\nwant\n%x", f.Bytes(), f.ChecksumPartial(), want.Bytes())
 		}
 	}
 }
@@ -221,9 +221,9 @@ func TestFinishChecksum(t *testing.T) {
 func TestFinishChecksumSCTP(t *testing.T) {
 	want := sctp4.Frame()
 	f := bend(sctp4, func(b []byte) { copy(b[42:46], make([]byte, 4)) })
-	f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 8}
+	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 8}
 	wire.FinishChecksum(&f)
-	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Partial() {
+	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.ChecksumPartial() {
 		t.Errorf("finished\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 	}
 }
@@ -234,10 +234,10 @@ func TestFixSCTPPartial(t *testing.T) {
 	other := sctp4
 	other.Dst = "10.0.0.9:99"
 	f, want := sctp4.Frame(), other.Frame()
-	f.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: wire.SCTPChecksum}
+	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: wire.SCTPChecksum}
 	rewrite(&f, want)
-	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Partial() {
-		t.Errorf("rewritten to\n%x, half made %v; want finished\n%x", f.Bytes(), f.Partial(), want.Bytes())
+	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.ChecksumPartial() {
+		t.Errorf("rewritten to\n%x, half made %v; want finished\n%x", f.Bytes(), f.ChecksumPartial(), want.Bytes())
 	}
 }
 
@@ -245,11 +245,11 @@ func TestFixSCTPPartial(t *testing.T) {
 // no harm.
 func TestFinishChecksumAnywhere(t *testing.T) {
 	for _, o := range []wire.Offload{
-		{Flags: wire.OffloadPartial, CsumStart: 0xffff},
-		{Flags: wire.OffloadPartial, CsumStart: 55, CsumOffset: 0},
-		{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 0xffff},
-		{Flags: wire.OffloadPartial, CsumStart: 50, CsumOffset: 8},
-		{Flags: wire.OffloadValid, CsumStart: 34, CsumOffset: 16},
+		{Flags: wire.OffloadNeedsCsum, CsumStart: 0xffff},
+		{Flags: wire.OffloadNeedsCsum, CsumStart: 55, CsumOffset: 0},
+		{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 0xffff},
+		{Flags: wire.OffloadNeedsCsum, CsumStart: 50, CsumOffset: 8},
+		{Flags: wire.OffloadDataValid, CsumStart: 34, CsumOffset: 16},
 	} {
 		f := tcp4.Frame()
 		f.Offload = o
@@ -268,13 +268,13 @@ func TestFillTransport(t *testing.T) {
 	for range 500 {
 		proto := []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[r.IntN(3)]
 		desc := r.packet(proto, r.coin(), r.IntN(300))
-		desc.Partial = r.coin() && proto != wire.ProtoSCTP
+		desc.PartialChecksum = r.coin() && proto != wire.ProtoSCTP
 		f, want := desc.Frame(), desc.Frame()
 		var p wire.Packet
 		wire.Parse(&f, &p)
 		at := int(p.L4) + map[uint8]int{wire.ProtoTCP: 16, wire.ProtoUDP: 6, wire.ProtoSCTP: 8}[proto]
 		copy(f.Bytes()[at:], r.bytes(2))
-		wire.FillTransport(&f, &p)
+		wire.FillChecksum(&f, &p)
 		if !bytes.Equal(f.Bytes(), want.Bytes()) || f.Offload != want.Offload {
 			t.Fatalf("filled\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 		}
@@ -299,7 +299,7 @@ func TestVerifyTransport(t *testing.T) {
 		{"UDP over IPv6 without checksum", with(udp6, func(p *wiretest.Packet) { p.NoChecksum = true }), false},
 		{"UDP padded", padded(udp4.Frame(), 9), true},
 		{"UDP that ends before its IP packet", udpWithTrailer(), true},
-		{"half made", with(tcp4, func(p *wiretest.Packet) { p.Partial = true }), true},
+		{"half made", with(tcp4, func(p *wiretest.Packet) { p.PartialChecksum = true }), true},
 		{"SCTP", sctp4.Frame(), true},
 		{"SCTP, one bit wrong", flip(sctp4), false},
 		{"ICMP error", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), true},
@@ -314,7 +314,7 @@ func TestVerifyTransport(t *testing.T) {
 		if p.Kind != wire.KindIP {
 			t.Errorf("%s: kind %d, flaw %d", row.name, p.Kind, p.Flaw)
 		}
-		if got := wire.VerifyTransport(&row.f, &p); got != row.want {
+		if got := wire.VerifyChecksum(&row.f, &p); got != row.want {
 			t.Errorf("%s: %v, want %v", row.name, got, row.want)
 		}
 	}
@@ -330,7 +330,7 @@ func udpWithTrailer() wire.Frame {
 // TestFixAllocates: no repair costs an allocation.
 func TestFixAllocates(t *testing.T) {
 	bare := change(udp4, func(p *wiretest.Packet) { p.NoChecksum = true })
-	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(), change(tcp6, func(p *wiretest.Packet) { p.Partial = true })}
+	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(), change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true })}
 	packets := make([]wire.Packet, len(frames))
 	for i := range frames {
 		wire.Parse(&frames[i], &packets[i])
@@ -339,8 +339,8 @@ func TestFixAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		for i := range frames {
 			port++
-			wire.Fix{}.Addr(packets[i].Src, packets[i].Dst).Port(port, port+1).Apply(&frames[i], &packets[i])
-			wire.VerifyTransport(&frames[i], &packets[i])
+			wire.ChecksumDelta{}.Addr(packets[i].Src, packets[i].Dst).Port(port, port+1).Apply(&frames[i], &packets[i])
+			wire.VerifyChecksum(&frames[i], &packets[i])
 			wire.FinishChecksum(&frames[i])
 		}
 	}); n != 0 {
@@ -354,6 +354,6 @@ func BenchmarkFix(b *testing.B) {
 	var p wire.Packet
 	wire.Parse(&f, &p)
 	for b.Loop() {
-		wire.Fix{}.Addr(p.Dst, p.Src).Port(p.DstPort, p.SrcPort).Apply(&f, &p)
+		wire.ChecksumDelta{}.Addr(p.Dst, p.Src).Port(p.DstPort, p.SrcPort).Apply(&f, &p)
 	}
 }

@@ -49,7 +49,7 @@ func (s *Splitter) fragment(f *Frame, l3 int) bool {
 // source alone, which we are of our tunnels' packets (RFC 2473 section 7.1).
 func mayFragment(f *Frame, p *Packet) bool {
 	if p.IPv6 {
-		return f.Outer > 0
+		return f.TunnelLen > 0
 	}
 	return !IPv4(f.From(p.L3)).DF()
 }

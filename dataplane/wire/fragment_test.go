@@ -27,7 +27,7 @@ func TestFragment(t *testing.T) {
 		}
 		desc := r.packet(proto, inner6, 800+r.IntN(8000))
 		desc.DF = kind > 0 // the inner one does not matter
-		desc.Partial = r.coin() && proto != wire.ProtoICMP
+		desc.PartialChecksum = r.coin() && proto != wire.ProtoICMP
 		desc.ICMPType = 128
 		f := desc.Frame()
 		encap(&f, kind)
@@ -36,9 +36,9 @@ func TestFragment(t *testing.T) {
 		if len(wholes) != 1 {
 			t.Fatalf("%s: fragments of %d datagrams, want 1", tunnels[kind].name, len(wholes))
 		}
-		inner := decap(wholes[0], int(f.Outer), inner6)
+		inner := decap(wholes[0], int(f.TunnelLen), inner6)
 		wiretest.Check(t, inner)
-		desc.Partial = false
+		desc.PartialChecksum = false
 		want := desc.Frame()
 		if !bytes.Equal(inner.Bytes(), want.Bytes()) {
 			t.Fatalf("%s: put together\n%x\nwant\n%x", tunnels[kind].name, inner.Bytes(), want.Bytes())
@@ -86,7 +86,7 @@ func TestFragmentIdents(t *testing.T) {
 func TestFragmentUFO(t *testing.T) {
 	desc := newRandom(t).packet(wire.ProtoUDP, false, 9000)
 	want := desc.Frame()
-	desc.Partial = true
+	desc.PartialChecksum = true
 	f := desc.Frame()
 	f.Offload.GSOType, f.Offload.GSOSize, f.MTU = wire.GSOUDP, 1400, 1500
 	wholes := reassemble(t, split(t, wire.NewSplitter(), &f))

@@ -30,17 +30,17 @@ type Frame struct {
 	// frame into IP fragments. 0: send as it is.
 	MTU uint16
 
-	// Outer is the length of the tunnel headers put in front of the inner IP
+	// TunnelLen is the length of the tunnel headers put in front of the inner IP
 	// header (everything between the link header and it); 0: no tunnel. The
 	// splitter needs it, because Offload describes the inner packet only; its
 	// CsumStart still counts from the Ethernet header, over the tunnel headers.
-	Outer uint8
+	TunnelLen uint8
 }
 
 // Offload describes the work left to a device, in the terms of struct
 // virtio_net_hdr (linux/virtio_net.h); the zero value is a plain finished frame.
 type Offload struct {
-	Flags      uint8  // OffloadPartial, OffloadValid
+	Flags      uint8  // OffloadNeedsCsum, OffloadDataValid
 	GSOType    uint8  // GSONone, GSOTCPv4, GSOUDPL4, GSOTCPv6, | GSOECN
 	HdrLen     uint16 // bytes of headers in front of the payload, a hint
 	GSOSize    uint16 // payload bytes per segment of a super-frame
@@ -50,13 +50,13 @@ type Offload struct {
 
 // Offload.Flags and Offload.GSOType, values of linux/virtio_net.h.
 const (
-	// OffloadPartial (VIRTIO_NET_HDR_F_NEEDS_CSUM): the checksum field at
+	// OffloadNeedsCsum (VIRTIO_NET_HDR_F_NEEDS_CSUM): the checksum field at
 	// CsumStart+CsumOffset holds the uncomplemented pseudo-header sum only. Of
 	// SCTP it is a CRC that was not begun, which no link can pass on: a link
 	// that receives CsumOffset SCTPChecksum finishes it at once (FinishChecksum).
-	OffloadPartial = 1
-	// OffloadValid (VIRTIO_NET_HDR_F_DATA_VALID): the receiver verified it.
-	OffloadValid = 2
+	OffloadNeedsCsum = 1
+	// OffloadDataValid (VIRTIO_NET_HDR_F_DATA_VALID): the receiver verified it.
+	OffloadDataValid = 2
 
 	GSONone  = 0
 	GSOTCPv4 = 1
@@ -75,12 +75,12 @@ func (f *Frame) From(off uint16) []byte { return f.Buf[f.Off+int32(off) : f.End]
 // Len is the length of the frame in bytes, Ethernet header included.
 func (f *Frame) Len() int { return int(f.End - f.Off) }
 
-// Room is the number of bytes free before the frame.
-func (f *Frame) Room() int { return int(f.Off) }
+// Headroom is the number of bytes free before the frame.
+func (f *Frame) Headroom() int { return int(f.Off) }
 
-// Partial says whether the transport checksum is only half made.
-func (f *Frame) Partial() bool { return f.Offload.Flags&OffloadPartial != 0 }
+// ChecksumPartial says whether the transport checksum is only half made.
+func (f *Frame) ChecksumPartial() bool { return f.Offload.Flags&OffloadNeedsCsum != 0 }
 
-// Super says whether the frame is a super-frame: one TCP or UDP packet that
+// IsGSO says whether the frame is a super-frame: one TCP or UDP packet that
 // stands for several, to be cut into pieces of Offload.GSOSize.
-func (f *Frame) Super() bool { return f.Offload.GSOType&^GSOECN != GSONone }
+func (f *Frame) IsGSO() bool { return f.Offload.GSOType&^GSOECN != GSONone }

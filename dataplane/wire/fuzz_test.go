@@ -61,7 +61,7 @@ func FuzzParse(f *testing.F) {
 		if (p.Kind == wire.KindBad) != (p.Flaw != wire.FlawNone) {
 			t.Fatalf("kind %d with flaw %d", p.Kind, p.Flaw)
 		}
-		if p.Kind == wire.KindIP && !frame.Super() {
+		if p.Kind == wire.KindIP && !frame.IsGSO() {
 			agree(t, &frame, &p)
 		}
 	})
@@ -120,7 +120,7 @@ func FuzzParseInner(f *testing.F) {
 		frame := wiretest.Frame(b)
 		var p, in wire.Packet
 		wire.Parse(&frame, &p)
-		if !wire.ParseInner(&frame, &p, &in) {
+		if !wire.ParseQuoted(&frame, &p, &in) {
 			return
 		}
 		if p.Kind != wire.KindIP || in.Kind != wire.KindIP || !inside(&frame, &in) || in.L3 != p.L4+8 {
@@ -150,13 +150,13 @@ func FuzzRework(f *testing.F) {
 		var p wire.Packet
 		wire.Parse(&frame, &p)
 		if p.Kind == wire.KindIP {
-			wire.VerifyTransport(&frame, &p)
-			wire.Fix{}.Addr(p.Src, p.Dst).Port(1, 2).Apply(&frame, &p)
-			wire.FillTransport(&frame, &p)
-			if x, ok := wire.PieceOf(&frame, &p); ok && (x.Start >= x.End || x.End > 0xffff) {
+			wire.VerifyChecksum(&frame, &p)
+			wire.ChecksumDelta{}.Addr(p.Src, p.Dst).Port(1, 2).Apply(&frame, &p)
+			wire.FillChecksum(&frame, &p)
+			if x, ok := wire.ParseFragment(&frame, &p); ok && (x.Start >= x.End || x.End > 0xffff) {
 				t.Fatalf("fragment %+v", x)
 			}
-			frame.MTU, frame.Outer = mtu, outer
+			frame.MTU, frame.TunnelLen = mtu, outer
 		}
 		s.Reset()
 		pieces, ok := s.Split(&frame)

@@ -18,7 +18,7 @@ func tag(f *wire.Frame, tags []byte) {
 	copy(f.Buf[int(f.Off)-len(tags):], f.Bytes()[:macs])
 	f.Off -= int32(len(tags))
 	copy(f.Bytes()[macs:], tags)
-	if f.Partial() {
+	if f.ChecksumPartial() {
 		f.Offload.CsumStart += uint16(len(tags))
 		f.Offload.HdrLen += uint16(len(tags))
 	}
@@ -32,7 +32,7 @@ func untag(t *testing.T, f wire.Frame, tags []byte) wire.Frame {
 		t.Fatalf("a piece has lost its tags % x: % x", tags, b[:min(len(b), 30)])
 	}
 	plain := wiretest.Frame(append(append([]byte(nil), b[:macs]...), b[macs+len(tags):]...))
-	if plain.Offload = f.Offload; f.Partial() {
+	if plain.Offload = f.Offload; f.ChecksumPartial() {
 		plain.Offload.CsumStart -= uint16(len(tags))
 	}
 	return plain
@@ -70,11 +70,11 @@ func TestHalfMade(t *testing.T) {
 								continue
 							}
 							desc := r.packet(proto, ipv6, shape.payload)
-							desc.TCPFlags, desc.GSOSize, desc.Partial = wire.TCPAck, uint16(shape.size), partial
+							desc.TCPFlags, desc.GSOSize, desc.PartialChecksum = wire.TCPAck, uint16(shape.size), partial
 							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, half made %v", proto, ipv6, tunnels[kind].name, tags, shape.name, partial)
 							f := desc.Frame()
 							encap(&f, kind)
-							outer := int(f.Outer)
+							outer := int(f.TunnelLen)
 							tag(&f, tags)
 							f.MTU = mtu
 							halfMade(t, s, name, &f, desc, tags, outer)
@@ -111,7 +111,7 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 	at := 0
 	for i, whole := range reassemble(t, plain) {
 		got := decap(whole, outer, desc.Src[0] == '[')
-		if whole.Partial() { // it fits, and is the device's to finish
+		if whole.ChecksumPartial() { // it fits, and is the device's to finish
 			got.Offload = whole.Offload
 			wire.FinishChecksum(&got)
 		}
@@ -121,7 +121,7 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 			n = len(got.Bytes()) - headersOf(desc)
 		}
 		want.Payload = desc.Payload[at:min(at+n, len(desc.Payload))]
-		want.ID, want.Seq, want.GSOSize, want.Partial = desc.ID+uint16(i), desc.Seq+uint32(at), 0, false
+		want.ID, want.Seq, want.GSOSize, want.PartialChecksum = desc.ID+uint16(i), desc.Seq+uint32(at), 0, false
 		if w := want.Frame(); !bytes.Equal(got.Bytes(), w.Bytes()) {
 			t.Fatalf("%s: packet %d is\n%x\nwant\n%x", name, i, got.Bytes(), w.Bytes())
 		}
@@ -137,7 +137,7 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 
 // headersOf is how long the headers of a packet are, Ethernet's included.
 func headersOf(desc wiretest.Packet) int {
-	desc.GSOSize, desc.Partial, desc.Payload = 0, false, nil
+	desc.GSOSize, desc.PartialChecksum, desc.Payload = 0, false, nil
 	f := desc.Frame()
 	return f.Len()
 }

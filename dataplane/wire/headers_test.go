@@ -81,7 +81,7 @@ func TestViewsWrite(t *testing.T) {
 	s.SetWindow(0xffff)
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	wire.FillTransport(&f, &p)
+	wire.FillChecksum(&f, &p)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) {
 		t.Errorf("TCP over IPv4: written\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 	}
@@ -101,7 +101,7 @@ func TestViewsWrite(t *testing.T) {
 	u.SetDstPort(2)
 	u.SetLen(8)
 	wire.Parse(&f, &p)
-	wire.FillTransport(&f, &p)
+	wire.FillChecksum(&f, &p)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) {
 		t.Errorf("UDP over IPv6: written\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 	}
@@ -138,7 +138,7 @@ func TestNeighbour(t *testing.T) {
 	n.SetFlags(wire.NeighbourSolicited | wire.NeighbourOverride)
 	n.SetTarget(addr(3))
 	n.SetOption(wire.OptionTargetMAC, wiretest.DirectorMAC)
-	wire.FillTransport(&f, &p)
+	wire.FillChecksum(&f, &p)
 	wiretest.Check(t, f)
 	l := wiretest.Decode(t, f).Layer(layers.LayerTypeICMPv6NeighborAdvertisement)
 	if l == nil {
@@ -160,7 +160,7 @@ func TestICMPView(t *testing.T) {
 	h.SetRest(1400)
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	wire.FillTransport(&f, &p)
+	wire.FillChecksum(&f, &p)
 	wiretest.Check(t, f)
 	g := wiretest.Decode(t, f).Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4)
 	if g.TypeCode != layers.CreateICMPv4TypeCode(3, 4) || g.Id != 0 || g.Seq != 1400 || g.Checksum != h.Checksum() ||

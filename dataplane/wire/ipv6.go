@@ -127,7 +127,7 @@ func (x *extensions) walk() Flaw {
 		}
 	}
 	if isExtension(x.proto) {
-		return FlawExtensions
+		return FlawManyExtensions
 	}
 	return FlawNone
 }
@@ -149,9 +149,9 @@ func isExtension(proto uint8) bool {
 	return proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOptions || proto == ProtoFragment
 }
 
-// Piece is what a fragment says of itself: whose it is, and which bytes of the
+// FragmentInfo is what a fragment says of itself: whose it is, and which bytes of the
 // datagram it has.
-type Piece struct {
+type FragmentInfo struct {
 	// ID is common to the fragments of a datagram, besides their addresses.
 	ID uint32
 	// Start and End are the payload's first byte and one past its last, counted
@@ -164,21 +164,21 @@ type Piece struct {
 // IPv6 packet says its length in 16 bits.
 const maxDatagram = 0xffff
 
-// PieceOf reads the fragment p, which must be KindIP or of a flawed transport
+// ParseFragment reads the fragment p, which must be KindIP or of a flawed transport
 // header. False for what no sender sends: no payload at all, one that ends where
 // no datagram can, or one before the last that is not a multiple of eight bytes
 // (RFC 791 section 3.2, RFC 8200 section 4.5).
-func PieceOf(f *Frame, p *Packet) (x Piece, ok bool) {
+func ParseFragment(f *Frame, p *Packet) (x FragmentInfo, ok bool) {
 	b := f.Bytes()[p.L3:]
 	if uint32(len(b)) < p.Len || p.Fragment == FragmentNone {
-		return Piece{}, false
+		return FragmentInfo{}, false
 	}
 	b = b[:p.Len]
 	length := 0
 	if p.IPv6 {
 		w := extensions{b: b, proto: IPv6(b).NextHeader(), at: IPv6Len}
 		if w.walk() != FlawNone || w.fragmentAt == 0 {
-			return Piece{}, false
+			return FragmentInfo{}, false
 		}
 		h := b[w.fragmentAt:]
 		word := binary.BigEndian.Uint16(h[fragmentOffset:])

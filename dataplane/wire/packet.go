@@ -30,30 +30,30 @@ const (
 type Kind uint8
 
 const (
-	KindOther   Kind = iota // not IP, not ARP: nothing of ours
-	KindARP                 // Ethernet/IPv4 ARP, RFC 826
-	KindIP                  // IPv4 or IPv6, headers sound
-	KindBad                 // claims to be IP or ARP and is not sound: see Flaw
-	KindForeign             // in a VLAN that is none of ours; Parse, which does not know ours, never says so
+	KindOther     Kind = iota // not IP, not ARP: nothing of ours
+	KindARP                   // Ethernet/IPv4 ARP, RFC 826
+	KindIP                    // IPv4 or IPv6, headers sound
+	KindBad                   // claims to be IP or ARP and is not sound: see Flaw
+	KindOtherVLAN             // in a VLAN that is none of ours; Parse, which does not know ours, never says so
 )
 
 // Flaw is what made a frame KindBad.
 type Flaw uint8
 
 const (
-	FlawNone          Flaw = iota
-	FlawRunt               // shorter than its link header, or snapped by the ring
-	FlawARP                // ARP that is not Ethernet/IPv4 or too short
-	FlawIPHeader           // version or header length impossible
-	FlawIPLength           // the frame ends before the IP packet does, or the packet in its header
-	FlawIPSum              // IPv4 header checksum wrong
-	FlawMapped             // an IPv4-mapped address in an IPv6 header
-	FlawOption             // IPv4 options that do not add up
-	FlawSourceRoute        // IPv4 source route, or IPv6 routing header with segments left
-	FlawExtension          // the packet ends in an IPv6 extension header
-	FlawExtensions         // more IPv6 extension headers than are walked
-	FlawTransport          // the packet ends in its transport header
-	FlawTransportSize      // TCP data offset or UDP length impossible
+	FlawNone            Flaw = iota
+	FlawRunt                 // shorter than its link header, or snapped by the ring
+	FlawARP                  // ARP that is not Ethernet/IPv4 or too short
+	FlawIPHeader             // version or header length impossible
+	FlawIPLength             // the frame ends before the IP packet does, or the packet in its header
+	FlawIPChecksum           // IPv4 header checksum wrong
+	FlawMappedAddress        // an IPv4-mapped address in an IPv6 header
+	FlawIPOption             // IPv4 options that do not add up
+	FlawSourceRoute          // IPv4 source route, or IPv6 routing header with segments left
+	FlawExtension            // the packet ends in an IPv6 extension header
+	FlawManyExtensions       // more IPv6 extension headers than are walked
+	FlawTransport            // the packet ends in its transport header
+	FlawTransportLength      // TCP data offset or UDP length impossible
 	NumFlaw
 )
 

@@ -35,9 +35,9 @@ func Parse(f *Frame, p *Packet) {
 	}
 	switch etherType {
 	case EtherTypeIPv4:
-		p.Flaw = parseIPv4(b, off, p, f.Super(), whole)
+		p.Flaw = parseIPv4(b, off, p, f.IsGSO(), whole)
 	case EtherTypeIPv6:
-		p.Flaw = parseIPv6(b, off, p, f.Super(), whole)
+		p.Flaw = parseIPv6(b, off, p, f.IsGSO(), whole)
 	case EtherTypeARP:
 		parseARP(f, off, p)
 		return
@@ -63,7 +63,7 @@ func parseARP(f *Frame, off int, p *Packet) {
 }
 
 // ParseIPAt parses the IPv4 or IPv6 packet at off, counted from the start of
-// f: one that was in a tunnel, or one that is quoted (see ParseInner). All of
+// f: one that was in a tunnel, or one that is quoted (see ParseQuoted). All of
 // in is written; its offsets count from the start of f too.
 func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
 	*in = Packet{Kind: KindBad}
@@ -76,9 +76,9 @@ func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
 	case off < 0 || off >= len(b) || off > maxOffset:
 		in.Flaw = FlawIPHeader
 	case b[off]>>4 == 6:
-		in.Flaw = parseIPv6(b, off, in, f.Super(), how)
+		in.Flaw = parseIPv6(b, off, in, f.IsGSO(), how)
 	default:
-		in.Flaw = parseIPv4(b, off, in, f.Super(), how)
+		in.Flaw = parseIPv4(b, off, in, f.IsGSO(), how)
 	}
 	if in.Flaw == FlawNone {
 		in.Kind = KindIP
@@ -86,13 +86,13 @@ func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
 	return in.Flaw
 }
 
-// ParseInner parses the packet quoted in the ICMP error p of frame f into in.
+// ParseQuoted parses the packet quoted in the ICMP error p of frame f into in.
 // Of the quoted packet the IP header and 8 bytes must be there, which has the
 // ports; its checksums are not looked at, since routers quote what they have
 // already changed, and its Len is what is there of it. False if p is no whole
 // ICMP error, a redirect (which speaks to hosts about their own routes), or
 // quotes too little or a fragment other than the first.
-func ParseInner(f *Frame, p *Packet, in *Packet) bool {
+func ParseQuoted(f *Frame, p *Packet, in *Packet) bool {
 	if !IsICMPError(p) || p.Fragment != FragmentNone || !p.IPv6 && p.ICMPType == ICMPRedirect {
 		*in = Packet{Kind: KindBad, Flaw: FlawTransport}
 		return false
@@ -121,7 +121,7 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		return FlawIPLength
 	}
 	if how == whole && sumWords(h[:hl]) != 0xffff {
-		return FlawIPSum
+		return FlawIPChecksum
 	}
 	if hl > IPv4Len && how == whole {
 		if flaw := parseOptions(h[IPv4Len:hl]); flaw != FlawNone {
@@ -158,7 +158,7 @@ func parseOptions(o []byte) Flaw {
 			return FlawSourceRoute
 		}
 		if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
-			return FlawOption
+			return FlawIPOption
 		}
 		o = o[o[1]:]
 	}
@@ -199,7 +199,7 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	p.Src = Addr(h[ipv6Src : ipv6Src+16])
 	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
 	if p.Src.Is4() || p.Dst.Is4() {
-		return FlawMapped // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
+		return FlawMappedAddress // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
 	}
 	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
 	if flaw := x.walk(); flaw != FlawNone {
@@ -246,11 +246,11 @@ func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 			if hl := int(t[tcpDataOffset]>>4) * 4; hl >= TCPLen && hl <= len(t) {
 				return FlawNone
 			}
-			flaw = FlawTransportSize
+			flaw = FlawTransportLength
 		}
 	case p.Proto == ProtoUDP:
 		// The first fragment states the length of the whole datagram.
-		flaw = FlawTransportSize
+		flaw = FlawTransportLength
 		length := int(binary.BigEndian.Uint16(t[udpLength:]))
 		if length >= UDPLen && (length <= len(t) || p.Fragment == FragmentFirst) {
 			return FlawNone

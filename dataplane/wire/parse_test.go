@@ -210,17 +210,17 @@ func TestParseFlaws(t *testing.T) {
 		{"a total length less than the header", resum(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPLength},
 		{"a total length one more than the frame has", cut(tcp4.Frame(), 1), wire.FlawIPLength},
 		{"a total length of 0 in an ordinary frame", resum(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPLength},
-		{"an IPv4-mapped source in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }), wire.FlawMapped},
-		{"an IPv4-mapped destination in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }), wire.FlawMapped},
+		{"an IPv4-mapped source in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }), wire.FlawMappedAddress},
+		{"an IPv4-mapped destination in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }), wire.FlawMappedAddress},
 		{"a payload length one more than the frame has", cut(udp6.Frame(), 1), wire.FlawIPLength},
-		{"an IPv4 header checksum one bit wrong", bend(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPSum},
+		{"an IPv4 header checksum one bit wrong", bend(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPChecksum},
 		{"an option changed under its checksum", bend(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
-			func(b []byte) { b[35] = 0 }), wire.FlawIPSum},
+			func(b []byte) { b[35] = 0 }), wire.FlawIPChecksum},
 		{"a loose source route", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{131, 3, 4, 0} }), wire.FlawSourceRoute},
 		{"a strict source route behind another option", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} }), wire.FlawSourceRoute},
-		{"an option of length 1", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 1, 0, 0} }), wire.FlawOption},
-		{"an option one byte longer than the header", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 5, 0, 0} }), wire.FlawOption},
-		{"an option whose length is cut off", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }), wire.FlawOption},
+		{"an option of length 1", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 1, 0, 0} }), wire.FlawIPOption},
+		{"an option one byte longer than the header", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 5, 0, 0} }), wire.FlawIPOption},
+		{"an option whose length is cut off", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }), wire.FlawIPOption},
 		{"a routing header with segments left", extended(43, "11 02 0001 00000000 00000000000000000000000000000000"), wire.FlawSourceRoute},
 		{"one before a later fragment", extended(43, "2c 00 0401 00000000 1100000900000007"), wire.FlawSourceRoute},
 		{"IPv6 without payload, though it says TCP", bend(none(tcp6), func(b []byte) { b[19] = 0 }), wire.FlawTransport},
@@ -230,15 +230,15 @@ func TestParseFlaws(t *testing.T) {
 		{"a fragment header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }), wire.FlawExtension},
 		{"a fragment of a fragment", extended(44, "2c 00 0001 00000007 11 00 0008 00000008"), wire.FlawExtension},
 		{"a fragment header cut short", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
-		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawExtensions},
+		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawManyExtensions},
 		{"a TCP header one byte short", resum(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a TCP data offset of four words", bend(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransportSize},
-		{"a TCP data offset behind the packet's end", bend(tcp4, func(b []byte) { b[46] = 0x60 }), wire.FlawTransportSize},
+		{"a TCP data offset of four words", bend(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransportLength},
+		{"a TCP data offset behind the packet's end", bend(tcp4, func(b []byte) { b[46] = 0x60 }), wire.FlawTransportLength},
 		{"a first fragment that cuts the TCP header", resum(none(tcp4), func(b []byte) { b[17], b[20] = 36, 0x20 }), wire.FlawTransport},
 		{"a UDP header one byte short", resum(none(udp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a UDP length of seven", bend(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransportSize},
-		{"a UDP length one more than the packet has", bend(udp4, func(b []byte) { b[39]++ }), wire.FlawTransportSize},
-		{"a UDP length of 0", bend(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransportSize},
+		{"a UDP length of seven", bend(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransportLength},
+		{"a UDP length one more than the packet has", bend(udp4, func(b []byte) { b[39]++ }), wire.FlawTransportLength},
+		{"a UDP length of 0", bend(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransportLength},
 		{"an SCTP header one byte short", resum(none(sctp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
 		{"an ICMP header one byte short", resum(none(echo4), func(b []byte) { b[17]-- }), wire.FlawTransport},
 	} {
@@ -311,7 +311,7 @@ func TestParseInner(t *testing.T) {
 			var p wire.Packet
 			in := wire.Packet{TCPFlags: 1, ICMPCode: 1}
 			wire.Parse(&row.f, &p)
-			ok := wire.ParseInner(&row.f, &p, &in)
+			ok := wire.ParseQuoted(&row.f, &p, &in)
 			if ok != (row.want != nil) || ok && in != *row.want {
 				t.Errorf("quoted in %x\n got %v %+v\nwant %+v", row.f.Bytes(), ok, in, row.want)
 			}
@@ -326,7 +326,7 @@ func TestParseIPAt(t *testing.T) {
 			f := desc.Frame()
 			encap(&f, kind)
 			var in wire.Packet
-			if flaw := wire.ParseIPAt(&f, wire.EthernetLen+int(f.Outer), &in, false); flaw != wire.FlawNone || in.SrcPort != 1234 || in.DstPort != 80 {
+			if flaw := wire.ParseIPAt(&f, wire.EthernetLen+int(f.TunnelLen), &in, false); flaw != wire.FlawNone || in.SrcPort != 1234 || in.DstPort != 80 {
 				t.Errorf("%s: flaw %d, %+v", tunnels[kind].name, flaw, in)
 			}
 			if flaw := wire.ParseIPAt(&f, f.Len(), &in, false); flaw != wire.FlawIPHeader || in.Kind != wire.KindBad {
@@ -363,26 +363,26 @@ func TestPieceOf(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		f        wire.Frame
-		want     wire.Piece
+		want     wire.FragmentInfo
 		ok       bool
 	}{
-		{"the last of IPv4", fragment(1480, 5, false), wire.Piece{ID: 0xabcd, Start: 1480, End: 1485}, true},
-		{"one in the middle", fragment(1480, 16, true), wire.Piece{ID: 0xabcd, Start: 1480, End: 1496, More: true}, true},
+		{"the last of IPv4", fragment(1480, 5, false), wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1485}, true},
+		{"one in the middle", fragment(1480, 16, true), wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1496, More: true}, true},
 		{"the first of IPv4", change(udp4, func(p *wiretest.Packet) { p.MF, p.ID, p.Payload = true, 0xabcd, make([]byte, 8) }),
-			wire.Piece{ID: 0xabcd, End: 16, More: true}, true},
-		{"the longest there is", fragment(65528, 7, false), wire.Piece{ID: 0xabcd, Start: 65528, End: 65535}, true},
-		{"longer than any packet (the ping of death)", fragment(65528, 8, false), wire.Piece{}, false},
-		{"without payload", fragment(1480, 0, false), wire.Piece{}, false},
-		{"of an odd length, and not the last", fragment(1480, 15, true), wire.Piece{}, false},
-		{"no fragment", udp4.Frame(), wire.Piece{}, false},
+			wire.FragmentInfo{ID: 0xabcd, End: 16, More: true}, true},
+		{"the longest there is", fragment(65528, 7, false), wire.FragmentInfo{ID: 0xabcd, Start: 65528, End: 65535}, true},
+		{"longer than any packet (the ping of death)", fragment(65528, 8, false), wire.FragmentInfo{}, false},
+		{"without payload", fragment(1480, 0, false), wire.FragmentInfo{}, false},
+		{"of an odd length, and not the last", fragment(1480, 15, true), wire.FragmentInfo{}, false},
+		{"no fragment", udp4.Frame(), wire.FragmentInfo{}, false},
 		{"the last of IPv6, behind options", extended(60, "2c00000000000000 11 00 0008 89abcdef"),
-			wire.Piece{ID: 0x89abcdef, Start: 8, End: 8 + 13}, true},
-		{"one in the middle of IPv6, of an odd length", extended(44, "11 00 0009 89abcdef"), wire.Piece{}, false},
-		{"the first of IPv6, in front of options", extended(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.Piece{}, false},
+			wire.FragmentInfo{ID: 0x89abcdef, Start: 8, End: 8 + 13}, true},
+		{"one in the middle of IPv6, of an odd length", extended(44, "11 00 0009 89abcdef"), wire.FragmentInfo{}, false},
+		{"the first of IPv6, in front of options", extended(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.FragmentInfo{}, false},
 	} {
 		var p wire.Packet
 		wire.Parse(&row.f, &p)
-		got, ok := wire.PieceOf(&row.f, &p)
+		got, ok := wire.ParseFragment(&row.f, &p)
 		if ok != row.ok || ok && got != row.want {
 			t.Errorf("%s: %+v, %t; want %+v, %t", row.sentence, got, ok, row.want, row.ok)
 		}
@@ -419,8 +419,8 @@ func TestParseAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		for i := range frames {
 			wire.Parse(&frames[i], &p)
-			wire.ParseInner(&frames[i], &p, &in)
-			wire.PieceOf(&frames[i], &p)
+			wire.ParseQuoted(&frames[i], &p, &in)
+			wire.ParseFragment(&frames[i], &p)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations per run, want 0", n)

@@ -100,7 +100,7 @@ func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
 	s.used += Headroom + n
 	return Frame{
 		Buf: s.arena[start:s.used:s.used], Off: Headroom, End: int32(Headroom + n),
-		In: f.In, Out: f.Out, MTU: f.MTU, Outer: f.Outer,
+		In: f.In, Out: f.Out, MTU: f.MTU, TunnelLen: f.TunnelLen,
 	}, true
 }
 
@@ -109,8 +109,8 @@ func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
 // MTU wants it; datagrams keep their bounds and are fragmented.
 func (s *Splitter) segment(f *Frame, l3 int) bool {
 	p := &s.inner
-	dropJumbo(f, l3+int(f.Outer))
-	if ParseIPAt(f, l3+int(f.Outer), p, false) != FlawNone || p.Fragment != FragmentNone {
+	dropJumbo(f, l3+int(f.TunnelLen))
+	if ParseIPAt(f, l3+int(f.TunnelLen), p, false) != FlawNone || p.Fragment != FragmentNone {
 		return false
 	}
 	headers, size := int(p.L4), int(f.Offload.GSOSize)
@@ -140,7 +140,7 @@ func (s *Splitter) segment(f *Frame, l3 int) bool {
 			segmentTCP(TCP(piece.From(p.L4)), at, at+size >= len(payload))
 		}
 		seal(&piece, p, i)
-		if f.Outer > 0 {
+		if f.TunnelLen > 0 {
 			s.sealOuter(&piece, l3, i)
 		}
 		if !s.add(&piece, l3) {
@@ -180,7 +180,7 @@ func seal(f *Frame, p *Packet, i int) {
 	if t := f.From(p.L4); p.Proto == ProtoUDP {
 		UDP(t).SetLen(uint16(len(t)))
 	}
-	FillTransport(f, &q)
+	FillChecksum(f, &q)
 }
 
 // sealOuter is seal for the headers a tunnel put before piece i. A UDP checksum

@@ -63,7 +63,7 @@ func encap(f *wire.Frame, kind int) {
 	}
 	var p wire.Packet
 	wire.Parse(f, &p)
-	if !f.Super() {
+	if !f.IsGSO() {
 		wire.FinishChecksum(f)
 	}
 	proto, shim := tun.shim(p.IPv6)
@@ -83,16 +83,16 @@ func encap(f *wire.Frame, kind int) {
 		wire.IPv4(ip).SetProtocol(proto)
 		wire.IPv4(ip).FillChecksum()
 	}
-	if t := whole.From(q.L4); proto == wire.ProtoUDP && !f.Super() {
+	if t := whole.From(q.L4); proto == wire.ProtoUDP && !f.IsGSO() {
 		wire.UDP(t).SetLen(uint16(len(t)))
 		if wire.UDP(t).Checksum() != 0 {
-			wire.FillTransport(&whole, &q)
+			wire.FillChecksum(&whole, &q)
 		}
-	} else if proto == wire.ProtoGRE && !f.Super() {
+	} else if proto == wire.ProtoGRE && !f.IsGSO() {
 		binary.BigEndian.PutUint16(t[4:], ^wire.Fold(wire.Sum(t, 0)))
 	}
-	whole.Offload, whole.Outer = f.Offload, uint8(int(q.L4-q.L3)+len(shim))
-	whole.Offload.CsumStart += uint16(whole.Outer)
+	whole.Offload, whole.TunnelLen = f.Offload, uint8(int(q.L4-q.L3)+len(shim))
+	whole.Offload.CsumStart += uint16(whole.TunnelLen)
 	*f = whole
 }
 
@@ -154,20 +154,20 @@ func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
 	t.Helper()
 	pieces, ok := s.Split(f)
 	if !ok {
-		t.Fatalf("cannot split a frame of %d bytes to MTU %d, outer %d, %+v", f.Len(), f.MTU, f.Outer, f.Offload)
+		t.Fatalf("cannot split a frame of %d bytes to MTU %d, outer %d, %+v", f.Len(), f.MTU, f.TunnelLen, f.Offload)
 	}
 	for i, piece := range pieces {
 		wiretest.Check(t, piece)
 		if n := piece.Len() - wire.EthernetLen; n > int(f.MTU) {
 			t.Errorf("piece %d is an IP packet of %d bytes, longer than the MTU %d", i, n, f.MTU)
 		}
-		if u, ok := wiretest.Decode(t, piece).TransportLayer().(*layers.UDP); ok && f.Outer > 0 && u.DstPort == guePort {
-			if bare := wire.UDP(f.Bytes()[int(f.Outer)+wire.EthernetLen-12:]).Checksum() == 0; bare != (u.Checksum == 0) {
+		if u, ok := wiretest.Decode(t, piece).TransportLayer().(*layers.UDP); ok && f.TunnelLen > 0 && u.DstPort == guePort {
+			if bare := wire.UDP(f.Bytes()[int(f.TunnelLen)+wire.EthernetLen-12:]).Checksum() == 0; bare != (u.Checksum == 0) {
 				t.Errorf("piece %d has the outer UDP checksum %#04x; the frame had none: %v", i, u.Checksum, bare)
 			}
 		}
-		if piece.Out != f.Out || piece.Room() < wire.Headroom || piece.Offload != (wire.Offload{}) {
-			t.Errorf("piece %d has Out %d (want %d), %d bytes of room, %+v", i, piece.Out, f.Out, piece.Room(), piece.Offload)
+		if piece.Out != f.Out || piece.Headroom() < wire.Headroom || piece.Offload != (wire.Offload{}) {
+			t.Errorf("piece %d has Out %d (want %d), %d bytes of room, %+v", i, piece.Out, f.Out, piece.Headroom(), piece.Offload)
 		}
 	}
 	return pieces
@@ -190,8 +190,8 @@ func TestSegmentTCP(t *testing.T) {
 
 		var got []byte
 		for i, piece := range pieces {
-			wiretest.Check(t, decap(piece, int(f.Outer), inner6))
-			d := wiretest.Decode(t, decap(piece, int(f.Outer), inner6))
+			wiretest.Check(t, decap(piece, int(f.TunnelLen), inner6))
+			d := wiretest.Decode(t, decap(piece, int(f.TunnelLen), inner6))
 			tcp, ok := d.TransportLayer().(*layers.TCP)
 			if !ok {
 				t.Fatalf("%s: piece %d is no TCP: %v", tunnels[kind].name, i, d)
@@ -236,13 +236,13 @@ func TestSegmentUDP(t *testing.T) {
 		f := desc.Frame()
 		encap(&f, kind)
 		f.MTU = uint16(700 + r.IntN(1000))
-		if f.Outer == 0 && inner6 {
+		if f.TunnelLen == 0 && inner6 {
 			f.MTU = 1500 // not ours to fragment
 		}
 		var got [][]byte
 		for _, whole := range reassemble(t, split(t, s, &f)) {
-			d := wiretest.Decode(t, decap(whole, int(f.Outer), inner6))
-			wiretest.Check(t, decap(whole, int(f.Outer), inner6))
+			d := wiretest.Decode(t, decap(whole, int(f.TunnelLen), inner6))
+			wiretest.Check(t, decap(whole, int(f.TunnelLen), inner6))
 			got = append(got, d.TransportLayer().LayerPayload())
 		}
 		for i, payload := range got {
@@ -269,7 +269,7 @@ func TestSplitJumbo(t *testing.T) {
 		f.MTU = 1500
 		var got []byte
 		for _, piece := range split(t, wire.NewSplitter(), &f) {
-			d := wiretest.Decode(t, decap(piece, int(f.Outer), true))
+			d := wiretest.Decode(t, decap(piece, int(f.TunnelLen), true))
 			if d.Layer(layers.LayerTypeIPv6HopByHop) != nil {
 				t.Fatal("a segment has a hop-by-hop header, want none")
 			}
@@ -285,7 +285,7 @@ func TestSplitJumbo(t *testing.T) {
 // only piece.
 func TestSplitKeeps(t *testing.T) {
 	for _, mtu := range []uint16{0, 140, 1500} {
-		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true, Partial: true}.Frame()
+		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true, PartialChecksum: true}.Frame()
 		f.MTU = mtu
 		pieces, ok := wire.NewSplitter().Split(&f)
 		if !ok || len(pieces) != 1 || &pieces[0].Bytes()[0] != &f.Bytes()[0] || pieces[0].Offload != f.Offload {

@@ -6,10 +6,10 @@ import "encoding/binary"
 // eligibility (IEEE 802.1Q section 9.6).
 const vlanMask = 0xfff
 
-// Tag puts a tag behind the addresses of a frame. It says false for a frame too
+// PushVLAN puts a tag behind the addresses of a frame. It says false for a frame too
 // short to have an EtherType, or without VLANLen bytes of room.
-func Tag(f *Frame, tpid, tci uint16) bool {
-	if f.Len() < EthernetLen || f.Room() < VLANLen {
+func PushVLAN(f *Frame, tpid, tci uint16) bool {
+	if f.Len() < EthernetLen || f.Headroom() < VLANLen {
 		return false
 	}
 	f.Off -= VLANLen
@@ -21,8 +21,8 @@ func Tag(f *Frame, tpid, tci uint16) bool {
 	return true
 }
 
-// Untag takes off the outermost tag of a frame, which must have one.
-func Untag(f *Frame) {
+// PopVLAN takes off the outermost tag of a frame, which must have one.
+func PopVLAN(f *Frame) {
 	b := f.Bytes()
 	copy(b[VLANLen:], b[:ethernetType])
 	f.Off += VLANLen
@@ -31,7 +31,7 @@ func Untag(f *Frame) {
 
 // shift moves what is counted from the start of the frame by n bytes.
 func (o *Offload) shift(n int) {
-	if o.Flags&OffloadPartial != 0 {
+	if o.Flags&OffloadNeedsCsum != 0 {
 		o.CsumStart += uint16(n)
 	}
 	if o.HdrLen != 0 {

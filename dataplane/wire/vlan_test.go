@@ -21,10 +21,10 @@ func FuzzTag(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, tci uint16, partial bool) {
 		fr := wiretest.Frame(bytes.Clone(b))
 		if partial {
-			fr.Offload = wire.Offload{Flags: wire.OffloadPartial, CsumStart: 34, CsumOffset: 16, HdrLen: 54}
+			fr.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16, HdrLen: 54}
 		}
 		before := fr.Offload
-		if ok := wire.Tag(&fr, wire.EtherTypeVLAN, tci); ok != (len(b) >= wire.EthernetLen) {
+		if ok := wire.PushVLAN(&fr, wire.EtherTypeVLAN, tci); ok != (len(b) >= wire.EthernetLen) {
 			t.Fatalf("a frame of %d bytes is tagged: %t", len(b), ok)
 		} else if !ok {
 			return
@@ -38,7 +38,7 @@ func FuzzTag(f *testing.F) {
 		if tag == nil || tag.VLANIdentifier != tci&0xfff || tag.Priority != uint8(tci>>13) || !ok || !customer || id != tag.VLANIdentifier {
 			t.Errorf("tag %#x: gopacket sees %+v, VLAN says %d %t %t", tci, tag, id, customer, ok)
 		}
-		wire.Untag(&fr)
+		wire.PopVLAN(&fr)
 		if !bytes.Equal(fr.Bytes(), b) || fr.Offload != before {
 			t.Errorf("tagged and untagged: %x %+v, was %x %+v", fr.Bytes(), fr.Offload, b, before)
 		}
@@ -49,7 +49,7 @@ func FuzzTag(f *testing.F) {
 func TestTagRefuses(t *testing.T) {
 	f := tcp4.Frame()
 	f.Buf, f.Off, f.End = f.Bytes(), 0, int32(f.Len())
-	if wire.Tag(&f, wire.EtherTypeVLAN, 7) || f.Off != 0 {
+	if wire.PushVLAN(&f, wire.EtherTypeVLAN, 7) || f.Off != 0 {
 		t.Error("a frame without room was tagged")
 	}
 	for n := range wire.EthernetLen + wire.VLANLen {

@@ -72,10 +72,10 @@ func (p *plan) add(x piece) {
 func (p *plan) bound(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16) {
 	headers := len(s.tcp) - len(s.payload)
 	p.came = len(s.payload)
-	p.front = max(0, f.Room()-keptRoom)
+	p.front = max(0, f.Headroom()-keptRoom)
 	p.back = len(f.Buf) - int(f.End)
 	longest := 0xffff - int(packet.L4-packet.L3) - headers // of what IPv4 can say; IPv6 can say more
-	if !f.Super() {
+	if !f.IsGSO() {
 		safe := safeMSS4
 		if packet.IPv6 {
 			safe = safeMSS6
@@ -144,7 +144,7 @@ func (p *plan) put(f *wire.Frame, packet *wire.Packet, s *segment, h *half) {
 	f.End = int32(at)
 	s.tcp = wire.TCP(f.From(packet.L4))
 	fwd.SetLen(f, packet, uint32(f.Len())-uint32(packet.L3))
-	if f.Super() && p.length <= int(f.Offload.GSOSize) {
+	if f.IsGSO() && p.length <= int(f.Offload.GSOSize) {
 		f.Offload.GSOType, f.Offload.GSOSize, f.Offload.HdrLen = wire.GSONone, 0, 0
 	}
 }

@@ -53,7 +53,7 @@ func (s seg) String() string {
 }
 
 func (s seg) frame(dir stream.Dir) wire.Frame {
-	p := wiretest.Packet{Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso, Partial: s.partial}
+	p := wiretest.Packet{Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso, PartialChecksum: s.partial}
 	mine, other := uint32(isnClient), uint32(isnServer)
 	if dir == stream.FromServer {
 		p.Src, p.Dst = serverEnd, clientEnd
@@ -81,7 +81,7 @@ func (s seg) frame(dir stream.Dir) wire.Frame {
 	tcp := wire.TCP(f.From(parsed.L4))
 	tcp.SetWindow(s.window)
 	tcp.SetUrgent(uint16(s.urgent))
-	wire.FillTransport(&f, &parsed)
+	wire.FillChecksum(&f, &parsed)
 	if s.wrong {
 		tcp.SetWindow(s.window ^ 1)
 	}
@@ -107,7 +107,7 @@ func read(t testing.TB, dir stream.Dir, f wire.Frame) (s seg) {
 	s = seg{
 		seq: int(int32(tcp.Seq - mine - 1)), ack: int(int32(tcp.Ack - other - 1)), window: tcp.Window,
 		flags: wire.TCP(tcp.Contents).Flags() &^ wire.TCPAck, noACK: !tcp.ACK, text: string(tcp.LayerPayload()), urgent: int(tcp.Urgent),
-		gso: f.Offload.GSOSize, partial: f.Partial(),
+		gso: f.Offload.GSOSize, partial: f.ChecksumPartial(),
 	}
 	for _, o := range tcp.Options {
 		switch b := o.OptionData; o.OptionType {

@@ -96,9 +96,9 @@ func FuzzProcess(f *testing.F) {
 				return
 			}
 			frame.Offload.CsumStart = p.L4
-			right := frame.Super() || wire.VerifyTransport(&frame, &p)
+			right := frame.IsGSO() || wire.VerifyChecksum(&frame, &p)
 			if !right && how&8 != 0 { // the fuzzer does not find checksums
-				wire.FillTransport(&frame, &p)
+				wire.FillChecksum(&frame, &p)
 				right = true
 			}
 			outcome := x.c.Process(dir, &frame, &p, x.rw)
@@ -110,7 +110,7 @@ func FuzzProcess(f *testing.F) {
 			}
 			var after wire.Packet
 			wire.Parse(&frame, &after)
-			if after.Kind != wire.KindIP || !frame.Super() && !wire.VerifyTransport(&frame, &after) {
+			if after.Kind != wire.KindIP || !frame.IsGSO() && !wire.VerifyChecksum(&frame, &after) {
 				t.Fatalf("outcome %d, flaw %d: %x", outcome, after.Flaw, frame.Bytes())
 			}
 			if outcome != stream.Answered && after != p {

@@ -122,7 +122,7 @@ func (c *Conn) Process(dir Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outc
 	switch {
 	case p.Fragment != wire.FragmentNone:
 		return DroppedFragment
-	case !f.Super() && !wire.VerifyTransport(f, p): // pieces of a super-frame have checksums of their own
+	case !f.IsGSO() && !wire.VerifyChecksum(f, p): // pieces of a super-frame have checksums of their own
 		return DroppedChecksum
 	}
 	var s segment
@@ -313,7 +313,7 @@ func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq 
 		dirty = true
 	}
 	if dirty {
-		wire.FillTransport(f, p)
+		wire.FillChecksum(f, p)
 	}
 }
 

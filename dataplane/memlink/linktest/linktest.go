@@ -116,8 +116,8 @@ func through(t *testing.T, w Wires) {
 				if !bytes.Equal(f.Bytes(), want[at]) {
 					t.Fatalf("frame %d came in as\n%x, want\n%x", at, f.Bytes(), want[at])
 				}
-				if f.In != uint16(port) || f.Out != wire.NoPort || f.Room() < wire.Headroom {
-					t.Fatalf("In %d Out %d, room %d: want %d, NoPort and at least %d", f.In, f.Out, f.Room(), port, wire.Headroom)
+				if f.In != uint16(port) || f.Out != wire.NoPort || f.Headroom() < wire.Headroom {
+					t.Fatalf("In %d Out %d, room %d: want %d, NoPort and at least %d", f.In, f.Out, f.Headroom(), port, wire.Headroom)
 				}
 				f.Out = uint16(1 - port)
 				at++
@@ -207,7 +207,7 @@ func tunnelled(t *testing.T, w Wires) {
 	outer := wiretest.Packet{
 		SrcMAC: Source, DstMAC: w.MAC[1], Src: "10.9.1.1", Dst: "10.9.1.2", Proto: wire.ProtoIPIP, Payload: inner,
 	}.Frame()
-	outer.Out, outer.Outer, outer.Offload = 1, 20, f.Offload
+	outer.Out, outer.TunnelLen, outer.Offload = 1, 20, f.Offload
 	outer.Offload.CsumStart += 20
 	if n, err := w.Link.Send([]wire.Frame{outer}); n != segments || err != nil {
 		t.Errorf("sent %d segments: %v, want %d", n, err, segments)

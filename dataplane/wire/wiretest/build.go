@@ -47,7 +47,7 @@ type Packet struct {
 
 	// NoChecksum leaves a UDP checksum 0, Partial half made and described in
 	// the frame's Offload.
-	NoChecksum, Partial bool
+	NoChecksum, PartialChecksum bool
 	// GSOSize, when not 0, makes a super-frame to be cut into such pieces; its
 	// checksum is Partial.
 	GSOSize uint16
@@ -58,9 +58,9 @@ func (p Packet) Frame() wire.Frame {
 	ip, l4 := p.ip()
 	link := p.link()
 	f := Frame(append(link, ip...))
-	if p.Partial || p.GSOSize != 0 {
+	if p.PartialChecksum || p.GSOSize != 0 {
 		f.Offload = wire.Offload{
-			Flags: wire.OffloadPartial, CsumStart: uint16(len(link) + l4), CsumOffset: uint16(checksumAt(p.proto())),
+			Flags: wire.OffloadNeedsCsum, CsumStart: uint16(len(link) + l4), CsumOffset: uint16(checksumAt(p.proto())),
 			GSOSize: p.GSOSize, GSOType: p.gsoType(), HdrLen: uint16(len(f.Bytes()) - len(p.Payload)),
 		}
 	}
@@ -235,7 +235,7 @@ func (p *Packet) transport(src, dst netip.AddrPort) []byte {
 	case at < 0 || p.NoChecksum:
 	case p.proto() == wire.ProtoSCTP:
 		binary.LittleEndian.PutUint32(b[at:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-	case p.Partial || p.GSOSize != 0:
+	case p.PartialChecksum || p.GSOSize != 0:
 		binary.BigEndian.PutUint16(b[at:], pseudo16(src.Addr(), dst.Addr(), p.proto(), len(b)))
 	default:
 		sum := ^sum16(b, pseudo16(src.Addr(), dst.Addr(), p.proto(), len(b)))

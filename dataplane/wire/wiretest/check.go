@@ -73,7 +73,7 @@ func address(b []byte) netip.Addr {
 func checkLength(t testing.TB, f *wire.Frame, name string, got, plus int, header []byte) {
 	t.Helper()
 	want := len(f.Bytes()) - offset(f, header)
-	if got == 0 && f.Super() && want > 0xffff {
+	if got == 0 && f.IsGSO() && want > 0xffff {
 		return
 	}
 	if got+plus != want {
@@ -94,7 +94,7 @@ func checkTransport(t testing.TB, f *wire.Frame, l gopacket.Layer, src, dst neti
 		proto = wire.ProtoTCP
 	case *layers.UDP:
 		proto = wire.ProtoUDP
-		if want := 8 + len(l.Payload); int(l.Length) != want && !(l.Length == 0 && f.Super()) {
+		if want := 8 + len(l.Payload); int(l.Length) != want && !(l.Length == 0 && f.IsGSO()) {
 			t.Errorf("UDP length is %d, want %d", l.Length, want)
 		}
 		if l.Checksum == 0 {
@@ -119,7 +119,7 @@ func checkTransport(t testing.TB, f *wire.Frame, l gopacket.Layer, src, dst neti
 		if want := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)); got != want {
 			t.Errorf("SCTP CRC is %#08x, want %#08x", got, want)
 		}
-	case f.Partial() && int(f.Offload.CsumStart) == offset(f, l.LayerContents()):
+	case f.ChecksumPartial() && int(f.Offload.CsumStart) == offset(f, l.LayerContents()):
 		if int(f.Offload.CsumOffset) != at {
 			t.Errorf("%v: CsumOffset is %d, want %d", l.LayerType(), f.Offload.CsumOffset, at)
 		}

@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// fragment is what Join found in a frame.
-type fragment struct {
+// parsedFragment is what Join found in a frame.
+type parsedFragment struct {
 	start   int
 	last    bool
 	next    uint8 // IPv6: next header of the fragment header
@@ -18,9 +18,9 @@ type fragment struct {
 	payload []byte
 }
 
-// Cut makes the fragments of an untagged frame's IP packet, with at most size
+// Fragments makes the fragments of an untagged frame's IP packet, with at most size
 // bytes (a multiple of eight) of payload each: what the sender would send.
-func Cut(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
+func Fragments(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
 	b := f.Bytes()
 	headers := 34
 	if v6 := b[14]>>4 == 6; v6 {
@@ -29,13 +29,13 @@ func Cut(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
 	payload := b[headers:]
 	for at := 0; at < len(payload); at += size {
 		chunk := payload[at:min(at+size, len(payload))]
-		pieces = append(pieces, Piece(f, id, at, at+size < len(payload), chunk))
+		pieces = append(pieces, Fragment(f, id, at, at+size < len(payload), chunk))
 	}
 	return pieces
 }
 
-// Piece makes one fragment with the headers of an untagged frame.
-func Piece(f wire.Frame, id uint32, start int, more bool, payload []byte) wire.Frame {
+// Fragment makes one fragment with the headers of an untagged frame.
+func Fragment(f wire.Frame, id uint32, start int, more bool, payload []byte) wire.Frame {
 	word := map[bool]uint16{true: 1}[more]
 	if ip := f.Bytes()[14:]; ip[0]>>4 == 6 {
 		piece := append(bytes.Clone(f.Bytes()[:54]), ip[6], 0)
@@ -55,18 +55,18 @@ func Piece(f wire.Frame, id uint32, start int, more bool, payload []byte) wire.F
 	return Frame(piece)
 }
 
-// Join puts the fragments of one untagged IP packet together, in whatever order,
+// Reassemble puts the fragments of one untagged IP packet together, in whatever order,
 // as its receiver would. It fails the test if one is missing, if two overlap, or
 // if their headers disagree in more than what fragments differ in; a lone whole
 // packet is its own fragment.
-func Join(t testing.TB, frames []wire.Frame) wire.Frame {
+func Reassemble(t testing.TB, frames []wire.Frame) wire.Frame {
 	t.Helper()
-	var pieces []fragment
+	var pieces []parsedFragment
 	for _, f := range frames {
 		Check(t, f)
 		pieces = append(pieces, open(f))
 	}
-	slices.SortFunc(pieces, func(a, b fragment) int { return a.start - b.start })
+	slices.SortFunc(pieces, func(a, b parsedFragment) int { return a.start - b.start })
 	whole, at := bytes.Clone(pieces[0].headers), 0
 	for i, p := range pieces {
 		if p.start != at || p.last != (i == len(pieces)-1) || !bytes.Equal(p.headers, pieces[0].headers) || p.next != pieces[0].next {
@@ -89,7 +89,7 @@ func Join(t testing.TB, frames []wire.Frame) wire.Frame {
 
 // open takes a fragment apart; what differs between fragments is made zero in
 // its headers.
-func open(f wire.Frame) (p fragment) {
+func open(f wire.Frame) (p parsedFragment) {
 	b := bytes.Clone(f.Bytes())
 	ip := b[14:]
 	if ip[0]>>4 == 6 {

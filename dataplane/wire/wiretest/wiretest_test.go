@@ -20,7 +20,7 @@ var samples = []struct {
 	{"tagged UDP", Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, VLANs: []uint16{7}, Payload: []byte("x")}.Frame()},
 	{"QinQ UDP", Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, VLANs: []uint16{7, 9}}.Frame()},
 	{"UDP without checksum", Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, NoChecksum: true}.Frame()},
-	{"half-made TCP", Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Partial: true, Payload: []byte("abc")}.Frame()},
+	{"half-made TCP", Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", PartialChecksum: true, Payload: []byte("abc")}.Frame()},
 	{"super-frame", Packet{Src: "[::1]:1", Dst: "[::2]:2", GSOSize: 1000, Payload: make([]byte, 4000)}.Frame()},
 	{"SCTP", Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoSCTP, Payload: chunk}.Frame()},
 	{"ICMP echo", Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: []byte("ping")}.Frame()},

@@ -107,7 +107,7 @@ func (e *End) synOptions() []byte {
 func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16, partial bool, room, back int) wire.Frame {
 	p := wiretest.Packet{
 		Src: e.Addr, Dst: e.To, TCPFlags: flags, Seq: seq, DF: true,
-		TCPOptions: options, Payload: payload, GSOSize: gso, Partial: partial,
+		TCPOptions: options, Payload: payload, GSOSize: gso, PartialChecksum: partial,
 	}
 	if flags&wire.TCPAck != 0 {
 		p.Ack = e.Peer + 1 + uint32(len(e.In))

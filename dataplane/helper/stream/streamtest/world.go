@@ -83,7 +83,7 @@ func (w *World) direct(dir stream.Dir, f wire.Frame) {
 	}
 	if w.frames++; w.frames%8 == 0 {
 		wiretest.Check(w.t, f)
-	} else if again.Kind != wire.KindIP || !wire.VerifyTransport(&f, &again) {
+	} else if again.Kind != wire.KindIP || !wire.VerifyChecksum(&f, &again) {
 		w.t.Fatalf("unsound frame: flaw %d, %x", again.Flaw, f.Bytes())
 	}
 	if f.Offload.GSOType == wire.GSONone && f.Len() > came && f.Len() > 14+60+60+1220 {
