@@ -128,7 +128,7 @@ func (c *compiled) compileSources(prev *compiled) {
 			c.ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 			c.ServerAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
 		}
-		for _, e := range part.Spans {
+		for _, e := range part.SourceRanges {
 			c.ServerRanges = append(c.ServerRanges, director.ServerRange{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
 		}
 	}

@@ -50,7 +50,7 @@ func TestCompileByDifference(t *testing.T) {
 			later += trashTime
 			w.tend(w.now.Add(later))
 		case 11:
-			hops := *w.host.Hops()
+			hops := *w.host.HostNet()
 			w.host.set(&hops)
 			w.HopsChanged()
 		}
@@ -67,13 +67,13 @@ func TestCompileByDifference(t *testing.T) {
 		if len(got.hidden)+len(want.hidden) > 0 && !reflect.DeepEqual(got.hidden, want.hidden) {
 			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.hidden, want.hidden)
 		}
-		if parts := w.guard.rules.Parts; len(parts) != len(got.hidden) || slices.ContainsFunc(parts, func(p *guard.Part) bool { return !holds(got.hidden, p) }) {
+		if parts := w.guard.rules.Services; len(parts) != len(got.hidden) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !holds(got.hidden, p) }) {
 			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.hidden)
 		}
 	}
 }
 
-func holds(h hidden, p *guard.Part) bool {
+func holds(h hidden, p *guard.ServiceRules) bool {
 	for _, part := range h {
 		if part == p {
 			return true

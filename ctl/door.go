@@ -8,34 +8,34 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Door is a way for frames into the host's own stack: a port of the director
+// LocalNode is a way for frames into the host's own stack: a port of the director
 // beyond those of Hops, and the hardware address behind it (ctl/localnode).
-type Door struct {
-	Port director.Port
-	Host wire.MAC
+type LocalNode struct {
+	Port    director.Port
+	HostMAC wire.MAC
 }
 
-// OpenDoor gives the host's own servers a way. It is for before FirstTable.
-func (m *Manager) OpenDoor(d Door) {
+// SetLocalNode gives the host's own servers a way. It is for before FirstTable.
+func (m *Manager) SetLocalNode(d LocalNode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.door = &d
+	m.localNode = &d
 	m.learn(m.hops)
 }
 
 // learn makes the ways of the host's hops. The door is the last port.
 func (m *Manager) learn(hops *director.HostNet) {
 	m.hops = hops
-	if m.door == nil {
+	if m.localNode == nil {
 		m.ways = director.NewFIB(hops)
 		return
 	}
 	all := *hops
-	all.Ports = append(slices.Clone(hops.Ports), m.door.Port)
+	all.Ports = append(slices.Clone(hops.Ports), m.localNode.Port)
 	m.ways = director.NewFIB(&all)
-	m.ways.Host = director.NextHop{Reach: director.ReachResolved, MTU: m.door.Port.MTU}
+	m.ways.Host = director.NextHop{Reach: director.ReachResolved, MTU: m.localNode.Port.MTU}
 	m.ways.Host.Link.Port = uint16(len(hops.Ports))
-	m.ways.Host.Link.Src, m.ways.Host.Link.Dst = m.door.Port.MAC, m.door.Host
+	m.ways.Host.Link.Src, m.ways.Host.Link.Dst = m.localNode.Port.MAC, m.localNode.HostMAC
 }
 
 // way is how frames leave for a server. One that is the host itself gets them

@@ -14,10 +14,10 @@ func TestWayToTheHostItself(t *testing.T) {
 	hops := *deskHops
 	hops.HostAddrs = map[wire.Addr]int{wire.AddrFrom(netip.MustParseAddr("10.1.0.1")): 2, wire.AddrFrom(netip.MustParseAddr("10.9.0.1")): 1}
 	outer := wire.MAC{2, 0, 0, 0, 9, 1}
-	m := &Manager{hops: &hops, door: &Door{Port: director.Port{Name: "uvs-1", MAC: wire.MAC{2, 0, 0, 0, 9, 2}, MTU: 65535}, Host: outer}}
+	m := &Manager{hops: &hops, localNode: &LocalNode{Port: director.Port{Name: "uvs-1", MAC: wire.MAC{2, 0, 0, 0, 9, 2}, MTU: 65535}, HostMAC: outer}}
 	m.learn(&hops)
 	open := m.ways
-	m.door = nil
+	m.localNode = nil
 	m.learn(&hops)
 	shut := m.ways
 	rows := []struct {

@@ -45,11 +45,11 @@ func newEnds(s *State) ends {
 func (r MarkRule) key() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }
 
 // of are the ends of a service, as its clients see them.
-func (e ends) of(k ServiceKey) []guard.Span {
+func (e ends) of(k ServiceKey) []guard.PortRange {
 	if k.FWMark == 0 {
 		return e.at(single(k.Addr), k)
 	}
-	var list []guard.Span
+	var list []guard.PortRange
 	for _, r := range e.rules[k] {
 		list = r.spans(list, r.dst())
 	}
@@ -58,14 +58,14 @@ func (e ends) of(k ServiceKey) []guard.Span {
 
 // replies is where the replies of a masqueraded server come from: its own port,
 // or as many as packets are sent on to with the port they came to.
-func (e ends) replies(k ServiceKey, server ServerKey) []guard.Span {
+func (e ends) replies(k ServiceKey, server ServerKey) []guard.PortRange {
 	at := single(server.Addr)
 	switch {
 	case k.FWMark == 0 && k.Port != 0:
 		list := e.at(at, k)
 		list[0].First, list[0].Last = server.Port, server.Port
 		if e.helpers[k] != nil && k.Proto == wire.ProtoTCP {
-			list = append(list, guard.Span{Net: at, Proto: k.Proto, First: dataPort(server.Port), Last: dataPort(server.Port)})
+			list = append(list, guard.PortRange{Net: at, Proto: k.Proto, First: dataPort(server.Port), Last: dataPort(server.Port)})
 		}
 		return list
 	case k.FWMark == 0:
@@ -89,19 +89,19 @@ func (e ends) replies(k ServiceKey, server ServerKey) []guard.Span {
 }
 
 // at are the ports of a service of an address, at a net.
-func (e ends) at(net netip.Prefix, k ServiceKey) []guard.Span {
+func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
 	first, last := k.Port, k.Port
 	if k.Port == 0 {
 		last = 65535
 	}
-	list := []guard.Span{{Net: net, Proto: k.Proto, First: first, Last: last}}
+	list := []guard.PortRange{{Net: net, Proto: k.Proto, First: first, Last: last}}
 	if e.ftp(k) {
-		list = append(list, guard.Span{Net: net, Proto: k.Proto, First: portFTPData, Last: portFTPData},
-			guard.Span{Net: net, Proto: k.Proto, First: portUnprivileged, Last: 65535})
+		list = append(list, guard.PortRange{Net: net, Proto: k.Proto, First: portFTPData, Last: portFTPData},
+			guard.PortRange{Net: net, Proto: k.Proto, First: portUnprivileged, Last: 65535})
 	}
 	if k.ike() {
 		for _, proto := range ipsec {
-			list = append(list, guard.Span{Net: net, Proto: proto, Last: 65535})
+			list = append(list, guard.PortRange{Net: net, Proto: proto, Last: 65535})
 		}
 	}
 	return list
@@ -124,10 +124,10 @@ func (e ends) ftp(k ServiceKey) bool {
 }
 
 // spans appends the rule's protocols and ports at a net.
-func (r MarkRule) spans(list []guard.Span, net netip.Prefix) []guard.Span {
+func (r MarkRule) spans(list []guard.PortRange, net netip.Prefix) []guard.PortRange {
 	for _, proto := range r.protos() {
 		for _, p := range r.dstPorts() {
-			list = append(list, guard.Span{Net: net, Proto: proto, First: p.First, Last: p.Last})
+			list = append(list, guard.PortRange{Net: net, Proto: proto, First: p.First, Last: p.Last})
 		}
 	}
 	return list
@@ -137,7 +137,7 @@ func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) 
 
 // split sorts out the spans that are one port, or every port, of one address,
 // each once.
-func split(all []guard.Span) (points []guard.Endpoint, spans []guard.Span) {
+func split(all []guard.PortRange) (points []guard.Endpoint, spans []guard.PortRange) {
 	for _, p := range unique(all) {
 		every := p.First == 0 && p.Last == 65535
 		if !p.Net.IsSingleIP() || p.First != p.Last && !every {

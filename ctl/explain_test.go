@@ -33,14 +33,14 @@ type desk struct {
 	time  conntrack.Tick
 }
 
-func (d *desk) Publish(t *director.Table)                       { d.table = t }
-func (d *desk) Verdicts() (sums [director.NumVerdict]uint64)    { return sums }
-func (d *desk) Now() conntrack.Tick                             { return d.time }
-func (d *desk) Apply(guard.Rules) error                         { return nil }
-func (d *desk) Need([]netip.Addr)                               {}
-func (d *desk) Announce([]netip.Addr)                           {}
-func (d *desk) Wait(context.Context, []netip.Addr) []netip.Addr { return nil }
-func (d *desk) Hops() *director.HostNet                         { return deskHops }
+func (d *desk) Publish(t *director.Table)                               { d.table = t }
+func (d *desk) Verdicts() (sums [director.NumVerdict]uint64)            { return sums }
+func (d *desk) Now() conntrack.Tick                                     { return d.time }
+func (d *desk) Apply(guard.Rules) error                                 { return nil }
+func (d *desk) KeepResolved([]netip.Addr)                               {}
+func (d *desk) Announce([]netip.Addr)                                   {}
+func (d *desk) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
+func (d *desk) HostNet() *director.HostNet                              { return deskHops }
 
 var deskHops = func() *director.HostNet {
 	h := &director.HostNet{

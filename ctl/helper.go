@@ -133,11 +133,11 @@ func (e ends) helpEnds(k ServiceKey) (list []guard.Match) {
 
 // dataPorts are the ports below FTP's own, from which data connections come that
 // servers open: of the service, at a net.
-func (e ends) dataPorts(net netip.Prefix, k ServiceKey) (list []guard.Span) {
+func (e ends) dataPorts(net netip.Prefix, k ServiceKey) (list []guard.PortRange) {
 	if h := e.helpers[k]; h != nil {
 		for _, p := range h.Ports {
 			if p.Proto == wire.ProtoTCP {
-				list = append(list, guard.Span{Net: net, Proto: p.Proto, First: dataPort(p.Port), Last: dataPort(p.Port)})
+				list = append(list, guard.PortRange{Net: net, Proto: p.Proto, First: dataPort(p.Port), Last: dataPort(p.Port)})
 			}
 		}
 	}
@@ -150,15 +150,15 @@ func dataPort(control uint16) uint16 { return max(control-1, 1) }
 
 // hideHelped adds where a service's helped connections go, and which servers
 // answer what they announced.
-func (e ends) hideHelped(k ServiceKey, s *State, servers []*liveServer, part *guard.Part) {
+func (e ends) hideHelped(k ServiceKey, s *State, servers []*liveServer, part *guard.ServiceRules) {
 	h := e.helpers[k]
 	if h == nil {
 		return
 	}
-	part.Helped = e.helpEnds(k)
+	part.HelperMatches = e.helpEnds(k)
 	add := func(server netip.Addr) {
 		for _, p := range h.Ports {
-			part.Helping = append(part.Helping, guard.Endpoint{Proto: p.Proto, Addr: server})
+			part.HelperServers = append(part.HelperServers, guard.Endpoint{Proto: p.Proto, Addr: server})
 		}
 	}
 	for _, v := range s.reals(e.services[k]) {
@@ -171,7 +171,7 @@ func (e ends) hideHelped(k ServiceKey, s *State, servers []*liveServer, part *gu
 			add(v.key.Addr)
 		}
 	}
-	part.Helping = unique(part.Helping)
+	part.HelperServers = unique(part.HelperServers)
 }
 
 // noteNames are the counters of what helpers came across, by the bits of ftp.Note.

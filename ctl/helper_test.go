@@ -73,12 +73,12 @@ func TestHelpedIsHidden(t *testing.T) {
 	w := newWorld(t, 1)
 	key := ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 2021}
 	w.must(helpedService(key, MethodMasq, "10.2.0.11:21")...)
-	if p := w.guard.all(); len(p.Helped)+len(p.Helping) != 0 {
+	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}
 	w.must(Op{Verb: Tune, Service: &Service{ServiceKey: key}, Tuning: Tuning{tuneFTP: helpOn}})
 	p, server := w.guard.all(), netip.MustParseAddr("10.2.0.11")
-	if len(p.Helped) != 1 || p.Helped[0].DstFirst != 2021 || !slices.Contains(p.Helping, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
+	if len(p.HelperMatches) != 1 || p.HelperMatches[0].DstFirst != 2021 || !slices.Contains(p.HelperServers, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
 		!slices.Contains(p.Sources, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server, Port: 20}) {
 		t.Errorf("hidden: %+v", p)
 	}

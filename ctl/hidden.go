@@ -11,7 +11,7 @@ import (
 
 // hidden is what the host's stack must not see because of each service, also of
 // those that are gone but whose servers still have conns.
-type hidden map[ServiceKey]*guard.Part
+type hidden map[ServiceKey]*guard.ServiceRules
 
 // hide says what is to be hidden for a state and the servers there are; for
 // services the state's operations do not concern it is what it was before.
@@ -40,22 +40,22 @@ func hide(before hidden, s *State, l *live, e ends, hops *director.HostNet) hidd
 // hide is what is to be hidden for one service: frames to it, and those of its
 // servers, which are removed ones too, or were masqueraded once, for their conns
 // are still answered.
-func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.HostNet) *guard.Part {
-	part := &guard.Part{}
+func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.HostNet) *guard.ServiceRules {
+	part := &guard.ServiceRules{}
 	sources := e.of(k)
 	masq := func(v ServerKey) {
 		sources = append(sources, e.replies(k, v)...)
 		if k.FWMark == 0 && k.Port != 0 && v != (ServerKey{k.Addr, k.Port}) && hops.IsLocal(wire.AddrFrom(v.Addr)) {
 			// What the host itself sends from there must come back to be translated.
-			part.Returns = append(part.Returns, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
+			part.LocalServers = append(part.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
 		}
 	}
 	if svc := e.services[k]; svc != nil {
 		if k.FWMark == 0 {
-			part.Services = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
+			part.Destinations = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
 			if k.ike() {
 				for _, proto := range ipsec {
-					part.Services = append(part.Services, guard.Endpoint{Proto: proto, Addr: k.Addr})
+					part.Destinations = append(part.Destinations, guard.Endpoint{Proto: proto, Addr: k.Addr})
 				}
 			}
 		}
@@ -72,23 +72,23 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 		}
 	}
 	e.hideHelped(k, s, servers, part)
-	part.Returns = unique(part.Returns)
-	part.Sources, part.Spans = split(sources)
+	part.LocalServers = unique(part.LocalServers)
+	part.Sources, part.SourceRanges = split(sources)
 	return part
 }
 
 // same says whether two parts hide the same.
-func same(a, b *guard.Part) bool {
-	return slices.Equal(a.Services, b.Services) && slices.Equal(a.VIPs, b.VIPs) && slices.Equal(a.Sources, b.Sources) &&
-		slices.Equal(a.Spans, b.Spans) && slices.Equal(a.Returns, b.Returns) &&
-		slices.Equal(a.Helped, b.Helped) && slices.Equal(a.Helping, b.Helping)
+func same(a, b *guard.ServiceRules) bool {
+	return slices.Equal(a.Destinations, b.Destinations) && slices.Equal(a.VIPs, b.VIPs) && slices.Equal(a.Sources, b.Sources) &&
+		slices.Equal(a.SourceRanges, b.SourceRanges) && slices.Equal(a.LocalServers, b.LocalServers) &&
+		slices.Equal(a.HelperMatches, b.HelperMatches) && slices.Equal(a.HelperServers, b.HelperServers)
 }
 
 // rules are those that hide it, and what marks lead to services.
 func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.HostNet) guard.Rules {
 	r := guard.Rules{Marked: marked, Tagged: tuning.value(tuneKeepTags) != 0}
 	for _, part := range h {
-		r.Parts = append(r.Parts, part)
+		r.Services = append(r.Services, part)
 	}
 	for i := range hops.Ports {
 		if hops.Ports[i].VLAN == 0 {
@@ -96,7 +96,7 @@ func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.HostNe
 		}
 	}
 	for a := range hops.HostAddrs {
-		r.Local = append(r.Local, a.Netip())
+		r.HostAddrs = append(r.HostAddrs, a.Netip())
 	}
 	return r
 }
@@ -112,9 +112,9 @@ func (h hidden) vips() (list []netip.Addr) {
 // union is rules that hide what either hides, with b's interfaces and own
 // addresses.
 func union(a, b guard.Rules) guard.Rules {
-	b.Parts = unique(slices.Concat(a.Parts, b.Parts))
+	b.Services = unique(slices.Concat(a.Services, b.Services))
 	if !slices.Equal(a.Marked, b.Marked) {
-		b.Leaving = a.Marked
+		b.OldMarked = a.Marked
 	}
 	b.Tagged = a.Tagged || b.Tagged
 	return b
@@ -122,6 +122,6 @@ func union(a, b guard.Rules) guard.Rules {
 
 // sameRules says whether two rules for the same interfaces hide the same.
 func sameRules(a, b guard.Rules) bool {
-	return len(a.Parts) == len(b.Parts) && len(unique(slices.Concat(a.Parts, b.Parts))) == len(a.Parts) &&
-		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.Leaving, b.Leaving)
+	return len(a.Services) == len(b.Services) && len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
+		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.OldMarked, b.OldMarked)
 }

@@ -30,16 +30,16 @@ func TestIKEHidesIPsec(t *testing.T) {
 		svc := &Service{ServiceKey: key, Scheduler: "rr", Persist: 300, Netmask: 0xffffffff}
 		w.must(Op{Verb: AddService, Service: svc},
 			Op{Verb: AddServer, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: server, Port: r.port}, Method: MethodMasq, Weight: 1}})
-		hides := func(of func(*guard.Part) []guard.Endpoint, e guard.Endpoint) bool {
-			return slices.ContainsFunc(w.guard.rules.Parts, func(p *guard.Part) bool { return slices.Contains(of(p), e) })
+		hides := func(of func(*guard.ServiceRules) []guard.Endpoint, e guard.Endpoint) bool {
+			return slices.ContainsFunc(w.guard.rules.Services, func(p *guard.ServiceRules) bool { return slices.Contains(of(p), e) })
 		}
 		for _, proto := range ipsec {
 			vip := guard.Endpoint{Proto: proto, Addr: vipAddr}
 			rip := guard.Endpoint{Proto: proto, Addr: server}
-			if got := hides(func(p *guard.Part) []guard.Endpoint { return p.Services }, vip); got != r.hidden {
+			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Destinations }, vip); got != r.hidden {
 				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, ProtoName(proto), got)
 			}
-			if got := hides(func(p *guard.Part) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
+			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
 				t.Errorf("%s: %s from the server hidden: %t", r.sentence, ProtoName(proto), got)
 			}
 			if got := w.plane.table().ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(rip.Addr), Proto: proto}]; got != r.hidden {

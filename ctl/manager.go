@@ -28,9 +28,9 @@ type Plane interface {
 
 // Host is what the director's machine knows of the ways out (ctl/routes).
 type Host interface {
-	Hops() *director.HostNet
-	Need(addrs []netip.Addr)
-	Wait(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
+	HostNet() *director.HostNet
+	KeepResolved(addrs []netip.Addr)
+	WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
 	Announce(vips []netip.Addr) // all of them; new ones are sent
 }
 
@@ -49,16 +49,16 @@ type Manager struct {
 	guard Guard
 	log   zerolog.Logger
 
-	mu    sync.Mutex
-	state State
-	live  *live
-	door  *Door // nil: none
-	hops  *director.HostNet
-	ways  *director.FIB // by hops, and the door
-	rules guard.Rules   // in force
-	table *compiled     // published last
-	stale bool          // what is in force is not what it should be; tend tries again
-	full  pressure
+	mu        sync.Mutex
+	state     State
+	live      *live
+	localNode *LocalNode // nil: none
+	hops      *director.HostNet
+	ways      *director.FIB // by hops, and the door
+	rules     guard.Rules   // in force
+	table     *compiled     // published last
+	stale     bool          // what is in force is not what it should be; tend tries again
+	full      pressure
 
 	events events
 }
@@ -69,7 +69,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 		conns: conns, host: host, guard: g, log: log,
 		live: newLive(conns, workers),
 	}
-	m.learn(host.Hops())
+	m.learn(host.HostNet())
 	conns.SetSettings(m.state.Tuning.settings())
 	return m
 }
@@ -117,7 +117,7 @@ func (m *Manager) reach(errs []error, added []netip.Addr) []error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), hopWait)
 	defer cancel()
-	m.host.Wait(ctx, added)
+	m.host.WaitResolved(ctx, added)
 	m.HopsChanged()
 	m.warnUnreached(added)
 	return errs
@@ -237,7 +237,7 @@ func (m *Manager) commit(next State) error {
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
-	m.host.Need(serverAddrs(&next))
+	m.host.KeepResolved(serverAddrs(&next))
 	grown := m.live.follow(&next, m.now())
 	h = hide(h, &next, m.live, e, m.hops)
 	m.publish(compile(&next, m.live, h, m.ways, m.table), grown)
@@ -301,7 +301,7 @@ func (m *Manager) HopsChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Asked under the lock: of two calls, the later has the newer hops.
-	if hops := m.host.Hops(); hops != m.hops {
+	if hops := m.host.HostNet(); hops != m.hops {
 		m.learn(hops)
 		m.recommit("follow the host's routes")
 	}

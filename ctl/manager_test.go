@@ -117,12 +117,12 @@ func TestGuardLetsGoLater(t *testing.T) {
 		return nil
 	}
 	w.must(Op{Verb: Flush})
-	if len(w.Services()) != 0 || len(w.guard.all().Services) != 1 {
-		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Services)
+	if len(w.Services()) != 0 || len(w.guard.all().Destinations) != 1 {
+		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Destinations)
 	}
 	w.tend(time.Now())
-	if len(w.guard.all().Services) != 0 {
-		t.Errorf("guarded %v for ever", w.guard.all().Services)
+	if len(w.guard.all().Destinations) != 0 {
+		t.Errorf("guarded %v for ever", w.guard.all().Destinations)
 	}
 }
 

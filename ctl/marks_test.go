@@ -155,22 +155,22 @@ func TestMarksHidden(t *testing.T) {
 	for _, m := range r.Marked {
 		passes = append(passes, m.Pass)
 	}
-	if want := []bool{false, true, true, true, false, false}; !slices.Equal(passes, want) || len(r.Leaving) != 0 {
-		t.Errorf("marked %+v, leaving %+v", r.Marked, r.Leaving)
+	if want := []bool{false, true, true, true, false, false}; !slices.Equal(passes, want) || len(r.OldMarked) != 0 {
+		t.Errorf("marked %+v, leaving %+v", r.Marked, r.OldMarked)
 	}
 	if !slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.1")) || slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.9")) {
 		t.Errorf("VIPs %v", p.VIPs)
 	}
-	span := func(net string, first, last uint16) guard.Span {
-		return guard.Span{Net: netip.MustParsePrefix(net), Proto: wire.ProtoTCP, First: first, Last: last}
+	span := func(net string, first, last uint16) guard.PortRange {
+		return guard.PortRange{Net: netip.MustParsePrefix(net), Proto: wire.ProtoTCP, First: first, Last: last}
 	}
-	spans := []guard.Span{span("192.0.2.0/24", 80, 80), span("192.0.2.0/24", 8000, 8100), span("10.2.0.1/32", 8000, 8100)}
-	if len(p.Spans) != len(spans) {
-		t.Errorf("spans %v, want %v", p.Spans, spans)
+	spans := []guard.PortRange{span("192.0.2.0/24", 80, 80), span("192.0.2.0/24", 8000, 8100), span("10.2.0.1/32", 8000, 8100)}
+	if len(p.SourceRanges) != len(spans) {
+		t.Errorf("spans %v, want %v", p.SourceRanges, spans)
 	}
 	for _, s := range spans {
-		if !slices.Contains(p.Spans, s) {
-			t.Errorf("span %v is missing of %v", s, p.Spans)
+		if !slices.Contains(p.SourceRanges, s) {
+			t.Errorf("span %v is missing of %v", s, p.SourceRanges)
 		}
 	}
 	for _, s := range []guard.Endpoint{

@@ -168,7 +168,7 @@ type testHost struct {
 	needed, vips []netip.Addr
 }
 
-func (h *testHost) Hops() *director.HostNet {
+func (h *testHost) HostNet() *director.HostNet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.hops
@@ -180,13 +180,13 @@ func (h *testHost) set(hops *director.HostNet) {
 	h.hops = hops
 }
 
-func (h *testHost) Need(addrs []netip.Addr) {
+func (h *testHost) KeepResolved(addrs []netip.Addr) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.needed = slices.Clone(addrs)
 }
 
-func (h *testHost) Wait(context.Context, []netip.Addr) []netip.Addr { return nil }
+func (h *testHost) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
 
 func (h *testHost) Announce(vips []netip.Addr) {
 	h.mu.Lock()
@@ -216,14 +216,14 @@ func (g *testGuard) Apply(r guard.Rules) error {
 }
 
 // all is everything the parts of the rules hide.
-func (g *testGuard) all() (p guard.Part) {
+func (g *testGuard) all() (p guard.ServiceRules) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, o := range g.rules.Parts {
-		p.Services, p.VIPs = append(p.Services, o.Services...), append(p.VIPs, o.VIPs...)
-		p.Sources, p.Spans = append(p.Sources, o.Sources...), append(p.Spans, o.Spans...)
-		p.Returns = append(p.Returns, o.Returns...)
-		p.Helped, p.Helping = append(p.Helped, o.Helped...), append(p.Helping, o.Helping...)
+	for _, o := range g.rules.Services {
+		p.Destinations, p.VIPs = append(p.Destinations, o.Destinations...), append(p.VIPs, o.VIPs...)
+		p.Sources, p.SourceRanges = append(p.Sources, o.Sources...), append(p.SourceRanges, o.SourceRanges...)
+		p.LocalServers = append(p.LocalServers, o.LocalServers...)
+		p.HelperMatches, p.HelperServers = append(p.HelperMatches, o.HelperMatches...), append(p.HelperServers, o.HelperServers...)
 	}
 	return p
 }

@@ -80,7 +80,7 @@ func TestKernelDecapsulates(t *testing.T) {
 // kernelTunnel makes, for the time of a test, the devices that take packets of
 // both families out of a tunnel from anywhere, checksums as it has them. The test
 // skips where the kernel has none.
-func kernelTunnel(t *testing.T, host *nettest.Space, tunnel *Tunnel) {
+func kernelTunnel(t *testing.T, host *nettest.Namespace, tunnel *Tunnel) {
 	name := func(n string) netlink.LinkAttrs { return netlink.LinkAttrs{Name: n} }
 	any4, any6 := net.IPv4zero, net.IPv6zero
 	here, over6 := net.IP(tunnel.Dst.Netip().AsSlice()), !tunnel.Dst.Is4()

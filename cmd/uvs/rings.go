@@ -19,7 +19,7 @@ type rim struct {
 }
 
 // openRim opens the rings on the interfaces hops knows.
-func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Door) (*rim, error) {
+func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Pair) (*rim, error) {
 	r := &rim{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
 	for i, name := range cfg.interfaces {
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
@@ -27,7 +27,7 @@ func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Door) (*rim
 	}
 	if local != nil {
 		r.config.Mark = guard.Mark
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: local.Name, Netns: local.Netns})
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: local.Name, Netns: local.DirectorNetns})
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.workers)

@@ -160,17 +160,17 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer conns.Close()
 
-	var local *localnode.Door
+	var local *localnode.Pair
 	if cfg.localnode {
-		if local, err = localnode.Open(); err != nil {
+		if local, err = localnode.New(); err != nil {
 			return err
 		}
 		defer local.Close()
-		if err := stackGuard.OpenDoor(local.Index, local.Inner); err != nil {
+		if err := stackGuard.RedirectReplies(local.HostIndex, local.DirectorMAC); err != nil {
 			return err
 		}
 	}
-	rim, err := openRim(cfg, host.Hops(), local)
+	rim, err := openRim(cfg, host.HostNet(), local)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
 	if local != nil {
-		manager.OpenDoor(ctl.Door{Port: director.Port{Name: local.Name, MAC: local.Inner, MTU: localnode.MTU}, Host: local.Outer})
+		manager.SetLocalNode(ctl.LocalNode{Port: director.Port{Name: local.Name, MAC: local.DirectorMAC, MTU: localnode.MTU}, HostMAC: local.HostMAC})
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rim.planeLinks(), cpus(cfg))
 	server := &ctl.Socket{

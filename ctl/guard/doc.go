@@ -22,14 +22,14 @@
 //
 //		counter vip { packets 0 bytes 0 } # also: service source error fragment
 //
-//		set vips4 { type ipv4_addr }                                # Part.VIPs
-//		set locals4 { type ipv4_addr }                              # Rules.Local
-//		set services4 { type ipv4_addr . inet_proto . inet_service } # Part.Services
+//		set vips4 { type ipv4_addr }                                # ServiceRules.VIPs
+//		set locals4 { type ipv4_addr }                              # Rules.HostAddrs
+//		set services4 { type ipv4_addr . inet_proto . inet_service } # ServiceRules.Destinations
 //		set anyservices4 { type ipv4_addr . inet_proto }             # those of port 0
-//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # Part.Sources
+//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # ServiceRules.Sources
 //		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
 //		set errors4 { type icmp_type; elements = { 3, 4, 11, 12 } }
-//		set speakers4 { type ipv4_addr . inet_proto }               # Part.Sources, whatever the port
+//		set speakers4 { type ipv4_addr . inet_proto }               # ServiceRules.Sources, whatever the port
 //		set fragments4 { # and passing4
 //			type ipv4_addr . ipv4_addr . mark
 //			size 65536
@@ -46,22 +46,22 @@
 //		}
 //
 //		chain guard4 {
-//			jump helped4                                            # Part.Helped; see helped.go
+//			jump helped4                                            # ServiceRules.HelperMatches; see related.go
 //			ip daddr @vips4 counter name "vip" drop
 //			ip daddr . meta l4proto @anyservices4 counter name "service" drop
 //			ip daddr . meta l4proto . th dport @services4 goto service4
 //			jump marked4                                            # Rules.Marked
-//			jump leaving4                                           # Rules.Leaving
+//			jump leaving4                                           # Rules.OldMarked
 //			ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @fragments4 counter name "fragment" drop
 //			meta pkttype != host return
 //			ip daddr @locals4 return
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
-//			jump spans4                                             # Part.Spans
+//			jump spans4                                             # ServiceRules.SourceRanges
 //			ip saddr . meta l4proto @speakers4 goto stray4
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
 //			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
-//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # Part.Spans
+//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # ServiceRules.SourceRanges
 //		}
 //
 //		chain marked4 { # for example; likewise leaving4, spans4 and quoted4
@@ -81,14 +81,14 @@
 //		}
 //	}
 //
-// OpenDoor shows what joins this when the host itself is a server.
+// RedirectReplies shows what joins this when the host itself is a server.
 //
 // # What else holds
 //
 // Fragments: only the first has ports. It leaves its identification behind for
 // the later ones, both if it is dropped and, where it comes from a server, if it
 // passes. A later fragment that arrives before the first is dropped if it comes
-// from an address of Part.Sources and is not for the host; uvs holds it, and
+// from an address of ServiceRules.Sources and is not for the host; uvs holds it, and
 // routes it on if its first turns out to be the host's. To a service at an
 // address of the host it passes: the host can only keep it for the rest, and
 // forgets it in silence, as no ICMP is sent for want of fragments if the first is

@@ -16,7 +16,7 @@ type elements map[string]map[string]int
 
 // difference says how much more often each element is asked for with the fresh
 // parts and without those that are gone.
-func difference(fresh, gone []*Part) (elements, error) {
+func difference(fresh, gone []*ServiceRules) (elements, error) {
 	e := elements{}
 	for _, part := range fresh {
 		if err := e.addPart(part, 1); err != nil {
@@ -40,20 +40,20 @@ func (e elements) addLocal(old, new []netip.Addr) error {
 }
 
 // without is what is in a and not in b.
-func without(a, b []*Part) []*Part {
-	in := make(map[*Part]bool, len(b))
+func without(a, b []*ServiceRules) []*ServiceRules {
+	in := make(map[*ServiceRules]bool, len(b))
 	for _, p := range b {
 		in[p] = true
 	}
-	return slices.DeleteFunc(slices.Clone(a), func(p *Part) bool { return in[p] })
+	return slices.DeleteFunc(slices.Clone(a), func(p *ServiceRules) bool { return in[p] })
 }
 
 // addPart adds n times what a part asks for.
-func (e elements) addPart(p *Part, n int) error {
+func (e elements) addPart(p *ServiceRules, n int) error {
 	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
 		return err
 	}
-	for _, end := range p.Helping {
+	for _, end := range p.HelperServers {
 		if err := e.add(end.Addr, "helping", []byte{end.Proto, 0, 0, 0}, n); err != nil {
 			return fmt.Errorf("helping server: %w", err)
 		}
@@ -61,7 +61,7 @@ func (e elements) addPart(p *Part, n int) error {
 	for _, list := range []struct {
 		what, set string
 		ends      []Endpoint
-	}{{"service", "services", p.Services}, {"source", "sources", p.Sources}, {"return", "returns", p.Returns}} {
+	}{{"service", "services", p.Destinations}, {"source", "sources", p.Sources}, {"return", "returns", p.LocalServers}} {
 		for _, end := range list.ends {
 			if err := e.addEndpoint(end, list.set, n); err != nil {
 				return fmt.Errorf("%s: %w", list.what, err)

@@ -21,8 +21,8 @@ import (
 //	fd07::2    fd07::1   fd08::1    fd08::9
 func TestNoSecondCopy(t *testing.T) {
 	host, peer, far := newSpace(t), newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
-	nettest.Join(host.Space, "h1", far.Space, "f0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
+	nettest.Join(host.Namespace, "h1", far.Namespace, "f0")
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), hostMAC))
 	host.Sysctl("ipv4/ip_forward", "1")
 	host.Sysctl("ipv6/conf/all/forwarding", "1")
@@ -44,11 +44,11 @@ func TestNoSecondCopy(t *testing.T) {
 		{"IPv6", "fd07::1", "fd07::2", "fd07::3", "fd08::9", "fd08::8", "fd08::100"},
 	} {
 		rules := Rules{
-			Interfaces: []string{"h0"}, Local: addrs(f.own),
-			Parts: []*Part{{
-				VIPs:     addrs(f.vip),
-				Services: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
-				Sources:  []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+			Interfaces: []string{"h0"}, HostAddrs: addrs(f.own),
+			Services: []*ServiceRules{{
+				VIPs:         addrs(f.vip),
+				Destinations: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
+				Sources:      []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
 			}},
 		}
 		host.Must(g.Apply(rules))

@@ -28,30 +28,30 @@ type Rules struct {
 	// rules until an Apply that finds it.
 	Interfaces []string
 
-	// Parts are what is hidden for each service; what one of them hides is
+	// Services are what is hidden for each service; what one of them hides is
 	// hidden.
-	Parts []*Part
+	Services []*ServiceRules
 
 	// Marked are tried in order on frames that are not dropped by the above; the
 	// first that matches decides. Leaving is another such list; what either
 	// drops is dropped.
-	Marked, Leaving []Match
+	Marked, OldMarked []Match
 
 	// Tagged treats frames of VLANs like all others. Otherwise they pass: they
 	// are the host's.
 	Tagged bool
 
-	// Local are the host's own addresses. What comes from Sources to these
+	// HostAddrs are the host's own addresses. What comes from Sources to these
 	// passes, so that the host's own connections to a server go on working.
-	Local []netip.Addr
+	HostAddrs []netip.Addr
 }
 
-// Part is a part of Rules. It may not change after it was applied: Apply takes
+// ServiceRules is a part of Rules. It may not change after it was applied: Apply takes
 // the same pointer to mean the same, and looks only at those that are new or
 // gone, so that a change costs what it changes.
-type Part struct {
-	// Services: frames to these are dropped.
-	Services []Endpoint
+type ServiceRules struct {
+	// Destinations: frames to these are dropped.
+	Destinations []Endpoint
 
 	// VIPs are addresses that uvs answers for and the host does not own:
 	// everything to them is dropped. ARP is not touched; neighbour
@@ -64,28 +64,28 @@ type Part struct {
 	// answers of servers come from, which uvs translates or routes.
 	Sources []Endpoint
 
-	// Spans are further Sources.
-	Spans []Span
+	// SourceRanges are further Sources.
+	SourceRanges []PortRange
 
-	// Helped are where clients ask servers for further connections, whose ports
+	// HelperMatches are where clients ask servers for further connections, whose ports
 	// nobody knows beforehand: FTP's control connections, TFTP's requests. What a
 	// client opens soon after to another port of these addresses is dropped, and
 	// so is everything of such a connection in both directions, whatever server of
 	// Helping answers. (Endpoints of every port, as the host's own connections have
 	// any.)
-	Helped  []Match
-	Helping []Endpoint
+	HelperMatches []Match
+	HelperServers []Endpoint
 
-	// Returns: what the host itself sends from these is handed to the door, if
-	// there is one (OpenDoor).
-	Returns []Endpoint
+	// LocalServers: what the host itself sends from these is handed to the door, if
+	// there is one (RedirectReplies).
+	LocalServers []Endpoint
 }
 
 // Dropped counts the frames kept from the host since New, by cause.
 type Dropped struct {
-	VIP      uint64 // to one of Part.VIPs
-	Service  uint64 // to one of Part.Services, or by Rules.Marked
-	Source   uint64 // from one of Part.Sources or Part.Spans
+	VIP      uint64 // to one of ServiceRules.VIPs
+	Service  uint64 // to one of ServiceRules.Destinations, or by Rules.Marked
+	Source   uint64 // from one of ServiceRules.Sources or ServiceRules.SourceRanges
 	Error    uint64 // ICMP errors about packets to one of those
 	Fragment uint64 // later fragments of what is counted in Service and Source
 }
@@ -99,7 +99,7 @@ type Guard struct {
 	conn   *nftables.Conn
 	links  *netlink.Handle
 	socket *mdnetlink.Conn // that of conn
-	door   bool            // see OpenDoor
+	door   bool            // see RedirectReplies
 	alive  io.Closer       // says to other processes that the table is in use
 	table  *nftables.Table
 	sets   map[string]*nftables.Set
@@ -143,10 +143,10 @@ func (g *Guard) Apply(r Rules) error {
 	if g.held == nil {
 		old = Rules{}
 	}
-	fresh, gone := without(r.Parts, old.Parts), without(old.Parts, r.Parts)
+	fresh, gone := without(r.Services, old.Services), without(old.Services, r.Services)
 	more, err := difference(fresh, gone)
 	if err == nil {
-		err = more.addLocal(old.Local, r.Local)
+		err = more.addLocal(old.HostAddrs, r.HostAddrs)
 	}
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)

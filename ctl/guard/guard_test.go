@@ -25,7 +25,7 @@ import (
 )
 
 // space is a network namespace of a test and what this package does in one.
-type space struct{ *nettest.Space }
+type space struct{ *nettest.Namespace }
 
 func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
 
@@ -109,7 +109,7 @@ func endpoint(proto uint8, s string) Endpoint {
 // still reaches a packet socket.
 func TestHostIsSilent(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	host.Addr("h0", "fd07::1/64")
 	host.Addr("lo", "10.7.0.100/32")
@@ -136,7 +136,7 @@ func TestHostIsSilent(t *testing.T) {
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
-			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: []*Part{{Services: []Endpoint{row.guarded}}}}))
+			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{Destinations: []Endpoint{row.guarded}}}}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
 			if !strings.HasSuffix(closed, ":82") && closed != row.open {
@@ -206,7 +206,7 @@ func (s *space) listen(t *testing.T, address string) net.Listener {
 // answers are otherwise kept from it.
 func TestHostReachesServer(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	g := host.guard()
 	for _, row := range []struct{ local, localNet, server, serverNet string }{
 		{"10.7.0.1", "10.7.0.1/24", "10.7.0.2:80", "10.7.0.2/24"},
@@ -215,8 +215,8 @@ func TestHostReachesServer(t *testing.T) {
 		host.Addr("h0", row.localNet)
 		peer.Addr("p0", row.serverNet)
 		host.Must(g.Apply(Rules{
-			Interfaces: []string{"h0"}, Local: addrs(row.local),
-			Parts: []*Part{{Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
+			Interfaces: []string{"h0"}, HostAddrs: addrs(row.local),
+			Services: []*ServiceRules{{Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
 		}))
 		peer.listen(t, row.server)
 		host.Do(func() {
@@ -234,7 +234,7 @@ func TestHostReachesServer(t *testing.T) {
 func TestTableGoes(t *testing.T) {
 	host := newSpace(t)
 	g := host.guard()
-	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Parts: []*Part{{VIPs: addrs("10.7.0.100")}}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}))
 	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
 		t.Fatalf("tables %v, want only %s", names, g.table.Name)
 	}
@@ -299,10 +299,10 @@ func TestStaleTables(t *testing.T) {
 func TestInterfaceComesBack(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
 	g := host.guard()
-	r := Rules{Interfaces: []string{"h0", "h1"}, Parts: []*Part{{VIPs: addrs("10.7.0.100")}}}
+	r := Rules{Interfaces: []string{"h0", "h1"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}
 	host.Must(g.Apply(r)) // neither is there yet
 	for i := range 2 {
-		nettest.Join(host.Space, "h0", peer.Space, "p0")
+		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 		host.Must(g.Apply(r))
 		if _, err := peer.Tap("p0").WriteTo(ips(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
 			t.Fatal(err)
@@ -334,24 +334,24 @@ func TestApplyMatchesTwin(t *testing.T) {
 		}
 		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(rnd.IntN(8))})
 	}
-	part := func() *Part {
-		p := new(Part)
+	part := func() *ServiceRules {
+		p := new(ServiceRules)
 		for range rnd.IntN(7) {
 			p.VIPs = append(p.VIPs, address())
-			p.Services = append(p.Services, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+			p.Destinations = append(p.Destinations, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
 			p.Sources = append(p.Sources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
 		}
 		return p
 	}
-	var parts []*Part // some stay from rules to rules, and several ask for the same
+	var parts []*ServiceRules // some stay from rules to rules, and several ask for the same
 	for range 60 {
-		parts = slices.DeleteFunc(slices.Clone(parts), func(*Part) bool { return rnd.IntN(3) == 0 })
+		parts = slices.DeleteFunc(slices.Clone(parts), func(*ServiceRules) bool { return rnd.IntN(3) == 0 })
 		for range rnd.IntN(4) {
 			parts = append(parts, part())
 		}
-		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)], Parts: parts}
+		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)], Services: parts}
 		for range rnd.IntN(20) {
-			r.Local = append(r.Local, address())
+			r.HostAddrs = append(r.HostAddrs, address())
 		}
 		if rnd.IntN(5) == 0 {
 			g.held = nil // as after a change of unknown outcome
@@ -360,9 +360,9 @@ func TestApplyMatchesTwin(t *testing.T) {
 		g.check(t, r)
 	}
 	// A bad value changes nothing.
-	last := Rules{Parts: []*Part{{Services: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}}}
+	last := Rules{Services: []*ServiceRules{{Destinations: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}}}
 	host.Must(g.Apply(last))
-	if err := g.Apply(Rules{Parts: []*Part{{VIPs: []netip.Addr{address(), {}}}}}); err == nil {
+	if err := g.Apply(Rules{Services: []*ServiceRules{{VIPs: []netip.Addr{address(), {}}}}}); err == nil {
 		t.Error("no error for an invalid VIP")
 	}
 	g.check(t, last)
@@ -375,17 +375,17 @@ func (g *Guard) check(t *testing.T, r Rules) {
 	note := func(set string, a netip.Addr, rest ...any) {
 		want[fmt.Sprint(set, map[bool]string{true: "4", false: "6"}[a.Is4()], a, rest)] = true
 	}
-	for _, a := range r.Local {
+	for _, a := range r.HostAddrs {
 		note("locals", a)
 	}
-	for _, p := range r.Parts {
+	for _, p := range r.Services {
 		for _, a := range p.VIPs {
 			note("vips", a)
 		}
 		for _, e := range p.Sources {
 			note("speakers", e.Addr, e.Proto)
 		}
-		for set, list := range map[string][]Endpoint{"services": p.Services, "sources": p.Sources} {
+		for set, list := range map[string][]Endpoint{"services": p.Destinations, "sources": p.Sources} {
 			for _, e := range list {
 				if e.Port == 0 {
 					note("any"+set, e.Addr, e.Proto)
@@ -437,15 +437,15 @@ func TestManyEndpoints(t *testing.T) {
 	r := Rules{Interfaces: []string{"lo"}}
 	for i := range 20000 {
 		b := [16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}
-		r.Parts = append(r.Parts, &Part{
-			Services: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80}},
-			Sources:  []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
+		r.Services = append(r.Services, &ServiceRules{
+			Destinations: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80}},
+			Sources:      []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
 		})
 	}
 	start := time.Now()
 	host.Must(g.Apply(r))
 	whole := time.Since(start)
-	r.Parts = r.Parts[1:]
+	r.Services = r.Services[1:]
 	start = time.Now()
 	host.Must(g.Apply(r))
 	t.Logf("40000 endpoints in %v, one less in %v", whole, time.Since(start))

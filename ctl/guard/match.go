@@ -21,9 +21,9 @@ type Match struct {
 	Pass              bool // the frame is the host's, as far as this list goes
 }
 
-// Span is a range of ports, both ends included, of one protocol at the addresses
+// PortRange is a range of ports, both ends included, of one protocol at the addresses
 // of a net.
-type Span struct {
+type PortRange struct {
 	Net         netip.Prefix
 	Proto       uint8
 	First, Last uint16
@@ -48,7 +48,7 @@ func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 		service, source, stray := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainStray, f)
 		for name, lists := range map[string][2][]Match{
 			chainMarked:  {g.rules.Marked, r.Marked},
-			chainLeaving: {g.rules.Leaving, r.Leaving},
+			chainLeaving: {g.rules.OldMarked, r.OldMarked},
 		} {
 			if g.held != nil && slices.Equal(lists[0], lists[1]) {
 				continue
@@ -70,22 +70,22 @@ func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 			continue
 		}
 		sources, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
-		for _, part := range r.Parts {
-			for _, s := range part.Spans {
+		for _, part := range r.Services {
+			for _, s := range part.SourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
 					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
 				}
 			}
 		}
-		if anyHelped(r.Parts) {
+		if anyHelped(r.Services) {
 			helping := func(x *rule) *rule { return x.key(f.src, l4proto).in("helping") }
 			listening := func(x *rule) *rule { return helping(x).key(f.dst).in("listeners") }
 			g.followOpening(sources, f, counterSource, listening, f.dst, dstPort)
 			g.followAsked(sources, f, counterSource, helping, f.dst, dstPort)
 		}
-		for _, part := range r.Parts {
-			for _, s := range part.Spans {
+		for _, part := range r.Services {
+			for _, s := range part.SourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(stray)
 				}
@@ -95,13 +95,13 @@ func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 }
 
 // anyHelped says whether one of the parts has helped connections.
-func anyHelped(parts []*Part) bool {
-	return slices.ContainsFunc(parts, func(p *Part) bool { return len(p.Helped)+len(p.Helping) > 0 })
+func anyHelped(parts []*ServiceRules) bool {
+	return slices.ContainsFunc(parts, func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
 }
 
 // spanned says whether one of the parts has spans.
-func spanned(parts []*Part) bool {
-	return slices.ContainsFunc(parts, func(p *Part) bool { return len(p.Spans) > 0 })
+func spanned(parts []*ServiceRules) bool {
+	return slices.ContainsFunc(parts, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
 }
 
 // addMatch queues the rule of a Match.

@@ -16,7 +16,7 @@ import (
 //	peer p0 10.7.0.2, fd07::2 ── h0 10.7.0.1, fd07::1 host
 func TestMarked(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	for _, net := range []string{"10.7.0.1/24", "fd07::1/64"} {
 		host.Addr("h0", net)
 	}
@@ -64,8 +64,8 @@ func TestMarked(t *testing.T) {
 		{"the first match drops", four, true, []Match{match("0.0.0.0/0", nil), match("10.7.0.1/32", pass)}},
 	} {
 		t.Run(row.say, func(t *testing.T) {
-			for _, r := range []Rules{{Marked: row.marked}, {Leaving: row.marked}} {
-				r.Interfaces, r.Local = []string{"h0"}, addrs("10.7.0.1", "fd07::1")
+			for _, r := range []Rules{{Marked: row.marked}, {OldMarked: row.marked}} {
+				r.Interfaces, r.HostAddrs = []string{"h0"}, addrs("10.7.0.1", "fd07::1")
 				host.Must(g.Apply(r))
 				if got := dropped(t, host, peer, g, row.to); got != row.hidden {
 					t.Errorf("%+v: hidden %v, want %v", r, got, row.hidden)
@@ -74,7 +74,7 @@ func TestMarked(t *testing.T) {
 		})
 	}
 	// Either list alone is enough to hide, and both go.
-	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)}, Leaving: []Match{match("0.0.0.0/0", nil)}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)}, OldMarked: []Match{match("0.0.0.0/0", nil)}}))
 	if !dropped(t, host, peer, g, four) {
 		t.Error("what is leaving hides no more")
 	}
@@ -122,16 +122,16 @@ func dropped(t *testing.T, host, peer *space, g *Guard, to string) bool {
 // the host itself.
 func TestSpans(t *testing.T) {
 	host, peer := newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	g := host.guard()
-	spans := func(first, last uint16) []Span {
-		return []Span{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
+	spans := func(first, last uint16) []PortRange {
+		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
 	}
 	for _, row := range []struct {
 		say    string
-		spans  []Span
+		spans  []PortRange
 		local  []netip.Addr
 		hidden bool
 	}{
@@ -139,7 +139,7 @@ func TestSpans(t *testing.T) {
 		{"one that has it not", spans(5001, 6000), nil, false},
 		{"to the host itself", spans(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: []*Part{{Spans: row.spans}}, Local: row.local}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.spans}}, HostAddrs: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
 			t.Errorf("%s: hidden %v, want %v", row.say, got, row.hidden)
 		}

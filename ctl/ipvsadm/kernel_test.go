@@ -219,7 +219,7 @@ var ports = []director.Port{
 // quietHost is a host that reaches every server through one gateway.
 type quietHost struct{}
 
-func (quietHost) Hops() *director.HostNet {
+func (quietHost) HostNet() *director.HostNet {
 	h := &director.HostNet{
 		Ports: ports, Routes: new(bart.Table[director.Route]), HostAddrs: map[wire.Addr]int{},
 		Neighbours: map[director.NeighbourKey]wire.MAC{},
@@ -232,9 +232,9 @@ func (quietHost) Hops() *director.HostNet {
 	return h
 }
 
-func (quietHost) Need([]netip.Addr)                                      {}
-func (quietHost) Wait(context.Context, []netip.Addr) (left []netip.Addr) { return nil }
-func (quietHost) Announce([]netip.Addr)                                  {}
+func (quietHost) KeepResolved([]netip.Addr)                                      {}
+func (quietHost) WaitResolved(context.Context, []netip.Addr) (left []netip.Addr) { return nil }
+func (quietHost) Announce([]netip.Addr)                                          {}
 
 type noGuard struct{}
 

@@ -33,13 +33,13 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Door is an open door.
-type Door struct {
-	Name  string   // of both devices, each in its namespace
-	Inner wire.MAC // the director's end
-	Outer wire.MAC // the host's end
-	Index int      // interface index of the outer device
-	Netns int      // descriptor of the namespace of the inner device
+// Pair is an open door.
+type Pair struct {
+	Name          string   // of both devices, each in its namespace
+	DirectorMAC   wire.MAC // the director's end
+	HostMAC       wire.MAC // the host's end
+	HostIndex     int      // interface index of the outer device
+	DirectorNetns int      // descriptor of the namespace of the inner device
 }
 
 // MTU is that of the devices: the longest there is, so that super-frames that
@@ -50,9 +50,9 @@ const MTU = 65535
 // reverse path filtering would refuse all that comes in by the device.
 var outerAddr = &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 0, 8), Mask: net.CIDRMask(32, 32)}}
 
-// Open makes a door in the network namespace of the calling thread.
-func Open() (*Door, error) {
-	d := &Door{Name: fmt.Sprintf("uvs-%d", os.Getpid()), Netns: -1}
+// New makes a door in the network namespace of the calling thread.
+func New() (*Pair, error) {
+	d := &Pair{Name: fmt.Sprintf("uvs-%d", os.Getpid()), DirectorNetns: -1}
 	err := d.makePair()
 	if err == nil {
 		err = d.prepareOuter()
@@ -65,18 +65,18 @@ func Open() (*Door, error) {
 }
 
 // Close removes the door.
-func (d *Door) Close() {
+func (d *Pair) Close() {
 	if outer, err := netlink.LinkByName(d.Name); err == nil {
 		netlink.LinkDel(outer)
 	}
-	if d.Netns >= 0 {
-		unix.Close(d.Netns)
-		d.Netns = -1
+	if d.DirectorNetns >= 0 {
+		unix.Close(d.DirectorNetns)
+		d.DirectorNetns = -1
 	}
 }
 
 // makePair makes the namespace and the devices, the inner one ready for use.
-func (d *Door) makePair() error {
+func (d *Pair) makePair() error {
 	runtime.LockOSThread() // unlocked only when the thread is back where it was
 	host, err := netns.Get()
 	if err != nil {
@@ -87,7 +87,7 @@ func (d *Door) makePair() error {
 	if err != nil {
 		return fmt.Errorf("make a network namespace (needs CAP_SYS_ADMIN): %w", err)
 	}
-	d.Netns = int(inner)
+	d.DirectorNetns = int(inner)
 	err = d.makeInner(host)
 	if back := netns.Set(host); back != nil {
 		return errors.Join(err, fmt.Errorf("return to own namespace: %w", back))
@@ -97,7 +97,7 @@ func (d *Door) makePair() error {
 }
 
 // makeInner runs inside the new namespace.
-func (d *Door) makeInner(host netns.NsHandle) error {
+func (d *Pair) makeInner(host netns.NsHandle) error {
 	quiet := write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") // no solicitations of its own
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = d.Name, MTU
@@ -114,7 +114,7 @@ func (d *Door) makeInner(host netns.NsHandle) error {
 	if err != nil {
 		return err
 	}
-	d.Inner = wire.MAC(link.Attrs().HardwareAddr)
+	d.DirectorMAC = wire.MAC(link.Attrs().HardwareAddr)
 	return nl.LinkSetUp(link)
 }
 
@@ -122,12 +122,12 @@ func (d *Door) makeInner(host netns.NsHandle) error {
 // with the device. Of its own settings only: reverse path filtering is the
 // stricter of the device's and the host's, and loose counts as stricter than
 // strict, so loose here overrules strict there.
-func (d *Door) prepareOuter() error {
+func (d *Pair) prepareOuter() error {
 	link, err := netlink.LinkByName(d.Name)
 	if err != nil {
 		return fmt.Errorf("find device %s: %w", d.Name, err)
 	}
-	d.Outer, d.Index = wire.MAC(link.Attrs().HardwareAddr), link.Attrs().Index
+	d.HostMAC, d.HostIndex = wire.MAC(link.Attrs().HardwareAddr), link.Attrs().Index
 	v4, v6 := "/proc/sys/net/ipv4/conf/"+d.Name+"/", "/proc/sys/net/ipv6/conf/"+d.Name+"/"
 	err = errors.Join(
 		write(v4+"rp_filter", "2"), write(v4+"forwarding", "0"), write(v4+"arp_ignore", "8"),

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Space is a network namespace of a test, with netlink in it.
-type Space struct {
+// Namespace is a network namespace of a test, with netlink in it.
+type Namespace struct {
 	T  testing.TB
 	NS netns.NsHandle
 	NL *netlink.Handle
@@ -24,7 +24,7 @@ type Space struct {
 
 // New makes a network namespace with lo up. Tests skip where that is not
 // allowed.
-func New(t testing.TB) *Space {
+func New(t testing.TB) *Namespace {
 	t.Helper()
 	s := NewBare(t)
 	s.Up("lo")
@@ -32,9 +32,9 @@ func New(t testing.TB) *Space {
 }
 
 // NewBare makes a network namespace as the kernel does, with lo down.
-func NewBare(t testing.TB) *Space {
+func NewBare(t testing.TB) *Namespace {
 	t.Helper()
-	s := &Space{T: t}
+	s := &Namespace{T: t}
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
@@ -56,7 +56,7 @@ func NewBare(t testing.TB) *Space {
 }
 
 // Must ends the test if there is an error.
-func (s *Space) Must(err error) {
+func (s *Namespace) Must(err error) {
 	s.T.Helper()
 	if err != nil {
 		s.T.Fatal(err)
@@ -64,7 +64,7 @@ func (s *Space) Must(err error) {
 }
 
 // Do runs f on a thread in the namespace.
-func (s *Space) Do(f func()) {
+func (s *Namespace) Do(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -79,7 +79,7 @@ func (s *Space) Do(f func()) {
 }
 
 // Link finds an interface.
-func (s *Space) Link(name string) netlink.Link {
+func (s *Namespace) Link(name string) netlink.Link {
 	s.T.Helper()
 	l, err := s.NL.LinkByName(name)
 	s.Must(err)
@@ -87,13 +87,13 @@ func (s *Space) Link(name string) netlink.Link {
 }
 
 // Up puts an interface up.
-func (s *Space) Up(name string) {
+func (s *Namespace) Up(name string) {
 	s.T.Helper()
 	s.Must(s.NL.LinkSetUp(s.Link(name)))
 }
 
 // Addr gives an interface an address, usable at once.
-func (s *Space) Addr(name, cidr string) {
+func (s *Namespace) Addr(name, cidr string) {
 	s.T.Helper()
 	a, err := netlink.ParseAddr(cidr)
 	s.Must(err)
@@ -102,7 +102,7 @@ func (s *Space) Addr(name, cidr string) {
 }
 
 // Sysctl writes a file under /proc/sys/net as the namespace sees it.
-func (s *Space) Sysctl(path, value string) {
+func (s *Namespace) Sysctl(path, value string) {
 	s.T.Helper()
 	var err error
 	s.Do(func() { err = os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) })
@@ -110,7 +110,7 @@ func (s *Space) Sysctl(path, value string) {
 }
 
 // Join connects two namespaces by a veth and puts both ends up.
-func Join(a *Space, nameA string, b *Space, nameB string) {
+func Join(a *Namespace, nameA string, b *Namespace, nameB string) {
 	a.T.Helper()
 	a.Must(a.NL.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: nameA}, PeerName: nameB, PeerNamespace: netlink.NsFd(b.NS),
@@ -120,7 +120,7 @@ func Join(a *Space, nameA string, b *Space, nameB string) {
 }
 
 // Tap opens a packet socket on an interface.
-func (s *Space) Tap(name string) *packet.Conn {
+func (s *Namespace) Tap(name string) *packet.Conn {
 	s.T.Helper()
 	var c *packet.Conn
 	var err error

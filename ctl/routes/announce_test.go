@@ -101,7 +101,7 @@ func hear(t *testing.T, frame []byte) (h heard, ok bool) {
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
 	host, peer := pair(t)
-	nettest.Join(host.Space, "h1", peer.Space, "p1")
+	nettest.Join(host.Namespace, "h1", peer.Namespace, "p1")
 	host.Addr("h0", "10.7.0.101/24") // a VIP the host owns
 	w := host.watch("h0", "h1")
 	taps := []*packet.Conn{peer.Tap("p0"), peer.Tap("p1")}

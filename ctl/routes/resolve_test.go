@@ -57,7 +57,7 @@ func TestWait(t *testing.T) {
 			if row.say == "IPv4, in a host that never had an address" {
 				host = &space{nettest.NewBare(t)}
 			}
-			nettest.Join(host.Space, "h0", peer.Space, "p0")
+			nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 			peer.Addr("p0", "10.7.0.2/24")
 			peer.Addr("p0", "fd07::2/64")
 			peer.Addr("p0", "fe80::2/64")
@@ -66,11 +66,11 @@ func TestWait(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), deadline)
 			defer cancel()
 			server := netip.MustParseAddr(row.server)
-			if left := w.Wait(ctx, []netip.Addr{server}); len(left) != 0 {
+			if left := w.WaitResolved(ctx, []netip.Addr{server}); len(left) != 0 {
 				neighbours, err := host.NL.NeighList(0, netlink.FAMILY_ALL)
 				t.Fatalf("not resolved: %v; the kernel has %v, %v", left, neighbours, err)
 			}
-			for _, mac := range w.Hops().Neighbours {
+			for _, mac := range w.HostNet().Neighbours {
 				if mac != peer.mac("p0") {
 					t.Errorf("hardware address %v, want %v", mac, peer.mac("p0"))
 				}
@@ -95,17 +95,17 @@ func must[T any](v T, err error) T {
 // one has it.
 func TestUnrouted(t *testing.T) {
 	host, near, far := newSpace(t), newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", near.Space, "n0")
-	nettest.Join(host.Space, "h1", far.Space, "f0")
+	nettest.Join(host.Namespace, "h0", near.Namespace, "n0")
+	nettest.Join(host.Namespace, "h1", far.Namespace, "f0")
 	far.Addr("f0", "10.7.0.2/24")
 	w := host.watch("h0", "h1")
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	if left := w.Wait(ctx, addrs("10.7.0.2")); len(left) != 0 {
+	if left := w.WaitResolved(ctx, addrs("10.7.0.2")); len(left) != 0 {
 		t.Fatalf("not resolved: %v", left)
 	}
 	want := director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(netip.MustParseAddr("10.7.0.2"))}
-	if got := w.Hops().Neighbours; len(got) != 1 || got[want] != far.mac("f0") {
+	if got := w.HostNet().Neighbours; len(got) != 1 || got[want] != far.mac("f0") {
 		t.Errorf("neighbours %v, want %v on port 1 only", got, far.mac("f0"))
 	}
 }
@@ -122,7 +122,7 @@ func TestWaitEnds(t *testing.T) {
 		w.until(t, "the one that is there", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 		cancel()
 	}()
-	left := w.Wait(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
+	left := w.WaitResolved(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
 	if want := addrs("10.7.0.9", "10.99.0.1"); !slices.Equal(left, want) {
 		t.Errorf("unresolved %v, want %v", left, want)
 	}
@@ -140,7 +140,7 @@ func TestServerComesAndGoes(t *testing.T) {
 		host.Sysctl("ipv4/neigh/h0/"+file, value)
 	}
 	w := host.watch("h0")
-	w.Need(addrs("10.7.0.2"))
+	w.KeepResolved(addrs("10.7.0.2"))
 	index := host.Link("h0").Attrs().Index
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
 	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
@@ -167,7 +167,7 @@ func TestStaleIsUsed(t *testing.T) {
 	peer.Addr("p0", "10.7.0.2/24")
 	host.Sysctl("ipv4/neigh/h0/delay_first_probe_time", "0")
 	w := host.watch("h0")
-	w.Need(addrs("10.7.0.2"))
+	w.KeepResolved(addrs("10.7.0.2"))
 	w.until(t, "resolved", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
 	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")

@@ -24,7 +24,7 @@ import (
 )
 
 // space is a network namespace of a test and what this package does in one.
-type space struct{ *nettest.Space }
+type space struct{ *nettest.Namespace }
 
 func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
 
@@ -112,7 +112,7 @@ func (s *space) route(dst, gw, dev string) *netlink.Route {
 func pair(t *testing.T) (host, peer *space) {
 	t.Helper()
 	host, peer = newSpace(t), newSpace(t)
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	return host, peer
 }
 
@@ -140,8 +140,8 @@ func TestNewRefuses(t *testing.T) {
 // go with what the kernel says.
 func TestRoutesMatchKernel(t *testing.T) {
 	host, peer := pair(t)
-	nettest.Join(host.Space, "h1", peer.Space, "p1")
-	nettest.Join(host.Space, "other", peer.Space, "p2") // uvs does not run on this one
+	nettest.Join(host.Namespace, "h1", peer.Namespace, "p1")
+	nettest.Join(host.Namespace, "other", peer.Namespace, "p2") // uvs does not run on this one
 	devs := []string{"h0", "h1", "other"}
 	for i, dev := range devs {
 		host.Addr(dev, fmt.Sprintf("10.%d.0.1/16", i))
@@ -180,7 +180,7 @@ func TestRoutesMatchKernel(t *testing.T) {
 		}
 		host.NL.RouteAdd(r) // may exist
 	}
-	hops := host.open("h0", "h1").Hops()
+	hops := host.open("h0", "h1").HostNet()
 	for range 3000 {
 		a := address(rnd.IntN(2) == 0)
 		var want director.Route
@@ -224,7 +224,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 
-	if !w.Hops().IsLocal(wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))) {
+	if !w.HostNet().IsLocal(wire.AddrFrom(netip.MustParseAddr("10.7.0.1"))) {
 		t.Error("own address is not Local")
 	}
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
@@ -266,7 +266,7 @@ func TestFollow(t *testing.T) {
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
 	w.until(t, "hardware address", func(h *director.HostNet) bool { return h.Ports[0].MAC == mac })
 
-	w.Need(addrs("10.7.0.2"))
+	w.KeepResolved(addrs("10.7.0.2"))
 	host.Must(host.NL.LinkSetDown(host.Link("h0")))
 	w.until(t, "a port that is down has no neighbours and routes", func(h *director.HostNet) bool {
 		return len(h.Neighbours) == 0 && !h.Routes.Contains(netip.MustParseAddr("10.7.0.2"))
@@ -278,7 +278,7 @@ func TestFollow(t *testing.T) {
 
 	host.Must(host.NL.LinkDel(host.Link("lan")))
 	w.until(t, "interface gone", func(h *director.HostNet) bool { return h.Ports[0] == director.Port{Name: "h0"} })
-	nettest.Join(host.Space, "h0", peer.Space, "p0")
+	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	w.until(t, "made anew, and resolved again", func(h *director.HostNet) bool {

@@ -142,8 +142,8 @@ func (w *Watcher) close() {
 	w.prober.close()
 }
 
-// Hops is the present state.
-func (w *Watcher) Hops() *director.HostNet {
+// HostNet is the present state.
+func (w *Watcher) HostNet() *director.HostNet {
 	hops, _ := w.current()
 	return hops
 }
@@ -155,20 +155,20 @@ func (w *Watcher) current() (*director.HostNet, <-chan struct{}) {
 	return w.hops, w.changed
 }
 
-// Need says which addresses frames are sent to: servers and tunnel ends. The
+// KeepResolved says which addresses frames are sent to: servers and tunnel ends. The
 // next hop of each is kept resolved from now on, and those of no others but the
 // gateways of routes.
-func (w *Watcher) Need(addrs []netip.Addr) {
+func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 	w.mu.Lock()
 	w.needed = slices.Clone(addrs)
 	w.mu.Unlock()
 	w.wake()
 }
 
-// Wait waits until the next hop of each address is resolved, or ctx is done,
+// WaitResolved waits until the next hop of each address is resolved, or ctx is done,
 // and returns those that are not. It needs Run to be running; the addresses
 // need not be among those of Need.
-func (w *Watcher) Wait(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
+func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
 	w.mu.Lock()
 	w.waiting[&addrs] = true
 	w.mu.Unlock()

@@ -43,7 +43,7 @@ func TestHelped(t *testing.T) {
 	} {
 		client, vip, server, mark := row[0], row[1], row[2], row[3]
 		host, peer := newSpace(t), newSpace(t)
-		nettest.Join(host.Space, "h0", peer.Space, "p0")
+		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 		tap := peer.Tap("p0")
 		to := host.Link("h0").Attrs().HardwareAddr
 		g := host.guard()
@@ -51,12 +51,12 @@ func TestHelped(t *testing.T) {
 		whole := netip.PrefixFrom(all, all.BitLen())
 		rules := Rules{
 			Interfaces: []string{"h0"},
-			Parts: []*Part{{VIPs: addrs(mark)}, {
-				Helped: []Match{
+			Services: []*ServiceRules{{VIPs: addrs(mark)}, {
+				HelperMatches: []Match{
 					{Dst: whole, Proto: unix.IPPROTO_TCP, DstFirst: 21, DstLast: 21, SrcLast: 65535},
 					{Dst: whole, Proto: unix.IPPROTO_UDP, DstFirst: 69, DstLast: 69, SrcLast: 65535},
 				},
-				Helping: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)}, {Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
+				HelperServers: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)}, {Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
 			}},
 		}
 		host.Must(g.Apply(rules))
@@ -114,7 +114,7 @@ func TestHelped(t *testing.T) {
 				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.say, service, source, step.service, step.source)
 			}
 		}
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Parts: rules.Parts[:1]}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))
 		if service, source := hidden(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
 			t.Errorf("%s: still hidden when nothing is helped", vip)
 		}

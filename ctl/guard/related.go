@@ -72,8 +72,8 @@ func (g *Guard) addAskedSets(f *family) error {
 func (g *Guard) updateHelped(f *family, r Rules) {
 	chain := g.emptyChain(chainHelped, f)
 	var all []Match
-	for _, part := range r.Parts {
-		for _, m := range part.Helped {
+	for _, part := range r.Services {
+		for _, m := range part.HelperMatches {
 			if f.has(m.Dst) && !slices.Contains(all, m) {
 				all = append(all, m)
 			}

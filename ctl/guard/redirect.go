@@ -14,7 +14,7 @@ import (
 // not handed to it again. It reads "uvs1".
 const Mark = 0x75767331
 
-// OpenDoor has what the host sends from Part.Returns, by one of
+// RedirectReplies has what the host sends from ServiceRules.LocalServers, by one of
 // Rules.Interfaces, go out by the interface of that index instead, addressed to
 // the hardware address to. These rules join the table, for each family and
 // interface:
@@ -36,7 +36,7 @@ const Mark = 0x75767331
 //	chain door { ether daddr set <to> fwd to <interface> }
 //
 // The kernel must have the egress hook (5.16). It is for before the first Apply.
-func (g *Guard) OpenDoor(index int, to [6]byte) error {
+func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	door := g.addChain("door")
