@@ -10,6 +10,7 @@ import (
 
 	"uvs/conntrack"
 	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
 	"uvs/sched"
 )
 
@@ -91,8 +92,8 @@ const (
 // mss_clamp is no less than the smallest MSS Linux keeps to (tcp_min_snd_mss), and
 // no more than the longest IPv4 packet has room for.
 const (
-	leastMSS = 48
-	mostMSS  = 0xffff - 40
+	leastMSS = wire.MinMSS
+	mostMSS  = wire.MaxIPLen - 40
 )
 
 // maxSlowStart bounds slow_start: a server that needs longer than an hour to

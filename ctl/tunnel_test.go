@@ -97,7 +97,7 @@ func (w *world) tunnelled() string {
 		said += fmt.Sprintf("%x, ", l4[:4])
 		shim = 4 + int(l4[0]>>7)*4
 	}
-	wire.ParseIPAt(&f, int(p.L4)+shim, &in, false)
+	wire.ParseIPAt(&f, int(p.L4)+shim, &in, wire.Whole)
 	return said + fmt.Sprintf("IPv4 %s>%s", in.Src, in.Dst)
 }
 

@@ -9,9 +9,6 @@ import (
 // ownTTL is the TTL and hop limit of what we originate (IANA's default).
 const ownTTL = 64
 
-// maxIPLen is the most an IPv4 total length or IPv6 payload length can say.
-const maxIPLen = 0xffff
-
 // ipHeader is what an IP header of ours says: one without options or
 // extensions, of the family of its addresses, over the rest of the frame.
 type ipHeader struct {
@@ -85,7 +82,7 @@ func (h *ipHeader) put6(ip wire.IPv6) {
 // statable is a length as a header states it. One that it cannot state is 0, as
 // Linux writes it for super-frames (BIG TCP) and wire.Parse reads it.
 func statable(n int) uint16 {
-	if n > maxIPLen {
+	if n > wire.MaxIPLen {
 		return 0
 	}
 	return uint16(n)

@@ -29,7 +29,7 @@ func setDst(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Che
 	} else {
 		wire.IPv4(ip).ReplaceDst(addr)
 	}
-	if hasPorts(p) {
+	if p.HasPorts() {
 		fix = fix.Port(p.DstPort, port)
 		p.DstPort = port
 		wire.UDP(f.From(p.L4)).SetDstPort(port)
@@ -46,7 +46,7 @@ func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Che
 	} else {
 		wire.IPv4(ip).ReplaceSrc(addr)
 	}
-	if hasPorts(p) {
+	if p.HasPorts() {
 		fix = fix.Port(p.SrcPort, port)
 		p.SrcPort = port
 		wire.UDP(f.From(p.L4)).SetSrcPort(port)
@@ -60,14 +60,4 @@ func setSrc(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) wire.Che
 func Unsummed(f *wire.Frame, p *wire.Packet) bool {
 	return p.IPv6 && p.Proto == wire.ProtoUDP && p.Fragment != wire.FragmentLater &&
 		!f.ChecksumPartial() && wire.UDP(f.From(p.L4)).Checksum() == 0
-}
-
-// hasPorts says whether the packet has ports; TCP and SCTP have them where UDP
-// has.
-func hasPorts(p *wire.Packet) bool {
-	switch p.Proto {
-	case wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP:
-		return p.Fragment != wire.FragmentLater
-	}
-	return false
 }

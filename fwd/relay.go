@@ -14,7 +14,7 @@ func ReportedMTU(f *wire.Frame, p *wire.Packet) (mtu int, ok bool) {
 	if !p.IPv6 {
 		return int(rest & 0xffff), true
 	}
-	return int(min(rest, maxIPLen)), true
+	return int(min(rest, wire.MaxIPLen)), true
 }
 
 // QuotedInner finds the packet in a tunnel packet of ours that an ICMP error

@@ -56,7 +56,7 @@ func (t *Tunnel) Overhead() int { return ipLen(t.Dst) + t.shimLen() }
 func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	overhead := t.Overhead()
 	if p.Kind != wire.KindIP || f.Headroom() < overhead || t.Src.Is4() != t.Dst.Is4() ||
-		!f.IsGSO() && overhead+int(p.Len) > maxIPLen {
+		!f.IsGSO() && overhead+int(p.Len) > wire.MaxIPLen {
 		return false
 	}
 	if f.IsGSO() {
@@ -151,7 +151,7 @@ func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
 		addrs = ip[8:40]
 	}
 	hash := xxhash.Sum64(addrs)
-	if hasPorts(p) && p.Fragment == wire.FragmentNone {
+	if p.HasPorts() && p.Fragment == wire.FragmentNone {
 		hash ^= xxhash.Sum64(f.From(p.L4)[:4])
 	}
 	return uint16(first + hash%(last-first+1))
@@ -171,7 +171,7 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 	shim, proto, ok := shimIn(f, p)
 	var in wire.Packet
 	at := int(p.L4) + shim
-	if !ok || wire.ParseIPAt(f, at, &in, false) != wire.FlawNone || protoOf(&in) != proto {
+	if !ok || wire.ParseIPAt(f, at, &in, wire.Whole) != wire.FlawNone || protoOf(&in) != proto {
 		return false
 	}
 	if class(f, p)&ecnMask == ecnCE && !markCE(f, &in) {

@@ -85,11 +85,11 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 		return
 	}
 	switch {
-	case hasPorts(p.Proto):
+	case p.HasPorts():
 		fill(q, p, t.toVIP(p.Dst))
 	case wire.IsICMPError(p):
 		in := &d.quoted[i]
-		if !wire.ParseQuoted(f, p, in) || !ofConn(in.Proto) || in.Src != p.Dst {
+		if !wire.ParseQuoted(f, p, in) || !ofConn(in) || in.Src != p.Dst {
 			return // errors go to the source of what they quote
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
@@ -125,11 +125,6 @@ func opposite(d conntrack.Dir) conntrack.Dir {
 	return conntrack.DirIn
 }
 
-// hasPorts says whether conns are made of this protocol.
-func hasPorts(proto uint8) bool {
-	return proto == wire.ProtoTCP || proto == wire.ProtoUDP || proto == wire.ProtoSCTP
-}
-
 // forUs says whether the frame is addressed to this machine alone: to the
 // hardware address of the port it came in by.
 func (d *Director) forUs(t *Table, f *wire.Frame) bool {
@@ -154,7 +149,7 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 		return d.answer(t, f, p)
 	case q.Ref == 0:
 		return d.miss(t, f, i)
-	case !ofConn(p.Proto):
+	case !ofConn(p):
 		return d.forwardError(t, f, i)
 	case q.Dir == conntrack.DirOut:
 		return d.fromServer(t, f, p, q.Ref)

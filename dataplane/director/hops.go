@@ -134,12 +134,9 @@ func (w *FIB) prepare(r Route, is4 bool) routeWay {
 	return routeWay{way: way, onLink: !r.Via.IsValid()}
 }
 
-// maxPacket is the longest IP packet there is; a loopback says its MTU is longer.
-const maxPacket = 0xffff
-
-// link is the ways to anything on the port's link.
+// link is the ways to anything on the port's link. A loopback's MTU is longer than any packet.
 func (p *Port) link(index uint16) linkWays {
-	way := NextHop{Reach: ReachLink, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, maxPacket)}
+	way := NextHop{Reach: ReachLink, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, wire.MaxIPLen)}
 	l := linkWays{way, way}
 	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
 	return l

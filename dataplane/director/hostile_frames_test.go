@@ -38,7 +38,7 @@ func (h hostile) packet(depth int) wiretest.Packet {
 		Payload:  make([]byte, some(r, 0, 1, 8, 20, 600, 1400, 1800)),
 	}
 	src, dst := some(r, addrs...), some(r, addrs...)
-	if p.Src, p.Dst = src, dst; hasPorts(p.Proto) {
+	if p.Src, p.Dst = src, dst; (&wire.Packet{Proto: p.Proto}).HasPorts() {
 		p.Src, p.Dst = fmt.Sprintf(end, src, some(r, 80, 8080, 5000, 500)), fmt.Sprintf(end, dst, some(r, 80, 8080, 5000, 500, 6080))
 	}
 	switch {

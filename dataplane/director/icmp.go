@@ -129,7 +129,7 @@ func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdi
 func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bool) Verdict {
 	in := &d.inner
 	at, ok := fwd.QuotedInner(f, &d.outer)
-	if !ok || wire.ParseIPAt(f, at, in, true) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in.Proto) {
+	if !ok || wire.ParseIPAt(f, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
 		return ICMPErrorNoted
 	}
 	var q conntrack.Query
@@ -176,7 +176,7 @@ func quotedTunnel(outer *wire.Packet) Endpoint {
 // an end the guard hides from the host, we route it on unchanged.
 func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
 	p, in := &d.packets[i], &d.quoted[i]
-	if t.Settings.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && hasPorts(in.Proto) {
+	if t.Settings.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && in.HasPorts() {
 		if v, ok := d.scheduleError(t, f, p, in); ok {
 			return v
 		}

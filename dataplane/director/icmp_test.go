@@ -107,7 +107,7 @@ func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8
 		wire.Parse(&f, &p)
 		if p.Proto != fam.icmp { // in its tunnel
 			at := int(p.L4)
-			wire.ParseIPAt(&f, at, &p, false)
+			wire.ParseIPAt(&f, at, &p, wire.Whole)
 		}
 		whole := about(way.src, way.dst, fam.router)
 		if !wire.ParseQuoted(&f, &p, &in) || p.ICMPType != kind {

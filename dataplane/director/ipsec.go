@@ -12,9 +12,8 @@ const portIKE = 500
 
 func isIPsec(proto uint8) bool { return proto == wire.ProtoESP || proto == wire.ProtoAH }
 
-// ofConn says whether packets of the protocol belong to conns, rather than being
-// about one.
-func ofConn(proto uint8) bool { return hasPorts(proto) || isIPsec(proto) }
+// ofConn reports whether p belongs to a conn, rather than being about one.
+func ofConn(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 
 // noIKE treats ESP or AH to a VIP that follows no flow: it is kept from the host
 // where IKE is a service, and the host's elsewhere, if the host holds the VIP.

@@ -79,15 +79,12 @@ func (p *Path) Learned(now conntrack.Tick) (mtu int, by wire.Addr, until conntra
 // AutoMSS, as a Server's MSS, is what the ways take.
 const AutoMSS = 1
 
-// leastMSS is the smallest MSS Linux keeps to (tcp_min_snd_mss).
-const leastMSS = 48
-
 // clampMSS lowers what a SYN, the client's or the server's, says its sender
 // receives in a segment: MTU less the headers without options, RFC 6691.
 func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *conntrack.Conn, server *Server) {
 	most := server.MSS
 	if most == AutoMSS {
-		mtu := maxPacket
+		mtu := wire.MaxIPLen
 		if server.NextHop.Reach != ReachNone {
 			mtu = server.Path.mtu(d.now, server.NextHop.MTU)
 		}
@@ -101,7 +98,7 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 		if p.IPv6 {
 			headers = wire.IPv6Len + wire.TCPLen
 		}
-		most = uint16(max(mtu-headers, leastMSS))
+		most = uint16(max(mtu-headers, wire.MinMSS))
 	}
 	fwd.ClampMSS(f, p, most)
 }

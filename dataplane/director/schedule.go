@@ -12,13 +12,13 @@ func (d *Director) miss(t *Table, f *wire.Frame, i int) Verdict {
 	if t.ambiguous(q) {
 		if r := reversed(q); d.found(&r) {
 			*q = r
-			if ofConn(p.Proto) {
+			if ofConn(p) {
 				return d.fromServer(t, f, p, q.Ref)
 			}
 			return d.forwardError(t, f, i)
 		}
 	}
-	if !ofConn(p.Proto) {
+	if !ofConn(p) {
 		return d.unknownError(t, f, i)
 	}
 	if q.Dir == conntrack.DirOut {

@@ -13,9 +13,6 @@ import (
 // write a struct virtio_net_hdr there.
 const sendRoom = 10
 
-// maxMTU splits only what cannot be sent whole at any MTU.
-const maxMTU = 65535
-
 // poison is what lent memory is overwritten with.
 const poison = 0xdb
 
@@ -235,7 +232,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 // cut takes f, or the pieces of it if it is to be split. The caller holds mu.
 func (l *Link) cut(f *wire.Frame) {
 	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
-		f.MTU = maxMTU
+		f.MTU = wire.MaxIPLen
 	}
 	if f.MTU == 0 {
 		l.collect(f)

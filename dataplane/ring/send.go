@@ -20,9 +20,6 @@ const (
 	sendTries = 3
 )
 
-// maxMTU splits only what cannot be sent whole at any MTU.
-const maxMTU = 65535
-
 // sendQueue is the frames waiting to leave by each port, as sendmmsg wants them.
 // Everything is allocated when the link is opened.
 type sendQueue struct {
@@ -73,7 +70,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 // virtio_net_hdr has no words for it.
 func (l *Link) cut(f *wire.Frame) (n int) {
 	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
-		f.MTU = maxMTU
+		f.MTU = wire.MaxIPLen
 	}
 	if f.MTU == 0 {
 		return l.queue(f)

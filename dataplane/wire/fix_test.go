@@ -171,7 +171,7 @@ func TestFixOutside(t *testing.T) {
 func TestVerifyInner(t *testing.T) {
 	f := padded(tcp6.Frame(), 3)
 	var p wire.Packet
-	if flaw := wire.ParseIPAt(&f, wire.EthernetLen, &p, false); flaw != wire.FlawNone {
+	if flaw := wire.ParseIPAt(&f, wire.EthernetLen, &p, wire.Whole); flaw != wire.FlawNone {
 		t.Fatalf("flaw %d", flaw)
 	}
 	if !wire.VerifyChecksum(&f, &p) {

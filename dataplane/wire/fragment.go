@@ -8,7 +8,7 @@ import "encoding/binary"
 func (s *Splitter) fragment(f *Frame, l3 int) bool {
 	FinishChecksum(f)
 	p := &s.outer
-	if ParseIPAt(f, l3, p, false) != FlawNone || !mayFragment(f, p) {
+	if ParseIPAt(f, l3, p, Whole) != FlawNone || !mayFragment(f, p) {
 		return false
 	}
 	// Every piece has the bytes before the payload and, over IPv6, a fragment

@@ -160,10 +160,6 @@ type FragmentInfo struct {
 	More       bool // it is not the last
 }
 
-// maxDatagram is the longest payload that fragments can make up: an IPv4 or
-// IPv6 packet says its length in 16 bits.
-const maxDatagram = 0xffff
-
 // ParseFragment reads the fragment p, which must be KindIP or of a flawed transport
 // header. False for what no sender sends: no payload at all, one that ends where
 // no datagram can, or one before the last that is not a multiple of eight bytes
@@ -190,5 +186,5 @@ func ParseFragment(f *Frame, p *Packet) (x FragmentInfo, ok bool) {
 		x.Start, length = h.FragmentOffset(), len(b)-h.HeaderLen()
 	}
 	x.End = x.Start + length
-	return x, length > 0 && x.End <= maxDatagram && (!x.More || length%8 == 0)
+	return x, length > 0 && x.End <= MaxIPLen && (!x.More || length%8 == 0)
 }

@@ -26,6 +26,12 @@ const (
 	TCPCwr
 )
 
+// MaxIPLen is the greatest length that an IP header can state, in bytes: 16 bits.
+const MaxIPLen = 0xffff
+
+// MinMSS is the smallest MSS that Linux uses, in bytes (sysctl tcp_min_snd_mss).
+const MinMSS = 48
+
 // Kind is the first thing to know of a frame.
 type Kind uint8
 
@@ -89,4 +95,10 @@ type Packet struct {
 	TCPFlags uint8 // TCP: byte 13 of its header
 	// Type and Code of ICMP or ICMPv6, else 0.
 	ICMPType, ICMPCode uint8
+}
+
+// HasPorts reports whether p is TCP, UDP or SCTP and shows its ports, which all
+// three have in the same place.
+func (p *Packet) HasPorts() bool {
+	return (p.Proto == ProtoTCP || p.Proto == ProtoUDP || p.Proto == ProtoSCTP) && p.Fragment != FragmentLater
 }

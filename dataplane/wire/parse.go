@@ -11,12 +11,12 @@ const maxExtensions = 8
 // 16-bit offsets of Packet.
 const maxOffset = 0x8000
 
-// depth says how much of an IP packet must be there.
-type depth uint8
+// Completeness is how much of an IP packet must be there.
+type Completeness uint8
 
 const (
-	whole  depth = iota // all of it, sound
-	quoted              // its headers and 8 bytes, as an ICMP error quotes it
+	Whole  Completeness = iota // all of it, with sound headers
+	Quoted                     // its IP header and 8 bytes, as an ICMP error quotes it
 )
 
 // Parse finds out what frame f is and writes every field of p. If f is KindIP
@@ -35,9 +35,9 @@ func Parse(f *Frame, p *Packet) {
 	}
 	switch etherType {
 	case EtherTypeIPv4:
-		p.Flaw = parseIPv4(b, off, p, f.IsGSO(), whole)
+		p.Flaw = parseIPv4(b, off, p, f.IsGSO(), Whole)
 	case EtherTypeIPv6:
-		p.Flaw = parseIPv6(b, off, p, f.IsGSO(), whole)
+		p.Flaw = parseIPv6(b, off, p, f.IsGSO(), Whole)
 	case EtherTypeARP:
 		parseARP(f, off, p)
 		return
@@ -65,20 +65,16 @@ func parseARP(f *Frame, off int, p *Packet) {
 // ParseIPAt parses the IPv4 or IPv6 packet at off, counted from the start of
 // f: one that was in a tunnel, or one that is quoted (see ParseQuoted). All of
 // in is written; its offsets count from the start of f too.
-func ParseIPAt(f *Frame, off int, in *Packet, isQuote bool) Flaw {
+func ParseIPAt(f *Frame, off int, in *Packet, need Completeness) Flaw {
 	*in = Packet{Kind: KindBad}
-	how := whole
-	if isQuote {
-		how = quoted
-	}
 	b := f.Bytes()
 	switch {
 	case off < 0 || off >= len(b) || off > maxOffset:
 		in.Flaw = FlawIPHeader
 	case b[off]>>4 == 6:
-		in.Flaw = parseIPv6(b, off, in, f.IsGSO(), how)
+		in.Flaw = parseIPv6(b, off, in, f.IsGSO(), need)
 	default:
-		in.Flaw = parseIPv4(b, off, in, f.IsGSO(), how)
+		in.Flaw = parseIPv4(b, off, in, f.IsGSO(), need)
 	}
 	if in.Flaw == FlawNone {
 		in.Kind = KindIP
@@ -97,11 +93,11 @@ func ParseQuoted(f *Frame, p *Packet, in *Packet) bool {
 		*in = Packet{Kind: KindBad, Flaw: FlawTransport}
 		return false
 	}
-	return ParseIPAt(f, int(p.L4)+ICMPLen, in, true) == FlawNone && in.Fragment != FragmentLater
+	return ParseIPAt(f, int(p.L4)+ICMPLen, in, Quoted) == FlawNone && in.Fragment != FragmentLater
 }
 
 // parseIPv4 parses the IPv4 packet at off of frame b.
-func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
+func parseIPv4(b []byte, off int, p *Packet, super bool, need Completeness) Flaw {
 	h := b[off:]
 	if len(h) < IPv4Len {
 		return FlawIPLength
@@ -114,16 +110,16 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		return FlawIPLength
 	}
 	length := int(binary.BigEndian.Uint16(h[ipv4Length:]))
-	if length == 0 && super || how == quoted && (length < hl || length > len(h)) {
+	if length == 0 && super || need == Quoted && (length < hl || length > len(h)) {
 		length = len(h)
 	}
 	if length < hl || length > len(h) {
 		return FlawIPLength
 	}
-	if how == whole && sumWords(h[:hl]) != 0xffff {
+	if need == Whole && sumWords(h[:hl]) != 0xffff {
 		return FlawIPChecksum
 	}
-	if hl > IPv4Len && how == whole {
+	if hl > IPv4Len && need == Whole {
 		if flaw := parseOptions(h[IPv4Len:hl]); flaw != FlawNone {
 			return flaw
 		}
@@ -139,7 +135,7 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		}
 		p.Fragment = FragmentFirst
 	}
-	return parseTransport(h[hl:length], off+hl, p, how)
+	return parseTransport(h[hl:length], off+hl, p, need)
 }
 
 // parseOptions judges the options of an IPv4 header (RFC 791 section 3.1): all
@@ -179,7 +175,7 @@ func addr4(b []byte) Addr {
 }
 
 // parseIPv6 parses the IPv6 packet at off of frame b.
-func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
+func parseIPv6(b []byte, off int, p *Packet, super bool, need Completeness) Flaw {
 	h := b[off:]
 	if len(h) < IPv6Len {
 		return FlawIPLength
@@ -188,7 +184,7 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 		return FlawIPHeader
 	}
 	length := IPv6Len + int(binary.BigEndian.Uint16(h[ipv6PayloadLength:]))
-	if length == IPv6Len && super || how == quoted && (length == IPv6Len || length > len(h)) {
+	if length == IPv6Len && super || need == Quoted && (length == IPv6Len || length > len(h)) {
 		length = len(h)
 	}
 	if length > len(h) {
@@ -205,19 +201,19 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, how depth) Flaw {
 	if flaw := x.walk(); flaw != FlawNone {
 		return flaw
 	}
-	if x.routed && how == whole {
+	if x.routed && need == Whole {
 		return FlawSourceRoute
 	}
 	p.Proto, p.Fragment = x.proto, x.fragment
 	if p.Fragment == FragmentLater {
 		return FlawNone
 	}
-	return parseTransport(h[x.at:length], off+x.at, p, how)
+	return parseTransport(h[x.at:length], off+x.at, p, need)
 }
 
 // parseTransport looks into the transport header: t is all of the IP packet
 // from there on, off is where it starts in the frame.
-func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
+func parseTransport(t []byte, off int, p *Packet, need Completeness) Flaw {
 	p.L4 = uint16(off)
 	switch p.Proto {
 	case ProtoTCP, ProtoUDP, ProtoSCTP:
@@ -258,7 +254,7 @@ func parseTransport(t []byte, off int, p *Packet, how depth) Flaw {
 	case len(t) >= SCTPLen:
 		return FlawNone
 	}
-	if how == quoted {
+	if need == Quoted {
 		return FlawNone
 	}
 	return flaw

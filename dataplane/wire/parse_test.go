@@ -326,10 +326,10 @@ func TestParseIPAt(t *testing.T) {
 			f := desc.Frame()
 			encap(&f, kind)
 			var in wire.Packet
-			if flaw := wire.ParseIPAt(&f, wire.EthernetLen+int(f.TunnelLen), &in, false); flaw != wire.FlawNone || in.SrcPort != 1234 || in.DstPort != 80 {
+			if flaw := wire.ParseIPAt(&f, wire.EthernetLen+int(f.TunnelLen), &in, wire.Whole); flaw != wire.FlawNone || in.SrcPort != 1234 || in.DstPort != 80 {
 				t.Errorf("%s: flaw %d, %+v", tunnels[kind].name, flaw, in)
 			}
-			if flaw := wire.ParseIPAt(&f, f.Len(), &in, false); flaw != wire.FlawIPHeader || in.Kind != wire.KindBad {
+			if flaw := wire.ParseIPAt(&f, f.Len(), &in, wire.Whole); flaw != wire.FlawIPHeader || in.Kind != wire.KindBad {
 				t.Errorf("%s: at the end of the frame: flaw %d, want %d", tunnels[kind].name, flaw, wire.FlawIPHeader)
 			}
 		}
@@ -347,7 +347,7 @@ func TestParseIPAtFar(t *testing.T) {
 		if off == 0x8000 {
 			want = wire.FlawNone
 		}
-		if flaw := wire.ParseIPAt(&f, off, &in, false); flaw != want || flaw == wire.FlawNone && int(in.L4) != off+40+8*2048 {
+		if flaw := wire.ParseIPAt(&f, off, &in, wire.Whole); flaw != want || flaw == wire.FlawNone && int(in.L4) != off+40+8*2048 {
 			t.Errorf("at %d: flaw %d, transport at %d; want flaw %d", off, flaw, in.L4, want)
 		}
 	}

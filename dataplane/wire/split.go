@@ -110,7 +110,7 @@ func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
 func (s *Splitter) segment(f *Frame, l3 int) bool {
 	p := &s.inner
 	dropJumbo(f, l3+int(f.TunnelLen))
-	if ParseIPAt(f, l3+int(f.TunnelLen), p, false) != FlawNone || p.Fragment != FragmentNone {
+	if ParseIPAt(f, l3+int(f.TunnelLen), p, Whole) != FlawNone || p.Fragment != FragmentNone {
 		return false
 	}
 	headers, size := int(p.L4), int(f.Offload.GSOSize)
