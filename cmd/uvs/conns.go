@@ -28,13 +28,13 @@ func filterFlags(fs *flag.FlagSet) func() (ctl.ConnFilter, error) {
 	}
 }
 
-// filtered is the director as `ipvsadm -Lc` sees it through a filter.
-type filtered struct {
+// filteredClient is the director as `ipvsadm -Lc` sees it through a filter.
+type filteredClient struct {
 	*ctl.Client
 	filter ctl.ConnFilter
 }
 
-func (f filtered) Conns(visit func(ctl.ConnStatus) error) error {
+func (f filteredClient) Conns(visit func(ctl.ConnStatus) error) error {
 	return f.ConnsOf(f.filter, visit)
 }
 
@@ -54,7 +54,7 @@ func connsMain(args []string) int {
 		if err != nil {
 			return nil, err
 		}
-		return filtered{c, f}, nil
+		return filteredClient{c, f}, nil
 	})
 }
 

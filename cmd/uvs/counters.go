@@ -7,9 +7,9 @@ import (
 	"uvs/dataplane/ring"
 )
 
-// rimCounters are the counters below and beside the verdicts: of the rings, by
+// nonVerdictCounters are the counters below and beside the verdicts: of the rings, by
 // interface, of the guard, and of the connection table.
-func rimCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table) []ctl.Counter {
+func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table) []ctl.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
 		for i, p := range r.Stats().Ports {

@@ -81,13 +81,13 @@ func (d *drain) run() error {
 	}
 	filter := ctl.ConnFilter{Service: d.service, Server: d.server}
 	for began := time.Now(); ; time.Sleep(time.Second) {
-		conns, clients, err := d.left(filter)
+		conns, clients, err := d.countConns(filter)
 		if err != nil || conns == 0 {
 			return err
 		}
 		waited := time.Since(began)
 		if d.deadline > 0 && waited >= d.deadline {
-			return d.end(filter, conns)
+			return d.reachDeadline(filter, conns)
 		}
 		fmt.Printf("%s  %d connections of %d clients left\n", waited.Round(time.Second), conns, clients)
 	}
@@ -95,7 +95,7 @@ func (d *drain) run() error {
 
 // quiesce gives the server weight 0 wherever it is meant.
 func (d *drain) quiesce() error {
-	list, err := realsOf(d.client, d.service, d.server)
+	list, err := findServers(d.client, d.service, d.server)
 	for i := range list {
 		list[i].server.Weight = 0
 		if err := d.client.Apply(ctl.Op{Verb: ctl.EditServer, Service: &list[i].service, Server: &list[i].server}); err != nil {
@@ -106,15 +106,15 @@ func (d *drain) quiesce() error {
 	return err
 }
 
-// real is a server of a service.
-type real struct {
+// serviceServer is a server of a service.
+type serviceServer struct {
 	service ctl.Service
 	server  ctl.Server
 }
 
-// realsOf finds a server in one service or, if that is nil, in all; it is an
+// findServers finds a server in one service or, if that is nil, in all; it is an
 // error if there is none.
-func realsOf(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (list []real, err error) {
+func findServers(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (list []serviceServer, err error) {
 	services, err := c.Services()
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func realsOf(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (lis
 		}
 		for _, r := range svc.Reals {
 			if r.Addr == server.Addr() && (server.Port() == 0 || r.Port == server.Port()) {
-				list = append(list, real{svc.Service, r.Server})
+				list = append(list, serviceServer{svc.Service, r.Server})
 			}
 		}
 	}
@@ -135,8 +135,8 @@ func realsOf(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (lis
 	return list, nil
 }
 
-// left counts the connections of the server and their clients.
-func (d *drain) left(f ctl.ConnFilter) (conns, clients int, err error) {
+// countConns counts the connections of the server and their clients.
+func (d *drain) countConns(f ctl.ConnFilter) (conns, clients int, err error) {
 	seen := map[netip.Addr]bool{}
 	err = d.client.ConnsOf(f, func(c ctl.ConnStatus) error {
 		conns++
@@ -146,8 +146,8 @@ func (d *drain) left(f ctl.ConnFilter) (conns, clients int, err error) {
 	return conns, len(seen), err
 }
 
-// end is the deadline: what is left is ended, or the drain has failed.
-func (d *drain) end(f ctl.ConnFilter, conns int) error {
+// reachDeadline is the deadline: what is left is ended, or the drain has failed.
+func (d *drain) reachDeadline(f ctl.ConnFilter, conns int) error {
 	if !d.reset {
 		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)
 	}

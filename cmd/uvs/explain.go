@@ -70,13 +70,13 @@ func printExplanation(out io.Writer, e *ctl.Explanation) {
 		line("verdict", "%s", e.Verdict)
 		return
 	}
-	line("conn", "%s", entry(e.Conn, "none; this packet begins one"))
+	line("conn", "%s", connText(e.Conn, "none; this packet begins one"))
 	if e.Service != nil && e.Service.Persist > 0 {
-		line("template", "%s", entry(e.Template, fmt.Sprintf("none; this packet begins one, for %d s", e.Service.Persist)))
+		line("template", "%s", connText(e.Template, fmt.Sprintf("none; this packet begins one, for %d s", e.Service.Persist)))
 	}
 	name := "servers"
 	for _, c := range e.Candidates {
-		line(name, "%s", candidate(&c))
+		line(name, "%s", candidateText(&c))
 		name = ""
 	}
 	if e.Server == nil {
@@ -95,19 +95,19 @@ func printExplanation(out io.Writer, e *ctl.Explanation) {
 	line("verdict", "%s", e.Verdict)
 	if e.Service != nil {
 		line("hidden", "%s", strings.Join(e.Hidden, "; "))
-		line("settings", "%s", settings(e.Settings))
+		line("settings", "%s", settingsText(e.Settings))
 	}
 }
 
-// entry is a line about a conn or a template.
-func entry(c *ctl.ConnStatus, none string) string {
+// connText is a line about a conn or a template.
+func connText(c *ctl.ConnStatus, none string) string {
 	if c == nil {
 		return none
 	}
 	return fmt.Sprintf("%s, %d s left, at server %s", c.State, c.Expires, c.Server)
 }
 
-func candidate(c *ctl.Candidate) string {
+func candidateText(c *ctl.Candidate) string {
 	text := fmt.Sprintf("%s %s weight %d active %d inactive %d", c.Server.ServerKey, c.Server.Method, c.Server.Weight, c.Active, c.Inactive)
 	if c.Barred != "" {
 		return text + ", not eligible: " + c.Barred
@@ -115,7 +115,7 @@ func candidate(c *ctl.Candidate) string {
 	return text + ", eligible"
 }
 
-func settings(list []ctl.Tunable) string {
+func settingsText(list []ctl.Tunable) string {
 	var words []string
 	for _, k := range list {
 		words = append(words, k.Name+"="+k.Shown(k.Value))

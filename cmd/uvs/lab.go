@@ -49,14 +49,14 @@ func labMain(args []string) int {
 	return 2
 }
 
-// untilSignal is a context that ends with SIGINT or SIGTERM.
-func untilSignal() (context.Context, context.CancelFunc) {
+// signalContext is a context that ends with SIGINT or SIGTERM.
+func signalContext() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 
-// labPlan reads the name and options of `uvs lab up`; ok is false when the verb
+// parseLabPlan reads the name and options of `uvs lab up`; ok is false when the verb
 // must end with code. With bare no director is wanted.
-func labPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
+func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		p.Name, args = args[0], args[1:]
 	}
@@ -96,14 +96,14 @@ func labPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 
 // labUp makes a lab and leaves it running.
 func labUp(args []string) int {
-	p, bare, code, ok := labPlan(args)
+	p, bare, code, ok := parseLabPlan(args)
 	if !ok {
 		return code
 	}
 	if err := lab.Privileged(); err != nil {
 		return failed(fmt.Errorf("lab up: cannot make network namespaces: %w; needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN (`uvs lab demo` does without)", err))
 	}
-	ctx, cancel := untilSignal()
+	ctx, cancel := signalContext()
 	defer cancel()
 	l, err := lab.New(p)
 	if err != nil {
@@ -210,14 +210,14 @@ func labDemo(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	return inLab("demo", func(ctx context.Context, self string) error {
+	return runInLab("demo", func(ctx context.Context, self string) error {
 		return lab.Demo(ctx, os.Stdout, self, methods)
 	})
 }
 
-// inLab runs a verb that makes and removes labs of its own; without privilege,
+// runInLab runs a verb that makes and removes labs of its own; without privilege,
 // in a user namespace. do is given our own program.
-func inLab(verb string, do func(ctx context.Context, self string) error) int {
+func runInLab(verb string, do func(ctx context.Context, self string) error) int {
 	if lab.Privileged() != nil {
 		status, err := lab.RunUnprivileged()
 		if err != nil {
@@ -232,7 +232,7 @@ func inLab(verb string, do func(ctx context.Context, self string) error) int {
 	if err != nil {
 		return failed(err)
 	}
-	ctx, cancel := untilSignal()
+	ctx, cancel := signalContext()
 	defer cancel()
 	if err := do(ctx, self); err != nil {
 		fmt.Fprintf(os.Stderr, "uvs lab %s: %v\n", verb, err) // may be many lines: logs, several failures
@@ -262,7 +262,7 @@ func labGrid(args []string) int {
 	if err := g.Check(); err != nil {
 		return usageError("lab grid", err)
 	}
-	return inLab("grid", func(ctx context.Context, self string) error { return g.Run(ctx, os.Stdout, self) })
+	return runInLab("grid", func(ctx context.Context, self string) error { return g.Run(ctx, os.Stdout, self) })
 }
 
 // choose makes an option whose first value takes the place of all values of the

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claims are interfaces held for one director.
-type claims []io.Closer
+// interfaceLocks are interfaces held for one director.
+type interfaceLocks []io.Closer
 
-func (c claims) Close() error {
+func (c interfaceLocks) Close() error {
 	for _, held := range c {
 		held.Close()
 	}
 	return nil
 }
 
-// claim holds interfaces against a second director, which would send every
+// lockInterfaces holds interfaces against a second director, which would send every
 // frame once more: an abstract unix socket for each, which belongs to the
 // network namespace and ends with the process however it ends.
-func claim(interfaces []string) (claims, error) {
-	var c claims
+func lockInterfaces(interfaces []string) (interfaceLocks, error) {
+	var c interfaceLocks
 	for _, name := range interfaces {
 		held, err := net.Listen("unix", "@uvs/interface/"+name)
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 
 // verb is one of the things uvs can be told to do.
 type verb struct {
-	name, args, does string
-	run              func(args []string) int
+	name, args, summary string
+	run                 func(args []string) int
 }
 
 // verbs in the order of the help text.
@@ -24,8 +24,8 @@ func verbs() []verb {
 	return []verb{
 		{"run", "--interface IF …", "be the director, in the foreground", runMain},
 		{"ipvsadm", "…", "change and list virtual services, as ipvsadm does", ipvsadmMain},
-		{"ipvsadm-save", "[-n]", "print the services so that ipvsadm-restore can read them", saveMain},
-		{"ipvsadm-restore", "", "replace the services by those on standard input", restoreMain},
+		{"ipvsadm-save", "[-n]", "print the services so that ipvsadm-restore can read them", ipvsadmSaveMain},
+		{"ipvsadm-restore", "", "replace the services by those on standard input", ipvsadmRestoreMain},
 		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
 		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
 		{"services", "[--json]", "list services, a line for every server", servicesMain},
@@ -39,8 +39,8 @@ func verbs() []verb {
 		{"events", "", "print what happens to the director", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
 		{"set", "[--service S] NAME=VALUE …", "change settings", setMain},
-		{"save", "", "print the whole configuration, as commands", keepMain},
-		{"restore", "", "make such commands on standard input the whole configuration", returnMain},
+		{"save", "", "print the whole configuration, as commands", saveMain},
+		{"restore", "", "make such commands on standard input the whole configuration", restoreMain},
 		{"stats", "", "print the director's counters", statsMain},
 		{"rs", "…", "be a real server for tests: answer, hold the VIP, decapsulate", rsMain},
 		{"lab", "up|down|list|exec|demo", "a whole LVS on this machine", labMain},
@@ -54,9 +54,9 @@ func main() {
 	case "ipvsadm":
 		os.Exit(ipvsadmMain(os.Args[1:]))
 	case "ipvsadm-save":
-		os.Exit(saveMain(os.Args[1:]))
+		os.Exit(ipvsadmSaveMain(os.Args[1:]))
 	case "ipvsadm-restore":
-		os.Exit(restoreMain(os.Args[1:]))
+		os.Exit(ipvsadmRestoreMain(os.Args[1:]))
 	}
 	os.Exit(dispatch(os.Args[1:]))
 }
@@ -84,7 +84,7 @@ func dispatch(args []string) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "uvs: the userspace virtual server\n\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.does)
+		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.summary)
 	}
 	fmt.Fprintf(w, "\nThe director's socket is %s, or what %s says.\nOptions of a verb: uvs VERB -h\n", ctl.DefaultSocket, ctl.SocketEnv)
 }
@@ -99,9 +99,9 @@ func connect() (ipvsadm.Director, error) {
 
 func stdio() ipvsadm.Stdio { return ipvsadm.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
 
-func ipvsadmMain(args []string) int { return ipvsadm.Main(args, stdio(), connect) }
-func saveMain(args []string) int    { return ipvsadm.SaveMain(args, stdio(), connect) }
-func restoreMain(args []string) int { return ipvsadm.RestoreMain(args, stdio(), connect) }
+func ipvsadmMain(args []string) int        { return ipvsadm.Main(args, stdio(), connect) }
+func ipvsadmSaveMain(args []string) int    { return ipvsadm.SaveMain(args, stdio(), connect) }
+func ipvsadmRestoreMain(args []string) int { return ipvsadm.RestoreMain(args, stdio(), connect) }
 
 func versionMain(args []string) int {
 	if code, ok := parse(newFlags("version"), args); !ok {

@@ -10,24 +10,24 @@ import (
 	"uvs/dataplane/ring"
 )
 
-// rim is the rings of all workers.
-type rim struct {
+// ringGroup is the rings of all workers.
+type ringGroup struct {
 	config ring.Config
 	links  []*ring.Link
 	index  []int // of each interface, when its rings were opened
 	log    zerolog.Logger
 }
 
-// openRim opens the rings on the interfaces hops knows.
-func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Pair) (*rim, error) {
-	r := &rim{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
+// openRings opens the rings on the interfaces hops knows.
+func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pair) (*ringGroup, error) {
+	r := &ringGroup{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
 	for i, name := range cfg.interfaces {
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
-		r.index = append(r.index, hops.Ports[i].Index)
+		r.index = append(r.index, hostNet.Ports[i].Index)
 	}
-	if local != nil {
+	if localNode != nil {
 		r.config.Mark = guard.Mark
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: local.Name, Netns: local.DirectorNetns})
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: localNode.Name, Netns: localNode.DirectorNetns})
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.workers)
@@ -35,15 +35,15 @@ func openRim(cfg runConfig, hops *director.HostNet, local *localnode.Pair) (*rim
 }
 
 // planeLinks are the links as the plane takes them.
-func (r *rim) planeLinks() (links []dataplane.Link) {
+func (r *ringGroup) planeLinks() (links []dataplane.Link) {
 	for _, l := range r.links {
 		links = append(links, l)
 	}
 	return links
 }
 
-// follow opens the rings of an interface anew that was deleted and is back.
-func (r *rim) follow(hops *director.HostNet) {
+// reopen opens the rings of an interface anew that was deleted and is back.
+func (r *ringGroup) reopen(hops *director.HostNet) {
 	for i, port := range hops.Ports[:len(r.index)] {
 		if port.Index == 0 || port.Index == r.index[i] {
 			continue
@@ -56,7 +56,7 @@ func (r *rim) follow(hops *director.HostNet) {
 	}
 }
 
-func (r *rim) close() {
+func (r *ringGroup) close() {
 	for _, l := range r.links {
 		l.Close()
 	}

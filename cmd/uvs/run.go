@@ -129,7 +129,7 @@ func interfaceNames() (names []string) {
 
 // run is the director from start to end: what is opened first is closed last.
 func run(ctx context.Context, cfg runConfig) error {
-	if err := permitted(); err != nil {
+	if err := checkCapabilities(); err != nil {
 		return err
 	}
 	listener, err := ctl.Listen(cfg.socket)
@@ -142,11 +142,11 @@ func run(ctx context.Context, cfg runConfig) error {
 	if err != nil {
 		return err
 	}
-	held, err := claim(cfg.interfaces)
+	locks, err := lockInterfaces(cfg.interfaces)
 	if err != nil {
 		return err
 	}
-	defer held.Close()
+	defer locks.Close()
 
 	stackGuard, err := guard.New(cfg.log)
 	if err != nil {
@@ -160,43 +160,43 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer conns.Close()
 
-	var local *localnode.Pair
+	var localNode *localnode.Pair
 	if cfg.localnode {
-		if local, err = localnode.New(); err != nil {
+		if localNode, err = localnode.New(); err != nil {
 			return err
 		}
-		defer local.Close()
-		if err := stackGuard.RedirectReplies(local.HostIndex, local.DirectorMAC); err != nil {
+		defer localNode.Close()
+		if err := stackGuard.RedirectReplies(localNode.HostIndex, localNode.DirectorMAC); err != nil {
 			return err
 		}
 	}
-	rim, err := openRim(cfg, host.HostNet(), local)
+	rings, err := openRings(cfg, host.HostNet(), localNode)
 	if err != nil {
 		return err
 	}
-	defer rim.close()
+	defer rings.close()
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
-	if local != nil {
-		manager.SetLocalNode(ctl.LocalNode{Port: director.Port{Name: local.Name, MAC: local.DirectorMAC, MTU: localnode.MTU}, HostMAC: local.HostMAC})
+	if localNode != nil {
+		manager.SetLocalNode(ctl.LocalNode{Port: director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}, HostMAC: localNode.HostMAC})
 	}
-	plane := dataplane.New(conns, manager.FirstTable(), rim.planeLinks(), cpus(cfg))
+	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,
-		Counters: func() []ctl.Counter { return rimCounters(rim.links, stackGuard, conns) },
+		Counters: func() []ctl.Counter { return nonVerdictCounters(rings.links, stackGuard, conns) },
 		Info: ctl.Info{
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},
 	}
 	manager.Start(plane)
-	hopsChanged := func(h *director.HostNet) {
+	hostNetChanged := func(h *director.HostNet) {
 		manager.HopsChanged() // the guard comes before the rings
-		rim.follow(h)
+		rings.reopen(h)
 	}
 	return runAll(ctx, cfg, []func(context.Context) error{
 		plane.Run,
-		func(ctx context.Context) error { return host.Run(ctx, hopsChanged) },
+		func(ctx context.Context) error { return host.Run(ctx, hostNetChanged) },
 		func(ctx context.Context) error { manager.Tend(ctx); return nil },
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 	})
@@ -228,9 +228,9 @@ func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) er
 	return first
 }
 
-// cpus are the CPUs of the workers: the last ones this process may use, since
+// workerCPUs are the CPUs of the workers: the last ones this process may use, since
 // interrupts and everything else tend to the first.
-func cpus(cfg runConfig) []int {
+func workerCPUs(cfg runConfig) []int {
 	var set unix.CPUSet
 	if !cfg.pin || unix.SchedGetaffinity(0, &set) != nil {
 		return nil
@@ -244,8 +244,8 @@ func cpus(cfg runConfig) []int {
 	return list
 }
 
-// permitted says which capability is missing, if one is.
-func permitted() error {
+// checkCapabilities says which capability is missing, if one is.
+func checkCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {

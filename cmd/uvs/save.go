@@ -14,8 +14,8 @@ import (
 	"uvs/ctl/ipvsadm"
 )
 
-// keepMain prints the director's whole configuration: uvs save
-func keepMain(args []string) int {
+// saveMain prints the director's whole configuration: uvs save
+func saveMain(args []string) int {
 	if code, ok := parse(newFlags("save"), args); !ok {
 		return code
 	}
@@ -24,18 +24,18 @@ func keepMain(args []string) int {
 		return failed(err)
 	}
 	var text bytes.Buffer
-	if err := keep(&text, c); err != nil {
+	if err := writeConfig(&text, c); err != nil {
 		return failed(err)
 	}
 	_, err = text.WriteTo(os.Stdout)
 	return result(err)
 }
 
-// keep writes the commands, a line each, that make a director's configuration of
+// writeConfig writes the commands, a line each, that make a director's configuration of
 // an empty one: settings that are not the default, mark rules, services as
 // ipvsadm -S prints them, and what services have besides.
-func keep(w io.Writer, c *ctl.Client) error {
-	if err := keepTuning(w, c, nil); err != nil {
+func writeConfig(w io.Writer, c *ctl.Client) error {
+	if err := writeSettings(w, c, nil); err != nil {
 		return err
 	}
 	marks, err := c.Marks()
@@ -56,7 +56,7 @@ func keep(w io.Writer, c *ctl.Client) error {
 		for line := range strings.Lines(lines.String()) {
 			fmt.Fprint(w, "ipvsadm ", line)
 		}
-		if err := keepTuning(w, c, &s.ServiceKey); err != nil {
+		if err := writeSettings(w, c, &s.ServiceKey); err != nil {
 			return err
 		}
 		if s.Sorry != nil {
@@ -86,9 +86,9 @@ func sorryText(s *ctl.Server) string {
 	return text
 }
 
-// keepTuning writes the settings that differ from their defaults, of the director
+// writeSettings writes the settings that differ from their defaults, of the director
 // or of a service.
-func keepTuning(w io.Writer, c *ctl.Client, of *ctl.ServiceKey) error {
+func writeSettings(w io.Writer, c *ctl.Client, of *ctl.ServiceKey) error {
 	list, err := c.Tunables(of)
 	if err != nil {
 		return err
@@ -105,9 +105,9 @@ func keepTuning(w io.Writer, c *ctl.Client, of *ctl.ServiceKey) error {
 	return nil
 }
 
-// returnMain makes what `uvs save` printed the director's configuration, whole or
+// restoreMain makes what `uvs save` printed the director's configuration, whole or
 // not at all: uvs restore < FILE
-func returnMain(args []string) int {
+func restoreMain(args []string) int {
 	if code, ok := parse(newFlags("restore"), args); !ok {
 		return code
 	}
@@ -139,7 +139,7 @@ func readOps(r io.Reader) (ops []ctl.Op, lines []int, err error) {
 		if len(words) == 0 || words[0][0] == '#' {
 			continue
 		}
-		op, err := lineOp(words)
+		op, err := parseLine(words)
 		if err != nil {
 			return nil, nil, fmt.Errorf("line %d: %s", n, strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
@@ -148,26 +148,26 @@ func readOps(r io.Reader) (ops []ctl.Op, lines []int, err error) {
 	return ops, lines, in.Err()
 }
 
-// lineOp is the operation of a command that `uvs save` prints.
-func lineOp(words []string) (ctl.Op, error) {
+// parseLine is the operation of a command that `uvs save` prints.
+func parseLine(words []string) (ctl.Op, error) {
 	args := words[1:]
 	switch words[0] {
 	case "ipvsadm":
 		return ipvsadm.Operation(args)
 	case "set":
 		line := newSetLine()
-		return opOf(line.flags, args, line.op)
+		return parseOp(line.flags, args, line.op)
 	case "sorry":
 		line := newSorryLine()
-		return opOf(line.flags, args, line.op)
+		return parseOp(line.flags, args, line.op)
 	case "down":
 		line := newDownLine()
-		return opOf(line.flags, args, line.op)
+		return parseOp(line.flags, args, line.op)
 	case "mark":
 		if len(args) > 0 && args[0] == "add" {
 			fs := newFlags("mark add")
 			rule := ruleFlags(fs)
-			return opOf(fs, args[1:], func(words []string) (op ctl.Op, err error) {
+			return parseOp(fs, args[1:], func(words []string) (op ctl.Op, err error) {
 				if len(words) > 0 {
 					return op, fmt.Errorf("unexpected argument %q", words[0])
 				}
@@ -178,8 +178,8 @@ func lineOp(words []string) (ctl.Op, error) {
 	return ctl.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
 }
 
-// opOf reads the options of a line, and makes its operation of the words among them.
-func opOf(fs *flag.FlagSet, args []string, op func(words []string) (ctl.Op, error)) (ctl.Op, error) {
+// parseOp reads the options of a line, and makes its operation of the words among them.
+func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (ctl.Op, error)) (ctl.Op, error) {
 	var words []string
 	for {
 		if err := fs.Parse(args); err != nil {

@@ -7,12 +7,12 @@ import (
 )
 
 // downMain marks a server down: uvs down [--service S] [--reset] SERVER
-func downMain(args []string) int { return stateMain("down", true, args) }
+func downMain(args []string) int { return setServerState("down", true, args) }
 
 // upMain takes that back: uvs up [--service S] SERVER
-func upMain(args []string) int { return stateMain("up", false, args) }
+func upMain(args []string) int { return setServerState("up", false, args) }
 
-func stateMain(name string, down bool, args []string) int {
+func setServerState(name string, down bool, args []string) int {
 	fs := newFlags(name)
 	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
 	reset := false
@@ -40,7 +40,7 @@ func markServer(filter ctl.ConnFilter, down, reset bool) error {
 	if err != nil {
 		return err
 	}
-	list, err := realsOf(c, filter.Service, filter.Server)
+	list, err := findServers(c, filter.Service, filter.Server)
 	if err != nil {
 		return err
 	}
