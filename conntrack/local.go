@@ -15,6 +15,12 @@ const (
 	DirOut             // from a server
 )
 
+// Opposite returns the other direction.
+func (d Dir) Opposite() Dir { return DirIn + DirOut - d }
+
+// Index returns 0 for DirIn and 1 for DirOut.
+func (d Dir) Index() int { return int(d - DirIn) }
+
 // Query is a packet's question for its conn. DirIn asks for proto, client and
 // VIP; DirOut for proto, client and server (masq) or VIP (other methods, whose
 // servers answer as the VIP).

@@ -95,7 +95,7 @@ func (d *Director) ask(t *Table, f *wire.Frame, i int) {
 		// A quoted reply (from a VIP) belongs to the conn of the request it
 		// answered, and the error travels as that request did.
 		fill(q, in, !t.toVIP(in.Src))
-		q.Dir = opposite(q.Dir)
+		q.Dir = q.Dir.Opposite()
 	case isIPsec(p.Proto):
 		fill(q, p, t.toVIP(p.Dst))
 	}
@@ -116,13 +116,6 @@ func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	if isIPsec(p.Proto) {
 		q.Proto, q.ClientPort, q.PeerPort = wire.ProtoUDP, portIKE, portIKE
 	}
-}
-
-func opposite(d conntrack.Dir) conntrack.Dir {
-	if d == conntrack.DirIn {
-		return conntrack.DirOut
-	}
-	return conntrack.DirIn
 }
 
 // forUs says whether the frame is addressed to this machine alone: to the

@@ -2,7 +2,6 @@ package director
 
 import (
 	"uvs/conntrack"
-	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 )
@@ -92,7 +91,7 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 		return DroppedNoNeighbour
 	}
 	if c.Helped() { // what does not get this far does not count as said
-		if v, ok := d.help(t, stream.FromClient, f, p, ref, server); !ok {
+		if v, ok := d.help(t, conntrack.DirIn, f, p, ref, server); !ok {
 			return v
 		}
 	}
@@ -204,7 +203,7 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 		d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
 	}
 	if c.Helped() {
-		if v, ok := d.help(t, stream.FromServer, f, p, ref, server); !ok {
+		if v, ok := d.help(t, conntrack.DirOut, f, p, ref, server); !ok {
 			return v
 		}
 	}

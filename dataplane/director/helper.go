@@ -94,11 +94,11 @@ type helping struct {
 
 // help lets a helper look at a packet of a helped conn. If ok is false the frame
 // is not to go on, and v is what became of it.
-func (d *Director) help(t *Table, dir stream.Dir, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) (v Verdict, ok bool) {
+func (d *Director) help(t *Table, dir conntrack.Dir, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) (v Verdict, ok bool) {
 	h := &d.helping
 	h.t, h.ref, h.server = t, ref, server
 	if p.Proto != wire.ProtoTCP {
-		if dir == stream.FromClient && p.Fragment == wire.FragmentNone {
+		if dir == conntrack.DirIn && p.Fragment == wire.FragmentNone {
 			h.expectTransfer(f, p)
 		}
 		return 0, true
@@ -134,7 +134,7 @@ func (d *Director) help(t *Table, dir stream.Dir, f *wire.Frame, p *wire.Packet,
 }
 
 // process runs the frame through FTP's helper.
-func (h *helping) process(dir stream.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, ftp.Note) {
+func (h *helping) process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, ftp.Note) {
 	c := h.d.conns.Conn(h.ref)
 	h.terms = ftp.Terms{}
 	h.terms.Client, _ = c.Client()

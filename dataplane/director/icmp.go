@@ -2,7 +2,6 @@ package director
 
 import (
 	"uvs/conntrack"
-	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 )
@@ -55,11 +54,7 @@ func (d *Director) renumberQuote(t *Table, f *wire.Frame, i int) bool {
 	if number == 0 {
 		return !busy
 	}
-	sender := stream.FromClient
-	if q.Dir == conntrack.DirIn {
-		sender = stream.FromServer
-	}
-	own := t.Sessions.slab.Items[number].ftp.Quoted(sender, seq)
+	own := t.Sessions.slab.Items[number].ftp.Quoted(q.Dir.Opposite(), seq)
 	d.conns.Release(q.Ref, number)
 	if own != seq {
 		fwd.SetQuotedSeq(f, p, in, own)

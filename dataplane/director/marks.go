@@ -98,7 +98,7 @@ func (t *Table) ambiguous(q *conntrack.Query) bool {
 // reversed is the question about the same packet on its way the other way.
 func reversed(q *conntrack.Query) conntrack.Query {
 	r := *q
-	r.Dir = opposite(q.Dir)
+	r.Dir = q.Dir.Opposite()
 	r.Client, r.ClientPort, r.Peer, r.PeerPort = q.Peer, q.PeerPort, q.Client, q.ClientPort
 	return r
 }

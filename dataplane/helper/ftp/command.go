@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 )
@@ -75,7 +76,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		h.notes |= NoteUnreadable
 		return h.replace(noPort, n, whole)
 	}
-	h.part(stream.FromClient, whole, passing)
+	h.part(conntrack.DirIn, whole, passing)
 	return stream.Judgement{Do: stream.Pass, N: n}
 }
 
@@ -114,7 +115,7 @@ func (h *Helper) noEPRT() string {
 // replace puts a command in place of n bytes, a line if whole, else its beginning,
 // of which the rest is dropped.
 func (h *Helper) replace(command string, n int, whole bool) stream.Judgement {
-	h.part(stream.FromClient, whole, dropping)
+	h.part(conntrack.DirIn, whole, dropping)
 	return stream.Judgement{Do: stream.Replace, N: n, New: h.text[:copy(h.text[:], command)]}
 }
 

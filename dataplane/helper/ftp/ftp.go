@@ -3,6 +3,7 @@ package ftp
 import (
 	"strings"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 )
@@ -110,7 +111,7 @@ type Helper struct {
 // with what its text means: f is the frame as it came in, before translation. A
 // SYN that begins the connection anew makes c the zero value first. The outcome
 // says what becomes of the frame, the notes what was in it.
-func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Note) {
+func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Note) {
 	if c.stream.Anew(dir, f, p) {
 		*c = Conn{}
 	}
@@ -120,39 +121,39 @@ func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir stream.Dir, f *wir
 }
 
 // Quoted is stream.Conn.Quoted.
-func (c *Conn) Quoted(dir stream.Dir, seq uint32) uint32 { return c.stream.Quoted(dir, seq) }
+func (c *Conn) Quoted(dir conntrack.Dir, seq uint32) uint32 { return c.stream.Quoted(dir, seq) }
 
 // Judge implements stream.Rewriter.
-func (h *Helper) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
-	if h.line[dir] != reading {
+func (h *Helper) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgement {
+	if h.line[dir.Index()] != reading {
 		return h.rest(dir, text)
 	}
-	if dir == stream.FromClient {
+	if dir == conntrack.DirIn {
 		return h.command(text, last)
 	}
 	return h.reply(text, last)
 }
 
 // rest treats the rest of a line of which a part was judged.
-func (h *Helper) rest(dir stream.Dir, text []byte) stream.Judgement {
+func (h *Helper) rest(dir conntrack.Dir, text []byte) stream.Judgement {
 	n, whole := lineLen(text)
-	if dir == stream.FromServer {
+	if dir == conntrack.DirOut {
 		h.track(text[:n], whole)
 	}
 	do := stream.Pass
-	if h.line[dir] == dropping {
+	if h.line[dir.Index()] == dropping {
 		do = stream.Replace
 	}
 	if whole {
-		h.line[dir] = reading
+		h.line[dir.Index()] = reading
 	}
 	return stream.Judgement{Do: do, N: n}
 }
 
 // part notes that the n bytes judged are a line only if whole, and that
 // otherwise its rest is treated so.
-func (h *Helper) part(dir stream.Dir, whole bool, rest progress) {
+func (h *Helper) part(dir conntrack.Dir, whole bool, rest progress) {
 	if !whole {
-		h.line[dir] = rest
+		h.line[dir.Index()] = rest
 	}
 }

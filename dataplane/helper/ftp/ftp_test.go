@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
@@ -43,7 +44,7 @@ type session struct {
 func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 	s := &session{t: t, rules: newRules(terms)}
 	helper := new(Helper)
-	s.world = streamtest.New(t, rng, !terms.Client.Is4(), func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+	s.world = streamtest.New(t, rng, !terms.Client.Is4(), func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
 		outcome, notes := helper.Process(&s.conn, &terms, &s.expect, dir, f, p)
 		s.notes |= notes
 		return outcome
@@ -54,19 +55,19 @@ func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 
 // say lets an end send more text, with n things happening on the way, and checks
 // what arrives and what was asked for.
-func (s *session) say(dir stream.Dir, text []byte, n int) {
+func (s *session) say(dir conntrack.Dir, text []byte, n int) {
 	s.t.Helper()
-	if dir == stream.FromClient {
-		s.want[dir] = append(s.want[dir], s.rules.client(text)...)
+	if dir == conntrack.DirIn {
+		s.want[dir.Index()] = append(s.want[dir.Index()], s.rules.client(text)...)
 	} else {
-		s.want[dir] = append(s.want[dir], s.rules.server(text)...)
+		s.want[dir.Index()] = append(s.want[dir.Index()], s.rules.server(text)...)
 	}
-	e := s.world.Ends[dir]
+	e := s.world.Ends[dir.Index()]
 	e.Out = append(e.Out, text...)
 	s.world.Disturb(n)
 	s.world.Settle()
-	if got := s.world.Ends[dir.Opposite()].In; !bytes.Equal(got, s.want[dir]) {
-		s.t.Fatalf("sent %q\nreceived %q\nwant     %q", e.Out, got, s.want[dir])
+	if got := s.world.Ends[dir.Opposite().Index()].In; !bytes.Equal(got, s.want[dir.Index()]) {
+		s.t.Fatalf("sent %q\nreceived %q\nwant     %q", e.Out, got, s.want[dir.Index()])
 	}
 	if !slices.Equal(s.expect.asked, s.rules.expect.asked) {
 		s.t.Fatalf("sent %q\nexpected %q\nwant     %q", e.Out, s.expect.asked, s.rules.expect.asked)
@@ -187,7 +188,7 @@ func runSession(t *testing.T, seed, i uint64) {
 	s := newSession(t, rng, terms)
 	s.world.Lossless = rng.IntN(3) == 0
 	for range 1 + rng.IntN(5) {
-		s.say(stream.FromClient, talk(rng, commandLines, terms), rng.IntN(60))
-		s.say(stream.FromServer, talk(rng, replyLines, terms), rng.IntN(60))
+		s.say(conntrack.DirIn, talk(rng, commandLines, terms), rng.IntN(60))
+		s.say(conntrack.DirOut, talk(rng, replyLines, terms), rng.IntN(60))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 )
@@ -57,7 +58,7 @@ func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 		}
 	}
 	j.N = n
-	h.part(stream.FromServer, whole, rest)
+	h.part(conntrack.DirOut, whole, rest)
 	h.track(line, whole)
 	return j
 }

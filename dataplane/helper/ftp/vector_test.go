@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
+	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -141,8 +143,8 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Not
 	s := newSession(t, rand.New(rand.NewPCG(uint64(cut), uint64(again))), terms)
 	var all [2]string
 	for i, text := range lines {
-		dir := stream.Dir(i % 2)
-		e := s.world.Ends[dir]
+		dir := streamtest.Dirs[i%2]
+		e := s.world.Ends[dir.Index()]
 		from := len(e.Out)
 		e.Out = append(e.Out, text...)
 		if cut > 0 && cut < len(text) {
@@ -155,9 +157,9 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Not
 		if i < len(want) && want[i] != "" {
 			text = want[i]
 		}
-		all[dir] += text
-		if got := string(s.world.Ends[dir.Opposite()].In); got != all[dir] {
-			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got, all[dir])
+		all[dir.Index()] += text
+		if got := string(s.world.Ends[dir.Opposite().Index()].In); got != all[dir.Index()] {
+			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got, all[dir.Index()])
 		}
 	}
 	if !slices.Equal(s.expect.asked, asked) || s.notes != notes {
@@ -168,7 +170,7 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Not
 // TestAnew: a SYN after the end makes the connection one of which nothing is known.
 func TestAnew(t *testing.T) {
 	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
-	s.say(stream.FromClient, []byte("PASV\r\n"), 0)
+	s.say(conntrack.DirIn, []byte("PASV\r\n"), 0)
 	for _, e := range s.world.Ends {
 		e.Finish = true
 	}
@@ -176,15 +178,15 @@ func TestAnew(t *testing.T) {
 	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	if outcome, _ := new(Helper).Process(&s.conn, &s.rules.terms, &s.expect, stream.FromClient, &f, &p); outcome != stream.Passed || s.conn.passive != 0 {
+	if outcome, _ := new(Helper).Process(&s.conn, &s.rules.terms, &s.expect, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.conn.passive != 0 {
 		t.Errorf("outcome %d, %d PASV wait", outcome, s.conn.passive)
 	}
 }
 
 // frames are segments from both ends, with what the connection is before them.
 func frames() (f [2]wire.Frame) {
-	f[stream.FromClient] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
-	f[stream.FromServer] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
+	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
+	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
 	return f
 }
 
@@ -196,11 +198,11 @@ func TestNoAllocations(t *testing.T) {
 	var notes Note
 	if n := testing.AllocsPerRun(100, func() {
 		*c = Conn{}
-		for dir := range samples {
-			*f = samples[dir]
+		for i := range samples {
+			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			_, note := h.Process(c, &terms4, ask, stream.Dir(dir), f, p)
+			_, note := h.Process(c, &terms4, ask, streamtest.Dirs[i], f, p)
 			notes |= note
 		}
 	}); n != 0 {
@@ -224,11 +226,11 @@ func BenchmarkProcess(b *testing.B) {
 	buf := make([]byte, 256)
 	for b.Loop() {
 		*c = Conn{}
-		for dir := range samples {
-			*f = samples[dir]
+		for i := range samples {
+			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			h.Process(c, &terms4, ask, stream.Dir(dir), f, p)
+			h.Process(c, &terms4, ask, streamtest.Dirs[i], f, p)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
@@ -238,9 +240,9 @@ func BenchmarkProcess(b *testing.B) {
 func BenchmarkManyLines(b *testing.B) {
 	for name, line := range map[string]string{"empty": "\n", "command": "P\n", "reply": "2\n"} {
 		b.Run(name, func(b *testing.B) {
-			p, dir := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21"}, stream.FromClient
+			p, dir := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21"}, conntrack.DirIn
 			if name == "reply" {
-				p, dir = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000"}, stream.FromServer
+				p, dir = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000"}, conntrack.DirOut
 			}
 			p.TCPFlags, p.Payload = wire.TCPAck, bytes.Repeat([]byte(line), 1448/len(line))
 			sample := p.Frame()
@@ -286,8 +288,8 @@ func FuzzLines(f *testing.F) {
 		s := newSession(t, rand.New(rand.NewPCG(how, 0)), terms)
 		line := func(b []byte) []byte { return append(bytes.Clone(b), '\n') }
 		for range 2 {
-			s.say(stream.FromClient, line(command), int(how>>2&31))
-			s.say(stream.FromServer, line(reply), int(how>>2&31))
+			s.say(conntrack.DirIn, line(command), int(how>>2&31))
+			s.say(conntrack.DirOut, line(reply), int(how>>2&31))
 		}
 	})
 }

@@ -1,10 +1,12 @@
 package stream
 
+import "uvs/conntrack"
+
 // advance hands new text of a half to the Rewriter: text begins at next. last
 // says that the FIN is behind it. It stops before text for which there is no
 // memory left; that is then not judged.
-func (c *Conn) advance(dir Dir, text []byte, last bool, rw Rewriter) {
-	h := &c.half[dir]
+func (c *Conn) advance(dir conntrack.Dir, text []byte, last bool, rw Rewriter) {
+	h := &c.half[dir.Index()]
 	for len(text) > 0 || last && h.held > 0 {
 		switch {
 		case c.blind && h.held == 0:
@@ -29,8 +31,8 @@ func (h *half) spare() bool { return h.edited < maxEdits && int(h.used)+MaxUnit 
 
 // judge asks the Rewriter about what is kept back and the text behind it, and
 // does what it says. It returns how many bytes of text are done with.
-func (c *Conn) judge(dir Dir, text []byte, last bool, rw Rewriter) int {
-	h := &c.half[dir]
+func (c *Conn) judge(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int {
+	h := &c.half[dir.Index()]
 	unit := text[:min(len(text), MaxUnit)]
 	if h.held > 0 {
 		whole := h.text[h.used : h.used+MaxUnit]

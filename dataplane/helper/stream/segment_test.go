@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
@@ -52,10 +53,10 @@ func (s seg) String() string {
 		s.seq, s.ack, s.flags, s.window, s.sack, s.stamp, s.echo, s.urgent, s.gso, s.text)
 }
 
-func (s seg) frame(dir stream.Dir) wire.Frame {
+func (s seg) frame(dir conntrack.Dir) wire.Frame {
 	p := wiretest.Packet{Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso, PartialChecksum: s.partial}
 	mine, other := uint32(isnClient), uint32(isnServer)
-	if dir == stream.FromServer {
+	if dir == conntrack.DirOut {
 		p.Src, p.Dst = serverEnd, clientEnd
 		mine, other = other, mine
 	}
@@ -93,10 +94,10 @@ func (s seg) frame(dir stream.Dir) wire.Frame {
 }
 
 // read is a frame that came out, on its way from the end that sends in dir.
-func read(t testing.TB, dir stream.Dir, f wire.Frame) (s seg) {
+func read(t testing.TB, dir conntrack.Dir, f wire.Frame) (s seg) {
 	wiretest.Check(t, f)
 	mine, other := uint32(isnClient), uint32(isnServer)
-	if dir == stream.FromServer {
+	if dir == conntrack.DirOut {
 		mine, other = other, mine
 	}
 	d := wiretest.Decode(t, f)
@@ -124,7 +125,7 @@ func read(t testing.TB, dir stream.Dir, f wire.Frame) (s seg) {
 
 // send takes a segment through and returns what came out: to its receiver, or
 // back to its sender if Answered.
-func (x *conversation) send(dir stream.Dir, s seg) (seg, stream.Outcome) {
+func (x *conversation) send(dir conntrack.Dir, s seg) (seg, stream.Outcome) {
 	x.t.Helper()
 	f := s.frame(dir)
 	before := bytes.Clone(f.Buf)
@@ -149,15 +150,15 @@ func (x *conversation) send(dir stream.Dir, s seg) (seg, stream.Outcome) {
 func begin(t testing.TB) *conversation {
 	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
 	syn := []byte{2, 4, 5, 180, 1, 3, 3, 2}
-	x.pass(stream.FromClient, seg{seq: -1, flags: wire.TCPSyn, noACK: true, options: syn, window: 100}, "")
-	x.pass(stream.FromServer, seg{seq: -1, flags: wire.TCPSyn, options: []byte{2, 4, 5, 180, 1, 3, 3, 3}, window: 100}, "")
-	x.pass(stream.FromClient, seg{window: 100}, "")
-	x.pass(stream.FromServer, seg{window: 100}, "")
+	x.pass(conntrack.DirIn, seg{seq: -1, flags: wire.TCPSyn, noACK: true, options: syn, window: 100}, "")
+	x.pass(conntrack.DirOut, seg{seq: -1, flags: wire.TCPSyn, options: []byte{2, 4, 5, 180, 1, 3, 3, 3}, window: 100}, "")
+	x.pass(conntrack.DirIn, seg{window: 100}, "")
+	x.pass(conntrack.DirOut, seg{window: 100}, "")
 	return x
 }
 
 // pass sends a segment that must go on as it is, but for its text.
-func (x *conversation) pass(dir stream.Dir, s seg, text string) seg {
+func (x *conversation) pass(dir conntrack.Dir, s seg, text string) seg {
 	x.t.Helper()
 	got, outcome := x.send(dir, s)
 	if outcome != stream.Passed || got.text != text {
@@ -166,13 +167,13 @@ func (x *conversation) pass(dir stream.Dir, s seg, text string) seg {
 	return got
 }
 
-const client, server = stream.FromClient, stream.FromServer
+const client, server = conntrack.DirIn, conntrack.DirOut
 
 // TestSegments: what becomes of each segment of a conversation, one sentence a row.
 func TestSegments(t *testing.T) {
 	type row struct {
 		about   string
-		dir     stream.Dir
+		dir     conntrack.Dir
 		in      seg
 		outcome stream.Outcome
 		out     seg
@@ -368,7 +369,7 @@ func TestMiddle(t *testing.T) {
 // or was only asked for, and nothing else.
 func TestSYN(t *testing.T) {
 	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
-	anew := func(dir stream.Dir, s seg) bool {
+	anew := func(dir conntrack.Dir, s seg) bool {
 		f := s.frame(dir)
 		var p wire.Packet
 		wire.Parse(&f, &p)
@@ -401,7 +402,7 @@ func TestSYN(t *testing.T) {
 // fixed is a Rewriter that always says the same.
 type fixed struct{ stream.Judgement }
 
-func (f fixed) Judge(stream.Dir, []byte, bool) stream.Judgement { return f.Judgement }
+func (f fixed) Judge(conntrack.Dir, []byte, bool) stream.Judgement { return f.Judgement }
 
 // TestQuoted: a number an ICMP error quotes is the sender's again.
 func TestQuoted(t *testing.T) {

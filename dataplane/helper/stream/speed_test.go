@@ -4,14 +4,16 @@ import (
 	"strings"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
+	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
 )
 
 // steps are segments of one conversation after the other, of every kind.
 var steps = []struct {
 	name string
-	dir  stream.Dir
+	dir  conntrack.Dir
 	in   seg
 }{
 	{"banner", server, seg{text: "220 ready\n"}},
@@ -78,7 +80,7 @@ func BenchmarkProcess(b *testing.B) {
 func FuzzProcess(f *testing.F) {
 	for _, s := range steps {
 		frame := s.in.frame(s.dir)
-		f.Add(frame.Bytes(), uint8(s.dir), uint8(96), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize)
+		f.Add(frame.Bytes(), uint8(s.dir.Index()), uint8(96), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, how, room, flags, gsoType uint8, gsoSize uint16) {
 		if len(b) > 0xffff {
@@ -87,7 +89,7 @@ func FuzzProcess(f *testing.F) {
 		x := begin(t)
 		x.send(client, seg{text: "+a\nb\n-cdef\n+g"})
 		for i := range 3 { // again and again, from both sides
-			dir := stream.Dir(how>>i) & 1
+			dir := streamtest.Dirs[how>>i&1]
 			frame := wire.Frame{Buf: append(make([]byte, room), b...), Off: int32(room), End: int32(int(room) + len(b))}
 			frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumOffset: 16}
 			var p wire.Packet

@@ -1,20 +1,10 @@
 package stream
 
 import (
+	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 )
-
-// Dir says which end sent a segment.
-type Dir uint8
-
-const (
-	FromClient Dir = iota
-	FromServer
-)
-
-// Opposite is the other direction.
-func (d Dir) Opposite() Dir { return d ^ 1 }
 
 // Bounds of what one direction remembers.
 const (
@@ -109,7 +99,7 @@ type Rewriter interface {
 	// wait for its end). After More, the same text comes again with more behind it.
 	// last: there will be no more, because the stream ends here or MaxUnit bytes
 	// are there. More is then taken for Pass of all of it.
-	Judge(dir Dir, text []byte, last bool) Judgement
+	Judge(dir conntrack.Dir, text []byte, last bool) Judgement
 }
 
 // Process treats a segment of the connection on its way through the director:
@@ -118,7 +108,7 @@ type Rewriter interface {
 // frame's headroom, so f.Off may change (offsets of p stay right). Checksums,
 // half-made ones and super-frames are kept right. A segment whose checksum is
 // wrong is dropped and changes nothing.
-func (c *Conn) Process(dir Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outcome {
+func (c *Conn) Process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outcome {
 	switch {
 	case p.Fragment != wire.FragmentNone:
 		return DroppedFragment
@@ -134,7 +124,7 @@ func (c *Conn) Process(dir Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outc
 	if c.refused {
 		return DroppedRefused
 	}
-	h := &c.half[dir]
+	h := &c.half[dir.Index()]
 	if len(s.payload) == 0 && !s.has(wire.TCPFin) {
 		c.renumber(dir, f, p, &s, h.forth(s.seq), false)
 		return Passed
@@ -145,21 +135,23 @@ func (c *Conn) Process(dir Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outc
 // Anew says whether the segment, a SYN, begins another connection than the one
 // remembered: that is over, or was only asked for. c must then be the zero value
 // before the segment is processed.
-func (c *Conn) Anew(dir Dir, f *wire.Frame, p *wire.Packet) bool {
-	h := &c.half[FromClient]
-	return dir == FromClient && p.TCPFlags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn &&
+func (c *Conn) Anew(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
+	h := &c.half[conntrack.DirIn.Index()]
+	return dir == conntrack.DirIn && p.TCPFlags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn &&
 		p.Fragment == wire.FragmentNone && h.seen && wire.TCP(f.From(p.L4)).Seq()+1 != h.next &&
-		(c.reset || h.untouched() || h.ended && c.half[FromServer].ended)
+		(c.reset || h.untouched() || h.ended && c.half[conntrack.DirOut.Index()].ended)
 }
 
 // Quoted is the sequence number that the sender in dir knows a segment by, of which
 // an ICMP error quotes seq, the receiver's number.
-func (c *Conn) Quoted(dir Dir, seq uint32) uint32 { return c.half[dir].backRight(seq) }
+func (c *Conn) Quoted(dir conntrack.Dir, seq uint32) uint32 {
+	return c.half[dir.Index()].backRight(seq)
+}
 
 // note remembers what a segment says of its sender, and of what its sender has
 // received.
-func (c *Conn) note(dir Dir, s *segment) {
-	h, o := &c.half[dir], &c.half[dir.Opposite()]
+func (c *Conn) note(dir conntrack.Dir, s *segment) {
+	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
 	switch {
 	case s.has(wire.TCPRst):
 		c.reset = true
@@ -189,29 +181,29 @@ func (c *Conn) note(dir Dir, s *segment) {
 // scale is the window scale of a segment from dir: 0 in a SYN, if not both ends
 // have one, and if their SYNs were not seen. (Then windows are passed on as they
 // are; they end where they would have but for the few bytes an edit adds.)
-func (c *Conn) scale(dir Dir, s *segment) uint8 {
-	if s.has(wire.TCPSyn) || !c.half[dir].scaled || !c.half[dir.Opposite()].scaled {
+func (c *Conn) scale(dir conntrack.Dir, s *segment) uint8 {
+	if s.has(wire.TCPSyn) || !c.half[dir.Index()].scaled || !c.half[dir.Opposite().Index()].scaled {
 		return 0
 	}
-	return c.half[dir].scale
+	return c.half[dir.Index()].scale
 }
 
 // control treats SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
 // retransmission.
-func (c *Conn) control(dir Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
-	seq := c.half[dir].forth(s.tcp.Seq())
+func (c *Conn) control(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	seq := c.half[dir.Index()].forth(s.tcp.Seq())
 	if !s.has(wire.TCPSyn) || len(s.payload) == 0 {
 		c.renumber(dir, f, p, s, seq, false)
 		return Passed
 	}
-	new(plan).put(f, p, s, &c.half[dir])
+	new(plan).put(f, p, s, &c.half[dir.Index()])
 	c.renumber(dir, f, p, s, seq, true)
 	return Shortened
 }
 
 // text treats a segment with text or FIN.
-func (c *Conn) text(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
-	h := &c.half[dir]
+func (c *Conn) text(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
+	h := &c.half[dir.Index()]
 	if !c.take(dir, s, rw) {
 		return DroppedGap
 	}
@@ -229,7 +221,7 @@ func (c *Conn) text(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewri
 	}
 
 	var x plan
-	x.bound(f, p, s, c.half[dir.Opposite()].mss)
+	x.bound(f, p, s, c.half[dir.Opposite().Index()].mss)
 	x.lay(h, s.seq, h.from(s.seq), to)
 	fin := s.has(wire.TCPFin) && !x.full && !before(h.next, s.end())
 	switch {
@@ -267,8 +259,8 @@ func (c *Conn) text(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewri
 
 // take has what is new in a segment judged, its FIN included. False: there is
 // text before it that was not seen.
-func (c *Conn) take(dir Dir, s *segment, rw Rewriter) bool {
-	h := &c.half[dir]
+func (c *Conn) take(dir conntrack.Dir, s *segment, rw Rewriter) bool {
+	h := &c.half[dir.Index()]
 	fin := s.has(wire.TCPFin)
 	end := s.seq + uint32(len(s.payload))
 	switch {
@@ -290,8 +282,8 @@ func (c *Conn) take(dir Dir, s *segment, rw Rewriter) bool {
 
 // renumber puts the segment's numbers into those of its receiver: seq is its
 // sequence number there, dirty says that its checksum must be made anew anyway.
-func (c *Conn) renumber(dir Dir, f *wire.Frame, p *wire.Packet, s *segment, seq uint32, dirty bool) {
-	h, o := &c.half[dir], &c.half[dir.Opposite()]
+func (c *Conn) renumber(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, seq uint32, dirty bool) {
+	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
 	if s.has(wire.TCPUrg) {
 		at := s.tcp.Seq() + uint32(s.tcp.Urgent()) // the last urgent byte, or behind it
 		s.tcp.SetUrgent(uint16(max(0, min(int32(h.forth(at)-seq), 0xffff))))
@@ -322,8 +314,8 @@ func stated(window uint32, scale uint8) uint16 { return uint16(min(window>>scale
 
 // acknowledge turns a segment of which nothing goes on into an ACK to its sender,
 // of what its receiver has and of what was kept back for it.
-func (c *Conn) acknowledge(dir Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
-	h, o := &c.half[dir], &c.half[dir.Opposite()]
+func (c *Conn) acknowledge(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
 	if !h.heard || !s.has(wire.TCPAck) || s.stamped && !o.stamped {
 		return DroppedKept
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/helper/stream/streamtest"
 	"uvs/dataplane/wire"
@@ -33,7 +34,7 @@ type lines struct {
 	text [stream.MaxUnit]byte
 }
 
-func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
+func (l *lines) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgement {
 	i := bytes.IndexByte(text, '\n')
 	whole := i >= 0
 	n := i + 1
@@ -42,8 +43,8 @@ func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
 	}
 	pass := stream.Judgement{Do: stream.Pass, N: n}
 	switch special := bytes.IndexByte([]byte("+-!=?*"), text[0]) >= 0; {
-	case l.rest[dir] || !special:
-		l.rest[dir] = !whole
+	case l.rest[dir.Index()] || !special:
+		l.rest[dir.Index()] = !whole
 		return pass
 	case text[0] == '?' || text[0] == '*':
 		if n < 3 && !whole && !last {
@@ -52,12 +53,12 @@ func (l *lines) Judge(dir stream.Dir, text []byte, last bool) stream.Judgement {
 		if text[0] == '?' {
 			return stream.Judgement{Do: stream.Pass, N: 1}
 		}
-		l.rest[dir] = true
+		l.rest[dir.Index()] = true
 		return stream.Judgement{Do: stream.Replace, N: 1, New: append(l.text[:0], "**"...)}
 	case !whole && !last:
 		return stream.Judgement{Do: stream.More}
 	case !whole && len(text) == stream.MaxUnit:
-		l.rest[dir] = true
+		l.rest[dir.Index()] = true
 		return pass
 	}
 	new, ok := change(l.text[:0], text[:n])
@@ -152,7 +153,7 @@ func run(t *testing.T, seed, i uint64) {
 	var rw lines
 	late := rng.IntN(3) == 0 // the connection is followed from its first text on
 	unseen := late
-	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
 		if unseen {
 			return stream.Passed
 		}
@@ -167,7 +168,7 @@ func run(t *testing.T, seed, i uint64) {
 	if unseen = false; late {
 		for i, e := range w.Ends {
 			if n := len(e.Out); n > 0 {
-				w.Carry(stream.Dir(i), 0, 1+rng.IntN(n), false)
+				w.Carry(streamtest.Dirs[i], 0, 1+rng.IntN(n), false)
 			}
 		}
 	}

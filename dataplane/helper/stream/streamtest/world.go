@@ -4,20 +4,24 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
 
 // Process is the director's rewriter.
-type Process func(dir stream.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome
+type Process func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome
+
+// Dirs are the directions, by their indices.
+var Dirs = [2]conntrack.Dir{conntrack.DirIn, conntrack.DirOut}
 
 // World is two ends, the director between them and the network.
 type World struct {
 	t        testing.TB
 	rng      *rand.Rand
 	process  Process
-	Ends     [2]*End         // by the stream.Dir in which they send
+	Ends     [2]*End         // by the index of the direction in which they send
 	before   [2][]wire.Frame // on their way to the director, by the end that sent them
 	after    [2][]wire.Frame // on their way to an end
 	Outcomes [stream.NumOutcome]int
@@ -53,17 +57,17 @@ func New(t testing.TB, rng *rand.Rand, ipv6 bool, process Process) *World {
 func (w *World) Connect() {
 	c, s := w.Ends[0], w.Ends[1]
 	syn := c.frame(wire.TCPSyn, c.ISN, c.synOptions(), nil, 0, false, wire.Headroom, 0)
-	w.direct(stream.FromClient, syn)
+	w.direct(conntrack.DirIn, syn)
 	s.told = c.clock
-	w.direct(stream.FromServer, s.frame(wire.TCPSyn|wire.TCPAck, s.ISN, s.synOptions(), nil, 0, false, wire.Headroom, 0))
+	w.direct(conntrack.DirOut, s.frame(wire.TCPSyn|wire.TCPAck, s.ISN, s.synOptions(), nil, 0, false, wire.Headroom, 0))
 	c.told = s.clock
 	w.after = [2][]wire.Frame{}
-	w.direct(stream.FromClient, c.Ack(plain))
+	w.direct(conntrack.DirIn, c.Ack(plain))
 	w.arrive()
 }
 
 // direct takes a frame through the director, which must leave a sound frame.
-func (w *World) direct(dir stream.Dir, f wire.Frame) {
+func (w *World) direct(dir conntrack.Dir, f wire.Frame) {
 	w.t.Helper()
 	var p wire.Packet
 	wire.Parse(&f, &p)
@@ -96,7 +100,7 @@ func (w *World) direct(dir stream.Dir, f wire.Frame) {
 			w.t.Fatalf("answer leaves by port %d, came in by %d", f.Out, f.In)
 		}
 	}
-	w.after[to] = append(w.after[to], f)
+	w.after[to.Index()] = append(w.after[to.Index()], f)
 }
 
 // shape is a random shape; a frame of n bytes of text may be a super-frame.
@@ -113,8 +117,8 @@ func (w *World) shape(n int) Shape {
 
 // step lets one thing happen somewhere.
 func (w *World) step() {
-	dir := stream.Dir(w.rng.IntN(2))
-	e := w.Ends[dir]
+	dir := Dirs[w.rng.IntN(2)]
+	e := w.Ends[dir.Index()]
 	all := len(e.Out) + e.fins()
 	switch w.rng.IntN(8) {
 	case 0, 1: // new text
@@ -141,11 +145,11 @@ func (w *World) step() {
 			w.send(dir, e.Ack(w.shape(0)))
 		}
 	case 4, 5:
-		if f, ok := w.pull(&w.before[dir]); ok {
+		if f, ok := w.pull(&w.before[dir.Index()]); ok {
 			w.direct(dir, f)
 		}
 	default:
-		if f, ok := w.pull(&w.after[dir]); ok {
+		if f, ok := w.pull(&w.after[dir.Index()]); ok {
 			had := len(e.In)
 			e.Receive(f)
 			if len(e.In) > had || w.rng.IntN(2) == 0 {
@@ -158,7 +162,9 @@ func (w *World) step() {
 // cut is the longest segment this time.
 func (w *World) cut() int { return []int{1, 3, 20, 100, 1400}[w.rng.IntN(5)] }
 
-func (w *World) send(dir stream.Dir, f wire.Frame) { w.before[dir] = append(w.before[dir], f) }
+func (w *World) send(dir conntrack.Dir, f wire.Frame) {
+	w.before[dir.Index()] = append(w.before[dir.Index()], f)
+}
 
 // pull takes some frame out of a queue: mostly the first. It may be lost, or stay
 // in the queue as well.
@@ -183,11 +189,11 @@ func (w *World) pull(queue *[]wire.Frame) (f wire.Frame, ok bool) {
 
 // arrive delivers what the director has sent on.
 func (w *World) arrive() {
-	for dir, e := range w.Ends {
-		for _, f := range w.after[dir] {
+	for i, e := range w.Ends {
+		for _, f := range w.after[i] {
 			e.Receive(f)
 		}
-		w.after[dir] = nil
+		w.after[i] = nil
 	}
 }
 
@@ -200,15 +206,15 @@ func (w *World) Disturb(n int) {
 
 // Carry takes text[from:to] of an end through the director, and what comes out of
 // there to where it goes, with the other end's acknowledgement; or loses it there.
-func (w *World) Carry(dir stream.Dir, from, to int, lost bool) {
+func (w *World) Carry(dir conntrack.Dir, from, to int, lost bool) {
 	w.t.Helper()
-	w.direct(dir, w.Ends[dir].Segment(from, to, plain))
+	w.direct(dir, w.Ends[dir.Index()].Segment(from, to, plain))
 	if lost {
-		w.after[dir.Opposite()] = nil
+		w.after[dir.Opposite().Index()] = nil
 	}
 	w.arrive()
 	if !lost {
-		w.direct(dir.Opposite(), w.Ends[dir.Opposite()].Ack(plain))
+		w.direct(dir.Opposite(), w.Ends[dir.Opposite().Index()].Ack(plain))
 		w.arrive()
 	}
 }
@@ -218,8 +224,8 @@ func (w *World) Carry(dir stream.Dir, from, to int, lost bool) {
 func (w *World) Settle() {
 	w.t.Helper()
 	for _, q := range []*[2][]wire.Frame{&w.before, &w.after} {
-		for dir := range q {
-			q[dir] = nil // everything under way is lost
+		for i := range q {
+			q[i] = nil // everything under way is lost
 		}
 	}
 	for round := 0; ; round++ {
@@ -230,7 +236,7 @@ func (w *World) Settle() {
 			w.t.Fatalf("nothing moves any more: %v; %v; outcomes %v", w.Ends[0], w.Ends[1], w.Outcomes)
 		}
 		for i, e := range w.Ends {
-			dir := stream.Dir(i)
+			dir := Dirs[i]
 			from, all := e.una, len(e.Out)+e.fins()
 			for from < e.nxt && e.sacked[from] {
 				from++
@@ -243,7 +249,7 @@ func (w *World) Settle() {
 				w.direct(dir, e.Segment(from, to, plain))
 			}
 			w.arrive()
-			w.direct(dir.Opposite(), w.Ends[dir.Opposite()].Ack(plain))
+			w.direct(dir.Opposite(), w.Ends[dir.Opposite().Index()].Ack(plain))
 			w.arrive()
 		}
 	}
