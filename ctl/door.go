@@ -33,7 +33,7 @@ func (m *Manager) learn(hops *director.HostNet) {
 	all := *hops
 	all.Ports = append(slices.Clone(hops.Ports), m.localNode.Port)
 	m.ways = director.NewFIB(&all)
-	m.ways.Host = director.NextHop{Reach: director.ReachResolved, MTU: m.localNode.Port.MTU}
+	m.ways.Host = director.NextHop{State: director.Resolved, MTU: m.localNode.Port.MTU}
 	m.ways.Host.Link.Port = uint16(len(hops.Ports))
 	m.ways.Host.Link.Src, m.ways.Host.Link.Dst = m.localNode.Port.MAC, m.localNode.HostMAC
 }
@@ -48,7 +48,7 @@ func (v *liveServer) way(ways *director.FIB) director.NextHop {
 	translated := v.method(ways) == conntrack.MethodMasq
 	switch {
 	case !ways.IsLocal(addr):
-		return ways.To(addr)
+		return ways.NextHop(addr)
 	case v.service.FWMark != 0, translated && v.service.Port == 0, !translated && !ways.IsLocal(vip):
 		return director.NextHop{}
 	}
@@ -67,7 +67,7 @@ func (v *liveServer) method(ways *director.FIB) conntrack.Method {
 
 // hostText says how frames reach the host's own stack, or why they do not.
 func hostText(way director.NextHop) string {
-	if way.Reach == director.ReachNone {
+	if way.State == director.NoRoute {
 		return "the director's own host: it gets packets with uvs run --localnode, but for no mark, unless by NAT only if the host holds the service's address, and by NAT only for one port"
 	}
 	return "the host's own stack"

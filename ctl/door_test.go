@@ -25,24 +25,24 @@ func TestWayToTheHostItself(t *testing.T) {
 		ways            *director.FIB
 		service, server string
 		method          Method
-		reach           director.Reachability
+		reach           director.HopState
 		port            uint16
 		as              conntrack.Method
 	}{
-		{"DR to an own address, the VIP on the host", open, "10.9.0.1:80", "10.1.0.1:80", MethodRoute, director.ReachResolved, 2, conntrack.MethodRoute},
-		{"a tunnel to it is not wrapped", open, "10.9.0.1:80", "10.1.0.1:80", MethodTunnel, director.ReachResolved, 2, conntrack.MethodRoute},
-		{"NAT to the VIP itself is not translated", open, "10.9.0.1:80", "10.9.0.1:80", MethodMasq, director.ReachResolved, 2, conntrack.MethodRoute},
-		{"NAT to another port is", open, "10.9.0.1:80", "10.9.0.1:8080", MethodMasq, director.ReachResolved, 2, conntrack.MethodMasq},
-		{"NAT for a VIP that is not the host's", open, "10.9.0.2:80", "10.1.0.1:8080", MethodMasq, director.ReachResolved, 2, conntrack.MethodMasq},
-		{"DR for a VIP that is not the host's has none", open, "10.9.0.2:80", "10.1.0.1:80", MethodRoute, director.ReachNone, 0, conntrack.MethodRoute},
-		{"nothing has one without a door", shut, "10.9.0.1:80", "10.1.0.1:80", MethodRoute, director.ReachNone, 0, conntrack.MethodRoute},
-		{"a server elsewhere is as ever", open, "10.9.0.1:80", "10.2.0.11:80", MethodMasq, director.ReachResolved, 1, conntrack.MethodMasq},
+		{"DR to an own address, the VIP on the host", open, "10.9.0.1:80", "10.1.0.1:80", MethodRoute, director.Resolved, 2, conntrack.MethodRoute},
+		{"a tunnel to it is not wrapped", open, "10.9.0.1:80", "10.1.0.1:80", MethodTunnel, director.Resolved, 2, conntrack.MethodRoute},
+		{"NAT to the VIP itself is not translated", open, "10.9.0.1:80", "10.9.0.1:80", MethodMasq, director.Resolved, 2, conntrack.MethodRoute},
+		{"NAT to another port is", open, "10.9.0.1:80", "10.9.0.1:8080", MethodMasq, director.Resolved, 2, conntrack.MethodMasq},
+		{"NAT for a VIP that is not the host's", open, "10.9.0.2:80", "10.1.0.1:8080", MethodMasq, director.Resolved, 2, conntrack.MethodMasq},
+		{"DR for a VIP that is not the host's has none", open, "10.9.0.2:80", "10.1.0.1:80", MethodRoute, director.NoRoute, 0, conntrack.MethodRoute},
+		{"nothing has one without a door", shut, "10.9.0.1:80", "10.1.0.1:80", MethodRoute, director.NoRoute, 0, conntrack.MethodRoute},
+		{"a server elsewhere is as ever", open, "10.9.0.1:80", "10.2.0.11:80", MethodMasq, director.Resolved, 1, conntrack.MethodMasq},
 	}
 	for _, r := range rows {
 		v := &liveServer{service: key(wire.ProtoTCP, r.service), last: serverAt(r.server, r.method, 1)}
 		way, as := v.way(r.ways), v.method(r.ways)
-		if way.Reach != r.reach || way.Reach == director.ReachResolved && way.Link.Port != r.port || as != r.as {
-			t.Errorf("%s: reach %d port %d method %d, want %d, %d, %d", r.sentence, way.Reach, way.Link.Port, as, r.reach, r.port, r.as)
+		if way.State != r.reach || way.State == director.Resolved && way.Link.Port != r.port || as != r.as {
+			t.Errorf("%s: reach %d port %d method %d, want %d, %d, %d", r.sentence, way.State, way.Link.Port, as, r.reach, r.port, r.as)
 		}
 		if way.Link.Port == 2 && (way.Link.Dst != outer || way.MTU != 65535) {
 			t.Errorf("%s: to %s, MTU %d", r.sentence, way.Link.Dst, way.MTU)

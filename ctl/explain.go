@@ -87,7 +87,7 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	if r.table.FIB.IsLocal(server.Addr) {
 		e.Way = hostText(way)
 	}
-	if server.Method == conntrack.MethodTunnel && way.Reach != director.ReachNone {
+	if server.Method == conntrack.MethodTunnel && way.State != director.NoRoute {
 		e.Way += fmt.Sprintf(", of which %d for the tunnel header %s > %s", server.Tunnel.Overhead(), server.Tunnel.Src, server.Tunnel.Dst)
 	}
 	var last64 uint64
@@ -95,9 +95,9 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 		last64 = r.conn.Back
 	}
 	client := r.question.Client.Addr()
-	back := r.table.FIB.Back(wire.AddrFrom(client), last64)
+	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), last64)
 	e.Back = describeWay(r.table.FIB, &back, client)
-	if back.Reach != director.ReachResolved && r.conn == nil {
+	if back.State != director.Resolved && r.conn == nil {
 		e.Back += "; if it is on the link: where its packet comes from"
 	}
 	if server.Method != conntrack.MethodMasq {
@@ -110,11 +110,11 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 
 // describeWay says how packets get to an address, or why they cannot.
 func describeWay(ways *director.FIB, way *director.NextHop, to netip.Addr) string {
-	if way.Reach == director.ReachNone {
+	if way.State == director.NoRoute {
 		return "no route to " + to.String() + " by an interface of the director"
 	}
 	port := ways.Ports[way.Link.Port].Name
-	if way.Reach == director.ReachLink {
+	if way.State == director.Unresolved {
 		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it does not answer", port)
 	}
 	return fmt.Sprintf("by %s to %s, MTU %d", port, way.Link.Dst, way.MTU)
@@ -258,7 +258,7 @@ func status(s *conntrack.Snapshot) *ConnStatus {
 // inPort is the port by which the packet comes: the one named, else the one by
 // which the client is reached, else the first.
 func inPort(ways *director.FIB, q Question) (uint16, wire.MAC, error) {
-	way := ways.To(wire.AddrFrom(q.Client.Addr()))
+	way := ways.NextHop(wire.AddrFrom(q.Client.Addr()))
 	if q.InInterface == "" {
 		return way.Link.Port, way.Link.Dst, nil
 	}

@@ -137,7 +137,7 @@ func (m *Manager) warnUnreached(servers []netip.Addr) {
 		if v == nil || v.removed || !among[v.last.Addr] {
 			continue
 		}
-		if way := v.way(m.ways); way.Reach != director.ReachResolved {
+		if way := v.way(m.ways); way.State != director.Resolved {
 			if lost++; lost == 1 {
 				why = why.Stringer("server", v.last.Addr).Str("hop", wayText(m.ways, way, v.last.Addr))
 			}
@@ -377,9 +377,9 @@ func wayText(ways *director.FIB, way director.NextHop, server netip.Addr) string
 	switch {
 	case ways.IsLocal(wire.AddrFrom(server)):
 		return hostText(way)
-	case way.Reach == director.ReachNone:
+	case way.State == director.NoRoute:
 		return "no route by an interface of the director"
-	case way.Reach == director.ReachLink:
+	case way.State == director.Unresolved:
 		return ways.Ports[way.Link.Port].Name + " unresolved"
 	}
 	return ways.Ports[way.Link.Port].Name + " " + way.Link.Dst.String()

@@ -117,7 +117,7 @@ func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
 func (m *Manager) pathStatus(v *liveServer) PathStatus {
 	now, counted := m.now(), v.counters.Totals()
 	s := PathStatus{TooBig: counted.TooBig - v.zero.TooBig, Split: counted.Split - v.zero.Split}
-	if way := v.way(m.ways); way.Reach != director.ReachNone {
+	if way := v.way(m.ways); way.State != director.NoRoute {
 		s.Interface, s.MTU = m.ways.Ports[way.Link.Port].Name, way.MTU
 	}
 	if mtu, by, until, ok := v.path.Learned(now); ok {

@@ -149,7 +149,7 @@ func (d *Director) onePacketReply(t *Table, f *wire.Frame, p *wire.Packet, o *Re
 		return DroppedUDP6NoChecksum
 	}
 	o.Counters.shards[d.worker].out(p.Len)
-	way := t.FIB.To(p.Dst)
+	way := t.FIB.NextHop(p.Dst)
 	if v, ok := d.route(f, p, &way, o.VIP, ReturnedMasq); !ok {
 		return v
 	}
@@ -167,7 +167,7 @@ func (o *ReplyService) port(p *wire.Packet) uint16 {
 
 // pass routes a packet on unchanged.
 func (d *Director) pass(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	way := t.FIB.To(p.Dst)
+	way := t.FIB.NextHop(p.Dst)
 	self := t.FIB.onPort(f.In, !p.IPv6).Source
 	v, _ := d.route(f, p, &way, self, PassedUnchanged)
 	return v

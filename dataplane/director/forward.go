@@ -70,7 +70,7 @@ func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool
 // on by the server's method.
 func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
 	c := d.conns.Conn(ref)
-	if back := packBack(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
+	if back := packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
 		if v := t.badMAC(f); v != NotOurs {
 			return v
 		}
@@ -84,10 +84,10 @@ func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntra
 		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
 	way := &server.NextHop
-	switch way.Reach {
-	case ReachNone:
+	switch way.State {
+	case NoRoute:
 		return d.refuse(f, p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
-	case ReachLink:
+	case Unresolved:
 		return DroppedNoNeighbour
 	}
 	if c.Helped() { // what does not get this far does not count as said
@@ -218,7 +218,7 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	if verdict == ReturnedMasq && crcElsewhere(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
-	way := t.FIB.Back(p.Dst, c.Back())
+	way := t.FIB.ReturnHop(p.Dst, c.Back())
 	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
 		return v
 	}
@@ -238,10 +238,10 @@ func (d *Director) route(f *wire.Frame, p *wire.Packet, way *NextHop, self wire.
 	if fwd.TTLExpired(f, p) {
 		return d.refuse(f, p, fwd.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
-	switch way.Reach {
-	case ReachNone:
+	switch way.State {
+	case NoRoute:
 		return d.refuse(f, p, fwd.HostUnreachable, self, 0, AnsweredNoRoute), false
-	case ReachLink:
+	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(f, p)

@@ -35,7 +35,7 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 		a := wire.AddrFrom(end.Addr())
 		w.table.Servers = append(w.table.Servers, Server{
 			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true, Weight: 1,
-			NextHop: w.table.FIB.To(a), Counters: NewCounters(1), Helper: helper,
+			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: helper,
 		})
 		counts := w.conns.Counts(id)
 		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})

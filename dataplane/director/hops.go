@@ -59,19 +59,19 @@ func (h *HostNet) IsLocal(a wire.Addr) bool {
 	return ok
 }
 
-// Reachability says how far the way to an address is known.
-type Reachability uint8
+// HopState is how much is known of a next hop.
+type HopState uint8
 
 const (
-	ReachNone     Reachability = iota // no route, or one that leaves by another interface
-	ReachLink                         // on the link of a port, hardware address not known
-	ReachResolved                     // Hop is complete
+	NoRoute     HopState = iota // no route, or one that leaves by an interface uvs does not run on
+	Unresolved                         // on the link of a port; its hardware address is not known
+	Resolved                     // the link header is complete
 )
 
 // NextHop is how to get to an address.
 type NextHop struct {
-	Reach  Reachability
-	Link   fwd.LinkHeader // Dst valid if ReachResolved; Port and Src if not ReachNone
+	State  HopState
+	Link   fwd.LinkHeader // Dst is valid if Resolved; Port and Src unless NoRoute
 	MTU    int            // bytes of an IP packet
 	Source wire.Addr
 }
@@ -81,7 +81,7 @@ type NextHop struct {
 type FIB struct {
 	*HostNet
 	// Host is the way into the host's own stack, for flows whose server is the
-	// host; ReachNone if there is none.
+	// host; NoRoute if there is none.
 	Host   NextHop
 	routes *bart.Table[routeWay]
 	links  []linkWays        // by port
@@ -136,7 +136,7 @@ func (w *FIB) prepare(r Route, is4 bool) routeWay {
 
 // link is the ways to anything on the port's link. A loopback's MTU is longer than any packet.
 func (p *Port) link(index uint16) linkWays {
-	way := NextHop{Reach: ReachLink, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, wire.MaxIPLen)}
+	way := NextHop{State: Unresolved, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, wire.MaxIPLen)}
 	l := linkWays{way, way}
 	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
 	return l
@@ -152,13 +152,13 @@ func (w *FIB) onPort(port uint16, is4 bool) NextHop {
 
 func (w *FIB) resolve(way *NextHop, addr wire.Addr) {
 	if mac, ok := w.Neighbours[NeighbourKey{way.Link.Port, addr}]; ok {
-		way.Link.Dst, way.Reach = mac, ReachResolved
+		way.Link.Dst, way.State = mac, Resolved
 	}
 }
 
-// To finds the way to an address by the host's routes. An address without any
+// NextHop finds the way to an address by the host's routes. An address without any
 // route counts as on the link of the first port that has it as a neighbour.
-func (w *FIB) To(addr wire.Addr) NextHop {
+func (w *FIB) NextHop(addr wire.Addr) NextHop {
 	r, ok := w.routes.Lookup(addr.Netip())
 	if !ok {
 		return w.unrouted(addr)
@@ -172,44 +172,44 @@ func (w *FIB) To(addr wire.Addr) NextHop {
 func (w *FIB) unrouted(addr wire.Addr) NextHop {
 	for port := range w.Ports {
 		way := w.onPort(uint16(port), addr.Is4())
-		if w.resolve(&way, addr); way.Reach == ReachResolved {
+		if w.resolve(&way, addr); way.State == Resolved {
 			return way
 		}
 	}
 	return NextHop{}
 }
 
-// Back is the way to a client: by the host's route to a gateway of ours, else to
+// ReturnHop is the way to a client: by the host's route to a gateway of ours, else to
 // where the client's last frame came from (its hardware address and port). So
 // clients on the link need no neighbour entry, and a host can answer that has no
 // addresses, no routes, or only one by an interface uvs does not run on. Of a
 // VLAN without a device the host's routes know nothing: there it is always the
 // latter.
-func (w *FIB) Back(client wire.Addr, last uint64) NextHop {
-	mac, port := unpackBack(last)
+func (w *FIB) ReturnHop(client wire.Addr, last uint64) NextHop {
+	mac, port := unpackReturnHop(last)
 	known := int(port) < len(w.Ports) && !mac.IsZero()
 	if w.vlans == nil || !known || w.Ports[port].VLAN == 0 {
 		r, ok := w.routes.Lookup(client.Netip())
-		if ok && r.way.Reach == ReachResolved {
+		if ok && r.way.State == Resolved {
 			return r.way
 		}
 	}
 	if !known {
-		return w.To(client)
+		return w.NextHop(client)
 	}
 	way := w.onPort(port, client.Is4())
-	way.Link.Dst, way.Reach = mac, ReachResolved
+	way.Link.Dst, way.State = mac, Resolved
 	return way
 }
 
-// packBack puts a hardware address and a port into the word a conn keeps of
+// packReturnHop puts a hardware address and a port into the word a conn keeps of
 // its client: MAC in the upper 48 bits, port in the lower 16.
-func packBack(mac []byte, port uint16) uint64 {
+func packReturnHop(mac []byte, port uint16) uint64 {
 	_ = mac[5]
 	return uint64(mac[0])<<56 | uint64(mac[1])<<48 | uint64(mac[2])<<40 |
 		uint64(mac[3])<<32 | uint64(mac[4])<<24 | uint64(mac[5])<<16 | uint64(port)
 }
 
-func unpackBack(w uint64) (wire.MAC, uint16) {
+func unpackReturnHop(w uint64) (wire.MAC, uint16) {
 	return wire.MAC{byte(w >> 56), byte(w >> 48), byte(w >> 40), byte(w >> 32), byte(w >> 24), byte(w >> 16)}, uint16(w)
 }

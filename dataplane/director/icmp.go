@@ -32,7 +32,7 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 		}
 	}
 	vip, vport := c.VIP()
-	way := t.FIB.Back(p.Dst, c.Back())
+	way := t.FIB.ReturnHop(p.Dst, c.Back())
 	v, ok := d.route(f, p, &way, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodMasq {
 		fwd.ErrorFromServer(f, p, in, vip, vport)
@@ -68,7 +68,7 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 	switch {
 	case !server.Available:
 		return DroppedServerGone
-	case server.NextHop.Reach != ReachResolved:
+	case server.NextHop.State != Resolved:
 		return DroppedNoNeighbour
 	case fwd.TTLExpired(f, p):
 		return DroppedUnanswered
@@ -143,9 +143,9 @@ func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bo
 			return ICMPErrorNoted
 		}
 	}
-	way := t.FIB.Back(in.Src, c.Back())
+	way := t.FIB.ReturnHop(in.Src, c.Back())
 	switch {
-	case way.Reach != ReachResolved:
+	case way.State != Resolved:
 		return DroppedNoNeighbour
 	case d.limit.spent():
 		return DroppedAnswerLimit

@@ -31,12 +31,12 @@ func newOriginator() *originator {
 func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
 	for _, c := range d.conns.Forgotten() {
-		if way := t.FIB.Back(c.Client, c.Back); way.Reach == ReachResolved {
+		if way := t.FIB.ReturnHop(c.Client, c.Back); way.State == Resolved {
 			fwd.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
 		// Servers of other methods answer the client, who tells them itself.
-		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.Reach == ReachResolved {
+		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.State == Resolved {
 			fwd.Probe(&d.own.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}

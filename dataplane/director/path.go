@@ -85,13 +85,13 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 	most := server.MSS
 	if most == AutoMSS {
 		mtu := wire.MaxIPLen
-		if server.NextHop.Reach != ReachNone {
+		if server.NextHop.State != NoRoute {
 			mtu = server.Path.mtu(d.now, server.NextHop.MTU)
 		}
 		if c.Method() == conntrack.MethodTunnel {
 			mtu -= server.Tunnel.Overhead()
 		}
-		if back := d.fib.Back(client, c.Back()); back.Reach != ReachNone {
+		if back := d.fib.ReturnHop(client, c.Back()); back.State != NoRoute {
 			mtu = min(mtu, back.MTU)
 		}
 		headers := wire.IPv4Len + wire.TCPLen

@@ -44,7 +44,7 @@ func tunnelWorld(t testing.TB, tunnel fwd.Tunnel, over6 bool) *world {
 	path := new(Path)
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]
-		s.Addr, s.NextHop, s.Path = to, w.table.FIB.To(to), path
+		s.Addr, s.NextHop, s.Path = to, w.table.FIB.NextHop(to), path
 		s.Tunnel = tunnel
 		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, to
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
@@ -85,7 +85,7 @@ func TestTooLongOnShortLink(t *testing.T) {
 	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
 	w.table.FIB = NewFIB(h)
 	for i := range w.table.Servers[1:] {
-		w.table.Servers[i+1].NextHop = w.table.FIB.To(addr("10.2.0.11"))
+		w.table.Servers[i+1].NextHop = w.table.FIB.NextHop(addr("10.2.0.11"))
 	}
 	f := in(0, sized(ends4, 512, true))
 	if v := w.process(&f); v != AnsweredTooBig || mtuTold(t, f) != 492 || f.Len() != wire.EthernetLen+512 {

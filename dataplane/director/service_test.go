@@ -24,7 +24,7 @@ func (w *world) sorry(svc *Service, server string) {
 	id := uint32(len(w.table.Servers))
 	w.table.Servers = append(w.table.Servers, Server{
 		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true, Weight: 1,
-		NextHop: w.table.FIB.To(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
+		NextHop: w.table.FIB.NextHop(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
 	})
 	svc.Sorry = id
 }

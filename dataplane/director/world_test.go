@@ -109,7 +109,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		id := uint32(len(w.table.Servers))
 		server := Server{
 			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true, Weight: 1,
-			NextHop: w.table.FIB.To(addr(s)), Counters: NewCounters(1), Path: w.path(s),
+			NextHop: w.table.FIB.NextHop(addr(s)), Counters: NewCounters(1), Path: w.path(s),
 		}
 		switch method {
 		case conntrack.MethodMasq:
