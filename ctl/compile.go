@@ -129,7 +129,7 @@ func (c *compiled) compileSources(prev *compiled) {
 			c.ServerAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
 		}
 		for _, e := range part.SourceRanges {
-			c.ServerRanges = append(c.ServerRanges, director.ServerRange{Net: e.Net, Proto: e.Proto, Ports: director.PortRange{First: e.First, Last: e.Last}})
+			c.ServerRanges = append(c.ServerRanges, director.ServerRange{Net: e.Net, Proto: e.Proto, Ports: wire.PortRange{First: e.First, Last: e.Last}})
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestCompileByDifference(t *testing.T) {
 		case 3:
 			op = Op{Verb: Tune, Tuning: map[string]uint32{tuneNodest: uint32(rng.IntN(2))}}
 		case 4:
-			op = Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, PortRange{80, uint16(80 + rng.IntN(2))})}}
+			op = Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})}}
 		case 5:
 			op = Op{Verb: DeleteMarks, Marks: w.state.Marks}
 		case 6:

@@ -12,13 +12,6 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Ports of FTP, whose persistent service takes more than its own (reference 3.4).
-const (
-	portFTPData      = 20
-	PortFTP          = 21
-	portUnprivileged = 1024
-)
-
 // ends tells where packets of services go and where replies come from.
 type ends struct {
 	rules    map[ServiceKey][]MarkRule // by the key of their mark
@@ -81,7 +74,7 @@ func (e ends) replies(k ServiceKey, server ServerKey) []guard.PortRange {
 	}
 	for _, r := range e.rules[k] {
 		if own {
-			r.DstPorts = []PortRange{{server.Port, server.Port}}
+			r.DstPorts = []PortRange{{First: server.Port, Last: server.Port}}
 		}
 		list = r.spans(list, at)
 	}
@@ -96,8 +89,8 @@ func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
 	}
 	list := []guard.PortRange{{Net: net, Proto: k.Proto, First: first, Last: last}}
 	if e.ftp(k) {
-		list = append(list, guard.PortRange{Net: net, Proto: k.Proto, First: portFTPData, Last: portFTPData},
-			guard.PortRange{Net: net, Proto: k.Proto, First: portUnprivileged, Last: 65535})
+		list = append(list, guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortFTPData, Last: wire.PortFTPData},
+			guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortUnprivileged, Last: 65535})
 	}
 	if k.ike() {
 		for _, proto := range ipsec {
@@ -107,20 +100,17 @@ func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
 	return list
 }
 
-// portIKE is where the flows are that ESP and AH follow (reference 3.3).
-const portIKE = 500
-
 var ipsec = []uint8{wire.ProtoESP, wire.ProtoAH}
 
 // ike says whether a service of an address takes IKE, and with it ESP and AH.
 func (k ServiceKey) ike() bool {
-	return k.FWMark == 0 && k.Proto == wire.ProtoUDP && (k.Port == portIKE || k.Port == 0)
+	return k.FWMark == 0 && k.Proto == wire.ProtoUDP && (k.Port == wire.PortIKE || k.Port == 0)
 }
 
 // ftp says whether a service takes the ports of FTP's data as well.
 func (e ends) ftp(k ServiceKey) bool {
 	svc := e.services[k]
-	return k.Port == PortFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
+	return k.Port == wire.PortFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
 }
 
 // spans appends the rule's protocols and ports at a net.
@@ -216,7 +206,7 @@ func compileMarks(s *State, services map[director.MarkKey]*director.Service, way
 		}
 		m.Rules = append(m.Rules, director.MarkRule{
 			Src: r.src(), Dst: r.dst(), Proto: r.Proto, In: in, Mark: r.Mark,
-			SrcPorts: compilePorts(r.SrcPorts), DstPorts: compilePorts(r.DstPorts),
+			SrcPorts: r.SrcPorts, DstPorts: r.DstPorts,
 		})
 		if m.Services[director.MarkKey{Mark: r.Mark, IPv6: r.IPv6}] != nil {
 			m.Nets.Insert(r.dst())
@@ -227,14 +217,6 @@ func compileMarks(s *State, services map[director.MarkKey]*director.Service, way
 		return nil
 	}
 	return m
-}
-
-func compilePorts(list []PortRange) []director.PortRange {
-	var all []director.PortRange
-	for _, p := range list {
-		all = append(all, director.PortRange(p))
-	}
-	return all
 }
 
 // portOf finds an interface's port; an empty name is any.

@@ -143,7 +143,7 @@ func (r *rehearsal) why() string {
 	switch {
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
-	case r.service != nil && r.service.Port == PortFTP && r.question.Virtual.Port() != PortFTP:
+	case r.service != nil && r.service.Port == wire.PortFTP && r.question.Virtual.Port() != wire.PortFTP:
 		return "it is persistent and on FTP's port, so FTP's data is its too"
 	case r.service != nil && r.service.Port == 0:
 		return "it takes every port of its address that no other service has"
@@ -205,7 +205,7 @@ func (r *rehearsal) hidden() []string {
 			continue
 		}
 		for _, s := range r.ends.replies(svc.ServiceKey, svc.Servers[i].ServerKey) {
-			port := fmt.Sprint("port ", PortRange{s.First, s.Last})
+			port := fmt.Sprint("port ", PortRange{First: s.First, Last: s.Last})
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
 			}

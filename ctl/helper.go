@@ -13,9 +13,6 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// portTFTP is where TFTP's requests go (RFC 1350 section 4).
-const portTFTP = 69
-
 // Values of the settings ftp and tftp, and the words for them.
 const (
 	helpOff = iota
@@ -32,7 +29,7 @@ type protocol struct {
 	port      uint16 // its own
 }
 
-var helped = []protocol{{tuneFTP, wire.ProtoTCP, PortFTP}, {tuneTFTP, wire.ProtoUDP, portTFTP}}
+var helped = []protocol{{tuneFTP, wire.ProtoTCP, wire.PortFTP}, {tuneTFTP, wire.ProtoUDP, wire.PortTFTP}}
 
 // helper says how the connections of a service are helped; nil: not at all.
 func (s *State) helper(svc *Service) *director.Helper {
@@ -200,7 +197,7 @@ func (m *Manager) HelperCounters() []Counter {
 // data connections would not find their server; "": nothing.
 func (s *Service) FTPWarning() string {
 	passing := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodMasq })
-	if s.Proto != wire.ProtoTCP || s.Port != PortFTP || s.Persist > 0 || passing < 0 {
+	if s.Proto != wire.ProtoTCP || s.Port != wire.PortFTP || s.Persist > 0 || passing < 0 {
 		return ""
 	}
 	return fmt.Sprintf("service %s is not persistent: FTP's data connections will not find the server of their control connection by method %s; add -p, or use NAT (-m)",

@@ -41,8 +41,8 @@ func TestHelper(t *testing.T) {
 		{"NAT at another port, switched on", at(tcp, 2021), MethodMasq, Tuning{tuneFTP: helpOn}, nil, []director.HelpedPort{{Proto: tcp, Port: 2021}}},
 		{"UDP port 21", at(udp, 21), MethodMasq, nil, nil, nil},
 		{"TFTP", at(udp, 69), MethodMasq, nil, nil, []director.HelpedPort{{Proto: udp, Port: 69}}},
-		{"a mark with port 21", mark, MethodMasq, nil, []PortRange{{21, 21}, {2021, 2021}}, []director.HelpedPort{{Proto: tcp, Port: 21}}},
-		{"a mark, switched on", mark, MethodMasq, Tuning{tuneFTP: helpOn}, []PortRange{{21, 21}, {2021, 2021}, {50000, 51000}},
+		{"a mark with port 21", mark, MethodMasq, nil, []PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []director.HelpedPort{{Proto: tcp, Port: 21}}},
+		{"a mark, switched on", mark, MethodMasq, Tuning{tuneFTP: helpOn}, []PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
 			[]director.HelpedPort{{Proto: tcp, Port: 21}, {Proto: tcp, Port: 2021}}},
 	} {
 		var s State

@@ -27,18 +27,8 @@ type MarkRule struct {
 	Mark      uint32       `json:"mark"`
 }
 
-// PortRange is a range of ports, both ends included.
-type PortRange struct {
-	First uint16 `json:"first"`
-	Last  uint16 `json:"last"`
-}
-
-func (p PortRange) String() string {
-	if p.First == p.Last {
-		return strconv.Itoa(int(p.First))
-	}
-	return fmt.Sprintf("%d:%d", p.First, p.Last)
-}
+// PortRange is a range of ports that includes both ends.
+type PortRange = wire.PortRange
 
 // String is the rule as `uvs mark add` takes it.
 func (r MarkRule) String() string {
@@ -109,7 +99,7 @@ func (r MarkRule) protos() []uint8 {
 	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
 }
 
-var everyPort = []PortRange{{0, 65535}}
+var everyPort = []PortRange{{First: 0, Last: 65535}}
 
 // dstPorts are what the rule matches, also if it is every port.
 func (r MarkRule) dstPorts() []PortRange {
@@ -252,7 +242,7 @@ func parsePorts(s string, port func(string) (uint16, error)) ([]PortRange, error
 	var list []PortRange
 	for word := range strings.SplitSeq(s, ",") {
 		first, last, isRange := strings.Cut(word, ":")
-		p := PortRange{0, 65535}
+		p := PortRange{First: 0, Last: 65535}
 		var err error
 		if first != "" || !isRange {
 			p.First, err = port(first)

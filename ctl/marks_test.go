@@ -78,7 +78,7 @@ func TestParseIPTablesRefuses(t *testing.T) {
 
 // Rules are added and deleted whole or not at all, and outlive services.
 func TestChangeMarks(t *testing.T) {
-	web, dns := rule("192.0.2.1/32", wire.ProtoTCP, 1, PortRange{443, 443}, PortRange{80, 80}), rule("192.0.2.0/24", wire.ProtoUDP, 2)
+	web, dns := rule("192.0.2.1/32", wire.ProtoTCP, 1, PortRange{First: 443, Last: 443}, PortRange{First: 80, Last: 80}), rule("192.0.2.0/24", wire.ProtoUDP, 2)
 	s, err := Change(start(t), Op{Verb: AddMarks, Marks: []MarkRule{web, dns}})
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestChangeMarks(t *testing.T) {
 		"one that is there":       {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 3), web}}, syscall.EEXIST},
 		"the same twice":          {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 3), rule("10.0.0.0/8", 0, 3)}}, syscall.EEXIST},
 		"mark 0":                  {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 0)}}, syscall.EINVAL},
-		"overlapping ports":       {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 6, 1, PortRange{1, 9}, PortRange{9, 10})}}, syscall.EINVAL},
+		"overlapping ports":       {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 6, 1, PortRange{First: 1, Last: 9}, PortRange{First: 9, Last: 10})}}, syscall.EINVAL},
 		"a protocol without port": {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", wire.ProtoICMP, 1)}}, syscall.EINVAL},
 		"bits outside a net":      {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.1.0.0/8", 0, 1)}}, syscall.EINVAL},
 		"a multicast net":         {Op{Verb: AddMarks, Marks: []MarkRule{rule("224.0.0.0/8", 0, 1)}}, syscall.EINVAL},
@@ -145,7 +145,7 @@ func TestMarksHidden(t *testing.T) {
 	w := newWorld(t, 1)
 	shop := &Service{ServiceKey: ServiceKey{FWMark: 1}, Scheduler: "rr"}
 	w.must(
-		Op{Verb: AddMarks, Marks: []MarkRule{rule("192.0.2.0/24", wire.ProtoTCP, 1, PortRange{80, 80}, PortRange{8000, 8100}), rule("192.0.2.9/32", 0, 99), rule("192.0.2.1/32", wire.ProtoUDP, 1, PortRange{53, 53})}},
+		Op{Verb: AddMarks, Marks: []MarkRule{rule("192.0.2.0/24", wire.ProtoTCP, 1, PortRange{First: 80, Last: 80}, PortRange{First: 8000, Last: 8100}), rule("192.0.2.9/32", 0, 99), rule("192.0.2.1/32", wire.ProtoUDP, 1, PortRange{First: 53, Last: 53})}},
 		Op{Verb: AddService, Service: shop},
 		Op{Verb: AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", MethodMasq, 1))},
 		Op{Verb: AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", MethodMasq, 1))},

@@ -89,12 +89,8 @@ const (
 	noServerReset       = 1
 )
 
-// mss_clamp is no less than the smallest MSS Linux keeps to (tcp_min_snd_mss), and
-// no more than the longest IPv4 packet has room for.
-const (
-	leastMSS = wire.MinMSS
-	mostMSS  = wire.MaxIPLen - 40
-)
+// mostMSS is the most mss_clamp may be: what the longest IPv4 packet has room for.
+const mostMSS = wire.MaxIPLen - 40
 
 // maxSlowStart bounds slow_start: a server that needs longer than an hour to
 // warm up is better given its weight by hand.
@@ -119,7 +115,7 @@ var knobs = []Tunable{
 	{Name: tuneBounce, Default: 0, Max: 1, PerService: true, Help: "1: an FTP client may have data sent to a third party (PORT, EPRT); 0: its server is told to refuse that"},
 	{Name: tuneLeave, Default: 0, Max: 1, PerService: true, Help: "1: the address in a server's 227 stays as it is, for servers that announce the VIP themselves; 0: it becomes the VIP"},
 	{Name: tuneTFTP, Default: helpAuto, Max: helpAuto, Words: helpWords, PerService: true, Help: "help TFTP through NAT, whose servers answer from other ports: off; on: as ftp; auto: at UDP port 69"},
-	{Name: tuneMSS, Default: 0, Also: []uint32{0, director.AutoMSS}, Min: leastMSS, Max: mostMSS, Unit: "bytes", PerService: true, Help: "what SYNs that pass here, of clients and of servers, may say of their MSS: 0 anything, 1 what the ways to server and client take, else at most this"},
+	{Name: tuneMSS, Default: 0, Also: []uint32{0, director.AutoMSS}, Min: wire.MinMSS, Max: mostMSS, Unit: "bytes", PerService: true, Help: "what SYNs that pass here, of clients and of servers, may say of their MSS: 0 anything, 1 what the ways to server and client take, else at most this"},
 	{Name: tuneNATICMP, Default: 0, Max: 1, Help: "what a masqueraded server sends from its service's port without a connection: 0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or SCTP ABORT)"},
 	{Name: tuneSchedICMP, Default: 0, Max: 1, Help: "1: an ICMP error about a reply of a service that belongs to no connection is scheduled to a server"},
 	{Name: tuneSloppyTCP, Default: 0, Max: 1, Help: "1: any TCP segment but RST begins a connection"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"uvs/ctl"
+	"uvs/dataplane/wire"
 )
 
 // Director is whom the command talks to. Operations it refuses come back as
@@ -149,7 +150,7 @@ func (t *tool) run(r *request) error {
 // warn says on stderr what a service lacks that was just changed, if it looks
 // like FTP's: the command has done what it was told, and exits with 0.
 func (t *tool) warn(op ctl.Op) {
-	if op.Verb != ctl.AddServer && op.Verb != ctl.EditServer && op.Verb != ctl.EditService || op.Service.Port != ctl.PortFTP {
+	if op.Verb != ctl.AddServer && op.Verb != ctl.EditServer && op.Verb != ctl.EditService || op.Service.Port != wire.PortFTP {
 		return
 	}
 	list, _ := t.director.Services()

@@ -114,7 +114,7 @@ func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 		q.Peer, q.PeerPort = p.Src, p.SrcPort
 	}
 	if isIPsec(p.Proto) {
-		q.Proto, q.ClientPort, q.PeerPort = wire.ProtoUDP, portIKE, portIKE
+		q.Proto, q.ClientPort, q.PeerPort = wire.ProtoUDP, wire.PortIKE, wire.PortIKE
 	}
 }
 

@@ -176,7 +176,7 @@ func (c *sessionCounts) add(seen ftp.Note) {
 // at, by the server or in another's place, vportStep how far on the next is tried (a prime, so that
 // all are reached), vportTries how many are.
 const (
-	firstVPort = portUnprivileged
+	firstVPort = wire.PortUnprivileged
 	vportStep  = 7919
 	vportTries = 8
 )

@@ -63,9 +63,9 @@ func (h *HostNet) IsLocal(a wire.Addr) bool {
 type HopState uint8
 
 const (
-	NoRoute     HopState = iota // no route, or one that leaves by an interface uvs does not run on
-	Unresolved                         // on the link of a port; its hardware address is not known
-	Resolved                     // the link header is complete
+	NoRoute    HopState = iota // no route, or one that leaves by an interface uvs does not run on
+	Unresolved                 // on the link of a port; its hardware address is not known
+	Resolved                   // the link header is complete
 )
 
 // NextHop is how to get to an address.

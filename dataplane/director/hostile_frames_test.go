@@ -94,8 +94,8 @@ func (h hostile) world(t testing.TB, method conntrack.Method) *world {
 	r := h.Rand
 	w := vlanWorld(t, method)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-	ike.Port = portIKE
-	w.table.Services[Endpoint{addr("10.9.0.1"), portIKE, wire.ProtoUDP}] = &ike
+	ike.Port = wire.PortIKE
+	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
 	tunnel := some(r, encapsulations...).tunnel
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]

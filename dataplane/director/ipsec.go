@@ -8,8 +8,6 @@ import "uvs/dataplane/wire"
 // 3.3). NAT changes their addresses only, which AH's own check does not survive.
 // IPsec in UDP (port 4500, RFC 3948) is a service like any other.
 
-const portIKE = 500
-
 func isIPsec(proto uint8) bool { return proto == wire.ProtoESP || proto == wire.ProtoAH }
 
 // ofConn reports whether p belongs to a conn, rather than being about one.
@@ -18,7 +16,7 @@ func ofConn(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 // noIKE treats ESP or AH to a VIP that follows no flow: it is kept from the host
 // where IKE is a service, and the host's elsewhere, if the host holds the VIP.
 func (t *Table) noIKE(p *wire.Packet) Verdict {
-	key := Endpoint{Addr: p.Dst, Port: portIKE, Proto: wire.ProtoUDP}
+	key := Endpoint{Addr: p.Dst, Port: wire.PortIKE, Proto: wire.ProtoUDP}
 	every := Endpoint{Addr: p.Dst, Proto: wire.ProtoUDP}
 	if t.Services[key] != nil || t.Services[every] != nil || t.VIPs[p.Dst].Ours {
 		return DroppedIPsecNoConn

@@ -29,21 +29,18 @@ type MarkKey struct {
 
 // MarkRule gives a mark to the packets that match all of it.
 type MarkRule struct {
-	Src, Dst           netip.Prefix // 0.0.0.0/0 or ::/0 for any of the family
-	SrcPorts, DstPorts []PortRange  // nil: any
-	Proto              uint8        // 0: any of TCP, UDP, SCTP
-	In                 uint16       // port it came in by; wire.NoPort: any
+	Src, Dst           netip.Prefix     // 0.0.0.0/0 or ::/0 for any of the family
+	SrcPorts, DstPorts []wire.PortRange // nil: any
+	Proto              uint8            // 0: any of TCP, UDP, SCTP
+	In                 uint16           // port it came in by; wire.NoPort: any
 	Mark               uint32
 }
-
-// PortRange is a range of ports, both ends included.
-type PortRange struct{ First, Last uint16 }
 
 // ServerRange is a range of ports of one protocol at the addresses of a net.
 type ServerRange struct {
 	Net   netip.Prefix
 	Proto uint8
-	Ports PortRange
+	Ports wire.PortRange
 }
 
 // service finds the service of a packet's mark; nil: it has none.
@@ -60,9 +57,9 @@ func (m *Marks) service(f *wire.Frame, p *wire.Packet) *Service {
 }
 
 // within says whether a port is in one of the ranges, or there are none.
-func within(list []PortRange, port uint16) bool {
+func within(list []wire.PortRange, port uint16) bool {
 	for _, r := range list {
-		if r.First <= port && port <= r.Last {
+		if r.Contains(port) {
 			return true
 		}
 	}
@@ -71,7 +68,7 @@ func within(list []PortRange, port uint16) bool {
 
 // contains says whether an end is in the span.
 func (s *ServerRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
-	return s.Proto == proto && s.Ports.First <= port && port <= s.Ports.Last && s.Net.Contains(addr)
+	return s.Proto == proto && s.Ports.Contains(port) && s.Net.Contains(addr)
 }
 
 // toVIP says whether a packet to this address goes to a service rather than

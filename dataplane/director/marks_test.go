@@ -75,11 +75,11 @@ func TestMarkRules(t *testing.T) {
 		{"the last rule wins", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), two},
 		{"also if it is the wider", []MarkRule{tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2}), net1}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), one},
 		{"a mark without a service takes packets out", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 3})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), none},
-		{"ports from a list, first", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8000"), one},
-		{"last", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8100"), one},
-		{"and not beyond", []MarkRule{tcp(MarkRule{DstPorts: []PortRange{{80, 80}, {8000, 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8101"), none},
-		{"source ports", []MarkRule{tcp(MarkRule{SrcPorts: []PortRange{{5000, 5000}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
-		{"other source ports", []MarkRule{tcp(MarkRule{SrcPorts: []PortRange{{5001, 5002}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
+		{"ports from a list, first", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8000"), one},
+		{"last", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8100"), one},
+		{"and not beyond", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8101"), none},
+		{"source ports", []MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5000, Last: 5000}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
+		{"other source ports", []MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5001, Last: 5002}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
 		{"a source net", []MarkRule{tcp(MarkRule{Src: network("10.1.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
 		{"another source net", []MarkRule{tcp(MarkRule{Src: network("10.3.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
 		{"the interface it came by", []MarkRule{{Proto: wire.ProtoTCP, In: 0, Mark: 1}}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
@@ -193,7 +193,7 @@ func TestMarkPersistence(t *testing.T) {
 // whatever address the client called, and so do errors of both sides.
 func TestMarkedNetOfClients(t *testing.T) {
 	for _, rule := range []MarkRule{
-		{Proto: wire.ProtoTCP, DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1},
+		{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1},
 		{Dst: network("10.0.0.0/8"), Proto: wire.ProtoTCP, In: wire.NoPort, Mark: 1},
 	} {
 		w := newWorld(t, conntrack.MethodMasq)
@@ -230,8 +230,8 @@ func TestMarkedNetOfClients(t *testing.T) {
 func TestUnmarkedInNet(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
-	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
+	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
 	for _, r := range []struct {
 		sentence string
 		packet   wiretest.Packet
@@ -266,8 +266,8 @@ func TestPersistentFTP(t *testing.T) {
 		w := newWorld(t, conntrack.MethodRoute)
 		w.now += 1000
 		svc := w.service(conntrack.MethodRoute, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
-		svc.Port, svc.Persist, svc.Mask = portFTP, r.persist, allOnes
-		w.table.Services[Endpoint{addr("10.9.0.1"), portFTP, wire.ProtoTCP}] = svc
+		svc.Port, svc.Persist, svc.Mask = wire.PortFTP, r.persist, allOnes
+		w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortFTP, wire.ProtoTCP}] = svc
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
 		w.process(&first)
 		f := in(0, syn("10.1.0.2:5001", r.dst))
@@ -284,8 +284,8 @@ func TestMarksDoNotAllocate(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
 	svc.Persist, svc.Mask = 300000, allOnes
-	w.rule(MarkRule{DstPorts: []PortRange{{80, 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: PortRange{8000, 8100}}}
+	w.rule(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
+	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
 	rng := rand.New(rand.NewPCG(1, 2))
 	original := traffic(rng, MaxBatch-2)
 	original = append(original, in(0, syn("10.1.0.2:7000", "10.8.0.1:80")),

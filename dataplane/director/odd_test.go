@@ -18,8 +18,8 @@ func oddWorld(t testing.TB, method conntrack.Method) *world {
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
 	for _, vip := range []string{"10.9.0.1", "10.9.0.2"} {
 		ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-		ike.Port = portIKE
-		w.table.Services[Endpoint{addr(vip), portIKE, wire.ProtoUDP}] = &ike
+		ike.Port = wire.PortIKE
+		w.table.Services[Endpoint{addr(vip), wire.PortIKE, wire.ProtoUDP}] = &ike
 	}
 	return w
 }
@@ -307,7 +307,7 @@ func TestIPsecFollowsIKE(t *testing.T) {
 		{conntrack.MethodTunnel, ForwardedTunnel, ReturnedAsIs, "10.2.0.1>10.2.0.12 ttl 63 10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
 	} {
 		w := oddWorld(t, r.method)
-		svc := w.table.Services[Endpoint{addr("10.9.0.1"), portIKE, wire.ProtoUDP}]
+		svc := w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}]
 		svc.Picker = constant(1)
 		server := w.table.Servers[svc.Servers[1]].Counters
 		for i := range w.table.Servers {

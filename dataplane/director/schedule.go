@@ -255,7 +255,7 @@ func (s *Service) group(p *wire.Packet) Endpoint {
 	switch {
 	case s.Mark:
 		return Endpoint{Addr: s.Group}
-	case s.Port != p.DstPort || s.Port == portFTP:
+	case s.Port != p.DstPort || s.Port == wire.PortFTP:
 		return Endpoint{Addr: p.Dst, Proto: p.Proto}
 	}
 	return Endpoint{Addr: p.Dst, Port: s.Port, Proto: p.Proto}

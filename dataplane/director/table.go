@@ -237,13 +237,6 @@ func TunnelKey(t *fwd.Tunnel) Endpoint {
 	return Endpoint{Addr: t.Dst, Proto: wire.ProtoIPIP}
 }
 
-// Ports of FTP (RFC 959 section 5.2), and the first that needs no privilege.
-const (
-	portFTPData      = 20
-	portFTP          = 21
-	portUnprivileged = 1024
-)
-
 // service finds the service of a packet to a VIP (reference 3.4): that of its
 // mark, else of the exact port, else a persistent one of FTP, whose data goes to
 // other ports, else of every port.
@@ -257,8 +250,8 @@ func (t *Table) service(f *wire.Frame, p *wire.Packet) *Service {
 	if s := t.Services[key]; s != nil {
 		return s
 	}
-	if p.Proto == wire.ProtoTCP && (p.DstPort >= portUnprivileged || p.DstPort == portFTPData) {
-		key.Port = portFTP
+	if p.Proto == wire.ProtoTCP && (p.DstPort >= wire.PortUnprivileged || p.DstPort == wire.PortFTPData) {
+		key.Port = wire.PortFTP
 		if s := t.Services[key]; s != nil && s.Persist > 0 {
 			return s
 		}

@@ -136,8 +136,8 @@ func TestTunnelErrors(t *testing.T) {
 func TestTunnelErrorAboutESP(t *testing.T) {
 	w := tunnelWorld(t, fwd.Tunnel{}, false)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-	ike.Port = portIKE
-	w.table.Services[Endpoint{addr("10.9.0.1"), portIKE, wire.ProtoUDP}] = &ike
+	ike.Port = wire.PortIKE
+	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
 	w.tunnelled(wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP})
 	sent := w.tunnelled(wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)})
 	f := in(1, tooBig(sent, 1400, 100))
