@@ -55,7 +55,6 @@ type Worker struct {
 	made     Entry // SetPort's own conn
 	touched  uint64
 	defence  defence
-	hold     Hold
 
 	forgotten [MaxForgotten]Forgotten
 	told      int
@@ -118,7 +117,7 @@ func (l *Worker) Lookup(queries []Query) {
 	t := l.t
 	for i := range queries {
 		q := &queries[i]
-		q.hash = t.secret.hash(&q.Client, q.ClientPort, q.Proto, q.Template)
+		q.hash = t.hash(&q.Client, q.ClientPort, q.Proto, q.Template)
 		q.bucket = uint32(t.home(q.hash))
 		if q.kind = 0; q.Template {
 			q.kind = kindTemplate
@@ -171,7 +170,7 @@ func (l *Worker) lookFurther(q *Query) Ref {
 		return t.find(q, q.hash, q.ClientPort)
 	}
 	q.kind = kindNoClientPort
-	return t.find(q, t.secret.hash(&q.Client, 0, q.Proto, false), 0)
+	return t.find(q, t.hash(&q.Client, 0, q.Proto, false), 0)
 }
 
 // Timeout is how long a conn is kept in a state by to, or if that is nil by the
@@ -207,7 +206,7 @@ func (l *Worker) Insert(n *Entry) (ref Ref, fresh bool) {
 	case n.NoServerPort:
 		l.asked.kind, l.asked.Dir, l.asked.Peer = kindNoServerPort, DirOut, n.Server
 	}
-	hash := t.secret.hash(&n.Client, l.asked.ClientPort, n.Proto, n.Template)
+	hash := t.hash(&n.Client, l.asked.ClientPort, n.Proto, n.Template)
 	for range maxTries {
 		if !n.OnePacket {
 			if ref := t.find(&l.asked, hash, l.asked.ClientPort); ref != 0 {

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"uvs/dataplane/keyhash"
 	"uvs/dataplane/slab"
+	"uvs/dataplane/wire"
 )
 
 // Config sizes a table. Nothing of it can be changed later.
@@ -17,6 +19,8 @@ type Config struct {
 	// Memory is the budget in bytes for everything the table will ever touch;
 	// it lowers Max if need be. 0: no budget but Max.
 	Memory int64
+	// Reserved is the part of Memory, in bytes, that others use (frag.Memory).
+	Reserved int64
 	// Workers is the number of Locals, at most MaxWorkers. 0: one.
 	Workers int
 	// MaxServers bounds server IDs. 0: 65536, and no more.
@@ -60,12 +64,11 @@ func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 // cache lines of its own.
 type Table struct {
 	index
-	secret   secret
+	key      keyhash.Key
 	slab     slab.Slab[Conn]
 	lines    slab.Slab[bucket]
 	mails    slab.Slab[atomic.Uint32] // a word for each conn; see mailClaimed
 	counts   []Counts                 // by server ID
-	notes    notes                    // of fragmented datagrams
 	locals   []Worker
 	max      int // Config.Max
 	chunk    int // how many conns, and places, a worker takes from the common store at once
@@ -111,7 +114,7 @@ func NewTable(cfg Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{
-		secret:   newSecret(cfg.Seed),
+		key:      keyhash.New(cfg.Seed),
 		counts:   make([]Counts, cfg.MaxServers),
 		locals:   make([]Worker, cfg.Workers),
 		sessions: newSessions(cfg.Sessions),
@@ -128,9 +131,6 @@ func NewTable(cfg Config) (*Table, error) {
 	t.guest.t = t
 	for i := range t.locals {
 		t.locals[i].init(t, i)
-		if err := t.locals[i].hold.init(&t.secret); err != nil {
-			return nil, errors.Join(err, t.Close())
-		}
 	}
 	return t, nil
 }
@@ -173,8 +173,8 @@ func (cfg *Config) complete() error {
 
 // fitBudget lowers Max to what Memory has room for.
 func (cfg *Config) fitBudget() error {
-	fixed := int64(cfg.MaxServers)*countsBytes + fragmentBytes +
-		int64(cfg.Workers)*int64(localBytes+holdMemory+usualSlack(0, 1)*perConn) + 3*hugePage
+	fixed := cfg.Reserved + int64(cfg.MaxServers)*countsBytes +
+		int64(cfg.Workers)*int64(localBytes+usualSlack(0, 1)*perConn) + 3*hugePage
 	fit := (cfg.Memory - fixed) * 64 / (65 * int64(perConn)) // a 64th of Max is slack
 	if fit < 1 {
 		return fmt.Errorf("connection table in %d bytes: want at least %d", cfg.Memory, fixed+2*int64(perConn))
@@ -195,9 +195,6 @@ func (t *Table) mapMemory(max, slack int) (err error) {
 	if t.lines, err = slab.New[bucket](bucketsFor(max)); err != nil {
 		return err
 	}
-	if t.notes.sets, err = slab.New[noteSet](noteSets); err != nil {
-		return err
-	}
 	t.conns, t.buckets = t.slab.Items, t.lines.Items
 	return nil
 }
@@ -207,11 +204,7 @@ func (t *Table) Close() error {
 	t.guestMu.Lock()
 	defer t.guestMu.Unlock()
 	t.conns, t.buckets = nil, nil
-	errs := []error{t.slab.Close(), t.mails.Close(), t.lines.Close(), t.notes.sets.Close()}
-	for i := range t.locals {
-		errs = append(errs, t.locals[i].hold.close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(t.slab.Close(), t.mails.Close(), t.lines.Close())
 }
 
 // Worker is a worker's part of the table; only that worker may use it.
@@ -233,7 +226,17 @@ func (t *Table) Settings() *Settings { return t.settings.Load() }
 // set stay. s must not be changed afterwards.
 func (t *Table) SetSettings(s *Settings) { t.settings.Store(s) }
 
+// hash is the hash that conns of a client's endpoint are indexed by; templates
+// have hashes of their own.
+func (t *Table) hash(client *wire.Addr, port uint16, proto uint8, template bool) uint64 {
+	w := uint64(port) | uint64(proto)<<16
+	if template {
+		w |= 1 << 24
+	}
+	return t.key.Hash(client, w)
+}
+
 // hashOf is the hash a conn is indexed by.
 func (t *Table) hashOf(c *Conn) uint64 {
-	return t.secret.hash(&c.client, c.clientPort, c.proto, c.Template())
+	return t.hash(&c.client, c.clientPort, c.proto, c.Template())
 }

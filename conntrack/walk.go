@@ -141,30 +141,6 @@ type Stats struct {
 	Budget    int64 // bytes of all conns and the index
 }
 
-// FragmentStats count what happened to fragments in memory.
-type FragmentStats struct {
-	Held      int64  // waiting for the first now
-	Sent      uint64 // the first came, and they followed it
-	Stopped   uint64 // the first came and went nowhere, or they were in no order to follow it
-	Expired   uint64 // waited in vain
-	Displaced uint64 // made room for newer ones
-	Forgotten uint64 // notes of first fragments that made room for newer ones
-}
-
-// Fragments adds up the workers' FragmentStats.
-func (t *Table) Fragments() (s FragmentStats) {
-	for i := range t.locals {
-		h := &t.locals[i].hold
-		s.Held += int64(h.waiting.Load())
-		s.Sent += h.Sent.Load()
-		s.Stopped += h.Stopped.Load()
-		s.Expired += h.expired.Load()
-		s.Displaced += h.displaced.Load()
-	}
-	s.Forgotten = t.notes.displaced.Load()
-	return s
-}
-
 // Stats adds up what workers counted so far.
 func (t *Table) Stats() (s Stats) {
 	t.guestMu.Lock()

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -68,7 +69,7 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &desk{t: t, conns: conns, dir: director.New(conns.Worker(0), 0), time: 1000}
+	d := &desk{t: t, conns: conns, dir: director.New(conns.Worker(0), frag.New(1, 1), 0), time: 1000}
 	d.Manager = NewManager(conns, 1, d, d, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start(d)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
@@ -41,7 +42,7 @@ func (m *Manager) rehearse(q Question) (*rehearsal, error) {
 
 	frames := []wire.Frame{q.frame(r.in, r.from, r.table.FIB.Ports[r.in].MAC, r.conn != nil && !r.conn.NoClientPort)}
 	var verdicts [1]director.Verdict
-	director.New(local, 0).Process(r.now, r.table, frames, verdicts[:])
+	director.New(local, frag.New(1, 0), 0).Process(r.now, r.table, frames, verdicts[:])
 	r.verdict, r.frame = verdicts[0], frames[0]
 	return r, nil
 }

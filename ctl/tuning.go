@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
@@ -127,8 +128,8 @@ var knobs = []Tunable{
 	{Name: tuneDropRate, Default: 10, Min: 1, Max: 1 << 20, Help: "drop_packet 3 refuses every n-th"},
 	{Name: tuneReserve, Default: 0, Max: 1 << 28, Unit: "conns", Help: "the table runs short when fewer are left; 0: a sixteenth of it"},
 	{Name: tuneFragmentTime, Default: 5, Min: 1, Max: 60, Unit: "s", Help: "how long the fragments of a datagram may take to come; what comes later, and what waits for its first fragment for longer, is dropped"},
-	{Name: tuneFragmentHold, Default: conntrack.MaxHold >> 10, Max: conntrack.MaxHold >> 10, Unit: "KiB", Help: "memory of a worker for fragments that come before the first of their datagram; 0: they are dropped"},
-	{Name: tuneFragmentSource, Default: 128, Max: conntrack.MaxHold >> 10, Unit: "KiB", Help: "the part of it that the fragments of one source address may take"},
+	{Name: tuneFragmentHold, Default: frag.MaxQueue >> 10, Max: frag.MaxQueue >> 10, Unit: "KiB", Help: "memory of a worker for fragments that come before the first of their datagram; 0: they are dropped"},
+	{Name: tuneFragmentSource, Default: 128, Max: frag.MaxQueue >> 10, Unit: "KiB", Help: "the part of it that the fragments of one source address may take"},
 	{Name: tuneProfile, Default: profileIPVS, Max: profileNetfilter, Help: "timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"},
 }
 
@@ -331,10 +332,10 @@ func (t Tuning) rules() director.Settings {
 		ScheduleICMP:   t.value(tuneSchedICMP) != 0,
 		RefuseReplies:  t.value(tuneNATICMP) != 0,
 		FragmentTime:   conntrack.Tick(t.value(tuneFragmentTime)) * conntrack.Second,
-		Hold: conntrack.HoldLimits{
-			Time:   conntrack.Tick(t.value(tuneFragmentTime)) * conntrack.Second,
-			Bytes:  int(t.value(tuneFragmentHold)) << 10,
-			Source: int(t.value(tuneFragmentSource)) << 10,
+		Hold: frag.Limits{
+			Timeout: conntrack.Tick(t.value(tuneFragmentTime)) * conntrack.Second,
+			Bytes:   int(t.value(tuneFragmentHold)) << 10,
+			Source:  int(t.value(tuneFragmentSource)) << 10,
 		},
 		KeepTags: t.value(tuneKeepTags) != 0,
 	}

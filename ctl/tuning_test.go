@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
@@ -207,11 +208,11 @@ func TestOrigins(t *testing.T) {
 // Settings of fragments reach the table, in ticks and bytes.
 func TestFragmentSettings(t *testing.T) {
 	w := web(t, "wlc")
-	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
+	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}
 	w.must(Op{Verb: Tune, Tuning: Tuning{tuneFragmentTime: 30, tuneFragmentHold: 0, tuneFragmentSource: 64}})
-	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (conntrack.HoldLimits{Time: 30 * conntrack.Second, Source: 64 << 10}) {
+	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
 		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
 	}
 }

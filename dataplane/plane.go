@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/director"
 )
 
@@ -15,6 +16,7 @@ import (
 // of rules.
 type Plane struct {
 	start    time.Time
+	frags    *frag.Table
 	table    atomic.Pointer[director.Table]
 	workers  []*Worker
 	stopping atomic.Bool
@@ -25,7 +27,7 @@ type Plane struct {
 // that is given and not negative. conns must have been made for as many
 // workers. Nothing moves until Run.
 func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int) *Plane {
-	p := &Plane{start: time.Now()}
+	p := &Plane{start: time.Now(), frags: frag.New(len(links), 0)}
 	p.table.Store(first)
 	for i, link := range links {
 		cpu := -1
@@ -34,7 +36,7 @@ func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int
 		}
 		p.workers = append(p.workers, &Worker{
 			plane: p, link: link, cpu: cpu,
-			dir: director.New(conns.Worker(i), i),
+			dir: director.New(conns.Worker(i), p.frags, i),
 		})
 	}
 	return p
@@ -93,6 +95,9 @@ func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
 	}
 	return sum
 }
+
+// Fragments adds up what became of fragments so far.
+func (p *Plane) Fragments() frag.Stats { return p.frags.Stats() }
 
 // Now is the data path's time.
 func (p *Plane) Now() conntrack.Tick { return p.now() }

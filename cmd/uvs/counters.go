@@ -2,14 +2,16 @@ package main
 
 import (
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/ctl"
 	"uvs/ctl/guard"
+	"uvs/dataplane"
 	"uvs/dataplane/ring"
 )
 
 // nonVerdictCounters are the counters below and beside the verdicts: of the rings, by
-// interface, of the guard, and of the connection table.
-func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table) []ctl.Counter {
+// interface, of the guard, of the connection table, and of fragments.
+func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table, plane *dataplane.Plane) []ctl.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
 		for i, p := range r.Stats().Ports {
@@ -32,7 +34,7 @@ func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Tab
 			ctl.Counter{Name: "guard_fragment", Value: d.Fragment})
 	}
 	list = append(list, connCounters(conns.Stats())...)
-	return append(list, fragmentCounters(conns.Fragments())...)
+	return append(list, fragmentCounters(plane.Fragments())...)
 }
 
 func connCounters(s conntrack.Stats) []ctl.Counter {
@@ -50,15 +52,15 @@ func connCounters(s conntrack.Stats) []ctl.Counter {
 	return list
 }
 
-// fragmentCounters are what became of the verdict held_fragment, and of notes.
-func fragmentCounters(s conntrack.FragmentStats) []ctl.Counter {
+// fragmentCounters are what became of the verdict held_fragment, and of fragment flows.
+func fragmentCounters(s frag.Stats) []ctl.Counter {
 	return []ctl.Counter{
-		{Name: "fragments_waiting", Value: uint64(s.Held)},
+		{Name: "fragments_waiting", Value: uint64(s.Waiting)},
 		{Name: "fragments_sent_after_first", Value: s.Sent},
 		{Name: "fragments_stopped_after_first", Value: s.Stopped},
 		{Name: "fragments_expired", Value: s.Expired},
-		{Name: "fragments_displaced", Value: s.Displaced},
-		{Name: "fragment_notes_displaced", Value: s.Forgotten},
+		{Name: "fragments_displaced", Value: s.Evicted},
+		{Name: "fragment_notes_displaced", Value: s.EvictedFlows},
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/ctl"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
@@ -154,7 +155,10 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	defer stackGuard.Close()
 
-	conns, err := conntrack.NewTable(conntrack.Config{Max: cfg.connMax, Memory: cfg.memory, Workers: cfg.workers, MaxServers: ctl.MaxServers, Sessions: conntrack.MaxSessions})
+	conns, err := conntrack.NewTable(conntrack.Config{
+		Max: cfg.connMax, Memory: cfg.memory, Reserved: frag.Memory(cfg.workers), Workers: cfg.workers,
+		MaxServers: ctl.MaxServers, Sessions: conntrack.MaxSessions,
+	})
 	if err != nil {
 		return fmt.Errorf("make the connection table: %w", err)
 	}
@@ -183,7 +187,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,
-		Counters: func() []ctl.Counter { return nonVerdictCounters(rings.links, stackGuard, conns) },
+		Counters: func() []ctl.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
 		Info: ctl.Info{
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),

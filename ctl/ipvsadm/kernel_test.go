@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/ctl"
 	"uvs/ctl/guard"
 	"uvs/ctl/ipvsadm"
@@ -135,7 +136,7 @@ func newDirected(t *testing.T) *directed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &directed{t: t, dir: director.New(conns.Worker(0), 0)}
+	d := &directed{t: t, dir: director.New(conns.Worker(0), frag.New(1, 1), 0)}
 	d.Manager = ctl.NewManager(conns, 1, quietHost{}, noGuard{}, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))

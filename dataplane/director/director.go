@@ -2,6 +2,7 @@ package director
 
 import (
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 )
 
@@ -12,6 +13,8 @@ const MaxBatch = 64
 // Director decides about the frames of one worker.
 type Director struct {
 	conns  *conntrack.Worker
+	frags  *frag.Table
+	queue  *frag.Queue // of fragments that came before their first
 	worker int
 	limit  limiter
 	own    *originator
@@ -34,9 +37,10 @@ type Director struct {
 	helping helping
 }
 
-// New makes the director of a worker over its part of the connection table.
-func New(conns *conntrack.Worker, worker int) *Director {
-	d := &Director{conns: conns, worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
+// New makes the director of a worker over its parts of the connection table and
+// the fragment table.
+func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
+	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
 	d.helping.d = d
 	return d
 }
@@ -67,7 +71,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 			verdicts[i] = d.act(t, &frames[i], i)
 		}
 	}
-	waiting := d.conns.Hold().Any() && d.reunite(t)
+	waiting := d.queue.Len() != 0 && d.reunite(t)
 	if t.FIB.vlans != nil {
 		t.leave(frames, verdicts)
 	}

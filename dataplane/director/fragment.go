@@ -2,13 +2,14 @@ package director
 
 import (
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 )
 
 // Fragments. Only the first of a datagram has ports. It is decided about like
-// any packet and leaves a note (conntrack.Note); the others are given its ports
+// any packet and leaves a flow (frag.Flow); the others are given its ports
 // and go the way these say, each on its own: nothing is put together. Those that
-// come before the first wait for it in copies (conntrack.Hold).
+// come before the first wait for it in copies (frag.Queue).
 
 // first decides about the first fragment of a datagram and leaves a note for the
 // others.
@@ -23,19 +24,19 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, x.ID)
-	switch d.conns.OpenNote(&key, extentOf(&x), t.Settings.FragmentTime) {
-	case conntrack.FitNone:
+	switch d.frags.Begin(&key, rangeOf(&x), d.now, t.Settings.FragmentTime) {
+	case frag.NoFlow:
 		return DroppedFragmentLimit
-	case conntrack.FitTwice:
+	case frag.Duplicate:
 		return DroppedFragmentTwice
-	case conntrack.FitOverlap, conntrack.FitScattered:
+	case frag.Overlap, frag.TooManyGaps:
 		return DroppedFragmentOverlap
 	}
-	note := conntrack.Note{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
+	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
 	d.pieces.picked = 0
 	v := d.act(t, f, i)
-	note.Fate, note.Server = fate(v), d.pieces.picked
-	if d.conns.CloseNote(&key, note) {
+	flow.Disposition, flow.Server = disposition(v), d.pieces.picked
+	if d.frags.Finish(&key, flow, d.now) {
 		d.pieces.noted(&key)
 	}
 	return v
@@ -50,7 +51,7 @@ func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 	}
 	key := fragmentKey(p, x.ID)
 	v := d.follow(t, f, p, &key, &x)
-	if v == HeldFragment && !d.conns.Hold().Add(f, &key, d.now, &t.Settings.Hold) {
+	if v == HeldFragment && !d.queue.Push(f, &key, d.now, &t.Settings.Hold) {
 		return DroppedFragmentLimit
 	}
 	return v
@@ -58,21 +59,21 @@ func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 
 // follow sends a fragment after the first of its datagram. HeldFragment: nobody
 // knows where that goes, yet.
-func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrack.FragmentKey, x *wire.FragmentInfo) Verdict {
-	note, fit := d.conns.FollowNote(key, extentOf(x))
+func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
+	flow, result := d.frags.Follow(key, rangeOf(x), d.now)
 	switch {
-	case fit == conntrack.FitNone:
+	case result == frag.NoFlow:
 		return HeldFragment
-	case note.Fate == conntrack.FateHost:
+	case flow.Disposition == frag.ToHost:
 		return NotOurs
-	case fit == conntrack.FitTwice:
+	case result == frag.Duplicate:
 		return DroppedFragmentTwice
-	case fit != conntrack.FitNew:
+	case result != frag.OK:
 		return DroppedFragmentOverlap
-	case note.Fate == conntrack.FateRefused:
+	case flow.Disposition == frag.Drop:
 		return DroppedFragment
 	}
-	p.Proto, p.SrcPort, p.DstPort = note.Proto, note.SrcPort, note.DstPort
+	p.Proto, p.SrcPort, p.DstPort = flow.Proto, flow.SrcPort, flow.DstPort
 	q := &d.pieces.query
 	fill(q, p, t.toVIP(p.Dst))
 	if !d.found(q) && t.ambiguous(q) {
@@ -87,9 +88,9 @@ func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *conntrac
 		return d.fromServer(t, f, p, q.Ref)
 	case q.Ref != 0:
 		return d.likeFirst(t, f, p, q.Ref)
-	case note.Server != 0 && q.Dir == conntrack.DirIn:
-		return d.likeOnePacket(t, f, p, note.Server)
-	case note.Server != 0:
+	case flow.Server != 0 && q.Dir == conntrack.DirIn:
+		return d.likeOnePacket(t, f, p, flow.Server)
+	case flow.Server != 0:
 		return d.likeCallOut(t, f, p)
 	case t.speaks(p):
 		return d.unknownReply(t, f, p)
@@ -139,29 +140,29 @@ func (d *Director) likeCallOut(t *Table, f *wire.Frame, p *wire.Packet) Verdict 
 	return d.onePacketReply(t, f, p, &origin)
 }
 
-// extentOf is what a fragment has of its datagram.
-func extentOf(x *wire.FragmentInfo) conntrack.Extent {
-	return conntrack.Extent{Start: x.Start, End: x.End, Last: !x.More}
+// rangeOf is what a fragment has of its datagram.
+func rangeOf(x *wire.FragmentInfo) frag.Range {
+	return frag.Range{Start: x.Start, End: x.End, Last: !x.More}
 }
 
 // fragmentKey is what the fragment has in common with those of its datagram.
-func fragmentKey(p *wire.Packet, id uint32) conntrack.FragmentKey {
-	key := conntrack.FragmentKey{Src: p.Src, Dst: p.Dst, ID: id}
+func fragmentKey(p *wire.Packet, id uint32) frag.Key {
+	key := frag.Key{Src: p.Src, Dst: p.Dst, ID: id}
 	if !p.IPv6 {
 		key.Proto = p.Proto
 	}
 	return key
 }
 
-// fate is what the first fragment's verdict means for the others.
-func fate(v Verdict) conntrack.Fate {
+// disposition is what the first fragment's verdict means for the others.
+func disposition(v Verdict) frag.Disposition {
 	switch v {
 	case NotOurs:
-		return conntrack.FateHost
+		return frag.ToHost
 	case ForwardedMasq, ForwardedRoute, ForwardedTunnel, ReturnedMasq, ReturnedAsIs, PassedUnchanged, PassedAmbiguous:
-		return conntrack.FateFollowed
+		return frag.Forward
 	}
-	return conntrack.FateRefused
+	return frag.Drop
 }
 
 // concerns says whether a fragment may be of a flow of ours, as far as can be
@@ -194,11 +195,11 @@ type reunion struct {
 	frames [maxReunited + maxOwn]wire.Frame
 	n      int
 
-	opened  [MaxBatch]conntrack.FragmentKey // of firsts noted in this batch
+	opened  [MaxBatch]frag.Key // of firsts noted in this batch
 	nOpened int
 
 	picked uint32 // server of the last packet of a one-packet service, to it or from it
-	key    conntrack.FragmentKey
+	key    frag.Key
 	packet wire.Packet
 	query  conntrack.Query
 }
@@ -216,7 +217,7 @@ const (
 func (r *reunion) reset() { r.n, r.nOpened = 0, 0 }
 
 // noted remembers a datagram whose first fragment has left a note.
-func (r *reunion) noted(key *conntrack.FragmentKey) {
+func (r *reunion) noted(key *frag.Key) {
 	r.opened[r.nOpened] = *key
 	r.nOpened++
 }
@@ -224,13 +225,13 @@ func (r *reunion) noted(key *conntrack.FragmentKey) {
 // reunite sends held fragments after their firsts: those that came with this
 // batch, and those noted since by other workers. behind says that there is more.
 func (d *Director) reunite(t *Table) (behind bool) {
-	r, hold := d.pieces, d.conns.Hold()
-	behind = hold.Expire(d.now)
+	r := d.pieces
+	behind = d.queue.Expire(d.now)
 	for i := range r.opened[:r.nOpened] {
 		d.fetch(t, &r.opened[i])
 	}
-	for range min(sweeps, hold.Len()) {
-		if key := hold.Next(); key != nil && d.conns.HasNote(key) {
+	for range min(sweeps, d.queue.Len()) {
+		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
 			r.key = *key
 			d.fetch(t, &r.key)
 		}
@@ -239,24 +240,24 @@ func (d *Director) reunite(t *Table) (behind bool) {
 }
 
 // fetch sends the held fragments of a datagram as far as there is room.
-func (d *Director) fetch(t *Table, key *conntrack.FragmentKey) {
+func (d *Director) fetch(t *Table, key *frag.Key) {
 	r := d.pieces
 	for r.n < maxReunited {
 		f := &r.frames[r.n]
-		if !d.conns.Hold().Take(f, key) {
+		if !d.queue.Pop(f, key) {
 			return
 		}
 		if d.release(t, f, key); f.Out != wire.NoPort {
 			r.n++
-			d.conns.Hold().Sent.Add(1)
+			d.queue.Sent.Add(1)
 		} else {
-			d.conns.Hold().Stopped.Add(1)
+			d.queue.Stopped.Add(1)
 		}
 	}
 }
 
 // release decides about a fragment that was held.
-func (d *Director) release(t *Table, f *wire.Frame, key *conntrack.FragmentKey) {
+func (d *Director) release(t *Table, f *wire.Frame, key *frag.Key) {
 	p := &d.pieces.packet
 	wire.Parse(f, p)
 	x, ok := wire.ParseFragment(f, p)

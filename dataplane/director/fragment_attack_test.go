@@ -108,8 +108,8 @@ func TestFragmentFlood(t *testing.T) {
 			if want := uint64(turns*MaxBatch + (turns+15)/16*(MaxBatch+6)); sum != want {
 				t.Errorf("%d verdicts for %d frames", sum, want)
 			}
-			s := w.conns.Fragments()
-			if got := uint64(s.Held) + s.Sent + s.Stopped + s.Expired + s.Displaced; got != counts[HeldFragment] {
+			s := w.frags.Stats()
+			if got := uint64(s.Waiting) + s.Sent + s.Stopped + s.Expired + s.Evicted; got != counts[HeldFragment] {
 				t.Errorf("%d fragments were held, and %d are accounted for: %+v", counts[HeldFragment], got, s)
 			}
 			if a.one != (counts[DroppedFragmentLimit] > 0) {

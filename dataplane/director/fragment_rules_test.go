@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -179,7 +180,7 @@ func TestFragmentsExpire(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	pieces := cut(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 	w.oneByOne(pieces[1])
-	w.now += w.table.Settings.Hold.Time
+	w.now += w.table.Settings.Hold.Timeout
 	if out, verdicts := w.oneByOne(pieces[0]); len(out) != 1 || verdicts[0] != ForwardedMasq {
 		t.Errorf("the first, too late: %v and %d frames, want it alone", verdicts, len(out))
 	}
@@ -187,7 +188,7 @@ func TestFragmentsExpire(t *testing.T) {
 	if out, verdicts := w.oneByOne(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
 		t.Errorf("another, after the note's time: %v and %d frames", verdicts, len(out))
 	}
-	if s := w.conns.Fragments(); s != (conntrack.FragmentStats{Held: 1, Expired: 1}) {
+	if s := w.frags.Stats(); s != (frag.Stats{Waiting: 1, Expired: 1}) {
 		t.Errorf("numbers %+v, want one that waits and one that expired", s)
 	}
 }
@@ -200,12 +201,13 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conns.Close()
+	frags := frag.New(3, 1)
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		w := newWorld(t, conntrack.MethodMasq)
 		var workers []*Director
 		for i := range 3 {
-			workers = append(workers, New(conns.Worker(i), i))
+			workers = append(workers, New(conns.Worker(i), frags, i))
 		}
 		for i := range w.table.Servers {
 			w.table.Servers[i].Counters = NewCounters(3)
@@ -225,7 +227,7 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 			turn(d, nil)
 		}
 		if len(out) != len(pieces) {
-			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), conns.Fragments())
+			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), frags.Stats())
 		}
 		wiretest.Check(t, wiretest.Reassemble(t, out))
 	}

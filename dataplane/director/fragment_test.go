@@ -167,7 +167,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	want = reply
 	want.Src, want.TTL, want.SrcMAC, want.DstMAC = vip, 63, portMAC[0], wiretest.ClientMAC
 	same(t, "the client", out, want)
-	if s := w.conns.Fragments(); s.Held != 0 || s.Expired != 0 || s.Displaced != 0 || s.Stopped != 0 {
+	if s := w.frags.Stats(); s.Waiting != 0 || s.Expired != 0 || s.Evicted != 0 || s.Stopped != 0 {
 		t.Errorf("left in memory: %+v", s)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 	"uvs/sched"
@@ -72,7 +73,7 @@ type Settings struct {
 	RefuseReplies bool
 	// FragmentTime is how long the fragments of a datagram may take to come.
 	FragmentTime conntrack.Tick
-	Hold         conntrack.HoldLimits // of fragments that came before the first
+	Hold         frag.Limits // of fragments that came before the first
 	// KeepTags treats frames of VLANs that are no ports as those of the port they
 	// came by; their tags stay.
 	KeepTags bool

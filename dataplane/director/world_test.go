@@ -10,6 +10,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/fwd"
@@ -34,6 +35,7 @@ const worldSessions = 8
 type world struct {
 	t        testing.TB
 	conns    *conntrack.Table
+	frags    *frag.Table
 	dir      *Director
 	table    *Table
 	now      conntrack.Tick
@@ -80,7 +82,8 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	w := &world{t: t, conns: conns, dir: New(conns.Worker(0), 0), now: 1000}
+	frags := frag.New(1, 1)
+	w := &world{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
 	w.table = &Table{
 		VIPs:            map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
 		Services:        map[Endpoint]*Service{},
@@ -90,7 +93,7 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 		FIB:             NewFIB(hops()),
 		ServerAddrs:     map[Endpoint]bool{},
 		Settings: Settings{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
-			Hold: conntrack.HoldLimits{Time: 5000, Bytes: 1 << 20, Source: 1 << 17}},
+			Hold: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17}},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
