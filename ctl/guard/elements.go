@@ -9,30 +9,30 @@ import (
 	"github.com/google/nftables"
 )
 
-// elements is how often Rules ask for each element of each set: set name to key,
+// refCounts is how often Rules ask for each element of each set: set name to key,
 // as the kernel's bytes, to a number. As a difference it is how much more often,
 // or less if negative. No number is 0.
-type elements map[string]map[string]int
+type refCounts map[string]map[string]int
 
 // difference says how much more often each element is asked for with the fresh
 // parts and without those that are gone.
-func difference(fresh, gone []*ServiceRules) (elements, error) {
-	e := elements{}
-	for _, part := range fresh {
-		if err := e.addPart(part, 1); err != nil {
+func difference(added, removed []*ServiceRules) (refCounts, error) {
+	e := refCounts{}
+	for _, rules := range added {
+		if err := e.addService(rules, 1); err != nil {
 			return nil, err
 		}
 	}
-	for _, part := range gone {
-		if err := e.addPart(part, -1); err != nil {
+	for _, rules := range removed {
+		if err := e.addService(rules, -1); err != nil {
 			return nil, err
 		}
 	}
 	return e, nil
 }
 
-// addLocal adds the difference of the host's own addresses.
-func (e elements) addLocal(old, new []netip.Addr) error {
+// addHostAddrs adds the difference of the host's own addresses.
+func (e refCounts) addHostAddrs(old, new []netip.Addr) error {
 	if err := e.addAll("local address", "locals", new, 1); err != nil {
 		return err
 	}
@@ -48,35 +48,35 @@ func without(a, b []*ServiceRules) []*ServiceRules {
 	return slices.DeleteFunc(slices.Clone(a), func(p *ServiceRules) bool { return in[p] })
 }
 
-// addPart adds n times what a part asks for.
-func (e elements) addPart(p *ServiceRules, n int) error {
+// addService adds n times what a part asks for.
+func (e refCounts) addService(p *ServiceRules, n int) error {
 	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
 		return err
 	}
-	for _, end := range p.HelperServers {
-		if err := e.add(end.Addr, "helping", []byte{end.Proto, 0, 0, 0}, n); err != nil {
+	for _, endpoint := range p.HelperServers {
+		if err := e.add(endpoint.Addr, "helperservers", []byte{endpoint.Proto, 0, 0, 0}, n); err != nil {
 			return fmt.Errorf("helping server: %w", err)
 		}
 	}
 	for _, list := range []struct {
 		what, set string
 		ends      []Endpoint
-	}{{"service", "services", p.Destinations}, {"source", "sources", p.Sources}, {"return", "returns", p.LocalServers}} {
-		for _, end := range list.ends {
-			if err := e.addEndpoint(end, list.set, n); err != nil {
+	}{{"service", "services", p.Destinations}, {"source", "sources", p.Sources}, {"LocalNode server", "localservers", p.LocalServers}} {
+		for _, endpoint := range list.ends {
+			if err := e.addEndpoint(endpoint, list.set, n); err != nil {
 				return fmt.Errorf("%s: %w", list.what, err)
 			}
 		}
 	}
-	for _, end := range p.Sources {
-		if err := e.add(end.Addr, "speakers", []byte{end.Proto, 0, 0, 0}, n); err != nil {
+	for _, endpoint := range p.Sources {
+		if err := e.add(endpoint.Addr, "sourceaddrs", []byte{endpoint.Proto, 0, 0, 0}, n); err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
 	}
 	return nil
 }
 
-func (e elements) addAll(what, set string, addrs []netip.Addr, n int) error {
+func (e refCounts) addAll(what, set string, addrs []netip.Addr, n int) error {
 	for _, a := range addrs {
 		if err := e.add(a, set, nil, n); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
@@ -86,7 +86,7 @@ func (e elements) addAll(what, set string, addrs []netip.Addr, n int) error {
 }
 
 // addEndpoint puts an endpoint into the set, or into the one of every port.
-func (e elements) addEndpoint(p Endpoint, set string, n int) error {
+func (e refCounts) addEndpoint(p Endpoint, set string, n int) error {
 	rest := []byte{p.Proto, 0, 0, 0} // every part of a key fills whole words
 	if p.Port == 0 {
 		return e.add(p.Addr, "any"+set, rest, n)
@@ -96,7 +96,7 @@ func (e elements) addEndpoint(p Endpoint, set string, n int) error {
 }
 
 // add adds n to the key that starts with a in the set of a's family.
-func (e elements) add(a netip.Addr, set string, rest []byte, n int) error {
+func (e refCounts) add(a netip.Addr, set string, rest []byte, n int) error {
 	if !a.IsValid() {
 		return fmt.Errorf("no address given, want an IPv4 or IPv6 address")
 	}
@@ -105,11 +105,11 @@ func (e elements) add(a netip.Addr, set string, rest []byte, n int) error {
 	if a.Is4() {
 		name = set + ipv4.suffix
 	}
-	e.change(name, string(append(a.AsSlice(), rest...)), n)
+	e.addCount(name, string(append(a.AsSlice(), rest...)), n)
 	return nil
 }
 
-func (e elements) change(set, key string, n int) {
+func (e refCounts) addCount(set, key string, n int) {
 	if e[set] == nil {
 		e[set] = map[string]int{}
 	}
@@ -118,23 +118,23 @@ func (e elements) change(set, key string, n int) {
 	}
 }
 
-// plus is e with more, which is e itself, or new if e is nil.
-func (e elements) plus(more elements) elements {
+// merge is e with more, which is e itself, or new if e is nil.
+func (e refCounts) merge(more refCounts) refCounts {
 	if e == nil {
-		e = elements{}
+		e = refCounts{}
 	}
 	for set, keys := range more {
 		for key, n := range keys {
-			e.change(set, key, n)
+			e.addCount(set, key, n)
 		}
 	}
 	return e
 }
 
-// chunk is how many elements one message carries: a netlink attribute holds at
+// elementsPerMessage is how many elements one message carries: a netlink attribute holds at
 // most 64 KiB (its length has 16 bits), an element with an IPv6 address takes 36
 // bytes.
-const chunk = 1024
+const elementsPerMessage = 1024
 
 // update queues what makes a set that holds has be asked for by more, too.
 func (g *Guard) update(set *nftables.Set, has, more map[string]int) error {
@@ -147,12 +147,12 @@ func (g *Guard) update(set *nftables.Set, has, more map[string]int) error {
 			remove = append(remove, nftables.SetElement{Key: []byte(key)})
 		}
 	}
-	for part := range slices.Chunk(add, chunk) {
+	for part := range slices.Chunk(add, elementsPerMessage) {
 		if err := g.conn.SetAddElements(set, part); err != nil {
 			return err
 		}
 	}
-	for part := range slices.Chunk(remove, chunk) {
+	for part := range slices.Chunk(remove, elementsPerMessage) {
 		if err := g.conn.SetDeleteElements(set, part); err != nil {
 			return err
 		}

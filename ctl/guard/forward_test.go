@@ -20,7 +20,7 @@ import (
 //	10.7.0.2   10.7.0.1  10.8.0.1   10.8.0.9
 //	fd07::2    fd07::1   fd08::1    fd08::9
 func TestNoSecondCopy(t *testing.T) {
-	host, peer, far := newSpace(t), newSpace(t), newSpace(t)
+	host, peer, far := newTestHost(t), newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	nettest.Join(host.Namespace, "h1", far.Namespace, "f0")
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), hostMAC))
@@ -71,40 +71,40 @@ func TestNoSecondCopy(t *testing.T) {
 			passed  int // how many of them the host forwards
 			dropped Dropped
 		}{
-			{"to a VIP that the host does not own, any port", ips(udp(f.other, 1, f.vip, 2)), 0, Dropped{VIP: 1}},
-			{"echo request to such a VIP", ips(icmpError(f.other, f.vip, echo, nil)), 0, Dropped{VIP: 1}},
-			{"to a service", ips(udp(f.other, 1, f.far, 53)), 0, Dropped{Service: 1}},
-			{"to another port of a service's address", ips(udp(f.other, 1, f.far, 54)), 1, Dropped{}},
-			{"to a service of every port", ips(tcp(f.other, 1, f.wide, 54)), 0, Dropped{Service: 1}},
-			{"from a server's port", ips(udp(f.rip, 80, f.far, 9)), 0, Dropped{Source: 1}},
-			{"from another port of a server", ips(udp(f.rip, 81, f.far, 9)), 1, Dropped{}},
-			{"from the same port of another machine", ips(udp(f.other, 80, f.far, 9)), 1, Dropped{}},
-			{"from a server of every port", ips(tcp(f.rip, 1234, f.far, 9)), 0, Dropped{Source: 1}},
-			{"from a server's port to the host itself", ips(udp(f.rip, 80, f.own, 9)), 0, Dropped{}},
+			{"to a VIP that the host does not own, any port", framesOf(udp(f.other, 1, f.vip, 2)), 0, Dropped{VIP: 1}},
+			{"echo request to such a VIP", framesOf(icmpError(f.other, f.vip, echo, nil)), 0, Dropped{VIP: 1}},
+			{"to a service", framesOf(udp(f.other, 1, f.far, 53)), 0, Dropped{Service: 1}},
+			{"to another port of a service's address", framesOf(udp(f.other, 1, f.far, 54)), 1, Dropped{}},
+			{"to a service of every port", framesOf(tcp(f.other, 1, f.wide, 54)), 0, Dropped{Service: 1}},
+			{"from a server's port", framesOf(udp(f.rip, 80, f.far, 9)), 0, Dropped{Source: 1}},
+			{"from another port of a server", framesOf(udp(f.rip, 81, f.far, 9)), 1, Dropped{}},
+			{"from the same port of another machine", framesOf(udp(f.other, 80, f.far, 9)), 1, Dropped{}},
+			{"from a server of every port", framesOf(tcp(f.rip, 1234, f.far, 9)), 0, Dropped{Source: 1}},
+			{"from a server's port to the host itself", framesOf(udp(f.rip, 80, f.own, 9)), 0, Dropped{}},
 			{"from a server's port, to all machines", [][]byte{frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, udp(f.rip, 80, f.far, 9))}, 0, Dropped{}},
-			{"error about a packet to a server's port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"the same from a router", ips(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"error about a packet to a server of every port", ips(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
-			{"a parameter problem about one", ips(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"error about a packet to another port", ips(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
-			{"error about a packet of the host's own to a server", ips(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
-			{"echo that happens to carry such a packet", ips(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
-			{"fragments from a server's port", ips(first, later), 0, Dropped{Source: 1, Fragment: 1}},
-			{"fragments from another port", ips(firstOther, laterOther), 2, Dropped{}},
-			{"fragments from a server's port, the later first", ips(laterEarly, firstLate), 0, Dropped{Source: 1, Fragment: 1}},
-			{"fragments from another port, the later first", ips(laterEarlyOther, firstLateOther), 1, Dropped{Fragment: 1}},
-			{"a later fragment from a server to the host itself", ips(laterOwn), 0, Dropped{}},
-			{"a later fragment from another machine", ips(laterStranger), 1, Dropped{}},
-			{"a later fragment of a server's ping", ips(laterEcho), 1, Dropped{}},
-			{"fragments to a service", ips(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
-			{"a later fragment from a server of every port", ips(laterAny), 0, Dropped{Source: 1}},
-			{"a frame to a service with a tag that has only a priority", [][]byte{inVLAN(0xe000, ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
-			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, ips(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{}},
+			{"error about a packet to a server's port", framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"the same from a router", framesOf(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"error about a packet to a server of every port", framesOf(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
+			{"a parameter problem about one", framesOf(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"error about a packet to another port", framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
+			{"error about a packet of the host's own to a server", framesOf(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
+			{"echo that happens to carry such a packet", framesOf(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
+			{"fragments from a server's port", framesOf(first, later), 0, Dropped{Source: 1, Fragment: 1}},
+			{"fragments from another port", framesOf(firstOther, laterOther), 2, Dropped{}},
+			{"fragments from a server's port, the later first", framesOf(laterEarly, firstLate), 0, Dropped{Source: 1, Fragment: 1}},
+			{"fragments from another port, the later first", framesOf(laterEarlyOther, firstLateOther), 1, Dropped{Fragment: 1}},
+			{"a later fragment from a server to the host itself", framesOf(laterOwn), 0, Dropped{}},
+			{"a later fragment from another machine", framesOf(laterStranger), 1, Dropped{}},
+			{"a later fragment of a server's ping", framesOf(laterEcho), 1, Dropped{}},
+			{"fragments to a service", framesOf(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
+			{"a later fragment from a server of every port", framesOf(laterAny), 0, Dropped{Source: 1}},
+			{"a frame to a service with a tag that has only a priority", [][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
+			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{}},
 		} {
 			t.Run(f.family+" "+row.say, func(t *testing.T) {
 				before, err := g.Dropped()
 				host.Must(err)
-				passed := through(t, in, out, row.frames, ips(udp(f.other, 4242, f.far, 4242))[0])
+				passed := forward(t, in, out, row.frames, framesOf(udp(f.other, 4242, f.far, 4242))[0])
 				after, err := g.Dropped()
 				host.Must(err)
 				if passed != row.passed {
@@ -120,7 +120,7 @@ func TestNoSecondCopy(t *testing.T) {
 			host.Must(g.Apply(rules))
 			before, err := g.Dropped()
 			host.Must(err)
-			through(t, in, out, [][]byte{inVLAN(5, ips(udp(f.other, 1, f.far, 53))[0])}, ips(udp(f.other, 4242, f.far, 4242))[0])
+			forward(t, in, out, [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, framesOf(udp(f.other, 4242, f.far, 4242))[0])
 			after, err := g.Dropped()
 			host.Must(err)
 			if got := after.Service - before.Service; got == 1 != tagged {
@@ -130,24 +130,24 @@ func TestNoSecondCopy(t *testing.T) {
 	}
 }
 
-// ips puts packets into frames to the host.
-func ips(packets ...[]byte) (frames [][]byte) {
+// framesOf puts packets into frames to the host.
+func framesOf(packets ...[]byte) (frames [][]byte) {
 	for _, p := range packets {
 		frames = append(frames, frame(hostMAC, p))
 	}
 	return frames
 }
 
-// through sends frames and then one that is sure to be forwarded, and says how
+// forward sends frames and then one that is sure to be forwarded, and says how
 // many came out before that.
-func through(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (n int) {
+func forward(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (n int) {
 	t.Helper()
 	for _, f := range append(frames, last) {
 		if _, err := in.WriteTo(f, anywhere); err != nil {
 			t.Fatal(err)
 		}
 	}
-	out.SetReadDeadline(time.Now().Add(patience))
+	out.SetReadDeadline(time.Now().Add(timeout))
 	for {
 		b := make([]byte, 2048)
 		size, _, err := out.ReadFrom(b)

@@ -95,34 +95,34 @@ type Dropped struct {
 type Guard struct {
 	log zerolog.Logger
 
-	mu     sync.Mutex
-	conn   *nftables.Conn
-	links  *netlink.Handle
-	socket *mdnetlink.Conn // that of conn
-	door   bool            // see RedirectReplies
-	alive  io.Closer       // says to other processes that the table is in use
-	table  *nftables.Table
-	sets   map[string]*nftables.Set
-	held   elements // what the kernel's sets hold; nil: not known, a change went wrong
-	rules  Rules    // what held and the chains were made from
+	mu        sync.Mutex
+	conn      *nftables.Conn
+	links     *netlink.Handle
+	socket    *mdnetlink.Conn // that of conn
+	redirects bool            // see RedirectReplies
+	nameLock  io.Closer       // says to other processes that the table is in use
+	table     *nftables.Table
+	sets      map[string]*nftables.Set
+	refs      refCounts // what the kernel's sets hold; nil: not known, a change went wrong
+	rules     Rules     // what held and the chains were made from
 }
 
 // New makes the table, still empty of rules for any interface. The error says
 // what is missing when the kernel offers no way to guard. The table belongs to
 // the network namespace of the calling thread.
 func New(log zerolog.Logger) (*Guard, error) {
-	g := &Guard{log: log, held: elements{}}
+	g := &Guard{log: log, refs: refCounts{}}
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
 	err := g.addProgram()
 	// Nothing but an ingress chain shows that the kernel has the hook; lo is
 	// the one interface that is always there.
-	g.addPort(loopback)
-	g.deletePort(loopback)
+	g.addInterface(loopback)
+	g.deleteInterface(loopback)
 	err = errors.Join(err, g.conn.Flush())
 	if err != nil {
-		err = fmt.Errorf("guard: set up nft table: %w", explain(err))
+		err = fmt.Errorf("guard: set up nft table: %w", explainErrno(err))
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
@@ -140,47 +140,47 @@ func (g *Guard) Apply(r Rules) error {
 		return fmt.Errorf("guard: apply rules: %w", net.ErrClosed)
 	}
 	old := g.rules
-	if g.held == nil {
+	if g.refs == nil {
 		old = Rules{}
 	}
-	fresh, gone := without(r.Services, old.Services), without(old.Services, r.Services)
-	more, err := difference(fresh, gone)
+	added, removed := without(r.Services, old.Services), without(old.Services, r.Services)
+	changes, err := difference(added, removed)
 	if err == nil {
-		err = more.addLocal(old.HostAddrs, r.HostAddrs)
+		err = changes.addHostAddrs(old.HostAddrs, r.HostAddrs)
 	}
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
-	chains, err := g.ports()
+	chains, err := g.interfaces()
 	if err != nil {
 		return fmt.Errorf("guard: list chains: %w", err)
 	}
 	for _, name := range chains {
 		if !slices.Contains(r.Interfaces, name) {
-			g.deletePort(name)
+			g.deleteInterface(name)
 		}
 	}
 	for _, name := range r.Interfaces {
 		if !slices.Contains(chains, name) && g.exists(name) {
-			g.addPort(name)
+			g.addInterface(name)
 			chains = append(chains, name)
 		}
 	}
 	for name, set := range g.sets {
-		if g.held == nil {
+		if g.refs == nil {
 			g.conn.FlushSet(set)
 		}
-		if err := g.update(set, g.held[name], more[name]); err != nil {
+		if err := g.update(set, g.refs[name], changes[name]); err != nil {
 			return fmt.Errorf("guard: set %s: %w", name, err)
 		}
 	}
-	g.updateMatches(r, spanned(fresh) || spanned(gone), anyHelped(fresh) || anyHelped(gone))
-	held := g.held
-	g.held = nil
+	g.updateChains(r, anyRange(added) || anyRange(removed), anyHelper(added) || anyHelper(removed))
+	refs := g.refs
+	g.refs = nil
 	if err := g.conn.Flush(); err != nil {
 		return fmt.Errorf("guard: apply rules: %w", err)
 	}
-	g.held, g.rules = held.plus(more), r
+	g.refs, g.rules = refs.merge(changes), r
 	return nil
 }
 
@@ -224,7 +224,7 @@ func (g *Guard) Close() error {
 	}
 	g.conn.DelTable(g.table)
 	err := g.conn.Flush()
-	err = errors.Join(err, g.conn.CloseLasting(), g.alive.Close())
+	err = errors.Join(err, g.conn.CloseLasting(), g.nameLock.Close())
 	g.links.Close()
 	g.conn = nil
 	if err != nil {

@@ -24,23 +24,23 @@ import (
 	"uvs/ctl/nettest"
 )
 
-// space is a network namespace of a test and what this package does in one.
-type space struct{ *nettest.Namespace }
+// testHost is a network namespace of a test and what this package does in one.
+type testHost struct{ *nettest.Namespace }
 
-func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
+func newTestHost(t testing.TB) *testHost { return &testHost{nettest.New(t)} }
 
-// childVariable set in the environment makes the test binary a process that
+// childEnv set in the environment makes the test binary a process that
 // holds a guard until it is killed.
-const childVariable = "UVS_TEST_GUARD_CHILD"
+const childEnv = "UVS_TEST_GUARD_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		child()
+	if os.Getenv(childEnv) != "" {
+		holdGuard()
 	}
 	os.Exit(m.Run())
 }
 
-func child() {
+func holdGuard() {
 	g, err := New(zerolog.Nop())
 	if err == nil {
 		err = g.Apply(Rules{Interfaces: []string{"lo"}})
@@ -50,11 +50,11 @@ func child() {
 	os.Exit(1)
 }
 
-// patience is how long tests wait for what must come.
-const patience = 10 * time.Second
+// timeout is how long tests wait for what must come.
+const timeout = 10 * time.Second
 
 // guard makes a Guard in the namespace.
-func (s *space) guard() *Guard {
+func (s *testHost) guard() *Guard {
 	s.T.Helper()
 	var g *Guard
 	var err error
@@ -65,7 +65,7 @@ func (s *space) guard() *Guard {
 }
 
 // tables lists the netdev tables of the namespace.
-func (s *space) tables() (names []string) {
+func (s *testHost) tables() (names []string) {
 	s.T.Helper()
 	s.Do(func() {
 		tables, err := (&nftables.Conn{}).ListTablesOfFamily(nftables.TableFamilyNetdev)
@@ -82,9 +82,9 @@ func (s *space) tables() (names []string) {
 // until polls a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", patience, what)
+			t.Fatalf("still not so after %v: %s", timeout, what)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func endpoint(proto uint8, s string) Endpoint {
 // A guarded one neither accepts nor refuses, others go on working, and the SYN
 // still reaches a packet socket.
 func TestHostIsSilent(t *testing.T) {
-	host, peer := newSpace(t), newSpace(t)
+	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	host.Addr("h0", "fd07::1/64")
@@ -159,7 +159,7 @@ func TestHostIsSilent(t *testing.T) {
 				host.Must(err)
 				return d.Service > before.Service
 			})
-			tap.SetReadDeadline(time.Now().Add(patience))
+			tap.SetReadDeadline(time.Now().Add(timeout))
 			for seen := false; !seen; {
 				b := make([]byte, 2048)
 				n, _, err := tap.ReadFrom(b)
@@ -170,7 +170,7 @@ func TestHostIsSilent(t *testing.T) {
 				seen = dst == netip.MustParseAddrPort(closed)
 			}
 			peer.Do(func() {
-				c, err := net.DialTimeout("tcp", row.open, patience)
+				c, err := net.DialTimeout("tcp", row.open, timeout)
 				if err != nil {
 					t.Errorf("dial unguarded %s: %v", row.open, err)
 					return
@@ -191,21 +191,21 @@ func TestHostIsSilent(t *testing.T) {
 }
 
 // listen opens a TCP listener in the namespace.
-func (s *space) listen(t *testing.T, address string) net.Listener {
+func (s *testHost) listen(t *testing.T, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	var err error
 	s.Do(func() { l, err = net.Listen("tcp", address) })
 	s.Must(err)
 	t.Cleanup(func() { l.Close() })
-	l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(timeout))
 	return l
 }
 
 // TestHostReachesServer opens a connection of the host's own to a server whose
 // answers are otherwise kept from it.
 func TestHostReachesServer(t *testing.T) {
-	host, peer := newSpace(t), newSpace(t)
+	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	g := host.guard()
 	for _, row := range []struct{ local, localNet, server, serverNet string }{
@@ -220,7 +220,7 @@ func TestHostReachesServer(t *testing.T) {
 		}))
 		peer.listen(t, row.server)
 		host.Do(func() {
-			c, err := net.DialTimeout("tcp", row.server, patience)
+			c, err := net.DialTimeout("tcp", row.server, timeout)
 			if err != nil {
 				t.Errorf("host dials server %s: %v", row.server, err)
 				return
@@ -232,7 +232,7 @@ func TestHostReachesServer(t *testing.T) {
 
 // TestTableGoes checks that nothing stays behind, whichever way a guard ends.
 func TestTableGoes(t *testing.T) {
-	host := newSpace(t)
+	host := newTestHost(t)
 	g := host.guard()
 	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}))
 	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
@@ -245,7 +245,7 @@ func TestTableGoes(t *testing.T) {
 	}
 
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"=1")
+	cmd.Env = append(os.Environ(), childEnv+"=1")
 	stdin, err := cmd.StdinPipe()
 	host.Must(err)
 	defer stdin.Close()
@@ -268,7 +268,7 @@ func TestTableGoes(t *testing.T) {
 // TestStaleTables checks that New removes what a killed guard left on a kernel
 // without table owners, and nothing else.
 func TestStaleTables(t *testing.T) {
-	host := newSpace(t)
+	host := newTestHost(t)
 	other := host.guard()
 	plain := &nftables.Conn{}
 	host.Do(func() {
@@ -276,7 +276,7 @@ func TestStaleTables(t *testing.T) {
 			plain.AddTable(&nftables.Table{Name: name, Family: nftables.TableFamilyNetdev})
 		}
 		host.Must(plain.Flush())
-		live, err := hold("uvs-live")
+		live, err := lockName("uvs-live")
 		host.Must(err)
 		t.Cleanup(func() { live.Close() })
 	})
@@ -297,14 +297,14 @@ func TestStaleTables(t *testing.T) {
 
 // TestInterfaceComesBack deletes a guarded interface and makes it anew.
 func TestInterfaceComesBack(t *testing.T) {
-	host, peer := newSpace(t), newSpace(t)
+	host, peer := newTestHost(t), newTestHost(t)
 	g := host.guard()
 	r := Rules{Interfaces: []string{"h0", "h1"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}
 	host.Must(g.Apply(r)) // neither is there yet
 	for i := range 2 {
 		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 		host.Must(g.Apply(r))
-		if _, err := peer.Tap("p0").WriteTo(ips(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
+		if _, err := peer.Tap("p0").WriteTo(framesOf(udp("10.7.0.2", 1, "10.7.0.100", 2))[0], anywhere); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "a frame on the new interface is dropped", func() bool {
@@ -315,7 +315,7 @@ func TestInterfaceComesBack(t *testing.T) {
 		host.Must(host.NL.LinkDel(host.Link("h0")))
 	}
 	host.Must(g.Apply(Rules{Interfaces: []string{"h1"}}))
-	if ports, err := g.ports(); err != nil || len(ports) != 0 {
+	if ports, err := g.interfaces(); err != nil || len(ports) != 0 {
 		t.Errorf("chains for %v (%v), want none", ports, err)
 	}
 }
@@ -323,7 +323,7 @@ func TestInterfaceComesBack(t *testing.T) {
 // TestApplyMatchesTwin applies random rules one after the other and compares
 // what the kernel holds with the rules themselves.
 func TestApplyMatchesTwin(t *testing.T) {
-	host := newSpace(t)
+	host := newTestHost(t)
 	g := host.guard()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -354,7 +354,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 			r.HostAddrs = append(r.HostAddrs, address())
 		}
 		if rnd.IntN(5) == 0 {
-			g.held = nil // as after a change of unknown outcome
+			g.refs = nil // as after a change of unknown outcome
 		}
 		host.Must(g.Apply(r))
 		g.check(t, r)
@@ -372,25 +372,25 @@ func TestApplyMatchesTwin(t *testing.T) {
 func (g *Guard) check(t *testing.T, r Rules) {
 	t.Helper()
 	want := map[string]bool{}
-	note := func(set string, a netip.Addr, rest ...any) {
+	expect := func(set string, a netip.Addr, rest ...any) {
 		want[fmt.Sprint(set, map[bool]string{true: "4", false: "6"}[a.Is4()], a, rest)] = true
 	}
 	for _, a := range r.HostAddrs {
-		note("locals", a)
+		expect("locals", a)
 	}
 	for _, p := range r.Services {
 		for _, a := range p.VIPs {
-			note("vips", a)
+			expect("vips", a)
 		}
 		for _, e := range p.Sources {
-			note("speakers", e.Addr, e.Proto)
+			expect("sourceaddrs", e.Addr, e.Proto)
 		}
 		for set, list := range map[string][]Endpoint{"services": p.Destinations, "sources": p.Sources} {
 			for _, e := range list {
 				if e.Port == 0 {
-					note("any"+set, e.Addr, e.Proto)
+					expect("any"+set, e.Addr, e.Proto)
 				} else {
-					note(set, e.Addr, e.Proto, e.Port)
+					expect(set, e.Addr, e.Proto, e.Port)
 				}
 			}
 		}
@@ -424,7 +424,7 @@ func (g *Guard) check(t *testing.T, r Rules) {
 			t.Errorf("kernel holds %s, which no rule asks for", k)
 		}
 	}
-	ports, err := g.ports()
+	ports, err := g.interfaces()
 	if err != nil || len(ports) != len(r.Interfaces) {
 		t.Errorf("chains for %v (%v), want %v", ports, err, r.Interfaces)
 	}
@@ -432,7 +432,7 @@ func (g *Guard) check(t *testing.T, r Rules) {
 
 // TestManyEndpoints applies a large configuration and a small change to it.
 func TestManyEndpoints(t *testing.T) {
-	host := newSpace(t)
+	host := newTestHost(t)
 	g := host.guard()
 	r := Rules{Interfaces: []string{"lo"}}
 	for i := range 20000 {

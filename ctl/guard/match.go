@@ -31,26 +31,26 @@ type PortRange struct {
 
 // Chains whose rules are made anew when Rules change.
 const (
-	chainMarked  = "marked"
-	chainLeaving = "leaving"
-	chainSpans   = "spans"
-	chainQuoted  = "quoted"
-	chainTagged  = "tagged"
-	chainHelped  = "helped"
+	chainMarked    = "marked"
+	chainOldMarked = "oldmarked"
+	chainRanges    = "ranges"
+	chainQuoted    = "quoted"
+	chainTagged    = "tagged"
+	chainHelper    = "helper"
 )
 
-const chainStray = "stray"
+const chainOtherPort = "otherport"
 
-// updateMatches queues the rules that make r of what is in the chains now;
+// updateChains queues the rules that make r of what is in the chains now;
 // spans and helped say that those are others.
-func (g *Guard) updateMatches(r Rules, spans, helped bool) {
+func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 	for _, f := range families {
-		service, source, stray := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainStray, f)
+		service, source, otherPort := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainOtherPort, f)
 		for name, lists := range map[string][2][]Match{
-			chainMarked:  {g.rules.Marked, r.Marked},
-			chainLeaving: {g.rules.OldMarked, r.OldMarked},
+			chainMarked:    {g.rules.Marked, r.Marked},
+			chainOldMarked: {g.rules.OldMarked, r.OldMarked},
 		} {
-			if g.held != nil && slices.Equal(lists[0], lists[1]) {
+			if g.refs != nil && slices.Equal(lists[0], lists[1]) {
 				continue
 			}
 			chain := g.emptyChain(name, f)
@@ -58,50 +58,50 @@ func (g *Guard) updateMatches(r Rules, spans, helped bool) {
 				g.addMatch(chain, f, m, service)
 			}
 		}
-		if g.held == nil || g.rules.Tagged != r.Tagged {
+		if g.refs == nil || g.rules.Tagged != r.Tagged {
 			if chain := g.emptyChain(chainTagged, f); r.Tagged {
 				g.rule(chain, f).ofFamily().jump(chainGuard)
 			}
 		}
-		if g.held == nil || helped {
-			g.updateHelped(f, r)
+		if g.refs == nil || helpersChanged {
+			g.updateHelper(f, r)
 		}
-		if g.held != nil && !spans && !helped {
+		if g.refs != nil && !rangesChanged && !helpersChanged {
 			continue
 		}
-		sources, quoted := g.emptyChain(chainSpans, f), g.emptyChain(chainQuoted, f)
-		for _, part := range r.Services {
-			for _, s := range part.SourceRanges {
+		sources, quoted := g.emptyChain(chainRanges, f), g.emptyChain(chainQuoted, f)
+		for _, rules := range r.Services {
+			for _, s := range rules.SourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
 					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
 				}
 			}
 		}
-		if anyHelped(r.Services) {
-			helping := func(x *rule) *rule { return x.key(f.src, l4proto).in("helping") }
-			listening := func(x *rule) *rule { return helping(x).key(f.dst).in("listeners") }
-			g.followOpening(sources, f, counterSource, listening, f.dst, dstPort)
-			g.followAsked(sources, f, counterSource, helping, f.dst, dstPort)
+		if anyHelper(r.Services) {
+			fromHelperServer := func(x *rule) *rule { return x.key(f.src, l4proto).in("helperservers") }
+			toControlClient := func(x *rule) *rule { return fromHelperServer(x).key(f.dst).in("controlclients") }
+			g.trackSYNs(sources, f, counterSource, toControlClient, f.dst, dstPort)
+			g.trackRelated(sources, f, counterSource, fromHelperServer, f.dst, dstPort)
 		}
-		for _, part := range r.Services {
-			for _, s := range part.SourceRanges {
+		for _, rules := range r.Services {
+			for _, s := range rules.SourceRanges {
 				if f.has(s.Net) {
-					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(stray)
+					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(otherPort)
 				}
 			}
 		}
 	}
 }
 
-// anyHelped says whether one of the parts has helped connections.
-func anyHelped(parts []*ServiceRules) bool {
-	return slices.ContainsFunc(parts, func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
+// anyHelper says whether one of the parts has helped connections.
+func anyHelper(services []*ServiceRules) bool {
+	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
 }
 
-// spanned says whether one of the parts has spans.
-func spanned(parts []*ServiceRules) bool {
-	return slices.ContainsFunc(parts, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
+// anyRange says whether one of the parts has spans.
+func anyRange(services []*ServiceRules) bool {
+	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
 }
 
 // addMatch queues the rule of a Match.
@@ -111,7 +111,7 @@ func (g *Guard) addMatch(chain *nftables.Chain, f *family, m Match, service *nft
 	}
 	r := g.rule(chain, f).match(m)
 	if m.Pass {
-		r.leave()
+		r.pass()
 		return
 	}
 	r.goTo(service)

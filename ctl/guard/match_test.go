@@ -15,7 +15,7 @@ import (
 //
 //	peer p0 10.7.0.2, fd07::2 ── h0 10.7.0.1, fd07::1 host
 func TestMarked(t *testing.T) {
-	host, peer := newSpace(t), newSpace(t)
+	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	for _, net := range []string{"10.7.0.1/24", "fd07::1/64"} {
 		host.Addr("h0", net)
@@ -86,7 +86,7 @@ func TestMarked(t *testing.T) {
 
 // dropped sends a datagram from port 5000 and says whether the guard took it
 // before the host's socket could.
-func dropped(t *testing.T, host, peer *space, g *Guard, to string) bool {
+func dropped(t *testing.T, host, peer *testHost, g *Guard, to string) bool {
 	t.Helper()
 	before, err := g.Dropped()
 	host.Must(err)
@@ -118,28 +118,28 @@ func dropped(t *testing.T, host, peer *space, g *Guard, to string) bool {
 	return hidden
 }
 
-// TestSpans: answers from a range of ports of a net are hidden, but not those for
+// TestSourceRanges: answers from a range of ports of a net are hidden, but not those for
 // the host itself.
-func TestSpans(t *testing.T) {
-	host, peer := newSpace(t), newSpace(t)
+func TestSourceRanges(t *testing.T) {
+	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	g := host.guard()
-	spans := func(first, last uint16) []PortRange {
+	ranges := func(first, last uint16) []PortRange {
 		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
 	}
 	for _, row := range []struct {
 		say    string
-		spans  []PortRange
+		ranges []PortRange
 		local  []netip.Addr
 		hidden bool
 	}{
-		{"a range that has the port", spans(4999, 5000), nil, true},
-		{"one that has it not", spans(5001, 6000), nil, false},
-		{"to the host itself", spans(4999, 5000), addrs("10.7.0.1"), false},
+		{"a range that has the port", ranges(4999, 5000), nil, true},
+		{"one that has it not", ranges(5001, 6000), nil, false},
+		{"to the host itself", ranges(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.spans}}, HostAddrs: row.local}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}}, HostAddrs: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
 			t.Errorf("%s: hidden %v, want %v", row.say, got, row.hidden)
 		}

@@ -15,54 +15,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prefix starts the name of every table made by a Guard.
-const prefix = "uvs-"
+// tablePrefix starts the name of every table made by a Guard.
+const tablePrefix = "uvs-"
 
 // tableOwner is NFT_TABLE_F_OWNER (linux/netfilter/nf_tables.h, since Linux
 // 5.12): the table is the socket's that made it; nobody else can change it, and
 // it goes away with the socket, even when the process is killed.
 const tableOwner = 2
 
-// buffer is the send and receive room of the netlink socket. A transaction is
+// socketBuffer is the send and receive room of the netlink socket. A transaction is
 // sent whole and has to fit: at 36 bytes for an element with an IPv6 address
 // this is some 200,000 of them.
-const buffer = 8 << 20
+const socketBuffer = 8 << 20
 
 // open connects, removes what dead predecessors left, and makes the table.
 func (g *Guard) open() error {
 	var socket *netlink.Conn
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		socket = c
-		return errors.Join(c.SetWriteBuffer(buffer), c.SetReadBuffer(buffer))
+		return errors.Join(c.SetWriteBuffer(socketBuffer), c.SetReadBuffer(socketBuffer))
 	}))
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", explain(err))
+		return fmt.Errorf("open nftables: %w", explainErrno(err))
 	}
 	g.conn, g.socket = conn, socket
 	if err = g.removeStale(); err == nil {
-		err = g.claim(socket)
+		err = g.newTable(socket)
 	}
 	if err == nil {
 		g.links, err = rtnetlink.NewHandle(unix.NETLINK_ROUTE)
 	}
 	if err != nil {
 		conn.CloseLasting()
-		return explain(err)
+		return explainErrno(err)
 	}
 	return nil
 }
 
-// claim makes the table under a new name. Where the kernel knows no owners, the
+// newTable makes the table under a new name. Where the kernel knows no owners, the
 // table is kept apart from those of the dead by the name held in alive.
-func (g *Guard) claim(socket *netlink.Conn) error {
+func (g *Guard) newTable(socket *netlink.Conn) error {
 	var id [4]byte
 	rand.Read(id[:])
-	g.table = &nftables.Table{Name: prefix + hex.EncodeToString(id[:]), Family: nftables.TableFamilyNetdev}
-	alive, err := hold(g.table.Name)
+	g.table = &nftables.Table{Name: tablePrefix + hex.EncodeToString(id[:]), Family: nftables.TableFamilyNetdev}
+	lock, err := lockName(g.table.Name)
 	if err != nil {
 		return err
 	}
-	g.alive = alive
+	g.nameLock = lock
 	err = createTable(socket, g.table.Name, tableOwner)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		if err = createTable(socket, g.table.Name, 0); err == nil {
@@ -70,16 +70,16 @@ func (g *Guard) claim(socket *netlink.Conn) error {
 		}
 	}
 	if err != nil {
-		alive.Close()
+		lock.Close()
 		return fmt.Errorf("create nft table: %w", err)
 	}
 	return nil
 }
 
-// hold takes the table's name in the abstract unix socket space, which like the
+// lockName takes the table's name in the abstract unix socket space, which like the
 // table belongs to the network namespace, and which the kernel frees when the
 // process ends, however it ends.
-func hold(name string) (net.Listener, error) {
+func lockName(name string) (net.Listener, error) {
 	l, err := net.Listen("unix", "@uvs/guard/"+name)
 	if err != nil {
 		return nil, fmt.Errorf("hold name of nft table %s: %w", name, err)
@@ -95,10 +95,10 @@ func (g *Guard) removeStale() error {
 		return fmt.Errorf("list nft tables: %w", err)
 	}
 	for _, t := range tables {
-		if !strings.HasPrefix(t.Name, prefix) || t.Flags&tableOwner != 0 {
+		if !strings.HasPrefix(t.Name, tablePrefix) || t.Flags&tableOwner != 0 {
 			continue
 		}
-		l, err := hold(t.Name)
+		l, err := lockName(t.Name)
 		if errors.Is(err, unix.EADDRINUSE) {
 			continue
 		} else if err != nil {
@@ -148,9 +148,9 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 	return err
 }
 
-// explain turns what the kernel says when it lacks something, or forbids it,
+// explainErrno turns what the kernel says when it lacks something, or forbids it,
 // into words. EINVAL is nfnetlink's answer to a subsystem it does not have.
-func explain(err error) error {
+func explainErrno(err error) error {
 	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
 		if errors.Is(err, missing) {
 			return fmt.Errorf("kernel offers no way to keep the host's stack off guarded frames: it needs nf_tables with netdev ingress "+

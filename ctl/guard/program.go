@@ -103,7 +103,7 @@ func (g *Guard) addSets(f *family) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
 	for name, parts := range map[string][]nftables.SetDatatype{
 		"vips": endpoint[:1], "locals": endpoint[:1],
-		"anyservices": endpoint[:2], "anysources": endpoint[:2], "speakers": endpoint[:2], "helping": endpoint[:2],
+		"anyservices": endpoint[:2], "anysources": endpoint[:2], "sourceaddrs": endpoint[:2], "helperservers": endpoint[:2],
 		"services": endpoint, "sources": endpoint,
 	} {
 		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
@@ -126,13 +126,13 @@ func (g *Guard) addSets(f *family) error {
 	if err := g.conn.AddSet(errors, types); err != nil {
 		return err
 	}
-	if err := g.addFragmentSet(f, "fragments"); err != nil {
+	if err := g.addFragmentSet(f, "dropfragments"); err != nil {
 		return err
 	}
-	if err := g.addAskedSets(f); err != nil {
+	if err := g.addRelatedSets(f); err != nil {
 		return err
 	}
-	return g.addFragmentSet(f, "passing")
+	return g.addFragmentSet(f, "passfragments")
 }
 
 // addFragmentSet queues a set for what first fragments leave behind.
@@ -148,28 +148,28 @@ func (g *Guard) addFragmentSet(f *family, name string) error {
 func (g *Guard) addChains(f *family) {
 	service := g.addDropChain(f, counterService)
 	source := g.addDropChain(f, counterSource)
-	for _, name := range []string{chainMarked, chainLeaving, chainSpans, chainQuoted, chainTagged, chainHelped} {
+	for _, name := range []string{chainMarked, chainOldMarked, chainRanges, chainQuoted, chainTagged, chainHelper} {
 		g.addChain(name + f.suffix)
 	}
-	stray := g.addStrayChain(f)
+	otherPort := g.addOtherPortChain(f)
 	guard := g.addChain(chainGuard + f.suffix)
 
-	g.rule(guard, f).jump(chainHelped)
+	g.rule(guard, f).jump(chainHelper)
 	g.rule(guard, f).key(f.dst).in("vips").drop(counterVIP)
 	g.rule(guard, f).key(f.dst, l4proto).in("anyservices").drop(counterService)
 	g.rule(guard, f).key(f.dst, l4proto, dstPort).in("services").goTo(service)
 	g.rule(guard, f).jump(chainMarked)
-	g.rule(guard, f).jump(chainLeaving)
+	g.rule(guard, f).jump(chainOldMarked)
 	g.rule(guard, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
-		key(f.src, f.dst, f.fragmentID).in("fragments").drop(counterFragment)
+		key(f.src, f.dst, f.fragmentID).in("dropfragments").drop(counterFragment)
 
 	// The host forwards no frames but those addressed to it.
-	g.rule(guard, f).key(packetType).not(unix.PACKET_HOST).leave()
-	g.rule(guard, f).key(f.dst).in("locals").leave()
+	g.rule(guard, f).key(packetType).not(unix.PACKET_HOST).pass()
+	g.rule(guard, f).key(f.dst).in("locals").pass()
 	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
 	g.rule(guard, f).key(f.src, l4proto, srcPort).in("sources").goTo(source)
-	g.rule(guard, f).jump(chainSpans)
-	g.rule(guard, f).key(f.src, l4proto).in("speakers").goTo(stray)
+	g.rule(guard, f).jump(chainRanges)
+	g.rule(guard, f).key(f.src, l4proto).in("sourceaddrs").goTo(otherPort)
 
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto).in("anysources").drop(counterError)
 	g.rule(guard, f).quote().key(f.quoteDst, f.quoteProto, f.quotePort).in("sources").drop(counterError)
@@ -182,20 +182,20 @@ func (g *Guard) addChains(f *family) {
 func (g *Guard) addDropChain(f *family, counter string) *nftables.Chain {
 	c := g.addChain(counter + f.suffix)
 	g.rule(c, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
-		key(f.src, f.dst, f.fragmentID).remember("fragments")
+		key(f.src, f.dst, f.fragmentID).addTo("dropfragments")
 	g.rule(c, f).drop(counter)
 	return c
 }
 
-// addStrayChain queues the chain for what comes from a server's address by
+// addOtherPortChain queues the chain for what comes from a server's address by
 // another port than the server's, or shows no port. The first fragment of a
 // datagram lets the later ones pass with it; others are dropped: whether their
 // first is the host's is not known, and if it is, uvs routes them on.
-func (g *Guard) addStrayChain(f *family) *nftables.Chain {
-	c := g.addChain(chainStray + f.suffix)
+func (g *Guard) addOtherPortChain(f *family) *nftables.Chain {
+	c := g.addChain(chainOtherPort + f.suffix)
 	g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).is(0, 0).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
-		key(f.src, f.dst, f.fragmentID).remember("passing")
-	g.rule(c, f).key(f.src, f.dst, f.fragmentID).in("passing").leave()
+		key(f.src, f.dst, f.fragmentID).addTo("passfragments")
+	g.rule(c, f).key(f.src, f.dst, f.fragmentID).in("passfragments").pass()
 	g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).drop(counterFragment)
 	return c
 }
@@ -204,8 +204,8 @@ func (g *Guard) addChain(name string) *nftables.Chain {
 	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table})
 }
 
-// portChain is the chain in which frames of one interface start.
-func (g *Guard) portChain(name string) *nftables.Chain {
+// ingressChain is the chain in which frames of one interface start.
+func (g *Guard) ingressChain(name string) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return &nftables.Chain{
 		Name: name, Table: g.table, Device: name,
@@ -214,30 +214,30 @@ func (g *Guard) portChain(name string) *nftables.Chain {
 	}
 }
 
-// addPort queues the chain of an interface.
-func (g *Guard) addPort(name string) {
-	c := g.conn.AddChain(g.portChain(name))
+// addInterface queues the chain of an interface.
+func (g *Guard) addInterface(name string) {
+	c := g.conn.AddChain(g.ingressChain(name))
 	for _, f := range families {
 		g.rule(c, f).key(etherType).is(f.bytes()...).jump(chainGuard)
 		g.rule(c, f).key(etherType).is(tagType...).key(vlan).masked(vlanMask).is(0, 0).ofFamily().jump(chainGuard)
 		g.rule(c, f).jump(chainTagged)
 	}
-	if g.door {
-		g.addReturn(name)
+	if g.redirects {
+		g.addEgress(name)
 	}
 }
 
-// deletePort queues the end of an interface's chain.
-func (g *Guard) deletePort(name string) {
-	g.conn.DelChain(g.portChain(name))
-	if g.door {
-		g.conn.DelChain(g.returnChain(name))
+// deleteInterface queues the end of an interface's chain.
+func (g *Guard) deleteInterface(name string) {
+	g.conn.DelChain(g.ingressChain(name))
+	if g.redirects {
+		g.conn.DelChain(g.egressChain(name))
 	}
 }
 
-// ports lists the interfaces that have chains. It asks the kernel, because
+// interfaces lists the interfaces that have chains. It asks the kernel, because
 // kernels before 6.16 remove a chain together with its interface.
-func (g *Guard) ports() ([]string, error) {
+func (g *Guard) interfaces() ([]string, error) {
 	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {
 		return nil, err

@@ -39,11 +39,11 @@ const Mark = 0x75767331
 func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	door := g.addChain("door")
+	localNode := g.addChain("localnode")
 	for _, f := range families {
 		for name, parts := range map[string][]nftables.SetDatatype{
-			"anyreturns": {f.addr, nftables.TypeInetProto},
-			"returns":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
+			"anylocalservers": {f.addr, nftables.TypeInetProto},
+			"localservers":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
 		} {
 			set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...), Concatenation: true}
 			if err := g.conn.AddSet(set, nil); err != nil {
@@ -51,51 +51,51 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 			}
 			g.sets[set.Name] = set
 		}
-		if err := g.addFragmentSet(f, "returning"); err != nil {
+		if err := g.addFragmentSet(f, "localfragments"); err != nil {
 			return fmt.Errorf("guard: %w", err)
 		}
-		c, returned := g.addChain("return"+f.suffix), g.addChain("returned"+f.suffix)
-		g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
-			key(f.src, f.dst, f.fragmentID).in("returning").goTo(door)
-		g.rule(c, f).key(f.src, l4proto).in("anyreturns").goTo(door)
-		g.rule(c, f).key(f.src, l4proto, srcPort).in("returns").goTo(returned)
-		g.rule(returned, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
-			key(f.src, f.dst, f.fragmentID).remember("returning")
-		g.rule(returned, f).goTo(door)
+		local, first := g.addChain("local"+f.suffix), g.addChain("localfirst"+f.suffix)
+		g.rule(local, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
+			key(f.src, f.dst, f.fragmentID).in("localfragments").goTo(localNode)
+		g.rule(local, f).key(f.src, l4proto).in("anylocalservers").goTo(localNode)
+		g.rule(local, f).key(f.src, l4proto, srcPort).in("localservers").goTo(first)
+		g.rule(first, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
+			key(f.src, f.dst, f.fragmentID).addTo("localfragments")
+		g.rule(first, f).goTo(localNode)
 	}
-	g.door = true
-	g.addPort(loopback) // nothing else shows that the kernel has the hook
-	g.deletePort(loopback)
+	g.redirects = true
+	g.addInterface(loopback) // nothing else shows that the kernel has the hook
+	g.deleteInterface(loopback)
 	if err := g.conn.Flush(); err != nil {
-		return fmt.Errorf("guard: set up the way back from the host's own stack (Linux 5.16): %w", explain(err))
+		return fmt.Errorf("guard: set up the way back from the host's own stack (Linux 5.16): %w", explainErrno(err))
 	}
-	if err := g.addForward(door, index, to); err != nil {
-		return fmt.Errorf("guard: forward from the host's own stack: %w", explain(err))
+	if err := g.addFwdRule(localNode, index, to); err != nil {
+		return fmt.Errorf("guard: forward from the host's own stack: %w", explainErrno(err))
 	}
 	return nil
 }
 
 var mark = meta(expr.MetaKeyMARK, 4)
 
-func (g *Guard) returnChain(name string) *nftables.Chain {
-	c := g.portChain(name)
+func (g *Guard) egressChain(name string) *nftables.Chain {
+	c := g.ingressChain(name)
 	c.Name, c.Hooknum = name+"-out", nftables.ChainHookEgress
 	return c
 }
 
-// addReturn queues the egress chain of an interface.
-func (g *Guard) addReturn(name string) {
-	c := g.conn.AddChain(g.returnChain(name))
-	g.rule(c, &ipv4).key(mark).is(binary.NativeEndian.AppendUint32(nil, Mark)...).leave()
+// addEgress queues the egress chain of an interface.
+func (g *Guard) addEgress(name string) {
+	c := g.conn.AddChain(g.egressChain(name))
+	g.rule(c, &ipv4).key(mark).is(binary.NativeEndian.AppendUint32(nil, Mark)...).pass()
 	for _, f := range families {
 		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
-			verdict(expr.VerdictJump, "return"+f.suffix)
+			verdict(expr.VerdictJump, "local"+f.suffix)
 	}
 }
 
-// addForward adds the one rule with an expression, fwd, that package nftables
+// addFwdRule adds the one rule with an expression, fwd, that package nftables
 // does not have.
-func (g *Guard) addForward(chain *nftables.Chain, index int, to [6]byte) error {
+func (g *Guard) addFwdRule(chain *nftables.Chain, index int, to [6]byte) error {
 	var list []netlink.Attribute
 	for _, e := range []expr.Any{
 		&expr.Immediate{Register: register, Data: to[:]},

@@ -37,29 +37,29 @@ import (
 // hours after its last text. TFTP's client asks and is answered at the same port:
 // its end is known from the request on.
 const (
-	// askTime is how long a client may take from its last word on a control
+	// controlTimeout is how long a client may take from its last word on a control
 	// connection to opening what was announced: as long as it is expected
 	// (IPVS's LISTEN, 120 s).
-	askTime = 2 * time.Minute
-	// askedTime is how long a connection is known that does not send text.
-	askedTime = 5 * time.Minute
-	textTime  = 2 * time.Hour
-	endedTime = time.Minute
-	// textLen is more than the headers of a segment without text have: 40 bytes of
+	controlTimeout = 2 * time.Minute
+	// relatedTimeout is how long a connection is known that does not send text.
+	relatedTimeout = 5 * time.Minute
+	dataTimeout    = 2 * time.Hour
+	closedTimeout  = time.Minute
+	// maxHeaderLen is more than the headers of a segment without text have: 40 bytes of
 	// IPv6, 60 of TCP.
-	textLen = 200
-	// maxAsked bounds each of the sets; what does not fit passes to the host.
-	maxAsked = 1 << 18
+	maxHeaderLen = 200
+	// maxRelated bounds each of the sets; what does not fit passes to the host.
+	maxRelated = 1 << 18
 )
 
-// addAskedSets queues the sets of what clients ask for.
-func (g *Guard) addAskedSets(f *family) error {
+// addRelatedSets queues the sets of what clients ask for.
+func (g *Guard) addRelatedSets(f *family) error {
 	for _, set := range []*nftables.Set{
-		{Name: "listeners", KeyType: f.addr, Timeout: askTime},
-		{Name: "askers", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true, Timeout: askTime},
-		{Name: "asked", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService), Concatenation: true, Timeout: askedTime},
+		{Name: "controlclients", KeyType: f.addr, Timeout: controlTimeout},
+		{Name: "controls", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true, Timeout: controlTimeout},
+		{Name: "related", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService), Concatenation: true, Timeout: relatedTimeout},
 	} {
-		set.Table, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, maxAsked
+		set.Table, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, maxRelated
 		set.Name += f.suffix
 		if err := g.conn.AddSet(set, nil); err != nil {
 			return err
@@ -68,12 +68,12 @@ func (g *Guard) addAskedSets(f *family) error {
 	return nil
 }
 
-// updateHelped queues the rules of chain helped.
-func (g *Guard) updateHelped(f *family, r Rules) {
-	chain := g.emptyChain(chainHelped, f)
+// updateHelper queues the rules of chain helped.
+func (g *Guard) updateHelper(f *family, r Rules) {
+	chain := g.emptyChain(chainHelper, f)
 	var all []Match
-	for _, part := range r.Services {
-		for _, m := range part.HelperMatches {
+	for _, service := range r.Services {
+		for _, m := range service.HelperMatches {
 			if f.has(m.Dst) && !slices.Contains(all, m) {
 				all = append(all, m)
 			}
@@ -81,38 +81,38 @@ func (g *Guard) updateHelped(f *family, r Rules) {
 	}
 	tcp := false
 	for _, m := range all {
-		at := func() *rule { return g.rule(chain, f).match(m) }
+		matched := func() *rule { return g.rule(chain, f).match(m) }
 		switch m.Proto {
 		case unix.IPPROTO_TCP:
-			at().key(f.src, f.dst).remember("askers")
-			at().key(f.src).remember("listeners")
+			matched().key(f.src, f.dst).addTo("controls")
+			matched().key(f.src).addTo("controlclients")
 			tcp = true
 		default:
-			at().key(f.src, l4proto, srcPort).remember("asked")
+			matched().key(f.src, l4proto, srcPort).addTo("related")
 		}
 	}
 	if tcp {
-		g.followOpening(chain, f, counterService, func(x *rule) *rule { return x.key(f.src, f.dst).in("askers") }, f.src, srcPort)
+		g.trackSYNs(chain, f, counterService, func(x *rule) *rule { return x.key(f.src, f.dst).in("controls") }, f.src, srcPort)
 	}
 	for _, m := range all {
-		of := func(x *rule) *rule { return x.key(l4proto).is(m.Proto).within(f.dst, m.Dst) }
-		g.followAsked(chain, f, counterService, of, f.src, srcPort)
+		toService := func(x *rule) *rule { return x.key(l4proto).is(m.Proto).within(f.dst, m.Dst) }
+		g.trackRelated(chain, f, counterService, toService, f.src, srcPort)
 	}
 }
 
-// followOpening queues rules that drop the SYNs among those packets that of lets
+// trackSYNs queues rules that drop the SYNs among those packets that of lets
 // through, and remember the client's end in them, which is addr and port.
-func (g *Guard) followOpening(chain *nftables.Chain, f *family, counter string, of func(*rule) *rule, addr, port field) {
-	opening := func() *rule {
-		return of(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstOpen, 65535).
+func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule, addr, port field) {
+	syn := func() *rule {
+		return matching(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstDataPort, 65535).
 			key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn))
 	}
-	opening().key(addr, l4proto, port).remember("asked")
-	opening().drop(counter) // a rule of its own, because a full set ends the first
+	syn().key(addr, l4proto, port).addTo("related")
+	syn().drop(counter) // a rule of its own, because a full set ends the first
 }
 
-// firstOpen is the first port that a server or client announces.
-const firstOpen = 1024
+// firstDataPort is the first port that a server or client announces.
+const firstDataPort = 1024
 
 // TCP's flags (RFC 9293 section 3.1).
 const (
@@ -127,15 +127,15 @@ var (
 	packetLength = meta(expr.MetaKeyLEN, 4)
 )
 
-// followAsked queues rules that drop the packets of asked connections among those
+// trackRelated queues rules that drop the packets of asked connections among those
 // that of lets through; addr and port are the client's end in them.
-func (g *Guard) followAsked(chain *nftables.Chain, f *family, counter string, of func(*rule) *rule, addr, port field) {
-	asked := func() *rule { return of(g.rule(chain, f)).key(addr, l4proto, port).in("asked") }
+func (g *Guard) trackRelated(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule, addr, port field) {
+	related := func() *rule { return matching(g.rule(chain, f)).key(addr, l4proto, port).in("related") }
 	key := func(x *rule) *rule { return x.key(addr, l4proto, port) }
-	key(asked().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{flagFin | flagRst}).not(0)).
-		update("asked", endedTime).drop(counter)
-	key(asked().key(l4proto).is(unix.IPPROTO_TCP).key(packetLength).longer(textLen)).
-		update("asked", textTime).drop(counter)
-	key(asked().key(l4proto).not(unix.IPPROTO_TCP)).update("asked", 0).drop(counter)
-	asked().drop(counter)
+	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{flagFin | flagRst}).not(0)).
+		update("related", closedTimeout).drop(counter)
+	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(packetLength).greater(maxHeaderLen)).
+		update("related", dataTimeout).drop(counter)
+	key(related().key(l4proto).not(unix.IPPROTO_TCP)).update("related", 0).drop(counter)
+	related().drop(counter)
 }

@@ -30,25 +30,25 @@ func segment(src string, sport uint16, dst string, dport uint16, flags string, p
 	return ipTo(src, dst, layers.IPProtocolTCP, t, gopacket.Payload(make([]byte, payload)))
 }
 
-// TestHelped: of a client that has spoken to a helped service the guard hides
+// TestRelatedConnections: of a client that has spoken to a helped service the guard hides
 // what it opens to other ports of the same address, and then everything of that
 // connection in both directions; and nothing else. The peer plays client and
 // server at once:
 //
 //	client 10.7.0.2, server 10.7.0.3, on p0 ── h0 10.7.0.1, host with VIP 10.7.0.9
-func TestHelped(t *testing.T) {
+func TestRelatedConnections(t *testing.T) {
 	for _, row := range [][4]string{
 		{"10.7.0.2", "10.7.0.9", "10.7.0.3", "10.7.0.99"},
 		{"fd07::2", "fd07::9", "fd07::3", "fd07::99"},
 	} {
 		client, vip, server, mark := row[0], row[1], row[2], row[3]
-		host, peer := newSpace(t), newSpace(t)
+		host, peer := newTestHost(t), newTestHost(t)
 		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 		tap := peer.Tap("p0")
 		to := host.Link("h0").Attrs().HardwareAddr
 		g := host.guard()
-		all := netip.MustParseAddr(vip)
-		whole := netip.PrefixFrom(all, all.BitLen())
+		vipAddr := netip.MustParseAddr(vip)
+		whole := netip.PrefixFrom(vipAddr, vipAddr.BitLen())
 		rules := Rules{
 			Interfaces: []string{"h0"},
 			Services: []*ServiceRules{{VIPs: addrs(mark)}, {
@@ -64,7 +64,7 @@ func TestHelped(t *testing.T) {
 			_, err := tap.WriteTo(frame(net.HardwareAddr(to), ip), anywhere)
 			peer.Must(err)
 		}
-		hidden := func(ip []byte) (service, source uint64) {
+		dropped := func(ip []byte) (service, source uint64) {
 			before, err := g.Dropped()
 			host.Must(err)
 			send(ip)
@@ -110,12 +110,12 @@ func TestHelped(t *testing.T) {
 			{"what the client says to that", udp(client, 6000, vip, 40000), 1, 0},
 			{"another end of the client's datagram", udp(client, 6001, vip, 40000), 0, 0},
 		} {
-			if service, source := hidden(step.ip); service != step.service || source != step.source {
+			if service, source := dropped(step.ip); service != step.service || source != step.source {
 				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.say, service, source, step.service, step.source)
 			}
 		}
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))
-		if service, source := hidden(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
+		if service, source := dropped(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
 			t.Errorf("%s: still hidden when nothing is helped", vip)
 		}
 	}

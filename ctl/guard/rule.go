@@ -131,8 +131,8 @@ func (r *rule) quote() *rule {
 		key(r.f.quoteStart).masked([]byte{r.f.quoteMask}).is(r.f.quotePlain)
 }
 
-// remember ends the rule by putting the key into the family's set.
-func (r *rule) remember(set string) { r.update(set, 0).queue() }
+// addTo ends the rule by putting the key into the family's set.
+func (r *rule) addTo(set string) { r.update(set, 0).queue() }
 
 // update puts the key into the family's set, for a time or, if that is 0, the
 // set's, which begins anew if it is there. It goes on unless the set is full.
@@ -140,8 +140,8 @@ func (r *rule) update(set string, timeout time.Duration) *rule {
 	return r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout})
 }
 
-// longer goes on if the key, a number in the host's order, is more than n.
-func (r *rule) longer(n uint32) *rule {
+// greater goes on if the key, a number in the host's order, is more than n.
+func (r *rule) greater(n uint32) *rule {
 	r.add(&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 4, Size: 4})
 	return r.add(&expr.Cmp{Op: expr.CmpOpGt, Register: register, Data: binary.BigEndian.AppendUint32(nil, n)})
 }
@@ -183,8 +183,8 @@ func (r *rule) ports(at field, first, last uint16) *rule {
 	})
 }
 
-// leave ends the rule by letting the packet pass.
-func (r *rule) leave() { r.verdict(expr.VerdictReturn, "") }
+// pass ends the rule by letting the packet pass.
+func (r *rule) pass() { r.verdict(expr.VerdictReturn, "") }
 
 func (r *rule) verdict(kind expr.VerdictKind, chain string) {
 	r.add(&expr.Verdict{Kind: kind, Chain: chain}).queue()

@@ -11,10 +11,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// rounds is how often a VIP is announced, a second apart:
+// announceCount is how often a VIP is announced, a second apart:
 // MAX_NEIGHBOR_ADVERTISEMENT and RETRANS_TIMER of RFC 4861 section 10. RFC 5227
 // section 2.3 wants two ARP announcements.
-const rounds = 3
+const announceCount = 3
 
 // announcement is one VIP on one port.
 type announcement struct {
@@ -22,25 +22,25 @@ type announcement struct {
 	vip  netip.Addr
 }
 
-// round is what is left of an announcement.
-type round struct {
+// repetition is what is left of an announcement.
+type repetition struct {
 	left int
 	due  time.Time
 }
 
-// hold makes vips those that are announced; those that are new are due at once.
-func (w *Watcher) hold(vips []netip.Addr) {
+// setAnnounced makes vips those that are announced; those that are new are due at once.
+func (w *Watcher) setAnnounced(vips []netip.Addr) {
 	held := map[netip.Addr]bool{}
 	for _, vip := range vips {
 		vip = vip.Unmap()
 		held[vip] = true
-		for port := range w.hops.Ports {
-			if !w.held[vip] {
-				w.pending[announcement{uint16(port), vip}] = round{left: rounds}
+		for port := range w.hostNet.Ports {
+			if !w.announced[vip] {
+				w.pending[announcement{uint16(port), vip}] = repetition{left: announceCount}
 			}
 		}
 	}
-	w.held = held
+	w.announced = held
 }
 
 // announce sends what is due.
@@ -48,29 +48,29 @@ func (w *Watcher) announce(now time.Time) {
 	due := map[uint16][]netip.Addr{}
 	for a, r := range w.pending {
 		switch {
-		case !w.held[a.vip], r.left == 0, w.hops.IsLocal(wire.AddrFrom(a.vip)):
+		case !w.announced[a.vip], r.left == 0, w.hostNet.IsLocal(wire.AddrFrom(a.vip)):
 			delete(w.pending, a)
 		case now.Sub(r.due) >= 0 && w.up[a.port]:
 			due[a.port] = append(due[a.port], a.vip)
-			w.pending[a] = round{r.left - 1, now.Add(second - settle)} // ticks are not exact
+			w.pending[a] = repetition{r.left - 1, now.Add(retransTime - coalesceDelay)} // ticks are not exact
 		}
 	}
 	for port, vips := range due {
-		if err := sendAll(w.hops.Ports[port], vips); err != nil {
-			w.log.Warn().Err(err).Str("interface", w.hops.Ports[port].Name).Msg("hop: cannot announce VIPs")
+		if err := sendAnnouncements(w.hostNet.Ports[port], vips); err != nil {
+			w.log.Warn().Err(err).Str("interface", w.hostNet.Ports[port].Name).Msg("hop: cannot announce VIPs")
 		}
 	}
 }
 
 // announceOn has all VIPs announced on a port.
 func (w *Watcher) announceOn(port uint16) {
-	for vip := range w.held {
-		w.pending[announcement{port, vip}] = round{left: rounds}
+	for vip := range w.announced {
+		w.pending[announcement{port, vip}] = repetition{left: announceCount}
 	}
 }
 
-// sendAll announces VIPs on a port.
-func sendAll(port director.Port, vips []netip.Addr) error {
+// sendAnnouncements announces VIPs on a port.
+func sendAnnouncements(port director.Port, vips []netip.Addr) error {
 	// Protocol 0: the socket receives nothing.
 	c, err := packet.Listen(&net.Interface{Index: port.Index, Name: port.Name}, packet.Raw, 0, nil)
 	if err != nil {
@@ -79,7 +79,7 @@ func sendAll(port director.Port, vips []netip.Addr) error {
 	defer c.Close()
 	for _, vip := range vips {
 		for _, frame := range announcements(port.MAC, wire.AddrFrom(vip)) {
-			if _, err := c.WriteTo(tag(frame, port.VLAN), macAddr(frame)); err != nil {
+			if _, err := c.WriteTo(tagFrame(frame, port.VLAN), dstAddr(frame)); err != nil {
 				return err
 			}
 		}
@@ -87,8 +87,8 @@ func sendAll(port director.Port, vips []netip.Addr) error {
 	return nil
 }
 
-// macAddr is the destination of a frame, as package packet wants it.
-func macAddr(frame []byte) *packet.Addr {
+// dstAddr is the destination of a frame, as package packet wants it.
+func dstAddr(frame []byte) *packet.Addr {
 	dst := wire.Ethernet(frame).Dst()
 	return &packet.Addr{HardwareAddr: dst[:]}
 }
@@ -112,8 +112,8 @@ func announcements(mac wire.MAC, vip wire.Addr) [][]byte {
 	}
 }
 
-// ethernet makes a frame with room for n bytes behind its header.
-func ethernet(dst, src wire.MAC, etherType uint16, n int) (frame, body []byte) {
+// newFrame makes a frame with room for n bytes behind its header.
+func newFrame(dst, src wire.MAC, etherType uint16, n int) (frame, body []byte) {
 	frame = make([]byte, wire.EthernetLen+n)
 	e := wire.Ethernet(frame)
 	e.SetDst(dst)
@@ -124,7 +124,7 @@ func ethernet(dst, src wire.MAC, etherType uint16, n int) (frame, body []byte) {
 
 // arp makes a broadcast ARP frame.
 func arp(op uint16, sender wire.MAC, senderIP wire.Addr, target wire.MAC, targetIP wire.Addr) []byte {
-	frame, body := ethernet(broadcast, sender, wire.EtherTypeARP, wire.ARPLen)
+	frame, body := newFrame(broadcast, sender, wire.EtherTypeARP, wire.ARPLen)
 	a := wire.ARP(body)
 	a.SetEthernetIPv4()
 	a.SetOperation(op)
@@ -141,7 +141,7 @@ func advertisement(mac wire.MAC, vip wire.Addr) []byte {
 	frame, n := neighbourFrame(wire.ICMPv6Advertise, mac, vip, allNodes, vip, wire.NeighbourOptionLen)
 	n.SetFlags(wire.NeighbourOverride)
 	n.SetOption(wire.OptionTargetMAC, mac)
-	finish(frame)
+	setChecksum(frame)
 	return frame
 }
 
@@ -150,7 +150,7 @@ func advertisement(mac wire.MAC, vip wire.Addr) []byte {
 func neighbourFrame(kind uint8, mac wire.MAC, src, dst, target wire.Addr, options int) ([]byte, wire.Neighbour) {
 	// RFC 2464 section 7: 33:33 and the last four bytes of the address.
 	group := wire.MAC{0x33, 0x33, dst[12], dst[13], dst[14], dst[15]}
-	frame, body := ethernet(group, mac, wire.EtherTypeIPv6, wire.IPv6Len+wire.NeighbourLen+options)
+	frame, body := newFrame(group, mac, wire.EtherTypeIPv6, wire.IPv6Len+wire.NeighbourLen+options)
 	ip := wire.IPv6(body)
 	ip.SetVersionClassFlow(0, 0)
 	ip.SetPayloadLen(uint16(wire.NeighbourLen + options))
@@ -164,8 +164,8 @@ func neighbourFrame(kind uint8, mac wire.MAC, src, dst, target wire.Addr, option
 	return frame, n
 }
 
-// finish writes the checksum of an ICMPv6 message.
-func finish(frame []byte) {
+// setChecksum writes the checksum of an ICMPv6 message.
+func setChecksum(frame []byte) {
 	ip := wire.IPv6(frame[wire.EthernetLen:])
 	m := wire.ICMP(ip[wire.IPv6Len:])
 	m.SetChecksum(0)

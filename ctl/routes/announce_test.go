@@ -15,25 +15,25 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// heard is what an announcement said, as decoded by gopacket.
-type heard struct {
+// announced is what an announcement said, as decoded by gopacket.
+type announced struct {
 	kind string // request, reply, advertisement
 	vip  netip.Addr
 	mac  wire.MAC
 }
 
-// listen counts announcements on a tap until there are as many of each as want
+// expectAnnouncements counts announcements on a tap until there are as many of each as want
 // says, and fails on any other.
-func listen(t *testing.T, tap *packet.Conn, want map[heard]int) {
+func expectAnnouncements(t *testing.T, tap *packet.Conn, want map[announced]int) {
 	t.Helper()
-	got := map[heard]int{}
-	tap.SetReadDeadline(time.Now().Add(deadline))
+	got := map[announced]int{}
+	tap.SetReadDeadline(time.Now().Add(timeout))
 	for b := make([]byte, 2048); ; {
 		n, _, err := tap.ReadFrom(b)
 		if err != nil {
 			t.Fatalf("heard %v, want %v: %v", got, want, err)
 		}
-		h, ok := hear(t, b[:n])
+		h, ok := decodeAnnouncement(t, b[:n])
 		if !ok {
 			continue
 		}
@@ -50,8 +50,8 @@ func listen(t *testing.T, tap *packet.Conn, want map[heard]int) {
 	}
 }
 
-// hear checks every field of an announcement.
-func hear(t *testing.T, frame []byte) (h heard, ok bool) {
+// decodeAnnouncement checks every field of an announcement.
+func decodeAnnouncement(t *testing.T, frame []byte) (h announced, ok bool) {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
 	eth := p.Layer(layers.LayerTypeEthernet).(*layers.Ethernet)
@@ -100,21 +100,21 @@ func hear(t *testing.T, frame []byte) (h heard, ok bool) {
 // port gets another hardware address.
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	nettest.Join(host.Namespace, "h1", peer.Namespace, "p1")
 	host.Addr("h0", "10.7.0.101/24") // a VIP the host owns
 	w := host.watch("h0", "h1")
 	taps := []*packet.Conn{peer.Tap("p0"), peer.Tap("p1")}
 	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
-	all := func(mac wire.MAC) map[heard]int {
-		return map[heard]int{{"request", vip4, mac}: rounds, {"reply", vip4, mac}: rounds, {"advertisement", vip6, mac}: rounds}
+	all := func(mac wire.MAC) map[announced]int {
+		return map[announced]int{{"request", vip4, mac}: announceCount, {"reply", vip4, mac}: announceCount, {"advertisement", vip6, mac}: announceCount}
 	}
 	w.Announce([]netip.Addr{vip4, vip6, netip.MustParseAddr("10.7.0.101")})
-	listen(t, taps[0], all(host.mac("h0")))
-	listen(t, taps[1], all(host.mac("h1")))
+	expectAnnouncements(t, taps[0], all(host.mac("h0")))
+	expectAnnouncements(t, taps[1], all(host.mac("h1")))
 
 	w.Announce([]netip.Addr{vip4, vip6}) // not new: silence
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
-	listen(t, taps[0], all(mac))
+	expectAnnouncements(t, taps[0], all(mac))
 }

@@ -13,10 +13,10 @@ import (
 // event is what the kernel told: a neighbour, or that something else is to be
 // read again.
 type event struct {
-	stale     bool // links, addresses, routes
-	lost      bool // anything: the kernel dropped events
+	changed   bool // links, addresses, routes
+	overrun   bool // anything: the kernel dropped events
 	neighbour *netlink.Neigh
-	gone      bool // the neighbour was deleted
+	deleted   bool // the neighbour was deleted
 }
 
 // receive hands on events until ctx is done or the socket closed.
@@ -27,7 +27,7 @@ func (w *Watcher) receive(ctx context.Context, events chan<- []event) {
 		var batch []event
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
-			batch = []event{{stale: true, lost: true}}
+			batch = []event{{changed: true, overrun: true}}
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		case err != nil:
 			return
@@ -52,16 +52,16 @@ func decode(messages []syscall.NetlinkMessage) (batch []event) {
 		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 			n, err := netlink.NeighDeserialize(m.Data)
 			if err != nil {
-				batch = append(batch, event{lost: true})
+				batch = append(batch, event{overrun: true})
 				continue
 			}
-			batch = append(batch, event{neighbour: n, gone: m.Header.Type == unix.RTM_DELNEIGH})
+			batch = append(batch, event{neighbour: n, deleted: m.Header.Type == unix.RTM_DELNEIGH})
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			if len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Table == unix.RT_TABLE_MAIN {
-				batch = append(batch, event{stale: true})
+				batch = append(batch, event{changed: true})
 			}
 		default:
-			batch = append(batch, event{stale: true})
+			batch = append(batch, event{changed: true})
 		}
 	}
 	return batch
@@ -69,24 +69,24 @@ func decode(messages []syscall.NetlinkMessage) (batch []event) {
 
 // apply takes note of an event.
 func (w *Watcher) apply(e event) {
-	w.stale = w.stale || e.stale
-	w.lost = w.lost || e.lost
+	w.rereadHost = w.rereadHost || e.changed
+	w.rereadAll = w.rereadAll || e.overrun
 	if e.neighbour == nil {
 		return
 	}
-	id, ok := idOf(e.neighbour)
+	id, ok := neighbourIDOf(e.neighbour)
 	if !ok {
 		return
 	}
 	old := w.host.neighbours[id]
 	now := neighbour{macOf(e.neighbour.HardwareAddr), e.neighbour.State, e.neighbour.Flags}
-	if e.gone {
+	if e.deleted {
 		now = neighbour{}
 		delete(w.host.neighbours, id)
 	} else {
 		w.host.neighbours[id] = now
 	}
 	if old.usable() != now.usable() || now.usable() && old.mac != now.mac {
-		w.moved = true
+		w.neighbourChanged = true
 	}
 }

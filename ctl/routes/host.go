@@ -35,8 +35,8 @@ type link struct {
 
 // neighbourID is an address on a link.
 type neighbourID struct {
-	index int // see linkOf
-	addr  netip.Addr
+	link int // see linkKey
+	addr netip.Addr
 }
 
 type neighbour struct {
@@ -147,15 +147,15 @@ func readNeighbours(nl *netlink.Handle) (map[neighbourID]neighbour, error) {
 	}
 	all := map[neighbourID]neighbour{}
 	for _, n := range list {
-		if id, ok := idOf(&n); ok {
+		if id, ok := neighbourIDOf(&n); ok {
 			all[id] = neighbour{macOf(n.HardwareAddr), n.State, n.Flags}
 		}
 	}
 	return all, nil
 }
 
-// idOf is false for entries of bridges and proxies, which say nothing of ways.
-func idOf(n *netlink.Neigh) (neighbourID, bool) {
+// neighbourIDOf is false for entries of bridges and proxies, which say nothing of ways.
+func neighbourIDOf(n *netlink.Neigh) (neighbourID, bool) {
 	a, ok := netip.AddrFromSlice(n.IP)
 	ip := n.Family == netlink.FAMILY_V4 || n.Family == netlink.FAMILY_V6
 	return neighbourID{n.LinkIndex, a}, ok && ip && n.Flags&netlink.NTF_PROXY == 0
@@ -173,48 +173,48 @@ func (h *host) read(nl *netlink.Handle) error {
 	return nil
 }
 
-// linkOf is the index of a port's interface, above which stands the VLAN if the
+// linkKey is the index of a port's interface, above which stands the VLAN if the
 // port is one without a device, which to the kernel is no link.
-func linkOf(p director.Port) int { return p.Index | int(p.VLAN)<<32 }
+func linkKey(p director.Port) int { return p.Index | int(p.VLAN)<<32 }
 
-// at says which port a link is.
-func at(ports []director.Port) map[int]uint16 {
+// portsByLink says which port a link is.
+func portsByLink(ports []director.Port) map[int]uint16 {
 	m := map[int]uint16{}
 	for i, p := range ports {
 		if p.Index != 0 {
-			m[linkOf(p)] = uint16(i)
+			m[linkKey(p)] = uint16(i)
 		}
 	}
 	return m
 }
 
-// build makes Hops of what the host said, but for the routes.
-func (h *host) build(ports []director.Port, routes *bart.Table[director.Route]) *director.HostNet {
-	hops := &director.HostNet{
+// hostNet makes Hops of what the host said, but for the routes.
+func (h *host) hostNet(ports []director.Port, routes *bart.Table[director.Route]) *director.HostNet {
+	hostNet := &director.HostNet{
 		Ports: ports, Routes: routes,
 		Neighbours: map[director.NeighbourKey]wire.MAC{}, HostAddrs: map[wire.Addr]int{},
 	}
 	for _, a := range h.addrs {
 		if addr, ok := netip.AddrFromSlice(a.IP); ok {
-			hops.HostAddrs[wire.AddrFrom(addr)] = a.LinkIndex
+			hostNet.HostAddrs[wire.AddrFrom(addr)] = a.LinkIndex
 		}
 	}
-	index := at(ports)
+	index := portsByLink(ports)
 	for id, n := range h.neighbours {
-		if port, ok := index[id.index]; ok && n.usable() {
-			hops.Neighbours[director.NeighbourKey{Port: port, Addr: wire.AddrFrom(id.addr)}] = n.mac
+		if port, ok := index[id.link]; ok && n.usable() {
+			hostNet.Neighbours[director.NeighbourKey{Port: port, Addr: wire.AddrFrom(id.addr)}] = n.mac
 		}
 	}
-	return hops
+	return hostNet
 }
 
-// table makes the director's routes of the host's and, before them, of the nets
+// routeTable makes the director's routes of the host's and, before them, of the nets
 // of VLANs. If they are what old has, it is old.
-func (h *host) table(ports []director.Port, vlans []VLAN, old *bart.Table[director.Route]) *bart.Table[director.Route] {
-	index := at(ports)
+func (h *host) routeTable(ports []director.Port, vlans []VLAN, old *bart.Table[director.Route]) *bart.Table[director.Route] {
+	index := portsByLink(ports)
 	routes := new(bart.Table[director.Route])
 	for p, r := range h.routes {
-		routes.Insert(p, routeOf(r, index))
+		routes.Insert(p, directorRoute(r, index))
 	}
 	for i, v := range vlans {
 		for _, a := range v.Addrs {
@@ -232,8 +232,8 @@ func (h *host) table(ports []director.Port, vlans []VLAN, old *bart.Table[direct
 	return old
 }
 
-// routeOf is a route as the director sees it, given the ports of interfaces.
-func routeOf(r netlink.Route, index map[int]uint16) director.Route {
+// directorRoute is a route as the director sees it, given the ports of interfaces.
+func directorRoute(r netlink.Route, index map[int]uint16) director.Route {
 	port, ok := index[r.LinkIndex]
 	if !ok || r.Type != unix.RTN_UNICAST || r.Encap != nil {
 		return director.Route{Port: wire.NoPort}

@@ -9,11 +9,11 @@ import (
 	"uvs/dataplane/director"
 )
 
-// initialPorts finds the configured interfaces.
-func (h *host) initialPorts(names []string) ([]director.Port, error) {
+// findPorts finds the configured interfaces.
+func (h *host) findPorts(names []string) ([]director.Port, error) {
 	var ports []director.Port
 	for i, name := range names {
-		index := h.find(name)
+		index := h.indexOf(name)
 		switch {
 		case index == 0:
 			return nil, fmt.Errorf("no interface %q; there are %s", name, strings.Join(slices.Sorted(h.ethernetNames()), ", "))
@@ -27,13 +27,13 @@ func (h *host) initialPorts(names []string) ([]director.Port, error) {
 	return ports, nil
 }
 
-// parts tells of ports that are parts of another device, which has their
+// checkMasters tells of ports that are parts of another device, which has their
 // addresses, routes and neighbours.
-func (h *host) parts(ports []director.Port, tell func(port, of string)) {
+func (h *host) checkMasters(ports []director.Port, warn func(port, master string)) {
 	for _, p := range ports {
-		switch of := h.links[h.links[p.Index].master]; of.kind {
+		switch master := h.links[h.links[p.Index].master]; master.kind {
 		case "bridge", "bond", "team":
-			tell(p.Name, of.name)
+			warn(p.Name, master.name)
 		}
 	}
 }
@@ -49,8 +49,8 @@ func (h *host) ethernetNames() iter.Seq[string] {
 	}
 }
 
-// find is the index of the interface with that name; 0: there is none.
-func (h *host) find(name string) int {
+// indexOf is the index of the interface with that name; 0: there is none.
+func (h *host) indexOf(name string) int {
 	for index, l := range h.links {
 		if l.name == name {
 			return index
@@ -59,8 +59,8 @@ func (h *host) find(name string) int {
 	return 0
 }
 
-// carriers says which ports are up.
-func (h *host) carriers(ports []director.Port) []bool {
+// linksUp says which ports are up.
+func (h *host) linksUp(ports []director.Port) []bool {
 	up := make([]bool, len(ports))
 	for i, p := range ports {
 		up[i] = h.links[p.Index].up
@@ -68,24 +68,24 @@ func (h *host) carriers(ports []director.Port) []bool {
 	return up
 }
 
-// follow finds the ports again: an interface that still exists is kept whatever
+// updatePorts finds the ports again: an interface that still exists is kept whatever
 // its name is now, one that is gone is looked for under its configured name.
-func (w *Watcher) follow(old []director.Port) []director.Port {
+func (w *Watcher) updatePorts(old []director.Port) []director.Port {
 	ports := make([]director.Port, len(w.names))
 	for i, p := range old[:len(w.names)] {
 		if _, ok := w.host.links[p.Index]; !ok {
-			p.Index = w.host.find(w.names[i])
+			p.Index = w.host.indexOf(w.names[i])
 		}
 		ports[i] = w.host.port(p.Index, w.names[i])
 	}
 	return withVLANs(ports, w.names, w.vlans)
 }
 
-// report logs what became of the ports, a line for each that changed, and has
+// portsChanged logs what became of the ports, a line for each that changed, and has
 // the VIPs announced where that became necessary.
-func (w *Watcher) report(old, now []director.Port) {
+func (w *Watcher) portsChanged(old, now []director.Port) {
 	wasUp := w.up
-	w.up = w.host.carriers(now)
+	w.up = w.host.linksUp(now)
 	for i, p := range now {
 		was := old[i]
 		line := w.log.Info().Str("interface", p.Name)

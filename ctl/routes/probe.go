@@ -15,42 +15,42 @@ import (
 )
 
 const (
-	// reachable is how long an answer is believed before it is asked for again:
+	// reachableTime is how long an answer is believed before it is asked for again:
 	// REACHABLE_TIME of RFC 4861 section 10.
-	reachable = 30 * time.Second
+	reachableTime = 30 * time.Second
 
-	// patience is how long an answer is waited for then, until the neighbour
+	// probeTimeout is how long an answer is waited for then, until the neighbour
 	// counts as gone: MAX_UNICAST_SOLICIT times RETRANS_TIMER, same section.
-	patience = 3 * second
+	probeTimeout = 3 * retransTime
 )
 
 // prober asks for neighbours from packet sockets where the kernel cannot. It
 // opens a socket on an interface when it is first needed there, and belongs to
 // the goroutine of Watcher.Run.
 type prober struct {
-	answers chan answer
+	replies chan reply
 	done    chan struct{}
 	readers sync.WaitGroup
 	conns   map[int]*packet.Conn // by link
-	learned map[neighbourID]lesson
+	learned map[neighbourID]confirmation
 }
 
-// answer is what a neighbour said.
-type answer struct {
+// reply is what a neighbour said.
+type reply struct {
 	id  neighbourID
 	mac wire.MAC
 }
 
-// lesson is what is known from answers.
-type lesson struct {
+// confirmation is what is known from answers.
+type confirmation struct {
 	mac wire.MAC
 	at  time.Time
 }
 
 func newProber() prober {
 	return prober{
-		answers: make(chan answer), done: make(chan struct{}),
-		conns: map[int]*packet.Conn{}, learned: map[neighbourID]lesson{},
+		replies: make(chan reply), done: make(chan struct{}),
+		conns: map[int]*packet.Conn{}, learned: map[neighbourID]confirmation{},
 	}
 }
 
@@ -63,17 +63,17 @@ func (p *prober) close() {
 	p.readers.Wait()
 }
 
-// fresh says whether a neighbour needs not be asked for.
-func (p *prober) fresh(id neighbourID, now time.Time) bool {
+// isReachable says whether a neighbour needs not be asked for.
+func (p *prober) isReachable(id neighbourID, now time.Time) bool {
 	l, ok := p.learned[id]
-	return ok && now.Sub(l.at) < reachable
+	return ok && now.Sub(l.at) < reachableTime
 }
 
-// ask sends the question for a neighbour. It names no asker, for there is no
+// solicit sends the question for a neighbour. It names no asker, for there is no
 // address to name: an ARP probe (RFC 5227 section 1.1), or the solicitation of
 // duplicate address detection (RFC 4862 section 5.4.2), which the owner answers
 // to all nodes.
-func (p *prober) ask(port director.Port, id neighbourID) error {
+func (p *prober) solicit(port director.Port, id neighbourID) error {
 	c, err := p.conn(port)
 	if err != nil {
 		return fmt.Errorf("open packet socket to ask for %s: %w", id.addr, err)
@@ -83,13 +83,13 @@ func (p *prober) ask(port director.Port, id neighbourID) error {
 	if id.addr.Is6() {
 		frame = solicitation(port.MAC, target)
 	}
-	frame = tag(frame, port.VLAN)
-	_, err = c.WriteTo(frame, macAddr(frame))
+	frame = tagFrame(frame, port.VLAN)
+	_, err = c.WriteTo(frame, dstAddr(frame))
 	return err
 }
 
-// tag puts a frame into a VLAN; 0: it stays in none.
-func tag(frame []byte, vlan uint16) []byte {
+// tagFrame puts a frame into a VLAN; 0: it stays in none.
+func tagFrame(frame []byte, vlan uint16) []byte {
 	if vlan == 0 {
 		return frame
 	}
@@ -104,17 +104,17 @@ func solicitation(mac wire.MAC, target wire.Addr) []byte {
 	// RFC 4291 section 2.7.1: ff02::1:ff and the last three bytes.
 	group := wire.Addr{0: 0xff, 1: 2, 11: 1, 12: 0xff, 13: target[13], 14: target[14], 15: target[15]}
 	frame, _ := neighbourFrame(wire.ICMPv6Solicit, mac, wire.Addr{}, group, target, 0)
-	finish(frame)
+	setChecksum(frame)
 	return frame
 }
 
 // conn is the socket on the link of a port.
 func (p *prober) conn(port director.Port) (*packet.Conn, error) {
-	link := linkOf(port)
+	link := linkKey(port)
 	if c := p.conns[link]; c != nil {
 		return c, nil
 	}
-	filter, err := bpf.Assemble(append(inVLAN(port.VLAN), answersOnly...))
+	filter, err := bpf.Assemble(append(vlanFilter(port.VLAN), repliesOnly...))
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +131,9 @@ func (p *prober) conn(port director.Port) (*packet.Conn, error) {
 	return c, nil
 }
 
-// inVLAN drops what is not in a VLAN, or for 0 what carries any tag. The kernel
+// vlanFilter drops what is not in a VLAN, or for 0 what carries any tag. The kernel
 // has taken the tag out of the frame.
-func inVLAN(vlan uint16) []bpf.Instruction {
+func vlanFilter(vlan uint16) []bpf.Instruction {
 	if vlan == 0 {
 		return []bpf.Instruction{
 			bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
@@ -149,9 +149,9 @@ func inVLAN(vlan uint16) []bpf.Instruction {
 	}
 }
 
-// answersOnly passes ARP replies, and neighbour advertisements without extension
+// repliesOnly passes ARP replies, and neighbour advertisements without extension
 // headers.
-var answersOnly = []bpf.Instruction{
+var repliesOnly = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.EtherTypeIPv6, SkipTrue: 3},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: wire.EtherTypeARP, SkipTrue: 6},
@@ -191,22 +191,22 @@ func (p *prober) read(c *packet.Conn, link int) {
 		if err != nil {
 			return
 		}
-		a, ok := decodeAnswer(buf[:n])
+		a, ok := decodeReply(buf[:n])
 		if !ok {
 			continue
 		}
-		a.id.index = link
+		a.id.link = link
 		select {
-		case p.answers <- a:
+		case p.replies <- a:
 		case <-p.done:
 			return
 		}
 	}
 }
 
-// decodeAnswer reads an ARP reply or a neighbour advertisement with its
+// decodeReply reads an ARP reply or a neighbour advertisement with its
 // link-layer address option.
-func decodeAnswer(frame []byte) (a answer, ok bool) {
+func decodeReply(frame []byte) (a reply, ok bool) {
 	if len(frame) < wire.EthernetLen {
 		return a, false
 	}
@@ -237,17 +237,17 @@ func decodeAnswer(frame []byte) (a answer, ok bool) {
 
 // learn takes note of an answer to a neighbour that was asked for, and says
 // whether it is news.
-func (p *prober) learn(a answer, now time.Time) bool {
+func (p *prober) learn(a reply, now time.Time) bool {
 	old := p.learned[a.id]
-	p.learned[a.id] = lesson{a.mac, now}
+	p.learned[a.id] = confirmation{a.mac, now}
 	return old.mac != a.mac
 }
 
-// forget drops what is not wanted any more or was not confirmed for too long,
+// expire drops what is not wanted any more or was not confirmed for too long,
 // and says whether there was any.
-func (p *prober) forget(wanted map[neighbourID]bool, now time.Time) (any bool) {
+func (p *prober) expire(wanted map[neighbourID]bool, now time.Time) (any bool) {
 	for id, l := range p.learned {
-		if !wanted[id] || now.Sub(l.at) > reachable+patience {
+		if !wanted[id] || now.Sub(l.at) > reachableTime+probeTimeout {
 			delete(p.learned, id)
 			any = true
 		}
@@ -255,14 +255,14 @@ func (p *prober) forget(wanted map[neighbourID]bool, now time.Time) (any bool) {
 	return any
 }
 
-// addTo adds what was learned to hops, where the kernel knows nothing better.
-func (p *prober) addTo(hops *director.HostNet) {
-	ports := at(hops.Ports)
+// addNeighbours adds what was learned to hops, where the kernel knows nothing better.
+func (p *prober) addNeighbours(hostNet *director.HostNet) {
+	ports := portsByLink(hostNet.Ports)
 	for id, l := range p.learned {
-		port, ok := ports[id.index]
+		port, ok := ports[id.link]
 		key := director.NeighbourKey{Port: port, Addr: wire.AddrFrom(id.addr)}
-		if _, known := hops.Neighbours[key]; ok && !known {
-			hops.Neighbours[key] = l.mac
+		if _, known := hostNet.Neighbours[key]; ok && !known {
+			hostNet.Neighbours[key] = l.mac
 		}
 	}
 }

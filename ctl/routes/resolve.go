@@ -12,16 +12,16 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// hopsTo is where the frames for an address go first: nowhere if it is the
+// nextHops is where the frames for an address go first: nowhere if it is the
 // host's own or has no usable route, to one gateway or itself on one link, or,
 // without any route, to itself on the link of any port.
-func hopsTo(hops *director.HostNet, addr netip.Addr) []director.NeighbourKey {
+func nextHops(hostNet *director.HostNet, addr netip.Addr) []director.NeighbourKey {
 	addr = addr.Unmap()
 	self := wire.AddrFrom(addr)
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hops.IsLocal(self) {
+	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || hostNet.IsLocal(self) {
 		return nil
 	}
-	r, ok := hops.Routes.Lookup(addr)
+	r, ok := hostNet.Routes.Lookup(addr)
 	switch {
 	case ok && r.Port == wire.NoPort:
 		return nil
@@ -30,8 +30,8 @@ func hopsTo(hops *director.HostNet, addr netip.Addr) []director.NeighbourKey {
 	case ok:
 		return []director.NeighbourKey{{Port: r.Port, Addr: self}}
 	}
-	keys := make([]director.NeighbourKey, len(hops.Ports))
-	for port := range hops.Ports {
+	keys := make([]director.NeighbourKey, len(hostNet.Ports))
+	for port := range hostNet.Ports {
 		keys[port] = director.NeighbourKey{Port: uint16(port), Addr: self}
 	}
 	return keys
@@ -39,22 +39,22 @@ func hopsTo(hops *director.HostNet, addr netip.Addr) []director.NeighbourKey {
 
 // resolved says whether frames can be sent to an address now; the host's own
 // need no hop.
-func resolved(hops *director.HostNet, addr netip.Addr) bool {
-	if hops.IsLocal(wire.AddrFrom(addr)) {
+func resolved(hostNet *director.HostNet, addr netip.Addr) bool {
+	if hostNet.IsLocal(wire.AddrFrom(addr)) {
 		return true
 	}
-	for _, key := range hopsTo(hops, addr) {
-		if _, ok := hops.Neighbours[key]; ok {
+	for _, key := range nextHops(hostNet, addr) {
+		if _, ok := hostNet.Neighbours[key]; ok {
 			return true
 		}
 	}
 	return false
 }
 
-// gatewaysOf are the next hops that routes over our ports name.
-func gatewaysOf(hops *director.HostNet) map[director.NeighbourKey]bool {
+// gateways are the next hops that routes over our ports name.
+func gateways(hostNet *director.HostNet) map[director.NeighbourKey]bool {
 	gateways := map[director.NeighbourKey]bool{}
-	for _, r := range hops.Routes.All() {
+	for _, r := range hostNet.Routes.All() {
 		if r.Port != wire.NoPort && r.Via.IsValid() {
 			gateways[director.NeighbourKey{Port: r.Port, Addr: wire.AddrFrom(r.Via)}] = true
 		}
@@ -66,9 +66,9 @@ func gatewaysOf(hops *director.HostNet) map[director.NeighbourKey]bool {
 func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	targets := maps.Clone(w.gateways)
 	for _, addr := range w.wanted {
-		keys := hopsTo(w.hops, addr)
+		keys := nextHops(w.hostNet, addr)
 		found := slices.IndexFunc(keys, func(key director.NeighbourKey) bool {
-			_, ok := w.hops.Neighbours[key]
+			_, ok := w.hostNet.Neighbours[key]
 			return ok
 		})
 		if found >= 0 {
@@ -84,58 +84,58 @@ func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 // resolve sees to it that every target is known or being asked for; the package
 // comment has the rule.
 func (w *Watcher) resolve(now time.Time) {
-	if w.retarget {
-		w.targets, w.retarget = w.findTargets(), false
+	if w.retargetDue {
+		w.targets, w.retargetDue = w.findTargets(), false
 	}
 	wanted := map[neighbourID]bool{}
 	for key := range w.targets {
-		port := w.hops.Ports[key.Port]
-		id := neighbourID{linkOf(port), key.Addr.Netip()}
+		port := w.hostNet.Ports[key.Port]
+		id := neighbourID{linkKey(port), key.Addr.Netip()}
 		if port.Index == 0 || !w.up[key.Port] {
 			continue
 		}
 		wanted[id] = true
-		if w.isDue(id, now) {
-			w.asked[id] = now
-			w.ask(port, id)
+		if w.dueForSolicit(id, now) {
+			w.solicited[id] = now
+			w.solicit(port, id)
 		}
 	}
-	maps.DeleteFunc(w.asked, func(id neighbourID, _ time.Time) bool { return !wanted[id] })
-	w.moved = w.prober.forget(wanted, now) || w.moved
+	maps.DeleteFunc(w.solicited, func(id neighbourID, _ time.Time) bool { return !wanted[id] })
+	w.neighbourChanged = w.prober.expire(wanted, now) || w.neighbourChanged
 }
 
-// isDue says whether a neighbour is to be asked for now: it is not known or went
+// dueForSolicit says whether a neighbour is to be asked for now: it is not known or went
 // stale, nobody is busy finding it out, and it was not asked for just now.
-func (w *Watcher) isDue(id neighbourID, now time.Time) bool {
+func (w *Watcher) dueForSolicit(id neighbourID, now time.Time) bool {
 	const busy = netlink.NUD_INCOMPLETE | netlink.NUD_DELAY | netlink.NUD_PROBE
 	n := w.host.neighbours[id]
 	switch {
-	case n.state&busy != 0, n.usable() && n.state != netlink.NUD_STALE, w.prober.fresh(id, now):
+	case n.state&busy != 0, n.usable() && n.state != netlink.NUD_STALE, w.prober.isReachable(id, now):
 		return false
 	}
-	return now.Sub(w.asked[id]) >= second-settle // ticks are not exact
+	return now.Sub(w.solicited[id]) >= retransTime-coalesceDelay // ticks are not exact
 }
 
-// ask has the kernel find out a neighbour, or does it where the kernel cannot.
-func (w *Watcher) ask(port director.Port, id neighbourID) {
+// solicit has the kernel find out a neighbour, or does it where the kernel cannot.
+func (w *Watcher) solicit(port director.Port, id neighbourID) {
 	var err error
-	if n := w.host.neighbours[id]; port.VLAN == 0 && w.canAsk(id, n) {
+	if n := w.host.neighbours[id]; port.VLAN == 0 && w.kernelCanSolicit(id, n) {
 		// What another program says of the entry stays.
 		err = w.nl.NeighSet(&netlink.Neigh{
-			LinkIndex: id.index, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
+			LinkIndex: id.link, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
 			Flags: netlink.NTF_USE | n.flags&netlink.NTF_EXT_LEARNED,
 		})
 	} else {
-		err = w.prober.ask(port, id)
+		err = w.prober.solicit(port, id)
 	}
 	if err != nil {
 		w.log.Debug().Err(err).Stringer("address", id.addr).Str("interface", port.Name).Msg("hop: cannot ask for a neighbour")
 	}
 }
 
-// canAsk says whether the kernel is able to ask for a neighbour; the package
+// kernelCanSolicit says whether the kernel is able to ask for a neighbour; the package
 // comment says when it is not.
-func (w *Watcher) canAsk(id neighbourID, n neighbour) bool {
+func (w *Watcher) kernelCanSolicit(id neighbourID, n neighbour) bool {
 	if n.state&netlink.NUD_NOARP != 0 {
 		return false
 	}
@@ -143,6 +143,6 @@ func (w *Watcher) canAsk(id neighbourID, n neighbour) bool {
 		if id.addr.Is4() {
 			return a.IP.To4() != nil
 		}
-		return a.LinkIndex == id.index && a.IP.To4() == nil && a.IP.IsLinkLocalUnicast()
+		return a.LinkIndex == id.link && a.IP.To4() == nil && a.IP.IsLinkLocalUnicast()
 	})
 }

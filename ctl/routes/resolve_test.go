@@ -17,45 +17,45 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestWait resolves servers in hosts that are set up in different ways:
+// TestWaitResolved resolves servers in hosts that are set up in different ways:
 //
 //	host h0 ── p0 peer, servers 10.7.0.2 and fd07::2
-func TestWait(t *testing.T) {
+func TestWaitResolved(t *testing.T) {
 	for _, row := range []struct {
 		say    string
-		set    func(host *space)
+		set    func(host *testHost)
 		server string
 	}{
-		{"IPv4, with an address", func(h *space) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.2"},
-		{"IPv6, with an address", func(h *space) { h.Addr("h0", "fd07::1/64") }, "fd07::2"},
-		{"IPv4, without any address on the port", func(*space) {}, "10.7.0.2"},
-		{"IPv6, with a link-local address only", func(*space) {}, "fd07::2"},
-		{"IPv4, in a host that never had an address", func(h *space) {}, "10.7.0.2"},
-		{"IPv6, where it is off", func(h *space) { h.Sysctl("ipv6/conf/h0/disable_ipv6", "1") }, "fd07::2"},
-		{"IPv6, without even a link-local address", func(h *space) {
+		{"IPv4, with an address", func(h *testHost) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.2"},
+		{"IPv6, with an address", func(h *testHost) { h.Addr("h0", "fd07::1/64") }, "fd07::2"},
+		{"IPv4, without any address on the port", func(*testHost) {}, "10.7.0.2"},
+		{"IPv6, with a link-local address only", func(*testHost) {}, "fd07::2"},
+		{"IPv4, in a host that never had an address", func(h *testHost) {}, "10.7.0.2"},
+		{"IPv6, where it is off", func(h *testHost) { h.Sysctl("ipv6/conf/h0/disable_ipv6", "1") }, "fd07::2"},
+		{"IPv6, without even a link-local address", func(h *testHost) {
 			h.Must(h.NL.LinkSetDown(h.Link("h0")))
 			h.Sysctl("ipv6/conf/h0/addr_gen_mode", "1")
 			h.Up("h0")
 		}, "fd07::2"},
-		{"IPv4, through a gateway", func(h *space) {
+		{"IPv4, through a gateway", func(h *testHost) {
 			h.Addr("h0", "10.7.0.1/24")
 			h.Must(h.NL.RouteAdd(h.route("10.99.0.0/16", "10.7.0.2", "h0")))
 		}, "10.99.0.9"},
-		{"IPv6, through a link-local gateway", func(h *space) {
+		{"IPv6, through a link-local gateway", func(h *testHost) {
 			h.Must(h.NL.RouteAdd(h.route("fd99::/64", "fe80::2", "h0")))
 		}, "fd99::9"},
-		{"IPv4, through an IPv6 gateway", func(h *space) {
+		{"IPv4, through an IPv6 gateway", func(h *testHost) {
 			r := h.route("10.99.0.0/16", "", "h0")
 			r.Via = &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: net.ParseIP("fe80::2")}
 			h.Must(h.NL.RouteAdd(r))
 		}, "10.99.0.9"},
-		{"an address of the host", func(h *space) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
+		{"an address of the host", func(h *testHost) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
 	} {
 		t.Run(row.say, func(t *testing.T) {
 			t.Parallel()
-			host, peer := newSpace(t), newSpace(t)
+			host, peer := newTestHost(t), newTestHost(t)
 			if row.say == "IPv4, in a host that never had an address" {
-				host = &space{nettest.NewBare(t)}
+				host = &testHost{nettest.NewBare(t)}
 			}
 			nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 			peer.Addr("p0", "10.7.0.2/24")
@@ -63,7 +63,7 @@ func TestWait(t *testing.T) {
 			peer.Addr("p0", "fe80::2/64")
 			row.set(host)
 			w := host.watch("h0")
-			ctx, cancel := context.WithTimeout(t.Context(), deadline)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			server := netip.MustParseAddr(row.server)
 			if left := w.WaitResolved(ctx, []netip.Addr{server}); len(left) != 0 {
@@ -94,12 +94,12 @@ func must[T any](v T, err error) T {
 // TestUnrouted looks for an address without a route on two ports, of which only
 // one has it.
 func TestUnrouted(t *testing.T) {
-	host, near, far := newSpace(t), newSpace(t), newSpace(t)
+	host, near, far := newTestHost(t), newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", near.Namespace, "n0")
 	nettest.Join(host.Namespace, "h1", far.Namespace, "f0")
 	far.Addr("f0", "10.7.0.2/24")
 	w := host.watch("h0", "h1")
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if left := w.WaitResolved(ctx, addrs("10.7.0.2")); len(left) != 0 {
 		t.Fatalf("not resolved: %v", left)
@@ -112,14 +112,14 @@ func TestUnrouted(t *testing.T) {
 
 // TestWaitEnds checks that Wait names what it could not resolve.
 func TestWaitEnds(t *testing.T) {
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	host.Must(host.NL.RouteAdd(&netlink.Route{Dst: host.route("10.99.0.0/16", "", "h0").Dst, Type: 6})) // blackhole
 	w := host.watch("h0")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		w.until(t, "the one that is there", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+		w.until(t, "the one that is there", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 		cancel()
 	}()
 	left := w.WaitResolved(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
@@ -132,7 +132,7 @@ func TestWaitEnds(t *testing.T) {
 // address without telling, and disappears.
 func TestServerComesAndGoes(t *testing.T) {
 	t.Parallel()
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	// A clock for impatient tests: the kernel believes an answer for a moment
 	// only, then probes at once.
@@ -146,29 +146,29 @@ func TestServerComesAndGoes(t *testing.T) {
 	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
 
 	peer.Addr("p0", "10.7.0.2/24")
-	w.until(t, "found after it came", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "found after it came", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	peer.Must(peer.NL.LinkSetDown(peer.Link("p0")))
 	mac := wire.MAC{2, 9, 9, 9, 9, 9}
 	peer.Must(peer.NL.LinkSetHardwareAddr(peer.Link("p0"), mac[:]))
 	peer.Up("p0")
-	w.until(t, "new hardware address", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == mac })
+	w.until(t, "new hardware address", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == mac })
 
 	a, err := netlink.ParseAddr("10.7.0.2/24")
 	peer.Must(err)
 	peer.Must(peer.NL.AddrDel(peer.Link("p0"), a))
-	w.until(t, "not usable after it left", func(h *director.HostNet) bool { return on0(h, "10.7.0.2").IsZero() })
+	w.until(t, "not usable after it left", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2").IsZero() })
 }
 
 // TestStaleIsUsed makes an entry stale, as time does, and sees it confirmed.
 func TestStaleIsUsed(t *testing.T) {
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	host.Sysctl("ipv4/neigh/h0/delay_first_probe_time", "0")
 	w := host.watch("h0")
 	w.KeepResolved(addrs("10.7.0.2"))
-	w.until(t, "resolved", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "resolved", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")
 	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:], State: netlink.NUD_STALE}))
@@ -179,21 +179,21 @@ func TestStaleIsUsed(t *testing.T) {
 // until polls a condition of the kernel's.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for late := time.Now().Add(deadline); !ok(); time.Sleep(time.Millisecond) {
+	for late := time.Now().Add(timeout); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatalf("still not so: %s", what)
 		}
 	}
 }
 
-// FuzzDecodeAnswer: nothing a neighbour says breaks anything, and what is
+// FuzzDecodeReply: nothing a neighbour says breaks anything, and what is
 // accepted is one host's address.
-func FuzzDecodeAnswer(f *testing.F) {
+func FuzzDecodeReply(f *testing.F) {
 	mac, owner := wire.MAC{2, 0, 0, 0, 0, 1}, wire.AddrFrom(netip.MustParseAddr("10.7.0.2"))
 	f.Add(arp(wire.ARPReply, mac, owner, mac, owner))
 	f.Add(advertisement(mac, wire.AddrFrom(netip.MustParseAddr("fd07::2"))))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		if a, ok := decodeAnswer(frame); ok && (a.mac.IsZero() || a.mac.IsGroup() || !a.id.addr.IsValid()) {
+		if a, ok := decodeReply(frame); ok && (a.mac.IsZero() || a.mac.IsGroup() || !a.id.addr.IsValid()) {
 			t.Errorf("accepted %+v of % x", a, frame)
 		}
 	})

@@ -23,23 +23,23 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// space is a network namespace of a test and what this package does in one.
-type space struct{ *nettest.Namespace }
+// testHost is a network namespace of a test and what this package does in one.
+type testHost struct{ *nettest.Namespace }
 
-func newSpace(t testing.TB) *space { return &space{nettest.New(t)} }
+func newTestHost(t testing.TB) *testHost { return &testHost{nettest.New(t)} }
 
-// deadline is how long tests wait for what must come.
-const deadline = 20 * time.Second
+// timeout is how long tests wait for what must come.
+const timeout = 20 * time.Second
 
 // watch makes a Watcher in the namespace and runs it to the end of the test.
-func (s *space) watch(interfaces ...string) *Watcher {
+func (s *testHost) watch(interfaces ...string) *Watcher {
 	s.T.Helper()
 	w := s.open(interfaces...)
 	s.run(w, func(*director.HostNet) {})
 	return w
 }
 
-func (s *space) open(interfaces ...string) (w *Watcher) {
+func (s *testHost) open(interfaces ...string) (w *Watcher) {
 	s.T.Helper()
 	var err error
 	s.Do(func() { w, err = New(interfaces, nil, zerolog.New(zerolog.NewTestWriter(s.T))) })
@@ -47,7 +47,7 @@ func (s *space) open(interfaces ...string) (w *Watcher) {
 	return w
 }
 
-func (s *space) run(w *Watcher, publish func(*director.HostNet)) {
+func (s *testHost) run(w *Watcher, publish func(*director.HostNet)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
@@ -69,7 +69,7 @@ func (s *space) run(w *Watcher, publish func(*director.HostNet)) {
 // until waits for a state for which ok is true.
 func (w *Watcher) until(t *testing.T, what string, ok func(*director.HostNet) bool) {
 	t.Helper()
-	late := time.After(deadline)
+	late := time.After(timeout)
 	for {
 		hops, changed := w.current()
 		if ok(hops) {
@@ -90,35 +90,35 @@ func addrs(s ...string) (list []netip.Addr) {
 	return list
 }
 
-func (s *space) mac(name string) wire.MAC {
+func (s *testHost) mac(name string) wire.MAC {
 	s.T.Helper()
 	return wire.MAC(s.Link(name).Attrs().HardwareAddr)
 }
 
 // neighbour is what hops say of an address on port 0.
-func on0(h *director.HostNet, addr string) wire.MAC {
+func neighbourOnPort0(h *director.HostNet, addr string) wire.MAC {
 	return h.Neighbours[director.NeighbourKey{Addr: wire.AddrFrom(netip.MustParseAddr(addr))}]
 }
 
 // route makes a route of its usual parts; gw may be empty.
-func (s *space) route(dst, gw, dev string) *netlink.Route {
+func (s *testHost) route(dst, gw, dev string) *netlink.Route {
 	s.T.Helper()
 	n, err := netlink.ParseIPNet(dst)
 	s.Must(err)
 	return &netlink.Route{Dst: n, Gw: net.ParseIP(gw), LinkIndex: s.Link(dev).Attrs().Index}
 }
 
-// pair is a host with interface h0 and a peer with p0, joined.
-func pair(t *testing.T) (host, peer *space) {
+// newHostAndPeer is a host with interface h0 and a peer with p0, joined.
+func newHostAndPeer(t *testing.T) (host, peer *testHost) {
 	t.Helper()
-	host, peer = newSpace(t), newSpace(t)
+	host, peer = newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	return host, peer
 }
 
 // TestNewRefuses checks that the message names the value and what would do.
 func TestNewRefuses(t *testing.T) {
-	host, _ := pair(t)
+	host, _ := newHostAndPeer(t)
 	for _, row := range []struct {
 		interfaces []string
 		want       string
@@ -139,7 +139,7 @@ func TestNewRefuses(t *testing.T) {
 // TestRoutesMatchKernel adds random routes, and compares where random addresses
 // go with what the kernel says.
 func TestRoutesMatchKernel(t *testing.T) {
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	nettest.Join(host.Namespace, "h1", peer.Namespace, "p1")
 	nettest.Join(host.Namespace, "other", peer.Namespace, "p2") // uvs does not run on this one
 	devs := []string{"h0", "h1", "other"}
@@ -203,15 +203,15 @@ func TestRoutesMatchKernel(t *testing.T) {
 	}
 }
 
-func (s *space) name(index int) string {
+func (s *testHost) name(index int) string {
 	l, err := s.NL.LinkByIndex(index)
 	s.Must(err)
 	return l.Attrs().Name
 }
 
-// TestFollow changes the host under a running Watcher.
-func TestFollow(t *testing.T) {
-	host, peer := pair(t)
+// TestWatcherFollowsHost changes the host under a running Watcher.
+func TestWatcherFollowsHost(t *testing.T) {
+	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	peer.Addr("p0", "10.7.0.3/24")
@@ -230,12 +230,12 @@ func TestFollow(t *testing.T) {
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
 	host.Must(host.NL.RouteAdd(r))
 	w.until(t, "new route", routeTo("10.7.0.2", 0))
-	w.until(t, "its gateway is resolved unasked", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "its gateway is resolved unasked", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	r.Gw = net.ParseIP("10.7.0.3")
 	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "another gateway", routeTo("10.7.0.3", 0))
-	w.until(t, "which is resolved too", func(h *director.HostNet) bool { return on0(h, "10.7.0.3") == peer.mac("p0") })
+	w.until(t, "which is resolved too", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.3") == peer.mac("p0") })
 
 	r.MTU = 1400
 	host.Must(host.NL.RouteReplace(r))
@@ -274,7 +274,7 @@ func TestFollow(t *testing.T) {
 	host.Must(host.NL.LinkSetName(host.Link("h0"), "lan"))
 	w.until(t, "a new name of the same interface", func(h *director.HostNet) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
 	host.Up("lan")
-	w.until(t, "up again, and resolved again", func(h *director.HostNet) bool { return on0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "up again, and resolved again", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	host.Must(host.NL.LinkDel(host.Link("lan")))
 	w.until(t, "interface gone", func(h *director.HostNet) bool { return h.Ports[0] == director.Port{Name: "h0"} })
@@ -282,14 +282,14 @@ func TestFollow(t *testing.T) {
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
 	w.until(t, "made anew, and resolved again", func(h *director.HostNet) bool {
-		return h.Ports[0].Index == host.Link("h0").Attrs().Index && on0(h, "10.7.0.2") == peer.mac("p0")
+		return h.Ports[0].Index == host.Link("h0").Attrs().Index && neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0")
 	})
 }
 
 // TestBurst makes many changes at once. There may be no more states than
 // settling times have passed, and one state must hold the last change.
 func TestBurst(t *testing.T) {
-	host, _ := pair(t)
+	host, _ := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	w := host.open("h0")
 	var states atomic.Int64
@@ -300,14 +300,14 @@ func TestBurst(t *testing.T) {
 		host.Must(host.NL.RouteAdd(host.route(fmt.Sprintf("10.99.%d.%d/32", i/250, i%250), "10.7.0.2", "h0")))
 	}
 	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == burst+1 })
-	if most := int64(time.Since(start)/settle) + 1; states.Load() > most {
-		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), settle, most)
+	if most := int64(time.Since(start)/coalesceDelay) + 1; states.Load() > most {
+		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), coalesceDelay, most)
 	}
 }
 
 // TestLostEvents lets the kernel drop events before they are read.
 func TestLostEvents(t *testing.T) {
-	host, peer := pair(t)
+	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	w := host.open("h0")
 	host.Must(w.sub.SetReceiveBufferSize(1, false)) // the kernel makes it its least
@@ -321,5 +321,5 @@ func TestLostEvents(t *testing.T) {
 	}))
 	host.run(w, func(*director.HostNet) {})
 	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == many+1 })
-	w.until(t, "the neighbour", func(h *director.HostNet) bool { return on0(h, "10.7.0.9") == mac })
+	w.until(t, "the neighbour", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.9") == mac })
 }

@@ -79,7 +79,7 @@ func (h *host) checkVLANs(names []string, vlans []VLAN) error {
 		switch {
 		case !slices.Contains(names, v.Trunk):
 			return fmt.Errorf("VLAN %s: the director does not run on interface %q; give it too", v.Name(), v.Trunk)
-		case h.find(v.Name()) != 0:
+		case h.indexOf(v.Name()) != 0:
 			return fmt.Errorf("VLAN %s is an interface of the host; run on it as on any other", v.Name())
 		case slices.ContainsFunc(vlans[:i], func(o VLAN) bool { return o.Name() == v.Name() }):
 			return fmt.Errorf("VLAN %s is given twice", v.Name())

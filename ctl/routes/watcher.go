@@ -19,65 +19,65 @@ import (
 )
 
 const (
-	// settle is how long the rest of a burst of events is waited for: far more
+	// coalesceDelay is how long the rest of a burst of events is waited for: far more
 	// than the microseconds between events of one cause, and too short for
 	// anybody to notice.
-	settle = 20 * time.Millisecond
+	coalesceDelay = 20 * time.Millisecond
 
-	// ease keeps reading a large routing table from taking the machine: the
+	// rereadPause keeps reading a large routing table from taking the machine: the
 	// next reading waits this many times as long as the last one took.
-	ease = 9
+	rereadPause = 9
 
-	// second is the pace of everything that is repeated: RETRANS_TIMER of RFC
+	// retransTime is the pace of everything that is repeated: RETRANS_TIMER of RFC
 	// 4861 section 10, and the kernel's retrans_time for ARP.
-	second = time.Second
+	retransTime = time.Second
 
-	// eventRoom is the receive buffer for events, in bytes. An event takes
+	// receiveBuffer is the receive buffer for events, in bytes. An event takes
 	// about one kilobyte there; more at once means reading everything again.
-	eventRoom = 1 << 20
+	receiveBuffer = 1 << 20
 )
 
 // Watcher follows the host's ways out. The goroutine in Run owns everything that
 // is not behind mu; New and Run must be called in the network namespace to
 // watch.
 type Watcher struct {
-	log   zerolog.Logger
-	nl    *netlink.Handle
-	sub   *nl.NetlinkSocket
-	names []string // configured, in port order
-	vlans []VLAN   // the ports behind them
-	kick  chan struct{}
+	log    zerolog.Logger
+	nl     *netlink.Handle
+	sub    *nl.NetlinkSocket
+	names  []string // configured, in port order
+	vlans  []VLAN   // the ports behind them
+	wakeup chan struct{}
 
 	mu      sync.Mutex
-	hops    *director.HostNet
+	hostNet *director.HostNet
 	changed chan struct{} // closed when hops is replaced
 	needed  []netip.Addr
 	waiting map[*[]netip.Addr]bool
 	vips    []netip.Addr
 
-	host  host
-	up    []bool // of each port
-	stale bool   // links, addresses or routes are to be read again
-	lost  bool   // neighbours too: events were dropped
-	moved bool   // a neighbour has another hardware address, or none any more
+	host             host
+	up               []bool // of each port
+	rereadHost       bool   // links, addresses or routes are to be read again
+	rereadAll        bool   // neighbours too: events were dropped
+	neighbourChanged bool   // a neighbour has another hardware address, or none any more
 
-	wanted   []netip.Addr                   // needed, and waited for
-	gateways map[director.NeighbourKey]bool // of the routes in hops
-	targets  map[director.NeighbourKey]bool // who is to be kept resolved
-	retarget bool                           // … is to be found anew
-	asked    map[neighbourID]time.Time
-	prober   prober
-	pending  map[announcement]round
-	held     map[netip.Addr]bool // VIPs that were announced, or are being so
+	wanted      []netip.Addr                   // needed, and waited for
+	gateways    map[director.NeighbourKey]bool // of the routes in hops
+	targets     map[director.NeighbourKey]bool // who is to be kept resolved
+	retargetDue bool                           // … is to be found anew
+	solicited   map[neighbourID]time.Time
+	prober      prober
+	pending     map[announcement]repetition
+	announced   map[netip.Addr]bool // VIPs that were announced, or are being so
 }
 
 // New reads the host's state once. Interfaces are in port order; each must
 // exist and speak Ethernet. Behind them come the VLANs, each of one of them.
 func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
-		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), kick: make(chan struct{}, 1),
+		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
 		changed: make(chan struct{}), waiting: map[*[]netip.Addr]bool{},
-		retarget: true, asked: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]round{},
+		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]repetition{},
 	}
 	if err := w.open(); err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func (w *Watcher) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("subscribe to rtnetlink: %w", err)
 	}
-	if err := w.sub.SetReceiveBufferSize(eventRoom, true); err != nil {
-		w.sub.SetReceiveBufferSize(eventRoom, false) // as much as allowed
+	if err := w.sub.SetReceiveBufferSize(receiveBuffer, true); err != nil {
+		w.sub.SetReceiveBufferSize(receiveBuffer, false) // as much as allowed
 	}
 	for {
 		if err = w.host.read(w.nl); err == nil {
@@ -115,20 +115,20 @@ func (w *Watcher) open() (err error) {
 	if err != nil {
 		return err
 	}
-	ports, err := w.host.initialPorts(w.names)
+	ports, err := w.host.findPorts(w.names)
 	if err != nil {
 		return err
 	}
-	w.host.parts(ports, func(port, of string) {
+	w.host.checkMasters(ports, func(port, of string) {
 		w.log.Warn().Str("interface", port).Str("of", of).Msg("hop: interface is a part of another, whose addresses and routes it does not have; run on that one")
 	})
 	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
 		return err
 	}
 	ports = withVLANs(ports, w.names, w.vlans)
-	w.up = w.host.carriers(ports)
-	w.hops = w.host.build(ports, w.host.table(ports, w.vlans, nil))
-	w.gateways = gatewaysOf(w.hops)
+	w.up = w.host.linksUp(ports)
+	w.hostNet = w.host.hostNet(ports, w.host.routeTable(ports, w.vlans, nil))
+	w.gateways = gateways(w.hostNet)
 	return nil
 }
 
@@ -144,15 +144,15 @@ func (w *Watcher) close() {
 
 // HostNet is the present state.
 func (w *Watcher) HostNet() *director.HostNet {
-	hops, _ := w.current()
-	return hops
+	hostNet, _ := w.current()
+	return hostNet
 }
 
 // current also returns a channel that is closed when there is a newer state.
 func (w *Watcher) current() (*director.HostNet, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.hops, w.changed
+	return w.hostNet, w.changed
 }
 
 // KeepResolved says which addresses frames are sent to: servers and tunnel ends. The
@@ -179,8 +179,8 @@ func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresol
 	}()
 	w.wake()
 	for {
-		hops, changed := w.current()
-		unresolved = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return resolved(hops, a) })
+		hostNet, changed := w.current()
+		unresolved = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return resolved(hostNet, a) })
 		if len(unresolved) == 0 {
 			return nil
 		}
@@ -205,7 +205,7 @@ func (w *Watcher) Announce(vips []netip.Addr) {
 // wake makes Run look at what was asked for.
 func (w *Watcher) wake() {
 	select {
-	case w.kick <- struct{}{}:
+	case w.wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -221,7 +221,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	defer cancel()
 	reader.Go(func() { w.receive(ctx, events) })
 
-	tick := time.NewTicker(second)
+	tick := time.NewTicker(retransTime)
 	defer tick.Stop()
 	var last time.Time // when the last reading ended
 	var took time.Duration
@@ -229,15 +229,15 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	for {
 		w.resolve(time.Now())
 		w.announce(time.Now())
-		if due == nil && (w.stale || w.lost || w.moved) {
-			due = time.After(max(settle, time.Until(last.Add(ease*took))))
+		if due == nil && (w.rereadHost || w.rereadAll || w.neighbourChanged) {
+			due = time.After(max(coalesceDelay, time.Until(last.Add(rereadPause*took))))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-w.kick:
-			w.take()
+		case <-w.wakeup:
+			w.takeRequests()
 		case batch, ok := <-events:
 			if !ok && ctx.Err() == nil {
 				return errors.New("hop: rtnetlink events have ended")
@@ -245,9 +245,9 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 			for _, e := range batch {
 				w.apply(e)
 			}
-		case a := <-w.prober.answers:
-			if _, asked := w.asked[a.id]; asked && w.prober.learn(a, time.Now()) {
-				w.moved = true
+		case a := <-w.prober.replies:
+			if _, asked := w.solicited[a.id]; asked && w.prober.learn(a, time.Now()) {
+				w.neighbourChanged = true
 			}
 		case <-due:
 			due = nil
@@ -259,8 +259,8 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	}
 }
 
-// take takes over what was asked for with Need, Wait and Announce.
-func (w *Watcher) take() {
+// takeRequests takes over what was asked for with Need, Wait and Announce.
+func (w *Watcher) takeRequests() {
 	w.mu.Lock()
 	w.wanted = slices.Clone(w.needed)
 	for addrs := range w.waiting {
@@ -268,41 +268,41 @@ func (w *Watcher) take() {
 	}
 	vips := w.vips
 	w.mu.Unlock()
-	w.retarget = true
-	w.hold(vips)
+	w.retargetDue = true
+	w.setAnnounced(vips)
 }
 
 // refresh reads what is stale, and publishes if it means anything new.
 func (w *Watcher) refresh(publish func(*director.HostNet)) {
-	old := w.hops
+	old := w.hostNet
 	ports, routes := old.Ports, old.Routes
-	if w.lost || w.stale {
+	if w.rereadAll || w.rereadHost {
 		if err := w.reread(); err != nil {
 			if !errors.Is(err, netlink.ErrDumpInterrupted) {
 				w.log.Warn().Err(err).Msg("hop: cannot read the host's state, trying again")
 			}
 			return
 		}
-		ports = w.follow(old.Ports)
-		routes = w.host.table(ports, w.vlans, old.Routes)
-		w.report(old.Ports, ports)
+		ports = w.updatePorts(old.Ports)
+		routes = w.host.routeTable(ports, w.vlans, old.Routes)
+		w.portsChanged(old.Ports, ports)
 	}
-	w.moved = false
-	hops := w.host.build(ports, routes)
-	w.prober.addTo(hops)
-	if same(old, hops) {
+	w.neighbourChanged = false
+	hostNet := w.host.hostNet(ports, routes)
+	w.prober.addNeighbours(hostNet)
+	if sameHostNet(old, hostNet) {
 		return
 	}
 	if routes != old.Routes {
-		w.gateways = gatewaysOf(hops)
+		w.gateways = gateways(hostNet)
 	}
-	w.retarget = true
+	w.retargetDue = true
 	w.mu.Lock()
-	w.hops = hops
+	w.hostNet = hostNet
 	close(w.changed)
 	w.changed = make(chan struct{})
 	w.mu.Unlock()
-	publish(hops)
+	publish(hostNet)
 }
 
 // reread asks the kernel for what is stale.
@@ -310,19 +310,19 @@ func (w *Watcher) reread() error {
 	if err := w.host.read(w.nl); err != nil {
 		return err
 	}
-	if w.lost {
+	if w.rereadAll {
 		neighbours, err := readNeighbours(w.nl)
 		if err != nil {
 			return err
 		}
 		w.host.neighbours = neighbours
 	}
-	w.lost, w.stale = false, false
+	w.rereadAll, w.rereadHost = false, false
 	return nil
 }
 
-// same compares two states.
-func same(a, b *director.HostNet) bool {
+// sameHostNet compares two states.
+func sameHostNet(a, b *director.HostNet) bool {
 	return a.Routes == b.Routes && slices.Equal(a.Ports, b.Ports) &&
 		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.HostAddrs, b.HostAddrs)
 }
