@@ -5,17 +5,17 @@ import (
 	"net/netip"
 )
 
-// Addr is an IP address as the frame path knows it: sixteen bytes in network
-// order, an IPv4 address as its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291
-// section 2.5.5.2). One type for both families lets every table, key and
-// rewrite have one path. It is comparable and free of pointers.
+// Addr is an IP address in the packet path: sixteen bytes in network order. An
+// IPv4 address is stored in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291
+// section 2.5.5.2), so that tables, keys and rewrites need one path for both
+// families. An Addr is comparable and holds no pointers.
 type Addr [16]byte
 
 // v4Prefix is the leading part of an IPv4-mapped address.
 var v4Prefix = [12]byte{10: 0xff, 11: 0xff}
 
-// AddrFrom turns a netip address into an Addr; zones are dropped and the zero
-// netip.Addr becomes the zero Addr (which is also "::").
+// AddrFrom converts a netip address. It drops the zone, and the zero netip.Addr
+// becomes the zero Addr, which is also "::".
 func AddrFrom(a netip.Addr) Addr {
 	if !a.IsValid() {
 		return Addr{}
@@ -23,7 +23,7 @@ func AddrFrom(a netip.Addr) Addr {
 	return a.As16()
 }
 
-// AddrFrom4 makes an Addr of four IPv4 bytes; b must have at least four.
+// AddrFrom4 makes an Addr from four IPv4 bytes. b must have at least four.
 func AddrFrom4(b []byte) Addr {
 	var a Addr
 	copy(a[:12], v4Prefix[:])
@@ -31,19 +31,19 @@ func AddrFrom4(b []byte) Addr {
 	return a
 }
 
-// AddrFrom6 makes an Addr of sixteen IPv6 bytes; b must have at least sixteen.
+// AddrFrom6 makes an Addr from sixteen IPv6 bytes. b must have at least sixteen.
 func AddrFrom6(b []byte) Addr { return Addr(b[:16]) }
 
-// Is4 says whether a holds an IPv4 address.
+// Is4 reports whether a holds an IPv4 address.
 func (a Addr) Is4() bool { return [12]byte(a[:12]) == v4Prefix }
 
-// As4 returns the four IPv4 bytes; meaningful only if Is4.
+// As4 returns the four IPv4 bytes. They mean something only if Is4.
 func (a Addr) As4() [4]byte { return [4]byte(a[12:]) }
 
-// Netip returns a for people and configuration: unmapped, so IPv4 prints as IPv4.
+// Netip returns a for people and configuration: unmapped, so that IPv4 prints as IPv4.
 func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
-// IsZero says whether a was never set.
+// IsZero reports whether a was never set.
 func (a Addr) IsZero() bool { return a == Addr{} }
 
 func (a Addr) String() string { return a.Netip().String() }
@@ -51,11 +51,11 @@ func (a Addr) String() string { return a.Netip().String() }
 // MAC is an Ethernet hardware address, IEEE 802 EUI-48, in wire order.
 type MAC [6]byte
 
-// IsZero says whether m was never set.
+// IsZero reports whether m was never set.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
-// IsGroup says whether m addresses more than one host (multicast or
-// broadcast): the lowest bit of the first byte, IEEE 802.3 section 3.2.3.
+// IsGroup reports whether m is multicast or broadcast: the lowest bit of the
+// first byte is set, IEEE 802.3 section 3.2.3.
 func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
 
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }

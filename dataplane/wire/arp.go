@@ -2,7 +2,7 @@ package wire
 
 import "encoding/binary"
 
-// ARPLen is the length of an ARP message for Ethernet and IPv4.
+// ARPLen is the length of an ARP message for Ethernet and IPv4 in bytes.
 const ARPLen = 28
 
 // ARP operations, RFC 826.
@@ -31,7 +31,7 @@ const (
 	arpTargetMAC = 18
 	arpTargetIP  = 24
 
-	// arpEthernetIPv4 is the first six bytes of such a message.
+	// arpEthernetIPv4 is the value of the first six bytes.
 	arpEthernetIPv4 = 1<<32 | EtherTypeIPv4<<16 | 6<<8 | 4
 )
 

@@ -5,26 +5,26 @@ import (
 	"math/bits"
 )
 
-// The Internet checksum, RFC 1071: the complement of the ones-complement sum
-// of 16-bit words. Sums here are in network order and not yet complemented;
-// they can be added, in any order, and are folded to 16 bits at the end. In this
-// arithmetic 0xffff is another way to write zero.
+// The Internet checksum, RFC 1071, is the complement of the ones-complement sum
+// of 16-bit words. The sums in this file are in network order and not
+// complemented. They can be added in any order, and are folded to 16 bits at the
+// end. In this arithmetic 0xffff is another zero.
 
-// Sum adds the bytes b, a last odd one as if a zero followed, to a sum. All
-// pieces of a sum but the last must be of even length.
+// Sum adds the bytes b to the sum initial. It pads an odd length with a zero byte,
+// so of several slices only the last may have an odd length.
 func Sum(b []byte, initial uint32) uint32 {
-	// Eight bytes at a time with the carry fed back: the sum of wide words
-	// folds to the sum of narrow ones, and byte order only turns the result
-	// round (RFC 1071 section 2). Two sums side by side need not wait for each
-	// other's carries: BenchmarkSum takes 47 ns instead of 81.
+	// The loop adds eight bytes at a time and feeds the carry back. The sum of
+	// wide words folds to the sum of narrow ones, and another byte order only
+	// swaps the bytes of the result (RFC 1071 section 2). Two sums in parallel
+	// do not wait for each other's carries: BenchmarkSum takes 47 ns, not 81.
 	var sum, other, carry uint64
 	for len(b) >= 64 {
-		w := b[:64:64] // one check of bounds for all
+		w := b[:64:64] // one bounds check for all
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(w), 0)
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(w[8:]), carry)
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(w[16:]), carry)
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(w[24:]), carry)
-		sum += carry // fits: a sum that has just carried is not all ones
+		sum += carry // cannot overflow: a sum that has just carried is not all ones
 		other, carry = bits.Add64(other, binary.LittleEndian.Uint64(w[32:]), 0)
 		other, carry = bits.Add64(other, binary.LittleEndian.Uint64(w[40:]), carry)
 		other, carry = bits.Add64(other, binary.LittleEndian.Uint64(w[48:]), carry)
@@ -42,7 +42,7 @@ func Sum(b []byte, initial uint32) uint32 {
 	return uint32(total>>32) + uint32(total)
 }
 
-// tail reads the up to seven bytes of b as a little-endian number.
+// tail reads b, at most seven bytes, as a little-endian number.
 func tail(b []byte) (v uint64) {
 	if len(b) >= 4 {
 		v = uint64(binary.LittleEndian.Uint32(b))
@@ -61,8 +61,8 @@ func tail(b []byte) (v uint64) {
 	return v
 }
 
-// sumWords is the folded sum of a short run of whole 32-bit words, such as an
-// IPv4 header.
+// sumWords returns the folded sum of a few whole 32-bit words, such as an IPv4
+// header.
 func sumWords(b []byte) uint16 {
 	var sum uint64
 	for len(b) >= 4 {
@@ -72,46 +72,45 @@ func sumWords(b []byte) uint16 {
 	return fold64(sum)
 }
 
-// Fold brings a sum to 16 bits. A checksum is its complement, ^Fold(sum).
+// Fold folds a sum to 16 bits. The checksum is the complement, ^Fold(sum).
 func Fold(sum uint32) uint16 {
 	sum = sum>>16 + sum&0xffff
 	return uint16(sum>>16 + sum)
 }
 
-// fold64 brings a sum of wide words to 16 bits.
+// fold64 is Fold for a sum of wide words.
 func fold64(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>32 + sum&0xffffffff
 	return Fold(uint32(sum))
 }
 
-// PseudoSum is the sum of the pseudo-header of RFC 9293 section 3.1 or RFC 8200
-// section 8.1; length is that of transport header and payload. It is one sum
-// for both families: the prefix of an IPv4 address as Addr adds 0xffff, zero.
+// PseudoSum returns the sum of the pseudo-header of RFC 9293 section 3.1 or RFC
+// 8200 section 8.1. length counts the bytes of transport header and payload. Both
+// families share the code: the prefix of an IPv4-mapped Addr adds 0xffff, a zero.
 func PseudoSum(src, dst Addr, proto uint8, length uint32) uint32 {
 	return sumAddr(&src) + sumAddr(&dst) + uint32(proto) + length>>16 + length&0xffff
 }
 
-// sumAddr is the sum of an address, folded.
+// sumAddr returns the folded sum of an address.
 func sumAddr(a *Addr) uint32 {
 	sum := uint64(binary.BigEndian.Uint32(a[0:])) + uint64(binary.BigEndian.Uint32(a[4:])) +
 		uint64(binary.BigEndian.Uint32(a[8:])) + uint64(binary.BigEndian.Uint32(a[12:]))
 	return uint32(fold64(sum))
 }
 
-// Update16 is checksum check after a 16-bit word of what it covers has changed:
-// equation 3 of RFC 1624.
+// Update16 returns the checksum check after one of the 16-bit words that it
+// covers changed from old to new: equation 3 of RFC 1624.
 func Update16(check, old, new uint16) uint16 {
 	return ^Fold(uint32(^check) + uint32(^old) + uint32(new))
 }
 
-// Update32 is Update16 for two neighbouring words.
+// Update32 is Update16 for two adjacent words.
 func Update32(check uint16, old, new uint32) uint16 {
 	return ^Fold(uint32(^check) + ^old>>16 + ^old&0xffff + new>>16 + new&0xffff)
 }
 
-// UpdateAddr is Update16 for an address of either family; both addresses must
-// be of the same.
+// UpdateAddr is Update16 for an address. Both addresses must be of the same family.
 func UpdateAddr(check uint16, old, new Addr) uint16 {
 	return ^Fold(uint32(^check) + uint32(^uint16(sumAddr(&old))) + sumAddr(&new))
 }

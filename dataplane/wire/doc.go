@@ -1,12 +1,11 @@
 // Package wire knows what the bytes of a frame mean.
 //
-//	Frame   bytes with room in front, lent by a link
-//	Packet  what Parse found in them: addresses, ports, offsets, or a Flaw
-//	views   IPv4, IPv6, TCP, … : a header as a typed byte slice, read and
-//	        written in place
-//	Fix     what rewriting addresses and ports does to a checksum
+//	Frame          bytes with headroom, lent by a link
+//	Packet         what Parse found in them: addresses, ports, offsets, or a Flaw
+//	IPv4, TCP, …   a header as a typed byte slice, read and written in place
+//	ChecksumDelta  how a rewrite of addresses and ports changes a checksum
+//	Splitter       cuts frames that are longer than the MTU of their next hop
 //
-// A Splitter cuts frames that are too long for their way out. Nothing here
-// knows time, rules or sockets. Everything called per frame works on any input
-// without panicking, allocating or looping without a bound.
+// Nothing here knows time, rules or sockets. Everything that runs per frame
+// accepts any input: it does not panic, allocate or loop without a bound.
 package wire

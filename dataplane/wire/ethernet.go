@@ -2,7 +2,7 @@ package wire
 
 import "encoding/binary"
 
-// EtherTypes (IANA, IEEE 802 numbers) that the frame path knows.
+// EtherTypes (IANA, IEEE 802 numbers) that the packet path knows.
 const (
 	EtherTypeIPv4 = 0x0800
 	EtherTypeARP  = 0x0806
@@ -13,12 +13,12 @@ const (
 
 const (
 	EthernetLen = 14 // bytes of an untagged Ethernet header
-	VLANLen     = 4  // bytes a VLAN tag adds
+	VLANLen     = 4  // bytes of a VLAN tag
 	maxTags     = 2  // a service tag and a customer tag
 )
 
-// Ethernet is a frame from its first byte, IEEE 802.3 section 3.1.1, with a tag
-// of IEEE 802.1Q section 9.3 where there is one:
+// Ethernet is a frame from its first byte on: IEEE 802.3 section 3.1.1, with an
+// optional tag, IEEE 802.1Q section 9.3:
 //
 //	 0                   6                  12      14
 //	+-------------------+-------------------+-------+------
@@ -36,21 +36,21 @@ const (
 	ethernetType = 12
 )
 
-// Dst is the hardware address the frame is for.
+// Dst is the MAC address of the receiver.
 func (e Ethernet) Dst() MAC { return MAC(e[ethernetDst : ethernetDst+6]) }
 
-// Src is the hardware address the frame is from.
+// Src is the MAC address of the sender.
 func (e Ethernet) Src() MAC { return MAC(e[ethernetSrc : ethernetSrc+6]) }
 
-// Type is the EtherType behind the addresses: of the payload, or of a tag.
+// Type is the EtherType behind the addresses: that of the payload, or of a tag.
 func (e Ethernet) Type() uint16 { return binary.BigEndian.Uint16(e[ethernetType:]) }
 
 func (e Ethernet) SetDst(m MAC)     { copy(e[ethernetDst:ethernetDst+6], m[:]) }
 func (e Ethernet) SetSrc(m MAC)     { copy(e[ethernetSrc:ethernetSrc+6], m[:]) }
 func (e Ethernet) SetType(t uint16) { binary.BigEndian.PutUint16(e[ethernetType:], t) }
 
-// linkHeader returns the length of the link header, tags included, and the
-// EtherType of what follows it. ok is false if the frame ends before.
+// linkHeader returns the length of the link header in bytes, tags included, and
+// the EtherType of the payload. ok is false if the frame is shorter.
 func linkHeader(b []byte) (length int, etherType uint16, ok bool) {
 	if len(b) < EthernetLen {
 		return 0, 0, false

@@ -2,8 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// ICMPLen is the length of an ICMP or ICMPv6 header: type, code, checksum and
-// four bytes whose meaning depends on the type.
+// ICMPLen is the length of an ICMP or ICMPv6 header in bytes: type, code, checksum
+// and four bytes whose meaning depends on the type.
 const ICMPLen = 8
 
 // ICMP types, RFC 792.
@@ -23,7 +23,7 @@ const (
 	ICMPv6TooBig       = 2
 	ICMPv6TimeExceeded = 3
 	ICMPv6Parameter    = 4
-	ICMPv6Echo         = 128 // the first that is no error
+	ICMPv6Echo         = 128 // the lowest type that is not an error
 	ICMPv6EchoReply    = 129
 	ICMPv6Solicit      = 135 // neighbour solicitation
 	ICMPv6Advertise    = 136 // neighbour advertisement
@@ -40,8 +40,9 @@ const (
 	ICMPv6CodePort    = 4
 )
 
-// IsICMPError says whether p is an ICMP error of its own family, one that must
-// never be answered by another: RFC 1122 section 3.2.2, RFC 4443 section 2.1.
+// IsICMPError reports whether p is an ICMP error of the family of its IP header. No
+// error may be sent about an error: RFC 1122 section 3.2.2, RFC 4443 sections 2.1 and
+// 2.4.
 func IsICMPError(p *Packet) bool {
 	if p.Kind != KindIP || p.Fragment == FragmentLater {
 		return false
@@ -66,7 +67,7 @@ func IsICMPError(p *Packet) bool {
 //	+---------------+---------------+-------------------------------+
 //	|  Rest: unused, identifier and sequence, MTU, by type          | 4
 //	+---------------------------------------------------------------+
-//	|  Errors: the packet it is about. Echo: data.                  | 8
+//	|  Errors: the start of the packet. Echo: data.                 | 8
 type ICMP []byte
 
 const (
@@ -80,8 +81,8 @@ func (h ICMP) Type() uint8      { return h[icmpType] }
 func (h ICMP) Code() uint8      { return h[icmpCode] }
 func (h ICMP) Checksum() uint16 { return binary.BigEndian.Uint16(h[icmpChecksum:]) }
 
-// Rest is the second word. ICMPv6TooBig has the MTU there, ICMPCodeTooBig in
-// its lower half (RFC 1191 section 4).
+// Rest is the second word. ICMPv6TooBig has the MTU there, and ICMPCodeTooBig has
+// it in the lower half (RFC 1191 section 4).
 func (h ICMP) Rest() uint32 { return binary.BigEndian.Uint32(h[icmpRest:]) }
 
 func (h ICMP) SetType(v uint8)      { h[icmpType] = v }
@@ -111,7 +112,7 @@ const (
 	neighbourOption = NeighbourLen
 )
 
-// Flags of an advertisement: from a router, solicited, override what is known.
+// Flags of an advertisement: sent by a router, solicited, replaces the cached address.
 const (
 	NeighbourRouter    = 0x80
 	NeighbourSolicited = 0x40
@@ -124,7 +125,7 @@ const (
 	OptionTargetMAC = 2 // in an advertisement
 )
 
-// Target is the address asked for or advertised.
+// Target is the address that is solicited or advertised.
 func (h Neighbour) Target() Addr { return Addr(h[neighbourTarget : neighbourTarget+16]) }
 
 func (h Neighbour) SetTarget(a Addr) { copy(h[neighbourTarget:neighbourTarget+16], a[:]) }
@@ -132,8 +133,8 @@ func (h Neighbour) SetTarget(a Addr) { copy(h[neighbourTarget:neighbourTarget+16
 // SetFlags writes the flags of an advertisement and clears the reserved bits.
 func (h Neighbour) SetFlags(v uint8) { ICMP(h).SetRest(uint32(v) << 24) }
 
-// SetOption writes the option of kind OptionSourceMAC or OptionTargetMAC; h must
-// have NeighbourOptionLen bytes more.
+// SetOption writes the option of kind OptionSourceMAC or OptionTargetMAC. h must
+// have NeighbourOptionLen bytes behind NeighbourLen.
 func (h Neighbour) SetOption(kind uint8, m MAC) {
 	o := h[neighbourOption : neighbourOption+NeighbourOptionLen]
 	o[0], o[1] = kind, NeighbourOptionLen/8

@@ -5,7 +5,7 @@ import "encoding/binary"
 // IPv4Len is the length of an IPv4 header without options.
 const IPv4Len = 20
 
-// IPv4 is an IPv4 header and what follows it, RFC 791 section 3.1:
+// IPv4 is an IPv4 header and the bytes that follow it, RFC 791 section 3.1:
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -22,7 +22,8 @@ const IPv4Len = 20
 //	+---------------------------------------------------------------+
 //	|                    Options, up to 40 bytes                    | 20
 //
-// Set… stores and no more; Replace… and DecTTL also repair the header checksum.
+// The Set methods only store. The Replace methods and DecTTL also update the
+// header checksum.
 type IPv4 []byte
 
 const (
@@ -38,7 +39,7 @@ const (
 	ipv4Dst        = 16
 )
 
-// Parts of the third 16-bit word of row 4: two flags and the offset.
+// Parts of the 16-bit word at offset 6: two flags and the fragment offset.
 const (
 	IPv4DF         = 0x4000 // don't fragment
 	IPv4MF         = 0x2000 // more fragments
@@ -54,16 +55,16 @@ func (h IPv4) TOS() uint8 { return h[ipv4TOS] }
 // TotalLen is the length of header and payload in bytes.
 func (h IPv4) TotalLen() uint16 { return binary.BigEndian.Uint16(h[ipv4Length:]) }
 
-// ID is common to the fragments of a datagram.
+// ID is the same in all fragments of a datagram.
 func (h IPv4) ID() uint16 { return binary.BigEndian.Uint16(h[ipv4ID:]) }
 
-// DF says whether the packet must not be fragmented.
+// DF reports whether the packet must not be fragmented.
 func (h IPv4) DF() bool { return h.fragment()&IPv4DF != 0 }
 
-// MF says whether more fragments of the datagram follow.
+// MF reports whether more fragments of the datagram follow.
 func (h IPv4) MF() bool { return h.fragment()&IPv4MF != 0 }
 
-// FragmentOffset is where in the datagram the payload belongs, in bytes.
+// FragmentOffset is the position of the payload in the datagram, in bytes.
 func (h IPv4) FragmentOffset() int { return int(h.fragment()&ipv4OffsetMask) * 8 }
 
 func (h IPv4) fragment() uint16 { return binary.BigEndian.Uint16(h[ipv4Fragment:]) }
@@ -81,7 +82,7 @@ func (h IPv4) SetTOS(v uint8)       { h[ipv4TOS] = v }
 func (h IPv4) SetTotalLen(n uint16) { binary.BigEndian.PutUint16(h[ipv4Length:], n) }
 func (h IPv4) SetID(id uint16)      { binary.BigEndian.PutUint16(h[ipv4ID:], id) }
 
-// SetFragment writes the flags IPv4DF, IPv4MF and an offset in bytes, a multiple of 8.
+// SetFragment writes the flags, IPv4DF or IPv4MF, and an offset in bytes, a multiple of 8.
 func (h IPv4) SetFragment(flags uint16, offset int) {
 	binary.BigEndian.PutUint16(h[ipv4Fragment:], flags|uint16(offset/8)&ipv4OffsetMask)
 }
@@ -92,36 +93,36 @@ func (h IPv4) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[ipv4Checksum:
 func (h IPv4) SetSrc(a Addr)        { copy(h[ipv4Src:ipv4Src+4], a[12:]) }
 func (h IPv4) SetDst(a Addr)        { copy(h[ipv4Dst:ipv4Dst+4], a[12:]) }
 
-// FillChecksum computes the header checksum anew.
+// FillChecksum computes the header checksum.
 func (h IPv4) FillChecksum() {
 	h.SetChecksum(0)
 	h.SetChecksum(^sumWords(h[:h.HeaderLen()]))
 }
 
-// DecTTL takes one off the TTL and repairs the checksum. The TTL must not be 0.
+// DecTTL decrements the TTL, which must not be 0, and updates the checksum.
 func (h IPv4) DecTTL() {
 	old := binary.BigEndian.Uint16(h[ipv4TTL:])
 	h[ipv4TTL]--
 	h.SetChecksum(Update16(h.Checksum(), old, binary.BigEndian.Uint16(h[ipv4TTL:])))
 }
 
-// ReplaceTOS writes DSCP and ECN and repairs the checksum.
+// ReplaceTOS writes DSCP and ECN and updates the checksum.
 func (h IPv4) ReplaceTOS(v uint8) {
 	old := binary.BigEndian.Uint16(h[ipv4VersionIHL:])
 	h[ipv4TOS] = v
 	h.SetChecksum(Update16(h.Checksum(), old, binary.BigEndian.Uint16(h[ipv4VersionIHL:])))
 }
 
-// ReplaceTotalLen writes the total length and repairs the checksum.
+// ReplaceTotalLen writes the total length and updates the checksum.
 func (h IPv4) ReplaceTotalLen(n uint16) {
 	h.SetChecksum(Update16(h.Checksum(), h.TotalLen(), n))
 	h.SetTotalLen(n)
 }
 
-// ReplaceSrc writes the source address and repairs the checksum.
+// ReplaceSrc writes the source address and updates the checksum.
 func (h IPv4) ReplaceSrc(a Addr) { h.replaceAddr(ipv4Src, a) }
 
-// ReplaceDst writes the destination address and repairs the checksum.
+// ReplaceDst writes the destination address and updates the checksum.
 func (h IPv4) ReplaceDst(a Addr) { h.replaceAddr(ipv4Dst, a) }
 
 func (h IPv4) replaceAddr(at int, a Addr) {

@@ -5,8 +5,9 @@ import "encoding/binary"
 // IPv6Len is the length of an IPv6 header without extension headers.
 const IPv6Len = 40
 
-// Extension headers (IANA protocol numbers) that are walked to find the
-// transport. ESP and AH count as transports: what follows is not ours to read.
+// Extension headers (IANA protocol numbers) that the parser walks to find the
+// transport header. ESP and AH count as transports, because the headers behind
+// them are encrypted or authenticated.
 const (
 	ProtoHopByHop    = 0
 	ProtoRouting     = 43
@@ -15,7 +16,7 @@ const (
 	ProtoDestOptions = 60
 )
 
-// IPv6 is an IPv6 header and what follows it, RFC 8200 section 3:
+// IPv6 is an IPv6 header and the bytes that follow it, RFC 8200 section 3:
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -60,8 +61,8 @@ func (h IPv6) SetHopLimit(v uint8)    { h[ipv6HopLimit] = v }
 func (h IPv6) SetSrc(a Addr)          { copy(h[ipv6Src:ipv6Src+16], a[:]) }
 func (h IPv6) SetDst(a Addr)          { copy(h[ipv6Dst:ipv6Dst+16], a[:]) }
 
-// extensions walks the extension headers of an IPv6 packet. All but the
-// fragment header begin alike (RFC 8200 sections 4.2 to 4.6):
+// extensions walks the extension headers of an IPv6 packet. All but the fragment
+// header begin like this (RFC 8200 sections 4.2 to 4.6):
 //
 //	+---------------+---------------+---------------------------
 //	|  Next Header  |  Hdr Ext Len  |  8*(Hdr Ext Len)+6 bytes
@@ -76,16 +77,17 @@ func (h IPv6) SetDst(a Addr)          { copy(h[ipv6Dst:ipv6Dst+16], a[:]) }
 //	+---------------------------------------------------------------+
 type extensions struct {
 	b     []byte // the IPv6 packet
-	proto uint8  // what stands at b[at:]
+	proto uint8  // of the header at b[at:]
 	at    int
 
-	routed     bool // there is a routing header with segments left
+	routed     bool // a routing header has segments left
 	fragment   Fragment
-	fragmentAt int // where the fragment header is; 0: there is none
+	fragmentAt int // offset of the fragment header; 0: there is none
 }
 
-// segmentsLeft is where a routing header says how many hosts the packet is yet to
-// visit before the last, whose address its checksum covers (RFC 8200 section 4.4).
+// segmentsLeft is the offset, in a routing header, of the number of hosts that the
+// packet must still visit. The checksum covers the address of the last one, not
+// the address in the IPv6 header (RFC 8200 section 4.4).
 const segmentsLeft = 3
 
 const (
@@ -96,8 +98,8 @@ const (
 	fragmentOffMask = 0xfff8
 )
 
-// walk goes to the transport header, or behind the fragment header of a later
-// fragment.
+// walk moves at to the transport header. In a later fragment, it stops behind the
+// fragment header.
 func (x *extensions) walk() Flaw {
 	for range maxExtensions {
 		length := 0
@@ -110,10 +112,10 @@ func (x *extensions) walk() Flaw {
 			length = (int(x.b[x.at+1]) + 1) * 8
 		case ProtoFragment:
 			if len(x.b) < x.at+fragmentLen || x.fragmentAt != 0 {
-				return FlawExtension // once at most (RFC 8200 section 4.1): a fragment of a fragment hides whose it is
+				return FlawExtension // RFC 8200 section 4.1: at most once; a nested fragment hides its flow
 			}
 			length = fragmentLen
-			x.noteFragment()
+			x.readFragment()
 		default:
 			return FlawNone
 		}
@@ -132,9 +134,9 @@ func (x *extensions) walk() Flaw {
 	return FlawNone
 }
 
-// noteFragment reads the fragment header at hand. Offset 0 with nothing more to
-// follow is a whole packet, RFC 6946.
-func (x *extensions) noteFragment() {
+// readFragment reads the fragment header at b[at:]. Offset 0 without the M flag is
+// a whole packet, RFC 6946.
+func (x *extensions) readFragment() {
 	x.fragmentAt = x.at
 	word := binary.BigEndian.Uint16(x.b[x.at+fragmentOffset:])
 	switch {
@@ -149,21 +151,20 @@ func isExtension(proto uint8) bool {
 	return proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOptions || proto == ProtoFragment
 }
 
-// FragmentInfo is what a fragment says of itself: whose it is, and which bytes of the
-// datagram it has.
+// FragmentInfo is the part of a fragment's headers that places it in its datagram.
 type FragmentInfo struct {
-	// ID is common to the fragments of a datagram, besides their addresses.
+	// ID is the same in all fragments of a datagram, as are their addresses.
 	ID uint32
-	// Start and End are the payload's first byte and one past its last, counted
-	// from the end of the headers that every fragment repeats.
+	// Start and End delimit the payload's bytes, Start included and End not. They
+	// count from the end of the headers that every fragment repeats.
 	Start, End int
-	More       bool // it is not the last
+	More       bool // more fragments follow
 }
 
-// ParseFragment reads the fragment p, which must be KindIP or of a flawed transport
-// header. False for what no sender sends: no payload at all, one that ends where
-// no datagram can, or one before the last that is not a multiple of eight bytes
-// (RFC 791 section 3.2, RFC 8200 section 4.5).
+// ParseFragment reads the fragment headers of p, which must be KindIP or have
+// FlawTransport or FlawTransportLength. It returns false for a fragment that no
+// sender makes: without payload, ending beyond MaxIPLen, or neither the last nor a
+// multiple of eight bytes (RFC 791 section 3.2, RFC 8200 section 4.5).
 func ParseFragment(f *Frame, p *Packet) (x FragmentInfo, ok bool) {
 	b := f.Bytes()[p.L3:]
 	if uint32(len(b)) < p.Len || p.Fragment == FragmentNone {

@@ -1,6 +1,6 @@
 package wire
 
-// Protocol numbers (IANA) that the frame path knows by name.
+// Protocol numbers (IANA) that the packet path knows by name.
 const (
 	ProtoICMP   = 1
 	ProtoIPIP   = 4
@@ -14,7 +14,7 @@ const (
 	ProtoSCTP   = 132
 )
 
-// TCP flags as they stand in byte 13 of the header (RFC 9293 section 3.1).
+// TCP flags, byte 13 of the header (RFC 9293 section 3.1).
 const (
 	TCPFin = 1 << iota
 	TCPSyn
@@ -32,56 +32,57 @@ const MaxIPLen = 0xffff
 // MinMSS is the smallest MSS that Linux uses, in bytes (sysctl tcp_min_snd_mss).
 const MinMSS = 48
 
-// Kind is the first thing to know of a frame.
+// Kind is the coarse type of a frame.
 type Kind uint8
 
 const (
-	KindOther     Kind = iota // not IP, not ARP: nothing of ours
+	KindOther     Kind = iota // neither IP nor ARP
 	KindARP                   // Ethernet/IPv4 ARP, RFC 826
-	KindIP                    // IPv4 or IPv6, headers sound
-	KindBad                   // claims to be IP or ARP and is not sound: see Flaw
-	KindOtherVLAN             // in a VLAN that is none of ours; Parse, which does not know ours, never says so
+	KindIP                    // IPv4 or IPv6 with sound headers
+	KindBad                   // IP or ARP by its EtherType, but not sound: see Flaw
+	KindOtherVLAN             // in a VLAN of no port; the director sets it, Parse does not
 )
 
-// Flaw is what made a frame KindBad.
+// Flaw is the reason why a frame is KindBad.
 type Flaw uint8
 
 const (
 	FlawNone            Flaw = iota
-	FlawRunt                 // shorter than its link header, or snapped by the ring
+	FlawRunt                 // shorter than its link header, or truncated by the ring
 	FlawARP                  // ARP that is not Ethernet/IPv4 or too short
 	FlawIPHeader             // version or header length impossible
-	FlawIPLength             // the frame ends before the IP packet does, or the packet in its header
+	FlawIPLength             // the frame ends before the IP packet, or the packet ends inside its header
 	FlawIPChecksum           // IPv4 header checksum wrong
 	FlawMappedAddress        // an IPv4-mapped address in an IPv6 header
-	FlawIPOption             // IPv4 options that do not add up
+	FlawIPOption             // an IPv4 option with an impossible length
 	FlawSourceRoute          // IPv4 source route, or IPv6 routing header with segments left
 	FlawExtension            // the packet ends in an IPv6 extension header
-	FlawManyExtensions       // more IPv6 extension headers than are walked
+	FlawManyExtensions       // more IPv6 extension headers than maxExtensions
 	FlawTransport            // the packet ends in its transport header
 	FlawTransportLength      // TCP data offset or UDP length impossible
 	NumFlaw
 )
 
-// Fragment says which part of a datagram a packet is.
+// Fragment is the part of a datagram that a packet carries.
 type Fragment uint8
 
 const (
-	FragmentNone  Fragment = iota // whole
-	FragmentFirst                 // the first of several: has ports
-	FragmentLater                 // any other: has none
+	FragmentNone  Fragment = iota // all of it
+	FragmentFirst                 // the first fragment, which has the ports
+	FragmentLater                 // any later one, which has none
 )
 
-// Packet is what parsing found in a frame. Offsets count from the start of the
-// frame (Frame.Off at the time of parsing). Fields are valid as noted.
+// Packet is what parsing found in a frame. Offsets count in bytes from the start
+// of the frame (Frame.Off at the time of parsing). A field's comment names the
+// kind of packet for which it is valid.
 type Packet struct {
 	Src, Dst Addr // KindIP: addresses of the IP header
 
-	// Ports in host order. TCP, UDP, SCTP, not FragmentLater; else 0.
+	// Ports in host order if HasPorts, else 0.
 	SrcPort, DstPort uint16
 
-	// Len is the length of the IP packet in bytes, from its header to its end
-	// (IPv4 total length; for super-frames the real one). KindIP.
+	// Len is the length of the IP packet in bytes, header included. It is IPv4's
+	// total length, but that of a GSO frame is its real length. KindIP.
 	Len uint32
 
 	L3 uint16 // offset of the IP or ARP header

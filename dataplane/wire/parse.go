@@ -2,13 +2,13 @@ package wire
 
 import "encoding/binary"
 
-// maxExtensions is how many IPv6 extension headers are walked. RFC 8200
-// section 4.1 recommends each of the five kinds once, destination options twice.
+// maxExtensions bounds the walk over IPv6 extension headers. RFC 8200 section
+// 4.1 recommends each of the five kinds once, destination options twice.
 const maxExtensions = 8
 
-// maxOffset is the furthest an IP header may be from the start of its frame. The
-// longest headers behind it, maxExtensions of 2 KiB, are still in reach of the
-// 16-bit offsets of Packet.
+// maxOffset bounds the distance of an IP header from the start of its frame. Even
+// behind maxExtensions headers of 2 KiB, the transport header is then within
+// reach of Packet's 16-bit offsets.
 const maxOffset = 0x8000
 
 // Completeness is how much of an IP packet must be there.
@@ -19,12 +19,12 @@ const (
 	Quoted                     // its IP header and 8 bytes, as an ICMP error quotes it
 )
 
-// Parse finds out what frame f is and writes every field of p. If f is KindIP
-// or KindARP, f.End is moved to the end of the IP packet or ARP message, so that
-// link padding is neither counted nor ever sent on.
+// Parse classifies frame f and writes every field of p. If f is KindIP or
+// KindARP, Parse moves f.End to the end of the IP packet or ARP message: link
+// padding is neither counted nor sent on.
 //
-// A super-frame may be longer than its IP header can say; then IPv4's total
-// length or IPv6's payload length is 0 and the packet goes to the end of the frame.
+// A GSO frame may be longer than its IP header can state. Then IPv4's total
+// length or IPv6's payload length is 0, and the packet ends where the frame ends.
 func Parse(f *Frame, p *Packet) {
 	*p = Packet{Kind: KindBad}
 	b := f.Bytes()
@@ -62,9 +62,9 @@ func parseARP(f *Frame, off int, p *Packet) {
 	f.End = f.Off + int32(off) + ARPLen
 }
 
-// ParseIPAt parses the IPv4 or IPv6 packet at off, counted from the start of
-// f: one that was in a tunnel, or one that is quoted (see ParseQuoted). All of
-// in is written; its offsets count from the start of f too.
+// ParseIPAt parses the IPv4 or IPv6 packet at offset off of f into in: the inner
+// packet of a tunnel (Whole), or one that an ICMP error quotes (Quoted). It
+// writes every field of in. Offsets count from the start of f.
 func ParseIPAt(f *Frame, off int, in *Packet, need Completeness) Flaw {
 	*in = Packet{Kind: KindBad}
 	b := f.Bytes()
@@ -82,12 +82,14 @@ func ParseIPAt(f *Frame, off int, in *Packet, need Completeness) Flaw {
 	return in.Flaw
 }
 
-// ParseQuoted parses the packet quoted in the ICMP error p of frame f into in.
-// Of the quoted packet the IP header and 8 bytes must be there, which has the
-// ports; its checksums are not looked at, since routers quote what they have
-// already changed, and its Len is what is there of it. False if p is no whole
-// ICMP error, a redirect (which speaks to hosts about their own routes), or
-// quotes too little or a fragment other than the first.
+// ParseQuoted parses the packet that the ICMP error p of frame f quotes into in.
+// The quote must hold the IP header and 8 bytes, which include the ports; in.Len
+// is the length of the quote. Its checksums are not verified, because routers
+// quote packets that they have already changed.
+//
+// ParseQuoted returns false if p is not an ICMP error, or is a fragment; if p is
+// a redirect, which is about the routes of one host; if the quote is too short;
+// and if it is of a fragment other than the first.
 func ParseQuoted(f *Frame, p *Packet, in *Packet) bool {
 	if !IsICMPError(p) || p.Fragment != FragmentNone || !p.IPv6 && p.ICMPType == ICMPRedirect {
 		*in = Packet{Kind: KindBad, Flaw: FlawTransport}
@@ -96,8 +98,9 @@ func ParseQuoted(f *Frame, p *Packet, in *Packet) bool {
 	return ParseIPAt(f, int(p.L4)+ICMPLen, in, Quoted) == FlawNone && in.Fragment != FragmentLater
 }
 
-// parseIPv4 parses the IPv4 packet at off of frame b.
-func parseIPv4(b []byte, off int, p *Packet, super bool, need Completeness) Flaw {
+// parseIPv4 parses the IPv4 packet at off of frame b. gso reports whether b is a
+// GSO frame.
+func parseIPv4(b []byte, off int, p *Packet, gso bool, need Completeness) Flaw {
 	h := b[off:]
 	if len(h) < IPv4Len {
 		return FlawIPLength
@@ -110,8 +113,8 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, need Completeness) Flaw
 		return FlawIPLength
 	}
 	length := int(binary.BigEndian.Uint16(h[ipv4Length:]))
-	if length == 0 && super || need == Quoted && (length < hl || length > len(h)) {
-		length = len(h)
+	if length == 0 && gso || need == Quoted && (length < hl || length > len(h)) {
+		length = len(h) // no length is stated, or the quote is shorter than the packet
 	}
 	if length < hl || length > len(h) {
 		return FlawIPLength
@@ -138,10 +141,11 @@ func parseIPv4(b []byte, off int, p *Packet, super bool, need Completeness) Flaw
 	return parseTransport(h[hl:length], off+hl, p, need)
 }
 
-// parseOptions judges the options of an IPv4 header (RFC 791 section 3.1): all
-// but end and no operation are a type, the length of the whole option, and its
-// data. A source route, used up or not, is refused, as hosts and routers do by
-// default (RFC 7126 sections 4.3 and 4.4).
+// parseOptions checks the options of an IPv4 header (RFC 791 section 3.1). An
+// option is a type, the length of the whole option, and its data; the options
+// end and no-operation are a type only. A source route is refused even if it has
+// no address left, as hosts and routers do by default (RFC 7126 sections 4.3
+// and 4.4).
 func parseOptions(o []byte) Flaw {
 	for len(o) > 0 {
 		switch o[0] {
@@ -169,13 +173,13 @@ const (
 	optionStrictRoute = 137
 )
 
-// addr4 is AddrFrom4 in a form that compiles to three stores.
+// addr4 is AddrFrom4, written so that it compiles to three stores.
 func addr4(b []byte) Addr {
 	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
 }
 
-// parseIPv6 parses the IPv6 packet at off of frame b.
-func parseIPv6(b []byte, off int, p *Packet, super bool, need Completeness) Flaw {
+// parseIPv6 is parseIPv4 for IPv6.
+func parseIPv6(b []byte, off int, p *Packet, gso bool, need Completeness) Flaw {
 	h := b[off:]
 	if len(h) < IPv6Len {
 		return FlawIPLength
@@ -184,8 +188,8 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, need Completeness) Flaw
 		return FlawIPHeader
 	}
 	length := IPv6Len + int(binary.BigEndian.Uint16(h[ipv6PayloadLength:]))
-	if length == IPv6Len && super || need == Quoted && (length == IPv6Len || length > len(h)) {
-		length = len(h)
+	if length == IPv6Len && gso || need == Quoted && (length == IPv6Len || length > len(h)) {
+		length = len(h) // no length is stated, or the quote is shorter than the packet
 	}
 	if length > len(h) {
 		return FlawIPLength
@@ -195,7 +199,7 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, need Completeness) Flaw
 	p.Src = Addr(h[ipv6Src : ipv6Src+16])
 	p.Dst = Addr(h[ipv6Dst : ipv6Dst+16])
 	if p.Src.Is4() || p.Dst.Is4() {
-		return FlawMappedAddress // would be taken for IPv4; no such address is ever on the wire (RFC 4291 section 2.5.5.2 is for hosts)
+		return FlawMappedAddress // Addr would take it for IPv4; RFC 4291 section 2.5.5.2 is for inside a host
 	}
 	x := extensions{b: h[:length], proto: h[ipv6NextHeader], at: IPv6Len}
 	if flaw := x.walk(); flaw != FlawNone {
@@ -211,8 +215,8 @@ func parseIPv6(b []byte, off int, p *Packet, super bool, need Completeness) Flaw
 	return parseTransport(h[x.at:length], off+x.at, p, need)
 }
 
-// parseTransport looks into the transport header: t is all of the IP packet
-// from there on, off is where it starts in the frame.
+// parseTransport parses the transport header at t[0]. t ends with the IP packet,
+// and off is the offset of t in the frame.
 func parseTransport(t []byte, off int, p *Packet, need Completeness) Flaw {
 	p.L4 = uint16(off)
 	switch p.Proto {
@@ -224,7 +228,7 @@ func parseTransport(t []byte, off int, p *Packet, need Completeness) Flaw {
 		p.DstPort = binary.BigEndian.Uint16(t[2:])
 	case ProtoICMP, ProtoICMPv6:
 		if p.IPv6 != (p.Proto == ProtoICMPv6) {
-			return FlawNone // the other family's ICMP means nothing here
+			return FlawNone // ICMP of the other family means nothing
 		}
 		if len(t) < ICMPLen {
 			return FlawTransport

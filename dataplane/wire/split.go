@@ -79,11 +79,11 @@ func (s *Splitter) add(f *Frame, l3 int) bool {
 	if f.Len()-l3 > int(f.MTU) {
 		return s.fragment(f, l3)
 	}
-	return s.enter(f)
+	return s.append(f)
 }
 
-// enter makes f the next piece.
-func (s *Splitter) enter(f *Frame) bool {
+// append makes f the next result of Split.
+func (s *Splitter) append(f *Frame) bool {
 	if len(s.pieces) == cap(s.pieces) {
 		return false
 	}

@@ -45,13 +45,13 @@ func (h TCP) Ack() uint32     { return binary.BigEndian.Uint32(h[tcpAck:]) }
 // HeaderLen is the length of the header in bytes, options included.
 func (h TCP) HeaderLen() int { return int(h[tcpDataOffset]>>4) * 4 }
 
-// Flags is the set of TCPFin … TCPCwr.
+// Flags returns the bits TCPFin … TCPCwr.
 func (h TCP) Flags() uint8 { return h[tcpFlags] }
 
 func (h TCP) Window() uint16   { return binary.BigEndian.Uint16(h[tcpWindow:]) }
 func (h TCP) Checksum() uint16 { return binary.BigEndian.Uint16(h[tcpChecksum:]) }
 
-// Urgent counts from Seq to the end of the urgent data, if TCPUrg is set.
+// Urgent is the distance from Seq to the end of the urgent data, if TCPUrg is set.
 func (h TCP) Urgent() uint16 { return binary.BigEndian.Uint16(h[tcpUrgent:]) }
 
 func (h TCP) SetSrcPort(v uint16) { binary.BigEndian.PutUint16(h, v) }
@@ -77,7 +77,7 @@ func (h TCP) SetUrgent(v uint16)   { binary.BigEndian.PutUint16(h[tcpUrgent:], v
 //	|            Length             |           Checksum            | 4
 //	+-------------------------------+-------------------------------+
 //
-// TCP and SCTP have their ports in the same place.
+// TCP and SCTP have their ports at the same offsets.
 type UDP []byte
 
 const (
@@ -91,7 +91,7 @@ func (h UDP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
 // Len is the length of header and payload in bytes.
 func (h UDP) Len() uint16 { return binary.BigEndian.Uint16(h[udpLength:]) }
 
-// Checksum is 0 if the sender made none.
+// Checksum is 0 if the sender computed none.
 func (h UDP) Checksum() uint16 { return binary.BigEndian.Uint16(h[udpChecksum:]) }
 
 func (h UDP) SetSrcPort(v uint16)  { binary.BigEndian.PutUint16(h, v) }
@@ -99,6 +99,6 @@ func (h UDP) SetDstPort(v uint16)  { binary.BigEndian.PutUint16(h[2:], v) }
 func (h UDP) SetLen(n uint16)      { binary.BigEndian.PutUint16(h[udpLength:], n) }
 func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[udpChecksum:], c) }
 
-// SCTPChecksum is where the CRC32c stands in the SCTP common header, RFC 9260
+// SCTPChecksum is the offset of the CRC32c in the SCTP common header, RFC 9260
 // section 3.1: ports, verification tag, checksum, four bytes each.
 const SCTPChecksum = 8

@@ -2,12 +2,13 @@ package wire
 
 import "encoding/binary"
 
-// vlanMask is the VLAN's number in a tag; the bits above are priority and drop
+// vlanMask selects the VLAN ID in a tag. The bits above are priority and drop
 // eligibility (IEEE 802.1Q section 9.6).
 const vlanMask = 0xfff
 
-// PushVLAN puts a tag behind the addresses of a frame. It says false for a frame too
-// short to have an EtherType, or without VLANLen bytes of room.
+// PushVLAN inserts a tag behind the MAC addresses of a frame. It returns false if
+// the frame is too short for an EtherType, or has less than VLANLen bytes of
+// headroom.
 func PushVLAN(f *Frame, tpid, tci uint16) bool {
 	if f.Len() < EthernetLen || f.Headroom() < VLANLen {
 		return false
@@ -21,7 +22,7 @@ func PushVLAN(f *Frame, tpid, tci uint16) bool {
 	return true
 }
 
-// PopVLAN takes off the outermost tag of a frame, which must have one.
+// PopVLAN removes the outermost tag of a frame, which must have one.
 func PopVLAN(f *Frame) {
 	b := f.Bytes()
 	copy(b[VLANLen:], b[:ethernetType])
@@ -29,7 +30,7 @@ func PopVLAN(f *Frame) {
 	f.Offload.shift(-VLANLen)
 }
 
-// shift moves what is counted from the start of the frame by n bytes.
+// shift moves the offsets that count from the start of the frame by n bytes.
 func (o *Offload) shift(n int) {
 	if o.Flags&OffloadNeedsCsum != 0 {
 		o.CsumStart += uint16(n)
@@ -39,10 +40,9 @@ func (o *Offload) shift(n int) {
 	}
 }
 
-// VLAN is the number in the outermost tag of a frame; 0 is that of a priority
-// tag, which says nothing of VLANs. customer: it is the frame's only tag, or the
-// first of several, and one of IEEE 802.1Q, not a provider's (802.1ad). ok is
-// false for a frame without a tag.
+// VLAN returns the VLAN ID in the outermost tag of a frame. ID 0 is that of a
+// priority tag, which names no VLAN. customer reports whether it is a tag of IEEE
+// 802.1Q, rather than a provider's of 802.1ad. ok is false without a tag.
 func VLAN(f *Frame) (id uint16, customer, ok bool) {
 	b := f.Bytes()
 	if len(b) < EthernetLen+VLANLen {

@@ -5,53 +5,54 @@ import (
 	"hash/crc32"
 )
 
-// ChecksumDelta is what a rewrite of addresses and ports does to the transport checksum
-// of a packet. Collect the changes, rewrite the headers, then Apply:
+// ChecksumDelta is the effect of a rewrite of addresses and ports on the transport
+// checksum of a packet. Collect the changes, rewrite the headers, then Apply:
 //
 //	wire.ChecksumDelta{}.Addr(vip, rip).Port(vport, rport).Apply(f, p)
 type ChecksumDelta struct {
 	addrs, ports uint32 // sums of the new words minus the old ones
-	ported       bool   // some port really changed
+	portChanged  bool
 }
 
-// Addr adds the change of an address of the IP header.
+// Addr adds the change of an address in the IP header.
 func (x ChecksumDelta) Addr(old, new Addr) ChecksumDelta {
 	x.addrs += uint32(^uint16(sumAddr(&old))) + sumAddr(&new)
 	return x
 }
 
-// Port adds the change of a port of the transport header.
+// Port adds the change of a port in the transport header.
 func (x ChecksumDelta) Port(old, new uint16) ChecksumDelta {
 	x.ports += uint32(^old) + uint32(new)
-	x.ported = x.ported || old != new
+	x.portChanged = x.portChanged || old != new
 	return x
 }
 
-// Apply repairs the transport checksum of p, whose headers are rewritten
-// already. A wrong checksum stays wrong, as it must.
+// Apply updates the transport checksum of p, whose headers are rewritten already.
+// A wrong checksum stays wrong, as it must.
 //
-//   - A finished checksum changes by the difference of all words (RFC 1624).
-//   - A half-made one is the pseudo-header's sum, not complemented: addresses
-//     change it the other way round, ports not at all.
-//   - UDP without a checksum gets a full one, as in IPVS, and keeps none in a
-//     fragment, of which the rest is not at hand.
-//   - ICMPv6 covers the addresses; ICMP covers neither.
-//   - SCTP covers the ports, with a CRC that is made anew if one changed. In a
-//     fragment that cannot be done.
+//   - A complete checksum changes by the difference of all words (RFC 1624).
+//   - A partial checksum is the pseudo-header's sum, not complemented. It changes
+//     by the difference of the addresses, with the opposite sign.
+//   - UDP without a checksum gets a full one, as in IPVS. In a fragment it stays
+//     without, because the rest of the datagram is elsewhere.
+//   - ICMPv6's checksum covers the addresses. ICMP's covers neither addresses
+//     nor ports.
+//   - SCTP's CRC covers the ports, and is computed again if one changed. A
+//     fragment keeps its CRC, which is then wrong: the caller must prevent that.
 func (x ChecksumDelta) Apply(f *Frame, p *Packet) {
 	field := checksumField(f, p)
 	if field == nil || p.Proto == ProtoICMP {
 		return
 	}
 	if p.Proto == ProtoSCTP {
-		if x.ported {
+		if x.portChanged {
 			FillChecksum(f, p)
 		}
 		return
 	}
 	check := binary.BigEndian.Uint16(field)
 	switch {
-	case f.partialAt(p):
+	case f.checksumPartialAt(p):
 		check = Fold(uint32(check) + uint32(Fold(x.addrs)))
 	case p.Proto == ProtoUDP && check == 0:
 		FillChecksum(f, p)
@@ -63,8 +64,8 @@ func (x ChecksumDelta) Apply(f *Frame, p *Packet) {
 	binary.BigEndian.PutUint16(field, check)
 }
 
-// wireChecksum is how a finished checksum is sent: UDP writes 0 as 0xffff,
-// because 0 says that there is none (RFC 768).
+// wireChecksum returns the value of the checksum field for a complete checksum.
+// UDP writes 0 as 0xffff, because 0 means that there is none (RFC 768).
 func wireChecksum(proto uint8, check uint16) uint16 {
 	if proto == ProtoUDP && check == 0 {
 		return 0xffff
@@ -72,12 +73,14 @@ func wireChecksum(proto uint8, check uint16) uint16 {
 	return check
 }
 
-// partialAt says whether the half-made checksum of f is the one of p, rather
-// than of a packet inside it.
-func (f *Frame) partialAt(p *Packet) bool { return f.ChecksumPartial() && f.Offload.CsumStart == p.L4 }
+// checksumPartialAt reports whether the partial checksum of f is that of p, and
+// not of a packet inside p.
+func (f *Frame) checksumPartialAt(p *Packet) bool {
+	return f.ChecksumPartial() && f.Offload.CsumStart == p.L4
+}
 
-// checksumField is the transport checksum of p, nil if there is none we know of
-// or it is in another fragment.
+// checksumField returns the transport checksum of p. It is nil for a protocol
+// that is not known here, and if the checksum is in another fragment.
 func checksumField(f *Frame, p *Packet) []byte {
 	at, size := 0, 2
 	switch p.Proto {
@@ -102,10 +105,10 @@ func checksumField(f *Frame, p *Packet) []byte {
 	return t[at : at+size]
 }
 
-// FillChecksum computes the transport checksum of p anew, from the addresses
-// that now stand in its header and p.Len. A half-made checksum is again made by
-// half, except SCTP's, which no device is asked to finish: virtio_net_hdr cannot
-// tell a CRC from a sum. Nothing is done to fragments.
+// FillChecksum computes the transport checksum of p from p.Len and the addresses
+// that are now in its header. A partial checksum stays partial. Only SCTP's is
+// completed, because virtio_net_hdr cannot ask a device for a CRC. Fragments are
+// left alone.
 func FillChecksum(f *Frame, p *Packet) {
 	field := checksumField(f, p)
 	if field == nil || p.Fragment != FragmentNone {
@@ -114,11 +117,11 @@ func FillChecksum(f *Frame, p *Packet) {
 	covered := transport(f, p)
 	switch {
 	case p.Proto == ProtoSCTP:
-		if f.partialAt(p) {
+		if f.checksumPartialAt(p) {
 			f.Offload.Flags &^= OffloadNeedsCsum
 		}
 		fillCRC(covered)
-	case f.partialAt(p):
+	case f.checksumPartialAt(p):
 		binary.BigEndian.PutUint16(field, Fold(pseudo(f, p, len(covered))))
 	default:
 		binary.BigEndian.PutUint16(field, 0)
@@ -127,12 +130,12 @@ func FillChecksum(f *Frame, p *Packet) {
 	}
 }
 
-// VerifyChecksum says whether the transport checksum of p is right. It is
-// taken for right where there is nothing to verify: half made, absent from a UDP
-// packet over IPv4, of a fragment, or of a protocol without one.
+// VerifyChecksum reports whether the transport checksum of p is right. It returns
+// true if there is nothing to verify: a partial checksum, none in a UDP packet
+// over IPv4, a fragment, or a protocol without checksum.
 func VerifyChecksum(f *Frame, p *Packet) bool {
 	field := checksumField(f, p)
-	if field == nil || p.Fragment != FragmentNone || f.partialAt(p) {
+	if field == nil || p.Fragment != FragmentNone || f.checksumPartialAt(p) {
 		return true
 	}
 	covered := transport(f, p)
@@ -145,8 +148,8 @@ func VerifyChecksum(f *Frame, p *Packet) bool {
 	return Fold(Sum(covered, pseudo(f, p, len(covered)))) == 0xffff
 }
 
-// transport is what the transport checksum of p covers besides the
-// pseudo-header. UDP has a length of its own, which may end before the packet's.
+// transport returns the bytes that the transport checksum of p covers besides the
+// pseudo-header. UDP's length field may end before the packet does.
 func transport(f *Frame, p *Packet) []byte {
 	t := f.From(p.L4)
 	if end := int(p.L3) + int(p.Len) - int(p.L4); end >= 0 && end < len(t) {
@@ -160,8 +163,9 @@ func transport(f *Frame, p *Packet) []byte {
 	return t
 }
 
-// pseudo is the sum of the pseudo-header of p as it now stands in the frame,
-// for a transport packet of length bytes; 0 for ICMP, which has none.
+// pseudo returns the sum of the pseudo-header of p, from the addresses that are
+// now in the frame. length counts the bytes of transport header and payload. ICMP
+// has no pseudo-header: 0.
 func pseudo(f *Frame, p *Packet, length int) uint32 {
 	h := f.From(p.L3)
 	switch {
@@ -173,9 +177,9 @@ func pseudo(f *Frame, p *Packet, length int) uint32 {
 	return PseudoSum(IPv4(h).Src(), IPv4(h).Dst(), p.Proto, uint32(length))
 }
 
-// FinishChecksum completes a half-made checksum over the bytes that are there,
-// to the end of the frame, and makes f a plain finished frame in that respect.
-// It must not be used on a super-frame, whose pieces have checksums of their own.
+// FinishChecksum completes the partial checksum of f, over the bytes from CsumStart
+// to the end of the frame, and clears OffloadNeedsCsum. f must not be a GSO frame,
+// because every segment needs another checksum.
 func FinishChecksum(f *Frame) {
 	if !f.ChecksumPartial() {
 		return
@@ -191,7 +195,7 @@ func FinishChecksum(f *Frame) {
 	case offset == SCTPChecksum && len(b) >= SCTPLen:
 		fillCRC(b)
 	case offset+2 <= len(b):
-		check := ^Fold(Sum(b, 0)) // the field holds the pseudo-header's share
+		check := ^Fold(Sum(b, 0)) // the field holds the sum of the pseudo-header
 		if offset == udpChecksum {
 			check = wireChecksum(ProtoUDP, check)
 		}
@@ -202,7 +206,7 @@ func FinishChecksum(f *Frame) {
 // castagnoli is the polynomial of SCTP's CRC32c, RFC 9260 appendix A.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// crcOf is the CRC32c of an SCTP packet, computed as if its field were 0.
+// crcOf returns the CRC32c of an SCTP packet, computed with a checksum field of 0.
 func crcOf(t []byte) uint32 {
 	crc := crc32.Update(0, castagnoli, t[:SCTPChecksum])
 	crc = crc32.Update(crc, castagnoli, zeros[:])
@@ -211,6 +215,6 @@ func crcOf(t []byte) uint32 {
 
 var zeros [4]byte
 
-// fillCRC writes the CRC32c of an SCTP packet, its bytes in reverse order as
-// RFC 9260 appendix A has it.
+// fillCRC writes the CRC32c of an SCTP packet, in the byte order of RFC 9260
+// appendix A.
 func fillCRC(t []byte) { binary.LittleEndian.PutUint32(t[SCTPChecksum:], crcOf(t)) }
