@@ -6,7 +6,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// slowSum is Sum in the words of RFC 1071: add 16-bit words, put carries back.
+// slowSum is Sum as RFC 1071 describes it: add 16-bit words and the carries.
 func slowSum(b []byte, sum uint32) uint32 {
 	for i := range b {
 		word := uint32(b[i])
@@ -25,7 +25,7 @@ func slowFold(sum uint32) uint32 {
 	return sum
 }
 
-// TestSum: the wide sum is the plain one, for any length, place and start.
+// TestSum: Sum equals slowSum for any length, alignment and initial sum.
 func TestSum(t *testing.T) {
 	r := newRandom(t)
 	buf := r.bytes(2100)
@@ -52,7 +52,7 @@ func compareSums(t *testing.T, b []byte, initial uint32) {
 	}
 }
 
-// TestSumInPieces: even pieces add up to the whole.
+// TestSumInPieces: the sums of slices of even length add up to the sum of all.
 func TestSumInPieces(t *testing.T) {
 	r := newRandom(t)
 	for range 1000 {
@@ -65,7 +65,7 @@ func TestSumInPieces(t *testing.T) {
 	}
 }
 
-// TestFold: every sum folds as the plain loop does it.
+// TestFold: Fold equals slowFold.
 func TestFold(t *testing.T) {
 	r := newRandom(t)
 	for _, sum := range []uint32{0, 1, 0xffff, 0x10000, 0x1ffff, 0xffff0000, 0xfffffffe, 0xffffffff} {
@@ -80,8 +80,8 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// TestPseudoSum: the one sum for both families is that of the written-out
-// pseudo-header.
+// TestPseudoSum: PseudoSum equals the sum of a written-out pseudo-header, for both
+// families.
 func TestPseudoSum(t *testing.T) {
 	r := newRandom(t)
 	for range 1000 {
@@ -99,13 +99,13 @@ func TestPseudoSum(t *testing.T) {
 	}
 }
 
-// TestUpdate: an updated checksum is the one computed anew.
+// TestUpdate: an updated checksum equals the checksum of the new bytes.
 func TestUpdate(t *testing.T) {
 	r := newRandom(t)
 	check := func(b []byte) uint16 { return ^wire.Fold(slowSum(b, 0)) }
 	for range 10000 {
 		b := r.bytes(60)
-		switch r.IntN(3) { // words that are all zeros or ones are the hard ones
+		switch r.IntN(3) { // words of only zeros or ones are the hard cases
 		case 0:
 			copy(b[8:], make([]byte, 16))
 		case 1:

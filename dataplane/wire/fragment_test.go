@@ -11,8 +11,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// TestFragment: a random long packet, finished or half made, in a tunnel or
-// not, is put together again from its fragments unchanged.
+// TestFragment: the fragments of a random long packet, reassembled, are the packet.
+// It is in a tunnel or not, and has a complete or a partial checksum.
 func TestFragment(t *testing.T) {
 	r, s := newRandom(t), wire.NewSplitter()
 	for range 300 {
@@ -26,7 +26,7 @@ func TestFragment(t *testing.T) {
 			proto = wire.ProtoICMPv6
 		}
 		desc := r.packet(proto, inner6, 800+r.IntN(8000))
-		desc.DF = kind > 0 // the inner one does not matter
+		desc.DF = kind > 0 // the inner packet's DF does not matter
 		desc.PartialChecksum = r.coin() && proto != wire.ProtoICMP
 		desc.ICMPType = 128
 		f := desc.Frame()
@@ -46,8 +46,8 @@ func TestFragment(t *testing.T) {
 	}
 }
 
-// TestFragmentAgain: fragments of fragments still make the datagram.
-func TestFragmentAgain(t *testing.T) {
+// TestFragmentFragments: fragments of fragments reassemble to the datagram.
+func TestFragmentFragments(t *testing.T) {
 	r, s := newRandom(t), wire.NewSplitter()
 	desc := r.packet(wire.ProtoUDP, false, 5000)
 	f := desc.Frame()
@@ -64,9 +64,9 @@ func TestFragmentAgain(t *testing.T) {
 	}
 }
 
-// TestFragmentIdents: datagrams that are in fragments at the same time have
-// different identifications, also if two workers cut them.
-func TestFragmentIdents(t *testing.T) {
+// TestFragmentIDs: fragmented datagrams have different identifications, also if two
+// workers fragment them.
+func TestFragmentIDs(t *testing.T) {
 	workers := [2]*wire.Splitter{wire.NewSplitter(), wire.NewSplitter()}
 	seen := map[uint32]bool{}
 	for i := range 6 {
@@ -81,8 +81,7 @@ func TestFragmentIdents(t *testing.T) {
 	}
 }
 
-// TestFragmentUFO: a super-frame of the kind that stands for fragments of one
-// datagram becomes those.
+// TestFragmentUFO: a GSO frame of type GSOUDP becomes the fragments of one datagram.
 func TestFragmentUFO(t *testing.T) {
 	desc := newRandom(t).packet(wire.ProtoUDP, false, 9000)
 	want := desc.Frame()
@@ -95,8 +94,8 @@ func TestFragmentUFO(t *testing.T) {
 	}
 }
 
-// TestFragmentOptions: options without the copied flag stand only in the first
-// fragment (RFC 791 section 3.1); the others keep the header's length.
+// TestFragmentOptions: options without the copied flag are in the first fragment
+// only (RFC 791 section 3.1). All headers have the same length.
 func TestFragmentOptions(t *testing.T) {
 	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
 		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame() // security (copied), record route, router alert
@@ -117,8 +116,8 @@ func TestFragmentOptions(t *testing.T) {
 	}
 }
 
-// reassemble puts IP fragments together by what gopacket reads in them; other
-// packets pass as they are. Order is kept.
+// reassemble reassembles IP fragments, which gopacket decodes. It returns other
+// packets as they are, and keeps the order.
 func reassemble(t *testing.T, pieces []wire.Frame) (wholes []wire.Frame) {
 	t.Helper()
 	datagrams := map[uint32]*datagram{}
@@ -150,7 +149,7 @@ func reassemble(t *testing.T, pieces []wire.Frame) (wholes []wire.Frame) {
 
 type datagram struct{ header, payload []byte }
 
-// frame is the datagram as it was before it was cut.
+// frame returns the reassembled datagram.
 func (d *datagram) frame() wire.Frame {
 	b := append(d.header, d.payload...)
 	if h := b[wire.EthernetLen:]; h[0]>>4 == 6 {
@@ -163,8 +162,8 @@ func (d *datagram) frame() wire.Frame {
 	return wiretest.Frame(b)
 }
 
-// fragmentOf reads a fragment: header is the frame before the payload, without
-// a fragment header, nil if the frame is no fragment.
+// fragmentOf decodes a fragment. header is the frame before the payload, without
+// the fragment header. It is nil if f is not a fragment.
 func fragmentOf(t *testing.T, f wire.Frame) (id uint32, offset int, more bool, header, payload []byte) {
 	t.Helper()
 	d := gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)

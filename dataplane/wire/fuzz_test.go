@@ -11,14 +11,14 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// seeds are frames of every kind, the start of all fuzzing here.
+// seeds are frames of every kind, the seed corpus of all fuzz targets here.
 func seeds() []wire.Frame {
 	frames := []wire.Frame{
 		tcp4.Frame(), tcp6.Frame(), udp4.Frame(), udp6.Frame(), sctp4.Frame(), echo4.Frame(), echo6.Frame(), third4.Frame(),
 		change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
 		change(tcp4, func(p *wiretest.Packet) { p.Options = []byte{0x82, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0, 0} }),
-		extended(0, "2b00000000000000 3c01000000000000 0000000000000000 1100000000000000"),
-		extended(44, "1100000100000007"), extended(44, "1100000800000007"),
+		withExtensions(0, "2b00000000000000 3c01000000000000 0000000000000000 1100000000000000"),
+		withExtensions(44, "1100000100000007"), withExtensions(44, "1100000800000007"),
 		icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 60),
 		wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"),
 		wiretest.Solicitation(wiretest.ClientMAC, "fe80::1", "2001:db8::1"),
@@ -31,8 +31,8 @@ func seeds() []wire.Frame {
 	return frames
 }
 
-// inside says whether what p claims lies within f.
-func inside(f *wire.Frame, p *wire.Packet) bool {
+// offsetsInside reports whether the offsets and lengths of p lie within f.
+func offsetsInside(f *wire.Frame, p *wire.Packet) bool {
 	switch p.Kind {
 	case wire.KindARP:
 		return int(p.L3)+wire.ARPLen <= f.Len()
@@ -43,8 +43,8 @@ func inside(f *wire.Frame, p *wire.Packet) bool {
 	return true
 }
 
-// FuzzParse: any bytes are parsed without harm, offsets stay inside the frame,
-// and gopacket reads the same addresses and ports.
+// FuzzParse: Parse accepts any bytes, its offsets stay inside the frame, and gopacket
+// decodes the same addresses and ports.
 func FuzzParse(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s.Bytes(), uint8(wire.GSONone))
@@ -55,20 +55,20 @@ func FuzzParse(f *testing.F) {
 		frame.Offload.GSOType = gso
 		var p wire.Packet
 		wire.Parse(&frame, &p)
-		if !inside(&frame, &p) {
+		if !offsetsInside(&frame, &p) {
 			t.Fatalf("outside of the frame of %d bytes: %+v", frame.Len(), p)
 		}
 		if (p.Kind == wire.KindBad) != (p.Flaw != wire.FlawNone) {
 			t.Fatalf("kind %d with flaw %d", p.Kind, p.Flaw)
 		}
 		if p.Kind == wire.KindIP && !frame.IsGSO() {
-			agree(t, &frame, &p)
+			compareWithGopacket(t, &frame, &p)
 		}
 	})
 }
 
-// agree compares p with what gopacket reads, as far as gopacket can.
-func agree(t *testing.T, f *wire.Frame, p *wire.Packet) {
+// compareWithGopacket compares p with gopacket's result, as far as gopacket decodes.
+func compareWithGopacket(t *testing.T, f *wire.Frame, p *wire.Packet) {
 	t.Helper()
 	d := gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
 	if d.NetworkLayer() == nil {
@@ -78,8 +78,8 @@ func agree(t *testing.T, f *wire.Frame, p *wire.Packet) {
 	if src, dst := ipBytes(p.Src, p.IPv6), ipBytes(p.Dst, p.IPv6); string(flow.Src().Raw()) != src || string(flow.Dst().Raw()) != dst {
 		t.Fatalf("addresses %v, gopacket %v", net.IP(src), flow)
 	}
-	// gopacket stops at a fragment header, even round a whole packet, and at faults
-	// it finds in options.
+	// gopacket stops at a fragment header, even at that of a whole packet, and at
+	// faults in options.
 	if d.Layer(gopacket.LayerTypeFragment) != nil || p.Fragment != wire.FragmentNone || d.ErrorLayer() != nil && d.TransportLayer() == nil {
 		return
 	}
@@ -99,7 +99,7 @@ func agree(t *testing.T, f *wire.Frame, p *wire.Packet) {
 	}
 }
 
-// tunnelled says that gopacket looks on into the payload, where we do not.
+// tunnelled reports whether gopacket may have decoded an inner packet, which Parse does not.
 func tunnelled(p *wire.Packet) bool { return p.SrcPort == 0 && p.DstPort == 0 }
 
 func ipBytes(a wire.Addr, ipv6 bool) string {
@@ -110,9 +110,9 @@ func ipBytes(a wire.Addr, ipv6 bool) string {
 	return string(b[:])
 }
 
-// FuzzParseInner: what an ICMP error quotes is found inside the frame or not at
-// all, and its addresses and ports are where gopacket finds them.
-func FuzzParseInner(f *testing.F) {
+// FuzzParseQuoted: a quoted packet lies inside the frame, and its ports are those at
+// its offset.
+func FuzzParseQuoted(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s.Bytes())
 	}
@@ -123,7 +123,7 @@ func FuzzParseInner(f *testing.F) {
 		if !wire.ParseQuoted(&frame, &p, &in) {
 			return
 		}
-		if p.Kind != wire.KindIP || in.Kind != wire.KindIP || !inside(&frame, &in) || in.L3 != p.L4+8 {
+		if p.Kind != wire.KindIP || in.Kind != wire.KindIP || !offsetsInside(&frame, &in) || in.L3 != p.L4+8 {
 			t.Fatalf("quoted %+v\nin %+v\nin a frame of %d bytes", in, p, frame.Len())
 		}
 		if in.Proto == wire.ProtoTCP || in.Proto == wire.ProtoUDP {
@@ -135,9 +135,9 @@ func FuzzParseInner(f *testing.F) {
 	})
 }
 
-// FuzzRework: no frame, however described, makes a repair or a split panic, and
-// pieces of a sound frame are sound.
-func FuzzRework(f *testing.F) {
+// FuzzRewriteAndSplit: checksum functions and Split do not panic, whatever a frame and
+// its Offload hold. No result of Split is longer than the MTU.
+func FuzzRewriteAndSplit(f *testing.F) {
 	for _, s := range seeds() {
 		f.Add(s.Bytes(), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0), uint16(50), uint8(0))
 		f.Add(s.Bytes(), uint8(1), uint8(1), uint16(10), uint16(34), uint16(16), uint16(100), uint8(20))
@@ -172,7 +172,7 @@ func FuzzRework(f *testing.F) {
 	})
 }
 
-// TestSeedsAreParsed: the fuzz targets begin with frames that get somewhere.
+// TestSeedsAreParsed: the seeds of the fuzz targets are sound frames.
 func TestSeedsAreParsed(t *testing.T) {
 	var kinds [4]int
 	for _, s := range seeds() {

@@ -11,7 +11,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// TestViewsRead: every getter reads what gopacket reads in random headers.
+// TestViewsRead: every getter returns what gopacket decodes, for random headers.
 func TestViewsRead(t *testing.T) {
 	r := newRandom(t)
 	for range 200 {
@@ -20,27 +20,27 @@ func TestViewsRead(t *testing.T) {
 		})
 		d := wiretest.Decode(t, f)
 		e, ge := wire.Ethernet(f.Bytes()), d.LinkLayer().(*layers.Ethernet)
-		same(t, "Ethernet", e.Type() == uint16(ge.EthernetType) && equal(e.Dst(), ge.DstMAC) && equal(e.Src(), ge.SrcMAC), e, ge)
+		requireSame(t, "Ethernet", e.Type() == uint16(ge.EthernetType) && equal(e.Dst(), ge.DstMAC) && equal(e.Src(), ge.SrcMAC), e, ge)
 		h, gh := wire.IPv4(f.From(14)), d.NetworkLayer().(*layers.IPv4)
-		same(t, "IPv4", h.HeaderLen() == len(gh.Contents) && h.TOS() == gh.TOS && h.TotalLen() == gh.Length && h.ID() == gh.Id &&
+		requireSame(t, "IPv4", h.HeaderLen() == len(gh.Contents) && h.TOS() == gh.TOS && h.TotalLen() == gh.Length && h.ID() == gh.Id &&
 			h.DF() == (gh.Flags&layers.IPv4DontFragment != 0) && h.MF() == (gh.Flags&layers.IPv4MoreFragments != 0) &&
 			h.FragmentOffset() == int(gh.FragOffset)*8 && h.TTL() == gh.TTL && h.Protocol() == uint8(gh.Protocol) &&
 			h.Checksum() == gh.Checksum && h.Src().Netip().String() == gh.SrcIP.String() && h.Dst().Netip().String() == gh.DstIP.String(), h, gh)
 		s, gs := wire.TCP(h[h.HeaderLen():]), d.TransportLayer().(*layers.TCP)
-		same(t, "TCP", s.SrcPort() == uint16(gs.SrcPort) && s.DstPort() == uint16(gs.DstPort) && s.Seq() == gs.Seq && s.Ack() == gs.Ack &&
+		requireSame(t, "TCP", s.SrcPort() == uint16(gs.SrcPort) && s.DstPort() == uint16(gs.DstPort) && s.Seq() == gs.Seq && s.Ack() == gs.Ack &&
 			s.HeaderLen() == len(gs.Contents) && s.Flags() == gs.Contents[13] && s.Window() == gs.Window && s.Checksum() == gs.Checksum, s, gs)
 
 		f = r.packet(wire.ProtoUDP, true, 20).Frame()
 		d = wiretest.Decode(t, f)
 		h6, gh6 := wire.IPv6(f.From(14)), d.NetworkLayer().(*layers.IPv6)
-		same(t, "IPv6", h6.TrafficClass() == gh6.TrafficClass && h6.PayloadLen() == gh6.Length && h6.NextHeader() == uint8(gh6.NextHeader) &&
+		requireSame(t, "IPv6", h6.TrafficClass() == gh6.TrafficClass && h6.PayloadLen() == gh6.Length && h6.NextHeader() == uint8(gh6.NextHeader) &&
 			h6.HopLimit() == gh6.HopLimit && h6.Src().Netip().String() == gh6.SrcIP.String() && h6.Dst().Netip().String() == gh6.DstIP.String(), h6, gh6)
 		u, gu := wire.UDP(f.From(54)), d.TransportLayer().(*layers.UDP)
-		same(t, "UDP", u.SrcPort() == uint16(gu.SrcPort) && u.DstPort() == uint16(gu.DstPort) && u.Len() == gu.Length && u.Checksum() == gu.Checksum, u, gu)
+		requireSame(t, "UDP", u.SrcPort() == uint16(gu.SrcPort) && u.DstPort() == uint16(gu.DstPort) && u.Len() == gu.Length && u.Checksum() == gu.Checksum, u, gu)
 	}
 }
 
-func same(t *testing.T, name string, ok bool, ours []byte, theirs any) {
+func requireSame(t *testing.T, name string, ok bool, ours []byte, theirs any) {
 	t.Helper()
 	if !ok {
 		t.Fatalf("%s: the view of %x and gopacket's %+v differ", name, ours[:min(60, len(ours))], theirs)
@@ -49,8 +49,8 @@ func same(t *testing.T, name string, ok bool, ours []byte, theirs any) {
 
 func equal(m wire.MAC, h net.HardwareAddr) bool { return bytes.Equal(m[:], h) }
 
-// TestViewsWrite: headers written field by field over random bytes are those
-// that gopacket, or the builder, makes.
+// TestViewsWrite: headers written field by field over random bytes equal those that
+// wiretest builds.
 func TestViewsWrite(t *testing.T) {
 	r := newRandom(t)
 	want := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", TTL: 9, TOS: 7, ID: 99, DF: true, Seq: 5, Ack: 6, TCPFlags: wire.TCPAck}.Frame()
@@ -121,11 +121,11 @@ func TestViewsWrite(t *testing.T) {
 	}
 	if a.Operation() != wire.ARPReply || a.SenderMAC() != wiretest.ClientMAC || a.SenderIP() != addr(10, 0, 0, 1) ||
 		a.TargetMAC() != wiretest.DirectorMAC || a.TargetIP() != addr(10, 0, 0, 2) {
-		t.Errorf("ARP: %x is read otherwise than written", []byte(a))
+		t.Errorf("ARP: the getters of %x differ from the values set", []byte(a))
 	}
 }
 
-// TestNeighbour: a solicitation turned into an advertisement is one to gopacket.
+// TestNeighbour: gopacket decodes an advertisement that was made from a solicitation.
 func TestNeighbour(t *testing.T) {
 	f := wiretest.Solicitation(wiretest.ClientMAC, "fe80::1", "2001:db8::2")
 	var p wire.Packet
@@ -151,7 +151,7 @@ func TestNeighbour(t *testing.T) {
 	}
 }
 
-// TestICMPView: type, code and second word are where gopacket has them.
+// TestICMPView: gopacket decodes the type, code and second word that were set.
 func TestICMPView(t *testing.T) {
 	f := echo4.Frame()
 	h := wire.ICMP(f.From(34))
@@ -169,9 +169,9 @@ func TestICMPView(t *testing.T) {
 	}
 }
 
-// TestIPv4Repairs: each change that repairs the header checksum leaves it as if
-// computed anew, on random headers and again on its own result.
-func TestIPv4Repairs(t *testing.T) {
+// TestIPv4ChecksumUpdates: each method that updates the header checksum gives the
+// result of FillChecksum, for random headers.
+func TestIPv4ChecksumUpdates(t *testing.T) {
 	r := newRandom(t)
 	changes := map[string]func(h wire.IPv4){
 		"DecTTL":          func(h wire.IPv4) { h.DecTTL() },
@@ -200,7 +200,7 @@ func TestIPv4Repairs(t *testing.T) {
 	}
 }
 
-// TestAddr: an IPv4 address is its mapped form, prints as IPv4, and comes back.
+// TestAddr: an IPv4 address is stored as mapped, prints as IPv4, and converts back.
 func TestAddr(t *testing.T) {
 	a := wire.AddrFrom4([]byte{192, 0, 2, 1})
 	if !a.Is4() || a.As4() != [4]byte{192, 0, 2, 1} || a.String() != "192.0.2.1" || wire.AddrFrom(a.Netip()) != a {
@@ -211,6 +211,6 @@ func TestAddr(t *testing.T) {
 		t.Errorf("2001:db8::1 became %v", b)
 	}
 	if !(wire.Addr{}).IsZero() || a.IsZero() || !(wire.MAC{}).IsZero() || wiretest.ClientMAC.IsGroup() || !(wire.MAC{1}).IsGroup() {
-		t.Error("zero and group addresses are not told apart")
+		t.Error("IsZero or IsGroup is wrong")
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// rewrite changes source, destination and their ports in a frame to those of
-// another description, as NAT would, and applies the Fix.
+// rewrite changes the addresses and ports of f to those of another frame, as NAT
+// does, and applies the ChecksumDelta.
 func rewrite(f *wire.Frame, to wire.Frame) {
 	var p, q wire.Packet
 	wire.Parse(f, &p)
 	wire.Parse(&to, &q)
-	fix := wire.ChecksumDelta{}.Addr(p.Src, q.Src).Addr(p.Dst, q.Dst)
+	delta := wire.ChecksumDelta{}.Addr(p.Src, q.Src).Addr(p.Dst, q.Dst)
 	if h := f.From(p.L3); p.IPv6 {
 		wire.IPv6(h).SetSrc(q.Src)
 		wire.IPv6(h).SetDst(q.Dst)
@@ -23,25 +23,25 @@ func rewrite(f *wire.Frame, to wire.Frame) {
 		wire.IPv4(h).ReplaceDst(q.Dst)
 	}
 	if p.SrcPort != 0 {
-		fix = fix.Port(p.SrcPort, q.SrcPort).Port(p.DstPort, q.DstPort)
+		delta = delta.Port(p.SrcPort, q.SrcPort).Port(p.DstPort, q.DstPort)
 		h := wire.UDP(f.From(p.L4))
 		h.SetSrcPort(q.SrcPort)
 		h.SetDstPort(q.DstPort)
 	}
-	fix.Apply(f, &p)
+	delta.Apply(f, &p)
 }
 
-// fixKinds are the kinds of packets whose checksums differ in what they cover.
-var fixKinds = []struct {
+// deltaKinds are the kinds of packets whose checksums cover different bytes.
+var deltaKinds = []struct {
 	name   string
 	change func(*wiretest.Packet)
 	ipv6   bool // also sent over IPv6
 }{
 	{"TCP", func(p *wiretest.Packet) {}, true},
-	{"half-made TCP", func(p *wiretest.Packet) { p.PartialChecksum = true }, true},
-	{"TCP super-frame", func(p *wiretest.Packet) { p.GSOSize = 100 }, true},
+	{"TCP with a partial checksum", func(p *wiretest.Packet) { p.PartialChecksum = true }, true},
+	{"TCP GSO frame", func(p *wiretest.Packet) { p.GSOSize = 100 }, true},
 	{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }, true},
-	{"half-made UDP", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true }, true},
+	{"UDP with a partial checksum", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true }, true},
 	{"SCTP", func(p *wiretest.Packet) { p.Proto = wire.ProtoSCTP }, true},
 	{"ICMP", func(p *wiretest.Packet) { p.Proto = wire.ProtoICMP }, false},
 	{"first fragment of UDP", func(p *wiretest.Packet) { p.Proto, p.MF = wire.ProtoUDP, true }, false},
@@ -51,11 +51,11 @@ var fixKinds = []struct {
 	{"VLAN", func(p *wiretest.Packet) { p.VLANs = []uint16{1, 2} }, true},
 }
 
-// TestFix: a rewritten and repaired frame is, byte for byte, the frame that the
-// new ends would have sent.
-func TestFix(t *testing.T) {
+// TestChecksumDelta: a rewritten frame is, byte for byte, the frame that the new
+// endpoints would have sent.
+func TestChecksumDelta(t *testing.T) {
 	r := newRandom(t)
-	for _, kind := range fixKinds {
+	for _, kind := range deltaKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			for range 300 {
 				ipv6 := kind.ipv6 && r.coin()
@@ -75,8 +75,8 @@ func TestFix(t *testing.T) {
 	}
 }
 
-// TestFixICMPv6: ICMPv6 covers the addresses.
-func TestFixICMPv6(t *testing.T) {
+// TestChecksumDeltaICMPv6: the checksum of ICMPv6 covers the addresses.
+func TestChecksumDeltaICMPv6(t *testing.T) {
 	old, new := echo6, echo6
 	new.Src, new.Dst = "2001:db8::77", "2001:db8::88"
 	f, want := old.Frame(), new.Frame()
@@ -86,9 +86,9 @@ func TestFixICMPv6(t *testing.T) {
 	}
 }
 
-// TestFixUDPWithoutChecksum: NAT gives UDP the checksum that its sender left
+// TestChecksumDeltaUDPWithoutChecksum: NAT gives UDP the checksum that its sender left
 // out, as IPVS does.
-func TestFixUDPWithoutChecksum(t *testing.T) {
+func TestChecksumDeltaUDPWithoutChecksum(t *testing.T) {
 	old, new := udp4, udp4
 	new.Src, old.NoChecksum = "10.9.9.9:99", true
 	f, want := old.Frame(), new.Frame()
@@ -98,9 +98,9 @@ func TestFixUDPWithoutChecksum(t *testing.T) {
 	}
 }
 
-// zeroSum is a UDP packet whose computed checksum is 0: its payload is the
-// checksum that it has with a payload of zeros.
-func zeroSum() wiretest.Packet {
+// zeroChecksum describes a UDP packet whose computed checksum is 0. Its payload is
+// the checksum that the packet has with a payload of zeros.
+func zeroChecksum() wiretest.Packet {
 	p := udp4
 	p.Payload = []byte{0, 0}
 	f := p.Frame()
@@ -109,10 +109,10 @@ func zeroSum() wiretest.Packet {
 	return p
 }
 
-// TestUDPComputedZero: a UDP checksum that comes out as 0 is sent as 0xffff,
-// whichever way it was made.
+// TestUDPComputedZero: a UDP checksum whose value is 0 is sent as 0xffff, whichever
+// function computed it.
 func TestUDPComputedZero(t *testing.T) {
-	zero := zeroSum()
+	zero := zeroChecksum()
 	other, bare, half := zero, zero, zero
 	other.Src, bare.NoChecksum, half.PartialChecksum = "10.9.9.9:99", true, true
 	var p wire.Packet
@@ -122,7 +122,7 @@ func TestUDPComputedZero(t *testing.T) {
 	}{
 		{"by difference", func() wire.Frame { f := other.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"by no difference", func() wire.Frame { f := zero.Frame(); rewrite(&f, zero.Frame()); return f }},
-		{"anew", func() wire.Frame { f := bare.Frame(); rewrite(&f, zero.Frame()); return f }},
+		{"from nothing", func() wire.Frame { f := bare.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"by finishing", func() wire.Frame { f := half.Frame(); wire.FinishChecksum(&f); return f }},
 		{"by filling", func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f }},
 	} {
@@ -134,8 +134,8 @@ func TestUDPComputedZero(t *testing.T) {
 	}
 }
 
-// TestFixKeepsWrong: a wrong checksum is as wrong after the rewrite.
-func TestFixKeepsWrong(t *testing.T) {
+// TestChecksumDeltaKeepsWrong: a wrong checksum is still wrong after the rewrite.
+func TestChecksumDeltaKeepsWrong(t *testing.T) {
 	for _, desc := range []wiretest.Packet{tcp4, tcp6, udp4, udp6} {
 		f := desc.Frame()
 		f.Bytes()[f.Len()-1] ^= 0x10
@@ -150,9 +150,9 @@ func TestFixKeepsWrong(t *testing.T) {
 	}
 }
 
-// TestFixOutside: a half-made checksum inside a tunnel is not that of the
-// tunnel's own UDP header.
-func TestFixOutside(t *testing.T) {
+// TestChecksumDeltaOfOuterHeader: a partial checksum of the inner packet does not
+// concern the tunnel's UDP header.
+func TestChecksumDeltaOfOuterHeader(t *testing.T) {
 	f := tcp4.Frame()
 	encap(&f, 4)
 	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 14 + 32 + 20, CsumOffset: 16}
@@ -167,8 +167,8 @@ func TestFixOutside(t *testing.T) {
 	wiretest.Check(t, f)
 }
 
-// TestVerifyInner: bytes behind an inner packet do not belong to its checksum.
-func TestVerifyInner(t *testing.T) {
+// TestVerifyBeforeTrailer: a checksum does not cover bytes behind the packet.
+func TestVerifyBeforeTrailer(t *testing.T) {
 	f := padded(tcp6.Frame(), 3)
 	var p wire.Packet
 	if flaw := wire.ParseIPAt(&f, wire.EthernetLen, &p, wire.Whole); flaw != wire.FlawNone {
@@ -179,26 +179,26 @@ func TestVerifyInner(t *testing.T) {
 	}
 }
 
-// TestFixSCTPPorts: ports that change places leave no difference in a sum, but
-// one in a CRC; unchanged ports leave even a wrong CRC alone.
-func TestFixSCTPPorts(t *testing.T) {
-	turned := sctp4
-	turned.Src, turned.Dst = "10.0.0.1:2", "10.0.0.2:1"
-	f, want := sctp4.Frame(), turned.Frame()
+// TestChecksumDeltaSCTPPorts: two ports that swap places do not change a sum, but
+// they change a CRC. If no port changes, even a wrong CRC stays as it is.
+func TestChecksumDeltaSCTPPorts(t *testing.T) {
+	swapped := sctp4
+	swapped.Src, swapped.Dst = "10.0.0.1:2", "10.0.0.2:1"
+	f, want := sctp4.Frame(), swapped.Frame()
 	rewrite(&f, want)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) {
-		t.Errorf("ports changing places gave\n%x\nwant\n%x", f.Bytes(), want.Bytes())
+		t.Errorf("swapped ports gave\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 	}
-	f = bend(sctp4, func(b []byte) { b[42] ^= 1 })
-	want = bend(sctp4, func(b []byte) { b[42] ^= 1 })
+	f = editBytes(sctp4, func(b []byte) { b[42] ^= 1 })
+	want = editBytes(sctp4, func(b []byte) { b[42] ^= 1 })
 	rewrite(&f, want)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) {
 		t.Errorf("a wrong CRC without a port change became\n%x\nwant\n%x", f.Bytes(), want.Bytes())
 	}
 }
 
-// TestFinishChecksum: a finished frame is the one a sender without offload
-// would have sent.
+// TestFinishChecksum: a frame with a completed checksum is the one that a sender
+// without offload would have sent.
 func TestFinishChecksum(t *testing.T) {
 	r := newRandom(t)
 	for range 500 {
@@ -217,10 +217,10 @@ func TestFinishChecksum(t *testing.T) {
 	}
 }
 
-// TestFinishChecksumSCTP: a CRC left to a device is finished as a CRC.
+// TestFinishChecksumSCTP: FinishChecksum computes the CRC of SCTP.
 func TestFinishChecksumSCTP(t *testing.T) {
 	want := sctp4.Frame()
-	f := bend(sctp4, func(b []byte) { copy(b[42:46], make([]byte, 4)) })
+	f := editBytes(sctp4, func(b []byte) { copy(b[42:46], make([]byte, 4)) })
 	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 8}
 	wire.FinishChecksum(&f)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.ChecksumPartial() {
@@ -228,21 +228,20 @@ func TestFinishChecksumSCTP(t *testing.T) {
 	}
 }
 
-// TestFixSCTPPartial: a CRC that was left to a device is made when a port
-// changes, and not left to it any more.
-func TestFixSCTPPartial(t *testing.T) {
+// TestChecksumDeltaSCTPPartial: a rewrite of a port completes a CRC that was left to
+// the device.
+func TestChecksumDeltaSCTPPartial(t *testing.T) {
 	other := sctp4
 	other.Dst = "10.0.0.9:99"
 	f, want := sctp4.Frame(), other.Frame()
 	f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: wire.SCTPChecksum}
 	rewrite(&f, want)
 	if !bytes.Equal(f.Bytes(), want.Bytes()) || f.ChecksumPartial() {
-		t.Errorf("rewritten to\n%x, half made %v; want finished\n%x", f.Bytes(), f.ChecksumPartial(), want.Bytes())
+		t.Errorf("rewritten to\n%x, partial %v; want complete\n%x", f.Bytes(), f.ChecksumPartial(), want.Bytes())
 	}
 }
 
-// TestFinishChecksumAnywhere: a description that points out of the frame does
-// no harm.
+// TestFinishChecksumAnywhere: offsets that point outside of the frame do no harm.
 func TestFinishChecksumAnywhere(t *testing.T) {
 	for _, o := range []wire.Offload{
 		{Flags: wire.OffloadNeedsCsum, CsumStart: 0xffff},
@@ -261,9 +260,9 @@ func TestFinishChecksumAnywhere(t *testing.T) {
 	}
 }
 
-// TestFillTransport: whatever stood in the field, the checksum is right
-// afterwards, or half made if it was.
-func TestFillTransport(t *testing.T) {
+// TestFillChecksum: the checksum is right afterwards, whatever the field held
+// before. A partial checksum stays partial.
+func TestFillChecksum(t *testing.T) {
 	r := newRandom(t)
 	for range 500 {
 		proto := []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[r.IntN(3)]
@@ -281,11 +280,11 @@ func TestFillTransport(t *testing.T) {
 	}
 }
 
-// TestVerifyTransport: one flipped bit is seen, padding and the absence of a
-// checksum are not held against a packet.
-func TestVerifyTransport(t *testing.T) {
+// TestVerifyChecksum: one flipped bit makes a checksum wrong. Padding does not, nor
+// the absence of a checksum.
+func TestVerifyChecksum(t *testing.T) {
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { return change(p, how) }
-	flip := func(p wiretest.Packet) wire.Frame { return bend(p, func(b []byte) { b[len(b)-1] ^= 1 }) }
+	flip := func(p wiretest.Packet) wire.Frame { return editBytes(p, func(b []byte) { b[len(b)-1] ^= 1 }) }
 	for _, row := range []struct {
 		name string
 		f    wire.Frame
@@ -299,7 +298,7 @@ func TestVerifyTransport(t *testing.T) {
 		{"UDP over IPv6 without checksum", with(udp6, func(p *wiretest.Packet) { p.NoChecksum = true }), false},
 		{"UDP padded", padded(udp4.Frame(), 9), true},
 		{"UDP that ends before its IP packet", udpWithTrailer(), true},
-		{"half made", with(tcp4, func(p *wiretest.Packet) { p.PartialChecksum = true }), true},
+		{"partial", with(tcp4, func(p *wiretest.Packet) { p.PartialChecksum = true }), true},
 		{"SCTP", sctp4.Frame(), true},
 		{"SCTP, one bit wrong", flip(sctp4), false},
 		{"ICMP error", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), true},
@@ -320,15 +319,15 @@ func TestVerifyTransport(t *testing.T) {
 	}
 }
 
-// udpWithTrailer is UDP in an IP packet that goes on for four bytes more.
+// udpWithTrailer is UDP in an IP packet that is four bytes longer.
 func udpWithTrailer() wire.Frame {
 	f := padded(udp4.Frame(), 4)
 	wire.IPv4(f.Bytes()[14:]).ReplaceTotalLen(37)
 	return f
 }
 
-// TestFixAllocates: no repair costs an allocation.
-func TestFixAllocates(t *testing.T) {
+// TestChecksumsDoNotAllocate: none of the functions allocates.
+func TestChecksumsDoNotAllocate(t *testing.T) {
 	bare := change(udp4, func(p *wiretest.Packet) { p.NoChecksum = true })
 	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(), change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true })}
 	packets := make([]wire.Packet, len(frames))
@@ -348,8 +347,8 @@ func TestFixAllocates(t *testing.T) {
 	}
 }
 
-// BenchmarkFix is what NAT of one direction costs in checksums.
-func BenchmarkFix(b *testing.B) {
+// BenchmarkChecksumDelta measures the checksum work of NAT in one direction.
+func BenchmarkChecksumDelta(b *testing.B) {
 	f := tcp4.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)

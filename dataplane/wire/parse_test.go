@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// Packets the tables below start from.
+// Packets from which the tables below start.
 var (
 	tcp4   = wiretest.Packet{Src: "10.0.0.1:1234", Dst: "10.0.0.2:80", TCPFlags: wire.TCPSyn, Payload: []byte("hi")}
 	tcp6   = wiretest.Packet{Src: "[2001:db8::1]:1234", Dst: "[2001:db8::2]:80", TCPFlags: wire.TCPAck}
@@ -24,34 +24,34 @@ var (
 // mapped is 10.0.0.1 as an IPv4-mapped address.
 var mapped = wire.AddrFrom4([]byte{10, 0, 0, 1})
 
-// change is a packet description, changed.
+// change returns the frame of a changed description.
 func change(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame {
 	how(&p)
 	return p.Frame()
 }
 
-// bend is the frame of a description, its bytes changed.
-func bend(p wiretest.Packet, how func(b []byte)) wire.Frame {
+// editBytes returns the frame of a description with changed bytes.
+func editBytes(p wiretest.Packet, how func(b []byte)) wire.Frame {
 	f := p.Frame()
 	how(f.Bytes())
 	return f
 }
 
-// resum is bend with the IPv4 header checksum made right again.
-func resum(p wiretest.Packet, how func(b []byte)) wire.Frame {
-	return bend(p, func(b []byte) {
+// editHeader is bend with the IPv4 header checksum made right again.
+func editHeader(p wiretest.Packet, how func(b []byte)) wire.Frame {
+	return editBytes(p, func(b []byte) {
 		how(b)
 		wire.IPv4(b[14:]).FillChecksum()
 	})
 }
 
-// cut is the frame without its last n bytes.
-func cut(f wire.Frame, n int) wire.Frame {
+// truncate returns the frame without its last n bytes.
+func truncate(f wire.Frame, n int) wire.Frame {
 	f.End -= int32(n)
 	return f
 }
 
-// padded is the frame with n bytes of 0xee behind it.
+// padded returns the frame with n bytes of 0xee behind it.
 func padded(f wire.Frame, n int) wire.Frame {
 	b := append([]byte(nil), f.Bytes()...)
 	for range n {
@@ -62,8 +62,8 @@ func padded(f wire.Frame, n int) wire.Frame {
 	return g
 }
 
-// extended is a UDP/IPv6 packet with extension headers given in hex.
-func extended(first uint8, headers string) wire.Frame {
+// withExtensions returns a UDP/IPv6 packet with extension headers given in hex.
+func withExtensions(first uint8, headers string) wire.Frame {
 	b, err := hex.DecodeString(strings.ReplaceAll(headers, " ", ""))
 	if err != nil {
 		panic(err)
@@ -78,7 +78,7 @@ func addr(b ...byte) wire.Addr {
 	return wire.Addr{0: 0x20, 1: 1, 2: 0xd, 3: 0xb8, 15: b[0]}
 }
 
-// TestParse: what Parse finds in sound frames.
+// TestParse: Parse on sound frames.
 func TestParse(t *testing.T) {
 	ip4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), L3: 14, L4: 34}
 	ip6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), L3: 14, L4: 54, IPv6: true}
@@ -101,9 +101,9 @@ func TestParse(t *testing.T) {
 			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 18, 38 })},
 		{"two tags move it by eight", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
 			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 22, 42 })},
-		{"three tags are nothing of ours", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6, 7} }), wire.Packet{}},
-		{"an unknown EtherType is nothing of ours", bend(tcp4, func(b []byte) { b[12] = 0x99 }), wire.Packet{}},
-		{"an 802.3 length is nothing of ours", bend(tcp4, func(b []byte) { b[12], b[13] = 0, 42 }), wire.Packet{}},
+		{"three tags are KindOther", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6, 7} }), wire.Packet{}},
+		{"an unknown EtherType is KindOther", editBytes(tcp4, func(b []byte) { b[12] = 0x99 }), wire.Packet{}},
+		{"an 802.3 length is KindOther", editBytes(tcp4, func(b []byte) { b[12], b[13] = 0, 42 }), wire.Packet{}},
 		{"padding does not count", padded(change(udp4, func(p *wiretest.Packet) { p.Payload = nil }), 18),
 			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Len = 28 })},
 		{"IPv4 options move the transport", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 0} }),
@@ -124,41 +124,41 @@ func TestParse(t *testing.T) {
 			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = 253, 20 })},
 		{"a first fragment has ports", change(udp4, func(p *wiretest.Packet) { p.MF = true }),
 			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
-		{"a first fragment states the datagram's UDP length", resum(udp4, func(b []byte) { b[20], b[38] = 0x20, 0x10 }),
+		{"a first fragment states the datagram's UDP length", editHeader(udp4, func(b []byte) { b[20], b[38] = 0x20, 0x10 }),
 			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
 		{"a later fragment has none", third4.Frame(),
 			with(ip4, func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 25 })},
-		{"UDP may end before the IP packet", bend(udp4, func(b []byte) { b[14+20+5] -= 2 }), with(ip4, asUDP4)},
-		{"a super-frame too long for its IPv4 length", change(tcp4, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
+		{"UDP may end before the IP packet", editBytes(udp4, func(b []byte) { b[14+20+5] -= 2 }), with(ip4, asUDP4)},
+		{"a GSO frame too long for its IPv4 length", change(tcp4, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
 			with(ip4, func(p *wire.Packet) { asTCP4(p); p.Len = 70040 })},
-		{"a super-frame too long for its IPv6 length", change(tcp6, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
+		{"a GSO frame too long for its IPv6 length", change(tcp6, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
 			with(ip6, func(p *wire.Packet) {
 				p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPAck, 70060
 			})},
-		{"hop-by-hop, routing and destination options are walked", extended(0, "2b 00 0000 00000000  3c 01 0000 00000000 0000000000000000  11 00 0000 00000000"),
+		{"hop-by-hop, routing and destination options are walked", withExtensions(0, "2b 00 0000 00000000  3c 01 0000 00000000 0000000000000000  11 00 0000 00000000"),
 			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 86, 85 })},
-		{"eight extension headers are walked", extended(60, strings.Repeat("3c00000000000000", 7)+"1100000000000000"),
+		{"eight extension headers are walked", withExtensions(60, strings.Repeat("3c00000000000000", 7)+"1100000000000000"),
 			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 118, 117 })},
-		{"the first IPv6 fragment has ports", extended(44, "11 00 0001 00000007"),
+		{"the first IPv6 fragment has ports", withExtensions(44, "11 00 0001 00000007"),
 			with(ip6, func(p *wire.Packet) { asUDP6(p); p.Fragment, p.L4, p.Len = wire.FragmentFirst, 62, 61 })},
-		{"a fragment header round a whole packet does nothing", extended(44, "11 00 0000 00000007"),
+		{"the fragment header of a whole packet does nothing", withExtensions(44, "11 00 0000 00000007"),
 			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 62, 61 })},
-		{"a later IPv6 fragment has none", extended(44, "11 00 0009 00000007"),
+		{"a later IPv6 fragment has none", withExtensions(44, "11 00 0009 00000007"),
 			with(ip6, func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 61 })},
-		{"what a later IPv6 fragment carries is not walked", extended(44, "3c 00 0009 00000007"),
+		{"extension headers in a later IPv6 fragment are not walked", withExtensions(44, "3c 00 0009 00000007"),
 			with(ip6, func(p *wire.Packet) {
 				p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoDestOptions, wire.FragmentLater, 0, 61
 			})},
-		{"no next header is a transport", extended(60, "3b00000000000000"),
+		{"no next header is a transport", withExtensions(60, "3b00000000000000"),
 			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoNoNext, 62, 61 })},
-		{"ESP ends the walk", extended(0, "3200000000000000"),
+		{"ESP ends the walk", withExtensions(0, "3200000000000000"),
 			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoESP, 62, 61 })},
 		{"ARP", wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"), wire.Packet{Kind: wire.KindARP, L3: 14}},
 		{"padded ARP", padded(wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"), 18), wire.Packet{Kind: wire.KindARP, L3: 14}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := row.f.End
-			got := wire.Packet{SrcPort: 9, ICMPType: 9, Flaw: wire.FlawARP, Fragment: wire.FragmentLater} // a frame before it
+			got := wire.Packet{SrcPort: 9, ICMPType: 9, Flaw: wire.FlawARP, Fragment: wire.FragmentLater} // left from another frame
 			wire.Parse(&row.f, &got)
 			if got != row.want {
 				t.Errorf("parsed %x\n got %+v\nwant %+v", row.f.Bytes()[:min(100, row.f.Len())], got, row.want)
@@ -177,11 +177,11 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseFlaws: unsound frames are named for what is wrong, and not cut.
+// TestParseFlaws: Parse names the flaw of an unsound frame, and does not truncate it.
 func TestParseFlaws(t *testing.T) {
 	none := func(p wiretest.Packet) wiretest.Packet { p.Payload = nil; return p }
 	arp := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2")
-	bentARP := func(at int) wire.Frame {
+	editARP := func(at int) wire.Frame {
 		f := wiretest.Frame(arp.Bytes())
 		f.Bytes()[at]++
 		return f
@@ -191,56 +191,56 @@ func TestParseFlaws(t *testing.T) {
 		f    wire.Frame
 		want wire.Flaw
 	}{
-		{"an empty frame", cut(none(tcp4).Frame(), 54), wire.FlawRunt},
-		{"one byte less than an Ethernet header", cut(none(tcp4).Frame(), 41), wire.FlawRunt},
-		{"a tag cut short", cut(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }), 43), wire.FlawRunt},
-		{"a second tag cut short", cut(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }), 43), wire.FlawRunt},
-		{"one byte less than an ARP message", cut(arp, 1), wire.FlawARP},
-		{"ARP for another hardware", bentARP(15), wire.FlawARP},
-		{"ARP for another protocol", bentARP(16), wire.FlawARP},
-		{"ARP with longer hardware addresses", bentARP(18), wire.FlawARP},
-		{"ARP with longer protocol addresses", bentARP(19), wire.FlawARP},
-		{"one byte less than an IPv4 header", cut(none(tcp4).Frame(), 21), wire.FlawIPLength},
-		{"one byte less than an IPv6 header", cut(none(tcp6).Frame(), 21), wire.FlawIPLength},
-		{"version 6 in an IPv4 frame", resum(tcp4, func(b []byte) { b[14] = 0x65 }), wire.FlawIPHeader},
-		{"version 4 in an IPv6 frame", bend(tcp6, func(b []byte) { b[14] = 0x40 }), wire.FlawIPHeader},
-		{"a header length of four words", resum(tcp4, func(b []byte) { b[14] = 0x44 }), wire.FlawIPHeader},
-		{"a header longer than the frame", bend(none(echo4), func(b []byte) { b[14] = 0x4f }), wire.FlawIPLength},
-		{"a header longer than the total length", resum(tcp4, func(b []byte) { b[14], b[17] = 0x4f, 59 }), wire.FlawIPLength},
-		{"a total length less than the header", resum(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPLength},
-		{"a total length one more than the frame has", cut(tcp4.Frame(), 1), wire.FlawIPLength},
-		{"a total length of 0 in an ordinary frame", resum(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPLength},
-		{"an IPv4-mapped source in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }), wire.FlawMappedAddress},
-		{"an IPv4-mapped destination in an IPv6 header", bend(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }), wire.FlawMappedAddress},
-		{"a payload length one more than the frame has", cut(udp6.Frame(), 1), wire.FlawIPLength},
-		{"an IPv4 header checksum one bit wrong", bend(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPChecksum},
-		{"an option changed under its checksum", bend(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
+		{"an empty frame", truncate(none(tcp4).Frame(), 54), wire.FlawRunt},
+		{"one byte less than an Ethernet header", truncate(none(tcp4).Frame(), 41), wire.FlawRunt},
+		{"a tag cut short", truncate(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }), 43), wire.FlawRunt},
+		{"a second tag cut short", truncate(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }), 43), wire.FlawRunt},
+		{"one byte less than an ARP message", truncate(arp, 1), wire.FlawARP},
+		{"ARP for another hardware", editARP(15), wire.FlawARP},
+		{"ARP for another protocol", editARP(16), wire.FlawARP},
+		{"ARP with longer hardware addresses", editARP(18), wire.FlawARP},
+		{"ARP with longer protocol addresses", editARP(19), wire.FlawARP},
+		{"one byte less than an IPv4 header", truncate(none(tcp4).Frame(), 21), wire.FlawIPLength},
+		{"one byte less than an IPv6 header", truncate(none(tcp6).Frame(), 21), wire.FlawIPLength},
+		{"version 6 in an IPv4 frame", editHeader(tcp4, func(b []byte) { b[14] = 0x65 }), wire.FlawIPHeader},
+		{"version 4 in an IPv6 frame", editBytes(tcp6, func(b []byte) { b[14] = 0x40 }), wire.FlawIPHeader},
+		{"a header length of four words", editHeader(tcp4, func(b []byte) { b[14] = 0x44 }), wire.FlawIPHeader},
+		{"a header longer than the frame", editBytes(none(echo4), func(b []byte) { b[14] = 0x4f }), wire.FlawIPLength},
+		{"a header longer than the total length", editHeader(tcp4, func(b []byte) { b[14], b[17] = 0x4f, 59 }), wire.FlawIPLength},
+		{"a total length less than the header", editHeader(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPLength},
+		{"a total length one more than the frame has", truncate(tcp4.Frame(), 1), wire.FlawIPLength},
+		{"a total length of 0 in an ordinary frame", editHeader(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPLength},
+		{"an IPv4-mapped source in an IPv6 header", editBytes(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }), wire.FlawMappedAddress},
+		{"an IPv4-mapped destination in an IPv6 header", editBytes(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }), wire.FlawMappedAddress},
+		{"a payload length one more than the frame has", truncate(udp6.Frame(), 1), wire.FlawIPLength},
+		{"an IPv4 header checksum one bit wrong", editBytes(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPChecksum},
+		{"an option changed under its checksum", editBytes(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
 			func(b []byte) { b[35] = 0 }), wire.FlawIPChecksum},
 		{"a loose source route", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{131, 3, 4, 0} }), wire.FlawSourceRoute},
 		{"a strict source route behind another option", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} }), wire.FlawSourceRoute},
 		{"an option of length 1", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 1, 0, 0} }), wire.FlawIPOption},
 		{"an option one byte longer than the header", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 5, 0, 0} }), wire.FlawIPOption},
 		{"an option whose length is cut off", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }), wire.FlawIPOption},
-		{"a routing header with segments left", extended(43, "11 02 0001 00000000 00000000000000000000000000000000"), wire.FlawSourceRoute},
-		{"one before a later fragment", extended(43, "2c 00 0401 00000000 1100000900000007"), wire.FlawSourceRoute},
-		{"IPv6 without payload, though it says TCP", bend(none(tcp6), func(b []byte) { b[19] = 0 }), wire.FlawTransport},
-		{"an extension header longer than the packet", extended(0, "11 02 0000 00000000"), wire.FlawExtension},
-		{"an extension header cut before its length", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }), wire.FlawExtension},
-		{"an extension header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 60, 1 }), wire.FlawExtension},
-		{"a fragment header of one byte", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }), wire.FlawExtension},
-		{"a fragment of a fragment", extended(44, "2c 00 0001 00000007 11 00 0008 00000008"), wire.FlawExtension},
-		{"a fragment header cut short", bend(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
-		{"nine extension headers", extended(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawManyExtensions},
-		{"a TCP header one byte short", resum(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a TCP data offset of four words", bend(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransportLength},
-		{"a TCP data offset behind the packet's end", bend(tcp4, func(b []byte) { b[46] = 0x60 }), wire.FlawTransportLength},
-		{"a first fragment that cuts the TCP header", resum(none(tcp4), func(b []byte) { b[17], b[20] = 36, 0x20 }), wire.FlawTransport},
-		{"a UDP header one byte short", resum(none(udp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a UDP length of seven", bend(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransportLength},
-		{"a UDP length one more than the packet has", bend(udp4, func(b []byte) { b[39]++ }), wire.FlawTransportLength},
-		{"a UDP length of 0", bend(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransportLength},
-		{"an SCTP header one byte short", resum(none(sctp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"an ICMP header one byte short", resum(none(echo4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"a routing header with segments left", withExtensions(43, "11 02 0001 00000000 00000000000000000000000000000000"), wire.FlawSourceRoute},
+		{"a routing header before a later fragment", withExtensions(43, "2c 00 0401 00000000 1100000900000007"), wire.FlawSourceRoute},
+		{"IPv6 without payload, though its next header is TCP", editBytes(none(tcp6), func(b []byte) { b[19] = 0 }), wire.FlawTransport},
+		{"an extension header longer than the packet", withExtensions(0, "11 02 0000 00000000"), wire.FlawExtension},
+		{"an extension header cut before its length", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }), wire.FlawExtension},
+		{"an extension header of one byte", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 60, 1 }), wire.FlawExtension},
+		{"a fragment header of one byte", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }), wire.FlawExtension},
+		{"a fragment of a fragment", withExtensions(44, "2c 00 0001 00000007 11 00 0008 00000008"), wire.FlawExtension},
+		{"a fragment header cut short", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }), wire.FlawExtension},
+		{"nine extension headers", withExtensions(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"), wire.FlawManyExtensions},
+		{"a TCP header one byte short", editHeader(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"a TCP data offset of four words", editBytes(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransportLength},
+		{"a TCP data offset behind the packet's end", editBytes(tcp4, func(b []byte) { b[46] = 0x60 }), wire.FlawTransportLength},
+		{"a first fragment that cuts the TCP header", editHeader(none(tcp4), func(b []byte) { b[17], b[20] = 36, 0x20 }), wire.FlawTransport},
+		{"a UDP header one byte short", editHeader(none(udp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"a UDP length of seven", editBytes(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransportLength},
+		{"a UDP length one more than the packet has", editBytes(udp4, func(b []byte) { b[39]++ }), wire.FlawTransportLength},
+		{"a UDP length of 0", editBytes(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransportLength},
+		{"an SCTP header one byte short", editHeader(none(sctp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
+		{"an ICMP header one byte short", editHeader(none(echo4), func(b []byte) { b[17]-- }), wire.FlawTransport},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := row.f.End
@@ -254,7 +254,7 @@ func TestParseFlaws(t *testing.T) {
 	}
 }
 
-// icmpError is an ICMP error of a family that quotes n bytes of an IP packet.
+// icmpError returns an ICMP error, of the family of f, that quotes n bytes of f.
 func icmpError(typ uint8, f wire.Frame, n int) wire.Frame {
 	quote := wiretest.Quote(f, n)
 	p := wiretest.Packet{Src: "192.0.2.1", Dst: "10.0.0.1", Proto: wire.ProtoICMP, ICMPType: typ, ICMPCode: 3, Payload: quote}
@@ -264,8 +264,8 @@ func icmpError(typ uint8, f wire.Frame, n int) wire.Frame {
 	return p.Frame()
 }
 
-// TestParseInner: quoted packets, as short as they may be and one byte shorter.
-func TestParseInner(t *testing.T) {
+// TestParseQuoted: quotes of the minimum length, and one byte shorter.
+func TestParseQuoted(t *testing.T) {
 	want4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), SrcPort: 1234, DstPort: 80,
 		Proto: wire.ProtoTCP, L3: 42, L4: 62, Len: 28}
 	want6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), SrcPort: 1234, DstPort: 80,
@@ -275,7 +275,7 @@ func TestParseInner(t *testing.T) {
 	staleQuote.Bytes()[42+8]-- // the TTL
 	oddLength := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
 	oddLength.Bytes()[42+3] = 0
-	jumbogram := extended(wire.ProtoHopByHop, "11 00 c204 00012345")
+	jumbogram := withExtensions(wire.ProtoHopByHop, "11 00 c204 00012345")
 	copy(jumbogram.Bytes()[14+4:], []byte{0, 0})
 	for _, row := range []struct {
 		name string
@@ -287,13 +287,13 @@ func TestParseInner(t *testing.T) {
 		{"all of the packet has flags too", icmpError(wire.ICMPTimeExceeded, tcp4.Frame(), 99),
 			with(want4, func(p *wire.Packet) { p.Len, p.TCPFlags = 42, wire.TCPSyn })},
 		{"not all of the IP header", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 19), nil},
-		{"a quoted header checksum is not judged", staleQuote, &want4},
-		{"a quoted length of nothing is taken for what is there", oddLength, &want4},
+		{"a quoted header checksum is not verified", staleQuote, &want4},
+		{"a quoted length of 0 means the length of the quote", oddLength, &want4},
 		{"ICMPv6: header and eight bytes", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 48), &want6},
-		{"ICMPv6: a quoted length of nothing, a jumbogram's", icmpError(wire.ICMPv6TooBig, jumbogram, 56),
+		{"ICMPv6: a quoted length of 0, a jumbogram's", icmpError(wire.ICMPv6TooBig, jumbogram, 56),
 			with(want6, func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.L4, p.Len = wire.ProtoUDP, 53, 5353, 110, 56 })},
 		{"ICMPv6: one byte less", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 47), nil},
-		{"ICMPv6: not all of the extension headers", icmpError(wire.ICMPv6Unreachable, extended(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
+		{"ICMPv6: not all of the extension headers", icmpError(wire.ICMPv6Unreachable, withExtensions(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
 		{"a quoted echo has a type", icmpError(wire.ICMPUnreachable, echo4.Frame(), 28),
 			with(want4, func(p *wire.Packet) {
 				p.Proto, p.SrcPort, p.DstPort, p.ICMPType = wire.ProtoICMP, 0, 0, wire.ICMPEcho
@@ -301,11 +301,11 @@ func TestParseInner(t *testing.T) {
 		{"a later fragment has no ports", icmpError(wire.ICMPUnreachable, third4.Frame(), 28), nil},
 		{"a first fragment has", icmpError(wire.ICMPUnreachable, change(tcp4, func(p *wiretest.Packet) { p.MF = true }), 28),
 			with(want4, func(p *wire.Packet) { p.Fragment = wire.FragmentFirst })},
-		{"a redirect is no error about a flow", icmpError(wire.ICMPRedirect, tcp4.Frame(), 28), nil},
-		{"an error that is itself in fragments", resum(wiretest.Packet{Src: "10.0.0.9", Dst: "10.0.0.1", Proto: wire.ProtoICMP,
+		{"a redirect is not about a flow", icmpError(wire.ICMPRedirect, tcp4.Frame(), 28), nil},
+		{"an error that is itself in fragments", editHeader(wiretest.Packet{Src: "10.0.0.9", Dst: "10.0.0.1", Proto: wire.ProtoICMP,
 			ICMPType: wire.ICMPUnreachable, Payload: wiretest.Quote(tcp4.Frame(), 28)}, func(b []byte) { b[20] = 0x20 }), nil},
 		{"an echo quotes nothing", echo4.Frame(), nil},
-		{"a packet that is no ICMP quotes nothing", tcp4.Frame(), nil},
+		{"a TCP packet quotes nothing", tcp4.Frame(), nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var p wire.Packet
@@ -319,7 +319,7 @@ func TestParseInner(t *testing.T) {
 	}
 }
 
-// TestParseIPAt: a packet taken out of a tunnel is judged whole.
+// TestParseIPAt: the inner packet of a tunnel is parsed as Whole.
 func TestParseIPAt(t *testing.T) {
 	for kind := range tunnels {
 		for _, desc := range []wiretest.Packet{tcp4, tcp6} {
@@ -336,10 +336,10 @@ func TestParseIPAt(t *testing.T) {
 	}
 }
 
-// TestParseIPAtFar: a header too far off to say where its transport begins is
-// refused, one just in reach is not misplaced.
+// TestParseIPAtFar: a header whose transport may be out of reach of a 16-bit offset
+// is refused. At the limit the offset is right.
 func TestParseIPAtFar(t *testing.T) {
-	long := extended(60, strings.Repeat("3cff0000"+strings.Repeat("00", 2044), 7)+"11ff0000"+strings.Repeat("00", 2044))
+	long := withExtensions(60, strings.Repeat("3cff0000"+strings.Repeat("00", 2044), 7)+"11ff0000"+strings.Repeat("00", 2044))
 	for _, off := range []int{0x8000, 0x8001, 0xffff, -1} {
 		f := wiretest.Frame(append(make([]byte, max(off, 0)), long.Bytes()[14:]...))
 		var in wire.Packet
@@ -353,8 +353,8 @@ func TestParseIPAtFar(t *testing.T) {
 	}
 }
 
-// TestPieceOf: what a fragment says of itself, and what none may say.
-func TestPieceOf(t *testing.T) {
+// TestParseFragment: the position of a fragment, and impossible fragments.
+func TestParseFragment(t *testing.T) {
 	fragment := func(offset, length int, more bool) wire.Frame {
 		return change(third4, func(p *wiretest.Packet) {
 			p.ID, p.Offset, p.MF, p.Payload = 0xabcd, offset, more, make([]byte, length)
@@ -370,15 +370,15 @@ func TestPieceOf(t *testing.T) {
 		{"one in the middle", fragment(1480, 16, true), wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1496, More: true}, true},
 		{"the first of IPv4", change(udp4, func(p *wiretest.Packet) { p.MF, p.ID, p.Payload = true, 0xabcd, make([]byte, 8) }),
 			wire.FragmentInfo{ID: 0xabcd, End: 16, More: true}, true},
-		{"the longest there is", fragment(65528, 7, false), wire.FragmentInfo{ID: 0xabcd, Start: 65528, End: 65535}, true},
+		{"the longest possible", fragment(65528, 7, false), wire.FragmentInfo{ID: 0xabcd, Start: 65528, End: 65535}, true},
 		{"longer than any packet (the ping of death)", fragment(65528, 8, false), wire.FragmentInfo{}, false},
 		{"without payload", fragment(1480, 0, false), wire.FragmentInfo{}, false},
 		{"of an odd length, and not the last", fragment(1480, 15, true), wire.FragmentInfo{}, false},
-		{"no fragment", udp4.Frame(), wire.FragmentInfo{}, false},
-		{"the last of IPv6, behind options", extended(60, "2c00000000000000 11 00 0008 89abcdef"),
+		{"not a fragment", udp4.Frame(), wire.FragmentInfo{}, false},
+		{"the last of IPv6, behind options", withExtensions(60, "2c00000000000000 11 00 0008 89abcdef"),
 			wire.FragmentInfo{ID: 0x89abcdef, Start: 8, End: 8 + 13}, true},
-		{"one in the middle of IPv6, of an odd length", extended(44, "11 00 0009 89abcdef"), wire.FragmentInfo{}, false},
-		{"the first of IPv6, in front of options", extended(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.FragmentInfo{}, false},
+		{"one in the middle of IPv6, of an odd length", withExtensions(44, "11 00 0009 89abcdef"), wire.FragmentInfo{}, false},
+		{"the first of IPv6, in front of options", withExtensions(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.FragmentInfo{}, false},
 	} {
 		var p wire.Packet
 		wire.Parse(&row.f, &p)
@@ -389,7 +389,7 @@ func TestPieceOf(t *testing.T) {
 	}
 }
 
-// TestIsICMPError: which messages must not be answered with errors.
+// TestIsICMPError: the types that are errors, for both families.
 func TestIsICMPError(t *testing.T) {
 	for typ := range 256 {
 		p := wire.Packet{Kind: wire.KindIP, Proto: wire.ProtoICMP, ICMPType: uint8(typ)}
@@ -412,8 +412,8 @@ func TestIsICMPError(t *testing.T) {
 	}
 }
 
-// TestParseAllocates: parsing costs no allocation.
-func TestParseAllocates(t *testing.T) {
+// TestParseDoesNotAllocate: parsing does not allocate.
+func TestParseDoesNotAllocate(t *testing.T) {
 	frames := []wire.Frame{tcp4.Frame(), udp6.Frame(), third4.Frame(), icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)}
 	var p, in wire.Packet
 	if n := testing.AllocsPerRun(100, func() {
@@ -427,7 +427,7 @@ func TestParseAllocates(t *testing.T) {
 	}
 }
 
-// BenchmarkParse is the cost of one frame: TCP over IPv4, and what is longer.
+// BenchmarkParse measures Parse of one frame.
 func BenchmarkParse(b *testing.B) {
 	for _, row := range []struct {
 		name string

@@ -14,8 +14,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// tunnels are outer headers to put in front of a packet: an IP header without
-// lengths and checksums, what follows it, and the inner family's place in that.
+// tunnels are the encapsulations of these tests. shim returns the protocol number
+// and the bytes between the outer IP header and the inner one.
 var tunnels = []struct {
 	name string
 	ipv6 bool
@@ -54,8 +54,8 @@ func gre(inner6 bool) (uint8, []byte) {
 	return wire.ProtoGRE, []byte{0x80, 0, 8, 0, 0, 0, 0, 0}
 }
 
-// encap puts the headers of tunnels[kind] into f as an encapsulating director
-// would. Of a super-frame it leaves lengths and checksums to the splitter.
+// encap puts f into the tunnel tunnels[kind], as the director does. It leaves the
+// lengths and checksums of a GSO frame to the splitter.
 func encap(f *wire.Frame, kind int) {
 	tun := &tunnels[kind]
 	if tun.shim == nil {
@@ -96,7 +96,7 @@ func encap(f *wire.Frame, kind int) {
 	*f = whole
 }
 
-// decap takes the tunnel's headers off a copy of a piece; outer is their length.
+// decap returns a copy of f without the tunnel's headers, outer bytes long.
 func decap(f wire.Frame, outer int, inner6 bool) wire.Frame {
 	l3 := wire.EthernetLen
 	b := append([]byte(nil), f.Bytes()[:l3]...)
@@ -109,7 +109,7 @@ func decap(f wire.Frame, outer int, inner6 bool) wire.Frame {
 	return wiretest.Frame(append(b, f.Bytes()[l3+outer:]...))
 }
 
-// random is a source of random frames that can be had again from its seed.
+// random makes random frames. A failed test logs its seed.
 type random struct{ *rand.Rand }
 
 func newRandom(t testing.TB) random {
@@ -149,7 +149,7 @@ func (r random) packet(proto uint8, ipv6 bool, n int) wiretest.Packet {
 	return p
 }
 
-// split is Split that fails the test, and judges every piece by itself.
+// split calls Split, which must succeed, and checks every frame that it returns.
 func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
 	t.Helper()
 	pieces, ok := s.Split(f)
@@ -167,14 +167,15 @@ func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
 			}
 		}
 		if piece.Out != f.Out || piece.Headroom() < wire.Headroom || piece.Offload != (wire.Offload{}) {
-			t.Errorf("piece %d has Out %d (want %d), %d bytes of room, %+v", i, piece.Out, f.Out, piece.Headroom(), piece.Offload)
+			t.Errorf("piece %d has Out %d (want %d), %d bytes of headroom, %+v", i, piece.Out, f.Out, piece.Headroom(), piece.Offload)
 		}
 	}
 	return pieces
 }
 
-// TestSegmentTCP: the segments of a random super-frame, taken out of their
-// tunnel, carry its payload in order under rising numbers, flags where they belong.
+// TestSegmentTCP: the segments of a random GSO frame, taken out of their tunnel,
+// carry its payload in order, with increasing sequence numbers. Every flag is in
+// the segments that must have it.
 func TestSegmentTCP(t *testing.T) {
 	r, s := newRandom(t), wire.NewSplitter()
 	for range 300 {
@@ -223,8 +224,8 @@ func TestSegmentTCP(t *testing.T) {
 	}
 }
 
-// TestSegmentUDP: the datagrams of a random UDP super-frame keep their bounds,
-// and are put into fragments where they are too long for the MTU.
+// TestSegmentUDP: the datagrams of a random UDP GSO frame keep their boundaries.
+// Those longer than the MTU are fragmented.
 func TestSegmentUDP(t *testing.T) {
 	r, s := newRandom(t), wire.NewSplitter()
 	for range 300 {
@@ -256,8 +257,8 @@ func TestSegmentUDP(t *testing.T) {
 	}
 }
 
-// TestSplitJumbo: a super-frame of more than 64 KiB loses the jumbo payload
-// option that made its length sayable.
+// TestSplitJumbo: the segments of a GSO frame of more than 64 KiB do not have its
+// jumbo payload option.
 func TestSplitJumbo(t *testing.T) {
 	r := newRandom(t)
 	desc := r.packet(wire.ProtoTCP, true, 100_000)
@@ -281,9 +282,9 @@ func TestSplitJumbo(t *testing.T) {
 	}
 }
 
-// TestSplitKeeps: a frame that fits, or that nobody wants split, is its own
-// only piece.
-func TestSplitKeeps(t *testing.T) {
+// TestSplitReturnsFittingFrame: Split returns the frame itself if it fits, or if its
+// MTU is 0.
+func TestSplitReturnsFittingFrame(t *testing.T) {
 	for _, mtu := range []uint16{0, 140, 1500} {
 		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true, PartialChecksum: true}.Frame()
 		f.MTU = mtu
@@ -294,8 +295,8 @@ func TestSplitKeeps(t *testing.T) {
 	}
 }
 
-// TestSplitRefuses: what must not or cannot be split is refused, and costs no
-// memory of the splitter.
+// TestSplitRefuses: Split refuses frames that must not or cannot be split, and then
+// keeps no memory in use.
 func TestSplitRefuses(t *testing.T) {
 	big := make([]byte, 2000)
 	cut := func(f wire.Frame, n int32) wire.Frame { f.End = f.Off + n; return f }
@@ -307,7 +308,7 @@ func TestSplitRefuses(t *testing.T) {
 		{"an IPv4 packet with DF", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500},
 		{"an IPv6 packet, routers never fragment", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500},
 		{"an MTU without room for eight bytes", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27},
-		{"a super-frame to an MTU without room for a byte", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
+		{"a GSO frame to an MTU without room for a byte", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
 		{"datagrams over IPv6 longer than the MTU", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, Payload: big, GSOSize: 1500}.Frame(), 1500},
 		{"a frame that ends in its Ethernet header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
 		{"a frame that ends in its TCP header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
@@ -324,9 +325,9 @@ func TestSplitRefuses(t *testing.T) {
 	}
 }
 
-// TestSplitFills: pieces of earlier frames stay whole while others are split,
-// until the splitter is full and says so; Reset makes room again.
-func TestSplitFills(t *testing.T) {
+// TestSplitUntilFull: later calls of Split leave the results of earlier ones intact.
+// A full splitter returns false, and Reset frees its memory.
+func TestSplitUntilFull(t *testing.T) {
 	s, payload := wire.NewSplitter(), newRandom(t).bytes(60_000)
 	desc := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: payload, GSOSize: 1400}
 	var first []wire.Frame
@@ -353,24 +354,24 @@ func TestSplitFills(t *testing.T) {
 	split(t, s, &f)
 }
 
-// TestSplitAllocates: splitting costs no allocation.
-func TestSplitAllocates(t *testing.T) {
+// TestSplitDoesNotAllocate: Split does not allocate.
+func TestSplitDoesNotAllocate(t *testing.T) {
 	s := wire.NewSplitter()
-	super := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 60000), GSOSize: 1400}.Frame()
-	encap(&super, 1)
+	gso := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 60000), GSOSize: 1400}.Frame()
+	encap(&gso, 1)
 	long := wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: make([]byte, 1440)}.Frame()
 	encap(&long, 2)
-	super.MTU, long.MTU = 1500, 1500
+	gso.MTU, long.MTU = 1500, 1500
 	if n := testing.AllocsPerRun(50, func() {
 		s.Reset()
-		s.Split(&super)
+		s.Split(&gso)
 		s.Split(&long)
 	}); n != 0 {
 		t.Errorf("%v allocations per run, want 0", n)
 	}
 }
 
-// BenchmarkSplit cuts a 60 KB super-frame in an IPIP tunnel for Ethernet.
+// BenchmarkSplit splits a 60 KB GSO frame in an IPIP tunnel for an MTU of 1500.
 func BenchmarkSplit(b *testing.B) {
 	s := wire.NewSplitter()
 	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 60000), GSOSize: 1400}.Frame()

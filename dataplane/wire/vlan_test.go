@@ -11,9 +11,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// A tag put on any frame is where gopacket sees it; what the offload counts from
-// the frame's start moves along; and taken off it leaves the frame as it was.
-func FuzzTag(f *testing.F) {
+// FuzzPushVLAN: gopacket decodes a tag that was pushed onto any frame, and the
+// offsets of the Offload move with the headers. Popped, it leaves the frame as it was.
+func FuzzPushVLAN(f *testing.F) {
 	for _, p := range []wiretest.Packet{tcp4, udp6, {Src: "10.0.0.1:1", Dst: "10.0.0.2:2", VLANs: []uint16{7}}} {
 		f.Add(p.Frame().Buf[wire.Headroom:], uint16(0xe007), true)
 	}
@@ -45,12 +45,12 @@ func FuzzTag(f *testing.F) {
 	})
 }
 
-// Without room before it, or a whole header, a frame is left as it is.
-func TestTagRefuses(t *testing.T) {
+// TestPushVLANRefuses: a frame without headroom or without a whole header stays as it is.
+func TestPushVLANRefuses(t *testing.T) {
 	f := tcp4.Frame()
 	f.Buf, f.Off, f.End = f.Bytes(), 0, int32(f.Len())
 	if wire.PushVLAN(&f, wire.EtherTypeVLAN, 7) || f.Off != 0 {
-		t.Error("a frame without room was tagged")
+		t.Error("a frame without headroom was tagged")
 	}
 	for n := range wire.EthernetLen + wire.VLANLen {
 		f := wiretest.Frame(bytes.Repeat([]byte{0x81, 0}, 9)[:n])

@@ -9,44 +9,44 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// macs is how long the two addresses are that VLAN tags stand behind.
-const macs = 12
+// tagOffset is the offset of the first VLAN tag: behind both MAC addresses.
+const tagOffset = 12
 
-// tag puts VLAN tags into a frame, as the ring does that receives it: what it
-// says of its offloads moves with its headers.
-func tag(f *wire.Frame, tags []byte) {
-	copy(f.Buf[int(f.Off)-len(tags):], f.Bytes()[:macs])
+// pushTags inserts VLAN tags into a frame, as the receiving ring does: the offsets
+// of its Offload move with the headers.
+func pushTags(f *wire.Frame, tags []byte) {
+	copy(f.Buf[int(f.Off)-len(tags):], f.Bytes()[:tagOffset])
 	f.Off -= int32(len(tags))
-	copy(f.Bytes()[macs:], tags)
+	copy(f.Bytes()[tagOffset:], tags)
 	if f.ChecksumPartial() {
 		f.Offload.CsumStart += uint16(len(tags))
 		f.Offload.HdrLen += uint16(len(tags))
 	}
 }
 
-// untag is a frame without the tags it must have.
-func untag(t *testing.T, f wire.Frame, tags []byte) wire.Frame {
+// popTags returns a copy of f without the tags, which it must have.
+func popTags(t *testing.T, f wire.Frame, tags []byte) wire.Frame {
 	t.Helper()
 	b := f.Bytes()
-	if !bytes.HasPrefix(b[macs:], tags) {
-		t.Fatalf("a piece has lost its tags % x: % x", tags, b[:min(len(b), 30)])
+	if !bytes.HasPrefix(b[tagOffset:], tags) {
+		t.Fatalf("a piece without its tags % x: % x", tags, b[:min(len(b), 30)])
 	}
-	plain := wiretest.Frame(append(append([]byte(nil), b[:macs]...), b[macs+len(tags):]...))
+	plain := wiretest.Frame(append(append([]byte(nil), b[:tagOffset]...), b[tagOffset+len(tags):]...))
 	if plain.Offload = f.Offload; f.ChecksumPartial() {
 		plain.Offload.CsumStart -= uint16(len(tags))
 	}
 	return plain
 }
 
-// TestHalfMade: what a sender left to its device is, in every combination, what
-// that device would have sent: of each protocol and family, with no, one and two
-// VLAN tags, in each tunnel and without; short enough, in fragments, in segments,
-// and in segments that are in fragments; finished, and with a half-made checksum.
-func TestHalfMade(t *testing.T) {
+// TestSplitCombinations: Split and FinishChecksum send what a device with offloads
+// would have sent. The combinations are every protocol and family; zero, one and
+// two VLAN tags; every tunnel, and none; a short packet, fragments, segments, and
+// fragments of segments; a complete and a partial checksum.
+func TestSplitCombinations(t *testing.T) {
 	const mtu = 1000
 	shapes := []struct {
 		name          string
-		payload, size int // bytes; size: of a super-frame's pieces
+		payload, size int // bytes; size: the GSO size
 	}{
 		{"fits", 301, 0},
 		{"fragments", 3001, 0},
@@ -62,22 +62,22 @@ func TestHalfMade(t *testing.T) {
 					for _, shape := range shapes {
 						for _, partial := range []bool{false, true} {
 							switch {
-							case proto == wire.ProtoSCTP && (partial || shape.size > 0): // finished by who receives it
+							case proto == wire.ProtoSCTP && (partial || shape.size > 0): // the receiving link completes it
 								continue
-							case shape.size > 0 && !partial: // no such super-frame
+							case shape.size > 0 && !partial: // a GSO frame always has a partial checksum
 								continue
 							case kind == 0 && ipv6 && (shape.name == "fragments" || proto == wire.ProtoUDP && shape.size > mtu): // not ours to fragment
 								continue
 							}
 							desc := r.packet(proto, ipv6, shape.payload)
 							desc.TCPFlags, desc.GSOSize, desc.PartialChecksum = wire.TCPAck, uint16(shape.size), partial
-							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, half made %v", proto, ipv6, tunnels[kind].name, tags, shape.name, partial)
+							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, partial %v", proto, ipv6, tunnels[kind].name, tags, shape.name, partial)
 							f := desc.Frame()
 							encap(&f, kind)
 							outer := int(f.TunnelLen)
-							tag(&f, tags)
+							pushTags(&f, tags)
 							f.MTU = mtu
-							halfMade(t, s, name, &f, desc, tags, outer)
+							checkSplit(t, s, name, &f, desc, tags, outer)
 							cells++
 						}
 					}
@@ -90,9 +90,9 @@ func TestHalfMade(t *testing.T) {
 	}
 }
 
-// halfMade splits f, which is desc in a tunnel of some bytes, and compares what
-// arrives behind the tunnel.
-func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte, outer int) {
+// checkSplit splits f, which is desc behind outer bytes of tunnel headers, and
+// compares the packets that leave the tunnel.
+func checkSplit(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte, outer int) {
 	t.Helper()
 	s.Reset()
 	pieces, ok := s.Split(f)
@@ -101,7 +101,7 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 	}
 	var plain []wire.Frame
 	for _, piece := range pieces {
-		p := untag(t, piece, tags)
+		p := popTags(t, piece, tags)
 		if n := p.Len() - wire.EthernetLen; n > int(f.MTU) {
 			t.Errorf("%s: a packet of %d bytes, longer than the MTU", name, n)
 		}
@@ -111,12 +111,12 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 	at := 0
 	for i, whole := range reassemble(t, plain) {
 		got := decap(whole, outer, desc.Src[0] == '[')
-		if whole.ChecksumPartial() { // it fits, and is the device's to finish
+		if whole.ChecksumPartial() { // it fits: the device completes it
 			got.Offload = whole.Offload
 			wire.FinishChecksum(&got)
 		}
 		want := desc
-		n := f.Len() // of what is left, at most
+		n := f.Len() // at most the rest
 		if desc.GSOSize > 0 {
 			n = len(got.Bytes()) - headersOf(desc)
 		}
@@ -135,7 +135,7 @@ func halfMade(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc w
 	}
 }
 
-// headersOf is how long the headers of a packet are, Ethernet's included.
+// headersOf returns the length of a packet's headers in bytes, with Ethernet's.
 func headersOf(desc wiretest.Packet) int {
 	desc.GSOSize, desc.PartialChecksum, desc.Payload = 0, false, nil
 	f := desc.Frame()
