@@ -98,7 +98,8 @@ func TestFragmentUFO(t *testing.T) {
 // only (RFC 791 section 3.1). All headers have the same length.
 func TestFragmentOptions(t *testing.T) {
 	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
-		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame() // security (copied), record route, router alert
+		// security (copied), record route, router alert
+		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame()
 	f.MTU = 1500
 	want := [][]byte{
 		{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},
@@ -171,7 +172,8 @@ func fragmentOf(t *testing.T, f wire.Frame) (id uint32, offset int, more bool, h
 	case *layers.IPv4:
 		if ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset != 0 {
 			n := wire.EthernetLen + len(ip.Contents)
-			return uint32(ip.Id), int(ip.FragOffset) * 8, ip.Flags&layers.IPv4MoreFragments != 0, f.Bytes()[:n], ip.Payload
+			return uint32(ip.Id), int(ip.FragOffset) * 8, ip.Flags&layers.IPv4MoreFragments != 0, f.Bytes()[:n],
+				ip.Payload
 		}
 	case *layers.IPv6:
 		if l := d.Layer(layers.LayerTypeIPv6Fragment); l != nil && ip.NextHeader == layers.IPProtocolIPv6Fragment {

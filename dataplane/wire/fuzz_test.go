@@ -14,7 +14,8 @@ import (
 // seeds are frames of every kind, the seed corpus of all fuzz targets here.
 func seeds() []wire.Frame {
 	frames := []wire.Frame{
-		tcp4.Frame(), tcp6.Frame(), udp4.Frame(), udp6.Frame(), sctp4.Frame(), echo4.Frame(), echo6.Frame(), third4.Frame(),
+		tcp4.Frame(), tcp6.Frame(), udp4.Frame(), udp6.Frame(), sctp4.Frame(), echo4.Frame(), echo6.Frame(),
+		third4.Frame(),
 		change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
 		change(tcp4, func(p *wiretest.Packet) { p.Options = []byte{0x82, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0, 0} }),
 		withExtensions(0, "2b00000000000000 3c01000000000000 0000000000000000 1100000000000000"),
@@ -75,21 +76,26 @@ func compareWithGopacket(t *testing.T, f *wire.Frame, p *wire.Packet) {
 		t.Fatalf("gopacket sees no IP: %v", d)
 	}
 	flow := d.NetworkLayer().NetworkFlow()
-	if src, dst := ipBytes(p.Src, p.IPv6), ipBytes(p.Dst, p.IPv6); string(flow.Src().Raw()) != src || string(flow.Dst().Raw()) != dst {
+	if src, dst := ipBytes(p.Src, p.IPv6), ipBytes(p.Dst, p.IPv6); string(flow.Src().Raw()) != src ||
+		string(flow.Dst().Raw()) != dst {
 		t.Fatalf("addresses %v, gopacket %v", net.IP(src), flow)
 	}
 	// gopacket stops at a fragment header, even at that of a whole packet, and at
 	// faults in options.
-	if d.Layer(gopacket.LayerTypeFragment) != nil || p.Fragment != wire.FragmentNone || d.ErrorLayer() != nil && d.TransportLayer() == nil {
+	if d.Layer(gopacket.LayerTypeFragment) != nil || p.Fragment != wire.FragmentNone ||
+		d.ErrorLayer() != nil && d.TransportLayer() == nil {
 		return
 	}
 	switch l := d.TransportLayer().(type) {
 	case *layers.TCP:
-		if p.Proto != wire.ProtoTCP && !tunnelled(p) || p.Proto == wire.ProtoTCP && (p.SrcPort != uint16(l.SrcPort) || p.DstPort != uint16(l.DstPort) || p.TCPFlags != l.Contents[13]) {
+		if p.Proto != wire.ProtoTCP && !tunnelled(p) ||
+			p.Proto == wire.ProtoTCP &&
+				(p.SrcPort != uint16(l.SrcPort) || p.DstPort != uint16(l.DstPort) || p.TCPFlags != l.Contents[13]) {
 			t.Fatalf("%+v\ngopacket %+v", p, l)
 		}
 	case *layers.UDP:
-		if p.Proto != wire.ProtoUDP && !tunnelled(p) || p.Proto == wire.ProtoUDP && (p.SrcPort != uint16(l.SrcPort) || p.DstPort != uint16(l.DstPort)) {
+		if p.Proto != wire.ProtoUDP && !tunnelled(p) ||
+			p.Proto == wire.ProtoUDP && (p.SrcPort != uint16(l.SrcPort) || p.DstPort != uint16(l.DstPort)) {
 			t.Fatalf("%+v\ngopacket %+v", p, l)
 		}
 	case nil:

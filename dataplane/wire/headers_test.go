@@ -20,23 +20,31 @@ func TestViewsRead(t *testing.T) {
 		})
 		d := wiretest.Decode(t, f)
 		e, ge := wire.Ethernet(f.Bytes()), d.LinkLayer().(*layers.Ethernet)
-		requireSame(t, "Ethernet", e.Type() == uint16(ge.EthernetType) && equal(e.Dst(), ge.DstMAC) && equal(e.Src(), ge.SrcMAC), e, ge)
+		requireSame(t, "Ethernet", e.Type() == uint16(ge.EthernetType) && equal(e.Dst(), ge.DstMAC) &&
+			equal(e.Src(), ge.SrcMAC), e, ge)
 		h, gh := wire.IPv4(f.From(14)), d.NetworkLayer().(*layers.IPv4)
-		requireSame(t, "IPv4", h.HeaderLen() == len(gh.Contents) && h.TOS() == gh.TOS && h.TotalLen() == gh.Length && h.ID() == gh.Id &&
+		requireSame(t, "IPv4", h.HeaderLen() == len(gh.Contents) && h.TOS() == gh.TOS && h.TotalLen() == gh.Length &&
+			h.ID() == gh.Id &&
 			h.DF() == (gh.Flags&layers.IPv4DontFragment != 0) && h.MF() == (gh.Flags&layers.IPv4MoreFragments != 0) &&
 			h.FragmentOffset() == int(gh.FragOffset)*8 && h.TTL() == gh.TTL && h.Protocol() == uint8(gh.Protocol) &&
-			h.Checksum() == gh.Checksum && h.Src().Netip().String() == gh.SrcIP.String() && h.Dst().Netip().String() == gh.DstIP.String(), h, gh)
+			h.Checksum() == gh.Checksum && h.Src().Netip().String() == gh.SrcIP.String() &&
+			h.Dst().Netip().String() == gh.DstIP.String(), h, gh)
 		s, gs := wire.TCP(h[h.HeaderLen():]), d.TransportLayer().(*layers.TCP)
-		requireSame(t, "TCP", s.SrcPort() == uint16(gs.SrcPort) && s.DstPort() == uint16(gs.DstPort) && s.Seq() == gs.Seq && s.Ack() == gs.Ack &&
-			s.HeaderLen() == len(gs.Contents) && s.Flags() == gs.Contents[13] && s.Window() == gs.Window && s.Checksum() == gs.Checksum, s, gs)
+		requireSame(t, "TCP", s.SrcPort() == uint16(gs.SrcPort) && s.DstPort() == uint16(gs.DstPort) &&
+			s.Seq() == gs.Seq && s.Ack() == gs.Ack &&
+			s.HeaderLen() == len(gs.Contents) && s.Flags() == gs.Contents[13] && s.Window() == gs.Window &&
+			s.Checksum() == gs.Checksum, s, gs)
 
 		f = r.packet(wire.ProtoUDP, true, 20).Frame()
 		d = wiretest.Decode(t, f)
 		h6, gh6 := wire.IPv6(f.From(14)), d.NetworkLayer().(*layers.IPv6)
-		requireSame(t, "IPv6", h6.TrafficClass() == gh6.TrafficClass && h6.PayloadLen() == gh6.Length && h6.NextHeader() == uint8(gh6.NextHeader) &&
-			h6.HopLimit() == gh6.HopLimit && h6.Src().Netip().String() == gh6.SrcIP.String() && h6.Dst().Netip().String() == gh6.DstIP.String(), h6, gh6)
+		requireSame(t, "IPv6", h6.TrafficClass() == gh6.TrafficClass && h6.PayloadLen() == gh6.Length &&
+			h6.NextHeader() == uint8(gh6.NextHeader) &&
+			h6.HopLimit() == gh6.HopLimit && h6.Src().Netip().String() == gh6.SrcIP.String() &&
+			h6.Dst().Netip().String() == gh6.DstIP.String(), h6, gh6)
 		u, gu := wire.UDP(f.From(54)), d.TransportLayer().(*layers.UDP)
-		requireSame(t, "UDP", u.SrcPort() == uint16(gu.SrcPort) && u.DstPort() == uint16(gu.DstPort) && u.Len() == gu.Length && u.Checksum() == gu.Checksum, u, gu)
+		requireSame(t, "UDP", u.SrcPort() == uint16(gu.SrcPort) && u.DstPort() == uint16(gu.DstPort) &&
+			u.Len() == gu.Length && u.Checksum() == gu.Checksum, u, gu)
 	}
 }
 
@@ -53,7 +61,8 @@ func equal(m wire.MAC, h net.HardwareAddr) bool { return bytes.Equal(m[:], h) }
 // wiretest builds.
 func TestViewsWrite(t *testing.T) {
 	r := newRandom(t)
-	want := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", TTL: 9, TOS: 7, ID: 99, DF: true, Seq: 5, Ack: 6, TCPFlags: wire.TCPAck}.Frame()
+	want := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", TTL: 9, TOS: 7, ID: 99, DF: true, Seq: 5, Ack: 6,
+		TCPFlags: wire.TCPAck}.Frame()
 	f := wiretest.Frame(r.bytes(want.Len()))
 	e := wire.Ethernet(f.Bytes())
 	e.SetDst(wiretest.DirectorMAC)
@@ -146,7 +155,8 @@ func TestNeighbour(t *testing.T) {
 	}
 	a := l.(*layers.ICMPv6NeighborAdvertisement)
 	if a.Router() || !a.Solicited() || !a.Override() || a.TargetAddress.String() != "2001:db8::3" ||
-		len(a.Options) != 1 || a.Options[0].Type != layers.ICMPv6OptTargetAddress || !equal(wiretest.DirectorMAC, a.Options[0].Data) {
+		len(a.Options) != 1 || a.Options[0].Type != layers.ICMPv6OptTargetAddress ||
+		!equal(wiretest.DirectorMAC, a.Options[0].Data) {
 		t.Errorf("gopacket reads %+v", a)
 	}
 }
@@ -210,7 +220,8 @@ func TestAddr(t *testing.T) {
 	if b.Is4() || b.String() != "2001:db8::1" || wire.AddrFrom(b.Netip()) != b || wire.AddrFrom6(b[:]) != b {
 		t.Errorf("2001:db8::1 became %v", b)
 	}
-	if !(wire.Addr{}).IsZero() || a.IsZero() || !(wire.MAC{}).IsZero() || wiretest.ClientMAC.IsGroup() || !(wire.MAC{1}).IsGroup() {
+	if !(wire.Addr{}).IsZero() || a.IsZero() || !(wire.MAC{}).IsZero() || wiretest.ClientMAC.IsGroup() ||
+		!(wire.MAC{1}).IsGroup() {
 		t.Error("IsZero or IsGroup is wrong")
 	}
 }

@@ -41,11 +41,13 @@ var deltaKinds = []struct {
 	{"TCP with a partial checksum", func(p *wiretest.Packet) { p.PartialChecksum = true }, true},
 	{"TCP GSO frame", func(p *wiretest.Packet) { p.GSOSize = 100 }, true},
 	{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }, true},
-	{"UDP with a partial checksum", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true }, true},
+	{"UDP with a partial checksum", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true },
+		true},
 	{"SCTP", func(p *wiretest.Packet) { p.Proto = wire.ProtoSCTP }, true},
 	{"ICMP", func(p *wiretest.Packet) { p.Proto = wire.ProtoICMP }, false},
 	{"first fragment of UDP", func(p *wiretest.Packet) { p.Proto, p.MF = wire.ProtoUDP, true }, false},
-	{"first fragment of UDP without checksum", func(p *wiretest.Packet) { p.Proto, p.MF, p.NoChecksum = wire.ProtoUDP, true, true }, false},
+	{"first fragment of UDP without checksum",
+		func(p *wiretest.Packet) { p.Proto, p.MF, p.NoChecksum = wire.ProtoUDP, true, true }, false},
 	{"later fragment", func(p *wiretest.Packet) { p.Proto, p.Offset = wire.ProtoUDP, 1480 }, false},
 	{"a protocol without checksum", func(p *wiretest.Packet) { p.Proto = 253 }, true},
 	{"VLAN", func(p *wiretest.Packet) { p.VLANs = []uint16{1, 2} }, true},
@@ -113,8 +115,8 @@ func zeroChecksum() wiretest.Packet {
 // function computed it.
 func TestUDPComputedZero(t *testing.T) {
 	zero := zeroChecksum()
-	other, bare, half := zero, zero, zero
-	other.Src, bare.NoChecksum, half.PartialChecksum = "10.9.9.9:99", true, true
+	other, bare, partial := zero, zero, zero
+	other.Src, bare.NoChecksum, partial.PartialChecksum = "10.9.9.9:99", true, true
 	var p wire.Packet
 	for _, row := range []struct {
 		name string
@@ -123,8 +125,9 @@ func TestUDPComputedZero(t *testing.T) {
 		{"by difference", func() wire.Frame { f := other.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"by no difference", func() wire.Frame { f := zero.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"from nothing", func() wire.Frame { f := bare.Frame(); rewrite(&f, zero.Frame()); return f }},
-		{"by finishing", func() wire.Frame { f := half.Frame(); wire.FinishChecksum(&f); return f }},
-		{"by filling", func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f }},
+		{"by finishing", func() wire.Frame { f := partial.Frame(); wire.FinishChecksum(&f); return f }},
+		{"by filling",
+			func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f }},
 	} {
 		f := row.make()
 		if got := wire.UDP(f.Bytes()[34:]).Checksum(); got != 0xffff {
@@ -329,7 +332,8 @@ func udpWithTrailer() wire.Frame {
 // TestChecksumsDoNotAllocate: none of the functions allocates.
 func TestChecksumsDoNotAllocate(t *testing.T) {
 	bare := change(udp4, func(p *wiretest.Packet) { p.NoChecksum = true })
-	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(), change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true })}
+	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(),
+		change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true })}
 	packets := make([]wire.Packet, len(frames))
 	for i := range frames {
 		wire.Parse(&frames[i], &packets[i])

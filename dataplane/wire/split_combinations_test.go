@@ -62,16 +62,20 @@ func TestSplitCombinations(t *testing.T) {
 					for _, shape := range shapes {
 						for _, partial := range []bool{false, true} {
 							switch {
-							case proto == wire.ProtoSCTP && (partial || shape.size > 0): // the receiving link completes it
+							// the receiving link completes it
+							case proto == wire.ProtoSCTP && (partial || shape.size > 0):
 								continue
 							case shape.size > 0 && !partial: // a GSO frame always has a partial checksum
 								continue
-							case kind == 0 && ipv6 && (shape.name == "fragments" || proto == wire.ProtoUDP && shape.size > mtu): // not ours to fragment
+							// not ours to fragment
+							case kind == 0 && ipv6 &&
+								(shape.name == "fragments" || proto == wire.ProtoUDP && shape.size > mtu):
 								continue
 							}
 							desc := r.packet(proto, ipv6, shape.payload)
 							desc.TCPFlags, desc.GSOSize, desc.PartialChecksum = wire.TCPAck, uint16(shape.size), partial
-							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, partial %v", proto, ipv6, tunnels[kind].name, tags, shape.name, partial)
+							name := fmt.Sprintf("protocol %d, IPv6 %v, %s, tags % x, %s, partial %v", proto, ipv6,
+								tunnels[kind].name, tags, shape.name, partial)
 							f := desc.Frame()
 							encap(&f, kind)
 							outer := int(f.TunnelLen)
@@ -92,7 +96,8 @@ func TestSplitCombinations(t *testing.T) {
 
 // checkSplit splits f, which is desc behind outer bytes of tunnel headers, and
 // compares the packets that leave the tunnel.
-func checkSplit(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte, outer int) {
+func checkSplit(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte,
+	outer int) {
 	t.Helper()
 	s.Reset()
 	pieces, ok := s.Split(f)

@@ -73,7 +73,8 @@ func encap(f *wire.Frame, kind int) {
 	}
 	desc.Payload = append(shim, f.Bytes()[p.L3:]...)
 	whole := desc.Frame()
-	q := wire.Packet{L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6, Len: uint32(whole.Len()) - uint32(p.L3)}
+	q := wire.Packet{L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6,
+		Len: uint32(whole.Len()) - uint32(p.L3)}
 	if tun.ipv6 {
 		q.L4 = p.L3 + wire.IPv6Len
 	}
@@ -136,10 +137,12 @@ func (r random) coin() bool { return r.IntN(2) == 0 }
 func (r random) packet(proto uint8, ipv6 bool, n int) wiretest.Packet {
 	p := wiretest.Packet{
 		Src: fmt.Sprintf("10.1.2.3:%d", 1+r.IntN(65535)), Dst: fmt.Sprintf("10.4.5.6:%d", 1+r.IntN(65535)),
-		Proto: proto, ID: uint16(r.Uint32()), Seq: r.Uint32(), Ack: r.Uint32(), TOS: uint8(r.Uint32()), Payload: r.bytes(n),
+		Proto: proto, ID: uint16(r.Uint32()), Seq: r.Uint32(), Ack: r.Uint32(), TOS: uint8(r.Uint32()),
+		Payload: r.bytes(n),
 	}
 	if ipv6 {
-		p.Src, p.Dst = fmt.Sprintf("[2001:db8::1]:%d", 1+r.IntN(65535)), fmt.Sprintf("[2001:db8::2]:%d", 1+r.IntN(65535))
+		p.Src, p.Dst = fmt.Sprintf("[2001:db8::1]:%d", 1+r.IntN(65535)),
+			fmt.Sprintf("[2001:db8::2]:%d", 1+r.IntN(65535))
 	} else if r.coin() {
 		p.Options = []byte{1, 0x82, 3, 4, 7, 7, 4, 0, 0, 0, 0, 0} // NOP, security (copied), record route (not)
 	}
@@ -161,13 +164,16 @@ func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
 		if n := piece.Len() - wire.EthernetLen; n > int(f.MTU) {
 			t.Errorf("piece %d is an IP packet of %d bytes, longer than the MTU %d", i, n, f.MTU)
 		}
-		if u, ok := wiretest.Decode(t, piece).TransportLayer().(*layers.UDP); ok && f.TunnelLen > 0 && u.DstPort == guePort {
-			if bare := wire.UDP(f.Bytes()[int(f.TunnelLen)+wire.EthernetLen-12:]).Checksum() == 0; bare != (u.Checksum == 0) {
+		if u, ok := wiretest.Decode(t, piece).TransportLayer().(*layers.UDP); ok && f.TunnelLen > 0 &&
+			u.DstPort == guePort {
+			bare := wire.UDP(f.Bytes()[int(f.TunnelLen)+wire.EthernetLen-12:]).Checksum() == 0
+			if bare != (u.Checksum == 0) {
 				t.Errorf("piece %d has the outer UDP checksum %#04x; the frame had none: %v", i, u.Checksum, bare)
 			}
 		}
 		if piece.Out != f.Out || piece.Headroom() < wire.Headroom || piece.Offload != (wire.Offload{}) {
-			t.Errorf("piece %d has Out %d (want %d), %d bytes of headroom, %+v", i, piece.Out, f.Out, piece.Headroom(), piece.Offload)
+			t.Errorf("piece %d has Out %d (want %d), %d bytes of headroom, %+v", i, piece.Out, f.Out, piece.Headroom(),
+				piece.Offload)
 		}
 	}
 	return pieces
@@ -219,7 +225,8 @@ func TestSegmentTCP(t *testing.T) {
 			got = append(got, tcp.Payload...)
 		}
 		if !bytes.Equal(got, desc.Payload) {
-			t.Fatalf("%s: %d segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(pieces), len(got), len(desc.Payload))
+			t.Fatalf("%s: %d segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(pieces),
+				len(got), len(desc.Payload))
 		}
 	}
 }
@@ -248,7 +255,8 @@ func TestSegmentUDP(t *testing.T) {
 		}
 		for i, payload := range got {
 			if want := desc.Payload[i*size : min((i+1)*size, len(desc.Payload))]; !bytes.Equal(payload, want) {
-				t.Fatalf("%s: datagram %d has %d bytes, want %d, as sent", tunnels[kind].name, i, len(payload), len(want))
+				t.Fatalf("%s: datagram %d has %d bytes, want %d, as sent", tunnels[kind].name, i, len(payload),
+					len(want))
 			}
 		}
 		if want := (len(desc.Payload) + size - 1) / size; len(got) != want {
@@ -277,7 +285,8 @@ func TestSplitJumbo(t *testing.T) {
 			got = append(got, d.TransportLayer().LayerPayload()...)
 		}
 		if !bytes.Equal(got, desc.Payload) {
-			t.Fatalf("%s: segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(got), len(desc.Payload))
+			t.Fatalf("%s: segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(got),
+				len(desc.Payload))
 		}
 	}
 }
@@ -286,7 +295,8 @@ func TestSplitJumbo(t *testing.T) {
 // MTU is 0.
 func TestSplitReturnsFittingFrame(t *testing.T) {
 	for _, mtu := range []uint16{0, 140, 1500} {
-		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true, PartialChecksum: true}.Frame()
+		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true,
+			PartialChecksum: true}.Frame()
 		f.MTU = mtu
 		pieces, ok := wire.NewSplitter().Split(&f)
 		if !ok || len(pieces) != 1 || &pieces[0].Bytes()[0] != &f.Bytes()[0] || pieces[0].Offload != f.Offload {
@@ -305,14 +315,23 @@ func TestSplitRefuses(t *testing.T) {
 		f    wire.Frame
 		mtu  uint16
 	}{
-		{"an IPv4 packet with DF", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500},
-		{"an IPv6 packet, routers never fragment", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500},
-		{"an MTU without room for eight bytes", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27},
-		{"a GSO frame to an MTU without room for a byte", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
-		{"datagrams over IPv6 longer than the MTU", wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, Payload: big, GSOSize: 1500}.Frame(), 1500},
-		{"a frame that ends in its Ethernet header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
-		{"a frame that ends in its TCP header", cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
-		{"more pieces than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 4000), GSOSize: 1}.Frame(), 1500},
+		{"an IPv4 packet with DF",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500},
+		{"an IPv6 packet, routers never fragment",
+			wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500},
+		{"an MTU without room for eight bytes",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27},
+		{"a GSO frame to an MTU without room for a byte",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
+		{"datagrams over IPv6 longer than the MTU",
+			wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, Payload: big, GSOSize: 1500}.Frame(),
+			1500},
+		{"a frame that ends in its Ethernet header",
+			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
+		{"a frame that ends in its TCP header",
+			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
+		{"more pieces than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2",
+			Payload: make([]byte, 4000), GSOSize: 1}.Frame(), 1500},
 	} {
 		s := wire.NewSplitter()
 		row.f.MTU = row.mtu

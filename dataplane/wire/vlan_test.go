@@ -35,7 +35,8 @@ func FuzzPushVLAN(f *testing.F) {
 		id, customer, ok := wire.VLAN(&fr)
 		d := gopacket.NewPacket(fr.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
 		tag, _ := d.Layer(layers.LayerTypeDot1Q).(*layers.Dot1Q)
-		if tag == nil || tag.VLANIdentifier != tci&0xfff || tag.Priority != uint8(tci>>13) || !ok || !customer || id != tag.VLANIdentifier {
+		if tag == nil || tag.VLANIdentifier != tci&0xfff || tag.Priority != uint8(tci>>13) || !ok || !customer ||
+			id != tag.VLANIdentifier {
 			t.Errorf("tag %#x: gopacket sees %+v, VLAN says %d %t %t", tci, tag, id, customer, ok)
 		}
 		wire.PopVLAN(&fr)

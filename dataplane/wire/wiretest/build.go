@@ -1,7 +1,7 @@
-// Package wiretest makes frames for tests and judges frames in tests. It builds
-// by hand and judges with gopacket and a plain sixteen-bit checksum loop, so
-// that it shares nothing with the code it judges but the types. Mistakes in a
-// description panic: they are mistakes of the test.
+// Package wiretest builds frames for tests, and checks frames in tests. It builds
+// them byte by byte and checks them with gopacket and a plain 16-bit checksum
+// loop, so that it shares only the types with the code under test. A mistake in a
+// description panics, because it is a mistake of the test.
 package wiretest
 
 import (
@@ -12,14 +12,14 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// The hardware addresses of frames that name none.
+// The default MAC addresses.
 var (
 	ClientMAC   = wire.MAC{2, 0, 0, 0, 0, 0xc}
 	DirectorMAC = wire.MAC{2, 0, 0, 0, 0, 0xd}
 )
 
-// Packet describes a frame with an IP packet in it. The zero value of a field
-// is the usual: TCP, TTL 64, a finished checksum, no tags, no options.
+// Packet describes a frame with an IP packet. The zero value of a field is the usual
+// case: TCP, TTL 64, a complete checksum, no tags, no options.
 type Packet struct {
 	SrcMAC, DstMAC wire.MAC // zero: from ClientMAC to DirectorMAC
 	VLANs          []uint16 // tags, outermost first; two make QinQ
@@ -29,10 +29,10 @@ type Packet struct {
 	TTL, TOS uint8
 	ID       uint16 // IPv4
 	DF, MF   bool   // IPv4, or MF in an IPv6 fragment header
-	Offset   int    // fragment offset in bytes; the payload then stands alone
+	Offset   int    // fragment offset in bytes; if not 0, there is no transport header
 	Options  []byte // IPv4 options, a multiple of 4 bytes
-	// Extensions are IPv6 extension headers, the first of protocol Extension,
-	// the last with a next header of Proto.
+	// Extensions are IPv6 extension headers. The first is of protocol Extension,
+	// and the next header of the last must be Proto.
 	Extensions []byte
 	Extension  uint8
 
@@ -45,15 +45,15 @@ type Packet struct {
 
 	Payload []byte
 
-	// NoChecksum leaves a UDP checksum 0, Partial half made and described in
-	// the frame's Offload.
+	// NoChecksum leaves a UDP checksum 0. PartialChecksum makes a partial one, and
+	// the Offload that describes it.
 	NoChecksum, PartialChecksum bool
-	// GSOSize, when not 0, makes a super-frame to be cut into such pieces; its
-	// checksum is Partial.
+	// GSOSize, if not 0, makes a GSO frame with segments of GSOSize bytes and a
+	// partial checksum.
 	GSOSize uint16
 }
 
-// Frame builds the frame, with room in front of it.
+// Frame builds the frame, with wire.Headroom bytes of headroom.
 func (p Packet) Frame() wire.Frame {
 	ip, l4 := p.ip()
 	link := p.link()
@@ -67,14 +67,14 @@ func (p Packet) Frame() wire.Frame {
 	return f
 }
 
-// Frame puts bytes that begin with an Ethernet header into a frame with
-// wire.Headroom bytes in front and none behind.
+// Frame copies b, which begins with an Ethernet header, into a frame with
+// wire.Headroom bytes before it and none behind it.
 func Frame(b []byte) wire.Frame {
 	buf := append(make([]byte, wire.Headroom), b...)
 	return wire.Frame{Buf: buf, Off: wire.Headroom, End: int32(len(buf)), Out: wire.NoPort}
 }
 
-// Quote is the IP packet of f, at most max bytes of it: the payload of an ICMP error.
+// Quote returns the payload of an ICMP error about f: its IP packet, at most max bytes.
 func Quote(f wire.Frame, max int) []byte {
 	ip := f.Bytes()[14:]
 	for tpid := f.Bytes()[12]; tpid == 0x81 || tpid == 0x88; ip = ip[4:] {
@@ -83,8 +83,8 @@ func Quote(f wire.Frame, max int) []byte {
 	return append([]byte(nil), ip[:min(max, len(ip))]...)
 }
 
-// ARP builds an ARP message in a frame: a broadcast if target is the zero MAC,
-// as in a request.
+// ARP builds an ARP message in a frame. If targetMAC is zero, as in a request, the
+// frame is a broadcast.
 func ARP(operation uint16, senderMAC wire.MAC, sender string, targetMAC wire.MAC, target string) wire.Frame {
 	b := make([]byte, wire.EthernetLen+wire.ARPLen)
 	copy(b, targetMAC[:])
@@ -101,7 +101,7 @@ func ARP(operation uint16, senderMAC wire.MAC, sender string, targetMAC wire.MAC
 	return Frame(b)
 }
 
-// Solicitation builds a neighbour solicitation for target, sent to its
+// Solicitation builds a neighbour solicitation for target. Its destination is the
 // solicited-node multicast address (RFC 4291 section 2.7.1).
 func Solicitation(srcMAC wire.MAC, src, target string) wire.Frame {
 	t := netip.MustParseAddr(target).As16()
@@ -126,14 +126,14 @@ func (p *Packet) gsoType() uint8 {
 		return wire.GSONone
 	case p.proto() == wire.ProtoUDP:
 		return wire.GSOUDPL4
-	case split(p.Src).Addr().Is6():
+	case endpoint(p.Src).Addr().Is6():
 		return wire.GSOTCPv6
 	}
 	return wire.GSOTCPv4
 }
 
-// split reads an address with or without a port.
-func split(s string) netip.AddrPort {
+// endpoint parses an address with or without a port.
+func endpoint(s string) netip.AddrPort {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a, 0)
 	}
@@ -158,15 +158,15 @@ func (p *Packet) link() []byte {
 		b = binary.BigEndian.AppendUint16(b, tpid)
 		b = binary.BigEndian.AppendUint16(b, vlan)
 	}
-	if split(p.Src).Addr().Is6() {
+	if endpoint(p.Src).Addr().Is6() {
 		return append(b, 0x86, 0xdd)
 	}
 	return append(b, 8, 0)
 }
 
-// ip builds the IP packet and says where its transport header is.
+// ip builds the IP packet. l4 is the offset of the transport header in it.
 func (p *Packet) ip() (b []byte, l4 int) {
-	src, dst := split(p.Src), split(p.Dst)
+	src, dst := endpoint(p.Src), endpoint(p.Dst)
 	transport := p.transport(src, dst)
 	ttl := p.TTL
 	if ttl == 0 {
@@ -207,8 +207,8 @@ func (p *Packet) ip() (b []byte, l4 int) {
 	return append(b, transport...), l4
 }
 
-// transport builds the transport header and payload; behind the first fragment
-// the payload alone.
+// transport builds the transport header and the payload. For a later fragment it
+// returns only the payload.
 func (p *Packet) transport(src, dst netip.AddrPort) []byte {
 	if p.Offset > 0 {
 		return p.Payload
@@ -247,7 +247,7 @@ func (p *Packet) transport(src, dst netip.AddrPort) []byte {
 	return b
 }
 
-// checksumAt is where a transport header has its checksum; -1: nowhere.
+// checksumAt returns the offset of the checksum in a transport header, -1 if it has none.
 func checksumAt(proto uint8) int {
 	switch proto {
 	case wire.ProtoTCP:
@@ -262,7 +262,7 @@ func checksumAt(proto uint8) int {
 	return -1
 }
 
-// sum16 adds 16-bit words, one by one, with the carry put back at once.
+// sum16 adds 16-bit words one by one, each time with its carry.
 func sum16(b []byte, sum uint16) uint16 {
 	for i := 0; i < len(b); i += 2 {
 		word := uint16(b[i]) << 8
@@ -277,7 +277,7 @@ func sum16(b []byte, sum uint16) uint16 {
 	return sum
 }
 
-// pseudo16 sums a pseudo-header written out as bytes; ICMP over IPv4 has none.
+// pseudo16 sums a pseudo-header that it writes out as bytes. ICMP over IPv4 has none: 0.
 func pseudo16(src, dst netip.Addr, proto uint8, length int) uint16 {
 	if proto == wire.ProtoICMP {
 		return 0

@@ -12,8 +12,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Decode reads the frame with gopacket and fails the test if gopacket finds a
-// fault in it, up to its transport header: payloads are anybody's.
+// Decode decodes the frame with gopacket. It fails the test if gopacket finds a fault
+// in the headers up to that of the transport; payloads may hold anything.
 func Decode(t testing.TB, f wire.Frame) gopacket.Packet {
 	t.Helper()
 	d := gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
@@ -23,14 +23,15 @@ func Decode(t testing.TB, f wire.Frame) gopacket.Packet {
 	return d
 }
 
-// Check fails the test unless every length and checksum of the frame is right,
-// in tunnels too: IP lengths end where the frame ends, IPv4 headers, TCP, UDP,
-// ICMP, ICMPv6, SCTP and GRE add up. A half-made checksum must be what Offload says:
-// the sum of the pseudo-header. What an ICMP error quotes is not judged.
+// Check fails the test unless every length and checksum of the frame is right, also
+// inside tunnels. IP lengths must end at the end of the frame. The checksums are
+// those of IPv4 headers, TCP, UDP, ICMP, ICMPv6, SCTP and GRE. A partial checksum
+// must agree with Offload and be the sum of the pseudo-header. Check does not look
+// at the quote of an ICMP error.
 func Check(t testing.TB, f wire.Frame) {
 	t.Helper()
 	var src, dst netip.Addr
-	whole := true // the last IP header's payload is no fragment
+	whole := true // the payload of the last IP header is not a fragment
 	for _, l := range Decode(t, f).Layers() {
 		switch l := l.(type) {
 		case *layers.IPv4:
@@ -68,8 +69,8 @@ func address(b []byte) netip.Addr {
 	return a
 }
 
-// checkLength compares a length field, plus what it leaves out, with the bytes
-// from the header to the end of the frame.
+// checkLength compares a length field with the distance from the header to the end of
+// the frame. plus is the number of bytes that the field does not count.
 func checkLength(t testing.TB, f *wire.Frame, name string, got, plus int, header []byte) {
 	t.Helper()
 	want := len(f.Bytes()) - offset(f, header)
@@ -81,9 +82,9 @@ func checkLength(t testing.TB, f *wire.Frame, name string, got, plus int, header
 	}
 }
 
-// offset is where in the frame a piece that gopacket returned begins: gopacket
-// cuts its copy of the frame into slices that all reach to the copy's end.
-func offset(f *wire.Frame, piece []byte) int { return f.Len() - cap(piece) }
+// offset returns the offset in the frame of a layer that gopacket returned. The
+// slices of gopacket all extend to the end of its copy of the frame.
+func offset(f *wire.Frame, layer []byte) int { return f.Len() - cap(layer) }
 
 // checkTransport checks lengths and checksum of one transport packet.
 func checkTransport(t testing.TB, f *wire.Frame, l gopacket.Layer, src, dst netip.Addr) {
@@ -124,7 +125,7 @@ func checkTransport(t testing.TB, f *wire.Frame, l gopacket.Layer, src, dst neti
 			t.Errorf("%v: CsumOffset is %d, want %d", l.LayerType(), f.Offload.CsumOffset, at)
 		}
 		if got := binary.BigEndian.Uint16(b[at:]); got != pseudo {
-			t.Errorf("%v: half-made checksum is %#04x, want the pseudo-header's sum %#04x", l.LayerType(), got, pseudo)
+			t.Errorf("%v: partial checksum is %#04x, want the pseudo-header's sum %#04x", l.LayerType(), got, pseudo)
 		}
 	default:
 		if got := sum16(b, pseudo); got != 0xffff {

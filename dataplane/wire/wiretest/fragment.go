@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// parsedFragment is what Join found in a frame.
+// parsedFragment is a fragment as Reassemble parses it.
 type parsedFragment struct {
 	start   int
 	last    bool
@@ -18,9 +18,9 @@ type parsedFragment struct {
 	payload []byte
 }
 
-// Fragments makes the fragments of an untagged frame's IP packet, with at most size
-// bytes (a multiple of eight) of payload each: what the sender would send.
-func Fragments(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
+// Fragments fragments the IP packet of an untagged frame, as its sender would. Each
+// fragment has at most size bytes of payload, a multiple of eight.
+func Fragments(f wire.Frame, id uint32, size int) (fragments []wire.Frame) {
 	b := f.Bytes()
 	headers := 34
 	if v6 := b[14]>>4 == 6; v6 {
@@ -29,47 +29,49 @@ func Fragments(f wire.Frame, id uint32, size int) (pieces []wire.Frame) {
 	payload := b[headers:]
 	for at := 0; at < len(payload); at += size {
 		chunk := payload[at:min(at+size, len(payload))]
-		pieces = append(pieces, Fragment(f, id, at, at+size < len(payload), chunk))
+		fragments = append(fragments, Fragment(f, id, at, at+size < len(payload), chunk))
 	}
-	return pieces
+	return fragments
 }
 
-// Fragment makes one fragment with the headers of an untagged frame.
+// Fragment makes one fragment with the headers of an untagged frame. The payload
+// begins at byte start of the datagram.
 func Fragment(f wire.Frame, id uint32, start int, more bool, payload []byte) wire.Frame {
 	word := map[bool]uint16{true: 1}[more]
 	if ip := f.Bytes()[14:]; ip[0]>>4 == 6 {
-		piece := append(bytes.Clone(f.Bytes()[:54]), ip[6], 0)
-		piece = binary.BigEndian.AppendUint16(piece, uint16(start)|word)
-		piece = binary.BigEndian.AppendUint32(piece, id)
-		piece[20] = wire.ProtoFragment
-		binary.BigEndian.PutUint16(piece[18:], uint16(8+len(payload)))
-		return Frame(append(piece, payload...))
+		b := append(bytes.Clone(f.Bytes()[:54]), ip[6], 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(start)|word)
+		b = binary.BigEndian.AppendUint32(b, id)
+		b[20] = wire.ProtoFragment
+		binary.BigEndian.PutUint16(b[18:], uint16(8+len(payload)))
+		return Frame(append(b, payload...))
 	}
-	piece := append(bytes.Clone(f.Bytes()[:34]), payload...)
-	ip := piece[14:]
+	b := append(bytes.Clone(f.Bytes()[:34]), payload...)
+	ip := b[14:]
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 	binary.BigEndian.PutUint16(ip[4:], uint16(id))
 	binary.BigEndian.PutUint16(ip[6:], word<<13|uint16(start/8))
 	ip[10], ip[11] = 0, 0
 	binary.BigEndian.PutUint16(ip[10:], ^sum16(ip[:20], 0))
-	return Frame(piece)
+	return Frame(b)
 }
 
-// Reassemble puts the fragments of one untagged IP packet together, in whatever order,
-// as its receiver would. It fails the test if one is missing, if two overlap, or
-// if their headers disagree in more than what fragments differ in; a lone whole
-// packet is its own fragment.
+// Reassemble reassembles the fragments of one untagged IP packet, in any order, as its
+// receiver would. It fails the test if one is missing, if two overlap, or if their
+// headers differ in more than the fields that are different in every fragment. A
+// packet that is not a fragment is returned as it is.
 func Reassemble(t testing.TB, frames []wire.Frame) wire.Frame {
 	t.Helper()
 	var pieces []parsedFragment
 	for _, f := range frames {
 		Check(t, f)
-		pieces = append(pieces, open(f))
+		pieces = append(pieces, parse(f))
 	}
 	slices.SortFunc(pieces, func(a, b parsedFragment) int { return a.start - b.start })
 	whole, at := bytes.Clone(pieces[0].headers), 0
 	for i, p := range pieces {
-		if p.start != at || p.last != (i == len(pieces)-1) || !bytes.Equal(p.headers, pieces[0].headers) || p.next != pieces[0].next {
+		if p.start != at || p.last != (i == len(pieces)-1) || !bytes.Equal(p.headers, pieces[0].headers) ||
+			p.next != pieces[0].next {
 			t.Fatalf("fragment %d of %d starts at %d, last %t, with headers %x; want %d with %x",
 				i, len(pieces), p.start, p.last, p.headers, at, pieces[0].headers)
 		}
@@ -87,9 +89,9 @@ func Reassemble(t testing.TB, frames []wire.Frame) wire.Frame {
 	return Frame(whole)
 }
 
-// open takes a fragment apart; what differs between fragments is made zero in
-// its headers.
-func open(f wire.Frame) (p parsedFragment) {
+// parse parses a fragment. In p.headers it clears the fields that are different in
+// every fragment.
+func parse(f wire.Frame) (p parsedFragment) {
 	b := bytes.Clone(f.Bytes())
 	ip := b[14:]
 	if ip[0]>>4 == 6 {

@@ -7,8 +7,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// GUE is the header behind UDP of a packet to port 6080 (draft-ietf-intarea-gue
-// section 3), which gopacket does not know by itself:
+// GUE is the header behind UDP port 6080 (draft-ietf-intarea-gue section 3), which
+// gopacket does not know:
 //
 //	+---+-+---------+---------------+-------------------------------+
 //	|Ver|C|  Hlen   |     Proto     |            Flags              | 0
@@ -23,22 +23,24 @@ type GUE struct {
 	Flags         uint16
 }
 
-// LayerTypeGUE is what GUE's packets have behind UDP, from this package's
-// initialisation on.
-var LayerTypeGUE = gopacket.RegisterLayerType(guePort, gopacket.LayerTypeMetadata{Name: "GUE", Decoder: gopacket.DecodeFunc(decodeGUE)})
+// LayerTypeGUE is gopacket's layer behind UDP port 6080. The initialisation of this
+// package registers it.
+var LayerTypeGUE = gopacket.RegisterLayerType(guePort,
+	gopacket.LayerTypeMetadata{Name: "GUE", Decoder: gopacket.DecodeFunc(decodeGUE)})
 
 const guePort = 6080
 
 func init() { layers.RegisterUDPPortLayerType(guePort, LayerTypeGUE) }
 
-// LayerType is LayerTypeGUE.
+// LayerType returns LayerTypeGUE.
 func (*GUE) LayerType() gopacket.LayerType { return LayerTypeGUE }
 
 func decodeGUE(b []byte, p gopacket.PacketBuilder) error {
 	if len(b) < 4 {
 		return errors.New("GUE header is cut off")
 	}
-	g := &GUE{Version: b[0] >> 6, Control: b[0]&0x20 != 0, Hlen: b[0] & 0x1f, Proto: layers.IPProtocol(b[1]), Flags: uint16(b[2])<<8 | uint16(b[3])}
+	g := &GUE{Version: b[0] >> 6, Control: b[0]&0x20 != 0, Hlen: b[0] & 0x1f, Proto: layers.IPProtocol(b[1]),
+		Flags: uint16(b[2])<<8 | uint16(b[3])}
 	end := 4 + 4*int(g.Hlen)
 	if g.Version != 0 || g.Control || len(b) < end {
 		return errors.New("GUE header is not of a version 0 data packet, or cut off")
