@@ -50,9 +50,9 @@ type Entry struct {
 	// Timeout is a template's own timeout, or how long an expectation waits; 0:
 	// that of its state.
 	Timeout Tick
-	// Back is the director's word about the way back to the client. A template
+	// ReturnHop is the director's word about the way back to the client. A template
 	// has none.
-	Back uint64
+	ReturnHop uint64
 }
 
 // Conn is one entry of the table: 96 bytes without pointers. What the first
@@ -223,16 +223,16 @@ func (c *Conn) Timeout() Tick {
 	return Tick(c.back.Load())
 }
 
-// Back is the director's word about the way to the client.
-func (c *Conn) Back() uint64 {
+// ReturnHop is the director's word about the way to the client.
+func (c *Conn) ReturnHop() uint64 {
 	if c.Template() {
 		return 0
 	}
 	return c.back.Load()
 }
 
-// SetBack changes Back; of a template it does nothing.
-func (c *Conn) SetBack(w uint64) {
+// SetReturnHop changes Back; of a template it does nothing.
+func (c *Conn) SetReturnHop(w uint64) {
 	if !c.Template() {
 		c.back.Store(w)
 	}
@@ -256,7 +256,7 @@ func (c *Conn) fill(n *Entry, worker int) {
 	c.kind = uint8(n.Method) & kindMethod
 	c.serverSession.Store(n.ServerID)
 	c.owner = n.ServiceID<<8 | uint32(worker)
-	c.back.Store(n.Back)
+	c.back.Store(n.ReturnHop)
 	if n.Template {
 		c.kind |= kindTemplate
 		c.back.Store(uint64(clampTimeout(n.Timeout)))

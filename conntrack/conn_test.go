@@ -239,19 +239,19 @@ func TestAccessors(t *testing.T) {
 	l := tab.Worker(0)
 	l.Begin(0)
 	n := flow(3)
-	n.Back, n.ServiceID, n.Method = 0xdead<<32, 1<<24-1, MethodTunnel
+	n.ReturnHop, n.ServiceID, n.Method = 0xdead<<32, 1<<24-1, MethodTunnel
 	ref, _ := l.Insert(&n)
 	c := l.Conn(ref)
 	client, cport := c.Client()
 	vip, vport := c.VIP()
 	server, sport := c.Server()
 	got := Entry{Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
-		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(), Back: c.Back()}
+		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(), ReturnHop: c.ReturnHop()}
 	if got != n {
 		t.Errorf("made of %+v\ntells   %+v", n, got)
 	}
-	if c.SetBack(5); c.Back() != 5 {
-		t.Errorf("Back is %d after SetBack(5)", c.Back())
+	if c.SetReturnHop(5); c.ReturnHop() != 5 {
+		t.Errorf("Back is %d after SetBack(5)", c.ReturnHop())
 	}
 	l.End()
 }

@@ -10,7 +10,7 @@ const (
 	worthAll                  // never evicted: has children, or not settled
 )
 
-var endingOfWorth = [...]Ending{
+var endingOfWorth = [...]EndReason{
 	worthNothing: EndedForEmbryonic, worthLittle: EndedForClosing, worthMuch: EndedForIdle,
 }
 

@@ -2,7 +2,7 @@ package conntrack
 
 import "testing"
 
-// Established conns whose time is up are told of, at most MaxForgotten a turn;
+// Established conns whose time is up are told of, at most MaxTimedOut a turn;
 // the rest end as if nobody asked. Told ones count as inactive, and end too.
 func TestForgotten(t *testing.T) {
 	for _, on := range []bool{false, true} {
@@ -12,7 +12,7 @@ func TestForgotten(t *testing.T) {
 		tab.SetSettings(settings)
 		l := tab.Worker(0)
 		l.Begin(0)
-		const conns = MaxForgotten + 20
+		const conns = MaxTimedOut + 20
 		for i := range conns {
 			n := flow(i)
 			ref, _ := l.Insert(&n)
@@ -25,7 +25,7 @@ func TestForgotten(t *testing.T) {
 		for now := Tick(0); now < 1000*Second; now += Second {
 			l.Begin(now)
 			l.End()
-			told += len(l.Forgotten())
+			told += len(l.TimedOut())
 			if s := tab.Stats(); s.InUse == 0 && ended == 0 {
 				ended = now
 			}
@@ -38,7 +38,7 @@ func TestForgotten(t *testing.T) {
 				t.Errorf("on %t: %d active and %d inactive conns after their time, %d told of", on, active, inactive, told)
 			}
 		}
-		want := map[bool]int{true: MaxForgotten}[on]
+		want := map[bool]int{true: MaxTimedOut}[on]
 		if told != want || ended == 0 || ended > 915*Second {
 			t.Errorf("on %t: told of %d conns, want %d; all had ended at %v", on, told, want, ended)
 		}

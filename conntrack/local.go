@@ -56,7 +56,7 @@ type Worker struct {
 	touched  uint64
 	defence  defence
 
-	forgotten [MaxForgotten]Forgotten
+	forgotten [MaxTimedOut]TimedOut
 	told      int
 	_         [64]byte
 	inbox     atomic.Uint32 // top of the stack of conns others want reviewed
@@ -266,7 +266,7 @@ func (l *Worker) prepare(n *Entry) (ref Ref, state State) {
 	case n.Template:
 		state = TemplateNone
 	case state == 0:
-		state = Initial(n.Proto)
+		state = InitialState(n.Proto)
 	}
 	deadline := l.now + firstTimeout
 	switch {
@@ -417,7 +417,7 @@ func (l *Worker) SetPort(ref Ref, port uint16) Ref {
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
 		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(),
-		State: c.State(), Control: c.control, Back: c.Back(),
+		State: c.State(), Control: c.control, ReturnHop: c.ReturnHop(),
 	}
 	switch {
 	case c.NoClientPort():

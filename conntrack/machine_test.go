@@ -179,8 +179,8 @@ func TestStates(t *testing.T) {
 			if got := fmt.Sprintf("%v %d", s, timeouts[s]/Second); got != want {
 				t.Errorf("state %d is %q, want %q", s, got, want)
 			}
-			if int(s.Wire()) != i {
-				t.Errorf("state %v is %d on the wire, want %d", s, s.Wire(), i)
+			if int(s.KernelNumber()) != i {
+				t.Errorf("state %v is %d on the wire, want %d", s, s.KernelNumber(), i)
 			}
 		}
 	}

@@ -37,12 +37,12 @@ func (t *Table) advanceEpoch() {
 	t.epoch.CompareAndSwap(now, now+1)
 }
 
-// Ending is why a conn ended.
-type Ending uint8
+// EndReason is why a conn ended.
+type EndReason uint8
 
 const (
-	EndedByTimeout Ending = iota
-	EndedByCaller         // Expire
+	EndedByTimeout EndReason = iota
+	EndedByCaller            // Expire
 	EndedByFlush
 	EndedByDropEntry  // the drop_entry defence
 	EndedForEmbryonic // evicted: half-open
@@ -54,7 +54,7 @@ const (
 var endingNames = [numEnding]string{"timeout", "caller", "flush", "drop_entry", "embryonic", "closing", "idle"}
 
 // String is the ending's name for people and metrics.
-func (e Ending) String() string {
+func (e EndReason) String() string {
 	if e < numEnding {
 		return endingNames[e]
 	}
@@ -63,7 +63,7 @@ func (e Ending) String() string {
 
 // forced says whether an ending is somebody's will, so that it concerns a
 // controlling conn as well (the kernel's ip_vs_conn_del).
-func (e Ending) forced() bool {
+func (e EndReason) forced() bool {
 	return e == EndedByCaller || e == EndedByFlush || e == EndedByDropEntry
 }
 
@@ -81,7 +81,7 @@ func (t *Table) count(c *Conn, s State, n int32) {
 }
 
 // end ends a conn if it is live.
-func (p *party) end(ref Ref, why Ending) bool {
+func (p *party) end(ref Ref, why EndReason) bool {
 	c := &p.t.conns[ref]
 	for {
 		w := c.word()
@@ -100,7 +100,7 @@ func (p *party) end(ref Ref, why Ending) bool {
 // bury takes a conn that this party ended (w is its life before) out of the
 // counts and the index. Its memory can be retired if alone is true, else its
 // last child will see to it.
-func (p *party) bury(ref Ref, w life, why Ending) (alone bool) {
+func (p *party) bury(ref Ref, w life, why EndReason) (alone bool) {
 	t := p.t
 	c := &t.conns[ref]
 	t.count(c, w.state(), -1)

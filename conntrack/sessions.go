@@ -114,9 +114,9 @@ func (s *sessions) end(n Session, ref Ref) {
 // 100 ns, about as long as a short segment takes.
 const sessionTries = 32
 
-// Claim gets the conn's session for this worker alone, until Release. 0: it has none
+// LockSession gets the conn's session for this worker alone, until Release. 0: it has none
 // yet, or another worker uses it and did not let go for a while (busy).
-func (l *Worker) Claim(ref Ref) (n Session, busy bool) {
+func (l *Worker) LockSession(ref Ref) (n Session, busy bool) {
 	if n = l.t.conns[ref].session(); n == 0 {
 		return 0, false
 	}
@@ -129,10 +129,10 @@ func (l *Worker) Claim(ref Ref) (n Session, busy bool) {
 	return 0, true
 }
 
-// ClaimNew gives a conn that has none a session, and claims it: what belongs to it
+// LockNewSession gives a conn that has none a session, and claims it: what belongs to it
 // is to be made anew. 0: there is none to be had, or (busy) another worker was
 // first, or the conn has ended.
-func (l *Worker) ClaimNew(ref Ref) (n Session, busy bool) {
+func (l *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
 	s, c := &l.t.sessions, &l.t.conns[ref]
 	if n = s.take(); n == 0 {
 		return 0, false
@@ -145,19 +145,19 @@ func (l *Worker) ClaimNew(ref Ref) (n Session, busy bool) {
 	// Either who ended the conn meanwhile saw the session, or we see the end.
 	if !c.Live() {
 		s.end(n, ref)
-		l.Release(ref, n)
+		l.UnlockSession(ref, n)
 		return 0, true
 	}
 	return n, false
 }
 
-// AmpleSessions says whether more than half of the sessions are free.
-func (l *Worker) AmpleSessions() bool {
+// SessionsMostlyFree says whether more than half of the sessions are free.
+func (l *Worker) SessionsMostlyFree() bool {
 	return l.t.sessions.inUse.Load() < int64(len(l.t.sessions.words)/2)
 }
 
-// Release lets go of a session.
-func (l *Worker) Release(ref Ref, n Session) {
+// UnlockSession lets go of a session.
+func (l *Worker) UnlockSession(ref Ref, n Session) {
 	idle := uint64(ref) << sessionShift
 	if s := &l.t.sessions; !s.words[n].CompareAndSwap(idle|sessionBusy, idle) {
 		s.give(n) // the conn ended meanwhile

@@ -19,44 +19,44 @@ func TestSessions(t *testing.T) {
 		n.Helped = true
 		refs[i], _ = l.Insert(&n)
 	}
-	if n, busy := l.Claim(refs[0]); n != 0 || busy || !l.Conn(refs[0]).Helped() {
+	if n, busy := l.LockSession(refs[0]); n != 0 || busy || !l.Conn(refs[0]).Helped() {
 		t.Errorf("a new conn has session %d, busy %v", n, busy)
 	}
-	first, _ := l.ClaimNew(refs[0])
-	if n, busy := other.Claim(refs[0]); n != 0 || !busy {
+	first, _ := l.LockNewSession(refs[0])
+	if n, busy := other.LockSession(refs[0]); n != 0 || !busy {
 		t.Errorf("another worker got session %d of the first's %d, busy %v", n, first, busy)
 	}
-	l.Release(refs[0], first)
-	if n, _ := other.Claim(refs[0]); n != first {
+	l.UnlockSession(refs[0], first)
+	if n, _ := other.LockSession(refs[0]); n != first {
 		t.Errorf("released it is %d, was %d", n, first)
 	}
-	second, _ := l.ClaimNew(refs[1])
-	if n, busy := l.ClaimNew(refs[2]); first == 0 || second == 0 || first == second || n != 0 || busy {
+	second, _ := l.LockNewSession(refs[1])
+	if n, busy := l.LockNewSession(refs[2]); first == 0 || second == 0 || first == second || n != 0 || busy {
 		t.Errorf("two conns have sessions %d and %d of two, a third %d, busy %v", first, second, n, busy)
 	}
 	if s := tab.Stats(); s.Sessions != 2 || s.NoSession != 1 {
 		t.Errorf("%d sessions in use, %d refused; want 2 and 1", s.Sessions, s.NoSession)
 	}
-	if n, busy := l.ClaimNew(refs[1]); n != 0 {
+	if n, busy := l.LockNewSession(refs[1]); n != 0 {
 		t.Errorf("a conn that has a session got %d more, busy %v", n, busy)
 	}
 	if id := l.Conn(refs[1]).ServerID(); id != flow(1).ServerID {
 		t.Errorf("with a session its server is %d", id)
 	}
-	l.Release(refs[1], second)
+	l.UnlockSession(refs[1], second)
 	l.Expire(refs[1])
-	if n, _ := l.ClaimNew(refs[1]); n != 0 {
+	if n, _ := l.LockNewSession(refs[1]); n != 0 {
 		t.Errorf("a conn that ended got session %d", n)
 	}
 	l.Expire(refs[0])
 	if got := tab.Stats().Sessions; got != 1 {
 		t.Errorf("%d sessions in use while one is claimed whose conn ended", got)
 	}
-	other.Release(refs[0], first)
-	if n, _ := l.ClaimNew(refs[2]); n != first && n != second {
+	other.UnlockSession(refs[0], first)
+	if n, _ := l.LockNewSession(refs[2]); n != first && n != second {
 		t.Errorf("a session that came back is not given again: %d", n)
 	} else {
-		l.Release(refs[2], n)
+		l.UnlockSession(refs[2], n)
 	}
 	l.End()
 	other.End()
@@ -78,9 +78,9 @@ func TestSessionsRace(t *testing.T) {
 				l.Begin(Tick(round))
 				f := flow(rnd.IntN(conns))
 				ref, _ := l.Insert(&f)
-				n, busy := l.Claim(ref)
+				n, busy := l.LockSession(ref)
 				if n == 0 && !busy {
-					n, _ = l.ClaimNew(ref)
+					n, _ = l.LockNewSession(ref)
 				}
 				if rnd.IntN(3) == 0 {
 					l.Expire(ref)
@@ -91,7 +91,7 @@ func TestSessionsRace(t *testing.T) {
 					}
 					got.Add(1)
 					users[n].Add(-1)
-					l.Release(ref, n)
+					l.UnlockSession(ref, n)
 				}
 				l.End()
 			}

@@ -83,9 +83,9 @@ func (s State) String() string {
 	return "BUG!" // what the kernel prints
 }
 
-// Wire is the number IPVS gives the state within its protocol, as the sync
+// KernelNumber is the number IPVS gives the state within its protocol, as the sync
 // protocol carries it.
-func (s State) Wire() uint8 {
+func (s State) KernelNumber() uint8 {
 	switch {
 	case s <= TCPSynAck:
 		return uint8(s)
@@ -114,8 +114,8 @@ const (
 		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 )
 
-// Initial is the state a conn of a protocol begins in.
-func Initial(proto uint8) State {
+// InitialState is the state a conn of a protocol begins in.
+func InitialState(proto uint8) State {
 	switch proto {
 	case wire.ProtoTCP:
 		return TCPNone

@@ -97,7 +97,7 @@ func TestAllocations(t *testing.T) {
 			if i%2 == 0 {
 				l.Expire(q[i].Ref)
 			}
-			l.Conn(q[i].Ref).SetBack(uint64(i))
+			l.Conn(q[i].Ref).SetReturnHop(uint64(i))
 		}
 		l.DropPacket()
 		l.End()

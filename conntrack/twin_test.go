@@ -32,7 +32,7 @@ func (w *twin) insert(n Entry, parent *twinConn) *twinConn {
 	if c := w.conns[key]; c != nil {
 		return c
 	}
-	c := &twinConn{n: n, key: key, back: n.Back, state: Initial(n.Proto), deadline: w.now + 3*Second, parent: parent}
+	c := &twinConn{n: n, key: key, back: n.ReturnHop, state: InitialState(n.Proto), deadline: w.now + 3*Second, parent: parent}
 	if n.Template {
 		c.state, c.timeout, c.deadline, c.back = TemplateNone, n.Timeout, w.now+n.Timeout, 0
 	}
@@ -166,7 +166,7 @@ func (x *twinRun) something(l *Worker) {
 		l.Expire(ref)
 		w.end(known, true)
 	case op == 1:
-		l.Conn(ref).SetBack(uint64(op))
+		l.Conn(ref).SetReturnHop(uint64(op))
 		known.back = uint64(op)
 	case op == 2 && known.parent != nil:
 		p := known.parent
@@ -228,7 +228,7 @@ func (x *twinRun) compare() {
 		if !ok {
 			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-w.now)
 		}
-		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.Back, s.Children, !s.NoOutput)
+		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children, !s.NoOutput)
 		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.n.Method == MethodMasq)
 		if off := c.deadline - w.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
 			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-w.now)

@@ -18,7 +18,7 @@ type Snapshot struct {
 	InPackets                uint16
 	Children                 int
 	Control                  Ref
-	Back                     uint64
+	ReturnHop                uint64
 	Expires                  Tick // what is left of its time; 0 if it is overdue
 	Timeout                  Tick // a template's own timeout
 }
@@ -122,7 +122,7 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 		Template: c.Template(), NoClientPort: c.NoClientPort(), NoServerPort: c.kind&kindNoServerPort != 0,
 		Helped: c.Helped(), NoOutput: c.noOutput(w),
 		ServerID: c.ServerID(), ServiceID: c.ServiceID(),
-		InPackets: w.in(), Children: c.Children(), Control: c.control, Back: c.Back(),
+		InPackets: w.in(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
 		Expires: max(w.deadline()-t.guest.now, 0), Timeout: c.Timeout(),
 	}
 	return true

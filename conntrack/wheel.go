@@ -194,32 +194,32 @@ func (l *Worker) heldUntil(c *Conn, w life) Tick {
 	return parent.deadline() - childTimeout
 }
 
-// Forgotten is a conn that came to TCPForgotten in the last End.
-type Forgotten struct {
+// TimedOut is a conn that came to TCPForgotten in the last End.
+type TimedOut struct {
 	Client, VIP, Server      wire.Addr
 	ClientPort, VPort, SPort uint16
 	Method                   Method
 	ServerID                 uint32
-	Back                     uint64
+	ReturnHop                uint64
 }
 
-// MaxForgotten is how many conns one End tells of. More that are due in the
+// MaxTimedOut is how many conns one End tells of. More that are due in the
 // same turn end silently: a table that ages by the million has no ends waiting.
-const MaxForgotten = 32
+const MaxTimedOut = 32
 
-// Forgotten are the conns whose ends the caller should tell; good until Begin.
-func (l *Worker) Forgotten() []Forgotten { return l.forgotten[:l.told] }
+// TimedOut are the conns whose ends the caller should tell; good until Begin.
+func (l *Worker) TimedOut() []TimedOut { return l.forgotten[:l.told] }
 
 // tells says whether a conn whose time is up is to be told of.
 func (l *Worker) tells(c *Conn, w life) bool {
-	return l.settings.ResetForgotten && w.state() == TCPEstablished && l.told < MaxForgotten && !c.OnePacket()
+	return l.settings.ResetForgotten && w.state() == TCPEstablished && l.told < MaxTimedOut && !c.OnePacket()
 }
 
 func (l *Worker) tell(c *Conn) {
-	l.forgotten[l.told] = Forgotten{
+	l.forgotten[l.told] = TimedOut{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
-		Method: c.Method(), ServerID: c.ServerID(), Back: c.Back(),
+		Method: c.Method(), ServerID: c.ServerID(), ReturnHop: c.ReturnHop(),
 	}
 	l.told++
 }

@@ -92,7 +92,7 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	}
 	var last64 uint64
 	if r.conn != nil {
-		last64 = r.conn.Back
+		last64 = r.conn.ReturnHop
 	}
 	client := r.question.Client.Addr()
 	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), last64)

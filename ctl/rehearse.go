@@ -34,7 +34,7 @@ func (m *Manager) rehearse(q Question) (*rehearsal, error) {
 				Client: s.Client, VIP: s.VIP, Server: s.Server,
 				ClientPort: s.ClientPort, VPort: s.VPort, SPort: s.SPort,
 				Proto: s.Proto, Method: s.Method, ServerID: s.ServerID, ServiceID: s.ServiceID,
-				State: s.State, Template: s.Template, Timeout: s.Timeout, Back: s.Back, NoClientPort: s.NoClientPort,
+				State: s.State, Template: s.Template, Timeout: s.Timeout, ReturnHop: s.ReturnHop, NoClientPort: s.NoClientPort,
 			})
 		}
 	}

@@ -47,7 +47,7 @@ func connCounters(s conntrack.Stats) []ctl.Counter {
 		{Name: "conns_refused_full", Value: s.Full},
 	}
 	for e, n := range s.Ended {
-		list = append(list, ctl.Counter{Name: "conns_ended_" + conntrack.Ending(e).String(), Value: n})
+		list = append(list, ctl.Counter{Name: "conns_ended_" + conntrack.EndReason(e).String(), Value: n})
 	}
 	return list
 }

@@ -70,11 +70,11 @@ func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool
 // on by the server's method.
 func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
 	c := d.conns.Conn(ref)
-	if back := packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In); c.Back() != back {
+	if back := packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In); c.ReturnHop() != back {
 		if v := t.badMAC(f); v != NotOurs {
 			return v
 		}
-		c.SetBack(back)
+		c.SetReturnHop(back)
 	}
 	server.Counters.shards[d.worker].in(p.Len)
 	if p.Fragment != wire.FragmentLater {
@@ -218,7 +218,7 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	if verdict == ReturnedMasq && crcElsewhere(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
-	way := t.FIB.ReturnHop(p.Dst, c.Back())
+	way := t.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
 		return v
 	}

@@ -106,15 +106,15 @@ func (d *Director) help(t *Table, dir conntrack.Dir, f *wire.Frame, p *wire.Pack
 	if p.Fragment != wire.FragmentNone { // with or without a session, or text would slip through in pieces
 		return DroppedHelperFragment, false
 	}
-	number, busy := d.conns.Claim(ref)
+	number, busy := d.conns.LockSession(ref)
 	if number == 0 && !busy {
 		// A session begins with its SYN, from which the MSS is learned; when they
 		// run short, as in a flood of SYNs, not before its first text.
-		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.AmpleSessions() || hasText(f, p)
+		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.SessionsMostlyFree() || hasText(f, p)
 		if !begins || t.Sessions == nil {
 			return 0, true
 		}
-		if number, busy = d.conns.ClaimNew(ref); number != 0 {
+		if number, busy = d.conns.LockNewSession(ref); number != 0 {
 			t.Sessions.slab.Items[number] = session{}
 		}
 	}
@@ -126,7 +126,7 @@ func (d *Director) help(t *Table, dir conntrack.Dir, f *wire.Frame, p *wire.Pack
 	}
 	h.session = &t.Sessions.slab.Items[number]
 	outcome, seen := h.process(dir, f, p)
-	d.conns.Release(ref, number)
+	d.conns.UnlockSession(ref, number)
 	if seen != 0 {
 		t.Sessions.counts[d.worker].add(seen)
 	}
@@ -222,7 +222,7 @@ func (h *helping) ExpectActive(client wire.Addr, port uint16) (ok bool) {
 	_, sport := c.Server()
 	n.NoServerPort, n.VPort, n.SPort = true, max(vport-1, 1), max(sport-1, 1)
 	if n.Client != client {
-		n.Back = 0 // not where this client's packets come from
+		n.ReturnHop = 0 // not where this client's packets come from
 	}
 	n.Client, n.ClientPort = client, port
 	if !h.d.vacate(n) || !h.d.expect(h.ref, h.terms.Server) {
@@ -260,7 +260,7 @@ func (h *helping) expectation(c *conntrack.Conn) *conntrack.Entry {
 	n := &h.d.fresh
 	*n = conntrack.Entry{
 		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodMasq,
-		ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: h.ref, Back: c.Back(),
+		ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: h.ref, ReturnHop: c.ReturnHop(),
 		Timeout: h.d.conns.Timeout(conntrack.TCPListen, h.server.Timeouts),
 	}
 	n.Client, _ = c.Client()

@@ -340,14 +340,14 @@ func TestFTPSessions(t *testing.T) {
 	local.Lookup([]conntrack.Query{key})
 	asked := []conntrack.Query{key}
 	local.Lookup(asked)
-	note, _ := local.Claim(asked[0].Ref)
+	note, _ := local.LockSession(asked[0].Ref)
 	if note == 0 {
 		t.Fatal("no note")
 	}
 	if _, v := all[1].tries(0, "NOOP\r\n"); v != DroppedHelperBusy {
 		t.Errorf("while another has the session in hand: %s", v)
 	}
-	local.Release(asked[0].Ref, note)
+	local.UnlockSession(asked[0].Ref, note)
 	w.is(all[1].says(0, "NOOP\r\n"), "NOOP\r\n")
 }
 

@@ -32,7 +32,7 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 		}
 	}
 	vip, vport := c.VIP()
-	way := t.FIB.ReturnHop(p.Dst, c.Back())
+	way := t.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	v, ok := d.route(f, p, &way, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodMasq {
 		fwd.ErrorFromServer(f, p, in, vip, vport)
@@ -50,12 +50,12 @@ func (d *Director) renumberQuote(t *Table, f *wire.Frame, i int) bool {
 	if !ok || t.Sessions == nil {
 		return true
 	}
-	number, busy := d.conns.Claim(q.Ref)
+	number, busy := d.conns.LockSession(q.Ref)
 	if number == 0 {
 		return !busy
 	}
 	own := t.Sessions.slab.Items[number].ftp.Quoted(q.Dir.Opposite(), seq)
-	d.conns.Release(q.Ref, number)
+	d.conns.UnlockSession(q.Ref, number)
 	if own != seq {
 		fwd.SetQuotedSeq(f, p, in, own)
 	}
@@ -143,7 +143,7 @@ func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bo
 			return ICMPErrorNoted
 		}
 	}
-	way := t.FIB.ReturnHop(in.Src, c.Back())
+	way := t.FIB.ReturnHop(in.Src, c.ReturnHop())
 	switch {
 	case way.State != Resolved:
 		return DroppedNoNeighbour

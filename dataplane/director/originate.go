@@ -11,7 +11,7 @@ type originator struct {
 	frames [maxOwn]wire.Frame
 }
 
-const maxOwn = 2 * conntrack.MaxForgotten
+const maxOwn = 2 * conntrack.MaxTimedOut
 
 func newOriginator() *originator {
 	o := new(originator)
@@ -30,8 +30,8 @@ func newOriginator() *originator {
 // The frames are good until the next Process; t is the table of the last.
 func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
-	for _, c := range d.conns.Forgotten() {
-		if way := t.FIB.ReturnHop(c.Client, c.Back); way.State == Resolved {
+	for _, c := range d.conns.TimedOut() {
+		if way := t.FIB.ReturnHop(c.Client, c.ReturnHop); way.State == Resolved {
 			fwd.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}

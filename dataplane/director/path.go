@@ -91,7 +91,7 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 		if c.Method() == conntrack.MethodTunnel {
 			mtu -= server.Tunnel.Overhead()
 		}
-		if back := d.fib.ReturnHop(client, c.Back()); back.State != NoRoute {
+		if back := d.fib.ReturnHop(client, c.ReturnHop()); back.State != NoRoute {
 			mtu = min(mtu, back.MTU)
 		}
 		headers := wire.IPv4Len + wire.TCPLen

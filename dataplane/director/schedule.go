@@ -117,7 +117,7 @@ func (d *Director) place(t *Table, svc *Service, f *wire.Frame, p *wire.Packet, 
 		OnePacket: onePacket,
 		Helped:    server.Method == conntrack.MethodMasq && svc.Helper.helps(p.Proto, p.DstPort),
 		Control:   control,
-		Back:      packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In),
+		ReturnHop: packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In),
 	}
 	ref, fresh := d.conns.Insert(&d.fresh)
 	if ref == 0 {
