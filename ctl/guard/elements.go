@@ -9,13 +9,13 @@ import (
 	"github.com/google/nftables"
 )
 
-// refCounts is how often Rules ask for each element of each set: set name to key,
-// as the kernel's bytes, to a number. As a difference it is how much more often,
-// or less if negative. No number is 0.
+// refCounts says how many rules need each element of each set: set name to key,
+// in the kernel's bytes, to a count. As a difference, it holds the changes of
+// the counts. No count is 0.
 type refCounts map[string]map[string]int
 
-// difference says how much more often each element is asked for with the fresh
-// parts and without those that are gone.
+// difference returns by how much the counts change when the added rules come
+// and the removed ones go.
 func difference(added, removed []*ServiceRules) (refCounts, error) {
 	e := refCounts{}
 	for _, rules := range added {
@@ -31,7 +31,7 @@ func difference(added, removed []*ServiceRules) (refCounts, error) {
 	return e, nil
 }
 
-// addHostAddrs adds the difference of the host's own addresses.
+// addHostAddrs adds the difference between two lists of the host's addresses.
 func (e refCounts) addHostAddrs(old, new []netip.Addr) error {
 	if err := e.addAll("local address", "locals", new, 1); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (e refCounts) addHostAddrs(old, new []netip.Addr) error {
 	return e.addAll("local address", "locals", old, -1)
 }
 
-// without is what is in a and not in b.
+// without returns the elements of a that are not in b.
 func without(a, b []*ServiceRules) []*ServiceRules {
 	in := make(map[*ServiceRules]bool, len(b))
 	for _, p := range b {
@@ -48,14 +48,14 @@ func without(a, b []*ServiceRules) []*ServiceRules {
 	return slices.DeleteFunc(slices.Clone(a), func(p *ServiceRules) bool { return in[p] })
 }
 
-// addService adds n times what a part asks for.
+// addService adds n to the count of every element that p needs.
 func (e refCounts) addService(p *ServiceRules, n int) error {
 	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
 		return err
 	}
 	for _, endpoint := range p.HelperServers {
 		if err := e.add(endpoint.Addr, "helperservers", []byte{endpoint.Proto, 0, 0, 0}, n); err != nil {
-			return fmt.Errorf("helping server: %w", err)
+			return fmt.Errorf("helper server: %w", err)
 		}
 	}
 	for _, list := range []struct {
@@ -85,9 +85,10 @@ func (e refCounts) addAll(what, set string, addrs []netip.Addr, n int) error {
 	return nil
 }
 
-// addEndpoint puts an endpoint into the set, or into the one of every port.
+// addEndpoint adds n to the count of an endpoint: in the set itself, or for
+// port 0 in the set of every port.
 func (e refCounts) addEndpoint(p Endpoint, set string, n int) error {
-	rest := []byte{p.Proto, 0, 0, 0} // every part of a key fills whole words
+	rest := []byte{p.Proto, 0, 0, 0} // each field of a key fills whole 32-bit words
 	if p.Port == 0 {
 		return e.add(p.Addr, "any"+set, rest, n)
 	}
@@ -95,7 +96,8 @@ func (e refCounts) addEndpoint(p Endpoint, set string, n int) error {
 	return e.add(p.Addr, set, append(rest, 0, 0), n)
 }
 
-// add adds n to the key that starts with a in the set of a's family.
+// add adds n to the count of the key that starts with a, in the set of a's
+// family.
 func (e refCounts) add(a netip.Addr, set string, rest []byte, n int) error {
 	if !a.IsValid() {
 		return fmt.Errorf("no address given, want an IPv4 or IPv6 address")
@@ -118,7 +120,7 @@ func (e refCounts) addCount(set, key string, n int) {
 	}
 }
 
-// merge is e with more, which is e itself, or new if e is nil.
+// merge adds the counts of more to e and returns e, which it makes if e is nil.
 func (e refCounts) merge(more refCounts) refCounts {
 	if e == nil {
 		e = refCounts{}
@@ -131,12 +133,13 @@ func (e refCounts) merge(more refCounts) refCounts {
 	return e
 }
 
-// elementsPerMessage is how many elements one message carries: a netlink attribute holds at
-// most 64 KiB (its length has 16 bits), an element with an IPv6 address takes 36
-// bytes.
+// elementsPerMessage bounds the elements in one netlink message. An attribute
+// holds at most 64 KiB (its length has 16 bits), and an element with an IPv6
+// address takes 36 bytes.
 const elementsPerMessage = 1024
 
-// update queues what makes a set that holds has be asked for by more, too.
+// update queues the elements to add to and delete from a set whose counts are
+// has and change by more.
 func (g *Guard) update(set *nftables.Set, has, more map[string]int) error {
 	var add, remove []nftables.SetElement
 	for key, n := range more {

@@ -66,7 +66,7 @@ func TestNoSecondCopy(t *testing.T) {
 		_, laterStranger := fragments(udp(f.other, 80, f.far, 9), 107)
 		_, laterEcho := fragments(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80)), 108)
 		for _, row := range []struct {
-			say     string
+			name    string
 			frames  [][]byte
 			passed  int // how many of them the host forwards
 			dropped Dropped
@@ -101,7 +101,7 @@ func TestNoSecondCopy(t *testing.T) {
 			{"a frame to a service with a tag that has only a priority", [][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
 			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{}},
 		} {
-			t.Run(f.family+" "+row.say, func(t *testing.T) {
+			t.Run(f.family+" "+row.name, func(t *testing.T) {
 				before, err := g.Dropped()
 				host.Must(err)
 				passed := forward(t, in, out, row.frames, framesOf(udp(f.other, 4242, f.far, 4242))[0])

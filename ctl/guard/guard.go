@@ -15,109 +15,110 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Endpoint is one end of guarded traffic.
+// Endpoint is an address with protocol and port.
 type Endpoint struct {
 	Proto uint8 // as in the IP header: 6 TCP, 17 UDP
 	Addr  netip.Addr
-	Port  uint16 // 0: every port
+	Port  uint16 // 0: any port
 }
 
-// Rules says which frames the host is not to see.
+// Rules are the frames that the guard keeps from the host.
 type Rules struct {
-	// Interfaces are where frames come in. One that does not exist gets no
-	// rules until an Apply that finds it.
+	// Interfaces are where frames arrive. An interface that does not exist gets
+	// its rules from the first Apply that finds it.
 	Interfaces []string
 
-	// Services are what is hidden for each service; what one of them hides is
-	// hidden.
+	// Services has the rules of each service. The guard drops what any of them
+	// matches.
 	Services []*ServiceRules
 
-	// Marked are tried in order on frames that are not dropped by the above; the
-	// first that matches decides. Leaving is another such list; what either
-	// drops is dropped.
+	// Marked are tried in order on frames that no rule above drops; the first
+	// match decides. OldMarked is a second such list, the one in force before a
+	// change. A frame that either list drops is dropped.
 	Marked, OldMarked []Match
 
-	// Tagged treats frames of VLANs like all others. Otherwise they pass: they
-	// are the host's.
+	// Tagged applies the rules to frames of VLANs, too. Otherwise such frames
+	// pass to the host.
 	Tagged bool
 
-	// HostAddrs are the host's own addresses. What comes from Sources to these
-	// passes, so that the host's own connections to a server go on working.
+	// HostAddrs are the host's own addresses. Frames from Sources to these
+	// pass, so that the host's own connections to a server keep working.
 	HostAddrs []netip.Addr
 }
 
-// ServiceRules is a part of Rules. It may not change after it was applied: Apply takes
-// the same pointer to mean the same, and looks only at those that are new or
-// gone, so that a change costs what it changes.
+// ServiceRules are the rules of one service. They are immutable once applied:
+// Apply compares pointers, and sends only the rules whose pointer is new or
+// gone. So a change costs what it changes, not what there is.
 type ServiceRules struct {
-	// Destinations: frames to these are dropped.
+	// Destinations: the guard drops frames to these.
 	Destinations []Endpoint
 
-	// VIPs are addresses that uvs answers for and the host does not own:
-	// everything to them is dropped. ARP is not touched; neighbour
-	// solicitations go to a multicast address and reach the host, which
-	// ignores them because the address is not its own.
+	// VIPs are addresses that uvs answers for and the host does not own. The
+	// guard drops every frame to them. ARP passes, and neighbour solicitations
+	// go to a multicast address; the host ignores both, because the address is
+	// not its own.
 	VIPs []netip.Addr
 
-	// Sources: unicast frames from these are dropped unless they are for one
-	// of Local, and so are ICMP errors about packets to these. They are where
-	// answers of servers come from, which uvs translates or routes.
+	// Sources are where servers reply from; uvs translates or routes the
+	// replies. The guard drops unicast frames from these unless they go to one
+	// of HostAddrs. It also drops ICMP errors about packets to these.
 	Sources []Endpoint
 
-	// SourceRanges are further Sources.
+	// SourceRanges are ports of nets that are treated as Sources.
 	SourceRanges []PortRange
 
-	// HelperMatches are where clients ask servers for further connections, whose ports
-	// nobody knows beforehand: FTP's control connections, TFTP's requests. What a
-	// client opens soon after to another port of these addresses is dropped, and
-	// so is everything of such a connection in both directions, whatever server of
-	// Helping answers. (Endpoints of every port, as the host's own connections have
-	// any.)
+	// HelperMatches are the connections on which clients and servers agree on
+	// further connections: FTP's control connections, TFTP's requests. Their
+	// ports are not known beforehand. The guard drops what such a client opens
+	// soon after to another port of these addresses. It then drops both
+	// directions of that connection, whichever of HelperServers replies.
+	// (Sources with port 0 would drop replies to the host's own connections,
+	// which may use any port.)
 	HelperMatches []Match
 	HelperServers []Endpoint
 
-	// LocalServers: what the host itself sends from these is handed to the door, if
-	// there is one (RedirectReplies).
+	// LocalServers are servers on the host itself. RedirectReplies, if it was
+	// called, redirects what the host sends from these.
 	LocalServers []Endpoint
 }
 
-// Dropped counts the frames kept from the host since New, by cause.
+// Dropped counts the frames that the guard dropped since New, by cause.
 type Dropped struct {
 	VIP      uint64 // to one of ServiceRules.VIPs
 	Service  uint64 // to one of ServiceRules.Destinations, or by Rules.Marked
 	Source   uint64 // from one of ServiceRules.Sources or ServiceRules.SourceRanges
-	Error    uint64 // ICMP errors about packets to one of those
-	Fragment uint64 // later fragments of what is counted in Service and Source
+	Error    uint64 // ICMP errors about packets to ServiceRules.Sources or SourceRanges
+	Fragment uint64 // later fragments of datagrams counted as Service or Source
 }
 
-// Guard holds the host stack off. It is safe for concurrent use. The zero
-// value is of no use; see New.
+// Guard keeps the host's stack off the frames of Rules. It is safe for
+// concurrent use. The zero value is not usable; call New.
 type Guard struct {
 	log zerolog.Logger
 
 	mu        sync.Mutex
 	conn      *nftables.Conn
 	links     *netlink.Handle
-	socket    *mdnetlink.Conn // that of conn
-	redirects bool            // see RedirectReplies
-	nameLock  io.Closer       // says to other processes that the table is in use
+	socket    *mdnetlink.Conn // the socket of conn
+	redirects bool            // RedirectReplies was called
+	nameLock  io.Closer       // tells other processes that the table is in use
 	table     *nftables.Table
 	sets      map[string]*nftables.Set
-	refs      refCounts // what the kernel's sets hold; nil: not known, a change went wrong
-	rules     Rules     // what held and the chains were made from
+	refs      refCounts // the elements in the kernel's sets; nil after a change that failed
+	rules     Rules     // the rules that refs and the chains were made from
 }
 
-// New makes the table, still empty of rules for any interface. The error says
-// what is missing when the kernel offers no way to guard. The table belongs to
-// the network namespace of the calling thread.
+// New creates the table, without rules for any interface. The table belongs to
+// the network namespace of the calling thread. If the kernel cannot guard, the
+// error says what it lacks.
 func New(log zerolog.Logger) (*Guard, error) {
 	g := &Guard{log: log, refs: refCounts{}}
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
 	err := g.addProgram()
-	// Nothing but an ingress chain shows that the kernel has the hook; lo is
-	// the one interface that is always there.
+	// Only an ingress chain proves that the kernel has the hook, and lo is the
+	// one interface that always exists.
 	g.addInterface(loopback)
 	g.deleteInterface(loopback)
 	err = errors.Join(err, g.conn.Flush())
@@ -130,9 +131,9 @@ func New(log zerolog.Logger) (*Guard, error) {
 
 const loopback = "lo"
 
-// Apply makes r the rules in force, whole or not at all, in one transaction.
-// Only differences to the rules before are sent. Frames of a service that
-// stays never pass in between.
+// Apply replaces the rules in force by r, whole or not at all, in one
+// transaction. It sends only the differences. Frames of a service that stays
+// never pass in between.
 func (g *Guard) Apply(r Rules) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -184,7 +185,7 @@ func (g *Guard) Apply(r Rules) error {
 	return nil
 }
 
-// exists says whether there is an interface of that name now.
+// exists reports whether there is an interface of that name now.
 func (g *Guard) exists(name string) bool {
 	_, err := g.links.LinkByName(name)
 	return err == nil
@@ -214,7 +215,7 @@ func (g *Guard) Dropped() (Dropped, error) {
 	return d, nil
 }
 
-// Close removes the table with everything in it. Apply and Dropped answer
+// Close deletes the table and all that is in it. Apply and Dropped return
 // net.ErrClosed from then on.
 func (g *Guard) Close() error {
 	g.mu.Lock()

@@ -125,7 +125,7 @@ func TestHostIsSilent(t *testing.T) {
 	g := host.guard()
 
 	for _, row := range []struct {
-		say          string
+		name         string
 		guarded      Endpoint
 		closed, open string
 	}{
@@ -135,7 +135,7 @@ func TestHostIsSilent(t *testing.T) {
 		{"every port of an IPv6 VIP", endpoint(unix.IPPROTO_TCP, "[fd07::100]:0"), "[fd07::100]:81", "[fd07::1]:81"},
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
-		t.Run(row.say, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{Destinations: []Endpoint{row.guarded}}}}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)

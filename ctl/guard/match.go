@@ -9,27 +9,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Match is one rule about frames to a service that is more than an address and
-// a port. A frame must match all of it.
+// Match is a rule for frames to a service that is more than an address and a
+// port. A frame must meet every condition.
 type Match struct {
 	Interface         string       // empty: any
 	Src               netip.Prefix // invalid: any
-	Dst               netip.Prefix // always valid: it says which family is meant
+	Dst               netip.Prefix // always valid, because it also selects the family
 	Proto             uint8
 	SrcFirst, SrcLast uint16 // 0 to 65535: any
 	DstFirst, DstLast uint16
-	Pass              bool // the frame is the host's, as far as this list goes
+	Pass              bool // the frame passes as far as this list decides
 }
 
-// PortRange is a range of ports, both ends included, of one protocol at the addresses
-// of a net.
+// PortRange is the ports First to Last, both included, of one protocol at the
+// addresses of a net.
 type PortRange struct {
 	Net         netip.Prefix
 	Proto       uint8
 	First, Last uint16
 }
 
-// Chains whose rules are made anew when Rules change.
+// Chains that Apply flushes and fills again.
 const (
 	chainMarked    = "marked"
 	chainOldMarked = "oldmarked"
@@ -41,8 +41,8 @@ const (
 
 const chainOtherPort = "otherport"
 
-// updateChains queues the rules that make r of what is in the chains now;
-// spans and helped say that those are others.
+// updateChains queues the rules of r for every chain whose rules differ from
+// those in force.
 func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 	for _, f := range families {
 		service, source, otherPort := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainOtherPort, f)
@@ -94,12 +94,12 @@ func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 	}
 }
 
-// anyHelper says whether one of the parts has helped connections.
+// anyHelper reports whether one of the services has helper connections.
 func anyHelper(services []*ServiceRules) bool {
 	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
 }
 
-// anyRange says whether one of the parts has spans.
+// anyRange reports whether one of the services has source ranges.
 func anyRange(services []*ServiceRules) bool {
 	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
 }
@@ -117,7 +117,7 @@ func (g *Guard) addMatch(chain *nftables.Chain, f *family, m Match, service *nft
 	r.goTo(service)
 }
 
-// match goes on with packets that match.
+// match continues the rule for packets that m matches.
 func (r *rule) match(m Match) *rule {
 	if m.Interface != "" {
 		r.key(inInterface).is(interfaceName(m.Interface)...)
@@ -126,23 +126,23 @@ func (r *rule) match(m Match) *rule {
 		ports(dstPort, m.DstFirst, m.DstLast).ports(srcPort, m.SrcFirst, m.SrcLast)
 }
 
-// has says whether a net is of the family.
+// has reports whether a net is of the family.
 func (f *family) has(p netip.Prefix) bool { return p.Addr().Is4() == (f == &ipv4) }
 
-// emptyChain queues the emptying of one of the chains above.
+// emptyChain queues the flush of one of the chains above.
 func (g *Guard) emptyChain(name string, f *family) *nftables.Chain {
 	c := &nftables.Chain{Name: name + f.suffix, Table: g.table}
 	g.conn.FlushChain(c)
 	return c
 }
 
-// chain is one of the family that was made before.
+// chain returns a chain of the family that exists already.
 func (g *Guard) chain(name string, f *family) *nftables.Chain {
 	return &nftables.Chain{Name: name + f.suffix, Table: g.table}
 }
 
-// inInterface is the name of the interface a frame came in by, filled with
-// zeroes to IFNAMSIZ (linux/if.h).
+// inInterface is the name of the interface a frame arrived on, padded with
+// zeros to IFNAMSIZ (linux/if.h).
 var inInterface = meta(expr.MetaKeyIIFNAME, unix.IFNAMSIZ)
 
 func interfaceName(name string) []byte {

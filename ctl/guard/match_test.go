@@ -37,7 +37,7 @@ func TestMarked(t *testing.T) {
 	}
 	four, six := "10.7.0.1:7000", "[fd07::1]:7000"
 	for _, row := range []struct {
-		say    string
+		name   string
 		to     string
 		hidden bool
 		marked []Match
@@ -63,7 +63,7 @@ func TestMarked(t *testing.T) {
 		{"the first match passes", four, false, []Match{match("10.7.0.1/32", pass), match("0.0.0.0/0", nil)}},
 		{"the first match drops", four, true, []Match{match("0.0.0.0/0", nil), match("10.7.0.1/32", pass)}},
 	} {
-		t.Run(row.say, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			for _, r := range []Rules{{Marked: row.marked}, {OldMarked: row.marked}} {
 				r.Interfaces, r.HostAddrs = []string{"h0"}, addrs("10.7.0.1", "fd07::1")
 				host.Must(g.Apply(r))
@@ -130,7 +130,7 @@ func TestSourceRanges(t *testing.T) {
 		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
 	}
 	for _, row := range []struct {
-		say    string
+		name   string
 		ranges []PortRange
 		local  []netip.Addr
 		hidden bool
@@ -141,7 +141,7 @@ func TestSourceRanges(t *testing.T) {
 	} {
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}}, HostAddrs: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
-			t.Errorf("%s: hidden %v, want %v", row.say, got, row.hidden)
+			t.Errorf("%s: hidden %v, want %v", row.name, got, row.hidden)
 		}
 	}
 }

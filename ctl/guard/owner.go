@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tablePrefix starts the name of every table made by a Guard.
+// tablePrefix starts the name of the table of every Guard.
 const tablePrefix = "uvs-"
 
 // tableOwner is NFT_TABLE_F_OWNER (linux/netfilter/nf_tables.h, since Linux
-// 5.12): the table is the socket's that made it; nobody else can change it, and
-// it goes away with the socket, even when the process is killed.
+// 5.12). The socket that created the table owns it: no other process can change
+// it, and the kernel deletes it with the socket, even after a kill.
 const tableOwner = 2
 
-// socketBuffer is the send and receive room of the netlink socket. A transaction is
-// sent whole and has to fit: at 36 bytes for an element with an IPv6 address
-// this is some 200,000 of them.
+// socketBuffer is the size in bytes of the netlink socket's send and receive
+// buffers. A transaction is sent whole and has to fit. At 36 bytes for an
+// element with an IPv6 address, some 200,000 elements do.
 const socketBuffer = 8 << 20
 
-// open connects, removes what dead predecessors left, and makes the table.
+// open connects, removes the tables of killed processes, and creates the table.
 func (g *Guard) open() error {
 	var socket *netlink.Conn
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
@@ -52,8 +52,8 @@ func (g *Guard) open() error {
 	return nil
 }
 
-// newTable makes the table under a new name. Where the kernel knows no owners, the
-// table is kept apart from those of the dead by the name held in alive.
+// newTable creates the table under a new name. On a kernel without table
+// owners, nameLock shows that the table is in use.
 func (g *Guard) newTable(socket *netlink.Conn) error {
 	var id [4]byte
 	rand.Read(id[:])
@@ -76,9 +76,9 @@ func (g *Guard) newTable(socket *netlink.Conn) error {
 	return nil
 }
 
-// lockName takes the table's name in the abstract unix socket space, which like the
-// table belongs to the network namespace, and which the kernel frees when the
-// process ends, however it ends.
+// lockName takes the table's name in the abstract unix socket space. That space
+// belongs to the network namespace, as the table does, and the kernel frees the
+// name when the process ends in any way.
 func lockName(name string) (net.Listener, error) {
 	l, err := net.Listen("unix", "@uvs/guard/"+name)
 	if err != nil {
@@ -88,7 +88,7 @@ func lockName(name string) (net.Listener, error) {
 }
 
 // removeStale deletes tables of Guards that were killed on a kernel without
-// table owners. A table whose name is still held belongs to a live one.
+// table owners. A table whose name is locked is in use.
 func (g *Guard) removeStale() error {
 	tables, err := g.conn.ListTablesOfFamily(nftables.TableFamilyNetdev)
 	if err != nil {
@@ -115,7 +115,7 @@ func (g *Guard) removeStale() error {
 	return nil
 }
 
-// createTable sends the one message that package nftables cannot: a new table
+// createTable sends a message that package nftables cannot make: a new table
 // with flags. Layout: linux/netfilter/nfnetlink.h, nf_tables.h.
 func createTable(socket *netlink.Conn, name string, flags uint32) error {
 	enc := netlink.NewAttributeEncoder()
@@ -129,7 +129,7 @@ func createTable(socket *netlink.Conn, name string, flags uint32) error {
 	return send(socket, unix.NFT_MSG_NEWTABLE, netlink.Excl, attrs)
 }
 
-// send sends one message in a transaction of its own.
+// send sends one message as a transaction.
 func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []byte) error {
 	// struct nfgenmsg: family, version 0, resource id in network order.
 	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
@@ -148,12 +148,12 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 	return err
 }
 
-// explainErrno turns what the kernel says when it lacks something, or forbids it,
-// into words. EINVAL is nfnetlink's answer to a subsystem it does not have.
+// explainErrno explains the errors of a kernel that lacks a feature or forbids
+// it. nfnetlink returns EINVAL for a subsystem it does not have.
 func explainErrno(err error) error {
 	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
 		if errors.Is(err, missing) {
-			return fmt.Errorf("kernel offers no way to keep the host's stack off guarded frames: it needs nf_tables with netdev ingress "+
+			return fmt.Errorf("the kernel cannot keep the host's stack off guarded frames: it needs nf_tables with netdev ingress "+
 				"(CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS): %w", err)
 		}
 	}

@@ -16,32 +16,32 @@ const (
 	counterFragment = "fragment"
 )
 
-// priority puts the chains in front of whatever else filters at ingress; the
-// earliest customary place there is nft's "filter - 500".
+// priority puts the chains before all others at ingress. The earliest customary
+// priority there is nft's "filter - 500".
 const priority = -1000
 
-// maxFragments bounds what is remembered of fragmented datagrams; it is the
-// number of identifications that IPv4 can tell apart.
+// maxFragments bounds the fragmented datagrams in a set. It is the number of
+// IPv4 identifications.
 const maxFragments = 1 << 16
 
-// family is what differs between the two guard chains. Offsets are those of RFC
-// 791 and RFC 8200; what an ICMP error quotes starts after the eight bytes of
-// its header (RFC 792, RFC 4443).
+// family has what differs between the IPv4 and the IPv6 chains. Offsets are
+// those of RFC 791 and RFC 8200. The packet that an ICMP error quotes starts
+// after the eight bytes of the ICMP header (RFC 792, RFC 4443).
 type family struct {
 	suffix    string // of the names of its sets and chains
 	etherType uint16
 	addr      nftables.SetDatatype
 	src, dst  field
 
-	// ICMP errors that uvs translates, and the packet they quote, whose header
-	// is plain if quoteStart under quoteMask is quotePlain.
+	// ICMP errors that uvs translates, and the packet they quote. Its header is
+	// plain if quoteStart under quoteMask is quotePlain.
 	icmp                                        uint8
 	errors                                      []byte
 	quoteStart, quoteProto, quoteDst, quotePort field
 	quoteMask, quotePlain                       byte
 
-	// Fragments: the two bytes of offset and flags, masks for them, and how
-	// long the host keeps a fragment waiting for the others.
+	// Fragments: the two bytes of offset and flags, their masks, and how long
+	// the host keeps a fragment until the others come.
 	fragmentID, fragmentOffset field
 	laterMask, moreMask        []byte
 	fragmentTimeout            time.Duration
@@ -77,13 +77,13 @@ var ipv6 = family{
 
 var families = []*family{&ipv4, &ipv6}
 
-// bytes are those of the EtherType.
+// bytes returns the EtherType in network order.
 func (f *family) bytes() []byte { return []byte{byte(f.etherType >> 8), byte(f.etherType)} }
 
-// chainGuard is where frames are judged.
+// chainGuard holds the rules for all frames of a family.
 const chainGuard = "guard"
 
-// addProgram queues everything in the table that never changes.
+// addProgram queues all parts of the table that never change.
 func (g *Guard) addProgram() error {
 	for _, name := range []string{counterVIP, counterService, counterSource, counterError, counterFragment} {
 		g.conn.AddObj(&nftables.CounterObj{Table: g.table, Name: name})
@@ -98,7 +98,7 @@ func (g *Guard) addProgram() error {
 	return nil
 }
 
-// addSets queues the sets of one family, and keeps those that Apply changes.
+// addSets queues the sets of one family, and stores those that Apply changes.
 func (g *Guard) addSets(f *family) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
 	for name, parts := range map[string][]nftables.SetDatatype{
@@ -135,7 +135,7 @@ func (g *Guard) addSets(f *family) error {
 	return g.addFragmentSet(f, "passfragments")
 }
 
-// addFragmentSet queues a set for what first fragments leave behind.
+// addFragmentSet queues a set for the identifications of first fragments.
 func (g *Guard) addFragmentSet(f *family, name string) error {
 	return g.conn.AddSet(&nftables.Set{
 		Table: g.table, Name: name + f.suffix, Concatenation: true,
@@ -144,7 +144,7 @@ func (g *Guard) addFragmentSet(f *family, name string) error {
 	}, nil)
 }
 
-// addChains queues the rules of one family; the package comment shows them.
+// addChains queues the rules of one family. The package comment shows them.
 func (g *Guard) addChains(f *family) {
 	service := g.addDropChain(f, counterService)
 	source := g.addDropChain(f, counterSource)
@@ -163,7 +163,7 @@ func (g *Guard) addChains(f *family) {
 	g.rule(guard, f).key(f.fragmentOffset).masked(f.laterMask).not(0, 0).
 		key(f.src, f.dst, f.fragmentID).in("dropfragments").drop(counterFragment)
 
-	// The host forwards no frames but those addressed to it.
+	// The host forwards only frames that are addressed to it.
 	g.rule(guard, f).key(packetType).not(unix.PACKET_HOST).pass()
 	g.rule(guard, f).key(f.dst).in("locals").pass()
 	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
@@ -176,9 +176,10 @@ func (g *Guard) addChains(f *family) {
 	g.rule(guard, f).quote().jump(chainQuoted)
 }
 
-// addDropChain queues the chain where packets matched by port end: the first
-// fragment leaves word for the later ones, and all are counted and dropped. The
-// two rules are two, because a full set ends the rule that would add to it.
+// addDropChain queues the chain for packets that a rule matched by port. It
+// stores the identification of a first fragment for the later ones, and counts
+// and drops every packet. These are two rules, because a full set ends the rule
+// that updates it.
 func (g *Guard) addDropChain(f *family, counter string) *nftables.Chain {
 	c := g.addChain(counter + f.suffix)
 	g.rule(c, f).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
@@ -187,10 +188,11 @@ func (g *Guard) addDropChain(f *family, counter string) *nftables.Chain {
 	return c
 }
 
-// addOtherPortChain queues the chain for what comes from a server's address by
-// another port than the server's, or shows no port. The first fragment of a
-// datagram lets the later ones pass with it; others are dropped: whether their
-// first is the host's is not known, and if it is, uvs routes them on.
+// addOtherPortChain queues the chain for packets from a server's address that
+// have another port than the server's, or no port. The first fragment of a
+// datagram lets the later ones pass with it. The guard drops a later fragment
+// whose first it has not seen; if the first turns out to be the host's, uvs
+// routes it on.
 func (g *Guard) addOtherPortChain(f *family) *nftables.Chain {
 	c := g.addChain(chainOtherPort + f.suffix)
 	g.rule(c, f).key(f.fragmentOffset).masked(f.laterMask).is(0, 0).key(f.fragmentOffset).masked(f.moreMask).not(0, 0).
@@ -204,7 +206,7 @@ func (g *Guard) addChain(name string) *nftables.Chain {
 	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table})
 }
 
-// ingressChain is the chain in which frames of one interface start.
+// ingressChain is the chain that the frames of one interface enter first.
 func (g *Guard) ingressChain(name string) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return &nftables.Chain{
@@ -227,7 +229,7 @@ func (g *Guard) addInterface(name string) {
 	}
 }
 
-// deleteInterface queues the end of an interface's chain.
+// deleteInterface queues the deletion of an interface's chain.
 func (g *Guard) deleteInterface(name string) {
 	g.conn.DelChain(g.ingressChain(name))
 	if g.redirects {
@@ -236,7 +238,7 @@ func (g *Guard) deleteInterface(name string) {
 }
 
 // interfaces lists the interfaces that have chains. It asks the kernel, because
-// kernels before 6.16 remove a chain together with its interface.
+// kernels before 6.16 delete a chain together with its interface.
 func (g *Guard) interfaces() ([]string, error) {
 	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {

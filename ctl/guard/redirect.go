@@ -10,32 +10,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mark is on every frame that uvs sends while there is a door; such frames are
-// not handed to it again. It reads "uvs1".
+// Mark is on every frame that uvs sends while RedirectReplies is in force. The
+// rules do not redirect such frames again. It reads "uvs1".
 const Mark = 0x75767331
 
-// RedirectReplies has what the host sends from ServiceRules.LocalServers, by one of
-// Rules.Interfaces, go out by the interface of that index instead, addressed to
+// RedirectReplies redirects what the host sends from ServiceRules.LocalServers by
+// one of Rules.Interfaces. It goes out by the interface of that index instead, to
 // the hardware address to. These rules join the table, for each family and
 // interface:
 //
 //	chain eth0-out {
 //		type filter hook egress device "eth0" priority -1000; policy accept;
 //		meta mark 0x75767331 return
-//		meta protocol ip jump return4
+//		meta protocol ip jump local4
 //	}
-//	chain return4 {
-//		ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @returning4 goto door
-//		ip saddr . meta l4proto @anyreturns4 goto door
-//		ip saddr . meta l4proto . th sport @returns4 goto returned4
+//	chain local4 {
+//		ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @localfragments4 goto localnode
+//		ip saddr . meta l4proto @anylocalservers4 goto localnode
+//		ip saddr . meta l4proto . th sport @localservers4 goto localfirst4
 //	}
-//	chain returned4 {
-//		ip frag-off & 0x2000 != 0x0 update @returning4 { ip saddr . ip daddr . ip id }
-//		goto door
+//	chain localfirst4 {
+//		ip frag-off & 0x2000 != 0x0 update @localfragments4 { ip saddr . ip daddr . ip id }
+//		goto localnode
 //	}
-//	chain door { ether daddr set <to> fwd to <interface> }
+//	chain localnode { ether daddr set <to> fwd to <interface> }
 //
-// The kernel must have the egress hook (5.16). It is for before the first Apply.
+// The kernel must have the egress hook (Linux 5.16). Call it before the first
+// Apply.
 func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,7 +46,9 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 			"anylocalservers": {f.addr, nftables.TypeInetProto},
 			"localservers":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
 		} {
-			set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...), Concatenation: true}
+			set := &nftables.Set{
+				Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...), Concatenation: true,
+			}
 			if err := g.conn.AddSet(set, nil); err != nil {
 				return fmt.Errorf("guard: %w", err)
 			}
@@ -64,13 +67,13 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 		g.rule(first, f).goTo(localNode)
 	}
 	g.redirects = true
-	g.addInterface(loopback) // nothing else shows that the kernel has the hook
+	g.addInterface(loopback) // only an egress chain proves that the kernel has the hook
 	g.deleteInterface(loopback)
 	if err := g.conn.Flush(); err != nil {
-		return fmt.Errorf("guard: set up the way back from the host's own stack (Linux 5.16): %w", explainErrno(err))
+		return fmt.Errorf("guard: redirect the replies of the host's own servers, which needs Linux 5.16: %w", explainErrno(err))
 	}
 	if err := g.addFwdRule(localNode, index, to); err != nil {
-		return fmt.Errorf("guard: forward from the host's own stack: %w", explainErrno(err))
+		return fmt.Errorf("guard: redirect the replies of the host's own servers: %w", explainErrno(err))
 	}
 	return nil
 }
@@ -108,7 +111,9 @@ func (g *Guard) addFwdRule(chain *nftables.Chain, index int, to [6]byte) error {
 		}
 		list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: b})
 	}
-	device, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_FWD_SREG_DEV, Data: binary.BigEndian.AppendUint32(nil, register)}})
+	device, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_FWD_SREG_DEV, Data: binary.BigEndian.AppendUint32(nil, register)},
+	})
 	if err != nil {
 		return err
 	}

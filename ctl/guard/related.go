@@ -9,50 +9,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The guard learns of connections that others announce (Rules.Helped) from what
-// clients send, for it cannot read what was announced:
+// A helper's connections (ServiceRules.HelperMatches) announce data connections.
+// The guard cannot read the announcements, so it learns of data connections from
+// the packets that clients send, as netfilter does with RELATED:
 //
-//	chain helped4 { # for FTP at 192.0.2.9, for example; empty if nothing is helped
-//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @askers4 { ip saddr . ip daddr }
-//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @listeners4 { ip saddr }
-//		meta l4proto tcp th dport 1024-65535 tcp flags & (fin | syn | rst | ack) == syn ip saddr . ip daddr @askers4 goto opened4
-//		meta l4proto tcp ip daddr 192.0.2.9 jump asked4
+//	chain helper4 { # an example for FTP at 192.0.2.9; empty without helpers
+//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controls4 { ip saddr . ip daddr }
+//		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controlclients4 { ip saddr }
+//		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 update @related4 { ip saddr . meta l4proto . th sport }
+//		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 counter name "service" drop
+//		meta l4proto tcp ip daddr 192.0.2.9 <track the client's endpoint, as below>
 //	}
-//	chain opened4 {
-//		update @asked4 { ip saddr . meta l4proto . th sport timeout 5m }
-//		counter name "service" drop
-//	}
-//	chain spans4 { # what servers open to a client that spoke, and what they answer
-//		meta l4proto tcp th dport 1024-65535 tcp flags & (fin | syn | rst | ack) == syn ip saddr . meta l4proto @helping4 ip daddr @listeners4 goto …
-//		ip saddr . meta l4proto @helping4 jump …
+//	chain ranges4 { # what servers open to a client with a control connection, and what they reply
+//		<SYN to port 1024-65535> ip saddr . meta l4proto @helperservers4 ip daddr @controlclients4 update @related4 { … }
+//		<the same> counter name "source" drop
+//		ip saddr . meta l4proto @helperservers4 <track the client's endpoint, as below>
 //	}
 //
-// and for both directions, with the client's end as source or destination:
+// The rules that track are the same for both directions. The client's endpoint is
+// the source in one and the destination in the other:
 //
-//	<client's end> @asked4 <FIN or RST> update @asked4 { … timeout 1m } counter name … drop
-//	<client's end> @asked4 <over 200 bytes> update @asked4 { … timeout 2h } counter name … drop
-//	<client's end> @asked4 counter name … drop
+//	<client's endpoint> @related4 <FIN or RST> update @related4 { … timeout 1m } counter name … drop
+//	<client's endpoint> @related4 <over 200 bytes> update @related4 { … timeout 2h } counter name … drop
+//	<client's endpoint> @related4 counter name … drop
 //
-// So a connection is known to the guard until a minute after its end, or for two
-// hours after its last text. TFTP's client asks and is answered at the same port:
-// its end is known from the request on.
+// So the guard remembers a connection for one minute after its FIN or RST, and
+// for two hours after its last payload. A TFTP server replies to the port that
+// the request came from, so the guard knows that endpoint from the request on.
 const (
-	// controlTimeout is how long a client may take from its last word on a control
-	// connection to opening what was announced: as long as it is expected
-	// (IPVS's LISTEN, 120 s).
+	// controlTimeout is how long after the last packet on the control
+	// connection a client may open the data connection. It is how long IPVS
+	// keeps an expectation (state LISTEN, 120 s).
 	controlTimeout = 2 * time.Minute
-	// relatedTimeout is how long a connection is known that does not send text.
+	// relatedTimeout is how long the guard remembers a connection without
+	// payload.
 	relatedTimeout = 5 * time.Minute
 	dataTimeout    = 2 * time.Hour
 	closedTimeout  = time.Minute
-	// maxHeaderLen is more than the headers of a segment without text have: 40 bytes of
+	// maxHeaderLen is more bytes than any segment without payload has: 40 of
 	// IPv6, 60 of TCP.
 	maxHeaderLen = 200
-	// maxRelated bounds each of the sets; what does not fit passes to the host.
+	// maxRelated bounds each of the sets. A connection that does not fit passes
+	// to the host.
 	maxRelated = 1 << 18
 )
 
-// addRelatedSets queues the sets of what clients ask for.
+// addRelatedSets queues the sets of control connections and of the connections
+// related to them.
 func (g *Guard) addRelatedSets(f *family) error {
 	for _, set := range []*nftables.Set{
 		{Name: "controlclients", KeyType: f.addr, Timeout: controlTimeout},
@@ -68,7 +71,7 @@ func (g *Guard) addRelatedSets(f *family) error {
 	return nil
 }
 
-// updateHelper queues the rules of chain helped.
+// updateHelper queues the rules of chain helper.
 func (g *Guard) updateHelper(f *family, r Rules) {
 	chain := g.emptyChain(chainHelper, f)
 	var all []Match
@@ -100,21 +103,21 @@ func (g *Guard) updateHelper(f *family, r Rules) {
 	}
 }
 
-// trackSYNs queues rules that drop the SYNs among those packets that of lets
-// through, and remember the client's end in them, which is addr and port.
+// trackSYNs queues rules that drop the SYNs among the matching packets. They
+// store the client's endpoint, which is in the fields addr and port.
 func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule, addr, port field) {
 	syn := func() *rule {
 		return matching(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstDataPort, 65535).
 			key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn))
 	}
 	syn().key(addr, l4proto, port).addTo("related")
-	syn().drop(counter) // a rule of its own, because a full set ends the first
+	syn().drop(counter) // a rule by itself, because a full set ends the first
 }
 
 // firstDataPort is the first port that a server or client announces.
 const firstDataPort = 1024
 
-// TCP's flags (RFC 9293 section 3.1).
+// TCP flags (RFC 9293 section 3.1).
 const (
 	flagFin = 1
 	flagSyn = 2
@@ -127,8 +130,8 @@ var (
 	packetLength = meta(expr.MetaKeyLEN, 4)
 )
 
-// trackRelated queues rules that drop the packets of asked connections among those
-// that of lets through; addr and port are the client's end in them.
+// trackRelated queues rules that drop the packets of related connections among
+// the matching ones. The client's endpoint is in the fields addr and port.
 func (g *Guard) trackRelated(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule, addr, port field) {
 	related := func() *rule { return matching(g.rule(chain, f)).key(addr, l4proto, port).in("related") }
 	key := func(x *rule) *rule { return x.key(addr, l4proto, port) }

@@ -78,7 +78,7 @@ func TestRelatedConnections(t *testing.T) {
 			return now.Service - before.Service, now.Source - before.Source
 		}
 		for _, step := range []struct {
-			say             string
+			name            string
 			ip              []byte
 			service, source uint64
 		}{
@@ -111,7 +111,7 @@ func TestRelatedConnections(t *testing.T) {
 			{"another end of the client's datagram", udp(client, 6001, vip, 40000), 0, 0},
 		} {
 			if service, source := dropped(step.ip); service != step.service || source != step.source {
-				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.say, service, source, step.service, step.source)
+				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.name, service, source, step.service, step.source)
 			}
 		}
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// field is something of a packet that a rule can load into registers.
+// field is a field of a packet that a rule can load into registers.
 type field struct {
 	load func(register uint32) expr.Any
 	len  uint32 // bytes
 }
 
-// network is a field of the IP header, transport of the one after it, and link of
-// the Ethernet header, in which the kernel shows the tag it took out as if it were
-// still there (net/netfilter/nft_payload.c).
+// network is a field of the IP header, and transport one of the header after
+// it. link is one of the Ethernet header; the kernel shows the tag that it took
+// out as if it were still there (net/netfilter/nft_payload.c).
 func network(offset, len uint32) field {
 	return payload(expr.PayloadBaseNetworkHeader, offset, len)
 }
@@ -36,8 +36,8 @@ func payload(base expr.PayloadBase, offset, len uint32) field {
 	}, len}
 }
 
-// fragmentHeader is a field of IPv6's fragment header (RFC 8200 section 4.5); a
-// rule that loads it matches no packet without one.
+// fragmentHeader is a field of IPv6's fragment header (RFC 8200 section 4.5). A
+// rule that loads it matches no packet without that header.
 func fragmentHeader(offset, len uint32) field {
 	return field{func(register uint32) expr.Any {
 		return &expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: offset, Len: len, Op: expr.ExthdrOpIpv6}
@@ -55,24 +55,25 @@ var (
 	vlan       = link(14, 2)                   // in a tagged frame: priority and VLAN
 	packetType = meta(expr.MetaKeyPKTTYPE, 1)
 
-	// Ports stand first in TCP, UDP, UDP-Lite, SCTP and DCCP alike.
+	// Ports come first in TCP, UDP, UDP-Lite, SCTP and DCCP.
 	srcPort  = transport(0, 2)
 	dstPort  = transport(2, 2)
 	icmpType = transport(0, 1)
 )
 
-// tagType begins an IEEE 802.1Q tag, in which vlanMask is the VLAN; 0: none.
+// tagType starts an IEEE 802.1Q tag. vlanMask selects the VLAN in it; 0 is
+// none.
 var (
 	tagType  = []byte{0x81, 0}
 	vlanMask = []byte{0x0f, 0xff}
 )
 
 // register is NFT_REG32_00 (linux/netfilter/nf_tables.h), the first of sixteen
-// four-byte registers. Every key starts in it.
+// registers of four bytes. Every key starts there.
 const register = unix.NFT_REG32_00
 
-// rule is one rule in the making. Conditions are added in the order the kernel
-// tries them; a verdict ends and queues it.
+// rule builds one rule. The kernel tries the conditions in the order in which
+// they were added. A verdict completes the rule and queues it.
 type rule struct {
 	g     *Guard
 	f     *family
@@ -90,8 +91,8 @@ func (r *rule) add(e expr.Any) *rule {
 	return r
 }
 
-// key loads fields one behind the other, each filling whole registers, the way
-// the elements of a set with concatenated keys are laid out.
+// key loads fields one after the other, each into whole registers, as sets with
+// concatenated keys have them.
 func (r *rule) key(fields ...field) *rule {
 	at := uint32(register)
 	for _, f := range fields {
@@ -107,57 +108,60 @@ func (r *rule) masked(mask []byte) *rule {
 	return r.add(&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: r.len, Mask: mask, Xor: make([]byte, len(mask))})
 }
 
-// is goes on if the key is value, not if it is anything else.
+// is continues if the key is value.
 func (r *rule) is(value ...byte) *rule {
 	return r.add(&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: value})
 }
 
-// ofFamily goes on if the packet, below any tag, is of the family.
+// ofFamily continues if the packet, below any tag, is of the family.
 func (r *rule) ofFamily() *rule { return r.key(protocol).is(r.f.bytes()...) }
 
 func (r *rule) not(value ...byte) *rule {
 	return r.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: value})
 }
 
-// in goes on if the key is in the family's set.
+// in continues if the key is in the family's set.
 func (r *rule) in(set string) *rule {
 	return r.add(&expr.Lookup{SourceRegister: register, SetName: set + r.f.suffix})
 }
 
-// quote goes on with an ICMP error that uvs translates, whose quoted packet has
-// a plain header.
+// quote continues for an ICMP error that uvs translates and whose quoted packet
+// has a plain header.
 func (r *rule) quote() *rule {
 	return r.key(l4proto).is(r.f.icmp).key(icmpType).in("errors").
 		key(r.f.quoteStart).masked([]byte{r.f.quoteMask}).is(r.f.quotePlain)
 }
 
-// addTo ends the rule by putting the key into the family's set.
+// addTo completes the rule: it puts the key into the family's set.
 func (r *rule) addTo(set string) { r.update(set, 0).queue() }
 
-// update puts the key into the family's set, for a time or, if that is 0, the
-// set's, which begins anew if it is there. It goes on unless the set is full.
+// update puts the key into the family's set and restarts its timeout; 0 is the
+// set's default. It continues unless the set is full.
 func (r *rule) update(set string, timeout time.Duration) *rule {
 	return r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout})
 }
 
-// greater goes on if the key, a number in the host's order, is more than n.
+// greater continues if the key, a number in the host's order, is greater than
+// n.
 func (r *rule) greater(n uint32) *rule {
 	r.add(&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 4, Size: 4})
 	return r.add(&expr.Cmp{Op: expr.CmpOpGt, Register: register, Data: binary.BigEndian.AppendUint32(nil, n)})
 }
 
-// drop ends the rule by counting and dropping the packet.
+// drop completes the rule: it counts and drops the packet.
 func (r *rule) drop(counter string) {
 	r.add(&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: counter}).verdict(expr.VerdictDrop, "")
 }
 
-// goTo ends the rule in another chain, from which nothing comes back.
+// goTo completes the rule: the packet goes to another chain and does not
+// return.
 func (r *rule) goTo(chain *nftables.Chain) { r.verdict(expr.VerdictGoto, chain.Name) }
 
-// jump ends the rule in a chain of the family, and goes on if that decides nothing.
+// jump completes the rule: the packet goes to a chain of the family, and
+// returns if no rule there decides.
 func (r *rule) jump(chain string) { r.verdict(expr.VerdictJump, chain+r.f.suffix) }
 
-// within goes on if the key, an address, is in the net.
+// within continues if the key, an address, is in the net.
 func (r *rule) within(at field, p netip.Prefix) *rule {
 	if !p.IsValid() || p.Bits() == 0 {
 		return r
@@ -169,7 +173,7 @@ func (r *rule) within(at field, p netip.Prefix) *rule {
 	return r.is(p.Masked().Addr().AsSlice()...)
 }
 
-// ports goes on if the key, a port, is first to last.
+// ports continues if the key, a port, is in first to last.
 func (r *rule) ports(at field, first, last uint16) *rule {
 	switch {
 	case first == 0 && last == 65535:
@@ -183,7 +187,7 @@ func (r *rule) ports(at field, first, last uint16) *rule {
 	})
 }
 
-// pass ends the rule by letting the packet pass.
+// pass completes the rule: the packet passes, as far as this chain decides.
 func (r *rule) pass() { r.verdict(expr.VerdictReturn, "") }
 
 func (r *rule) verdict(kind expr.VerdictKind, chain string) {

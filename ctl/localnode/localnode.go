@@ -1,22 +1,24 @@
-// Package localnode makes the way by which frames are handed to the host's own stack
-// after the director has decided about them (IPVS's LocalNode).
+// Package localnode makes the virtual device that hands frames to the host's
+// own stack, after the director has chosen the host as server (IPVS's
+// LocalNode).
 //
-// The stack's copies of frames to a service are dropped by the guard, before
-// anybody knows which server a flow gets. A flow of the host's own comes in
-// again by a door: a pair of virtual Ethernet devices, whose outer one belongs to
-// the host and whose inner one is a port of the director like any other. The
-// guard has no rules on it.
+// The guard drops the stack's copies of frames to a service, before the
+// director chooses a server for the flow. So the director sends the frames of a
+// flow that the host serves into the host again, through a pair of virtual
+// Ethernet devices (veth). The host side belongs to the host, without rules of
+// the guard. The director side is a port of the director like any other.
 //
-//	ring ── inner │ outer ── the host's stack
-//	  (a namespace │ (the host's
-//	   without name) namespace)
+//	ring ── director side │ host side ── the host's stack
+//	        (a namespace  │ (the host's
+//	        without name) │ namespace)
 //
-// The inner device lives in a network namespace without a name that only this
-// process holds open, so both go when the process does, however it ends.
+// The director side is in a network namespace without a name, which only this
+// process holds open. So the kernel removes both sides when the process ends in
+// any way.
 //
-// What lost: a TUN or TAP device ends with the process by itself, but its frames
-// would need a second kind of link in every worker, a write for each of them, and
-// would lose what a ring says of half-made checksums and super-frames.
+// Rejected: a TUN or TAP device. It ends with the process, but its frames would
+// need a second kind of link in every worker and a write call for each. They
+// would lose the metadata of a ring about partial checksums and GSO.
 package localnode
 
 import (
@@ -33,41 +35,41 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Pair is an open door.
+// Pair is the veth pair.
 type Pair struct {
-	Name          string   // of both devices, each in its namespace
-	DirectorMAC   wire.MAC // the director's end
-	HostMAC       wire.MAC // the host's end
-	HostIndex     int      // interface index of the outer device
-	DirectorNetns int      // descriptor of the namespace of the inner device
+	Name          string   // of both sides, each in its namespace
+	DirectorMAC   wire.MAC // of the director side
+	HostMAC       wire.MAC // of the host side
+	HostIndex     int      // interface index of the host side
+	DirectorNetns int      // descriptor of the director side's namespace
 }
 
-// MTU is that of the devices: the longest there is, so that super-frames that
-// fit an interface fit the door.
+// MTU is that of both sides, the largest possible: a GSO frame that fits any
+// interface fits the pair.
 const MTU = 65535
 
-// outerAddr is the dummy address of RFC 7600 section 4.8: without any, loose
-// reverse path filtering would refuse all that comes in by the device.
-var outerAddr = &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 0, 8), Mask: net.CIDRMask(32, 32)}}
+// hostAddr is the dummy address of RFC 7600 section 4.8. Without an address,
+// loose reverse path filtering would drop all frames that arrive on the device.
+var hostAddr = &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 0, 8), Mask: net.CIDRMask(32, 32)}}
 
-// New makes a door in the network namespace of the calling thread.
+// New makes a pair in the network namespace of the calling thread.
 func New() (*Pair, error) {
 	d := &Pair{Name: fmt.Sprintf("uvs-%d", os.Getpid()), DirectorNetns: -1}
 	err := d.makePair()
 	if err == nil {
-		err = d.prepareOuter()
+		err = d.prepareHostSide()
 	}
 	if err != nil {
 		d.Close()
-		return nil, fmt.Errorf("make the way to the host's own stack: %w", err)
+		return nil, fmt.Errorf("make the device to the host's stack: %w", err)
 	}
 	return d, nil
 }
 
-// Close removes the door.
+// Close removes the pair.
 func (d *Pair) Close() {
-	if outer, err := netlink.LinkByName(d.Name); err == nil {
-		netlink.LinkDel(outer)
+	if link, err := netlink.LinkByName(d.Name); err == nil {
+		netlink.LinkDel(link)
 	}
 	if d.DirectorNetns >= 0 {
 		unix.Close(d.DirectorNetns)
@@ -75,30 +77,30 @@ func (d *Pair) Close() {
 	}
 }
 
-// makePair makes the namespace and the devices, the inner one ready for use.
+// makePair makes the namespace and both devices, and sets the director side up.
 func (d *Pair) makePair() error {
-	runtime.LockOSThread() // unlocked only when the thread is back where it was
+	runtime.LockOSThread() // unlocked only after the thread is back in its own namespace
 	host, err := netns.Get()
 	if err != nil {
 		return fmt.Errorf("find own namespace: %w", err)
 	}
 	defer host.Close()
-	inner, err := netns.New()
+	director, err := netns.New()
 	if err != nil {
 		return fmt.Errorf("make a network namespace (needs CAP_SYS_ADMIN): %w", err)
 	}
-	d.DirectorNetns = int(inner)
-	err = d.makeInner(host)
-	if back := netns.Set(host); back != nil {
-		return errors.Join(err, fmt.Errorf("return to own namespace: %w", back))
+	d.DirectorNetns = int(director)
+	err = d.makeDirectorSide(host)
+	if restoreErr := netns.Set(host); restoreErr != nil {
+		return errors.Join(err, fmt.Errorf("return to own namespace: %w", restoreErr))
 	}
 	runtime.UnlockOSThread()
 	return err
 }
 
-// makeInner runs inside the new namespace.
-func (d *Pair) makeInner(host netns.NsHandle) error {
-	quiet := write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") // no solicitations of its own
+// makeDirectorSide runs inside the new namespace.
+func (d *Pair) makeDirectorSide(host netns.NsHandle) error {
+	noIPv6 := write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") // no router solicitations
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = d.Name, MTU
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: d.Name, PeerMTU: MTU, PeerNamespace: netlink.NsFd(host)}
@@ -107,7 +109,7 @@ func (d *Pair) makeInner(host netns.NsHandle) error {
 		return err
 	}
 	defer nl.Close()
-	if err := errors.Join(quiet, nl.LinkAdd(pair)); err != nil {
+	if err := errors.Join(noIPv6, nl.LinkAdd(pair)); err != nil {
 		return fmt.Errorf("make devices %s: %w", d.Name, err)
 	}
 	link, err := nl.LinkByName(d.Name)
@@ -118,11 +120,11 @@ func (d *Pair) makeInner(host netns.NsHandle) error {
 	return nl.LinkSetUp(link)
 }
 
-// prepareOuter makes the host take in what comes by the door and do nothing else
-// with the device. Of its own settings only: reverse path filtering is the
-// stricter of the device's and the host's, and loose counts as stricter than
-// strict, so loose here overrules strict there.
-func (d *Pair) prepareOuter() error {
+// prepareHostSide lets the host receive on the device and disables everything
+// else there. It changes the device's settings only. The kernel filters by the
+// greater of the device's and the host's rp_filter, and loose (2) is greater
+// than strict (1), so loose here overrides strict there.
+func (d *Pair) prepareHostSide() error {
 	link, err := netlink.LinkByName(d.Name)
 	if err != nil {
 		return fmt.Errorf("find device %s: %w", d.Name, err)
@@ -131,7 +133,7 @@ func (d *Pair) prepareOuter() error {
 	v4, v6 := "/proc/sys/net/ipv4/conf/"+d.Name+"/", "/proc/sys/net/ipv6/conf/"+d.Name+"/"
 	err = errors.Join(
 		write(v4+"rp_filter", "2"), write(v4+"forwarding", "0"), write(v4+"arp_ignore", "8"),
-		netlink.LinkSetARPOff(link), netlink.AddrAdd(link, outerAddr))
+		netlink.LinkSetARPOff(link), netlink.AddrAdd(link, hostAddr))
 	if _, none := os.Stat(v6); none == nil {
 		err = errors.Join(err, write(v6+"addr_gen_mode", "1"), write(v6+"accept_ra", "0"), write(v6+"forwarding", "0"))
 	}

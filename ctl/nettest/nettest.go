@@ -1,5 +1,5 @@
-// Package nettest makes network namespaces for tests: hosts with their own
-// interfaces, addresses and sockets, gone when the test ends.
+// Package nettest makes network namespaces for tests. Each is a host with its
+// own interfaces, addresses and sockets, which goes when the test ends.
 package nettest
 
 import (
@@ -15,15 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace of a test, with netlink in it.
+// Namespace is a network namespace of a test, with a netlink handle in it.
 type Namespace struct {
 	T  testing.TB
 	NS netns.NsHandle
 	NL *netlink.Handle
 }
 
-// New makes a network namespace with lo up. Tests skip where that is not
-// allowed.
+// New makes a network namespace with lo up. It skips the test without the
+// privilege to do so.
 func New(t testing.TB) *Namespace {
 	t.Helper()
 	s := NewBare(t)
@@ -55,7 +55,7 @@ func NewBare(t testing.TB) *Namespace {
 	return s
 }
 
-// Must ends the test if there is an error.
+// Must fails the test on an error.
 func (s *Namespace) Must(err error) {
 	s.T.Helper()
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Namespace) Up(name string) {
 	s.Must(s.NL.LinkSetUp(s.Link(name)))
 }
 
-// Addr gives an interface an address, usable at once.
+// Addr gives an interface an address that is usable at once.
 func (s *Namespace) Addr(name, cidr string) {
 	s.T.Helper()
 	a, err := netlink.ParseAddr(cidr)
@@ -109,7 +109,7 @@ func (s *Namespace) Sysctl(path, value string) {
 	s.Must(err)
 }
 
-// Join connects two namespaces by a veth and puts both ends up.
+// Join connects two namespaces by a veth pair and sets both sides up.
 func Join(a *Namespace, nameA string, b *Namespace, nameB string) {
 	a.T.Helper()
 	a.Must(a.NL.LinkAdd(&netlink.Veth{

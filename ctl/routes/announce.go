@@ -57,7 +57,7 @@ func (w *Watcher) announce(now time.Time) {
 	}
 	for port, vips := range due {
 		if err := sendAnnouncements(w.hostNet.Ports[port], vips); err != nil {
-			w.log.Warn().Err(err).Str("interface", w.hostNet.Ports[port].Name).Msg("hop: cannot announce VIPs")
+			w.log.Warn().Err(err).Str("interface", w.hostNet.Ports[port].Name).Msg("routes: cannot announce VIPs")
 		}
 	}
 }

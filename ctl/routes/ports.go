@@ -91,17 +91,17 @@ func (w *Watcher) portsChanged(old, now []director.Port) {
 		line := w.log.Info().Str("interface", p.Name)
 		switch {
 		case p.Index == 0 && was.Index != 0:
-			line.Msg("hop: interface is gone, waiting for it to come back")
+			line.Msg("routes: interface is gone, waiting for it to come back")
 		case p.Index != was.Index:
-			line.Int("index", p.Index).Stringer("mac", p.MAC).Msg("hop: interface is back")
+			line.Int("index", p.Index).Stringer("mac", p.MAC).Msg("routes: interface is back")
 		case p.Name != was.Name:
-			line.Str("was", was.Name).Msg("hop: interface was renamed")
+			line.Str("was", was.Name).Msg("routes: interface was renamed")
 		case p.MAC != was.MAC:
-			line.Stringer("mac", p.MAC).Msg("hop: hardware address changed")
+			line.Stringer("mac", p.MAC).Msg("routes: hardware address changed")
 		case w.up[i] != wasUp[i]:
-			line.Bool("up", w.up[i]).Msg("hop: carrier changed")
+			line.Bool("up", w.up[i]).Msg("routes: carrier changed")
 		case p.MTU != was.MTU:
-			line.Int("mtu", p.MTU).Msg("hop: MTU changed")
+			line.Int("mtu", p.MTU).Msg("routes: MTU changed")
 		default:
 			line.Discard().Send()
 		}

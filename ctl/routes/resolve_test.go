@@ -22,7 +22,7 @@ import (
 //	host h0 ── p0 peer, servers 10.7.0.2 and fd07::2
 func TestWaitResolved(t *testing.T) {
 	for _, row := range []struct {
-		say    string
+		name   string
 		set    func(host *testHost)
 		server string
 	}{
@@ -51,10 +51,10 @@ func TestWaitResolved(t *testing.T) {
 		}, "10.99.0.9"},
 		{"an address of the host", func(h *testHost) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
 	} {
-		t.Run(row.say, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			host, peer := newTestHost(t), newTestHost(t)
-			if row.say == "IPv4, in a host that never had an address" {
+			if row.name == "IPv4, in a host that never had an address" {
 				host = &testHost{nettest.NewBare(t)}
 			}
 			nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")

@@ -120,7 +120,7 @@ func (w *Watcher) open() (err error) {
 		return err
 	}
 	w.host.checkMasters(ports, func(port, of string) {
-		w.log.Warn().Str("interface", port).Str("of", of).Msg("hop: interface is a part of another, whose addresses and routes it does not have; run on that one")
+		w.log.Warn().Str("interface", port).Str("of", of).Msg("routes: interface is a part of another, whose addresses and routes it does not have; run on that one")
 	})
 	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 			w.takeRequests()
 		case batch, ok := <-events:
 			if !ok && ctx.Err() == nil {
-				return errors.New("hop: rtnetlink events have ended")
+				return errors.New("routes: rtnetlink events have ended")
 			}
 			for _, e := range batch {
 				w.apply(e)
@@ -279,7 +279,7 @@ func (w *Watcher) refresh(publish func(*director.HostNet)) {
 	if w.rereadAll || w.rereadHost {
 		if err := w.reread(); err != nil {
 			if !errors.Is(err, netlink.ErrDumpInterrupted) {
-				w.log.Warn().Err(err).Msg("hop: cannot read the host's state, trying again")
+				w.log.Warn().Err(err).Msg("routes: cannot read the host's state, trying again")
 			}
 			return
 		}
