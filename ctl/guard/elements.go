@@ -61,7 +61,10 @@ func (e refCounts) addService(p *ServiceRules, n int) error {
 	for _, list := range []struct {
 		what, set string
 		ends      []Endpoint
-	}{{"service", "services", p.Destinations}, {"source", "sources", p.Sources}, {"LocalNode server", "localservers", p.LocalServers}} {
+	}{
+		{"service", "services", p.Destinations}, {"source", "sources", p.Sources},
+		{"LocalNode server", "localservers", p.LocalServers},
+	} {
 		for _, endpoint := range list.ends {
 			if err := e.addEndpoint(endpoint, list.set, n); err != nil {
 				return fmt.Errorf("%s: %w", list.what, err)

@@ -13,8 +13,8 @@ import (
 	"uvs/ctl/nettest"
 )
 
-// TestNoSecondCopy sends frames through a host that forwards, and looks at what
-// comes out at the far side:
+// TestNoSecondCopy sends frames through a host that forwards, and counts what
+// arrives at the far side:
 //
 //	peer p0 ── h0 host h1 ── f0 far
 //	10.7.0.2   10.7.0.1  10.8.0.1   10.8.0.9
@@ -46,9 +46,11 @@ func TestNoSecondCopy(t *testing.T) {
 		rules := Rules{
 			Interfaces: []string{"h0"}, HostAddrs: addrs(f.own),
 			Services: []*ServiceRules{{
-				VIPs:         addrs(f.vip),
-				Destinations: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
-				Sources:      []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80}, {unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+				VIPs: addrs(f.vip),
+				Destinations: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53},
+					{unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
+				Sources: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80},
+					{unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
 			}},
 		}
 		host.Must(g.Apply(rules))
@@ -81,25 +83,37 @@ func TestNoSecondCopy(t *testing.T) {
 			{"from the same port of another machine", framesOf(udp(f.other, 80, f.far, 9)), 1, Dropped{}},
 			{"from a server of every port", framesOf(tcp(f.rip, 1234, f.far, 9)), 0, Dropped{Source: 1}},
 			{"from a server's port to the host itself", framesOf(udp(f.rip, 80, f.own, 9)), 0, Dropped{}},
-			{"from a server's port, to all machines", [][]byte{frame(net.HardwareAddr{255, 255, 255, 255, 255, 255}, udp(f.rip, 80, f.far, 9))}, 0, Dropped{}},
-			{"error about a packet to a server's port", framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"the same from a router", framesOf(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"error about a packet to a server of every port", framesOf(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
-			{"a parameter problem about one", framesOf(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"error about a packet to another port", framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
-			{"error about a packet of the host's own to a server", framesOf(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
-			{"echo that happens to carry such a packet", framesOf(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
+			{"from a server's port, to all machines", [][]byte{frame(net.HardwareAddr{255, 255, 255, 255, 255, 255},
+				udp(f.rip, 80, f.far, 9))}, 0, Dropped{}},
+			{"error about a packet to a server's port",
+				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
+			{"the same from a router", framesOf(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0,
+				Dropped{Error: 1}},
+			{"error about a packet to a server of every port",
+				framesOf(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
+			{"a parameter problem about one", framesOf(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0,
+				Dropped{Error: 1}},
+			{"error about a packet to another port",
+				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
+			{"error about a packet of the host's own to a server",
+				framesOf(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
+			{"echo that happens to carry such a packet",
+				framesOf(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
 			{"fragments from a server's port", framesOf(first, later), 0, Dropped{Source: 1, Fragment: 1}},
 			{"fragments from another port", framesOf(firstOther, laterOther), 2, Dropped{}},
-			{"fragments from a server's port, the later first", framesOf(laterEarly, firstLate), 0, Dropped{Source: 1, Fragment: 1}},
-			{"fragments from another port, the later first", framesOf(laterEarlyOther, firstLateOther), 1, Dropped{Fragment: 1}},
+			{"fragments from a server's port, the later first", framesOf(laterEarly, firstLate), 0,
+				Dropped{Source: 1, Fragment: 1}},
+			{"fragments from another port, the later first", framesOf(laterEarlyOther, firstLateOther), 1,
+				Dropped{Fragment: 1}},
 			{"a later fragment from a server to the host itself", framesOf(laterOwn), 0, Dropped{}},
 			{"a later fragment from another machine", framesOf(laterStranger), 1, Dropped{}},
 			{"a later fragment of a server's ping", framesOf(laterEcho), 1, Dropped{}},
 			{"fragments to a service", framesOf(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
 			{"a later fragment from a server of every port", framesOf(laterAny), 0, Dropped{Source: 1}},
-			{"a frame to a service with a tag that has only a priority", [][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
-			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{}},
+			{"a frame to a service with a tag that has only a priority",
+				[][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
+			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0,
+				Dropped{}},
 		} {
 			t.Run(f.family+" "+row.name, func(t *testing.T) {
 				before, err := g.Dropped()
@@ -120,7 +134,8 @@ func TestNoSecondCopy(t *testing.T) {
 			host.Must(g.Apply(rules))
 			before, err := g.Dropped()
 			host.Must(err)
-			forward(t, in, out, [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, framesOf(udp(f.other, 4242, f.far, 4242))[0])
+			forward(t, in, out, [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])},
+				framesOf(udp(f.other, 4242, f.far, 4242))[0])
 			after, err := g.Dropped()
 			host.Must(err)
 			if got := after.Service - before.Service; got == 1 != tagged {
@@ -138,8 +153,8 @@ func framesOf(packets ...[]byte) (frames [][]byte) {
 	return frames
 }
 
-// forward sends frames and then one that is sure to be forwarded, and says how
-// many came out before that.
+// forward sends frames, and then a last one that the host always forwards. It
+// returns how many others arrived before the last.
 func forward(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (n int) {
 	t.Helper()
 	for _, f := range append(frames, last) {
@@ -156,7 +171,7 @@ func forward(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (
 		}
 		_, to, ttl, ok := addrsOf(b[:size])
 		switch {
-		case !ok || ttl != 63: // what the machines say of their own
+		case !ok || ttl != 63: // frames that the hosts send by themselves
 		case to.Port() == 4242:
 			return n
 		default:
@@ -165,7 +180,7 @@ func forward(t *testing.T, in, out *packet.Conn, frames [][]byte, last []byte) (
 	}
 }
 
-// diff is what was counted since before.
+// diff returns what was counted since before.
 func diff(now, before Dropped) Dropped {
 	return Dropped{
 		VIP: now.VIP - before.VIP, Service: now.Service - before.Service, Source: now.Source - before.Source,

@@ -11,25 +11,27 @@ import (
 	"github.com/mdlayher/packet"
 )
 
-// hostMAC and peerMAC are the ends of the link in tests that make frames.
+// hostMAC and peerMAC are the two sides of the link.
 var (
 	hostMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	peerMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 )
 
-// anywhere is where raw packet sockets send to; the frame itself says more.
+// anywhere is the destination for raw packet sockets, which take it from the
+// frame instead.
 var anywhere = &packet.Addr{HardwareAddr: make(net.HardwareAddr, 6)}
 
-// serialize makes bytes of layers, lengths and checksums right.
+// serialize encodes layers, with lengths and checksums.
 func serialize(parts ...gopacket.SerializableLayer) []byte {
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		parts...); err != nil {
 		panic(err)
 	}
 	return bytes.Clone(buf.Bytes())
 }
 
-// etherTypeOf an IP packet.
+// etherTypeOf returns the EtherType of an IP packet.
 func etherTypeOf(ip []byte) uint16 {
 	if ip[0]>>4 == 4 {
 		return uint16(layers.EthernetTypeIPv4)
@@ -69,7 +71,8 @@ func ipTo(src, dst string, proto layers.IPProtocol, parts ...gopacket.Serializab
 
 func udp(src string, sport uint16, dst string, dport uint16) []byte {
 	return ipTo(src, dst, layers.IPProtocolUDP,
-		&layers.UDP{SrcPort: layers.UDPPort(sport), DstPort: layers.UDPPort(dport)}, gopacket.Payload("twenty-four bytes of it."))
+		&layers.UDP{SrcPort: layers.UDPPort(sport), DstPort: layers.UDPPort(dport)},
+		gopacket.Payload("twenty-four bytes of it."))
 }
 
 func tcp(src string, sport uint16, dst string, dport uint16) []byte {
@@ -84,10 +87,12 @@ func icmpError(src, dst string, kind uint8, quoted []byte) []byte {
 			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, 0)}, gopacket.Payload(quoted))
 	}
 	return ipTo(src, dst, layers.IPProtocolICMPv6,
-		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)}, gopacket.Payload(append(make([]byte, 4), quoted...)))
+		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
+		gopacket.Payload(append(make([]byte, 4), quoted...)))
 }
 
-// fragments cuts a packet's payload after 16 bytes; id tells datagrams apart.
+// fragments splits a packet's payload after 16 bytes; id is the datagram's
+// identification.
 func fragments(packet []byte, id uint16) (first, later []byte) {
 	if etherTypeOf(packet) == uint16(layers.EthernetTypeIPv4) {
 		cut := func(flags layers.IPv4Flag, offset uint16, payload []byte) []byte {
@@ -114,8 +119,8 @@ func fragments(packet []byte, id uint16) (first, later []byte) {
 	return cut(1, packet[40:56]), cut(16, packet[56:])
 }
 
-// addrsOf decodes a frame and says where it comes from and goes to, ports 0 if
-// it has none, and its TTL; ok says whether it is IP at all.
+// addrsOf decodes a frame. Ports are 0 if it has none. ok reports whether the
+// frame is IP.
 func addrsOf(f []byte) (src, dst netip.AddrPort, ttl uint8, ok bool) {
 	p := gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)
 	var from, to netip.Addr

@@ -24,13 +24,13 @@ import (
 	"uvs/ctl/nettest"
 )
 
-// testHost is a network namespace of a test and what this package does in one.
+// testHost is a network namespace with the operations that these tests need.
 type testHost struct{ *nettest.Namespace }
 
 func newTestHost(t testing.TB) *testHost { return &testHost{nettest.New(t)} }
 
-// childEnv set in the environment makes the test binary a process that
-// holds a guard until it is killed.
+// childEnv in the environment makes the test binary a process that holds a
+// guard until it is killed.
 const childEnv = "UVS_TEST_GUARD_CHILD"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func holdGuard() {
 	os.Exit(1)
 }
 
-// timeout is how long tests wait for what must come.
+// timeout bounds every wait for an expected event.
 const timeout = 10 * time.Second
 
 // guard makes a Guard in the namespace.
@@ -79,7 +79,7 @@ func (s *testHost) tables() (names []string) {
 	return names
 }
 
-// until polls a condition.
+// until polls a condition until it holds.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(timeout); !ok(); time.Sleep(time.Millisecond) {
@@ -101,12 +101,12 @@ func endpoint(proto uint8, s string) Endpoint {
 	return Endpoint{Proto: proto, Addr: ap.Addr(), Port: ap.Port()}
 }
 
-// TestHostIsSilent dials services of a host whose sockets do listen:
+// TestHostIsSilent dials services of a host whose sockets listen:
 //
 //	peer p0 10.7.0.2 ── h0 10.7.0.1 host, VIPs 10.7.0.100 and fd07::100 on lo
 //
-// A guarded one neither accepts nor refuses, others go on working, and the SYN
-// still reaches a packet socket.
+// The host neither accepts nor refuses a guarded one, and serves the others. A
+// packet socket still receives the SYN.
 func TestHostIsSilent(t *testing.T) {
 	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
@@ -120,7 +120,8 @@ func TestHostIsSilent(t *testing.T) {
 	for vip, own := range map[string]string{"10.7.0.100/32": "10.7.0.1", "fd07::100/128": "fd07::1"} {
 		dst, err := netlink.ParseIPNet(vip)
 		peer.Must(err)
-		peer.Must(peer.NL.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own), LinkIndex: peer.Link("p0").Attrs().Index}))
+		peer.Must(peer.NL.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own),
+			LinkIndex: peer.Link("p0").Attrs().Index}))
 	}
 	g := host.guard()
 
@@ -136,7 +137,8 @@ func TestHostIsSilent(t *testing.T) {
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{Destinations: []Endpoint{row.guarded}}}}))
+			host.Must(g.Apply(Rules{Interfaces: []string{"h0"},
+				Services: []*ServiceRules{{Destinations: []Endpoint{row.guarded}}}}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
 			if !strings.HasSuffix(closed, ":82") && closed != row.open {
@@ -181,8 +183,8 @@ func TestHostIsSilent(t *testing.T) {
 				c.Close()
 			}
 			cancel()
-			// The host answers in the order asked, so a RST for the guarded SYN
-			// would have come before the answer to the unguarded one.
+			// The host answers in the order asked, so an RST for the guarded
+			// SYN would have come before the answer to the unguarded one.
 			if err := <-dialed; err == nil || errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("dial guarded %s: %v, want no answer at all", closed, err)
 			}
@@ -202,8 +204,8 @@ func (s *testHost) listen(t *testing.T, address string) net.Listener {
 	return l
 }
 
-// TestHostReachesServer opens a connection of the host's own to a server whose
-// answers are otherwise kept from it.
+// TestHostReachesServer opens a connection from the host to a server whose
+// other replies the guard drops.
 func TestHostReachesServer(t *testing.T) {
 	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
@@ -230,7 +232,7 @@ func TestHostReachesServer(t *testing.T) {
 	}
 }
 
-// TestTableGoes checks that nothing stays behind, whichever way a guard ends.
+// TestTableGoes checks that no table is left, in whichever way a guard ends.
 func TestTableGoes(t *testing.T) {
 	host := newTestHost(t)
 	g := host.guard()
@@ -239,7 +241,7 @@ func TestTableGoes(t *testing.T) {
 		t.Fatalf("tables %v, want only %s", names, g.table.Name)
 	}
 	host.Must(g.Close())
-	host.Must(g.Close()) // again: nothing
+	host.Must(g.Close()) // a second Close does nothing
 	if names := host.tables(); len(names) != 0 {
 		t.Fatalf("tables after Close: %v", names)
 	}
@@ -295,12 +297,12 @@ func TestStaleTables(t *testing.T) {
 	}
 }
 
-// TestInterfaceComesBack deletes a guarded interface and makes it anew.
+// TestInterfaceComesBack deletes a guarded interface and makes it again.
 func TestInterfaceComesBack(t *testing.T) {
 	host, peer := newTestHost(t), newTestHost(t)
 	g := host.guard()
 	r := Rules{Interfaces: []string{"h0", "h1"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}
-	host.Must(g.Apply(r)) // neither is there yet
+	host.Must(g.Apply(r)) // neither exists yet
 	for i := range 2 {
 		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 		host.Must(g.Apply(r))
@@ -320,8 +322,8 @@ func TestInterfaceComesBack(t *testing.T) {
 	}
 }
 
-// TestApplyMatchesTwin applies random rules one after the other and compares
-// what the kernel holds with the rules themselves.
+// TestApplyMatchesTwin applies random rules one after the other. It compares
+// the kernel's elements with those of a simple implementation.
 func TestApplyMatchesTwin(t *testing.T) {
 	host := newTestHost(t)
 	g := host.guard()
@@ -343,7 +345,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 		}
 		return p
 	}
-	var parts []*ServiceRules // some stay from rules to rules, and several ask for the same
+	var parts []*ServiceRules // some stay from one Apply to the next, and several share elements
 	for range 60 {
 		parts = slices.DeleteFunc(slices.Clone(parts), func(*ServiceRules) bool { return rnd.IntN(3) == 0 })
 		for range rnd.IntN(4) {
@@ -354,7 +356,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 			r.HostAddrs = append(r.HostAddrs, address())
 		}
 		if rnd.IntN(5) == 0 {
-			g.refs = nil // as after a change of unknown outcome
+			g.refs = nil // as after a change that failed
 		}
 		host.Must(g.Apply(r))
 		g.check(t, r)
@@ -368,7 +370,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 	g.check(t, last)
 }
 
-// check compares the kernel's sets with r, written down the plain way.
+// check compares the kernel's sets with those that r asks for.
 func (g *Guard) check(t *testing.T, r Rules) {
 	t.Helper()
 	want := map[string]bool{}

@@ -73,8 +73,10 @@ func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 		for _, rules := range r.Services {
 			for _, s := range rules.SourceRanges {
 				if f.has(s.Net) {
-					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).goTo(source)
-					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).ports(f.quotePort, s.First, s.Last).drop(counterError)
+					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).
+						goTo(source)
+					g.rule(quoted, f).key(f.quoteProto).is(s.Proto).within(f.quoteDst, s.Net).
+						ports(f.quotePort, s.First, s.Last).drop(counterError)
 				}
 			}
 		}
@@ -96,7 +98,8 @@ func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 
 // anyHelper reports whether one of the services has helper connections.
 func anyHelper(services []*ServiceRules) bool {
-	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
+	return slices.ContainsFunc(services,
+		func(p *ServiceRules) bool { return len(p.HelperMatches)+len(p.HelperServers) > 0 })
 }
 
 // anyRange reports whether one of the services has source ranges.

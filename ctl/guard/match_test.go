@@ -11,7 +11,8 @@ import (
 	"uvs/ctl/nettest"
 )
 
-// TestMarked sends datagrams to sockets of a host that hides some of them:
+// TestMarked sends datagrams to sockets of a host whose guard drops some of
+// them:
 //
 //	peer p0 10.7.0.2, fd07::2 ── h0 10.7.0.1, fd07::1 host
 func TestMarked(t *testing.T) {
@@ -54,10 +55,14 @@ func TestMarked(t *testing.T) {
 		{"the last of a range", four, true, []Match{match("0.0.0.0/0", ports(6900, 7000))}},
 		{"beyond a range", four, false, []Match{match("0.0.0.0/0", ports(6900, 6999))}},
 		{"one port", four, true, []Match{match("0.0.0.0/0", ports(7000, 7000))}},
-		{"the source port", four, true, []Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5000, 5000 })}},
-		{"another source port", four, false, []Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5001, 6000 })}},
-		{"the source's net", four, true, []Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.0/28") })}},
-		{"another source", four, false, []Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.3/32") })}},
+		{"the source port", four, true,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5000, 5000 })}},
+		{"another source port", four, false,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5001, 6000 })}},
+		{"the source's net", four, true,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.0/28") })}},
+		{"another source", four, false,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.3/32") })}},
 		{"the interface", four, true, []Match{match("0.0.0.0/0", func(m *Match) { m.Interface = "h0" })}},
 		{"another interface", four, false, []Match{match("0.0.0.0/0", func(m *Match) { m.Interface = "h01" })}},
 		{"the first match passes", four, false, []Match{match("10.7.0.1/32", pass), match("0.0.0.0/0", nil)}},
@@ -73,8 +78,9 @@ func TestMarked(t *testing.T) {
 			}
 		})
 	}
-	// Either list alone is enough to hide, and both go.
-	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)}, OldMarked: []Match{match("0.0.0.0/0", nil)}}))
+	// A match in either list drops, and both lists can be removed.
+	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)},
+		OldMarked: []Match{match("0.0.0.0/0", nil)}}))
 	if !dropped(t, host, peer, g, four) {
 		t.Error("what is leaving hides no more")
 	}
@@ -84,8 +90,8 @@ func TestMarked(t *testing.T) {
 	}
 }
 
-// dropped sends a datagram from port 5000 and says whether the guard took it
-// before the host's socket could.
+// dropped sends a datagram from port 5000 and reports whether the guard dropped
+// it before the host's socket received it.
 func dropped(t *testing.T, host, peer *testHost, g *Guard, to string) bool {
 	t.Helper()
 	before, err := g.Dropped()
@@ -96,7 +102,8 @@ func dropped(t *testing.T, host, peer *testHost, g *Guard, to string) bool {
 	defer in.Close()
 	peer.Do(func() {
 		var c *net.UDPConn
-		if c, err = net.DialUDP("udp", &net.UDPAddr{Port: 5000}, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))); err == nil {
+		if c, err = net.DialUDP("udp", &net.UDPAddr{Port: 5000},
+			net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))); err == nil {
 			_, err = c.Write([]byte("x"))
 			c.Close()
 		}
@@ -118,8 +125,8 @@ func dropped(t *testing.T, host, peer *testHost, g *Guard, to string) bool {
 	return hidden
 }
 
-// TestSourceRanges: answers from a range of ports of a net are hidden, but not those for
-// the host itself.
+// TestSourceRanges checks that the guard drops replies from a range of ports of
+// a net, except those to the host itself.
 func TestSourceRanges(t *testing.T) {
 	host, peer := newTestHost(t), newTestHost(t)
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
@@ -127,7 +134,8 @@ func TestSourceRanges(t *testing.T) {
 	peer.Addr("p0", "10.7.0.2/24")
 	g := host.guard()
 	ranges := func(first, last uint16) []PortRange {
-		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first, Last: last}}
+		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first,
+			Last: last}}
 	}
 	for _, row := range []struct {
 		name   string
@@ -139,7 +147,8 @@ func TestSourceRanges(t *testing.T) {
 		{"one that has it not", ranges(5001, 6000), nil, false},
 		{"to the host itself", ranges(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}}, HostAddrs: row.local}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}},
+			HostAddrs: row.local}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
 			t.Errorf("%s: hidden %v, want %v", row.name, got, row.hidden)
 		}

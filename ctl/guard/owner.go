@@ -66,7 +66,8 @@ func (g *Guard) newTable(socket *netlink.Conn) error {
 	err = createTable(socket, g.table.Name, tableOwner)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		if err = createTable(socket, g.table.Name, 0); err == nil {
-			g.log.Info().Msg("guard: kernel knows no table owners (before 5.12); after a kill the rules stay until the next start")
+			g.log.Info().Msg("guard: the kernel has no table owners (before Linux 5.12): " +
+				"after a kill the rules stay until the next start")
 		}
 	}
 	if err != nil {
@@ -134,7 +135,8 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 	// struct nfgenmsg: family, version 0, resource id in network order.
 	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	message := func(kind uint16, flags netlink.HeaderFlags, data []byte) netlink.Message {
-		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags}, Data: data}
+		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags},
+			Data: data}
 	}
 	_, err := socket.SendMessages([]netlink.Message{
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),
@@ -153,8 +155,8 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 func explainErrno(err error) error {
 	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL} {
 		if errors.Is(err, missing) {
-			return fmt.Errorf("the kernel cannot keep the host's stack off guarded frames: it needs nf_tables with netdev ingress "+
-				"(CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS): %w", err)
+			return fmt.Errorf("the kernel cannot keep the host's stack off guarded frames: it needs nf_tables "+
+				"with netdev ingress (CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS): %w", err)
 		}
 	}
 	if errors.Is(err, unix.EPERM) {

@@ -52,7 +52,7 @@ var ipv4 = family{
 	src: network(12, 4), dst: network(16, 4),
 
 	icmp:       unix.IPPROTO_ICMP,
-	errors:     []byte{3, 4, 11, 12},                               // unreachable, source quench, time exceeded, parameter problem
+	errors:     []byte{3, 4, 11, 12},                               // RFC 792: unreachable, quench, exceeded, parameter
 	quoteStart: transport(8, 1), quoteMask: 0xff, quotePlain: 0x45, // version 4, five words
 	quoteProto: transport(8+9, 1), quoteDst: transport(8+16, 4), quotePort: transport(8+20+2, 2),
 
@@ -103,8 +103,8 @@ func (g *Guard) addSets(f *family) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
 	for name, parts := range map[string][]nftables.SetDatatype{
 		"vips": endpoint[:1], "locals": endpoint[:1],
-		"anyservices": endpoint[:2], "anysources": endpoint[:2], "sourceaddrs": endpoint[:2], "helperservers": endpoint[:2],
-		"services": endpoint, "sources": endpoint,
+		"anyservices": endpoint[:2], "anysources": endpoint[:2],
+		"sourceaddrs": endpoint[:2], "helperservers": endpoint[:2], "services": endpoint, "sources": endpoint,
 	} {
 		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
 		if len(parts) > 1 {

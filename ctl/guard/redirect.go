@@ -47,7 +47,8 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 			"localservers":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
 		} {
 			set := &nftables.Set{
-				Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...), Concatenation: true,
+				Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...),
+				Concatenation: true,
 			}
 			if err := g.conn.AddSet(set, nil); err != nil {
 				return fmt.Errorf("guard: %w", err)
@@ -70,7 +71,8 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 	g.addInterface(loopback) // only an egress chain proves that the kernel has the hook
 	g.deleteInterface(loopback)
 	if err := g.conn.Flush(); err != nil {
-		return fmt.Errorf("guard: redirect the replies of the host's own servers, which needs Linux 5.16: %w", explainErrno(err))
+		return fmt.Errorf("guard: redirect the replies of the host's own servers, which needs Linux 5.16: %w",
+			explainErrno(err))
 	}
 	if err := g.addFwdRule(localNode, index, to); err != nil {
 		return fmt.Errorf("guard: redirect the replies of the host's own servers: %w", explainErrno(err))
@@ -102,7 +104,8 @@ func (g *Guard) addFwdRule(chain *nftables.Chain, index int, to [6]byte) error {
 	var list []netlink.Attribute
 	for _, e := range []expr.Any{
 		&expr.Immediate{Register: register, Data: to[:]},
-		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader, Len: 6},
+		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader,
+			Len: 6},
 		&expr.Immediate{Register: register, Data: binary.NativeEndian.AppendUint32(nil, uint32(index))},
 	} {
 		b, err := expr.Marshal(unix.NFPROTO_NETDEV, e)

@@ -30,10 +30,10 @@ func segment(src string, sport uint16, dst string, dport uint16, flags string, p
 	return ipTo(src, dst, layers.IPProtocolTCP, t, gopacket.Payload(make([]byte, payload)))
 }
 
-// TestRelatedConnections: of a client that has spoken to a helped service the guard hides
-// what it opens to other ports of the same address, and then everything of that
-// connection in both directions; and nothing else. The peer plays client and
-// server at once:
+// TestRelatedConnections checks which packets the guard drops after a client
+// has sent on a control connection. These are the client's SYNs to other ports
+// of the same address, and then both directions of those connections, and no
+// others. The peer is client and server at once:
 //
 //	client 10.7.0.2, server 10.7.0.3, on p0 ── h0 10.7.0.1, host with VIP 10.7.0.9
 func TestRelatedConnections(t *testing.T) {
@@ -56,7 +56,8 @@ func TestRelatedConnections(t *testing.T) {
 					{Dst: whole, Proto: unix.IPPROTO_TCP, DstFirst: 21, DstLast: 21, SrcLast: 65535},
 					{Dst: whole, Proto: unix.IPPROTO_UDP, DstFirst: 69, DstLast: 69, SrcLast: 65535},
 				},
-				HelperServers: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)}, {Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
+				HelperServers: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)},
+					{Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
 			}},
 		}
 		host.Must(g.Apply(rules))
@@ -68,7 +69,7 @@ func TestRelatedConnections(t *testing.T) {
 			before, err := g.Dropped()
 			host.Must(err)
 			send(ip)
-			send(udp(client, 1, mark, 1)) // is dropped for sure, after the other
+			send(udp(client, 1, mark, 1)) // always dropped, after the packet before it
 			var now Dropped
 			until(t, "the frame behind it is dropped", func() bool {
 				now, err = g.Dropped()
@@ -102,8 +103,10 @@ func TestRelatedConnections(t *testing.T) {
 			{"the client answers", segment(client, 5004, vip, 20, "SA", 0), 1, 0},
 			{"the server goes on", segment(server, 45678, client, 5004, "A", 0), 0, 1},
 			{"the server opens a port below 1024", segment(server, 45678, client, 113, "S", 0), 0, 0},
-			{"the server opens a port of somebody who has not spoken", segment(server, 45678, mark[:len(mark)-1]+"8", 5004, "S", 0), 0, 0},
-			{"another host opens a port of the client's", segment(mark[:len(mark)-1]+"8", 45678, client, 5005, "S", 0), 0, 0},
+			{"the server opens a port of somebody who has not spoken",
+				segment(server, 45678, mark[:len(mark)-1]+"8", 5004, "S", 0), 0, 0},
+			{"another host opens a port of the client's", segment(mark[:len(mark)-1]+"8", 45678, client, 5005, "S", 0),
+				0, 0},
 			{"a server's datagram nobody asked for", udp(server, 40000, client, 6000), 0, 0},
 			{"a TFTP request", udp(client, 6000, vip, 69), 1, 0},
 			{"its answer", udp(server, 40000, client, 6000), 0, 1},
@@ -111,7 +114,8 @@ func TestRelatedConnections(t *testing.T) {
 			{"another end of the client's datagram", udp(client, 6001, vip, 40000), 0, 0},
 		} {
 			if service, source := dropped(step.ip); service != step.service || source != step.source {
-				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.name, service, source, step.service, step.source)
+				t.Errorf("%s: %s: %d dropped to the service and %d from a server, want %d and %d", vip, step.name,
+					service, source, step.service, step.source)
 			}
 		}
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))

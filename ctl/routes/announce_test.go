@@ -15,15 +15,15 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// announced is what an announcement said, as decoded by gopacket.
+// announced is the content of an announcement, decoded by gopacket.
 type announced struct {
 	kind string // request, reply, advertisement
 	vip  netip.Addr
 	mac  wire.MAC
 }
 
-// expectAnnouncements counts announcements on a tap until there are as many of each as want
-// says, and fails on any other.
+// expectAnnouncements counts announcements on a tap until each has come as
+// often as want has it. It fails on any other.
 func expectAnnouncements(t *testing.T, tap *packet.Conn, want map[announced]int) {
 	t.Helper()
 	got := map[announced]int{}
@@ -72,7 +72,7 @@ func decodeAnnouncement(t *testing.T, frame []byte) (h announced, ok bool) {
 	}
 	ip := p.Layer(layers.LayerTypeIPv6).(*layers.IPv6)
 	if ip.SrcIP.IsLinkLocalUnicast() {
-		return h, false // the kernel's own
+		return h, false // sent by the kernel
 	}
 	h.kind = "advertisement"
 	h.vip, _ = netip.AddrFromSlice(na.TargetAddress)
@@ -87,7 +87,8 @@ func decodeAnnouncement(t *testing.T, frame []byte) (h announced, ok bool) {
 	icmp := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
 	icmp.SetNetworkLayerForChecksum(ip)
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, icmp, gopacket.Payload(icmp.Payload)); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, icmp,
+		gopacket.Payload(icmp.Payload)); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(buf.Bytes()[2:4], icmp.Contents[2:4]) {
@@ -96,8 +97,8 @@ func decodeAnnouncement(t *testing.T, frame []byte) (h announced, ok bool) {
 	return h, true
 }
 
-// TestAnnounce listens on both ports of a host while VIPs come, and while a
-// port gets another hardware address.
+// TestAnnounce listens on both ports of a host while VIPs are added, and while
+// a port gets another hardware address.
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
 	host, peer := newHostAndPeer(t)
@@ -107,13 +108,14 @@ func TestAnnounce(t *testing.T) {
 	taps := []*packet.Conn{peer.Tap("p0"), peer.Tap("p1")}
 	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
 	all := func(mac wire.MAC) map[announced]int {
-		return map[announced]int{{"request", vip4, mac}: announceCount, {"reply", vip4, mac}: announceCount, {"advertisement", vip6, mac}: announceCount}
+		return map[announced]int{{"request", vip4, mac}: announceCount, {"reply", vip4, mac}: announceCount,
+			{"advertisement", vip6, mac}: announceCount}
 	}
 	w.Announce([]netip.Addr{vip4, vip6, netip.MustParseAddr("10.7.0.101")})
 	expectAnnouncements(t, taps[0], all(host.mac("h0")))
 	expectAnnouncements(t, taps[1], all(host.mac("h1")))
 
-	w.Announce([]netip.Addr{vip4, vip6}) // not new: silence
+	w.Announce([]netip.Addr{vip4, vip6}) // not new, so not announced
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
 	expectAnnouncements(t, taps[0], all(mac))

@@ -210,7 +210,8 @@ func (h *host) hostNet(ports []director.Port, routes *bart.Table[director.Route]
 
 // routeTable makes the director's routes of the host's and, before them, of the nets
 // of VLANs. If they are what old has, it is old.
-func (h *host) routeTable(ports []director.Port, vlans []VLAN, old *bart.Table[director.Route]) *bart.Table[director.Route] {
+func (h *host) routeTable(ports []director.Port, vlans []VLAN,
+	old *bart.Table[director.Route]) *bart.Table[director.Route] {
 	index := portsByLink(ports)
 	routes := new(bart.Table[director.Route])
 	for p, r := range h.routes {

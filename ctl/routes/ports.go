@@ -16,7 +16,8 @@ func (h *host) findPorts(names []string) ([]director.Port, error) {
 		index := h.indexOf(name)
 		switch {
 		case index == 0:
-			return nil, fmt.Errorf("no interface %q; there are %s", name, strings.Join(slices.Sorted(h.ethernetNames()), ", "))
+			return nil, fmt.Errorf("no interface %q; there are %s",
+				name, strings.Join(slices.Sorted(h.ethernetNames()), ", "))
 		case h.links[index].mac.IsZero():
 			return nil, fmt.Errorf("interface %q has no Ethernet address; want an Ethernet interface", name)
 		case slices.Contains(names[:i], name):

@@ -129,7 +129,8 @@ func (w *Watcher) solicit(port director.Port, id neighbourID) {
 		err = w.prober.solicit(port, id)
 	}
 	if err != nil {
-		w.log.Debug().Err(err).Stringer("address", id.addr).Str("interface", port.Name).Msg("routes: cannot ask for a neighbour")
+		w.log.Debug().Err(err).Stringer("address", id.addr).Str("interface", port.Name).
+			Msg("routes: cannot ask for a neighbour")
 	}
 }
 

@@ -110,7 +110,8 @@ func TestUnrouted(t *testing.T) {
 	}
 }
 
-// TestWaitEnds checks that Wait names what it could not resolve.
+// TestWaitEnds checks that WaitResolved returns the addresses that it could not
+// resolve.
 func TestWaitEnds(t *testing.T) {
 	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
@@ -119,7 +120,8 @@ func TestWaitEnds(t *testing.T) {
 	w := host.watch("h0")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		w.until(t, "the one that is there", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
+		w.until(t, "the one that is there",
+			func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 		cancel()
 	}()
 	left := w.WaitResolved(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
@@ -128,25 +130,27 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// TestServerComesAndGoes follows a server that starts late, changes its hardware
-// address without telling, and disappears.
+// TestServerComesAndGoes follows a server that starts late, changes its
+// hardware address without an announcement, and disappears.
 func TestServerComesAndGoes(t *testing.T) {
 	t.Parallel()
 	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
-	// A clock for impatient tests: the kernel believes an answer for a moment
-	// only, then probes at once.
-	for file, value := range map[string]string{"base_reachable_time_ms": "100", "delay_first_probe_time": "0", "retrans_time_ms": "50"} {
+	// The kernel believes a reply for a moment only, then probes at once.
+	for file, value := range map[string]string{"base_reachable_time_ms": "100", "delay_first_probe_time": "0",
+		"retrans_time_ms": "50"} {
 		host.Sysctl("ipv4/neigh/h0/"+file, value)
 	}
 	w := host.watch("h0")
 	w.KeepResolved(addrs("10.7.0.2"))
 	index := host.Link("h0").Attrs().Index
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
-	until(t, "kernel has given up", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
+	until(t, "kernel has given up",
+		func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
 
 	peer.Addr("p0", "10.7.0.2/24")
-	w.until(t, "found after it came", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "found after it came",
+		func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	peer.Must(peer.NL.LinkSetDown(peer.Link("p0")))
 	mac := wire.MAC{2, 9, 9, 9, 9, 9}
@@ -157,10 +161,12 @@ func TestServerComesAndGoes(t *testing.T) {
 	a, err := netlink.ParseAddr("10.7.0.2/24")
 	peer.Must(err)
 	peer.Must(peer.NL.AddrDel(peer.Link("p0"), a))
-	w.until(t, "not usable after it left", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2").IsZero() })
+	w.until(t, "not usable after it left",
+		func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2").IsZero() })
 }
 
-// TestStaleIsUsed makes an entry stale, as time does, and sees it confirmed.
+// TestStaleIsUsed makes an entry stale, as time does, and checks that the
+// kernel confirms it.
 func TestStaleIsUsed(t *testing.T) {
 	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
@@ -171,12 +177,13 @@ func TestStaleIsUsed(t *testing.T) {
 	w.until(t, "resolved", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")
-	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:], State: netlink.NUD_STALE}))
+	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:],
+		State: netlink.NUD_STALE}))
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
 	until(t, "reachable again", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_REACHABLE })
 }
 
-// until polls a condition of the kernel's.
+// until polls a condition of the kernel until it holds.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for late := time.Now().Add(timeout); !ok(); time.Sleep(time.Millisecond) {
@@ -186,8 +193,8 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// FuzzDecodeReply: nothing a neighbour says breaks anything, and what is
-// accepted is one host's address.
+// FuzzDecodeReply checks that no reply of a neighbour breaks the decoder, and
+// that an accepted one has one host's address.
 func FuzzDecodeReply(f *testing.F) {
 	mac, owner := wire.MAC{2, 0, 0, 0, 0, 1}, wire.AddrFrom(netip.MustParseAddr("10.7.0.2"))
 	f.Add(arp(wire.ARPReply, mac, owner, mac, owner))
@@ -199,7 +206,7 @@ func FuzzDecodeReply(f *testing.F) {
 	})
 }
 
-// TestParseVLAN: what people write, and what is wrong with it.
+// TestParseVLAN parses correct VLANs, and checks the errors of wrong ones.
 func TestParseVLAN(t *testing.T) {
 	for _, row := range []struct{ in, want, wrong string }{
 		{"eth0.7", "{eth0 7 []}", ""},

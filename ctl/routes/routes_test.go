@@ -23,15 +23,15 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// testHost is a network namespace of a test and what this package does in one.
+// testHost is a network namespace with the operations that these tests need.
 type testHost struct{ *nettest.Namespace }
 
 func newTestHost(t testing.TB) *testHost { return &testHost{nettest.New(t)} }
 
-// timeout is how long tests wait for what must come.
+// timeout bounds every wait for an expected event.
 const timeout = 20 * time.Second
 
-// watch makes a Watcher in the namespace and runs it to the end of the test.
+// watch runs a Watcher in the namespace until the test ends.
 func (s *testHost) watch(interfaces ...string) *Watcher {
 	s.T.Helper()
 	w := s.open(interfaces...)
@@ -66,19 +66,20 @@ func (s *testHost) run(w *Watcher, publish func(*director.HostNet)) {
 	})
 }
 
-// until waits for a state for which ok is true.
+// until waits for a state for which ok returns true.
 func (w *Watcher) until(t *testing.T, what string, ok func(*director.HostNet) bool) {
 	t.Helper()
 	late := time.After(timeout)
 	for {
-		hops, changed := w.current()
-		if ok(hops) {
+		hostNet, changed := w.current()
+		if ok(hostNet) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-late:
-			t.Fatalf("still not so: %s\nports %+v\nneighbours %v\nroutes\n%v", what, hops.Ports, hops.Neighbours, hops.Routes)
+			t.Fatalf("still not so: %s\nports %+v\nneighbours %v\nroutes\n%v", what, hostNet.Ports, hostNet.Neighbours,
+				hostNet.Routes)
 		}
 	}
 }
@@ -95,12 +96,12 @@ func (s *testHost) mac(name string) wire.MAC {
 	return wire.MAC(s.Link(name).Attrs().HardwareAddr)
 }
 
-// neighbour is what hops say of an address on port 0.
+// neighbourOnPort0 returns the hardware address of a neighbour on port 0.
 func neighbourOnPort0(h *director.HostNet, addr string) wire.MAC {
 	return h.Neighbours[director.NeighbourKey{Addr: wire.AddrFrom(netip.MustParseAddr(addr))}]
 }
 
-// route makes a route of its usual parts; gw may be empty.
+// route makes a route; gw may be empty.
 func (s *testHost) route(dst, gw, dev string) *netlink.Route {
 	s.T.Helper()
 	n, err := netlink.ParseIPNet(dst)
@@ -108,7 +109,7 @@ func (s *testHost) route(dst, gw, dev string) *netlink.Route {
 	return &netlink.Route{Dst: n, Gw: net.ParseIP(gw), LinkIndex: s.Link(dev).Attrs().Index}
 }
 
-// newHostAndPeer is a host with interface h0 and a peer with p0, joined.
+// newHostAndPeer makes a host with interface h0 and a peer with p0, joined.
 func newHostAndPeer(t *testing.T) (host, peer *testHost) {
 	t.Helper()
 	host, peer = newTestHost(t), newTestHost(t)
@@ -116,7 +117,8 @@ func newHostAndPeer(t *testing.T) (host, peer *testHost) {
 	return host, peer
 }
 
-// TestNewRefuses checks that the message names the value and what would do.
+// TestNewRefuses checks that the error names the wrong value and the possible
+// ones.
 func TestNewRefuses(t *testing.T) {
 	host, _ := newHostAndPeer(t)
 	for _, row := range []struct {
@@ -136,8 +138,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestRoutesMatchKernel adds random routes, and compares where random addresses
-// go with what the kernel says.
+// TestRoutesMatchKernel adds random routes, and compares the routes of random
+// addresses with the kernel's.
 func TestRoutesMatchKernel(t *testing.T) {
 	host, peer := newHostAndPeer(t)
 	nettest.Join(host.Namespace, "h1", peer.Namespace, "p1")
@@ -153,7 +155,8 @@ func TestRoutesMatchKernel(t *testing.T) {
 	// Addresses share few bits, so that prefixes nest.
 	address := func(v6 bool) netip.Addr {
 		if v6 {
-			return netip.AddrFrom16([16]byte{0: 0x20, 1: byte(rnd.IntN(3)), 2: byte(rnd.IntN(4)), 15: byte(rnd.IntN(4))})
+			return netip.AddrFrom16([16]byte{0: 0x20, 1: byte(rnd.IntN(3)), 2: byte(rnd.IntN(4)),
+				15: byte(rnd.IntN(4))})
 		}
 		return netip.AddrFrom4([4]byte{20, byte(rnd.IntN(3)), byte(rnd.IntN(4)), byte(rnd.IntN(4))})
 	}
@@ -178,9 +181,9 @@ func TestRoutesMatchKernel(t *testing.T) {
 		case 2:
 			r.MTU = 1280 + rnd.IntN(100)
 		}
-		host.NL.RouteAdd(r) // may exist
+		host.NL.RouteAdd(r) // fails if it exists
 	}
-	hops := host.open("h0", "h1").HostNet()
+	hostNet := host.open("h0", "h1").HostNet()
 	for range 3000 {
 		a := address(rnd.IntN(2) == 0)
 		var want director.Route
@@ -193,7 +196,7 @@ func TestRoutesMatchKernel(t *testing.T) {
 			via, _ := netip.AddrFromSlice(got[0].Gw)
 			want = director.Route{Port: uint16(port), Via: via, MTU: got[0].MTU}
 		}
-		r, ok := hops.Routes.Lookup(a)
+		r, ok := hostNet.Routes.Lookup(a)
 		if !ok {
 			r.Port = wire.NoPort
 		}
@@ -230,12 +233,14 @@ func TestWatcherFollowsHost(t *testing.T) {
 	r := host.route("10.99.0.0/16", "10.7.0.2", "h0")
 	host.Must(host.NL.RouteAdd(r))
 	w.until(t, "new route", routeTo("10.7.0.2", 0))
-	w.until(t, "its gateway is resolved unasked", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "its gateway is resolved unasked",
+		func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	r.Gw = net.ParseIP("10.7.0.3")
 	host.Must(host.NL.RouteReplace(r))
 	w.until(t, "another gateway", routeTo("10.7.0.3", 0))
-	w.until(t, "which is resolved too", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.3") == peer.mac("p0") })
+	w.until(t, "which is resolved too",
+		func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.3") == peer.mac("p0") })
 
 	r.MTU = 1400
 	host.Must(host.NL.RouteReplace(r))
@@ -260,7 +265,8 @@ func TestWatcherFollowsHost(t *testing.T) {
 	w.until(t, "MTU of the port", func(h *director.HostNet) bool { return h.Ports[0].MTU == 1400 })
 
 	host.Addr("h0", "fd07::1/64")
-	w.until(t, "IPv6 address", func(h *director.HostNet) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
+	w.until(t, "IPv6 address",
+		func(h *director.HostNet) bool { return h.Ports[0].Addr6 == netip.MustParseAddr("fd07::1") })
 
 	mac := wire.MAC{2, 7, 7, 7, 7, 7}
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
@@ -272,22 +278,24 @@ func TestWatcherFollowsHost(t *testing.T) {
 		return len(h.Neighbours) == 0 && !h.Routes.Contains(netip.MustParseAddr("10.7.0.2"))
 	})
 	host.Must(host.NL.LinkSetName(host.Link("h0"), "lan"))
-	w.until(t, "a new name of the same interface", func(h *director.HostNet) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
+	w.until(t, "a new name of the same interface",
+		func(h *director.HostNet) bool { return h.Ports[0].Name == "lan" && h.Ports[0].Index != 0 })
 	host.Up("lan")
-	w.until(t, "up again, and resolved again", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
+	w.until(t, "up again, and resolved again",
+		func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 
 	host.Must(host.NL.LinkDel(host.Link("lan")))
 	w.until(t, "interface gone", func(h *director.HostNet) bool { return h.Ports[0] == director.Port{Name: "h0"} })
 	nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
 	host.Addr("h0", "10.7.0.1/24")
 	peer.Addr("p0", "10.7.0.2/24")
-	w.until(t, "made anew, and resolved again", func(h *director.HostNet) bool {
+	w.until(t, "made again, and resolved again", func(h *director.HostNet) bool {
 		return h.Ports[0].Index == host.Link("h0").Attrs().Index && neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0")
 	})
 }
 
-// TestBurst makes many changes at once. There may be no more states than
-// settling times have passed, and one state must hold the last change.
+// TestBurst makes many changes at once. It allows one state per coalesceDelay,
+// and the last state must have the last change.
 func TestBurst(t *testing.T) {
 	host, _ := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
@@ -301,7 +309,8 @@ func TestBurst(t *testing.T) {
 	}
 	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == burst+1 })
 	if most := int64(time.Since(start)/coalesceDelay) + 1; states.Load() > most {
-		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), coalesceDelay, most)
+		t.Errorf("%d states in %v, want at most one every %v: %d", states.Load(), time.Since(start), coalesceDelay,
+			most)
 	}
 }
 
@@ -310,14 +319,15 @@ func TestLostEvents(t *testing.T) {
 	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	w := host.open("h0")
-	host.Must(w.sub.SetReceiveBufferSize(1, false)) // the kernel makes it its least
+	host.Must(w.sub.SetReceiveBufferSize(1, false)) // the kernel raises it to its minimum
 	const many = 200
 	for i := range many {
 		host.Must(host.NL.RouteAdd(host.route(fmt.Sprintf("10.99.0.%d/32", i), "10.7.0.2", "h0")))
 	}
 	mac := peer.mac("p0")
 	host.Must(host.NL.NeighSet(&netlink.Neigh{
-		LinkIndex: host.Link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:], State: netlink.NUD_PERMANENT,
+		LinkIndex: host.Link("h0").Attrs().Index, IP: net.ParseIP("10.7.0.9"), HardwareAddr: mac[:],
+		State: netlink.NUD_PERMANENT,
 	}))
 	host.run(w, func(*director.HostNet) {})
 	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == many+1 })

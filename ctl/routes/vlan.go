@@ -44,7 +44,8 @@ func ParseVLAN(s string) (v VLAN, err error) {
 	for a := range strings.SplitSeq(addrs, ",") {
 		p, err := netip.ParsePrefix(a)
 		if err != nil || p.Addr().Is4In6() || !p.Addr().IsGlobalUnicast() {
-			return v, fmt.Errorf("VLAN %q: %q is not a unicast address with the length of its net, as 10.7.0.1/24", s, a)
+			return v, fmt.Errorf("VLAN %q: %q is not a unicast address with its prefix length, as 10.7.0.1/24",
+				s, a)
 		}
 		if slices.ContainsFunc(v.Addrs, func(o netip.Prefix) bool { return o.Addr().Is4() == p.Addr().Is4() }) {
 			return v, fmt.Errorf("VLAN %q: more than one address of a family", s)

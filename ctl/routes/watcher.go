@@ -77,7 +77,8 @@ func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error
 	w := &Watcher{
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
 		changed: make(chan struct{}), waiting: map[*[]netip.Addr]bool{},
-		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(), pending: map[announcement]repetition{},
+		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(),
+		pending: map[announcement]repetition{},
 	}
 	if err := w.open(); err != nil {
 		return nil, err
@@ -120,7 +121,8 @@ func (w *Watcher) open() (err error) {
 		return err
 	}
 	w.host.checkMasters(ports, func(port, of string) {
-		w.log.Warn().Str("interface", port).Str("of", of).Msg("routes: interface is a part of another, whose addresses and routes it does not have; run on that one")
+		w.log.Warn().Str("interface", port).Str("of", of).
+			Msg("routes: interface is a part of another, whose addresses and routes it does not have; run on that one")
 	})
 	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
 		return err
