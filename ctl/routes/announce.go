@@ -11,7 +11,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// announceCount is how often a VIP is announced, a second apart:
+// announceCount is how often a VIP is announced, one second apart:
 // MAX_NEIGHBOR_ADVERTISEMENT and RETRANS_TIMER of RFC 4861 section 10. RFC 5227
 // section 2.3 wants two ARP announcements.
 const announceCount = 3
@@ -22,13 +22,13 @@ type announcement struct {
 	vip  netip.Addr
 }
 
-// repetition is what is left of an announcement.
+// repetition is how often an announcement is still to be sent, and when next.
 type repetition struct {
 	left int
 	due  time.Time
 }
 
-// setAnnounced makes vips those that are announced; those that are new are due at once.
+// setAnnounced replaces the announced VIPs. New ones are due at once.
 func (w *Watcher) setAnnounced(vips []netip.Addr) {
 	held := map[netip.Addr]bool{}
 	for _, vip := range vips {
@@ -43,7 +43,7 @@ func (w *Watcher) setAnnounced(vips []netip.Addr) {
 	w.announced = held
 }
 
-// announce sends what is due.
+// announce sends the announcements that are due.
 func (w *Watcher) announce(now time.Time) {
 	due := map[uint16][]netip.Addr{}
 	for a, r := range w.pending {
@@ -62,7 +62,7 @@ func (w *Watcher) announce(now time.Time) {
 	}
 }
 
-// announceOn has all VIPs announced on a port.
+// announceOn makes the announcements of all VIPs on a port due.
 func (w *Watcher) announceOn(port uint16) {
 	for vip := range w.announced {
 		w.pending[announcement{port, vip}] = repetition{left: announceCount}
@@ -87,7 +87,8 @@ func sendAnnouncements(port director.Port, vips []netip.Addr) error {
 	return nil
 }
 
-// dstAddr is the destination of a frame, as package packet wants it.
+// dstAddr returns the destination of a frame in the form that package packet
+// takes.
 func dstAddr(frame []byte) *packet.Addr {
 	dst := wire.Ethernet(frame).Dst()
 	return &packet.Addr{HardwareAddr: dst[:]}
@@ -98,10 +99,10 @@ var (
 	allNodes  = wire.AddrFrom(netip.IPv6LinkLocalAllNodes())
 )
 
-// announcements are the frames that tell a link who has an address now. In IPv4
-// these are a request and a reply, because some hosts learn from one only (RFC
-// 5944 section 4.6); in IPv6 an unsolicited advertisement (RFC 4861 section
-// 7.2.6).
+// announcements returns the frames that tell a link which host has an address
+// now. In IPv4 these are a request and a reply, because some hosts learn from
+// one kind only (RFC 5944 section 4.6). In IPv6 it is an unsolicited
+// advertisement (RFC 4861 section 7.2.6).
 func announcements(mac wire.MAC, vip wire.Addr) [][]byte {
 	if !vip.Is4() {
 		return [][]byte{advertisement(mac, vip)}
@@ -112,7 +113,7 @@ func announcements(mac wire.MAC, vip wire.Addr) [][]byte {
 	}
 }
 
-// newFrame makes a frame with room for n bytes behind its header.
+// newFrame makes a frame with n bytes after the Ethernet header.
 func newFrame(dst, src wire.MAC, etherType uint16, n int) (frame, body []byte) {
 	frame = make([]byte, wire.EthernetLen+n)
 	e := wire.Ethernet(frame)
@@ -135,8 +136,8 @@ func arp(op uint16, sender wire.MAC, senderIP wire.Addr, target wire.MAC, target
 	return frame
 }
 
-// advertisement makes an unsolicited neighbour advertisement that replaces what
-// other nodes know.
+// advertisement makes an unsolicited neighbour advertisement that overrides
+// what other nodes have cached.
 func advertisement(mac wire.MAC, vip wire.Addr) []byte {
 	frame, n := neighbourFrame(wire.ICMPv6Advertise, mac, vip, allNodes, vip, wire.NeighbourOptionLen)
 	n.SetFlags(wire.NeighbourOverride)
@@ -145,8 +146,8 @@ func advertisement(mac wire.MAC, vip wire.Addr) []byte {
 	return frame
 }
 
-// neighbourFrame makes a neighbour discovery message to a multicast address. Its
-// checksum is left to finish.
+// neighbourFrame makes a neighbour discovery message to a multicast address.
+// The caller fills it in and calls setChecksum.
 func neighbourFrame(kind uint8, mac wire.MAC, src, dst, target wire.Addr, options int) ([]byte, wire.Neighbour) {
 	// RFC 2464 section 7: 33:33 and the last four bytes of the address.
 	group := wire.MAC{0x33, 0x33, dst[12], dst[13], dst[14], dst[15]}
@@ -155,7 +156,7 @@ func neighbourFrame(kind uint8, mac wire.MAC, src, dst, target wire.Addr, option
 	ip.SetVersionClassFlow(0, 0)
 	ip.SetPayloadLen(uint16(wire.NeighbourLen + options))
 	ip.SetNextHeader(wire.ProtoICMPv6)
-	ip.SetHopLimit(255) // RFC 4861 section 4.4: proof that no router passed it on
+	ip.SetHopLimit(255) // RFC 4861 section 4.4: proves that no router forwarded it
 	ip.SetSrc(src)
 	ip.SetDst(dst)
 	n := wire.Neighbour(body[wire.IPv6Len:])

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// event is what the kernel told: a neighbour, or that something else is to be
+// event is an rtnetlink event: a neighbour, or a change that makes the Watcher
 // read again.
 type event struct {
-	changed   bool // links, addresses, routes
-	overrun   bool // anything: the kernel dropped events
+	changed   bool // of links, addresses or routes
+	overrun   bool // the kernel dropped events of any kind
 	neighbour *netlink.Neigh
 	deleted   bool // the neighbour was deleted
 }
 
-// receive hands on events until ctx is done or the socket closed.
+// receive passes events on until ctx is done or the socket is closed.
 func (w *Watcher) receive(ctx context.Context, events chan<- []event) {
 	defer close(events)
 	for {
@@ -45,7 +45,7 @@ func (w *Watcher) receive(ctx context.Context, events chan<- []event) {
 	}
 }
 
-// decode reads messages that arrived together.
+// decode decodes messages that arrived together.
 func decode(messages []syscall.NetlinkMessage) (batch []event) {
 	for _, m := range messages {
 		switch m.Header.Type {
@@ -67,7 +67,7 @@ func decode(messages []syscall.NetlinkMessage) (batch []event) {
 	return batch
 }
 
-// apply takes note of an event.
+// apply records an event.
 func (w *Watcher) apply(e event) {
 	w.rereadHost = w.rereadHost || e.changed
 	w.rereadAll = w.rereadAll || e.overrun

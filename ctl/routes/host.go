@@ -14,7 +14,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// host is what the kernel said last, still in its terms: interface indexes
+// host is the kernel's last known state in its own terms: interface indexes
 // instead of ports.
 type host struct {
 	links      map[int]link
@@ -27,10 +27,10 @@ type link struct {
 	name string
 	mac  wire.MAC
 	mtu  int
-	up   bool // set up, and has a carrier
+	up   bool // IFF_UP and IFF_RUNNING: set up, with a carrier
 
 	kind   string // of virtual devices: bridge, bond …
-	master int    // index of the device it is a part of; 0: none
+	master int    // index of the device that it is enslaved to; 0: none
 }
 
 // neighbourID is an address on a link.
@@ -45,16 +45,17 @@ type neighbour struct {
 	flags int // netlink.NTF_*
 }
 
-// usable says whether frames may be sent to a neighbour: it has an address that
-// was valid and is not yet known not to be, NUD_VALID of the kernel.
+// usable reports whether frames may be sent to a neighbour: its state is in the
+// kernel's NUD_VALID, and it has a unicast address.
 func (n neighbour) usable() bool {
 	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
 		netlink.NUD_PROBE | netlink.NUD_STALE | netlink.NUD_DELAY
 	return n.state&valid != 0 && !n.mac.IsZero() && !n.mac.IsGroup()
 }
 
-// readLinks, readAddrs, readRoutes and readNeighbours ask the kernel. The error
-// may be netlink.ErrDumpInterrupted: something changed meanwhile, ask again.
+// readLinks, readAddrs, readRoutes and readNeighbours read from the kernel. The
+// error may be netlink.ErrDumpInterrupted: something changed meanwhile, so read
+// again.
 
 func readLinks(nl *netlink.Handle) (map[int]link, error) {
 	list, err := nl.LinkList()
@@ -73,7 +74,7 @@ func readLinks(nl *netlink.Handle) (map[int]link, error) {
 	return links, nil
 }
 
-// macOf is zero for what is no Ethernet address.
+// macOf returns an Ethernet address, or zero for an address of another length.
 func macOf(a net.HardwareAddr) wire.MAC {
 	if len(a) != len(wire.MAC{}) {
 		return wire.MAC{}
@@ -92,7 +93,7 @@ func readAddrs(nl *netlink.Handle) ([]netlink.Addr, error) {
 func readRoutes(nl *netlink.Handle) (map[netip.Prefix]netlink.Route, error) {
 	routes := map[netip.Prefix]netlink.Route{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := nl.RouteList(nil, family) // the main table's
+		list, err := nl.RouteList(nil, family) // of the main table
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
@@ -103,8 +104,8 @@ func readRoutes(nl *netlink.Handle) (map[netip.Prefix]netlink.Route, error) {
 	return routes, nil
 }
 
-// addBest keeps a route unless its prefix has one of lower metric, or one of the
-// same that the kernel named first.
+// addBest stores a route unless its prefix already has one whose metric is at
+// most as high.
 func addBest(routes map[netip.Prefix]netlink.Route, r netlink.Route) {
 	p, ok := prefixOf(r)
 	if !ok || r.Tos != 0 || r.Type == unix.RTN_THROW {
@@ -127,7 +128,8 @@ func addBest(routes map[netip.Prefix]netlink.Route, r netlink.Route) {
 	}
 }
 
-// prefixOf is the destination of a route; one without is a default route.
+// prefixOf returns the destination of a route. A route without one is a default
+// route.
 func prefixOf(r netlink.Route) (netip.Prefix, bool) {
 	if r.Dst == nil {
 		if r.Family == netlink.FAMILY_V6 {
@@ -154,14 +156,15 @@ func readNeighbours(nl *netlink.Handle) (map[neighbourID]neighbour, error) {
 	return all, nil
 }
 
-// neighbourIDOf is false for entries of bridges and proxies, which say nothing of ways.
+// neighbourIDOf returns false for entries of bridges and proxies, which are no
+// next hops.
 func neighbourIDOf(n *netlink.Neigh) (neighbourID, bool) {
 	a, ok := netip.AddrFromSlice(n.IP)
 	ip := n.Family == netlink.FAMILY_V4 || n.Family == netlink.FAMILY_V6
 	return neighbourID{n.LinkIndex, a}, ok && ip && n.Flags&netlink.NTF_PROXY == 0
 }
 
-// read asks for everything but neighbours.
+// read reads everything except neighbours.
 func (h *host) read(nl *netlink.Handle) error {
 	links, err1 := readLinks(nl)
 	addrs, err2 := readAddrs(nl)
@@ -173,11 +176,11 @@ func (h *host) read(nl *netlink.Handle) error {
 	return nil
 }
 
-// linkKey is the index of a port's interface, above which stands the VLAN if the
-// port is one without a device, which to the kernel is no link.
+// linkKey identifies the link of a port: the interface index and, above it, the
+// VLAN of a port without a device. To the kernel such a VLAN is no link.
 func linkKey(p director.Port) int { return p.Index | int(p.VLAN)<<32 }
 
-// portsByLink says which port a link is.
+// portsByLink maps the linkKey of each port to the port.
 func portsByLink(ports []director.Port) map[int]uint16 {
 	m := map[int]uint16{}
 	for i, p := range ports {
@@ -188,7 +191,7 @@ func portsByLink(ports []director.Port) map[int]uint16 {
 	return m
 }
 
-// hostNet makes Hops of what the host said, but for the routes.
+// hostNet makes a director.HostNet with the given routes.
 func (h *host) hostNet(ports []director.Port, routes *bart.Table[director.Route]) *director.HostNet {
 	hostNet := &director.HostNet{
 		Ports: ports, Routes: routes,
@@ -208,8 +211,8 @@ func (h *host) hostNet(ports []director.Port, routes *bart.Table[director.Route]
 	return hostNet
 }
 
-// routeTable makes the director's routes of the host's and, before them, of the nets
-// of VLANs. If they are what old has, it is old.
+// routeTable makes the director's routes from the host's. The nets of VLANs
+// override them. It returns old if nothing differs.
 func (h *host) routeTable(ports []director.Port, vlans []VLAN,
 	old *bart.Table[director.Route]) *bart.Table[director.Route] {
 	index := portsByLink(ports)
@@ -233,7 +236,7 @@ func (h *host) routeTable(ports []director.Port, vlans []VLAN,
 	return old
 }
 
-// directorRoute is a route as the director sees it, given the ports of interfaces.
+// directorRoute converts a route; index maps interfaces to ports.
 func directorRoute(r netlink.Route, index map[int]uint16) director.Route {
 	port, ok := index[r.LinkIndex]
 	if !ok || r.Type != unix.RTN_UNICAST || r.Encap != nil {
@@ -249,7 +252,7 @@ func directorRoute(r netlink.Route, index map[int]uint16) director.Route {
 	return out
 }
 
-// port is the director's view of an interface.
+// port makes the director's port of an interface.
 func (h *host) port(index int, name string) director.Port {
 	l, ok := h.links[index]
 	if !ok {

@@ -28,8 +28,8 @@ func (h *host) findPorts(names []string) ([]director.Port, error) {
 	return ports, nil
 }
 
-// checkMasters tells of ports that are parts of another device, which has their
-// addresses, routes and neighbours.
+// checkMasters warns of ports that are enslaved to another device, which has
+// their addresses, routes and neighbours.
 func (h *host) checkMasters(ports []director.Port, warn func(port, master string)) {
 	for _, p := range ports {
 		switch master := h.links[h.links[p.Index].master]; master.kind {
@@ -39,7 +39,7 @@ func (h *host) checkMasters(ports []director.Port, warn func(port, master string
 	}
 }
 
-// ethernetNames are the interfaces a director can run on.
+// ethernetNames yields the interfaces on which a director can run.
 func (h *host) ethernetNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, l := range h.links {
@@ -50,7 +50,7 @@ func (h *host) ethernetNames() iter.Seq[string] {
 	}
 }
 
-// indexOf is the index of the interface with that name; 0: there is none.
+// indexOf returns the index of the interface with that name, or 0.
 func (h *host) indexOf(name string) int {
 	for index, l := range h.links {
 		if l.name == name {
@@ -60,7 +60,7 @@ func (h *host) indexOf(name string) int {
 	return 0
 }
 
-// linksUp says which ports are up.
+// linksUp reports which ports are up.
 func (h *host) linksUp(ports []director.Port) []bool {
 	up := make([]bool, len(ports))
 	for i, p := range ports {
@@ -69,8 +69,9 @@ func (h *host) linksUp(ports []director.Port) []bool {
 	return up
 }
 
-// updatePorts finds the ports again: an interface that still exists is kept whatever
-// its name is now, one that is gone is looked for under its configured name.
+// updatePorts finds the ports again. It keeps an interface that still exists,
+// whatever its name is now. It looks for one that is gone under its configured
+// name.
 func (w *Watcher) updatePorts(old []director.Port) []director.Port {
 	ports := make([]director.Port, len(w.names))
 	for i, p := range old[:len(w.names)] {
@@ -82,8 +83,8 @@ func (w *Watcher) updatePorts(old []director.Port) []director.Port {
 	return withVLANs(ports, w.names, w.vlans)
 }
 
-// portsChanged logs what became of the ports, a line for each that changed, and has
-// the VIPs announced where that became necessary.
+// portsChanged logs one line for each port that changed, and announces the VIPs
+// again on ports that came up or have a new hardware address.
 func (w *Watcher) portsChanged(old, now []director.Port) {
 	wasUp := w.up
 	w.up = w.host.linksUp(now)

@@ -15,33 +15,34 @@ import (
 )
 
 const (
-	// reachableTime is how long an answer is believed before it is asked for again:
-	// REACHABLE_TIME of RFC 4861 section 10.
+	// reachableTime is how long a reply is trusted: REACHABLE_TIME of RFC 4861
+	// section 10.
 	reachableTime = 30 * time.Second
 
-	// probeTimeout is how long an answer is waited for then, until the neighbour
-	// counts as gone: MAX_UNICAST_SOLICIT times RETRANS_TIMER, same section.
+	// probeTimeout is how long after that a neighbour may stay silent before it
+	// is removed: MAX_UNICAST_SOLICIT times RETRANS_TIMER, same section.
 	probeTimeout = 3 * retransTime
 )
 
-// prober asks for neighbours from packet sockets where the kernel cannot. It
-// opens a socket on an interface when it is first needed there, and belongs to
+// prober solicits neighbours from packet sockets where the kernel cannot. It
+// opens a socket on an interface when it first needs one there. It belongs to
 // the goroutine of Watcher.Run.
 type prober struct {
 	replies chan reply
 	done    chan struct{}
 	readers sync.WaitGroup
-	conns   map[int]*packet.Conn // by link
+	conns   map[int]*packet.Conn // by linkKey
 	learned map[neighbourID]confirmation
 }
 
-// reply is what a neighbour said.
+// reply is a neighbour's reply.
 type reply struct {
 	id  neighbourID
 	mac wire.MAC
 }
 
-// confirmation is what is known from answers.
+// confirmation is the hardware address in a neighbour's last reply, and when
+// that came.
 type confirmation struct {
 	mac wire.MAC
 	at  time.Time
@@ -54,7 +55,7 @@ func newProber() prober {
 	}
 }
 
-// close ends the readers.
+// close stops the readers.
 func (p *prober) close() {
 	close(p.done)
 	for _, c := range p.conns {
@@ -63,20 +64,19 @@ func (p *prober) close() {
 	p.readers.Wait()
 }
 
-// isReachable says whether a neighbour needs not be asked for.
+// isReachable reports whether a neighbour replied within reachableTime.
 func (p *prober) isReachable(id neighbourID, now time.Time) bool {
 	l, ok := p.learned[id]
 	return ok && now.Sub(l.at) < reachableTime
 }
 
-// solicit sends the question for a neighbour. It names no asker, for there is no
-// address to name: an ARP probe (RFC 5227 section 1.1), or the solicitation of
-// duplicate address detection (RFC 4862 section 5.4.2), which the owner answers
-// to all nodes.
+// solicit sends a request for a neighbour. There is no source address, so it is
+// an ARP probe (RFC 5227 section 1.1), or the solicitation of duplicate address
+// detection (RFC 4862 section 5.4.2), which the owner answers to all nodes.
 func (p *prober) solicit(port director.Port, id neighbourID) error {
 	c, err := p.conn(port)
 	if err != nil {
-		return fmt.Errorf("open packet socket to ask for %s: %w", id.addr, err)
+		return fmt.Errorf("open packet socket to solicit %s: %w", id.addr, err)
 	}
 	target := wire.AddrFrom(id.addr)
 	frame := arp(wire.ARPRequest, port.MAC, wire.Addr{}, wire.MAC{}, target)
@@ -88,7 +88,7 @@ func (p *prober) solicit(port director.Port, id neighbourID) error {
 	return err
 }
 
-// tagFrame puts a frame into a VLAN; 0: it stays in none.
+// tagFrame puts a frame into a VLAN; 0 leaves it untagged.
 func tagFrame(frame []byte, vlan uint16) []byte {
 	if vlan == 0 {
 		return frame
@@ -108,7 +108,7 @@ func solicitation(mac wire.MAC, target wire.Addr) []byte {
 	return frame
 }
 
-// conn is the socket on the link of a port.
+// conn returns the socket on the link of a port.
 func (p *prober) conn(port director.Port) (*packet.Conn, error) {
 	link := linkKey(port)
 	if c := p.conns[link]; c != nil {
@@ -132,8 +132,8 @@ func (p *prober) conn(port director.Port) (*packet.Conn, error) {
 	return c, nil
 }
 
-// vlanFilter drops what is not in a VLAN, or for 0 what carries any tag. The kernel
-// has taken the tag out of the frame.
+// vlanFilter accepts frames of a VLAN, or for 0 untagged ones. The kernel has
+// taken the tag out of the frame.
 func vlanFilter(vlan uint16) []bpf.Instruction {
 	if vlan == 0 {
 		return []bpf.Instruction{
@@ -150,8 +150,8 @@ func vlanFilter(vlan uint16) []bpf.Instruction {
 	}
 }
 
-// repliesOnly passes ARP replies, and neighbour advertisements without extension
-// headers.
+// repliesOnly accepts ARP replies, and neighbour advertisements without
+// extension headers.
 var repliesOnly = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: wire.EtherTypeIPv6, SkipTrue: 3},
@@ -166,8 +166,8 @@ var repliesOnly = []bpf.Instruction{
 	bpf.RetConstant{Val: 1 << 16},
 }
 
-// joinAllNodes has the interface receive what is sent to all IPv6 nodes, which
-// it need not while IPv6 is off.
+// joinAllNodes makes the interface receive what is sent to all IPv6 nodes,
+// which it otherwise does not while IPv6 is off.
 func joinAllNodes(c *packet.Conn, index int) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -185,9 +185,9 @@ func joinAllNodes(c *packet.Conn, index int) error {
 	return err
 }
 
-// read hands on answers until the socket is closed or its interface gone.
+// read passes replies on until the socket is closed or its interface is gone.
 func (p *prober) read(c *packet.Conn, link int) {
-	buf := make([]byte, 256) // more than any answer worth reading
+	buf := make([]byte, 256) // more than any reply has
 	for {
 		n, _, err := c.ReadFrom(buf)
 		if err != nil {
@@ -206,7 +206,7 @@ func (p *prober) read(c *packet.Conn, link int) {
 	}
 }
 
-// decodeReply reads an ARP reply or a neighbour advertisement with its
+// decodeReply decodes an ARP reply, or a neighbour advertisement with its
 // link-layer address option.
 func decodeReply(frame []byte) (a reply, ok bool) {
 	if len(frame) < wire.EthernetLen {
@@ -237,16 +237,15 @@ func decodeReply(frame []byte) (a reply, ok bool) {
 	return a, !a.mac.IsZero() && !a.mac.IsGroup()
 }
 
-// learn takes note of an answer to a neighbour that was asked for, and says
-// whether it is news.
+// learn records a neighbour's reply and reports whether it changes the address.
 func (p *prober) learn(a reply, now time.Time) bool {
 	old := p.learned[a.id]
 	p.learned[a.id] = confirmation{a.mac, now}
 	return old.mac != a.mac
 }
 
-// expire drops what is not wanted any more or was not confirmed for too long,
-// and says whether there was any.
+// expire removes neighbours that are not wanted or that have been silent too
+// long. It reports whether it removed any.
 func (p *prober) expire(wanted map[neighbourID]bool, now time.Time) (any bool) {
 	for id, l := range p.learned {
 		if !wanted[id] || now.Sub(l.at) > reachableTime+probeTimeout {
@@ -257,7 +256,8 @@ func (p *prober) expire(wanted map[neighbourID]bool, now time.Time) (any bool) {
 	return any
 }
 
-// addNeighbours adds what was learned to hops, where the kernel knows nothing better.
+// addNeighbours adds the learned neighbours to hostNet, except those that the
+// kernel knows.
 func (p *prober) addNeighbours(hostNet *director.HostNet) {
 	ports := portsByLink(hostNet.Ports)
 	for id, l := range p.learned {

@@ -12,9 +12,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// nextHops is where the frames for an address go first: nowhere if it is the
-// host's own or has no usable route, to one gateway or itself on one link, or,
-// without any route, to itself on the link of any port.
+// nextHops returns the possible next hops for an address. There is none if it
+// is the host's own or has no usable route. With a route, it is the gateway or
+// the address itself on one link. Without any route, it is the address itself
+// on the link of every port.
 func nextHops(hostNet *director.HostNet, addr netip.Addr) []director.NeighbourKey {
 	addr = addr.Unmap()
 	self := wire.AddrFrom(addr)
@@ -37,8 +38,8 @@ func nextHops(hostNet *director.HostNet, addr netip.Addr) []director.NeighbourKe
 	return keys
 }
 
-// resolved says whether frames can be sent to an address now; the host's own
-// need no hop.
+// resolved reports whether frames can be sent to an address now. The host's own
+// addresses need no next hop.
 func resolved(hostNet *director.HostNet, addr netip.Addr) bool {
 	if hostNet.IsLocal(wire.AddrFrom(addr)) {
 		return true
@@ -51,7 +52,7 @@ func resolved(hostNet *director.HostNet, addr netip.Addr) bool {
 	return false
 }
 
-// gateways are the next hops that routes over our ports name.
+// gateways returns the gateways of the routes over our ports.
 func gateways(hostNet *director.HostNet) map[director.NeighbourKey]bool {
 	gateways := map[director.NeighbourKey]bool{}
 	for _, r := range hostNet.Routes.All() {
@@ -62,7 +63,7 @@ func gateways(hostNet *director.HostNet) map[director.NeighbourKey]bool {
 	return gateways
 }
 
-// findTargets says which neighbours are to be kept resolved.
+// findTargets returns the neighbours to keep resolved.
 func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	targets := maps.Clone(w.gateways)
 	for _, addr := range w.wanted {
@@ -72,7 +73,7 @@ func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 			return ok
 		})
 		if found >= 0 {
-			keys = keys[found : found+1] // no need to look on other ports
+			keys = keys[found : found+1] // it is known on this port, so do not solicit it on others
 		}
 		for _, key := range keys {
 			targets[key] = true
@@ -81,8 +82,7 @@ func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	return targets
 }
 
-// resolve sees to it that every target is known or being asked for; the package
-// comment has the rule.
+// resolve solicits the targets that are due; the package comment has the rule.
 func (w *Watcher) resolve(now time.Time) {
 	if w.retargetDue {
 		w.targets, w.retargetDue = w.findTargets(), false
@@ -104,8 +104,9 @@ func (w *Watcher) resolve(now time.Time) {
 	w.neighbourChanged = w.prober.expire(wanted, now) || w.neighbourChanged
 }
 
-// dueForSolicit says whether a neighbour is to be asked for now: it is not known or went
-// stale, nobody is busy finding it out, and it was not asked for just now.
+// dueForSolicit reports whether to solicit a neighbour now: it is missing or
+// stale, the kernel is not resolving it, and the last solicitation is a second
+// ago.
 func (w *Watcher) dueForSolicit(id neighbourID, now time.Time) bool {
 	const busy = netlink.NUD_INCOMPLETE | netlink.NUD_DELAY | netlink.NUD_PROBE
 	n := w.host.neighbours[id]
@@ -116,11 +117,12 @@ func (w *Watcher) dueForSolicit(id neighbourID, now time.Time) bool {
 	return now.Sub(w.solicited[id]) >= retransTime-coalesceDelay // ticks are not exact
 }
 
-// solicit has the kernel find out a neighbour, or does it where the kernel cannot.
+// solicit makes the kernel resolve a neighbour, or solicits it from a packet
+// socket where the kernel cannot.
 func (w *Watcher) solicit(port director.Port, id neighbourID) {
 	var err error
 	if n := w.host.neighbours[id]; port.VLAN == 0 && w.kernelCanSolicit(id, n) {
-		// What another program says of the entry stays.
+		// Keep the flag of another program.
 		err = w.nl.NeighSet(&netlink.Neigh{
 			LinkIndex: id.link, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
 			Flags: netlink.NTF_USE | n.flags&netlink.NTF_EXT_LEARNED,
@@ -130,12 +132,12 @@ func (w *Watcher) solicit(port director.Port, id neighbourID) {
 	}
 	if err != nil {
 		w.log.Debug().Err(err).Stringer("address", id.addr).Str("interface", port.Name).
-			Msg("routes: cannot ask for a neighbour")
+			Msg("routes: cannot solicit a neighbour")
 	}
 }
 
-// kernelCanSolicit says whether the kernel is able to ask for a neighbour; the package
-// comment says when it is not.
+// kernelCanSolicit reports whether the kernel can resolve a neighbour; the
+// package comment has the exceptions.
 func (w *Watcher) kernelCanSolicit(id neighbourID, n neighbour) bool {
 	if n.state&netlink.NUD_NOARP != 0 {
 		return false

@@ -10,23 +10,22 @@ import (
 	"uvs/dataplane/director"
 )
 
-// VLAN is a VLAN of an interface that has no device of its own on the host. The
-// host knows nothing of it: no addresses, routes or neighbours. So its addresses
-// are uvs's own, its nets are those of these addresses, and neighbours are asked
-// for by uvs itself.
+// VLAN is a VLAN of an interface that is no device of the host. The host has no
+// addresses, routes or neighbours for it. So uvs owns its addresses, its nets
+// are those of these addresses, and uvs resolves the neighbours itself.
 type VLAN struct {
 	Trunk string         // the interface
 	ID    uint16         // 1 to 4094
-	Addrs []netip.Prefix // one of a family
+	Addrs []netip.Prefix // at most one of each family
 }
 
-// Name is that of the port.
+// Name returns the name of the port.
 func (v VLAN) Name() string { return fmt.Sprintf("%s.%d", v.Trunk, v.ID) }
 
-// maxVLAN is the last number; 4095 is reserved (IEEE 802.1Q section 9.6).
+// maxVLAN is the greatest number; 4095 is reserved (IEEE 802.1Q section 9.6).
 const maxVLAN = 4094
 
-// ParseVLAN reads "eth0.7" or "eth0.7=10.7.0.1/24,fd00:7::1/64".
+// ParseVLAN parses "eth0.7" or "eth0.7=10.7.0.1/24,fd00:7::1/64".
 func ParseVLAN(s string) (v VLAN, err error) {
 	name, addrs, hasAddrs := strings.Cut(s, "=")
 	dot := strings.LastIndexByte(name, '.')
@@ -55,7 +54,8 @@ func ParseVLAN(s string) (v VLAN, err error) {
 	return v, nil
 }
 
-// withVLANs appends the ports that VLANs are to those of the interfaces of these names.
+// withVLANs appends the ports of VLANs to those of the interfaces with these
+// names.
 func withVLANs(ports []director.Port, names []string, vlans []VLAN) []director.Port {
 	for _, v := range vlans {
 		trunk := slices.Index(names, v.Trunk)
@@ -74,7 +74,7 @@ func withVLANs(ports []director.Port, names []string, vlans []VLAN) []director.P
 	return ports
 }
 
-// checkVLANs says what is wrong with VLANs, given the configured interfaces.
+// checkVLANs returns what is wrong with the first wrong VLAN.
 func (h *host) checkVLANs(names []string, vlans []VLAN) error {
 	for i, v := range vlans {
 		switch {

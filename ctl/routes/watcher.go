@@ -19,60 +19,62 @@ import (
 )
 
 const (
-	// coalesceDelay is how long the rest of a burst of events is waited for: far more
-	// than the microseconds between events of one cause, and too short for
-	// anybody to notice.
+	// coalesceDelay is how long the Watcher waits for the rest of a burst of
+	// events. It is far more than the microseconds between events of one cause,
+	// and too short to notice.
 	coalesceDelay = 20 * time.Millisecond
 
-	// rereadPause keeps reading a large routing table from taking the machine: the
-	// next reading waits this many times as long as the last one took.
+	// rereadPause limits the time spent on a large routing table: the pause
+	// before the next reading is this many times as long as the last reading
+	// took.
 	rereadPause = 9
 
-	// retransTime is the pace of everything that is repeated: RETRANS_TIMER of RFC
-	// 4861 section 10, and the kernel's retrans_time for ARP.
+	// retransTime is the interval of everything that is repeated: RETRANS_TIMER
+	// of RFC 4861 section 10, and the kernel's retrans_time for ARP.
 	retransTime = time.Second
 
-	// receiveBuffer is the receive buffer for events, in bytes. An event takes
-	// about one kilobyte there; more at once means reading everything again.
+	// receiveBuffer is the size of the receive buffer for events, in bytes. An
+	// event takes about one kilobyte there. If more come at once, the Watcher
+	// reads everything again.
 	receiveBuffer = 1 << 20
 )
 
-// Watcher follows the host's ways out. The goroutine in Run owns everything that
-// is not behind mu; New and Run must be called in the network namespace to
-// watch.
+// Watcher watches the host. The goroutine in Run owns the fields that are not
+// behind mu. Call New and Run in the network namespace to watch.
 type Watcher struct {
 	log    zerolog.Logger
 	nl     *netlink.Handle
 	sub    *nl.NetlinkSocket
 	names  []string // configured, in port order
-	vlans  []VLAN   // the ports behind them
+	vlans  []VLAN   // the ports after those
 	wakeup chan struct{}
 
 	mu      sync.Mutex
 	hostNet *director.HostNet
-	changed chan struct{} // closed when hops is replaced
+	changed chan struct{} // closed when hostNet is replaced
 	needed  []netip.Addr
 	waiting map[*[]netip.Addr]bool
 	vips    []netip.Addr
 
 	host             host
 	up               []bool // of each port
-	rereadHost       bool   // links, addresses or routes are to be read again
-	rereadAll        bool   // neighbours too: events were dropped
+	rereadHost       bool   // links, addresses or routes have to be read again
+	rereadAll        bool   // neighbours, too: events were dropped
 	neighbourChanged bool   // a neighbour has another hardware address, or none any more
 
-	wanted      []netip.Addr                   // needed, and waited for
-	gateways    map[director.NeighbourKey]bool // of the routes in hops
-	targets     map[director.NeighbourKey]bool // who is to be kept resolved
-	retargetDue bool                           // … is to be found anew
+	wanted      []netip.Addr                   // those of needed and waiting
+	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
+	targets     map[director.NeighbourKey]bool // neighbours to keep resolved
+	retargetDue bool                           // targets have to be found again
 	solicited   map[neighbourID]time.Time
 	prober      prober
 	pending     map[announcement]repetition
-	announced   map[netip.Addr]bool // VIPs that were announced, or are being so
+	announced   map[netip.Addr]bool // VIPs that were announced, or are pending
 }
 
 // New reads the host's state once. Interfaces are in port order; each must
-// exist and speak Ethernet. Behind them come the VLANs, each of one of them.
+// exist and be Ethernet. The ports of VLANs come after them; each VLAN is of
+// one of the interfaces.
 func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
@@ -95,7 +97,7 @@ func (w *Watcher) open() (err error) {
 	if w.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open rtnetlink: %w", err)
 	}
-	// Events first, state second: what changes in between is read twice rather
+	// Subscribe first, read second: a change in between is read twice rather
 	// than missed.
 	w.sub, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
@@ -103,7 +105,7 @@ func (w *Watcher) open() (err error) {
 		return fmt.Errorf("subscribe to rtnetlink: %w", err)
 	}
 	if err := w.sub.SetReceiveBufferSize(receiveBuffer, true); err != nil {
-		w.sub.SetReceiveBufferSize(receiveBuffer, false) // as much as allowed
+		w.sub.SetReceiveBufferSize(receiveBuffer, false) // as large as permitted
 	}
 	for {
 		if err = w.host.read(w.nl); err == nil {
@@ -120,9 +122,9 @@ func (w *Watcher) open() (err error) {
 	if err != nil {
 		return err
 	}
-	w.host.checkMasters(ports, func(port, of string) {
-		w.log.Warn().Str("interface", port).Str("of", of).
-			Msg("routes: interface is a part of another, whose addresses and routes it does not have; run on that one")
+	w.host.checkMasters(ports, func(port, master string) {
+		w.log.Warn().Str("interface", port).Str("master", master).
+			Msg("routes: interface is enslaved to another, which has the addresses and routes; run on that one")
 	})
 	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
 		return err
@@ -144,22 +146,23 @@ func (w *Watcher) close() {
 	w.prober.close()
 }
 
-// HostNet is the present state.
+// HostNet returns the current state.
 func (w *Watcher) HostNet() *director.HostNet {
 	hostNet, _ := w.current()
 	return hostNet
 }
 
-// current also returns a channel that is closed when there is a newer state.
+// current returns the current state, and a channel that is closed when there is
+// a newer one.
 func (w *Watcher) current() (*director.HostNet, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.hostNet, w.changed
 }
 
-// KeepResolved says which addresses frames are sent to: servers and tunnel ends. The
-// next hop of each is kept resolved from now on, and those of no others but the
-// gateways of routes.
+// KeepResolved sets the addresses that frames are sent to: servers and tunnel
+// endpoints. The Watcher keeps the next hop of each resolved from now on,
+// besides the gateways of routes.
 func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 	w.mu.Lock()
 	w.needed = slices.Clone(addrs)
@@ -167,9 +170,9 @@ func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 	w.wake()
 }
 
-// WaitResolved waits until the next hop of each address is resolved, or ctx is done,
-// and returns those that are not. It needs Run to be running; the addresses
-// need not be among those of Need.
+// WaitResolved waits until the next hop of each address is resolved or ctx is
+// done. It returns the addresses whose next hop is not. Run must be running.
+// The addresses need not be among those of KeepResolved.
 func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
 	w.mu.Lock()
 	w.waiting[&addrs] = true
@@ -194,9 +197,9 @@ func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresol
 	}
 }
 
-// Announce says which VIPs uvs answers for. Those that are new are announced on
-// every port, and all of them on a port that comes up or gets another hardware
-// address. Addresses the host owns are left to it.
+// Announce sets the VIPs that uvs answers for. The Watcher announces new ones
+// on every port. It announces all of them on a port that comes up or gets
+// another hardware address. It leaves out addresses that the host owns.
 func (w *Watcher) Announce(vips []netip.Addr) {
 	w.mu.Lock()
 	w.vips = slices.Clone(vips)
@@ -204,7 +207,7 @@ func (w *Watcher) Announce(vips []netip.Addr) {
 	w.wake()
 }
 
-// wake makes Run look at what was asked for.
+// wake makes Run take the requests.
 func (w *Watcher) wake() {
 	select {
 	case w.wakeup <- struct{}{}:
@@ -212,8 +215,8 @@ func (w *Watcher) wake() {
 	}
 }
 
-// Run follows the host until ctx is done, and calls publish with every new
-// state, from its own goroutine. It can be called once.
+// Run watches the host until ctx is done. It calls publish with every new
+// state, in its own goroutine. Call it once.
 func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) error {
 	events := make(chan []event)
 	var reader sync.WaitGroup
@@ -261,7 +264,8 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	}
 }
 
-// takeRequests takes over what was asked for with Need, Wait and Announce.
+// takeRequests takes over the requests of KeepResolved, WaitResolved and
+// Announce.
 func (w *Watcher) takeRequests() {
 	w.mu.Lock()
 	w.wanted = slices.Clone(w.needed)
@@ -274,7 +278,7 @@ func (w *Watcher) takeRequests() {
 	w.setAnnounced(vips)
 }
 
-// refresh reads what is stale, and publishes if it means anything new.
+// refresh reads what changed, and publishes the state if it differs.
 func (w *Watcher) refresh(publish func(*director.HostNet)) {
 	old := w.hostNet
 	ports, routes := old.Ports, old.Routes
@@ -307,7 +311,7 @@ func (w *Watcher) refresh(publish func(*director.HostNet)) {
 	publish(hostNet)
 }
 
-// reread asks the kernel for what is stale.
+// reread reads from the kernel what has to be read again.
 func (w *Watcher) reread() error {
 	if err := w.host.read(w.nl); err != nil {
 		return err
@@ -323,7 +327,7 @@ func (w *Watcher) reread() error {
 	return nil
 }
 
-// sameHostNet compares two states.
+// sameHostNet reports whether two states are equal.
 func sameHostNet(a, b *director.HostNet) bool {
 	return a.Routes == b.Routes && slices.Equal(a.Ports, b.Ports) &&
 		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.HostAddrs, b.HostAddrs)
