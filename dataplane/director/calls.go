@@ -55,11 +55,11 @@ func callKey(id []byte) (key wire.Addr) {
 
 // of is the call a datagram belongs to, which is remembered as client's; ok is
 // false if it is none of SIP or says not which call it is.
-func (c *SIPCalls) of(f *wire.Frame, p *wire.Packet, client wire.Addr) (key wire.Addr, ok bool) {
+func (c *SIPCalls) of(p *packet, client wire.Addr) (key wire.Addr, ok bool) {
 	if p.Proto != wire.ProtoUDP || p.Fragment == wire.FragmentLater {
 		return key, false
 	}
-	id, ok := wire.SIPCallID(f.From(p.L4)[wire.UDPLen:])
+	id, ok := wire.SIPCallID(p.frame.From(p.L4)[wire.UDPLen:])
 	if !ok {
 		return key, false
 	}
@@ -103,11 +103,11 @@ func (c *SIPCalls) Name(key wire.Addr) (client wire.Addr, id string, ok bool) {
 // leaves as from the service, the call is the server's from now on if it is
 // nobody's, and answers find the server (the kernel's ip_vs_new_conn_out). One
 // that says not which call it is of belongs to nothing.
-func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *ReplyService) Verdict {
-	svc, server := o.Service, t.server(o.Server)
-	call, ok := svc.SIPCalls.of(f, p, p.Dst)
+func (d *Director) callOut(p *packet, o *ReplyService) Verdict {
+	svc, server := o.Service, d.table.server(o.Server)
+	call, ok := svc.SIPCalls.of(p, p.Dst)
 	if !ok || !server.Available {
-		return d.stray(t, f, p)
+		return d.stray(p)
 	}
 	group := Endpoint{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
 	control := d.template(call, group)
@@ -118,7 +118,7 @@ func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *ReplyServ
 	}
 	if svc.OnePacket {
 		d.pieces.picked = server.ID
-		return d.onePacketReply(t, f, p, o)
+		return d.onePacketReply(p, o)
 	}
 	d.fresh = conntrack.Entry{
 		Proto:  p.Proto,
@@ -132,8 +132,9 @@ func (d *Director) callOut(t *Table, f *wire.Frame, p *wire.Packet, o *ReplyServ
 	if ref == 0 {
 		return DroppedTableFull
 	}
+	p.query.Ref = ref
 	if fresh {
 		d.bound(server)
 	}
-	return d.fromServer(t, f, p, ref)
+	return d.fromServer(p)
 }

@@ -19,22 +19,29 @@ type Director struct {
 	limit  limiter
 	own    *originator
 	pieces *reunion
-	now    conntrack.Tick // of the batch in hand
-	fib    *FIB           // likewise
 
-	// Scratch of one batch, indexed as the frames are.
-	packets [MaxBatch]wire.Packet
-	quoted  [MaxBatch]wire.Packet // the packet inside an ICMP error
-	queries [MaxBatch]conntrack.Query
+	// Of the current batch.
+	now     conntrack.Tick
+	table   *Table
+	packets [MaxBatch]packet
+	queries [MaxBatch]conntrack.Query // side by side, for one lookup of them all
+	quoted  [MaxBatch]wire.Packet
 
-	// What an ICMP error about a tunnel quotes: the tunnel's packet, that in it.
-	outer, inner wire.Packet
-
-	// Arguments that would move to the heap as locals.
-	fresh conntrack.Entry
-	again [1]conntrack.Query
+	// Scratch for what would otherwise escape to the heap.
+	outer   wire.Packet // the tunnel packet that an ICMP error quotes
+	request packet      // the packet that a quoted one answers
+	fresh   conntrack.Entry
+	again   [1]conntrack.Query
 
 	helping helping
+}
+
+// packet is a frame with all that is known of it while the director decides.
+type packet struct {
+	wire.Packet                  // what parsing found in the frame
+	frame       *wire.Frame      // rewritten in place
+	inner       *wire.Packet     // the packet that an ICMP error quotes
+	query       *conntrack.Query // which conn the packet, or the inner one, is of; Ref 0: none
 }
 
 // New makes the director of a worker over its parts of the connection table and
@@ -42,6 +49,10 @@ type Director struct {
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
 	d.helping.d = d
+	for i := range d.packets {
+		d.packets[i].inner, d.packets[i].query = &d.quoted[i], &d.queries[i]
+	}
+	d.pieces.packet.query = new(conntrack.Query)
 	return d
 }
 
@@ -50,28 +61,29 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 // what became of frames[i]. behind says that the connection table has more
 // upkeep due, so the next call should not wait for frames.
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
-	d.now, d.fib = now, t.FIB
+	d.now, d.table = now, t
 	d.conns.Begin(now)
 	d.limit.refill(now)
 	d.pieces.reset()
-	queries := d.queries[:len(frames)]
 	for i := range frames {
 		frames[i].Out = wire.NoPort
-		wire.Parse(&frames[i], &d.packets[i])
-		if d.packets[i].L3 > wire.EthernetLen {
-			t.enter(&frames[i], &d.packets[i])
+		p := &d.packets[i]
+		p.frame = &frames[i]
+		wire.Parse(p.frame, &p.Packet)
+		if p.L3 > wire.EthernetLen {
+			t.enter(p)
 		}
-		d.ask(t, &frames[i], i)
+		d.ask(p)
 	}
-	d.conns.Lookup(queries)
+	d.conns.Lookup(d.queries[:len(frames)])
 	for i := range frames {
-		if d.packets[i].Fragment == wire.FragmentFirst {
-			verdicts[i] = d.first(t, &frames[i], i)
+		if p := &d.packets[i]; p.Fragment == wire.FragmentFirst {
+			verdicts[i] = d.first(p)
 		} else {
-			verdicts[i] = d.act(t, &frames[i], i)
+			verdicts[i] = d.act(p)
 		}
 	}
-	waiting := d.queue.Len() != 0 && d.reunite(t)
+	waiting := d.queue.Len() != 0 && d.reunite()
 	if t.FIB.vlans != nil {
 		t.leave(frames, verdicts)
 	}
@@ -82,26 +94,24 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 // direction is known by its destination: a VIP is called by a client, any other
 // address may be a client that is answered. An ICMP error asks for the packet
 // it quotes.
-func (d *Director) ask(t *Table, f *wire.Frame, i int) {
-	p, q := &d.packets[i], &d.queries[i]
-	q.Ref, q.Dir = 0, conntrack.DirNone
-	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.forUs(t, f) {
+func (d *Director) ask(p *packet) {
+	p.query.Ref, p.query.Dir = 0, conntrack.DirNone
+	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.forUs(p) {
 		return
 	}
 	switch {
 	case p.HasPorts():
-		fill(q, p, t.toVIP(p.Dst))
-	case wire.IsICMPError(p):
-		in := &d.quoted[i]
-		if !wire.ParseQuoted(f, p, in) || !ofConn(in) || in.Src != p.Dst {
+		fill(p.query, &p.Packet, d.table.toVIP(p.Dst))
+	case wire.IsICMPError(&p.Packet):
+		if !wire.ParseQuoted(p.frame, &p.Packet, p.inner) || !ofConn(p.inner) || p.inner.Src != p.Dst {
 			return // errors go to the source of what they quote
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
 		// answered, and the error travels as that request did.
-		fill(q, in, !t.toVIP(in.Src))
-		q.Dir = q.Dir.Opposite()
+		fill(p.query, p.inner, !d.table.toVIP(p.inner.Src))
+		p.query.Dir = p.query.Dir.Opposite()
 	case isIPsec(p.Proto):
-		fill(q, p, t.toVIP(p.Dst))
+		fill(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	}
 }
 
@@ -124,16 +134,15 @@ func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 
 // forUs says whether the frame is addressed to this machine alone: to the
 // hardware address of the port it came in by.
-func (d *Director) forUs(t *Table, f *wire.Frame) bool {
-	return int(f.In) < len(t.FIB.Ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == t.FIB.Ports[f.In].MAC
+func (d *Director) forUs(p *packet) bool {
+	return int(p.frame.In) < len(d.table.FIB.Ports) && wire.MAC(p.frame.Buf[p.frame.Off:p.frame.Off+6]) == d.table.FIB.Ports[p.frame.In].MAC
 }
 
 // act decides about frame i.
-func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
-	p, q := &d.packets[i], &d.queries[i]
+func (d *Director) act(p *packet) Verdict {
 	switch p.Kind {
 	case wire.KindARP:
-		return d.answerARP(t, f, p)
+		return d.answerARP(p)
 	case wire.KindBad:
 		return flawVerdict[p.Flaw]
 	case wire.KindOther:
@@ -142,18 +151,18 @@ func (d *Director) act(t *Table, f *wire.Frame, i int) Verdict {
 		return NotOursVLAN
 	}
 	switch {
-	case q.Dir == conntrack.DirNone:
-		return d.answer(t, f, p)
-	case q.Ref == 0:
-		return d.miss(t, f, i)
-	case !ofConn(p):
-		return d.forwardError(t, f, i)
-	case q.Dir == conntrack.DirOut:
-		return d.fromServer(t, f, p, q.Ref)
-	case !d.conns.Conn(q.Ref).Live():
-		return d.miss(t, f, i) // perhaps a frame before this one in the batch ended it
+	case p.query.Dir == conntrack.DirNone:
+		return d.answer(p)
+	case p.query.Ref == 0:
+		return d.miss(p)
+	case !ofConn(&p.Packet):
+		return d.forwardError(p)
+	case p.query.Dir == conntrack.DirOut:
+		return d.fromServer(p)
+	case !d.conns.Conn(p.query.Ref).Live():
+		return d.miss(p) // perhaps a frame before this one in the batch ended it
 	}
-	return d.known(t, f, p, q)
+	return d.known(p)
 }
 
 var flawVerdict = [wire.NumFlaw]Verdict{

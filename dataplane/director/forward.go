@@ -7,40 +7,40 @@ import (
 )
 
 // known treats a client's packet that has a conn.
-func (d *Director) known(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
-	c := d.conns.Conn(q.Ref)
+func (d *Director) known(p *packet) Verdict {
+	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.metByClient(t, f, p, q)
+		return d.metByClient(p)
 	}
-	server := t.server(c.ServerID())
+	server := d.table.server(c.ServerID())
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
-	case opens(f, p) && p.TCPFlags&wire.TCPAck == 0 && t.Settings.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
+	case opens(p) && p.TCPFlags&wire.TCPAck == 0 && d.table.Settings.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
 	case c.State() == conntrack.TCPForgotten:
-		return d.forgotten(f, p)
+		return d.forgotten(p)
 	case server.Available:
-		return d.toServer(t, f, p, q.Ref, server)
-	case !t.Settings.ExpireNoServer:
+		return d.toServer(p, server)
+	case !d.table.Settings.ExpireNoServer:
 		return DroppedServerGone
 	}
 	// The client begins anew, or its server was removed: the old conn is
 	// forgotten and this very packet is treated as if there never was one.
-	d.conns.Expire(q.Ref)
-	q.Ref = 0
-	if d.announced(c) && d.found(q) && d.conns.Conn(q.Ref).Expectation() {
-		return d.metByClient(t, f, p, q)
+	d.conns.Expire(p.query.Ref)
+	p.query.Ref = 0
+	if d.announced(c) && d.found(p.query) && d.conns.Conn(p.query.Ref).Expectation() {
+		return d.metByClient(p)
 	}
-	return d.begin(t, f, p)
+	return d.begin(p)
 }
 
 // opens says whether a packet asks for a new connection: a SYN, an SCTP INIT.
-func opens(f *wire.Frame, p *wire.Packet) bool {
+func opens(p *packet) bool {
 	switch p.Proto {
 	case wire.ProtoTCP:
 		return p.TCPFlags&(wire.TCPSyn|wire.TCPRst) == wire.TCPSyn
 	case wire.ProtoSCTP:
-		return sctpEvent(f, p) == conntrack.EventInit
+		return sctpEvent(p) == conntrack.EventInit
 	}
 	return false
 }
@@ -68,79 +68,79 @@ func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool
 
 // toServer counts a client's packet, moves the conn's state and sends the frame
 // on by the server's method.
-func (d *Director) toServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) Verdict {
-	c := d.conns.Conn(ref)
-	if back := packReturnHop(f.Buf[f.Off+6:f.Off+12], f.In); c.ReturnHop() != back {
-		if v := t.badMAC(f); v != NotOurs {
+func (d *Director) toServer(p *packet, server *Server) Verdict {
+	c := d.conns.Conn(p.query.Ref)
+	if back := packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In); c.ReturnHop() != back {
+		if v := d.table.badMAC(p); v != NotOurs {
 			return v
 		}
 		c.SetReturnHop(back)
 	}
 	server.Counters.shards[d.worker].in(p.Len)
 	if p.Fragment != wire.FragmentLater {
-		d.conns.Step(ref, conntrack.DirIn, event(f, p), server.Timeouts)
+		d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
 	}
-	if fwd.TTLExpired(f, p) {
-		return d.refuse(f, p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
+	if fwd.TTLExpired(p.frame, &p.Packet) {
+		return d.refuse(p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
 	way := &server.NextHop
 	switch way.State {
 	case NoRoute:
-		return d.refuse(f, p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
+		return d.refuse(p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case Unresolved:
 		return DroppedNoNeighbour
 	}
 	if c.Helped() { // what does not get this far does not count as said
-		if v, ok := d.help(t, conntrack.DirIn, f, p, ref, server); !ok {
+		if v, ok := d.help(conntrack.DirIn, p, server); !ok {
 			return v
 		}
 	}
-	fwd.DecTTL(f, p)
-	return d.send(f, p, c, server)
+	fwd.DecTTL(p.frame, &p.Packet)
+	return d.send(p, c, server)
 }
 
 // send rewrites the frame for its server, by the method the conn began with, and
 // gives it a way out.
-func (d *Director) send(f *wire.Frame, p *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
+func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
-		d.clampMSS(f, p, p.Src, c, server)
+		d.clampMSS(p, p.Src, c, server)
 	}
 	verdict, mtu := ForwardedRoute, server.NextHop.MTU
 	var tunnel *fwd.Tunnel
 	if c.Method() == conntrack.MethodTunnel {
 		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	switch fit(f, p, mtu, tunnel) {
+	switch fit(p, mtu, tunnel) {
 	case tooLong:
 		server.Counters.shards[d.worker].tooBig.Add(1)
-		return d.refuse(f, p, fwd.TooBig, p.Dst, uint32(longest(p, mtu, tunnel)), AnsweredTooBig)
+		return d.refuse(p, fwd.TooBig, p.Dst, uint32(longest(p.IPv6, mtu, tunnel)), AnsweredTooBig)
 	case inPieces:
 		server.Counters.shards[d.worker].split.Add(1)
 	}
 	switch c.Method() {
 	case conntrack.MethodMasq:
-		if fwd.Unsummed(f, p) {
+		if fwd.Unsummed(p.frame, &p.Packet) {
 			return DroppedUDP6NoChecksum
 		}
 		_, port := c.Server()
 		if crcElsewhere(p, p.DstPort, port) {
 			return DroppedFragmentSCTP
 		}
-		fwd.ToServer(f, p, server.Addr, port)
+		fwd.ToServer(p.frame, &p.Packet, server.Addr, port)
 		verdict = ForwardedMasq
 	case conntrack.MethodTunnel:
-		if !tunnel.Encap(f, p) {
+		if !tunnel.Encap(p.frame, &p.Packet) {
 			return DroppedNoRoom
 		}
 		verdict = ForwardedTunnel
 	}
-	server.NextHop.Link.Apply(f)
+	server.NextHop.Link.Apply(p.frame)
 	return verdict
 }
 
 // crcElsewhere says whether a change of port would need SCTP's CRC made anew,
 // which covers fragments that are not at hand.
-func crcElsewhere(p *wire.Packet, old, new uint16) bool {
+func crcElsewhere(p *packet, old, new uint16) bool {
 	return p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new
 }
 
@@ -156,60 +156,60 @@ const (
 // fit says how a packet fits a way of the given MTU, by a tunnel if there is
 // one, and asks the link to split what may be. By a tunnel even IPv6 packets up
 // to leastMTU6 may be: it is the tunnel's own packets that are fragmented.
-func fit(f *wire.Frame, p *wire.Packet, mtu int, tunnel *fwd.Tunnel) fitting {
+func fit(p *packet, mtu int, tunnel *fwd.Tunnel) fitting {
 	outer, fitting := 0, asItIs
 	if tunnel != nil {
 		outer = tunnel.Overhead()
 	}
-	if fwd.TooLong(f, p, mtu, outer) {
+	if fwd.TooLong(p.frame, &p.Packet, mtu, outer) {
 		switch {
-		case p.IPv6 && (tunnel == nil || fwd.TooLong(f, p, leastMTU6, 0)),
-			!p.IPv6 && (tunnel == nil || !tunnel.IgnoreDF) && fwd.DontFragment(f, p):
+		case p.IPv6 && (tunnel == nil || fwd.TooLong(p.frame, &p.Packet, leastMTU6, 0)),
+			!p.IPv6 && (tunnel == nil || !tunnel.IgnoreDF) && fwd.DontFragment(p.frame, &p.Packet):
 			return tooLong
 		}
-		f.MTU, fitting = uint16(mtu), inPieces
+		p.frame.MTU, fitting = uint16(mtu), inPieces
 	}
-	if f.IsGSO() && tunnel != nil {
-		f.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
+	if p.frame.IsGSO() && tunnel != nil {
+		p.frame.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
 	}
 	return fitting
 }
 
 // longest is the longest packet of p's kind that fit never calls too long.
-func longest(p *wire.Packet, mtu int, tunnel *fwd.Tunnel) int {
+func longest(ipv6 bool, mtu int, tunnel *fwd.Tunnel) int {
 	switch {
 	case tunnel == nil:
 		return mtu
-	case p.IPv6:
+	case ipv6:
 		return max(mtu-tunnel.Overhead(), leastMTU6)
 	}
 	return max(mtu-tunnel.Overhead(), leastMTU4)
 }
 
 // fromServer treats a server's packet that has a conn.
-func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
-	c := d.conns.Conn(ref)
+func (d *Director) fromServer(p *packet) Verdict {
+	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.metByServer(t, f, p, ref)
+		return d.metByServer(p)
 	}
 	if c.State() == conntrack.TCPForgotten {
-		return d.forgotten(f, p)
+		return d.forgotten(p)
 	}
-	server := t.server(c.ServerID())
+	server := d.table.server(c.ServerID())
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 	}
 	if p.Fragment != wire.FragmentLater {
-		d.conns.Step(ref, conntrack.DirOut, event(f, p), server.Timeouts)
+		d.conns.Step(p.query.Ref, conntrack.DirOut, event(p), server.Timeouts)
 	}
 	if c.Helped() {
-		if v, ok := d.help(t, conntrack.DirOut, f, p, ref, server); !ok {
+		if v, ok := d.help(conntrack.DirOut, p, server); !ok {
 			return v
 		}
 	}
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
-		if fwd.Unsummed(f, p) {
+		if fwd.Unsummed(p.frame, &p.Packet) {
 			return DroppedUDP6NoChecksum
 		}
 		verdict = ReturnedMasq
@@ -218,15 +218,15 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 	if verdict == ReturnedMasq && crcElsewhere(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
-	way := t.FIB.ReturnHop(p.Dst, c.ReturnHop())
-	if v, ok := d.route(f, p, &way, vip, verdict); !ok {
+	way := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
+	if v, ok := d.route(p, &way, vip, verdict); !ok {
 		return v
 	}
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
-		d.clampMSS(f, p, p.Dst, c, server)
+		d.clampMSS(p, p.Dst, c, server)
 	}
 	if verdict == ReturnedMasq {
-		fwd.FromServer(f, p, vip, vport)
+		fwd.FromServer(p.frame, &p.Packet, vip, vport)
 	}
 	return verdict
 }
@@ -234,31 +234,31 @@ func (d *Director) fromServer(t *Table, f *wire.Frame, p *wire.Packet, ref connt
 // route sends a packet on as a router does: TTL, MTU, next hop. self is the
 // address that answers when it cannot be; ok is false if the frame is not, or
 // not as itself, on its way.
-func (d *Director) route(f *wire.Frame, p *wire.Packet, way *NextHop, self wire.Addr, good Verdict) (v Verdict, ok bool) {
-	if fwd.TTLExpired(f, p) {
-		return d.refuse(f, p, fwd.TimeExceeded, self, 0, AnsweredTTLExceeded), false
+func (d *Director) route(p *packet, way *NextHop, self wire.Addr, good Verdict) (v Verdict, ok bool) {
+	if fwd.TTLExpired(p.frame, &p.Packet) {
+		return d.refuse(p, fwd.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
 	switch way.State {
 	case NoRoute:
-		return d.refuse(f, p, fwd.HostUnreachable, self, 0, AnsweredNoRoute), false
+		return d.refuse(p, fwd.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
-	fwd.DecTTL(f, p)
-	if fit(f, p, way.MTU, nil) == tooLong {
-		return d.refuse(f, p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
+	fwd.DecTTL(p.frame, &p.Packet)
+	if fit(p, way.MTU, nil) == tooLong {
+		return d.refuse(p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
 	}
-	way.Link.Apply(f)
+	way.Link.Apply(p.frame)
 	return good, true
 }
 
 // event is what a packet means to its conn's state.
-func event(f *wire.Frame, p *wire.Packet) conntrack.Event {
+func event(p *packet) conntrack.Event {
 	switch p.Proto {
 	case wire.ProtoTCP:
 		return conntrack.TCPEvent(p.TCPFlags)
 	case wire.ProtoSCTP:
-		return sctpEvent(f, p)
+		return sctpEvent(p)
 	}
 	return conntrack.EventData
 }
@@ -266,8 +266,8 @@ func event(f *wire.Frame, p *wire.Packet) conntrack.Event {
 // sctpEvent reads the first chunk's type, and the second's, of an SCTP packet
 // (RFC 9260 section 3.1: a 12-byte common header, then chunks of a 4-byte
 // header with the length in its last two bytes, padded to four).
-func sctpEvent(f *wire.Frame, p *wire.Packet) conntrack.Event {
-	b := f.Bytes()[min(int(p.L4)+12, f.Len()):]
+func sctpEvent(p *packet) conntrack.Event {
+	b := p.frame.Bytes()[min(int(p.L4)+12, p.frame.Len()):]
 	if len(b) < 4 {
 		return conntrack.SCTPEvent(0, 0)
 	}

@@ -13,18 +13,17 @@ import (
 
 // first decides about the first fragment of a datagram and leaves a note for the
 // others.
-func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
-	p := &d.packets[i]
+func (d *Director) first(p *packet) Verdict {
 	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportLength
-	if !headers || !d.forUs(t, f) || !t.concerns(p) {
-		return d.act(t, f, i)
+	if !headers || !d.forUs(p) || !d.table.concerns(p) {
+		return d.act(p)
 	}
-	x, ok := wire.ParseFragment(f, p)
+	x, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, x.ID)
-	switch d.frags.Begin(&key, rangeOf(&x), d.now, t.Settings.FragmentTime) {
+	switch d.frags.Begin(&key, rangeOf(&x), d.now, d.table.Settings.FragmentTime) {
 	case frag.NoFlow:
 		return DroppedFragmentLimit
 	case frag.Duplicate:
@@ -34,7 +33,7 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
 	d.pieces.picked = 0
-	v := d.act(t, f, i)
+	v := d.act(p)
 	flow.Disposition, flow.Server = disposition(v), d.pieces.picked
 	if d.frags.Finish(&key, flow, d.now) {
 		d.pieces.noted(&key)
@@ -44,14 +43,14 @@ func (d *Director) first(t *Table, f *wire.Frame, i int) Verdict {
 
 // later treats a fragment other than the first: it follows the first, or waits
 // for it.
-func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	x, ok := wire.ParseFragment(f, p)
+func (d *Director) later(p *packet) Verdict {
+	x, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, x.ID)
-	v := d.follow(t, f, p, &key, &x)
-	if v == HeldFragment && !d.queue.Push(f, &key, d.now, &t.Settings.Hold) {
+	v := d.follow(p, &key, &x)
+	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Hold) {
 		return DroppedFragmentLimit
 	}
 	return v
@@ -59,7 +58,7 @@ func (d *Director) later(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
 
 // follow sends a fragment after the first of its datagram. HeldFragment: nobody
 // knows where that goes, yet.
-func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
+func (d *Director) follow(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
 	flow, result := d.frags.Follow(key, rangeOf(x), d.now)
 	switch {
 	case result == frag.NoFlow:
@@ -74,9 +73,9 @@ func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *frag.Key
 		return DroppedFragment
 	}
 	p.Proto, p.SrcPort, p.DstPort = flow.Proto, flow.SrcPort, flow.DstPort
-	q := &d.pieces.query
-	fill(q, p, t.toVIP(p.Dst))
-	if !d.found(q) && t.ambiguous(q) {
+	q := p.query
+	fill(q, &p.Packet, d.table.toVIP(p.Dst))
+	if !d.found(q) && d.table.ambiguous(q) {
 		if r := reversed(q); d.found(&r) {
 			*q = r
 		}
@@ -85,33 +84,33 @@ func (d *Director) follow(t *Table, f *wire.Frame, p *wire.Packet, key *frag.Key
 	case q.Ref != 0 && d.conns.Conn(q.Ref).Expectation():
 		return DroppedFragment // the first would have met it
 	case q.Ref != 0 && q.Dir == conntrack.DirOut:
-		return d.fromServer(t, f, p, q.Ref)
+		return d.fromServer(p)
 	case q.Ref != 0:
-		return d.likeFirst(t, f, p, q.Ref)
+		return d.likeFirst(p)
 	case flow.Server != 0 && q.Dir == conntrack.DirIn:
-		return d.likeOnePacket(t, f, p, flow.Server)
+		return d.likeOnePacket(p, flow.Server)
 	case flow.Server != 0:
-		return d.likeCallOut(t, f, p)
-	case t.speaks(p):
-		return d.unknownReply(t, f, p)
+		return d.likeCallOut(p)
+	case d.table.speaks(p):
+		return d.unknownReply(p)
 	}
 	return DroppedFragment // its conn has ended meanwhile
 }
 
 // likeFirst sends a client's fragment to the server of its conn.
-func (d *Director) likeFirst(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
-	c := d.conns.Conn(ref)
-	server := t.server(c.ServerID())
+func (d *Director) likeFirst(p *packet) Verdict {
+	c := d.conns.Conn(p.query.Ref)
+	server := d.table.server(c.ServerID())
 	if !server.Available || c.State() == conntrack.TCPForgotten {
 		return DroppedServerGone
 	}
-	return d.toServer(t, f, p, ref, server)
+	return d.toServer(p, server)
 }
 
 // likeOnePacket sends a client's fragment to the server that was picked for the
 // first, of which one-packet scheduling left no conn, by a conn of the same kind.
-func (d *Director) likeOnePacket(t *Table, f *wire.Frame, p *wire.Packet, id uint32) Verdict {
-	server := t.server(id)
+func (d *Director) likeOnePacket(p *packet, id uint32) Verdict {
+	server := d.table.server(id)
 	if !server.Available {
 		return DroppedServerGone
 	}
@@ -123,21 +122,20 @@ func (d *Director) likeOnePacket(t *Table, f *wire.Frame, p *wire.Packet, id uin
 		Method: server.Method, ServerID: server.ID, ServiceID: server.Service,
 		OnePacket: true,
 	}
-	ref, _ := d.conns.Insert(&d.fresh)
-	if ref == 0 {
+	if p.query.Ref, _ = d.conns.Insert(&d.fresh); p.query.Ref == 0 {
 		return DroppedTableFull
 	}
-	return d.toServer(t, f, p, ref, server)
+	return d.toServer(p, server)
 }
 
 // likeCallOut sends a server's fragment as from the service, as the first was, of
 // whose call one-packet scheduling left no conn.
-func (d *Director) likeCallOut(t *Table, f *wire.Frame, p *wire.Packet) Verdict {
-	origin, ok := t.origin(p)
+func (d *Director) likeCallOut(p *packet) Verdict {
+	origin, ok := d.table.origin(p)
 	if !ok {
 		return DroppedServerGone
 	}
-	return d.onePacketReply(t, f, p, &origin)
+	return d.onePacketReply(p, &origin)
 }
 
 // rangeOf is what a fragment has of its datagram.
@@ -146,7 +144,7 @@ func rangeOf(x *wire.FragmentInfo) frag.Range {
 }
 
 // fragmentKey is what the fragment has in common with those of its datagram.
-func fragmentKey(p *wire.Packet, id uint32) frag.Key {
+func fragmentKey(p *packet, id uint32) frag.Key {
 	key := frag.Key{Src: p.Src, Dst: p.Dst, ID: id}
 	if !p.IPv6 {
 		key.Proto = p.Proto
@@ -167,12 +165,12 @@ func disposition(v Verdict) frag.Disposition {
 
 // concerns says whether a fragment may be of a flow of ours, as far as can be
 // told without ports.
-func (t *Table) concerns(p *wire.Packet) bool { return t.toVIP(p.Dst) || t.speaks(p) }
+func (t *Table) concerns(p *packet) bool { return t.toVIP(p.Dst) || t.speaks(p) }
 
 // speaks says whether answers of servers come from the packet's source, by
 // whatever port. The guard keeps later fragments from there away from the host
 // unless it let the first pass.
-func (t *Table) speaks(p *wire.Packet) bool {
+func (t *Table) speaks(p *packet) bool {
 	if t.ServerAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
 		return true
 	}
@@ -200,8 +198,7 @@ type reunion struct {
 
 	picked uint32 // server of the last packet of a one-packet service, to it or from it
 	key    frag.Key
-	packet wire.Packet
-	query  conntrack.Query
+	packet packet
 }
 
 const (
@@ -224,30 +221,30 @@ func (r *reunion) noted(key *frag.Key) {
 
 // reunite sends held fragments after their firsts: those that came with this
 // batch, and those noted since by other workers. behind says that there is more.
-func (d *Director) reunite(t *Table) (behind bool) {
+func (d *Director) reunite() (behind bool) {
 	r := d.pieces
 	behind = d.queue.Expire(d.now)
 	for i := range r.opened[:r.nOpened] {
-		d.fetch(t, &r.opened[i])
+		d.fetch(&r.opened[i])
 	}
 	for range min(sweeps, d.queue.Len()) {
 		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
 			r.key = *key
-			d.fetch(t, &r.key)
+			d.fetch(&r.key)
 		}
 	}
 	return behind || r.n == maxReunited
 }
 
 // fetch sends the held fragments of a datagram as far as there is room.
-func (d *Director) fetch(t *Table, key *frag.Key) {
+func (d *Director) fetch(key *frag.Key) {
 	r := d.pieces
 	for r.n < maxReunited {
 		f := &r.frames[r.n]
 		if !d.queue.Pop(f, key) {
 			return
 		}
-		if d.release(t, f, key); f.Out != wire.NoPort {
+		if d.release(f, key); f.Out != wire.NoPort {
 			r.n++
 			d.queue.Sent.Add(1)
 		} else {
@@ -257,16 +254,17 @@ func (d *Director) fetch(t *Table, key *frag.Key) {
 }
 
 // release decides about a fragment that was held.
-func (d *Director) release(t *Table, f *wire.Frame, key *frag.Key) {
+func (d *Director) release(f *wire.Frame, key *frag.Key) {
 	p := &d.pieces.packet
-	wire.Parse(f, p)
-	x, ok := wire.ParseFragment(f, p)
+	p.frame = f
+	wire.Parse(f, &p.Packet)
+	x, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return
 	}
 	// What was left to the host for its first fragment's sake has been kept from
 	// it until that came.
-	if v := d.follow(t, f, p, key, &x); v == NotOurs && t.speaks(p) && !t.FIB.IsLocal(p.Dst) {
-		d.pass(t, f, p)
+	if v := d.follow(p, key, &x); v == NotOurs && d.table.speaks(p) && !d.table.FIB.IsLocal(p.Dst) {
+		d.pass(p)
 	}
 }

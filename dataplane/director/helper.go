@@ -84,7 +84,6 @@ func (s *Sessions) Close() error { return s.slab.Close() }
 // what may be expected.
 type helping struct {
 	d       *Director
-	t       *Table
 	ref     conntrack.Ref
 	server  *Server
 	session *session
@@ -94,28 +93,28 @@ type helping struct {
 
 // help lets a helper look at a packet of a helped conn. If ok is false the frame
 // is not to go on, and v is what became of it.
-func (d *Director) help(t *Table, dir conntrack.Dir, f *wire.Frame, p *wire.Packet, ref conntrack.Ref, server *Server) (v Verdict, ok bool) {
+func (d *Director) help(dir conntrack.Dir, p *packet, server *Server) (v Verdict, ok bool) {
 	h := &d.helping
-	h.t, h.ref, h.server = t, ref, server
+	h.ref, h.server = p.query.Ref, server
 	if p.Proto != wire.ProtoTCP {
 		if dir == conntrack.DirIn && p.Fragment == wire.FragmentNone {
-			h.expectTransfer(f, p)
+			h.expectTransfer(p)
 		}
 		return 0, true
 	}
 	if p.Fragment != wire.FragmentNone { // with or without a session, or text would slip through in pieces
 		return DroppedHelperFragment, false
 	}
-	number, busy := d.conns.LockSession(ref)
+	number, busy := d.conns.LockSession(p.query.Ref)
 	if number == 0 && !busy {
 		// A session begins with its SYN, from which the MSS is learned; when they
 		// run short, as in a flood of SYNs, not before its first text.
-		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.SessionsMostlyFree() || hasText(f, p)
-		if !begins || t.Sessions == nil {
+		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.SessionsMostlyFree() || hasText(p)
+		if !begins || d.table.Sessions == nil {
 			return 0, true
 		}
-		if number, busy = d.conns.LockNewSession(ref); number != 0 {
-			t.Sessions.slab.Items[number] = session{}
+		if number, busy = d.conns.LockNewSession(p.query.Ref); number != 0 {
+			d.table.Sessions.slab.Items[number] = session{}
 		}
 	}
 	switch {
@@ -124,17 +123,17 @@ func (d *Director) help(t *Table, dir conntrack.Dir, f *wire.Frame, p *wire.Pack
 	case number == 0: // all sessions are in use: the conn goes without help meanwhile
 		return 0, true
 	}
-	h.session = &t.Sessions.slab.Items[number]
-	outcome, seen := h.process(dir, f, p)
-	d.conns.UnlockSession(ref, number)
+	h.session = &d.table.Sessions.slab.Items[number]
+	outcome, seen := h.process(dir, p)
+	d.conns.UnlockSession(p.query.Ref, number)
 	if seen != 0 {
-		t.Sessions.counts[d.worker].add(seen)
+		d.table.Sessions.counts[d.worker].add(seen)
 	}
 	return outcomeVerdict[outcome], outcome <= stream.Shortened
 }
 
 // process runs the frame through FTP's helper.
-func (h *helping) process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, ftp.Note) {
+func (h *helping) process(dir conntrack.Dir, p *packet) (stream.Outcome, ftp.Note) {
 	c := h.d.conns.Conn(h.ref)
 	h.terms = ftp.Terms{}
 	h.terms.Client, _ = c.Client()
@@ -143,12 +142,12 @@ func (h *helping) process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (str
 	if helper := h.server.Helper; helper != nil {
 		h.terms.ThirdParty, h.terms.LeaveAddress = helper.ThirdParty, helper.LeaveAddress
 	}
-	return h.ftp.Process(&h.session.ftp, &h.terms, h, dir, f, p)
+	return h.ftp.Process(&h.session.ftp, &h.terms, h, dir, p.frame, &p.Packet)
 }
 
 // hasText says whether a TCP packet has a payload.
-func hasText(f *wire.Frame, p *wire.Packet) bool {
-	return p.Len > uint32(p.L4-p.L3)+uint32(wire.TCP(f.From(p.L4)).HeaderLen())
+func hasText(p *packet) bool {
+	return p.Len > uint32(p.L4-p.L3)+uint32(wire.TCP(p.frame.From(p.L4)).HeaderLen())
 }
 
 // outcomeVerdict is what a stream's outcome makes of a frame; a frame that goes
@@ -199,7 +198,7 @@ func (h *helping) ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok
 	vport = port
 	for range vportTries {
 		key := Endpoint{Addr: n.VIP, Port: vport, Proto: n.Proto}
-		if n.VPort = vport; h.t.Services[key] == nil && h.d.expect(h.ref, server) {
+		if n.VPort = vport; h.d.table.Services[key] == nil && h.d.expect(h.ref, server) {
 			h.session.passive = vport
 			return vport, true
 		}
@@ -235,8 +234,8 @@ func (h *helping) ExpectActive(client wire.Addr, port uint16) (ok bool) {
 // expectTransfer lets the server of a TFTP request answer from a port of its own
 // (RFC 1350 section 4): the client's next packets go to the VIP's port of the
 // same number.
-func (h *helping) expectTransfer(f *wire.Frame, p *wire.Packet) {
-	b := f.From(p.L4)[wire.UDPLen:]
+func (h *helping) expectTransfer(p *packet) {
+	b := p.frame.From(p.L4)[wire.UDPLen:]
 	if len(b) < 2 || b[0] != 0 || b[1] != tftpRead && b[1] != tftpWrite {
 		return
 	}
@@ -343,28 +342,28 @@ func (h *helping) end() {
 
 // metByClient treats a client's packet for which only an expectation was found:
 // one that opens a connection gets it, nothing else does.
-func (d *Director) metByClient(t *Table, f *wire.Frame, p *wire.Packet, q *conntrack.Query) Verdict {
-	ref, server := q.Ref, t.server(d.conns.Conn(q.Ref).ServerID())
-	q.Ref = 0
-	if !opens(f, p) || !server.Available {
-		return d.begin(t, f, p)
+func (d *Director) metByClient(p *packet) Verdict {
+	ref, server := p.query.Ref, d.table.server(d.conns.Conn(p.query.Ref).ServerID())
+	p.query.Ref = 0
+	if !opens(p) || !server.Available {
+		return d.begin(p)
 	}
-	if ref = d.conns.SetPort(ref, p.SrcPort); ref == 0 {
+	if p.query.Ref = d.conns.SetPort(ref, p.SrcPort); p.query.Ref == 0 {
 		return DroppedTableFull
 	}
-	return d.toServer(t, f, p, ref, server)
+	return d.toServer(p, server)
 }
 
 // metByServer is metByClient for a server's packet.
-func (d *Director) metByServer(t *Table, f *wire.Frame, p *wire.Packet, ref conntrack.Ref) Verdict {
-	if p.Proto == wire.ProtoTCP && !opens(f, p) {
-		return d.unknownReply(t, f, p)
+func (d *Director) metByServer(p *packet) Verdict {
+	if p.Proto == wire.ProtoTCP && !opens(p) {
+		return d.unknownReply(p)
 	}
-	if ref = d.conns.SetPort(ref, p.SrcPort); ref == 0 {
+	if p.query.Ref = d.conns.SetPort(p.query.Ref, p.SrcPort); p.query.Ref == 0 {
 		return DroppedTableFull
 	}
-	if _, port := d.conns.Conn(ref).Server(); port != p.SrcPort {
+	if _, port := d.conns.Conn(p.query.Ref).Server(); port != p.SrcPort {
 		return DroppedUnexpected // from two ports at once
 	}
-	return d.fromServer(t, f, p, ref)
+	return d.fromServer(p)
 }

@@ -9,33 +9,32 @@ import (
 // forwardError sends an ICMP error about a known flow to the end that sent the
 // quoted packet. It is counted with the flow's packets but moves neither state
 // nor timer (reference 5.7).
-func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
-	p, in, q := &d.packets[i], &d.quoted[i], &d.queries[i]
-	if !wire.VerifyChecksum(f, p) {
+func (d *Director) forwardError(p *packet) Verdict {
+	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum
 	}
-	c := d.conns.Conn(q.Ref)
+	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.unknownError(t, f, i)
+		return d.unknownError(p)
 	}
-	if c.Helped() && !d.renumberQuote(t, f, i) {
+	if c.Helped() && !d.renumberQuote(p) {
 		return DroppedHelperBusy
 	}
-	server := t.server(c.ServerID())
-	if q.Dir == conntrack.DirIn {
-		return d.errorToServer(f, p, in, c, server)
+	server := d.table.server(c.ServerID())
+	if p.query.Dir == conntrack.DirIn {
+		return d.errorToServer(p, c, server)
 	}
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
-		if mtu, ok := fwd.ReportedMTU(f, p); ok && c.Method() != conntrack.MethodTunnel {
+		if mtu, ok := fwd.ReportedMTU(p.frame, &p.Packet); ok && c.Method() != conntrack.MethodTunnel {
 			server.Path.learn(d.now, mtu, server.NextHop.MTU, p.IPv6, p.Src)
 		}
 	}
 	vip, vport := c.VIP()
-	way := t.FIB.ReturnHop(p.Dst, c.ReturnHop())
-	v, ok := d.route(f, p, &way, vip, ICMPErrorToClient)
+	way := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
+	v, ok := d.route(p, &way, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodMasq {
-		fwd.ErrorFromServer(f, p, in, vip, vport)
+		fwd.ErrorFromServer(p.frame, &p.Packet, p.inner, vip, vport)
 	}
 	return v
 }
@@ -44,53 +43,52 @@ func (d *Director) forwardError(t *Table, f *wire.Frame, i int) Verdict {
 // into its sender's numbering, if a helper has changed what went before: a host
 // ignores errors about numbers it has not sent. False: the conn is in another
 // worker's hands.
-func (d *Director) renumberQuote(t *Table, f *wire.Frame, i int) bool {
-	p, in, q := &d.packets[i], &d.quoted[i], &d.queries[i]
-	seq, ok := fwd.QuotedSeq(f, in)
-	if !ok || t.Sessions == nil {
+func (d *Director) renumberQuote(p *packet) bool {
+	seq, ok := fwd.QuotedSeq(p.frame, p.inner)
+	if !ok || d.table.Sessions == nil {
 		return true
 	}
-	number, busy := d.conns.LockSession(q.Ref)
+	number, busy := d.conns.LockSession(p.query.Ref)
 	if number == 0 {
 		return !busy
 	}
-	own := t.Sessions.slab.Items[number].ftp.Quoted(q.Dir.Opposite(), seq)
-	d.conns.UnlockSession(q.Ref, number)
+	own := d.table.Sessions.slab.Items[number].ftp.Quoted(p.query.Dir.Opposite(), seq)
+	d.conns.UnlockSession(p.query.Ref, number)
 	if own != seq {
-		fwd.SetQuotedSeq(f, p, in, own)
+		fwd.SetQuotedSeq(p.frame, &p.Packet, p.inner, own)
 	}
 	return true
 }
 
 // errorToServer sends a client-side error about a reply to the server, by the
 // method its packets take.
-func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack.Conn, server *Server) Verdict {
+func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	switch {
 	case !server.Available:
 		return DroppedServerGone
 	case server.NextHop.State != Resolved:
 		return DroppedNoNeighbour
-	case fwd.TTLExpired(f, p):
+	case fwd.TTLExpired(p.frame, &p.Packet):
 		return DroppedUnanswered
 	}
 	server.Counters.shards[d.worker].in(p.Len)
-	fwd.DecTTL(f, p)
+	fwd.DecTTL(p.frame, &p.Packet)
 	mtu := server.NextHop.MTU
 	var tunnel *fwd.Tunnel
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		addr, port := c.Server()
-		fwd.ErrorToServer(f, p, in, addr, port)
+		fwd.ErrorToServer(p.frame, &p.Packet, p.inner, addr, port)
 	case conntrack.MethodTunnel:
 		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	if fit(f, p, mtu, tunnel) == tooLong {
+	if fit(p, mtu, tunnel) == tooLong {
 		return DroppedUnanswered // errors are never answered with errors
 	}
-	if tunnel != nil && !tunnel.Encap(f, p) {
+	if tunnel != nil && !tunnel.Encap(p.frame, &p.Packet) {
 		return DroppedNoRoom
 	}
-	server.NextHop.Link.Apply(f)
+	server.NextHop.Link.Apply(p.frame)
 	return ICMPErrorToServer
 }
 
@@ -99,61 +97,60 @@ func (d *Director) errorToServer(f *wire.Frame, p, in *wire.Packet, c *conntrack
 // even if it quotes no more than RFC 792 demands, eight bytes behind the outer
 // header, which do not say whose the packet inside was. ok is false, and nothing
 // done, for any other error.
-func (d *Director) tunnelError(t *Table, f *wire.Frame, p *wire.Packet) (v Verdict, ok bool) {
+func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
-	if !d.forUs(t, f) || !wire.ParseQuoted(f, p, outer) || outer.Src != p.Dst {
+	if !d.forUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
 		return NotOurs, false
 	}
-	server := t.server(t.Tunnels[quotedTunnel(outer)])
+	server := d.table.server(d.table.Tunnels[quotedTunnel(outer)])
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
 		return NotOurs, false
 	}
-	if !wire.VerifyChecksum(f, p) {
+	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum, true
 	}
-	reported, tooBig := fwd.ReportedMTU(f, p)
+	reported, tooBig := fwd.ReportedMTU(p.frame, &p.Packet)
 	if tooBig {
 		server.Path.learn(d.now, reported, server.NextHop.MTU, p.IPv6, p.Src)
 	}
-	return d.tellClient(t, f, p, tooBig), true
+	return d.tellClient(p, tooBig), true
 }
 
 // tellClient tells the client whose packet was in the tunnel packet that error p
 // is about. Noted is what it need not know: what comes next will be fragmented,
 // or nobody is known who sent it.
-func (d *Director) tellClient(t *Table, f *wire.Frame, p *wire.Packet, tooBig bool) Verdict {
-	in := &d.inner
-	at, ok := fwd.QuotedInner(f, &d.outer)
-	if !ok || wire.ParseIPAt(f, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
+func (d *Director) tellClient(p *packet, tooBig bool) Verdict {
+	in := p.inner
+	at, ok := fwd.QuotedInner(p.frame, &d.outer)
+	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
 		return ICMPErrorNoted
 	}
-	var q conntrack.Query
-	if fill(&q, in, true); !d.found(&q) {
+	if fill(p.query, in, true); !d.found(p.query) {
 		return ICMPErrorNoted
 	}
-	c := d.conns.Conn(q.Ref)
-	server := t.server(c.ServerID())
+	c := d.conns.Conn(p.query.Ref)
+	server := d.table.server(c.ServerID())
 	if c.Method() != conntrack.MethodTunnel || server.Addr != d.outer.Dst {
 		return ICMPErrorNoted
 	}
 	mtu := 0
 	if tooBig {
-		mtu = longest(in, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
-		if fwd.StatedLen(f, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(f, in)) {
+		mtu = longest(in.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
+		if fwd.StatedLen(p.frame, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, in)) {
 			return ICMPErrorNoted
 		}
 	}
-	way := t.FIB.ReturnHop(in.Src, c.ReturnHop())
+	way := d.table.FIB.ReturnHop(in.Src, c.ReturnHop())
 	switch {
 	case way.State != Resolved:
 		return DroppedNoNeighbour
 	case d.limit.spent():
 		return DroppedAnswerLimit
-	case !fwd.ErrorFromTunnel(f, p, in, in.Dst, uint32(mtu), way.MTU):
+	case !fwd.ErrorFromTunnel(p.frame, &p.Packet, in, in.Dst, uint32(mtu), way.MTU):
 		return DroppedUnanswered
 	}
 	d.limit.take()
-	way.Link.Apply(f)
+	way.Link.Apply(p.frame)
 	return ICMPErrorToClient
 }
 
@@ -169,17 +166,16 @@ func quotedTunnel(outer *wire.Packet) Endpoint {
 // unknownError treats an ICMP error about a flow we do not know. Under
 // schedule_icmp one about a service's reply is scheduled. If it quotes a packet to
 // an end the guard hides from the host, we route it on unchanged.
-func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
-	p, in := &d.packets[i], &d.quoted[i]
-	if t.Settings.ScheduleICMP && d.queries[i].Dir == conntrack.DirIn && in.HasPorts() {
-		if v, ok := d.scheduleError(t, f, p, in); ok {
+func (d *Director) unknownError(p *packet) Verdict {
+	if d.table.Settings.ScheduleICMP && p.query.Dir == conntrack.DirIn && p.inner.HasPorts() {
+		if v, ok := d.scheduleError(p); ok {
 			return v
 		}
 	}
-	if t.hides(in.Dst, in.DstPort, in.Proto) && !t.FIB.IsLocal(p.Dst) {
-		return d.pass(t, f, p)
+	if d.table.hides(p.inner.Dst, p.inner.DstPort, p.inner.Proto) && !d.table.FIB.IsLocal(p.Dst) {
+		return d.pass(p)
 	}
-	return d.answer(t, f, p)
+	return d.answer(p)
 }
 
 // scheduleError gives an ICMP error about a service's reply to the server that
@@ -187,29 +183,29 @@ func (d *Director) unknownError(t *Table, f *wire.Frame, i int) Verdict {
 // schedule alike, that is the server that sent it (schedule_icmp). The conn is
 // forgotten after two seconds, that of a UDP flow at once, unless the client is
 // heard of. ok is false if what is quoted is of no service.
-func (d *Director) scheduleError(t *Table, f *wire.Frame, p, in *wire.Packet) (v Verdict, ok bool) {
-	request := &d.inner
-	*request = *in
-	request.Src, request.Dst, request.SrcPort, request.DstPort = in.Dst, in.Src, in.DstPort, in.SrcPort
-	svc := t.service(f, request)
+func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
+	request := &d.request
+	*request = packet{Packet: *p.inner, frame: p.frame, query: p.query}
+	request.Src, request.Dst, request.SrcPort, request.DstPort = p.inner.Dst, p.inner.Src, p.inner.DstPort, p.inner.SrcPort
+	svc := d.table.service(request)
 	switch {
 	case svc == nil:
 		return NotOurs, false
-	case !wire.VerifyChecksum(f, p):
+	case !wire.VerifyChecksum(p.frame, &p.Packet):
 		return DroppedBadICMPChecksum, true
 	}
-	if v := t.badSource(f, request); v != NotOurs {
+	if v := d.table.badSource(request); v != NotOurs {
 		return v, true
 	}
 	if d.conns.DropPacket() {
 		return DroppedDefence, true
 	}
-	ref, server, v := d.place(t, svc, f, request, request.Proto == wire.ProtoUDP)
+	server, v := d.place(svc, request, request.Proto == wire.ProtoUDP)
 	switch {
 	case v == RefusedNoServer:
 		return DroppedUnanswered, true // errors are never answered with errors
-	case ref == 0:
+	case server == nil:
 		return v, true
 	}
-	return d.errorToServer(f, p, in, d.conns.Conn(ref), server), true
+	return d.errorToServer(p, d.conns.Conn(p.query.Ref), server), true
 }

@@ -15,7 +15,7 @@ func ofConn(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 
 // noIKE treats ESP or AH to a VIP that follows no flow: it is kept from the host
 // where IKE is a service, and the host's elsewhere, if the host holds the VIP.
-func (t *Table) noIKE(p *wire.Packet) Verdict {
+func (t *Table) noIKE(p *packet) Verdict {
 	key := Endpoint{Addr: p.Dst, Port: wire.PortIKE, Proto: wire.ProtoUDP}
 	every := Endpoint{Addr: p.Dst, Proto: wire.ProtoUDP}
 	if t.Services[key] != nil || t.Services[every] != nil || t.VIPs[p.Dst].Ours {

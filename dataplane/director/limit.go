@@ -32,7 +32,7 @@ const tallyTime = 10 * conntrack.Second
 // service is persistent, else one made for this. ok is false if it has as many
 // as it may. Two workers may each let the last one through, and conns that were
 // there before the limit are not counted, so it errs towards letting through.
-func (d *Director) tally(svc *Service, p *wire.Packet, template conntrack.Ref) (parent conntrack.Ref, ok bool) {
+func (d *Director) tally(svc *Service, p *packet, template conntrack.Ref) (parent conntrack.Ref, ok bool) {
 	if parent = template; parent == 0 {
 		parent = d.tallyOf(svc, p)
 	}
@@ -41,7 +41,7 @@ func (d *Director) tally(svc *Service, p *wire.Packet, template conntrack.Ref) (
 
 // tallyOf finds or makes the entry of a client without a template: a conn of no
 // server, named by the service's ID where others have the VIP. 0: the table is full.
-func (d *Director) tallyOf(svc *Service, p *wire.Packet) conntrack.Ref {
+func (d *Director) tallyOf(svc *Service, p *packet) conntrack.Ref {
 	var name wire.Addr
 	binary.BigEndian.PutUint32(name[12:], svc.ID)
 	d.again[0] = conntrack.Query{Proto: tallyProto, Dir: conntrack.DirIn, Template: true, Client: p.Src, Peer: name}

@@ -44,12 +44,12 @@ type ServerRange struct {
 }
 
 // service finds the service of a packet's mark; nil: it has none.
-func (m *Marks) service(f *wire.Frame, p *wire.Packet) *Service {
+func (m *Marks) service(p *packet) *Service {
 	src, dst := p.Src.Netip(), p.Dst.Netip()
 	for i := len(m.Rules) - 1; i >= 0; i-- {
 		r := &m.Rules[i]
 		if r.Dst.Contains(dst) && r.Src.Contains(src) && (r.Proto == 0 || r.Proto == p.Proto) &&
-			(r.In == wire.NoPort || r.In == f.In) && within(r.DstPorts, p.DstPort) && within(r.SrcPorts, p.SrcPort) {
+			(r.In == wire.NoPort || r.In == p.frame.In) && within(r.DstPorts, p.DstPort) && within(r.SrcPorts, p.SrcPort) {
 			return m.Services[MarkKey{r.Mark, p.IPv6}]
 		}
 	}

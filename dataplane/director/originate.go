@@ -50,6 +50,6 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 }
 
 // forgotten answers a segment of a forgotten connection, from whichever end.
-func (d *Director) forgotten(f *wire.Frame, p *wire.Packet) Verdict {
-	return d.reset(f, p, RefusedForgotten)
+func (d *Director) forgotten(p *packet) Verdict {
+	return d.reset(p, RefusedForgotten)
 }

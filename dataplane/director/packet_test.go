@@ -18,7 +18,7 @@ import (
 // Frames made and described by gopacket, apart from the judgement of lengths and
 // checksums, which is wiretest.Check's.
 
-func packet(l ...gopacket.SerializableLayer) []gopacket.SerializableLayer { return l }
+func headers(l ...gopacket.SerializableLayer) []gopacket.SerializableLayer { return l }
 
 func v4(src, dst string) *layers.IPv4 {
 	return &layers.IPv4{Version: 4, TTL: 64, Id: 1, SrcIP: net.ParseIP(src), DstIP: net.ParseIP(dst)}

@@ -81,7 +81,7 @@ const AutoMSS = 1
 
 // clampMSS lowers what a SYN, the client's or the server's, says its sender
 // receives in a segment: MTU less the headers without options, RFC 6691.
-func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *conntrack.Conn, server *Server) {
+func (d *Director) clampMSS(p *packet, client wire.Addr, c *conntrack.Conn, server *Server) {
 	most := server.MSS
 	if most == AutoMSS {
 		mtu := wire.MaxIPLen
@@ -91,7 +91,7 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 		if c.Method() == conntrack.MethodTunnel {
 			mtu -= server.Tunnel.Overhead()
 		}
-		if back := d.fib.ReturnHop(client, c.ReturnHop()); back.State != NoRoute {
+		if back := d.table.FIB.ReturnHop(client, c.ReturnHop()); back.State != NoRoute {
 			mtu = min(mtu, back.MTU)
 		}
 		headers := wire.IPv4Len + wire.TCPLen
@@ -100,5 +100,5 @@ func (d *Director) clampMSS(f *wire.Frame, p *wire.Packet, client wire.Addr, c *
 		}
 		most = uint16(max(mtu-headers, wire.MinMSS))
 	}
-	fwd.ClampMSS(f, p, most)
+	fwd.ClampMSS(p.frame, &p.Packet, most)
 }

@@ -241,9 +241,9 @@ func TunnelKey(t *fwd.Tunnel) Endpoint {
 // service finds the service of a packet to a VIP (reference 3.4): that of its
 // mark, else of the exact port, else a persistent one of FTP, whose data goes to
 // other ports, else of every port.
-func (t *Table) service(f *wire.Frame, p *wire.Packet) *Service {
+func (t *Table) service(p *packet) *Service {
 	if t.Marks != nil {
-		if s := t.Marks.service(f, p); s != nil {
+		if s := t.Marks.service(p); s != nil {
 			return s
 		}
 	}
@@ -272,7 +272,7 @@ func (t *Table) server(id uint32) *Server {
 }
 
 // origin is what a server's packet without a conn says of the service it answers for.
-func (t *Table) origin(p *wire.Packet) (ReplyService, bool) {
+func (t *Table) origin(p *packet) (ReplyService, bool) {
 	if len(t.ReplyServices) == 0 {
 		return ReplyService{}, false
 	}

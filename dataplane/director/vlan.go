@@ -9,23 +9,23 @@ import "uvs/dataplane/wire"
 // be kept. Then a frame stays in its VLAN, whatever port it leaves by.
 
 // enter gives a tagged frame to the port that its VLAN is.
-func (t *Table) enter(f *wire.Frame, p *wire.Packet) {
+func (t *Table) enter(p *packet) {
 	for {
-		vlan, customer, ok := wire.VLAN(f)
-		port, ours := f.In, vlan == 0
+		vlan, customer, ok := wire.VLAN(p.frame)
+		port, ours := p.frame.In, vlan == 0
 		if customer && !ours && t.FIB.vlans != nil {
-			port, ours = t.FIB.vlans[tagged{f.In, vlan}]
+			port, ours = t.FIB.vlans[tagged{p.frame.In, vlan}]
 		}
 		switch {
 		case !ok || !ours && t.Settings.KeepTags:
-			wire.Parse(f, p)
+			wire.Parse(p.frame, &p.Packet)
 			return
 		case !ours:
-			*p = wire.Packet{Kind: wire.KindOtherVLAN}
+			p.Packet = wire.Packet{Kind: wire.KindOtherVLAN}
 			return
 		}
-		wire.PopVLAN(f)
-		f.In = port
+		wire.PopVLAN(p.frame)
+		p.frame.In = port
 	}
 }
 
