@@ -1,7 +1,9 @@
 # uvs: `make demo` shows it, `make test` proves it. Both do all their set-up.
+# While you change something: `make quick`. Before you commit: `make check`.
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
 BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 # The real programs that tests set at both ends, the C compiler -race wants, and
@@ -15,7 +17,11 @@ PACKAGES += vsftpd lftp tnftp python3 tftp-hpa tftpd-hpa
 UNPACK_PURE_FTPD = (d=$$(mktemp -d) && cd $$d && apt-get download -qq pure-ftpd && dpkg-deb -x pure-ftpd_*.deb . && \
 	install usr/sbin/pure-ftpd /usr/local/sbin/ && rm -r $$d) >/dev/null 2>&1
 
-.PHONY: build demo test programs check bench clean
+# Linters are programs of a pinned version that Go builds and keeps in its cache.
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build demo test quick programs check lint bench fuzz cover clean
 
 build: ## the static binary ./uvs
 	$(BUILD) -o uvs ./cmd/uvs
@@ -38,14 +44,32 @@ programs: # as root, install what the tests drive; elsewhere they skip
 		command -v pure-ftpd >/dev/null || $(UNPACK_PURE_FTPD) || echo "pure-ftpd is not to be had"; \
 	fi
 
-check: ## formatting, vet, staticcheck, the layers
+quick: ## vet, and short tests of what changed since main and of what imports it
+	@GO=$(GO) .ci/quick
+
+check: ## formatting, vet, linters, layers, names
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
-	$(GO) test ./cmd/uvs -run 'TestLayers|TestDirectorKnowsOnlyFrames|TestUnsafeAndPackageComments'
+	$(STATICCHECK) ./...
+	$(GO) test ./cmd/uvs
+
+lint: # .golangci.yml says what is asked
+	$(GOLANGCI) run ./...
 
 bench: ## speed of the parts, in Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./dataplane/... ./conntrack ./sched ./fwd/... ./ctl
 
+fuzz: ## every fuzz target, for FUZZTIME each
+	@set -e; for dir in $$(grep -rl '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -h '^func Fuzz' $$dir/*_test.go | sed 's/^func \([A-Za-z0-9_]*\).*/\1/'); do \
+			echo "$$dir $$target"; \
+			$(GO) test $$dir -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+cover: ## which statements short tests reach: a line for every package, and cover.out for `go tool cover -html`
+	$(GO) test -short -cover -coverprofile cover.out $$($(GO) list ./... | grep -v /bench/)
+	@$(GO) tool cover -func cover.out | tail -n 1
+
 clean:
-	rm -f uvs
+	rm -f uvs cover.out
