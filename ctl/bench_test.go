@@ -5,15 +5,17 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"uvs/ctl/config"
 )
 
 // large are the operations that make many services of ten servers each.
-func large(services int) (ops []Op) {
+func large(services int) (ops []config.Op) {
 	for i := range services {
 		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80).String()
 		ops = append(ops, add(vip, "wlc"))
 		for j := range 10 {
-			ops = append(ops, with(vip, Server{ServerKey: ServerKey{testServer(10*i + j), 80}, Weight: 1}))
+			ops = append(ops, with(vip, config.Server{ServerKey: config.ServerKey{Addr: testServer(10*i + j), Port: 80}, Weight: 1}))
 		}
 	}
 	return ops
@@ -29,7 +31,7 @@ func BenchmarkApply(b *testing.B) {
 				b.Fatal(errs)
 			}
 			w.must(add("10.9.99.99:80", "wlc"))
-			extra := Server{ServerKey: ServerKey{netip.MustParseAddr("10.2.77.77"), 80}, Weight: 1}
+			extra := config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.2.77.77"), Port: 80}, Weight: 1}
 			for b.Loop() {
 				w.must(with("10.9.99.99:80", extra), without("10.9.99.99:80", extra))
 			}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
@@ -14,9 +16,9 @@ import (
 // when the name is not remembered.
 func TestCallsAreListed(t *testing.T) {
 	w := newWorld(t, 1)
-	phones := &Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
-	phone := Server{ServerKey: ServerKey{testServer(0), 5060}, Method: MethodMasq, Weight: 1}
-	w.must(Op{Verb: AddService, Service: phones}, Op{Verb: AddServer, Service: phones, Server: &phone})
+	phones := &config.Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
+	phone := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodMasq, Weight: 1}
+	w.must(config.Op{Verb: config.AddService, Service: phones}, config.Op{Verb: config.AddServer, Service: phones, Server: &phone})
 	message := wiretest.Packet{Src: "10.1.0.2:5060", Dst: "10.9.0.1:5060", Proto: wire.ProtoUDP, Payload: []byte("BYE sip:x SIP/2.0\r\nCall-ID: a@x\r\n\r\n")}
 	if got := w.exchange(0, message); phone.Addr != server(got) {
 		t.Fatalf("sent % x", got)
@@ -25,9 +27,9 @@ func TestCallsAreListed(t *testing.T) {
 	if got := w.exchange(1, out); got == nil || netip.AddrFrom4([4]byte(got[26:30])) != phones.Addr {
 		t.Errorf("a server's call left as % x", got)
 	}
-	listed := func() (list map[string]ConnStatus) {
-		list = map[string]ConnStatus{}
-		w.Conns(ConnFilter{}, func(c ConnStatus) error {
+	listed := func() (list map[string]api.ConnStatus) {
+		list = map[string]api.ConnStatus{}
+		w.Conns(api.ConnFilter{}, func(c api.ConnStatus) error {
 			if c.PEName != "" {
 				list[c.PEData] = c
 			}
@@ -42,7 +44,7 @@ func TestCallsAreListed(t *testing.T) {
 			t.Errorf("call %s is listed as %+v", call, c)
 		}
 	}
-	w.live.calls = new(director.SIPCalls)
+	w.runtime.SIPCalls = new(director.SIPCalls)
 	for data, c := range listed() {
 		if data[0] != '?' || c.Client != netip.MustParseAddrPort("0.0.0.0:0") || c.PEName != "sip" {
 			t.Errorf("an unknown call is listed as %+v", c)
@@ -50,7 +52,7 @@ func TestCallsAreListed(t *testing.T) {
 	}
 	// An engine without persistence means nothing, as in IPVS.
 	phones.Persist = 0
-	w.must(Op{Verb: EditService, Service: phones})
+	w.must(config.Op{Verb: config.EditService, Service: phones})
 	end := director.Endpoint{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
 	if len(w.plane.table().ReplyServices) != 0 || w.plane.table().Services[end].SIPCalls != nil {
 		t.Error("calls are held without persistence")

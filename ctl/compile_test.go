@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -21,25 +23,25 @@ func TestCompileByDifference(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := newWorld(t, 1)
 	w.must(add(vip, "rr"))
-	later := trashTime
+	later := compile.TrashTime
 	for range 300 {
 		op := randomOp(rng)
-		mark := &Service{ServiceKey: ServiceKey{FWMark: 1}, Scheduler: "rr"}
+		mark := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
 		switch rng.IntN(12) {
 		case 0:
-			op = Op{Verb: SetSorry, Service: op.Service, Server: op.Server}
+			op = config.Op{Verb: config.SetSorry, Service: op.Service, Server: op.Server}
 		case 1:
-			op = Op{Verb: SetSorry, Service: op.Service}
+			op = config.Op{Verb: config.SetSorry, Service: op.Service}
 		case 2:
-			op = Op{Verb: Tune, Service: op.Service, Tuning: map[string]uint32{[]string{tuneEstablished, tuneSlowStart, tuneQuiescent}[rng.IntN(3)]: 1}}
+			op = config.Op{Verb: config.SetSettings, Service: op.Service, Settings: map[string]uint32{[]string{config.TimeoutTCPEstablished, config.SlowStart, config.ExpireQuiescentTemplate}[rng.IntN(3)]: 1}}
 		case 3:
-			op = Op{Verb: Tune, Tuning: map[string]uint32{tuneNodest: uint32(rng.IntN(2))}}
+			op = config.Op{Verb: config.SetSettings, Settings: map[string]uint32{config.ExpireNodestConn: uint32(rng.IntN(2))}}
 		case 4:
-			op = Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})}}
+			op = config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})}}
 		case 5:
-			op = Op{Verb: DeleteMarks, Marks: w.state.Marks}
+			op = config.Op{Verb: config.DeleteMarks, Marks: w.state.Marks}
 		case 6:
-			op = Op{Verb: []Verb{AddService, DeleteService}[rng.IntN(2)], Service: mark}
+			op = config.Op{Verb: []config.Verb{config.AddService, config.DeleteService}[rng.IntN(2)], Service: mark}
 		case 7, 8:
 			op.Service = mark
 		case 9:
@@ -47,7 +49,7 @@ func TestCompileByDifference(t *testing.T) {
 		case 10:
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return rng.IntN(2) == 0 })
 			w.tend(w.now.Add(later))
-			later += trashTime
+			later += compile.TrashTime
 			w.tend(w.now.Add(later))
 		case 11:
 			hops := *w.host.HostNet()
@@ -56,24 +58,24 @@ func TestCompileByDifference(t *testing.T) {
 		}
 		w.Apply(op)
 		s, got := &w.state, w.table
-		whole := s.clone()
-		whole.all = true
-		want := compile(&whole, w.live, hide(nil, &whole, w.live, newEnds(&whole), w.hops), w.ways, nil)
+		whole := s.Clone()
+		whole.Touch()
+		want := compile.NewTable(&whole, w.runtime, compile.NewGuardParts(nil, &whole, w.runtime, compile.NewEndpoints(&whole), w.hostNet), w.fib, nil)
 		sortSpans(got.ServerRanges)
 		sortSpans(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {
 			t.Fatalf("after %s %v %v:\n%+v\nwhole:\n%+v", op.Verb, op.Service, op.Server, got.Table, want.Table)
 		}
-		if len(got.hidden)+len(want.hidden) > 0 && !reflect.DeepEqual(got.hidden, want.hidden) {
-			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.hidden, want.hidden)
+		if len(got.Guard)+len(want.Guard) > 0 && !reflect.DeepEqual(got.Guard, want.Guard) {
+			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.Guard, want.Guard)
 		}
-		if parts := w.guard.rules.Services; len(parts) != len(got.hidden) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !holds(got.hidden, p) }) {
-			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.hidden)
+		if parts := w.guard.rules.Services; len(parts) != len(got.Guard) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !holds(got.Guard, p) }) {
+			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.Guard)
 		}
 	}
 }
 
-func holds(h hidden, p *guard.ServiceRules) bool {
+func holds(h compile.GuardParts, p *guard.ServiceRules) bool {
 	for _, part := range h {
 		if part == p {
 			return true

@@ -1,9 +1,8 @@
 // Package ctl is the operator's side of the director.
 //
-// The desired state is plain data (state.go). An operation (api.go) is applied
-// to a copy of it by a pure function (change.go); what a running director adds
-// to it, IDs, counters, cursors, stands beside it (live.go); compile.go makes
-// both into the immutable table the workers read. The Manager (manager.go) is
-// the only one to change and publish. Others reach it through a unix socket
-// (socket.go, client.go), and see it through status.go.
+// The desired state is plain data (ctl/config), which is compiled into an immutable table
+// for the workers and into rules for the host (ctl/compile). The Manager (manager.go) is
+// the only one to change the state and to publish tables. Commands reach it through a
+// unix socket (socket.go; their side is ctl/api). status.go lists what there is, and
+// explain.go plays a packet through the director without changing anything.
 package ctl

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
@@ -13,15 +14,15 @@ import (
 // A server that is down gets nothing new, whatever the scheduler and though a
 // template names it; it stays down when edited, and gets everything again when up.
 func TestDownIsNeverPicked(t *testing.T) {
-	mark := func(s Server, down bool) Op {
+	mark := func(s config.Server, down bool) config.Op {
 		s.Down = down
-		return Op{Verb: MarkServer, Service: service(vip, ""), Server: &s}
+		return config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &s}
 	}
 	for _, name := range sched.Names() {
 		w := newWorld(t, 1)
 		svc := service(vip, name)
 		svc.Persist, svc.Netmask = 300, 0xffffffff
-		w.must(Op{Verb: AddService, Service: svc}, with(vip, one))
+		w.must(config.Op{Verb: config.AddService, Service: svc}, with(vip, one))
 		if name == "none" {
 			continue
 		}
@@ -67,8 +68,8 @@ func TestUpStartsSlowly(t *testing.T) {
 	w.plane.ahead = 1000 * conntrack.Second
 	down, up := one, one
 	down.Down = true
-	w.must(Op{Verb: MarkServer, Service: service(vip, ""), Server: &down}, Op{Verb: MarkServer, Service: service(vip, ""), Server: &up})
-	if v := w.live.servers[1]; v.raised < w.plane.ahead {
-		t.Errorf("its slow start began at %d, came up at %d", v.raised, w.plane.ahead)
+	w.must(config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &down}, config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &up})
+	if v := w.runtime.Servers[1]; v.RampStart < w.plane.ahead {
+		t.Errorf("its slow start began at %d, came up at %d", v.RampStart, w.plane.ahead)
 	}
 }

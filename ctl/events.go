@@ -5,18 +5,9 @@ import (
 	"net/http"
 	"sync"
 	"time"
-)
 
-// Event is something that happened to the director, for those who watch.
-type Event struct {
-	Time time.Time `json:"time"`
-	// Kind is what happened: "applied", "conns_flushed", "conns_full".
-	Kind string `json:"kind"`
-	// Op is what was applied.
-	Op *Op `json:"op,omitempty"`
-	// Count is how many connections it was about.
-	Count uint64 `json:"count,omitempty"`
-}
+	"uvs/ctl/api"
+)
 
 // eventRoom is how many events a slow watcher may lag behind before it misses some.
 const eventRoom = 256
@@ -24,11 +15,11 @@ const eventRoom = 256
 // events hands every event to all watchers. The zero value has none.
 type events struct {
 	mu       sync.Mutex
-	watchers map[chan Event]bool
+	watchers map[chan api.Event]bool
 }
 
 // emit never waits: a watcher that does not keep up misses the event.
-func (e *events) emit(ev Event) {
+func (e *events) emit(ev api.Event) {
 	ev.Time = time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -41,12 +32,12 @@ func (e *events) emit(ev Event) {
 }
 
 // watch begins a watcher's channel; stop ends it.
-func (e *events) watch() (ch <-chan Event, stop func()) {
-	w := make(chan Event, eventRoom)
+func (e *events) watch() (ch <-chan api.Event, stop func()) {
+	w := make(chan api.Event, eventRoom)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watchers == nil {
-		e.watchers = map[chan Event]bool{}
+		e.watchers = map[chan api.Event]bool{}
 	}
 	e.watchers[w] = true
 	return w, func() {

@@ -8,58 +8,23 @@ import (
 	"syscall"
 
 	"uvs/conntrack"
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
 
-// Explanation says what the director would do with a packet, and why.
-type Explanation struct {
-	Question Question `json:"question"`
-	// Verdict is the counter of `uvs stats` that the packet would be counted in.
-	Verdict string `json:"verdict"`
-	// Service is the one the packet belongs to; nil: none.
-	Service *Service `json:"service,omitempty"`
-	Why     string   `json:"why"` // how Service was found, or why there is none
-	// Conn and Template are entries of the connection table that decide already.
-	Conn     *ConnStatus `json:"conn,omitempty"`
-	Template *ConnStatus `json:"template,omitempty"`
-	// Candidates are the service's servers in the scheduler's order.
-	Candidates []Candidate `json:"candidates,omitempty"`
-	// Server is the one the packet would go to, and By what chose it.
-	Server *Server `json:"server,omitempty"`
-	By     string  `json:"by,omitempty"`
-	// Sent is the packet as it would leave, Way and Back the ways to the server
-	// and for its answers to the client.
-	Sent string `json:"sent,omitempty"`
-	Way  string `json:"way,omitempty"`
-	Back string `json:"back,omitempty"`
-	// Hidden is what the guard keeps from the host's stack for this service.
-	Hidden []string `json:"hidden,omitempty"`
-	// Helper says whether such connections are helped; "": they are not.
-	Helper string `json:"helper,omitempty"`
-	// Settings are those that matter to such a packet.
-	Settings []Tunable `json:"settings,omitempty"`
-}
-
-// Candidate is a server as the scheduler sees it.
-type Candidate struct {
-	Server   Server `json:"server"`
-	Active   int32  `json:"active"`
-	Inactive int32  `json:"inactive"`
-	// Barred says why it gets no new connection; "": it may.
-	Barred string `json:"barred,omitempty"`
-}
-
 // Explain answers a question without changing anything: the packet is played
 // through the director's own code over copies of all that it would touch.
-func (m *Manager) Explain(q Question) (*Explanation, error) {
-	r, err := m.rehearse(q)
+func (m *Manager) Explain(q api.Probe) (*api.Explanation, error) {
+	r, err := m.simulate(q)
 	if err != nil {
 		return nil, err
 	}
-	e := &Explanation{Question: q, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
-	e.Question.InInterface = r.table.FIB.Ports[r.in].Name
+	e := &api.Explanation{Probe: q, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
+	e.Probe.InInterface = r.table.FIB.Ports[r.in].Name
 	if r.conn != nil {
 		e.Conn = status(r.conn)
 	}
@@ -68,7 +33,7 @@ func (m *Manager) Explain(q Question) (*Explanation, error) {
 	}
 	e.Candidates = r.candidates()
 	if server := r.chosen(); server != nil {
-		e.describe(r, server)
+		describe(e, r, server)
 	}
 	if r.service != nil {
 		e.Hidden = r.hidden()
@@ -79,11 +44,11 @@ func (m *Manager) Explain(q Question) (*Explanation, error) {
 }
 
 // describe fills in what is known once there is a server.
-func (e *Explanation) describe(r *rehearsal, server *director.Server) {
+func describe(e *api.Explanation, r *simulation, server *director.Server) {
 	last := r.servers[server.ID]
 	e.Server, e.By = &last, r.by()
 	way := server.NextHop
-	e.Way = describeWay(r.table.FIB, &way, last.Addr)
+	e.Way = describeNextHop(r.table.FIB, &way, last.Addr)
 	if r.table.FIB.IsLocal(server.Addr) {
 		e.Way = hostText(way)
 	}
@@ -94,9 +59,9 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	if r.conn != nil {
 		last64 = r.conn.ReturnHop
 	}
-	client := r.question.Client.Addr()
+	client := r.probe.Client.Addr()
 	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), last64)
-	e.Back = describeWay(r.table.FIB, &back, client)
+	e.Back = describeNextHop(r.table.FIB, &back, client)
 	if back.State != director.Resolved && r.conn == nil {
 		e.Back += "; if it is on the link: where its packet comes from"
 	}
@@ -108,8 +73,8 @@ func (e *Explanation) describe(r *rehearsal, server *director.Server) {
 	}
 }
 
-// describeWay says how packets get to an address, or why they cannot.
-func describeWay(ways *director.FIB, way *director.NextHop, to netip.Addr) string {
+// describeNextHop says how packets get to an address, or why they cannot.
+func describeNextHop(ways *director.FIB, way *director.NextHop, to netip.Addr) string {
 	if way.State == director.NoRoute {
 		return "no route to " + to.String() + " by an interface of the director"
 	}
@@ -138,12 +103,12 @@ func describeFrame(ways *director.FIB, f *wire.Frame) string {
 }
 
 // why says how the service was found, or what else became of the packet.
-func (r *rehearsal) why() string {
-	vip, isVIP := r.table.VIPs[wire.AddrFrom(r.question.Virtual.Addr())]
+func (r *simulation) why() string {
+	vip, isVIP := r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())]
 	switch {
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
-	case r.service != nil && r.service.Port == wire.PortFTP && r.question.Virtual.Port() != wire.PortFTP:
+	case r.service != nil && r.service.Port == wire.PortFTP && r.probe.Virtual.Port() != wire.PortFTP:
 		return "it is persistent and on FTP's port, so FTP's data is its too"
 	case r.service != nil && r.service.Port == 0:
 		return "it takes every port of its address that no other service has"
@@ -152,15 +117,15 @@ func (r *rehearsal) why() string {
 	case r.conn != nil:
 		return "but the packet belongs to a connection that another one announced"
 	case !isVIP:
-		return fmt.Sprintf("no service has the address %s; the packet is the host's", r.question.Virtual.Addr())
+		return fmt.Sprintf("no service has the address %s; the packet is the host's", r.probe.Virtual.Addr())
 	case vip.Ours:
-		return fmt.Sprintf("no service of %s takes %s port %d, and the host does not hold the address: refused as by a host", r.question.Virtual.Addr(), ProtoName(r.question.Proto), r.question.Virtual.Port())
+		return fmt.Sprintf("no service of %s takes %s port %d, and the host does not hold the address: refused as by a host", r.probe.Virtual.Addr(), config.ProtoName(r.probe.Proto), r.probe.Virtual.Port())
 	}
-	return fmt.Sprintf("no service of %s takes %s port %d; the host holds the address and gets the packet", r.question.Virtual.Addr(), ProtoName(r.question.Proto), r.question.Virtual.Port())
+	return fmt.Sprintf("no service of %s takes %s port %d; the host holds the address and gets the packet", r.probe.Virtual.Addr(), config.ProtoName(r.probe.Proto), r.probe.Virtual.Port())
 }
 
 // by says what chose the server.
-func (r *rehearsal) by() string {
+func (r *simulation) by() string {
 	switch {
 	case r.conn != nil && r.conn.NoClientPort:
 		return "what its control connection announced"
@@ -175,18 +140,18 @@ func (r *rehearsal) by() string {
 	return "scheduler " + r.service.Scheduler
 }
 
-func (r *rehearsal) candidates() []Candidate {
-	var list []Candidate
+func (r *simulation) candidates() []api.Candidate {
+	var list []api.Candidate
 	for i := range r.list {
 		s := &r.list[i]
-		c := Candidate{Server: r.servers[s.ID], Active: s.Active.Load(), Inactive: s.Inactive.Load()}
+		c := api.Candidate{Server: r.servers[s.ID], Active: s.Active.Load(), Inactive: s.Inactive.Load()}
 		switch {
 		case s.Down:
-			c.Barred = "down"
+			c.Excluded = "down"
 		case s.Weight == 0:
-			c.Barred = "weight 0"
+			c.Excluded = "weight 0"
 		case s.Overload.Load():
-			c.Barred = fmt.Sprintf("overloaded: upper threshold %d", c.Server.Upper)
+			c.Excluded = fmt.Sprintf("overloaded: upper threshold %d", c.Server.Upper)
 		}
 		list = append(list, c)
 	}
@@ -194,22 +159,22 @@ func (r *rehearsal) candidates() []Candidate {
 }
 
 // hidden says what of this service the host's stack does not see.
-func (r *rehearsal) hidden() []string {
+func (r *simulation) hidden() []string {
 	svc := r.service
 	list := []string{"everything to " + svc.ServiceKey.String()}
-	if r.table.VIPs[wire.AddrFrom(r.question.Virtual.Addr())].Ours {
-		list = []string{"everything to " + r.question.Virtual.Addr().String()}
+	if r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())].Ours {
+		list = []string{"everything to " + r.probe.Virtual.Addr().String()}
 	}
 	for i := range svc.Servers {
-		if svc.Servers[i].Method != MethodMasq {
+		if svc.Servers[i].Method != config.MethodMasq {
 			continue
 		}
-		for _, s := range r.ends.replies(svc.ServiceKey, svc.Servers[i].ServerKey) {
-			port := fmt.Sprint("port ", PortRange{First: s.First, Last: s.Last})
+		for _, s := range r.endpoints.Replies(svc.ServiceKey, svc.Servers[i].ServerKey) {
+			port := fmt.Sprint("port ", config.PortRange{First: s.First, Last: s.Last})
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
 			}
-			if text := fmt.Sprintf("from %s %s %s, unless for the host itself", ProtoName(s.Proto), s.Net.Addr(), port); !slices.Contains(list, text) {
+			if text := fmt.Sprintf("from %s %s %s, unless for the host itself", config.ProtoName(s.Proto), s.Net.Addr(), port); !slices.Contains(list, text) {
 				list = append(list, text)
 			}
 		}
@@ -219,23 +184,23 @@ func (r *rehearsal) hidden() []string {
 
 // settings are the timeouts of the packet's protocol and what else decides
 // about new packets of known flows.
-func (r *rehearsal) settings() []Tunable {
-	var list []Tunable
-	for _, k := range r.tuning.tunables() {
+func (r *simulation) settings() []config.Setting {
+	var list []config.Setting
+	for _, k := range r.tuning.List() {
 		if v, ok := r.own[k.Name]; ok {
 			k.Value = v
 		}
-		proto := strings.ToLower(ProtoName(r.question.Proto))
+		proto := strings.ToLower(config.ProtoName(r.probe.Proto))
 		_, other, _ := strings.Cut(k.Name, "sloppy_")
 		switch {
-		case strings.HasPrefix(k.Name, "timeout_tcp_"), strings.HasPrefix(k.Name, "timeout_sctp_"), k.Name == tuneUDP:
+		case strings.HasPrefix(k.Name, "timeout_tcp_"), strings.HasPrefix(k.Name, "timeout_sctp_"), k.Name == config.TimeoutUDP:
 			if !strings.HasPrefix(k.Name, "timeout_"+proto) {
 				continue
 			}
-		case (strings.HasPrefix(k.Name, tuneFTP) || k.Name == tuneTFTP) && r.helper() == "":
+		case (strings.HasPrefix(k.Name, config.FTP) || k.Name == config.TFTP) && r.helper() == "":
 			continue
-		case other != "" && other != proto, k.Name == tuneQuiescent && r.service.Persist == 0,
-			k.Name == tuneDropRate, k.Name == tuneReserve, k.Name == tuneProfile:
+		case other != "" && other != proto, k.Name == config.ExpireQuiescentTemplate && r.service.Persist == 0,
+			k.Name == config.AMDropRate, k.Name == config.AMReserve, k.Name == config.TimeoutProfile:
 			continue
 		}
 		list = append(list, k)
@@ -244,8 +209,8 @@ func (r *rehearsal) settings() []Tunable {
 }
 
 // status is a conn as listings show it.
-func status(s *conntrack.Snapshot) *ConnStatus {
-	return &ConnStatus{
+func status(s *conntrack.Snapshot) *api.ConnStatus {
+	return &api.ConnStatus{
 		Proto:   s.Proto,
 		Expires: uint32(s.Expires / conntrack.Second),
 		State:   s.State.String(),
@@ -257,7 +222,7 @@ func status(s *conntrack.Snapshot) *ConnStatus {
 
 // inPort is the port by which the packet comes: the one named, else the one by
 // which the client is reached, else the first.
-func inPort(ways *director.FIB, q Question) (uint16, wire.MAC, error) {
+func inPort(ways *director.FIB, q api.Probe) (uint16, wire.MAC, error) {
 	way := ways.NextHop(wire.AddrFrom(q.Client.Addr()))
 	if q.InInterface == "" {
 		return way.Link.Port, way.Link.Dst, nil
@@ -273,25 +238,39 @@ func inPort(ways *director.FIB, q Question) (uint16, wire.MAC, error) {
 		}
 		names = append(names, p.Name)
 	}
-	return 0, wire.MAC{}, refuse(syscall.EINVAL, "the director does not run on interface %q; it does on %s", q.InInterface, strings.Join(names, ", "))
+	return 0, wire.MAC{}, config.Errorf(syscall.EINVAL, "the director does not run on interface %q; it does on %s", q.InInterface, strings.Join(names, ", "))
 }
 
-// rehearsal is a question played through the director over copies.
-type rehearsal struct {
-	question Question
-	in       uint16
-	from     wire.MAC
-	table    *director.Table // the copy
-	service  *Service        // nil: none
-	running  *director.Service
-	list     []sched.Server
-	servers  map[uint32]Server // as configured last, by ID
-	tuning   Tuning
-	own      Tuning // of the service
-	ends     ends
-	now      conntrack.Tick
+// simulation is a question played through the director over copies.
+type simulation struct {
+	probe     api.Probe
+	in        uint16
+	from      wire.MAC
+	table     *director.Table // the copy
+	service   *config.Service // nil: none
+	running   *director.Service
+	list      []sched.Server
+	servers   map[uint32]config.Server // as configured last, by ID
+	tuning    config.Values
+	own       config.Values // of the service
+	endpoints compile.Endpoints
+	now       conntrack.Tick
 
 	conn, template *conntrack.Snapshot
 	verdict        director.Verdict
 	frame          wire.Frame
+}
+
+// helper says for people how connections like the one asked about are helped.
+func (r *simulation) helper() string {
+	server := r.chosen()
+	if server == nil || server.Method != conntrack.MethodMasq || r.running == nil || r.running.Helper == nil {
+		return ""
+	}
+	for _, p := range config.Helped {
+		if p.Transport == r.probe.Proto && slices.Contains(r.running.Helper.Ports, director.HelpedPort{Proto: p.Transport, Port: r.probe.Virtual.Port()}) {
+			return p.Setting + ": the connections it announces reach the same server"
+		}
+	}
+	return ""
 }

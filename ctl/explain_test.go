@@ -15,6 +15,8 @@ import (
 
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -77,7 +79,7 @@ func newDesk(t *testing.T) *desk {
 }
 
 // op applies one change that must not be refused.
-func (d *desk) op(op Op) {
+func (d *desk) op(op config.Op) {
 	d.t.Helper()
 	if err := d.Manager.Apply(op); err != nil {
 		d.t.Fatal(err)
@@ -85,19 +87,19 @@ func (d *desk) op(op Op) {
 }
 
 // serve adds a service with servers, written as "10.2.0.11:8080", oldest first.
-func (d *desk) serve(svc Service, method Method, servers ...string) {
+func (d *desk) serve(svc config.Service, method config.Method, servers ...string) {
 	d.t.Helper()
-	d.op(Op{Verb: AddService, Service: &svc})
+	d.op(config.Op{Verb: config.AddService, Service: &svc})
 	for _, s := range servers {
-		d.op(Op{Verb: AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
+		d.op(config.Op{Verb: config.AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
 	}
 }
 
-func question(client, virtual string) Question {
-	return Question{Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client), Virtual: netip.MustParseAddrPort(virtual)}
+func question(client, virtual string) api.Probe {
+	return api.Probe{Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client), Virtual: netip.MustParseAddrPort(virtual)}
 }
 
-func (d *desk) explain(q Question) *Explanation {
+func (d *desk) explain(q api.Probe) *api.Explanation {
 	d.t.Helper()
 	e, err := d.Explain(q)
 	if err != nil {
@@ -107,8 +109,8 @@ func (d *desk) explain(q Question) *Explanation {
 }
 
 // send hands the packet asked about to the real director.
-func (d *desk) send(q Question, known bool) director.Verdict {
-	frames := []wire.Frame{q.frame(0, wire.MAC{2, 0, 0, 0, 0, 2}, deskHops.Ports[0].MAC, known)}
+func (d *desk) send(q api.Probe, known bool) director.Verdict {
+	frames := []wire.Frame{probeFrame(q, 0, wire.MAC{2, 0, 0, 0, 0, 2}, deskHops.Ports[0].MAC, known)}
 	var verdicts [1]director.Verdict
 	d.dir.Process(d.time, d.table, frames, verdicts[:])
 	return verdicts[0]
@@ -120,7 +122,7 @@ func TestExplainForetells(t *testing.T) {
 	for _, scheduler := range sched.Names() {
 		t.Run(scheduler, func(t *testing.T) {
 			d := newDesk(t)
-			d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler}, MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
+			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler}, config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
 			for i := range 20 {
 				q := question(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
 				first, second := d.explain(q), d.explain(q)
@@ -145,17 +147,17 @@ func TestExplainForetells(t *testing.T) {
 // One row for every kind of answer; the words are found in its printed form.
 func TestExplainSays(t *testing.T) {
 	d := newDesk(t)
-	d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, MethodMasq, "10.2.0.11:8080")
-	d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300, Netmask: 0xffffff00}, MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
-	d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, MethodRoute, "10.2.0.13:82")
-	d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, MethodRoute)
-	d.op(Op{Verb: AddServer, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")}, Server: ptr(serverAt("10.2.0.11:83", MethodRoute, 0))})
-	d.serve(Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, MethodRoute, "10.77.0.1:84")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq, "10.2.0.11:8080")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300, Netmask: 0xffffff00}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute, "10.2.0.13:82")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodRoute)
+	d.op(config.Op{Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")}, Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0))})
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodRoute, "10.77.0.1:84")
 	d.send(question("10.1.0.2:1", "10.9.0.1:80"), false)
 	d.send(question("10.1.0.9:1", "10.9.0.1:81"), false)
 	rows := []struct {
 		sentence string
-		q        Question
+		q        api.Probe
 		words    []string
 	}{
 		{"a new client of NAT", question("10.1.0.2:2", "10.9.0.1:80"), []string{"forwarded_masq", "scheduler rr", "by eth1 to 02:00:00:00:01:11, MTU 1400", "10.1.0.2:2 > 10.2.0.11:8080", "by eth0 to 02:00:00:00:00:02", "from TCP 10.2.0.11 port 8080"}},
@@ -199,11 +201,11 @@ func TestExplainRefuses(t *testing.T) {
 	}
 	for _, r := range rows {
 		v, _ := url.ParseQuery(r.query)
-		q, err := ParseQuestion(v)
+		q, err := api.ParseProbe(v)
 		if err == nil {
 			_, err = d.Explain(q)
 		}
-		e, ok := errors.AsType[*Error](err)
+		e, ok := errors.AsType[*config.Error](err)
 		if !ok || !strings.Contains(e.Message, r.names) || strings.Contains(e.Message, "\n") {
 			t.Errorf("%s: %v; want one line with %s", r.query, err, r.names)
 		}

@@ -7,14 +7,17 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"uvs/conntrack"
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
-	"uvs/dataplane/wire"
 )
 
 // Plane is the data path as the manager needs it.
@@ -50,15 +53,15 @@ type Manager struct {
 	log   zerolog.Logger
 
 	mu        sync.Mutex
-	state     State
-	live      *live
-	localNode *LocalNode // nil: none
-	hops      *director.HostNet
-	ways      *director.FIB // by hops, and the door
-	rules     guard.Rules   // in force
-	table     *compiled     // published last
-	stale     bool          // what is in force is not what it should be; tend tries again
-	full      pressure
+	state     config.State
+	runtime   *compile.Runtime
+	localNode *compile.LocalNode // nil: none
+	hostNet   *director.HostNet
+	fib       *director.FIB  // by hops, and the door
+	rules     guard.Rules    // in force
+	table     *compile.Table // published last
+	stale     bool           // what is in force is not what it should be; tend tries again
+	full      fullTableLog
 
 	events events
 }
@@ -67,10 +70,10 @@ type Manager struct {
 func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zerolog.Logger) *Manager {
 	m := &Manager{
 		conns: conns, host: host, guard: g, log: log,
-		live: newLive(conns, workers),
+		runtime: compile.NewRuntime(conns, workers),
 	}
-	m.learn(host.HostNet())
-	conns.SetSettings(m.state.Tuning.settings())
+	m.setHostNet(host.HostNet())
+	conns.SetSettings(compile.ConnSettings(m.state.Settings))
 	return m
 }
 
@@ -79,7 +82,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table = compile(&m.state, m.live, nil, m.ways, nil)
+	m.table = compile.NewTable(&m.state, m.runtime, nil, m.fib, nil)
 	return m.table.Table
 }
 
@@ -98,17 +101,17 @@ const hopWait = 250 * time.Millisecond
 
 // Apply makes one change. It returns when the change is in force, or an error
 // and nothing has changed.
-func (m *Manager) Apply(op Op) error { return m.ApplyAll([]Op{op})[0] }
+func (m *Manager) Apply(op config.Op) error { return m.ApplyAll([]config.Op{op})[0] }
 
 // ApplyAll makes changes one after the other and puts them in force at once. It
 // returns each one's error; one that is refused does not keep the others from
 // being made.
-func (m *Manager) ApplyAll(ops []Op) []error { return m.reach(m.applyAll(ops)) }
+func (m *Manager) ApplyAll(ops []config.Op) []error { return m.reach(m.applyAll(ops)) }
 
 // Replace makes changes to an empty state and puts that in force instead of the
 // present one, whole or not at all: if a change is refused, nothing has happened.
 // It returns each one's error. What is the same before and after is not disturbed.
-func (m *Manager) Replace(ops []Op) []error { return m.reach(m.replace(ops)) }
+func (m *Manager) Replace(ops []config.Op) []error { return m.reach(m.replace(ops)) }
 
 // reach waits for the ways to servers that were added.
 func (m *Manager) reach(errs []error, added []netip.Addr) []error {
@@ -133,13 +136,13 @@ func (m *Manager) warnUnreached(servers []netip.Addr) {
 	for _, a := range servers {
 		among[a] = true
 	}
-	for _, v := range m.live.servers {
-		if v == nil || v.removed || !among[v.last.Addr] {
+	for _, v := range m.runtime.Servers {
+		if v == nil || v.Removed || !among[v.Config.Addr] {
 			continue
 		}
-		if way := v.way(m.ways); way.State != director.Resolved {
+		if way := v.NextHop(m.fib); way.State != director.Resolved {
 			if lost++; lost == 1 {
-				why = why.Stringer("server", v.last.Addr).Str("hop", wayText(m.ways, way, v.last.Addr))
+				why = why.Stringer("server", v.Config.Addr).Str("hop", nextHopText(m.fib, way, v.Config.Addr))
 			}
 		}
 	}
@@ -150,16 +153,16 @@ func (m *Manager) warnUnreached(servers []netip.Addr) {
 
 // applyAll changes the state under the lock. It returns the servers that were
 // added.
-func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
+func (m *Manager) applyAll(ops []config.Op) (errs []error, added []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs = make([]error, len(ops))
-	next, changed := m.state.clone(), false
+	next, changed := m.state.Clone(), false
 	for i, op := range ops {
-		if errs[i] = checkInterfaces(op, m.ways); errs[i] == nil {
-			errs[i] = next.do(op)
+		if errs[i] = checkInterfaces(op, m.fib); errs[i] == nil {
+			errs[i] = next.Apply(op)
 		}
-		changed = changed || errs[i] == nil && op.Verb != Zero
+		changed = changed || errs[i] == nil && op.Verb != config.Zero
 	}
 	if changed {
 		if err := m.commit(next); err != nil {
@@ -172,14 +175,14 @@ func (m *Manager) applyAll(ops []Op) (errs []error, added []netip.Addr) {
 }
 
 // replace is Replace under the lock. It returns the servers of the new state.
-func (m *Manager) replace(ops []Op) (errs []error, added []netip.Addr) {
+func (m *Manager) replace(ops []config.Op) (errs []error, added []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs = make([]error, len(ops))
-	next := State{}.clone()
-	next.all = true
+	next := config.State{}.Clone()
+	next.Touch()
 	for i, op := range ops {
-		if errs[i] = cmp.Or(checkInterfaces(op, m.ways), next.do(op)); errs[i] != nil {
+		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
 			return errs, nil
 		}
 	}
@@ -194,29 +197,29 @@ func (m *Manager) replace(ops []Op) (errs []error, added []netip.Addr) {
 
 // applied does what follows operations that were not refused, and tells of them.
 // It returns the servers they added.
-func (m *Manager) applied(ops []Op, errs []error) (added []netip.Addr) {
+func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 	for i, op := range ops {
 		if errs[i] != nil {
 			continue
 		}
 		switch op.Verb {
-		case AddServer, SetSorry, EditServer, EditService:
+		case config.AddServer, config.SetSorry, config.EditServer, config.EditService:
 			m.warnFTP(op.Service.ServiceKey)
-			if op.Server != nil && op.Verb != EditServer {
+			if op.Server != nil && op.Verb != config.EditServer {
 				added = append(added, op.Server.Addr)
 			}
-		case Zero:
-			m.live.clear(func(key ServiceKey) bool { return op.Service == nil || key == op.Service.ServiceKey })
+		case config.Zero:
+			m.runtime.ResetCounters(func(key config.ServiceKey) bool { return op.Service == nil || key == op.Service.ServiceKey })
 		}
 		m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
-		m.events.emit(Event{Kind: "applied", Op: &op})
+		m.events.emit(api.Event{Kind: "applied", Op: &op})
 	}
-	return unique(added)
+	return sorted(added)
 }
 
 // warnFTP logs what a service that looks like FTP's lacks.
-func (m *Manager) warnFTP(key ServiceKey) {
-	if i, err := m.state.find(key); err == nil {
+func (m *Manager) warnFTP(key config.ServiceKey) {
+	if i, err := m.state.Find(key); err == nil {
 		if text := m.state.Services[i].FTPWarning(); text != "" {
 			m.log.Warn().Msg(text)
 		}
@@ -226,41 +229,41 @@ func (m *Manager) warnFTP(key ServiceKey) {
 // commit makes next the state, or fails and changes nothing. What the guard
 // hides grows before the table is published and shrinks after it, so that the
 // host never sees a frame the workers handle.
-func (m *Manager) commit(next State) error {
-	if err := m.live.enough(&next); err != nil {
+func (m *Manager) commit(next config.State) error {
+	if err := m.runtime.CheckCapacity(&next); err != nil {
 		return err
 	}
-	e := newEnds(&next)
-	marked := e.marked(&next)
-	h := hide(m.hidden(), &next, m.live, e, m.hops)
-	wide := union(m.rules, h.rules(marked, next.Tuning, m.hops))
+	e := compile.NewEndpoints(&next)
+	marked := e.Marked(&next)
+	h := compile.NewGuardParts(m.guardParts(), &next, m.runtime, e, m.hostNet)
+	wide := compile.Union(m.rules, h.Rules(marked, next.Settings, m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
 	m.host.KeepResolved(serverAddrs(&next))
-	grown := m.live.follow(&next, m.now())
-	h = hide(h, &next, m.live, e, m.hops)
-	m.publish(compile(&next, m.live, h, m.ways, m.table), grown)
-	if !maps.Equal(m.state.Tuning, next.Tuning) {
-		m.conns.SetSettings(next.Tuning.settings())
+	grown := m.runtime.Reconcile(&next, m.now())
+	h = compile.NewGuardParts(h, &next, m.runtime, e, m.hostNet)
+	m.publish(compile.NewTable(&next, m.runtime, h, m.fib, m.table), grown)
+	if !maps.Equal(m.state.Settings, next.Settings) {
+		m.conns.SetSettings(compile.ConnSettings(next.Settings))
 	}
 	m.state, m.rules, m.stale = next, wide, false
-	m.narrow(h.rules(marked, next.Tuning, m.hops))
-	m.host.Announce(h.vips())
+	m.narrow(h.Rules(marked, next.Settings, m.hostNet))
+	m.host.Announce(h.VIPs())
 	return nil
 }
 
-// hidden is what the table published last hides.
-func (m *Manager) hidden() hidden {
+// guardParts is what the table published last hides.
+func (m *Manager) guardParts() compile.GuardParts {
 	if m.table == nil {
 		return nil
 	}
-	return m.table.hidden
+	return m.table.Guard
 }
 
 // narrow has the guard let go of what only an earlier state needed.
 func (m *Manager) narrow(rules guard.Rules) {
-	if sameRules(rules, m.rules) {
+	if compile.SameRules(rules, m.rules) {
 		return
 	}
 	if err := m.guard.Apply(rules); err != nil {
@@ -282,7 +285,7 @@ func (m *Manager) now() conntrack.Tick {
 // publish makes t the table. A worker may meet a conn that another, which has the
 // newer table already, has just made; so new servers are made known to all
 // before any service names them.
-func (m *Manager) publish(t *compiled, grown bool) {
+func (m *Manager) publish(t *compile.Table, grown bool) {
 	known := m.table
 	m.table = t
 	if m.plane == nil {
@@ -301,20 +304,17 @@ func (m *Manager) HopsChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Asked under the lock: of two calls, the later has the newer hops.
-	if hops := m.host.HostNet(); hops != m.hops {
-		m.learn(hops)
+	if hops := m.host.HostNet(); hops != m.hostNet {
+		m.setHostNet(hops)
 		m.recommit("follow the host's routes")
 	}
 }
 
 // recommit puts the state in force once more: what concerns some services, or all
 // of it.
-func (m *Manager) recommit(why string, services ...ServiceKey) {
-	next := m.state.clone()
-	next.all = len(services) == 0
-	for _, k := range services {
-		next.touched[k] = true
-	}
+func (m *Manager) recommit(why string, services ...config.ServiceKey) {
+	next := m.state.Clone()
+	next.Touch(services...)
 	if err := m.commit(next); err != nil {
 		m.log.Error().Err(err).Msg(why + "; trying again")
 		m.stale = true
@@ -341,9 +341,9 @@ func (m *Manager) tend(now time.Time) {
 	defer m.mu.Unlock()
 	m.sample()
 	if n := m.full.report(m.conns.Stats(), now, m.log); n > 0 {
-		m.events.emit(Event{Kind: "conns_full", Count: n})
+		m.events.emit(api.Event{Kind: "conns_full", Count: n})
 	}
-	services := m.live.forget(m.live.reapable(now))
+	services := m.runtime.Release(m.runtime.Expired(now))
 	switch {
 	case m.stale:
 		m.recommit("put in force what is not yet")
@@ -352,35 +352,42 @@ func (m *Manager) tend(now time.Time) {
 	}
 }
 
-// unique drops what is in the list already, in place.
-func unique[T comparable](list []T) []T {
-	seen := make(map[T]bool, len(list))
-	return slices.DeleteFunc(list, func(v T) bool {
-		again := seen[v]
-		seen[v] = true
-		return again
-	})
+// sorted sorts addresses and drops what is there twice.
+func sorted(list []netip.Addr) []netip.Addr {
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
 }
 
-func serverAddrs(s *State) []netip.Addr {
+func serverAddrs(s *config.State) []netip.Addr {
 	var all []netip.Addr
 	for i := range s.Services {
-		for _, server := range s.reals(&s.Services[i]) {
+		for _, server := range s.AllServers(&s.Services[i]) {
 			all = append(all, server.Addr)
 		}
 	}
-	return unique(all)
+	return sorted(all)
 }
 
-// wayText says how frames reach a server, for people.
-func wayText(ways *director.FIB, way director.NextHop, server netip.Addr) string {
-	switch {
-	case ways.IsLocal(wire.AddrFrom(server)):
-		return hostText(way)
-	case way.State == director.NoRoute:
-		return "no route by an interface of the director"
-	case way.State == director.Unresolved:
-		return ways.Ports[way.Link.Port].Name + " unresolved"
+// SetLocalNode gives the host's own servers a way. It is for before FirstTable.
+func (m *Manager) SetLocalNode(d compile.LocalNode) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.localNode = &d
+	m.setHostNet(m.hostNet)
+}
+
+// setHostNet makes the ways of the host's hops. The door is the last port.
+func (m *Manager) setHostNet(hops *director.HostNet) {
+	m.hostNet = hops
+	m.fib = compile.NewFIB(hops, m.localNode)
+}
+
+// checkInterfaces refuses to add rules for interfaces the director does not have.
+func checkInterfaces(op config.Op, ways *director.FIB) error {
+	for _, r := range op.Marks {
+		if _, ok := compile.PortOf(ways, r.Interface); op.Verb == config.AddMarks && !ok {
+			return config.Errorf(syscall.ENODEV, "mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
+		}
 	}
-	return ways.Ports[way.Link.Port].Name + " " + way.Link.Dst.String()
+	return nil
 }

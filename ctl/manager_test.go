@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -19,8 +22,8 @@ const vip = "10.9.0.1:80"
 var one, two = masq(0, 1), masq(1, 1)
 
 // masq is test server i, on port 8080.
-func masq(i int, weight int32) Server {
-	return Server{ServerKey: ServerKey{testServer(i), 8080}, Method: MethodMasq, Weight: weight}
+func masq(i int, weight int32) config.Server {
+	return config.Server{ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodMasq, Weight: weight}
 }
 
 // syn is a client's first packet to the VIP, answer a server's answer to it.
@@ -28,7 +31,7 @@ func syn(port string) wiretest.Packet {
 	return wiretest.Packet{Src: "10.1.0.2:" + port, Dst: vip, TCPFlags: wire.TCPSyn}
 }
 
-func answer(s Server, port string) wiretest.Packet {
+func answer(s config.Server, port string) wiretest.Packet {
 	return wiretest.Packet{Src: s.ServerKey.String(), Dst: "10.1.0.2:" + port, TCPFlags: wire.TCPSyn | wire.TCPAck}
 }
 
@@ -41,7 +44,7 @@ func server(frame []byte) (a netip.Addr) {
 }
 
 // status is the service's only server of this key.
-func (w *world) status(s Server) ServerStatus {
+func (w *world) status(s config.Server) api.ServerStatus {
 	w.t.Helper()
 	for _, v := range w.Services()[0].Reals {
 		if v.ServerKey == s.ServerKey {
@@ -49,7 +52,7 @@ func (w *world) status(s Server) ServerStatus {
 		}
 	}
 	w.t.Fatalf("no server %s", s.ServerKey)
-	return ServerStatus{}
+	return api.ServerStatus{}
 }
 
 // An operation the guard cannot follow is refused, and everything is as before:
@@ -60,17 +63,17 @@ func TestRefusedByGuard(t *testing.T) {
 	limited.Upper = 1
 	for _, tt := range []struct {
 		sentence string
-		op       Op
+		op       config.Op
 	}{
 		{"a new service", add("10.9.0.2:80", "rr")},
-		{"another scheduler", Op{Verb: EditService, Service: service(vip, "lc")}},
-		{"the end of the service", Op{Verb: DeleteService, Service: service(vip, "")}},
-		{"the end of all services", Op{Verb: Flush}},
+		{"another scheduler", config.Op{Verb: config.EditService, Service: service(vip, "lc")}},
+		{"the end of the service", config.Op{Verb: config.DeleteService, Service: service(vip, "")}},
+		{"the end of all services", config.Op{Verb: config.Flush}},
 		{"a new server", with(vip, masq(2, 1))},
 		{"another weight", edited(vip, heavy)},
 		{"a threshold", edited(vip, limited)},
 		{"the end of a server", without(vip, two)},
-		{"another timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 77}}},
+		{"another timeout", config.Op{Verb: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 77}}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			w := newWorld(t, 1)
@@ -79,7 +82,7 @@ func TestRefusedByGuard(t *testing.T) {
 				t.Fatalf("first connection goes to %v", got)
 			}
 			before, table, needed := w.Services(), w.plane.table(), w.host.needed
-			id, servers := w.live.services[service(vip, "").ServiceKey].id, len(w.live.servers)
+			id, servers := w.runtime.Services[service(vip, "").ServiceKey].ID, len(w.runtime.Servers)
 
 			w.guard.refuse = func(int) error { return refusal }
 			if err := w.Apply(tt.op); !errors.Is(err, refusal) {
@@ -95,8 +98,8 @@ func TestRefusedByGuard(t *testing.T) {
 			if w.plane.table() != table || !slices.Equal(w.host.needed, needed) || w.Timeouts().TCP != 900 {
 				t.Error("table, needed addresses or timeouts changed")
 			}
-			if got := w.live.services[service(vip, "").ServiceKey].id; got != id || len(w.live.servers) != servers {
-				t.Errorf("service ID %d was %d, %d server IDs were %d", got, id, len(w.live.servers), servers)
+			if got := w.runtime.Services[service(vip, "").ServiceKey].ID; got != id || len(w.runtime.Servers) != servers {
+				t.Errorf("service ID %d was %d, %d server IDs were %d", got, id, len(w.runtime.Servers), servers)
 			}
 			if got := server(w.exchange(0, syn("5001"))); got != one.Addr {
 				t.Errorf("the second connection goes to %v, want %v", got, one.Addr)
@@ -116,7 +119,7 @@ func TestGuardLetsGoLater(t *testing.T) {
 		}
 		return nil
 	}
-	w.must(Op{Verb: Flush})
+	w.must(config.Op{Verb: config.Flush})
 	if len(w.Services()) != 0 || len(w.guard.all().Destinations) != 1 {
 		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Destinations)
 	}
@@ -133,11 +136,11 @@ func TestApplyAll(t *testing.T) {
 	w.must(add(vip, "rr"), with(vip, one), with(vip, two))
 	w.exchange(0, syn("5000"))
 	before, applied := w.plane.published, w.guard.applied
-	errs := w.ApplyAll([]Op{
-		{Verb: Flush},
+	errs := w.ApplyAll([]config.Op{
+		{Verb: config.Flush},
 		with(vip, one),
 		add(vip, "rr"), with(vip, one), with(vip, one), with(vip, two),
-		{Verb: Zero, Service: service("10.9.0.2:80", "")},
+		{Verb: config.Zero, Service: service("10.9.0.2:80", "")},
 	})
 	var failed []int
 	for i, err := range errs {
@@ -151,7 +154,7 @@ func TestApplyAll(t *testing.T) {
 	if n := w.plane.published - before; n != 1 || w.guard.applied != applied+1 {
 		t.Errorf("%d tables published, guard asked %d times", n, w.guard.applied-applied)
 	}
-	if got := w.Services()[0]; got.Stats != (Stats{}) || len(got.Reals) != 2 || w.status(two).Active != 1 {
+	if got := w.Services()[0]; got.Stats != (api.Stats{}) || len(got.Reals) != 2 || w.status(two).Active != 1 {
 		t.Errorf("after: %+v", got)
 	}
 	if got := server(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})); got != two.Addr {
@@ -175,9 +178,9 @@ func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 		last = t2
 	}
 	w.must(add(vip, "rr"), with(vip, one), with(vip, two), without(vip, one))
-	w.age(3 * trashTime) // its ID is free again
+	w.age(3 * compile.TrashTime) // its ID is free again
 	w.must(with(vip, masq(3, 1)), with(vip, one))
-	if got := w.live.index[serverIdentity{service(vip, "").ServiceKey, masq(3, 1).ServerKey}].id; got != 1 {
+	if got := w.runtime.Server(service(vip, "").ServiceKey, masq(3, 1).ServerKey).ID; got != 1 {
 		t.Errorf("ID %d instead of the one that is free", got)
 	}
 }
@@ -196,11 +199,11 @@ func (w *world) age(d time.Duration) {
 func TestRepliesStayHidden(t *testing.T) {
 	for _, tt := range []struct {
 		sentence string
-		op       Op
+		op       config.Op
 	}{
 		{"the server is removed", without(vip, one)},
-		{"the service is removed", Op{Verb: DeleteService, Service: service(vip, "")}},
-		{"everything is removed", Op{Verb: Flush}},
+		{"the service is removed", config.Op{Verb: config.DeleteService, Service: service(vip, "")}},
+		{"everything is removed", config.Op{Verb: config.Flush}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			w := newWorld(t, 1)
@@ -216,17 +219,18 @@ func TestRepliesStayHidden(t *testing.T) {
 			if frame == nil || netip.AddrFrom4([4]byte(frame[26:30])).String() != "10.9.0.1" {
 				t.Errorf("reply of a removed server: % x", frame)
 			}
-			if w.FlushConns(ConnFilter{}); w.conns.Counts(1).Total() != 0 {
+			if w.FlushConns(api.ConnFilter{}); w.conns.Counts(1).Total() != 0 {
 				t.Fatal("conns left")
 			}
 			w.tend(w.now)
-			w.tend(w.now.Add(trashTime - time.Second))
-			if len(w.live.index) != 1 {
+			w.tend(w.now.Add(compile.TrashTime - time.Second))
+			remembered := func() bool { return w.runtime.Server(service(vip, "").ServiceKey, one.ServerKey) != nil }
+			if !remembered() {
 				t.Error("forgotten too early")
 			}
-			w.tend(w.now.Add(trashTime))
-			if len(w.live.index) != 0 || slices.Contains(w.guard.all().Sources, end) {
-				t.Errorf("remembered for ever: %v, guarded %v", w.live.index, w.guard.all().Sources)
+			w.tend(w.now.Add(compile.TrashTime))
+			if remembered() || slices.Contains(w.guard.all().Sources, end) {
+				t.Errorf("remembered for ever: %t, guarded %v", remembered(), w.guard.all().Sources)
 			}
 		})
 	}
@@ -239,7 +243,7 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	same := masq(0, 1)
 	same.Port = 80 // as servers of other methods have it
 	w.must(add(vip, "rr"), with(vip, same))
-	same.Method = MethodRoute
+	same.Method = config.MethodRoute
 	w.must(edited(vip, same))
 	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: same.Addr, Port: same.Port}
 	if !slices.Contains(w.guard.all().Sources, end) {
@@ -257,7 +261,7 @@ func TestCountersOverRemoval(t *testing.T) {
 		w.exchange(0, syn(port))
 	}
 	w.exchange(1, answer(one, "5000"))
-	want := Stats{Conns: 3, InPkts: 3, OutPkts: 1, InBytes: 120, OutBytes: 40}
+	want := api.Stats{Conns: 3, InPkts: 3, OutPkts: 1, InBytes: 120, OutBytes: 40}
 	w.must(without(vip, one))
 	if got := w.Services()[0].Stats; got != want {
 		t.Errorf("service without server: %+v, want %+v", got, want)
@@ -266,9 +270,9 @@ func TestCountersOverRemoval(t *testing.T) {
 	if got := w.status(one); got.Stats != want || got.Active != 3 {
 		t.Errorf("added again: %+v", got)
 	}
-	w.must(Op{Verb: DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
+	w.must(config.Op{Verb: config.DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
 	w.tend(w.now)
-	if got := w.status(one); got.Stats != (Stats{}) || got.Active != 3 || w.Services()[0].Stats != (Stats{}) {
+	if got := w.status(one); got.Stats != (api.Stats{}) || got.Active != 3 || w.Services()[0].Stats != (api.Stats{}) {
 		t.Errorf("service added again: %+v, %+v", w.Services()[0].Stats, got)
 	}
 	w.exchange(0, syn("5003"))
@@ -280,11 +284,11 @@ func TestCountersOverRemoval(t *testing.T) {
 // Rates as IPVS's estimators show them for a hundred packets at once (reference
 // 8), and Zero, which begins both anew, for one service alone if it is named.
 func TestRatesAndZero(t *testing.T) {
-	var e estimator
+	var e compile.Estimator
 	var got []uint64
 	for range 6 {
-		e.sample(director.Totals{InPkts: 100})
-		got = append(got, e.stats(director.Totals{}, director.Totals{}).InPPS)
+		e.Sample(director.Totals{InPkts: 100})
+		got = append(got, e.Rates().InPkts)
 	}
 	if want := []uint64{12, 9, 7, 5, 4, 3}; !slices.Equal(got, want) {
 		t.Errorf("rates %v, want %v", got, want)
@@ -297,20 +301,20 @@ func TestRatesAndZero(t *testing.T) {
 	w.exchange(0, to(vip))
 	w.exchange(0, to(other))
 	w.tend(w.now)
-	w.must(Op{Verb: Zero, Service: service(vip, "")})
+	w.must(config.Op{Verb: config.Zero, Service: service(vip, "")})
 	list := w.Services()
-	if list[0].Stats != (Stats{}) || list[0].Reals[0].Stats != (Stats{}) {
+	if list[0].Stats != (api.Stats{}) || list[0].Reals[0].Stats != (api.Stats{}) {
 		t.Errorf("zeroed: %+v", list[0])
 	}
 	if list[1].Stats.Conns != 1 || list[1].Stats.InBPS == 0 || list[1].Reals[0].Stats.Conns != 1 {
 		t.Errorf("not zeroed: %+v", list[1])
 	}
-	w.must(Op{Verb: Zero})
-	if got := w.Services()[1].Stats; got != (Stats{}) {
+	w.must(config.Op{Verb: config.Zero})
+	if got := w.Services()[1].Stats; got != (api.Stats{}) {
 		t.Errorf("all zeroed: %+v", got)
 	}
-	var refused *Error
-	if err := w.Apply(Op{Verb: Zero, Service: service("10.9.0.9:80", "")}); !errors.As(err, &refused) {
+	var refused *config.Error
+	if err := w.Apply(config.Op{Verb: config.Zero, Service: service("10.9.0.9:80", "")}); !errors.As(err, &refused) {
 		t.Errorf("zero of no service: %v", err)
 	}
 }
@@ -319,7 +323,7 @@ func TestRatesAndZero(t *testing.T) {
 // threshold set below the conns there are takes effect at once, and its removal.
 func TestThresholds(t *testing.T) {
 	w := newWorld(t, 1)
-	limit := func(i int, upper, lower uint32) Server {
+	limit := func(i int, upper, lower uint32) config.Server {
 		s := masq(i, 1)
 		s.Upper, s.Lower = upper, lower
 		return s

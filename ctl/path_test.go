@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
@@ -16,7 +18,7 @@ import (
 // `uvs paths` says who reported it.
 func TestPathOutlivesTables(t *testing.T) {
 	w := newWorld(t, 1)
-	server := Server{ServerKey: ServerKey{testServer(0), 80}, Method: MethodTunnel, Weight: 1}
+	server := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", server), add("10.9.0.2:80", "rr"), with("10.9.0.2:80", server))
 	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1400)}
 	sent := wiretest.Frame(w.exchange(0, long))
@@ -24,31 +26,31 @@ func TestPathOutlivesTables(t *testing.T) {
 	if w.exchange(1, report) == nil {
 		t.Fatal("the client is told nothing")
 	}
-	w.must(edited("10.9.0.1:80", Server{ServerKey: server.ServerKey, Method: MethodTunnel, Weight: 2}))
+	w.must(edited("10.9.0.1:80", config.Server{ServerKey: server.ServerKey, Method: config.MethodTunnel, Weight: 2}))
 	told := w.exchange(0, long)
 	if told == nil || wire.Ethernet(told).Dst() != wiretest.ClientMAC {
 		t.Error("after another table, the same packet is sent again")
 	}
 	for i, s := range w.Services() {
 		p := s.Reals[0].Path
-		want := PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"), Seconds: p.Seconds, TooBig: uint64(1 - i)}
+		want := api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"), Seconds: p.Seconds, TooBig: uint64(1 - i)}
 		if p != want || p.Seconds < 500 || p.Seconds > 600 {
 			t.Errorf("service %d: %+v, want %+v", i, p, want)
 		}
 	}
-	w.must(Op{Verb: Zero})
+	w.must(config.Op{Verb: config.Zero})
 	if n := w.Services()[0].Reals[0].Path.TooBig; n != 0 {
 		t.Errorf("zeroed, %d packets were too big", n)
 	}
 
 	w.must(without("10.9.0.1:80", server))
-	w.live.forget([]uint32{w.live.index[serverIdentity{key(wire.ProtoTCP, "10.9.0.1:80"), server.ServerKey}].id})
-	if len(w.live.paths) != 1 {
+	w.runtime.Release([]uint32{w.runtime.Server(key(wire.ProtoTCP, "10.9.0.1:80"), server.ServerKey).ID})
+	if len(w.runtime.Paths) != 1 {
 		t.Error("the path was forgotten while a server has it")
 	}
 	w.must(without("10.9.0.2:80", server))
-	w.live.forget([]uint32{w.live.index[serverIdentity{key(wire.ProtoTCP, "10.9.0.2:80"), server.ServerKey}].id})
-	if len(w.live.paths) != 0 {
+	w.runtime.Release([]uint32{w.runtime.Server(key(wire.ProtoTCP, "10.9.0.2:80"), server.ServerKey).ID})
+	if len(w.runtime.Paths) != 0 {
 		t.Error("the path is remembered without a server that has it")
 	}
 }
@@ -56,11 +58,11 @@ func TestPathOutlivesTables(t *testing.T) {
 // pmtu_disc 0 lets a service's tunnels fragment what has DF.
 func TestPathMTUDiscovery(t *testing.T) {
 	w := newWorld(t, 1)
-	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", Server{ServerKey: ServerKey{testServer(0), 80}, Method: MethodTunnel, Weight: 1}))
+	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}))
 	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1460)}
 	for _, discover := range []uint32{1, 0, 1} {
 		own := key(wire.ProtoTCP, "10.9.0.1:80")
-		w.must(Op{Verb: Tune, Service: &Service{ServiceKey: own}, Tuning: Tuning{tunePathMTU: discover}})
+		w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: own}, Settings: config.Values{config.PMTUDisc: discover}})
 		out := w.exchange(0, long)
 		if told := wire.Ethernet(out).Dst() == wiretest.ClientMAC; told != (discover == 1) {
 			t.Errorf("pmtu_disc %d: the client is told: %t", discover, told)
@@ -77,20 +79,20 @@ func TestMSSClamp(t *testing.T) {
 		}
 		return all
 	}
-	w.must(Op{Verb: Tune, Tuning: Tuning{tuneMSS: director.AutoMSS}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.MSSClamp: director.AutoMSS}})
 	if got := mss(); !slices.Equal(got, []uint16{director.AutoMSS, director.AutoMSS}) {
 		t.Errorf("the director's: %v", got)
 	}
-	w.tune(tuneMSS, 1200)
+	w.tune(config.MSSClamp, 1200)
 	if got := mss(); !slices.Equal(got, []uint16{1200, 1200}) {
 		t.Errorf("the service's own: %v", got)
 	}
-	w.tune(tuneMSS, 0)
+	w.tune(config.MSSClamp, 0)
 	if got := mss(); !slices.Equal(got, []uint16{0, 0}) {
 		t.Errorf("off for the service: %v", got)
 	}
 	for _, v := range []uint32{2, 47, 65496, 1 << 30} {
-		err := w.Apply(Op{Verb: Tune, Tuning: Tuning{tuneMSS: v}})
+		err := w.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{config.MSSClamp: v}})
 		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)
 		}

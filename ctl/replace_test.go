@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 )
 
@@ -14,14 +15,14 @@ import (
 // same keeps its counters and connections.
 func TestReplace(t *testing.T) {
 	w := newWorld(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), Op{Verb: Tune, Tuning: Tuning{tuneNodest: 1}},
-		Op{Verb: AddMarks, Marks: []MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
+	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{config.ExpireNodestConn: 1}},
+		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))
 	before, counted := w.state, w.status(one).Stats.Conns
 	if counted != 1 {
 		t.Fatalf("%d connections counted", counted)
 	}
-	whole := []Op{add(vip, "rr"), with(vip, one), with(vip, two), {Verb: SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))}}
+	whole := []config.Op{add(vip, "rr"), with(vip, one), with(vip, two), {Verb: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))}}
 	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
 	errs := w.Replace(refused)
 	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil || !reflect.DeepEqual(w.state, before) {
@@ -39,7 +40,7 @@ func TestReplace(t *testing.T) {
 		}
 	}
 	s := &w.state
-	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Tuning) != 0 || len(s.Sorry) != 1 {
+	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 || len(s.Sorry) != 1 {
 		t.Errorf("state %+v", s)
 	}
 	if n := w.status(one).Stats.Conns; n != counted {
@@ -50,7 +51,7 @@ func TestReplace(t *testing.T) {
 	if got := server(w.exchange(0, segment)); got != one.Addr {
 		t.Errorf("its connection goes to %v", got)
 	}
-	if len(w.live.services) != 1 {
-		t.Errorf("services %v", maps.Keys(w.live.services))
+	if len(w.runtime.Services) != 1 {
+		t.Errorf("services %v", maps.Keys(w.runtime.Services))
 	}
 }

@@ -17,21 +17,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
-// DefaultSocket is where the director listens unless told otherwise, and
-// SocketEnv the environment variable that tells its commands otherwise.
-const (
-	DefaultSocket = "/run/uvs/uvs.sock"
-	SocketEnv     = "UVS_SOCKET"
-)
-
-// MaxOps is how many operations one request may carry, and maxRequest how many
-// bytes; an operation is a few hundred.
-const (
-	MaxOps     = 1 << 14
-	maxRequest = MaxOps * 1 << 10
-)
+// maxRequest is how many bytes a request may have; an operation is a few hundred.
+const maxRequest = api.MaxOps * 1 << 10
 
 const (
 	// readTimeout is how long a client may take to send a request.
@@ -45,20 +37,21 @@ const (
 //
 //	POST /v1/apply     one Op; 204, or 4xx with an Error
 //	POST /v1/batch     []Op, put in force at once; for each an Error, or null if it was done
+//	POST /v1/replace   []Op, to be in force instead of what there is, whole or not at all; as batch
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/marks     []MarkRule in their order
-//	GET  /v1/tuning    []Tunable; with ?service=PROTO:ADDR:PORT that service's
+//	GET  /v1/settings    []Setting; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
-//	GET  /v1/explain   Explanation of a Question's query
+//	GET  /v1/explain   Explanation of a Probe's query
 //	POST /v1/flush     ends the conns of a ConnFilter's query (or of ?all); their number
 //	GET  /v1/events    one Event a line, as they happen
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
-	Info     Info
-	Counters func() []Counter // of links and tables, beside the manager's verdicts
+	Info     api.Info
+	Counters func() []api.Counter // of links and tables, beside the manager's verdicts
 }
 
 // maxPath is the longest path of a unix socket: sun_path in struct sockaddr_un
@@ -85,11 +78,11 @@ func Listen(path string) (net.Listener, error) {
 	}
 	// The mode of the socket before bind is that of its file: at no time can
 	// others connect.
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		failed := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
 		return cmp.Or(failed, err)
 	}}
-	l, err := config.Listen(context.Background(), "unix", path)
+	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on socket %s: %w", path, err)
 	}
@@ -149,7 +142,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, slices.Concat(s.Manager.Verdicts(), s.Manager.HelperCounters(), s.Counters()))
 	})
-	mux.HandleFunc("GET /v1/tuning", s.tuning)
+	mux.HandleFunc("GET /v1/settings", s.settings)
 	mux.HandleFunc("GET /v1/conns", s.conns)
 	mux.HandleFunc("GET /v1/explain", s.explain)
 	mux.HandleFunc("POST /v1/flush", s.flush)
@@ -181,7 +174,7 @@ func reply(w http.ResponseWriter, v any) {
 }
 
 func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
-	var op Op
+	var op config.Op
 	err := decode(w, r, &op)
 	if err == nil {
 		err = s.Manager.Apply(op)
@@ -194,18 +187,18 @@ func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 }
 
 // batch answers a list of operations with each one's error.
-func batch(do func([]Op) []error) http.HandlerFunc {
+func batch(do func([]config.Op) []error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var ops []Op
+		var ops []config.Op
 		err := decode(w, r, &ops)
-		if err == nil && len(ops) > MaxOps {
-			err = refuse(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), MaxOps)
+		if err == nil && len(ops) > api.MaxOps {
+			err = config.Errorf(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), api.MaxOps)
 		}
 		if err != nil {
 			fail(w, err)
 			return
 		}
-		answers := make([]*Error, len(ops))
+		answers := make([]*config.Error, len(ops))
 		for i, err := range do(ops) {
 			if err != nil {
 				answers[i] = asError(err)
@@ -219,7 +212,7 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return refuse(syscall.EINVAL, "request is not understood: %v", err)
+		return config.Errorf(syscall.EINVAL, "request is not understood: %v", err)
 	}
 	return nil
 }
@@ -237,24 +230,24 @@ func fail(w http.ResponseWriter, err error) {
 }
 
 // asError makes what went wrong on our side an Error with EIO.
-func asError(err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+func asError(err error) *config.Error {
+	if e, ok := errors.AsType[*config.Error](err); ok {
 		return e
 	}
-	return &Error{Errno: syscall.EIO, Message: err.Error()}
+	return &config.Error{Errno: syscall.EIO, Message: err.Error()}
 }
 
-func (s *Socket) tuning(w http.ResponseWriter, r *http.Request) {
-	var of *ServiceKey
+func (s *Socket) settings(w http.ResponseWriter, r *http.Request) {
+	var of *config.ServiceKey
 	if text := r.URL.Query().Get("service"); text != "" {
-		key, err := ParseServiceKey(text)
+		key, err := config.ParseServiceKey(text)
 		if err != nil {
 			fail(w, err)
 			return
 		}
 		of = &key
 	}
-	list, err := s.Manager.Tunables(of)
+	list, err := s.Manager.Settings(of)
 	if err != nil {
 		fail(w, err)
 		return
@@ -263,7 +256,7 @@ func (s *Socket) tuning(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
-	filter, err := ParseConnFilter(r.URL.Query())
+	filter, err := api.ParseConnFilter(r.URL.Query())
 	if err != nil {
 		fail(w, err)
 		return
@@ -271,13 +264,13 @@ func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	buf := bufio.NewWriter(w)
 	enc := json.NewEncoder(buf)
-	if s.Manager.Conns(filter, func(c ConnStatus) error { return enc.Encode(c) }) == nil {
+	if s.Manager.Conns(filter, func(c api.ConnStatus) error { return enc.Encode(c) }) == nil {
 		buf.Flush()
 	}
 }
 
 func (s *Socket) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := ParseQuestion(r.URL.Query())
+	q, err := api.ParseProbe(r.URL.Query())
 	if err != nil {
 		fail(w, err)
 		return
@@ -295,9 +288,9 @@ func (s *Socket) flush(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	all := q.Has("all")
 	q.Del("all")
-	filter, err := ParseConnFilter(q)
+	filter, err := api.ParseConnFilter(q)
 	if err == nil && all == (len(q) > 0) {
-		err = refuse(syscall.EINVAL, "say which connections to end: by service, server, client or state, or all of them")
+		err = config.Errorf(syscall.EINVAL, "say which connections to end: by service, server, client or state, or all of them")
 	}
 	if err != nil {
 		fail(w, err)

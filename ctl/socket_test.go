@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/memlink"
 )
 
@@ -74,7 +76,7 @@ func TestListenRefuses(t *testing.T) {
 // Without a director the error names the socket.
 func TestDialNobody(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.sock")
-	if _, err := Dial(path); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := api.Dial(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -107,14 +109,14 @@ func TestListenAtOnce(t *testing.T) {
 		if got.Load() != 1 {
 			t.Fatalf("%d directors have the socket", got.Load())
 		}
-		if _, err := Dial(path); err != nil {
+		if _, err := api.Dial(path); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // serve runs a world's socket and returns a client, and the path.
-func serve(t *testing.T, w *world) (*Client, string) {
+func serve(t *testing.T, w *world) (*api.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "uvs.sock")
 	l, err := Listen(path)
@@ -123,7 +125,7 @@ func serve(t *testing.T, w *world) (*Client, string) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	s := &Socket{Manager: w.Manager, Counters: func() []Counter { return nil }}
+	s := &Socket{Manager: w.Manager, Counters: func() []api.Counter { return nil }}
 	go func() { done <- s.Serve(ctx, l) }()
 	t.Cleanup(func() {
 		stop()
@@ -134,18 +136,26 @@ func serve(t *testing.T, w *world) (*Client, string) {
 			t.Error("the socket is left behind")
 		}
 	})
-	c, err := Dial(path)
+	c, err := api.Dial(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c, path
 }
 
+// unixHTTP is an HTTP client whose every host is the socket.
+func unixHTTP(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+	}}
+}
+
 // What the client is told is what the manager says, refusals with their errno.
 func TestClient(t *testing.T) {
 	w := newWorld(t, 1)
 	c, _ := serve(t, w)
-	ops := []Op{add(vip, "rr"), with(vip, one), with(vip, one), {Verb: "improve"}}
+	ops := []config.Op{add(vip, "rr"), with(vip, one), with(vip, one), {Verb: "improve"}}
 	errs := c.ApplyAll(ops)
 	if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.EEXIST) || !errors.Is(errs[3], syscall.EINVAL) {
 		t.Errorf("errors %v", errs)
@@ -158,13 +168,13 @@ func TestClient(t *testing.T) {
 	if want := w.Services(); err != nil || !reflect.DeepEqual(list, want) {
 		t.Errorf("services %+v, %v; want %+v", list, err, want)
 	}
-	var conns []ConnStatus
-	err = c.Conns(func(s ConnStatus) error { conns = append(conns, s); return nil })
+	var conns []api.ConnStatus
+	err = c.Conns(func(s api.ConnStatus) error { conns = append(conns, s); return nil })
 	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) || conns[0].State != "SYN_RECV" {
 		t.Errorf("conns %+v, %v", conns, err)
 	}
 	w.guard.refuse = func(int) error { return errors.New("nft is out of order") }
-	if err := c.Apply(Op{Verb: Flush}); !errors.Is(err, syscall.EIO) || err.Error() != "nft is out of order" {
+	if err := c.Apply(config.Op{Verb: config.Flush}); !errors.Is(err, syscall.EIO) || err.Error() != "nft is out of order" {
 		t.Errorf("error %v", err)
 	}
 	w.guard.refuse = nil
@@ -174,7 +184,7 @@ func TestClient(t *testing.T) {
 func TestJSON(t *testing.T) {
 	w := newWorld(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("[fd00:9::1]:80", "wlc"))
-	c, _ := serve(t, w)
+	_, socket := serve(t, w)
 	for path, want := range map[string]string{
 		"/v1/timeouts": `{"tcp":900,"tcp_fin":120,"udp":300}`,
 		"/v1/services": `[{"proto":6,"addr":"10.9.0.1","port":80,"scheduler":"rr","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
@@ -183,7 +193,7 @@ func TestJSON(t *testing.T) {
 			`{"ipv6":true,"proto":6,"addr":"fd00:9::1","port":80,"scheduler":"wlc","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[]}]`,
 	} {
-		resp, err := c.http.Get("http://uvs" + path)
+		resp, err := unixHTTP(socket).Get("http://uvs" + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +207,7 @@ func TestJSON(t *testing.T) {
 
 // What is no operation is refused with a line, however large.
 func TestBadRequests(t *testing.T) {
-	c, _ := serve(t, newWorld(t, 1))
+	_, socket := serve(t, newWorld(t, 1))
 	for sentence, r := range map[string]struct{ path, body string }{
 		"nothing":                   {"/v1/apply", ""},
 		"no JSON":                   {"/v1/apply", "add-service"},
@@ -205,14 +215,14 @@ func TestBadRequests(t *testing.T) {
 		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"addr":"10.9"}}`},
 		"an endless body":           {"/v1/apply", `{"verb":"` + strings.Repeat("x", maxRequest+1)},
 		"one operation for many":    {"/v1/batch", `{"verb":"flush"}`},
-		"more operations than many": {"/v1/batch", "[" + strings.Repeat("{},", MaxOps) + "{}]"},
+		"more operations than many": {"/v1/batch", "[" + strings.Repeat("{},", api.MaxOps) + "{}]"},
 	} {
-		resp, err := c.http.Post("http://uvs"+r.path, "application/json", strings.NewReader(r.body))
+		resp, err := unixHTTP(socket).Post("http://uvs"+r.path, "application/json", strings.NewReader(r.body))
 		if err != nil {
 			t.Errorf("%s: %v", sentence, err)
 			continue
 		}
-		var e Error
+		var e config.Error
 		err = json.NewDecoder(resp.Body).Decode(&e)
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusUnprocessableEntity || err != nil || e.Errno != syscall.EINVAL || strings.Contains(e.Message, "\n") {
@@ -249,12 +259,12 @@ func TestClientThatStopsReading(t *testing.T) {
 		}
 	}
 	for range 2 * eventRoom {
-		if err := c.Apply(Op{Verb: Zero}); err != nil {
+		if err := c.Apply(config.Op{Verb: config.Zero}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	n := 0
-	if err := c.Conns(func(ConnStatus) error { n++; return nil }); err != nil || n != 3000 {
+	if err := c.Conns(func(api.ConnStatus) error { n++; return nil }); err != nil || n != 3000 {
 		t.Errorf("%d conns, %v", n, err)
 	}
 }

@@ -8,24 +8,27 @@ import (
 	"syscall"
 	"testing"
 
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
-func sorry(s *Server) Op { return Op{Verb: SetSorry, Service: service(vip, ""), Server: s} }
+func sorry(s *config.Server) config.Op {
+	return config.Op{Verb: config.SetSorry, Service: service(vip, ""), Server: s}
+}
 
 // The sorry server takes what begins while no server has a weight, and nothing
 // once one has; its own conns go on. The host is kept from its replies, its
 // address is looked for, and it is listed apart from the servers.
 func TestSorryServer(t *testing.T) {
 	w := web(t, "rr")
-	last, off := masq(7, 0), []Server{one, two}
+	last, off := masq(7, 0), []config.Server{one, two}
 	for i := range off {
 		off[i].Weight = 0
 	}
 	w.must(sorry(&last))
-	goes := func(sentence, port string, want Server) {
+	goes := func(sentence, port string, want config.Server) {
 		t.Helper()
 		if got := server(w.exchange(0, syn(port))); got != want.Addr {
 			t.Errorf("%s: goes to %v, want %v", sentence, got, want.Addr)
@@ -64,7 +67,7 @@ func TestSorryServer(t *testing.T) {
 
 // A sorry server ends with its service.
 func TestSorryServerEndsWithItsService(t *testing.T) {
-	for _, end := range []Op{{Verb: DeleteService, Service: service(vip, "")}, {Verb: Flush}} {
+	for _, end := range []config.Op{{Verb: config.DeleteService, Service: service(vip, "")}, {Verb: config.Flush}} {
 		w := web(t, "rr")
 		last := masq(7, 1)
 		w.must(sorry(&last), end, add(vip, "rr"))
@@ -78,9 +81,9 @@ func TestSorryServerEndsWithItsService(t *testing.T) {
 // nothing of what a client may still ask.
 func TestExplainSorryAndLimits(t *testing.T) {
 	d := newDesk(t)
-	svc := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
-	d.serve(svc, MethodMasq, "10.2.0.11:8080")
-	d.op(Op{Verb: Tune, Service: &svc, Tuning: Tuning{tuneRate: 1, tuneConns: 1}})
+	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
+	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
+	d.op(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{config.LimitRate: 1, config.LimitConns: 1}})
 	q := question("10.1.0.2:1000", "10.9.0.1:80")
 	d.explain(q)
 	d.explain(q)
@@ -90,8 +93,8 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	if v := d.send(question("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {
 		t.Errorf("the second connection of a second became %s", v)
 	}
-	d.op(Op{Verb: SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", MethodMasq, 1))})
-	d.op(Op{Verb: EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 0))})
+	d.op(config.Op{Verb: config.SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1))})
+	d.op(config.Op{Verb: config.EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0))})
 	e := d.explain(question("10.1.0.3:1000", "10.9.0.1:80"))
 	if e.Server == nil || e.Server.Addr != netip.MustParseAddr("10.2.0.12") || !strings.Contains(e.By, "sorry") {
 		t.Errorf("server %v by %q, want the sorry server", e.Server, e.By)

@@ -5,76 +5,54 @@ import (
 	"time"
 
 	"uvs/conntrack"
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper/ftp"
 	"uvs/dataplane/wire"
 )
 
 // estimatorPeriod is how often rates are sampled (ip_vs_est.c: 2 s).
 const estimatorPeriod = 2 * time.Second
 
-// estimator smooths counters to rates as ip_vs_est.c does: every two seconds
-// each estimate moves a quarter of the way to the last rate, in fixed point.
-type estimator struct {
-	last                              director.Totals
-	cps, inPPS, outPPS, inBPS, outBPS uint64
-}
-
-// Shifts of ip_vs_est.c: a count in 2 s is kept as rate<<10, bytes as rate<<5.
-const (
-	countShift = 9
-	byteShift  = 4
-)
-
-func (e *estimator) sample(now director.Totals) {
-	move(&e.cps, (now.Conns-e.last.Conns)<<countShift)
-	move(&e.inPPS, (now.InPkts-e.last.InPkts)<<countShift)
-	move(&e.outPPS, (now.OutPkts-e.last.OutPkts)<<countShift)
-	move(&e.inBPS, (now.InBytes-e.last.InBytes)<<byteShift)
-	move(&e.outBPS, (now.OutBytes-e.last.OutBytes)<<byteShift)
-	e.last = now
-}
-
-func move(estimate *uint64, rate uint64) {
-	*estimate = uint64(int64(*estimate) + (int64(rate)-int64(*estimate))>>2)
-}
-
-// stats are totals and rates as listings show them, less what was zeroed.
-func (e *estimator) stats(now, zero director.Totals) Stats {
-	return Stats{
+// stats are totals less what was zeroed, and rates.
+func stats(now, zero, rates director.Totals) api.Stats {
+	return api.Stats{
 		Conns:  now.Conns - zero.Conns,
 		InPkts: now.InPkts - zero.InPkts, OutPkts: now.OutPkts - zero.OutPkts,
 		InBytes: now.InBytes - zero.InBytes, OutBytes: now.OutBytes - zero.OutBytes,
-		CPS:   (e.cps + 0x1ff) >> 10,
-		InPPS: (e.inPPS + 0x1ff) >> 10, OutPPS: (e.outPPS + 0x1ff) >> 10,
-		InBPS: (e.inBPS + 0xf) >> 5, OutBPS: (e.outBPS + 0xf) >> 5,
+		CPS:   rates.Conns,
+		InPPS: rates.InPkts, OutPPS: rates.OutPkts,
+		InBPS: rates.InBytes, OutBPS: rates.OutBytes,
 	}
 }
 
 // sample moves every estimator one step.
 func (m *Manager) sample() {
-	totals := m.live.totals()
-	for key, svc := range m.live.services {
-		svc.rate.sample(totals[key])
+	totals := m.runtime.Totals()
+	for key, svc := range m.runtime.Services {
+		svc.Rate.Sample(totals[key])
 	}
-	for _, v := range m.live.servers {
+	for _, v := range m.runtime.Servers {
 		if v != nil {
-			v.rate.sample(v.counters.Totals())
+			v.Rate.Sample(v.Counters.Totals())
 		}
 	}
 }
 
 // Services lists every service and server as it is now.
-func (m *Manager) Services() []ServiceStatus {
+func (m *Manager) Services() []api.ServiceStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	totals := m.live.totals()
-	list := make([]ServiceStatus, 0, len(m.state.Services))
+	totals := m.runtime.Totals()
+	list := make([]api.ServiceStatus, 0, len(m.state.Services))
 	for i := range m.state.Services {
 		svc := m.state.Services[i]
-		running := m.live.services[svc.ServiceKey]
-		status := ServiceStatus{
-			Service: svc, Reals: []ServerStatus{}, // in JSON a list, not null
-			Stats: running.rate.stats(totals[svc.ServiceKey], running.zero),
+		running := m.runtime.Services[svc.ServiceKey]
+		status := api.ServiceStatus{
+			Service: svc, Reals: []api.ServerStatus{}, // in JSON a list, not null
+			Stats: stats(totals[svc.ServiceKey], running.Zero, running.Rate.Rates()),
 		}
 		for j := range svc.Servers {
 			status.Reals = append(status.Reals, m.serverStatus(&svc, &svc.Servers[j]))
@@ -90,72 +68,72 @@ func (m *Manager) Services() []ServiceStatus {
 	return list
 }
 
-func (m *Manager) serverStatus(svc *Service, server *Server) ServerStatus {
-	v := m.live.index[serverIdentity{svc.ServiceKey, server.ServerKey}]
-	counts := m.conns.Counts(v.id)
+func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.ServerStatus {
+	v := m.runtime.Server(svc.ServiceKey, server.ServerKey)
+	counts := m.conns.Counts(v.ID)
 	state := "up"
 	switch {
 	case server.Down:
 		state = "down"
 	case server.Weight == 0:
 		state = "quiesced"
-	case v.overload.Load():
+	case v.Overload.Load():
 		state = "overloaded"
 	}
-	return ServerStatus{
+	return api.ServerStatus{
 		Server: *server, State: state,
 		Active:   uint32(counts.Active.Load()),
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),
-		Stats:    v.rate.stats(v.counters.Totals(), v.zero),
-		Hop:      wayText(m.ways, v.way(m.ways), server.Addr),
+		Stats:    stats(v.Counters.Totals(), v.Zero, v.Rate.Rates()),
+		Hop:      nextHopText(m.fib, v.NextHop(m.fib), server.Addr),
 		Path:     m.pathStatus(v),
 	}
 }
 
 // pathStatus is what is known of the way to a server.
-func (m *Manager) pathStatus(v *liveServer) PathStatus {
-	now, counted := m.now(), v.counters.Totals()
-	s := PathStatus{TooBig: counted.TooBig - v.zero.TooBig, Split: counted.Split - v.zero.Split}
-	if way := v.way(m.ways); way.State != director.NoRoute {
-		s.Interface, s.MTU = m.ways.Ports[way.Link.Port].Name, way.MTU
+func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
+	now, counted := m.now(), v.Counters.Totals()
+	s := api.PathStatus{TooBig: counted.TooBig - v.Zero.TooBig, Split: counted.Split - v.Zero.Split}
+	if way := v.NextHop(m.fib); way.State != director.NoRoute {
+		s.Interface, s.MTU = m.fib.Ports[way.Link.Port].Name, way.MTU
 	}
-	if mtu, by, until, ok := v.path.Learned(now); ok {
+	if mtu, by, until, ok := v.Path.Learned(now); ok {
 		s.Learned, s.By, s.Seconds = mtu, by.Netip(), int((until-now)/conntrack.Second)
 	}
 	return s
 }
 
 // Marks are the mark rules in their order.
-func (m *Manager) Marks() []MarkRule {
+func (m *Manager) Marks() []config.MarkRule {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]MarkRule{}, m.state.Marks...)
+	return append([]config.MarkRule{}, m.state.Marks...)
 }
 
 // Timeouts are the operator's three idle times.
-func (m *Manager) Timeouts() Timeouts {
+func (m *Manager) Timeouts() config.Timeouts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.state.Tuning.shown()
+	return m.state.Settings.IPVSTimeouts()
 }
 
-// Tunables are all settings; with a service, those it can have of its own.
-func (m *Manager) Tunables(of *ServiceKey) ([]Tunable, error) {
+// Settings are all settings; with a service, those it can have of its own.
+func (m *Manager) Settings(of *config.ServiceKey) ([]config.Setting, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := m.state.Tuning.tunables()
+	list := m.state.Settings.List()
 	if of == nil {
 		return list, nil
 	}
-	if _, err := m.state.find(*of); err != nil {
+	if _, err := m.state.Find(*of); err != nil {
 		return nil, err
 	}
 	own := list[:0]
 	for _, k := range list {
 		if k.PerService {
 			k.Default = k.Value
-			if v, ok := m.state.ServiceTuning[*of][k.Name]; ok {
+			if v, ok := m.state.ServiceSettings[*of][k.Name]; ok {
 				k.Value = v
 			}
 			own = append(own, k)
@@ -166,15 +144,9 @@ func (m *Manager) Tunables(of *ServiceKey) ([]Tunable, error) {
 
 func addrPort(a wire.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
 
-// Counter is one counter of the director under its name.
-type Counter struct {
-	Name  string `json:"name"`
-	Value uint64 `json:"value"`
-}
-
 // Verdicts are the counters of what became of frames, in the order of the
 // director's list.
-func (m *Manager) Verdicts() []Counter {
+func (m *Manager) Verdicts() []api.Counter {
 	m.mu.Lock()
 	plane := m.plane
 	m.mu.Unlock()
@@ -182,9 +154,52 @@ func (m *Manager) Verdicts() []Counter {
 		return nil
 	}
 	sums := plane.Verdicts()
-	list := make([]Counter, len(sums))
+	list := make([]api.Counter, len(sums))
 	for v, n := range sums {
-		list[v] = Counter{Name: director.Verdict(v).String(), Value: n}
+		list[v] = api.Counter{Name: director.Verdict(v).String(), Value: n}
 	}
 	return list
+}
+
+// noteNames are the counters of what helpers came across, by the bits of ftp.Note.
+var noteNames = [ftp.NumNote]string{
+	"ftp_passive", "ftp_active", "ftp_bounce", "ftp_foreign", "ftp_refused", "ftp_unasked", "ftp_unreadable", "ftp_tls",
+}
+
+// HelperCounters are what helpers came across, and the connections that went
+// without for want of room.
+func (m *Manager) HelperCounters() []api.Counter {
+	m.mu.Lock()
+	sessions := m.runtime.Sessions
+	m.mu.Unlock()
+	if sessions == nil {
+		return nil
+	}
+	var list []api.Counter
+	for bit, n := range sessions.Counts() {
+		list = append(list, api.Counter{Name: noteNames[bit], Value: n})
+	}
+	stats := m.conns.Stats()
+	return append(list, api.Counter{Name: "ftp_sessions", Value: uint64(stats.Sessions)}, api.Counter{Name: "ftp_no_session", Value: stats.NoSession})
+}
+
+// hostText says how frames reach the host's own stack, or why they do not.
+func hostText(way director.NextHop) string {
+	if way.State == director.NoRoute {
+		return "the director's own host: it gets packets with uvs run --localnode, but for no mark, unless by NAT only if the host holds the service's address, and by NAT only for one port"
+	}
+	return "the host's own stack"
+}
+
+// nextHopText says how frames reach a server, for people.
+func nextHopText(ways *director.FIB, way director.NextHop, server netip.Addr) string {
+	switch {
+	case ways.IsLocal(wire.AddrFrom(server)):
+		return hostText(way)
+	case way.State == director.NoRoute:
+		return "no route by an interface of the director"
+	case way.State == director.Unresolved:
+		return ways.Ports[way.Link.Port].Name + " unresolved"
+	}
+	return ways.Ports[way.Link.Port].Name + " " + way.Link.Dst.String()
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/dataplane"
 	"uvs/dataplane/memlink"
 	"uvs/dataplane/wire"
@@ -75,19 +77,19 @@ func (f *feeder) frame() wire.Frame {
 var trafficVIPs = [3]string{"10.9.0.1:80", "10.9.0.1:81", "10.9.0.2:80"}
 
 // randomOp is a change an operator might make to three services.
-func randomOp(rng *rand.Rand) Op {
+func randomOp(rng *rand.Rand) config.Op {
 	service := service(trafficVIPs[rng.IntN(3)], []string{"rr", "wrr", "lc", "wlc"}[rng.IntN(4)])
 	if rng.IntN(3) == 0 {
 		service.Persist, service.Netmask = 60, 0xffffffff
 	}
-	server := &Server{ServerKey: ServerKey{testServer(rng.IntN(4)), uint16(8000 + rng.IntN(8))}}
+	server := &config.Server{ServerKey: config.ServerKey{Addr: testServer(rng.IntN(4)), Port: uint16(8000 + rng.IntN(8))}}
 	server.Weight = int32(rng.IntN(4))
 	server.Upper = uint32(rng.IntN(2) * 8)
-	server.Method = []Method{MethodMasq, MethodMasq, MethodRoute, MethodTunnel}[rng.IntN(4)]
-	verbs := []Verb{AddService, AddService, EditService, DeleteService, AddServer, AddServer, AddServer, AddServer, EditServer, DeleteServer, DeleteServer}
-	op := Op{Verb: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
+	server.Method = []config.Method{config.MethodMasq, config.MethodMasq, config.MethodRoute, config.MethodTunnel}[rng.IntN(4)]
+	verbs := []config.Verb{config.AddService, config.AddService, config.EditService, config.DeleteService, config.AddServer, config.AddServer, config.AddServer, config.AddServer, config.EditServer, config.DeleteServer, config.DeleteServer}
+	op := config.Op{Verb: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
 	if rng.IntN(100) == 0 {
-		op = Op{Verb: Flush}
+		op = config.Op{Verb: config.Flush}
 	}
 	return op
 }
@@ -108,7 +110,7 @@ func TestTrafficWhileTablesChange(t *testing.T) {
 		feeders.Go(func() { f.run(stop) })
 	}
 	rng := rand.New(rand.NewPCG(seed, 99))
-	applied, later := 0, trashTime
+	applied, later := 0, compile.TrashTime
 	for range 400 {
 		if w.Apply(randomOp(rng)) == nil {
 			applied++
@@ -116,7 +118,7 @@ func TestTrafficWhileTablesChange(t *testing.T) {
 		if rng.IntN(50) == 0 { // much later: forget what was removed
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
 			w.tend(w.now.Add(later))
-			later += trashTime
+			later += compile.TrashTime
 			w.tend(w.now.Add(later))
 		}
 	}
@@ -131,7 +133,7 @@ func TestTrafficWhileTablesChange(t *testing.T) {
 		t.Errorf("%d verdicts for %d frames", n, fed.Load())
 	}
 	w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
-	for id := range uint32(len(w.live.servers)) {
+	for id := range uint32(len(w.runtime.Servers)) {
 		c := w.conns.Counts(id)
 		if a, i, n := c.Active.Load(), c.Inactive.Load(), c.Templates.Load(); a != 0 || i != 0 || n != 0 {
 			t.Errorf("server %d has %d active, %d inactive conns and %d templates after all were ended", id, a, i, n)

@@ -12,6 +12,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"uvs/conntrack"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
@@ -55,7 +57,7 @@ func newWorld(t testing.TB, workers int) *world {
 // newWorldOn makes a world whose workers have these links.
 func newWorldOn(t testing.TB, links []dataplane.Link) *world {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: MaxServers, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func newWorldOn(t testing.TB, links []dataplane.Link) *world {
 }
 
 // must applies operations that are to succeed.
-func (w *world) must(ops ...Op) {
+func (w *world) must(ops ...config.Op) {
 	w.t.Helper()
 	for _, op := range ops {
 		if err := w.Apply(op); err != nil {
@@ -230,20 +232,34 @@ func (g *testGuard) all() (p guard.ServiceRules) {
 
 // Operations, shortly.
 
-func service(end, scheduler string) *Service {
-	return &Service{ServiceKey: key(wire.ProtoTCP, end), Scheduler: scheduler}
+func service(end, scheduler string) *config.Service {
+	return &config.Service{ServiceKey: key(wire.ProtoTCP, end), Scheduler: scheduler}
 }
 
-func add(end, scheduler string) Op { return Op{Verb: AddService, Service: service(end, scheduler)} }
-
-func with(end string, s Server) Op {
-	return Op{Verb: AddServer, Service: service(end, ""), Server: &s}
+func add(end, scheduler string) config.Op {
+	return config.Op{Verb: config.AddService, Service: service(end, scheduler)}
 }
 
-func without(end string, s Server) Op {
-	return Op{Verb: DeleteServer, Service: service(end, ""), Server: &s}
+func with(end string, s config.Server) config.Op {
+	return config.Op{Verb: config.AddServer, Service: service(end, ""), Server: &s}
 }
 
-func edited(end string, s Server) Op {
-	return Op{Verb: EditServer, Service: service(end, ""), Server: &s}
+func without(end string, s config.Server) config.Op {
+	return config.Op{Verb: config.DeleteServer, Service: service(end, ""), Server: &s}
 }
+
+func edited(end string, s config.Server) config.Op {
+	return config.Op{Verb: config.EditServer, Service: service(end, ""), Server: &s}
+}
+
+func key(proto uint8, s string) config.ServiceKey {
+	ap := netip.MustParseAddrPort(s)
+	return config.ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port(), IPv6: ap.Addr().Is6()}
+}
+
+func serverAt(s string, m config.Method, weight int32) config.Server {
+	ap := netip.MustParseAddrPort(s)
+	return config.Server{ServerKey: config.ServerKey{Addr: ap.Addr(), Port: ap.Port()}, Method: m, Weight: weight}
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 )
 
 // tally is what hosts and director have counted so far, by names such as
@@ -29,7 +29,7 @@ var telling = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|pa
 	`|RetransSegs$|InErrors$|RcvbufErrors$|FragFails$|FragCreates$|InTooBigErrors$|NoPorts$`)
 
 // count reads what there is to count.
-func (l *Lab) count(director *ctl.Client) (tally, error) {
+func (l *Lab) count(director *api.Client) (tally, error) {
 	t := tally{}
 	counters, err := director.Counters()
 	if err != nil {

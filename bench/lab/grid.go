@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uvs/bench/realserver"
-	"uvs/ctl"
+	"uvs/ctl/api"
 	"uvs/dataplane/wire"
 )
 
@@ -138,7 +138,7 @@ type gridRun struct {
 
 	name     string // of the method in hand
 	lab      *Lab
-	director *ctl.Client
+	director *api.Client
 
 	cells, failed  int
 	joined, handed int // cells whose uploads came to the director as super-frames, by GRO or from the sender
@@ -216,7 +216,7 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 	if err := r.lab.Configure(ctx, r.uvs, func(string) {}); err != nil {
 		return err
 	}
-	if r.director, err = ctl.Dial(r.lab.Socket()); err != nil {
+	if r.director, err = api.Dial(r.lab.Socket()); err != nil {
 		return err
 	}
 	if r.Longest > 0 {
@@ -287,7 +287,7 @@ var shownMTU = regexp.MustCompile(`MTU (\d+)`)
 func (r *gridRun) ready(ctx context.Context, family, mtu int) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	question := ctl.Question{
+	question := api.Probe{
 		Proto:   unix.IPPROTO_TCP,
 		Client:  netip.AddrPortFrom(r.lab.CIP(family, 0), firstPort),
 		Virtual: netip.AddrPortFrom(r.lab.VIP(family), realserver.HTTPPort),
@@ -404,7 +404,7 @@ func (r *gridRun) judgeSize(c cell, mean uint64) error {
 }
 
 // arrived is what came to the director from clients so far.
-func (r *gridRun) arrived() (sum ctl.Stats, err error) {
+func (r *gridRun) arrived() (sum api.Stats, err error) {
 	services, err := r.director.Services()
 	for _, s := range services {
 		sum.InPkts += s.Stats.InPkts

@@ -5,36 +5,36 @@ import (
 	"fmt"
 	"net/url"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 	"uvs/ctl/ipvsadm"
 )
 
 // filterFlags are the options by which conns are chosen.
-func filterFlags(fs *flag.FlagSet) func() (ctl.ConnFilter, error) {
+func filterFlags(fs *flag.FlagSet) func() (api.ConnFilter, error) {
 	values := map[string]*string{
 		"service": fs.String("service", "", "of this service, e.g. tcp:192.0.2.1:80"),
 		"server":  fs.String("server", "", "at this server, e.g. 10.0.0.11 or 10.0.0.11:8080"),
 		"client":  fs.String("client", "", "of this client or network, e.g. 198.51.100.7 or 198.51.100.0/24"),
 		"state":   fs.String("state", "", "in this state, e.g. ESTABLISHED"),
 	}
-	return func() (ctl.ConnFilter, error) {
+	return func() (api.ConnFilter, error) {
 		q := url.Values{}
 		for name, v := range values {
 			if *v != "" {
 				q.Set(name, *v)
 			}
 		}
-		return ctl.ParseConnFilter(q)
+		return api.ParseConnFilter(q)
 	}
 }
 
 // filteredClient is the director as `ipvsadm -Lc` sees it through a filter.
 type filteredClient struct {
-	*ctl.Client
-	filter ctl.ConnFilter
+	*api.Client
+	filter api.ConnFilter
 }
 
-func (f filteredClient) Conns(visit func(ctl.ConnStatus) error) error {
+func (f filteredClient) Conns(visit func(api.ConnStatus) error) error {
 	return f.ConnsOf(f.filter, visit)
 }
 
@@ -50,7 +50,7 @@ func connsMain(args []string) int {
 		return misused(fs, err)
 	}
 	return ipvsadm.Main([]string{"-L", "-n", "-c"}, stdio(), func() (ipvsadm.Director, error) {
-		c, err := ctl.Dial(ctl.SocketPath())
+		c, err := api.Dial(api.SocketPath())
 		if err != nil {
 			return nil, err
 		}
@@ -70,10 +70,10 @@ func flushMain(args []string) int {
 	switch {
 	case err != nil:
 		return misused(fs, err)
-	case *all == (f != ctl.ConnFilter{}):
+	case *all == (f != api.ConnFilter{}):
 		return misused(fs, fmt.Errorf("say which connections to end: --service, --server, --client or --state, or --all"))
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}

@@ -3,7 +3,7 @@ package main
 import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
-	"uvs/ctl"
+	"uvs/ctl/api"
 	"uvs/ctl/guard"
 	"uvs/dataplane"
 	"uvs/dataplane/ring"
@@ -11,7 +11,7 @@ import (
 
 // nonVerdictCounters are the counters below and beside the verdicts: of the rings, by
 // interface, of the guard, of the connection table, and of fragments.
-func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table, plane *dataplane.Plane) []ctl.Counter {
+func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table, plane *dataplane.Plane) []api.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
 		for i, p := range r.Stats().Ports {
@@ -21,24 +21,24 @@ func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Tab
 			ports[i] = addPort(ports[i], p)
 		}
 	}
-	var list []ctl.Counter
+	var list []api.Counter
 	for _, p := range ports {
 		list = append(list, portCounters(p)...)
 	}
 	if d, err := g.Dropped(); err == nil {
 		list = append(list,
-			ctl.Counter{Name: "guard_vip", Value: d.VIP},
-			ctl.Counter{Name: "guard_service", Value: d.Service},
-			ctl.Counter{Name: "guard_source", Value: d.Source},
-			ctl.Counter{Name: "guard_error", Value: d.Error},
-			ctl.Counter{Name: "guard_fragment", Value: d.Fragment})
+			api.Counter{Name: "guard_vip", Value: d.VIP},
+			api.Counter{Name: "guard_service", Value: d.Service},
+			api.Counter{Name: "guard_source", Value: d.Source},
+			api.Counter{Name: "guard_error", Value: d.Error},
+			api.Counter{Name: "guard_fragment", Value: d.Fragment})
 	}
 	list = append(list, connCounters(conns.Stats())...)
 	return append(list, fragmentCounters(plane.Fragments())...)
 }
 
-func connCounters(s conntrack.Stats) []ctl.Counter {
-	list := []ctl.Counter{
+func connCounters(s conntrack.Stats) []api.Counter {
+	list := []api.Counter{
 		{Name: "conns_in_use", Value: uint64(s.InUse)},
 		{Name: "conns_capacity", Value: uint64(s.Capacity)},
 		{Name: "conns_memory_bytes", Value: uint64(s.Memory)},
@@ -47,14 +47,14 @@ func connCounters(s conntrack.Stats) []ctl.Counter {
 		{Name: "conns_refused_full", Value: s.Full},
 	}
 	for e, n := range s.Ended {
-		list = append(list, ctl.Counter{Name: "conns_ended_" + conntrack.EndReason(e).String(), Value: n})
+		list = append(list, api.Counter{Name: "conns_ended_" + conntrack.EndReason(e).String(), Value: n})
 	}
 	return list
 }
 
 // fragmentCounters are what became of the verdict held_fragment, and of fragment flows.
-func fragmentCounters(s frag.Stats) []ctl.Counter {
-	return []ctl.Counter{
+func fragmentCounters(s frag.Stats) []api.Counter {
+	return []api.Counter{
 		{Name: "fragments_waiting", Value: uint64(s.Waiting)},
 		{Name: "fragments_sent_after_first", Value: s.Sent},
 		{Name: "fragments_stopped_after_first", Value: s.Stopped},
@@ -64,9 +64,9 @@ func fragmentCounters(s frag.Stats) []ctl.Counter {
 	}
 }
 
-func portCounters(p ring.PortStats) []ctl.Counter {
+func portCounters(p ring.PortStats) []api.Counter {
 	name := func(what string) string { return "ring_" + p.Interface + "_" + what }
-	return []ctl.Counter{
+	return []api.Counter{
 		{Name: name("received"), Value: p.Received},
 		{Name: name("other_host"), Value: p.OtherHost},
 		{Name: name("outgoing"), Value: p.Outgoing},

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // eventsMain prints what happens to the director, one JSON line each.
@@ -17,22 +18,22 @@ func eventsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
 	enc := json.NewEncoder(os.Stdout)
-	return failed(c.Events(func(ev ctl.Event) error { return enc.Encode(ev) }))
+	return failed(c.Events(func(ev api.Event) error { return enc.Encode(ev) }))
 }
 
 // drain empties a server: weight 0 in its services, then wait for its
 // connections to end.
 type drain struct {
-	client   *ctl.Client
-	service  *ctl.ServiceKey // nil: every service that has the server
-	server   netip.AddrPort  // port 0: whatever it is
-	deadline time.Duration   // 0: none
-	reset    bool            // at the deadline, end what is left
+	client   *api.Client
+	service  *config.ServiceKey // nil: every service that has the server
+	server   netip.AddrPort     // port 0: whatever it is
+	deadline time.Duration      // 0: none
+	reset    bool               // at the deadline, end what is left
 }
 
 // drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER
@@ -57,7 +58,7 @@ func drainMain(args []string) int {
 		return misused(fs, err)
 	}
 	d.service, d.server = filter.Service, filter.Server
-	if d.client, err = ctl.Dial(ctl.SocketPath()); err != nil {
+	if d.client, err = api.Dial(api.SocketPath()); err != nil {
 		return failed(err)
 	}
 	if err := d.run(); err != nil {
@@ -67,19 +68,19 @@ func drainMain(args []string) int {
 }
 
 // serverFilter is the conns of a server, of one service if that is not empty.
-func serverFilter(service, server string) (ctl.ConnFilter, error) {
+func serverFilter(service, server string) (api.ConnFilter, error) {
 	q := map[string][]string{"server": {server}}
 	if service != "" {
 		q["service"] = []string{service}
 	}
-	return ctl.ParseConnFilter(q)
+	return api.ParseConnFilter(q)
 }
 
 func (d *drain) run() error {
 	if err := d.quiesce(); err != nil {
 		return err
 	}
-	filter := ctl.ConnFilter{Service: d.service, Server: d.server}
+	filter := api.ConnFilter{Service: d.service, Server: d.server}
 	for began := time.Now(); ; time.Sleep(time.Second) {
 		conns, clients, err := d.countConns(filter)
 		if err != nil || conns == 0 {
@@ -98,7 +99,7 @@ func (d *drain) quiesce() error {
 	list, err := findServers(d.client, d.service, d.server)
 	for i := range list {
 		list[i].server.Weight = 0
-		if err := d.client.Apply(ctl.Op{Verb: ctl.EditServer, Service: &list[i].service, Server: &list[i].server}); err != nil {
+		if err := d.client.Apply(config.Op{Verb: config.EditServer, Service: &list[i].service, Server: &list[i].server}); err != nil {
 			return err
 		}
 		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey, list[i].service.ServiceKey)
@@ -108,13 +109,13 @@ func (d *drain) quiesce() error {
 
 // serviceServer is a server of a service.
 type serviceServer struct {
-	service ctl.Service
-	server  ctl.Server
+	service config.Service
+	server  config.Server
 }
 
 // findServers finds a server in one service or, if that is nil, in all; it is an
 // error if there is none.
-func findServers(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) (list []serviceServer, err error) {
+func findServers(c *api.Client, service *config.ServiceKey, server netip.AddrPort) (list []serviceServer, err error) {
 	services, err := c.Services()
 	if err != nil {
 		return nil, err
@@ -136,9 +137,9 @@ func findServers(c *ctl.Client, service *ctl.ServiceKey, server netip.AddrPort) 
 }
 
 // countConns counts the connections of the server and their clients.
-func (d *drain) countConns(f ctl.ConnFilter) (conns, clients int, err error) {
+func (d *drain) countConns(f api.ConnFilter) (conns, clients int, err error) {
 	seen := map[netip.Addr]bool{}
-	err = d.client.ConnsOf(f, func(c ctl.ConnStatus) error {
+	err = d.client.ConnsOf(f, func(c api.ConnStatus) error {
 		conns++
 		seen[c.Client.Addr()] = true
 		return nil
@@ -147,7 +148,7 @@ func (d *drain) countConns(f ctl.ConnFilter) (conns, clients int, err error) {
 }
 
 // reachDeadline is the deadline: what is left is ended, or the drain has failed.
-func (d *drain) reachDeadline(f ctl.ConnFilter, conns int) error {
+func (d *drain) reachDeadline(f api.ConnFilter, conns int) error {
 	if !d.reset {
 		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)
 	}

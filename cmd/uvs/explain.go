@@ -9,7 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // explainMain says what the director would do with a client's packet:
@@ -32,11 +33,11 @@ func explainMain(args []string) int {
 		return misused(fs, fmt.Errorf("write protocol, client and virtual address, as tcp 198.51.100.7:4711 192.0.2.1:80"))
 	}
 	v := url.Values{"proto": {words[0]}, "client": {words[1]}, "virtual": {words[2]}, "in-interface": {*in}}
-	q, err := ctl.ParseQuestion(v)
+	q, err := api.ParseProbe(v)
 	if err != nil {
 		return misused(fs, err)
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -56,11 +57,11 @@ func explainMain(args []string) int {
 
 // printExplanation writes one line or block for each part of the answer, its
 // name in front.
-func printExplanation(out io.Writer, e *ctl.Explanation) {
+func printExplanation(out io.Writer, e *api.Explanation) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
-	line("packet", "%s %s > %s, in by %s", ctl.ProtoName(e.Question.Proto), e.Question.Client, e.Question.Virtual, e.Question.InInterface)
+	line("packet", "%s %s > %s, in by %s", config.ProtoName(e.Probe.Proto), e.Probe.Client, e.Probe.Virtual, e.Probe.InInterface)
 	if e.Service == nil {
 		line("service", "none: %s", e.Why)
 	} else {
@@ -100,22 +101,22 @@ func printExplanation(out io.Writer, e *ctl.Explanation) {
 }
 
 // connText is a line about a conn or a template.
-func connText(c *ctl.ConnStatus, none string) string {
+func connText(c *api.ConnStatus, none string) string {
 	if c == nil {
 		return none
 	}
 	return fmt.Sprintf("%s, %d s left, at server %s", c.State, c.Expires, c.Server)
 }
 
-func candidateText(c *ctl.Candidate) string {
+func candidateText(c *api.Candidate) string {
 	text := fmt.Sprintf("%s %s weight %d active %d inactive %d", c.Server.ServerKey, c.Server.Method, c.Server.Weight, c.Active, c.Inactive)
-	if c.Barred != "" {
-		return text + ", not eligible: " + c.Barred
+	if c.Excluded != "" {
+		return text + ", not eligible: " + c.Excluded
 	}
 	return text + ", eligible"
 }
 
-func settingsText(list []ctl.Tunable) string {
+func settingsText(list []config.Setting) string {
 	var words []string
 	for _, k := range list {
 		words = append(words, k.Name+"="+k.Shown(k.Value))

@@ -15,8 +15,8 @@ import (
 )
 
 // layers gives every package its layer; a package may import only lower ones.
-// ctl's rooms stand below ctl, which joins them, except the command, which
-// stands on ctl's words.
+// The packages below ctl/ stand below ctl, which joins them. Those that commands
+// import, config, api and ipvsadm, stand below the data path.
 var layers = map[string]int{
 	"uvs/dataplane/wire":          0,
 	"uvs/dataplane/slab":          0,
@@ -29,13 +29,16 @@ var layers = map[string]int{
 	"uvs/dataplane/memlink":       1,
 	"uvs/dataplane/helper/stream": 3,
 	"uvs/dataplane/helper/ftp":    4,
+	"uvs/ctl/config":              4,
+	"uvs/ctl/api":                 5,
+	"uvs/ctl/ipvsadm":             6,
 	"uvs/dataplane/director":      5,
 	"uvs/dataplane":               6,
 	"uvs/ctl/guard":               7,
 	"uvs/ctl/localnode":           7,
 	"uvs/ctl/routes":              7,
-	"uvs/ctl":                     8,
-	"uvs/ctl/ipvsadm":             9,
+	"uvs/ctl/compile":             8,
+	"uvs/ctl":                     9,
 	"uvs/bench/realserver":        10,
 	"uvs/bench/lab":               11,
 	"uvs/cmd/uvs":                 12,
@@ -89,6 +92,23 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s imports %s, which is for tests only", p.ImportPath, imp)
 			} else if below, ok := layers[imp]; !ok || below >= layer {
 				t.Errorf("%s (layer %d) imports %s (layer %d)", p.ImportPath, layer, imp, below)
+			}
+		}
+	}
+}
+
+// A command that talks to a director links nothing of the data path.
+func TestCommandsKnowNoDataPath(t *testing.T) {
+	for _, pkg := range []string{"uvs/ctl/config", "uvs/ctl/api", "uvs/ctl/ipvsadm"} {
+		out, err := exec.Command("go", "list", "-deps", pkg).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for dep := range strings.FieldsSeq(string(out)) {
+			switch dep {
+			case "uvs/dataplane", "uvs/dataplane/director", "uvs/dataplane/ring", "uvs/dataplane/memlink", "uvs/ctl/guard",
+				"github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/rs/zerolog":
+				t.Errorf("%s depends on %s", pkg, dep)
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 	"uvs/ctl/ipvsadm"
 )
 
@@ -86,11 +86,11 @@ func usage(w io.Writer) {
 	for _, v := range verbs() {
 		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.summary)
 	}
-	fmt.Fprintf(w, "\nThe director's socket is %s, or what %s says.\nOptions of a verb: uvs VERB -h\n", ctl.DefaultSocket, ctl.SocketEnv)
+	fmt.Fprintf(w, "\nThe director's socket is %s, or what %s says.\nOptions of a verb: uvs VERB -h\n", api.DefaultSocket, api.SocketEnv)
 }
 
 func connect() (ipvsadm.Director, error) {
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func statsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}

@@ -7,7 +7,8 @@ import (
 	"os"
 	"strconv"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // markMain is `uvs mark add|delete|list|import`: the rules that give packets the
@@ -36,26 +37,26 @@ const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the 
 `
 
 // ruleFlags are the terms of a rule.
-func ruleFlags(fs *flag.FlagSet) *ctl.MarkRule {
-	r := new(ctl.MarkRule)
+func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
+	r := new(config.MarkRule)
 	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", func(v string) (err error) {
-		r.Dst, err = ctl.ParseNet(v)
+		r.Dst, err = config.ParseNet(v)
 		return err
 	})
 	fs.Func("src", "source `address` or net", func(v string) (err error) {
-		r.Src, err = ctl.ParseNet(v)
+		r.Src, err = config.ParseNet(v)
 		return err
 	})
 	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", func(v string) (err error) {
-		r.Proto, err = ctl.ParseProto(v)
+		r.Proto, err = config.ParseProto(v)
 		return err
 	})
 	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", func(v string) (err error) {
-		r.DstPorts, err = ctl.ParsePorts(v)
+		r.DstPorts, err = config.ParsePorts(v)
 		return err
 	})
 	fs.Func("sport", "source `ports`", func(v string) (err error) {
-		r.SrcPorts, err = ctl.ParsePorts(v)
+		r.SrcPorts, err = config.ParsePorts(v)
 		return err
 	})
 	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director by which packets come")
@@ -77,7 +78,7 @@ func markAdd(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	return applyOp(ctl.Op{Verb: ctl.AddMarks, Marks: []ctl.MarkRule{*rule}})
+	return applyOp(config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}})
 }
 
 // markDelete takes the terms a rule was added with, or its place in the list.
@@ -89,7 +90,7 @@ func markDelete(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	rules := []ctl.MarkRule{*rule}
+	rules := []config.MarkRule{*rule}
 	if *all || *number != 0 {
 		list, code := markRules()
 		switch {
@@ -105,7 +106,7 @@ func markDelete(args []string) int {
 			rules = list[*number-1 : *number]
 		}
 	}
-	return applyOp(ctl.Op{Verb: ctl.DeleteMarks, Marks: rules})
+	return applyOp(config.Op{Verb: config.DeleteMarks, Marks: rules})
 }
 
 // markList prints rules so that each can be given to `uvs mark add` again.
@@ -125,18 +126,18 @@ func markImport(args []string) int {
 	if code, ok := parse(newFlags("mark import"), args); !ok {
 		return code
 	}
-	rules, err := ctl.ParseIPTables(os.Stdin)
+	rules, err := config.ParseIPTables(os.Stdin)
 	switch {
 	case err != nil:
 		return failed(fmt.Errorf("nothing imported: %w", err))
 	case len(rules) == 0:
 		return failed(errors.New("nothing imported: there is no rule in the input"))
 	}
-	return applyOp(ctl.Op{Verb: ctl.AddMarks, Marks: rules})
+	return applyOp(config.Op{Verb: config.AddMarks, Marks: rules})
 }
 
-func markRules() ([]ctl.MarkRule, int) {
-	c, err := ctl.Dial(ctl.SocketPath())
+func markRules() ([]config.MarkRule, int) {
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -147,8 +148,8 @@ func markRules() ([]ctl.MarkRule, int) {
 	return list, 0
 }
 
-func applyOp(op ctl.Op) int {
-	c, err := ctl.Dial(ctl.SocketPath())
+func applyOp(op config.Op) int {
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"text/tabwriter"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 )
 
 // pathsMain lists the way to every server: uvs paths [--json]
@@ -17,7 +17,7 @@ func pathsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -39,10 +39,10 @@ type serverPath struct {
 	Service string `json:"service"`
 	Server  string `json:"server"`
 	Method  string `json:"method"`
-	ctl.PathStatus
+	api.PathStatus
 }
 
-func serverPaths(list []ctl.ServiceStatus) []serverPath {
+func serverPaths(list []api.ServiceStatus) []serverPath {
 	paths := []serverPath{} // in JSON a list, not null
 	for i := range list {
 		svc := &list[i]

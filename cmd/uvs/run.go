@@ -20,6 +20,8 @@ import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
 	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
 	"uvs/ctl/routes"
@@ -59,7 +61,7 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs := newFlags("run")
 	fs.Var((*list)(&cfg.interfaces), "interface", "run on this interface; may be given several times")
 	fs.Var((*vlans)(&cfg.vlans), "vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], with addresses of its own; may be given several times")
-	fs.StringVar(&cfg.socket, "socket", ctl.SocketPath(), "listen for commands on this socket (also "+ctl.SocketEnv+")")
+	fs.StringVar(&cfg.socket, "socket", api.SocketPath(), "listen for commands on this socket (also "+api.SocketEnv+")")
 	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers carry frames, each on a CPU of its own")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
 	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "most entries of the connection table")
@@ -157,7 +159,7 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	conns, err := conntrack.NewTable(conntrack.Config{
 		Max: cfg.connMax, Memory: cfg.memory, Reserved: frag.Memory(cfg.workers), Workers: cfg.workers,
-		MaxServers: ctl.MaxServers, Sessions: conntrack.MaxSessions,
+		MaxServers: compile.MaxServers, Sessions: conntrack.MaxSessions,
 	})
 	if err != nil {
 		return fmt.Errorf("make the connection table: %w", err)
@@ -182,13 +184,13 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
 	if localNode != nil {
-		manager.SetLocalNode(ctl.LocalNode{Port: director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}, HostMAC: localNode.HostMAC})
+		manager.SetLocalNode(compile.LocalNode{Port: director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}, HostMAC: localNode.HostMAC})
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
 	server := &ctl.Socket{
 		Manager:  manager,
-		Counters: func() []ctl.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
-		Info: ctl.Info{
+		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
+		Info: api.Info{
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},

@@ -10,7 +10,8 @@ import (
 	"os"
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/ctl/ipvsadm"
 )
 
@@ -19,7 +20,7 @@ func saveMain(args []string) int {
 	if code, ok := parse(newFlags("save"), args); !ok {
 		return code
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -34,7 +35,7 @@ func saveMain(args []string) int {
 // writeConfig writes the commands, a line each, that make a director's configuration of
 // an empty one: settings that are not the default, mark rules, services as
 // ipvsadm -S prints them, and what services have besides.
-func writeConfig(w io.Writer, c *ctl.Client) error {
+func writeConfig(w io.Writer, c *api.Client) error {
 	if err := writeSettings(w, c, nil); err != nil {
 		return err
 	}
@@ -72,15 +73,15 @@ func writeConfig(w io.Writer, c *ctl.Client) error {
 }
 
 // sorryText is a sorry server as `uvs sorry` takes it.
-func sorryText(s *ctl.Server) string {
-	text := fmt.Sprintf("%s %s", s.ServerKey, map[ctl.Method]string{ctl.MethodRoute: "-g", ctl.MethodTunnel: "-i", ctl.MethodMasq: "-m"}[s.Method])
-	if s.Tunnel.Type != ctl.TunnelIPIP {
+func sorryText(s *config.Server) string {
+	text := fmt.Sprintf("%s %s", s.ServerKey, map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}[s.Method])
+	if s.Tunnel.Type != config.TunnelIPIP {
 		text += fmt.Sprintf(" --tun-type %s", s.Tunnel.Type)
 	}
 	if s.Tunnel.Port != 0 {
 		text += fmt.Sprintf(" --tun-port %d", s.Tunnel.Port)
 	}
-	if s.Tunnel.Flags == ctl.TunnelCsum {
+	if s.Tunnel.Flags == config.TunnelCsum {
 		text += " --tun-csum"
 	}
 	return text
@@ -88,8 +89,8 @@ func sorryText(s *ctl.Server) string {
 
 // writeSettings writes the settings that differ from their defaults, of the director
 // or of a service.
-func writeSettings(w io.Writer, c *ctl.Client, of *ctl.ServiceKey) error {
-	list, err := c.Tunables(of)
+func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
+	list, err := c.Settings(of)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func restoreMain(args []string) int {
 	if err != nil {
 		return failed(fmt.Errorf("nothing changed: %w", err))
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -132,7 +133,7 @@ func restoreMain(args []string) int {
 
 // readOps reads the operations of commands, one a line, and where each stood.
 // Empty lines and those that begin with # say nothing.
-func readOps(r io.Reader) (ops []ctl.Op, lines []int, err error) {
+func readOps(r io.Reader) (ops []config.Op, lines []int, err error) {
 	in := bufio.NewScanner(r)
 	for n := 1; in.Scan(); n++ {
 		words := strings.Fields(in.Text())
@@ -149,7 +150,7 @@ func readOps(r io.Reader) (ops []ctl.Op, lines []int, err error) {
 }
 
 // parseLine is the operation of a command that `uvs save` prints.
-func parseLine(words []string) (ctl.Op, error) {
+func parseLine(words []string) (config.Op, error) {
 	args := words[1:]
 	switch words[0] {
 	case "ipvsadm":
@@ -167,23 +168,23 @@ func parseLine(words []string) (ctl.Op, error) {
 		if len(args) > 0 && args[0] == "add" {
 			fs := newFlags("mark add")
 			rule := ruleFlags(fs)
-			return parseOp(fs, args[1:], func(words []string) (op ctl.Op, err error) {
+			return parseOp(fs, args[1:], func(words []string) (op config.Op, err error) {
 				if len(words) > 0 {
 					return op, fmt.Errorf("unexpected argument %q", words[0])
 				}
-				return ctl.Op{Verb: ctl.AddMarks, Marks: []ctl.MarkRule{*rule}}, nil
+				return config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
 			})
 		}
 	}
-	return ctl.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
+	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
 }
 
 // parseOp reads the options of a line, and makes its operation of the words among them.
-func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (ctl.Op, error)) (ctl.Op, error) {
+func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (config.Op, error)) (config.Op, error) {
 	var words []string
 	for {
 		if err := fs.Parse(args); err != nil {
-			return ctl.Op{}, err
+			return config.Op{}, err
 		}
 		if fs.NArg() == 0 {
 			return op(words)
@@ -204,7 +205,7 @@ func newDownLine() *downLine {
 	return l
 }
 
-func (l *downLine) op(words []string) (op ctl.Op, err error) {
+func (l *downLine) op(words []string) (op config.Op, err error) {
 	if l.service == "" || len(words) != 1 {
 		return op, fmt.Errorf("write down --service S SERVER:PORT")
 	}
@@ -212,6 +213,6 @@ func (l *downLine) op(words []string) (op ctl.Op, err error) {
 	if err != nil {
 		return op, err
 	}
-	server := &ctl.Server{ServerKey: ctl.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}, Down: true}
-	return ctl.Op{Verb: ctl.MarkServer, Service: &ctl.Service{ServiceKey: *filter.Service}, Server: server}, nil
+	server := &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}, Down: true}
+	return config.Op{Verb: config.MarkServer, Service: &config.Service{ServiceKey: *filter.Service}, Server: server}, nil
 }

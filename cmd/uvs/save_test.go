@@ -5,19 +5,19 @@ import (
 	"strings"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 )
 
 // What `uvs save` writes of a sorry server, `uvs restore` reads as the same one.
 func TestSorryText(t *testing.T) {
-	for _, server := range []ctl.Server{
-		{Method: ctl.MethodRoute},
-		{Method: ctl.MethodMasq},
-		{Method: ctl.MethodTunnel},
-		{Method: ctl.MethodTunnel, Tunnel: ctl.Tunnel{Type: ctl.TunnelGUE, Port: 6080, Flags: ctl.TunnelCsum}},
-		{Method: ctl.MethodTunnel, Tunnel: ctl.Tunnel{Type: ctl.TunnelGRE}},
+	for _, server := range []config.Server{
+		{Method: config.MethodRoute},
+		{Method: config.MethodMasq},
+		{Method: config.MethodTunnel},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: config.TunnelGUE, Port: 6080, Flags: config.TunnelCsum}},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: config.TunnelGRE}},
 	} {
-		server.ServerKey = ctl.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
+		server.ServerKey = config.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
 		line := "sorry --service tcp:192.0.2.1:80 " + sorryText(&server)
 		ops, _, err := readOps(strings.NewReader(line))
 		if err != nil || len(ops) != 1 || *ops[0].Server != server {
@@ -41,7 +41,7 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []ctl.Verb{ctl.Tune, ctl.AddMarks, ctl.AddService, ctl.AddServer, ctl.Tune, ctl.SetSorry, ctl.MarkServer}
+	want := []config.Verb{config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings, config.SetSorry, config.MarkServer}
 	at := []int{3, 5, 6, 7, 8, 9, 10}
 	if len(ops) != len(want) {
 		t.Fatalf("%d operations, want %d", len(ops), len(want))
@@ -51,7 +51,7 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
 		}
 	}
-	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != ctl.MethodMasq || ops[4].Service == nil {
+	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodMasq || ops[4].Service == nil {
 		t.Errorf("operations %+v", ops)
 	}
 	for _, r := range []struct{ sentence, text, want string }{

@@ -3,7 +3,8 @@ package main
 import (
 	"fmt"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // downMain marks a server down: uvs down [--service S] [--reset] SERVER
@@ -35,8 +36,8 @@ func setServerState(name string, down bool, args []string) int {
 
 // markServer marks a server down or up wherever it is meant, in all services at
 // once, and ends its connections if reset is asked for.
-func markServer(filter ctl.ConnFilter, down, reset bool) error {
-	c, err := ctl.Dial(ctl.SocketPath())
+func markServer(filter api.ConnFilter, down, reset bool) error {
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return err
 	}
@@ -44,10 +45,10 @@ func markServer(filter ctl.ConnFilter, down, reset bool) error {
 	if err != nil {
 		return err
 	}
-	var ops []ctl.Op
+	var ops []config.Op
 	for i := range list {
 		list[i].server.Down = down
-		ops = append(ops, ctl.Op{Verb: ctl.MarkServer, Service: &list[i].service, Server: &list[i].server})
+		ops = append(ops, config.Op{Verb: config.MarkServer, Service: &list[i].service, Server: &list[i].server})
 	}
 	state := map[bool]string{true: "down: it gets no new connections", false: "up"}[down]
 	for i, err := range c.ApplyAll(ops) {

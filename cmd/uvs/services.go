@@ -8,7 +8,8 @@ import (
 	"os"
 	"text/tabwriter"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // servicesMain lists every server of every service: uvs services [--json]
@@ -18,7 +19,7 @@ func servicesMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -38,7 +39,7 @@ func servicesMain(args []string) int {
 // not remember which service they are in: service, scheduler, server, method,
 // weight, active and inactive connections, templates, state, hop. A service
 // without servers has a line, too.
-func printServices(out io.Writer, list []ctl.ServiceStatus) error {
+func printServices(out io.Writer, list []api.ServiceStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := range list {
 		svc := &list[i]
@@ -69,7 +70,7 @@ func sorryMain(args []string) int {
 	if err != nil {
 		return misused(line.flags, err)
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
@@ -101,26 +102,26 @@ func newSorryLine() *sorryLine {
 }
 
 // op is the operation the line asks for.
-func (l *sorryLine) op(words []string) (op ctl.Op, err error) {
+func (l *sorryLine) op(words []string) (op config.Op, err error) {
 	if l.service == "" {
 		return op, fmt.Errorf("name a service with --service, e.g. tcp:192.0.2.1:80")
 	}
-	key, err := ctl.ParseServiceKey(l.service)
+	key, err := config.ParseServiceKey(l.service)
 	if err != nil {
 		return op, err
 	}
-	op = ctl.Op{Verb: ctl.SetSorry, Service: &ctl.Service{ServiceKey: key}}
+	op = config.Op{Verb: config.SetSorry, Service: &config.Service{ServiceKey: key}}
 	switch {
 	case l.clear && len(words) == 0:
 		return op, nil
 	case l.clear || len(words) != 1:
 		return op, fmt.Errorf("name one server, e.g. 10.0.0.9 or 10.0.0.9:8080, or --clear")
 	}
-	filter, err := ctl.ParseConnFilter(map[string][]string{"server": words})
+	filter, err := api.ParseConnFilter(map[string][]string{"server": words})
 	if err != nil {
 		return op, err
 	}
-	op.Server = &ctl.Server{ServerKey: ctl.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}}
+	op.Server = &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}}
 	if op.Server.Port == 0 {
 		op.Server.Port = key.Port
 	}
@@ -131,26 +132,26 @@ func (l *sorryLine) op(words []string) (op ctl.Op, err error) {
 }
 
 // tunnelOptions reads them; which go together is for the director to say.
-func (l *sorryLine) tunnelOptions(t *ctl.Tunnel) (err error) {
+func (l *sorryLine) tunnelOptions(t *config.Tunnel) (err error) {
 	if l.tunPort > 65535 {
 		return fmt.Errorf("tun-port is %d; want 1 to 65535", l.tunPort)
 	}
 	t.Port = uint16(l.tunPort)
 	if l.tunCsum {
-		t.Flags = ctl.TunnelCsum
+		t.Flags = config.TunnelCsum
 	}
-	t.Type, err = ctl.ParseTunnelType(l.tunType)
+	t.Type, err = config.ParseTunnelType(l.tunType)
 	return err
 }
 
-func (l *sorryLine) method() (ctl.Method, error) {
+func (l *sorryLine) method() (config.Method, error) {
 	switch {
 	case !l.tunnel && !l.nat:
-		return ctl.MethodRoute, nil
+		return config.MethodRoute, nil
 	case l.tunnel && !l.nat && !l.route:
-		return ctl.MethodTunnel, nil
+		return config.MethodTunnel, nil
 	case l.nat && !l.tunnel && !l.route:
-		return ctl.MethodMasq, nil
+		return config.MethodMasq, nil
 	}
 	return 0, fmt.Errorf("-g, -i and -m exclude each other")
 }

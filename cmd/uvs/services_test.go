@@ -6,22 +6,23 @@ import (
 	"strings"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 )
 
 // Every server has a line that says all of its service; so does a service without any.
 func TestPrintServices(t *testing.T) {
 	end := netip.MustParseAddrPort("192.0.2.1:80")
-	real := func(a string, weight int32, state string) ctl.ServerStatus {
-		return ctl.ServerStatus{Server: ctl.Server{ServerKey: ctl.ServerKey{Addr: netip.MustParseAddr(a), Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state, Hop: "eth1 02:00:00:00:00:01"}
+	real := func(a string, weight int32, state string) api.ServerStatus {
+		return api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr(a), Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state, Hop: "eth1 02:00:00:00:00:01"}
 	}
-	key := ctl.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
+	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")
 	var b strings.Builder
-	err := printServices(&b, []ctl.ServiceStatus{
-		{Service: ctl.Service{ServiceKey: key, Scheduler: "wlc"}, Reals: []ctl.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
-		{Service: ctl.Service{ServiceKey: key, Scheduler: "rr"}},
+	err := printServices(&b, []api.ServiceStatus{
+		{Service: config.Service{ServiceKey: key, Scheduler: "wlc"}, Reals: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
+		{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -40,15 +41,15 @@ func TestPrintServices(t *testing.T) {
 
 // Every server has a line that says where long packets to it end.
 func TestPrintPaths(t *testing.T) {
-	server := ctl.ServerStatus{Server: ctl.Server{ServerKey: ctl.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"), Port: 80}, Method: ctl.MethodTunnel}}
-	server.Path = ctl.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"), Seconds: 587, TooBig: 12, Split: 3}
+	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"), Port: 80}, Method: config.MethodTunnel}}
+	server.Path = api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"), Seconds: 587, TooBig: 12, Split: 3}
 	unreachable := server
-	unreachable.Path = ctl.PathStatus{}
-	key := ctl.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
+	unreachable.Path = api.PathStatus{}
+	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
 	var b strings.Builder
-	if err := printPaths(&b, serverPaths([]ctl.ServiceStatus{
-		{Service: ctl.Service{ServiceKey: key}, Reals: []ctl.ServerStatus{server}, Sorry: &unreachable},
-		{Service: ctl.Service{ServiceKey: key}},
+	if err := printPaths(&b, serverPaths([]api.ServiceStatus{
+		{Service: config.Service{ServiceKey: key}, Reals: []api.ServerStatus{server}, Sorry: &unreachable},
+		{Service: config.Service{ServiceKey: key}},
 	})); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestSorryOp(t *testing.T) {
 				got = "none"
 			default:
 				got = op.Server.ServerKey.String() + " " + op.Server.Method.String()
-				if t := op.Server.Tunnel; op.Server.Method == ctl.MethodTunnel {
+				if t := op.Server.Tunnel; op.Server.Method == config.MethodTunnel {
 					got += fmt.Sprintf(" %s:%d:%d", t.Type, t.Port, t.Flags)
 				}
 			}

@@ -7,7 +7,8 @@ import (
 	"slices"
 	"text/tabwriter"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // setMain changes settings: uvs set [--service S] NAME=VALUE…
@@ -37,23 +38,23 @@ func newSetLine() *setLine {
 }
 
 // op is the operation the line asks for.
-func (l *setLine) op(words []string) (ctl.Op, error) {
-	op := ctl.Op{Verb: ctl.Tune, Tuning: ctl.Tuning{}}
+func (l *setLine) op(words []string) (config.Op, error) {
+	op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
 	if len(words) == 0 {
 		return op, fmt.Errorf("no setting given; write NAME=VALUE")
 	}
 	for _, word := range words {
-		name, v, err := ctl.ParseSetting(word)
+		name, v, err := config.ParseSetting(word)
 		if err != nil {
 			return op, err
 		}
-		op.Tuning[name] = v
+		op.Settings[name] = v
 	}
 	if l.service == "" {
 		return op, nil
 	}
-	key, err := ctl.ParseServiceKey(l.service)
-	op.Service = &ctl.Service{ServiceKey: key}
+	key, err := config.ParseServiceKey(l.service)
+	op.Service = &config.Service{ServiceKey: key}
 	return op, err
 }
 
@@ -65,28 +66,28 @@ func getMain(args []string) int {
 	if !ok {
 		return code
 	}
-	var of *ctl.ServiceKey
+	var of *config.ServiceKey
 	if *service != "" {
-		key, err := ctl.ParseServiceKey(*service)
+		key, err := config.ParseServiceKey(*service)
 		if err != nil {
 			return misused(fs, err)
 		}
 		of = &key
 	}
-	c, err := ctl.Dial(ctl.SocketPath())
+	c, err := api.Dial(api.SocketPath())
 	if err != nil {
 		return failed(err)
 	}
-	list, err := c.Tunables(of)
+	list, err := c.Settings(of)
 	if err != nil {
 		return failed(err)
 	}
 	return printTunables(list, names)
 }
 
-func printTunables(list []ctl.Tunable, names []string) int {
+func printTunables(list []config.Setting, names []string) int {
 	for _, name := range names {
-		if !slices.ContainsFunc(list, func(k ctl.Tunable) bool { return k.Name == name }) {
+		if !slices.ContainsFunc(list, func(k config.Setting) bool { return k.Name == name }) {
 			return failed(fmt.Errorf("there is no setting %q; `uvs get` lists them", name))
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 )
 
 // FuzzArgs gives any words, one a line, to a director that takes everything:
@@ -40,18 +40,18 @@ type witness struct {
 	t *testing.T
 }
 
-func (w *witness) Apply(op ctl.Op) error {
+func (w *witness) Apply(op config.Op) error {
 	if s := op.Service; s != nil {
 		switch {
 		case s.FWMark == 0 && (!s.Addr.IsValid() || s.Addr.Is4In6() || s.Addr.Is6() != s.IPv6 || s.Proto == 0):
 			w.t.Errorf("service %+v", s)
 		case s.FWMark != 0 && (s.Addr.IsValid() || s.Port != 0):
 			w.t.Errorf("mark %+v", s)
-		case op.Verb == ctl.AddService && (s.Scheduler == "" || s.Persist > maxTimeout || s.IPv6 && (s.Netmask < 1 || s.Netmask > 128)):
+		case op.Verb == config.AddService && (s.Scheduler == "" || s.Persist > maxTimeout || s.IPv6 && (s.Netmask < 1 || s.Netmask > 128)):
 			w.t.Errorf("settings %+v", s)
 		}
 	}
-	if s := op.Server; s != nil && (!s.Addr.IsValid() || s.Weight < 0 || s.Method != ctl.MethodTunnel && s.Tunnel != ctl.Tunnel{}) {
+	if s := op.Server; s != nil && (!s.Addr.IsValid() || s.Weight < 0 || s.Method != config.MethodTunnel && s.Tunnel != config.Tunnel{}) {
 		w.t.Errorf("server %+v", s)
 	}
 	return w.memory.Apply(op)

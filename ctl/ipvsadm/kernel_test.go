@@ -16,6 +16,9 @@ import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
 	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/ipvsadm"
 	"uvs/dataplane/director"
@@ -131,7 +134,7 @@ type directed struct {
 }
 
 func newDirected(t *testing.T) *directed {
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 12, Workers: 1, MaxServers: ctl.MaxServers, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 12, Workers: 1, MaxServers: compile.MaxServers, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +143,7 @@ func newDirected(t *testing.T) *directed {
 	d.Manager = ctl.NewManager(conns, 1, quietHost{}, noGuard{}, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))
-	if err := d.Apply(ctl.Op{Verb: ctl.Tune, Tuning: ctl.Tuning{"expire_nodest_conn": 0}}); err != nil {
+	if err := d.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 0}}); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -156,9 +159,9 @@ func (d *directed) do(s *scenario, line string) {
 	case "ipvsadm":
 		d.ipvsadm(words[1:])
 	case "iptables", "ip6tables":
-		rules, err := ctl.ParseIPTables(strings.NewReader(line + "\n"))
+		rules, err := config.ParseIPTables(strings.NewReader(line + "\n"))
 		if err == nil {
-			err = d.Apply(ctl.Op{Verb: ctl.AddMarks, Marks: rules})
+			err = d.Apply(config.Op{Verb: config.AddMarks, Marks: rules})
 		}
 		if err != nil {
 			d.t.Fatalf("%s: %v", line, err)
@@ -251,7 +254,7 @@ func (p *handPlane) Now() conntrack.Tick                       { return 1000 }
 // asked lets the command ask the manager in this process.
 type asked struct{ *ctl.Manager }
 
-func (a asked) Info() (ctl.Info, error)                { return ctl.Info{}, nil }
-func (a asked) Services() ([]ctl.ServiceStatus, error) { return a.Manager.Services(), nil }
-func (a asked) Timeouts() (ctl.Timeouts, error)        { return a.Manager.Timeouts(), nil }
-func (a asked) Conns(func(ctl.ConnStatus) error) error { return nil }
+func (a asked) Info() (api.Info, error)                { return api.Info{}, nil }
+func (a asked) Services() ([]api.ServiceStatus, error) { return a.Manager.Services(), nil }
+func (a asked) Timeouts() (config.Timeouts, error)     { return a.Manager.Timeouts(), nil }
+func (a asked) Conns(func(api.ConnStatus) error) error { return nil }

@@ -7,7 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/sched"
 )
 
@@ -16,8 +17,8 @@ import (
 type layout struct {
 	option  option
 	title   string
-	service func(printer, *ctl.ServiceStatus)
-	server  func(printer, *ctl.ServerStatus)
+	service func(printer, *api.ServiceStatus)
+	server  func(printer, *api.ServerStatus)
 }
 
 // layouts are in order of precedence, the one without an option last.
@@ -73,7 +74,7 @@ const (
 
 // serviceName is the beginning of a service's line. A mark is printed as the
 // signed number C's %d makes of it.
-func (p printer) serviceName(k *ctl.ServiceKey) string {
+func (p printer) serviceName(k *config.ServiceKey) string {
 	if k.FWMark != 0 {
 		name := fmt.Sprintf("FWM  %d", int32(k.FWMark))
 		if k.IPv6 {
@@ -81,11 +82,11 @@ func (p printer) serviceName(k *ctl.ServiceKey) string {
 		}
 		return name
 	}
-	name := fmt.Sprintf("%-4s %s", ctl.ProtoName(k.Proto), endpointName(k.Addr, k.Port, k.Proto, p.names))
+	name := fmt.Sprintf("%-4s %s", config.ProtoName(k.Proto), endpointName(k.Addr, k.Port, k.Proto, p.names))
 	return cut(name, k.Addr, maxServiceName)
 }
 
-func (p printer) serverName(v *ctl.ServiceKey, k *ctl.ServerKey) string {
+func (p printer) serverName(v *config.ServiceKey, k *config.ServerKey) string {
 	return cut(endpointName(k.Addr, k.Port, v.Proto, p.names), k.Addr, maxServerName)
 }
 
@@ -97,7 +98,7 @@ func cut(name string, a netip.Addr, limit int) string {
 }
 
 // describe prints a service with its scheduler and settings.
-func (p printer) describe(s *ctl.ServiceStatus) {
+func (p printer) describe(s *api.ServiceStatus) {
 	fmt.Fprintf(p, "%s %s", p.serviceName(&s.ServiceKey), s.Scheduler)
 	if flags := flagNames(&s.Service); flags != "" {
 		fmt.Fprintf(p, " (%s)", flags)
@@ -118,12 +119,12 @@ func (p printer) describe(s *ctl.ServiceStatus) {
 }
 
 // flagNames are a service's scheduler flags as -b takes them; "" if none.
-func flagNames(s *ctl.Service) string {
+func flagNames(s *config.Service) string {
 	return strings.Join(sched.Flags(s.SchedFlags).Names(s.Scheduler), ",")
 }
 
 // maskName is a service's netmask as -M takes it; "" for the default.
-func maskName(s *ctl.Service) string {
+func maskName(s *config.Service) string {
 	switch m := s.Netmask; {
 	case isIPv6(&s.ServiceKey) && m == wholeIPv6 || !isIPv6(&s.ServiceKey) && m == wholeIPv4:
 		return ""
@@ -135,67 +136,67 @@ func maskName(s *ctl.Service) string {
 }
 
 // isIPv6 says which family a service's clients are of.
-func isIPv6(k *ctl.ServiceKey) bool { return k.FWMark != 0 && k.IPv6 || k.Addr.Is6() }
+func isIPv6(k *config.ServiceKey) bool { return k.FWMark != 0 && k.IPv6 || k.Addr.Is6() }
 
-func (p printer) serverPlain(s *ctl.ServerStatus) {
+func (p printer) serverPlain(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-7s %-6d %-10d %-10d\n", s.Method, s.Weight, s.Active, s.Inactive)
 }
 
-func (p printer) serverThresholds(s *ctl.ServerStatus) {
+func (p printer) serverThresholds(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-10d %-10d %-10d %-10d\n", s.Upper, s.Lower, s.Active, s.Inactive)
 }
 
-func (p printer) serverPersistent(s *ctl.ServerStatus) {
+func (p printer) serverPersistent(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-9d %-11d %-10d %-10d\n", s.Weight, s.Persist, s.Active, s.Inactive)
 }
 
-func (p printer) serverTunnel(s *ctl.ServerStatus) {
+func (p printer) serverTunnel(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", s.Method, tunnelInfo(&s.Server), s.Weight, s.Active, s.Inactive)
 }
 
 // tunnelCsums has what listings and options call the checksum of a tunnel, by
 // ctl.Tunnel's Flags.
 var tunnelCsums = [...]struct{ short, option string }{
-	ctl.TunnelNoCsum:  {"-c", "--tun-nocsum"},
-	ctl.TunnelCsum:    {"+c", "--tun-csum"},
-	ctl.TunnelRemCsum: {"r+c", "--tun-remcsum"},
+	config.TunnelNoCsum:  {"-c", "--tun-nocsum"},
+	config.TunnelCsum:    {"+c", "--tun-csum"},
+	config.TunnelRemCsum: {"r+c", "--tun-remcsum"},
 }
 
 // tunnelInfo is a server's tunnel in short: gue:6080:+c.
-func tunnelInfo(s *ctl.Server) string {
-	if s.Method != ctl.MethodTunnel {
+func tunnelInfo(s *config.Server) string {
+	if s.Method != config.MethodTunnel {
 		return "n/a"
 	}
-	csum := tunnelCsums[min(s.Tunnel.Flags, ctl.TunnelRemCsum)].short
+	csum := tunnelCsums[min(s.Tunnel.Flags, config.TunnelRemCsum)].short
 	switch s.Tunnel.Type {
-	case ctl.TunnelGUE:
+	case config.TunnelGUE:
 		return fmt.Sprintf("gue:%d:%s", s.Tunnel.Port, csum)
-	case ctl.TunnelGRE:
+	case config.TunnelGRE:
 		return "gre:" + csum
 	}
 	return "ipip"
 }
 
-func (p printer) serviceStats(s *ctl.ServiceStatus) {
+func (p printer) serviceStats(s *api.ServiceStatus) {
 	fmt.Fprintf(p, "%-*s", maxServiceName, p.serviceName(&s.ServiceKey))
 	p.stats(&s.Stats)
 }
 
-func (p printer) serverStats(s *ctl.ServerStatus) { p.stats(&s.Stats) }
+func (p printer) serverStats(s *api.ServerStatus) { p.stats(&s.Stats) }
 
-func (p printer) stats(s *ctl.Stats) {
+func (p printer) stats(s *api.Stats) {
 	p.numbers(p.exact, s.Conns, s.InPkts, s.OutPkts, s.InBytes, s.OutBytes)
 	p.WriteByte('\n')
 }
 
-func (p printer) serviceRate(s *ctl.ServiceStatus) {
+func (p printer) serviceRate(s *api.ServiceStatus) {
 	fmt.Fprintf(p, "%-*s", maxServiceName, p.serviceName(&s.ServiceKey))
 	p.numbers(p.exact, s.Stats.CPS, s.Stats.InPPS, s.Stats.OutPPS, s.Stats.InBPS, s.Stats.OutBPS)
 	p.WriteByte('\n')
 }
 
 // serverRate prints all but the bytes unabbreviated, exact or not.
-func (p printer) serverRate(s *ctl.ServerStatus) {
+func (p printer) serverRate(s *api.ServerStatus) {
 	p.numbers(true, s.Stats.CPS, s.Stats.InPPS, s.Stats.OutPPS)
 	p.numbers(p.exact, s.Stats.InBPS, s.Stats.OutBPS)
 	p.WriteByte('\n')

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // kernelVersion is the version of IPVS in listings, as Linux has had it since
@@ -48,14 +49,14 @@ func (t *tool) listConns(r *request) error {
 		title = fmt.Sprintf("%s        %-16s %s", title, "pe name", "pe_data")
 	}
 	fmt.Fprintf(t.out, "IPVS connection entries\n%s\n", title)
-	return t.director.Conns(func(c ctl.ConnStatus) error {
+	return t.director.Conns(func(c api.ConnStatus) error {
 		name := func(e netip.AddrPort) string { return endpointName(e.Addr(), e.Port(), c.Proto, names) }
 		server := name(c.Server)
 		if engines && c.PEName != "" {
 			server = fmt.Sprintf("%-16s %-18s %s", server, c.PEName, c.PEData)
 		}
 		expire := fmt.Sprintf("%02d:%02d", c.Expires/60, c.Expires%60)
-		_, err := fmt.Fprintf(t.out, line+"\n", ctl.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
+		_, err := fmt.Fprintf(t.out, line+"\n", config.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
 		return err
 	})
 }
@@ -68,7 +69,7 @@ func (t *tool) listServices(r *request) error {
 		return err
 	}
 	if r.given.has(optService) {
-		services = slices.DeleteFunc(services, func(s ctl.ServiceStatus) bool { return !sameService(s.ServiceKey, r.service.ServiceKey) })
+		services = slices.DeleteFunc(services, func(s api.ServiceStatus) bool { return !sameService(s.ServiceKey, r.service.ServiceKey) })
 		if len(services) == 0 {
 			return errNoService
 		}
@@ -93,7 +94,7 @@ func (t *tool) listServices(r *request) error {
 }
 
 // services asks the director for its services, sorted if so wished.
-func (t *tool) services(sorted bool) ([]ctl.ServiceStatus, error) {
+func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	services, err := t.director.Services()
 	if err != nil || !sorted {
 		return services, err
@@ -114,7 +115,7 @@ func (t *tool) listNames(r *request) names {
 }
 
 // sameService compares what makes a service one, whatever else a key says.
-func sameService(a, b ctl.ServiceKey) bool {
+func sameService(a, b config.ServiceKey) bool {
 	if a.FWMark != 0 || b.FWMark != 0 {
 		return a.FWMark == b.FWMark && a.IPv6 == b.IPv6
 	}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 )
 
 // tourist is a director with something of everything. Lines of its listings
@@ -33,7 +33,7 @@ func tourist(t *testing.T) *memory {
 		"-a -f 2 -6 -r [2001:db8::9]:0",
 	)
 	web := &m.services[0]
-	web.Stats = ctl.Stats{Conns: 123456, InPkts: 99999999, OutPkts: 100000000, InBytes: 999999999, OutBytes: 100000000000,
+	web.Stats = api.Stats{Conns: 123456, InPkts: 99999999, OutPkts: 100000000, InBytes: 999999999, OutBytes: 100000000000,
 		CPS: 1, InPPS: 100000000, OutPPS: 3, InBPS: 1234567890, OutBPS: 100000000000000}
 	for i := range web.Reals {
 		web.Reals[i].Stats = web.Stats
@@ -191,7 +191,7 @@ TCP  a-very-long-name-of-a-server wlc
 func TestListConns(t *testing.T) {
 	at := netip.MustParseAddrPort
 	m := newMemory()
-	m.conns = []ctl.ConnStatus{
+	m.conns = []api.ConnStatus{
 		{Proto: 6, Expires: 59, State: "SYN_RECV", Client: at("10.0.1.10:5201"), Virtual: at("10.9.0.1:80"), Server: at("10.0.2.12:443")},
 		{Proto: 0, Expires: 39, State: "NONE", Client: at("10.0.1.11:0"), Virtual: at("0.0.0.1:0"), Server: at("10.0.2.11:0")},
 		{Proto: 132, Expires: 3, State: "INIT1", Client: at("10.0.1.10:7000"), Virtual: at("10.9.0.1:3868"), Server: at("10.0.2.11:3900")},

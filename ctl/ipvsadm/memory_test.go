@@ -8,16 +8,17 @@ import (
 	"syscall"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // memory is a Director that only keeps books, by the rules of the kernel's
 // IPVS: which operations are refused and why, and in what order things are
 // listed. It forwards nothing.
 type memory struct {
-	services []ctl.ServiceStatus
-	timeouts ctl.Timeouts
-	conns    []ctl.ConnStatus
+	services []api.ServiceStatus
+	timeouts config.Timeouts
+	conns    []api.ConnStatus
 	err      error // answer to everything, when set
 	batches  int   // calls of ApplyAll
 }
@@ -25,16 +26,16 @@ type memory struct {
 // The client of a running director is a Director too.
 var (
 	_ Director = (*memory)(nil)
-	_ Director = (*ctl.Client)(nil)
+	_ Director = (*api.Client)(nil)
 )
 
-func newMemory() *memory { return &memory{timeouts: ctl.Timeouts{TCP: 900, TCPFin: 120, UDP: 300}} }
+func newMemory() *memory { return &memory{timeouts: config.Timeouts{TCP: 900, TCPFin: 120, UDP: 300}} }
 
-func (m *memory) Info() (ctl.Info, error)                { return ctl.Info{ConnSize: 4096}, m.err }
-func (m *memory) Timeouts() (ctl.Timeouts, error)        { return m.timeouts, m.err }
-func (m *memory) Services() ([]ctl.ServiceStatus, error) { return slices.Clone(m.services), m.err }
+func (m *memory) Info() (api.Info, error)                { return api.Info{ConnSize: 4096}, m.err }
+func (m *memory) Timeouts() (config.Timeouts, error)     { return m.timeouts, m.err }
+func (m *memory) Services() ([]api.ServiceStatus, error) { return slices.Clone(m.services), m.err }
 
-func (m *memory) Conns(visit func(ctl.ConnStatus) error) error {
+func (m *memory) Conns(visit func(api.ConnStatus) error) error {
 	for _, c := range m.conns {
 		if err := visit(c); err != nil {
 			return err
@@ -43,9 +44,9 @@ func (m *memory) Conns(visit func(ctl.ConnStatus) error) error {
 	return m.err
 }
 
-func errno(e syscall.Errno) error { return &ctl.Error{Errno: e, Message: "refused: " + e.Error()} }
+func errno(e syscall.Errno) error { return &config.Error{Errno: e, Message: "refused: " + e.Error()} }
 
-func (m *memory) ApplyAll(ops []ctl.Op) []error {
+func (m *memory) ApplyAll(ops []config.Op) []error {
 	m.batches++
 	errs := make([]error, len(ops))
 	for i, op := range ops {
@@ -54,12 +55,12 @@ func (m *memory) ApplyAll(ops []ctl.Op) []error {
 	return errs
 }
 
-func (m *memory) Apply(op ctl.Op) error {
+func (m *memory) Apply(op config.Op) error {
 	switch op.Verb {
-	case ctl.Flush:
+	case config.Flush:
 		m.services = nil
 		return m.err
-	case ctl.SetTimeouts:
+	case config.SetTimeouts:
 		for _, f := range []struct {
 			to *uint32
 			n  uint32
@@ -69,10 +70,10 @@ func (m *memory) Apply(op ctl.Op) error {
 			}
 		}
 		return m.err
-	case ctl.Zero:
+	case config.Zero:
 		if op.Service == nil {
 			for i := range m.services {
-				m.services[i].Stats = ctl.Stats{}
+				m.services[i].Stats = api.Stats{}
 			}
 			return m.err
 		}
@@ -80,7 +81,7 @@ func (m *memory) Apply(op ctl.Op) error {
 	if m.err != nil {
 		return m.err
 	}
-	at := slices.IndexFunc(m.services, func(s ctl.ServiceStatus) bool { return s.ServiceKey == op.Service.ServiceKey })
+	at := slices.IndexFunc(m.services, func(s api.ServiceStatus) bool { return s.ServiceKey == op.Service.ServiceKey })
 	if op.Server != nil {
 		if at < 0 {
 			return errno(syscall.ESRCH)
@@ -90,45 +91,45 @@ func (m *memory) Apply(op ctl.Op) error {
 	return m.applyService(at, op)
 }
 
-func (m *memory) applyService(at int, op ctl.Op) error {
+func (m *memory) applyService(at int, op config.Op) error {
 	known := []string{"rr", "wrr", "lc", "wlc", "dh", "sh", "mh", "nq", "none"}
 	switch {
-	case op.Verb == ctl.AddService && at >= 0:
+	case op.Verb == config.AddService && at >= 0:
 		return errno(syscall.EEXIST)
-	case op.Verb != ctl.AddService && at < 0:
+	case op.Verb != config.AddService && at < 0:
 		return errno(syscall.ESRCH)
-	case op.Verb == ctl.DeleteService:
+	case op.Verb == config.DeleteService:
 		m.services = slices.Delete(m.services, at, at+1)
 		return nil
-	case op.Verb == ctl.Zero:
-		m.services[at].Stats = ctl.Stats{}
+	case op.Verb == config.Zero:
+		m.services[at].Stats = api.Stats{}
 		return nil
 	case !slices.Contains(known, op.Service.Scheduler), op.Service.PE != "" && op.Service.PE != "sip":
 		return errno(syscall.ENOENT)
-	case op.Verb == ctl.AddService:
-		m.services = append(m.services, ctl.ServiceStatus{Service: *op.Service})
+	case op.Verb == config.AddService:
+		m.services = append(m.services, api.ServiceStatus{Service: *op.Service})
 	default:
 		m.services[at].Service = *op.Service
 	}
 	return nil
 }
 
-func applyServer(s *ctl.ServiceStatus, op ctl.Op) error {
-	at := slices.IndexFunc(s.Reals, func(r ctl.ServerStatus) bool { return r.ServerKey == op.Server.ServerKey })
+func applyServer(s *api.ServiceStatus, op config.Op) error {
+	at := slices.IndexFunc(s.Reals, func(r api.ServerStatus) bool { return r.ServerKey == op.Server.ServerKey })
 	a := op.Server.Addr
 	switch {
-	case op.Verb == ctl.AddServer && at >= 0:
+	case op.Verb == config.AddServer && at >= 0:
 		return errno(syscall.EEXIST)
-	case op.Verb != ctl.AddServer && at < 0:
+	case op.Verb != config.AddServer && at < 0:
 		return errno(syscall.ENOENT)
-	case op.Verb == ctl.DeleteServer:
+	case op.Verb == config.DeleteServer:
 		s.Reals = slices.Delete(s.Reals, at, at+1)
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.MustParseAddr("255.255.255.255"):
 		return errno(syscall.EINVAL)
 	case op.Server.Lower > op.Server.Upper:
 		return errno(syscall.ERANGE)
-	case op.Verb == ctl.AddServer:
-		s.Reals = slices.Insert(s.Reals, 0, ctl.ServerStatus{Server: *op.Server})
+	case op.Verb == config.AddServer:
+		s.Reals = slices.Insert(s.Reals, 0, api.ServerStatus{Server: *op.Server})
 	default:
 		s.Reals[at].Server = *op.Server
 	}

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 )
 
@@ -57,7 +57,7 @@ func (p *parser) addressService(proto uint8, value string) error {
 	if !ok {
 		return refuse("illegal virtual server address[:port] specified")
 	}
-	p.service.ServiceKey = ctl.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
+	p.service.ServiceKey = config.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
 	if e.addr.Is6() {
 		p.serviceIPv6()
 	}
@@ -154,15 +154,15 @@ func realServer(p *parser, value *string) error {
 	if !e.hasPort {
 		e.port = p.service.Port
 	}
-	p.server.ServerKey = ctl.ServerKey{Addr: e.addr, Port: e.port}
+	p.server.ServerKey = config.ServerKey{Addr: e.addr, Port: e.port}
 	return nil
 }
 
-func methodRoute(p *parser, _ *string) error  { return p.method(ctl.MethodRoute) }
-func methodTunnel(p *parser, _ *string) error { return p.method(ctl.MethodTunnel) }
-func methodMasq(p *parser, _ *string) error   { return p.method(ctl.MethodMasq) }
+func methodRoute(p *parser, _ *string) error  { return p.method(config.MethodRoute) }
+func methodTunnel(p *parser, _ *string) error { return p.method(config.MethodTunnel) }
+func methodMasq(p *parser, _ *string) error   { return p.method(config.MethodMasq) }
 
-func (p *parser) method(m ctl.Method) error {
+func (p *parser) method(m config.Method) error {
 	p.server.Method = m
 	return nil
 }
@@ -180,7 +180,7 @@ func lowerThreshold(p *parser, value *string) error {
 }
 
 func tunType(p *parser, value *string) (err error) {
-	if p.server.Tunnel.Type, err = ctl.ParseTunnelType(*value); err != nil {
+	if p.server.Tunnel.Type, err = config.ParseTunnelType(*value); err != nil {
 		return refuse("illegal tunnel type specified")
 	}
 	return nil
@@ -190,9 +190,9 @@ func tunPort(p *parser, value *string) error {
 	return store(&p.server.Tunnel.Port, value, 1, 65535, "illegal tunnel port specified")
 }
 
-func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(ctl.TunnelNoCsum) }
-func tunCsum(p *parser, _ *string) error    { return p.tunFlag(ctl.TunnelCsum) }
-func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(ctl.TunnelRemCsum) }
+func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(config.TunnelNoCsum) }
+func tunCsum(p *parser, _ *string) error    { return p.tunFlag(config.TunnelCsum) }
+func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(config.TunnelRemCsum) }
 
 func (p *parser) tunFlag(flag uint16) error {
 	p.server.Tunnel.Flags |= flag

@@ -3,7 +3,7 @@ package ipvsadm
 import (
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
@@ -13,9 +13,9 @@ import (
 type request struct {
 	command  command
 	given    optionSet
-	service  ctl.Service
-	server   ctl.Server
-	timeouts ctl.Timeouts
+	service  config.Service
+	server   config.Server
+	timeouts config.Timeouts
 	daemon   daemon
 }
 
@@ -31,8 +31,8 @@ type parser struct {
 // parse reads the words after "ipvsadm". Every error is a *refusal.
 func parse(words []string, names names) (request, error) {
 	p := parser{names: names, request: request{
-		service: ctl.Service{Scheduler: defaultScheduler, Netmask: wholeIPv4},
-		server:  ctl.Server{Method: ctl.MethodRoute, Weight: 1},
+		service: config.Service{Scheduler: defaultScheduler, Netmask: wholeIPv4},
+		server:  config.Server{Method: config.MethodRoute, Weight: 1},
 		daemon:  daemon{iface: defaultInterface},
 	}}
 	if len(words) == 0 {
@@ -156,10 +156,10 @@ func (p *parser) finishService() error {
 
 // tunnelRules has the options each tunnel type takes.
 var tunnelRules = [...]rule{
-	ctl.TunnelIPIP: {may: setOf(optTunType)},
-	ctl.TunnelGUE: {must: setOf(optTunPort), may: setOf(optTunType),
+	config.TunnelIPIP: {may: setOf(optTunType)},
+	config.TunnelGUE: {must: setOf(optTunPort), may: setOf(optTunType),
 		oneOf: setOf(optTunNoCsum, optTunCsum, optTunRemCsum)},
-	ctl.TunnelGRE: {may: setOf(optTunType), oneOf: setOf(optTunNoCsum, optTunCsum)},
+	config.TunnelGRE: {may: setOf(optTunType), oneOf: setOf(optTunNoCsum, optTunCsum)},
 }
 
 // finishServer checks a server to be added or edited. Only NAT can change a
@@ -167,10 +167,10 @@ var tunnelRules = [...]rule{
 // address service silently has the port of its service.
 func (p *parser) finishServer() error {
 	v, s := &p.service, &p.server
-	if s.Addr.Is6() != v.IPv6 && s.Method != ctl.MethodTunnel {
+	if s.Addr.Is6() != v.IPv6 && s.Method != config.MethodTunnel {
 		return refuse("Different address family is allowed only for tunneling servers")
 	}
-	if s.Method == ctl.MethodTunnel {
+	if s.Method == config.MethodTunnel {
 		kind := s.Tunnel.Type
 		if err := tunnelRules[kind].check(p.given&aboutTunnel, kind.String(), "tunnel type"); err != nil {
 			return err
@@ -178,7 +178,7 @@ func (p *parser) finishServer() error {
 	} else if p.given.hasAny(aboutTunnel) {
 		return refuse("Tunnel options conflict with forward method")
 	}
-	if v.FWMark == 0 && s.Method != ctl.MethodMasq {
+	if v.FWMark == 0 && s.Method != config.MethodMasq {
 		s.Port = v.Port
 	}
 	return nil

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"syscall"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 )
 
 // refusal is why a command was not done: what to print, and the exit code.
@@ -39,28 +39,28 @@ func misread(format string, args ...any) error {
 }
 
 // errNoService answers for a service that is not in the list.
-var errNoService = &ctl.Error{Errno: syscall.ESRCH, Message: "no such service"}
+var errNoService = &config.Error{Errno: syscall.ESRCH, Message: "no such service"}
 
 // errHint answers a command line that does not begin with a command.
 var errHint = &refusal{"Try `ipvsadm -h' or 'ipvsadm --help' for more information.", exitRefused, true}
 
 // getService is what listing a service is called in refusalTexts.
-const getService ctl.Verb = "get-service"
+const getService config.Verb = "get-service"
 
 // refusalTexts are ipvsadm's words for what the kernel, and so the director,
 // answers to each operation. EOPNOTSUPP is not among them: ipvsadm takes it for
 // a kernel without IPv6, a director says it of what it cannot do yet.
 var refusalTexts = []struct {
-	verbs []ctl.Verb // nil: any
+	verbs []config.Verb // nil: any
 	errno syscall.Errno
 	text  string
 }{
-	{[]ctl.Verb{ctl.AddService}, syscall.EEXIST, "Service already exists"},
-	{[]ctl.Verb{ctl.AddService, ctl.EditService}, syscall.ENOENT, "Scheduler or persistence engine not found"},
-	{[]ctl.Verb{ctl.EditService, ctl.DeleteService, ctl.Zero, getService}, syscall.ESRCH, "No such service"},
-	{[]ctl.Verb{ctl.AddServer, ctl.EditServer, ctl.DeleteServer}, syscall.ESRCH, "Service not defined"},
-	{[]ctl.Verb{ctl.AddServer}, syscall.EEXIST, "Destination already exists"},
-	{[]ctl.Verb{ctl.EditServer, ctl.DeleteServer}, syscall.ENOENT, "No such destination"},
+	{[]config.Verb{config.AddService}, syscall.EEXIST, "Service already exists"},
+	{[]config.Verb{config.AddService, config.EditService}, syscall.ENOENT, "Scheduler or persistence engine not found"},
+	{[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService}, syscall.ESRCH, "No such service"},
+	{[]config.Verb{config.AddServer, config.EditServer, config.DeleteServer}, syscall.ESRCH, "Service not defined"},
+	{[]config.Verb{config.AddServer}, syscall.EEXIST, "Destination already exists"},
+	{[]config.Verb{config.EditServer, config.DeleteServer}, syscall.ENOENT, "No such destination"},
 	{nil, syscall.EPERM, "Permission denied (you must be root)"},
 	{nil, syscall.EINVAL, "Invalid operation.  Possibly wrong module version, address not unicast, ..."},
 	{nil, syscall.ENOPROTOOPT, "Protocol not available"},
@@ -73,8 +73,8 @@ var refusalTexts = []struct {
 
 // refusalText says in ipvsadm's words why verb was refused, or in the
 // director's where ipvsadm has none.
-func refusalText(verb ctl.Verb, err error) string {
-	var refused *ctl.Error
+func refusalText(verb config.Verb, err error) string {
+	var refused *config.Error
 	if !errors.As(err, &refused) {
 		return err.Error()
 	}

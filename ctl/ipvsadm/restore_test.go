@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 )
 
 // TestRestore has what becomes of the lines after one that fails, and the exit
@@ -112,13 +112,13 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // table is m's table in an order of its own.
-func table(m *memory) map[ctl.ServiceKey]ctl.Service {
-	services := make(map[ctl.ServiceKey]ctl.Service)
+func table(m *memory) map[config.ServiceKey]config.Service {
+	services := make(map[config.ServiceKey]config.Service)
 	for _, s := range m.services {
 		for _, real := range s.Reals {
 			s.Servers = append(s.Servers, real.Server)
 		}
-		slices.SortFunc(s.Servers, func(a, b ctl.Server) int { return strings.Compare(a.String(), b.String()) })
+		slices.SortFunc(s.Servers, func(a, b config.Server) int { return strings.Compare(a.String(), b.String()) })
 		services[s.ServiceKey] = s.Service
 	}
 	return services

@@ -7,23 +7,24 @@ import (
 	"io"
 	"strings"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 )
 
 // Director is whom the command talks to. Operations it refuses come back as
 // *ctl.Error.
 type Director interface {
-	Info() (ctl.Info, error)
-	Apply(op ctl.Op) error
+	Info() (api.Info, error)
+	Apply(op config.Op) error
 	// ApplyAll makes up to ctl.MaxOps changes, in force at once, and returns
 	// each one's error.
-	ApplyAll(ops []ctl.Op) []error
+	ApplyAll(ops []config.Op) []error
 	// Services come in order of adding, their servers newest first.
-	Services() ([]ctl.ServiceStatus, error)
-	Timeouts() (ctl.Timeouts, error)
+	Services() ([]api.ServiceStatus, error)
+	Timeouts() (config.Timeouts, error)
 	// Conns calls visit for each conn until visit returns an error.
-	Conns(visit func(ctl.ConnStatus) error) error
+	Conns(visit func(api.ConnStatus) error) error
 }
 
 // Stdio is where a command reads and writes.
@@ -149,8 +150,8 @@ func (t *tool) run(r *request) error {
 
 // warn says on stderr what a service lacks that was just changed, if it looks
 // like FTP's: the command has done what it was told, and exits with 0.
-func (t *tool) warn(op ctl.Op) {
-	if op.Verb != ctl.AddServer && op.Verb != ctl.EditServer && op.Verb != ctl.EditService || op.Service.Port != wire.PortFTP {
+func (t *tool) warn(op config.Op) {
+	if op.Verb != config.AddServer && op.Verb != config.EditServer && op.Verb != config.EditService || op.Service.Port != wire.PortFTP {
 		return
 	}
 	list, _ := t.director.Services()
@@ -166,7 +167,7 @@ func (t *tool) warn(op ctl.Op) {
 }
 
 // answered is what ipvsadm makes of the director's answer to an operation.
-func answered(verb ctl.Verb, err error) error {
+func answered(verb config.Verb, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -185,16 +186,16 @@ func (t *tool) open() (err error) {
 }
 
 // verbs are the operations of the commands that change something.
-var verbs = [...]ctl.Verb{
-	cmdAddService:    ctl.AddService,
-	cmdEditService:   ctl.EditService,
-	cmdDeleteService: ctl.DeleteService,
-	cmdFlush:         ctl.Flush,
-	cmdAddServer:     ctl.AddServer,
-	cmdEditServer:    ctl.EditServer,
-	cmdDeleteServer:  ctl.DeleteServer,
-	cmdSet:           ctl.SetTimeouts,
-	cmdZero:          ctl.Zero,
+var verbs = [...]config.Verb{
+	cmdAddService:    config.AddService,
+	cmdEditService:   config.EditService,
+	cmdDeleteService: config.DeleteService,
+	cmdFlush:         config.Flush,
+	cmdAddServer:     config.AddServer,
+	cmdEditServer:    config.EditServer,
+	cmdDeleteServer:  config.DeleteServer,
+	cmdSet:           config.SetTimeouts,
+	cmdZero:          config.Zero,
 }
 
 // changes says whether the command changes something.
@@ -202,20 +203,20 @@ func (r *request) changes() bool { return int(r.command) < len(verbs) && verbs[r
 
 // Operation reads the words of a command that changes something, which come after
 // "ipvsadm". Names of hosts and services are looked up.
-func Operation(words []string) (ctl.Op, error) {
+func Operation(words []string) (config.Op, error) {
 	r, err := parse(words, &systemNames{})
 	if err == nil && !r.changes() {
 		err = refuse("a command that changes nothing")
 	}
 	if err != nil {
-		return ctl.Op{}, err
+		return config.Op{}, err
 	}
 	return r.operation(), nil
 }
 
 // operation makes the operation of a command that changes something.
-func (r *request) operation() ctl.Op {
-	op := ctl.Op{Verb: verbs[r.command]}
+func (r *request) operation() config.Op {
+	op := config.Op{Verb: verbs[r.command]}
 	switch r.command {
 	case cmdAddService, cmdEditService:
 		op.Service = &r.service
@@ -224,10 +225,10 @@ func (r *request) operation() ctl.Op {
 	case cmdAddServer, cmdEditServer:
 		op.Server = &r.server
 	case cmdDeleteServer:
-		op.Server = &ctl.Server{ServerKey: r.server.ServerKey}
+		op.Server = &config.Server{ServerKey: r.server.ServerKey}
 	}
 	if op.Service == nil && r.given.has(optService) {
-		op.Service = &ctl.Service{ServiceKey: r.service.ServiceKey}
+		op.Service = &config.Service{ServiceKey: r.service.ServiceKey}
 	}
 	return op
 }
@@ -241,7 +242,7 @@ const lineRoom = 1 << 20
 // fast, and in force at once.
 func (t *tool) restore() error {
 	last := &refusal{}
-	var ops []ctl.Op
+	var ops []config.Op
 	change := func() {
 		if len(ops) == 0 {
 			return
@@ -267,7 +268,7 @@ func (t *tool) restore() error {
 				last = t.other(&request, err)
 			}
 		}
-		if eof || lines.Buffered() == 0 || len(ops) == ctl.MaxOps {
+		if eof || lines.Buffered() == 0 || len(ops) == api.MaxOps {
 			change()
 		}
 	}

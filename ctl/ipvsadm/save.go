@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strconv"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 	"uvs/dataplane/wire"
 )
 
@@ -28,7 +29,7 @@ func (t *tool) save(r *request) error {
 // Commands writes the commands that make a service and its servers as they are, in
 // numbers: as -S does, but the servers in the order they were added, which is the
 // scheduler's.
-func Commands(w io.Writer, s ctl.ServiceStatus) {
+func Commands(w io.Writer, s api.ServiceStatus) {
 	b := bufio.NewWriter(w)
 	defer b.Flush()
 	s.Reals = slices.Clone(s.Reals)
@@ -37,7 +38,7 @@ func Commands(w io.Writer, s ctl.ServiceStatus) {
 }
 
 // saveAll prints a service and its servers.
-func (p printer) saveAll(s *ctl.ServiceStatus) {
+func (p printer) saveAll(s *api.ServiceStatus) {
 	service := p.serviceOption(&s.ServiceKey)
 	p.saveService(service, &s.Service)
 	for j := range s.Reals {
@@ -49,11 +50,11 @@ func (p printer) saveAll(s *ctl.ServiceStatus) {
 // serviceOptions and methodOptions are the options for protocols and methods.
 var (
 	serviceOptions = map[uint8]string{wire.ProtoTCP: "-t", wire.ProtoUDP: "-u", wire.ProtoSCTP: "--sctp-service"}
-	methodOptions  = map[ctl.Method]string{ctl.MethodMasq: "-m", ctl.MethodLocal: "-g", ctl.MethodTunnel: "-i", ctl.MethodRoute: "-g"}
+	methodOptions  = map[config.Method]string{config.MethodMasq: "-m", config.MethodLocal: "-g", config.MethodTunnel: "-i", config.MethodRoute: "-g"}
 )
 
 // serviceOption is the option that names a service.
-func (p printer) serviceOption(k *ctl.ServiceKey) string {
+func (p printer) serviceOption(k *config.ServiceKey) string {
 	if k.FWMark != 0 {
 		option := "-f " + strconv.FormatUint(uint64(k.FWMark), 10)
 		if k.IPv6 {
@@ -64,7 +65,7 @@ func (p printer) serviceOption(k *ctl.ServiceKey) string {
 	return serviceOptions[k.Proto] + " " + endpointName(k.Addr, k.Port, k.Proto, p.names)
 }
 
-func (p printer) saveService(service string, s *ctl.Service) {
+func (p printer) saveService(service string, s *config.Service) {
 	fmt.Fprintf(p, "-A %s -s %s", service, s.Scheduler)
 	if s.Persist != 0 {
 		fmt.Fprintf(p, " -p %d", s.Persist)
@@ -84,7 +85,7 @@ func (p printer) saveService(service string, s *ctl.Service) {
 	p.WriteByte('\n')
 }
 
-func (p printer) saveServer(service, server string, s *ctl.Server) {
+func (p printer) saveServer(service, server string, s *config.Server) {
 	fmt.Fprintf(p, "-a %s -r %s %s -w %d", service, server, methodOptions[s.Method], s.Weight)
 	if s.Upper != 0 {
 		fmt.Fprintf(p, " -x %d", s.Upper)
@@ -92,19 +93,19 @@ func (p printer) saveServer(service, server string, s *ctl.Server) {
 	if s.Lower != 0 {
 		fmt.Fprintf(p, " -y %d", s.Lower)
 	}
-	if s.Method == ctl.MethodTunnel {
+	if s.Method == config.MethodTunnel {
 		p.saveTunnel(&s.Tunnel)
 	}
 	p.WriteByte('\n')
 }
 
-func (p printer) saveTunnel(t *ctl.Tunnel) {
+func (p printer) saveTunnel(t *config.Tunnel) {
 	fmt.Fprintf(p, " --tun-type %s", t.Type)
-	if t.Type == ctl.TunnelIPIP {
+	if t.Type == config.TunnelIPIP {
 		return
 	}
-	if t.Type == ctl.TunnelGUE {
+	if t.Type == config.TunnelGUE {
 		fmt.Fprintf(p, " --tun-port %d", t.Port)
 	}
-	fmt.Fprintf(p, " %s", tunnelCsums[min(t.Flags, ctl.TunnelRemCsum)].option)
+	fmt.Fprintf(p, " %s", tunnelCsums[min(t.Flags, config.TunnelRemCsum)].option)
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/config"
 )
 
 // TestSession is one long session of the kind the ipvsts suite runs: each
@@ -107,7 +107,7 @@ func TestSession(t *testing.T) {
 			t.Errorf("ipvsadm %s: exit %d (%s), want %d", tt.line, got.exit, strings.TrimSpace(got.err), tt.exit)
 		}
 	}
-	if len(m.services) != 0 || m.timeouts != (ctl.Timeouts{TCP: 1, TCPFin: 2, UDP: 3}) {
+	if len(m.services) != 0 || m.timeouts != (config.Timeouts{TCP: 1, TCPFin: 2, UDP: 3}) {
 		t.Errorf("left behind: %v, %v", m.services, m.timeouts)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
 )
 
 // ipvsadm compares by subtracting 32-bit numbers, so that order wraps around:
@@ -14,7 +14,7 @@ import (
 // are compared with older ones, so it is the same here: mergeSort.
 
 // compareServices orders services by mark, family, protocol, address and port.
-func compareServices(a, b *ctl.ServiceStatus) int32 {
+func compareServices(a, b *api.ServiceStatus) int32 {
 	switch {
 	case a.FWMark != b.FWMark:
 		return int32(a.FWMark - b.FWMark)
@@ -32,7 +32,7 @@ func compareServices(a, b *ctl.ServiceStatus) int32 {
 }
 
 // compareServers orders servers by address and port.
-func compareServers(a, b *ctl.ServerStatus) int32 {
+func compareServers(a, b *api.ServerStatus) int32 {
 	if a.Addr != b.Addr {
 		return compareAddrs(a.Addr, b.Addr)
 	}

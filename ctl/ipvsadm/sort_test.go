@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // TestServerOrder sorts servers that were added in the order given; the
@@ -24,10 +25,10 @@ func TestServerOrder(t *testing.T) {
 		{"IPv6 goes word by word, among IPv4 in the first of them",
 			"9.9.9.9:1 [2001:db8::1]:1 [::1]:1 200.1.1.1:1 [9000::1]:1 [2001:db8::]:1", "[::1]:1 9.9.9.9:1 [2001:db8::]:1 [2001:db8::1]:1 [9000::1]:1 200.1.1.1:1"},
 	} {
-		var servers []ctl.ServerStatus
+		var servers []api.ServerStatus
 		for _, s := range strings.Fields(tt.added) {
 			a := netip.MustParseAddrPort(s)
-			servers = append(servers, ctl.ServerStatus{Server: ctl.Server{ServerKey: ctl.ServerKey{Addr: a.Addr(), Port: a.Port()}}})
+			servers = append(servers, api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: a.Addr(), Port: a.Port()}}})
 		}
 		slices.Reverse(servers)
 		var got []string

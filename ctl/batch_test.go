@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"uvs/ctl/config"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -130,7 +131,7 @@ func BenchmarkTurnWhileTablesChange(b *testing.B) {
 	for _, size := range []struct{ services, servers int }{{1024, 10}, {8, 1000}} {
 		b.Run(fmt.Sprintf("%dx%d", size.services, size.servers), func(b *testing.B) {
 			var vips []netip.AddrPort
-			var ops []Op
+			var ops []config.Op
 			for i := range size.services {
 				end := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80)
 				vips = append(vips, end)
@@ -160,7 +161,7 @@ func BenchmarkTurnWhileTablesChange(b *testing.B) {
 				case 0:
 					w.must(edited(vips[i].String(), s))
 				case 1:
-					w.must(Op{Verb: EditService, Service: service(vips[i].String(), schedulers[rng.IntN(len(schedulers))])})
+					w.must(config.Op{Verb: config.EditService, Service: service(vips[i].String(), schedulers[rng.IntN(len(schedulers))])})
 				case 2:
 					w.must(without(vips[i].String(), s))
 					s.Weight = 1

@@ -1,7 +1,6 @@
-package ctl
+package config
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -15,18 +14,18 @@ import (
 // Change is the state after op. It never touches s: an operation is applied
 // whole or not at all. The errors are *Error, with the errno IPVS would give.
 func Change(s State, op Op) (State, error) {
-	next := s.clone()
-	if err := next.do(op); err != nil {
+	next := s.Clone()
+	if err := next.Apply(op); err != nil {
 		return s, err
 	}
 	return next, nil
 }
 
-// do applies op to a state that is the caller's alone. An operation that is
+// Apply applies op to a state that is the caller's alone. An operation that is
 // refused changes nothing.
-func (s *State) do(op Op) error {
+func (s *State) Apply(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, MarkServer, SetSorry, Tune:
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, MarkServer, SetSorry, SetSettings:
 		if op.Service != nil {
 			s.touched[op.Service.ServiceKey] = true
 			break
@@ -46,14 +45,14 @@ func (s *State) do(op Op) error {
 		for i := range s.Services {
 			s.ended = append(s.ended, s.Services[i].ServiceKey)
 		}
-		s.Services, s.ServiceTuning, s.Sorry = nil, map[ServiceKey]Tuning{}, map[ServiceKey]Server{}
+		s.Services, s.ServiceSettings, s.Sorry = nil, map[ServiceKey]Values{}, map[ServiceKey]Server{}
 		return nil
 	case AddServer, EditServer, DeleteServer, MarkServer:
 		return s.changeServer(op)
 	case SetTimeouts:
 		return s.setTimeouts(op)
-	case Tune:
-		return s.tune(op)
+	case SetSettings:
+		return s.setSettings(op)
 	case SetSorry:
 		return s.setSorry(op)
 	case AddMarks:
@@ -64,41 +63,37 @@ func (s *State) do(op Op) error {
 		if op.Service == nil {
 			return nil
 		}
-		_, err := s.find(op.Service.ServiceKey)
+		_, err := s.Find(op.Service.ServiceKey)
 		return err
 	}
-	return refuse(syscall.EINVAL, "operation %q is not known", op.Verb)
+	return Errorf(syscall.EINVAL, "operation %q is not known", op.Verb)
 }
 
-func refuse(errno syscall.Errno, format string, args ...any) error {
-	return &Error{Errno: errno, Message: fmt.Sprintf(format, args...)}
-}
-
-// clone copies what an operation may write to. Lists of servers and tunings are
+// Clone copies what an operation may write to. Lists of servers and tunings are
 // not: operations replace them.
-func (s State) clone() State {
+func (s State) Clone() State {
 	s.Services = slices.Clone(s.Services)
-	s.ServiceTuning = copied(s.ServiceTuning)
-	s.Sorry = copied(s.Sorry)
+	s.ServiceSettings = clonedMap(s.ServiceSettings)
+	s.Sorry = clonedMap(s.Sorry)
 	s.ended, s.touched, s.all = nil, map[ServiceKey]bool{}, false
 	return s
 }
 
-// copied is a copy of m that can be written to, also if m is nil.
-func copied[V any](m map[ServiceKey]V) map[ServiceKey]V {
+// clonedMap is a copy of m that can be written to, also if m is nil.
+func clonedMap[V any](m map[ServiceKey]V) map[ServiceKey]V {
 	c := make(map[ServiceKey]V, len(m))
 	maps.Copy(c, m)
 	return c
 }
 
-// find returns the service with this key, or ESRCH.
-func (s *State) find(key ServiceKey) (int, error) {
+// Find returns the service with this key, or ESRCH.
+func (s *State) Find(key ServiceKey) (int, error) {
 	for i := range s.Services {
 		if s.Services[i].ServiceKey == key {
 			return i, nil
 		}
 	}
-	return -1, refuse(syscall.ESRCH, "no service %s", key)
+	return -1, Errorf(syscall.ESRCH, "no service %s", key)
 }
 
 func (s *State) addService(op Op) error {
@@ -106,11 +101,11 @@ func (s *State) addService(op Op) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.find(svc.ServiceKey); err == nil {
-		return refuse(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
+	if _, err := s.Find(svc.ServiceKey); err == nil {
+		return Errorf(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
 	}
 	svc.Servers = nil
-	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
+	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services = append(s.Services, svc)
@@ -122,12 +117,12 @@ func (s *State) editService(op Op) error {
 	if err != nil {
 		return err
 	}
-	i, err := s.find(svc.ServiceKey)
+	i, err := s.Find(svc.ServiceKey)
 	if err != nil {
 		return err
 	}
 	svc.Servers = s.Services[i].Servers
-	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
+	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services[i] = svc
@@ -136,13 +131,13 @@ func (s *State) editService(op Op) error {
 
 func (s *State) deleteService(op Op) error {
 	if op.Service == nil {
-		return refuse(syscall.EINVAL, "%s names no service", op.Verb)
+		return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
 	}
-	i, err := s.find(op.Service.ServiceKey)
+	i, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
-	delete(s.ServiceTuning, op.Service.ServiceKey)
+	delete(s.ServiceSettings, op.Service.ServiceKey)
 	delete(s.Sorry, op.Service.ServiceKey)
 	s.ended = append(s.ended, op.Service.ServiceKey)
 	s.Services = slices.Delete(s.Services, i, i+1)
@@ -151,9 +146,9 @@ func (s *State) deleteService(op Op) error {
 
 func (s *State) changeServer(op Op) error {
 	if op.Service == nil || op.Server == nil {
-		return refuse(syscall.EINVAL, "%s names no service or no server", op.Verb)
+		return Errorf(syscall.EINVAL, "%s names no service or no server", op.Verb)
 	}
-	i, err := s.find(op.Service.ServiceKey)
+	i, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
@@ -167,13 +162,13 @@ func (s *State) changeServer(op Op) error {
 	j := slices.IndexFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey })
 	switch {
 	case op.Verb == AddServer && j >= 0:
-		return refuse(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
+		return Errorf(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
 	case op.Verb == AddServer && s.Sorry[svc.ServiceKey].ServerKey == server.ServerKey:
-		return refuse(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first", server.ServerKey, svc.ServiceKey)
+		return Errorf(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first", server.ServerKey, svc.ServiceKey)
 	case op.Verb == AddServer:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
-		return refuse(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
+		return Errorf(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
 	case op.Verb == EditServer:
 		svc.Servers = slices.Clone(svc.Servers)
 		server.Down = svc.Servers[j].Down
@@ -184,7 +179,7 @@ func (s *State) changeServer(op Op) error {
 	default:
 		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
-	if err := checkScheduler(&svc, s.tuning(svc.ServiceKey)); err != nil {
+	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
 	s.Services[i] = svc
@@ -194,16 +189,16 @@ func (s *State) changeServer(op Op) error {
 // setSorry gives a service a sorry server, or takes it away.
 func (s *State) setSorry(op Op) error {
 	if op.Service == nil {
-		return refuse(syscall.EINVAL, "%s names no service", op.Verb)
+		return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
 	}
 	key := op.Service.ServiceKey
-	i, err := s.find(key)
+	i, err := s.Find(key)
 	if err != nil {
 		return err
 	}
 	if op.Server == nil {
 		if _, ok := s.Sorry[key]; !ok {
-			return refuse(syscall.ENOENT, "service %s has no sorry server", key)
+			return Errorf(syscall.ENOENT, "service %s has no sorry server", key)
 		}
 		delete(s.Sorry, key)
 		return nil
@@ -214,14 +209,14 @@ func (s *State) setSorry(op Op) error {
 		return err
 	}
 	if slices.ContainsFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey }) {
-		return refuse(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another", server.ServerKey, key)
+		return Errorf(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another", server.ServerKey, key)
 	}
 	s.Sorry[key] = server
 	return nil
 }
 
-// reals are all servers of a service, the sorry server last.
-func (s *State) reals(svc *Service) []Server {
+// AllServers are all servers of a service, the sorry server last.
+func (s *State) AllServers(svc *Service) []Server {
 	if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 		return append(slices.Clip(svc.Servers), sorry)
 	}
@@ -233,96 +228,96 @@ const maxTimeout = 31 * 24 * 3600
 
 func (s *State) setTimeouts(op Op) error {
 	if op.Timeouts == nil {
-		return refuse(syscall.EINVAL, "%s carries no timeouts", op.Verb)
+		return Errorf(syscall.EINVAL, "%s carries no timeouts", op.Verb)
 	}
-	changes := Tuning{}
-	for name, v := range map[string]uint32{tuneEstablished: op.Timeouts.TCP, tuneFinWait: op.Timeouts.TCPFin, tuneUDP: op.Timeouts.UDP} {
+	changes := Values{}
+	for name, v := range map[string]uint32{TimeoutTCPEstablished: op.Timeouts.TCP, tuneFinWait: op.Timeouts.TCPFin, TimeoutUDP: op.Timeouts.UDP} {
 		if v != 0 {
 			changes[name] = v
 		}
 	}
 	var err error
-	s.Tuning, err = s.Tuning.with(changes, false)
+	s.Settings, err = s.Settings.with(changes, false)
 	return err
 }
 
-// tune changes settings of the director or, if the operation names one, of a
+// setSettings changes settings of the director or, if the operation names one, of a
 // service.
-func (s *State) tune(op Op) error {
+func (s *State) setSettings(op Op) error {
 	if op.Service == nil {
-		all, err := s.Tuning.with(op.Tuning, false)
+		all, err := s.Settings.with(op.Settings, false)
 		if err != nil {
 			return err
 		}
 		for i := range s.Services {
 			svc := &s.Services[i]
-			if err := checkScheduler(svc, all.over(s.ServiceTuning[svc.ServiceKey])); err != nil {
+			if err := checkScheduler(svc, all.Over(s.ServiceSettings[svc.ServiceKey])); err != nil {
 				return err
 			}
 		}
-		s.Tuning = all
+		s.Settings = all
 		return nil
 	}
 	key := op.Service.ServiceKey
-	i, err := s.find(key)
+	i, err := s.Find(key)
 	if err != nil {
 		return err
 	}
-	own, err := s.ServiceTuning[key].with(op.Tuning, true)
+	own, err := s.ServiceSettings[key].with(op.Settings, true)
 	if err != nil {
 		return err
 	}
-	if err := checkScheduler(&s.Services[i], s.Tuning.over(own)); err != nil {
+	if err := checkScheduler(&s.Services[i], s.Settings.Over(own)); err != nil {
 		return err
 	}
 	if err := checkHelp(&s.Services[i], own); err != nil {
 		return err
 	}
-	s.ServiceTuning[key] = own
+	s.ServiceSettings[key] = own
 	return nil
 }
 
-// tuning is the settings of a service: its own over the director's.
-func (s *State) tuning(key ServiceKey) Tuning { return s.Tuning.over(s.ServiceTuning[key]) }
+// SettingsOf is the settings of a service: its own over the director's.
+func (s *State) SettingsOf(key ServiceKey) Values { return s.Settings.Over(s.ServiceSettings[key]) }
 
 // checkedService is the service of an operation, if uvs can do what it asks.
 func checkedService(op Op) (Service, error) {
 	if op.Service == nil {
-		return Service{}, refuse(syscall.EINVAL, "%s names no service", op.Verb)
+		return Service{}, Errorf(syscall.EINVAL, "%s names no service", op.Verb)
 	}
 	svc := *op.Service
 	switch {
 	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
-		return svc, refuse(syscall.EINVAL, "service %s: a mark has no address of its own", svc.ServiceKey)
+		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address of its own", svc.ServiceKey)
 	case svc.FWMark != 0:
 	case svc.Proto != wire.ProtoTCP && svc.Proto != wire.ProtoUDP && svc.Proto != wire.ProtoSCTP:
-		return svc, refuse(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)
-	case !unicast(svc.Addr):
-		return svc, refuse(syscall.EINVAL, "service address %s is not unicast", svc.Addr)
+		return svc, Errorf(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)
+	case !Unicast(svc.Addr):
+		return svc, Errorf(syscall.EINVAL, "service address %s is not unicast", svc.Addr)
 	case svc.Addr.Is6() != svc.IPv6:
-		return svc, refuse(syscall.EINVAL, "service address %s is of the wrong family", svc.Addr)
+		return svc, Errorf(syscall.EINVAL, "service address %s is of the wrong family", svc.Addr)
 	case svc.Port == 0 && svc.Persist == 0:
-		return svc, refuse(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
+		return svc, Errorf(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
 	case svc.OPS && svc.Proto != wire.ProtoUDP:
-		return svc, refuse(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
+		return svc, Errorf(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
 	}
 	switch {
 	case svc.Persist > maxTimeout:
-		return svc, refuse(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
-	case svc.PE != "" && svc.PE != engineSIP:
-		return svc, refuse(syscall.ENOENT, "persistence engine %q is not known; there is %s", svc.PE, engineSIP)
+		return svc, Errorf(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
+	case svc.PE != "" && svc.PE != EngineSIP:
+		return svc, Errorf(syscall.ENOENT, "persistence engine %q is not known; there is %s", svc.PE, EngineSIP)
 	case svc.PE != "" && svc.FWMark == 0 && svc.Proto != wire.ProtoUDP:
-		return svc, refuse(syscall.EINVAL, "service %s: persistence engine %s is only for UDP", svc.ServiceKey, svc.PE)
+		return svc, Errorf(syscall.EINVAL, "service %s: persistence engine %s is only for UDP", svc.ServiceKey, svc.PE)
 	case svc.IPv6 && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
-		return svc, refuse(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
+		return svc, Errorf(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
-		return svc, refuse(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
+		return svc, Errorf(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
 	}
 	return svc, nil
 }
 
-// engineSIP is the persistence engine that holds SIP calls to servers.
-const engineSIP = "sip"
+// EngineSIP is the persistence engine that holds SIP calls to servers.
+const EngineSIP = "sip"
 
 // checkServer says whether a server may belong to svc. As IPVS does, it gives
 // servers that are not masqueraded the service's port, but for those of a mark.
@@ -331,16 +326,16 @@ func checkServer(svc *Service, server *Server) error {
 		server.Port = svc.Port
 	}
 	switch {
-	case !unicast(server.Addr):
-		return refuse(syscall.EINVAL, "server address %s is not unicast", server.Addr)
+	case !Unicast(server.Addr):
+		return Errorf(syscall.EINVAL, "server address %s is not unicast", server.Addr)
 	case server.Addr.Is6() != svc.IPv6 && server.Method != MethodTunnel:
-		return refuse(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join", server.Addr, svc.ServiceKey)
+		return Errorf(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join", server.Addr, svc.ServiceKey)
 	case server.Method != MethodMasq && server.Method != MethodTunnel && server.Method != MethodRoute:
-		return refuse(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
+		return Errorf(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
 	case server.Weight < 0:
-		return refuse(syscall.ERANGE, "weight %d is negative", server.Weight)
+		return Errorf(syscall.ERANGE, "weight %d is negative", server.Weight)
 	case server.Lower > server.Upper:
-		return refuse(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
+		return Errorf(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
 	}
 	return checkTunnel(server)
 }
@@ -352,35 +347,35 @@ func checkTunnel(server *Server) error {
 	most := [...]uint16{TunnelIPIP: TunnelNoCsum, TunnelGUE: TunnelRemCsum, TunnelGRE: TunnelCsum} // Flags
 	switch {
 	case server.Method != MethodTunnel && t != Tunnel{}:
-		return refuse(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
+		return Errorf(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
 	case int(t.Type) >= len(most):
-		return refuse(syscall.EINVAL, "server %s: %s is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
+		return Errorf(syscall.EINVAL, "server %s: %s is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
 	case t.Type == TunnelGUE && t.Port == 0:
-		return refuse(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, fwd.GUEPort)
+		return Errorf(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, fwd.GUEPort)
 	case t.Type != TunnelGUE && t.Port != 0:
-		return refuse(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
+		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
 	case t.Flags > most[t.Type]:
-		return refuse(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, most[t.Type])
+		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, most[t.Type])
 	}
 	return nil
 }
 
 // checkScheduler says whether the scheduler takes the service's flags, settings
 // and servers.
-func checkScheduler(svc *Service, tuning Tuning) error {
+func checkScheduler(svc *Service, tuning Values) error {
 	list := make([]sched.Server, len(svc.Servers))
 	for i := range svc.Servers {
 		v := &svc.Servers[i]
 		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
 	}
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, tuning.options()); err != nil {
-		return refuse(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, tuning.SchedOptions()); err != nil {
+		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil
 }
 
-// unicast says whether an address can be one host's.
-func unicast(a netip.Addr) bool {
+// Unicast says whether an address can be one host's.
+func Unicast(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() &&
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

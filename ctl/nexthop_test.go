@@ -6,6 +6,8 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -28,8 +30,8 @@ func TestWayText(t *testing.T) {
 		"10.2.0.1":  hostText(director.NextHop{}),
 	} {
 		a := netip.MustParseAddr(addr)
-		v := &liveServer{last: Server{ServerKey: ServerKey{Addr: a}}}
-		if got := wayText(ways, v.way(ways), a); got != want {
+		v := &compile.RunningServer{Config: config.Server{ServerKey: config.ServerKey{Addr: a}}}
+		if got := nextHopText(ways, v.NextHop(ways), a); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package ctl
+package config
 
 import (
 	"errors"
@@ -99,13 +99,13 @@ func TestChangeRefuses(t *testing.T) {
 		{"a tunnel type nobody knows", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Type: 3})}, syscall.EINVAL},
 		{"a tunnel type without a tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: TunnelGRE} })}, syscall.EINVAL},
 		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
-		{"a setting nobody knows", Op{Verb: Tune, Tuning: Tuning{"speed": 1}}, syscall.EINVAL},
-		{"a setting out of range", Op{Verb: Tune, Tuning: Tuning{"conn_reuse_mode": 9}}, syscall.EINVAL},
-		{"a service's own of what is the director's", Op{Verb: Tune, Service: &web, Tuning: Tuning{"drop_packet": 1}}, syscall.EINVAL},
-		{"an mh table of a size that is not prime", Op{Verb: Tune, Service: &web, Tuning: Tuning{"mh_table": 4096}}, syscall.EINVAL},
-		{"fields to hash beyond all there are", Op{Verb: Tune, Service: &web, Tuning: Tuning{"hash_fields": 16}}, syscall.EINVAL},
-		{"a slow start of a day", Op{Verb: Tune, Service: &web, Tuning: Tuning{"slow_start": 86400}}, syscall.EINVAL},
-		{"a setting of a service that is not there", Op{Verb: Tune, Service: &none, Tuning: Tuning{"timeout_udp": 1}}, syscall.ESRCH},
+		{"a setting nobody knows", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
+		{"a setting out of range", Op{Verb: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},
+		{"a service's own of what is the director's", Op{Verb: SetSettings, Service: &web, Settings: Values{"drop_packet": 1}}, syscall.EINVAL},
+		{"an mh table of a size that is not prime", Op{Verb: SetSettings, Service: &web, Settings: Values{"mh_table": 4096}}, syscall.EINVAL},
+		{"fields to hash beyond all there are", Op{Verb: SetSettings, Service: &web, Settings: Values{"hash_fields": 16}}, syscall.EINVAL},
+		{"a slow start of a day", Op{Verb: SetSettings, Service: &web, Settings: Values{"slow_start": 86400}}, syscall.EINVAL},
+		{"a setting of a service that is not there", Op{Verb: SetSettings, Service: &none, Settings: Values{"timeout_udp": 1}}, syscall.ESRCH},
 		{"a sorry server of a service that is not there", Op{Verb: SetSorry, Service: &none, Server: server(same)}, syscall.ESRCH},
 		{"a sorry server that is one of the service's", Op{Verb: SetSorry, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
 		{"a sorry server of the other family", Op{Verb: SetSorry, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
@@ -157,7 +157,7 @@ func TestChangeReplaces(t *testing.T) {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}
 	s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
-	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Tuning.shown() != want {
-		t.Errorf("timeouts %+v, %v; want %+v", s.Tuning.shown(), err, want)
+	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Settings.IPVSTimeouts() != want {
+		t.Errorf("timeouts %+v, %v; want %+v", s.Settings.IPVSTimeouts(), err, want)
 	}
 }

@@ -1,4 +1,4 @@
-package ctl
+package compile
 
 import (
 	"cmp"
@@ -8,40 +8,41 @@ import (
 	"net/netip"
 
 	"uvs/conntrack"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
 
-// compiled is a table and what the next is made of if little changes.
-type compiled struct {
+// Table is a table and what the next is made of if little changes.
+type Table struct {
 	*director.Table
-	services map[ServiceKey]*director.Service
-	hidden   hidden
+	services map[config.ServiceKey]*director.Service
+	Guard    GuardParts
 }
 
-// compile builds the table the workers read from the desired state, its running
+// NewTable builds the table the workers read from the desired state, its running
 // side, which follows it, what is hidden, and the ways out. It publishes nothing.
 // What the state's operations did not concern is taken over from prev, which was
 // compiled before them with the same ways; nil: nothing is.
-func compile(s *State, l *live, h hidden, ways *director.FIB, prev *compiled) *compiled {
-	if prev == nil || s.all {
+func NewTable(s *config.State, l *Runtime, h GuardParts, ways *director.FIB, prev *Table) *Table {
+	if prev == nil || s.AllChanged() {
 		prev = nil
 	}
-	c := &compiled{hidden: h, services: make(map[ServiceKey]*director.Service, len(s.Services)), Table: &director.Table{
+	c := &Table{Guard: h, services: make(map[config.ServiceKey]*director.Service, len(s.Services)), Table: &director.Table{
 		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
 		Services: make(map[director.Endpoint]*director.Service, len(s.Services)),
 		FIB:      ways,
-		Settings: s.Tuning.rules(),
-		Sessions: l.sessions,
+		Settings: directorSettings(s.Settings),
+		Sessions: l.Sessions,
 		Tunnels:  map[director.Endpoint]uint32{},
 	}}
-	e, marks := newEnds(s), map[director.MarkKey]*director.Service{}
+	e, marks := NewEndpoints(s), map[director.MarkKey]*director.Service{}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		k := svc.ServiceKey
 		compiled := prev.service(k)
-		if compiled == nil || s.concerns(k) {
+		if compiled == nil || s.Changed(k) {
 			compiled = compileService(s, svc, l)
 		}
 		c.services[k] = compiled
@@ -74,7 +75,7 @@ func compile(s *State, l *live, h hidden, ways *director.FIB, prev *compiled) *c
 }
 
 // service is one of an earlier table; nil: there was none.
-func (c *compiled) service(k ServiceKey) *director.Service {
+func (c *Table) service(k config.ServiceKey) *director.Service {
 	if c == nil {
 		return nil
 	}
@@ -83,47 +84,47 @@ func (c *compiled) service(k ServiceKey) *director.Service {
 
 // compileServers fills Servers and Tunnels. A server depends on its service, and
 // by where its tunnel starts on what is a VIP.
-func (c *compiled) compileServers(s *State, l *live, prev *compiled) {
+func (c *Table) compileServers(s *config.State, l *Runtime, prev *Table) {
 	whole := prev == nil || !maps.Equal(c.VIPs, prev.VIPs)
-	c.Servers = make([]director.Server, len(l.servers))
+	c.Servers = make([]director.Server, len(l.Servers))
 	if !whole {
 		copy(c.Servers, prev.Servers)
 	}
-	for k, servers := range l.of {
-		if !whole && !s.concerns(k) {
+	for k, servers := range l.byService {
+		if !whole && !s.Changed(k) {
 			continue
 		}
 		var own serverSettings
 		if c.services[k] != nil {
-			own = s.serverSettings(k)
+			own = compileServerSettings(s, k)
 		}
 		for _, v := range servers {
-			c.Servers[v.id] = compileServer(v, l, c.Table, own)
-			l.conns.Counts(v.id).Timeouts.Store(own.timeouts)
+			c.Servers[v.ID] = compileServer(v, l, c.Table, own)
+			l.conns.Counts(v.ID).Timeouts.Store(own.timeouts)
 		}
 	}
-	for id, v := range l.servers {
+	for id, v := range l.Servers {
 		switch {
 		case v == nil:
 			c.Servers[id] = director.Server{}
-		case v.last.Method == MethodTunnel:
-			c.Tunnels[director.TunnelKey(&c.Servers[id].Tunnel)] = v.id
+		case v.Config.Method == config.MethodTunnel:
+			c.Tunnels[director.TunnelKey(&c.Servers[id].Tunnel)] = v.ID
 		}
 	}
 }
 
 // compileSources fills Sources, Speakers and Spans.
-func (c *compiled) compileSources(prev *compiled) {
-	if prev != nil && maps.Equal(c.hidden, prev.hidden) {
+func (c *Table) compileSources(prev *Table) {
+	if prev != nil && maps.Equal(c.Guard, prev.Guard) {
 		c.ServerEndpoints, c.ServerAddrs, c.ServerRanges = prev.ServerEndpoints, prev.ServerAddrs, prev.ServerRanges
 		return
 	}
 	n := 0
-	for _, part := range c.hidden {
+	for _, part := range c.Guard {
 		n += len(part.Sources)
 	}
 	c.ServerEndpoints, c.ServerAddrs = make(map[director.Endpoint]bool, n), make(map[director.Endpoint]bool, n)
-	for _, part := range c.hidden {
+	for _, part := range c.Guard {
 		for _, e := range part.Sources {
 			c.ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
 			c.ServerAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
@@ -136,20 +137,20 @@ func (c *compiled) compileSources(prev *compiled) {
 
 // addOrigins enters where the replies of a one-packet service come from, if it
 // has them translated, and the calls of a service of calls.
-func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
+func (t *Table) addOrigins(s *config.State, svc *config.Service, l *Runtime) {
 	var calls *director.Service
 	if t.services[svc.ServiceKey].SIPCalls != nil {
 		calls = t.services[svc.ServiceKey]
 	}
-	replies := svc.OPS && s.tuning(svc.ServiceKey).value(tuneReplies) != 0
+	replies := svc.OPS && s.SettingsOf(svc.ServiceKey).Value(config.OPSReplies) != 0
 	if svc.FWMark != 0 || calls == nil && !replies {
 		return
 	}
 	if t.ReplyServices == nil {
 		t.ReplyServices = map[director.Endpoint]director.ReplyService{}
 	}
-	for _, server := range s.reals(svc) {
-		if server.Method != MethodMasq {
+	for _, server := range s.AllServers(svc) {
+		if server.Method != config.MethodMasq {
 			continue
 		}
 		end := director.Endpoint{Addr: wire.AddrFrom(server.Addr), Proto: svc.Proto}
@@ -157,10 +158,10 @@ func (t *compiled) addOrigins(s *State, svc *Service, l *live) {
 			end.Port = cmp.Or(server.Port, svc.Port)
 		}
 		_, taken := t.ReplyServices[end]
-		v := l.index[serverIdentity{svc.ServiceKey, server.ServerKey}]
+		v := l.Server(svc.ServiceKey, server.ServerKey)
 		t.ReplyServices[end] = director.ReplyService{
 			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,
-			Counters: v.counters, Service: calls, Server: v.id,
+			Counters: v.Counters, Service: calls, Server: v.ID,
 		}
 	}
 }
@@ -174,45 +175,45 @@ type serverSettings struct {
 	mss      uint16
 }
 
-func (s *State) serverSettings(key ServiceKey) serverSettings {
-	tuning := s.tuning(key)
-	own := serverSettings{ignoreDF: tuning.value(tunePathMTU) == 0, mss: uint16(tuning.value(tuneMSS))}
-	if i, err := s.find(key); err == nil {
-		own.helper = s.helper(&s.Services[i])
+func compileServerSettings(s *config.State, key config.ServiceKey) serverSettings {
+	tuning := s.SettingsOf(key)
+	own := serverSettings{ignoreDF: tuning.Value(config.PMTUDisc) == 0, mss: uint16(tuning.Value(config.MSSClamp))}
+	if i, err := s.Find(key); err == nil {
+		own.helper = compileHelper(s, &s.Services[i])
 	}
-	if _, ok := s.ServiceTuning[key]; ok {
-		timeouts := tuning.timeouts()
+	if _, ok := s.ServiceSettings[key]; ok {
+		timeouts := tuning.Timeouts()
 		own.timeouts = &timeouts
 	}
 	return own
 }
 
-func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings) director.Server {
-	addr := wire.AddrFrom(v.last.Addr)
+func compileServer(v *RunningServer, l *Runtime, t *director.Table, own serverSettings) director.Server {
+	addr := wire.AddrFrom(v.Config.Addr)
 	server := director.Server{
-		ID:        v.id,
+		ID:        v.ID,
 		Addr:      addr,
-		Port:      v.last.Port,
+		Port:      v.Config.Port,
 		Method:    v.method(t.FIB),
-		Available: !v.removed,
-		Weight:    v.last.Weight,
-		Down:      v.last.Down,
-		NextHop:   v.way(t.FIB),
-		Path:      v.path,
+		Available: !v.Removed,
+		Weight:    v.Config.Weight,
+		Down:      v.Config.Down,
+		NextHop:   v.NextHop(t.FIB),
+		Path:      v.Path,
 		MSS:       own.mss,
-		Counters:  v.counters,
+		Counters:  v.Counters,
 		Timeouts:  own.timeouts,
 		Helper:    own.helper,
 	}
-	if svc := l.services[v.service]; svc != nil {
-		server.Service = svc.id
+	if svc := l.Services[v.Service]; svc != nil {
+		server.Service = svc.ID
 	}
-	server.Tunnel = compileTunnel(v.last.Tunnel, tunnelSource(server.NextHop, addr, t), addr)
+	server.Tunnel = compileTunnel(v.Config.Tunnel, tunnelSource(server.NextHop, addr, t), addr)
 	server.Tunnel.IgnoreDF = own.ignoreDF
-	if v.last.Upper > 0 {
+	if v.Config.Upper > 0 {
 		server.Threshold = &director.Threshold{
-			Upper: int64(v.last.Upper), Lower: int64(v.last.Lower),
-			Counts: l.conns.Counts(v.id), Overload: &v.overload,
+			Upper: int64(v.Config.Upper), Lower: int64(v.Config.Lower),
+			Counts: l.conns.Counts(v.ID), Overload: &v.Overload,
 		}
 	}
 	return server
@@ -220,8 +221,8 @@ func compileServer(v *liveServer, l *live, t *director.Table, own serverSettings
 
 // compileService makes a service of the table, and first a picker for it, if it
 // needs another.
-func compileService(s *State, svc *Service, l *live) *director.Service {
-	running, tuning := l.services[svc.ServiceKey], s.tuning(svc.ServiceKey)
+func compileService(s *config.State, svc *config.Service, l *Runtime) *director.Service {
+	running, tuning := l.Services[svc.ServiceKey], s.SettingsOf(svc.ServiceKey)
 	running.rebuild(svc, l, tuning)
 	var limited []uint32
 	for i := range svc.Servers { // newest first, as running.ids
@@ -231,30 +232,30 @@ func compileService(s *State, svc *Service, l *live) *director.Service {
 	}
 	sorry := uint32(0)
 	if last, ok := s.Sorry[svc.ServiceKey]; ok {
-		sorry = l.index[serverIdentity{svc.ServiceKey, last.ServerKey}].id
+		sorry = l.Server(svc.ServiceKey, last.ServerKey).ID
 	}
 	var calls *director.SIPCalls
-	if svc.PE == engineSIP && svc.Persist > 0 {
-		if l.calls == nil {
-			l.calls = new(director.SIPCalls)
+	if svc.PE == config.EngineSIP && svc.Persist > 0 {
+		if l.SIPCalls == nil {
+			l.SIPCalls = new(director.SIPCalls)
 		}
-		calls = l.calls
+		calls = l.SIPCalls
 	}
 	return &director.Service{
-		SIPCalls: calls, Limited: limited, Sorry: sorry, Limit: tuning.limit(l.policers),
-		ID: running.id, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
+		SIPCalls: calls, Limited: limited, Sorry: sorry, Limit: compileLimit(tuning, l.policers),
+		ID: running.ID, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
-		ExpireQuiescent: tuning.value(tuneQuiescent) != 0,
-		Reset:           tuning.value(tuneNoServer) == noServerReset,
+		ExpireQuiescent: tuning.Value(config.ExpireQuiescentTemplate) != 0,
+		Reset:           tuning.Value(config.NoServer) == config.NoServerReset,
 		OnePacket:       svc.OPS,
-		Helper:          s.helper(svc),
+		Helper:          compileHelper(s, svc),
 	}
 }
 
 // clientMask is the part of a client's address that a template keeps. For IPv4
 // any mask will do, also one with gaps (ipvsadm -M 24 means 0.0.0.24).
-func clientMask(svc *Service) (mask wire.Addr) {
+func clientMask(svc *config.Service) (mask wire.Addr) {
 	bits := svc.Netmask
 	if !svc.IPv6 {
 		binary.BigEndian.PutUint32(mask[12:], svc.Netmask)
@@ -268,9 +269,9 @@ func clientMask(svc *Service) (mask wire.Addr) {
 
 // rebuild makes a new picker if what it is built from changed: the scheduler, its
 // options, the servers. A change of routes alone leaves it as it is.
-func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
-	ramp := conntrack.Tick(tuning.value(tuneSlowStart)) * conntrack.Second
-	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), tuning.options(), ramp, svc.Servers}
+func (r *RunningService) rebuild(svc *config.Service, l *Runtime, tuning config.Values) {
+	ramp := conntrack.Tick(tuning.Value(config.SlowStart)) * conntrack.Second
+	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), tuning.SchedOptions(), ramp, svc.Servers}
 	same := untouched(r.built.servers, how.servers)
 	if r.picker != nil && same && r.built.like(&how) {
 		return
@@ -278,16 +279,16 @@ func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
 	list := make([]sched.Server, len(svc.Servers))
 	ids := make([]uint32, len(svc.Servers))
 	for i := range svc.Servers {
-		v := l.index[serverIdentity{svc.ServiceKey, svc.Servers[i].ServerKey}]
-		counts := l.conns.Counts(v.id)
-		ids[i] = v.id
+		v := l.Server(svc.ServiceKey, svc.Servers[i].ServerKey)
+		counts := l.conns.Counts(v.ID)
+		ids[i] = v.ID
 		list[i] = sched.Server{
-			ID: v.id, Addr: wire.AddrFrom(v.last.Addr), Port: v.last.Port,
-			Weight: v.last.Weight, LastWeight: v.weight,
+			ID: v.ID, Addr: wire.AddrFrom(v.Config.Addr), Port: v.Config.Port,
+			Weight: v.Config.Weight, LastWeight: v.weight,
 			Active: &counts.Active, Inactive: &counts.Inactive,
-			Overload:  &v.overload,
-			Down:      v.last.Down,
-			RampStart: int64(v.raised), RampEnd: int64(v.raised + ramp),
+			Overload:  &v.Overload,
+			Down:      v.Config.Down,
+			RampStart: int64(v.RampStart), RampEnd: int64(v.RampStart + ramp),
 		}
 	}
 	picker, err := sched.New(how.scheduler, how.flags, list, how.options)
@@ -301,9 +302,9 @@ func (r *liveService) rebuild(svc *Service, l *live, tuning Tuning) {
 	case r.built.scheduler != how.scheduler:
 		r.cursor = sched.NewCursor(how.scheduler, list, destinations(svc))
 	case !same:
-		r.cursor.Rebase(r.list, list)
+		r.cursor.Rebase(r.SchedServers, list)
 	}
-	r.picker, r.built, r.list, r.ids = picker, how, list, ids
+	r.picker, r.built, r.SchedServers, r.ids = picker, how, list, ids
 }
 
 // scheduling is what a picker is built from.
@@ -312,18 +313,18 @@ type scheduling struct {
 	flags     sched.Flags
 	options   sched.Options
 	ramp      conntrack.Tick
-	servers   []Server // a list that nobody writes to: operations replace it
+	servers   []config.Server // a list that nobody writes to: operations replace it
 }
 
 // untouched says whether no operation has made b of a. One that leaves a server
 // as it was counts too: IPVS tells the scheduler of every edit, and wrr begins
 // its list anew.
-func untouched(a, b []Server) bool {
+func untouched(a, b []config.Server) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // destinations is how many addresses a service is called by, 0 if any number.
-func destinations(svc *Service) int {
+func destinations(svc *config.Service) int {
 	if svc.FWMark != 0 {
 		return 0
 	}

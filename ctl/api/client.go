@@ -1,4 +1,4 @@
-package ctl
+package api
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"uvs/ctl/config"
 )
 
 // Client talks to a running director over its socket.
@@ -66,17 +68,17 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 }
 
 // Marks are the mark rules in their order.
-func (c *Client) Marks() (list []MarkRule, err error) { return list, c.get("/v1/marks", &list) }
+func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
 
 // Timeouts are the three idle times of --set.
-func (c *Client) Timeouts() (t Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
+func (c *Client) Timeouts() (t config.Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
 
 // Counters are all counters of the director.
 func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
 
-// Tunables are all settings or, with a service, those it can have of its own.
-func (c *Client) Tunables(of *ServiceKey) (list []Tunable, err error) {
-	path := "/v1/tuning"
+// Settings are all settings or, with a service, those it can have of its own.
+func (c *Client) Settings(of *config.ServiceKey) (list []config.Setting, err error) {
+	path := "/v1/settings"
 	if of != nil {
 		path += "?service=" + url.QueryEscape(of.Text())
 	}
@@ -84,7 +86,7 @@ func (c *Client) Tunables(of *ServiceKey) (list []Tunable, err error) {
 }
 
 // Explain says what the director would do with a packet.
-func (c *Client) Explain(q Question) (e Explanation, err error) {
+func (c *Client) Explain(q Probe) (e Explanation, err error) {
 	return e, c.get("/v1/explain?"+q.Query().Encode(), &e)
 }
 
@@ -106,21 +108,21 @@ func (c *Client) Flush(f ConnFilter) (n int, err error) {
 }
 
 // Apply makes one change; a refusal is an *Error.
-func (c *Client) Apply(op Op) error { return c.post("/v1/apply", op, nil) }
+func (c *Client) Apply(op config.Op) error { return c.post("/v1/apply", op, nil) }
 
 // ApplyAll makes up to MaxOps changes one after the other, in force at once, and
 // returns each one's error. One that is refused does not keep the others from
 // being made.
-func (c *Client) ApplyAll(ops []Op) []error { return c.batch("/v1/batch", ops) }
+func (c *Client) ApplyAll(ops []config.Op) []error { return c.batch("/v1/batch", ops) }
 
 // Replace makes up to MaxOps changes to a director without services, rules and
 // settings of its own, in force at once instead of what it has, and returns each
 // one's error. If one is refused, nothing has changed.
-func (c *Client) Replace(ops []Op) []error { return c.batch("/v1/replace", ops) }
+func (c *Client) Replace(ops []config.Op) []error { return c.batch("/v1/replace", ops) }
 
-func (c *Client) batch(path string, ops []Op) []error {
+func (c *Client) batch(path string, ops []config.Op) []error {
 	errs := make([]error, len(ops))
-	var answers []*Error
+	var answers []*config.Error
 	err := c.post(path, ops, &answers)
 	for i := range errs {
 		switch {
@@ -215,9 +217,19 @@ func answerError(resp *http.Response) error {
 	if resp.StatusCode < 300 {
 		return nil
 	}
-	e := new(Error)
+	e := new(config.Error)
 	if err := json.NewDecoder(resp.Body).Decode(e); err != nil {
 		return fmt.Errorf("the director answered %s", resp.Status)
 	}
 	return e
 }
+
+// DefaultSocket is where the director listens unless told otherwise, and
+// SocketEnv the environment variable that tells its commands otherwise.
+const (
+	DefaultSocket = "/run/uvs/uvs.sock"
+	SocketEnv     = "UVS_SOCKET"
+)
+
+// MaxOps is how many operations one request may carry.
+const MaxOps = 1 << 14

@@ -1,57 +1,52 @@
-package ctl
+package compile
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 
-	"github.com/gaissmai/bart"
-
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
-// ends tells where packets of services go and where replies come from.
-type ends struct {
-	rules    map[ServiceKey][]MarkRule // by the key of their mark
-	services map[ServiceKey]*Service
-	helpers  map[ServiceKey]*director.Helper // of those that have one
+// Endpoints tells where packets of services go and where replies come from.
+type Endpoints struct {
+	rules    map[config.ServiceKey][]config.MarkRule // by the key of their mark
+	services map[config.ServiceKey]*config.Service
+	helpers  map[config.ServiceKey]*director.Helper // of those that have one
 }
 
-func newEnds(s *State) ends {
-	e := ends{rules: map[ServiceKey][]MarkRule{}, services: map[ServiceKey]*Service{}, helpers: map[ServiceKey]*director.Helper{}}
+func NewEndpoints(s *config.State) Endpoints {
+	e := Endpoints{rules: map[config.ServiceKey][]config.MarkRule{}, services: map[config.ServiceKey]*config.Service{}, helpers: map[config.ServiceKey]*director.Helper{}}
 	for _, r := range s.Marks {
-		e.rules[r.key()] = append(e.rules[r.key()], r)
+		e.rules[r.Service()] = append(e.rules[r.Service()], r)
 	}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		e.services[svc.ServiceKey] = svc
-		if h := s.helper(svc); h != nil {
+		if h := compileHelper(s, svc); h != nil {
 			e.helpers[svc.ServiceKey] = h
 		}
 	}
 	return e
 }
 
-// key is that of the rule's mark.
-func (r MarkRule) key() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }
-
 // of are the ends of a service, as its clients see them.
-func (e ends) of(k ServiceKey) []guard.PortRange {
+func (e Endpoints) of(k config.ServiceKey) []guard.PortRange {
 	if k.FWMark == 0 {
 		return e.at(single(k.Addr), k)
 	}
 	var list []guard.PortRange
 	for _, r := range e.rules[k] {
-		list = r.spans(list, r.dst())
+		list = spans(r, list, r.DstNet())
 	}
 	return list
 }
 
-// replies is where the replies of a masqueraded server come from: its own port,
+// Replies is where the replies of a masqueraded server come from: its own port,
 // or as many as packets are sent on to with the port they came to.
-func (e ends) replies(k ServiceKey, server ServerKey) []guard.PortRange {
+func (e Endpoints) Replies(k config.ServiceKey, server config.ServerKey) []guard.PortRange {
 	at := single(server.Addr)
 	switch {
 	case k.FWMark == 0 && k.Port != 0:
@@ -74,15 +69,15 @@ func (e ends) replies(k ServiceKey, server ServerKey) []guard.PortRange {
 	}
 	for _, r := range e.rules[k] {
 		if own {
-			r.DstPorts = []PortRange{{First: server.Port, Last: server.Port}}
+			r.DstPorts = []config.PortRange{{First: server.Port, Last: server.Port}}
 		}
-		list = r.spans(list, at)
+		list = spans(r, list, at)
 	}
 	return list
 }
 
 // at are the ports of a service of an address, at a net.
-func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
+func (e Endpoints) at(net netip.Prefix, k config.ServiceKey) []guard.PortRange {
 	first, last := k.Port, k.Port
 	if k.Port == 0 {
 		last = 65535
@@ -92,7 +87,7 @@ func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
 		list = append(list, guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortFTPData, Last: wire.PortFTPData},
 			guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortUnprivileged, Last: 65535})
 	}
-	if k.ike() {
+	if ike(k) {
 		for _, proto := range ipsec {
 			list = append(list, guard.PortRange{Net: net, Proto: proto, Last: 65535})
 		}
@@ -103,20 +98,20 @@ func (e ends) at(net netip.Prefix, k ServiceKey) []guard.PortRange {
 var ipsec = []uint8{wire.ProtoESP, wire.ProtoAH}
 
 // ike says whether a service of an address takes IKE, and with it ESP and AH.
-func (k ServiceKey) ike() bool {
+func ike(k config.ServiceKey) bool {
 	return k.FWMark == 0 && k.Proto == wire.ProtoUDP && (k.Port == wire.PortIKE || k.Port == 0)
 }
 
 // ftp says whether a service takes the ports of FTP's data as well.
-func (e ends) ftp(k ServiceKey) bool {
+func (e Endpoints) ftp(k config.ServiceKey) bool {
 	svc := e.services[k]
 	return k.Port == wire.PortFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
 }
 
 // spans appends the rule's protocols and ports at a net.
-func (r MarkRule) spans(list []guard.PortRange, net netip.Prefix) []guard.PortRange {
-	for _, proto := range r.protos() {
-		for _, p := range r.dstPorts() {
+func spans(r config.MarkRule, list []guard.PortRange, net netip.Prefix) []guard.PortRange {
+	for _, proto := range r.Protos() {
+		for _, p := range r.AllDstPorts() {
 			list = append(list, guard.PortRange{Net: net, Proto: proto, First: p.First, Last: p.Last})
 		}
 	}
@@ -139,10 +134,10 @@ func split(all []guard.PortRange) (points []guard.Endpoint, spans []guard.PortRa
 	return points, spans
 }
 
-// marked says which frames the host must not see because of marks and of FTP's
+// Marked says which frames the host must not see because of marks and of FTP's
 // further ports: the first match decides, so rules come in the reverse of the
 // order in which the last decides.
-func (e ends) marked(s *State) []guard.Match {
+func (e Endpoints) Marked(s *config.State) []guard.Match {
 	var list []guard.Match
 	for i := range s.Services {
 		k := s.Services[i].ServiceKey
@@ -159,7 +154,7 @@ func (e ends) marked(s *State) []guard.Match {
 		}
 	}
 	for _, r := range slices.Backward(s.Marks) {
-		list = r.matches(list, e.services[r.key()] == nil)
+		list = matches(r, list, e.services[r.Service()] == nil)
 	}
 	for len(list) > 0 && list[len(list)-1].Pass {
 		list = list[:len(list)-1]
@@ -167,12 +162,12 @@ func (e ends) marked(s *State) []guard.Match {
 	return list
 }
 
-func (r MarkRule) matches(list []guard.Match, pass bool) []guard.Match {
-	for _, proto := range r.protos() {
-		for _, d := range r.dstPorts() {
-			for _, s := range r.srcPorts() {
+func matches(r config.MarkRule, list []guard.Match, pass bool) []guard.Match {
+	for _, proto := range r.Protos() {
+		for _, d := range r.AllDstPorts() {
+			for _, s := range r.AllSrcPorts() {
 				list = append(list, guard.Match{
-					Interface: r.Interface, Src: r.Src, Dst: r.dst(), Proto: proto,
+					Interface: r.Interface, Src: r.Src, Dst: r.DstNet(), Proto: proto,
 					SrcFirst: s.First, SrcLast: s.Last, DstFirst: d.First, DstLast: d.Last, Pass: pass,
 				})
 			}
@@ -183,7 +178,7 @@ func (r MarkRule) matches(list []guard.Match, pass bool) []guard.Match {
 
 // vips are the addresses that belong to a service alone: its own, or the single
 // ones of its mark's rules.
-func (e ends) vips(k ServiceKey) (list []netip.Addr) {
+func (e Endpoints) vips(k config.ServiceKey) (list []netip.Addr) {
 	if k.FWMark == 0 {
 		return []netip.Addr{k.Addr}
 	}
@@ -193,52 +188,4 @@ func (e ends) vips(k ServiceKey) (list []netip.Addr) {
 		}
 	}
 	return list
-}
-
-// compileMarks makes the director's rules; nil if none leads to one of services.
-func compileMarks(s *State, services map[director.MarkKey]*director.Service, ways *director.FIB) *director.Marks {
-	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
-	used := false
-	for _, r := range s.Marks {
-		in, ok := portOf(ways, r.Interface)
-		if !ok {
-			continue // comes back with the interface
-		}
-		m.Rules = append(m.Rules, director.MarkRule{
-			Src: r.src(), Dst: r.dst(), Proto: r.Proto, In: in, Mark: r.Mark,
-			SrcPorts: r.SrcPorts, DstPorts: r.DstPorts,
-		})
-		if m.Services[director.MarkKey{Mark: r.Mark, IPv6: r.IPv6}] != nil {
-			m.Nets.Insert(r.dst())
-			used = true
-		}
-	}
-	if !used {
-		return nil
-	}
-	return m
-}
-
-// portOf finds an interface's port; an empty name is any.
-func portOf(ways *director.FIB, name string) (uint16, bool) {
-	if name == "" {
-		return wire.NoPort, true
-	}
-	i := slices.IndexFunc(ways.Ports, func(p director.Port) bool { return p.Name == name })
-	return uint16(i), i >= 0
-}
-
-// markGroup is the address that stands for a mark in templates: the mark as an
-// IPv4 address, for IPv6 in the first four bytes, as IPVS lists it.
-func markGroup(k ServiceKey) (a wire.Addr) {
-	if k.FWMark == 0 {
-		return a
-	}
-	if !k.IPv6 {
-		a[10], a[11] = 0xff, 0xff
-		binary.BigEndian.PutUint32(a[12:], k.FWMark)
-		return a
-	}
-	binary.BigEndian.PutUint32(a[:], k.FWMark)
-	return a
 }

@@ -1,4 +1,4 @@
-package ctl
+package config
 
 import (
 	"cmp"
@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
@@ -87,12 +86,12 @@ func (r MarkRule) any() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
-// dst and src are what the rule matches, also if it is every address.
-func (r MarkRule) dst() netip.Prefix { return cmp.Or(r.Dst, r.any()) }
-func (r MarkRule) src() netip.Prefix { return cmp.Or(r.Src, r.any()) }
+// DstNet and src are what the rule matches, also if it is every address.
+func (r MarkRule) DstNet() netip.Prefix { return cmp.Or(r.Dst, r.any()) }
+func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.any()) }
 
-// protos are the protocols the rule matches.
-func (r MarkRule) protos() []uint8 {
+// Protos are the protocols the rule matches.
+func (r MarkRule) Protos() []uint8 {
 	if r.Proto != 0 {
 		return []uint8{r.Proto}
 	}
@@ -101,15 +100,15 @@ func (r MarkRule) protos() []uint8 {
 
 var everyPort = []PortRange{{First: 0, Last: 65535}}
 
-// dstPorts are what the rule matches, also if it is every port.
-func (r MarkRule) dstPorts() []PortRange {
+// AllDstPorts are what the rule matches, also if it is every port.
+func (r MarkRule) AllDstPorts() []PortRange {
 	if r.DstPorts == nil {
 		return everyPort
 	}
 	return r.DstPorts
 }
 
-func (r MarkRule) srcPorts() []PortRange {
+func (r MarkRule) AllSrcPorts() []PortRange {
 	if r.SrcPorts == nil {
 		return everyPort
 	}
@@ -123,11 +122,11 @@ func (r MarkRule) checked() (MarkRule, error) {
 	}
 	switch {
 	case r.Mark == 0:
-		return r, refuse(syscall.EINVAL, "mark rule %s: mark 0 is no mark; give 1 to 4294967295", r)
+		return r, Errorf(syscall.EINVAL, "mark rule %s: mark 0 is no mark; give 1 to 4294967295", r)
 	case r.Proto != 0 && r.Proto != wire.ProtoTCP && r.Proto != wire.ProtoUDP && r.Proto != wire.ProtoSCTP:
-		return r, refuse(syscall.EINVAL, "mark rule %s: nothing can match it, services are of TCP, UDP and SCTP", r)
+		return r, Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, services are of TCP, UDP and SCTP", r)
 	case r.Proto == 0 && (len(r.DstPorts) > 0 || len(r.SrcPorts) > 0):
-		return r, refuse(syscall.EINVAL, "mark rule %s: ports need a protocol: --proto tcp, udp or sctp", r)
+		return r, Errorf(syscall.EINVAL, "mark rule %s: ports need a protocol: --proto tcp, udp or sctp", r)
 	}
 	var err error
 	if r.DstPorts, err = checkedPorts(r, r.DstPorts); err != nil {
@@ -145,14 +144,14 @@ func (r *MarkRule) checkNets() error {
 			continue
 		}
 		if *p != p.Masked() {
-			return refuse(syscall.EINVAL, "mark rule %s: %s has bits outside its mask; that net is %s", given, *p, p.Masked())
+			return Errorf(syscall.EINVAL, "mark rule %s: %s has bits outside its mask; that net is %s", given, *p, p.Masked())
 		}
 		v6 := p.Addr().Is6()
-		if i == 0 && p.Bits() > 0 && !unicast(p.Addr()) && p.IsSingleIP() || p.Addr().IsMulticast() {
-			return refuse(syscall.EINVAL, "mark rule %s: nothing can match it, %s is not unicast", given, *p)
+		if i == 0 && p.Bits() > 0 && !Unicast(p.Addr()) && p.IsSingleIP() || p.Addr().IsMulticast() {
+			return Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, %s is not unicast", given, *p)
 		}
 		if v6 != r.IPv6 && (r.IPv6 || i == 1 && given.Dst.IsValid()) {
-			return refuse(syscall.EINVAL, "mark rule %s: nothing can match it, %s is of another family", given, *p)
+			return Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, %s is of another family", given, *p)
 		}
 		r.IPv6 = v6
 	}
@@ -170,9 +169,9 @@ func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 	for i, p := range list {
 		switch {
 		case p.First > p.Last:
-			return nil, refuse(syscall.EINVAL, "mark rule %s: nothing can match it, port range %s ends before it begins", r, p)
+			return nil, Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, port range %s ends before it begins", r, p)
 		case i > 0 && list[i-1].Last >= p.First:
-			return nil, refuse(syscall.EINVAL, "mark rule %s: ports %s and %s overlap", r, list[i-1], p)
+			return nil, Errorf(syscall.EINVAL, "mark rule %s: ports %s and %s overlap", r, list[i-1], p)
 		}
 	}
 	return list, nil
@@ -181,7 +180,7 @@ func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 // addMarks appends rules, all or none.
 func (s *State) addMarks(op Op) error {
 	if len(op.Marks) == 0 {
-		return refuse(syscall.EINVAL, "%s carries no rules", op.Verb)
+		return Errorf(syscall.EINVAL, "%s carries no rules", op.Verb)
 	}
 	marks := slices.Clone(s.Marks)
 	for _, r := range op.Marks {
@@ -190,7 +189,7 @@ func (s *State) addMarks(op Op) error {
 			return err
 		}
 		if slices.ContainsFunc(marks, r.equal) {
-			return refuse(syscall.EEXIST, "mark rule %s exists already", r)
+			return Errorf(syscall.EEXIST, "mark rule %s exists already", r)
 		}
 		marks = append(marks, r)
 	}
@@ -201,7 +200,7 @@ func (s *State) addMarks(op Op) error {
 // deleteMarks removes rules, all or none.
 func (s *State) deleteMarks(op Op) error {
 	if len(op.Marks) == 0 {
-		return refuse(syscall.EINVAL, "%s carries no rules", op.Verb)
+		return Errorf(syscall.EINVAL, "%s carries no rules", op.Verb)
 	}
 	marks := slices.Clone(s.Marks)
 	for _, r := range op.Marks {
@@ -211,21 +210,11 @@ func (s *State) deleteMarks(op Op) error {
 		}
 		i := slices.IndexFunc(marks, r.equal)
 		if i < 0 {
-			return refuse(syscall.ENOENT, "no mark rule %s", r)
+			return Errorf(syscall.ENOENT, "no mark rule %s", r)
 		}
 		marks = slices.Delete(marks, i, i+1)
 	}
 	s.Marks = marks
-	return nil
-}
-
-// checkInterfaces refuses to add rules for interfaces the director does not have.
-func checkInterfaces(op Op, ways *director.FIB) error {
-	for _, r := range op.Marks {
-		if _, ok := portOf(ways, r.Interface); op.Verb == AddMarks && !ok {
-			return refuse(syscall.ENODEV, "mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
-		}
-	}
 	return nil
 }
 
@@ -255,7 +244,7 @@ func parsePorts(s string, port func(string) (uint16, error)) ([]PortRange, error
 			p.Last, err = port(last)
 		}
 		if err != nil {
-			return nil, refuse(syscall.EINVAL, "%q is not a port or a range such as 8000:8100", word)
+			return nil, Errorf(syscall.EINVAL, "%q is not a port or a range such as 8000:8100", word)
 		}
 		list = append(list, p)
 	}
@@ -269,7 +258,7 @@ func ParseNet(s string) (netip.Prefix, error) {
 	a, err := netip.ParseAddr(text)
 	a = a.Unmap()
 	if err != nil || a.Zone() != "" {
-		return netip.Prefix{}, refuse(syscall.EINVAL, "%q is not an address or a net such as 192.0.2.0/24", s)
+		return netip.Prefix{}, Errorf(syscall.EINVAL, "%q is not an address or a net such as 192.0.2.0/24", s)
 	}
 	if !ok {
 		return netip.PrefixFrom(a, a.BitLen()), nil
@@ -281,7 +270,7 @@ func ParseNet(s string) (netip.Prefix, error) {
 	if p := netip.PrefixFrom(a, bits); err == nil && p.IsValid() {
 		return p, nil
 	}
-	return netip.Prefix{}, refuse(syscall.EINVAL, "netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
+	return netip.Prefix{}, Errorf(syscall.EINVAL, "netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
 }
 
 // maskBits is the length of a mask written as an address.
@@ -313,3 +302,6 @@ func ones(a netip.Addr) (n int) {
 	}
 	return n
 }
+
+// Service is that of the rule's mark.
+func (r MarkRule) Service() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }

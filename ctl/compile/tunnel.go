@@ -1,17 +1,18 @@
-package ctl
+package compile
 
 import (
 	"bytes"
 	"maps"
 	"slices"
 
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 )
 
 // encapsulations are the types of tunnel as package fwd names them.
-var encapsulations = [...]fwd.Encapsulation{TunnelIPIP: fwd.IPIP, TunnelGUE: fwd.GUE, TunnelGRE: fwd.GRE}
+var encapsulations = [...]fwd.Encapsulation{config.TunnelIPIP: fwd.IPIP, config.TunnelGUE: fwd.GUE, config.TunnelGRE: fwd.GRE}
 
 // compileTunnel is the tunnel from src to a server. A server of any method has
 // one, for conns keep the method they began with.
@@ -19,10 +20,10 @@ var encapsulations = [...]fwd.Encapsulation{TunnelIPIP: fwd.IPIP, TunnelGUE: fwd
 // Remote checksum offload (TunnelRemCsum) is a full checksum: IPVS adds the
 // option for it only to packets of local senders whose checksum the hardware was
 // to make, and those leave here with both checksums made.
-func compileTunnel(t Tunnel, src, server wire.Addr) fwd.Tunnel {
+func compileTunnel(t config.Tunnel, src, server wire.Addr) fwd.Tunnel {
 	return fwd.Tunnel{
 		Src: src, Dst: server,
-		Type: encapsulations[t.Type], Port: t.Port, Checksum: t.Flags != TunnelNoCsum,
+		Type: encapsulations[t.Type], Port: t.Port, Checksum: t.Flags != config.TunnelNoCsum,
 	}
 }
 

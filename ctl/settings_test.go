@@ -6,6 +6,7 @@ import (
 
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
+	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 	"uvs/sched"
@@ -24,7 +25,7 @@ func (w *world) compiled() *director.Service {
 // tune gives the service of vip a setting of its own.
 func (w *world) tune(name string, v uint32) {
 	w.t.Helper()
-	w.must(Op{Verb: Tune, Service: service(vip, ""), Tuning: Tuning{name: v}})
+	w.must(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{name: v}})
 }
 
 // web is a world with a service of two servers.
@@ -39,27 +40,27 @@ func web(t *testing.T, scheduler string) *world {
 // service, and shows among its settings.
 func TestServiceSettings(t *testing.T) {
 	w := web(t, "wlc")
-	w.must(Op{Verb: Tune, Tuning: Tuning{tuneQuiescent: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.ExpireQuiescentTemplate: 1}})
 	if got := w.compiled(); !got.ExpireQuiescent || got.Reset {
 		t.Errorf("after the director's: %+v", got)
 	}
-	w.tune(tuneQuiescent, 0)
-	w.tune(tuneNoServer, noServerReset)
+	w.tune(config.ExpireQuiescentTemplate, 0)
+	w.tune(config.NoServer, config.NoServerReset)
 	if got := w.compiled(); got.ExpireQuiescent || !got.Reset {
 		t.Errorf("after the service's own: %+v", got)
 	}
-	list, err := w.Tunables(&service(vip, "").ServiceKey)
+	list, err := w.Settings(&service(vip, "").ServiceKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := map[string]Tunable{}
+	shown := map[string]config.Setting{}
 	for _, k := range list {
 		shown[k.Name] = k
 	}
-	if k := shown[tuneQuiescent]; k.Value != 0 || k.Default != 1 {
+	if k := shown[config.ExpireQuiescentTemplate]; k.Value != 0 || k.Default != 1 {
 		t.Errorf("shown %+v, want value 0 over the director's 1", k)
 	}
-	if k := shown[tuneNoServer]; k.Value != 1 {
+	if k := shown[config.NoServer]; k.Value != 1 {
 		t.Errorf("shown %+v, want 1", k)
 	}
 }
@@ -72,11 +73,11 @@ func TestOptionsRebuildThePicker(t *testing.T) {
 		value   uint32
 		rebuilt bool
 	}{
-		{tuneTable, 65521, true},
-		{tuneFields, uint32(sched.FieldClient | sched.FieldClientPort), true},
-		{tuneSlowStart, 30, true},
-		{tuneNoServer, 1, false},
-		{tuneEstablished, 60, false},
+		{config.MHTable, 65521, true},
+		{config.HashFields, uint32(sched.FieldClient | sched.FieldClientPort), true},
+		{config.SlowStart, 30, true},
+		{config.NoServer, 1, false},
+		{config.TimeoutTCPEstablished, 60, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			w := web(t, "mh")
@@ -107,7 +108,7 @@ func TestHashFieldsReachTheScheduler(t *testing.T) {
 	if n := servers(); n != 1 {
 		t.Errorf("by address, a client has %d servers, want 1", n)
 	}
-	w.tune(tuneFields, uint32(sched.FieldClient|sched.FieldClientPort))
+	w.tune(config.HashFields, uint32(sched.FieldClient|sched.FieldClientPort))
 	if n := servers(); n != 2 {
 		t.Errorf("by address and port, a client has %d servers, want 2", n)
 	}
@@ -121,14 +122,14 @@ func TestSmallTableIsRefused(t *testing.T) {
 		w.must(with(vip, masq(2+i, 1)))
 	}
 	before := w.compiled().Picker
-	err := w.Apply(Op{Verb: Tune, Service: service(vip, ""), Tuning: Tuning{tuneTable: 251}})
+	err := w.Apply(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{config.MHTable: 251}})
 	if err == nil || !strings.Contains(err.Error(), "mh table of 251 slots") {
 		t.Errorf("error %v", err)
 	}
 	if w.compiled().Picker != before {
 		t.Error("the picker changed")
 	}
-	w.tune(tuneTable, 509)
+	w.tune(config.MHTable, 509)
 }
 
 // Slow start: a server that was added late, or returns from weight 0, gets few of
@@ -140,7 +141,7 @@ func TestSlowStart(t *testing.T) {
 	idle.Weight = 0
 	for _, r := range []struct {
 		sentence   string
-		gone, back Op
+		gone, back config.Op
 	}{
 		{"added", without(vip, two), with(vip, two)},
 		{"back from weight 0", edited(vip, idle), edited(vip, two)},
@@ -149,10 +150,10 @@ func TestSlowStart(t *testing.T) {
 			t.Run(r.sentence, func(t *testing.T) {
 				w := web(t, "wlc")
 				if on {
-					w.tune(tuneSlowStart, ramp)
+					w.tune(config.SlowStart, ramp)
 				}
 				w.must(r.gone)
-				busy := w.live.index[serverIdentity{service(vip, "").ServiceKey, one.ServerKey}].id
+				busy := w.runtime.Server(service(vip, "").ServiceKey, one.ServerKey).ID
 				w.conns.Counts(busy).Active.Store(1000)
 				w.plane.ahead = 500 * conntrack.Second
 				w.must(r.back)
@@ -184,22 +185,22 @@ func (w *world) share(now conntrack.Tick) (n int) {
 // listen on, only where the setting asks for it; two services make it ambiguous.
 func TestOrigins(t *testing.T) {
 	w := newWorld(t, 1)
-	dns := func(end string) *Service {
-		return &Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
+	dns := func(end string) *config.Service {
+		return &config.Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
 	}
-	routed := Server{ServerKey: ServerKey{testServer(3), 53}, Method: MethodRoute, Weight: 1}
+	routed := config.Server{ServerKey: config.ServerKey{Addr: testServer(3), Port: 53}, Method: config.MethodRoute, Weight: 1}
 	end := director.Endpoint{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
-	for _, svc := range []*Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
-		w.must(Op{Verb: AddService, Service: svc}, Op{Verb: AddServer, Service: svc, Server: &one}, Op{Verb: AddServer, Service: svc, Server: &routed})
+	for _, svc := range []*config.Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
+		w.must(config.Op{Verb: config.AddService, Service: svc}, config.Op{Verb: config.AddServer, Service: svc, Server: &one}, config.Op{Verb: config.AddServer, Service: svc, Server: &routed})
 	}
 	if n := len(w.plane.table().ReplyServices); n != 0 {
 		t.Errorf("%d origins without the setting", n)
 	}
-	w.must(Op{Verb: Tune, Service: dns("10.9.0.1:53"), Tuning: Tuning{tuneReplies: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{config.OPSReplies: 1}})
 	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
 		t.Errorf("origins %+v", all)
 	}
-	w.must(Op{Verb: Tune, Service: dns("10.9.0.2:53"), Tuning: Tuning{tuneReplies: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{config.OPSReplies: 1}})
 	if got := w.plane.table().ReplyServices[end]; !got.Ambiguous {
 		t.Errorf("with two services: %+v", got)
 	}
@@ -211,7 +212,7 @@ func TestFragmentSettings(t *testing.T) {
 	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}
-	w.must(Op{Verb: Tune, Tuning: Tuning{tuneFragmentTime: 30, tuneFragmentHold: 0, tuneFragmentSource: 64}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.FragmentTime: 30, config.FragmentHold: 0, config.FragmentHoldSource: 64}})
 	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
 		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
 	}

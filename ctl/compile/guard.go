@@ -1,26 +1,27 @@
-package ctl
+package compile
 
 import (
 	"net/netip"
 	"slices"
 
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
-// hidden is what the host's stack must not see because of each service, also of
+// GuardParts is what the host's stack must not see because of each service, also of
 // those that are gone but whose servers still have conns.
-type hidden map[ServiceKey]*guard.ServiceRules
+type GuardParts map[config.ServiceKey]*guard.ServiceRules
 
-// hide says what is to be hidden for a state and the servers there are; for
+// NewGuardParts says what is to be hidden for a state and the servers there are; for
 // services the state's operations do not concern it is what it was before.
-func hide(before hidden, s *State, l *live, e ends, hops *director.HostNet) hidden {
-	h := make(hidden, len(before))
-	add := func(k ServiceKey) {
+func NewGuardParts(before GuardParts, s *config.State, l *Runtime, e Endpoints, hops *director.HostNet) GuardParts {
+	h := make(GuardParts, len(before))
+	add := func(k config.ServiceKey) {
 		part := before[k]
-		if part == nil || s.concerns(k) {
-			if fresh := e.hide(k, s, l.of[k], hops); part == nil || !same(part, fresh) {
+		if part == nil || s.Changed(k) {
+			if fresh := e.hide(k, s, l.byService[k], hops); part == nil || !same(part, fresh) {
 				part = fresh
 			}
 		}
@@ -29,7 +30,7 @@ func hide(before hidden, s *State, l *live, e ends, hops *director.HostNet) hidd
 	for k := range e.services {
 		add(k)
 	}
-	for k := range l.of {
+	for k := range l.byService {
 		if e.services[k] == nil {
 			add(k)
 		}
@@ -40,12 +41,12 @@ func hide(before hidden, s *State, l *live, e ends, hops *director.HostNet) hidd
 // hide is what is to be hidden for one service: frames to it, and those of its
 // servers, which are removed ones too, or were masqueraded once, for their conns
 // are still answered.
-func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director.HostNet) *guard.ServiceRules {
+func (e Endpoints) hide(k config.ServiceKey, s *config.State, servers []*RunningServer, hops *director.HostNet) *guard.ServiceRules {
 	part := &guard.ServiceRules{}
 	sources := e.of(k)
-	masq := func(v ServerKey) {
-		sources = append(sources, e.replies(k, v)...)
-		if k.FWMark == 0 && k.Port != 0 && v != (ServerKey{k.Addr, k.Port}) && hops.IsLocal(wire.AddrFrom(v.Addr)) {
+	masq := func(v config.ServerKey) {
+		sources = append(sources, e.Replies(k, v)...)
+		if k.FWMark == 0 && k.Port != 0 && v != (config.ServerKey{Addr: k.Addr, Port: k.Port}) && hops.IsLocal(wire.AddrFrom(v.Addr)) {
 			// What the host itself sends from there must come back to be translated.
 			part.LocalServers = append(part.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
 		}
@@ -53,15 +54,15 @@ func (e ends) hide(k ServiceKey, s *State, servers []*liveServer, hops *director
 	if svc := e.services[k]; svc != nil {
 		if k.FWMark == 0 {
 			part.Destinations = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
-			if k.ike() {
+			if ike(k) {
 				for _, proto := range ipsec {
 					part.Destinations = append(part.Destinations, guard.Endpoint{Proto: proto, Addr: k.Addr})
 				}
 			}
 		}
 		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.IsLocal(wire.AddrFrom(a)) })
-		for _, v := range s.reals(svc) {
-			if v.Method == MethodMasq {
+		for _, v := range s.AllServers(svc) {
+			if v.Method == config.MethodMasq {
 				masq(v.ServerKey)
 			}
 		}
@@ -84,9 +85,9 @@ func same(a, b *guard.ServiceRules) bool {
 		slices.Equal(a.HelperMatches, b.HelperMatches) && slices.Equal(a.HelperServers, b.HelperServers)
 }
 
-// rules are those that hide it, and what marks lead to services.
-func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.HostNet) guard.Rules {
-	r := guard.Rules{Marked: marked, Tagged: tuning.value(tuneKeepTags) != 0}
+// Rules are those that hide it, and what marks lead to services.
+func (h GuardParts) Rules(marked []guard.Match, tuning config.Values, hops *director.HostNet) guard.Rules {
+	r := guard.Rules{Marked: marked, Tagged: tuning.Value(config.KeepTags) != 0}
 	for _, part := range h {
 		r.Services = append(r.Services, part)
 	}
@@ -101,17 +102,17 @@ func (h hidden) rules(marked []guard.Match, tuning Tuning, hops *director.HostNe
 	return r
 }
 
-// vips are the addresses that uvs answers for, each once.
-func (h hidden) vips() (list []netip.Addr) {
+// VIPs are the addresses that uvs answers for, each once.
+func (h GuardParts) VIPs() (list []netip.Addr) {
 	for _, part := range h {
 		list = append(list, part.VIPs...)
 	}
 	return unique(list)
 }
 
-// union is rules that hide what either hides, with b's interfaces and own
+// Union is rules that hide what either hides, with b's interfaces and own
 // addresses.
-func union(a, b guard.Rules) guard.Rules {
+func Union(a, b guard.Rules) guard.Rules {
 	b.Services = unique(slices.Concat(a.Services, b.Services))
 	if !slices.Equal(a.Marked, b.Marked) {
 		b.OldMarked = a.Marked
@@ -120,8 +121,18 @@ func union(a, b guard.Rules) guard.Rules {
 	return b
 }
 
-// sameRules says whether two rules for the same interfaces hide the same.
-func sameRules(a, b guard.Rules) bool {
+// SameRules says whether two rules for the same interfaces hide the same.
+func SameRules(a, b guard.Rules) bool {
 	return len(a.Services) == len(b.Services) && len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
 		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.OldMarked, b.OldMarked)
+}
+
+// unique drops what is in the list already, in place.
+func unique[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(list, func(v T) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
 }

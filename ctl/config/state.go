@@ -1,4 +1,4 @@
-package ctl
+package config
 
 import (
 	"fmt"
@@ -17,24 +17,38 @@ import (
 type State struct {
 	Services []Service  // in order of adding
 	Marks    []MarkRule // in order: the last that matches decides
-	Tuning   Tuning
-	// ServiceTuning is what single services have of their own.
-	ServiceTuning map[ServiceKey]Tuning
+	Settings Values
+	// ServiceSettings is what single services have of their own.
+	ServiceSettings map[ServiceKey]Values
 	// Sorry are the sorry servers: what a service falls back on while none of its
 	// servers takes a new connection.
 	Sorry map[ServiceKey]Server
 
-	// ended are services deleted since the state was cloned: one added again
-	// under the same key is another one.
-	ended []ServiceKey
+	ended []ServiceKey // see Deleted
 	// touched are the services an operation changed since the state was cloned;
 	// all says that any may be concerned.
 	touched map[ServiceKey]bool
 	all     bool
 }
 
-// concerns says whether a service may be another than when the state was cloned.
-func (s *State) concerns(key ServiceKey) bool { return s.all || s.touched[key] }
+// Touch marks services as concerned, though no operation changed them; without
+// services, all of them.
+func (s *State) Touch(services ...ServiceKey) {
+	s.all = s.all || len(services) == 0
+	for _, k := range services {
+		s.touched[k] = true
+	}
+}
+
+// AllChanged says whether any service may be another than when the state was cloned.
+func (s *State) AllChanged() bool { return s.all }
+
+// Deleted are the services deleted since the state was cloned: one added again
+// under the same key is another one.
+func (s *State) Deleted() []ServiceKey { return s.ended }
+
+// Changed says whether a service may be another than when the state was cloned.
+func (s *State) Changed(key ServiceKey) bool { return s.all || s.touched[key] }
 
 // Timeouts are the three idle times of `ipvsadm --set`, in seconds.
 type Timeouts struct {
@@ -188,15 +202,26 @@ func ParseServiceKey(s string) (ServiceKey, error) {
 	if v6 := strings.EqualFold(name, "fwm6"); v6 || strings.EqualFold(name, "fwm") {
 		mark, err := strconv.ParseUint(end, 0, 32)
 		if err != nil || mark == 0 {
-			return ServiceKey{}, refuse(syscall.EINVAL, "%q names no mark; write fwm:1 to fwm:4294967295", s)
+			return ServiceKey{}, Errorf(syscall.EINVAL, "%q names no mark; write fwm:1 to fwm:4294967295", s)
 		}
 		return ServiceKey{FWMark: uint32(mark), IPv6: v6}, nil
 	}
 	proto, ok := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}[strings.ToLower(name)]
 	ap, err := netip.ParseAddrPort(end)
 	if !ok || err != nil {
-		return ServiceKey{}, refuse(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
+		return ServiceKey{}, Errorf(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
 	}
 	addr := ap.Addr().Unmap()
 	return ServiceKey{Proto: proto, Addr: addr, Port: ap.Port(), IPv6: addr.Is6()}, nil
+}
+
+// Text is the key as ParseServiceKey reads it.
+func (k ServiceKey) Text() string {
+	switch {
+	case k.FWMark != 0 && k.IPv6:
+		return fmt.Sprintf("fwm6:%d", k.FWMark)
+	case k.FWMark != 0:
+		return fmt.Sprintf("fwm:%d", k.FWMark)
+	}
+	return fmt.Sprintf("%s:%s", strings.ToLower(ProtoName(k.Proto)), netip.AddrPortFrom(k.Addr, k.Port))
 }

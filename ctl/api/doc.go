@@ -1,0 +1,4 @@
+// Package api is what a command needs to talk to a running director: the types of
+// requests and answers beyond those of ctl/config, and a Client for its socket. Nothing
+// of the data path stands behind it.
+package api

@@ -1,0 +1,68 @@
+package compile
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"uvs/ctl/config"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
+)
+
+// helpedService is a service at a port of the protocol with one server.
+func helpedService(key config.ServiceKey, method config.Method, server string) []config.Op {
+	end := netip.MustParseAddrPort(server)
+	return []config.Op{
+		{Verb: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
+		{Verb: config.AddServer, Service: &config.Service{ServiceKey: key}, Server: &config.Server{ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method, Weight: 1}},
+	}
+}
+
+// Which connections are helped, by default and by setting.
+func TestHelper(t *testing.T) {
+	at := func(proto uint8, port uint16) config.ServiceKey {
+		return config.ServiceKey{Proto: proto, Addr: netip.MustParseAddr("10.9.0.1"), Port: port}
+	}
+	mark := config.ServiceKey{FWMark: 5}
+	tcp, udp := uint8(wire.ProtoTCP), uint8(wire.ProtoUDP)
+	for _, row := range []struct {
+		say    string
+		key    config.ServiceKey
+		method config.Method
+		own    config.Values
+		rules  []config.PortRange
+		want   []director.HelpedPort
+	}{
+		{"NAT at port 21", at(tcp, 21), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: tcp, Port: 21}}},
+		{"direct routing at port 21", at(tcp, 21), config.MethodRoute, nil, nil, nil},
+		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{config.FTP: config.HelpOff}, nil, nil},
+		{"NAT at another port", at(tcp, 2021), config.MethodMasq, nil, nil, nil},
+		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{config.FTP: config.HelpOn}, nil, []director.HelpedPort{{Proto: tcp, Port: 2021}}},
+		{"UDP port 21", at(udp, 21), config.MethodMasq, nil, nil, nil},
+		{"TFTP", at(udp, 69), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: udp, Port: 69}}},
+		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []director.HelpedPort{{Proto: tcp, Port: 21}}},
+		{"a mark, switched on", mark, config.MethodMasq, config.Values{config.FTP: config.HelpOn}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
+			[]director.HelpedPort{{Proto: tcp, Port: 21}, {Proto: tcp, Port: 2021}}},
+	} {
+		var s config.State
+		for _, op := range helpedService(row.key, row.method, "10.2.0.11:21") {
+			next, err := config.Change(s, op)
+			if err != nil {
+				t.Fatalf("%s: %v", row.say, err)
+			}
+			s = next
+		}
+		s.ServiceSettings = map[config.ServiceKey]config.Values{row.key: row.own}
+		if row.rules != nil {
+			s.Marks = []config.MarkRule{{Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules, Mark: 5}}
+		}
+		var got []director.HelpedPort
+		if h := compileHelper(&s, &s.Services[0]); h != nil {
+			got = h.Ports
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: helped are %v, want %v", row.say, got, row.want)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"net/netip"
+	"testing"
+
+	"uvs/dataplane/wire"
+)
+
+// helpedService is a service at a port of the protocol with one server.
+func helpedService(key ServiceKey, method Method, server string) []Op {
+	end := netip.MustParseAddrPort(server)
+	return []Op{
+		{Verb: AddService, Service: &Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
+		{Verb: AddServer, Service: &Service{ServiceKey: key}, Server: &Server{ServerKey: ServerKey{end.Addr(), end.Port()}, Method: method, Weight: 1}},
+	}
+}
+
+// A setting can be given and is shown by its word; wrong ones are refused.
+func TestSettingWords(t *testing.T) {
+	for text, want := range map[string]uint32{"ftp=auto": HelpAuto, "ftp=off": HelpOff, "tftp=on": HelpOn, "ftp=1": HelpOn, "ftp_bounce=1": 1} {
+		name, v, err := ParseSetting(text)
+		if err != nil || v != want || name+"="+(Setting{}).Shown(v) == "" {
+			t.Errorf("%s: %d, %v", text, v, err)
+		}
+	}
+	for _, text := range []string{"ftp=yes", "ftp", "slow_start=on", "ftp_bounce=on"} {
+		if _, v, err := ParseSetting(text); err == nil {
+			t.Errorf("%s is %d", text, v)
+		}
+	}
+	var s State
+	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53}, MethodMasq, "10.2.0.11:53") {
+		s, _ = Change(s, op)
+	}
+	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{FTP: HelpOn}}); err == nil {
+		t.Error("FTP of a UDP service is not refused")
+	}
+}
+
+// A service that looks like FTP's, by direct routing and not persistent, is
+// warned of.
+func TestFTPWarning(t *testing.T) {
+	svc := Service{ServiceKey: ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 21}}
+	for _, row := range []struct {
+		method  Method
+		persist uint32
+		port    uint16
+		warned  bool
+	}{
+		{MethodRoute, 0, 21, true}, {MethodTunnel, 0, 21, true}, {MethodMasq, 0, 21, false},
+		{MethodRoute, 300, 21, false}, {MethodRoute, 0, 80, false},
+	} {
+		svc.Servers = []Server{{Method: row.method}}
+		svc.Persist, svc.Port = row.persist, row.port
+		if got := svc.FTPWarning(); (got != "") != row.warned {
+			t.Errorf("%+v: %q", row, got)
+		}
+	}
+}
