@@ -40,16 +40,16 @@ func filled(b *testing.B, n, workers int) *benchTable {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := t.Worker(0)
+	w := t.Worker(0)
 	for i := 0; i < n; {
-		l.Begin(1000)
+		w.Begin(1000)
 		for end := min(i+64, n); i < end; i++ {
 			flow := flowOf(uint64(i))
-			if ref, _ := l.Insert(&flow); ref == 0 {
+			if ref, _ := w.Insert(&flow); ref == 0 {
 				b.Fatalf("conn %d of %d refused", i, n)
 			}
 		}
-		l.End()
+		w.End()
 	}
 	bt := &benchTable{t, n}
 	benchTables.Store(key, bt)
@@ -94,16 +94,16 @@ func (x *xorshift) next() uint64 {
 
 // lookups looks up b random conns in batches.
 func (t *benchTable) lookups(worker, count, batch int) (missed int) {
-	l, q, rnd := t.Worker(worker), newQueries(64), xorshift(worker+1)<<32
+	w, q, rnd := t.Worker(worker), newQueries(64), xorshift(worker+1)<<32
 	for done := 0; done < count; done += len(q) {
 		for i := range q {
 			queryOf(&q[i], rnd.next()%uint64(t.n))
 		}
-		l.Begin(1000)
+		w.Begin(1000)
 		for i := 0; i < len(q); i += batch {
-			l.Lookup(q[i : i+batch])
+			w.Lookup(q[i : i+batch])
 		}
-		l.End()
+		w.End()
 		for i := range q {
 			if q[i].Ref == 0 {
 				missed++
@@ -137,8 +137,8 @@ func BenchmarkLookupWorkers(b *testing.B) {
 			t := filled(b, 1e6, 2)
 			b.ResetTimer()
 			var wg sync.WaitGroup
-			for w := range workers {
-				wg.Go(func() { t.lookups(w, b.N/workers, 64) })
+			for worker := range workers {
+				wg.Go(func() { t.lookups(worker, b.N/workers, 64) })
 			}
 			wg.Wait()
 		})
@@ -158,21 +158,21 @@ func BenchmarkInsertExpire(b *testing.B) {
 	s := DefaultSettings()
 	s.Timeouts[UDPNormal] = live / perTurn // a turn each millisecond
 	t.SetSettings(s)
-	l, q, now, next := t.Worker(0), newQueries(perTurn), Tick(1000), uint64(0)
+	w, q, now, next := t.Worker(0), newQueries(perTurn), Tick(1000), uint64(0)
 	run := func(count int) {
 		for end := next + uint64(count); next < end; now++ {
-			l.Begin(now)
+			w.Begin(now)
 			for i := range q {
 				queryOf(&q[i], (next+uint64(i))*0x9e3779b1) // clients in no order
 			}
-			l.Lookup(q)
+			w.Lookup(q)
 			for range q {
 				flow := flowOf(next * 0x9e3779b1)
 				next++
-				ref, _ := l.Insert(&flow)
-				l.Step(ref, DirIn, EventData, nil)
+				ref, _ := w.Insert(&flow)
+				w.Step(ref, DirIn, EventData, nil)
 			}
-			l.End()
+			w.End()
 		}
 	}
 	run(2 * live)
@@ -187,19 +187,19 @@ func BenchmarkInsertExpire(b *testing.B) {
 // BenchmarkStep moves established TCP conns by segments, random ones of a million.
 func BenchmarkStep(b *testing.B) {
 	t := filled(b, 1e6, 1)
-	l, q, rnd := t.Worker(0), newQueries(64), xorshift(1)
+	w, q, rnd := t.Worker(0), newQueries(64), xorshift(1)
 	now := Tick(1000)
 	for done := 0; done < b.N; done += len(q) {
 		for i := range q {
 			queryOf(&q[i], rnd.next()%uint64(t.n))
 		}
 		now++
-		l.Begin(now)
-		l.Lookup(q)
+		w.Begin(now)
+		w.Lookup(q)
 		for i := range q {
-			l.Step(q[i].Ref, DirIn, EventData, nil)
+			w.Step(q[i].Ref, DirIn, EventData, nil)
 		}
-		l.End()
+		w.End()
 	}
 }
 
@@ -214,37 +214,37 @@ func BenchmarkDueAtOnce(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		l, q := t.Worker(0), newQueries(kept)
+		w, q := t.Worker(0), newQueries(kept)
 		long := IPVSTimeouts()
 		long.Set(0, 0, MaxTimeout)
 		for i := 0; i < due+kept; {
-			l.Begin(1000)
+			w.Begin(1000)
 			for end := min(i+64, due+kept); i < end; i++ {
 				flow := flowOf(uint64(i) * 0x9e3779b1)
-				ref, _ := l.Insert(&flow)
+				ref, _ := w.Insert(&flow)
 				if i >= due {
 					queryOf(&q[i-due], uint64(i)*0x9e3779b1)
-					l.Step(ref, DirIn, EventData, &long)
+					w.Step(ref, DirIn, EventData, &long)
 				} else {
-					l.Step(ref, DirIn, EventData, nil)
+					w.Step(ref, DirIn, EventData, nil)
 				}
 			}
-			l.End()
+			w.End()
 		}
-		longest, turns := time.Duration(0), 0
+		longest, batches := time.Duration(0), 0
 		b.StartTimer()
-		for begun := time.Now(); t.Stats().InUse > kept; turns++ {
-			l.Begin(400 * Second)
-			l.Lookup(q)
+		for begun := time.Now(); t.Stats().InUse > kept; batches++ {
+			w.Begin(400 * Second)
+			w.Lookup(q)
 			for i := range q {
-				l.Step(q[i].Ref, DirIn, EventData, &long)
+				w.Step(q[i].Ref, DirIn, EventData, &long)
 			}
-			l.End()
+			w.End()
 			now := time.Now()
 			longest, begun = max(longest, now.Sub(begun)), now
 		}
 		b.ReportMetric(float64(longest.Nanoseconds()), "ns-longest-turn")
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(turns), "ns/turn")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(batches), "ns/turn")
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/due, "ns/conn")
 		t.Close()
 	}

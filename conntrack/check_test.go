@@ -25,8 +25,8 @@ type checker struct {
 	where []string // of each conn: what holds its memory
 }
 
-// put sessions that a conn is in a place, and that it was in none before.
-func (k *checker) put(ref Ref, place string) error {
+// found sessions that a conn is in a place, and that it was in none before.
+func (k *checker) found(ref Ref, place string) error {
 	if k.where[ref] != "" {
 		return fmt.Errorf("conn %d is in %s and in %s", ref, k.where[ref], place)
 	}
@@ -92,7 +92,7 @@ func (k *checker) placeOf(hash uint64, bucket int) int {
 func (k *checker) live() error {
 	t := k.tab
 	children := map[Ref]int{}
-	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		c := &t.conns[ref]
 		if !c.word().live() {
 			continue
@@ -100,7 +100,7 @@ func (k *checker) live() error {
 		if c.control != 0 {
 			children[c.control]++
 		}
-		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, kind: c.kind & kindAsked, Dir: DirIn}
+		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, kind: c.kind & kindLookup, Dir: DirIn}
 		if c.kind&kindNoServerPort != 0 {
 			q.Dir, q.Peer = DirOut, c.server
 		}
@@ -108,7 +108,7 @@ func (k *checker) live() error {
 			return fmt.Errorf("conn %d is live, its flow finds %d", ref, found)
 		}
 	}
-	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		if c := &t.conns[ref]; c.word().live() && c.Children() != children[ref] {
 			return fmt.Errorf("conn %d says it has %d children, found %d", ref, c.Children(), children[ref])
 		}
@@ -121,7 +121,7 @@ func (k *checker) counted() error {
 	t := k.tab
 	want := make([][3]int32, len(t.counts))
 	inUse, expected, sessions := int64(0), int64(0), int64(0)
-	for ref := Ref(1); ref < Ref(t.fresh.Load()); ref++ {
+	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		c := &t.conns[ref]
 		if !c.word().live() {
 			continue
@@ -132,18 +132,18 @@ func (k *checker) counted() error {
 		}
 		if n := c.session(); n != 0 {
 			sessions++
-			if w := t.sessions.words[n].Load(); w != uint64(ref)<<sessionShift {
-				return fmt.Errorf("conn %d has session %d, whose word is %#x", ref, n, w)
+			if word := t.sessions.words[n].Load(); word != uint64(ref)<<sessionShift {
+				return fmt.Errorf("conn %d has session %d, whose word is %#x", ref, n, word)
 			}
 		}
-		w := &want[c.ServerID()]
+		word := &want[c.ServerID()]
 		switch {
 		case c.Template():
-			w[2]++
+			word[2]++
 		case c.State().Active():
-			w[0]++
+			word[0]++
 		default:
-			w[1]++
+			word[1]++
 		}
 	}
 	for id := range want {
@@ -152,9 +152,9 @@ func (k *checker) counted() error {
 			return fmt.Errorf("server %d counts %v active, inactive, templates; found %v", id, got, want[id])
 		}
 	}
-	places := t.left.Load() + int64(t.guest.places)
-	for i := range t.locals {
-		places += int64(t.locals[i].places)
+	places := t.credits.Load() + int64(t.external.credits)
+	for i := range t.workers {
+		places += int64(t.workers[i].credits)
 	}
 	if got := t.Stats().InUse; got != inUse || places+inUse != int64(t.max) || t.expectations.Load() != expected || t.sessions.inUse.Load() != sessions {
 		return fmt.Errorf("table counts %d conns and %d places of %d, %d expectations, %d sessions; found %d, %d and %d",
@@ -166,35 +166,35 @@ func (k *checker) counted() error {
 // stored: follows every list that holds conns.
 func (k *checker) stored() error {
 	t := k.tab
-	for i := range t.locals {
-		l := &t.locals[i]
-		if l.mailed != 0 || l.inbox.Load() != 0 {
+	for i := range t.workers {
+		w := &t.workers[i]
+		if w.pending != 0 || w.inbox.Load() != 0 {
 			return fmt.Errorf("worker %d has mail", i)
 		}
-		if err := k.wheel(l); err != nil {
+		if err := k.wheel(w); err != nil {
 			return err
 		}
-		lists := []list{l.memory.ready}
-		for _, b := range l.memory.limbo {
+		lists := []list{w.memory.ready}
+		for _, b := range w.memory.limbo {
 			lists = append(lists, b.list)
 		}
 		for _, q := range lists {
 			n := 0
 			for ref := q.head; n < q.n; ref, n = t.conns[ref].next, n+1 {
-				if err := k.put(ref, "a list of free conns"); err != nil {
+				if err := k.found(ref, "a list of free conns"); err != nil {
 					return err
 				}
 			}
 		}
-		for ref := l.memory.fresh; ref < l.memory.last; ref++ {
-			if err := k.put(ref, "a piece never used"); err != nil {
+		for ref := w.memory.unused; ref < w.memory.unusedEnd; ref++ {
+			if err := k.found(ref, "a piece never used"); err != nil {
 				return err
 			}
 		}
 	}
-	for first := uint32(t.spare.Load()); first != 0 && first != mailClaimed; first = t.mails.Items[first].Load() {
+	for first := uint32(t.chunks.Load()); first != 0 && first != linkEnd; first = t.inboxLinks.Items[first].Load() {
 		for ref := Ref(first); ref != 0; ref = t.conns[ref].next {
-			if err := k.put(ref, "the common store"); err != nil {
+			if err := k.found(ref, "the common store"); err != nil {
 				return err
 			}
 		}
@@ -202,25 +202,25 @@ func (k *checker) stored() error {
 	return nil
 }
 
-func (k *checker) wheel(l *Worker) error {
+func (k *checker) wheel(w *Worker) error {
 	count := 0
-	for slot, head := range l.wheel.heads {
+	for slot, head := range w.wheel.heads {
 		before := inSlot | uint32(slot)
 		for ref := head; ref != 0; ref = k.tab.conns[ref].next {
 			c := &k.tab.conns[ref]
-			if c.prev != before || c.worker() != l.worker {
+			if c.prev != before || c.worker() != w.id {
 				return fmt.Errorf("conn %d of worker %d in slot %d of worker %d has prev %#x, want %#x",
-					ref, c.worker(), slot, l.worker, c.prev, before)
+					ref, c.worker(), slot, w.id, c.prev, before)
 			}
-			if err := k.put(ref, "a wheel"); err != nil {
+			if err := k.found(ref, "a wheel"); err != nil {
 				return err
 			}
 			before = uint32(ref)
 			count++
 		}
 	}
-	if count != l.wheel.count {
-		return fmt.Errorf("wheel of worker %d says %d conns, found %d", l.worker, l.wheel.count, count)
+	if count != w.wheel.count {
+		return fmt.Errorf("wheel of worker %d says %d conns, found %d", w.id, w.wheel.count, count)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func (k *checker) wheel(l *Worker) error {
 // lost: every conn ever used is in one place, the live ones in a wheel. Ended
 // conns that wait for their children may be in none.
 func (k *checker) lost() error {
-	for ref := Ref(1); ref < Ref(k.tab.fresh.Load()); ref++ {
+	for ref := Ref(1); ref < Ref(k.tab.firstUnused.Load()); ref++ {
 		c := &k.tab.conns[ref]
 		switch {
 		case c.word().live() && k.where[ref] != "a wheel":

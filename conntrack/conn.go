@@ -93,9 +93,9 @@ const (
 	kindHelped       = 1 << 7
 
 	kindExpectation = kindNoClientPort | kindNoServerPort
-	// kindAsked is what a question asks for beside the ends: a conn (0), a
+	// kindLookup is what a question asks for beside the ends: a conn (0), a
 	// template or one of the expectations.
-	kindAsked = kindTemplate | kindExpectation
+	kindLookup = kindTemplate | kindExpectation
 )
 
 // life is the whole of what packets change about a conn, in one word, so that
@@ -213,7 +213,7 @@ func (c *Conn) Replied() bool { return c.word()&flagReplied != 0 }
 // every method but masq, until one does (the kernel's IP_VS_CONN_F_NOOUTPUT).
 func (c *Conn) NoOutput() bool { return c.noOutput(c.word()) }
 
-func (c *Conn) noOutput(w life) bool { return c.Method() != MethodMasq && w&flagReplied == 0 }
+func (c *Conn) noOutput(word life) bool { return c.Method() != MethodMasq && word&flagReplied == 0 }
 
 // Timeout is a template's own timeout; 0: that of its state.
 func (c *Conn) Timeout() Tick {
@@ -232,9 +232,9 @@ func (c *Conn) ReturnHop() uint64 {
 }
 
 // SetReturnHop changes Back; of a template it does nothing.
-func (c *Conn) SetReturnHop(w uint64) {
+func (c *Conn) SetReturnHop(hop uint64) {
 	if !c.Template() {
-		c.back.Store(w)
+		c.back.Store(hop)
 	}
 }
 
@@ -249,29 +249,29 @@ func (c *Conn) timeout(s State, to *Timeouts) Tick {
 }
 
 // fill writes everything about a new conn but its flags.
-func (c *Conn) fill(n *Entry, worker int) {
-	c.client, c.vip, c.server = n.Client, n.VIP, n.Server
-	c.clientPort, c.vport, c.sport = n.ClientPort, n.VPort, n.SPort
-	c.proto = n.Proto
-	c.kind = uint8(n.Method) & kindMethod
-	c.serverSession.Store(n.ServerID)
-	c.owner = n.ServiceID<<8 | uint32(worker)
-	c.back.Store(n.ReturnHop)
-	if n.Template {
+func (c *Conn) fill(e *Entry, worker int) {
+	c.client, c.vip, c.server = e.Client, e.VIP, e.Server
+	c.clientPort, c.vport, c.sport = e.ClientPort, e.VPort, e.SPort
+	c.proto = e.Proto
+	c.kind = uint8(e.Method) & kindMethod
+	c.serverSession.Store(e.ServerID)
+	c.owner = e.ServiceID<<8 | uint32(worker)
+	c.back.Store(e.ReturnHop)
+	if e.Template {
 		c.kind |= kindTemplate
-		c.back.Store(uint64(clampTimeout(n.Timeout)))
+		c.back.Store(uint64(clampTimeout(e.Timeout)))
 	}
-	if n.NoClientPort {
+	if e.NoClientPort {
 		c.kind |= kindNoClientPort
 		c.clientPort = 0
 	}
-	if n.NoServerPort {
+	if e.NoServerPort {
 		c.kind |= kindNoServerPort
 	}
-	if n.Helped {
+	if e.Helped {
 		c.kind |= kindHelped
 	}
-	if n.OnePacket {
+	if e.OnePacket {
 		c.kind |= kindOnePacket
 	}
 	c.children.Store(0)
@@ -286,7 +286,7 @@ func (c *Conn) worker() int { return int(c.owner & 0xff) }
 // sameFlow says whether two conns would answer the same packet from a client,
 // or, if they wait for a server, from that.
 func (c *Conn) sameFlow(o *Conn) bool {
-	if c.client != o.client || c.clientPort != o.clientPort || c.proto != o.proto || (c.kind^o.kind)&kindAsked != 0 {
+	if c.client != o.client || c.clientPort != o.clientPort || c.proto != o.proto || (c.kind^o.kind)&kindLookup != 0 {
 		return false
 	}
 	if c.kind&kindNoServerPort != 0 {
@@ -295,11 +295,11 @@ func (c *Conn) sameFlow(o *Conn) bool {
 	return c.vip == o.vip && c.vport == o.vport
 }
 
-// answers says whether the conn is the one a query asks for; port is the
+// matches says whether the conn is the one a query asks for; port is the
 // client's.
-func (c *Conn) answers(q *Query, port uint16) bool {
+func (c *Conn) matches(q *Query, port uint16) bool {
 	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto ||
-		c.kind&kindAsked != q.kind {
+		c.kind&kindLookup != q.kind {
 		return false
 	}
 	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodMasq) {

@@ -19,8 +19,8 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%v has %d bytes, want %d", typ, typ.Size(), s.want)
 		}
 	}
-	if size := reflect.TypeOf(Worker{}).Size(); size > localBytes {
-		t.Errorf("a Local has %d bytes, the budget says %d", size, localBytes)
+	if size := reflect.TypeOf(Worker{}).Size(); size > workerBytes {
+		t.Errorf("a Local has %d bytes, the budget says %d", size, workerBytes)
 	}
 	if perConn > 128 {
 		t.Errorf("a conn costs %d bytes, want at most 128", perConn)
@@ -36,7 +36,7 @@ func TestWalks(t *testing.T) {
 		want string // state and seconds
 	}
 	const in, out = DirIn, DirOut
-	for _, w := range []struct {
+	for _, walk := range []struct {
 		name   string
 		proto  uint8
 		method Method
@@ -70,23 +70,23 @@ func TestWalks(t *testing.T) {
 			{out, EventShutdownAck, "S-ACK-SENT 61"}, {in, EventShutdownComplete, "CLOSED 61"}}},
 		{"another protocol", 47, MethodMasq, ModeOff, []step{{in, EventData, "NONE 3"}}},
 	} {
-		t.Run(w.name, func(t *testing.T) {
-			tab := newTest(t, Config{Max: 16})
+		t.Run(walk.name, func(t *testing.T) {
+			tab := newTestTable(t, Config{Max: 16})
 			s := DefaultSettings()
-			s.SecureTCP = w.secure
+			s.SecureTCP = walk.secure
 			tab.SetSettings(s)
-			l, now, n := tab.Worker(0), Tick(5000), flow(1)
-			n.Proto, n.Method = w.proto, w.method
+			w, now, n := tab.Worker(0), Tick(5000), flow(1)
+			n.Proto, n.Method = walk.proto, walk.method
 			counts := tab.Counts(n.ServerID)
 			ref := Ref(0)
-			for i, step := range w.steps {
+			for i, step := range walk.steps {
 				now += 250
-				l.Begin(now)
+				w.Begin(now)
 				if ref == 0 {
-					ref, _ = l.Insert(&n)
+					ref, _ = w.Insert(&n)
 				}
-				l.Step(ref, step.dir, step.ev, nil)
-				l.End()
+				w.Step(ref, step.dir, step.ev, nil)
+				w.End()
 				tab.Walk(nil, func(s *Snapshot) bool {
 					if got := fmt.Sprintf("%v %d", s.State, s.Expires/Second); got != step.want {
 						t.Errorf("step %d: %s, want %s", i, got, step.want)
@@ -99,15 +99,15 @@ func TestWalks(t *testing.T) {
 				}
 			}
 			last := tab.conns[ref].Deadline()
-			turns(tab, last-1)
+			runBatches(tab, last-1)
 			if tab.Stats().InUse != 1 {
 				t.Errorf("gone before its time")
 			}
-			turns(tab, last+wheelStep)
+			runBatches(tab, last+wheelStep)
 			if s := tab.Stats(); s.InUse != 0 || counts.Total() != 0 {
 				t.Errorf("still there after its time: %+v", s)
 			}
-			quiet(tab, last+wheelStep)
+			reclaimAll(tab, last+wheelStep)
 			check(t, tab)
 		})
 	}
@@ -116,46 +116,46 @@ func TestWalks(t *testing.T) {
 // TestStepTells: Step tells the state before and after, and counts packets of
 // the client only.
 func TestStepTells(t *testing.T) {
-	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Worker(0), flow(1)
-	l.Begin(0)
-	ref, _ := l.Insert(&n)
-	if from, to := l.Step(ref, DirIn, EventSYN, nil); from != TCPNone || to != TCPSynRecv {
+	tab := newTestTable(t, Config{Max: 16})
+	w, n := tab.Worker(0), flow(1)
+	w.Begin(0)
+	ref, _ := w.Insert(&n)
+	if from, to := w.Step(ref, DirIn, EventSYN, nil); from != TCPNone || to != TCPSynRecv {
 		t.Errorf("SYN moves %v to %v", from, to)
 	}
-	l.Step(ref, DirOut, EventSYN, nil)
-	if c := l.Conn(ref); c.InPackets() != 1 || !c.Replied() {
+	w.Step(ref, DirOut, EventSYN, nil)
+	if c := w.Conn(ref); c.InPackets() != 1 || !c.Replied() {
 		t.Errorf("after one packet each way: %d in, replied %v", c.InPackets(), c.Replied())
 	}
 	for range 70000 {
-		l.Step(ref, DirIn, EventACK, nil)
+		w.Step(ref, DirIn, EventACK, nil)
 	}
-	if got := l.Conn(ref).InPackets(); got < 1<<15 || l.Conn(ref).State() != TCPEstablished {
-		t.Errorf("after 70001 packets the count is %d and the state %v", got, l.Conn(ref).State())
+	if got := w.Conn(ref).InPackets(); got < 1<<15 || w.Conn(ref).State() != TCPEstablished {
+		t.Errorf("after 70001 packets the count is %d and the state %v", got, w.Conn(ref).State())
 	}
-	l.Expire(ref)
-	if from, to := l.Step(ref, DirIn, EventFIN, nil); from != to {
+	w.Expire(ref)
+	if from, to := w.Step(ref, DirIn, EventFIN, nil); from != to {
 		t.Errorf("a packet moved a conn that had ended from %v to %v", from, to)
 	}
-	l.End()
+	w.End()
 }
 
 // TestTimeoutsOfService: timeouts given to Step replace the table's.
 func TestTimeoutsOfService(t *testing.T) {
-	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Worker(0), flow(1)
+	tab := newTestTable(t, Config{Max: 16})
+	w, n := tab.Worker(0), flow(1)
 	n.Proto = wire.ProtoUDP
 	own := IPVSTimeouts()
 	own.Set(0, 0, 5*Second)
-	l.Begin(1000)
-	ref, _ := l.Insert(&n)
-	l.Step(ref, DirIn, EventData, &own)
-	l.End()
-	turns(tab, 5999)
+	w.Begin(1000)
+	ref, _ := w.Insert(&n)
+	w.Step(ref, DirIn, EventData, &own)
+	w.End()
+	runBatches(tab, 5999)
 	if got := tab.Stats().InUse; got != 1 {
 		t.Errorf("%d conns before 5 s, want 1", got)
 	}
-	turns(tab, 6000+wheelStep)
+	runBatches(tab, 6000+wheelStep)
 	if got := tab.Stats().InUse; got != 0 {
 		t.Errorf("%d conns after 5 s, want 0", got)
 	}
@@ -176,13 +176,13 @@ func TestSet(t *testing.T) {
 // TestBothWays: a masqueraded conn answers for RIP:rport, others for the VIP.
 func TestBothWays(t *testing.T) {
 	for _, method := range []Method{MethodMasq, MethodTunnel, MethodRoute, MethodLocal, MethodBypass} {
-		tab := newTest(t, Config{Max: 16})
-		l, n := tab.Worker(0), flow(1)
+		tab := newTestTable(t, Config{Max: 16})
+		w, n := tab.Worker(0), flow(1)
 		n.Method = method
-		l.Begin(0)
-		ref, fresh := l.Insert(&n)
-		if again, fresh2 := l.Insert(&n); !fresh || fresh2 || again != ref {
-			t.Errorf("inserted twice: %d %v, then %d %v", ref, fresh, again, fresh2)
+		w.Begin(0)
+		ref, created := w.Insert(&n)
+		if again, fresh2 := w.Insert(&n); !created || fresh2 || again != ref {
+			t.Errorf("inserted twice: %d %v, then %d %v", ref, created, again, fresh2)
 		}
 		fromRIP := Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.Server, PeerPort: n.SPort, Proto: n.Proto, Dir: DirOut}
 		fromVIP := fromRIP
@@ -191,30 +191,30 @@ func TestBothWays(t *testing.T) {
 		if method != MethodMasq {
 			byRIP, byVIP = byVIP, byRIP
 		}
-		if got := lookup(l, clientAsks(&n)); got != ref {
+		if got := lookup(w, clientQuery(&n)); got != ref {
 			t.Errorf("method %d: client finds %d", method, got)
 		}
-		if got := lookup(l, fromRIP); got != byRIP {
+		if got := lookup(w, fromRIP); got != byRIP {
 			t.Errorf("method %d: RIP:rport finds %d, want %d", method, got, byRIP)
 		}
-		if got := lookup(l, fromVIP); got != byVIP {
+		if got := lookup(w, fromVIP); got != byVIP {
 			t.Errorf("method %d: VIP:vport finds %d, want %d", method, got, byVIP)
 		}
-		skipped := clientAsks(&n)
+		skipped := clientQuery(&n)
 		skipped.Dir = DirNone
-		if got := lookup(l, skipped); got != 0 {
+		if got := lookup(w, skipped); got != 0 {
 			t.Errorf("DirNone finds %d", got)
 		}
-		l.End()
+		w.End()
 	}
 }
 
 // TestNearMisses: a conn is found by its own flow only.
 func TestNearMisses(t *testing.T) {
-	tab := newTest(t, Config{Max: 16})
-	l, n := tab.Worker(0), flow(1)
-	l.Begin(0)
-	l.Insert(&n)
+	tab := newTestTable(t, Config{Max: 16})
+	w, n := tab.Worker(0), flow(1)
+	w.Begin(0)
+	w.Insert(&n)
 	for name, change := range map[string]func(*Query){
 		"client":      func(q *Query) { q.Client[15]++ },
 		"client port": func(q *Query) { q.ClientPort++ },
@@ -224,24 +224,24 @@ func TestNearMisses(t *testing.T) {
 		"template":    func(q *Query) { q.Template = true },
 		"family":      func(q *Query) { q.Client[10], q.Client[11] = 0, 0 },
 	} {
-		q := clientAsks(&n)
+		q := clientQuery(&n)
 		change(&q)
-		if got := lookup(l, q); got != 0 {
+		if got := lookup(w, q); got != 0 {
 			t.Errorf("with another %s conn %d is found", name, got)
 		}
 	}
-	l.End()
+	w.End()
 }
 
 // TestAccessors: a conn tells what it was made of.
 func TestAccessors(t *testing.T) {
-	tab := newTest(t, Config{Max: 16})
-	l := tab.Worker(0)
-	l.Begin(0)
+	tab := newTestTable(t, Config{Max: 16})
+	w := tab.Worker(0)
+	w.Begin(0)
 	n := flow(3)
 	n.ReturnHop, n.ServiceID, n.Method = 0xdead<<32, 1<<24-1, MethodTunnel
-	ref, _ := l.Insert(&n)
-	c := l.Conn(ref)
+	ref, _ := w.Insert(&n)
+	c := w.Conn(ref)
 	client, cport := c.Client()
 	vip, vport := c.VIP()
 	server, sport := c.Server()
@@ -253,5 +253,5 @@ func TestAccessors(t *testing.T) {
 	if c.SetReturnHop(5); c.ReturnHop() != 5 {
 		t.Errorf("Back is %d after SetBack(5)", c.ReturnHop())
 	}
-	l.End()
+	w.End()
 }

@@ -2,11 +2,11 @@ package conntrack
 
 // defence is a worker's part of the drop_entry and drop_packet defences.
 type defence struct {
-	packets int                // until the next one is dropped
-	swept   Tick               // when drop_entry last looked
-	left    int                // conns to look at this second
-	hand    Ref                // where it looks next
-	rate    [dropRates + 1]int // candidates of a packet count until one is dropped
+	packetCountdown int                // until the next one is dropped
+	lastSweep       Tick               // when drop_entry last looked
+	toSweep         int                // conns to look at this second
+	clockHand       Ref                // where it looks next
+	countdown       [dropRates + 1]int // candidates of a packet count until one is dropped
 }
 
 const (
@@ -30,73 +30,73 @@ func (s *Settings) reserve(capacity int) int {
 // DropPacket says whether a packet that would begin a conn is to be refused
 // (drop_packet). Under ModeAlways it is every DropRate-th, the first included;
 // under ModeAuto as many as room is short of the reserve.
-func (l *Worker) DropPacket() bool {
-	if !l.settings.DropPacket.on(l.tight) {
+func (w *Worker) DropPacket() bool {
+	if !w.settings.DropPacket.on(w.belowReserve) {
 		return false
 	}
-	if l.defence.packets--; l.defence.packets > 0 {
+	if w.defence.packetCountdown--; w.defence.packetCountdown > 0 {
 		return false
 	}
-	l.defence.packets = max(l.settings.DropRate, 1)
-	if l.settings.DropPacket == ModeAuto {
-		reserve := l.settings.reserve(l.t.max)
-		short := max(reserve-int(l.t.left.Load()), 1)
-		l.defence.packets = max(reserve/short, 1)
+	w.defence.packetCountdown = max(w.settings.DropRate, 1)
+	if w.settings.DropPacket == ModeAuto {
+		reserve := w.settings.reserve(w.t.max)
+		short := max(reserve-int(w.t.credits.Load()), 1)
+		w.defence.packetCountdown = max(reserve/short, 1)
 	}
 	return true
 }
 
-// defend looks for conns to drop (drop_entry): each second at this worker's
+// dropEntries looks for conns to drop (drop_entry): each second at this worker's
 // part of a 32nd of the table.
-func (l *Worker) defend(budget *int) {
-	d := &l.defence
-	if !l.settings.DropEntry.on(l.tight) {
+func (w *Worker) dropEntries(budget *int) {
+	d := &w.defence
+	if !w.settings.DropEntry.on(w.belowReserve) {
 		return
 	}
-	used := int(l.t.fresh.Load())
-	if l.now-d.swept >= Second {
-		d.swept = l.now
-		d.left = used/(dropShare*len(l.t.locals)) + 1
+	used := int(w.t.firstUnused.Load())
+	if w.now-d.lastSweep >= Second {
+		d.lastSweep = w.now
+		d.toSweep = used/(dropShare*len(w.t.workers)) + 1
 	}
-	for ; d.left > 0 && *budget > 0; d.left-- {
+	for ; d.toSweep > 0 && *budget > 0; d.toSweep-- {
 		*budget--
-		if d.hand++; int(d.hand) >= used {
-			d.hand = 1
+		if d.clockHand++; int(d.clockHand) >= used {
+			d.clockHand = 1
 		}
-		if l.drops(d.hand) {
-			l.end(d.hand, EndedByDropEntry)
+		if w.wantsDrop(d.clockHand) {
+			w.end(d.clockHand, EndedByDropEntry)
 		}
 	}
 }
 
-// drops says whether drop_entry takes a conn (reference: ip_vs_random_dropentry
+// wantsDrop says whether drop_entry takes a conn (reference: ip_vs_random_dropentry
 // and todrop_entry): templates that are not assured, half-open conns, and a part
 // of those with few packets.
-func (l *Worker) drops(ref Ref) bool {
-	c := &l.t.conns[ref]
-	w := c.word()
-	switch s := w.state(); {
-	case !w.listed() || c.children.Load() != 0:
+func (w *Worker) wantsDrop(ref Ref) bool {
+	c := &w.t.conns[ref]
+	word := c.word()
+	switch s := word.state(); {
+	case !word.listed() || c.children.Load() != 0:
 		return false
 	case s == TemplateNone:
 		return true
 	case s == TCPSynRecv || s == TCPSynAck || s == SCTPInit1 || s == SCTPInit:
 		return true
 	case s == TCPEstablished || s == UDPNormal || s == SCTPEstablished || s == OtherNormal:
-		return l.sampled(c, w)
+		return w.sampled(c, word)
 	}
 	return false
 }
 
 // sampled is true for every n-th conn with n packets, n from 1 to 8.
-func (l *Worker) sampled(c *Conn, w life) bool {
-	n := int(w.in())
-	if n < 1 || n > dropRates || l.idle(c, w) > dropIdle {
+func (w *Worker) sampled(c *Conn, word life) bool {
+	n := int(word.in())
+	if n < 1 || n > dropRates || w.idle(c, word) > dropIdle {
 		return false
 	}
-	if l.defence.rate[n]--; l.defence.rate[n] > 0 {
+	if w.defence.countdown[n]--; w.defence.countdown[n] > 0 {
 		return false
 	}
-	l.defence.rate[n] = n
+	w.defence.countdown[n] = n
 	return true
 }

@@ -1,55 +1,55 @@
 package conntrack
 
-// worth orders conns by what is lost when they go: lowest first.
-type worth uint8
+// evictionClass orders conns by what is lost when they go: lowest first.
+type evictionClass uint8
 
 const (
-	worthNothing worth = iota // half-open, or a single datagram nobody answered
-	worthLittle               // closing
-	worthMuch                 // anything else; the longest idle goes first
-	worthAll                  // never evicted: has children, or not settled
+	classEmbryonic evictionClass = iota // half-open, or a single datagram nobody answered
+	classClosing                        // closing
+	classIdle                           // anything else; the longest idle goes first
+	classNever                          // never evicted: has children, or not settled
 )
 
-var endingOfWorth = [...]EndReason{
-	worthNothing: EndedForEmbryonic, worthLittle: EndedForClosing, worthMuch: EndedForIdle,
+var reasonOfClass = [...]EndReason{
+	classEmbryonic: EndedForEmbryonic, classClosing: EndedForClosing, classIdle: EndedForIdle,
 }
 
-func (c *Conn) worth(w life) worth {
-	s := w.state()
+func (c *Conn) evictionClass(word life) evictionClass {
+	s := word.state()
 	switch {
-	case !w.listed() || c.children.Load() != 0:
-		return worthAll
+	case !word.listed() || c.children.Load() != 0:
+		return classNever
 	case embryonicStates>>s&1 != 0:
-		return worthNothing
-	case s == UDPNormal && w.in() <= 1 && w&flagReplied == 0:
-		return worthNothing
+		return classEmbryonic
+	case s == UDPNormal && word.in() <= 1 && word&flagReplied == 0:
+		return classEmbryonic
 	case closingStates>>s&1 != 0:
-		return worthLittle
+		return classClosing
 	}
-	return worthMuch
+	return classIdle
 }
 
 // idle is how long ago the conn's deadline was set.
-func (l *Worker) idle(c *Conn, w life) Tick {
-	to := l.t.Counts(c.ServerID()).Timeouts.Load()
+func (w *Worker) idle(c *Conn, word life) Tick {
+	to := w.t.Counts(c.ServerID()).Timeouts.Load()
 	if to == nil {
-		to = &l.settings.Timeouts
+		to = &w.settings.Timeouts
 	}
-	return l.now + c.timeout(w.state(), to) - w.deadline()
+	return w.now + c.timeout(word.state(), to) - word.deadline()
 }
 
 // search is how many conns evict weighs: 24 KiB read in order, about 1 us. To
-// find as many it passes over at most searchSpan of the slab, for free conns
+// find as many it passes over at most evictSpan of the slab, for free conns
 // may lie in between.
 const (
-	search     = 256
-	searchSpan = 32 * search
+	evictSample = 256
+	evictSpan   = 32 * evictSample
 )
 
 // victim is the least worthy conn seen so far.
 type victim struct {
 	ref     Ref
-	worth   worth
+	class   evictionClass
 	foreign bool // of another worker's wheel: its memory comes back later
 	idle    Tick
 }
@@ -57,16 +57,16 @@ type victim struct {
 // consider takes a conn as the victim if it is worth less than the one so far;
 // of two worth the same, one of this worker, and the one idle for longer. False:
 // there is no such conn.
-func (v *victim) consider(l *Worker, ref Ref) bool {
-	c := &l.t.conns[ref]
-	w := c.word()
-	worth := c.worth(w)
-	if worth == worthAll || worth > v.worth {
-		return w.listed()
+func (v *victim) consider(w *Worker, ref Ref) bool {
+	c := &w.t.conns[ref]
+	word := c.word()
+	class := c.evictionClass(word)
+	if class == classNever || class > v.class {
+		return word.listed()
 	}
-	next := victim{ref, worth, c.worker() != l.worker, l.idle(c, w)}
+	next := victim{ref, class, c.worker() != w.id, w.idle(c, word)}
 	switch {
-	case v.ref == 0 || worth < v.worth:
+	case v.ref == 0 || class < v.class:
 		*v = next
 	case next.foreign != v.foreign:
 		if v.foreign {
@@ -82,41 +82,41 @@ func (v *victim) consider(l *Worker, ref Ref) bool {
 // call to the next: the first half-open one that was not touched this moment,
 // else the closing one idle for longest, else the one idle for longest. False:
 // none of them may go.
-func (l *Worker) evict() bool {
-	v, end := victim{worth: worthMuch}, Ref(l.t.fresh.Load())
-	for weighed, passed := 0, min(searchSpan, int(end)); weighed < search && passed > 0; passed-- {
-		if l.hand++; l.hand >= end {
-			l.hand = 1
+func (w *Worker) evict() bool {
+	v, end := victim{class: classIdle}, Ref(w.t.firstUnused.Load())
+	for weighed, passed := 0, min(evictSpan, int(end)); weighed < evictSample && passed > 0; passed-- {
+		if w.clockHand++; w.clockHand >= end {
+			w.clockHand = 1
 		}
-		if v.consider(l, l.hand) {
+		if v.consider(w, w.clockHand) {
 			weighed++
 		}
-		if v.worth == worthNothing && v.idle > 0 && !v.foreign {
+		if v.class == classEmbryonic && v.idle > 0 && !v.foreign {
 			break
 		}
 	}
-	return v.ref != 0 && l.end(v.ref, endingOfWorth[v.worth])
+	return v.ref != 0 && w.end(v.ref, reasonOfClass[v.class])
 }
 
 // evictFrom ends the least worthy conn of a full window, of those of the same
 // client's end if there are any: they are what can fill a window.
-func (l *Worker) evictFrom(hash uint64) bool {
-	own, any := victim{worth: worthMuch}, victim{worth: worthMuch}
+func (w *Worker) evictFrom(hash uint64) bool {
+	own, any := victim{class: classIdle}, victim{class: classIdle}
 	for place := range places {
-		b := l.t.at(hash, place)
+		b := w.t.at(hash, place)
 		for i := range b.slots {
 			s := slot(b.slots[i].Load())
 			if s == 0 || s.tentative() {
 				continue
 			}
-			any.consider(l, s.ref())
+			any.consider(w, s.ref())
 			if s.tag() == tagOf(hash) {
-				own.consider(l, s.ref())
+				own.consider(w, s.ref())
 			}
 		}
 	}
 	if own.ref != 0 {
 		any = own
 	}
-	return any.ref != 0 && l.end(any.ref, endingOfWorth[any.worth])
+	return any.ref != 0 && w.end(any.ref, reasonOfClass[any.class])
 }

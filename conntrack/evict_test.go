@@ -9,18 +9,18 @@ import (
 // fill puts conns into a turn of their own and moves them by events.
 func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events ...Event) []Ref {
 	t.Helper()
-	l, refs := tab.Worker(0), make([]Ref, n)
+	w, refs := tab.Worker(0), make([]Ref, n)
 	for i := range refs {
-		l.Begin(now)
+		w.Begin(now)
 		f := flow(from + i)
 		f.Proto = proto
-		if refs[i], _ = l.Insert(&f); refs[i] == 0 {
+		if refs[i], _ = w.Insert(&f); refs[i] == 0 {
 			t.Fatalf("conn %d of %d refused: %+v", i, n, tab.Stats())
 		}
 		for _, ev := range events {
-			l.Step(refs[i], DirIn, ev, nil)
+			w.Step(refs[i], DirIn, ev, nil)
 		}
-		l.End()
+		w.End()
 	}
 	return refs
 }
@@ -29,20 +29,20 @@ func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events .
 // has more come: they go in that order, of the idle ones the idlest first, and
 // conns with children never.
 func TestEvictionOrder(t *testing.T) {
-	tab := newTest(t, Config{Max: 200})
-	l := tab.Worker(0)
+	tab := newTestTable(t, Config{Max: 200})
+	w := tab.Worker(0)
 	parent := fill(t, tab, 1000, 900, 1, wire.ProtoTCP, EventSYN)[0]
 	fill(t, tab, 2000, 0, 48, wire.ProtoTCP, EventSYN)                      // half-open
 	fill(t, tab, 2000, 50, 50, wire.ProtoTCP, EventSYN, EventACK, EventRST) // closing
 	idlest := fill(t, tab, 2000, 100, 50, wire.ProtoTCP, EventSYN, EventACK)
 	busy := fill(t, tab, 3000, 150, 50, wire.ProtoTCP, EventSYN, EventACK)
-	l.Begin(3500)
+	w.Begin(3500)
 	child := flow(901)
 	child.Control = parent
-	ref, _ := l.Insert(&child)
-	l.Step(ref, DirIn, EventSYN, nil)
-	l.Step(ref, DirIn, EventACK, nil)
-	l.End()
+	ref, _ := w.Insert(&child)
+	w.Step(ref, DirIn, EventSYN, nil)
+	w.Step(ref, DirIn, EventACK, nil)
+	w.End()
 	for i := range 148 { // each becomes an established conn at once
 		before := tab.Stats().Ended
 		fill(t, tab, 4000, 1000+i, 1, wire.ProtoTCP, EventSYN, EventACK)
@@ -79,39 +79,39 @@ func TestEvictionOrder(t *testing.T) {
 	if s := tab.Stats(); s.InUse != 200 || s.Full != 0 {
 		t.Errorf("%d conns of 200, %d refused", s.InUse, s.Full)
 	}
-	quiet(tab, 4000)
+	reclaimAll(tab, 4000)
 	check(t, tab)
 }
 
 // TestNothingToEvict: a table full of conns with children refuses more, counts
 // that, and goes on when there is room.
 func TestNothingToEvict(t *testing.T) {
-	tab := newTest(t, Config{Max: 2, slack: 8})
-	l := tab.Worker(0)
-	l.Begin(0)
+	tab := newTestTable(t, Config{Max: 2, slack: 8})
+	w := tab.Worker(0)
+	w.Begin(0)
 	n := flow(1)
-	p, _ := l.Insert(&n)
+	p, _ := w.Insert(&n)
 	child := flow(2)
 	child.Control = p
-	l.Insert(&child)
+	w.Insert(&child)
 	g := flow(3)
-	g.Control, _ = l.Insert(&child)
-	if ref, _ := l.Insert(&g); ref != 0 {
+	g.Control, _ = w.Insert(&child)
+	if ref, _ := w.Insert(&g); ref != 0 {
 		t.Errorf("a third conn got into a table for 2: %d", ref)
 	}
 	if s := tab.Stats(); s.Full != 1 || s.InUse != 2 {
 		t.Errorf("stats say %+v", s)
 	}
-	l.End()
-	quiet(tab, 1)
+	w.End()
+	reclaimAll(tab, 1)
 	check(t, tab)
-	l.Begin(2)
-	l.Expire(lookup(l, clientAsks(&n)))
-	if ref, fresh := l.Insert(&g); ref == 0 || !fresh {
-		t.Errorf("no room after a conn ended: %d %v", ref, fresh)
+	w.Begin(2)
+	w.Expire(lookup(w, clientQuery(&n)))
+	if ref, created := w.Insert(&g); ref == 0 || !created {
+		t.Errorf("no room after a conn ended: %d %v", ref, created)
 	}
-	l.End()
-	quiet(tab, 3)
+	w.End()
+	reclaimAll(tab, 3)
 	check(t, tab)
 }
 
@@ -119,62 +119,62 @@ func TestNothingToEvict(t *testing.T) {
 // table's size of half-open ones.
 func TestFlood(t *testing.T) {
 	const size, established = 5000, 100
-	tab := newTest(t, Config{Max: size})
+	tab := newTestTable(t, Config{Max: size})
 	fill(t, tab, 0, 0, established, wire.ProtoTCP, EventSYN, EventACK)
-	l, q := tab.Worker(0), make([]Query, established)
+	w, q := tab.Worker(0), make([]Query, established)
 	for i := range q {
 		f := flow(i)
-		q[i] = clientAsks(&f)
+		q[i] = clientQuery(&f)
 	}
 	now := Tick(0)
 	for i := 0; i < 20*size; now++ {
-		l.Begin(now)
+		w.Begin(now)
 		for range 64 {
 			f := flow(1000 + i)
 			f.Client = clientOf(1<<24 + uint64(i))
 			i++
-			if ref, fresh := l.Insert(&f); ref == 0 || !fresh {
-				t.Fatalf("conn %d of the flood: %d %v", i, ref, fresh)
+			if ref, created := w.Insert(&f); ref == 0 || !created {
+				t.Fatalf("conn %d of the flood: %d %v", i, ref, created)
 			} else {
-				l.Step(ref, DirIn, EventSYN, nil)
+				w.Step(ref, DirIn, EventSYN, nil)
 			}
 		}
 		if now%100 == 0 {
-			l.Lookup(q)
+			w.Lookup(q)
 			for j := range q {
 				if q[j].Ref == 0 {
 					t.Fatalf("established conn %d is gone after %d of the flood: %+v", j, i, tab.Stats())
 				}
-				l.Step(q[j].Ref, DirIn, EventACK, nil)
+				w.Step(q[j].Ref, DirIn, EventACK, nil)
 			}
 		}
-		l.End()
+		w.End()
 	}
 	s := tab.Stats()
 	if s.InUse > size || s.Memory > s.Budget || s.Ended[EndedForClosing]+s.Ended[EndedForIdle] != 0 {
 		t.Errorf("after the flood: %+v", s)
 	}
-	quiet(tab, now)
+	reclaimAll(tab, now)
 	check(t, tab)
 }
 
 // TestOneClientsWindow: a client that calls ten thousand ports from one of its
 // own fills one window of the index; it pushes out its own conns, not others'.
 func TestOneClientsWindow(t *testing.T) {
-	tab := newTest(t, Config{Max: 20000})
+	tab := newTestTable(t, Config{Max: 20000})
 	fill(t, tab, 0, 0, 5000, wire.ProtoTCP, EventSYN) // others, half-open
-	l := tab.Worker(0)
+	w := tab.Worker(0)
 	for port := range 10000 {
-		l.Begin(Tick(port / 64))
+		w.Begin(Tick(port / 64))
 		f := flow(9999)
 		f.VPort = uint16(port)
-		ref, fresh := l.Insert(&f)
-		if ref == 0 || !fresh {
-			t.Fatalf("port %d: %d %v", port, ref, fresh)
+		ref, created := w.Insert(&f)
+		if ref == 0 || !created {
+			t.Fatalf("port %d: %d %v", port, ref, created)
 		}
-		l.Step(ref, DirIn, EventSYN, nil)
-		l.Step(ref, DirIn, EventACK, nil)
-		l.End()
+		w.Step(ref, DirIn, EventSYN, nil)
+		w.Step(ref, DirIn, EventACK, nil)
+		w.End()
 	}
 	others, own := 0, 0
 	tab.Walk(nil, func(s *Snapshot) bool {
@@ -188,7 +188,7 @@ func TestOneClientsWindow(t *testing.T) {
 	if others != 5000 || own == 0 || own > window {
 		t.Errorf("%d conns of others are left of 5000, %d of the client; its window has %d slots", others, own, window)
 	}
-	quiet(tab, 200)
+	reclaimAll(tab, 200)
 	check(t, tab)
 }
 
@@ -196,7 +196,7 @@ func TestOneClientsWindow(t *testing.T) {
 // for lack of them.
 func TestFullIndex(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 10, 1000, 200000} {
-		tab := newTest(t, Config{Max: size, Seed: 1})
+		tab := newTestTable(t, Config{Max: size, Seed: 1})
 		fill(t, tab, 0, 0, size, wire.ProtoTCP, EventSYN)
 		if s := tab.Stats(); s.InUse != int64(size) {
 			t.Errorf("%d conns of %d: %+v", s.InUse, size, s)
@@ -208,7 +208,7 @@ func TestFullIndex(t *testing.T) {
 // worked, and of conns with n packets one in n; those that were idle for longer
 // than a minute and those with many packets stay.
 func TestDropEntry(t *testing.T) {
-	tab := newTest(t, Config{Max: 4000})
+	tab := newTestTable(t, Config{Max: 4000})
 	fill(t, tab, 0, 0, 100, wire.ProtoTCP, EventSYN, EventACK) // idle by then
 	fill(t, tab, 70*Second, 100, 100, wire.ProtoTCP, EventSYN)
 	fill(t, tab, 70*Second, 200, 300, wire.ProtoTCP, EventSYN, EventACK, EventACK)
@@ -217,7 +217,7 @@ func TestDropEntry(t *testing.T) {
 	s.DropEntry = ModeAlways
 	tab.SetSettings(&s)
 	for now := 71 * Second; now < 71*Second+40*Second; now += Second {
-		turns(tab, now) // a thirty-second of the table each second
+		runBatches(tab, now) // a thirty-second of the table each second
 	}
 	left := map[string]int{}
 	tab.Walk(nil, func(s *Snapshot) bool {
@@ -236,24 +236,24 @@ func TestDropEntry(t *testing.T) {
 	if left["half-open"] != 0 || left["idle"] != 100 || left["many"] != 100 || left["three"] < 150 || left["three"] > 210 {
 		t.Errorf("left are %v; want no half-open, 100 idle, 100 with many packets, about two thirds of 300", left)
 	}
-	quiet(tab, 111*Second)
+	reclaimAll(tab, 111*Second)
 	check(t, tab)
 }
 
 // TestDropPacket: the 1st, 11th, 21st… new conn at the rate of 10; under ModeAuto
 // only while room is short, and the more the shorter.
 func TestDropPacket(t *testing.T) {
-	tab := newTest(t, Config{Max: 100})
-	l := tab.Worker(0)
+	tab := newTestTable(t, Config{Max: 100})
+	w := tab.Worker(0)
 	count := func(m Mode, reserve int) (dropped []int) {
 		s := *DefaultSettings()
 		s.DropPacket, s.Reserve = m, reserve
 		tab.SetSettings(&s)
-		l.defence.packets = 0
-		l.Begin(0)
-		defer l.End()
+		w.defence.packetCountdown = 0
+		w.Begin(0)
+		defer w.End()
 		for i := range 30 {
-			if l.DropPacket() {
+			if w.DropPacket() {
 				dropped = append(dropped, i+1)
 			}
 		}
@@ -285,23 +285,23 @@ func TestEvictionByServiceTimeouts(t *testing.T) {
 		{"the busy one's service has a short timeout", nil, &short},
 		{"the idle one's service has a long timeout", &long, nil},
 	} {
-		tab := newTest(t, Config{Max: 2, Seed: 1})
-		l := tab.Worker(0)
+		tab := newTestTable(t, Config{Max: 2, Seed: 1})
+		w := tab.Worker(0)
 		enter := func(i int, now Tick, to *Timeouts) Ref { // flow(i) is server 1+i's
 			tab.Counts(uint32(1 + i)).Timeouts.Store(to)
-			l.Begin(now)
-			defer l.End()
+			w.Begin(now)
+			defer w.End()
 			n := flow(i)
-			ref, _ := l.Insert(&n)
-			l.Step(ref, DirIn, EventSYN, to)
-			l.Step(ref, DirIn, EventACK, to)
+			ref, _ := w.Insert(&n)
+			w.Step(ref, DirIn, EventSYN, to)
+			w.Step(ref, DirIn, EventACK, to)
 			return ref
 		}
 		idle, busy := enter(0, 1000, r.idle), enter(1, 2000, r.busy)
 		enter(2, 3000, nil)
-		if l.Conn(idle).Live() || !l.Conn(busy).Live() {
+		if w.Conn(idle).Live() || !w.Conn(busy).Live() {
 			t.Errorf("%s: live are the idle one: %t, the busy one: %t; want the busy one only",
-				r.sentence, l.Conn(idle).Live(), l.Conn(busy).Live())
+				r.sentence, w.Conn(idle).Live(), w.Conn(busy).Live())
 		}
 	}
 }

@@ -6,26 +6,26 @@ import "testing"
 // the rest end as if nobody asked. Told ones count as inactive, and end too.
 func TestForgotten(t *testing.T) {
 	for _, on := range []bool{false, true} {
-		tab := newTest(t, Config{Max: 1000, Seed: 1})
+		tab := newTestTable(t, Config{Max: 1000, Seed: 1})
 		settings := DefaultSettings()
 		settings.ResetForgotten = on
 		tab.SetSettings(settings)
-		l := tab.Worker(0)
-		l.Begin(0)
+		w := tab.Worker(0)
+		w.Begin(0)
 		const conns = MaxTimedOut + 20
 		for i := range conns {
 			n := flow(i)
-			ref, _ := l.Insert(&n)
-			l.Step(ref, DirIn, EventSYN, nil)
-			l.Step(ref, DirIn, EventACK, nil)
+			ref, _ := w.Insert(&n)
+			w.Step(ref, DirIn, EventSYN, nil)
+			w.Step(ref, DirIn, EventACK, nil)
 		}
-		l.End()
+		w.End()
 
 		told, ended := 0, Tick(0)
 		for now := Tick(0); now < 1000*Second; now += Second {
-			l.Begin(now)
-			l.End()
-			told += len(l.TimedOut())
+			w.Begin(now)
+			w.End()
+			told += len(w.TimedOut())
 			if s := tab.Stats(); s.InUse == 0 && ended == 0 {
 				ended = now
 			}

@@ -8,7 +8,7 @@ import (
 
 func v4(a, b, c, d byte) wire.Addr { return wire.AddrFrom4([]byte{a, b, c, d}) }
 
-func newTest(t testing.TB, cfg Config) *Table {
+func newTestTable(t testing.TB, cfg Config) *Table {
 	t.Helper()
 	tab, err := NewTable(cfg)
 	if err != nil {
@@ -31,14 +31,14 @@ func flow(i int) Entry {
 	}
 }
 
-// clientAsks and serverAsks are the questions of packets of n's flow.
-func clientAsks(n *Entry) Query {
+// clientQuery and serverQuery are the questions of packets of n's flow.
+func clientQuery(n *Entry) Query {
 	return Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
 		Proto: n.Proto, Dir: DirIn, Template: n.Template}
 }
 
-func serverAsks(n *Entry) Query {
-	q := clientAsks(n)
+func serverQuery(n *Entry) Query {
+	q := clientQuery(n)
 	q.Dir = DirOut
 	if n.Method == MethodMasq {
 		q.Peer, q.PeerPort = n.Server, n.SPort
@@ -46,26 +46,26 @@ func serverAsks(n *Entry) Query {
 	return q
 }
 
-func lookup(l *Worker, q Query) Ref {
+func lookup(w *Worker, q Query) Ref {
 	one := []Query{q}
-	l.Lookup(one)
+	w.Lookup(one)
 	return one[0].Ref
 }
 
-// turns runs turns of every worker at a time, until none is behind.
-func turns(t *Table, now Tick) {
+// runBatches runs turns of every worker at a time, until none is behind.
+func runBatches(t *Table, now Tick) {
 	for busy := true; busy; {
 		busy = false
-		for i := range t.locals {
-			t.locals[i].Begin(now)
-			busy = t.locals[i].End() || busy
+		for i := range t.workers {
+			t.workers[i].Begin(now)
+			busy = t.workers[i].End() || busy
 		}
 	}
 }
 
-// quiet brings all memory home: every conn retired so far becomes ready again.
-func quiet(t *Table, now Tick) {
+// reclaimAll brings all memory home: every conn retired so far becomes ready again.
+func reclaimAll(t *Table, now Tick) {
 	for range 4 {
-		turns(t, now)
+		runBatches(t, now)
 	}
 }

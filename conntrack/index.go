@@ -165,7 +165,7 @@ func (x *index) find(q *Query, hash uint64, port uint16) Ref {
 		b := x.at(hash, place)
 		for i := range b.slots {
 			s := slot(b.slots[i].Load())
-			if s&0xffffffff == tag && s != 0 && x.conns[s.ref()].answers(q, port) {
+			if s&0xffffffff == tag && s != 0 && x.conns[s.ref()].matches(q, port) {
 				return s.ref()
 			}
 		}

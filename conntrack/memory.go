@@ -3,8 +3,8 @@ package conntrack
 // memory is a worker's store of conns to fill, and of those that wait to become
 // so. Conns on a list are linked through Conn.next.
 type memory struct {
-	ready       list
-	fresh, last Ref // the worker's piece of the slab never used: fresh up to last-1
+	ready             list
+	unused, unusedEnd Ref // the worker's piece of the slab never used: fresh up to last-1
 
 	// limbo has the conns that were retired in one of the latest three epochs
 	// (epoch modulo 3). Two epochs later nobody reads them.
@@ -58,87 +58,87 @@ func (q *list) join(conns []Conn, o *list) {
 
 // allocate takes a conn to fill: one that was used before if there is one, so
 // that the table touches no more memory than it ever needed at once.
-func (l *Worker) allocate() Ref {
-	t, m := l.t, &l.memory
+func (w *Worker) allocate() Ref {
+	t, m := w.t, &w.memory
 	if m.ready.n == 0 {
-		l.reclaim()
+		w.reclaim()
 	}
-	if m.ready.n == 0 && m.fresh == m.last {
-		if !l.fetchSpare() {
-			l.fetchFresh()
+	if m.ready.n == 0 && m.unused == m.unusedEnd {
+		if !w.takeChunk() {
+			w.takeUnused()
 		}
 	}
-	if m.fresh < m.last && m.ready.n == 0 {
-		m.fresh++
-		return m.fresh - 1
+	if m.unused < m.unusedEnd && m.ready.n == 0 {
+		m.unused++
+		return m.unused - 1
 	}
 	return m.ready.pop(t.conns)
 }
 
 // retire puts a conn that nobody can find any more in limbo.
-func (l *Worker) retire(ref Ref) {
-	epoch := l.t.epoch.Load()
-	b := &l.memory.limbo[epoch%3]
+func (w *Worker) retire(ref Ref) {
+	epoch := w.t.epoch.Load()
+	b := &w.memory.limbo[epoch%3]
 	if b.epoch != epoch {
-		l.memory.ready.join(l.t.conns, &b.list) // retired three epochs ago or more
+		w.memory.ready.join(w.t.conns, &b.list) // retired three epochs ago or more
 		b.epoch = epoch
 	}
-	b.push(l.t.conns, ref)
+	b.push(w.t.conns, ref)
 }
 
 // reclaim makes conns ready whose grace period is over, and hands chunks of
 // too many on to the common store. What a turn ends is bounded by its budget, so
 // this is.
-func (l *Worker) reclaim() {
-	t, m := l.t, &l.memory
+func (w *Worker) reclaim() {
+	t, m := w.t, &w.memory
 	epoch := t.epoch.Load()
 	for i := range m.limbo {
 		if b := &m.limbo[i]; b.n > 0 && b.epoch+2 <= epoch {
 			m.ready.join(t.conns, &b.list)
 		}
 	}
-	for m.ready.n > 2*t.chunk {
-		l.giveSpare()
+	for m.ready.n > 2*t.chunkSize {
+		w.returnChunk()
 	}
 }
 
 // The common store of free conns is a stack of chunks. The conns of a chunk are
 // linked through Conn.next, chunks through the mail word of their first conn.
-// Table.spare has the top chunk's first conn in its lower half and, so that a
+// Table.chunks has the top chunk's first conn in its lower half and, so that a
 // top that went and came back is not taken for the same, a count in its upper.
 
-func (l *Worker) giveSpare() {
-	t := l.t
+func (w *Worker) returnChunk() {
+	t := w.t
 	var chunk list
-	for range t.chunk {
-		chunk.push(t.conns, l.memory.ready.pop(t.conns))
+	for range t.chunkSize {
+		chunk.push(t.conns, w.memory.ready.pop(t.conns))
 	}
 	for {
-		top := t.spare.Load()
+		top := t.chunks.Load()
 		below := uint32(top)
 		if below == 0 {
-			below = mailClaimed // retired conns stay claimed
+			below = linkEnd // retired conns stay claimed
 		}
-		t.mails.Items[chunk.head].Store(below)
-		if t.spare.CompareAndSwap(top, (top>>32+1)<<32|uint64(chunk.head)) {
+		t.inboxLinks.Items[chunk.head].Store(below)
+		if t.chunks.CompareAndSwap(top, (top>>32+1)<<32|uint64(chunk.head)) {
 			return
 		}
 	}
 }
 
-func (l *Worker) fetchSpare() bool {
-	t, ready := l.t, &l.memory.ready
+func (w *Worker) takeChunk() bool {
+	t, ready := w.t, &w.memory.ready
 	for {
-		top := t.spare.Load()
+		top := t.chunks.Load()
 		first := Ref(top)
 		if first == 0 {
 			return false
 		}
-		below := t.mails.Items[first].Load()
-		if below == mailClaimed {
+		below := t.inboxLinks.Items[first].Load()
+		if below == linkEnd {
 			below = 0
 		}
-		if !t.spare.CompareAndSwap(top, (top>>32+1)<<32|uint64(below)) {
+		if !t.chunks.CompareAndSwap(top, (top>>32+1)<<32|uint64(below)) {
 			continue
 		}
 		*ready = list{head: first}
@@ -150,17 +150,17 @@ func (l *Worker) fetchSpare() bool {
 	}
 }
 
-// fetchFresh takes a piece of the slab that was never used.
-func (l *Worker) fetchFresh() {
-	t := l.t
+// takeUnused takes a piece of the slab that was never used.
+func (w *Worker) takeUnused() {
+	t := w.t
 	for {
-		from := t.fresh.Load()
-		to := min(from+uint64(t.chunk), uint64(len(t.conns)))
+		from := t.firstUnused.Load()
+		to := min(from+uint64(t.chunkSize), uint64(len(t.conns)))
 		if from == to {
 			return
 		}
-		if t.fresh.CompareAndSwap(from, to) {
-			l.memory.fresh, l.memory.last = Ref(from), Ref(to)
+		if t.firstUnused.CompareAndSwap(from, to) {
+			w.memory.unused, w.memory.unusedEnd = Ref(from), Ref(to)
 			return
 		}
 	}

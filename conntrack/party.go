@@ -2,20 +2,20 @@ package conntrack
 
 import "sync/atomic"
 
-// party takes part in the table's grace periods and ends conns: a worker's
-// Local, or Table.guest for all other goroutines.
-type party struct {
+// participant takes part in the table's grace periods and ends conns: a worker's
+// Local, or Table.external for all other goroutines.
+type participant struct {
 	t   *Table
 	now Tick
 
-	_       [64]byte
-	reading atomic.Uint64 // the epoch of the open turn; 0: none is open
-	_       [56]byte
+	_     [64]byte
+	epoch atomic.Uint64 // the epoch of the open turn; 0: none is open
+	_     [56]byte
 
-	places   int // places for conns this party holds
+	credits  int // credits for conns this party holds
 	inserted atomic.Uint64
 	full     atomic.Uint64
-	ended    [numEnding]atomic.Uint64
+	ended    [numEndReason]atomic.Uint64
 }
 
 // firstEpoch is what epochs begin with, so that 0 can mean no turn.
@@ -26,12 +26,12 @@ const firstEpoch = 3
 // open in epoch e+2.
 func (t *Table) advanceEpoch() {
 	now := t.epoch.Load()
-	for i := range t.locals {
-		if r := t.locals[i].reading.Load(); r != 0 && r != now {
+	for i := range t.workers {
+		if r := t.workers[i].epoch.Load(); r != 0 && r != now {
 			return
 		}
 	}
-	if r := t.guest.reading.Load(); r != 0 && r != now {
+	if r := t.external.epoch.Load(); r != 0 && r != now {
 		return
 	}
 	t.epoch.CompareAndSwap(now, now+1)
@@ -48,15 +48,15 @@ const (
 	EndedForEmbryonic // evicted: half-open
 	EndedForClosing   // evicted: closing
 	EndedForIdle      // evicted: the longest idle found
-	numEnding
+	numEndReason
 )
 
-var endingNames = [numEnding]string{"timeout", "caller", "flush", "drop_entry", "embryonic", "closing", "idle"}
+var endReasonNames = [numEndReason]string{"timeout", "caller", "flush", "drop_entry", "embryonic", "closing", "idle"}
 
 // String is the ending's name for people and metrics.
 func (e EndReason) String() string {
-	if e < numEnding {
-		return endingNames[e]
+	if e < numEndReason {
+		return endReasonNames[e]
 	}
 	return "unknown"
 }
@@ -81,29 +81,29 @@ func (t *Table) count(c *Conn, s State, n int32) {
 }
 
 // end ends a conn if it is live.
-func (p *party) end(ref Ref, why EndReason) bool {
+func (p *participant) end(ref Ref, why EndReason) bool {
 	c := &p.t.conns[ref]
 	for {
-		w := c.word()
-		if !w.live() {
+		word := c.word()
+		if !word.live() {
 			return false
 		}
-		if c.swap(w, w&^flagLive) {
-			if p.bury(ref, w, why) {
-				p.t.mail(ref)
+		if c.swap(word, word&^flagLive) {
+			if p.unlink(ref, word, why) {
+				p.t.notify(ref)
 			}
 			return true
 		}
 	}
 }
 
-// bury takes a conn that this party ended (w is its life before) out of the
+// unlink takes a conn that this party ended (w is its life before) out of the
 // counts and the index. Its memory can be retired if alone is true, else its
 // last child will see to it.
-func (p *party) bury(ref Ref, w life, why EndReason) (alone bool) {
+func (p *participant) unlink(ref Ref, word life, why EndReason) (alone bool) {
 	t := p.t
 	c := &t.conns[ref]
-	t.count(c, w.state(), -1)
+	t.count(c, word.state(), -1)
 	if c.Expectation() {
 		t.expectations.Add(-1)
 	}
@@ -114,15 +114,15 @@ func (p *party) bury(ref Ref, w life, why EndReason) (alone bool) {
 		t.remove(t.hashOf(c), ref)
 	}
 	if c.control != 0 {
-		p.letGo(c.control, why.forced())
+		p.dropChild(c.control, why.forced())
 	}
 	p.ended[why].Add(1)
-	p.givePlace()
+	p.returnCredit()
 	return c.children.Or(unlinked) == 0
 }
 
-// attach makes ref a parent of one more conn and returns it, or 0 if it ended.
-func (p *party) attach(ref Ref) Ref {
+// addChild makes ref a parent of one more conn and returns it, or 0 if it ended.
+func (p *participant) addChild(ref Ref) Ref {
 	if ref == 0 {
 		return 0
 	}
@@ -138,73 +138,73 @@ func (p *party) attach(ref Ref) Ref {
 	}
 }
 
-// letGo takes a child from a parent. If forced, a template that is left without
+// dropChild takes a child from a parent. If forced, a template that is left without
 // children ends as well, unless it is assured. (In the kernel a conn does, too;
 // but an FTP session goes on when one of its transfers is forgotten.)
-func (p *party) letGo(parent Ref, forced bool) {
+func (p *participant) dropChild(parent Ref, forced bool) {
 	c := &p.t.conns[parent]
 	switch n := c.children.Add(^uint32(0)); {
 	case n == unlinked:
-		p.t.mail(parent)
+		p.t.notify(parent)
 	case n == 0 && forced && c.State() == TemplateNone:
 		p.end(parent, EndedByCaller)
 	}
 }
 
-// takePlace takes a place for one more conn: in all, parties hand out
+// takeCredit takes a place for one more conn: in all, parties hand out
 // Config.Max. They fetch them from the common store some at a time.
-func (p *party) takePlace() bool {
-	if p.places == 0 {
-		left := &p.t.left
+func (p *participant) takeCredit() bool {
+	if p.credits == 0 {
+		left := &p.t.credits
 		for {
 			n := left.Load()
 			if n <= 0 {
 				return false
 			}
-			got := min(n, int64(p.t.chunk))
+			got := min(n, int64(p.t.chunkSize))
 			if left.CompareAndSwap(n, n-got) {
-				p.places = int(got)
+				p.credits = int(got)
 				break
 			}
 		}
 	}
-	p.places--
+	p.credits--
 	return true
 }
 
-func (p *party) givePlace() {
-	p.places++
-	if p.places > 2*p.t.chunk {
-		p.places -= p.t.chunk
-		p.t.left.Add(int64(p.t.chunk))
+func (p *participant) returnCredit() {
+	p.credits++
+	if p.credits > 2*p.t.chunkSize {
+		p.credits -= p.t.chunkSize
+		p.t.credits.Add(int64(p.t.chunkSize))
 	}
 }
 
 // Mail. A conn that the owner of its wheel slot should look at (its deadline
 // moved back, or it ended) is pushed on the owner's stack, linked through
-// Table.mails. The word of a conn that is not on a stack is 0.
+// Table.inboxLinks. The word of a conn that is not on a stack is 0.
 const (
-	// mailClaimed is the word of the last conn of a stack, and of one that is
+	// linkEnd is the word of the last conn of a stack, and of one that is
 	// not to be pushed: not published yet, or retired.
-	mailClaimed = 1<<32 - 1
+	linkEnd = 1<<32 - 1
 )
 
-// mail asks the conn's worker to review it. If it is on the stack already, the
+// notify asks the conn's worker to review it. If it is on the stack already, the
 // worker will see what the caller just did: it clears the word before it looks.
-func (t *Table) mail(ref Ref) {
-	if t.mails.Items[ref].CompareAndSwap(0, mailClaimed) {
-		t.post(ref, &t.locals[t.conns[ref].worker()].inbox)
+func (t *Table) notify(ref Ref) {
+	if t.inboxLinks.Items[ref].CompareAndSwap(0, linkEnd) {
+		t.enqueue(ref, &t.workers[t.conns[ref].worker()].inbox)
 	}
 }
 
-// post pushes a conn whose word the caller claimed.
-func (t *Table) post(ref Ref, inbox *atomic.Uint32) {
+// enqueue pushes a conn whose word the caller claimed.
+func (t *Table) enqueue(ref Ref, inbox *atomic.Uint32) {
 	for {
 		top := inbox.Load()
 		if top == 0 {
-			t.mails.Items[ref].Store(mailClaimed)
+			t.inboxLinks.Items[ref].Store(linkEnd)
 		} else {
-			t.mails.Items[ref].Store(top)
+			t.inboxLinks.Items[ref].Store(top)
 		}
 		if inbox.CompareAndSwap(top, uint32(ref)) {
 			return

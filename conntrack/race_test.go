@@ -12,17 +12,17 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// together runs f for every worker of the table at once and waits for all.
-func together(tab *Table, f func(l *Worker)) {
+// onAllWorkers runs f for every worker of the table at once and waits for all.
+func onAllWorkers(tab *Table, f func(w *Worker)) {
 	var wg sync.WaitGroup
-	for i := range tab.locals {
+	for i := range tab.workers {
 		wg.Go(func() { f(tab.Worker(i)) })
 	}
 	wg.Wait()
 }
 
-// effort is how often racing tests go round: less where all is slower.
-func effort(n int) int {
+// rounds is how often racing tests go round: less where all is slower.
+func rounds(n int) int {
 	if testing.Short() {
 		return n / 10
 	}
@@ -33,13 +33,13 @@ func effort(n int) int {
 // flow is fresh for one of them, and all get the same conn.
 func TestInsertRace(t *testing.T) {
 	const workers, flows = 4, 8
-	tab := newTest(t, Config{Max: 200, Workers: workers, slack: 2000})
+	tab := newTestTable(t, Config{Max: 200, Workers: workers, slack: 2000})
 	var got [workers][flows]Ref
-	var fresh [flows]atomic.Int32
-	for round := range effort(1500) {
+	var created [flows]atomic.Int32
+	for round := range rounds(1500) {
 		var ready atomic.Int32
-		together(tab, func(l *Worker) {
-			l.Begin(Tick(round))
+		onAllWorkers(tab, func(w *Worker) {
+			w.Begin(Tick(round))
 			ready.Add(1)
 			for ready.Load() < workers {
 				runtime.Gosched()
@@ -47,28 +47,28 @@ func TestInsertRace(t *testing.T) {
 			for i := range flows {
 				n := flow(i)
 				n.VPort = uint16(round)
-				ref, isNew := l.Insert(&n)
+				ref, isNew := w.Insert(&n)
 				if isNew {
-					fresh[i].Add(1)
+					created[i].Add(1)
 				}
-				got[l.worker][i] = ref
+				got[w.id][i] = ref
 			}
-			l.End()
+			w.End()
 		})
 		for i := range flows {
-			if n := fresh[i].Swap(0); n != 1 {
+			if n := created[i].Swap(0); n != 1 {
 				t.Fatalf("round %d: flow %d is fresh for %d workers", round, i, n)
 			}
-			for w := range workers {
-				if got[w][i] == 0 || got[w][i] != got[0][i] {
-					t.Fatalf("round %d: flow %d is conn %d for worker %d, %d for worker 0", round, i, got[w][i], w, got[0][i])
+			for worker := range workers {
+				if got[worker][i] == 0 || got[worker][i] != got[0][i] {
+					t.Fatalf("round %d: flow %d is conn %d for worker %d, %d for worker 0", round, i, got[worker][i], worker, got[0][i])
 				}
 			}
 			tab.Worker(i % workers).Begin(Tick(round))
 			tab.Worker(i % workers).Expire(got[0][i])
 			tab.Worker(i % workers).End()
 		}
-		quiet(tab, Tick(round))
+		reclaimAll(tab, Tick(round))
 		if round%100 == 0 {
 			check(t, tab)
 		}
@@ -80,29 +80,29 @@ func TestInsertRace(t *testing.T) {
 // rival of its conn; the rival ends; another worker, whose own conn has the
 // smaller ref, settles the first one's. Then that conn stands.
 func TestSettledMeanwhile(t *testing.T) {
-	tab := newTest(t, Config{Max: 16, Workers: 2})
-	l, n := tab.Worker(0), flow(1)
-	l.Begin(0)
-	rival, _ := l.Insert(&n)
-	hash := tab.hashOf(l.Conn(rival))
-	small, _ := l.prepare(&n)
-	own, state := l.prepare(&n)
+	tab := newTestTable(t, Config{Max: 16, Workers: 2})
+	w, n := tab.Worker(0), flow(1)
+	w.Begin(0)
+	rival, _ := w.Insert(&n)
+	hash := tab.hashOf(w.Conn(rival))
+	small, _ := w.newConn(&n)
+	own, state := w.newConn(&n)
 	v := newSlot(own, hash) | tentative
 	pos, _ := tab.put(hash, v)
-	if s, _ := tab.rival(l.Conn(own), hash, v); s.ref() != rival || s.tentative() {
+	if s, _ := tab.rival(w.Conn(own), hash, v); s.ref() != rival || s.tentative() {
 		t.Fatalf("own conn sees %#x, want conn %d settled", uint64(s), rival)
 	}
-	l.Expire(rival)
+	w.Expire(rival)
 	if winner, placed, _ := tab.insert(small, hash); winner != own || !placed {
 		t.Fatalf("the other worker gets conn %d, want %d", winner, own)
 	}
-	l.abandon(small, true)
+	w.undoInsert(small, true)
 	if got := tab.yield(hash, v, pos, rival); got != own {
 		t.Fatalf("conn %d wins, want %d, which the other worker uses", got, own)
 	}
-	l.settled(own, state)
-	l.End()
-	quiet(tab, 1)
+	w.finishInsert(own, state)
+	w.End()
+	reclaimAll(tab, 1)
 	check(t, tab)
 }
 
@@ -125,7 +125,7 @@ func TestStress(t *testing.T) {
 	} {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("%s/seed=%d", c.name, seed), func(t *testing.T) {
-			tab := newTest(t, Config{Max: c.max, Workers: c.workers, slack: c.slack, MaxServers: 32, Seed: seed | 1})
+			tab := newTestTable(t, Config{Max: c.max, Workers: c.workers, slack: c.slack, MaxServers: 32, Seed: seed | 1})
 			s := *DefaultSettings()
 			for i := range s.Timeouts {
 				s.Timeouts[i] = Tick(100 + 37*i)
@@ -133,23 +133,23 @@ func TestStress(t *testing.T) {
 			s.DropEntry, s.SecureTCP = ModeAuto, ModeAuto
 			tab.SetSettings(&s)
 			var now, left atomic.Int64
-			left.Store(int64(c.workers * effort(2000)))
+			left.Store(int64(c.workers * rounds(2000)))
 			stop := make(chan struct{})
 			var others sync.WaitGroup
 			others.Go(func() { lister(tab, stop) })
 			others.Go(func() { flusher(tab, stop, seed) })
-			together(tab, func(l *Worker) {
-				w := &stresser{t: t, l: l, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(l.worker)))}
+			onAllWorkers(tab, func(w *Worker) {
+				st := &stresser{t: t, l: w, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
 				for left.Add(-1) >= 0 {
-					w.turn(Tick(now.Add(int64(w.rnd.IntN(c.jitter)))))
+					st.batch(Tick(now.Add(int64(st.rnd.IntN(c.jitter)))))
 				}
 			})
 			close(stop)
 			others.Wait()
-			quiet(tab, Tick(now.Load()))
+			reclaimAll(tab, Tick(now.Load()))
 			check(t, tab)
 			tab.Flush(func(*Snapshot) bool { return true })
-			quiet(tab, Tick(now.Load()))
+			reclaimAll(tab, Tick(now.Load()))
 			check(t, tab)
 			if s := tab.Stats(); s.InUse != 0 {
 				t.Errorf("%d conns are left", s.InUse)
@@ -190,98 +190,98 @@ type stresser struct {
 	l     *Worker
 	flows int
 	rnd   *rand.Rand
-	held  []heldConn
+	found []foundConn
 }
 
-// heldConn is a conn this turn found, and the question that found it.
-type heldConn struct {
+// foundConn is a conn this turn found, and the question that found it.
+type foundConn struct {
 	q   Query
 	ref Ref
 }
 
-func (w *stresser) turn(now Tick) {
-	w.l.Begin(now)
-	w.held = w.held[:0]
-	queries := make([]Query, 1+w.rnd.IntN(16))
+func (s *stresser) batch(now Tick) {
+	s.l.Begin(now)
+	s.found = s.found[:0]
+	queries := make([]Query, 1+s.rnd.IntN(16))
 	for i := range queries {
-		n := w.flow()
-		queries[i] = clientAsks(&n)
-		if w.rnd.IntN(2) == 0 {
-			queries[i] = serverAsks(&n)
+		n := s.flow()
+		queries[i] = clientQuery(&n)
+		if s.rnd.IntN(2) == 0 {
+			queries[i] = serverQuery(&n)
 		}
 	}
-	w.l.Lookup(queries)
+	s.l.Lookup(queries)
 	for _, q := range queries {
-		w.hold(q, q.Ref)
-		w.something(q)
+		s.remember(q, q.Ref)
+		s.randomOp(q)
 	}
-	if w.rnd.IntN(8) == 0 {
+	if s.rnd.IntN(8) == 0 {
 		runtime.Gosched()
 	}
-	for _, h := range w.held {
-		if c := w.l.Conn(h.ref); !c.answers(&h.q, h.q.ClientPort) {
-			w.t.Errorf("conn %d was found by %+v and is %+v before the turn is over", h.ref, h.q, c)
+	for _, h := range s.found {
+		if c := s.l.Conn(h.ref); !c.matches(&h.q, h.q.ClientPort) {
+			s.t.Errorf("conn %d was found by %+v and is %+v before the turn is over", h.ref, h.q, c)
 		}
 	}
-	w.l.End()
+	s.l.End()
 	runtime.Gosched()
 }
 
-func (w *stresser) hold(q Query, ref Ref) {
+func (s *stresser) remember(q Query, ref Ref) {
 	if ref != 0 {
 		if q.Template { // Lookup says so to itself
 			q.kind = kindTemplate
 		}
-		w.held = append(w.held, heldConn{q, ref})
+		s.found = append(s.found, foundConn{q, ref})
 	}
 }
 
-func (w *stresser) flow() Entry {
-	n := flow(w.rnd.IntN(w.flows))
+func (s *stresser) flow() Entry {
+	n := flow(s.rnd.IntN(s.flows))
 	if n.Client[15]%3 == 0 {
 		n.Proto = wire.ProtoUDP
 	}
 	return n
 }
 
-func (w *stresser) something(q Query) {
-	l := w.l
-	switch op := w.rnd.IntN(12); {
+func (s *stresser) randomOp(q Query) {
+	w := s.l
+	switch op := s.rnd.IntN(12); {
 	case q.Ref == 0 || op == 0:
-		n := w.flow()
-		if w.rnd.IntN(3) == 0 {
-			tmpl := template(w.rnd.IntN(8), 50)
+		n := s.flow()
+		if s.rnd.IntN(3) == 0 {
+			tmpl := template(s.rnd.IntN(8), 50)
 			tmpl.Client[14] = 77
-			n.Control, _ = l.Insert(&tmpl)
-			w.hold(clientAsks(&tmpl), n.Control)
+			n.Control, _ = w.Insert(&tmpl)
+			s.remember(clientQuery(&tmpl), n.Control)
 		}
-		n.OnePacket = w.rnd.IntN(10) == 0
-		ref, _ := l.Insert(&n)
-		w.hold(clientAsks(&n), ref)
+		n.OnePacket = s.rnd.IntN(10) == 0
+		ref, _ := w.Insert(&n)
+		s.remember(clientQuery(&n), ref)
 		if ref != 0 {
-			l.Step(ref, DirIn, EventSYN, nil)
+			w.Step(ref, DirIn, EventSYN, nil)
 		}
 	case op == 1:
-		l.Expire(q.Ref)
-		n := w.flow()
-		ref, _ := l.Insert(&n) // may well get memory that was just wanted back
-		w.hold(clientAsks(&n), ref)
+		w.Expire(q.Ref)
+		n := s.flow()
+		ref, _ := w.Insert(&n) // may well get memory that was just wanted back
+		s.remember(clientQuery(&n), ref)
 	case op == 2:
-		if p := l.Conn(q.Ref).Control(); p != 0 {
-			if !l.Conn(p).Template() {
-				w.t.Errorf("conn %d is controlled by %d, which is no template: %+v", q.Ref, p, l.Conn(p))
+		if p := w.Conn(q.Ref).Control(); p != 0 {
+			if !w.Conn(p).Template() {
+				s.t.Errorf("conn %d is controlled by %d, which is no template: %+v", q.Ref, p, w.Conn(p))
 			}
-			l.Renew(p, Tick(20+w.rnd.IntN(100)))
+			w.Renew(p, Tick(20+s.rnd.IntN(100)))
 		}
 	default:
-		l.Step(q.Ref, q.Dir, Event(w.rnd.IntN(int(numEvent))), nil)
+		w.Step(q.Ref, q.Dir, Event(s.rnd.IntN(int(numEvent))), nil)
 	}
 }
 
 // TestIdleWorker: a worker that never has a turn, or none any more, does not
 // keep others from using memory again; one in a turn does, until its End.
 func TestIdleWorker(t *testing.T) {
-	tab := newTest(t, Config{Max: 8, Workers: 3, slack: 8})
+	tab := newTestTable(t, Config{Max: 8, Workers: 3, slack: 8})
 	busy, holder := tab.Worker(0), tab.Worker(1)
 	cycle := func(i int) bool {
 		busy.Begin(Tick(i))
@@ -303,7 +303,7 @@ func TestIdleWorker(t *testing.T) {
 	ref, _ := busy.Insert(&n)
 	busy.End()
 	holder.Begin(200)
-	if lookup(holder, clientAsks(&n)) != ref {
+	if lookup(holder, clientQuery(&n)) != ref {
 		t.Fatal("not found")
 	}
 	busy.Begin(200)
@@ -314,7 +314,7 @@ func TestIdleWorker(t *testing.T) {
 		if !cycle(1001 + i) {
 			refused++
 		}
-		if q := clientAsks(&n); !holder.Conn(ref).answers(&q, q.ClientPort) {
+		if q := clientQuery(&n); !holder.Conn(ref).matches(&q, q.ClientPort) {
 			t.Fatalf("conn %d was used again in a turn that holds it", ref)
 		}
 	}
@@ -328,7 +328,7 @@ func TestIdleWorker(t *testing.T) {
 	if !cycle(3000) {
 		t.Errorf("conn refused after the turn: %+v", tab.Stats())
 	}
-	quiet(tab, 4000)
+	reclaimAll(tab, 4000)
 	check(t, tab)
 }
 
@@ -336,49 +336,49 @@ func TestIdleWorker(t *testing.T) {
 // table that is filled again and again touches no more memory than at first.
 func TestMemoryMoves(t *testing.T) {
 	const size = 3000
-	tab := newTest(t, Config{Max: size, Workers: 3, slack: 300})
+	tab := newTestTable(t, Config{Max: size, Workers: 3, slack: 300})
 	touched := uint64(0)
 	for round := range 12 {
-		l, now := tab.Worker(round%3), Tick(round)*100*Second
-		for i := range size - 6*tab.chunk { // others may hold places
-			l.Begin(now)
+		w, now := tab.Worker(round%3), Tick(round)*100*Second
+		for i := range size - 6*tab.chunkSize { // others may hold places
+			w.Begin(now)
 			f := flow(i)
-			if ref, fresh := l.Insert(&f); ref == 0 || !fresh {
-				t.Fatalf("round %d: conn %d: %d %v, %+v", round, i, ref, fresh, tab.Stats())
+			if ref, created := w.Insert(&f); ref == 0 || !created {
+				t.Fatalf("round %d: conn %d: %d %v, %+v", round, i, ref, created, tab.Stats())
 			}
-			l.End()
+			w.End()
 		}
-		turns(tab, now+90*Second)
-		quiet(tab, now+90*Second)
+		runBatches(tab, now+90*Second)
+		reclaimAll(tab, now+90*Second)
 		check(t, tab)
 		if round == 2 {
-			touched = tab.fresh.Load()
+			touched = tab.firstUnused.Load()
 		}
 	}
-	if s := tab.Stats(); s.InUse != 0 || s.Full != 0 || tab.fresh.Load() > touched {
-		t.Errorf("after all rounds: %+v, %d conns touched, %d after the first rounds", s, tab.fresh.Load(), touched)
+	if s := tab.Stats(); s.InUse != 0 || s.Full != 0 || tab.firstUnused.Load() > touched {
+		t.Errorf("after all rounds: %+v, %d conns touched, %d after the first rounds", s, tab.firstUnused.Load(), touched)
 	}
 }
 
 // TestSpareRace has workers give chunks to the common store and fetch them at
 // once; no conn may be lost or given twice.
 func TestSpareRace(t *testing.T) {
-	tab := newTest(t, Config{Max: 64, Workers: 4, slack: 1000})
-	together(tab, func(l *Worker) {
-		for range effort(20000) {
-			l.fetchSpare()
-			for l.memory.ready.n < 2*tab.chunk && l.memory.fresh != l.memory.last || l.memory.ready.n == 0 {
-				if l.memory.fresh == l.memory.last {
-					if l.fetchFresh(); l.memory.fresh == l.memory.last {
+	tab := newTestTable(t, Config{Max: 64, Workers: 4, slack: 1000})
+	onAllWorkers(tab, func(w *Worker) {
+		for range rounds(20000) {
+			w.takeChunk()
+			for w.memory.ready.n < 2*tab.chunkSize && w.memory.unused != w.memory.unusedEnd || w.memory.ready.n == 0 {
+				if w.memory.unused == w.memory.unusedEnd {
+					if w.takeUnused(); w.memory.unused == w.memory.unusedEnd {
 						break
 					}
 				}
-				l.memory.ready.push(tab.conns, l.memory.fresh)
-				tab.mails.Items[l.memory.fresh].Store(mailClaimed)
-				l.memory.fresh++
+				w.memory.ready.push(tab.conns, w.memory.unused)
+				tab.inboxLinks.Items[w.memory.unused].Store(linkEnd)
+				w.memory.unused++
 			}
-			for l.memory.ready.n >= tab.chunk {
-				l.giveSpare()
+			for w.memory.ready.n >= tab.chunkSize {
+				w.returnChunk()
 			}
 		}
 	})

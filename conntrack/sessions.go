@@ -30,15 +30,15 @@ func (c *Conn) session() Session { return Session(c.serverSession.Load() >> sess
 // grace period of its own. Who ends a conn whose session is busy leaves it to the
 // worker that uses it.
 type sessions struct {
-	words []atomic.Uint64
-	below []atomic.Uint32 // of a free session: the next on the stack
+	words    []atomic.Uint64
+	nextFree []atomic.Uint32 // of a free session: the next on the stack
 	// free is the stack of sessions that were used before: top in its lower half and,
 	// so that a top that went and came back is not taken for the same, a count in
 	// its upper. So no more memory is touched than was ever needed at once.
-	free  atomic.Uint64
-	fresh atomic.Uint32 // the highest session ever used
-	inUse atomic.Int64
-	none  atomic.Uint64 // times that all were in use
+	free      atomic.Uint64
+	highest   atomic.Uint32 // the highest session ever used
+	inUse     atomic.Int64
+	exhausted atomic.Uint64 // times that all were in use
 }
 
 const (
@@ -48,42 +48,42 @@ const (
 )
 
 func newSessions(n int) sessions {
-	return sessions{words: make([]atomic.Uint64, n+1), below: make([]atomic.Uint32, n+1)}
+	return sessions{words: make([]atomic.Uint64, n+1), nextFree: make([]atomic.Uint32, n+1)}
 }
 
-// take is a session that is nobody's; 0: all are in use.
-func (s *sessions) take() Session {
+// allocate is a session that is nobody's; 0: all are in use.
+func (s *sessions) allocate() Session {
 	for {
 		top := s.free.Load()
 		n := uint32(top)
 		if n == 0 {
 			break
 		}
-		if s.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(s.below[n].Load())) {
+		if s.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(s.nextFree[n].Load())) {
 			s.inUse.Add(1)
 			return Session(n)
 		}
 	}
 	for {
-		n := s.fresh.Load() + 1
+		n := s.highest.Load() + 1
 		if int(n) >= len(s.words) {
-			s.none.Add(1)
+			s.exhausted.Add(1)
 			return 0
 		}
-		if s.fresh.CompareAndSwap(n-1, n) {
+		if s.highest.CompareAndSwap(n-1, n) {
 			s.inUse.Add(1)
 			return Session(n)
 		}
 	}
 }
 
-// give takes a session back from its last user.
-func (s *sessions) give(n Session) {
+// release takes a session back from its last user.
+func (s *sessions) release(n Session) {
 	s.words[n].Store(0)
 	s.inUse.Add(-1)
 	for {
 		top := s.free.Load()
-		s.below[n].Store(uint32(top))
+		s.nextFree[n].Store(uint32(top))
 		if s.free.CompareAndSwap(top, (top>>32+1)<<32|uint64(n)) {
 			return
 		}
@@ -94,14 +94,14 @@ func (s *sessions) give(n Session) {
 func (s *sessions) end(n Session, ref Ref) {
 	idle := uint64(ref) << sessionShift
 	for {
-		switch w := s.words[n].Load(); w {
+		switch word := s.words[n].Load(); word {
 		case idle:
 			if s.words[n].CompareAndSwap(idle, idle|sessionBusy) {
-				s.give(n)
+				s.release(n)
 				return
 			}
 		case idle | sessionBusy:
-			if s.words[n].CompareAndSwap(w, w|sessionEnded) {
+			if s.words[n].CompareAndSwap(word, word|sessionEnded) {
 				return
 			}
 		default:
@@ -116,13 +116,13 @@ const sessionTries = 32
 
 // LockSession gets the conn's session for this worker alone, until Release. 0: it has none
 // yet, or another worker uses it and did not let go for a while (busy).
-func (l *Worker) LockSession(ref Ref) (n Session, busy bool) {
-	if n = l.t.conns[ref].session(); n == 0 {
+func (w *Worker) LockSession(ref Ref) (n Session, busy bool) {
+	if n = w.t.conns[ref].session(); n == 0 {
 		return 0, false
 	}
 	idle := uint64(ref) << sessionShift
 	for range sessionTries {
-		if l.t.sessions.words[n].CompareAndSwap(idle, idle|sessionBusy) {
+		if w.t.sessions.words[n].CompareAndSwap(idle, idle|sessionBusy) {
 			return n, false
 		}
 	}
@@ -132,34 +132,34 @@ func (l *Worker) LockSession(ref Ref) (n Session, busy bool) {
 // LockNewSession gives a conn that has none a session, and claims it: what belongs to it
 // is to be made anew. 0: there is none to be had, or (busy) another worker was
 // first, or the conn has ended.
-func (l *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
-	s, c := &l.t.sessions, &l.t.conns[ref]
-	if n = s.take(); n == 0 {
+func (w *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
+	s, c := &w.t.sessions, &w.t.conns[ref]
+	if n = s.allocate(); n == 0 {
 		return 0, false
 	}
 	s.words[n].Store(uint64(ref)<<sessionShift | sessionBusy)
 	if id := c.serverSession.Load(); id>>sessionBits != 0 || !c.serverSession.CompareAndSwap(id, id|uint32(n)<<sessionBits) {
-		s.give(n)
+		s.release(n)
 		return 0, true
 	}
 	// Either who ended the conn meanwhile saw the session, or we see the end.
 	if !c.Live() {
 		s.end(n, ref)
-		l.UnlockSession(ref, n)
+		w.UnlockSession(ref, n)
 		return 0, true
 	}
 	return n, false
 }
 
 // SessionsMostlyFree says whether more than half of the sessions are free.
-func (l *Worker) SessionsMostlyFree() bool {
-	return l.t.sessions.inUse.Load() < int64(len(l.t.sessions.words)/2)
+func (w *Worker) SessionsMostlyFree() bool {
+	return w.t.sessions.inUse.Load() < int64(len(w.t.sessions.words)/2)
 }
 
 // UnlockSession lets go of a session.
-func (l *Worker) UnlockSession(ref Ref, n Session) {
+func (w *Worker) UnlockSession(ref Ref, n Session) {
 	idle := uint64(ref) << sessionShift
-	if s := &l.t.sessions; !s.words[n].CompareAndSwap(idle|sessionBusy, idle) {
-		s.give(n) // the conn ended meanwhile
+	if s := &w.t.sessions; !s.words[n].CompareAndSwap(idle|sessionBusy, idle) {
+		s.release(n) // the conn ended meanwhile
 	}
 }

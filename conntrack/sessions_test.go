@@ -9,58 +9,58 @@ import (
 // TestSessions: a conn gets a session when asked, keeps it, shares it with no other
 // conn or worker, and gives it back when it ends, at once or when it is let go of.
 func TestSessions(t *testing.T) {
-	tab := newTest(t, Config{Max: 16, Sessions: 2, Workers: 2})
-	l, other := tab.Worker(0), tab.Worker(1)
-	l.Begin(0)
+	tab := newTestTable(t, Config{Max: 16, Sessions: 2, Workers: 2})
+	w, other := tab.Worker(0), tab.Worker(1)
+	w.Begin(0)
 	other.Begin(0)
 	var refs [3]Ref
 	for i := range refs {
 		n := flow(i)
 		n.Helped = true
-		refs[i], _ = l.Insert(&n)
+		refs[i], _ = w.Insert(&n)
 	}
-	if n, busy := l.LockSession(refs[0]); n != 0 || busy || !l.Conn(refs[0]).Helped() {
+	if n, busy := w.LockSession(refs[0]); n != 0 || busy || !w.Conn(refs[0]).Helped() {
 		t.Errorf("a new conn has session %d, busy %v", n, busy)
 	}
-	first, _ := l.LockNewSession(refs[0])
+	first, _ := w.LockNewSession(refs[0])
 	if n, busy := other.LockSession(refs[0]); n != 0 || !busy {
 		t.Errorf("another worker got session %d of the first's %d, busy %v", n, first, busy)
 	}
-	l.UnlockSession(refs[0], first)
+	w.UnlockSession(refs[0], first)
 	if n, _ := other.LockSession(refs[0]); n != first {
 		t.Errorf("released it is %d, was %d", n, first)
 	}
-	second, _ := l.LockNewSession(refs[1])
-	if n, busy := l.LockNewSession(refs[2]); first == 0 || second == 0 || first == second || n != 0 || busy {
+	second, _ := w.LockNewSession(refs[1])
+	if n, busy := w.LockNewSession(refs[2]); first == 0 || second == 0 || first == second || n != 0 || busy {
 		t.Errorf("two conns have sessions %d and %d of two, a third %d, busy %v", first, second, n, busy)
 	}
 	if s := tab.Stats(); s.Sessions != 2 || s.NoSession != 1 {
 		t.Errorf("%d sessions in use, %d refused; want 2 and 1", s.Sessions, s.NoSession)
 	}
-	if n, busy := l.LockNewSession(refs[1]); n != 0 {
+	if n, busy := w.LockNewSession(refs[1]); n != 0 {
 		t.Errorf("a conn that has a session got %d more, busy %v", n, busy)
 	}
-	if id := l.Conn(refs[1]).ServerID(); id != flow(1).ServerID {
+	if id := w.Conn(refs[1]).ServerID(); id != flow(1).ServerID {
 		t.Errorf("with a session its server is %d", id)
 	}
-	l.UnlockSession(refs[1], second)
-	l.Expire(refs[1])
-	if n, _ := l.LockNewSession(refs[1]); n != 0 {
+	w.UnlockSession(refs[1], second)
+	w.Expire(refs[1])
+	if n, _ := w.LockNewSession(refs[1]); n != 0 {
 		t.Errorf("a conn that ended got session %d", n)
 	}
-	l.Expire(refs[0])
+	w.Expire(refs[0])
 	if got := tab.Stats().Sessions; got != 1 {
 		t.Errorf("%d sessions in use while one is claimed whose conn ended", got)
 	}
 	other.UnlockSession(refs[0], first)
-	if n, _ := l.LockNewSession(refs[2]); n != first && n != second {
+	if n, _ := w.LockNewSession(refs[2]); n != first && n != second {
 		t.Errorf("a session that came back is not given again: %d", n)
 	} else {
-		l.UnlockSession(refs[2], n)
+		w.UnlockSession(refs[2], n)
 	}
-	l.End()
+	w.End()
 	other.End()
-	quiet(tab, 0)
+	reclaimAll(tab, 0)
 	check(t, tab)
 }
 
@@ -68,22 +68,22 @@ func TestSessions(t *testing.T) {
 // in a session, and all come back.
 func TestSessionsRace(t *testing.T) {
 	const workers, conns = 4, 6
-	tab := newTest(t, Config{Max: 200, Workers: workers, Sessions: 3, slack: 2000})
+	tab := newTestTable(t, Config{Max: 200, Workers: workers, Sessions: 3, slack: 2000})
 	var users [4]atomic.Int32
 	var got atomic.Int64
-	for round := range effort(600) {
-		together(tab, func(l *Worker) {
-			rnd := rand.New(rand.NewPCG(uint64(round), uint64(l.worker)))
+	for round := range rounds(600) {
+		onAllWorkers(tab, func(w *Worker) {
+			rnd := rand.New(rand.NewPCG(uint64(round), uint64(w.id)))
 			for range 8 {
-				l.Begin(Tick(round))
+				w.Begin(Tick(round))
 				f := flow(rnd.IntN(conns))
-				ref, _ := l.Insert(&f)
-				n, busy := l.LockSession(ref)
+				ref, _ := w.Insert(&f)
+				n, busy := w.LockSession(ref)
 				if n == 0 && !busy {
-					n, _ = l.LockNewSession(ref)
+					n, _ = w.LockNewSession(ref)
 				}
 				if rnd.IntN(3) == 0 {
-					l.Expire(ref)
+					w.Expire(ref)
 				}
 				if n != 0 {
 					if users[n].Add(1) != 1 {
@@ -91,18 +91,18 @@ func TestSessionsRace(t *testing.T) {
 					}
 					got.Add(1)
 					users[n].Add(-1)
-					l.UnlockSession(ref, n)
+					w.UnlockSession(ref, n)
 				}
-				l.End()
+				w.End()
 			}
 		})
 		if round%100 == 0 {
-			quiet(tab, Tick(round))
+			reclaimAll(tab, Tick(round))
 			check(t, tab)
 		}
 	}
 	tab.Flush(func(*Snapshot) bool { return true })
-	quiet(tab, 1000)
+	reclaimAll(tab, 1000)
 	check(t, tab)
 	if n := tab.Stats().Sessions; n != 0 || got.Load() == 0 {
 		t.Errorf("%d sessions in use at the end, %d claims", n, got.Load())

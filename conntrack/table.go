@@ -64,28 +64,28 @@ func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 // cache lines of its own.
 type Table struct {
 	index
-	key      keyhash.Key
-	slab     slab.Slab[Conn]
-	lines    slab.Slab[bucket]
-	mails    slab.Slab[atomic.Uint32] // a word for each conn; see mailClaimed
-	counts   []Counts                 // by server ID
-	locals   []Worker
-	max      int // Config.Max
-	chunk    int // how many conns, and places, a worker takes from the common store at once
-	settings atomic.Pointer[Settings]
+	key        keyhash.Key
+	slab       slab.Slab[Conn]
+	lines      slab.Slab[bucket]
+	inboxLinks slab.Slab[atomic.Uint32] // a word for each conn; see linkEnd
+	counts     []Counts                 // by server ID
+	workers    []Worker
+	max        int // Config.Max
+	chunkSize  int // how many conns, and places, a worker takes from the common store at once
+	settings   atomic.Pointer[Settings]
 
-	guestMu sync.Mutex // held by the goroutine that is guest
-	guest   party
+	externalMu sync.Mutex // held by the goroutine that is guest
+	external   participant
 
 	_            [64]byte
 	epoch        atomic.Uint64
 	_            [56]byte
 	clock        atomic.Int64 // the latest time any worker began a turn at
 	_            [56]byte
-	left         atomic.Int64 // places for conns no worker has taken
+	credits      atomic.Int64 // places for conns no worker has taken
 	_            [56]byte
-	spare        atomic.Uint64 // the common store of free conns; see memory.go
-	fresh        atomic.Uint64 // the first conn of the slab never used
+	chunks       atomic.Uint64 // the common store of free conns; see memory.go
+	firstUnused  atomic.Uint64 // the first conn of the slab never used
 	_            [48]byte
 	expectations atomic.Int64 // conns marked NoClientPort or NoServerPort
 	_            [56]byte
@@ -100,7 +100,7 @@ const (
 	hugePage = 2 << 20
 
 	countsBytes = 64       // a Counts: a cache line
-	localBytes  = 16 << 10 // a Local, generously
+	workerBytes = 16 << 10 // a Local, generously
 )
 
 // usualSlack is the slab's part beyond Max: conns that ended wait there until no
@@ -114,23 +114,23 @@ func NewTable(cfg Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{
-		key:      keyhash.New(cfg.Seed),
-		counts:   make([]Counts, cfg.MaxServers),
-		locals:   make([]Worker, cfg.Workers),
-		sessions: newSessions(cfg.Sessions),
-		max:      cfg.Max,
-		chunk:    min(max(cfg.Max/(64*cfg.Workers), 1), 256),
+		key:       keyhash.New(cfg.Seed),
+		counts:    make([]Counts, cfg.MaxServers),
+		workers:   make([]Worker, cfg.Workers),
+		sessions:  newSessions(cfg.Sessions),
+		max:       cfg.Max,
+		chunkSize: min(max(cfg.Max/(64*cfg.Workers), 1), 256),
 	}
 	if err := t.mapMemory(cfg.Max, cfg.slack); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	t.settings.Store(DefaultSettings())
 	t.epoch.Store(firstEpoch)
-	t.fresh.Store(1) // conn 0 is none
-	t.left.Store(int64(cfg.Max))
-	t.guest.t = t
-	for i := range t.locals {
-		t.locals[i].init(t, i)
+	t.firstUnused.Store(1) // conn 0 is none
+	t.credits.Store(int64(cfg.Max))
+	t.external.t = t
+	for i := range t.workers {
+		t.workers[i].init(t, i)
 	}
 	return t, nil
 }
@@ -174,7 +174,7 @@ func (cfg *Config) complete() error {
 // fitBudget lowers Max to what Memory has room for.
 func (cfg *Config) fitBudget() error {
 	fixed := cfg.Reserved + int64(cfg.MaxServers)*countsBytes +
-		int64(cfg.Workers)*int64(localBytes+usualSlack(0, 1)*perConn) + 3*hugePage
+		int64(cfg.Workers)*int64(workerBytes+usualSlack(0, 1)*perConn) + 3*hugePage
 	fit := (cfg.Memory - fixed) * 64 / (65 * int64(perConn)) // a 64th of Max is slack
 	if fit < 1 {
 		return fmt.Errorf("connection table in %d bytes: want at least %d", cfg.Memory, fixed+2*int64(perConn))
@@ -189,7 +189,7 @@ func (t *Table) mapMemory(max, slack int) (err error) {
 	if t.slab, err = slab.New[Conn](1 + max + slack); err != nil {
 		return err
 	}
-	if t.mails, err = slab.New[atomic.Uint32](1 + max + slack); err != nil {
+	if t.inboxLinks, err = slab.New[atomic.Uint32](1 + max + slack); err != nil {
 		return err
 	}
 	if t.lines, err = slab.New[bucket](bucketsFor(max)); err != nil {
@@ -201,14 +201,14 @@ func (t *Table) mapMemory(max, slack int) (err error) {
 
 // Close gives the table's memory back. No Local, Conn or Walk may be in use.
 func (t *Table) Close() error {
-	t.guestMu.Lock()
-	defer t.guestMu.Unlock()
+	t.externalMu.Lock()
+	defer t.externalMu.Unlock()
 	t.conns, t.buckets = nil, nil
-	return errors.Join(t.slab.Close(), t.mails.Close(), t.lines.Close())
+	return errors.Join(t.slab.Close(), t.inboxLinks.Close(), t.lines.Close())
 }
 
 // Worker is a worker's part of the table; only that worker may use it.
-func (t *Table) Worker(worker int) *Worker { return &t.locals[worker] }
+func (t *Table) Worker(worker int) *Worker { return &t.workers[worker] }
 
 // Counts are the live conns of a server. The address is good for the table's
 // life. IDs that are not below Config.MaxServers share those of server 0.
@@ -229,11 +229,11 @@ func (t *Table) SetSettings(s *Settings) { t.settings.Store(s) }
 // hash is the hash that conns of a client's endpoint are indexed by; templates
 // have hashes of their own.
 func (t *Table) hash(client *wire.Addr, port uint16, proto uint8, template bool) uint64 {
-	w := uint64(port) | uint64(proto)<<16
+	word := uint64(port) | uint64(proto)<<16
 	if template {
-		w |= 1 << 24
+		word |= 1 << 24
 	}
-	return t.key.Hash(client, w)
+	return t.key.Hash(client, word)
 }
 
 // hashOf is the hash a conn is indexed by.

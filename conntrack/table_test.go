@@ -10,14 +10,14 @@ import (
 // flush ends those it is asked to.
 func TestWalkAndFlush(t *testing.T) {
 	const conns = 3*walkChunk + 7
-	tab := newTest(t, Config{Max: 2000, Workers: 2})
+	tab := newTestTable(t, Config{Max: 2000, Workers: 2})
 	for i := range conns {
-		l := tab.Worker(i % 2)
-		l.Begin(0)
+		w := tab.Worker(i % 2)
+		w.Begin(0)
 		n := flow(i)
-		ref, _ := l.Insert(&n)
-		l.Step(ref, DirIn, EventSYN, nil)
-		l.End()
+		ref, _ := w.Insert(&n)
+		w.Step(ref, DirIn, EventSYN, nil)
+		w.End()
 	}
 	seen := map[wire.Addr]int{}
 	tab.Walk(nil, func(s *Snapshot) bool { seen[s.Client]++; return true })
@@ -40,7 +40,7 @@ func TestWalkAndFlush(t *testing.T) {
 	if total := tab.Counts(3).Total(); total != 0 {
 		t.Errorf("server 3 has %d conns after the flush", total)
 	}
-	quiet(tab, 0)
+	reclaimAll(tab, 0)
 	if got := tab.Stats().InUse; got != int64(conns-matched) {
 		t.Errorf("%d conns left, want %d", got, conns-matched)
 	}
@@ -59,19 +59,19 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	for _, budget := range []int64{32 << 20, 1 << 30} {
-		tab := newTest(t, Config{Memory: budget, Workers: 2})
+		tab := newTestTable(t, Config{Memory: budget, Workers: 2})
 		s := tab.Stats()
 		if s.Budget > budget || int64(s.Capacity)*128 < budget/2 {
 			t.Errorf("in %d bytes: %d conns, %d bytes when full", budget, s.Capacity, s.Budget)
 		}
 	}
-	if s := newTest(t, Config{Memory: 1 << 30, Max: 100}).Stats(); s.Capacity != 100 {
+	if s := newTestTable(t, Config{Memory: 1 << 30, Max: 100}).Stats(); s.Capacity != 100 {
 		t.Errorf("capacity is %d, want 100", s.Capacity)
 	}
-	if s := newTest(t, Config{}).Stats(); s.Capacity != defaultMax {
+	if s := newTestTable(t, Config{}).Stats(); s.Capacity != defaultMax {
 		t.Errorf("capacity is %d by default, want %d", s.Capacity, defaultMax)
 	}
-	tab := newTest(t, Config{Max: 10, MaxServers: 4})
+	tab := newTestTable(t, Config{Max: 10, MaxServers: 4})
 	if tab.Counts(4) != tab.Counts(0) || tab.Counts(3) == tab.Counts(0) {
 		t.Error("counts are not at stable addresses, or IDs out of range not at server 0's")
 	}
@@ -80,27 +80,27 @@ func TestConfig(t *testing.T) {
 // TestAllocations: a turn with lookups, inserts, steps and expiry allocates
 // nothing.
 func TestAllocations(t *testing.T) {
-	tab := newTest(t, Config{Max: 1000})
-	l, q, now, next := tab.Worker(0), make([]Query, 64), Tick(0), 0
+	tab := newTestTable(t, Config{Max: 1000})
+	w, q, now, next := tab.Worker(0), make([]Query, 64), Tick(0), 0
 	if got := testing.AllocsPerRun(200, func() {
 		now += Second
-		l.Begin(now)
+		w.Begin(now)
 		for i := range q {
 			n := flow(next)
 			next++
-			q[i] = clientAsks(&n)
-			ref, _ := l.Insert(&n)
-			l.Step(ref, DirIn, EventSYN, nil)
+			q[i] = clientQuery(&n)
+			ref, _ := w.Insert(&n)
+			w.Step(ref, DirIn, EventSYN, nil)
 		}
-		l.Lookup(q)
+		w.Lookup(q)
 		for i := range q {
 			if i%2 == 0 {
-				l.Expire(q[i].Ref)
+				w.Expire(q[i].Ref)
 			}
-			l.Conn(q[i].Ref).SetReturnHop(uint64(i))
+			w.Conn(q[i].Ref).SetReturnHop(uint64(i))
 		}
-		l.DropPacket()
-		l.End()
+		w.DropPacket()
+		w.End()
 	}); got != 0 {
 		t.Errorf("a turn allocates %v times", got)
 	}
@@ -109,18 +109,18 @@ func TestAllocations(t *testing.T) {
 // A walk whose filter wants nothing looks at a table in sections too: memory
 // comes back meanwhile, however long it takes.
 func TestWalkLetsMemoryGo(t *testing.T) {
-	tab := newTest(t, Config{Max: 4 * walkSpan, Seed: 1})
-	l := tab.Worker(0)
-	l.Begin(0)
+	tab := newTestTable(t, Config{Max: 4 * walkSpan, Seed: 1})
+	w := tab.Worker(0)
+	w.Begin(0)
 	for i := range 4 * walkSpan {
 		n := flow(i)
-		l.Insert(&n)
+		w.Insert(&n)
 	}
-	l.End()
+	w.End()
 	before := tab.epoch.Load()
 	tab.Walk(func(*Snapshot) bool {
-		l.Begin(0)
-		l.End()
+		w.Begin(0)
+		w.End()
 		return false
 	}, func(*Snapshot) bool { return true })
 	if moved := tab.epoch.Load() - before; moved < 3 {

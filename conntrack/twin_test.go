@@ -27,23 +27,23 @@ type twinConn struct {
 	key      Query
 }
 
-func (w *twin) insert(n Entry, parent *twinConn) *twinConn {
-	key := clientAsks(&n)
-	if c := w.conns[key]; c != nil {
+func (tw *twin) insert(n Entry, parent *twinConn) *twinConn {
+	key := clientQuery(&n)
+	if c := tw.conns[key]; c != nil {
 		return c
 	}
-	c := &twinConn{n: n, key: key, back: n.ReturnHop, state: InitialState(n.Proto), deadline: w.now + 3*Second, parent: parent}
+	c := &twinConn{n: n, key: key, back: n.ReturnHop, state: InitialState(n.Proto), deadline: tw.now + 3*Second, parent: parent}
 	if n.Template {
-		c.state, c.timeout, c.deadline, c.back = TemplateNone, n.Timeout, w.now+n.Timeout, 0
+		c.state, c.timeout, c.deadline, c.back = TemplateNone, n.Timeout, tw.now+n.Timeout, 0
 	}
 	if parent != nil {
 		parent.children++
 	}
-	w.conns[key] = c
+	tw.conns[key] = c
 	return c
 }
 
-func (w *twin) step(c *twinConn, dir Dir, ev Event) {
+func (tw *twin) step(c *twinConn, dir Dir, ev Event) {
 	col := columnIn
 	switch {
 	case dir == DirOut:
@@ -56,18 +56,18 @@ func (w *twin) step(c *twinConn, dir Dir, ev Event) {
 	}
 	c.state = normalMachine[col][ev][c.state]
 	to := IPVSTimeouts()
-	c.deadline = w.now + to[c.state]
+	c.deadline = tw.now + to[c.state]
 	if c.parent != nil && (c.state == TCPEstablished || c.state == SCTPEstablished || c.state == UDPNormal && c.replied) {
 		c.parent.state = TemplateAssured
 	}
 }
 
-func (w *twin) end(c *twinConn, forced bool) {
-	delete(w.conns, c.key)
+func (tw *twin) end(c *twinConn, forced bool) {
+	delete(tw.conns, c.key)
 	if p := c.parent; p != nil {
 		p.children--
-		if forced && p.children == 0 && p.state != TemplateAssured && w.conns[p.key] == p {
-			w.end(p, true)
+		if forced && p.children == 0 && p.state != TemplateAssured && tw.conns[p.key] == p {
+			tw.end(p, true)
 		}
 	}
 }
@@ -85,29 +85,29 @@ func TestTwin(t *testing.T) {
 
 func runTwin(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	tab := newTest(t, Config{Max: 2000, Workers: 1 + rnd.IntN(3), Seed: seed | 1, MaxServers: 16, slack: 300})
-	w := &twin{now: 1000, conns: map[Query]*twinConn{}}
-	x := &twinRun{t: t, rnd: rnd, tab: tab, twin: w, parents: map[*twinConn]bool{}}
+	tab := newTestTable(t, Config{Max: 2000, Workers: 1 + rnd.IntN(3), Seed: seed | 1, MaxServers: 16, slack: 300})
+	tw := &twin{now: 1000, conns: map[Query]*twinConn{}}
+	x := &twinRun{t: t, rnd: rnd, tab: tab, twin: tw, parents: map[*twinConn]bool{}}
 	for range 400 {
-		w.now += Tick(rnd.IntN([]int{10, 1000, 30000, 200000}[rnd.IntN(4)]))
-		l := tab.Worker(rnd.IntN(len(tab.locals)))
-		l.Begin(w.now)
+		tw.now += Tick(rnd.IntN([]int{10, 1000, 30000, 200000}[rnd.IntN(4)]))
+		w := tab.Worker(rnd.IntN(len(tab.workers)))
+		w.Begin(tw.now)
 		for range rnd.IntN(64) {
-			x.something(l)
+			x.randomOp(w)
 		}
-		l.End()
-		turns(tab, w.now)
+		w.End()
+		runBatches(tab, tw.now)
 		x.compare()
 	}
-	for _, c := range w.conns {
-		w.now = max(w.now, c.deadline+wheelStep)
+	for _, c := range tw.conns {
+		tw.now = max(tw.now, c.deadline+wheelStep)
 	}
-	turns(tab, w.now)
+	runBatches(tab, tw.now)
 	for range 3 { // parents outlive children by a minute
-		w.now += childTimeout + wheelStep
-		turns(tab, w.now)
+		tw.now += childTimeout + wheelStep
+		runBatches(tab, tw.now)
 	}
-	quiet(tab, w.now)
+	reclaimAll(tab, tw.now)
 	check(t, tab)
 	if s := tab.Stats(); s.InUse != 0 {
 		t.Errorf("%d conns are left at the end", s.InUse)
@@ -142,12 +142,12 @@ func (x *twinRun) template() Entry {
 	return n
 }
 
-func (x *twinRun) something(l *Worker) {
-	w, n := x.twin, x.randomFlow()
-	key := clientAsks(&n)
-	known := w.conns[key]
-	ref := lookup(l, key)
-	if (ref != 0) != (known != nil) && (known == nil || known.deadline > w.now) {
+func (x *twinRun) randomOp(w *Worker) {
+	tw, n := x.twin, x.randomFlow()
+	key := clientQuery(&n)
+	known := tw.conns[key]
+	ref := lookup(w, key)
+	if (ref != 0) != (known != nil) && (known == nil || known.deadline > tw.now) {
 		x.t.Fatalf("%+v is found as %d, the twin has %+v", key, ref, known)
 	}
 	switch op := x.rnd.IntN(10); {
@@ -155,48 +155,48 @@ func (x *twinRun) something(l *Worker) {
 		var parent *twinConn
 		if x.rnd.IntN(2) == 0 {
 			tmpl := x.template()
-			n.Control, _ = l.Insert(&tmpl)
-			parent = w.insert(tmpl, nil)
+			n.Control, _ = w.Insert(&tmpl)
+			parent = tw.insert(tmpl, nil)
 		}
-		if _, fresh := l.Insert(&n); !fresh {
+		if _, created := w.Insert(&n); !created {
 			x.t.Fatalf("%+v is not new", key)
 		}
-		w.insert(n, parent)
+		tw.insert(n, parent)
 	case op == 0:
-		l.Expire(ref)
-		w.end(known, true)
+		w.Expire(ref)
+		tw.end(known, true)
 	case op == 1:
-		l.Conn(ref).SetReturnHop(uint64(op))
+		w.Conn(ref).SetReturnHop(uint64(op))
 		known.back = uint64(op)
 	case op == 2 && known.parent != nil:
 		p := known.parent
-		if pref := lookup(l, p.key); pref != 0 && w.conns[p.key] == p {
+		if pref := lookup(w, p.key); pref != 0 && tw.conns[p.key] == p {
 			p.timeout = Tick(1+x.rnd.IntN(100)) * Second
-			p.deadline = w.now + p.timeout
-			l.Renew(pref, p.timeout)
+			p.deadline = tw.now + p.timeout
+			w.Renew(pref, p.timeout)
 		}
 	default:
-		out := serverAsks(&known.n)
+		out := serverQuery(&known.n)
 		dir := DirIn
 		if x.rnd.IntN(2) == 0 {
 			dir = DirOut
 			// Conns of two VIPs may share a server's port: any of them is right.
-			if got := lookup(l, out); got == 0 {
+			if got := lookup(w, out); got == 0 {
 				x.t.Fatalf("%+v is not found", out)
 			}
 		}
 		ev := Event(x.rnd.IntN(int(numEvent)))
-		from, _ := l.Step(ref, dir, ev, nil)
+		from, _ := w.Step(ref, dir, ev, nil)
 		if from != known.state {
 			x.t.Fatalf("%+v was in %v, the twin's in %v", key, from, known.state)
 		}
-		w.step(known, dir, ev)
+		tw.step(known, dir, ev)
 	}
 }
 
 // compare removes from the twin what is due and compares.
 func (x *twinRun) compare() {
-	w, listed := x.twin, map[Query]Snapshot{}
+	tw, listed := x.twin, map[Query]Snapshot{}
 	x.tab.Walk(nil, func(s *Snapshot) bool {
 		key := Query{Client: s.Client, Peer: s.VIP, ClientPort: s.ClientPort, PeerPort: s.VPort, Proto: s.Proto, Dir: DirIn, Template: s.Template}
 		if _, twice := listed[key]; twice {
@@ -206,32 +206,32 @@ func (x *twinRun) compare() {
 		return true
 	})
 	for pass := range 2 { // children first: they decide about parents
-		for key, c := range w.conns {
-			if s, ok := listed[key]; c.deadline <= w.now && c.n.Template == (pass == 1) {
+		for key, c := range tw.conns {
+			if s, ok := listed[key]; c.deadline <= tw.now && c.n.Template == (pass == 1) {
 				switch {
 				case !ok:
-					w.end(c, false)
+					tw.end(c, false)
 				case c.n.Template: // kept for its children, or for those it had
-					c.deadline = w.now + s.Expires
-				case c.deadline <= w.now-wheelStep:
-					x.t.Fatalf("%+v should be gone for %d ms", key, w.now-c.deadline)
+					c.deadline = tw.now + s.Expires
+				case c.deadline <= tw.now-wheelStep:
+					x.t.Fatalf("%+v should be gone for %d ms", key, tw.now-c.deadline)
 				}
 			}
 		}
 	}
-	if len(listed) != len(w.conns) {
-		x.t.Errorf("%d conns are listed, the twin has %d", len(listed), len(w.conns))
+	if len(listed) != len(tw.conns) {
+		x.t.Errorf("%d conns are listed, the twin has %d", len(listed), len(tw.conns))
 	}
 	var active, inactive int32
-	for key, c := range w.conns {
+	for key, c := range tw.conns {
 		s, ok := listed[key]
 		if !ok {
-			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-w.now)
+			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-tw.now)
 		}
 		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children, !s.NoOutput)
 		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.n.Method == MethodMasq)
-		if off := c.deadline - w.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
-			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-w.now)
+		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
+			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-tw.now)
 		}
 		switch {
 		case c.n.Template:

@@ -52,8 +52,8 @@ func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 // copyChunk copies conns from ref on and returns where to go on; 0: the end.
 func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool) (n int, next Ref) {
 	t.enter()
-	defer t.leave()
-	end := min(Ref(t.fresh.Load()), Ref(len(t.conns)))
+	defer t.exit()
+	end := min(Ref(t.firstUnused.Load()), Ref(len(t.conns)))
 	stop := min(ref+walkSpan, end)
 	for ; ref < stop && n < len(into); ref++ {
 		if t.snapshot(ref, &into[n]) && (filter == nil || filter(&into[n])) {
@@ -79,12 +79,12 @@ func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
 
 func (t *Table) flushChunk(ref Ref, match func(*Snapshot) bool) (ended int, next Ref) {
 	t.enter()
-	defer t.leave()
-	end := min(Ref(t.fresh.Load()), Ref(len(t.conns)))
+	defer t.exit()
+	end := min(Ref(t.firstUnused.Load()), Ref(len(t.conns)))
 	stop := min(ref+walkChunk, end)
 	var s Snapshot
 	for ; ref < stop; ref++ {
-		if t.snapshot(ref, &s) && match(&s) && t.guest.end(ref, EndedByFlush) {
+		if t.snapshot(ref, &s) && match(&s) && t.external.end(ref, EndedByFlush) {
 			ended++
 		}
 	}
@@ -96,34 +96,34 @@ func (t *Table) flushChunk(ref Ref, match func(*Snapshot) bool) (ended int, next
 
 // enter opens a section for a goroutine that is not a worker, leave closes it.
 func (t *Table) enter() {
-	t.guestMu.Lock()
-	t.guest.now = Tick(t.clock.Load())
-	t.guest.reading.Store(t.epoch.Load())
+	t.externalMu.Lock()
+	t.external.now = Tick(t.clock.Load())
+	t.external.epoch.Store(t.epoch.Load())
 }
 
-func (t *Table) leave() {
-	t.guest.reading.Store(0)
-	t.left.Add(int64(t.guest.places))
-	t.guest.places = 0
-	t.guestMu.Unlock()
+func (t *Table) exit() {
+	t.external.epoch.Store(0)
+	t.credits.Add(int64(t.external.credits))
+	t.external.credits = 0
+	t.externalMu.Unlock()
 }
 
 // snapshot copies a conn; false: there is none.
 func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 	c := &t.conns[ref]
-	w := c.word()
-	if !w.listed() || c.OnePacket() {
+	word := c.word()
+	if !word.listed() || c.OnePacket() {
 		return false
 	}
 	*s = Snapshot{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
-		Proto: c.proto, Method: c.Method(), State: w.state(),
+		Proto: c.proto, Method: c.Method(), State: word.state(),
 		Template: c.Template(), NoClientPort: c.NoClientPort(), NoServerPort: c.kind&kindNoServerPort != 0,
-		Helped: c.Helped(), NoOutput: c.noOutput(w),
+		Helped: c.Helped(), NoOutput: c.noOutput(word),
 		ServerID: c.ServerID(), ServiceID: c.ServiceID(),
-		InPackets: w.in(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
-		Expires: max(w.deadline()-t.guest.now, 0), Timeout: c.Timeout(),
+		InPackets: word.in(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
+		Expires: max(word.deadline()-t.external.now, 0), Timeout: c.Timeout(),
 	}
 	return true
 }
@@ -131,11 +131,11 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 // Stats are the table's own numbers.
 type Stats struct {
 	Inserted  uint64
-	Full      uint64            // conns refused because nothing could be evicted
-	Ended     [numEnding]uint64 // by Ending
-	InUse     int64             // conns live now; templates included
-	Sessions  int64             // conns that have a session now
-	NoSession uint64            // times that a conn got none because all were in use
+	Full      uint64               // conns refused because nothing could be evicted
+	Ended     [numEndReason]uint64 // by Ending
+	InUse     int64                // conns live now; templates included
+	Sessions  int64                // conns that have a session now
+	NoSession uint64               // times that a conn got none because all were in use
 	Capacity  int
 	Memory    int64 // bytes of the conns that were ever needed at once, and of the index
 	Budget    int64 // bytes of all conns and the index
@@ -143,11 +143,11 @@ type Stats struct {
 
 // Stats adds up what workers counted so far.
 func (t *Table) Stats() (s Stats) {
-	t.guestMu.Lock()
-	defer t.guestMu.Unlock()
-	s.add(&t.guest)
-	for i := range t.locals {
-		s.add(&t.locals[i].party)
+	t.externalMu.Lock()
+	defer t.externalMu.Unlock()
+	s.add(&t.external)
+	for i := range t.workers {
+		s.add(&t.workers[i].participant)
 	}
 	s.InUse = int64(s.Inserted)
 	for _, n := range s.Ended {
@@ -155,13 +155,13 @@ func (t *Table) Stats() (s Stats) {
 	}
 	s.InUse = max(s.InUse, 0)
 	s.Capacity = t.max
-	s.Sessions, s.NoSession = t.sessions.inUse.Load(), t.sessions.none.Load()
-	s.Memory = int64(t.fresh.Load())*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
+	s.Sessions, s.NoSession = t.sessions.inUse.Load(), t.sessions.exhausted.Load()
+	s.Memory = int64(t.firstUnused.Load())*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
 	s.Budget = int64(len(t.conns))*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
 	return s
 }
 
-func (s *Stats) add(p *party) {
+func (s *Stats) add(p *participant) {
 	s.Inserted += p.inserted.Load()
 	s.Full += p.full.Load()
 	for i := range s.Ended {

@@ -86,13 +86,13 @@ func (w *wheel) due(now Tick, budget *int) Ref {
 			return 0
 		}
 		*budget--
-		w.turn()
+		w.advance()
 	}
 	return 0
 }
 
-// turn moves on by one step: the slot of every level that begins now is due.
-func (w *wheel) turn() {
+// advance moves on by one step: the slot of every level that begins now is due.
+func (w *wheel) advance() {
 	w.step++
 	for level := range wheelLevels {
 		shift := level * wheelBits
@@ -114,80 +114,80 @@ const childTimeout = 60 * Second
 // runWheel ends what is due, some conns at a time: their buckets are touched
 // together before the first is taken out of the index, so that these misses
 // overlap (BenchmarkInsertExpire: a quarter less time).
-func (l *Worker) runWheel(budget *int) {
+func (w *Worker) runWheel(budget *int) {
 	var due [32]Ref
 	for n := len(due); n == len(due); {
 		n = 0
 		for n < len(due) {
-			if due[n] = l.wheel.due(l.now, budget); due[n] == 0 {
+			if due[n] = w.wheel.due(w.now, budget); due[n] == 0 {
 				break
 			}
 			n++
 		}
 		touched := uint64(0)
 		for _, ref := range due[:n] {
-			if c := &l.t.conns[ref]; c.Deadline() <= l.now {
-				touched += l.t.at(l.t.hashOf(c), 0).away.Load()
+			if c := &w.t.conns[ref]; c.Deadline() <= w.now {
+				touched += w.t.at(w.t.hashOf(c), 0).away.Load()
 			}
 		}
-		l.touched = touched
+		w.touched = touched
 		for _, ref := range due[:n] {
-			l.expired(ref)
+			w.expireDue(ref)
 		}
 	}
 }
 
-// expired treats a conn whose slot came up: it moved on, is kept for its
+// expireDue treats a conn whose slot came up: it moved on, is kept for its
 // children, or ends. One that ended already waits for who ended it, or for its
 // children, to hand it in.
-func (l *Worker) expired(ref Ref) {
-	c := &l.t.conns[ref]
+func (w *Worker) expireDue(ref Ref) {
+	c := &w.t.conns[ref]
 	for {
-		w := c.word()
-		held := l.heldUntil(c, w)
+		word := c.word()
+		held := w.keptForParent(c, word)
 		switch {
-		case !w.live():
+		case !word.live():
 			return
-		case w.deadline() > l.now:
-			l.wheel.put(ref, w.deadline())
+		case word.deadline() > w.now:
+			w.wheel.put(ref, word.deadline())
 			return
 		case c.Children() > 0:
-			if d := l.now + childTimeout; c.swap(w, w.withDeadline(d)) {
-				l.wheel.put(ref, d)
+			if d := w.now + childTimeout; c.swap(word, word.withDeadline(d)) {
+				w.wheel.put(ref, d)
 				return
 			}
-		case held > l.now:
-			if c.swap(w, w.withDeadline(held)) {
-				l.wheel.put(ref, held)
+		case held > w.now:
+			if c.swap(word, word.withDeadline(held)) {
+				w.wheel.put(ref, held)
 				return
 			}
-		case l.tells(c, w):
-			d := l.now + clampTimeout(l.settings.Timeouts[TCPForgotten])
-			if c.swap(w, w.withState(TCPForgotten).withDeadline(d)) {
-				l.stepped(c, TCPEstablished, TCPForgotten)
-				l.wheel.put(ref, d)
-				l.tell(c)
+		case w.reportsTimeout(c, word):
+			d := w.now + clampTimeout(w.settings.Timeouts[TCPForgotten])
+			if c.swap(word, word.withState(TCPForgotten).withDeadline(d)) {
+				w.stateChanged(c, TCPEstablished, TCPForgotten)
+				w.wheel.put(ref, d)
+				w.reportTimeout(c)
 				return
 			}
-		case c.swap(w, w&^flagLive):
-			if l.bury(ref, w, EndedByTimeout) {
-				l.handIn(ref)
+		case c.swap(word, word&^flagLive):
+			if w.unlink(ref, word, EndedByTimeout) {
+				w.retireUnlinked(ref)
 			}
 			return
 		}
 	}
 }
 
-// heldUntil is how long an established conn is kept beyond its time for the
+// keptForParent is how long an established conn is kept beyond its time for the
 // controlling conn it depends on: an FTP transfer that stands still is not over
 // while the client asks on the control connection how it is going. It is as long
 // as that one's own packets last, less what it is kept at a time for its children,
 // or the two would hold each other for ever.
-func (l *Worker) heldUntil(c *Conn, w life) Tick {
-	if c.control == 0 || w.state() != TCPEstablished {
+func (w *Worker) keptForParent(c *Conn, word life) Tick {
+	if c.control == 0 || word.state() != TCPEstablished {
 		return 0
 	}
-	parent := l.t.conns[c.control].word()
+	parent := w.t.conns[c.control].word()
 	if !parent.live() || parent.state() != TCPEstablished {
 		return 0
 	}
@@ -208,73 +208,73 @@ type TimedOut struct {
 const MaxTimedOut = 32
 
 // TimedOut are the conns whose ends the caller should tell; good until Begin.
-func (l *Worker) TimedOut() []TimedOut { return l.forgotten[:l.told] }
+func (w *Worker) TimedOut() []TimedOut { return w.timedOut[:w.numTimedOut] }
 
-// tells says whether a conn whose time is up is to be told of.
-func (l *Worker) tells(c *Conn, w life) bool {
-	return l.settings.ResetForgotten && w.state() == TCPEstablished && l.told < MaxTimedOut && !c.OnePacket()
+// reportsTimeout says whether a conn whose time is up is to be told of.
+func (w *Worker) reportsTimeout(c *Conn, word life) bool {
+	return w.settings.ResetForgotten && word.state() == TCPEstablished && w.numTimedOut < MaxTimedOut && !c.OnePacket()
 }
 
-func (l *Worker) tell(c *Conn) {
-	l.forgotten[l.told] = TimedOut{
+func (w *Worker) reportTimeout(c *Conn) {
+	w.timedOut[w.numTimedOut] = TimedOut{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
 		Method: c.Method(), ServerID: c.ServerID(), ReturnHop: c.ReturnHop(),
 	}
-	l.told++
+	w.numTimedOut++
 }
 
 // readInbox reviews the conns others pointed out.
-func (l *Worker) readInbox(budget *int) {
+func (w *Worker) readInbox(budget *int) {
 	for *budget > 0 {
-		if l.mailed == 0 {
-			if l.inbox.Load() == 0 {
+		if w.pending == 0 {
+			if w.inbox.Load() == 0 {
 				return
 			}
-			l.mailed = Ref(l.inbox.Swap(0))
+			w.pending = Ref(w.inbox.Swap(0))
 		}
 		*budget--
-		l.review(l.nextMail())
+		w.review(w.popInbox())
 	}
 }
 
-// nextMail takes the next conn off the stack; from now on it can be put there
+// popInbox takes the next conn off the stack; from now on it can be put there
 // again.
-func (l *Worker) nextMail() Ref {
-	ref := l.mailed
-	word := &l.t.mails.Items[ref]
-	l.mailed = 0
-	if next := word.Load(); next != mailClaimed {
-		l.mailed = Ref(next)
+func (w *Worker) popInbox() Ref {
+	ref := w.pending
+	word := &w.t.inboxLinks.Items[ref]
+	w.pending = 0
+	if next := word.Load(); next != linkEnd {
+		w.pending = Ref(next)
 	}
 	word.Store(0)
 	return ref
 }
 
 // review puts a conn where its deadline belongs, or hands it in if it ended.
-func (l *Worker) review(ref Ref) {
-	c := &l.t.conns[ref]
-	w := c.word()
+func (w *Worker) review(ref Ref) {
+	c := &w.t.conns[ref]
+	word := c.word()
 	switch {
 	case c.children.Load() == unlinked:
-		l.handIn(ref)
-	case !w.live():
+		w.retireUnlinked(ref)
+	case !word.live():
 		// Who ended it is not done yet, or it has children: one of them will
 		// point it out again.
 	case c.OnePacket():
-		l.end(ref, EndedByTimeout)
+		w.end(ref, EndedByTimeout)
 	default:
-		l.wheel.take(ref)
-		l.wheel.put(ref, w.deadline())
+		w.wheel.take(ref)
+		w.wheel.put(ref, word.deadline())
 	}
 }
 
-// handIn retires a conn that nothing refers to any more. If it is on the stack
+// retireUnlinked retires a conn that nothing refers to any more. If it is on the stack
 // once more, that is left to its next review, for a retired conn must not be on
 // a stack.
-func (l *Worker) handIn(ref Ref) {
-	if l.t.mails.Items[ref].CompareAndSwap(0, mailClaimed) {
-		l.wheel.take(ref)
-		l.retire(ref)
+func (w *Worker) retireUnlinked(ref Ref) {
+	if w.t.inboxLinks.Items[ref].CompareAndSwap(0, linkEnd) {
+		w.wheel.take(ref)
+		w.retire(ref)
 	}
 }

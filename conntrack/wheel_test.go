@@ -70,52 +70,52 @@ func TestWheelTake(t *testing.T) {
 // than its budget, conns made meanwhile live, and all are gone in the end.
 func TestManyDueAtOnce(t *testing.T) {
 	const due = 50000
-	tab := newTest(t, Config{Max: 2 * due})
+	tab := newTestTable(t, Config{Max: 2 * due})
 	fill(t, tab, 0, 0, due, wire.ProtoTCP, EventSYN)
-	l, before, fresh := tab.Worker(0), tab.Stats(), 0
-	for turn := 0; ; turn++ {
-		l.Begin(61 * Second)
-		f := flow(due + turn)
-		ref, _ := l.Insert(&f)
-		fresh++
-		l.Step(ref, DirIn, EventSYN, nil)
-		busy := l.End()
+	w, before, created := tab.Worker(0), tab.Stats(), 0
+	for batch := 0; ; batch++ {
+		w.Begin(61 * Second)
+		f := flow(due + batch)
+		ref, _ := w.Insert(&f)
+		created++
+		w.Step(ref, DirIn, EventSYN, nil)
+		busy := w.End()
 		s := tab.Stats()
-		if n := s.Ended[EndedByTimeout] - before.Ended[EndedByTimeout]; n > turnBudget {
-			t.Fatalf("turn %d ended %d conns, its budget is %d", turn, n, turnBudget)
+		if n := s.Ended[EndedByTimeout] - before.Ended[EndedByTimeout]; n > batchBudget {
+			t.Fatalf("turn %d ended %d conns, its budget is %d", batch, n, batchBudget)
 		}
 		if before = s; !busy {
 			break
 		}
-		if turn > due {
-			t.Fatalf("still behind after %d turns: %+v", turn, s)
+		if batch > due {
+			t.Fatalf("still behind after %d turns: %+v", batch, s)
 		}
 	}
-	if s := tab.Stats(); s.InUse != int64(fresh) || s.Ended[EndedByTimeout] != due {
-		t.Errorf("of %d due %d ended; %d conns are left, want %d", due, s.Ended[EndedByTimeout], s.InUse, fresh)
+	if s := tab.Stats(); s.InUse != int64(created) || s.Ended[EndedByTimeout] != due {
+		t.Errorf("of %d due %d ended; %d conns are left, want %d", due, s.Ended[EndedByTimeout], s.InUse, created)
 	}
-	quiet(tab, 61*Second)
+	reclaimAll(tab, 61*Second)
 	check(t, tab)
 }
 
 // TestBurstThenSilence: a flow of 500 datagrams a second is gone after its
 // timeout, whatever its rate was.
 func TestBurstThenSilence(t *testing.T) {
-	tab := newTest(t, Config{Max: 16})
-	l, n, now := tab.Worker(0), flow(1), Tick(0)
+	tab := newTestTable(t, Config{Max: 16})
+	w, n, now := tab.Worker(0), flow(1), Tick(0)
 	n.Proto = wire.ProtoUDP
 	for ; now < 400*Second; now += 2 {
-		l.Begin(now)
-		ref, _ := l.Insert(&n)
-		l.Step(ref, DirIn, EventData, nil)
-		l.End()
+		w.Begin(now)
+		ref, _ := w.Insert(&n)
+		w.Step(ref, DirIn, EventData, nil)
+		w.End()
 	}
 	last := now - 2
-	turns(tab, last+300*Second-1)
+	runBatches(tab, last+300*Second-1)
 	if s := tab.Stats(); s.InUse != 1 || s.Inserted != 1 {
 		t.Errorf("before its timeout: %+v", s)
 	}
-	turns(tab, last+300*Second+wheelStep)
+	runBatches(tab, last+300*Second+wheelStep)
 	if s := tab.Stats(); s.InUse != 0 {
 		t.Errorf("after its timeout: %+v", s)
 	}
