@@ -14,9 +14,9 @@ type counters struct {
 	_                [64 - 9]byte
 }
 
-// farm makes n servers with mixed weights, connections and thresholds, as a
+// testServers makes n servers with mixed weights, connections and thresholds, as a
 // running director has them. Every seventh has a weight ten times the others'.
-func farm(n int) []Server {
+func testServers(n int) []Server {
 	list := make([]Server, n)
 	counts := make([]counters, n)
 	for i := range list {
@@ -41,11 +41,11 @@ var sink int
 func BenchmarkPick(b *testing.B) {
 	for _, name := range names {
 		for _, n := range []int{10, 100, 1000} {
-			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { benchmarkPick(b, name, farm(n)) })
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { benchmarkPick(b, name, testServers(n)) })
 		}
 	}
 	for _, name := range []string{"wlc", "sed", "nq"} {
-		servers := farm(1000)
+		servers := testServers(1000)
 		for i := range servers {
 			servers[i].Weight = 100
 		}
@@ -88,7 +88,7 @@ func BenchmarkPickWorst(b *testing.B) {
 		{"all overloaded", "mh", Flag1, func(i int, s *Server) { s.Overload.Store(true) }},
 	} {
 		b.Run(c.name+"/"+c.why, func(b *testing.B) {
-			servers := farm(1000)
+			servers := testServers(1000)
 			for i := range servers {
 				c.set(i, &servers[i])
 			}

@@ -28,19 +28,19 @@ const (
 	// cacheWindow is the number of slots an address can lie in. With the table
 	// half full of random addresses fewer than one in a thousand windows is full.
 	cacheWindow = 8
-	// setSize is the number of servers one address can live on. IPVS has no
+	// maxSetSize is the number of servers one address can live on. IPVS has no
 	// limit; ours makes a slot two cache lines. Beyond it the oldest goes.
-	setSize = 24
+	maxSetSize = 24
 )
 
 // slot is one address with its servers, 128 bytes.
 type slot struct {
-	version atomic.Uint32          // 0: never used; odd: being written
-	used    atomic.Uint32          // s, when last asked for
-	changed atomic.Uint32          // s, when its servers last changed
-	size    atomic.Uint32          // how many servers
-	address [2]atomic.Uint64       // the VIP
-	servers [setSize]atomic.Uint32 // marks, oldest first
+	version atomic.Uint32             // 0: never used; odd: being written
+	used    atomic.Uint32             // s, when last asked for
+	changed atomic.Uint32             // s, when its servers last changed
+	size    atomic.Uint32             // how many servers
+	address [2]atomic.Uint64          // the VIP
+	servers [maxSetSize]atomic.Uint32 // marks, oldest first
 }
 
 // entry is a consistent copy of a slot, and the right to overwrite it: see put.
@@ -49,7 +49,7 @@ type entry struct {
 	version uint32 // of the slot when it was copied
 	changed uint32
 	size    int
-	servers [setSize]uint32
+	servers [maxSetSize]uint32
 }
 
 // newCache makes a cache for that many addresses, at most maxCached, 0: so many.
@@ -134,7 +134,7 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 func (e *entry) copy(s *slot, version uint32) bool {
 	e.slot, e.version = s, version
 	e.changed = s.changed.Load()
-	e.size = min(int(s.size.Load()), setSize)
+	e.size = min(int(s.size.Load()), maxSetSize)
 	for i := range e.size {
 		e.servers[i] = s.servers[i].Load()
 	}

@@ -16,8 +16,8 @@ func vip(n uint32) wire.Addr {
 	return wire.AddrFrom4(b[:])
 }
 
-// keep puts one mark for an address.
-func keep(c *cache, a wire.Addr, now, m uint32) {
+// putRef puts one mark for an address.
+func putRef(c *cache, a wire.Addr, now, m uint32) {
 	var e entry
 	if !c.find(&a, now, 1<<30, &e) {
 		e.size = 0
@@ -26,8 +26,8 @@ func keep(c *cache, a wire.Addr, now, m uint32) {
 	e.put(&a, now)
 }
 
-// kept is the mark of an address; 0: not kept.
-func kept(c *cache, a wire.Addr, now, expiration uint32) uint32 {
+// getRef is the mark of an address; 0: not kept.
+func getRef(c *cache, a wire.Addr, now, expiration uint32) uint32 {
 	var e entry
 	if !c.find(&a, now, expiration, &e) || e.size != 1 {
 		return 0
@@ -35,18 +35,18 @@ func kept(c *cache, a wire.Addr, now, expiration uint32) uint32 {
 	return e.servers[0]
 }
 
-// TestCacheHolds: as many addresses as IPVS keeps are kept, nearly all of them.
-func TestCacheHolds(t *testing.T) {
+// TestCacheCapacity: as many addresses as IPVS keeps are kept, nearly all of them.
+func TestCacheCapacity(t *testing.T) {
 	if size := reflect.TypeFor[slot]().Size(); size != 128 {
 		t.Errorf("a slot has %d bytes, want 128", size)
 	}
 	c := newCache(0)
 	for n := range uint32(maxCached) {
-		keep(&c, vip(n*7919), 0, n+1)
+		putRef(&c, vip(n*7919), 0, n+1)
 	}
 	lost := 0
 	for n := range uint32(maxCached) {
-		if got := kept(&c, vip(n*7919), 0, 10); got == 0 {
+		if got := getRef(&c, vip(n*7919), 0, 10); got == 0 {
 			lost++
 		} else if got != n+1 {
 			t.Fatalf("%v: got mark %d, want %d", vip(n*7919), got, n+1)
@@ -57,19 +57,19 @@ func TestCacheHolds(t *testing.T) {
 	}
 }
 
-// TestCacheReplaces: with all slots taken the address asked for longest ago
+// TestCacheEvicts: with all slots taken the address asked for longest ago
 // makes room, and one that is asked for now and then stays.
-func TestCacheReplaces(t *testing.T) {
+func TestCacheEvicts(t *testing.T) {
 	c := newCache(1)
 	for n := range uint32(cacheWindow) {
-		keep(&c, vip(n), n, n+1)
+		putRef(&c, vip(n), n, n+1)
 	}
-	if kept(&c, vip(0), 100, 1000) != 1 {
+	if getRef(&c, vip(0), 100, 1000) != 1 {
 		t.Fatal("the first address is not kept")
 	}
-	keep(&c, vip(99), 101, 100)
+	putRef(&c, vip(99), 101, 100)
 	for n, want := range map[uint32]uint32{0: 1, 1: 0, 2: 3, 99: 100} {
-		if got := kept(&c, vip(n), 101, 1000); got != want {
+		if got := getRef(&c, vip(n), 101, 1000); got != want {
 			t.Errorf("%v: got mark %d, want %d", vip(n), got, want)
 		}
 	}
@@ -79,7 +79,7 @@ func TestCacheReplaces(t *testing.T) {
 // than the expiration time, and a clock a little behind does no harm.
 func TestCacheExpires(t *testing.T) {
 	c := newCache(1)
-	keep(&c, vip(1), 1000, 7)
+	putRef(&c, vip(1), 1000, 7)
 	for _, s := range []struct {
 		now, want uint32
 		why       string
@@ -90,7 +90,7 @@ func TestCacheExpires(t *testing.T) {
 		{1300, 0, "too late"},
 		{1301, 0, "to ask too late is not to ask in time"},
 	} {
-		if got := kept(&c, vip(1), s.now, 100); got != s.want {
+		if got := getRef(&c, vip(1), s.now, 100); got != s.want {
 			t.Errorf("%d s, %s: got mark %d, want %d", s.now, s.why, got, s.want)
 		}
 	}
@@ -117,7 +117,7 @@ func TestCacheConcurrent(t *testing.T) {
 				} else {
 					e.size = 0
 				}
-				if e.size == setSize {
+				if e.size == maxSetSize {
 					e.size = 0
 				}
 				e.servers[e.size] = n + 64*i%(1<<20)

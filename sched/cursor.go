@@ -11,19 +11,19 @@ import (
 // changes its scheduler gets a new one.
 type Cursor struct {
 	scheduler string
-	turn      atomic.Uint64 // a turn: rr, wrr
+	position  atomic.Uint64 // a turn: rr, wrr
 	draws     atomic.Uint64 // how many random numbers were drawn, times drawStep
 	cache     cache         // lblc, lblcr
 }
 
-// turn says where rr or wrr stands: the server used last (its mark; 0: before
+// position says where rr or wrr stands: the server used last (its mark; 0: before
 // the first) in the low half and wrr's level in the high half. The zero turn
 // is the start of the list on the highest level.
-type turn uint64
+type position uint64
 
-func newTurn(mark uint32, level int32) turn { return turn(level)<<32 | turn(mark) }
-func (t turn) mark() uint32                 { return uint32(t) }
-func (t turn) level() int32                 { return int32(t >> 32) }
+func newPosition(mark uint32, level int32) position { return position(level)<<32 | position(mark) }
+func (t position) ref() uint32                      { return uint32(t) }
+func (t position) level() int32                     { return int32(t >> 32) }
 
 // NewCursor makes the cursor of a service that begins to use scheduler, with
 // the servers it has by then. vips is how many destination addresses the
@@ -33,7 +33,7 @@ func NewCursor(scheduler string, servers []Server, vips int) *Cursor {
 	c := &Cursor{scheduler: scheduler}
 	switch scheduler {
 	case "wrr":
-		c.turn.Store(uint64(newTurn(0, newLevels(weights(servers)).top)))
+		c.position.Store(uint64(newPosition(0, newLevels(weights(servers)).top)))
 	case "lblc", "lblcr":
 		c.cache = newCache(vips)
 	}
@@ -44,7 +44,7 @@ func NewCursor(scheduler string, servers []Server, vips int) *Cursor {
 // for questions that must not change what the next client gets.
 func (c *Cursor) Clone() *Cursor {
 	n := &Cursor{scheduler: c.scheduler, cache: c.cache.clone()}
-	n.turn.Store(c.turn.Load())
+	n.position.Store(c.position.Load())
 	n.draws.Store(c.draws.Load())
 	return n
 }
@@ -54,27 +54,27 @@ func (c *Cursor) Clone() *Cursor {
 // publishes the new Picker. A pick at that very moment may take the same turn
 // twice; nothing else can go wrong.
 func (c *Cursor) Rebase(old, new []Server) {
-	t := turn(c.turn.Load())
+	t := position(c.position.Load())
 	switch c.scheduler {
 	case "rr":
-		t = newTurn(survivor(t.mark(), old, new), 0)
+		t = newPosition(survivor(t.ref(), old, new), 0)
 	case "wrr":
-		t = newTurn(0, rebaseLevel(t.level(), old, new))
+		t = newPosition(0, rebaseLevel(t.level(), old, new))
 	case "":
 		panic("sched: cursor not made by NewCursor")
 	default:
 		return
 	}
-	c.turn.Store(uint64(t))
+	c.position.Store(uint64(t))
 }
 
 // survivor is the marked server if it is still listed, else the nearest one
 // before it in the old list that is; 0 if there is none.
-func survivor(m uint32, old, new []Server) uint32 {
-	at := slices.IndexFunc(old, func(s Server) bool { return mark(s.ID) == m })
+func survivor(r uint32, old, new []Server) uint32 {
+	at := slices.IndexFunc(old, func(s Server) bool { return ref(s.ID) == r })
 	for ; at >= 0; at-- {
 		if listed(new, old[at].ID) {
-			return mark(old[at].ID)
+			return ref(old[at].ID)
 		}
 	}
 	return 0

@@ -27,7 +27,7 @@ func TestRebase(t *testing.T) {
 		{"wrr, all weights gone: none, and from the top when one is back", "wrr", []int32{2, 0}, "00",
 			func(s *service) { s.edit(0, 0); s.edit(1, 3) }, "111"},
 	} {
-		s := serve(t, c.sched, 0, c.weights...)
+		s := newService(t, c.sched, 0, c.weights...)
 		if got := s.picks(len(c.before), false, client); got != c.before {
 			t.Errorf("%s: got %s before, want %s", c.why, got, c.before)
 		}
@@ -42,8 +42,8 @@ func TestRebase(t *testing.T) {
 // sequence of one whose servers were added one by one.
 func TestRebaseAtOnce(t *testing.T) {
 	for _, weights := range [][]int32{{1, 2, 4}, {6, 4}, {4, 3, 2}, {0, 5, 10}} {
-		single := serve(t, "wrr", 0, weights...)
-		whole := serve(t, "wrr", 0)
+		single := newService(t, "wrr", 0, weights...)
+		whole := newService(t, "wrr", 0)
 		whole.change(single.servers)
 		if got, want := whole.picks(30, false, client), single.picks(30, false, client); got != want {
 			t.Errorf("%v: got %s, one by one %s", weights, got, want)
@@ -54,7 +54,7 @@ func TestRebaseAtOnce(t *testing.T) {
 // TestWRRSteps: one pick is a short walk whatever the weights: with all heavy
 // servers overloaded the level falls to the others' at once.
 func TestWRRSteps(t *testing.T) {
-	s := serve(t, "wrr", 0, 1<<30, 1, 7)
+	s := newService(t, "wrr", 0, 1<<30, 1, 7)
 	s.servers[s.at(0)].Overload.Store(true)
 	if got, want := s.picks(10, false, client), "2122222221"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -66,14 +66,14 @@ func TestWRRSteps(t *testing.T) {
 	}
 }
 
-// TestHeavier: the tree finds what a walk over the weights finds.
-func TestHeavier(t *testing.T) {
+// TestMaxTree: the tree finds what a walk over the weights finds.
+func TestMaxTree(t *testing.T) {
 	for n := range 40 {
 		weights := make([]int32, n)
 		for i := range weights {
 			weights[i] = int32(i * 7919 % 11)
 		}
-		h := newHeavier(weights)
+		h := newMaxTree(weights)
 		for from := range n + 3 {
 			for least := int32(1); least < 12; least++ {
 				want := -1
@@ -83,7 +83,7 @@ func TestHeavier(t *testing.T) {
 						break
 					}
 				}
-				if got := h.next(from, least); got != want {
+				if got := h.firstAtLeast(from, least); got != want {
 					t.Fatalf("%v from %d at least %d: got %d, want %d", weights, from, least, got, want)
 				}
 			}
@@ -95,7 +95,7 @@ func TestHeavier(t *testing.T) {
 // notice, whatever the scheduler.
 func TestClone(t *testing.T) {
 	for _, scheduler := range Names() {
-		s := serve(t, scheduler, 0, 3, 1, 2)
+		s := newService(t, scheduler, 0, 3, 1, 2)
 		idle := func() {
 			for i := range s.servers {
 				s.servers[i].Inactive.Store(0)

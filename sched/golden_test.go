@@ -21,9 +21,9 @@ type service struct {
 	picker  Picker
 }
 
-// serve makes a service with one server per weight, added one by one as
+// newService makes a service with one server per weight, added one by one as
 // `ipvsadm -a` does: R0 first, so that it ends up last in list order.
-func serve(t testing.TB, name string, flags Flags, weights ...int32) *service {
+func newService(t testing.TB, name string, flags Flags, weights ...int32) *service {
 	s := &service{t: t, name: name, flags: flags, cursor: NewCursor(name, nil, 0)}
 	s.picker = s.build()
 	for i, w := range weights {
@@ -154,7 +154,7 @@ func TestGolden(t *testing.T) {
 		{"mh", []int32{1, 2, 3}, false, "1001112021212122121012111112122220122110112212212111112212120222"},
 		{"mh", []int32{1, 0, 1}, false, "0000202022222022220002000002222220002020002220020200200202220222"},
 	} {
-		s := serve(t, c.sched, 0, c.weights...)
+		s := newService(t, c.sched, 0, c.weights...)
 		if got := s.picks(len(c.want), c.tcp, client); got != c.want {
 			t.Errorf("%s %v: got %s, want %s", c.sched, c.weights, got, c.want)
 		}

@@ -62,13 +62,13 @@ const tableSH = 1 << 8
 
 func newDH(_ Flags, servers []Server, o Options) (Picker, error) {
 	h := newHashed(servers, o, FieldVIP)
-	h.table = tile(servers, func(*Server) int32 { return 1 })
+	h.table = fillTable(servers, func(*Server) int32 { return 1 })
 	return h, nil
 }
 
 func newSH(f Flags, servers []Server, o Options) (Picker, error) {
 	h := newHashed(servers, o, sourceFields(f))
-	h.table = tile(servers, func(s *Server) int32 { return max(s.Weight, 1) })
+	h.table = fillTable(servers, func(s *Server) int32 { return max(s.Weight, 1) })
 	h.fallback = f&Flag1 != 0
 	return h, nil
 }
@@ -101,9 +101,9 @@ func newHashed(servers []Server, o Options, fields Fields) *hashed {
 	return h
 }
 
-// tile fills a table of dh or sh: the servers in list order, each in share
+// fillTable fills a table of dh or sh: the servers in list order, each in share
 // slots running, over and over.
-func tile(servers []Server, share func(*Server) int32) []uint16 {
+func fillTable(servers []Server, share func(*Server) int32) []uint16 {
 	if len(servers) == 0 {
 		return nil
 	}
@@ -125,7 +125,7 @@ func tile(servers []Server, share func(*Server) int32) []uint16 {
 // what is hashed.
 func (h *hashed) slot(key, offset uint32) uint32 {
 	if h.maglev {
-		return placeKey.hash(key+offset) % uint32(len(h.table))
+		return slotKey.hash(key+offset) % uint32(len(h.table))
 	}
 	return (key*0x61C88647>>24 + offset) % tableSH
 }
@@ -144,12 +144,12 @@ func (h *hashed) Pick(_ *Cursor, f Flow) int {
 	if !h.fallback && !h.down[i] {
 		return -1
 	}
-	return h.further(key, first)
+	return h.pickFallback(key, first)
 }
 
-// further tries as many offsets as the table has slots, beginning with the
+// pickFallback tries as many offsets as the table has slots, beginning with the
 // slot that was not eligible.
-func (h *hashed) further(key, first uint32) int {
+func (h *hashed) pickFallback(key, first uint32) int {
 	if !h.anyEligible() {
 		return -1
 	}

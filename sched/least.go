@@ -11,9 +11,9 @@ import (
 // and lblcr.
 type least struct {
 	measure
-	equal bool // no weight counts: all are the same, or it is lc
-	list  []candidate
-	more  []particulars // of the same servers
+	equal      bool // no weight counts: all are the same, or it is lc
+	candidates []candidate
+	details    []details // of the same servers
 	ramps
 }
 
@@ -24,8 +24,8 @@ type candidate struct {
 	inverse          float64 // 1/weight
 }
 
-// particulars are what only the picks that a server might win look at.
-type particulars struct {
+// details are what only the picks that a server might win look at.
+type details struct {
 	overload *atomic.Bool
 	weight   int32 // above 0
 	index    int32 // in the server list
@@ -77,18 +77,18 @@ func makeLeast(m measure, servers []Server) *least {
 		if weight == 0 {
 			continue
 		}
-		l.list = append(l.list, candidate{
+		l.candidates = append(l.candidates, candidate{
 			active:   orElse(s.Active, &noConns),
 			inactive: orElse(s.Inactive, &noConns),
 			inverse:  1 / float64(weight),
 		})
-		l.more = append(l.more, particulars{
+		l.details = append(l.details, details{
 			overload: orElse(s.Overload, &noOverload),
 			weight:   weight,
 			index:    int32(i),
 		})
 	}
-	if !slices.ContainsFunc(l.more, func(s particulars) bool { return s.weight != l.more[0].weight }) {
+	if !slices.ContainsFunc(l.details, func(s details) bool { return s.weight != l.details[0].weight }) {
 		l.ignoreWeights()
 	}
 	return l
@@ -97,47 +97,47 @@ func makeLeast(m measure, servers []Server) *least {
 // ignoreWeights makes the cost alone the load.
 func (l *least) ignoreWeights() {
 	l.equal = true
-	for i := range l.list {
-		l.list[i].inverse = 1
+	for i := range l.candidates {
+		l.candidates[i].inverse = 1
 	}
 }
 
 // Pick compares the loads of the moment.
 func (l *least) Pick(c *Cursor, f Flow) int {
-	if at := l.choose(c, f.Now); at >= 0 {
-		return int(l.more[at].index)
+	if at := l.pickCandidate(c, f.Now); at >= 0 {
+		return int(l.details[at].index)
 	}
 	return -1
 }
 
-// choose is Pick, but returns an index of l.list.
-func (l *least) choose(c *Cursor, now int64) int {
-	if now < l.over {
-		return l.starting(c, now)
+// pickCandidate is Pick, but returns an index of l.list.
+func (l *least) pickCandidate(c *Cursor, now int64) int {
+	if now < l.rampsEnd {
+		return l.pickInSlowStart(c, now)
 	}
 	if l.equal {
 		return l.cheapest()
 	}
 	best, limit := -1, math.Inf(1)
-	for at := 0; at < len(l.list) && limit > 0; at++ {
-		ahead, load := l.lighter(l.list[at:], limit)
+	for at := 0; at < len(l.candidates) && limit > 0; at++ {
+		ahead, load := l.firstLighter(l.candidates[at:], limit)
 		if ahead < 0 {
 			break
 		}
 		at += ahead
-		if !l.more[at].overload.Load() {
+		if !l.details[at].overload.Load() {
 			best, limit = at, load*margin
 		}
 	}
 	return best
 }
 
-// lighter is the first in list with a load below limit, and its load; -1 if
+// firstLighter is the first in list with a load below limit, and its load; -1 if
 // there is none. It is the loop that decides what a pick costs, and has in it
 // only what it must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice
 // of measure, a cross multiplication and the overload flag inside. The usual
 // case of equal weights has cheaper, which takes 0.9 µs.
-func (m measure) lighter(list []candidate, limit float64) (int, float64) {
+func (m measure) firstLighter(list []candidate, limit float64) (int, float64) {
 	if m == overhead {
 		for i := range list {
 			if load := list[i].load(); load < limit {
@@ -193,23 +193,23 @@ func (s *candidate) overhead() uint32 {
 // cheapest is choose for equal weights.
 func (l *least) cheapest() int {
 	best, limit := -1, uint32(math.MaxUint32)
-	for at := 0; at < len(l.list) && limit > 0; at++ {
-		ahead, cost := l.cheaper(l.list[at:], limit)
+	for at := 0; at < len(l.candidates) && limit > 0; at++ {
+		ahead, cost := l.firstCheaper(l.candidates[at:], limit)
 		if ahead < 0 {
 			break
 		}
 		at += ahead
-		if !l.more[at].overload.Load() {
+		if !l.details[at].overload.Load() {
 			best, limit = at, cost
 		}
 	}
 	return best
 }
 
-// cheaper is the first in list with a cost below limit, and its cost; -1 if
+// firstCheaper is the first in list with a cost below limit, and its cost; -1 if
 // there is none. By delay and by queue that is a question of the active
 // connections alone.
-func (m measure) cheaper(list []candidate, limit uint32) (int, uint32) {
+func (m measure) firstCheaper(list []candidate, limit uint32) (int, uint32) {
 	if m == overhead {
 		for i := range list {
 			if cost := list[i].overhead(); cost < limit {
@@ -228,32 +228,32 @@ func (m measure) cheaper(list []candidate, limit uint32) (int, uint32) {
 
 // loadOf is the load of the candidate at by l's measure.
 func (l *least) loadOf(at int) float64 {
-	_, load := l.lighter(l.list[at:at+1], math.Inf(1))
+	_, load := l.firstLighter(l.candidates[at:at+1], math.Inf(1))
 	return load
 }
 
-// starting is the winner while servers are in slow start. Their weights are
+// pickInSlowStart is the winner while servers are in slow start. Their weights are
 // the share of the full ones they have by now, so that they get no further
 // ahead than that share of the connections. Behind that they are at first, by
 // thousands perhaps, and would get every new one until level with it: so even
 // then each wins only that share of the times.
-func (l *least) starting(c *Cursor, now int64) int {
-	best, share := l.atShares(now, true)
+func (l *least) pickInSlowStart(c *Cursor, now int64) int {
+	best, share := l.leastInSlowStart(now, true)
 	if best < 0 || c.chance(share) {
 		return best
 	}
-	if other, _ := l.atShares(now, false); other >= 0 {
+	if other, _ := l.leastInSlowStart(now, false); other >= 0 {
 		return other
 	}
 	return best
 }
 
-// atShares is the winner with the weights of the moment, and its share. If
+// leastInSlowStart is the winner with the weights of the moment, and its share. If
 // starters is false servers in slow start are left out.
-func (l *least) atShares(now int64, starters bool) (best int, share int64) {
+func (l *least) leastInSlowStart(now int64, starters bool) (best int, share int64) {
 	best, limit := -1, math.Inf(1)
-	for i := range l.list {
-		s := &l.more[i]
+	for i := range l.candidates {
+		s := &l.details[i]
 		part := l.share(int(s.index), now)
 		if !starters && part < fullShare || s.overload.Load() {
 			continue

@@ -12,7 +12,7 @@ import (
 // stands for many addresses: a net or a mark.
 type locality struct {
 	*least     // wlc, over the servers with a weight
-	places     // by ID, indexes of least.list
+	idIndex    // by ID, indexes of least.candidates
 	ids        []uint32
 	replicate  bool   // lblcr
 	expiration uint32 // s
@@ -28,10 +28,10 @@ func newLBLCR(_ Flags, servers []Server, o Options) (Picker, error) {
 
 func newLocality(servers []Server, o Options, replicate bool) *locality {
 	l := &locality{least: makeLeast(overhead, servers), replicate: replicate}
-	for i := range l.list {
-		l.ids = append(l.ids, servers[l.more[i].index].ID)
+	for i := range l.candidates {
+		l.ids = append(l.ids, servers[l.details[i].index].ID)
 	}
-	l.places = newPlaces(l.ids)
+	l.idIndex = newIDIndex(l.ids)
 	if o.Expiration == 0 {
 		o.Expiration = DefaultExpiration
 	}
@@ -46,32 +46,32 @@ func (l *locality) Pick(c *Cursor, f Flow) int {
 	var e entry
 	at := -1
 	if c.cache.find(&f.VIP, now, l.expiration, &e) {
-		at = l.member(&e)
+		at = l.leastInSet(&e)
 		l.shrink(&e, &f, now)
 	} else {
 		e.size = 0
 	}
 	if at >= 0 && !l.busy(at) {
-		return int(l.more[at].index)
+		return int(l.details[at].index)
 	}
-	if at = l.choose(c, f.Now); at < 0 {
+	if at = l.pickCandidate(c, f.Now); at < 0 {
 		return -1
 	}
-	l.remember(&e, &f, now, mark(l.ids[at]))
-	return int(l.more[at].index)
+	l.assign(&e, &f, now, ref(l.ids[at]))
+	return int(l.details[at].index)
 }
 
-// member is the server to use of those in e, as a candidate; -1: none. lblc
+// leastInSet is the server to use of those in e, as a candidate; -1: none. lblc
 // has one and takes it even if it is overloaded; lblcr takes the least loaded
 // that is not, of several the one added last.
-func (l *locality) member(e *entry) int {
+func (l *locality) leastInSet(e *entry) int {
 	best, limit := -1, math.Inf(1)
 	for i := e.size - 1; i >= 0; i-- {
 		at := l.find(e.servers[i])
-		if at < 0 || l.replicate && l.more[at].overload.Load() {
+		if at < 0 || l.replicate && l.details[at].overload.Load() {
 			continue
 		}
-		if load := l.list[at].load(); load < limit {
+		if load := l.candidates[at].load(); load < limit {
 			best, limit = at, load*margin
 		}
 	}
@@ -90,7 +90,7 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 		if at < 0 {
 			continue
 		}
-		if load := l.list[at].load(); load*margin > limit {
+		if load := l.candidates[at].load(); load*margin > limit {
 			most, limit = i, load
 		}
 	}
@@ -104,26 +104,26 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 // busy says whether the candidate has more active connections than its weight
 // while another has fewer than half of its own.
 func (l *locality) busy(at int) bool {
-	if l.list[at].active.Load() <= l.more[at].weight {
+	if l.candidates[at].active.Load() <= l.details[at].weight {
 		return false
 	}
-	for i := range l.list {
-		if 2*int64(l.list[i].active.Load()) < int64(l.more[i].weight) {
+	for i := range l.candidates {
+		if 2*int64(l.candidates[i].active.Load()) < int64(l.details[i].weight) {
 			return true
 		}
 	}
 	return false
 }
 
-// remember puts the address on the marked server: alone with lblc, too with
+// assign puts the address on the marked server: alone with lblc, too with
 // lblcr. A full set loses the server added first.
-func (l *locality) remember(e *entry, f *Flow, now uint32, m uint32) {
+func (l *locality) assign(e *entry, f *Flow, now uint32, m uint32) {
 	switch {
 	case slices.Contains(e.servers[:e.size], m):
 		return
 	case !l.replicate:
 		e.size = 0
-	case e.size == setSize:
+	case e.size == maxSetSize:
 		copy(e.servers[:], e.servers[1:])
 		e.size--
 	}

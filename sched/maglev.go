@@ -16,12 +16,12 @@ func TableSizes() []int {
 // DefaultTable is the kernel's default, index 12.
 const DefaultTable = 4093
 
-// seat is how a server fills the table: it tries the slots next, next+skip,
+// permutation is how a server fills the table: it tries the slots next, next+skip,
 // next+2*skip, ... (a permutation of all, the size being prime) and takes
 // turns free ones of them in each round.
-type seat struct {
+type permutation struct {
 	next, skip uint32
-	turns      int32
+	perRound   int32
 }
 
 // maglevTable fills a table of size slots (0: DefaultTable) with list indexes:
@@ -37,7 +37,7 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	if len(servers) > size {
 		return nil, fmt.Errorf("%d servers in an mh table of %d slots: at most one each", len(servers), size)
 	}
-	seats, any := maglevSeats(servers, uint32(size))
+	seats, any := maglevPermutations(servers, uint32(size))
 	if !any {
 		return nil, nil
 	}
@@ -46,7 +46,7 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	for free := size; ; {
 		for i := range seats {
 			s := &seats[i]
-			for range s.turns {
+			for range s.perRound {
 				for taken[s.next] {
 					s.next = (s.next + s.skip) % uint32(size)
 				}
@@ -59,11 +59,11 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	}
 }
 
-// maglevSeats are the servers' permutations and turns; any says whether there
+// maglevPermutations are the servers' permutations and turns; any says whether there
 // is a turn at all. A server's turns per round are its last weight over the
 // greatest common divisor, halved until the highest takes no more bits than
 // half the table's (ip_vs_mh_shift_weight; for 4093 slots, index 12, 6 bits).
-func maglevSeats(servers []Server, size uint32) (seats []seat, any bool) {
+func maglevPermutations(servers []Server, size uint32) (seats []permutation, any bool) {
 	var highest, divisor int32
 	for i := range servers {
 		if w := servers[i].lastWeight(); w > 0 {
@@ -76,16 +76,16 @@ func maglevSeats(servers []Server, size uint32) (seats []seat, any bool) {
 	index := bits.Len32(size - 2) // 2 below: 65537 counts as index 16, like 65521
 	shift := max(bits.Len32(uint32(highest/divisor))-index/2, 0)
 
-	seats = make([]seat, len(servers))
+	seats = make([]permutation, len(servers))
 	for i := range servers {
 		s := &servers[i]
 		name := fold(&s.Addr) + uint32(s.Port)
-		seats[i] = seat{
-			next: placeKey.hash(name) % size,
+		seats[i] = permutation{
+			next: slotKey.hash(name) % size,
 			skip: skipKey.hash(name)%(size-1) + 1,
 		}
 		if w := s.lastWeight(); w > 0 {
-			seats[i].turns = max(w/divisor>>shift, 1)
+			seats[i].perRound = max(w/divisor>>shift, 1)
 		}
 	}
 	return seats, true

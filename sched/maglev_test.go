@@ -161,7 +161,7 @@ func TestMaglevSizes(t *testing.T) {
 // TestSipHash: mh's hash is SipHash-1-3; vectors of a message of four bytes 00
 // 01 02 03 made with the general form written out below.
 func TestSipHash(t *testing.T) {
-	for _, key := range []sipKey{placeKey, skipKey, 0, 1 << 63} {
+	for _, key := range []sipKey{slotKey, skipKey, 0, 1 << 63} {
 		for _, v := range []uint32{0, 1, 0x03020100, 0x0a640001, 0xffffffff} {
 			var message [4]byte
 			binary.LittleEndian.PutUint32(message[:], v)

@@ -65,47 +65,47 @@ func orElse[T any](p, fallback *T) *T {
 	return p
 }
 
-// places finds the index of a server in a list by its ID: an open-addressed hash
+// idIndex finds the index of a server in a list by its ID: an open-addressed hash
 // table at most half full.
-type places struct {
-	slots []place // a power of two of them
-	shift uint    // from a 32-bit product to a slot number
+type idIndex struct {
+	slots []idSlot // a power of two of them
+	shift uint     // from a 32-bit product to a slot number
 }
 
-// place is a slot of places; mark 0: empty.
-type place struct {
-	mark  uint32 // see mark
+// idSlot is a slot of places; mark 0: empty.
+type idSlot struct {
+	ref   uint32 // see mark
 	index int32
 }
 
-// mark is how a server is written down where 0 has to mean "no server".
-func mark(id uint32) uint32 { return id + 1 }
+// ref is how a server is written down where 0 has to mean "no server".
+func ref(id uint32) uint32 { return id + 1 }
 
-func newPlaces(ids []uint32) places {
+func newIDIndex(ids []uint32) idIndex {
 	bits := uint(1)
 	for 1<<bits < 2*len(ids) {
 		bits++
 	}
-	p := places{slots: make([]place, 1<<bits), shift: 32 - bits}
+	p := idIndex{slots: make([]idSlot, 1<<bits), shift: 32 - bits}
 	for i, id := range ids {
-		m := mark(id)
+		m := ref(id)
 		at := p.first(m)
-		for p.slots[at].mark != 0 {
+		for p.slots[at].ref != 0 {
 			at = p.next(at)
 		}
-		p.slots[at] = place{m, int32(i)}
+		p.slots[at] = idSlot{m, int32(i)}
 	}
 	return p
 }
 
 // find returns the index of the marked server, -1 if it is not listed or
 // m is 0.
-func (p *places) find(m uint32) int {
-	if m == 0 {
+func (p *idIndex) find(r uint32) int {
+	if r == 0 {
 		return -1
 	}
-	for at := p.first(m); p.slots[at].mark != 0; at = p.next(at) {
-		if p.slots[at].mark == m {
+	for at := p.first(r); p.slots[at].ref != 0; at = p.next(at) {
+		if p.slots[at].ref == r {
 			return int(p.slots[at].index)
 		}
 	}
@@ -115,5 +115,5 @@ func (p *places) find(m uint32) int {
 // first and next are the order in which the slots are searched for m.
 // 0x9E3779B1 is 2^32 divided by the golden ratio (Fibonacci hashing): IDs,
 // which are given out in sequence, fall far from each other.
-func (p *places) first(m uint32) int { return int(m * 0x9E3779B1 >> p.shift) }
-func (p *places) next(at int) int    { return (at + 1) & (len(p.slots) - 1) }
+func (p *idIndex) first(m uint32) int { return int(m * 0x9E3779B1 >> p.shift) }
+func (p *idIndex) next(at int) int    { return (at + 1) & (len(p.slots) - 1) }

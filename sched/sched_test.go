@@ -41,7 +41,7 @@ func TestNotEligible(t *testing.T) {
 				if name == "none" {
 					continue
 				}
-				s := serve(t, name, flags, 2, 2, 2)
+				s := newService(t, name, flags, 2, 2, 2)
 				list := slices.Clone(s.servers)
 				c.set(&list[s.at(1)])
 				s.change(list)
@@ -68,7 +68,7 @@ func TestNotEligible(t *testing.T) {
 // TestThresholds: `-x 3 -y 2` on two servers under rr, as seen on the live
 // director; the counting is the connection table's, here done by hand.
 func TestThresholds(t *testing.T) {
-	s := serve(t, "rr", 0, 1, 1)
+	s := newService(t, "rr", 0, 1, 1)
 	got := ""
 	for range 10 {
 		got += s.picks(1, false, client)
@@ -83,11 +83,11 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-// TestDownKeepsPlaces: taking a server down moves only its own clients under
+// TestDownKeepsSlots: taking a server down moves only its own clients under
 // dh, sh and mh, and its coming back brings exactly them back.
-func TestDownKeepsPlaces(t *testing.T) {
+func TestDownKeepsSlots(t *testing.T) {
 	for _, name := range []string{"dh", "sh", "mh"} {
-		s := serve(t, name, 0, 1, 2, 3)
+		s := newService(t, name, 0, 1, 2, 3)
 		before := s.picks(500, false, anyFlow)
 		list := slices.Clone(s.servers)
 		list[s.at(2)].Down = true
@@ -111,7 +111,7 @@ func TestDownKeepsPlaces(t *testing.T) {
 // others' clients stay; with mh-fallback its clients go elsewhere.
 func TestMHKeepsSlots(t *testing.T) {
 	for _, flags := range []Flags{0, Flag1} {
-		s := serve(t, "mh", flags, 1, 1, 1)
+		s := newService(t, "mh", flags, 1, 1, 1)
 		before := s.picks(500, false, anyFlow)
 		s.edit(1, 0)
 		for i, now := range s.picks(500, false, anyFlow) {
@@ -128,7 +128,7 @@ func TestMHKeepsSlots(t *testing.T) {
 // TestFields: what is hashed decides which flows stay together.
 func TestFields(t *testing.T) {
 	spread := func(name string, flags Flags, fields Fields, flow func(i int) Flow) bool {
-		s := serve(t, name, flags)
+		s := newService(t, name, flags)
 		s.o.Fields = fields
 		for i := range uint32(5) {
 			s.add(i, 1)
@@ -178,7 +178,7 @@ func TestTwos(t *testing.T) {
 		{"the next is first if it is overloaded", []int32{1, 2, 3}, []uint32{2}, []float64{1. / 4, 3. / 4, 0}},
 		{"one of nine left: every draw is it", []int32{0, 100, 0, 100, 100, 1, 100, 100, 100}, []uint32{1, 3, 4, 6, 7, 8}, []float64{5: 1}},
 	} {
-		s := serve(t, "twos", 0, c.weights...)
+		s := newService(t, "twos", 0, c.weights...)
 		for _, id := range c.over {
 			s.servers[s.at(id)].Overload.Store(true)
 		}
@@ -196,7 +196,7 @@ func TestTwos(t *testing.T) {
 
 	// Of two drawn the less loaded wins: with equal weights and R0 loaded, R0
 	// wins only if it was drawn twice, (1/3)^2 as it is last in list order.
-	s := serve(t, "twos", 0, 1, 1)
+	s := newService(t, "twos", 0, 1, 1)
 	s.servers[s.at(0)].Active.Store(1)
 	r0 := 0
 	for range picks {
@@ -209,12 +209,12 @@ func TestTwos(t *testing.T) {
 	}
 }
 
-// TestConcurrentTurns: workers that pick at the same time share out the turns
+// TestConcurrentPicks: workers that pick at the same time share out the turns
 // one worker would have had, each turn exactly once.
-func TestConcurrentTurns(t *testing.T) {
+func TestConcurrentPicks(t *testing.T) {
 	for _, name := range []string{"rr", "wrr"} {
-		alone := serve(t, name, 0, 5, 3, 0, 2, 8, 1)
-		together := serve(t, name, 0, 5, 3, 0, 2, 8, 1)
+		alone := newService(t, name, 0, 5, 3, 0, 2, 8, 1)
+		together := newService(t, name, 0, 5, 3, 0, 2, 8, 1)
 		const workers, each = 4, 5003
 		want := map[byte]int{}
 		for _, d := range []byte(alone.picks(workers*each, false, client)) {
@@ -237,7 +237,7 @@ func TestConcurrentTurns(t *testing.T) {
 // and flags moving, get a server of that list that is not weightless or down.
 func TestConcurrentChanges(t *testing.T) {
 	for _, name := range names {
-		s := serve(t, name, Flag1, 3, 0, 2, 1, 4)
+		s := newService(t, name, Flag1, 3, 0, 2, 1, 4)
 		type published struct {
 			Picker
 			servers []Server
@@ -285,7 +285,7 @@ func TestConcurrentChanges(t *testing.T) {
 // TestAllocations: no pick allocates, whatever way it goes.
 func TestAllocations(t *testing.T) {
 	for _, name := range names {
-		servers := farm(50)
+		servers := testServers(50)
 		servers[3].Overload.Store(true)
 		for _, over := range []bool{false, true} {
 			for i := range servers {

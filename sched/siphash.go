@@ -8,8 +8,8 @@ import "math/bits"
 type sipKey uint64
 
 const (
-	placeKey sipKey = 2654435761 // a client's slot, a server's offset
-	skipKey  sipKey = 2654446892 // a server's skip
+	slotKey sipKey = 2654435761 // a client's slot, a server's offset
+	skipKey sipKey = 2654446892 // a server's skip
 )
 
 // hash is SipHash-1-3 of v as four little-endian bytes, its low 32 bits: what

@@ -23,8 +23,8 @@ type twin struct {
 	last       *dest // rr: last used; wrr: current; nil: the head of the list
 	cw, mw, di int32 // wrr
 
-	cache   map[wire.Addr]*home // lblc, lblcr
-	expires int64               // s
+	cache   map[wire.Addr]*assignment // lblc, lblcr
+	expires int64                     // s
 }
 
 // dest is a server of the twin. Its counters are shared with the real one.
@@ -32,14 +32,14 @@ type dest struct {
 	Server
 }
 
-// home is where an address lives.
-type home struct {
+// assignment is where an address lives.
+type assignment struct {
 	set           []*dest // newest first
 	used, changed int64   // s
 }
 
 func newTwin(name string, flags Flags) *twin {
-	t := &twin{name: name, flags: flags, cache: map[wire.Addr]*home{}, expires: 100}
+	t := &twin{name: name, flags: flags, cache: map[wire.Addr]*assignment{}, expires: 100}
 	t.di = 1
 	return t
 }
@@ -303,7 +303,7 @@ func (t *twin) mh(f Flow) *dest {
 				turns = 1
 			}
 			name := word(d.Addr) + uint32(d.Port)
-			off, skip := int(placeKey.hash(name)%size), int(skipKey.hash(name)%(size-1)+1)
+			off, skip := int(slotKey.hash(name)%size), int(skipKey.hash(name)%(size-1)+1)
 			for ; turns > 0 && filled < size; turns-- {
 				for slots[(off+next[i]*skip)%size] != nil {
 					next[i]++
@@ -317,13 +317,13 @@ func (t *twin) mh(f Flow) *dest {
 	if t.flags&Flag2 != 0 {
 		v += uint32(f.ClientPort)
 	}
-	first := placeKey.hash(v) % size
+	first := slotKey.hash(v) % size
 	if d := slots[first]; d.ok() || t.flags&Flag1 == 0 {
 		return eligible(d)
 	}
 	for i := range uint32(size) {
 		off := (i + first) % size
-		if d := slots[placeKey.hash(v+off)%size]; d.ok() {
+		if d := slots[slotKey.hash(v+off)%size]; d.ok() {
 			return d
 		}
 	}
@@ -334,12 +334,12 @@ func (t *twin) busy(d *dest) bool {
 	return d.active() > d.weight() && slices.ContainsFunc(t.list, func(o *dest) bool { return 2*o.active() < o.weight() })
 }
 
-// home finds where an address lives, and forgets it when it was not asked for
+// assigned finds where an address lives, and forgets it when it was not asked for
 // long enough.
-func (t *twin) home(f Flow) *home {
+func (t *twin) assigned(f Flow) *assignment {
 	h, now := t.cache[f.VIP], f.Now/1000
 	if h == nil || now-h.used > t.expires {
-		h = &home{changed: now}
+		h = &assignment{changed: now}
 		t.cache[f.VIP] = h
 	}
 	h.used = now
@@ -347,7 +347,7 @@ func (t *twin) home(f Flow) *home {
 }
 
 func (t *twin) lblc(f Flow) *dest {
-	h := t.home(f)
+	h := t.assigned(f)
 	if len(h.set) > 0 && h.set[0].weight() > 0 && !t.busy(h.set[0]) {
 		return h.set[0]
 	}
@@ -359,7 +359,7 @@ func (t *twin) lblc(f Flow) *dest {
 }
 
 func (t *twin) lblcr(f Flow) *dest {
-	h, now := t.home(f), f.Now/1000
+	h, now := t.assigned(f), f.Now/1000
 	d := leastOf(h.set, (*dest).ok, byOverhead)
 	if len(h.set) > 1 && now-h.changed > t.expires {
 		most := leastOf(h.set, func(d *dest) bool { return d.weight() > 0 },
@@ -373,7 +373,7 @@ func (t *twin) lblcr(f Flow) *dest {
 		return d
 	}
 	if d = t.wlc(); d != nil && !slices.Contains(h.set, d) {
-		h.set = append([]*dest{d}, h.set[:min(len(h.set), setSize-1)]...)
+		h.set = append([]*dest{d}, h.set[:min(len(h.set), maxSetSize-1)]...)
 		h.changed = now
 	}
 	return d
@@ -412,7 +412,7 @@ func runTwin(t *testing.T, name string, flags Flags, v6 bool) {
 	weight := func() int32 {
 		return []int32{0, 1, 1, 2, 3, 4, 6, 8, 10, 100}[r.IntN(10)] * int32(1+r.IntN(2))
 	}
-	s := serve(t, name, flags)
+	s := newService(t, name, flags)
 	s.o.Expiration = 100 * time.Second
 	tw := newTwin(name, flags)
 	nextID := uint32(0)

@@ -5,9 +5,9 @@ import "math/bits"
 // rr gives each server its turn: the next eligible one after the last used.
 type rr struct {
 	pool
-	places
-	ids   []uint32
-	heavy heavier
+	idIndex
+	ids  []uint32
+	tree maxTree
 }
 
 func newRR(_ Flags, servers []Server, _ Options) (Picker, error) {
@@ -15,16 +15,16 @@ func newRR(_ Flags, servers []Server, _ Options) (Picker, error) {
 	for i := range servers {
 		r.ids[i] = servers[i].ID
 	}
-	r.places = newPlaces(r.ids)
-	r.heavy = newHeavier(r.weight)
+	r.idIndex = newIDIndex(r.ids)
+	r.tree = newMaxTree(r.weight)
 	return r, nil
 }
 
 // Pick moves the cursor on, unless no server is eligible.
 func (r *rr) Pick(c *Cursor, _ Flow) int {
 	for {
-		was := c.turn.Load()
-		last := r.find(turn(was).mark())
+		was := c.position.Load()
+		last := r.find(position(was).ref())
 		i := r.after(last, len(r.weight), 1)
 		if i < 0 {
 			i = r.after(-1, last+1, 1)
@@ -32,7 +32,7 @@ func (r *rr) Pick(c *Cursor, _ Flow) int {
 		if i < 0 {
 			return -1
 		}
-		if c.turn.CompareAndSwap(was, uint64(newTurn(mark(r.ids[i]), 0))) {
+		if c.position.CompareAndSwap(was, uint64(newPosition(ref(r.ids[i]), 0))) {
 			return i
 		}
 	}
@@ -42,7 +42,7 @@ func (r *rr) Pick(c *Cursor, _ Flow) int {
 // is at least least and that is not overloaded; -1 if there is none.
 func (r *rr) after(i, end int, least int32) int {
 	for {
-		i = r.heavy.next(i+1, least)
+		i = r.tree.firstAtLeast(i+1, least)
 		if i < 0 || i >= end {
 			return -1
 		}
@@ -98,39 +98,39 @@ func (w *wrr) Pick(c *Cursor, _ Flow) int {
 		return -1
 	}
 	for {
-		was := c.turn.Load()
-		i, now := w.step(turn(was))
-		if c.turn.CompareAndSwap(was, uint64(now)) {
+		was := c.position.Load()
+		i, now := w.step(position(was))
+		if c.position.CompareAndSwap(was, uint64(now)) {
 			return i
 		}
 	}
 }
 
 // step says whose turn it is after t, -1 for nobody's, and the turn that is.
-func (w *wrr) step(t turn) (int, turn) {
-	level := t.level()
+func (w *wrr) step(from position) (int, position) {
+	level := from.level()
 	if level <= 0 || level > w.top { // fresh, or left by another list
 		level = w.top
 	}
-	last := w.find(t.mark())
+	last := w.find(from.ref())
 	if i := w.after(last, len(w.weight), level); i >= 0 {
-		return i, newTurn(mark(w.ids[i]), level)
+		return i, newPosition(ref(w.ids[i]), level)
 	}
 	lower := w.below(level)
 	if i := w.after(-1, len(w.weight), lower); i >= 0 {
-		return i, newTurn(mark(w.ids[i]), lower)
+		return i, newPosition(ref(w.ids[i]), lower)
 	}
 	// All servers heavy enough are overloaded. Walking on level by level would
 	// end where the heaviest of the others comes in.
 	if i := w.heaviest(); i >= 0 {
-		return i, newTurn(mark(w.ids[i]), w.weight[i]-(w.gap-1))
+		return i, newPosition(ref(w.ids[i]), w.weight[i]-(w.gap-1))
 	}
 	// The kernel gives up after a whole walk at level 1: at the end of the
 	// list if it came down to that level, at its start if it began on it.
 	if last >= 0 && level <= w.gap {
-		return -1, newTurn(t.mark(), level)
+		return -1, newPosition(from.ref(), level)
 	}
-	return -1, newTurn(0, w.top)
+	return -1, newPosition(0, w.top)
 }
 
 // below is the level after level.
@@ -141,17 +141,17 @@ func (l levels) below(level int32) int32 {
 	return l.top
 }
 
-// heavier finds the next server in list order with at least a given weight in
+// maxTree finds the next server in list order with at least a given weight in
 // logarithmic time, so that a few heavy servers among many light ones do not
 // make wrr walk the whole list for each pick. It is a tree of maxima laid out
 // as a heap: node k has the children 2k and 2k+1, the leaves are the weights.
-type heavier struct {
+type maxTree struct {
 	node   []int32
 	leaves int // a power of two; node[leaves] is the weight of server 0
 }
 
-func newHeavier(weights []int32) heavier {
-	h := heavier{leaves: 1}
+func newMaxTree(weights []int32) maxTree {
+	h := maxTree{leaves: 1}
 	for h.leaves < len(weights) {
 		h.leaves *= 2
 	}
@@ -163,9 +163,9 @@ func newHeavier(weights []int32) heavier {
 	return h
 }
 
-// next is the first list index from i on with a weight of at least least,
+// firstAtLeast is the first list index from i on with a weight of at least least,
 // which must be above 0; -1 if there is none.
-func (h *heavier) next(i int, least int32) int {
+func (h *maxTree) firstAtLeast(i int, least int32) int {
 	if i >= h.leaves {
 		return -1
 	}

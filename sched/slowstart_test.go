@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// returning runs 100 new connections a second for 12 s into three servers of
+// picksOfReturning runs 100 new connections a second for 12 s into three servers of
 // load connections each and a fourth that comes back at 0 with a slow start of
 // ramp ms; none ends. It returns the fourth's connections of each second.
-func returning(t *testing.T, name string, load int32, ramp int64) []int {
+func picksOfReturning(t *testing.T, name string, load int32, ramp int64) []int {
 	servers := make([]Server, 4)
 	for i := range servers {
 		servers[i] = Server{ID: uint32(i), Weight: 4, Active: new(atomic.Int32), Inactive: new(atomic.Int32)}
@@ -41,7 +41,7 @@ func returning(t *testing.T, name string, load int32, ramp int64) []int {
 func TestSlowStart(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos"} {
 		for _, load := range []int32{100, 5000} {
-			without, with := returning(t, name, load, 0), returning(t, name, load, 10_000)
+			without, with := picksOfReturning(t, name, load, 0), picksOfReturning(t, name, load, 10_000)
 			t.Logf("%s, others at %d: per second without %v, with %v", name, load, without, with)
 			if name != "twos" && without[0] < 90 {
 				t.Errorf("%s: the test shows nothing: %d of 100 without slow start", name, without[0])
@@ -63,7 +63,7 @@ func TestSlowStart(t *testing.T) {
 // eligible, and nobody is refused because of slow start.
 func TestSlowStartAlone(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos"} {
-		s := serve(t, name, 0, 1, 1)
+		s := newService(t, name, 0, 1, 1)
 		s.servers[s.at(1)].RampEnd = 1 << 40
 		s.edit(0, 0)
 		if got, want := s.picks(20, true, anyFlow), "11111111111111111111"; got != want {
@@ -86,7 +86,7 @@ func TestShare(t *testing.T) {
 			t.Errorf("server %d at %d ms: got share %d, want %d", c.server, c.now, got, c.want)
 		}
 	}
-	if r.over != 2000 {
-		t.Errorf("slow starts over at %d, want 2000", r.over)
+	if r.rampsEnd != 2000 {
+		t.Errorf("slow starts over at %d, want 2000", r.rampsEnd)
 	}
 }

@@ -5,20 +5,20 @@ const fullShare = 1 << 10
 
 // ramps are the slow starts of a server list.
 type ramps struct {
-	list []ramp // by list index
-	over int64  // ms: from then on every share is full
+	byIndex  []ramp // by list index
+	rampsEnd int64  // ms: from then on every share is full
 }
 
 // ramp is the slow start of one server, ms.
 type ramp struct{ start, end int64 }
 
 func newRamps(servers []Server) ramps {
-	r := ramps{list: make([]ramp, len(servers))}
+	r := ramps{byIndex: make([]ramp, len(servers))}
 	for i := range servers {
 		s := &servers[i]
-		r.list[i] = ramp{s.RampStart, s.RampEnd}
+		r.byIndex[i] = ramp{s.RampStart, s.RampEnd}
 		if s.RampEnd > s.RampStart {
-			r.over = max(r.over, s.RampEnd)
+			r.rampsEnd = max(r.rampsEnd, s.RampEnd)
 		}
 	}
 	return r
@@ -27,7 +27,7 @@ func newRamps(servers []Server) ramps {
 // share is how much of its weight server i has at time now: from 1 at the
 // start of its ramp to fullShare at the end.
 func (r *ramps) share(i int, now int64) int64 {
-	p := r.list[i]
+	p := r.byIndex[i]
 	if now >= p.end || p.end <= p.start {
 		return fullShare
 	}
