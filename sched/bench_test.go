@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// counters stand for the connection table's: one cache line per server.
+// counters are one server's counters: one cache line, as in the connection table.
 type counters struct {
 	active, inactive atomic.Int32
 	overload         atomic.Bool
 	_                [64 - 9]byte
 }
 
-// testServers makes n servers with mixed weights, connections and thresholds, as a
-// running director has them. Every seventh has a weight ten times the others'.
+// testServers makes n servers with mixed weights and connections, as in a running
+// director. Every seventh server has ten times the weight.
 func testServers(n int) []Server {
 	list := make([]Server, n)
 	counts := make([]counters, n)
@@ -36,10 +36,10 @@ func testServers(n int) []Server {
 
 var sink int
 
-// BenchmarkPick is the cost of one pick by scheduler and number of servers;
-// for those that compare loads also with equal weights.
+// BenchmarkPick measures one pick, by scheduler and number of servers. Those that
+// compare loads are also measured with equal weights.
 func BenchmarkPick(b *testing.B) {
-	for _, name := range names {
+	for _, name := range Names() {
 		for _, n := range []int{10, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) { benchmarkPick(b, name, testServers(n)) })
 		}
@@ -67,8 +67,7 @@ func benchmarkPick(b *testing.B, name string, servers []Server) {
 	}
 }
 
-// BenchmarkPickWorst is the cost of one pick among 1,000 servers where the
-// scheduler finds it hardest.
+// BenchmarkPickWorst measures the slowest pick of a scheduler among 1,000 servers.
 func BenchmarkPickWorst(b *testing.B) {
 	for _, c := range []struct {
 		why   string
@@ -79,8 +78,10 @@ func BenchmarkPickWorst(b *testing.B) {
 		{"all but the last overloaded", "rr", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},
 		{"all but the last of weight 0", "rr", 0, func(i int, s *Server) { s.Weight = int32(i / 999) }},
 		{"one of weight 65535 among ones", "wrr", 0, func(i int, s *Server) { s.Weight = 1 + int32(i/999)*65534 }},
-		{"all but the lightest overloaded", "wrr", 0, func(i int, s *Server) { s.Weight = int32(65535 - i); s.Overload.Store(i < 999) }},
-		{"each less loaded than the one before", "wlc", 0, func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 }},
+		{"all but the lightest overloaded", "wrr", 0,
+			func(i int, s *Server) { s.Weight = int32(65535 - i); s.Overload.Store(i < 999) }},
+		{"each less loaded than the one before", "wlc", 0,
+			func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 }},
 		{"all overloaded", "wlc", 0, func(i int, s *Server) { s.Overload.Store(true) }},
 		{"all in slow start", "wlc", 0, func(i int, s *Server) { s.RampEnd = 1 << 40 }},
 		{"all but the last overloaded", "twos", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},

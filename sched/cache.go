@@ -8,51 +8,53 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// cache keeps which servers an address lives on, for lblc and lblcr. It is a
-// hash table of fixed size in which an address may lie in any of cacheWindow
-// neighbouring slots. Where IPVS lets its cache grow past 16384 entries and has
-// a timer trim it, here a new address takes the slot of the one in its window
-// that was asked for longest ago.
+// cache maps addresses to their servers, for lblc and lblcr. It is a hash table of
+// fixed size: an address may be in any of cacheWindow adjacent slots. IPVS lets its
+// cache grow beyond 16384 entries, and a timer trims it. Here a new address evicts
+// the least recently used one of its window.
 //
-// Nobody waits: a reader that meets a slot being written treats it as not
-// there, a writer that meets another leaves the slot to that one. Either costs
-// no more than one pick that is not remembered.
+// The cache never blocks. A reader ignores a slot that is being written, and a
+// writer gives up a slot that another one writes. Either costs at most one pick
+// that the cache does not remember.
 type cache struct {
-	slots []slot // a power of two of them
+	slots []slot // their number is a power of two
 	shift int    // from a 64-bit product to a slot number
 }
 
 const (
-	// maxCached is how many addresses IPVS keeps (IP_VS_LBLC_TAB_SIZE*16).
+	// maxCached is the number of addresses that IPVS keeps (IP_VS_LBLC_TAB_SIZE*16).
 	maxCached = 16384
-	// cacheWindow is the number of slots an address can lie in. With the table
-	// half full of random addresses fewer than one in a thousand windows is full.
+	// cacheWindow is the number of slots that an address may use. With the table
+	// half full of random addresses, fewer than one in 1000 windows is full.
 	cacheWindow = 8
-	// maxSetSize is the number of servers one address can live on. IPVS has no
-	// limit; ours makes a slot two cache lines. Beyond it the oldest goes.
+	// maxSetSize is the number of servers that one address can have. IPVS has no
+	// limit. This one makes a slot two cache lines; beyond it, the oldest server
+	// is removed.
 	maxSetSize = 24
 )
 
 // slot is one address with its servers, 128 bytes.
 type slot struct {
 	version atomic.Uint32             // 0: never used; odd: being written
-	used    atomic.Uint32             // s, when last asked for
+	used    atomic.Uint32             // s, when last used
 	changed atomic.Uint32             // s, when its servers last changed
-	size    atomic.Uint32             // how many servers
+	size    atomic.Uint32             // the number of servers
 	address [2]atomic.Uint64          // the VIP
-	servers [maxSetSize]atomic.Uint32 // marks, oldest first
+	servers [maxSetSize]atomic.Uint32 // refs, oldest first
 }
 
-// entry is a consistent copy of a slot, and the right to overwrite it: see put.
+// entry is a consistent copy of a slot, with which put can overwrite the slot.
 type entry struct {
-	slot    *slot  // nil: nothing can be kept at the moment
+	slot    *slot  // nil: nothing can be stored now
 	version uint32 // of the slot when it was copied
 	changed uint32
 	size    int
 	servers [maxSetSize]uint32
 }
 
-// newCache makes a cache for that many addresses, at most maxCached, 0: so many.
+func startCache(c *Cursor, _ []Server, vips int) { c.cache = newCache(vips) }
+
+// newCache makes a cache for that many addresses, at most maxCached. 0: maxCached.
 func newCache(addresses int) cache {
 	if addresses <= 0 || addresses > maxCached {
 		addresses = maxCached
@@ -62,7 +64,7 @@ func newCache(addresses int) cache {
 	return cache{slots: make([]slot, 1<<width), shift: 64 - width}
 }
 
-// clone copies the cache; an address that is being written meanwhile is left out.
+// clone copies the cache, without the addresses that are being written.
 func (c *cache) clone() cache {
 	if c.slots == nil {
 		return cache{}
@@ -89,9 +91,8 @@ func (c *cache) clone() cache {
 	return n
 }
 
-// find copies the servers of an address to e and says whether it is kept and
-// was asked for within the last expiration seconds. If not, e has the slot to
-// put it in.
+// find copies the servers of an address to e. It returns false if the address is not
+// in the cache, or was not used for expiration seconds. Then e has the slot for it.
 func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 	if c.slots == nil {
 		return false
@@ -104,7 +105,7 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 		at = (at + 1) & (len(c.slots) - 1)
 
 		version := s.version.Load()
-		if version == 0 { // no address was ever pushed beyond this slot
+		if version == 0 { // a window is filled in order: no address is behind this slot
 			e.slot, e.version = s, version
 			break
 		}
@@ -119,7 +120,7 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 			}
 		}
 		if version&1 != 0 || s.version.Load() != version {
-			busy = true // it may be our address that is being written
+			busy = true // the writer may be writing this address
 		} else if e.slot == nil || age > oldest {
 			e.slot, e.version, oldest = s, version, age
 		}
@@ -130,7 +131,7 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 	return false
 }
 
-// copy fills e from s, unless s is no longer of that version when done.
+// copy fills e from s. It returns false if s no longer has that version.
 func (e *entry) copy(s *slot, version uint32) bool {
 	e.slot, e.version = s, version
 	e.changed = s.changed.Load()
@@ -141,16 +142,16 @@ func (e *entry) copy(s *slot, version uint32) bool {
 	return s.version.Load() == version
 }
 
-// touch notes that the address was asked for. Most of the time it is known
-// already, and the cache line stays shared between the workers.
+// touch stores the time of use. Most of the time it is already stored, and the cache
+// line stays shared between the workers.
 func (s *slot) touch(now uint32) {
 	if s.used.Load() != now {
 		s.used.Store(now)
 	}
 }
 
-// put writes e, as changed at now, into its slot as the servers of vip, if
-// nobody has written there since. It can be done again.
+// put writes e into its slot as the servers of vip, changed at now. It does nothing
+// if the slot was written since find. It may be called again.
 func (e *entry) put(vip *wire.Addr, now uint32) {
 	s := e.slot
 	if s == nil || !s.version.CompareAndSwap(e.version, e.version|1) {
@@ -169,11 +170,11 @@ func (e *entry) put(vip *wire.Addr, now uint32) {
 	s.version.Store(e.version)
 }
 
-// seconds is the time from then to now; 0 if another worker's clock, read a
-// moment later, made then the later one.
+// seconds returns the time from then to now. It is 0 if then is later, as another
+// worker may have read its clock later.
 func seconds(then, now uint32) uint32 { return uint32(max(int32(now-then), 0)) }
 
-// addressWords is an address as two numbers.
+// addressWords returns an address as two numbers.
 func addressWords(a *wire.Addr) (high, low uint64) {
 	return binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
 }

@@ -9,14 +9,14 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// vip is the n-th of many addresses.
+// vip returns the n-th of many addresses.
 func vip(n uint32) wire.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 0x0a000000+n)
 	return wire.AddrFrom4(b[:])
 }
 
-// putRef puts one mark for an address.
+// putRef stores one ref for an address.
 func putRef(c *cache, a wire.Addr, now, m uint32) {
 	var e entry
 	if !c.find(&a, now, 1<<30, &e) {
@@ -26,7 +26,7 @@ func putRef(c *cache, a wire.Addr, now, m uint32) {
 	e.put(&a, now)
 }
 
-// getRef is the mark of an address; 0: not kept.
+// getRef returns the ref of an address. 0: it is not in the cache.
 func getRef(c *cache, a wire.Addr, now, expiration uint32) uint32 {
 	var e entry
 	if !c.find(&a, now, expiration, &e) || e.size != 1 {
@@ -35,7 +35,7 @@ func getRef(c *cache, a wire.Addr, now, expiration uint32) uint32 {
 	return e.servers[0]
 }
 
-// TestCacheCapacity: as many addresses as IPVS keeps are kept, nearly all of them.
+// TestCacheCapacity: the cache keeps nearly as many addresses as IPVS.
 func TestCacheCapacity(t *testing.T) {
 	if size := reflect.TypeFor[slot]().Size(); size != 128 {
 		t.Errorf("a slot has %d bytes, want 128", size)
@@ -49,7 +49,7 @@ func TestCacheCapacity(t *testing.T) {
 		if got := getRef(&c, vip(n*7919), 0, 10); got == 0 {
 			lost++
 		} else if got != n+1 {
-			t.Fatalf("%v: got mark %d, want %d", vip(n*7919), got, n+1)
+			t.Fatalf("%v: got ref %d, want %d", vip(n*7919), got, n+1)
 		}
 	}
 	if lost > maxCached/1000 {
@@ -57,8 +57,8 @@ func TestCacheCapacity(t *testing.T) {
 	}
 }
 
-// TestCacheEvicts: with all slots taken the address asked for longest ago
-// makes room, and one that is asked for now and then stays.
+// TestCacheEvicts: a full window evicts the least recently used address, and keeps
+// one that was used meanwhile.
 func TestCacheEvicts(t *testing.T) {
 	c := newCache(1)
 	for n := range uint32(cacheWindow) {
@@ -70,13 +70,13 @@ func TestCacheEvicts(t *testing.T) {
 	putRef(&c, vip(99), 101, 100)
 	for n, want := range map[uint32]uint32{0: 1, 1: 0, 2: 3, 99: 100} {
 		if got := getRef(&c, vip(n), 101, 1000); got != want {
-			t.Errorf("%v: got mark %d, want %d", vip(n), got, want)
+			t.Errorf("%v: got ref %d, want %d", vip(n), got, want)
 		}
 	}
 }
 
-// TestCacheExpires: an address is forgotten when it was not asked for longer
-// than the expiration time, and a clock a little behind does no harm.
+// TestCacheExpires: an address expires when it was not used for the expiration time.
+// A clock that is a little behind does no harm.
 func TestCacheExpires(t *testing.T) {
 	c := newCache(1)
 	putRef(&c, vip(1), 1000, 7)
@@ -84,20 +84,20 @@ func TestCacheExpires(t *testing.T) {
 		now, want uint32
 		why       string
 	}{
-		{1100, 7, "asked for in time"},
-		{1099, 7, "asked for by a worker whose clock is a second behind"},
-		{1199, 7, "in time after the last asking"},
+		{1100, 7, "used in time"},
+		{1099, 7, "used by a worker whose clock is a second behind"},
+		{1199, 7, "in time after the last use"},
 		{1300, 0, "too late"},
-		{1301, 0, "to ask too late is not to ask in time"},
+		{1301, 0, "a late use does not renew it"},
 	} {
 		if got := getRef(&c, vip(1), s.now, 100); got != s.want {
-			t.Errorf("%d s, %s: got mark %d, want %d", s.now, s.why, got, s.want)
+			t.Errorf("%d s, %s: got ref %d, want %d", s.now, s.why, got, s.want)
 		}
 	}
 }
 
-// TestCacheConcurrent: workers that write the same slots never read a server
-// that belongs to another address.
+// TestCacheConcurrent: workers that write the same slots never read a server of
+// another address.
 func TestCacheConcurrent(t *testing.T) {
 	c := newCache(8)
 	var wg sync.WaitGroup
@@ -110,7 +110,7 @@ func TestCacheConcurrent(t *testing.T) {
 				if c.find(&a, i, 1<<30, &e) {
 					for _, m := range e.servers[:e.size] {
 						if m%64 != n {
-							t.Errorf("%v has server mark %d", a, m)
+							t.Errorf("%v has server ref %d", a, m)
 							return
 						}
 					}

@@ -2,7 +2,7 @@ package sched
 
 import "testing"
 
-// TestRebase: whose turn it is after the list changed in the middle of a walk.
+// TestRebase: the next picks after the list changed in the middle of a walk.
 func TestRebase(t *testing.T) {
 	for _, c := range []struct {
 		why     string
@@ -12,15 +12,15 @@ func TestRebase(t *testing.T) {
 		change  func(*service)
 		after   string
 	}{
-		{"rr goes on after the server used last", "rr", []int32{1, 1, 1}, "21",
+		{"rr continues after the server used last", "rr", []int32{1, 1, 1}, "21",
 			func(s *service) { s.edit(0, 5) }, "0210"},
-		{"rr, used server deleted: on after the one before it", "rr", []int32{1, 1, 1}, "21",
+		{"rr, used server deleted: continues after the one before it", "rr", []int32{1, 1, 1}, "21",
 			func(s *service) { s.del(1) }, "0202"},
 		{"rr, first of the list used and deleted: from the start", "rr", []int32{1, 1, 1}, "2",
 			func(s *service) { s.del(2) }, "1010"},
 		{"rr, a new server comes after the wrap", "rr", []int32{1, 1, 1}, "21",
 			func(s *service) { s.add(3, 1) }, "03210"},
-		{"wrr starts at the head again, at the level it was", "wrr", []int32{4, 3, 2}, "2100",
+		{"wrr starts at the head again, at the same level", "wrr", []int32{4, 3, 2}, "2100",
 			func(s *service) { s.edit(2, 2) }, "0102102"},
 		{"wrr, a level above the new top falls to it", "wrr", []int32{6, 4}, "",
 			func(s *service) { s.edit(0, 2) }, "1"},
@@ -38,8 +38,8 @@ func TestRebase(t *testing.T) {
 	}
 }
 
-// TestRebaseAtOnce: a list that arrives whole, as from a file, gives the
-// sequence of one whose servers were added one by one.
+// TestRebaseAtOnce: a list that was set at once, as from a file, gives the same
+// sequence as one whose servers were added one by one.
 func TestRebaseAtOnce(t *testing.T) {
 	for _, weights := range [][]int32{{1, 2, 4}, {6, 4}, {4, 3, 2}, {0, 5, 10}} {
 		single := newService(t, "wrr", 0, weights...)
@@ -51,8 +51,8 @@ func TestRebaseAtOnce(t *testing.T) {
 	}
 }
 
-// TestWRRSteps: one pick is a short walk whatever the weights: with all heavy
-// servers overloaded the level falls to the others' at once.
+// TestWRRSteps: one pick is a short walk, whatever the weights. With all heavy servers
+// overloaded, the level falls to that of the others at once.
 func TestWRRSteps(t *testing.T) {
 	s := newService(t, "wrr", 0, 1<<30, 1, 7)
 	s.servers[s.at(0)].Overload.Store(true)
@@ -66,7 +66,7 @@ func TestWRRSteps(t *testing.T) {
 	}
 }
 
-// TestMaxTree: the tree finds what a walk over the weights finds.
+// TestMaxTree: firstAtLeast equals a walk over the weights.
 func TestMaxTree(t *testing.T) {
 	for n := range 40 {
 		weights := make([]int32, n)
@@ -91,8 +91,8 @@ func TestMaxTree(t *testing.T) {
 	}
 }
 
-// TestClone: a clone picks what its original would, and the original does not
-// notice, whatever the scheduler.
+// TestClone: with every scheduler a clone picks what the original would, and does not
+// change the original.
 func TestClone(t *testing.T) {
 	for _, scheduler := range Names() {
 		s := newService(t, scheduler, 0, 3, 1, 2)
@@ -105,11 +105,11 @@ func TestClone(t *testing.T) {
 		original := s.cursor
 		s.cursor = original.Clone()
 		idle()
-		asked := s.picks(7, false, client)
+		cloned := s.picks(7, false, client)
 		s.cursor = original
 		idle()
-		if got := s.picks(7, false, client); got != asked {
-			t.Errorf("%s: clone picked %s, the original then %s", scheduler, asked, got)
+		if got := s.picks(7, false, client); got != cloned {
+			t.Errorf("%s: clone picked %s, the original then %s", scheduler, cloned, got)
 		}
 	}
 }

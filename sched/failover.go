@@ -2,8 +2,8 @@ package sched
 
 import "sync/atomic"
 
-// heaviest is the eligible server with the highest weight, the first in list
-// order of several; -1 if none is eligible.
+// heaviest returns the eligible server with the highest weight, and of equals the
+// first in list order. -1: none is eligible.
 func (p *pool) heaviest() int {
 	best, highest := -1, int32(0)
 	for i, w := range p.weight {
@@ -14,7 +14,7 @@ func (p *pool) heaviest() int {
 	return best
 }
 
-// fo (failover) gives everything to the heaviest server.
+// fo (failover) picks the server with the highest weight.
 type fo struct{ pool }
 
 func newFO(_ Flags, servers []Server, _ Options) (Picker, error) {
@@ -23,8 +23,8 @@ func newFO(_ Flags, servers []Server, _ Options) (Picker, error) {
 
 func (p *fo) Pick(*Cursor, Flow) int { return p.heaviest() }
 
-// ovf (overflow) gives everything to the heaviest server whose active
-// connections are not yet more than its weight.
+// ovf (overflow) picks the server with the highest weight of those that have no more
+// active connections than their weight.
 type ovf struct {
 	pool
 	active []*atomic.Int32

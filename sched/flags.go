@@ -1,24 +1,24 @@
 package sched
 
-// Flags are the three bits IPVS gives a scheduler to use as it likes.
+// Flags are the three bits whose meaning IPVS leaves to the scheduler.
 type Flags uint32
 
-// The values are those of IP_VS_SVC_F_SCHED1 to 3 in linux/ip_vs.h.
+// The values of IP_VS_SVC_F_SCHED1 to 3 in linux/ip_vs.h.
 const (
 	Flag1 Flags = 0x08
 	Flag2 Flags = 0x10
 	Flag3 Flags = 0x20
 )
 
-// FlagName is a name by which `ipvsadm -b` sets or lists a flag.
+// FlagName is a name with which `ipvsadm -b` sets and lists a flag.
 type FlagName struct {
 	Name      string
-	Scheduler string // the only scheduler it is for; "": any
+	Scheduler string // the only scheduler that has it; "": any
 	Flag      Flags
 }
 
-// flagNames has the names with a meaning before the plain ones, so that the
-// first that fits is the one to print.
+// flagNames lists the names of one scheduler before those of all, so that a listing
+// prints the first match.
 var flagNames = [...]FlagName{
 	{"sh-fallback", "sh", Flag1},
 	{"sh-port", "sh", Flag2},
@@ -29,7 +29,7 @@ var flagNames = [...]FlagName{
 	{"flag-3", "", Flag3},
 }
 
-// Flag looks a flag name up, for whatever scheduler it is.
+// Flag looks up a flag name. The caller checks its Scheduler.
 func Flag(name string) (FlagName, bool) {
 	for _, n := range flagNames {
 		if n.Name == name {
@@ -39,8 +39,8 @@ func Flag(name string) (FlagName, bool) {
 	return FlagName{}, false
 }
 
-// Names are the names of the flags set in f as listings of a service with the
-// given scheduler print them, lowest bit first.
+// Names returns the names of the flags in f, as listings print them for a service
+// with this scheduler. The lowest bit is first.
 func (f Flags) Names(scheduler string) []string {
 	var list []string
 	for _, bit := range []Flags{Flag1, Flag2, Flag3} {

@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// service is a service under test: its servers newest first, as New wants them,
-// with counters the test moves itself.
+// service is a service under test. Its servers are newest first, as New wants them,
+// and the test changes their counters.
 type service struct {
 	t       testing.TB
 	name    string
@@ -21,8 +21,8 @@ type service struct {
 	picker  Picker
 }
 
-// newService makes a service with one server per weight, added one by one as
-// `ipvsadm -a` does: R0 first, so that it ends up last in list order.
+// newService makes a service with one server per weight. It adds them one by one, as
+// `ipvsadm -a` does: R0 first, so that it is last in list order.
 func newService(t testing.TB, name string, flags Flags, weights ...int32) *service {
 	s := &service{t: t, name: name, flags: flags, cursor: NewCursor(name, nil, 0)}
 	s.picker = s.build()
@@ -40,14 +40,14 @@ func (s *service) build() Picker {
 	return p
 }
 
-// change replaces the list the way the control side does.
+// change replaces the list as the control plane does.
 func (s *service) change(servers []Server) {
 	s.cursor.Rebase(s.servers, servers)
 	s.servers = servers
 	s.picker = s.build()
 }
 
-// add adds server Rid, 10.0.2.11+id port 53, at the head of the list.
+// add adds server R<id>, 10.0.2.11+id port 53, at the head of the list.
 func (s *service) add(id uint32, weight int32) {
 	s.change(append([]Server{{
 		ID:         id,
@@ -61,7 +61,7 @@ func (s *service) add(id uint32, weight int32) {
 	}}, s.servers...))
 }
 
-// at is the list index of server Rid.
+// at returns the list index of server R<id>.
 func (s *service) at(id uint32) int {
 	for i := range s.servers {
 		if s.servers[i].ID == id {
@@ -72,7 +72,7 @@ func (s *service) at(id uint32) int {
 	return -1
 }
 
-// edit sets the weight of Rid.
+// edit sets the weight of R<id>.
 func (s *service) edit(id uint32, weight int32) {
 	list := append([]Server(nil), s.servers...)
 	sv := &list[s.at(id)]
@@ -82,15 +82,15 @@ func (s *service) edit(id uint32, weight int32) {
 	s.change(list)
 }
 
-// del removes Rid.
+// del removes R<id>.
 func (s *service) del(id uint32) {
 	at := s.at(id)
 	s.change(append(append([]Server(nil), s.servers[:at]...), s.servers[at+1:]...))
 }
 
-// picks runs n flows one after another and writes the server of each as the
-// digit of its ID, '-' for none. Each picked server gets one more inactive
-// (UDP) or active (TCP, half-open) connection.
+// picks picks a server for each of n flows, and returns the digits of their IDs, '-'
+// for none. Each picked server gets one more inactive (UDP) or active (TCP,
+// half-open) connection.
 func (s *service) picks(n int, active bool, flow func(i int) Flow) string {
 	var b strings.Builder
 	for i := range n {
@@ -112,7 +112,7 @@ func (s *service) picks(n int, active bool, flow func(i int) Flow) string {
 
 func addr(a netip.Addr) wire.Addr { return wire.AddrFrom(a) }
 
-// client is the flow of source 10.100.0.i to 10.9.0.1:53.
+// client returns a flow from 10.100.0.i to 10.9.0.1:53.
 func client(i int) Flow {
 	return Flow{
 		Client: addr(netip.AddrFrom4([4]byte{10, 100, 0, byte(i)})), ClientPort: uint16(1024 + i),
@@ -120,8 +120,8 @@ func client(i int) Flow {
 	}
 }
 
-// TestGolden holds sequences seen on a live Linux 6.12 director: three servers
-// added in the order R0 R1 R2, UDP clients, none of whose connections ended.
+// TestGolden compares with sequences recorded on a Linux 6.12 director. Its servers
+// were added in the order R0 R1 R2, and no connection ended.
 func TestGolden(t *testing.T) {
 	for _, c := range []struct {
 		sched   string

@@ -6,7 +6,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Fields are the parts of a flow that dh, sh and mh hash.
+// Fields are the fields of a flow that dh, sh and mh hash.
 type Fields uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	AllFields = FieldClient | FieldClientPort | FieldVIP | FieldPort
 )
 
-// key adds the chosen fields up. One address and one port are IPVS's key.
+// key returns the sum of the fields, as IPVS adds an address and a port.
 func (s Fields) key(f *Flow) uint32 {
 	var key uint32
 	if s&FieldClient != 0 {
@@ -36,8 +36,8 @@ func (s Fields) key(f *Flow) uint32 {
 	return key
 }
 
-// fold makes an address one number: an IPv4 address itself, the four words of
-// an IPv6 address XORed.
+// fold returns an address as one number: an IPv4 address itself, or the XOR of the
+// four words of an IPv6 address.
 func fold(a *wire.Addr) uint32 {
 	last := binary.BigEndian.Uint32(a[12:])
 	if a.Is4() {
@@ -46,14 +46,14 @@ func fold(a *wire.Addr) uint32 {
 	return binary.BigEndian.Uint32(a[0:]) ^ binary.BigEndian.Uint32(a[4:]) ^ binary.BigEndian.Uint32(a[8:]) ^ last
 }
 
-// hashed looks the server of a flow up in a table: dh, sh and mh.
+// hashed looks up the server of a flow in a table: dh, sh and mh.
 type hashed struct {
 	pool
 	down     []bool
 	fields   Fields
-	maglev   bool     // mh's hash function, else that of dh and sh
-	fallback bool     // look further if the server in the slot is not eligible
-	table    []uint16 // list indexes; empty: no server at all
+	maglev   bool     // use mh's hash function, not that of dh and sh
+	fallback bool     // try other slots if the server is not eligible
+	table    []uint16 // list indexes; empty: there is no server
 }
 
 // tableSH is the number of slots of dh and sh (IP_VS_DH_TAB_BITS and
@@ -82,7 +82,7 @@ func newMH(f Flags, servers []Server, o Options) (Picker, error) {
 	return h, err
 }
 
-// sourceFields are the fields of sh and mh: Flag2 is their port flag.
+// sourceFields returns the fields of sh and mh. Flag2 is their port flag.
 func sourceFields(f Flags) Fields {
 	if f&Flag2 != 0 {
 		return FieldClient | FieldClientPort
@@ -101,8 +101,8 @@ func newHashed(servers []Server, o Options, fields Fields) *hashed {
 	return h
 }
 
-// fillTable fills a table of dh or sh: the servers in list order, each in share
-// slots running, over and over.
+// fillTable fills a table of dh or sh. Each server gets share consecutive slots, in
+// list order, again and again until the table is full.
 func fillTable(servers []Server, share func(*Server) int32) []uint16 {
 	if len(servers) == 0 {
 		return nil
@@ -120,9 +120,9 @@ func fillTable(servers []Server, share func(*Server) int32) []uint16 {
 	}
 }
 
-// slot is where a key falls after offset failed attempts, as it were: dh and
-// sh add the offset to the hash (their hash is the kernel's hash_32), mh to
-// what is hashed.
+// slot returns the slot of a key. offset is 0, or another number for each attempt of
+// the fallback. dh and sh add it to the hash, which is the kernel's hash_32; mh
+// adds it to the key.
 func (h *hashed) slot(key, offset uint32) uint32 {
 	if h.maglev {
 		return slotKey.hash(key+offset) % uint32(len(h.table))
@@ -130,7 +130,7 @@ func (h *hashed) slot(key, offset uint32) uint32 {
 	return (key*0x61C88647>>24 + offset) % tableSH
 }
 
-// Pick never changes the cursor.
+// Pick does not use the Cursor.
 func (h *hashed) Pick(_ *Cursor, f Flow) int {
 	if len(h.table) == 0 {
 		return -1
@@ -147,8 +147,8 @@ func (h *hashed) Pick(_ *Cursor, f Flow) int {
 	return h.pickFallback(key, first)
 }
 
-// pickFallback tries as many offsets as the table has slots, beginning with the
-// slot that was not eligible.
+// pickFallback tries as many offsets as the table has slots. The first offset is the
+// number of the slot whose server was not eligible.
 func (h *hashed) pickFallback(key, first uint32) int {
 	if !h.anyEligible() {
 		return -1

@@ -6,49 +6,49 @@ import (
 	"sync/atomic"
 )
 
-// least picks the server with the least load, which is cost for weight, the
-// first in list order of several: lc, wlc, sed and nq, and wlc's part in lblc
-// and lblcr.
+// least picks the server with the least load, and of equals the first in list order.
+// The load is the cost divided by the weight. It is lc, wlc, sed and nq, and the
+// wlc inside lblc and lblcr.
 type least struct {
 	measure
-	equal      bool // no weight counts: all are the same, or it is lc
+	equal      bool // weights do not matter: all are the same, or it is lc
 	candidates []candidate
-	details    []details // of the same servers
+	details    []details // of the same servers, by the same index
 	ramps
 }
 
-// candidate is what every pick looks at, of a server that has a weight: 24
-// bytes, so that 1,000 servers and their counters stay in the first level cache.
+// candidate is the part of a server with a weight that every pick reads: 24 bytes, so
+// that 1,000 servers and their counters fit into the first-level cache.
 type candidate struct {
 	active, inactive *atomic.Int32
 	inverse          float64 // 1/weight
 }
 
-// details are what only the picks that a server might win look at.
+// details are the part that a pick reads only if the server may win.
 type details struct {
 	overload *atomic.Bool
 	weight   int32 // above 0
 	index    int32 // in the server list
 }
 
-// measure says what a server's connections cost.
+// measure is the cost of a server's connections.
 type measure uint8
 
 const (
-	// overhead is the kernel's (active << 8) + total, total being active and
-	// inactive together (ip_vs_dest_conn_overhead in net/ip_vs.h): lc, wlc.
+	// overhead is (active << 8) + active + inactive, for lc and wlc
+	// (include/net/ip_vs.h, ip_vs_dest_conn_overhead).
 	overhead measure = iota
-	// delay is what a new connection would meet, active + 1: sed.
+	// delay is active + 1, the expected delay of a new connection, for sed.
 	delay
-	// queue is delay, but nothing for a server without active connections, so
-	// that the first of those wins at once: nq.
+	// queue is delay, but 0 for a server without active connections, so that the
+	// first of those wins at once: nq.
 	queue
 )
 
-// margin keeps equal loads equal: a server is less loaded than another only if
-// its load is below the other's times margin. Loads have a rounding error of
-// 2^-52; different ones are 2^-47 apart as long as cost < 2^31 (the kernel's
-// int) and weight < 2^16.
+// margin makes loads equal that differ only by rounding: a load is less than another
+// only if it is below the other times margin. Loads have a relative rounding error
+// of 2^-52. Different ones differ by 2^-47 at least, as long as cost < 2^31 (the
+// kernel's int) and weight < 2^16.
 const margin = 1 - 1.0/(1<<50)
 
 func newLC(_ Flags, servers []Server, _ Options) (Picker, error) {
@@ -94,7 +94,7 @@ func makeLeast(m measure, servers []Server) *least {
 	return l
 }
 
-// ignoreWeights makes the cost alone the load.
+// ignoreWeights makes the cost the load.
 func (l *least) ignoreWeights() {
 	l.equal = true
 	for i := range l.candidates {
@@ -102,7 +102,7 @@ func (l *least) ignoreWeights() {
 	}
 }
 
-// Pick compares the loads of the moment.
+// Pick compares the current loads.
 func (l *least) Pick(c *Cursor, f Flow) int {
 	if at := l.pickCandidate(c, f.Now); at >= 0 {
 		return int(l.details[at].index)
@@ -110,7 +110,7 @@ func (l *least) Pick(c *Cursor, f Flow) int {
 	return -1
 }
 
-// pickCandidate is Pick, but returns an index of l.list.
+// pickCandidate is Pick, but returns an index of l.candidates.
 func (l *least) pickCandidate(c *Cursor, now int64) int {
 	if now < l.rampsEnd {
 		return l.pickInSlowStart(c, now)
@@ -132,11 +132,11 @@ func (l *least) pickCandidate(c *Cursor, now int64) int {
 	return best
 }
 
-// firstLighter is the first in list with a load below limit, and its load; -1 if
-// there is none. It is the loop that decides what a pick costs, and has in it
-// only what it must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice
-// of measure, a cross multiplication and the overload flag inside. The usual
-// case of equal weights has cheaper, which takes 0.9 µs.
+// firstLighter returns the first in list with a load below limit, and its load. -1:
+// there is none. This loop determines the cost of a pick, and does only what it
+// must: 1.0 µs for 1,000 servers, against 1.9 µs with the choice of measure, a
+// cross multiplication and the overload flag inside the loop. Equal weights, the
+// usual case, use firstCheaper, which takes 0.9 µs.
 func (m measure) firstLighter(list []candidate, limit float64) (int, float64) {
 	if m == overhead {
 		for i := range list {
@@ -151,7 +151,7 @@ func (m measure) firstLighter(list []candidate, limit float64) (int, float64) {
 		idle = 0
 	}
 	i := 0
-	for ; i+1 < len(list); i += 2 { // two at a time: 6 % faster; by overhead it is not
+	for ; i+1 < len(list); i += 2 { // two at a time: 6 % faster; for overhead it is not
 		pair := list[i : i+2]
 		one, two := pair[0].delay(idle), pair[1].delay(idle)
 		if one < limit {
@@ -169,7 +169,7 @@ func (m measure) firstLighter(list []candidate, limit float64) (int, float64) {
 	return -1, 0
 }
 
-// delay is the load by delay, or by queue, for which idle is 0 instead of 1.
+// delay returns the load by delay, with idle 1, or by queue, with idle 0.
 func (s *candidate) delay(idle int64) float64 {
 	cost := int64(s.active.Load()) + 1
 	if cost == 1 {
@@ -178,19 +178,19 @@ func (s *candidate) delay(idle int64) float64 {
 	return float64(cost) * s.inverse
 }
 
-// load is the load by overhead.
+// load returns the load by overhead.
 func (s *candidate) load() float64 {
 	return float64(int64(s.overhead())) * s.inverse
 }
 
-// overhead is kept in 32 bits as in the kernel: enough for 16 million active
+// overhead returns 32 bits, as in the kernel: enough for 16 million active
 // connections of one server.
 func (s *candidate) overhead() uint32 {
 	active := s.active.Load()
 	return uint32(active<<8 + active + s.inactive.Load())
 }
 
-// cheapest is choose for equal weights.
+// cheapest is pickCandidate for equal weights.
 func (l *least) cheapest() int {
 	best, limit := -1, uint32(math.MaxUint32)
 	for at := 0; at < len(l.candidates) && limit > 0; at++ {
@@ -206,9 +206,8 @@ func (l *least) cheapest() int {
 	return best
 }
 
-// firstCheaper is the first in list with a cost below limit, and its cost; -1 if
-// there is none. By delay and by queue that is a question of the active
-// connections alone.
+// firstCheaper returns the first in list with a cost below limit, and its cost. -1:
+// there is none. For delay and queue it compares only the active connections.
 func (m measure) firstCheaper(list []candidate, limit uint32) (int, uint32) {
 	if m == overhead {
 		for i := range list {
@@ -226,17 +225,16 @@ func (m measure) firstCheaper(list []candidate, limit uint32) (int, uint32) {
 	return -1, 0
 }
 
-// loadOf is the load of the candidate at by l's measure.
+// loadOf returns the load of candidate at by the measure of l.
 func (l *least) loadOf(at int) float64 {
 	_, load := l.firstLighter(l.candidates[at:at+1], math.Inf(1))
 	return load
 }
 
-// pickInSlowStart is the winner while servers are in slow start. Their weights are
-// the share of the full ones they have by now, so that they get no further
-// ahead than that share of the connections. Behind that they are at first, by
-// thousands perhaps, and would get every new one until level with it: so even
-// then each wins only that share of the times.
+// pickInSlowStart is pickCandidate while servers are in slow start. The weight of
+// such a server is its share of the full weight. Even so it may be thousands of
+// connections behind at first, and would win every pick until it has caught up. So
+// it wins only with a probability of its share.
 func (l *least) pickInSlowStart(c *Cursor, now int64) int {
 	best, share := l.leastInSlowStart(now, true)
 	if best < 0 || c.chance(share) {
@@ -248,8 +246,8 @@ func (l *least) pickInSlowStart(c *Cursor, now int64) int {
 	return best
 }
 
-// leastInSlowStart is the winner with the weights of the moment, and its share. If
-// starters is false servers in slow start are left out.
+// leastInSlowStart returns the least loaded candidate by current weights, and its
+// share. If starters is false, it ignores servers in slow start.
 func (l *least) leastInSlowStart(now int64, starters bool) (best int, share int64) {
 	best, limit := -1, math.Inf(1)
 	for i := range l.candidates {

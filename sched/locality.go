@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// locality keeps a destination address on the server that got it first (lblc)
-// or on a set of servers that grows with their load (lblcr); a server for it is
-// found as by wlc. It is for servers that are caches, behind a service that
-// stands for many addresses: a net or a mark.
+// locality sends a destination address always to the same server (lblc), or to a set
+// of servers that grows with their load (lblcr). It finds a server for a new
+// address as wlc does. It is made for cache servers behind a service with many
+// addresses, such as a network or a firewall mark.
 type locality struct {
-	*least     // wlc, over the servers with a weight
-	idIndex    // by ID, indexes of least.candidates
+	*least     // wlc over the servers with a weight
+	idIndex    // indexes of candidates
 	ids        []uint32
 	replicate  bool   // lblcr
 	expiration uint32 // s
@@ -39,8 +39,8 @@ func newLocality(servers []Server, o Options, replicate bool) *locality {
 	return l
 }
 
-// Pick returns a server the address is on already, unless there is none or it
-// is busy; else wlc's, which the address is on from then on.
+// Pick returns the server of the address, if it has one that is not busy. Else it
+// picks one as wlc does, and assigns the address to it.
 func (l *locality) Pick(c *Cursor, f Flow) int {
 	now := uint32(f.Now / 1000)
 	var e entry
@@ -61,9 +61,9 @@ func (l *locality) Pick(c *Cursor, f Flow) int {
 	return int(l.details[at].index)
 }
 
-// leastInSet is the server to use of those in e, as a candidate; -1: none. lblc
-// has one and takes it even if it is overloaded; lblcr takes the least loaded
-// that is not, of several the one added last.
+// leastInSet returns the server of e to use, as a candidate. -1: none. lblc has one
+// server, and uses it even if it is overloaded. lblcr uses the least loaded of the
+// others, and of equals the one added last.
 func (l *locality) leastInSet(e *entry) int {
 	best, limit := -1, math.Inf(1)
 	for i := e.size - 1; i >= 0; i-- {
@@ -78,8 +78,8 @@ func (l *locality) leastInSet(e *entry) int {
 	return best
 }
 
-// shrink takes the most loaded server out of a set of several that has not
-// changed for the expiration time.
+// shrink removes the most loaded server from a set of several that has not changed
+// for the expiration time.
 func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 	if e.size < 2 || seconds(e.changed, now) <= l.expiration {
 		return
@@ -101,8 +101,8 @@ func (l *locality) shrink(e *entry, f *Flow, now uint32) {
 	}
 }
 
-// busy says whether the candidate has more active connections than its weight
-// while another has fewer than half of its own.
+// busy reports whether the candidate has more active connections than its weight,
+// while another has fewer than half of its weight.
 func (l *locality) busy(at int) bool {
 	if l.candidates[at].active.Load() <= l.details[at].weight {
 		return false
@@ -115,11 +115,11 @@ func (l *locality) busy(at int) bool {
 	return false
 }
 
-// assign puts the address on the marked server: alone with lblc, too with
-// lblcr. A full set loses the server added first.
-func (l *locality) assign(e *entry, f *Flow, now uint32, m uint32) {
+// assign assigns the address to the server r, a ref: with lblc to it alone, with
+// lblcr also. A full set loses the server added first.
+func (l *locality) assign(e *entry, f *Flow, now, r uint32) {
 	switch {
-	case slices.Contains(e.servers[:e.size], m):
+	case slices.Contains(e.servers[:e.size], r):
 		return
 	case !l.replicate:
 		e.size = 0
@@ -127,7 +127,7 @@ func (l *locality) assign(e *entry, f *Flow, now uint32, m uint32) {
 		copy(e.servers[:], e.servers[1:])
 		e.size--
 	}
-	e.servers[e.size] = m
+	e.servers[e.size] = r
 	e.size++
 	e.put(&f.VIP, now)
 }

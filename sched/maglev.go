@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// TableSizes are the sizes mh's table can have: the kernel's primes for
+// TableSizes returns the possible sizes of mh's table: the kernel's primes for
 // CONFIG_IP_VS_MH_TAB_INDEX 8 to 17, and 65537, the smaller size of the Maglev
 // paper (Eisenbud et al., NSDI 2016, section 5.3).
 func TableSizes() []int {
@@ -16,17 +16,17 @@ func TableSizes() []int {
 // DefaultTable is the kernel's default, index 12.
 const DefaultTable = 4093
 
-// permutation is how a server fills the table: it tries the slots next, next+skip,
-// next+2*skip, ... (a permutation of all, the size being prime) and takes
-// turns free ones of them in each round.
+// permutation is the order in which a server fills the table: the slots next,
+// next+skip, next+2*skip, ... As the size is prime, this is a permutation of all
+// slots. In each round the server takes perRound free slots.
 type permutation struct {
 	next, skip uint32
 	perRound   int32
 }
 
-// maglevTable fills a table of size slots (0: DefaultTable) with list indexes:
-// the servers take slots by turns, in list order, until none is free. It is
-// nil if no server ever had a weight.
+// maglevTable fills a table of size slots (0: DefaultTable) with list indexes. In
+// each round the servers take slots in list order, until no slot is free. The table
+// is nil if no server ever had a weight.
 func maglevTable(servers []Server, size int) ([]uint16, error) {
 	if size == 0 {
 		size = DefaultTable
@@ -59,10 +59,11 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	}
 }
 
-// maglevPermutations are the servers' permutations and turns; any says whether there
-// is a turn at all. A server's turns per round are its last weight over the
-// greatest common divisor, halved until the highest takes no more bits than
-// half the table's (ip_vs_mh_shift_weight; for 4093 slots, index 12, 6 bits).
+// maglevPermutations returns the servers' permutations. any reports whether a server
+// has slots at all. A server's slots per round are its last weight divided by the
+// greatest common divisor. They are halved until the highest number has no more
+// bits than half the table's index: 6 bits for 4093 slots, index 12
+// (ip_vs_mh.c, ip_vs_mh_shift_weight).
 func maglevPermutations(servers []Server, size uint32) (seats []permutation, any bool) {
 	var highest, divisor int32
 	for i := range servers {

@@ -11,10 +11,10 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of docs/maglev.md anew")
 
-// maglevDoc is the page that keeps the tables of TestMaglevTables.
+// maglevDoc is the page with the tables of TestMaglevTables.
 const maglevDoc = "../docs/maglev.md"
 
-// maglevServers are n servers of equal weight at 10.2.0.0 and up, port 80.
+// maglevServers returns n servers of equal weight, from 10.2.0.0 on, port 80.
 func maglevServers(n int) []Server {
 	list := make([]Server, n)
 	for i := range list {
@@ -31,8 +31,8 @@ func mustTable(t testing.TB, servers []Server, size int) []uint16 {
 	return table
 }
 
-// balance is the smallest and largest number of slots of a server, relative to
-// its fair part.
+// balance returns the smallest and the largest number of slots of a server, relative
+// to the mean.
 func balance(table []uint16, servers []Server) (lowest, highest float64) {
 	total := 0
 	for i := range servers {
@@ -50,8 +50,8 @@ func balance(table []uint16, servers []Server) (lowest, highest float64) {
 	return lowest, highest
 }
 
-// disruption removes one server at a time, probes of them, and returns how
-// many slots of other servers changed hands, of a hundred: mean and worst.
+// disruption removes one server at a time, for probes servers. It returns the
+// percentage of the other servers' slots that changed, mean and maximum.
 func disruption(t testing.TB, servers []Server, size, probes int) (mean, worst float64) {
 	before := mustTable(t, servers, size)
 	for n := range probes {
@@ -74,7 +74,7 @@ func disruption(t testing.TB, servers []Server, size, probes int) (mean, worst f
 	return mean, worst
 }
 
-// maglevTables are the tables of docs/maglev.md.
+// maglevTables returns the tables of docs/maglev.md.
 func maglevTables(t testing.TB) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, "| slots | servers | smallest share | largest share | moved of others, mean | worst |")
@@ -102,9 +102,8 @@ func maglevTables(t testing.TB) string {
 	return b.String()
 }
 
-// TestMaglevTables measures balance and disruption as the Maglev paper does in
-// section 5.3, checks what the design promises, and that the page has the
-// figures.
+// TestMaglevTables measures balance and disruption as section 5.3 of the Maglev paper
+// does. It checks the promises of the design, and the figures in the page.
 func TestMaglevTables(t *testing.T) {
 	tables := maglevTables(t)
 	t.Log("\n" + tables)
@@ -138,8 +137,8 @@ func TestMaglevTables(t *testing.T) {
 	}
 }
 
-// TestMaglevSizes: every size is filled, by every server, also with all of
-// them different in weight by a lot.
+// TestMaglevSizes: every server has slots in a table of every size, even if the
+// weights are very different.
 func TestMaglevSizes(t *testing.T) {
 	for _, size := range TableSizes() {
 		servers := maglevServers(100)
@@ -158,8 +157,8 @@ func TestMaglevSizes(t *testing.T) {
 	}
 }
 
-// TestSipHash: mh's hash is SipHash-1-3; vectors of a message of four bytes 00
-// 01 02 03 made with the general form written out below.
+// TestSipHash: mh's hash is SipHash-1-3. The vectors are for a message of the four
+// bytes 00 01 02 03, computed with the general form below.
 func TestSipHash(t *testing.T) {
 	for _, key := range []sipKey{slotKey, skipKey, 0, 1 << 63} {
 		for _, v := range []uint32{0, 1, 0x03020100, 0x0a640001, 0xffffffff} {
@@ -203,7 +202,7 @@ func sipHash(c, d int, k0, k1 uint64, message []byte) uint64 {
 	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3
 }
 
-// BenchmarkMaglevTable is the cost of building mh's table, which is done aside.
+// BenchmarkMaglevTable measures building mh's table, which the control plane does.
 func BenchmarkMaglevTable(b *testing.B) {
 	for _, size := range []int{4093, 65521} {
 		b.Run(fmt.Sprintf("1000/%d", size), func(b *testing.B) {

@@ -2,13 +2,13 @@ package sched
 
 import "sync/atomic"
 
-// Server counters that were left nil point here. Nobody writes them.
+// A server without counters points to these, which never change.
 var (
 	noConns    atomic.Int32
 	noOverload atomic.Bool
 )
 
-// pool is the part of a server list that every scheduler needs, by list index.
+// pool is the part of a server list that most schedulers need, by list index.
 type pool struct {
 	weight   []int32 // 0 also for a server that is down
 	overload []*atomic.Bool
@@ -26,12 +26,12 @@ func newPool(servers []Server) pool {
 	return p
 }
 
-// eligible says whether server i may be given a new connection.
+// eligible reports whether server i may get a new connection.
 func (p *pool) eligible(i int) bool {
 	return p.weight[i] > 0 && !p.overload[i].Load()
 }
 
-// anyEligible says whether there is one at all.
+// anyEligible reports whether any server is eligible.
 func (p *pool) anyEligible() bool {
 	for i := range p.weight {
 		if p.eligible(i) {
@@ -41,7 +41,7 @@ func (p *pool) anyEligible() bool {
 	return false
 }
 
-// weight is Weight, or 0 for a server that is down.
+// weight returns Weight, or 0 for a server that is down.
 func (s *Server) weight() int32 {
 	if s.Down {
 		return 0
@@ -49,7 +49,7 @@ func (s *Server) weight() int32 {
 	return s.Weight
 }
 
-// lastWeight is the last weight that was not 0, health notwithstanding.
+// lastWeight returns the last weight above 0, also of a server that is down.
 func (s *Server) lastWeight() int32 {
 	if s.Weight > 0 {
 		return s.Weight
@@ -65,20 +65,20 @@ func orElse[T any](p, fallback *T) *T {
 	return p
 }
 
-// idIndex finds the index of a server in a list by its ID: an open-addressed hash
-// table at most half full.
+// idIndex maps server IDs to list indexes. It is an open-addressed hash table, at
+// most half full.
 type idIndex struct {
-	slots []idSlot // a power of two of them
+	slots []idSlot // their number is a power of two
 	shift uint     // from a 32-bit product to a slot number
 }
 
-// idSlot is a slot of places; mark 0: empty.
+// idSlot is a slot of an idIndex.
 type idSlot struct {
-	ref   uint32 // see mark
+	ref   uint32 // see ref; 0: the slot is empty
 	index int32
 }
 
-// ref is how a server is written down where 0 has to mean "no server".
+// ref returns a server's ID plus 1. Where a ref is stored, 0 means "no server".
 func ref(id uint32) uint32 { return id + 1 }
 
 func newIDIndex(ids []uint32) idIndex {
@@ -86,34 +86,34 @@ func newIDIndex(ids []uint32) idIndex {
 	for 1<<bits < 2*len(ids) {
 		bits++
 	}
-	p := idIndex{slots: make([]idSlot, 1<<bits), shift: 32 - bits}
+	x := idIndex{slots: make([]idSlot, 1<<bits), shift: 32 - bits}
 	for i, id := range ids {
 		m := ref(id)
-		at := p.first(m)
-		for p.slots[at].ref != 0 {
-			at = p.next(at)
+		at := x.first(m)
+		for x.slots[at].ref != 0 {
+			at = x.next(at)
 		}
-		p.slots[at] = idSlot{m, int32(i)}
+		x.slots[at] = idSlot{m, int32(i)}
 	}
-	return p
+	return x
 }
 
-// find returns the index of the marked server, -1 if it is not listed or
-// m is 0.
-func (p *idIndex) find(r uint32) int {
+// find returns the list index of a server by its ref. -1: it is not in the list, or
+// the ref is 0.
+func (x *idIndex) find(r uint32) int {
 	if r == 0 {
 		return -1
 	}
-	for at := p.first(r); p.slots[at].ref != 0; at = p.next(at) {
-		if p.slots[at].ref == r {
-			return int(p.slots[at].index)
+	for at := x.first(r); x.slots[at].ref != 0; at = x.next(at) {
+		if x.slots[at].ref == r {
+			return int(x.slots[at].index)
 		}
 	}
 	return -1
 }
 
-// first and next are the order in which the slots are searched for m.
-// 0x9E3779B1 is 2^32 divided by the golden ratio (Fibonacci hashing): IDs,
-// which are given out in sequence, fall far from each other.
-func (p *idIndex) first(m uint32) int { return int(m * 0x9E3779B1 >> p.shift) }
-func (p *idIndex) next(at int) int    { return (at + 1) & (len(p.slots) - 1) }
+// first and next give the order in which the slots are searched. 0x9E3779B1 is 2^32
+// divided by the golden ratio (Fibonacci hashing): consecutive IDs hash to distant
+// slots.
+func (x *idIndex) first(m uint32) int { return int(m * 0x9E3779B1 >> x.shift) }
+func (x *idIndex) next(at int) int    { return (at + 1) & (len(x.slots) - 1) }

@@ -2,7 +2,6 @@ package sched
 
 import (
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,65 +10,64 @@ import (
 
 // Server is one real server of a service, as a scheduler sees it.
 //
-// It is eligible, that is, may be given a new connection, while Weight is
-// above 0, Overload is not set and Down is not said.
+// It is eligible for a new connection while Weight is above 0 and neither
+// Overload nor Down is set.
 type Server struct {
-	// ID names the server as long as it exists, over any number of lists. Any
-	// value but the highest uint32.
+	// ID identifies the server in all lists while it exists. It must not be the
+	// highest uint32.
 	ID uint32
 
 	Addr wire.Addr // RIP, for mh's permutation
 	Port uint16    // port of the server, for mh's permutation
 
 	Weight     int32 // 0: no new connections
-	LastWeight int32 // if Weight is 0: the last that was not (mh keeps its slots by it); 0: never had one
+	LastWeight int32 // the last Weight above 0, by which mh keeps slots for weight 0; 0: none
 
-	// Active and Inactive count the live connections; the connection table
-	// owns and changes them. nil: always 0.
+	// Active and Inactive count the live connections. The connection table owns
+	// and changes them. nil: always 0.
 	Active, Inactive *atomic.Int32
 
 	// Overload is set while the server is over its upper threshold. nil: never.
 	Overload *atomic.Bool
 
-	// Down is the verdict of health checking: never picked, whatever the
-	// scheduler. Under rr, wrr and the load comparing schedulers it is the same
-	// as weight 0; under dh, sh and mh the server keeps its place in the table,
-	// and its clients alone go elsewhere until it is back.
+	// Down is set by health checking: the server is never picked. Most
+	// schedulers treat it as weight 0. Under dh, sh and mh the server keeps its
+	// slots, so that only its own clients go to other servers until it is back.
 	Down bool
 
-	// RampStart and RampEnd, in ms on the clock of Flow.Now, are the time of
-	// slow start: between them the server's weight rises from nothing to
-	// Weight for lc, wlc, sed, nq, lblc, lblcr and twos. Equal: no slow start.
+	// RampStart and RampEnd, in ms on the clock of Flow.Now, delimit the slow
+	// start: between them the server's weight rises from nothing to Weight. It
+	// applies to lc, wlc, sed, nq, lblc, lblcr and twos. Equal: no slow start.
 	RampStart, RampEnd int64
 }
 
-// Flow is what a scheduler may know of a new connection.
+// Flow describes a new connection to a scheduler.
 type Flow struct {
 	Client, VIP      wire.Addr // source and destination of the first packet
 	ClientPort, Port uint16    // its ports, host order
-	Now              int64     // ms, on any clock that only goes forward
+	Now              int64     // ms, on a monotonic clock
 }
 
 // Picker is a scheduler with its server list.
 type Picker interface {
-	// Pick returns the index of the server for f in the list the Picker was
-	// built from, or -1 if none is eligible. c is the cursor of the service.
+	// Pick returns the server for f, as an index into the list from which the
+	// Picker was built, or -1 if none is eligible. c is the service's Cursor.
 	Pick(c *Cursor, f Flow) int
 }
 
-// Options are settings IPVS has as compile time or global ones, or not at
-// all. The zero value is IPVS's default.
+// Options are settings that IPVS has at compile time, globally, or not at all. The
+// zero value is IPVS's default.
 type Options struct {
 	// Table is the number of mh slots, one of TableSizes. 0: DefaultTable.
 	Table int
 
-	// Fields are what dh, sh and mh hash. 0: IPVS's choice, which is VIP for
-	// dh, Client for sh and mh, and ClientPort too with their port flag.
+	// Fields are the fields that dh, sh and mh hash. 0: those of IPVS. dh hashes
+	// VIP; sh and mh hash Client, and also ClientPort with their port flag.
 	Fields Fields
 
-	// Expiration is lblc_expiration or lblcr_expiration: how long an address
-	// that nobody asks for stays with its server, and how long a set of lblcr
-	// stays unchanged before it shrinks. 0: DefaultExpiration.
+	// Expiration is lblc_expiration or lblcr_expiration. An address without new
+	// connections keeps its server for that long, and a set of lblcr stays
+	// unchanged for that long before it shrinks. 0: DefaultExpiration.
 	Expiration time.Duration
 }
 
@@ -80,41 +78,61 @@ const DefaultExpiration = 24 * time.Hour
 // MaxServers is the longest server list of one service.
 const MaxServers = 1 << 16
 
-// makers builds each scheduler.
-var makers = map[string]func(Flags, []Server, Options) (Picker, error){
-	"rr":    newRR,
-	"wrr":   newWRR,
-	"lc":    newLC,
-	"wlc":   newWLC,
-	"lblc":  newLBLC,
-	"lblcr": newLBLCR,
-	"dh":    newDH,
-	"sh":    newSH,
-	"sed":   newSED,
-	"nq":    newNQ,
-	"fo":    newFO,
-	"ovf":   newOVF,
-	"mh":    newMH,
-	"twos":  newTwos,
-	"none":  newNone,
+// scheduler is one row of the table below.
+type scheduler struct {
+	name   string
+	new    func(Flags, []Server, Options) (Picker, error)
+	start  func(c *Cursor, servers []Server, vips int) // fills a new Cursor; nil: zero is the start
+	rebase func(c *Cursor, old, new []Server)          // see Cursor.Rebase; nil: nothing to do
 }
 
-// names are the schedulers in the order of IPVS's documentation.
-var names = []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "none"}
+// schedulers are in the order of IPVS's documentation.
+var schedulers = []scheduler{
+	{"rr", newRR, nil, rebaseRR},
+	{"wrr", newWRR, startWRR, rebaseWRR},
+	{"lc", newLC, nil, nil},
+	{"wlc", newWLC, nil, nil},
+	{"lblc", newLBLC, startCache, nil},
+	{"lblcr", newLBLCR, startCache, nil},
+	{"dh", newDH, nil, nil},
+	{"sh", newSH, nil, nil},
+	{"sed", newSED, nil, nil},
+	{"nq", newNQ, nil, nil},
+	{"fo", newFO, nil, nil},
+	{"ovf", newOVF, nil, nil},
+	{"mh", newMH, nil, nil},
+	{"twos", newTwos, nil, nil},
+	{"none", newNone, nil, nil},
+}
 
-// Names returns the names New knows.
-func Names() []string { return slices.Clone(names) }
+// find returns the scheduler of that name, nil if there is none.
+func find(name string) *scheduler {
+	for i := range schedulers {
+		if schedulers[i].name == name {
+			return &schedulers[i]
+		}
+	}
+	return nil
+}
 
-// Known says whether New knows the name.
-func Known(name string) bool { return makers[name] != nil }
+// Names returns the names of the schedulers.
+func Names() []string {
+	var list []string
+	for i := range schedulers {
+		list = append(list, schedulers[i].name)
+	}
+	return list
+}
 
-// New builds the Picker of a service: scheduler name with flags over servers,
-// which must be in IPVS's order, newest first. It keeps nothing of the slice
-// but the counters its elements point at.
+// Known reports whether there is a scheduler of that name.
+func Known(name string) bool { return find(name) != nil }
+
+// New builds the Picker of a service. servers must be in IPVS's order, newest
+// first. The Picker keeps nothing of the slice, except the pointers to counters.
 func New(name string, flags Flags, servers []Server, o Options) (Picker, error) {
-	build := makers[name]
-	if build == nil {
-		return nil, fmt.Errorf("scheduler %q is not known; there are %v", name, names)
+	s := find(name)
+	if s == nil {
+		return nil, fmt.Errorf("scheduler %q is not known; there are %v", name, Names())
 	}
 	if flags&^(Flag1|Flag2|Flag3) != 0 {
 		return nil, fmt.Errorf("scheduler flags %#x: only %#x can be set", uint32(flags), uint32(Flag1|Flag2|Flag3))
@@ -127,10 +145,10 @@ func New(name string, flags Flags, servers []Server, o Options) (Picker, error) 
 			return nil, fmt.Errorf("server %v weight %d: must not be negative", servers[i].Addr, servers[i].Weight)
 		}
 	}
-	return build(flags, servers, o)
+	return s.new(flags, servers, o)
 }
 
-// none is the absence of a scheduler: every new connection is refused.
+// none picks no server: every new connection is refused.
 type none struct{}
 
 func newNone(Flags, []Server, Options) (Picker, error) { return none{}, nil }

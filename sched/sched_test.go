@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// anyFlow is the i-th of many different flows: other clients, other VIPs.
+// anyFlow returns the i-th of many flows with different clients and VIPs.
 func anyFlow(i int) Flow {
 	f := client(i)
 	f.Client[14], f.VIP[14], f.VIP[15] = byte(i>>8), byte(i>>8), byte(i)
 	return f
 }
 
-// TestNotEligible: what becomes of a server of three that must not get new
-// connections, and of all three, under each scheduler.
+// TestNotEligible: no scheduler picks a server that is not eligible, be it one of
+// three or all of them.
 func TestNotEligible(t *testing.T) {
 	type condition struct {
 		name string
@@ -29,13 +29,13 @@ func TestNotEligible(t *testing.T) {
 		{"down", func(s *Server) { s.Down = true }},
 		{"overloaded", func(s *Server) { s.Overload.Store(true) }},
 	}
-	// Clients of a slot whose server is not eligible are refused, unless there
-	// is a fallback flag or health checking took the server out.
+	// dh, sh and mh refuse the clients of a server that is not eligible, unless
+	// there is a fallback flag or health checking set Down.
 	refuses := func(name string, flags Flags, c condition) bool {
 		fallback := flags&Flag1 != 0 && name != "dh"
 		return (name == "dh" || name == "sh" || name == "mh") && !fallback && c.name != "down"
 	}
-	for _, name := range names {
+	for _, name := range Names() {
 		for _, flags := range []Flags{0, Flag1} {
 			for _, c := range conditions {
 				if name == "none" {
@@ -65,8 +65,8 @@ func TestNotEligible(t *testing.T) {
 	}
 }
 
-// TestThresholds: `-x 3 -y 2` on two servers under rr, as seen on the live
-// director; the counting is the connection table's, here done by hand.
+// TestThresholds: `-x 3 -y 2` on two servers under rr, as recorded on a kernel
+// director. The test counts as the connection table does.
 func TestThresholds(t *testing.T) {
 	s := newService(t, "rr", 0, 1, 1)
 	got := ""
@@ -83,8 +83,8 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-// TestDownKeepsSlots: taking a server down moves only its own clients under
-// dh, sh and mh, and its coming back brings exactly them back.
+// TestDownKeepsSlots: under dh, sh and mh a server that is down loses only its own
+// clients. When it is back, it gets exactly those back.
 func TestDownKeepsSlots(t *testing.T) {
 	for _, name := range []string{"dh", "sh", "mh"} {
 		s := newService(t, name, 0, 1, 2, 3)
@@ -107,8 +107,8 @@ func TestDownKeepsSlots(t *testing.T) {
 	}
 }
 
-// TestMHKeepsSlots: a server edited to weight 0 keeps its slots, so that the
-// others' clients stay; with mh-fallback its clients go elsewhere.
+// TestMHKeepsSlots: a server edited to weight 0 keeps its slots, so that the clients
+// of the others stay. With mh-fallback its clients go to other servers.
 func TestMHKeepsSlots(t *testing.T) {
 	for _, flags := range []Flags{0, Flag1} {
 		s := newService(t, "mh", flags, 1, 1, 1)
@@ -125,7 +125,7 @@ func TestMHKeepsSlots(t *testing.T) {
 	}
 }
 
-// TestFields: what is hashed decides which flows stay together.
+// TestFields: flows that differ only in fields that are not hashed have one server.
 func TestFields(t *testing.T) {
 	spread := func(name string, flags Flags, fields Fields, flow func(i int) Flow) bool {
 		s := newService(t, name, flags)
@@ -157,15 +157,17 @@ func TestFields(t *testing.T) {
 		{"sh", 0, FieldClientPort, "cport"},
 	} {
 		for vary, flow := range varying {
-			if got, want := spread(c.name, c.flags, c.fields, flow), slices.Contains(strings.Fields(c.want), vary); got != want {
-				t.Errorf("%s flags %#x fields %#x: other %s, other server: %v, want %v", c.name, c.flags, c.fields, vary, got, want)
+			if got, want := spread(c.name, c.flags, c.fields, flow), slices.Contains(strings.Fields(c.want),
+				vary); got != want {
+				t.Errorf("%s flags %#x fields %#x: other %s, other server: %v, want %v", c.name, c.flags, c.fields,
+					vary, got, want)
 			}
 		}
 	}
 }
 
-// TestTwos: the odds of twos are IPVS's, counted in units of 1/(sum+1): the
-// first server in list order has one more than its weight.
+// TestTwos: the probabilities of twos are IPVS's, in units of 1/(sum+1): the first
+// server in list order has one more than its weight.
 func TestTwos(t *testing.T) {
 	const picks = 60000
 	for _, c := range []struct {
@@ -176,7 +178,8 @@ func TestTwos(t *testing.T) {
 	}{
 		{"R2 is first in list order", []int32{1, 2, 3}, nil, []float64{1. / 7, 2. / 7, 4. / 7}},
 		{"the next is first if it is overloaded", []int32{1, 2, 3}, []uint32{2}, []float64{1. / 4, 3. / 4, 0}},
-		{"one of nine left: every draw is it", []int32{0, 100, 0, 100, 100, 1, 100, 100, 100}, []uint32{1, 3, 4, 6, 7, 8}, []float64{5: 1}},
+		{"one of nine left: every draw is it", []int32{0, 100, 0, 100, 100, 1, 100, 100, 100},
+			[]uint32{1, 3, 4, 6, 7, 8}, []float64{5: 1}},
 	} {
 		s := newService(t, "twos", 0, c.weights...)
 		for _, id := range c.over {
@@ -194,8 +197,8 @@ func TestTwos(t *testing.T) {
 		}
 	}
 
-	// Of two drawn the less loaded wins: with equal weights and R0 loaded, R0
-	// wins only if it was drawn twice, (1/3)^2 as it is last in list order.
+	// The less loaded of two servers wins. With equal weights and a load on R0, R0
+	// wins only if it is drawn twice: (1/3)^2, as it is last in list order.
 	s := newService(t, "twos", 0, 1, 1)
 	s.servers[s.at(0)].Active.Store(1)
 	r0 := 0
@@ -209,8 +212,8 @@ func TestTwos(t *testing.T) {
 	}
 }
 
-// TestConcurrentPicks: workers that pick at the same time share out the turns
-// one worker would have had, each turn exactly once.
+// TestConcurrentPicks: workers that pick concurrently get together the same picks as
+// one worker, each exactly once.
 func TestConcurrentPicks(t *testing.T) {
 	for _, name := range []string{"rr", "wrr"} {
 		alone := newService(t, name, 0, 5, 3, 0, 2, 8, 1)
@@ -233,10 +236,10 @@ func TestConcurrentPicks(t *testing.T) {
 	}
 }
 
-// TestConcurrentChanges: workers that pick from an older list, with counters
-// and flags moving, get a server of that list that is not weightless or down.
+// TestConcurrentChanges: workers pick from an older list, while counters and flags
+// change. They get a server of that list with a weight that is not down.
 func TestConcurrentChanges(t *testing.T) {
-	for _, name := range names {
+	for _, name := range Names() {
 		s := newService(t, name, Flag1, 3, 0, 2, 1, 4)
 		type published struct {
 			Picker
@@ -282,9 +285,9 @@ func TestConcurrentChanges(t *testing.T) {
 	}
 }
 
-// TestAllocations: no pick allocates, whatever way it goes.
+// TestAllocations: no pick allocates, on any path.
 func TestAllocations(t *testing.T) {
-	for _, name := range names {
+	for _, name := range Names() {
 		servers := testServers(50)
 		servers[3].Overload.Store(true)
 		for _, over := range []bool{false, true} {
@@ -312,7 +315,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestRefused: what New does not take, and the word it must say about it.
+// TestRefused: arguments that New refuses, and a word of each error.
 func TestRefused(t *testing.T) {
 	two := make([]Server, 2)
 	for _, c := range []struct {
@@ -323,7 +326,7 @@ func TestRefused(t *testing.T) {
 		o       Options
 		word    string
 	}{
-		{"a scheduler nobody knows", "best", 0, nil, Options{}, `"best"`},
+		{"an unknown scheduler", "best", 0, nil, Options{}, `"best"`},
 		{"no scheduler at all", "", 0, nil, Options{}, `""`},
 		{"a bit that is no scheduler flag", "rr", 0x40, nil, Options{}, "0x40"},
 		{"a table size that is not prime", "mh", 0, two, Options{Table: 65536}, "65536"},
@@ -349,7 +352,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestFlagNames: flags are listed by the scheduler's own names if it has any.
+// TestFlagNames: a listing uses the flag names of the scheduler, if it has any.
 func TestFlagNames(t *testing.T) {
 	for _, c := range []struct {
 		sched string
@@ -373,8 +376,8 @@ func TestFlagNames(t *testing.T) {
 	}
 }
 
-// TestFold: an IPv4 address is hashed as itself though it is held mapped, an
-// IPv6 address as its words XORed.
+// TestFold: an IPv4 address is hashed as itself, though it is stored as mapped. An
+// IPv6 address is hashed as the XOR of its words.
 func TestFold(t *testing.T) {
 	for a, want := range map[string]uint32{
 		"10.9.0.1":             0x0a090001,

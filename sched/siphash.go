@@ -2,9 +2,8 @@ package sched
 
 import "math/bits"
 
-// sipKey is a SipHash key of two equal words, and with it a hash function.
-// mh's two functions have constant keys (ip_vs_mh.c), so that all directors
-// agree.
+// sipKey is a SipHash key of two equal words. mh has two hash functions, whose keys
+// are constants (ip_vs_mh.c), so that all directors agree.
 type sipKey uint64
 
 const (
@@ -12,9 +11,10 @@ const (
 	skipKey sipKey = 2654446892 // a server's skip
 )
 
-// hash is SipHash-1-3 of v as four little-endian bytes, its low 32 bits: what
-// the kernel's hsiphash_1u32 is on a 64-bit machine. One round per word, three
-// at the end (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012).
+// hash returns the low 32 bits of SipHash-1-3 of v, as four little-endian bytes. It is
+// the kernel's hsiphash_1u32 on a 64-bit machine. SipHash-1-3 has one round per word
+// and three at the end (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
+// 2012).
 func (k sipKey) hash(v uint32) uint32 {
 	s := sipState{
 		uint64(k) ^ 0x736f6d6570736575, // "somepseu"

@@ -1,15 +1,15 @@
 package sched
 
-// fullShare is the share of a server that is not in slow start, in 1/1024.
+// fullShare is the share of a server that is not in slow start, in units of 1/1024.
 const fullShare = 1 << 10
 
 // ramps are the slow starts of a server list.
 type ramps struct {
 	byIndex  []ramp // by list index
-	rampsEnd int64  // ms: from then on every share is full
+	rampsEnd int64  // ms: when the last slow start ends
 }
 
-// ramp is the slow start of one server, ms.
+// ramp is the slow start of one server. Both times are in ms.
 type ramp struct{ start, end int64 }
 
 func newRamps(servers []Server) ramps {
@@ -24,7 +24,7 @@ func newRamps(servers []Server) ramps {
 	return r
 }
 
-// share is how much of its weight server i has at time now: from 1 at the
+// share returns the part of its weight that server i has at time now: from 1 at the
 // start of its ramp to fullShare at the end.
 func (r *ramps) share(i int, now int64) int64 {
 	p := r.byIndex[i]
@@ -34,7 +34,7 @@ func (r *ramps) share(i int, now int64) int64 {
 	return max((now-p.start)*fullShare/(p.end-p.start), 1)
 }
 
-// chance says yes in share of fullShare cases.
+// chance returns true with a probability of share/fullShare.
 func (c *Cursor) chance(share int64) bool {
 	return share >= fullShare || int64(c.draw()%fullShare) < share
 }

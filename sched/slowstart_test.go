@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// picksOfReturning runs 100 new connections a second for 12 s into three servers of
-// load connections each and a fourth that comes back at 0 with a slow start of
-// ramp ms; none ends. It returns the fourth's connections of each second.
+// picksOfReturning schedules 100 connections a second for 12 s, none of which ends.
+// Three servers have load connections each. The fourth comes back with none, and has
+// a slow start of ramp ms. It returns the fourth's connections of each second.
 func picksOfReturning(t *testing.T, name string, load int32, ramp int64) []int {
 	servers := make([]Server, 4)
 	for i := range servers {
@@ -35,9 +35,9 @@ func picksOfReturning(t *testing.T, name string, load int32, ramp int64) []int {
 	return perSecond
 }
 
-// TestSlowStart: a server that returns among loaded ones would get every new
-// connection; with a slow start of 10 s it gets few at first, more later, and
-// what it would have got anyway after the end.
+// TestSlowStart: a server that comes back among loaded ones would get every new
+// connection. With a slow start of 10 s it gets few at first, then more, and after
+// the end as many as without.
 func TestSlowStart(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos"} {
 		for _, load := range []int32{100, 5000} {
@@ -59,8 +59,8 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// TestSlowStartAlone: a server in slow start gets everything if no other is
-// eligible, and nobody is refused because of slow start.
+// TestSlowStartAlone: a server in slow start gets all connections if no other server
+// is eligible. Slow start refuses none.
 func TestSlowStartAlone(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos"} {
 		s := newService(t, name, 0, 1, 1)
@@ -72,7 +72,7 @@ func TestSlowStartAlone(t *testing.T) {
 	}
 }
 
-// TestShare: the share of a server in slow start by time.
+// TestShare: the share of a server in slow start, by time.
 func TestShare(t *testing.T) {
 	r := newRamps([]Server{{RampStart: 1000, RampEnd: 2000}, {}})
 	for _, c := range []struct {

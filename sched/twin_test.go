@@ -12,9 +12,9 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// twin is a plain IPVS: a list of servers, newest first, changed one command at
-// a time, and every scheduler written down as its description reads, without
-// regard to speed or to other threads.
+// twin is a plain IPVS: a list of servers, newest first, that one command at a time
+// changes. Every scheduler is written as its description reads, without regard to
+// speed or concurrency.
 type twin struct {
 	name  string
 	flags Flags
@@ -27,12 +27,12 @@ type twin struct {
 	expires int64                     // s
 }
 
-// dest is a server of the twin. Its counters are shared with the real one.
+// dest is a server of the twin. It shares its counters with the server under test.
 type dest struct {
 	Server
 }
 
-// assignment is where an address lives.
+// assignment is the set of servers of an address.
 type assignment struct {
 	set           []*dest // newest first
 	used, changed int64   // s
@@ -44,7 +44,7 @@ func newTwin(name string, flags Flags) *twin {
 	return t
 }
 
-// weight is 0 for a server that is down, which IPVS does not know.
+// weight is 0 for a server that is down, a state that IPVS does not have.
 func (d *dest) weight() int64 { return int64(d.Server.weight()) }
 
 func (d *dest) overloaded() bool { return d.Overload.Load() }
@@ -75,7 +75,7 @@ func (t *twin) del(at int) {
 	t.changed()
 }
 
-// changed is what wrr does on any change.
+// changed is what wrr does after any change of the list.
 func (t *twin) changed() {
 	if t.name != "wrr" {
 		return
@@ -101,7 +101,7 @@ func (t *twin) changed() {
 	}
 }
 
-// divides says whether di divides every weight.
+// divides reports whether di divides every weight.
 func (t *twin) divides() bool {
 	for _, d := range t.list {
 		if int32(d.weight())%t.di != 0 {
@@ -160,9 +160,9 @@ func (t *twin) rr() *dest {
 	return nil
 }
 
-// wrr walks on from the current server for one with weight >= cw; at the end
-// of the list cw falls; it gives up when a whole walk at the lowest level, in
-// one piece or in two around the server it began at, found nothing.
+// wrr walks from the current server to one with weight >= cw. At the end of the list
+// cw falls. It gives up after a whole walk at the lowest level, which may be in two
+// parts around the server at which it began.
 func (t *twin) wrr() *dest {
 	if t.mw == 0 {
 		return nil
@@ -192,7 +192,7 @@ func (t *twin) wrr() *dest {
 	}
 }
 
-// least is the first of those that qualify with the least cost for weight.
+// least returns the first server with the least cost per weight, of those that qualify.
 func (t *twin) least(qualifies func(*dest) bool, load func(*dest) (cost, weight int64)) *dest {
 	return leastOf(t.list, qualifies, load)
 }
@@ -220,7 +220,7 @@ func byOverhead(d *dest) (int64, int64) { return d.overhead(), d.weight() }
 
 func (t *twin) wlc() *dest { return t.least((*dest).ok, byOverhead) }
 
-// word is an address in host order, an IPv6 one XORed together byte by byte.
+// word returns an address in host order. An IPv6 address is XORed byte by byte.
 func word(a wire.Addr) uint32 {
 	b := a[:]
 	if a.Is4() {
@@ -277,8 +277,8 @@ func eligible(d *dest) *dest {
 	return nil
 }
 
-// mh follows the Maglev paper: all permutations written out, then one slot
-// after the other.
+// mh follows the Maglev paper: each server in turn takes the next free slot of its
+// permutation.
 func (t *twin) mh(f Flow) *dest {
 	const size = DefaultTable
 	g, highest := int32(0), int32(0)
@@ -331,50 +331,51 @@ func (t *twin) mh(f Flow) *dest {
 }
 
 func (t *twin) busy(d *dest) bool {
-	return d.active() > d.weight() && slices.ContainsFunc(t.list, func(o *dest) bool { return 2*o.active() < o.weight() })
+	return d.active() > d.weight() &&
+		slices.ContainsFunc(t.list, func(o *dest) bool { return 2*o.active() < o.weight() })
 }
 
-// assigned finds where an address lives, and forgets it when it was not asked for
-// long enough.
+// assigned returns the servers of an address. It forgets them if the address was not
+// used for the expiration time.
 func (t *twin) assigned(f Flow) *assignment {
-	h, now := t.cache[f.VIP], f.Now/1000
-	if h == nil || now-h.used > t.expires {
-		h = &assignment{changed: now}
-		t.cache[f.VIP] = h
+	a, now := t.cache[f.VIP], f.Now/1000
+	if a == nil || now-a.used > t.expires {
+		a = &assignment{changed: now}
+		t.cache[f.VIP] = a
 	}
-	h.used = now
-	return h
+	a.used = now
+	return a
 }
 
 func (t *twin) lblc(f Flow) *dest {
-	h := t.assigned(f)
-	if len(h.set) > 0 && h.set[0].weight() > 0 && !t.busy(h.set[0]) {
-		return h.set[0]
+	a := t.assigned(f)
+	if len(a.set) > 0 && a.set[0].weight() > 0 && !t.busy(a.set[0]) {
+		return a.set[0]
 	}
 	d := t.wlc()
 	if d != nil {
-		h.set = []*dest{d}
+		a.set = []*dest{d}
 	}
 	return d
 }
 
 func (t *twin) lblcr(f Flow) *dest {
-	h, now := t.assigned(f), f.Now/1000
-	d := leastOf(h.set, (*dest).ok, byOverhead)
-	if len(h.set) > 1 && now-h.changed > t.expires {
-		most := leastOf(h.set, func(d *dest) bool { return d.weight() > 0 },
+	a, now := t.assigned(f), f.Now/1000
+	d := leastOf(a.set, (*dest).ok, byOverhead)
+	if len(a.set) > 1 && now-a.changed > t.expires {
+		most := leastOf(a.set, func(d *dest) bool { return d.weight() > 0 },
 			func(d *dest) (int64, int64) { return -d.overhead(), d.weight() })
 		if most != nil {
-			h.set = slices.DeleteFunc(h.set, func(d *dest) bool { return d == most })
-			h.changed = now
+			a.set = slices.DeleteFunc(a.set, func(d *dest) bool { return d == most })
+			a.changed = now
 		}
 	}
 	if d != nil && !t.busy(d) {
 		return d
 	}
-	if d = t.wlc(); d != nil && !slices.Contains(h.set, d) {
-		h.set = append([]*dest{d}, h.set[:min(len(h.set), maxSetSize-1)]...)
-		h.changed = now
+	if d = t.wlc(); d != nil && !slices.Contains(a.set, d) {
+		a.set = append([]*dest{d}, a.set[:min(len(a.set), maxSetSize-1)]...)
+		a.changed = now
 	}
 	return d
 }
@@ -455,7 +456,8 @@ func runTwin(t *testing.T, name string, flags Flags, v6 bool) {
 		case op == 12:
 			now += r.Int64N(60_000)
 		default:
-			f := Flow{Client: randomAddr(r, v6), VIP: randomAddr(r, v6), ClientPort: uint16(r.Uint32()), Port: 80, Now: now}
+			f := Flow{Client: randomAddr(r, v6), VIP: randomAddr(r, v6), ClientPort: uint16(r.Uint32()), Port: 80,
+				Now: now}
 			if !hashes {
 				f.VIP = addr(netip.AddrFrom4([4]byte{10, 9, 0, byte(r.IntN(20))}))
 			}

@@ -2,16 +2,16 @@ package sched
 
 import "math/bits"
 
-// twos draws two servers by weight and takes the one with less load.
+// twos draws two random servers by weight and picks the one with less load.
 //
-// IPVS draws a number from 0 to the sum of the weights, both included. The
-// eligible servers lie on that line one after another, each as long as its
-// weight; the 0 makes the first one likelier than its weight.
+// IPVS draws a number from 0 to the sum of the weights, inclusive. Each eligible
+// server has an interval of the length of its weight, in list order. The 0 makes
+// the first one likelier than its weight.
 type twos struct {
 	*least
-	cumulative []int64 // by candidate: where it ends on the line of all
-	guide      []int32 // by number>>shift: the first candidate that does not end before
-	shift      uint    // so that the guide has 4 to 8 times as many entries as there are candidates
+	cumulative []int64 // by candidate: the end of its interval, all servers included
+	guide      []int32 // by number>>shift: the first candidate whose interval does not end before
+	shift      uint    // makes 4 to 8 guide entries for each candidate
 }
 
 func newTwos(_ Flags, servers []Server, _ Options) (Picker, error) {
@@ -32,7 +32,7 @@ func newTwos(_ Flags, servers []Server, _ Options) (Picker, error) {
 	return t, nil
 }
 
-// Pick draws twice, independently; the first draw wins a tie.
+// Pick draws twice, independently. The first draw wins a tie.
 func (t *twos) Pick(c *Cursor, f Flow) int {
 	if len(t.candidates) == 0 {
 		return -1
@@ -48,15 +48,14 @@ func (t *twos) Pick(c *Cursor, f Flow) int {
 	return int(t.details[a].index)
 }
 
-// fastDraws is how often drawn tries before it looks at all servers.
+// fastDraws is the number of attempts of drawCandidate before it reads all servers.
 const fastDraws = 8
 
-// drawCandidate is a random candidate; -1 if none is eligible.
+// drawCandidate returns a random candidate. -1: none is eligible.
 //
-// To draw from the line of all servers, and again if the number falls on one
-// that is not eligible, gives the same odds as the line of the eligible ones
-// without looking at every server. A server in slow start stands aside for all
-// but its share of the draws.
+// It draws from the intervals of all servers, and again if the server is not
+// eligible. That gives the same probabilities as IPVS, without a look at every
+// server. A server in slow start declines all but its share of the draws.
 func (t *twos) drawCandidate(random *uint64, c *Cursor, now int64) int {
 	for range fastDraws {
 		at := t.locate(randomBelow(random, t.cumulative[len(t.cumulative)-1]+1))
@@ -69,8 +68,8 @@ func (t *twos) drawCandidate(random *uint64, c *Cursor, now int64) int {
 	return t.drawEligible(random)
 }
 
-// locate is the candidate on which a number of the line falls; for 0 the first
-// eligible one, -1 if there is none.
+// locate returns the candidate whose interval contains a number. For 0 it is the
+// first eligible one, -1 if there is none.
 func (t *twos) locate(number int64) int {
 	if number == 0 {
 		for i := range t.details {
@@ -87,7 +86,7 @@ func (t *twos) locate(number int64) int {
 	return at
 }
 
-// drawEligible draws from the eligible servers only, by going through all twice.
+// drawEligible draws from the eligible servers only. It reads all servers twice.
 func (t *twos) drawEligible(random *uint64) int {
 	sum := int64(0)
 	for i := range t.details {
@@ -105,7 +104,7 @@ func (t *twos) drawEligible(random *uint64) int {
 	return last
 }
 
-// eligibleWeight is the weight of a server, 0 if it is not eligible.
+// eligibleWeight returns the weight of a server, 0 if it is not eligible.
 func (s *details) eligibleWeight() int64 {
 	if s.overload.Load() {
 		return 0
@@ -113,7 +112,7 @@ func (s *details) eligibleWeight() int64 {
 	return int64(s.weight)
 }
 
-// loadNow is the load of the candidate at, by its weight of the moment.
+// loadNow returns the load of candidate at, by its current weight.
 func (t *twos) loadNow(at int, now int64) float64 {
 	load := t.candidates[at].load()
 	if now < t.rampsEnd {
@@ -122,8 +121,8 @@ func (t *twos) loadNow(at int, now int64) float64 {
 	return load
 }
 
-// randomBelow takes a number from 0 to n-1 out of a random one, which has as much
-// less randomness left.
+// randomBelow returns a number from 0 to n-1. It takes it out of random, which keeps
+// the rest of its randomness.
 func randomBelow(random *uint64, n int64) int64 {
 	number, rest := bits.Mul64(*random, uint64(n))
 	*random = rest
