@@ -1,33 +1,35 @@
-package fwd
+package fwd_test
 
 import (
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
 
 // samples are the frames the actions are tried on.
 func samples(t testing.TB) []wire.Frame {
 	frames := []wire.Frame{
-		wiretest.Solicitation(wiretest.ClientMAC, asker6, vip6),
+		wiretest.Solicitation(wiretest.ClientMAC, requester6, vip6),
 		wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.9.0.1"),
 	}
-	for i, family := range families {
-		for _, tr := range transports {
-			in := tr.in
-			in.Src, in.Dst = family.client, family.vip
+	for i, family := range fwdtest.Families {
+		for _, tr := range fwdtest.Transports {
+			in := tr.In
+			in.Src, in.Dst = family.Client, family.VIP
 			frames = append(frames, in.Frame())
 		}
-		about := wiretest.Packet{Src: family.vip, Dst: family.client}
-		echo := wiretest.Packet{Src: host(family.client), Dst: host(family.vip), Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho}
+		about := wiretest.Packet{Src: family.VIP, Dst: family.Client}
+		echo := wiretest.Packet{Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho}
 		if i == 1 {
 			echo.Proto, echo.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
 		}
-		frames = append(frames, errorAbout(about, host(family.client), host(family.vip), 20).Frame(), echo.Frame())
-		for _, tunnel := range tunnels {
+		frames = append(frames, fwdtest.ErrorAbout(about, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 20).Frame(), echo.Frame())
+		for _, tun := range fwdtest.Tunnels {
 			f := about.Frame()
-			tunnel.Encap(&f, parse(t, &f))
+			tun.Encap(&f, fwdtest.Parse(t, &f))
 			frames = append(frames, f)
 		}
 	}
@@ -51,7 +53,7 @@ func TestNoAllocations(t *testing.T) {
 				}
 			})
 			if n != 0 {
-				t.Errorf("%s allocates %v times for %s", a.name, n, dump(sample))
+				t.Errorf("%s allocates %v times for %s", a.name, n, fwdtest.Dump(sample))
 			}
 		}
 		if done == 0 {
@@ -61,15 +63,15 @@ func TestNoAllocations(t *testing.T) {
 }
 
 func BenchmarkNAT(b *testing.B) {
-	for _, family := range families {
-		b.Run(family.name, func(b *testing.B) {
-			f := wiretest.Packet{Src: family.client, Dst: family.vip, Payload: make([]byte, 10)}.Frame()
-			p := parse(b, &f)
-			server, sport := split(family.server)
-			vip, vport := split(family.vip)
+	for _, family := range fwdtest.Families {
+		b.Run(family.Name, func(b *testing.B) {
+			f := wiretest.Packet{Src: family.Client, Dst: family.VIP, Payload: make([]byte, 10)}.Frame()
+			p := fwdtest.Parse(b, &f)
+			server, sport := fwdtest.Split(family.Server)
+			vip, vport := fwdtest.Split(family.VIP)
 			for b.Loop() {
-				ToServer(&f, p, server, sport)
-				FromServer(&f, p, vip, vport)
+				fwd.ToServer(&f, p, server, sport)
+				fwd.FromServer(&f, p, vip, vport)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/rewrite")
 		})
@@ -77,39 +79,13 @@ func BenchmarkNAT(b *testing.B) {
 }
 
 func BenchmarkHop(b *testing.B) {
-	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
-	p := parse(b, &f)
-	hop := LinkHeader{Dst: wiretest.DirectorMAC, Src: wiretest.ClientMAC, Port: 1}
+	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
+	p := fwdtest.Parse(b, &f)
+	hop := fwd.LinkHeader{Dst: wiretest.DirectorMAC, Src: wiretest.ClientMAC, Port: 1}
 	for b.Loop() {
-		if !TTLExpired(&f, p) {
-			DecTTL(&f, p)
+		if !fwd.TTLExpired(&f, p) {
+			fwd.DecTTL(&f, p)
 		}
 		hop.Apply(&f)
-	}
-}
-
-func BenchmarkEncap(b *testing.B) {
-	for _, tunnel := range tunnels {
-		b.Run(tunnel.name, func(b *testing.B) {
-			sample := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, DF: true, Payload: make([]byte, 10)}.Frame()
-			p := parse(b, &sample)
-			for b.Loop() {
-				f := sample // the packet stays where it is; its link header is overwritten
-				tunnel.Encap(&f, p)
-			}
-		})
-	}
-}
-
-func BenchmarkICMPError(b *testing.B) {
-	sample := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, Payload: make([]byte, 1400)}.Frame()
-	p := parse(b, &sample)
-	link := sample.Bytes()[:wire.EthernetLen]
-	kept := append([]byte(nil), link...)
-	src := addr(families[0].vip)
-	for b.Loop() {
-		f := sample
-		ICMPError(&f, p, TimeExceeded, src, 0, 1500)
-		copy(link, kept)
 	}
 }

@@ -1,19 +1,18 @@
-// Package fwd is how a frame reaches its server and comes back: it rewrites the
-// bytes of a frame in place, keeps every length and checksum right, and decides
-// nothing. Which server, which hop and whether at all is the director's.
+// Package fwd rewrites a frame on its way to a server and back. It changes the
+// bytes in place, keeps every length and checksum right, and decides nothing: the
+// director chooses the server, the next hop and what happens to the frame.
 //
-//	hop.go       the way out: MAC addresses, TTL, what is too long
-//	nat.go       masquerading: addresses and ports
-//	quote.go     masquerading of ICMP errors and of the packets they quote
-//	tunnel.go    IPIP, GUE and GRE, on and off; shim.go: what is between the IP headers
-//	icmp.go      ICMP errors and echo replies of our own
-//	reset.go     TCP resets
-//	ack.go       TCP acknowledgements in place of a receiver
-//	arp.go       ARP replies
-//	neighbour.go  neighbour advertisements
-//	turn.go      the frame turned round to make such answers; header.go: their IP header
+//	nat.go    addresses and ports of method nat
+//	icmp.go   the same for ICMP errors and the packets they quote
+//	mss.go    the MSS option of a SYN
+//	link.go   the link header: MAC addresses, EtherType
+//	ip.go     the IP header: TTL, lengths, and headers of our own
+//	scope.go  what kind of host an address can be of
 //
-// A wire.Packet handed in must describe the frame as it is. Functions that
-// return false have left the frame untouched. Nothing here allocates, blocks
-// or knows the time.
+// Package fwd/tunnel encapsulates; package fwd/reply makes packets of our own, such
+// as ICMP errors, out of the frame that they answer.
+//
+// A wire.Packet passed in must describe the frame as it is. Functions that return
+// false have left the frame untouched. Nothing here or in the two other packages
+// allocates, blocks or reads a clock.
 package fwd

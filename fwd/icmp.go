@@ -1,159 +1,120 @@
 package fwd
 
-import "uvs/dataplane/wire"
+import (
+	"encoding/binary"
 
-// ErrorKind is why a packet cannot be forwarded, in the terms of ICMP.
-type ErrorKind uint8
-
-const (
-	TimeExceeded    ErrorKind = iota // TTL or hop limit used up
-	TooBig                           // longer than the MTU of the way on
-	PortUnreachable                  // nobody serves it
-	HostUnreachable                  // no way to its server
-	numErrorKind
+	"uvs/dataplane/wire"
 )
 
-// message is type and code of an ICMP or ICMPv6 message.
-type message struct{ kind, code uint8 }
-
-// errors4 and errors6 are RFC 792 with RFC 1191, and RFC 4443.
-var (
-	errors4 = [numErrorKind]message{
-		TimeExceeded:    {wire.ICMPTimeExceeded, 0},
-		TooBig:          {wire.ICMPUnreachable, wire.ICMPCodeTooBig},
-		PortUnreachable: {wire.ICMPUnreachable, wire.ICMPCodePort},
-		HostUnreachable: {wire.ICMPUnreachable, wire.ICMPCodeHost},
+// ReportedMTU is the MTU of the next link that an ICMP error reports (RFC 1191
+// section 4, RFC 4443 section 3.2); ok is false if it is about anything but a packet
+// that was too long. Routers without path MTU discovery report 0.
+func ReportedMTU(f *wire.Frame, p *wire.Packet) (mtu int, ok bool) {
+	if !p.IPv6 && (p.ICMPType != wire.ICMPUnreachable || p.ICMPCode != wire.ICMPCodeTooBig) ||
+		p.IPv6 && p.ICMPType != wire.ICMPv6TooBig {
+		return 0, false
 	}
-	errors6 = [numErrorKind]message{
-		TimeExceeded:    {wire.ICMPv6TimeExceeded, 0},
-		TooBig:          {wire.ICMPv6TooBig, 0},
-		PortUnreachable: {wire.ICMPv6Unreachable, wire.ICMPv6CodePort},
-		HostUnreachable: {wire.ICMPv6Unreachable, wire.ICMPv6CodeAddress},
-	}
-)
-
-const (
-	// maxError4 and maxError6 are the longest errors, IP header included: RFC
-	// 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
-	maxError4 = 576
-	maxError6 = 1280
-
-	// leastLink is the MTU every link of IPv4 has at least, RFC 791 section 3.2.
-	leastLink = 68
-
-	// errorClass is the precedence INTERNETWORK CONTROL of IPv4 errors, RFC 1812
-	// section 4.3.2.5.
-	errorClass = 0xc0
-)
-
-// ICMPError turns the frame into an ICMP error about the packet in it, from src
-// to the packet's source, back the way it came. It quotes as much of the packet
-// as may be, as it is in the frame, with link as the MTU of the link it goes
-// back by. mtu is for TooBig. Afterwards p does not hold any longer.
-//
-// False if no error may be sent: about an error, a redirect or a later
-// fragment, to or from more or less than one host; or if src is of the other
-// family or the frame has no room for the headers.
-func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32, link int) bool {
-	if what >= numErrorKind || !refusable(f, p, src) {
-		return false
-	}
-	if what != TooBig {
-		mtu = 0
-	}
-	putError(f, p, what.message(p.IPv6), src, mtu, link)
-	return true
-}
-
-// message is the kind of error in the terms of a family.
-func (k ErrorKind) message(ipv6 bool) message {
-	if ipv6 {
-		return errors6[k]
-	}
-	return errors4[k]
-}
-
-// refusable says whether an error about the packet may be sent from src.
-func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
-	return p.Fragment != wire.FragmentLater && !wire.IsICMPError(p) && !isRedirect6(p) && answerable(f, p) &&
-		src.Is4() != p.IPv6 && f.Headroom() >= ipLen(src)+wire.ICMPLen
-}
-
-// putError puts error m about the packet in front of it; see ICMPError.
-func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32, link int) {
-	header, longest, class := ipLen(src)+wire.ICMPLen, maxError6, uint8(0)
+	rest := wire.ICMP(f.From(p.L4)).Rest()
 	if !p.IPv6 {
-		longest, class = maxError4, errorClass
+		return int(rest & 0xffff), true
 	}
-	moveLink(f, p, header)
-	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest, max(link, leastLink)))
-	turnRound(f)
-	e := wire.ICMP(f.From(p.L3)[ipLen(src):])
-	e.SetType(m.kind)
-	e.SetCode(m.code)
-	e.SetRest(mtu)
-	ip := ipHeader{src: src, dst: p.Src, proto: icmpOf(p), ttl: ownTTL, class: class, df: true}
-	ip.putWhole(f, p.L3)
+	return int(min(rest, wire.MaxIPLen)), true
 }
 
-// isRedirect6 says whether p is an ICMPv6 redirect, which like an error is not
-// answered by one: RFC 4443 section 2.4 (e.2).
-func isRedirect6(p *wire.Packet) bool {
-	return p.IPv6 && p.Proto == wire.ProtoICMPv6 && p.ICMPType == icmpv6Redirect
-}
-
-const icmpv6Redirect = 137 // RFC 4861 section 4.5
-
-// icmpOf is the ICMP of p's family.
-func icmpOf(p *wire.Packet) uint8 {
-	if p.IPv6 {
-		return wire.ProtoICMPv6
-	}
-	return wire.ProtoICMP
-}
-
-// EchoReply turns an echo request into its reply: addresses swapped, data as it
-// came. False for everything else, for fragments, and for requests to or from
-// more or less than one host.
-func EchoReply(f *wire.Frame, p *wire.Packet) bool {
-	request, reply := message{kind: wire.ICMPEcho}, message{kind: wire.ICMPEchoReply}
-	if p.IPv6 {
-		request, reply = message{kind: wire.ICMPv6Echo}, message{kind: wire.ICMPv6EchoReply}
-	}
-	got := message{p.ICMPType, p.ICMPCode}
-	if p.Proto != icmpOf(p) || got != request || p.Fragment != wire.FragmentNone || f.IsGSO() || !answerable(f, p) {
-		return false
-	}
-	wire.FinishChecksum(f)
-	m := wire.ICMP(f.From(p.L4))
-	m.SetType(reply.kind)
-	check := wire.Update16(m.Checksum(), request.word(), reply.word())
-	if check == 0 {
-		check = 0xffff // the same, but not to a message that is all zeros now
-	}
-	m.SetChecksum(check)
-	swapAddresses(f, p)
-	turnRound(f)
-	return true
-}
-
-// word is the message's first two bytes, as checksums see them.
-func (m message) word() uint16 { return uint16(m.kind)<<8 | uint16(m.code) }
-
-// swapAddresses turns the IP header round, with a TTL of our own. To transport
-// checksums that changes nothing.
-func swapAddresses(f *wire.Frame, p *wire.Packet) {
+// TotalLen is the length of the packet according to its IP header, header included.
+// An ICMP error quotes only a part of it.
+func TotalLen(f *wire.Frame, p *wire.Packet) int {
 	ip := f.From(p.L3)
 	if p.IPv6 {
-		h := wire.IPv6(ip)
-		h.SetSrc(p.Dst)
-		h.SetDst(p.Src)
-		h.SetHopLimit(ownTTL)
+		return wire.IPv6Len + int(wire.IPv6(ip).PayloadLen())
+	}
+	return int(wire.IPv4(ip).TotalLen())
+}
+
+// ErrorToServer turns ICMP error p, which a client or a router on its side sent about
+// a reply, into an error about the packet as the server sent it. The error goes to
+// addr, and the packet in that it quotes comes from addr and port. All checksums
+// that are there stay right, that of the quoted packet too.
+func ErrorToServer(f *wire.Frame, p, in *wire.Packet, addr wire.Addr, port uint16) {
+	if addr.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
 		return
 	}
-	h := wire.IPv4(ip)
-	h.SetSrc(p.Dst)
-	h.SetDst(p.Src)
-	h.SetTTL(ownTTL)
-	h.FillChecksum()
+	before := body(f, p)
+	applyQuoted(setSrc(f, in, addr, port), f, in)
+	fixBody(f, p, before)
+	setDst(f, p, addr, 0).Apply(f, p)
 }
+
+// ErrorFromServer turns ICMP error p, which a server or a router on its side sent
+// about a request, into an error about the packet as the client sent it. The error
+// comes from the VIP, and the packet in that it quotes went to vip and vport.
+func ErrorFromServer(f *wire.Frame, p, in *wire.Packet, vip wire.Addr, vport uint16) {
+	if vip.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
+		return
+	}
+	before := body(f, p)
+	applyQuoted(setDst(f, in, vip, vport), f, in)
+	fixBody(f, p, before)
+	setSrc(f, p, vip, 0).Apply(f, p)
+}
+
+// body is the folded sum of what follows the header of an ICMP error.
+func body(f *wire.Frame, p *wire.Packet) uint16 {
+	return wire.Fold(wire.Sum(f.From(p.L4)[wire.ICMPLen:], 0))
+}
+
+// fixBody updates the checksum of an ICMP error whose body has changed. A partial
+// checksum stays: the device will finish it over the new body.
+func fixBody(f *wire.Frame, p *wire.Packet, before uint16) {
+	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
+		return
+	}
+	m := wire.ICMP(f.From(p.L4))
+	m.SetChecksum(wire.Update16(m.Checksum(), before, body(f, p)))
+}
+
+// applyQuoted updates the transport checksum of a quoted packet. A packet that is cut
+// off is like a first fragment: without all bytes that its checksum covers, it can
+// be updated but not computed.
+func applyQuoted(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
+	q := *in
+	if isCutOff(f, in) {
+		q.Fragment = wire.FragmentFirst
+	}
+	delta.Apply(f, &q)
+}
+
+// isCutOff reports whether the error quotes only a part of the packet.
+func isCutOff(f *wire.Frame, in *wire.Packet) bool {
+	return TotalLen(f, in) != int(in.Len)
+}
+
+// QuotedSeq is the sequence number of the TCP segment that an ICMP error quotes;
+// ok is false if it quotes no TCP segment. The eight bytes that every error quotes
+// contain it (RFC 792).
+func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
+	if in.Proto != wire.ProtoTCP || in.Fragment == wire.FragmentLater {
+		return 0, false
+	}
+	b := f.From(in.L4)
+	if len(b) < quotedTCP {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[quotedSeq:]), true
+}
+
+// SetQuotedSeq changes that number, and updates the checksums of the error p and, if
+// it is there, of the quoted segment.
+func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
+	before, old := body(f, p), binary.BigEndian.Uint32(f.From(in.L4)[quotedSeq:])
+	binary.BigEndian.PutUint32(f.From(in.L4)[quotedSeq:], seq)
+	// A checksum sums words, whether they are ports or half a sequence number.
+	applyQuoted(wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
+	fixBody(f, p, before)
+}
+
+// Offset and end of the sequence number in a TCP header, RFC 9293 section 3.1.
+const (
+	quotedSeq = 4
+	quotedTCP = 8
+)

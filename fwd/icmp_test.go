@@ -1,253 +1,154 @@
-package fwd
+package fwd_test
 
 import (
-	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
 
-// wantOwn compares an answer with the frame that was to be made, which goes
-// where the question came from, and with nothing left for the link to do.
-func wantOwn(t *testing.T, got, want wire.Frame) {
-	t.Helper()
-	wantFrame(t, got, want)
-	if got.Out != got.In || got.MTU != 0 || got.TunnelLen != 0 {
-		t.Errorf("answer leaves by %d with MTU %d and Outer %d, want port %d and nothing to do", got.Out, got.MTU, got.TunnelLen, got.In)
-	}
+// quotes are how much of a packet ICMP errors quote.
+var quotes = []struct {
+	name  string
+	bytes int // of transport header and data; 8 is the least there may be
+}{
+	{"eight bytes", 8},
+	{"a TCP header without its checksum", 15},
+	{"a TCP header", 20},
+	{"the whole packet", 1000},
 }
 
-// wantUntouched fails if a function that refused a frame changed it.
-func wantUntouched(t *testing.T, f wire.Frame, do func(*wire.Frame) bool) {
-	t.Helper()
-	before := f
-	b := bytes.Clone(f.Buf)
-	if do(&f) {
-		t.Errorf("done to %s", dump(f))
-	}
-	if !bytes.Equal(f.Buf, b) || f.Off != before.Off || f.End != before.End || f.Out != before.Out || f.Offload != before.Offload {
-		t.Errorf("refused, but changed: %s", dump(f))
-	}
-}
-
-// answerTo is where an answer to a frame of the builders goes.
-func answerTo(p wiretest.Packet, vlans []uint16) wiretest.Packet {
-	p.SrcMAC, p.DstMAC, p.VLANs = wiretest.DirectorMAC, wiretest.ClientMAC, vlans
-	return p
-}
-
-// TestICMPError: every kind of error about every packet, quoting as much as may
-// be: 576 and 1280 bytes in all.
-func TestICMPError(t *testing.T) {
-	const mtu = 1400
-	kinds := []struct {
-		kind         ErrorKind
-		type4, code4 uint8
-		type6, code6 uint8
-		rest4, rest6 uint32
-	}{
-		{TimeExceeded, 11, 0, 3, 0, 0, 0},
-		{TooBig, 3, 4, 2, 0, mtu, mtu},
-		{PortUnreachable, 3, 3, 1, 4, 0, 0},
-		{HostUnreachable, 3, 1, 1, 3, 0, 0},
-	}
-	for _, k := range kinds {
-		for i, family := range families {
-			for _, tr := range transports {
-				for _, e := range envelopes {
-					in := tr.in
-					in.Src, in.Dst, in.TTL = family.client, family.vip, 1
-					if i == 1 && in.MF {
-						continue
-					}
-					e.wrap(&in, i == 1)
-					want := answerTo(wiretest.Packet{
-						Src: host(family.vip), Dst: host(family.client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
-						ICMPType: k.type4, ICMPCode: k.code4, ICMPRest: k.rest4, Payload: wiretest.Quote(in.Frame(), 576-28),
-					}, in.VLANs)
-					if i == 1 {
-						want.Proto, want.TOS = wire.ProtoICMPv6, 0
-						want.ICMPType, want.ICMPCode, want.ICMPRest = k.type6, k.code6, k.rest6
-						want.Payload = wiretest.Quote(in.Frame(), 1280-48)
-					}
-					t.Run(fmt.Sprint(k.kind, "/", family.name, "/", tr.name, "/", e.name), func(t *testing.T) {
-						f := in.Frame()
-						f.In, f.MTU = 3, 1400
-						if !ICMPError(&f, parse(t, &f), k.kind, addr(family.vip), mtu, 1500) {
-							t.Fatal("refused")
-						}
-						wantOwn(t, f, want.Frame())
-					})
+// TestErrors: an ICMP error about a masqueraded flow becomes the one that would
+// have been sent about the packet as its sender knows it.
+func TestErrors(t *testing.T) {
+	routers := map[string]string{"IPv4": "203.0.113.1", "IPv6": "2001:db8:ffff::1"}
+	for _, family := range fwdtest.Families {
+		router := routers[family.Name]
+		for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP} {
+			for _, q := range quotes {
+				if proto == wire.ProtoSCTP && q.bytes >= wire.SCTPLen && q.bytes < 100 {
+					continue // its CRC cannot be made: TestErrorCutOff
 				}
-			}
-		}
-	}
-}
+				data := wiretest.Packet{Proto: proto, TTL: 3, Payload: fwdtest.Chunk}
+				name := fmt.Sprint(family.Name, "/", proto, "/", q.name)
 
-// TestICMPErrorShortLink: an error quotes less where its link would not carry it
-// otherwise, but never less than any link carries.
-func TestICMPErrorShortLink(t *testing.T) {
-	for _, row := range []struct{ link, length int }{{1500, 576}, {576, 576}, {575, 575}, {512, 512}, {68, 68}, {0, 68}} {
-		in := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, Payload: make([]byte, 1000)}
-		f := in.Frame()
-		if !ICMPError(&f, parse(t, &f), TooBig, addr(families[0].vip), 500, row.link) {
-			t.Fatal("refused")
-		}
-		want := wiretest.Packet{
-			Src: host(families[0].vip), Dst: host(families[0].client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
-			ICMPType: 3, ICMPCode: 4, ICMPRest: 500, Payload: wiretest.Quote(in.Frame(), row.length-28),
-		}
-		wantOwn(t, f, answerTo(want, nil).Frame())
-	}
-}
-
-// TestICMPErrorNever: no error about what must not have one (RFC 1812 section
-// 4.3.2.7, RFC 4443 section 2.4 (e)); a query is no error.
-func TestICMPErrorNever(t *testing.T) {
-	icmp := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind, Payload: make([]byte, 28)}
-	}
-	icmp6 := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind, Payload: make([]byte, 48)}
-	}
-	udp := func(src, dst string) wiretest.Packet {
-		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP}
-	}
-	broadcast := udp("198.51.100.7:1", "10.9.0.1:2")
-	broadcast.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	multicast := udp("[2001:db8::7]:1", "[2001:db8:9::1]:2")
-	multicast.DstMAC = wire.MAC{0x33, 0x33, 0, 0, 0, 1}
-	later := udp("198.51.100.7:1", "10.9.0.1:2")
-	later.Offset, later.Payload = 64, make([]byte, 20)
-
-	tests := []struct {
-		name string
-		in   wiretest.Packet
-	}{
-		{"an unreachable", icmp(wire.ICMPUnreachable)},
-		{"a source quench", icmp(wire.ICMPSourceQuench)},
-		{"a redirect", icmp(wire.ICMPRedirect)},
-		{"a time exceeded", icmp(wire.ICMPTimeExceeded)},
-		{"a parameter problem", icmp(wire.ICMPParameter)},
-		{"an ICMPv6 unreachable", icmp6(wire.ICMPv6Unreachable)},
-		{"an ICMPv6 packet too big", icmp6(wire.ICMPv6TooBig)},
-		{"an ICMPv6 error nobody knows", icmp6(100)},
-		{"an ICMPv6 redirect", icmp6(137)},
-		{"a later fragment", later},
-		{"a packet to a broadcast MAC address", broadcast},
-		{"a packet to a multicast MAC address", multicast},
-		{"a packet to everyone", udp("198.51.100.7:1", "255.255.255.255:2")},
-		{"a packet to a group", udp("198.51.100.7:1", "224.0.0.18:2")},
-		{"an IPv6 packet to a group", udp("[2001:db8::7]:1", "[ff02::1]:2")},
-		{"a packet from nobody", udp("0.0.0.0:1", "10.9.0.1:2")},
-		{"an IPv6 packet from nobody", udp("[::]:1", "[2001:db8:9::1]:2")},
-		{"a packet from a group", udp("239.1.2.3:1", "10.9.0.1:2")},
-		{"an IPv6 packet from a group", udp("[ff05::2]:1", "[2001:db8:9::1]:2")},
-		{"a packet from everyone", udp("255.255.255.255:1", "10.9.0.1:2")},
-		{"a packet from the reserved block", udp("240.0.0.1:1", "10.9.0.1:2")},
-		{"a packet from the loopback", udp("127.0.0.1:1", "10.9.0.1:2")},
-		{"an IPv6 packet from the loopback", udp("[::1]:1", "[2001:db8:9::1]:2")},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := tt.in.Frame()
-			p := parse(t, &f)
-			self := addr("10.9.0.1")
-			if p.IPv6 {
-				self = addr("2001:db8:9::1")
-			}
-			wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, PortUnreachable, self, 0, 1500) })
-		})
-	}
-	for _, in := range []wiretest.Packet{icmp(wire.ICMPEcho), icmp6(wire.ICMPv6Echo)} {
-		f := in.Frame()
-		if !ICMPError(&f, parse(t, &f), TimeExceeded, addr(in.Dst), 0, 1500) {
-			t.Errorf("an echo request from %s may be answered with an error", in.Src)
-		}
-		wiretest.Check(t, f)
-	}
-}
-
-// TestICMPErrorImpossible: no error from the other family, none without room.
-func TestICMPErrorImpossible(t *testing.T) {
-	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame()
-	p := parse(t, &f)
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[1].vip), 1, 1500) })
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, numErrorKind, addr(families[0].vip), 1, 1500) })
-	f.Buf, f.Off, f.End = f.Buf[wire.Headroom-27:], 27, f.End-wire.Headroom+27
-	wantUntouched(t, f, func(f *wire.Frame) bool { return ICMPError(f, p, TooBig, addr(families[0].vip), 1, 1500) })
-}
-
-// TestEchoReply: the reply is the request turned round.
-func TestEchoReply(t *testing.T) {
-	for i, family := range families {
-		for _, e := range envelopes {
-			for _, partial := range []bool{false, true} {
-				request := wiretest.Packet{
-					Src: host(family.client), Dst: host(family.vip), Proto: wire.ProtoICMP, TTL: 3, TOS: 0x10, ID: 77,
-					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"), PartialChecksum: partial,
-				}
-				reply := request
-				reply.ICMPType = wire.ICMPEchoReply
-				if i == 1 {
-					request.Proto, request.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
-					reply.Proto, reply.ICMPType = wire.ProtoICMPv6, wire.ICMPv6EchoReply
-				}
-				e.wrap(&request, i == 1)
-				e.wrap(&reply, i == 1)
-				reply.Src, reply.Dst, reply.TTL, reply.PartialChecksum = request.Dst, request.Src, 64, false
-				reply = answerTo(reply, request.VLANs)
-				t.Run(fmt.Sprint(family.name, "/", e.name, "/half made ", partial), func(t *testing.T) {
-					f := request.Frame()
-					f.In = 2
-					if !EchoReply(&f, parse(t, &f)) {
-						t.Fatal("refused")
+				t.Run(name+"/a router tells the server that its reply was too big", func(t *testing.T) {
+					sent, seen := data, data
+					sent.Src, sent.Dst = family.Server, family.Client
+					seen.Src, seen.Dst = family.VIP, family.Client
+					f := fwdtest.ErrorAbout(seen, router, fwdtest.Host(family.VIP), q.bytes).Frame()
+					p, in := fwdtest.Parse(t, &f), new(wire.Packet)
+					if !wire.ParseQuoted(&f, p, in) {
+						t.Fatal("the error quotes nothing")
 					}
-					wantOwn(t, f, reply.Frame())
+					server, port := fwdtest.Split(family.Server)
+					fwd.ErrorToServer(&f, p, in, server, port)
+					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, router, fwdtest.Host(family.Server), q.bytes).Frame())
+					wantTrue(t, f, p)
+					wantInner(t, f, p, in)
+				})
+				t.Run(name+"/a router behind the VIP tells the client that its request was", func(t *testing.T) {
+					sent, seen := data, data
+					sent.Src, sent.Dst = family.Client, family.VIP
+					seen.Src, seen.Dst = family.Client, family.Server
+					f := fwdtest.ErrorAbout(seen, router, fwdtest.Host(family.Client), q.bytes).Frame()
+					p, in := fwdtest.Parse(t, &f), new(wire.Packet)
+					if !wire.ParseQuoted(&f, p, in) {
+						t.Fatal("the error quotes nothing")
+					}
+					vip, port := fwdtest.Split(family.VIP)
+					fwd.ErrorFromServer(&f, p, in, vip, port)
+					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, fwdtest.Host(family.VIP), fwdtest.Host(family.Client), q.bytes).Frame())
+					wantTrue(t, f, p)
+					wantInner(t, f, p, in)
 				})
 			}
 		}
 	}
 }
 
-// A reply of which every byte is zero but its checksum still has a right one: the
-// sum of such a message is a zero that only 0xffff completes.
-func TestEchoReplyOfZeros(t *testing.T) {
-	for _, n := range []int{0, 1, 16} {
-		f := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, n)}.Frame()
-		if !EchoReply(&f, parse(t, &f)) {
-			t.Fatalf("%d bytes: refused", n)
-		}
-		wiretest.Check(t, f)
+func wantInner(t *testing.T, f wire.Frame, p, in *wire.Packet) {
+	t.Helper()
+	var fresh wire.Packet
+	if wire.ParseQuoted(&f, p, &fresh); fresh != *in {
+		t.Errorf("quoted packet after rewriting is %+v, want %+v", *in, fresh)
 	}
 }
 
-// TestEchoReplyNever: only whole requests from one host to one host.
-func TestEchoReplyNever(t *testing.T) {
-	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, 16)}
-	tests := []struct {
-		name   string
-		change func(*wiretest.Packet)
-	}{
-		{"a reply", func(p *wiretest.Packet) { p.ICMPType = wire.ICMPEchoReply }},
-		{"an unknown code", func(p *wiretest.Packet) { p.ICMPCode = 1 }},
-		{"a first fragment", func(p *wiretest.Packet) { p.MF = true }},
-		{"a broadcast", func(p *wiretest.Packet) { p.DstMAC = wire.MAC{255, 255, 255, 255, 255, 255} }},
-		{"a group", func(p *wiretest.Packet) { p.Dst = "224.0.0.1" }},
-		{"no source", func(p *wiretest.Packet) { p.Src = "0.0.0.0" }},
-		{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }},
-		{"a super-frame", func(p *wiretest.Packet) { p.GSOSize = 8 }},
-		{"an IPv6 request over IPv4", func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }},
+// TestErrorCutOff: what only the whole of a packet could tell is not invented: a
+// UDP checksum where there was none, an SCTP CRC. The error's own stays right.
+func TestErrorCutOff(t *testing.T) {
+	for _, family := range fwdtest.Families {
+		for _, about := range []wiretest.Packet{
+			{Proto: wire.ProtoUDP, NoChecksum: true, Payload: make([]byte, 100)},
+			{Proto: wire.ProtoSCTP, Payload: fwdtest.Chunk},
+		} {
+			about.Src, about.Dst = family.VIP, family.Client
+			f := fwdtest.ErrorAbout(about, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 16).Frame()
+			p, in := fwdtest.Parse(t, &f), new(wire.Packet)
+			wire.ParseQuoted(&f, p, in)
+			before := binary.BigEndian.Uint32(f.From(in.L4)[4:])
+			crc := binary.BigEndian.Uint32(f.From(in.L4)[8:])
+			server, port := fwdtest.Split(family.Server)
+			fwd.ErrorToServer(&f, p, in, server, port)
+			wiretest.Check(t, f)
+			t4 := f.From(in.L4)
+			if binary.BigEndian.Uint32(t4[4:]) != before || binary.BigEndian.Uint32(t4[8:]) != crc {
+				t.Errorf("%s: quoted protocol %d now %x", family.Name, about.Proto, t4)
+			}
+			if got := wire.UDP(t4).SrcPort(); got != port {
+				t.Errorf("%s: quoted source port %d, want %d", family.Name, got, port)
+			}
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			in := request
-			tt.change(&in)
-			f := in.Frame()
-			p := parse(t, &f)
-			wantUntouched(t, f, func(f *wire.Frame) bool { return EchoReply(f, p) })
-		})
+}
+
+// TestErrorHalfMade: of an error whose checksum the device will finish only the
+// pseudo-header's share changes.
+func TestErrorHalfMade(t *testing.T) {
+	family := fwdtest.Families[1]
+	seen := wiretest.Packet{Src: family.VIP, Dst: family.Client}
+	sent := wiretest.Packet{Src: family.Server, Dst: family.Client}
+	e := fwdtest.ErrorAbout(seen, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 8)
+	e.PartialChecksum = true
+	want := fwdtest.ErrorAbout(sent, fwdtest.Host(family.Client), fwdtest.Host(family.Server), 8)
+	want.PartialChecksum = true
+	f := e.Frame()
+	p, in := fwdtest.Parse(t, &f), new(wire.Packet)
+	wire.ParseQuoted(&f, p, in)
+	server, port := fwdtest.Split(family.Server)
+	fwd.ErrorToServer(&f, p, in, server, port)
+	fwdtest.WantFrame(t, f, want.Frame())
+}
+
+// TestErrorOtherFamily: neither an address of the other family nor a quoted
+// packet of the other family is put together with the error: it stays as it was.
+func TestErrorOtherFamily(t *testing.T) {
+	for i, family := range fwdtest.Families {
+		other := fwdtest.Families[1-i]
+		same := fwdtest.ErrorAbout(wiretest.Packet{Src: family.VIP, Dst: family.Client}, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 20)
+		mixed := same
+		mixed.Payload = wiretest.Quote(wiretest.Packet{Src: other.VIP, Dst: other.Client}.Frame(), 60)
+		for _, tt := range []struct {
+			name   string
+			in     wiretest.Packet
+			server string
+		}{{"server", same, other.Server}, {"quote", mixed, family.Server}} {
+			f := tt.in.Frame()
+			p, in := fwdtest.Parse(t, &f), new(wire.Packet)
+			if !wire.ParseQuoted(&f, p, in) {
+				continue // nothing to rewrite then
+			}
+			server, port := fwdtest.Split(tt.server)
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
+				fwd.ErrorToServer(f, p, in, server, port)
+				fwd.ErrorFromServer(f, p, in, server, port)
+				return false
+			})
+		}
 	}
 }

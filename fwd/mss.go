@@ -15,9 +15,9 @@ const (
 	optionMSSLen = 4
 )
 
-// ClampMSS lowers the MSS option of TCP segment p, a SYN, to most, and repairs
-// the checksum. One that has no such option has no right to more than 536 bytes
-// (IPv6: 1220), and stays as it is.
+// ClampMSS lowers the MSS option of TCP segment p, a SYN, to most, and updates the
+// checksum. A SYN without the option stays as it is: its sender must not be sent more
+// than 536 bytes (IPv6: 1220; RFC 9293 section 3.7.1).
 func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
 	t := wire.TCP(f.From(p.L4))
 	header := t[:min(t.HeaderLen(), len(t))]
@@ -39,8 +39,8 @@ func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
 	}
 }
 
-// lowerMSS lowers the value at an offset of the segment. A half-made checksum
-// does not cover it yet.
+// lowerMSS lowers the value at an offset of the segment. A partial checksum does not
+// cover it yet.
 func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
 	old := binary.BigEndian.Uint16(t[at:])
 	if old <= most {
@@ -50,7 +50,7 @@ func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
 	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
 		return
 	}
-	if at%2 != 0 { // to the checksum, whose words it straddles, its bytes stand swapped (RFC 1071 section 2)
+	if at%2 != 0 { // it straddles two words of the checksum, which see its bytes swapped (RFC 1071 section 2)
 		old, most = bits.ReverseBytes16(old), bits.ReverseBytes16(most)
 	}
 	t.SetChecksum(wire.Update16(t.Checksum(), old, most))

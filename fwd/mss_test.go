@@ -1,4 +1,4 @@
-package fwd
+package fwd_test
 
 import (
 	"encoding/binary"
@@ -7,6 +7,8 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
 
 // What a clamp of 1360 makes of the options of a SYN.
@@ -29,13 +31,13 @@ func TestClampMSS(t *testing.T) {
 		{"cut off behind its kind", []byte{1, 1, 1, 2}, []byte{1, 1, 1, 2}},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			for _, family := range families {
+			for _, family := range fwdtest.Families {
 				for _, partial := range []bool{false, true} {
-					p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
+					p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn, PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
 					f := p.Frame()
-					ClampMSS(&f, parse(t, &f), 1360)
+					fwd.ClampMSS(&f, fwdtest.Parse(t, &f), 1360)
 					p.TCPOptions = r.want
-					wantFrame(t, f, p.Frame())
+					fwdtest.WantFrame(t, f, p.Frame())
 				}
 			}
 		})
@@ -71,13 +73,13 @@ func TestClampMSSTwin(t *testing.T) {
 		for len(have)%4 != 0 {
 			have, want = append(have, 1), append(want, 1)
 		}
-		family := families[rng.IntN(len(families))]
-		p := wiretest.Packet{Src: family.client, Dst: family.vip, TCPFlags: wire.TCPSyn, PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
+		family := fwdtest.Families[rng.IntN(len(fwdtest.Families))]
+		p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn, PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
 		f := p.Frame()
-		ClampMSS(&f, parse(t, &f), most)
+		fwd.ClampMSS(&f, fwdtest.Parse(t, &f), most)
 		p.TCPOptions = want
 		wiretest.Check(t, f)
-		wantFrame(t, f, p.Frame())
+		fwdtest.WantFrame(t, f, p.Frame())
 		if t.Failed() {
 			t.Fatalf("options %x, at most %d", have, most)
 		}
@@ -86,11 +88,11 @@ func TestClampMSSTwin(t *testing.T) {
 
 // Clamping costs no allocation.
 func TestClampMSSDoesNotAllocate(t *testing.T) {
-	f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, TCPFlags: wire.TCPSyn, TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
-	p := parse(t, &f)
+	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPSyn, TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
+	p := fwdtest.Parse(t, &f)
 	if n := testing.AllocsPerRun(100, func() {
 		binary.BigEndian.PutUint16(f.From(p.L4)[23:], 1460)
-		ClampMSS(&f, p, 1360)
+		fwd.ClampMSS(&f, p, 1360)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

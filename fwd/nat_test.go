@@ -1,4 +1,4 @@
-package fwd
+package fwd_test
 
 import (
 	"bytes"
@@ -9,119 +9,14 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
-
-// ends are the addresses of a family's tests: a client, the VIP it calls and
-// the server behind.
-type ends struct{ client, vip, server string }
-
-var families = []struct {
-	name string
-	ends
-}{
-	{"IPv4", ends{"198.51.100.7:40000", "10.9.0.1:80", "10.0.2.11:8080"}},
-	{"IPv6", ends{"[2001:db8:c::7]:40000", "[2001:db8:9::1]:80", "[fd00:2::11]:8080"}},
-}
-
-var chunk = []byte{3, 0, 0, 16, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 7} // SCTP SACK
-
-// transports are the packets masquerading treats differently; want changes the
-// description of the frame that is expected to leave.
-var transports = []struct {
-	name string
-	in   wiretest.Packet
-	want func(*wiretest.Packet)
-}{
-	{name: "TCP", in: wiretest.Packet{TCPFlags: wire.TCPAck, Seq: 7, Ack: 9, Payload: []byte("odd")}},
-	{name: "TCP with options", in: wiretest.Packet{TCPFlags: wire.TCPSyn, TCPOptions: []byte{2, 4, 5, 180}}},
-	{name: "half-made TCP", in: wiretest.Packet{PartialChecksum: true, Payload: []byte("half made")}},
-	{name: "super TCP", in: wiretest.Packet{GSOSize: 1000, Payload: make([]byte, 5000)}},
-	{name: "super TCP longer than 64 KiB", in: wiretest.Packet{GSOSize: 1400, Payload: make([]byte, 70000)}},
-	{name: "UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query")}},
-	{
-		name: "UDP without a checksum gets one",
-		in:   wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query"), NoChecksum: true},
-		want: func(p *wiretest.Packet) { p.NoChecksum = false },
-	},
-	{name: "half-made UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, PartialChecksum: true, Payload: []byte("q")}},
-	{name: "super UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1200, Payload: make([]byte, 3000)}},
-	{name: "SCTP", in: wiretest.Packet{Proto: wire.ProtoSCTP, Payload: chunk}},
-	{name: "first fragment of UDP", in: wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64)}},
-	{
-		name: "first fragment of UDP without a checksum stays so, the rest being elsewhere",
-		in:   wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64), NoChecksum: true},
-	},
-}
-
-// envelopes are the ways a packet can be wrapped without changing what NAT does.
-var envelopes = []struct {
-	name string
-	wrap func(p *wiretest.Packet, ipv6 bool)
-}{
-	{"plain", func(*wiretest.Packet, bool) {}},
-	{"tagged", func(p *wiretest.Packet, _ bool) { p.VLANs = []uint16{42} }},
-	{"twice tagged", func(p *wiretest.Packet, _ bool) { p.VLANs = []uint16{42, 43} }},
-	{"with options or extension headers", func(p *wiretest.Packet, ipv6 bool) {
-		if !ipv6 {
-			p.Options = []byte{1, 1, 1, 0}
-			return
-		}
-		next := p.Proto
-		if next == 0 {
-			next = wire.ProtoTCP
-		}
-		p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{next, 0, 1, 4, 0, 0, 0, 0}
-	}},
-}
-
-func parse(t testing.TB, f *wire.Frame) *wire.Packet {
-	t.Helper()
-	p := new(wire.Packet)
-	if wire.Parse(f, p); p.Kind == wire.KindBad {
-		t.Fatalf("frame has flaw %d: %x", p.Flaw, f.Bytes())
-	}
-	return p
-}
-
-func split(s string) (wire.Addr, uint16) {
-	a := netip.MustParseAddrPort(s)
-	return wire.AddrFrom(a.Addr()), a.Port()
-}
-
-// addr reads an address, with or without a port.
-func addr(s string) wire.Addr {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return wire.AddrFrom(a)
-	}
-	a, _ := split(s)
-	return a
-}
-
-// wantFrame compares two frames, and has ours judged by gopacket, which knows
-// no packet longer than 64 KiB.
-func wantFrame(t *testing.T, got, want wire.Frame) {
-	t.Helper()
-	if !bytes.Equal(got.Bytes(), want.Bytes()) {
-		t.Errorf("got  %s\nwant %s", dump(got), dump(want))
-	}
-	if got.Offload != want.Offload {
-		t.Errorf("Offload %+v, want %+v", got.Offload, want.Offload)
-	}
-	if got.Len() <= 0xffff {
-		wiretest.Check(t, got)
-	}
-}
-
-// dump is the frame in hex, or as much of it as has headers.
-func dump(f wire.Frame) string {
-	b := f.Bytes()
-	return fmt.Sprintf("%d bytes %x", len(b), b[:min(len(b), 200)])
-}
 
 // wantTrue fails unless p says what a fresh look at the frame says.
 func wantTrue(t *testing.T, f wire.Frame, p *wire.Packet) {
 	t.Helper()
-	if fresh := parse(t, &f); *fresh != *p {
+	if fresh := fwdtest.Parse(t, &f); *fresh != *p {
 		t.Errorf("packet after rewriting is %+v, want %+v", *p, *fresh)
 	}
 }
@@ -129,38 +24,38 @@ func wantTrue(t *testing.T, f wire.Frame, p *wire.Packet) {
 // TestMasquerade: a frame rewritten for its server, or for its client, is byte
 // for byte the frame that would have been made for it.
 func TestMasquerade(t *testing.T) {
-	for _, family := range families {
-		for _, tr := range transports {
-			for _, e := range envelopes {
-				ipv6 := family.name == "IPv6"
-				if ipv6 && tr.in.MF {
+	for _, family := range fwdtest.Families {
+		for _, tr := range fwdtest.Transports {
+			for _, e := range fwdtest.Envelopes {
+				ipv6 := family.Name == "IPv6"
+				if ipv6 && tr.In.MF {
 					continue // needs a fragment header: see TestMasqueradeIPv6Fragment
 				}
-				in, want := tr.in, tr.in
-				e.wrap(&in, ipv6)
-				e.wrap(&want, ipv6)
-				if tr.want != nil {
-					tr.want(&want)
+				in, want := tr.In, tr.In
+				e.Wrap(&in, ipv6)
+				e.Wrap(&want, ipv6)
+				if tr.Want != nil {
+					tr.Want(&want)
 				}
-				name := fmt.Sprint(family.name, "/", tr.name, "/", e.name)
+				name := fmt.Sprint(family.Name, "/", tr.Name, "/", e.Name)
 				t.Run(name+"/to server", func(t *testing.T) {
-					in.Src, in.Dst = family.client, family.vip
-					want.Src, want.Dst = family.client, family.server
+					in.Src, in.Dst = family.Client, family.VIP
+					want.Src, want.Dst = family.Client, family.Server
 					f := in.Frame()
-					p := parse(t, &f)
-					server, port := split(family.server)
-					ToServer(&f, p, server, port)
-					wantFrame(t, f, want.Frame())
+					p := fwdtest.Parse(t, &f)
+					server, port := fwdtest.Split(family.Server)
+					fwd.ToServer(&f, p, server, port)
+					fwdtest.WantFrame(t, f, want.Frame())
 					wantTrue(t, f, p)
 				})
 				t.Run(name+"/from server", func(t *testing.T) {
-					in.Src, in.Dst = family.server, family.client
-					want.Src, want.Dst = family.vip, family.client
+					in.Src, in.Dst = family.Server, family.Client
+					want.Src, want.Dst = family.VIP, family.Client
 					f := in.Frame()
-					p := parse(t, &f)
-					vip, port := split(family.vip)
-					FromServer(&f, p, vip, port)
-					wantFrame(t, f, want.Frame())
+					p := fwdtest.Parse(t, &f)
+					vip, port := fwdtest.Split(family.VIP)
+					fwd.FromServer(&f, p, vip, port)
+					fwdtest.WantFrame(t, f, want.Frame())
 					wantTrue(t, f, p)
 				})
 			}
@@ -186,18 +81,18 @@ func TestMasqueradeAddressesOnly(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			family := families[0]
+			family := fwdtest.Families[0]
 			if tt.in.Proto == wire.ProtoICMPv6 || tt.in.Extension != 0 {
-				family = families[1]
+				family = fwdtest.Families[1]
 			}
 			in, want := tt.in, tt.in
-			in.Src, in.Dst = family.client, family.vip
-			want.Src, want.Dst = family.client, family.server
+			in.Src, in.Dst = family.Client, family.VIP
+			want.Src, want.Dst = family.Client, family.Server
 			f := in.Frame()
-			p := parse(t, &f)
-			server, port := split(family.server)
-			ToServer(&f, p, server, port)
-			wantFrame(t, f, want.Frame())
+			p := fwdtest.Parse(t, &f)
+			server, port := fwdtest.Split(family.Server)
+			fwd.ToServer(&f, p, server, port)
+			fwdtest.WantFrame(t, f, want.Frame())
 			wantTrue(t, f, p)
 		})
 	}
@@ -207,16 +102,16 @@ func TestMasqueradeAddressesOnly(t *testing.T) {
 // changed like a whole packet.
 func TestMasqueradeIPv6Fragment(t *testing.T) {
 	in := wiretest.Packet{
-		Src: families[1].client, Dst: families[1].vip, Proto: wire.ProtoUDP, Payload: make([]byte, 64),
+		Src: fwdtest.Families[1].Client, Dst: fwdtest.Families[1].VIP, Proto: wire.ProtoUDP, Payload: make([]byte, 64),
 		Extension: wire.ProtoFragment, Extensions: []byte{wire.ProtoUDP, 0, 0, 1, 0, 0, 0, 5},
 	}
 	want := in
-	want.Dst = families[1].server
+	want.Dst = fwdtest.Families[1].Server
 	f := in.Frame()
-	p := parse(t, &f)
-	server, port := split(families[1].server)
-	ToServer(&f, p, server, port)
-	wantFrame(t, f, want.Frame())
+	p := fwdtest.Parse(t, &f)
+	server, port := fwdtest.Split(fwdtest.Families[1].Server)
+	fwd.ToServer(&f, p, server, port)
+	fwdtest.WantFrame(t, f, want.Frame())
 }
 
 // TestMasqueradeRandom: whatever the addresses, ports and data, incremental
@@ -254,11 +149,11 @@ func TestMasqueradeRandom(t *testing.T) {
 		want := in
 		want.Src, want.Dst = end(ipv6), end(ipv6)
 		f, w := in.Frame(), want.Frame()
-		p := parse(t, &f)
-		src, sport := split(want.Src)
-		dst, dport := split(want.Dst)
-		ToServer(&f, p, dst, dport)
-		FromServer(&f, p, src, sport)
+		p := fwdtest.Parse(t, &f)
+		src, sport := fwdtest.Split(want.Src)
+		dst, dport := fwdtest.Split(want.Dst)
+		fwd.ToServer(&f, p, dst, dport)
+		fwd.FromServer(&f, p, src, sport)
 		if !bytes.Equal(f.Bytes(), w.Bytes()) {
 			t.Fatalf("seed %d: %+v to %+v:\ngot  %x\nwant %x", seed, in, want, f.Bytes(), w.Bytes())
 		}
@@ -269,11 +164,11 @@ func TestMasqueradeRandom(t *testing.T) {
 // that its receiver can see it.
 func TestMasqueradeKeepsWrong(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		f := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, Proto: proto, Payload: []byte("data")}.Frame()
-		p := parse(t, &f)
+		f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: proto, Payload: []byte("data")}.Frame()
+		p := fwdtest.Parse(t, &f)
 		f.Bytes()[f.Len()-1] ^= 1
-		server, port := split(families[0].server)
-		ToServer(&f, p, server, port)
+		server, port := fwdtest.Split(fwdtest.Families[0].Server)
+		fwd.ToServer(&f, p, server, port)
 		if wire.VerifyChecksum(&f, p) {
 			t.Errorf("protocol %d: a wrong checksum was made right", proto)
 		}
@@ -283,15 +178,15 @@ func TestMasqueradeKeepsWrong(t *testing.T) {
 // TestMasqueradeOtherFamily: a packet cannot be sent to an address of the other
 // family; it stays as it was.
 func TestMasqueradeOtherFamily(t *testing.T) {
-	for i, family := range families {
-		f := wiretest.Packet{Src: family.client, Dst: family.vip}.Frame()
-		p := parse(t, &f)
+	for i, family := range fwdtest.Families {
+		f := wiretest.Packet{Src: family.Client, Dst: family.VIP}.Frame()
+		p := fwdtest.Parse(t, &f)
 		before, was := bytes.Clone(f.Bytes()), *p
-		other, port := split(families[1-i].server)
-		ToServer(&f, p, other, port)
-		FromServer(&f, p, other, port)
+		other, port := fwdtest.Split(fwdtest.Families[1-i].Server)
+		fwd.ToServer(&f, p, other, port)
+		fwd.FromServer(&f, p, other, port)
 		if !bytes.Equal(f.Bytes(), before) || *p != was {
-			t.Errorf("%s packet changed for an address of the other family", family.name)
+			t.Errorf("%s packet changed for an address of the other family", family.Name)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"uvs/bench/realserver"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // Plan says what a lab is made of. Of every field but Name the zero value means
@@ -56,7 +56,7 @@ var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
 var encapFlags = map[string][]string{
 	"":     nil,
 	"ipip": nil,
-	"gue":  {"--tun-type", "gue", "--tun-port", strconv.Itoa(fwd.GUEPort), "--tun-csum"},
+	"gue":  {"--tun-type", "gue", "--tun-port", strconv.Itoa(tunnel.GUEPort), "--tun-csum"},
 	"gre":  {"--tun-type", "gre", "--tun-csum"},
 }
 

@@ -20,14 +20,14 @@ import (
 	"sync"
 	"time"
 
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // Ports used when a Config names none.
 const (
 	HTTPPort = 80
 	InfoPort = 31337 // the lvs-info service of the LVS-HOWTO
-	GUEPort  = fwd.GUEPort
+	GUEPort  = tunnel.GUEPort
 )
 
 // Config says what one server offers and holds.

@@ -25,6 +25,8 @@ var layers = map[string]int{
 	"uvs/conntrack/frag":          3,
 	"uvs/sched":                   1,
 	"uvs/fwd":                     1,
+	"uvs/fwd/reply":               2,
+	"uvs/fwd/tunnel":              2,
 	"uvs/dataplane/ring":          1,
 	"uvs/dataplane/memlink":       1,
 	"uvs/dataplane/helper/stream": 3,
@@ -47,7 +49,7 @@ var layers = map[string]int{
 
 // testOnly are packages that only tests import.
 var testOnly = map[string]bool{"uvs/ctl/nettest": true, "uvs/dataplane/wire/wiretest": true, "uvs/dataplane/memlink/linktest": true,
-	"uvs/dataplane/helper/stream/streamtest": true}
+	"uvs/dataplane/helper/stream/streamtest": true, "uvs/fwd/fwdtest": true}
 
 type goPackage struct {
 	ImportPath, Dir, Doc string
@@ -116,7 +118,8 @@ func TestCommandsKnowNoDataPath(t *testing.T) {
 
 // The frame path knows no clock, log or socket.
 func TestDirectorKnowsOnlyFrames(t *testing.T) {
-	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
+	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/fwd/reply": true, "uvs/fwd/tunnel": true,
+		"uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
 	for _, p := range goPackages(t) {
 		if !pure[p.ImportPath] {
 			continue

@@ -8,11 +8,8 @@ import (
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
-
-// encapsulations are the types of tunnel as package fwd names them.
-var encapsulations = [...]fwd.Encapsulation{config.TunnelIPIP: fwd.IPIP, config.TunnelGUE: fwd.GUE, config.TunnelGRE: fwd.GRE}
 
 // compileTunnel is the tunnel from src to a server. A server of any method has
 // one, for conns keep the method they began with.
@@ -20,10 +17,10 @@ var encapsulations = [...]fwd.Encapsulation{config.TunnelIPIP: fwd.IPIP, config.
 // Remote checksum offload (TunnelRemCsum) is a full checksum: IPVS adds the
 // option for it only to packets of local senders whose checksum the hardware was
 // to make, and those leave here with both checksums made.
-func compileTunnel(t config.Tunnel, src, server wire.Addr) fwd.Tunnel {
-	return fwd.Tunnel{
+func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
+	return tunnel.Tunnel{
 		Src: src, Dst: server,
-		Type: encapsulations[t.Type], Port: t.Port, Checksum: t.Flags != config.TunnelNoCsum,
+		Type: tunnel.Type(t.Type), Port: t.Port, Checksum: t.Flags != config.TunnelNoCsum,
 	}
 }
 

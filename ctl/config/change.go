@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -351,7 +351,7 @@ func checkTunnel(server *Server) error {
 	case int(t.Type) >= len(most):
 		return Errorf(syscall.EINVAL, "server %s: %s is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
 	case t.Type == TunnelGUE && t.Port == 0:
-		return Errorf(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, fwd.GUEPort)
+		return Errorf(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, tunnel.GUEPort)
 	case t.Type != TunnelGUE && t.Port != 0:
 		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
 	case t.Flags > most[t.Type]:

@@ -4,6 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
+	"uvs/fwd/reply"
 )
 
 // answer treats a packet that no conn can belong to.
@@ -12,7 +13,7 @@ func (d *Director) answer(p *packet) Verdict {
 		return d.later(p)
 	}
 	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
-		if target, ok := fwd.NeighborTarget(p.frame, &p.Packet); ok {
+		if target, ok := reply.NeighbourTarget(p.frame, &p.Packet); ok {
 			return d.answerND(p, target)
 		}
 	}
@@ -33,7 +34,7 @@ func (d *Director) answer(p *packet) Verdict {
 	if v := d.table.badSource(p); v != NotOurs {
 		return v
 	}
-	if fwd.EchoReply(p.frame, &p.Packet) {
+	if reply.Echo(p.frame, &p.Packet) {
 		return AnsweredEcho
 	}
 	return DroppedVIPOther
@@ -43,14 +44,14 @@ func (d *Director) answer(p *packet) Verdict {
 // port it was asked on; a probe (RFC 5227) for it is answered too, so that no
 // other host takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
-	op, _, target := fwd.ARPTarget(p.frame, &p.Packet)
-	if op != fwd.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
+	op, _, target := reply.ARPTarget(p.frame, &p.Packet)
+	if op != wire.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	if v := d.table.badMAC(p); v != NotOurs {
 		return v
 	}
-	if !fwd.ARPReply(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
+	if !reply.ARP(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
 		return NotOurs
 	}
 	return AnsweredARP
@@ -69,7 +70,7 @@ func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
 	if v := d.table.badMAC(p); v != NotOurs {
 		return v
 	}
-	if !fwd.NeighborAdvert(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
+	if !reply.NeighbourAdvert(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
 		return NotOurs
 	}
 	return AnsweredND
@@ -91,7 +92,7 @@ func (d *Director) noService(p *packet) Verdict {
 	if p.Proto == wire.ProtoTCP {
 		return d.reset(p, RefusedNoService)
 	}
-	return d.refuse(p, fwd.PortUnreachable, p.Dst, 0, RefusedNoService)
+	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoService)
 }
 
 // noServer answers a connection that no server of its service can take.
@@ -99,7 +100,7 @@ func (d *Director) noServer(svc *Service, p *packet) Verdict {
 	if svc.Reset && p.Proto == wire.ProtoTCP {
 		return d.reset(p, RefusedNoServer)
 	}
-	return d.refuse(p, fwd.PortUnreachable, p.Dst, 0, RefusedNoServer)
+	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
 // unknownReply treats a packet that is neither to a VIP nor of a conn. If it
@@ -130,7 +131,7 @@ func (d *Director) unknownReply(p *packet) Verdict {
 // stray treats a server's packet that belongs to nothing.
 func (d *Director) stray(p *packet) Verdict {
 	if d.table.Settings.RefuseReplies && !d.table.toVIP(p.Src) && !resets(p) {
-		return d.refuse(p, fwd.PortUnreachable, d.table.FIB.onPort(p.frame.In, !p.IPv6).Source, 0, RefusedReply)
+		return d.refuse(p, reply.PortUnreachable, d.table.FIB.onPort(p.frame.In, !p.IPv6).Source, 0, RefusedReply)
 	}
 	return d.pass(p)
 }
@@ -145,7 +146,7 @@ func resets(p *packet) bool {
 // translates replies: it goes to the client as from the service, by the host's
 // routes and neighbours, as no conn remembers where the client is.
 func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
-	if fwd.Unsummed(p.frame, &p.Packet) {
+	if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
 		return DroppedUDP6NoChecksum
 	}
 	o.Counters.shards[d.worker].out(p.Len)
@@ -174,14 +175,14 @@ func (d *Director) pass(p *packet) Verdict {
 }
 
 // refuse answers a frame with an ICMP error from self, if one may be sent.
-func (d *Director) refuse(p *packet, what fwd.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
+func (d *Director) refuse(p *packet, what reply.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
 	switch {
 	case p.Fragment == wire.FragmentLater:
 		return DroppedUnanswered
 	case d.limit.spent():
 		return DroppedAnswerLimit
-	case self.IsZero() || !fwd.ICMPError(p.frame, &p.Packet, what, self, mtu, d.table.FIB.onPort(p.frame.In, !p.IPv6).MTU):
+	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, what, self, mtu, d.table.FIB.onPort(p.frame.In, !p.IPv6).MTU):
 		return DroppedUnanswered
 	}
 	d.limit.take()
@@ -195,7 +196,7 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 		return DroppedUnanswered
 	case d.limit.spent():
 		return DroppedAnswerLimit
-	case !fwd.Reset(p.frame, &p.Packet):
+	case !reply.Reset(p.frame, &p.Packet):
 		return DroppedUnanswered
 	}
 	d.limit.take()

@@ -9,7 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // Packets that other balancers prove themselves by, told in our own words and
@@ -28,7 +28,7 @@ import (
 //	cilium     cilium/cilium, bpf/tests: the nodeport tests with DSR by IPIP
 type collected struct {
 	sentence string
-	tunnel   fwd.Tunnel
+	tunnel   tunnel.Tunnel
 	over6    bool
 	in       []gopacket.SerializableLayer // behind the Ethernet header
 	verdict  Verdict
@@ -37,9 +37,9 @@ type collected struct {
 
 // The tunnels of the rows.
 var (
-	ipip = fwd.Tunnel{Type: fwd.IPIP}
-	gue  = fwd.Tunnel{Type: fwd.GUE, Port: fwd.GUEPort, Checksum: true}
-	gre  = fwd.Tunnel{Type: fwd.GRE}
+	ipip = tunnel.Tunnel{Type: tunnel.IPIP}
+	gue  = tunnel.Tunnel{Type: tunnel.GUE, Port: tunnel.GUEPort, Checksum: true}
+	gre  = tunnel.Tunnel{Type: tunnel.GRE}
 )
 
 // A client behind the gateway, and text to send.
@@ -196,7 +196,7 @@ func TestCollectedErrors(t *testing.T) {
 	quoted6 := headers(v6("fd00:9::1", far6), syn80(31337), data(text))
 	big4 := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 4), Seq: 1400}
 	for _, r := range []struct {
-		tunnel  fwd.Tunnel
+		tunnel  tunnel.Tunnel
 		over6   bool
 		opening []gopacket.SerializableLayer
 		in      []gopacket.SerializableLayer

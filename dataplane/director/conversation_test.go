@@ -10,7 +10,7 @@ import (
 	"uvs/dataplane/memlink"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // talk makes frames of random conversations, all of them sound: requests,
@@ -97,7 +97,7 @@ func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
 	f := about.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	tunnel := fwd.Tunnel{Src: addr("10.2.0.1"), Dst: addr(host(e.server))}
+	tunnel := tunnel.Tunnel{Src: addr("10.2.0.1"), Dst: addr(host(e.server))}
 	if about.Src[0] == '[' {
 		tunnel.Src = addr("fd00:2::1")
 	}

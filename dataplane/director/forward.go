@@ -4,6 +4,8 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
+	"uvs/fwd/reply"
+	"uvs/fwd/tunnel"
 )
 
 // known treats a client's packet that has a conn.
@@ -81,12 +83,12 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
 	}
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, fwd.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
+		return d.refuse(p, reply.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
 	way := &server.NextHop
 	switch way.State {
 	case NoRoute:
-		return d.refuse(p, fwd.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
+		return d.refuse(p, reply.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case Unresolved:
 		return DroppedNoNeighbour
 	}
@@ -106,20 +108,20 @@ func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 		d.clampMSS(p, p.Src, c, server)
 	}
 	verdict, mtu := ForwardedRoute, server.NextHop.MTU
-	var tunnel *fwd.Tunnel
+	var tun *tunnel.Tunnel
 	if c.Method() == conntrack.MethodTunnel {
-		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
+		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	switch fit(p, mtu, tunnel) {
+	switch fit(p, mtu, tun) {
 	case tooLong:
 		server.Counters.shards[d.worker].tooBig.Add(1)
-		return d.refuse(p, fwd.TooBig, p.Dst, uint32(longest(p.IPv6, mtu, tunnel)), AnsweredTooBig)
+		return d.refuse(p, reply.TooBig, p.Dst, uint32(longest(p.IPv6, mtu, tun)), AnsweredTooBig)
 	case inPieces:
 		server.Counters.shards[d.worker].split.Add(1)
 	}
 	switch c.Method() {
 	case conntrack.MethodMasq:
-		if fwd.Unsummed(p.frame, &p.Packet) {
+		if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
 			return DroppedUDP6NoChecksum
 		}
 		_, port := c.Server()
@@ -129,7 +131,7 @@ func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 		fwd.ToServer(p.frame, &p.Packet, server.Addr, port)
 		verdict = ForwardedMasq
 	case conntrack.MethodTunnel:
-		if !tunnel.Encap(p.frame, &p.Packet) {
+		if !tun.Encap(p.frame, &p.Packet) {
 			return DroppedNoRoom
 		}
 		verdict = ForwardedTunnel
@@ -156,34 +158,34 @@ const (
 // fit says how a packet fits a way of the given MTU, by a tunnel if there is
 // one, and asks the link to split what may be. By a tunnel even IPv6 packets up
 // to leastMTU6 may be: it is the tunnel's own packets that are fragmented.
-func fit(p *packet, mtu int, tunnel *fwd.Tunnel) fitting {
+func fit(p *packet, mtu int, tun *tunnel.Tunnel) fitting {
 	outer, fitting := 0, asItIs
-	if tunnel != nil {
-		outer = tunnel.Overhead()
+	if tun != nil {
+		outer = tun.Overhead()
 	}
 	if fwd.TooLong(p.frame, &p.Packet, mtu, outer) {
 		switch {
-		case p.IPv6 && (tunnel == nil || fwd.TooLong(p.frame, &p.Packet, leastMTU6, 0)),
-			!p.IPv6 && (tunnel == nil || !tunnel.IgnoreDF) && fwd.DontFragment(p.frame, &p.Packet):
+		case p.IPv6 && (tun == nil || fwd.TooLong(p.frame, &p.Packet, leastMTU6, 0)),
+			!p.IPv6 && (tun == nil || !tun.IgnoreDF) && fwd.DontFragment(p.frame, &p.Packet):
 			return tooLong
 		}
 		p.frame.MTU, fitting = uint16(mtu), inPieces
 	}
-	if p.frame.IsGSO() && tunnel != nil {
+	if p.frame.IsGSO() && tun != nil {
 		p.frame.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
 	}
 	return fitting
 }
 
 // longest is the longest packet of p's kind that fit never calls too long.
-func longest(ipv6 bool, mtu int, tunnel *fwd.Tunnel) int {
+func longest(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	switch {
-	case tunnel == nil:
+	case tun == nil:
 		return mtu
 	case ipv6:
-		return max(mtu-tunnel.Overhead(), leastMTU6)
+		return max(mtu-tun.Overhead(), leastMTU6)
 	}
-	return max(mtu-tunnel.Overhead(), leastMTU4)
+	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
 // fromServer treats a server's packet that has a conn.
@@ -209,7 +211,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 	}
 	verdict := ReturnedAsIs
 	if c.Method() == conntrack.MethodMasq {
-		if fwd.Unsummed(p.frame, &p.Packet) {
+		if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
 			return DroppedUDP6NoChecksum
 		}
 		verdict = ReturnedMasq
@@ -236,17 +238,17 @@ func (d *Director) fromServer(p *packet) Verdict {
 // not as itself, on its way.
 func (d *Director) route(p *packet, way *NextHop, self wire.Addr, good Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, fwd.TimeExceeded, self, 0, AnsweredTTLExceeded), false
+		return d.refuse(p, reply.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
 	switch way.State {
 	case NoRoute:
-		return d.refuse(p, fwd.HostUnreachable, self, 0, AnsweredNoRoute), false
+		return d.refuse(p, reply.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
 	if fit(p, way.MTU, nil) == tooLong {
-		return d.refuse(p, fwd.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
+		return d.refuse(p, reply.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
 	}
 	way.Link.Apply(p.frame)
 	return good, true

@@ -9,7 +9,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
 
 // oneByOne runs frames through the director, one a turn, and returns what leaves,
@@ -136,7 +136,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 		if method == conntrack.MethodTunnel {
 			wiretest.Check(t, out[i])
 			var p wire.Packet
-			if wire.Parse(&out[i], &p); !fwd.Decap(&out[i], &p) {
+			if wire.Parse(&out[i], &p); !fwdtest.Decap(&out[i], &p) {
 				t.Fatalf("fragment %d is in no tunnel", i)
 			}
 		}

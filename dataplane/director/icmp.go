@@ -4,6 +4,8 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
+	"uvs/fwd/reply"
+	"uvs/fwd/tunnel"
 )
 
 // forwardError sends an ICMP error about a known flow to the end that sent the
@@ -74,18 +76,18 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	server.Counters.shards[d.worker].in(p.Len)
 	fwd.DecTTL(p.frame, &p.Packet)
 	mtu := server.NextHop.MTU
-	var tunnel *fwd.Tunnel
+	var tun *tunnel.Tunnel
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		addr, port := c.Server()
 		fwd.ErrorToServer(p.frame, &p.Packet, p.inner, addr, port)
 	case conntrack.MethodTunnel:
-		tunnel, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
+		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	if fit(p, mtu, tunnel) == tooLong {
+	if fit(p, mtu, tun) == tooLong {
 		return DroppedUnanswered // errors are never answered with errors
 	}
-	if tunnel != nil && !tunnel.Encap(p.frame, &p.Packet) {
+	if tun != nil && !tun.Encap(p.frame, &p.Packet) {
 		return DroppedNoRoom
 	}
 	server.NextHop.Link.Apply(p.frame)
@@ -113,15 +115,15 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	if tooBig {
 		server.Path.learn(d.now, reported, server.NextHop.MTU, p.IPv6, p.Src)
 	}
-	return d.tellClient(p, tooBig), true
+	return d.tellClient(p, &server.Tunnel, tooBig), true
 }
 
 // tellClient tells the client whose packet was in the tunnel packet that error p
 // is about. Noted is what it need not know: what comes next will be fragmented,
 // or nobody is known who sent it.
-func (d *Director) tellClient(p *packet, tooBig bool) Verdict {
+func (d *Director) tellClient(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
 	in := p.inner
-	at, ok := fwd.QuotedInner(p.frame, &d.outer)
+	at, ok := tun.QuotedInner(p.frame, &d.outer)
 	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
 		return ICMPErrorNoted
 	}
@@ -136,7 +138,7 @@ func (d *Director) tellClient(p *packet, tooBig bool) Verdict {
 	mtu := 0
 	if tooBig {
 		mtu = longest(in.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
-		if fwd.StatedLen(p.frame, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, in)) {
+		if fwd.TotalLen(p.frame, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, in)) {
 			return ICMPErrorNoted
 		}
 	}
@@ -146,7 +148,7 @@ func (d *Director) tellClient(p *packet, tooBig bool) Verdict {
 		return DroppedNoNeighbour
 	case d.limit.spent():
 		return DroppedAnswerLimit
-	case !fwd.ErrorFromTunnel(p.frame, &p.Packet, in, in.Dst, uint32(mtu), way.MTU):
+	case !reply.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), way.MTU):
 		return DroppedUnanswered
 	}
 	d.limit.take()

@@ -3,7 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/reply"
 )
 
 // originator makes frames that no frame called for, in memory of its own.
@@ -15,9 +15,9 @@ const maxOwn = 2 * conntrack.MaxTimedOut
 
 func newOriginator() *originator {
 	o := new(originator)
-	memory := make([]byte, len(o.frames)*fwd.ProbeRoom)
+	memory := make([]byte, len(o.frames)*reply.ProbeLen)
 	for i := range o.frames {
-		o.frames[i].Buf = memory[i*fwd.ProbeRoom : (i+1)*fwd.ProbeRoom]
+		o.frames[i].Buf = memory[i*reply.ProbeLen : (i+1)*reply.ProbeLen]
 	}
 	return o
 }
@@ -32,12 +32,12 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
 	for _, c := range d.conns.TimedOut() {
 		if way := t.FIB.ReturnHop(c.Client, c.ReturnHop); way.State == Resolved {
-			fwd.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
+			reply.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
 		// Servers of other methods answer the client, who tells them itself.
 		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.State == Resolved {
-			fwd.Probe(&d.own.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
+			reply.Probe(&d.own.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}
 	}

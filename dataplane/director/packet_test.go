@@ -12,7 +12,7 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // Frames made and described by gopacket, apart from the judgement of lengths and
@@ -136,7 +136,7 @@ func describe(t *testing.T, f wire.Frame) string {
 		case *layers.TCP:
 			said = append(said, fmt.Sprintf("tcp %d>%d%s", l.SrcPort, l.DstPort, map[bool]string{true: " ack"}[l.ACK]))
 		case *layers.UDP:
-			if l.DstPort != fwd.GUEPort {
+			if l.DstPort != tunnel.GUEPort {
 				said = append(said, fmt.Sprintf("udp %d>%d", l.SrcPort, l.DstPort))
 			} else if g, ok := decoded(f).Layer(wiretest.LayerTypeGUE).(*wiretest.GUE); ok {
 				said = append(said, fmt.Sprintf("gue %d %d%s", l.DstPort, g.Proto, map[bool]string{true: " sum"}[l.Checksum != 0]))

@@ -9,22 +9,22 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 // encapsulations are the tunnels there are, with what IPVS tells clients of an
 // MTU of 1500 (reference 5.4).
 var encapsulations = []struct {
 	name   string
-	tunnel fwd.Tunnel
+	tunnel tunnel.Tunnel
 	over4  int // MTU inside, outer IPv4
 	over6  int
 }{
-	{"ipip", fwd.Tunnel{}, 1480, 1460},
-	{"gue", fwd.Tunnel{Type: fwd.GUE, Port: 6080}, 1468, 1448},
-	{"gue with checksum", fwd.Tunnel{Type: fwd.GUE, Port: 6080, Checksum: true}, 1468, 1448},
-	{"gre", fwd.Tunnel{Type: fwd.GRE}, 1476, 1456},
-	{"gre with checksum", fwd.Tunnel{Type: fwd.GRE, Checksum: true}, 1472, 1452},
+	{"ipip", tunnel.Tunnel{}, 1480, 1460},
+	{"gue", tunnel.Tunnel{Type: tunnel.GUE, Port: 6080}, 1468, 1448},
+	{"gue with checksum", tunnel.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: true}, 1468, 1448},
+	{"gre", tunnel.Tunnel{Type: tunnel.GRE}, 1476, 1456},
+	{"gre with checksum", tunnel.Tunnel{Type: tunnel.GRE, Checksum: true}, 1472, 1452},
 }
 
 // ends4 and ends6 are a client and a VIP of each family.
@@ -34,7 +34,7 @@ var (
 )
 
 // tunnelWorld has one server, by the tunnel given: at 10.2.0.11, or fd00:2::11.
-func tunnelWorld(t testing.TB, tunnel fwd.Tunnel, over6 bool) *world {
+func tunnelWorld(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *world {
 	w := newWorld(t, conntrack.MethodTunnel)
 	to := addr("10.2.0.11")
 	if over6 {
@@ -80,7 +80,7 @@ func mtuTold(t testing.TB, f wire.Frame) int {
 // What a client is told fits the link it is told by, also where that is shorter
 // than the longest error: or it would never learn to send less.
 func TestTooLongOnShortLink(t *testing.T) {
-	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	w := tunnelWorld(t, tunnel.Tunnel{}, false)
 	h := hops()
 	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
 	w.table.FIB = NewFIB(h)

@@ -6,7 +6,7 @@ import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -136,7 +136,7 @@ type Server struct {
 	Down      bool                // takes nothing new, whatever templates say
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
 	NextHop   NextHop             // how its frames leave
-	Tunnel    fwd.Tunnel
+	Tunnel    tunnel.Tunnel
 	Path      *Path // to its address
 	// MSS is what SYNs to and from it may say at most; AutoMSS: what the ways to it
 	// and to the client take; 0: anything.
@@ -227,15 +227,10 @@ func (c *Counters) Totals() (t Totals) {
 	return t
 }
 
-// TunnelKey is the name of a tunnel in Table.Tunnels.
-func TunnelKey(t *fwd.Tunnel) Endpoint {
-	switch t.Type {
-	case fwd.GUE:
-		return Endpoint{Addr: t.Dst, Proto: wire.ProtoUDP, Port: t.Port}
-	case fwd.GRE:
-		return Endpoint{Addr: t.Dst, Proto: wire.ProtoGRE}
-	}
-	return Endpoint{Addr: t.Dst, Proto: wire.ProtoIPIP}
+// TunnelKey is the key of a tunnel in Table.Tunnels. IPv6 packets in IPIP have
+// another protocol than IPv4's, but the same key.
+func TunnelKey(t *tunnel.Tunnel) Endpoint {
+	return Endpoint{Addr: t.Dst, Proto: t.Type.Encapsulation().Proto(wire.ProtoIPIP), Port: t.Port}
 }
 
 // service finds the service of a packet to a VIP (reference 3.4): that of its

@@ -5,7 +5,7 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 )
 
 func routerOf(ipv6 bool) string {
@@ -108,7 +108,7 @@ func TestTunnelErrors(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := tunnelWorld(t, fwd.Tunnel{}, r.over6)
+			w := tunnelWorld(t, tunnel.Tunnel{}, r.over6)
 			e := r.error(w.tunnelled(r.packet))
 			f := in(1, e)
 			if v := w.process(&f); v != r.verdict {
@@ -134,7 +134,7 @@ func TestTunnelErrors(t *testing.T) {
 
 // A client is told of its ESP packets, too, which follow the flow of IKE.
 func TestTunnelErrorAboutESP(t *testing.T) {
-	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	w := tunnelWorld(t, tunnel.Tunnel{}, false)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	ike.Port = wire.PortIKE
 	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
@@ -148,7 +148,7 @@ func TestTunnelErrorAboutESP(t *testing.T) {
 
 // Errors about tunnels cost no allocation.
 func TestTunnelErrorDoesNotAllocate(t *testing.T) {
-	w := tunnelWorld(t, fwd.Tunnel{}, false)
+	w := tunnelWorld(t, tunnel.Tunnel{}, false)
 	original := in(1, tooBig(w.tunnelled(sized(ends4, 1450, true)), 1400, 100))
 	frames := []wire.Frame{wiretest.Frame(original.Bytes())}
 	if n := testing.AllocsPerRun(200, func() {

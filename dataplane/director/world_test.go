@@ -13,7 +13,7 @@ import (
 	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/fwd"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -119,7 +119,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 			server.Port = 8080
 			w.speaker(s, 8080, proto)
 		case conntrack.MethodTunnel:
-			server.Tunnel = fwd.Tunnel{Src: server.NextHop.Source, Dst: addr(s)}
+			server.Tunnel = tunnel.Tunnel{Src: server.NextHop.Source, Dst: addr(s)}
 			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
 		}
 		w.speaker(vip, 80, proto)

@@ -37,6 +37,9 @@ type Frame struct {
 	// Offload describes the inner packet only. CsumStart still counts from the
 	// Ethernet header, and so includes the tunnel's headers.
 	TunnelLen uint8
+	// TunnelCsum is the offset of the tunnel's own checksum from the end of the
+	// outer IP header; 0: it has none. Valid if TunnelLen is not 0.
+	TunnelCsum uint8
 }
 
 // Offload describes the work left to a device, in the terms of struct

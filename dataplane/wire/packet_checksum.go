@@ -87,7 +87,7 @@ func checksumField(f *Frame, p *Packet) []byte {
 	case ProtoTCP:
 		at = tcpChecksum
 	case ProtoUDP:
-		at = udpChecksum
+		at = UDPChecksum
 	case ProtoICMP, ProtoICMPv6:
 		if p.IPv6 != (p.Proto == ProtoICMPv6) {
 			return nil
@@ -127,6 +127,20 @@ func FillChecksum(f *Frame, p *Packet) {
 		binary.BigEndian.PutUint16(field, 0)
 		sum := Sum(covered, pseudo(f, p, len(covered)))
 		binary.BigEndian.PutUint16(field, wireChecksum(p.Proto, ^Fold(sum)))
+	}
+}
+
+// FillTunnelChecksum computes the checksum at f.TunnelCsum, behind the outer IP header
+// of p. UDP's covers the pseudo-header too, any other all bytes from its own header on
+// (GRE: RFC 2784 section 2.1).
+func FillTunnelChecksum(f *Frame, p *Packet) {
+	switch t := f.From(p.L4); {
+	case f.TunnelCsum == 0:
+	case p.Proto == ProtoUDP:
+		FillChecksum(f, p)
+	default:
+		binary.BigEndian.PutUint16(t[f.TunnelCsum:], 0)
+		binary.BigEndian.PutUint16(t[f.TunnelCsum:], ^Fold(Sum(t, 0)))
 	}
 }
 
@@ -196,7 +210,7 @@ func FinishChecksum(f *Frame) {
 		fillCRC(b)
 	case offset+2 <= len(b):
 		check := ^Fold(Sum(b, 0)) // the field holds the sum of the pseudo-header
-		if offset == udpChecksum {
+		if offset == UDPChecksum {
 			check = wireChecksum(ProtoUDP, check)
 		}
 		binary.BigEndian.PutUint16(b[offset:], check)

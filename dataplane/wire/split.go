@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"encoding/binary"
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
 // Bounds of a Splitter. The arena holds the pieces of a 64 KiB super-frame cut
 // as small as 48 bytes (Linux's smallest MSS, tcp_min_snd_mss) with the longest
@@ -100,7 +97,7 @@ func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
 	s.used += Headroom + n
 	return Frame{
 		Buf: s.arena[start:s.used:s.used], Off: Headroom, End: int32(Headroom + n),
-		In: f.In, Out: f.Out, MTU: f.MTU, TunnelLen: f.TunnelLen,
+		In: f.In, Out: f.Out, MTU: f.MTU, TunnelLen: f.TunnelLen, TunnelCsum: f.TunnelCsum,
 	}, true
 }
 
@@ -139,7 +136,8 @@ func (s *Splitter) segment(f *Frame, l3 int) bool {
 		if p.Proto == ProtoTCP {
 			segmentTCP(TCP(piece.From(p.L4)), at, at+size >= len(payload))
 		}
-		seal(&piece, p, i)
+		setLengths(&piece, p, i)
+		FillChecksum(&piece, p)
 		if f.TunnelLen > 0 {
 			s.sealOuter(&piece, l3, i)
 		}
@@ -165,26 +163,24 @@ func segmentTCP(h TCP, at int, last bool) {
 	h.SetFlags(flags)
 }
 
-// seal gives the packet of p, now the i-th piece up to the end of frame f, its
-// lengths, identification and checksums.
-func seal(f *Frame, p *Packet, i int) {
-	q := *p
-	q.Len = uint32(f.Len() - int(p.L3))
+// setLengths gives the packet of p, now the i-th piece up to the end of frame f,
+// its lengths and identification; its transport checksum is still to be filled in.
+func setLengths(f *Frame, p *Packet, i int) {
+	p.Len = uint32(f.Len() - int(p.L3))
 	if h := f.From(p.L3); p.IPv6 {
-		IPv6(h).SetPayloadLen(uint16(q.Len) - IPv6Len)
+		IPv6(h).SetPayloadLen(uint16(p.Len) - IPv6Len)
 	} else {
-		IPv4(h).SetTotalLen(uint16(q.Len))
+		IPv4(h).SetTotalLen(uint16(p.Len))
 		IPv4(h).SetID(IPv4(h).ID() + uint16(i))
 		IPv4(h).FillChecksum()
 	}
 	if t := f.From(p.L4); p.Proto == ProtoUDP {
 		UDP(t).SetLen(uint16(len(t)))
 	}
-	FillChecksum(f, &q)
 }
 
-// sealOuter is seal for the headers a tunnel put before piece i. A UDP checksum
-// or a GRE checksum that was there is made anew, one that was not stays away.
+// sealOuter gives the tunnel headers before piece i their lengths, identification
+// and checksums.
 func (s *Splitter) sealOuter(f *Frame, l3, i int) {
 	p := &s.outer
 	h := f.From(uint16(l3))
@@ -194,24 +190,9 @@ func (s *Splitter) sealOuter(f *Frame, l3, i int) {
 	} else {
 		p.Proto, p.L4 = IPv4(h).Protocol(), uint16(l3+IPv4(h).HeaderLen())
 	}
-	t := f.From(p.L4)
-	none := p.Proto == ProtoUDP && UDP(t).Checksum() == 0
-	seal(f, p, i)
-	switch {
-	case none:
-		UDP(t).SetChecksum(0)
-	case p.Proto == ProtoGRE && t[0]&greChecksumPresent != 0:
-		binary.BigEndian.PutUint16(t[greChecksum:], 0)
-		binary.BigEndian.PutUint16(t[greChecksum:], ^Fold(Sum(t, 0)))
-	}
+	setLengths(f, p, i)
+	FillTunnelChecksum(f, p)
 }
-
-// A GRE header with a checksum, RFC 2784 section 2.1: the first bit says so, the
-// checksum covers header and payload.
-const (
-	greChecksumPresent = 0x80
-	greChecksum        = 4
-)
 
 // JumboLen is how many bytes of jumbo payload option (RFC 2675 section 2) the
 // packet of p has. The kernel puts it into super-frames of more than 64 KiB, alone

@@ -92,6 +92,12 @@ func encap(f *wire.Frame, kind int) {
 	} else if proto == wire.ProtoGRE && !f.IsGSO() {
 		binary.BigEndian.PutUint16(t[4:], ^wire.Fold(wire.Sum(t, 0)))
 	}
+	switch {
+	case proto == wire.ProtoUDP && wire.UDP(shim).Checksum() != 0:
+		whole.TunnelCsum = wire.UDPChecksum
+	case proto == wire.ProtoGRE:
+		whole.TunnelCsum = 4
+	}
 	whole.Offload, whole.TunnelLen = f.Offload, uint8(int(q.L4-q.L3)+len(shim))
 	whole.Offload.CsumStart += uint16(whole.TunnelLen)
 	*f = whole

@@ -82,7 +82,7 @@ type UDP []byte
 
 const (
 	udpLength   = 4
-	udpChecksum = 6
+	UDPChecksum = 6 // offset of its checksum
 )
 
 func (h UDP) SrcPort() uint16 { return binary.BigEndian.Uint16(h) }
@@ -92,12 +92,12 @@ func (h UDP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
 func (h UDP) Len() uint16 { return binary.BigEndian.Uint16(h[udpLength:]) }
 
 // Checksum is 0 if the sender computed none.
-func (h UDP) Checksum() uint16 { return binary.BigEndian.Uint16(h[udpChecksum:]) }
+func (h UDP) Checksum() uint16 { return binary.BigEndian.Uint16(h[UDPChecksum:]) }
 
 func (h UDP) SetSrcPort(v uint16)  { binary.BigEndian.PutUint16(h, v) }
 func (h UDP) SetDstPort(v uint16)  { binary.BigEndian.PutUint16(h[2:], v) }
 func (h UDP) SetLen(n uint16)      { binary.BigEndian.PutUint16(h[udpLength:], n) }
-func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[udpChecksum:], c) }
+func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[UDPChecksum:], c) }
 
 // SCTPChecksum is the offset of the CRC32c in the SCTP common header, RFC 9260
 // section 3.1: ports, verification tag, checksum, four bytes each.

@@ -3,7 +3,7 @@ package stream
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
+	"uvs/fwd/reply"
 )
 
 // Bounds of what one direction remembers.
@@ -328,11 +328,11 @@ func (c *Conn) acknowledge(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *
 	if h.greeted && o.greeted {
 		window = h.window(ack, h.edge)
 	}
-	answer := fwd.TCPAck{
+	answer := reply.TCPAck{
 		Seq: s.ack, Ack: ack, Window: stated(window, scale),
 		Stamped: s.stamped, Stamp: o.stamp, Echo: s.stamp,
 	}
-	if !fwd.Acknowledge(f, p, &answer) {
+	if !reply.Acknowledge(f, p, &answer) {
 		return DroppedKept
 	}
 	return Answered

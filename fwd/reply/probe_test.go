@@ -1,22 +1,25 @@
-package fwd
+package reply_test
 
 import (
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
+	"uvs/fwd/reply"
 )
 
 // A probe is a whole ACK from one end to the other, in both families, whatever
 // the buffer held before.
 func TestProbe(t *testing.T) {
 	for _, ends := range [][2]string{{"10.9.0.1", "10.1.0.2"}, {"fd00:9::1", "fd00:1::2"}} {
-		f := wire.Frame{Buf: make([]byte, ProbeRoom), MTU: 7, TunnelLen: 20, Offload: wire.Offload{Flags: wire.OffloadNeedsCsum}}
+		f := wire.Frame{Buf: make([]byte, reply.ProbeLen), MTU: 7, TunnelLen: 20, Offload: wire.Offload{Flags: wire.OffloadNeedsCsum}}
 		for i := range f.Buf {
 			f.Buf[i] = 0xee
 		}
-		src, dst := addr(ends[0]), addr(ends[1])
-		Probe(&f, &LinkHeader{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80, 5000)
+		src, dst := fwdtest.Addr(ends[0]), fwdtest.Addr(ends[1])
+		reply.Probe(&f, &fwd.LinkHeader{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80, 5000)
 		wiretest.Check(t, f)
 		var p wire.Packet
 		wire.Parse(&f, &p)

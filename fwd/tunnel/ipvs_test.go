@@ -1,4 +1,4 @@
-package fwd
+package tunnel_test
 
 import (
 	"encoding/hex"
@@ -7,6 +7,9 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
+	"uvs/fwd/tunnel"
 )
 
 // TestAsIPVS: before the inner packet there are the bytes IPVS puts there (seen
@@ -21,8 +24,8 @@ func TestAsIPVS(t *testing.T) {
 		ends6 = " fd000002000000000000000000000001 fd000002000000000000000000000011 "
 	)
 	inner := []wiretest.Packet{
-		{Src: families[0].client, Dst: families[0].vip, Proto: wire.ProtoUDP, TOS: 0xbb, ID: 77, Payload: []byte("abcd")},
-		{Src: families[1].client, Dst: families[1].vip, Proto: wire.ProtoUDP, TOS: 0xbb, Payload: []byte("abcd")},
+		{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: wire.ProtoUDP, TOS: 0xbb, ID: 77, Payload: []byte("abcd")},
+		{Src: fwdtest.Families[1].Client, Dst: fwdtest.Families[1].VIP, Proto: wire.ProtoUDP, TOS: 0xbb, Payload: []byte("abcd")},
 	}
 	for name, want := range map[string][2]string{
 		"IPIP":              {"45ba0034 iiii 0000 3f04 ssss" + ends4, "45ba0048 iiii 0000 3f29 ssss" + ends4},
@@ -43,26 +46,26 @@ func TestAsIPVS(t *testing.T) {
 				b := f.Bytes()[wire.EthernetLen:]
 				b[1], b[2], b[3] = b[1]|0x01, 0x23, 0x45 // the flow label
 			}
-			p := parse(t, &f)
-			DecTTL(&f, p)
-			tunnel := tunnelCalled(t, name)
-			if !tunnel.Encap(&f, p) {
+			p := fwdtest.Parse(t, &f)
+			fwd.DecTTL(&f, p)
+			tun := tunnelCalled(t, name)
+			if !tun.Encap(&f, p) {
 				t.Fatalf("%s: Encap refused", name)
 			}
 			wiretest.Check(t, f)
-			got := hex.EncodeToString(f.Bytes()[wire.EthernetLen:][:tunnel.Overhead()])
+			got := hex.EncodeToString(f.Bytes()[wire.EthernetLen:][:tun.Overhead()])
 			if !matches(got, strings.ReplaceAll(want[i], " ", "")) {
-				t.Errorf("%s of %s:\n%s, want\n%s", name, families[i].name, got, want[i])
+				t.Errorf("%s of %s:\n%s, want\n%s", name, fwdtest.Families[i].Name, got, want[i])
 			}
 		}
 	}
 }
 
-func tunnelCalled(t *testing.T, name string) *Tunnel {
+func tunnelCalled(t *testing.T, name string) *tunnel.Tunnel {
 	t.Helper()
-	for i := range tunnels {
-		if tunnels[i].name == name {
-			return &tunnels[i].Tunnel
+	for i := range fwdtest.Tunnels {
+		if fwdtest.Tunnels[i].Name == name {
+			return &fwdtest.Tunnels[i].Tunnel
 		}
 	}
 	t.Fatalf("no tunnel is called %s", name)

@@ -1,22 +1,24 @@
-package fwd
+package reply_test
 
 import (
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/fwdtest"
+	"uvs/fwd/reply"
 )
 
 const (
-	vip6   = "2001:db8:9::1"
-	asker6 = "fe80::7"
+	vip6       = "2001:db8:9::1"
+	requester6 = "fe80::7"
 )
 
 var ownMAC = wire.MAC{2, 0, 0, 0, 0, 0x99}
 
 // solicitation describes what wiretest.Solicitation builds, to be changed.
 func solicitation(src, target string, options []byte) wiretest.Packet {
-	t := addr(target)
+	t := fwdtest.Addr(target)
 	return wiretest.Packet{
 		DstMAC: wire.MAC{0x33, 0x33, 0xff, t[13], t[14], t[15]},
 		Src:    src, Dst: "ff02::1:ff00:1", Proto: wire.ProtoICMPv6, TTL: 255,
@@ -26,7 +28,7 @@ func solicitation(src, target string, options []byte) wiretest.Packet {
 
 // advertisement describes the answer: flags are R, S and O.
 func advertisement(dst string, dstMAC wire.MAC, flags uint8, vlans []uint16) wiretest.Packet {
-	target := addr(vip6)
+	target := fwdtest.Addr(vip6)
 	return wiretest.Packet{
 		SrcMAC: ownMAC, DstMAC: dstMAC, VLANs: vlans, Src: vip6, Dst: dst, Proto: wire.ProtoICMPv6, TTL: 255,
 		ICMPType: wire.ICMPv6Advertise, ICMPRest: uint32(flags) << 24, Payload: append(append(target[:], 2, 1), ownMAC[:]...),
@@ -39,12 +41,12 @@ var sourceMAC = []byte{1, 1, 2, 0, 0, 0, 0, 0xc}
 // address for itself (duplicate address detection) is told so before everyone.
 func TestNeighborAdvert(t *testing.T) {
 	probe := solicitation("::", vip6, nil)
-	unicast := solicitation(asker6, vip6, sourceMAC)
+	unicast := solicitation(requester6, vip6, sourceMAC)
 	unicast.Dst, unicast.DstMAC = vip6, wiretest.DirectorMAC
-	tagged := solicitation(asker6, vip6, sourceMAC)
+	tagged := solicitation(requester6, vip6, sourceMAC)
 	tagged.VLANs = []uint16{42}
 	nonce := append([]byte{14, 1, 1, 2, 3, 4, 5, 6}, sourceMAC...)
-	extended := solicitation(asker6, vip6, nil)
+	extended := solicitation(requester6, vip6, nil)
 	extended.Extension, extended.Extensions = wire.ProtoDestOptions, append([]byte{wire.ProtoICMPv6, 1, 1, 12}, make([]byte, 12)...)
 
 	const solicitedOverride, override = 0x60, 0x20
@@ -54,23 +56,23 @@ func TestNeighborAdvert(t *testing.T) {
 		in   wiretest.Packet
 		want wiretest.Packet
 	}{
-		{"question to the group", solicitation(asker6, vip6, sourceMAC), advertisement(asker6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question to the address", unicast, advertisement(asker6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question without options", solicitation(asker6, vip6, nil), advertisement(asker6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question with more options", solicitation(asker6, vip6, nonce), advertisement(asker6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question behind an extension header", extended, advertisement(asker6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"tagged question", tagged, advertisement(asker6, wiretest.ClientMAC, solicitedOverride, tagged.VLANs)},
+		{"question to the group", solicitation(requester6, vip6, sourceMAC), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"question to the address", unicast, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"question without options", solicitation(requester6, vip6, nil), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"question with more options", solicitation(requester6, vip6, nonce), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"question behind an extension header", extended, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"tagged question", tagged, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, tagged.VLANs)},
 		{"probe", probe, advertisement("ff02::1", toAll, override, nil)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := tt.in.Frame()
 			f.In = 2
-			p := parse(t, &f)
-			if target, ok := NeighborTarget(&f, p); !ok || target != addr(vip6) {
+			p := fwdtest.Parse(t, &f)
+			if target, ok := reply.NeighbourTarget(&f, p); !ok || target != fwdtest.Addr(vip6) {
 				t.Fatalf("asks for %v, in order: %v", target, ok)
 			}
-			if !NeighborAdvert(&f, p, ownMAC) {
+			if !reply.NeighbourAdvert(&f, p, ownMAC) {
 				t.Fatal("refused")
 			}
 			wantOwn(t, f, tt.want.Frame())
@@ -92,7 +94,7 @@ func TestNeighborNever(t *testing.T) {
 		{"asks for nothing", func(p *wiretest.Packet) { clear(p.Payload[:16]) }},
 		{"option of length 0", func(p *wiretest.Packet) { p.Payload[17] = 0 }},
 		{"option longer than the message", func(p *wiretest.Packet) { p.Payload[17] = 2 }},
-		{"asks for an IPv4 address", func(p *wiretest.Packet) { a := addr("10.9.0.1"); copy(p.Payload, a[:]) }},
+		{"asks for an IPv4 address", func(p *wiretest.Packet) { a := fwdtest.Addr("10.9.0.1"); copy(p.Payload, a[:]) }},
 		{"half an option", func(p *wiretest.Packet) { p.Payload = p.Payload[:20] }},
 		{"asked by a group", func(p *wiretest.Packet) { p.Src = "ff02::5" }},
 		{"probe that names its sender", func(p *wiretest.Packet) { p.Src = "::" }},
@@ -106,14 +108,14 @@ func TestNeighborNever(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			in := solicitation(asker6, vip6, sourceMAC)
+			in := solicitation(requester6, vip6, sourceMAC)
 			tt.change(&in)
 			f := in.Frame()
-			p := parse(t, &f)
-			if target, ok := NeighborTarget(&f, p); ok {
+			p := fwdtest.Parse(t, &f)
+			if target, ok := reply.NeighbourTarget(&f, p); ok {
 				t.Errorf("in order, asks for %v", target)
 			}
-			wantUntouched(t, f, func(f *wire.Frame) bool { return NeighborAdvert(f, p, ownMAC) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.NeighbourAdvert(f, p, ownMAC) })
 		})
 	}
 }
@@ -130,12 +132,12 @@ func TestNeighborAdvertRoom(t *testing.T) {
 	}
 	for _, tt := range []struct{ before, behind int }{{0, 8}, {8, 0}, {3, 5}, {96, 7}} {
 		f := room(tt.before, tt.behind)
-		if !NeighborAdvert(&f, parse(t, &f), ownMAC) {
+		if !reply.NeighbourAdvert(&f, fwdtest.Parse(t, &f), ownMAC) {
 			t.Errorf("%d bytes before and %d behind: refused", tt.before, tt.behind)
 		}
 		wantOwn(t, f, advertisement("ff02::1", wire.MAC{0x33, 0x33, 0, 0, 0, 1}, 0x20, nil).Frame())
 	}
 	f := room(3, 4)
-	p := parse(t, &f)
-	wantUntouched(t, f, func(f *wire.Frame) bool { return NeighborAdvert(f, p, ownMAC) })
+	p := fwdtest.Parse(t, &f)
+	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.NeighbourAdvert(f, p, ownMAC) })
 }

@@ -1,25 +1,26 @@
-package fwd
+package fwd_test
 
 import (
-	"bytes"
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd"
+	"uvs/fwd/fwdtest"
 )
 
 // TestHopSend: a hop changes the MAC addresses and the port, nothing else.
 func TestHopSend(t *testing.T) {
 	server, port := wire.MAC{2, 0, 0, 0, 0, 0x11}, wire.MAC{2, 0, 0, 0, 0, 0xdd}
-	for _, family := range families {
-		in := wiretest.Packet{Src: family.client, Dst: family.vip, VLANs: []uint16{7}}
+	for _, family := range fwdtest.Families {
+		in := wiretest.Packet{Src: family.Client, Dst: family.VIP, VLANs: []uint16{7}}
 		want := in
 		want.SrcMAC, want.DstMAC = port, server
 		f := in.Frame()
 		f.In = 1
-		hop := LinkHeader{Port: 4, Dst: server, Src: port}
+		hop := fwd.LinkHeader{Port: 4, Dst: server, Src: port}
 		hop.Apply(&f)
-		wantFrame(t, f, want.Frame())
+		fwdtest.WantFrame(t, f, want.Frame())
 		if f.Out != 4 || f.In != 1 {
 			t.Errorf("in by %d, out by %d; want 1 and 4", f.In, f.Out)
 		}
@@ -28,26 +29,26 @@ func TestHopSend(t *testing.T) {
 
 // TestTTL: 1 and 0 are expired, everything else is one less afterwards.
 func TestTTL(t *testing.T) {
-	for _, family := range families {
+	for _, family := range fwdtest.Families {
 		for ttl := 1; ttl < 256; ttl++ {
-			in := wiretest.Packet{Src: family.client, Dst: family.vip, TTL: uint8(ttl)}
+			in := wiretest.Packet{Src: family.Client, Dst: family.VIP, TTL: uint8(ttl)}
 			f := in.Frame()
-			p := parse(t, &f)
-			if got := TTLExpired(&f, p); got != (ttl == 1) {
-				t.Errorf("%s: TTL %d expired: %v", family.name, ttl, got)
+			p := fwdtest.Parse(t, &f)
+			if got := fwd.TTLExpired(&f, p); got != (ttl == 1) {
+				t.Errorf("%s: TTL %d expired: %v", family.Name, ttl, got)
 			}
 			if ttl == 1 {
 				continue
 			}
-			DecTTL(&f, p)
+			fwd.DecTTL(&f, p)
 			in.TTL--
-			wantFrame(t, f, in.Frame())
+			fwdtest.WantFrame(t, f, in.Frame())
 		}
-		f := wiretest.Packet{Src: family.client, Dst: family.vip}.Frame()
-		p := parse(t, &f)
+		f := wiretest.Packet{Src: family.Client, Dst: family.VIP}.Frame()
+		p := fwdtest.Parse(t, &f)
 		f.From(p.L3)[7+map[bool]int{false: 1}[p.IPv6]] = 0
-		if !TTLExpired(&f, p) {
-			t.Errorf("%s: TTL 0 is not expired", family.name)
+		if !fwd.TTLExpired(&f, p) {
+			t.Errorf("%s: TTL 0 is not expired", family.Name)
 		}
 	}
 }
@@ -91,13 +92,13 @@ func TestTooLong(t *testing.T) {
 		{"a super-frame of one segment", wiretest.Packet{GSOSize: 9000, Payload: make([]byte, 1460)}, false, 1500, 0, false},
 	}
 	for _, tt := range tests {
-		family := families[0]
+		family := fwdtest.Families[0]
 		if tt.ipv6 {
-			family = families[1]
+			family = fwdtest.Families[1]
 		}
-		tt.in.Src, tt.in.Dst = family.client, family.vip
+		tt.in.Src, tt.in.Dst = family.Client, family.VIP
 		f := tt.in.Frame()
-		if got := TooLong(&f, parse(t, &f), tt.mtu, tt.outer); got != tt.want {
+		if got := fwd.TooLong(&f, fwdtest.Parse(t, &f), tt.mtu, tt.outer); got != tt.want {
 			t.Errorf("%s: too long for %d: %v, want %v", tt.name, tt.mtu-tt.outer, got, tt.want)
 		}
 	}
@@ -110,50 +111,9 @@ func TestDontFragment(t *testing.T) {
 		df     bool
 		want   bool
 	}{{0, false, false}, {0, true, true}, {1, false, true}} {
-		f := wiretest.Packet{Src: families[tt.family].client, Dst: families[tt.family].vip, DF: tt.df}.Frame()
-		if got := DontFragment(&f, parse(t, &f)); got != tt.want {
-			t.Errorf("%s with DF %v: %v", families[tt.family].name, tt.df, got)
+		f := wiretest.Packet{Src: fwdtest.Families[tt.family].Client, Dst: fwdtest.Families[tt.family].VIP, DF: tt.df}.Frame()
+		if got := fwd.DontFragment(&f, fwdtest.Parse(t, &f)); got != tt.want {
+			t.Errorf("%s with DF %v: %v", fwdtest.Families[tt.family].Name, tt.df, got)
 		}
-	}
-}
-
-// TestARPReply: questions are answered, probes too; nothing else is.
-func TestARPReply(t *testing.T) {
-	const vip = "10.9.0.1"
-	mac := wire.MAC{2, 0, 0, 0, 0, 0x99}
-	for name, sender := range map[string]string{"question": "198.51.100.7", "probe": "0.0.0.0"} {
-		f := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, sender, wire.MAC{}, vip)
-		f.In = 6
-		f.Buf = append(f.Buf, make([]byte, 18)...) // Ethernet's padding
-		f.End += 18
-		p := parse(t, &f)
-		if op, s, target := ARPTarget(&f, p); op != ARPRequest || s != addr(sender) || target != addr(vip) {
-			t.Errorf("%s is operation %d from %v for %v", name, op, s, target)
-		}
-		if !ARPReply(&f, p, mac) {
-			t.Fatalf("%s: refused", name)
-		}
-		wantOwn(t, f, wiretest.ARP(wire.ARPReply, mac, vip, wiretest.ClientMAC, sender))
-	}
-
-	tagged := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.9.0.7", wire.MAC{}, vip)
-	b := tagged.Bytes()
-	tagged = wiretest.Frame(append(append(bytes.Clone(b[:12]), 0x81, 0, 0, 42), b[12:]...))
-	if !ARPReply(&tagged, parse(t, &tagged), mac) || !bytes.Equal(tagged.Bytes()[12:18], []byte{0x81, 0, 0, 42, 8, 6}) {
-		t.Errorf("tagged question became %s", dump(tagged))
-	}
-
-	never := map[string]wire.Frame{
-		"reply":              wiretest.ARP(wire.ARPReply, wiretest.ClientMAC, "10.9.0.7", mac, vip),
-		"announcement":       wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, vip, wire.MAC{}, vip),
-		"from a group":       wiretest.ARP(wire.ARPRequest, wire.MAC{1}, "10.9.0.7", wire.MAC{}, vip),
-		"from no MAC at all": wiretest.ARP(wire.ARPRequest, wire.MAC{}, "10.9.0.7", wire.MAC{}, vip),
-		"IP":                 wiretest.Packet{Src: families[0].client, Dst: families[0].vip}.Frame(),
-	}
-	for name, f := range never {
-		t.Run(name, func(t *testing.T) {
-			p := parse(t, &f)
-			wantUntouched(t, f, func(f *wire.Frame) bool { return ARPReply(f, p, mac) })
-		})
 	}
 }

@@ -1,23 +1,25 @@
-package fwd
+package reply
 
-import "uvs/dataplane/wire"
+import (
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
 
-// allNodes is ff02::1, where an advertisement goes that nobody can be sent to.
+// allNodes is ff02::1, where an advertisement goes that has no single receiver.
 var (
 	allNodes    = wire.Addr{0: 0xff, 1: 2, 15: 1}
 	allNodesMAC = wire.MAC{0x33, 0x33, 0, 0, 0, 1} // RFC 2464 section 7
 )
 
-// solicitedNode is the prefix of the multicast groups that hosts are solicited
-// through, ff02::1:ff00:0/104, RFC 4291 section 2.7.1.
+// solicitedNode is the prefix of the multicast groups that solicitations go to,
+// ff02::1:ff00:0/104, RFC 4291 section 2.7.1.
 var solicitedNode = [13]byte{0: 0xff, 1: 2, 11: 1, 12: 0xff}
 
-// NeighborTarget returns the address that a neighbour solicitation asks for. ok
-// is false for anything that is not one, or not one in order: RFC 4861 section
-// 7.1.1.
-func NeighborTarget(f *wire.Frame, p *wire.Packet) (target wire.Addr, ok bool) {
+// NeighbourTarget returns the address that a neighbour solicitation asks for. ok is
+// false for anything else, and for an invalid one: RFC 4861 section 7.1.1.
+func NeighbourTarget(f *wire.Frame, p *wire.Packet) (target wire.Addr, ok bool) {
 	if p.Kind != wire.KindIP || !p.IPv6 || p.Proto != wire.ProtoICMPv6 || p.Fragment != wire.FragmentNone ||
-		p.ICMPType != wire.ICMPv6Solicit || p.ICMPCode != 0 || ttl(f, p) != 255 {
+		p.ICMPType != wire.ICMPv6Solicit || p.ICMPCode != 0 || fwd.TTL(f, p) != 255 {
 		return target, false
 	}
 	m := f.From(p.L4)
@@ -30,11 +32,12 @@ func NeighborTarget(f *wire.Frame, p *wire.Packet) (target wire.Addr, ok bool) {
 		return target, false
 	}
 	target = wire.Neighbour(m).Target()
-	return target, isHost(target, true) && !target.Is4() && (probe || isHost(p.Src, true))
+	return target, !target.Is4() && isHost(target) && (probe || isHost(p.Src))
 }
 
 // neighbourOptions walks the options of a solicitation (RFC 4861 section 4.6:
-// type, length in units of 8 bytes). ok: all have a length and end in time.
+// type, length in units of 8 bytes). ok reports whether all have a length and end
+// with the packet or before.
 func neighbourOptions(o []byte) (hasMAC, ok bool) {
 	for len(o) > 0 {
 		if len(o) < wire.NeighbourOptionLen || o[1] == 0 || len(o) < int(o[1])*8 {
@@ -46,24 +49,24 @@ func neighbourOptions(o []byte) (hasMAC, ok bool) {
 	return hasMAC, true
 }
 
-// NeighborAdvert turns a neighbour solicitation into the advertisement that its
-// target is at mac: solicited, and overriding what was known. The probe of a
-// host that wants the address for itself is answered to all nodes, not
-// solicited, which makes it give the address up (RFC 4861 section 7.2.4). False
-// for anything else, and without room for the option.
-func NeighborAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
-	target, ok := NeighborTarget(f, p)
+// NeighbourAdvert turns a neighbour solicitation into the advertisement that its
+// target is at mac: solicited, and overriding what the receiver knows. The answer to
+// a host that probes for an address to use goes to all nodes and is not solicited,
+// which makes the host give the address up (RFC 4861 section 7.2.4). False for
+// anything else, and without room for the option.
+func NeighbourAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
+	target, ok := NeighbourTarget(f, p)
 	const length = wire.IPv6Len + wire.NeighbourLen + wire.NeighbourOptionLen
 	if !ok || !stretch(f, p, length) {
 		return false
 	}
-	ip := ipHeader{src: target, dst: p.Src, proto: wire.ProtoICMPv6, ttl: 255}
-	back := LinkHeader{Port: f.In, Dst: wire.Ethernet(f.Bytes()).Src(), Src: mac}
+	ip := fwd.IPHeader{Src: target, Dst: p.Src, Proto: wire.ProtoICMPv6, TTL: 255}
+	back := fwd.LinkHeader{Port: f.In, Dst: wire.Ethernet(f.Bytes()).Src(), Src: mac}
 	flags := uint8(wire.NeighbourSolicited | wire.NeighbourOverride)
 	if p.Src.IsZero() {
-		ip.dst, back.Dst, flags = allNodes, allNodesMAC, wire.NeighbourOverride
+		ip.Dst, back.Dst, flags = allNodes, allNodesMAC, wire.NeighbourOverride
 	}
-	back.sendOwn(f)
+	leaveBy(&back, f)
 	m := f.From(p.L3)[wire.IPv6Len:]
 	wire.ICMP(m).SetType(wire.ICMPv6Advertise)
 	wire.ICMP(m).SetCode(0)
@@ -71,19 +74,19 @@ func NeighborAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 	n.SetFlags(flags)
 	n.SetTarget(target)
 	n.SetOption(wire.OptionTargetMAC, mac)
-	ip.putWhole(f, p.L3)
+	ip.PutWithChecksum(f, p.L3)
 	return true
 }
 
-// stretch makes the frame's IP packet length bytes long, of which none is worth
-// keeping: to the end of the buffer if need be, and then to its beginning.
+// stretch makes room for an IP packet of length bytes in place of the frame's. It uses
+// the end of the buffer first and then its headroom.
 func stretch(f *wire.Frame, p *wire.Packet, length int) bool {
 	end := int(f.Off) + int(p.L3) + length
 	if short := end - len(f.Buf); short > 0 {
 		if f.Headroom() < short {
 			return false
 		}
-		moveLink(f, p, short)
+		fwd.MoveLink(f, p, short)
 		end = len(f.Buf)
 	}
 	f.End = int32(end)

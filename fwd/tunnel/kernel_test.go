@@ -1,4 +1,4 @@
-package fwd
+package tunnel_test
 
 import (
 	"bytes"
@@ -18,6 +18,8 @@ import (
 	"uvs/ctl/nettest"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/fwdtest"
+	"uvs/fwd/tunnel"
 )
 
 // TestKernelDecapsulates: what Encap and the splitter make, the kernel's own
@@ -29,11 +31,11 @@ func TestKernelDecapsulates(t *testing.T) {
 	host.Up("eth0")
 	host.Up("wire")
 	host.Sysctl("ipv4/conf/all/rp_filter", "0")
-	host.Addr("eth0", rip4.String()+"/24")
-	host.Addr("eth0", rip6.String()+"/64")
+	host.Addr("eth0", fwdtest.RIP4.String()+"/24")
+	host.Addr("eth0", fwdtest.RIP6.String()+"/64")
 	var vips [2]*net.UDPConn
-	for i, family := range families {
-		vip := netip.MustParseAddrPort(family.vip)
+	for i, family := range fwdtest.Families {
+		vip := netip.MustParseAddrPort(family.VIP)
 		host.Addr("lo", netip.PrefixFrom(vip.Addr(), vip.Addr().BitLen()).String())
 		host.Do(func() {
 			var err error
@@ -43,11 +45,11 @@ func TestKernelDecapsulates(t *testing.T) {
 		t.Cleanup(func() { vips[i].Close() })
 	}
 	j := kernelJudge{t: t, wire: host.Tap("wire"), mac: wire.MAC(host.Link("eth0").Attrs().HardwareAddr), splitter: wire.NewSplitter()}
-	for _, tunnel := range tunnels {
-		t.Run(tunnel.name, func(t *testing.T) {
-			kernelTunnel(t, host, &tunnel.Tunnel)
+	for _, tun := range fwdtest.Tunnels {
+		t.Run(tun.Name, func(t *testing.T) {
+			kernelTunnel(t, host, &tun.Tunnel)
 			j.t = t
-			for i, family := range families {
+			for i, family := range fwdtest.Families {
 				for _, what := range []struct {
 					name     string
 					payload  int
@@ -55,17 +57,17 @@ func TestKernelDecapsulates(t *testing.T) {
 					received []int
 				}{
 					{"a datagram", 5, 0, []int{5}},
-					{"one that just fits", tunnel.mtu - 8 - []int{20, 40}[i], 0, []int{tunnel.mtu - 8 - []int{20, 40}[i]}},
+					{"one that just fits", tun.MTU - 8 - []int{20, 40}[i], 0, []int{tun.MTU - 8 - []int{20, 40}[i]}},
 					{"one in fragments", 4000, 0, []int{4000}},
 					{"a super-frame", 2500, 1000, []int{1000, 1000, 500}},
 				} {
-					j.name = fmt.Sprintf("%s, %s", family.name, what.name)
+					j.name = fmt.Sprintf("%s, %s", family.Name, what.name)
 					payload := make([]byte, what.payload)
 					for k := range payload {
 						payload[k] = byte(k * 7)
 					}
-					j.send(&tunnel.Tunnel, wiretest.Packet{
-						Src: family.client, Dst: family.vip, Proto: wire.ProtoUDP, DstMAC: j.mac, GSOSize: what.gso, Payload: payload,
+					j.send(&tun.Tunnel, wiretest.Packet{
+						Src: family.Client, Dst: family.VIP, Proto: wire.ProtoUDP, DstMAC: j.mac, GSOSize: what.gso, Payload: payload,
 					})
 					for _, n := range what.received {
 						j.receive(vips[i], payload[:n])
@@ -80,10 +82,10 @@ func TestKernelDecapsulates(t *testing.T) {
 // kernelTunnel makes, for the time of a test, the devices that take packets of
 // both families out of a tunnel from anywhere, checksums as it has them. The test
 // skips where the kernel has none.
-func kernelTunnel(t *testing.T, host *nettest.Namespace, tunnel *Tunnel) {
+func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 	name := func(n string) netlink.LinkAttrs { return netlink.LinkAttrs{Name: n} }
 	any4, any6 := net.IPv4zero, net.IPv6zero
-	here, over6 := net.IP(tunnel.Dst.Netip().AsSlice()), !tunnel.Dst.Is4()
+	here, over6 := net.IP(tun.Dst.Netip().AsSlice()), !tun.Dst.Is4()
 	devices := []netlink.Link{
 		&netlink.Iptun{LinkAttrs: name("ipip"), Local: here, Remote: any4},
 		&netlink.Sittun{LinkAttrs: name("sit"), Local: here, Remote: any4},
@@ -91,13 +93,13 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tunnel *Tunnel) {
 	if over6 {
 		devices = []netlink.Link{&netlink.Ip6tnl{LinkAttrs: name("ip6tnl"), Local: here, Remote: any6}} // of both
 	}
-	if tunnel.Type == GRE {
+	if tun.Type == tunnel.GRE {
 		gre := &netlink.Gretun{LinkAttrs: name("gre"), Local: here, Remote: any4}
 		if over6 {
 			gre.Remote = any6
 		}
-		if tunnel.Checksum {
-			gre.IFlags = greChecksumBit
+		if tun.Checksum {
+			gre.IFlags = 0x8000 /* checksum present */
 		}
 		devices = []netlink.Link{gre}
 	}
@@ -111,8 +113,8 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tunnel *Tunnel) {
 		host.Sysctl("ipv4/conf/"+d.Attrs().Name+"/rp_filter", "0")
 		host.Up(d.Attrs().Name)
 	}
-	if tunnel.Type == GUE { // which hands the packet inside on to the devices above
-		listen := []string{"fou", "add", "port", fmt.Sprint(tunnel.Port), "gue"}
+	if tun.Type == tunnel.GUE { // which hands the packet inside on to the devices above
+		listen := []string{"fou", "add", "port", fmt.Sprint(tun.Port), "gue"}
 		if over6 {
 			listen = append(listen, "-6")
 		}
@@ -141,11 +143,11 @@ type kernelJudge struct {
 }
 
 // send encapsulates a packet and sends what the link would send of it.
-func (j *kernelJudge) send(tunnel *Tunnel, p wiretest.Packet) {
+func (j *kernelJudge) send(tun *tunnel.Tunnel, p wiretest.Packet) {
 	j.t.Helper()
 	f := p.Frame()
 	f.MTU = 1500
-	if !tunnel.Encap(&f, parse(j.t, &f)) {
+	if !tun.Encap(&f, fwdtest.Parse(j.t, &f)) {
 		j.t.Fatalf("%s: Encap refused", j.name)
 	}
 	j.splitter.Reset()

@@ -1,4 +1,4 @@
-package fwd
+package reply_test
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/fwdtest"
+	"uvs/fwd/reply"
 )
 
 // TestReset: the numbers of RFC 9293 section 3.10.7.1, CLOSED state: an ACK
@@ -27,26 +29,26 @@ func TestReset(t *testing.T) {
 		{"data", wire.TCPAck | wire.TCPPsh, 700, 5000, 0, wire.TCPRst},
 	}
 	for _, s := range segments {
-		for i, family := range families {
-			for _, e := range envelopes {
+		for i, family := range fwdtest.Families {
+			for _, e := range fwdtest.Envelopes {
 				for _, kind := range []wiretest.Packet{{}, {PartialChecksum: true}, {GSOSize: 100}, {TCPOptions: make([]byte, 8)}} {
 					in := kind
-					in.Src, in.Dst, in.TCPFlags, in.Seq, in.Ack = family.client, family.vip, s.flags, 1000, 5000
+					in.Src, in.Dst, in.TCPFlags, in.Seq, in.Ack = family.Client, family.VIP, s.flags, 1000, 5000
 					in.Payload = make([]byte, s.data)
-					e.wrap(&in, i == 1)
+					e.Wrap(&in, i == 1)
 					want := answerTo(wiretest.Packet{
-						Src: family.vip, Dst: family.client, DF: true, TCPFlags: s.want, Seq: s.seq, Ack: s.ack,
+						Src: family.VIP, Dst: family.Client, DF: true, TCPFlags: s.want, Seq: s.seq, Ack: s.ack,
 					}, in.VLANs)
-					t.Run(fmt.Sprint(s.name, "/", family.name, "/", e.name), func(t *testing.T) {
+					t.Run(fmt.Sprint(s.name, "/", family.Name, "/", e.Name), func(t *testing.T) {
 						f := in.Frame()
 						f.In = 1
-						if !Reset(&f, parse(t, &f)) {
+						if !reply.Reset(&f, fwdtest.Parse(t, &f)) {
 							t.Fatal("refused")
 						}
 						w := want.Frame()
-						tcp := wire.TCP(w.From(parse(t, &w).L4))
+						tcp := wire.TCP(w.From(fwdtest.Parse(t, &w).L4))
 						tcp.SetWindow(0)
-						wire.FillChecksum(&w, parse(t, &w))
+						wire.FillChecksum(&w, fwdtest.Parse(t, &w))
 						wantOwn(t, f, w)
 					})
 				}
@@ -57,7 +59,7 @@ func TestReset(t *testing.T) {
 
 // TestResetNever: a RST, a fragment, a wrong checksum, a group: no RST.
 func TestResetNever(t *testing.T) {
-	segment := wiretest.Packet{Src: families[0].client, Dst: families[0].vip, TCPFlags: wire.TCPAck, Payload: []byte("abcdefgh")}
+	segment := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPAck, Payload: []byte("abcdefgh")}
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)
@@ -74,8 +76,8 @@ func TestResetNever(t *testing.T) {
 			in := segment
 			tt.change(&in)
 			f := in.Frame()
-			p := parse(t, &f)
-			wantUntouched(t, f, func(f *wire.Frame) bool { return Reset(f, p) })
+			p := fwdtest.Parse(t, &f)
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.Reset(f, p) })
 		})
 	}
 }

@@ -1,0 +1,44 @@
+package reply
+
+import (
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// RelayError turns ICMP error p, about a tunnel packet with packet in inside, into
+// an error about in: from src to in's source, with mtu as the length that in should
+// have had, or 0. link is the MTU of the link that it leaves by. Afterwards neither p
+// nor in is valid. The caller still has to route the frame.
+//
+// False, and the frame untouched, if in must not be answered (see ICMPError).
+func RelayError(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32, link int) bool {
+	if !refusable(f, in, src) {
+		return false
+	}
+	m := relayed(f, p, in)
+	removed := in.L3 - p.L3
+	fwd.MoveLink(f, p, -int(removed))
+	in.L3, in.L4 = in.L3-removed, in.L4-removed
+	fwd.SetEtherType(f, in, in.IPv6)
+	putError(f, in, m, src, mtu, link)
+	return true
+}
+
+// relayed is the message for the sender of in about error p. Type and code stay if
+// both are of one family, as in IPVS, except those of a parameter problem, which
+// points into headers that in does not have. For that, and for what only one of the
+// families has, the message is that the server cannot be reached (RFC 2473 section
+// 8, RFC 4213 section 3.4).
+func relayed(f *wire.Frame, p, in *wire.Packet) message {
+	parameter := uint8(wire.ICMPParameter)
+	if p.IPv6 {
+		parameter = wire.ICMPv6Parameter
+	}
+	if _, tooBig := fwd.ReportedMTU(f, p); tooBig {
+		return TooBig.message(in.IPv6)
+	}
+	if p.IPv6 != in.IPv6 || p.ICMPType == parameter {
+		return HostUnreachable.message(in.IPv6)
+	}
+	return message{p.ICMPType, p.ICMPCode}
+}

@@ -1,0 +1,97 @@
+package tunnel
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// Type is an encapsulation; its values are the kernel's IP_VS_CONN_F_TUNNEL_TYPE_*
+// (include/uapi/linux/ip_vs.h).
+type Type uint8
+
+// encapsulations is the table of all encapsulations. A new one is a file with its
+// Type and its methods, and a row here.
+var encapsulations = [...]Encapsulation{IPIP: ipip{}, GUE: gue{}, GRE: gre{}}
+
+// Flags of a tunnel, the kernel's IP_VS_TUNNEL_ENCAP_FLAG_*.
+const (
+	NoCsum  = 0
+	Csum    = 1
+	RemCsum = 2 // remote checksum offload
+)
+
+// Encapsulation is what distinguishes one kind of tunnel from another: the headers
+// between the outer and the inner IP header. Protocol numbers of inner packets are
+// wire.ProtoIPIP and wire.ProtoIPv6.
+type Encapsulation interface {
+	// Name is the word of ipvsadm's --tun-type.
+	Name() string
+	// Port is the usual UDP destination port of an encapsulation in UDP, each tunnel
+	// of which needs a port. It is 0 for all others, which have none.
+	Port() uint16
+	// MaxFlags is the highest of the Flags that it allows; it allows all lower ones.
+	MaxFlags() uint16
+	// Proto is the protocol number in the outer IP header of a packet with an inner
+	// one of the given protocol.
+	Proto(inner uint8) uint8
+	// Len is the length of the headers in bytes, that of UDP included.
+	Len(checksum bool) int
+	// ChecksumOffset is where the checksum is, counted from the end of the outer IP
+	// header; 0: there is never one.
+	ChecksumOffset() uint8
+	// Put writes the header at the start of b, behind that of UDP if there is one,
+	// with a checksum that is still to be filled in. b ends with the inner packet.
+	Put(b []byte, inner uint8, checksum bool)
+	// Strip returns the length of the header that b starts with, behind that of UDP,
+	// and the inner packet's protocol; proto is the outer header's. It refuses
+	// what Put cannot have written, and a wrong checksum.
+	Strip(proto uint8, b []byte) (n int, inner uint8, ok bool)
+	// QuotedLen is the length of the header that b starts with, behind that of
+	// UDP. An ICMP error quotes it and may have cut it off anywhere.
+	QuotedLen(b []byte) int
+}
+
+// All iterates over the table.
+func All() iter.Seq2[Type, Encapsulation] {
+	return func(yield func(Type, Encapsulation) bool) {
+		for i, e := range encapsulations {
+			if e != nil && !yield(Type(i), e) {
+				return
+			}
+		}
+	}
+}
+
+// Known reports whether there is such a type.
+func (t Type) Known() bool { return int(t) < len(encapsulations) && encapsulations[t] != nil }
+
+// Encapsulation is the row of a known type.
+func (t Type) Encapsulation() Encapsulation { return encapsulations[t] }
+
+func (t Type) String() string {
+	if t.Known() {
+		return encapsulations[t].Name()
+	}
+	return fmt.Sprintf("TunnelType(%d)", uint8(t))
+}
+
+// ParseType is the type with a name.
+func ParseType(name string) (Type, error) {
+	for t, e := range All() {
+		if e.Name() == name {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("tunnel type is %q; want %s", name, Names())
+}
+
+// Names lists the names of all types in words: ipip, gue or gre.
+func Names() string {
+	var names []string
+	for _, e := range All() {
+		names = append(names, e.Name())
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}

@@ -1,0 +1,174 @@
+// Package tunnel puts packets into tunnels: what IPVS's forwarding method tunnel
+// does with ipip, gue and gre. Everything that depends on the encapsulation is in
+// one value of the table in encapsulation.go, which the option parser, the desired
+// state, the director, the lab and the test server read.
+package tunnel
+
+import (
+	"github.com/cespare/xxhash/v2"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// Tunnel is the tunnel to one server. Its addresses are of one family, which need
+// not be that of the packets.
+type Tunnel struct {
+	Src, Dst wire.Addr
+	Type     Type
+	Port     uint16 // UDP destination port, if the encapsulation is in UDP
+	Checksum bool   // the tunnel's headers have a checksum, if the encapsulation knows one
+	// IgnoreDF leaves DF off the outer header even if the inner one has it, so
+	// that the outer packet may be fragmented (IPVS's pmtu_disc 0).
+	IgnoreDF bool
+}
+
+// Overhead is how many bytes Encap puts before the inner IP header.
+func (t *Tunnel) Overhead() int { return fwd.IPLen(t.Dst) + encapsulations[t.Type].Len(t.Checksum) }
+
+// Encap puts the tunnel's headers before the packet, whose TTL the caller has
+// decremented already; afterwards p is no longer valid. Encap first finishes a
+// partial checksum, except that of a GSO frame, which the link cuts up.
+//
+// The outer header has the inner TTL and DSCP, as in IPVS; the inner ECN except
+// that CE becomes ECT(0) (RFC 3168 section 9.1.1, full functionality); DF if the
+// inner has it and both are IPv4; and an id unless it has DF.
+//
+// False if there is no room for the headers before the frame, or the outer
+// packet would be longer than IP allows.
+func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
+	e, overhead := encapsulations[t.Type], t.Overhead()
+	if p.Kind != wire.KindIP || f.Headroom() < overhead || t.Src.Is4() != t.Dst.Is4() ||
+		!f.IsGSO() && overhead+int(p.Len) > wire.MaxIPLen {
+		return false
+	}
+	if f.IsGSO() {
+		f.Offload.CsumStart += uint16(overhead)
+		f.Offload.HdrLen += uint16(overhead)
+	} else {
+		wire.FinishChecksum(f)
+		f.Offload = wire.Offload{}
+	}
+	inner := innerProto(p.IPv6)
+	ip := fwd.IPHeader{
+		Src: t.Src, Dst: t.Dst,
+		Proto: e.Proto(inner),
+		TTL:   fwd.TTL(f, p),
+		Class: outerClass(class(f.From(p.L3))),
+		DF:    !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
+	}
+	if !ip.DF {
+		ip.ID = datagramID(f.From(p.L3))
+	}
+	var flow uint16
+	if ip.Proto == wire.ProtoUDP {
+		flow = flowPort(f, p)
+	}
+	fwd.MoveLink(f, p, overhead)
+	fwd.SetEtherType(f, p, !t.Dst.Is4())
+	f.TunnelLen, f.TunnelCsum = uint8(overhead), 0
+	if t.Checksum {
+		f.TunnelCsum = e.ChecksumOffset()
+	}
+	outer := ip.Put(f, p.L3)
+	b := f.From(outer.L4)
+	if ip.Proto == wire.ProtoUDP {
+		u := wire.UDP(b)
+		u.SetSrcPort(flow)
+		u.SetDstPort(t.Port)
+		u.SetLen(fwd.LengthField(len(b)))
+		u.SetChecksum(0)
+		b = b[wire.UDPLen:]
+	}
+	e.Put(b, inner, t.Checksum)
+	wire.FillTunnelChecksum(f, &outer)
+	return true
+}
+
+// QuotedInner finds the packet inside a packet of the tunnel that an ICMP error
+// quotes: at is the offset of its IP header in the frame. It checks no checksum,
+// because a quote is cut off. False if the quote ends before the inner packet.
+func (t *Tunnel) QuotedInner(f *wire.Frame, outer *wire.Packet) (at int, ok bool) {
+	at, end := int(outer.L4), int(outer.L3)+int(outer.Len)
+	if outer.Proto == wire.ProtoUDP {
+		at += wire.UDPLen
+	}
+	at += encapsulations[t.Type].QuotedLen(f.From(uint16(min(at, end)))[:max(end-at, 0)])
+	return at, at < end
+}
+
+// innerProto is the protocol number of a packet inside another IP packet.
+func innerProto(ipv6 bool) uint8 {
+	if ipv6 {
+		return wire.ProtoIPv6
+	}
+	return wire.ProtoIPIP
+}
+
+// class is the TOS or traffic class of an IP packet: DSCP in the upper six bits,
+// ECN below.
+func class(ip []byte) uint8 {
+	if ip[0]>>4 == 6 {
+		return wire.IPv6(ip).TrafficClass()
+	}
+	return wire.IPv4(ip).TOS()
+}
+
+// ECN codepoints, RFC 3168 section 5.
+const (
+	ecnMask   = 3
+	ecnNotECT = 0
+	ecnECT0   = 2
+	ecnCE     = 3
+)
+
+func outerClass(inner uint8) uint8 {
+	if inner&ecnMask == ecnCE {
+		return inner&^ecnMask | ecnECT0
+	}
+	return inner
+}
+
+// datagramID is an IPv4 id for the packet: not a count, which workers would
+// have to share, but a hash of its headers. They differ from packet to packet
+// of one flow at least by id, sequence number or checksum; two packets that the
+// network has to reassemble at once agree in it as rarely as in a random one.
+func datagramID(inner []byte) uint16 {
+	const headers = 64 // of IPv4 and TCP with timestamps 52, of IPv6 and UDP 48
+	return uint16(xxhash.Sum64(inner[:min(len(inner), headers)]))
+}
+
+// flowPort is the UDP source port of a flow's packets in UDP, from the kernel's
+// default ip_local_port_range, so that routers spread flows over their paths.
+// All fragments of a datagram have the same.
+func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
+	const first, last = 32768, 60999
+	ip := f.From(p.L3)
+	addrs := ip[12:20]
+	if p.IPv6 {
+		addrs = ip[8:40]
+	}
+	hash := xxhash.Sum64(addrs)
+	if p.HasPorts() && p.Fragment == wire.FragmentNone {
+		hash ^= xxhash.Sum64(f.From(p.L4)[:4])
+	}
+	return uint16(first + hash%(last-first+1))
+}
+
+// PropagateCE carries the mark "congestion experienced" from the traffic class of
+// an outer header to the inner packet of a tunnel, as its receiver must (RFC 6040
+// section 4.2). False if the inner packet's sender does not know ECN: drop it.
+func PropagateCE(inner []byte, outerClass uint8) bool {
+	c := class(inner)
+	switch {
+	case outerClass&ecnMask != ecnCE:
+		return true
+	case c&ecnMask == ecnNotECT:
+		return false
+	case inner[0]>>4 == 6:
+		inner[1] |= ecnCE << 4 // the class is between the version and the flow label
+	default:
+		wire.IPv4(inner).ReplaceTOS(c | ecnCE)
+	}
+	return true
+}
