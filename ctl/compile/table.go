@@ -242,8 +242,8 @@ func compileService(s *config.State, svc *config.Service, l *Runtime) *director.
 		calls = l.SIPCalls
 	}
 	return &director.Service{
-		SIPCalls: calls, Limited: limited, Sorry: sorry, Limit: compileLimit(tuning, l.policers),
-		ID: running.ID, Port: svc.Port, Mark: svc.FWMark != 0, Group: markGroup(svc.ServiceKey),
+		SIPCalls: calls, WithThreshold: limited, Sorry: sorry, Limit: compileLimit(tuning, l.policers),
+		ID: running.ID, Port: svc.Port, Mark: svc.FWMark != 0, MarkAddr: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
 		ExpireQuiescent: tuning.Value(config.ExpireQuiescentTemplate) != 0,

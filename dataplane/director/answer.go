@@ -7,10 +7,10 @@ import (
 	"uvs/fwd/reply"
 )
 
-// answer treats a packet that no conn can belong to.
-func (d *Director) answer(p *packet) Verdict {
-	if p.Fragment == wire.FragmentLater && d.forUs(p) && d.table.concerns(p) {
-		return d.later(p)
+// untracked treats a packet that no conn can belong to.
+func (d *Director) untracked(p *packet) Verdict {
+	if p.Fragment == wire.FragmentLater && d.addressedToUs(p) && d.table.mayBeOurs(p) {
+		return d.laterFragment(p)
 	}
 	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
 		if target, ok := reply.NeighbourTarget(p.frame, &p.Packet); ok {
@@ -24,14 +24,14 @@ func (d *Director) answer(p *packet) Verdict {
 	}
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
-	case !d.forUs(p):
-		return d.table.elsewhere(p)
+	case !d.addressedToUs(p):
+		return d.table.notToUs(p)
 	case !ok:
 		return NotOurs
 	case !vip.Ours:
 		return NotOurs
 	}
-	if v := d.table.badSource(p); v != NotOurs {
+	if v := d.table.martian(p); v != NotOurs {
 		return v
 	}
 	if reply.Echo(p.frame, &p.Packet) {
@@ -48,7 +48,7 @@ func (d *Director) answerARP(p *packet) Verdict {
 	if op != wire.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
-	if v := d.table.badMAC(p); v != NotOurs {
+	if v := d.table.martianMAC(p); v != NotOurs {
 		return v
 	}
 	if !reply.ARP(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
@@ -67,7 +67,7 @@ func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
 	if held, ok := d.table.FIB.HostAddrs[target]; ok && held == d.table.FIB.Ports[p.frame.In].Index && d.table.FIB.Ports[p.frame.In].VLAN == 0 {
 		return NotOurs
 	}
-	if v := d.table.badMAC(p); v != NotOurs {
+	if v := d.table.martianMAC(p); v != NotOurs {
 		return v
 	}
 	if !reply.NeighbourAdvert(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
@@ -82,11 +82,11 @@ func (d *Director) noService(p *packet) Verdict {
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
 	case !ok: // in the net of a rule
-		return d.unknownReply(p)
+		return d.unmatchedReply(p)
 	case !vip.Ours:
 		return NotOurs
 	}
-	if v := d.table.badSource(p); v != NotOurs {
+	if v := d.table.martian(p); v != NotOurs {
 		return v
 	}
 	if p.Proto == wire.ProtoTCP {
@@ -103,22 +103,22 @@ func (d *Director) noServer(svc *Service, p *packet) Verdict {
 	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
-// unknownReply treats a packet that is neither to a VIP nor of a conn. If it
+// unmatchedReply treats a packet that is neither to a VIP nor of a conn. If it
 // comes from an end the guard hides from the host, the host cannot route it, so
 // we do; everything else is the host's.
-func (d *Director) unknownReply(p *packet) Verdict {
-	if d.table.FIB.IsLocal(p.Dst) || !d.table.hides(p.Src, p.SrcPort, p.Proto) {
+func (d *Director) unmatchedReply(p *packet) Verdict {
+	if d.table.FIB.IsLocal(p.Dst) || !d.table.hidesFromHost(p.Src, p.SrcPort, p.Proto) {
 		return NotOurs
 	}
 	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
 		return DroppedBadDestination
 	}
-	origin, ok := d.table.origin(p)
+	origin, ok := d.table.replyService(p)
 	switch {
 	case !ok:
-		return d.stray(p)
+		return d.refuseOrRoute(p)
 	case origin.Ambiguous:
-		if v := d.pass(p); v != PassedUnchanged {
+		if v := d.routeUnchanged(p); v != PassedUnchanged {
 			return v
 		}
 		return PassedAmbiguous
@@ -128,16 +128,16 @@ func (d *Director) unknownReply(p *packet) Verdict {
 	return d.onePacketReply(p, &origin)
 }
 
-// stray treats a server's packet that belongs to nothing.
-func (d *Director) stray(p *packet) Verdict {
-	if d.table.Settings.RefuseReplies && !d.table.toVIP(p.Src) && !resets(p) {
-		return d.refuse(p, reply.PortUnreachable, d.table.FIB.onPort(p.frame.In, !p.IPv6).Source, 0, RefusedReply)
+// refuseOrRoute treats a server's packet that belongs to nothing.
+func (d *Director) refuseOrRoute(p *packet) Verdict {
+	if d.table.Settings.RefuseReplies && !d.table.toVIP(p.Src) && !abortsConn(p) {
+		return d.refuse(p, reply.PortUnreachable, d.table.FIB.onLink(p.frame.In, !p.IPv6).Source, 0, RefusedReply)
 	}
-	return d.pass(p)
+	return d.routeUnchanged(p)
 }
 
-// resets says whether a packet ends a connection at once: an RST, an SCTP ABORT.
-func resets(p *packet) bool {
+// abortsConn says whether a packet ends a connection at once: an RST, an SCTP ABORT.
+func abortsConn(p *packet) bool {
 	return p.Proto == wire.ProtoTCP && p.TCPFlags&wire.TCPRst != 0 ||
 		p.Proto == wire.ProtoSCTP && sctpEvent(p) == conntrack.EventAbort
 }
@@ -154,22 +154,22 @@ func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
 	if v, ok := d.route(p, &way, o.VIP, ReturnedMasq); !ok {
 		return v
 	}
-	fwd.FromServer(p.frame, &p.Packet, o.VIP, o.port(p))
+	fwd.FromServer(p.frame, &p.Packet, o.VIP, o.vport(p))
 	return ReturnedMasq
 }
 
-// port is the one that the service's client sees.
-func (o *ReplyService) port(p *packet) uint16 {
+// vport is the one that the service's client sees.
+func (o *ReplyService) vport(p *packet) uint16 {
 	if o.VPort == 0 {
 		return p.SrcPort
 	}
 	return o.VPort
 }
 
-// pass routes a packet on unchanged.
-func (d *Director) pass(p *packet) Verdict {
+// routeUnchanged routes a packet on unchanged.
+func (d *Director) routeUnchanged(p *packet) Verdict {
 	way := d.table.FIB.NextHop(p.Dst)
-	self := d.table.FIB.onPort(p.frame.In, !p.IPv6).Source
+	self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
 	v, _ := d.route(p, &way, self, PassedUnchanged)
 	return v
 }
@@ -180,12 +180,12 @@ func (d *Director) refuse(p *packet, what reply.ErrorKind, self wire.Addr, mtu u
 	switch {
 	case p.Fragment == wire.FragmentLater:
 		return DroppedUnanswered
-	case d.limit.spent():
+	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, what, self, mtu, d.table.FIB.onPort(p.frame.In, !p.IPv6).MTU):
+	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, what, self, mtu, d.table.FIB.onLink(p.frame.In, !p.IPv6).MTU):
 		return DroppedUnanswered
 	}
-	d.limit.take()
+	d.answerLimit.spend()
 	return v
 }
 
@@ -194,12 +194,12 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 	switch {
 	case p.Proto != wire.ProtoTCP:
 		return DroppedUnanswered
-	case d.limit.spent():
+	case d.answerLimit.empty():
 		return DroppedAnswerLimit
 	case !reply.Reset(p.frame, &p.Packet):
 		return DroppedUnanswered
 	}
-	d.limit.take()
+	d.answerLimit.spend()
 	return v
 }
 
@@ -223,8 +223,8 @@ func (l *limiter) refill(now conntrack.Tick) {
 	}
 }
 
-// spent says that nothing may be sent now.
-func (l *limiter) spent() bool { return l.tokens <= 0 }
+// empty says that nothing may be sent now.
+func (l *limiter) empty() bool { return l.tokens <= 0 }
 
-// take pays for what is sent.
-func (l *limiter) take() { l.tokens-- }
+// spend pays for what is sent.
+func (l *limiter) spend() { l.tokens-- }

@@ -107,34 +107,34 @@ func (d *Director) callOut(p *packet, o *ReplyService) Verdict {
 	svc, server := o.Service, d.table.server(o.Server)
 	call, ok := svc.SIPCalls.of(p, p.Dst)
 	if !ok || !server.Available {
-		return d.stray(p)
+		return d.refuseOrRoute(p)
 	}
 	group := Endpoint{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
-	control := d.template(call, group)
+	control := d.findTemplate(call, group)
 	if control != 0 {
 		d.conns.Renew(control, 0)
 	} else {
-		control = d.hold(svc, server, call, group)
+		control = d.makeTemplate(svc, server, call, group)
 	}
 	if svc.OnePacket {
-		d.pieces.picked = server.ID
+		d.held.onePacketServer = server.ID
 		return d.onePacketReply(p, o)
 	}
-	d.fresh = conntrack.Entry{
+	d.entry = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Dst, ClientPort: p.DstPort,
-		VIP: o.VIP, VPort: o.port(p),
+		VIP: o.VIP, VPort: o.vport(p),
 		Server: p.Src, SPort: p.SrcPort,
 		Method: conntrack.MethodMasq, ServerID: server.ID, ServiceID: svc.ID,
 		Control: control,
 	}
-	ref, fresh := d.conns.Insert(&d.fresh)
+	ref, fresh := d.conns.Insert(&d.entry)
 	if ref == 0 {
 		return DroppedTableFull
 	}
 	p.query.Ref = ref
 	if fresh {
-		d.bound(server)
+		d.countBound(server)
 	}
 	return d.fromServer(p)
 }

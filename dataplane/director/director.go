@@ -12,13 +12,13 @@ const MaxBatch = 64
 
 // Director decides about the frames of one worker.
 type Director struct {
-	conns  *conntrack.Worker
-	frags  *frag.Table
-	queue  *frag.Queue // of fragments that came before their first
-	worker int
-	limit  limiter
-	own    *originator
-	pieces *reunion
+	conns       *conntrack.Worker
+	frags       *frag.Table
+	queue       *frag.Queue // of fragments that came before their first
+	worker      int
+	answerLimit limiter
+	probes      *originator
+	held        *heldFragments
 
 	// Of the current batch.
 	now     conntrack.Tick
@@ -30,8 +30,8 @@ type Director struct {
 	// Scratch for what would otherwise escape to the heap.
 	outer   wire.Packet // the tunnel packet that an ICMP error quotes
 	request packet      // the packet that a quoted one answers
-	fresh   conntrack.Entry
-	again   [1]conntrack.Query
+	entry   conntrack.Entry
+	single  [1]conntrack.Query
 
 	helping helping
 }
@@ -47,12 +47,12 @@ type packet struct {
 // New makes the director of a worker over its parts of the connection table and
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
-	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, limit: limiter{tokens: limitBurst}, own: newOriginator(), pieces: new(reunion)}
+	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, answerLimit: limiter{tokens: limitBurst}, probes: newOriginator(), held: new(heldFragments)}
 	d.helping.d = d
 	for i := range d.packets {
 		d.packets[i].inner, d.packets[i].query = &d.quoted[i], &d.queries[i]
 	}
-	d.pieces.packet.query = new(conntrack.Query)
+	d.held.packet.query = new(conntrack.Query)
 	return d
 }
 
@@ -63,60 +63,60 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
-	d.limit.refill(now)
-	d.pieces.reset()
+	d.answerLimit.refill(now)
+	d.held.reset()
 	for i := range frames {
 		frames[i].Out = wire.NoPort
 		p := &d.packets[i]
 		p.frame = &frames[i]
 		wire.Parse(p.frame, &p.Packet)
 		if p.L3 > wire.EthernetLen {
-			t.enter(p)
+			t.untag(p)
 		}
-		d.ask(p)
+		d.buildQuery(p)
 	}
 	d.conns.Lookup(d.queries[:len(frames)])
 	for i := range frames {
 		if p := &d.packets[i]; p.Fragment == wire.FragmentFirst {
-			verdicts[i] = d.first(p)
+			verdicts[i] = d.firstFragment(p)
 		} else {
-			verdicts[i] = d.act(p)
+			verdicts[i] = d.decide(p)
 		}
 	}
-	waiting := d.queue.Len() != 0 && d.reunite()
+	waiting := d.queue.Len() != 0 && d.sendHeld()
 	if t.FIB.vlans != nil {
-		t.leave(frames, verdicts)
+		t.tag(frames, verdicts)
 	}
 	return d.conns.End() || waiting
 }
 
-// ask prepares the question whose conn packet i belongs to. The packet's
+// buildQuery prepares the question whose conn packet i belongs to. The packet's
 // direction is known by its destination: a VIP is called by a client, any other
 // address may be a client that is answered. An ICMP error asks for the packet
 // it quotes.
-func (d *Director) ask(p *packet) {
+func (d *Director) buildQuery(p *packet) {
 	p.query.Ref, p.query.Dir = 0, conntrack.DirNone
-	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.forUs(p) {
+	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.addressedToUs(p) {
 		return
 	}
 	switch {
 	case p.HasPorts():
-		fill(p.query, &p.Packet, d.table.toVIP(p.Dst))
+		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	case wire.IsICMPError(&p.Packet):
 		if !wire.ParseQuoted(p.frame, &p.Packet, p.inner) || !ofConn(p.inner) || p.inner.Src != p.Dst {
 			return // errors go to the source of what they quote
 		}
 		// A quoted reply (from a VIP) belongs to the conn of the request it
 		// answered, and the error travels as that request did.
-		fill(p.query, p.inner, !d.table.toVIP(p.inner.Src))
+		fillQuery(p.query, p.inner, !d.table.toVIP(p.inner.Src))
 		p.query.Dir = p.query.Dir.Opposite()
 	case isIPsec(p.Proto):
-		fill(p.query, &p.Packet, d.table.toVIP(p.Dst))
+		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	}
 }
 
-// fill writes the question for a packet on its way to a VIP or from a server.
-func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
+// fillQuery writes the question for a packet on its way to a VIP or from a server.
+func fillQuery(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	q.Proto = p.Proto
 	if toVIP {
 		q.Dir = conntrack.DirIn
@@ -132,19 +132,19 @@ func fill(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	}
 }
 
-// forUs says whether the frame is addressed to this machine alone: to the
+// addressedToUs says whether the frame is addressed to this machine alone: to the
 // hardware address of the port it came in by.
-func (d *Director) forUs(p *packet) bool {
+func (d *Director) addressedToUs(p *packet) bool {
 	return int(p.frame.In) < len(d.table.FIB.Ports) && wire.MAC(p.frame.Buf[p.frame.Off:p.frame.Off+6]) == d.table.FIB.Ports[p.frame.In].MAC
 }
 
-// act decides about frame i.
-func (d *Director) act(p *packet) Verdict {
+// decide decides about frame i.
+func (d *Director) decide(p *packet) Verdict {
 	switch p.Kind {
 	case wire.KindARP:
 		return d.answerARP(p)
 	case wire.KindBad:
-		return flawVerdict[p.Flaw]
+		return flawVerdicts[p.Flaw]
 	case wire.KindOther:
 		return NotOurs
 	case wire.KindOtherVLAN:
@@ -152,20 +152,20 @@ func (d *Director) act(p *packet) Verdict {
 	}
 	switch {
 	case p.query.Dir == conntrack.DirNone:
-		return d.answer(p)
+		return d.untracked(p)
 	case p.query.Ref == 0:
 		return d.miss(p)
 	case !ofConn(&p.Packet):
-		return d.forwardError(p)
+		return d.relayError(p)
 	case p.query.Dir == conntrack.DirOut:
 		return d.fromServer(p)
 	case !d.conns.Conn(p.query.Ref).Live():
 		return d.miss(p) // perhaps a frame before this one in the batch ended it
 	}
-	return d.known(p)
+	return d.established(p)
 }
 
-var flawVerdict = [wire.NumFlaw]Verdict{
+var flawVerdicts = [wire.NumFlaw]Verdict{
 	wire.FlawRunt:            DroppedRunt,
 	wire.FlawARP:             DroppedBadARP,
 	wire.FlawIPHeader:        DroppedBadIPHeader,

@@ -8,8 +8,8 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// known treats a client's packet that has a conn.
-func (d *Director) known(p *packet) Verdict {
+// established treats a client's packet that has a conn.
+func (d *Director) established(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
 		return d.metByClient(p)
@@ -18,9 +18,9 @@ func (d *Director) known(p *packet) Verdict {
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // for this turn only: the next has the newer table
-	case opens(p) && p.TCPFlags&wire.TCPAck == 0 && d.table.Settings.replaces(c, server, d.placed(c)): // with ACK it answers the server's SYN
+	case opensConn(p) && p.TCPFlags&wire.TCPAck == 0 && d.table.Settings.replacesConn(c, server, d.hasTemplate(c)): // with ACK it answers the server's SYN
 	case c.State() == conntrack.TCPForgotten:
-		return d.forgotten(p)
+		return d.resetTimedOut(p)
 	case server.Available:
 		return d.toServer(p, server)
 	case !d.table.Settings.ExpireNoServer:
@@ -30,14 +30,14 @@ func (d *Director) known(p *packet) Verdict {
 	// forgotten and this very packet is treated as if there never was one.
 	d.conns.Expire(p.query.Ref)
 	p.query.Ref = 0
-	if d.announced(c) && d.found(p.query) && d.conns.Conn(p.query.Ref).Expectation() {
+	if d.isExpected(c) && d.lookup(p.query) && d.conns.Conn(p.query.Ref).Expectation() {
 		return d.metByClient(p)
 	}
-	return d.begin(p)
+	return d.newConn(p)
 }
 
-// opens says whether a packet asks for a new connection: a SYN, an SCTP INIT.
-func opens(p *packet) bool {
+// opensConn says whether a packet asks for a new connection: a SYN, an SCTP INIT.
+func opensConn(p *packet) bool {
 	switch p.Proto {
 	case wire.ProtoTCP:
 		return p.TCPFlags&(wire.TCPSyn|wire.TCPRst) == wire.TCPSyn
@@ -47,9 +47,9 @@ func opens(p *packet) bool {
 	return false
 }
 
-// replaces says whether a SYN on a conn means a new connection rather than the
+// replacesConn says whether a SYN on a conn means a new connection rather than the
 // same SYN again (reference 3.6, step 1). placed: its parent says which server it has.
-func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool {
+func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) bool {
 	if r.ExpireNoServer && (server.Weight == 0 || server.Down) {
 		return true
 	}
@@ -73,7 +73,7 @@ func (r *Settings) replaces(c *conntrack.Conn, server *Server, placed bool) bool
 func (d *Director) toServer(p *packet, server *Server) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if back := packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In); c.ReturnHop() != back {
-		if v := d.table.badMAC(p); v != NotOurs {
+		if v := d.table.martianMAC(p); v != NotOurs {
 			return v
 		}
 		c.SetReturnHop(back)
@@ -98,12 +98,12 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		}
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
-	return d.send(p, c, server)
+	return d.transmit(p, c, server)
 }
 
-// send rewrites the frame for its server, by the method the conn began with, and
+// transmit rewrites the frame for its server, by the method the conn began with, and
 // gives it a way out.
-func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
+func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
 		d.clampMSS(p, p.Src, c, server)
 	}
@@ -112,11 +112,11 @@ func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	if c.Method() == conntrack.MethodTunnel {
 		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	switch fit(p, mtu, tun) {
-	case tooLong:
+	switch fitMTU(p, mtu, tun) {
+	case exceedsMTU:
 		server.Counters.shards[d.worker].tooBig.Add(1)
-		return d.refuse(p, reply.TooBig, p.Dst, uint32(longest(p.IPv6, mtu, tun)), AnsweredTooBig)
-	case inPieces:
+		return d.refuse(p, reply.TooBig, p.Dst, uint32(longestPacket(p.IPv6, mtu, tun)), AnsweredTooBig)
+	case splitToMTU:
 		server.Counters.shards[d.worker].split.Add(1)
 	}
 	switch c.Method() {
@@ -125,7 +125,7 @@ func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 			return DroppedUDP6NoChecksum
 		}
 		_, port := c.Server()
-		if crcElsewhere(p, p.DstPort, port) {
+		if crcSpansFragments(p, p.DstPort, port) {
 			return DroppedFragmentSCTP
 		}
 		fwd.ToServer(p.frame, &p.Packet, server.Addr, port)
@@ -140,26 +140,26 @@ func (d *Director) send(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	return verdict
 }
 
-// crcElsewhere says whether a change of port would need SCTP's CRC made anew,
+// crcSpansFragments says whether a change of port would need SCTP's CRC made anew,
 // which covers fragments that are not at hand.
-func crcElsewhere(p *packet, old, new uint16) bool {
+func crcSpansFragments(p *packet, old, new uint16) bool {
 	return p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new
 }
 
-// fitting is how a packet fits the way it leaves by.
-type fitting uint8
+// mtuFit is how a packet fits the way it leaves by.
+type mtuFit uint8
 
 const (
-	asItIs   fitting = iota
-	inPieces         // the link fragments it
-	tooLong          // it must not be fragmented
+	fitsMTU    mtuFit = iota
+	splitToMTU        // the link fragments it
+	exceedsMTU        // it must not be fragmented
 )
 
-// fit says how a packet fits a way of the given MTU, by a tunnel if there is
+// fitMTU says how a packet fits a way of the given MTU, by a tunnel if there is
 // one, and asks the link to split what may be. By a tunnel even IPv6 packets up
 // to leastMTU6 may be: it is the tunnel's own packets that are fragmented.
-func fit(p *packet, mtu int, tun *tunnel.Tunnel) fitting {
-	outer, fitting := 0, asItIs
+func fitMTU(p *packet, mtu int, tun *tunnel.Tunnel) mtuFit {
+	outer, fitting := 0, fitsMTU
 	if tun != nil {
 		outer = tun.Overhead()
 	}
@@ -167,9 +167,9 @@ func fit(p *packet, mtu int, tun *tunnel.Tunnel) fitting {
 		switch {
 		case p.IPv6 && (tun == nil || fwd.TooLong(p.frame, &p.Packet, leastMTU6, 0)),
 			!p.IPv6 && (tun == nil || !tun.IgnoreDF) && fwd.DontFragment(p.frame, &p.Packet):
-			return tooLong
+			return exceedsMTU
 		}
-		p.frame.MTU, fitting = uint16(mtu), inPieces
+		p.frame.MTU, fitting = uint16(mtu), splitToMTU
 	}
 	if p.frame.IsGSO() && tun != nil {
 		p.frame.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
@@ -177,8 +177,8 @@ func fit(p *packet, mtu int, tun *tunnel.Tunnel) fitting {
 	return fitting
 }
 
-// longest is the longest packet of p's kind that fit never calls too long.
-func longest(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
+// longestPacket is the longest packet of p's kind that fit never calls too long.
+func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	switch {
 	case tun == nil:
 		return mtu
@@ -195,7 +195,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 		return d.metByServer(p)
 	}
 	if c.State() == conntrack.TCPForgotten {
-		return d.forgotten(p)
+		return d.resetTimedOut(p)
 	}
 	server := d.table.server(c.ServerID())
 	if server.Counters != nil {
@@ -217,7 +217,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 		verdict = ReturnedMasq
 	}
 	vip, vport := c.VIP()
-	if verdict == ReturnedMasq && crcElsewhere(p, p.SrcPort, vport) {
+	if verdict == ReturnedMasq && crcSpansFragments(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
 	way := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
@@ -247,7 +247,7 @@ func (d *Director) route(p *packet, way *NextHop, self wire.Addr, good Verdict) 
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
-	if fit(p, way.MTU, nil) == tooLong {
+	if fitMTU(p, way.MTU, nil) == exceedsMTU {
 		return d.refuse(p, reply.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
 	}
 	way.Link.Apply(p.frame)

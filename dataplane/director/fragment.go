@@ -11,12 +11,12 @@ import (
 // and go the way these say, each on its own: nothing is put together. Those that
 // come before the first wait for it in copies (frag.Queue).
 
-// first decides about the first fragment of a datagram and leaves a note for the
+// firstFragment decides about the first fragment of a datagram and leaves a note for the
 // others.
-func (d *Director) first(p *packet) Verdict {
+func (d *Director) firstFragment(p *packet) Verdict {
 	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportLength
-	if !headers || !d.forUs(p) || !d.table.concerns(p) {
-		return d.act(p)
+	if !headers || !d.addressedToUs(p) || !d.table.mayBeOurs(p) {
+		return d.decide(p)
 	}
 	x, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
@@ -32,33 +32,33 @@ func (d *Director) first(p *packet) Verdict {
 		return DroppedFragmentOverlap
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
-	d.pieces.picked = 0
-	v := d.act(p)
-	flow.Disposition, flow.Server = disposition(v), d.pieces.picked
+	d.held.onePacketServer = 0
+	v := d.decide(p)
+	flow.Disposition, flow.Server = disposition(v), d.held.onePacketServer
 	if d.frags.Finish(&key, flow, d.now) {
-		d.pieces.noted(&key)
+		d.held.remember(&key)
 	}
 	return v
 }
 
-// later treats a fragment other than the first: it follows the first, or waits
+// laterFragment treats a fragment other than the first: it follows the first, or waits
 // for it.
-func (d *Director) later(p *packet) Verdict {
+func (d *Director) laterFragment(p *packet) Verdict {
 	x, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, x.ID)
-	v := d.follow(p, &key, &x)
+	v := d.followFirst(p, &key, &x)
 	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Hold) {
 		return DroppedFragmentLimit
 	}
 	return v
 }
 
-// follow sends a fragment after the first of its datagram. HeldFragment: nobody
+// followFirst sends a fragment after the first of its datagram. HeldFragment: nobody
 // knows where that goes, yet.
-func (d *Director) follow(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
+func (d *Director) followFirst(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
 	flow, result := d.frags.Follow(key, rangeOf(x), d.now)
 	switch {
 	case result == frag.NoFlow:
@@ -74,9 +74,9 @@ func (d *Director) follow(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdic
 	}
 	p.Proto, p.SrcPort, p.DstPort = flow.Proto, flow.SrcPort, flow.DstPort
 	q := p.query
-	fill(q, &p.Packet, d.table.toVIP(p.Dst))
-	if !d.found(q) && d.table.ambiguous(q) {
-		if r := reversed(q); d.found(&r) {
+	fillQuery(q, &p.Packet, d.table.toVIP(p.Dst))
+	if !d.lookup(q) && d.table.mayBeReply(q) {
+		if r := reversed(q); d.lookup(&r) {
 			*q = r
 		}
 	}
@@ -86,19 +86,19 @@ func (d *Director) follow(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdic
 	case q.Ref != 0 && q.Dir == conntrack.DirOut:
 		return d.fromServer(p)
 	case q.Ref != 0:
-		return d.likeFirst(p)
+		return d.followConn(p)
 	case flow.Server != 0 && q.Dir == conntrack.DirIn:
-		return d.likeOnePacket(p, flow.Server)
+		return d.followOnePacket(p, flow.Server)
 	case flow.Server != 0:
-		return d.likeCallOut(p)
-	case d.table.speaks(p):
-		return d.unknownReply(p)
+		return d.followOutbound(p)
+	case d.table.fromServerAddr(p):
+		return d.unmatchedReply(p)
 	}
 	return DroppedFragment // its conn has ended meanwhile
 }
 
-// likeFirst sends a client's fragment to the server of its conn.
-func (d *Director) likeFirst(p *packet) Verdict {
+// followConn sends a client's fragment to the server of its conn.
+func (d *Director) followConn(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	server := d.table.server(c.ServerID())
 	if !server.Available || c.State() == conntrack.TCPForgotten {
@@ -107,14 +107,14 @@ func (d *Director) likeFirst(p *packet) Verdict {
 	return d.toServer(p, server)
 }
 
-// likeOnePacket sends a client's fragment to the server that was picked for the
+// followOnePacket sends a client's fragment to the server that was picked for the
 // first, of which one-packet scheduling left no conn, by a conn of the same kind.
-func (d *Director) likeOnePacket(p *packet, id uint32) Verdict {
+func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
 	server := d.table.server(id)
 	if !server.Available {
 		return DroppedServerGone
 	}
-	d.fresh = conntrack.Entry{
+	d.entry = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
@@ -122,16 +122,16 @@ func (d *Director) likeOnePacket(p *packet, id uint32) Verdict {
 		Method: server.Method, ServerID: server.ID, ServiceID: server.Service,
 		OnePacket: true,
 	}
-	if p.query.Ref, _ = d.conns.Insert(&d.fresh); p.query.Ref == 0 {
+	if p.query.Ref, _ = d.conns.Insert(&d.entry); p.query.Ref == 0 {
 		return DroppedTableFull
 	}
 	return d.toServer(p, server)
 }
 
-// likeCallOut sends a server's fragment as from the service, as the first was, of
+// followOutbound sends a server's fragment as from the service, as the first was, of
 // whose call one-packet scheduling left no conn.
-func (d *Director) likeCallOut(p *packet) Verdict {
-	origin, ok := d.table.origin(p)
+func (d *Director) followOutbound(p *packet) Verdict {
+	origin, ok := d.table.replyService(p)
 	if !ok {
 		return DroppedServerGone
 	}
@@ -163,14 +163,14 @@ func disposition(v Verdict) frag.Disposition {
 	return frag.Drop
 }
 
-// concerns says whether a fragment may be of a flow of ours, as far as can be
+// mayBeOurs says whether a fragment may be of a flow of ours, as far as can be
 // told without ports.
-func (t *Table) concerns(p *packet) bool { return t.toVIP(p.Dst) || t.speaks(p) }
+func (t *Table) mayBeOurs(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
 
-// speaks says whether answers of servers come from the packet's source, by
+// fromServerAddr says whether answers of servers come from the packet's source, by
 // whatever port. The guard keeps later fragments from there away from the host
 // unless it let the first pass.
-func (t *Table) speaks(p *packet) bool {
+func (t *Table) fromServerAddr(p *packet) bool {
 	if t.ServerAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
 		return true
 	}
@@ -185,66 +185,66 @@ func (t *Table) speaks(p *packet) bool {
 	return false
 }
 
-// reunion brings fragments that were held together with what became of their
+// heldFragments brings fragments that were held together with what became of their
 // first.
-type reunion struct {
+type heldFragments struct {
 	// frames are to be sent after those of the batch; behind them is room for the
 	// originator's.
-	frames [maxReunited + maxOwn]wire.Frame
+	frames [maxReleased + maxProbes]wire.Frame
 	n      int
 
-	opened  [MaxBatch]frag.Key // of firsts noted in this batch
-	nOpened int
+	firsts  [MaxBatch]frag.Key // of firsts noted in this batch
+	nFirsts int
 
-	picked uint32 // server of the last packet of a one-packet service, to it or from it
-	key    frag.Key
-	packet packet
+	onePacketServer uint32 // server of the last packet of a one-packet service, to it or from it
+	key             frag.Key
+	packet          packet
 }
 
 const (
-	// maxReunited bounds the held fragments sent in one turn; the rest follow in
+	// maxReleased bounds the held fragments sent in one turn; the rest follow in
 	// the next ones.
-	maxReunited = 2 * MaxBatch
-	// sweeps is how many held fragments a turn looks up whose first may have come
+	maxReleased = 2 * MaxBatch
+	// lookupsPerBatch is how many held fragments a turn looks up whose first may have come
 	// to another worker. A full hold is gone through in 64 turns.
-	sweeps = 64
+	lookupsPerBatch = 64
 )
 
 // reset forgets the last batch.
-func (r *reunion) reset() { r.n, r.nOpened = 0, 0 }
+func (r *heldFragments) reset() { r.n, r.nFirsts = 0, 0 }
 
-// noted remembers a datagram whose first fragment has left a note.
-func (r *reunion) noted(key *frag.Key) {
-	r.opened[r.nOpened] = *key
-	r.nOpened++
+// remember remembers a datagram whose first fragment has left a note.
+func (r *heldFragments) remember(key *frag.Key) {
+	r.firsts[r.nFirsts] = *key
+	r.nFirsts++
 }
 
-// reunite sends held fragments after their firsts: those that came with this
+// sendHeld sends held fragments after their firsts: those that came with this
 // batch, and those noted since by other workers. behind says that there is more.
-func (d *Director) reunite() (behind bool) {
-	r := d.pieces
+func (d *Director) sendHeld() (behind bool) {
+	r := d.held
 	behind = d.queue.Expire(d.now)
-	for i := range r.opened[:r.nOpened] {
-		d.fetch(&r.opened[i])
+	for i := range r.firsts[:r.nFirsts] {
+		d.releaseDatagram(&r.firsts[i])
 	}
-	for range min(sweeps, d.queue.Len()) {
+	for range min(lookupsPerBatch, d.queue.Len()) {
 		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
 			r.key = *key
-			d.fetch(&r.key)
+			d.releaseDatagram(&r.key)
 		}
 	}
-	return behind || r.n == maxReunited
+	return behind || r.n == maxReleased
 }
 
-// fetch sends the held fragments of a datagram as far as there is room.
-func (d *Director) fetch(key *frag.Key) {
-	r := d.pieces
-	for r.n < maxReunited {
+// releaseDatagram sends the held fragments of a datagram as far as there is room.
+func (d *Director) releaseDatagram(key *frag.Key) {
+	r := d.held
+	for r.n < maxReleased {
 		f := &r.frames[r.n]
 		if !d.queue.Pop(f, key) {
 			return
 		}
-		if d.release(f, key); f.Out != wire.NoPort {
+		if d.releaseFragment(f, key); f.Out != wire.NoPort {
 			r.n++
 			d.queue.Sent.Add(1)
 		} else {
@@ -253,9 +253,9 @@ func (d *Director) fetch(key *frag.Key) {
 	}
 }
 
-// release decides about a fragment that was held.
-func (d *Director) release(f *wire.Frame, key *frag.Key) {
-	p := &d.pieces.packet
+// releaseFragment decides about a fragment that was held.
+func (d *Director) releaseFragment(f *wire.Frame, key *frag.Key) {
+	p := &d.held.packet
 	p.frame = f
 	wire.Parse(f, &p.Packet)
 	x, ok := wire.ParseFragment(p.frame, &p.Packet)
@@ -264,7 +264,7 @@ func (d *Director) release(f *wire.Frame, key *frag.Key) {
 	}
 	// What was left to the host for its first fragment's sake has been kept from
 	// it until that came.
-	if v := d.follow(p, key, &x); v == NotOurs && d.table.speaks(p) && !d.table.FIB.IsLocal(p.Dst) {
-		d.pass(p)
+	if v := d.followFirst(p, key, &x); v == NotOurs && d.table.fromServerAddr(p) && !d.table.FIB.IsLocal(p.Dst) {
+		d.routeUnchanged(p)
 	}
 }

@@ -254,9 +254,9 @@ const (
 	tftpWrite = 2
 )
 
-// expectation begins a new entry that a conn announced, in Director.fresh.
+// expectation begins a new entry that a conn announced, in Director.entry.
 func (h *helping) expectation(c *conntrack.Conn) *conntrack.Entry {
-	n := &h.d.fresh
+	n := &h.d.entry
 	*n = conntrack.Entry{
 		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodMasq,
 		ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: h.ref, ReturnHop: c.ReturnHop(),
@@ -268,12 +268,12 @@ func (h *helping) expectation(c *conntrack.Conn) *conntrack.Entry {
 	return n
 }
 
-// expect enters Director.fresh. What the same control connection, or another to
+// expect enters Director.entry. What the same control connection, or another to
 // the same server, announced before under that name it replaces; false: another
 // server's connection has it, or the table is full.
 func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 	for range 2 {
-		ref, fresh := d.conns.Insert(&d.fresh)
+		ref, fresh := d.conns.Insert(&d.entry)
 		if fresh || ref == 0 {
 			return fresh
 		}
@@ -289,12 +289,12 @@ func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 // vacate ends an old data connection between the ends of one that the server is
 // to open; false: it is in use.
 func (d *Director) vacate(n *conntrack.Entry) bool {
-	d.again[0] = conntrack.Query{
+	d.single[0] = conntrack.Query{
 		Proto: n.Proto, Dir: conntrack.DirIn,
 		Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
 	}
-	d.conns.Lookup(d.again[:])
-	ref := d.again[0].Ref
+	d.conns.Lookup(d.single[:])
+	ref := d.single[0].Ref
 	if ref == 0 || d.conns.Conn(ref).Expectation() {
 		return true
 	}
@@ -311,7 +311,7 @@ func (h *helping) endPassive(c *conntrack.Conn) {
 	if h.session.passive == 0 {
 		return
 	}
-	q := &h.d.again[0]
+	q := &h.d.single[0]
 	*q = conntrack.Query{Proto: c.Proto(), Dir: conntrack.DirIn, PeerPort: h.session.passive}
 	q.Client, _ = c.Client()
 	q.Peer, _ = c.VIP()
@@ -323,17 +323,17 @@ func (h *helping) endActive(c *conntrack.Conn) {
 	if h.session.activePort == 0 {
 		return
 	}
-	q := &h.d.again[0]
+	q := &h.d.single[0]
 	*q = conntrack.Query{Proto: c.Proto(), Dir: conntrack.DirOut, Client: h.session.active, ClientPort: h.session.activePort}
 	q.Peer, _ = c.Server()
 	h.end()
 	h.session.activePort = 0
 }
 
-// end ends the expectation of this control connection that Director.again finds.
+// end ends the expectation of this control connection that Director.single finds.
 func (h *helping) end() {
-	h.d.conns.Lookup(h.d.again[:])
-	if ref := h.d.again[0].Ref; ref != 0 {
+	h.d.conns.Lookup(h.d.single[:])
+	if ref := h.d.single[0].Ref; ref != 0 {
 		if e := h.d.conns.Conn(ref); e.Expectation() && e.Control() == h.ref {
 			h.d.conns.Expire(ref)
 		}
@@ -345,8 +345,8 @@ func (h *helping) end() {
 func (d *Director) metByClient(p *packet) Verdict {
 	ref, server := p.query.Ref, d.table.server(d.conns.Conn(p.query.Ref).ServerID())
 	p.query.Ref = 0
-	if !opens(p) || !server.Available {
-		return d.begin(p)
+	if !opensConn(p) || !server.Available {
+		return d.newConn(p)
 	}
 	if p.query.Ref = d.conns.SetPort(ref, p.SrcPort); p.query.Ref == 0 {
 		return DroppedTableFull
@@ -356,8 +356,8 @@ func (d *Director) metByClient(p *packet) Verdict {
 
 // metByServer is metByClient for a server's packet.
 func (d *Director) metByServer(p *packet) Verdict {
-	if p.Proto == wire.ProtoTCP && !opens(p) {
-		return d.unknownReply(p)
+	if p.Proto == wire.ProtoTCP && !opensConn(p) {
+		return d.unmatchedReply(p)
 	}
 	if p.query.Ref = d.conns.SetPort(p.query.Ref, p.SrcPort); p.query.Ref == 0 {
 		return DroppedTableFull

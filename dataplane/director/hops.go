@@ -83,27 +83,27 @@ type FIB struct {
 	// Host is the way into the host's own stack, for flows whose server is the
 	// host; NoRoute if there is none.
 	Host   NextHop
-	routes *bart.Table[routeWay]
-	links  []linkWays        // by port
+	routes *bart.Table[fibRoute]
+	links  []linkHops        // by port
 	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
 }
 
-// linkWays are the ways to anything on the link of a port, by family.
-type linkWays struct{ v4, v6 NextHop }
+// linkHops are the ways to anything on the link of a port, by family.
+type linkHops struct{ v4, v6 NextHop }
 
-// routeWay is the Way of a whole route; onLink: each address has its own
+// fibRoute is the Way of a whole route; onLink: each address has its own
 // hardware address.
-type routeWay struct {
-	way    NextHop
+type fibRoute struct {
+	hop    NextHop
 	onLink bool
 }
 
 // NewFIB prepares hops for the packet path.
 func NewFIB(h *HostNet) *FIB {
-	w := &FIB{HostNet: h, routes: new(bart.Table[routeWay])}
+	w := &FIB{HostNet: h, routes: new(bart.Table[fibRoute])}
 	for i := range h.Ports {
 		p := &h.Ports[i]
-		w.links = append(w.links, p.link(uint16(i)))
+		w.links = append(w.links, p.hops(uint16(i)))
 		if p.VLAN != 0 {
 			if w.vlans == nil {
 				w.vlans = map[tagged]uint16{}
@@ -112,16 +112,16 @@ func NewFIB(h *HostNet) *FIB {
 		}
 	}
 	for pfx, r := range h.Routes.All() {
-		w.routes.Insert(pfx, w.prepare(r, pfx.Addr().Is4()))
+		w.routes.Insert(pfx, w.compileRoute(r, pfx.Addr().Is4()))
 	}
 	return w
 }
 
-func (w *FIB) prepare(r Route, is4 bool) routeWay {
+func (w *FIB) compileRoute(r Route, is4 bool) fibRoute {
 	if r.Port == wire.NoPort {
-		return routeWay{}
+		return fibRoute{}
 	}
-	way := w.onPort(r.Port, is4)
+	way := w.onLink(r.Port, is4)
 	if r.MTU > 0 {
 		way.MTU = min(way.MTU, r.MTU)
 	}
@@ -131,19 +131,19 @@ func (w *FIB) prepare(r Route, is4 bool) routeWay {
 	if r.Via.IsValid() {
 		w.resolve(&way, wire.AddrFrom(r.Via))
 	}
-	return routeWay{way: way, onLink: !r.Via.IsValid()}
+	return fibRoute{hop: way, onLink: !r.Via.IsValid()}
 }
 
-// link is the ways to anything on the port's link. A loopback's MTU is longer than any packet.
-func (p *Port) link(index uint16) linkWays {
+// hops is the ways to anything on the port's link. A loopback's MTU is longer than any packet.
+func (p *Port) hops(index uint16) linkHops {
 	way := NextHop{State: Unresolved, Link: fwd.LinkHeader{Port: index, Src: p.MAC}, MTU: min(p.MTU, wire.MaxIPLen)}
-	l := linkWays{way, way}
+	l := linkHops{way, way}
 	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
 	return l
 }
 
-// onPort is the way to anything on the link of a port.
-func (w *FIB) onPort(port uint16, is4 bool) NextHop {
+// onLink is the way to anything on the link of a port.
+func (w *FIB) onLink(port uint16, is4 bool) NextHop {
 	if is4 {
 		return w.links[port].v4
 	}
@@ -161,17 +161,17 @@ func (w *FIB) resolve(way *NextHop, addr wire.Addr) {
 func (w *FIB) NextHop(addr wire.Addr) NextHop {
 	r, ok := w.routes.Lookup(addr.Netip())
 	if !ok {
-		return w.unrouted(addr)
+		return w.viaNeighbour(addr)
 	}
 	if r.onLink {
-		w.resolve(&r.way, addr)
+		w.resolve(&r.hop, addr)
 	}
-	return r.way
+	return r.hop
 }
 
-func (w *FIB) unrouted(addr wire.Addr) NextHop {
+func (w *FIB) viaNeighbour(addr wire.Addr) NextHop {
 	for port := range w.Ports {
-		way := w.onPort(uint16(port), addr.Is4())
+		way := w.onLink(uint16(port), addr.Is4())
 		if w.resolve(&way, addr); way.State == Resolved {
 			return way
 		}
@@ -190,14 +190,14 @@ func (w *FIB) ReturnHop(client wire.Addr, last uint64) NextHop {
 	known := int(port) < len(w.Ports) && !mac.IsZero()
 	if w.vlans == nil || !known || w.Ports[port].VLAN == 0 {
 		r, ok := w.routes.Lookup(client.Netip())
-		if ok && r.way.State == Resolved {
-			return r.way
+		if ok && r.hop.State == Resolved {
+			return r.hop
 		}
 	}
 	if !known {
 		return w.NextHop(client)
 	}
-	way := w.onPort(port, client.Is4())
+	way := w.onLink(port, client.Is4())
 	way.Link.Dst, way.State = mac, Resolved
 	return way
 }

@@ -8,16 +8,16 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// forwardError sends an ICMP error about a known flow to the end that sent the
+// relayError sends an ICMP error about a known flow to the end that sent the
 // quoted packet. It is counted with the flow's packets but moves neither state
 // nor timer (reference 5.7).
-func (d *Director) forwardError(p *packet) Verdict {
+func (d *Director) relayError(p *packet) Verdict {
 	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum
 	}
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.unknownError(p)
+		return d.unmatchedError(p)
 	}
 	if c.Helped() && !d.renumberQuote(p) {
 		return DroppedHelperBusy
@@ -84,7 +84,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	case conntrack.MethodTunnel:
 		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
-	if fit(p, mtu, tun) == tooLong {
+	if fitMTU(p, mtu, tun) == exceedsMTU {
 		return DroppedUnanswered // errors are never answered with errors
 	}
 	if tun != nil && !tun.Encap(p.frame, &p.Packet) {
@@ -101,7 +101,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 // done, for any other error.
 func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
-	if !d.forUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
+	if !d.addressedToUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
 		return NotOurs, false
 	}
 	server := d.table.server(d.table.Tunnels[quotedTunnel(outer)])
@@ -115,19 +115,19 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	if tooBig {
 		server.Path.learn(d.now, reported, server.NextHop.MTU, p.IPv6, p.Src)
 	}
-	return d.tellClient(p, &server.Tunnel, tooBig), true
+	return d.relayTunnelError(p, &server.Tunnel, tooBig), true
 }
 
-// tellClient tells the client whose packet was in the tunnel packet that error p
+// relayTunnelError tells the client whose packet was in the tunnel packet that error p
 // is about. Noted is what it need not know: what comes next will be fragmented,
 // or nobody is known who sent it.
-func (d *Director) tellClient(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
+func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
 	in := p.inner
 	at, ok := tun.QuotedInner(p.frame, &d.outer)
 	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
 		return ICMPErrorNoted
 	}
-	if fill(p.query, in, true); !d.found(p.query) {
+	if fillQuery(p.query, in, true); !d.lookup(p.query) {
 		return ICMPErrorNoted
 	}
 	c := d.conns.Conn(p.query.Ref)
@@ -137,7 +137,7 @@ func (d *Director) tellClient(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdic
 	}
 	mtu := 0
 	if tooBig {
-		mtu = longest(in.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
+		mtu = longestPacket(in.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
 		if fwd.TotalLen(p.frame, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, in)) {
 			return ICMPErrorNoted
 		}
@@ -146,12 +146,12 @@ func (d *Director) tellClient(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdic
 	switch {
 	case way.State != Resolved:
 		return DroppedNoNeighbour
-	case d.limit.spent():
+	case d.answerLimit.empty():
 		return DroppedAnswerLimit
 	case !reply.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), way.MTU):
 		return DroppedUnanswered
 	}
-	d.limit.take()
+	d.answerLimit.spend()
 	way.Link.Apply(p.frame)
 	return ICMPErrorToClient
 }
@@ -165,19 +165,19 @@ func quotedTunnel(outer *wire.Packet) Endpoint {
 	return key
 }
 
-// unknownError treats an ICMP error about a flow we do not know. Under
+// unmatchedError treats an ICMP error about a flow we do not know. Under
 // schedule_icmp one about a service's reply is scheduled. If it quotes a packet to
 // an end the guard hides from the host, we route it on unchanged.
-func (d *Director) unknownError(p *packet) Verdict {
+func (d *Director) unmatchedError(p *packet) Verdict {
 	if d.table.Settings.ScheduleICMP && p.query.Dir == conntrack.DirIn && p.inner.HasPorts() {
 		if v, ok := d.scheduleError(p); ok {
 			return v
 		}
 	}
-	if d.table.hides(p.inner.Dst, p.inner.DstPort, p.inner.Proto) && !d.table.FIB.IsLocal(p.Dst) {
-		return d.pass(p)
+	if d.table.hidesFromHost(p.inner.Dst, p.inner.DstPort, p.inner.Proto) && !d.table.FIB.IsLocal(p.Dst) {
+		return d.routeUnchanged(p)
 	}
-	return d.answer(p)
+	return d.untracked(p)
 }
 
 // scheduleError gives an ICMP error about a service's reply to the server that
@@ -196,13 +196,13 @@ func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	case !wire.VerifyChecksum(p.frame, &p.Packet):
 		return DroppedBadICMPChecksum, true
 	}
-	if v := d.table.badSource(request); v != NotOurs {
+	if v := d.table.martian(request); v != NotOurs {
 		return v, true
 	}
 	if d.conns.DropPacket() {
 		return DroppedDefence, true
 	}
-	server, v := d.place(svc, request, request.Proto == wire.ProtoUDP)
+	server, v := d.admit(svc, request, request.Proto == wire.ProtoUDP)
 	switch {
 	case v == RefusedNoServer:
 		return DroppedUnanswered, true // errors are never answered with errors

@@ -21,45 +21,45 @@ type Limit struct {
 // MaxRate is the highest Limit.Rate: policers count in microseconds.
 const MaxRate = 1e6
 
-// tallyProto marks the entries of the connection table that count a client's
+// counterProto marks the entries of the connection table that count a client's
 // conns; it is reserved as an IP protocol (RFC 5237), so no packet asks for one.
-const tallyProto = 255
+const counterProto = 255
 
-// tallyTime is how long such an entry is kept without conns.
-const tallyTime = 10 * conntrack.Second
+// counterTimeout is how long such an entry is kept without conns.
+const counterTimeout = 10 * conntrack.Second
 
-// tally is the entry that counts the conns of a client: its template if the
+// admitClient is the entry that counts the conns of a client: its template if the
 // service is persistent, else one made for this. ok is false if it has as many
 // as it may. Two workers may each let the last one through, and conns that were
 // there before the limit are not counted, so it errs towards letting through.
-func (d *Director) tally(svc *Service, p *packet, template conntrack.Ref) (parent conntrack.Ref, ok bool) {
+func (d *Director) admitClient(svc *Service, p *packet, template conntrack.Ref) (parent conntrack.Ref, ok bool) {
 	if parent = template; parent == 0 {
-		parent = d.tallyOf(svc, p)
+		parent = d.clientCounter(svc, p)
 	}
 	return parent, parent == 0 || d.conns.Conn(parent).Children() < int(svc.Limit.Conns)
 }
 
-// tallyOf finds or makes the entry of a client without a template: a conn of no
+// clientCounter finds or makes the entry of a client without a template: a conn of no
 // server, named by the service's ID where others have the VIP. 0: the table is full.
-func (d *Director) tallyOf(svc *Service, p *packet) conntrack.Ref {
+func (d *Director) clientCounter(svc *Service, p *packet) conntrack.Ref {
 	var name wire.Addr
 	binary.BigEndian.PutUint32(name[12:], svc.ID)
-	d.again[0] = conntrack.Query{Proto: tallyProto, Dir: conntrack.DirIn, Template: true, Client: p.Src, Peer: name}
-	d.conns.Lookup(d.again[:])
-	if ref := d.again[0].Ref; ref != 0 {
+	d.single[0] = conntrack.Query{Proto: counterProto, Dir: conntrack.DirIn, Template: true, Client: p.Src, Peer: name}
+	d.conns.Lookup(d.single[:])
+	if ref := d.single[0].Ref; ref != 0 {
 		return ref
 	}
-	d.fresh = conntrack.Entry{
-		Proto: tallyProto, Template: true, Timeout: tallyTime,
+	d.entry = conntrack.Entry{
+		Proto: counterProto, Template: true, Timeout: counterTimeout,
 		Client: p.Src, VIP: name, ServiceID: svc.ID,
 	}
-	ref, _ := d.conns.Insert(&d.fresh)
+	ref, _ := d.conns.Insert(&d.entry)
 	return ref
 }
 
-// placed says whether a conn has a template that says which server it has, which a
+// hasTemplate says whether a conn has a template that says which server it has, which a
 // mere tally does not.
-func (d *Director) placed(c *conntrack.Conn) bool {
+func (d *Director) hasTemplate(c *conntrack.Conn) bool {
 	if c.Control() == 0 {
 		return false
 	}
@@ -67,8 +67,8 @@ func (d *Director) placed(c *conntrack.Conn) bool {
 	return parent.Template() && parent.ServerID() != 0
 }
 
-// announced says whether a conn is one that another conn announced.
-func (d *Director) announced(c *conntrack.Conn) bool {
+// isExpected says whether a conn is one that another conn announced.
+func (d *Director) isExpected(c *conntrack.Conn) bool {
 	return c.Control() != 0 && !d.conns.Conn(c.Control()).Template()
 }
 
@@ -112,8 +112,8 @@ func NewPolicers() *Policers {
 	return p
 }
 
-// admit says whether a client may begin one more connection with a service.
-func (s *Policers) admit(service uint32, client *wire.Addr, now conntrack.Tick, rate uint32) bool {
+// allow says whether a client may begin one more connection with a service.
+func (s *Policers) allow(service uint32, client *wire.Addr, now conntrack.Tick, rate uint32) bool {
 	h := s.hash(service, client)
 	line, tag := &s.lines[h%policerLines], max(h>>policerShift, 1)
 	us, cost := uint64(now)*1000, int64(policerSecond/rate)

@@ -151,7 +151,7 @@ func TestPolicersTwin(t *testing.T) {
 		if want {
 			used[w] = int64(now)*1000 + ahead + cost
 		}
-		if got := s.admit(w.service, &a, now, rate); got != want {
+		if got := s.allow(w.service, &a, now, rate); got != want {
 			t.Fatalf("at %d client %d of service %d: %t, want %t", now, w.client, w.service, got, want)
 		}
 	}
@@ -166,10 +166,10 @@ func TestPolicersUnderFlood(t *testing.T) {
 	for i := range 655_360 {
 		stranger := wire.Addr{0: 0x20, 12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}
 		now := conntrack.Tick(1000 + i/1000)
-		s.admit(1, &stranger, now, 10)
+		s.allow(1, &stranger, now, 10)
 		if i%100_000 == 0 {
 			asked++
-			if !s.admit(1, &honest, now, 10) {
+			if !s.allow(1, &honest, now, 10) {
 				refused++
 			}
 		}
@@ -184,6 +184,6 @@ func BenchmarkAdmit(b *testing.B) {
 	var a wire.Addr
 	for i := range b.N {
 		a[14], a[15] = byte(i>>8), byte(i)
-		s.admit(1, &a, conntrack.Tick(i/1000), 10)
+		s.allow(1, &a, conntrack.Tick(i/1000), 10)
 	}
 }

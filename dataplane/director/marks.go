@@ -82,9 +82,9 @@ func (t *Table) toVIP(addr wire.Addr) bool {
 // service.
 func (m *Marks) covers(addr wire.Addr) bool { return m.Nets.Contains(addr.Netip()) }
 
-// ambiguous says whether a question that was asked on the way in may have been
+// mayBeReply says whether a question that was asked on the way in may have been
 // about a packet on its way out: the net of a rule may contain clients.
-func (t *Table) ambiguous(q *conntrack.Query) bool {
+func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	if t.Marks == nil || q.Dir != conntrack.DirIn {
 		return false
 	}

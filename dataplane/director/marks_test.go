@@ -24,9 +24,9 @@ func (w *world) mark(method conntrack.Method, mark uint32, port uint16, servers 
 		w.table.Servers[id].Port = port
 	}
 	svc.Port, svc.Mark = 0, true
-	svc.Group = addr(fmt.Sprintf("0.0.0.%d", mark))
+	svc.MarkAddr = addr(fmt.Sprintf("0.0.0.%d", mark))
 	if v6 {
-		svc.Group = wire.Addr{3: byte(mark)}
+		svc.MarkAddr = wire.Addr{3: byte(mark)}
 	}
 	if w.table.Marks == nil {
 		w.table.Marks = &Marks{Services: map[MarkKey]*Service{}, Nets: new(bart.Lite)}

@@ -8,18 +8,18 @@ import (
 // This file names what is odd about frames that are sound. docs/packets.md has
 // the rules.
 
-// badSource says why no client can have sent this frame to a VIP; NotOurs: one can.
-func (t *Table) badSource(p *packet) Verdict {
+// martian says why no client can have sent this frame to a VIP; NotOurs: one can.
+func (t *Table) martian(p *packet) Verdict {
 	if _, vip := t.VIPs[p.Src]; vip {
 		return DroppedSourceVIP
 	}
-	if v := sourceVerdict[fwd.ScopeOf(p.Src)]; v != NotOurs {
+	if v := sourceVerdicts[fwd.ScopeOf(p.Src)]; v != NotOurs {
 		return v
 	}
-	return t.badMAC(p)
+	return t.martianMAC(p)
 }
 
-var sourceVerdict = [fwd.NumScope]Verdict{
+var sourceVerdicts = [fwd.NumScope]Verdict{
 	fwd.ScopeLink:        DroppedSourceLinkLocal,
 	fwd.ScopeLoopback:    DroppedSourceLoopback,
 	fwd.ScopeUnspecified: DroppedSourceUnspecified,
@@ -27,9 +27,9 @@ var sourceVerdict = [fwd.NumScope]Verdict{
 	fwd.ScopeReserved:    DroppedSourceReserved,
 }
 
-// badMAC says why nothing may be sent back to where the frame came from: a group
+// martianMAC says why nothing may be sent back to where the frame came from: a group
 // of machines, which cannot send, or ourselves. NotOurs: it may.
-func (t *Table) badMAC(p *packet) Verdict {
+func (t *Table) martianMAC(p *packet) Verdict {
 	src := wire.Ethernet(p.frame.Bytes()).Src()
 	switch {
 	case src.IsGroup():
@@ -40,10 +40,10 @@ func (t *Table) badMAC(p *packet) Verdict {
 	return NotOurs
 }
 
-// elsewhere treats an IP packet that is not to our hardware address alone.
-func (t *Table) elsewhere(p *packet) Verdict {
+// notToUs treats an IP packet that is not to our hardware address alone.
+func (t *Table) notToUs(p *packet) Verdict {
 	switch {
-	case t.badMAC(p) == DroppedSourceMACOwn:
+	case t.martianMAC(p) == DroppedSourceMACOwn:
 		return DroppedSourceMACOwn
 	case wire.Ethernet(p.frame.Bytes()).Dst().IsGroup():
 		return NotOursLinkGroup

@@ -8,10 +8,10 @@ import (
 
 // originator makes frames that no frame called for, in memory of its own.
 type originator struct {
-	frames [maxOwn]wire.Frame
+	frames [maxProbes]wire.Frame
 }
 
-const maxOwn = 2 * conntrack.MaxTimedOut
+const maxProbes = 2 * conntrack.MaxTimedOut
 
 func newOriginator() *originator {
 	o := new(originator)
@@ -32,24 +32,24 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 	n := 0
 	for _, c := range d.conns.TimedOut() {
 		if way := t.FIB.ReturnHop(c.Client, c.ReturnHop); way.State == Resolved {
-			reply.Probe(&d.own.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
+			reply.Probe(&d.probes.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
 		// Servers of other methods answer the client, who tells them itself.
 		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.State == Resolved {
-			reply.Probe(&d.own.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
+			reply.Probe(&d.probes.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}
 	}
-	r := d.pieces
-	frames := r.frames[:r.n+copy(r.frames[r.n:], d.own.frames[:n])]
+	r := d.held
+	frames := r.frames[:r.n+copy(r.frames[r.n:], d.probes.frames[:n])]
 	if t.FIB.vlans != nil {
-		t.leave(frames, nil)
+		t.tag(frames, nil)
 	}
 	return frames
 }
 
-// forgotten answers a segment of a forgotten connection, from whichever end.
-func (d *Director) forgotten(p *packet) Verdict {
+// resetTimedOut answers a segment of a forgotten connection, from whichever end.
+func (d *Director) resetTimedOut(p *packet) Verdict {
 	return d.reset(p, RefusedForgotten)
 }

@@ -8,30 +8,30 @@ import (
 
 // miss treats a packet whose conn the batch's lookup did not find.
 func (d *Director) miss(p *packet) Verdict {
-	if d.table.ambiguous(p.query) {
-		if r := reversed(p.query); d.found(&r) {
+	if d.table.mayBeReply(p.query) {
+		if r := reversed(p.query); d.lookup(&r) {
 			*p.query = r
 			if ofConn(&p.Packet) {
 				return d.fromServer(p)
 			}
-			return d.forwardError(p)
+			return d.relayError(p)
 		}
 	}
 	if !ofConn(&p.Packet) {
-		return d.unknownError(p)
+		return d.unmatchedError(p)
 	}
 	if p.query.Dir == conntrack.DirOut {
-		return d.unknownReply(p)
+		return d.unmatchedReply(p)
 	}
 	// A frame before this one in the batch may have made the conn meanwhile.
-	if d.found(p.query) {
-		return d.known(p)
+	if d.lookup(p.query) {
+		return d.established(p)
 	}
-	return d.begin(p)
+	return d.newConn(p)
 }
 
-// begin treats a packet to a VIP that has no conn.
-func (d *Director) begin(p *packet) Verdict {
+// newConn treats a packet to a VIP that has no conn.
+func (d *Director) newConn(p *packet) Verdict {
 	if isIPsec(p.Proto) {
 		return d.table.noIKE(p)
 	}
@@ -39,7 +39,7 @@ func (d *Director) begin(p *packet) Verdict {
 	if svc == nil {
 		return d.noService(p)
 	}
-	if v := d.table.badSource(p); v != NotOurs {
+	if v := d.table.martian(p); v != NotOurs {
 		return v
 	}
 	switch {
@@ -48,14 +48,14 @@ func (d *Director) begin(p *packet) Verdict {
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
-	return d.schedule(svc, p)
+	return d.admitAndSend(svc, p)
 }
 
-// found asks a question now, and says whether there is a conn.
-func (d *Director) found(q *conntrack.Query) bool {
-	d.again[0] = *q
-	d.conns.Lookup(d.again[:])
-	q.Ref = d.again[0].Ref
+// lookup asks a question now, and says whether there is a conn.
+func (d *Director) lookup(q *conntrack.Query) bool {
+	d.single[0] = *q
+	d.conns.Lookup(d.single[:])
+	q.Ref = d.single[0].Ref
 	return q.Ref != 0
 }
 
@@ -67,17 +67,17 @@ func (r *Settings) schedulable(p *packet) bool {
 	case p.SrcPort == 20:
 		return false
 	case p.Proto == wire.ProtoTCP:
-		return opens(p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0
+		return opensConn(p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0
 	case p.Proto == wire.ProtoSCTP:
-		return opens(p) || r.SloppySCTP && sctpEvent(p) != conntrack.EventAbort
+		return opensConn(p) || r.SloppySCTP && sctpEvent(p) != conntrack.EventAbort
 	}
 	return true
 }
 
-// schedule picks a server for a packet that begins a connection, enters the
+// admitAndSend picks a server for a packet that begins a connection, enters the
 // conn and sends the packet on.
-func (d *Director) schedule(svc *Service, p *packet) Verdict {
-	server, v := d.place(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
+func (d *Director) admitAndSend(svc *Service, p *packet) Verdict {
+	server, v := d.admit(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
 	switch {
 	case v == RefusedNoServer:
 		return d.noServer(svc, p)
@@ -87,27 +87,27 @@ func (d *Director) schedule(svc *Service, p *packet) Verdict {
 	return d.toServer(p, server)
 }
 
-// place picks a server for a client's packet p, which frame f brought, and enters
+// admit picks a server for a client's packet p, which frame f brought, and enters
 // the conn. If there is none to be had, ref is 0 and v says why.
-func (d *Director) place(svc *Service, p *packet, onePacket bool) (server *Server, v Verdict) {
+func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Server, v Verdict) {
 	limit := svc.Limit
-	if limit != nil && limit.Rate > 0 && !limit.Policers.admit(svc.ID, &p.Src, d.now, limit.Rate) {
+	if limit != nil && limit.Rate > 0 && !limit.Policers.allow(svc.ID, &p.Src, d.now, limit.Rate) {
 		return nil, DroppedClientRate
 	}
-	holder, ok := svc.holder(p)
+	holder, ok := svc.templateClient(p)
 	if !ok {
 		return nil, DroppedNoCallID
 	}
-	server, control := d.choose(svc, p, holder)
+	server, control := d.selectServer(svc, p, holder)
 	if server == nil {
 		return nil, RefusedNoServer
 	}
 	if limit != nil && limit.Conns > 0 && !svc.OnePacket {
-		if control, ok = d.tally(svc, p, control); !ok {
+		if control, ok = d.admitClient(svc, p, control); !ok {
 			return nil, DroppedClientConns
 		}
 	}
-	d.fresh = conntrack.Entry{
+	d.entry = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
@@ -118,27 +118,27 @@ func (d *Director) place(svc *Service, p *packet, onePacket bool) (server *Serve
 		Control:   control,
 		ReturnHop: packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In),
 	}
-	ref, fresh := d.conns.Insert(&d.fresh)
+	ref, fresh := d.conns.Insert(&d.entry)
 	if ref == 0 {
 		return nil, DroppedTableFull
 	}
 	p.query.Ref = ref
 	if fresh {
-		d.bound(server)
+		d.countBound(server)
 	} else if server = d.table.server(d.conns.Conn(ref).ServerID()); !server.Available {
 		return nil, DroppedServerGone // another worker was first, by another table
 	}
-	if d.fresh.OnePacket {
-		d.pieces.picked = server.ID
+	if d.entry.OnePacket {
+		d.held.onePacketServer = server.ID
 	}
 	return server, v
 }
 
-// bound accounts for a new conn of a server.
-func (d *Director) bound(server *Server) {
+// countBound accounts for a new conn of a server.
+func (d *Director) countBound(server *Server) {
 	server.Counters.shards[d.worker].conns.Add(1)
 	if server.Threshold != nil {
-		server.Threshold.bound()
+		server.Threshold.raise()
 	}
 }
 
@@ -153,21 +153,21 @@ func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	return p.DstPort
 }
 
-// choose picks the server of a new connection: the one its template names, else
+// selectServer picks the server of a new connection: the one its template names, else
 // the scheduler's choice, which a persistent service remembers in a new template
 // of the holder.
-func (d *Director) choose(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
+func (d *Director) selectServer(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
 	if svc.Persist > 0 {
-		return d.persistent(svc, p, holder)
+		return d.persistentServer(svc, p, holder)
 	}
-	return d.pick(svc, p), 0
+	return d.schedule(svc, p), 0
 }
 
-// pick is the scheduler's choice. While it has none the sorry server, if there is
+// schedule is the scheduler's choice. While it has none the sorry server, if there is
 // one, takes what begins; what it took stays with it until it ends.
-func (d *Director) pick(svc *Service, p *packet) *Server {
-	for _, id := range svc.Limited {
-		d.table.Servers[id].Threshold.relax()
+func (d *Director) schedule(svc *Service, p *packet) *Server {
+	for _, id := range svc.WithThreshold {
+		d.table.Servers[id].Threshold.clear()
 	}
 	flow := sched.Flow{Client: p.Src, VIP: p.Dst, ClientPort: p.SrcPort, Port: p.DstPort, Now: int64(d.now)}
 	i := svc.Picker.Pick(svc.Cursor, flow)
@@ -180,10 +180,10 @@ func (d *Director) pick(svc *Service, p *packet) *Server {
 	return nil
 }
 
-// holder is what the templates of a persistent service hold to a server: the
+// templateClient is what the templates of a persistent service hold to a server: the
 // masked address of a client, or a call. ok is false if it should be a call, but
 // the packet names none.
-func (s *Service) holder(p *packet) (holder wire.Addr, ok bool) {
+func (s *Service) templateClient(p *packet) (holder wire.Addr, ok bool) {
 	switch {
 	case s.Persist == 0:
 		return holder, true
@@ -197,10 +197,10 @@ func (s *Service) holder(p *packet) (holder wire.Addr, ok bool) {
 	return holder, true
 }
 
-// persistent finds or makes the template of a holder.
-func (d *Director) persistent(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
-	group := svc.group(p)
-	if ref := d.template(holder, group); ref != 0 {
+// persistentServer finds or makes the template of a holder.
+func (d *Director) persistentServer(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
+	group := svc.templateEndpoint(p)
+	if ref := d.findTemplate(holder, group); ref != 0 {
 		server := d.table.server(d.conns.Conn(ref).ServerID())
 		if server.Available && !server.Down && (server.Weight > 0 || !svc.ExpireQuiescent) {
 			d.conns.Renew(ref, 0) // with its own timeout: a changed -p is for new ones
@@ -208,11 +208,11 @@ func (d *Director) persistent(svc *Service, p *packet, holder wire.Addr) (*Serve
 		}
 		d.conns.Expire(ref) // its server takes nothing new
 	}
-	server := d.pick(svc, p)
+	server := d.schedule(svc, p)
 	if server == nil || server.ID == svc.Sorry {
 		return server, 0 // nothing that a client should be held to
 	}
-	ref := d.hold(svc, server, holder, group)
+	ref := d.makeTemplate(svc, server, holder, group)
 	if ref == 0 {
 		return server, 0
 	}
@@ -222,39 +222,39 @@ func (d *Director) persistent(svc *Service, p *packet, holder wire.Addr) (*Serve
 	return server, ref
 }
 
-// template finds a template: an entry whose client is the holder, with port 0
+// findTemplate finds a template: an entry whose client is the holder, with port 0
 // (reference 4, "Template key"); 0: there is none.
-func (d *Director) template(holder wire.Addr, group Endpoint) conntrack.Ref {
-	d.again[0] = conntrack.Query{
+func (d *Director) findTemplate(holder wire.Addr, group Endpoint) conntrack.Ref {
+	d.single[0] = conntrack.Query{
 		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
 		Client: holder, Peer: group.Addr, PeerPort: group.Port,
 	}
-	d.conns.Lookup(d.again[:])
-	return d.again[0].Ref
+	d.conns.Lookup(d.single[:])
+	return d.single[0].Ref
 }
 
-// hold makes a template; 0: the table is full.
-func (d *Director) hold(svc *Service, server *Server, holder wire.Addr, group Endpoint) conntrack.Ref {
-	d.fresh = conntrack.Entry{
+// makeTemplate makes a template; 0: the table is full.
+func (d *Director) makeTemplate(svc *Service, server *Server, holder wire.Addr, group Endpoint) conntrack.Ref {
+	d.entry = conntrack.Entry{
 		Proto: group.Proto, Template: true, Timeout: svc.Persist,
 		Client: holder, VIP: group.Addr, VPort: group.Port,
 		Server: server.Addr, SPort: server.Port,
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
 	}
 	if group.Port == 0 {
-		d.fresh.SPort = 0
+		d.entry.SPort = 0
 	}
-	ref, _ := d.conns.Insert(&d.fresh)
+	ref, _ := d.conns.Insert(&d.entry)
 	return ref
 }
 
-// group is what a template stands for beside its client (reference 4, "Template
+// templateEndpoint is what a template stands for beside its client (reference 4, "Template
 // key"): the service's port, every port of the VIP if the packet came by another
 // or to port 21, or all that a mark joins.
-func (s *Service) group(p *packet) Endpoint {
+func (s *Service) templateEndpoint(p *packet) Endpoint {
 	switch {
 	case s.Mark:
-		return Endpoint{Addr: s.Group}
+		return Endpoint{Addr: s.MarkAddr}
 	case s.Port != p.DstPort || s.Port == wire.PortFTP:
 		return Endpoint{Addr: p.Dst, Proto: p.Proto}
 	}

@@ -96,15 +96,15 @@ type Endpoint struct {
 
 // Service is a virtual service.
 type Service struct {
-	ID      uint32
-	Port    uint16    // as configured; 0: every port
-	Mark    bool      // the service of a mark; Port is 0
-	Group   wire.Addr // of a Mark: the address that stands for it in templates
-	Picker  sched.Picker
-	Cursor  *sched.Cursor
-	Servers []uint32 // IDs in the Picker's order
-	Limited []uint32 // IDs of those with a Threshold
-	Sorry   uint32   // ID of the server that takes what the Picker has none for; 0: none
+	ID            uint32
+	Port          uint16    // as configured; 0: every port
+	Mark          bool      // the service of a mark; Port is 0
+	MarkAddr      wire.Addr // of a Mark: the address that stands for it in templates
+	Picker        sched.Picker
+	Cursor        *sched.Cursor
+	Servers       []uint32 // IDs in the Picker's order
+	WithThreshold []uint32 // IDs of those with a Threshold
+	Sorry         uint32   // ID of the server that takes what the Picker has none for; 0: none
 	// Persist is how long a template lives, in ms; 0: the service is not persistent.
 	Persist conntrack.Tick
 	Mask    wire.Addr // the part of the client's address that a template keeps
@@ -160,15 +160,15 @@ func (h *Threshold) total() int64 {
 	return int64(h.Counts.Active.Load()) + int64(h.Counts.Inactive.Load())
 }
 
-// bound is called when a new conn was bound to the server.
-func (h *Threshold) bound() {
+// raise is called when a new conn was bound to the server.
+func (h *Threshold) raise() {
 	if h.total() >= h.Upper {
 		h.Overload.Store(true)
 	}
 }
 
-// relax clears the flag if enough conns have gone since it was set.
-func (h *Threshold) relax() {
+// clear clears the flag if enough conns have gone since it was set.
+func (h *Threshold) clear() {
 	lower := h.Lower
 	if lower == 0 {
 		lower = h.Upper - h.Upper>>2
@@ -266,8 +266,8 @@ func (t *Table) server(id uint32) *Server {
 	return &t.Servers[id]
 }
 
-// origin is what a server's packet without a conn says of the service it answers for.
-func (t *Table) origin(p *packet) (ReplyService, bool) {
+// replyService is what a server's packet without a conn says of the service it answers for.
+func (t *Table) replyService(p *packet) (ReplyService, bool) {
 	if len(t.ReplyServices) == 0 {
 		return ReplyService{}, false
 	}
@@ -284,8 +284,8 @@ func (t *Table) origin(p *packet) (ReplyService, bool) {
 	return own, ok
 }
 
-// hides says whether the guard keeps frames from this end away from the host.
-func (t *Table) hides(addr wire.Addr, port uint16, proto uint8) bool {
+// hidesFromHost says whether the guard keeps frames from this end away from the host.
+func (t *Table) hidesFromHost(addr wire.Addr, port uint16, proto uint8) bool {
 	key := Endpoint{Addr: addr, Port: port, Proto: proto}
 	if t.ServerEndpoints[key] {
 		return true

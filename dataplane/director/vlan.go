@@ -8,8 +8,8 @@ import "uvs/dataplane/wire"
 // knows the hosts and addresses: their frames are the host's, unless tags are to
 // be kept. Then a frame stays in its VLAN, whatever port it leaves by.
 
-// enter gives a tagged frame to the port that its VLAN is.
-func (t *Table) enter(p *packet) {
+// untag gives a tagged frame to the port that its VLAN is.
+func (t *Table) untag(p *packet) {
 	for {
 		vlan, customer, ok := wire.VLAN(p.frame)
 		port, ours := p.frame.In, vlan == 0
@@ -29,8 +29,8 @@ func (t *Table) enter(p *packet) {
 	}
 }
 
-// leave puts the frames that leave by a VLAN on its trunk, with its tag.
-func (t *Table) leave(frames []wire.Frame, verdicts []Verdict) {
+// tag puts the frames that leave by a VLAN on its trunk, with its tag.
+func (t *Table) tag(frames []wire.Frame, verdicts []Verdict) {
 	for i := range frames {
 		f := &frames[i]
 		if int(f.Out) >= len(t.FIB.Ports) || t.FIB.Ports[f.Out].VLAN == 0 {
