@@ -20,18 +20,18 @@ import (
 //
 // Ratios are worth trusting, absolute figures of a shared machine are not.
 
-// path is one way from client to server: through the director to the VIP, or
+// forwarder is one way from client to server: through the director to the VIP, or
 // forwarded by the kernel to the RIP with no director there.
-type path struct {
+type forwarder struct {
 	name string
 	uvs  bool
 }
 
-var paths = []path{{"kernel", false}, {"uvs", true}}
+var forwarders = []forwarder{{"kernel", false}, {"uvs", true}}
 
 // open builds the NAT scene and says where the client finds port.
-func (p path) open(b *testing.B, port int) (s *scene, target string) {
-	s = &scene{network: newNetwork(b, "sysctl"), method: "nat"}
+func (p forwarder) open(b *testing.B, port int) (s *topology, target string) {
+	s = &topology{network: newNetwork(b, "sysctl"), method: "nat"}
 	s.add("client", "director", "s1")
 	s.link("client", "eth0", "director", "eth0")
 	s.link("director", "eth1", "s1", "eth0")
@@ -39,10 +39,10 @@ func (p path) open(b *testing.B, port int) (s *scene, target string) {
 	s.assign("director", "eth0", 1, 1)
 	s.assign("director", "eth1", 2, 1)
 	s.assign("s1", "eth0", 2, 11)
-	s.in("s1", "ip route add default via "+s.addr(2, 1))
+	s.run("s1", "ip route add default via "+s.addr(2, 1))
 	if !p.uvs {
-		s.in("director", "sysctl -qw net.ipv4.ip_forward=1")
-		s.in("client", "ip route add 10.2.0.0/24 via "+s.addr(1, 1))
+		s.run("director", "sysctl -qw net.ipv4.ip_forward=1")
+		s.run("client", "ip route add 10.2.0.0/24 via "+s.addr(1, 1))
 		return s, fmt.Sprintf("%s:%d", s.addr(2, 11), port)
 	}
 	s.director("director", "eth0", "eth1")
@@ -54,9 +54,9 @@ func (p path) open(b *testing.B, port int) (s *scene, target string) {
 	return s, fmt.Sprintf("%s:%d", s.vip(), port)
 }
 
-// inside runs f in the namespace ns; sockets f opens stay there. The thread
+// inNetns runs f in the namespace ns; sockets f opens stay there. The thread
 // comes back, because processes started by it die with it (Pdeathsig).
-func (n *network) inside(ns string, f func() error) error {
+func (n *network) inNetns(ns string, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
@@ -82,15 +82,15 @@ func (n *network) inside(ns string, f func() error) error {
 // BenchmarkRTT is the time of one small UDP question and answer through an
 // otherwise idle path, one every millisecond; p50 and p99 in µs.
 func BenchmarkRTT(b *testing.B) {
-	for _, p := range paths {
+	for _, p := range forwarders {
 		b.Run(p.name, func(b *testing.B) {
 			s, target := p.open(b, 7)
 			var server net.PacketConn
 			var client net.Conn
-			must(b, s.inside("s1", func() (err error) { server, err = net.ListenPacket("udp", ":7"); return err }))
+			must(b, s.inNetns("s1", func() (err error) { server, err = net.ListenPacket("udp", ":7"); return err }))
 			defer server.Close()
 			go echo(server)
-			must(b, s.inside("client", func() (err error) { client, err = net.Dial("udp", target); return err }))
+			must(b, s.inNetns("client", func() (err error) { client, err = net.Dial("udp", target); return err }))
 			defer client.Close()
 			roundTrips(b, client)
 		})
@@ -132,15 +132,15 @@ func roundTrips(b *testing.B, client net.Conn) {
 // BenchmarkStream is one TCP stream from client to server and from server to
 // client, with the offloads veth has by default.
 func BenchmarkStream(b *testing.B) {
-	for _, p := range paths {
+	for _, p := range forwarders {
 		for _, up := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%s/up=%t", p.name, up), func(b *testing.B) {
 				s, target := p.open(b, 9)
 				var l net.Listener
-				must(b, s.inside("s1", func() (err error) { l, err = net.Listen("tcp", ":9"); return err }))
+				must(b, s.inNetns("s1", func() (err error) { l, err = net.Listen("tcp", ":9"); return err }))
 				defer l.Close()
 				var client net.Conn
-				must(b, s.inside("client", func() (err error) { client, err = net.Dial("tcp", target); return err }))
+				must(b, s.inNetns("client", func() (err error) { client, err = net.Dial("tcp", target); return err }))
 				defer client.Close()
 				server, err := l.Accept()
 				must(b, err)

@@ -58,8 +58,8 @@ func readPcap(t testing.TB, file string) (packets []gopacket.Packet) {
 	}
 }
 
-// judge looks at the packets of one captured interface.
-type judge struct {
+// captureChecker looks at the packets of one captured interface.
+type captureChecker struct {
 	t     testing.TB
 	where string
 	// ttl is what packets arriving from each source address must have.
@@ -67,7 +67,7 @@ type judge struct {
 }
 
 // check reports every frame that should not be there.
-func (j *judge) check(packets []gopacket.Packet) {
+func (j *captureChecker) check(packets []gopacket.Packet) {
 	j.t.Helper()
 	seen := map[string]int{}
 	judged := 0
@@ -89,7 +89,7 @@ func (j *judge) check(packets []gopacket.Packet) {
 		if tcp.RST {
 			j.t.Errorf("%s: reset: %s", j.where, p)
 		}
-		j.addresses(p, tcp, seen)
+		j.checkHeaders(p, tcp, seen)
 	}
 	for key, n := range seen {
 		if n > 1 {
@@ -101,13 +101,13 @@ func (j *judge) check(packets []gopacket.Packet) {
 	}
 }
 
-// addresses checks TTL and checksums of the innermost IP header and, where IPv4
+// checkHeaders checks TTL and checksums of the innermost IP header and, where IPv4
 // gives every packet a number, that no packet comes twice.
-func (j *judge) addresses(p gopacket.Packet, tcp *layers.TCP, seen map[string]int) {
+func (j *captureChecker) checkHeaders(p gopacket.Packet, tcp *layers.TCP, seen map[string]int) {
 	for _, l := range p.Layers() {
 		switch ip := l.(type) {
 		case *layers.IPv4:
-			j.hop(ip.SrcIP.String(), ip.TTL, p)
+			j.checkTTL(ip.SrcIP.String(), ip.TTL, p)
 			if ip.Protocol == layers.IPProtocolTCP {
 				tcp.SetNetworkLayerForChecksum(ip)
 				if ip.Id != 0 {
@@ -115,7 +115,7 @@ func (j *judge) addresses(p gopacket.Packet, tcp *layers.TCP, seen map[string]in
 				}
 			}
 		case *layers.IPv6:
-			j.hop(ip.SrcIP.String(), ip.HopLimit, p)
+			j.checkTTL(ip.SrcIP.String(), ip.HopLimit, p)
 			if ip.NextHeader == layers.IPProtocolTCP {
 				tcp.SetNetworkLayerForChecksum(ip)
 			}
@@ -127,7 +127,7 @@ func (j *judge) addresses(p gopacket.Packet, tcp *layers.TCP, seen map[string]in
 	}
 }
 
-func (j *judge) hop(src string, ttl uint8, p gopacket.Packet) {
+func (j *captureChecker) checkTTL(src string, ttl uint8, p gopacket.Packet) {
 	if want, ok := j.ttl[src]; ok && ttl != want {
 		j.t.Errorf("%s: TTL %d from %s, want %d: %s", j.where, ttl, src, want, p)
 	}
@@ -141,20 +141,20 @@ func TestCaptures(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: method, v6: v6, onHost: onHost}
 					s.build(t.TempDir())
-					s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-					s.judgeTraffic()
+					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+					s.checkTraffic()
 				})
 			}
 		}
 	}
 }
 
-func (s *scene) judgeTraffic() {
+func (s *topology) checkTraffic() {
 	ends := []string{"client", "s1", "s2"}
 	for _, ns := range ends {
-		s.in(ns, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null")
+		s.run(ns, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null")
 	}
 	stops := map[string]func() []gopacket.Packet{}
 	for _, ns := range ends {
@@ -166,7 +166,7 @@ func (s *scene) judgeTraffic() {
 		fromServer = 63
 	}
 	for _, ns := range ends {
-		j := &judge{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63, s.addr(1, 1): 63}}
+		j := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63, s.addr(1, 1): 63}}
 		if ns == "client" {
 			j.ttl[s.addr(1, 2)] = 64
 		} else {

@@ -16,7 +16,7 @@ var services = flag.Int("services", 128, "how many services, of ten servers each
 // Services and servers are added, weighed anew and deleted by the hundred while
 // datagrams go to and fro: not one is lost.
 func TestChangesUnderTraffic(t *testing.T) {
-	e := newEnds(t, "nat", 1)
+	e := newClientServer(t, "nat", 1)
 	go echo(e.udp)
 	stop, lost := make(chan struct{}), make(chan error, 1)
 	client := e.dial("udp")
@@ -53,7 +53,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		e.in("director", uvsBinary+" ipvsadm -R < "+file)
+		e.run("director", uvsBinary+" ipvsadm -R < "+file)
 	}
 	server := func(n int) string { return fmt.Sprintf("10.2.0.%d", 20+n) }
 	restore(func(svc string, n int) string { return fmt.Sprintf("-a -t %s -r %s:80 -m", svc, server(n)) },

@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// ends are a client and one server with sockets of this process in both
+// clientServer are a client and one server with sockets of this process in both
 // namespaces, through a director that runs one TCP and one UDP service on port 7.
-type ends struct {
-	*scene
+type clientServer struct {
+	*topology
 	tcp net.Listener
 	udp net.PacketConn
 }
 
-// newEnds makes a scene with the first n servers of s1, s2 and takes sockets
+// newClientServer makes a scene with the first n servers of s1, s2 and takes sockets
 // on the first; director gets extra options.
-func newEnds(t testing.TB, method string, servers int, options ...string) *ends {
-	e := &ends{scene: &scene{network: newNetwork(t, "sysctl"), method: method}}
-	s := e.scene
+func newClientServer(t testing.TB, method string, servers int, options ...string) *clientServer {
+	e := &clientServer{topology: &topology{network: newNetwork(t, "sysctl"), method: method}}
+	s := e.topology
 	names := []string{"s1", "s2"}[:servers]
 	s.add(append([]string{"client", "director"}, names...)...)
 	interfaces := []string{"eth0"}
 	if method == "nat" {
-		s.lan("lan1", "client", "director:eth0")
-		s.lan("lan2", append([]string{"director:eth1"}, names...)...)
+		s.bridge("lan1", "client", "director:eth0")
+		s.bridge("lan2", append([]string{"director:eth1"}, names...)...)
 		s.assign("director", "eth1", 2, 1)
 		interfaces = append(interfaces, "eth1")
 	} else {
-		s.lan("lan1", append([]string{"client", "director"}, names...)...)
+		s.bridge("lan1", append([]string{"client", "director"}, names...)...)
 	}
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
@@ -46,7 +46,7 @@ func newEnds(t testing.TB, method string, servers int, options ...string) *ends 
 			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.vip(), s.addr(s.serverNet(), 11+i), s.flag()))
 		}
 	}
-	must(t, s.inside("s1", func() (err error) {
+	must(t, s.inNetns("s1", func() (err error) {
 		if e.tcp, err = net.Listen("tcp", ":7"); err == nil {
 			e.udp, err = net.ListenPacket("udp", ":7")
 		}
@@ -57,14 +57,14 @@ func newEnds(t testing.TB, method string, servers int, options ...string) *ends 
 }
 
 // dial connects to the VIP from the client.
-func (e *ends) dial(network string) (c net.Conn) {
+func (e *clientServer) dial(network string) (c net.Conn) {
 	e.t.Helper()
-	must(e.t, e.inside("client", func() (err error) { c, err = net.Dial(network, e.vip()+":7"); return err }))
+	must(e.t, e.inNetns("client", func() (err error) { c, err = net.Dial(network, e.vip()+":7"); return err }))
 	return c
 }
 
-// conn is a TCP connection seen from both ends.
-func (e *ends) conn() (client, server *net.TCPConn) {
+// connect is a TCP connection seen from both ends.
+func (e *clientServer) connect() (client, server *net.TCPConn) {
 	e.t.Helper()
 	c := e.dial("tcp")
 	s, err := e.tcp.Accept()
@@ -73,10 +73,10 @@ func (e *ends) conn() (client, server *net.TCPConn) {
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
-// listed is the line of a client's port in `ipvsadm -Lnc`: state and countdown.
-func (e *ends) listed(local net.Addr) (state string, left time.Duration) {
+// listedConn is the line of a client's port in `ipvsadm -Lnc`: state and countdown.
+func (e *clientServer) listedConn(local net.Addr) (state string, left time.Duration) {
 	e.t.Helper()
-	for _, line := range strings.Split(e.in("director", uvsBinary+" ipvsadm -Lnc"), "\n") {
+	for _, line := range strings.Split(e.run("director", uvsBinary+" ipvsadm -Lnc"), "\n") {
 		f := strings.Fields(line)
 		if len(f) == 6 && f[3] == local.String() {
 			var min, sec int
@@ -89,14 +89,14 @@ func (e *ends) listed(local net.Addr) (state string, left time.Duration) {
 	return "", 0
 }
 
-// expect waits for a conn's state; its countdown must not be above the
+// expectState waits for a conn's state; its countdown must not be above the
 // state's timeout, nor more than half a minute below it.
-func (e *ends) expect(c net.Conn, want string, timeout time.Duration) {
+func (e *clientServer) expectState(c net.Conn, want string, timeout time.Duration) {
 	e.t.Helper()
 	var state string
 	var left time.Duration
 	eventually(e.t, "state "+want, func() bool {
-		state, left = e.listed(c.LocalAddr())
+		state, left = e.listedConn(c.LocalAddr())
 		return state == want
 	})
 	if left > timeout || left < timeout-30*time.Second {
@@ -123,20 +123,20 @@ func TestConnStates(t *testing.T) {
 		{"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
 		{"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
 	}
-	scenes := map[string]*ends{}
+	scenes := map[string]*clientServer{}
 	for _, method := range []string{"nat", "dr"} {
 		t.Run(method, func(t *testing.T) {
-			scenes[method] = newEnds(t, method, 1)
+			scenes[method] = newClientServer(t, method, 1)
 			for _, r := range rows {
 				if r.method == method {
 					t.Run(r.sentence, func(t *testing.T) {
 						e := *scenes[method]
 						e.t = t
-						c, s := e.conn()
+						c, s := e.connect()
 						c.Write([]byte("hello"))
 						s.Read(make([]byte, 16))
 						r.act(c, s)
-						e.expect(c, r.state, r.timeout)
+						e.expectState(c, r.state, r.timeout)
 					})
 				}
 			}
@@ -149,9 +149,9 @@ func TestConnStates(t *testing.T) {
 func TestForgottenConnIsReset(t *testing.T) {
 	for _, method := range []string{"nat", "dr"} {
 		t.Run(method, func(t *testing.T) {
-			e := newEnds(t, method, 1)
-			e.in("director", uvsBinary+" set --service tcp:"+e.vip()+":7 timeout_tcp_established=1")
-			client, server := e.conn()
+			e := newClientServer(t, method, 1)
+			e.run("director", uvsBinary+" set --service tcp:"+e.vip()+":7 timeout_tcp_established=1")
+			client, server := e.connect()
 			ends := map[string]net.Conn{"client": client}
 			if method == "nat" {
 				ends["server"] = server
@@ -168,11 +168,11 @@ func TestForgottenConnIsReset(t *testing.T) {
 
 // Under reset_forgotten 0 an end learns of the loss when it next speaks.
 func TestForgottenSilently(t *testing.T) {
-	e := newEnds(t, "nat", 1)
-	e.in("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
-	c, _ := e.conn()
+	e := newClientServer(t, "nat", 1)
+	e.run("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
+	c, _ := e.connect()
 	c.Write([]byte("hello"))
-	eventually(t, "the entry is gone", func() bool { state, _ := e.listed(c.LocalAddr()); return state == "" })
+	eventually(t, "the entry is gone", func() bool { state, _ := e.listedConn(c.LocalAddr()); return state == "" })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	c.Write([]byte("anybody there?"))
 	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
@@ -182,8 +182,8 @@ func TestForgottenSilently(t *testing.T) {
 
 // A UDP flow of 500 packets a second leaves nothing behind when it ends.
 func TestUDPEntryDiesOnTime(t *testing.T) {
-	e := newEnds(t, "nat", 1)
-	e.in("director", uvsBinary+" ipvsadm --set 0 0 2")
+	e := newClientServer(t, "nat", 1)
+	e.run("director", uvsBinary+" ipvsadm --set 0 0 2")
 	go echo(e.udp)
 	c := e.dial("udp")
 	defer c.Close()
@@ -195,19 +195,19 @@ func TestUDPEntryDiesOnTime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if state, left := e.listed(c.LocalAddr()); state != "UDP" || left > 2*time.Second {
+	if state, left := e.listedConn(c.LocalAddr()); state != "UDP" || left > 2*time.Second {
 		t.Fatalf("after the burst: %s %v", state, left)
 	}
-	eventually(t, "the entry is gone", func() bool { state, _ := e.listed(c.LocalAddr()); return state == "" })
+	eventually(t, "the entry is gone", func() bool { state, _ := e.listedConn(c.LocalAddr()); return state == "" })
 }
 
 // Removing a server under load loses no packet of what begins anew: a UDP flow
 // goes on at the other server, new connections succeed.
 func TestServerRemovedUnderLoad(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	var tcp2 net.Listener
 	var udp2 net.PacketConn
-	must(t, e.inside("s2", func() (err error) {
+	must(t, e.inNetns("s2", func() (err error) {
 		if tcp2, err = net.Listen("tcp", ":7"); err == nil {
 			udp2, err = net.ListenPacket("udp", ":7")
 		}
@@ -273,7 +273,7 @@ func TestServerRemovedUnderLoad(t *testing.T) {
 // (RetransSegs of RFC 4022, the thirteenth word of the Tcp line).
 func (n *network) retransmitted(ns string) (segments int) {
 	n.t.Helper()
-	_, err := fmt.Sscan(n.in(ns, "awk '/^Tcp: [0-9]/ {print $13}' /proc/net/snmp"), &segments)
+	_, err := fmt.Sscan(n.run(ns, "awk '/^Tcp: [0-9]/ {print $13}' /proc/net/snmp"), &segments)
 	must(n.t, err)
 	return segments
 }

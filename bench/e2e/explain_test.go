@@ -9,9 +9,9 @@ import (
 // The server that explain names before a connection is the one that gets it;
 // afterwards it names the conn. Bad tuples are refused in one line.
 func TestExplain(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	ask := func(options string) string {
-		return e.in("director", uvsBinary+" explain "+options+" tcp 10.1.0.2:4711 "+e.vip()+":7 --in-interface eth0")
+		return e.run("director", uvsBinary+" explain "+options+" tcp 10.1.0.2:4711 "+e.vip()+":7 --in-interface eth0")
 	}
 	for _, word := range []string{"forwarded_masq", "by scheduler rr", "none; this packet begins one", "MTU 1500", "timeout_tcp_established=900"} {
 		if text := ask(""); !strings.Contains(text, word) {
@@ -26,19 +26,19 @@ func TestExplain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first.Server.Addr == e.addr(2, 11) {
-			e.conn()
+			e.connect()
 			break
 		}
-		e.try("client", "curl -s --max-time 1 http://"+e.vip()+":7") // the other server's turn: nobody listens there
+		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7") // the other server's turn: nobody listens there
 	}
-	list := e.in("director", uvsBinary+" ipvsadm -Lnc")
+	list := e.run("director", uvsBinary+" ipvsadm -Lnc")
 	line := strings.Fields(list[strings.Index(list, "ESTABLISHED"):])
-	text := e.in("director", uvsBinary+" explain tcp "+line[1]+" "+e.vip()+":7")
+	text := e.run("director", uvsBinary+" explain tcp "+line[1]+" "+e.vip()+":7")
 	if !strings.Contains(text, e.addr(2, 11)+":7 by its conn") || !strings.Contains(text, "ESTABLISHED") {
 		t.Errorf("of a connection:\n%s", text)
 	}
 	for _, bad := range []string{"tcp 10.1.0.2 10.9.0.1:80", "icmp 10.1.0.2:1 10.9.0.1:80", "tcp 10.1.0.2:1 [fd00::1]:80", "tcp 10.1.0.2:1"} {
-		if out, err := e.try("director", uvsBinary+" explain "+strings.NewReplacer("[", `\[`, "]", `\]`).Replace(bad)); err == nil || strings.Count(out, "\n") != 1 {
+		if out, err := e.tryRun("director", uvsBinary+" explain "+strings.NewReplacer("[", `\[`, "]", `\]`).Replace(bad)); err == nil || strings.Count(out, "\n") != 1 {
 			t.Errorf("explain %s: %v\n%s", bad, err, out)
 		}
 	}

@@ -23,16 +23,16 @@ var flood = flag.Int("flood", 400_000, "how many SYNs, each of another client, T
 // times, while a hundred connections go on talking: none of them breaks, and
 // the table stays within its budget.
 func TestSYNFlood(t *testing.T) {
-	e := newEnds(t, "nat", 2, fmt.Sprintf("--conn-max=%d", *flood/20))
+	e := newClientServer(t, "nat", 2, fmt.Sprintf("--conn-max=%d", *flood/20))
 	// The flooded service is routed to a server that does not hold the VIP and
 	// says nothing.
 	e.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -d -t %[1]s:7 -r %[2]s:7
 		ipvsadm -A -t %[1]s:9 -s rr
 		ipvsadm -a -t %[1]s:9 -r %[2]s -g`, e.vip(), e.addr(2, 12)))
-	talks := make([]*talk, 100)
+	talks := make([]*echoConn, 100)
 	for i := range talks {
-		talks[i] = startTalk(e)
+		talks[i] = startEchoConn(e)
 	}
 	e.sendFlood(*flood)
 	for i, talk := range talks {
@@ -53,16 +53,16 @@ func TestSYNFlood(t *testing.T) {
 	}
 }
 
-// talk is one connection that says something and hears it again all the time.
-type talk struct {
+// echoConn is one connection that says something and hears it again all the time.
+type echoConn struct {
 	rounds int
 	quit   chan struct{}
 	done   chan error
 }
 
-func startTalk(e *ends) *talk {
-	client, server := e.conn()
-	w := &talk{quit: make(chan struct{}), done: make(chan error, 1)}
+func startEchoConn(e *clientServer) *echoConn {
+	client, server := e.connect()
+	w := &echoConn{quit: make(chan struct{}), done: make(chan error, 1)}
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -77,7 +77,7 @@ func startTalk(e *ends) *talk {
 	return w
 }
 
-func (w *talk) run(c net.Conn) error {
+func (w *echoConn) run(c net.Conn) error {
 	said, heard := make([]byte, 1024), make([]byte, 1024)
 	for {
 		select {
@@ -104,23 +104,23 @@ func (w *talk) run(c net.Conn) error {
 	}
 }
 
-func (w *talk) stop() error {
+func (w *echoConn) stop() error {
 	close(w.quit)
 	return <-w.done
 }
 
 // sendFlood sends n SYNs to the VIP's port 9 from n clients out of the client's
 // namespace: sixteen million addresses, then the same with the next port.
-func (e *ends) sendFlood(n int) {
+func (e *clientServer) sendFlood(n int) {
 	e.t.Helper()
 	var link *ring.Link
-	must(e.t, e.inside("client", func() (err error) {
+	must(e.t, e.inNetns("client", func() (err error) {
 		link, err = ring.Open(ring.Config{Interfaces: []ring.Interface{{Name: "eth0"}}})
 		return err
 	}))
 	defer link.Close()
 	mac := func(ns string) (m wire.MAC) {
-		hw, err := net.ParseMAC(strings.TrimSpace(e.in(ns, "cat /sys/class/net/eth0/address")))
+		hw, err := net.ParseMAC(strings.TrimSpace(e.run(ns, "cat /sys/class/net/eth0/address")))
 		must(e.t, err)
 		return wire.MAC(hw)
 	}

@@ -37,9 +37,9 @@ func TestFragments(t *testing.T) {
 					continue // to the director the same as DR
 				}
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6, onHost: onHost}
 					s.build(t.TempDir())
-					s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.trackConnections("director")
 					s.fragments()
 				})
@@ -52,7 +52,7 @@ func TestFragments(t *testing.T) {
 // in a namespace, as many hosts do.
 func (n *network) trackConnections(ns string) {
 	n.t.Helper()
-	must(n.t, n.inside(ns, func() error {
+	must(n.t, n.inNetns(ns, func() error {
 		conn, err := nftables.New()
 		if err != nil {
 			return err
@@ -67,7 +67,7 @@ func (n *network) trackConnections(ns string) {
 	}))
 }
 
-func (s *scene) fragments() {
+func (s *topology) fragments() {
 	s.t.Helper()
 	at := ":2049"
 	if s.method != "nat" { // an answer comes from the address that was called
@@ -75,9 +75,9 @@ func (s *scene) fragments() {
 	}
 	for _, ns := range []string{"s1", "s2"} {
 		var c net.PacketConn
-		must(s.t, s.inside(ns, func() (err error) { c, err = net.ListenPacket("udp", at); return err }))
+		must(s.t, s.inNetns(ns, func() (err error) { c, err = net.ListenPacket("udp", at); return err }))
 		s.t.Cleanup(func() { c.Close() })
-		go mirror(c)
+		go echoUDP(c)
 	}
 	s.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -A -u %[1]s:2049 -s rr
@@ -85,24 +85,24 @@ func (s *scene) fragments() {
 		ipvsadm -a -u %[1]s:2049 -r %[3]s:2049 %[4]s`,
 		s.url(s.vip()), s.url(s.addr(s.serverNet(), 11)), s.url(s.addr(s.serverNet(), 12)), s.flag()))
 	var c net.Conn
-	must(s.t, s.inside("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
+	must(s.t, s.inNetns("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
 	defer c.Close()
 
 	// The kernel learns the path's MTU from what becomes of its first datagrams.
-	eventually(s.t, "a block of 8 KiB comes back", func() bool { return asks(c, c.Write, nfsBlock) == nil })
+	eventually(s.t, "a block of 8 KiB comes back", func() bool { return requestReply(c, c.Write, nfsBlock) == nil })
 	stops := map[string]func() []gopacket.Packet{}
 	for _, ns := range []string{"client", "s1", "s2"} {
 		stops[ns] = s.capture(ns, "eth0")
 	}
 	for range 100 {
-		must(s.t, asks(c, c.Write, nfsBlock))
+		must(s.t, requestReply(c, c.Write, nfsBlock))
 	}
 	description := wiretest.Packet{
-		SrcMAC: s.hardware("client"), DstMAC: s.hardware("director"),
+		SrcMAC: s.macOf("client"), DstMAC: s.macOf("director"),
 		Src: c.LocalAddr().String(), Dst: s.url(s.vip()) + ":2049", Proto: wire.ProtoUDP,
 	}
 	for id := range uint32(40) {
-		must(s.t, asks(c, func(payload []byte) (int, error) {
+		must(s.t, requestReply(c, func(payload []byte) (int, error) {
 			description.Payload = payload
 			pieces := wiretest.Fragments(description.Frame(), 0x1000+id, 1400)
 			slices.Reverse(pieces)
@@ -114,18 +114,18 @@ func (s *scene) fragments() {
 	}
 	seen := 0
 	for ns, stop := range stops {
-		seen += s.judgeFragments(ns, stop())
+		seen += s.checkFragments(ns, stop())
 	}
 	if want := 140 * 6 * 2; seen < want {
 		s.t.Errorf("only %d fragments were captured, want %d", seen, want)
 	}
 	if s.method != "tunnel" || !s.v6 { // where the client had to learn what fits
-		s.clean()
+		s.checkNoErrors()
 	}
 }
 
-// asks sends random bytes and says whether they come back.
-func asks(c net.Conn, send func([]byte) (int, error), size int) error {
+// requestReply sends random bytes and says whether they come back.
+func requestReply(c net.Conn, send func([]byte) (int, error), size int) error {
 	question, answer := make([]byte, size), make([]byte, size+1)
 	rand.Read(question)
 	if _, err := send(question); err != nil {
@@ -139,17 +139,17 @@ func asks(c net.Conn, send func([]byte) (int, error), size int) error {
 	return err
 }
 
-// hardware is the address of a namespace's eth0.
-func (s *scene) hardware(ns string) wire.MAC {
+// macOf is the address of a namespace's eth0.
+func (s *topology) macOf(ns string) wire.MAC {
 	s.t.Helper()
-	a, err := net.ParseMAC(strings.TrimSpace(s.in(ns, "cat /sys/class/net/eth0/address")))
+	a, err := net.ParseMAC(strings.TrimSpace(s.run(ns, "cat /sys/class/net/eth0/address")))
 	must(s.t, err)
 	return wire.MAC(a)
 }
 
 // sendFrames sends frames out of a namespace's eth0.
-func (s *scene) sendFrames(ns string, frames []wire.Frame) error {
-	return s.inside(ns, func() error {
+func (s *topology) sendFrames(ns string, frames []wire.Frame) error {
+	return s.inNetns(ns, func() error {
 		ifi, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
@@ -168,9 +168,9 @@ func (s *scene) sendFrames(ns string, frames []wire.Frame) error {
 	})
 }
 
-// judgeFragments reports fragments that should not be there, and counts the
+// checkFragments reports fragments that should not be there, and counts the
 // others: at the client all are between it and the VIP; none comes twice.
-func (s *scene) judgeFragments(ns string, packets []gopacket.Packet) (fragments int) {
+func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragments int) {
 	s.t.Helper()
 	seen := map[string]int{}
 	for _, p := range packets {
@@ -211,8 +211,8 @@ func (s *scene) judgeFragments(ns string, packets []gopacket.Packet) (fragments 
 	return len(seen)
 }
 
-// mirror answers every datagram with itself.
-func mirror(c net.PacketConn) {
+// echoUDP answers every datagram with itself.
+func echoUDP(c net.PacketConn) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, from, err := c.ReadFrom(buf)

@@ -16,32 +16,32 @@ import (
 )
 
 // A client for control connections, in this process: it says what it likes.
-type ftpTalk struct {
+type ftpSession struct {
 	t testing.TB
-	f *ftpScene
+	f *ftpTopology
 	net.Conn
 	in       *bufio.Reader
 	greeting string
 }
 
-// talk logs in at a port of the VIP.
-func (f *ftpScene) talk(port int) *ftpTalk {
+// login logs in at a port of the VIP.
+func (f *ftpTopology) login(port int) *ftpSession {
 	f.t.Helper()
-	c := &ftpTalk{t: f.t, f: f}
-	must(f.t, f.inside("client", func() (err error) {
+	c := &ftpSession{t: f.t, f: f}
+	must(f.t, f.inNetns("client", func() (err error) {
 		c.Conn, err = net.DialTimeout("tcp", net.JoinHostPort(f.vip(), strconv.Itoa(port)), 10*time.Second)
 		return err
 	}))
 	f.t.Cleanup(func() { c.Close() })
 	c.in = bufio.NewReader(c.Conn)
 	c.greeting = c.reply()
-	c.say("USER anonymous")
-	c.say("PASS x")
+	c.command("USER anonymous")
+	c.command("PASS x")
 	return c
 }
 
 // reply reads one reply, all lines of it, and returns the last.
-func (c *ftpTalk) reply() string {
+func (c *ftpSession) reply() string {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for {
@@ -55,8 +55,8 @@ func (c *ftpTalk) reply() string {
 	}
 }
 
-// say sends a command and returns the reply.
-func (c *ftpTalk) say(command string) string {
+// command sends a command and returns the reply.
+func (c *ftpSession) command(command string) string {
 	c.t.Helper()
 	_, err := io.WriteString(c, command+"\r\n")
 	must(c.t, err)
@@ -64,9 +64,9 @@ func (c *ftpTalk) say(command string) string {
 }
 
 // epsv opens a data connection of the kind EPSV announces.
-func (c *ftpTalk) epsv() net.Conn {
+func (c *ftpSession) epsv() net.Conn {
 	c.t.Helper()
-	text := c.say("EPSV")
+	text := c.command("EPSV")
 	parts := strings.Split(text, "|")
 	if len(parts) != 5 {
 		c.t.Fatalf("EPSV: %s", text)
@@ -74,9 +74,9 @@ func (c *ftpTalk) epsv() net.Conn {
 	return c.f.dialVIP(c.t, parts[3])
 }
 
-func (f *ftpScene) dialVIP(t testing.TB, port string) (c net.Conn) {
+func (f *ftpTopology) dialVIP(t testing.TB, port string) (c net.Conn) {
 	t.Helper()
-	must(t, f.inside("client", func() (err error) {
+	must(t, f.inNetns("client", func() (err error) {
 		c, err = net.DialTimeout("tcp", net.JoinHostPort(f.vip(), port), 10*time.Second)
 		return err
 	}))
@@ -87,11 +87,11 @@ func (f *ftpScene) dialVIP(t testing.TB, port string) (c net.Conn) {
 // A transfer outlives the timeout of its control connection, which goes on when
 // it is over.
 func TestFTPControlOutlivesItsTimeout(t *testing.T) {
-	f := newFTPScene(t, false, false, "vsftpd", "pure-ftpd")
-	f.in("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
-	c := f.talk(21)
+	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
+	f.run("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
+	c := f.login(21)
 	data := c.epsv()
-	if got := c.say("STOR in/slow"); !strings.HasPrefix(got, "150") {
+	if got := c.command("STOR in/slow"); !strings.HasPrefix(got, "150") {
 		t.Fatal(got)
 	}
 	sent := 0
@@ -104,7 +104,7 @@ func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 	if got := c.reply(); !strings.HasPrefix(got, "226") {
 		t.Error(got)
 	}
-	if got := c.say("PWD"); !strings.HasPrefix(got, "257") {
+	if got := c.command("PWD"); !strings.HasPrefix(got, "257") {
 		t.Error(got)
 	}
 	info, err := os.Stat(filepath.Join(f.dir, "ftp-s1", "in", "slow"))
@@ -116,22 +116,22 @@ func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 // What is expected is listed as IPVS lists it; a third party is not: its PORT
 // reaches no server, and a stranger does not get at what a client announced.
 func TestFTPBounceIsRefused(t *testing.T) {
-	f := newFTPScene(t, false, false, "vsftpd", "pure-ftpd")
+	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
 	for _, port := range []int{21, 2021} {
-		c := f.talk(port)
+		c := f.login(port)
 		for _, command := range []string{"PORT 10,1,0,77,19,137", "EPRT |1|10.1.0.77|5001|"} {
-			if got := c.say(command); got[0] != '5' {
+			if got := c.command(command); got[0] != '5' {
 				t.Errorf("at port %d %s is answered %q", port, command, got)
 			}
 		}
-		if got := c.say("EPSV"); !strings.HasPrefix(got, "229") {
+		if got := c.command("EPSV"); !strings.HasPrefix(got, "229") {
 			t.Error(got)
 		}
 	}
-	if list := f.in("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "LISTEN") != 2 || !strings.Contains(list, "10.1.0.2:0 ") || strings.Contains(list, "10.1.0.77") {
+	if list := f.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "LISTEN") != 2 || !strings.Contains(list, "10.1.0.2:0 ") || strings.Contains(list, "10.1.0.77") {
 		t.Errorf("listed:\n%s", list)
 	}
-	if stats := f.in("director", uvsBinary+" stats"); !strings.Contains(stats, "ftp_bounce 4") || !strings.Contains(stats, "ftp_passive 2") {
+	if stats := f.run("director", uvsBinary+" stats"); !strings.Contains(stats, "ftp_bounce 4") || !strings.Contains(stats, "ftp_passive 2") {
 		t.Errorf("counted:\n%s", stats)
 	}
 }
@@ -139,7 +139,7 @@ func TestFTPBounceIsRefused(t *testing.T) {
 // Fifty clients at once, at two servers of one service; one of them is replaced
 // in the middle, and whoever comes afterwards is served by those that are left.
 func TestFTPManyClients(t *testing.T) {
-	f := newFTPScene(t, false, false, "vsftpd", "pure-ftpd")
+	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -a -t %s:21 -r %s:21 -m", f.vip(), f.addr(2, 12)))
 	many := func(n, rounds int) string {
 		return fmt.Sprintf(`cat > many.py <<'END'
@@ -170,15 +170,15 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 	}
 	run := func(line string) {
 		t.Helper()
-		if out, err := f.try("client", "cd "+f.dir+" && "+line); err != nil || !strings.HasPrefix(out, "0 ") {
+		if out, err := f.tryRun("client", "cd "+f.dir+" && "+line); err != nil || !strings.HasPrefix(out, "0 ") {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
 	run(many(50, 1))
 	// The sessions of a server that is taken out go on nowhere; those at the other do.
-	staying := map[string]*ftpTalk{}
+	staying := map[string]*ftpSession{}
 	for len(staying) < 2 {
-		c := f.talk(21)
+		c := f.login(21)
 		staying[map[bool]string{true: "vsftpd", false: "pure-ftpd"}[strings.Contains(c.greeting, "vsFTPd")]] = c
 	}
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:21 -r %s:21", f.vip(), f.addr(2, 12)))
@@ -186,7 +186,7 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -a -t %s:21 -r %s:21 -m", f.vip(), f.addr(2, 12)))
 	run(many(10, 1))
 	data := staying["vsftpd"].epsv()
-	if got := staying["vsftpd"].say("RETR big"); !strings.HasPrefix(got, "150") {
+	if got := staying["vsftpd"].command("RETR big"); !strings.HasPrefix(got, "150") {
 		t.Error(got)
 	}
 	if n, _ := io.Copy(io.Discard, data); n != int64(*ftpSize)<<20 {
@@ -197,8 +197,8 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 // The control connection cut at every byte, each piece a segment of its own: the
 // data connections are announced and reached all the same.
 func TestFTPInPieces(t *testing.T) {
-	f := newFTPScene(t, false, true, "vsftpd", "pure-ftpd")
-	c := f.talk(21)
+	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
+	c := f.login(21)
 	must(t, c.Conn.(*net.TCPConn).SetNoDelay(true))
 	const command = "EPSV\r\n"
 	for cut := 1; cut < len(command); cut++ {
@@ -214,7 +214,7 @@ func TestFTPInPieces(t *testing.T) {
 			t.Fatalf("cut at %d: %s", cut, text)
 		}
 		data := f.dialVIP(t, parts[3])
-		if got := c.say("NLST"); !strings.HasPrefix(got, "150") {
+		if got := c.command("NLST"); !strings.HasPrefix(got, "150") {
 			t.Errorf("cut at %d: %s", cut, got)
 		}
 		if b, _ := io.ReadAll(data); !strings.Contains(string(b), "big") {
@@ -224,7 +224,7 @@ func TestFTPInPieces(t *testing.T) {
 			t.Errorf("cut at %d: %s", cut, got)
 		}
 	}
-	if stats := f.in("director", uvsBinary+" stats"); !strings.Contains(stats, "answered_helper") {
+	if stats := f.run("director", uvsBinary+" stats"); !strings.Contains(stats, "answered_helper") {
 		t.Errorf("no piece was kept back:\n%s", stats)
 	}
 }
@@ -245,17 +245,17 @@ func unacknowledged(c *net.TCPConn) (n uint32) {
 
 // The ports of a mark's service, with FTP at two of them, both mapped to 21.
 func TestFTPByMark(t *testing.T) {
-	f := newFTPScene(t, false, true, "vsftpd", "pure-ftpd")
+	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
 	f.ipvsadm("director", "ipvsadm -C")
-	f.in("director", fmt.Sprintf("%s mark add --dst %s --proto tcp --dport 21,2021 --mark 8", uvsBinary, f.vip()))
+	f.run("director", fmt.Sprintf("%s mark add --dst %s --proto tcp --dport 21,2021 --mark 8", uvsBinary, f.vip()))
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -f 8 -s rr\nipvsadm -a -f 8 -r %s:21 -m", f.addr(2, 11)))
-	f.in("director", uvsBinary+" set --service fwm:8 ftp=on")
+	f.run("director", uvsBinary+" set --service fwm:8 ftp=on")
 	for i, x := range transfers[:4] { // curl's
 		for _, port := range []int{21, 2021} {
 			f.transfer("s1", port, x, fmt.Sprintf("up%d-%d", i, port))
 		}
 	}
-	f.clean()
+	f.checkNoErrors()
 }
 
 // TFTP: a real server answers from ports of its own, a real client gets and puts
@@ -263,30 +263,30 @@ func TestFTPByMark(t *testing.T) {
 func TestTFTP(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			f := &ftpScene{scene: &scene{network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat", onHost: onHost}}
-			f.wire("client", "s1", "s2")
+			f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat", onHost: onHost}}
+			f.connect("client", "s1", "s2")
 			for _, ns := range []string{"s1", "s2"} {
 				f.start(ns, "in.tftpd", "-L", "-c", "-p", "-u", "nobody", "-U", "022", "-s", "-a", ":69", f.site(ns))
 				eventually(t, "tftpd listens in "+ns, func() bool {
-					out, _ := f.try(ns, "cat /proc/net/udp /proc/net/udp6 | grep -c ':0045 '")
+					out, _ := f.tryRun(ns, "cat /proc/net/udp /proc/net/udp6 | grep -c ':0045 '")
 					return strings.TrimSpace(out) != "0"
 				})
 			}
 			f.director("director", "eth0", "eth1")
 			f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -u %[1]s:69 -s rr\nipvsadm -a -u %[1]s:69 -r %[2]s -m\nipvsadm -a -u %[1]s:69 -r %[3]s -m", f.vip(), f.addr(2, 11), f.addr(2, 12)))
 			eventually(t, "all servers are reached", func() bool {
-				return !strings.Contains(f.in("director", uvsBinary+" services"), "unresolved")
+				return !strings.Contains(f.run("director", uvsBinary+" services"), "unresolved")
 			})
 			for i := range 4 {
 				// Three requests, so that rr's two servers change with every round.
-				f.in("client", fmt.Sprintf("cd %[1]s && head -c 50000 big >ftp-s1/small && cp ftp-s1/small ftp-s2/small && t='tftp %[2]s -m binary -c' && $t get small got%[3]d && cmp ftp-s1/small got%[3]d && $t put got%[3]d in/up%[3]d && $t get small again", f.dir, f.vip(), i))
+				f.run("client", fmt.Sprintf("cd %[1]s && head -c 50000 big >ftp-s1/small && cp ftp-s1/small ftp-s2/small && t='tftp %[2]s -m binary -c' && $t get small got%[3]d && cmp ftp-s1/small got%[3]d && $t put got%[3]d in/up%[3]d && $t get small again", f.dir, f.vip(), i))
 			}
 			for _, ns := range []string{"s1", "s2"} {
 				if ups, _ := filepath.Glob(filepath.Join(f.dir, "ftp-"+ns, "in", "up*")); len(ups) != 2 {
 					t.Errorf("%s has %v, want two of four", ns, ups)
 				}
 			}
-			f.clean()
+			f.checkNoErrors()
 		})
 	}
 }

@@ -14,18 +14,18 @@ import (
 // ftpSize is how long the files of the FTP tests are.
 var ftpSize = flag.Int("ftp-size", 1, "MiB of each file that TestFTP transfers; if not 1, every client in every scene")
 
-// ftpScene is a scene with FTP servers behind NAT: the one at VIP:21, the other,
+// ftpTopology is a scene with FTP servers behind NAT: the one at VIP:21, the other,
 // whose own port is 21, at VIP:2021. The director's host routes packets, so that
 // one the guard does not keep from it would make trouble.
-type ftpScene struct {
-	*scene
+type ftpTopology struct {
+	*topology
 	sum string // of the file "big"
 }
 
-func newFTPScene(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpScene {
+func newFTPTopology(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpTopology {
 	t.Helper()
-	f := &ftpScene{scene: &scene{network: newNetwork(t, "sysctl", "vsftpd", "pure-ftpd", "curl", "lftp", "tnftp", "python3"), method: "nat", v6: v6, onHost: onHost}}
-	f.wire("client", "s1", "s2")
+	f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "vsftpd", "pure-ftpd", "curl", "lftp", "tnftp", "python3"), method: "nat", v6: v6, onHost: onHost}}
+	f.connect("client", "s1", "s2")
 	for i, server := range []string{at21, at2021} {
 		ns := fmt.Sprintf("s%d", i+1)
 		map[string]func(string){"vsftpd": f.vsftpd, "pure-ftpd": f.pureFTPd}[server](ns)
@@ -36,15 +36,15 @@ func newFTPScene(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpScene {
 		ipvsadm -a -t %[1]s:21 -r %[2]s:21 -m
 		ipvsadm -A -t %[1]s:2021 -s rr
 		ipvsadm -a -t %[1]s:2021 -r %[3]s:21 -m`, f.url(f.vip()), f.url(f.addr(2, 11)), f.url(f.addr(2, 12))))
-	f.in("director", fmt.Sprintf("%s set --service tcp:%s:2021 ftp=on", uvsBinary, f.url(f.vip())))
+	f.run("director", fmt.Sprintf("%s set --service tcp:%s:2021 ftp=on", uvsBinary, f.url(f.vip())))
 	eventually(t, "all servers are reached", func() bool {
-		return !strings.Contains(f.in("director", uvsBinary+" services"), "unresolved")
+		return !strings.Contains(f.run("director", uvsBinary+" services"), "unresolved")
 	})
 	return f
 }
 
-// wire makes clients and servers on both sides of a director that routes.
-func (f *ftpScene) wire(names ...string) {
+// connect makes clients and servers on both sides of a director that routes.
+func (f *ftpTopology) connect(names ...string) {
 	f.add(append([]string{"director"}, names...)...)
 	var clients, servers []string
 	for _, name := range names {
@@ -54,26 +54,26 @@ func (f *ftpScene) wire(names ...string) {
 			clients = append(clients, name)
 		}
 	}
-	f.lan("lan1", append([]string{"director:eth0"}, clients...)...)
-	f.lan("lan2", append([]string{"director:eth1"}, servers...)...)
+	f.bridge("lan1", append([]string{"director:eth0"}, clients...)...)
+	f.bridge("lan2", append([]string{"director:eth1"}, servers...)...)
 	f.assign("director", "eth0", 1, 1)
 	f.assign("director", "eth1", 2, 1)
 	for i, name := range clients {
 		f.assign(name, "eth0", 1, 2+i)
-		f.in(name, "ip route add default via "+f.addr(1, 1))
+		f.run(name, "ip route add default via "+f.addr(1, 1))
 	}
 	for i, name := range servers {
 		f.assign(name, "eth0", 2, 11+i)
 		f.prepareServer(name)
 	}
-	f.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	f.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 	if f.onHost {
-		f.in("director", "ip addr add "+f.vip()+f.full()+" dev lo")
+		f.run("director", "ip addr add "+f.vip()+f.prefixLen()+" dev lo")
 	}
 }
 
 // site is the tree of files of a server: "big" and the directory "in" for uploads.
-func (f *ftpScene) site(ns string) string {
+func (f *ftpTopology) site(ns string) string {
 	f.t.Helper()
 	for dir := f.dir; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
 		os.Chmod(dir, 0o755) // the server's user is not ours
@@ -93,7 +93,7 @@ func (f *ftpScene) site(ns string) string {
 
 // vsftpd opens data connections from any port, as it does unless told otherwise;
 // pure-ftpd from port 20. Its sessions stay in the namespace, to end with it.
-func (f *ftpScene) vsftpd(ns string) {
+func (f *ftpTopology) vsftpd(ns string) {
 	f.t.Helper()
 	root := f.site(ns)
 	empty := filepath.Join(f.dir, "empty-"+ns)
@@ -119,25 +119,25 @@ isolate=NO
 isolate_network=NO
 `, empty, root), 0o644))
 	f.start(ns, "vsftpd", conf)
-	f.listens(ns, 21)
+	f.waitListening(ns, 21)
 }
 
-func (f *ftpScene) pureFTPd(ns string) {
+func (f *ftpTopology) pureFTPd(ns string) {
 	f.t.Helper()
 	// It has a backlog of 15. Where that is full, cookies would let clients believe in
 	// connections that the server knows nothing of, and wait for its greeting.
-	f.in(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
+	f.run(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
 	// Anonymous users get the home of the user ftp; ip netns exec has mounts of its own.
 	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" && exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
 		f.site(ns), filepath.Join(f.dir, ns+".pid")))
-	f.listens(ns, 21)
+	f.waitListening(ns, 21)
 }
 
-// listens waits until something listens on a TCP port.
-func (f *ftpScene) listens(ns string, port int) {
+// waitListening waits until something listens on a TCP port.
+func (f *ftpTopology) waitListening(ns string, port int) {
 	f.t.Helper()
 	eventually(f.t, fmt.Sprintf("something listens on port %d of %s", port, ns), func() bool {
-		out, _ := f.try(ns, fmt.Sprintf("cat /proc/net/tcp /proc/net/tcp6 | grep -c ':%04X 0[0-9:]* 0A'", port))
+		out, _ := f.tryRun(ns, fmt.Sprintf("cat /proc/net/tcp /proc/net/tcp6 | grep -c ':%04X 0[0-9:]* 0A'", port))
 		return strings.TrimSpace(out) != "0"
 	})
 }
@@ -200,7 +200,7 @@ func TestFTP(t *testing.T) {
 		{true, true, "pure-ftpd", "vsftpd"},
 	} {
 		t.Run(fmt.Sprintf("v6=%t/vip-on-director=%t", row.v6, row.onHost), func(t *testing.T) {
-			f := newFTPScene(t, row.v6, row.onHost, row.at21, row.at2021)
+			f := newFTPTopology(t, row.v6, row.onHost, row.at21, row.at2021)
 			for i, x := range transfers {
 				if *ftpSize == 1 && (i+turn)%2 != 0 {
 					continue // every second in every second scene
@@ -209,18 +209,18 @@ func TestFTP(t *testing.T) {
 					f.transfer(ns, port, x, fmt.Sprintf("up%d", i))
 				}
 			}
-			f.clean()
+			f.checkNoErrors()
 		})
 	}
 }
 
 // transfer has a client do its work, and checks what arrived.
-func (f *ftpScene) transfer(ns string, port int, x transfer, name string) {
+func (f *ftpTopology) transfer(ns string, port int, x transfer, name string) {
 	f.t.Helper()
 	dir, err := os.MkdirTemp(f.dir, "client")
 	must(f.t, err)
 	must(f.t, os.Link(filepath.Join(f.dir, "big"), filepath.Join(dir, "big")))
-	out, err := f.try("client", fmt.Sprintf("cd %s && H='%s:%d' A='%s' P=%d N=%s; %s", dir, f.url(f.vip()), port, f.vip(), port, name, x.script))
+	out, err := f.tryRun("client", fmt.Sprintf("cd %s && H='%s:%d' A='%s' P=%d N=%s; %s", dir, f.url(f.vip()), port, f.vip(), port, name, x.script))
 	what := fmt.Sprintf("%s at port %d", x.name, port)
 	if err != nil {
 		f.t.Errorf("%s: %v\n%s", what, err, out)

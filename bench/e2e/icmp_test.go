@@ -14,20 +14,20 @@ import (
 // nobody is redirected, which would take replies past the director. What the host
 // itself routes there does call for a redirect, so the test would see one.
 func TestOneNetworkNAT(t *testing.T) {
-	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl", "tcpdump", "bash"), method: "nat"}
+	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "tcpdump", "bash"), method: "nat"}
 	s.add("client", "director", "s1")
-	s.lan("lan1", "client", "director", "s1")
+	s.bridge("lan1", "client", "director", "s1")
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
 	s.assign("s1", "eth0", 1, 11)
-	s.in("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.eth0.send_redirects=1")
-	for _, one := range []*scene{s.of(false), s.of(true)} {
-		s.in("s1", fmt.Sprintf("ip route add %s%s via %s", one.addr(1, 2), one.full(), one.addr(1, 1)))
+	s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.eth0.send_redirects=1")
+	for _, one := range []*topology{s.withFamily(false), s.withFamily(true)} {
+		s.run("s1", fmt.Sprintf("ip route add %s%s via %s", one.addr(1, 2), one.prefixLen(), one.addr(1, 1)))
 	}
 	s.nginx("s1", s.dir)
 	s.director("director", "eth0")
 	captured := s.capture("s1", "eth0")
-	for _, one := range []*scene{s.of(false), s.of(true)} {
+	for _, one := range []*topology{s.withFamily(false), s.withFamily(true)} {
 		vip, rip := s.url(one.vip()), s.url(one.addr(1, 11))
 		s.ipvsadm("director", fmt.Sprintf(`
 			ipvsadm -A -t %[1]s:80 -s rr
@@ -35,14 +35,14 @@ func TestOneNetworkNAT(t *testing.T) {
 			ipvsadm -A -u %[1]s:9 -s rr
 			ipvsadm -a -u %[1]s:9 -r %[2]s:9 -m`, vip, rip))
 		eventually(t, "the client reaches the server", func() bool {
-			out, err := s.try("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
+			out, err := s.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
 			return err == nil && strings.TrimSpace(out) == "s1"
 		})
-		out, _ := s.try("client", fmt.Sprintf("bash -c 'exec 3<>/dev/udp/%s/9; echo hello >&3; read -t 20 -u 3 answer'", one.vip()))
+		out, _ := s.tryRun("client", fmt.Sprintf("bash -c 'exec 3<>/dev/udp/%s/9; echo hello >&3; read -t 20 -u 3 answer'", one.vip()))
 		if !strings.Contains(out, "Connection refused") {
 			t.Errorf("a datagram to a port of the server that nobody serves: %q, want it refused", out)
 		}
-		if out, err := s.try("s1", fmt.Sprintf("curl -s -g --max-time 5 http://%s:81/", s.url(one.addr(1, 2)))); err == nil {
+		if out, err := s.tryRun("s1", fmt.Sprintf("curl -s -g --max-time 5 http://%s:81/", s.url(one.addr(1, 2)))); err == nil {
 			t.Errorf("the client serves port 81: %q", out)
 		}
 	}

@@ -8,18 +8,18 @@ import (
 // An interface of a running director is deleted and made again, as a container
 // engine or a script does: its service comes back by itself.
 func TestInterfaceRecreated(t *testing.T) {
-	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
+	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
 	s.build(t.TempDir())
 	works := func() bool {
-		out, _ := s.try("client", "curl -s -m 1 -o /dev/null -w '%{http_code}' http://"+s.vip()+"/")
+		out, _ := s.tryRun("client", "curl -s -m 1 -o /dev/null -w '%{http_code}' http://"+s.vip()+"/")
 		return strings.HasSuffix(out, "200")
 	}
 	eventually(t, "a page comes before", works)
-	mac := strings.TrimSpace(s.in("director", "cat /sys/class/net/eth1/address"))
-	s.in("director", "ip link del eth1")
+	mac := strings.TrimSpace(s.run("director", "cat /sys/class/net/eth1/address"))
+	s.run("director", "ip link del eth1")
 	s.link("director", "eth1", "lan2", "again")
-	s.in("lan2", "ip link set again master br0")
-	s.in("director", "ip link set eth1 address "+mac) // the servers remember it
+	s.run("lan2", "ip link set again master br0")
+	s.run("director", "ip link set eth1 address "+mac) // the servers remember it
 	s.assign("director", "eth1", 2, 1)
 	eventually(t, "a page comes afterwards", works)
 }
@@ -34,18 +34,18 @@ func TestInterfacesOfInterfaces(t *testing.T) {
 		{"macvlan", "", "ip link add link eth0 name up0 type macvlan mode bridge"},
 	} {
 		t.Run(r.kind, func(t *testing.T) {
-			s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
+			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
 			s.add("client", "director", "s1", "s2")
 			s.link("client", "eth0", "director", "eth0")
-			s.lan("lan2", "director:eth1", "s1", "s2")
+			s.bridge("lan2", "director:eth1", "s1", "s2")
 			client := "eth0"
 			if r.kind == "vlan" {
 				client = "eth0.7"
-				if _, err := s.try("client", "ip link add link eth0 name eth0.7 type vlan id 7 && ip link set eth0.7 up"); err != nil {
+				if _, err := s.tryRun("client", "ip link add link eth0 name eth0.7 type vlan id 7 && ip link set eth0.7 up"); err != nil {
 					t.Skip("needs a kernel with VLAN devices (CONFIG_VLAN_8021Q)")
 				}
 			}
-			if _, err := s.try("director", strings.TrimPrefix(r.add+" && "+r.enslave, " && ")+" && ip link set up0 up"); err != nil {
+			if _, err := s.tryRun("director", strings.TrimPrefix(r.add+" && "+r.enslave, " && ")+" && ip link set up0 up"); err != nil {
 				t.Skipf("needs a kernel with %s devices", r.kind)
 			}
 			s.assign("client", client, 1, 2)
@@ -62,10 +62,10 @@ func TestInterfacesOfInterfaces(t *testing.T) {
 				ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.11:8080 -m
 				ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.12:8080 -m`)
 			eventually(t, "all servers are reached", func() bool {
-				return !strings.Contains(s.in("director", uvsBinary+" services"), "unresolved")
+				return !strings.Contains(s.run("director", uvsBinary+" services"), "unresolved")
 			})
 			s.requests(20)
-			s.clean()
+			s.checkNoErrors()
 		})
 	}
 }

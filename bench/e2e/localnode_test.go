@@ -10,22 +10,22 @@ import (
 
 // localnode is a director that is one of its own two servers, at a port and by a
 // method: the VIP is its own address on loopback. s1 is the other, by DR.
-func localnode(t *testing.T, v6 bool, mode, files string) *scene {
+func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 	t.Helper()
-	s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
+	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
 	s.add("client", "director", "s1")
-	s.lan("lan1", "client", "director", "s1")
+	s.bridge("lan1", "client", "director", "s1")
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
 	s.assign("s1", "eth0", 1, 11)
 	s.prepareServer("s1")
-	s.in("director", "ip addr add "+s.vip()+s.full()+" dev lo")
-	s.in("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
+	s.run("director", "ip addr add "+s.vip()+s.prefixLen()+" dev lo")
+	s.run("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
 	s.nginx("s1", files)
 	s.nginx("director", files)
 	// A host's packets wait for a neighbour, frames of the director do not: its
 	// answer to who calls the host as a server directly may come before.
-	s.in("director", "ip neigh replace "+s.addr(1, 2)+" dev eth0 lladdr "+s.hardware("client").String())
+	s.run("director", "ip neigh replace "+s.addr(1, 2)+" dev eth0 lladdr "+s.macOf("client").String())
 	s.directorWith("director", []string{"--localnode"}, "eth0")
 	s.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -A -t %[1]s:80 -s rr
@@ -33,7 +33,7 @@ func localnode(t *testing.T, v6 bool, mode, files string) *scene {
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s`,
 		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
 	eventually(t, "the way to s1 is known", func() bool {
-		return !strings.Contains(s.in("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"), "unresolved")
+		return !strings.Contains(s.run("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"), "unresolved")
 	})
 	return s
 }
@@ -49,20 +49,20 @@ func TestLocalnode(t *testing.T) {
 				s := localnode(t, v6, mode, files)
 				got := map[string]int{}
 				host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
-				for _, name := range strings.Fields(s.in("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+"/?[1-100]'")) {
+				for _, name := range strings.Fields(s.run("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+"/?[1-100]'")) {
 					got[name]++
 				}
 				if got["s1"] != 50 || got["director"] != 50 {
 					t.Errorf("100 requests were answered by %v; rr wants 50 each of s1 and director", got)
 				}
 				for _, end := range []string{s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80", s.url(s.addr(1, 1)) + ":8080"} {
-					if name := strings.TrimSpace(s.in("client", "curl -s -f -g --max-time 10 http://"+end+"/")); name != "director" {
+					if name := strings.TrimSpace(s.run("client", "curl -s -f -g --max-time 10 http://"+end+"/")); name != "director" {
 						t.Errorf("http://%s/ was answered by %q, want the director's own nginx", end, name)
 					}
 				}
 				s.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:80 -r %s:80", s.url(s.vip()), s.url(s.addr(1, 11))))
 				s.download(sum)
-				s.clean()
+				s.checkNoErrors()
 			})
 		}
 	}
@@ -76,19 +76,19 @@ func TestLocalnodeFragments(t *testing.T) {
 			s := localnode(t, v6, "8080 -m", t.TempDir())
 			own := s.url(s.addr(1, 1)) + ":2050"
 			var server net.PacketConn
-			must(t, s.inside("director", func() (err error) { server, err = net.ListenPacket("udp", own); return err }))
+			must(t, s.inNetns("director", func() (err error) { server, err = net.ListenPacket("udp", own); return err }))
 			defer server.Close()
-			go mirror(server)
+			go echoUDP(server)
 			s.ipvsadm("director", fmt.Sprintf(`
 				ipvsadm -A -u %[1]s:2049 -s rr
 				ipvsadm -a -u %[1]s:2049 -r %[2]s -m`, s.url(s.vip()), own))
 			var c net.Conn
-			must(t, s.inside("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
+			must(t, s.inNetns("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
 			defer c.Close()
 			for range 100 {
-				must(t, asks(c, c.Write, nfsBlock))
+				must(t, requestReply(c, c.Write, nfsBlock))
 			}
-			s.clean()
+			s.checkNoErrors()
 		})
 	}
 }
@@ -96,10 +96,10 @@ func TestLocalnodeFragments(t *testing.T) {
 // Nothing of the way into the host's stack is left of a killed director, and
 // without --localnode there is none.
 func TestLocalnodeLeavesNothing(t *testing.T) {
-	s := &scene{network: newNetwork(t), method: "dr"}
+	s := &topology{network: newNetwork(t), method: "dr"}
 	s.add("director", "client")
 	s.link("director", "eth0", "client", "eth0")
-	devices := func() bool { return strings.Contains(s.in("director", "ip link"), "uvs-") }
+	devices := func() bool { return strings.Contains(s.run("director", "ip link"), "uvs-") }
 	run := s.director("director", "eth0")
 	if devices() {
 		t.Error("there is a device without --localnode")
@@ -113,7 +113,7 @@ func TestLocalnodeLeavesNothing(t *testing.T) {
 	run.Process.Kill()
 	run.Wait()
 	eventually(t, "the device is gone", func() bool { return !devices() })
-	if tables, err := s.try("director", "nft list ruleset"); err == nil && strings.TrimSpace(tables) != "" {
+	if tables, err := s.tryRun("director", "nft list ruleset"); err == nil && strings.TrimSpace(tables) != "" {
 		t.Errorf("rules are left:\n%s", tables)
 	}
 }

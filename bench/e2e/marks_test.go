@@ -60,13 +60,13 @@ func TestRecipes(t *testing.T) {
 					rules = strings.NewReplacer("iptables", "ip6tables", "/32", "/128", "0.0.0.0/0", "::/0").Replace(rules)
 					service, group = strings.Replace(service, "-f 1", "-f 1 -6", 1), "[0:1::]:0"
 				}
-				m := newMarked(t, how.method, how.v6, append(r.asked, r.others...)...)
+				m := newMarkTopology(t, how.method, how.v6, append(r.asked, r.others...)...)
 				m.marks(strings.ReplaceAll(rules, "VIP", m.vip()))
-				m.group(service)
+				m.useService(service)
 				first := ""
 				for _, what := range r.asked {
 					network, port, _ := strings.Cut(what, " ")
-					name := m.ask(network, net.JoinHostPort(m.vip(), port))
+					name := m.request(network, net.JoinHostPort(m.vip(), port))
 					if first == "" {
 						first = name
 					}
@@ -76,7 +76,7 @@ func TestRecipes(t *testing.T) {
 				}
 				for _, what := range r.others {
 					network, port, _ := strings.Cut(what, " ")
-					if name := m.ask(network, net.JoinHostPort(m.vip(), port)); name != "" {
+					if name := m.request(network, net.JoinHostPort(m.vip(), port)); name != "" {
 						t.Errorf("%s was answered by %s", what, name)
 					}
 				}
@@ -95,25 +95,25 @@ func TestMarkedNets(t *testing.T) {
 		{"a net that contains the clients too", "--dst 0.0.0.0/0 --proto tcp --dport 1:1000 --mark 1"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			m := newMarked(t, "nat", false, "tcp 80", "tcp 8080")
-			m.in("client", "ip route add 203.0.113.0/24 via "+m.addr(1, 1))
-			m.in("client", "ip route add "+m.addr(2, 0)+"/24 via "+m.addr(1, 1))
+			m := newMarkTopology(t, "nat", false, "tcp 80", "tcp 8080")
+			m.run("client", "ip route add 203.0.113.0/24 via "+m.addr(1, 1))
+			m.run("client", "ip route add "+m.addr(2, 0)+"/24 via "+m.addr(1, 1))
 			m.marks(r.rule)
-			m.group("-f 1 -s rr")
+			m.useService("-f 1 -s rr")
 			got := map[string]int{}
 			for i := range 10 {
-				got[m.ask("tcp", fmt.Sprintf("203.0.113.%d:80", i+1))]++
+				got[m.request("tcp", fmt.Sprintf("203.0.113.%d:80", i+1))]++
 			}
 			if got["s1"] != 5 || got["s2"] != 5 {
 				t.Errorf("ten addresses were answered by %v; rr wants five each", got)
 			}
 			// What the rule does not concern goes through the host as ever.
-			m.in("director", "sysctl -qw net.ipv4.ip_forward=1")
-			if name := m.ask("tcp", m.addr(2, 12)+":8080"); name != "s2" {
+			m.run("director", "sysctl -qw net.ipv4.ip_forward=1")
+			if name := m.request("tcp", m.addr(2, 12)+":8080"); name != "s2" {
 				t.Errorf("s2 itself was answered by %q", name)
 			}
 			var c net.Conn
-			must(t, m.inside("director", func() (err error) { c, err = net.Dial("tcp", m.addr(2, 11)+":80"); return err }))
+			must(t, m.inNetns("director", func() (err error) { c, err = net.Dial("tcp", m.addr(2, 11)+":80"); return err }))
 			c.Close()
 		})
 	}
@@ -121,51 +121,51 @@ func TestMarkedNets(t *testing.T) {
 
 // The service goes and comes while its rules stay, and rules while it stays.
 func TestMarksComeAndGo(t *testing.T) {
-	m := newMarked(t, "nat", false, "tcp 80")
+	m := newMarkTopology(t, "nat", false, "tcp 80")
 	vip := m.vip() + ":80"
 	rule := "--dst " + m.vip() + " --proto tcp --dport 80 --mark 1"
 	m.marks(rule)
-	if name := m.ask("tcp", vip); name != "" {
+	if name := m.request("tcp", vip); name != "" {
 		t.Errorf("a mark without a service: %s answered", name)
 	}
-	m.group("-f 1 -s rr")
-	if m.ask("tcp", vip) == "" {
+	m.useService("-f 1 -s rr")
+	if m.request("tcp", vip) == "" {
 		t.Error("a mark with a service: nobody answered")
 	}
-	saved := m.in("director", uvsBinary+" ipvsadm -Sn")
+	saved := m.run("director", uvsBinary+" ipvsadm -Sn")
 	if want := "-A -f 1 -s rr\n-a -f 1 -r 10.2.0.11:0 -m -w 1\n-a -f 1 -r 10.2.0.12:0 -m -w 1\n"; saved != want {
 		t.Errorf("saved\n%s, want\n%s", saved, want)
 	}
-	m.in("director", uvsBinary+" mark delete "+rule)
-	if name := m.ask("tcp", vip); name != "" {
+	m.run("director", uvsBinary+" mark delete "+rule)
+	if name := m.request("tcp", vip); name != "" {
 		t.Errorf("a service without rules: %s answered", name)
 	}
-	if out, err := m.try("director", "echo 'iptables -A FORWARD -j MARK --set-mark 1' | "+uvsBinary+" mark import"); err == nil || strings.Count(out, "\n") != 1 {
+	if out, err := m.tryRun("director", "echo 'iptables -A FORWARD -j MARK --set-mark 1' | "+uvsBinary+" mark import"); err == nil || strings.Count(out, "\n") != 1 {
 		t.Errorf("a wrong script: %v, %s", err, out)
 	}
-	if out := m.in("director", uvsBinary+" mark list"); out != "" {
+	if out := m.run("director", uvsBinary+" mark list"); out != "" {
 		t.Errorf("rules left: %s", out)
 	}
 }
 
-// marked is a scene whose servers answer with their names on some ports.
-type marked struct{ *scene }
+// markTopology is a scene whose servers answer with their names on some ports.
+type markTopology struct{ *topology }
 
-func newMarked(t *testing.T, method string, v6 bool, ports ...string) *marked {
-	s := &scene{network: newNetwork(t, "sysctl"), method: method, v6: v6}
+func newMarkTopology(t *testing.T, method string, v6 bool, ports ...string) *markTopology {
+	s := &topology{network: newNetwork(t, "sysctl"), method: method, v6: v6}
 	s.add("client", "director", "s1", "s2")
 	interfaces := []string{"eth0"}
 	if method == "nat" {
-		s.lan("lan1", "client", "director:eth0")
-		s.lan("lan2", "director:eth1", "s1", "s2")
+		s.bridge("lan1", "client", "director:eth0")
+		s.bridge("lan2", "director:eth1", "s1", "s2")
 		s.assign("director", "eth1", 2, 1)
 		interfaces = append(interfaces, "eth1")
 	} else {
-		s.lan("lan1", "client", "director", "s1", "s2")
+		s.bridge("lan1", "client", "director", "s1", "s2")
 	}
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
-	m := &marked{s}
+	m := &markTopology{s}
 	for i, ns := range []string{"s1", "s2"} {
 		s.assign(ns, "eth0", s.serverNet(), 11+i)
 		s.prepareServer(ns)
@@ -179,7 +179,7 @@ func newMarked(t *testing.T, method string, v6 bool, ports ...string) *marked {
 }
 
 // listen answers whatever comes with the name of its namespace.
-func (m *marked) listen(ns, network, addr string) {
+func (m *markTopology) listen(ns, network, addr string) {
 	m.t.Helper()
 	if network == "udp" {
 		// A socket for each address, for answers must come from the one asked.
@@ -190,7 +190,7 @@ func (m *marked) listen(ns, network, addr string) {
 		for _, host := range hosts {
 			var c net.PacketConn
 			eventually(m.t, ns+" has the address "+host, func() bool { // a new IPv6 address is not at once
-				return m.inside(ns, func() (err error) { c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:])); return err }) == nil
+				return m.inNetns(ns, func() (err error) { c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:])); return err }) == nil
 			})
 			m.t.Cleanup(func() { c.Close() })
 			go func() {
@@ -207,7 +207,7 @@ func (m *marked) listen(ns, network, addr string) {
 		return
 	}
 	var l net.Listener
-	must(m.t, m.inside(ns, func() (err error) { l, err = net.Listen("tcp", addr); return err }))
+	must(m.t, m.inNetns(ns, func() (err error) { l, err = net.Listen("tcp", addr); return err }))
 	m.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -222,33 +222,33 @@ func (m *marked) listen(ns, network, addr string) {
 }
 
 // marks gives the director rules: lines of iptables, or of `uvs mark add`.
-func (m *marked) marks(rules string) {
+func (m *markTopology) marks(rules string) {
 	m.t.Helper()
 	if strings.Contains(rules, "tables") {
-		m.in("director", uvsBinary+" mark import <<'END'\n"+rules+"\nEND")
+		m.run("director", uvsBinary+" mark import <<'END'\n"+rules+"\nEND")
 		return
 	}
 	for line := range strings.Lines(rules) {
-		m.in("director", uvsBinary+" mark add "+line)
+		m.run("director", uvsBinary+" mark add "+line)
 	}
 }
 
-// group adds a service with both servers, which keep the packets' ports.
-func (m *marked) group(service string) {
+// useService adds a service with both servers, which keep the packets' ports.
+func (m *markTopology) useService(service string) {
 	m.t.Helper()
-	m.in("director", uvsBinary+" ipvsadm -A "+service)
+	m.run("director", uvsBinary+" ipvsadm -A "+service)
 	name, _, _ := strings.Cut(service, " -s")
 	for i := range 2 {
-		m.in("director", fmt.Sprintf("%s ipvsadm -a %s -r %s %s", uvsBinary, name, m.addr(m.serverNet(), 11+i), m.flag()))
+		m.run("director", fmt.Sprintf("%s ipvsadm -a %s -r %s %s", uvsBinary, name, m.addr(m.serverNet(), 11+i), m.flag()))
 	}
 }
 
-// ask returns who answers the client; "" is nobody. A datagram is repeated, for
+// request returns who answers the client; "" is nobody. A datagram is repeated, for
 // the first may come before the server's hardware address is known.
-func (m *marked) ask(network, addr string) string {
+func (m *markTopology) request(network, addr string) string {
 	m.t.Helper()
 	var c net.Conn
-	if m.inside("client", func() (err error) { c, err = net.DialTimeout(network, addr, 5*time.Second); return err }) != nil {
+	if m.inNetns("client", func() (err error) { c, err = net.DialTimeout(network, addr, 5*time.Second); return err }) != nil {
 		return ""
 	}
 	defer c.Close()
@@ -267,9 +267,9 @@ func (m *marked) ask(network, addr string) string {
 }
 
 // template looks for the one entry that holds the client's group together.
-func (m *marked) template(group, server string) {
+func (m *markTopology) template(group, server string) {
 	m.t.Helper()
-	out := m.in("director", uvsBinary+" ipvsadm -Lnc")
+	out := m.run("director", uvsBinary+" ipvsadm -Lnc")
 	want := fmt.Sprintf("%s:0 %s %s:0", m.url(m.addr(1, 2)), group, m.url(m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server])))
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); f[0] == "IP" && strings.Join(f[3:], " ") == want {

@@ -18,23 +18,23 @@ import (
 func TestOutboundMasquerade(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat", onHost: onHost}
+			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat", onHost: onHost}
 			s.build(t.TempDir())
 			s.add("outside")
 			s.link("outside", "eth0", "lan1", "outside")
-			s.in("lan1", "ip link set outside master br0")
+			s.run("lan1", "ip link set outside master br0")
 			s.assign("outside", "eth0", 1, 9)
 			s.start("outside", uvsBinary, "rs", "--name", "outside", "--port", "80", "--info-port", "53")
 			s.start("s1", uvsBinary, "rs", "--name", "s1", "--port", "0", "--info-port", "53")
 			s.ipvsadm("director", `
 				ipvsadm -A -u 10.1.0.100:53 -s rr
 				ipvsadm -a -u 10.1.0.100:53 -r 10.2.0.11:53 -m`)
-			s.in("director", "sysctl -qw net.ipv4.ip_forward=1")
+			s.run("director", "sysctl -qw net.ipv4.ip_forward=1")
 			as, rule := "10.1.0.1", "masquerade"
 			if onHost {
 				as, rule = s.vip(), "snat to "+s.vip()
 			}
-			s.in("director", `nft -f - <<END
+			s.run("director", `nft -f - <<END
 table ip callout {
 	chain postrouting {
 		type nat hook postrouting priority srcnat;
@@ -43,7 +43,7 @@ table ip callout {
 }
 END`)
 			eventually(t, "the outside is reached", func() bool {
-				out, err := s.try("s1", "curl -s --max-time 2 http://10.1.0.9/")
+				out, err := s.tryRun("s1", "curl -s --max-time 2 http://10.1.0.9/")
 				return err == nil && strings.Contains(out, "outside\nclient "+as+":")
 			})
 
@@ -52,20 +52,20 @@ END`)
 			seen := map[string]bool{}
 			for range 20 {
 				for _, ns := range []string{"s1", "s2"} {
-					seen[clientOf(s.in(ns, "curl -s -f --max-time 10 http://10.1.0.9/"))] = true
+					seen[clientOf(s.run(ns, "curl -s -f --max-time 10 http://10.1.0.9/"))] = true
 				}
 			}
 			if len(seen) != 1 || !seen[as] {
 				t.Errorf("servers call out as %v, want %s", seen, as)
 			}
 			for ns, dst := range map[string]string{"s1": "10.1.0.9", "s2": "10.1.0.9", "client": s.vip()} {
-				out := s.in(ns, "timeout 20 bash -c 'exec 3<>/dev/udp/"+dst+"/53; echo who >&3; dd bs=1000 count=1 status=none <&3'")
+				out := s.run(ns, "timeout 20 bash -c 'exec 3<>/dev/udp/"+dst+"/53; echo who >&3; dd bs=1000 count=1 status=none <&3'")
 				if want := map[bool]string{true: "s1", false: "outside"}[ns == "client"]; !strings.Contains(out, want) {
 					t.Errorf("the name server %s asked from %s says %q, want %s", dst, ns, out, want)
 				}
 			}
 			// rsh: the daemon calls back from a privileged port, which stays one.
-			if out := s.in("s1", "curl -s -f --max-time 10 --local-port 1022 http://10.1.0.9/"); !strings.Contains(out, "client "+as+":1022\n") {
+			if out := s.run("s1", "curl -s -f --max-time 10 --local-port 1022 http://10.1.0.9/"); !strings.Contains(out, "client "+as+":1022\n") {
 				t.Errorf("a call from port 1022 is seen as\n%s", out)
 			}
 			s.ftpOut()
@@ -75,11 +75,11 @@ END`)
 			// asks the VIP, waits for an answer that never comes.
 			for ns, dst := range map[string]string{"s1": "10.1.0.2", "client": s.vip()} {
 				begin := time.Now()
-				if _, err := s.try(ns, "curl -s --max-time 60 telnet://"+dst+":113"); exitCode(err) != 7 || time.Since(begin) > 30*time.Second {
+				if _, err := s.tryRun(ns, "curl -s --max-time 60 telnet://"+dst+":113"); exitCode(err) != 7 || time.Since(begin) > 30*time.Second {
 					t.Errorf("ident of %s from %s: %v, want it refused at once", dst, ns, err)
 				}
 			}
-			if out := s.in("director", uvsBinary+" stats"); strings.Contains(out, "\ndropped_") || strings.Contains(out, "passed_unchanged") {
+			if out := s.run("director", uvsBinary+" stats"); strings.Contains(out, "\ndropped_") || strings.Contains(out, "passed_unchanged") {
 				t.Errorf("the director dropped or routed:\n%s", out)
 			}
 		})
@@ -102,7 +102,7 @@ func exitCode(err error) int {
 }
 
 // ftpOut fetches a file from an FTP server outside, passively as NAT wants it.
-func (s *scene) ftpOut() {
+func (s *topology) ftpOut() {
 	s.t.Helper()
 	if _, err := exec.LookPath("vsftpd"); err != nil {
 		s.t.Log("without FTP: needs the program vsftpd")
@@ -130,10 +130,10 @@ isolate_network=NO
 `, dir, dir)), 0o644)
 	s.start("outside", "vsftpd", conf)
 	eventually(s.t, "the FTP server answers", func() bool {
-		_, err := s.try("outside", "curl -s --max-time 2 ftp://127.0.0.1/")
+		_, err := s.tryRun("outside", "curl -s --max-time 2 ftp://127.0.0.1/")
 		return err == nil
 	})
-	if out := s.in("s1", "curl -s -f --max-time 20 ftp://10.1.0.9/hello"); out != "hello from outside\n" {
+	if out := s.run("s1", "curl -s -f --max-time 20 ftp://10.1.0.9/hello"); out != "hello from outside\n" {
 		s.t.Errorf("FTP from outside brought %q", out)
 	}
 }

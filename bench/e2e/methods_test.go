@@ -19,7 +19,7 @@ import (
 //
 // lan1 is 10.1.0.0/24 and fd00:1::/64, lan2 10.2.0.0/24 and fd00:2::/64. The
 // client is .2, the director .1, the servers .11 and .12, the VIP .100 of lan1.
-type scene struct {
+type topology struct {
 	*network
 	method string // nat, dr, tunnel
 	v6     bool   // family of the VIP
@@ -31,39 +31,39 @@ type scene struct {
 	more []string // VIPs that the servers hold besides (tunnel)
 }
 
-func (s *scene) flag() string {
+func (s *topology) flag() string {
 	return map[string]string{"nat": "-m", "dr": "-g", "tunnel": "-i"}[s.method]
 }
 
 // addr is host h of network n.
-func (s *scene) addr(n, h int) string {
+func (s *topology) addr(n, h int) string {
 	if s.v6 {
 		return fmt.Sprintf("fd00:%d::%d", n, h)
 	}
 	return fmt.Sprintf("10.%d.0.%d", n, h)
 }
 
-func (s *scene) vip() string { return s.addr(1, 100+s.nth) }
+func (s *topology) vip() string { return s.addr(1, 100+s.nth) }
 
 // rip is the address of server i, from 0, by which the director reaches it.
-func (s *scene) rip(i int) string { return s.of(s.v6 != s.mixed).addr(s.serverNet(), 11+i) }
+func (s *topology) rip(i int) string { return s.withFamily(s.v6 != s.mixed).addr(s.serverNet(), 11+i) }
 
-// of is the scene with the VIP of a family.
-func (s *scene) of(v6 bool) *scene {
+// withFamily is the scene with the VIP of a family.
+func (s *topology) withFamily(v6 bool) *topology {
 	other := *s
 	other.v6 = v6
 	return &other
 }
 
 // url is what ipvsadm and curl want of an address.
-func (s *scene) url(addr string) string {
+func (s *topology) url(addr string) string {
 	if strings.Contains(addr, ":") {
 		return "[" + addr + "]"
 	}
 	return addr
 }
 
-func (s *scene) full() string {
+func (s *topology) prefixLen() string {
 	if s.v6 {
 		return "/128"
 	}
@@ -71,14 +71,14 @@ func (s *scene) full() string {
 }
 
 // assign gives host h of network n its addresses of both families.
-func (s *scene) assign(ns, dev string, n, h int) {
-	for _, addr := range []string{s.of(false).addr(n, h) + "/24", s.of(true).addr(n, h) + "/64 nodad"} {
-		s.in(ns, fmt.Sprintf("ip addr add %s dev %s", addr, dev))
+func (s *topology) assign(ns, dev string, n, h int) {
+	for _, addr := range []string{s.withFamily(false).addr(n, h) + "/24", s.withFamily(true).addr(n, h) + "/64 nodad"} {
+		s.run(ns, fmt.Sprintf("ip addr add %s dev %s", addr, dev))
 	}
 }
 
 // serverNet is the network of the servers.
-func (s *scene) serverNet() int {
+func (s *topology) serverNet() int {
 	if s.method == "nat" {
 		return 2
 	}
@@ -86,14 +86,14 @@ func (s *scene) serverNet() int {
 }
 
 // build makes the namespaces, the servers and the director with its services.
-func (s *scene) build(files string) {
+func (s *topology) build(files string) {
 	s.add("client", "director", "s1", "s2")
 	if s.method == "nat" {
-		s.lan("lan1", "client", "director:eth0")
-		s.lan("lan2", "director:eth1", "s1", "s2")
+		s.bridge("lan1", "client", "director:eth0")
+		s.bridge("lan2", "director:eth1", "s1", "s2")
 		s.assign("director", "eth1", 2, 1)
 	} else {
-		s.lan("lan1", "client", "director:eth0", "s1", "s2")
+		s.bridge("lan1", "client", "director:eth0", "s1", "s2")
 	}
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
@@ -103,7 +103,7 @@ func (s *scene) build(files string) {
 		s.nginx(ns, files)
 	}
 	if s.onHost {
-		s.in("director", "ip addr add "+s.vip()+s.full()+" dev lo")
+		s.run("director", "ip addr add "+s.vip()+s.prefixLen()+" dev lo")
 	}
 	interfaces := []string{"eth0"}
 	if s.method == "nat" {
@@ -114,7 +114,7 @@ func (s *scene) build(files string) {
 }
 
 // serve gives the director its services.
-func (s *scene) serve() {
+func (s *topology) serve() {
 	port := "80"
 	if s.method == "nat" {
 		port = "8080"
@@ -126,19 +126,19 @@ func (s *scene) serve() {
 		s.url(s.vip()), s.url(s.rip(0)), s.url(s.rip(1)), port, s.flag(), s.tunnel))
 	// A server's link may have no carrier yet; what is sent meanwhile is dropped.
 	eventually(s.t, "all servers are reached", func() bool {
-		return !strings.Contains(s.in("director", uvsBinary+" services"), "unresolved")
+		return !strings.Contains(s.run("director", uvsBinary+" services"), "unresolved")
 	})
 }
 
 // prepareServer does on a real server what its method wants.
-func (s *scene) prepareServer(ns string) {
+func (s *topology) prepareServer(ns string) {
 	if s.method == "nat" {
-		s.in(ns, "ip route add default via "+s.addr(2, 1))
+		s.run(ns, "ip route add default via "+s.addr(2, 1))
 		return
 	}
-	s.in(ns, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+	s.run(ns, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
 	if s.method == "dr" {
-		s.in(ns, "ip addr add "+s.vip()+s.full()+" dev lo")
+		s.run(ns, "ip addr add "+s.vip()+s.prefixLen()+" dev lo")
 		return
 	}
 	rs := []string{uvsBinary, "rs", "--decap", "--port", "0"}
@@ -147,7 +147,7 @@ func (s *scene) prepareServer(ns string) {
 	}
 	s.start(ns, rs...)
 	eventually(s.t, "the VIP is on "+ns, func() bool {
-		out, _ := s.try(ns, "ip addr show")
+		out, _ := s.tryRun(ns, "ip addr show")
 		return strings.Contains(out, s.vip()+"/")
 	})
 }
@@ -177,11 +177,11 @@ func TestMethods(t *testing.T) {
 			for _, onHost := range []bool{false, true} {
 				name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost)
 				t.Run(name, func(t *testing.T) {
-					s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6, onHost: onHost}
 					s.build(files)
 					s.requests(1000)
 					s.download(sum)
-					s.clean()
+					s.checkNoErrors()
 				})
 			}
 		}
@@ -192,11 +192,11 @@ func TestMethods(t *testing.T) {
 // answered. rr spreads new conns. A client that takes a port again soon may get
 // its old one, where the director does not see that it has ended (DR, tunnel;
 // conn_reuse_mode as in IPVS), and with it the server of last time.
-func (s *scene) requests(n int) {
+func (s *topology) requests(n int) {
 	s.t.Helper()
 	before := s.conns()
 	host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
-	out := s.in("client", fmt.Sprintf("curl -s -f --http1.0 --max-time 60 'http://%s/?[1-%d]'", host, n))
+	out := s.run("client", fmt.Sprintf("curl -s -f --http1.0 --max-time 60 'http://%s/?[1-%d]'", host, n))
 	got := map[string]int{}
 	for _, name := range strings.Fields(out) {
 		got[name]++
@@ -215,9 +215,9 @@ func (s *scene) requests(n int) {
 }
 
 // conns are how many conns s1 and s2 got so far.
-func (s *scene) conns() (made [2]int) {
+func (s *topology) conns() (made [2]int) {
 	s.t.Helper()
-	for line := range strings.Lines(s.in("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary, s.url(s.vip())))) {
+	for line := range strings.Lines(s.run("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary, s.url(s.vip())))) {
 		f := strings.Fields(line)
 		for i := range made {
 			if len(f) > 2 && f[0] == "->" && strings.HasPrefix(f[1], s.url(s.rip(i))+":") {
@@ -228,18 +228,18 @@ func (s *scene) conns() (made [2]int) {
 	return made
 }
 
-func (s *scene) download(sum string) {
+func (s *topology) download(sum string) {
 	s.t.Helper()
-	out := s.in("client", fmt.Sprintf("curl -s -f -g --max-time 100 http://%s/files/big | sha256sum", s.url(s.vip())))
+	out := s.run("client", fmt.Sprintf("curl -s -f -g --max-time 100 http://%s/files/big | sha256sum", s.url(s.vip())))
 	if got := strings.Fields(out)[0]; got != sum {
 		s.t.Errorf("download has checksum %s, want %s", got, sum)
 	}
 }
 
-// clean says that nothing the director saw was dropped or refused.
-func (s *scene) clean() {
+// checkNoErrors says that nothing the director saw was dropped or refused.
+func (s *topology) checkNoErrors() {
 	s.t.Helper()
-	out := s.in("director", uvsBinary+" stats")
+	out := s.run("director", uvsBinary+" stats")
 	for _, line := range strings.Split(out, "\n") {
 		if strings.HasPrefix(line, "dropped_") || strings.HasPrefix(line, "refused_") {
 			s.t.Errorf("counter %s", line)

@@ -28,7 +28,7 @@ var mutations = flag.Int("mutations", 60_000, "how many malformed frames TestMut
 // want it or by one verdict.
 func TestMutations(t *testing.T) {
 	n := newNetwork(t, "sysctl")
-	d := n.betweenWires()
+	d := n.directorBetweenWires()
 	space, err := os.Open("/var/run/netns/" + n.prefix + "wires")
 	if err != nil {
 		t.Fatal(err)
@@ -59,22 +59,22 @@ func TestMutations(t *testing.T) {
 	for _, p := range link.Stats().Ports {
 		sent += int(p.Sent)
 	}
-	n.allCounted(sent)
-	n.in("director", uvsBinary+" ipvsadm -Ln >/dev/null && "+uvsBinary+" conns >/dev/null")
+	n.checkAllCounted(sent)
+	n.run("director", uvsBinary+" ipvsadm -Ln >/dev/null && "+uvsBinary+" conns >/dev/null")
 }
 
-// betweenWires starts a director between two interfaces behind which there is
+// directorBetweenWires starts a director between two interfaces behind which there is
 // nobody, with services of every kind, whose servers have hardware addresses.
-func (n *network) betweenWires() *exec.Cmd {
+func (n *network) directorBetweenWires() *exec.Cmd {
 	n.t.Helper()
 	n.add("director", "wires")
-	n.in("wires", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+	n.run("wires", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 	for i, dev := range []string{"eth0", "eth1"} {
 		n.link("wires", dev, "director", dev)
-		n.in("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
+		n.run("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
 	}
 	for _, host := range []string{"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1", "fd00:2::11 dev eth1", "fd00:2::12 dev eth1"} {
-		n.in("director", "ip neigh add "+host[:strings.Index(host, " ")]+" lladdr 02:00:00:00:00:01 nud permanent"+host[strings.Index(host, " "):])
+		n.run("director", "ip neigh add "+host[:strings.Index(host, " ")]+" lladdr 02:00:00:00:00:01 nud permanent"+host[strings.Index(host, " "):])
 	}
 	d := n.director("director", "eth0", "eth1")
 	for _, vip := range []string{"10.1.0.100", "[fd00:1::100]"} {
@@ -95,13 +95,13 @@ func (n *network) betweenWires() *exec.Cmd {
 			n.ipvsadm("director", lines)
 		}
 	}
-	n.in("director", uvsBinary+" set keep_tags=1 schedule_icmp=1 nat_icmp_send=1 sloppy_tcp=1 sloppy_sctp=1")
+	n.run("director", uvsBinary+" set keep_tags=1 schedule_icmp=1 nat_icmp_send=1 sloppy_tcp=1 sloppy_sctp=1")
 	return d
 }
 
-// allCounted says whether each of the frames sent was counted once, and in many
+// checkAllCounted says whether each of the frames sent was counted once, and in many
 // different ways.
-func (n *network) allCounted(sent int) {
+func (n *network) checkAllCounted(sent int) {
 	n.t.Helper()
 	// The last frames are on their way: they are all there when everything adds up.
 	var counted, kinds, lent, passed int
@@ -133,7 +133,7 @@ func (n *network) allCounted(sent int) {
 func (n *network) counters() map[string]int {
 	n.t.Helper()
 	all := map[string]int{}
-	for line := range strings.Lines(n.in("director", uvsBinary+" stats --all")) {
+	for line := range strings.Lines(n.run("director", uvsBinary+" stats --all")) {
 		var name string
 		var k int
 		if _, err := fmt.Sscan(line, &name, &k); err == nil {

@@ -65,8 +65,8 @@ func (n *network) add(names ...string) {
 	for _, name := range names {
 		n.host("ip", "netns", "add", n.prefix+name)
 		n.t.Cleanup(func() { n.remove(name) })
-		n.in(name, "ip link set lo up")
-		n.in(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
+		n.run(name, "ip link set lo up")
+		n.run(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
 	}
 }
 
@@ -92,17 +92,17 @@ func (n *network) host(args ...string) string {
 	return string(out)
 }
 
-// in runs a shell line in a namespace and returns what it printed.
-func (n *network) in(ns, line string) string {
+// run runs a shell line in a namespace and returns what it printed.
+func (n *network) run(ns, line string) string {
 	n.t.Helper()
-	out, err := n.try(ns, line)
+	out, err := n.tryRun(ns, line)
 	if err != nil {
 		n.t.Fatalf("%s: %s: %v\n%s", ns, line, err, out)
 	}
 	return out
 }
 
-func (n *network) try(ns, line string) (string, error) {
+func (n *network) tryRun(ns, line string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", n.prefix+ns, "sh", "-c", line)
@@ -115,16 +115,16 @@ func (n *network) try(ns, line string) (string, error) {
 func (n *network) link(a, ifa, b, ifb string) {
 	n.t.Helper()
 	n.host("ip", "link", "add", ifa, "netns", n.prefix+a, "type", "veth", "peer", "name", ifb, "netns", n.prefix+b)
-	n.in(a, "ip link set "+ifa+" up")
-	n.in(b, "ip link set "+ifb+" up")
+	n.run(a, "ip link set "+ifa+" up")
+	n.run(b, "ip link set "+ifb+" up")
 }
 
-// lan joins interfaces eth0 of namespaces, or those named ns:if, by a bridge in
+// bridge joins interfaces eth0 of namespaces, or those named ns:if, by a bridge in
 // a namespace of its own.
-func (n *network) lan(name string, members ...string) {
+func (n *network) bridge(name string, members ...string) {
 	n.t.Helper()
 	n.add(name)
-	n.in(name, "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up")
+	n.run(name, "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up")
 	for i, m := range members {
 		ns, dev, ok := strings.Cut(m, ":")
 		if !ok {
@@ -132,7 +132,7 @@ func (n *network) lan(name string, members ...string) {
 		}
 		port := fmt.Sprintf("p%d", i)
 		n.link(ns, dev, name, port)
-		n.in(name, "ip link set "+port+" master br0")
+		n.run(name, "ip link set "+port+" master br0")
 	}
 }
 
@@ -208,7 +208,7 @@ func (n *network) ipvsadm(ns, lines string) {
 	sc := bufio.NewScanner(strings.NewReader(lines))
 	for sc.Scan() {
 		if line := strings.TrimSpace(sc.Text()); line != "" {
-			n.in(ns, uvsBinary+" "+line)
+			n.run(ns, uvsBinary+" "+line)
 		}
 	}
 }
@@ -253,7 +253,7 @@ http {
 	}
 	n.start(ns, "nginx", "-e", filepath.Join(dir, "error.log"), "-c", path)
 	eventually(n.t, "nginx answers in "+ns, func() bool {
-		out, err := n.try(ns, "curl -s --max-time 2 http://127.0.0.1/")
+		out, err := n.tryRun(ns, "curl -s --max-time 2 http://127.0.0.1/")
 		return err == nil && strings.TrimSpace(out) == ns
 	})
 }

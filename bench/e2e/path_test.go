@@ -10,20 +10,20 @@ import (
 
 var narrowMB = flag.Int("narrow", 4, "how many MB TestNarrowPath sends each way over each narrow hop")
 
-// journey is a director far from both ends; either way has one narrow link:
+// routedTopology is a director far from both ends; either way has one narrow link:
 //
 //	client -3- ra =4= rb -1- director -5- rc =6= rd -2- s1       NAT, tunnel
 //	                  rb ----------7------------ rd              the tunnel's replies
 //	client -3- ra =4= rb -1- director, s1                        DR, whose server's own link is narrow
 //
 // Network n is 10.n.0.0/24 and fd00:n::/64, the VIPs are in network 1.
-type journey struct{ *scene }
+type routedTopology struct{ *topology }
 
 // family is the journey with VIPs and servers of a family.
-func (j *journey) family(v6 bool) *journey { return &journey{j.of(v6)} }
+func (j *routedTopology) family(v6 bool) *routedTopology { return &routedTopology{j.withFamily(v6)} }
 
 // rip is where s1 is.
-func (j *journey) rip() string {
+func (j *routedTopology) rip() string {
 	if j.method == "dr" {
 		return j.addr(1, 11)
 	}
@@ -32,20 +32,20 @@ func (j *journey) rip() string {
 
 // routes gives a namespace routes of both families to networks by host h of
 // network n; network 0 is all.
-func (j *journey) routes(ns string, n, h int, to ...int) {
+func (j *routedTopology) routes(ns string, n, h int, to ...int) {
 	j.t.Helper()
 	for _, v6 := range []bool{false, true} {
 		for _, network := range to {
 			net, bits := "default", ""
 			if network != 0 {
-				net, bits = j.of(v6).addr(network, 0), map[bool]string{false: "/24", true: "/64"}[v6]
+				net, bits = j.withFamily(v6).addr(network, 0), map[bool]string{false: "/24", true: "/64"}[v6]
 			}
-			j.in(ns, fmt.Sprintf("ip route add %s%s via %s", net, bits, j.of(v6).addr(n, h)))
+			j.run(ns, fmt.Sprintf("ip route add %s%s via %s", net, bits, j.withFamily(v6).addr(n, h)))
 		}
 	}
 }
 
-func (j *journey) build(files string) {
+func (j *routedTopology) build(files string) {
 	j.add("client", "ra", "rb", "rc", "rd", "director", "s1")
 	j.link("client", "n3", "ra", "n3")
 	j.link("ra", "n4", "rb", "n4")
@@ -53,12 +53,12 @@ func (j *journey) build(files string) {
 	j.link("rc", "n6", "rd", "n6")
 	j.link("rd", "n7", "rb", "n7")
 	if j.method == "dr" {
-		j.lan("lan1", "rb:n1", "director:n1", "s1:n1")
+		j.bridge("lan1", "rb:n1", "director:n1", "s1:n1")
 		j.assign("s1", "n1", 1, 11)
 		j.routes("s1", 1, 254, 0)
 	} else {
 		j.link("rd", "n2", "s1", "n2")
-		j.lan("lan1", "rb:n1", "director:n1")
+		j.bridge("lan1", "rb:n1", "director:n1")
 		j.assign("rd", "n2", 2, 254)
 		j.assign("s1", "n2", 2, 11)
 		j.routes("s1", 2, 254, 0)
@@ -73,7 +73,7 @@ func (j *journey) build(files string) {
 		j.assign(a.ns, fmt.Sprintf("n%d", a.n), a.n, a.h)
 	}
 	for _, r := range []string{"ra", "rb", "rc", "rd"} {
-		j.in(r, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0")
+		j.run(r, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0")
 	}
 	j.routes("client", 3, 1, 0)
 	j.routes("ra", 4, 2, 0)
@@ -97,66 +97,66 @@ func (j *journey) build(files string) {
 }
 
 // prepare does on the server what its method wants.
-func (j *journey) prepare() {
-	j.in("s1", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
+func (j *routedTopology) prepare() {
+	j.run("s1", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
 	switch j.method {
 	case "dr":
 		for _, v6 := range []bool{false, true} {
-			j.in("s1", "ip addr add "+j.of(v6).vip()+j.of(v6).full()+" dev lo")
+			j.run("s1", "ip addr add "+j.withFamily(v6).vip()+j.withFamily(v6).prefixLen()+" dev lo")
 		}
 	case "tunnel":
 		rs := []string{uvsBinary, "rs", "--decap", "--port", "0"}
-		for _, kind := range j.kinds() {
+		for _, kind := range j.encapsulations() {
 			for _, v6 := range []bool{false, true} {
-				rs = append(rs, "--vip", kind.of(v6).vip())
+				rs = append(rs, "--vip", kind.withFamily(v6).vip())
 			}
 		}
 		j.start("s1", rs...)
 		eventually(j.t, "the VIPs are on s1", func() bool {
-			out, _ := j.try("s1", "ip addr show")
+			out, _ := j.tryRun("s1", "ip addr show")
 			return strings.Contains(out, rs[len(rs)-1]+"/")
 		})
 	}
 }
 
-// kinds is the journey by every encapsulation its method has, each with a VIP of
+// encapsulations is the journey by every encapsulation its method has, each with a VIP of
 // its own.
-func (j *journey) kinds() (all []*journey) {
+func (j *routedTopology) encapsulations() (all []*routedTopology) {
 	options := []string{""}
 	if j.method == "tunnel" {
 		options = []string{"", "--tun-type gue --tun-port 6080 --tun-csum", "--tun-type gre --tun-nocsum"}
 	}
 	for i, o := range options {
-		one := *j.scene
+		one := *j.topology
 		one.tunnel, one.nth = o, i
-		all = append(all, &journey{&one})
+		all = append(all, &routedTopology{&one})
 	}
 	return all
 }
 
 // serve makes the services of a family and waits until they are reached.
-func (j *journey) serve() {
+func (j *routedTopology) serve() {
 	port := "80"
 	if j.method == "nat" {
 		port = "8080"
 	}
-	for _, kind := range j.kinds() {
+	for _, kind := range j.encapsulations() {
 		vip := j.url(kind.vip())
 		j.ipvsadm("director", fmt.Sprintf(`
 			ipvsadm -A -t %[1]s:80 -s rr
 			ipvsadm -a -t %[1]s:80 -r %[2]s:%[3]s %[4]s %[5]s`, vip, j.url(j.rip()), port, j.flag(), kind.tunnel))
 		eventually(j.t, "the client reaches the server", func() bool {
-			out, err := j.try("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
+			out, err := j.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
 			return err == nil && strings.TrimSpace(out) == "s1"
 		})
 	}
 }
 
-// narrow sets the MTU of a link given by its ends.
-func (j *journey) narrow(mtu int, ends ...string) {
+// setMTU sets the MTU of a link given by its ends.
+func (j *routedTopology) setMTU(mtu int, ends ...string) {
 	for _, end := range ends {
 		ns, dev, _ := strings.Cut(end, ":")
-		j.in(ns, fmt.Sprintf("ip link set %s mtu %d", dev, mtu))
+		j.run(ns, fmt.Sprintf("ip link set %s mtu %d", dev, mtu))
 	}
 }
 
@@ -167,54 +167,54 @@ func TestNarrowPath(t *testing.T) {
 	files, sum := randomFile(t, *narrowMB<<20)
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		t.Run(method, func(t *testing.T) {
-			j := &journey{&scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method}}
+			j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method}}
 			j.build(files)
 			send := func() {
 				for _, v6 := range []bool{false, true} {
-					for _, kind := range j.family(v6).kinds() {
+					for _, kind := range j.family(v6).encapsulations() {
 						kind.upload(filepath.Join(files, "big"), sum)
 						kind.download(sum)
 					}
 				}
 			}
-			j.narrow(1400, "ra:n4", "rb:n4")
+			j.setMTU(1400, "ra:n4", "rb:n4")
 			send()
-			if out := j.in("director", uvsBinary+" paths"); strings.Contains(out, "learned") {
+			if out := j.run("director", uvsBinary+" paths"); strings.Contains(out, "learned") {
 				t.Errorf("a hop before the director is not on the way to the server:\n%s", out)
 			}
-			j.narrow(1500, "ra:n4", "rb:n4")
+			j.setMTU(1500, "ra:n4", "rb:n4")
 			for _, ns := range []string{"client", "s1"} {
-				j.in(ns, "ip route flush cache; ip -6 route flush cache")
+				j.run(ns, "ip route flush cache; ip -6 route flush cache")
 			}
 			if method == "dr" {
-				j.narrow(1400, "s1:n1")
+				j.setMTU(1400, "s1:n1")
 			} else {
-				j.narrow(1400, "rc:n6", "rd:n6")
+				j.setMTU(1400, "rc:n6", "rd:n6")
 			}
 			send()
-			out := j.in("director", uvsBinary+" paths")
+			out := j.run("director", uvsBinary+" paths")
 			for _, v6 := range []bool{false, true} {
-				if want := "path MTU 1400 learned from " + j.of(v6).addr(5, 254); method != "dr" && !strings.Contains(out, want) {
+				if want := "path MTU 1400 learned from " + j.withFamily(v6).addr(5, 254); method != "dr" && !strings.Contains(out, want) {
 					t.Errorf("%q is not in\n%s", want, out)
 				}
 			}
 			if method == "tunnel" {
-				j.narrowest(files, sum)
+				j.checkMinimumMTU(files, sum)
 			}
-			j.clean()
+			j.checkNoErrors()
 		})
 	}
 }
 
-// narrowest is a tunnel over IPv6 whose path is no wider than IPv6 demands of any
+// checkMinimumMTU is a tunnel over IPv6 whose path is no wider than IPv6 demands of any
 // link, so that its own packets have to be fragmented.
-func (j *journey) narrowest(files, sum string) {
+func (j *routedTopology) checkMinimumMTU(files, sum string) {
 	j.t.Helper()
-	j.narrow(1280, "rc:n6", "rd:n6")
+	j.setMTU(1280, "rc:n6", "rd:n6")
 	k := j.family(true)
 	k.upload(filepath.Join(files, "big"), sum)
 	k.download(sum)
-	for line := range strings.Lines(j.in("director", uvsBinary+" paths")) {
+	for line := range strings.Lines(j.run("director", uvsBinary+" paths")) {
 		if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" && (f[6] == "0" || !strings.Contains(line, "path MTU 1280 learned")) {
 			j.t.Errorf("nothing was fragmented for a path of 1280: %s", line)
 		}
@@ -226,18 +226,18 @@ func (j *journey) narrowest(files, sum string) {
 // the way takes; then no packet is too long for anybody.
 func TestBlackHole(t *testing.T) {
 	files, sum := randomFile(t, 1<<20)
-	j := &journey{&scene{network: newNetwork(t, "nginx", "curl", "sysctl", "nft"), method: "nat"}}
+	j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft"), method: "nat"}}
 	j.build(files)
 	for _, r := range []string{"rc", "rd"} {
-		j.in(r, `nft 'add table inet hole; add chain inet hole out { type filter hook output priority 0; };
+		j.run(r, `nft 'add table inet hole; add chain inet hole out { type filter hook output priority 0; };
 			add rule inet hole out icmp type destination-unreachable drop; add rule inet hole out icmpv6 type packet-too-big drop'`)
 	}
-	j.narrow(1400, "rc:n6", "rd:n6")
-	set := func(k *journey, clamp, mtu int) {
-		j.in("director", fmt.Sprintf("%s set --service tcp:%s:80 mss_clamp=%d", uvsBinary, k.url(k.vip()), clamp))
-		j.in("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24", true: "/64"}[k.v6], k.addr(5, 254), mtu))
+	j.setMTU(1400, "rc:n6", "rd:n6")
+	set := func(k *routedTopology, clamp, mtu int) {
+		j.run("director", fmt.Sprintf("%s set --service tcp:%s:80 mss_clamp=%d", uvsBinary, k.url(k.vip()), clamp))
+		j.run("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24", true: "/64"}[k.v6], k.addr(5, 254), mtu))
 		eventually(t, fmt.Sprintf("the director knows a route of MTU %d", mtu), func() bool {
-			for line := range strings.Lines(j.in("director", uvsBinary+" paths")) {
+			for line := range strings.Lines(j.run("director", uvsBinary+" paths")) {
 				if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" {
 					return f[4] == fmt.Sprint(mtu)
 				}
@@ -245,19 +245,19 @@ func TestBlackHole(t *testing.T) {
 			return false
 		})
 	}
-	for _, k := range []*journey{j.family(false), j.family(true)} {
+	for _, k := range []*routedTopology{j.family(false), j.family(true)} {
 		for clamp, mtu := range map[int]int{1340: 1500, 1: 1400} {
 			set(k, clamp, mtu)
 			k.upload(filepath.Join(files, "big"), sum)
 			k.download(sum)
 		}
 	}
-	if out := j.in("director", uvsBinary+" stats"); strings.Contains(out, "answered_too_big") {
+	if out := j.run("director", uvsBinary+" stats"); strings.Contains(out, "answered_too_big") {
 		t.Errorf("packets were too long all the same:\n%s", out)
 	}
-	for _, k := range []*journey{j.family(false), j.family(true)} {
+	for _, k := range []*routedTopology{j.family(false), j.family(true)} {
 		set(k, 0, 1500)
-		if out, err := j.try("client", fmt.Sprintf("curl -s -f -g --max-time 2 -T %s/big http://%s/upload", files, k.url(k.vip()))); err == nil {
+		if out, err := j.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 2 -T %s/big http://%s/upload", files, k.url(k.vip()))); err == nil {
 			t.Errorf("it was no black hole: %q", out)
 		}
 	}

@@ -28,29 +28,29 @@ func TestAsKernelSelftest(t *testing.T) {
 			n.link("client", "veth01", "director", "veth10")
 			n.link("client", "veth02", "server", "veth20")
 			n.link("director", "veth12", "server", "veth21")
-			n.in("client", `ip link add br0 type bridge && ip link set veth01 master br0 && ip link set veth02 master br0 &&
+			n.run("client", `ip link add br0 type bridge && ip link set veth01 master br0 && ip link set veth02 master br0 &&
 				ip link set br0 up && ip addr add 10.0.0.2/24 dev br0 && ip route add `+vip+` via 10.0.0.1`)
-			n.in("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 && ip addr add `+vip+`/32 dev lo`)
-			n.in("server", `ip addr add 172.16.0.2/24 dev veth21 && ip addr add 10.0.0.3/24 dev veth20`)
-			n.in("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1", true: "0"}[method.name == "tunnel"])
+			n.run("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 && ip addr add `+vip+`/32 dev lo`)
+			n.run("server", `ip addr add 172.16.0.2/24 dev veth21 && ip addr add 10.0.0.3/24 dev veth20`)
+			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1", true: "0"}[method.name == "tunnel"])
 			switch method.name {
 			case "nat":
-				n.in("server", "ip link del veth20 && ip route add default via 172.16.0.1")
+				n.run("server", "ip link del veth20 && ip route add default via 172.16.0.1")
 			default:
-				n.in("server", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.veth21.rp_filter=0")
+				n.run("server", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.veth21.rp_filter=0")
 				if method.name == "dr" {
-					n.in("server", "ip addr add "+vip+"/32 dev lo")
+					n.run("server", "ip addr add "+vip+"/32 dev lo")
 					break
 				}
 				n.start("server", uvsBinary, "rs", "--decap", "--port", "0", "--vip", vip)
-				eventually(t, "the server holds the VIP", func() bool { return strings.Contains(n.in("server", "ip addr show dev lo"), vip) })
+				eventually(t, "the server holds the VIP", func() bool { return strings.Contains(n.run("server", "ip addr show dev lo"), vip) })
 			}
 			n.director("director", "veth10", "veth12")
 			n.ipvsadm("director", fmt.Sprintf(`
 				ipvsadm -A -t %[1]s:8080 -s rr
 				ipvsadm -a %[2]s -t %[1]s:8080 -r 172.16.0.2:8080`, vip, method.flag))
 			eventually(t, "the server is reached", func() bool {
-				return !strings.Contains(n.in("director", uvsBinary+" services"), "unresolved")
+				return !strings.Contains(n.run("director", uvsBinary+" services"), "unresolved")
 			})
 
 			sent, received := filepath.Join(n.dir, "sent"), filepath.Join(n.dir, "received")
@@ -61,9 +61,9 @@ func TestAsKernelSelftest(t *testing.T) {
 			}
 			server := n.start("server", "sh", "-c", "exec socat -u -4 TCP-LISTEN:8080,reuseaddr STDOUT >"+received)
 			eventually(t, "socat listens", func() bool { // 1F90 is port 8080, 0A is LISTEN
-				return strings.Contains(n.in("server", "cat /proc/net/tcp"), ":1F90 00000000:0000 0A")
+				return strings.Contains(n.run("server", "cat /proc/net/tcp"), ":1F90 00000000:0000 0A")
 			})
-			n.in("client", fmt.Sprintf("timeout 20 socat -u -4 STDIN TCP:%s:8080 <%s", vip, sent))
+			n.run("client", fmt.Sprintf("timeout 20 socat -u -4 STDIN TCP:%s:8080 <%s", vip, sent))
 			if err := server.Wait(); err != nil {
 				t.Error(err)
 			}

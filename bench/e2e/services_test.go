@@ -10,23 +10,23 @@ import (
 
 // serve answers every connection in a namespace with the namespace's name, and
 // every datagram likewise.
-func (e *ends) serve(names ...string) {
+func (e *clientServer) serve(names ...string) {
 	e.t.Helper()
 	for _, ns := range names {
 		var l net.Listener
 		var u net.PacketConn
-		must(e.t, e.inside(ns, func() (err error) {
+		must(e.t, e.inNetns(ns, func() (err error) {
 			if l, err = net.Listen("tcp", ":7"); err == nil {
 				u, err = net.ListenPacket("udp", ":7")
 			}
 			return err
 		}))
 		e.t.Cleanup(func() { l.Close(); u.Close() })
-		go greet(l, u, ns)
+		go serveName(l, u, ns)
 	}
 }
 
-func greet(l net.Listener, u net.PacketConn, ns string) {
+func serveName(l net.Listener, u net.PacketConn, ns string) {
 	go func() {
 		buf := make([]byte, 64)
 		for {
@@ -46,15 +46,15 @@ func greet(l net.Listener, u net.PacketConn, ns string) {
 	}
 }
 
-// who connects and says which server answers.
-func (e *ends) who() (name string, c net.Conn) {
+// dialName connects and says which server answers.
+func (e *clientServer) dialName() (name string, c net.Conn) {
 	e.t.Helper()
 	c = e.dial("tcp")
 	e.t.Cleanup(func() { c.Close() })
-	return e.hear(c), c
+	return e.readName(c), c
 }
 
-func (e *ends) hear(c net.Conn) string {
+func (e *clientServer) readName(c net.Conn) string {
 	e.t.Helper()
 	buf := make([]byte, 16)
 	c.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -64,13 +64,13 @@ func (e *ends) hear(c net.Conn) string {
 }
 
 // set runs `uvs set` for the TCP or UDP service.
-func (e *ends) set(proto, what string) {
+func (e *clientServer) set(proto, what string) {
 	e.t.Helper()
-	e.in("director", fmt.Sprintf("%s set --service %s:%s:7 %s", uvsBinary, proto, e.vip(), what))
+	e.run("director", fmt.Sprintf("%s set --service %s:%s:7 %s", uvsBinary, proto, e.vip(), what))
 }
 
-// weight sets the weight of the first server.
-func (e *ends) weight(proto string, w int) {
+// setWeight sets the weight of the first server.
+func (e *clientServer) setWeight(proto string, w int) {
 	e.t.Helper()
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -e %s %s:7 -r %s:7 -m -w %d", proto, e.vip(), e.addr(2, 11), w))
 }
@@ -78,36 +78,36 @@ func (e *ends) weight(proto string, w int) {
 // The sorry server answers while the service has no server, with persistence,
 // too, and the next connection leaves it; `uvs services` shows it.
 func TestSorryServer(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
 	e.udp.Close()
 	e.serve("s1", "s2")
 	service := "tcp:" + e.vip() + ":7"
 	second := e.addr(2, 12) + ":7"
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:7 -r %s", e.vip(), second))
-	e.in("director", fmt.Sprintf("%s sorry --service %s %s -m", uvsBinary, service, second))
+	e.run("director", fmt.Sprintf("%s sorry --service %s %s -m", uvsBinary, service, second))
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -t %s:7 -s rr -p 300", e.vip()))
-	e.weight("-t", 0)
-	if got, _ := e.who(); got != "s2" {
+	e.setWeight("-t", 0)
+	if got, _ := e.dialName(); got != "s2" {
 		t.Fatalf("without a server %s answers, want the sorry server", got)
 	}
-	if list := e.in("director", uvsBinary+" services"); !strings.Contains(list, "sorry") || strings.Count(list, service) != 2 {
+	if list := e.run("director", uvsBinary+" services"); !strings.Contains(list, "sorry") || strings.Count(list, service) != 2 {
 		t.Errorf("services:\n%s", list)
 	}
-	e.weight("-t", 1)
-	if got, _ := e.who(); got != "s1" {
+	e.setWeight("-t", 1)
+	if got, _ := e.dialName(); got != "s1" {
 		t.Errorf("with a server again %s answers", got)
 	}
-	e.weight("-t", 0)
-	if got, _ := e.who(); got != "s1" {
+	e.setWeight("-t", 0)
+	if got, _ := e.dialName(); got != "s1" {
 		t.Errorf("a client with a template of a server of weight 0 gets %s, want s1", got)
 	}
 	e.set("tcp", "expire_quiescent_template=1 no_server=1")
-	if got, _ := e.who(); got != "s2" {
+	if got, _ := e.dialName(); got != "s2" {
 		t.Errorf("with expire_quiescent_template it gets %s, want s2", got)
 	}
-	e.in("director", fmt.Sprintf("%s sorry --service %s --clear", uvsBinary, service))
-	err := e.inside("client", func() error {
+	e.run("director", fmt.Sprintf("%s sorry --service %s --clear", uvsBinary, service))
+	err := e.inNetns("client", func() error {
 		_, err := net.DialTimeout("tcp", e.vip()+":7", 5*time.Second)
 		return err
 	})
@@ -119,39 +119,39 @@ func TestSorryServer(t *testing.T) {
 // A server marked down gets no new connection, its connections go on until they
 // are reset, and it gets new ones when it is up again.
 func TestServerDown(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
 	e.udp.Close()
 	e.serve("s1", "s2")
 	conns := map[string]net.Conn{}
 	for range 2 {
-		name, c := e.who()
+		name, c := e.dialName()
 		conns[name] = c
 	}
 	if len(conns) != 2 {
 		t.Fatalf("rr over two: %v", conns)
 	}
-	e.in("director", uvsBinary+" down "+e.addr(2, 11))
+	e.run("director", uvsBinary+" down "+e.addr(2, 11))
 	for range 3 {
-		if got, _ := e.who(); got != "s2" {
+		if got, _ := e.dialName(); got != "s2" {
 			t.Errorf("%s answers, which is down", got)
 		}
 	}
-	if list := e.in("director", uvsBinary+" services"); strings.Count(list, " down ") != 2 { // of TCP and UDP
+	if list := e.run("director", uvsBinary+" services"); strings.Count(list, " down ") != 2 { // of TCP and UDP
 		t.Errorf("services:\n%s", list)
 	}
 	if _, err := conns["s1"].Write([]byte("still there")); err != nil {
 		t.Errorf("a connection of the server that is down: %v", err)
 	}
-	e.in("director", uvsBinary+" down --reset "+e.addr(2, 11))
+	e.run("director", uvsBinary+" down --reset "+e.addr(2, 11))
 	eventually(t, "the connection is reset", func() bool {
 		_, err := conns["s1"].Write([]byte("still there"))
 		return err != nil
 	})
-	e.in("director", uvsBinary+" up "+e.addr(2, 11))
+	e.run("director", uvsBinary+" up "+e.addr(2, 11))
 	seen := map[string]bool{}
 	for range 2 {
-		name, _ := e.who()
+		name, _ := e.dialName()
 		seen[name] = true
 	}
 	if len(seen) != 2 {
@@ -162,56 +162,56 @@ func TestServerDown(t *testing.T) {
 // What `uvs save` prints makes the same director of another, keeps what is the
 // same, and changes nothing if a line of it is wrong.
 func TestSaveRestore(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	go echo(e.udp)
 	service := "tcp:" + e.vip() + ":7"
-	e.in("director", strings.ReplaceAll(strings.Join([]string{
+	e.run("director", strings.ReplaceAll(strings.Join([]string{
 		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service + " limit_conns=9 timeout_tcp_established=77",
 		"UVS sorry --service " + service + " 10.2.0.99:80 -m", "UVS down " + e.addr(2, 12),
 		"UVS mark add --dst 10.3.0.0/24 --proto tcp --dport 80,8000:8100 --mark 7", "UVS ipvsadm -A -f 7 -s mh -p 60 -b mh-port",
 		"UVS ipvsadm -a -f 7 -r 10.2.0.12 -m -w 5 -x 9 -y 3", "UVS ipvsadm -a -f 7 -r 10.2.0.11 -m",
 		"UVS ipvsadm -A -u [fd00:9::1]:5060 -s rr -p 30 --pe sip -o",
 	}, " && "), "UVS", uvsBinary))
-	saved := e.in("director", uvsBinary+" save")
+	saved := e.run("director", uvsBinary+" save")
 	client := e.dial("udp")
 	defer client.Close()
 	client.Write([]byte("one"))
-	heard := e.hear(client)
-	e.in("director", uvsBinary+" save > "+e.dir+"/kept && "+uvsBinary+" restore < "+e.dir+"/kept")
-	if again := e.in("director", uvsBinary+" save"); again != saved {
+	heard := e.readName(client)
+	e.run("director", uvsBinary+" save > "+e.dir+"/kept && "+uvsBinary+" restore < "+e.dir+"/kept")
+	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("saved\n%safter restoring it\n%s", saved, again)
 	}
 	client.Write([]byte("one"))
-	if again := e.hear(client); again != heard {
+	if again := e.readName(client); again != heard {
 		t.Errorf("the conversation goes on with %q, not %q", again, heard)
 	}
-	if out, err := e.try("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
+	if out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
 		t.Errorf("a service that is not there: %v %s", err, out)
 	}
-	if again := e.in("director", uvsBinary+" save"); again != saved {
+	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("a refused line changed\n%sto\n%s", saved, again)
 	}
-	e.in("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+" set timeout_profile=0 slow_start=0 tftp=auto")
-	if left := e.in("director", uvsBinary+" save"); left != "" {
+	e.run("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+" set timeout_profile=0 slow_start=0 tftp=auto")
+	if left := e.run("director", uvsBinary+" save"); left != "" {
 		t.Errorf("an empty director saves\n%s", left)
 	}
-	e.in("director", uvsBinary+" restore < "+e.dir+"/kept")
-	if again := e.in("director", uvsBinary+" save"); again != saved {
+	e.run("director", uvsBinary+" restore < "+e.dir+"/kept")
+	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("saved\n%srestored to an empty director\n%s", saved, again)
 	}
 }
 
 // A client gets as many connections as it may and no more until one has ended.
 func TestClientLimit(t *testing.T) {
-	e := newEnds(t, "nat", 1)
+	e := newClientServer(t, "nat", 1)
 	e.tcp.Close()
 	e.udp.Close()
 	e.serve("s1")
 	e.set("tcp", "limit_conns=2 timeout_tcp_close=1")
-	_, first := e.who()
-	e.who()
+	_, first := e.dialName()
+	e.dialName()
 	try := func() error {
-		return e.inside("client", func() error {
+		return e.inNetns("client", func() error {
 			c, err := net.DialTimeout("tcp", e.vip()+":7", 500*time.Millisecond)
 			if err == nil {
 				e.t.Cleanup(func() { c.Close() })
@@ -222,10 +222,10 @@ func TestClientLimit(t *testing.T) {
 	if try() == nil {
 		t.Error("a third connection of two got through")
 	}
-	if out := e.in("director", uvsBinary+" stats"); !strings.Contains(out, "dropped_client_conns") {
+	if out := e.run("director", uvsBinary+" stats"); !strings.Contains(out, "dropped_client_conns") {
 		t.Errorf("not counted:\n%s", out)
 	}
-	if list := e.in("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "\n") != 4 {
+	if list := e.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "\n") != 4 {
 		t.Errorf("listed more than two conns:\n%s", list)
 	}
 	first.(*net.TCPConn).SetLinger(0)
@@ -236,13 +236,13 @@ func TestClientLimit(t *testing.T) {
 // One-packet scheduling: datagrams of one socket reach both servers in turn, no
 // conn is kept, and with ops_replies their answers come from the VIP.
 func TestOnePacketReplies(t *testing.T) {
-	e := newEnds(t, "nat", 2)
+	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
 	e.udp.Close()
 	e.serve("s1", "s2")
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -o", e.vip()))
 	e.set("udp", "ops_replies=1")
-	e.in("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
+	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
 	c := e.dial("udp")
 	defer c.Close()
 	buf := make([]byte, 16)
@@ -255,12 +255,12 @@ func TestOnePacketReplies(t *testing.T) {
 	seen := map[string]int{}
 	for range 10 {
 		c.Write([]byte("who"))
-		seen[e.hear(c)]++
+		seen[e.readName(c)]++
 	}
 	if seen["s1"] != 5 || seen["s2"] != 5 {
 		t.Errorf("answers %v, want 5 of each", seen)
 	}
-	if list := e.in("director", uvsBinary+" ipvsadm -Lnc"); strings.Contains(list, "UDP") {
+	if list := e.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Contains(list, "UDP") {
 		t.Errorf("conns are kept:\n%s", list)
 	}
 }

@@ -26,22 +26,22 @@ var tunnelTypes = []struct{ options, info string }{
 	{"--tun-type gre --tun-csum", "gre:+c"},
 }
 
-// tunnelScene is a scene with one type of tunnel.
-type tunnelScene struct {
-	*scene
+// tunnelTopology is a scene with one type of tunnel.
+type tunnelTopology struct {
+	*topology
 	info string
 }
 
-// tunnelScenes makes one of each type and mix of families from s, before it is
+// tunnelTopologies makes one of each type and mix of families from s, before it is
 // built. Each has a VIP of its own, so that no conn of one is met by another.
-func (s *scene) tunnelScenes() (all []tunnelScene) {
+func (s *topology) tunnelTopologies() (all []tunnelTopology) {
 	for _, kind := range tunnelTypes {
 		for _, v6 := range []bool{false, true} {
 			for _, mixed := range []bool{false, true} {
 				one := *s
 				one.v6, one.mixed, one.tunnel, one.nth = v6, mixed, kind.options, len(s.more)+1
 				s.more = append(s.more, one.vip())
-				all = append(all, tunnelScene{&one, kind.info})
+				all = append(all, tunnelTopology{&one, kind.info})
 			}
 		}
 	}
@@ -54,41 +54,41 @@ func (s *scene) tunnelScenes() (all []tunnelScene) {
 // kernel sees a bad checksum or a reset. Then, with offloads off, every frame to
 // a server is judged.
 func TestTunnels(t *testing.T) {
-	s := &scene{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
-	offloads, frames := s.tunnelScenes(), s.tunnelScenes()
+	s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
+	offloads, frames := s.tunnelTopologies(), s.tunnelTopologies()
 	files, sum := randomFile(t, 5<<20)
 	s.build(files)
 	for _, one := range offloads {
-		one.run(t, "offloads", func() {
-			before := one.complaints()
+		one.subtest(t, "offloads", func() {
+			before := one.errorCounters()
 			one.requests(30)
 			one.download(sum)
 			one.upload(filepath.Join(files, "big"), sum)
-			if after := one.complaints(); after != before {
+			if after := one.errorCounters(); after != before {
 				one.t.Errorf("kernels count\n%s, before it was\n%s", after, before)
 			}
 		})
 	}
 	for _, ns := range []string{"client", "s1", "s2"} {
-		s.in(ns, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null")
+		s.run(ns, "ethtool -K eth0 tx off tso off gso off gro off >/dev/null")
 	}
 	for _, one := range frames {
-		one.run(t, "frames", one.judgeTunnel)
+		one.subtest(t, "frames", one.checkTunnel)
 	}
-	s.clean()
+	s.checkNoErrors()
 }
 
-// run serves the scene's VIP, judges, and looks how server and conns are listed.
-func (s *tunnelScene) run(t *testing.T, about string, judge func()) {
+// subtest serves the scene's VIP, judges, and looks how server and conns are listed.
+func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
 	t.Run(fmt.Sprintf("%s/%s/vip-v6=%t/servers-v6=%t", about, s.info, s.v6, s.v6 != s.mixed), func(t *testing.T) {
 		s.network = &network{t: t, prefix: s.prefix, dir: s.dir}
 		s.serve()
-		listed := s.in("director", fmt.Sprintf("%s ipvsadm -L -n --tun-info -t %s:80", uvsBinary, s.url(s.vip())))
+		listed := s.run("director", fmt.Sprintf("%s ipvsadm -L -n --tun-info -t %s:80", uvsBinary, s.url(s.vip())))
 		if want := fmt.Sprintf("  -> %-28s Tunnel  %-13s 1 ", s.url(s.rip(0))+":80", s.info); !strings.Contains(listed, want) {
 			t.Errorf("listing\n%s\nlacks %q", listed, want)
 		}
 		judge()
-		conns := s.in("director", uvsBinary+" ipvsadm -L -n -c")
+		conns := s.run("director", uvsBinary+" ipvsadm -L -n -c")
 		if want := regexp.MustCompile(fmt.Sprintf(`(?m)^TCP .* %s:\d+ +%s:80 +%s:80$`,
 			regexp.QuoteMeta(s.url(s.addr(1, 2))), regexp.QuoteMeta(s.url(s.vip())), regexp.QuoteMeta(s.url(s.rip(0))))); !want.MatchString(conns) {
 			t.Errorf("no conn matches %s", want)
@@ -97,9 +97,9 @@ func (s *tunnelScene) run(t *testing.T, about string, judge func()) {
 }
 
 // upload sends a file to the VIP; one of the servers keeps it.
-func (s *scene) upload(file, sum string) {
+func (s *topology) upload(file, sum string) {
 	s.t.Helper()
-	name := strings.TrimSpace(s.in("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file, s.url(s.vip()))))
+	name := strings.TrimSpace(s.run("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file, s.url(s.vip()))))
 	kept, _ := filepath.Glob(filepath.Join(s.dir, "nginx-"+name, "body", "*"))
 	if len(kept) != 1 {
 		s.t.Fatalf("%q keeps %d files of one upload", name, len(kept))
@@ -119,22 +119,22 @@ func (s *scene) upload(file, sum string) {
 	}
 }
 
-// complaints are what the kernels of client and servers counted of wrong
+// errorCounters are what the kernels of client and servers counted of wrong
 // checksums, malformed segments and resets.
-func (s *scene) complaints() string {
+func (s *topology) errorCounters() string {
 	var b strings.Builder
 	for _, ns := range []string{"client", "s1", "s2"} {
-		out := s.in(ns, `awk '$1 == "Tcp:" || $1 == "Udp:" { if ($2 ~ /[a-z]/) split($0, name); else for (i in name) if (name[i] ~ /InErrs|InCsumErrors|OutRsts/) print $1 name[i], $i }
+		out := s.run(ns, `awk '$1 == "Tcp:" || $1 == "Udp:" { if ($2 ~ /[a-z]/) split($0, name); else for (i in name) if (name[i] ~ /InErrs|InCsumErrors|OutRsts/) print $1 name[i], $i }
 			$1 ~ /InCsumErrors/ { print $1, $2 }' /proc/net/snmp /proc/net/snmp6 | sort | tr '\n' ' '`)
 		fmt.Fprintf(&b, "%s: %s\n", ns, out)
 	}
 	return b.String()
 }
 
-// judgeTunnel has some requests made and judges what the ends see of them:
+// checkTunnel has some requests made and judges what the ends see of them:
 // everything as without a tunnel, and before the servers every length, checksum
 // and outer header.
-func (s *tunnelScene) judgeTunnel() {
+func (s *tunnelTopology) checkTunnel() {
 	s.t.Helper()
 	ends := []string{"client", "s1", "s2"}
 	stops := map[string]func() []gopacket.Packet{}
@@ -143,7 +143,7 @@ func (s *tunnelScene) judgeTunnel() {
 	}
 	s.requests(20)
 	for i, ns := range ends {
-		j := &judge{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): 64, s.addr(1, 2): 63}}
+		j := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): 64, s.addr(1, 2): 63}}
 		if ns == "client" {
 			j.ttl[s.addr(1, 2)] = 64
 		}
@@ -152,7 +152,7 @@ func (s *tunnelScene) judgeTunnel() {
 		if ns == "client" {
 			continue
 		}
-		outers := s.of(s.v6 != s.mixed)
+		outers := s.withFamily(s.v6 != s.mixed)
 		for _, p := range packets {
 			if tcp, ok := p.TransportLayer().(*layers.TCP); ok && tcp.SrcPort == 80 {
 				continue // the answer

@@ -45,15 +45,15 @@ func (n *network) vlanSwitch(ns string, vlans ...uint16) {
 				return
 			}
 			for i := range frames[:k] {
-				move(&frames[i], vlans)
+				switchFrame(&frames[i], vlans)
 			}
 			link.Send(frames[:k])
 		}
 	}()
 }
 
-// move gives a frame its way through the switch.
-func move(f *wire.Frame, vlans []uint16) {
+// switchFrame gives a frame its way through the switch.
+func switchFrame(f *wire.Frame, vlans []uint16) {
 	if f.In > 0 {
 		f.Out = 0
 		wire.PushVLAN(f, wire.EtherTypeVLAN, vlans[f.In-1])
@@ -78,9 +78,9 @@ func TestVLANsOfATrunk(t *testing.T) {
 	}
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
-			s := &scene{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat", v6: v6}
+			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat", v6: v6}
 			s.add("client", "director", "s1", "s2", "switch")
-			s.in("switch", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+			s.run("switch", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 			const onTrunk, inVLANs = "02:00:00:00:00:0d", "02:00:00:00:00:01"
 			for i, ns := range []string{"director", "client", "s1", "s2"} {
 				port, here, there := fmt.Sprintf("p%d", i), inVLANs, onTrunk
@@ -88,14 +88,14 @@ func TestVLANsOfATrunk(t *testing.T) {
 					here, there = there, here
 				}
 				s.link(ns, "eth0", "switch", port)
-				s.in(ns, "ip link set eth0 address "+here)
-				s.in("switch", "ip link set "+port+" address "+there)
+				s.run(ns, "ip link set eth0 address "+here)
+				s.run("switch", "ip link set "+port+" address "+there)
 			}
 			s.vlanSwitch("switch", 7, 8, 9)
 			s.assign("client", "eth0", 7, 2)
 			for i, ns := range []string{"s1", "s2"} {
 				s.assign(ns, "eth0", 8+i, 11)
-				s.in(ns, "ip route add default via "+s.addr(8+i, 1))
+				s.run(ns, "ip route add default via "+s.addr(8+i, 1))
 				s.nginx(ns, dir)
 			}
 			bits := "/24"
@@ -113,21 +113,21 @@ func TestVLANsOfATrunk(t *testing.T) {
 				ipvsadm -a -t %[1]s:80 -r %[2]s:8080 -m
 				ipvsadm -a -t %[1]s:80 -r %[3]s:8080 -m`, vip, s.url(s.addr(8, 11)), s.url(s.addr(9, 11))))
 			eventually(t, "all servers are reached", func() bool {
-				return !strings.Contains(s.in("director", uvsBinary+" services"), "unresolved")
+				return !strings.Contains(s.run("director", uvsBinary+" services"), "unresolved")
 			})
 			var got []string
 			for range 10 {
-				got = append(got, strings.TrimSpace(s.in("client", "curl -s -f -g --max-time 20 http://"+vip+"/")))
+				got = append(got, strings.TrimSpace(s.run("client", "curl -s -f -g --max-time 20 http://"+vip+"/")))
 			}
 			slices.Sort(got)
 			if want := strings.Repeat("s1 ", 5) + strings.Repeat("s2 ", 5); strings.Join(got, " ")+" " != want {
 				t.Errorf("answered by %v", got)
 			}
-			s.in("client", fmt.Sprintf("curl -s -f -g --max-time 60 http://%s/files/file | cmp - %s/file", vip, dir))
-			s.in("client", "ping -c 1 -W 5 "+s.addr(7, 1))
-			s.in("s1", "ping -c 1 -W 5 "+s.addr(8, 1))
-			s.clean()
-			if out := s.in("director", uvsBinary+" stats"); strings.Contains(out, "not_ours_vlan") {
+			s.run("client", fmt.Sprintf("curl -s -f -g --max-time 60 http://%s/files/file | cmp - %s/file", vip, dir))
+			s.run("client", "ping -c 1 -W 5 "+s.addr(7, 1))
+			s.run("s1", "ping -c 1 -W 5 "+s.addr(8, 1))
+			s.checkNoErrors()
+			if out := s.run("director", uvsBinary+" stats"); strings.Contains(out, "not_ours_vlan") {
 				t.Errorf("frames of VLANs were left alone:\n%s", out)
 			}
 		})
@@ -138,7 +138,7 @@ func TestVLANsOfATrunk(t *testing.T) {
 func TestVLANsRefused(t *testing.T) {
 	n := newNetwork(t)
 	n.add("director")
-	n.in("director", "ip link add eth0 type veth peer name eth0.9")
+	n.run("director", "ip link add eth0 type veth peer name eth0.9")
 	for _, r := range []struct{ options, want string }{
 		{"--vlan eth0", `"eth0" is not INTERFACE.NUMBER`},
 		{"--vlan eth0.4095", `number "4095" is not 1 to 4094`},
@@ -149,7 +149,7 @@ func TestVLANsRefused(t *testing.T) {
 		{"--vlan eth0.9", "eth0.9 is an interface of the host"},
 		{"--vlan eth0.7 --localnode", "do not go together"},
 	} {
-		out, err := n.try("director", uvsBinary+" run --interface eth0 "+r.options)
+		out, err := n.tryRun("director", uvsBinary+" run --interface eth0 "+r.options)
 		if err == nil || !strings.Contains(out, r.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 {
 			t.Errorf("%s: %v, said %q", r.options, err, out)
 		}

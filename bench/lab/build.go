@@ -15,13 +15,13 @@ import (
 
 // build makes everything the plan's layout asks for.
 func (l *Lab) build() error {
-	drawn := l.layout()
-	for _, node := range drawn.nodes {
+	layout := l.layout()
+	for _, node := range layout.nodes {
 		if err := l.addNode(node); err != nil {
 			return fmt.Errorf("make node %s: %w", node, err)
 		}
 	}
-	if err := l.Do(switchNode, plainBridges); err != nil {
+	if err := l.Do(switchNode, disableBridgeNetfilter); err != nil {
 		return fmt.Errorf("keep netfilter off the bridges: %w", err)
 	}
 	for _, s := range []segment{front, back} {
@@ -29,12 +29,12 @@ func (l *Lab) build() error {
 			return fmt.Errorf("make segment %s: %w", s.bridge, err)
 		}
 	}
-	for _, p := range drawn.ports {
+	for _, p := range layout.ports {
 		if err := l.addPort(p); err != nil {
-			return fmt.Errorf("join %s to %s: %w", p.node, p.on.bridge, err)
+			return fmt.Errorf("join %s to %s: %w", p.node, p.segment.bridge, err)
 		}
 	}
-	for node, gateways := range drawn.gateways {
+	for node, gateways := range layout.gateways {
 		if err := l.Do(node, func() error { return addGateways(gateways) }); err != nil {
 			return fmt.Errorf("give %s a gateway: %w", node, err)
 		}
@@ -50,7 +50,7 @@ func (l *Lab) build() error {
 // addNode makes a node's namespace and readies it. Settings come before links:
 // a link takes the "default" ones over when it is made.
 func (l *Lab) addNode(node string) error {
-	return within(func() error {
+	return restoringNetns(func() error {
 		ns, err := netns.NewNamed(netnsName(l.Name, node))
 		if err != nil {
 			return fmt.Errorf("make network namespace: %w", err)
@@ -96,10 +96,10 @@ func (l *Lab) sysctls(node string) []sysctl {
 	return list
 }
 
-// plainBridges makes bridges in the namespace of the calling thread forward every
+// disableBridgeNetfilter makes bridges in the namespace of the calling thread forward every
 // frame. Where the host has loaded br_netfilter they would judge IP packets, and
 // drop super-frames with IPv6's jumbo payload option.
-func plainBridges() error {
+func disableBridgeNetfilter() error {
 	for _, key := range []string{"iptables", "ip6tables", "arptables"} {
 		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,9 +128,9 @@ func (l *Lab) addPort(p port) error {
 		return err
 	}
 	defer ns.Close()
-	switchEnd := p.switchEnd()
+	switchEnd := p.switchIface()
 	err = l.Do(switchNode, func() error {
-		bridge, err := netlink.LinkByName(p.on.bridge)
+		bridge, err := netlink.LinkByName(p.segment.bridge)
 		if err != nil {
 			return err
 		}
@@ -141,13 +141,13 @@ func (l *Lab) addPort(p port) error {
 		if err := netlink.LinkAdd(link); err != nil {
 			return err
 		}
-		return l.readyLink(switchEnd)
+		return l.setUpLink(switchEnd)
 	})
 	if err != nil {
 		return err
 	}
 	return l.Do(p.node, func() error {
-		if err := l.readyLink(p.iface); err != nil {
+		if err := l.setUpLink(p.iface); err != nil {
 			return err
 		}
 		for _, s := range p.addrs {
@@ -161,9 +161,9 @@ func (l *Lab) addPort(p port) error {
 	})
 }
 
-// readyLink sets offloads and queues of one end of a link, in the namespace of
+// setUpLink sets offloads and queues of one end of a link, in the namespace of
 // the calling thread, and brings it up.
-func (l *Lab) readyLink(name string) error {
+func (l *Lab) setUpLink(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err

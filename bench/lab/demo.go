@@ -18,15 +18,15 @@ import (
 	"uvs/bench/realserver"
 )
 
-// sizes say how much traffic is sent.
-type sizes struct {
+// trafficSizes say how much traffic is sent.
+type trafficSizes struct {
 	perServer int   // small requests that each service brings each server
 	stream    int64 // bytes of a throughput measurement
 	hashed    int64 // bytes of an upload that is hashed
 }
 
 // demoSizes are small enough for a laptop and large enough for a figure.
-var demoSizes = sizes{perServer: 100, stream: 64 << 20, hashed: 8 << 20}
+var demoSizes = trafficSizes{perServer: 100, stream: 64 << 20, hashed: 8 << 20}
 
 // firstPort is the clients' first local port, below what the kernel hands out.
 const firstPort = 20000
@@ -52,22 +52,22 @@ func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error 
 			return err
 		}
 	}
-	var broken []error
+	var failures []error
 	for _, m := range methods {
-		d := &demo{out: w, uvs: uvs, sizes: demoSizes}
-		err := d.show(ctx, DemoPlan(m))
+		d := &demo{out: w, uvs: uvs, trafficSizes: demoSizes}
+		err := d.run(ctx, DemoPlan(m))
 		if ctx.Err() != nil {
-			return errors.Join(errors.New("interrupted"), d.closed)
+			return errors.Join(errors.New("interrupted"), d.closeErr)
 		}
 		if err != nil {
-			broken = append(broken, fmt.Errorf("%s: %w", m, err))
+			failures = append(failures, fmt.Errorf("%s: %w", m, err))
 		}
-		for _, what := range d.broken {
-			broken = append(broken, fmt.Errorf("%s: this did not hold: %s", m, what))
+		for _, what := range d.failures {
+			failures = append(failures, fmt.Errorf("%s: this did not hold: %s", m, what))
 		}
 	}
-	if len(broken) > 0 {
-		return errors.Join(broken...)
+	if len(failures) > 0 {
+		return errors.Join(failures...)
 	}
 	fmt.Fprintf(w, "every statement held; took %.1f s\n", time.Since(start).Seconds())
 	return nil
@@ -90,20 +90,20 @@ func lockVerb(verb string) (unlock func() error, err error) {
 // demo is the showing of one method.
 type demo struct {
 	*Lab
-	sizes
-	out    io.Writer
-	uvs    string   // program
-	asked  []asked  // in order
-	broken []string // statements that did not hold
-	closed error    // of removing the lab
+	trafficSizes
+	out      io.Writer
+	uvs      string           // program
+	traffic  []serviceTraffic // in order
+	failures []string         // statements that did not hold
+	closeErr error            // of removing the lab
 }
 
-// asked is the traffic of one service.
-type asked struct {
+// serviceTraffic is the traffic of one service.
+type serviceTraffic struct {
 	family  int
 	proto   byte
 	address string
-	answers []Answer
+	replies []Reply
 }
 
 var titles = map[Method]string{
@@ -118,15 +118,15 @@ var drawings = map[Method]string{
 	Tunnel: "clients, director -- router -- servers",
 }
 
-// show builds the lab, shows it, and removes it.
-func (d *demo) show(ctx context.Context, p Plan) (err error) {
+// run builds the lab, shows it, and removes it.
+func (d *demo) run(ctx context.Context, p Plan) (err error) {
 	fmt.Fprintf(d.out, "%s\n  %s\n", titles[p.Method], drawings[p.Method])
 	if d.Lab, err = New(p); err != nil {
 		return err
 	}
 	defer func() {
-		d.closed = d.Close()
-		err = errors.Join(err, d.closed)
+		d.closeErr = d.Close()
+		err = errors.Join(err, d.closeErr)
 		fmt.Fprintln(d.out)
 	}()
 	if err := d.StartServers(ctx, d.uvs); err != nil {
@@ -140,7 +140,7 @@ func (d *demo) show(ctx context.Context, p Plan) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{d.requests, d.listing, d.streams, d.verdicts} {
+	for _, step := range []func(context.Context) error{d.runRequests, d.checkListing, d.measureStreams, d.printCounters} {
 		if err := step(ctx); err != nil {
 			log, _ := os.ReadFile(d.LogPath(DirectorNode))
 			return fmt.Errorf("%w\ndirector's log ends:\n%s", err, lastLines(string(log), 10))
@@ -151,19 +151,19 @@ func (d *demo) show(ctx context.Context, p Plan) (err error) {
 
 func (d *demo) heading(text string) { fmt.Fprintf(d.out, "  %s\n", text) }
 
-// state writes a statement and whether it held.
-func (d *demo) state(holds bool, format string, args ...any) {
+// check writes a statement and whether it held.
+func (d *demo) check(holds bool, format string, args ...any) {
 	mark, text := "ok  ", fmt.Sprintf(format, args...)
 	if !holds {
 		mark = "FAIL"
-		d.broken = append(d.broken, text)
+		d.failures = append(d.failures, text)
 	}
 	fmt.Fprintf(d.out, "    %s %s\n", mark, text)
 }
 
-// requests sends the small requests, with captures at every client and server,
+// runRequests sends the small requests, with captures at every client and server,
 // and judges who answered and what was on the wire.
-func (d *demo) requests(ctx context.Context) error {
+func (d *demo) runRequests(ctx context.Context) error {
 	var captures []*Capture
 	stop := func() (err error) {
 		for _, c := range captures {
@@ -178,38 +178,38 @@ func (d *demo) requests(ctx context.Context) error {
 		}
 		captures = append(captures, c)
 	}
-	err := d.ask(ctx)
+	err := d.sendRequests(ctx)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
-	d.served()
-	d.judge(captures[:d.Clients], captures[d.Clients:])
+	d.printShares()
+	d.checkCaptures(captures[:d.Clients], captures[d.Clients:])
 	return nil
 }
 
-// ask makes the requests, one after the other, client by client. Every request
+// sendRequests makes the requests, one after the other, client by client. Every request
 // comes from a port of its own, so that every one is a new connection.
-func (d *demo) ask(ctx context.Context) error {
+func (d *demo) sendRequests(ctx context.Context) error {
 	port := firstPort
 	for _, family := range d.Families {
 		for _, s := range []struct {
 			proto byte
 			port  uint16
-			ask   func(ctx context.Context, node string, localPort int, address string) (Answer, error)
+			ask   func(ctx context.Context, node string, localPort int, address string) (Reply, error)
 		}{
-			{unix.IPPROTO_TCP, realserver.HTTPPort, d.AskHTTP},
-			{unix.IPPROTO_UDP, realserver.InfoPort, d.AskUDP},
+			{unix.IPPROTO_TCP, realserver.HTTPPort, d.RequestHTTP},
+			{unix.IPPROTO_UDP, realserver.InfoPort, d.RequestUDP},
 		} {
-			a := asked{family: family, proto: s.proto, address: hostPort(d.VIP(family), s.port)}
+			a := serviceTraffic{family: family, proto: s.proto, address: hostPort(d.VIP(family), s.port)}
 			for i := range d.requestsPerService() {
 				answer, err := s.ask(ctx, clientName(i%d.Clients), port, a.address)
 				if err != nil {
 					return fmt.Errorf("request %d of %s: %w", i+1, a.name(), err)
 				}
-				a.answers = append(a.answers, answer)
+				a.replies = append(a.replies, answer)
 				port++
 			}
-			d.asked = append(d.asked, a)
+			d.traffic = append(d.traffic, a)
 		}
 	}
 	return nil
@@ -217,24 +217,24 @@ func (d *demo) ask(ctx context.Context) error {
 
 func (d *demo) requestsPerService() int { return d.perServer * d.Servers }
 
-func (a asked) name() string {
+func (a serviceTraffic) name() string {
 	if a.proto == unix.IPPROTO_TCP {
 		return "TCP " + a.address
 	}
 	return "UDP " + a.address
 }
 
-// served shows who served what, and how fast.
-func (d *demo) served() {
+// printShares shows who served what, and how fast.
+func (d *demo) printShares() {
 	fmt.Fprintf(d.out, "  %-30s", "who served what")
 	for _, s := range d.ServerNodes() {
 		fmt.Fprintf(d.out, "%6s", s)
 	}
 	fmt.Fprintf(d.out, "%12s%12s\n", "median", "p99") // of TCP: connect, ask, close
 	fair := true
-	for _, a := range d.asked {
+	for _, a := range d.traffic {
 		count := map[string]int{}
-		for _, answer := range a.answers {
+		for _, answer := range a.replies {
 			count[answer.Server]++
 		}
 		fmt.Fprintf(d.out, "    %-28s", a.name())
@@ -242,21 +242,21 @@ func (d *demo) served() {
 			fmt.Fprintf(d.out, "%6d", count[s])
 			fair = fair && count[s] == d.perServer
 		}
-		fmt.Fprintf(d.out, "%9d µs%9d µs\n", percentile(a.answers, 0.5).Microseconds(), percentile(a.answers, 0.99).Microseconds())
+		fmt.Fprintf(d.out, "%9d µs%9d µs\n", percentile(a.replies, 0.5).Microseconds(), percentile(a.replies, 0.99).Microseconds())
 	}
 	d.heading("checked")
-	d.state(fair, "%d requests to each service, %d at each server", d.requestsPerService(), d.perServer)
+	d.check(fair, "%d requests to each service, %d at each server", d.requestsPerService(), d.perServer)
 }
 
-// judge compares what arrived at clients and servers with what was asked.
-func (d *demo) judge(clients, servers []*Capture) {
+// checkCaptures compares what arrived at clients and servers with what was asked.
+func (d *demo) checkCaptures(clients, servers []*Capture) {
 	type end struct {
 		proto byte
 		addr  netip.AddrPort
 	}
 	want, atServers, atClients := map[end]bool{}, map[end]int{}, map[end]int{}
-	for _, a := range d.asked {
-		for _, answer := range a.answers {
+	for _, a := range d.traffic {
+		for _, answer := range a.replies {
 			want[end{a.proto, answer.Client}] = true
 		}
 	}
@@ -290,13 +290,13 @@ func (d *demo) judge(clients, servers []*Capture) {
 				doubled++
 			}
 		}
-		d.state(missing == 0 && doubled == 0, "%s: %d sent, %d missing, %d doubled", side.what, len(want), missing, doubled)
+		d.check(missing == 0 && doubled == 0, "%s: %d sent, %d missing, %d doubled", side.what, len(want), missing, doubled)
 	}
-	d.state(resets == 0 && icmp == 0, "nobody else spoke: %d RST, %d ICMP errors%s", resets, icmp, first)
+	d.check(resets == 0 && icmp == 0, "nobody else spoke: %d RST, %d ICMP errors%s", resets, icmp, first)
 }
 
-// listing shows the director's own account and compares it.
-func (d *demo) listing(ctx context.Context) error {
+// checkListing shows the director's own account and compares it.
+func (d *demo) checkListing(ctx context.Context) error {
 	text, err := d.Exec(ctx, DirectorNode, d.uvs, "ipvsadm", "-L", "-n", "--stats")
 	if err != nil {
 		return err
@@ -312,14 +312,14 @@ func (d *demo) listing(ctx context.Context) error {
 			agrees = agrees && fields[2] == fmt.Sprint(d.requestsPerService())
 		}
 	}
-	d.state(agrees && services == len(d.asked), "the listing counts as many connections")
+	d.check(agrees && services == len(d.traffic), "the listing counts as many connections")
 	d.heading("ipvsadm -L -n --stats")
-	d.quote(text)
+	d.printIndented(text)
 	return nil
 }
 
-// streams measures one TCP stream each way, and compares every byte.
-func (d *demo) streams(ctx context.Context) error {
+// measureStreams measures one TCP stream each way, and compares every byte.
+func (d *demo) measureStreams(ctx context.Context) error {
 	d.heading("one TCP stream")
 	for _, family := range d.Families {
 		address := hostPort(d.VIP(family), realserver.HTTPPort)
@@ -340,7 +340,7 @@ func (d *demo) streams(ctx context.Context) error {
 		}
 		fmt.Fprintf(d.out, "    IPv%d  up %5.2f Gbit/s   down %5.2f Gbit/s%s\n", family, gigabits(d.stream, up), gigabits(d.stream, down), past)
 	}
-	d.state(true, "%d MB down compared byte by byte, %d MB up by SHA-256, intact", d.stream>>20, d.hashed>>20)
+	d.check(true, "%d MB down compared byte by byte, %d MB up by SHA-256, intact", d.stream>>20, d.hashed>>20)
 	return nil
 }
 
@@ -348,19 +348,19 @@ func gigabits(bytes int64, took time.Duration) float64 {
 	return float64(bytes) * 8 / 1e9 / took.Seconds()
 }
 
-// verdicts shows what became of the frames.
-func (d *demo) verdicts(ctx context.Context) error {
+// printCounters shows what became of the frames.
+func (d *demo) printCounters(ctx context.Context) error {
 	text, err := d.Exec(ctx, DirectorNode, d.uvs, "stats")
 	if err != nil {
 		return err
 	}
 	d.heading("uvs stats")
-	d.quote(text)
+	d.printIndented(text)
 	return nil
 }
 
-// quote writes what a program printed.
-func (d *demo) quote(text string) {
+// printIndented writes what a program printed.
+func (d *demo) printIndented(text string) {
 	for line := range strings.Lines(text) {
 		fmt.Fprint(d.out, "    ", line)
 	}

@@ -67,12 +67,12 @@ func TestDirectorInEveryLayout(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out strings.Builder
-			d := &demo{out: &out, uvs: uvs, sizes: sizes{perServer: 10, stream: 4 << 20, hashed: 1 << 20}}
-			err := d.show(t.Context(), p)
-			if err != nil || len(d.broken) > 0 {
+			d := &demo{out: &out, uvs: uvs, trafficSizes: trafficSizes{perServer: 10, stream: 4 << 20, hashed: 1 << 20}}
+			err := d.run(t.Context(), p)
+			if err != nil || len(d.failures) > 0 {
 				t.Errorf("%v\n%s", err, out.String())
 			}
-			wantNoTrace(t, d.Lab)
+			checkRemoved(t, d.Lab)
 		})
 	}
 }

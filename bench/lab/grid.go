@@ -26,14 +26,14 @@ import (
 // A cell is one way to reach servers, address family, MTU and mix of offloads,
 // and consists of an upload, a download, a burst of datagrams and one in fragments.
 type Grid struct {
-	Methods  []string // see GridMethods
-	Families []int
-	MTUs     []int
-	Ends     []Offloads // of clients and servers
-	Director []Offloads
-	Over     int           // family of tunnels' outer headers; 0: that of the VIP
-	Longest  int           // super-frame, in bytes; 0: as the kernel has it, 64 KiB
-	Patience time.Duration // how long one transfer may take
+	Methods    []string // see GridMethods
+	Families   []int
+	MTUs       []int
+	Ends       []Offloads // of clients and servers
+	Director   []Offloads
+	TunnelOver int           // family of tunnels' outer headers; 0: that of the VIP
+	MaxGSO     int           // super-frame, in bytes; 0: as the kernel has it, 64 KiB
+	Timeout    time.Duration // how long one transfer may take
 }
 
 // gridPlans are the labs of the methods: one client, one server, and queues
@@ -58,7 +58,7 @@ var GridMTUs = []int{9001, 9000, 2049, 2048, 1500, 1280, 576, 512}
 func WholeGrid() Grid {
 	return Grid{
 		Methods: GridMethods, Families: []int{4, 6}, MTUs: GridMTUs,
-		Ends: AllOffloads, Director: AllOffloads, Patience: 10 * time.Second,
+		Ends: AllOffloads, Director: AllOffloads, Timeout: 10 * time.Second,
 	}
 }
 
@@ -79,10 +79,10 @@ func (g Grid) Check() error {
 			return fmt.Errorf("mtu is %d; want %d to %d", mtu, minGridMTU, maxGridMTU)
 		}
 	}
-	if g.Over != 0 && g.Over != 4 && g.Over != 6 {
-		return fmt.Errorf("tunnel over IPv%d; want 4 or 6", g.Over)
+	if g.TunnelOver != 0 && g.TunnelOver != 4 && g.TunnelOver != 6 {
+		return fmt.Errorf("tunnel over IPv%d; want 4 or 6", g.TunnelOver)
 	}
-	if len(g.MTUs) > 0 && (!slices.Contains(g.Families, 4) || g.Over == 6) && slices.Max(g.MTUs) < minMTU6 {
+	if len(g.MTUs) > 0 && (!slices.Contains(g.Families, 4) || g.TunnelOver == 6) && slices.Max(g.MTUs) < minMTU6 {
 		return fmt.Errorf("no cell is left: IPv6 needs an mtu of %d", minMTU6)
 	}
 	return nil
@@ -113,12 +113,12 @@ func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
 	r.MTUs = slices.Clone(g.MTUs)
 	slices.Sort(r.MTUs)
 	slices.Reverse(r.MTUs)
-	r.head()
+	r.printHeader()
 	for _, method := range g.Methods {
 		if err := Remove(gridName); err != nil {
 			return err
 		}
-		err := r.method(ctx, method)
+		err := r.runMethod(ctx, method)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
@@ -126,7 +126,7 @@ func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
 			return fmt.Errorf("%s: %w", method, err)
 		}
 	}
-	return r.sum()
+	return r.printSummary()
 }
 
 // gridRun is a grid being tried.
@@ -140,8 +140,8 @@ type gridRun struct {
 	lab      *Lab
 	director *api.Client
 
-	cells, failed  int
-	joined, handed int // cells whose uploads came to the director as super-frames, by GRO or from the sender
+	cells, failed     int
+	byGRO, fromSender int // cells whose uploads came to the director as super-frames, by GRO or from the sender
 }
 
 // cell is where a run is.
@@ -157,8 +157,8 @@ const (
 	cellWidth = 5
 )
 
-// head writes the two lines above the table.
-func (r *gridRun) head() {
+// printHeader writes the two lines above the table.
+func (r *gridRun) printHeader() {
 	fmt.Fprint(r.out, "offloads: ends")
 	at := len("offloads: ends")
 	for i, e := range r.Ends {
@@ -187,21 +187,21 @@ func (r *gridRun) writeAt(from, column int, text string) int {
 	return from + gap + len(text)
 }
 
-// sum writes the last line.
-func (r *gridRun) sum() error {
+// printSummary writes the last line.
+func (r *gridRun) printSummary() error {
 	took := time.Since(r.start).Seconds()
 	if r.failed > 0 {
 		return fmt.Errorf("%d of %d cells are not ok; took %.0f s", r.failed, r.cells, took)
 	}
 	fmt.Fprintf(r.out, "all %d cells are ok; in %d the director got super-frames from the sender, in %d by its GRO; took %.0f s\n",
-		r.cells, r.handed, r.joined, took)
+		r.cells, r.fromSender, r.byGRO, took)
 	return nil
 }
 
-// method builds a lab and tries a method's cells in it.
-func (r *gridRun) method(ctx context.Context, name string) (err error) {
+// runMethod builds a lab and tries a method's cells in it.
+func (r *gridRun) runMethod(ctx context.Context, name string) (err error) {
 	p := gridPlans[name]
-	p.Name, p.Clients, p.Servers, p.Families, p.TunnelOver, p.LossFree = gridName, 1, 1, r.Families, r.Over, true
+	p.Name, p.Clients, p.Servers, p.Families, p.TunnelOver, p.LossFree = gridName, 1, 1, r.Families, r.TunnelOver, true
 	r.name = name
 	if r.lab, err = New(p); err != nil {
 		return err
@@ -219,8 +219,8 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 	if r.director, err = api.Dial(r.lab.Socket()); err != nil {
 		return err
 	}
-	if r.Longest > 0 {
-		if err := r.lab.SetLongest(r.Longest); err != nil {
+	if r.MaxGSO > 0 {
+		if err := r.lab.SetMaxGSO(r.MaxGSO); err != nil {
 			return err
 		}
 	}
@@ -229,10 +229,10 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 			return err
 		}
 		for _, family := range r.Families {
-			if mtu < minMTU6 && (family == 6 || p.Method == Tunnel && r.Over == 6) {
+			if mtu < minMTU6 && (family == 6 || p.Method == Tunnel && r.TunnelOver == 6) {
 				continue
 			}
-			if err := r.row(ctx, family, mtu); err != nil {
+			if err := r.runRow(ctx, family, mtu); err != nil {
 				return err
 			}
 		}
@@ -243,9 +243,9 @@ func (r *gridRun) method(ctx context.Context, name string) (err error) {
 // minMTU6 is the least MTU IPv6 works with, RFC 8200 section 5.
 const minMTU6 = 1280
 
-// row tries all mixes of offloads with one family and MTU.
-func (r *gridRun) row(ctx context.Context, family, mtu int) error {
-	if err := r.ready(ctx, family, mtu); err != nil {
+// runRow tries all mixes of offloads with one family and MTU.
+func (r *gridRun) runRow(ctx context.Context, family, mtu int) error {
+	if err := r.waitReady(ctx, family, mtu); err != nil {
 		log, _ := os.ReadFile(r.lab.LogPath(DirectorNode))
 		return fmt.Errorf("IPv%d, MTU %d: %w\ndirector's log ends:\n%s", family, mtu, err, lastLines(string(log), 10))
 	}
@@ -261,7 +261,7 @@ func (r *gridRun) row(ctx context.Context, family, mtu int) error {
 	}()
 	for i, ends := range r.Ends {
 		for j, director := range r.Director {
-			wrong, err := r.try(ctx, cell{family, mtu, ends, director})
+			wrong, err := r.runCell(ctx, cell{family, mtu, ends, director})
 			if err != nil {
 				return err
 			}
@@ -279,13 +279,13 @@ func (r *gridRun) row(ctx context.Context, family, mtu int) error {
 	return nil
 }
 
-// shownMTU finds the MTU in what the director says of a way.
-var shownMTU = regexp.MustCompile(`MTU (\d+)`)
+// explainedMTU finds the MTU in what the director says of a way.
+var explainedMTU = regexp.MustCompile(`MTU (\d+)`)
 
-// ready waits until the director has taken the MTU over and a request is
+// waitReady waits until the director has taken the MTU over and a request is
 // answered.
-func (r *gridRun) ready(ctx context.Context, family, mtu int) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
+func (r *gridRun) waitReady(ctx context.Context, family, mtu int) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	question := api.Probe{
 		Proto:   unix.IPPROTO_TCP,
@@ -295,10 +295,10 @@ func (r *gridRun) ready(ctx context.Context, family, mtu int) error {
 	for {
 		answer, err := r.director.Explain(question)
 		if err == nil {
-			if m := shownMTU.FindStringSubmatch(answer.Way); m == nil || m[1] != strconv.Itoa(mtu) {
+			if m := explainedMTU.FindStringSubmatch(answer.Way); m == nil || m[1] != strconv.Itoa(mtu) {
 				err = fmt.Errorf("the director's way to the server is %q", answer.Way)
 			} else {
-				_, err = r.lab.AskHTTP(ctx, clientName(0), 0, hostPort(r.lab.VIP(family), realserver.HTTPPort))
+				_, err = r.lab.RequestHTTP(ctx, clientName(0), 0, hostPort(r.lab.VIP(family), realserver.HTTPPort))
 			}
 		}
 		if err == nil {
@@ -312,16 +312,16 @@ func (r *gridRun) ready(ctx context.Context, family, mtu int) error {
 	}
 }
 
-// try tries one cell and returns what was wrong with it; err means that it could
+// runCell tries one cell and returns what was wrong with it; err means that it could
 // not be tried.
-func (r *gridRun) try(ctx context.Context, c cell) (wrong []string, err error) {
+func (r *gridRun) runCell(ctx context.Context, c cell) (wrong []string, err error) {
 	if err := r.lab.SetOffloads(c.ends, c.director); err != nil {
 		return nil, err
 	}
-	if err := r.lab.forgetPathMTU(c.family); err != nil {
+	if err := r.lab.flushPathMTU(c.family); err != nil {
 		return nil, err
 	}
-	before, err := r.lab.count(r.director)
+	before, err := r.lab.readCounters(r.director)
 	if err != nil {
 		return nil, err
 	}
@@ -330,19 +330,19 @@ func (r *gridRun) try(ctx context.Context, c cell) (wrong []string, err error) {
 		name string
 		do   func(context.Context, cell) error
 	}{{"upload", r.upload}, {"download", r.download}, {"datagrams", r.datagrams}} {
-		if err := r.patiently(ctx, c, step.do); err != nil {
+		if err := r.withTimeout(ctx, c, step.do); err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %v", step.name, err))
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		after, err := r.lab.count(r.director)
+		after, err := r.lab.readCounters(r.director)
 		if err != nil {
 			return nil, err
 		}
-		moved := after.since(at, faulty)
+		moved := after.diff(at, faultCounters)
 		if r.lab.Method != Tunnel {
-			moved = append(moved, after.since(at, needless)...)
+			moved = append(moved, after.diff(at, tooBigCounter)...)
 		}
 		if moved != nil {
 			wrong = append(wrong, fmt.Sprintf("%s moved %s", step.name, strings.Join(moved, ", ")))
@@ -350,14 +350,14 @@ func (r *gridRun) try(ctx context.Context, c cell) (wrong []string, err error) {
 		at = after
 	}
 	if wrong != nil {
-		wrong = append(wrong, "beside that "+strings.Join(at.since(before, telling), ", "))
+		wrong = append(wrong, "beside that "+strings.Join(at.diff(before, hintCounters), ", "))
 	}
 	return wrong, nil
 }
 
-// patiently bounds the time of one transfer.
-func (r *gridRun) patiently(ctx context.Context, c cell, do func(context.Context, cell) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.Patience)
+// withTimeout bounds the time of one transfer.
+func (r *gridRun) withTimeout(ctx context.Context, c cell, do func(context.Context, cell) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	return do(ctx, c)
 }
@@ -367,7 +367,7 @@ func (r *gridRun) patiently(ctx context.Context, c cell, do func(context.Context
 func transferSize(mtu int) int64 { return min(int64(mtu)*2000, 3_000_000) + 1013 }
 
 func (r *gridRun) upload(ctx context.Context, c cell) error {
-	before, err := r.arrived()
+	before, err := r.received()
 	if err != nil {
 		return err
 	}
@@ -375,7 +375,7 @@ func (r *gridRun) upload(ctx context.Context, c cell) error {
 	if _, err := r.lab.Upload(ctx, clientName(0), address, transferSize(c.mtu), true); err != nil {
 		return err
 	}
-	after, err := r.arrived()
+	after, err := r.received()
 	if err != nil {
 		return err
 	}
@@ -383,19 +383,19 @@ func (r *gridRun) upload(ctx context.Context, c cell) error {
 	if packets == 0 {
 		return errors.New("went past the director")
 	}
-	return r.judgeSize(c, (after.InBytes-before.InBytes)/packets)
+	return r.checkSizes(c, (after.InBytes-before.InBytes)/packets)
 }
 
-// judgeSize says whether the packets that came to the director were super-frames
+// checkSizes says whether the packets that came to the director were super-frames
 // where there should be some, or none; otherwise a cell would prove nothing.
-func (r *gridRun) judgeSize(c cell, mean uint64) error {
-	super := mean > uint64(c.mtu)
+func (r *gridRun) checkSizes(c cell, mean uint64) error {
+	gso := mean > uint64(c.mtu)
 	switch {
-	case c.director.GRO && super:
-		r.joined++
-	case super && c.ends.GSO:
-		r.handed++
-	case super:
+	case c.director.GRO && gso:
+		r.byGRO++
+	case gso && c.ends.GSO:
+		r.fromSender++
+	case gso:
 		return fmt.Errorf("packets came to the director with %d bytes on the average, without GSO at the sender", mean)
 	case c.ends.GSO && !c.director.GRO:
 		return fmt.Errorf("packets came to the director with %d bytes on the average, so not as super-frames", mean)
@@ -403,8 +403,8 @@ func (r *gridRun) judgeSize(c cell, mean uint64) error {
 	return nil
 }
 
-// arrived is what came to the director from clients so far.
-func (r *gridRun) arrived() (sum api.Stats, err error) {
+// received is what came to the director from clients so far.
+func (r *gridRun) received() (sum api.Stats, err error) {
 	services, err := r.director.Services()
 	for _, s := range services {
 		sum.InPkts += s.Stats.InPkts
@@ -422,19 +422,19 @@ func (r *gridRun) download(ctx context.Context, c cell) error {
 // one super-frame.
 const gridBurst = 6
 
-// headers are the bytes of IP and tunnel headers before a datagram of a family on
+// headerLen are the bytes of IP and tunnel headers before a datagram of a family on
 // its way to the server.
-func (r *gridRun) headers(family int) int {
+func (r *gridRun) headerLen(family int) int {
 	ip := map[int]int{4: wire.IPv4Len, 6: wire.IPv6Len}
 	if r.lab.Method != Tunnel {
 		return ip[family]
 	}
 	over := family
-	if r.Over != 0 {
-		over = r.Over
+	if r.TunnelOver != 0 {
+		over = r.TunnelOver
 	}
-	shim := map[string]int{"gre": 8, "gue": 12} // with checksums
-	return ip[family] + ip[over] + shim[r.name]
+	tunnelHeader := map[string]int{"gre": 8, "gue": 12} // with checksums
+	return ip[family] + ip[over] + tunnelHeader[r.name]
 }
 
 // datagrams sends datagrams that reach the server, and return with its name in
@@ -442,7 +442,7 @@ func (r *gridRun) headers(family int) int {
 func (r *gridRun) datagrams(ctx context.Context, c cell) error {
 	const name = len("rs1 ")
 	address := hostPort(r.lab.VIP(c.family), realserver.InfoPort)
-	size := c.mtu - r.headers(c.family) - wire.UDPLen - name
+	size := c.mtu - r.headerLen(c.family) - wire.UDPLen - name
 	if err := r.lab.Burst(ctx, clientName(0), address, size, gridBurst); err != nil {
 		return err
 	}
@@ -456,8 +456,8 @@ func (r *gridRun) datagrams(ctx context.Context, c cell) error {
 // than the others.
 const longDatagram = 20_011
 
-// forgetPathMTU makes the client learn anew what fits the way to the VIP.
-func (l *Lab) forgetPathMTU(family int) error {
+// flushPathMTU makes the client learn anew what fits the way to the VIP.
+func (l *Lab) flushPathMTU(family int) error {
 	return l.Do(clientName(0), func() error {
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// stopper ends a context as soon as the first row is begun.
-type stopper struct {
+// cancelOnFirstRow ends a context as soon as the first row is begun.
+type cancelOnFirstRow struct {
 	strings.Builder
 	stop context.CancelFunc
 }
 
-func (s *stopper) Write(b []byte) (int, error) {
+func (s *cancelOnFirstRow) Write(b []byte) (int, error) {
 	if slices.Contains(GridMethods, string(b[:min(len(b), 3)])) {
 		s.stop()
 	}
@@ -34,7 +34,7 @@ func TestGrid(t *testing.T) {
 	run := func(t *testing.T, ctx context.Context, g Grid, out io.Writer) error {
 		t.Helper()
 		err := g.Run(ctx, out, uvs)
-		wantNoTrace(t, &Lab{Plan{Name: gridName}})
+		checkRemoved(t, &Lab{Plan{Name: gridName}})
 		return err
 	}
 
@@ -57,7 +57,7 @@ func TestGrid(t *testing.T) {
 	// Super-frames of more than 64 KiB, whose length an IP header cannot say.
 	t.Run("big", func(t *testing.T) {
 		g := WholeGrid()
-		g.Methods, g.MTUs, g.Longest = []string{"nat", "ipip"}, []int{9000}, 190_000
+		g.Methods, g.MTUs, g.MaxGSO = []string{"nat", "ipip"}, []int{9000}, 190_000
 		g.Ends, g.Director = AllOffloads[:1], AllOffloads[1:2]
 		var out strings.Builder
 		if err := run(t, t.Context(), g, &out); err != nil {
@@ -68,7 +68,7 @@ func TestGrid(t *testing.T) {
 	t.Run("no time", func(t *testing.T) {
 		g := Grid{
 			Methods: []string{"nat"}, Families: []int{4}, MTUs: []int{1500},
-			Ends: AllOffloads[:1], Director: AllOffloads[1:2], Patience: time.Nanosecond,
+			Ends: AllOffloads[:1], Director: AllOffloads[1:2], Timeout: time.Nanosecond,
 		}
 		var out strings.Builder
 		if err := run(t, t.Context(), g, &out); err == nil || !strings.Contains(err.Error(), "1 of 1 cells are not ok") {
@@ -82,7 +82,7 @@ func TestGrid(t *testing.T) {
 
 	t.Run("interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		err := run(t, ctx, WholeGrid(), &stopper{stop: cancel})
+		err := run(t, ctx, WholeGrid(), &cancelOnFirstRow{stop: cancel})
 		if err == nil || err.Error() != "interrupted" {
 			t.Errorf("it ends with %v", err)
 		}
@@ -91,19 +91,19 @@ func TestGrid(t *testing.T) {
 
 func TestGridRefusesNonsense(t *testing.T) {
 	for _, row := range []struct {
-		says string
+		want string
 		Grid
 	}{
 		{`method is "fullnat"; want one of [nat`, Grid{Methods: []string{"fullnat"}}},
 		{`family is 5; want 4 or 6`, Grid{Families: []int{5}}},
 		{`mtu is 68; want 256 to 10000`, Grid{MTUs: []int{68}}},
 		{`mtu is 65535; want 256 to 10000`, Grid{MTUs: []int{65535}}},
-		{`tunnel over IPv5; want 4 or 6`, Grid{Over: 5}},
-		{`no cell is left: IPv6 needs an mtu of 1280`, Grid{Families: []int{4}, MTUs: []int{512}, Over: 6}},
+		{`tunnel over IPv5; want 4 or 6`, Grid{TunnelOver: 5}},
+		{`no cell is left: IPv6 needs an mtu of 1280`, Grid{Families: []int{4}, MTUs: []int{512}, TunnelOver: 6}},
 		{`no cell is left: IPv6 needs an mtu of 1280`, Grid{Families: []int{6}, MTUs: []int{1279, 512}}},
 	} {
-		if err := row.Check(); err == nil || !strings.Contains(err.Error(), row.says) {
-			t.Errorf("%+v: %v; want %q", row.Grid, err, row.says)
+		if err := row.Check(); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%+v: %v; want %q", row.Grid, err, row.want)
 		}
 	}
 	if err := WholeGrid().Check(); err != nil {
@@ -120,16 +120,16 @@ func TestGridRefusesNonsense(t *testing.T) {
 }
 
 // Counters are told as what they moved by, faults apart from the rest.
-func TestTallySince(t *testing.T) {
-	before := tally{"director dropped_runt": 1, "rs1 TcpInCsumErrors": 7, "director forwarded_masq": 5}
-	now := tally{
+func TestCountersDiff(t *testing.T) {
+	before := counters{"director dropped_runt": 1, "rs1 TcpInCsumErrors": 7, "director forwarded_masq": 5}
+	now := counters{
 		"director dropped_runt": 3, "rs1 TcpInCsumErrors": 7, "client1 Udp6InCsumErrors": 1,
 		"director forwarded_masq": 6, "director ring_eth0_drop_too_long": 1, "client1 TcpInSegs": 9,
 	}
-	if got := strings.Join(now.since(before, faulty), ", "); got != "client1 Udp6InCsumErrors +1, director dropped_runt +2, director ring_eth0_drop_too_long +1" {
+	if got := strings.Join(now.diff(before, faultCounters), ", "); got != "client1 Udp6InCsumErrors +1, director dropped_runt +2, director ring_eth0_drop_too_long +1" {
 		t.Errorf("faults are %q", got)
 	}
-	if got := strings.Join(now.since(before, telling), ", "); got != "director forwarded_masq +1" {
+	if got := strings.Join(now.diff(before, hintCounters), ", "); got != "director forwarded_masq +1" {
 		t.Errorf("beside them %q", got)
 	}
 }

@@ -40,7 +40,7 @@ type Lab struct {
 // New makes the namespaces, links, addresses and routes of a plan. No program
 // runs yet. When it fails nothing is left behind.
 func New(p Plan) (*Lab, error) {
-	p, err := p.filled()
+	p, err := p.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func New(p Plan) (*Lab, error) {
 func Open(name string) (*Lab, error) {
 	var l Lab
 	text, err := os.ReadFile(filepath.Join(Dir, name, "plan.json"))
-	if errors.Is(err, fs.ErrNotExist) || !goodName.MatchString(name) {
+	if errors.Is(err, fs.ErrNotExist) || !validName.MatchString(name) {
 		return nil, fmt.Errorf("no lab %q is up", name)
 	}
 	if err == nil {
@@ -94,7 +94,7 @@ func List() ([]string, error) {
 	spaces, _ := filepath.Glob(filepath.Join(netnsDir, "uvs-*-*"))
 	for _, path := range spaces {
 		parts := strings.Split(filepath.Base(path), "-")
-		if len(parts) == 3 && goodName.MatchString(parts[1]) {
+		if len(parts) == 3 && validName.MatchString(parts[1]) {
 			names = append(names, parts[1])
 		}
 	}
@@ -109,7 +109,7 @@ func (l *Lab) Close() error { return Remove(l.Name) }
 // namespaces and then the lab's directory. It takes a lab in any state, also
 // half made or half removed, and one that does not exist.
 func Remove(name string) error {
-	if !goodName.MatchString(name) {
+	if !validName.MatchString(name) {
 		return fmt.Errorf("remove lab: name is %q; want 1 to 16 letters and digits", name)
 	}
 	l := &Lab{Plan{Name: name}}
@@ -117,7 +117,7 @@ func Remove(name string) error {
 	if err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
 	}
-	errs := []error{stopAllIn(spaces, stopTime)}
+	errs := []error{stopProcesses(spaces, stopTimeout)}
 	for _, path := range spaces {
 		errs = append(errs, removeNetns(path))
 	}

@@ -16,7 +16,7 @@ import (
 // needNamespaces skips a test where network namespaces cannot be made.
 func needNamespaces(t *testing.T) {
 	t.Helper()
-	if err := within(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
+	if err := restoringNetns(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
 		t.Skipf("cannot make a network namespace (%v); needs CAP_SYS_ADMIN and CAP_NET_ADMIN", err)
 	}
 }
@@ -33,13 +33,13 @@ func testLab(t *testing.T, p Plan) *Lab {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		wantNoTrace(t, l)
+		checkRemoved(t, l)
 	})
 	return l
 }
 
-// wantNoTrace checks that nothing of a lab is left.
-func wantNoTrace(t *testing.T, l *Lab) {
+// checkRemoved checks that nothing of a lab is left.
+func checkRemoved(t *testing.T, l *Lab) {
 	t.Helper()
 	left, _ := filepath.Glob(l.netnsPath("*"))
 	if _, err := os.Stat(l.dir()); err == nil {

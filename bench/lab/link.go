@@ -9,9 +9,9 @@ import (
 // offload is what a port does with many packets at once, or leaves to the other
 // side of the link, by the names of ethtool.
 var (
-	sending   = []string{"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"}
-	joining   = []string{"rx-gro", "rx-udp-gro-forwarding"}
-	checksums = []string{"tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp", "tx-scatter-gather"}
+	gsoFeatures      = []string{"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation", "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"}
+	groFeatures      = []string{"rx-gro", "rx-udp-gro-forwarding"}
+	checksumFeatures = []string{"tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp", "tx-scatter-gather"}
 )
 
 // setOffloads turns the offloads of a device, in the namespace of the calling
@@ -22,12 +22,12 @@ var (
 // other end of the link has gso off (veth_skb_is_eligible_for_gro,
 // drivers/net/veth.c). csum: it is given half-made checksums, which a veth link
 // carries likewise; without there is no gso either.
-func setOffloads(name string, gso, gro, csum bool) error {
+func setOffloads(name string, gso, gro, checksum bool) error {
 	features := map[string]bool{}
 	for _, group := range []struct {
 		names []string
 		on    bool
-	}{{sending, gso}, {joining, gro}, {checksums, csum}} {
+	}{{gsoFeatures, gso}, {groFeatures, gro}, {checksumFeatures, checksum}} {
 		for _, feature := range group.names {
 			features[feature] = group.on
 		}

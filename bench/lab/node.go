@@ -26,7 +26,7 @@ func (l *Lab) Do(node string, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	return within(func() error {
+	return restoringNetns(func() error {
 		if err := netns.Set(ns); err != nil {
 			return fmt.Errorf("enter namespace of %s: %w", node, err)
 		}
@@ -34,18 +34,18 @@ func (l *Lab) Do(node string, f func() error) error {
 	})
 }
 
-// within calls f, which may change the network namespace of its thread, and
+// restoringNetns calls f, which may change the network namespace of its thread, and
 // brings the thread home. A thread that cannot return stays locked, and so ends
 // with its goroutine.
-func within(f func() error) error {
+func restoringNetns(f func() error) error {
 	runtime.LockOSThread()
-	home, err := netns.Get()
+	own, err := netns.Get()
 	if err != nil {
 		return fmt.Errorf("find own network namespace: %w", err)
 	}
-	defer home.Close()
+	defer own.Close()
 	defer func() {
-		if netns.Set(home) == nil {
+		if netns.Set(own) == nil {
 			runtime.UnlockOSThread()
 		}
 	}()
@@ -55,7 +55,7 @@ func within(f func() error) error {
 // Enter replaces this process by a command on a node; it returns only to say
 // why it could not. Our own program is found too, wherever it is.
 func (l *Lab) Enter(node string, command ...string) error {
-	if self, err := program(); err == nil {
+	if self, err := ownPath(); err == nil {
 		os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Dir(self))
 	}
 	path, err := exec.LookPath(command[0])
@@ -149,7 +149,7 @@ func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*
 	}
 	ready := make(chan error, 1)
 	go func() { ready <- readReady(notify) }()
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	select {
 	case err = <-ready:
@@ -166,11 +166,11 @@ func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*
 	return p, nil
 }
 
-// readyTime is how long a program may take to be ready, and stopTime how long to
+// readyTimeout is how long a program may take to be ready, and stopTimeout how long to
 // end after SIGTERM.
 const (
-	readyTime = 10 * time.Second
-	stopTime  = 5 * time.Second
+	readyTimeout = 10 * time.Second
+	stopTimeout  = 5 * time.Second
 )
 
 // readReady returns when READY=1 was received.
@@ -199,7 +199,7 @@ func (p *Process) Stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM) // an error means it has ended
 	select {
 	case <-p.done:
-	case <-time.After(stopTime):
+	case <-time.After(stopTimeout):
 		p.cmd.Process.Kill()
 		<-p.done
 	}

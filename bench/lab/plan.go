@@ -60,10 +60,10 @@ var encapFlags = map[string][]string{
 	"gre":  {"--tun-type", "gre", "--tun-csum"},
 }
 
-var goodName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
+var validName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
 
-// filled returns the plan with its defaults filled in, or what is wrong with it.
-func (p Plan) filled() (Plan, error) {
+// withDefaults returns the plan with its defaults filled in, or what is wrong with it.
+func (p Plan) withDefaults() (Plan, error) {
 	if len(p.Families) == 0 {
 		p.Families = []int{4, 6}
 	}
@@ -78,7 +78,7 @@ func (p Plan) filled() (Plan, error) {
 
 	_, knownEncap := encapFlags[p.Encap]
 	switch {
-	case !goodName.MatchString(p.Name):
+	case !validName.MatchString(p.Name):
 		return p, fmt.Errorf("lab name is %q; want 1 to 16 letters and digits", p.Name)
 	case methodFlags[p.Method] == "":
 		return p, fmt.Errorf("method is %q; want one of %v", p.Method, Methods)
@@ -178,17 +178,17 @@ const (
 // port joins a node to a segment.
 type port struct {
 	node, iface string
-	on          segment
+	segment     segment
 	host        int       // gives the MAC address
 	addrs       []segment // networks the host number is used in
 }
 
-// switchEnd is the name of the other end of the port's link.
-func (p port) switchEnd() string { return p.node + "-" + p.iface }
+// switchIface is the name of the other end of the port's link.
+func (p port) switchIface() string { return p.node + "-" + p.iface }
 
 // mac is the port's address, 02:00:00:00:SEGMENT:HOST: easy to know in a capture.
 func (p port) mac() net.HardwareAddr {
-	return net.HardwareAddr{2, 0, 0, 0, p.on.number, byte(p.host)}
+	return net.HardwareAddr{2, 0, 0, 0, p.segment.number, byte(p.host)}
 }
 
 // layout is a plan drawn out: the nodes, what joins them, and each node's
@@ -239,23 +239,23 @@ func (p Plan) layout() layout {
 		gateway, directorGateway = routerHost, routerHost
 	}
 	for i := range p.Clients {
-		node(clientName(i), gateway, port{on: front, host: vipHost + 1 + i, addrs: []segment{front}})
+		node(clientName(i), gateway, port{segment: front, host: vipHost + 1 + i, addrs: []segment{front}})
 	}
-	director := []port{{on: front, host: directorHost, addrs: []segment{front}}}
+	director := []port{{segment: front, host: directorHost, addrs: []segment{front}}}
 	switch {
 	case p.Arms == 2:
-		director = append(director, port{on: back, host: directorHost, addrs: []segment{back}})
+		director = append(director, port{segment: back, host: directorHost, addrs: []segment{back}})
 	case p.Method == NAT:
 		director[0].addrs = []segment{front, back}
 	}
 	node(DirectorNode, directorGateway, director...)
 	if hasRouter {
 		node(routerNode, 0,
-			port{on: front, host: routerHost, addrs: []segment{front}},
-			port{on: back, host: routerHost, addrs: []segment{back}})
+			port{segment: front, host: routerHost, addrs: []segment{front}},
+			port{segment: back, host: routerHost, addrs: []segment{back}})
 	}
 	for i := range p.Servers {
-		node(serverName(i), gateway, port{on: serversOn, host: serverHost + 1 + i, addrs: []segment{serversNet}})
+		node(serverName(i), gateway, port{segment: serversOn, host: serverHost + 1 + i, addrs: []segment{serversNet}})
 	}
 	return l
 }

@@ -10,7 +10,7 @@ func TestPlanDefaults(t *testing.T) {
 		method Method
 		arms   int
 	}{{NAT, 2}, {DR, 1}, {Tunnel, 1}} {
-		p, err := Plan{Name: "x", Method: row.method}.filled()
+		p, err := Plan{Name: "x", Method: row.method}.withDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func TestPlanDefaults(t *testing.T) {
 
 func TestPlanRefusesNonsense(t *testing.T) {
 	for _, row := range []struct {
-		says string
+		want string
 		Plan
 	}{
 		{`lab name is ""`, Plan{Method: NAT}},
@@ -38,8 +38,8 @@ func TestPlanRefusesNonsense(t *testing.T) {
 		{`director with 3 arms`, Plan{Name: "x", Method: NAT, Arms: 3}},
 		{`mtu is 500`, Plan{Name: "x", Method: NAT, MTU: 500}},
 	} {
-		if _, err := New(row.Plan); err == nil || !strings.Contains(err.Error(), row.says) {
-			t.Errorf("New(%+v): %v; want %q", row.Plan, err, row.says)
+		if _, err := New(row.Plan); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("New(%+v): %v; want %q", row.Plan, err, row.want)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func TestCommandsPerMethod(t *testing.T) {
 -A -u 10.1.0.100:31337 -s rr
 -a -u 10.1.0.100:31337 -r 10.2.0.11:31337 -i --tun-type gue --tun-port 6080 --tun-csum`},
 	} {
-		p, err := row.filled()
+		p, err := row.withDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestCommandsPerMethod(t *testing.T) {
 func TestLayoutsHaveNoDoubles(t *testing.T) {
 	for _, m := range Methods {
 		for arms := 1; arms <= 2; arms++ {
-			p, err := Plan{Name: "x", Method: m, Arms: arms, Clients: maxClients, Servers: maxServers}.filled()
+			p, err := Plan{Name: "x", Method: m, Arms: arms, Clients: maxClients, Servers: maxServers}.withDefaults()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -43,25 +43,25 @@ func (l *Lab) HTTPClient(node string) *http.Client {
 	}}
 }
 
-// Answer is what one small request brought.
-type Answer struct {
-	Client netip.AddrPort // who asked
-	Server string         // who answered, by its name
-	Took   time.Duration
+// Reply is what one small request brought.
+type Reply struct {
+	Client   netip.AddrPort // who asked
+	Server   string         // who answered, by its name
+	Duration time.Duration
 }
 
-// askTime bounds one small request. It is longer than a lost SYN's second.
-const askTime = 5 * time.Second
+// requestTimeout bounds one small request. It is longer than a lost SYN's second.
+const requestTimeout = 5 * time.Second
 
-// AskHTTP fetches the page of names over a new connection.
-func (l *Lab) AskHTTP(ctx context.Context, node string, localPort int, address string) (a Answer, err error) {
+// RequestHTTP fetches the page of names over a new connection.
+func (l *Lab) RequestHTTP(ctx context.Context, node string, localPort int, address string) (a Reply, err error) {
 	start := time.Now()
 	c, err := l.Dial(ctx, node, "tcp", localPort, address)
 	if err != nil {
 		return a, err
 	}
 	defer c.Close()
-	c.SetDeadline(start.Add(askTime))
+	c.SetDeadline(start.Add(requestTimeout))
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", address); err != nil {
 		return a, err
 	}
@@ -71,18 +71,18 @@ func (l *Lab) AskHTTP(ctx context.Context, node string, localPort int, address s
 	}
 	body, err := io.ReadAll(resp.Body)
 	name, _, _ := strings.Cut(string(body), "\n")
-	return Answer{localAddrPort(c), name, time.Since(start)}, err
+	return Reply{localAddrPort(c), name, time.Since(start)}, err
 }
 
-// AskUDP sends one datagram from a new socket to the lvs-info service.
-func (l *Lab) AskUDP(ctx context.Context, node string, localPort int, address string) (a Answer, err error) {
+// RequestUDP sends one datagram from a new socket to the lvs-info service.
+func (l *Lab) RequestUDP(ctx context.Context, node string, localPort int, address string) (a Reply, err error) {
 	c, err := l.Dial(ctx, node, "udp", localPort, address)
 	if err != nil {
 		return a, err
 	}
 	defer c.Close()
 	start := time.Now()
-	c.SetDeadline(start.Add(askTime))
+	c.SetDeadline(start.Add(requestTimeout))
 	if _, err := io.WriteString(c, "who?"); err != nil {
 		return a, err
 	}
@@ -95,7 +95,7 @@ func (l *Lab) AskUDP(ctx context.Context, node string, localPort int, address st
 	if echo != "who?" {
 		return a, fmt.Errorf("asked who?, got %q", buf[:n])
 	}
-	return Answer{localAddrPort(c), name, time.Since(start)}, nil
+	return Reply{localAddrPort(c), name, time.Since(start)}, nil
 }
 
 func localAddrPort(c net.Conn) netip.AddrPort {
@@ -163,13 +163,13 @@ func (l *Lab) do(ctx context.Context, node, method, url string, send io.Reader) 
 }
 
 // percentile returns the p-th part (0 to 1) of the answers' times.
-func percentile(answers []Answer, p float64) time.Duration {
+func percentile(answers []Reply, p float64) time.Duration {
 	if len(answers) == 0 {
 		return 0
 	}
 	times := make([]time.Duration, len(answers))
 	for i, a := range answers {
-		times[i] = a.Took
+		times[i] = a.Duration
 	}
 	slices.Sort(times)
 	return times[int(p*float64(len(times)-1)+0.5)]

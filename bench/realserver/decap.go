@@ -35,7 +35,7 @@ type tunnelSocket struct {
 	conn   socket
 	outer  int  // IP version
 	header bool // packets come with their outer header, as of IPv4 raw sockets
-	shim   shim
+	shim   decapFunc
 }
 
 // socket is a net.IPConn or net.UDPConn.
@@ -52,7 +52,7 @@ const rawBuffer = 16 << 20
 // openDecapsulator opens the sockets and makes the host accept the packets:
 // they arrive on lo from addresses routed elsewhere, which a reverse path filter
 // refuses. What ends serve goes to stop, the rest to undo.
-func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *undoList) (*decapsulator, error) {
+func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *cleanups) (*decapsulator, error) {
 	d := &decapsulator{vips: map[netip.Addr]bool{}}
 	for _, vip := range vips {
 		d.vips[vip.Unmap()] = true
@@ -70,12 +70,12 @@ func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *undoList) (
 	for _, outer := range []int{4, 6} {
 		for _, kind := range []struct {
 			network string
-			shim    shim
+			shim    decapFunc
 		}{
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPIP), bare4},
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPV6), bare6},
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE), gre},
-			{fmt.Sprintf("udp%d", outer), gue},
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPIP), decapIPv4},
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPV6), decapIPv6},
+			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE), decapGRE},
+			{fmt.Sprintf("udp%d", outer), decapGUE},
 		} {
 			s := &tunnelSocket{outer: outer, shim: kind.shim}
 			if err := s.listen(kind.network, guePort); err != nil {
@@ -150,8 +150,8 @@ func (d *decapsulator) receive(s *tunnelSocket) {
 		if err != nil {
 			continue
 		}
-		inner, ecn, ok := s.unwrap(buf[:n], oob[:oobn])
-		if ok && d.vips[destination(inner)] && markCongestion(inner, ecn) && d.deliver(inner) {
+		inner, ecn, ok := s.decapsulate(buf[:n], oob[:oobn])
+		if ok && d.vips[destination(inner)] && combineECN(inner, ecn) && d.deliver(inner) {
 			d.taken.Add(1)
 		} else {
 			d.refused.Add(1)

@@ -50,15 +50,15 @@ func tunnelKinds() (kinds []tunnelKind) {
 	nothing := func([]byte) []byte { return nil }
 	bytes := func(b ...byte) func([]byte) []byte { return func([]byte) []byte { return b } }
 	for _, outer := range []int{4, 6} {
-		raw := func(s shim) tunnelSocket { return tunnelSocket{outer: outer, header: outer == 4, shim: s} }
-		udp := tunnelSocket{outer: outer, shim: gue}
+		raw := func(s decapFunc) tunnelSocket { return tunnelSocket{outer: outer, header: outer == 4, shim: s} }
+		udp := tunnelSocket{outer: outer, shim: decapGUE}
 		for _, k := range []tunnelKind{
-			{"IPIP", raw(bare4), 4, nothing},
-			{"IPIP", raw(bare6), 6, nothing},
-			{"GRE", raw(gre), 4, bytes(0, 0, 8, 0)},
-			{"GRE", raw(gre), 6, bytes(0, 0, 0x86, 0xdd)},
-			{"GRE with checksum", raw(gre), 4, greChecksummed(8, 0)},
-			{"GRE with checksum", raw(gre), 6, greChecksummed(0x86, 0xdd)},
+			{"IPIP", raw(decapIPv4), 4, nothing},
+			{"IPIP", raw(decapIPv6), 6, nothing},
+			{"GRE", raw(decapGRE), 4, bytes(0, 0, 8, 0)},
+			{"GRE", raw(decapGRE), 6, bytes(0, 0, 0x86, 0xdd)},
+			{"GRE with checksum", raw(decapGRE), 4, greChecksummed(8, 0)},
+			{"GRE with checksum", raw(decapGRE), 6, greChecksummed(0x86, 0xdd)},
 			{"GUE", udp, 4, bytes(0, 4, 0, 0)},
 			{"GUE", udp, 6, bytes(0, 41, 0, 0)},
 		} {
@@ -94,48 +94,48 @@ func (k *tunnelKind) fromSocket(ecn byte, inner []byte) (b, oob []byte) {
 	return slices.Concat(b, k.front(inner), inner), oob
 }
 
-func TestUnwrapEveryKindOfTunnel(t *testing.T) {
+func TestDecapsulateEveryTunnel(t *testing.T) {
 	for _, k := range tunnelKinds() {
 		packet := innerPacket(t, k.version, 0)
 		b, oob := k.fromSocket(2, append(packet[:len(packet):len(packet)], 0, 0)) // padded
-		got, ecn, ok := k.socket.unwrap(b, oob)
+		got, ecn, ok := k.socket.decapsulate(b, oob)
 		if !ok || string(got) != string(packet) || ecn != 2 {
 			t.Errorf("%s: unwrapped to %x, ECN %d, ok %v; want %x, ECN 2", k.name, got, ecn, ok, packet)
 		}
 		b, oob = k.fromSocket(0, packet)
 		for cut := range b {
-			if _, _, ok := k.socket.unwrap(b[:cut], oob); ok {
+			if _, _, ok := k.socket.decapsulate(b[:cut], oob); ok {
 				t.Errorf("%s: accepted a packet cut to %d of %d bytes", k.name, cut, len(b))
 			}
 		}
 		wrong, oob := k.fromSocket(0, innerPacket(t, 10-k.version, 0))
-		if _, _, ok := k.socket.unwrap(wrong, oob); ok {
+		if _, _, ok := k.socket.decapsulate(wrong, oob); ok {
 			t.Errorf("%s: accepted an inner packet of the other version", k.name)
 		}
 	}
 }
 
 // What is no header our director makes is refused, not guessed at.
-func TestShimsRefuse(t *testing.T) {
+func TestDecapRefuses(t *testing.T) {
 	inner := string(innerPacket(t, 4, 0))
 	good := string(greChecksummed(8, 0)([]byte(inner)))
 	for _, row := range []struct {
 		what  string
-		shim  shim
+		shim  decapFunc
 		front string
 	}{
-		{"GRE with a key", gre, "\x20\x00\x08\x00\x00\x00\x00\x01"},
-		{"GRE with a sequence number", gre, "\x10\x00\x08\x00\x00\x00\x00\x01"},
-		{"GRE with routing", gre, "\x40\x00\x08\x00\x00\x00\x00\x00"},
-		{"GRE version 1, which is PPTP's", gre, "\x00\x01\x08\x00"},
-		{"GRE with a reserved bit", gre, "\x04\x00\x08\x00"},
-		{"GRE of Ethernet frames", gre, "\x00\x00\x65\x58"},
-		{"GRE with a wrong checksum", gre, good[:5] + string([]byte{good[5] ^ 1}) + good[6:]},
-		{"GUE version 1", gue, "\x40\x04\x00\x00"},
-		{"GUE control message", gue, "\x20\x04\x00\x00"},
-		{"GUE with options of four bytes", gue, "\x01\x04\x00\x00\x00\x00\x00\x00"},
-		{"GUE with a flag", gue, "\x00\x04\x00\x01"},
-		{"GUE of TCP", gue, "\x00\x06\x00\x00"},
+		{"GRE with a key", decapGRE, "\x20\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with a sequence number", decapGRE, "\x10\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with routing", decapGRE, "\x40\x00\x08\x00\x00\x00\x00\x00"},
+		{"GRE version 1, which is PPTP's", decapGRE, "\x00\x01\x08\x00"},
+		{"GRE with a reserved bit", decapGRE, "\x04\x00\x08\x00"},
+		{"GRE of Ethernet frames", decapGRE, "\x00\x00\x65\x58"},
+		{"GRE with a wrong checksum", decapGRE, good[:5] + string([]byte{good[5] ^ 1}) + good[6:]},
+		{"GUE version 1", decapGUE, "\x40\x04\x00\x00"},
+		{"GUE control message", decapGUE, "\x20\x04\x00\x00"},
+		{"GUE with options of four bytes", decapGUE, "\x01\x04\x00\x00\x00\x00\x00\x00"},
+		{"GUE with a flag", decapGUE, "\x00\x04\x00\x01"},
+		{"GUE of TCP", decapGUE, "\x00\x06\x00\x00"},
 	} {
 		if _, _, ok := row.shim([]byte(row.front + inner)); ok {
 			t.Errorf("accepted: %s", row.what)
@@ -145,7 +145,7 @@ func TestShimsRefuse(t *testing.T) {
 
 // The table of RFC 6040 4.2 for an outer header, as far as it differs from
 // leaving the inner header alone.
-func TestMarkCongestion(t *testing.T) {
+func TestCombineECN(t *testing.T) {
 	const none, ect1, ect0, ce = 0, 1, 2, 3
 	for _, row := range []struct {
 		what               string
@@ -161,7 +161,7 @@ func TestMarkCongestion(t *testing.T) {
 	} {
 		for _, version := range []int{4, 6} {
 			packet := innerPacket(t, version, row.inner)
-			kept := markCongestion(packet, row.outer)
+			kept := combineECN(packet, row.outer)
 			if kept == row.drop {
 				t.Errorf("%s (v%d): kept is %v", row.what, version, kept)
 			}
@@ -214,19 +214,19 @@ func TestCompleteChecksum(t *testing.T) {
 	}
 }
 
-func FuzzUnwrap(f *testing.F) {
+func FuzzDecapsulate(f *testing.F) {
 	kinds := tunnelKinds()
 	for i, k := range kinds {
 		b, oob := k.fromSocket(3, innerPacket(f, k.version, 2))
 		f.Add(uint(i), b, oob)
 	}
 	f.Fuzz(func(t *testing.T, kind uint, b, oob []byte) {
-		packet, ecn, ok := kinds[kind%uint(len(kinds))].socket.unwrap(b, oob)
+		packet, ecn, ok := kinds[kind%uint(len(kinds))].socket.decapsulate(b, oob)
 		if !ok {
 			return
 		}
 		destination(packet)
-		markCongestion(packet, ecn)
+		combineECN(packet, ecn)
 		completeChecksum(packet)
 		if len(packet) > len(b) || ecn > 3 {
 			t.Errorf("%d bytes unwrapped to %d, ECN %d", len(b), len(packet), ecn)

@@ -84,16 +84,16 @@ func (s *Server) serveInfoUDP(u *net.UDPConn) {
 			continue // an ICMP error about an earlier answer
 		}
 		answer := buf[:min(head+n, 65507)] // 65535 less IPv4 and UDP headers
-		u.WriteMsgUDPAddrPort(answer, fromHere(oob[:oobn]), from)
+		u.WriteMsgUDPAddrPort(answer, replySource(oob[:oobn]), from)
 	}
 }
 
-// fromHere turns the packet info a datagram came with into the one its answer
+// replySource turns the packet info a datagram came with into the one its answer
 // is sent with: the same address, by whatever interface the routes say.
 //
 //	struct in_pktinfo  { int ipi_ifindex; struct in_addr ipi_spec_dst, ipi_addr; }
 //	struct in6_pktinfo { struct in6_addr ipi6_addr; unsigned ipi6_ifindex; }
-func fromHere(oob []byte) []byte {
+func replySource(oob []byte) []byte {
 	if len(oob) < unix.CmsgSpace(0) {
 		return nil
 	}

@@ -48,8 +48,8 @@ type Server struct {
 	http  *http.Server
 	decap *decapsulator // nil without Config.Decap
 	done  sync.WaitGroup
-	stop  undoList // ends what done waits for
-	undo  undoList // the rest, afterwards
+	stop  cleanups // ends what done waits for
+	undo  cleanups // the rest, afterwards
 
 	mu     sync.Mutex
 	closed bool
@@ -84,7 +84,7 @@ func Start(c Config) (*Server, error) {
 
 // open does the work of Start; each step notes how it is undone.
 func (s *Server) open(c Config) error {
-	if err := holdVIPs(c.VIPs, &s.undo); err != nil {
+	if err := addVIPs(c.VIPs, &s.undo); err != nil {
 		return err
 	}
 	if c.Decap {
@@ -171,12 +171,12 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// undoList collects what must be undone, and undoes it last first.
-type undoList []func() error
+// cleanups collects what must be undone, and undoes it last first.
+type cleanups []func() error
 
-func (u *undoList) add(f func() error) { *u = append(*u, f) }
+func (u *cleanups) add(f func() error) { *u = append(*u, f) }
 
-func (u *undoList) run() error {
+func (u *cleanups) run() error {
 	var errs []error
 	for i := len(*u) - 1; i >= 0; i-- {
 		errs = append(errs, (*u)[i]())

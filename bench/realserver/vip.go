@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holdVIPs puts the VIPs on the loopback device so that packets for them are
+// addVIPs puts the VIPs on the loopback device so that packets for them are
 // taken but nobody on the network is told of it: the ARP problem of direct
 // routing and tunnelling. An IPv6 address on another device is not answered for
 // anyway; IPv4 needs the two sysctls.
 //
 // A VIP that is there already stays there.
-func holdVIPs(vips []netip.Addr, undo *undoList) error {
+func addVIPs(vips []netip.Addr, undo *cleanups) error {
 	if len(vips) == 0 {
 		return nil
 	}
@@ -39,17 +39,17 @@ func holdVIPs(vips []netip.Addr, undo *undoList) error {
 		return fmt.Errorf("hold vip: bring lo up: %w", err)
 	}
 	for _, vip := range vips {
-		if err := holdVIP(lo, vip.Unmap(), undo); err != nil {
+		if err := addVIP(lo, vip.Unmap(), undo); err != nil {
 			return fmt.Errorf("hold vip %s: %w", vip, err)
 		}
 	}
 	return nil
 }
 
-// holdVIP adds one VIP with host prefix. For IPv6 it is added without duplicate
+// addVIP adds one VIP with host prefix. For IPv6 it is added without duplicate
 // address detection and already deprecated, so that it is never picked as the
 // source of the server's own connections.
-func holdVIP(lo netlink.Link, vip netip.Addr, undo *undoList) error {
+func addVIP(lo netlink.Link, vip netip.Addr, undo *cleanups) error {
 	addr, err := netlink.ParseAddr(netip.PrefixFrom(vip, vip.BitLen()).String())
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func holdVIP(lo netlink.Link, vip netip.Addr, undo *undoList) error {
 
 // setSysctl writes a value below /proc/sys (which shows the network namespace
 // of the calling thread) and notes the old one.
-func setSysctl(key, value string, undo *undoList) error {
+func setSysctl(key, value string, undo *cleanups) error {
 	path := "/proc/sys/" + key
 	old, err := os.ReadFile(path)
 	if err != nil {

@@ -41,6 +41,7 @@ var layers = map[string]int{
 	"uvs/ctl/routes":              7,
 	"uvs/ctl/compile":             8,
 	"uvs/ctl":                     9,
+	"uvs/bench":                   0,
 	"uvs/bench/realserver":        10,
 	"uvs/bench/lab":               11,
 	"uvs/cmd/uvs":                 12,

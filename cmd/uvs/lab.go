@@ -253,9 +253,9 @@ func labGrid(args []string) int {
 		choose(&g.Ends, lab.ParseOffloads))
 	fs.Func("director", "only these `offloads` of the director (repeatable)",
 		choose(&g.Director, lab.ParseOffloads))
-	fs.IntVar(&g.Over, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
-	fs.IntVar(&g.Longest, "longest", 0, "super-frame there may be, `bytes`; beyond 65536: BIG TCP (default what the kernel allows)")
-	fs.DurationVar(&g.Patience, "patience", g.Patience, "`time` one transfer may take")
+	fs.IntVar(&g.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
+	fs.IntVar(&g.MaxGSO, "longest", 0, "super-frame there may be, `bytes`; beyond 65536: BIG TCP (default what the kernel allows)")
+	fs.DurationVar(&g.Timeout, "patience", g.Timeout, "`time` one transfer may take")
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}

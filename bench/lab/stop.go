@@ -11,25 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nsID tells namespaces apart: device and inode of their file in nsfs.
-type nsID struct{ dev, ino uint64 }
+// netnsID tells namespaces apart: device and inode of their file in nsfs.
+type netnsID struct{ dev, ino uint64 }
 
-func statNS(path string) (nsID, error) {
+func statNetns(path string) (netnsID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return nsID{}, err
+		return netnsID{}, err
 	}
-	return nsID{uint64(st.Dev), st.Ino}, nil
+	return netnsID{uint64(st.Dev), st.Ino}, nil
 }
 
-// stopAllIn ends every process whose network namespace is one of those named:
+// stopProcesses ends every process whose network namespace is one of those named:
 // being in there is what makes it ours, so no list of processes has to be kept
 // and no stranger can be met under an old process id. Whoever ignores SIGTERM
 // for the time of grace gets SIGKILL.
-func stopAllIn(paths []string, grace time.Duration) error {
-	spaces := map[nsID]bool{}
+func stopProcesses(paths []string, grace time.Duration) error {
+	spaces := map[netnsID]bool{}
 	for _, path := range paths {
-		if id, err := statNS(path); err == nil {
+		if id, err := statNetns(path); err == nil {
 			spaces[id] = true
 		}
 	}
@@ -55,14 +55,14 @@ func stopAllIn(paths []string, grace time.Duration) error {
 }
 
 // processesIn returns a pidfd of every process but this in one of the spaces.
-func processesIn(spaces map[nsID]bool) (pidfds []int, err error) {
+func processesIn(spaces map[netnsID]bool) (pidfds []int, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("look for processes: %w", err)
 	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || !isIn(pid, spaces) {
+		if err != nil || pid == os.Getpid() || !inNetns(pid, spaces) {
 			continue
 		}
 		fd, err := unix.PidfdOpen(pid, 0)
@@ -75,7 +75,7 @@ func processesIn(spaces map[nsID]bool) (pidfds []int, err error) {
 		}
 		// Asked again: what fd refers to can no longer change, and if it
 		// took the id over from another process just now, this tells.
-		if !isIn(pid, spaces) {
+		if !inNetns(pid, spaces) {
 			unix.Close(fd)
 			continue
 		}
@@ -84,8 +84,8 @@ func processesIn(spaces map[nsID]bool) (pidfds []int, err error) {
 	return pidfds, nil
 }
 
-func isIn(pid int, spaces map[nsID]bool) bool {
-	id, err := statNS(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+func inNetns(pid int, spaces map[netnsID]bool) bool {
+	id, err := statNetns(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
 	return err == nil && spaces[id]
 }
 

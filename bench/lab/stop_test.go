@@ -38,7 +38,7 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 		t.Fatal("the stubborn shell said nothing")
 	}
 	spaces := []string{l.netnsPath("rs1"), l.netnsPath("client1")}
-	if err := stopAllIn(spaces, 100*time.Millisecond); err != nil {
+	if err := stopProcesses(spaces, 100*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	<-inside.Done()
@@ -104,7 +104,7 @@ func TestRemoveAfterKillAtAnyMoment(t *testing.T) {
 		if err := Remove(name); err != nil {
 			t.Fatalf("killed with %d nodes made: %v", nodes, err)
 		}
-		wantNoTrace(t, l)
+		checkRemoved(t, l)
 		if names, err := List(); err != nil || len(names) > 0 && names[0] == name {
 			t.Errorf("List: %v, %v", names, err)
 		}

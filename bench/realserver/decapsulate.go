@@ -9,9 +9,9 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// unwrap finds the inner packet of what the socket gave, cut to the length its
+// decapsulate finds the inner packet of what the socket gave, cut to the length its
 // header states, and the ECN bits of the outer header.
-func (s *tunnelSocket) unwrap(b, oob []byte) (inner []byte, ecn byte, ok bool) {
+func (s *tunnelSocket) decapsulate(b, oob []byte) (inner []byte, ecn byte, ok bool) {
 	if s.header {
 		if len(b) < wire.IPv4Len || len(b) < wire.IPv4(b).HeaderLen() {
 			return nil, 0, false
@@ -68,10 +68,10 @@ const (
 	ecnCE   = 3
 )
 
-// markCongestion carries "congestion experienced" from the outer header to the
+// combineECN carries "congestion experienced" from the outer header to the
 // inner one, and reports false for a packet that must be dropped because its
 // sender would not understand (RFC 6040 section 4.2).
-func markCongestion(inner []byte, outer byte) bool {
+func combineECN(inner []byte, outer byte) bool {
 	if outer != ecnCE {
 		return true
 	}

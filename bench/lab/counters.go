@@ -11,26 +11,26 @@ import (
 	"uvs/ctl/api"
 )
 
-// tally is what hosts and director have counted so far, by names such as
+// counters is what hosts and director have counted so far, by names such as
 // "client1 TcpRetransSegs" and "director dropped_runt".
-type tally map[string]uint64
+type counters map[string]uint64
 
-// needless is a counter that is right to move only where a tunnel makes packets
+// tooBigCounter is a counter that is right to move only where a tunnel makes packets
 // longer.
-var needless = regexp.MustCompile(`^director answered_too_big$`)
+var tooBigCounter = regexp.MustCompile(`^director answered_too_big$`)
 
-// faulty are counters that move only when a frame was made or handled wrongly.
-var faulty = regexp.MustCompile(`^director (dropped|refused)_` +
+// faultCounters are counters that move only when a frame was made or handled wrongly.
+var faultCounters = regexp.MustCompile(`^director (dropped|refused)_` +
 	`|^director ring_.*_(snapped|malformed|drop_too_long|drop_down|drop_other)$` +
 	`|InHdrErrors$|InTruncatedPkts$|InCsumErrors$|InErrs$|ReasmFails$`)
 
-// telling are counters that help to understand a fault.
-var telling = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|passed|ring_.*_(ring_full|split|drop_busy|drop_queue))` +
+// hintCounters are counters that help to understand a fault.
+var hintCounters = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|passed|ring_.*_(ring_full|split|drop_busy|drop_queue))` +
 	`|RetransSegs$|InErrors$|RcvbufErrors$|FragFails$|FragCreates$|InTooBigErrors$|NoPorts$`)
 
-// count reads what there is to count.
-func (l *Lab) count(director *api.Client) (tally, error) {
-	t := tally{}
+// readCounters reads what there is to count.
+func (l *Lab) readCounters(director *api.Client) (counters, error) {
+	t := counters{}
 	counters, err := director.Counters()
 	if err != nil {
 		return nil, err
@@ -42,16 +42,16 @@ func (l *Lab) count(director *api.Client) (tally, error) {
 		if node == switchNode || node == DirectorNode {
 			continue
 		}
-		if err := l.Do(node, func() error { return t.snmp(node) }); err != nil {
+		if err := l.Do(node, func() error { return t.addSNMP(node) }); err != nil {
 			return nil, fmt.Errorf("read counters of %s: %w", node, err)
 		}
 	}
 	return t, nil
 }
 
-// snmp reads the protocol counters of the calling thread's namespace: pairs of
+// addSNMP reads the protocol counters of the calling thread's namespace: pairs of
 // lines "Tcp: NAME …" and "Tcp: VALUE …", and of IPv6 lines "NAME VALUE".
-func (t tally) snmp(node string) error {
+func (t counters) addSNMP(node string) error {
 	v4, err := os.ReadFile("/proc/thread-self/net/snmp")
 	if err != nil {
 		return err
@@ -76,14 +76,14 @@ func (t tally) snmp(node string) error {
 }
 
 // add enters a counter; -1, as some settings among them are, is none.
-func (t tally) add(name, value string) {
+func (t counters) add(name, value string) {
 	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
 		t[name] = n
 	}
 }
 
-// since returns the counters of a kind that have moved, as "NAME +N".
-func (t tally) since(before tally, kind *regexp.Regexp) (moved []string) {
+// diff returns the counters of a kind that have moved, as "NAME +N".
+func (t counters) diff(before counters, kind *regexp.Regexp) (moved []string) {
 	for name, n := range t {
 		if d := n - before[name]; d != 0 && kind.MatchString(name) {
 			moved = append(moved, fmt.Sprintf("%s +%d", name, d))

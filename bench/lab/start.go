@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// program is our own binary: `uvs rs`, `uvs run` and `uvs ipvsadm` are started
+// ownPath is our own binary: `uvs rs`, `uvs run` and `uvs ipvsadm` are started
 // from it. The path works in every namespace a lab makes.
-func program() (string, error) {
+func ownPath() (string, error) {
 	path, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find own program: %w", err)

@@ -45,7 +45,7 @@ func ParseOffloads(text string) (Offloads, error) {
 // kernel takes IPv6 off them, for good. Of a node with several interfaces that
 // of the last one changes last.
 func (l *Lab) SetMTU(mtu int) error {
-	return l.eachEnd(func(_ port, _ bool, name string) error {
+	return l.eachSide(func(_ port, _ bool, name string) error {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
@@ -54,11 +54,11 @@ func (l *Lab) SetMTU(mtu int) error {
 	})
 }
 
-// SetLongest changes how long super-frames may be, on every link of a lab that
+// SetMaxGSO changes how long super-frames may be, on every link of a lab that
 // is up: bytes with all headers, 65536 if nobody says otherwise. Longer ones are
 // what Linux calls BIG TCP.
-func (l *Lab) SetLongest(size int) error {
-	return l.eachEnd(func(_ port, _ bool, name string) error {
+func (l *Lab) SetMaxGSO(size int) error {
+	return l.eachSide(func(_ port, _ bool, name string) error {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
@@ -83,7 +83,7 @@ func (l *Lab) SetLongest(size int) error {
 // over, as from a guest on the same host; with, segments, which its device
 // joins.
 func (l *Lab) SetOffloads(ends, director Offloads) error {
-	return l.eachEnd(func(p port, atSwitch bool, name string) error {
+	return l.eachSide(func(p port, atSwitch bool, name string) error {
 		o, ofDirector := ends, p.node == DirectorNode
 		if ofDirector {
 			o = director
@@ -98,12 +98,12 @@ func (l *Lab) SetOffloads(ends, director Offloads) error {
 	})
 }
 
-// eachEnd calls f for both ends of every link, in the namespace the end is in.
-func (l *Lab) eachEnd(f func(p port, atSwitch bool, name string) error) error {
+// eachSide calls f for both ends of every link, in the namespace the end is in.
+func (l *Lab) eachSide(f func(p port, atSwitch bool, name string) error) error {
 	for _, p := range l.layout().ports {
 		err := l.Do(p.node, func() error { return f(p, false, p.iface) })
 		if err == nil {
-			err = l.Do(switchNode, func() error { return f(p, true, p.switchEnd()) })
+			err = l.Do(switchNode, func() error { return f(p, true, p.switchIface()) })
 		}
 		if err != nil {
 			return fmt.Errorf("change %s of %s: %w", p.iface, p.node, err)
