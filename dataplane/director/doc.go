@@ -1,17 +1,21 @@
-// Package director is the decision: what becomes of a frame.
+// Package director decides what becomes of each frame.
 //
-// Process takes a batch of frames and an immutable Table and leaves every frame
-// either rewritten with a port to leave by, or untouched, and every frame with
+// Process takes a batch of frames and an immutable Table. It rewrites a frame and
+// gives it a port to leave by, or leaves it untouched, and gives every frame
 // exactly one Verdict. It works in three short loops, so that memory misses
-// overlap:
+// overlap: parse all, look up all, decide one by one.
 //
-//	parse all → look up all → act, one by one:
-//	    hit   → state step → rewrite for the server, or back for the client   (forward.go)
-//	    miss  → service? → template? → Picker.Pick → conntrack insert → hit   (schedule.go)
-//	    ICMP error about a known flow → rewritten with what it quotes         (icmp.go)
-//	    ARP, neighbour solicitation, echo for a VIP of ours → answered        (answer.go)
+//	process.go      parse, query, lookup; then by what was found:
+//	established.go    a conn: state step, on to transmit.go or back to the client
+//	newconn.go        none: service, template.go, limit.go, scheduler, insert, then as a hit
+//	reply.go          none, from a server: refuse it, or route it as the host would
+//	icmp.go           an ICMP error: to where the packet it quotes came from
+//	fragment.go       a fragment: the first decides, later ones follow it
+//	untracked.go      what no conn can hold: ARP, neighbour solicitations, echo
+//	transmit.go     leaves: MTU, NAT or tunnel, TTL, next hop (fib.go)
+//	refuse.go       leaves: ICMP errors and resets, rate limited
 //
-// It never blocks, allocates, logs, reads a clock or sees more than one table:
-// the same frames, ticks and table give the same bytes. Whoever calls it owns
-// the Director; the connection table behind it is shared by all of them.
+// It never blocks, allocates, logs, reads a clock or sees more than one table: the
+// same frames, ticks and table give the same bytes. One worker owns a Director;
+// all Directors share the connection table.
 package director

@@ -5,7 +5,6 @@ import (
 
 	"github.com/gaissmai/bart"
 
-	"uvs/conntrack"
 	"uvs/dataplane/wire"
 )
 
@@ -69,33 +68,4 @@ func within(list []wire.PortRange, port uint16) bool {
 // contains says whether an end is in the span.
 func (s *ServerRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
 	return s.Proto == proto && s.Ports.Contains(port) && s.Net.Contains(addr)
-}
-
-// toVIP says whether a packet to this address goes to a service rather than
-// back to a client, as far as the address tells.
-func (t *Table) toVIP(addr wire.Addr) bool {
-	_, vip := t.VIPs[addr]
-	return vip || t.Marks != nil && t.Marks.covers(addr)
-}
-
-// covers says whether an address is a destination of a rule whose mark has a
-// service.
-func (m *Marks) covers(addr wire.Addr) bool { return m.Nets.Contains(addr.Netip()) }
-
-// mayBeReply says whether a question that was asked on the way in may have been
-// about a packet on its way out: the net of a rule may contain clients.
-func (t *Table) mayBeReply(q *conntrack.Query) bool {
-	if t.Marks == nil || q.Dir != conntrack.DirIn {
-		return false
-	}
-	_, vip := t.VIPs[q.Peer]
-	return !vip
-}
-
-// reversed is the question about the same packet on its way the other way.
-func reversed(q *conntrack.Query) conntrack.Query {
-	r := *q
-	r.Dir = q.Dir.Opposite()
-	r.Client, r.ClientPort, r.Peer, r.PeerPort = q.Peer, q.PeerPort, q.Client, q.ClientPort
-	return r
 }

@@ -6,7 +6,6 @@ import (
 
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd"
 )
 
 // Path is what was learned of the way to a server's address behind its first
@@ -29,14 +28,6 @@ const (
 	leastPath4 = 552                    // min_pmtu, net/ipv4/route.c
 	leastPath6 = 1280                   // RFC 8201 section 4
 	pathShift  = 48
-)
-
-// leastMTU4 and leastMTU6 are the packets every link takes (RFC 791 section 3.2,
-// RFC 8200 section 5), of IPv6 also one that is a tunnel: RFC 2473 section 7.1,
-// RFC 4213 section 3.2.
-const (
-	leastMTU4 = 68
-	leastMTU6 = 1280
 )
 
 // mtu is the longest packet the way takes, whose first hop takes limit.
@@ -74,31 +65,4 @@ func (p *Path) Learned(now conntrack.Tick) (mtu int, by wire.Addr, until conntra
 	binary.BigEndian.PutUint64(by[:8], p.by[0].Load())
 	binary.BigEndian.PutUint64(by[8:], p.by[1].Load())
 	return int(w >> pathShift), by, until, true
-}
-
-// AutoMSS, as a Server's MSS, is what the ways take.
-const AutoMSS = 1
-
-// clampMSS lowers what a SYN, the client's or the server's, says its sender
-// receives in a segment: MTU less the headers without options, RFC 6691.
-func (d *Director) clampMSS(p *packet, client wire.Addr, c *conntrack.Conn, server *Server) {
-	most := server.MSS
-	if most == AutoMSS {
-		mtu := wire.MaxIPLen
-		if server.NextHop.State != NoRoute {
-			mtu = server.Path.mtu(d.now, server.NextHop.MTU)
-		}
-		if c.Method() == conntrack.MethodTunnel {
-			mtu -= server.Tunnel.Overhead()
-		}
-		if back := d.table.FIB.ReturnHop(client, c.ReturnHop()); back.State != NoRoute {
-			mtu = min(mtu, back.MTU)
-		}
-		headers := wire.IPv4Len + wire.TCPLen
-		if p.IPv6 {
-			headers = wire.IPv6Len + wire.TCPLen
-		}
-		most = uint16(max(mtu-headers, wire.MinMSS))
-	}
-	fwd.ClampMSS(p.frame, &p.Packet, most)
 }

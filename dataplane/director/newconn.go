@@ -3,32 +3,9 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
+	"uvs/fwd/reply"
 	"uvs/sched"
 )
-
-// miss treats a packet whose conn the batch's lookup did not find.
-func (d *Director) miss(p *packet) Verdict {
-	if d.table.mayBeReply(p.query) {
-		if r := reversed(p.query); d.lookup(&r) {
-			*p.query = r
-			if ofConn(&p.Packet) {
-				return d.fromServer(p)
-			}
-			return d.relayError(p)
-		}
-	}
-	if !ofConn(&p.Packet) {
-		return d.unmatchedError(p)
-	}
-	if p.query.Dir == conntrack.DirOut {
-		return d.unmatchedReply(p)
-	}
-	// A frame before this one in the batch may have made the conn meanwhile.
-	if d.lookup(p.query) {
-		return d.established(p)
-	}
-	return d.newConn(p)
-}
 
 // newConn treats a packet to a VIP that has no conn.
 func (d *Director) newConn(p *packet) Verdict {
@@ -48,15 +25,41 @@ func (d *Director) newConn(p *packet) Verdict {
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
-	return d.admitAndSend(svc, p)
+	server, refused := d.admit(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
+	switch {
+	case refused == RefusedNoServer:
+		return d.noServer(svc, p)
+	case server == nil:
+		return refused
+	}
+	return d.toServer(p, server)
 }
 
-// lookup asks a question now, and says whether there is a conn.
-func (d *Director) lookup(q *conntrack.Query) bool {
-	d.single[0] = *q
-	d.conns.Lookup(d.single[:])
-	q.Ref = d.single[0].Ref
-	return q.Ref != 0
+// noService treats a packet to a VIP and port without a service: the host's, if
+// the host holds the address, else refused as a host would.
+func (d *Director) noService(p *packet) Verdict {
+	vip, ok := d.table.VIPs[p.Dst]
+	switch {
+	case !ok: // in the net of a rule
+		return d.unmatchedReply(p)
+	case !vip.Ours:
+		return NotOurs
+	}
+	if v := d.table.martian(p); v != NotOurs {
+		return v
+	}
+	if p.Proto == wire.ProtoTCP {
+		return d.reset(p, RefusedNoService)
+	}
+	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoService)
+}
+
+// noServer answers a connection that no server of its service can take.
+func (d *Director) noServer(svc *Service, p *packet) Verdict {
+	if svc.Reset && p.Proto == wire.ProtoTCP {
+		return d.reset(p, RefusedNoServer)
+	}
+	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
 // schedulable says whether a packet may begin a connection (reference 3.4):
@@ -72,19 +75,6 @@ func (r *Settings) schedulable(p *packet) bool {
 		return opensConn(p) || r.SloppySCTP && sctpEvent(p) != conntrack.EventAbort
 	}
 	return true
-}
-
-// admitAndSend picks a server for a packet that begins a connection, enters the
-// conn and sends the packet on.
-func (d *Director) admitAndSend(svc *Service, p *packet) Verdict {
-	server, v := d.admit(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
-	switch {
-	case v == RefusedNoServer:
-		return d.noServer(svc, p)
-	case server == nil:
-		return v
-	}
-	return d.toServer(p, server)
 }
 
 // admit picks a server for a client's packet p, which frame f brought, and enters
@@ -178,85 +168,4 @@ func (d *Director) schedule(svc *Service, p *packet) *Server {
 		return &d.table.Servers[svc.Sorry]
 	}
 	return nil
-}
-
-// templateClient is what the templates of a persistent service hold to a server: the
-// masked address of a client, or a call. ok is false if it should be a call, but
-// the packet names none.
-func (s *Service) templateClient(p *packet) (holder wire.Addr, ok bool) {
-	switch {
-	case s.Persist == 0:
-		return holder, true
-	case s.SIPCalls != nil:
-		return s.SIPCalls.of(p, p.Src)
-	}
-	holder = p.Src
-	for i := range holder {
-		holder[i] &= s.Mask[i]
-	}
-	return holder, true
-}
-
-// persistentServer finds or makes the template of a holder.
-func (d *Director) persistentServer(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
-	group := svc.templateEndpoint(p)
-	if ref := d.findTemplate(holder, group); ref != 0 {
-		server := d.table.server(d.conns.Conn(ref).ServerID())
-		if server.Available && !server.Down && (server.Weight > 0 || !svc.ExpireQuiescent) {
-			d.conns.Renew(ref, 0) // with its own timeout: a changed -p is for new ones
-			return server, ref
-		}
-		d.conns.Expire(ref) // its server takes nothing new
-	}
-	server := d.schedule(svc, p)
-	if server == nil || server.ID == svc.Sorry {
-		return server, 0 // nothing that a client should be held to
-	}
-	ref := d.makeTemplate(svc, server, holder, group)
-	if ref == 0 {
-		return server, 0
-	}
-	if other := d.table.server(d.conns.Conn(ref).ServerID()); other.Available {
-		server = other // the same, unless another worker was first
-	}
-	return server, ref
-}
-
-// findTemplate finds a template: an entry whose client is the holder, with port 0
-// (reference 4, "Template key"); 0: there is none.
-func (d *Director) findTemplate(holder wire.Addr, group Endpoint) conntrack.Ref {
-	d.single[0] = conntrack.Query{
-		Proto: group.Proto, Dir: conntrack.DirIn, Template: true,
-		Client: holder, Peer: group.Addr, PeerPort: group.Port,
-	}
-	d.conns.Lookup(d.single[:])
-	return d.single[0].Ref
-}
-
-// makeTemplate makes a template; 0: the table is full.
-func (d *Director) makeTemplate(svc *Service, server *Server, holder wire.Addr, group Endpoint) conntrack.Ref {
-	d.entry = conntrack.Entry{
-		Proto: group.Proto, Template: true, Timeout: svc.Persist,
-		Client: holder, VIP: group.Addr, VPort: group.Port,
-		Server: server.Addr, SPort: server.Port,
-		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
-	}
-	if group.Port == 0 {
-		d.entry.SPort = 0
-	}
-	ref, _ := d.conns.Insert(&d.entry)
-	return ref
-}
-
-// templateEndpoint is what a template stands for beside its client (reference 4, "Template
-// key"): the service's port, every port of the VIP if the packet came by another
-// or to port 21, or all that a mark joins.
-func (s *Service) templateEndpoint(p *packet) Endpoint {
-	switch {
-	case s.Mark:
-		return Endpoint{Addr: s.MarkAddr}
-	case s.Port != p.DstPort || s.Port == wire.PortFTP:
-		return Endpoint{Addr: p.Dst, Proto: p.Proto}
-	}
-	return Endpoint{Addr: p.Dst, Port: s.Port, Proto: p.Proto}
 }

@@ -48,8 +48,3 @@ func (d *Director) Originate(t *Table) []wire.Frame {
 	}
 	return frames
 }
-
-// resetTimedOut answers a segment of a forgotten connection, from whichever end.
-func (d *Director) resetTimedOut(p *packet) Verdict {
-	return d.reset(p, RefusedForgotten)
-}
