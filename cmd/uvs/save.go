@@ -13,6 +13,7 @@ import (
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/ctl/ipvsadm"
+	"uvs/fwd/tunnel"
 )
 
 // saveMain prints the director's whole configuration: uvs save
@@ -75,13 +76,13 @@ func writeConfig(w io.Writer, c *api.Client) error {
 // sorryText is a sorry server as `uvs sorry` takes it.
 func sorryText(s *config.Server) string {
 	text := fmt.Sprintf("%s %s", s.ServerKey, map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}[s.Method])
-	if s.Tunnel.Type != config.TunnelIPIP {
+	if s.Tunnel.Type != tunnel.IPIP {
 		text += fmt.Sprintf(" --tun-type %s", s.Tunnel.Type)
 	}
 	if s.Tunnel.Port != 0 {
 		text += fmt.Sprintf(" --tun-port %d", s.Tunnel.Port)
 	}
-	if s.Tunnel.Flags == config.TunnelCsum {
+	if s.Tunnel.Flags == tunnel.Csum {
 		text += " --tun-csum"
 	}
 	return text

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uvs/ctl/config"
+	"uvs/fwd/tunnel"
 )
 
 // What `uvs save` writes of a sorry server, `uvs restore` reads as the same one.
@@ -14,8 +15,8 @@ func TestSorryText(t *testing.T) {
 		{Method: config.MethodRoute},
 		{Method: config.MethodMasq},
 		{Method: config.MethodTunnel},
-		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: config.TunnelGUE, Port: 6080, Flags: config.TunnelCsum}},
-		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: config.TunnelGRE}},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.Csum}},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GRE}},
 	} {
 		server.ServerKey = config.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
 		line := "sorry --service tcp:192.0.2.1:80 " + sorryText(&server)

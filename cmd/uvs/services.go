@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
+	"uvs/fwd/tunnel"
 )
 
 // servicesMain lists every server of every service: uvs services [--json]
@@ -90,14 +92,15 @@ type sorryLine struct {
 
 func newSorryLine() *sorryLine {
 	l := &sorryLine{flags: newFlags("sorry")}
+	join := func(holds func(tunnel.Encapsulation) bool) string { return strings.Join(tunnel.Names(holds), ", ") }
 	l.flags.StringVar(&l.service, "service", "", "of this service, e.g. tcp:192.0.2.1:80")
 	l.flags.BoolVar(&l.clear, "clear", false, "take the sorry server away")
 	l.flags.BoolVar(&l.route, "g", false, "reach it by direct routing (default)")
 	l.flags.BoolVar(&l.tunnel, "i", false, "reach it by a tunnel")
 	l.flags.BoolVar(&l.nat, "m", false, "reach it by NAT")
-	l.flags.StringVar(&l.tunType, "tun-type", "ipip", "`type` of the tunnel: ipip, gue or gre")
-	l.flags.UintVar(&l.tunPort, "tun-port", 0, "gue: destination `port`")
-	l.flags.BoolVar(&l.tunCsum, "tun-csum", false, "gue, gre: with a checksum")
+	l.flags.StringVar(&l.tunType, "tun-type", tunnel.IPIP.String(), "`type` of the tunnel: "+tunnel.OneOf())
+	l.flags.UintVar(&l.tunPort, "tun-port", 0, join(tunnel.HasPort)+": destination `port`")
+	l.flags.BoolVar(&l.tunCsum, "tun-csum", false, join(tunnel.HasFlag(tunnel.Csum))+": with a checksum")
 	return l
 }
 
@@ -138,9 +141,9 @@ func (l *sorryLine) tunnelOptions(t *config.Tunnel) (err error) {
 	}
 	t.Port = uint16(l.tunPort)
 	if l.tunCsum {
-		t.Flags = config.TunnelCsum
+		t.Flags = tunnel.Csum
 	}
-	t.Type, err = config.ParseTunnelType(l.tunType)
+	t.Type, err = tunnel.ParseType(l.tunType)
 	return err
 }
 

@@ -14,13 +14,13 @@ import (
 // compileTunnel is the tunnel from src to a server. A server of any method has
 // one, for conns keep the method they began with.
 //
-// Remote checksum offload (TunnelRemCsum) is a full checksum: IPVS adds the
+// Remote checksum offload (tunnel.RemCsum) is a full checksum: IPVS adds the
 // option for it only to packets of local senders whose checksum the hardware was
 // to make, and those leave here with both checksums made.
 func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 	return tunnel.Tunnel{
 		Src: src, Dst: server,
-		Type: tunnel.Type(t.Type), Port: t.Port, Checksum: t.Flags != config.TunnelNoCsum,
+		Type: t.Type, Port: t.Port, Checksum: t.Flags != tunnel.NoCsum,
 	}
 }
 

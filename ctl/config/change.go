@@ -340,22 +340,23 @@ func checkServer(svc *Service, server *Server) error {
 	return checkTunnel(server)
 }
 
-// checkTunnel says whether there is such a tunnel, and the server is reached by
-// one. Options ipvsadm would have refused are refused here, too.
+// checkTunnel reports what is wrong with a server's tunnel options. It also refuses
+// what ipvsadm refuses before it asks the director.
 func checkTunnel(server *Server) error {
 	t := server.Tunnel
-	most := [...]uint16{TunnelIPIP: TunnelNoCsum, TunnelGUE: TunnelRemCsum, TunnelGRE: TunnelCsum} // Flags
 	switch {
 	case server.Method != MethodTunnel && t != Tunnel{}:
 		return Errorf(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
-	case int(t.Type) >= len(most):
-		return Errorf(syscall.EINVAL, "server %s: %s is not 0 (ipip), 1 (gue) or 2 (gre)", server.ServerKey, t.Type)
-	case t.Type == TunnelGUE && t.Port == 0:
-		return Errorf(syscall.EINVAL, "server %s: a gue tunnel needs a UDP port, which is usually %d", server.ServerKey, tunnel.GUEPort)
-	case t.Type != TunnelGUE && t.Port != 0:
+	case !t.Type.Known():
+		return Errorf(syscall.EINVAL, "server %s: %s is not %s", server.ServerKey, t.Type, tunnel.OneOf())
+	}
+	switch e := t.Type.Encapsulation(); {
+	case e.Port() != 0 && t.Port == 0:
+		return Errorf(syscall.EINVAL, "server %s: a %s tunnel needs a UDP port, which is usually %d", server.ServerKey, t.Type, e.Port())
+	case e.Port() == 0 && t.Port != 0:
 		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
-	case t.Flags > most[t.Type]:
-		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, most[t.Type])
+	case t.Flags > e.MaxFlags():
+		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, e.MaxFlags())
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 func key(proto uint8, s string) ServiceKey {
@@ -56,7 +57,7 @@ func TestChangeRefuses(t *testing.T) {
 	none := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr"}
 	with := func(f func(*Service)) *Service { s := none; f(&s); return &s }
 	server := func(f func(*Server)) *Server { s := serverAt("10.2.0.13:80", MethodMasq, 1); f(&s); return &s }
-	tunnel := func(t Tunnel) *Server { return server(func(s *Server) { s.Method, s.Tunnel = MethodTunnel, t }) }
+	tunnelled := func(t Tunnel) *Server { return server(func(s *Server) { s.Method, s.Tunnel = MethodTunnel, t }) }
 	same := func(*Server) {}
 	rows := []struct {
 		sentence string
@@ -92,12 +93,12 @@ func TestChangeRefuses(t *testing.T) {
 		{"a broadcast server", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("255.255.255.255") })}, syscall.EINVAL},
 		{"a masqueraded server of the other family", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
 		{"a method that cannot be asked for", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })}, syscall.EINVAL},
-		{"a GUE tunnel to no port", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Type: TunnelGUE})}, syscall.EINVAL},
-		{"a GRE tunnel to a port", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Type: TunnelGRE, Port: 6080})}, syscall.EINVAL},
-		{"an IPIP tunnel with a checksum", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Flags: TunnelCsum})}, syscall.EINVAL},
-		{"remote checksum offload in a GRE tunnel", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Type: TunnelGRE, Flags: TunnelRemCsum})}, syscall.EINVAL},
-		{"a tunnel type nobody knows", Op{Verb: AddServer, Service: &web, Server: tunnel(Tunnel{Type: 3})}, syscall.EINVAL},
-		{"a tunnel type without a tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: TunnelGRE} })}, syscall.EINVAL},
+		{"a GUE tunnel to no port", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GUE})}, syscall.EINVAL},
+		{"a GRE tunnel to a port", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Port: 6080})}, syscall.EINVAL},
+		{"an IPIP tunnel with a checksum", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Flags: tunnel.Csum})}, syscall.EINVAL},
+		{"remote checksum offload in a GRE tunnel", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Flags: tunnel.RemCsum})}, syscall.EINVAL},
+		{"a tunnel type nobody knows", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})}, syscall.EINVAL},
+		{"a tunnel type without a tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: tunnel.GRE} })}, syscall.EINVAL},
 		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
 		{"a setting nobody knows", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
 		{"a setting out of range", Op{Verb: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},

@@ -3,12 +3,12 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 // State is what the operator wants, as plain data: every service with its
@@ -122,46 +122,12 @@ func (m Method) String() string {
 	return fmt.Sprintf("Method(%d)", uint8(m))
 }
 
-// Tunnel says how MethodTunnel encapsulates; the zero value is IPIP.
+// Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.
 type Tunnel struct {
-	Type  TunnelType `json:"type"`
-	Port  uint16     `json:"port,omitempty"` // GUE
-	Flags uint16     `json:"flags,omitempty"`
+	Type  tunnel.Type `json:"type"`
+	Port  uint16      `json:"port,omitempty"` // UDP destination port, if the type is in UDP
+	Flags uint16      `json:"flags,omitempty"`
 }
-
-// TunnelType has the values of the kernel's IP_VS_CONN_F_TUNNEL_TYPE_*.
-type TunnelType uint8
-
-const (
-	TunnelIPIP TunnelType = 0
-	TunnelGUE  TunnelType = 1
-	TunnelGRE  TunnelType = 2
-)
-
-// tunnelTypes are their names.
-var tunnelTypes = [...]string{TunnelIPIP: "ipip", TunnelGUE: "gue", TunnelGRE: "gre"}
-
-func (t TunnelType) String() string {
-	if int(t) < len(tunnelTypes) {
-		return tunnelTypes[t]
-	}
-	return fmt.Sprintf("TunnelType(%d)", uint8(t))
-}
-
-// ParseTunnelType is the type with a name.
-func ParseTunnelType(name string) (TunnelType, error) {
-	if i := slices.Index(tunnelTypes[:], name); i >= 0 {
-		return TunnelType(i), nil
-	}
-	return 0, fmt.Errorf("tunnel type is %q; want ipip, gue or gre", name)
-}
-
-// Tunnel.Flags, the kernel's IP_VS_TUNNEL_ENCAP_FLAG_*.
-const (
-	TunnelNoCsum  = 0
-	TunnelCsum    = 1
-	TunnelRemCsum = 2
-)
 
 // ProtoName is how listings call a protocol: TCP, UDP, SCTP, or its number.
 func ProtoName(proto uint8) string {

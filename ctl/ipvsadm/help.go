@@ -1,5 +1,12 @@
 package ipvsadm
 
+import (
+	"fmt"
+	"strings"
+
+	"uvs/fwd/tunnel"
+)
+
 // Version is uvs's own, for -h and -v.
 var Version = "dev"
 
@@ -9,7 +16,7 @@ func versionLine() string {
 	return "ipvsadm v1.31 (uvs " + Version + ", IPVS v" + kernelVersion + ")\n"
 }
 
-// helpText follows the version in -h.
+// helpText follows the version in -h; it wants tunnelHelp.
 const helpText = `Usage:
   ipvsadm -A|-E SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [--pe ENGINE] [-o] [-b FLAGS]
   ipvsadm -D SERVICE
@@ -72,13 +79,7 @@ Server options:
   --u-threshold     -x UPPER    no new connections from this many on; 0: never (0)
   --l-threshold     -y LOWER    until there are fewer than this many again (0)
 
-Tunnel options, with -i:
-  --tun-type           TYPE     ipip gue gre (ipip)
-  --tun-port           PORT     gue: destination port
-  --tun-nocsum                  gue, gre: no checksum (the default)
-  --tun-csum                    gue, gre: checksum
-  --tun-remcsum                 gue: as --tun-csum
-
+%s
 Listing options:
   --connection      -c          list connections
   --timeout                     list idle times
@@ -101,3 +102,17 @@ Daemon options:
   --mcast-port         PORT     (8848)
   --mcast-ttl          TTL      (1)
 `
+
+// tunnelHelp are the options of tunnels and the types that take them.
+func tunnelHelp() string {
+	names := func(separator string, flag uint16) string {
+		return strings.Join(tunnel.Names(tunnel.HasFlag(flag)), separator)
+	}
+	return fmt.Sprintf(`Tunnel options, with -i:
+  --tun-type           TYPE     %s (%s)
+  --tun-port           PORT     %s: destination port
+  --tun-nocsum                  %[4]s: no checksum (the default)
+  --tun-csum                    %[4]s: checksum
+  --tun-remcsum                 %s: as --tun-csum
+`, names(" ", tunnel.NoCsum), tunnel.IPIP, strings.Join(tunnel.Names(tunnel.HasPort), ", "), names(", ", tunnel.Csum), names(", ", tunnel.RemCsum))
+}

@@ -9,6 +9,7 @@ import (
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -154,12 +155,15 @@ func (p printer) serverTunnel(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", s.Method, tunnelInfo(&s.Server), s.Weight, s.Active, s.Inactive)
 }
 
-// tunnelCsums has what listings and options call the checksum of a tunnel, by
-// ctl.Tunnel's Flags.
-var tunnelCsums = [...]struct{ short, option string }{
-	config.TunnelNoCsum:  {"-c", "--tun-nocsum"},
-	config.TunnelCsum:    {"+c", "--tun-csum"},
-	config.TunnelRemCsum: {"r+c", "--tun-remcsum"},
+// tunnelCsums are the checksum of a tunnel in listings and as an option, by the flags
+// of config.Tunnel.
+var tunnelCsums = [...]struct {
+	short  string
+	option option
+}{
+	tunnel.NoCsum:  {"-c", optTunNoCsum},
+	tunnel.Csum:    {"+c", optTunCsum},
+	tunnel.RemCsum: {"r+c", optTunRemCsum},
 }
 
 // tunnelInfo is a server's tunnel in short: gue:6080:+c.
@@ -167,14 +171,15 @@ func tunnelInfo(s *config.Server) string {
 	if s.Method != config.MethodTunnel {
 		return "n/a"
 	}
-	csum := tunnelCsums[min(s.Tunnel.Flags, config.TunnelRemCsum)].short
-	switch s.Tunnel.Type {
-	case config.TunnelGUE:
-		return fmt.Sprintf("gue:%d:%s", s.Tunnel.Port, csum)
-	case config.TunnelGRE:
-		return "gre:" + csum
+	e := s.Tunnel.Type.Encapsulation()
+	info := e.Name()
+	if e.Port() != 0 {
+		info += fmt.Sprintf(":%d", s.Tunnel.Port)
 	}
-	return "ipip"
+	if e.MaxFlags() > 0 {
+		info += ":" + tunnelCsums[min(s.Tunnel.Flags, e.MaxFlags())].short
+	}
+	return info
 }
 
 func (p printer) serviceStats(s *api.ServiceStatus) {

@@ -6,6 +6,7 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 // Limits and defaults of ipvsadm 1.31.
@@ -180,7 +181,7 @@ func lowerThreshold(p *parser, value *string) error {
 }
 
 func tunType(p *parser, value *string) (err error) {
-	if p.server.Tunnel.Type, err = config.ParseTunnelType(*value); err != nil {
+	if p.server.Tunnel.Type, err = tunnel.ParseType(*value); err != nil {
 		return refuse("illegal tunnel type specified")
 	}
 	return nil
@@ -190,9 +191,9 @@ func tunPort(p *parser, value *string) error {
 	return store(&p.server.Tunnel.Port, value, 1, 65535, "illegal tunnel port specified")
 }
 
-func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(config.TunnelNoCsum) }
-func tunCsum(p *parser, _ *string) error    { return p.tunFlag(config.TunnelCsum) }
-func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(config.TunnelRemCsum) }
+func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(tunnel.NoCsum) }
+func tunCsum(p *parser, _ *string) error    { return p.tunFlag(tunnel.Csum) }
+func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(tunnel.RemCsum) }
 
 func (p *parser) tunFlag(flag uint16) error {
 	p.server.Tunnel.Flags |= flag

@@ -5,6 +5,7 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -154,12 +155,18 @@ func (p *parser) finishService() error {
 	return nil
 }
 
-// tunnelRules has the options each tunnel type takes.
-var tunnelRules = [...]rule{
-	config.TunnelIPIP: {may: setOf(optTunType)},
-	config.TunnelGUE: {must: setOf(optTunPort), may: setOf(optTunType),
-		oneOf: setOf(optTunNoCsum, optTunCsum, optTunRemCsum)},
-	config.TunnelGRE: {may: setOf(optTunType), oneOf: setOf(optTunNoCsum, optTunCsum)},
+// tunnelRule has the options that tunnels of an encapsulation take.
+func tunnelRule(e tunnel.Encapsulation) rule {
+	r := rule{may: setOf(optTunType)}
+	if e.Port() != 0 {
+		r.must = setOf(optTunPort)
+	}
+	if e.MaxFlags() > 0 {
+		for _, c := range tunnelCsums[:e.MaxFlags()+1] {
+			r.oneOf |= setOf(c.option)
+		}
+	}
+	return r
 }
 
 // finishServer checks a server to be added or edited. Only NAT can change a
@@ -171,8 +178,8 @@ func (p *parser) finishServer() error {
 		return refuse("Different address family is allowed only for tunneling servers")
 	}
 	if s.Method == config.MethodTunnel {
-		kind := s.Tunnel.Type
-		if err := tunnelRules[kind].check(p.given&aboutTunnel, kind.String(), "tunnel type"); err != nil {
+		e := s.Tunnel.Type.Encapsulation()
+		if err := tunnelRule(e).check(p.given&aboutTunnel, e.Name(), "tunnel type"); err != nil {
 			return err
 		}
 	} else if p.given.hasAny(aboutTunnel) {

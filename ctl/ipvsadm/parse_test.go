@@ -8,6 +8,7 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 // hint and friends are outcomes many rows share.
@@ -306,7 +307,7 @@ func TestOperations(t *testing.T) {
 		{"a tunnel may cross families", "-a -f 3 -6 -r 10.0.0.2:80 -i", server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true}, func(s *config.Server) { s.Method = config.MethodTunnel })},
 		{"the family of a mark may come last", "-a -f 3 -r [2001:db8::2]:80 -6", server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true}, func(s *config.Server) { s.Addr = addr("2001:db8::2") })},
 		{"GUE", "-a -t 10.9.0.1:80 -r 10.0.0.2 -i --tun-type gue --tun-port 6080 --tun-remcsum", server(config.AddServer, vip, func(s *config.Server) {
-			s.Method, s.Tunnel = config.MethodTunnel, config.Tunnel{Type: config.TunnelGUE, Port: 6080, Flags: config.TunnelRemCsum}
+			s.Method, s.Tunnel = config.MethodTunnel, config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.RemCsum}
 		})},
 
 		{"no service: zero everything", "-Z", config.Op{Verb: config.Zero}},

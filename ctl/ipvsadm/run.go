@@ -121,7 +121,7 @@ func (t *tool) report(err error) int {
 func (t *tool) run(r *request) error {
 	switch r.command {
 	case cmdHelp:
-		t.out.WriteString(versionLine() + helpText)
+		fmt.Fprintf(t.out, "%s"+helpText, versionLine(), tunnelHelp())
 		return nil
 	case cmdVersion:
 		t.out.WriteString(versionLine())

@@ -101,11 +101,11 @@ func (p printer) saveServer(service, server string, s *config.Server) {
 
 func (p printer) saveTunnel(t *config.Tunnel) {
 	fmt.Fprintf(p, " --tun-type %s", t.Type)
-	if t.Type == config.TunnelIPIP {
-		return
-	}
-	if t.Type == config.TunnelGUE {
+	e := t.Type.Encapsulation()
+	if e.Port() != 0 {
 		fmt.Fprintf(p, " --tun-port %d", t.Port)
 	}
-	fmt.Fprintf(p, " %s", tunnelCsums[min(t.Flags, config.TunnelRemCsum)].option)
+	if e.MaxFlags() > 0 {
+		fmt.Fprintf(p, " --%s", tunnelCsums[min(t.Flags, e.MaxFlags())].option)
+	}
 }

@@ -83,15 +83,29 @@ func ParseType(name string) (Type, error) {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("tunnel type is %q; want %s", name, Names())
+	return 0, fmt.Errorf("tunnel type is %q; want %s", name, OneOf())
 }
 
-// Names lists the names of all types in words: ipip, gue or gre.
-func Names() string {
-	var names []string
-	for _, e := range All() {
-		names = append(names, e.Name())
-	}
+// OneOf lists the names of all types: ipip, gue or gre.
+func OneOf() string {
+	names := Names(func(Encapsulation) bool { return true })
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// Names are the names of the types for which a condition holds.
+func Names(holds func(Encapsulation) bool) (names []string) {
+	for _, e := range All() {
+		if holds(e) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// HasPort and HasFlag are conditions for Names: tunnels have a port, take a flag.
+func HasPort(e Encapsulation) bool { return e.Port() != 0 }
+
+func HasFlag(flag uint16) func(Encapsulation) bool {
+	return func(e Encapsulation) bool { return e.MaxFlags() >= flag }
 }
