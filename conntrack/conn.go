@@ -6,13 +6,13 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Ref names a conn: its index in the table's slab. Zero names none. A Ref got
-// between Begin and End is good until End; a conn with children is kept as
-// long as it has any, so a child's Control stays good as long as the child.
+// Ref is a conn's index in the table's slab; zero is no conn. A Ref found between Begin
+// and End is good until End. A conn with children is kept as long as it has any, so a
+// child's Control is good as long as the child.
 type Ref uint32
 
-// Method is how a server's frames reach it; the values of the kernel's
-// IP_VS_CONN_F_FWD_MASK.
+// Method is how a frame reaches its server; the values of the kernel's
+// IP_VS_CONN_F_FWD_MASK (include/uapi/linux/ip_vs.h).
 type Method uint8
 
 const (
@@ -23,7 +23,7 @@ const (
 	MethodBypass Method = 4
 )
 
-// Entry is what Insert needs to know of a conn.
+// Entry describes a conn to Insert.
 type Entry struct {
 	Client, VIP, Server      wire.Addr
 	ClientPort, VPort, SPort uint16
@@ -31,41 +31,40 @@ type Entry struct {
 	Method                   Method
 	ServerID                 uint32 // below Config.MaxServers
 	ServiceID                uint32 // below 1<<24
-	// State is where the conn begins; 0: where its protocol does.
+	// State is the first state; 0: InitialState of the protocol.
 	State State
-	// Template marks a persistence entry; Query.Template finds it.
+	// Template marks a persistence template; Query.Template finds it.
 	Template bool
-	// NoClientPort and NoServerPort mark an expectation: an entry that waits for
-	// the first packet of a client, or of a server, whose port is not known yet,
-	// and is found by that end's packets only; SetPort makes a conn of it. The
-	// ClientPort of the one is 0, SPort and VPort of the other are what a listing
-	// shows.
+	// NoClientPort and NoServerPort mark an expectation. It waits for the first
+	// packet of a client, or of a server, whose port is not known yet. Only that
+	// side's packets find it, and SetPort replaces it by a conn. With NoClientPort
+	// ClientPort is 0; with NoServerPort listings show SPort and VPort.
 	NoClientPort, NoServerPort bool
-	// Helped marks a conn whose packets are to be looked at by a helper.
+	// Helped marks a conn whose packets a helper looks at.
 	Helped bool
-	// OnePacket marks a conn that is never found again and ends with the turn.
+	// OnePacket marks a conn that no lookup finds and that ends with the batch.
 	OnePacket bool
-	// Control is the conn this one depends on and keeps alive; 0: none.
+	// Control is the conn that this one depends on and keeps alive; 0: none.
 	Control Ref
-	// Timeout is a template's own timeout, or how long an expectation waits; 0:
-	// that of its state.
+	// Timeout is a template's own timeout, or how long an expectation waits; 0: as
+	// its state says.
 	Timeout Tick
-	// ReturnHop is the director's word about the way back to the client. A template
-	// has none.
+	// ReturnHop is what the director keeps about the way back to the client. A
+	// template has none.
 	ReturnHop uint64
 }
 
-// Conn is one entry of the table: 96 bytes without pointers. What the first
-// part says is written before the conn can be found and never changed while it
-// can; the second part is changed by any worker, atomically; the third belongs
-// to the worker whose timer wheel the conn is in.
+// Conn is one entry of the table: 96 bytes without pointers. Its first part is written
+// before the conn can be found and never while it can. Its second part is changed by
+// any worker, atomically. Its third part belongs to the worker in whose timer wheel the
+// conn is.
 //
 //	 0  client, vip, server address     48  their ports, 2 bytes each
 //	54  protocol                        55  method and marks (kind…)
 //	56  server ID, session (16 bits each)  60  service ID (24 bits), worker (8 bits)
-//	64  life                            72  back
+//	64  life                            72  return hop
 //	80  control                         84  children
-//	88  next, prev in a slot of the wheel
+//	88  next, prev (places in a slot of the wheel)
 type Conn struct {
 	client, vip, server      wire.Addr
 	clientPort, vport, sport uint16
@@ -75,7 +74,7 @@ type Conn struct {
 	owner                    uint32
 
 	life     atomic.Uint64
-	back     atomic.Uint64 // a template's own timeout, in ticks
+	back     atomic.Uint64 // of a template: its own timeout, in ticks
 	control  Ref
 	children atomic.Uint32
 
@@ -93,21 +92,20 @@ const (
 	kindHelped       = 1 << 7
 
 	kindExpectation = kindNoClientPort | kindNoServerPort
-	// kindLookup is what a question asks for beside the ends: a conn (0), a
-	// template or one of the expectations.
+	// kindLookup is what a query selects beside the endpoints: a conn (0), a
+	// template or one of the two expectations.
 	kindLookup = kindTemplate | kindExpectation
 )
 
-// life is the whole of what packets change about a conn, in one word, so that
-// one compare-and-swap moves state, deadline and count together and loses to
-// the one that ends the conn:
+// life is all that packets change about a conn, in one word. So one compare-and-swap
+// moves state, deadline and count together, and fails if the conn has ended:
 //
 //	bit 63            48 47      45 44     40 39                             0
 //	+-------------------+----------+---------+-------------------------------+
 //	| packets in        | flags    | state   | deadline (Tick; 34 years)     |
 //	+-------------------+----------+---------+-------------------------------+
 //
-// The count goes on from 65535 at 32768, so that an old conn never looks young.
+// After 65535 the count goes on at 32768, so that an old conn never looks young.
 type life uint64
 
 const (
@@ -119,7 +117,7 @@ const (
 
 	flagLive    life = 1 << 45 // not ended
 	flagSettled life = 1 << 46 // won its place in the index; listed, evicted, counted
-	flagReplied life = 1 << 47 // a packet of the server passed here
+	flagReplied life = 1 << 47 // a packet from the server has passed here
 )
 
 func (w life) deadline() Tick { return Tick(w & deadlineMask) }
@@ -136,7 +134,7 @@ func (w life) withState(s State) life {
 	return w&^(stateMask<<stateShift) | life(s)<<stateShift
 }
 
-// counted is w after one more packet from the client.
+// counted returns the word after one more packet from the client.
 func (w life) counted() life {
 	if w.in() == 1<<16-1 {
 		return w &^ (1 << 63) // to 32767, and on below
@@ -144,8 +142,8 @@ func (w life) counted() life {
 	return w + 1<<inShift
 }
 
-// childless marks, in Conn.children, a conn that is not in the index any more:
-// it takes no further child and its memory goes back with the last one.
+// unlinked marks, in Conn.children, a conn that has left the index. It takes no more
+// children, and is retired with the last one.
 const unlinked = 1 << 31
 
 func (c *Conn) word() life { return life(c.life.Load()) }
@@ -154,68 +152,68 @@ func (c *Conn) swap(old, new life) bool {
 	return c.life.CompareAndSwap(uint64(old), uint64(new))
 }
 
-// Client is the client's end.
+// Client returns the client endpoint.
 func (c *Conn) Client() (wire.Addr, uint16) { return c.client, c.clientPort }
 
-// VIP is the end the client called.
+// VIP returns the endpoint that the client connected to.
 func (c *Conn) VIP() (wire.Addr, uint16) { return c.vip, c.vport }
 
-// Server is the end that serves.
+// Server returns the server endpoint.
 func (c *Conn) Server() (wire.Addr, uint16) { return c.server, c.sport }
 
-// Proto is the protocol, 0 for the template of a mark.
+// Proto returns the protocol, 0 for the template of a mark.
 func (c *Conn) Proto() uint8 { return c.proto }
 
-// Method is how frames reach the server.
+// Method returns how frames reach the server.
 func (c *Conn) Method() Method { return Method(c.kind & kindMethod) }
 
-// ServerID and ServiceID are as Insert got them.
+// ServerID and ServiceID are as in Entry.
 func (c *Conn) ServerID() uint32  { return c.serverSession.Load() & sessionMask }
 func (c *Conn) ServiceID() uint32 { return c.owner >> 8 }
 
-// Control is the conn this one depends on, or 0.
+// Control returns the conn that this one depends on, or 0.
 func (c *Conn) Control() Ref { return c.control }
 
-// Children is how many conns depend on this one.
+// Children returns how many conns depend on this one.
 func (c *Conn) Children() int { return int(c.children.Load() &^ unlinked) }
 
-// Template says whether this is a persistence entry.
+// Template reports whether this is a persistence template.
 func (c *Conn) Template() bool { return c.kind&kindTemplate != 0 }
 
-// Expectation says whether the port of one end is still to be learned, and
-// NoClientPort whether it is the client's.
+// Expectation reports whether the port of one side is not known yet, and NoClientPort
+// whether it is the client's.
 func (c *Conn) Expectation() bool  { return c.kind&kindExpectation != 0 }
 func (c *Conn) NoClientPort() bool { return c.kind&kindNoClientPort != 0 }
 
-// Helped says whether a helper looks at the conn's packets.
+// Helped reports whether a helper looks at the conn's packets.
 func (c *Conn) Helped() bool { return c.kind&kindHelped != 0 }
 
-// OnePacket says whether the conn ends with the turn.
+// OnePacket reports whether the conn ends with the batch.
 func (c *Conn) OnePacket() bool { return c.kind&kindOnePacket != 0 }
 
-// State is where the conn stands.
+// State returns the state of the conn's protocol.
 func (c *Conn) State() State { return c.word().state() }
 
-// Live says whether the conn has not ended.
+// Live reports whether the conn has not ended.
 func (c *Conn) Live() bool { return c.word().live() }
 
-// Deadline is when the conn ends if no packet comes.
+// Deadline returns when the conn ends if no packet comes.
 func (c *Conn) Deadline() Tick { return c.word().deadline() }
 
-// InPackets is the number of packets from the client; beyond 65535 it goes
-// round between 32768 and 65535.
+// InPackets returns the number of packets from the client. After 65535 it cycles between
+// 32768 and 65535.
 func (c *Conn) InPackets() uint16 { return c.word().in() }
 
-// Replied says whether a packet of the server passed here.
+// Replied reports whether a packet from the server has passed here.
 func (c *Conn) Replied() bool { return c.word()&flagReplied != 0 }
 
-// NoOutput says whether packets of the server are not expected to pass here:
+// NoOutput reports whether packets from the server are not expected to pass here: with
 // every method but masq, until one does (the kernel's IP_VS_CONN_F_NOOUTPUT).
 func (c *Conn) NoOutput() bool { return c.noOutput(c.word()) }
 
 func (c *Conn) noOutput(word life) bool { return c.Method() != MethodMasq && word&flagReplied == 0 }
 
-// Timeout is a template's own timeout; 0: that of its state.
+// Timeout returns a template's own timeout; 0: as its state says.
 func (c *Conn) Timeout() Tick {
 	if !c.Template() {
 		return 0
@@ -223,7 +221,7 @@ func (c *Conn) Timeout() Tick {
 	return Tick(c.back.Load())
 }
 
-// ReturnHop is the director's word about the way to the client.
+// ReturnHop returns what SetReturnHop set last; 0 for a template.
 func (c *Conn) ReturnHop() uint64 {
 	if c.Template() {
 		return 0
@@ -231,14 +229,14 @@ func (c *Conn) ReturnHop() uint64 {
 	return c.back.Load()
 }
 
-// SetReturnHop changes Back; of a template it does nothing.
+// SetReturnHop sets what the director keeps about the way back. A template has none.
 func (c *Conn) SetReturnHop(hop uint64) {
 	if !c.Template() {
 		c.back.Store(hop)
 	}
 }
 
-// timeout is how long the conn is kept in a state after its last packet.
+// timeout returns how long the conn is kept in a state after its last packet.
 func (c *Conn) timeout(s State, to *Timeouts) Tick {
 	if c.Template() {
 		if own := c.Timeout(); own > 0 {
@@ -248,7 +246,7 @@ func (c *Conn) timeout(s State, to *Timeouts) Tick {
 	return to[s]
 }
 
-// fill writes everything about a new conn but its flags.
+// fill writes all parts of a new conn but its life.
 func (c *Conn) fill(e *Entry, worker int) {
 	c.client, c.vip, c.server = e.Client, e.VIP, e.Server
 	c.clientPort, c.vport, c.sport = e.ClientPort, e.VPort, e.SPort
@@ -280,11 +278,11 @@ func (c *Conn) fill(e *Entry, worker int) {
 
 func clampTimeout(d Tick) Tick { return min(max(d, 0), MaxTimeout) }
 
-// worker is the one whose timer wheel the conn is in.
+// worker returns the worker in whose timer wheel the conn is.
 func (c *Conn) worker() int { return int(c.owner & 0xff) }
 
-// sameFlow says whether two conns would answer the same packet from a client,
-// or, if they wait for a server, from that.
+// sameFlow reports whether the same packets would find both conns: a client's, or a
+// server's if the conns wait for a server.
 func (c *Conn) sameFlow(o *Conn) bool {
 	if c.client != o.client || c.clientPort != o.clientPort || c.proto != o.proto || (c.kind^o.kind)&kindLookup != 0 {
 		return false
@@ -295,8 +293,7 @@ func (c *Conn) sameFlow(o *Conn) bool {
 	return c.vip == o.vip && c.vport == o.vport
 }
 
-// matches says whether the conn is the one a query asks for; port is the
-// client's.
+// matches reports whether a query finds the conn; port is the client's.
 func (c *Conn) matches(q *Query, port uint16) bool {
 	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto ||
 		c.kind&kindLookup != q.kind {

@@ -2,24 +2,24 @@ package conntrack
 
 // defence is a worker's part of the drop_entry and drop_packet defences.
 type defence struct {
-	packetCountdown int                // until the next one is dropped
-	lastSweep       Tick               // when drop_entry last looked
-	toSweep         int                // conns to look at this second
-	clockHand       Ref                // where it looks next
-	countdown       [dropRates + 1]int // candidates of a packet count until one is dropped
+	packetCountdown int                // packets until drop_packet drops the next
+	lastSweep       Tick               // when drop_entry last began
+	toSweep         int                // conns it has yet to look at this second
+	clockHand       Ref                // the conn it looked at last
+	countdown       [dropRates + 1]int // by packet count: conns until it drops the next
 }
 
 const (
-	dropRates = 8 // the kernel's todrop_rate: conns with 1 to 8 packets
-	// dropShare is the part of the table drop_entry looks at each second, the
-	// kernel's ip_vs_conn_tab_size>>5.
+	dropRates = 8 // conns with 1 to 8 packets (ip_vs_conn.c, todrop_rate)
+	// dropShare is the part of the table that drop_entry looks at each second
+	// (ip_vs_conn.c, ip_vs_random_dropentry: ip_vs_conn_tab_size>>5).
 	dropShare = 32
-	// dropIdle spares conns that had no packet for so long (the kernel's
+	// dropIdle spares conns that had no packet for so long (ip_vs_conn.c,
 	// todrop_entry: 60 s).
 	dropIdle = 60 * Second
 )
 
-// reserve is Settings.Reserve or its default.
+// reserve returns Settings.Reserve or its default.
 func (s *Settings) reserve(capacity int) int {
 	if s.Reserve > 0 {
 		return s.Reserve
@@ -27,9 +27,9 @@ func (s *Settings) reserve(capacity int) int {
 	return capacity / 16
 }
 
-// DropPacket says whether a packet that would begin a conn is to be refused
-// (drop_packet). Under ModeAlways it is every DropRate-th, the first included;
-// under ModeAuto as many as room is short of the reserve.
+// DropPacket reports whether a packet that would begin a conn is to be dropped
+// (drop_packet). Under ModeAlways this is every DropRate-th, the first included. Under
+// ModeAuto there are more of them, the more room is short of the reserve.
 func (w *Worker) DropPacket() bool {
 	if !w.settings.DropPacket.on(w.belowReserve) {
 		return false
@@ -46,8 +46,8 @@ func (w *Worker) DropPacket() bool {
 	return true
 }
 
-// dropEntries looks for conns to drop (drop_entry): each second at this worker's
-// part of a 32nd of the table.
+// dropEntries ends conns for drop_entry: each second it looks at this worker's part of
+// a 32nd of the table.
 func (w *Worker) dropEntries(budget *int) {
 	d := &w.defence
 	if !w.settings.DropEntry.on(w.belowReserve) {
@@ -69,9 +69,9 @@ func (w *Worker) dropEntries(budget *int) {
 	}
 }
 
-// wantsDrop says whether drop_entry takes a conn (reference: ip_vs_random_dropentry
-// and todrop_entry): templates that are not assured, half-open conns, and a part
-// of those with few packets.
+// wantsDrop reports whether drop_entry ends a conn (net/netfilter/ipvs/ip_vs_conn.c,
+// ip_vs_random_dropentry and todrop_entry): templates that are not assured, half-open
+// conns, and a part of those with few packets.
 func (w *Worker) wantsDrop(ref Ref) bool {
 	c := &w.t.conns[ref]
 	word := c.word()
@@ -88,7 +88,7 @@ func (w *Worker) wantsDrop(ref Ref) bool {
 	return false
 }
 
-// sampled is true for every n-th conn with n packets, n from 1 to 8.
+// sampled reports true for every n-th conn with n packets, n from 1 to 8.
 func (w *Worker) sampled(c *Conn, word life) bool {
 	n := int(word.in())
 	if n < 1 || n > dropRates || w.idle(c, word) > dropIdle {

@@ -1,91 +1,111 @@
-// Package conntrack remembers which server a flow got, how far its connection
-// has come, and when to forget it. It knows nothing of rules, sockets or clocks:
-// time is an argument, and what is to be remembered is told by the director.
+// Package conntrack is the connection table: which server a flow got, the state of its
+// connection, and when it expires. It knows no services, sockets or clocks: time is an
+// argument, and the director tells it what to keep.
+//
+// All workers share one Table. Each uses it through its Worker, in batches: Begin, then
+// any number of Lookup, Insert, Step and Expire, then End. Other goroutines list and
+// flush (Walk, Flush) without stopping workers. Packets meet no lock, only atomic
+// operations.
+//
+// # One lookup
+//
+// See the figure at the top of index.go.
+//
+// # The life of a conn
+//
+//	free        in a worker's memory, or in the common store of chunks
+//	  | Insert  takes a credit (room for one conn), fills the conn
+//	tentative   in the index, but lookups skip it
+//	  | settle  no rival of the same flow won (else the conn is retired at once)
+//	settled     found, stepped, listed, counted; in the wheel of its worker
+//	  | end     one compare-and-swap clears its live bit: timeout, Expire, Flush,
+//	  |         drop_entry or eviction
+//	ended       lookups that found it may still read it
+//	  | unlink  taken out of the counts and the index
+//	unlinked    waits until it has no children
+//	  | notify  queued to its worker, which takes it out of the wheel
+//	retired     in limbo, with the epoch of this moment
+//	  | reclaim after a grace period: two epochs later
+//	free
 //
 // # The parts
 //
-// All workers share one Table. A worker uses it through its Local, in turns: Begin,
-// then any number of Lookup, Insert, Step and Expire, then End. Other goroutines
-// list and flush (Walk, Flush), without stopping workers. There is no lock on
-// any packet's way, only atomic operations.
+//   - conn.go: a Conn of 96 bytes for each connection or template, in memory mapped
+//     outside the Go heap (dataplane/slab) and without pointers. What packets change is
+//     one word (life), so that state, deadline and packet count change together, and a
+//     packet cannot revive a conn that has ended.
+//   - index.go: from a hash to a conn.
+//   - worker.go, lookup.go, insert.go, step.go, upkeep.go: a Worker's methods, by when
+//     they are called. End does all upkeep, within a budget.
+//   - end.go: ending a conn, parents and children, and the inbox by which others tell a
+//     worker which of its conns to review.
+//   - epoch.go, memory.go: epoch-based reclamation. Each worker has a store of free
+//     conns, and trades chunks of them with a common store.
+//   - wheel.go: a timer wheel for each worker, with the conns that it inserted. Only that
+//     worker touches it. Packets store deadlines; a conn whose slot comes up early goes
+//     back into the slot of its deadline.
+//   - state.go, machine.go, settings.go: states, transitions and timeouts, which are
+//     IPVS's.
+//   - sessions.go: a Session is the number of what a helper keeps about a conn. One worker
+//     at a time locks it.
+//   - evict.go: a full table evicts first half-open conns and datagrams without a reply,
+//     then closing ones, then those idle for longest.
+//   - defence.go: IPVS's drop_entry and drop_packet.
+//   - walk.go, stats.go: listing, flushing, statistics.
 //
-//   - The slab (conn.go) has a Conn of 96 bytes for each connection or template,
-//     in memory mapped outside the Go heap and free of pointers. What packets
-//     change is one word (life), so that state, deadline and packet count move
-//     together, and a packet and the end of its conn cannot both win.
-//   - The index (index.go) is cache lines of seven tagged slots over the hash of
-//     protocol and client's end, which stand in packets of both directions: one
-//     slot serves both. A conn whose home line is full stands in one of eight
-//     others, and the home line counts what is away in each, so that a lookup
-//     goes only where something is. When the table is full 3 of 100 are away.
-//   - Memory that nobody can read any more is told by epochs (party.go). Each
-//     worker keeps its own free conns and trades chunks with a common store
-//     (memory.go).
-//   - Each worker has a timer wheel (wheel.go) of the conns it inserted, which
-//     only it touches. Packets store deadlines; a conn whose slot comes up
-//     early is put where its deadline now belongs. A deadline that moves back, or
-//     the end of a conn, is told to the wheel's worker through its inbox, a stack
-//     linked through a word of each conn. End does all upkeep within a budget.
-//   - States and timeouts (state.go, machine.go, settings.go) are IPVS's.
-//   - An expectation is an entry that waits for a port: it is found when no conn is,
-//     and SetPort puts a conn in its place. It hangs on the conn that announced it
-//     (Control), and the two keep each other alive.
-//   - A conn that a helper looks at may have a session (sessions.go), the number of what
-//     the helper remembers of it, which one worker at a time claims.
-//   - When the table is full (evict.go), conns go in this order: half-open ones and
-//     datagrams nobody answered, closing ones, those idle for longest.
+// An expectation is a conn that waits for a port. It is found only if no other conn is,
+// and SetPort replaces it by a conn. It is a child of the conn that announced it
+// (Control): a child keeps its parent alive.
 //
 // # Memory order
 //
-// Go's atomic operations are sequentially consistent: all of them appear in one
-// order that every goroutine agrees on, and what a goroutine wrote before one is
-// seen by those that see the one. Four arguments rest on this.
+// Go's atomic operations are sequentially consistent: there is one order of all of them
+// on which every goroutine agrees. What a goroutine wrote before an atomic store is
+// visible to every goroutine that loads the stored value. Five arguments rest on this.
 //
-// What a reader of the index sees is whole. The plain fields of a Conn are
-// written before its slot is stored by compare-and-swap, and are read only after
-// that slot was loaded; nobody writes them again before the conn is reused.
+// A reader of the index sees complete conns. The plain fields of a Conn are written
+// before a compare-and-swap stores its slot, and are read only after that slot was
+// loaded. They are not written again before the conn is reused.
 //
-// A conn is reused only when no turn that could have found it is open. Begin
-// stores the epoch in the worker's word before the first slot is loaded; End
-// clears it after the last. The epoch moves from e to e+1 only if every word was
-// seen to be clear or e. Let G be the epoch at the moment a turn stores its
-// word: at most one move, G to G+1, can have looked at the word before, and
-// every later one finds there something older than the epoch and fails. So while
-// the turn is open the epoch is at most G+1. What this turn can have found was
-// still in the index after its Begin, hence is retired with a stamp of at least
-// G, and is reused when the epoch is two past the stamp, G+2 at least: when the
-// turn is over. A worker without an open turn holds up nothing.
+// A conn is reused only when no open batch can have found it. Epochs tell when that is
+// so. Begin stores the table's epoch in the worker's word before it loads the first slot;
+// End clears the word after the last. The epoch moves from e to e+1 only if every
+// worker's word was seen to be clear or e. Let G be the epoch when a batch stores its
+// word. At most one move, from G to G+1, can have looked at the word before that. Every
+// later move finds there a value older than the epoch, and fails. So the epoch is at most
+// G+1 while the batch is open. What the batch can have found was still in the index after
+// its Begin. So it is retired in epoch G or later, and reused in epoch G+2 or later: when
+// the batch is over. A worker without an open batch delays nothing.
 //
-// A flow has one conn. Inserting workers put their conns in as tentative and look
-// for rivals afterwards: either the looks of both come after both conns are
-// in, or the look of the later one does; so one of the two never gets past the
-// other's conn. The rest is in index.insert. Its compare-and-swaps cannot hit a
-// later stay of the same conn in the same slot, because a conn that was taken
-// out is not put in again before the turns that saw it are over.
+// A flow has one conn. Inserting workers put in tentative conns and search for rivals
+// afterwards. So of two rivals at least one worker finds the other's conn. The rest is
+// at index.insert. Its compare-and-swaps cannot hit a later stay of the same conn in the
+// same slot, because a conn that was taken out is not put in again before the batches
+// that saw it are over.
 //
-// A session is one conn's. See sessions.
+// A session belongs to one conn. See the type sessions.
 //
-// A conn is retired once. Who ends it is the one whose swap clears its live bit.
-// It takes the conn out of the index, then marks it unlinked in the word that
-// counts its children; who brings that word to "unlinked, no children" (it, or
-// the last child) mails the conn to its worker. The worker clears the conn's mail
-// word before it looks at the conn, so nothing that happened before a mail was
-// refused is overlooked; and it retires the conn only if it can claim the mail
-// word, so a retired conn is on no stack and cannot be put on one.
+// A conn is retired exactly once. The goroutine whose compare-and-swap clears the live
+// bit owns its removal. It takes the conn out of the index and then marks it unlinked in
+// the word that counts its children. Whoever makes that word "unlinked, no children", the
+// owner or the last child, queues the conn to its worker. The worker clears the conn's
+// inbox link before it looks at the conn, so it misses nothing that happened before a
+// notification was refused. It retires the conn only if it can set the link again. So a
+// retired conn is in no inbox, and cannot be put into one.
 //
-// The race detector does not look at mapped memory; under it the slab is on the
-// heap (dataplane/slab), so that the tests check these arguments.
+// The race detector does not look at mapped memory. When it runs, the slab is on the heap
+// (dataplane/slab), so that the tests check these arguments.
 //
 // # Figures
 //
-// Medians on 2 cores of an AMD EPYC (Zen 4, 32 MiB L3), Go 1.26, random clients;
-// where two are given, of a quiet hour and of a busy one:
+// Medians on 2 cores of an AMD EPYC (Zen 4, 32 MiB L3), Go 1.26, random clients. Where
+// there are two, the first is of a quiet hour and the second of a busy one:
 //
 //	BenchmarkLookup           1M conns   batches of 64    70-80 ns   one by one  176 ns
 //	                         10M conns   batches of 64    77-94 ns   one by one  202-224 ns
 //	BenchmarkLookupWorkers    1M conns   one worker       69-74 ns   two          35-44 ns
 //	BenchmarkInsertExpire     1M conns   389-414 ns for lookup, insert, step and expiry: 2.4M/s
-//	BenchmarkDueAtOnce        5M due     240-490 ns each (with and without huge pages), in turns of 60-125 us
+//	BenchmarkDueAtOnce        5M due     240-490 ns each (with and without huge pages), in batches of 60-125 us
 //	BenchmarkMemory          10M conns   115 bytes each, everything included;
 //	                                     collector and heap as with 10
 //	BenchmarkRivals           1M conns   table 76 ns, Go map 466 ns, xsync.Map 562 ns, sync.Map 858 ns

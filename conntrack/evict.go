@@ -1,10 +1,10 @@
 package conntrack
 
-// evictionClass orders conns by what is lost when they go: lowest first.
+// evictionClass orders conns by what is lost when they are evicted: lowest first.
 type evictionClass uint8
 
 const (
-	classEmbryonic evictionClass = iota // half-open, or a single datagram nobody answered
+	classEmbryonic evictionClass = iota // half-open, or a single datagram without a reply
 	classClosing                        // closing
 	classIdle                           // anything else; the longest idle goes first
 	classNever                          // never evicted: has children, or not settled
@@ -29,7 +29,7 @@ func (c *Conn) evictionClass(word life) evictionClass {
 	return classIdle
 }
 
-// idle is how long ago the conn's deadline was set.
+// idle returns how long ago the conn's deadline was set.
 func (w *Worker) idle(c *Conn, word life) Tick {
 	to := w.t.Counts(c.ServerID()).Timeouts.Load()
 	if to == nil {
@@ -46,7 +46,7 @@ const (
 	evictSpan   = 32 * evictSample
 )
 
-// victim is the least worthy conn seen so far.
+// victim is the conn of the lowest class seen so far.
 type victim struct {
 	ref     Ref
 	class   evictionClass
@@ -54,9 +54,9 @@ type victim struct {
 	idle    Tick
 }
 
-// consider takes a conn as the victim if it is worth less than the one so far;
-// of two worth the same, one of this worker, and the one idle for longer. False:
-// there is no such conn.
+// consider makes a conn the victim if its class is lower than that of the victim so
+// far. Of two in one class it prefers one of this worker, then the one idle for longer.
+// It reports whether there is such a conn.
 func (v *victim) consider(w *Worker, ref Ref) bool {
 	c := &w.t.conns[ref]
 	word := c.word()
@@ -78,18 +78,18 @@ func (v *victim) consider(w *Worker, ref Ref) bool {
 	return true
 }
 
-// evict ends the least worthy of some conns, going round the slab from one
-// call to the next: the first half-open one that was not touched this moment,
-// else the closing one idle for longest, else the one idle for longest. False:
-// none of them may go.
+// evict ends one conn of the lowest class among some, and reports whether it did. From
+// call to call it goes round the slab (a clock). It takes the first half-open one that
+// was not touched this moment, else the closing one idle for longest, else the one
+// idle for longest.
 func (w *Worker) evict() bool {
 	v, end := victim{class: classIdle}, Ref(w.t.firstUnused.Load())
-	for weighed, passed := 0, min(evictSpan, int(end)); weighed < evictSample && passed > 0; passed-- {
+	for considered, passed := 0, min(evictSpan, int(end)); considered < evictSample && passed > 0; passed-- {
 		if w.clockHand++; w.clockHand >= end {
 			w.clockHand = 1
 		}
 		if v.consider(w, w.clockHand) {
-			weighed++
+			considered++
 		}
 		if v.class == classEmbryonic && v.idle > 0 && !v.foreign {
 			break
@@ -98,8 +98,8 @@ func (w *Worker) evict() bool {
 	return v.ref != 0 && w.end(v.ref, reasonOfClass[v.class])
 }
 
-// evictFrom ends the least worthy conn of a full window, of those of the same
-// client's end if there are any: they are what can fill a window.
+// evictFrom ends one conn of the lowest class in a full window. It prefers those with
+// the hash of the new conn: only one client's conns can fill a window.
 func (w *Worker) evictFrom(hash uint64) bool {
 	own, any := victim{class: classIdle}, victim{class: classIdle}
 	for place := range places {

@@ -1,12 +1,12 @@
 package conntrack
 
-// column says which part of a state table a packet reads.
+// column is the part of a state table that a packet reads.
 type column uint8
 
 const (
 	columnIn     column = iota // from the client
 	columnOut                  // from the server
-	columnInOnly               // from the client, and the server's packets do not pass here
+	columnInOnly               // from the client, if the server's packets do not pass here
 	numColumn
 )
 
@@ -25,8 +25,8 @@ const (
 // row has the next state for each state.
 type tcpRows [4][numTCP]State
 
-// tcpNormal is IPVS's TCP machine (reference: tcp_states in the kernel's
-// ip_vs_proto_tcp.c), tcpSecure the one under secure_tcp (tcp_states_dos).
+// tcpNormal is IPVS's TCP machine (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_states),
+// tcpSecure the one under secure_tcp (tcp_states_dos).
 var (
 	tcpNormal = [numColumn]tcpRows{
 		columnIn: {
@@ -75,8 +75,8 @@ var (
 // sctpRows has a row for each event from EventChunkData to EventAbort.
 type sctpRows [10][numSCTP]State
 
-// sctpStates is IPVS's SCTP machine (sctp_states in the kernel's
-// ip_vs_proto_sctp.c).
+// sctpStates is IPVS's SCTP machine (net/netfilter/ipvs/ip_vs_proto_sctp.c,
+// sctp_states).
 var sctpStates = [numColumn]sctpRows{
 	columnIn: {
 		//NO  I1   IN   CS   CR   CW   CO   CE   ES   SS   SR   SA   RJ   CL
@@ -117,12 +117,12 @@ var sctpStates = [numColumn]sctpRows{
 	},
 }
 
-// machine is every protocol's next state: machine[column][event][state]. An
-// event of another protocol leaves a state as it is. 3 x 16 x 32 bytes.
+// machine has the next state for all protocols: machine[column][event][state]. An event
+// of another protocol leaves a state as it is. 3 x 16 x 32 bytes.
 type machine [numColumn][numEvent][32]State
 
-// normalMachine and secureMachine are the tables above in the form the packet
-// path reads; secure differs in TCP only.
+// normalMachine and secureMachine are the tables above in the form that packets read.
+// They differ in TCP only.
 var (
 	normalMachine = newMachine(&tcpNormal)
 	secureMachine = newMachine(&tcpSecure)

@@ -1,13 +1,13 @@
 package conntrack
 
-// memory is a worker's store of conns to fill, and of those that wait to become
-// so. Conns on a list are linked through Conn.next.
+// memory is a worker's store of free conns, and of retired ones that wait to become
+// free. Conns on a list are linked through Conn.next.
 type memory struct {
 	ready             list
-	unused, unusedEnd Ref // the worker's piece of the slab never used: fresh up to last-1
+	unused, unusedEnd Ref // the worker's part of the slab that was never used
 
-	// limbo has the conns that were retired in one of the latest three epochs
-	// (epoch modulo 3). Two epochs later nobody reads them.
+	// limbo has the conns that were retired in the latest three epochs, by epoch
+	// modulo 3. Two epochs later their grace period is over.
 	limbo [3]struct {
 		list
 		epoch uint64
@@ -56,8 +56,8 @@ func (q *list) join(conns []Conn, o *list) {
 	*o = list{}
 }
 
-// allocate takes a conn to fill: one that was used before if there is one, so
-// that the table touches no more memory than it ever needed at once.
+// allocate takes a conn to fill. It prefers one that was used before, so that the
+// table touches no more memory than it ever needed at once.
 func (w *Worker) allocate() Ref {
 	t, m := w.t, &w.memory
 	if m.ready.n == 0 {
@@ -75,20 +75,20 @@ func (w *Worker) allocate() Ref {
 	return m.ready.pop(t.conns)
 }
 
-// retire puts a conn that nobody can find any more in limbo.
+// retire puts a conn that cannot be found any more in limbo for a grace period.
 func (w *Worker) retire(ref Ref) {
 	epoch := w.t.epoch.Load()
 	b := &w.memory.limbo[epoch%3]
 	if b.epoch != epoch {
-		w.memory.ready.join(w.t.conns, &b.list) // retired three epochs ago or more
+		w.memory.ready.join(w.t.conns, &b.list) // retired three epochs ago at least
 		b.epoch = epoch
 	}
 	b.push(w.t.conns, ref)
 }
 
-// reclaim makes conns ready whose grace period is over, and hands chunks of
-// too many on to the common store. What a turn ends is bounded by its budget, so
-// this is.
+// reclaim makes the conns ready whose grace period is over, and returns chunks to the
+// common store if there are too many. This is bounded, because the budget bounds what
+// a batch ends.
 func (w *Worker) reclaim() {
 	t, m := w.t, &w.memory
 	epoch := t.epoch.Load()
@@ -103,9 +103,9 @@ func (w *Worker) reclaim() {
 }
 
 // The common store of free conns is a stack of chunks. The conns of a chunk are
-// linked through Conn.next, chunks through the mail word of their first conn.
-// Table.chunks has the top chunk's first conn in its lower half and, so that a
-// top that went and came back is not taken for the same, a count in its upper.
+// linked through Conn.next, chunks through the inbox link of their first conn.
+// Table.chunks has the first conn of the top chunk in its lower half. Its upper half
+// counts changes, so that a top that left and came back is noticed (ABA).
 
 func (w *Worker) returnChunk() {
 	t := w.t
@@ -117,7 +117,7 @@ func (w *Worker) returnChunk() {
 		top := t.chunks.Load()
 		below := uint32(top)
 		if below == 0 {
-			below = linkEnd // retired conns stay claimed
+			below = linkEnd // a retired conn's link stays set
 		}
 		t.inboxLinks.Items[chunk.head].Store(below)
 		if t.chunks.CompareAndSwap(top, (top>>32+1)<<32|uint64(chunk.head)) {
@@ -150,7 +150,7 @@ func (w *Worker) takeChunk() bool {
 	}
 }
 
-// takeUnused takes a piece of the slab that was never used.
+// takeUnused takes a part of the slab that was never used.
 func (w *Worker) takeUnused() {
 	t := w.t
 	for {
@@ -163,5 +163,34 @@ func (w *Worker) takeUnused() {
 			w.memory.unused, w.memory.unusedEnd = Ref(from), Ref(to)
 			return
 		}
+	}
+}
+
+// takeCredit takes the right to insert one conn. There are Config.Max of them. A
+// participant fetches some at a time from Table.credits.
+func (p *participant) takeCredit() bool {
+	if p.credits == 0 {
+		free := &p.t.credits
+		for {
+			n := free.Load()
+			if n <= 0 {
+				return false
+			}
+			got := min(n, int64(p.t.chunkSize))
+			if free.CompareAndSwap(n, n-got) {
+				p.credits = int(got)
+				break
+			}
+		}
+	}
+	p.credits--
+	return true
+}
+
+func (p *participant) returnCredit() {
+	p.credits++
+	if p.credits > 2*p.t.chunkSize {
+		p.credits -= p.t.chunkSize
+		p.t.credits.Add(int64(p.t.chunkSize))
 	}
 }

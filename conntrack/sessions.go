@@ -2,43 +2,42 @@ package conntrack
 
 import "sync/atomic"
 
-// Session is the number of a record about a conn that its user keeps elsewhere, in
-// memory of his own. A conn gets one when it first asks for one, and has it until
-// it ends. Zero is none.
+// Session is an index into per-connection state that the caller keeps elsewhere. A conn
+// gets one from LockNewSession and keeps it until it ends. Zero is none.
 type Session uint16
 
 const (
-	// MaxSessions is the largest Config.Sessions, the highest number there is.
+	// MaxSessions is the largest Config.Sessions.
 	MaxSessions = sessionMask
 
-	sessionBits = 16 // in Conn.serverSession, the server's ID in as many below it
+	sessionBits = 16 // in Conn.serverSession, above as many bits of the server's ID
 	sessionMask = 1<<sessionBits - 1
 )
 
 func (c *Conn) session() Session { return Session(c.serverSession.Load() >> sessionBits) }
 
-// sessions hands out sessions and sees to it that one worker at a time uses one. The
-// word of each session says whose it is:
+// sessions allocates sessions and locks them, so that one worker at a time uses each.
+// The word of a session has the conn that owns it:
 //
 //	bit 63                32 31               2   1       0
 //	+-----------------------+-----------------+-------+------+
-//	| 0                     | ref, 0: nobody's | ended | busy |
+//	| 0                     | ref, 0: free    | ended | busy |
 //	+-----------------------+-----------------+-------+------+
 //
-// A ref is not that of another conn before every turn that knew this one is over,
-// so a compare-and-swap on the word means this conn and no later one: it needs no
-// grace period of its own. Who ends a conn whose session is busy leaves it to the
-// worker that uses it.
+// A ref names no other conn before every batch that knew this one is over. So a
+// compare-and-swap on the word concerns this conn and no later one, and a session
+// needs no grace period. If a conn ends while its session is busy, the worker that uses
+// the session frees it.
 type sessions struct {
 	words    []atomic.Uint64
-	nextFree []atomic.Uint32 // of a free session: the next on the stack
-	// free is the stack of sessions that were used before: top in its lower half and,
-	// so that a top that went and came back is not taken for the same, a count in
-	// its upper. So no more memory is touched than was ever needed at once.
+	nextFree []atomic.Uint32 // of a free session: the one below it on the stack
+	// free is the stack of sessions that were used before, so that no more memory is
+	// touched than was ever needed at once. Its lower half is the top. Its upper half
+	// counts changes, so that a top that left and came back is noticed (ABA).
 	free      atomic.Uint64
 	highest   atomic.Uint32 // the highest session ever used
 	inUse     atomic.Int64
-	exhausted atomic.Uint64 // times that all were in use
+	exhausted atomic.Uint64 // how often all were in use
 }
 
 const (
@@ -51,7 +50,7 @@ func newSessions(n int) sessions {
 	return sessions{words: make([]atomic.Uint64, n+1), nextFree: make([]atomic.Uint32, n+1)}
 }
 
-// allocate is a session that is nobody's; 0: all are in use.
+// allocate returns a free session; 0: all are in use.
 func (s *sessions) allocate() Session {
 	for {
 		top := s.free.Load()
@@ -77,7 +76,7 @@ func (s *sessions) allocate() Session {
 	}
 }
 
-// release takes a session back from its last user.
+// release frees a session.
 func (s *sessions) release(n Session) {
 	s.words[n].Store(0)
 	s.inUse.Add(-1)
@@ -90,7 +89,7 @@ func (s *sessions) release(n Session) {
 	}
 }
 
-// end takes the session of a conn that ended back, now or when it is let go of.
+// end frees the session of a conn that ended: now, or when it is unlocked.
 func (s *sessions) end(n Session, ref Ref) {
 	idle := uint64(ref) << sessionShift
 	for {
@@ -105,17 +104,17 @@ func (s *sessions) end(n Session, ref Ref) {
 				return
 			}
 		default:
-			return // seen to already
+			return // already ended
 		}
 	}
 }
 
-// sessionTries is how often Claim looks again at a session another worker uses: some
-// 100 ns, about as long as a short segment takes.
+// sessionTries is how often LockSession tries again while another worker uses the
+// session: some 100 ns, about as long as a short segment takes.
 const sessionTries = 32
 
-// LockSession gets the conn's session for this worker alone, until Release. 0: it has none
-// yet, or another worker uses it and did not let go for a while (busy).
+// LockSession returns the conn's session for this worker alone, until UnlockSession.
+// 0: the conn has none yet, or (busy) another worker did not unlock it for a while.
 func (w *Worker) LockSession(ref Ref) (n Session, busy bool) {
 	if n = w.t.conns[ref].session(); n == 0 {
 		return 0, false
@@ -129,9 +128,9 @@ func (w *Worker) LockSession(ref Ref) (n Session, busy bool) {
 	return 0, true
 }
 
-// LockNewSession gives a conn that has none a session, and claims it: what belongs to it
-// is to be made anew. 0: there is none to be had, or (busy) another worker was
-// first, or the conn has ended.
+// LockNewSession gives a session to a conn that has none, and locks it. The caller must
+// initialize its state. 0: all are in use, or (busy) another worker was first, or the
+// conn has ended.
 func (w *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
 	s, c := &w.t.sessions, &w.t.conns[ref]
 	if n = s.allocate(); n == 0 {
@@ -142,7 +141,8 @@ func (w *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
 		s.release(n)
 		return 0, true
 	}
-	// Either who ended the conn meanwhile saw the session, or we see the end.
+	// If the conn ended meanwhile, either the worker that ended it saw the session,
+	// or we see that it ended.
 	if !c.Live() {
 		s.end(n, ref)
 		w.UnlockSession(ref, n)
@@ -151,12 +151,12 @@ func (w *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
 	return n, false
 }
 
-// SessionsMostlyFree says whether more than half of the sessions are free.
+// SessionsMostlyFree reports whether more than half of the sessions are free.
 func (w *Worker) SessionsMostlyFree() bool {
 	return w.t.sessions.inUse.Load() < int64(len(w.t.sessions.words)/2)
 }
 
-// UnlockSession lets go of a session.
+// UnlockSession unlocks a session, and frees it if the conn has ended meanwhile.
 func (w *Worker) UnlockSession(ref Ref, n Session) {
 	idle := uint64(ref) << sessionShift
 	if s := &w.t.sessions; !s.words[n].CompareAndSwap(idle|sessionBusy, idle) {

@@ -1,21 +1,21 @@
 package conntrack
 
-// Tick is the data path's time: milliseconds of monotonic time since the
-// process started. Callers bring it; nothing here reads a clock.
+// Tick is the data path's time: milliseconds of monotonic time since the process
+// started. Callers pass it in; nothing here reads a clock.
 type Tick int64
 
 // Second is one second in ticks.
 const Second Tick = 1000
 
-// MaxTimeout is the longest timeout: 31 days, IPVS's limit of `ipvsadm --set`
-// and `-p` (2678400 s).
+// MaxTimeout is the longest timeout: 31 days, the limit of `ipvsadm --set` and `-p`
+// (2678400 s).
 const MaxTimeout = 2678400 * Second
 
-// Timeouts says how long a conn is kept after its last packet, for each state.
+// Timeouts are how long a conn is kept after its last packet, by state.
 type Timeouts [NumState]Tick
 
-// IPVSTimeouts are IPVS's own (tcp_timeouts, udp_timeouts and sctp_timeouts in
-// the kernel's ip_vs_proto_*.c). They are the default.
+// IPVSTimeouts returns IPVS's timeouts, the default (net/netfilter/ipvs/
+// ip_vs_proto_*.c, tcp_timeouts, udp_timeouts and sctp_timeouts).
 func IPVSTimeouts() Timeouts {
 	return Timeouts{
 		TCPNone: 2 * Second, TCPEstablished: 900 * Second, TCPSynSent: 120 * Second,
@@ -28,14 +28,14 @@ func IPVSTimeouts() Timeouts {
 		SCTPCookie: 61 * Second, SCTPCookieEchoed: 61 * Second, SCTPEstablished: 900 * Second,
 		SCTPShutdownSent: 61 * Second, SCTPShutdownReceived: 61 * Second,
 		SCTPShutdownAckSent: 61 * Second, SCTPRejected: 4 * Second, SCTPClosed: 61 * Second,
-		TemplateNone: 360 * Second, TemplateAssured: 360 * Second, // unless the template brings its own
+		TemplateNone: 360 * Second, TemplateAssured: 360 * Second, // unless the template has its own
 		TCPForgotten: 10 * Second, // as CLOSE
-		OtherNormal:  3 * Second,  // the kernel's IP_VS_CONN_TIMEOUT of entries nothing else times
+		OtherNormal:  3 * Second,  // IP_VS_CONN_TIMEOUT, the kernel's default
 	}
 }
 
-// NetfilterTimeouts are IPVSTimeouts with TCP as netfilter's conntrack has it:
-// 5 days established, 30 minutes without a state.
+// NetfilterTimeouts returns IPVSTimeouts with TCP as in netfilter's conntrack: 5 days
+// established, 30 minutes without a state.
 func NetfilterTimeouts() Timeouts {
 	t := IPVSTimeouts()
 	t[TCPNone] = 1800 * Second
@@ -43,8 +43,8 @@ func NetfilterTimeouts() Timeouts {
 	return t
 }
 
-// Set is `ipvsadm --set`: idle times of established TCP, of TCP after a FIN,
-// and of UDP. Zero keeps a value.
+// Set does what `ipvsadm --set` does: it sets the timeouts of established TCP, of TCP
+// after a FIN, and of UDP. Zero keeps a value.
 func (t *Timeouts) Set(tcp, tcpFin, udp Tick) {
 	for state, v := range map[State]Tick{TCPEstablished: tcp, TCPFinWait: tcpFin, UDPNormal: udp} {
 		if v > 0 {
@@ -53,42 +53,41 @@ func (t *Timeouts) Set(tcp, tcpFin, udp Tick) {
 	}
 }
 
-// Mode is how a defence is switched: as the kernel's sysctls drop_entry,
-// drop_packet and secure_tcp, whose 1 and 2 are both ModeAuto here (2 is 1
-// while it is active).
+// Mode is how a defence is switched, as the kernel's sysctls drop_entry, drop_packet
+// and secure_tcp. Their 1 and 2 are both ModeAuto here (2 is 1 while it is active).
 type Mode uint8
 
 const (
-	ModeOff    Mode = iota
-	ModeAuto        // while the table has fewer than Settings.Reserve conns left
-	ModeAlways      // regardless of room
+	ModeOff  Mode = iota
+	ModeAuto      // on while the table has room for fewer conns than Settings.Reserve
+	ModeAlways
 )
 
-// Settings steer the table. A value given to SetSettings is never changed
-// afterwards; every worker loads it once a turn.
+// Settings of the table. A value given to SetSettings is not changed afterwards;
+// every worker loads it once a batch.
 type Settings struct {
 	Timeouts Timeouts
 
-	SecureTCP  Mode // the TCP machine that trusts only what servers say
-	DropEntry  Mode // forget half-open conns and a sample of old ones
-	DropPacket Mode // refuse every n-th packet that would begin a conn
+	SecureTCP  Mode // the TCP machine that trusts only the servers
+	DropEntry  Mode // end half-open conns and a sample of the others
+	DropPacket Mode // drop every n-th packet that would begin a conn
 
-	// ResetForgotten tells both ends of an established TCP connection whose time
-	// is up, instead of ending it silently: it is kept in TCPForgotten a while
-	// longer and given out by Local.Forgotten.
+	// ResetForgotten resets both sides of an established TCP connection whose time
+	// is up, instead of ending it silently. The conn is kept in TCPForgotten a while
+	// longer, and Worker.TimedOut returns it.
 	ResetForgotten bool
 
-	// DropRate is n of DropPacket under ModeAlways (the kernel's am_droprate).
+	// DropRate is DropPacket's n under ModeAlways (the kernel's am_droprate).
 	DropRate int
-	// Reserve is how many conns must be left before ModeAuto defences rest; it
-	// stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
+	// Reserve is for how many conns there must be room, or ModeAuto defences are on.
+	// It stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
 	Reserve int
 }
 
-// DefaultSettings are IPVS's defaults: every defence off.
+// DefaultSettings returns IPVS's defaults: all defences off.
 func DefaultSettings() *Settings {
 	return &Settings{Timeouts: IPVSTimeouts(), DropRate: 10}
 }
 
-// on says whether a defence is active; tight: little room is left.
-func (m Mode) on(tight bool) bool { return m == ModeAlways || m == ModeAuto && tight }
+// on reports whether a defence is active.
+func (m Mode) on(belowReserve bool) bool { return m == ModeAlways || m == ModeAuto && belowReserve }

@@ -2,9 +2,9 @@ package conntrack
 
 import "uvs/dataplane/wire"
 
-// State is where a conn stands in its protocol's life. The states of all
-// protocols share one numbering, so that a state alone finds its timeout and
-// its row of the machine; Wire gives the kernel's numbers.
+// State is the state of a conn's protocol. The states of all protocols share one
+// numbering, so that a state alone finds its timeout and its row of the machine.
+// KernelNumber has the kernel's numbers.
 type State uint8
 
 // TCP states, in the kernel's order (enum in include/net/ip_vs.h,
@@ -41,16 +41,16 @@ const (
 	SCTPRejected
 	SCTPClosed
 
-	// A template is assured once a conn made through it was seen to work.
+	// A template is assured once a conn that it placed was seen to work.
 	TemplateNone
 	TemplateAssured
 
 	// OtherNormal is the one state of protocols without a machine.
 	OtherNormal
 
-	// TCPForgotten is an established connection whose time is up and whose ends
-	// are being told (Settings.ResetForgotten). The kernel has no such state;
-	// it is listed as CLOSE.
+	// TCPForgotten is an established connection whose time is up and whose peers are
+	// being reset (Settings.ResetForgotten). The kernel has no such state; listings
+	// show it as CLOSE.
 	TCPForgotten
 
 	NumState
@@ -75,7 +75,7 @@ var stateNames = [NumState]string{
 	OtherNormal: "NONE", TCPForgotten: "CLOSE",
 }
 
-// String is the state's name in IPVS's connection listing.
+// String is the name in IPVS's connection listing.
 func (s State) String() string {
 	if s < NumState {
 		return stateNames[s]
@@ -83,8 +83,8 @@ func (s State) String() string {
 	return "BUG!" // what the kernel prints
 }
 
-// KernelNumber is the number IPVS gives the state within its protocol, as the sync
-// protocol carries it.
+// KernelNumber returns the number of the state within its protocol in the kernel, as
+// the sync protocol carries it.
 func (s State) KernelNumber() uint8 {
 	switch {
 	case s <= TCPSynAck:
@@ -99,13 +99,13 @@ func (s State) KernelNumber() uint8 {
 	return 0
 }
 
-// Active says whether a conn in this state counts as active at its server
-// (ipvsadm's ActiveConn): established or, for TCP, on its way there.
+// Active reports whether a conn in this state counts as active at its server
+// (ipvsadm's ActiveConn): established or, for TCP, in its handshake.
 func (s State) Active() bool { return activeStates>>s&1 != 0 }
 
 const activeStates = 1<<TCPEstablished | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck | 1<<SCTPEstablished
 
-// Sets of states by what their conns are worth when room is needed.
+// Sets of states, for evictionClass.
 const (
 	embryonicStates = 1<<TCPNone | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck |
 		1<<SCTPNone | 1<<SCTPInit1 | 1<<SCTPInit | 1<<SCTPCookieSent | 1<<SCTPCookieReplied |
@@ -114,7 +114,7 @@ const (
 		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 )
 
-// InitialState is the state a conn of a protocol begins in.
+// InitialState returns the state in which a conn of a protocol begins.
 func InitialState(proto uint8) State {
 	switch proto {
 	case wire.ProtoTCP:
@@ -127,7 +127,7 @@ func InitialState(proto uint8) State {
 	return OtherNormal
 }
 
-// Event is what a packet means to the state of its conn.
+// Event is what a packet means for the state of its conn.
 type Event uint8
 
 const (
@@ -140,7 +140,7 @@ const (
 	EventRST
 	EventBare // a TCP segment with none of the four flags
 
-	EventChunkData // any SCTP chunk that has no event of its own
+	EventChunkData // any SCTP chunk without an event below
 	EventInit
 	EventInitAck
 	EventCookieEcho
@@ -154,9 +154,9 @@ const (
 	numEvent
 )
 
-// TCPEvent is the event of a segment with these flags (byte 13 of the header).
-// RST wins over SYN, SYN over FIN, FIN over ACK, as in the kernel's
-// tcp_state_idx.
+// TCPEvent returns the event of a segment with these flags (byte 13 of the header).
+// RST wins over SYN, SYN over FIN, FIN over ACK (net/netfilter/ipvs/
+// ip_vs_proto_tcp.c, tcp_state_idx).
 func TCPEvent(flags uint8) Event {
 	switch {
 	case flags&wire.TCPRst != 0:
@@ -184,7 +184,7 @@ const (
 	chunkShutdownComplete = 14
 )
 
-// chunkEvents is the event of every chunk type; those not named are data.
+// chunkEvents has the event of every chunk type; those not named are data.
 var chunkEvents = func() (ev [256]Event) {
 	for i := range ev {
 		ev[i] = EventChunkData
@@ -197,9 +197,9 @@ var chunkEvents = func() (ev [256]Event) {
 	return ev
 }()
 
-// SCTPEvent is the event of a packet whose first chunk has type first and whose
-// second has type next (0 if there is none): the first chunk's, but an ABORT
-// bundled behind a COOKIE-ECHO or COOKIE-ACK counts as the ABORT.
+// SCTPEvent returns the event of a packet whose first chunk has type first and whose
+// second has type next (0: there is none). It is the first chunk's, except that an
+// ABORT behind a COOKIE-ECHO or COOKIE-ACK counts.
 func SCTPEvent(first, next uint8) Event {
 	if (first == chunkCookieEcho || first == chunkCookieAck) && next == chunkAbort {
 		return EventAbort

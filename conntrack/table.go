@@ -11,19 +11,19 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Config sizes a table. Nothing of it can be changed later.
+// Config sizes a table. It cannot be changed later.
 type Config struct {
 	// Max is the number of conns the table holds, templates included.
 	// 0: as many as Memory has room for.
 	Max int
-	// Memory is the budget in bytes for everything the table will ever touch;
-	// it lowers Max if need be. 0: no budget but Max.
+	// Memory is the budget in bytes for all that the table will ever touch; it
+	// lowers Max if need be. 0: only Max counts.
 	Memory int64
 	// Reserved is the part of Memory, in bytes, that others use (frag.Memory).
 	Reserved int64
-	// Workers is the number of Locals, at most MaxWorkers. 0: one.
+	// Workers is the number of Workers, at most MaxWorkers. 0: one.
 	Workers int
-	// MaxServers bounds server IDs. 0: 65536, and no more.
+	// MaxServers bounds server IDs; 0, and at most: 65536.
 	MaxServers int
 	// Sessions is how many conns can have a session at a time, at most MaxSessions.
 	Sessions int
@@ -34,8 +34,8 @@ type Config struct {
 }
 
 const (
-	// MaxWorkers keeps the bytes of bucket.away from running over: seven conns
-	// settled in a bucket and one on trial for every worker.
+	// MaxWorkers keeps the bytes of bucket.away from overflowing: a bucket has seven
+	// settled conns, and one tentative conn of each worker.
 	MaxWorkers = 128
 
 	defaultMax        = 1 << 20
@@ -43,49 +43,48 @@ const (
 	maxConns          = 1 << 30 // Conn.children has a flag in bit 31
 )
 
-// Counts are the live conns of one server, kept by the table as conns come,
-// change between active and inactive, and go. Schedulers read them. A worker's
-// correction may come a moment before what it corrects, so that a reader can
-// see a count one too low or below zero, never for longer than a turn.
+// Counts are the numbers of live conns of one server. Schedulers read them. A worker
+// may count the end of a conn a moment before another counts its beginning, so that a
+// reader sees a count one too low, or below zero, but never for longer than a batch.
 type Counts struct {
 	Active, Inactive, Templates atomic.Int32
 
-	// Timeouts are what Step is told for conns of this server, nil if it is told
-	// none; by them the defences know for how long a conn has been idle.
+	// Timeouts are what Step is given for conns of this server, or nil. Eviction and
+	// the defences need them to know for how long a conn has been idle.
 	Timeouts atomic.Pointer[Timeouts]
 	_        [40]byte // fills the cache line
 }
 
-// Total is how many conns the server has, templates not counted.
+// Total returns how many conns the server has, without templates.
 func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 
-// Table is the connection table. Its methods may be called from any goroutine;
-// what packets need are methods of Local. What workers change often stands in
-// cache lines of its own.
+// Table is the connection table. Its methods may be called from any goroutine. What
+// packets need are methods of Worker. What workers change often has separate cache
+// lines.
 type Table struct {
 	index
 	key        keyhash.Key
 	slab       slab.Slab[Conn]
 	lines      slab.Slab[bucket]
-	inboxLinks slab.Slab[atomic.Uint32] // a word for each conn; see linkEnd
+	inboxLinks slab.Slab[atomic.Uint32] // one for each conn; see linkEnd
 	counts     []Counts                 // by server ID
 	workers    []Worker
 	max        int // Config.Max
-	chunkSize  int // how many conns, and places, a worker takes from the common store at once
+	chunkSize  int // how many conns, and credits, a worker takes at once
 	settings   atomic.Pointer[Settings]
 
-	externalMu sync.Mutex // held by the goroutine that is guest
+	externalMu sync.Mutex // held by the goroutine that is external
 	external   participant
 
 	_            [64]byte
 	epoch        atomic.Uint64
 	_            [56]byte
-	clock        atomic.Int64 // the latest time any worker began a turn at
+	clock        atomic.Int64 // the latest time of a batch
 	_            [56]byte
-	credits      atomic.Int64 // places for conns no worker has taken
+	credits      atomic.Int64 // those that no participant has taken; see takeCredit
 	_            [56]byte
-	chunks       atomic.Uint64 // the common store of free conns; see memory.go
-	firstUnused  atomic.Uint64 // the first conn of the slab never used
+	chunks       atomic.Uint64 // the common store of free conns; see returnChunk
+	firstUnused  atomic.Uint64 // the first conn of the slab that was never used
 	_            [48]byte
 	expectations atomic.Int64 // conns marked NoClientPort or NoServerPort
 	_            [56]byte
@@ -94,20 +93,20 @@ type Table struct {
 
 const (
 	bucketBytes = 64  // a bucket: a cache line
-	connBytes   = 100 // a Conn and its mail word
-	// perConn is what a conn costs in a full table, its part of the index included.
+	connBytes   = 100 // a Conn and its inbox link
+	// perConn is the memory of a conn in a full table, its part of the index included.
 	perConn  = connBytes + bucketBytes*100/(60*slotsPerBucket) + 1
 	hugePage = 2 << 20
 
 	countsBytes = 64       // a Counts: a cache line
-	workerBytes = 16 << 10 // a Local, generously
+	workerBytes = 16 << 10 // a Worker, rounded up
 )
 
-// usualSlack is the slab's part beyond Max: conns that ended wait there until no
-// worker can be reading them any more.
+// usualSlack is how many conns the slab has beyond Max, for those that ended and wait
+// for the end of their grace period.
 func usualSlack(max, workers int) int { return workers*4096 + max/64 }
 
-// NewTable makes an empty table. It costs address space; memory is touched as conns
+// NewTable makes an empty table. It takes address space; memory is touched as conns
 // come.
 func NewTable(cfg Config) (*Table, error) {
 	if err := cfg.complete(); err != nil {
@@ -126,7 +125,7 @@ func NewTable(cfg Config) (*Table, error) {
 	}
 	t.settings.Store(DefaultSettings())
 	t.epoch.Store(firstEpoch)
-	t.firstUnused.Store(1) // conn 0 is none
+	t.firstUnused.Store(1) // Ref 0 is no conn
 	t.credits.Store(int64(cfg.Max))
 	t.external.t = t
 	for i := range t.workers {
@@ -135,7 +134,7 @@ func NewTable(cfg Config) (*Table, error) {
 	return t, nil
 }
 
-// complete puts in defaults and checks what is there.
+// complete sets defaults and checks the rest.
 func (cfg *Config) complete() error {
 	if cfg.Workers == 0 {
 		cfg.Workers = 1
@@ -171,7 +170,7 @@ func (cfg *Config) complete() error {
 	return nil
 }
 
-// fitBudget lowers Max to what Memory has room for.
+// fitBudget lowers Max to what fits into Memory.
 func (cfg *Config) fitBudget() error {
 	fixed := cfg.Reserved + int64(cfg.MaxServers)*countsBytes +
 		int64(cfg.Workers)*int64(workerBytes+usualSlack(0, 1)*perConn) + 3*hugePage
@@ -199,7 +198,7 @@ func (t *Table) mapMemory(max, slack int) (err error) {
 	return nil
 }
 
-// Close gives the table's memory back. No Local, Conn or Walk may be in use.
+// Close unmaps the table. No Worker, Conn or Walk may be in use.
 func (t *Table) Close() error {
 	t.externalMu.Lock()
 	defer t.externalMu.Unlock()
@@ -207,11 +206,11 @@ func (t *Table) Close() error {
 	return errors.Join(t.slab.Close(), t.inboxLinks.Close(), t.lines.Close())
 }
 
-// Worker is a worker's part of the table; only that worker may use it.
+// Worker returns a worker's handle; only that worker may use it.
 func (t *Table) Worker(worker int) *Worker { return &t.workers[worker] }
 
-// Counts are the live conns of a server. The address is good for the table's
-// life. IDs that are not below Config.MaxServers share those of server 0.
+// Counts returns the counts of a server; good until Close. IDs that are not below
+// Config.MaxServers share those of server 0.
 func (t *Table) Counts(serverID uint32) *Counts {
 	if int(serverID) >= len(t.counts) {
 		serverID = 0
@@ -222,12 +221,12 @@ func (t *Table) Counts(serverID uint32) *Counts {
 // Settings returns what SetSettings set last.
 func (t *Table) Settings() *Settings { return t.settings.Load() }
 
-// SetSettings makes workers go by s from their next turn on. Deadlines already
-// set stay. s must not be changed afterwards.
+// SetSettings makes workers use s from their next batch on. Deadlines already set
+// stay. s must not be changed afterwards.
 func (t *Table) SetSettings(s *Settings) { t.settings.Store(s) }
 
-// hash is the hash that conns of a client's endpoint are indexed by; templates
-// have hashes of their own.
+// hash returns the hash by which the conns of a client endpoint are indexed. Templates
+// have other hashes.
 func (t *Table) hash(client *wire.Addr, port uint16, proto uint8, template bool) uint64 {
 	word := uint64(port) | uint64(proto)<<16
 	if template {
@@ -236,7 +235,7 @@ func (t *Table) hash(client *wire.Addr, port uint16, proto uint8, template bool)
 	return t.key.Hash(client, word)
 }
 
-// hashOf is the hash a conn is indexed by.
+// hashOf returns the hash by which a conn is indexed.
 func (t *Table) hashOf(c *Conn) uint64 {
 	return t.hash(&c.client, c.clientPort, c.proto, c.Template())
 }

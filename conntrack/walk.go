@@ -23,19 +23,18 @@ type Snapshot struct {
 	Timeout                  Tick // a template's own timeout
 }
 
-// walkChunk is how many conns are copied within one section, so that a listing
-// neither keeps memory from being used again nor has all conns at once; walkSpan
-// is how many it looks at there to find as many, for a filter may want few.
+// walkChunk is how many conns are copied between enter and exit. So a listing neither
+// keeps memory from being reclaimed nor has all conns at once. walkSpan is how many
+// it looks at to find as many, because a filter may want few.
 const (
 	walkChunk = 256
 	walkSpan  = 16 * walkChunk
 )
 
-// Walk shows every conn that lived throughout the walk, once, and some of those
-// that came or went meanwhile. filter (nil: all) is asked first; it may not use
-// the table. Then visit gets the conn, and stops the walk by returning false.
-// Workers are not stopped, and nothing is held while visit runs, which may take
-// its time.
+// Walk calls visit once for every conn that lives throughout the walk, and for some of
+// those that come or go meanwhile, until visit returns false. filter (nil: all) sees a
+// conn first and must not use the table. Workers are not stopped. visit may take its
+// time, because Walk holds no lock and no epoch while it runs.
 func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	var chunk [walkChunk]Snapshot
 	for next := Ref(1); next != 0; {
@@ -49,7 +48,7 @@ func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	}
 }
 
-// copyChunk copies conns from ref on and returns where to go on; 0: the end.
+// copyChunk copies conns from ref on and returns where to go on; 0: at the end.
 func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool) (n int, next Ref) {
 	t.enter()
 	defer t.exit()
@@ -66,8 +65,8 @@ func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool)
 	return n, ref
 }
 
-// Flush ends every conn that match says, and returns how many; match may not
-// use the table.
+// Flush ends every conn that match accepts, and returns how many; match must not use
+// the table.
 func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
 	for next := Ref(1); next != 0; {
 		var n int
@@ -94,21 +93,7 @@ func (t *Table) flushChunk(ref Ref, match func(*Snapshot) bool) (ended int, next
 	return ended, ref
 }
 
-// enter opens a section for a goroutine that is not a worker, leave closes it.
-func (t *Table) enter() {
-	t.externalMu.Lock()
-	t.external.now = Tick(t.clock.Load())
-	t.external.epoch.Store(t.epoch.Load())
-}
-
-func (t *Table) exit() {
-	t.external.epoch.Store(0)
-	t.credits.Add(int64(t.external.credits))
-	t.external.credits = 0
-	t.externalMu.Unlock()
-}
-
-// snapshot copies a conn; false: there is none.
+// snapshot copies a conn, and reports whether there is one.
 func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 	c := &t.conns[ref]
 	word := c.word()
@@ -126,45 +111,4 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 		Expires: max(word.deadline()-t.external.now, 0), Timeout: c.Timeout(),
 	}
 	return true
-}
-
-// Stats are the table's own numbers.
-type Stats struct {
-	Inserted  uint64
-	Full      uint64               // conns refused because nothing could be evicted
-	Ended     [numEndReason]uint64 // by Ending
-	InUse     int64                // conns live now; templates included
-	Sessions  int64                // conns that have a session now
-	NoSession uint64               // times that a conn got none because all were in use
-	Capacity  int
-	Memory    int64 // bytes of the conns that were ever needed at once, and of the index
-	Budget    int64 // bytes of all conns and the index
-}
-
-// Stats adds up what workers counted so far.
-func (t *Table) Stats() (s Stats) {
-	t.externalMu.Lock()
-	defer t.externalMu.Unlock()
-	s.add(&t.external)
-	for i := range t.workers {
-		s.add(&t.workers[i].participant)
-	}
-	s.InUse = int64(s.Inserted)
-	for _, n := range s.Ended {
-		s.InUse -= int64(n)
-	}
-	s.InUse = max(s.InUse, 0)
-	s.Capacity = t.max
-	s.Sessions, s.NoSession = t.sessions.inUse.Load(), t.sessions.exhausted.Load()
-	s.Memory = int64(t.firstUnused.Load())*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
-	s.Budget = int64(len(t.conns))*int64(connBytes) + int64(len(t.buckets))*int64(bucketBytes)
-	return s
-}
-
-func (s *Stats) add(p *participant) {
-	s.Inserted += p.inserted.Load()
-	s.Full += p.full.Load()
-	for i := range s.Ended {
-		s.Ended[i] += p.ended[i].Load()
-	}
 }

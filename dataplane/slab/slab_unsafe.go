@@ -9,15 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Slab is memory for values of a type without pointers. The zero value has none.
+// Slab is memory for values of a type without pointers. The zero value is empty.
 type Slab[T any] struct {
 	Items []T
 	raw   []byte
 }
 
-// New maps memory for n values, all zero. Pages nobody touched cost nothing
-// (anonymous, not reserved), huge pages are asked for and done without if there
-// are none.
+// New maps memory for n values, all zero. Untouched pages take no memory (anonymous,
+// not reserved). New asks for huge pages, and does without if there are none.
 func New[T any](n int) (Slab[T], error) {
 	var zero T
 	size := n * int(unsafe.Sizeof(zero))
@@ -26,11 +25,11 @@ func New[T any](n int) (Slab[T], error) {
 	if err != nil {
 		return Slab[T]{}, fmt.Errorf("map %d bytes for %d of %T: %w", size, n, zero, err)
 	}
-	_ = unix.Madvise(raw, unix.MADV_HUGEPAGE) // a wish
+	_ = unix.Madvise(raw, unix.MADV_HUGEPAGE) // may fail
 	return Slab[T]{unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), n), raw}, nil
 }
 
-// Close gives the memory back; Items must not be used afterwards.
+// Close unmaps the memory; Items must not be used afterwards.
 func (s *Slab[T]) Close() error {
 	if s.raw == nil {
 		return nil

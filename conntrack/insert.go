@@ -1,0 +1,158 @@
+package conntrack
+
+// maxTries is how often Insert tries again when other workers undo what it did.
+const maxTries = 8
+
+// firstTimeout is how long a conn lives if no packet sets its state: the kernel's
+// IP_VS_CONN_TIMEOUT.
+const firstTimeout = 3 * Second
+
+// Insert enters a conn. created reports whether it did: not if another worker, or an
+// earlier packet, entered the same flow before, whose conn is then ref. ref is 0 if
+// the table is full of conns that may not be evicted.
+func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
+	t := w.t
+	q := &w.insertQuery
+	*q = Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort, Proto: e.Proto, Dir: DirIn}
+	switch {
+	case e.Template:
+		q.kind = kindTemplate
+	case e.NoClientPort:
+		q.kind, q.ClientPort = kindNoClientPort, 0
+	case e.NoServerPort:
+		q.kind, q.Dir, q.Peer = kindNoServerPort, DirOut, e.Server
+	}
+	hash := t.hash(&e.Client, q.ClientPort, e.Proto, e.Template)
+	for range maxTries {
+		if !e.OnePacket {
+			if ref := t.find(q, hash, q.ClientPort); ref != 0 {
+				return ref, false
+			}
+		}
+		ref, state := w.newConn(e)
+		if ref == 0 {
+			break
+		}
+		if e.OnePacket {
+			w.finishInsert(ref, state)
+			return ref, true
+		}
+		winner, placed, full := t.insert(ref, hash)
+		if winner == ref {
+			w.finishInsert(ref, state)
+			return ref, true
+		}
+		if t.conns[ref].Live() {
+			w.undoInsert(ref, placed)
+		} else {
+			w.finishInsert(ref, state) // another worker settled it for us, and it has ended since
+		}
+		if winner != 0 {
+			return winner, false
+		}
+		if full && !w.evictFrom(hash) {
+			break
+		}
+	}
+	w.full.Add(1)
+	return 0, false
+}
+
+// newConn takes a credit and a conn, and fills that to begin in a state. ref is 0 if
+// there is none.
+func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
+	t := w.t
+	control := w.addChild(e.Control) // first, so that the parent is not evicted for its child
+	if w.takeCredit() || w.evict() && w.takeCredit() {
+		if ref = w.allocate(); ref == 0 {
+			w.returnCredit()
+		}
+	}
+	if ref == 0 {
+		if control != 0 {
+			w.dropChild(control, false)
+		}
+		return 0, 0
+	}
+	c := &t.conns[ref]
+	c.fill(e, w.id)
+	c.control = control
+	state = e.State
+	switch {
+	case e.Template:
+		state = TemplateNone
+	case state == 0:
+		state = InitialState(e.Proto)
+	}
+	deadline := w.now + firstTimeout
+	switch {
+	case e.OnePacket:
+		deadline = w.now
+	case e.Timeout > 0:
+		deadline = w.now + clampTimeout(e.Timeout)
+	case e.Template || e.State != 0:
+		deadline = w.now + clampTimeout(c.timeout(state, &w.settings.Timeouts))
+	}
+	t.inboxLinks.Items[ref].Store(linkEnd) // finishInsert queues it
+	c.life.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
+	return ref, state
+}
+
+// finishInsert accounts for a conn that won its place, and has End put it in the
+// wheel by the deadline that it has by then. state is what it began in: a worker
+// that moved it since has accounted for the move.
+func (w *Worker) finishInsert(ref Ref, state State) {
+	c := &w.t.conns[ref]
+	w.t.count(c, state, 1)
+	if c.Expectation() {
+		w.t.expectations.Add(1)
+	}
+	w.inserted.Add(1)
+	c.life.Or(uint64(flagSettled))
+	w.t.enqueue(ref, &w.inbox)
+}
+
+// undoInsert takes back a conn that lost its place or never had one.
+func (w *Worker) undoInsert(ref Ref, placed bool) {
+	c := &w.t.conns[ref]
+	c.life.Store(0)
+	w.returnCredit()
+	if c.control != 0 {
+		w.dropChild(c.control, false)
+	}
+	if placed {
+		w.retire(ref)
+	} else {
+		w.memory.ready.push(w.t.conns, ref)
+	}
+}
+
+// SetPort replaces an expectation by a conn with the port that it waited for. If the
+// VIP's port was left open too, it becomes the server's. SetPort returns the conn, or
+// 0 if the table is full.
+func (w *Worker) SetPort(ref Ref, port uint16) Ref {
+	c := &w.t.conns[ref]
+	e := &w.setPortEntry
+	*e = Entry{
+		Client: c.client, VIP: c.vip, Server: c.server,
+		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
+		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(),
+		State: c.State(), Control: c.control, ReturnHop: c.ReturnHop(),
+	}
+	switch {
+	case c.NoClientPort():
+		e.ClientPort = port
+	case !c.Expectation():
+		return ref
+	default:
+		e.SPort = port
+		if e.VPort == 0 {
+			e.VPort = port
+		}
+	}
+	conn, _ := w.Insert(e)
+	if conn != 0 {
+		w.Expire(ref)
+	}
+	return conn
+}
