@@ -33,9 +33,9 @@ func TestCompileByDifference(t *testing.T) {
 		case 1:
 			op = config.Op{Verb: config.SetSorry, Service: op.Service}
 		case 2:
-			op = config.Op{Verb: config.SetSettings, Service: op.Service, Settings: map[string]uint32{[]string{config.TimeoutTCPEstablished, config.SlowStart, config.ExpireQuiescentTemplate}[rng.IntN(3)]: 1}}
+			op = config.Op{Verb: config.SetSettings, Service: op.Service, Settings: map[string]uint32{[]string{"timeout_tcp_established", "slow_start", "expire_quiescent_template"}[rng.IntN(3)]: 1}}
 		case 3:
-			op = config.Op{Verb: config.SetSettings, Settings: map[string]uint32{config.ExpireNodestConn: uint32(rng.IntN(2))}}
+			op = config.Op{Verb: config.SetSettings, Settings: map[string]uint32{"expire_nodest_conn": uint32(rng.IntN(2))}}
 		case 4:
 			op = config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})}}
 		case 5:

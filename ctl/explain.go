@@ -38,7 +38,7 @@ func (m *Manager) Explain(q api.Probe) (*api.Explanation, error) {
 	if r.service != nil {
 		e.Hidden = r.hidden()
 		e.Helper = r.helper()
-		e.Settings = r.settings()
+		e.Settings = r.settingsList()
 	}
 	return e, nil
 }
@@ -182,30 +182,13 @@ func (r *simulation) hidden() []string {
 	return list
 }
 
-// settings are the timeouts of the packet's protocol and what else decides
-// about new packets of known flows.
-func (r *simulation) settings() []config.Setting {
-	var list []config.Setting
-	for _, k := range r.tuning.List() {
-		if v, ok := r.own[k.Name]; ok {
-			k.Value = v
-		}
-		proto := strings.ToLower(config.ProtoName(r.probe.Proto))
-		_, other, _ := strings.Cut(k.Name, "sloppy_")
-		switch {
-		case strings.HasPrefix(k.Name, "timeout_tcp_"), strings.HasPrefix(k.Name, "timeout_sctp_"), k.Name == config.TimeoutUDP:
-			if !strings.HasPrefix(k.Name, "timeout_"+proto) {
-				continue
-			}
-		case (strings.HasPrefix(k.Name, config.FTP) || k.Name == config.TFTP) && r.helper() == "":
-			continue
-		case other != "" && other != proto, k.Name == config.ExpireQuiescentTemplate && r.service.Persist == 0,
-			k.Name == config.AMDropRate, k.Name == config.AMReserve, k.Name == config.TimeoutProfile:
-			continue
-		}
-		list = append(list, k)
+// settingsList lists the settings that matter to the packet.
+func (r *simulation) settingsList() []config.Setting {
+	matters := map[string]bool{
+		"": true, strings.ToLower(config.ProtoName(r.probe.Proto)): true,
+		"persistence": r.service.Persist > 0, "helper": r.helper() != "",
 	}
-	return list
+	return slices.DeleteFunc(r.settings.List(), func(k config.Setting) bool { return !matters[k.Applies] })
 }
 
 // status is a conn as listings show it.
@@ -251,8 +234,7 @@ type simulation struct {
 	running   *director.Service
 	list      []sched.Server
 	servers   map[uint32]config.Server // as configured last, by ID
-	tuning    config.Values
-	own       config.Values // of the service
+	settings  *config.Settings         // of the service
 	endpoints compile.Endpoints
 	now       conntrack.Tick
 
@@ -269,7 +251,7 @@ func (r *simulation) helper() string {
 	}
 	for _, p := range config.Helped {
 		if p.Transport == r.probe.Proto && slices.Contains(r.running.Helper.Ports, director.HelpedPort{Proto: p.Transport, Port: r.probe.Virtual.Port()}) {
-			return p.Setting + ": the connections it announces reach the same server"
+			return p.Name + ": the connections it announces reach the same server"
 		}
 	}
 	return ""

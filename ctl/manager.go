@@ -3,7 +3,6 @@ package ctl
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -73,7 +72,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 		runtime: compile.NewRuntime(conns, workers),
 	}
 	m.setHostNet(host.HostNet())
-	conns.SetSettings(compile.ConnSettings(m.state.Settings))
+	conns.SetSettings(compile.ConnSettings(m.state.Director()))
 	return m
 }
 
@@ -236,7 +235,7 @@ func (m *Manager) commit(next config.State) error {
 	e := compile.NewEndpoints(&next)
 	marked := e.Marked(&next)
 	h := compile.NewGuardParts(m.guardParts(), &next, m.runtime, e, m.hostNet)
-	wide := compile.Union(m.rules, h.Rules(marked, next.Settings, m.hostNet))
+	wide := compile.Union(m.rules, h.Rules(marked, next.Director(), m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
@@ -244,11 +243,11 @@ func (m *Manager) commit(next config.State) error {
 	grown := m.runtime.Reconcile(&next, m.now())
 	h = compile.NewGuardParts(h, &next, m.runtime, e, m.hostNet)
 	m.publish(compile.NewTable(&next, m.runtime, h, m.fib, m.table), grown)
-	if !maps.Equal(m.state.Settings, next.Settings) {
-		m.conns.SetSettings(compile.ConnSettings(next.Settings))
+	if m.state.Director() != next.Director() {
+		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
 	m.state, m.rules, m.stale = next, wide, false
-	m.narrow(h.Rules(marked, next.Settings, m.hostNet))
+	m.narrow(h.Rules(marked, next.Director(), m.hostNet))
 	m.host.Announce(h.VIPs())
 	return nil
 }

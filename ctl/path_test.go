@@ -62,7 +62,7 @@ func TestPathMTUDiscovery(t *testing.T) {
 	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1460)}
 	for _, discover := range []uint32{1, 0, 1} {
 		own := key(wire.ProtoTCP, "10.9.0.1:80")
-		w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: own}, Settings: config.Values{config.PMTUDisc: discover}})
+		w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: own}, Settings: config.Values{"pmtu_disc": discover}})
 		out := w.exchange(0, long)
 		if told := wire.Ethernet(out).Dst() == wiretest.ClientMAC; told != (discover == 1) {
 			t.Errorf("pmtu_disc %d: the client is told: %t", discover, told)
@@ -79,20 +79,20 @@ func TestMSSClamp(t *testing.T) {
 		}
 		return all
 	}
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.MSSClamp: director.AutoMSS}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"mss_clamp": director.AutoMSS}})
 	if got := mss(); !slices.Equal(got, []uint16{director.AutoMSS, director.AutoMSS}) {
 		t.Errorf("the director's: %v", got)
 	}
-	w.tune(config.MSSClamp, 1200)
+	w.tune("mss_clamp", 1200)
 	if got := mss(); !slices.Equal(got, []uint16{1200, 1200}) {
 		t.Errorf("the service's own: %v", got)
 	}
-	w.tune(config.MSSClamp, 0)
+	w.tune("mss_clamp", 0)
 	if got := mss(); !slices.Equal(got, []uint16{0, 0}) {
 		t.Errorf("off for the service: %v", got)
 	}
 	for _, v := range []uint32{2, 47, 65496, 1 << 30} {
-		err := w.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{config.MSSClamp: v}})
+		err := w.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"mss_clamp": v}})
 		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil || err.Error() != want {
 			t.Errorf("%v, want %q", err, want)
 		}

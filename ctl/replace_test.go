@@ -15,7 +15,7 @@ import (
 // same keeps its counters and connections.
 func TestReplace(t *testing.T) {
 	w := newWorld(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{config.ExpireNodestConn: 1}},
+	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
 		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))
 	before, counted := w.state, w.status(one).Stats.Conns

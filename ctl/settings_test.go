@@ -40,12 +40,12 @@ func web(t *testing.T, scheduler string) *world {
 // service, and shows among its settings.
 func TestServiceSettings(t *testing.T) {
 	w := web(t, "wlc")
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.ExpireQuiescentTemplate: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_quiescent_template": 1}})
 	if got := w.compiled(); !got.ExpireQuiescent || got.Reset {
 		t.Errorf("after the director's: %+v", got)
 	}
-	w.tune(config.ExpireQuiescentTemplate, 0)
-	w.tune(config.NoServer, config.NoServerReset)
+	w.tune("expire_quiescent_template", 0)
+	w.tune("no_server", config.NoServerReset)
 	if got := w.compiled(); got.ExpireQuiescent || !got.Reset {
 		t.Errorf("after the service's own: %+v", got)
 	}
@@ -57,10 +57,10 @@ func TestServiceSettings(t *testing.T) {
 	for _, k := range list {
 		shown[k.Name] = k
 	}
-	if k := shown[config.ExpireQuiescentTemplate]; k.Value != 0 || k.Default != 1 {
+	if k := shown["expire_quiescent_template"]; k.Value != 0 || k.Default != 1 {
 		t.Errorf("shown %+v, want value 0 over the director's 1", k)
 	}
-	if k := shown[config.NoServer]; k.Value != 1 {
+	if k := shown["no_server"]; k.Value != 1 {
 		t.Errorf("shown %+v, want 1", k)
 	}
 }
@@ -73,11 +73,11 @@ func TestOptionsRebuildThePicker(t *testing.T) {
 		value   uint32
 		rebuilt bool
 	}{
-		{config.MHTable, 65521, true},
-		{config.HashFields, uint32(sched.FieldClient | sched.FieldClientPort), true},
-		{config.SlowStart, 30, true},
-		{config.NoServer, 1, false},
-		{config.TimeoutTCPEstablished, 60, false},
+		{"mh_table", 65521, true},
+		{"hash_fields", uint32(sched.FieldClient | sched.FieldClientPort), true},
+		{"slow_start", 30, true},
+		{"no_server", 1, false},
+		{"timeout_tcp_established", 60, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			w := web(t, "mh")
@@ -108,7 +108,7 @@ func TestHashFieldsReachTheScheduler(t *testing.T) {
 	if n := servers(); n != 1 {
 		t.Errorf("by address, a client has %d servers, want 1", n)
 	}
-	w.tune(config.HashFields, uint32(sched.FieldClient|sched.FieldClientPort))
+	w.tune("hash_fields", uint32(sched.FieldClient|sched.FieldClientPort))
 	if n := servers(); n != 2 {
 		t.Errorf("by address and port, a client has %d servers, want 2", n)
 	}
@@ -122,14 +122,14 @@ func TestSmallTableIsRefused(t *testing.T) {
 		w.must(with(vip, masq(2+i, 1)))
 	}
 	before := w.compiled().Picker
-	err := w.Apply(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{config.MHTable: 251}})
+	err := w.Apply(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{"mh_table": 251}})
 	if err == nil || !strings.Contains(err.Error(), "mh table of 251 slots") {
 		t.Errorf("error %v", err)
 	}
 	if w.compiled().Picker != before {
 		t.Error("the picker changed")
 	}
-	w.tune(config.MHTable, 509)
+	w.tune("mh_table", 509)
 }
 
 // Slow start: a server that was added late, or returns from weight 0, gets few of
@@ -150,7 +150,7 @@ func TestSlowStart(t *testing.T) {
 			t.Run(r.sentence, func(t *testing.T) {
 				w := web(t, "wlc")
 				if on {
-					w.tune(config.SlowStart, ramp)
+					w.tune("slow_start", ramp)
 				}
 				w.must(r.gone)
 				busy := w.runtime.Server(service(vip, "").ServiceKey, one.ServerKey).ID
@@ -196,11 +196,11 @@ func TestOrigins(t *testing.T) {
 	if n := len(w.plane.table().ReplyServices); n != 0 {
 		t.Errorf("%d origins without the setting", n)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{config.OPSReplies: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{"ops_replies": 1}})
 	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
 		t.Errorf("origins %+v", all)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{config.OPSReplies: 1}})
+	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{"ops_replies": 1}})
 	if got := w.plane.table().ReplyServices[end]; !got.Ambiguous {
 		t.Errorf("with two services: %+v", got)
 	}
@@ -212,7 +212,7 @@ func TestFragmentSettings(t *testing.T) {
 	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{config.FragmentTime: 30, config.FragmentHold: 0, config.FragmentHoldSource: 64}})
+	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"fragment_time": 30, "fragment_hold": 0, "fragment_hold_source": 64}})
 	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
 		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
 	}

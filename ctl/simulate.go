@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -57,7 +56,7 @@ const simulationConns = 1024
 func (m *Manager) prepare(q api.Probe) (*simulation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := &simulation{probe: q, servers: map[uint32]config.Server{}, tuning: maps.Clone(m.state.Settings), endpoints: compile.NewEndpoints(&m.state), now: m.now()}
+	r := &simulation{probe: q, servers: map[uint32]config.Server{}, endpoints: compile.NewEndpoints(&m.state), now: m.now()}
 	table := compile.NewTable(&m.state, m.runtime, m.guardParts(), m.fib, nil).Table
 	r.table = table
 	var err error
@@ -87,7 +86,7 @@ func (r *simulation) copyService(m *Manager) error {
 		i, _ := m.state.Find(key)
 		svc := m.state.Services[i]
 		svc.Servers = slices.Clone(svc.Servers)
-		r.service, r.own = &svc, maps.Clone(m.state.ServiceSettings[key])
+		r.service, r.settings = &svc, m.state.SettingsOf(key)
 		r.list = slices.Clone(running.SchedServers)
 		break
 	}
@@ -100,7 +99,7 @@ func (r *simulation) copyService(m *Manager) error {
 		}
 		s.Overload = overload
 	}
-	picker, err := sched.New(r.service.Scheduler, sched.Flags(r.service.SchedFlags), r.list, m.state.SettingsOf(r.service.ServiceKey).SchedOptions())
+	picker, err := sched.New(r.service.Scheduler, sched.Flags(r.service.SchedFlags), r.list, r.settings.SchedOptions())
 	if err != nil {
 		return err
 	}

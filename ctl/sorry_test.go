@@ -83,7 +83,7 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	d := newDesk(t)
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
-	d.op(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{config.LimitRate: 1, config.LimitConns: 1}})
+	d.op(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{"limit_rate": 1, "limit_conns": 1}})
 	q := question("10.1.0.2:1000", "10.9.0.1:80")
 	d.explain(q)
 	d.explain(q)

@@ -115,31 +115,14 @@ func (m *Manager) Marks() []config.MarkRule {
 func (m *Manager) Timeouts() config.Timeouts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.state.Settings.IPVSTimeouts()
+	return m.state.Director().IPVSTimeouts()
 }
 
 // Settings are all settings; with a service, those it can have of its own.
 func (m *Manager) Settings(of *config.ServiceKey) ([]config.Setting, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := m.state.Settings.List()
-	if of == nil {
-		return list, nil
-	}
-	if _, err := m.state.Find(*of); err != nil {
-		return nil, err
-	}
-	own := list[:0]
-	for _, k := range list {
-		if k.PerService {
-			k.Default = k.Value
-			if v, ok := m.state.ServiceSettings[*of][k.Name]; ok {
-				k.Value = v
-			}
-			own = append(own, k)
-		}
-	}
-	return own, nil
+	return m.state.ListSettings(of)
 }
 
 func addrPort(a wire.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }

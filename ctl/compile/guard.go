@@ -86,8 +86,8 @@ func same(a, b *guard.ServiceRules) bool {
 }
 
 // Rules are those that hide it, and what marks lead to services.
-func (h GuardParts) Rules(marked []guard.Match, tuning config.Values, hops *director.HostNet) guard.Rules {
-	r := guard.Rules{Marked: marked, Tagged: tuning.Value(config.KeepTags) != 0}
+func (h GuardParts) Rules(marked []guard.Match, settings *config.Settings, hops *director.HostNet) guard.Rules {
+	r := guard.Rules{Marked: marked, Tagged: settings.KeepTags}
 	for _, part := range h {
 		r.Services = append(r.Services, part)
 	}

@@ -12,11 +12,11 @@ import (
 
 // helper says how the connections of a service are helped; nil: not at all.
 func compileHelper(s *config.State, svc *config.Service) *director.Helper {
-	tuning := s.SettingsOf(svc.ServiceKey)
+	settings := s.SettingsOf(svc.ServiceKey)
 	var ports []director.HelpedPort
 	for _, p := range config.Helped {
 		if svc.FWMark != 0 || svc.Proto == p.Transport {
-			ports = append(ports, helpedPorts(s, svc, p, tuning.Value(p.Setting))...)
+			ports = append(ports, helpedPorts(s, svc, p, p.Help(settings))...)
 		}
 	}
 	masq := func(v config.Server) bool { return v.Method == config.MethodMasq }
@@ -25,8 +25,8 @@ func compileHelper(s *config.State, svc *config.Service) *director.Helper {
 	}
 	return &director.Helper{
 		Ports:        ports,
-		ThirdParty:   tuning.Value(config.FTPBounce) != 0,
-		LeaveAddress: tuning.Value(config.FTPLeaveAddress) != 0,
+		ThirdParty:   settings.FTPBounce,
+		LeaveAddress: settings.FTPLeaveAddress,
 	}
 }
 

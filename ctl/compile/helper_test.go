@@ -36,13 +36,13 @@ func TestHelper(t *testing.T) {
 	}{
 		{"NAT at port 21", at(tcp, 21), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: tcp, Port: 21}}},
 		{"direct routing at port 21", at(tcp, 21), config.MethodRoute, nil, nil, nil},
-		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{config.FTP: config.HelpOff}, nil, nil},
+		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{"ftp": config.HelpOff}, nil, nil},
 		{"NAT at another port", at(tcp, 2021), config.MethodMasq, nil, nil, nil},
-		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{config.FTP: config.HelpOn}, nil, []director.HelpedPort{{Proto: tcp, Port: 2021}}},
+		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{"ftp": config.HelpOn}, nil, []director.HelpedPort{{Proto: tcp, Port: 2021}}},
 		{"UDP port 21", at(udp, 21), config.MethodMasq, nil, nil, nil},
 		{"TFTP", at(udp, 69), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: udp, Port: 69}}},
 		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []director.HelpedPort{{Proto: tcp, Port: 21}}},
-		{"a mark, switched on", mark, config.MethodMasq, config.Values{config.FTP: config.HelpOn}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
+		{"a mark, switched on", mark, config.MethodMasq, config.Values{"ftp": config.HelpOn}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
 			[]director.HelpedPort{{Proto: tcp, Port: 21}, {Proto: tcp, Port: 2021}}},
 	} {
 		var s config.State

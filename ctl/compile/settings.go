@@ -7,31 +7,30 @@ import (
 	"uvs/dataplane/director"
 )
 
-// limit is what a single client may ask of a service; nil: anything.
-func compileLimit(t config.Values, policers *director.Policers) *director.Limit {
-	limit := &director.Limit{Rate: t.Value(config.LimitRate), Conns: t.Value(config.LimitConns), Policers: policers}
-	if limit.Rate == 0 && limit.Conns == 0 {
+// clientLimit bounds what a single client may ask of a service; nil: there is no bound.
+func clientLimit(s *config.Settings, policers *director.Policers) *director.Limit {
+	if s.LimitRate == 0 && s.LimitConns == 0 {
 		return nil
 	}
-	return limit
+	return &director.Limit{Rate: s.LimitRate, Conns: s.LimitConns, Policers: policers}
 }
 
-// settings is what the connection table takes of t.
-func ConnSettings(t config.Values) *conntrack.Settings {
+// ConnSettings are the settings of the connection table.
+func ConnSettings(s *config.Settings) *conntrack.Settings {
 	return &conntrack.Settings{
-		Timeouts:   t.Timeouts(),
-		SecureTCP:  mode(t.Value(config.SecureTCP)),
-		DropEntry:  mode(t.Value(config.DropEntry)),
-		DropPacket: mode(t.Value(config.DropPacket)),
-		DropRate:   int(t.Value(config.AMDropRate)),
-		Reserve:    int(t.Value(config.AMReserve)),
+		Timeouts:   s.Timeouts,
+		SecureTCP:  mode(s.SecureTCP),
+		DropEntry:  mode(s.DropEntry),
+		DropPacket: mode(s.DropPacket),
+		DropRate:   int(s.AMDropRate),
+		Reserve:    int(s.AMReserve),
 
-		ResetForgotten: t.Value(config.ResetForgotten) != 0 && t.Value(config.SloppyTCP) == 0,
+		ResetForgotten: s.ResetForgotten && !s.SloppyTCP,
 	}
 }
 
-// mode reads a defence's value as IPVS's sysctls have it: the kernel writes 1
-// and 2 itself while the defence is idle and active.
+// mode reads the value of a defence as IPVS's sysctls have it: there 1 and 2 are the
+// kernel's own notes that the defence is idle and active.
 func mode(v uint32) conntrack.Mode {
 	switch v {
 	case 0:
@@ -42,21 +41,22 @@ func mode(v uint32) conntrack.Mode {
 	return conntrack.ModeAuto
 }
 
-// rules is what the director takes of t.
-func directorSettings(t config.Values) director.Settings {
+func directorSettings(s *config.Settings) director.Settings {
 	return director.Settings{
-		ReuseMode:      uint8(t.Value(config.ConnReuseMode)),
-		ExpireNoServer: t.Value(config.ExpireNodestConn) != 0,
-		SloppyTCP:      t.Value(config.SloppyTCP) != 0,
-		SloppySCTP:     t.Value(config.SloppySCTP) != 0,
-		ScheduleICMP:   t.Value(config.ScheduleICMP) != 0,
-		RefuseReplies:  t.Value(config.NATICMPSend) != 0,
-		FragmentTime:   conntrack.Tick(t.Value(config.FragmentTime)) * conntrack.Second,
+		ReuseMode:      uint8(s.ConnReuseMode),
+		ExpireNoServer: s.ExpireNodestConn,
+		SloppyTCP:      s.SloppyTCP,
+		SloppySCTP:     s.SloppySCTP,
+		ScheduleICMP:   s.ScheduleICMP,
+		RefuseReplies:  s.NATICMPSend,
+		FragmentTime:   seconds(s.FragmentTime),
 		Hold: frag.Limits{
-			Timeout: conntrack.Tick(t.Value(config.FragmentTime)) * conntrack.Second,
-			Bytes:   int(t.Value(config.FragmentHold)) << 10,
-			Source:  int(t.Value(config.FragmentHoldSource)) << 10,
+			Timeout: seconds(s.FragmentTime),
+			Bytes:   int(s.FragmentHold) << 10,
+			Source:  int(s.FragmentHoldSource) << 10,
 		},
-		KeepTags: t.Value(config.KeepTags) != 0,
+		KeepTags: s.KeepTags,
 	}
 }
+
+func seconds(n uint32) conntrack.Tick { return conntrack.Tick(n) * conntrack.Second }

@@ -33,7 +33,7 @@ func NewTable(s *config.State, l *Runtime, h GuardParts, ways *director.FIB, pre
 		VIPs:     make(map[wire.Addr]director.VIP, len(s.Services)),
 		Services: make(map[director.Endpoint]*director.Service, len(s.Services)),
 		FIB:      ways,
-		Settings: directorSettings(s.Settings),
+		Settings: directorSettings(s.Director()),
 		Sessions: l.Sessions,
 		Tunnels:  map[director.Endpoint]uint32{},
 	}}
@@ -142,7 +142,7 @@ func (t *Table) addOrigins(s *config.State, svc *config.Service, l *Runtime) {
 	if t.services[svc.ServiceKey].SIPCalls != nil {
 		calls = t.services[svc.ServiceKey]
 	}
-	replies := svc.OPS && s.SettingsOf(svc.ServiceKey).Value(config.OPSReplies) != 0
+	replies := svc.OPS && s.SettingsOf(svc.ServiceKey).OPSReplies
 	if svc.FWMark != 0 || calls == nil && !replies {
 		return
 	}
@@ -176,14 +176,13 @@ type serverSettings struct {
 }
 
 func compileServerSettings(s *config.State, key config.ServiceKey) serverSettings {
-	tuning := s.SettingsOf(key)
-	own := serverSettings{ignoreDF: tuning.Value(config.PMTUDisc) == 0, mss: uint16(tuning.Value(config.MSSClamp))}
+	settings := s.SettingsOf(key)
+	own := serverSettings{ignoreDF: !settings.PMTUDisc, mss: uint16(settings.MSSClamp)}
 	if i, err := s.Find(key); err == nil {
 		own.helper = compileHelper(s, &s.Services[i])
 	}
 	if _, ok := s.ServiceSettings[key]; ok {
-		timeouts := tuning.Timeouts()
-		own.timeouts = &timeouts
+		own.timeouts = &settings.Timeouts
 	}
 	return own
 }
@@ -222,8 +221,8 @@ func compileServer(v *RunningServer, l *Runtime, t *director.Table, own serverSe
 // compileService makes a service of the table, and first a picker for it, if it
 // needs another.
 func compileService(s *config.State, svc *config.Service, l *Runtime) *director.Service {
-	running, tuning := l.Services[svc.ServiceKey], s.SettingsOf(svc.ServiceKey)
-	running.rebuild(svc, l, tuning)
+	running, settings := l.Services[svc.ServiceKey], s.SettingsOf(svc.ServiceKey)
+	running.rebuild(svc, l, settings)
 	var limited []uint32
 	for i := range svc.Servers { // newest first, as running.ids
 		if svc.Servers[i].Upper > 0 {
@@ -242,12 +241,12 @@ func compileService(s *config.State, svc *config.Service, l *Runtime) *director.
 		calls = l.SIPCalls
 	}
 	return &director.Service{
-		SIPCalls: calls, WithThreshold: limited, Sorry: sorry, Limit: compileLimit(tuning, l.policers),
+		SIPCalls: calls, WithThreshold: limited, Sorry: sorry, Limit: clientLimit(settings, l.policers),
 		ID: running.ID, Port: svc.Port, Mark: svc.FWMark != 0, MarkAddr: markGroup(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
 		Persist: conntrack.Tick(svc.Persist) * 1000, Mask: clientMask(svc),
-		ExpireQuiescent: tuning.Value(config.ExpireQuiescentTemplate) != 0,
-		Reset:           tuning.Value(config.NoServer) == config.NoServerReset,
+		ExpireQuiescent: settings.ExpireQuiescent,
+		Reset:           settings.NoServer == config.NoServerReset,
 		OnePacket:       svc.OPS,
 		Helper:          compileHelper(s, svc),
 	}
@@ -269,9 +268,9 @@ func clientMask(svc *config.Service) (mask wire.Addr) {
 
 // rebuild makes a new picker if what it is built from changed: the scheduler, its
 // options, the servers. A change of routes alone leaves it as it is.
-func (r *RunningService) rebuild(svc *config.Service, l *Runtime, tuning config.Values) {
-	ramp := conntrack.Tick(tuning.Value(config.SlowStart)) * conntrack.Second
-	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), tuning.SchedOptions(), ramp, svc.Servers}
+func (r *RunningService) rebuild(svc *config.Service, l *Runtime, settings *config.Settings) {
+	ramp := seconds(settings.SlowStart)
+	how := scheduling{svc.Scheduler, sched.Flags(svc.SchedFlags), settings.SchedOptions(), ramp, svc.Servers}
 	same := untouched(r.built.servers, how.servers)
 	if r.picker != nil && same && r.built.like(&how) {
 		return

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
 	"syscall"
 
+	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 	"uvs/sched"
@@ -230,33 +232,43 @@ func (s *State) setTimeouts(op Op) error {
 	if op.Timeouts == nil {
 		return Errorf(syscall.EINVAL, "%s carries no timeouts", op.Verb)
 	}
-	changes := Values{}
-	for name, v := range map[string]uint32{TimeoutTCPEstablished: op.Timeouts.TCP, tuneFinWait: op.Timeouts.TCPFin, TimeoutUDP: op.Timeouts.UDP} {
+	changes, t := Values{}, op.Timeouts
+	for state, v := range map[conntrack.State]uint32{
+		conntrack.TCPEstablished: t.TCP, conntrack.TCPFinWait: t.TCPFin, conntrack.UDPNormal: t.UDP,
+	} {
 		if v != 0 {
-			changes[name] = v
+			i := slices.IndexFunc(settings, func(k Setting) bool { return k.isTimeout && k.state == state })
+			changes[settings[i].Name] = v
 		}
 	}
-	var err error
-	s.Settings, err = s.Settings.with(changes, false)
-	return err
+	return s.setDirector(changes)
+}
+
+// setDirector changes settings of the director.
+func (s *State) setDirector(changes Values) error {
+	values, err := s.Settings.with(changes, false)
+	if err != nil {
+		return err
+	}
+	director := values.Over(defaults)
+	for i := range s.Services {
+		svc := &s.Services[i]
+		if director.SchedOptions() == s.Director().SchedOptions() {
+			break
+		}
+		if err := checkScheduler(svc, s.ServiceSettings[svc.ServiceKey].Over(director)); err != nil {
+			return err
+		}
+	}
+	s.Settings, s.director = values, director
+	return nil
 }
 
 // setSettings changes settings of the director or, if the operation names one, of a
 // service.
 func (s *State) setSettings(op Op) error {
 	if op.Service == nil {
-		all, err := s.Settings.with(op.Settings, false)
-		if err != nil {
-			return err
-		}
-		for i := range s.Services {
-			svc := &s.Services[i]
-			if err := checkScheduler(svc, all.Over(s.ServiceSettings[svc.ServiceKey])); err != nil {
-				return err
-			}
-		}
-		s.Settings = all
-		return nil
+		return s.setDirector(op.Settings)
 	}
 	key := op.Service.ServiceKey
 	i, err := s.Find(key)
@@ -267,7 +279,7 @@ func (s *State) setSettings(op Op) error {
 	if err != nil {
 		return err
 	}
-	if err := checkScheduler(&s.Services[i], s.Settings.Over(own)); err != nil {
+	if err := checkScheduler(&s.Services[i], own.Over(s.Director())); err != nil {
 		return err
 	}
 	if err := checkHelp(&s.Services[i], own); err != nil {
@@ -277,8 +289,27 @@ func (s *State) setSettings(op Op) error {
 	return nil
 }
 
-// SettingsOf is the settings of a service: its own over the director's.
-func (s *State) SettingsOf(key ServiceKey) Values { return s.Settings.Over(s.ServiceSettings[key]) }
+// Director are the director's settings. They must not be changed.
+func (s *State) Director() *Settings { return cmp.Or(s.director, defaults) }
+
+// SettingsOf are the settings of a service: its own over the director's. They must not
+// be changed.
+func (s *State) SettingsOf(key ServiceKey) *Settings {
+	return s.ServiceSettings[key].Over(s.Director())
+}
+
+// ListSettings lists all settings or, for a service, those it can have of its own with
+// the director's values as the defaults.
+func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
+	if of == nil {
+		return s.Director().List(), nil
+	}
+	if _, err := s.Find(*of); err != nil {
+		return nil, err
+	}
+	list := s.SettingsOf(*of).list(s.Director())
+	return slices.DeleteFunc(list, func(k Setting) bool { return !k.PerService }), nil
+}
 
 // checkedService is the service of an operation, if uvs can do what it asks.
 func checkedService(op Op) (Service, error) {
@@ -363,13 +394,13 @@ func checkTunnel(server *Server) error {
 
 // checkScheduler says whether the scheduler takes the service's flags, settings
 // and servers.
-func checkScheduler(svc *Service, tuning Values) error {
+func checkScheduler(svc *Service, settings *Settings) error {
 	list := make([]sched.Server, len(svc.Servers))
 	for i := range svc.Servers {
 		v := &svc.Servers[i]
 		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
 	}
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, tuning.SchedOptions()); err != nil {
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, settings.SchedOptions()); err != nil {
 		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil

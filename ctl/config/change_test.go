@@ -158,7 +158,7 @@ func TestChangeReplaces(t *testing.T) {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}
 	s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
-	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Settings.IPVSTimeouts() != want {
-		t.Errorf("timeouts %+v, %v; want %+v", s.Settings.IPVSTimeouts(), err, want)
+	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Director().IPVSTimeouts() != want {
+		t.Errorf("timeouts %+v, %v; want %+v", s.Director().IPVSTimeouts(), err, want)
 	}
 }

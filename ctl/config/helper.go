@@ -8,35 +8,31 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Values of the settings ftp and tftp, and the words for them.
-const (
-	HelpOff = iota
-	HelpOn
-	HelpAuto
-)
-
-var helpWords = []string{"off", "on", "auto"}
-
-// HelpedProtocol is one that a helper knows.
+// HelpedProtocol is a protocol with a helper and a setting of the same name.
 type HelpedProtocol struct {
-	Setting   string
+	Name      string
 	Transport uint8
-	Port      uint16 // its own
+	Port      uint16                 // well-known
+	Help      func(*Settings) uint32 // HelpOff, HelpOn or HelpAuto
 }
 
-var Helped = []HelpedProtocol{{FTP, wire.ProtoTCP, wire.PortFTP}, {TFTP, wire.ProtoUDP, wire.PortTFTP}}
+// Helped are the protocols that have helpers.
+var Helped = []HelpedProtocol{
+	{"ftp", wire.ProtoTCP, wire.PortFTP, func(s *Settings) uint32 { return s.FTP }},
+	{"tftp", wire.ProtoUDP, wire.PortTFTP, func(s *Settings) uint32 { return s.TFTP }},
+}
 
 // checkHelp refuses what asks for a helper in vain.
 func checkHelp(svc *Service, own Values) error {
 	for _, p := range Helped {
-		if own[p.Setting] != HelpOn {
+		if own[p.Name] != HelpOn {
 			continue
 		}
 		switch {
 		case svc.FWMark == 0 && svc.Proto != p.Transport:
-			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, p.Setting, ProtoName(p.Transport))
+			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, p.Name, ProtoName(p.Transport))
 		case svc.OPS:
-			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections that %s could announce others in", svc.ServiceKey, p.Setting)
+			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections that %s could announce others in", svc.ServiceKey, p.Name)
 		}
 	}
 	return nil

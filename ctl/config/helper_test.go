@@ -33,7 +33,7 @@ func TestSettingWords(t *testing.T) {
 	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53}, MethodMasq, "10.2.0.11:53") {
 		s, _ = Change(s, op)
 	}
-	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{FTP: HelpOn}}); err == nil {
+	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{"ftp": HelpOn}}); err == nil {
 		t.Error("FTP of a UDP service is not refused")
 	}
 }

@@ -39,7 +39,7 @@ type Op struct {
 	Service  *Service  `json:"service,omitempty"`
 	Server   *Server   `json:"server,omitempty"`
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
-	Settings Values    `json:"tuning,omitempty"`
+	Settings Values    `json:"settings,omitempty"`
 
 	Marks []MarkRule `json:"marks,omitempty"`
 }

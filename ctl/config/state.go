@@ -17,14 +17,15 @@ import (
 type State struct {
 	Services []Service  // in order of adding
 	Marks    []MarkRule // in order: the last that matches decides
-	Settings Values
-	// ServiceSettings is what single services have of their own.
+	Settings Values     // those of the director that were set
+	// ServiceSettings are those of single services.
 	ServiceSettings map[ServiceKey]Values
 	// Sorry are the sorry servers: what a service falls back on while none of its
 	// servers takes a new connection.
 	Sorry map[ServiceKey]Server
 
-	ended []ServiceKey // see Deleted
+	director *Settings    // Settings over the defaults; nil: the defaults
+	ended    []ServiceKey // see Deleted
 	// touched are the services an operation changed since the state was cloned;
 	// all says that any may be concerned.
 	touched map[ServiceKey]bool

@@ -1,0 +1,262 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"uvs/conntrack"
+	"uvs/sched"
+)
+
+// Values are settings that were set, by name.
+type Values map[string]uint32
+
+// Setting describes a setting as the tags of Settings do, and has its value.
+type Setting struct {
+	Name       string   `json:"name"`
+	Value      uint32   `json:"value"`
+	Default    uint32   `json:"default"`
+	Min        uint32   `json:"min"`
+	Max        uint32   `json:"max"`
+	Also       []uint32 `json:"also,omitempty"`
+	Only       []uint32 `json:"only,omitempty"`
+	Words      []string `json:"words,omitempty"`
+	Unit       string   `json:"unit,omitempty"`
+	Help       string   `json:"help"`
+	PerService bool     `json:"per_service,omitempty"`
+	Applies    string   `json:"-"`
+
+	field     int             // of Settings
+	isTimeout bool            // of state
+	state     conntrack.State // of its connections
+}
+
+// The settings in the order of `uvs get` and by name, and the values they have by default.
+var (
+	settings         = readTags(reflect.TypeFor[Settings]())
+	byName, defaults = index(settings)
+)
+
+// readTags reads the descriptions of a struct's fields. It panics if a tag is wrong.
+func readTags(t reflect.Type) (list []Setting) {
+	for i := 0; i < t.NumField(); {
+		field, tags := i, []reflect.StructTag{t.Field(i).Tag}
+		for i++; i < t.NumField() && t.Field(i).Name == "_"; i++ {
+			tags = append(tags, t.Field(i).Tag)
+		}
+		get := func(key string) string {
+			var words []string
+			for _, tag := range tags {
+				words = append(words, strings.Fields(tag.Get(key))...)
+			}
+			return strings.Join(words, " ")
+		}
+		k := Setting{
+			Name: get("name"), Min: number(get("min")), Max: number(get("max")), Default: number(get("default")),
+			Also: numbers(get("also")), Only: numbers(get("only")), Words: strings.Fields(get("words")),
+			Unit: get("unit"), Help: get("help"), Applies: get("applies"), PerService: get("scope") == "service", field: field,
+		}
+		switch t.Field(field).Type.Kind() {
+		case reflect.Array:
+			list = append(list, timeouts(k)...)
+			continue
+		case reflect.Bool:
+			k.Max = 1
+		}
+		list = append(list, k)
+	}
+	return list
+}
+
+// timeouts are the settings of all states that have a timeout of their own.
+func timeouts(k Setting) (list []Setting) {
+	for s := range conntrack.TemplateNone {
+		k.state, k.isTimeout, k.Applies = s, true, "sctp"
+		switch {
+		case s <= conntrack.TCPSynAck:
+			k.Applies = "tcp"
+		case s == conntrack.UDPNormal:
+			k.Applies = "udp"
+		}
+		k.Name = strings.ReplaceAll(strings.ToLower("timeout_"+k.Applies+"_"+s.String()), "-", "_")
+		k.Name = strings.TrimSuffix(k.Name, "_udp")
+		list = append(list, k)
+	}
+	return list
+}
+
+func number(text string) uint32 { return append(numbers(text), 0)[0] }
+
+func numbers(text string) (list []uint32) {
+	for word := range strings.FieldsSeq(text) {
+		n, err := strconv.ParseUint(word, 10, 32)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, uint32(n))
+	}
+	return list
+}
+
+func index(list []Setting) (map[string]*Setting, *Settings) {
+	index, s := map[string]*Setting{}, &Settings{Timeouts: conntrack.IPVSTimeouts()}
+	for i := range list {
+		k := &list[i]
+		index[k.Name] = k
+		if !k.isTimeout {
+			k.set(s, k.Default)
+		}
+	}
+	return index, s
+}
+
+// in is where the setting's value stands in s.
+func (k *Setting) in(s *Settings) reflect.Value {
+	v := reflect.ValueOf(s).Elem().Field(k.field)
+	if k.isTimeout {
+		v = v.Index(int(k.state))
+	}
+	return v
+}
+
+func (k *Setting) set(s *Settings, value uint32) {
+	switch v := k.in(s); v.Kind() {
+	case reflect.Bool:
+		v.SetBool(value != 0)
+	case reflect.Int64:
+		v.SetInt(int64(conntrack.Tick(value) * conntrack.Second))
+	default:
+		v.SetUint(uint64(value))
+	}
+}
+
+func (k *Setting) get(s *Settings) uint32 {
+	switch v := k.in(s); v.Kind() {
+	case reflect.Bool:
+		if v.Bool() {
+			return 1
+		}
+		return 0
+	case reflect.Int64:
+		return uint32(conntrack.Tick(v.Int()) / conntrack.Second)
+	default:
+		return uint32(v.Uint())
+	}
+}
+
+// List lists all settings with the values of s; the default is that of the timeout profile.
+func (s *Settings) List() []Setting {
+	base := *defaults
+	base.Timeouts = profile(s.TimeoutProfile)
+	return s.list(&base)
+}
+
+// list lists all settings with the values of s, and those of base as the defaults.
+func (s *Settings) list(base *Settings) []Setting {
+	list := slices.Clone(settings)
+	for i := range list {
+		list[i].Value, list[i].Default = list[i].get(s), list[i].get(base)
+	}
+	return list
+}
+
+func profile(n uint32) conntrack.Timeouts {
+	if n == ProfileNetfilter {
+		return conntrack.NetfilterTimeouts()
+	}
+	return conntrack.IPVSTimeouts()
+}
+
+// Over are the settings base with the values laid over it.
+func (v Values) Over(base *Settings) *Settings {
+	if len(v) == 0 {
+		return base
+	}
+	s := *base
+	for name, value := range v {
+		if k := byName[name]; !k.isTimeout {
+			k.set(&s, value)
+		}
+	}
+	if s.TimeoutProfile != base.TimeoutProfile {
+		s.Timeouts = profile(s.TimeoutProfile)
+	}
+	for name, value := range v {
+		if k := byName[name]; k.isTimeout {
+			k.set(&s, value)
+		}
+	}
+	return &s
+}
+
+// with are the values after changes, which are those of a service or of the director.
+func (v Values) with(changes Values, service bool) (Values, error) {
+	next := maps.Clone(v)
+	if next == nil {
+		next = Values{}
+	}
+	for name, value := range changes {
+		k := byName[name]
+		switch {
+		case k == nil:
+			return v, Errorf(syscall.EINVAL, "there is no setting %q; `uvs get` lists them", name)
+		case service && !k.PerService:
+			return v, Errorf(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
+		case len(k.Only) > 0 && !slices.Contains(k.Only, value):
+			return v, Errorf(syscall.EINVAL, "setting %s: %d is not one of %v", name, value, k.Only)
+		case len(k.Only) == 0 && (value < k.Min || value > k.Max) && !slices.Contains(k.Also, value):
+			return v, Errorf(syscall.EINVAL, "setting %s: %d is not %s", name, value, k.Range())
+		}
+		next[name] = value
+	}
+	return next, nil
+}
+
+// Range are the values that the setting can have, in words.
+func (k *Setting) Range() string {
+	if len(k.Only) > 0 {
+		return strings.Trim(fmt.Sprint(k.Only), "[]")
+	}
+	text := fmt.Sprintf("%d to %d", k.Min, k.Max)
+	if len(k.Also) > 0 {
+		text = strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Also), "[]"), " ", ", ") + ", or " + text
+	}
+	return text
+}
+
+// ParseSetting reads NAME=VALUE, where VALUE is a number or, if the setting has any, a word.
+func ParseSetting(s string) (name string, value uint32, err error) {
+	name, text, _ := strings.Cut(s, "=")
+	if k := byName[name]; k != nil && slices.Contains(k.Words, text) {
+		return name, uint32(slices.Index(k.Words, text)), nil
+	}
+	v, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return name, 0, Errorf(syscall.EINVAL, "%q is not NAME=VALUE with a whole number, or a word that `uvs get` shows for it", s)
+	}
+	return name, uint32(v), nil
+}
+
+// Shown is a value as people read it.
+func (k Setting) Shown(v uint32) string {
+	if int(v) < len(k.Words) {
+		return k.Words[v]
+	}
+	return strconv.FormatUint(uint64(v), 10)
+}
+
+// IPVSTimeouts are the three timeouts of `ipvsadm -L --timeout`.
+func (s *Settings) IPVSTimeouts() Timeouts {
+	seconds := func(state conntrack.State) uint32 { return uint32(s.Timeouts[state] / conntrack.Second) }
+	return Timeouts{TCP: seconds(conntrack.TCPEstablished), TCPFin: seconds(conntrack.TCPFinWait), UDP: seconds(conntrack.UDPNormal)}
+}
+
+// SchedOptions is what a scheduler takes of the settings.
+func (s *Settings) SchedOptions() sched.Options {
+	return sched.Options{Table: int(s.MHTable), Fields: sched.Fields(s.HashFields)}
+}

@@ -1,0 +1,92 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"uvs/conntrack/frag"
+	"uvs/dataplane/wire"
+	"uvs/sched"
+)
+
+// Every field is a setting with a name, a help and a default that it can have, and its
+// bounds are those of the code that reads it.
+func TestSettings(t *testing.T) {
+	s := *defaults
+	for _, k := range s.List() {
+		if k.Name == "" || k.Help == "" || byName[k.Name] == nil || k.Value != k.Default {
+			t.Errorf("%+v: a name, a help or the default is missing", k)
+		}
+		for _, v := range slices.Concat([]uint32{k.Min, k.Default, k.Max}, k.Also, k.Only) {
+			if len(k.Only) > 0 && !slices.Contains(k.Only, v) && v != k.Max {
+				t.Errorf("%s cannot be %d", k.Name, v)
+			}
+			if k.set(&s, v); k.get(&s) != v {
+				t.Errorf("%s is %d after it was set to %d", k.Name, k.get(&s), v)
+			}
+		}
+	}
+	var sizes []uint32
+	for _, n := range sched.TableSizes() {
+		sizes = append(sizes, uint32(n))
+	}
+	if got := byName["mh_table"].Only; !slices.Equal(got[1:], sizes) {
+		t.Errorf("mh_table can be %v, the scheduler's are %v", got, sizes)
+	}
+	for name, max := range map[string]uint32{
+		"hash_fields": uint32(sched.AllFields), "mss_clamp": wire.MaxIPLen - 40, "fragment_hold": frag.MaxQueue >> 10,
+		"fragment_hold_source": frag.MaxQueue >> 10, "timeout_udp": maxTimeout,
+	} {
+		if got := byName[name].Max; got != max {
+			t.Errorf("%s can be up to %d, want %d", name, got, max)
+		}
+	}
+	if got := byName["mss_clamp"].Min; got != wire.MinMSS {
+		t.Errorf("mss_clamp can be %d, want %d", got, wire.MinMSS)
+	}
+}
+
+// No setting is forgotten: the code reads every field.
+func TestSettingsAreRead(t *testing.T) {
+	var source strings.Builder
+	for _, dir := range []string{".", "../compile"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(name, "_test.go") {
+				source.Write(text)
+			}
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Settings]()) {
+		if f.Name != "_" && !regexp.MustCompile(`[\w)]\.`+f.Name+`\b`).MatchString(source.String()) {
+			t.Errorf("nothing reads setting %s", f.Name)
+		}
+	}
+}
+
+// Values of a service lie over the director's; a timeout that was set lies over the profile.
+func TestSettingsOver(t *testing.T) {
+	director := Values{"timeout_profile": ProfileNetfilter, "timeout_udp": 7, "slow_start": 5}.Over(defaults)
+	service := Values{"slow_start": 0, "timeout_tcp_established": 60}.Over(director)
+	if director.SlowStart != 5 || service.SlowStart != 0 {
+		t.Errorf("slow_start %d and %d, want 5 and 0", director.SlowStart, service.SlowStart)
+	}
+	if got, want := director.IPVSTimeouts(), (Timeouts{TCP: 432000, TCPFin: 120, UDP: 7}); got != want {
+		t.Errorf("the director's timeouts %+v, want %+v", got, want)
+	}
+	if got, want := service.IPVSTimeouts(), (Timeouts{TCP: 60, TCPFin: 120, UDP: 7}); got != want {
+		t.Errorf("the service's timeouts %+v, want %+v", got, want)
+	}
+}
