@@ -1,6 +1,6 @@
 package ring
 
-// opensBlocks says whether frames may be read from a block the kernel is still
-// filling. amd64 makes stores visible in program order, which is what the
-// kernel's order of writing (payload, then header) needs to be worth anything.
+// opensBlocks reports whether a link reads frames from a block that the kernel is
+// still filling. The kernel writes the payload, then the header. On amd64 stores
+// become visible in program order, so that a whole header means a whole payload.
 const opensBlocks = true

@@ -2,7 +2,7 @@
 
 package ring
 
-// opensBlocks says whether frames may be read from a block the kernel is still
-// filling. The kernel orders its stores only when it closes a block, and this
-// machine may reorder the rest.
+// opensBlocks reports whether a link reads frames from a block that the kernel is
+// still filling. The kernel orders its stores only when it closes a block, and this
+// machine may reorder the others.
 const opensBlocks = false

@@ -14,9 +14,9 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// BenchmarkForward carries small frames from one veth to another, a batch at a
-// time on one goroutine. ns/frame is the time of Recv and Send alone, which with
-// veth includes the way through the peer; ns/op has the generator in it as well.
+// BenchmarkForward forwards small frames from one veth to another, a batch at a time,
+// on one goroutine. ns/frame is the time of Recv and Send, which for a veth includes
+// the receive path of the peer. ns/op also includes the generator.
 func BenchmarkForward(b *testing.B) {
 	for _, batch := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
@@ -25,12 +25,12 @@ func BenchmarkForward(b *testing.B) {
 			l := open(b, lab.middle, "m0", "m1")
 			out := make([]wire.Frame, batch)
 			for i := range out {
-				out[i] = fresh(testFrame(uint32(i), 64))
+				out[i] = newFrame(testFrame(uint32(i), 64))
 				out[i].Out = 0
 			}
 			frames := make([]wire.Frame, 64)
 			var spent time.Duration
-			carried := 0
+			forwarded := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := generator.Send(out); err != nil {
@@ -49,29 +49,28 @@ func BenchmarkForward(b *testing.B) {
 						b.Fatal(err)
 					}
 					left -= n
-					carried += n
+					forwarded += n
 				}
 				spent += time.Since(start)
 			}
-			b.ReportMetric(float64(spent.Nanoseconds())/float64(carried), "ns/frame")
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(forwarded), "ns/frame")
 		})
 	}
 }
 
-// carriers are two ways through the middle: a copy loop over a link, and the
-// kernel's own forwarding.
-var carriers = []struct {
+// forwarders forward in the middle: a copy loop on a link, and the kernel.
+var forwarders = []struct {
 	name  string
 	start func(testing.TB) (n *lab, right string)
 }{
 	{"ring", func(t testing.TB) (*lab, string) {
 		lab := newLab(t)
 		var l *Link
-		in(t, lab.middle, func() (err error) {
+		inNetns(t, lab.middle, func() (err error) {
 			l, err = Open(Config{Interfaces: []Interface{{Name: "m0"}, {Name: "m1"}}})
 			return err
 		})
-		carry(t, l, func(*wire.Frame) {})
+		startCopyLoop(t, l, func(*wire.Frame) {})
 		return lab, "10.9.0.2"
 	}},
 	{"kernel", func(t testing.TB) (*lab, string) {
@@ -79,21 +78,21 @@ var carriers = []struct {
 		lab.address(t, lab.middle, "m0", "10.9.0.254/16")
 		lab.address(t, lab.middle, "m1", "10.10.0.254/16")
 		lab.address(t, lab.right, "r0", "10.10.0.2/16")
-		in(t, lab.middle, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
+		inNetns(t, lab.middle, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
 		defaultRoute(t, lab, "l0", "10.9.0.254")
 		defaultRoute(t, lab, "r0", "10.10.0.254")
 		return lab, "10.10.0.2"
 	}},
 }
 
-// defaultRoute sends what leaves by l0 or r0 to a gateway.
+// defaultRoute adds a route by l0 or r0 to a gateway.
 func defaultRoute(t testing.TB, n *lab, name, gateway string) {
 	t.Helper()
 	ns := n.left
 	if name == "r0" {
 		ns = n.right
 	}
-	h := handle(t, ns)
+	h := netlinkHandle(t, ns)
 	link, err := h.LinkByName(name)
 	if err == nil {
 		dst := &net.IPNet{IP: net.IPv4(10, 0, 0, 0), Mask: net.CIDRMask(8, 32)}
@@ -104,15 +103,15 @@ func defaultRoute(t testing.TB, n *lab, name, gateway string) {
 	}
 }
 
-// BenchmarkRoundTrip sends lone UDP datagrams to an echo and back, a millisecond
-// apart.
+// BenchmarkRoundTrip sends single UDP datagrams to an echo server and back, one each
+// millisecond.
 func BenchmarkRoundTrip(b *testing.B) {
-	for _, c := range carriers {
+	for _, c := range forwarders {
 		b.Run(c.name, func(b *testing.B) {
 			lab, right := c.start(b)
 			var server net.PacketConn
 			var client net.Conn
-			in(b, lab.right, func() (err error) {
+			inNetns(b, lab.right, func() (err error) {
 				server, err = net.ListenPacket("udp4", right+":0")
 				return err
 			})
@@ -127,7 +126,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				}
 			}()
 			defer server.Close()
-			in(b, lab.left, func() (err error) {
+			inNetns(b, lab.left, func() (err error) {
 				client, err = net.Dial("udp4", server.LocalAddr().String())
 				return err
 			})
@@ -149,14 +148,14 @@ func BenchmarkRoundTrip(b *testing.B) {
 			slices.Sort(trips)
 			b.ReportMetric(float64(trips[len(trips)/2].Microseconds()), "p50-µs")
 			b.ReportMetric(float64(trips[len(trips)*99/100].Microseconds()), "p99-µs")
-			b.ReportMetric(0, "ns/op") // the pause says nothing
+			b.ReportMetric(0, "ns/op") // it would include the pause
 		})
 	}
 }
 
-// BenchmarkTCP sends one stream with the offloads a veth has by default.
+// BenchmarkTCP sends one stream, with the default offloads of a veth.
 func BenchmarkTCP(b *testing.B) {
-	for _, c := range carriers {
+	for _, c := range forwarders {
 		b.Run(c.name, func(b *testing.B) {
 			lab, right := c.start(b)
 			client, server := lab.dial(b, right)

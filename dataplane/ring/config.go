@@ -10,63 +10,62 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Interface is one interface a link receives from and sends to.
+// Interface is one network interface of a link.
 type Interface struct {
 	Name string
-	// QdiscBypass sends past the queueing discipline (PACKET_QDISC_BYPASS):
-	// faster, but then nothing waits while the device is busy, and tcpdump on
-	// this host does not see what is sent.
+	// QdiscBypass sends without the queueing discipline (PACKET_QDISC_BYPASS). It
+	// is faster, but frames do not wait while the device is busy, and tcpdump on
+	// this host does not see them.
 	QdiscBypass bool
-	// Netns is the descriptor of the network namespace the interface is in. 0:
-	// that of the calling thread.
+	// Netns is the descriptor of the interface's network namespace. 0: that of
+	// the calling thread.
 	Netns int
 }
 
-// Config says what to open. Only Interfaces must be given; the zero value of
-// everything else means its default.
+// Config configures a link. Only Interfaces is required. The zero value of any other
+// field means its default.
 type Config struct {
-	// Interfaces become the ports of the link: a frame's In and Out are indexes
-	// into this list. They must be Ethernet; they may be down.
+	// Interfaces are the ports of the link: a frame's In and Out are indexes into
+	// this list. They must be Ethernet devices, and may be down.
 	Interfaces []Interface
 
 	// BlockSize is the size of a ring block in bytes, a multiple of the page
-	// size. A frame longer than a block is lost, so it must hold a super-frame:
-	// at least 128 KiB. Default 1 MiB: more than the longest the kernel can be
-	// told to make (GSO_MAX_SIZE, 8*65535 bytes). Block size does not matter for
-	// speed from 16 KiB to 4 MiB.
+	// size. A frame longer than a block is lost, so a block must hold a GSO
+	// frame: at least 128 KiB. The default, 1 MiB, is more than the longest GSO
+	// frame (GSO_MAX_SIZE, 8*65535 bytes). From 16 KiB to 4 MiB the block size
+	// does not affect the speed.
 	BlockSize int
-	// Blocks is how many blocks a ring has, at least 2. Default 8: 8 MiB per
-	// interface and worker, about 50 ms of the smallest frames at a million a
-	// second.
+	// Blocks is the number of blocks of a ring, at least 2. Default 8: 8 MiB per
+	// interface and worker, or about 50 ms of the smallest frames at a million
+	// frames per second.
 	Blocks int
 
-	// Mark, if not 0, is put on every frame sent (SO_MARK), so that the host's
-	// own rules can tell them from its own.
+	// Mark, if not 0, is the firewall mark of every sent frame (SO_MARK). With it
+	// the host's rules can distinguish them.
 	Mark uint32
 
 	// SendBuffer is the socket's send buffer in bytes. Default 4 MiB: a batch of
-	// 64 super-frames of 64 KiB.
+	// 64 GSO frames of 64 KiB.
 	SendBuffer int
 
-	// Spin is how long Recv keeps looking before it sleeps. Default 50 µs: round
-	// trips of a lone frame take 93-124 µs instead of 140-185, for at most that
-	// much work per idle moment. Negative: sleep at once.
+	// Spin is how long Recv polls before it sleeps. With the default, 50 µs, the
+	// round trip of a single frame takes 93-124 µs instead of 140-185. The price
+	// is up to 50 µs of CPU time before each sleep. Negative: sleep at once.
 	Spin time.Duration
-	// Idle is how long Recv sleeps at most. Default 100 ms.
+	// Idle is the longest sleep of Recv. Default 100 ms.
 	Idle time.Duration
 
-	// Steer is the classic BPF program that picks the worker for a frame: its
-	// result modulo the number of workers. Offset 0 is the IP header. It is
-	// attached once. Default: the kernel's hash of the flow, the same for both
-	// directions of it.
+	// Steer is a classic BPF program that selects the worker for a frame: its
+	// result modulo the number of workers. Offset 0 is the IP header. Default:
+	// the kernel's flow hash, which is the same for both directions.
 	Steer []bpf.RawInstruction
 }
 
-// minBlock holds a 64 KiB super-frame with its slot header and room in front,
-// rounded up to a power of two.
+// minBlock holds a 64 KiB GSO frame with its slot header and headroom. It is rounded
+// up to a power of two.
 const minBlock = 128 << 10
 
-// withDefaults fills in what was not given and checks what was.
+// withDefaults returns c with defaults, or an error if a value is invalid.
 func (c Config) withDefaults() (Config, error) {
 	if len(c.Interfaces) == 0 || len(c.Interfaces) >= int(wire.NoPort) {
 		return c, fmt.Errorf("ring: %d interfaces: want at least one and fewer than %d", len(c.Interfaces), wire.NoPort)
@@ -96,7 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// orDefault sets *v to def if it was not given.
+// orDefault sets *v to def if it is zero.
 func orDefault[T int | time.Duration](v *T, def T) {
 	if *v == 0 {
 		*v = def

@@ -1,48 +1,46 @@
-// Package ring is the kernel's rim: frames in by AF_PACKET receive rings
-// (TPACKET_V3), frames out by sendmmsg straight from the ring's memory, with
-// checksum and segmentation offload carried through in both directions
-// (PACKET_VNET_HDR). One Link is all interfaces of one worker.
+// Package ring is the frame I/O of the kernel. It receives from AF_PACKET rings
+// (TPACKET_V3) and sends with sendmmsg, directly from the ring's memory. Checksum
+// and segmentation offload are kept in both directions (PACKET_VNET_HDR). A Link
+// has all interfaces of one worker.
 //
 // # Receiving
 //
-// The kernel fills a ring block by block and hands a block over when it is full
-// or its timer fires. Waiting for that makes a lone frame late by a
-// millisecond, so a ring that was found empty is also read from the block still
-// being filled ("open"), and an idle link sleeps on a doorbell: a second packet
-// socket without a ring, whose queue becomes readable with every frame. Three
-// rules make that safe, and each has its place in the code:
+// The kernel fills a ring block by block, and closes a block when it is full or its
+// timer fires. That would delay a single frame by a millisecond. So an empty ring
+// is also read from the block that is still being filled ("open"), and an idle link
+// sleeps on a doorbell: a second packet socket without a ring, which becomes
+// readable with every frame. Three rules make that safe:
 //
 //   - A frame is taken from an open block only when every word of its header
-//     that is read is non-zero (slot.go). The kernel raises the block's packet
-//     count first, copies the payload and writes the header last. This relies
-//     on stores becoming visible in order, as on amd64; elsewhere only closed
-//     blocks are read, with a short block timer, and the link sleeps on the ring
-//     socket itself (see opensBlocks).
-//   - Memory is zeroed before it goes back to the kernel (reader.go), or a header
-//     of the ring's previous lap would pass for a new one.
-//   - The doorbell is bound before the ring socket (open.go): the kernel runs
-//     taps newest first, so the frame is in the ring before the bell rings.
-//     Going to sleep is: drain the bell, look once more, poll (link.go).
+//     that is read is non-zero (slot.go). The kernel increments the block's
+//     packet count first, then copies the payload, and writes the header last.
+//     This needs stores that become visible in order, as on amd64. On other
+//     machines only closed blocks are read, with a short block timer, and the
+//     link sleeps on the ring socket itself (see opensBlocks).
+//   - Memory is zeroed before it goes back to the kernel (reader.go). Otherwise a
+//     header of the ring's previous lap would look like a new one.
+//   - The doorbell is bound before the ring socket (open.go). The kernel runs taps
+//     newest first, so the frame is in the ring before the bell rings. Before it
+//     sleeps, the link drains the bell and reads the ring once more (link.go).
 //
-// Looking at the open block all the time would make small batches and slow the
-// kernel down (it writes the very cache line that is read), so under load the
-// link lets frames gather for some microseconds (pace.go).
+// If the link always read the open block, batches would be small, and the kernel
+// would slow down, because it writes the cache line that is read. So under load the
+// link waits some microseconds for frames to gather (pace.go).
 //
 // # Lending
 //
-// Recv lends frames: slices of ring memory with at least wire.Headroom bytes in
-// front. The next Recv takes them back, as does Close. The room in front covers
-// the slot's own header, which has been read by then; so a slot costs 22 bytes
-// more than without headroom, not 96.
+// Recv lends frames: slices of ring memory with at least wire.Headroom bytes before
+// them. The next Recv takes them back, as does Close. The headroom overlaps the
+// slot's header, which was read already. So a slot needs only 22 bytes more than
+// without headroom, not 96.
 //
 // # Steering
 //
-// OpenGroup opens the links of several workers on the same interfaces and joins
-// them in one fanout group per interface. The doorbells form a fanout group
-// too, with its members in the same order, so that a frame wakes the worker that
-// got it and no other.
+// OpenGroup opens the links of several workers on the same interfaces, with one
+// fanout group per interface. The doorbells have a fanout group too, with the
+// members in the same order, so that a frame wakes only the worker that gets it.
 //
-// Frames the host sends, frames for other hosts' MAC addresses (promiscuous
-// mode) and frames cut short by the ring never leave this package; they are
-// counted in Stats.
+// The package does not lend frames that this host sends, frames for the MAC
+// addresses of other hosts (promiscuous mode), and frames that the ring truncated.
+// Stats counts them.
 package ring

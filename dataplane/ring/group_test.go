@@ -14,8 +14,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// udpFrame is an IPv4 UDP frame of flow n without a payload; checksums are left
-// out, since nobody reads it.
+// udpFrame returns an IPv4 UDP frame of flow n, without payload and checksums.
 func udpFrame(n int) []byte {
 	b := make([]byte, 60)
 	copy(b, rightMAC)
@@ -28,12 +27,12 @@ func udpFrame(n int) []byte {
 	return b
 }
 
-// TestGroup lets two workers share an interface: every frame comes to exactly
-// one of them, always to the same one for a flow, and only that one's doorbell
-// rings. That is still so when the interface was down in between.
+// TestGroup: two workers share an interface. Every frame goes to exactly one of them,
+// all frames of a flow go to the same one, and only its doorbell rings. That remains
+// so after the interface was down.
 func TestGroup(t *testing.T) {
 	lab := newLab(t)
-	links := openWorkers(t, lab.middle, small("m0"), 2)
+	links := openWorkers(t, lab.middle, smallConfig("m0"), 2)
 	from := rawSocket(t, lab.left, "l0")
 	const flows = 64
 	var owners [flows]int
@@ -55,11 +54,11 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// TestGroupKeepsFragmentsTogether: the kernel's hash leaves ports out of all
-// fragments, of the first too, so that all of a datagram come to one worker.
+// TestGroupKeepsFragmentsTogether: the kernel's hash ignores the ports of all
+// fragments, also of the first one, so that all of a datagram go to one worker.
 func TestGroupKeepsFragmentsTogether(t *testing.T) {
 	lab := newLab(t)
-	links := openWorkers(t, lab.middle, small("m0"), 2)
+	links := openWorkers(t, lab.middle, smallConfig("m0"), 2)
 	from := rawSocket(t, lab.left, "l0")
 	var load [2]int
 	for n := range 64 {
@@ -81,10 +80,10 @@ func TestGroupKeepsFragmentsTogether(t *testing.T) {
 	}
 }
 
-// TestSteer picks the worker by a program: the UDP source port modulo two.
+// TestSteer selects the worker by a program: the UDP source port modulo two.
 func TestSteer(t *testing.T) {
 	lab := newLab(t)
-	cfg := small("m0")
+	cfg := smallConfig("m0")
 	prog, err := bpf.Assemble([]bpf.Instruction{bpf.LoadAbsolute{Off: 20, Size: 2}, bpf.RetA{}})
 	if err != nil {
 		t.Fatal(err)
@@ -99,15 +98,15 @@ func TestSteer(t *testing.T) {
 	}
 }
 
-// ownerOf sends a frame of a flow and says which of two workers it came to. It
-// fails the test if the frame comes to both, or if the other's doorbell rings.
+// ownerOf sends a frame of a flow, and returns which of two workers received it. It
+// fails the test if both did, or if the other one's doorbell rings.
 func ownerOf(t testing.TB, links []*Link, from, flow int) (owner int) {
 	t.Helper()
 	return ownerOfFrame(t, links, from, flow, udpFrame(flow))
 }
 
-// ownerOfFrame is ownerOf for a frame with the flow's number where UDP has its
-// source port.
+// ownerOfFrame is ownerOf for a frame that has the flow's number at the offset of
+// UDP's source port.
 func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (owner int) {
 	t.Helper()
 	for _, l := range links {
@@ -116,11 +115,12 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 	write(t, from, frame)
 	seen := make([]int, len(links))
 	for end := time.Now().Add(patience); seen[0]+seen[1] == 0 && time.Now().Before(end); {
-		// Looking at all workers after one has the frame would find a second copy.
+		// All workers are read, to detect a second copy.
 		for w, l := range links {
 			var frames [8]wire.Frame
-			for _, f := range frames[:l.look(frames[:])] {
-				if b := f.Bytes(); len(b) > 36 && b[23] == wire.ProtoUDP && int(binary.BigEndian.Uint16(b[34:])) == flow {
+			for _, f := range frames[:l.takeReady(frames[:])] {
+				if b := f.Bytes(); len(b) > 36 && b[23] == wire.ProtoUDP &&
+					int(binary.BigEndian.Uint16(b[34:])) == flow {
 					seen[w]++
 					owner = w
 				}
@@ -131,14 +131,14 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 	if seen[owner] != 1 || seen[1-owner] != 0 {
 		t.Fatalf("flow %d: workers saw its one frame %v times", flow, seen)
 	}
-	if opensBlocks && rung(t, links[1-owner]) {
+	if opensBlocks && bellRings(t, links[1-owner]) {
 		t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
 	}
 	return owner
 }
 
-// rung says whether a link's doorbell would wake it.
-func rung(t testing.TB, l *Link) bool {
+// bellRings reports whether a link's doorbell would wake it.
+func bellRings(t testing.TB, l *Link) bool {
 	t.Helper()
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].bell), Events: unix.POLLIN}}, 0)
 	if err != nil {
@@ -147,9 +147,9 @@ func rung(t testing.TB, l *Link) bool {
 	return n > 0
 }
 
-// TestBellBeforeRing looks at the kernel's list of taps, in the order it runs
-// them: a frame must be in the ring before the doorbell rings, also after the
-// interface went down and up.
+// TestBellBeforeRing reads the kernel's list of taps, in the order in which it runs
+// them. The ring must come before the doorbell, also after the interface went down
+// and up.
 func TestBellBeforeRing(t *testing.T) {
 	if !opensBlocks {
 		t.Skip("this machine sleeps on the ring itself")
@@ -158,7 +158,7 @@ func TestBellBeforeRing(t *testing.T) {
 	open(t, lab.middle, "m0")
 	check := func(when string) {
 		var taps []string
-		in(t, lab.middle, func() error {
+		inNetns(t, lab.middle, func() error {
 			list, err := os.ReadFile("/proc/thread-self/net/ptype")
 			for line := range strings.Lines(string(list)) {
 				if f := strings.Fields(line); len(f) == 3 && f[1] == "m0" {
@@ -177,8 +177,8 @@ func TestBellBeforeRing(t *testing.T) {
 	check("down and up again")
 }
 
-// TestDoorbell lets a frame ring the bell: it is silent again once the link has
-// slept on it, or the link would never sleep again.
+// TestDoorbell: a frame rings the bell. After the link slept on it, the bell is silent;
+// otherwise the link would never sleep again.
 func TestDoorbell(t *testing.T) {
 	if !opensBlocks {
 		t.Skip("this machine sleeps on the ring itself")
@@ -188,12 +188,12 @@ func TestDoorbell(t *testing.T) {
 	l.idle = 1
 	from := rawSocket(t, lab.left, "l0")
 	write(t, from, testFrame(1, 60))
-	if !rung(t, l) {
+	if !bellRings(t, l) {
 		t.Error("a frame came and the doorbell did not ring")
 	}
-	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
-	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) == 0 })
-	if rung(t, l) {
+	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
+	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) == 0 })
+	if bellRings(t, l) {
 		t.Error("the doorbell rings though no frame came since the link slept")
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestWake calls Wake before and during Recv; both return at once, empty.
+// TestWake calls Wake before and during Recv. Both times Recv returns at once without
+// frames.
 func TestWake(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0")
@@ -29,7 +30,7 @@ func TestWake(t *testing.T) {
 			done <- err
 		}()
 		if when == "during" {
-			for l.shownSleeps.Load() == 0 {
+			for l.sharedSleeps.Load() == 0 {
 				time.Sleep(time.Millisecond)
 			}
 			l.Wake()
@@ -45,8 +46,8 @@ func TestWake(t *testing.T) {
 	}
 }
 
-// TestClose closes a link whose Recv is asleep; that Recv, and every later call,
-// says so.
+// TestClose closes a link whose Recv sleeps. This Recv and every later call return
+// net.ErrClosed.
 func TestClose(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0")
@@ -57,7 +58,7 @@ func TestClose(t *testing.T) {
 		_, err := l.Recv(frames[:])
 		done <- err
 	}()
-	for l.shownSleeps.Load() == 0 {
+	for l.sharedSleeps.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if err := l.Close(); err != nil {
@@ -84,15 +85,15 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestDown takes the interface down and up underneath a link: sending meanwhile
-// is counted, and frames flow again afterwards.
+// TestDown sets the interface of a link down and up. The link counts frames that it
+// cannot send meanwhile, and continues afterwards.
 func TestDown(t *testing.T) {
 	lab := newLab(t)
 	setUp(t, lab.middle, "m0", false)
 	l := open(t, lab.middle, "m0") // it may be down from the start
 	var frames [8]wire.Frame
 	for range 2 {
-		f := fresh(testFrame(1, 60))
+		f := newFrame(testFrame(1, 60))
 		f.Out = 0
 		if n, err := l.Send([]wire.Frame{f, f}); n != 0 || err != nil {
 			t.Errorf("send while down: %d, %v, want 0 frames and no error", n, err)
@@ -104,17 +105,17 @@ func TestDown(t *testing.T) {
 	setUp(t, lab.middle, "m0", true)
 	from := rawSocket(t, lab.left, "l0")
 	write(t, from, testFrame(3, 60))
-	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
-	f := fresh(testFrame(2, 60))
+	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
+	f := newFrame(testFrame(2, 60))
 	f.Out = 0
 	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
 		t.Errorf("send when up again: %d, %v, want 1 frame", n, err)
 	}
-	// Nobody received in between, so nobody heard of it.
+	// There is no Recv in between, so the link does not notice it.
 	setUp(t, lab.middle, "m0", false)
 	setUp(t, lab.middle, "m0", true)
 	if n, err := l.Send([]wire.Frame{f}); n != 1 || err != nil {
-		t.Errorf("send after an outage nobody noticed: %d, %v, want 1 frame", n, err)
+		t.Errorf("send after an unnoticed outage: %d, %v, want 1 frame", n, err)
 	}
 	l.Close()
 	if got := l.Stats().Ports[0].DropDown; got != 4 {
@@ -122,15 +123,15 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestDeleted deletes the interfaces underneath a link one after the other: it
-// goes on with what is left. Then it makes the first one again.
+// TestDeleted deletes the interfaces of a link one after the other. The link continues
+// with those that are left. Then the test creates the first one again.
 func TestDeleted(t *testing.T) {
 	lab := newLab(t)
-	cfg := small("m0", "m1")
+	cfg := smallConfig("m0", "m1")
 	l := openWorkers(t, lab.middle, cfg, 1)[0]
 	sendBy := func(port uint16) (sent int) {
 		t.Helper()
-		f := fresh(testFrame(2, 60))
+		f := newFrame(testFrame(2, 60))
 		f.Out = port
 		sent, err := l.Send([]wire.Frame{f})
 		if err != nil {
@@ -138,16 +139,16 @@ func TestDeleted(t *testing.T) {
 		}
 		return sent
 	}
-	remove(t, lab.middle, "m0")
-	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[0].Gone })
+	deleteInterface(t, lab.middle, "m0")
+	receiveUntil(t, l, func([]wire.Frame) bool { return l.Stats().Ports[0].Gone })
 	if left, gone := sendBy(1), sendBy(0); left != 1 || gone != 0 {
-		t.Errorf("sent %d frames by the port that is left and %d by the one that is gone, want 1 and 0", left, gone)
+		t.Errorf("sent %d frames by the remaining port and %d by the deleted one, want 1 and 0", left, gone)
 	}
-	remove(t, lab.middle, "m1")
-	eventually(t, l, func([]wire.Frame) bool { return l.Stats().Ports[1].Gone })
-	in(t, lab.middle, func() error {
+	deleteInterface(t, lab.middle, "m1")
+	receiveUntil(t, l, func([]wire.Frame) bool { return l.Stats().Ports[1].Gone })
+	inNetns(t, lab.middle, func() error {
 		if err := Reopen([]*Link{l}, cfg, 0); !errors.Is(err, unix.ENODEV) {
-			t.Errorf("reopen what is not there: %v, want ENODEV", err)
+			t.Errorf("reopen an interface that does not exist: %v, want ENODEV", err)
 		}
 		return nil
 	})
@@ -156,25 +157,25 @@ func TestDeleted(t *testing.T) {
 	lab.veth(t, "l0", lab.left, leftMAC, "m0", rightMAC)
 	reopen(t, lab, []*Link{l}, cfg)
 	from := rawSocket(t, lab.left, "l0")
-	eventually(t, l, func([]wire.Frame) bool { return !l.Stats().Ports[0].Gone }) // taken up
+	receiveUntil(t, l, func([]wire.Frame) bool { return !l.Stats().Ports[0].Gone }) // reopened
 	write(t, from, testFrame(3, 60))
-	eventually(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 && frames[0].In == 0 })
+	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 && frames[0].In == 0 })
 	if sendBy(0) != 1 {
 		t.Error("cannot send by the port that is back")
 	}
 	l.publish()
 	if s := l.Stats().Ports[0]; s.Received == 0 || s.DropDown != before.DropDown || before.DropDown == 0 {
-		t.Errorf("counters do not go on: before %+v, after %+v", before, s)
+		t.Errorf("counters do not continue: before %+v, after %+v", before, s)
 	}
 }
 
-// TestReopenGroup has an interface deleted and made again under two workers:
-// each flow comes to one of them, with the doorbells in order.
+// TestReopenGroup: the interface of two workers is deleted and created again. Each flow
+// goes to one of them, and only its doorbell rings.
 func TestReopenGroup(t *testing.T) {
 	lab := newLab(t)
-	cfg := small("m0")
+	cfg := smallConfig("m0")
 	links := openWorkers(t, lab.middle, cfg, 2)
-	remove(t, lab.middle, "m0")
+	deleteInterface(t, lab.middle, "m0")
 	lab.veth(t, "l0", lab.left, leftMAC, "m0", rightMAC)
 	reopen(t, lab, links, cfg)
 	for _, l := range links {
@@ -191,27 +192,29 @@ func TestReopenGroup(t *testing.T) {
 	if load[0] == 0 || load[1] == 0 {
 		t.Errorf("workers saw %v frames, want both to have work", load)
 	}
-	// One that is never taken up is closed with the link, or at once after it.
+	// A replacement that was not installed is closed with the link, or by Reopen
+	// if the link is closed.
 	reopen(t, lab, links, cfg)
 	reopen(t, lab, links, cfg)
 	for _, l := range links {
 		l.Close()
 	}
-	in(t, lab.middle, func() error {
+	inNetns(t, lab.middle, func() error {
 		if err := Reopen(links, cfg, 0); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("reopen closed links: %v, want net.ErrClosed", err)
 		}
-		if left, err := os.ReadFile("/proc/thread-self/net/packet"); err != nil || bytes.Count(left, []byte("\n")) != 1 {
+		if left, err := os.ReadFile("/proc/thread-self/net/packet"); err != nil ||
+			bytes.Count(left, []byte("\n")) != 1 {
 			t.Errorf("packet sockets are left: %v\n%s", err, left)
 		}
 		return nil
 	})
 }
 
-// remove deletes an interface, and so the other end of a veth.
-func remove(t *testing.T, ns netns.NsHandle, name string) {
+// deleteInterface deletes an interface, and with it the peer of a veth.
+func deleteInterface(t *testing.T, ns netns.NsHandle, name string) {
 	t.Helper()
-	h := handle(t, ns)
+	h := netlinkHandle(t, ns)
 	link, err := h.LinkByName(name)
 	if err == nil {
 		err = h.LinkDel(link)
@@ -221,13 +224,13 @@ func remove(t *testing.T, ns netns.NsHandle, name string) {
 	}
 }
 
-// reopen opens interface 0 in the middle anew.
+// reopen opens interface 0 in the middle again.
 func reopen(t *testing.T, lab *lab, links []*Link, cfg Config) {
 	t.Helper()
-	in(t, lab.middle, func() error { return Reopen(links, cfg, 0) })
+	inNetns(t, lab.middle, func() error { return Reopen(links, cfg, 0) })
 }
 
-// TestOpenErrors opens what cannot be opened and reads the message.
+// TestOpenErrors checks the messages for configurations that cannot be opened.
 func TestOpenErrors(t *testing.T) {
 	lab := newLab(t)
 	for _, row := range []struct {
@@ -236,13 +239,14 @@ func TestOpenErrors(t *testing.T) {
 		want string
 	}{
 		{"no interface", Config{}, "0 interfaces"},
-		{"an unknown interface", small("nosuch0"), "interface nosuch0: no such device"},
-		{"the same interface twice", small("m0", "m0"), "m0 given twice"},
-		{"blocks too small for super-frames", Config{Interfaces: small("m0").Interfaces, BlockSize: 65536}, "block size 65536"},
-		{"a lone block", Config{Interfaces: small("m0").Interfaces, Blocks: 1}, "1 blocks"},
-		{"an idle time of nothing", Config{Interfaces: small("m0").Interfaces, Idle: 1}, "idle time 1ns"},
+		{"an unknown interface", smallConfig("nosuch0"), "interface nosuch0: no such device"},
+		{"the same interface twice", smallConfig("m0", "m0"), "m0 given twice"},
+		{"blocks too small for GSO frames", Config{Interfaces: smallConfig("m0").Interfaces, BlockSize: 65536},
+			"block size 65536"},
+		{"a single block", Config{Interfaces: smallConfig("m0").Interfaces, Blocks: 1}, "1 blocks"},
+		{"an idle time that is too short", Config{Interfaces: smallConfig("m0").Interfaces, Idle: 1}, "idle time 1ns"},
 	} {
-		in(t, lab.middle, func() error {
+		inNetns(t, lab.middle, func() error {
 			l, err := Open(row.cfg)
 			if err == nil {
 				l.Close()
@@ -260,7 +264,7 @@ func TestOpenErrors(t *testing.T) {
 		if err := unix.Capset(&hdr, &none[0]); err != nil {
 			return fmt.Errorf("drop capabilities: %w", err)
 		}
-		_, err := Open(small("lo"))
+		_, err := Open(smallConfig("lo"))
 		return err
 	})
 	if !errors.Is(err, unix.EPERM) || !bytes.Contains([]byte(err.Error()), []byte("CAP_NET_RAW")) {
@@ -268,8 +272,8 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// TestNoAllocation receives and sends without allocating, also when it finds
-// nothing and sleeps.
+// TestNoAllocation receives and sends without allocating, also when a Recv sleeps
+// without a frame.
 func TestNoAllocation(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0", "m1")
@@ -280,7 +284,7 @@ func TestNoAllocation(t *testing.T) {
 	got := 0
 	allocs := testing.AllocsPerRun(200, func() {
 		_, _ = unix.Write(from, frame)
-		for range 2 { // the second finds nothing and sleeps
+		for range 2 { // the second Recv sleeps without a frame
 			n, err := l.Recv(frames)
 			if err != nil {
 				t.Fatal(err)

@@ -14,28 +14,28 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Link is a way in and out for frames: all interfaces of one worker. Recv and
-// Send belong to the worker; Wake, Stats and Close may be called by anyone. An
-// interface that is deleted is silent until Reopen.
+// Link receives and sends frames on all interfaces of one worker. Only the worker
+// calls Recv and Send. Any goroutine may call Wake, Stats and Close. An interface
+// that was deleted is silent until Reopen.
 type Link struct {
-	// turn is held by Recv and by Send while they run, so that Close can come at
-	// any time: one uncontended lock a batch.
-	turn  sync.Mutex
-	ports []*port                // changed by the worker with mu held
-	fresh []atomic.Pointer[port] // what is to take the place of each port; nil: it stays
-	first int                    // port looked at first, a different one each turn
-	pace  pace
-	polls []unix.PollFd // the event, then the bell of every port
-	spin  time.Duration
-	idle  int // longest sleep in milliseconds
-	tx    sendQueue
-	scrap [8]byte // what was read from a bell or the event; nobody cares
+	// Recv and Send hold batchMu while they run, so that Close may be called at any
+	// time. It costs one uncontended lock per batch.
+	batchMu      sync.Mutex
+	ports        []*port                // the worker changes them with mu held
+	replacements []atomic.Pointer[port] // the new port i, if not nil; see Reopen
+	first        int                    // port that is read first, another one each time
+	pace         pace
+	polls        []unix.PollFd // the event, then the bell of every port
+	spin         time.Duration
+	idle         int // longest sleep in ms
+	tx           sendQueue
+	discard      [8]byte // bytes read from a bell or the event
 
-	turns, sleeps           uint64
-	shownTurns, shownSleeps atomic.Uint64
+	batches, sleeps             uint64
+	sharedBatches, sharedSleeps atomic.Uint64
 
-	// woken says that Wake was called and no Recv has returned since; event, an
-	// eventfd, says the same to a sleeping Recv.
+	// woken is set by Wake until a Recv returns. event, an eventfd, wakes a
+	// sleeping Recv.
 	woken  atomic.Bool
 	closed atomic.Bool
 	// mu guards the descriptors against Close for Wake and Stats.
@@ -46,45 +46,45 @@ type Link struct {
 // port is one interface of a link. It belongs to the worker, except as noted.
 type port struct {
 	name string
-	// fd is the ring's socket; frames leave by it too. bell is what the link
-	// sleeps on: the doorbell, or fd itself where open blocks cannot be read. -1:
-	// not open.
+	// fd is the ring's socket, which also sends. The link sleeps on bell: the
+	// doorbell, or fd itself on machines that do not read open blocks. -1: not
+	// open.
 	fd, bell int
 	mem      []byte // the mapped ring
 	rx       reader
 	counts   counts
 
-	shown             shown // for any goroutine
+	shared            sharedCounts // counts for other goroutines
 	gone              atomic.Bool
-	ringFull, freezes uint64 // what the kernel counted so far; guarded by Link.mu
+	ringFull, freezes uint64 // kernel counters so far; guarded by Link.mu
 }
 
-// Recv takes back the frames lent before and lends up to len(in) new ones. It
-// waits until there are some, Wake is called, or the idle time has passed; n may
-// then be 0. The error is net.ErrClosed after Close.
+// Recv takes back the frames of the last Recv and lends up to len(in) new ones. It
+// waits until there are some, Wake is called, or the idle time has passed. Then n
+// may be 0. After Close the error is net.ErrClosed.
 func (l *Link) Recv(in []wire.Frame) (n int, err error) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l.batchMu.Lock()
+	defer l.batchMu.Unlock()
 	if l.closed.Load() {
 		return 0, net.ErrClosed
 	}
 	for _, p := range l.ports {
 		p.rx.giveBack()
 	}
-	for i := range l.fresh {
-		if l.fresh[i].Load() != nil {
-			l.replace(i)
+	for i := range l.replacements {
+		if l.replacements[i].Load() != nil {
+			l.installReplacement(i)
 		}
 	}
 	l.publish()
 	if l.pace.gathering && !l.woken.Load() {
 		l.gather()
 	}
-	n = l.look(in)
-	l.pace.saw(n)
+	n = l.takeReady(in)
+	l.pace.observe(n)
 	switch {
 	case l.woken.Load():
-		l.hush()
+		l.clearWake()
 	case n == 0:
 		n, err = l.wait(in)
 	}
@@ -92,14 +92,14 @@ func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 		return 0, net.ErrClosed
 	}
 	if n > 0 {
-		l.turns++
+		l.batches++
 	}
 	return n, err
 }
 
-// look lends what there is now. Every ring gets its turn to be first, so none
-// can keep the others waiting.
-func (l *Link) look(in []wire.Frame) (n int) {
+// takeReady lends the frames that are ready now. It begins with another ring each
+// time, so that no ring can block the others.
+func (l *Link) takeReady(in []wire.Frame) (n int) {
 	l.first++
 	if l.first >= len(l.ports) {
 		l.first = 0
@@ -114,27 +114,27 @@ func (l *Link) look(in []wire.Frame) (n int) {
 	return n
 }
 
-// wait looks for frames for a while, then sleeps until something comes.
+// wait polls the rings for a while, then sleeps until a frame comes.
 func (l *Link) wait(in []wire.Frame) (n int, err error) {
 	if l.spin > 0 {
 		for end := time.Now().Add(l.spin); time.Now().Before(end); {
-			if n = l.look(in); n > 0 || l.woken.Load() {
+			if n = l.takeReady(in); n > 0 || l.woken.Load() {
 				break
 			}
 		}
 	}
-	// A frame that comes after the bell was drained rings it; one that came
-	// before is seen by this look.
+	// A frame that comes after drain rings the bell. A frame that came before is
+	// ready now.
 	if n == 0 && !l.woken.Load() {
 		l.drain()
-		n = l.look(in)
+		n = l.takeReady(in)
 	}
 	if n == 0 && !l.woken.Load() {
 		err = l.sleep()
-		n = l.look(in)
+		n = l.takeReady(in)
 	}
 	if l.woken.Load() {
-		l.hush()
+		l.clearWake()
 	}
 	return n, err
 }
@@ -152,45 +152,46 @@ func (l *Link) sleep() error {
 	}
 	for i, p := range l.ports {
 		if l.polls[1+i].Revents&^unix.POLLIN != 0 {
-			l.failed(i, p)
+			l.portFailed(i, p)
 		}
 	}
 	return nil
 }
 
-// failed finds out what happened to port p after its bell reported an error: its
-// interface went down, which is forgiven, or was deleted.
-func (l *Link) failed(i int, p *port) {
-	clearError(p.bell) // or poll would report it for ever
+// portFailed handles an error of the bell of port p. Either the interface went down,
+// which needs no action, or it was deleted.
+func (l *Link) portFailed(i int, p *port) {
+	clearError(p.bell) // or poll would report it again and again
 	clearError(p.fd)
 	sa, err := unix.Getsockname(p.bell)
 	if ll, ok := sa.(*unix.SockaddrLinklayer); err == nil && ok && ll.Ifindex > 0 {
 		return
 	}
 	p.gone.Store(true)
-	l.polls[1+i].Fd = -1 // poll passes over it
+	l.polls[1+i].Fd = -1 // poll ignores it
 }
 
-// clearError makes a socket forget the error it keeps for its next user.
+// clearError clears the pending error of a socket.
 func clearError(fd int) { _, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) }
 
-// drainMax bounds the reads that empty one doorbell, whose queue holds a frame
-// or two: a flood could go on for ever. One that is not empty yet rings again.
+// drainMax bounds the reads that empty one doorbell, whose queue holds a frame or
+// two. In a flood it could fill as fast as it is read. A bell that is not empty
+// rings again.
 const drainMax = 8
 
-// drain empties the doorbells. Under load they are left full: a full socket
-// wakes nobody.
+// drain empties the doorbells. Under load they stay full, because a full socket does
+// not wake its reader.
 func (l *Link) drain() {
 	for i, p := range l.ports {
 		if p.bell == p.fd || p.gone.Load() {
 			continue
 		}
 		for range drainMax {
-			_, errno := unix.Read(p.bell, l.scrap[:])
+			_, errno := unix.Read(p.bell, l.discard[:])
 			if errno == unix.EAGAIN {
 				break
 			} else if errno != nil {
-				l.failed(i, p)
+				l.portFailed(i, p)
 			}
 		}
 	}
@@ -208,35 +209,35 @@ func (l *Link) Wake() {
 	}
 }
 
-// hush makes Wake be forgotten. The flag goes first: a Wake between the two
-// steps is then at worst answered twice.
-func (l *Link) hush() {
+// clearWake resets Wake. It clears the flag first: a Wake between the two steps then
+// wakes Recv twice at worst.
+func (l *Link) clearWake() {
 	l.woken.Store(false)
-	_, _ = unix.Read(l.event, l.scrap[:])
+	_, _ = unix.Read(l.event, l.discard[:])
 }
 
-// Close ends the link. A waiting Recv returns net.ErrClosed. Frames still lent
-// are taken back: whoever calls it must know that the worker is done with them.
+// Close closes the link. A waiting Recv returns net.ErrClosed. Close takes back the
+// frames that are still lent, so the worker must no longer use them.
 func (l *Link) Close() error {
 	if l.closed.Swap(true) {
 		return nil
 	}
 	l.Wake()
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l.batchMu.Lock()
+	defer l.batchMu.Unlock()
 	l.publish()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.release()
 }
 
-// release closes and unmaps whatever is open. The caller holds turn and mu, or
-// is the only one who knows the link.
+// release closes and unmaps everything that is open. The caller holds batchMu and
+// mu, or no other goroutine knows the link.
 func (l *Link) release() error {
 	var errs []error
 	for i, p := range l.ports {
 		errs = append(errs, p.close())
-		if p := l.fresh[i].Swap(nil); p != nil {
+		if p := l.replacements[i].Swap(nil); p != nil {
 			errs = append(errs, p.close())
 		}
 	}
@@ -248,10 +249,10 @@ func (l *Link) release() error {
 	return nil
 }
 
-// close closes and unmaps whatever is open of a port.
+// close closes and unmaps everything of a port that is open.
 func (p *port) close() error {
 	var errs []error
-	p.askKernel()
+	p.readKernelStats()
 	if p.mem != nil {
 		errs = append(errs, unix.Munmap(p.mem))
 	}
@@ -263,7 +264,7 @@ func (p *port) close() error {
 	return errors.Join(errs...)
 }
 
-// closeFD closes a descriptor unless it was never opened.
+// closeFD closes a descriptor, unless it is -1.
 func closeFD(fd int) error {
 	if fd < 0 {
 		return nil

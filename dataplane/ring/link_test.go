@@ -13,11 +13,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// testType is the EtherType of frames these tests make up: IEEE 802 local
-// experimental 1.
+// testType is the EtherType of the test frames: IEEE 802 local experimental 1.
 const testType = 0x88b5
 
-// testFrame is a frame to the middle that carries n and is length bytes long.
+// testFrame returns a frame to the middle that carries n and has length bytes.
 func testFrame(n uint32, length int) []byte {
 	b := make([]byte, length)
 	copy(b, rightMAC)
@@ -30,17 +29,17 @@ func testFrame(n uint32, length int) []byte {
 	return b
 }
 
-// isTest says whether a frame was made by testFrame.
+// isTest reports whether testFrame made a frame.
 func isTest(b []byte) bool {
 	return len(b) >= 18 && binary.BigEndian.Uint16(b[12:]) == testType
 }
 
-// patience is how long a test waits for what must come. It is not a figure of
-// merit: nothing waits that long unless it is broken.
+// patience is how long a test waits for a result. A test waits that long only if it
+// fails.
 const patience = 5 * time.Second
 
-// eventually receives until done says so of what was lent, or patience ends.
-func eventually(t testing.TB, l *Link, done func([]wire.Frame) bool) {
+// receiveUntil calls Recv until done returns true for the lent frames, or patience ends.
+func receiveUntil(t testing.TB, l *Link, done func([]wire.Frame) bool) {
 	t.Helper()
 	var frames [64]wire.Frame
 	for end := time.Now().Add(patience); time.Now().Before(end); {
@@ -62,7 +61,7 @@ func write(t testing.TB, fd int, frame []byte) {
 	}
 }
 
-// TestLink runs the tests all links must pass over the middle of the lab.
+// TestLink runs the tests of all links on a link in the middle of the lab.
 func TestLink(t *testing.T) {
 	linktest.Run(t, func(t *testing.T) linktest.Wires {
 		lab := newLab(t)
@@ -81,20 +80,20 @@ func TestLink(t *testing.T) {
 	})
 }
 
-// TestThrough sends frames of many lengths through the link in the middle: each
-// arrives once, in order, unchanged, with the promised room in front.
-func TestThrough(t *testing.T) {
+// TestForward sends frames of many lengths through the link in the middle. Each
+// arrives once, in order, unchanged, and is lent with wire.Headroom.
+func TestForward(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0", "m1")
 	from, to := rawSocket(t, lab.left, "l0"), rawSocket(t, lab.right, "r0")
 	lengths := []int{18, 42, 60, 61, 127, 128, 1000, 1513, 1514}
-	const rounds = 200 // some times round a ring of 512 KiB
+	const rounds = 200 // several laps of a ring of 512 KiB
 	for round := range uint32(rounds) {
 		for i, length := range lengths {
 			write(t, from, testFrame(round<<8|uint32(i), length))
 		}
 		left := len(lengths)
-		eventually(t, l, func(frames []wire.Frame) bool {
+		receiveUntil(t, l, func(frames []wire.Frame) bool {
 			for i := range frames {
 				f := &frames[i]
 				if !isTest(f.Bytes()) {
@@ -102,12 +101,13 @@ func TestThrough(t *testing.T) {
 				}
 				left--
 				if f.In != 0 || f.Out != wire.NoPort || f.MTU != 0 || f.TunnelLen != 0 {
-					t.Fatalf("frame lent as In %d Out %d MTU %d Outer %d, want 0, NoPort, 0, 0", f.In, f.Out, f.MTU, f.TunnelLen)
+					t.Fatalf("frame lent as In %d Out %d MTU %d TunnelLen %d, want 0, NoPort, 0, 0", f.In, f.Out, f.MTU,
+						f.TunnelLen)
 				}
 				if f.Headroom() < wire.Headroom {
-					t.Fatalf("room in front is %d bytes, want at least %d", f.Headroom(), wire.Headroom)
+					t.Fatalf("headroom is %d bytes, want at least %d", f.Headroom(), wire.Headroom)
 				}
-				clear(f.Buf[:f.Off]) // ours while it is lent
+				clear(f.Buf[:f.Off]) // the borrower may write the headroom
 				f.Out = 1
 			}
 			if _, err := l.Send(frames); err != nil {
@@ -125,7 +125,8 @@ func TestThrough(t *testing.T) {
 	}
 	l.Close()
 	s := l.Stats()
-	if in, out := s.Ports[0].Received, s.Ports[1].Sent; in < rounds*uint64(len(lengths)) || out != rounds*uint64(len(lengths)) {
+	if in, out := s.Ports[0].Received, s.Ports[1].Sent; in < rounds*uint64(len(lengths)) ||
+		out != rounds*uint64(len(lengths)) {
 		t.Errorf("received %d, sent %d, want %d of each", in, out, rounds*len(lengths))
 	}
 }
@@ -136,7 +137,7 @@ func readTest(t testing.TB, fd int, b []byte) int {
 	return readFrame(t, fd, b, isTest)
 }
 
-// readFrame reads the next frame that is wanted from a raw socket.
+// readFrame reads from a raw socket up to the next wanted frame.
 func readFrame(t testing.TB, fd int, b []byte, wanted func([]byte) bool) int {
 	t.Helper()
 	for {
@@ -150,8 +151,8 @@ func readFrame(t testing.TB, fd int, b []byte, wanted func([]byte) bool) int {
 	}
 }
 
-// TestOpenBlock sends one lone frame: it is lent while the kernel still has the
-// block open, so it did not wait for the block's timer.
+// TestOpenBlock sends single frames. The link lends a frame while the kernel has the
+// block open, without waiting for the block's timer.
 func TestOpenBlock(t *testing.T) {
 	if !opensBlocks {
 		t.Skip("this machine does not read open blocks")
@@ -159,13 +160,13 @@ func TestOpenBlock(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0")
 	from := rawSocket(t, lab.left, "l0")
-	// The timer may close a block just after a frame was taken from it open; that
-	// it does so every time cannot be chance.
+	// The timer may close a block just after a frame was taken from it. That it
+	// does so every time cannot be chance.
 	const tries = 20
 	opened := 0
 	for i := range uint32(tries) {
 		write(t, from, testFrame(i, 60))
-		eventually(t, l, func(frames []wire.Frame) bool {
+		receiveUntil(t, l, func(frames []wire.Frame) bool {
 			if len(frames) > 0 && !l.ports[0].rx.closed() {
 				opened++
 			}
@@ -173,16 +174,16 @@ func TestOpenBlock(t *testing.T) {
 		})
 	}
 	if opened == 0 {
-		t.Errorf("none of %d lone frames was lent while its block was open", tries)
+		t.Errorf("none of %d single frames was lent while its block was open", tries)
 	}
 }
 
-// TestClosedBlocks receives as machines do that may not read open blocks.
+// TestClosedBlocks receives as on machines that do not read open blocks.
 func TestClosedBlocks(t *testing.T) {
 	lab := newLab(t)
 	var l *Link
-	in(t, lab.middle, func() error {
-		cfg, err := small("m0").withDefaults()
+	inNetns(t, lab.middle, func() error {
+		cfg, err := smallConfig("m0").withDefaults()
 		if err != nil {
 			return err
 		}
@@ -194,7 +195,7 @@ func TestClosedBlocks(t *testing.T) {
 	from := rawSocket(t, lab.left, "l0")
 	for i := range uint32(20) {
 		write(t, from, testFrame(i, 60))
-		eventually(t, l, func(frames []wire.Frame) bool {
+		receiveUntil(t, l, func(frames []wire.Frame) bool {
 			for _, f := range frames {
 				if isTest(f.Bytes()) {
 					return true
@@ -205,9 +206,9 @@ func TestClosedBlocks(t *testing.T) {
 	}
 }
 
-// TestTag sends a frame with a VLAN tag, which the kernel takes out: it is lent
-// with the tag in its place.
-func TestTag(t *testing.T) {
+// TestVLANTag sends a frame with a VLAN tag, which the kernel removes. The frame is
+// lent with the tag.
+func TestVLANTag(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0")
 	from := rawSocket(t, lab.left, "l0")
@@ -215,12 +216,12 @@ func TestTag(t *testing.T) {
 	tag := []byte{0x81, 0x00, 0x60, 0x2a} // priority 3, VLAN 42
 	want := append(append(append([]byte{}, plain[:12]...), tag...), plain[12:]...)
 	write(t, from, want)
-	eventually(t, l, func(frames []wire.Frame) bool {
+	receiveUntil(t, l, func(frames []wire.Frame) bool {
 		for i := range frames {
 			f := &frames[i]
 			if bytes.Equal(f.Bytes(), want) {
 				if f.Headroom() < wire.Headroom {
-					t.Errorf("room before the tagged frame is %d, want %d", f.Headroom(), wire.Headroom)
+					t.Errorf("headroom of the tagged frame is %d, want %d", f.Headroom(), wire.Headroom)
 				}
 				return true
 			}
@@ -233,17 +234,17 @@ func TestTag(t *testing.T) {
 	}
 }
 
-// TestOtherHost sends a frame to a MAC address that is not the middle's: it is
-// counted and not lent.
+// TestOtherHost sends a frame to a MAC address that is not the middle's. The link
+// counts it and does not lend it.
 func TestOtherHost(t *testing.T) {
 	lab := newLab(t)
 	l := open(t, lab.middle, "m0")
 	from := rawSocket(t, lab.left, "l0")
-	strange := testFrame(1, 60)
-	copy(strange, net.HardwareAddr{0x02, 0, 0, 0, 0xff, 0xff})
-	write(t, from, strange)
+	other := testFrame(1, 60)
+	copy(other, net.HardwareAddr{0x02, 0, 0, 0, 0xff, 0xff})
+	write(t, from, other)
 	write(t, from, testFrame(2, 60))
-	eventually(t, l, func(frames []wire.Frame) bool {
+	receiveUntil(t, l, func(frames []wire.Frame) bool {
 		for _, f := range frames {
 			if isTest(f.Bytes()) {
 				if n := binary.BigEndian.Uint32(f.Bytes()[14:]); n != 2 {
@@ -260,20 +261,20 @@ func TestOtherHost(t *testing.T) {
 	}
 }
 
-// TestOwnFrames sends from the link, and from another program on the same host:
-// neither comes back by the ring.
+// TestOwnFrames sends from the link and from another socket on the same host. The link
+// receives neither frame.
 func TestOwnFrames(t *testing.T) {
 	lab := newLab(t)
 	host, from := rawSocket(t, lab.middle, "m0"), rawSocket(t, lab.left, "l0")
 	for _, workers := range []int{1, 2} {
-		links := openWorkers(t, lab.middle, small("m0"), workers)
-		f := fresh(testFrame(9, 60))
+		links := openWorkers(t, lab.middle, smallConfig("m0"), workers)
+		f := newFrame(testFrame(9, 60))
 		f.Out = 0
 		if n, err := links[0].Send([]wire.Frame{f}); n != 1 || err != nil {
 			t.Fatalf("sent %d, %v, want 1 frame", n, err)
 		}
 		write(t, host, testFrame(9, 60))
-		// Everything of ours that could come back was delivered before this one.
+		// Frames of this host that came back would be delivered before this one.
 		write(t, from, testFrame(10, 60))
 		seen := make(map[uint32]int)
 		for end := time.Now().Add(patience); seen[10] == 0 && time.Now().Before(end); {
@@ -303,8 +304,8 @@ func TestOwnFrames(t *testing.T) {
 	}
 }
 
-// fresh is a frame in memory of its own, with headroom.
-func fresh(b []byte) wire.Frame {
+// newFrame returns a frame with headroom, in new memory.
+func newFrame(b []byte) wire.Frame {
 	buf := append(make([]byte, wire.Headroom), b...)
 	return wire.Frame{Buf: buf, Off: wire.Headroom, End: int32(len(buf)), Out: wire.NoPort}
 }

@@ -6,15 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mmsghdr is struct mmsghdr of sendmmsg(2): a message and how much of it was
-// sent. Go's alignment pads it as C does.
+// mmsghdr is struct mmsghdr of sendmmsg(2): a message, and the number of bytes sent.
+// Go pads it as C does.
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
 }
 
-// sendmmsg hands msgs to the socket without waiting and returns how many it
-// took; errno is set only when it took none.
+// sendmmsg sends msgs without waiting, and returns how many the socket took. errno is
+// set only if that is none.
 func sendmmsg(fd int, msgs []mmsghdr) (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd),
 		uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// within runs open in a network namespace; sockets stay in the one they were
-// opened in.
-func within(ns int, open func() error) error {
+// inNamespace runs open in a network namespace, 0 for the current one. A socket stays
+// in the namespace in which it was opened.
+func inNamespace(ns int, open func() error) error {
 	if ns == 0 {
 		return open()
 	}

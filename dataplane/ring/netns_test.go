@@ -20,9 +20,9 @@ import (
 //	 l0 ------------ m0   m1 ------------ r0
 //	 10.9.0.1/16                          10.9.0.2/16
 //
-// m0 has the MAC address of r0 and m1 that of l0, so that frames left and right
-// send to each other are addressed to the middle's interfaces and can be copied
-// from one to the other as they are.
+// m0 has the MAC address of r0, and m1 that of l0. So frames between left and right
+// are addressed to the middle's interfaces, and can be copied from one to the other
+// unchanged.
 type lab struct {
 	left, middle, right netns.NsHandle
 }
@@ -32,8 +32,8 @@ var (
 	rightMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x02}
 )
 
-// newLab draws the network, or skips the test naming the capability it lacks.
-// The namespaces go when the test ends, and their interfaces with them.
+// newLab makes the network, or skips the test and names the missing capabilities.
+// The namespaces and their interfaces end with the test.
 func newLab(t testing.TB) *lab {
 	t.Helper()
 	n := &lab{left: newNamespace(t), middle: newNamespace(t), right: newNamespace(t)}
@@ -44,7 +44,7 @@ func newLab(t testing.TB) *lab {
 	return n
 }
 
-// newNamespace makes a namespace without IPv6, whose chatter would disturb.
+// newNamespace makes a namespace without IPv6, which would send frames by itself.
 func newNamespace(t testing.TB) netns.NsHandle {
 	t.Helper()
 	var ns netns.NsHandle
@@ -70,8 +70,8 @@ func newNamespace(t testing.TB) netns.NsHandle {
 	return ns
 }
 
-// onThread runs f on a thread of its own, which ends with it: whatever namespace
-// f enters, no other goroutine will find itself there.
+// onThread runs f on a new thread that ends with f, so that no other goroutine runs in
+// the namespace that f enters.
 func onThread(f func() error) error {
 	errs := make(chan error)
 	go func() {
@@ -81,8 +81,8 @@ func onThread(f func() error) error {
 	return <-errs
 }
 
-// in runs f in namespace ns.
-func in(t testing.TB, ns netns.NsHandle, f func() error) {
+// inNetns runs f in namespace ns.
+func inNetns(t testing.TB, ns netns.NsHandle, f func() error) {
 	t.Helper()
 	err := onThread(func() error {
 		if err := netns.Set(ns); err != nil {
@@ -95,8 +95,8 @@ func in(t testing.TB, ns netns.NsHandle, f func() error) {
 	}
 }
 
-// handle talks to the kernel about ns.
-func handle(t testing.TB, ns netns.NsHandle) *netlink.Handle {
+// netlinkHandle returns a netlink handle of ns.
+func netlinkHandle(t testing.TB, ns netns.NsHandle) *netlink.Handle {
 	t.Helper()
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
@@ -106,10 +106,11 @@ func handle(t testing.TB, ns netns.NsHandle) *netlink.Handle {
 	return h
 }
 
-// veth joins outer in ns with inner in the middle and brings both up.
-func (n *lab) veth(t testing.TB, outer string, ns netns.NsHandle, outerMAC net.HardwareAddr, inner string, innerMAC net.HardwareAddr) {
+// veth makes a pair of outer, in ns, and inner, in the middle, and sets both up.
+func (n *lab) veth(t testing.TB, outer string, ns netns.NsHandle, outerMAC net.HardwareAddr, inner string,
+	innerMAC net.HardwareAddr) {
 	t.Helper()
-	middle := handle(t, n.middle)
+	middle := netlinkHandle(t, n.middle)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr = inner, innerMAC
 	err := middle.LinkAdd(&netlink.Veth{
@@ -123,10 +124,10 @@ func (n *lab) veth(t testing.TB, outer string, ns netns.NsHandle, outerMAC net.H
 	setUp(t, ns, outer, true)
 }
 
-// setUp brings an interface up or down.
+// setUp sets an interface up or down.
 func setUp(t testing.TB, ns netns.NsHandle, name string, up bool) {
 	t.Helper()
-	h := handle(t, ns)
+	h := netlinkHandle(t, ns)
 	link, err := h.LinkByName(name)
 	if err == nil && up {
 		err = h.LinkSetUp(link)
@@ -138,10 +139,10 @@ func setUp(t testing.TB, ns netns.NsHandle, name string, up bool) {
 	}
 }
 
-// address gives an interface its one IPv4 address.
+// address replaces the IPv4 addresses of an interface.
 func (n *lab) address(t testing.TB, ns netns.NsHandle, name, prefix string) {
 	t.Helper()
-	h := handle(t, ns)
+	h := netlinkHandle(t, ns)
 	link, err := h.LinkByName(name)
 	if err != nil {
 		t.Fatalf("find %s: %v", name, err)
@@ -159,15 +160,15 @@ func (n *lab) address(t testing.TB, ns netns.NsHandle, name, prefix string) {
 	}
 }
 
-// open opens a link in ns that is closed with the test.
+// open opens a link in ns. The end of the test closes it.
 func open(t testing.TB, ns netns.NsHandle, names ...string) *Link {
 	t.Helper()
-	return openWorkers(t, ns, small(names...), 1)[0]
+	return openWorkers(t, ns, smallConfig(names...), 1)[0]
 }
 
-// small is a configuration with little memory and no spinning, so that tests
-// sleep on the doorbell.
-func small(names ...string) Config {
+// smallConfig returns a configuration with little memory and without spinning, so that
+// tests sleep on the doorbell.
+func smallConfig(names ...string) Config {
 	cfg := Config{BlockSize: minBlock, Blocks: 4, Spin: -1}
 	for _, name := range names {
 		cfg.Interfaces = append(cfg.Interfaces, Interface{Name: name})
@@ -175,10 +176,10 @@ func small(names ...string) Config {
 	return cfg
 }
 
-// openWorkers opens a group of links in ns that are closed with the test.
+// openWorkers opens a group of links in ns. The end of the test closes them.
 func openWorkers(t testing.TB, ns netns.NsHandle, cfg Config, workers int) (links []*Link) {
 	t.Helper()
-	in(t, ns, func() (err error) {
+	inNetns(t, ns, func() (err error) {
 		links, err = OpenGroup(cfg, workers)
 		return err
 	})
@@ -192,12 +193,12 @@ func openWorkers(t testing.TB, ns netns.NsHandle, cfg Config, workers int) (link
 	return links
 }
 
-// rawSocket is an independent way to send and see frames: a plain packet socket
-// bound to an interface in ns. Reading gives up after two seconds.
+// rawSocket opens a plain packet socket on an interface in ns, to send and receive
+// frames without a link. A read times out after two seconds.
 func rawSocket(t testing.TB, ns netns.NsHandle, name string) int {
 	t.Helper()
 	var fd int
-	in(t, ns, func() (err error) {
+	inNetns(t, ns, func() (err error) {
 		ifi, err := net.InterfaceByName(name)
 		if err != nil {
 			return err

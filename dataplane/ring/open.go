@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blockTimer is after how many milliseconds the kernel closes a block that is
-// not full. Where open blocks are read it matters to nobody and a long one
-// spares the kernel work; elsewhere it is how long a lone frame waits.
+// blockTimer is the time in ms after which the kernel closes a block that is not
+// full. If open blocks are read, a long time saves the kernel work. If not, it is
+// how long a single frame waits.
 func blockTimer(open bool) uint32 {
 	if open {
 		return 60
@@ -23,7 +23,7 @@ func blockTimer(open bool) uint32 {
 	return 1
 }
 
-// Open opens the link of a lone worker.
+// Open opens the link of a single worker.
 func Open(cfg Config) (*Link, error) {
 	links, err := OpenGroup(cfg, 1)
 	if err != nil {
@@ -32,9 +32,8 @@ func Open(cfg Config) (*Link, error) {
 	return links[0], nil
 }
 
-// OpenGroup opens one link for each of a number of workers. Together they
-// receive every frame of the interfaces once; which worker gets it is decided by
-// Config.Steer.
+// OpenGroup opens one link for each worker. Each frame of the interfaces goes to
+// exactly one of them, which Config.Steer selects.
 func OpenGroup(cfg Config, workers int) ([]*Link, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -53,15 +52,15 @@ func OpenGroup(cfg Config, workers int) ([]*Link, error) {
 	return links, nil
 }
 
-// maxWorkers is how many members the kernel allows a fanout group that asks for
-// no other number (fanout_add in af_packet.c).
+// maxWorkers is the kernel's default limit for the members of a fanout group
+// (net/packet/af_packet.c, fanout_add).
 const maxWorkers = 256
 
-// openGroup does the work of OpenGroup; on error the links are half open. The
-// order is what makes the doorbells ring late enough: every bell of an interface
-// is a tap before the first ring is, and taps run newest first. The order holds
-// when an interface goes down and up, since the kernel then goes through the
-// sockets in the order they were made.
+// openGroup does the work of OpenGroup. On error the links may be partly open. The
+// order makes the doorbells ring late enough: every bell of an interface is a tap
+// before the first ring is, and taps run newest first. The order holds when an
+// interface goes down and up, because the kernel then attaches the sockets in the
+// order in which they were made.
 func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 	for range workers {
 		l := &Link{spin: cfg.Spin, idle: int(cfg.Idle / time.Millisecond), event: -1}
@@ -71,7 +70,7 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 		}
 		l.polls = []unix.PollFd{{Fd: int32(l.event), Events: unix.POLLIN}}
 		l.tx.init(len(cfg.Interfaces))
-		l.fresh = make([]atomic.Pointer[port], len(cfg.Interfaces))
+		l.replacements = make([]atomic.Pointer[port], len(cfg.Interfaces))
 	}
 	for i := range cfg.Interfaces {
 		ports, err := openInterface(workers, i, cfg, open)
@@ -86,22 +85,22 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 	return links, nil
 }
 
-// openInterface makes port i of every worker, or none.
+// openInterface opens port i of every worker, or of none.
 func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
-	err = within(cfg.Interfaces[i].Netns, func() (err error) {
-		ports, err = openHere(workers, i, cfg, open)
+	err = inNamespace(cfg.Interfaces[i].Netns, func() (err error) {
+		ports, err = openInCurrentNetns(workers, i, cfg, open)
 		return err
 	})
 	return ports, err
 }
 
-// openHere is openInterface in the namespace of the calling thread.
+// openInCurrentNetns is openInterface in the namespace of the calling thread.
 //
-// While a ring is made its socket has no protocol (packet_set_ring), and an
-// interface that comes up at that moment does not attach it (packet_notifier):
-// such a socket never receives. So ports made while the interface came up are
-// made again.
-func openHere(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+// While the kernel sets up a ring, its socket has no protocol (packet_set_ring). An
+// interface that comes up at that moment does not attach the socket
+// (packet_notifier), which then never receives. So ports that were opened while the
+// interface came up are opened again.
+func openInCurrentNetns(workers, i int, cfg Config, open bool) (ports []*port, err error) {
 	for {
 		before, err := findInterface(cfg.Interfaces[i].Name)
 		if err != nil {
@@ -136,7 +135,7 @@ func closePorts(ports []*port) {
 	}
 }
 
-// openPorts is openHere without that care.
+// openPorts is openInCurrentNetns without that check.
 func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports []*port, err error) {
 	defer func() {
 		if err != nil {
@@ -159,7 +158,7 @@ func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports
 		if p.fd, err = listen(ifi); err != nil {
 			return ports, err
 		}
-		if err := hearMulticast(p.fd, ifi); err != nil {
+		if err := receiveAllMulticast(p.fd, ifi); err != nil {
 			return ports, err
 		}
 		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, open, &rings); err != nil {
@@ -174,8 +173,8 @@ func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports
 	return ports, nil
 }
 
-// listen opens a packet socket that hears everything on ifi. Only the
-// descriptor is kept: left with Go's poller, every frame would wake that too.
+// listen opens a packet socket that receives every frame of ifi. It keeps only the
+// descriptor: Go's poller would wake up for every frame.
 func listen(ifi *net.Interface) (fd int, err error) {
 	conn, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
 	if errors.Is(err, fs.ErrPermission) {
@@ -206,16 +205,17 @@ func checkEthernet(fd int) error {
 	if err != nil {
 		return fmt.Errorf("get hardware type: %w", err)
 	}
-	if ll, ok := sa.(*unix.SockaddrLinklayer); ok && ll.Hatype != unix.ARPHRD_ETHER && ll.Hatype != unix.ARPHRD_LOOPBACK {
+	if ll, ok := sa.(*unix.SockaddrLinklayer); ok && ll.Hatype != unix.ARPHRD_ETHER &&
+		ll.Hatype != unix.ARPHRD_LOOPBACK {
 		return fmt.Errorf("hardware type %d: want Ethernet (%d)", ll.Hatype, unix.ARPHRD_ETHER)
 	}
 	return nil
 }
 
-// hearMulticast makes the device let all multicast frames through for as long as
-// the socket lives: neighbour solicitations for addresses the host itself does
-// not have come to groups it did not join.
-func hearMulticast(fd int, ifi *net.Interface) error {
+// receiveAllMulticast makes the device accept all multicast frames while the socket
+// is open. Neighbour solicitations for addresses that the host does not have are
+// sent to groups that it did not join.
+func receiveAllMulticast(fd int, ifi *net.Interface) error {
 	err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP,
 		&unix.PacketMreq{Ifindex: int32(ifi.Index), Type: unix.PACKET_MR_ALLMULTI})
 	if err != nil {
@@ -224,25 +224,25 @@ func hearMulticast(fd int, ifi *net.Interface) error {
 	return nil
 }
 
-// option is one setsockopt at SOL_PACKET and what a kernel lacks that refuses it.
+// option is one setsockopt at SOL_PACKET. label names the option and the kernel that has it.
 type option struct {
 	name  int
 	value int
-	what  string
+	label string
 }
 
 // set applies options in order.
 func set(fd int, options []option) error {
 	for _, o := range options {
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, o.name, o.value); err != nil {
-			return fmt.Errorf("set %s to %d: %w", o.what, o.value, err)
+			return fmt.Errorf("set %s to %d: %w", o.label, o.value, err)
 		}
 	}
 	return nil
 }
 
-// openBell opens a doorbell on ifi: a packet socket without a ring and with the
-// smallest queue there is.
+// openBell opens a doorbell on ifi: a packet socket without a ring, with the smallest
+// possible queue.
 func openBell(ifi *net.Interface, group *fanout) (fd int, err error) {
 	if fd, err = listen(ifi); err != nil {
 		return -1, err
@@ -261,10 +261,10 @@ func openBell(ifi *net.Interface, group *fanout) (fd int, err error) {
 	return fd, nil
 }
 
-// openRing gives the socket its options, its place in the group and its ring,
-// in this order: the offload header can only be asked for before there is a
-// ring, and what was received before the socket became a member is thrown away
-// by the kernel when the ring is made, so no frame comes to two workers.
+// openRing sets the options of the socket, joins it to the group, and makes its ring,
+// in this order. The kernel accepts PACKET_VNET_HDR only before there is a ring.
+// When it makes the ring, it drops the frames that the socket received before it
+// joined, so that no frame goes to two workers.
 func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, error) {
 	options := []option{
 		{unix.PACKET_VERSION, unix.TPACKET_V3, "PACKET_VERSION (TPACKET_V3: Linux 3.2)"},
@@ -283,7 +283,7 @@ func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, err
 			return nil, fmt.Errorf("set SO_MARK to %#x: %w", cfg.Mark, err)
 		}
 	}
-	// Beyond net.core.wmem_max needs CAP_NET_ADMIN; with less, more has to wait.
+	// More than net.core.wmem_max needs CAP_NET_ADMIN. Without it the buffer is smaller.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.SendBuffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.SendBuffer); err != nil {
 			return nil, fmt.Errorf("set send buffer to %d bytes: %w", cfg.SendBuffer, err)
@@ -296,7 +296,7 @@ func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, err
 	err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq3{
 		Block_size: uint32(cfg.BlockSize),
 		Block_nr:   uint32(cfg.Blocks),
-		// V3 packs frames whatever their size; these two must only agree.
+		// V3 packs frames of any size. These two must only be consistent.
 		Frame_size:     uint32(cfg.BlockSize),
 		Frame_nr:       uint32(cfg.Blocks),
 		Retire_blk_tov: blockTimer(open),
@@ -311,16 +311,16 @@ func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, err
 	return mem, nil
 }
 
-// fanout is a fanout group in the making: the sockets of one kind (bells or
-// rings) of all workers on one interface.
+// fanout is a fanout group to which sockets are added: the bells or the rings of all
+// workers on one interface.
 type fanout struct {
 	steer   []bpf.RawInstruction
 	workers int
-	id      int // chosen by the kernel for the first member, so that no two programs meet
+	id      int // unique; the kernel chooses it for the first member
 	members int
 }
 
-// join makes the socket the next member. A lone worker needs no group.
+// join makes the socket the next member. A single worker needs no group.
 func (g *fanout) join(fd int) error {
 	if g.workers == 1 {
 		return nil
@@ -329,7 +329,7 @@ func (g *fanout) join(fd int) error {
 	if g.steer != nil {
 		mode = unix.PACKET_FANOUT_CBPF
 	}
-	// A group has its own tap, for which the members' setting does not count.
+	// A group has its own tap, which ignores the setting of the members.
 	mode |= unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
 	if g.members == 0 {
 		mode |= unix.PACKET_FANOUT_FLAG_UNIQUEID
@@ -351,7 +351,7 @@ func (g *fanout) join(fd int) error {
 	return nil
 }
 
-// attach gives the group its steering program, if it has one.
+// attach attaches the steering program, if there is one.
 func (g *fanout) attach(fd int) error {
 	if g.steer == nil {
 		return nil

@@ -6,22 +6,22 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// reader takes frames out of the blocks of one receive ring, in order. It knows
-// memory only: no socket, no clock. It belongs to the worker.
+// reader reads frames from the blocks of one receive ring, in order. It knows only
+// memory, no socket and no clock. It belongs to the worker.
 type reader struct {
 	blocks [][]byte
 	port   uint16 // In of the frames
-	open   bool   // whether blocks still being filled may be read; see opensBlocks
+	open   bool   // read blocks that are still being filled; see opensBlocks
 	count  *counts
 
-	cur   int    // block being read
-	taken uint32 // slots of it already taken
-	from  int    // lent memory of it begins here …
-	next  int    // … and ends here, where the next slot begins; 0: no slot taken yet
-	spent bool   // it is closed and every slot of it was taken
+	cur      int    // index of the current block
+	taken    uint32 // slots of the current block that are taken
+	lentFrom int    // start of the lent memory in the current block …
+	next     int    // … and its end, the start of the next slot; 0: no slot is taken yet
+	spent    bool   // the current block is closed, and all its slots are taken
 }
 
-// newReader reads the ring mapped at mem.
+// newReader makes a reader of the ring that is mapped at mem.
 func newReader(mem []byte, blockSize int, port uint16, count *counts) reader {
 	r := reader{port: port, open: opensBlocks, count: count}
 	for at := 0; at+blockSize <= len(mem); at += blockSize {
@@ -30,22 +30,21 @@ func newReader(mem []byte, blockSize int, port uint16, count *counts) reader {
 	return r
 }
 
-// closed says whether the block being read belongs to us.
+// closed reports whether the kernel has closed the current block.
 func (r *reader) closed() bool {
 	return load32(r.blocks[r.cur], blockStatus)&unix.TP_STATUS_USER != 0
 }
 
-// waiting is the number of slots there are to take, some perhaps still being
-// written.
+// waiting returns the number of slots to take. The kernel may still be writing some
+// of them.
 func (r *reader) waiting() int {
 	return int(load32(r.blocks[r.cur], blockCount) - r.taken)
 }
 
-// take lends up to len(in) frames of one block. What the link does not want
-// (see skip) is passed over.
+// take lends up to len(in) frames of one block.
 func (r *reader) take(in []wire.Frame) int {
 	for range 2 {
-		// The status is read before the count: in a closed block the count is final.
+		// Read the status before the count: in a closed block the count is final.
 		closed := r.closed()
 		if !closed && !r.open {
 			return 0
@@ -53,8 +52,8 @@ func (r *reader) take(in []wire.Frame) int {
 		if n := r.takeFrom(r.blocks[r.cur], in, closed); n > 0 || !r.spent {
 			return n
 		}
-		// Everything was taken while the block was open, or nothing in it was
-		// for us: nothing is lent, so the next block can follow at once.
+		// All frames were taken while the block was open, or none were to be
+		// lent. Nothing is lent now, so continue with the next block.
 		r.giveBack()
 	}
 	return 0
@@ -66,9 +65,9 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 	if r.next == 0 && count > 0 {
 		r.next = min(int(load32(b, blockFirst)), len(b))
 		if r.next < blockHeader || r.next%slotAlign != 0 {
-			r.next = len(b) // never so; readSlot will find no room there
+			r.next = len(b) // the kernel never writes this; readSlot will return slotInvalid
 		}
-		r.from = r.next
+		r.lentFrom = r.next
 	}
 	for n < len(in) && r.taken < count {
 		at := b[r.next:]
@@ -76,7 +75,7 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 		switch state {
 		case slotPending:
 			return n
-		case slotBad:
+		case slotInvalid:
 			r.count[malformed]++
 			r.taken, r.next = count, len(b)
 			continue
@@ -84,7 +83,7 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 			if r.lend(&in[n], &s, at) {
 				n++
 			}
-		case slotVoid:
+		case slotUnwritten:
 			r.count[malformed]++
 		}
 		r.taken++
@@ -94,7 +93,8 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 	return n
 }
 
-// lend makes f the frame of slot s at b, unless it is none of ours.
+// lend makes f the frame of slot s at b. It returns false for a frame that is counted
+// and not lent.
 func (r *reader) lend(f *wire.Frame, s *slot, b []byte) bool {
 	switch {
 	case s.kind == unix.PACKET_OTHERHOST:
@@ -118,14 +118,14 @@ func (r *reader) lend(f *wire.Frame, s *slot, b []byte) bool {
 	return false
 }
 
-// giveBack ends the lending: the lent memory is zeroed, while it is still in the
-// cache, and a block that is spent goes back to the kernel.
+// giveBack ends the lending. It zeroes the lent memory while it is still in the
+// cache, and returns a spent block to the kernel.
 func (r *reader) giveBack() {
 	b := r.blocks[r.cur]
 	if r.open {
-		clear(b[r.from:r.next])
+		clear(b[r.lentFrom:r.next])
 	}
-	r.from = r.next
+	r.lentFrom = r.next
 	if !r.spent {
 		return
 	}
@@ -135,5 +135,5 @@ func (r *reader) giveBack() {
 	if r.cur == len(r.blocks) {
 		r.cur = 0
 	}
-	r.taken, r.from, r.next, r.spent = 0, 0, 0, false
+	r.taken, r.lentFrom, r.next, r.spent = 0, 0, 0, false
 }

@@ -11,32 +11,32 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// blockMaker writes a ring block in memory as the kernel does.
-type blockMaker struct {
+// blockWriter writes a ring block in memory, as the kernel does.
+type blockWriter struct {
 	b    []byte
-	at   int // where the next slot goes
-	last int // where the last one went
+	at   int // offset of the next slot
+	last int // offset of the last one
 }
 
-func newBlock(size int) *blockMaker {
-	m := &blockMaker{b: aligned(size), at: blockHeader}
+func newBlock(size int) *blockWriter {
+	m := &blockWriter{b: aligned(size), at: blockHeader}
 	m.put32(blockFirst, blockHeader)
 	return m
 }
 
-// aligned is memory that begins at a multiple of eight, as a mapping does.
+// aligned returns memory that begins at a multiple of eight, as a mapping does.
 func aligned(size int) []byte {
 	words := make([]uint64, (size+7)/8)
 	return wordsAsBytes(words)[:size]
 }
 
-func (m *blockMaker) put32(off int, v uint32) { binary.NativeEndian.PutUint32(m.b[off:], v) }
-func (m *blockMaker) put16(off int, v uint16) { binary.NativeEndian.PutUint16(m.b[off:], v) }
+func (m *blockWriter) put32(off int, v uint32) { binary.NativeEndian.PutUint32(m.b[off:], v) }
+func (m *blockWriter) put16(off int, v uint16) { binary.NativeEndian.PutUint16(m.b[off:], v) }
 
-const testMac = 92 + reserve // where tpacket_rcv puts the frame
+const testMac = 92 + reserve // the offset at which tpacket_rcv puts the frame
 
-// begin counts a slot for frame, as the kernel does before it writes it.
-func (m *blockMaker) begin(frame []byte) (at int) {
+// begin counts a slot for frame, as the kernel does before it writes the slot.
+func (m *blockWriter) begin(frame []byte) (at int) {
 	at = m.at
 	size := (testMac + len(frame) + slotAlign - 1) &^ (slotAlign - 1)
 	m.put32(at+slotNext, uint32(size))
@@ -45,8 +45,8 @@ func (m *blockMaker) begin(frame []byte) (at int) {
 	return at
 }
 
-// finish writes the slot at at: payload first, header after.
-func (m *blockMaker) finish(at int, frame []byte) {
+// finish writes the slot at offset at: the payload first, then the header.
+func (m *blockWriter) finish(at int, frame []byte) {
 	copy(m.b[at+testMac:], frame)
 	m.put32(at+slotStatus, unix.TP_STATUS_USER)
 	m.put32(at+slotLen, uint32(len(frame)))
@@ -58,20 +58,20 @@ func (m *blockMaker) finish(at int, frame []byte) {
 	m.put32(at+slotIfindex, 3)
 }
 
-// add puts a whole slot.
-func (m *blockMaker) add(frame []byte) (at int) {
+// add writes a complete slot.
+func (m *blockWriter) add(frame []byte) (at int) {
 	at = m.begin(frame)
 	m.finish(at, frame)
 	return at
 }
 
-// close gives the block to the reader.
-func (m *blockMaker) close() {
+// close closes the block.
+func (m *blockWriter) close() {
 	m.put32(m.last+slotNext, 0)
 	store32(m.b, blockStatus, unix.TP_STATUS_USER)
 }
 
-func readerOf(blocks ...*blockMaker) *reader {
+func readerOf(blocks ...*blockWriter) *reader {
 	r := &reader{port: 1, open: true, count: new(counts)}
 	for _, m := range blocks {
 		r.blocks = append(r.blocks, m.b)
@@ -79,8 +79,8 @@ func readerOf(blocks ...*blockMaker) *reader {
 	return r
 }
 
-// take returns copies of what the reader lends of at most n frames.
-func take(r *reader, n int) (got [][]byte) {
+// takeCopies returns copies of the frames that the reader lends, at most n.
+func takeCopies(r *reader, n int) (got [][]byte) {
 	frames := make([]wire.Frame, n)
 	for _, f := range frames[:r.take(frames)] {
 		got = append(got, bytes.Clone(f.Bytes()))
@@ -88,9 +88,10 @@ func take(r *reader, n int) (got [][]byte) {
 	return got
 }
 
-// TestOpenBlockGating lends from an open block only slots that are wholly
-// written: every word of the header the reader uses holds it back while missing.
-func TestOpenBlockGating(t *testing.T) {
+// TestOpenBlockReady: from an open block the reader lends only slots that are
+// completely written. Each word of the header that it reads holds a slot back while
+// it is zero.
+func TestOpenBlockReady(t *testing.T) {
 	frame := testFrame(1, 60)
 	for _, row := range []struct {
 		missing string
@@ -109,25 +110,25 @@ func TestOpenBlockGating(t *testing.T) {
 		at := m.add(frame)
 		hidden := bytes.Clone(m.b[at+row.off : at+row.off+row.n])
 		clear(m.b[at+row.off : at+row.off+row.n])
-		if got := take(r, 8); len(got) != 1 {
+		if got := takeCopies(r, 8); len(got) != 1 {
 			t.Errorf("%s missing in the second slot: lent %d frames, want 1", row.missing, len(got))
 		}
 		r.giveBack()
 		copy(m.b[at+row.off:], hidden)
-		if got := take(r, 8); len(got) != 1 || !bytes.Equal(got[0], frame) {
+		if got := takeCopies(r, 8); len(got) != 1 || !bytes.Equal(got[0], frame) {
 			t.Errorf("%s came: lent %x, want the second frame", row.missing, got)
 		}
 	}
 }
 
-// TestLap goes several times round a ring of two blocks with frames of random
-// length, written slot by slot, read at random moments: all come out once and in
-// order, and memory given back is zero.
-func TestLap(t *testing.T) {
+// TestLaps makes several laps of a ring of two blocks. It writes frames of random
+// length slot by slot, and reads at random moments. All frames are lent once and in
+// order, and the returned memory is zero.
+func TestLaps(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	blocks := []*blockMaker{newBlock(minBlock), newBlock(minBlock)}
+	blocks := []*blockWriter{newBlock(minBlock), newBlock(minBlock)}
 	r := readerOf(blocks...)
 	for lap := range 6 {
 		m := blocks[lap%2]
@@ -137,16 +138,16 @@ func TestLap(t *testing.T) {
 			frame := testFrame(uint32(lap), 18+rnd.IntN(1500))
 			at := m.begin(frame)
 			if rnd.IntN(4) == 0 {
-				check(t, r, &want, 1+rnd.IntN(20))
+				requireNext(t, r, &want, 1+rnd.IntN(20))
 			}
 			m.finish(at, frame)
 			want = append(want, frame)
 			if rnd.IntN(10) == 0 {
-				check(t, r, &want, 1+rnd.IntN(20))
+				requireNext(t, r, &want, 1+rnd.IntN(20))
 			}
 		}
 		m.close()
-		for check(t, r, &want, 64) > 0 {
+		for requireNext(t, r, &want, 64) > 0 {
 		}
 		if len(want) > 0 {
 			t.Fatalf("lap %d: %d frames of a closed block were not lent", lap, len(want))
@@ -156,7 +157,7 @@ func TestLap(t *testing.T) {
 			t.Fatalf("lap %d: block read to its end was not given back", lap)
 		}
 		if used := m.b[blockHeader:]; !bytes.Equal(used, make([]byte, len(used))) {
-			t.Fatalf("lap %d: block was given back with traces of its frames", lap)
+			t.Fatalf("lap %d: block was given back with bytes of its frames", lap)
 		}
 	}
 	if r.count[malformed] != 0 {
@@ -164,12 +165,12 @@ func TestLap(t *testing.T) {
 	}
 }
 
-// check takes up to n frames, which must be the first of want, and removes them
-// from it.
-func check(t *testing.T, r *reader, want *[][]byte, n int) int {
+// requireNext takes up to n frames, which must be the first of want. It removes them
+// from want.
+func requireNext(t *testing.T, r *reader, want *[][]byte, n int) int {
 	t.Helper()
 	r.giveBack()
-	got := take(r, n)
+	got := takeCopies(r, n)
 	for i, b := range got {
 		if i >= len(*want) || !bytes.Equal(b, (*want)[i]) {
 			t.Fatalf("frame %d of %d lent is %x, want the oldest not yet lent", i, len(got), b)
@@ -179,84 +180,85 @@ func check(t *testing.T, r *reader, want *[][]byte, n int) int {
 	return len(got)
 }
 
-// TestClosedOnly lends nothing of an open block where those must not be read.
-func TestClosedOnly(t *testing.T) {
+// TestOpenBlocksNotRead: with open false, the reader lends no frame of an open block.
+func TestOpenBlocksNotRead(t *testing.T) {
 	m := newBlock(minBlock)
 	r := readerOf(m)
 	r.open = false
 	m.add(testFrame(1, 60))
-	if got := take(r, 8); len(got) != 0 {
+	if got := takeCopies(r, 8); len(got) != 0 {
 		t.Errorf("lent %d frames of an open block, want none", len(got))
 	}
 	m.close()
-	if got := take(r, 8); len(got) != 1 {
+	if got := takeCopies(r, 8); len(got) != 1 {
 		t.Errorf("lent %d frames of a closed block, want 1", len(got))
 	}
 }
 
-// TestHostileSlots puts impossible values in the second of three slots of a
-// closed block. Nothing may be lent that lies outside its slot, and the block
-// must always come back.
-func TestHostileSlots(t *testing.T) {
+// TestInvalidSlots puts impossible values into the second of three slots of a closed
+// block. The reader must not lend memory outside of a slot, and must always give the
+// block back.
+func TestInvalidSlots(t *testing.T) {
 	for _, row := range []struct {
 		what   string
-		spoil  func(m *blockMaker, at int)
+		spoil  func(m *blockWriter, at int)
 		lent   int
 		counts counts
 	}{
-		{"nothing wrong", func(*blockMaker, int) {}, 3, counts{received: 3}},
-		{"a slot the kernel counted and gave up", func(m *blockMaker, at int) { m.put32(at+slotStatus, 0) },
+		{"no fault", func(*blockWriter, int) {}, 3, counts{received: 3}},
+		{"a slot that the kernel counted and did not write", func(m *blockWriter, at int) { m.put32(at+slotStatus, 0) },
 			2, counts{received: 2, malformed: 1}},
-		{"next slot beyond the block", func(m *blockMaker, at int) { m.put32(at+slotNext, minBlock) },
+		{"next slot beyond the block", func(m *blockWriter, at int) { m.put32(at+slotNext, minBlock) },
 			1, counts{received: 1, malformed: 1}},
-		{"next slot inside this one's header", func(m *blockMaker, at int) { m.put32(at+slotNext, 8) },
+		{"next slot inside this one's header", func(m *blockWriter, at int) { m.put32(at+slotNext, 8) },
 			1, counts{received: 1, malformed: 1}},
-		{"next slot not aligned", func(m *blockMaker, at int) { m.put32(at+slotNext, 201) },
+		{"next slot not aligned", func(m *blockWriter, at int) { m.put32(at+slotNext, 201) },
 			1, counts{received: 1, malformed: 1}},
-		{"next slot near the top of 32 bits", func(m *blockMaker, at int) { m.put32(at+slotNext, ^uint32(7)) },
+		{"next slot near the top of 32 bits", func(m *blockWriter, at int) { m.put32(at+slotNext, ^uint32(7)) },
 			1, counts{received: 1, malformed: 1}},
-		{"no next slot, though it is not the last", func(m *blockMaker, at int) { m.put32(at+slotNext, 0) },
+		{"no next slot, though it is not the last", func(m *blockWriter, at int) { m.put32(at+slotNext, 0) },
 			3, counts{received: 3}},
-		{"frame begins in the header", func(m *blockMaker, at int) { m.put16(at+slotMac, slotHeader) },
+		{"frame begins in the header", func(m *blockWriter, at int) { m.put16(at+slotMac, slotHeader) },
 			1, counts{received: 1, malformed: 1}},
-		{"frame begins beyond the slot", func(m *blockMaker, at int) { m.put16(at+slotMac, 65535) },
+		{"frame begins beyond the slot", func(m *blockWriter, at int) { m.put16(at+slotMac, 65535) },
 			1, counts{received: 1, malformed: 1}},
-		{"frame longer than its slot", func(m *blockMaker, at int) {
+		{"frame longer than its slot", func(m *blockWriter, at int) {
 			m.put32(at+slotSnapLen, 4000)
 			m.put32(at+slotLen, 4000)
 		}, 1, counts{received: 1, malformed: 1}},
-		{"frame of four gigabytes", func(m *blockMaker, at int) {
+		{"frame of four gigabytes", func(m *blockWriter, at int) {
 			m.put32(at+slotSnapLen, ^uint32(0))
 			m.put32(at+slotLen, ^uint32(0))
 		}, 1, counts{received: 1, malformed: 1}},
-		{"frame cut short by the ring", func(m *blockMaker, at int) { m.put32(at+slotLen, 9000) },
+		{"frame truncated by the ring", func(m *blockWriter, at int) { m.put32(at+slotLen, 9000) },
 			2, counts{received: 2, snapped: 1}},
-		{"frame for another host", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_OTHERHOST },
+		{"frame for another host", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OTHERHOST },
 			2, counts{received: 2, otherHost: 1}},
-		{"frame this host sent", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_OUTGOING },
+		{"frame this host sent", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OUTGOING },
 			2, counts{received: 2, outgoing: 1}},
-		{"frame looped back", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_LOOPBACK },
+		{"frame looped back", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_LOOPBACK },
 			2, counts{received: 2, outgoing: 1}},
-		{"broadcast", func(m *blockMaker, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
+		{"broadcast", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
 			3, counts{received: 3}},
-		{"half-made checksum behind the frame", func(m *blockMaker, at int) {
+		{"partial checksum behind the frame", func(m *blockWriter, at int) {
 			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 59})
 		}, 2, counts{received: 2, malformed: 1}},
-		{"half-made checksum near the top of 16 bits", func(m *blockMaker, at int) {
-			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 65535, CsumOffset: 65535})
+		{"partial checksum near the top of 16 bits", func(m *blockWriter, at int) {
+			writeOffload(m.b[at+testMac-vnetHdrLen:],
+				wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 65535, CsumOffset: 65535})
 		}, 2, counts{received: 2, malformed: 1}},
-		{"tag in a frame without addresses", func(m *blockMaker, at int) {
+		{"tag in a frame without addresses", func(m *blockWriter, at int) {
 			m.put32(at+slotStatus, unix.TP_STATUS_USER|unix.TP_STATUS_VLAN_VALID)
 			m.put32(at+slotSnapLen, 13)
 			m.put32(at+slotLen, 13)
 		}, 2, counts{received: 2, malformed: 1}},
-		{"first slot beyond the block", func(m *blockMaker, _ int) { m.put32(blockFirst, ^uint32(0)) },
+		{"first slot beyond the block", func(m *blockWriter, _ int) { m.put32(blockFirst, ^uint32(0)) },
 			0, counts{malformed: 1}},
-		{"first slot in the block's header", func(m *blockMaker, _ int) { m.put32(blockFirst, 4) },
+		{"first slot in the block's header", func(m *blockWriter, _ int) { m.put32(blockFirst, 4) },
 			0, counts{malformed: 1}},
-		{"more slots than there are", func(m *blockMaker, _ int) { m.put32(blockCount, ^uint32(0)) },
+		{"more slots than there are", func(m *blockWriter, _ int) { m.put32(blockCount, ^uint32(0)) },
 			3, counts{received: 3, malformed: 1}},
-		{"no slots", func(m *blockMaker, _ int) { m.put32(blockCount, 0) }, 0, counts{}},
+		{"no slots", func(m *blockWriter, _ int) { m.put32(blockCount, 0) }, 0, counts{}},
 	} {
 		m := newBlock(minBlock)
 		r := readerOf(m)
@@ -270,11 +272,12 @@ func TestHostileSlots(t *testing.T) {
 		}
 		m.close()
 		row.spoil(m, at)
-		got := take(r, 64)
+		got := takeCopies(r, 64)
 		if len(got) != row.lent || *r.count != row.counts {
-			t.Errorf("%s: lent %d frames and counted %v, want %d and %v", row.what, len(got), *r.count, row.lent, row.counts)
+			t.Errorf("%s: lent %d frames and counted %v, want %d and %v", row.what, len(got), *r.count, row.lent,
+				row.counts)
 		}
-		take(r, 64)
+		takeCopies(r, 64)
 		r.giveBack()
 		if m.b[blockStatus] != unix.TP_STATUS_KERNEL {
 			t.Errorf("%s: the block was not given back", row.what)
@@ -282,14 +285,14 @@ func TestHostileSlots(t *testing.T) {
 	}
 }
 
-// TestRestoreTag puts tags back: what stands behind them moves in the offload.
+// TestRestoreTag: a restored tag moves the offsets of the offload.
 func TestRestoreTag(t *testing.T) {
 	frame := testFrame(1, 60)
 	for _, row := range []struct {
 		status uint32
 		tpid   string
 	}{
-		{unix.TP_STATUS_VLAN_VALID, "\x81\x00"}, // kernels before 3.14 do not say which
+		{unix.TP_STATUS_VLAN_VALID, "\x81\x00"}, // kernels before 3.14 do not report the TPID
 		{unix.TP_STATUS_VLAN_VALID | unix.TP_STATUS_VLAN_TPID_VALID, "\x88\xa8"},
 	} {
 		m := newBlock(minBlock)
@@ -299,7 +302,8 @@ func TestRestoreTag(t *testing.T) {
 		m.put32(at+slotTCI, 0x602a)
 		m.put16(at+slotTPID, 0x88a8)
 		writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{
-			Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4, GSOSize: 1000, HdrLen: 54, CsumStart: 34, CsumOffset: 16,
+			Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4, GSOSize: 1000, HdrLen: 54, CsumStart: 34,
+			CsumOffset: 16,
 		})
 		var frames [1]wire.Frame
 		if n := r.take(frames[:]); n != 1 {
@@ -314,13 +318,13 @@ func TestRestoreTag(t *testing.T) {
 			t.Errorf("offload of tagged frame is %+v, want CsumStart 38, CsumOffset 16, HdrLen 58", o)
 		}
 		if f.Headroom() < wire.Headroom {
-			t.Errorf("room before tagged frame is %d, want at least %d", f.Headroom(), wire.Headroom)
+			t.Errorf("headroom of tagged frame is %d, want at least %d", f.Headroom(), wire.Headroom)
 		}
 	}
 }
 
-// FuzzBlock reads blocks of any bytes, open and closed: no panic, no end to
-// nothing, and every frame inside the block.
+// FuzzBlock reads blocks of any bytes, open and closed. The reader must not panic, must
+// come to an end, and must lend only frames inside the block.
 func FuzzBlock(f *testing.F) {
 	m := newBlock(minBlock)
 	for i := range uint32(3) {
@@ -363,8 +367,8 @@ func FuzzBlock(f *testing.F) {
 	})
 }
 
-// TestPace waits for frames to gather only while small batches follow one
-// another, and stops when gathering gains nothing.
+// TestPace: the link lets frames gather only while small batches follow one another,
+// and stops when that gains nothing.
 func TestPace(t *testing.T) {
 	for _, row := range []struct {
 		what string
@@ -383,7 +387,7 @@ func TestPace(t *testing.T) {
 	} {
 		var p pace
 		for _, n := range row.saw {
-			p.saw(n)
+			p.observe(n)
 		}
 		if p.gathering != row.want {
 			t.Errorf("%s: gathering is %v, want %v", row.what, p.gathering, row.want)

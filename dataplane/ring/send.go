@@ -8,33 +8,33 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// sendBatch is how many frames one sendmmsg takes at most: a worker's batch, and
-// from sixteen on more makes no difference (measured).
+// sendBatch is the largest number of frames for one sendmmsg: a worker's batch. More
+// than sixteen make no difference (measured).
 const sendBatch = 64
 
-// Bounds of what is done for a device that takes no more, per call of sendmmsg
-// that ran into it: the sender waits for room in its socket once for roomWait
-// milliseconds, and offers a frame that was refused sendTries times.
+// These bound the effort for a device that accepts no more frames. A flush waits for
+// room in the send buffer once, for bufferWait ms, and tries a refused frame
+// sendTries times.
 const (
-	roomWait  = 1
-	sendTries = 3
+	bufferWait = 1
+	sendTries  = 3
 )
 
-// sendQueue is the frames waiting to leave by each port, as sendmmsg wants them.
-// Everything is allocated when the link is opened.
+// sendQueue has the frames to send, by port, in the form of sendmmsg. All its memory
+// is allocated when the link is opened.
 type sendQueue struct {
 	ports    []portQueue
 	splitter *wire.Splitter
 }
 
-// portQueue is the frames waiting to leave by one port, in order.
+// portQueue has the frames to send by one port, in order.
 type portQueue struct {
 	n    int
 	msgs [sendBatch]mmsghdr
 	vecs [sendBatch]unix.Iovec
 }
 
-// init makes queues for a number of ports.
+// init makes a queue for each port.
 func (q *sendQueue) init(ports int) {
 	q.ports = make([]portQueue, ports)
 	q.splitter = wire.NewSplitter()
@@ -47,28 +47,27 @@ func (q *sendQueue) init(ports int) {
 	}
 }
 
-// Send sends every frame that has an out port, keeping the order of those that
-// leave by the same one, and returns how many it handed to the kernel, pieces of
-// a split one each. A frame the kernel does not take is dropped and counted; the
-// others go on.
+// Send sends every frame that has an out port, in order per port. It returns how many
+// frames the kernel accepted; each part of a split frame counts as one. A frame that
+// the kernel refuses is dropped and counted, and does not stop the others.
 func (l *Link) Send(frames []wire.Frame) (n int, err error) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l.batchMu.Lock()
+	defer l.batchMu.Unlock()
 	if l.closed.Load() {
 		return 0, net.ErrClosed
 	}
 	for i := range frames {
 		if f := &frames[i]; int(f.Out) < len(l.ports) {
-			n += l.cut(f)
+			n += l.splitAndQueue(f)
 		}
 	}
 	return n + l.flushAll(), nil
 }
 
-// cut queues f, or the pieces of it if it is to be split; it returns how many
-// frames were sent meanwhile. A super-frame in a tunnel is always split: struct
-// virtio_net_hdr has no words for it.
-func (l *Link) cut(f *wire.Frame) (n int) {
+// splitAndQueue queues f, or its parts if its MTU asks for a split. It returns how many
+// frames were sent meanwhile. A GSO frame in a tunnel is always split, because struct
+// virtio_net_hdr cannot describe it.
+func (l *Link) splitAndQueue(f *wire.Frame) (n int) {
 	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
 		f.MTU = wire.MaxIPLen
 	}
@@ -77,7 +76,7 @@ func (l *Link) cut(f *wire.Frame) (n int) {
 	}
 	pieces, ok := l.tx.splitter.Split(f)
 	if !ok {
-		n = l.flushAll() // perhaps it was only short of memory
+		n = l.flushAll() // the splitter may have been out of memory
 		pieces, ok = l.tx.splitter.Split(f)
 	}
 	c := &l.ports[f.Out].counts
@@ -93,8 +92,8 @@ func (l *Link) cut(f *wire.Frame) (n int) {
 	return n
 }
 
-// queue puts f at the end of its port's queue, which is flushed first if it is
-// full; it returns how many frames that sent.
+// queue appends f to the queue of its port. It flushes a full queue first, and returns
+// how many frames that sent.
 func (l *Link) queue(f *wire.Frame) (n int) {
 	q := &l.tx.ports[f.Out]
 	if f.Headroom() < vnetHdrLen || f.Len() <= 0 {
@@ -112,7 +111,7 @@ func (l *Link) queue(f *wire.Frame) (n int) {
 	return n
 }
 
-// flushAll sends what is queued for any port.
+// flushAll sends the queues of all ports.
 func (l *Link) flushAll() (n int) {
 	for i := range l.ports {
 		n += l.flush(i)
@@ -121,18 +120,18 @@ func (l *Link) flushAll() (n int) {
 	return n
 }
 
-// flush sends what is queued for port i and returns how many frames the kernel
-// took. Every call of sendmmsg either gets rid of a frame or uses up one of a
-// bounded number of tries, so it ends.
+// flush sends the queue of port i and returns how many frames the kernel accepted.
+// Every call of sendmmsg either removes a frame or uses one of a bounded number of
+// tries, so the loop ends.
 func (l *Link) flush(i int) (n int) {
 	p, q := l.ports[i], &l.tx.ports[i]
 	msgs := q.msgs[:q.n]
 	q.n = 0
 	waited, tries := false, 0
 	for len(msgs) > 0 {
-		took, errno := sendmmsg(p.fd, msgs)
-		msgs = msgs[took:]
-		n += took
+		taken, errno := sendmmsg(p.fd, msgs)
+		msgs = msgs[taken:]
+		n += taken
 		drop := 1
 		switch errno {
 		case 0:
@@ -140,7 +139,7 @@ func (l *Link) flush(i int) (n int) {
 		case unix.EAGAIN:
 			if !waited {
 				waited = true
-				awaitRoom(p.fd)
+				awaitSendBuffer(p.fd)
 				continue
 			}
 			drop = len(msgs)
@@ -150,8 +149,8 @@ func (l *Link) flush(i int) (n int) {
 			}
 			tries = 0
 		case unix.ENETDOWN, unix.ENXIO:
-			// It may be down now, or the socket may have kept the news of it for
-			// us since the interface came up again, and now has told it.
+			// The interface may be down. Or it is up again, and the socket only
+			// reported the error that it kept.
 			if tries++; tries < sendTries {
 				continue
 			}
@@ -164,7 +163,7 @@ func (l *Link) flush(i int) (n int) {
 	return n
 }
 
-// dropCause is the counter for a frame refused with errno.
+// dropCause returns the counter for frames that were refused with errno.
 func dropCause(errno unix.Errno) counter {
 	switch errno {
 	case unix.EAGAIN:
@@ -179,8 +178,8 @@ func dropCause(errno unix.Errno) counter {
 	return dropOther
 }
 
-// awaitRoom waits a moment for room in the socket's send buffer.
-func awaitRoom(fd int) {
+// awaitSendBuffer waits up to bufferWait for room in the socket's send buffer.
+func awaitSendBuffer(fd int) {
 	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	_, _ = unix.Poll(fds[:], roomWait)
+	_, _ = unix.Poll(fds[:], bufferWait)
 }

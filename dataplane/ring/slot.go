@@ -8,13 +8,13 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// A block as the kernel lays it out: struct tpacket_block_desc with its
+// The layout of a block: struct tpacket_block_desc with its
 // tpacket_hdr_v1 (linux/if_packet.h), then the slots.
 //
 //	 0  version          u32
 //	 4  offset_to_priv   u32
-//	 8  block_status     u32   TP_STATUS_USER: closed, ours
-//	12  num_pkts         u32   raised before a slot is written
+//	 8  block_status     u32   TP_STATUS_USER: closed, may be read
+//	12  num_pkts         u32   incremented before a slot is written
 //	16  offset_to_first  u32
 //	20  blk_len          u32
 //	24  seq_num          u64
@@ -26,9 +26,10 @@ const (
 	blockHeader = 48
 )
 
-// A slot: struct tpacket3_hdr, a sockaddr_ll, then, up to tp_mac, room and the
-// virtio_net_hdr of the frame (linux/if_packet.h; written by tpacket_rcv in
-// net/packet/af_packet.c, sockaddr_ll last and its ifindex very last).
+// The layout of a slot: struct tpacket3_hdr, a sockaddr_ll, then padding and, up to
+// tp_mac, the virtio_net_hdr of the frame (linux/if_packet.h). The kernel writes
+// sockaddr_ll last, and its ifindex at the very end (net/packet/af_packet.c,
+// tpacket_rcv).
 //
 //	 0  tp_next_offset u32   to the next slot; 0 in the last of a closed block
 //	 4  tp_sec  u32,  8 tp_nsec u32
@@ -47,7 +48,7 @@ const (
 	slotSnapLen = 12
 	slotLen     = 16
 	slotStatus  = 20
-	slotMacNet  = 24 // tp_mac and tp_net as one word
+	slotMacNet  = 24 // tp_mac and tp_net, read as one word
 	slotMac     = 24
 	slotTCI     = 32
 	slotTPID    = 36
@@ -58,48 +59,48 @@ const (
 	vnetHdrLen  = 10 // sizeof(struct virtio_net_hdr)
 )
 
-// bufStart is where a lent buffer begins in its slot. The first bytes are left
-// out because the kernel, closing a block, still writes tp_next_offset of the
-// last slot, which may be lent at that moment.
+// bufStart is the offset in the slot at which a lent buffer begins. The bytes before
+// it are excluded, because the kernel writes tp_next_offset of the last slot when it
+// closes a block, and that slot may be lent already.
 const bufStart = 8
 
-// reserve is what PACKET_RESERVE asks for. tpacket_rcv puts the frame at
+// reserve is the value for PACKET_RESERVE. tpacket_rcv puts the frame at offset
 //
 //	TPACKET_ALIGN(slotHeader + 16) + reserve + vnetHdrLen - 14 = 92 + reserve
 //
-// Twenty-two makes that 114: wire.Headroom and a tag put back fit between
-// bufStart and the frame, and the IP header, at 128, is aligned.
+// With 22 that is 114. So wire.Headroom and a restored tag fit between bufStart and
+// the frame, and the IP header, at 128, is aligned.
 const reserve = 22
 
-// slotState says what readSlot found.
+// slotState is the result of readSlot.
 type slotState uint8
 
 const (
-	slotPending slotState = iota // not wholly written yet; or, in an open block, nonsense
-	slotReady                    // a whole slot
-	slotVoid                     // counted by the kernel but never written (it failed half way)
-	slotBad                      // impossible values: where the next slot is cannot be known
+	slotPending   slotState = iota // not completely written yet; or, in an open block, invalid
+	slotReady                      // complete
+	slotUnwritten                  // counted by the kernel, which then failed to write it
+	slotInvalid                    // impossible values, so that the next slot cannot be found
 )
 
-// slot is the part of a slot's header that is used, checked against the block:
-// bytes 0 to size are in the block, mac+snap is at most size, and mac leaves
-// room for the header and the virtio_net_hdr.
+// slot has the used fields of a slot's header, checked against the block: bytes 0 to
+// size are in the block, mac+snap is at most size, and the header and the
+// virtio_net_hdr fit before mac.
 type slot struct {
 	size   int // bytes to the next slot
-	mac    int // where the frame starts
-	snap   int // bytes stored of it
-	len    int // bytes it had
+	mac    int // offset of the frame
+	snap   int // stored bytes of the frame
+	len    int // bytes of the frame as received
 	status uint32
 	kind   uint8 // PACKET_HOST, PACKET_OTHERHOST …
 }
 
-// readSlot reads the header of the slot that begins at b[0]; b reaches to the
-// end of the block. closed says whether the block belongs to us. In an open
-// block the kernel may be writing the header at this moment: the word written
-// last is read first, and the slot is ready when all of them are there.
+// readSlot reads the header of the slot that begins at b[0]. b ends with the block.
+// closed reports whether the block is closed. In an open block the kernel may be
+// writing the header. So readSlot reads the word that is written last first, and the
+// slot is ready if all words are there.
 func readSlot(b []byte, closed bool) (s slot, state slotState) {
 	if len(b) < slotHeader {
-		return s, slotBad
+		return s, slotInvalid
 	}
 	ifindex := load32(b, slotIfindex)
 	sec := load32(b, slotSec)
@@ -113,7 +114,7 @@ func readSlot(b []byte, closed bool) (s slot, state slotState) {
 	case !closed && !whole:
 		return s, slotPending
 	case s.status&unix.TP_STATUS_USER == 0:
-		s.size, state = int(next), slotVoid
+		s.size, state = int(next), slotUnwritten
 	default:
 		s.mac = int(binary.NativeEndian.Uint16(b[slotMac:]))
 		s.snap, s.len = int(snap), int(length)
@@ -123,20 +124,20 @@ func readSlot(b []byte, closed bool) (s slot, state slotState) {
 			s.size = min((s.mac+s.snap+slotAlign-1)&^(slotAlign-1), len(b))
 		}
 		if s.mac < slotHeader+vnetHdrLen || uint64(s.mac)+uint64(snap) > uint64(s.size) {
-			state = slotBad
+			state = slotInvalid
 		}
 	}
 	if s.size < slotHeader || s.size > len(b) || s.size%slotAlign != 0 {
-		state = slotBad
+		state = slotInvalid
 	}
-	if state == slotBad && !closed {
+	if state == slotInvalid && !closed {
 		state = slotPending
 	}
 	return s, state
 }
 
-// fill makes f the frame of the ready slot s that begins at b[0]. It says false
-// when the frame's offload cannot be true.
+// fill makes f the frame of the ready slot s that begins at b[0]. It returns false if
+// the frame's offload is impossible.
 func (s *slot) fill(f *wire.Frame, b []byte) bool {
 	f.Buf = b[bufStart:s.size:s.size]
 	f.Off = int32(s.mac - bufStart)
@@ -147,14 +148,13 @@ func (s *slot) fill(f *wire.Frame, b []byte) bool {
 		return false
 	}
 	if f.ChecksumPartial() && f.Offload.CsumOffset == wire.SCTPChecksum {
-		wire.FinishChecksum(f) // no link can be told of a half-made CRC32c
+		wire.FinishChecksum(f) // no link can pass on a partial CRC32c
 	}
 	return true
 }
 
-// restoreTag puts back in front of the frame's EtherType the VLAN tag that the
-// kernel took out; f must have room for it. It says false for a frame too short
-// to have an EtherType.
+// restoreTag inserts the VLAN tag that the kernel removed. f must have headroom for
+// it. restoreTag returns false if the frame is too short for an EtherType.
 func (s *slot) restoreTag(f *wire.Frame, b []byte) bool {
 	tpid := uint16(wire.EtherTypeVLAN)
 	if s.status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counter names one count of a port; see PortStats for what each means.
+// counter is the index of one counter of a port. PortStats describes them.
 type counter uint8
 
 const (
@@ -26,16 +26,16 @@ const (
 	numCounter
 )
 
-// counts are a port's counters as its worker keeps them.
+// counts are the counters of a port that its worker increments.
 type counts [numCounter]uint64
 
-// shown are the same counters for other goroutines, brought up to date by the
-// worker at the beginning of every Recv.
-type shown [numCounter]atomic.Uint64
+// sharedCounts are copies for other goroutines. The worker updates them at the
+// beginning of every Recv.
+type sharedCounts [numCounter]atomic.Uint64
 
-// update shows c. Only what changed is stored: an atomic store costs more than
-// the frame it counts.
-func (s *shown) update(c *counts) {
+// update copies c. It stores only what changed, because an atomic store costs more
+// than the frame that it counts.
+func (s *sharedCounts) update(c *counts) {
 	for i := range c {
 		if s[i].Load() != c[i] {
 			s[i].Store(c[i])
@@ -46,50 +46,49 @@ func (s *shown) update(c *counts) {
 // PortStats are the counters of one interface of one link since it was opened.
 type PortStats struct {
 	Interface string
-	// Gone says that the interface was deleted.
-	Gone bool
+	Gone      bool // the interface was deleted
 
 	Received uint64 // frames lent
 
-	// Frames that reached the ring and were not lent.
-	OtherHost uint64 // for another host's MAC address, seen in promiscuous mode
+	// Frames in the ring that were not lent.
+	OtherHost uint64 // for another host's MAC address, received in promiscuous mode
 	Outgoing  uint64 // sent or looped back by this host
-	Snapped   uint64 // cut short: longer than a block
-	Malformed uint64 // slots without a frame, or with an impossible offload
+	Snapped   uint64 // truncated: longer than a block
+	Malformed uint64 // slot without a frame, or with an impossible offload
 
 	// Frames that did not reach the ring, counted by the kernel.
 	RingFull uint64 // no free block
 	Freezes  uint64 // how often the ring became full
 
-	Tagged uint64 // received frames whose VLAN tag was put back
+	Tagged uint64 // received frames whose VLAN tag was restored
 
-	Sent  uint64 // frames handed to the device, pieces of a split one each
-	Split uint64 // frames that were split into Sent pieces
+	Sent  uint64 // frames that the device accepted, each part of a split frame
+	Split uint64 // frames that were split
 
 	// Frames not sent, by cause.
 	DropBusy    uint64 // EAGAIN: the socket's send buffer stayed full
 	DropQueue   uint64 // ENOBUFS: the device's queue dropped it
-	DropTooLong uint64 // EMSGSIZE: longer than the device takes, and not to be split
+	DropTooLong uint64 // EMSGSIZE: longer than the device accepts, and must not be split
 	DropDown    uint64 // ENETDOWN, ENXIO: the interface is down or gone
-	DropOther   uint64 // refused for another reason, or without room for the header
+	DropOther   uint64 // another error, or no headroom for the virtio_net_hdr
 }
 
 // Stats are the counters of a link.
 type Stats struct {
-	Ports  []PortStats
-	Turns  uint64 // Recvs that lent frames; Received/Turns is the mean batch
-	Sleeps uint64 // how often the link slept on its doorbells
+	Ports   []PortStats
+	Batches uint64 // Recvs that lent frames; Received/Batches is the mean batch
+	Sleeps  uint64 // how often the link slept on its doorbells
 }
 
-// Stats returns the counters; any goroutine may call it. They are as of the
-// beginning of the Recv in progress, and exact once the link is closed.
+// Stats returns the counters. Any goroutine may call it. They are those at the
+// beginning of the current Recv, and exact once the link is closed.
 func (l *Link) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Stats{Turns: l.shownTurns.Load(), Sleeps: l.shownSleeps.Load()}
+	s := Stats{Batches: l.sharedBatches.Load(), Sleeps: l.sharedSleeps.Load()}
 	for _, p := range l.ports {
-		p.askKernel()
-		c := &p.shown
+		p.readKernelStats()
+		c := &p.shared
 		s.Ports = append(s.Ports, PortStats{
 			Interface:   p.name,
 			Gone:        p.gone.Load(),
@@ -113,9 +112,9 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
-// askKernel adds what the kernel counted since the last time; reading clears its
-// counters. The caller holds Link.mu.
-func (p *port) askKernel() {
+// readKernelStats adds the kernel's counters, which are cleared when they are read.
+// The caller holds Link.mu.
+func (p *port) readKernelStats() {
 	if p.fd < 0 {
 		return
 	}
@@ -125,15 +124,15 @@ func (p *port) askKernel() {
 	}
 }
 
-// publish shows the worker's counters to other goroutines.
+// publish copies the worker's counters for other goroutines.
 func (l *Link) publish() {
 	for _, p := range l.ports {
-		p.shown.update(&p.counts)
+		p.shared.update(&p.counts)
 	}
-	if l.shownTurns.Load() != l.turns {
-		l.shownTurns.Store(l.turns)
+	if l.sharedBatches.Load() != l.batches {
+		l.sharedBatches.Store(l.batches)
 	}
-	if l.shownSleeps.Load() != l.sleeps {
-		l.shownSleeps.Store(l.sleeps)
+	if l.sharedSleeps.Load() != l.sleeps {
+		l.sharedSleeps.Store(l.sleeps)
 	}
 }

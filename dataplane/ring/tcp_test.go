@@ -15,9 +15,9 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// carry copies frames between the two ports of l in a goroutine of its own until
-// the test ends; look sees them first.
-func carry(t testing.TB, l *Link, look func(*wire.Frame)) {
+// startCopyLoop copies frames between the two ports of l, in a new goroutine, until the
+// test ends. It calls inspect for each frame.
+func startCopyLoop(t testing.TB, l *Link, inspect func(*wire.Frame)) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
@@ -29,7 +29,7 @@ func carry(t testing.TB, l *Link, look func(*wire.Frame)) {
 				return
 			}
 			for i := range frames[:n] {
-				look(&frames[i])
+				inspect(&frames[i])
 				frames[i].Out = 1 - frames[i].In
 			}
 			if _, err := l.Send(frames[:n]); err != nil {
@@ -50,12 +50,12 @@ func carry(t testing.TB, l *Link, look func(*wire.Frame)) {
 func (n *lab) dial(t testing.TB, to string) (client, server net.Conn) {
 	t.Helper()
 	var listener net.Listener
-	in(t, n.right, func() (err error) {
+	inNetns(t, n.right, func() (err error) {
 		listener, err = net.Listen("tcp4", to+":0")
 		return err
 	})
 	defer listener.Close()
-	in(t, n.left, func() (err error) {
+	inNetns(t, n.left, func() (err error) {
 		client, err = net.DialTimeout("tcp4", listener.Addr().String(), patience)
 		return err
 	})
@@ -68,22 +68,22 @@ func (n *lab) dial(t testing.TB, to string) (client, server net.Conn) {
 	return client, server
 }
 
-// TestTCP sends bytes both ways over TCP through a copy loop, with the offloads
-// a veth has by default: they arrive as they were, carried by super-frames with
-// half-made checksums.
+// TestTCP sends bytes both ways over TCP through a copy loop, with the default offloads
+// of a veth. They arrive unchanged, in GSO frames with partial checksums.
 func TestTCP(t *testing.T) {
 	for _, bypass := range []bool{false, true} {
 		t.Run(fmt.Sprintf("bypass=%v", bypass), func(t *testing.T) {
 			lab := newLab(t)
 			var l *Link
-			in(t, lab.middle, func() (err error) {
-				l, err = Open(Config{Interfaces: []Interface{{Name: "m0", QdiscBypass: bypass}, {Name: "m1", QdiscBypass: bypass}}})
+			inNetns(t, lab.middle, func() (err error) {
+				l, err = Open(Config{Interfaces: []Interface{{Name: "m0", QdiscBypass: bypass},
+					{Name: "m1", QdiscBypass: bypass}}})
 				return err
 			})
-			var super, partial atomic.Int64
-			carry(t, l, func(f *wire.Frame) {
+			var gso, partial atomic.Int64
+			startCopyLoop(t, l, func(f *wire.Frame) {
 				if f.IsGSO() {
-					super.Add(1)
+					gso.Add(1)
 				}
 				if f.ChecksumPartial() {
 					partial.Add(1)
@@ -92,8 +92,8 @@ func TestTCP(t *testing.T) {
 			client, server := lab.dial(t, "10.9.0.2")
 			transfer(t, client, server)
 			transfer(t, server, client)
-			if super.Load() == 0 || partial.Load() == 0 {
-				t.Errorf("saw %d super-frames and %d half-made checksums, want some of each", super.Load(), partial.Load())
+			if gso.Load() == 0 || partial.Load() == 0 {
+				t.Errorf("saw %d GSO frames and %d partial checksums, want some of each", gso.Load(), partial.Load())
 			}
 			l.Close()
 			for _, p := range l.Stats().Ports {
@@ -105,7 +105,7 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// transfer sends bytes from one end and checks them at the other.
+// transfer sends bytes on one connection and checks them on the other.
 func transfer(t *testing.T, from, to net.Conn) {
 	t.Helper()
 	sent := make([]byte, 16<<20)

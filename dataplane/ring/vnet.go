@@ -6,8 +6,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// struct virtio_net_hdr (linux/virtio_net.h), which PACKET_VNET_HDR puts before
-// every frame in both directions, in the machine's byte order.
+// struct virtio_net_hdr (linux/virtio_net.h) precedes every frame in both directions,
+// because of PACKET_VNET_HDR. It is in the machine's byte order.
 //
 //	0  flags u8        NEEDS_CSUM, DATA_VALID
 //	1  gso_type u8
@@ -26,9 +26,9 @@ func readOffload(h []byte) wire.Offload {
 	}
 }
 
-// writeOffload writes o to h as the virtio_net_hdr of a frame to be sent. That a
-// checksum was verified on the way in says nothing to the device it leaves by,
-// so a frame that is neither partial nor a super-frame gets the zero header.
+// writeOffload writes o to h as the virtio_net_hdr of a frame to send. The sending
+// device does not need to know that a received checksum was verified. So a frame
+// that is not GSO, and has no partial checksum, gets a zero header.
 func writeOffload(h []byte, o wire.Offload) {
 	_ = h[vnetHdrLen-1]
 	if o.Flags&wire.OffloadNeedsCsum == 0 && o.GSOType == wire.GSONone {
