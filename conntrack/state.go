@@ -4,7 +4,6 @@ import "uvs/dataplane/wire"
 
 // State is the state of a conn's protocol. The states of all protocols share one
 // numbering, so that a state alone finds its timeout and its row of the machine.
-// KernelNumber has the kernel's numbers.
 type State uint8
 
 // TCP states, in the kernel's order (enum in include/net/ip_vs.h,
@@ -81,22 +80,6 @@ func (s State) String() string {
 		return stateNames[s]
 	}
 	return "BUG!" // what the kernel prints
-}
-
-// KernelNumber returns the number of the state within its protocol in the kernel, as
-// the sync protocol carries it.
-func (s State) KernelNumber() uint8 {
-	switch {
-	case s <= TCPSynAck:
-		return uint8(s)
-	case s >= SCTPNone && s <= SCTPClosed:
-		return uint8(s - SCTPNone)
-	case s == TemplateAssured:
-		return 1
-	case s == TCPForgotten:
-		return uint8(TCPClose)
-	}
-	return 0
 }
 
 // Active reports whether a conn in this state counts as active at its server
