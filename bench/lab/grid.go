@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"uvs/bench/realserver"
 	"uvs/ctl/api"
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 // Grid is a set of conditions under which bytes must arrive as they were sent.
@@ -36,18 +38,16 @@ type Grid struct {
 	Timeout    time.Duration // how long one transfer may take
 }
 
-// gridPlans are the labs of the methods: one client, one server, and queues
-// that hold what a burst brings.
-var gridPlans = map[string]Plan{
-	"nat":  {Method: NAT},
-	"dr":   {Method: DR},
-	"ipip": {Method: Tunnel},
-	"gre":  {Method: Tunnel, Encap: "gre"},
-	"gue":  {Method: Tunnel, Encap: "gue"},
-}
-
 // GridMethods are the methods of a Grid, in the order it tries them.
-var GridMethods = []string{"nat", "dr", "ipip", "gre", "gue"}
+var GridMethods = append([]string{string(NAT), string(DR)}, tunnel.Names(tunnel.Every)...)
+
+// gridPlan is the lab of a method, before runMethod fills it in.
+func gridPlan(name string) Plan {
+	if _, err := tunnel.ParseType(name); err == nil {
+		return Plan{Method: Tunnel, Encap: name}
+	}
+	return Plan{Method: Method(name)}
+}
 
 // GridMTUs are the MTUs of the whole grid: those AF_PACKET inputs of other
 // makers are tested with (jumbo frames, a page fraction and one more, Ethernet,
@@ -200,7 +200,7 @@ func (r *gridRun) printSummary() error {
 
 // runMethod builds a lab and tries a method's cells in it.
 func (r *gridRun) runMethod(ctx context.Context, name string) (err error) {
-	p := gridPlans[name]
+	p := gridPlan(name)
 	p.Name, p.Clients, p.Servers, p.Families, p.TunnelOver, p.LossFree = gridName, 1, 1, r.Families, r.TunnelOver, true
 	r.name = name
 	if r.lab, err = New(p); err != nil {
@@ -429,12 +429,8 @@ func (r *gridRun) headerLen(family int) int {
 	if r.lab.Method != Tunnel {
 		return ip[family]
 	}
-	over := family
-	if r.TunnelOver != 0 {
-		over = r.TunnelOver
-	}
-	tunnelHeader := map[string]int{"gre": 8, "gue": 12} // with checksums
-	return ip[family] + ip[over] + tunnelHeader[r.name]
+	t, _ := r.lab.encap()
+	return ip[family] + ip[cmp.Or(r.TunnelOver, family)] + t.Encapsulation().Len(true)
 }
 
 // datagrams sends datagrams that reach the server, and return with its name in

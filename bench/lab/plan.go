@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,7 +19,7 @@ type Plan struct {
 	Method     Method `json:"method"`                // MethodMasq, MethodRoute or MethodTunnel
 	Families   []int  `json:"families"`              // of the VIPs that get services: 4, 6 or both (the default)
 	TunnelOver int    `json:"tunnel_over,omitempty"` // family of the outer header; 0: the VIP's own
-	Encap      string `json:"encap,omitempty"`       // of a tunnel: ipip (the default), gue or gre
+	Encap      string `json:"encap,omitempty"`       // of a tunnel, a --tun-type; default ipip
 	Scheduler  string `json:"scheduler"`             // default rr
 	Clients    int    `json:"clients"`               // default 1
 	Servers    int    `json:"servers"`               // default 3
@@ -52,12 +53,24 @@ var Methods = []Method{NAT, DR, Tunnel}
 // methodFlags are ipvsadm's options for them.
 var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
 
-// encapFlags are its options for what a tunnel wraps packets in.
-var encapFlags = map[string][]string{
-	"":     nil,
-	"ipip": nil,
-	"gue":  {"--tun-type", "gue", "--tun-port", strconv.Itoa(tunnel.GUEPort), "--tun-csum"},
-	"gre":  {"--tun-type", "gre", "--tun-csum"},
+// encapFlags are its options for a tunnel, with a checksum if it can have one.
+func encapFlags(t tunnel.Type) (flags []string) {
+	e := t.Encapsulation()
+	if t != tunnel.IPIP { // ipvsadm's default
+		flags = append(flags, "--tun-type", e.Name())
+	}
+	if e.Port() != 0 {
+		flags = append(flags, "--tun-port", strconv.Itoa(int(e.Port())))
+	}
+	if e.MaxFlags() >= tunnel.Csum {
+		flags = append(flags, "--tun-csum")
+	}
+	return flags
+}
+
+// encap is the plan's encapsulation.
+func (p Plan) encap() (tunnel.Type, error) {
+	return tunnel.ParseType(cmp.Or(p.Encap, tunnel.IPIP.String()))
 }
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
@@ -76,7 +89,7 @@ func (p Plan) withDefaults() (Plan, error) {
 	}
 	setDefault(&p.Arms, 1)
 
-	_, knownEncap := encapFlags[p.Encap]
+	_, unknownEncap := p.encap()
 	switch {
 	case !validName.MatchString(p.Name):
 		return p, fmt.Errorf("lab name is %q; want 1 to 16 letters and digits", p.Name)
@@ -84,8 +97,8 @@ func (p Plan) withDefaults() (Plan, error) {
 		return p, fmt.Errorf("method is %q; want one of %v", p.Method, Methods)
 	case p.TunnelOver != 0 && p.TunnelOver != 4 && p.TunnelOver != 6:
 		return p, fmt.Errorf("tunnel over IPv%d; want 4 or 6", p.TunnelOver)
-	case !knownEncap:
-		return p, fmt.Errorf("encap is %q; want ipip, gue or gre", p.Encap)
+	case unknownEncap != nil:
+		return p, fmt.Errorf("encap is %q; want %s", p.Encap, tunnel.OneOf())
 	case p.Encap != "" && p.Method != Tunnel:
 		return p, fmt.Errorf("encap is %q, but method %s is no tunnel", p.Encap, p.Method)
 	case p.Clients < 1 || p.Clients > maxClients:
@@ -281,6 +294,10 @@ func (p Plan) serverHTTPPort() uint16 {
 // services up: for each VIP HTTP over TCP and lvs-info over UDP.
 func (p Plan) Commands() [][]string {
 	var commands [][]string
+	method := []string{methodFlags[p.Method]}
+	if encap, err := p.encap(); err == nil && p.Method == Tunnel {
+		method = append(method, encapFlags(encap)...)
+	}
 	for _, family := range p.Families {
 		over := family
 		if p.Method == Tunnel && p.TunnelOver != 0 {
@@ -297,8 +314,8 @@ func (p Plan) Commands() [][]string {
 			commands = append(commands, []string{"-A", service.flag, virtual, "-s", p.Scheduler})
 			for i := range p.Servers {
 				real := hostPort(p.RIP(over, i), service.portAtServer)
-				command := []string{"-a", service.flag, virtual, "-r", real, methodFlags[p.Method]}
-				commands = append(commands, append(command, encapFlags[p.Encap]...))
+				command := []string{"-a", service.flag, virtual, "-r", real}
+				commands = append(commands, append(command, method...))
 			}
 		}
 	}

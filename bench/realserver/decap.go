@@ -1,23 +1,27 @@
 package realserver
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
-// decapsulator takes IPv4 and IPv6 packets out of tunnels over either: IPIP (RFC
-// 2003, 2473, 4213), GRE (RFC 2784) and GUE, without a tunnel device.
+// decapsulator takes IPv4 and IPv6 packets out of tunnels over either, of every
+// encapsulation of package tunnel, without a tunnel device.
 //
-// It listens on raw sockets, and for GUE on UDP sockets: the kernel hands over
+// It listens on raw sockets, or on UDP sockets: the kernel hands over
 // whole datagrams, reassembled, with a right UDP checksum, and because someone
 // took them it does not answer "protocol unreachable". The inner packet is sent
 // over the loopback device with a packet socket, where the host's stack receives
@@ -33,9 +37,10 @@ type decapsulator struct {
 // tunnelSocket receives one kind of tunnel packet over one IP version.
 type tunnelSocket struct {
 	conn   socket
-	outer  int  // IP version
-	header bool // packets come with their outer header, as of IPv4 raw sockets
-	shim   decapFunc
+	outer  int   // IP version
+	header bool  // packets come with their outer header, as of IPv4 raw sockets
+	proto  uint8 // of the outer header
+	encap  tunnel.Encapsulation
 }
 
 // socket is a net.IPConn or net.UDPConn.
@@ -52,7 +57,7 @@ const rawBuffer = 16 << 20
 // openDecapsulator opens the sockets and makes the host accept the packets:
 // they arrive on lo from addresses routed elsewhere, which a reverse path filter
 // refuses. What ends serve goes to stop, the rest to undo.
-func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *cleanups) (*decapsulator, error) {
+func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, undo *cleanups) (*decapsulator, error) {
 	d := &decapsulator{vips: map[netip.Addr]bool{}}
 	for _, vip := range vips {
 		d.vips[vip.Unmap()] = true
@@ -68,39 +73,42 @@ func openDecapsulator(vips []netip.Addr, guePort uint16, stop, undo *cleanups) (
 	}
 	undo.add(func() error { return unix.Close(d.out) })
 	for _, outer := range []int{4, 6} {
-		for _, kind := range []struct {
-			network string
-			shim    decapFunc
-		}{
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPIP), decapIPv4},
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_IPV6), decapIPv6},
-			{fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE), decapGRE},
-			{fmt.Sprintf("udp%d", outer), decapGUE},
-		} {
-			s := &tunnelSocket{outer: outer, shim: kind.shim}
-			if err := s.listen(kind.network, guePort); err != nil {
-				return nil, fmt.Errorf("take packets out of tunnels: listen on %s: %w", kind.network, err)
+		for t, e := range tunnel.All() {
+			for _, s := range socketsOf(outer, e) {
+				if err := s.listen(cmp.Or(ports[t], e.Port())); err != nil {
+					return nil, fmt.Errorf("take packets out of tunnels: listen for %s over IPv%d: %w", t, outer, err)
+				}
+				stop.add(s.conn.Close)
+				d.socks = append(d.socks, s)
 			}
-			stop.add(s.conn.Close)
-			d.socks = append(d.socks, s)
 		}
 	}
 	return d, nil
 }
 
-// listen opens the socket, and asks for the TOS or traffic class of its packets.
-// UDP over IPv6 may come without a checksum, as RFC 6935 lets tunnels do.
-func (s *tunnelSocket) listen(network string, guePort uint16) (err error) {
-	udp := strings.HasPrefix(network, "udp")
+// socketsOf are the sockets of an encapsulation over an IP version: one, or for IPIP one
+// for each protocol inside.
+func socketsOf(outer int, e tunnel.Encapsulation) (socks []*tunnelSocket) {
+	protos := []uint8{e.Proto(wire.ProtoIPIP), e.Proto(wire.ProtoIPv6)}
+	for _, proto := range slices.Compact(protos) {
+		socks = append(socks, &tunnelSocket{outer: outer, header: outer == 4 && proto != wire.ProtoUDP, proto: proto, encap: e})
+	}
+	return socks
+}
+
+// listen opens the socket, of a port if it is UDP's, and asks for the TOS or traffic
+// class of its packets. UDP over IPv6 may come without a checksum, as RFC 6935 lets
+// tunnels do.
+func (s *tunnelSocket) listen(port uint16) (err error) {
+	udp := s.proto == wire.ProtoUDP
 	if udp {
-		s.conn, err = net.ListenUDP(network, &net.UDPAddr{Port: int(guePort)})
+		s.conn, err = net.ListenUDP(fmt.Sprintf("udp%d", s.outer), &net.UDPAddr{Port: int(port)})
 	} else {
-		s.conn, err = net.ListenIP(network, nil)
+		s.conn, err = net.ListenIP(fmt.Sprintf("ip%d:%d", s.outer, s.proto), nil)
 	}
 	if err != nil {
 		return err
 	}
-	s.header = s.outer == 4 && !udp
 	level, option := unix.SOL_IP, unix.IP_RECVTOS
 	if s.outer == 6 {
 		level, option = unix.SOL_IPV6, unix.IPV6_RECVTCLASS
@@ -151,7 +159,7 @@ func (d *decapsulator) receive(s *tunnelSocket) {
 			continue
 		}
 		inner, ecn, ok := s.decapsulate(buf[:n], oob[:oobn])
-		if ok && d.vips[destination(inner)] && combineECN(inner, ecn) && d.deliver(inner) {
+		if ok && d.vips[destination(inner)] && tunnel.CombineECN(inner, ecn) && d.deliver(inner) {
 			d.taken.Add(1)
 		} else {
 			d.refused.Add(1)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
 )
 
 // innerPacket makes a UDP packet of either family with the given ECN bits.
@@ -50,15 +51,17 @@ func tunnelKinds() (kinds []tunnelKind) {
 	nothing := func([]byte) []byte { return nil }
 	bytes := func(b ...byte) func([]byte) []byte { return func([]byte) []byte { return b } }
 	for _, outer := range []int{4, 6} {
-		raw := func(s decapFunc) tunnelSocket { return tunnelSocket{outer: outer, header: outer == 4, shim: s} }
-		udp := tunnelSocket{outer: outer, shim: decapGUE}
+		raw := func(t tunnel.Type, proto uint8) tunnelSocket {
+			return tunnelSocket{outer: outer, header: outer == 4, proto: proto, encap: t.Encapsulation()}
+		}
+		udp := tunnelSocket{outer: outer, proto: wire.ProtoUDP, encap: tunnel.GUE.Encapsulation()}
 		for _, k := range []tunnelKind{
-			{"IPIP", raw(decapIPv4), 4, nothing},
-			{"IPIP", raw(decapIPv6), 6, nothing},
-			{"GRE", raw(decapGRE), 4, bytes(0, 0, 8, 0)},
-			{"GRE", raw(decapGRE), 6, bytes(0, 0, 0x86, 0xdd)},
-			{"GRE with checksum", raw(decapGRE), 4, greChecksummed(8, 0)},
-			{"GRE with checksum", raw(decapGRE), 6, greChecksummed(0x86, 0xdd)},
+			{"IPIP", raw(tunnel.IPIP, wire.ProtoIPIP), 4, nothing},
+			{"IPIP", raw(tunnel.IPIP, wire.ProtoIPv6), 6, nothing},
+			{"GRE", raw(tunnel.GRE, wire.ProtoGRE), 4, bytes(0, 0, 8, 0)},
+			{"GRE", raw(tunnel.GRE, wire.ProtoGRE), 6, bytes(0, 0, 0x86, 0xdd)},
+			{"GRE with checksum", raw(tunnel.GRE, wire.ProtoGRE), 4, greChecksummed(8, 0)},
+			{"GRE with checksum", raw(tunnel.GRE, wire.ProtoGRE), 6, greChecksummed(0x86, 0xdd)},
 			{"GUE", udp, 4, bytes(0, 4, 0, 0)},
 			{"GUE", udp, 6, bytes(0, 41, 0, 0)},
 		} {
@@ -121,23 +124,23 @@ func TestDecapRefuses(t *testing.T) {
 	good := string(greChecksummed(8, 0)([]byte(inner)))
 	for _, row := range []struct {
 		what  string
-		shim  decapFunc
+		encap tunnel.Type
 		front string
 	}{
-		{"GRE with a key", decapGRE, "\x20\x00\x08\x00\x00\x00\x00\x01"},
-		{"GRE with a sequence number", decapGRE, "\x10\x00\x08\x00\x00\x00\x00\x01"},
-		{"GRE with routing", decapGRE, "\x40\x00\x08\x00\x00\x00\x00\x00"},
-		{"GRE version 1, which is PPTP's", decapGRE, "\x00\x01\x08\x00"},
-		{"GRE with a reserved bit", decapGRE, "\x04\x00\x08\x00"},
-		{"GRE of Ethernet frames", decapGRE, "\x00\x00\x65\x58"},
-		{"GRE with a wrong checksum", decapGRE, good[:5] + string([]byte{good[5] ^ 1}) + good[6:]},
-		{"GUE version 1", decapGUE, "\x40\x04\x00\x00"},
-		{"GUE control message", decapGUE, "\x20\x04\x00\x00"},
-		{"GUE with options of four bytes", decapGUE, "\x01\x04\x00\x00\x00\x00\x00\x00"},
-		{"GUE with a flag", decapGUE, "\x00\x04\x00\x01"},
-		{"GUE of TCP", decapGUE, "\x00\x06\x00\x00"},
+		{"GRE with a key", tunnel.GRE, "\x20\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with a sequence number", tunnel.GRE, "\x10\x00\x08\x00\x00\x00\x00\x01"},
+		{"GRE with routing", tunnel.GRE, "\x40\x00\x08\x00\x00\x00\x00\x00"},
+		{"GRE version 1, which is PPTP's", tunnel.GRE, "\x00\x01\x08\x00"},
+		{"GRE with a reserved bit", tunnel.GRE, "\x04\x00\x08\x00"},
+		{"GRE of Ethernet frames", tunnel.GRE, "\x00\x00\x65\x58"},
+		{"GRE with a wrong checksum", tunnel.GRE, good[:5] + string([]byte{good[5] ^ 1}) + good[6:]},
+		{"GUE version 1", tunnel.GUE, "\x40\x04\x00\x00"},
+		{"GUE control message", tunnel.GUE, "\x20\x04\x00\x00"},
+		{"GUE with options of four bytes", tunnel.GUE, "\x01\x04\x00\x00\x00\x00\x00\x00"},
+		{"GUE with a flag", tunnel.GUE, "\x00\x04\x00\x01"},
+		{"GUE of TCP", tunnel.GUE, "\x00\x06\x00\x00"},
 	} {
-		if _, _, ok := row.shim([]byte(row.front + inner)); ok {
+		if _, _, ok := row.encap.Encapsulation().Strip(0, []byte(row.front+inner)); ok {
 			t.Errorf("accepted: %s", row.what)
 		}
 	}
@@ -161,7 +164,7 @@ func TestCombineECN(t *testing.T) {
 	} {
 		for _, version := range []int{4, 6} {
 			packet := innerPacket(t, version, row.inner)
-			kept := combineECN(packet, row.outer)
+			kept := tunnel.CombineECN(packet, row.outer)
 			if kept == row.drop {
 				t.Errorf("%s (v%d): kept is %v", row.what, version, kept)
 			}
@@ -226,7 +229,7 @@ func FuzzDecapsulate(f *testing.F) {
 			return
 		}
 		destination(packet)
-		combineECN(packet, ecn)
+		tunnel.CombineECN(packet, ecn)
 		completeChecksum(packet)
 		if len(packet) > len(b) || ecn > 3 {
 			t.Errorf("%d bytes unwrapped to %d, ECN %d", len(b), len(packet), ecn)

@@ -18,18 +18,19 @@ func (s *tunnelSocket) decapsulate(b, oob []byte) (inner []byte, ecn byte, ok bo
 		}
 		b = b[wire.IPv4(b).HeaderLen():]
 	}
-	b, version, ok := s.shim(b)
+	n, proto, ok := s.encap.Strip(s.proto, b)
 	if !ok {
 		return nil, 0, false
 	}
+	b = b[n:]
 	length := 0
 	switch {
-	case version == 4 && len(b) >= wire.IPv4Len && b[0]>>4 == 4:
+	case proto == wire.ProtoIPIP && len(b) >= wire.IPv4Len && b[0]>>4 == 4:
 		h := wire.IPv4(b)
 		if length = int(h.TotalLen()); h.HeaderLen() < wire.IPv4Len || length < h.HeaderLen() {
 			return nil, 0, false
 		}
-	case version == 6 && len(b) >= wire.IPv6Len && b[0]>>4 == 6:
+	case proto == wire.ProtoIPv6 && len(b) >= wire.IPv6Len && b[0]>>4 == 6:
 		length = wire.IPv6Len + int(wire.IPv6(b).PayloadLen())
 	default:
 		return nil, 0, false
@@ -40,14 +41,14 @@ func (s *tunnelSocket) decapsulate(b, oob []byte) (inner []byte, ecn byte, ok bo
 	return b[:length], s.ecn(oob), true
 }
 
-// ecn reads the only control message asked for: IP_TOS is a byte, IPV6_TCLASS an
-// int (ip(7), ipv6(7)).
+// ecn is the ECN field (RFC 3168 section 5) of the outer header, from the only control
+// message that listen asks for: IP_TOS is a byte, IPV6_TCLASS an int (ip(7), ipv6(7)).
 func (s *tunnelSocket) ecn(oob []byte) byte {
 	switch {
 	case s.outer == 4 && len(oob) >= unix.CmsgLen(1):
-		return oob[unix.CmsgLen(0)] & ecnMask
+		return oob[unix.CmsgLen(0)] & 3
 	case s.outer == 6 && len(oob) >= unix.CmsgLen(4):
-		return byte(binary.NativeEndian.Uint32(oob[unix.CmsgLen(0):])) & ecnMask
+		return byte(binary.NativeEndian.Uint32(oob[unix.CmsgLen(0):])) & 3
 	}
 	return 0
 }
@@ -58,37 +59,6 @@ func destination(inner []byte) netip.Addr {
 		return wire.IPv4(inner).Dst().Netip()
 	}
 	return wire.IPv6(inner).Dst().Netip()
-}
-
-// Values of the ECN field, the last two bits of the TOS or traffic class (RFC
-// 3168 section 5).
-const (
-	ecnMask = 3
-	ecnNone = 0
-	ecnCE   = 3
-)
-
-// combineECN carries "congestion experienced" from the outer header to the
-// inner one, and reports false for a packet that must be dropped because its
-// sender would not understand (RFC 6040 section 4.2).
-func combineECN(inner []byte, outer byte) bool {
-	if outer != ecnCE {
-		return true
-	}
-	if inner[0]>>4 == 6 {
-		h := wire.IPv6(inner)
-		if h.TrafficClass()&ecnMask == ecnNone {
-			return false
-		}
-		h[1] |= ecnCE << 4 // the traffic class straddles the first two bytes
-		return true
-	}
-	h := wire.IPv4(inner)
-	if h.TOS()&ecnMask == ecnNone {
-		return false
-	}
-	h.ReplaceTOS(h.TOS() | ecnCE)
-	return true
 }
 
 // completeChecksum finishes the checksum of TCP and UDP where it is half made.

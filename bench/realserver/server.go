@@ -27,18 +27,17 @@ import (
 const (
 	HTTPPort = 80
 	InfoPort = 31337 // the lvs-info service of the LVS-HOWTO
-	GUEPort  = tunnel.GUEPort
 )
 
 // Config says what one server offers and holds.
 type Config struct {
-	Name      string       // what it answers
-	Listen    []netip.Addr // addresses to serve; none: every address of both families
-	HTTPPorts []uint16     // none: HTTPPort
-	InfoPort  uint16       // 0: InfoPort; TCP and UDP
-	VIPs      []netip.Addr // held on the loopback device without answering ARP or ND
-	Decap     bool         // take packets for the VIPs out of IPIP, GRE and GUE tunnels
-	GUEPort   uint16       // 0: GUEPort
+	Name        string                 // what it answers
+	Listen      []netip.Addr           // addresses to serve; none: every address of both families
+	HTTPPorts   []uint16               // none: HTTPPort
+	InfoPort    uint16                 // 0: InfoPort; TCP and UDP
+	VIPs        []netip.Addr           // held on the loopback device without answering ARP or ND
+	Decap       bool                   // take packets for the VIPs out of tunnels
+	TunnelPorts map[tunnel.Type]uint16 // of encapsulations in UDP; none: the usual one
 }
 
 // Server is a running server. Everything it changed on its host is undone by
@@ -65,9 +64,6 @@ func Start(c Config) (*Server, error) {
 	if c.InfoPort == 0 {
 		c.InfoPort = InfoPort
 	}
-	if c.GUEPort == 0 {
-		c.GUEPort = GUEPort
-	}
 	if len(c.Listen) == 0 {
 		c.Listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
@@ -89,7 +85,7 @@ func (s *Server) open(c Config) error {
 	}
 	if c.Decap {
 		var err error
-		if s.decap, err = openDecapsulator(c.VIPs, c.GUEPort, &s.stop, &s.undo); err != nil {
+		if s.decap, err = openDecapsulator(c.VIPs, c.TunnelPorts, &s.stop, &s.undo); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"uvs/bench/lab"
 	"uvs/bench/realserver"
+	"uvs/fwd/tunnel"
 )
 
 // tunnelLab makes a client and a server that holds the VIPs and decapsulates;
@@ -77,15 +78,15 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return buf.Bytes()
 }
 
-// tunnel is a kind of tunnel by the sockets that send it.
-type tunnel struct {
+// tunnelSender is a kind of tunnel by the sockets that send it.
+type tunnelSender struct {
 	name    string
 	network func(outer, inner int) string
 	front   func(inner []byte) []byte // what stands before the inner packet there
 }
 
 // tunnels is every kind there is.
-var tunnels = []tunnel{
+var tunnels = []tunnelSender{
 	{"IPIP", func(outer, inner int) string {
 		return fmt.Sprintf("ip%d:%d", outer, map[int]int{4: unix.IPPROTO_IPIP, 6: unix.IPPROTO_IPV6}[inner])
 	}, func([]byte) []byte { return nil }},
@@ -109,12 +110,12 @@ func greHeader(inner []byte, checksum bool) []byte {
 
 // send sends an inner packet from client1 to rs1, with an outer header of the
 // given version made by the kernel, in fragments where it must.
-func (k *tunnel) send(l *lab.Lab, outer int, inner []byte) error {
+func (k *tunnelSender) send(l *lab.Lab, outer int, inner []byte) error {
 	return l.Do("client1", func() error {
 		to := l.RIP(outer, 0).String()
 		network := k.network(outer, int(inner[0]>>4))
 		if strings.HasPrefix(network, "udp") {
-			to = net.JoinHostPort(to, strconv.Itoa(realserver.GUEPort))
+			to = net.JoinHostPort(to, strconv.Itoa(tunnel.GUEPort))
 		}
 		c, err := net.Dial(network, to)
 		if err != nil {

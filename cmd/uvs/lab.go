@@ -14,6 +14,7 @@ import (
 
 	"uvs/bench/lab"
 	"uvs/bench/realserver"
+	"uvs/fwd/tunnel"
 )
 
 const labUsage = `uvs lab: a whole LVS on this machine, in network namespaces
@@ -64,7 +65,7 @@ func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	method := fs.String("method", "nat", "`how` frames reach the servers: nat, dr or tunnel")
 	family := fs.String("family", "both", "`families` of the VIPs: 4, 6 or both")
 	fs.IntVar(&p.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
-	fs.StringVar(&p.Encap, "encap", "", "of a tunnel: ipip (the default), gue or gre")
+	fs.StringVar(&p.Encap, "encap", "", "`type` of tunnel: "+tunnel.OneOf()+" (default ipip)")
 	fs.StringVar(&p.Scheduler, "scheduler", "rr", "scheduler of the services")
 	fs.IntVar(&p.Clients, "clients", 1, "`number` of clients")
 	fs.IntVar(&p.Servers, "servers", 3, "`number` of servers")

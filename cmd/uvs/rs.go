@@ -6,18 +6,19 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"uvs/bench/realserver"
+	"uvs/fwd/tunnel"
 )
 
 // rsMain is `uvs rs`: a real server with a built-in test service, until SIGINT
 // or SIGTERM.
 func rsMain(args []string) int {
 	var config realserver.Config
-	var info, gue uint
 	host, _ := os.Hostname()
 	fs := newFlags("rs")
 	fs.StringVar(&config.Name, "name", host, "`name` to answer with")
@@ -27,19 +28,27 @@ func rsMain(args []string) int {
 		config.HTTPPorts = append(config.HTTPPorts, uint16(port))
 		return err
 	})
-	fs.UintVar(&info, "info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")
+	ports := map[string]*uint{"info-port": fs.Uint("info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")}
 	fs.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&config.VIPs))
-	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of IPIP, GRE and GUE tunnels")
-	fs.UintVar(&gue, "gue-port", realserver.GUEPort, "UDP `port` of GUE tunnels")
+	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of tunnels: "+tunnel.OneOf())
+	for t, e := range tunnel.All() {
+		if e.Port() != 0 {
+			ports[t.String()+"-port"] = fs.Uint(t.String()+"-port", uint(e.Port()), "UDP `port` of "+t.String()+" tunnels")
+		}
+	}
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	for name, port := range map[string]uint{"info-port": info, "gue-port": gue} {
-		if port < 1 || port > 65535 {
-			return usageError("rs", fmt.Errorf("%s is %d; want 1 to 65535", name, port))
+	config.TunnelPorts = map[tunnel.Type]uint16{}
+	for name, port := range ports {
+		if *port < 1 || *port > 65535 {
+			return usageError("rs", fmt.Errorf("%s is %d; want 1 to 65535", name, *port))
+		}
+		if t, err := tunnel.ParseType(strings.TrimSuffix(name, "-port")); err == nil {
+			config.TunnelPorts[t] = uint16(*port)
 		}
 	}
-	config.InfoPort, config.GUEPort = uint16(info), uint16(gue)
+	config.InfoPort = uint16(*ports["info-port"])
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)

@@ -114,5 +114,5 @@ func tunnelHelp() string {
   --tun-nocsum                  %[4]s: no checksum (the default)
   --tun-csum                    %[4]s: checksum
   --tun-remcsum                 %s: as --tun-csum
-`, names(" ", tunnel.NoCsum), tunnel.IPIP, strings.Join(tunnel.Names(tunnel.HasPort), ", "), names(", ", tunnel.Csum), names(", ", tunnel.RemCsum))
+`, strings.Join(tunnel.Names(tunnel.Every), " "), tunnel.IPIP, strings.Join(tunnel.Names(tunnel.HasPort), ", "), names(", ", tunnel.Csum), names(", ", tunnel.RemCsum))
 }

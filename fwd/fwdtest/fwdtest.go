@@ -128,7 +128,7 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 	if p.IPv6 {
 		class = wire.IPv6(f.From(p.L3)).TrafficClass()
 	}
-	if !tunnel.PropagateCE(f.From(in.L3), class) {
+	if !tunnel.CombineECN(f.From(in.L3), class) {
 		return false
 	}
 	removed := in.L3 - p.L3

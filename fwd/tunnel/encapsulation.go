@@ -88,7 +88,7 @@ func ParseType(name string) (Type, error) {
 
 // OneOf lists the names of all types: ipip, gue or gre.
 func OneOf() string {
-	names := Names(func(Encapsulation) bool { return true })
+	names := Names(Every)
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
@@ -103,7 +103,10 @@ func Names(holds func(Encapsulation) bool) (names []string) {
 	return names
 }
 
-// HasPort and HasFlag are conditions for Names: tunnels have a port, take a flag.
+// Every, HasPort and HasFlag are conditions for Names: for all types, for those whose
+// tunnels have a port, and for those that allow a flag.
+func Every(Encapsulation) bool { return true }
+
 func HasPort(e Encapsulation) bool { return e.Port() != 0 }
 
 func HasFlag(flag uint16) func(Encapsulation) bool {

@@ -155,10 +155,10 @@ func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
 	return uint16(first + hash%(last-first+1))
 }
 
-// PropagateCE carries the mark "congestion experienced" from the traffic class of
+// CombineECN carries the mark "congestion experienced" from the traffic class of
 // an outer header to the inner packet of a tunnel, as its receiver must (RFC 6040
 // section 4.2). False if the inner packet's sender does not know ECN: drop it.
-func PropagateCE(inner []byte, outerClass uint8) bool {
+func CombineECN(inner []byte, outerClass uint8) bool {
 	c := class(inner)
 	switch {
 	case outerClass&ecnMask != ecnCE:
