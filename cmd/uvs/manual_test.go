@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"uvs/ctl/config"
 )
 
 // Every verb and every option that -h tells of is in the manual, and the manual
@@ -44,6 +46,45 @@ func TestManual(t *testing.T) {
 	for name := range manual {
 		if !helped[name] {
 			t.Errorf("option --%s of the manual does not exist", name)
+		}
+	}
+}
+
+// The manual has every setting with its values, default and scope, and no other.
+func TestManualSettings(t *testing.T) {
+	page, err := os.ReadFile("../../docs/uvs.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), ".Sh SETTINGS")
+	section, _, _ = strings.Cut(section, ".Ss uvs save")
+	text := map[string]string{} // of each setting, with its list's heading
+	for list := range strings.SplitSeq(section, "\nFor the director") {
+		heading, items, _ := strings.Cut(list, "\n")
+		for item := range strings.SplitSeq(items, "\n.It Cm ") {
+			names, rest, _ := strings.Cut(item, "\n")
+			for name := range strings.SplitSeq(names, " , ") {
+				text[name] = heading + " " + strings.ReplaceAll(rest, "\n", " ")
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, k := range new(config.State).Director().List() {
+		name, want := k.Name, strings.TrimSpace(k.Range()+" "+k.Unit)+"; default "+k.Shown(k.Default)+"."
+		if k.Unit == "s" && strings.HasPrefix(name, "timeout_") {
+			name, want = "timeout_*", k.Range()+" s."
+		}
+		if want = ": Values: " + want; k.PerService {
+			want = " or one service" + want
+		}
+		if !strings.HasPrefix(text[name], want) {
+			t.Errorf("setting %s: the manual has %.80q, want %q", name, text[name], want)
+		}
+		known[name] = true
+	}
+	for name := range text {
+		if !known[name] && !strings.HasPrefix(name, ".") && !strings.Contains(name, " ") {
+			t.Errorf("the manual has %q, which is no setting", name)
 		}
 	}
 }

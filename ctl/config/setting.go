@@ -208,7 +208,7 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		case service && !k.PerService:
 			return v, Errorf(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
 		case len(k.Only) > 0 && !slices.Contains(k.Only, value):
-			return v, Errorf(syscall.EINVAL, "setting %s: %d is not one of %v", name, value, k.Only)
+			return v, Errorf(syscall.EINVAL, "setting %s: %d is not one of %s", name, value, k.Range())
 		case len(k.Only) == 0 && (value < k.Min || value > k.Max) && !slices.Contains(k.Also, value):
 			return v, Errorf(syscall.EINVAL, "setting %s: %d is not %s", name, value, k.Range())
 		}
@@ -219,14 +219,15 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 
 // Range are the values that the setting can have, in words.
 func (k *Setting) Range() string {
-	if len(k.Only) > 0 {
-		return strings.Trim(fmt.Sprint(k.Only), "[]")
+	switch {
+	case len(k.Words) > 0:
+		return strings.Join(k.Words, ", ")
+	case len(k.Only) > 0:
+		return strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Only), "[]"), " ", ", ")
+	case len(k.Also) > 0:
+		return strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Also), "[]"), " ", ", ") + fmt.Sprintf(", or %d to %d", k.Min, k.Max)
 	}
-	text := fmt.Sprintf("%d to %d", k.Min, k.Max)
-	if len(k.Also) > 0 {
-		text = strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Also), "[]"), " ", ", ") + ", or " + text
-	}
-	return text
+	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
 
 // ParseSetting reads NAME=VALUE, where VALUE is a number or, if the setting has any, a word.
