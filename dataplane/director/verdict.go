@@ -1,71 +1,69 @@
 package director
 
-// Verdict is what became of a frame: one value for every cause. The counters
-// of a worker are indexed by it, and they add up to the frames received.
+// Verdict is what became of a frame: one value for every cause. The counters of a
+// worker are indexed by it, and they add up to the frames received.
+//
+// A constant has the name of its counter in camel case, with the initialisms ARP,
+// ICMP, ID, IP, MAC, ND, SCTP, TTL, UDP6, VIP and VLAN in capitals, and IPsec.
 type Verdict uint8
 
 const (
-	// Frames left to the host's stack, untouched.
-	NotOurs          Verdict = iota
-	NotOursOtherHost         // IP to another machine's hardware address, as seen in promiscuous mode
-	NotOursVLAN              // in a VLAN that is no port of ours
-	NotOursLinkGroup         // IP in a broadcast or multicast frame: never for a VIP (RFC 1122 section 3.3.6)
-
-	// Forwarded frames.
-	ForwardedMasq     // client to server, addresses rewritten
-	ForwardedRoute    // client to server, by MAC address only
-	ForwardedTunnel   // client to server, encapsulated
-	ReturnedMasq      // server to client of a masqueraded conn
-	ReturnedAsIs      // server to client of any other conn, the director being the gateway
-	ICMPErrorToServer // an ICMP error about a reply, to the server that sent it
-	ICMPErrorToClient // an ICMP error about a request, to the client that sent it
-	ICMPErrorNoted    // an ICMP error about a tunnel of ours, of which no client is to be told
-	PassedUnchanged   // no conn: routed unchanged, as the host would have done
-	PassedAmbiguous   // likewise, a one-packet server's: several services could be meant
-	HeldFragment      // kept until the first of its datagram comes, or too long has passed
-
-	// Answered frames.
-	AnsweredARP         // who-has for a VIP
-	AnsweredND          // neighbour solicitation for a VIP
-	AnsweredEcho        // ping of a VIP
-	RefusedNoServer     // no server eligible: port unreachable or reset
-	RefusedNoService    // VIP without such a service: reset or port unreachable
-	RefusedNoConn       // TCP segment without a conn: reset
-	RefusedForgotten    // TCP segment of a conn that idled too long: reset
-	RefusedReply        // a server's packet without a conn: port unreachable
-	AnsweredTTLExceeded // time exceeded
-	AnsweredTooBig      // fragmentation needed, packet too big
-	AnsweredNoRoute     // host unreachable
-	AnsweredHelper      // acknowledged in its receiver's place: text that a helper keeps until its line is whole
-
-	// Dropped frames.
-	DroppedNoNeighbour // the next hop's hardware address is not known
-	DroppedServerGone  // conn of a server that was removed
-	DroppedTableFull   // no conn entry to be had
-	DroppedDefence     // drop_packet refused it a conn
-	DroppedClientRate  // its client begins more connections a second than it may
-	DroppedClientConns // its client has as many connections as it may
-	DroppedNoCallID    // begins a call, but says not which
-	DroppedNoRoom      // no headroom for the tunnel header
-	DroppedIPsecNoConn // ESP or AH to a service of IKE without a conn of it
-
-	// Frames to a VIP whose source can be no client.
-	DroppedSourceVIP         // a VIP: forged, or two services would talk to each other for ever
-	DroppedSourceLoopback    // 127/8, ::1
-	DroppedSourceUnspecified // 0/8, ::
-	DroppedSourceGroup       // multicast, broadcast
-	DroppedSourceReserved    // 240/4
-	DroppedSourceLinkLocal   // fe80::/10, which may not leave its link (RFC 4291 section 2.5.6)
-	DroppedSourceMACGroup    // the frame comes from a group of machines
-	DroppedSourceMACOwn      // the frame comes from our own hardware address
-
-	DroppedBadDestination // hidden from the host, and to nowhere a router may send it
-	DroppedUDP6NoChecksum // UDP over IPv6 without a checksum, to be translated
-	DroppedUnanswered     // an answer was due, but must not be sent (RFC 1122, RFC 4443)
-	DroppedAnswerLimit    // an answer was due, but too many were sent lately
-	DroppedVIPOther       // to a VIP of ours, of a kind nobody serves
-
-	// Frames that are not sound, whoever they are for (wire.Flaw).
+	// Left to the host.
+	NotOurs Verdict = iota
+	NotOursOtherHost
+	NotOursVLAN
+	NotOursLinkGroup
+	// Forwarded.
+	ForwardedMasq
+	ForwardedRoute
+	ForwardedTunnel
+	ReturnedMasq
+	ReturnedAsIs
+	ICMPErrorToServer
+	ICMPErrorToClient
+	ICMPErrorNoted
+	PassedUnchanged
+	PassedAmbiguous
+	HeldFragment
+	// Answered.
+	AnsweredARP
+	AnsweredND
+	AnsweredEcho
+	RefusedNoServer
+	RefusedNoService
+	RefusedNoConn
+	RefusedForgotten
+	RefusedReply
+	AnsweredTTLExceeded
+	AnsweredTooBig
+	AnsweredNoRoute
+	AnsweredHelper
+	// Dropped: no way on.
+	DroppedNoNeighbour
+	DroppedServerGone
+	DroppedTableFull
+	DroppedDefence
+	DroppedClientRate
+	DroppedClientConns
+	DroppedNoCallID
+	DroppedNoRoom
+	DroppedIPsecNoConn
+	// Dropped: a source that can be no client.
+	DroppedSourceVIP
+	DroppedSourceLoopback
+	DroppedSourceUnspecified
+	DroppedSourceGroup
+	DroppedSourceReserved
+	DroppedSourceLinkLocal
+	DroppedSourceMACGroup
+	DroppedSourceMACOwn
+	// Dropped: not to be forwarded or answered.
+	DroppedBadDestination
+	DroppedUDP6NoChecksum
+	DroppedUnanswered
+	DroppedAnswerLimit
+	DroppedVIPOther
+	// Dropped: malformed, whoever it is for.
 	DroppedRunt
 	DroppedBadARP
 	DroppedBadIPHeader
@@ -78,122 +76,154 @@ const (
 	DroppedManyExtensions
 	DroppedBadTransport
 	DroppedBadTransportLength
-	DroppedBadICMPChecksum // ICMP error whose own checksum is wrong
-
+	DroppedBadICMPChecksum
 	// Dropped fragments.
-	DroppedFragment        // the first of its datagram went nowhere, or its conn has ended
-	DroppedFragmentTwice   // all its bytes came before
-	DroppedFragmentOverlap // some of its bytes did, or the datagram is in too many parts: refused from there on
-	DroppedFragmentBad     // empty, of an odd length, or longer than any datagram
-	DroppedFragmentSCTP    // its port is to change, and the CRC covers what is in other fragments
-	DroppedFragmentLimit   // it would have to wait, and its source has as much waiting as it may; or no note is to be had
-
-	// Segments of a helped connection; TCP sends most of them again.
-	DroppedHelperBusy     // another worker has one of the same connection in hand
-	DroppedHelperKept     // to be kept, but nothing was heard of its receiver yet
-	DroppedHelperGap      // text before it was not seen yet
-	DroppedHelperFull     // too many changes wait for acknowledgement
-	DroppedHelperRoom     // its text grew beyond what fits
-	DroppedHelperChecksum // TCP checksum wrong
-	DroppedHelperFragment // IP fragment
-	DroppedHelperRefused  // the helper refused the connection
-	DroppedUnexpected     // a server came to a client from two ports at once
+	DroppedFragment
+	DroppedFragmentTwice
+	DroppedFragmentOverlap
+	DroppedFragmentBad
+	DroppedFragmentSCTP
+	DroppedFragmentLimit
+	// Dropped by a helper.
+	DroppedHelperBusy
+	DroppedHelperKept
+	DroppedHelperGap
+	DroppedHelperFull
+	DroppedHelperRoom
+	DroppedHelperChecksum
+	DroppedHelperFragment
+	DroppedHelperRefused
+	DroppedUnexpected
 
 	NumVerdict
 )
 
-// verdictNames are the counters' names, as `uvs stats` prints them.
-var verdictNames = [NumVerdict]string{
-	NotOurs:             "not_ours",
-	NotOursOtherHost:    "not_ours_other_host",
-	NotOursVLAN:         "not_ours_vlan",
-	NotOursLinkGroup:    "not_ours_link_group",
-	ForwardedMasq:       "forwarded_masq",
-	ForwardedRoute:      "forwarded_route",
-	ForwardedTunnel:     "forwarded_tunnel",
-	ReturnedMasq:        "returned_masq",
-	ReturnedAsIs:        "returned_as_is",
-	ICMPErrorToServer:   "icmp_error_to_server",
-	ICMPErrorToClient:   "icmp_error_to_client",
-	ICMPErrorNoted:      "icmp_error_noted",
-	PassedUnchanged:     "passed_unchanged",
-	PassedAmbiguous:     "passed_ambiguous",
-	AnsweredARP:         "answered_arp",
-	AnsweredND:          "answered_nd",
-	AnsweredEcho:        "answered_echo",
-	RefusedNoServer:     "refused_no_server",
-	RefusedNoService:    "refused_no_service",
-	RefusedNoConn:       "refused_no_conn",
-	RefusedForgotten:    "refused_forgotten",
-	RefusedReply:        "refused_reply",
-	AnsweredTTLExceeded: "answered_ttl_exceeded",
-	AnsweredTooBig:      "answered_too_big",
-	AnsweredNoRoute:     "answered_no_route",
-	AnsweredHelper:      "answered_helper",
-	DroppedNoNeighbour:  "dropped_no_neighbour",
-	DroppedServerGone:   "dropped_server_gone",
-	DroppedTableFull:    "dropped_table_full",
-	DroppedDefence:      "dropped_defence",
-	DroppedClientRate:   "dropped_client_rate",
-	DroppedClientConns:  "dropped_client_conns",
-	DroppedNoCallID:     "dropped_no_call_id",
-	DroppedNoRoom:       "dropped_no_room",
-	DroppedIPsecNoConn:  "dropped_ipsec_no_conn",
+// verdicts has for each verdict its counter, what that counts, and what to do when it
+// rises. TestCountersPage -update writes docs/counters.md from it.
+var verdicts = [NumVerdict][3]string{
+	NotOurs:          {"not_ours", "For the host, or for no address of ours."},
+	NotOursOtherHost: {"not_ours_other_host", "IP to another machine's hardware address (promiscuous mode)."},
+	NotOursVLAN: {"not_ours_vlan", "In a VLAN that is no port of the director.",
+		"If clients are there, run uvs on its device or with `--vlan`, or set `keep_tags`."},
+	NotOursLinkGroup: {"not_ours_link_group", "IP in a broadcast or multicast frame (RFC 1122 section 3.3.6)."},
 
-	DroppedSourceVIP:         "dropped_source_vip",
-	DroppedSourceLoopback:    "dropped_source_loopback",
-	DroppedSourceUnspecified: "dropped_source_unspecified",
-	DroppedSourceGroup:       "dropped_source_group",
-	DroppedSourceReserved:    "dropped_source_reserved",
-	DroppedSourceLinkLocal:   "dropped_source_link_local",
-	DroppedSourceMACGroup:    "dropped_source_mac_group",
-	DroppedSourceMACOwn:      "dropped_source_mac_own",
+	ForwardedMasq:     {"forwarded_masq", "Client to server, addresses rewritten (NAT)."},
+	ForwardedRoute:    {"forwarded_route", "Client to server, by hardware address only (DR)."},
+	ForwardedTunnel:   {"forwarded_tunnel", "Client to server, encapsulated."},
+	ReturnedMasq:      {"returned_masq", "Server to client of a NAT conn, addresses rewritten."},
+	ReturnedAsIs:      {"returned_as_is", "Server to client of a DR or tunnel conn, as a router."},
+	ICMPErrorToServer: {"icmp_error_to_server", "ICMP error about a reply, to the server that sent the reply."},
+	ICMPErrorToClient: {"icmp_error_to_client", "ICMP error about a request, to the client that sent the request.",
+		"If the errors say too big, see `uvs paths`."},
+	ICMPErrorNoted: {"icmp_error_noted", "ICMP error about a tunnel that no client needs to know.", "See `uvs paths`."},
+	PassedUnchanged: {"passed_unchanged", "From a server, without a conn: routed as the host would.",
+		"Normal for a server's own connections. Else raise the timeouts."},
+	PassedAmbiguous: {"passed_ambiguous", "The same, from a server of several one-packet services.",
+		"Give each of these services its own server address or port."},
+	HeldFragment: {"held_fragment", "Kept until the first fragment of its datagram comes.",
+		"See `fragments_expired` and `fragments_displaced`."},
 
-	DroppedBadDestination: "dropped_bad_destination",
-	DroppedUDP6NoChecksum: "dropped_udp6_no_checksum",
-	DroppedUnanswered:     "dropped_unanswered",
-	DroppedAnswerLimit:    "dropped_answer_limit",
-	DroppedVIPOther:       "dropped_vip_other",
+	AnsweredARP:  {"answered_arp", "ARP request for a VIP."},
+	AnsweredND:   {"answered_nd", "Neighbour solicitation for a VIP."},
+	AnsweredEcho: {"answered_echo", "Ping of a VIP."},
+	RefusedNoServer: {"refused_no_server", "No server can take the connection (`no_server`).",
+		"Look for servers that are down, of weight 0 or overloaded: `uvs services`."},
+	RefusedNoService: {"refused_no_service", "To a port of a VIP that has no service.",
+		"A port scan, or a service that is missing."},
+	RefusedNoConn: {"refused_no_conn", "TCP segment that has no conn and cannot begin one.",
+		"Idle conns may end too soon: raise the timeouts. After a failover, set `sloppy_tcp`."},
+	RefusedForgotten: {"refused_forgotten", "TCP segment of a conn that idled too long.",
+		"Raise the service's TCP timeout above the longest silence of its applications."},
+	RefusedReply: {"refused_reply", "From a NAT server, without a conn (`nat_icmp_send`).",
+		"As for `passed_unchanged`."},
+	AnsweredTTLExceeded: {"answered_ttl_exceeded", "TTL or hop limit used up: time exceeded.",
+		"A traceroute, or a routing loop."},
+	AnsweredTooBig: {"answered_too_big", "Too long for the next hop, and not to be fragmented.",
+		"Set `mss_clamp`, or raise the MTU between director and server."},
+	AnsweredNoRoute: {"answered_no_route", "No route to the server: host unreachable.",
+		"Add the route; `uvs explain` names the address."},
+	AnsweredHelper: {"answered_helper", "Text that a helper keeps until its line is whole."},
 
-	DroppedRunt:               "dropped_runt",
-	DroppedBadARP:             "dropped_bad_arp",
-	DroppedBadIPHeader:        "dropped_bad_ip_header",
-	DroppedBadIPLength:        "dropped_bad_ip_length",
-	DroppedBadIPChecksum:      "dropped_bad_ip_checksum",
-	DroppedMappedAddress:      "dropped_mapped_address",
-	DroppedBadIPOption:        "dropped_bad_ip_option",
-	DroppedSourceRoute:        "dropped_source_route",
-	DroppedBadExtension:       "dropped_bad_extension",
-	DroppedManyExtensions:     "dropped_many_extensions",
-	DroppedBadTransport:       "dropped_bad_transport",
-	DroppedBadTransportLength: "dropped_bad_transport_length",
-	DroppedBadICMPChecksum:    "dropped_bad_icmp_checksum",
+	DroppedNoNeighbour: {"dropped_no_neighbour", "The next hop's hardware address is not known.",
+		"Is the server or gateway up and on the link? `ip neigh`, `uvs services`."},
+	DroppedServerGone: {"dropped_server_gone", "The server of its conn was removed.",
+		"To move such clients to another server, set `expire_nodest_conn=1`."},
+	DroppedTableFull: {"dropped_table_full", "The connection table is full.",
+		"Raise `uvs run --conn-max`, or shorten the timeouts; see `conns_in_use`."},
+	DroppedDefence: {"dropped_defence", "`drop_packet` refused a new connection.",
+		"A flood, or too little memory for the load: see `conns_in_use`."},
+	DroppedClientRate: {"dropped_client_rate", "Beyond the client's `limit_rate`.",
+		"An attack, or many users behind one address."},
+	DroppedClientConns: {"dropped_client_conns", "Beyond the client's `limit_conns`.", "As for `dropped_client_rate`."},
+	DroppedNoCallID: {"dropped_no_call_id", "Begins a SIP call, but names no Call-ID.",
+		"Send only SIP over UDP to this service."},
+	DroppedNoRoom: {"dropped_no_room", "No headroom for a tunnel header or a VLAN tag.", "A fault of uvs: report it."},
+	DroppedIPsecNoConn: {"dropped_ipsec_no_conn", "ESP or AH without an IKE flow of the same addresses.",
+		"Restart IKE at the peer: its association began elsewhere."},
 
-	HeldFragment:           "held_fragment",
-	DroppedFragment:        "dropped_fragment",
-	DroppedFragmentTwice:   "dropped_fragment_twice",
-	DroppedFragmentOverlap: "dropped_fragment_overlap",
-	DroppedFragmentBad:     "dropped_fragment_bad",
-	DroppedFragmentSCTP:    "dropped_fragment_sctp",
-	DroppedFragmentLimit:   "dropped_fragment_limit",
+	DroppedSourceVIP:         {"dropped_source_vip", "A VIP: two services would talk to each other for ever."},
+	DroppedSourceLoopback:    {"dropped_source_loopback", "127.0.0.0/8 or ::1."},
+	DroppedSourceUnspecified: {"dropped_source_unspecified", "0.0.0.0/8 or ::."},
+	DroppedSourceGroup:       {"dropped_source_group", "Multicast or broadcast."},
+	DroppedSourceReserved:    {"dropped_source_reserved", "240.0.0.0/4."},
+	DroppedSourceLinkLocal:   {"dropped_source_link_local", "fe80::/10 (RFC 4291 section 2.5.6)."},
+	DroppedSourceMACGroup:    {"dropped_source_mac_group", "The frame comes from a multicast hardware address."},
+	DroppedSourceMACOwn: {"dropped_source_mac_own", "The frame comes from our own hardware address.",
+		"A switching loop, or two hosts with one address."},
 
-	DroppedHelperBusy:     "dropped_helper_busy",
-	DroppedHelperKept:     "dropped_helper_kept",
-	DroppedHelperGap:      "dropped_helper_gap",
-	DroppedHelperFull:     "dropped_helper_full",
-	DroppedHelperRoom:     "dropped_helper_room",
-	DroppedHelperChecksum: "dropped_helper_checksum",
-	DroppedHelperFragment: "dropped_helper_fragment",
-	DroppedHelperRefused:  "dropped_helper_refused",
-	DroppedUnexpected:     "dropped_unexpected",
+	DroppedBadDestination: {"dropped_bad_destination", "From a server to an address that is not to be routed to.",
+		"See what that server sends."},
+	DroppedUDP6NoChecksum: {"dropped_udp6_no_checksum",
+		"UDP over IPv6 without a checksum, by NAT (RFC 8200 section 8.1).",
+		"Correct the sender, or use DR or a tunnel."},
+	DroppedUnanswered: {"dropped_unanswered", "An answer was due, but may not be sent (RFC 1122, RFC 4443)."},
+	DroppedAnswerLimit: {"dropped_answer_limit", "An answer was due, but the 1000 a second are used up.",
+		"A scan or a flood: see which `answered_` and `refused_` counters rise."},
+	DroppedVIPOther: {"dropped_vip_other", "To a VIP of ours, of a kind that nobody serves."},
+
+	DroppedRunt:               {"dropped_runt", "Shorter than its link header, or cut by the ring."},
+	DroppedBadARP:             {"dropped_bad_arp", "ARP that is not for Ethernet and IPv4, or is too short."},
+	DroppedBadIPHeader:        {"dropped_bad_ip_header", "Impossible IP version or header length."},
+	DroppedBadIPLength:        {"dropped_bad_ip_length", "Shorter than its IP header says."},
+	DroppedBadIPChecksum:      {"dropped_bad_ip_checksum", "Wrong IPv4 header checksum."},
+	DroppedMappedAddress:      {"dropped_mapped_address", "An IPv4-mapped address in an IPv6 header."},
+	DroppedBadIPOption:        {"dropped_bad_ip_option", "Malformed IPv4 options."},
+	DroppedSourceRoute:        {"dropped_source_route", "Source route (RFC 7126, RFC 5095)."},
+	DroppedBadExtension:       {"dropped_bad_extension", "The packet ends in an IPv6 extension header."},
+	DroppedManyExtensions:     {"dropped_many_extensions", "More than eight IPv6 extension headers."},
+	DroppedBadTransport:       {"dropped_bad_transport", "The packet ends in its transport header."},
+	DroppedBadTransportLength: {"dropped_bad_transport_length", "Impossible TCP data offset or UDP length."},
+	DroppedBadICMPChecksum:    {"dropped_bad_icmp_checksum", "ICMP error whose own checksum is wrong."},
+
+	DroppedFragment: {"dropped_fragment", "The first was not forwarded, or its conn has ended.",
+		"See the other counters for the first."},
+	DroppedFragmentTwice: {"dropped_fragment_twice", "All its bytes came before: networks duplicate."},
+	DroppedFragmentOverlap: {"dropped_fragment_overlap", "Some of its bytes came before, or too many gaps.",
+		"An attack, or a broken sender."},
+	DroppedFragmentBad: {"dropped_fragment_bad", "Of a length or at a place that no fragment can have.",
+		"An attack, or a broken sender."},
+	DroppedFragmentSCTP: {"dropped_fragment_sctp", "NAT to another port: the CRC covers all fragments.",
+		"Use DR, or the same port at the server."},
+	DroppedFragmentLimit: {"dropped_fragment_limit", "No room to wait for the first, or for its flow.",
+		"Raise `fragment_hold` and `fragment_hold_source`."},
+
+	DroppedHelperBusy:     {"dropped_helper_busy", "Another worker handles a segment of the connection."},
+	DroppedHelperKept:     {"dropped_helper_kept", "To be kept, but its receiver has sent nothing yet."},
+	DroppedHelperGap:      {"dropped_helper_gap", "Text before it has not been seen.", "Loss on the way from the sender."},
+	DroppedHelperFull:     {"dropped_helper_full", "Too many changes wait for acknowledgement."},
+	DroppedHelperRoom:     {"dropped_helper_room", "The changed text does not fit into the frame."},
+	DroppedHelperChecksum: {"dropped_helper_checksum", "Wrong TCP checksum."},
+	DroppedHelperFragment: {"dropped_helper_fragment", "An IP fragment of a helped connection.", "Set `mss_clamp`."},
+	DroppedHelperRefused:  {"dropped_helper_refused", "The helper refused the connection.", "See the `ftp_` counters."},
+	DroppedUnexpected:     {"dropped_unexpected", "A server came to a client from two ports at once."},
 }
 
 func (v Verdict) String() string {
 	if v < NumVerdict {
-		return verdictNames[v]
+		return verdicts[v][0]
 	}
 	return "unknown"
 }
 
-// Dropped says whether the frame went nowhere although it was ours.
+// Dropped reports whether the frame went nowhere although it was ours.
 func (v Verdict) Dropped() bool { return v >= DroppedNoNeighbour && v < NumVerdict }

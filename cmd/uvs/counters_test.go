@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"uvs/conntrack"
+	"uvs/conntrack/frag"
+	"uvs/ctl/api"
+	"uvs/dataplane/ring"
+)
+
+// docs/counters.md explains every counter that is no verdict; TestCountersPage of
+// dataplane/director holds the verdicts.
+func TestCountersPageHasEveryCounter(t *testing.T) {
+	page, err := os.ReadFile("../../docs/counters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, list := range [][]api.Counter{
+		connCounters(conntrack.Stats{}), fragmentCounters(frag.Stats{}), portCounters(ring.PortStats{Interface: "IF"}),
+	} {
+		for _, c := range list {
+			names = append(names, c.Name)
+		}
+	}
+	// Those of the guard and of helpers stand in the source only.
+	for file, name := range map[string]string{"counters.go": `"(guard_[a-z_]+)"`, "../../ctl/status.go": `"(ftp_[a-z_]+)"`} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(name).FindAllStringSubmatch(string(source), -1)
+		if len(found) < 5 {
+			t.Errorf("%s has only %d counters", file, len(found))
+		}
+		for _, m := range found {
+			names = append(names, m[1])
+		}
+	}
+	for _, name := range names {
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/counters.md lacks %s", name)
+		}
+	}
+}
