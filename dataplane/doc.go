@@ -1,12 +1,12 @@
-// Package dataplane is the loop that carries frames: a Plane of pinned workers,
-// each with a link of its own, all reading one table.
+// Package dataplane is the loop of the packet path: a Plane of pinned workers, each
+// with one link. All workers read one table.
 //
-//	Link.Recv         lends the frames of a block
-//	Worker.turn       reads the clock once, loads the table once
-//	director.Process  decides
-//	Worker.turn       counts the verdicts
-//	Link.Send         sends what has a way out; the next Recv gives the block back
+//	Link.Recv            lends the frames of a block
+//	Worker.processBatch  reads the clock once, loads the table once
+//	director.Process     decides
+//	Worker.processBatch  counts the verdicts
+//	Link.Send            sends the frames with an out port; the next Recv returns the block
 //
-// A table is published with one atomic store; the garbage collector is its
-// grace period. Publish returns when no worker uses an older table any more.
+// A table is published with one atomic store, and the garbage collector frees the
+// older one. Publish returns when no worker uses an older table.
 package dataplane

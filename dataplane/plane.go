@@ -12,8 +12,8 @@ import (
 	"uvs/dataplane/director"
 )
 
-// Plane is the set of workers that share a connection table and read one table
-// of rules.
+// Plane is the set of workers that share a connection table and read one
+// director.Table.
 type Plane struct {
 	start    time.Time
 	frags    *frag.Table
@@ -23,9 +23,9 @@ type Plane struct {
 	running  atomic.Int32
 }
 
-// New makes a plane with one worker for every link, pinned to cpus[i] where
-// that is given and not negative. conns must have been made for as many
-// workers. Nothing moves until Run.
+// New makes a plane with one worker for each link. Worker i is pinned to cpus[i], if
+// there is one and it is not negative. conns must have as many workers. The workers
+// start with Run.
 func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int) *Plane {
 	p := &Plane{start: time.Now(), frags: frag.New(len(links), 0)}
 	p.table.Store(first)
@@ -42,8 +42,8 @@ func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int
 	return p
 }
 
-// Run carries frames until ctx ends or a worker fails, then stops all workers
-// and returns the first failure. It does not close the links.
+// Run runs the workers until ctx ends or one of them fails. Then it stops all workers
+// and returns their errors. It does not close the links.
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -66,31 +66,31 @@ func (p *Plane) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Publish makes t the table of all workers. When it returns, every worker has
-// finished its last turn with an older one.
+// Publish makes t the table of all workers. When it returns, no worker uses an older
+// table.
 func (p *Plane) Publish(t *director.Table) {
 	p.table.Store(t)
-	p.settle()
+	p.awaitBatches()
 }
 
-// settle waits until every running worker has begun a turn after the call: a
-// turn loads the table after it is numbered, so the turn in progress now is the
-// last that may use the old one.
-func (p *Plane) settle() {
+// awaitBatches waits until every running worker has begun a new batch. A worker loads
+// the table after it counts the batch, so only the current batch may use the old
+// table.
+func (p *Plane) awaitBatches() {
 	for _, w := range p.workers {
-		began := w.turns.Load()
-		for w.turns.Load() == began && p.running.Load() > 0 && !p.stopping.Load() {
+		before := w.batches.Load()
+		for w.batches.Load() == before && p.running.Load() > 0 && !p.stopping.Load() {
 			w.link.Wake()
 			time.Sleep(50 * time.Microsecond)
 		}
 	}
 }
 
-// Verdicts adds up what became of all frames so far.
+// Verdicts returns the sums of all workers' counters, by verdict.
 func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
 	for _, w := range p.workers {
 		for v := range sum {
-			sum[v] += w.shown[v].Load()
+			sum[v] += w.sharedCounts[v].Load()
 		}
 	}
 	return sum

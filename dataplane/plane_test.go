@@ -12,21 +12,20 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// stepLink is a link whose worker goes on only when the test lets it: Recv lends
-// what comes through frames, or returns the error that comes through fail.
+// stepLink is a link whose worker advances only when the test lets it. Recv lends the
+// frames from the channel frames, or returns the error from the channel fail.
 type stepLink struct {
 	frames chan []wire.Frame
 	fail   chan error
 	wake   chan struct{}
-	// inSend is told when a worker is in the middle of a turn, which goes on
-	// when leave is told.
-	inSend, leave chan struct{}
+	// Send writes to inSend, and then waits for goOn.
+	inSend, goOn chan struct{}
 }
 
 func newStepLink() *stepLink {
 	return &stepLink{
 		frames: make(chan []wire.Frame), fail: make(chan error), wake: make(chan struct{}, 1),
-		inSend: make(chan struct{}), leave: make(chan struct{}),
+		inSend: make(chan struct{}), goOn: make(chan struct{}),
 	}
 }
 
@@ -43,7 +42,7 @@ func (l *stepLink) Recv(in []wire.Frame) (int, error) {
 
 func (l *stepLink) Send([]wire.Frame) (int, error) {
 	l.inSend <- struct{}{}
-	<-l.leave
+	<-l.goOn
 	return 1, nil
 }
 
@@ -62,17 +61,18 @@ var (
 	vip   = wire.AddrFrom4([]byte{10, 9, 0, 1})
 )
 
-// answering is a table whose director answers an ARP request for the VIP.
-func answering() *director.Table {
+// arpTable returns a table with which the director answers an ARP request for the VIP.
+func arpTable() *director.Table {
 	return &director.Table{
 		VIPs:    map[wire.Addr]director.VIP{vip: {Ours: true}},
 		Servers: make([]director.Server, 1),
-		FIB:     director.NewFIB(&director.HostNet{Ports: []director.Port{{Name: "eth0", MAC: mac}}, Routes: new(bart.Table[director.Route])}),
+		FIB: director.NewFIB(&director.HostNet{Ports: []director.Port{{Name: "eth0", MAC: mac}},
+			Routes: new(bart.Table[director.Route])}),
 	}
 }
 
-// request is a frame that asks for the VIP's hardware address.
-func request() []wire.Frame {
+// arpRequest returns an ARP request for the VIP.
+func arpRequest() []wire.Frame {
 	b := make([]byte, wire.Headroom+wire.EthernetLen+wire.ARPLen)
 	f := wire.Frame{Buf: b, Off: wire.Headroom, End: int32(len(b)), Out: wire.NoPort}
 	e := wire.Ethernet(f.Bytes())
@@ -87,44 +87,44 @@ func request() []wire.Frame {
 	return []wire.Frame{f}
 }
 
-// running starts a plane over links; ended gets what Run returns.
-func running(t *testing.T, ctx context.Context, links ...Link) (p *Plane, ended chan error) {
+// startPlane starts a plane with links. ended gets the result of Run.
+func startPlane(t *testing.T, ctx context.Context, links ...Link) (p *Plane, ended chan error) {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, Workers: len(links), MaxServers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	p, ended = New(conns, answering(), links, nil), make(chan error, 1)
+	p, ended = New(conns, arpTable(), links, nil), make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	return p, ended
 }
 
-// Publish returns only when the turn that may use the older table is over.
-func TestPublishWaitsForTheTurnInProgress(t *testing.T) {
+// Publish returns only when the batch that may use the older table is over.
+func TestPublishWaitsForTheBatchInProgress(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	busy, idle := newStepLink(), newStepLink()
-	p, ended := running(t, ctx, busy, idle)
-	busy.frames <- request()
+	p, ended := startPlane(t, ctx, busy, idle)
+	busy.frames <- arpRequest()
 	<-busy.inSend
 
 	published := make(chan struct{})
-	over := make(chan struct{}) // closed when the turn is allowed to end
+	over := make(chan struct{}) // closed when the batch may end
 	go func() {
-		p.Publish(answering())
+		p.Publish(arpTable())
 		select {
 		case <-over:
 		default:
-			t.Error("Publish returned while a worker was in a turn with the older table")
+			t.Error("Publish returned while a worker used the older table")
 		}
 		close(published)
 	}()
-	// However often the idle worker takes turns, the busy one is waited for.
-	for began := p.workers[1].turns.Load(); p.workers[1].turns.Load() < began+100; {
+	// Publish waits for the busy worker, however many batches the idle one begins.
+	for began := p.workers[1].batches.Load(); p.workers[1].batches.Load() < began+100; {
 		idle.Wake()
 	}
 	close(over)
-	busy.leave <- struct{}{}
+	busy.goOn <- struct{}{}
 	<-published
 
 	if got := p.Verdicts()[director.AnsweredARP]; got != 1 {
@@ -136,39 +136,39 @@ func TestPublishWaitsForTheTurnInProgress(t *testing.T) {
 	}
 }
 
-// Run ends with its context, though no frame ever comes; then Publish waits for
-// nobody. Before Run it does not either.
+// Run ends with its context, also without any frame. After and before Run, Publish does
+// not wait.
 func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p, ended := running(t, ctx, newStepLink(), newStepLink())
-	p.Publish(answering())
+	p, ended := startPlane(t, ctx, newStepLink(), newStepLink())
+	p.Publish(arpTable())
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	p.Publish(answering())
+	p.Publish(arpTable())
 }
 
-// A link that fails ends Run, which names the failure, and the other workers.
-func TestAFailingLinkEndsRun(t *testing.T) {
+// A failing link ends Run, which returns its error, and the other workers.
+func TestFailingLinkEndsRun(t *testing.T) {
 	gone := errors.New("the cable is out")
 	failing := newStepLink()
-	p, ended := running(t, context.Background(), newStepLink(), failing, newStepLink())
+	p, ended := startPlane(t, context.Background(), newStepLink(), failing, newStepLink())
 	failing.fail <- gone
 	if err := <-ended; !errors.Is(err, gone) {
 		t.Errorf("Run: %v, want %v", err, gone)
 	}
-	p.Publish(answering())
+	p.Publish(arpTable())
 }
 
-// A worker that cannot be pinned says which CPU was not to be had.
-func TestPinToNoCPU(t *testing.T) {
+// The error of a worker that cannot be pinned names the CPU.
+func TestPinToMissingCPU(t *testing.T) {
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, MaxServers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conns.Close()
-	err = New(conns, answering(), []Link{newStepLink()}, []int{1023}).Run(context.Background())
+	err = New(conns, arpTable(), []Link{newStepLink()}, []int{1023}).Run(context.Background())
 	if err == nil || err.Error() != "pin worker to cpu 1023: invalid argument" {
 		t.Errorf("Run: %v", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Worker carries the frames of one link on one CPU. All fields but the atomics
+// Worker processes the frames of one link on one CPU. All fields except the atomics
 // belong to its goroutine.
 type Worker struct {
 	plane *Plane
@@ -24,15 +24,15 @@ type Worker struct {
 	frames   [director.MaxBatch]wire.Frame
 	verdicts [director.MaxBatch]director.Verdict
 
-	// counts are the verdicts so far; shown is the same for other goroutines,
-	// brought up to date at the end of every turn.
-	counts [director.NumVerdict]uint64
-	shown  [director.NumVerdict]atomic.Uint64
-	// turns numbers the turns begun; see Plane.settle.
-	turns atomic.Uint64
+	// counts are the verdicts so far. sharedCounts are copies for other
+	// goroutines, which the worker updates in every batch.
+	counts       [director.NumVerdict]uint64
+	sharedCounts [director.NumVerdict]atomic.Uint64
+	// batches is the number of batches begun; see Plane.awaitBatches.
+	batches atomic.Uint64
 }
 
-// run takes turns until the plane stops or the link fails.
+// run processes batches until the plane stops or the link fails.
 func (w *Worker) run() error {
 	runtime.LockOSThread() // never unlocked: the pinned thread ends with the goroutine
 	if w.cpu >= 0 {
@@ -47,17 +47,17 @@ func (w *Worker) run() error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		if err := w.turn(n); err != nil {
+		if err := w.processBatch(n); err != nil {
 			return fmt.Errorf("send: %w", err)
 		}
 	}
 	return nil
 }
 
-// turn decides about n received frames and sends those that have a way out. A
-// turn without frames still lets the connection table age.
-func (w *Worker) turn(n int) error {
-	w.turns.Add(1)
+// processBatch processes n received frames and sends those with an out port. A batch
+// without frames still advances the timers of the connection table.
+func (w *Worker) processBatch(n int) error {
+	w.batches.Add(1)
 	now := w.plane.now()
 	frames, verdicts := w.frames[:n], w.verdicts[:n]
 	table := w.plane.table.Load()
@@ -70,8 +70,8 @@ func (w *Worker) turn(n int) error {
 		out = out || frames[i].Out != wire.NoPort
 	}
 	for _, v := range verdicts {
-		if c := w.counts[v]; w.shown[v].Load() != c {
-			w.shown[v].Store(c)
+		if c := w.counts[v]; w.sharedCounts[v].Load() != c {
+			w.sharedCounts[v].Store(c)
 		}
 	}
 	if out {

@@ -13,11 +13,11 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// pcapngMagic begins a pcapng file: the type of a section header block (pcapng
-// draft section 4.1), a palindrome so that it reads alike in any byte order.
+// pcapngMagic begins a pcapng file: the type of a section header block (pcapng draft
+// section 4.1), a palindrome that is the same in any byte order.
 const pcapngMagic = 0x0a0d0d0a
 
-// snapLen is what written captures say of their longest frame: more than any.
+// snapLen is the snapshot length in written captures: more than any frame has.
 const snapLen = 1 << 20
 
 // Format is a capture file format.
@@ -28,16 +28,16 @@ const (
 	Pcap                 // ports are lost
 )
 
-// reader is what the readers of both formats have in common.
+// reader is implemented by the readers of both formats.
 type reader interface {
 	ReadPacketData() (data []byte, ci gopacket.CaptureInfo, err error)
 	LinkType() layers.LinkType
 }
 
-// Read reads a capture in either format. Frames come as on port 0; those of a
-// pcapng file on the port that is the number of their interface. As the rings
-// do, it leaves out frames that were cut short by the capture, and says how many.
-// Captures are trusted: memory is taken for as long a frame as one claims to hold.
+// Read reads a capture in either format. The port of a frame is 0, or the interface
+// number in a pcapng file. Like the rings, Read skips truncated frames, and returns
+// their number as snapped. It trusts the capture: it allocates memory for the length
+// of a frame that the file states.
 func Read(from io.Reader) (records []Record, snapped int, err error) {
 	in := bufio.NewReader(from)
 	magic, err := in.Peek(4)
@@ -72,8 +72,8 @@ func Read(from io.Reader) (records []Record, snapped int, err error) {
 	}
 }
 
-// Write writes frames as a capture. Offload is lost: half-made checksums look
-// wrong to a reader, and super-frames are as long as they are.
+// Write writes frames as a capture. Offload is lost: a partial checksum looks wrong to
+// a reader, and a GSO frame is one long frame.
 func Write(to io.Writer, format Format, records []Record) error {
 	w, err := newWriter(to, format, records)
 	if err != nil {
@@ -84,7 +84,7 @@ func Write(to io.Writer, format Format, records []Record) error {
 			Timestamp: r.Time, CaptureLength: len(r.Data), Length: len(r.Data),
 		}
 		if r.Time.IsZero() {
-			ci.Timestamp = time.Unix(0, 0) // before 1970 there is no way to write
+			ci.Timestamp = time.Unix(0, 0) // the format has no time before 1970
 		}
 		if format == Pcapng {
 			ci.InterfaceIndex = int(r.Port)
@@ -101,12 +101,12 @@ func Write(to io.Writer, format Format, records []Record) error {
 	return nil
 }
 
-// writer is what the writers of both formats have in common.
+// writer is implemented by the writers of both formats.
 type writer interface {
 	WritePacket(ci gopacket.CaptureInfo, data []byte) error
 }
 
-// newWriter writes what comes before the frames.
+// newWriter writes the headers before the frames.
 func newWriter(to io.Writer, format Format, records []Record) (writer, error) {
 	if format == Pcap {
 		w := pcapgo.NewWriterNanos(to)

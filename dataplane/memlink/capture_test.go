@@ -12,12 +12,12 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// TestCapture writes frames in either format and reads them again.
+// TestCapture writes frames in both formats and reads them again.
 func TestCapture(t *testing.T) {
 	start := time.Unix(1700000000, 123456789).UTC()
 	records := []Record{
 		{Port: 0, Data: []byte{1, 2, 3}, Time: start},
-		{Port: 2, Data: bytes.Repeat([]byte{4}, 70000), Time: start.Add(time.Microsecond)}, // a super-frame
+		{Port: 2, Data: bytes.Repeat([]byte{4}, 70000), Time: start.Add(time.Microsecond)}, // a GSO frame
 		{Port: 1, Data: []byte{5}, Time: start.Add(time.Second)},
 	}
 	for _, format := range []Format{Pcapng, Pcap} {
@@ -44,7 +44,7 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestCaptureCutShort leaves out frames the capture holds only a part of.
+// TestCaptureCutShort: Read skips truncated frames.
 func TestCaptureCutShort(t *testing.T) {
 	var file bytes.Buffer
 	w := pcapgo.NewWriter(&file)
@@ -63,7 +63,7 @@ func TestCaptureCutShort(t *testing.T) {
 	}
 }
 
-// TestCaptureErrors reads files that are no captures of Ethernet.
+// TestCaptureErrors reads files that are not captures of Ethernet.
 func TestCaptureErrors(t *testing.T) {
 	var raw, whole bytes.Buffer
 	if err := pcapgo.NewWriter(&raw).WriteFileHeader(96, layers.LinkTypeRaw); err != nil {

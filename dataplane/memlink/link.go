@@ -9,53 +9,52 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// sendRoom is the room a frame needs in front to be sent: the AF_PACKET rings
-// write a struct virtio_net_hdr there.
-const sendRoom = 10
+// sendHeadroom is the headroom that a frame needs to be sent, in bytes: the AF_PACKET
+// rings write a struct virtio_net_hdr there.
+const sendHeadroom = 10
 
-// poison is what lent memory is overwritten with.
+// poison is the byte with which Config.Poison overwrites memory.
 const poison = 0xdb
 
-// Record is a frame that is not in a link: one to be received or one that was
-// sent.
+// Record is a frame to be received, or one that was sent.
 type Record struct {
-	Port    uint16 // where it comes in or left
+	Port    uint16 // port that receives or sent it
 	Data    []byte // from the Ethernet header on
 	Offload wire.Offload
-	Time    time.Time // of captures
+	Time    time.Time // set by Read
 }
 
-// Config says what link to make; the zero value is good for most tests.
+// Config configures a link. The zero value is good for most tests.
 type Config struct {
 	// Ports is the number of ports. Default 2.
 	Ports int
-	// Poison overwrites lent memory when it is taken back and uses other memory
-	// for the next frames, so that who keeps a frame too long reads nonsense.
+	// Poison overwrites lent memory when it is taken back, and lends new memory
+	// next, so that a user that keeps a frame too long reads other bytes.
 	Poison bool
-	// Idle is how long Recv waits at most. Default 100 ms, as of the rings.
+	// Idle is the longest wait of Recv. Default 100 ms, like the rings.
 	Idle time.Duration
 }
 
-// Link is a link in memory. Recv and Send belong to one goroutine; everything
-// else may be called by anyone.
+// Link is a link in memory. One goroutine calls Recv and Send. Any goroutine may call
+// the other methods.
 type Link struct {
 	cfg      Config
-	bufs     [][]byte // what is lent, and memory to lend again
-	lent     int      // the first so many of bufs
+	bufs     [][]byte // lent memory, and memory to lend again
+	lent     int      // the number of bufs that are lent
 	splitter *wire.Splitter
 	timer    *time.Timer
 
-	news chan struct{} // holds one if something below changed
+	changed chan struct{} // has one element if a field below changed
 
-	mu      sync.Mutex
-	queue   []Record // to be received: those from first on
-	first   int
-	ended   bool // nothing will be added to queue
-	sent    []Record
-	dropped int
-	peer    *Link // gets what is sent, instead of sent
-	woken   bool
-	closed  bool
+	mu        sync.Mutex
+	queue     []Record // to be received, from first on
+	first     int
+	feedEnded bool // EndFeed was called
+	sent      []Record
+	dropped   int
+	peer      *Link // receives the frames, instead of sent
+	woken     bool
+	closed    bool
 }
 
 // New makes a link.
@@ -68,20 +67,20 @@ func New(cfg Config) *Link {
 	}
 	l := &Link{
 		cfg: cfg, splitter: wire.NewSplitter(),
-		timer: time.NewTimer(cfg.Idle), news: make(chan struct{}, 1),
+		timer: time.NewTimer(cfg.Idle), changed: make(chan struct{}, 1),
 	}
 	return l
 }
 
-// Pair makes two links joined port by port: what one sends by a port the other
-// receives by it.
+// Pair makes two connected links: what one sends by a port, the other receives by the
+// port of the same number.
 func Pair(cfg Config) (a, b *Link) {
 	a, b = New(cfg), New(cfg)
 	a.peer, b.peer = b, a
 	return a, b
 }
 
-// Feed adds frames to be received. Their bytes are copied.
+// Feed adds frames to be received. It copies their bytes.
 func (l *Link) Feed(records ...Record) {
 	l.mu.Lock()
 	for _, r := range records {
@@ -89,16 +88,15 @@ func (l *Link) Feed(records ...Record) {
 		l.queue = append(l.queue, r)
 	}
 	l.mu.Unlock()
-	l.tell()
+	l.notify()
 }
 
-// EndFeed says that no more frames will be fed: when all are received, Recv
-// returns io.EOF.
+// EndFeed ends the feed: when all frames are received, Recv returns io.EOF.
 func (l *Link) EndFeed() {
 	l.mu.Lock()
-	l.ended = true
+	l.feedEnded = true
 	l.mu.Unlock()
-	l.tell()
+	l.notify()
 }
 
 // Sent returns the frames sent since the last call, in order.
@@ -110,25 +108,25 @@ func (l *Link) Sent() []Record {
 	return s
 }
 
-// Dropped is how many frames with an out port were not sent: too little room in
-// front, or impossible to split as they asked.
+// Dropped returns how many frames with an out port were not sent: they had too little
+// headroom, or could not be split.
 func (l *Link) Dropped() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.dropped
 }
 
-// tell makes a waiting Recv look again.
-func (l *Link) tell() {
+// notify makes a waiting Recv check again.
+func (l *Link) notify() {
 	select {
-	case l.news <- struct{}{}:
+	case l.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Recv takes back the frames lent before and lends up to len(in) new ones. It
-// waits until there are some, Wake is called, or the idle time has passed; n may
-// then be 0. The error is net.ErrClosed after Close, or io.EOF.
+// Recv takes back the frames of the last Recv and lends up to len(in) new ones. It
+// waits until there are some, Wake is called, or the idle time has passed. Then n
+// may be 0. The error is net.ErrClosed after Close, or io.EOF after EndFeed.
 func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 	l.takeBack()
 	l.timer.Reset(l.cfg.Idle)
@@ -138,7 +136,7 @@ func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 			return n, err
 		}
 		select {
-		case <-l.news:
+		case <-l.changed:
 		case <-l.timer.C:
 			return 0, nil
 		}
@@ -156,7 +154,7 @@ func (l *Link) takeBack() {
 	l.lent = 0
 }
 
-// lend lends what there is now; done says that Recv is to return at once.
+// lend lends the frames of the queue. done reports whether Recv must return at once.
 func (l *Link) lend(in []wire.Frame) (n int, done bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -166,7 +164,7 @@ func (l *Link) lend(in []wire.Frame) (n int, done bool, err error) {
 	}
 	for n < len(in) && l.first < len(l.queue) {
 		r := &l.queue[l.first]
-		buf := l.memory(n, wire.Headroom+len(r.Data))
+		buf := l.buffer(n, wire.Headroom+len(r.Data))
 		copy(buf[wire.Headroom:], r.Data)
 		in[n] = wire.Frame{
 			Buf: buf, Off: wire.Headroom, End: int32(len(buf)),
@@ -179,15 +177,15 @@ func (l *Link) lend(in []wire.Frame) (n int, done bool, err error) {
 	l.lent = n
 	if l.first == len(l.queue) {
 		l.queue, l.first = l.queue[:0], 0
-		if n == 0 && l.ended && !done {
+		if n == 0 && l.feedEnded && !done {
 			return 0, true, io.EOF
 		}
 	}
 	return n, done, nil
 }
 
-// memory returns the i-th buffer, of n bytes.
-func (l *Link) memory(i, n int) []byte {
+// buffer returns the i-th buffer, of n bytes.
+func (l *Link) buffer(i, n int) []byte {
 	if i == len(l.bufs) {
 		l.bufs = append(l.bufs, nil)
 	}
@@ -201,9 +199,8 @@ func (l *Link) memory(i, n int) []byte {
 	return b
 }
 
-// Send takes copies of the frames that have an out port and returns how many it
-// took, pieces of a split one each. They are to be had from Sent, or from the
-// peer's Recv.
+// Send copies the frames that have an out port, for Sent or the peer's Recv. It returns
+// how many it copied; each part of a split frame counts as one.
 func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	l.mu.Lock()
 	if l.closed {
@@ -213,7 +210,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	before := len(l.sent)
 	for i := range frames {
 		if f := &frames[i]; int(f.Out) < l.cfg.Ports {
-			l.cut(f)
+			l.splitAndCollect(f)
 		}
 	}
 	n = len(l.sent) - before
@@ -229,8 +226,9 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	return n, nil
 }
 
-// cut takes f, or the pieces of it if it is to be split. The caller holds mu.
-func (l *Link) cut(f *wire.Frame) {
+// splitAndCollect collects f, or its parts if its MTU asks for a split. The caller
+// holds mu.
+func (l *Link) splitAndCollect(f *wire.Frame) {
 	if f.MTU == 0 && f.TunnelLen != 0 && f.IsGSO() {
 		f.MTU = wire.MaxIPLen
 	}
@@ -248,10 +246,10 @@ func (l *Link) cut(f *wire.Frame) {
 	}
 }
 
-// collect takes a copy of f, with what a device would be told of its offload.
-// The caller holds mu.
+// collect appends a copy of f to sent, with the Offload that a device would get. The
+// caller holds mu.
 func (l *Link) collect(f *wire.Frame) {
-	if f.Headroom() < sendRoom || f.Len() <= 0 {
+	if f.Headroom() < sendHeadroom || f.Len() <= 0 {
 		l.dropped++
 		return
 	}
@@ -268,15 +266,15 @@ func (l *Link) Wake() {
 	l.mu.Lock()
 	l.woken = true
 	l.mu.Unlock()
-	l.tell()
+	l.notify()
 }
 
-// Close ends the link; a waiting Recv returns net.ErrClosed.
+// Close closes the link. A waiting Recv returns net.ErrClosed.
 func (l *Link) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	l.tell()
+	l.notify()
 	return nil
 }
 

@@ -12,12 +12,12 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestLink runs the tests all links must pass over a pair in memory.
+// TestLink runs the tests of all links on a pair in memory.
 func TestLink(t *testing.T) {
 	for _, poisoned := range []bool{false, true} {
-		linktest.Run(t, func(t *testing.T) linktest.Wires {
+		linktest.Run(t, func(t *testing.T) linktest.Testbed {
 			l, other := Pair(Config{Poison: poisoned})
-			return linktest.Wires{
+			return linktest.Testbed{
 				Link: l,
 				MAC:  [2]wire.MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}},
 				Inject: func(port int, frame []byte) {
@@ -27,7 +27,8 @@ func TestLink(t *testing.T) {
 					var frames [1]wire.Frame
 					n, err := other.Recv(frames[:])
 					if n != 1 || err != nil || frames[0].In != uint16(port) {
-						t.Fatalf("other end received %d frames, %v, by port %d, want one by port %d", n, err, frames[0].In, port)
+						t.Fatalf("other end received %d frames, %v, by port %d, want one by port %d", n, err,
+							frames[0].In, port)
 					}
 					return bytes.Clone(frames[0].Bytes())
 				},
@@ -38,8 +39,8 @@ func TestLink(t *testing.T) {
 
 func record(port uint16, bytes ...byte) Record { return Record{Port: port, Data: bytes} }
 
-// TestPoison keeps a frame longer than it is lent: it must read nonsense, and
-// the next frames must not be in its memory.
+// TestPoison keeps a frame longer than it is lent. The frame must then be overwritten,
+// and the next frames must be in other memory.
 func TestPoison(t *testing.T) {
 	l := New(Config{Poison: true})
 	l.Feed(record(0, 1, 2, 3))
@@ -62,7 +63,7 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// TestSent collects copies of what was sent, told of offload as a device is.
+// TestSent: Sent returns copies, with the Offload that a device would get.
 func TestSent(t *testing.T) {
 	l := New(Config{})
 	partial := wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16}
@@ -79,7 +80,7 @@ func TestSent(t *testing.T) {
 	if n, err := l.Send(frames[:n]); n != 3 || err != nil {
 		t.Fatalf("sent %d, %v, want 3 frames", n, err)
 	}
-	clear(frames[0].Bytes()) // what was sent is a copy
+	clear(frames[0].Bytes()) // the sent frame is a copy
 	got := l.Sent()
 	for i, want := range []Record{record(1, 1), {Port: 1, Data: []byte{2}, Offload: partial}, record(1, 3)} {
 		if !bytes.Equal(got[i].Data, want.Data) || got[i].Port != want.Port || got[i].Offload != want.Offload {
@@ -91,8 +92,8 @@ func TestSent(t *testing.T) {
 	}
 }
 
-// TestEnd receives all that was fed, batch by batch, then io.EOF; a feed without
-// an end only lets the idle time pass.
+// TestEnd receives all frames of the feed in batches, then io.EOF. Before EndFeed, Recv
+// only waits for the idle time.
 func TestEnd(t *testing.T) {
 	l := New(Config{Idle: time.Millisecond})
 	l.Feed(record(0, 1), record(0, 2), record(0, 3))
@@ -112,7 +113,7 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// TestWaiting makes each thing that can happen happen to a Recv that waits.
+// TestWaiting: every event ends a waiting Recv.
 func TestWaiting(t *testing.T) {
 	for _, row := range []struct {
 		what string
@@ -139,7 +140,7 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestNoAllocation lends frames without allocating once it has memory for them.
+// TestNoAllocation: Recv does not allocate once it has memory for the frames.
 func TestNoAllocation(t *testing.T) {
 	l := New(Config{})
 	data := make([]byte, 1000)

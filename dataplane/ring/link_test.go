@@ -63,10 +63,10 @@ func write(t testing.TB, fd int, frame []byte) {
 
 // TestLink runs the tests of all links on a link in the middle of the lab.
 func TestLink(t *testing.T) {
-	linktest.Run(t, func(t *testing.T) linktest.Wires {
+	linktest.Run(t, func(t *testing.T) linktest.Testbed {
 		lab := newLab(t)
 		ends := [2]int{rawSocket(t, lab.left, "l0"), rawSocket(t, lab.right, "r0")}
-		return linktest.Wires{
+		return linktest.Testbed{
 			Link:   open(t, lab.middle, "m0", "m1"),
 			MAC:    [2]wire.MAC{wire.MAC(rightMAC), wire.MAC(leftMAC)},
 			Inject: func(port int, frame []byte) { write(t, ends[port], frame) },

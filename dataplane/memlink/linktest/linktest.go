@@ -1,5 +1,4 @@
-// Package linktest holds the tests that every link must pass, whether its
-// frames come from memory or from the kernel.
+// Package linktest has the tests that every link must pass, in memory or in the kernel.
 package linktest
 
 import (
@@ -14,7 +13,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// Link is what is tested; it is dataplane.Link.
+// Link is the link under test: dataplane.Link.
 type Link interface {
 	Recv(in []wire.Frame) (n int, err error)
 	Send(frames []wire.Frame) (sent int, err error)
@@ -22,39 +21,38 @@ type Link interface {
 	Close() error
 }
 
-// Wires is a link of two ports with somebody at the other end of each.
-type Wires struct {
+// Testbed is a link of two ports, and access to the other end of each.
+type Testbed struct {
 	Link Link
-	// MAC are the hardware addresses of the ports: frames for them come in.
+	// MAC are the MAC addresses of the ports. The link receives frames for them.
 	MAC [2]wire.MAC
-	// Inject makes a frame come in by a port.
+	// Inject makes the link receive a frame by a port.
 	Inject func(port int, frame []byte)
-	// Await returns the next frame from Source that left by a port.
+	// Await returns the next frame from Source that the link sent by a port.
 	Await func(port int) []byte
 }
 
-// Source is the hardware address that test frames come from; others may be on
-// the wire as well.
+// Source is the source MAC address of test frames. There may be other frames too.
 var Source = wire.MAC{2, 0, 0, 0, 0x7e, 0x57}
 
-// patience is how long a test waits for what must come. It is no figure of
-// merit: nothing waits that long unless it is broken.
+// patience is how long a test waits for a frame. A test waits that long only if it
+// fails.
 const patience = 5 * time.Second
 
-// Run runs all tests, each over wires of its own that connect makes.
-func Run(t *testing.T, connect func(*testing.T) Wires) {
+// Run runs all tests, each on a new Testbed that connect makes.
+func Run(t *testing.T, connect func(*testing.T) Testbed) {
 	for _, row := range []struct {
 		name string
-		test func(*testing.T, Wires)
+		test func(*testing.T, Testbed)
 	}{
-		{"frames come in and go out as they are", through},
+		{"frames are received and sent unchanged", forward},
 		{"frames are lent until the next Recv", lent},
-		{"frames without a way out are not sent", nowhere},
-		{"a frame without room for the header is not sent, the next one is", noRoom},
-		{"a frame too long for its way out is split", tooLong},
-		{"a super-frame in a tunnel is split", tunnelled},
+		{"frames without an out port are not sent", noOutPort},
+		{"a frame without headroom for the header is not sent, the next one is", noHeadroom},
+		{"a frame longer than its MTU is split", tooLong},
+		{"a GSO frame in a tunnel is split", gsoInTunnel},
 		{"a call of Wake makes one Recv return", wake},
-		{"after Close there is nothing", closed},
+		{"after Close there are only errors", closed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := connect(t)
@@ -66,8 +64,8 @@ func Run(t *testing.T, connect func(*testing.T) Wires) {
 	}
 }
 
-// numbered is a UDP frame for a port that carries n.
-func (w *Wires) numbered(port, n, length int) wire.Frame {
+// frame returns a UDP frame to a port, with n in its payload.
+func (w *Testbed) frame(port, n, length int) wire.Frame {
 	payload := bytes.Repeat([]byte{byte(n)}, length)
 	binary.BigEndian.PutUint32(payload, uint32(n))
 	return wiretest.Packet{
@@ -76,9 +74,9 @@ func (w *Wires) numbered(port, n, length int) wire.Frame {
 	}.Frame()
 }
 
-// receive returns the next n test frames of the link as it lends them, in one
-// or more Recvs; seen gets every batch before it goes back.
-func (w *Wires) receive(t *testing.T, n int, seen func([]wire.Frame)) {
+// receive receives the next n test frames, with one or more Recvs. It calls seen with
+// each batch while it is lent.
+func (w *Testbed) receive(t *testing.T, n int, seen func([]wire.Frame)) {
 	t.Helper()
 	var frames [16]wire.Frame
 	for end := time.Now().Add(patience); n > 0; {
@@ -100,12 +98,12 @@ func (w *Wires) receive(t *testing.T, n int, seen func([]wire.Frame)) {
 	}
 }
 
-func through(t *testing.T, w Wires) {
+func forward(t *testing.T, w Testbed) {
 	const count = 40
 	for port := range 2 {
 		var want [][]byte
 		for i := range count {
-			f := w.numbered(port, i, 4+i*30)
+			f := w.frame(port, i, 4+i*30)
 			want = append(want, f.Bytes())
 			w.Inject(port, f.Bytes())
 		}
@@ -117,7 +115,8 @@ func through(t *testing.T, w Wires) {
 					t.Fatalf("frame %d came in as\n%x, want\n%x", at, f.Bytes(), want[at])
 				}
 				if f.In != uint16(port) || f.Out != wire.NoPort || f.Headroom() < wire.Headroom {
-					t.Fatalf("In %d Out %d, room %d: want %d, NoPort and at least %d", f.In, f.Out, f.Headroom(), port, wire.Headroom)
+					t.Fatalf("In %d Out %d, headroom %d: want %d, NoPort and at least %d", f.In, f.Out, f.Headroom(),
+						port, wire.Headroom)
 				}
 				f.Out = uint16(1 - port)
 				at++
@@ -134,8 +133,8 @@ func through(t *testing.T, w Wires) {
 	}
 }
 
-func lent(t *testing.T, w Wires) {
-	first, second := w.numbered(0, 1, 100), w.numbered(0, 2, 100)
+func lent(t *testing.T, w Testbed) {
+	first, second := w.frame(0, 1, 100), w.frame(0, 2, 100)
 	w.Inject(0, first.Bytes())
 	w.receive(t, 1, func(frames []wire.Frame) {
 		if len(frames) == 0 {
@@ -151,8 +150,8 @@ func lent(t *testing.T, w Wires) {
 	w.receive(t, 1, func([]wire.Frame) {})
 }
 
-func nowhere(t *testing.T, w Wires) {
-	a, b, c := w.numbered(1, 1, 60), w.numbered(1, 2, 60), w.numbered(1, 3, 60)
+func noOutPort(t *testing.T, w Testbed) {
+	a, b, c := w.frame(1, 1, 60), w.frame(1, 2, 60), w.frame(1, 3, 60)
 	a.Out, b.Out, c.Out = wire.NoPort, 1, 2 // there is no port 2
 	if n, err := w.Link.Send([]wire.Frame{a, c, b}); n != 1 || err != nil {
 		t.Errorf("sent %d frames: %v, want 1", n, err)
@@ -162,8 +161,8 @@ func nowhere(t *testing.T, w Wires) {
 	}
 }
 
-func noRoom(t *testing.T, w Wires) {
-	a, b := w.numbered(1, 1, 60), w.numbered(1, 2, 60)
+func noHeadroom(t *testing.T, w Testbed) {
+	a, b := w.frame(1, 1, 60), w.frame(1, 2, 60)
 	a.Buf, a.Off, a.End = a.Bytes(), 0, int32(a.Len())
 	a.Out, b.Out = 1, 1
 	if n, err := w.Link.Send([]wire.Frame{a, b}); n != 1 || err != nil {
@@ -174,8 +173,8 @@ func noRoom(t *testing.T, w Wires) {
 	}
 }
 
-func tooLong(t *testing.T, w Wires) {
-	f := w.numbered(1, 1, 1400)
+func tooLong(t *testing.T, w Testbed) {
+	f := w.frame(1, 1, 1400)
 	f.Out, f.MTU = 1, 600
 	const pieces = 3 // of 576 bytes of payload each, a multiple of eight
 	if n, err := w.Link.Send([]wire.Frame{f}); n != pieces || err != nil {
@@ -196,14 +195,14 @@ func tooLong(t *testing.T, w Wires) {
 	}
 }
 
-func tunnelled(t *testing.T, w Wires) {
+func gsoInTunnel(t *testing.T, w Testbed) {
 	const size, segments = 1000, 5
 	f := wiretest.Packet{
 		SrcMAC: Source, DstMAC: w.MAC[1], Src: "10.9.0.1:4000", Dst: "10.9.0.2:80", TCPFlags: wire.TCPAck,
 		Payload: bytes.Repeat([]byte{1}, segments*size), GSOSize: size,
 	}.Frame()
 	inner := bytes.Clone(f.Bytes()[14:])
-	// The outer header of IP in IP, as fwd puts it.
+	// The outer header of IP in IP, as package fwd writes it.
 	outer := wiretest.Packet{
 		SrcMAC: Source, DstMAC: w.MAC[1], Src: "10.9.1.1", Dst: "10.9.1.2", Proto: wire.ProtoIPIP, Payload: inner,
 	}.Frame()
@@ -221,18 +220,18 @@ func tunnelled(t *testing.T, w Wires) {
 	}
 }
 
-func wake(t *testing.T, w Wires) {
+func wake(t *testing.T, w Testbed) {
 	var frames [4]wire.Frame
 	w.Link.Wake()
 	if _, err := w.Link.Recv(frames[:]); err != nil {
 		t.Errorf("woken Recv: %v", err)
 	}
-	f := w.numbered(0, 1, 60)
+	f := w.frame(0, 1, 60)
 	w.Inject(0, f.Bytes())
 	w.receive(t, 1, func([]wire.Frame) {})
 }
 
-func closed(t *testing.T, w Wires) {
+func closed(t *testing.T, w Testbed) {
 	if err := w.Link.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
