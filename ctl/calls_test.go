@@ -7,6 +7,7 @@ import (
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -44,7 +45,7 @@ func TestCallsAreListed(t *testing.T) {
 			t.Errorf("call %s is listed as %+v", call, c)
 		}
 	}
-	w.runtime.SIPCalls = new(director.SIPCalls)
+	w.runtime.SIPCalls = new(sip.Calls)
 	for data, c := range listed() {
 		if data[0] != '?' || c.Client != netip.MustParseAddrPort("0.0.0.0:0") || c.PEName != "sip" {
 			t.Errorf("an unknown call is listed as %+v", c)

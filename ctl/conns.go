@@ -7,7 +7,7 @@ import (
 	"uvs/conntrack"
 	"uvs/ctl/api"
 	"uvs/ctl/config"
-	"uvs/dataplane/director"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 )
 
@@ -57,7 +57,7 @@ func (m *Manager) Conns(f api.ConnFilter, visit func(api.ConnStatus) error) erro
 	m.mu.Unlock()
 	m.conns.Walk(m.match(f), func(s *conntrack.Snapshot) bool {
 		c := status(s)
-		if s.Template && director.IsCall(s.Client) {
+		if s.Template && sip.IsCall(s.Client) {
 			nameCall(c, calls, s)
 		}
 		err = visit(*c)
@@ -68,7 +68,7 @@ func (m *Manager) Conns(f api.ConnFilter, visit func(api.ConnStatus) error) erro
 
 // nameCall says which call a template is of. The client is none, and the Call-ID
 // a part of its hash, if the call is not remembered.
-func nameCall(c *api.ConnStatus, calls *director.SIPCalls, s *conntrack.Snapshot) {
+func nameCall(c *api.ConnStatus, calls *sip.Calls, s *conntrack.Snapshot) {
 	client, id, ok := calls.Name(s.Client)
 	if !ok {
 		id = fmt.Sprintf("?%x", s.Client[8:])

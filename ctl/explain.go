@@ -12,6 +12,7 @@ import (
 	"uvs/ctl/compile"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
@@ -249,10 +250,8 @@ func (r *simulation) helper() string {
 	if server == nil || server.Method != conntrack.MethodMasq || r.running == nil || r.running.Helper == nil {
 		return ""
 	}
-	for _, p := range config.Helped {
-		if p.Transport == r.probe.Proto && slices.Contains(r.running.Helper.Ports, director.HelpedPort{Proto: p.Transport, Port: r.probe.Virtual.Port()}) {
-			return p.Name + ": the connections it announces reach the same server"
-		}
+	if id, ok := r.running.Helper.At(r.probe.Proto, r.probe.Virtual.Port()); ok {
+		return helper.Registry[id].Name + ": the connections it announces reach the same server"
 	}
 	return ""
 }

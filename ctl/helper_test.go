@@ -7,6 +7,7 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
@@ -28,7 +29,7 @@ func TestHelpedIsHidden(t *testing.T) {
 	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: key}, Settings: config.Values{"ftp": config.HelpOn}})
+	w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: key}, Settings: config.Values{"ftp": helper.On}})
 	p, server := w.guard.all(), netip.MustParseAddr("10.2.0.11")
 	if len(p.HelperMatches) != 1 || p.HelperMatches[0].DstFirst != 2021 || !slices.Contains(p.HelperServers, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
 		!slices.Contains(p.Sources, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server, Port: 20}) {

@@ -9,7 +9,6 @@ import (
 	"uvs/ctl/compile"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
-	"uvs/dataplane/helper/ftp"
 	"uvs/dataplane/wire"
 )
 
@@ -144,11 +143,6 @@ func (m *Manager) Verdicts() []api.Counter {
 	return list
 }
 
-// noteNames are the counters of what helpers came across, by the bits of ftp.Note.
-var noteNames = [ftp.NumNote]string{
-	"ftp_passive", "ftp_active", "ftp_bounce", "ftp_foreign", "ftp_refused", "ftp_unasked", "ftp_unreadable", "ftp_tls",
-}
-
 // HelperCounters are what helpers came across, and the connections that went
 // without for want of room.
 func (m *Manager) HelperCounters() []api.Counter {
@@ -159,9 +153,7 @@ func (m *Manager) HelperCounters() []api.Counter {
 		return nil
 	}
 	var list []api.Counter
-	for bit, n := range sessions.Counts() {
-		list = append(list, api.Counter{Name: noteNames[bit], Value: n})
-	}
+	sessions.EachEvent(func(name string, n uint64) { list = append(list, api.Counter{Name: name, Value: n}) })
 	stats := m.conns.Stats()
 	return append(list, api.Counter{Name: "ftp_sessions", Value: uint64(stats.Sessions)}, api.Counter{Name: "ftp_no_session", Value: stats.NoSession})
 }

@@ -30,12 +30,15 @@ var layers = map[string]int{
 	"uvs/dataplane/ring":          1,
 	"uvs/dataplane/memlink":       1,
 	"uvs/dataplane/helper/stream": 3,
+	"uvs/dataplane/helper/tftp":   3,
+	"uvs/dataplane/helper/sip":    3,
 	"uvs/dataplane/helper/ftp":    4,
-	"uvs/ctl/config":              4,
-	"uvs/ctl/api":                 5,
-	"uvs/ctl/ipvsadm":             6,
-	"uvs/dataplane/director":      5,
-	"uvs/dataplane":               6,
+	"uvs/dataplane/helper":        5,
+	"uvs/ctl/config":              6,
+	"uvs/ctl/api":                 7,
+	"uvs/ctl/ipvsadm":             8,
+	"uvs/dataplane/director":      6,
+	"uvs/dataplane":               7,
 	"uvs/ctl/guard":               7,
 	"uvs/ctl/localnode":           7,
 	"uvs/ctl/routes":              7,
@@ -120,7 +123,8 @@ func TestCommandsKnowNoDataPath(t *testing.T) {
 // The frame path knows no clock, log or socket.
 func TestDirectorKnowsOnlyFrames(t *testing.T) {
 	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/fwd/reply": true, "uvs/fwd/tunnel": true,
-		"uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true, "uvs/dataplane/wire": true, "uvs/sched": true}
+		"uvs/dataplane/helper": true, "uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true,
+		"uvs/dataplane/helper/tftp": true, "uvs/dataplane/helper/sip": true, "uvs/dataplane/wire": true, "uvs/sched": true}
 	for _, p := range goPackages(t) {
 		if !pure[p.ImportPath] {
 			continue

@@ -6,7 +6,7 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
-	"uvs/dataplane/director"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
@@ -14,11 +14,11 @@ import (
 type Endpoints struct {
 	rules    map[config.ServiceKey][]config.MarkRule // by the key of their mark
 	services map[config.ServiceKey]*config.Service
-	helpers  map[config.ServiceKey]*director.Helper // of those that have one
+	helpers  map[config.ServiceKey]*helper.Config // of those that have one
 }
 
 func NewEndpoints(s *config.State) Endpoints {
-	e := Endpoints{rules: map[config.ServiceKey][]config.MarkRule{}, services: map[config.ServiceKey]*config.Service{}, helpers: map[config.ServiceKey]*director.Helper{}}
+	e := Endpoints{rules: map[config.ServiceKey][]config.MarkRule{}, services: map[config.ServiceKey]*config.Service{}, helpers: map[config.ServiceKey]*helper.Config{}}
 	for _, r := range s.Marks {
 		e.rules[r.Service()] = append(e.rules[r.Service()], r)
 	}
@@ -53,7 +53,7 @@ func (e Endpoints) Replies(k config.ServiceKey, server config.ServerKey) []guard
 		list := e.at(at, k)
 		list[0].First, list[0].Last = server.Port, server.Port
 		if e.helpers[k] != nil && k.Proto == wire.ProtoTCP {
-			list = append(list, guard.PortRange{Net: at, Proto: k.Proto, First: dataPort(server.Port), Last: dataPort(server.Port)})
+			list = append(list, guard.PortRange{Net: at, Proto: k.Proto, First: helper.DataPort(server.Port), Last: helper.DataPort(server.Port)})
 		}
 		return list
 	case k.FWMark == 0:
@@ -64,7 +64,7 @@ func (e Endpoints) Replies(k config.ServiceKey, server config.ServerKey) []guard
 	list := e.dataPorts(at, k)
 	if own {
 		for i := range list {
-			list[i].First, list[i].Last = dataPort(server.Port), dataPort(server.Port)
+			list[i].First, list[i].Last = helper.DataPort(server.Port), helper.DataPort(server.Port)
 		}
 	}
 	for _, r := range e.rules[k] {
@@ -148,7 +148,7 @@ func (e Endpoints) Marked(s *config.State) []guard.Match {
 		}
 		for _, m := range e.helpEnds(k) {
 			if m.Proto == wire.ProtoTCP {
-				m.DstFirst, m.DstLast = dataPort(m.DstFirst), dataPort(m.DstLast)
+				m.DstFirst, m.DstLast = helper.DataPort(m.DstFirst), helper.DataPort(m.DstLast)
 				list = append(list, m)
 			}
 		}

@@ -6,60 +6,57 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
-	"uvs/dataplane/director"
-	"uvs/dataplane/wire"
+	"uvs/dataplane/helper"
 )
 
 // helper says how the connections of a service are helped; nil: not at all.
-func compileHelper(s *config.State, svc *config.Service) *director.Helper {
+func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 	settings := s.SettingsOf(svc.ServiceKey)
-	var ports []director.HelpedPort
-	for _, p := range config.Helped {
-		if svc.FWMark != 0 || svc.Proto == p.Transport {
-			ports = append(ports, helpedPorts(s, svc, p, p.Help(settings))...)
+	var ports []helper.Port
+	for id := range helper.Registry {
+		h := &helper.Registry[id]
+		if svc.FWMark != 0 || svc.Proto == h.Proto {
+			ports = append(ports, helpedPorts(s, svc, helper.ID(id), h.Mode(&settings.Settings))...)
 		}
 	}
 	masq := func(v config.Server) bool { return v.Method == config.MethodMasq }
 	if ports == nil || svc.OPS || !slices.ContainsFunc(s.AllServers(svc), masq) {
 		return nil
 	}
-	return &director.Helper{
-		Ports:        ports,
-		ThirdParty:   settings.FTPBounce,
-		LeaveAddress: settings.FTPLeaveAddress,
-	}
+	return &helper.Config{Ports: ports, Settings: settings.Settings}
 }
 
 // helpedPorts are the ports of a service whose connections are taken for those of
 // a protocol: its own port by itself; if that is asked for, the service's port,
 // or every single port that rules give the service's mark.
-func helpedPorts(s *config.State, svc *config.Service, p config.HelpedProtocol, help uint32) (list []director.HelpedPort) {
+func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32) (list []helper.Port) {
+	h := &helper.Registry[id]
 	add := func(port uint16) {
-		h := director.HelpedPort{Proto: p.Transport, Port: port}
-		if !slices.Contains(list, h) {
-			list = append(list, h)
+		p := helper.Port{Helper: id, Port: port}
+		if !slices.Contains(list, p) {
+			list = append(list, p)
 		}
 	}
 	switch {
-	case help == config.HelpOff:
+	case mode == helper.Off:
 		return nil
-	case svc.FWMark == 0 && (svc.Port == p.Port || svc.Port == 0):
-		add(p.Port)
-	case svc.FWMark == 0 && help == config.HelpOn:
+	case svc.FWMark == 0 && (svc.Port == h.Port || svc.Port == 0):
+		add(h.Port)
+	case svc.FWMark == 0 && mode == helper.On:
 		add(svc.Port)
 	}
 	if svc.FWMark == 0 {
 		return list
 	}
 	for _, r := range s.Marks {
-		if r.Service() != svc.ServiceKey || r.Proto != p.Transport && r.Proto != 0 {
+		if r.Service() != svc.ServiceKey || r.Proto != h.Proto && r.Proto != 0 {
 			continue
 		}
 		for _, d := range r.AllDstPorts() {
 			switch {
-			case d.First <= p.Port && p.Port <= d.Last:
-				add(p.Port)
-			case d.First == d.Last && help == config.HelpOn:
+			case d.First <= h.Port && h.Port <= d.Last:
+				add(h.Port)
+			case d.First == d.Last && mode == helper.On:
 				add(d.First)
 			}
 		}
@@ -85,7 +82,7 @@ func (e Endpoints) helpEnds(k config.ServiceKey) (list []guard.Match) {
 	}
 	for _, net := range at {
 		for _, p := range h.Ports {
-			list = append(list, guard.Match{Dst: net, Proto: p.Proto, DstFirst: p.Port, DstLast: p.Port, SrcLast: 65535})
+			list = append(list, guard.Match{Dst: net, Proto: p.Proto(), DstFirst: p.Port, DstLast: p.Port, SrcLast: 65535})
 		}
 	}
 	return list
@@ -96,17 +93,13 @@ func (e Endpoints) helpEnds(k config.ServiceKey) (list []guard.Match) {
 func (e Endpoints) dataPorts(net netip.Prefix, k config.ServiceKey) (list []guard.PortRange) {
 	if h := e.helpers[k]; h != nil {
 		for _, p := range h.Ports {
-			if p.Proto == wire.ProtoTCP {
-				list = append(list, guard.PortRange{Net: net, Proto: p.Proto, First: dataPort(p.Port), Last: dataPort(p.Port)})
+			if helper.Registry[p.Helper].DataPort {
+				list = append(list, guard.PortRange{Net: net, Proto: p.Proto(), First: helper.DataPort(p.Port), Last: helper.DataPort(p.Port)})
 			}
 		}
 	}
 	return list
 }
-
-// dataPort is the port data connections come from that belong to a control
-// connection (RFC 959 section 5.2), as director.ExpectActive has it.
-func dataPort(control uint16) uint16 { return max(control-1, 1) }
 
 // hideHelped adds where a service's helped connections go, and which servers
 // answer what they announced.
@@ -118,7 +111,7 @@ func (e Endpoints) hideHelped(k config.ServiceKey, s *config.State, servers []*R
 	part.HelperMatches = e.helpEnds(k)
 	add := func(server netip.Addr) {
 		for _, p := range h.Ports {
-			part.HelperServers = append(part.HelperServers, guard.Endpoint{Proto: p.Proto, Addr: server})
+			part.HelperServers = append(part.HelperServers, guard.Endpoint{Proto: p.Proto(), Addr: server})
 		}
 	}
 	for _, v := range s.AllServers(e.services[k]) {

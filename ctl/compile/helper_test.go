@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"uvs/ctl/config"
-	"uvs/dataplane/director"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
@@ -32,18 +32,18 @@ func TestHelper(t *testing.T) {
 		method config.Method
 		own    config.Values
 		rules  []config.PortRange
-		want   []director.HelpedPort
+		want   []helper.Port
 	}{
-		{"NAT at port 21", at(tcp, 21), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: tcp, Port: 21}}},
+		{"NAT at port 21", at(tcp, 21), config.MethodMasq, nil, nil, []helper.Port{{Helper: helper.FTP, Port: 21}}},
 		{"direct routing at port 21", at(tcp, 21), config.MethodRoute, nil, nil, nil},
-		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{"ftp": config.HelpOff}, nil, nil},
+		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{"ftp": helper.Off}, nil, nil},
 		{"NAT at another port", at(tcp, 2021), config.MethodMasq, nil, nil, nil},
-		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{"ftp": config.HelpOn}, nil, []director.HelpedPort{{Proto: tcp, Port: 2021}}},
+		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{"ftp": helper.On}, nil, []helper.Port{{Helper: helper.FTP, Port: 2021}}},
 		{"UDP port 21", at(udp, 21), config.MethodMasq, nil, nil, nil},
-		{"TFTP", at(udp, 69), config.MethodMasq, nil, nil, []director.HelpedPort{{Proto: udp, Port: 69}}},
-		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []director.HelpedPort{{Proto: tcp, Port: 21}}},
-		{"a mark, switched on", mark, config.MethodMasq, config.Values{"ftp": config.HelpOn}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
-			[]director.HelpedPort{{Proto: tcp, Port: 21}, {Proto: tcp, Port: 2021}}},
+		{"TFTP", at(udp, 69), config.MethodMasq, nil, nil, []helper.Port{{Helper: helper.TFTP, Port: 69}}},
+		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []helper.Port{{Helper: helper.FTP, Port: 21}}},
+		{"a mark, switched on", mark, config.MethodMasq, config.Values{"ftp": helper.On}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
+			[]helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.FTP, Port: 2021}}},
 	} {
 		var s config.State
 		for _, op := range helpedService(row.key, row.method, "10.2.0.11:21") {
@@ -57,7 +57,7 @@ func TestHelper(t *testing.T) {
 		if row.rules != nil {
 			s.Marks = []config.MarkRule{{Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules, Mark: 5}}
 		}
-		var got []director.HelpedPort
+		var got []helper.Port
 		if h := compileHelper(&s, &s.Services[0]); h != nil {
 			got = h.Ports
 		}

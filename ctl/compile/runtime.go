@@ -11,6 +11,8 @@ import (
 	"uvs/conntrack"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper"
+	"uvs/dataplane/helper/sip"
 	"uvs/sched"
 )
 
@@ -26,8 +28,8 @@ type Runtime struct {
 	lastID    uint32                                 // of services
 	round     uint64                                 // of follow
 	policers  *director.Policers
-	Sessions  *director.Sessions            // of helped connections; nil until a service has a helper
-	SIPCalls  *director.SIPCalls            // nil until a service has an engine
+	Sessions  *helper.Sessions              // of helped connections; nil until a service has a helper
+	SIPCalls  *sip.Calls                    // nil until a service has an engine
 	Paths     map[netip.Addr]*director.Path // to the addresses of servers
 }
 
@@ -173,7 +175,7 @@ func (l *Runtime) CheckCapacity(s *config.State) error {
 func (l *Runtime) allocSessions(s *config.State) (err error) {
 	for i := range s.Services {
 		if svc := &s.Services[i]; l.Sessions == nil && s.Changed(svc.ServiceKey) && compileHelper(s, svc) != nil {
-			if l.Sessions, err = director.NewSessions(l.workers); err != nil {
+			if l.Sessions, err = helper.NewSessions(l.workers); err != nil {
 				return config.Errorf(syscall.ENOMEM, "service %s: no memory for FTP sessions: %v", svc.ServiceKey, err)
 			}
 		}

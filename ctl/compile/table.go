@@ -10,6 +10,8 @@ import (
 	"uvs/conntrack"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
+	"uvs/dataplane/helper"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
@@ -171,7 +173,7 @@ func (t *Table) addOrigins(s *config.State, svc *config.Service, l *Runtime) {
 type serverSettings struct {
 	timeouts *conntrack.Timeouts // nil: the director's
 	ignoreDF bool
-	helper   *director.Helper // nil: none
+	helper   *helper.Config // nil: none
 	mss      uint16
 }
 
@@ -233,10 +235,10 @@ func compileService(s *config.State, svc *config.Service, l *Runtime) *director.
 	if last, ok := s.Sorry[svc.ServiceKey]; ok {
 		sorry = l.Server(svc.ServiceKey, last.ServerKey).ID
 	}
-	var calls *director.SIPCalls
+	var calls *sip.Calls
 	if svc.PE == config.EngineSIP && svc.Persist > 0 {
 		if l.SIPCalls == nil {
-			l.SIPCalls = new(director.SIPCalls)
+			l.SIPCalls = new(sip.Calls)
 		}
 		calls = l.SIPCalls
 	}

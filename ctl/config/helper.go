@@ -5,34 +5,21 @@ import (
 	"slices"
 	"syscall"
 
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
-// HelpedProtocol is a protocol with a helper and a setting of the same name.
-type HelpedProtocol struct {
-	Name      string
-	Transport uint8
-	Port      uint16                 // well-known
-	Help      func(*Settings) uint32 // HelpOff, HelpOn or HelpAuto
-}
-
-// Helped are the protocols that have helpers.
-var Helped = []HelpedProtocol{
-	{"ftp", wire.ProtoTCP, wire.PortFTP, func(s *Settings) uint32 { return s.FTP }},
-	{"tftp", wire.ProtoUDP, wire.PortTFTP, func(s *Settings) uint32 { return s.TFTP }},
-}
-
 // checkHelp refuses what asks for a helper in vain.
 func checkHelp(svc *Service, own Values) error {
-	for _, p := range Helped {
-		if own[p.Name] != HelpOn {
+	for _, h := range helper.Registry {
+		if own[h.Name] != helper.On {
 			continue
 		}
 		switch {
-		case svc.FWMark == 0 && svc.Proto != p.Transport:
-			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, p.Name, ProtoName(p.Transport))
+		case svc.FWMark == 0 && svc.Proto != h.Proto:
+			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, h.Name, ProtoName(h.Proto))
 		case svc.OPS:
-			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections that %s could announce others in", svc.ServiceKey, p.Name)
+			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections that %s could announce others in", svc.ServiceKey, h.Name)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
@@ -18,7 +19,7 @@ func helpedService(key ServiceKey, method Method, server string) []Op {
 
 // A setting can be given and is shown by its word; wrong ones are refused.
 func TestSettingWords(t *testing.T) {
-	for text, want := range map[string]uint32{"ftp=auto": HelpAuto, "ftp=off": HelpOff, "tftp=on": HelpOn, "ftp=1": HelpOn, "ftp_bounce=1": 1} {
+	for text, want := range map[string]uint32{"ftp=auto": helper.Auto, "ftp=off": helper.Off, "tftp=on": helper.On, "ftp=1": helper.On, "ftp_bounce=1": 1} {
 		name, v, err := ParseSetting(text)
 		if err != nil || v != want || name+"="+(Setting{}).Shown(v) == "" {
 			t.Errorf("%s: %d, %v", text, v, err)
@@ -33,7 +34,7 @@ func TestSettingWords(t *testing.T) {
 	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53}, MethodMasq, "10.2.0.11:53") {
 		s, _ = Change(s, op)
 	}
-	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{"ftp": HelpOn}}); err == nil {
+	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{"ftp": helper.On}}); err == nil {
 		t.Error("FTP of a UDP service is not refused")
 	}
 }

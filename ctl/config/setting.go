@@ -31,7 +31,7 @@ type Setting struct {
 	PerService bool     `json:"per_service,omitempty"`
 	Applies    string   `json:"-"`
 
-	field     int             // of Settings
+	field     []int           // of Settings, a path through embedded structs
 	isTimeout bool            // of state
 	state     conntrack.State // of its connections
 }
@@ -45,6 +45,14 @@ var (
 // readTags reads the descriptions of a struct's fields. It panics if a tag is wrong.
 func readTags(t reflect.Type) (list []Setting) {
 	for i := 0; i < t.NumField(); {
+		if f := t.Field(i); f.Anonymous {
+			for _, k := range readTags(f.Type) {
+				k.field = append([]int{i}, k.field...)
+				list = append(list, k)
+			}
+			i++
+			continue
+		}
 		field, tags := i, []reflect.StructTag{t.Field(i).Tag}
 		for i++; i < t.NumField() && t.Field(i).Name == "_"; i++ {
 			tags = append(tags, t.Field(i).Tag)
@@ -59,7 +67,7 @@ func readTags(t reflect.Type) (list []Setting) {
 		k := Setting{
 			Name: get("name"), Min: number(get("min")), Max: number(get("max")), Default: number(get("default")),
 			Also: numbers(get("also")), Only: numbers(get("only")), Words: strings.Fields(get("words")),
-			Unit: get("unit"), Help: get("help"), Applies: get("applies"), PerService: get("scope") == "service", field: field,
+			Unit: get("unit"), Help: get("help"), Applies: get("applies"), PerService: get("scope") == "service", field: []int{field},
 		}
 		switch t.Field(field).Type.Kind() {
 		case reflect.Array:
@@ -117,7 +125,7 @@ func index(list []Setting) (map[string]*Setting, *Settings) {
 
 // in is where the setting's value stands in s.
 func (k *Setting) in(s *Settings) reflect.Value {
-	v := reflect.ValueOf(s).Elem().Field(k.field)
+	v := reflect.ValueOf(s).Elem().FieldByIndex(k.field)
 	if k.isTimeout {
 		v = v.Index(int(k.state))
 	}

@@ -1,6 +1,9 @@
 package config
 
-import "uvs/conntrack"
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/helper"
+)
 
 // Settings are the values of all settings. The tags of a field describe it:
 //
@@ -18,53 +21,44 @@ import "uvs/conntrack"
 // A field _ continues the tags of the field before.
 // The check, `uvs get` and `uvs set`, the API and the manual's test read them.
 type Settings struct {
-	ConnReuseMode      uint32 `name:"conn_reuse_mode" default:"1" max:"3"`
-	_                  more   `help:"a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE,"`
-	_                  more   `help:"2 (bit) also in FIN_WAIT when replies bypass the director"`
-	ExpireNodestConn   bool   `name:"expire_nodest_conn" default:"1"`
-	_                  more   `help:"a packet whose server was removed: 1 is scheduled again or reset,"`
-	_                  more   `help:"0 is dropped silently (IPVS's default)"`
-	ResetForgotten     bool   `name:"reset_forgotten" default:"1"`
-	_                  more   `help:"1: both ends of an established TCP connection that idled too long are reset;"`
-	_                  more   `help:"0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"`
-	ExpireQuiescent    bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
-	_                  more   `help:"new connections of a known persistent client whose server has weight 0:"`
-	_                  more   `help:"0 go there, 1 go to another server"`
-	NoServer           uint32 `name:"no_server" max:"1" scope:"service"`
-	_                  more   `help:"a connection no server can take is answered with:"`
-	_                  more   `help:"0 ICMP port unreachable, 1 TCP RST"`
-	SlowStart          uint32 `name:"slow_start" max:"3600" unit:"s" scope:"service"`
-	_                  more   `help:"how long the weight of a server that was added, came up, or returns from"`
-	_                  more   `help:"weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"`
-	MHTable            uint32 `name:"mh_table" only:"0 251 509 1021 2039 4093 8191 16381 32749 65521 65537 131071"`
-	_                  more   `scope:"service" help:"slots of mh's table; 0: IPVS's 4093"`
-	HashFields         uint32 `name:"hash_fields" max:"15" scope:"service"`
-	_                  more   `help:"what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port;"`
-	_                  more   `help:"0: IPVS's choice"`
-	LimitRate          uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
-	_                  more   `help:"new connections a second, as many at once, that one client address may begin"`
-	_                  more   `help:"with a service; more are dropped; 0: any number"`
-	LimitConns         uint32 `name:"limit_conns" max:"268435456" unit:"conns" scope:"service"`
-	_                  more   `help:"connections, closing ones included, that one client address (with persistence:"`
-	_                  more   `help:"one template) may have with a service; more are dropped; 0: any number"`
-	OPSReplies         bool   `name:"ops_replies" scope:"service"`
-	_                  more   `help:"1: what masqueraded servers of one-packet services (ipvsadm --ops) send is"`
-	_                  more   `help:"translated, as from the service; 0: routed on unchanged, as IPVS does"`
-	PMTUDisc           bool   `name:"pmtu_disc" default:"1" scope:"service"`
-	_                  more   `help:"packets too long for a tunnel: 1 with DF are answered with fragmentation needed,"`
-	_                  more   `help:"0 all of IPv4 are sent in fragments"`
-	FTP                uint32 `name:"ftp" default:"2" max:"2" words:"off on auto" scope:"service" applies:"helper"`
-	_                  more   `help:"help FTP through NAT: off; on: at the service's port, at single ports that rules"`
-	_                  more   `help:"give its mark; auto: at port 21"`
-	FTPBounce          bool   `name:"ftp_bounce" scope:"service" applies:"helper"`
-	_                  more   `help:"1: an FTP client may have data sent to a third party (PORT, EPRT);"`
-	_                  more   `help:"0: its server is told to refuse that"`
-	FTPLeaveAddress    bool   `name:"ftp_leave_address" scope:"service" applies:"helper"`
-	_                  more   `help:"1: the address in a server's 227 stays as it is, for servers that announce the"`
-	_                  more   `help:"VIP themselves; 0: it becomes the VIP"`
-	TFTP               uint32 `name:"tftp" default:"2" max:"2" words:"off on auto" scope:"service" applies:"helper"`
-	_                  more   `help:"help TFTP through NAT, whose servers answer from other ports: off; on: as ftp;"`
-	_                  more   `help:"auto: at UDP port 69"`
+	ConnReuseMode    uint32 `name:"conn_reuse_mode" default:"1" max:"3"`
+	_                more   `help:"a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE,"`
+	_                more   `help:"2 (bit) also in FIN_WAIT when replies bypass the director"`
+	ExpireNodestConn bool   `name:"expire_nodest_conn" default:"1"`
+	_                more   `help:"a packet whose server was removed: 1 is scheduled again or reset,"`
+	_                more   `help:"0 is dropped silently (IPVS's default)"`
+	ResetForgotten   bool   `name:"reset_forgotten" default:"1"`
+	_                more   `help:"1: both ends of an established TCP connection that idled too long are reset;"`
+	_                more   `help:"0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"`
+	ExpireQuiescent  bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
+	_                more   `help:"new connections of a known persistent client whose server has weight 0:"`
+	_                more   `help:"0 go there, 1 go to another server"`
+	NoServer         uint32 `name:"no_server" max:"1" scope:"service"`
+	_                more   `help:"a connection no server can take is answered with:"`
+	_                more   `help:"0 ICMP port unreachable, 1 TCP RST"`
+	SlowStart        uint32 `name:"slow_start" max:"3600" unit:"s" scope:"service"`
+	_                more   `help:"how long the weight of a server that was added, came up, or returns from"`
+	_                more   `help:"weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"`
+	MHTable          uint32 `name:"mh_table" only:"0 251 509 1021 2039 4093 8191 16381 32749 65521 65537 131071"`
+	_                more   `scope:"service" help:"slots of mh's table; 0: IPVS's 4093"`
+	HashFields       uint32 `name:"hash_fields" max:"15" scope:"service"`
+	_                more   `help:"what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port;"`
+	_                more   `help:"0: IPVS's choice"`
+	LimitRate        uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
+	_                more   `help:"new connections a second, as many at once, that one client address may begin"`
+	_                more   `help:"with a service; more are dropped; 0: any number"`
+	LimitConns       uint32 `name:"limit_conns" max:"268435456" unit:"conns" scope:"service"`
+	_                more   `help:"connections, closing ones included, that one client address (with persistence:"`
+	_                more   `help:"one template) may have with a service; more are dropped; 0: any number"`
+	OPSReplies       bool   `name:"ops_replies" scope:"service"`
+	_                more   `help:"1: what masqueraded servers of one-packet services (ipvsadm --ops) send is"`
+	_                more   `help:"translated, as from the service; 0: routed on unchanged, as IPVS does"`
+	PMTUDisc         bool   `name:"pmtu_disc" default:"1" scope:"service"`
+	_                more   `help:"packets too long for a tunnel: 1 with DF are answered with fragmentation needed,"`
+	_                more   `help:"0 all of IPv4 are sent in fragments"`
+
+	helper.Settings
+
 	MSSClamp           uint32 `name:"mss_clamp" min:"48" max:"65495" also:"0 1" unit:"bytes" scope:"service"`
 	_                  more   `help:"what SYNs that pass here, of clients and of servers, may say of their MSS: 0"`
 	_                  more   `help:"anything, 1 what the ways to server and client take, else at most this"`
@@ -112,12 +106,8 @@ type Settings struct {
 // more continues the tags of a setting.
 type more struct{}
 
-// Values of no_server, of timeout_profile, and of ftp and tftp.
+// Values of no_server and of timeout_profile.
 const (
 	NoServerReset    = 1
 	ProfileNetfilter = 1
-
-	HelpOff  = 0
-	HelpOn   = 1
-	HelpAuto = 2
 )

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -109,7 +110,7 @@ var serviceOptions = map[string]func(*world, *Service){
 		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
 	},
 	"calls": func(w *world, s *Service) {
-		s.Persist, s.Mask, s.SIPCalls = 300*conntrack.Second, everyBit, new(SIPCalls)
+		s.Persist, s.Mask, s.SIPCalls = 300*conntrack.Second, everyBit, new(sip.Calls)
 		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
 			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
 	},

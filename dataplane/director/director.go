@@ -3,6 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
 
@@ -33,7 +34,7 @@ type Director struct {
 	entry   conntrack.Entry
 	single  [1]conntrack.Query
 
-	helping helping
+	helper helperContext
 }
 
 // packet is a frame with all that is known of it while the director decides.
@@ -48,7 +49,7 @@ type packet struct {
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, answerLimit: limiter{tokens: limitBurst}, probes: newOriginator(), held: new(heldFragments)}
-	d.helping.d = d
+	d.helper.d, d.helper.worker = d, helper.NewWorker(&d.helper)
 	for i := range d.packets {
 		d.packets[i].inner, d.packets[i].query = &d.quoted[i], &d.queries[i]
 	}

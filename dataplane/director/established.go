@@ -11,7 +11,7 @@ import (
 func (d *Director) established(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.metByClient(p)
+		return d.matchClientExpectation(p)
 	}
 	server := d.table.server(c.ServerID())
 	switch {
@@ -30,7 +30,7 @@ func (d *Director) established(p *packet) Verdict {
 	d.conns.Expire(p.query.Ref)
 	p.query.Ref = 0
 	if d.isExpected(c) && d.lookup(p.query) && d.conns.Conn(p.query.Ref).Expectation() {
-		return d.metByClient(p)
+		return d.matchClientExpectation(p)
 	}
 	return d.newConn(p)
 }
@@ -81,7 +81,7 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		return DroppedNoNeighbour
 	}
 	if c.Helped() { // what does not get this far does not count as said
-		if v, ok := d.help(conntrack.DirIn, p, server); !ok {
+		if v, ok := d.runHelper(conntrack.DirIn, p, server); !ok {
 			return v
 		}
 	}
@@ -93,7 +93,7 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 func (d *Director) fromServer(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
-		return d.metByServer(p)
+		return d.matchServerExpectation(p)
 	}
 	if c.State() == conntrack.TCPForgotten {
 		return d.resetTimedOut(p)
@@ -106,7 +106,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 		d.conns.Step(p.query.Ref, conntrack.DirOut, event(p), server.Timeouts)
 	}
 	if c.Helped() {
-		if v, ok := d.help(conntrack.DirOut, p, server); !ok {
+		if v, ok := d.runHelper(conntrack.DirOut, p, server); !ok {
 			return v
 		}
 	}

@@ -21,7 +21,7 @@ func TestFTPBounce(t *testing.T) {
 		t.Errorf("the server is told %q", got)
 	}
 	w.is(fmt.Sprint(w.listed(20)), "[]")
-	svc.Helper.ThirdParty = true
+	svc.Helper.Settings.FTPBounce = true
 	w.is(c.says(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
 	w.table.FIB.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
 	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")

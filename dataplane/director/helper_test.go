@@ -9,6 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/sched"
@@ -19,15 +20,15 @@ import (
 func (w *world) ftp(vip string, servers ...string) *Service {
 	w.t.Helper()
 	if w.table.Sessions == nil {
-		sessions, err := NewSessions(1)
+		sessions, err := helper.NewSessions(1)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		w.t.Cleanup(func() { sessions.Close() })
 		w.table.Sessions = sessions
 	}
-	helper := &Helper{Ports: []HelpedPort{{wire.ProtoTCP, 21}, {wire.ProtoUDP, 69}}}
-	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: helper}
+	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
+	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}
 	var list []sched.Server
 	for _, s := range servers {
 		end := netip.MustParseAddrPort(s)
@@ -35,7 +36,7 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 		a := wire.AddrFrom(end.Addr())
 		w.table.Servers = append(w.table.Servers, Server{
 			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true, Weight: 1,
-			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: helper,
+			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: config,
 		})
 		counts := w.conns.Counts(id)
 		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
@@ -46,10 +47,10 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 		w.t.Fatal(err)
 	}
 	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
-	for _, p := range helper.Ports {
+	for _, p := range config.Ports {
 		end := *svc
 		end.Port = p.Port
-		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto}] = &end
+		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto()}] = &end
 	}
 	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
 }

@@ -41,27 +41,6 @@ func (d *Director) relayError(p *packet) Verdict {
 	return v
 }
 
-// renumberQuote puts the sequence number of the segment that an error quotes back
-// into its sender's numbering, if a helper has changed what went before: a host
-// ignores errors about numbers it has not sent. False: the conn is in another
-// worker's hands.
-func (d *Director) renumberQuote(p *packet) bool {
-	seq, ok := fwd.QuotedSeq(p.frame, p.inner)
-	if !ok || d.table.Sessions == nil {
-		return true
-	}
-	number, busy := d.conns.LockSession(p.query.Ref)
-	if number == 0 {
-		return !busy
-	}
-	own := d.table.Sessions.slab.Items[number].ftp.Quoted(p.query.Dir.Opposite(), seq)
-	d.conns.UnlockSession(p.query.Ref, number)
-	if own != seq {
-		fwd.SetQuotedSeq(p.frame, &p.Packet, p.inner, own)
-	}
-	return true
-}
-
 // errorToServer sends a client-side error about a reply to the server, by the
 // method its packets take.
 func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) Verdict {

@@ -97,6 +97,7 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 			return nil, DroppedClientConns
 		}
 	}
+	_, helped := svc.Helper.At(p.Proto, p.DstPort)
 	d.entry = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
@@ -104,7 +105,7 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 		Server: server.Addr, SPort: serverPort(svc, server, p),
 		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
 		OnePacket: onePacket,
-		Helped:    server.Method == conntrack.MethodMasq && svc.Helper.helps(p.Proto, p.DstPort),
+		Helped:    server.Method == conntrack.MethodMasq && helped,
 		Control:   control,
 		ReturnHop: packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In),
 	}

@@ -25,7 +25,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 		}
 		return PassedAmbiguous
 	case origin.Service != nil:
-		return d.callOut(p, &origin)
+		return d.serverInitiated(p, &origin)
 	}
 	return d.onePacketReply(p, &origin)
 }

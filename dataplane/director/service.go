@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 	"uvs/sched"
@@ -31,10 +33,10 @@ type Service struct {
 	Reset bool
 	Limit *Limit // of a client; nil: none
 	// Helper helps masqueraded connections that announce others; nil: none.
-	Helper *Helper
+	Helper *helper.Config
 	// SIPCalls says that templates of a persistent service are of SIP calls instead
 	// of clients (ipvsadm --pe sip), and remembers what they are called; nil: no.
-	SIPCalls *SIPCalls
+	SIPCalls *sip.Calls
 	// OnePacket schedules every packet anew (ipvsadm --ops).
 	OnePacket bool
 }
@@ -57,8 +59,8 @@ type Server struct {
 	// and to the client take; 0: anything.
 	MSS       uint16
 	Counters  *Counters
-	Threshold *Threshold // nil: none
-	Helper    *Helper    // of its service
+	Threshold *Threshold     // nil: none
+	Helper    *helper.Config // of its service
 }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y; reference 2): the

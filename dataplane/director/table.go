@@ -3,6 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
@@ -31,7 +32,7 @@ type Table struct {
 	// Tunnels finds a server by the tunnel to it: the address, the protocol of the
 	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
 	Tunnels  map[Endpoint]uint32
-	Sessions *Sessions // of helped connections; nil: there are none
+	Sessions *helper.Sessions // of helped connections; nil: there are none
 	// ReplyServices are the ends from which one-packet services that translate replies
 	// are answered, and services of calls call; mostly empty.
 	ReplyServices map[Endpoint]ReplyService

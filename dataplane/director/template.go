@@ -38,7 +38,7 @@ func (s *Service) templateClient(p *packet) (holder wire.Addr, ok bool) {
 	case s.Persist == 0:
 		return holder, true
 	case s.SIPCalls != nil:
-		return s.SIPCalls.of(p, p.Src)
+		return s.SIPCalls.Record(p.frame, &p.Packet, p.Src)
 	}
 	holder = p.Src
 	for i := range holder {

@@ -44,7 +44,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	if !h.began {
 		h.began = true
 		if text[0] == tlsHandshake {
-			h.notes |= NoteTLS
+			h.events |= EventTLS
 			return stream.Judgement{Do: stream.Leave}
 		}
 	}
@@ -73,7 +73,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	case verb == "AUTH":
 		count(&h.auth)
 	case verb == "LPRT" || verb == "LPSV" || verb == "" && open && len(text) == stream.MaxUnit:
-		h.notes |= NoteUnreadable
+		h.events |= EventUnreadable
 		return h.replace(noPort, n, whole)
 	}
 	h.part(conntrack.DirIn, whole, passing)
@@ -92,13 +92,13 @@ func count(n *uint8) {
 func (h *Helper) active(addr wire.Addr, port uint16, ok bool) bool {
 	switch {
 	case !ok || port == 0:
-		h.notes |= NoteUnreadable
+		h.events |= EventUnreadable
 	case addr != h.terms.Client && (!h.terms.ThirdParty || addr.Is4() != h.terms.Client.Is4()):
-		h.notes |= NoteBounce
-	case !h.ask.ExpectActive(addr, port):
-		h.notes |= NoteRefused
+		h.events |= EventBounce
+	case !h.expect.ExpectActive(addr, port):
+		h.events |= EventRefused
 	default:
-		h.notes |= NoteActive
+		h.events |= EventActive
 		return true
 	}
 	return false

@@ -1,20 +1,16 @@
 package ftp
 
 import (
-	"strings"
-
 	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
 )
 
-// Conn is what is remembered of one control connection: a stream.Conn and a few
-// bytes. The zero value is a connection of which nothing was seen yet. It holds
-// no pointers; only one frame may be processed with it at a time.
-type Conn struct {
-	stream stream.Conn
-	line   [2]progress // by the Dir that sends: what is done with the line begun
-	began  bool        // the client has sent text
+// State is what is remembered of one control connection besides its stream.Conn.
+// The zero value is a connection of which nothing was seen yet. It holds no pointers.
+type State struct {
+	line  [2]progress // by the Dir that sends: what is done with the line begun
+	began bool        // the client has sent text
 
 	// Commands that wait for their reply.
 	passive, extended, auth uint8
@@ -66,62 +62,52 @@ type Expecter interface {
 	ExpectActive(client wire.Addr, port uint16) (ok bool)
 }
 
-// Note is a set of things worth counting that a frame's text brought.
-type Note uint16
+// Event is a set of events in a segment that are worth counting.
+type Event uint16
 
 const (
-	NotePassive    Note = 1 << iota // a passive data connection is expected
-	NoteActive                      // an active data connection is expected
-	NoteBounce                      // a PORT or EPRT named a third party and was replaced
-	NoteForeign                     // a 227 named a third party and was replaced
-	NoteRefused                     // the Expecter would not expect a data connection: replaced
-	NoteUnasked                     // a 227 or 229 that nobody asked for: passed, not believed
-	NoteUnreadable                  // a PORT, EPRT, LPRT or LPSV (replaced), 227 or 229 (passed) without a readable address
-	NoteTLS                         // the connection is encrypted from here on
-	NumNote        = iota
+	EventPassive    Event = 1 << iota // a passive data connection is expected
+	EventActive                       // an active data connection is expected
+	EventBounce                       // a PORT or EPRT named a third party and was replaced
+	EventForeign                      // a 227 named a third party and was replaced
+	EventRefused                      // the Expecter refused a data connection: replaced
+	EventUnasked                      // a 227 or 229 without a command before it: passed, nothing is expected
+	EventUnreadable                   // no readable address: PORT, EPRT, LPRT, LPSV replaced; 227, 229 passed
+	EventTLS                          // the connection is encrypted from here on
+	numEvent        = iota
 )
 
-var noteNames = [NumNote]string{
+// EventNames are the names of the events, by their bits.
+var EventNames = [numEvent]string{
 	"passive", "active", "bounce", "foreign", "refused", "unasked", "unreadable", "tls",
 }
 
-// String names the notes in the set, one if it is one.
-func (n Note) String() string {
-	var names []string
-	for i, name := range noteNames {
-		if n>>i&1 != 0 {
-			names = append(names, name)
-		}
-	}
-	return strings.Join(names, ",")
-}
-
-// Helper processes the control connections of one worker. The zero value is
-// ready; it is scratch only and remembers nothing from frame to frame.
+// Helper processes the control connections of one worker. It holds only scratch
+// memory: nothing stays from one segment to the next.
 type Helper struct {
-	*Conn
-	terms *Terms
-	ask   Expecter
-	notes Note
-	bare  [stream.MaxUnit]byte // a command without what does not count
-	text  [stream.MaxUnit]byte // what replaces a line
+	*State
+	terms  Terms
+	expect Expecter
+	events Event
+	bare   [stream.MaxUnit]byte // a command without the bytes that servers skip
+	text   [stream.MaxUnit]byte // the replacement of a line
 }
 
-// Process treats a segment of a control connection as stream.Conn.Process does,
-// with what its text means: f is the frame as it came in, before translation. A
-// SYN that begins the connection anew makes c the zero value first. The outcome
-// says what becomes of the frame, the notes what was in it.
-func (h *Helper) Process(c *Conn, t *Terms, ask Expecter, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Note) {
-	if c.stream.Anew(dir, f, p) {
-		*c = Conn{}
+// New returns a Helper that asks x for data connections.
+func New(x Expecter) *Helper { return &Helper{expect: x} }
+
+// Process processes a segment of a control connection as stream.Conn.Process does,
+// and reads its text. f is the frame as it came in, before translation. A SYN that
+// begins a new connection sets c and s to their zero values first. The outcome says
+// what becomes of the frame.
+func (h *Helper) Process(c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Event) {
+	if c.Anew(dir, f, p) {
+		*c, *s = stream.Conn{}, State{}
 	}
-	h.Conn, h.terms, h.ask, h.notes = c, t, ask, 0
-	outcome := c.stream.Process(dir, f, p, h)
-	return outcome, h.notes
+	h.State, h.terms, h.events = s, t, 0
+	outcome := c.Process(dir, f, p, h)
+	return outcome, h.events
 }
-
-// Quoted is stream.Conn.Quoted.
-func (c *Conn) Quoted(dir conntrack.Dir, seq uint32) uint32 { return c.stream.Quoted(dir, seq) }
 
 // Judge implements stream.Rewriter.
 func (h *Helper) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgement {

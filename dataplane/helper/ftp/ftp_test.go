@@ -36,16 +36,17 @@ type session struct {
 	world  *streamtest.World
 	rules  *rules
 	expect expecter
-	notes  Note
-	conn   Conn
+	notes  Event
+	conn   stream.Conn
+	state  State
 	want   [2][]byte
 }
 
 func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 	s := &session{t: t, rules: newRules(terms)}
-	helper := new(Helper)
+	helper := New(&s.expect)
 	s.world = streamtest.New(t, rng, !terms.Client.Is4(), func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
-		outcome, notes := helper.Process(&s.conn, &terms, &s.expect, dir, f, p)
+		outcome, notes := helper.Process(&s.conn, &s.state, terms, dir, f, p)
 		s.notes |= notes
 		return outcome
 	})

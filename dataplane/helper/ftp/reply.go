@@ -24,12 +24,12 @@ const (
 var awaited = [...]struct {
 	code   uint16
 	digits string
-	by     func(*Conn) *uint8
+	by     func(*State) *uint8
 	judge  func(h *Helper, line []byte, whole bool) stream.Judgement
 }{
-	{codePassive, "227", func(c *Conn) *uint8 { return &c.passive }, (*Helper).passiveReply},
-	{codeExtended, "229", func(c *Conn) *uint8 { return &c.extended }, (*Helper).extendedReply},
-	{codeAuth, "234", func(c *Conn) *uint8 { return &c.auth }, (*Helper).authReply},
+	{codePassive, "227", func(s *State) *uint8 { return &s.passive }, (*Helper).passiveReply},
+	{codeExtended, "229", func(s *State) *uint8 { return &s.extended }, (*Helper).extendedReply},
+	{codeAuth, "234", func(s *State) *uint8 { return &s.auth }, (*Helper).authReply},
 }
 
 // deniedCode and deniedText are a reply in place of one that cannot be had, RFC
@@ -54,7 +54,7 @@ func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 			rest = dropping
 		}
 		if h.mine = true; final(line) {
-			*a.by(h.Conn)--
+			*a.by(h.State)--
 		}
 	}
 	j.N = n
@@ -68,7 +68,7 @@ func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 func (h *Helper) expected(line []byte) (which int, open bool) {
 	for i := range awaited {
 		a := &awaited[i]
-		if *a.by(h.Conn) == 0 || h.block != 0 && h.block != a.code {
+		if *a.by(h.State) == 0 || h.block != 0 && h.block != a.code {
 			continue
 		}
 		switch n := min(len(line), codeLen); {
@@ -108,7 +108,7 @@ func (h *Helper) track(text []byte, whole bool) {
 	default:
 		h.block, h.denied, h.port = 0, false, 0
 		if !mine && (code == codePassive || code == codeExtended) {
-			h.notes |= NoteUnasked
+			h.events |= EventUnasked
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (h *Helper) authReply(line []byte, _ bool) stream.Judgement {
 	if !final(line) {
 		return stream.Judgement{}
 	}
-	h.notes |= NoteTLS
+	h.events |= EventTLS
 	return stream.Judgement{Do: stream.Leave}
 }
 
@@ -130,7 +130,7 @@ func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 	}
 	server, ok := h.listener(addr)
 	if !ok {
-		h.notes |= NoteForeign
+		h.events |= EventForeign
 		return h.deny(line)
 	}
 	vport, ok := h.announce(server, port)
@@ -177,11 +177,11 @@ func (h *Helper) announce(server wire.Addr, port uint16) (vport uint16, ok bool)
 	if h.block != 0 && h.port == port && !h.denied {
 		return h.vport, true
 	}
-	if vport, ok = h.ask.ExpectPassive(server, port); !ok {
-		h.notes |= NoteRefused
+	if vport, ok = h.expect.ExpectPassive(server, port); !ok {
+		h.events |= EventRefused
 		return 0, false
 	}
-	h.notes |= NotePassive
+	h.events |= EventPassive
 	h.port, h.vport = port, vport
 	return vport, true
 }
@@ -204,11 +204,11 @@ func (h *Helper) put(line []byte, from, to int, text []byte) stream.Judgement {
 // denied, it must not go on.
 func (h *Helper) unreadable(line []byte, whole bool) stream.Judgement {
 	if !whole || h.denied {
-		h.notes |= NoteUnreadable
+		h.events |= EventUnreadable
 		return h.deny(line)
 	}
 	if final(line) && h.block == 0 {
-		h.notes |= NoteUnreadable
+		h.events |= EventUnreadable
 	}
 	return stream.Judgement{}
 }

@@ -24,7 +24,7 @@ var vectors = []struct {
 	lines []string // what is sent, by client and server in turn
 	want  []string // what is received, where it is something else: "" is the same
 	asked []string
-	notes Note
+	notes Event
 }{
 	{
 		name:  "passive",
@@ -33,77 +33,77 @@ var vectors = []struct {
 			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n"},
 		want:  []string{3: "227 Entering Passive Mode (10,9,0,1,169,29)\r\n", 7: ""},
 		asked: []string{"passive 172.23.2.30 43293"},
-		notes: NotePassive,
+		notes: EventPassive,
 	}, {
 		name:  "active",
 		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
 		lines: []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
 		asked: []string{"active 172.23.2.8 2560"},
-		notes: NoteActive,
+		notes: EventActive,
 	}, {
 		name:  "active, a bounce",
 		terms: terms4,
 		lines: []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
 		want:  []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
-		notes: NoteBounce,
+		notes: EventBounce,
 	}, {
 		name:  "two passive ones in a segment, of a server that names the same port twice",
 		terms: terms4,
 		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n", "227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
-		notes: NotePassive | NoteUnasked,
+		notes: EventPassive | EventUnasked,
 	}, {
 		name:  "a reply of several lines, among them one that looks like another",
 		terms: terms4,
 		lines: []string{"PASV\r\nSTAT x\r\n", "227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
 		want:  []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
 		asked: []string{"passive 10.0.0.2 1024"},
-		notes: NotePassive,
+		notes: EventPassive,
 	}, {
 		name:  "extended, over IPv6, the port in use",
 		terms: terms6,
 		lines: []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
 		want:  []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
 		asked: []string{"passive fd00::2 65525"},
-		notes: NotePassive,
+		notes: EventPassive,
 	}, {
 		name:  "extended, active, over IPv6",
 		terms: terms6,
 		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
 		want:  []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
 		asked: []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
-		notes: NoteActive | NoteBounce,
+		notes: EventActive | EventBounce,
 	}, {
 		name:  "a data connection that cannot be had",
 		terms: terms4,
 		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n", "227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
 		want:  []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n", "425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
 		asked: []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
-		notes: NoteRefused,
+		notes: EventRefused,
 	}, {
 		name:  "commands in disguise",
 		terms: terms4,
 		lines: []string{"\r\v PO\x00RT 1,2,3,4,5,6\r\nPO\xff\xf1R\xffT\f1,2,3,4,5,6\r\nPORT 198,51,100,7,4,0,9\r\nEPRT |1|198.51.0100.7|4|\r\nLPRT 4,192,0,2,9,2,0,22\r\nlpsv\r\n", "200\r\n"},
 		want:  []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nEPRT |1|0.0.0.0|0|\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\n", ""},
-		notes: NoteBounce | NoteUnreadable,
+		notes: EventBounce | EventUnreadable,
 	}, {
 		name:  "TLS",
 		terms: terms4,
 		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03", "227 (10,0,0,2,4,0)\r\n"},
-		notes: NoteTLS,
+		notes: EventTLS,
 	}, {
 		name:  "TLS from the beginning",
 		terms: terms4,
 		lines: []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
-		notes: NoteTLS,
+		notes: EventTLS,
 	}, {
 		name:  "a third party of another family, though allowed",
 		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, ThirdParty: true},
 		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
 		want:  []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
 		asked: []string{"active 192.0.2.9 1024"},
-		notes: NoteBounce | NoteActive,
+		notes: EventBounce | EventActive,
 	}, {
 		name:  "lines that are too long",
 		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
@@ -112,7 +112,7 @@ var vectors = []struct {
 		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
 			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n425 Can't open data connection.\r\n"},
 		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
-		notes: NoteUnreadable | NotePassive,
+		notes: EventUnreadable | EventPassive,
 	},
 }
 
@@ -139,7 +139,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Note, cut, again int) {
+func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Event, cut, again int) {
 	s := newSession(t, rand.New(rand.NewPCG(uint64(cut), uint64(again))), terms)
 	var all [2]string
 	for i, text := range lines {
@@ -178,8 +178,8 @@ func TestAnew(t *testing.T) {
 	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	if outcome, _ := new(Helper).Process(&s.conn, &s.rules.terms, &s.expect, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.conn.passive != 0 {
-		t.Errorf("outcome %d, %d PASV wait", outcome, s.conn.passive)
+	if outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.rules.terms, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.state.passive != 0 {
+		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.passive)
 	}
 }
 
@@ -192,23 +192,23 @@ func frames() (f [2]wire.Frame) {
 
 // TestNoAllocations: neither commands nor replies touch the heap.
 func TestNoAllocations(t *testing.T) {
-	samples, c, h, ask := frames(), new(Conn), new(Helper), new(never)
+	samples, c, s, h := frames(), new(stream.Conn), new(State), New(new(never))
 	f, p := new(wire.Frame), new(wire.Packet)
 	buf := make([]byte, 256)
-	var notes Note
+	var notes Event
 	if n := testing.AllocsPerRun(100, func() {
-		*c = Conn{}
+		*c, *s = stream.Conn{}, State{}
 		for i := range samples {
 			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			_, note := h.Process(c, &terms4, ask, streamtest.Dirs[i], f, p)
+			_, note := h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
 			notes |= note
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	if notes != NotePassive|NoteActive|NoteBounce {
+	if notes != EventPassive|EventActive|EventBounce {
 		t.Errorf("notes %b", notes)
 	}
 }
@@ -221,16 +221,16 @@ func (*never) ExpectActive(wire.Addr, uint16) bool                   { return tr
 
 // BenchmarkProcess is three commands and the reply to one of them, each a segment.
 func BenchmarkProcess(b *testing.B) {
-	samples, c, h, ask := frames(), new(Conn), new(Helper), new(never)
+	samples, c, s, h := frames(), new(stream.Conn), new(State), New(new(never))
 	f, p := new(wire.Frame), new(wire.Packet)
 	buf := make([]byte, 256)
 	for b.Loop() {
-		*c = Conn{}
+		*c, *s = stream.Conn{}, State{}
 		for i := range samples {
 			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			h.Process(c, &terms4, ask, streamtest.Dirs[i], f, p)
+			h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
@@ -246,13 +246,13 @@ func BenchmarkManyLines(b *testing.B) {
 			}
 			p.TCPFlags, p.Payload = wire.TCPAck, bytes.Repeat([]byte(line), 1448/len(line))
 			sample := p.Frame()
-			c, h, ask := new(Conn), new(Helper), new(never)
+			c, s, h := new(stream.Conn), new(State), New(new(never))
 			f, parsed := new(wire.Frame), new(wire.Packet)
 			for b.Loop() {
-				*c = Conn{}
+				*c, *s = stream.Conn{}, State{}
 				*f = sample
 				wire.Parse(f, parsed)
-				h.Process(c, &terms4, ask, dir, f, parsed)
+				h.Process(c, s, terms4, dir, f, parsed)
 			}
 		})
 	}

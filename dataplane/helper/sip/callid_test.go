@@ -1,18 +1,16 @@
-package wire_test
+package sip
 
 import (
 	"bytes"
 	"regexp"
 	"strings"
 	"testing"
-
-	"uvs/dataplane/wire"
 )
 
 // What is the Call-ID of a message, and what is none.
-func TestSIPCallID(t *testing.T) {
+func TestCallID(t *testing.T) {
 	const first = "INVITE sip:bob@example.com SIP/2.0\r\n"
-	long := strings.Repeat("x", wire.MaxSIPCallID)
+	long := strings.Repeat("x", MaxCallID)
 	for _, r := range []struct{ sentence, message, id string }{
 		{"a header", first + "Call-ID: a84b4c76e66710@pc33.example.com\r\n\r\n", "a84b4c76e66710@pc33.example.com"},
 		{"after others", first + "Via: SIP/2.0/UDP pc33;branch=z9hG4bK776\r\nMax-Forwards: 70\r\nCall-ID: 1@2\r\nCSeq: 1 INVITE\r\n\r\n", "1@2"},
@@ -43,7 +41,7 @@ func TestSIPCallID(t *testing.T) {
 		{"an empty message", "", ""},
 		{"line ends only", "\r\n\r\n\n\r", ""},
 	} {
-		id, ok := wire.SIPCallID([]byte(r.message))
+		id, ok := CallID([]byte(r.message))
 		if string(id) != r.id || ok != (r.id != "") {
 			t.Errorf("%s: %q %v, want %q", r.sentence, id, ok, r.id)
 		}
@@ -53,14 +51,14 @@ func TestSIPCallID(t *testing.T) {
 // callIDs is what a Call-ID header looks like, written in another way.
 var callIDs = regexp.MustCompile(`(?i)(?:\r\n|\n|\r)(?:call-id|i)[ \t]*(?:(?:\r\n|\n|\r)[ \t]+)?:[ \t]*(?:(?:\r\n|\n|\r)[ \t]+)?([-0-9a-z.!%*_+` + "`" + `'~()<>:\\"/\[\]?{}]+(?:@[-0-9a-z.!%*_+` + "`" + `'~()<>:\\"/\[\]?{}]+)?)[\r\n]`)
 
-// FuzzSIPCallID: any bytes are read without harm, and what is found is a
+// FuzzCallID: any bytes are read without harm, and what is found is a
 // Call-ID header by a regular expression, too.
-func FuzzSIPCallID(f *testing.F) {
+func FuzzCallID(f *testing.F) {
 	for _, s := range []string{"X\r\nCall-ID: 1@2\r\n", "X\ni:\n 1\n", "X\r\ni: ;\r\nCall-ID: 1@\r\nI : 3\r\n", "X\r\ni", "X\r\ni:", "X\r\nCall-ID:\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
-		id, ok := wire.SIPCallID(message)
+		id, ok := CallID(message)
 		if !ok {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -24,7 +25,7 @@ func phones(t testing.TB) (w *world, svc *Service) {
 	t.Helper()
 	w = newWorld(t, conntrack.MethodMasq)
 	w.now += 1000
-	calls := new(SIPCalls)
+	calls := new(sip.Calls)
 	w.table.ReplyServices = map[Endpoint]ReplyService{}
 	for _, vip := range []string{"fd00:9::1", "10.9.0.1"} {
 		svc = w.table.Services[Endpoint{addr(vip), 80, wire.ProtoUDP}]
@@ -80,7 +81,7 @@ func TestNoCall(t *testing.T) {
 		{"nothing said", func(p *wiretest.Packet) { p.Payload = nil }},
 		{"no Call-ID", func(p *wiretest.Packet) { p.Payload = []byte("OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n") }},
 		{"a Call-ID too long", func(p *wiretest.Packet) {
-			p.Payload = fmt.Appendf(nil, "BYE\r\ni: %s\r\n", strings.Repeat("x", wire.MaxSIPCallID+1))
+			p.Payload = fmt.Appendf(nil, "BYE\r\ni: %s\r\n", strings.Repeat("x", sip.MaxCallID+1))
 		}},
 		{"one that is cut off", func(p *wiretest.Packet) { p.Payload = []byte("BYE\r\ni: abc") }},
 	} {
@@ -164,7 +165,7 @@ func TestCallOut(t *testing.T) {
 		{"which stays where it was", 0, message("192.0.2.7:5062", "10.9.0.1:80", "a"), ForwardedMasq, "1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080"},
 	})
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
-		if s.Template != IsCall(s.Client) || !s.Template && s.Control == 0 {
+		if s.Template != sip.IsCall(s.Client) || !s.Template && s.Control == 0 {
 			t.Errorf("entry %+v", s)
 		}
 		return true
@@ -185,13 +186,13 @@ func TestCallNames(t *testing.T) {
 	w.at(message("10.1.0.2:5060", "10.9.0.1:80", "a@x"))
 	w.at(message("10.1.0.9:5060", "10.9.0.1:80", "a@x"))
 	list := w.templates()
-	if len(list) != 1 || !IsCall(list[0].Client) {
+	if len(list) != 1 || !sip.IsCall(list[0].Client) {
 		t.Fatalf("templates %+v", list)
 	}
 	if client, id, ok := svc.SIPCalls.Name(list[0].Client); !ok || id != "a@x" || client != addr("10.1.0.9") {
 		t.Errorf("named %s %q %t", client, id, ok)
 	}
-	if _, id, ok := svc.SIPCalls.Name(callKey([]byte("never"))); ok {
+	if _, id, ok := svc.SIPCalls.Name(sip.Key([]byte("never"))); ok {
 		t.Errorf("a call nobody made is named %q", id)
 	}
 }

@@ -1,0 +1,84 @@
+package helper
+
+import (
+	"sync/atomic"
+
+	"uvs/conntrack"
+	"uvs/dataplane/helper/ftp"
+	"uvs/dataplane/helper/stream"
+	"uvs/dataplane/slab"
+	"uvs/dataplane/wire"
+)
+
+// Session is what is remembered of one helped TCP connection, without pointers.
+type Session struct {
+	Helper  ID
+	Pending Pending
+
+	tcp stream.Conn
+	ftp ftp.State
+}
+
+// Pending are the expectations of a control connection that no packet has matched.
+type Pending struct {
+	Passive    uint16    // the VIP's port that the client was told, 0 if there is none
+	Active     wire.Addr // the address and port that the server was told
+	ActivePort uint16    // 0 if there is none
+}
+
+// Quoted returns the sequence number by which the sender in dir knows the segment
+// whose number is seq for its receiver.
+func (s *Session) Quoted(dir conntrack.Dir, seq uint32) uint32 { return s.tcp.Quoted(dir, seq) }
+
+// Sessions holds the sessions and counts events. It outlives every table.
+type Sessions struct {
+	slab   slab.Slab[Session] // by conntrack.Session
+	counts []eventCounts      // by worker
+}
+
+// maxEvents is the number of bits that Worker.Process returns.
+const maxEvents = 16
+
+// eventCounts belong to one worker, their only writer.
+type eventCounts struct {
+	n [len(Registry)][maxEvents]atomic.Uint64
+	_ [64]byte
+}
+
+// NewSessions reserves memory for as many sessions as conns can have: some 85 MiB of
+// address space. The kernel commits only what has been used.
+func NewSessions(workers int) (*Sessions, error) {
+	memory, err := slab.New[Session](conntrack.MaxSessions + 1)
+	if err != nil {
+		return nil, err
+	}
+	return &Sessions{slab: memory, counts: make([]eventCounts, workers)}, nil
+}
+
+// At returns session n. The caller holds its lock (conntrack.Worker.LockSession).
+func (s *Sessions) At(n conntrack.Session) *Session { return &s.slab.Items[n] }
+
+// Count adds the events of one packet.
+func (s *Sessions) Count(worker int, id ID, events uint16) {
+	for bit := 0; events != 0; bit, events = bit+1, events>>1 {
+		if events&1 != 0 {
+			s.counts[worker].n[id][bit].Add(1)
+		}
+	}
+}
+
+// EachEvent calls do with every event's name (ftp_passive) and how often it happened.
+func (s *Sessions) EachEvent(do func(name string, n uint64)) {
+	for id := range Registry {
+		for bit, event := range Registry[id].Events {
+			sum := uint64(0)
+			for w := range s.counts {
+				sum += s.counts[w].n[id][bit].Load()
+			}
+			do(Registry[id].Name+"_"+event, sum)
+		}
+	}
+}
+
+// Close frees the memory. No table may use it any more.
+func (s *Sessions) Close() error { return s.slab.Close() }
