@@ -57,18 +57,18 @@ func TestEndRace(t *testing.T) {
 			w.Step(refs[i], DirIn, EventSYN, nil)
 		}
 		w.End()
-		var ready atomic.Int32
+		var ready, ending atomic.Int32
+		ending.Store(workers - 1)
 		onAllWorkers(tab, func(w *Worker) {
 			w.Begin([workers]Tick{due, now, due, due}[w.id])
 			for ready.Add(1); ready.Load() < workers; {
 				runtime.Gosched()
 			}
+			for n := 0; w.id == 1 && ending.Load() > 0; n++ {
+				w.Step(refs[n%conns], DirIn, []Event{EventACK, EventRST, EventSYN}[n%3], nil)
+			}
 			for i, ref := range refs {
 				switch {
-				case w.id == 1:
-					for n := range 20 {
-						w.Step(ref, DirIn, []Event{EventACK, EventRST, EventSYN}[n%3], nil)
-					}
 				case w.id == 2 && i%2 == 0:
 					w.Expire(ref)
 				case w.id == 3 && i%4 < 2:
@@ -76,6 +76,7 @@ func TestEndRace(t *testing.T) {
 					tab.Flush(func(s *Snapshot) bool { return s.Client == e.Client })
 				}
 			}
+			ending.Add(-1)
 			w.End()
 		})
 		for i := 0; i < conns; i += 2 {
