@@ -16,8 +16,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// benchTable is a table with conns of clients 0 to n-1, the same for all
-// benchmarks that ask for the same n.
+// benchTable is a table with conns of clients 0 to n-1. Benchmarks that want the same n
+// share it.
 type benchTable struct {
 	*Table
 	n int
@@ -25,7 +25,7 @@ type benchTable struct {
 
 var benchTables sync.Map // int: *benchTable
 
-func filled(b *testing.B, n, workers int) *benchTable {
+func filledTable(b *testing.B, n, workers int) *benchTable {
 	b.Helper()
 	key := [2]int{n, workers}
 	if t, ok := benchTables.Load(key); ok {
@@ -44,7 +44,7 @@ func filled(b *testing.B, n, workers int) *benchTable {
 	for i := 0; i < n; {
 		w.Begin(1000)
 		for end := min(i+64, n); i < end; i++ {
-			flow := flowOf(uint64(i))
+			flow := udpEntry(uint64(i))
 			if ref, _ := w.Insert(&flow); ref == 0 {
 				b.Fatalf("conn %d of %d refused", i, n)
 			}
@@ -56,22 +56,22 @@ func filled(b *testing.B, n, workers int) *benchTable {
 	return bt
 }
 
-// flowOf is client i's UDP conn.
-func flowOf(i uint64) Entry {
+// udpEntry is the UDP conn of client i.
+func udpEntry(i uint64) Entry {
 	return Entry{
-		Client: clientOf(i), ClientPort: uint16(i), VIP: v4(10, 9, 0, 1), VPort: 53,
+		Client: clientAddr(i), ClientPort: uint16(i), VIP: v4(10, 9, 0, 1), VPort: 53,
 		Server: v4(10, 1, 0, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
 	}
 }
 
-func clientOf(i uint64) (a wire.Addr) {
+func clientAddr(i uint64) (a wire.Addr) {
 	a[10], a[11] = 0xff, 0xff
 	binary.BigEndian.PutUint32(a[12:], uint32(i))
 	return a
 }
 
-func queryOf(q *Query, i uint64) {
-	q.Client, q.ClientPort = clientOf(i), uint16(i)
+func setClient(q *Query, i uint64) {
+	q.Client, q.ClientPort = clientAddr(i), uint16(i)
 }
 
 func newQueries(n int) []Query {
@@ -92,12 +92,12 @@ func (x *xorshift) next() uint64 {
 	return uint64(*x)
 }
 
-// lookups looks up b random conns in batches.
+// lookups looks up random conns, count in all, in batches.
 func (t *benchTable) lookups(worker, count, batch int) (missed int) {
 	w, q, rnd := t.Worker(worker), newQueries(64), xorshift(worker+1)<<32
 	for done := 0; done < count; done += len(q) {
 		for i := range q {
-			queryOf(&q[i], rnd.next()%uint64(t.n))
+			setClient(&q[i], rnd.next()%uint64(t.n))
 		}
 		w.Begin(1000)
 		for i := 0; i < len(q); i += batch {
@@ -119,7 +119,7 @@ func BenchmarkLookup(b *testing.B) {
 	for _, n := range []int{1e6, 1e7} {
 		for _, batch := range []int{64, 1} {
 			b.Run(fmt.Sprintf("conns=%d/batch=%d", n, batch), func(b *testing.B) {
-				t := filled(b, n, 1)
+				t := filledTable(b, n, 1)
 				b.ResetTimer()
 				if missed := t.lookups(0, b.N, batch); missed > 0 {
 					b.Fatalf("%d of %d not found", missed, b.N)
@@ -129,12 +129,12 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkLookupWorkers has one worker and two look up in the same table; the
-// time is that of one lookup of all workers together.
+// BenchmarkLookupWorkers has one worker, and two, look up in the same table. The time is
+// that of one lookup by all workers together.
 func BenchmarkLookupWorkers(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			t := filled(b, 1e6, 2)
+			t := filledTable(b, 1e6, 2)
 			b.ResetTimer()
 			var wg sync.WaitGroup
 			for worker := range workers {
@@ -145,29 +145,29 @@ func BenchmarkLookupWorkers(b *testing.B) {
 	}
 }
 
-// BenchmarkInsertExpire inserts conns into a table that holds a million while as
-// many run out: one operation is one of each, with the lookup that misses and
-// the step of the first packet, as a director does it.
+// BenchmarkInsertExpire inserts conns into a table of a million while as many expire. One
+// operation is one of each, with the lookup that misses and the step of the first
+// packet, as the director does it.
 func BenchmarkInsertExpire(b *testing.B) {
-	const live, perTurn = 1_000_000, 64
+	const live, perBatch = 1_000_000, 64
 	t, err := NewTable(Config{Max: live * 3 / 2, MaxServers: 64})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer t.Close()
 	s := DefaultSettings()
-	s.Timeouts[UDPNormal] = live / perTurn // a turn each millisecond
+	s.Timeouts[UDPNormal] = live / perBatch // a batch each millisecond
 	t.SetSettings(s)
-	w, q, now, next := t.Worker(0), newQueries(perTurn), Tick(1000), uint64(0)
+	w, q, now, next := t.Worker(0), newQueries(perBatch), Tick(1000), uint64(0)
 	run := func(count int) {
 		for end := next + uint64(count); next < end; now++ {
 			w.Begin(now)
 			for i := range q {
-				queryOf(&q[i], (next+uint64(i))*0x9e3779b1) // clients in no order
+				setClient(&q[i], (next+uint64(i))*0x9e3779b1) // clients in no order
 			}
 			w.Lookup(q)
 			for range q {
-				flow := flowOf(next * 0x9e3779b1)
+				flow := udpEntry(next * 0x9e3779b1)
 				next++
 				ref, _ := w.Insert(&flow)
 				w.Step(ref, DirIn, EventData, nil)
@@ -184,14 +184,14 @@ func BenchmarkInsertExpire(b *testing.B) {
 	}
 }
 
-// BenchmarkStep moves established TCP conns by segments, random ones of a million.
+// BenchmarkStep steps conns, random ones of a million.
 func BenchmarkStep(b *testing.B) {
-	t := filled(b, 1e6, 1)
+	t := filledTable(b, 1e6, 1)
 	w, q, rnd := t.Worker(0), newQueries(64), xorshift(1)
 	now := Tick(1000)
 	for done := 0; done < b.N; done += len(q) {
 		for i := range q {
-			queryOf(&q[i], rnd.next()%uint64(t.n))
+			setClient(&q[i], rnd.next()%uint64(t.n))
 		}
 		now++
 		w.Begin(now)
@@ -203,9 +203,9 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// BenchmarkDueAtOnce has 5 million conns due in the same moment. It reports what
-// ending one costs, and the mean and longest turn until all are gone, each turn
-// looking up a batch of other conns as well.
+// BenchmarkDueAtOnce has 5 million conns due at the same moment. It reports the time to
+// end one, and the mean and longest batch until all are gone. Each batch looks up other
+// conns as well.
 func BenchmarkDueAtOnce(b *testing.B) {
 	const due, kept = 5_000_000, 64
 	for range b.N {
@@ -220,10 +220,10 @@ func BenchmarkDueAtOnce(b *testing.B) {
 		for i := 0; i < due+kept; {
 			w.Begin(1000)
 			for end := min(i+64, due+kept); i < end; i++ {
-				flow := flowOf(uint64(i) * 0x9e3779b1)
+				flow := udpEntry(uint64(i) * 0x9e3779b1)
 				ref, _ := w.Insert(&flow)
 				if i >= due {
-					queryOf(&q[i-due], uint64(i)*0x9e3779b1)
+					setClient(&q[i-due], uint64(i)*0x9e3779b1)
 					w.Step(ref, DirIn, EventData, &long)
 				} else {
 					w.Step(ref, DirIn, EventData, nil)
@@ -243,15 +243,15 @@ func BenchmarkDueAtOnce(b *testing.B) {
 			now := time.Now()
 			longest, begun = max(longest, now.Sub(begun)), now
 		}
-		b.ReportMetric(float64(longest.Nanoseconds()), "ns-longest-turn")
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(batches), "ns/turn")
+		b.ReportMetric(float64(longest.Nanoseconds()), "ns-longest-batch")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(batches), "ns/batch")
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/due, "ns/conn")
 		t.Close()
 	}
 }
 
-// BenchmarkRivals looks up the same random flows in Go's map, in sync.Map, in
-// xsync's concurrent map and in this table, so that the ratio shows.
+// BenchmarkRivals looks up the same random flows in Go's map, in sync.Map, in xsync's
+// concurrent map and in this table, to compare them.
 func BenchmarkRivals(b *testing.B) {
 	const n = 1e6
 	type key struct {
@@ -260,10 +260,10 @@ func BenchmarkRivals(b *testing.B) {
 		proto       uint8
 	}
 	keyOf := func(i uint64) key {
-		return key{clientOf(i), v4(10, 9, 0, 1), uint16(i), 53, wire.ProtoUDP}
+		return key{clientAddr(i), v4(10, 9, 0, 1), uint16(i), 53, wire.ProtoUDP}
 	}
 	b.Run("table", func(b *testing.B) {
-		t := filled(b, n, 1)
+		t := filledTable(b, n, 1)
 		b.ResetTimer()
 		t.lookups(0, b.N, 64)
 	})
@@ -306,8 +306,8 @@ func BenchmarkRivals(b *testing.B) {
 	})
 }
 
-// BenchmarkMemory fills a table with 10 million conns and reports what the
-// process grew by for each, and how long a garbage collection takes then.
+// BenchmarkMemory fills a table with 10 million conns. It reports how much the process
+// grew for each, and how long a garbage collection takes then.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10, 1e7} {
 		b.Run(fmt.Sprintf("conns=%d", n), func(b *testing.B) {
@@ -318,7 +318,7 @@ func BenchmarkMemory(b *testing.B) {
 			})
 			runtime.GC()
 			before := residentBytes(b)
-			filled(b, n, 1)
+			filledTable(b, n, 1)
 			grown := residentBytes(b) - before
 			var m0, m1 runtime.MemStats
 			runtime.ReadMemStats(&m0)

@@ -7,9 +7,9 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// check walks everything of a table no worker is in and reports what does not
-// fit together: index and conns, bytes of away, children, counts of servers,
-// wheels, and that every conn of the slab is in exactly one place.
+// check walks everything in a table that no worker uses, and reports what does not fit
+// together: index and conns, bytes of away, children, counts of servers, wheels, and
+// whether every conn of the slab is in exactly one place.
 func check(t testing.TB, tab *Table) {
 	t.Helper()
 	c := checker{tab: tab, where: make([]string, len(tab.conns))}
@@ -22,11 +22,11 @@ func check(t testing.TB, tab *Table) {
 
 type checker struct {
 	tab   *Table
-	where []string // of each conn: what holds its memory
+	where []string // of each conn: the place that has its memory
 }
 
-// found sessions that a conn is in a place, and that it was in none before.
-func (k *checker) found(ref Ref, place string) error {
+// isIn records the place of a conn, and fails if it was found in another before.
+func (k *checker) isIn(ref Ref, place string) error {
 	if k.where[ref] != "" {
 		return fmt.Errorf("conn %d is in %s and in %s", ref, k.where[ref], place)
 	}
@@ -34,7 +34,7 @@ func (k *checker) found(ref Ref, place string) error {
 	return nil
 }
 
-// indexed: every slot holds a settled conn that belongs there, no flow twice.
+// indexed: every slot has a settled conn that belongs there, and no flow has two.
 func (k *checker) indexed() error {
 	t, flows := k.tab, map[Entry]Ref{}
 	away := map[*bucket]uint64{}
@@ -46,7 +46,7 @@ func (k *checker) indexed() error {
 			}
 			c := &t.conns[s.ref()]
 			if s.tentative() || !c.word().listed() {
-				return fmt.Errorf("slot %#x holds a conn that is not settled (life %#x)", uint64(s), c.life.Load())
+				return fmt.Errorf("slot %#x has a conn that is not settled (life %#x)", uint64(s), c.life.Load())
 			}
 			hash := t.hashOf(c)
 			if s != newSlot(s.ref(), hash) {
@@ -72,7 +72,7 @@ func (k *checker) indexed() error {
 	}
 	for i := range t.buckets {
 		if b := &t.buckets[i]; b.away.Load() != away[b] {
-			return fmt.Errorf("bucket %d says %#x conns are away, found %#x", i, b.away.Load(), away[b])
+			return fmt.Errorf("bucket %d counts %#x conns away, found %#x", i, b.away.Load(), away[b])
 		}
 	}
 	return nil
@@ -87,8 +87,7 @@ func (k *checker) placeOf(hash uint64, bucket int) int {
 	return -1
 }
 
-// live: every live conn is found, its children are as many as it says, and it
-// is in the wheel of its worker or on the way there.
+// live: every live conn is found, and has as many children as it counts.
 func (k *checker) live() error {
 	t := k.tab
 	children := map[Ref]int{}
@@ -110,7 +109,7 @@ func (k *checker) live() error {
 	}
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		if c := &t.conns[ref]; c.word().live() && c.Children() != children[ref] {
-			return fmt.Errorf("conn %d says it has %d children, found %d", ref, c.Children(), children[ref])
+			return fmt.Errorf("conn %d counts %d children, found %d", ref, c.Children(), children[ref])
 		}
 	}
 	return nil
@@ -152,24 +151,24 @@ func (k *checker) counted() error {
 			return fmt.Errorf("server %d counts %v active, inactive, templates; found %v", id, got, want[id])
 		}
 	}
-	places := t.credits.Load() + int64(t.external.credits)
+	credits := t.credits.Load() + int64(t.external.credits)
 	for i := range t.workers {
-		places += int64(t.workers[i].credits)
+		credits += int64(t.workers[i].credits)
 	}
-	if got := t.Stats().InUse; got != inUse || places+inUse != int64(t.max) || t.expectations.Load() != expected || t.sessions.inUse.Load() != sessions {
-		return fmt.Errorf("table counts %d conns and %d places of %d, %d expectations, %d sessions; found %d, %d and %d",
-			got, places, t.max, t.expectations.Load(), t.sessions.inUse.Load(), inUse, expected, sessions)
+	if got := t.Stats().InUse; got != inUse || credits+inUse != int64(t.max) || t.expectations.Load() != expected || t.sessions.inUse.Load() != sessions {
+		return fmt.Errorf("table counts %d conns and %d credits of %d, %d expectations, %d sessions; found %d, %d and %d",
+			got, credits, t.max, t.expectations.Load(), t.sessions.inUse.Load(), inUse, expected, sessions)
 	}
 	return nil
 }
 
-// stored: follows every list that holds conns.
+// stored: follows every list of conns.
 func (k *checker) stored() error {
 	t := k.tab
 	for i := range t.workers {
 		w := &t.workers[i]
 		if w.pending != 0 || w.inbox.Load() != 0 {
-			return fmt.Errorf("worker %d has mail", i)
+			return fmt.Errorf("worker %d has conns in its inbox", i)
 		}
 		if err := k.wheel(w); err != nil {
 			return err
@@ -181,20 +180,20 @@ func (k *checker) stored() error {
 		for _, q := range lists {
 			n := 0
 			for ref := q.head; n < q.n; ref, n = t.conns[ref].next, n+1 {
-				if err := k.found(ref, "a list of free conns"); err != nil {
+				if err := k.isIn(ref, "a list of free conns"); err != nil {
 					return err
 				}
 			}
 		}
 		for ref := w.memory.unused; ref < w.memory.unusedEnd; ref++ {
-			if err := k.found(ref, "a piece never used"); err != nil {
+			if err := k.isIn(ref, "a part never used"); err != nil {
 				return err
 			}
 		}
 	}
 	for first := uint32(t.chunks.Load()); first != 0 && first != linkEnd; first = t.inboxLinks.Items[first].Load() {
 		for ref := Ref(first); ref != 0; ref = t.conns[ref].next {
-			if err := k.found(ref, "the common store"); err != nil {
+			if err := k.isIn(ref, "the common store"); err != nil {
 				return err
 			}
 		}
@@ -212,7 +211,7 @@ func (k *checker) wheel(w *Worker) error {
 				return fmt.Errorf("conn %d of worker %d in slot %d of worker %d has prev %#x, want %#x",
 					ref, c.worker(), slot, w.id, c.prev, before)
 			}
-			if err := k.found(ref, "a wheel"); err != nil {
+			if err := k.isIn(ref, "a wheel"); err != nil {
 				return err
 			}
 			before = uint32(ref)
@@ -220,13 +219,13 @@ func (k *checker) wheel(w *Worker) error {
 		}
 	}
 	if count != w.wheel.count {
-		return fmt.Errorf("wheel of worker %d says %d conns, found %d", w.id, w.wheel.count, count)
+		return fmt.Errorf("wheel of worker %d counts %d conns, found %d", w.id, w.wheel.count, count)
 	}
 	return nil
 }
 
-// lost: every conn ever used is in one place, the live ones in a wheel. Ended
-// conns that wait for their children may be in none.
+// lost: every conn ever used is in one place, the live ones in a wheel. Ended conns
+// that wait for their children may be in none.
 func (k *checker) lost() error {
 	for ref := Ref(1); ref < Ref(k.tab.firstUnused.Load()); ref++ {
 		c := &k.tab.conns[ref]

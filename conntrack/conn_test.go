@@ -8,7 +8,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestSizes: what memory per conn and the absence of false sharing rest on.
+// TestSizes: the sizes on which memory per conn and the absence of false sharing depend.
 func TestSizes(t *testing.T) {
 	for _, s := range []struct {
 		v    any
@@ -20,16 +20,16 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	if size := reflect.TypeOf(Worker{}).Size(); size > workerBytes {
-		t.Errorf("a Local has %d bytes, the budget says %d", size, workerBytes)
+		t.Errorf("a Worker has %d bytes, the budget has %d", size, workerBytes)
 	}
 	if perConn > 128 {
 		t.Errorf("a conn costs %d bytes, want at most 128", perConn)
 	}
 }
 
-// TestWalks takes conns through packets and compares states and what is left of
-// their time, as a listing shows them, with those seen of IPVS.
-func TestWalks(t *testing.T) {
+// TestStateSequences steps conns by packets. It compares states and remaining times, as
+// listings show them, with those observed of IPVS.
+func TestStateSequences(t *testing.T) {
 	type step struct {
 		dir  Dir
 		ev   Event
@@ -75,15 +75,15 @@ func TestWalks(t *testing.T) {
 			s := DefaultSettings()
 			s.SecureTCP = walk.secure
 			tab.SetSettings(s)
-			w, now, n := tab.Worker(0), Tick(5000), flow(1)
-			n.Proto, n.Method = walk.proto, walk.method
-			counts := tab.Counts(n.ServerID)
+			w, now, e := tab.Worker(0), Tick(5000), tcpEntry(1)
+			e.Proto, e.Method = walk.proto, walk.method
+			counts := tab.Counts(e.ServerID)
 			ref := Ref(0)
 			for i, step := range walk.steps {
 				now += 250
 				w.Begin(now)
 				if ref == 0 {
-					ref, _ = w.Insert(&n)
+					ref, _ = w.Insert(&e)
 				}
 				w.Step(ref, step.dir, step.ev, nil)
 				w.End()
@@ -113,19 +113,19 @@ func TestWalks(t *testing.T) {
 	}
 }
 
-// TestStepTells: Step tells the state before and after, and counts packets of
-// the client only.
-func TestStepTells(t *testing.T) {
+// TestStepResult: Step returns the state before and after, and counts packets from the
+// client only.
+func TestStepResult(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n := tab.Worker(0), flow(1)
+	w, e := tab.Worker(0), tcpEntry(1)
 	w.Begin(0)
-	ref, _ := w.Insert(&n)
+	ref, _ := w.Insert(&e)
 	if from, to := w.Step(ref, DirIn, EventSYN, nil); from != TCPNone || to != TCPSynRecv {
 		t.Errorf("SYN moves %v to %v", from, to)
 	}
 	w.Step(ref, DirOut, EventSYN, nil)
 	if c := w.Conn(ref); c.InPackets() != 1 || !c.Replied() {
-		t.Errorf("after one packet each way: %d in, replied %v", c.InPackets(), c.Replied())
+		t.Errorf("after one packet in each direction: %d in, replied %v", c.InPackets(), c.Replied())
 	}
 	for range 70000 {
 		w.Step(ref, DirIn, EventACK, nil)
@@ -143,12 +143,12 @@ func TestStepTells(t *testing.T) {
 // TestTimeoutsOfService: timeouts given to Step replace the table's.
 func TestTimeoutsOfService(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n := tab.Worker(0), flow(1)
-	n.Proto = wire.ProtoUDP
+	w, e := tab.Worker(0), tcpEntry(1)
+	e.Proto = wire.ProtoUDP
 	own := IPVSTimeouts()
 	own.Set(0, 0, 5*Second)
 	w.Begin(1000)
-	ref, _ := w.Insert(&n)
+	ref, _ := w.Insert(&e)
 	w.Step(ref, DirIn, EventData, &own)
 	w.End()
 	runBatches(tab, 5999)
@@ -161,7 +161,7 @@ func TestTimeoutsOfService(t *testing.T) {
 	}
 }
 
-// TestSet is ipvsadm --set 66 66 66, then 77 0 77: zero keeps.
+// TestSet is ipvsadm --set 66 66 66, then 77 0 77: zero keeps a value.
 func TestSet(t *testing.T) {
 	to := IPVSTimeouts()
 	to.Set(66*Second, 66*Second, 66*Second)
@@ -173,25 +173,26 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// TestBothWays: a masqueraded conn answers for RIP:rport, others for the VIP.
-func TestBothWays(t *testing.T) {
+// TestBothDirections: a server's packet finds a masqueraded conn by RIP:rport, others
+// by the VIP.
+func TestBothDirections(t *testing.T) {
 	for _, method := range []Method{MethodMasq, MethodTunnel, MethodRoute, MethodLocal, MethodBypass} {
 		tab := newTestTable(t, Config{Max: 16})
-		w, n := tab.Worker(0), flow(1)
-		n.Method = method
+		w, e := tab.Worker(0), tcpEntry(1)
+		e.Method = method
 		w.Begin(0)
-		ref, created := w.Insert(&n)
-		if again, fresh2 := w.Insert(&n); !created || fresh2 || again != ref {
-			t.Errorf("inserted twice: %d %v, then %d %v", ref, created, again, fresh2)
+		ref, created := w.Insert(&e)
+		if again, created2 := w.Insert(&e); !created || created2 || again != ref {
+			t.Errorf("inserted twice: %d %v, then %d %v", ref, created, again, created2)
 		}
-		fromRIP := Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.Server, PeerPort: n.SPort, Proto: n.Proto, Dir: DirOut}
+		fromRIP := Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.Server, PeerPort: e.SPort, Proto: e.Proto, Dir: DirOut}
 		fromVIP := fromRIP
-		fromVIP.Peer, fromVIP.PeerPort = n.VIP, n.VPort
+		fromVIP.Peer, fromVIP.PeerPort = e.VIP, e.VPort
 		byRIP, byVIP := ref, Ref(0)
 		if method != MethodMasq {
 			byRIP, byVIP = byVIP, byRIP
 		}
-		if got := lookup(w, clientQuery(&n)); got != ref {
+		if got := lookup(w, clientQuery(&e)); got != ref {
 			t.Errorf("method %d: client finds %d", method, got)
 		}
 		if got := lookup(w, fromRIP); got != byRIP {
@@ -200,7 +201,7 @@ func TestBothWays(t *testing.T) {
 		if got := lookup(w, fromVIP); got != byVIP {
 			t.Errorf("method %d: VIP:vport finds %d, want %d", method, got, byVIP)
 		}
-		skipped := clientQuery(&n)
+		skipped := clientQuery(&e)
 		skipped.Dir = DirNone
 		if got := lookup(w, skipped); got != 0 {
 			t.Errorf("DirNone finds %d", got)
@@ -209,12 +210,12 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// TestNearMisses: a conn is found by its own flow only.
+// TestNearMisses: only packets of its flow find a conn.
 func TestNearMisses(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n := tab.Worker(0), flow(1)
+	w, e := tab.Worker(0), tcpEntry(1)
 	w.Begin(0)
-	w.Insert(&n)
+	w.Insert(&e)
 	for name, change := range map[string]func(*Query){
 		"client":      func(q *Query) { q.Client[15]++ },
 		"client port": func(q *Query) { q.ClientPort++ },
@@ -224,7 +225,7 @@ func TestNearMisses(t *testing.T) {
 		"template":    func(q *Query) { q.Template = true },
 		"family":      func(q *Query) { q.Client[10], q.Client[11] = 0, 0 },
 	} {
-		q := clientQuery(&n)
+		q := clientQuery(&e)
 		change(&q)
 		if got := lookup(w, q); got != 0 {
 			t.Errorf("with another %s conn %d is found", name, got)
@@ -233,25 +234,25 @@ func TestNearMisses(t *testing.T) {
 	w.End()
 }
 
-// TestAccessors: a conn tells what it was made of.
+// TestAccessors: a conn has what was inserted.
 func TestAccessors(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
 	w := tab.Worker(0)
 	w.Begin(0)
-	n := flow(3)
-	n.ReturnHop, n.ServiceID, n.Method = 0xdead<<32, 1<<24-1, MethodTunnel
-	ref, _ := w.Insert(&n)
+	e := tcpEntry(3)
+	e.ReturnHop, e.ServiceID, e.Method = 0xdead<<32, 1<<24-1, MethodTunnel
+	ref, _ := w.Insert(&e)
 	c := w.Conn(ref)
 	client, cport := c.Client()
 	vip, vport := c.VIP()
 	server, sport := c.Server()
 	got := Entry{Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
 		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(), ReturnHop: c.ReturnHop()}
-	if got != n {
-		t.Errorf("made of %+v\ntells   %+v", n, got)
+	if got != e {
+		t.Errorf("inserted %+v\nreads    %+v", e, got)
 	}
 	if c.SetReturnHop(5); c.ReturnHop() != 5 {
-		t.Errorf("Back is %d after SetBack(5)", c.ReturnHop())
+		t.Errorf("ReturnHop is %d after SetReturnHop(5)", c.ReturnHop())
 	}
 	w.End()
 }

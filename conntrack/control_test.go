@@ -6,25 +6,25 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// template is a persistence entry of the client of flow i.
-func template(i int, timeout Tick) Entry {
-	n := flow(i)
-	n.Template, n.ClientPort, n.VPort, n.SPort, n.Timeout = true, 0, 0, 0, timeout
-	return n
+// templateEntry is a template of the client of tcpEntry(i).
+func templateEntry(i int, timeout Tick) Entry {
+	e := tcpEntry(i)
+	e.Template, e.ClientPort, e.VPort, e.SPort, e.Timeout = true, 0, 0, 0, timeout
+	return e
 }
 
-// TestTemplate: a template is found as such, kept by its children 60 s at a
-// time, and renewed with its own timeout.
+// TestTemplate: a template is found as such. Its children keep it, 60 s at a time.
+// Renew restarts its time and may change its timeout.
 func TestTemplate(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, tmpl, n := tab.Worker(0), template(1, 20*Second), flow(1)
+	w, tmpl, e := tab.Worker(0), templateEntry(1, 20*Second), tcpEntry(1)
 	w.Begin(0)
 	parent, created := w.Insert(&tmpl)
 	if got := lookup(w, clientQuery(&tmpl)); !created || got != parent {
 		t.Fatalf("template %d is found as %d", parent, got)
 	}
-	n.Control = parent
-	child, _ := w.Insert(&n)
+	e.Control = parent
+	child, _ := w.Insert(&e)
 	c := w.Conn(parent)
 	w.Step(child, DirIn, EventSYN, nil)
 	if c.State() != TemplateNone || c.Children() != 1 {
@@ -39,7 +39,7 @@ func TestTemplate(t *testing.T) {
 		t.Errorf("server counts %d templates and %d conns", counts.Templates.Load(), counts.Total())
 	}
 
-	runBatches(tab, 20*Second+wheelStep) // the template's time is up, its child lives
+	runBatches(tab, 20*Second+wheelStep) // the template is due, its child lives
 	left := c.Deadline() - w.now
 	if !c.Live() || left > childTimeout || left < childTimeout-2*wheelStep {
 		t.Errorf("kept for a child the template has %d ms left, want about %d", left, childTimeout)
@@ -56,7 +56,7 @@ func TestTemplate(t *testing.T) {
 	if got := c.Deadline(); got != 71*Second || c.Timeout() != 40*Second {
 		t.Errorf("renewed at 31 s to 40 s it ends at %d ms", got)
 	}
-	runBatches(tab, 901*Second) // the child's time is up; the template has its minute
+	runBatches(tab, 901*Second) // the child has ended; the template is kept for a minute
 	if got := tab.Stats().InUse; got != 1 {
 		t.Errorf("%d conns after the child's time, want the template", got)
 	}
@@ -68,28 +68,28 @@ func TestTemplate(t *testing.T) {
 	check(t, tab)
 }
 
-// TestTemplateOfUDP: a reply assures it, so never without replies.
+// TestTemplateOfUDP: a reply assures a template, and without replies nothing does.
 func TestTemplateOfUDP(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, tmpl, n := tab.Worker(0), template(1, 20*Second), flow(1)
-	n.Proto = wire.ProtoUDP
+	w, tmpl, e := tab.Worker(0), templateEntry(1, 20*Second), tcpEntry(1)
+	e.Proto = wire.ProtoUDP
 	w.Begin(0)
-	n.Control, _ = w.Insert(&tmpl)
-	child, _ := w.Insert(&n)
+	e.Control, _ = w.Insert(&tmpl)
+	child, _ := w.Insert(&e)
 	w.Step(child, DirIn, EventData, nil)
 	w.Step(child, DirIn, EventData, nil)
-	if s := w.Conn(n.Control).State(); s != TemplateNone {
+	if s := w.Conn(e.Control).State(); s != TemplateNone {
 		t.Errorf("template is %v without a reply", s)
 	}
 	w.Step(child, DirOut, EventData, nil)
-	if s := w.Conn(n.Control).State(); s != TemplateAssured {
+	if s := w.Conn(e.Control).State(); s != TemplateAssured {
 		t.Errorf("template is %v after a reply", s)
 	}
 	w.End()
 }
 
-// TestExpireControlled: the last child that is ended takes a template along unless
-// it is assured; a parent ended first keeps its memory for them.
+// TestExpireControlled: if the last child is ended by force, its template ends too
+// unless it is assured. A parent that ended first keeps its memory for its children.
 func TestExpireControlled(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -102,13 +102,13 @@ func TestExpireControlled(t *testing.T) {
 		{"controlling conn", false, false, 1},
 	} {
 		tab := newTestTable(t, Config{Max: 16})
-		w, p, n := tab.Worker(0), flow(2), flow(1)
+		w, p, e := tab.Worker(0), tcpEntry(2), tcpEntry(1)
 		if c.template {
-			p = template(1, 20*Second)
+			p = templateEntry(1, 20*Second)
 		}
 		w.Begin(0)
-		n.Control, _ = w.Insert(&p)
-		child, _ := w.Insert(&n)
+		e.Control, _ = w.Insert(&p)
+		child, _ := w.Insert(&e)
 		if c.assured {
 			w.Step(child, DirIn, EventSYN, nil)
 			w.Step(child, DirIn, EventACK, nil)
@@ -123,17 +123,17 @@ func TestExpireControlled(t *testing.T) {
 	}
 
 	tab := newTestTable(t, Config{Max: 16})
-	w, p, n := tab.Worker(0), template(1, 20*Second), flow(1)
+	w, p, e := tab.Worker(0), templateEntry(1, 20*Second), tcpEntry(1)
 	w.Begin(0)
 	parent, _ := w.Insert(&p)
-	n.Control = parent
-	child, _ := w.Insert(&n)
+	e.Control = parent
+	child, _ := w.Insert(&e)
 	w.Step(child, DirIn, EventSYN, nil)
 	w.Expire(parent)
 	if got := lookup(w, clientQuery(&p)); got != 0 {
 		t.Errorf("ended template is found as %d", got)
 	}
-	late := flow(2)
+	late := tcpEntry(2)
 	late.Control = parent
 	orphan, _ := w.Insert(&late)
 	if got := w.Conn(orphan).Control(); got != 0 {
@@ -154,19 +154,19 @@ func TestExpireControlled(t *testing.T) {
 	}
 }
 
-// TestOnePacket: such a conn is nobody's to find and ends with the turn.
+// TestOnePacket: no lookup finds such a conn, and it ends with the batch.
 func TestOnePacket(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n := tab.Worker(0), flow(1)
-	n.OnePacket, n.Proto = true, wire.ProtoUDP
+	w, e := tab.Worker(0), tcpEntry(1)
+	e.OnePacket, e.Proto = true, wire.ProtoUDP
 	for range 100 {
 		w.Begin(0)
-		ref, created := w.Insert(&n)
-		ref2, fresh2 := w.Insert(&n)
-		if !created || !fresh2 || ref == ref2 {
-			t.Fatalf("two packets got %d %v and %d %v", ref, created, ref2, fresh2)
+		ref, created := w.Insert(&e)
+		ref2, created2 := w.Insert(&e)
+		if !created || !created2 || ref == ref2 {
+			t.Fatalf("two packets got %d %v and %d %v", ref, created, ref2, created2)
 		}
-		if got := lookup(w, clientQuery(&n)); got != 0 {
+		if got := lookup(w, clientQuery(&e)); got != 0 {
 			t.Fatalf("found as %d", got)
 		}
 		if w.Step(ref, DirIn, EventData, nil); !w.Conn(ref).OnePacket() {
@@ -181,24 +181,24 @@ func TestOnePacket(t *testing.T) {
 	check(t, tab)
 }
 
-// TestExpectClient: an entry that waits for a client is found by any port of
-// his, until one of them takes its place, and by no packet of the server.
+// TestExpectClient: an expectation of a client is found from any port of that client,
+// until SetPort replaces it, and by no packet of the server.
 func TestExpectClient(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n := tab.Worker(0), flow(1)
-	n.NoClientPort, n.State, n.ClientPort = true, TCPListen, 99
+	w, e := tab.Worker(0), tcpEntry(1)
+	e.NoClientPort, e.State, e.ClientPort = true, TCPListen, 99
 	w.Begin(0)
-	wait, _ := w.Insert(&n)
+	wait, _ := w.Insert(&e)
 	c := w.Conn(wait)
 	if _, port := c.Client(); port != 0 || !c.NoClientPort() || c.State() != TCPListen || c.Deadline() != 120*Second {
 		t.Errorf("waits with port %d, state %v, until %d", port, c.State(), c.Deadline())
 	}
-	q := clientQuery(&n)
+	q := clientQuery(&e)
 	q.ClientPort = 4711
 	if got := lookup(w, q); got != wait {
 		t.Errorf("a packet from port 4711 finds %d, want %d", got, wait)
 	}
-	if got := lookup(w, serverQuery(&n)); got != 0 {
+	if got := lookup(w, serverQuery(&e)); got != 0 {
 		t.Errorf("the server's packet finds %d", got)
 	}
 	other := q
@@ -219,22 +219,21 @@ func TestExpectClient(t *testing.T) {
 	check(t, tab)
 }
 
-// TestExpectServer: an entry that waits for a server is found by any port of its,
-// but by a conn's packets only if there is no such conn, and by no packet of the
-// client; with the port a conn takes its place, from the port of the VIP it was
-// given or, if none, the server's.
+// TestExpectServer: an expectation of a server is found from any port of that server,
+// unless there is a conn, and by no packet of the client. SetPort replaces it by a conn,
+// which has the VIP's port that the expectation had or, if that was 0, the server's.
 func TestExpectServer(t *testing.T) {
 	for _, vport := range []uint16{20, 0} {
 		tab := newTestTable(t, Config{Max: 16})
-		w, old := tab.Worker(0), flow(1)
+		w, old := tab.Worker(0), tcpEntry(1)
 		old.VPort, old.SPort = 20, 20
 		w.Begin(0)
 		known, _ := w.Insert(&old)
 		n := old
 		n.NoServerPort, n.State, n.VPort, n.Timeout = true, TCPListen, vport, 30*Second
 		wait, created := w.Insert(&n)
-		if again, fresh2 := w.Insert(&n); !created || fresh2 || again != wait || wait == known {
-			t.Fatalf("inserted twice: %d %v, then %d %v", wait, created, again, fresh2)
+		if again, created2 := w.Insert(&n); !created || created2 || again != wait || wait == known {
+			t.Fatalf("inserted twice: %d %v, then %d %v", wait, created, again, created2)
 		}
 		if c := w.Conn(wait); !c.Expectation() || c.NoClientPort() || c.Deadline() != 30*Second {
 			t.Errorf("waits until %d: %+v", c.Deadline(), c)
@@ -276,12 +275,12 @@ func TestExpectServer(t *testing.T) {
 	}
 }
 
-// TestKeptForTransfers: a controlling conn outlives its own time while a transfer
-// goes on, and a transfer that stands still lives as long as packets of the
-// controlling conn come; when neither has any, both end.
+// TestKeptForTransfers: a controlling conn is kept while a transfer goes on. A transfer
+// that stands still is kept as long as the controlling conn has packets. When neither
+// has any, both end.
 func TestKeptForTransfers(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, control, data := tab.Worker(0), flow(1), flow(1)
+	w, control, data := tab.Worker(0), tcpEntry(1), tcpEntry(1)
 	data.VPort = 20
 	w.Begin(0)
 	parent, _ := w.Insert(&control)

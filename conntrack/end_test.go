@@ -15,7 +15,7 @@ func TestUnlinkOutdated(t *testing.T) {
 		"a flush ended it":        func(w *Worker, _ Ref) { w.t.Flush(func(*Snapshot) bool { return true }) },
 	} {
 		tab := newTestTable(t, Config{Max: 16, Workers: 2})
-		w, other, e := tab.Worker(0), tab.Worker(1), flow(1)
+		w, other, e := tab.Worker(0), tab.Worker(1), tcpEntry(1)
 		w.Begin(0)
 		other.Begin(0)
 		ref, _ := w.Insert(&e)
@@ -52,7 +52,7 @@ func TestEndRace(t *testing.T) {
 		w := tab.Worker(0)
 		w.Begin(now)
 		for i := range refs {
-			e := flow(i)
+			e := tcpEntry(i)
 			refs[i], _ = w.Insert(&e)
 			w.Step(refs[i], DirIn, EventSYN, nil)
 		}
@@ -72,7 +72,7 @@ func TestEndRace(t *testing.T) {
 				case w.id == 2 && i%2 == 0:
 					w.Expire(ref)
 				case w.id == 3 && i%4 < 2:
-					e := flow(i)
+					e := tcpEntry(i)
 					tab.Flush(func(s *Snapshot) bool { return s.Client == e.Client })
 				}
 			}

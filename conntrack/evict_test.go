@@ -6,13 +6,13 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// fill puts conns into a turn of their own and moves them by events.
+// fill inserts conns, each in a separate batch, and steps them by events.
 func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events ...Event) []Ref {
 	t.Helper()
 	w, refs := tab.Worker(0), make([]Ref, n)
 	for i := range refs {
 		w.Begin(now)
-		f := flow(from + i)
+		f := tcpEntry(from + i)
 		f.Proto = proto
 		if refs[i], _ = w.Insert(&f); refs[i] == 0 {
 			t.Fatalf("conn %d of %d refused: %+v", i, n, tab.Stats())
@@ -25,9 +25,9 @@ func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events .
 	return refs
 }
 
-// TestEvictionOrder fills a table with half-open, closing and idle conns and
-// has more come: they go in that order, of the idle ones the idlest first, and
-// conns with children never.
+// TestEvictionOrder fills a table with half-open, closing and idle conns and inserts
+// more. Conns are evicted in that order, of the idle ones the longest idle first. Conns
+// with children are never evicted.
 func TestEvictionOrder(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 200})
 	w := tab.Worker(0)
@@ -37,7 +37,7 @@ func TestEvictionOrder(t *testing.T) {
 	idlest := fill(t, tab, 2000, 100, 50, wire.ProtoTCP, EventSYN, EventACK)
 	busy := fill(t, tab, 3000, 150, 50, wire.ProtoTCP, EventSYN, EventACK)
 	w.Begin(3500)
-	child := flow(901)
+	child := tcpEntry(901)
 	child.Control = parent
 	ref, _ := w.Insert(&child)
 	w.Step(ref, DirIn, EventSYN, nil)
@@ -61,9 +61,9 @@ func TestEvictionOrder(t *testing.T) {
 		live := 0
 		for i, ref := range refs {
 			c := &tab.conns[ref]
-			f := flow(100 + i)
+			f := tcpEntry(100 + i)
 			if name == "busy" {
-				f = flow(150 + i)
+				f = tcpEntry(150 + i)
 			}
 			if c.Live() && c.client == f.Client {
 				live++
@@ -83,18 +83,18 @@ func TestEvictionOrder(t *testing.T) {
 	check(t, tab)
 }
 
-// TestNothingToEvict: a table full of conns with children refuses more, counts
-// that, and goes on when there is room.
+// TestNothingToEvict: a table full of conns with children refuses more and counts that.
+// When there is room, it accepts them again.
 func TestNothingToEvict(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 2, slack: 8})
 	w := tab.Worker(0)
 	w.Begin(0)
-	n := flow(1)
-	p, _ := w.Insert(&n)
-	child := flow(2)
+	e := tcpEntry(1)
+	p, _ := w.Insert(&e)
+	child := tcpEntry(2)
 	child.Control = p
 	w.Insert(&child)
-	g := flow(3)
+	g := tcpEntry(3)
 	g.Control, _ = w.Insert(&child)
 	if ref, _ := w.Insert(&g); ref != 0 {
 		t.Errorf("a third conn got into a table for 2: %d", ref)
@@ -106,7 +106,7 @@ func TestNothingToEvict(t *testing.T) {
 	reclaimAll(tab, 1)
 	check(t, tab)
 	w.Begin(2)
-	w.Expire(lookup(w, clientQuery(&n)))
+	w.Expire(lookup(w, clientQuery(&e)))
 	if ref, created := w.Insert(&g); ref == 0 || !created {
 		t.Errorf("no room after a conn ended: %d %v", ref, created)
 	}
@@ -115,23 +115,23 @@ func TestNothingToEvict(t *testing.T) {
 	check(t, tab)
 }
 
-// TestFlood: 100 established conns that transfer live through twenty times the
-// table's size of half-open ones.
+// TestFlood: 100 established conns with traffic survive twenty times the table's size of
+// half-open ones.
 func TestFlood(t *testing.T) {
 	const size, established = 5000, 100
 	tab := newTestTable(t, Config{Max: size})
 	fill(t, tab, 0, 0, established, wire.ProtoTCP, EventSYN, EventACK)
 	w, q := tab.Worker(0), make([]Query, established)
 	for i := range q {
-		f := flow(i)
+		f := tcpEntry(i)
 		q[i] = clientQuery(&f)
 	}
 	now := Tick(0)
 	for i := 0; i < 20*size; now++ {
 		w.Begin(now)
 		for range 64 {
-			f := flow(1000 + i)
-			f.Client = clientOf(1<<24 + uint64(i))
+			f := tcpEntry(1000 + i)
+			f.Client = clientAddr(1<<24 + uint64(i))
 			i++
 			if ref, created := w.Insert(&f); ref == 0 || !created {
 				t.Fatalf("conn %d of the flood: %d %v", i, ref, created)
@@ -158,15 +158,15 @@ func TestFlood(t *testing.T) {
 	check(t, tab)
 }
 
-// TestOneClientsWindow: a client that calls ten thousand ports from one of its
-// own fills one window of the index; it pushes out its own conns, not others'.
+// TestOneClientsWindow: a client that connects from one port to ten thousand fills one
+// window of the index. It evicts its own conns, not those of others.
 func TestOneClientsWindow(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 20000})
 	fill(t, tab, 0, 0, 5000, wire.ProtoTCP, EventSYN) // others, half-open
 	w := tab.Worker(0)
 	for port := range 10000 {
 		w.Begin(Tick(port / 64))
-		f := flow(9999)
+		f := tcpEntry(9999)
 		f.VPort = uint16(port)
 		ref, created := w.Insert(&f)
 		if ref == 0 || !created {
@@ -178,7 +178,7 @@ func TestOneClientsWindow(t *testing.T) {
 	}
 	others, own := 0, 0
 	tab.Walk(nil, func(s *Snapshot) bool {
-		if f := flow(9999); s.Client == f.Client {
+		if f := tcpEntry(9999); s.Client == f.Client {
 			own++
 		} else {
 			others++
@@ -192,8 +192,7 @@ func TestOneClientsWindow(t *testing.T) {
 	check(t, tab)
 }
 
-// TestFullIndex: as many conns as the table is for find slots; none is evicted
-// for lack of them.
+// TestFullIndex: Config.Max conns find slots in the index, and none is evicted for one.
 func TestFullIndex(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 10, 1000, 200000} {
 		tab := newTestTable(t, Config{Max: size, Seed: 1})
@@ -204,12 +203,12 @@ func TestFullIndex(t *testing.T) {
 	}
 }
 
-// TestDropEntry: the defence ends half-open conns and templates that never
-// worked, and of conns with n packets one in n; those that were idle for longer
-// than a minute and those with many packets stay.
+// TestDropEntry: drop_entry ends half-open conns, templates that are not assured, and of
+// conns with n packets one in n. Conns idle for longer than a minute stay, and so do
+// those with many packets.
 func TestDropEntry(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 4000})
-	fill(t, tab, 0, 0, 100, wire.ProtoTCP, EventSYN, EventACK) // idle by then
+	fill(t, tab, 0, 0, 100, wire.ProtoTCP, EventSYN, EventACK) // idle when the defence is on
 	fill(t, tab, 70*Second, 100, 100, wire.ProtoTCP, EventSYN)
 	fill(t, tab, 70*Second, 200, 300, wire.ProtoTCP, EventSYN, EventACK, EventACK)
 	fill(t, tab, 70*Second, 500, 100, wire.ProtoTCP, EventSYN, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK)
@@ -217,7 +216,7 @@ func TestDropEntry(t *testing.T) {
 	s.DropEntry = ModeAlways
 	tab.SetSettings(&s)
 	for now := 71 * Second; now < 71*Second+40*Second; now += Second {
-		runBatches(tab, now) // a thirty-second of the table each second
+		runBatches(tab, now) // a 32nd of the table each second
 	}
 	left := map[string]int{}
 	tab.Walk(nil, func(s *Snapshot) bool {
@@ -240,8 +239,8 @@ func TestDropEntry(t *testing.T) {
 	check(t, tab)
 }
 
-// TestDropPacket: the 1st, 11th, 21st… new conn at the rate of 10; under ModeAuto
-// only while room is short, and the more the shorter.
+// TestDropPacket: at a rate of 10 the 1st, 11th, 21st… new conn is dropped. Under
+// ModeAuto this is only while room is short, and the more so the less room there is.
 func TestDropPacket(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 100})
 	w := tab.Worker(0)
@@ -273,8 +272,9 @@ func TestDropPacket(t *testing.T) {
 	}
 }
 
-// How long a conn is idle goes by the timeouts of its service: a short one does
-// not make busy conns look idle, nor a long one idle conns busy.
+// TestEvictionByServiceTimeouts: eviction takes the idle time of a conn by the timeouts
+// of its service. A short timeout does not make busy conns look idle, nor a long one
+// idle conns busy.
 func TestEvictionByServiceTimeouts(t *testing.T) {
 	short, long := IPVSTimeouts(), IPVSTimeouts()
 	short[TCPEstablished], long[TCPEstablished] = 5*Second, 432000*Second
@@ -291,8 +291,8 @@ func TestEvictionByServiceTimeouts(t *testing.T) {
 			tab.Counts(uint32(1 + i)).Timeouts.Store(to)
 			w.Begin(now)
 			defer w.End()
-			n := flow(i)
-			ref, _ := w.Insert(&n)
+			e := tcpEntry(i)
+			ref, _ := w.Insert(&e)
 			w.Step(ref, DirIn, EventSYN, to)
 			w.Step(ref, DirIn, EventACK, to)
 			return ref

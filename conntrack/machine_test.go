@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// The tables as a document has them, for comparing: a row for each state; in
-// each column the next states for SYN, FIN, ACK and RST.
+// The kernel's tables written as documentation, to compare with: a row for each state;
+// in each column the next states for SYN, FIN, ACK and RST.
 const (
 	normalTable = `
 | NO NONE | SR CL ES CL | SS TW ES CL | SR CL ES CL |
@@ -38,8 +38,8 @@ const (
 | LI | SR LI LI LI | LI LI ES CL | SA LI LI LI |
 | SA | SA SA SA CL | SA TW ES CL | SA TW ES CL |`
 
-	// SCTP is told by its changes; what is not named stays. "a..b" is a to b in
-	// the states' order.
+	// SCTP's table as changes; a state not named stays. "a..b" is a to b in the order
+	// of states.
 	sctpTable = `
 IN data NO>ES; init NO>I1 I1>IN RJ>IN CL>IN; initack NO,I1,IN>CW CW>CO; cecho NO>CR I1>IN CS>CR; cack NO>ES CE>ES; shut NO>SR ES>SR; shutack NO>CL I1>IN SS>CL SA>CL; shutcompl NO,I1,IN,SA>CL; error NO>CL CE>CL; abort all>CL CW>RJ
 OUT data NO>ES; init all>CW ES>ES; initack NO,I1,IN>CS; cecho NO,I1,IN,CS,CR,CW,CO,CE>CE; cack NO,I1,IN,CS,CR,CW,CO,CE>ES; shut NO..CE,ES>SS; shutack NO,I1,IN,CS,CR,SS,SR>SA; shutcompl NO>CL; error NO,I1,IN,CS,CR>CL; abort all>CL I1>RJ
@@ -53,7 +53,7 @@ var (
 	columns   = strings.Fields("IN OUT IN-ONLY")
 )
 
-// matrix prints the next states of one column of a machine, a line per event.
+// matrix prints the next states of one column of a machine, a line for each event.
 func matrix(m *machine, col column, first, last State, codes []string, from, to Event) string {
 	var b strings.Builder
 	for ev := from; ev <= to; ev++ {
@@ -70,8 +70,7 @@ func matrix(m *machine, col column, first, last State, codes []string, from, to 
 	return b.String()
 }
 
-// TestTCPMachine compares both TCP tables, printed as matrices, with the
-// document's.
+// TestTCPMachine compares both TCP machines, printed as matrices, with the tables above.
 func TestTCPMachine(t *testing.T) {
 	for name, doc := range map[string]string{"normal": normalTable, "secure": secureTable} {
 		m := normalMachine
@@ -101,7 +100,7 @@ func TestTCPMachine(t *testing.T) {
 	}
 }
 
-// TestSCTPMachine compares the SCTP table with the document's changes.
+// TestSCTPMachine compares the SCTP machine with the changes above.
 func TestSCTPMachine(t *testing.T) {
 	for col, line := range strings.Split(strings.TrimSpace(sctpTable), "\n") {
 		line = strings.TrimPrefix(line, columns[col]+" ")
@@ -129,8 +128,7 @@ func TestSCTPMachine(t *testing.T) {
 	}
 }
 
-// sctpStatesOf are the indexes that a list such as "NO,I1", "NO..CE,ES" or
-// "all" names.
+// sctpStatesOf returns the indexes of a list such as "NO,I1", "NO..CE,ES" or "all".
 func sctpStatesOf(list string) (states []int) {
 	for _, part := range strings.Split(list, ",") {
 		from, to, isRange := strings.Cut(part, "..")
@@ -147,7 +145,7 @@ func sctpStatesOf(list string) (states []int) {
 	return states
 }
 
-// TestForeignEvents says that an event of another protocol moves no state.
+// TestForeignEvents: an event of another protocol changes no state.
 func TestForeignEvents(t *testing.T) {
 	for col := range numColumn {
 		for ev := range numEvent {
@@ -162,8 +160,8 @@ func TestForeignEvents(t *testing.T) {
 	}
 }
 
-// TestStates compares names, timeouts in seconds and numbers on the wire with
-// IPVS's, and says which states are active.
+// TestStates compares names, order and timeouts in seconds of the states with IPVS's,
+// and which states are active.
 func TestStates(t *testing.T) {
 	const (
 		tcp  = "NONE 2, ESTABLISHED 900, SYN_SENT 120, SYN_RECV 60, FIN_WAIT 120, TIME_WAIT 120, CLOSE 10, CLOSE_WAIT 60, LAST_ACK 30, LISTEN 120, SYNACK 120"
@@ -192,8 +190,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestTCPEvent: RST wins over SYN, SYN over FIN, FIN over ACK; without any of
-// them the segment is bare, whatever else is set.
+// TestTCPEvent: RST wins over SYN, SYN over FIN, FIN over ACK. Without any of them the
+// segment is EventBare, whatever other flags it has.
 func TestTCPEvent(t *testing.T) {
 	order := []struct {
 		flag uint8

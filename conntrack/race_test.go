@@ -21,7 +21,7 @@ func onAllWorkers(tab *Table, f func(w *Worker)) {
 	wg.Wait()
 }
 
-// rounds is how often racing tests go round: less where all is slower.
+// rounds is how often a racing test repeats: n, or less with -short.
 func rounds(n int) int {
 	if testing.Short() {
 		return n / 10
@@ -29,8 +29,8 @@ func rounds(n int) int {
 	return n
 }
 
-// TestInsertRace has all workers insert the same flows at the same time: each
-// flow is fresh for one of them, and all get the same conn.
+// TestInsertRace has all workers insert the same flows at the same time. Each flow is
+// created by one of them, and all get the same conn.
 func TestInsertRace(t *testing.T) {
 	const workers, flows = 4, 8
 	tab := newTestTable(t, Config{Max: 200, Workers: workers, slack: 2000})
@@ -45,7 +45,7 @@ func TestInsertRace(t *testing.T) {
 				runtime.Gosched()
 			}
 			for i := range flows {
-				n := flow(i)
+				n := tcpEntry(i)
 				n.VPort = uint16(round)
 				ref, isNew := w.Insert(&n)
 				if isNew {
@@ -57,7 +57,7 @@ func TestInsertRace(t *testing.T) {
 		})
 		for i := range flows {
 			if n := created[i].Swap(0); n != 1 {
-				t.Fatalf("round %d: flow %d is fresh for %d workers", round, i, n)
+				t.Fatalf("round %d: flow %d was created by %d workers", round, i, n)
 			}
 			for worker := range workers {
 				if got[worker][i] == 0 || got[worker][i] != got[0][i] {
@@ -76,17 +76,17 @@ func TestInsertRace(t *testing.T) {
 	check(t, tab)
 }
 
-// TestSettledMeanwhile plays a race of three by hand: a worker sees a settled
-// rival of its conn; the rival ends; another worker, whose own conn has the
-// smaller ref, settles the first one's. Then that conn stands.
+// TestSettledMeanwhile replays a race of three. A worker sees a settled rival of its
+// conn. The rival ends. Another worker, whose conn has the smaller ref, settles the
+// first worker's conn. Then that conn stands.
 func TestSettledMeanwhile(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16, Workers: 2})
-	w, n := tab.Worker(0), flow(1)
+	w, e := tab.Worker(0), tcpEntry(1)
 	w.Begin(0)
-	rival, _ := w.Insert(&n)
+	rival, _ := w.Insert(&e)
 	hash := tab.hashOf(w.Conn(rival))
-	small, _ := w.newConn(&n)
-	own, state := w.newConn(&n)
+	small, _ := w.newConn(&e)
+	own, state := w.newConn(&e)
 	v := newSlot(own, hash) | tentative
 	pos, _ := tab.put(hash, v)
 	if s, _ := tab.rival(w.Conn(own), hash, v); s.ref() != rival || s.tentative() {
@@ -106,11 +106,11 @@ func TestSettledMeanwhile(t *testing.T) {
 	check(t, tab)
 }
 
-// TestStress has workers do everything to few flows in a table too small for
-// them, while others list and flush, and checks within each turn what a turn
-// may rely on: a conn found is of the flow asked for and stays so to the end of
-// the turn, though it may end and its memory be wanted. Afterwards the whole
-// table must fit together.
+// TestStress has workers do everything with few flows in a table too small for them,
+// while others list and flush. It checks within each batch what a batch may rely on: a
+// conn that was found is of the query's flow, and stays so until the end of the batch,
+// though it may end and its memory be wanted. At the end the whole table must fit
+// together.
 func TestStress(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -139,7 +139,7 @@ func TestStress(t *testing.T) {
 			others.Go(func() { lister(tab, stop) })
 			others.Go(func() { flusher(tab, stop, seed) })
 			onAllWorkers(tab, func(w *Worker) {
-				st := &stresser{t: t, l: w, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
+				st := &stresser{t: t, w: w, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
 				for left.Add(-1) >= 0 {
 					st.batch(Tick(now.Add(int64(st.rnd.IntN(c.jitter)))))
 				}
@@ -187,30 +187,30 @@ func flusher(tab *Table, stop chan struct{}, seed uint64) {
 // stresser is one worker of TestStress.
 type stresser struct {
 	t     *testing.T
-	l     *Worker
+	w     *Worker
 	flows int
 	rnd   *rand.Rand
 	found []foundConn
 }
 
-// foundConn is a conn this turn found, and the question that found it.
+// foundConn is a conn that this batch found, and the query that found it.
 type foundConn struct {
 	q   Query
 	ref Ref
 }
 
 func (s *stresser) batch(now Tick) {
-	s.l.Begin(now)
+	s.w.Begin(now)
 	s.found = s.found[:0]
 	queries := make([]Query, 1+s.rnd.IntN(16))
 	for i := range queries {
-		n := s.flow()
-		queries[i] = clientQuery(&n)
+		e := s.randomEntry()
+		queries[i] = clientQuery(&e)
 		if s.rnd.IntN(2) == 0 {
-			queries[i] = serverQuery(&n)
+			queries[i] = serverQuery(&e)
 		}
 	}
-	s.l.Lookup(queries)
+	s.w.Lookup(queries)
 	for _, q := range queries {
 		s.remember(q, q.Ref)
 		s.randomOp(q)
@@ -219,53 +219,53 @@ func (s *stresser) batch(now Tick) {
 		runtime.Gosched()
 	}
 	for _, h := range s.found {
-		if c := s.l.Conn(h.ref); !c.matches(&h.q, h.q.ClientPort) {
-			s.t.Errorf("conn %d was found by %+v and is %+v before the turn is over", h.ref, h.q, c)
+		if c := s.w.Conn(h.ref); !c.matches(&h.q, h.q.ClientPort) {
+			s.t.Errorf("conn %d was found by %+v and is %+v before the batch is over", h.ref, h.q, c)
 		}
 	}
-	s.l.End()
+	s.w.End()
 	runtime.Gosched()
 }
 
 func (s *stresser) remember(q Query, ref Ref) {
 	if ref != 0 {
-		if q.Template { // Lookup says so to itself
+		if q.Template { // as Lookup sets it
 			q.kind = kindTemplate
 		}
 		s.found = append(s.found, foundConn{q, ref})
 	}
 }
 
-func (s *stresser) flow() Entry {
-	n := flow(s.rnd.IntN(s.flows))
-	if n.Client[15]%3 == 0 {
-		n.Proto = wire.ProtoUDP
+func (s *stresser) randomEntry() Entry {
+	e := tcpEntry(s.rnd.IntN(s.flows))
+	if e.Client[15]%3 == 0 {
+		e.Proto = wire.ProtoUDP
 	}
-	return n
+	return e
 }
 
 func (s *stresser) randomOp(q Query) {
-	w := s.l
+	w := s.w
 	switch op := s.rnd.IntN(12); {
 	case q.Ref == 0 || op == 0:
-		n := s.flow()
+		e := s.randomEntry()
 		if s.rnd.IntN(3) == 0 {
-			tmpl := template(s.rnd.IntN(8), 50)
+			tmpl := templateEntry(s.rnd.IntN(8), 50)
 			tmpl.Client[14] = 77
-			n.Control, _ = w.Insert(&tmpl)
-			s.remember(clientQuery(&tmpl), n.Control)
+			e.Control, _ = w.Insert(&tmpl)
+			s.remember(clientQuery(&tmpl), e.Control)
 		}
-		n.OnePacket = s.rnd.IntN(10) == 0
-		ref, _ := w.Insert(&n)
-		s.remember(clientQuery(&n), ref)
+		e.OnePacket = s.rnd.IntN(10) == 0
+		ref, _ := w.Insert(&e)
+		s.remember(clientQuery(&e), ref)
 		if ref != 0 {
 			w.Step(ref, DirIn, EventSYN, nil)
 		}
 	case op == 1:
 		w.Expire(q.Ref)
-		n := s.flow()
-		ref, _ := w.Insert(&n) // may well get memory that was just wanted back
-		s.remember(clientQuery(&n), ref)
+		e := s.randomEntry()
+		ref, _ := w.Insert(&e) // may get the memory of the one that ended, if that is reclaimed too early
+		s.remember(clientQuery(&e), ref)
 	case op == 2:
 		if p := w.Conn(q.Ref).Control(); p != 0 {
 			if !w.Conn(p).Template() {
@@ -278,15 +278,15 @@ func (s *stresser) randomOp(q Query) {
 	}
 }
 
-// TestIdleWorker: a worker that never has a turn, or none any more, does not
-// keep others from using memory again; one in a turn does, until its End.
+// TestIdleWorker: a worker that runs no batches does not keep others from reclaiming
+// memory. One with an open batch does, until its End.
 func TestIdleWorker(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 8, Workers: 3, slack: 8})
-	busy, holder := tab.Worker(0), tab.Worker(1)
+	busy, reader := tab.Worker(0), tab.Worker(1)
 	cycle := func(i int) bool {
 		busy.Begin(Tick(i))
-		n := flow(i)
-		ref, _ := busy.Insert(&n)
+		e := tcpEntry(i)
+		ref, _ := busy.Insert(&e)
 		if ref != 0 {
 			busy.Expire(ref)
 		}
@@ -298,12 +298,12 @@ func TestIdleWorker(t *testing.T) {
 			t.Fatalf("conn %d refused while all others are idle: %+v", i, tab.Stats())
 		}
 	}
-	n := flow(1000)
+	e := tcpEntry(1000)
 	busy.Begin(200)
-	ref, _ := busy.Insert(&n)
+	ref, _ := busy.Insert(&e)
 	busy.End()
-	holder.Begin(200)
-	if lookup(holder, clientQuery(&n)) != ref {
+	reader.Begin(200)
+	if lookup(reader, clientQuery(&e)) != ref {
 		t.Fatal("not found")
 	}
 	busy.Begin(200)
@@ -314,35 +314,35 @@ func TestIdleWorker(t *testing.T) {
 		if !cycle(1001 + i) {
 			refused++
 		}
-		if q := clientQuery(&n); !holder.Conn(ref).matches(&q, q.ClientPort) {
-			t.Fatalf("conn %d was used again in a turn that holds it", ref)
+		if q := clientQuery(&e); !reader.Conn(ref).matches(&q, q.ClientPort) {
+			t.Fatalf("conn %d was used again in a batch that found it", ref)
 		}
 	}
 	if refused == 0 {
-		t.Error("memory was used again all the time though a turn is open")
+		t.Error("memory was used again all the time though a batch is open")
 	}
-	holder.End()
+	reader.End()
 	for i := range 50 {
 		cycle(2000 + i)
 	}
 	if !cycle(3000) {
-		t.Errorf("conn refused after the turn: %+v", tab.Stats())
+		t.Errorf("conn refused after the batch: %+v", tab.Stats())
 	}
 	reclaimAll(tab, 4000)
 	check(t, tab)
 }
 
-// TestMemoryMoves: what one worker's conns left can be used by another, and a
-// table that is filled again and again touches no more memory than at first.
-func TestMemoryMoves(t *testing.T) {
+// TestMemoryIsShared: one worker can use the memory of another's ended conns. A table
+// that is filled again and again touches no more memory than at first.
+func TestMemoryIsShared(t *testing.T) {
 	const size = 3000
 	tab := newTestTable(t, Config{Max: size, Workers: 3, slack: 300})
 	touched := uint64(0)
 	for round := range 12 {
 		w, now := tab.Worker(round%3), Tick(round)*100*Second
-		for i := range size - 6*tab.chunkSize { // others may hold places
+		for i := range size - 6*tab.chunkSize { // other workers may have credits
 			w.Begin(now)
-			f := flow(i)
+			f := tcpEntry(i)
 			if ref, created := w.Insert(&f); ref == 0 || !created {
 				t.Fatalf("round %d: conn %d: %d %v, %+v", round, i, ref, created, tab.Stats())
 			}
@@ -360,9 +360,9 @@ func TestMemoryMoves(t *testing.T) {
 	}
 }
 
-// TestSpareRace has workers give chunks to the common store and fetch them at
-// once; no conn may be lost or given twice.
-func TestSpareRace(t *testing.T) {
+// TestChunkRace has workers return chunks to the common store and take them at the same
+// time. No conn may be lost or taken twice.
+func TestChunkRace(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 64, Workers: 4, slack: 1000})
 	onAllWorkers(tab, func(w *Worker) {
 		for range rounds(20000) {

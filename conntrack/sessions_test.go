@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestSessions: a conn gets a session when asked, keeps it, shares it with no other
-// conn or worker, and gives it back when it ends, at once or when it is let go of.
+// TestSessions: a conn gets a session on demand and keeps it. No other conn or worker
+// gets it. When the conn ends, the session is free: at once, or when it is unlocked.
 func TestSessions(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16, Sessions: 2, Workers: 2})
 	w, other := tab.Worker(0), tab.Worker(1)
@@ -15,7 +15,7 @@ func TestSessions(t *testing.T) {
 	other.Begin(0)
 	var refs [3]Ref
 	for i := range refs {
-		n := flow(i)
+		n := tcpEntry(i)
 		n.Helped = true
 		refs[i], _ = w.Insert(&n)
 	}
@@ -28,7 +28,7 @@ func TestSessions(t *testing.T) {
 	}
 	w.UnlockSession(refs[0], first)
 	if n, _ := other.LockSession(refs[0]); n != first {
-		t.Errorf("released it is %d, was %d", n, first)
+		t.Errorf("unlocked it is %d, was %d", n, first)
 	}
 	second, _ := w.LockNewSession(refs[1])
 	if n, busy := w.LockNewSession(refs[2]); first == 0 || second == 0 || first == second || n != 0 || busy {
@@ -40,7 +40,7 @@ func TestSessions(t *testing.T) {
 	if n, busy := w.LockNewSession(refs[1]); n != 0 {
 		t.Errorf("a conn that has a session got %d more, busy %v", n, busy)
 	}
-	if id := w.Conn(refs[1]).ServerID(); id != flow(1).ServerID {
+	if id := w.Conn(refs[1]).ServerID(); id != tcpEntry(1).ServerID {
 		t.Errorf("with a session its server is %d", id)
 	}
 	w.UnlockSession(refs[1], second)
@@ -50,11 +50,11 @@ func TestSessions(t *testing.T) {
 	}
 	w.Expire(refs[0])
 	if got := tab.Stats().Sessions; got != 1 {
-		t.Errorf("%d sessions in use while one is claimed whose conn ended", got)
+		t.Errorf("%d sessions in use while one is locked whose conn ended", got)
 	}
 	other.UnlockSession(refs[0], first)
 	if n, _ := w.LockNewSession(refs[2]); n != first && n != second {
-		t.Errorf("a session that came back is not given again: %d", n)
+		t.Errorf("a free session is not used again: %d", n)
 	} else {
 		w.UnlockSession(refs[2], n)
 	}
@@ -64,8 +64,8 @@ func TestSessions(t *testing.T) {
 	check(t, tab)
 }
 
-// TestSessionsRace: workers claim and end the same few conns; nobody meets another
-// in a session, and all come back.
+// TestSessionsRace: workers lock sessions of the same few conns and end these. No two
+// workers are in a session, and all sessions become free.
 func TestSessionsRace(t *testing.T) {
 	const workers, conns = 4, 6
 	tab := newTestTable(t, Config{Max: 200, Workers: workers, Sessions: 3, slack: 2000})
@@ -76,7 +76,7 @@ func TestSessionsRace(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(round), uint64(w.id)))
 			for range 8 {
 				w.Begin(Tick(round))
-				f := flow(rnd.IntN(conns))
+				f := tcpEntry(rnd.IntN(conns))
 				ref, _ := w.Insert(&f)
 				n, busy := w.LockSession(ref)
 				if n == 0 && !busy {
@@ -105,6 +105,6 @@ func TestSessionsRace(t *testing.T) {
 	reclaimAll(tab, 1000)
 	check(t, tab)
 	if n := tab.Stats().Sessions; n != 0 || got.Load() == 0 {
-		t.Errorf("%d sessions in use at the end, %d claims", n, got.Load())
+		t.Errorf("%d sessions in use at the end, %d locked", n, got.Load())
 	}
 }

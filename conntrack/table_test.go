@@ -6,24 +6,24 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestWalkAndFlush: a listing shows every conn once, stops when told, and a
-// flush ends those it is asked to.
+// TestWalkAndFlush: a walk visits every conn once and stops when visit returns false. A
+// flush ends the conns that match.
 func TestWalkAndFlush(t *testing.T) {
 	const conns = 3*walkChunk + 7
 	tab := newTestTable(t, Config{Max: 2000, Workers: 2})
 	for i := range conns {
 		w := tab.Worker(i % 2)
 		w.Begin(0)
-		n := flow(i)
-		ref, _ := w.Insert(&n)
+		e := tcpEntry(i)
+		ref, _ := w.Insert(&e)
 		w.Step(ref, DirIn, EventSYN, nil)
 		w.End()
 	}
 	seen := map[wire.Addr]int{}
 	tab.Walk(nil, func(s *Snapshot) bool { seen[s.Client]++; return true })
 	for i := range conns {
-		if n := flow(i); seen[n.Client] != 1 {
-			t.Errorf("conn %d is shown %d times", i, seen[n.Client])
+		if e := tcpEntry(i); seen[e.Client] != 1 {
+			t.Errorf("conn %d is shown %d times", i, seen[e.Client])
 		}
 	}
 	visits := 0
@@ -47,8 +47,8 @@ func TestWalkAndFlush(t *testing.T) {
 	check(t, tab)
 }
 
-// TestConfig: sizes that cannot be are refused, naming the value; a budget
-// bounds the capacity and is kept.
+// TestConfig: NewTable refuses impossible sizes. A budget bounds the capacity, and is
+// kept.
 func TestConfig(t *testing.T) {
 	for _, cfg := range []Config{
 		{Workers: -1}, {Workers: MaxWorkers + 1}, {Max: -1}, {Max: maxConns + 1}, {Memory: -5}, {Memory: 1000}, {MaxServers: -1},
@@ -77,8 +77,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestAllocations: a turn with lookups, inserts, steps and expiry allocates
-// nothing.
+// TestAllocations: a batch with lookups, inserts, steps and expiry allocates nothing.
 func TestAllocations(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 1000})
 	w, q, now, next := tab.Worker(0), make([]Query, 64), Tick(0), 0
@@ -86,10 +85,10 @@ func TestAllocations(t *testing.T) {
 		now += Second
 		w.Begin(now)
 		for i := range q {
-			n := flow(next)
+			e := tcpEntry(next)
 			next++
-			q[i] = clientQuery(&n)
-			ref, _ := w.Insert(&n)
+			q[i] = clientQuery(&e)
+			ref, _ := w.Insert(&e)
 			w.Step(ref, DirIn, EventSYN, nil)
 		}
 		w.Lookup(q)
@@ -102,19 +101,19 @@ func TestAllocations(t *testing.T) {
 		w.DropPacket()
 		w.End()
 	}); got != 0 {
-		t.Errorf("a turn allocates %v times", got)
+		t.Errorf("a batch allocates %v times", got)
 	}
 }
 
-// A walk whose filter wants nothing looks at a table in sections too: memory
-// comes back meanwhile, however long it takes.
-func TestWalkLetsMemoryGo(t *testing.T) {
+// TestWalkLetsEpochsAdvance: a walk whose filter accepts nothing also leaves the epoch
+// from time to time, so that memory is reclaimed however long the walk takes.
+func TestWalkLetsEpochsAdvance(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 4 * walkSpan, Seed: 1})
 	w := tab.Worker(0)
 	w.Begin(0)
 	for i := range 4 * walkSpan {
-		n := flow(i)
-		w.Insert(&n)
+		e := tcpEntry(i)
+		w.Insert(&e)
 	}
 	w.End()
 	before := tab.epoch.Load()

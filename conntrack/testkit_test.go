@@ -22,26 +22,26 @@ func newTestTable(t testing.TB, cfg Config) *Table {
 	return tab
 }
 
-// flow is a masqueraded TCP conn from 10.0.0.0 + i to 10.9.0.1:80 at server i%8.
-func flow(i int) Entry {
+// tcpEntry is a masqueraded TCP conn from 10.0.0.0 + i to 10.9.0.1:80 at server i%8.
+func tcpEntry(i int) Entry {
 	return Entry{
-		Client: clientOf(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
+		Client: clientAddr(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
 		VIP: v4(10, 9, 0, 1), VPort: 80, Server: v4(10, 1, 0, byte(i%8)), SPort: 8080,
 		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8), ServiceID: 7,
 	}
 }
 
-// clientQuery and serverQuery are the questions of packets of n's flow.
-func clientQuery(n *Entry) Query {
-	return Query{Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
-		Proto: n.Proto, Dir: DirIn, Template: n.Template}
+// clientQuery and serverQuery are the queries of packets of e's flow.
+func clientQuery(e *Entry) Query {
+	return Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort,
+		Proto: e.Proto, Dir: DirIn, Template: e.Template}
 }
 
-func serverQuery(n *Entry) Query {
-	q := clientQuery(n)
+func serverQuery(e *Entry) Query {
+	q := clientQuery(e)
 	q.Dir = DirOut
-	if n.Method == MethodMasq {
-		q.Peer, q.PeerPort = n.Server, n.SPort
+	if e.Method == MethodMasq {
+		q.Peer, q.PeerPort = e.Server, e.SPort
 	}
 	return q
 }
@@ -52,7 +52,7 @@ func lookup(w *Worker, q Query) Ref {
 	return one[0].Ref
 }
 
-// runBatches runs turns of every worker at a time, until none is behind.
+// runBatches runs batches of all workers at a time, until none is behind.
 func runBatches(t *Table, now Tick) {
 	for busy := true; busy; {
 		busy = false
@@ -63,7 +63,7 @@ func runBatches(t *Table, now Tick) {
 	}
 }
 
-// reclaimAll brings all memory home: every conn retired so far becomes ready again.
+// reclaimAll runs batches until every conn retired so far is free.
 func reclaimAll(t *Table, now Tick) {
 	for range 4 {
 		runBatches(t, now)

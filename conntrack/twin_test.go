@@ -8,17 +8,17 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// twin is the table written plainly: a map, a loop over all for what is due.
+// twin is the table written plainly: a map, and a loop over all for what is due.
 type twin struct {
 	now   Tick
-	conns map[Query]*twinConn // by the client's question
+	conns map[Query]*twinConn // by the client's query
 }
 
 type twinConn struct {
-	n        Entry
+	entry    Entry
 	state    State
 	deadline Tick
-	timeout  Tick // a template's own
+	timeout  Tick // of a template
 	replied  bool
 	in       int
 	back     uint64
@@ -27,14 +27,14 @@ type twinConn struct {
 	key      Query
 }
 
-func (tw *twin) insert(n Entry, parent *twinConn) *twinConn {
-	key := clientQuery(&n)
+func (tw *twin) insert(e Entry, parent *twinConn) *twinConn {
+	key := clientQuery(&e)
 	if c := tw.conns[key]; c != nil {
 		return c
 	}
-	c := &twinConn{n: n, key: key, back: n.ReturnHop, state: InitialState(n.Proto), deadline: tw.now + 3*Second, parent: parent}
-	if n.Template {
-		c.state, c.timeout, c.deadline, c.back = TemplateNone, n.Timeout, tw.now+n.Timeout, 0
+	c := &twinConn{entry: e, key: key, back: e.ReturnHop, state: InitialState(e.Proto), deadline: tw.now + 3*Second, parent: parent}
+	if e.Template {
+		c.state, c.timeout, c.deadline, c.back = TemplateNone, e.Timeout, tw.now+e.Timeout, 0
 	}
 	if parent != nil {
 		parent.children++
@@ -48,7 +48,7 @@ func (tw *twin) step(c *twinConn, dir Dir, ev Event) {
 	switch {
 	case dir == DirOut:
 		col, c.replied = columnOut, true
-	case c.n.Method != MethodMasq && !c.replied:
+	case c.entry.Method != MethodMasq && !c.replied:
 		col = columnInOnly
 	}
 	if dir == DirIn {
@@ -72,10 +72,9 @@ func (tw *twin) end(c *twinConn, forced bool) {
 	}
 }
 
-// TestTwin does the same random things to the table and to its plain twin and
-// compares all conns after each turn: the flows, states, what is left of their
-// time, counts, children. What is due goes within a step of the wheel, which is
-// the only freedom the table has.
+// TestTwin does the same random things to the table and to its plain twin. It compares
+// all conns after each batch: flows, states, remaining times, counts, children. A due
+// conn ends within a step of the wheel, which is the only freedom that the table has.
 func TestTwin(t *testing.T) {
 	for range 4 {
 		seed := rand.Uint64()
@@ -103,7 +102,7 @@ func runTwin(t *testing.T, seed uint64) {
 		tw.now = max(tw.now, c.deadline+wheelStep)
 	}
 	runBatches(tab, tw.now)
-	for range 3 { // parents outlive children by a minute
+	for range 3 { // parents are kept a minute longer than children
 		tw.now += childTimeout + wheelStep
 		runBatches(tab, tw.now)
 	}
@@ -122,28 +121,28 @@ type twinRun struct {
 	parents map[*twinConn]bool
 }
 
-// randomFlow is one of few flows, so that most are met again.
-func (x *twinRun) randomFlow() Entry {
-	n := flow(x.rnd.IntN(300))
-	n.Proto = []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[x.rnd.IntN(3)]
-	n.Method = Method(x.rnd.IntN(5))
+// randomEntry is of one of few flows, so that most exist already.
+func (x *twinRun) randomEntry() Entry {
+	e := tcpEntry(x.rnd.IntN(300))
+	e.Proto = []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}[x.rnd.IntN(3)]
+	e.Method = Method(x.rnd.IntN(5))
 	if x.rnd.IntN(4) == 0 {
-		n.VPort = uint16(x.rnd.IntN(3))
+		e.VPort = uint16(x.rnd.IntN(3))
 	}
 	if x.rnd.IntN(2) == 0 {
-		n.Client = wire.Addr{0x20, 0x01, 15: byte(x.rnd.IntN(20))}
+		e.Client = wire.Addr{0x20, 0x01, 15: byte(x.rnd.IntN(20))}
 	}
-	return n
+	return e
 }
 
-func (x *twinRun) template() Entry {
-	n := template(x.rnd.IntN(20), Tick(1+x.rnd.IntN(100))*Second)
-	n.Timeout += wheelStep
-	return n
+func (x *twinRun) randomTemplate() Entry {
+	e := templateEntry(x.rnd.IntN(20), Tick(1+x.rnd.IntN(100))*Second)
+	e.Timeout += wheelStep
+	return e
 }
 
 func (x *twinRun) randomOp(w *Worker) {
-	tw, n := x.twin, x.randomFlow()
+	tw, n := x.twin, x.randomEntry()
 	key := clientQuery(&n)
 	known := tw.conns[key]
 	ref := lookup(w, key)
@@ -154,7 +153,7 @@ func (x *twinRun) randomOp(w *Worker) {
 	case ref == 0:
 		var parent *twinConn
 		if x.rnd.IntN(2) == 0 {
-			tmpl := x.template()
+			tmpl := x.randomTemplate()
 			n.Control, _ = w.Insert(&tmpl)
 			parent = tw.insert(tmpl, nil)
 		}
@@ -176,7 +175,7 @@ func (x *twinRun) randomOp(w *Worker) {
 			w.Renew(pref, p.timeout)
 		}
 	default:
-		out := serverQuery(&known.n)
+		out := serverQuery(&known.entry)
 		dir := DirIn
 		if x.rnd.IntN(2) == 0 {
 			dir = DirOut
@@ -194,7 +193,7 @@ func (x *twinRun) randomOp(w *Worker) {
 	}
 }
 
-// compare removes from the twin what is due and compares.
+// compare removes from the twin what is due, and compares.
 func (x *twinRun) compare() {
 	tw, listed := x.twin, map[Query]Snapshot{}
 	x.tab.Walk(nil, func(s *Snapshot) bool {
@@ -205,13 +204,13 @@ func (x *twinRun) compare() {
 		listed[key] = *s
 		return true
 	})
-	for pass := range 2 { // children first: they decide about parents
+	for pass := range 2 { // children first: they keep parents
 		for key, c := range tw.conns {
-			if s, ok := listed[key]; c.deadline <= tw.now && c.n.Template == (pass == 1) {
+			if s, ok := listed[key]; c.deadline <= tw.now && c.entry.Template == (pass == 1) {
 				switch {
 				case !ok:
 					tw.end(c, false)
-				case c.n.Template: // kept for its children, or for those it had
+				case c.entry.Template: // kept for its children, or for those it had
 					c.deadline = tw.now + s.Expires
 				case c.deadline <= tw.now-wheelStep:
 					x.t.Fatalf("%+v should be gone for %d ms", key, tw.now-c.deadline)
@@ -229,12 +228,12 @@ func (x *twinRun) compare() {
 			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-tw.now)
 		}
 		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children, !s.NoOutput)
-		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.n.Method == MethodMasq)
+		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.entry.Method == MethodMasq)
 		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
 			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-tw.now)
 		}
 		switch {
-		case c.n.Template:
+		case c.entry.Template:
 		case c.state.Active():
 			active++
 		default:

@@ -7,8 +7,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestWheel puts conns in by deadlines of every size, and expects each when its
-// time came and within one step, whatever the strides of time.
+// TestWheel puts conns in by deadlines of every size. Each is due at its time and within
+// one step, whatever the strides of time.
 func TestWheel(t *testing.T) {
 	const n = 500
 	seed := rand.Uint64()
@@ -66,8 +66,8 @@ func TestWheelTake(t *testing.T) {
 	}
 }
 
-// TestManyDueAtOnce: of very many conns due in the same moment no turn ends more
-// than its budget, conns made meanwhile live, and all are gone in the end.
+// TestManyDueAtOnce: if very many conns are due at the same moment, no batch ends more
+// than its budget. Conns inserted meanwhile live, and in the end all due ones are gone.
 func TestManyDueAtOnce(t *testing.T) {
 	const due = 50000
 	tab := newTestTable(t, Config{Max: 2 * due})
@@ -75,20 +75,20 @@ func TestManyDueAtOnce(t *testing.T) {
 	w, before, created := tab.Worker(0), tab.Stats(), 0
 	for batch := 0; ; batch++ {
 		w.Begin(61 * Second)
-		f := flow(due + batch)
+		f := tcpEntry(due + batch)
 		ref, _ := w.Insert(&f)
 		created++
 		w.Step(ref, DirIn, EventSYN, nil)
 		busy := w.End()
 		s := tab.Stats()
 		if n := s.Ended[EndedByTimeout] - before.Ended[EndedByTimeout]; n > batchBudget {
-			t.Fatalf("turn %d ended %d conns, its budget is %d", batch, n, batchBudget)
+			t.Fatalf("batch %d ended %d conns, its budget is %d", batch, n, batchBudget)
 		}
 		if before = s; !busy {
 			break
 		}
 		if batch > due {
-			t.Fatalf("still behind after %d turns: %+v", batch, s)
+			t.Fatalf("still behind after %d batches: %+v", batch, s)
 		}
 	}
 	if s := tab.Stats(); s.InUse != int64(created) || s.Ended[EndedByTimeout] != due {
@@ -98,15 +98,15 @@ func TestManyDueAtOnce(t *testing.T) {
 	check(t, tab)
 }
 
-// TestBurstThenSilence: a flow of 500 datagrams a second is gone after its
-// timeout, whatever its rate was.
+// TestBurstThenSilence: a flow of 500 datagrams a second ends after its timeout, whatever
+// its rate was.
 func TestBurstThenSilence(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
-	w, n, now := tab.Worker(0), flow(1), Tick(0)
-	n.Proto = wire.ProtoUDP
+	w, e, now := tab.Worker(0), tcpEntry(1), Tick(0)
+	e.Proto = wire.ProtoUDP
 	for ; now < 400*Second; now += 2 {
 		w.Begin(now)
-		ref, _ := w.Insert(&n)
+		ref, _ := w.Insert(&e)
 		w.Step(ref, DirIn, EventData, nil)
 		w.End()
 	}
