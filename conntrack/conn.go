@@ -73,10 +73,10 @@ type Conn struct {
 	serverSession            atomic.Uint32
 	owner                    uint32
 
-	life     atomic.Uint64
-	back     atomic.Uint64 // of a template: its own timeout, in ticks
-	control  Ref
-	children atomic.Uint32
+	life      atomic.Uint64
+	returnHop atomic.Uint64 // of a template: its own timeout, in ticks
+	control   Ref
+	children  atomic.Uint32
 
 	next Ref
 	prev uint32
@@ -218,7 +218,7 @@ func (c *Conn) Timeout() Tick {
 	if !c.Template() {
 		return 0
 	}
-	return Tick(c.back.Load())
+	return Tick(c.returnHop.Load())
 }
 
 // ReturnHop returns what SetReturnHop set last; 0 for a template.
@@ -226,13 +226,13 @@ func (c *Conn) ReturnHop() uint64 {
 	if c.Template() {
 		return 0
 	}
-	return c.back.Load()
+	return c.returnHop.Load()
 }
 
 // SetReturnHop sets what the director keeps about the way back. A template has none.
 func (c *Conn) SetReturnHop(hop uint64) {
 	if !c.Template() {
-		c.back.Store(hop)
+		c.returnHop.Store(hop)
 	}
 }
 
@@ -254,10 +254,10 @@ func (c *Conn) fill(e *Entry, worker int) {
 	c.kind = uint8(e.Method) & kindMethod
 	c.serverSession.Store(e.ServerID)
 	c.owner = e.ServiceID<<8 | uint32(worker)
-	c.back.Store(e.ReturnHop)
+	c.returnHop.Store(e.ReturnHop)
 	if e.Template {
 		c.kind |= kindTemplate
-		c.back.Store(uint64(clampTimeout(e.Timeout)))
+		c.returnHop.Store(uint64(clampTimeout(e.Timeout)))
 	}
 	if e.NoClientPort {
 		c.kind |= kindNoClientPort

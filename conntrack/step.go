@@ -76,7 +76,7 @@ func (w *Worker) stateChanged(c *Conn, from, state State) {
 func (w *Worker) Renew(ref Ref, timeout Tick) {
 	c := &w.t.conns[ref]
 	if timeout > 0 && c.Template() {
-		c.back.Store(uint64(clampTimeout(timeout)))
+		c.returnHop.Store(uint64(clampTimeout(timeout)))
 	}
 	for {
 		old := c.word()

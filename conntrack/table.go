@@ -64,8 +64,8 @@ func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 type Table struct {
 	index
 	key        keyhash.Key
-	slab       slab.Slab[Conn]
-	lines      slab.Slab[bucket]
+	connSlab   slab.Slab[Conn]
+	bucketSlab slab.Slab[bucket]
 	inboxLinks slab.Slab[atomic.Uint32] // one for each conn; see linkEnd
 	counts     []Counts                 // by server ID
 	workers    []Worker
@@ -185,16 +185,16 @@ func (cfg *Config) fitBudget() error {
 }
 
 func (t *Table) mapMemory(max, slack int) (err error) {
-	if t.slab, err = slab.New[Conn](1 + max + slack); err != nil {
+	if t.connSlab, err = slab.New[Conn](1 + max + slack); err != nil {
 		return err
 	}
 	if t.inboxLinks, err = slab.New[atomic.Uint32](1 + max + slack); err != nil {
 		return err
 	}
-	if t.lines, err = slab.New[bucket](bucketsFor(max)); err != nil {
+	if t.bucketSlab, err = slab.New[bucket](bucketsFor(max)); err != nil {
 		return err
 	}
-	t.conns, t.buckets = t.slab.Items, t.lines.Items
+	t.conns, t.buckets = t.connSlab.Items, t.bucketSlab.Items
 	return nil
 }
 
@@ -203,7 +203,7 @@ func (t *Table) Close() error {
 	t.externalMu.Lock()
 	defer t.externalMu.Unlock()
 	t.conns, t.buckets = nil, nil
-	return errors.Join(t.slab.Close(), t.inboxLinks.Close(), t.lines.Close())
+	return errors.Join(t.connSlab.Close(), t.inboxLinks.Close(), t.bucketSlab.Close())
 }
 
 // Worker returns a worker's handle; only that worker may use it.

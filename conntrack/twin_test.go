@@ -21,7 +21,7 @@ type twinConn struct {
 	timeout  Tick // of a template
 	replied  bool
 	in       int
-	back     uint64
+	hop      uint64
 	parent   *twinConn
 	children int
 	key      Query
@@ -32,9 +32,9 @@ func (tw *twin) insert(e Entry, parent *twinConn) *twinConn {
 	if c := tw.conns[key]; c != nil {
 		return c
 	}
-	c := &twinConn{entry: e, key: key, back: e.ReturnHop, state: InitialState(e.Proto), deadline: tw.now + 3*Second, parent: parent}
+	c := &twinConn{entry: e, key: key, hop: e.ReturnHop, state: InitialState(e.Proto), deadline: tw.now + 3*Second, parent: parent}
 	if e.Template {
-		c.state, c.timeout, c.deadline, c.back = TemplateNone, e.Timeout, tw.now+e.Timeout, 0
+		c.state, c.timeout, c.deadline, c.hop = TemplateNone, e.Timeout, tw.now+e.Timeout, 0
 	}
 	if parent != nil {
 		parent.children++
@@ -166,7 +166,7 @@ func (x *twinRun) randomOp(w *Worker) {
 		tw.end(known, true)
 	case op == 1:
 		w.Conn(ref).SetReturnHop(uint64(op))
-		known.back = uint64(op)
+		known.hop = uint64(op)
 	case op == 2 && known.parent != nil:
 		p := known.parent
 		if pref := lookup(w, p.key); pref != 0 && tw.conns[p.key] == p {
@@ -228,7 +228,7 @@ func (x *twinRun) compare() {
 			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-tw.now)
 		}
 		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children, !s.NoOutput)
-		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.back, c.children, c.replied || c.entry.Method == MethodMasq)
+		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.hop, c.children, c.replied || c.entry.Method == MethodMasq)
 		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
 			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-tw.now)
 		}
