@@ -22,7 +22,8 @@ func (n *network) capture(ns, dev string) func() []gopacket.Packet {
 	file := filepath.Join(n.dir, ns+"-"+dev+".pcap")
 	log := filepath.Join(n.dir, ns+"-"+dev+".tcpdump")
 	os.Remove(log) // of an earlier capture
-	cmd := n.start(ns, "sh", "-c", fmt.Sprintf("exec tcpdump -Z root --immediate-mode -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
+	cmd := n.start(ns, "sh", "-c",
+		fmt.Sprintf("exec tcpdump -Z root --immediate-mode -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
 	eventually(n.t, "tcpdump listens in "+ns, func() bool {
 		b, _ := os.ReadFile(log)
 		return strings.Contains(string(b), "listening on")
@@ -141,7 +142,8 @@ func TestCaptures(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"),
+						method: method, v6: v6, onHost: onHost}
 					s.build(t.TempDir())
 					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.checkTraffic()
@@ -166,7 +168,8 @@ func (s *topology) checkTraffic() {
 		fromServer = 63
 	}
 	for _, ns := range ends {
-		j := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63, s.addr(1, 1): 63}}
+		j := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63,
+			s.addr(1, 1): 63}}
 		if ns == "client" {
 			j.ttl[s.addr(1, 2)] = 64
 		} else {

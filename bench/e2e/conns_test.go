@@ -43,7 +43,8 @@ func newClientServer(t testing.TB, method string, servers int, options ...string
 	for _, proto := range []string{"-t", "-u"} {
 		s.ipvsadm("director", fmt.Sprintf("ipvsadm -A %s %s:7 -s rr", proto, s.vip()))
 		for i := range names {
-			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.vip(), s.addr(s.serverNet(), 11+i), s.flag()))
+			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.vip(),
+				s.addr(s.serverNet(), 11+i), s.flag()))
 		}
 	}
 	must(t, s.inNetns("s1", func() (err error) {
@@ -115,13 +116,19 @@ func TestConnStates(t *testing.T) {
 		{"connected", "nat", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
 		{"the client ends its half", "nat", func(c, _ *net.TCPConn) { c.CloseWrite() }, "CLOSE_WAIT", time.Minute},
 		{"the server ends its half", "nat", func(_, s *net.TCPConn) { s.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
-		{"both ended, the client first", "nat", func(c, s *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, s); s.Close() }, "TIME_WAIT", 2 * time.Minute},
-		{"both ended, the server first", "nat", func(c, s *net.TCPConn) { s.CloseWrite(); io.Copy(io.Discard, c); c.Close() }, "TIME_WAIT", 2 * time.Minute},
+		{"both ended, the client first", "nat",
+			func(c, s *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, s); s.Close() }, "TIME_WAIT",
+			2 * time.Minute},
+		{"both ended, the server first", "nat",
+			func(c, s *net.TCPConn) { s.CloseWrite(); io.Copy(io.Discard, c); c.Close() }, "TIME_WAIT",
+			2 * time.Minute},
 		{"the client resets", "nat", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
 		{"the server resets", "nat", func(_, s *net.TCPConn) { s.SetLinger(0); s.Close() }, "CLOSE", 10 * time.Second},
 		{"connected, replies past the director", "dr", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
-		{"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
-		{"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
+		{"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() },
+			"FIN_WAIT", 2 * time.Minute},
+		{"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() },
+			"CLOSE", 10 * time.Second},
 	}
 	scenes := map[string]*clientServer{}
 	for _, method := range []string{"nat", "dr"} {

@@ -43,12 +43,16 @@ func TestSYNFlood(t *testing.T) {
 		}
 	}
 	count := e.counters()
-	t.Logf("in use %d of %d, %d inserted, %d evicted half-open, memory %d of %d bytes", count["conns_in_use"], count["conns_capacity"],
-		count["conns_inserted"], count["conns_ended_embryonic"], count["conns_memory_bytes"], count["conns_memory_budget_bytes"])
+	t.Logf("in use %d of %d, %d inserted, %d evicted half-open, memory %d of %d bytes", count["conns_in_use"],
+		count["conns_capacity"],
+		count["conns_inserted"], count["conns_ended_embryonic"], count["conns_memory_bytes"],
+		count["conns_memory_budget_bytes"])
 	if count["conns_ended_embryonic"] == 0 || count["conns_ended_idle"] != 0 {
-		t.Errorf("evicted %d half-open and %d idle conns, want only half-open ones", count["conns_ended_embryonic"], count["conns_ended_idle"])
+		t.Errorf("evicted %d half-open and %d idle conns, want only half-open ones", count["conns_ended_embryonic"],
+			count["conns_ended_idle"])
 	}
-	if count["conns_in_use"] > count["conns_capacity"] || count["conns_memory_bytes"] > count["conns_memory_budget_bytes"] {
+	if count["conns_in_use"] > count["conns_capacity"] ||
+		count["conns_memory_bytes"] > count["conns_memory_budget_bytes"] {
 		t.Error("the table is over its budget")
 	}
 }
@@ -127,7 +131,8 @@ func (e *clientServer) sendFlood(n int) {
 	from, to := mac("client"), mac("director")
 	frames := make([]wire.Frame, 64)
 	for i := range frames {
-		frames[i] = wiretest.Packet{SrcMAC: from, DstMAC: to, Src: "11.0.0.0:1024", Dst: e.vip() + ":9", TCPFlags: wire.TCPSyn}.Frame()
+		frames[i] = wiretest.Packet{SrcMAC: from, DstMAC: to, Src: "11.0.0.0:1024", Dst: e.vip() + ":9",
+			TCPFlags: wire.TCPSyn}.Frame()
 	}
 	for sent := 0; sent < n; {
 		for i := range frames {

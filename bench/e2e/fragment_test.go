@@ -37,7 +37,8 @@ func TestFragments(t *testing.T) {
 					continue // to the director the same as DR
 				}
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6,
+						onHost: onHost}
 					s.build(t.TempDir())
 					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.trackConnections("director")
@@ -62,7 +63,8 @@ func (n *network) trackConnections(ns string) {
 			Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 			Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain,
+			Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
 		return conn.Flush()
 	}))
 }
@@ -174,7 +176,8 @@ func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragmen
 	s.t.Helper()
 	seen := map[string]int{}
 	for _, p := range packets {
-		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); p.Layer(layers.LayerTypeICMPv4) != nil || ok && l.TypeCode.Type() < 128 {
+		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); p.Layer(layers.LayerTypeICMPv4) != nil || ok &&
+			l.TypeCode.Type() < 128 {
 			s.t.Errorf("%s: ICMP: %s", ns, p)
 		}
 		var src, dst net.IP
@@ -199,7 +202,8 @@ func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragmen
 		}
 		ends := []string{netip.MustParseAddr(src.String()).String(), netip.MustParseAddr(dst.String()).String()}
 		slices.Sort(ends)
-		if want := []string{s.vip(), s.addr(1, 2)}; !slices.Equal(ends, want) && !slices.Equal(ends, []string{want[1], want[0]}) {
+		if want := []string{s.vip(), s.addr(1, 2)}; !slices.Equal(ends, want) &&
+			!slices.Equal(ends, []string{want[1], want[0]}) {
 			s.t.Errorf("%s: a packet between %v", ns, ends)
 		}
 	}

@@ -95,7 +95,8 @@ func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 		t.Fatal(got)
 	}
 	sent := 0
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) { // three times the timeout
+	// three times the timeout
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		n, err := data.Write(make([]byte, 1000))
 		must(t, err)
 		sent += n
@@ -128,10 +129,12 @@ func TestFTPBounceIsRefused(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	if list := f.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "LISTEN") != 2 || !strings.Contains(list, "10.1.0.2:0 ") || strings.Contains(list, "10.1.0.77") {
+	if list := f.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Count(list, "LISTEN") != 2 ||
+		!strings.Contains(list, "10.1.0.2:0 ") || strings.Contains(list, "10.1.0.77") {
 		t.Errorf("listed:\n%s", list)
 	}
-	if stats := f.run("director", uvsBinary+" stats"); !strings.Contains(stats, "ftp_bounce 4") || !strings.Contains(stats, "ftp_passive 2") {
+	if stats := f.run("director", uvsBinary+" stats"); !strings.Contains(stats, "ftp_bounce 4") ||
+		!strings.Contains(stats, "ftp_passive 2") {
 		t.Errorf("counted:\n%s", stats)
 	}
 }
@@ -206,7 +209,8 @@ func TestFTPInPieces(t *testing.T) {
 			_, err := io.WriteString(c, part)
 			must(t, err)
 			// The first piece is acknowledged, by whomever, before the second is sent.
-			eventually(t, "the piece is acknowledged", func() bool { return unacknowledged(c.Conn.(*net.TCPConn)) == 0 })
+			eventually(t, "the piece is acknowledged",
+				func() bool { return unacknowledged(c.Conn.(*net.TCPConn)) == 0 })
 		}
 		text := c.reply()
 		parts := strings.Split(text, "|")
@@ -263,7 +267,8 @@ func TestFTPByMark(t *testing.T) {
 func TestTFTP(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat", onHost: onHost}}
+			f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat",
+				onHost: onHost}}
 			f.connect("client", "s1", "s2")
 			for _, ns := range []string{"s1", "s2"} {
 				f.start(ns, "in.tftpd", "-L", "-c", "-p", "-u", "nobody", "-U", "022", "-s", "-a", ":69", f.site(ns))

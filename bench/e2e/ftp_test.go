@@ -24,7 +24,8 @@ type ftpTopology struct {
 
 func newFTPTopology(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpTopology {
 	t.Helper()
-	f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "vsftpd", "pure-ftpd", "curl", "lftp", "tnftp", "python3"), method: "nat", v6: v6, onHost: onHost}}
+	f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "vsftpd", "pure-ftpd", "curl", "lftp",
+		"tnftp", "python3"), method: "nat", v6: v6, onHost: onHost}}
 	f.connect("client", "s1", "s2")
 	for i, server := range []string{at21, at2021} {
 		ns := fmt.Sprintf("s%d", i+1)
@@ -220,7 +221,8 @@ func (f *ftpTopology) transfer(ns string, port int, x transfer, name string) {
 	dir, err := os.MkdirTemp(f.dir, "client")
 	must(f.t, err)
 	must(f.t, os.Link(filepath.Join(f.dir, "big"), filepath.Join(dir, "big")))
-	out, err := f.tryRun("client", fmt.Sprintf("cd %s && H='%s:%d' A='%s' P=%d N=%s; %s", dir, f.url(f.vip()), port, f.vip(), port, name, x.script))
+	out, err := f.tryRun("client", fmt.Sprintf("cd %s && H='%s:%d' A='%s' P=%d N=%s; %s", dir, f.url(f.vip()), port,
+		f.vip(), port, name, x.script))
 	what := fmt.Sprintf("%s at port %d", x.name, port)
 	if err != nil {
 		f.t.Errorf("%s: %v\n%s", what, err, out)

@@ -42,16 +42,19 @@ func TestOneNetworkNAT(t *testing.T) {
 		if !strings.Contains(out, "Connection refused") {
 			t.Errorf("a datagram to a port of the server that nobody serves: %q, want it refused", out)
 		}
-		if out, err := s.tryRun("s1", fmt.Sprintf("curl -s -g --max-time 5 http://%s:81/", s.url(one.addr(1, 2)))); err == nil {
+		if out, err := s.tryRun("s1", fmt.Sprintf("curl -s -g --max-time 5 http://%s:81/",
+			s.url(one.addr(1, 2)))); err == nil {
 			t.Errorf("the client serves port 81: %q", out)
 		}
 	}
 	redirects := map[string]int{}
 	for _, p := range captured() {
-		if l, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && l.TypeCode.Type() == layers.ICMPv4TypeRedirect {
+		if l, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok &&
+			l.TypeCode.Type() == layers.ICMPv4TypeRedirect {
 			redirects["IPv4 "+redirected(l.Payload, layers.LayerTypeIPv4)]++
 		}
-		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && l.TypeCode.Type() == layers.ICMPv6TypeRedirect {
+		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok &&
+			l.TypeCode.Type() == layers.ICMPv6TypeRedirect {
 			redirects["IPv6 "+redirected(quotedHeader(l.Payload), layers.LayerTypeIPv6)]++
 		}
 	}
@@ -69,7 +72,8 @@ func TestOneNetworkNAT(t *testing.T) {
 // RFC 4861 sections 4.5 and 4.6.3: behind four reserved bytes and two addresses.
 func quotedHeader(message []byte) []byte {
 	const redirectedHeader = 4
-	for options := message[min(36, len(message)):]; len(options) > 8 && options[1] > 0; options = options[min(8*int(options[1]), len(options)):] {
+	for options := message[min(36, len(message)):]; len(options) > 8 &&
+		options[1] > 0; options = options[min(8*int(options[1]), len(options)):] {
 		if options[0] == redirectedHeader {
 			return options[8:]
 		}

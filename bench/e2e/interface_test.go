@@ -29,7 +29,8 @@ func TestInterfaceRecreated(t *testing.T) {
 func TestInterfacesOfInterfaces(t *testing.T) {
 	for _, r := range []struct{ kind, add, enslave string }{
 		{"bridge", "ip link add up0 type bridge mcast_snooping 0", "ip link set eth0 master up0"},
-		{"bond", "ip link add up0 type bond mode active-backup miimon 100", "ip link set eth0 down && ip link set eth0 master up0"},
+		{"bond", "ip link add up0 type bond mode active-backup miimon 100",
+			"ip link set eth0 down && ip link set eth0 master up0"},
 		{"vlan", "", "ip link add link eth0 name up0 type vlan id 7"},
 		{"macvlan", "", "ip link add link eth0 name up0 type macvlan mode bridge"},
 	} {
@@ -41,11 +42,13 @@ func TestInterfacesOfInterfaces(t *testing.T) {
 			client := "eth0"
 			if r.kind == "vlan" {
 				client = "eth0.7"
-				if _, err := s.tryRun("client", "ip link add link eth0 name eth0.7 type vlan id 7 && ip link set eth0.7 up"); err != nil {
+				if _, err := s.tryRun("client",
+					"ip link add link eth0 name eth0.7 type vlan id 7 && ip link set eth0.7 up"); err != nil {
 					t.Skip("needs a kernel with VLAN devices (CONFIG_VLAN_8021Q)")
 				}
 			}
-			if _, err := s.tryRun("director", strings.TrimPrefix(r.add+" && "+r.enslave, " && ")+" && ip link set up0 up"); err != nil {
+			if _, err := s.tryRun("director", strings.TrimPrefix(r.add+" && "+r.enslave, " && ")+
+				" && ip link set up0 up"); err != nil {
 				t.Skipf("needs a kernel with %s devices", r.kind)
 			}
 			s.assign("client", client, 1, 2)

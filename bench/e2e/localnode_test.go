@@ -33,7 +33,8 @@ func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s`,
 		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
 	eventually(t, "the way to s1 is known", func() bool {
-		return !strings.Contains(s.run("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"), "unresolved")
+		return !strings.Contains(s.run("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"),
+			"unresolved")
 	})
 	return s
 }
@@ -49,14 +50,17 @@ func TestLocalnode(t *testing.T) {
 				s := localnode(t, v6, mode, files)
 				got := map[string]int{}
 				host := strings.NewReplacer("[", `\[`, "]", `\]`).Replace(s.url(s.vip())) // brackets are curl's ranges
-				for _, name := range strings.Fields(s.run("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+"/?[1-100]'")) {
+				for _, name := range strings.Fields(s.run("client", "curl -s -f --http1.0 --max-time 60 'http://"+host+
+					"/?[1-100]'")) {
 					got[name]++
 				}
 				if got["s1"] != 50 || got["director"] != 50 {
 					t.Errorf("100 requests were answered by %v; rr wants 50 each of s1 and director", got)
 				}
-				for _, end := range []string{s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80", s.url(s.addr(1, 1)) + ":8080"} {
-					if name := strings.TrimSpace(s.run("client", "curl -s -f -g --max-time 10 http://"+end+"/")); name != "director" {
+				for _, end := range []string{s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80",
+					s.url(s.addr(1, 1)) + ":8080"} {
+					if name := strings.TrimSpace(s.run("client", "curl -s -f -g --max-time 10 http://"+end+
+						"/")); name != "director" {
 						t.Errorf("http://%s/ was answered by %q, want the director's own nginx", end, name)
 					}
 				}
@@ -76,14 +80,20 @@ func TestLocalnodeFragments(t *testing.T) {
 			s := localnode(t, v6, "8080 -m", t.TempDir())
 			own := s.url(s.addr(1, 1)) + ":2050"
 			var server net.PacketConn
-			must(t, s.inNetns("director", func() (err error) { server, err = net.ListenPacket("udp", own); return err }))
+			must(t, s.inNetns("director", func() (err error) {
+				server, err = net.ListenPacket("udp", own)
+				return err
+			}))
 			defer server.Close()
 			go echoUDP(server)
 			s.ipvsadm("director", fmt.Sprintf(`
 				ipvsadm -A -u %[1]s:2049 -s rr
 				ipvsadm -a -u %[1]s:2049 -r %[2]s -m`, s.url(s.vip()), own))
 			var c net.Conn
-			must(t, s.inNetns("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
+			must(t, s.inNetns("client", func() (err error) {
+				c, err = net.Dial("udp", s.url(s.vip())+":2049")
+				return err
+			}))
 			defer c.Close()
 			for range 100 {
 				must(t, requestReply(c, c.Write, nfsBlock))

@@ -30,12 +30,14 @@ var recipes = []recipe{
 	{"RealNetworks", `
 		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p tcp -m multiport --dports 554,7070,8080 -j MARK --set-mark 0x1
 		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p udp --dport 6970:7170 -j MARK --set-mark 0x1`,
-		"-f 1 -s rr -p 600", []string{"tcp 554", "tcp 7070", "tcp 8080", "udp 6970", "udp 7170"}, []string{"tcp 555", "udp 6969"}},
+		"-f 1 -s rr -p 600", []string{"tcp 554", "tcp 7070", "tcp 8080", "udp 6970", "udp 7170"},
+		[]string{"tcp 555", "udp 6969"}},
 	{"a J2EE server's port range", `--dst VIP --proto tcp --dport 80,1023:61000 --mark 1`,
 		"-f 1 -s rr -p 600", []string{"tcp 80", "tcp 1023", "tcp 7005", "tcp 61000"}, []string{"tcp 61001"}},
 	{"NFS", `--dst VIP --proto tcp --dport 111,2049,4001:4002 --mark 1
 		--dst VIP --proto udp --dport 111,2049,4001:4002 --mark 1`,
-		"-f 1 -s rr -p 600", []string{"udp 111", "tcp 111", "tcp 2049", "udp 2049", "udp 4001", "tcp 4002"}, []string{"udp 4003"}},
+		"-f 1 -s rr -p 600", []string{"udp 111", "tcp 111", "tcp 2049", "udp 2049", "udp 4001", "tcp 4002"},
+		[]string{"udp 4003"}},
 	{"DNS", `--dst VIP --proto udp --dport 53 --mark 1
 		--dst VIP --proto tcp --dport 53 --mark 1`,
 		"-f 1 -s rr -p 600", []string{"udp 53", "tcp 53"}, nil},
@@ -57,7 +59,8 @@ func TestRecipes(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/ipv6=%t/%s", how.method, how.v6, r.name), func(t *testing.T) {
 				rules, service, group := r.rules, r.service, "0.0.0.1:0"
 				if how.v6 {
-					rules = strings.NewReplacer("iptables", "ip6tables", "/32", "/128", "0.0.0.0/0", "::/0").Replace(rules)
+					rules = strings.NewReplacer("iptables", "ip6tables", "/32", "/128", "0.0.0.0/0",
+						"::/0").Replace(rules)
 					service, group = strings.Replace(service, "-f 1", "-f 1 -6", 1), "[0:1::]:0"
 				}
 				m := newMarkTopology(t, how.method, how.v6, append(r.asked, r.others...)...)
@@ -113,7 +116,10 @@ func TestMarkedNets(t *testing.T) {
 				t.Errorf("s2 itself was answered by %q", name)
 			}
 			var c net.Conn
-			must(t, m.inNetns("director", func() (err error) { c, err = net.Dial("tcp", m.addr(2, 11)+":80"); return err }))
+			must(t, m.inNetns("director", func() (err error) {
+				c, err = net.Dial("tcp", m.addr(2, 11)+":80")
+				return err
+			}))
 			c.Close()
 		})
 	}
@@ -140,7 +146,8 @@ func TestMarksComeAndGo(t *testing.T) {
 	if name := m.request("tcp", vip); name != "" {
 		t.Errorf("a service without rules: %s answered", name)
 	}
-	if out, err := m.tryRun("director", "echo 'iptables -A FORWARD -j MARK --set-mark 1' | "+uvsBinary+" mark import"); err == nil || strings.Count(out, "\n") != 1 {
+	if out, err := m.tryRun("director", "echo 'iptables -A FORWARD -j MARK --set-mark 1' | "+uvsBinary+
+		" mark import"); err == nil || strings.Count(out, "\n") != 1 {
 		t.Errorf("a wrong script: %v, %s", err, out)
 	}
 	if out := m.run("director", uvsBinary+" mark list"); out != "" {
@@ -190,7 +197,10 @@ func (m *markTopology) listen(ns, network, addr string) {
 		for _, host := range hosts {
 			var c net.PacketConn
 			eventually(m.t, ns+" has the address "+host, func() bool { // a new IPv6 address is not at once
-				return m.inNetns(ns, func() (err error) { c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:])); return err }) == nil
+				return m.inNetns(ns, func() (err error) {
+					c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:]))
+					return err
+				}) == nil
 			})
 			m.t.Cleanup(func() { c.Close() })
 			go func() {
@@ -239,7 +249,8 @@ func (m *markTopology) useService(service string) {
 	m.run("director", uvsBinary+" ipvsadm -A "+service)
 	name, _, _ := strings.Cut(service, " -s")
 	for i := range 2 {
-		m.run("director", fmt.Sprintf("%s ipvsadm -a %s -r %s %s", uvsBinary, name, m.addr(m.serverNet(), 11+i), m.flag()))
+		m.run("director", fmt.Sprintf("%s ipvsadm -a %s -r %s %s", uvsBinary, name,
+			m.addr(m.serverNet(), 11+i), m.flag()))
 	}
 }
 
@@ -248,7 +259,10 @@ func (m *markTopology) useService(service string) {
 func (m *markTopology) request(network, addr string) string {
 	m.t.Helper()
 	var c net.Conn
-	if m.inNetns("client", func() (err error) { c, err = net.DialTimeout(network, addr, 5*time.Second); return err }) != nil {
+	if m.inNetns("client", func() (err error) {
+		c, err = net.DialTimeout(network, addr, 5*time.Second)
+		return err
+	}) != nil {
 		return ""
 	}
 	defer c.Close()
@@ -270,7 +284,8 @@ func (m *markTopology) request(network, addr string) string {
 func (m *markTopology) template(group, server string) {
 	m.t.Helper()
 	out := m.run("director", uvsBinary+" ipvsadm -Lnc")
-	want := fmt.Sprintf("%s:0 %s %s:0", m.url(m.addr(1, 2)), group, m.url(m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server])))
+	want := fmt.Sprintf("%s:0 %s %s:0", m.url(m.addr(1, 2)), group,
+		m.url(m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[server])))
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); f[0] == "IP" && strings.Join(f[3:], " ") == want {
 			return

@@ -18,7 +18,8 @@ import (
 func TestOutboundMasquerade(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat", onHost: onHost}
+			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat",
+				onHost: onHost}
 			s.build(t.TempDir())
 			s.add("outside")
 			s.link("outside", "eth0", "lan1", "outside")
@@ -59,13 +60,15 @@ END`)
 				t.Errorf("servers call out as %v, want %s", seen, as)
 			}
 			for ns, dst := range map[string]string{"s1": "10.1.0.9", "s2": "10.1.0.9", "client": s.vip()} {
-				out := s.run(ns, "timeout 20 bash -c 'exec 3<>/dev/udp/"+dst+"/53; echo who >&3; dd bs=1000 count=1 status=none <&3'")
+				out := s.run(ns, "timeout 20 bash -c 'exec 3<>/dev/udp/"+dst+
+					"/53; echo who >&3; dd bs=1000 count=1 status=none <&3'")
 				if want := map[bool]string{true: "s1", false: "outside"}[ns == "client"]; !strings.Contains(out, want) {
 					t.Errorf("the name server %s asked from %s says %q, want %s", dst, ns, out, want)
 				}
 			}
 			// rsh: the daemon calls back from a privileged port, which stays one.
-			if out := s.run("s1", "curl -s -f --max-time 10 --local-port 1022 http://10.1.0.9/"); !strings.Contains(out, "client "+as+":1022\n") {
+			if out := s.run("s1", "curl -s -f --max-time 10 --local-port 1022 http://10.1.0.9/"); !strings.Contains(out,
+				"client "+as+":1022\n") {
 				t.Errorf("a call from port 1022 is seen as\n%s", out)
 			}
 			s.ftpOut()
@@ -75,11 +78,13 @@ END`)
 			// asks the VIP, waits for an answer that never comes.
 			for ns, dst := range map[string]string{"s1": "10.1.0.2", "client": s.vip()} {
 				begin := time.Now()
-				if _, err := s.tryRun(ns, "curl -s --max-time 60 telnet://"+dst+":113"); exitCode(err) != 7 || time.Since(begin) > 30*time.Second {
+				if _, err := s.tryRun(ns, "curl -s --max-time 60 telnet://"+dst+":113"); exitCode(err) != 7 ||
+					time.Since(begin) > 30*time.Second {
 					t.Errorf("ident of %s from %s: %v, want it refused at once", dst, ns, err)
 				}
 			}
-			if out := s.run("director", uvsBinary+" stats"); strings.Contains(out, "\ndropped_") || strings.Contains(out, "passed_unchanged") {
+			if out := s.run("director", uvsBinary+" stats"); strings.Contains(out, "\ndropped_") ||
+				strings.Contains(out, "passed_unchanged") {
 				t.Errorf("the director dropped or routed:\n%s", out)
 			}
 		})

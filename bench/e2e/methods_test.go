@@ -177,7 +177,8 @@ func TestMethods(t *testing.T) {
 			for _, onHost := range []bool{false, true} {
 				name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost)
 				t.Run(name, func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6, onHost: onHost}
+					s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6,
+						onHost: onHost}
 					s.build(files)
 					s.requests(1000)
 					s.download(sum)
@@ -217,7 +218,8 @@ func (s *topology) requests(n int) {
 // conns are how many conns s1 and s2 got so far.
 func (s *topology) conns() (made [2]int) {
 	s.t.Helper()
-	for line := range strings.Lines(s.run("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary, s.url(s.vip())))) {
+	for line := range strings.Lines(s.run("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary,
+		s.url(s.vip())))) {
 		f := strings.Fields(line)
 		for i := range made {
 			if len(f) > 2 && f[0] == "->" && strings.HasPrefix(f[1], s.url(s.rip(i))+":") {

@@ -34,7 +34,8 @@ func TestMutations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer space.Close()
-	link, err := ring.Open(ring.Config{Interfaces: []ring.Interface{{Name: "eth0", Netns: int(space.Fd())}, {Name: "eth1", Netns: int(space.Fd())}}})
+	link, err := ring.Open(ring.Config{Interfaces: []ring.Interface{{Name: "eth0", Netns: int(space.Fd())},
+		{Name: "eth1", Netns: int(space.Fd())}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +74,10 @@ func (n *network) directorBetweenWires() *exec.Cmd {
 		n.link("wires", dev, "director", dev)
 		n.run("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
 	}
-	for _, host := range []string{"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1", "fd00:2::11 dev eth1", "fd00:2::12 dev eth1"} {
-		n.run("director", "ip neigh add "+host[:strings.Index(host, " ")]+" lladdr 02:00:00:00:00:01 nud permanent"+host[strings.Index(host, " "):])
+	for _, host := range []string{"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1",
+		"fd00:2::11 dev eth1", "fd00:2::12 dev eth1"} {
+		n.run("director", "ip neigh add "+host[:strings.Index(host, " ")]+" lladdr 02:00:00:00:00:01 nud permanent"+
+			host[strings.Index(host, " "):])
 	}
 	d := n.director("director", "eth0", "eth1")
 	for _, vip := range []string{"10.1.0.100", "[fd00:1::100]"} {
@@ -83,8 +86,10 @@ func (n *network) directorBetweenWires() *exec.Cmd {
 			servers = []string{"[fd00:2::11]", "[fd00:2::12]"}
 		}
 		for _, svc := range []string{
-			"-t %s:80 -s rr|:8080 -m", "-t %s:443 -s wlc -p|:443 -g", "-t %s:21 -s rr -p|:21 -m", "-u %s:53 -s rr|:53 -m", "-u %s:500 -s sh|:500 -g",
-			"-u %s:5060 -s rr -p 60 --pe sip -o|:5060 -m", "-u %s:6080 -s rr|:6080 -i", "--sctp-service %s:80 -s rr|:8080 -m",
+			"-t %s:80 -s rr|:8080 -m", "-t %s:443 -s wlc -p|:443 -g", "-t %s:21 -s rr -p|:21 -m",
+			"-u %s:53 -s rr|:53 -m", "-u %s:500 -s sh|:500 -g",
+			"-u %s:5060 -s rr -p 60 --pe sip -o|:5060 -m", "-u %s:6080 -s rr|:6080 -i",
+			"--sctp-service %s:80 -s rr|:8080 -m",
 		} {
 			svc, server, _ := strings.Cut(fmt.Sprintf(svc, vip), "|")
 			lines := "ipvsadm -A " + svc + "\n"
@@ -123,7 +128,8 @@ func (n *network) checkAllCounted(sent int) {
 	for end := time.Now().Add(20 * time.Second); !adds() && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 	}
-	n.t.Logf("%d sent, %d lent, %d passed over by the rings, %d counted by %d kinds of verdict", sent, lent, passed, counted, kinds)
+	n.t.Logf("%d sent, %d lent, %d passed over by the rings, %d counted by %d kinds of verdict", sent, lent, passed,
+		counted, kinds)
 	if counted != lent || lent+passed != sent || lent < sent/2 || kinds < 30 {
 		n.t.Errorf("the frames do not add up, or are too much alike")
 	}
@@ -220,7 +226,8 @@ func resumIPv4(b []byte) {
 	for len(b) > at+wire.VLANLen && (b[at-2] == 0x81 && b[at-1] == 0 || b[at-2] == 0x88 && b[at-1] == 0xa8) {
 		at += wire.VLANLen
 	}
-	if ip := wire.IPv4(b[at:]); len(ip) >= wire.IPv4Len && ip[0]>>4 == 4 && ip.HeaderLen() >= wire.IPv4Len && ip.HeaderLen() <= len(ip) {
+	if ip := wire.IPv4(b[at:]); len(ip) >= wire.IPv4Len && ip[0]>>4 == 4 && ip.HeaderLen() >= wire.IPv4Len &&
+		ip.HeaderLen() <= len(ip) {
 		ip.FillChecksum()
 	}
 }

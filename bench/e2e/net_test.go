@@ -144,7 +144,8 @@ func (n *network) start(ns string, args ...string) *exec.Cmd {
 	cmd := exec.Command("ip", append([]string{"netns", "exec", n.prefix + ns}, args...)...)
 	cmd.Env = append(os.Environ(), "UVS_SOCKET="+n.socket())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log, err := os.Create(filepath.Join(n.dir, fmt.Sprintf("%s-%s-%d.log", ns, filepath.Base(args[0]), time.Now().UnixNano())))
+	log, err := os.Create(filepath.Join(n.dir, fmt.Sprintf("%s-%s-%d.log", ns, filepath.Base(args[0]),
+		time.Now().UnixNano())))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -194,7 +194,8 @@ func TestNarrowPath(t *testing.T) {
 			send()
 			out := j.run("director", uvsBinary+" paths")
 			for _, v6 := range []bool{false, true} {
-				if want := "path MTU 1400 learned from " + j.withFamily(v6).addr(5, 254); method != "dr" && !strings.Contains(out, want) {
+				if want := "path MTU 1400 learned from " + j.withFamily(v6).addr(5, 254); method != "dr" &&
+					!strings.Contains(out, want) {
 					t.Errorf("%q is not in\n%s", want, out)
 				}
 			}
@@ -215,7 +216,8 @@ func (j *routedTopology) checkMinimumMTU(files, sum string) {
 	k.upload(filepath.Join(files, "big"), sum)
 	k.download(sum)
 	for line := range strings.Lines(j.run("director", uvsBinary+" paths")) {
-		if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" && (f[6] == "0" || !strings.Contains(line, "path MTU 1280 learned")) {
+		if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" &&
+			(f[6] == "0" || !strings.Contains(line, "path MTU 1280 learned")) {
 			j.t.Errorf("nothing was fragmented for a path of 1280: %s", line)
 		}
 	}
@@ -235,7 +237,8 @@ func TestBlackHole(t *testing.T) {
 	j.setMTU(1400, "rc:n6", "rd:n6")
 	set := func(k *routedTopology, clamp, mtu int) {
 		j.run("director", fmt.Sprintf("%s set --service tcp:%s:80 mss_clamp=%d", uvsBinary, k.url(k.vip()), clamp))
-		j.run("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24", true: "/64"}[k.v6], k.addr(5, 254), mtu))
+		j.run("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24",
+			true: "/64"}[k.v6], k.addr(5, 254), mtu))
 		eventually(t, fmt.Sprintf("the director knows a route of MTU %d", mtu), func() bool {
 			for line := range strings.Lines(j.run("director", uvsBinary+" paths")) {
 				if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" {
@@ -257,7 +260,8 @@ func TestBlackHole(t *testing.T) {
 	}
 	for _, k := range []*routedTopology{j.family(false), j.family(true)} {
 		set(k, 0, 1500)
-		if out, err := j.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 2 -T %s/big http://%s/upload", files, k.url(k.vip()))); err == nil {
+		if out, err := j.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 2 -T %s/big http://%s/upload", files,
+			k.url(k.vip()))); err == nil {
 			t.Errorf("it was no black hole: %q", out)
 		}
 	}

@@ -32,7 +32,8 @@ func TestAsKernelSelftest(t *testing.T) {
 				ip link set br0 up && ip addr add 10.0.0.2/24 dev br0 && ip route add `+vip+` via 10.0.0.1`)
 			n.run("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 && ip addr add `+vip+`/32 dev lo`)
 			n.run("server", `ip addr add 172.16.0.2/24 dev veth21 && ip addr add 10.0.0.3/24 dev veth20`)
-			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1", true: "0"}[method.name == "tunnel"])
+			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1",
+				true: "0"}[method.name == "tunnel"])
 			switch method.name {
 			case "nat":
 				n.run("server", "ip link del veth20 && ip route add default via 172.16.0.1")
@@ -43,7 +44,8 @@ func TestAsKernelSelftest(t *testing.T) {
 					break
 				}
 				n.start("server", uvsBinary, "rs", "--decap", "--port", "0", "--vip", vip)
-				eventually(t, "the server holds the VIP", func() bool { return strings.Contains(n.run("server", "ip addr show dev lo"), vip) })
+				eventually(t, "the server holds the VIP",
+					func() bool { return strings.Contains(n.run("server", "ip addr show dev lo"), vip) })
 			}
 			n.director("director", "veth10", "veth12")
 			n.ipvsadm("director", fmt.Sprintf(`

@@ -91,7 +91,8 @@ func TestSorryServer(t *testing.T) {
 	if got, _ := e.dialName(); got != "s2" {
 		t.Fatalf("without a server %s answers, want the sorry server", got)
 	}
-	if list := e.run("director", uvsBinary+" services"); !strings.Contains(list, "sorry") || strings.Count(list, service) != 2 {
+	if list := e.run("director", uvsBinary+" services"); !strings.Contains(list, "sorry") ||
+		strings.Count(list, service) != 2 {
 		t.Errorf("services:\n%s", list)
 	}
 	e.setWeight("-t", 1)
@@ -166,9 +167,11 @@ func TestSaveRestore(t *testing.T) {
 	go echo(e.udp)
 	service := "tcp:" + e.vip() + ":7"
 	e.run("director", strings.ReplaceAll(strings.Join([]string{
-		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service + " limit_conns=9 timeout_tcp_established=77",
+		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service +
+			" limit_conns=9 timeout_tcp_established=77",
 		"UVS sorry --service " + service + " 10.2.0.99:80 -m", "UVS down " + e.addr(2, 12),
-		"UVS mark add --dst 10.3.0.0/24 --proto tcp --dport 80,8000:8100 --mark 7", "UVS ipvsadm -A -f 7 -s mh -p 60 -b mh-port",
+		"UVS mark add --dst 10.3.0.0/24 --proto tcp --dport 80,8000:8100 --mark 7",
+		"UVS ipvsadm -A -f 7 -s mh -p 60 -b mh-port",
 		"UVS ipvsadm -a -f 7 -r 10.2.0.12 -m -w 5 -x 9 -y 3", "UVS ipvsadm -a -f 7 -r 10.2.0.11 -m",
 		"UVS ipvsadm -A -u [fd00:9::1]:5060 -s rr -p 30 --pe sip -o",
 	}, " && "), "UVS", uvsBinary))
@@ -185,13 +188,15 @@ func TestSaveRestore(t *testing.T) {
 	if again := e.readName(client); again != heard {
 		t.Errorf("the conversation goes on with %q, not %q", again, heard)
 	}
-	if out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
+	if out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+
+		" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
 		t.Errorf("a service that is not there: %v %s", err, out)
 	}
 	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("a refused line changed\n%sto\n%s", saved, again)
 	}
-	e.run("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+" set timeout_profile=0 slow_start=0 tftp=auto")
+	e.run("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+
+		" set timeout_profile=0 slow_start=0 tftp=auto")
 	if left := e.run("director", uvsBinary+" save"); left != "" {
 		t.Errorf("an empty director saves\n%s", left)
 	}

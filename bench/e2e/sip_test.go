@@ -18,12 +18,14 @@ func TestSIPCalls(t *testing.T) {
 	e.tcp.Close()
 	e.udp.Close()
 	for i, ns := range []string{"s1", "s2"} {
-		e.start(ns, "sipp", "-sn", "uas", "-i", e.addr(2, 11+i), "-p", "7", "-nostdin", "-trace_err", "-error_file", e.dir+"/"+ns+".err")
+		e.start(ns, "sipp", "-sn", "uas", "-i", e.addr(2, 11+i), "-p", "7", "-nostdin", "-trace_err", "-error_file",
+			e.dir+"/"+ns+".err")
 		eventually(t, ns+" listens", func() bool { return strings.Contains(e.run(ns, "cat /proc/net/udp"), ":0007 ") })
 	}
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -p 60 --pe sip -o", e.vip()))
 	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
-	out, err := e.tryRun("client", fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err -error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
+	out, err := e.tryRun("client",
+		fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err -error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
 	if err != nil {
 		t.Errorf("sipp: %v\n%s\n%s", err, out, e.run("client", "cat "+e.dir+"/*.err"))
 	}

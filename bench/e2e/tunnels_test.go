@@ -84,13 +84,15 @@ func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
 		s.network = &network{t: t, prefix: s.prefix, dir: s.dir}
 		s.serve()
 		listed := s.run("director", fmt.Sprintf("%s ipvsadm -L -n --tun-info -t %s:80", uvsBinary, s.url(s.vip())))
-		if want := fmt.Sprintf("  -> %-28s Tunnel  %-13s 1 ", s.url(s.rip(0))+":80", s.info); !strings.Contains(listed, want) {
+		if want := fmt.Sprintf("  -> %-28s Tunnel  %-13s 1 ", s.url(s.rip(0))+":80", s.info); !strings.Contains(listed,
+			want) {
 			t.Errorf("listing\n%s\nlacks %q", listed, want)
 		}
 		judge()
 		conns := s.run("director", uvsBinary+" ipvsadm -L -n -c")
 		if want := regexp.MustCompile(fmt.Sprintf(`(?m)^TCP .* %s:\d+ +%s:80 +%s:80$`,
-			regexp.QuoteMeta(s.url(s.addr(1, 2))), regexp.QuoteMeta(s.url(s.vip())), regexp.QuoteMeta(s.url(s.rip(0))))); !want.MatchString(conns) {
+			regexp.QuoteMeta(s.url(s.addr(1, 2))), regexp.QuoteMeta(s.url(s.vip())),
+			regexp.QuoteMeta(s.url(s.rip(0))))); !want.MatchString(conns) {
 			t.Errorf("no conn matches %s", want)
 		}
 	})
@@ -99,7 +101,8 @@ func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
 // upload sends a file to the VIP; one of the servers keeps it.
 func (s *topology) upload(file, sum string) {
 	s.t.Helper()
-	name := strings.TrimSpace(s.run("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file, s.url(s.vip()))))
+	name := strings.TrimSpace(s.run("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file,
+		s.url(s.vip()))))
 	kept, _ := filepath.Glob(filepath.Join(s.dir, "nginx-"+name, "body", "*"))
 	if len(kept) != 1 {
 		s.t.Fatalf("%q keeps %d files of one upload", name, len(kept))
@@ -161,7 +164,8 @@ func (s *tunnelTopology) checkTunnel() {
 				continue
 			}
 			wiretest.Check(s.t, wiretest.Frame(p.Data()))
-			if got, want := outerHeader(p), fmt.Sprintf("%s>%s %s", outers.addr(1, 1), s.rip(i-1), strings.Replace(s.tunnel, "remcsum", "csum", 1)); got != want {
+			if got, want := outerHeader(p), fmt.Sprintf("%s>%s %s", outers.addr(1, 1), s.rip(i-1),
+				strings.Replace(s.tunnel, "remcsum", "csum", 1)); got != want {
 				s.t.Errorf("%s: tunnel %s, want %s: %s", ns, got, want, p)
 			}
 		}
@@ -178,7 +182,8 @@ func outerHeader(p gopacket.Packet) string {
 		case *layers.GRE:
 			return said + "gre" + map[bool]string{false: " --tun-nocsum", true: " --tun-csum"}[l.ChecksumPresent]
 		case *layers.UDP:
-			return said + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum", false: " --tun-csum"}[l.Checksum == 0]
+			return said + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum",
+				false: " --tun-csum"}[l.Checksum == 0]
 		}
 	}
 	return said + "ipip"

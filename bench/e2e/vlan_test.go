@@ -73,7 +73,8 @@ func TestVLANsOfATrunk(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o755)
 	os.Chmod(filepath.Dir(dir), 0o755)
-	if err := os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte("0123456789abcdef"), 1<<20), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte("0123456789abcdef"), 1<<20),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, v6 := range []bool{false, true} {

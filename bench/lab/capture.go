@@ -76,7 +76,8 @@ func openCapture(iface string) (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		return fail("ignore own packets", err)
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: captureWait}); err != nil {
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO,
+		&unix.Timeval{Usec: captureWait}); err != nil {
 		return fail("set receive timeout", err)
 	}
 	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: dev.Index}
@@ -150,7 +151,8 @@ func (c *Capture) count(b []byte) {
 	case proto == unix.IPPROTO_IPIP || proto == unix.IPPROTO_IPV6:
 		c.count(b)
 	case proto == unix.IPPROTO_ICMP && len(b) > 0 && icmpError(b[0]),
-		proto == unix.IPPROTO_ICMPV6 && len(b) > 0 && (b[0] < 128 || b[0] == icmpv6Redirect): // below 128: errors, RFC 4443 2.1
+		// below 128: errors, RFC 4443 2.1
+		proto == unix.IPPROTO_ICMPV6 && len(b) > 0 && (b[0] < 128 || b[0] == icmpv6Redirect):
 		if c.icmp++; c.icmp == 1 {
 			c.firstICMP = fmt.Sprintf("type %d from %s", b[0], src)
 		}

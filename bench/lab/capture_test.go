@@ -64,7 +64,8 @@ func TestCaptureNoticesSecondCopies(t *testing.T) {
 		if atServer.resets != 0 || atClient.resets != 1 {
 			t.Errorf("IPv%d: %d RST at server and %d at client, want 0 and 1", family, atServer.resets, atClient.resets)
 		}
-		if atServer.icmp != 0 || atClient.icmp == 0 || !strings.Contains(atClient.firstICMP, l.RIP(family, 0).String()) {
+		if atServer.icmp != 0 || atClient.icmp == 0 ||
+			!strings.Contains(atClient.firstICMP, l.RIP(family, 0).String()) {
 			t.Errorf("IPv%d: %d ICMP errors at server, %d at client (%s); want 0, some, from the server",
 				family, atServer.icmp, atClient.icmp, atClient.firstICMP)
 		}

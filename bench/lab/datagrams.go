@@ -29,7 +29,8 @@ const (
 func (l *Lab) Burst(ctx context.Context, node, address string, size, n int) (err error) {
 	wait := burstWait
 	for range burstTries {
-		if err = l.burst(ctx, node, address, size, n, wait); !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+		if err = l.burst(ctx, node, address, size, n, wait); !errors.Is(err, os.ErrDeadlineExceeded) ||
+			ctx.Err() != nil {
 			return err
 		}
 		wait *= 2

@@ -140,7 +140,8 @@ func (d *demo) run(ctx context.Context, p Plan) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{d.runRequests, d.checkListing, d.measureStreams, d.printCounters} {
+	for _, step := range []func(context.Context) error{
+		d.runRequests, d.checkListing, d.measureStreams, d.printCounters} {
 		if err := step(ctx); err != nil {
 			log, _ := os.ReadFile(d.LogPath(DirectorNode))
 			return fmt.Errorf("%w\ndirector's log ends:\n%s", err, lastLines(string(log), 10))
@@ -242,7 +243,8 @@ func (d *demo) printShares() {
 			fmt.Fprintf(d.out, "%6d", count[s])
 			fair = fair && count[s] == d.perServer
 		}
-		fmt.Fprintf(d.out, "%9d µs%9d µs\n", percentile(a.replies, 0.5).Microseconds(), percentile(a.replies, 0.99).Microseconds())
+		fmt.Fprintf(d.out, "%9d µs%9d µs\n", percentile(a.replies, 0.5).Microseconds(),
+			percentile(a.replies, 0.99).Microseconds())
 	}
 	d.heading("checked")
 	d.check(fair, "%d requests to each service, %d at each server", d.requestsPerService(), d.perServer)
@@ -290,7 +292,8 @@ func (d *demo) checkCaptures(clients, servers []*Capture) {
 				doubled++
 			}
 		}
-		d.check(missing == 0 && doubled == 0, "%s: %d sent, %d missing, %d doubled", side.what, len(want), missing, doubled)
+		d.check(missing == 0 && doubled == 0, "%s: %d sent, %d missing, %d doubled", side.what, len(want),
+			missing, doubled)
 	}
 	d.check(resets == 0 && icmp == 0, "nobody else spoke: %d RST, %d ICMP errors%s", resets, icmp, first)
 }
@@ -338,7 +341,8 @@ func (d *demo) measureStreams(ctx context.Context) error {
 		if d.Method != NAT {
 			past = ", past the director"
 		}
-		fmt.Fprintf(d.out, "    IPv%d  up %5.2f Gbit/s   down %5.2f Gbit/s%s\n", family, gigabits(d.stream, up), gigabits(d.stream, down), past)
+		fmt.Fprintf(d.out, "    IPv%d  up %5.2f Gbit/s   down %5.2f Gbit/s%s\n", family, gigabits(d.stream, up),
+			gigabits(d.stream, down), past)
 	}
 	d.check(true, "%d MB down compared byte by byte, %d MB up by SHA-256, intact", d.stream>>20, d.hashed>>20)
 	return nil

@@ -414,7 +414,8 @@ func (r *gridRun) received() (sum api.Stats, err error) {
 }
 
 func (r *gridRun) download(ctx context.Context, c cell) error {
-	_, err := r.lab.Download(ctx, clientName(0), hostPort(r.lab.VIP(c.family), realserver.HTTPPort), transferSize(c.mtu))
+	_, err := r.lab.Download(ctx, clientName(0), hostPort(r.lab.VIP(c.family), realserver.HTTPPort),
+		transferSize(c.mtu))
 	return err
 }
 
@@ -460,7 +461,8 @@ func (l *Lab) flushPathMTU(family int) error {
 			return err
 		}
 		vip := l.VIP(family)
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: &net.IPNet{IP: vip.AsSlice(), Mask: net.CIDRMask(vip.BitLen(), vip.BitLen())}}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK,
+			Dst: &net.IPNet{IP: vip.AsSlice(), Mask: net.CIDRMask(vip.BitLen(), vip.BitLen())}}
 		if err := netlink.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("forget path MTU to %s: %w", vip, err)
 		}

@@ -49,7 +49,8 @@ func TestGrid(t *testing.T) {
 		if err := run(t, t.Context(), g, &out); err != nil {
 			t.Errorf("%v\n%s", err, out.String())
 		}
-		if !regexp.MustCompile(`in [1-9]\d* the director got super-frames from the sender, in [1-9]\d* by its GRO`).MatchString(out.String()) {
+		if !regexp.MustCompile(`in [1-9]\d* the director got super-frames from the sender, in [1-9]\d* by its GRO`).
+			MatchString(out.String()) {
 			t.Errorf("without super-frames the grid proves little:\n%s", out.String())
 		}
 	})
@@ -71,7 +72,8 @@ func TestGrid(t *testing.T) {
 			Ends: AllOffloads[:1], Director: AllOffloads[1:2], Timeout: time.Nanosecond,
 		}
 		var out strings.Builder
-		if err := run(t, t.Context(), g, &out); err == nil || !strings.Contains(err.Error(), "1 of 1 cells are not ok") {
+		if err := run(t, t.Context(), g, &out); err == nil ||
+			!strings.Contains(err.Error(), "1 of 1 cells are not ok") {
 			t.Errorf("it ends with %v, want 1 of 1 cells not ok", err)
 		}
 		want := regexp.MustCompile(`(?m)^nat   IPv4  1500    FAIL\n  nat IPv4 MTU 1500, ends gso\+gro, director gso: upload: .*; download: .*; datagrams: .*$`)
@@ -114,7 +116,8 @@ func TestGridRefusesNonsense(t *testing.T) {
 			t.Errorf("%s is read as %v, %v", o, got, err)
 		}
 	}
-	if _, err := ParseOffloads("tso"); err == nil || !strings.Contains(err.Error(), `offloads are "tso"; want one of [gso+gro gso gro none]`) {
+	if _, err := ParseOffloads("tso"); err == nil ||
+		!strings.Contains(err.Error(), `offloads are "tso"; want one of [gso+gro gso gro none]`) {
 		t.Errorf("offloads tso: %v", err)
 	}
 }
@@ -126,7 +129,8 @@ func TestCountersDiff(t *testing.T) {
 		"director dropped_runt": 3, "rs1 TcpInCsumErrors": 7, "client1 Udp6InCsumErrors": 1,
 		"director forwarded_masq": 6, "director ring_eth0_drop_too_long": 1, "client1 TcpInSegs": 9,
 	}
-	if got := strings.Join(now.diff(before, faultCounters), ", "); got != "client1 Udp6InCsumErrors +1, director dropped_runt +2, director ring_eth0_drop_too_long +1" {
+	if got := strings.Join(now.diff(before, faultCounters),
+		", "); got != "client1 Udp6InCsumErrors +1, director dropped_runt +2, director ring_eth0_drop_too_long +1" {
 		t.Errorf("faults are %q", got)
 	}
 	if got := strings.Join(now.diff(before, hintCounters), ", "); got != "director forwarded_masq +1" {

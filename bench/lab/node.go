@@ -161,7 +161,8 @@ func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*
 	if err != nil {
 		p.Stop()
 		text, _ := os.ReadFile(p.log)
-		return nil, fmt.Errorf("start %s on %s: %w: %s", strings.Join(command, " "), node, err, lastLines(string(text), 5))
+		return nil, fmt.Errorf("start %s on %s: %w: %s", strings.Join(command, " "), node, err,
+			lastLines(string(text), 5))
 	}
 	return p, nil
 }

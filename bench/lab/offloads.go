@@ -64,7 +64,8 @@ func (l *Lab) SetMaxGSO(size int) error {
 			return err
 		}
 		for _, set := range []func(netlink.Link, int) error{
-			netlink.LinkSetGSOMaxSize, netlink.LinkSetGSOIPv4MaxSize, netlink.LinkSetGROMaxSize, netlink.LinkSetGROIPv4MaxSize,
+			netlink.LinkSetGSOMaxSize, netlink.LinkSetGSOIPv4MaxSize, netlink.LinkSetGROMaxSize,
+			netlink.LinkSetGROIPv4MaxSize,
 		} {
 			if err := set(link, size); err != nil {
 				return err

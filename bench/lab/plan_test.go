@@ -14,7 +14,8 @@ func TestPlanDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Arms != row.arms || p.Clients != 1 || p.Servers != 3 || p.MTU != 1500 || p.Scheduler != "rr" || len(p.Families) != 2 {
+		if p.Arms != row.arms || p.Clients != 1 || p.Servers != 3 || p.MTU != 1500 || p.Scheduler != "rr" ||
+			len(p.Families) != 2 {
 			t.Errorf("%s: defaults are %+v", row.method, p)
 		}
 	}

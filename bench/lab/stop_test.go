@@ -42,7 +42,8 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-inside.Done()
-	if err := stubborn.Wait(); err == nil || stubborn.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if err := stubborn.Wait(); err == nil || stubborn.ProcessState.Sys().(syscall.WaitStatus).
+		Signal() != syscall.SIGKILL {
 		t.Errorf("who ignores SIGTERM ended with %v, want SIGKILL", err)
 	}
 	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
@@ -93,7 +94,8 @@ func TestRemoveAfterKillAtAnyMoment(t *testing.T) {
 				t.Errorf("making the lab: %q", s.Text())
 			}
 		} else {
-			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+			deadline := time.Now().Add(10 * time.Second)
+			for ; time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 				if made, _ := filepath.Glob(l.netnsPath("*")); len(made) >= nodes {
 					break
 				}

@@ -24,13 +24,16 @@ func innerPacket(t testing.TB, version int, ecn uint8) []byte {
 		gopacket.NetworkLayer
 	}
 	if version == 4 {
-		ip = &layers.IPv4{Version: 4, TTL: 64, TOS: 0xb8&^3 | ecn, Protocol: layers.IPProtocolUDP, SrcIP: net.IP{10, 1, 0, 101}, DstIP: net.IP{10, 1, 0, 100}}
+		ip = &layers.IPv4{Version: 4, TTL: 64, TOS: 0xb8&^3 | ecn, Protocol: layers.IPProtocolUDP,
+			SrcIP: net.IP{10, 1, 0, 101}, DstIP: net.IP{10, 1, 0, 100}}
 	} else {
-		ip = &layers.IPv6{Version: 6, HopLimit: 64, TrafficClass: 0xb8&^3 | ecn, NextHeader: layers.IPProtocolUDP, SrcIP: net.ParseIP("fd00:1::101"), DstIP: net.ParseIP("fd00:1::100")}
+		ip = &layers.IPv6{Version: 6, HopLimit: 64, TrafficClass: 0xb8&^3 | ecn, NextHeader: layers.IPProtocolUDP,
+			SrcIP: net.ParseIP("fd00:1::101"), DstIP: net.ParseIP("fd00:1::100")}
 	}
 	udp.SetNetworkLayerForChecksum(ip)
 	buf := gopacket.NewSerializeBuffer()
-	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip, udp, gopacket.Payload("hello"))
+	err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip, udp,
+		gopacket.Payload("hello"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +80,8 @@ func greChecksummed(etherType ...byte) func([]byte) []byte {
 	return func(inner []byte) []byte {
 		h := &layers.GRE{ChecksumPresent: true, Protocol: layers.EthernetType(binary.BigEndian.Uint16(etherType))}
 		buf := gopacket.NewSerializeBuffer()
-		if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h, gopacket.Payload(inner)); err != nil {
+		if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h,
+			gopacket.Payload(inner)); err != nil {
 			panic(err)
 		}
 		return buf.Bytes()[:8]

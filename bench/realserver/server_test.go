@@ -111,14 +111,16 @@ func TestUDPInfoAnswersWithNameInFront(t *testing.T) {
 		buf := make([]byte, 1<<16)
 		n, err := c.Read(buf)
 		if err != nil || string(buf[:n]) != want {
-			t.Errorf("sent %d bytes, got %d bytes %.20q (%v), want %d bytes %.20q", len(sent), n, buf[:n], err, len(want), want)
+			t.Errorf("sent %d bytes, got %d bytes %.20q (%v), want %d bytes %.20q", len(sent), n, buf[:n], err,
+				len(want), want)
 		}
 	}
 }
 
 func TestCloseEndsOpenConnections(t *testing.T) {
 	ports := freePorts(t, 2)
-	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1], InfoPort: ports[1]})
+	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
+		InfoPort: ports[1]})
 	if err != nil {
 		t.Skip(err) // the ports were taken meanwhile
 	}
@@ -143,7 +145,8 @@ func TestStartFailsWhole(t *testing.T) {
 		t.Skip(err)
 	}
 	defer taken.Close()
-	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1], InfoPort: ports[1]})
+	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
+		InfoPort: ports[1]})
 	if s != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Start with a port in use: %v, %v; want no server and address in use", s, err)
 	}
@@ -167,7 +170,8 @@ func TestPages(t *testing.T) {
 		code                    int
 		want                    string
 	}{
-		{"an upload is answered with its length and hash", "PUT", "/file", upload, 200, fmt.Sprintf("rs7 10 %x\n", sha256.Sum256([]byte(upload)))},
+		{"an upload is answered with its length and hash", "PUT", "/file", upload, 200, fmt.Sprintf("rs7 10 %x\n",
+			sha256.Sum256([]byte(upload)))},
 		{"POST does the same", "POST", "/", upload, 200, fmt.Sprintf("rs7 10 %x\n", sha256.Sum256([]byte(upload)))},
 		{"an upload to /discard is only counted", "PUT", "/discard", upload, 200, "rs7 10\n"},
 		{"a download of nothing is empty", "GET", "/bytes?n=0", "", 200, ""},
@@ -213,7 +217,8 @@ func TestCheckerFindsTheFirstWrongByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := c.Write(b[1000:])
-	if n != patternLen+77-1000 || err == nil || !strings.Contains(err.Error(), fmt.Sprintf("byte %d is", patternLen+77)) {
+	if n != patternLen+77-1000 || err == nil ||
+		!strings.Contains(err.Error(), fmt.Sprintf("byte %d is", patternLen+77)) {
 		t.Errorf("Checker found %d good bytes more, error %v; want the flipped byte %d named", n, err, patternLen+77)
 	}
 }

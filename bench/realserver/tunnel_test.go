@@ -66,13 +66,16 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 		gopacket.NetworkLayer
 	}
 	if dst.Addr().Is4() {
-		ip = &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
+		ip = &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
+			DstIP: dst.Addr().AsSlice()}
 	} else {
-		ip = &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
+		ip = &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
+			DstIP: dst.Addr().AsSlice()}
 	}
 	udp.SetNetworkLayerForChecksum(ip)
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip, udp, gopacket.Payload(payload)); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip,
+		udp, gopacket.Payload(payload)); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
@@ -100,9 +103,11 @@ var tunnels = []tunnelSender{
 func rawGRE(outer, _ int) string { return fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE) }
 
 func greHeader(inner []byte, checksum bool) []byte {
-	h := &layers.GRE{ChecksumPresent: checksum, Protocol: map[byte]layers.EthernetType{4: layers.EthernetTypeIPv4, 6: layers.EthernetTypeIPv6}[inner[0]>>4]}
+	h := &layers.GRE{ChecksumPresent: checksum, Protocol: map[byte]layers.EthernetType{4: layers.EthernetTypeIPv4,
+		6: layers.EthernetTypeIPv6}[inner[0]>>4]}
 	buf := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h, gopacket.Payload(inner)); err != nil {
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h,
+		gopacket.Payload(inner)); err != nil {
 		panic(err)
 	}
 	return buf.Bytes()[:len(buf.Bytes())-len(inner)]
@@ -242,7 +247,8 @@ func TestVIPIsHeldSilently(t *testing.T) {
 	err = l.Do("client1", func() (err error) {
 		for _, family := range []string{"ipv4", "ipv6"} {
 			dir := "/proc/sys/net/" + family + "/neigh/eth0/"
-			err = errors.Join(err, os.WriteFile(dir+"mcast_solicit", []byte("1"), 0), os.WriteFile(dir+"retrans_time_ms", []byte("100"), 0))
+			err = errors.Join(err, os.WriteFile(dir+"mcast_solicit", []byte("1"), 0),
+				os.WriteFile(dir+"retrans_time_ms", []byte("100"), 0))
 		}
 		return err
 	})
