@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build makes everything the plan's layout asks for.
+// build makes what the plan's layout has.
 func (l *Lab) build() error {
 	layout := l.layout()
 	for _, node := range layout.nodes {
@@ -47,8 +47,8 @@ func (l *Lab) build() error {
 	return nil
 }
 
-// addNode makes a node's namespace and readies it. Settings come before links:
-// a link takes the "default" ones over when it is made.
+// addNode makes a node's namespace. It writes the sysctls before it makes
+// links, because a new link takes the "default" ones.
 func (l *Lab) addNode(node string) error {
 	return restoringNetns(func() error {
 		ns, err := netns.NewNamed(netnsName(l.Name, node))
@@ -71,9 +71,9 @@ func (l *Lab) addNode(node string) error {
 
 type sysctl struct{ key, value string }
 
-// sysctls are a node's settings below /proc/sys/net.
+// sysctls returns a node's settings below /proc/sys/net.
 func (l *Lab) sysctls(node string) []sysctl {
-	if node == switchNode { // bridges only: no addresses, so no chatter of its own
+	if node == switchNode { // bridges only: without addresses they send nothing themselves
 		return []sysctl{{"ipv6/conf/all/disable_ipv6", "1"}, {"ipv6/conf/default/disable_ipv6", "1"}}
 	}
 	forward := "0"
@@ -84,11 +84,11 @@ func (l *Lab) sysctls(node string) []sysctl {
 	list := []sysctl{{"ipv4/ip_forward", forward}, {"ipv6/conf/all/forwarding", forward}}
 	for _, dev := range []string{"all", "default"} {
 		list = append(list,
-			sysctl{"ipv4/conf/" + dev + "/rp_filter", "0"}, // answers take another way than requests
+			sysctl{"ipv4/conf/" + dev + "/rp_filter", "0"}, // replies may arrive on another interface than requests leave by
 			sysctl{"ipv4/conf/" + dev + "/send_redirects", "0"},
 			sysctl{"ipv4/conf/" + dev + "/arp_ignore", "0"},
 			sysctl{"ipv4/conf/" + dev + "/arp_announce", "0"},
-			sysctl{"ipv6/conf/" + dev + "/accept_dad", "0"}, // link-local addresses work at once
+			sysctl{"ipv6/conf/" + dev + "/accept_dad", "0"}, // link-local addresses are usable at once
 			sysctl{"ipv6/conf/" + dev + "/accept_ra", "0"},
 			sysctl{"ipv6/conf/" + dev + "/autoconf", "0"},
 		)
@@ -96,9 +96,9 @@ func (l *Lab) sysctls(node string) []sysctl {
 	return list
 }
 
-// disableBridgeNetfilter makes bridges in the namespace of the calling thread forward every
-// frame. Where the host has loaded br_netfilter they would judge IP packets, and
-// drop super-frames with IPv6's jumbo payload option.
+// disableBridgeNetfilter makes the bridges in the namespace of the calling
+// thread forward every frame. If the host has loaded br_netfilter, they would
+// filter IP packets, and drop GSO frames with IPv6's jumbo payload option.
 func disableBridgeNetfilter() error {
 	for _, key := range []string{"iptables", "ip6tables", "arptables"} {
 		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)
@@ -109,8 +109,8 @@ func disableBridgeNetfilter() error {
 	return nil
 }
 
-// addBridge makes a segment. It floods multicast: IPv6 neighbours are found by
-// it, also for addresses that no kernel on the segment has joined the group of.
+// addBridge makes a segment. It floods multicast: IPv6 resolves neighbours by
+// it, also for addresses whose group no kernel on the segment has joined.
 func addBridge(name string) error {
 	snooping := false
 	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs(), MulticastSnooping: &snooping}
@@ -161,8 +161,8 @@ func (l *Lab) addPort(p port) error {
 	})
 }
 
-// setUpLink sets offloads and queues of one end of a link, in the namespace of
-// the calling thread, and brings it up.
+// setUpLink sets the offloads and the queue of one side of a link, in the
+// namespace of the calling thread, and sets it up.
 func (l *Lab) setUpLink(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -181,7 +181,7 @@ func (l *Lab) setUpLink(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// addAddr gives an interface an address, usable at once.
+// addAddr gives an interface an address that is usable at once.
 func addAddr(iface string, prefix netip.Prefix) error {
 	link, err := netlink.LinkByName(iface)
 	if err != nil {

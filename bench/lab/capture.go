@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Capture watches what arrives at a node's eth0 and keeps what tells whether
-// somebody else, such as the director's own kernel, also handled packets of
-// ours: how often each flow was opened, every RST, and every ICMP error. Where a
-// tunnel ends, the packet inside counts.
+// Capture counts what arrives at a node's eth0. It shows whether another stack,
+// such as the director's own kernel, also handled the packets of the test. It
+// counts how often each flow was opened, RSTs and ICMP errors. Of a tunnel it
+// counts the inner packet.
 type Capture struct {
 	node string
 	fd   int
 	stop atomic.Bool
 	done chan error
 
-	opens     map[flow]int // TCP SYNs (of servers: SYN-ACKs) by flow, and datagrams
+	opens     map[flow]int // TCP SYNs (from servers: SYN-ACKs) and datagrams, by flow
 	resets    int
 	icmp      int    // errors and redirects
-	firstICMP string // the first of them, for people
+	firstICMP string // the first of them, for the report
 }
 
 // flow is one direction of a connection as its receiver saw it.
@@ -33,7 +33,7 @@ type flow struct {
 	src, dst netip.AddrPort
 }
 
-// Capture starts to watch; Stop must follow.
+// Capture starts a capture; the caller must call Stop.
 func (l *Lab) Capture(node string) (*Capture, error) {
 	c := &Capture{node: node, done: make(chan error, 1), opens: map[flow]int{}}
 	err := l.Do(node, func() (err error) {
@@ -47,15 +47,16 @@ func (l *Lab) Capture(node string) (*Capture, error) {
 	return c, nil
 }
 
-// captureBuffer holds some ten thousand small packets until they are read.
+// captureBuffer is the receive buffer in bytes; it holds some ten thousand
+// small packets.
 const captureBuffer = 32 << 20
 
-// captureWait is how long nothing may arrive, once a capture is to stop, until it
-// does: time for late copies. Microseconds.
+// captureWait is for how long nothing may arrive before a capture stops, in
+// microseconds. It leaves time for late copies.
 const captureWait = 50_000
 
 // openCapture opens a packet socket on an interface of the calling thread's
-// namespace. It is bound only when all is set, so that it misses nothing after.
+// namespace. It binds the socket last, so that it misses nothing from then on.
 func openCapture(iface string) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -70,7 +71,8 @@ func openCapture(iface string) (int, error) {
 		return fail("find "+iface, err)
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer) != nil {
-		// Without privilege on the host: as much as rmem_max allows. Losses are noticed.
+		// Without privilege on the host: as much as rmem_max allows. Stop
+		// reports losses.
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, captureBuffer)
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
@@ -87,8 +89,8 @@ func openCapture(iface string) (int, error) {
 	return fd, nil
 }
 
-// Stop ends the capture once nothing arrives any more, and says if it missed
-// something. The counts are valid then.
+// Stop ends the capture once nothing arrives any more. The counts are valid
+// then. The error says if the capture missed packets.
 func (c *Capture) Stop() error {
 	c.stop.Store(true)
 	err := <-c.done
@@ -116,8 +118,8 @@ func (c *Capture) run() error {
 		case err != nil:
 			return err
 		default:
-			// A bridge floods frames it does not know the place of; those are
-			// PACKET_OTHERHOST and reach nobody.
+			// A bridge floods frames to unknown addresses; to this node they
+			// are PACKET_OTHERHOST.
 			if from, ok := from.(*unix.SockaddrLinklayer); ok && from.Pkttype == unix.PACKET_HOST {
 				c.count(buf[:n])
 			}
@@ -125,7 +127,7 @@ func (c *Capture) run() error {
 	}
 }
 
-// count takes note of one IP packet.
+// count counts one IP packet.
 //
 //	IPv4 (RFC 791):  IHL 0, fragment offset 6-7, protocol 9, addresses 12-15, 16-19
 //	IPv6 (RFC 8200): next header 6, addresses 8-23, 24-39
@@ -145,13 +147,13 @@ func (c *Capture) count(b []byte) {
 		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
 		proto, b = b[6], b[40:]
 	default:
-		return // ARP and the like
+		return // ARP and others
 	}
 	switch {
 	case proto == unix.IPPROTO_IPIP || proto == unix.IPPROTO_IPV6:
 		c.count(b)
 	case proto == unix.IPPROTO_ICMP && len(b) > 0 && icmpError(b[0]),
-		// below 128: errors, RFC 4443 2.1
+		// below 128: errors, RFC 4443 section 2.1
 		proto == unix.IPPROTO_ICMPV6 && len(b) > 0 && (b[0] < 128 || b[0] == icmpv6Redirect):
 		if c.icmp++; c.icmp == 1 {
 			c.firstICMP = fmt.Sprintf("type %d from %s", b[0], src)
@@ -167,11 +169,11 @@ func (c *Capture) count(b []byte) {
 const (
 	tcpSYN         = 0x02
 	tcpRST         = 0x04
-	icmpv6Redirect = 137 // RFC 4861 4.5
+	icmpv6Redirect = 137 // RFC 4861 section 4.5
 )
 
-// icmpError tells ICMP errors and redirects from questions and answers
-// (RFC 792): unreachable, source quench, redirect, time exceeded, parameter problem.
+// icmpError reports whether an ICMP type is an error or a redirect (RFC 792):
+// unreachable, source quench, redirect, time exceeded, parameter problem.
 func icmpError(typ byte) bool {
 	return typ == 3 || typ == 4 || typ == 5 || typ == 11 || typ == 12
 }

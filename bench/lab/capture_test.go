@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A capture must notice what the demo promises not to happen: a flow opened
-// twice, an RST, an ICMP error. Here they are made on purpose, with the servers'
-// own kernels.
+// A capture counts what the demo says does not happen: a flow opened twice, an
+// RST, an ICMP error. Here the servers' own kernels cause them on purpose.
 func TestCaptureNoticesSecondCopies(t *testing.T) {
 	l := testLab(t, Plan{Name: "tcapture", Method: DR, Servers: 1})
 	for _, family := range []int{4, 6} {
@@ -36,7 +35,7 @@ func TestCaptureNoticesSecondCopies(t *testing.T) {
 		}
 		io.WriteString(u, "one")
 		io.WriteString(u, "two")
-		io.WriteString(u, "two") // an ICMP error may take the place of sending
+		io.WriteString(u, "two") // a pending ICMP error may replace the first attempt to send
 		u.Close()
 
 		for _, c := range []*Capture{atServer, atClient} {
@@ -72,8 +71,8 @@ func TestCaptureNoticesSecondCopies(t *testing.T) {
 	}
 }
 
-// Packets count where they end, also inside a tunnel; hostile ones count as
-// nothing and break nothing.
+// The packet inside a tunnel counts. Hostile packets count as nothing and break
+// nothing.
 func TestCountLooksIntoTunnels(t *testing.T) {
 	syn := []byte{
 		// IPv4: 40 bytes, TCP, 10.1.0.101 -> 10.1.0.100

@@ -11,24 +11,26 @@ import (
 	"uvs/ctl/api"
 )
 
-// counters is what hosts and director have counted so far, by names such as
+// counters are the counters of the hosts and the director, by names such as
 // "client1 TcpRetransSegs" and "director dropped_runt".
 type counters map[string]uint64
 
-// tooBigCounter is a counter that is right to move only where a tunnel makes packets
+// tooBigCounter is a counter that may move only where a tunnel makes packets
 // longer.
 var tooBigCounter = regexp.MustCompile(`^director answered_too_big$`)
 
-// faultCounters are counters that move only when a frame was made or handled wrongly.
+// faultCounters are counters that move only if a frame was made or handled
+// wrongly.
 var faultCounters = regexp.MustCompile(`^director (dropped|refused)_` +
 	`|^director ring_.*_(snapped|malformed|drop_too_long|drop_down|drop_other)$` +
 	`|InHdrErrors$|InTruncatedPkts$|InCsumErrors$|InErrs$|ReasmFails$`)
 
-// hintCounters are counters that help to understand a fault.
-var hintCounters = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|passed|ring_.*_(ring_full|split|drop_busy|drop_queue))` +
+// hintCounters are counters that help to explain a fault.
+var hintCounters = regexp.MustCompile(`^director (forwarded|returned|answered|icmp|passed)` +
+	`|^director ring_.*_(ring_full|split|drop_busy|drop_queue)` +
 	`|RetransSegs$|InErrors$|RcvbufErrors$|FragFails$|FragCreates$|InTooBigErrors$|NoPorts$`)
 
-// readCounters reads what there is to count.
+// readCounters reads the counters of the director and of every host.
 func (l *Lab) readCounters(director *api.Client) (counters, error) {
 	t := counters{}
 	counters, err := director.Counters()
@@ -49,8 +51,9 @@ func (l *Lab) readCounters(director *api.Client) (counters, error) {
 	return t, nil
 }
 
-// addSNMP reads the protocol counters of the calling thread's namespace: pairs of
-// lines "Tcp: NAME …" and "Tcp: VALUE …", and of IPv6 lines "NAME VALUE".
+// addSNMP adds the protocol counters of the calling thread's namespace. IPv4
+// has pairs of lines "Tcp: NAME …" and "Tcp: VALUE …", IPv6 has lines "NAME
+// VALUE".
 func (t counters) addSNMP(node string) error {
 	v4, err := os.ReadFile("/proc/thread-self/net/snmp")
 	if err != nil {
@@ -75,14 +78,14 @@ func (t counters) addSNMP(node string) error {
 	return nil
 }
 
-// add enters a counter; -1, as some settings among them are, is none.
+// add adds a counter. It skips values of -1, which are settings.
 func (t counters) add(name, value string) {
 	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
 		t[name] = n
 	}
 }
 
-// diff returns the counters of a kind that have moved, as "NAME +N".
+// diff returns the counters of a kind that moved since before, as "NAME +N".
 func (t counters) diff(before counters, kind *regexp.Regexp) (moved []string) {
 	for name, n := range t {
 		if d := n - before[name]; d != 0 && kind.MatchString(name) {

@@ -14,18 +14,18 @@ import (
 	"uvs/bench/realserver"
 )
 
-// A burst of datagrams, which nobody sends again, is tried burstTries times before
-// an answer that is missing counts as an error. The first waits burstWait for each
-// answer, every other twice as long as the one before it.
+// Datagrams are not retransmitted, so a burst is tried burstTries times before
+// a missing reply is an error. The first try waits burstWait for each reply,
+// each later one twice as long as the one before.
 const (
 	burstTries = 6
 	burstWait  = 100 * time.Millisecond
 )
 
 // Burst sends n datagrams of size bytes to the lvs-info service and compares
-// every byte of the answers. Several go with one system call (UDP_SEGMENT), which
-// makes a super-frame of them where the device takes it, and must fit the MTU; one
-// may be of any size.
+// every byte of the replies. Several datagrams go with one system call
+// (UDP_SEGMENT) and must fit the MTU; the device takes them as one GSO frame if
+// it can. A single one may have any size.
 func (l *Lab) Burst(ctx context.Context, node, address string, size, n int) (err error) {
 	wait := burstWait
 	for range burstTries {
@@ -46,7 +46,7 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 	defer c.Close()
 	if n > 1 {
 		if err := segmented(c.(*net.UDPConn), size); err != nil {
-			return fmt.Errorf("ask for datagrams of %d bytes: %w", size, err)
+			return fmt.Errorf("set the datagram size to %d bytes: %w", size, err)
 		}
 	}
 	sent := make([]byte, n*size)
@@ -58,7 +58,7 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 	for i := range n {
 		missing[i] = true
 	}
-	answer := make([]byte, 1<<16)
+	reply := make([]byte, 1<<16)
 	last, bounded := ctx.Deadline()
 	for len(missing) > 0 {
 		deadline := time.Now().Add(wait)
@@ -66,11 +66,11 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 			deadline = last
 		}
 		c.SetReadDeadline(deadline)
-		got, err := c.Read(answer)
+		got, err := c.Read(reply)
 		if err != nil {
 			return fmt.Errorf("%d of %d datagrams of %d bytes: %w", len(missing), n, size, err)
 		}
-		_, echo, _ := bytes.Cut(answer[:got], []byte(" "))
+		_, echo, _ := bytes.Cut(reply[:got], []byte(" "))
 		found := false
 		for i := range missing {
 			if bytes.Equal(echo, sent[i*size:(i+1)*size]) {
@@ -79,13 +79,14 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 			}
 		}
 		if !found {
-			return fmt.Errorf("an answer of %d bytes is none to a datagram sent, or came twice", got)
+			return fmt.Errorf("a reply of %d bytes matches no datagram sent, or came twice", got)
 		}
 	}
 	return nil
 }
 
-// segmented makes what is written to a socket leave in datagrams of size bytes.
+// segmented makes a socket send what is written to it in datagrams of size
+// bytes.
 func segmented(u *net.UDPConn, size int) error {
 	raw, err := u.SyscallConn()
 	if err != nil {

@@ -18,28 +18,29 @@ import (
 	"uvs/bench/realserver"
 )
 
-// trafficSizes say how much traffic is sent.
+// trafficSizes are the amounts of traffic.
 type trafficSizes struct {
-	perServer int   // small requests that each service brings each server
+	perServer int   // small requests of each service to each server
 	stream    int64 // bytes of a throughput measurement
-	hashed    int64 // bytes of an upload that is hashed
+	hashed    int64 // bytes of an upload that the server hashes
 }
 
-// demoSizes are small enough for a laptop and large enough for a figure.
+// demoSizes are small enough for a laptop and large enough for a measurement.
 var demoSizes = trafficSizes{perServer: 100, stream: 64 << 20, hashed: 8 << 20}
 
-// firstPort is the clients' first local port, below what the kernel hands out.
+// firstPort is the clients' first local port, below the kernel's ephemeral
+// ports.
 const firstPort = 20000
 
-// DemoPlan is the lab that Demo makes for a method.
+// DemoPlan returns the plan of the lab that Demo makes for a method.
 func DemoPlan(m Method) Plan {
 	return Plan{Name: "demo" + string(m), Method: m, Clients: 2, Servers: 3}
 }
 
-// Demo makes a lab for each method in turn, sends live traffic through it, and
-// writes what happened to w. Everything it states it checks; the error names
-// what did not hold. It removes the labs also when ctx ends early, and those
-// that a demo killed earlier left behind.
+// Demo makes a lab for each method, sends live traffic through it, and writes
+// the results to w. It checks every statement that it writes; the error names
+// those that did not hold. It removes the labs, also if ctx ends early, and
+// those that a killed demo left behind.
 func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error {
 	unlock, err := lockVerb("demo")
 	if err != nil {
@@ -73,9 +74,9 @@ func Demo(ctx context.Context, w io.Writer, uvs string, methods []Method) error 
 	return nil
 }
 
-// lockVerb makes sure that only one `uvs lab` of a verb runs whose labs have
-// fixed names. A socket in the abstract namespace is a lock that cannot be left
-// behind.
+// lockVerb prevents a second run of a verb of `uvs lab` whose labs have fixed
+// names. The lock is a socket in the abstract namespace, which goes with the
+// process.
 func lockVerb(verb string) (unlock func() error, err error) {
 	l, err := net.Listen("unix", "@uvs-lab-"+verb)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -87,12 +88,12 @@ func lockVerb(verb string) (unlock func() error, err error) {
 	return l.Close, nil
 }
 
-// demo is the showing of one method.
+// demo is the demonstration of one method.
 type demo struct {
 	*Lab
 	trafficSizes
 	out      io.Writer
-	uvs      string           // program
+	uvs      string           // path of the program
 	traffic  []serviceTraffic // in order
 	failures []string         // statements that did not hold
 	closeErr error            // of removing the lab
@@ -118,7 +119,7 @@ var drawings = map[Method]string{
 	Tunnel: "clients, director -- router -- servers",
 }
 
-// run builds the lab, shows it, and removes it.
+// run builds the lab, sends traffic, checks it, and removes the lab.
 func (d *demo) run(ctx context.Context, p Plan) (err error) {
 	fmt.Fprintf(d.out, "%s\n  %s\n", titles[p.Method], drawings[p.Method])
 	if d.Lab, err = New(p); err != nil {
@@ -162,8 +163,8 @@ func (d *demo) check(holds bool, format string, args ...any) {
 	fmt.Fprintf(d.out, "    %s %s\n", mark, text)
 }
 
-// runRequests sends the small requests, with captures at every client and server,
-// and judges who answered and what was on the wire.
+// runRequests sends the small requests and captures at every client and server.
+// It checks who replied, and what was on the wire.
 func (d *demo) runRequests(ctx context.Context) error {
 	var captures []*Capture
 	stop := func() (err error) {
@@ -188,26 +189,26 @@ func (d *demo) runRequests(ctx context.Context) error {
 	return nil
 }
 
-// sendRequests makes the requests, one after the other, client by client. Every request
-// comes from a port of its own, so that every one is a new connection.
+// sendRequests sends the requests one after the other, client by client. Every
+// request has a new local port, so every one is a new connection.
 func (d *demo) sendRequests(ctx context.Context) error {
 	port := firstPort
 	for _, family := range d.Families {
 		for _, s := range []struct {
 			proto byte
 			port  uint16
-			ask   func(ctx context.Context, node string, localPort int, address string) (Reply, error)
+			send  func(ctx context.Context, node string, localPort int, address string) (Reply, error)
 		}{
 			{unix.IPPROTO_TCP, realserver.HTTPPort, d.RequestHTTP},
 			{unix.IPPROTO_UDP, realserver.InfoPort, d.RequestUDP},
 		} {
 			a := serviceTraffic{family: family, proto: s.proto, address: hostPort(d.VIP(family), s.port)}
 			for i := range d.requestsPerService() {
-				answer, err := s.ask(ctx, clientName(i%d.Clients), port, a.address)
+				reply, err := s.send(ctx, clientName(i%d.Clients), port, a.address)
 				if err != nil {
 					return fmt.Errorf("request %d of %s: %w", i+1, a.name(), err)
 				}
-				a.replies = append(a.replies, answer)
+				a.replies = append(a.replies, reply)
 				port++
 			}
 			d.traffic = append(d.traffic, a)
@@ -225,18 +226,18 @@ func (a serviceTraffic) name() string {
 	return "UDP " + a.address
 }
 
-// printShares shows who served what, and how fast.
+// printShares prints how many requests each server served, and how fast.
 func (d *demo) printShares() {
 	fmt.Fprintf(d.out, "  %-30s", "who served what")
 	for _, s := range d.ServerNodes() {
 		fmt.Fprintf(d.out, "%6s", s)
 	}
-	fmt.Fprintf(d.out, "%12s%12s\n", "median", "p99") // of TCP: connect, ask, close
+	fmt.Fprintf(d.out, "%12s%12s\n", "median", "p99") // of TCP: connect, request, close
 	fair := true
 	for _, a := range d.traffic {
 		count := map[string]int{}
-		for _, answer := range a.replies {
-			count[answer.Server]++
+		for _, reply := range a.replies {
+			count[reply.Server]++
 		}
 		fmt.Fprintf(d.out, "    %-28s", a.name())
 		for _, s := range d.ServerNodes() {
@@ -250,25 +251,26 @@ func (d *demo) printShares() {
 	d.check(fair, "%d requests to each service, %d at each server", d.requestsPerService(), d.perServer)
 }
 
-// checkCaptures compares what arrived at clients and servers with what was asked.
+// checkCaptures compares what arrived at clients and servers with what was
+// sent.
 func (d *demo) checkCaptures(clients, servers []*Capture) {
-	type end struct {
+	type endpoint struct {
 		proto byte
 		addr  netip.AddrPort
 	}
-	want, atServers, atClients := map[end]bool{}, map[end]int{}, map[end]int{}
+	want, atServers, atClients := map[endpoint]bool{}, map[endpoint]int{}, map[endpoint]int{}
 	for _, a := range d.traffic {
-		for _, answer := range a.replies {
-			want[end{a.proto, answer.Client}] = true
+		for _, reply := range a.replies {
+			want[endpoint{a.proto, reply.Client}] = true
 		}
 	}
 	resets, icmp, first := 0, 0, ""
 	for i, c := range slices.Concat(servers, clients) {
 		for f, n := range c.opens {
 			if i < len(servers) {
-				atServers[end{f.proto, f.src}] += n
+				atServers[endpoint{f.proto, f.src}] += n
 			} else {
-				atClients[end{f.proto, f.dst}] += n
+				atClients[endpoint{f.proto, f.dst}] += n
 			}
 		}
 		resets += c.resets
@@ -278,7 +280,7 @@ func (d *demo) checkCaptures(clients, servers []*Capture) {
 	}
 	for _, side := range []struct {
 		what string
-		got  map[end]int
+		got  map[endpoint]int
 	}{
 		{"every SYN and datagram of a client arrived once, at one server", atServers},
 		{"every SYN-ACK and datagram of a server arrived once", atClients},
@@ -295,10 +297,10 @@ func (d *demo) checkCaptures(clients, servers []*Capture) {
 		d.check(missing == 0 && doubled == 0, "%s: %d sent, %d missing, %d doubled", side.what, len(want),
 			missing, doubled)
 	}
-	d.check(resets == 0 && icmp == 0, "nobody else spoke: %d RST, %d ICMP errors%s", resets, icmp, first)
+	d.check(resets == 0 && icmp == 0, "no other stack replied: %d RST, %d ICMP errors%s", resets, icmp, first)
 }
 
-// checkListing shows the director's own account and compares it.
+// checkListing prints the director's listing and compares it with the requests.
 func (d *demo) checkListing(ctx context.Context) error {
 	text, err := d.Exec(ctx, DirectorNode, d.uvs, "ipvsadm", "-L", "-n", "--stats")
 	if err != nil {
@@ -321,7 +323,8 @@ func (d *demo) checkListing(ctx context.Context) error {
 	return nil
 }
 
-// measureStreams measures one TCP stream each way, and compares every byte.
+// measureStreams measures one TCP stream in each direction, and compares every
+// byte.
 func (d *demo) measureStreams(ctx context.Context) error {
 	d.heading("one TCP stream")
 	for _, family := range d.Families {
@@ -352,7 +355,7 @@ func gigabits(bytes int64, took time.Duration) float64 {
 	return float64(bytes) * 8 / 1e9 / took.Seconds()
 }
 
-// printCounters shows what became of the frames.
+// printCounters prints the director's counters.
 func (d *demo) printCounters(ctx context.Context) error {
 	text, err := d.Exec(ctx, DirectorNode, d.uvs, "stats")
 	if err != nil {
@@ -363,7 +366,7 @@ func (d *demo) printCounters(ctx context.Context) error {
 	return nil
 }
 
-// printIndented writes what a program printed.
+// printIndented prints the output of a program.
 func (d *demo) printIndented(text string) {
 	for line := range strings.Lines(text) {
 		fmt.Fprint(d.out, "    ", line)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// programDir is where the uvs binary is built once for all tests that want it;
+// programDir is where the uvs binary is built once for all tests that need it.
 // TestMain makes and removes it.
 var programDir string
 
@@ -34,7 +34,7 @@ func buildProgram(t *testing.T) string {
 	return path
 }
 
-// What the demo states holds in every drawing and setting, with fewer requests.
+// The demo's statements hold for every layout and setting, with fewer requests.
 func TestDirectorInEveryLayout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some ten seconds")
@@ -63,7 +63,7 @@ func TestDirectorInEveryLayout(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			p.Name, p.Clients, p.Servers = "tdirector", 2, 2
-			if err := Remove(p.Name); err != nil { // of a test killed
+			if err := Remove(p.Name); err != nil { // left by a killed test
 				t.Fatal(err)
 			}
 			var out strings.Builder

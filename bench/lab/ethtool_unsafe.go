@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFeatures is how many offloads a kernel can know: netdev_features_t is a
-// word of 64 bits (linux/netdev_features.h).
+// maxFeatures is how many offloads a kernel can have: netdev_features_t has 64
+// bits (linux/netdev_features.h).
 const maxFeatures = 64
 
-// From linux/ethtool.h: the set of strings that are the features' names, and how
-// long one is at most, its final zero included.
+// From linux/ethtool.h: the string set with the features' names, and the
+// longest name with its final zero.
 const (
 	featureNames  = 4  // ETH_SS_FEATURES
 	featureLength = 32 // ETH_GSTRING_LEN
@@ -27,8 +27,8 @@ type ethtoolStrings struct {
 	names         [maxFeatures][featureLength]byte
 }
 
-// ethtoolFeatures is struct ethtool_sfeatures: of every 32 features which are
-// to be set, and to what.
+// ethtoolFeatures is struct ethtool_sfeatures: for every 32 features, which to
+// set, and their values.
 type ethtoolFeatures struct {
 	cmd, size uint32
 	blocks    [maxFeatures / 32]struct{ valid, requested uint32 }
@@ -42,8 +42,8 @@ type ethtoolIfreq struct {
 }
 
 // setFeatures turns offloads of a device in the namespace of the calling thread
-// on or off, by the names `ethtool -k` shows. What a kernel or device does not
-// know, or cannot change, stays as it is.
+// on or off, by the names that `ethtool -k` prints. It skips features that the
+// kernel or the device does not have or cannot change.
 func setFeatures(name string, features map[string]bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -57,8 +57,8 @@ func setFeatures(name string, features map[string]bool) error {
 	want := &ethtoolFeatures{cmd: unix.ETHTOOL_SFEATURES, size: (known.len + 31) / 32}
 	for i, text := range known.names[:min(known.len, maxFeatures)] {
 		feature, _, _ := bytes.Cut(text[:], []byte{0})
-		on, asked := features[string(feature)]
-		if !asked {
+		on, given := features[string(feature)]
+		if !given {
 			continue
 		}
 		block := &want.blocks[i/32]
@@ -73,7 +73,7 @@ func setFeatures(name string, features map[string]bool) error {
 	return nil
 }
 
-// ethtool makes one ETHTOOL_… request about a device.
+// ethtool makes one ETHTOOL_… request for a device.
 func ethtool(fd int, name string, request unsafe.Pointer) error {
 	req := &ethtoolIfreq{data: request}
 	copy(req.name[:unix.IFNAMSIZ-1], name)

@@ -25,8 +25,8 @@ import (
 )
 
 // Grid is a set of conditions under which bytes must arrive as they were sent.
-// A cell is one way to reach servers, address family, MTU and mix of offloads,
-// and consists of an upload, a download, a burst of datagrams and one in fragments.
+// A cell is one method, address family, MTU and mix of offloads. It consists of
+// an upload, a download, a burst of datagrams and one datagram in fragments.
 type Grid struct {
 	Methods    []string // see GridMethods
 	Families   []int
@@ -34,8 +34,8 @@ type Grid struct {
 	Ends       []Offloads // of clients and servers
 	Director   []Offloads
 	TunnelOver int           // family of tunnels' outer headers; 0: that of the VIP
-	MaxGSO     int           // super-frame, in bytes; 0: as the kernel has it, 64 KiB
-	Timeout    time.Duration // how long one transfer may take
+	MaxGSO     int           // longest GSO frame in bytes; 0: the kernel's default, 64 KiB
+	Timeout    time.Duration // of one transfer
 }
 
 // GridMethods are the methods of a Grid, in the order it tries them.
@@ -49,12 +49,13 @@ func gridPlan(name string) Plan {
 	return Plan{Method: Method(name)}
 }
 
-// GridMTUs are the MTUs of the whole grid: those AF_PACKET inputs of other
-// makers are tested with (jumbo frames, a page fraction and one more, Ethernet,
-// the least of IPv4 hosts and less), and the least of IPv6.
+// GridMTUs are the MTUs of the whole grid. Most are those with which other
+// AF_PACKET inputs are tested: jumbo frames, half a page and one byte more,
+// Ethernet, the minimum of IPv4 hosts and less. The other is the minimum of
+// IPv6.
 var GridMTUs = []int{9001, 9000, 2049, 2048, 1500, 1280, 576, 512}
 
-// WholeGrid is everything.
+// WholeGrid returns the grid with all cells.
 func WholeGrid() Grid {
 	return Grid{
 		Methods: GridMethods, Families: []int{4, 6}, MTUs: GridMTUs,
@@ -62,7 +63,7 @@ func WholeGrid() Grid {
 	}
 }
 
-// Check says what of the grid cannot be tried.
+// Check returns what is wrong with the first wrong condition.
 func (g Grid) Check() error {
 	for _, m := range g.Methods {
 		if !slices.Contains(GridMethods, m) {
@@ -88,9 +89,9 @@ func (g Grid) Check() error {
 	return nil
 }
 
-// Bounds of a grid's MTU: what every IPv4 link must carry with the longest
-// headers of a TCP segment and a tunnel, and what gridBurst datagrams of can be
-// in one super-frame.
+// Bounds of a grid's MTU. The minimum holds the longest headers of a TCP
+// segment in a tunnel. At the maximum, gridBurst datagrams still fit one GSO
+// frame.
 const (
 	minGridMTU = 256
 	maxGridMTU = 10_000
@@ -100,8 +101,8 @@ const (
 const gridName = "grid"
 
 // Run tries every cell and writes a table to w, with a line for each cell that
-// is not ok. The error says how many those are. The lab is removed also when ctx
-// ends early, and one that a grid killed earlier left behind.
+// is not ok. The error says how many those are. Run removes the lab, also if
+// ctx ends early, and one that a killed grid left behind.
 func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
 	unlock, err := lockVerb("grid")
 	if err != nil {
@@ -109,7 +110,8 @@ func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
 	}
 	defer unlock()
 	r := &gridRun{Grid: g, out: w, uvs: uvs, start: time.Now()}
-	// An MTU below that of IPv6 takes it off the links for good.
+	// Below IPv6's minimum MTU the kernel takes IPv6 off the links for good, so
+	// go down.
 	r.MTUs = slices.Clone(g.MTUs)
 	slices.Sort(r.MTUs)
 	slices.Reverse(r.MTUs)
@@ -129,35 +131,35 @@ func (g Grid) Run(ctx context.Context, w io.Writer, uvs string) error {
 	return r.printSummary()
 }
 
-// gridRun is a grid being tried.
+// gridRun is the state of a run.
 type gridRun struct {
 	Grid
 	out   io.Writer
-	uvs   string // program
+	uvs   string // path of the program
 	start time.Time
 
-	name     string // of the method in hand
+	name     string // of the current method
 	lab      *Lab
 	director *api.Client
 
 	cells, failed     int
-	byGRO, fromSender int // cells whose uploads came to the director as super-frames, by GRO or from the sender
+	byGRO, fromSender int // cells whose uploads reached the director as GSO frames, by its GRO or from the sender
 }
 
-// cell is where a run is.
+// cell is the conditions of one cell.
 type cell struct {
 	family, mtu    int
 	ends, director Offloads
 }
 
-// Columns of the table: what names a row, then a group for each mix at the ends,
-// in it a cell for each at the director.
+// Columns of the table: the row's name, then a group for each mix at the ends,
+// which has a cell for each mix at the director.
 const (
 	rowWidth  = 20
 	cellWidth = 5
 )
 
-// printHeader writes the two lines above the table.
+// printHeader prints the two lines above the table.
 func (r *gridRun) printHeader() {
 	fmt.Fprint(r.out, "offloads: ends")
 	at := len("offloads: ends")
@@ -174,31 +176,32 @@ func (r *gridRun) printHeader() {
 	fmt.Fprintln(r.out)
 }
 
-// column is where the cell of a mix at the ends and one at the director begins.
+// column returns where the cell of two mixes begins.
 func (r *gridRun) column(ends, director int) int {
 	return rowWidth + ends*(len(r.Director)*cellWidth+2) + director*cellWidth
 }
 
-// writeAt writes text at a column of a line that is written up to another, and
-// returns up to where it is now.
+// writeAt writes text at a column of a line that is written up to from. It
+// returns up to where the line is written then.
 func (r *gridRun) writeAt(from, column int, text string) int {
 	gap := max(1, column-from)
 	fmt.Fprint(r.out, strings.Repeat(" ", gap), text)
 	return from + gap + len(text)
 }
 
-// printSummary writes the last line.
+// printSummary prints the last line.
 func (r *gridRun) printSummary() error {
 	took := time.Since(r.start).Seconds()
 	if r.failed > 0 {
 		return fmt.Errorf("%d of %d cells are not ok; took %.0f s", r.failed, r.cells, took)
 	}
-	fmt.Fprintf(r.out, "all %d cells are ok; in %d the director got super-frames from the sender, in %d by its GRO; took %.0f s\n",
+	fmt.Fprintf(r.out, "all %d cells are ok; in %d the director got GSO frames from the sender, "+
+		"in %d by its GRO; took %.0f s\n",
 		r.cells, r.fromSender, r.byGRO, took)
 	return nil
 }
 
-// runMethod builds a lab and tries a method's cells in it.
+// runMethod builds a lab and runs a method's cells in it.
 func (r *gridRun) runMethod(ctx context.Context, name string) (err error) {
 	p := gridPlan(name)
 	p.Name, p.Clients, p.Servers, p.Families, p.TunnelOver, p.LossFree = gridName, 1, 1, r.Families, r.TunnelOver, true
@@ -240,10 +243,10 @@ func (r *gridRun) runMethod(ctx context.Context, name string) (err error) {
 	return nil
 }
 
-// minMTU6 is the least MTU IPv6 works with, RFC 8200 section 5.
+// minMTU6 is the minimum MTU of IPv6, RFC 8200 section 5.
 const minMTU6 = 1280
 
-// runRow tries all mixes of offloads with one family and MTU.
+// runRow runs all mixes of offloads for one family and MTU.
 func (r *gridRun) runRow(ctx context.Context, family, mtu int) error {
 	if err := r.waitReady(ctx, family, mtu); err != nil {
 		log, _ := os.ReadFile(r.lab.LogPath(DirectorNode))
@@ -279,24 +282,23 @@ func (r *gridRun) runRow(ctx context.Context, family, mtu int) error {
 	return nil
 }
 
-// explainedMTU finds the MTU in what the director says of a way.
+// explainedMTU finds the MTU in the director's description of a next hop.
 var explainedMTU = regexp.MustCompile(`MTU (\d+)`)
 
-// waitReady waits until the director has taken the MTU over and a request is
-// answered.
+// waitReady waits until the director has the MTU and a request gets a reply.
 func (r *gridRun) waitReady(ctx context.Context, family, mtu int) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	question := api.Probe{
+	probe := api.Probe{
 		Proto:   unix.IPPROTO_TCP,
 		Client:  netip.AddrPortFrom(r.lab.CIP(family, 0), firstPort),
 		Virtual: netip.AddrPortFrom(r.lab.VIP(family), realserver.HTTPPort),
 	}
 	for {
-		answer, err := r.director.Explain(question)
+		explanation, err := r.director.Explain(probe)
 		if err == nil {
-			if m := explainedMTU.FindStringSubmatch(answer.Way); m == nil || m[1] != strconv.Itoa(mtu) {
-				err = fmt.Errorf("the director's way to the server is %q", answer.Way)
+			if m := explainedMTU.FindStringSubmatch(explanation.Way); m == nil || m[1] != strconv.Itoa(mtu) {
+				err = fmt.Errorf("the director's next hop to the server is %q", explanation.Way)
 			} else {
 				_, err = r.lab.RequestHTTP(ctx, clientName(0), 0, hostPort(r.lab.VIP(family), realserver.HTTPPort))
 			}
@@ -312,8 +314,8 @@ func (r *gridRun) waitReady(ctx context.Context, family, mtu int) error {
 	}
 }
 
-// runCell tries one cell and returns what was wrong with it; err means that it could
-// not be tried.
+// runCell runs one cell and returns what was wrong; err means that it could not
+// run.
 func (r *gridRun) runCell(ctx context.Context, c cell) (wrong []string, err error) {
 	if err := r.lab.SetOffloads(c.ends, c.director); err != nil {
 		return nil, err
@@ -355,15 +357,15 @@ func (r *gridRun) runCell(ctx context.Context, c cell) (wrong []string, err erro
 	return wrong, nil
 }
 
-// withTimeout bounds the time of one transfer.
+// withTimeout runs one transfer with a timeout.
 func (r *gridRun) withTimeout(ctx context.Context, c cell, do func(context.Context, cell) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	return do(ctx, c)
 }
 
-// transferSize is how many bytes go over one connection: some thousand packets,
-// but no more than 3 MB, and a multiple of nothing.
+// transferSize returns how many bytes go over one connection: some thousand
+// packets, at most 3 MB, and a multiple of no MTU.
 func transferSize(mtu int) int64 { return min(int64(mtu)*2000, 3_000_000) + 1013 }
 
 func (r *gridRun) upload(ctx context.Context, c cell) error {
@@ -386,8 +388,8 @@ func (r *gridRun) upload(ctx context.Context, c cell) error {
 	return r.checkSizes(c, (after.InBytes-before.InBytes)/packets)
 }
 
-// checkSizes says whether the packets that came to the director were super-frames
-// where there should be some, or none; otherwise a cell would prove nothing.
+// checkSizes checks that the packets reached the director as GSO frames exactly
+// where they should. Otherwise the cell would prove nothing.
 func (r *gridRun) checkSizes(c cell, mean uint64) error {
 	gso := mean > uint64(c.mtu)
 	switch {
@@ -396,14 +398,14 @@ func (r *gridRun) checkSizes(c cell, mean uint64) error {
 	case gso && c.ends.GSO:
 		r.fromSender++
 	case gso:
-		return fmt.Errorf("packets came to the director with %d bytes on the average, without GSO at the sender", mean)
+		return fmt.Errorf("packets reached the director with %d bytes on average, without GSO at the sender", mean)
 	case c.ends.GSO && !c.director.GRO:
-		return fmt.Errorf("packets came to the director with %d bytes on the average, so not as super-frames", mean)
+		return fmt.Errorf("packets reached the director with %d bytes on average, so not as GSO frames", mean)
 	}
 	return nil
 }
 
-// received is what came to the director from clients so far.
+// received returns what the director has received from clients.
 func (r *gridRun) received() (sum api.Stats, err error) {
 	services, err := r.director.Services()
 	for _, s := range services {
@@ -419,12 +421,12 @@ func (r *gridRun) download(ctx context.Context, c cell) error {
 	return err
 }
 
-// gridBurst is how many datagrams are sent at once; of 9001 bytes, six fit into
-// one super-frame.
+// gridBurst is how many datagrams are sent at once. Six of 9001 bytes fit into
+// one GSO frame.
 const gridBurst = 6
 
-// headerLen are the bytes of IP and tunnel headers before a datagram of a family on
-// its way to the server.
+// headerLen returns the bytes of IP and tunnel headers before a datagram on its
+// way to the server.
 func (r *gridRun) headerLen(family int) int {
 	ip := map[int]int{4: wire.IPv4Len, 6: wire.IPv6Len}
 	if r.lab.Method != Tunnel {
@@ -434,8 +436,9 @@ func (r *gridRun) headerLen(family int) int {
 	return ip[family] + ip[cmp.Or(r.TunnelOver, family)] + t.Encapsulation().Len(true)
 }
 
-// datagrams sends datagrams that reach the server, and return with its name in
-// front, just without being fragmented, and one that is longer than any MTU.
+// datagrams sends datagrams that just reach the server, and return with its
+// name in front, without being fragmented. Then it sends one that is longer
+// than any MTU.
 func (r *gridRun) datagrams(ctx context.Context, c cell) error {
 	const name = len("rs1 ")
 	address := hostPort(r.lab.VIP(c.family), realserver.InfoPort)
@@ -449,11 +452,11 @@ func (r *gridRun) datagrams(ctx context.Context, c cell) error {
 	return nil
 }
 
-// longDatagram is a size that has fragments with every MTU, and a last one shorter
-// than the others.
+// longDatagram is a size that has fragments with every MTU, with a last one
+// that is shorter than the others.
 const longDatagram = 20_011
 
-// flushPathMTU makes the client learn anew what fits the way to the VIP.
+// flushPathMTU makes the client forget the path MTU to the VIP.
 func (l *Lab) flushPathMTU(family int) error {
 	return l.Do(clientName(0), func() error {
 		link, err := netlink.LinkByName("eth0")

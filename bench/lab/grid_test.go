@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// cancelOnFirstRow ends a context as soon as the first row is begun.
+// cancelOnFirstRow cancels a context when the first row begins.
 type cancelOnFirstRow struct {
 	strings.Builder
 	stop context.CancelFunc
@@ -23,8 +23,8 @@ func (s *cancelOnFirstRow) Write(b []byte) (int, error) {
 	return s.Builder.Write(b)
 }
 
-// The corners of the grid are ok, one that is not is told, and an interrupted
-// grid leaves nothing behind. `uvs lab grid` tries all.
+// The corners of the grid are ok, a cell that is not ok is reported, and an
+// interrupted grid leaves nothing behind. `uvs lab grid` runs all cells.
 func TestGrid(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some ten seconds")
@@ -49,13 +49,13 @@ func TestGrid(t *testing.T) {
 		if err := run(t, t.Context(), g, &out); err != nil {
 			t.Errorf("%v\n%s", err, out.String())
 		}
-		if !regexp.MustCompile(`in [1-9]\d* the director got super-frames from the sender, in [1-9]\d* by its GRO`).
+		if !regexp.MustCompile(`in [1-9]\d* the director got GSO frames from the sender, in [1-9]\d* by its GRO`).
 			MatchString(out.String()) {
-			t.Errorf("without super-frames the grid proves little:\n%s", out.String())
+			t.Errorf("without GSO frames the grid proves little:\n%s", out.String())
 		}
 	})
 
-	// Super-frames of more than 64 KiB, whose length an IP header cannot say.
+	// GSO frames of more than 64 KiB, whose length does not fit an IP header.
 	t.Run("big", func(t *testing.T) {
 		g := WholeGrid()
 		g.Methods, g.MTUs, g.MaxGSO = []string{"nat", "ipip"}, []int{9000}, 190_000
@@ -122,7 +122,7 @@ func TestGridRefusesNonsense(t *testing.T) {
 	}
 }
 
-// Counters are told as what they moved by, faults apart from the rest.
+// Counters are reported with their difference, faults apart from the others.
 func TestCountersDiff(t *testing.T) {
 	before := counters{"director dropped_runt": 1, "rs1 TcpInCsumErrors": 7, "director forwarded_masq": 5}
 	now := counters{

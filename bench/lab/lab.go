@@ -1,13 +1,12 @@
 // Package lab builds a whole LVS on one machine: clients, a director, real
-// servers, and where the drawing has one a router, each in a network namespace
-// of its own, joined by veth links to bridges in one more namespace.
+// servers, and for some layouts a router. Each is in its own network namespace.
+// veth links join them to bridges in one more namespace.
 //
-// It uses netlink only, so nothing has to be installed; the namespaces have
-// names below /run/netns, so that `ip netns exec` finds them where it is
-// installed. What a lab needs beyond that is one directory in Dir. A lab
-// outlives the process that made it: whoever removes it finds all of it by its
-// name, and its processes by the namespaces they are in, so nothing has to be
-// written down at the right moment for everything to be found again.
+// It uses netlink only, so nothing has to be installed. The namespaces have
+// names below /run/netns, where `ip netns exec` finds them. Besides those, a
+// lab has one directory in Dir. A lab outlives the process that made it. Remove
+// finds all of it by its name, and its processes by their namespaces, so no
+// record has to be kept.
 package lab
 
 import (
@@ -24,21 +23,21 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Dir holds a directory for every lab: its plan, its director's socket, and
-// what its processes print.
+// Dir holds a directory for every lab: its plan, its director's socket, and the
+// output of its processes.
 const Dir = "/run/uvs/lab"
 
-// netnsDir is where named network namespaces are, by iproute2's convention.
+// netnsDir is where iproute2 keeps named network namespaces.
 const netnsDir = "/run/netns"
 
-// Lab is a lab that is up. Its methods may be called from several goroutines,
-// Close last.
+// Lab is a lab that is up. Its methods may be called from several goroutines.
+// Call Close last.
 type Lab struct {
 	Plan
 }
 
-// New makes the namespaces, links, addresses and routes of a plan. No program
-// runs yet. When it fails nothing is left behind.
+// New makes the namespaces, links, addresses and routes of a plan, but starts
+// no program. If it fails, it leaves nothing behind.
 func New(p Plan) (*Lab, error) {
 	p, err := p.withDefaults()
 	if err != nil {
@@ -79,7 +78,7 @@ func Open(name string) (*Lab, error) {
 	return &l, nil
 }
 
-// List returns the names of all labs, also of half-made ones.
+// List returns the names of all labs, also of incomplete ones.
 func List() ([]string, error) {
 	var names []string
 	dirs, err := os.ReadDir(Dir)
@@ -105,9 +104,9 @@ func List() ([]string, error) {
 // Close stops every process in the lab and removes the lab.
 func (l *Lab) Close() error { return Remove(l.Name) }
 
-// Remove stops every process in the namespaces of the named lab, removes the
-// namespaces and then the lab's directory. It takes a lab in any state, also
-// half made or half removed, and one that does not exist.
+// Remove stops every process in the namespaces of the named lab, and removes
+// the namespaces and then the lab's directory. It takes a lab in any state:
+// complete, half made, half removed or absent.
 func Remove(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("remove lab: name is %q; want 1 to 16 letters and digits", name)
@@ -131,16 +130,17 @@ func Remove(name string) error {
 	return nil
 }
 
-// removeEmptyDirs removes what New made for all labs, if this was the last.
+// removeEmptyDirs removes the directories above those of the labs if they are
+// empty.
 func removeEmptyDirs() {
 	os.Remove(Dir)
 	os.Remove(filepath.Dir(Dir))
 }
 
-// removeNetns takes a namespace's name away; the kernel removes the namespace
+// removeNetns removes a namespace's name. The kernel removes the namespace
 // itself, with its links, when no process is left in it.
 func removeNetns(path string) error {
-	// EINVAL: a file that nothing is mounted on, of a lab half made.
+	// EINVAL: nothing is mounted on the file, because the lab is incomplete.
 	if err := syscall.Unmount(path, syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return fmt.Errorf("unmount %s: %w", path, err)
 	}
@@ -150,7 +150,7 @@ func removeNetns(path string) error {
 // Nodes returns the names of the lab's nodes, the switch first.
 func (l *Lab) Nodes() []string { return l.layout().nodes }
 
-// Clients and servers by name.
+// ClientNodes and ServerNodes return the names of the clients and the servers.
 func (l *Lab) ClientNodes() []string { return names(l.Clients, clientName) }
 func (l *Lab) ServerNodes() []string { return names(l.Servers, serverName) }
 
@@ -162,10 +162,11 @@ func names(n int, name func(int) string) []string {
 	return list
 }
 
-// Socket is the path of the director's control socket.
+// Socket returns the path of the director's socket.
 func (l *Lab) Socket() string { return filepath.Join(l.dir(), "uvs.sock") }
 
-// LogPath is where the output of programs started on a node goes.
+// LogPath returns the path of the file with the output of programs started on a
+// node.
 func (l *Lab) LogPath(node string) string { return filepath.Join(l.dir(), node+".log") }
 
 func (l *Lab) dir() string { return filepath.Join(Dir, l.Name) }
@@ -176,7 +177,7 @@ func (l *Lab) netnsPath(node string) string {
 
 func netnsName(lab, node string) string { return fmt.Sprintf("uvs-%s-%s", lab, node) }
 
-// savePlan writes plan.json whole or not at all.
+// savePlan writes plan.json, whole or not at all.
 func (l *Lab) savePlan() error {
 	text, err := json.MarshalIndent(l.Plan, "", "  ")
 	if err != nil {

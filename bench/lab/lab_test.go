@@ -38,7 +38,7 @@ func testLab(t *testing.T, p Plan) *Lab {
 	return l
 }
 
-// checkRemoved checks that nothing of a lab is left.
+// checkRemoved fails the test if anything of a lab is left.
 func checkRemoved(t *testing.T, l *Lab) {
 	t.Helper()
 	left, _ := filepath.Glob(l.netnsPath("*"))
@@ -50,7 +50,7 @@ func checkRemoved(t *testing.T, l *Lab) {
 	}
 }
 
-// connect has a client fetch a line over TCP straight from a server's address.
+// connect fetches a line over TCP on one node from a listener on another.
 func connect(l *Lab, from, at, address string) error {
 	var listener net.Listener
 	err := l.Do(at, func() (err error) {
@@ -81,7 +81,7 @@ func connect(l *Lab, from, at, address string) error {
 	return err
 }
 
-// In every drawing, with the director's kernel as a plain router, clients reach
+// In every layout, with the director's kernel as a plain router, clients reach
 // servers and servers reach clients, in both families.
 func TestEveryLayoutConnects(t *testing.T) {
 	for _, p := range []Plan{
@@ -97,12 +97,12 @@ func TestEveryLayoutConnects(t *testing.T) {
 			p.Clients, p.Servers = 2, 2
 			l := testLab(t, p)
 			for _, family := range []int{4, 6} {
-				for what, way := range map[string][3]string{
+				for what, pair := range map[string][3]string{
 					"client1 to rs2":  {"client1", "rs2", l.RIP(family, 1).String()},
 					"rs1 to client2":  {"rs1", "client2", l.CIP(family, 1).String()},
 					"director to rs1": {DirectorNode, "rs1", l.RIP(family, 0).String()},
 				} {
-					if err := connect(l, way[0], way[1], net.JoinHostPort(way[2], "7")); err != nil {
+					if err := connect(l, pair[0], pair[1], net.JoinHostPort(pair[2], "7")); err != nil {
 						t.Errorf("%s over IPv%d: %v", what, family, err)
 					}
 				}

@@ -6,8 +6,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// offload is what a port does with many packets at once, or leaves to the other
-// side of the link, by the names of ethtool.
+// Features by ethtool's names: what a device leaves to the other side of the
+// link, or does with many packets at once.
 var (
 	gsoFeatures = []string{"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation",
 		"tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"}
@@ -17,13 +17,14 @@ var (
 )
 
 // setOffloads turns the offloads of a device, in the namespace of the calling
-// thread, on and off.
+// thread, on or off.
 //
-// gso: it is given super-frames, which a veth link carries as they are; without,
-// frames of at most one MTU. gro: it joins what comes in to super-frames, if the
-// other end of the link has gso off (veth_skb_is_eligible_for_gro,
-// drivers/net/veth.c). csum: it is given half-made checksums, which a veth link
-// carries likewise; without there is no gso either.
+// gso: the stack gives the device GSO frames, which a veth link carries as they
+// are; without it, frames of at most one MTU. gro: the device merges received
+// segments into GSO frames, if the other side of the link has gso off
+// (veth_skb_is_eligible_for_gro, drivers/net/veth.c). checksum: the stack gives
+// the device partial checksums, which a veth link also carries as they are.
+// Without checksum there is no gso either.
 func setOffloads(name string, gso, gro, checksum bool) error {
 	features := map[string]bool{}
 	for _, group := range []struct {
@@ -37,16 +38,16 @@ func setOffloads(name string, gso, gro, checksum bool) error {
 	return setFeatures(name, features)
 }
 
-// queueLen is how many frames a loss-free link holds: a second of a slow
-// generator, and far more than the 256 a veth's ring holds (VETH_RING_SIZE,
-// drivers/net/veth.c) or the 1000 of a CPU's backlog (net.core.netdev_max_backlog).
+// queueLen is how many frames a loss-free link holds: those of a second of a
+// slow generator. A veth's ring holds only 256 (VETH_RING_SIZE,
+// drivers/net/veth.c), and a CPU's backlog 1000 (net.core.netdev_max_backlog).
 const queueLen = 100_000
 
-// linkQueue makes one end of a veth link queue where it would drop. A plain
-// veth has no queue of its own and drops when the receiving CPU's backlog is
-// full. With generic receive offload its peer receives through a ring instead,
-// and stops this end when that is full (Linux 6.16 and later); a queueing
-// discipline then holds what cannot be sent yet.
+// linkQueue makes one side of a veth link queue where it would drop. A plain
+// veth has no queue and drops when the receiving CPU's backlog is full. With
+// GRO its peer receives through a ring instead, and stops this side when that
+// is full (Linux 6.16 and later). A queueing discipline then holds what cannot
+// be sent yet.
 func linkQueue(link netlink.Link) error {
 	if err := netlink.LinkSetTxQLen(link, queueLen); err != nil {
 		return fmt.Errorf("set queue length: %w", err)

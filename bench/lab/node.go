@@ -17,9 +17,9 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Do calls f on a thread that is in a node's network namespace: sockets opened,
-// netlink requests made, /proc/sys/net read and programs started by f, in its
-// own goroutine, belong to the node.
+// Do calls f on a thread in a node's network namespace. Sockets that f opens,
+// netlink requests that it makes, programs that it starts and /proc/sys/net
+// belong to the node, as long as f stays in its goroutine.
 func (l *Lab) Do(node string, f func() error) error {
 	ns, err := l.openNetns(node)
 	if err != nil {
@@ -34,9 +34,9 @@ func (l *Lab) Do(node string, f func() error) error {
 	})
 }
 
-// restoringNetns calls f, which may change the network namespace of its thread, and
-// brings the thread home. A thread that cannot return stays locked, and so ends
-// with its goroutine.
+// restoringNetns calls f, which may change the network namespace of its thread,
+// and restores the namespace. A thread whose namespace cannot be restored stays
+// locked, and so ends with its goroutine.
 func restoringNetns(f func() error) error {
 	runtime.LockOSThread()
 	own, err := netns.Get()
@@ -52,8 +52,8 @@ func restoringNetns(f func() error) error {
 	return f()
 }
 
-// Enter replaces this process by a command on a node; it returns only to say
-// why it could not. Our own program is found too, wherever it is.
+// Enter replaces this process by a command on a node. It returns only if that
+// fails. It also finds our own program, wherever it is.
 func (l *Lab) Enter(node string, command ...string) error {
 	if self, err := ownPath(); err == nil {
 		os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Dir(self))
@@ -68,8 +68,9 @@ func (l *Lab) Enter(node string, command ...string) error {
 	})
 }
 
-// environ is ours with the lab's director as the one to talk to, and without a
-// service manager that our own programs would report to.
+// environ returns our environment with the socket of the lab's director. It
+// lacks NOTIFY_SOCKET, so that our programs do not report to our service
+// manager.
 func (l *Lab) environ() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") })
 	return append(env, "UVS_SOCKET="+l.Socket())
@@ -83,8 +84,8 @@ func (l *Lab) StartCmd(node string, cmd *exec.Cmd) error {
 	return l.Do(node, cmd.Start)
 }
 
-// Exec runs a command on a node and returns what it printed; the error of a
-// command that fails says what that was.
+// Exec runs a command on a node and returns its output. The error of a command
+// that fails contains its output.
 func (l *Lab) Exec(ctx context.Context, node string, command ...string) (string, error) {
 	var out strings.Builder
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
@@ -107,9 +108,9 @@ type Process struct {
 	err  error         // of Wait, valid when done is closed
 }
 
-// Start starts a program in the background on a node. It is in a process group
-// of its own, so that a key struck for us does not reach it; its output is
-// appended to LogPath.
+// Start starts a program in the background on a node and appends its output to
+// LogPath. The program has a new process group, so that a ^C for us does not
+// reach it.
 func (l *Lab) Start(node string, command ...string) (*Process, error) {
 	return l.start(node, l.environ(), command)
 }
@@ -167,14 +168,14 @@ func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*
 	return p, nil
 }
 
-// readyTimeout is how long a program may take to be ready, and stopTimeout how long to
-// end after SIGTERM.
+// readyTimeout bounds how long a program may take to be ready, and stopTimeout
+// how long to end after SIGTERM.
 const (
 	readyTimeout = 10 * time.Second
 	stopTimeout  = 5 * time.Second
 )
 
-// readReady returns when READY=1 was received.
+// readReady returns once READY=1 was received.
 func readReady(notify *net.UnixConn) error {
 	buf := make([]byte, 4096)
 	for {
@@ -188,14 +189,14 @@ func readReady(notify *net.UnixConn) error {
 	}
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the program has ended.
+// Done returns a channel that is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Stop ends the program with SIGTERM, or SIGKILL when it does not listen, and
-// returns how it exited: nil is exit status 0.
+// Stop ends the program with SIGTERM, or SIGKILL after stopTimeout. It returns
+// how the program exited: nil is exit status 0.
 func (p *Process) Stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM) // an error means it has ended
 	select {
@@ -207,7 +208,7 @@ func (p *Process) Stop() error {
 	return p.err
 }
 
-// exit is how the program ended, never nil.
+// exit returns how the program ended, never nil.
 func (p *Process) exit() error {
 	if p.err == nil {
 		return errors.New("exit status 0")

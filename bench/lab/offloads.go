@@ -8,14 +8,14 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Offloads are what a host's network device does with many packets at once.
+// Offloads are the offloads of a host's network device.
 type Offloads struct {
-	GSO bool // it takes super-frames and half-made checksums to send
-	GRO bool // it joins received segments
+	GSO bool // the stack gives it GSO frames and partial checksums
+	GRO bool // it merges received segments
 }
 
-// AllOffloads are the four mixes. A device without any is given finished
-// checksums; one with GRO alone, half-made ones.
+// AllOffloads are the four mixes. A device with neither gets complete
+// checksums, and one with GRO alone gets partial ones.
 var AllOffloads = []Offloads{{true, true}, {true, false}, {false, true}, {false, false}}
 
 func (o Offloads) String() string {
@@ -32,7 +32,7 @@ func (o Offloads) String() string {
 	return strings.Join(names, "+")
 }
 
-// ParseOffloads reads what String wrote.
+// ParseOffloads parses the output of String.
 func ParseOffloads(text string) (Offloads, error) {
 	i := slices.IndexFunc(AllOffloads, func(o Offloads) bool { return o.String() == text })
 	if i < 0 {
@@ -42,8 +42,8 @@ func ParseOffloads(text string) (Offloads, error) {
 }
 
 // SetMTU changes the MTU of every link of a lab that is up. Below 1280 the
-// kernel takes IPv6 off them, for good. Of a node with several interfaces that
-// of the last one changes last.
+// kernel takes IPv6 off the links for good. Of a node with several interfaces,
+// the last one changes last.
 func (l *Lab) SetMTU(mtu int) error {
 	return l.eachSide(func(_ port, _ bool, name string) error {
 		link, err := netlink.LinkByName(name)
@@ -54,9 +54,9 @@ func (l *Lab) SetMTU(mtu int) error {
 	})
 }
 
-// SetMaxGSO changes how long super-frames may be, on every link of a lab that
-// is up: bytes with all headers, 65536 if nobody says otherwise. Longer ones are
-// what Linux calls BIG TCP.
+// SetMaxGSO changes the longest GSO frame on every link of a lab that is up, in
+// bytes with all headers. The kernel's default is 65536; more is what Linux
+// calls BIG TCP.
 func (l *Lab) SetMaxGSO(size int) error {
 	return l.eachSide(func(_ port, _ bool, name string) error {
 		link, err := netlink.LinkByName(name)
@@ -75,14 +75,14 @@ func (l *Lab) SetMaxGSO(size int) error {
 	})
 }
 
-// SetOffloads changes the offloads of the devices at the ends (of clients and
-// servers) and of the director, in a lab that is up.
+// SetOffloads changes the offloads of the devices at the ends (clients and
+// servers) and at the director, in a lab that is up.
 //
-// To the ends the wire is like a real one: it carries finished frames of at most
-// one MTU, so that the receiving kernel verifies every checksum. What the
-// director gets depends on its GRO: without, frames as the sender handed them
-// over, as from a guest on the same host; with, segments, which its device
-// joins.
+// At the ends the wire is like a real one: it carries frames of at most one MTU
+// with complete checksums, so that the receiving kernel verifies every
+// checksum. What the director receives depends on its GRO. Without GRO it
+// receives frames as the sender handed them over, as from a guest on the same
+// host. With GRO it receives segments, which its device merges.
 func (l *Lab) SetOffloads(ends, director Offloads) error {
 	return l.eachSide(func(p port, atSwitch bool, name string) error {
 		o, ofDirector := ends, p.node == DirectorNode
@@ -99,7 +99,7 @@ func (l *Lab) SetOffloads(ends, director Offloads) error {
 	})
 }
 
-// eachSide calls f for both ends of every link, in the namespace the end is in.
+// eachSide calls f for both sides of every link, in the namespace of that side.
 func (l *Lab) eachSide(f func(p port, atSwitch bool, name string) error) error {
 	for _, p := range l.layout().ports {
 		err := l.Do(p.node, func() error { return f(p, false, p.iface) })

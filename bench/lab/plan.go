@@ -12,11 +12,11 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Plan says what a lab is made of. Of every field but Name the zero value means
-// the default.
+// Plan describes a lab. The zero value of every field except Name means the
+// default.
 type Plan struct {
 	Name       string `json:"name"`                  // letters and digits, at most 16
-	Method     Method `json:"method"`                // MethodMasq, MethodRoute or MethodTunnel
+	Method     Method `json:"method"`                // NAT, DR or Tunnel
 	Families   []int  `json:"families"`              // of the VIPs that get services: 4, 6 or both (the default)
 	TunnelOver int    `json:"tunnel_over,omitempty"` // family of the outer header; 0: the VIP's own
 	Encap      string `json:"encap,omitempty"`       // of a tunnel, a --tun-type; default ipip
@@ -26,19 +26,19 @@ type Plan struct {
 	Arms       int    `json:"arms"`                  // the director's interfaces, 1 or 2; default 2 for NAT, else 1
 	MTU        int    `json:"mtu"`                   // of every link, bytes; default 1500
 
-	// NoOffloads turns checksum and segmentation offloads off on every link,
-	// so that only finished frames of at most one MTU are on the wire. By
-	// default they are as the kernel makes them.
+	// NoOffloads turns checksum and segmentation offloads off on every link, so
+	// that all frames have complete checksums and at most one MTU. By default
+	// the offloads are the kernel's.
 	NoOffloads bool `json:"no_offloads,omitempty"`
 	// LossFree makes links queue where they would drop; see linkQueue.
 	LossFree bool `json:"loss_free,omitempty"`
-	// VIPOnDirector also configures the VIPs on the director's loopback
-	// device, as the LVS recipes do. Forward makes its kernel a router.
+	// VIPOnDirector also configures the VIPs on the director's loopback device,
+	// as the LVS recipes do. Forward makes the director's kernel a router.
 	VIPOnDirector bool `json:"vip_on_director,omitempty"`
 	Forward       bool `json:"forward,omitempty"`
 }
 
-// Method is how the lab's director reaches its servers.
+// Method is how the lab's director forwards to its servers.
 type Method string
 
 const (
@@ -47,10 +47,10 @@ const (
 	Tunnel Method = "tunnel"
 )
 
-// Methods are all methods, in the order people learn them.
+// Methods are all methods, in the order in which people learn them.
 var Methods = []Method{NAT, DR, Tunnel}
 
-// methodFlags are ipvsadm's options for them.
+// methodFlags are ipvsadm's options for the methods.
 var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
 
 // encapFlags are its options for a tunnel, with a checksum if it can have one.
@@ -75,7 +75,7 @@ func (p Plan) encap() (tunnel.Type, error) {
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9]{1,16}$`)
 
-// withDefaults returns the plan with its defaults filled in, or what is wrong with it.
+// withDefaults returns the plan with its defaults, or what is wrong with it.
 func (p Plan) withDefaults() (Plan, error) {
 	if len(p.Families) == 0 {
 		p.Families = []int{4, 6}
@@ -107,7 +107,7 @@ func (p Plan) withDefaults() (Plan, error) {
 		return p, fmt.Errorf("%d servers; want 1 to %d", p.Servers, maxServers)
 	case p.Arms != 1 && p.Arms != 2:
 		return p, fmt.Errorf("director with %d arms; want 1 or 2", p.Arms)
-	case p.MTU < 1280 || p.MTU > 65535: // 1280: the least IPv6 works with, RFC 8200 5
+	case p.MTU < 1280 || p.MTU > 65535: // 1280: the minimum of IPv6, RFC 8200 section 5
 		return p, fmt.Errorf("mtu is %d; want 1280 to 65535", p.MTU)
 	}
 	for _, family := range p.Families {
@@ -125,10 +125,10 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
-// segment is one of the lab's Ethernet segments and its network, dual stack.
+// segment is an Ethernet segment of the lab, with its IPv4 and IPv6 networks.
 type segment struct {
 	bridge string
-	number byte // third octet of its IPv4 network, in MAC addresses too
+	number byte // third octet of the IPv4 network, and part of MAC addresses
 	v4     string
 	v6     string
 }
@@ -138,7 +138,8 @@ var (
 	back  = segment{"back", 2, "10.2.0.%d/24", "fd00:2::%d/64"}
 )
 
-// Host numbers, in decimal digits the last part of an address in both families.
+// Host numbers. In decimal digits, they are the last part of an address in both
+// families.
 const (
 	directorHost = 1
 	serverHost   = 10 // rs1 is 11
@@ -148,7 +149,7 @@ const (
 	routerHost   = 254
 )
 
-// prefix returns a host's address with the length of the network's prefix.
+// prefix returns a host's address with the prefix length of the network.
 func (s segment) prefix(family, host int) netip.Prefix {
 	if family == 4 {
 		return netip.MustParsePrefix(fmt.Sprintf(s.v4, host))
@@ -158,10 +159,10 @@ func (s segment) prefix(family, host int) netip.Prefix {
 
 func (s segment) addr(family, host int) netip.Addr { return s.prefix(family, host).Addr() }
 
-// VIP returns the virtual address of a family.
+// VIP returns the VIP of a family.
 func (p Plan) VIP(family int) netip.Addr { return front.addr(family, vipHost) }
 
-// RIP returns the address of a family of server i, counted from 0.
+// RIP returns the RIP of a family of server i, counted from 0.
 func (p Plan) RIP(family, i int) netip.Addr {
 	if p.oneNetwork() {
 		return front.addr(family, serverHost+1+i)
@@ -169,42 +170,43 @@ func (p Plan) RIP(family, i int) netip.Addr {
 	return back.addr(family, serverHost+1+i)
 }
 
-// CIP returns the address of a family of client i, counted from 0.
+// CIP returns the CIP of a family of client i, counted from 0.
 func (p Plan) CIP(family, i int) netip.Addr { return front.addr(family, vipHost+1+i) }
 
-// oneNetwork tells whether clients and servers share a network: direct routing
-// as it is usually drawn. (One-armed NAT has both networks on one segment:
-// answers must come back through the director.)
+// oneNetwork reports whether clients and servers share a network, as direct
+// routing is usually drawn. (One-armed NAT has two networks on one segment,
+// because replies must come back through the director.)
 func (p Plan) oneNetwork() bool { return p.Method == DR && p.Arms == 1 }
 
-// server and client names, counted from 0.
+// serverName and clientName return a node's name; i counts from 0.
 func serverName(i int) string { return fmt.Sprintf("rs%d", i+1) }
 func clientName(i int) string { return fmt.Sprintf("client%d", i+1) }
 
-// Names of the nodes there is one of. The switch holds the bridges.
+// Names of the other nodes. The switch holds the bridges.
 const (
 	switchNode   = "switch"
 	DirectorNode = "director"
 	routerNode   = "router"
 )
 
-// port joins a node to a segment.
+// port is an interface of a node on a segment.
 type port struct {
 	node, iface string
 	segment     segment
-	host        int       // gives the MAC address
-	addrs       []segment // networks the host number is used in
+	host        int       // also in the MAC address
+	addrs       []segment // networks in which the node has the host number
 }
 
-// switchIface is the name of the other end of the port's link.
+// switchIface returns the name of the other side of the port's link.
 func (p port) switchIface() string { return p.node + "-" + p.iface }
 
-// mac is the port's address, 02:00:00:00:SEGMENT:HOST: easy to know in a capture.
+// mac returns 02:00:00:00:SEGMENT:HOST, which is easy to recognise in a
+// capture.
 func (p port) mac() net.HardwareAddr {
 	return net.HardwareAddr{2, 0, 0, 0, p.segment.number, byte(p.host)}
 }
 
-// layout is a plan drawn out: the nodes, what joins them, and each node's
+// layout is what a plan consists of: the nodes, their ports, and each node's
 // gateway in both families.
 type layout struct {
 	nodes    []string
@@ -212,14 +214,14 @@ type layout struct {
 	gateways map[string][2]netip.Addr // by node: IPv4, IPv6
 }
 
-// layout draws the plan:
+// layout returns the layout of the plan:
 //
 //	NAT, two arms      clients --front-- director --back-- servers
 //	NAT, one arm       clients, director and servers on one segment, with a
 //	                   network each; the director routes between them
 //	DR, one arm        clients, director and servers on one network
 //	DR, two arms       clients --front-- director --back-- servers, and a router
-//	                   beside the director for the answers
+//	                   beside the director for the replies
 //	tunnel, one arm    clients, director --front-- router --back-- servers
 //	tunnel, two arms   as DR, two arms
 func (p Plan) layout() layout {
@@ -281,8 +283,8 @@ func (p Plan) Interfaces() []string {
 	return []string{"eth0"}
 }
 
-// serverHTTPPort is where the servers' HTTP is: NAT maps ports, the other
-// methods cannot.
+// serverHTTPPort returns the servers' HTTP port. NAT can translate ports, the
+// other methods cannot.
 func (p Plan) serverHTTPPort() uint16 {
 	if p.Method == NAT {
 		return 8080
@@ -290,8 +292,8 @@ func (p Plan) serverHTTPPort() uint16 {
 	return realserver.HTTPPort
 }
 
-// Commands returns the arguments of the ipvsadm commands that set the lab's
-// services up: for each VIP HTTP over TCP and lvs-info over UDP.
+// Commands returns the arguments of the ipvsadm commands for the lab's
+// services. For each VIP these are HTTP over TCP and lvs-info over UDP.
 func (p Plan) Commands() [][]string {
 	var commands [][]string
 	method := []string{methodFlags[p.Method]}
@@ -322,7 +324,7 @@ func (p Plan) Commands() [][]string {
 	return commands
 }
 
-// hostPort joins an address and a port as ipvsadm and package net write them.
+// hostPort joins an address and a port in the form of ipvsadm and package net.
 func hostPort(addr netip.Addr, port uint16) string {
 	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
 }

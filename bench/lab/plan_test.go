@@ -87,7 +87,7 @@ func TestCommandsPerMethod(t *testing.T) {
 	}
 }
 
-// No two ports of a layout may have an address, or a MAC address, in common.
+// No two ports of a layout have an address, or a MAC address, in common.
 func TestLayoutsHaveNoDoubles(t *testing.T) {
 	for _, m := range Methods {
 		for arms := 1; arms <= 2; arms++ {

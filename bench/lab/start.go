@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ownPath is our own binary: `uvs rs`, `uvs run` and `uvs ipvsadm` are started
-// from it. The path works in every namespace a lab makes.
+// ownPath returns the path of our own binary, from which `uvs rs`, `uvs run`
+// and `uvs ipvsadm` are started. It is valid in every namespace of a lab.
 func ownPath() (string, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -18,9 +18,10 @@ func ownPath() (string, error) {
 	return path, nil
 }
 
-// StartServers starts the built-in test service on every server, as the method
-// needs it: behind NAT plain, else holding the VIPs, and taking packets out of
-// tunnels. It returns when all of them serve. uvs is the program.
+// StartServers starts the built-in test service on every server. For the
+// methods other than NAT the servers hold the VIPs, and for tunnels they
+// decapsulate. It returns when all servers are ready. uvs is the path of the
+// program.
 func (l *Lab) StartServers(ctx context.Context, uvs string) error {
 	for _, name := range l.ServerNodes() {
 		command := []string{uvs, "rs", "--name", name, "--port", strconv.Itoa(int(l.serverHTTPPort()))}
@@ -46,7 +47,8 @@ func (l *Lab) StartDirector(ctx context.Context, uvs string, options ...string) 
 	return l.StartReady(ctx, DirectorNode, append(command, options...)...)
 }
 
-// Configure gives the director the plan's services, telling what it issues.
+// Configure configures the plan's services on the director. It calls issued
+// with each command.
 func (l *Lab) Configure(ctx context.Context, uvs string, issued func(command string)) error {
 	for _, args := range l.Commands() {
 		issued("ipvsadm " + strings.Join(args, " "))

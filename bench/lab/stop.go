@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netnsID tells namespaces apart: device and inode of their file in nsfs.
+// netnsID identifies a namespace: device and inode of its file in nsfs.
 type netnsID struct{ dev, ino uint64 }
 
 func statNetns(path string) (netnsID, error) {
@@ -22,10 +22,10 @@ func statNetns(path string) (netnsID, error) {
 	return netnsID{uint64(st.Dev), st.Ino}, nil
 }
 
-// stopProcesses ends every process whose network namespace is one of those named:
-// being in there is what makes it ours, so no list of processes has to be kept
-// and no stranger can be met under an old process id. Whoever ignores SIGTERM
-// for the time of grace gets SIGKILL.
+// stopProcesses ends every process whose network namespace is one of those
+// named. Since the namespace identifies them, no list of processes is needed,
+// and no reused process id can hit a foreign process. A process that ignores
+// SIGTERM for the grace time gets SIGKILL.
 func stopProcesses(paths []string, grace time.Duration) error {
 	spaces := map[netnsID]bool{}
 	for _, path := range paths {
@@ -54,7 +54,8 @@ func stopProcesses(paths []string, grace time.Duration) error {
 	}
 }
 
-// processesIn returns a pidfd of every process but this in one of the spaces.
+// processesIn returns a pidfd of every process in one of the namespaces, except
+// this one.
 func processesIn(spaces map[netnsID]bool) (pidfds []int, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -73,8 +74,8 @@ func processesIn(spaces map[netnsID]bool) (pidfds []int, err error) {
 			closeAll(pidfds)
 			return nil, fmt.Errorf("open process %d: %w", pid, err)
 		}
-		// Asked again: what fd refers to can no longer change, and if it
-		// took the id over from another process just now, this tells.
+		// Check again: the pidfd can no longer change its process. If another
+		// process got the id in between, this shows it.
 		if !inNetns(pid, spaces) {
 			unix.Close(fd)
 			continue
@@ -89,7 +90,7 @@ func inNetns(pid int, spaces map[netnsID]bool) bool {
 	return err == nil && spaces[id]
 }
 
-// waitEnded waits until all processes have ended, or the deadline.
+// waitEnded waits until all processes have ended, or until the deadline.
 func waitEnded(pidfds []int, deadline time.Time) {
 	for _, fd := range pidfds {
 		left := max(0, time.Until(deadline).Milliseconds())

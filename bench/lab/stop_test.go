@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Closing a lab ends what runs in it, also who ignores SIGTERM and whose parent
-// has ended, and leaves processes elsewhere alone.
+// Closing a lab ends the processes in it, also one that ignores SIGTERM and
+// whose parent has ended. It does not touch processes elsewhere.
 func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 	l := testLab(t, Plan{Name: "tsweep", Method: NAT, Servers: 1})
 	stranger := exec.Command("sleep", "60")
@@ -51,8 +51,7 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 	}
 }
 
-// crashEnv makes TestMain be a process that makes a lab and then waits to be
-// killed.
+// crashEnv makes TestMain a process that makes a lab and waits to be killed.
 const crashEnv = "UVS_LAB_TEST_CRASH"
 
 func TestMain(m *testing.M) {
@@ -74,7 +73,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// Whenever the maker of a lab is killed, Remove finds all that was made.
+// Remove finds all of a lab, whenever its maker is killed.
 func TestRemoveAfterKillAtAnyMoment(t *testing.T) {
 	needNamespaces(t)
 	const name = "tcrash"

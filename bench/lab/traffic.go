@@ -17,7 +17,7 @@ import (
 )
 
 // Dial connects from a node, from a local port if that is not 0. The address
-// must be numeric: looking names up happens elsewhere.
+// must be numeric, because names would be resolved outside the node.
 func (l *Lab) Dial(ctx context.Context, node, network string, localPort int, address string) (c net.Conn, err error) {
 	var d net.Dialer
 	if network == "udp" {
@@ -32,7 +32,8 @@ func (l *Lab) Dial(ctx context.Context, node, network string, localPort int, add
 	return c, err
 }
 
-// HTTPClient makes requests from a node, each over a connection of its own.
+// HTTPClient returns a client that makes requests from a node, each over a new
+// connection.
 func (l *Lab) HTTPClient(node string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives:  true,
@@ -43,14 +44,15 @@ func (l *Lab) HTTPClient(node string) *http.Client {
 	}}
 }
 
-// Reply is what one small request brought.
+// Reply is the result of one small request.
 type Reply struct {
-	Client   netip.AddrPort // who asked
-	Server   string         // who answered, by its name
+	Client   netip.AddrPort // source of the request
+	Server   string         // name of the server that replied
 	Duration time.Duration
 }
 
-// requestTimeout bounds one small request. It is longer than a lost SYN's second.
+// requestTimeout bounds one small request. It is longer than the second after
+// which a lost SYN is retransmitted.
 const requestTimeout = 5 * time.Second
 
 // RequestHTTP fetches the page of names over a new connection.
@@ -93,7 +95,7 @@ func (l *Lab) RequestUDP(ctx context.Context, node string, localPort int, addres
 	}
 	name, echo, _ := strings.Cut(string(buf[:n]), " ")
 	if echo != "who?" {
-		return a, fmt.Errorf("asked who?, got %q", buf[:n])
+		return a, fmt.Errorf("sent who?, got %q", buf[:n])
 	}
 	return Reply{localAddrPort(c), name, time.Since(start)}, nil
 }
@@ -121,9 +123,9 @@ func (l *Lab) Download(ctx context.Context, node, address string, n int64) (took
 	return time.Since(start), nil
 }
 
-// Upload sends n bytes over one connection, and compares what the server says
-// it got: their number, and when hashed is asked for their SHA-256 (which costs
-// the server time).
+// Upload sends n bytes over one connection, and compares what the server
+// reports: their number and, if hashed is set, their SHA-256, which costs the
+// server time.
 func (l *Lab) Upload(ctx context.Context, node, address string, n int64, hashed bool) (took time.Duration, err error) {
 	path, want := "/discard", fmt.Sprint(n)
 	if hashed {
@@ -162,13 +164,13 @@ func (l *Lab) do(ctx context.Context, node, method, url string, send io.Reader) 
 	return resp.Body, nil
 }
 
-// percentile returns the p-th part (0 to 1) of the answers' times.
-func percentile(answers []Reply, p float64) time.Duration {
-	if len(answers) == 0 {
+// percentile returns the p-quantile (0 to 1) of the replies' durations.
+func percentile(replies []Reply, p float64) time.Duration {
+	if len(replies) == 0 {
 		return 0
 	}
-	times := make([]time.Duration, len(answers))
-	for i, a := range answers {
+	times := make([]time.Duration, len(replies))
+	for i, a := range replies {
 		times[i] = a.Duration
 	}
 	slices.Sort(times)

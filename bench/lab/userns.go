@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userNSEnv marks a process that RunUnprivileged has put into a user namespace.
+// userNSEnv marks a process that RunUnprivileged started in a user namespace.
 const userNSEnv = "UVS_LAB_USERNS"
 
-// Privileged tells whether this process may make network namespaces, and if not
-// why.
+// Privileged returns nil if this process may make network namespaces, or else
+// the reason.
 func Privileged() error {
 	err := make(chan error)
 	go func() { // the thread ends with the goroutine, and the namespace with the thread
@@ -26,10 +26,10 @@ func Privileged() error {
 	return <-err
 }
 
-// RunUnprivileged runs this program again with the same arguments, as root of a
-// user namespace with network and mounts of its own, and returns its exit
-// status. There SetUpUserNamespace must be called. What is made in there is
-// seen by nobody else and vanishes with it.
+// RunUnprivileged runs this program again with the same arguments, as root in
+// new user, network and mount namespaces, and returns its exit status. That
+// process must call SetUpUserNamespace. No other process sees what it makes,
+// and all of it goes with it.
 func RunUnprivileged() (status int, err error) {
 	if os.Getenv(userNSEnv) != "" {
 		return 0, errors.New("no privilege even in a user namespace")
@@ -47,7 +47,7 @@ func RunUnprivileged() (status int, err error) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGTERM,
 	}
-	// The parent that Pdeathsig waits for the death of is this thread.
+	// Pdeathsig is sent when this thread ends, not when the process does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	signals := make(chan os.Signal, 4)
@@ -65,13 +65,13 @@ func RunUnprivileged() (status int, err error) {
 	close(signals)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return max(1, exit.ExitCode()), nil // -1: by a signal
+		return max(1, exit.ExitCode()), nil // -1: ended by a signal
 	}
 	return 0, err
 }
 
-// SetUpUserNamespace gives a process started by RunUnprivileged a /run of its
-// own; in any other it does nothing.
+// SetUpUserNamespace mounts a new /run in a process started by RunUnprivileged.
+// In any other process it does nothing.
 func SetUpUserNamespace() error {
 	if os.Getenv(userNSEnv) == "" {
 		return nil
