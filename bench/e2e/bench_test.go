@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Speed of the whole against the kernel's own forwarding between the same
+// Speed of the whole compared with the kernel's forwarding between the same
 // namespaces, in the same run:
 //
 //	go test ./bench/e2e -run '^$' -bench . -benchtime 2s
 //
-// Ratios are worth trusting, absolute figures of a shared machine are not.
+// Ratios are reliable; absolute figures of a shared machine are not.
 
-// forwarder is one way from client to server: through the director to the VIP, or
-// forwarded by the kernel to the RIP with no director there.
+// forwarder forwards from client to server: the director by the VIP, or the
+// kernel by the RIP, without a director.
 type forwarder struct {
 	name string
 	uvs  bool
@@ -29,7 +29,8 @@ type forwarder struct {
 
 var forwarders = []forwarder{{"kernel", false}, {"uvs", true}}
 
-// open builds the NAT scene and says where the client finds port.
+// open builds the NAT topology and returns the address that the client connects
+// to.
 func (p forwarder) open(b *testing.B, port int) (s *topology, target string) {
 	s = &topology{network: newNetwork(b, "sysctl"), method: "nat"}
 	s.add("client", "director", "s1")
@@ -54,8 +55,9 @@ func (p forwarder) open(b *testing.B, port int) (s *topology, target string) {
 	return s, fmt.Sprintf("%s:%d", s.vip(), port)
 }
 
-// inNetns runs f in the namespace ns; sockets f opens stay there. The thread
-// comes back, because processes started by it die with it (Pdeathsig).
+// inNetns runs f in the namespace ns; sockets that f opens stay there. The
+// thread returns to its own namespace, because the processes that it started
+// end with it (Pdeathsig).
 func (n *network) inNetns(ns string, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -74,12 +76,12 @@ func (n *network) inNetns(ns string, f func() error) error {
 	}
 	err = f()
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		panic(back) // the thread is of no use any more
+		panic(back) // the thread is unusable now
 	}
 	return err
 }
 
-// BenchmarkRTT is the time of one small UDP question and answer through an
+// BenchmarkRTT measures the round trip of a small UDP datagram over an
 // otherwise idle path, one every millisecond; p50 and p99 in µs.
 func BenchmarkRTT(b *testing.B) {
 	for _, p := range forwarders {
@@ -126,11 +128,11 @@ func roundTrips(b *testing.B, client net.Conn) {
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1000, "p50-µs")
 	b.ReportMetric(float64(times[len(times)*99/100].Nanoseconds())/1000, "p99-µs")
-	b.ReportMetric(0, "ns/op") // holds the gap, not the trip
+	b.ReportMetric(0, "ns/op") // it would include the gap between the datagrams
 }
 
-// BenchmarkStream is one TCP stream from client to server and from server to
-// client, with the offloads veth has by default.
+// BenchmarkStream measures one TCP stream in each direction, with veth's
+// default offloads.
 func BenchmarkStream(b *testing.B) {
 	for _, p := range forwarders {
 		for _, up := range []bool{true, false} {
@@ -155,7 +157,7 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// pump moves a megabyte an iteration.
+// pump sends one megabyte per iteration.
 func pump(b *testing.B, from, to net.Conn) {
 	const chunk = 1 << 20
 	b.SetBytes(chunk)

@@ -15,13 +15,13 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// capture records what passes an interface until the returned function is
-// called, which gives the packets.
+// capture captures on an interface. The returned function ends the capture and
+// returns the packets.
 func (n *network) capture(ns, dev string) func() []gopacket.Packet {
 	n.t.Helper()
 	file := filepath.Join(n.dir, ns+"-"+dev+".pcap")
 	log := filepath.Join(n.dir, ns+"-"+dev+".tcpdump")
-	os.Remove(log) // of an earlier capture
+	os.Remove(log) // left by an earlier capture
 	cmd := n.start(ns, "sh", "-c",
 		fmt.Sprintf("exec tcpdump -Z root --immediate-mode -U -n -s 0 -B 16384 -i %s -w %s 2>%s", dev, file, log))
 	eventually(n.t, "tcpdump listens in "+ns, func() bool {
@@ -59,56 +59,57 @@ func readPcap(t testing.TB, file string) (packets []gopacket.Packet) {
 	}
 }
 
-// captureChecker looks at the packets of one captured interface.
+// captureChecker checks the packets captured on one interface.
 type captureChecker struct {
 	t     testing.TB
 	where string
-	// ttl is what packets arriving from each source address must have.
+	// ttl has the TTL that packets from each source address must have on
+	// arrival.
 	ttl map[string]uint8
 }
 
 // check reports every frame that should not be there.
-func (j *captureChecker) check(packets []gopacket.Packet) {
-	j.t.Helper()
+func (c *captureChecker) check(packets []gopacket.Packet) {
+	c.t.Helper()
 	seen := map[string]int{}
-	judged := 0
+	checked := 0
 	for _, p := range packets {
 		if p.ErrorLayer() != nil {
-			j.t.Errorf("%s: undecodable frame: %v\n%s", j.where, p.ErrorLayer().Error(), p)
+			c.t.Errorf("%s: undecodable frame: %v\n%s", c.where, p.ErrorLayer().Error(), p)
 		}
 		if l := p.Layer(layers.LayerTypeICMPv4); l != nil {
-			j.t.Errorf("%s: ICMP: %s", j.where, p)
+			c.t.Errorf("%s: ICMP: %s", c.where, p)
 		}
 		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && l.TypeCode.Type() < 128 {
-			j.t.Errorf("%s: ICMPv6 error: %s", j.where, p)
+			c.t.Errorf("%s: ICMPv6 error: %s", c.where, p)
 		}
 		tcp, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
 		if !ok {
 			continue
 		}
-		judged++
+		checked++
 		if tcp.RST {
-			j.t.Errorf("%s: reset: %s", j.where, p)
+			c.t.Errorf("%s: reset: %s", c.where, p)
 		}
-		j.checkHeaders(p, tcp, seen)
+		c.checkHeaders(p, tcp, seen)
 	}
 	for key, n := range seen {
 		if n > 1 {
-			j.t.Errorf("%s: %d copies of %s", j.where, n, key)
+			c.t.Errorf("%s: %d copies of %s", c.where, n, key)
 		}
 	}
-	if judged < 20 {
-		j.t.Errorf("%s: only %d TCP packets captured", j.where, judged)
+	if checked < 20 {
+		c.t.Errorf("%s: only %d TCP packets captured", c.where, checked)
 	}
 }
 
-// checkHeaders checks TTL and checksums of the innermost IP header and, where IPv4
-// gives every packet a number, that no packet comes twice.
-func (j *captureChecker) checkHeaders(p gopacket.Packet, tcp *layers.TCP, seen map[string]int) {
+// checkHeaders checks TTL and checksums of the innermost IP header. If the
+// packet has an IPv4 identification, it also counts the packet, to find copies.
+func (c *captureChecker) checkHeaders(p gopacket.Packet, tcp *layers.TCP, seen map[string]int) {
 	for _, l := range p.Layers() {
 		switch ip := l.(type) {
 		case *layers.IPv4:
-			j.checkTTL(ip.SrcIP.String(), ip.TTL, p)
+			c.checkTTL(ip.SrcIP.String(), ip.TTL, p)
 			if ip.Protocol == layers.IPProtocolTCP {
 				tcp.SetNetworkLayerForChecksum(ip)
 				if ip.Id != 0 {
@@ -116,27 +117,27 @@ func (j *captureChecker) checkHeaders(p gopacket.Packet, tcp *layers.TCP, seen m
 				}
 			}
 		case *layers.IPv6:
-			j.checkTTL(ip.SrcIP.String(), ip.HopLimit, p)
+			c.checkTTL(ip.SrcIP.String(), ip.HopLimit, p)
 			if ip.NextHeader == layers.IPProtocolTCP {
 				tcp.SetNetworkLayerForChecksum(ip)
 			}
 		}
 	}
-	// Summed with its own checksum in it, a sound segment gives 0 (RFC 1071).
+	// With its own checksum included, a correct segment sums to 0 (RFC 1071).
 	if rest, err := tcp.ComputeChecksum(); err != nil || rest != 0 {
-		j.t.Errorf("%s: TCP checksum %#x leaves %#x, %v: %s", j.where, tcp.Checksum, rest, err, p)
+		c.t.Errorf("%s: TCP checksum %#x leaves %#x, %v: %s", c.where, tcp.Checksum, rest, err, p)
 	}
 }
 
-func (j *captureChecker) checkTTL(src string, ttl uint8, p gopacket.Packet) {
-	if want, ok := j.ttl[src]; ok && ttl != want {
-		j.t.Errorf("%s: TTL %d from %s, want %d: %s", j.where, ttl, src, want, p)
+func (c *captureChecker) checkTTL(src string, ttl uint8, p gopacket.Packet) {
+	if want, ok := c.ttl[src]; ok && ttl != want {
+		c.t.Errorf("%s: TTL %d from %s, want %d: %s", c.where, ttl, src, want, p)
 	}
 }
 
-// What clients and servers see: nothing twice, no reset or ICMP of the host's
-// stack, TTL one less for each pass through the director, checksums right when
-// the ends make whole ones.
+// Clients and servers see nothing twice, no RST or ICMP of the host's stack, a
+// TTL one less for each pass through the director, and correct checksums if the
+// ends send complete ones.
 func TestCaptures(t *testing.T) {
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		for _, v6 := range []bool{false, true} {
@@ -168,13 +169,13 @@ func (s *topology) checkTraffic() {
 		fromServer = 63
 	}
 	for _, ns := range ends {
-		j := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63,
+		c := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63,
 			s.addr(1, 1): 63}}
 		if ns == "client" {
-			j.ttl[s.addr(1, 2)] = 64
+			c.ttl[s.addr(1, 2)] = 64
 		} else {
-			j.ttl[s.vip()] = 64
+			c.ttl[s.vip()] = 64
 		}
-		j.check(stops[ns]())
+		c.check(stops[ns]())
 	}
 }

@@ -13,8 +13,8 @@ import (
 // services is how many services TestChangesUnderTraffic adds and changes.
 var services = flag.Int("services", 128, "how many services, of ten servers each, TestChangesUnderTraffic changes")
 
-// Services and servers are added, weighed anew and deleted by the hundred while
-// datagrams go to and fro: not one is lost.
+// Services and servers are added, reweighted and deleted by the hundred, and
+// not one datagram of a steady flow is lost.
 func TestChangesUnderTraffic(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
 	go echo(e.udp)
@@ -22,7 +22,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 	client := e.dial("udp")
 	defer client.Close()
 	go func() {
-		said, heard := make([]byte, 8), make([]byte, 64)
+		sent, received := make([]byte, 8), make([]byte, 64)
 		for n := uint64(1); ; n++ {
 			select {
 			case <-stop:
@@ -30,11 +30,11 @@ func TestChangesUnderTraffic(t *testing.T) {
 				return
 			default:
 			}
-			copy(said, fmt.Sprintf("%08d", n%1e8))
+			copy(sent, fmt.Sprintf("%08d", n%1e8))
 			client.SetDeadline(time.Now().Add(20 * time.Second))
-			client.Write(said)
-			if m, err := client.Read(heard); err != nil || string(heard[:m]) != string(said) {
-				lost <- fmt.Errorf("datagram %d: heard %q, %v", n, heard[:m], err)
+			client.Write(sent)
+			if m, err := client.Read(received); err != nil || string(received[:m]) != string(sent) {
+				lost <- fmt.Errorf("datagram %d: received %q, %v", n, received[:m], err)
 				return
 			}
 		}

@@ -9,16 +9,17 @@ import (
 	"time"
 )
 
-// clientServer are a client and one server with sockets of this process in both
-// namespaces, through a director that runs one TCP and one UDP service on port 7.
+// clientServer is a client and one server, with sockets of this process in both
+// namespaces. The director between them runs one TCP and one UDP service on
+// port 7.
 type clientServer struct {
 	*topology
 	tcp net.Listener
 	udp net.PacketConn
 }
 
-// newClientServer makes a scene with the first n servers of s1, s2 and takes sockets
-// on the first; director gets extra options.
+// newClientServer makes a topology with the first servers of s1 and s2, and
+// opens sockets on s1. options are added to the director's command line.
 func newClientServer(t testing.TB, method string, servers int, options ...string) *clientServer {
 	e := &clientServer{topology: &topology{network: newNetwork(t, "sysctl"), method: method}}
 	s := e.topology
@@ -64,7 +65,7 @@ func (e *clientServer) dial(network string) (c net.Conn) {
 	return c
 }
 
-// connect is a TCP connection seen from both ends.
+// connect opens a TCP connection and returns both of its ends.
 func (e *clientServer) connect() (client, server *net.TCPConn) {
 	e.t.Helper()
 	c := e.dial("tcp")
@@ -74,7 +75,8 @@ func (e *clientServer) connect() (client, server *net.TCPConn) {
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
-// listedConn is the line of a client's port in `ipvsadm -Lnc`: state and countdown.
+// listedConn returns the state and the countdown of a client's port in `ipvsadm
+// -Lnc`.
 func (e *clientServer) listedConn(local net.Addr) (state string, left time.Duration) {
 	e.t.Helper()
 	for _, line := range strings.Split(e.run("director", uvsBinary+" ipvsadm -Lnc"), "\n") {
@@ -90,8 +92,8 @@ func (e *clientServer) listedConn(local net.Addr) (state string, left time.Durat
 	return "", 0
 }
 
-// expectState waits for a conn's state; its countdown must not be above the
-// state's timeout, nor more than half a minute below it.
+// expectState waits for a conn's state. Its countdown must be at most the
+// state's timeout, and at most half a minute less.
 func (e *clientServer) expectState(c net.Conn, want string, timeout time.Duration) {
 	e.t.Helper()
 	var state string
@@ -105,7 +107,7 @@ func (e *clientServer) expectState(c net.Conn, want string, timeout time.Duratio
 	}
 }
 
-// What `-Lnc` shows while real connections live and die, as IPVS shows it.
+// `-Lnc` lists the states of real connections as IPVS does.
 func TestConnStates(t *testing.T) {
 	rows := []struct {
 		sentence, method string
@@ -151,8 +153,8 @@ func TestConnStates(t *testing.T) {
 	}
 }
 
-// Both ends of an idle connection that outlived its entry are reset at once,
-// although neither says anything; behind a router the client's end.
+// Both ends of an idle connection whose entry was dropped are reset at once,
+// although neither sends anything. With direct routing, the client's end is.
 func TestForgottenConnIsReset(t *testing.T) {
 	for _, method := range []string{"nat", "dr"} {
 		t.Run(method, func(t *testing.T) {
@@ -173,7 +175,7 @@ func TestForgottenConnIsReset(t *testing.T) {
 	}
 }
 
-// Under reset_forgotten 0 an end learns of the loss when it next speaks.
+// With reset_forgotten 0 an end learns of the loss when it sends next.
 func TestForgottenSilently(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
 	e.run("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
@@ -187,7 +189,8 @@ func TestForgottenSilently(t *testing.T) {
 	}
 }
 
-// A UDP flow of 500 packets a second leaves nothing behind when it ends.
+// The entry of a UDP flow of 500 packets a second expires when the flow has
+// ended.
 func TestUDPEntryDiesOnTime(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
 	e.run("director", uvsBinary+" ipvsadm --set 0 0 2")
@@ -208,8 +211,8 @@ func TestUDPEntryDiesOnTime(t *testing.T) {
 	eventually(t, "the entry is gone", func() bool { state, _ := e.listedConn(c.LocalAddr()); return state == "" })
 }
 
-// Removing a server under load loses no packet of what begins anew: a UDP flow
-// goes on at the other server, new connections succeed.
+// Removing a server under load loses no packet of new flows: a UDP flow
+// continues at the other server, and new connections succeed.
 func TestServerRemovedUnderLoad(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	var tcp2 net.Listener
@@ -276,7 +279,7 @@ func TestServerRemovedUnderLoad(t *testing.T) {
 	}
 }
 
-// retransmitted is how many TCP segments a namespace had to send again
+// retransmitted returns how many TCP segments a namespace has retransmitted
 // (RetransSegs of RFC 4022, the thirteenth word of the Tcp line).
 func (n *network) retransmitted(ns string) (segments int) {
 	n.t.Helper()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The server that explain names before a connection is the one that gets it;
-// afterwards it names the conn. Bad tuples are refused in one line.
+// The server that explain names before a connection gets that connection. After
+// that, explain names the conn. Wrong tuples are refused in one line.
 func TestExplain(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	ask := func(options string) string {
@@ -30,7 +30,7 @@ func TestExplain(t *testing.T) {
 			e.connect()
 			break
 		}
-		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7") // the other server's turn: nobody listens there
+		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7") // rr selects the other server, where nothing listens
 	}
 	list := e.run("director", uvsBinary+" ipvsadm -Lnc")
 	line := strings.Fields(list[strings.Index(list, "ESTABLISHED"):])

@@ -16,16 +16,17 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// flood is how many SYNs TestSYNFlood sends; the table holds a twentieth.
+// flood is how many SYNs TestSYNFlood sends; the table holds a twentieth of
+// them.
 var flood = flag.Int("flood", 400_000, "how many SYNs, each of another client, TestSYNFlood sends")
 
-// A flood of SYNs from ever new clients against a table it overflows twenty
-// times, while a hundred connections go on talking: none of them breaks, and
-// the table stays within its budget.
+// SYNs from new clients overflow the table twenty times, while a hundred
+// connections carry data. None of those breaks, and the table stays within its
+// budget.
 func TestSYNFlood(t *testing.T) {
 	e := newClientServer(t, "nat", 2, fmt.Sprintf("--conn-max=%d", *flood/20))
-	// The flooded service is routed to a server that does not hold the VIP and
-	// says nothing.
+	// The flooded service has a server by direct routing that does not hold the
+	// VIP and does not reply.
 	e.ipvsadm("director", fmt.Sprintf(`
 		ipvsadm -d -t %[1]s:7 -r %[2]s:7
 		ipvsadm -A -t %[1]s:9 -s rr
@@ -39,7 +40,7 @@ func TestSYNFlood(t *testing.T) {
 		if err := talk.stop(); err != nil {
 			t.Errorf("connection %d broke: %v", i, err)
 		} else if talk.rounds == 0 {
-			t.Errorf("connection %d said nothing during the flood", i)
+			t.Errorf("connection %d sent nothing during the flood", i)
 		}
 	}
 	count := e.counters()
@@ -57,7 +58,7 @@ func TestSYNFlood(t *testing.T) {
 	}
 }
 
-// echoConn is one connection that says something and hears it again all the time.
+// echoConn is a connection that continually sends data and reads the echo.
 type echoConn struct {
 	rounds int
 	quit   chan struct{}
@@ -82,27 +83,27 @@ func startEchoConn(e *clientServer) *echoConn {
 }
 
 func (w *echoConn) run(c net.Conn) error {
-	said, heard := make([]byte, 1024), make([]byte, 1024)
+	sent, received := make([]byte, 1024), make([]byte, 1024)
 	for {
 		select {
 		case <-w.quit:
 			return nil
-		case <-time.After(10 * time.Millisecond): // the pace of a talker, not a wait
+		case <-time.After(10 * time.Millisecond): // the rate of sending, not a wait for a condition
 		}
-		binary.BigEndian.PutUint64(said, rand.Uint64())
+		binary.BigEndian.PutUint64(sent, rand.Uint64())
 		c.SetDeadline(time.Now().Add(60 * time.Second))
-		if _, err := c.Write(said); err != nil {
+		if _, err := c.Write(sent); err != nil {
 			return err
 		}
-		for got := 0; got < len(heard); {
-			n, err := c.Read(heard[got:])
+		for got := 0; got < len(received); {
+			n, err := c.Read(received[got:])
 			if err != nil {
 				return err
 			}
 			got += n
 		}
-		if !bytes.Equal(said, heard) {
-			return fmt.Errorf("heard something else than was said")
+		if !bytes.Equal(sent, received) {
+			return fmt.Errorf("the echo differs from what was sent")
 		}
 		w.rounds++
 	}
@@ -113,8 +114,9 @@ func (w *echoConn) stop() error {
 	return <-w.done
 }
 
-// sendFlood sends n SYNs to the VIP's port 9 from n clients out of the client's
-// namespace: sixteen million addresses, then the same with the next port.
+// sendFlood sends n SYNs to the VIP's port 9 from n clients, out of the
+// client's namespace: sixteen million addresses, then the same with the next
+// source port.
 func (e *clientServer) sendFlood(n int) {
 	e.t.Helper()
 	var link *ring.Link

@@ -25,16 +25,16 @@ import (
 // nfsBlock is the size of NFS version 2's reads and writes, which go by UDP.
 const nfsBlock = 8192
 
-// Datagrams of 8 KiB go to the servers and back intact by every method, in six
-// fragments each: those that the ends' kernels make, and those that come in the
-// wrong order. The host that the director runs on, which forwards, neither sends
-// a fragment a second time nor complains about one.
+// Datagrams of 8 KiB reach the servers and return intact by every method, in
+// six fragments each. The kernels at the ends make some, and others come in the
+// wrong order. The director's host, which routes, neither sends a fragment a
+// second time nor an ICMP error for one.
 func TestFragments(t *testing.T) {
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				if method == "tunnel" && onHost {
-					continue // to the director the same as DR
+					continue // the director treats it as DR
 				}
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
 					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6,
@@ -49,8 +49,8 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// trackConnections has the kernel put fragments together and track what it sees
-// in a namespace, as many hosts do.
+// trackConnections makes the kernel reassemble and track connections in a
+// namespace, as many hosts do.
 func (n *network) trackConnections(ns string) {
 	n.t.Helper()
 	must(n.t, n.inNetns(ns, func() error {
@@ -72,7 +72,7 @@ func (n *network) trackConnections(ns string) {
 func (s *topology) fragments() {
 	s.t.Helper()
 	at := ":2049"
-	if s.method != "nat" { // an answer comes from the address that was called
+	if s.method != "nat" { // a reply must come from the address that the client sent to
 		at = s.url(s.vip()) + at
 	}
 	for _, ns := range []string{"s1", "s2"} {
@@ -90,7 +90,7 @@ func (s *topology) fragments() {
 	must(s.t, s.inNetns("client", func() (err error) { c, err = net.Dial("udp", s.url(s.vip())+":2049"); return err }))
 	defer c.Close()
 
-	// The kernel learns the path's MTU from what becomes of its first datagrams.
+	// The kernel learns the path MTU from its first datagrams.
 	eventually(s.t, "a block of 8 KiB comes back", func() bool { return requestReply(c, c.Write, nfsBlock) == nil })
 	stops := map[string]func() []gopacket.Packet{}
 	for _, ns := range []string{"client", "s1", "s2"} {
@@ -121,12 +121,12 @@ func (s *topology) fragments() {
 	if want := 140 * 6 * 2; seen < want {
 		s.t.Errorf("only %d fragments were captured, want %d", seen, want)
 	}
-	if s.method != "tunnel" || !s.v6 { // where the client had to learn what fits
+	if s.method != "tunnel" || !s.v6 { // where the client had to learn the path MTU
 		s.checkNoErrors()
 	}
 }
 
-// requestReply sends random bytes and says whether they come back.
+// requestReply sends random bytes and checks that they come back.
 func requestReply(c net.Conn, send func([]byte) (int, error), size int) error {
 	question, answer := make([]byte, size), make([]byte, size+1)
 	rand.Read(question)
@@ -141,7 +141,7 @@ func requestReply(c net.Conn, send func([]byte) (int, error), size int) error {
 	return err
 }
 
-// macOf is the address of a namespace's eth0.
+// macOf returns the hardware address of a namespace's eth0.
 func (s *topology) macOf(ns string) wire.MAC {
 	s.t.Helper()
 	a, err := net.ParseMAC(strings.TrimSpace(s.run(ns, "cat /sys/class/net/eth0/address")))
@@ -149,7 +149,7 @@ func (s *topology) macOf(ns string) wire.MAC {
 	return wire.MAC(a)
 }
 
-// sendFrames sends frames out of a namespace's eth0.
+// sendFrames sends frames from a namespace's eth0.
 func (s *topology) sendFrames(ns string, frames []wire.Frame) error {
 	return s.inNetns(ns, func() error {
 		ifi, err := net.InterfaceByName("eth0")
@@ -171,7 +171,8 @@ func (s *topology) sendFrames(ns string, frames []wire.Frame) error {
 }
 
 // checkFragments reports fragments that should not be there, and counts the
-// others: at the client all are between it and the VIP; none comes twice.
+// others. At the client all of them are between client and VIP, and none comes
+// twice.
 func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragments int) {
 	s.t.Helper()
 	seen := map[string]int{}
@@ -185,7 +186,7 @@ func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragmen
 			switch ip := l.(type) {
 			case *layers.IPv4:
 				src, dst = ip.SrcIP, ip.DstIP
-				if ip.Protocol == layers.IPProtocolIPv4 { // a tunnel's numbers are random
+				if ip.Protocol == layers.IPProtocolIPv4 { // a tunnel's identifications are random
 					continue
 				}
 				if ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset > 0 {

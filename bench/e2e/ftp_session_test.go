@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A client for control connections, in this process: it says what it likes.
+// ftpSession is a control connection of this process, which can send any
+// command.
 type ftpSession struct {
 	t testing.TB
 	f *ftpTopology
@@ -40,7 +41,7 @@ func (f *ftpTopology) login(port int) *ftpSession {
 	return c
 }
 
-// reply reads one reply, all lines of it, and returns the last.
+// reply reads one reply and returns its last line.
 func (c *ftpSession) reply() string {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -63,7 +64,7 @@ func (c *ftpSession) command(command string) string {
 	return c.reply()
 }
 
-// epsv opens a data connection of the kind EPSV announces.
+// epsv opens a data connection by EPSV.
 func (c *ftpSession) epsv() net.Conn {
 	c.t.Helper()
 	text := c.command("EPSV")
@@ -84,8 +85,8 @@ func (f *ftpTopology) dialVIP(t testing.TB, port string) (c net.Conn) {
 	return c
 }
 
-// A transfer outlives the timeout of its control connection, which goes on when
-// it is over.
+// A transfer outlives the timeout of its control connection, which is usable
+// after it.
 func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
 	f.run("director", uvsBinary+" set reset_forgotten=0 timeout_tcp_established=1")
@@ -114,8 +115,8 @@ func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 	}
 }
 
-// What is expected is listed as IPVS lists it; a third party is not: its PORT
-// reaches no server, and a stranger does not get at what a client announced.
+// An expectation is listed as IPVS lists it. A third party gets none: its PORT
+// reaches no server, and it cannot use the endpoint that a client announced.
 func TestFTPBounceIsRefused(t *testing.T) {
 	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
 	for _, port := range []int{21, 2021} {
@@ -139,8 +140,8 @@ func TestFTPBounceIsRefused(t *testing.T) {
 	}
 }
 
-// Fifty clients at once, at two servers of one service; one of them is replaced
-// in the middle, and whoever comes afterwards is served by those that are left.
+// Fifty clients at once use two servers of one service. One server is replaced
+// meanwhile, and later clients reach the remaining ones.
 func TestFTPManyClients(t *testing.T) {
 	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -a -t %s:21 -r %s:21 -m", f.vip(), f.addr(2, 12)))
@@ -178,7 +179,7 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 		}
 	}
 	run(many(50, 1))
-	// The sessions of a server that is taken out go on nowhere; those at the other do.
+	// The sessions of a removed server end, and those of the other go on.
 	staying := map[string]*ftpSession{}
 	for len(staying) < 2 {
 		c := f.login(21)
@@ -197,8 +198,8 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 	}
 }
 
-// The control connection cut at every byte, each piece a segment of its own: the
-// data connections are announced and reached all the same.
+// The control connection is cut at every byte into two segments, and the data
+// connections are still announced and reached.
 func TestFTPInPieces(t *testing.T) {
 	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
 	c := f.login(21)
@@ -208,7 +209,8 @@ func TestFTPInPieces(t *testing.T) {
 		for _, part := range []string{command[:cut], command[cut:]} {
 			_, err := io.WriteString(c, part)
 			must(t, err)
-			// The first piece is acknowledged, by whomever, before the second is sent.
+			// The first piece is acknowledged before the second is sent, by the
+			// server or the director.
 			eventually(t, "the piece is acknowledged",
 				func() bool { return unacknowledged(c.Conn.(*net.TCPConn)) == 0 })
 		}
@@ -233,7 +235,8 @@ func TestFTPInPieces(t *testing.T) {
 	}
 }
 
-// unacknowledged is how many segments of a connection were not acknowledged yet.
+// unacknowledged returns how many segments of a connection are not acknowledged
+// yet.
 func unacknowledged(c *net.TCPConn) (n uint32) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -247,14 +250,14 @@ func unacknowledged(c *net.TCPConn) (n uint32) {
 	return n
 }
 
-// The ports of a mark's service, with FTP at two of them, both mapped to 21.
+// A service of a mark has FTP at two of its ports, both mapped to 21.
 func TestFTPByMark(t *testing.T) {
 	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
 	f.ipvsadm("director", "ipvsadm -C")
 	f.run("director", fmt.Sprintf("%s mark add --dst %s --proto tcp --dport 21,2021 --mark 8", uvsBinary, f.vip()))
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -f 8 -s rr\nipvsadm -a -f 8 -r %s:21 -m", f.addr(2, 11)))
 	f.run("director", uvsBinary+" set --service fwm:8 ftp=on")
-	for i, x := range transfers[:4] { // curl's
+	for i, x := range transfers[:4] { // those of curl
 		for _, port := range []int{21, 2021} {
 			f.transfer("s1", port, x, fmt.Sprintf("up%d-%d", i, port))
 		}
@@ -262,8 +265,8 @@ func TestFTPByMark(t *testing.T) {
 	f.checkNoErrors()
 }
 
-// TFTP: a real server answers from ports of its own, a real client gets and puts
-// files through the VIP, whether the director's host holds it or not.
+// A real TFTP server replies from new ports. A real client gets and puts files
+// through the VIP, whether the director's host holds it or not.
 func TestTFTP(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
@@ -283,7 +286,8 @@ func TestTFTP(t *testing.T) {
 				return !strings.Contains(f.run("director", uvsBinary+" services"), "unresolved")
 			})
 			for i := range 4 {
-				// Three requests, so that rr's two servers change with every round.
+				// Three requests, so that rr begins every round with the other
+				// server.
 				f.run("client", fmt.Sprintf("cd %[1]s && head -c 50000 big >ftp-s1/small && cp ftp-s1/small ftp-s2/small && t='tftp %[2]s -m binary -c' && $t get small got%[3]d && cmp ftp-s1/small got%[3]d && $t put got%[3]d in/up%[3]d && $t get small again", f.dir, f.vip(), i))
 			}
 			for _, ns := range []string{"s1", "s2"} {

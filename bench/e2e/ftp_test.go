@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// ftpSize is how long the files of the FTP tests are.
+// ftpSize is the size of the FTP tests' files.
 var ftpSize = flag.Int("ftp-size", 1, "MiB of each file that TestFTP transfers; if not 1, every client in every scene")
 
-// ftpTopology is a scene with FTP servers behind NAT: the one at VIP:21, the other,
-// whose own port is 21, at VIP:2021. The director's host routes packets, so that
-// one the guard does not keep from it would make trouble.
+// ftpTopology has two FTP servers behind NAT: one at VIP:21, and one at
+// VIP:2021 whose own port is 21. The director's host routes, so it would
+// interfere with a packet that the guard lets pass.
 type ftpTopology struct {
 	*topology
 	sum string // of the file "big"
@@ -73,11 +73,11 @@ func (f *ftpTopology) connect(names ...string) {
 	}
 }
 
-// site is the tree of files of a server: "big" and the directory "in" for uploads.
+// site makes the files of a server: "big", and the directory "in" for uploads.
 func (f *ftpTopology) site(ns string) string {
 	f.t.Helper()
 	for dir := f.dir; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		os.Chmod(dir, 0o755) // the server's user is not ours
+		os.Chmod(dir, 0o755) // the server runs as another user
 	}
 	root := filepath.Join(f.dir, "ftp-"+ns)
 	must(f.t, os.MkdirAll(filepath.Join(root, "in"), 0o777))
@@ -92,8 +92,9 @@ func (f *ftpTopology) site(ns string) string {
 	return root
 }
 
-// vsftpd opens data connections from any port, as it does unless told otherwise;
-// pure-ftpd from port 20. Its sessions stay in the namespace, to end with it.
+// vsftpd opens data connections from any port, which is its default; pure-ftpd
+// does so from port 20. vsftpd's sessions stay in the namespace, so they end
+// with it.
 func (f *ftpTopology) vsftpd(ns string) {
 	f.t.Helper()
 	root := f.site(ns)
@@ -125,16 +126,18 @@ isolate_network=NO
 
 func (f *ftpTopology) pureFTPd(ns string) {
 	f.t.Helper()
-	// It has a backlog of 15. Where that is full, cookies would let clients believe in
-	// connections that the server knows nothing of, and wait for its greeting.
+	// Its backlog is 15. When that is full, SYN cookies would let clients
+	// believe in connections that the server does not have, and wait for its
+	// greeting.
 	f.run(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
-	// Anonymous users get the home of the user ftp; ip netns exec has mounts of its own.
+	// Anonymous users get the home of the user ftp. `ip netns exec` makes a new
+	// mount namespace.
 	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" && exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
 		f.site(ns), filepath.Join(f.dir, ns+".pid")))
 	f.waitListening(ns, 21)
 }
 
-// waitListening waits until something listens on a TCP port.
+// waitListening waits until a TCP port has a listener.
 func (f *ftpTopology) waitListening(ns string, port int) {
 	f.t.Helper()
 	eventually(f.t, fmt.Sprintf("something listens on port %d of %s", port, ns), func() bool {
@@ -143,12 +146,12 @@ func (f *ftpTopology) waitListening(ns string, port int) {
 	})
 }
 
-// transfer is what a client does: it must leave the file "big" in the file got,
-// its upload at in/NAME, and a listing in list.
+// transfer is a client's commands. They must leave the file "big" in the file
+// got, an upload at in/NAME, and a listing in list.
 type transfer struct{ name, script string }
 
-// transfers are the clients in each of their modes. $H is the server as URLs
-// have it, $A its address, $P its port, $N a name for uploads.
+// transfers are the clients in each of their modes. $H is the server in URLs,
+// $A its address, $P its port, $N a name for uploads.
 var transfers = []transfer{
 	{"curl EPSV", `o=; ` + curlScript},
 	{"curl PASV", `o=--disable-epsv; ` + curlScript},
@@ -188,8 +191,9 @@ END
 cmp part big`
 )
 
-// Real servers and clients: listings, downloads, uploads, resumed downloads, in
-// every mode the clients have, at port 21 and at another that is mapped to 21.
+// Real clients and servers list, download, upload and resume downloads, in
+// every mode of the clients, at port 21 and at another port that is mapped to
+// 21.
 func TestFTP(t *testing.T) {
 	for turn, row := range []struct {
 		v6, onHost   bool
@@ -204,7 +208,7 @@ func TestFTP(t *testing.T) {
 			f := newFTPTopology(t, row.v6, row.onHost, row.at21, row.at2021)
 			for i, x := range transfers {
 				if *ftpSize == 1 && (i+turn)%2 != 0 {
-					continue // every second in every second scene
+					continue // every second client in every second topology
 				}
 				for ns, port := range map[string]int{"s1": 21, "s2": 2021} {
 					f.transfer(ns, port, x, fmt.Sprintf("up%d", i))
@@ -215,7 +219,7 @@ func TestFTP(t *testing.T) {
 	}
 }
 
-// transfer has a client do its work, and checks what arrived.
+// transfer runs a client's commands, and checks what arrived.
 func (f *ftpTopology) transfer(ns string, port int, x transfer, name string) {
 	f.t.Helper()
 	dir, err := os.MkdirTemp(f.dir, "client")

@@ -9,10 +9,11 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// NAT on one wire, the director's kernel a router with redirects on, as it is by
-// default: the service works, a refused datagram is refused to the client, and
-// nobody is redirected, which would take replies past the director. What the host
-// itself routes there does call for a redirect, so the test would see one.
+// NAT on one segment, where the director's kernel is a router with redirects
+// on, which is the default. The service works, a refused datagram is refused to
+// the client, and no host gets a redirect, which would make replies bypass the
+// director. The host does send a redirect for what it routes itself, so the
+// test would see one.
 func TestOneNetworkNAT(t *testing.T) {
 	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "tcpdump", "bash"), method: "nat"}
 	s.add("client", "director", "s1")
@@ -68,8 +69,9 @@ func TestOneNetworkNAT(t *testing.T) {
 	}
 }
 
-// quotedHeader is the packet in the redirected header option of an IPv6 redirect,
-// RFC 4861 sections 4.5 and 4.6.3: behind four reserved bytes and two addresses.
+// quotedHeader returns the packet in the redirected header option of an IPv6
+// redirect, RFC 4861 sections 4.5 and 4.6.3: after four reserved bytes and two
+// addresses.
 func quotedHeader(message []byte) []byte {
 	const redirectedHeader = 4
 	for options := message[min(36, len(message)):]; len(options) > 8 &&
@@ -81,7 +83,8 @@ func quotedHeader(message []byte) []byte {
 	return nil
 }
 
-// redirected is the port of a service, or 81, in a packet that a redirect quotes.
+// redirected returns the port of a service, or 81, in a packet that a redirect
+// quotes.
 func redirected(quote []byte, family gopacket.LayerType) string {
 	p := gopacket.NewPacket(quote, family, gopacket.Default)
 	if n := p.NetworkLayer(); n != nil && len(n.LayerPayload()) >= 4 {

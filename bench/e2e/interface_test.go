@@ -6,7 +6,7 @@ import (
 )
 
 // An interface of a running director is deleted and made again, as a container
-// engine or a script does: its service comes back by itself.
+// engine or a script does. Its service works again without a restart.
 func TestInterfaceRecreated(t *testing.T) {
 	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "nat"}
 	s.build(t.TempDir())
@@ -19,13 +19,13 @@ func TestInterfaceRecreated(t *testing.T) {
 	s.run("director", "ip link del eth1")
 	s.link("director", "eth1", "lan2", "again")
 	s.run("lan2", "ip link set again master br0")
-	s.run("director", "ip link set eth1 address "+mac) // the servers remember it
+	s.run("director", "ip link set eth1 address "+mac) // the servers have it in their neighbour tables
 	s.assign("director", "eth1", 2, 1)
 	eventually(t, "a page comes afterwards", works)
 }
 
-// The director runs on a bridge, whose ports are the wires; bonds and VLAN devices
-// are interfaces in the same way, as far as this kernel has them.
+// The director runs on a bridge with the links as ports. Bonds and VLAN devices
+// work the same way, if this kernel has them.
 func TestInterfacesOfInterfaces(t *testing.T) {
 	for _, r := range []struct{ kind, add, enslave string }{
 		{"bridge", "ip link add up0 type bridge mcast_snooping 0", "ip link set eth0 master up0"},

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// localnode is a director that is one of its own two servers, at a port and by a
-// method: the VIP is its own address on loopback. s1 is the other, by DR.
+// localnode makes a director that is one of its own two servers, at a port and
+// by a method. The VIP is an address on its loopback. s1 is the other server,
+// by DR.
 func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 	t.Helper()
 	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
@@ -20,11 +21,12 @@ func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 	s.assign("s1", "eth0", 1, 11)
 	s.prepareServer("s1")
 	s.run("director", "ip addr add "+s.vip()+s.prefixLen()+" dev lo")
-	s.run("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest host there is
+	s.run("director", "sysctl -qw net.ipv4.conf.all.rp_filter=1") // the strictest setting
 	s.nginx("s1", files)
 	s.nginx("director", files)
-	// A host's packets wait for a neighbour, frames of the director do not: its
-	// answer to who calls the host as a server directly may come before.
+	// The host queues packets until it knows a neighbour, but the director's
+	// frames are not queued. So a host that connects to the server directly may
+	// get the director's reply first.
 	s.run("director", "ip neigh replace "+s.addr(1, 2)+" dev eth0 lladdr "+s.macOf("client").String())
 	s.directorWith("director", []string{"--localnode"}, "eth0")
 	s.ipvsadm("director", fmt.Sprintf(`
@@ -39,9 +41,9 @@ func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 	return s
 }
 
-// rr shares requests between a remote server and the director's own, whose
-// other ports nobody comes near: nginx's second port answers on the VIP, and on
-// the director's own address both do.
+// rr spreads requests over a remote server and the director's own. Other ports
+// of the host are unaffected: nginx's second port is reachable on the VIP, and
+// both are on the director's own address.
 func TestLocalnode(t *testing.T) {
 	files, sum := bigFile(t)
 	for _, v6 := range []bool{false, true} {
@@ -72,8 +74,8 @@ func TestLocalnode(t *testing.T) {
 	}
 }
 
-// Datagrams of 8 KiB reach the host as a server, and its answers the client
-// translated, every fragment of them.
+// Datagrams of 8 KiB reach the host as a server, and its replies reach the
+// client translated, every fragment of them.
 func TestLocalnodeFragments(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
@@ -103,8 +105,8 @@ func TestLocalnodeFragments(t *testing.T) {
 	}
 }
 
-// Nothing of the way into the host's stack is left of a killed director, and
-// without --localnode there is none.
+// A killed director leaves nothing of the LocalNode device, and without
+// --localnode there is none.
 func TestLocalnodeLeavesNothing(t *testing.T) {
 	s := &topology{network: newNetwork(t), method: "dr"}
 	s.add("director", "client")

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// recipe is one of docs/recipes.md: rules for VIP, a service, and what a client
-// asks.
+// recipe is a recipe of docs/recipes.md: the rules, the service, and what a
+// client requests.
 type recipe struct {
 	name    string
 	rules   string // for uvs mark import, or for uvs mark add if without "iptables"
@@ -43,9 +43,9 @@ var recipes = []recipe{
 		"-f 1 -s rr -p 600", []string{"udp 53", "tcp 53"}, nil},
 }
 
-// Each recipe, by NAT and direct routing, and two of them by every method and
-// family: everything of it that one client asks is answered by one server, as the
-// template says, and nothing else is.
+// Each recipe by NAT and direct routing, and two of them by every method and
+// family. All ports of the recipe lead one client to one server, as the
+// template says, and no other port does.
 func TestRecipes(t *testing.T) {
 	for _, how := range []struct {
 		method  string
@@ -89,8 +89,8 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// A net of VIPs routed to the director, and every address there is with a rule
-// that names none: answers come from the address that was asked.
+// A net of VIPs that is routed to the director, and all addresses with a rule
+// that names none: replies come from the address that the client sent to.
 func TestMarkedNets(t *testing.T) {
 	for _, r := range []struct{ sentence, rule string }{
 		{"a net of VIPs", "--dst 203.0.113.0/24 --proto tcp --mark 1"},
@@ -110,7 +110,7 @@ func TestMarkedNets(t *testing.T) {
 			if got["s1"] != 5 || got["s2"] != 5 {
 				t.Errorf("ten addresses were answered by %v; rr wants five each", got)
 			}
-			// What the rule does not concern goes through the host as ever.
+			// The host still routes what the rule does not match.
 			m.run("director", "sysctl -qw net.ipv4.ip_forward=1")
 			if name := m.request("tcp", m.addr(2, 12)+":8080"); name != "s2" {
 				t.Errorf("s2 itself was answered by %q", name)
@@ -125,7 +125,8 @@ func TestMarkedNets(t *testing.T) {
 	}
 }
 
-// The service goes and comes while its rules stay, and rules while it stays.
+// The service is deleted and added while its rules stay, and the rules while
+// the service stays.
 func TestMarksComeAndGo(t *testing.T) {
 	m := newMarkTopology(t, "nat", false, "tcp 80")
 	vip := m.vip() + ":80"
@@ -155,7 +156,7 @@ func TestMarksComeAndGo(t *testing.T) {
 	}
 }
 
-// markTopology is a scene whose servers answer with their names on some ports.
+// markTopology has servers that reply with their names on some ports.
 type markTopology struct{ *topology }
 
 func newMarkTopology(t *testing.T, method string, v6 bool, ports ...string) *markTopology {
@@ -185,18 +186,20 @@ func newMarkTopology(t *testing.T, method string, v6 bool, ports ...string) *mar
 	return m
 }
 
-// listen answers whatever comes with the name of its namespace.
+// listen replies to every connection or datagram with the name of its
+// namespace.
 func (m *markTopology) listen(ns, network, addr string) {
 	m.t.Helper()
 	if network == "udp" {
-		// A socket for each address, for answers must come from the one asked.
+		// One socket for each address, because replies must come from the
+		// address that the client sent to.
 		hosts := []string{m.addr(m.serverNet(), map[string]int{"s1": 11, "s2": 12}[ns])}
 		if m.method != "nat" {
 			hosts = append(hosts, m.vip())
 		}
 		for _, host := range hosts {
 			var c net.PacketConn
-			eventually(m.t, ns+" has the address "+host, func() bool { // a new IPv6 address is not at once
+			eventually(m.t, ns+" has the address "+host, func() bool { // a new IPv6 address takes time
 				return m.inNetns(ns, func() (err error) {
 					c, err = net.ListenPacket("udp", net.JoinHostPort(host, addr[1:]))
 					return err
@@ -231,7 +234,7 @@ func (m *markTopology) listen(ns, network, addr string) {
 	}()
 }
 
-// marks gives the director rules: lines of iptables, or of `uvs mark add`.
+// marks adds mark rules: lines of iptables, or of `uvs mark add`.
 func (m *markTopology) marks(rules string) {
 	m.t.Helper()
 	if strings.Contains(rules, "tables") {
@@ -254,8 +257,9 @@ func (m *markTopology) useService(service string) {
 	}
 }
 
-// request returns who answers the client; "" is nobody. A datagram is repeated, for
-// the first may come before the server's hardware address is known.
+// request returns the name of the server that replies, or "". It repeats a
+// datagram, because the first may be dropped before the server's hardware
+// address is known.
 func (m *markTopology) request(network, addr string) string {
 	m.t.Helper()
 	var c net.Conn
@@ -280,7 +284,7 @@ func (m *markTopology) request(network, addr string) string {
 	return ""
 }
 
-// template looks for the one entry that holds the client's group together.
+// template checks that the client has a template for the group at the server.
 func (m *markTopology) template(group, server string) {
 	m.t.Helper()
 	out := m.run("director", uvsBinary+" ipvsadm -Lnc")

@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// Programs on masqueraded servers call out through the director's host, whose own
-// nftables give them the host's address or, where the host holds it, the VIP,
-// while clients call the VIP: pages, a name server whose port is a virtual
-// service too, FTP, call-backs from privileged ports. The guard keeps out of it.
+// Programs on masqueraded servers connect to the outside through the director's
+// host. The host's own nftables translate their source to the host's address
+// or, if the host holds it, to the VIP, while clients use the VIP. They fetch
+// pages, use a name server whose port is a virtual service too, and FTP, and
+// call back from privileged ports. The guard does not interfere.
 func TestOutboundMasquerade(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
@@ -66,7 +67,8 @@ END`)
 					t.Errorf("the name server %s asked from %s says %q, want %s", dst, ns, out, want)
 				}
 			}
-			// rsh: the daemon calls back from a privileged port, which stays one.
+			// rsh: the daemon calls back from a privileged port, which must not
+			// change.
 			if out := s.run("s1", "curl -s -f --max-time 10 --local-port 1022 http://10.1.0.9/"); !strings.Contains(out,
 				"client "+as+":1022\n") {
 				t.Errorf("a call from port 1022 is seen as\n%s", out)
@@ -74,8 +76,8 @@ END`)
 			s.ftpOut()
 			clients.Wait()
 
-			// ident: neither a daemon that asks the client back, nor somebody who
-			// asks the VIP, waits for an answer that never comes.
+			// ident: neither a daemon that queries the client, nor a host that
+			// queries the VIP, waits for a reply that never comes.
 			for ns, dst := range map[string]string{"s1": "10.1.0.2", "client": s.vip()} {
 				begin := time.Now()
 				if _, err := s.tryRun(ns, "curl -s --max-time 60 telnet://"+dst+":113"); exitCode(err) != 7 ||
@@ -91,14 +93,14 @@ END`)
 	}
 }
 
-// clientOf is the address a page of `uvs rs` was asked from.
+// clientOf returns the client's address in a page of `uvs rs`.
 func clientOf(page string) string {
 	_, rest, _ := strings.Cut(page, "client ")
 	addr, _, _ := strings.Cut(rest, ":")
 	return addr
 }
 
-// exitCode of a program; -1: it did not run.
+// exitCode returns a program's exit code, or -1 if it did not run.
 func exitCode(err error) int {
 	if exit, ok := err.(*exec.ExitError); ok {
 		return exit.ExitCode()
@@ -106,7 +108,8 @@ func exitCode(err error) int {
 	return -1
 }
 
-// ftpOut fetches a file from an FTP server outside, passively as NAT wants it.
+// ftpOut fetches a file from an FTP server outside, in passive mode as NAT
+// needs it.
 func (s *topology) ftpOut() {
 	s.t.Helper()
 	if _, err := exec.LookPath("vsftpd"); err != nil {

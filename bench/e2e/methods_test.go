@@ -11,31 +11,32 @@ import (
 	"testing"
 )
 
-// One LAN, as DR and tunnels want it, or for NAT a network on each side of the
-// director:
+// topology is one LAN, for DR and tunnels, or for NAT a network on each side of
+// the director:
 //
 //	client --- lan1 --- eth0 director eth1 --- lan2 --- s1, s2      two arms (NAT)
 //	client, director eth0, s1, s2 ------------- lan1               one arm (DR, tunnel)
 //
-// lan1 is 10.1.0.0/24 and fd00:1::/64, lan2 10.2.0.0/24 and fd00:2::/64. The
-// client is .2, the director .1, the servers .11 and .12, the VIP .100 of lan1.
+// lan1 is 10.1.0.0/24 and fd00:1::/64, lan2 is 10.2.0.0/24 and fd00:2::/64. The
+// client is host .2, the director .1, the servers .11 and .12, and the VIP .100
+// of lan1.
 type topology struct {
 	*network
 	method string // nat, dr, tunnel
 	v6     bool   // family of the VIP
 	onHost bool   // the VIP is configured on the director's loopback
 	mixed  bool   // the servers have the other family
-	tunnel string // further options of the servers: --tun-type and so on
+	tunnel string // further options of the servers, such as --tun-type
 	nth    int    // the VIP is .100 plus this
 
-	more []string // VIPs that the servers hold besides (tunnel)
+	more []string // further VIPs that the servers hold (tunnel)
 }
 
 func (s *topology) flag() string {
 	return map[string]string{"nat": "-m", "dr": "-g", "tunnel": "-i"}[s.method]
 }
 
-// addr is host h of network n.
+// addr returns the address of host h of network n.
 func (s *topology) addr(n, h int) string {
 	if s.v6 {
 		return fmt.Sprintf("fd00:%d::%d", n, h)
@@ -45,17 +46,18 @@ func (s *topology) addr(n, h int) string {
 
 func (s *topology) vip() string { return s.addr(1, 100+s.nth) }
 
-// rip is the address of server i, from 0, by which the director reaches it.
+// rip returns the address of server i, counted from 0, to which the director
+// sends.
 func (s *topology) rip(i int) string { return s.withFamily(s.v6 != s.mixed).addr(s.serverNet(), 11+i) }
 
-// withFamily is the scene with the VIP of a family.
+// withFamily returns the topology with the VIP of a family.
 func (s *topology) withFamily(v6 bool) *topology {
 	other := *s
 	other.v6 = v6
 	return &other
 }
 
-// url is what ipvsadm and curl want of an address.
+// url returns an address in the form that ipvsadm and curl take.
 func (s *topology) url(addr string) string {
 	if strings.Contains(addr, ":") {
 		return "[" + addr + "]"
@@ -77,7 +79,7 @@ func (s *topology) assign(ns, dev string, n, h int) {
 	}
 }
 
-// serverNet is the network of the servers.
+// serverNet returns the number of the servers' network.
 func (s *topology) serverNet() int {
 	if s.method == "nat" {
 		return 2
@@ -113,7 +115,7 @@ func (s *topology) build(files string) {
 	s.serve()
 }
 
-// serve gives the director its services.
+// serve adds the services to the director.
 func (s *topology) serve() {
 	port := "80"
 	if s.method == "nat" {
@@ -124,13 +126,14 @@ func (s *topology) serve() {
 		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s %[6]s
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s %[6]s`,
 		s.url(s.vip()), s.url(s.rip(0)), s.url(s.rip(1)), port, s.flag(), s.tunnel))
-	// A server's link may have no carrier yet; what is sent meanwhile is dropped.
+	// A server's link may have no carrier yet, so that the first packets are
+	// dropped.
 	eventually(s.t, "all servers are reached", func() bool {
 		return !strings.Contains(s.run("director", uvsBinary+" services"), "unresolved")
 	})
 }
 
-// prepareServer does on a real server what its method wants.
+// prepareServer configures a real server for the method.
 func (s *topology) prepareServer(ns string) {
 	if s.method == "nat" {
 		s.run(ns, "ip route add default via "+s.addr(2, 1))
@@ -152,10 +155,10 @@ func (s *topology) prepareServer(ns string) {
 	})
 }
 
-// bigFile is 100 MB of random bytes, shared by all scenes of a test.
+// bigFile makes 100 MB of random bytes, for all topologies of a test.
 func bigFile(t testing.TB) (dir, sum string) { return randomFile(t, 100<<20) }
 
-// randomFile makes a file "big" in a directory everybody may read.
+// randomFile makes a file "big" in a directory that every user may read.
 func randomFile(t testing.TB, size int) (dir, sum string) {
 	dir = t.TempDir()
 	os.Chmod(dir, 0o755)
@@ -168,8 +171,8 @@ func randomFile(t testing.TB, size int) (dir, sum string) {
 	return dir, fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
-// Every method, family and place of the VIP: a thousand requests spread as rr
-// demands, and 100 MB arrive intact, offloads as the kernel has them.
+// Every method, family and place of the VIP: rr spreads a thousand requests
+// evenly, and 100 MB arrive intact, with the kernel's default offloads.
 func TestMethods(t *testing.T) {
 	files, sum := bigFile(t)
 	for _, method := range []string{"nat", "dr", "tunnel"} {
@@ -189,10 +192,10 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// requests asks n times, each on a connection of its own, and counts who
-// answered. rr spreads new conns. A client that takes a port again soon may get
-// its old one, where the director does not see that it has ended (DR, tunnel;
-// conn_reuse_mode as in IPVS), and with it the server of last time.
+// requests makes n requests, each over a new connection, and counts the servers
+// that replied. rr spreads new conns. A client that reuses a port soon may get
+// its old conn, and with it the old server, if the director does not see the
+// end of connections (DR, tunnel; conn_reuse_mode as in IPVS).
 func (s *topology) requests(n int) {
 	s.t.Helper()
 	before := s.conns()
@@ -215,7 +218,7 @@ func (s *topology) requests(n int) {
 	}
 }
 
-// conns are how many conns s1 and s2 got so far.
+// conns returns how many conns s1 and s2 have got.
 func (s *topology) conns() (made [2]int) {
 	s.t.Helper()
 	for line := range strings.Lines(s.run("director", fmt.Sprintf("%s ipvsadm -L -n --stats -X -t %s:80", uvsBinary,
@@ -238,7 +241,7 @@ func (s *topology) download(sum string) {
 	}
 }
 
-// checkNoErrors says that nothing the director saw was dropped or refused.
+// checkNoErrors checks that the director dropped and refused nothing.
 func (s *topology) checkNoErrors() {
 	s.t.Helper()
 	out := s.run("director", uvsBinary+" stats")

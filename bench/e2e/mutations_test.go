@@ -22,10 +22,10 @@ import (
 
 var mutations = flag.Int("mutations", 60_000, "how many malformed frames TestMutations sends")
 
-// Malformed frames from both sides of a director with services of every kind,
-// made of scapy's (testdata/odd.py) by changing, cutting and splicing bytes:
-// nothing crashes it, and every frame is counted once, by the ring that did not
-// want it or by one verdict.
+// Malformed frames reach a director with services of every kind from both
+// sides. They are scapy's frames (testdata/odd.py) with bytes changed, cut and
+// spliced. Nothing crashes the director, and every frame is counted once: by
+// the ring that did not accept it, or by one verdict.
 func TestMutations(t *testing.T) {
 	n := newNetwork(t, "sysctl")
 	d := n.directorBetweenWires()
@@ -64,8 +64,8 @@ func TestMutations(t *testing.T) {
 	n.run("director", uvsBinary+" ipvsadm -Ln >/dev/null && "+uvsBinary+" conns >/dev/null")
 }
 
-// directorBetweenWires starts a director between two interfaces behind which there is
-// nobody, with services of every kind, whose servers have hardware addresses.
+// directorBetweenWires starts a director between two interfaces without hosts.
+// It has services of every kind, whose servers are permanent neighbours.
 func (n *network) directorBetweenWires() *exec.Cmd {
 	n.t.Helper()
 	n.add("director", "wires")
@@ -104,11 +104,12 @@ func (n *network) directorBetweenWires() *exec.Cmd {
 	return d
 }
 
-// checkAllCounted says whether each of the frames sent was counted once, and in many
-// different ways.
+// checkAllCounted checks that each frame sent was counted once, and that the
+// verdicts differ.
 func (n *network) checkAllCounted(sent int) {
 	n.t.Helper()
-	// The last frames are on their way: they are all there when everything adds up.
+	// The last frames may still be under way; they have all arrived when the
+	// counts add up.
 	var counted, kinds, lent, passed int
 	adds := func() bool {
 		count := n.counters()
@@ -135,7 +136,7 @@ func (n *network) checkAllCounted(sent int) {
 	}
 }
 
-// counters are what `uvs stats` prints.
+// counters returns the counters that `uvs stats` prints.
 func (n *network) counters() map[string]int {
 	n.t.Helper()
 	all := map[string]int{}
@@ -149,7 +150,7 @@ func (n *network) counters() map[string]int {
 	return all
 }
 
-// mutator makes frames of others.
+// mutator makes frames from other frames.
 type mutator struct {
 	*rand.Rand
 	originals [][]byte
@@ -165,23 +166,23 @@ func newMutator(t *testing.T, seed uint64) *mutator {
 
 func (m *mutator) pick() []byte { return m.originals[m.IntN(len(m.originals))] }
 
-// frame is an original, changed in up to eight ways, that leaves by the port it
-// was made for or by the other.
+// frame returns an original with up to eight changes, on the port that it was
+// made for or on the other.
 func (m *mutator) frame() wire.Frame {
 	b := bytes.Clone(m.pick())
 	for range m.IntN(9) {
 		b = m.change(b)
 	}
-	// The kernel itself throws away less than a header, and a tag cut short.
+	// The kernel itself drops less than a header, and a truncated tag.
 	for len(b) < wire.EthernetLen || len(b) < 20 && (b[12] == 0x81 && b[13] == 0 || b[12] == 0x88 && b[13] == 0xa8) {
 		b = append(b, 0)
 	}
 	b = b[:min(len(b), 1518)]
 	out := uint16(m.IntN(2))
-	if m.IntN(16) > 0 { // else: to another machine, or none
+	if m.IntN(16) > 0 { // otherwise to another host, or to none
 		copy(b, net.HardwareAddr{2, 0, 0, 0, byte(out), 0xd})
 	}
-	if m.IntN(2) == 0 { // so that more than the IP header is looked at
+	if m.IntN(2) == 0 { // so that parsing goes beyond the IP header
 		resumIPv4(b)
 	}
 	f := wire.Frame{Buf: append(make([]byte, wire.Headroom), b...), Off: wire.Headroom, Out: out}
@@ -189,7 +190,7 @@ func (m *mutator) frame() wire.Frame {
 	return f
 }
 
-// change does one thing to a frame.
+// change makes one change to a frame.
 func (m *mutator) change(b []byte) []byte {
 	if len(b) < 2 {
 		return b
@@ -200,10 +201,10 @@ func (m *mutator) change(b []byte) []byte {
 		return b[:at]
 	case 1:
 		return append(b, make([]byte, m.IntN(64))...)
-	case 2: // another's end
+	case 2: // the end of another frame
 		other := m.pick()
 		return append(b[:at:at], other[m.IntN(len(other)):]...)
-	case 3: // a piece twice
+	case 3: // a part twice
 		return append(b[:at:at], b[max(0, at-m.IntN(64)):]...)
 	case 4: // an odd word
 		odd := [...]uint16{0, 1, 0xffff, 0x7fff, 0x8000, 0x8100, 0x88a8, 0x0800, 0x86dd, 20, 8}
@@ -212,7 +213,7 @@ func (m *mutator) change(b []byte) []byte {
 		}
 	case 5:
 		b[at] ^= 1 << m.IntN(8)
-	case 6: // near the front, where the headers are
+	case 6: // in the first bytes, where the headers are
 		b[min(m.IntN(64), len(b)-1)] ^= byte(m.IntN(256))
 	default:
 		b[at] = byte(m.IntN(256))
@@ -220,7 +221,7 @@ func (m *mutator) change(b []byte) []byte {
 	return b
 }
 
-// resumIPv4 makes an IPv4 header's checksum right, if there is a header.
+// resumIPv4 corrects the checksum of an IPv4 header, if there is a header.
 func resumIPv4(b []byte) {
 	at := wire.EthernetLen
 	for len(b) > at+wire.VLANLen && (b[at-2] == 0x81 && b[at-1] == 0 || b[at-2] == 0x88 && b[at-1] == 0xa8) {

@@ -37,15 +37,15 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// network is a set of namespaces with a name prefix of this process, and
-// everything that runs in them. All of it ends with the test.
+// network is a set of namespaces, whose names have a prefix of this process,
+// and everything that runs in them. All of it ends with the test.
 type network struct {
 	t      testing.TB
 	prefix string
 	dir    string
 }
 
-// newNetwork skips unless root and the programs are there.
+// newNetwork skips the test without root or without the programs.
 func newNetwork(t testing.TB, programs ...string) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -70,8 +70,8 @@ func (n *network) add(names ...string) {
 	}
 }
 
-// remove takes a namespace away, with what programs that have ended left running
-// in it (an FTP server's processes for its clients).
+// remove removes a namespace and the processes that ended programs left in it
+// (an FTP server's processes for its clients).
 func (n *network) remove(name string) {
 	left, _ := exec.Command("ip", "netns", "pids", n.prefix+name).Output()
 	for _, word := range strings.Fields(string(left)) {
@@ -82,7 +82,7 @@ func (n *network) remove(name string) {
 	exec.Command("ip", "netns", "del", n.prefix+name).Run()
 }
 
-// host runs a program where the test runs.
+// host runs a program in the test's own namespace.
 func (n *network) host(args ...string) string {
 	n.t.Helper()
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
@@ -92,7 +92,7 @@ func (n *network) host(args ...string) string {
 	return string(out)
 }
 
-// run runs a shell line in a namespace and returns what it printed.
+// run runs a shell line in a namespace and returns its output.
 func (n *network) run(ns, line string) string {
 	n.t.Helper()
 	out, err := n.tryRun(ns, line)
@@ -119,8 +119,8 @@ func (n *network) link(a, ifa, b, ifb string) {
 	n.run(b, "ip link set "+ifb+" up")
 }
 
-// bridge joins interfaces eth0 of namespaces, or those named ns:if, by a bridge in
-// a namespace of its own.
+// bridge joins interfaces eth0 of namespaces, or those given as ns:if, by a
+// bridge in its own namespace.
 func (n *network) bridge(name string, members ...string) {
 	n.t.Helper()
 	n.add(name)
@@ -165,14 +165,14 @@ func (n *network) start(ns string, args ...string) *exec.Cmd {
 			<-done
 		}
 		if b, _ := os.ReadFile(log.Name()); n.t.Failed() && len(b) > 0 {
-			n.t.Logf("%s: %v said:\n%s", ns, args, b)
+			n.t.Logf("%s: %v printed:\n%s", ns, args, b)
 		}
 		log.Close()
 	})
 	return cmd
 }
 
-// director starts `uvs run` and waits until it says it is ready.
+// director starts `uvs run` and waits until it is ready.
 func (n *network) director(ns string, interfaces ...string) *exec.Cmd {
 	n.t.Helper()
 	return n.directorWith(ns, nil, interfaces...)
@@ -214,7 +214,7 @@ func (n *network) ipvsadm(ns, lines string) {
 	}
 }
 
-// eventually waits for a condition of the outside world.
+// eventually waits until a condition holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
@@ -224,8 +224,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// nginx serves its namespace's name at / and files under /files/, and takes them
-// at /upload.
+// nginx serves its namespace's name at / and files under /files/, and accepts
+// files at /upload.
 func (n *network) nginx(ns, files string) {
 	n.t.Helper()
 	dir := filepath.Join(n.dir, "nginx-"+ns)

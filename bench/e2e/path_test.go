@@ -10,19 +10,20 @@ import (
 
 var narrowMB = flag.Int("narrow", 4, "how many MB TestNarrowPath sends each way over each narrow hop")
 
-// routedTopology is a director far from both ends; either way has one narrow link:
+// routedTopology has routers between the director and both ends; either
+// direction has one narrow link:
 //
 //	client -3- ra =4= rb -1- director -5- rc =6= rd -2- s1       NAT, tunnel
 //	                  rb ----------7------------ rd              the tunnel's replies
 //	client -3- ra =4= rb -1- director, s1                        DR, whose server's own link is narrow
 //
-// Network n is 10.n.0.0/24 and fd00:n::/64, the VIPs are in network 1.
+// Network n is 10.n.0.0/24 and fd00:n::/64, and the VIPs are in network 1.
 type routedTopology struct{ *topology }
 
-// family is the journey with VIPs and servers of a family.
+// family returns the topology with VIPs and servers of a family.
 func (j *routedTopology) family(v6 bool) *routedTopology { return &routedTopology{j.withFamily(v6)} }
 
-// rip is where s1 is.
+// rip returns the address of s1.
 func (j *routedTopology) rip() string {
 	if j.method == "dr" {
 		return j.addr(1, 11)
@@ -30,8 +31,8 @@ func (j *routedTopology) rip() string {
 	return j.addr(2, 11)
 }
 
-// routes gives a namespace routes of both families to networks by host h of
-// network n; network 0 is all.
+// routes adds routes of both families to a namespace: to the networks in to, by
+// host h of network n. Network 0 is the default route.
 func (j *routedTopology) routes(ns string, n, h int, to ...int) {
 	j.t.Helper()
 	for _, v6 := range []bool{false, true} {
@@ -96,7 +97,7 @@ func (j *routedTopology) build(files string) {
 	}
 }
 
-// prepare does on the server what its method wants.
+// prepare configures the server for the method.
 func (j *routedTopology) prepare() {
 	j.run("s1", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")
 	switch j.method {
@@ -119,8 +120,8 @@ func (j *routedTopology) prepare() {
 	}
 }
 
-// encapsulations is the journey by every encapsulation its method has, each with a VIP of
-// its own.
+// encapsulations returns the topology with every encapsulation of its method,
+// each with another VIP.
 func (j *routedTopology) encapsulations() (all []*routedTopology) {
 	options := []string{""}
 	if j.method == "tunnel" {
@@ -134,7 +135,7 @@ func (j *routedTopology) encapsulations() (all []*routedTopology) {
 	return all
 }
 
-// serve makes the services of a family and waits until they are reached.
+// serve adds the services of a family and waits until the client reaches them.
 func (j *routedTopology) serve() {
 	port := "80"
 	if j.method == "nat" {
@@ -152,7 +153,7 @@ func (j *routedTopology) serve() {
 	}
 }
 
-// setMTU sets the MTU of a link given by its ends.
+// setMTU sets the MTU of a link given by its two sides.
 func (j *routedTopology) setMTU(mtu int, ends ...string) {
 	for _, end := range ends {
 		ns, dev, _ := strings.Cut(end, ":")
@@ -160,9 +161,9 @@ func (j *routedTopology) setMTU(mtu int, ends ...string) {
 	}
 }
 
-// A link of 1400 bytes before the director, then one behind it, neither at an end:
-// files of any length arrive in both directions by every method, and `uvs paths`
-// names the router behind which long packets end.
+// A link of 1400 bytes is before the director, then another behind it, neither
+// at an end. Files of any length arrive in both directions by every method, and
+// `uvs paths` names the router that reported the path MTU.
 func TestNarrowPath(t *testing.T) {
 	files, sum := randomFile(t, *narrowMB<<20)
 	for _, method := range []string{"nat", "dr", "tunnel"} {
@@ -207,8 +208,8 @@ func TestNarrowPath(t *testing.T) {
 	}
 }
 
-// checkMinimumMTU is a tunnel over IPv6 whose path is no wider than IPv6 demands of any
-// link, so that its own packets have to be fragmented.
+// checkMinimumMTU tests a tunnel over IPv6 whose path has the minimum MTU of
+// IPv6, so the tunnel's own packets have to be fragmented.
 func (j *routedTopology) checkMinimumMTU(files, sum string) {
 	j.t.Helper()
 	j.setMTU(1280, "rc:n6", "rd:n6")
@@ -223,9 +224,9 @@ func (j *routedTopology) checkMinimumMTU(files, sum string) {
 	}
 }
 
-// Where routers say nothing about what they drop, mss_clamp gets files through NAT
-// in both directions: by a number, or by itself if the director's route says what
-// the way takes; then no packet is too long for anybody.
+// Routers drop long packets without an error, and mss_clamp still gets files
+// through NAT in both directions: with a number, or automatically if the
+// director's route has the MTU. Then no packet is too long.
 func TestBlackHole(t *testing.T) {
 	files, sum := randomFile(t, 1<<20)
 	j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft"), method: "nat"}}

@@ -11,14 +11,14 @@ import (
 )
 
 // The network of the kernel's own test of IPVS (tools/testing/selftests/net,
-// netfilter/ipvs.sh), with a VIP of ours. The server has a second leg on the
-// client's bridge, by which it answers; under NAT it has not.
+// netfilter/ipvs.sh), with our VIP. The server has a second interface on the
+// client's bridge, by which it replies; with NAT it has none.
 //
 //	client br0 10.0.0.2 --- 10.0.0.1 veth10 director veth12 172.16.0.1 --- 172.16.0.2 veth21 server
 //	             +------------------------- 10.0.0.3 veth20 -----------------------------------+
 //
-// The director holds the VIP on its loopback, and under tunnelling does not
-// forward. Where the kernel's test wants tunl0, our own decapsulation stands.
+// The director holds the VIP on its loopback, and does not route in the tunnel
+// test. `uvs rs --decap` replaces the tunl0 of the kernel's test.
 func TestAsKernelSelftest(t *testing.T) {
 	const vip = "203.0.113.110"
 	for _, method := range []struct{ name, flag string }{{"dr", "-g"}, {"nat", "-m"}, {"tunnel", "-i"}} {

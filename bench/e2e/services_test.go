@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// serve answers every connection in a namespace with the namespace's name, and
-// every datagram likewise.
+// serve replies to every connection and datagram in a namespace with the
+// namespace's name.
 func (e *clientServer) serve(names ...string) {
 	e.t.Helper()
 	for _, ns := range names {
@@ -46,7 +46,7 @@ func serveName(l net.Listener, u net.PacketConn, ns string) {
 	}
 }
 
-// dialName connects and says which server answers.
+// dialName connects and returns the name of the server.
 func (e *clientServer) dialName() (name string, c net.Conn) {
 	e.t.Helper()
 	c = e.dial("tcp")
@@ -75,8 +75,9 @@ func (e *clientServer) setWeight(proto string, w int) {
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -e %s %s:7 -r %s:7 -m -w %d", proto, e.vip(), e.addr(2, 11), w))
 }
 
-// The sorry server answers while the service has no server, with persistence,
-// too, and the next connection leaves it; `uvs services` shows it.
+// The sorry server replies while the service has no server, also with
+// persistence, and the next connection goes to a server again. `uvs services`
+// lists it.
 func TestSorryServer(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
@@ -117,8 +118,8 @@ func TestSorryServer(t *testing.T) {
 	}
 }
 
-// A server marked down gets no new connection, its connections go on until they
-// are reset, and it gets new ones when it is up again.
+// A server marked down gets no new connections. Its connections go on until
+// they are reset. It gets new ones when it is up again.
 func TestServerDown(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
@@ -160,8 +161,8 @@ func TestServerDown(t *testing.T) {
 	}
 }
 
-// What `uvs save` prints makes the same director of another, keeps what is the
-// same, and changes nothing if a line of it is wrong.
+// The output of `uvs save` makes another director the same. It keeps what is
+// equal, and changes nothing if a line is wrong.
 func TestSaveRestore(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	go echo(e.udp)
@@ -179,14 +180,14 @@ func TestSaveRestore(t *testing.T) {
 	client := e.dial("udp")
 	defer client.Close()
 	client.Write([]byte("one"))
-	heard := e.readName(client)
+	before := e.readName(client)
 	e.run("director", uvsBinary+" save > "+e.dir+"/kept && "+uvsBinary+" restore < "+e.dir+"/kept")
 	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("saved\n%safter restoring it\n%s", saved, again)
 	}
 	client.Write([]byte("one"))
-	if again := e.readName(client); again != heard {
-		t.Errorf("the conversation goes on with %q, not %q", again, heard)
+	if again := e.readName(client); again != before {
+		t.Errorf("the connection goes on with %q, not %q", again, before)
 	}
 	if out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+
 		" restore"); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "FWM 8") {
@@ -206,7 +207,8 @@ func TestSaveRestore(t *testing.T) {
 	}
 }
 
-// A client gets as many connections as it may and no more until one has ended.
+// A client gets as many connections as the limit, and no more until one has
+// ended.
 func TestClientLimit(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
 	e.tcp.Close()
@@ -238,8 +240,9 @@ func TestClientLimit(t *testing.T) {
 	eventually(t, "room for one more", func() bool { return try() == nil })
 }
 
-// One-packet scheduling: datagrams of one socket reach both servers in turn, no
-// conn is kept, and with ops_replies their answers come from the VIP.
+// One-packet scheduling: the datagrams of one socket reach both servers
+// alternately, no conn stays, and with ops_replies the replies come from the
+// VIP.
 func TestOnePacketReplies(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
@@ -247,11 +250,11 @@ func TestOnePacketReplies(t *testing.T) {
 	e.serve("s1", "s2")
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -o", e.vip()))
 	e.set("udp", "ops_replies=1")
-	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
+	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // so that the host knows the client as a neighbour, as it would a gateway
 	c := e.dial("udp")
 	defer c.Close()
 	buf := make([]byte, 16)
-	eventually(t, "a first answer: the director heard of the client from the host", func() bool {
+	eventually(t, "a first reply: the director learned the neighbour from the host", func() bool {
 		c.Write([]byte("who"))
 		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		_, err := c.Read(buf)

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Calls of a real SIP client, all by one socket, reach two real SIP servers by
-// one-packet scheduling: every message of a call comes to the server that
-// answered its first, and answers come from the service.
+// The calls of a real SIP client, all from one socket, reach two real SIP
+// servers by one-packet scheduling. Every message of a call reaches the server
+// that got its first one, and replies come from the service.
 func TestSIPCalls(t *testing.T) {
 	const calls = 40
 	e := newClientServer(t, "nat", 2)
@@ -23,7 +23,7 @@ func TestSIPCalls(t *testing.T) {
 		eventually(t, ns+" listens", func() bool { return strings.Contains(e.run(ns, "cat /proc/net/udp"), ":0007 ") })
 	}
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -p 60 --pe sip -o", e.vip()))
-	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // the host knows the client, as it would a gateway
+	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // so that the host knows the client as a neighbour, as it would a gateway
 	out, err := e.tryRun("client",
 		fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err -error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// tunnelTypes are the options of every type of tunnel, and what listings call it.
+// tunnelTypes are the options of every encapsulation, and its name in listings.
 var tunnelTypes = []struct{ options, info string }{
 	{"--tun-type ipip", "ipip"},
 	{"--tun-type gue --tun-port 6080 --tun-nocsum", "gue:6080:-c"},
@@ -26,14 +26,15 @@ var tunnelTypes = []struct{ options, info string }{
 	{"--tun-type gre --tun-csum", "gre:+c"},
 }
 
-// tunnelTopology is a scene with one type of tunnel.
+// tunnelTopology is a topology with one encapsulation.
 type tunnelTopology struct {
 	*topology
 	info string
 }
 
-// tunnelTopologies makes one of each type and mix of families from s, before it is
-// built. Each has a VIP of its own, so that no conn of one is met by another.
+// tunnelTopologies returns one topology for each encapsulation and mix of
+// families, made from s before it is built. Each has another VIP, so that none
+// meets a conn of another.
 func (s *topology) tunnelTopologies() (all []tunnelTopology) {
 	for _, kind := range tunnelTypes {
 		for _, v6 := range []bool{false, true} {
@@ -48,11 +49,11 @@ func (s *topology) tunnelTopologies() (all []tunnelTopology) {
 	return all
 }
 
-// Every type of tunnel, over either family, for VIPs of either: requests are
-// spread, files arrive intact in both directions with offloads as the kernel has
-// them, where packets that just fit the client's link do not fit the tunnel; no
-// kernel sees a bad checksum or a reset. Then, with offloads off, every frame to
-// a server is judged.
+// Every encapsulation, over either family, for VIPs of either. rr spreads
+// requests, and files arrive intact in both directions with the kernel's
+// default offloads; packets that just fit the client's link do not fit the
+// tunnel. No kernel sees a wrong checksum or an RST. Then, with offloads off,
+// every frame to a server is checked.
 func TestTunnels(t *testing.T) {
 	s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
 	offloads, frames := s.tunnelTopologies(), s.tunnelTopologies()
@@ -78,8 +79,9 @@ func TestTunnels(t *testing.T) {
 	s.checkNoErrors()
 }
 
-// subtest serves the scene's VIP, judges, and looks how server and conns are listed.
-func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
+// subtest adds the service, runs the check, and compares how the server and
+// conns are listed.
+func (s *tunnelTopology) subtest(t *testing.T, about string, check func()) {
 	t.Run(fmt.Sprintf("%s/%s/vip-v6=%t/servers-v6=%t", about, s.info, s.v6, s.v6 != s.mixed), func(t *testing.T) {
 		s.network = &network{t: t, prefix: s.prefix, dir: s.dir}
 		s.serve()
@@ -88,7 +90,7 @@ func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
 			want) {
 			t.Errorf("listing\n%s\nlacks %q", listed, want)
 		}
-		judge()
+		check()
 		conns := s.run("director", uvsBinary+" ipvsadm -L -n -c")
 		if want := regexp.MustCompile(fmt.Sprintf(`(?m)^TCP .* %s:\d+ +%s:80 +%s:80$`,
 			regexp.QuoteMeta(s.url(s.addr(1, 2))), regexp.QuoteMeta(s.url(s.vip())),
@@ -98,7 +100,7 @@ func (s *tunnelTopology) subtest(t *testing.T, about string, judge func()) {
 	})
 }
 
-// upload sends a file to the VIP; one of the servers keeps it.
+// upload sends a file to the VIP; one of the servers stores it.
 func (s *topology) upload(file, sum string) {
 	s.t.Helper()
 	name := strings.TrimSpace(s.run("client", fmt.Sprintf("curl -s -f -g --max-time 100 -T %s http://%s/upload", file,
@@ -122,8 +124,8 @@ func (s *topology) upload(file, sum string) {
 	}
 }
 
-// errorCounters are what the kernels of client and servers counted of wrong
-// checksums, malformed segments and resets.
+// errorCounters returns the counters of wrong checksums, malformed segments and
+// RSTs of the kernels at the ends.
 func (s *topology) errorCounters() string {
 	var b strings.Builder
 	for _, ns := range []string{"client", "s1", "s2"} {
@@ -134,9 +136,9 @@ func (s *topology) errorCounters() string {
 	return b.String()
 }
 
-// checkTunnel has some requests made and judges what the ends see of them:
-// everything as without a tunnel, and before the servers every length, checksum
-// and outer header.
+// checkTunnel makes some requests and checks what the ends see of them. At the
+// client it is the same as without a tunnel. Before the servers, every length,
+// checksum and outer header is checked.
 func (s *tunnelTopology) checkTunnel() {
 	s.t.Helper()
 	ends := []string{"client", "s1", "s2"}
@@ -158,7 +160,7 @@ func (s *tunnelTopology) checkTunnel() {
 		outers := s.withFamily(s.v6 != s.mixed)
 		for _, p := range packets {
 			if tcp, ok := p.TransportLayer().(*layers.TCP); ok && tcp.SrcPort == 80 {
-				continue // the answer
+				continue // the reply
 			}
 			if p.Layer(layers.LayerTypeTCP) == nil {
 				continue
@@ -172,19 +174,19 @@ func (s *tunnelTopology) checkTunnel() {
 	}
 }
 
-// outerHeader says where a tunnel packet comes from and goes to, and the options
-// that ask for such a tunnel.
+// outerHeader returns the outer addresses of a tunnel packet, and the options
+// that make such a tunnel.
 func outerHeader(p gopacket.Packet) string {
 	flow := p.NetworkLayer().NetworkFlow()
-	said := fmt.Sprintf("%s>%s --tun-type ", flow.Src(), flow.Dst())
+	text := fmt.Sprintf("%s>%s --tun-type ", flow.Src(), flow.Dst())
 	for _, l := range p.Layers() {
 		switch l := l.(type) {
 		case *layers.GRE:
-			return said + "gre" + map[bool]string{false: " --tun-nocsum", true: " --tun-csum"}[l.ChecksumPresent]
+			return text + "gre" + map[bool]string{false: " --tun-nocsum", true: " --tun-csum"}[l.ChecksumPresent]
 		case *layers.UDP:
-			return said + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum",
+			return text + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum",
 				false: " --tun-csum"}[l.Checksum == 0]
 		}
 	}
-	return said + "ipip"
+	return text + "ipip"
 }

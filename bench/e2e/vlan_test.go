@@ -15,10 +15,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// vlanSwitch joins interface p0 of a namespace, a trunk, to p1 and so on, each in
-// a VLAN of its own, as a switch does; the kernel here need not know VLANs. The
-// rings take frames to the interface's own address only, so p0 has the address
-// of all machines in VLANs, and the others that of the one on the trunk.
+// vlanSwitch joins interface p0 of a namespace, a trunk, to p1 and so on, each
+// in another VLAN, as a switch does. The kernel need not support VLANs. The
+// rings take only frames to the interface's own address, so p0 has the address
+// of all hosts in VLANs, and the others that of the host on the trunk.
 func (n *network) vlanSwitch(ns string, vlans ...uint16) {
 	n.t.Helper()
 	space, err := os.Open("/var/run/netns/" + n.prefix + ns)
@@ -52,7 +52,7 @@ func (n *network) vlanSwitch(ns string, vlans ...uint16) {
 	}()
 }
 
-// switchFrame gives a frame its way through the switch.
+// switchFrame sends a frame through the switch.
 func switchFrame(f *wire.Frame, vlans []uint16) {
 	if f.In > 0 {
 		f.Out = 0
@@ -66,9 +66,9 @@ func switchFrame(f *wire.Frame, vlans []uint16) {
 	}
 }
 
-// Clients and servers in VLANs of one trunk, for which the director's host has
-// no devices: its VIP and its own addresses are found there, servers too, and
-// files arrive whole with the offloads the kernel has.
+// Clients and servers are in VLANs of one trunk for which the director's host
+// has no devices. Its VIP and its own addresses are reachable there, servers
+// too, and files arrive intact with the kernel's default offloads.
 func TestVLANsOfATrunk(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o755)
@@ -135,7 +135,7 @@ func TestVLANsOfATrunk(t *testing.T) {
 	}
 }
 
-// A host whose director is told nonsense about VLANs hears so in one line.
+// A wrong VLAN on the command line is refused with one line.
 func TestVLANsRefused(t *testing.T) {
 	n := newNetwork(t)
 	n.add("director")

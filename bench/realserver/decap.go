@@ -29,12 +29,12 @@ import (
 type decapsulator struct {
 	vips  map[netip.Addr]bool
 	socks []*tunnelSocket
-	out   int // packet socket, sends only
+	out   int // packet socket, used only to send
 
 	taken, refused atomic.Uint64
 }
 
-// tunnelSocket receives one kind of tunnel packet over one IP version.
+// tunnelSocket receives the packets of one encapsulation over one IP version.
 type tunnelSocket struct {
 	conn   socket
 	outer  int   // IP version
@@ -50,8 +50,8 @@ type socket interface {
 	Close() error
 }
 
-// rawBuffer is the receive buffer of a tunnel socket: more than the window of
-// a TCP connection in one burst, with the kernel's bookkeeping counted.
+// rawBuffer is the receive buffer of a tunnel socket, in bytes. It holds more
+// than the window of a TCP connection in one burst, with the kernel's overhead.
 const rawBuffer = 16 << 20
 
 // openDecapsulator opens the sockets and makes the host accept the packets:
@@ -64,12 +64,12 @@ func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, und
 	}
 	for _, dev := range []string{"all", "lo"} {
 		if err := setSysctl("net/ipv4/conf/"+dev+"/rp_filter", "0", undo); err != nil {
-			return nil, fmt.Errorf("take packets out of tunnels: %w", err)
+			return nil, fmt.Errorf("decapsulate: %w", err)
 		}
 	}
 	var err error
 	if d.out, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("take packets out of tunnels: open packet socket: %w", err)
+		return nil, fmt.Errorf("decapsulate: open packet socket: %w", err)
 	}
 	undo.add(func() error { return unix.Close(d.out) })
 	for _, outer := range []int{4, 6} {
@@ -127,7 +127,7 @@ func (s *tunnelSocket) listen(port uint16) (err error) {
 	return nil
 }
 
-// read receives one packet, and what is said beside it.
+// read receives one packet and its control messages.
 func (s *tunnelSocket) read(b, oob []byte) (n, oobn int, err error) {
 	switch c := s.conn.(type) {
 	case *net.UDPConn:
@@ -138,7 +138,7 @@ func (s *tunnelSocket) read(b, oob []byte) (n, oobn int, err error) {
 	return n, oobn, err
 }
 
-// serve takes packets until the sockets are closed.
+// serve decapsulates packets until the sockets are closed.
 func (d *decapsulator) serve() {
 	var wg sync.WaitGroup
 	for _, s := range d.socks {
@@ -167,9 +167,9 @@ func (d *decapsulator) receive(s *tunnelSocket) {
 	}
 }
 
-// deliver sends a packet, with its checksum complete, over the loopback device,
-// and reports whether the kernel took it. The device's index is 1 in every
-// network namespace and its hardware address is zero.
+// deliver completes a packet's checksum and sends it over the loopback device.
+// It reports whether the kernel accepted it. The device has index 1 in every
+// network namespace, and its hardware address is zero.
 func (d *decapsulator) deliver(inner []byte) bool {
 	completeChecksum(inner)
 	to := unix.SockaddrLinklayer{Ifindex: 1, Halen: 6, Protocol: networkOrder(unix.ETH_P_IP)}

@@ -40,8 +40,8 @@ func innerPacket(t testing.TB, version int, ecn uint8) []byte {
 	return buf.Bytes()
 }
 
-// tunnelKind is a kind of tunnel with an inner version: the socket it comes from
-// and what stands before the inner packet there.
+// tunnelKind is an encapsulation with an inner IP version: the socket that
+// receives it, and the bytes that the socket delivers before the inner packet.
 type tunnelKind struct {
 	name    string
 	socket  tunnelSocket
@@ -49,7 +49,7 @@ type tunnelKind struct {
 	front   func(inner []byte) []byte
 }
 
-// tunnelKinds is every kind there is.
+// tunnelKinds returns every kind.
 func tunnelKinds() (kinds []tunnelKind) {
 	nothing := func([]byte) []byte { return nil }
 	bytes := func(b ...byte) func([]byte) []byte { return func([]byte) []byte { return b } }
@@ -75,7 +75,8 @@ func tunnelKinds() (kinds []tunnelKind) {
 	return kinds
 }
 
-// greChecksummed makes a GRE header with a checksum, by gopacket.
+// greChecksummed returns a function that makes a GRE header with a checksum, by
+// gopacket.
 func greChecksummed(etherType ...byte) func([]byte) []byte {
 	return func(inner []byte) []byte {
 		h := &layers.GRE{ChecksumPresent: true, Protocol: layers.EthernetType(binary.BigEndian.Uint16(etherType))}
@@ -88,8 +89,9 @@ func greChecksummed(etherType ...byte) func([]byte) []byte {
 	}
 }
 
-// fromSocket makes what the socket gives for an inner packet: with the outer
-// header from a raw socket for IPv4, with its TOS or traffic class beside it.
+// fromSocket returns what the socket delivers for an inner packet. A raw IPv4
+// socket delivers the outer header, too; the TOS or traffic class is in a
+// control message.
 func (k *tunnelKind) fromSocket(ecn byte, inner []byte) (b, oob []byte) {
 	if k.socket.header {
 		b = []byte{0x45, 0xff, 19: 0}
@@ -122,7 +124,7 @@ func TestDecapsulateEveryTunnel(t *testing.T) {
 	}
 }
 
-// What is no header our director makes is refused, not guessed at.
+// A header that our director does not make is refused.
 func TestDecapRefuses(t *testing.T) {
 	inner := string(innerPacket(t, 4, 0))
 	good := string(greChecksummed(8, 0)([]byte(inner)))
@@ -150,8 +152,8 @@ func TestDecapRefuses(t *testing.T) {
 	}
 }
 
-// The table of RFC 6040 4.2 for an outer header, as far as it differs from
-// leaving the inner header alone.
+// The table of RFC 6040 section 4.2, for the outer headers that change the
+// inner one.
 func TestCombineECN(t *testing.T) {
 	const none, ect1, ect0, ce = 0, 1, 2, 3
 	for _, row := range []struct {
@@ -182,8 +184,8 @@ func TestCombineECN(t *testing.T) {
 	}
 }
 
-// A half-made checksum is finished, a whole one is left alone, also one that
-// looks half made by chance.
+// A partial checksum is completed. A complete one stays, also if it happens to
+// equal a partial one.
 func TestCompleteChecksum(t *testing.T) {
 	for _, version := range []int{4, 6} {
 		whole := innerPacket(t, version, 0)
@@ -194,8 +196,9 @@ func TestCompleteChecksum(t *testing.T) {
 			t.Errorf("v%d: a whole checksum was changed from %x to %x", version, whole[at:at+2], packet[at:at+2])
 		}
 
-		// Half made: the pseudo-header's sum alone, by RFC 1071 what is left of
-		// the whole checksum's complement when the datagram's own sum is taken off.
+		// The partial checksum is the sum of the pseudo-header. By RFC 1071, it
+		// is the complement of the complete checksum less the sum of the
+		// datagram itself.
 		half := append([]byte{}, whole...)
 		half[at], half[at+1] = 0, 0
 		own := wire.Sum(half[at-6:], 0)
@@ -206,7 +209,8 @@ func TestCompleteChecksum(t *testing.T) {
 			t.Errorf("v%d: half-made %04x was finished to %x, want %x", version, pseudo, half[at:at+2], whole[at:at+2])
 		}
 
-		// Payload chosen so that the whole checksum equals the pseudo-header's sum.
+		// The payload makes the complete checksum equal the sum of the
+		// pseudo-header.
 		chance := append([]byte{}, whole...)
 		binary.BigEndian.PutUint16(chance[at:], pseudo)
 		word := chance[at+2:] // first word of the payload, at an even offset

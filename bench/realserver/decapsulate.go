@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// decapsulate finds the inner packet of what the socket gave, cut to the length its
-// header states, and the ECN bits of the outer header.
+// decapsulate finds the inner packet in what the socket delivered, cut to the
+// length in its header, and the ECN bits of the outer header.
 func (s *tunnelSocket) decapsulate(b, oob []byte) (inner []byte, ecn byte, ok bool) {
 	if s.header {
 		if len(b) < wire.IPv4Len || len(b) < wire.IPv4(b).HeaderLen() {
@@ -53,7 +53,8 @@ func (s *tunnelSocket) ecn(oob []byte) byte {
 	return 0
 }
 
-// destination returns the destination address of a packet unwrap found good.
+// destination returns the destination address of a packet that decapsulate
+// accepted.
 func destination(inner []byte) netip.Addr {
 	if inner[0]>>4 == 4 {
 		return wire.IPv4(inner).Dst().Netip()
@@ -92,7 +93,7 @@ func completeChecksum(inner []byte) {
 		if h := wire.UDP(l4); half(h.Checksum()) {
 			sum := ^wire.Fold(wire.Sum(l4, 0))
 			if sum == 0 {
-				sum = 0xffff // zero means none, RFC 768
+				sum = 0xffff // zero means no checksum, RFC 768
 			}
 			h.SetChecksum(sum)
 		}

@@ -9,14 +9,14 @@ import (
 	"strconv"
 )
 
-// pages are what a server shows over HTTP:
+// pages returns the HTTP handler of a server:
 //
-//	GET /            the names: of the server, and the client and address it saw
+//	GET /            the server's name, the client's address and the server's address
 //	GET /bytes?n=N   N bytes of Pattern
-//	PUT, POST /discard  "NAME N": how many bytes came
+//	PUT, POST /discard  "NAME N": the number of bytes received
 //	PUT, POST /…        "NAME N SHA256": and their hash
 //
-// Every answer carries the server's name in X-Server.
+// Every response has the server's name in X-Server.
 func pages(name string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +30,7 @@ func pages(name string) http.Handler {
 		}
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 		w.Header().Set("Content-Type", "application/octet-stream")
-		(&Pattern{}).send(w, n) // an error is a client that left
+		(&Pattern{}).send(w, n) // an error means that the client left
 	})
 	discard := func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -56,16 +56,16 @@ func pages(name string) http.Handler {
 }
 
 // Pattern is an endless reader of bytes that look random and are the same every
-// time. It repeats after patternLen bytes, an odd number, so that packets of any
-// even size lost, doubled or swapped change the sequence.
+// time. It repeats after patternLen bytes. That is an odd number, so a lost,
+// doubled or swapped packet of any even size changes the sequence.
 type Pattern struct {
 	pos int // next byte, below patternLen
 }
 
 const patternLen = 256<<10 + 13
 
-// patternBytes holds the period twice, so that any run of up to patternLen
-// bytes can be handed out in one piece.
+// patternBytes holds two periods, so that any run of up to patternLen bytes is
+// contiguous.
 var patternBytes = func() []byte {
 	b := make([]byte, 2*patternLen)
 	x := uint32(2463534242) // Marsaglia, Xorshift RNGs, 2003: xorshift32 and its seed
@@ -87,7 +87,8 @@ func (r *Pattern) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next lends up to n further bytes of the pattern and moves past them.
+// next returns up to n further bytes of the pattern, which the caller must not
+// change.
 func (r *Pattern) next(n int) []byte {
 	n = min(n, patternLen)
 	b := patternBytes[r.pos : r.pos+n]
@@ -95,8 +96,8 @@ func (r *Pattern) next(n int) []byte {
 	return b
 }
 
-// send writes n bytes of pattern straight from its table, so that making them
-// costs nothing in a throughput measurement.
+// send writes n bytes of the pattern from its table, so that a throughput
+// measurement does not include the time to make them.
 func (r *Pattern) send(w io.Writer, n int64) error {
 	for n > 0 {
 		sent, err := w.Write(r.next(int(min(n, patternLen))))
@@ -108,13 +109,13 @@ func (r *Pattern) send(w io.Writer, n int64) error {
 	return nil
 }
 
-// Checker is a writer that compares what it gets with Pattern.
+// Checker is a writer that compares what is written to it with Pattern.
 type Checker struct {
 	want Pattern
-	n    int64 // bytes found right so far
+	n    int64 // correct bytes so far
 }
 
-// Write fails at the first byte that differs, naming its position.
+// Write fails at the first byte that differs. The error has its position.
 func (c *Checker) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
 		want := c.want.next(len(p) - done)
@@ -132,5 +133,5 @@ func (c *Checker) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Len returns how many bytes were right.
+// Len returns the number of correct bytes.
 func (c *Checker) Len() int64 { return c.n }

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serveInfo greets every connection with the server's name on a line and then
-// echoes what it is sent.
+// serveInfo sends the server's name on a line to every connection, and then
+// echoes.
 func (s *Server) serveInfo(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return // closed; Accept retries what is temporary by itself
+			return // closed; Accept retries temporary errors itself
 		}
 		if !s.track(c) {
 			return
@@ -30,8 +30,8 @@ func (s *Server) serveInfo(l net.Listener) {
 	}
 }
 
-// track remembers c for Close; it reports false, having closed c, when Close
-// was there first.
+// track records c for Close. If Close was called already, it closes c and
+// returns false.
 func (s *Server) track(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,9 +50,9 @@ func (s *Server) untrack(c net.Conn) {
 	delete(s.conns, c)
 }
 
-// listenUDP opens a datagram socket that is told which of the host's addresses
-// each datagram was sent to: with several addresses (a RIP and VIPs) the answer
-// must come from that one.
+// listenUDP opens a datagram socket that learns to which of the host's
+// addresses each datagram was sent. A host with several addresses (a RIP and
+// VIPs) must reply from that one.
 func listenUDP(addr netip.Addr, port uint16) (*net.UDPConn, error) {
 	u, err := net.ListenUDP(network("udp", addr), net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port)))
 	if err != nil {
@@ -64,13 +64,13 @@ func listenUDP(addr netip.Addr, port uint16) (*net.UDPConn, error) {
 	}
 	if err := setSockopt(u, level, opt, 1); err != nil {
 		u.Close()
-		return nil, fmt.Errorf("ask for destination addresses: %w", err)
+		return nil, fmt.Errorf("request destination addresses: %w", err)
 	}
 	return u, nil
 }
 
-// serveInfoUDP answers every datagram with the server's name, a blank and what
-// the datagram held (its end is cut off where that would be too long to send).
+// serveInfoUDP replies to every datagram with the server's name, a blank and
+// the datagram, cut to what a datagram can hold.
 func (s *Server) serveInfoUDP(u *net.UDPConn) {
 	buf := make([]byte, 1<<16)
 	head := copy(buf, s.name+" ")
@@ -81,15 +81,15 @@ func (s *Server) serveInfoUDP(u *net.UDPConn) {
 			if ignoreClosed(err) == nil {
 				return
 			}
-			continue // an ICMP error about an earlier answer
+			continue // an ICMP error about an earlier reply
 		}
-		answer := buf[:min(head+n, 65507)] // 65535 less IPv4 and UDP headers
-		u.WriteMsgUDPAddrPort(answer, replySource(oob[:oobn]), from)
+		reply := buf[:min(head+n, 65507)] // 65535 less IPv4 and UDP headers
+		u.WriteMsgUDPAddrPort(reply, replySource(oob[:oobn]), from)
 	}
 }
 
-// replySource turns the packet info a datagram came with into the one its answer
-// is sent with: the same address, by whatever interface the routes say.
+// replySource turns the packet info of a datagram into that of its reply: the
+// same address, by the interface that the routes select.
 //
 //	struct in_pktinfo  { int ipi_ifindex; struct in_addr ipi_spec_dst, ipi_addr; }
 //	struct in6_pktinfo { struct in6_addr ipi6_addr; unsigned ipi6_ifindex; }

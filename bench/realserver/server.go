@@ -1,13 +1,12 @@
-// Package realserver is the service behind a virtual service when there is no
-// real one at hand: it tells its name, so that whoever asks sees which server
-// was picked, and it can be what a server must be for direct routing (hold the
-// VIP without answering ARP for it) and for tunnelling (take the packets out of
-// their tunnel), also on kernels without tunnel devices.
+// Package realserver is a real server for tests. It replies with its name, so a
+// client sees which server was selected. For direct routing it holds the VIP
+// without answering ARP for it, and for tunnels it decapsulates, also on
+// kernels without tunnel devices.
 //
-// It speaks HTTP (a page of names; downloads and uploads whose bytes can be
-// checked) and the old lvs-info service on port 31337: a TCP connection is
-// greeted with the server's name and then echoed, a datagram comes back with
-// the name in front.
+// It serves HTTP: a page of names, and downloads and uploads whose bytes can be
+// checked. On port 31337 it serves the old lvs-info service: it sends the
+// server's name to a TCP connection and then echoes, and it returns a datagram
+// with the name in front.
 package realserver
 
 import (
@@ -23,13 +22,13 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Ports used when a Config names none.
+// Default ports of a Config.
 const (
 	HTTPPort = 80
 	InfoPort = 31337 // the lvs-info service of the LVS-HOWTO
 )
 
-// Config says what one server offers and holds.
+// Config is what one server serves and holds.
 type Config struct {
 	Name        string                 // what it answers
 	Listen      []netip.Addr           // addresses to serve; none: every address of both families
@@ -40,23 +39,23 @@ type Config struct {
 	TunnelPorts map[tunnel.Type]uint16 // of encapsulations in UDP; none: the usual one
 }
 
-// Server is a running server. Everything it changed on its host is undone by
-// Close, which must run in the network namespace Start ran in.
+// Server is a running server. Close undoes everything that it changed on its
+// host, and must run in the network namespace of Start.
 type Server struct {
 	name  string
 	http  *http.Server
 	decap *decapsulator // nil without Config.Decap
 	done  sync.WaitGroup
-	stop  cleanups // ends what done waits for
-	undo  cleanups // the rest, afterwards
+	stop  cleanups // ends the goroutines in done
+	undo  cleanups // undoes the rest, after stop
 
 	mu     sync.Mutex
 	closed bool
 	conns  map[net.Conn]bool // open lvs-info connections
 }
 
-// Start opens every socket and takes every address, and only then serves. When
-// it fails, nothing is left behind.
+// Start opens every socket and adds every VIP before it serves. If it fails, it
+// leaves nothing behind.
 func Start(c Config) (*Server, error) {
 	if len(c.HTTPPorts) == 0 {
 		c.HTTPPorts = []uint16{HTTPPort}
@@ -68,7 +67,7 @@ func Start(c Config) (*Server, error) {
 		c.Listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
 	if c.Decap && len(c.VIPs) == 0 {
-		return nil, errors.New("take packets out of tunnels: no VIP given; tunnelled packets are taken for VIPs only")
+		return nil, errors.New("decapsulate: no VIP given; the server accepts tunnelled packets for VIPs only")
 	}
 	s := &Server{name: c.Name, conns: map[net.Conn]bool{}}
 	s.http = &http.Server{Handler: pages(c.Name), ReadHeaderTimeout: 10 * time.Second}
@@ -78,7 +77,7 @@ func Start(c Config) (*Server, error) {
 	return s, nil
 }
 
-// open does the work of Start; each step notes how it is undone.
+// open does the work of Start. Each step adds its cleanup.
 func (s *Server) open(c Config) error {
 	if err := addVIPs(c.VIPs, &s.undo); err != nil {
 		return err
@@ -122,8 +121,8 @@ func (s *Server) open(c Config) error {
 	return nil
 }
 
-// Close stops serving, waits for what is running, gives the VIPs back and
-// restores the sysctls it changed.
+// Close stops serving, waits for its goroutines, removes the VIPs and restores
+// the sysctls.
 func (s *Server) Close() error {
 	err := s.http.Close()
 	s.mu.Lock()
@@ -137,9 +136,9 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.undo.run())
 }
 
-// Tunnelled returns how many packets were taken out of a tunnel, and how many
-// tunnel packets were not for us or not well formed. What has a wrong UDP
-// checksum is in neither: the kernel drops it.
+// Tunnelled returns how many packets were decapsulated, and how many tunnel
+// packets were refused because they are malformed or not for a VIP. The kernel
+// drops packets with a wrong UDP checksum before either count.
 func (s *Server) Tunnelled() (taken, refused uint64) {
 	if s.decap == nil {
 		return 0, 0
@@ -147,8 +146,8 @@ func (s *Server) Tunnelled() (taken, refused uint64) {
 	return s.decap.taken.Load(), s.decap.refused.Load()
 }
 
-// network narrows "tcp" or "udp" to the family of addr, so that both wildcards
-// can be listened on side by side.
+// network narrows "tcp" or "udp" to the family of addr, so that both wildcard
+// addresses can be used side by side.
 func network(proto string, addr netip.Addr) string {
 	if addr.Unmap().Is4() {
 		return proto + "4"
@@ -167,7 +166,7 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// cleanups collects what must be undone, and undoes it last first.
+// cleanups undoes a list of changes, the last first.
 type cleanups []func() error
 
 func (u *cleanups) add(f func() error) { *u = append(*u, f) }

@@ -20,7 +20,7 @@ import (
 // returns its HTTP and lvs-info addresses.
 func startLoopback(t *testing.T, name string) (httpAddr, infoAddr string) {
 	t.Helper()
-	for range 20 { // a port found free may be taken by others before Start gets it
+	for range 20 { // another process may take a free port before Start does
 		ports := freePorts(t, 2)
 		s, err := Start(Config{
 			Name:      name,
@@ -122,7 +122,7 @@ func TestCloseEndsOpenConnections(t *testing.T) {
 	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
 		InfoPort: ports[1]})
 	if err != nil {
-		t.Skip(err) // the ports were taken meanwhile
+		t.Skip(err) // another process took the ports
 	}
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[1]))
 	if err != nil {

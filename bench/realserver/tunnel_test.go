@@ -24,7 +24,7 @@ import (
 )
 
 // tunnelLab makes a client and a server that holds the VIPs and decapsulates;
-// there is no director, the tests make its packets by hand.
+// there is no director, so the tests make its packets.
 //
 //	client1 10.1.0.101 --front-- router --back-- rs1 10.2.0.11
 func tunnelLab(t *testing.T, name string) (*lab.Lab, *realserver.Server) {
@@ -85,7 +85,7 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 type tunnelSender struct {
 	name    string
 	network func(outer, inner int) string
-	front   func(inner []byte) []byte // what stands before the inner packet there
+	front   func(inner []byte) []byte // the bytes to send before the inner packet
 }
 
 // tunnels is every kind there is.
@@ -146,7 +146,7 @@ func (k *tunnelSender) send(l *lab.Lab, outer int, inner []byte) error {
 	})
 }
 
-// listenClient opens client1's end of the conversation.
+// listenClient opens the socket of client1.
 func listenClient(t *testing.T, l *lab.Lab, family int) (*net.UDPConn, netip.AddrPort) {
 	t.Helper()
 	var c *net.UDPConn
@@ -163,8 +163,8 @@ func listenClient(t *testing.T, l *lab.Lab, family int) (*net.UDPConn, netip.Add
 	return c, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
-// A datagram that comes through a tunnel of any kind, whole or in fragments, is
-// answered by the VIP straight to the client.
+// A datagram that arrives through a tunnel of any kind, whole or in fragments,
+// gets a reply from the VIP straight to the client.
 func TestServerAnswersTunnelledDatagrams(t *testing.T) {
 	l, s := tunnelLab(t, "trstun")
 	sent := uint64(0)
@@ -200,15 +200,15 @@ func TestServerAnswersTunnelledDatagrams(t *testing.T) {
 	}
 }
 
-// What is tunnelled to the server but not for one of its VIPs goes nowhere: a
-// tunnel must not be a way around the server's own firewall.
+// A tunnelled packet that is not for one of the server's VIPs is dropped: a
+// tunnel must not bypass the server's firewall.
 func TestServerRefusesForeignTunnelledPackets(t *testing.T) {
 	l, s := tunnelLab(t, "trsforeign")
 	_, client := listenClient(t, l, 4)
 	rip := netip.AddrPortFrom(l.RIP(4, 0), realserver.InfoPort)
 	vip := netip.AddrPortFrom(l.VIP(4), realserver.InfoPort)
 	broken := datagram(t, client, vip, []byte("hello"))
-	binary.BigEndian.PutUint16(broken[2:], 9999) // longer than it is
+	binary.BigEndian.PutUint16(broken[2:], 9999) // longer than the packet
 	sent := uint64(0)
 	for _, k := range tunnels {
 		for _, inner := range [][]byte{datagram(t, client, rip, []byte("hello")), broken} {
@@ -229,7 +229,7 @@ func TestServerRefusesForeignTunnelledPackets(t *testing.T) {
 	}
 }
 
-// Holding a VIP must not show on the network, and must end with the server.
+// A VIP is not visible on the network, and goes when the server ends.
 func TestVIPIsHeldSilently(t *testing.T) {
 	if err := lab.Privileged(); err != nil {
 		t.Skipf("cannot make a network namespace (%v); needs CAP_SYS_ADMIN and CAP_NET_ADMIN", err)
@@ -243,7 +243,8 @@ func TestVIPIsHeldSilently(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	// One ARP or neighbour request, a tenth of a second: long for a namespace.
+	// One ARP or neighbour request, and a tenth of a second, which is long for
+	// a namespace.
 	err = l.Do("client1", func() (err error) {
 		for _, family := range []string{"ipv4", "ipv6"} {
 			dir := "/proc/sys/net/" + family + "/neigh/eth0/"
@@ -255,7 +256,7 @@ func TestVIPIsHeldSilently(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// visible tells whether the client finds somebody at the VIP.
+	// visible reports whether the client gets a reply for the VIP.
 	visible := func(family int) bool {
 		c, err := l.Dial(t.Context(), "client1", "tcp", 0, net.JoinHostPort(l.VIP(family).String(), "80"))
 		if err == nil {

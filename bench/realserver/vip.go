@@ -12,43 +12,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addVIPs puts the VIPs on the loopback device so that packets for them are
-// taken but nobody on the network is told of it: the ARP problem of direct
-// routing and tunnelling. An IPv6 address on another device is not answered for
-// anyway; IPv4 needs the two sysctls.
+// addVIPs adds the VIPs to the loopback device. The host receives packets for
+// them, but does not announce them to the network: this is the ARP problem of
+// direct routing and tunnels. The kernel does not answer neighbour
+// solicitations for an IPv6 address of another device; IPv4 needs the two
+// sysctls.
 //
-// A VIP that is there already stays there.
+// A VIP that the host has already is left alone.
 func addVIPs(vips []netip.Addr, undo *cleanups) error {
 	if len(vips) == 0 {
 		return nil
 	}
-	// arp_ignore 1: answer only for addresses of the device asked on.
-	// arp_announce 2: never name a VIP as the sender of an ARP request.
-	// Both take effect as the largest of "all" and the device's own value
-	// (Documentation/networking/ip-sysctl.rst).
+	// arp_ignore 1: answer only for addresses of the interface that received
+	// the request. arp_announce 2: never use a VIP as the source of an ARP
+	// request. For both, the kernel takes the larger of "all" and the device's
+	// own value (Documentation/networking/ip-sysctl.rst).
 	for key, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
 		if err := setSysctl("net/ipv4/conf/all/"+key, value, undo); err != nil {
-			return fmt.Errorf("hold vip silently: %w", err)
+			return fmt.Errorf("add VIP: %w", err)
 		}
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
-		return fmt.Errorf("hold vip: find lo: %w", err)
+		return fmt.Errorf("add VIP: find lo: %w", err)
 	}
 	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("hold vip: bring lo up: %w", err)
+		return fmt.Errorf("add VIP: bring lo up: %w", err)
 	}
 	for _, vip := range vips {
 		if err := addVIP(lo, vip.Unmap(), undo); err != nil {
-			return fmt.Errorf("hold vip %s: %w", vip, err)
+			return fmt.Errorf("add VIP %s: %w", vip, err)
 		}
 	}
 	return nil
 }
 
-// addVIP adds one VIP with host prefix. For IPv6 it is added without duplicate
-// address detection and already deprecated, so that it is never picked as the
-// source of the server's own connections.
+// addVIP adds one VIP with a host prefix. An IPv6 VIP is added without
+// duplicate address detection and as deprecated, so that it is never the source
+// of the server's own connections.
 func addVIP(lo netlink.Link, vip netip.Addr, undo *cleanups) error {
 	addr, err := netlink.ParseAddr(netip.PrefixFrom(vip, vip.BitLen()).String())
 	if err != nil {
@@ -68,15 +69,15 @@ func addVIP(lo netlink.Link, vip netip.Addr, undo *cleanups) error {
 	}
 	undo.add(func() error {
 		if err := netlink.AddrDel(lo, addr); err != nil {
-			return fmt.Errorf("give vip %s back: %w", vip, err)
+			return fmt.Errorf("remove VIP %s: %w", vip, err)
 		}
 		return nil
 	})
 	return nil
 }
 
-// setSysctl writes a value below /proc/sys (which shows the network namespace
-// of the calling thread) and notes the old one.
+// setSysctl writes a value below /proc/sys, in the network namespace of the
+// calling thread, and adds a cleanup that restores the old one.
 func setSysctl(key, value string, undo *cleanups) error {
 	path := "/proc/sys/" + key
 	old, err := os.ReadFile(path)
