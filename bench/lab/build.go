@@ -84,7 +84,7 @@ func (l *Lab) sysctls(node string) []sysctl {
 	list := []sysctl{{"ipv4/ip_forward", forward}, {"ipv6/conf/all/forwarding", forward}}
 	for _, dev := range []string{"all", "default"} {
 		list = append(list,
-			sysctl{"ipv4/conf/" + dev + "/rp_filter", "0"}, // replies may arrive on another interface than requests leave by
+			sysctl{"ipv4/conf/" + dev + "/rp_filter", "0"}, // replies may use another interface than requests
 			sysctl{"ipv4/conf/" + dev + "/send_redirects", "0"},
 			sysctl{"ipv4/conf/" + dev + "/arp_ignore", "0"},
 			sysctl{"ipv4/conf/" + dev + "/arp_announce", "0"},

@@ -18,14 +18,14 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// decapsulator takes IPv4 and IPv6 packets out of tunnels over either, of every
-// encapsulation of package tunnel, without a tunnel device.
+// decapsulator decapsulates IPv4 and IPv6 packets from tunnels over IPv4 and
+// IPv6, of every encapsulation of package tunnel. It needs no tunnel device.
 //
-// It listens on raw sockets, or on UDP sockets: the kernel hands over
-// whole datagrams, reassembled, with a right UDP checksum, and because someone
-// took them it does not answer "protocol unreachable". The inner packet is sent
-// over the loopback device with a packet socket, where the host's stack receives
-// it like any other, and answers by its own routes.
+// It listens on raw sockets, or on UDP sockets. The kernel delivers whole
+// datagrams, reassembled and with a correct UDP checksum. It does not answer
+// "protocol unreachable", because a socket received them. The decapsulator
+// sends the inner packet over the loopback device with a packet socket. The
+// host's stack receives it there like any other, and replies by its own routes.
 type decapsulator struct {
 	vips  map[netip.Addr]bool
 	socks []*tunnelSocket
@@ -38,7 +38,7 @@ type decapsulator struct {
 type tunnelSocket struct {
 	conn   socket
 	outer  int   // IP version
-	header bool  // packets come with their outer header, as of IPv4 raw sockets
+	header bool  // packets have their outer header, as IPv4 raw sockets deliver them
 	proto  uint8 // of the outer header
 	encap  tunnel.Encapsulation
 }
@@ -54,9 +54,10 @@ type socket interface {
 // than the window of a TCP connection in one burst, with the kernel's overhead.
 const rawBuffer = 16 << 20
 
-// openDecapsulator opens the sockets and makes the host accept the packets:
-// they arrive on lo from addresses routed elsewhere, which a reverse path filter
-// refuses. What ends serve goes to stop, the rest to undo.
+// openDecapsulator opens the sockets and makes the host accept the packets.
+// They arrive on lo from addresses that are routed elsewhere, which a reverse
+// path filter drops. The cleanups that end serve go to stop, the others to
+// undo.
 func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, undo *cleanups) (*decapsulator, error) {
 	d := &decapsulator{vips: map[netip.Addr]bool{}}
 	for _, vip := range vips {
@@ -76,7 +77,7 @@ func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, und
 		for t, e := range tunnel.All() {
 			for _, s := range socketsOf(outer, e) {
 				if err := s.listen(cmp.Or(ports[t], e.Port())); err != nil {
-					return nil, fmt.Errorf("take packets out of tunnels: listen for %s over IPv%d: %w", t, outer, err)
+					return nil, fmt.Errorf("decapsulate: listen for %s over IPv%d: %w", t, outer, err)
 				}
 				stop.add(s.conn.Close)
 				d.socks = append(d.socks, s)
@@ -86,19 +87,19 @@ func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, und
 	return d, nil
 }
 
-// socketsOf are the sockets of an encapsulation over an IP version: one, or for IPIP one
-// for each protocol inside.
+// socketsOf returns the sockets of an encapsulation over an IP version: one, or
+// for IPIP one for each inner protocol.
 func socketsOf(outer int, e tunnel.Encapsulation) (socks []*tunnelSocket) {
-	protos := []uint8{e.Proto(wire.ProtoIPIP), e.Proto(wire.ProtoIPv6)}
-	for _, proto := range slices.Compact(protos) {
-		socks = append(socks, &tunnelSocket{outer: outer, header: outer == 4 && proto != wire.ProtoUDP, proto: proto, encap: e})
+	for _, proto := range slices.Compact([]uint8{e.Proto(wire.ProtoIPIP), e.Proto(wire.ProtoIPv6)}) {
+		header := outer == 4 && proto != wire.ProtoUDP
+		socks = append(socks, &tunnelSocket{outer: outer, header: header, proto: proto, encap: e})
 	}
 	return socks
 }
 
-// listen opens the socket, of a port if it is UDP's, and asks for the TOS or traffic
-// class of its packets. UDP over IPv6 may come without a checksum, as RFC 6935 lets
-// tunnels do.
+// listen opens the socket, for UDP on a port, and requests the TOS or traffic
+// class of its packets. UDP over IPv6 may have no checksum, which RFC 6935
+// permits for tunnels.
 func (s *tunnelSocket) listen(port uint16) (err error) {
 	udp := s.proto == wire.ProtoUDP
 	if udp {

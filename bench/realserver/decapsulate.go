@@ -41,8 +41,9 @@ func (s *tunnelSocket) decapsulate(b, oob []byte) (inner []byte, ecn byte, ok bo
 	return b[:length], s.ecn(oob), true
 }
 
-// ecn is the ECN field (RFC 3168 section 5) of the outer header, from the only control
-// message that listen asks for: IP_TOS is a byte, IPV6_TCLASS an int (ip(7), ipv6(7)).
+// ecn returns the ECN field (RFC 3168 section 5) of the outer header, from the
+// only control message that listen requests: IP_TOS is a byte, IPV6_TCLASS an
+// int (ip(7), ipv6(7)).
 func (s *tunnelSocket) ecn(oob []byte) byte {
 	switch {
 	case s.outer == 4 && len(oob) >= unix.CmsgLen(1):
@@ -62,10 +63,10 @@ func destination(inner []byte) netip.Addr {
 	return wire.IPv6(inner).Dst().Netip()
 }
 
-// completeChecksum finishes the checksum of TCP and UDP where it is half made.
-// Segmentation or receive offload on the way leaves it so, in a packet that may
-// then be many segments in one, and a raw socket does not tell. It shows: the
-// field holds the sum of the pseudo-header, and the packet does not add up.
+// completeChecksum completes a partial checksum of TCP or UDP. Segmentation or
+// receive offload on the path leaves one, in a packet that may be many segments
+// in one, and a raw socket does not report it. A checksum is partial if the
+// field holds the sum of the pseudo-header and the packet does not add up.
 func completeChecksum(inner []byte) {
 	var src, dst wire.Addr
 	var proto uint8

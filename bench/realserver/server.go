@@ -30,13 +30,13 @@ const (
 
 // Config is what one server serves and holds.
 type Config struct {
-	Name        string                 // what it answers
-	Listen      []netip.Addr           // addresses to serve; none: every address of both families
-	HTTPPorts   []uint16               // none: HTTPPort
+	Name        string                 // in replies
+	Listen      []netip.Addr           // addresses to serve; empty: every address of both families
+	HTTPPorts   []uint16               // empty: HTTPPort
 	InfoPort    uint16                 // 0: InfoPort; TCP and UDP
 	VIPs        []netip.Addr           // held on the loopback device without answering ARP or ND
-	Decap       bool                   // take packets for the VIPs out of tunnels
-	TunnelPorts map[tunnel.Type]uint16 // of encapsulations in UDP; none: the usual one
+	Decap       bool                   // decapsulate packets for the VIPs
+	TunnelPorts map[tunnel.Type]uint16 // of encapsulations in UDP; missing: the default port
 }
 
 // Server is a running server. Close undoes everything that it changed on its

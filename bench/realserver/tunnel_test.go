@@ -81,14 +81,14 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 	return buf.Bytes()
 }
 
-// tunnelSender is a kind of tunnel by the sockets that send it.
+// tunnelSender is an encapsulation, by the sockets that send it.
 type tunnelSender struct {
 	name    string
 	network func(outer, inner int) string
 	front   func(inner []byte) []byte // the bytes to send before the inner packet
 }
 
-// tunnels is every kind there is.
+// tunnels are all encapsulations.
 var tunnels = []tunnelSender{
 	{"IPIP", func(outer, inner int) string {
 		return fmt.Sprintf("ip%d:%d", outer, map[int]int{4: unix.IPPROTO_IPIP, 6: unix.IPPROTO_IPV6}[inner])
@@ -113,8 +113,8 @@ func greHeader(inner []byte, checksum bool) []byte {
 	return buf.Bytes()[:len(buf.Bytes())-len(inner)]
 }
 
-// send sends an inner packet from client1 to rs1, with an outer header of the
-// given version made by the kernel, in fragments where it must.
+// send sends an inner packet from client1 to rs1. The kernel makes the outer
+// header, of the given version, and fragments where it must.
 func (k *tunnelSender) send(l *lab.Lab, outer int, inner []byte) error {
 	return l.Do("client1", func() error {
 		to := l.RIP(outer, 0).String()
