@@ -3,6 +3,7 @@ package fwd_test
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	"uvs/dataplane/wire"
@@ -171,8 +172,9 @@ func FuzzFrame(f *testing.F) {
 		if after.Kind == wire.KindBad {
 			t.Fatalf("%s made flaw %d: %s of %s", a.name, after.Flaw, fwdtest.Dump(frame), fwdtest.Dump(before))
 		}
-		if a.name == "Decap" || a.name == "Encap GUE over IPv6" {
-			return // what was in the tunnel was right or wrong already; it has no checksum, as RFC 6935 allows
+		encap := strings.HasPrefix(a.name, "Encap") && after.IPv6 && after.Proto == wire.ProtoUDP
+		if a.name == "Decap" || encap && wire.UDP(frame.From(after.L4)).Checksum() == 0 {
+			return // the inner packet was right or wrong before; a tunnel may have no checksum (RFC 6935)
 		}
 		if right && after.Kind == wire.KindIP && !wire.VerifyChecksum(&frame, after) {
 			t.Fatalf("%s made a wrong checksum: %s of %s", a.name, fwdtest.Dump(frame), fwdtest.Dump(before))

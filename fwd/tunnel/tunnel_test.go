@@ -305,7 +305,7 @@ func TestTunnelSuper(t *testing.T) {
 				if got := f.From(p.L3 + uint16(tun.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
 					t.Errorf("%s: inner packet changed", tun.Name)
 				}
-				if tun.Type == tunnel.GUE && payload > 60000 {
+				if tun.Proto[0] == wire.ProtoUDP && payload > 60000 {
 					continue // no UDP length can say so: it leaves in pieces only
 				}
 				if !fwdtest.Decap(&f, fwdtest.Parse(t, &f)) || f.Offload != want.Offload || !bytes.Equal(f.Bytes(), want.Bytes()) {
