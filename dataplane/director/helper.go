@@ -103,7 +103,7 @@ func (d *Director) renumberQuote(p *packet) bool {
 	if number == 0 {
 		return !busy
 	}
-	own := d.table.Sessions.At(number).Quoted(p.query.Dir.Opposite(), seq)
+	own := d.table.Sessions.At(number).QuotedSeq(p.query.Dir.Opposite(), seq)
 	d.conns.UnlockSession(p.query.Ref, number)
 	if own != seq {
 		fwd.SetQuotedSeq(p.frame, &p.Packet, p.inner, own)

@@ -15,28 +15,28 @@ import (
 // the VIP.
 func TestFTPBounce(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	svc := w.ftp("10.9.0.1", "10.2.0.11:21")
+	svc := w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	if got := c.says(0, "PORT 10,1,0,77,19,137\r\n"); strings.Contains(got, "10,1,0,77") {
+	if got := c.exchange(0, "PORT 10,1,0,77,19,137\r\n"); strings.Contains(got, "10,1,0,77") {
 		t.Errorf("the server is told %q", got)
 	}
-	w.is(fmt.Sprint(w.listed(20)), "[]")
+	w.equal(fmt.Sprint(w.connsAt(20)), "[]")
 	svc.Helper.Settings.FTPBounce = true
-	w.is(c.says(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
+	w.equal(c.exchange(0, "PORT 10,1,0,77,19,137\r\n"), "PORT 10,1,0,77,19,137\r\n")
 	w.table.FIB.Neighbours[NeighbourKey{0, addr("10.1.0.77")}] = wiretest.ClientMAC
-	w.is(w.sends(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
+	w.equal(w.forwarded(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
 }
 
 // No reply opens a server's own services to the client, SSH for example.
 func TestFTPPrivilegedPort(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	c.says(0, "PASV\r\n")
-	if got := c.says(1, "227 =10,2,0,11,0,22\r\n"); got[:4] != "425 " {
+	c.exchange(0, "PASV\r\n")
+	if got := c.exchange(1, "227 =10,2,0,11,0,22\r\n"); got[:4] != "425 " {
 		t.Errorf("the client is told %q", got)
 	}
-	w.is(fmt.Sprint(w.listed(22)), "[]")
+	w.equal(fmt.Sprint(w.connsAt(22)), "[]")
 }
 
 // A command that the helper did not see whole, or that did not reach the server,
@@ -44,16 +44,16 @@ func TestFTPPrivilegedPort(t *testing.T) {
 func TestFTPBounceDisguised(t *testing.T) {
 	const bounce = "PORT 10,1,0,77,19,137\r\n"
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	f := in(0, wiretest.Packet{
-		Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.got[1], TTL: 1,
+		Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1], TTL: 1,
 		Payload: []byte(strings.Repeat("x", len(bounce)-2) + "\r\n"),
 	})
 	if v := w.process(&f); v != AnsweredTTLExceeded {
 		t.Errorf("a segment at its last hop: %s", v)
 	}
-	if got, _ := c.tries(0, bounce); strings.Contains(got, "10,1,0,77") {
+	if got, _ := c.transmit(0, bounce); strings.Contains(got, "10,1,0,77") {
 		t.Errorf("the server is told %q", got)
 	}
 	fragments := cut(0, 7, 24, wiretest.Packet{Src: "10.1.0.2:5001", Dst: c.vip, TCPFlags: wire.TCPSyn, Payload: []byte(bounce)})

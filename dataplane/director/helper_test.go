@@ -15,9 +15,9 @@ import (
 	"uvs/sched"
 )
 
-// ftp adds a round-robin FTP service at a VIP, port 21, with servers given as
+// addFTP adds a round-robin FTP service at a VIP, port 21, with servers given as
 // address and port.
-func (w *world) ftp(vip string, servers ...string) *Service {
+func (w *world) addFTP(vip string, servers ...string) *Service {
 	w.t.Helper()
 	if w.table.Sessions == nil {
 		sessions, err := helper.NewSessions(1)
@@ -55,19 +55,19 @@ func (w *world) ftp(vip string, servers ...string) *Service {
 	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
 }
 
-// control is a control connection with the numbers of both ends, and what each
+// controlConn is a control connection with the numbers of both ends, and what each
 // received in its own.
-type control struct {
+type controlConn struct {
 	*world
 	client, vip, server string // ends
 	seq                 [2]uint32
-	got                 [2]uint32
+	arrived             [2]uint32
 }
 
 // login opens a control connection.
-func (w *world) login(client, vip string) *control {
+func (w *world) login(client, vip string) *controlConn {
 	w.t.Helper()
-	c := &control{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
+	c := &controlConn{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
 	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
 	if v := w.process(&f); v != ForwardedMasq {
 		w.t.Fatalf("SYN of %s: %s", client, v)
@@ -79,16 +79,16 @@ func (w *world) login(client, vip string) *control {
 	f = in(1, wiretest.Packet{Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1], Ack: c.seq[0]})
 	w.process(&f)
 	c.seq[1]++
-	c.got = [2]uint32{c.seq[0], c.seq[1]}
-	c.says(0, "")
+	c.arrived = [2]uint32{c.seq[0], c.seq[1]}
+	c.exchange(0, "")
 	return c
 }
 
-// says sends a segment from the client (0) or the server (1) and returns the
+// exchange sends a segment from the client (0) or the server (1) and returns the
 // text that arrives; what it acknowledges is what its sender has received.
-func (c *control) says(from int, text string) string {
+func (c *controlConn) exchange(from int, text string) string {
 	c.t.Helper()
-	got, v := c.tries(from, text)
+	got, v := c.transmit(from, text)
 	if want := [2]Verdict{ForwardedMasq, ReturnedMasq}[from]; v != want {
 		c.t.Fatalf("%q: %s, want %s", text, v, want)
 	}
@@ -96,11 +96,11 @@ func (c *control) says(from int, text string) string {
 	return got
 }
 
-func (c *control) tries(from int, text string) (string, Verdict) {
+func (c *controlConn) transmit(from int, text string) (string, Verdict) {
 	c.t.Helper()
-	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0], Ack: c.got[1], Payload: []byte(text)}
+	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0], Ack: c.arrived[1], Payload: []byte(text)}
 	if from == 1 {
-		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.got[0]
+		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
 	}
 	f := in(uint16(from), p)
 	v := c.process(&f)
@@ -110,20 +110,20 @@ func (c *control) tries(from int, text string) (string, Verdict) {
 	wiretest.Check(c.t, f)
 	t, _ := wiretest.Decode(c.t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
 	if v == ForwardedMasq || v == ReturnedMasq {
-		if t.Seq != c.got[from] {
-			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.got[from])
+		if t.Seq != c.arrived[from] {
+			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.arrived[from])
 		}
-		c.got[from] = t.Seq + uint32(len(t.Payload))
+		c.arrived[from] = t.Seq + uint32(len(t.Payload))
 	}
 	return string(t.Payload), v
 }
 
-// pasv has the server announce a port and returns the one the client is told.
-func (c *control) pasv(port int) string {
+// announcePassive has the server announce a port and returns the one the client is told.
+func (c *controlConn) announcePassive(port int) string {
 	c.t.Helper()
-	c.says(0, "PASV\r\n")
+	c.exchange(0, "PASV\r\n")
 	rip := netip.MustParseAddrPort(c.server).Addr()
-	text := c.says(1, fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d)\r\n", strings.ReplaceAll(rip.String(), ".", ","), port>>8, port&255))
+	text := c.exchange(1, fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d)\r\n", strings.ReplaceAll(rip.String(), ".", ","), port>>8, port&255))
 	var a, b, d, e, hi, lo int
 	if _, err := fmt.Sscanf(text, "227 Entering Passive Mode (%d,%d,%d,%d,%d,%d)", &a, &b, &d, &e, &hi, &lo); err != nil {
 		c.t.Fatalf("%q: %v", text, err)
@@ -131,8 +131,8 @@ func (c *control) pasv(port int) string {
 	return fmt.Sprintf("%d.%d.%d.%d:%d", a, b, d, e, hi<<8|lo)
 }
 
-// sends says where a segment from an end on a port goes.
-func (w *world) sends(port uint16, src, dst string, flags uint8) string {
+// forwarded says where a segment from an end on a port goes.
+func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
 	w.t.Helper()
 	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
 	v := w.process(&f)
@@ -145,8 +145,8 @@ func (w *world) sends(port uint16, src, dst string, flags uint8) string {
 	return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
 }
 
-// listed are the conns to a VIP's port, as client>VIP>server state.
-func (w *world) listed(vport uint16) (list []string) {
+// connsAt are the conns to a VIP's port, as client>VIP>server state.
+func (w *world) connsAt(vport uint16) (list []string) {
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
 		if s.VPort == vport && !s.Template {
 			list = append(list, fmt.Sprintf("%s>%s>%s %s", netip.AddrPortFrom(s.Client.Netip(), s.ClientPort),
@@ -157,13 +157,13 @@ func (w *world) listed(vport uint16) (list []string) {
 	return list
 }
 
-// settle has turns until everything that is due has ended.
-func (w *world) settle() {
+// finishUpkeep has turns until everything that is due has ended.
+func (w *world) finishUpkeep() {
 	for w.dir.Process(w.now, w.table, nil, nil) {
 	}
 }
 
-func (w *world) is(got, want string) {
+func (w *world) equal(got, want string) {
 	w.t.Helper()
 	if got != want {
 		w.t.Errorf("got  %s\nwant %s", got, want)
@@ -176,29 +176,29 @@ const ackFlag = wire.TCPAck
 // the announced port of its own server, and its text goes both ways.
 func TestFTPPassive(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	c.says(1, "220 ready\r\n")
-	data := c.pasv(43293)
-	w.is(data, "10.9.0.1:43293")
-	w.is(fmt.Sprint(w.listed(43293)), "[10.1.0.2:0>10.9.0.1:43293>10.2.0.11:43293 LISTEN]")
+	c.exchange(1, "220 ready\r\n")
+	data := c.announcePassive(43293)
+	w.equal(data, "10.9.0.1:43293")
+	w.equal(fmt.Sprint(w.connsAt(43293)), "[10.1.0.2:0>10.9.0.1:43293>10.2.0.11:43293 LISTEN]")
 	for _, row := range []struct{ say, got, want string }{
-		{"another client", w.sends(0, "10.1.0.3:6000", data, wire.TCPSyn), "refused_no_service"},
-		{"not a SYN", w.sends(0, "10.1.0.2:6000", data, ackFlag), "refused_no_service"},
-		{"another port", w.sends(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
-		{"the client", w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
-		{"the client's SYN again", w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
-		{"its answer", w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
-		{"a second one of the client", w.sends(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service"},
-		{"data", w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
+		{"another client", w.forwarded(0, "10.1.0.3:6000", data, wire.TCPSyn), "refused_no_service"},
+		{"not a SYN", w.forwarded(0, "10.1.0.2:6000", data, ackFlag), "refused_no_service"},
+		{"another port", w.forwarded(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
+		{"the client", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
+		{"the client's SYN again", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
+		{"its answer", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
+		{"a second one of the client", w.forwarded(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service"},
+		{"data", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %s, want %s", row.say, row.got, row.want)
 		}
 	}
-	w.is(fmt.Sprint(w.listed(43293)), "[10.1.0.2:6000>10.9.0.1:43293>10.2.0.11:43293 ESTABLISHED]")
+	w.equal(fmt.Sprint(w.connsAt(43293)), "[10.1.0.2:6000>10.9.0.1:43293>10.2.0.11:43293 ESTABLISHED]")
 	// The reply has become shorter by one byte: "10,2,0,11" to "10,9,0,1".
-	w.is(c.says(0, "LIST\r\n")+c.says(1, "150 here\r\n")+c.says(1, "226 done\r\n"), "LIST\r\n150 here\r\n226 done\r\n")
+	w.equal(c.exchange(0, "LIST\r\n")+c.exchange(1, "150 here\r\n")+c.exchange(1, "226 done\r\n"), "LIST\r\n150 here\r\n226 done\r\n")
 }
 
 // An active data connection: the control connection's server alone, once, from
@@ -207,35 +207,35 @@ func TestFTPPassive(t *testing.T) {
 func TestFTPActive(t *testing.T) {
 	for _, sport := range []string{"20", "40000"} {
 		w := newWorld(t, conntrack.MethodMasq)
-		w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+		w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 		rip := netip.MustParseAddrPort(c.server).Addr().String()
-		w.is(c.says(0, "PORT 10,1,0,2,19,137\r\n"), "PORT 10,1,0,2,19,137\r\n")
-		w.is(fmt.Sprint(w.listed(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":20 LISTEN]")
+		w.equal(c.exchange(0, "PORT 10,1,0,2,19,137\r\n"), "PORT 10,1,0,2,19,137\r\n")
+		w.equal(fmt.Sprint(w.connsAt(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":20 LISTEN]")
 		other := map[string]string{"10.2.0.11": "10.2.0.12", "10.2.0.12": "10.2.0.11"}[rip]
 		for _, row := range []struct{ say, got, want string }{
-			{"another server", w.sends(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
-			{"not a SYN", w.sends(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
-			{"to another port", w.sends(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
-			{"the client, who should wait", w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn), "refused_no_service"},
-			{"the server", w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
-			{"the server's SYN again", w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
-			{"the server from elsewhere", w.sends(1, rip+":40001", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
-			{"the client's answer", w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>" + rip + ":" + sport},
-			{"data", w.sends(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
+			{"another server", w.forwarded(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
+			{"not a SYN", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
+			{"to another port", w.forwarded(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
+			{"the client, who should wait", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn), "refused_no_service"},
+			{"the server", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
+			{"the server's SYN again", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
+			{"the server from elsewhere", w.forwarded(1, rip+":40001", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
+			{"the client's answer", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>" + rip + ":" + sport},
+			{"data", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
 		} {
 			if row.got != row.want {
 				t.Errorf("from port %s: %s: %s, want %s", sport, row.say, row.got, row.want)
 			}
 		}
-		w.is(fmt.Sprint(w.listed(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":"+sport+" ESTABLISHED]")
+		w.equal(fmt.Sprint(w.connsAt(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":"+sport+" ESTABLISHED]")
 
 		// The client announces the same port again while the old one is closing.
-		w.sends(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPFin|ackFlag)
-		w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPFin|ackFlag)
-		c.says(0, "PORT 10,1,0,2,19,137\r\n")
-		w.is(w.sends(1, rip+":40002", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
-		w.is(w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>"+rip+":40002")
+		w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPFin|ackFlag)
+		w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPFin|ackFlag)
+		c.exchange(0, "PORT 10,1,0,2,19,137\r\n")
+		w.equal(w.forwarded(1, rip+":40002", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
+		w.equal(w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>"+rip+":40002")
 	}
 }
 
@@ -244,48 +244,48 @@ func TestFTPActive(t *testing.T) {
 // that a service has.
 func TestFTPPortsCollide(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	if a.server == b.server {
 		t.Fatal("both are with one server")
 	}
 	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
-	first, second, third := a.pasv(50000), b.pasv(50000), ""
+	first, second, third := a.announcePassive(50000), b.announcePassive(50000), ""
 	if first == second {
 		t.Fatalf("both are announced at %s", first)
 	}
-	w.is(w.sends(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
-	w.is(w.sends(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
-	w.is(w.sends(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
+	w.equal(w.forwarded(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
+	w.equal(w.forwarded(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
+	w.equal(w.forwarded(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
 	w.table.Services[Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = w.table.Services[Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}]
-	if third = a.pasv(8080); strings.HasSuffix(third, ":8080") {
+	if third = a.announcePassive(8080); strings.HasSuffix(third, ":8080") {
 		t.Error("the port of a service is announced")
 	}
-	w.is(w.sends(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":8080")
+	w.equal(w.forwarded(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":8080")
 
 	// One control connection has one announced port that nobody came for.
-	old, next := a.pasv(50002), a.pasv(50003)
-	w.is(w.sends(0, "10.1.0.2:6001", old, wire.TCPSyn), "refused_no_service")
-	w.is(w.sends(0, "10.1.0.2:6001", next, wire.TCPSyn), "10.1.0.2:6001>"+ripA+":50003")
+	old, next := a.announcePassive(50002), a.announcePassive(50003)
+	w.equal(w.forwarded(0, "10.1.0.2:6001", old, wire.TCPSyn), "refused_no_service")
+	w.equal(w.forwarded(0, "10.1.0.2:6001", next, wire.TCPSyn), "10.1.0.2:6001>"+ripA+":50003")
 }
 
 // A client's port that was used with another server's port of the same number a
 // moment ago reaches the server that announced last.
 func TestFTPPortReused(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
-	data := a.pasv(50000)
-	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
-	w.sends(1, ripA+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
-	w.sends(0, "10.1.0.2:6000", data, ackFlag)
-	w.sends(1, ripA+":50000", "10.1.0.2:6000", wire.TCPFin|ackFlag)
-	w.sends(0, "10.1.0.2:6000", data, wire.TCPFin|ackFlag)
-	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service") // nothing listens there now
-	w.is(b.pasv(50000), data)
-	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
-	if a.says(0, "NOOP\r\n") != "NOOP\r\n" {
+	data := a.announcePassive(50000)
+	w.equal(w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
+	w.forwarded(1, ripA+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
+	w.forwarded(0, "10.1.0.2:6000", data, ackFlag)
+	w.forwarded(1, ripA+":50000", "10.1.0.2:6000", wire.TCPFin|ackFlag)
+	w.forwarded(0, "10.1.0.2:6000", data, wire.TCPFin|ackFlag)
+	w.equal(w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service") // nothing listens there now
+	w.equal(b.announcePassive(50000), data)
+	w.equal(w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
+	if a.exchange(0, "NOOP\r\n") != "NOOP\r\n" {
 		t.Error("the end of its transfer ended the control connection")
 	}
 }
@@ -294,46 +294,46 @@ func TestFTPPortReused(t *testing.T) {
 // timeout while a transfer goes on, and its numbers are right afterwards.
 func TestFTPTimes(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	data := c.pasv(43293)
+	data := c.announcePassive(43293)
 	w.now += 119 * conntrack.Second
-	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
-	w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
+	w.equal(w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
+	w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag)
 	for range 72 {
 		w.now += 100 * conntrack.Second
-		w.is(w.sends(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), data+">10.1.0.2:6000")
+		w.equal(w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), data+">10.1.0.2:6000")
 	}
-	w.is(c.says(1, "226 done\r\n"), "226 done\r\n")
-	data = c.pasv(43294)
+	w.equal(c.exchange(1, "226 done\r\n"), "226 done\r\n")
+	data = c.announcePassive(43294)
 	w.now += 121 * conntrack.Second
-	w.settle()
-	w.is(w.sends(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service")
-	w.is(c.says(0, "QUIT\r\n"), "QUIT\r\n")
+	w.finishUpkeep()
+	w.equal(w.forwarded(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service")
+	w.equal(c.exchange(0, "QUIT\r\n"), "QUIT\r\n")
 }
 
 // Control connections that the helper has no room for go on without it, and one
 // worker at a time has a session in hand.
 func TestFTPSessions(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
-	var all []*control
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
+	var all []*controlConn
 	for i := range worldSessions + 1 {
 		all = append(all, w.login(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:21"))
 	}
 	for _, c := range all {
-		c.says(1, "220 ready\r\n")
+		c.exchange(1, "220 ready\r\n")
 	}
 	last := all[worldSessions]
-	last.says(0, "PASV\r\n")
-	w.is(last.says(1, "227 =10,2,0,11,4,0\r\n"), "227 =10,2,0,11,4,0\r\n")
+	last.exchange(0, "PASV\r\n")
+	w.equal(last.exchange(1, "227 =10,2,0,11,4,0\r\n"), "227 =10,2,0,11,4,0\r\n")
 	if s := w.conns.Stats(); s.Sessions != worldSessions || s.NoSession == 0 {
 		t.Errorf("%d sessions, %d times none was free", s.Sessions, s.NoSession)
 	}
-	w.sends(0, all[0].client, all[0].vip, wire.TCPRst)
+	w.forwarded(0, all[0].client, all[0].vip, wire.TCPRst)
 	w.now += 11 * conntrack.Second
-	w.settle()
-	w.is(last.pasv(1024), "10.9.0.1:1024")
+	w.finishUpkeep()
+	w.equal(last.announcePassive(1024), "10.9.0.1:1024")
 
 	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001, Peer: addr("10.9.0.1"), PeerPort: 21}
 	local := w.conns.Worker(0)
@@ -345,38 +345,38 @@ func TestFTPSessions(t *testing.T) {
 	if note == 0 {
 		t.Fatal("no note")
 	}
-	if _, v := all[1].tries(0, "NOOP\r\n"); v != DroppedHelperBusy {
+	if _, v := all[1].transmit(0, "NOOP\r\n"); v != DroppedHelperBusy {
 		t.Errorf("while another has the session in hand: %s", v)
 	}
 	local.UnlockSession(asked[0].Ref, note)
-	w.is(all[1].says(0, "NOOP\r\n"), "NOOP\r\n")
+	w.equal(all[1].exchange(0, "NOOP\r\n"), "NOOP\r\n")
 }
 
 // A server without weight goes on with the sessions it has: the client's answer to
 // its SYN begins nothing anew.
 func TestFTPQuiescedServer(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	for i := range w.table.Servers {
 		w.table.Servers[i].Weight = 0
 	}
 	w.table.Settings.ExpireNoServer = true
-	c.says(0, "PORT 10,1,0,2,19,137\r\n")
-	w.is(w.sends(1, "10.2.0.11:40001", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
-	w.is(w.sends(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>10.2.0.11:40001")
-	w.is(w.sends(0, "10.1.0.2:6000", c.pasv(43293), wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
+	c.exchange(0, "PORT 10,1,0,2,19,137\r\n")
+	w.equal(w.forwarded(1, "10.2.0.11:40001", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
+	w.equal(w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>10.2.0.11:40001")
+	w.equal(w.forwarded(0, "10.1.0.2:6000", c.announcePassive(43293), wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
 }
 
 // When its server is removed, nothing that was announced reaches it any more.
 func TestFTPServerRemoved(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	data := c.pasv(43293)
+	data := c.announcePassive(43293)
 	w.remove("10.2.0.11")
-	w.is(w.sends(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service")
-	if _, v := c.tries(0, "NOOP\r\n"); v != RefusedNoConn {
+	w.equal(w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "refused_no_service")
+	if _, v := c.transmit(0, "NOOP\r\n"); v != RefusedNoConn {
 		t.Errorf("a command to a server that is gone: %s", v)
 	}
 	if n := w.conns.Stats().Sessions; n != 0 {
@@ -388,7 +388,7 @@ func TestFTPServerRemoved(t *testing.T) {
 // connections to the world.
 func TestFTPUntouched(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	for i := range w.table.Servers {
 		if w.table.Servers[i].Port == 21 {
 			w.table.Servers[i].Method = conntrack.MethodRoute
@@ -420,25 +420,25 @@ func TestFTPUntouched(t *testing.T) {
 func TestHelperDoesNotAllocate(t *testing.T) {
 	const runs = 40
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:21")
+	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
 	for i := range batches {
 		say := func(from int, text string) {
-			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.got[1], Payload: []byte(text)}
+			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1], Payload: []byte(text)}
 			if from == 1 {
-				p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.got[0]
+				p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
 			}
 			c.seq[from] += uint32(len(text))
 			batches[i] = append(batches[i], in(uint16(from), p))
 		}
 		say(0, "PASV\r\n")
 		say(1, fmt.Sprintf("227 Entering Passive Mode (10,2,0,11,200,%d)\r\n", 100+i))
-		c.got[1] += uint32(len(fmt.Sprintf("227 Entering Passive Mode (10,9,0,1,200,%d)\r\n", 100+i)))
+		c.arrived[1] += uint32(len(fmt.Sprintf("227 Entering Passive Mode (10,9,0,1,200,%d)\r\n", 100+i)))
 		data := in(0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i), TCPFlags: wire.TCPSyn})
 		batches[i] = append(batches[i], data)
 		say(0, fmt.Sprintf("PORT 10,1,0,2,19,%d\r\n", 100+i))
-		c.got[0] = c.seq[0]
+		c.arrived[0] = c.seq[0]
 		batches[i] = append(batches[i],
 			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i), TCPFlags: wire.TCPSyn}),
 			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP, Payload: []byte("\x00\x01f\x00octet\x00")}),
@@ -468,14 +468,14 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 func TestFTPErrorQuotes(t *testing.T) {
 	for _, length := range []int{28, 1000} { // what RFC 792 demands, and all
 		w := newWorld(t, conntrack.MethodMasq)
-		w.ftp("10.9.0.1", "10.2.0.11:21")
+		w.addFTP("10.9.0.1", "10.2.0.11:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-		c.pasv(43293) // one byte shorter for the client
-		sent, received := c.seq[1], c.got[1]
+		c.announcePassive(43293) // one byte shorter for the client
+		sent, received := c.seq[1], c.arrived[1]
 		if sent == received {
 			t.Fatal("nothing was renumbered")
 		}
-		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent, Ack: c.got[0], Payload: []byte("200 ok\r\n")})
+		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent, Ack: c.arrived[0], Payload: []byte("200 ok\r\n")})
 		if v := w.process(&reply); v != ReturnedMasq {
 			t.Fatal(v)
 		}

@@ -14,7 +14,7 @@ import (
 // nobody else may, and what is not a request announces nothing.
 func TestTFTP(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
-	w.ftp("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
+	w.addFTP("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
 	datagram := func(port uint16, src, dst, text string) string {
 		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
 		if v := w.process(&f); v != ForwardedMasq && v != ReturnedMasq {
@@ -25,10 +25,10 @@ func TestTFTP(t *testing.T) {
 		wire.Parse(&f, &p)
 		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
 	}
-	w.is(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
-	w.is(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")
-	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
-	w.is(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	w.equal(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
+	w.equal(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")
+	w.equal(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
+	w.equal(datagram(0, "10.1.0.2:6001", "10.9.0.1:69", "\x00\x01file\x00octet\x00"), "10.1.0.2:6001>10.2.0.12:69")
 	for _, row := range [][5]string{
 		{"another server", "1", "10.2.0.11:40000", "10.1.0.2:6001", "not_ours"},
 		{"another port of the client", "1", "10.2.0.12:40000", "10.1.0.2:6002", "not_ours"},

@@ -26,9 +26,9 @@ type Pending struct {
 	ActivePort uint16    // 0 if there is none
 }
 
-// Quoted returns the sequence number by which the sender in dir knows the segment
+// QuotedSeq returns the sequence number by which the sender in dir knows the segment
 // whose number is seq for its receiver.
-func (s *Session) Quoted(dir conntrack.Dir, seq uint32) uint32 { return s.tcp.Quoted(dir, seq) }
+func (s *Session) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 { return s.tcp.QuotedSeq(dir, seq) }
 
 // Sessions holds the sessions and counts events. It outlives every table.
 type Sessions struct {

@@ -16,9 +16,9 @@ const verbLen = 4
 // clients that know them know others.
 var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH", "LPRT", "LPSV"}
 
-// heads are the bytes a line can begin with if it is one of verbs; asking them
+// commandStarts are the bytes a line can begin with if it is one of verbs; asking them
 // first spares most lines the rest.
-var heads = func() (is [256]bool) {
+var commandStarts = func() (is [256]bool) {
 	for _, v := range verbs {
 		is[v[0]], is[v[0]|0x20] = true, true
 	}
@@ -41,8 +41,8 @@ const tlsHandshake = 22
 
 // command judges the client's text at the head of a line.
 func (h *Helper) command(text []byte, last bool) stream.Judgement {
-	if !h.began {
-		h.began = true
+	if !h.clientSpoke {
+		h.clientSpoke = true
 		if text[0] == tlsHandshake {
 			h.events |= EventTLS
 			return stream.Judgement{Do: stream.Leave}
@@ -56,40 +56,40 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		return stream.Judgement{Do: stream.More}
 	case verb == "PORT":
 		addr, port, rest, ok := hostPort(arg)
-		if !h.active(addr, port, ok && len(rest) == 0) {
+		if !h.allowActive(addr, port, ok && len(rest) == 0) {
 			return h.replace(noPort, n, whole)
 		}
 	case verb == "EPRT":
 		addr, port, ok := extendedHostPort(arg)
-		if !h.active(addr, port, ok) {
+		if !h.allowActive(addr, port, ok) {
 			return h.replace(h.noEPRT(), n, whole)
 		}
 	case verb == "PASV":
-		count(&h.passive)
+		increment(&h.pendingPASV)
 	case verb == "EPSV":
 		if !bytes.EqualFold(arg, []byte("ALL")) { // that has no 229
-			count(&h.extended)
+			increment(&h.pendingEPSV)
 		}
 	case verb == "AUTH":
-		count(&h.auth)
+		increment(&h.pendingAUTH)
 	case verb == "LPRT" || verb == "LPSV" || verb == "" && open && len(text) == stream.MaxUnit:
 		h.events |= EventUnreadable
 		return h.replace(noPort, n, whole)
 	}
-	h.part(conntrack.DirIn, whole, passing)
+	h.setRest(conntrack.DirIn, whole, passRest)
 	return stream.Judgement{Do: stream.Pass, N: n}
 }
 
-// count adds one to a count of commands that wait, which stays at its end.
-func count(n *uint8) {
+// increment adds one to a count of commands that wait, which stays at its end.
+func increment(n *uint8) {
 	if *n != ^uint8(0) {
 		*n++
 	}
 }
 
-// active decides about a data connection to a client at addr and port; ok says
+// allowActive decides about a data connection to a client at addr and port; ok says
 // that these could be read.
-func (h *Helper) active(addr wire.Addr, port uint16, ok bool) bool {
+func (h *Helper) allowActive(addr wire.Addr, port uint16, ok bool) bool {
 	switch {
 	case !ok || port == 0:
 		h.events |= EventUnreadable
@@ -115,7 +115,7 @@ func (h *Helper) noEPRT() string {
 // replace puts a command in place of n bytes, a line if whole, else its beginning,
 // of which the rest is dropped.
 func (h *Helper) replace(command string, n int, whole bool) stream.Judgement {
-	h.part(conntrack.DirIn, whole, dropping)
+	h.setRest(conntrack.DirIn, whole, dropRest)
 	return stream.Judgement{Do: stream.Replace, N: n, New: h.text[:copy(h.text[:], command)]}
 }
 
@@ -155,14 +155,14 @@ func blank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 // parse takes a command apart. verb is "" if it is none of verbs; open: but it
 // could become one if more came.
 func (h *Helper) parse(line []byte) (verb string, arg []byte, open bool) {
-	if !heads[line[0]] {
+	if !commandStarts[line[0]] {
 		return "", nil, false
 	}
-	return split(h.strip(line))
+	return splitCommand(h.strip(line))
 }
 
-// split is parse for a line without what servers skip.
-func split(line []byte) (verb string, arg []byte, open bool) {
+// splitCommand is parse for a line without what servers skip.
+func splitCommand(line []byte) (verb string, arg []byte, open bool) {
 	if len(line) > verbLen && !blank(line[verbLen]) {
 		return "", nil, false
 	}

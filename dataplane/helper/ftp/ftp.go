@@ -9,30 +9,30 @@ import (
 // State is what is remembered of one control connection besides its stream.Conn.
 // The zero value is a connection of which nothing was seen yet. It holds no pointers.
 type State struct {
-	line  [2]progress // by the Dir that sends: what is done with the line begun
-	began bool        // the client has sent text
+	line        [2]lineProgress // by the Dir that sends: what is done with the line begun
+	clientSpoke bool            // the client has sent text
 
 	// Commands that wait for their reply.
-	passive, extended, auth uint8
+	pendingPASV, pendingEPSV, pendingAUTH uint8
 
 	// The server's line that is on its way: its first bytes, as far as they came.
-	head  [4]byte
-	heads uint8
-	mine  bool // it was awaited
-	// block is the code of the multi-line reply that was begun, 0 if none.
-	block  uint16
-	denied bool // a line of the reply was replaced, and so will be those like it
+	replyHead    [4]byte
+	replyHeadLen uint8
+	isAwaited    bool // it was awaited
+	// multiline is the code of the multi-line reply that was begun, 0 if none.
+	multiline uint16
+	denied    bool // a line of the reply was replaced, and so will be those like it
 	// What the reply on its way announced, and what the client was told: 0, nothing.
-	port, vport uint16
+	announcedPort, announcedVPort uint16
 }
 
-// progress is what is done with the rest of a line of which a part was judged.
-type progress uint8
+// lineProgress is what is done with the rest of a line of which a part was judged.
+type lineProgress uint8
 
 const (
-	reading  progress = iota // there is no such line
-	passing                  // it goes on as it is
-	dropping                 // it is left out
+	atLineStart lineProgress = iota // there is no such line
+	passRest                        // it goes on as it is
+	dropRest                        // it is left out
 )
 
 // Terms are what holds for a control connection.
@@ -101,7 +101,7 @@ func New(x Expecter) *Helper { return &Helper{expect: x} }
 // begins a new connection sets c and s to their zero values first. The outcome says
 // what becomes of the frame.
 func (h *Helper) Process(c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Event) {
-	if c.Anew(dir, f, p) {
+	if c.Restarts(dir, f, p) {
 		*c, *s = stream.Conn{}, State{}
 	}
 	h.State, h.terms, h.events = s, t, 0
@@ -111,8 +111,8 @@ func (h *Helper) Process(c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f
 
 // Judge implements stream.Rewriter.
 func (h *Helper) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgement {
-	if h.line[dir.Index()] != reading {
-		return h.rest(dir, text)
+	if h.line[dir.Index()] != atLineStart {
+		return h.restOfLine(dir, text)
 	}
 	if dir == conntrack.DirIn {
 		return h.command(text, last)
@@ -120,25 +120,25 @@ func (h *Helper) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgeme
 	return h.reply(text, last)
 }
 
-// rest treats the rest of a line of which a part was judged.
-func (h *Helper) rest(dir conntrack.Dir, text []byte) stream.Judgement {
+// restOfLine treats the rest of a line of which a part was judged.
+func (h *Helper) restOfLine(dir conntrack.Dir, text []byte) stream.Judgement {
 	n, whole := lineLen(text)
 	if dir == conntrack.DirOut {
-		h.track(text[:n], whole)
+		h.trackReply(text[:n], whole)
 	}
 	do := stream.Pass
-	if h.line[dir.Index()] == dropping {
+	if h.line[dir.Index()] == dropRest {
 		do = stream.Replace
 	}
 	if whole {
-		h.line[dir.Index()] = reading
+		h.line[dir.Index()] = atLineStart
 	}
 	return stream.Judgement{Do: do, N: n}
 }
 
-// part notes that the n bytes judged are a line only if whole, and that
+// setRest notes that the n bytes judged are a line only if whole, and that
 // otherwise its rest is treated so.
-func (h *Helper) part(dir conntrack.Dir, whole bool, rest progress) {
+func (h *Helper) setRest(dir conntrack.Dir, whole bool, rest lineProgress) {
 	if !whole {
 		h.line[dir.Index()] = rest
 	}

@@ -32,46 +32,46 @@ func addr6(a, b, c, d, last byte) wire.Addr { return wire.Addr{a, b, c, d, 15: l
 
 // session is a control connection through the helper, and what the rules say of it.
 type session struct {
-	t      *testing.T
-	world  *streamtest.World
-	rules  *rules
-	expect expecter
-	notes  Event
-	conn   stream.Conn
-	state  State
-	want   [2][]byte
+	t       *testing.T
+	network *streamtest.Network
+	twin    *twin
+	expect  recorder
+	events  Event
+	conn    stream.Conn
+	state   State
+	want    [2][]byte
 }
 
 func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
-	s := &session{t: t, rules: newRules(terms)}
+	s := &session{t: t, twin: newTwin(terms)}
 	helper := New(&s.expect)
-	s.world = streamtest.New(t, rng, !terms.Client.Is4(), func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+	s.network = streamtest.New(t, rng, !terms.Client.Is4(), func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
 		outcome, notes := helper.Process(&s.conn, &s.state, terms, dir, f, p)
-		s.notes |= notes
+		s.events |= notes
 		return outcome
 	})
-	s.world.Connect()
+	s.network.Connect()
 	return s
 }
 
-// say lets an end send more text, with n things happening on the way, and checks
+// send lets an end send more text, with n things happening on the way, and checks
 // what arrives and what was asked for.
-func (s *session) say(dir conntrack.Dir, text []byte, n int) {
+func (s *session) send(dir conntrack.Dir, text []byte, n int) {
 	s.t.Helper()
 	if dir == conntrack.DirIn {
-		s.want[dir.Index()] = append(s.want[dir.Index()], s.rules.client(text)...)
+		s.want[dir.Index()] = append(s.want[dir.Index()], s.twin.client(text)...)
 	} else {
-		s.want[dir.Index()] = append(s.want[dir.Index()], s.rules.server(text)...)
+		s.want[dir.Index()] = append(s.want[dir.Index()], s.twin.server(text)...)
 	}
-	e := s.world.Ends[dir.Index()]
+	e := s.network.Ends[dir.Index()]
 	e.Out = append(e.Out, text...)
-	s.world.Disturb(n)
-	s.world.Settle()
-	if got := s.world.Ends[dir.Opposite().Index()].In; !bytes.Equal(got, s.want[dir.Index()]) {
+	s.network.Disturb(n)
+	s.network.Settle()
+	if got := s.network.Ends[dir.Opposite().Index()].In; !bytes.Equal(got, s.want[dir.Index()]) {
 		s.t.Fatalf("sent %q\nreceived %q\nwant     %q", e.Out, got, s.want[dir.Index()])
 	}
-	if !slices.Equal(s.expect.asked, s.rules.expect.asked) {
-		s.t.Fatalf("sent %q\nexpected %q\nwant     %q", e.Out, s.expect.asked, s.rules.expect.asked)
+	if !slices.Equal(s.expect.calls, s.twin.expect.calls) {
+		s.t.Fatalf("sent %q\nexpected %q\nwant     %q", e.Out, s.expect.calls, s.twin.expect.calls)
 	}
 }
 
@@ -94,8 +94,8 @@ var (
 	}
 )
 
-// fill puts addresses and ports into a line: with commas, or for EPRT as they are.
-func fill(rng *rand.Rand, line string, t Terms) string {
+// fillIn puts addresses and ports into a line: with commas, or for EPRT as they are.
+func fillIn(rng *rand.Rand, line string, t Terms) string {
 	third := addr4(192, 0, 2, 9)
 	if !t.Client.Is4() {
 		third = addr6(0x20, 1, 0xd, 0xb8, 99)
@@ -127,13 +127,13 @@ func appendNumber(b []byte, n int) []byte {
 	return append(b, byte('0'+n%10))
 }
 
-// talk is some lines of a kind, some of them damaged. It ends with a whole line.
-func talk(rng *rand.Rand, lines []string, t Terms) (b []byte) {
+// randomLines is some lines of a kind, some of them damaged. It ends with a whole line.
+func randomLines(rng *rand.Rand, lines []string, t Terms) (b []byte) {
 	for range 1 + rng.IntN(3) {
 		if rng.IntN(40) == 0 {
 			b = append(b, bytes.Repeat([]byte{' '}, 230+rng.IntN(40))...)
 		}
-		b = append(b, fill(rng, lines[rng.IntN(len(lines))], t)...)
+		b = append(b, fillIn(rng, lines[rng.IntN(len(lines))], t)...)
 		if rng.IntN(25) == 0 {
 			b = append(b, bytes.Repeat([]byte{" 1,"[rng.IntN(3)]}, rng.IntN(300))...)
 		}
@@ -187,9 +187,9 @@ func runSession(t *testing.T, seed, i uint64) {
 	}
 	terms.ThirdParty, terms.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
 	s := newSession(t, rng, terms)
-	s.world.Lossless = rng.IntN(3) == 0
+	s.network.Lossless = rng.IntN(3) == 0
 	for range 1 + rng.IntN(5) {
-		s.say(conntrack.DirIn, talk(rng, commandLines, terms), rng.IntN(60))
-		s.say(conntrack.DirOut, talk(rng, replyLines, terms), rng.IntN(60))
+		s.send(conntrack.DirIn, randomLines(rng, commandLines, terms), rng.IntN(60))
+		s.send(conntrack.DirOut, randomLines(rng, replyLines, terms), rng.IntN(60))
 	}
 }

@@ -20,16 +20,16 @@ const (
 	codeAuth     = 234 // RFC 4217
 )
 
-// awaited are they, with how many wait for them.
-var awaited = [...]struct {
+// replies are they, with how many wait for them.
+var replies = [...]struct {
 	code   uint16
 	digits string
 	by     func(*State) *uint8
 	judge  func(h *Helper, line []byte, whole bool) stream.Judgement
 }{
-	{codePassive, "227", func(s *State) *uint8 { return &s.passive }, (*Helper).passiveReply},
-	{codeExtended, "229", func(s *State) *uint8 { return &s.extended }, (*Helper).extendedReply},
-	{codeAuth, "234", func(s *State) *uint8 { return &s.auth }, (*Helper).authReply},
+	{codePassive, "227", func(s *State) *uint8 { return &s.pendingPASV }, (*Helper).passiveReply},
+	{codeExtended, "229", func(s *State) *uint8 { return &s.pendingEPSV }, (*Helper).extendedReply},
+	{codeAuth, "234", func(s *State) *uint8 { return &s.pendingAUTH }, (*Helper).authReply},
 }
 
 // deniedCode and deniedText are a reply in place of one that cannot be had, RFC
@@ -43,70 +43,70 @@ const (
 func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 	n, whole := lineLen(text)
 	line := text[:n]
-	which, open := h.expected(line)
+	which, open := h.findAwaited(line)
 	if open && !whole && !last {
 		return stream.Judgement{Do: stream.More}
 	}
-	j, rest := stream.Judgement{}, passing
+	j, rest := stream.Judgement{}, passRest
 	if which >= 0 {
-		a := &awaited[which]
+		a := &replies[which]
 		if j = a.judge(h, line, whole); h.denied {
-			rest = dropping
+			rest = dropRest
 		}
-		if h.mine = true; final(line) {
+		if h.isAwaited = true; isLastLine(line) {
 			*a.by(h.State)--
 		}
 	}
 	j.N = n
-	h.part(conntrack.DirOut, whole, rest)
-	h.track(line, whole)
+	h.setRest(conntrack.DirOut, whole, rest)
+	h.trackReply(line, whole)
 	return j
 }
 
-// expected finds the reply in awaited that line is, and that somebody waits for;
+// findAwaited finds the reply in awaited that line is, and that somebody waits for;
 // -1 if it is none. open: it is one, or could become one if more came.
-func (h *Helper) expected(line []byte) (which int, open bool) {
-	for i := range awaited {
-		a := &awaited[i]
-		if *a.by(h.State) == 0 || h.block != 0 && h.block != a.code {
+func (h *Helper) findAwaited(line []byte) (which int, open bool) {
+	for i := range replies {
+		a := &replies[i]
+		if *a.by(h.State) == 0 || h.multiline != 0 && h.multiline != a.code {
 			continue
 		}
 		switch n := min(len(line), codeLen); {
 		case string(line[:n]) != a.digits[:n]:
 		case n < codeLen || len(line) == codeLen:
 			open = true
-		case separates(line[codeLen]):
+		case endsCode(line[codeLen]):
 			return i, true
 		}
 	}
 	return -1, open
 }
 
-// separates says whether c can stand behind a code.
-func separates(c byte) bool { return c == ' ' || c == '-' || c == '\r' || c == '\n' }
+// endsCode says whether c can stand behind a code.
+func endsCode(c byte) bool { return c == ' ' || c == '-' || c == '\r' || c == '\n' }
 
-// final says whether a line that begins with a code ends its reply.
-func final(line []byte) bool { return line[codeLen] != '-' }
+// isLastLine says whether a line that begins with a code ends its reply.
+func isLastLine(line []byte) bool { return line[codeLen] != '-' }
 
-// track follows the server's lines to know which of them are replies: text is
+// trackReply follows the server's lines to know which of them are replies: text is
 // the next part of one, its end if whole.
-func (h *Helper) track(text []byte, whole bool) {
-	h.heads += uint8(copy(h.head[h.heads:], text))
+func (h *Helper) trackReply(text []byte, whole bool) {
+	h.replyHeadLen += uint8(copy(h.replyHead[h.replyHeadLen:], text))
 	if !whole {
 		return
 	}
-	head, mine := h.head[:h.heads], h.mine
-	h.heads, h.mine = 0, false
+	head, mine := h.replyHead[:h.replyHeadLen], h.isAwaited
+	h.replyHeadLen, h.isAwaited = 0, false
 	code, sep, ok := number(head, 999)
-	if !ok || len(head)-len(sep) != codeLen || len(sep) == 0 || !separates(sep[0]) {
+	if !ok || len(head)-len(sep) != codeLen || len(sep) == 0 || !endsCode(sep[0]) {
 		return
 	}
 	switch {
-	case h.block != 0 && int(h.block) != code:
-	case !final(head):
-		h.block = uint16(code)
+	case h.multiline != 0 && int(h.multiline) != code:
+	case !isLastLine(head):
+		h.multiline = uint16(code)
 	default:
-		h.block, h.denied, h.port = 0, false, 0
+		h.multiline, h.denied, h.announcedPort = 0, false, 0
 		if !mine && (code == codePassive || code == codeExtended) {
 			h.events |= EventUnasked
 		}
@@ -115,7 +115,7 @@ func (h *Helper) track(text []byte, whole bool) {
 
 // authReply treats the reply after which the connection is encrypted.
 func (h *Helper) authReply(line []byte, _ bool) stream.Judgement {
-	if !final(line) {
+	if !isLastLine(line) {
 		return stream.Judgement{}
 	}
 	h.events |= EventTLS
@@ -141,7 +141,7 @@ func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 		addr = h.terms.VIP
 	}
 	var b [len("255,255,255,255,255,255")]byte
-	return h.put(line, from, to, appendHostPort(b[:0], addr, vport))
+	return h.substitute(line, from, to, appendHostPort(b[:0], addr, vport))
 }
 
 // listener is who listens at the address of a 227: the server, if it is its own
@@ -168,26 +168,26 @@ func (h *Helper) extendedReply(line []byte, whole bool) stream.Judgement {
 	var b [len("|||65535|")]byte
 	d := line[from]
 	text := strconv.AppendUint(append(b[:0], d, d, d), uint64(vport), 10)
-	return h.put(line, from, to, append(text, d))
+	return h.substitute(line, from, to, append(text, d))
 }
 
 // announce has a data connection to the server expected. The lines of one reply
 // may say the same more than once.
 func (h *Helper) announce(server wire.Addr, port uint16) (vport uint16, ok bool) {
-	if h.block != 0 && h.port == port && !h.denied {
-		return h.vport, true
+	if h.multiline != 0 && h.announcedPort == port && !h.denied {
+		return h.announcedVPort, true
 	}
 	if vport, ok = h.expect.ExpectPassive(server, port); !ok {
 		h.events |= EventRefused
 		return 0, false
 	}
 	h.events |= EventPassive
-	h.port, h.vport = port, vport
+	h.announcedPort, h.announcedVPort = port, vport
 	return vport, true
 }
 
-// put replaces line[from:to].
-func (h *Helper) put(line []byte, from, to int, text []byte) stream.Judgement {
+// substitute replaces line[from:to].
+func (h *Helper) substitute(line []byte, from, to int, text []byte) stream.Judgement {
 	if bytes.Equal(line[from:to], text) {
 		return stream.Judgement{}
 	}
@@ -207,7 +207,7 @@ func (h *Helper) unreadable(line []byte, whole bool) stream.Judgement {
 		h.events |= EventUnreadable
 		return h.deny(line)
 	}
-	if final(line) && h.block == 0 {
+	if isLastLine(line) && h.multiline == 0 {
 		h.events |= EventUnreadable
 	}
 	return stream.Judgement{}
@@ -217,12 +217,12 @@ func (h *Helper) unreadable(line []byte, whole bool) stream.Judgement {
 // reply has begun with another code, that is kept.
 func (h *Helper) deny(line []byte) stream.Judgement {
 	code := deniedCode
-	if h.block != 0 && !h.denied {
+	if h.multiline != 0 && !h.denied {
 		code = string(line[:codeLen])
 	}
 	h.denied = true
 	b := append(h.text[:0], code...)
-	if final(line) {
+	if isLastLine(line) {
 		b = append(b, ' ')
 	} else {
 		b = append(b, '-')

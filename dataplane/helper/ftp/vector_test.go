@@ -144,47 +144,47 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Eve
 	var all [2]string
 	for i, text := range lines {
 		dir := streamtest.Dirs[i%2]
-		e := s.world.Ends[dir.Index()]
+		e := s.network.Ends[dir.Index()]
 		from := len(e.Out)
 		e.Out = append(e.Out, text...)
 		if cut > 0 && cut < len(text) {
-			s.world.Carry(dir, from, from+cut, false)
-			s.world.Carry(dir, from+cut, len(e.Out), true)
-			s.world.Carry(dir, from+again, from+max(again+1, cut-again), true)
-			s.world.Carry(dir, from+again, len(e.Out), false)
+			s.network.Carry(dir, from, from+cut, false)
+			s.network.Carry(dir, from+cut, len(e.Out), true)
+			s.network.Carry(dir, from+again, from+max(again+1, cut-again), true)
+			s.network.Carry(dir, from+again, len(e.Out), false)
 		}
-		s.world.Settle()
+		s.network.Settle()
 		if i < len(want) && want[i] != "" {
 			text = want[i]
 		}
 		all[dir.Index()] += text
-		if got := string(s.world.Ends[dir.Opposite().Index()].In); got != all[dir.Index()] {
+		if got := string(s.network.Ends[dir.Opposite().Index()].In); got != all[dir.Index()] {
 			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got, all[dir.Index()])
 		}
 	}
-	if !slices.Equal(s.expect.asked, asked) || s.notes != notes {
-		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.asked, s.notes, asked, notes)
+	if !slices.Equal(s.expect.calls, asked) || s.events != notes {
+		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.calls, s.events, asked, notes)
 	}
 }
 
 // TestAnew: a SYN after the end makes the connection one of which nothing is known.
 func TestAnew(t *testing.T) {
 	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
-	s.say(conntrack.DirIn, []byte("PASV\r\n"), 0)
-	for _, e := range s.world.Ends {
+	s.send(conntrack.DirIn, []byte("PASV\r\n"), 0)
+	for _, e := range s.network.Ends {
 		e.Finish = true
 	}
-	s.world.Settle()
+	s.network.Settle()
 	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	if outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.rules.terms, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.state.passive != 0 {
-		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.passive)
+	if outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.terms, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.state.pendingPASV != 0 {
+		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.pendingPASV)
 	}
 }
 
-// frames are segments from both ends, with what the connection is before them.
-func frames() (f [2]wire.Frame) {
+// sampleFrames are segments from both ends, with what the connection is before them.
+func sampleFrames() (f [2]wire.Frame) {
 	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
 	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
 	return f
@@ -192,7 +192,7 @@ func frames() (f [2]wire.Frame) {
 
 // TestNoAllocations: neither commands nor replies touch the heap.
 func TestNoAllocations(t *testing.T) {
-	samples, c, s, h := frames(), new(stream.Conn), new(State), New(new(never))
+	samples, c, s, h := sampleFrames(), new(stream.Conn), new(State), New(new(allowAll))
 	f, p := new(wire.Frame), new(wire.Packet)
 	buf := make([]byte, 256)
 	var notes Event
@@ -213,15 +213,15 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// never expects everything and remembers nothing.
-type never struct{}
+// allowAll expects everything and remembers nothing.
+type allowAll struct{}
 
-func (*never) ExpectPassive(_ wire.Addr, port uint16) (uint16, bool) { return port, true }
-func (*never) ExpectActive(wire.Addr, uint16) bool                   { return true }
+func (*allowAll) ExpectPassive(_ wire.Addr, port uint16) (uint16, bool) { return port, true }
+func (*allowAll) ExpectActive(wire.Addr, uint16) bool                   { return true }
 
 // BenchmarkProcess is three commands and the reply to one of them, each a segment.
 func BenchmarkProcess(b *testing.B) {
-	samples, c, s, h := frames(), new(stream.Conn), new(State), New(new(never))
+	samples, c, s, h := sampleFrames(), new(stream.Conn), new(State), New(new(allowAll))
 	f, p := new(wire.Frame), new(wire.Packet)
 	buf := make([]byte, 256)
 	for b.Loop() {
@@ -246,7 +246,7 @@ func BenchmarkManyLines(b *testing.B) {
 			}
 			p.TCPFlags, p.Payload = wire.TCPAck, bytes.Repeat([]byte(line), 1448/len(line))
 			sample := p.Frame()
-			c, s, h := new(stream.Conn), new(State), New(new(never))
+			c, s, h := new(stream.Conn), new(State), New(new(allowAll))
 			f, parsed := new(wire.Frame), new(wire.Packet)
 			for b.Loop() {
 				*c, *s = stream.Conn{}, State{}
@@ -276,7 +276,7 @@ func FuzzAddress(f *testing.F) {
 func FuzzLines(f *testing.F) {
 	for _, c := range commandLines {
 		for _, r := range []string{"227 (10,0,0,2,4,1)", "229 (|||5|)", "234-a\r\n234 b"} {
-			f.Add([]byte(fill(rand.New(rand.NewPCG(1, 2)), c, terms4)), []byte(r), uint64(len(c)))
+			f.Add([]byte(fillIn(rand.New(rand.NewPCG(1, 2)), c, terms4)), []byte(r), uint64(len(c)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, command, reply []byte, how uint64) {
@@ -288,8 +288,8 @@ func FuzzLines(f *testing.F) {
 		s := newSession(t, rand.New(rand.NewPCG(how, 0)), terms)
 		line := func(b []byte) []byte { return append(bytes.Clone(b), '\n') }
 		for range 2 {
-			s.say(conntrack.DirIn, line(command), int(how>>2&31))
-			s.say(conntrack.DirOut, line(reply), int(how>>2&31))
+			s.send(conntrack.DirIn, line(command), int(how>>2&31))
+			s.send(conntrack.DirOut, line(reply), int(how>>2&31))
 		}
 	})
 }

@@ -5,9 +5,9 @@ import (
 	"uvs/fwd"
 )
 
-// keptRoom is the headroom that composing leaves to the link (a virtio_net_hdr
+// linkHeadroom is the headroom that composing leaves to the link (a virtio_net_hdr
 // of 10 bytes, rounded up).
-const keptRoom = 16
+const linkHeadroom = 16
 
 // A segment grows to no more than what every path takes (RFC 9293 section
 // 3.7.1), unless it was longer already: its sender knows the path, we do not.
@@ -19,22 +19,22 @@ const (
 // piece is a part of a segment's new payload: n bytes at `at`, either of the
 // payload as it came or of half.text.
 type piece struct {
-	at, n int
-	text  bool
+	at, n  int
+	edited bool
 }
 
 // plan is a segment's new payload, from which it is then put together.
 type plan struct {
-	pieces [2*maxEdits + 1]piece
-	count  int
-	length int    // bytes of all pieces
-	grown  int    // bytes the payload's start must move back
-	seq    uint32 // new: of the first byte
+	pieces     [2*maxEdits + 1]piece
+	count      int
+	length     int    // bytes of all pieces
+	headGrowth int    // bytes the payload's start must move back
+	seq        uint32 // new: of the first byte
 
 	// Bounds: length, and growth towards the front and the back of the buffer.
-	most, front, back int
-	came              int  // length of the payload as it came
-	full              bool // some bound was met, and the rest left out
+	maxLen, headroom, tailroom int
+	oldLen                     int  // length of the payload as it came
+	truncated                  bool // some bound was met, and the rest left out
 }
 
 // add puts a piece at the end, or as much of it as the bounds allow.
@@ -44,36 +44,36 @@ type plan struct {
 // to be read, if every piece of the old payload moves no further back than
 // grown; and the whole must end in the buffer.
 func (p *plan) add(x piece) {
-	if p.full || x.n == 0 {
+	if p.truncated || x.n == 0 {
 		return
 	}
-	n := min(x.n, p.most-p.length)
-	if x.text {
-		n = min(n, p.came+p.back+p.front-p.length)
-	} else if p.length-x.at > p.front {
+	n := min(x.n, p.maxLen-p.length)
+	if x.edited {
+		n = min(n, p.oldLen+p.tailroom+p.headroom-p.length)
+	} else if p.length-x.at > p.headroom {
 		n = 0
 	}
-	p.full = n < x.n
+	p.truncated = n < x.n
 	if n <= 0 {
 		return
 	}
 	x.n = n
-	if x.text {
-		p.grown = max(p.grown, p.length+n-p.came-p.back)
+	if x.edited {
+		p.headGrowth = max(p.headGrowth, p.length+n-p.oldLen-p.tailroom)
 	} else {
-		p.grown = max(p.grown, p.length-x.at)
+		p.headGrowth = max(p.headGrowth, p.length-x.at)
 	}
 	p.pieces[p.count] = x
 	p.count++
 	p.length += n
 }
 
-// bound sets the bounds for the segment in frame f.
-func (p *plan) bound(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16) {
+// setLimits sets the bounds for the segment in frame f.
+func (p *plan) setLimits(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16) {
 	headers := len(s.tcp) - len(s.payload)
-	p.came = len(s.payload)
-	p.front = max(0, f.Headroom()-keptRoom)
-	p.back = len(f.Buf) - int(f.End)
+	p.oldLen = len(s.payload)
+	p.headroom = max(0, f.Headroom()-linkHeadroom)
+	p.tailroom = len(f.Buf) - int(f.End)
 	longest := 0xffff - int(packet.L4-packet.L3) - headers // of what IPv4 can say; IPv6 can say more
 	if !f.IsGSO() {
 		safe := safeMSS4
@@ -85,16 +85,16 @@ func (p *plan) bound(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16)
 		}
 		longest = min(longest, safe-(headers-wire.TCPLen))
 	}
-	p.most = max(p.came, longest)
+	p.maxLen = max(p.oldLen, longest)
 }
 
-// lay plans the new payload for the old numbers from `from` to end of a segment
+// layout plans the new payload for the old numbers from `from` to end of a segment
 // whose payload begins at the old number seq.
-func (p *plan) lay(h *half, seq, from, end uint32) {
+func (p *plan) layout(h *half, seq, from, end uint32) {
 	from = h.resume(from, end)
 	shift, text := h.base, 0
-	p.seq = h.forth(from)
-	for i := range h.edits[:h.edited] {
+	p.seq = h.toReceiver(from)
+	for i := range h.edits[:h.numEdits] {
 		e := &h.edits[i]
 		if !before(e.start, end) {
 			break
@@ -104,12 +104,12 @@ func (p *plan) lay(h *half, seq, from, end uint32) {
 			switch start := e.start + shift; {
 			case before(from, e.start):
 				p.add(piece{at: int(from - seq), n: int(e.start - from)})
-			case p.length == 0 && h.heard:
+			case p.length == 0 && h.peerSeen:
 				// The receiver may have a part of it: then the rest will do.
 				skip = int(min(max(0, int32(h.acked-start)), int32(e.new)))
 				p.seq = start + uint32(skip)
 			}
-			p.add(piece{at: text + skip, n: int(e.new) - skip, text: true})
+			p.add(piece{at: text + skip, n: int(e.new) - skip, edited: true})
 			from = e.end()
 		}
 		shift += e.growth()
@@ -120,27 +120,27 @@ func (p *plan) lay(h *half, seq, from, end uint32) {
 	}
 }
 
-// same says whether the payload is what came.
-func (p *plan) same() bool {
-	return p.length == p.came && (p.count == 0 || p.count == 1 && !p.pieces[0].text)
+// unchanged says whether the payload is what came.
+func (p *plan) unchanged() bool {
+	return p.length == p.oldLen && (p.count == 0 || p.count == 1 && !p.pieces[0].edited)
 }
 
-// put writes the planned payload into the frame and moves the headers before it,
+// write writes the planned payload into the frame and moves the headers before it,
 // with all lengths but no checksum of TCP.
-func (p *plan) put(f *wire.Frame, packet *wire.Packet, s *segment, h *half) {
+func (p *plan) write(f *wire.Frame, packet *wire.Packet, s *segment, h *half) {
 	headers := f.Len() - len(s.payload)
 	payload := int(f.Off) + headers
-	to := payload - p.grown
-	copy(f.Buf[int(f.Off)-p.grown:], f.Buf[f.Off:payload])
+	to := payload - p.headGrowth
+	copy(f.Buf[int(f.Off)-p.headGrowth:], f.Buf[f.Off:payload])
 	at := to
 	for _, x := range p.pieces[:p.count] {
 		from := f.Buf[payload:]
-		if x.text {
+		if x.edited {
 			from = h.text[:]
 		}
 		at += copy(f.Buf[at:], from[x.at:x.at+x.n])
 	}
-	f.Off -= int32(p.grown)
+	f.Off -= int32(p.headGrowth)
 	f.End = int32(at)
 	s.tcp = wire.TCP(f.From(packet.L4))
 	fwd.SetLen(f, packet, uint32(f.Len())-uint32(packet.L3))

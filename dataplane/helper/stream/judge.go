@@ -2,23 +2,23 @@ package stream
 
 import "uvs/conntrack"
 
-// advance hands new text of a half to the Rewriter: text begins at next. last
+// judgeAll hands new text of a half to the Rewriter: text begins at next. last
 // says that the FIN is behind it. It stops before text for which there is no
 // memory left; that is then not judged.
-func (c *Conn) advance(dir conntrack.Dir, text []byte, last bool, rw Rewriter) {
-	h := &c.half[dir.Index()]
+func (c *Conn) judgeAll(dir conntrack.Dir, text []byte, last bool, rw Rewriter) {
+	h := &c.halves[dir.Index()]
 	for len(text) > 0 || last && h.held > 0 {
 		switch {
-		case c.blind && h.held == 0:
+		case c.passthrough && h.held == 0:
 			h.next += uint32(len(text))
 			return
-		case !h.spare():
+		case !h.hasRoom():
 			return
-		case c.blind:
+		case c.passthrough:
 			h.pass(int(h.held))
 			continue
 		}
-		n := c.judge(dir, text, last, rw)
+		n := c.judgeUnit(dir, text, last, rw)
 		if c.refused {
 			return
 		}
@@ -26,13 +26,13 @@ func (c *Conn) advance(dir conntrack.Dir, text []byte, last bool, rw Rewriter) {
 	}
 }
 
-// spare says whether one more unit can be kept back and edited.
-func (h *half) spare() bool { return h.edited < maxEdits && int(h.used)+MaxUnit <= maxText }
+// hasRoom says whether one more unit can be kept back and edited.
+func (h *half) hasRoom() bool { return h.numEdits < maxEdits && int(h.used)+MaxUnit <= maxText }
 
-// judge asks the Rewriter about what is kept back and the text behind it, and
+// judgeUnit asks the Rewriter about what is kept back and the text behind it, and
 // does what it says. It returns how many bytes of text are done with.
-func (c *Conn) judge(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int {
-	h := &c.half[dir.Index()]
+func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int {
+	h := &c.halves[dir.Index()]
 	unit := text[:min(len(text), MaxUnit)]
 	if h.held > 0 {
 		whole := h.text[h.used : h.used+MaxUnit]
@@ -46,9 +46,9 @@ func (c *Conn) judge(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int
 	}
 	switch {
 	case j.Do == More && !last:
-		return h.keep(unit)
+		return h.holdBack(unit)
 	case j.Do == Leave:
-		c.blind = true
+		c.passthrough = true
 		return 0
 	case j.Do == Refuse || j.Do == Replace && !h.fits(n, len(j.New)):
 		c.refused = true
@@ -59,9 +59,9 @@ func (c *Conn) judge(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int
 	return h.pass(n)
 }
 
-// keep keeps unit back, what was kept before and all of the text behind it, and
+// holdBack keeps unit back, what was kept before and all of the text behind it, and
 // returns how much of the text that is.
-func (h *half) keep(unit []byte) int {
+func (h *half) holdBack(unit []byte) int {
 	copy(h.text[h.used:], unit)
 	n := len(unit) - int(h.held)
 	h.held = uint16(len(unit))
@@ -77,7 +77,7 @@ func (h *half) pass(n int) int {
 		h.next += uint32(n)
 		return n
 	}
-	return h.edit(n, n)
+	return h.addEdit(n, n)
 }
 
 // fits says whether the first n bytes can be replaced by size bytes.
@@ -92,15 +92,15 @@ func (h *half) replace(n int, text []byte) int {
 		copy(h.text[int(h.used)+len(text):], h.text[at:at+rest])
 	}
 	copy(h.text[h.used:], text)
-	return h.edit(n, len(text))
+	return h.addEdit(n, len(text))
 }
 
-// edit remembers that the first old bytes of what is kept back and the text
+// addEdit remembers that the first old bytes of what is kept back and the text
 // behind it go on as the new bytes that stand in h.text.
-func (h *half) edit(old, new int) int {
+func (h *half) addEdit(old, new int) int {
 	kept := min(old, int(h.held))
-	h.edits[h.edited] = edit{start: h.line(), old: uint16(old), new: uint16(new), acked: uint16(kept)}
-	h.edited++
+	h.edits[h.numEdits] = edit{start: h.heldFrom(), old: uint16(old), new: uint16(new), acked: uint16(kept)}
+	h.numEdits++
 	h.used += uint16(new)
 	h.held -= uint16(kept)
 	h.next += uint32(old - kept)

@@ -373,7 +373,7 @@ func TestSYN(t *testing.T) {
 		f := s.frame(dir)
 		var p wire.Packet
 		wire.Parse(&f, &p)
-		return x.c.Anew(dir, &f, &p)
+		return x.c.Restarts(dir, &f, &p)
 	}
 	syn := seg{seq: -1, flags: wire.TCPSyn, noACK: true}
 	other := seg{seq: 1000, flags: wire.TCPSyn, noACK: true}
@@ -410,7 +410,7 @@ func TestQuoted(t *testing.T) {
 	x.pass(client, seg{text: "a\n+b\nc\n"}, "a\n<+b>\nc\n")
 	first := uint32(isnClient + 1)
 	for quoted, want := range map[uint32]uint32{0: 0, 2: 2, 3: 2, 6: 2, 7: 5, 9: 7} {
-		if got := x.c.Quoted(client, first+quoted) - first; got != want {
+		if got := x.c.QuotedSeq(client, first+quoted) - first; got != want {
 			t.Errorf("%d is %d, want %d", quoted, got, want)
 		}
 	}

@@ -23,10 +23,10 @@ const (
 // segment seen, as if a line began there. Whoever uses it must see to it that
 // only one frame is processed with it at a time.
 type Conn struct {
-	half    [2]half // by the Dir that sends
-	blind   bool    // the text is no longer looked at, only numbers are shifted
-	refused bool    // nothing goes on any more but resets
-	reset   bool    // a reset was seen
+	halves      [2]half // by the Dir that sends
+	passthrough bool    // the text is no longer looked at, only numbers are shifted
+	refused     bool    // nothing goes on any more but resets
+	reset       bool    // a reset was seen
 }
 
 // Outcome is what became of a segment.
@@ -117,64 +117,64 @@ func (c *Conn) Process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, rw Rewr
 	}
 	var s segment
 	s.read(f, p)
-	c.note(dir, &s)
+	c.observe(dir, &s)
 	if s.has(wire.TCPSyn | wire.TCPRst) {
-		return c.control(dir, f, p, &s)
+		return c.synOrRst(dir, f, p, &s)
 	}
 	if c.refused {
 		return DroppedRefused
 	}
-	h := &c.half[dir.Index()]
+	h := &c.halves[dir.Index()]
 	if len(s.payload) == 0 && !s.has(wire.TCPFin) {
-		c.renumber(dir, f, p, &s, h.forth(s.seq), false)
+		c.renumber(dir, f, p, &s, h.toReceiver(s.seq), false)
 		return Passed
 	}
-	return c.text(dir, f, p, &s, rw)
+	return c.payload(dir, f, p, &s, rw)
 }
 
-// Anew says whether the segment, a SYN, begins another connection than the one
+// Restarts says whether the segment, a SYN, begins another connection than the one
 // remembered: that is over, or was only asked for. c must then be the zero value
 // before the segment is processed.
-func (c *Conn) Anew(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
-	h := &c.half[conntrack.DirIn.Index()]
+func (c *Conn) Restarts(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
+	h := &c.halves[conntrack.DirIn.Index()]
 	return dir == conntrack.DirIn && p.TCPFlags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn &&
-		p.Fragment == wire.FragmentNone && h.seen && wire.TCP(f.From(p.L4)).Seq()+1 != h.next &&
-		(c.reset || h.untouched() || h.ended && c.half[conntrack.DirOut.Index()].ended)
+		p.Fragment == wire.FragmentNone && h.started && wire.TCP(f.From(p.L4)).Seq()+1 != h.next &&
+		(c.reset || h.noTextYet() || h.finSeen && c.halves[conntrack.DirOut.Index()].finSeen)
 }
 
-// Quoted is the sequence number that the sender in dir knows a segment by, of which
+// QuotedSeq is the sequence number that the sender in dir knows a segment by, of which
 // an ICMP error quotes seq, the receiver's number.
-func (c *Conn) Quoted(dir conntrack.Dir, seq uint32) uint32 {
-	return c.half[dir.Index()].backRight(seq)
+func (c *Conn) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 {
+	return c.halves[dir.Index()].toSenderBefore(seq)
 }
 
-// note remembers what a segment says of its sender, and of what its sender has
+// observe remembers what a segment says of its sender, and of what its sender has
 // received.
-func (c *Conn) note(dir conntrack.Dir, s *segment) {
-	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
+func (c *Conn) observe(dir conntrack.Dir, s *segment) {
+	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
 	switch {
 	case s.has(wire.TCPRst):
 		c.reset = true
 		return
 	case s.has(wire.TCPSyn):
-		if !h.seen || h.untouched() {
-			h.begin(s.seq)
-			h.mss, h.scale, h.scaled, h.greeted = s.mss, s.scale, s.scaled, true
+		if !h.started || h.noTextYet() {
+			h.start(s.seq)
+			h.mss, h.scale, h.hasScale, h.synSeen = s.mss, s.scale, s.hasScale, true
 		}
-	case !h.seen:
-		h.begin(s.seq)
+	case !h.started:
+		h.start(s.seq)
 	}
-	if s.stamped {
-		if !h.stamped {
-			h.stamp = s.stamp
+	if s.hasTSval {
+		if !h.hasTSval {
+			h.tsval = s.tsval
 		}
-		h.stamp, h.stamped = later(h.stamp, s.stamp), true
+		h.tsval, h.hasTSval = later(h.tsval, s.tsval), true
 	}
 	if s.has(wire.TCPAck) {
-		if !o.seen {
-			o.begin(s.ack)
+		if !o.started {
+			o.start(s.ack)
 		}
-		o.hear(s.ack, uint32(s.tcp.Window())<<c.scale(dir, s))
+		o.ackReceived(s.ack, uint32(s.tcp.Window())<<c.scale(dir, s))
 	}
 }
 
@@ -182,29 +182,29 @@ func (c *Conn) note(dir conntrack.Dir, s *segment) {
 // have one, and if their SYNs were not seen. (Then windows are passed on as they
 // are; they end where they would have but for the few bytes an edit adds.)
 func (c *Conn) scale(dir conntrack.Dir, s *segment) uint8 {
-	if s.has(wire.TCPSyn) || !c.half[dir.Index()].scaled || !c.half[dir.Opposite().Index()].scaled {
+	if s.has(wire.TCPSyn) || !c.halves[dir.Index()].hasScale || !c.halves[dir.Opposite().Index()].hasScale {
 		return 0
 	}
-	return c.half[dir.Index()].scale
+	return c.halves[dir.Index()].scale
 }
 
-// control treats SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
+// synOrRst treats SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
 // retransmission.
-func (c *Conn) control(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
-	seq := c.half[dir.Index()].forth(s.tcp.Seq())
+func (c *Conn) synOrRst(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	seq := c.halves[dir.Index()].toReceiver(s.tcp.Seq())
 	if !s.has(wire.TCPSyn) || len(s.payload) == 0 {
 		c.renumber(dir, f, p, s, seq, false)
 		return Passed
 	}
-	new(plan).put(f, p, s, &c.half[dir.Index()])
+	new(plan).write(f, p, s, &c.halves[dir.Index()])
 	c.renumber(dir, f, p, s, seq, true)
 	return Shortened
 }
 
-// text treats a segment with text or FIN.
-func (c *Conn) text(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
-	h := &c.half[dir.Index()]
-	if !c.take(dir, s, rw) {
+// payload treats a segment with text or FIN.
+func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
+	h := &c.halves[dir.Index()]
+	if !c.acceptNew(dir, s, rw) {
 		return DroppedGap
 	}
 	if c.refused {
@@ -212,40 +212,40 @@ func (c *Conn) text(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment
 	}
 	end := s.seq + uint32(len(s.payload))
 	to := end // of what goes on
-	if before(h.line(), end) {
-		to = h.line()
+	if before(h.heldFrom(), end) {
+		to = h.heldFrom()
 	}
-	if h.edited == 0 && to == end && s.seq == h.from(s.seq) && !before(h.next, s.end()) {
-		c.renumber(dir, f, p, s, h.forth(s.seq), false)
+	if h.numEdits == 0 && to == end && s.seq == h.firstKnown(s.seq) && !before(h.next, s.end()) {
+		c.renumber(dir, f, p, s, h.toReceiver(s.seq), false)
 		return Passed
 	}
 
 	var x plan
-	x.bound(f, p, s, c.half[dir.Opposite().Index()].mss)
-	x.lay(h, s.seq, h.from(s.seq), to)
-	fin := s.has(wire.TCPFin) && !x.full && !before(h.next, s.end())
+	x.setLimits(f, p, s, c.halves[dir.Opposite().Index()].mss)
+	x.layout(h, s.seq, h.firstKnown(s.seq), to)
+	fin := s.has(wire.TCPFin) && !x.truncated && !before(h.next, s.end())
 	switch {
 	case x.length > 0:
-	case x.full:
+	case x.truncated:
 		return DroppedRoom
 	case fin:
-		x.seq = h.forth(end)
-	case h.from(end) != end || h.bounded() && end == h.floor: // all of it arrived long ago: make the receiver say so
-		x.seq = h.forth(h.floor) - 1
+		x.seq = h.toReceiver(end)
+	case h.firstKnown(end) != end || h.startKnown() && end == h.floor: // all of it arrived long ago: make the receiver say so
+		x.seq = h.toReceiver(h.floor) - 1
 	case before(h.next, end):
 		return DroppedFull
 	default:
-		return c.acknowledge(dir, f, p, s)
+		return c.answerWithAck(dir, f, p, s)
 	}
-	rewritten := !x.same()
+	rewritten := !x.unchanged()
 	if rewritten {
 		if p.Len > 0xffff { // with a jumbo option of its own
 			return DroppedRoom
 		}
-		x.put(f, p, s, h)
+		x.write(f, p, s, h)
 	}
 	outcome := Passed
-	if to != end || x.full {
+	if to != end || x.truncated {
 		outcome = Shortened
 	}
 	if s.has(wire.TCPFin) && !fin {
@@ -257,24 +257,24 @@ func (c *Conn) text(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment
 	return outcome
 }
 
-// take has what is new in a segment judged, its FIN included. False: there is
+// acceptNew has what is new in a segment judged, its FIN included. False: there is
 // text before it that was not seen.
-func (c *Conn) take(dir conntrack.Dir, s *segment, rw Rewriter) bool {
-	h := &c.half[dir.Index()]
+func (c *Conn) acceptNew(dir conntrack.Dir, s *segment, rw Rewriter) bool {
+	h := &c.halves[dir.Index()]
 	fin := s.has(wire.TCPFin)
 	end := s.seq + uint32(len(s.payload))
 	switch {
-	case c.blind && h.held == 0: // what is not looked at may come in any order
+	case c.passthrough && h.held == 0: // what is not looked at may come in any order
 		if before(h.next, s.end()) {
-			h.next, h.ended = s.end(), fin
+			h.next, h.finSeen = s.end(), fin
 		}
 	case before(h.next, s.seq):
 		return false
-	case h.ended || before(end, h.next):
+	case h.finSeen || before(end, h.next):
 	default:
-		c.advance(dir, s.payload[h.next-s.seq:], fin, rw)
+		c.judgeAll(dir, s.payload[h.next-s.seq:], fin, rw)
 		if fin && h.next == end && h.held == 0 {
-			h.next, h.ended = h.next+1, true
+			h.next, h.finSeen = h.next+1, true
 		}
 	}
 	return true
@@ -283,23 +283,23 @@ func (c *Conn) take(dir conntrack.Dir, s *segment, rw Rewriter) bool {
 // renumber puts the segment's numbers into those of its receiver: seq is its
 // sequence number there, dirty says that its checksum must be made anew anyway.
 func (c *Conn) renumber(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, seq uint32, dirty bool) {
-	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
+	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
 	if s.has(wire.TCPUrg) {
 		at := s.tcp.Seq() + uint32(s.tcp.Urgent()) // the last urgent byte, or behind it
-		s.tcp.SetUrgent(uint16(max(0, min(int32(h.forth(at)-seq), 0xffff))))
+		s.tcp.SetUrgent(uint16(max(0, min(int32(h.toReceiver(at)-seq), 0xffff))))
 		dirty = true
 	}
 	if s.tcp.Seq() != seq {
 		s.tcp.SetSeq(seq)
 		dirty = true
 	}
-	if s.has(wire.TCPAck) && (o.folded || !o.plain()) {
-		ack := o.back(s.ack)
+	if s.has(wire.TCPAck) && (o.compacted || !o.unshifted()) {
+		ack := o.toSender(s.ack)
 		s.tcp.SetAck(ack)
-		if h.greeted && o.greeted {
+		if h.synSeen && o.synSeen {
 			scale := c.scale(dir, s)
 			edge := s.ack + uint32(s.tcp.Window())<<scale
-			s.tcp.SetWindow(stated(o.window(ack, edge), scale))
+			s.tcp.SetWindow(windowField(o.window(ack, edge), scale))
 		}
 		s.mapSACK(o)
 		dirty = true
@@ -309,28 +309,28 @@ func (c *Conn) renumber(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *seg
 	}
 }
 
-// stated is a window as a header says it.
-func stated(window uint32, scale uint8) uint16 { return uint16(min(window>>scale, 0xffff)) }
+// windowField is a window as a header says it.
+func windowField(window uint32, scale uint8) uint16 { return uint16(min(window>>scale, 0xffff)) }
 
-// acknowledge turns a segment of which nothing goes on into an ACK to its sender,
+// answerWithAck turns a segment of which nothing goes on into an ACK to its sender,
 // of what its receiver has and of what was kept back for it.
-func (c *Conn) acknowledge(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
-	h, o := &c.half[dir.Index()], &c.half[dir.Opposite().Index()]
-	if !h.heard || !s.has(wire.TCPAck) || s.stamped && !o.stamped {
+func (c *Conn) answerWithAck(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
+	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
+	if !h.peerSeen || !s.has(wire.TCPAck) || s.hasTSval && !o.hasTSval {
 		return DroppedKept
 	}
 	scale := uint8(0)
-	if h.scaled && o.scaled {
+	if h.hasScale && o.hasScale {
 		scale = o.scale
 	}
-	h.fold()
-	ack, window := h.back(h.acked), h.edge-h.acked
-	if h.greeted && o.greeted {
+	h.compact()
+	ack, window := h.toSender(h.acked), h.edge-h.acked
+	if h.synSeen && o.synSeen {
 		window = h.window(ack, h.edge)
 	}
 	answer := reply.TCPAck{
-		Seq: s.ack, Ack: ack, Window: stated(window, scale),
-		Stamped: s.stamped, Stamp: o.stamp, Echo: s.stamp,
+		Seq: s.ack, Ack: ack, Window: windowField(window, scale),
+		Stamped: s.hasTSval, Stamp: o.tsval, Echo: s.tsval,
 	}
 	if !reply.Acknowledge(f, p, &answer) {
 		return DroppedKept

@@ -14,12 +14,12 @@ type segment struct {
 	ack     uint32 // as it came
 	flags   uint8
 
-	mss     uint16 // SYN: maximum segment size, 0 if not said
-	scale   uint8  // SYN: window scale
-	scaled  bool   // SYN: it was said
-	stamped bool   // stamp is there
-	stamp   uint32 // TSval
-	sackAt  int    // where the SACK option is in the header, 0 if there is none
+	mss      uint16 // SYN: maximum segment size, 0 if not said
+	scale    uint8  // SYN: window scale
+	hasScale bool   // SYN: it was said
+	hasTSval bool   // stamp is there
+	tsval    uint32 // TSval
+	sackAt   int    // where the SACK option is in the header, 0 if there is none
 }
 
 // TCP options, IANA: kind, length in bytes, value. RFC 9293 section 3.2, RFC
@@ -66,9 +66,9 @@ func (s *segment) option(at int, value []byte) {
 	case kind == optionMSS && len(value) == 2 && syn:
 		s.mss = binary.BigEndian.Uint16(value)
 	case kind == optionScale && len(value) == 1 && syn:
-		s.scale, s.scaled = min(value[0], maxScale), true
+		s.scale, s.hasScale = min(value[0], maxScale), true
 	case kind == optionStamp && len(value) == 8:
-		s.stamp, s.stamped = binary.BigEndian.Uint32(value), true
+		s.tsval, s.hasTSval = binary.BigEndian.Uint32(value), true
 	case kind == optionSACK && len(value)%sackBlock == 0:
 		s.sackAt = at
 	}
@@ -97,8 +97,8 @@ func (s *segment) mapSACK(h *half) {
 	option = option[:option[1]]
 	kept := 2
 	for at := kept; at < len(option); at += sackBlock {
-		left := h.backLeft(binary.BigEndian.Uint32(option[at:]))
-		right := h.backRight(binary.BigEndian.Uint32(option[at+4:]))
+		left := h.leftEdgeToSender(binary.BigEndian.Uint32(option[at:]))
+		right := h.toSenderBefore(binary.BigEndian.Uint32(option[at+4:]))
 		if before(left, right) {
 			binary.BigEndian.PutUint32(option[kept:], left)
 			binary.BigEndian.PutUint32(option[kept+4:], right)

@@ -19,30 +19,30 @@ import (
 // End is one end of the connection. Positions count bytes of text; the SYN is
 // before position 0, the FIN behind the last.
 type End struct {
-	t         testing.TB
-	Addr, To  string // "10.0.0.1:1234": its own, and whom it calls
-	ISN, Peer uint32 // first numbers, of the SYNs
-	MSS       uint16
-	Scale     uint8
-	Stamps    bool // timestamps are used
-	Finish    bool // a FIN follows the text
+	t          testing.TB
+	Addr, To   string // "10.0.0.1:1234": its own, and whom it calls
+	ISN, Peer  uint32 // first numbers, of the SYNs
+	MSS        uint16
+	Scale      uint8
+	Timestamps bool // timestamps are used
+	Finish     bool // a FIN follows the text
 
 	Out      []byte // what it has to send
 	una, nxt int    // what is acknowledged of it, and sent
 	sacked   map[int]bool
 
-	In    []byte       // what it has received in order
-	ahead map[int]byte // and beyond a gap
-	Ended bool         // with the FIN
-	finAt int          // position of a FIN beyond a gap, -1: none
-	doubt [2]int       // the last range that came twice, for a D-SACK
+	In         []byte       // what it has received in order
+	outOfOrder map[int]byte // and beyond a gap
+	Ended      bool         // with the FIN
+	finAt      int          // position of a FIN beyond a gap, -1: none
+	dsack      [2]int       // the last range that came twice, for a D-SACK
 
-	clock uint32 // of the timestamps
-	told  uint32 // the peer's last TSval
+	tsval     uint32 // of the timestamps
+	peerTSval uint32 // the peer's last TSval
 }
 
-// fins is 1 if the FIN is to be sent.
-func (e *End) fins() int {
+// finLen is 1 if the FIN is to be sent.
+func (e *End) finLen() int {
 	if e.Finish {
 		return 1
 	}
@@ -50,24 +50,24 @@ func (e *End) fins() int {
 }
 
 // Done says whether everything was sent and acknowledged.
-func (e *End) Done() bool { return e.una == len(e.Out)+e.fins() }
+func (e *End) Done() bool { return e.una == len(e.Out)+e.finLen() }
 
 // options are the TCP options of a segment that is no SYN.
 func (e *End) options() []byte {
 	var b []byte
-	if e.Stamps {
-		e.clock++
+	if e.Timestamps {
+		e.tsval++
 		b = append(b, 1, 1, 8, 10)
-		b = binary.BigEndian.AppendUint32(b, e.clock)
-		b = binary.BigEndian.AppendUint32(b, e.told)
+		b = binary.BigEndian.AppendUint32(b, e.tsval)
+		b = binary.BigEndian.AppendUint32(b, e.peerTSval)
 	}
 	var blocks [][2]int
-	if e.doubt != [2]int{} {
-		blocks = append(blocks, e.doubt)
-		e.doubt = [2]int{}
+	if e.dsack != [2]int{} {
+		blocks = append(blocks, e.dsack)
+		e.dsack = [2]int{}
 	}
-	if len(e.ahead) > 0 {
-		for at, n := len(e.In), len(e.ahead); n > 0 && len(blocks) < 3; at++ {
+	if len(e.outOfOrder) > 0 {
+		for at, n := len(e.In), len(e.outOfOrder); n > 0 && len(blocks) < 3; at++ {
 			from := at
 			for e.has(at) {
 				at, n = at+1, n-1
@@ -90,14 +90,14 @@ func (e *End) options() []byte {
 
 // has says whether the byte at a position has arrived beyond a gap.
 func (e *End) has(at int) bool {
-	_, ok := e.ahead[at]
+	_, ok := e.outOfOrder[at]
 	return ok
 }
 
 // synOptions are those of a SYN: MSS, window scale, SACK permitted, timestamps.
 func (e *End) synOptions() []byte {
 	b := []byte{2, 4, uint8(e.MSS >> 8), uint8(e.MSS), 3, 3, e.Scale, 1, 1, 1, 4, 2}
-	if e.Stamps {
+	if e.Timestamps {
 		b = append(b, e.options()...)
 	}
 	return b
@@ -130,28 +130,28 @@ func (e *End) Segment(from, to int, s Shape) wire.Frame {
 		flags |= wire.TCPFin
 	}
 	e.nxt = max(e.nxt, to)
-	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Room, s.Back)
+	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Headroom, s.Tailroom)
 }
 
 // Ack is a segment without text.
 func (e *End) Ack(s Shape) wire.Frame {
-	return e.frame(wire.TCPAck, e.ISN+1+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Room, s.Back)
+	return e.frame(wire.TCPAck, e.ISN+1+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Headroom, s.Tailroom)
 }
 
 // Probe is a keepalive: a number that was acknowledged long ago.
 func (e *End) Probe(s Shape) wire.Frame {
-	return e.frame(wire.TCPAck, e.ISN+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Room, s.Back)
+	return e.frame(wire.TCPAck, e.ISN+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Headroom, s.Tailroom)
 }
 
 // Shape is how a frame comes in.
 type Shape struct {
-	GSO        uint16 // a super-frame of such pieces
-	Partial    bool   // checksum half made
-	Room, Back int    // bytes in the buffer before and behind the frame
+	GSO                uint16 // a super-frame of such pieces
+	Partial            bool   // checksum half made
+	Headroom, Tailroom int    // bytes in the buffer before and behind the frame
 }
 
-// plain is the shape frames mostly have.
-var plain = Shape{Room: wire.Headroom}
+// defaultShape is the shape frames mostly have.
+var defaultShape = Shape{Headroom: wire.Headroom}
 
 // Receive treats a frame that arrived, and fails the test if it could not have
 // come from the other end.
@@ -167,21 +167,21 @@ func (e *End) Receive(f wire.Frame) {
 		e.t.Fatalf("no TCP in %x", f.Bytes())
 	}
 	if tcp.ACK && !tcp.SYN {
-		e.acknowledged(tcp)
+		e.receiveAck(tcp)
 	}
 	for _, o := range tcp.Options {
 		if o.OptionType == layers.TCPOptionKindTimestamps && len(o.OptionData) == 8 {
-			e.told = binary.BigEndian.Uint32(o.OptionData)
-			if echo := binary.BigEndian.Uint32(o.OptionData[4:]); echo > e.clock {
-				e.t.Fatalf("%s: echoes TSval %d, %d was sent last", e.Addr, echo, e.clock)
+			e.peerTSval = binary.BigEndian.Uint32(o.OptionData)
+			if echo := binary.BigEndian.Uint32(o.OptionData[4:]); echo > e.tsval {
+				e.t.Fatalf("%s: echoes TSval %d, %d was sent last", e.Addr, echo, e.tsval)
 			}
 		}
 	}
-	e.text(int(int32(tcp.Seq-e.Peer-1)), tcp.LayerPayload(), tcp.FIN)
+	e.receiveText(int(int32(tcp.Seq-e.Peer-1)), tcp.LayerPayload(), tcp.FIN)
 }
 
-// acknowledged checks and notes ACK and SACK.
-func (e *End) acknowledged(tcp *layers.TCP) {
+// receiveAck checks and notes ACK and SACK.
+func (e *End) receiveAck(tcp *layers.TCP) {
 	e.t.Helper()
 	ack := int(int32(tcp.Ack - e.ISN - 1))
 	if ack > e.nxt || ack < 0 {
@@ -205,12 +205,12 @@ func (e *End) acknowledged(tcp *layers.TCP) {
 	}
 }
 
-// text takes text that arrived at a position.
-func (e *End) text(at int, text []byte, fin bool) {
+// receiveText takes text that arrived at a position.
+func (e *End) receiveText(at int, text []byte, fin bool) {
 	e.t.Helper()
 	twice := 0
 	for i, c := range text {
-		had, ok := e.ahead[at+i]
+		had, ok := e.outOfOrder[at+i]
 		switch {
 		case at+i < 0:
 			e.t.Fatalf("%s: received text before the first, %d", e.Addr, at)
@@ -224,14 +224,14 @@ func (e *End) text(at int, text []byte, fin bool) {
 			twice++
 		}
 		if at+i >= len(e.In) {
-			e.ahead[at+i] = c
+			e.outOfOrder[at+i] = c
 		}
 	}
 	if twice == len(text) && twice > 0 {
-		e.doubt = [2]int{at, at + len(text)}
+		e.dsack = [2]int{at, at + len(text)}
 	}
-	for c, ok := e.ahead[len(e.In)]; ok; c, ok = e.ahead[len(e.In)] {
-		delete(e.ahead, len(e.In))
+	for c, ok := e.outOfOrder[len(e.In)]; ok; c, ok = e.outOfOrder[len(e.In)] {
+		delete(e.outOfOrder, len(e.In))
 		e.In = append(e.In, c)
 	}
 	if fin {

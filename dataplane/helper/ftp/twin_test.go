@@ -11,11 +11,11 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// rules is the slow twin of the helper: it is given whole lines, in the order in
+// twin is the slow twin of the helper: it is given whole lines, in the order in
 // which they were judged, and says what becomes of them. Bytes are runes here.
-type rules struct {
+type twin struct {
 	terms     Terms
-	expect    expecter
+	expect    recorder
 	waiting   map[string]int // replies that are awaited, by code
 	block     string         // code of the multi-line reply begun
 	denied    bool
@@ -24,38 +24,38 @@ type rules struct {
 	encrypted bool
 }
 
-func newRules(t Terms) *rules {
-	return &rules{terms: t, waiting: map[string]int{}, told: map[int]int{}}
+func newTwin(t Terms) *twin {
+	return &twin{terms: t, waiting: map[string]int{}, told: map[int]int{}}
 }
 
-// expecter records what it is asked. Ports that end in 7 are refused, passive
+// recorder records what it is asked. Ports that end in 7 are refused, passive
 // ones that end in 5 called by the next number.
-type expecter struct{ asked []string }
+type recorder struct{ calls []string }
 
-func (e *expecter) ExpectPassive(server wire.Addr, port uint16) (uint16, bool) {
-	e.asked = append(e.asked, fmt.Sprint("passive ", server, " ", port))
+func (e *recorder) ExpectPassive(server wire.Addr, port uint16) (uint16, bool) {
+	e.calls = append(e.calls, fmt.Sprint("passive ", server, " ", port))
 	if port%10 == 5 {
 		return port + 1, true
 	}
 	return port, port%10 != 7
 }
 
-func (e *expecter) ExpectActive(client wire.Addr, port uint16) bool {
-	e.asked = append(e.asked, fmt.Sprint("active ", client, " ", port))
+func (e *recorder) ExpectActive(client wire.Addr, port uint16) bool {
+	e.calls = append(e.calls, fmt.Sprint("active ", client, " ", port))
 	return port%10 != 7
 }
 
 var (
-	telnet   = regexp.MustCompile(`(?s)\xff([\xfb-\xfe].?|[\xf0-\xfa\xff])?`)
-	command  = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH|LPRT|LPSV)(?:[ \t\v\f]+(.*)|[ \t\v\f]*)$`)
-	begins   = regexp.MustCompile(`(?i)^(P?|PO|POR|EP?|EPR|PAS?|EPS|AU?|AUT|LP?|LPR|LPS)$`)
-	six      = regexp.MustCompile(`^(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
-	extend   = regexp.MustCompile(`^([!-/:-~])`)
-	codeLine = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
+	telnet          = regexp.MustCompile(`(?s)\xff([\xfb-\xfe].?|[\xf0-\xfa\xff])?`)
+	command         = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH|LPRT|LPSV)(?:[ \t\v\f]+(.*)|[ \t\v\f]*)$`)
+	commandPrefix   = regexp.MustCompile(`(?i)^(P?|PO|POR|EP?|EPR|PAS?|EPS|AU?|AUT|LP?|LPR|LPS)$`)
+	hostPortNumbers = regexp.MustCompile(`^(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
+	delimiter       = regexp.MustCompile(`^([!-/:-~])`)
+	codeLine        = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
 )
 
-// runes and raw turn bytes into runes of the same numbers, and back.
-func runes(b []byte) string {
+// runesOf and raw turn bytes into runes of the same numbers, and back.
+func runesOf(b []byte) string {
 	s := make([]rune, len(b))
 	for i, c := range b {
 		s[i] = rune(c)
@@ -63,17 +63,17 @@ func runes(b []byte) string {
 	return string(s)
 }
 
-func raw(s string) (b []byte) {
+func bytesOf(s string) (b []byte) {
 	for _, r := range s {
 		b = append(b, byte(r))
 	}
 	return b
 }
 
-// each does something to every line of a text, as much of it as may be waited
+// eachLine does something to every line of a text, as much of it as may be waited
 // for. It says whether the rest of a longer line goes on.
-func each(text []byte, do func(line string) (string, bool)) (b []byte) {
-	for _, line := range strings.SplitAfter(runes(text), "\n") {
+func eachLine(text []byte, do func(line string) (string, bool)) (b []byte) {
+	for _, line := range strings.SplitAfter(runesOf(text), "\n") {
 		r := []rune(line)
 		if len(r) == 0 {
 			continue
@@ -83,16 +83,16 @@ func each(text []byte, do func(line string) (string, bool)) (b []byte) {
 			r, rest = r[:stream.MaxUnit], string(r[stream.MaxUnit:])
 		}
 		new, keep := do(string(r))
-		b = append(b, raw(new)...)
+		b = append(b, bytesOf(new)...)
 		if keep {
-			b = append(b, raw(rest)...)
+			b = append(b, bytesOf(rest)...)
 		}
 	}
 	return b
 }
 
 // client is what becomes of the client's text.
-func (r *rules) client(text []byte) []byte {
+func (r *twin) client(text []byte) []byte {
 	if !r.began && len(text) > 0 {
 		r.began = true
 		r.encrypted = r.encrypted || text[0] == 22
@@ -100,15 +100,15 @@ func (r *rules) client(text []byte) []byte {
 	if r.encrypted {
 		return text
 	}
-	return each(text, r.command)
+	return eachLine(text, r.command)
 }
 
-func (r *rules) command(line string) (string, bool) {
+func (r *twin) command(line string) (string, bool) {
 	bare := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(telnet.ReplaceAllString(line, ""))
 	bare = strings.Trim(bare, " \t\v\f")
 	m := command.FindStringSubmatch(bare)
 	if m == nil {
-		if len([]rune(line)) == stream.MaxUnit && !strings.HasSuffix(line, "\n") && begins.MatchString(bare) {
+		if len([]rune(line)) == stream.MaxUnit && !strings.HasSuffix(line, "\n") && commandPrefix.MatchString(bare) {
 			return "PORT 0,0,0,0,0,0\r\n", false
 		}
 		return line, true
@@ -131,7 +131,7 @@ func (r *rules) command(line string) (string, bool) {
 	case "LPRT", "LPSV":
 		return "PORT 0,0,0,0,0,0\r\n", false
 	case "PORT":
-		if g := six.FindString(arg); g == arg {
+		if g := hostPortNumbers.FindString(arg); g == arg {
 			who, port = address(g)
 		}
 		if r.active(who, port) {
@@ -139,7 +139,7 @@ func (r *rules) command(line string) (string, bool) {
 		}
 		return "PORT 0,0,0,0,0,0\r\n", false
 	}
-	if d := extend.FindString(arg); d != "" {
+	if d := delimiter.FindString(arg); d != "" {
 		if f := strings.Split(arg, d); len(f) == 5 && f[0] == "" && f[4] == "" && digits(f[3]) {
 			n, err := strconv.Atoi(f[3])
 			a, bad := netip.ParseAddr(f[2])
@@ -158,7 +158,7 @@ func (r *rules) command(line string) (string, bool) {
 	return "EPRT |2|::|0|\r\n", false
 }
 
-func (r *rules) active(who netip.Addr, port int) bool {
+func (r *twin) active(who netip.Addr, port int) bool {
 	a := wire.AddrFrom(who)
 	if !who.IsValid() || port == 0 {
 		return false
@@ -189,14 +189,14 @@ func address(s string) (netip.Addr, int) {
 }
 
 // server is what becomes of the server's text.
-func (r *rules) server(text []byte) []byte {
+func (r *twin) server(text []byte) []byte {
 	if r.encrypted {
 		return text
 	}
-	return each(text, r.reply)
+	return eachLine(text, r.reply)
 }
 
-func (r *rules) reply(line string) (string, bool) {
+func (r *twin) reply(line string) (string, bool) {
 	m := codeLine.FindStringSubmatch(line)
 	if r.encrypted || m == nil || r.block != "" && r.block != m[1] {
 		return line, true
@@ -241,7 +241,7 @@ func (r *rules) reply(line string) (string, bool) {
 }
 
 // passive reads and writes a 227. found: there is an address; ok: it may be used.
-func (r *rules) passive(line string) (new string, found, ok bool) {
+func (r *twin) passive(line string) (new string, found, ok bool) {
 	at := -1
 	if i := strings.IndexByte(line, '('); i >= 0 && r.six(line[i+1:]) {
 		at = i + 1
@@ -254,7 +254,7 @@ func (r *rules) passive(line string) (new string, found, ok bool) {
 	if at < 0 {
 		return line, false, false
 	}
-	group := six.FindString(line[at:])
+	group := hostPortNumbers.FindString(line[at:])
 	who, port := address(group)
 	if port == 0 {
 		return line, false, false
@@ -275,12 +275,12 @@ func (r *rules) passive(line string) (new string, found, ok bool) {
 	return line[:at] + text + line[at+len(group):], true, ok
 }
 
-func (r *rules) six(s string) bool {
-	a, _ := address(six.FindString(s))
+func (r *twin) six(s string) bool {
+	a, _ := address(hostPortNumbers.FindString(s))
 	return a.IsValid()
 }
 
-func (r *rules) announce(server wire.Addr, port int) (int, bool) {
+func (r *twin) announce(server wire.Addr, port int) (int, bool) {
 	if v, ok := r.told[port]; ok && r.block != "" && !r.denied {
 		return v, true
 	}
@@ -292,7 +292,7 @@ func (r *rules) announce(server wire.Addr, port int) (int, bool) {
 }
 
 // extended reads and writes a 229.
-func (r *rules) extended(line string) (new string, found, ok bool) {
+func (r *twin) extended(line string) (new string, found, ok bool) {
 	var starts []int
 	if i := strings.IndexByte(line, '('); i >= 0 {
 		starts = append(starts, i+1)
@@ -303,7 +303,7 @@ func (r *rules) extended(line string) (new string, found, ok bool) {
 		}
 	}
 	for _, at := range starts {
-		d := extend.FindString(line[at:])
+		d := delimiter.FindString(line[at:])
 		if d == "" {
 			continue
 		}
