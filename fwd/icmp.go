@@ -66,7 +66,7 @@ func body(f *wire.Frame, p *wire.Packet) uint16 {
 // fixBody updates the checksum of an ICMP error whose body has changed. A partial
 // checksum stays: the device will finish it over the new body.
 func fixBody(f *wire.Frame, p *wire.Packet, before uint16) {
-	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
+	if f.ChecksumPartialOf(p) {
 		return
 	}
 	m := wire.ICMP(f.From(p.L4))

@@ -47,7 +47,7 @@ func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
 		return
 	}
 	binary.BigEndian.PutUint16(t[at:], most)
-	if f.ChecksumPartial() && f.Offload.CsumStart == p.L4 {
+	if f.ChecksumPartialOf(p) {
 		return
 	}
 	if at%2 != 0 { // it straddles two words of the checksum, which see its bytes swapped (RFC 1071 section 2)

@@ -1,4 +1,4 @@
 package wire
 
-// Used is how many bytes of the splitter's memory hold pieces.
+// Used returns the bytes of the splitter's memory that are in use.
 func (s *Splitter) Used() int { return s.used }

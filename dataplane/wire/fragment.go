@@ -26,7 +26,7 @@ func (s *Splitter) fragment(f *Frame, l3 int) bool {
 	payload := b[headers:]
 	for at := 0; at < len(payload); at += size {
 		chunk := payload[at:min(at+size, len(payload))]
-		part, ok := s.take(f, headers+extra+len(chunk))
+		part, ok := s.alloc(f, headers+extra+len(chunk))
 		if !ok {
 			return false
 		}

@@ -52,7 +52,7 @@ func (x ChecksumDelta) Apply(f *Frame, p *Packet) {
 	}
 	check := binary.BigEndian.Uint16(field)
 	switch {
-	case f.checksumPartialAt(p):
+	case f.ChecksumPartialOf(p):
 		check = Fold(uint32(check) + uint32(Fold(x.addrs)))
 	case p.Proto == ProtoUDP && check == 0:
 		FillChecksum(f, p)
@@ -73,9 +73,9 @@ func wireChecksum(proto uint8, check uint16) uint16 {
 	return check
 }
 
-// checksumPartialAt reports whether the partial checksum of f is that of p, and
+// ChecksumPartialOf reports whether the partial checksum of f is that of p, and
 // not of a packet inside p.
-func (f *Frame) checksumPartialAt(p *Packet) bool {
+func (f *Frame) ChecksumPartialOf(p *Packet) bool {
 	return f.ChecksumPartial() && f.Offload.CsumStart == p.L4
 }
 
@@ -117,11 +117,11 @@ func FillChecksum(f *Frame, p *Packet) {
 	covered := transport(f, p)
 	switch {
 	case p.Proto == ProtoSCTP:
-		if f.checksumPartialAt(p) {
+		if f.ChecksumPartialOf(p) {
 			f.Offload.Flags &^= OffloadNeedsCsum
 		}
 		fillCRC(covered)
-	case f.checksumPartialAt(p):
+	case f.ChecksumPartialOf(p):
 		binary.BigEndian.PutUint16(field, Fold(pseudo(f, p, len(covered))))
 	default:
 		binary.BigEndian.PutUint16(field, 0)
@@ -131,8 +131,8 @@ func FillChecksum(f *Frame, p *Packet) {
 }
 
 // FillTunnelChecksum computes the checksum at f.TunnelCsum, behind the outer IP header
-// of p. UDP's covers the pseudo-header too, any other all bytes from its own header on
-// (GRE: RFC 2784 section 2.1).
+// of p. UDP's also covers the pseudo-header. Any other covers all bytes from its own
+// header on (GRE: RFC 2784 section 2.1).
 func FillTunnelChecksum(f *Frame, p *Packet) {
 	switch t := f.From(p.L4); {
 	case f.TunnelCsum == 0:
@@ -149,7 +149,7 @@ func FillTunnelChecksum(f *Frame, p *Packet) {
 // over IPv4, a fragment, or a protocol without checksum.
 func VerifyChecksum(f *Frame, p *Packet) bool {
 	field := checksumField(f, p)
-	if field == nil || p.Fragment != FragmentNone || f.checksumPartialAt(p) {
+	if field == nil || p.Fragment != FragmentNone || f.ChecksumPartialOf(p) {
 		return true
 	}
 	covered := transport(f, p)

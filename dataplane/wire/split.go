@@ -2,23 +2,24 @@ package wire
 
 import "math/rand/v2"
 
-// Bounds of a Splitter. The arena holds the pieces of a 64 KiB super-frame cut
-// as small as 48 bytes (Linux's smallest MSS, tcp_min_snd_mss) with the longest
-// headers, or of 512 KiB (the largest gso_max_size) cut for Ethernet.
+// Bounds of a Splitter. The arena holds the segments of a 64 KiB GSO frame with MinMSS
+// and the longest headers. It also holds those of 512 KiB, the largest gso_max_size,
+// for an MTU of 1500.
 const (
 	arenaSize = 1 << 20
-	maxPieces = 2048
+	maxResult = 2048
 )
 
-// Splitter cuts frames that are too long for their way out, as Frame.MTU asks:
-// super-frames into TCP segments or UDP datagrams, other frames into IP
-// fragments. One goroutine owns it; it allocates nothing after NewSplitter.
+// Splitter splits frames that are longer than Frame.MTU: GSO frames into TCP segments
+// or UDP datagrams, other frames into IP fragments. One goroutine owns it. It does not
+// allocate after NewSplitter.
 type Splitter struct {
 	arena  []byte
-	used   int // bytes of arena that hold pieces
-	pieces []Frame
-	// ident is the last identification given to an IPv6 datagram. It begins at
-	// random: other workers send fragments by the same tunnels (RFC 7739 section 5).
+	used   int // bytes of arena in use
+	result []Frame
+	// ident is the last identification of an IPv6 datagram. The first one is
+	// random, because other workers send fragments in the same tunnels (RFC 7739
+	// section 5).
 	ident uint32
 
 	inner, outer Packet // scratch
@@ -26,24 +27,24 @@ type Splitter struct {
 
 // NewSplitter makes a Splitter.
 func NewSplitter() *Splitter {
-	return &Splitter{arena: make([]byte, arenaSize), pieces: make([]Frame, 0, maxPieces), ident: rand.Uint32()}
+	return &Splitter{arena: make([]byte, arenaSize), result: make([]Frame, 0, maxResult), ident: rand.Uint32()}
 }
 
-// Reset takes back the memory of all pieces handed out so far.
+// Reset frees the memory of all frames that Split returned.
 func (s *Splitter) Reset() { s.used = 0 }
 
-// Split returns the frames to send instead of f: f itself if its IP packet is
-// not longer than f.MTU and it is no super-frame, or if f.MTU is 0. Every other
-// piece is a finished frame in the splitter's memory, with Headroom bytes in
-// front. The slice is good until the next Split, the bytes until Reset.
+// Split returns the frames to send instead of f. That is f itself if f.MTU is 0, or if
+// it is not GSO and its IP packet is not longer than f.MTU. Any other frame is
+// complete, in the splitter's memory, with Headroom bytes of headroom. The slice is
+// valid until the next Split, and its bytes until Reset.
 //
-// False if there is no room for the pieces, which Reset can mend, or if f must
-// not or cannot be split: an IPv4 packet with DF (the outer one, if there is a
-// tunnel), an IPv6 packet that is not our own tunnel's, an MTU smaller than the
-// headers. f may then have had its checksum finished or its jumbo option taken
-// out, and is as good as before.
-func (s *Splitter) Split(f *Frame) (pieces []Frame, ok bool) {
-	s.pieces = s.pieces[:0]
+// Split returns false if its memory is full, which Reset frees, or if it must not or
+// cannot split f: an IPv4 packet with DF (in a tunnel, the DF of the outer header), an
+// IPv6 packet that is not the outer one of a tunnel, or an MTU smaller than the
+// headers. Then f is still valid, but its checksum may be complete, and its jumbo
+// payload option may be gone.
+func (s *Splitter) Split(f *Frame) (result []Frame, ok bool) {
+	s.result = s.result[:0]
 	l3, _, ok := linkHeader(f.Bytes())
 	if !ok {
 		return nil, false
@@ -51,45 +52,45 @@ func (s *Splitter) Split(f *Frame) (pieces []Frame, ok bool) {
 	before := s.used
 	switch {
 	case f.MTU == 0:
-		s.pieces = append(s.pieces, *f)
-	case f.segmentable():
+		s.result = append(s.result, *f)
+	case f.hasSegments():
 		ok = s.segment(f, l3)
 	default:
-		ok = s.add(f, l3)
+		ok = s.appendFragmented(f, l3)
 	}
 	if !ok {
 		s.used = before
 		return nil, false
 	}
-	return s.pieces, true
+	return s.result, true
 }
 
-// segmentable says whether f is a super-frame that stands for many packets;
-// GSOUDP stands for the fragments of one.
-func (f *Frame) segmentable() bool {
+// hasSegments reports whether f is a GSO frame of several packets. GSOUDP is one packet
+// to be fragmented.
+func (f *Frame) hasSegments() bool {
 	t := f.Offload.GSOType &^ GSOECN
 	return t != GSONone && t != GSOUDP
 }
 
-// add enters a frame among the pieces, in fragments if it is too long.
-func (s *Splitter) add(f *Frame, l3 int) bool {
+// appendFragmented appends f to the result, in fragments if it is too long.
+func (s *Splitter) appendFragmented(f *Frame, l3 int) bool {
 	if f.Len()-l3 > int(f.MTU) {
 		return s.fragment(f, l3)
 	}
 	return s.append(f)
 }
 
-// append makes f the next result of Split.
+// append appends f to the result. It returns false if the result is full.
 func (s *Splitter) append(f *Frame) bool {
-	if len(s.pieces) == cap(s.pieces) {
+	if len(s.result) == cap(s.result) {
 		return false
 	}
-	s.pieces = append(s.pieces, *f)
+	s.result = append(s.result, *f)
 	return true
 }
 
-// take gets memory for a piece of f of n bytes; it goes where f goes.
-func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
+// alloc returns a frame with n bytes of memory and the destination of f.
+func (s *Splitter) alloc(f *Frame, n int) (part Frame, ok bool) {
 	if n < 0 || len(s.arena)-s.used < Headroom+n {
 		return Frame{}, false
 	}
@@ -101,9 +102,9 @@ func (s *Splitter) take(f *Frame, n int) (piece Frame, ok bool) {
 	}, true
 }
 
-// segment cuts a super-frame whose outermost IP header is at l3 into packets
-// with at most GSOSize bytes of payload. TCP segments are made smaller if the
-// MTU wants it; datagrams keep their bounds and are fragmented.
+// segment splits a GSO frame into packets with at most GSOSize bytes of payload. l3 is
+// the offset of the outermost IP header. TCP segments are smaller if the MTU needs it.
+// Datagrams keep their boundaries, and are fragmented.
 func (s *Splitter) segment(f *Frame, l3 int) bool {
 	p := &s.inner
 	dropJumbo(f, l3+int(f.TunnelLen))
@@ -127,30 +128,30 @@ func (s *Splitter) segment(f *Frame, l3 int) bool {
 	payload := b[headers:]
 	for i, at := 0, 0; at == 0 || at < len(payload); i, at = i+1, at+size {
 		chunk := payload[at:min(at+size, len(payload))]
-		piece, ok := s.take(f, headers+len(chunk))
+		seg, ok := s.alloc(f, headers+len(chunk))
 		if !ok {
 			return false
 		}
-		copy(piece.Bytes(), b[:headers])
-		copy(piece.Bytes()[headers:], chunk)
+		copy(seg.Bytes(), b[:headers])
+		copy(seg.Bytes()[headers:], chunk)
 		if p.Proto == ProtoTCP {
-			segmentTCP(TCP(piece.From(p.L4)), at, at+size >= len(payload))
+			segmentTCP(TCP(seg.From(p.L4)), at, at+size >= len(payload))
 		}
-		setLengths(&piece, p, i)
-		FillChecksum(&piece, p)
+		setLengths(&seg, p, i)
+		FillChecksum(&seg, p)
 		if f.TunnelLen > 0 {
-			s.sealOuter(&piece, l3, i)
+			s.finishOuter(&seg, l3, i)
 		}
-		if !s.add(&piece, l3) {
+		if !s.appendFragmented(&seg, l3) {
 			return false
 		}
 	}
 	return true
 }
 
-// segmentTCP makes the TCP header of a super-frame that of the segment whose
-// payload begins at byte at: it ends what the last one ends, and only the first
-// answers a congestion mark (RFC 3168 section 6.1.2).
+// segmentTCP changes h, the TCP header of a GSO frame, to that of the segment whose
+// payload begins at byte at. Only the last segment has FIN and PSH, and only the first
+// has CWR (RFC 3168 section 6.1.2).
 func segmentTCP(h TCP, at int, last bool) {
 	h.SetSeq(h.Seq() + uint32(at))
 	flags := h.Flags()
@@ -163,8 +164,8 @@ func segmentTCP(h TCP, at int, last bool) {
 	h.SetFlags(flags)
 }
 
-// setLengths gives the packet of p, now the i-th piece up to the end of frame f,
-// its lengths and identification; its transport checksum is still to be filled in.
+// setLengths sets the lengths and the identification of packet p, which is segment i and
+// ends with frame f. The transport checksum is not set.
 func setLengths(f *Frame, p *Packet, i int) {
 	p.Len = uint32(f.Len() - int(p.L3))
 	if h := f.From(p.L3); p.IPv6 {
@@ -179,9 +180,9 @@ func setLengths(f *Frame, p *Packet, i int) {
 	}
 }
 
-// sealOuter gives the tunnel headers before piece i their lengths, identification
-// and checksums.
-func (s *Splitter) sealOuter(f *Frame, l3, i int) {
+// finishOuter sets the lengths, identification and checksums of the tunnel headers of
+// segment i.
+func (s *Splitter) finishOuter(f *Frame, l3, i int) {
 	p := &s.outer
 	h := f.From(uint16(l3))
 	*p = Packet{L3: uint16(l3), IPv6: h[0]>>4 == 6}
@@ -194,12 +195,12 @@ func (s *Splitter) sealOuter(f *Frame, l3, i int) {
 	FillTunnelChecksum(f, p)
 }
 
-// JumboLen is how many bytes of jumbo payload option (RFC 2675 section 2) the
-// packet of p has. The kernel puts it into super-frames of more than 64 KiB, alone
-// in a hop-by-hop header right behind the IPv6 header; their pieces have none.
+// JumboLen returns the length of p's jumbo payload option (RFC 2675 section 2) in bytes.
+// The kernel puts it into GSO frames of more than 64 KiB, alone in a hop-by-hop header
+// directly behind the IPv6 header. Their segments have none.
 func JumboLen(f *Frame, p *Packet) int { return jumboLen(f.Bytes(), int(p.L3)) }
 
-// jumboLen is JumboLen of the packet at off of frame b.
+// jumboLen is JumboLen for the packet at off of frame b.
 func jumboLen(b []byte, off int) int {
 	const headerLen, jumboOption = 8, 0xc2
 	if len(b) < off+IPv6Len+headerLen || b[off]>>4 != 6 {
@@ -212,7 +213,7 @@ func jumboLen(b []byte, off int) int {
 	return headerLen
 }
 
-// dropJumbo takes the jumbo payload option out of the IPv6 packet at off.
+// dropJumbo removes the jumbo payload option from the IPv6 packet at off.
 func dropJumbo(f *Frame, off int) {
 	b := f.Bytes()
 	if n := jumboLen(b, off); n > 0 {
