@@ -60,7 +60,7 @@ func TestCompileByDifference(t *testing.T) {
 		s, got := &w.state, w.table
 		whole := s.Clone()
 		whole.Touch()
-		want := compile.NewTable(&whole, w.runtime, compile.NewGuardParts(nil, &whole, w.runtime, compile.NewEndpoints(&whole), w.hostNet), w.fib, nil)
+		want := compile.NewDesired(&whole).Table(w.runtime, compile.NewDesired(&whole).GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
 		sortSpans(got.ServerRanges)
 		sortSpans(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {
@@ -75,7 +75,7 @@ func TestCompileByDifference(t *testing.T) {
 	}
 }
 
-func holds(h compile.GuardParts, p *guard.ServiceRules) bool {
+func holds(h compile.GuardRules, p *guard.ServiceRules) bool {
 	for _, part := range h {
 		if part == p {
 			return true

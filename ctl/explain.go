@@ -170,7 +170,7 @@ func (r *simulation) hidden() []string {
 		if svc.Servers[i].Method != config.MethodMasq {
 			continue
 		}
-		for _, s := range r.endpoints.Replies(svc.ServiceKey, svc.Servers[i].ServerKey) {
+		for _, s := range r.desired.ReplyRanges(svc.ServiceKey, svc.Servers[i].ServerKey) {
 			port := fmt.Sprint("port ", config.PortRange{First: s.First, Last: s.Last})
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
@@ -227,17 +227,17 @@ func inPort(ways *director.FIB, q api.Probe) (uint16, wire.MAC, error) {
 
 // simulation is a question played through the director over copies.
 type simulation struct {
-	probe     api.Probe
-	in        uint16
-	from      wire.MAC
-	table     *director.Table // the copy
-	service   *config.Service // nil: none
-	running   *director.Service
-	list      []sched.Server
-	servers   map[uint32]config.Server // as configured last, by ID
-	settings  *config.Settings         // of the service
-	endpoints compile.Endpoints
-	now       conntrack.Tick
+	probe    api.Probe
+	in       uint16
+	from     wire.MAC
+	table    *director.Table // the copy
+	service  *config.Service // nil: none
+	running  *director.Service
+	list     []sched.Server
+	servers  map[uint32]config.Server // as configured last, by ID
+	settings *config.Settings         // of the service
+	desired  *compile.Desired
+	now      conntrack.Tick
 
 	conn, template *conntrack.Snapshot
 	verdict        director.Verdict

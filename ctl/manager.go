@@ -81,7 +81,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table = compile.NewTable(&m.state, m.runtime, nil, m.fib, nil)
+	m.table = compile.NewDesired(&m.state).Table(m.runtime, nil, m.fib, nil)
 	return m.table.Table
 }
 
@@ -229,31 +229,31 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 // hides grows before the table is published and shrinks after it, so that the
 // host never sees a frame the workers handle.
 func (m *Manager) commit(next config.State) error {
-	if err := m.runtime.CheckCapacity(&next); err != nil {
+	desired := compile.NewDesired(&next)
+	if err := m.runtime.Prepare(desired); err != nil {
 		return err
 	}
-	e := compile.NewEndpoints(&next)
-	marked := e.Marked(&next)
-	h := compile.NewGuardParts(m.guardParts(), &next, m.runtime, e, m.hostNet)
-	wide := compile.Union(m.rules, h.Rules(marked, next.Director(), m.hostNet))
+	marked := desired.Marked()
+	rules := desired.GuardRules(m.guardRules(), m.runtime, m.hostNet)
+	wide := compile.Union(m.rules, rules.Rules(marked, next.Director(), m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
-	m.host.KeepResolved(serverAddrs(&next))
-	grown := m.runtime.Reconcile(&next, m.now())
-	h = compile.NewGuardParts(h, &next, m.runtime, e, m.hostNet)
-	m.publish(compile.NewTable(&next, m.runtime, h, m.fib, m.table), grown)
+	m.host.KeepResolved(desired.ServerAddrs())
+	newIDs := m.runtime.Reconcile(&next, m.now())
+	rules = desired.GuardRules(rules, m.runtime, m.hostNet)
+	m.publish(desired.Table(m.runtime, rules, m.fib, m.table), newIDs)
 	if m.state.Director() != next.Director() {
 		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
 	m.state, m.rules, m.stale = next, wide, false
-	m.narrow(h.Rules(marked, next.Director(), m.hostNet))
-	m.host.Announce(h.VIPs())
+	m.narrow(rules.Rules(marked, next.Director(), m.hostNet))
+	m.host.Announce(rules.VIPs())
 	return nil
 }
 
-// guardParts is what the table published last hides.
-func (m *Manager) guardParts() compile.GuardParts {
+// guardRules are the guard's rules for the table published last.
+func (m *Manager) guardRules() compile.GuardRules {
 	if m.table == nil {
 		return nil
 	}
@@ -355,16 +355,6 @@ func (m *Manager) tend(now time.Time) {
 func sorted(list []netip.Addr) []netip.Addr {
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list)
-}
-
-func serverAddrs(s *config.State) []netip.Addr {
-	var all []netip.Addr
-	for i := range s.Services {
-		for _, server := range s.AllServers(&s.Services[i]) {
-			all = append(all, server.Addr)
-		}
-	}
-	return sorted(all)
 }
 
 // SetLocalNode gives the host's own servers a way. It is for before FirstTable.

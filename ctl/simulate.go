@@ -56,8 +56,8 @@ const simulationConns = 1024
 func (m *Manager) prepare(q api.Probe) (*simulation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := &simulation{probe: q, servers: map[uint32]config.Server{}, endpoints: compile.NewEndpoints(&m.state), now: m.now()}
-	table := compile.NewTable(&m.state, m.runtime, m.guardParts(), m.fib, nil).Table
+	r := &simulation{probe: q, servers: map[uint32]config.Server{}, desired: compile.NewDesired(&m.state), now: m.now()}
+	table := r.desired.Table(m.runtime, m.guardRules(), m.fib, nil).Table
 	r.table = table
 	var err error
 	if r.in, r.from, err = inPort(m.fib, q); err != nil {

@@ -10,129 +10,130 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// GuardParts is what the host's stack must not see because of each service, also of
-// those that are gone but whose servers still have conns.
-type GuardParts map[config.ServiceKey]*guard.ServiceRules
+// GuardRules are what the host's stack must not see because of each service. A service
+// that was deleted has rules for as long as conns of its servers may exist.
+type GuardRules map[config.ServiceKey]*guard.ServiceRules
 
-// NewGuardParts says what is to be hidden for a state and the servers there are; for
-// services the state's operations do not concern it is what it was before.
-func NewGuardParts(before GuardParts, s *config.State, l *Runtime, e Endpoints, hops *director.HostNet) GuardParts {
-	h := make(GuardParts, len(before))
+// GuardRules compiles the rules for the desired state and the servers that run. Services
+// that no operation changed keep their rules from before, and so do those whose rules
+// turn out the same: the guard sends only rules whose pointer is new.
+func (d *Desired) GuardRules(before GuardRules, rt *Runtime, host *director.HostNet) GuardRules {
+	rules := make(GuardRules, len(before))
 	add := func(k config.ServiceKey) {
-		part := before[k]
-		if part == nil || s.Changed(k) {
-			if fresh := e.hide(k, s, l.byService[k], hops); part == nil || !same(part, fresh) {
-				part = fresh
+		rules[k] = before[k]
+		if old := before[k]; old == nil || d.Changed(k) {
+			if r := d.serviceRules(k, rt.byService[k], host); old == nil || !sameServiceRules(old, r) {
+				rules[k] = r
 			}
 		}
-		h[k] = part
 	}
-	for k := range e.services {
+	for k := range d.services {
 		add(k)
 	}
-	for k := range l.byService {
-		if e.services[k] == nil {
+	for k := range rt.byService {
+		if d.services[k] == nil {
 			add(k)
 		}
 	}
-	return h
+	return rules
 }
 
-// hide is what is to be hidden for one service: frames to it, and those of its
-// servers, which are removed ones too, or were masqueraded once, for their conns
-// are still answered.
-func (e Endpoints) hide(k config.ServiceKey, s *config.State, servers []*RunningServer, hops *director.HostNet) *guard.ServiceRules {
-	part := &guard.ServiceRules{}
-	sources := e.of(k)
-	masq := func(v config.ServerKey) {
-		sources = append(sources, e.Replies(k, v)...)
-		if k.FWMark == 0 && k.Port != 0 && v != (config.ServerKey{Addr: k.Addr, Port: k.Port}) && hops.IsLocal(wire.AddrFrom(v.Addr)) {
-			// What the host itself sends from there must come back to be translated.
-			part.LocalServers = append(part.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
+// serviceRules are the rules for one service: frames to it, and from its masqueraded
+// servers. Those include servers that were removed, or were masqueraded until they were
+// edited, because their conns still get replies.
+func (d *Desired) serviceRules(k config.ServiceKey, running []*RunningServer, host *director.HostNet) *guard.ServiceRules {
+	r := &guard.ServiceRules{}
+	sources := d.destinations(k)
+	addServer := func(v config.ServerKey) {
+		sources = append(sources, d.ReplyRanges(k, v)...)
+		isService := v == config.ServerKey{Addr: k.Addr, Port: k.Port}
+		if k.FWMark == 0 && k.Port != 0 && !isService && host.IsLocal(wire.AddrFrom(v.Addr)) {
+			// The host's own replies must come back to be translated.
+			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
 		}
 	}
-	if svc := e.services[k]; svc != nil {
+	if svc := d.services[k]; svc != nil {
 		if k.FWMark == 0 {
-			part.Destinations = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
-			if ike(k) {
+			r.Destinations = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
+			if takesIKE(k) {
 				for _, proto := range ipsec {
-					part.Destinations = append(part.Destinations, guard.Endpoint{Proto: proto, Addr: k.Addr})
+					r.Destinations = append(r.Destinations, guard.Endpoint{Proto: proto, Addr: k.Addr})
 				}
 			}
 		}
-		part.VIPs = slices.DeleteFunc(e.vips(k), func(a netip.Addr) bool { return hops.IsLocal(wire.AddrFrom(a)) })
-		for _, v := range s.AllServers(svc) {
+		r.VIPs = slices.DeleteFunc(d.vips(k), func(a netip.Addr) bool { return host.IsLocal(wire.AddrFrom(a)) })
+		for _, v := range d.AllServers(svc) {
 			if v.Method == config.MethodMasq {
-				masq(v.ServerKey)
+				addServer(v.ServerKey)
 			}
 		}
 	}
-	for _, v := range servers {
-		if v.masq {
-			masq(v.key)
+	for _, v := range running {
+		if v.wasMasq {
+			addServer(v.key)
 		}
 	}
-	e.hideHelped(k, s, servers, part)
-	part.LocalServers = unique(part.LocalServers)
-	part.Sources, part.SourceRanges = split(sources)
-	return part
+	d.addHelperRules(k, running, r)
+	r.LocalServers = unique(r.LocalServers)
+	r.Sources, r.SourceRanges = splitRanges(sources)
+	return r
 }
 
-// same says whether two parts hide the same.
-func same(a, b *guard.ServiceRules) bool {
-	return slices.Equal(a.Destinations, b.Destinations) && slices.Equal(a.VIPs, b.VIPs) && slices.Equal(a.Sources, b.Sources) &&
-		slices.Equal(a.SourceRanges, b.SourceRanges) && slices.Equal(a.LocalServers, b.LocalServers) &&
+func sameServiceRules(a, b *guard.ServiceRules) bool {
+	return slices.Equal(a.Destinations, b.Destinations) && slices.Equal(a.VIPs, b.VIPs) &&
+		slices.Equal(a.Sources, b.Sources) && slices.Equal(a.SourceRanges, b.SourceRanges) &&
+		slices.Equal(a.LocalServers, b.LocalServers) &&
 		slices.Equal(a.HelperMatches, b.HelperMatches) && slices.Equal(a.HelperServers, b.HelperServers)
 }
 
-// Rules are those that hide it, and what marks lead to services.
-func (h GuardParts) Rules(marked []guard.Match, settings *config.Settings, hops *director.HostNet) guard.Rules {
+// Rules are the guard's rules for all services, for the frames that marks lead to
+// services, and for the host's interfaces.
+func (g GuardRules) Rules(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
 	r := guard.Rules{Marked: marked, Tagged: settings.KeepTags}
-	for _, part := range h {
-		r.Services = append(r.Services, part)
+	for _, service := range g {
+		r.Services = append(r.Services, service)
 	}
-	for i := range hops.Ports {
-		if hops.Ports[i].VLAN == 0 {
-			r.Interfaces = append(r.Interfaces, hops.Ports[i].Name)
+	for i := range host.Ports {
+		if host.Ports[i].VLAN == 0 {
+			r.Interfaces = append(r.Interfaces, host.Ports[i].Name)
 		}
 	}
-	for a := range hops.HostAddrs {
+	for a := range host.HostAddrs {
 		r.HostAddrs = append(r.HostAddrs, a.Netip())
 	}
 	return r
 }
 
 // VIPs are the addresses that uvs answers for, each once.
-func (h GuardParts) VIPs() (list []netip.Addr) {
-	for _, part := range h {
-		list = append(list, part.VIPs...)
+func (g GuardRules) VIPs() (list []netip.Addr) {
+	for _, r := range g {
+		list = append(list, r.VIPs...)
 	}
 	return unique(list)
 }
 
-// Union is rules that hide what either hides, with b's interfaces and own
-// addresses.
-func Union(a, b guard.Rules) guard.Rules {
-	b.Services = unique(slices.Concat(a.Services, b.Services))
-	if !slices.Equal(a.Marked, b.Marked) {
-		b.OldMarked = a.Marked
+// Union are rules that drop what either drops, with the interfaces and addresses of next.
+func Union(old, next guard.Rules) guard.Rules {
+	next.Services = unique(slices.Concat(old.Services, next.Services))
+	if !slices.Equal(old.Marked, next.Marked) {
+		next.OldMarked = old.Marked
 	}
-	b.Tagged = a.Tagged || b.Tagged
-	return b
+	next.Tagged = old.Tagged || next.Tagged
+	return next
 }
 
-// SameRules says whether two rules for the same interfaces hide the same.
+// SameRules reports whether rules for the same interfaces drop the same.
 func SameRules(a, b guard.Rules) bool {
 	return len(a.Services) == len(b.Services) && len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
 		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.OldMarked, b.OldMarked)
 }
 
-// unique drops what is in the list already, in place.
+// unique drops duplicates, in place.
 func unique[T comparable](list []T) []T {
 	seen := make(map[T]bool, len(list))
 	return slices.DeleteFunc(list, func(v T) bool {
-		again := seen[v]
+		duplicate := seen[v]
 		seen[v] = true
-		return again
+		return duplicate
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/helper"
 )
 
-// helper says how the connections of a service are helped; nil: not at all.
+// compileHelper is the help for the connections of a service; nil: there is none.
 func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 	settings := s.SettingsOf(svc.ServiceKey)
 	var ports []helper.Port
@@ -26,9 +26,9 @@ func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 	return &helper.Config{Ports: ports, Settings: settings.Settings}
 }
 
-// helpedPorts are the ports of a service whose connections are taken for those of
-// a protocol: its own port by itself; if that is asked for, the service's port,
-// or every single port that rules give the service's mark.
+// helpedPorts are the ports of a service at which connections get a helper: with auto its
+// well-known port; with on also the service's port, or every single port that rules give
+// the service's mark.
 func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32) (list []helper.Port) {
 	h := &helper.Registry[id]
 	add := func(port uint16) {
@@ -64,23 +64,23 @@ func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32
 	return list
 }
 
-// helpEnds is where the connections of a helped service go that announce others:
-// ports at its address, or at the nets that rules give its mark.
-func (e Endpoints) helpEnds(k config.ServiceKey) (list []guard.Match) {
-	h := e.helpers[k]
+// helperMatches are the connections of a service that announce others: those to the helped
+// ports of its address, or of the nets that rules give its mark.
+func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
+	h := d.helpers[k]
 	if h == nil {
 		return nil
 	}
-	at := []netip.Prefix{single(k.Addr)}
+	nets := []netip.Prefix{hostPrefix(k.Addr)}
 	if k.FWMark != 0 {
-		at = at[:0]
-		for _, r := range e.rules[k] {
-			if d := r.DstNet(); !slices.Contains(at, d) {
-				at = append(at, d)
+		nets = nil
+		for _, r := range d.rules[k] {
+			if dst := r.DstNet(); !slices.Contains(nets, dst) {
+				nets = append(nets, dst)
 			}
 		}
 	}
-	for _, net := range at {
+	for _, net := range nets {
 		for _, p := range h.Ports {
 			list = append(list, guard.Match{Dst: net, Proto: p.Proto(), DstFirst: p.Port, DstLast: p.Port, SrcLast: 65535})
 		}
@@ -88,41 +88,41 @@ func (e Endpoints) helpEnds(k config.ServiceKey) (list []guard.Match) {
 	return list
 }
 
-// dataPorts are the ports below FTP's own, from which data connections come that
-// servers open: of the service, at a net.
-func (e Endpoints) dataPorts(net netip.Prefix, k config.ServiceKey) (list []guard.PortRange) {
-	if h := e.helpers[k]; h != nil {
+// dataRanges are the ports at a net from which servers open data connections of FTP.
+func (d *Desired) dataRanges(k config.ServiceKey, net netip.Prefix) (list []guard.PortRange) {
+	if h := d.helpers[k]; h != nil {
 		for _, p := range h.Ports {
 			if helper.Registry[p.Helper].DataPort {
-				list = append(list, guard.PortRange{Net: net, Proto: p.Proto(), First: helper.DataPort(p.Port), Last: helper.DataPort(p.Port)})
+				port := helper.DataPort(p.Port)
+				list = append(list, guard.PortRange{Net: net, Proto: p.Proto(), First: port, Last: port})
 			}
 		}
 	}
 	return list
 }
 
-// hideHelped adds where a service's helped connections go, and which servers
-// answer what they announced.
-func (e Endpoints) hideHelped(k config.ServiceKey, s *config.State, servers []*RunningServer, part *guard.ServiceRules) {
-	h := e.helpers[k]
+// addHelperRules adds a service's connections that announce others, and the servers that
+// reply to the announced ones.
+func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, rules *guard.ServiceRules) {
+	h := d.helpers[k]
 	if h == nil {
 		return
 	}
-	part.HelperMatches = e.helpEnds(k)
+	rules.HelperMatches = d.helperMatches(k)
 	add := func(server netip.Addr) {
 		for _, p := range h.Ports {
-			part.HelperServers = append(part.HelperServers, guard.Endpoint{Proto: p.Proto(), Addr: server})
+			rules.HelperServers = append(rules.HelperServers, guard.Endpoint{Proto: p.Proto(), Addr: server})
 		}
 	}
-	for _, v := range s.AllServers(e.services[k]) {
+	for _, v := range d.AllServers(d.services[k]) {
 		if v.Method == config.MethodMasq {
 			add(v.Addr)
 		}
 	}
-	for _, v := range servers {
-		if v.masq {
+	for _, v := range running {
+		if v.wasMasq {
 			add(v.key.Addr)
 		}
 	}
-	part.HelperServers = unique(part.HelperServers)
+	rules.HelperServers = unique(rules.HelperServers)
 }

@@ -11,14 +11,14 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// compileMarks makes the director's rules; nil if none leads to one of services.
-func compileMarks(s *config.State, services map[director.MarkKey]*director.Service, ways *director.FIB) *director.Marks {
+// compileMarks compiles the mark rules; nil: none leads to a service.
+func compileMarks(rules []config.MarkRule, services map[director.MarkKey]*director.Service, fib *director.FIB) *director.Marks {
 	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
 	used := false
-	for _, r := range s.Marks {
-		in, ok := PortOf(ways, r.Interface)
+	for _, r := range rules {
+		in, ok := PortOf(fib, r.Interface)
 		if !ok {
-			continue // comes back with the interface
+			continue // the interface is gone
 		}
 		m.Rules = append(m.Rules, director.MarkRule{
 			Src: r.SrcNet(), Dst: r.DstNet(), Proto: r.Proto, In: in, Mark: r.Mark,
@@ -35,18 +35,18 @@ func compileMarks(s *config.State, services map[director.MarkKey]*director.Servi
 	return m
 }
 
-// PortOf finds an interface's port; an empty name is any.
-func PortOf(ways *director.FIB, name string) (uint16, bool) {
+// PortOf finds the port of an interface; an empty name is any.
+func PortOf(fib *director.FIB, name string) (uint16, bool) {
 	if name == "" {
 		return wire.NoPort, true
 	}
-	i := slices.IndexFunc(ways.Ports, func(p director.Port) bool { return p.Name == name })
+	i := slices.IndexFunc(fib.Ports, func(p director.Port) bool { return p.Name == name })
 	return uint16(i), i >= 0
 }
 
-// markGroup is the address that stands for a mark in templates: the mark as an
-// IPv4 address, for IPv6 in the first four bytes, as IPVS lists it.
-func markGroup(k config.ServiceKey) (a wire.Addr) {
+// markAddr is the address that stands for a mark in templates: the mark as an IPv4 address
+// or, for IPv6, in the first four bytes (net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist).
+func markAddr(k config.ServiceKey) (a wire.Addr) {
 	if k.FWMark == 0 {
 		return a
 	}

@@ -16,21 +16,21 @@ import (
 	"uvs/sched"
 )
 
-// Runtime is what outlives every table: IDs, counters, cursors. It belongs to the
-// manager and is changed under its lock only.
+// Runtime is what outlives every table: IDs, counters, cursors. It is not safe for
+// concurrent use.
 type Runtime struct {
 	conns     *conntrack.Table
 	workers   int
 	Services  map[config.ServiceKey]*RunningService
 	Servers   []*RunningServer // by ID; nil: free. ID 0 is never used
 	index     map[serverIdentity]*RunningServer
-	byService map[config.ServiceKey][]*RunningServer // servers of a service, removed ones too
+	byService map[config.ServiceKey][]*RunningServer // removed ones too
 	lastID    uint32                                 // of services
-	round     uint64                                 // of follow
+	round     uint64                                 // number of Reconcile
 	policers  *director.Policers
-	Sessions  *helper.Sessions              // of helped connections; nil until a service has a helper
-	SIPCalls  *sip.Calls                    // nil until a service has an engine
-	Paths     map[netip.Addr]*director.Path // to the addresses of servers
+	Sessions  *helper.Sessions              // nil until a service has a helper
+	SIPCalls  *sip.Calls                    // nil until a service has persistence engine sip
+	Paths     map[netip.Addr]*director.Path // by address of servers
 }
 
 // RunningService is the running side of a service.
@@ -38,42 +38,42 @@ type RunningService struct {
 	ID           uint32
 	cursor       *sched.Cursor
 	picker       sched.Picker
-	built        scheduling      // what picker was built from
-	SchedServers []sched.Server  // and the servers it got
-	ids          []uint32        // server IDs in the picker's order
-	retired      director.Totals // counted by servers since forgotten
-	Zero         director.Totals // what Zero took away
+	inputs       pickerInputs    // of picker
+	SchedServers []sched.Server  // of picker
+	ids          []uint32        // of SchedServers
+	retired      director.Totals // counted by servers that were released
+	Zero         director.Totals // when the counters were reset
 	Rate         Estimator
-	seen         uint64 // round of follow that found it configured
+	seen         uint64 // last round that found it configured
 }
 
-// RunningServer is the running side of a server, in its service or removed from it.
+// RunningServer is the running side of a server, which may have been removed from its service.
 type RunningServer struct {
 	ID        uint32
 	Service   config.ServiceKey
 	key       config.ServerKey
 	Config    config.Server  // as last configured
-	weight    int32          // last non-zero weight since it was added
-	RampStart conntrack.Tick // when it was added, left weight 0 or came up; slow start begins there
-	masq      bool           // is, or once was, masqueraded: conns keep their method
+	weight    int32          // the last that was not 0 since it was added
+	RampStart conntrack.Tick // of slow start: when it was added, left weight 0 or came up
+	wasMasq   bool           // is or was masqueraded; conns keep their method
 	Counters  *director.Counters
 	Path      *director.Path
 	Overload  atomic.Bool
 	Removed   bool            // no longer in its service
-	idle      time.Time       // removed, and found without conns since; zero: not found so
-	Zero      director.Totals // what Zero took away
+	idle      time.Time       // since when it is removed and without conns; zero: it is not
+	Zero      director.Totals // when the counters were reset
 	Rate      Estimator
-	seen      uint64 // round of follow that found it configured
+	seen      uint64 // last round that found it configured
 }
 
-// MaxServers bounds the IDs of servers, removed ones with conns included.
+// MaxServers bounds the IDs of servers, which removed servers with conns have too.
 const MaxServers = 1 << 16
 
-// TrashTime is how long a removed server is remembered after it was first found
-// without conns, so that one added again keeps its counters
-// (IP_VS_DEST_TRASH_PERIOD, ip_vs.h: 120 s).
+// TrashTime is how long the runtime keeps a removed server without conns, so that it keeps
+// its counters if it is added again (IP_VS_DEST_TRASH_PERIOD in include/net/ip_vs.h: 120 s).
 const TrashTime = 120 * time.Second
 
+// NewRuntime makes the runtime of a director without services.
 func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 	return &Runtime{
 		conns: conns, workers: workers,
@@ -86,61 +86,60 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 	}
 }
 
-// Reconcile brings the running side in line with the desired state, which is
-// enough for: what is new gets an ID and counters, what is gone is marked
-// removed. now is on the data path's clock. grown says that a server got an ID.
-func (l *Runtime) Reconcile(s *config.State, now conntrack.Tick) (grown bool) {
+// Reconcile brings the running side in line with a desired state that passed Prepare.
+// New servers get an ID and counters; servers that are gone are marked removed. now is the
+// data path's time. Reconcile reports whether a server got an ID.
+func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) {
 	for _, key := range s.Deleted() {
-		delete(l.Services, key)
+		delete(rt.Services, key)
 	}
-	l.round++
-	fresh := map[config.ServiceKey]bool{}
+	rt.round++
+	added := map[config.ServiceKey]bool{}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		if !s.Changed(svc.ServiceKey) {
 			continue
 		}
-		running := l.Services[svc.ServiceKey]
+		running := rt.Services[svc.ServiceKey]
 		if running == nil {
-			l.lastID++
-			running = &RunningService{ID: l.lastID}
-			l.Services[svc.ServiceKey] = running
-			fresh[svc.ServiceKey] = true
+			rt.lastID++
+			running = &RunningService{ID: rt.lastID}
+			rt.Services[svc.ServiceKey] = running
+			added[svc.ServiceKey] = true
 		}
-		running.seen = l.round
+		running.seen = rt.round
 		for _, server := range s.AllServers(svc) {
-			grown = l.addServer(svc.ServiceKey, server, now) || grown
+			newIDs = rt.addServer(svc.ServiceKey, server, now) || newIDs
 		}
 	}
-	for key, svc := range l.Services {
-		if s.Changed(key) && svc.seen != l.round {
-			delete(l.Services, key)
+	for key, svc := range rt.Services {
+		if s.Changed(key) && svc.seen != rt.round {
+			delete(rt.Services, key)
 		}
 	}
-	for key, servers := range l.byService {
+	for key, servers := range rt.byService {
 		for _, v := range servers {
-			v.Removed = v.Removed || s.Changed(key) && v.seen != l.round
+			v.Removed = v.Removed || s.Changed(key) && v.seen != rt.round
 		}
 	}
-	// A new service starts at zero, also one that was there before and whose
-	// servers are remembered (ip_vs_ctl.c, __ip_vs_update_dest).
-	if len(fresh) > 0 {
-		l.ResetCounters(func(key config.ServiceKey) bool { return fresh[key] })
+	// A new service starts at zero, even if its servers are still there from a service
+	// with the same key (net/netfilter/ipvs/ip_vs_ctl.c, __ip_vs_update_dest).
+	if len(added) > 0 {
+		rt.ResetCounters(func(key config.ServiceKey) bool { return added[key] })
 	}
-	return grown
+	return newIDs
 }
 
-// ResetCounters makes the counters and rates of some services and their servers start
-// anew.
-func (l *Runtime) ResetCounters(of func(config.ServiceKey) bool) {
-	for key, svc := range l.Services {
-		if of(key) {
-			svc.Zero = l.total(key, svc)
+// ResetCounters sets the counters and rates of matching services and their servers to 0.
+func (rt *Runtime) ResetCounters(match func(config.ServiceKey) bool) {
+	for key, svc := range rt.Services {
+		if match(key) {
+			svc.Zero = rt.total(key, svc)
 			svc.Rate = Estimator{last: svc.Zero}
 		}
 	}
-	for key, servers := range l.byService {
-		if !of(key) {
+	for key, servers := range rt.byService {
+		if !match(key) {
 			continue
 		}
 		for _, v := range servers {
@@ -150,17 +149,17 @@ func (l *Runtime) ResetCounters(of func(config.ServiceKey) bool) {
 	}
 }
 
-// CheckCapacity says whether the servers of s, and those that were removed, fit the
-// connection table's IDs, and gets what memory s needs.
-func (l *Runtime) CheckCapacity(s *config.State) error {
-	used := len(l.index)
-	for i := range s.Services {
-		svc := &s.Services[i]
-		if !s.Changed(svc.ServiceKey) {
+// Prepare checks that the servers of d, with the removed ones, do not exceed MaxServers,
+// and allocates what d needs.
+func (rt *Runtime) Prepare(d *Desired) error {
+	used := len(rt.index)
+	for i := range d.Services {
+		svc := &d.Services[i]
+		if !d.Changed(svc.ServiceKey) {
 			continue
 		}
-		for _, server := range s.AllServers(svc) {
-			if l.Server(svc.ServiceKey, server.ServerKey) == nil {
+		for _, server := range d.AllServers(svc) {
+			if rt.Server(svc.ServiceKey, server.ServerKey) == nil {
 				used++
 			}
 		}
@@ -168,76 +167,74 @@ func (l *Runtime) CheckCapacity(s *config.State) error {
 	if limit := MaxServers - 1; used > limit {
 		return config.Errorf(syscall.ENOSPC, "%d servers, counting removed ones that still have conns, are more than %d", used, limit)
 	}
-	return l.allocSessions(s)
-}
-
-// allocSessions gets the memory of helped connections when the first service wants it.
-func (l *Runtime) allocSessions(s *config.State) (err error) {
-	for i := range s.Services {
-		if svc := &s.Services[i]; l.Sessions == nil && s.Changed(svc.ServiceKey) && compileHelper(s, svc) != nil {
-			if l.Sessions, err = helper.NewSessions(l.workers); err != nil {
-				return config.Errorf(syscall.ENOMEM, "service %s: no memory for FTP sessions: %v", svc.ServiceKey, err)
-			}
-		}
+	if rt.Sessions != nil || len(d.helpers) == 0 {
+		return nil
+	}
+	var err error
+	if rt.Sessions, err = helper.NewSessions(rt.workers); err != nil {
+		return config.Errorf(syscall.ENOMEM, "no memory for FTP sessions: %v; set ftp=off or free some", err)
 	}
 	return nil
 }
 
-// serverIdentity is what makes a removed server the same when added again.
+// serverIdentity identifies a server, also when it is added again after it was removed.
 type serverIdentity struct {
 	service config.ServiceKey
 	server  config.ServerKey
 }
 
-// Server is the running side of a server, removed or not; nil: there is none.
-func (l *Runtime) Server(service config.ServiceKey, server config.ServerKey) *RunningServer {
-	return l.index[serverIdentity{service, server}]
+// Server is the running side of a server, which may have been removed; nil: there is none.
+func (rt *Runtime) Server(service config.ServiceKey, server config.ServerKey) *RunningServer {
+	return rt.index[serverIdentity{service, server}]
 }
 
 func (v *RunningServer) identity() serverIdentity { return serverIdentity{v.Service, v.key} }
 
-// addServer makes sure a configured server has a running side, and says whether it
-// got a new one.
-func (l *Runtime) addServer(service config.ServiceKey, server config.Server, now conntrack.Tick) (grown bool) {
+// addServer gives a configured server a running side, if it has none, and updates it. It
+// reports whether the server is new.
+func (rt *Runtime) addServer(service config.ServiceKey, server config.Server, now conntrack.Tick) (isNew bool) {
 	id := serverIdentity{service, server.ServerKey}
-	v := l.index[id]
+	v := rt.index[id]
 	if v == nil {
-		v = &RunningServer{Service: service, key: server.ServerKey, Counters: director.NewCounters(l.workers), Path: l.path(server.Addr)}
-		v.ID = l.freeID()
-		l.Servers[v.ID] = v
-		l.index[id] = v
-		l.byService[service] = append(l.byService[service], v)
-		grown = true
+		v = &RunningServer{
+			Service: service, key: server.ServerKey, ID: rt.freeID(),
+			Counters: director.NewCounters(rt.workers), Path: rt.path(server.Addr),
+		}
+		rt.Servers[v.ID] = v
+		rt.index[id] = v
+		rt.byService[service] = append(rt.byService[service], v)
+		isNew = true
 	}
 	if server.Upper != v.Config.Upper || server.Lower != v.Config.Lower {
-		v.setOverload(server.Upper, l.conns.Counts(v.ID).Total())
+		v.setOverload(server.Upper, rt.conns.Counts(v.ID).Total())
 	}
-	if acceptsNew(&server) && (!acceptsNew(&v.Config) || v.Removed) { // took nothing until now
+	if acceptsNew(&server) && (!acceptsNew(&v.Config) || v.Removed) {
 		v.RampStart = now
 	}
-	added := grown || v.Removed
-	v.Removed, v.idle, v.seen = false, time.Time{}, l.round
+	added := isNew || v.Removed
+	v.Removed, v.idle, v.seen = false, time.Time{}, rt.round
 	v.Config = server
-	v.masq = v.masq || server.Method == config.MethodMasq
+	v.wasMasq = v.wasMasq || server.Method == config.MethodMasq
 	if server.Weight != 0 || added {
 		v.weight = server.Weight
 	}
-	return grown
+	return isNew
 }
 
-// path is what all servers with an address share.
-func (l *Runtime) path(addr netip.Addr) *director.Path {
-	if l.Paths[addr] == nil {
-		l.Paths[addr] = new(director.Path)
+// path is the path to an address, which all servers there share.
+func (rt *Runtime) path(addr netip.Addr) *director.Path {
+	if rt.Paths[addr] == nil {
+		rt.Paths[addr] = new(director.Path)
 	}
-	return l.Paths[addr]
+	return rt.Paths[addr]
 }
 
-// acceptsNew says whether the server may get new connections.
+// acceptsNew reports whether a server may get new connections.
 func acceptsNew(s *config.Server) bool { return s.Weight != 0 && !s.Down }
 
-// setOverload sets the overload flag by thresholds that were changed (reference 2);
-// between them it stays as it is, and below the lower one the director clears it.
+// setOverload sets the overload flag after a change of thresholds. Between them it stays
+// as it is; below the lower one the director clears it
+// (docs/ipvs.md, "Overload").
 func (v *RunningServer) setOverload(upper uint32, conns int32) {
 	switch {
 	case upper == 0:
@@ -247,28 +244,27 @@ func (v *RunningServer) setOverload(upper uint32, conns int32) {
 	}
 }
 
-func (l *Runtime) freeID() uint32 {
-	if len(l.index) < len(l.Servers)-1 { // the index has no ID 0
-		for id := 1; id < len(l.Servers); id++ {
-			if l.Servers[id] == nil {
+func (rt *Runtime) freeID() uint32 {
+	if len(rt.index) < len(rt.Servers)-1 { // the index has no ID 0
+		for id := 1; id < len(rt.Servers); id++ {
+			if rt.Servers[id] == nil {
 				return uint32(id)
 			}
 		}
 	}
-	l.Servers = append(l.Servers, nil)
-	return uint32(len(l.Servers) - 1)
+	rt.Servers = append(rt.Servers, nil)
+	return uint32(len(rt.Servers) - 1)
 }
 
-// Expired lists servers that were removed and had no conns whenever this was
-// asked in the last TrashTime. (A single look may miss a conn that changes from
-// active to inactive meanwhile.)
-func (l *Runtime) Expired(now time.Time) []uint32 {
+// Expired lists servers that were removed and had no conns at each call during TrashTime.
+// (A single call may miss a conn that changes from active to inactive meanwhile.)
+func (rt *Runtime) Expired(now time.Time) []uint32 {
 	var ids []uint32
-	for _, v := range l.Servers {
+	for _, v := range rt.Servers {
 		if v == nil || !v.Removed {
 			continue
 		}
-		switch c := l.conns.Counts(v.ID); {
+		switch c := rt.conns.Counts(v.ID); {
 		case c.Total() != 0 || c.Templates.Load() != 0:
 			v.idle = time.Time{}
 		case v.idle.IsZero():
@@ -280,45 +276,46 @@ func (l *Runtime) Expired(now time.Time) []uint32 {
 	return ids
 }
 
-// Release gives IDs back and returns whose servers had them. They may be used
-// again once a table without them has been published.
-func (l *Runtime) Release(ids []uint32) (services []config.ServiceKey) {
+// Release frees the IDs of servers and returns the services that they belonged to. The IDs
+// may be used again after a table without them has been published.
+func (rt *Runtime) Release(ids []uint32) (services []config.ServiceKey) {
 	if len(ids) == 0 {
 		return nil
 	}
 	for _, id := range ids {
-		v := l.Servers[id]
-		if svc := l.Services[v.Service]; svc != nil {
+		v := rt.Servers[id]
+		if svc := rt.Services[v.Service]; svc != nil {
 			svc.retired = sum(svc.retired, v.Counters.Totals())
 		}
-		delete(l.index, v.identity())
-		if l.byService[v.Service] = slices.DeleteFunc(l.byService[v.Service], func(o *RunningServer) bool { return o == v }); len(l.byService[v.Service]) == 0 {
-			delete(l.byService, v.Service)
+		delete(rt.index, v.identity())
+		siblings := slices.DeleteFunc(rt.byService[v.Service], func(o *RunningServer) bool { return o == v })
+		if rt.byService[v.Service] = siblings; len(siblings) == 0 {
+			delete(rt.byService, v.Service)
 		}
-		l.Servers[id] = nil
+		rt.Servers[id] = nil
 		services = append(services, v.Service)
 	}
-	used := make(map[netip.Addr]bool, len(l.index))
-	for id := range l.index {
+	used := make(map[netip.Addr]bool, len(rt.index))
+	for id := range rt.index {
 		used[id.server.Addr] = true
 	}
-	maps.DeleteFunc(l.Paths, func(addr netip.Addr, _ *director.Path) bool { return !used[addr] })
+	maps.DeleteFunc(rt.Paths, func(addr netip.Addr, _ *director.Path) bool { return !used[addr] })
 	return services
 }
 
-// Totals is the total of every service.
-func (l *Runtime) Totals() map[config.ServiceKey]director.Totals {
-	all := make(map[config.ServiceKey]director.Totals, len(l.Services))
-	for key, svc := range l.Services {
-		all[key] = l.total(key, svc)
+// Totals are the totals of every service.
+func (rt *Runtime) Totals() map[config.ServiceKey]director.Totals {
+	all := make(map[config.ServiceKey]director.Totals, len(rt.Services))
+	for key, svc := range rt.Services {
+		all[key] = rt.total(key, svc)
 	}
 	return all
 }
 
-// total adds up what the servers of a service counted, removed ones too.
-func (l *Runtime) total(key config.ServiceKey, svc *RunningService) director.Totals {
+// total adds up what the servers of a service counted, including removed ones.
+func (rt *Runtime) total(key config.ServiceKey, svc *RunningService) director.Totals {
 	t := svc.retired
-	for _, v := range l.byService[key] {
+	for _, v := range rt.byService[key] {
 		t = sum(t, v.Counters.Totals())
 	}
 	return t

@@ -11,12 +11,11 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// compileTunnel is the tunnel from src to a server. A server of any method has
-// one, for conns keep the method they began with.
+// compileTunnel is the tunnel from src to a server. A server of any method has one,
+// because conns keep the method they began with.
 //
-// Remote checksum offload (tunnel.RemCsum) is a full checksum: IPVS adds the
-// option for it only to packets of local senders whose checksum the hardware was
-// to make, and those leave here with both checksums made.
+// Remote checksum offload (tunnel.RemCsum) becomes a full checksum. IPVS adds the option
+// only to packets with a partial checksum, and those leave here with both checksums filled in.
 func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 	return tunnel.Tunnel{
 		Src: src, Dst: server,
@@ -24,22 +23,20 @@ func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 	}
 }
 
-// noAddress is the source of packets of a node without an IPv4 address (the
-// dummy address of RFC 7600 section 4.8). Nobody can answer it, but packets from
-// it are taken.
-var noAddress = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
+// dummyAddr is the source of packets of a node without an IPv4 address (RFC 7600 section
+// 4.8). Nothing can reply to it, but receivers accept packets from it.
+var dummyAddr = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
 
-// tunnelSource is where the tunnel to a server starts: at the address that
-// belongs to the way there or else, as in the kernel, at any the host has. It
-// must be no VIP: the server holds that, and its kernel drops packets that come
-// from an address of its own.
-func tunnelSource(way director.NextHop, server wire.Addr, t *director.Table) wire.Addr {
+// tunnelSource is the address at which the tunnel to a server starts: the source address
+// of the route or, as in the kernel, any address of the host. It must not be a VIP: the server
+// has that address itself, and its kernel drops packets from its own addresses.
+func tunnelSource(hop director.NextHop, server wire.Addr, t *director.Table) wire.Addr {
 	fits := func(a wire.Addr) bool {
 		_, isVIP := t.VIPs[a]
 		return !isVIP && !a.IsZero() && a.Is4() == server.Is4()
 	}
-	if fits(way.Source) {
-		return way.Source
+	if fits(hop.Source) {
+		return hop.Source
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(t.FIB.HostAddrs), func(a, b wire.Addr) int { return bytes.Compare(a[:], b[:]) }) {
 		if fits(a) && a.Netip().IsGlobalUnicast() {
@@ -47,7 +44,7 @@ func tunnelSource(way director.NextHop, server wire.Addr, t *director.Table) wir
 		}
 	}
 	if server.Is4() {
-		return noAddress
+		return dummyAddr
 	}
-	return way.Source
+	return hop.Source
 }
