@@ -10,7 +10,7 @@ import (
 )
 
 // request is what a command line asks for. Which of its fields count depends
-// on command, as in ctl.Op; given says which options were there.
+// on command, as in config.Op; given says which options were there.
 type request struct {
 	command  command
 	given    optionSet

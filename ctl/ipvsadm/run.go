@@ -13,11 +13,11 @@ import (
 )
 
 // Director is whom the command talks to. Operations it refuses come back as
-// *ctl.Error.
+// *config.Error.
 type Director interface {
 	Info() (api.Info, error)
 	Apply(op config.Op) error
-	// ApplyAll makes up to ctl.MaxOps changes, in force at once, and returns
+	// ApplyAll makes up to api.MaxOps changes, in force at once, and returns
 	// each one's error.
 	ApplyAll(ops []config.Op) []error
 	// Services come in order of adding, their servers newest first.

@@ -8,7 +8,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Table is the compiled rules the workers read. It is built whole (ctl.Compile)
+// Table is the compiled rules the workers read. It is built whole (uvs/ctl/compile)
 // and never written once published. What outlives a table (counters, cursors,
 // live connection counts, conns) is pointed to, not held.
 type Table struct {
