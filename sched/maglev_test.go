@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the tables of docs/maglev.md anew")
+var update = flag.Bool("update", false, "write the tables of docs/maglev.md again")
 
 // maglevDoc is the page with the tables of TestMaglevTables.
 const maglevDoc = "../docs/maglev.md"

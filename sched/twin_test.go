@@ -298,13 +298,13 @@ func (t *twin) mh(f Flow) *dest {
 	next := make([]int, len(t.list))
 	for filled := 0; filled < size; {
 		for i, d := range t.list {
-			turns := d.lastWeight() / g >> shift
-			if turns == 0 && d.lastWeight() > 0 {
-				turns = 1
+			perRound := d.lastWeight() / g >> shift
+			if perRound == 0 && d.lastWeight() > 0 {
+				perRound = 1
 			}
 			name := word(d.Addr) + uint32(d.Port)
 			off, skip := int(slotKey.hash(name)%size), int(skipKey.hash(name)%(size-1)+1)
-			for ; turns > 0 && filled < size; turns-- {
+			for ; perRound > 0 && filled < size; perRound-- {
 				for slots[(off+next[i]*skip)%size] != nil {
 					next[i]++
 				}

@@ -27,7 +27,7 @@ func TestCapture(t *testing.T) {
 		}
 		got, snapped, err := Read(&file)
 		if err != nil || snapped != 0 {
-			t.Fatalf("format %d: read: %v, %d frames cut short", format, err, snapped)
+			t.Fatalf("format %d: read: %v, %d truncated frames", format, err, snapped)
 		}
 		want := append([]Record(nil), records...)
 		for i := range want {
@@ -44,8 +44,8 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestCaptureCutShort: Read skips truncated frames.
-func TestCaptureCutShort(t *testing.T) {
+// TestCaptureTruncated: Read skips truncated frames.
+func TestCaptureTruncated(t *testing.T) {
 	var file bytes.Buffer
 	w := pcapgo.NewWriter(&file)
 	if err := w.WriteFileHeader(96, layers.LinkTypeEthernet); err != nil {
@@ -59,7 +59,7 @@ func TestCaptureCutShort(t *testing.T) {
 	}
 	records, snapped, err := Read(&file)
 	if len(records) != 2 || snapped != 1 || err != nil {
-		t.Errorf("read %d frames, %d cut short, %v, want 2 and 1", len(records), snapped, err)
+		t.Errorf("read %d frames, %d truncated, %v, want 2 and 1", len(records), snapped, err)
 	}
 }
 

@@ -237,12 +237,12 @@ func (l *Link) splitAndCollect(f *wire.Frame) {
 		return
 	}
 	l.splitter.Reset()
-	pieces, ok := l.splitter.Split(f)
+	parts, ok := l.splitter.Split(f)
 	if !ok {
 		l.dropped++
 	}
-	for i := range pieces {
-		l.collect(&pieces[i])
+	for i := range parts {
+		l.collect(&parts[i])
 	}
 }
 

@@ -375,7 +375,7 @@ func TestPace(t *testing.T) {
 		saw  []int
 		want bool
 	}{
-		{"idle with lone frames", []int{1, 0, 1, 0, 1, 0, 1, 0}, false},
+		{"idle with single frames", []int{1, 0, 1, 0, 1, 0, 1, 0}, false},
 		{"good batches", []int{64, 64, 64, 64, 64}, false},
 		{"small batches in a row", []int{1, 2, 1, 1}, true},
 		{"a good batch in between", []int{1, 2, goodBatch, 1, 1}, false},

@@ -74,20 +74,20 @@ func (l *Link) splitAndQueue(f *wire.Frame) (n int) {
 	if f.MTU == 0 {
 		return l.queue(f)
 	}
-	pieces, ok := l.tx.splitter.Split(f)
+	parts, ok := l.tx.splitter.Split(f)
 	if !ok {
 		n = l.flushAll() // the splitter may have been out of memory
-		pieces, ok = l.tx.splitter.Split(f)
+		parts, ok = l.tx.splitter.Split(f)
 	}
 	c := &l.ports[f.Out].counts
 	if !ok {
 		c[dropTooLong]++
 	}
-	if len(pieces) > 1 {
+	if len(parts) > 1 {
 		c[split]++
 	}
-	for i := range pieces {
-		n += l.queue(&pieces[i])
+	for i := range parts {
+		n += l.queue(&parts[i])
 	}
 	return n
 }

@@ -52,8 +52,8 @@ func compareSums(t *testing.T, b []byte, initial uint32) {
 	}
 }
 
-// TestSumInPieces: the sums of slices of even length add up to the sum of all.
-func TestSumInPieces(t *testing.T) {
+// TestSumOfSlices: the sums of slices of even length add up to the sum of all.
+func TestSumOfSlices(t *testing.T) {
 	r := newRandom(t)
 	for range 1000 {
 		b := r.bytes(2 + r.IntN(500))

@@ -52,12 +52,12 @@ func TestFragmentFragments(t *testing.T) {
 	desc := r.packet(wire.ProtoUDP, false, 5000)
 	f := desc.Frame()
 	f.MTU = 1500
-	var pieces []wire.Frame
-	for _, piece := range append([]wire.Frame(nil), split(t, s, &f)...) {
-		piece.MTU = 576
-		pieces = append(pieces, split(t, s, &piece)...)
+	var parts []wire.Frame
+	for _, part := range append([]wire.Frame(nil), split(t, s, &f)...) {
+		part.MTU = 576
+		parts = append(parts, split(t, s, &part)...)
 	}
-	wholes := reassemble(t, pieces)
+	wholes := reassemble(t, parts)
 	want := desc.Frame()
 	if len(wholes) != 1 || !bytes.Equal(wholes[0].Bytes(), want.Bytes()) {
 		t.Fatalf("put together %d datagrams\n%x\nwant one\n%x", len(wholes), wholes, want.Bytes())
@@ -106,12 +106,12 @@ func TestFragmentOptions(t *testing.T) {
 		{0x82, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
 		{0x82, 3, 4, 1, 1, 1, 1, 1, 0x94, 4, 0, 0},
 	}
-	pieces := split(t, wire.NewSplitter(), &f)
-	if len(pieces) != len(want) {
-		t.Fatalf("%d fragments, want %d", len(pieces), len(want))
+	parts := split(t, wire.NewSplitter(), &f)
+	if len(parts) != len(want) {
+		t.Fatalf("%d fragments, want %d", len(parts), len(want))
 	}
-	for i, piece := range pieces {
-		if got := piece.Bytes()[34:46]; !bytes.Equal(got, want[i]) {
+	for i, part := range parts {
+		if got := part.Bytes()[34:46]; !bytes.Equal(got, want[i]) {
 			t.Errorf("fragment %d has options %x, want %x", i, got, want[i])
 		}
 	}
@@ -119,13 +119,13 @@ func TestFragmentOptions(t *testing.T) {
 
 // reassemble reassembles IP fragments, which gopacket decodes. It returns other
 // packets as they are, and keeps the order.
-func reassemble(t *testing.T, pieces []wire.Frame) (wholes []wire.Frame) {
+func reassemble(t *testing.T, parts []wire.Frame) (wholes []wire.Frame) {
 	t.Helper()
 	datagrams := map[uint32]*datagram{}
-	for _, piece := range pieces {
-		id, offset, more, header, payload := fragmentOf(t, piece)
+	for _, part := range parts {
+		id, offset, more, header, payload := fragmentOf(t, part)
 		if header == nil {
-			wholes = append(wholes, piece)
+			wholes = append(wholes, part)
 			continue
 		}
 		d := datagrams[id]

@@ -165,13 +165,13 @@ func FuzzRewriteAndSplit(f *testing.F) {
 			frame.MTU, frame.TunnelLen = mtu, outer
 		}
 		s.Reset()
-		pieces, ok := s.Split(&frame)
+		parts, ok := s.Split(&frame)
 		if !ok {
 			return
 		}
-		for i := range pieces {
-			if piece := &pieces[i]; mtu != 0 && p.Kind == wire.KindIP && piece.Len()-int(p.L3) > int(mtu) {
-				t.Fatalf("piece %d has %d bytes behind its link header, MTU %d", i, piece.Len()-int(p.L3), mtu)
+		for i := range parts {
+			if part := &parts[i]; mtu != 0 && p.Kind == wire.KindIP && part.Len()-int(p.L3) > int(mtu) {
+				t.Fatalf("part %d has %d bytes behind its link header, MTU %d", i, part.Len()-int(p.L3), mtu)
 			}
 		}
 		wire.FinishChecksum(&frame)

@@ -29,7 +29,7 @@ func popTags(t *testing.T, f wire.Frame, tags []byte) wire.Frame {
 	t.Helper()
 	b := f.Bytes()
 	if !bytes.HasPrefix(b[tagOffset:], tags) {
-		t.Fatalf("a piece without its tags % x: % x", tags, b[:min(len(b), 30)])
+		t.Fatalf("a part without its tags % x: % x", tags, b[:min(len(b), 30)])
 	}
 	plain := wiretest.Frame(append(append([]byte(nil), b[:tagOffset]...), b[tagOffset+len(tags):]...))
 	if plain.Offload = f.Offload; f.ChecksumPartial() {
@@ -67,7 +67,7 @@ func TestSplitCombinations(t *testing.T) {
 								continue
 							case shape.size > 0 && !partial: // a GSO frame always has a partial checksum
 								continue
-							// not ours to fragment
+							// routers do not fragment IPv6
 							case kind == 0 && ipv6 &&
 								(shape.name == "fragments" || proto == wire.ProtoUDP && shape.size > mtu):
 								continue
@@ -100,13 +100,13 @@ func checkSplit(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc
 	outer int) {
 	t.Helper()
 	s.Reset()
-	pieces, ok := s.Split(f)
+	parts, ok := s.Split(f)
 	if !ok {
 		t.Fatalf("%s: cannot be split", name)
 	}
 	var plain []wire.Frame
-	for _, piece := range pieces {
-		p := popTags(t, piece, tags)
+	for _, part := range parts {
+		p := popTags(t, part, tags)
 		if n := p.Len() - wire.EthernetLen; n > int(f.MTU) {
 			t.Errorf("%s: a packet of %d bytes, longer than the MTU", name, n)
 		}

@@ -161,28 +161,28 @@ func (r random) packet(proto uint8, ipv6 bool, n int) wiretest.Packet {
 // split calls Split, which must succeed, and checks every frame that it returns.
 func split(t *testing.T, s *wire.Splitter, f *wire.Frame) []wire.Frame {
 	t.Helper()
-	pieces, ok := s.Split(f)
+	parts, ok := s.Split(f)
 	if !ok {
 		t.Fatalf("cannot split a frame of %d bytes to MTU %d, outer %d, %+v", f.Len(), f.MTU, f.TunnelLen, f.Offload)
 	}
-	for i, piece := range pieces {
-		wiretest.Check(t, piece)
-		if n := piece.Len() - wire.EthernetLen; n > int(f.MTU) {
-			t.Errorf("piece %d is an IP packet of %d bytes, longer than the MTU %d", i, n, f.MTU)
+	for i, part := range parts {
+		wiretest.Check(t, part)
+		if n := part.Len() - wire.EthernetLen; n > int(f.MTU) {
+			t.Errorf("part %d is an IP packet of %d bytes, longer than the MTU %d", i, n, f.MTU)
 		}
-		if u, ok := wiretest.Decode(t, piece).TransportLayer().(*layers.UDP); ok && f.TunnelLen > 0 &&
+		if u, ok := wiretest.Decode(t, part).TransportLayer().(*layers.UDP); ok && f.TunnelLen > 0 &&
 			u.DstPort == guePort {
 			bare := wire.UDP(f.Bytes()[int(f.TunnelLen)+wire.EthernetLen-12:]).Checksum() == 0
 			if bare != (u.Checksum == 0) {
-				t.Errorf("piece %d has the outer UDP checksum %#04x; the frame had none: %v", i, u.Checksum, bare)
+				t.Errorf("part %d has the outer UDP checksum %#04x; the frame had none: %v", i, u.Checksum, bare)
 			}
 		}
-		if piece.Out != f.Out || piece.Headroom() < wire.Headroom || piece.Offload != (wire.Offload{}) {
-			t.Errorf("piece %d has Out %d (want %d), %d bytes of headroom, %+v", i, piece.Out, f.Out, piece.Headroom(),
-				piece.Offload)
+		if part.Out != f.Out || part.Headroom() < wire.Headroom || part.Offload != (wire.Offload{}) {
+			t.Errorf("part %d has Out %d (want %d), %d bytes of headroom, %+v", i, part.Out, f.Out, part.Headroom(),
+				part.Offload)
 		}
 	}
-	return pieces
+	return parts
 }
 
 // TestSegmentTCP: the segments of a random GSO frame, taken out of their tunnel,
@@ -199,28 +199,28 @@ func TestSegmentTCP(t *testing.T) {
 		f := desc.Frame()
 		encap(&f, kind)
 		f.Out, f.MTU = 3, uint16(400+r.IntN(2000))
-		pieces := split(t, s, &f)
+		parts := split(t, s, &f)
 
 		var got []byte
-		for i, piece := range pieces {
-			wiretest.Check(t, decap(piece, int(f.TunnelLen), inner6))
-			d := wiretest.Decode(t, decap(piece, int(f.TunnelLen), inner6))
+		for i, part := range parts {
+			wiretest.Check(t, decap(part, int(f.TunnelLen), inner6))
+			d := wiretest.Decode(t, decap(part, int(f.TunnelLen), inner6))
 			tcp, ok := d.TransportLayer().(*layers.TCP)
 			if !ok {
-				t.Fatalf("%s: piece %d is no TCP: %v", tunnels[kind].name, i, d)
+				t.Fatalf("%s: part %d is not TCP: %v", tunnels[kind].name, i, d)
 			}
 			if want := desc.Seq + uint32(len(got)); tcp.Seq != want {
 				t.Errorf("segment %d has sequence number %d, want %d", i, tcp.Seq, want)
 			}
 			want := desc.TCPFlags
-			if i < len(pieces)-1 {
+			if i < len(parts)-1 {
 				want &^= wire.TCPFin | wire.TCPPsh
 			}
 			if i > 0 {
 				want &^= wire.TCPCwr
 			}
 			if flags := tcp.Contents[13]; flags != want {
-				t.Errorf("segment %d of %d has flags %#02x, want %#02x", i, len(pieces), flags, want)
+				t.Errorf("segment %d of %d has flags %#02x, want %#02x", i, len(parts), flags, want)
 			}
 			if ip, ok := d.NetworkLayer().(*layers.IPv4); ok && ip.Id != desc.ID+uint16(i) {
 				t.Errorf("segment %d has id %d, want %d", i, ip.Id, desc.ID+uint16(i))
@@ -231,7 +231,7 @@ func TestSegmentTCP(t *testing.T) {
 			got = append(got, tcp.Payload...)
 		}
 		if !bytes.Equal(got, desc.Payload) {
-			t.Fatalf("%s: %d segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(pieces),
+			t.Fatalf("%s: %d segments carry %d bytes, want the %d sent, unchanged", tunnels[kind].name, len(parts),
 				len(got), len(desc.Payload))
 		}
 	}
@@ -251,7 +251,7 @@ func TestSegmentUDP(t *testing.T) {
 		encap(&f, kind)
 		f.MTU = uint16(700 + r.IntN(1000))
 		if f.TunnelLen == 0 && inner6 {
-			f.MTU = 1500 // not ours to fragment
+			f.MTU = 1500 // routers do not fragment IPv6
 		}
 		var got [][]byte
 		for _, whole := range reassemble(t, split(t, s, &f)) {
@@ -283,8 +283,8 @@ func TestSplitJumbo(t *testing.T) {
 		encap(&f, kind)
 		f.MTU = 1500
 		var got []byte
-		for _, piece := range split(t, wire.NewSplitter(), &f) {
-			d := wiretest.Decode(t, decap(piece, int(f.TunnelLen), true))
+		for _, part := range split(t, wire.NewSplitter(), &f) {
+			d := wiretest.Decode(t, decap(part, int(f.TunnelLen), true))
 			if d.Layer(layers.LayerTypeIPv6HopByHop) != nil {
 				t.Fatal("a segment has a hop-by-hop header, want none")
 			}
@@ -304,9 +304,9 @@ func TestSplitReturnsFittingFrame(t *testing.T) {
 		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true,
 			PartialChecksum: true}.Frame()
 		f.MTU = mtu
-		pieces, ok := wire.NewSplitter().Split(&f)
-		if !ok || len(pieces) != 1 || &pieces[0].Bytes()[0] != &f.Bytes()[0] || pieces[0].Offload != f.Offload {
-			t.Errorf("MTU %d: %d pieces, %v; want the frame itself", mtu, len(pieces), ok)
+		parts, ok := wire.NewSplitter().Split(&f)
+		if !ok || len(parts) != 1 || &parts[0].Bytes()[0] != &f.Bytes()[0] || parts[0].Offload != f.Offload {
+			t.Errorf("MTU %d: %d parts, %v; want the frame itself", mtu, len(parts), ok)
 		}
 	}
 }
@@ -336,13 +336,13 @@ func TestSplitRefuses(t *testing.T) {
 			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
 		{"a frame that ends in its TCP header",
 			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
-		{"more pieces than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2",
+		{"more parts than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2",
 			Payload: make([]byte, 4000), GSOSize: 1}.Frame(), 1500},
 	} {
 		s := wire.NewSplitter()
 		row.f.MTU = row.mtu
-		if pieces, ok := s.Split(&row.f); ok || pieces != nil {
-			t.Errorf("%s: split into %d pieces, want a refusal", row.name, len(pieces))
+		if parts, ok := s.Split(&row.f); ok || parts != nil {
+			t.Errorf("%s: split into %d parts, want a refusal", row.name, len(parts))
 		}
 		if used := s.Used(); used != 0 {
 			t.Errorf("%s: %d bytes stay in use after a refusal", row.name, used)
@@ -359,7 +359,7 @@ func TestSplitUntilFull(t *testing.T) {
 	for n := 0; ; n++ {
 		f := desc.Frame()
 		f.MTU = 1500
-		pieces, ok := s.Split(&f)
+		parts, ok := s.Split(&f)
 		if !ok {
 			if n < 2 {
 				t.Fatalf("full after %d frames", n)
@@ -367,11 +367,11 @@ func TestSplitUntilFull(t *testing.T) {
 			break
 		}
 		if n == 0 {
-			first = append(first, pieces...)
+			first = append(first, parts...)
 		}
 	}
-	for _, piece := range first {
-		wiretest.Check(t, piece)
+	for _, part := range first {
+		wiretest.Check(t, part)
 	}
 	s.Reset()
 	f := desc.Frame()

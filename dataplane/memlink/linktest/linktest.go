@@ -176,22 +176,22 @@ func noHeadroom(t *testing.T, w Testbed) {
 func tooLong(t *testing.T, w Testbed) {
 	f := w.frame(1, 1, 1400)
 	f.Out, f.MTU = 1, 600
-	const pieces = 3 // of 576 bytes of payload each, a multiple of eight
-	if n, err := w.Link.Send([]wire.Frame{f}); n != pieces || err != nil {
-		t.Errorf("sent %d pieces: %v, want %d", n, err, pieces)
+	const fragments = 3 // of 576 bytes of payload each, a multiple of eight
+	if n, err := w.Link.Send([]wire.Frame{f}); n != fragments || err != nil {
+		t.Errorf("sent %d fragments: %v, want %d", n, err, fragments)
 	}
 	var whole []byte
-	for range pieces {
+	for range fragments {
 		got := wiretest.Frame(w.Await(1))
 		wiretest.Check(t, got)
 		ip := wire.IPv4(got.Bytes()[14:])
 		if int(ip.TotalLen()) > 600 || ip.FragmentOffset() != len(whole) {
-			t.Errorf("piece of %d bytes at %d, want at most 600 at %d", ip.TotalLen(), ip.FragmentOffset(), len(whole))
+			t.Errorf("fragment of %d bytes at %d, want at most 600 at %d", ip.TotalLen(), ip.FragmentOffset(), len(whole))
 		}
 		whole = append(whole, ip[ip.HeaderLen():ip.TotalLen()]...)
 	}
 	if want := f.Bytes()[14+20:]; !bytes.Equal(whole, want) {
-		t.Errorf("pieces make\n%x, want\n%x", whole, want)
+		t.Errorf("fragments make\n%x, want\n%x", whole, want)
 	}
 }
 

@@ -62,25 +62,25 @@ func Fragment(f wire.Frame, id uint32, start int, more bool, payload []byte) wir
 // packet that is not a fragment is returned as it is.
 func Reassemble(t testing.TB, frames []wire.Frame) wire.Frame {
 	t.Helper()
-	var pieces []parsedFragment
+	var fragments []parsedFragment
 	for _, f := range frames {
 		Check(t, f)
-		pieces = append(pieces, parse(f))
+		fragments = append(fragments, parse(f))
 	}
-	slices.SortFunc(pieces, func(a, b parsedFragment) int { return a.start - b.start })
-	whole, at := bytes.Clone(pieces[0].headers), 0
-	for i, p := range pieces {
-		if p.start != at || p.last != (i == len(pieces)-1) || !bytes.Equal(p.headers, pieces[0].headers) ||
-			p.next != pieces[0].next {
+	slices.SortFunc(fragments, func(a, b parsedFragment) int { return a.start - b.start })
+	whole, at := bytes.Clone(fragments[0].headers), 0
+	for i, p := range fragments {
+		if p.start != at || p.last != (i == len(fragments)-1) || !bytes.Equal(p.headers, fragments[0].headers) ||
+			p.next != fragments[0].next {
 			t.Fatalf("fragment %d of %d starts at %d, last %t, with headers %x; want %d with %x",
-				i, len(pieces), p.start, p.last, p.headers, at, pieces[0].headers)
+				i, len(fragments), p.start, p.last, p.headers, at, fragments[0].headers)
 		}
 		whole = append(whole, p.payload...)
 		at += len(p.payload)
 	}
 	ip := whole[14:]
 	if ip[0]>>4 == 6 {
-		ip[6] = pieces[0].next
+		ip[6] = fragments[0].next
 		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
 	} else {
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
