@@ -67,9 +67,6 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	fwd.MoveLink(f, p, overhead)
 	fwd.SetEtherType(f, p, !t.Dst.Is4())
 	f.TunnelLen, f.TunnelCsum = uint8(overhead), 0
-	if t.Checksum {
-		f.TunnelCsum = e.ChecksumOffset()
-	}
 	outer := ip.Put(f, p.L3)
 	b := f.From(outer.L4)
 	if ip.Proto == wire.ProtoUDP {
@@ -81,7 +78,10 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		b = b[wire.UDPLen:]
 	}
 	e.Put(b, inner, t.Checksum)
-	wire.FillTunnelChecksum(f, &outer)
+	if t.Checksum {
+		f.TunnelCsum = e.ChecksumOffset()
+		wire.FillTunnelChecksum(f, &outer)
+	}
 	return true
 }
 
