@@ -9,7 +9,7 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// samples are the frames the actions are tried on.
+// samples are the frames that TestNoAllocations tries the actions on.
 func samples(t testing.TB) []wire.Frame {
 	frames := []wire.Frame{
 		wiretest.Solicitation(wiretest.ClientMAC, requester6, vip6),
@@ -22,11 +22,13 @@ func samples(t testing.TB) []wire.Frame {
 			frames = append(frames, in.Frame())
 		}
 		about := wiretest.Packet{Src: family.VIP, Dst: family.Client}
-		echo := wiretest.Packet{Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho}
+		echo := wiretest.Packet{Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP,
+			ICMPType: wire.ICMPEcho}
 		if i == 1 {
 			echo.Proto, echo.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
 		}
-		frames = append(frames, fwdtest.ErrorAbout(about, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 20).Frame(), echo.Frame())
+		e := fwdtest.ErrorAbout(about, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 20)
+		frames = append(frames, e.Frame(), echo.Frame())
 		for _, tun := range fwdtest.Tunnels {
 			f := about.Frame()
 			tun.Encap(&f, fwdtest.Parse(t, &f))
@@ -36,7 +38,7 @@ func samples(t testing.TB) []wire.Frame {
 	return frames
 }
 
-// TestNoAllocations: nothing done to any frame touches the heap.
+// TestNoAllocations: no action on any frame allocates.
 func TestNoAllocations(t *testing.T) {
 	for _, a := range actions {
 		done := 0

@@ -20,8 +20,8 @@ const (
 
 var ownMAC = wire.MAC{2, 0, 0, 0, 0, 0x99}
 
-// actions are everything the director may do to a frame. Each returns whether
-// it made a frame of it that must be right again.
+// actions are all that the director may do to a frame. Each reports whether it made a
+// frame of it, which must be right.
 var actions = append([]action{
 	{"Send", func(f *wire.Frame, _ *wire.Packet) bool { (&fwd.LinkHeader{}).Apply(f); return true }},
 	{"DecTTL", onIP(func(f *wire.Frame, p *wire.Packet) {
@@ -73,7 +73,7 @@ type action struct {
 	do   func(f *wire.Frame, p *wire.Packet) bool
 }
 
-// encapsulate are the actions of every tunnel.
+// encapsulate are the actions of the tunnels.
 func encapsulate() (list []action) {
 	for _, tun := range fwdtest.Tunnels {
 		list = append(list, action{"Encap " + tun.Name, tun.Encap})
@@ -95,7 +95,8 @@ func onIP(do func(*wire.Frame, *wire.Packet)) func(*wire.Frame, *wire.Packet) bo
 	}
 }
 
-// ofFamily is the server's (0) or the VIP's (1) address in the packet's family.
+// ofFamily is the address of the server (which is 0) or the VIP (1) in the family of
+// the packet.
 func ofFamily(p *wire.Packet, which int) wire.Addr {
 	switch {
 	case p.IPv6 && which == 0:
@@ -108,9 +109,9 @@ func ofFamily(p *wire.Packet, which int) wire.Addr {
 	return fwdtest.Addr("10.9.0.1")
 }
 
-// FuzzFrame: whatever the frame and whatever was said of it, nothing panics or
-// leaves the buffer; what was refused is as it was; what was done is a sound
-// packet again, whose checksums are right if they were.
+// FuzzFrame: whatever the frame and its offload, nothing panics or leaves the buffer. A
+// refused frame is unchanged. Any other is a valid packet, whose checksums are right if
+// they were right before.
 func FuzzFrame(f *testing.F) {
 	for _, family := range fwdtest.Families {
 		for _, tr := range fwdtest.Transports {
@@ -121,7 +122,8 @@ func FuzzFrame(f *testing.F) {
 			in.Src, in.Dst = family.Client, family.VIP
 			frame := in.Frame()
 			for i := range actions {
-				f.Add(frame.Bytes(), uint8(i), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize, frame.Offload.CsumStart, frame.Offload.CsumOffset)
+				f.Add(frame.Bytes(), uint8(i), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize,
+					frame.Offload.CsumStart, frame.Offload.CsumOffset)
 			}
 		}
 		for i := range actions {
@@ -147,7 +149,8 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		frame := wiretest.Frame(b)
-		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart, CsumOffset: csumOffset}
+		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
+			CsumOffset: csumOffset}
 		p := new(wire.Packet)
 		wire.Parse(&frame, p)
 		if p.Kind == wire.KindBad {
@@ -159,7 +162,8 @@ func FuzzFrame(f *testing.F) {
 		before.Buf = bytes.Clone(frame.Buf)
 
 		if !a.do(&frame, p) {
-			if !bytes.Equal(frame.Buf, before.Buf) || frame.Off != before.Off || frame.End != before.End || frame.Offload != before.Offload {
+			if !bytes.Equal(frame.Buf, before.Buf) || frame.Off != before.Off || frame.End != before.End ||
+				frame.Offload != before.Offload {
 				t.Fatalf("%s refused and changed %s to %s", a.name, fwdtest.Dump(before), fwdtest.Dump(frame))
 			}
 			return

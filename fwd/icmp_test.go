@@ -11,10 +11,10 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// quotes are how much of a packet ICMP errors quote.
+// quotes are the lengths of what ICMP errors quote.
 var quotes = []struct {
 	name  string
-	bytes int // of transport header and data; 8 is the least there may be
+	bytes int // of transport header and data; 8 is the least that is allowed
 }{
 	{"eight bytes", 8},
 	{"a TCP header without its checksum", 15},
@@ -22,8 +22,8 @@ var quotes = []struct {
 	{"the whole packet", 1000},
 }
 
-// TestErrors: an ICMP error about a masqueraded flow becomes the one that would
-// have been sent about the packet as its sender knows it.
+// TestErrors: an ICMP error about a flow with NAT becomes the error about the packet as
+// its sender knows it.
 func TestErrors(t *testing.T) {
 	routers := map[string]string{"IPv4": "203.0.113.1", "IPv6": "2001:db8:ffff::1"}
 	for _, family := range fwdtest.Families {
@@ -31,7 +31,7 @@ func TestErrors(t *testing.T) {
 		for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP} {
 			for _, q := range quotes {
 				if proto == wire.ProtoSCTP && q.bytes >= wire.SCTPLen && q.bytes < 100 {
-					continue // its CRC cannot be made: TestErrorCutOff
+					continue // without all bytes there is no CRC: TestErrorCutOff
 				}
 				data := wiretest.Packet{Proto: proto, TTL: 3, Payload: fwdtest.Chunk}
 				name := fmt.Sprint(family.Name, "/", proto, "/", q.name)
@@ -47,8 +47,9 @@ func TestErrors(t *testing.T) {
 					}
 					server, port := fwdtest.Split(family.Server)
 					fwd.ErrorToServer(&f, p, in, server, port)
-					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, router, fwdtest.Host(family.Server), q.bytes).Frame())
-					wantTrue(t, f, p)
+					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, router, fwdtest.Host(family.Server),
+						q.bytes).Frame())
+					wantParsed(t, f, p)
 					wantInner(t, f, p, in)
 				})
 				t.Run(name+"/a router behind the VIP tells the client that its request was", func(t *testing.T) {
@@ -62,8 +63,9 @@ func TestErrors(t *testing.T) {
 					}
 					vip, port := fwdtest.Split(family.VIP)
 					fwd.ErrorFromServer(&f, p, in, vip, port)
-					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, fwdtest.Host(family.VIP), fwdtest.Host(family.Client), q.bytes).Frame())
-					wantTrue(t, f, p)
+					fwdtest.WantFrame(t, f, fwdtest.ErrorAbout(sent, fwdtest.Host(family.VIP),
+						fwdtest.Host(family.Client), q.bytes).Frame())
+					wantParsed(t, f, p)
 					wantInner(t, f, p, in)
 				})
 			}
@@ -79,8 +81,8 @@ func wantInner(t *testing.T, f wire.Frame, p, in *wire.Packet) {
 	}
 }
 
-// TestErrorCutOff: what only the whole of a packet could tell is not invented: a
-// UDP checksum where there was none, an SCTP CRC. The error's own stays right.
+// TestErrorCutOff: what needs the whole packet stays as it is: a UDP checksum that is not
+// there, an SCTP CRC. The error's own checksum stays right.
 func TestErrorCutOff(t *testing.T) {
 	for _, family := range fwdtest.Families {
 		for _, about := range []wiretest.Packet{
@@ -107,9 +109,9 @@ func TestErrorCutOff(t *testing.T) {
 	}
 }
 
-// TestErrorHalfMade: of an error whose checksum the device will finish only the
-// pseudo-header's share changes.
-func TestErrorHalfMade(t *testing.T) {
+// TestErrorPartialChecksum: in an error whose checksum the device will finish, only
+// the sum of the pseudo-header changes.
+func TestErrorPartialChecksum(t *testing.T) {
 	family := fwdtest.Families[1]
 	seen := wiretest.Packet{Src: family.VIP, Dst: family.Client}
 	sent := wiretest.Packet{Src: family.Server, Dst: family.Client}
@@ -125,12 +127,13 @@ func TestErrorHalfMade(t *testing.T) {
 	fwdtest.WantFrame(t, f, want.Frame())
 }
 
-// TestErrorOtherFamily: neither an address of the other family nor a quoted
-// packet of the other family is put together with the error: it stays as it was.
+// TestErrorOtherFamily: an error stays as it is if the address or the packet that it
+// quotes is of the other family.
 func TestErrorOtherFamily(t *testing.T) {
 	for i, family := range fwdtest.Families {
 		other := fwdtest.Families[1-i]
-		same := fwdtest.ErrorAbout(wiretest.Packet{Src: family.VIP, Dst: family.Client}, fwdtest.Host(family.Client), fwdtest.Host(family.VIP), 20)
+		same := fwdtest.ErrorAbout(wiretest.Packet{Src: family.VIP, Dst: family.Client}, fwdtest.Host(family.Client),
+			fwdtest.Host(family.VIP), 20)
 		mixed := same
 		mixed.Payload = wiretest.Quote(wiretest.Packet{Src: other.VIP, Dst: other.Client}.Frame(), 60)
 		for _, tt := range []struct {

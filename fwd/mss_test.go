@@ -11,7 +11,7 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// What a clamp of 1360 makes of the options of a SYN.
+// TestClampMSS: the options of a SYN after a clamp to 1360.
 func TestClampMSS(t *testing.T) {
 	for _, r := range []struct {
 		sentence   string
@@ -33,7 +33,8 @@ func TestClampMSS(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			for _, family := range fwdtest.Families {
 				for _, partial := range []bool{false, true} {
-					p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn, PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
+					p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
+						PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
 					f := p.Frame()
 					fwd.ClampMSS(&f, fwdtest.Parse(t, &f), 1360)
 					p.TCPOptions = r.want
@@ -44,8 +45,8 @@ func TestClampMSS(t *testing.T) {
 	}
 }
 
-// Whatever options there are, they become what a slow twin, which knows where it
-// put the MSS, makes of them; and the checksum is right where it was.
+// TestClampMSSTwin: random options become the same as by a slow twin, which knows where
+// it put the MSS. A checksum that was right stays right.
 func TestClampMSSTwin(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -74,7 +75,8 @@ func TestClampMSSTwin(t *testing.T) {
 			have, want = append(have, 1), append(want, 1)
 		}
 		family := fwdtest.Families[rng.IntN(len(fwdtest.Families))]
-		p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn, PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
+		p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
+			PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
 		f := p.Frame()
 		fwd.ClampMSS(&f, fwdtest.Parse(t, &f), most)
 		p.TCPOptions = want
@@ -86,9 +88,10 @@ func TestClampMSSTwin(t *testing.T) {
 	}
 }
 
-// Clamping costs no allocation.
+// TestClampMSSDoesNotAllocate: clamping does not allocate.
 func TestClampMSSDoesNotAllocate(t *testing.T) {
-	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPSyn, TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
+	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPSyn,
+		TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
 	p := fwdtest.Parse(t, &f)
 	if n := testing.AllocsPerRun(100, func() {
 		binary.BigEndian.PutUint16(f.From(p.L4)[23:], 1460)

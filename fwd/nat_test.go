@@ -13,16 +13,16 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// wantTrue fails unless p says what a fresh look at the frame says.
-func wantTrue(t *testing.T, f wire.Frame, p *wire.Packet) {
+// wantParsed fails unless p is what parsing the frame again gives.
+func wantParsed(t *testing.T, f wire.Frame, p *wire.Packet) {
 	t.Helper()
 	if fresh := fwdtest.Parse(t, &f); *fresh != *p {
 		t.Errorf("packet after rewriting is %+v, want %+v", *p, *fresh)
 	}
 }
 
-// TestMasquerade: a frame rewritten for its server, or for its client, is byte
-// for byte the frame that would have been made for it.
+// TestMasquerade: a frame rewritten for its server, or for its client, is byte for byte
+// the frame that the other end would have sent there.
 func TestMasquerade(t *testing.T) {
 	for _, family := range fwdtest.Families {
 		for _, tr := range fwdtest.Transports {
@@ -46,7 +46,7 @@ func TestMasquerade(t *testing.T) {
 					server, port := fwdtest.Split(family.Server)
 					fwd.ToServer(&f, p, server, port)
 					fwdtest.WantFrame(t, f, want.Frame())
-					wantTrue(t, f, p)
+					wantParsed(t, f, p)
 				})
 				t.Run(name+"/from server", func(t *testing.T) {
 					in.Src, in.Dst = family.Server, family.Client
@@ -56,14 +56,14 @@ func TestMasquerade(t *testing.T) {
 					vip, port := fwdtest.Split(family.VIP)
 					fwd.FromServer(&f, p, vip, port)
 					fwdtest.WantFrame(t, f, want.Frame())
-					wantTrue(t, f, p)
+					wantParsed(t, f, p)
 				})
 			}
 		}
 	}
 }
 
-// TestMasqueradeAddressesOnly: packets without ports, or without their ports,
+// TestMasqueradeAddressesOnly: packets of a protocol without ports, and later fragments,
 // get new addresses and nothing else.
 func TestMasqueradeAddressesOnly(t *testing.T) {
 	ipv6Fragment := func(offset uint16) []byte {
@@ -76,8 +76,10 @@ func TestMasqueradeAddressesOnly(t *testing.T) {
 		{"later fragment", wiretest.Packet{Proto: wire.ProtoUDP, ID: 5, Offset: 64, Payload: []byte("the rest")}},
 		{"ESP", wiretest.Packet{Proto: wire.ProtoESP, Payload: []byte("spi, sequence, secret")}},
 		{"ICMP echo", wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: []byte("ping")}},
-		{"ICMPv6 echo, whose checksum covers addresses", wiretest.Packet{Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: []byte("ping")}},
-		{"IPv6 later fragment", wiretest.Packet{Proto: wire.ProtoUDP, Offset: 64, Extension: wire.ProtoFragment, Extensions: ipv6Fragment(64), Payload: []byte("the rest")}},
+		{"ICMPv6 echo, whose checksum covers addresses",
+			wiretest.Packet{Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: []byte("ping")}},
+		{"IPv6 later fragment", wiretest.Packet{Proto: wire.ProtoUDP, Offset: 64, Extension: wire.ProtoFragment,
+			Extensions: ipv6Fragment(64), Payload: []byte("the rest")}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -93,13 +95,13 @@ func TestMasqueradeAddressesOnly(t *testing.T) {
 			server, port := fwdtest.Split(family.Server)
 			fwd.ToServer(&f, p, server, port)
 			fwdtest.WantFrame(t, f, want.Frame())
-			wantTrue(t, f, p)
+			wantParsed(t, f, p)
 		})
 	}
 }
 
-// TestMasqueradeIPv6Fragment: the first fragment has its ports and checksum
-// changed like a whole packet.
+// TestMasqueradeIPv6Fragment: the ports and the checksum of a first fragment change like
+// those of a whole packet.
 func TestMasqueradeIPv6Fragment(t *testing.T) {
 	in := wiretest.Packet{
 		Src: fwdtest.Families[1].Client, Dst: fwdtest.Families[1].VIP, Proto: wire.ProtoUDP, Payload: make([]byte, 64),
@@ -114,8 +116,8 @@ func TestMasqueradeIPv6Fragment(t *testing.T) {
 	fwdtest.WantFrame(t, f, want.Frame())
 }
 
-// TestMasqueradeRandom: whatever the addresses, ports and data, incremental
-// repair agrees with a checksum made anew.
+// TestMasqueradeRandom: whatever the addresses, ports and data, the updated checksum is
+// the one that is computed from all bytes.
 func TestMasqueradeRandom(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -127,7 +129,7 @@ func TestMasqueradeRandom(t *testing.T) {
 		for i := range a {
 			a[i] = byte(r.Uint32())
 			if r.IntN(3) == 0 {
-				a[i] = 0xff * byte(r.IntN(2)) // carries live at the edges
+				a[i] = 0xff * byte(r.IntN(2)) // carries come from all ones and zeros
 			}
 		}
 		ip, _ := netip.AddrFromSlice(a)
@@ -160,11 +162,11 @@ func TestMasqueradeRandom(t *testing.T) {
 	}
 }
 
-// TestMasqueradeKeepsWrong: a checksum that was wrong is forwarded wrong, so
-// that its receiver can see it.
+// TestMasqueradeKeepsWrong: a wrong checksum stays wrong, so that the receiver sees it.
 func TestMasqueradeKeepsWrong(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: proto, Payload: []byte("data")}.Frame()
+		f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: proto,
+			Payload: []byte("data")}.Frame()
 		p := fwdtest.Parse(t, &f)
 		f.Bytes()[f.Len()-1] ^= 1
 		server, port := fwdtest.Split(fwdtest.Families[0].Server)
@@ -175,8 +177,8 @@ func TestMasqueradeKeepsWrong(t *testing.T) {
 	}
 }
 
-// TestMasqueradeOtherFamily: a packet cannot be sent to an address of the other
-// family; it stays as it was.
+// TestMasqueradeOtherFamily: with an address of the other family, a packet stays as it
+// is.
 func TestMasqueradeOtherFamily(t *testing.T) {
 	for i, family := range fwdtest.Families {
 		f := wiretest.Packet{Src: family.Client, Dst: family.VIP}.Frame()

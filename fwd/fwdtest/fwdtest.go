@@ -41,10 +41,12 @@ var Transports = []struct {
 		In:   wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query"), NoChecksum: true},
 		Want: func(p *wiretest.Packet) { p.NoChecksum = false },
 	},
-	{Name: "UDP with a partial checksum", In: wiretest.Packet{Proto: wire.ProtoUDP, PartialChecksum: true, Payload: []byte("q")}},
+	{Name: "UDP with a partial checksum", In: wiretest.Packet{Proto: wire.ProtoUDP, PartialChecksum: true,
+		Payload: []byte("q")}},
 	{Name: "GSO UDP", In: wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1200, Payload: make([]byte, 3000)}},
 	{Name: "SCTP", In: wiretest.Packet{Proto: wire.ProtoSCTP, Payload: Chunk}},
-	{Name: "first fragment of UDP", In: wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64)}},
+	{Name: "first fragment of UDP", In: wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5,
+		Payload: make([]byte, 64)}},
 	{
 		Name: "first fragment of UDP without a checksum gets none, because the rest is elsewhere",
 		In:   wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64), NoChecksum: true},
@@ -145,7 +147,8 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 func strip(f *wire.Frame, p *wire.Packet) (n int, inner uint8, ok bool) {
 	b := f.From(p.L4)
 	for _, e := range tunnel.All() {
-		if e.Proto(wire.ProtoIPIP) != p.Proto && e.Proto(wire.ProtoIPv6) != p.Proto || e.Port() != 0 && e.Port() != p.DstPort {
+		if e.Proto(wire.ProtoIPIP) != p.Proto && e.Proto(wire.ProtoIPv6) != p.Proto ||
+			e.Port() != 0 && e.Port() != p.DstPort {
 			continue
 		}
 		if e.Port() == 0 {
@@ -215,7 +218,8 @@ func WantUntouched(t *testing.T, f wire.Frame, do func(*wire.Frame) bool) {
 	if do(&f) {
 		t.Errorf("done to %s", Dump(f))
 	}
-	if !bytes.Equal(f.Buf, b) || f.Off != before.Off || f.End != before.End || f.Out != before.Out || f.Offload != before.Offload {
+	if !bytes.Equal(f.Buf, b) || f.Off != before.Off || f.End != before.End || f.Out != before.Out ||
+		f.Offload != before.Offload {
 		t.Errorf("refused, but changed: %s", Dump(f))
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"uvs/fwd/reply"
 )
 
-// TestAcknowledge: a segment becomes an ACK to its sender that says what it is
-// told to, by the port and to the machine it came from, in both families.
+// TestAcknowledge: a segment becomes an ACK with the given numbers to its sender, by the
+// port and to the machine it came from, in both families.
 func TestAcknowledge(t *testing.T) {
 	for _, family := range fwdtest.Families {
 		for _, a := range []reply.TCPAck{
@@ -20,7 +20,8 @@ func TestAcknowledge(t *testing.T) {
 			{Seq: 7, Ack: 9, Window: 300, Stamped: true, Stamp: 0xa0b0c0d0, Echo: 5},
 		} {
 			f := wiretest.Packet{
-				Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPAck | wire.TCPPsh, Payload: []byte("twelve bytes"), PartialChecksum: true,
+				Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPAck | wire.TCPPsh,
+				Payload: []byte("twelve bytes"), PartialChecksum: true,
 			}.Frame()
 			f.In = 3
 			if !reply.Acknowledge(&f, fwdtest.Parse(t, &f), &a) {
@@ -30,7 +31,8 @@ func TestAcknowledge(t *testing.T) {
 			d := wiretest.Decode(t, f)
 			link, tcp := d.LinkLayer().(*layers.Ethernet), d.TransportLayer().(*layers.TCP)
 			src, _ := fwdtest.Split(family.VIP)
-			if p := fwdtest.Parse(t, &f); p.Src != src || int(p.SrcPort) != int(tcp.SrcPort) || f.Out != 3 || f.ChecksumPartial() ||
+			if p := fwdtest.Parse(t, &f); p.Src != src || int(p.SrcPort) != int(tcp.SrcPort) || f.Out != 3 ||
+				f.ChecksumPartial() ||
 				wire.MAC(link.DstMAC) != wiretest.ClientMAC || wire.MAC(link.SrcMAC) != wiretest.DirectorMAC {
 				t.Errorf("%s: from %v, out %d, to %v: %s", family.Name, p.Src, f.Out, link.DstMAC, fwdtest.Dump(f))
 			}
@@ -38,7 +40,8 @@ func TestAcknowledge(t *testing.T) {
 				t.Errorf("%s: %+v", family.Name, tcp)
 			}
 			stamps := tcp.Options
-			if a.Stamped && (len(stamps) != 3 || string(stamps[2].OptionData) != "\xa0\xb0\xc0\xd0\x00\x00\x00\x05") || !a.Stamped && len(stamps) > 0 {
+			if a.Stamped && (len(stamps) != 3 || string(stamps[2].OptionData) != "\xa0\xb0\xc0\xd0\x00\x00\x00\x05") ||
+				!a.Stamped && len(stamps) > 0 {
 				t.Errorf("%s: options %v", family.Name, stamps)
 			}
 		}

@@ -10,30 +10,32 @@ import (
 	"uvs/fwd/reply"
 )
 
-// TestARPReply: questions are answered, probes too; nothing else is.
-func TestARPReply(t *testing.T) {
+// TestARP: requests and probes are answered, nothing else.
+func TestARP(t *testing.T) {
 	const vip = "10.9.0.1"
 	mac := wire.MAC{2, 0, 0, 0, 0, 0x99}
-	for name, sender := range map[string]string{"question": "198.51.100.7", "probe": "0.0.0.0"} {
+	for name, sender := range map[string]string{"request": "198.51.100.7", "probe": "0.0.0.0"} {
 		f := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, sender, wire.MAC{}, vip)
 		f.In = 6
 		f.Buf = append(f.Buf, make([]byte, 18)...) // Ethernet's padding
 		f.End += 18
 		p := fwdtest.Parse(t, &f)
-		if op, s, target := reply.ARPTarget(&f, p); op != wire.ARPRequest || s != fwdtest.Addr(sender) || target != fwdtest.Addr(vip) {
+		if op, s, target := reply.ARPTarget(&f, p); op != wire.ARPRequest || s != fwdtest.Addr(sender) ||
+			target != fwdtest.Addr(vip) {
 			t.Errorf("%s is operation %d from %v for %v", name, op, s, target)
 		}
 		if !reply.ARP(&f, p, mac) {
 			t.Fatalf("%s: refused", name)
 		}
-		wantOwn(t, f, wiretest.ARP(wire.ARPReply, mac, vip, wiretest.ClientMAC, sender))
+		wantReply(t, f, wiretest.ARP(wire.ARPReply, mac, vip, wiretest.ClientMAC, sender))
 	}
 
 	tagged := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.9.0.7", wire.MAC{}, vip)
 	b := tagged.Bytes()
 	tagged = wiretest.Frame(append(append(bytes.Clone(b[:12]), 0x81, 0, 0, 42), b[12:]...))
-	if !reply.ARP(&tagged, fwdtest.Parse(t, &tagged), mac) || !bytes.Equal(tagged.Bytes()[12:18], []byte{0x81, 0, 0, 42, 8, 6}) {
-		t.Errorf("tagged question became %s", fwdtest.Dump(tagged))
+	if !reply.ARP(&tagged, fwdtest.Parse(t, &tagged), mac) ||
+		!bytes.Equal(tagged.Bytes()[12:18], []byte{0x81, 0, 0, 42, 8, 6}) {
+		t.Errorf("tagged request became %s", fwdtest.Dump(tagged))
 	}
 
 	never := map[string]wire.Frame{

@@ -10,24 +10,25 @@ import (
 	"uvs/fwd/reply"
 )
 
-// wantOwn compares an answer with the frame that was to be made, which goes
-// where the question came from, and with nothing left for the link to do.
-func wantOwn(t *testing.T, got, want wire.Frame) {
+// wantReply compares a reply with the frame that is expected. It must go where the
+// request came from and leave nothing for the link to do.
+func wantReply(t *testing.T, got, want wire.Frame) {
 	t.Helper()
 	fwdtest.WantFrame(t, got, want)
 	if got.Out != got.In || got.MTU != 0 || got.TunnelLen != 0 {
-		t.Errorf("answer leaves by %d with MTU %d and Outer %d, want port %d and nothing to do", got.Out, got.MTU, got.TunnelLen, got.In)
+		t.Errorf("answer leaves by %d with MTU %d and TunnelLen %d, want port %d and nothing to do", got.Out, got.MTU,
+			got.TunnelLen, got.In)
 	}
 }
 
-// answerTo is where an answer to a frame of the builders goes.
-func answerTo(p wiretest.Packet, vlans []uint16) wiretest.Packet {
+// replyTo gives a reply the addresses of the link that a frame of wiretest came from.
+func replyTo(p wiretest.Packet, vlans []uint16) wiretest.Packet {
 	p.SrcMAC, p.DstMAC, p.VLANs = wiretest.DirectorMAC, wiretest.ClientMAC, vlans
 	return p
 }
 
-// TestICMPError: every kind of error about every packet, quoting as much as may
-// be: 576 and 1280 bytes in all.
+// TestICMPError: every kind of error about every packet, of the greatest length: 576 and
+// 1280 bytes.
 func TestICMPError(t *testing.T) {
 	const mtu = 1400
 	kinds := []struct {
@@ -51,9 +52,11 @@ func TestICMPError(t *testing.T) {
 						continue
 					}
 					e.Wrap(&in, i == 1)
-					want := answerTo(wiretest.Packet{
-						Src: fwdtest.Host(family.VIP), Dst: fwdtest.Host(family.Client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
-						ICMPType: k.type4, ICMPCode: k.code4, ICMPRest: k.rest4, Payload: wiretest.Quote(in.Frame(), 576-28),
+					want := replyTo(wiretest.Packet{
+						Src: fwdtest.Host(family.VIP), Dst: fwdtest.Host(family.Client), Proto: wire.ProtoICMP,
+						TOS: 0xc0, DF: true,
+						ICMPType: k.type4, ICMPCode: k.code4, ICMPRest: k.rest4,
+						Payload: wiretest.Quote(in.Frame(), 576-28),
 					}, in.VLANs)
 					if i == 1 {
 						want.Proto, want.TOS = wire.ProtoICMPv6, 0
@@ -66,7 +69,7 @@ func TestICMPError(t *testing.T) {
 						if !reply.ICMPError(&f, fwdtest.Parse(t, &f), k.kind, fwdtest.Addr(family.VIP), mtu, 1500) {
 							t.Fatal("refused")
 						}
-						wantOwn(t, f, want.Frame())
+						wantReply(t, f, want.Frame())
 					})
 				}
 			}
@@ -74,31 +77,37 @@ func TestICMPError(t *testing.T) {
 	}
 }
 
-// TestICMPErrorShortLink: an error quotes less where its link would not carry it
-// otherwise, but never less than any link carries.
+// TestICMPErrorShortLink: an error is not longer than the MTU of its link, nor shorter
+// than the least MTU of any link.
 func TestICMPErrorShortLink(t *testing.T) {
-	for _, row := range []struct{ link, length int }{{1500, 576}, {576, 576}, {575, 575}, {512, 512}, {68, 68}, {0, 68}} {
-		in := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Payload: make([]byte, 1000)}
+	for _, row := range []struct{ link, length int }{{1500, 576}, {576, 576}, {575, 575}, {512, 512}, {68, 68},
+		{0, 68}} {
+		in := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+			Payload: make([]byte, 1000)}
 		f := in.Frame()
-		if !reply.ICMPError(&f, fwdtest.Parse(t, &f), reply.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 500, row.link) {
+		if !reply.ICMPError(&f, fwdtest.Parse(t, &f), reply.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 500,
+			row.link) {
 			t.Fatal("refused")
 		}
 		want := wiretest.Packet{
-			Src: fwdtest.Host(fwdtest.Families[0].VIP), Dst: fwdtest.Host(fwdtest.Families[0].Client), Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
+			Src: fwdtest.Host(fwdtest.Families[0].VIP), Dst: fwdtest.Host(fwdtest.Families[0].Client),
+			Proto: wire.ProtoICMP, TOS: 0xc0, DF: true,
 			ICMPType: 3, ICMPCode: 4, ICMPRest: 500, Payload: wiretest.Quote(in.Frame(), row.length-28),
 		}
-		wantOwn(t, f, answerTo(want, nil).Frame())
+		wantReply(t, f, replyTo(want, nil).Frame())
 	}
 }
 
-// TestICMPErrorNever: no error about what must not have one (RFC 1812 section
-// 4.3.2.7, RFC 4443 section 2.4 (e)); a query is no error.
+// TestICMPErrorNever: no error about what must not be answered by one (RFC 1812 section
+// 4.3.2.7, RFC 4443 section 2.4 (e)); an echo request may be.
 func TestICMPErrorNever(t *testing.T) {
 	icmp := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind, Payload: make([]byte, 28)}
+		return wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind,
+			Payload: make([]byte, 28)}
 	}
 	icmp6 := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind, Payload: make([]byte, 48)}
+		return wiretest.Packet{Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind,
+			Payload: make([]byte, 48)}
 	}
 	udp := func(src, dst string) wiretest.Packet {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP}
@@ -121,7 +130,7 @@ func TestICMPErrorNever(t *testing.T) {
 		{"a parameter problem", icmp(wire.ICMPParameter)},
 		{"an ICMPv6 unreachable", icmp6(wire.ICMPv6Unreachable)},
 		{"an ICMPv6 packet too big", icmp6(wire.ICMPv6TooBig)},
-		{"an ICMPv6 error nobody knows", icmp6(100)},
+		{"an unknown ICMPv6 error", icmp6(100)},
 		{"an ICMPv6 redirect", icmp6(137)},
 		{"a later fragment", later},
 		{"a packet to a broadcast MAC address", broadcast},
@@ -129,8 +138,8 @@ func TestICMPErrorNever(t *testing.T) {
 		{"a packet to everyone", udp("198.51.100.7:1", "255.255.255.255:2")},
 		{"a packet to a group", udp("198.51.100.7:1", "224.0.0.18:2")},
 		{"an IPv6 packet to a group", udp("[2001:db8::7]:1", "[ff02::1]:2")},
-		{"a packet from nobody", udp("0.0.0.0:1", "10.9.0.1:2")},
-		{"an IPv6 packet from nobody", udp("[::]:1", "[2001:db8:9::1]:2")},
+		{"a packet without source", udp("0.0.0.0:1", "10.9.0.1:2")},
+		{"an IPv6 packet without source", udp("[::]:1", "[2001:db8:9::1]:2")},
 		{"a packet from a group", udp("239.1.2.3:1", "10.9.0.1:2")},
 		{"an IPv6 packet from a group", udp("[ff05::2]:1", "[2001:db8:9::1]:2")},
 		{"a packet from everyone", udp("255.255.255.255:1", "10.9.0.1:2")},
@@ -146,7 +155,10 @@ func TestICMPErrorNever(t *testing.T) {
 			if p.IPv6 {
 				self = fwdtest.Addr("2001:db8:9::1")
 			}
-			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.ICMPError(f, p, reply.PortUnreachable, self, 0, 1500) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
+				return reply.ICMPError(f, p, reply.PortUnreachable,
+					self, 0, 1500)
+			})
 		})
 	}
 	for _, in := range []wiretest.Packet{icmp(wire.ICMPEcho), icmp6(wire.ICMPv6Echo)} {
@@ -174,14 +186,16 @@ func TestICMPErrorImpossible(t *testing.T) {
 	})
 }
 
-// TestEchoReply: the reply is the request turned round.
-func TestEchoReply(t *testing.T) {
+// TestEcho: the reply is the request with its addresses swapped.
+func TestEcho(t *testing.T) {
 	for i, family := range fwdtest.Families {
 		for _, e := range fwdtest.Envelopes {
 			for _, partial := range []bool{false, true} {
 				request := wiretest.Packet{
-					Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP, TTL: 3, TOS: 0x10, ID: 77,
-					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"), PartialChecksum: partial,
+					Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP, TTL: 3,
+					TOS: 0x10, ID: 77,
+					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"),
+					PartialChecksum: partial,
 				}
 				answer := request
 				answer.ICMPType = wire.ICMPEchoReply
@@ -192,25 +206,26 @@ func TestEchoReply(t *testing.T) {
 				e.Wrap(&request, i == 1)
 				e.Wrap(&answer, i == 1)
 				answer.Src, answer.Dst, answer.TTL, answer.PartialChecksum = request.Dst, request.Src, 64, false
-				answer = answerTo(answer, request.VLANs)
-				t.Run(fmt.Sprint(family.Name, "/", e.Name, "/half made ", partial), func(t *testing.T) {
+				answer = replyTo(answer, request.VLANs)
+				t.Run(fmt.Sprint(family.Name, "/", e.Name, "/partial checksum ", partial), func(t *testing.T) {
 					f := request.Frame()
 					f.In = 2
 					if !reply.Echo(&f, fwdtest.Parse(t, &f)) {
 						t.Fatal("refused")
 					}
-					wantOwn(t, f, answer.Frame())
+					wantReply(t, f, answer.Frame())
 				})
 			}
 		}
 	}
 }
 
-// A reply of which every byte is zero but its checksum still has a right one: the
-// sum of such a message is a zero that only 0xffff completes.
-func TestEchoReplyOfZeros(t *testing.T) {
+// TestEchoOfZeros: a reply of zeros has a right checksum. Its sum is 0, which only 0xffff
+// completes.
+func TestEchoOfZeros(t *testing.T) {
 	for _, n := range []int{0, 1, 16} {
-		f := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, n)}.Frame()
+		f := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+			Payload: make([]byte, n)}.Frame()
 		if !reply.Echo(&f, fwdtest.Parse(t, &f)) {
 			t.Fatalf("%d bytes: refused", n)
 		}
@@ -218,9 +233,10 @@ func TestEchoReplyOfZeros(t *testing.T) {
 	}
 }
 
-// TestEchoReplyNever: only whole requests from one host to one host.
-func TestEchoReplyNever(t *testing.T) {
-	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: make([]byte, 16)}
+// TestEchoNever: only whole requests from one host to one host.
+func TestEchoNever(t *testing.T) {
+	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+		Payload: make([]byte, 16)}
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)
@@ -232,8 +248,11 @@ func TestEchoReplyNever(t *testing.T) {
 		{"a group", func(p *wiretest.Packet) { p.Dst = "224.0.0.1" }},
 		{"no source", func(p *wiretest.Packet) { p.Src = "0.0.0.0" }},
 		{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }},
-		{"a super-frame", func(p *wiretest.Packet) { p.GSOSize = 8 }},
-		{"an IPv6 request over IPv4", func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }},
+		{"a GSO frame", func(p *wiretest.Packet) { p.GSOSize = 8 }},
+		{"an IPv6 request over IPv4", func(p *wiretest.Packet) {
+			p.Proto, p.ICMPType = wire.ProtoICMPv6,
+				wire.ICMPv6Echo
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,7 +266,8 @@ func TestEchoReplyNever(t *testing.T) {
 }
 
 func BenchmarkICMPError(b *testing.B) {
-	sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Payload: make([]byte, 1400)}.Frame()
+	sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+		Payload: make([]byte, 1400)}.Frame()
 	p := fwdtest.Parse(b, &sample)
 	link := sample.Bytes()[:wire.EthernetLen]
 	kept := append([]byte(nil), link...)

@@ -16,7 +16,7 @@ const (
 
 var ownMAC = wire.MAC{2, 0, 0, 0, 0, 0x99}
 
-// solicitation describes what wiretest.Solicitation builds, to be changed.
+// solicitation describes the frame of wiretest.Solicitation, for changes.
 func solicitation(src, target string, options []byte) wiretest.Packet {
 	t := fwdtest.Addr(target)
 	return wiretest.Packet{
@@ -26,20 +26,21 @@ func solicitation(src, target string, options []byte) wiretest.Packet {
 	}
 }
 
-// advertisement describes the answer: flags are R, S and O.
+// advertisement describes the reply: flags are R, S and O.
 func advertisement(dst string, dstMAC wire.MAC, flags uint8, vlans []uint16) wiretest.Packet {
 	target := fwdtest.Addr(vip6)
 	return wiretest.Packet{
 		SrcMAC: ownMAC, DstMAC: dstMAC, VLANs: vlans, Src: vip6, Dst: dst, Proto: wire.ProtoICMPv6, TTL: 255,
-		ICMPType: wire.ICMPv6Advertise, ICMPRest: uint32(flags) << 24, Payload: append(append(target[:], 2, 1), ownMAC[:]...),
+		ICMPType: wire.ICMPv6Advertise, ICMPRest: uint32(flags) << 24,
+		Payload: append(append(target[:], 2, 1), ownMAC[:]...),
 	}
 }
 
 var sourceMAC = []byte{1, 1, 2, 0, 0, 0, 0, 0xc}
 
-// TestNeighborAdvert: who asks gets a solicited answer; a host that wants the
-// address for itself (duplicate address detection) is told so before everyone.
-func TestNeighborAdvert(t *testing.T) {
+// TestNeighbourAdvert: a solicitation gets a solicited reply. A probe (duplicate address
+// detection) gets one to all nodes.
+func TestNeighbourAdvert(t *testing.T) {
 	probe := solicitation("::", vip6, nil)
 	unicast := solicitation(requester6, vip6, sourceMAC)
 	unicast.Dst, unicast.DstMAC = vip6, wiretest.DirectorMAC
@@ -47,7 +48,8 @@ func TestNeighborAdvert(t *testing.T) {
 	tagged.VLANs = []uint16{42}
 	nonce := append([]byte{14, 1, 1, 2, 3, 4, 5, 6}, sourceMAC...)
 	extended := solicitation(requester6, vip6, nil)
-	extended.Extension, extended.Extensions = wire.ProtoDestOptions, append([]byte{wire.ProtoICMPv6, 1, 1, 12}, make([]byte, 12)...)
+	extended.Extension, extended.Extensions = wire.ProtoDestOptions,
+		append([]byte{wire.ProtoICMPv6, 1, 1, 12}, make([]byte, 12)...)
 
 	const solicitedOverride, override = 0x60, 0x20
 	toAll := wire.MAC{0x33, 0x33, 0, 0, 0, 1}
@@ -56,12 +58,16 @@ func TestNeighborAdvert(t *testing.T) {
 		in   wiretest.Packet
 		want wiretest.Packet
 	}{
-		{"question to the group", solicitation(requester6, vip6, sourceMAC), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question to the address", unicast, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question without options", solicitation(requester6, vip6, nil), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question with more options", solicitation(requester6, vip6, nonce), advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"question behind an extension header", extended, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"tagged question", tagged, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, tagged.VLANs)},
+		{"solicitation to the group", solicitation(requester6, vip6, sourceMAC),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"solicitation to the address", unicast, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"solicitation without options", solicitation(requester6, vip6, nil),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"solicitation with more options", solicitation(requester6, vip6, nonce),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"solicitation behind an extension header", extended,
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{"tagged solicitation", tagged, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, tagged.VLANs)},
 		{"probe", probe, advertisement("ff02::1", toAll, override, nil)},
 	}
 	for _, tt := range tests {
@@ -75,13 +81,13 @@ func TestNeighborAdvert(t *testing.T) {
 			if !reply.NeighbourAdvert(&f, p, ownMAC) {
 				t.Fatal("refused")
 			}
-			wantOwn(t, f, tt.want.Frame())
+			wantReply(t, f, tt.want.Frame())
 		})
 	}
 }
 
-// TestNeighborNever: what RFC 4861 section 7.1.1 says to discard.
-func TestNeighborNever(t *testing.T) {
+// TestNeighbourNever: what RFC 4861 section 7.1.1 discards.
+func TestNeighbourNever(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)
@@ -96,7 +102,7 @@ func TestNeighborNever(t *testing.T) {
 		{"option longer than the message", func(p *wiretest.Packet) { p.Payload[17] = 2 }},
 		{"asks for an IPv4 address", func(p *wiretest.Packet) { a := fwdtest.Addr("10.9.0.1"); copy(p.Payload, a[:]) }},
 		{"half an option", func(p *wiretest.Packet) { p.Payload = p.Payload[:20] }},
-		{"asked by a group", func(p *wiretest.Packet) { p.Src = "ff02::5" }},
+		{"from a group", func(p *wiretest.Packet) { p.Src = "ff02::5" }},
 		{"probe that names its sender", func(p *wiretest.Packet) { p.Src = "::" }},
 		{"probe to the address itself", func(p *wiretest.Packet) {
 			p.Src, p.Dst, p.Payload = "::", vip6, p.Payload[:16]
@@ -120,9 +126,9 @@ func TestNeighborNever(t *testing.T) {
 	}
 }
 
-// TestNeighborAdvertRoom: a probe is shorter than its answer; without 8 bytes
-// more on either side there is none.
-func TestNeighborAdvertRoom(t *testing.T) {
+// TestNeighbourAdvertRoom: a probe is 8 bytes shorter than its reply. Without room for
+// them on either side there is no reply.
+func TestNeighbourAdvertRoom(t *testing.T) {
 	probe := solicitation("::", vip6, nil).Frame()
 	room := func(before, behind int) wire.Frame {
 		f := probe
@@ -135,7 +141,7 @@ func TestNeighborAdvertRoom(t *testing.T) {
 		if !reply.NeighbourAdvert(&f, fwdtest.Parse(t, &f), ownMAC) {
 			t.Errorf("%d bytes before and %d behind: refused", tt.before, tt.behind)
 		}
-		wantOwn(t, f, advertisement("ff02::1", wire.MAC{0x33, 0x33, 0, 0, 0, 1}, 0x20, nil).Frame())
+		wantReply(t, f, advertisement("ff02::1", wire.MAC{0x33, 0x33, 0, 0, 0, 1}, 0x20, nil).Frame())
 	}
 	f := room(3, 4)
 	p := fwdtest.Parse(t, &f)

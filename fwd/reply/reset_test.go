@@ -10,8 +10,8 @@ import (
 	"uvs/fwd/reply"
 )
 
-// TestReset: the numbers of RFC 9293 section 3.10.7.1, CLOSED state: an ACK
-// names the sequence number of its RST, anything else is acknowledged by it.
+// TestReset: the numbers of RFC 9293 section 3.10.7.1, CLOSED state. The RST takes its
+// sequence number from an ACK, and acknowledges any other segment.
 func TestReset(t *testing.T) {
 	segments := []struct {
 		name     string
@@ -31,12 +31,13 @@ func TestReset(t *testing.T) {
 	for _, s := range segments {
 		for i, family := range fwdtest.Families {
 			for _, e := range fwdtest.Envelopes {
-				for _, kind := range []wiretest.Packet{{}, {PartialChecksum: true}, {GSOSize: 100}, {TCPOptions: make([]byte, 8)}} {
+				for _, kind := range []wiretest.Packet{{}, {PartialChecksum: true}, {GSOSize: 100},
+					{TCPOptions: make([]byte, 8)}} {
 					in := kind
 					in.Src, in.Dst, in.TCPFlags, in.Seq, in.Ack = family.Client, family.VIP, s.flags, 1000, 5000
 					in.Payload = make([]byte, s.data)
 					e.Wrap(&in, i == 1)
-					want := answerTo(wiretest.Packet{
+					want := replyTo(wiretest.Packet{
 						Src: family.VIP, Dst: family.Client, DF: true, TCPFlags: s.want, Seq: s.seq, Ack: s.ack,
 					}, in.VLANs)
 					t.Run(fmt.Sprint(s.name, "/", family.Name, "/", e.Name), func(t *testing.T) {
@@ -49,7 +50,7 @@ func TestReset(t *testing.T) {
 						tcp := wire.TCP(w.From(fwdtest.Parse(t, &w).L4))
 						tcp.SetWindow(0)
 						wire.FillChecksum(&w, fwdtest.Parse(t, &w))
-						wantOwn(t, f, w)
+						wantReply(t, f, w)
 					})
 				}
 			}
@@ -57,9 +58,10 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestResetNever: a RST, a fragment, a wrong checksum, a group: no RST.
+// TestResetNever: no RST for a RST, a fragment, a wrong checksum or a group.
 func TestResetNever(t *testing.T) {
-	segment := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPAck, Payload: []byte("abcdefgh")}
+	segment := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPAck,
+		Payload: []byte("abcdefgh")}
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)

@@ -12,18 +12,19 @@ import (
 func BenchmarkEncap(b *testing.B) {
 	for _, tun := range fwdtest.Tunnels {
 		b.Run(tun.Name, func(b *testing.B) {
-			sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, DF: true, Payload: make([]byte, 10)}.Frame()
+			sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, DF: true,
+				Payload: make([]byte, 10)}.Frame()
 			p := fwdtest.Parse(b, &sample)
 			for b.Loop() {
-				f := sample // the packet stays where it is; its link header is overwritten
+				f := sample // the packet stays in place; Encap overwrites its link header
 				tun.Encap(&f, p)
 			}
 		})
 	}
 }
 
-// FuzzTunnel: whatever frame goes into a tunnel, what the link then sends fits,
-// is sound, and what was sent whole comes out as it went in.
+// FuzzTunnel: whatever frame goes into a tunnel, the link sends valid packets within the
+// MTU, and a packet that it sends whole comes out as it went in.
 func FuzzTunnel(f *testing.F) {
 	for _, family := range fwdtest.Families {
 		for _, tr := range fwdtest.Transports {
@@ -33,24 +34,27 @@ func FuzzTunnel(f *testing.F) {
 				e.Wrap(&in, family.Name == "IPv6")
 				frame := in.Frame()
 				for i := range fwdtest.Tunnels {
-					f.Add(frame.Bytes()[:min(frame.Len(), 4000)], uint8(i), uint16(1500), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize, frame.Offload.CsumStart, frame.Offload.CsumOffset)
+					f.Add(frame.Bytes()[:min(frame.Len(), 4000)], uint8(i), uint16(1500), frame.Offload.Flags,
+						frame.Offload.GSOType, frame.Offload.GSOSize, frame.Offload.CsumStart, frame.Offload.CsumOffset)
 				}
 			}
 		}
 	}
 	splitter := wire.NewSplitter()
-	f.Fuzz(func(t *testing.T, b []byte, tun uint8, mtu uint16, flags, gsoType uint8, gsoSize, csumStart, csumOffset uint16) {
+	f.Fuzz(func(t *testing.T, b []byte, tun uint8, mtu uint16, flags, gsoType uint8, gsoSize, csumStart,
+		csumOffset uint16) {
 		if len(b) > 0xffff {
 			return
 		}
 		frame := wiretest.Frame(b)
-		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart, CsumOffset: csumOffset}
+		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
+			CsumOffset: csumOffset}
 		frame.MTU = mtu
 		p := new(wire.Packet)
 		wire.Parse(&frame, p)
 		field := map[uint8]uint16{wire.ProtoTCP: 16, wire.ProtoUDP: 6}[p.Proto]
 		if p.Kind != wire.KindIP || frame.ChecksumPartial() && (csumStart != p.L4 || csumOffset != field) {
-			return // a sum put elsewhere spoils headers, by its sender's own word
+			return // the sender asks for a sum that overwrites headers
 		}
 		want := wiretest.Frame(b[:int(p.L3)+int(p.Len)]) // without padding
 		want.Offload = frame.Offload

@@ -22,9 +22,9 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// TestKernelDecapsulates: what Encap and the splitter make, the kernel's own
-// tunnel devices understand. Whole datagrams, fragments of the outer packet and
-// the pieces of a super-frame come out with their bytes, at a VIP of the host.
+// TestKernelDecapsulates: the kernel's tunnel devices understand the packets of Encap and
+// the splitter. Whole datagrams, fragments of the outer packet and the segments of a GSO
+// frame come out with their bytes, at a VIP of the host.
 func TestKernelDecapsulates(t *testing.T) {
 	host := nettest.New(t)
 	host.Must(host.NL.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "wire"}))
@@ -44,7 +44,8 @@ func TestKernelDecapsulates(t *testing.T) {
 		})
 		t.Cleanup(func() { vips[i].Close() })
 	}
-	j := kernelJudge{t: t, wire: host.Tap("wire"), mac: wire.MAC(host.Link("eth0").Attrs().HardwareAddr), splitter: wire.NewSplitter()}
+	j := kernelJudge{t: t, wire: host.Tap("wire"), mac: wire.MAC(host.Link("eth0").Attrs().HardwareAddr),
+		splitter: wire.NewSplitter()}
 	for _, tun := range fwdtest.Tunnels {
 		t.Run(tun.Name, func(t *testing.T) {
 			kernelTunnel(t, host, &tun.Tunnel)
@@ -59,7 +60,7 @@ func TestKernelDecapsulates(t *testing.T) {
 					{"a datagram", 5, 0, []int{5}},
 					{"one that just fits", tun.MTU - 8 - []int{20, 40}[i], 0, []int{tun.MTU - 8 - []int{20, 40}[i]}},
 					{"one in fragments", 4000, 0, []int{4000}},
-					{"a super-frame", 2500, 1000, []int{1000, 1000, 500}},
+					{"a GSO frame", 2500, 1000, []int{1000, 1000, 500}},
 				} {
 					j.name = fmt.Sprintf("%s, %s", family.Name, what.name)
 					payload := make([]byte, what.payload)
@@ -67,7 +68,8 @@ func TestKernelDecapsulates(t *testing.T) {
 						payload[k] = byte(k * 7)
 					}
 					j.send(&tun.Tunnel, wiretest.Packet{
-						Src: family.Client, Dst: family.VIP, Proto: wire.ProtoUDP, DstMAC: j.mac, GSOSize: what.gso, Payload: payload,
+						Src: family.Client, Dst: family.VIP, Proto: wire.ProtoUDP, DstMAC: j.mac, GSOSize: what.gso,
+						Payload: payload,
 					})
 					for _, n := range what.received {
 						j.receive(vips[i], payload[:n])
@@ -79,9 +81,8 @@ func TestKernelDecapsulates(t *testing.T) {
 	}
 }
 
-// kernelTunnel makes, for the time of a test, the devices that take packets of
-// both families out of a tunnel from anywhere, checksums as it has them. The test
-// skips where the kernel has none.
+// kernelTunnel makes, for the time of a test, the devices that take packets of both
+// families out of a tunnel from any address. The test skips where the kernel has none.
 func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 	name := func(n string) netlink.LinkAttrs { return netlink.LinkAttrs{Name: n} }
 	any4, any6 := net.IPv4zero, net.IPv6zero
@@ -91,7 +92,7 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 		&netlink.Sittun{LinkAttrs: name("sit"), Local: here, Remote: any4},
 	}
 	if over6 {
-		devices = []netlink.Link{&netlink.Ip6tnl{LinkAttrs: name("ip6tnl"), Local: here, Remote: any6}} // of both
+		devices = []netlink.Link{&netlink.Ip6tnl{LinkAttrs: name("ip6tnl"), Local: here, Remote: any6}} // of both families
 	}
 	if tun.Type == tunnel.GRE {
 		gre := &netlink.Gretun{LinkAttrs: name("gre"), Local: here, Remote: any4}
@@ -99,7 +100,7 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 			gre.Remote = any6
 		}
 		if tun.Checksum {
-			gre.IFlags = 0x8000 /* checksum present */
+			gre.IFlags = 0x8000 // C, RFC 2784 section 2.1
 		}
 		devices = []netlink.Link{gre}
 	}
@@ -113,7 +114,7 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 		host.Sysctl("ipv4/conf/"+d.Attrs().Name+"/rp_filter", "0")
 		host.Up(d.Attrs().Name)
 	}
-	if tun.Type == tunnel.GUE { // which hands the packet inside on to the devices above
+	if tun.Type == tunnel.GUE { // which passes the inner packet to the devices above
 		listen := []string{"fou", "add", "port", fmt.Sprint(tun.Port), "gue"}
 		if over6 {
 			listen = append(listen, "-6")
@@ -133,7 +134,7 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 	}
 }
 
-// kernelJudge sends frames to a host and asks what came.
+// kernelJudge sends frames to a host and compares what arrives.
 type kernelJudge struct {
 	t        *testing.T
 	name     string
@@ -142,7 +143,7 @@ type kernelJudge struct {
 	splitter *wire.Splitter
 }
 
-// send encapsulates a packet and sends what the link would send of it.
+// send encapsulates a packet and sends it as the link would.
 func (j *kernelJudge) send(tun *tunnel.Tunnel, p wiretest.Packet) {
 	j.t.Helper()
 	f := p.Frame()
@@ -169,9 +170,9 @@ func (j *kernelJudge) receive(vip *net.UDPConn, want []byte) {
 	vip.SetReadDeadline(time.Now().Add(5 * time.Second))
 	n, _, err := vip.ReadFromUDPAddrPort(buf)
 	if err != nil {
-		j.t.Fatalf("%s: nothing came: %v", j.name, err)
+		j.t.Fatalf("%s: nothing arrived: %v", j.name, err)
 	}
 	if !bytes.Equal(buf[:n], want) {
-		j.t.Errorf("%s: %d bytes came, want %d, or others", j.name, n, len(want))
+		j.t.Errorf("%s: %d bytes arrived, want %d, or others", j.name, n, len(want))
 	}
 }

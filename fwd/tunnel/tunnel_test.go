@@ -15,7 +15,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// outer is what gopacket finds in the first IP header of the frame.
+// outer is the first IP header of a frame according to gopacket.
 type outer struct {
 	src, dst        wire.Addr
 	proto, ttl, tos uint8
@@ -47,8 +47,8 @@ func outerOf(t *testing.T, f wire.Frame) outer {
 	return outer{}
 }
 
-// TestTunnel: every packet goes into every tunnel, is right from end to end
-// there, and comes out as it went in.
+// TestTunnel: every packet in every tunnel is a valid packet, and comes out as it went
+// in.
 func TestTunnel(t *testing.T) {
 	for _, tun := range fwdtest.Tunnels {
 		for i, family := range fwdtest.Families {
@@ -58,7 +58,7 @@ func TestTunnel(t *testing.T) {
 					in.Src, in.Dst, in.TTL = family.Client, family.VIP, 61
 					e.Wrap(&in, i == 1)
 					if in.GSOSize != 0 || i == 1 && (in.MF || in.NoChecksum) {
-						continue // TestTunnelSuper; no such thing in IPv6
+						continue // TestTunnelGSO; not possible in IPv6
 					}
 					t.Run(fmt.Sprint(tun.Name, "/", family.Name, "/", tr.Name, "/", e.Name), func(t *testing.T) {
 						f, want := in.Frame(), in.Frame()
@@ -70,7 +70,8 @@ func TestTunnel(t *testing.T) {
 						}
 						wiretest.Check(t, f)
 						if f.Len()-want.Len() != tun.Overhead() || int(f.TunnelLen) != tun.Overhead() {
-							t.Errorf("%d bytes longer, Outer %d, Overhead %d", f.Len()-want.Len(), f.TunnelLen, tun.Overhead())
+							t.Errorf("%d bytes longer, Outer %d, Overhead %d", f.Len()-want.Len(), f.TunnelLen,
+								tun.Overhead())
 						}
 						o := outerOf(t, f)
 						if o.src != tun.Src || o.dst != tun.Dst || o.ttl != 61 || o.proto != tun.Proto[i] {
@@ -87,7 +88,7 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// TestTunnelHeaders: GUE and GRE look as IPVS's do.
+// TestTunnelHeaders: the headers of GUE and GRE are those of IPVS.
 func TestTunnelHeaders(t *testing.T) {
 	tests := []struct {
 		tun    int // index into tunnels
@@ -120,8 +121,8 @@ func TestTunnelHeaders(t *testing.T) {
 	}
 }
 
-// TestDecapRefuses: what Encap could not have made, or what the way has spoilt,
-// stays as it is.
+// TestDecapRefuses: a packet that Encap cannot have made, or that is damaged, stays as it
+// is.
 func TestDecapRefuses(t *testing.T) {
 	const shim = wire.EthernetLen + wire.IPv4Len
 	tests := []struct {
@@ -146,7 +147,8 @@ func TestDecapRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Payload: []byte("inner")}.Frame()
+			f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+				Payload: []byte("inner")}.Frame()
 			fwdtest.Tunnels[tt.tun].Encap(&f, fwdtest.Parse(t, &f))
 			tt.spoil(f.Bytes())
 			p := fwdtest.Parse(t, &f)
@@ -158,7 +160,7 @@ func TestDecapRefuses(t *testing.T) {
 	fwdtest.WantUntouched(t, plain, func(f *wire.Frame) bool { return fwdtest.Decap(f, p) })
 }
 
-// TestTunnelFlowPort: packets of one flow have one GUE source port, flows differ.
+// TestTunnelFlowPort: packets of one flow have the same GUE source port; flows differ.
 func TestTunnelFlowPort(t *testing.T) {
 	port := func(src string, seq uint32) uint16 {
 		f := wiretest.Packet{Src: src, Dst: fwdtest.Families[0].VIP, Seq: seq}.Frame()
@@ -188,17 +190,19 @@ func TestTunnelFlowPort(t *testing.T) {
 	}
 }
 
-// TestTunnelECN: DSCP is copied; ECN is copied too, but congestion met before
-// the tunnel is not said to have been met in it (RFC 3168 section 9.1.1).
+// TestTunnelECN: DSCP and ECN are copied, except that CE becomes ECT(0): congestion before
+// the tunnel is not congestion in it (RFC 3168 section 9.1.1).
 func TestTunnelECN(t *testing.T) {
 	const ef = 46 << 2
 	for _, tun := range fwdtest.Tunnels[:2] {
 		for _, family := range fwdtest.Families {
-			for inner, want := range map[uint8]uint8{0: 0, 1: 1, 2: 2, 3: 2, ef: ef, ef | 1: ef | 1, ef | 3: ef | 2, 0xff: 0xfe} {
+			for inner, want := range map[uint8]uint8{0: 0, 1: 1, 2: 2, 3: 2, ef: ef, ef | 1: ef | 1, ef | 3: ef | 2,
+				0xff: 0xfe} {
 				f := wiretest.Packet{Src: family.Client, Dst: family.VIP, TOS: inner}.Frame()
 				tun.Encap(&f, fwdtest.Parse(t, &f))
 				if got := outerOf(t, f).tos; got != want {
-					t.Errorf("%s of %s with class %#02x has class %#02x, want %#02x", tun.Name, family.Name, inner, got, want)
+					t.Errorf("%s of %s with class %#02x has class %#02x, want %#02x", tun.Name, family.Name, inner, got,
+						want)
 				}
 				fwdtest.Decap(&f, fwdtest.Parse(t, &f))
 				if got := outerOf(t, f).tos; got != inner {
@@ -209,8 +213,8 @@ func TestTunnelECN(t *testing.T) {
 	}
 }
 
-// TestTunnelCongested: congestion met in the tunnel reaches the inner packet,
-// or, if its ends do not know ECN, drops it (RFC 6040 section 4.2).
+// TestTunnelCongested: congestion in the tunnel marks the inner packet, or drops it if
+// its sender does not know ECN (RFC 6040 section 4.2).
 func TestTunnelCongested(t *testing.T) {
 	for _, family := range fwdtest.Families {
 		for inner, want := range map[uint8]int{0: -1, 1: 3, 2: 3, 3: 3, 0xfc: -1, 0xfd: 0xff} {
@@ -223,14 +227,15 @@ func TestTunnelCongested(t *testing.T) {
 				wiretest.Check(t, f)
 			}
 			if got != want {
-				t.Errorf("%s: inner class %#02x, congested tunnel: got %#02x, want %#02x", family.Name, inner, got, want)
+				t.Errorf("%s: inner class %#02x, congested tunnel: got %#02x, want %#02x", family.Name, inner, got,
+					want)
 			}
 		}
 	}
 }
 
-// TestTunnelDF: the outer header has DF if the inner has it, both are IPv4 and
-// path MTU discovery is not switched off; and an id if it has not.
+// TestTunnelDF: the outer header has DF if the inner has it, both are IPv4, and path MTU
+// discovery is not switched off. Otherwise it has an id.
 func TestTunnelDF(t *testing.T) {
 	ignore := fwdtest.Tunnels[0].Tunnel
 	ignore.IgnoreDF = true
@@ -251,7 +256,8 @@ func TestTunnelDF(t *testing.T) {
 		ids := map[uint16]bool{}
 		for n := range 50 {
 			f := wiretest.Packet{
-				Src: fwdtest.Families[tt.family].Client, Dst: fwdtest.Families[tt.family].VIP, DF: tt.df, ID: uint16(n), Seq: uint32(n),
+				Src: fwdtest.Families[tt.family].Client, Dst: fwdtest.Families[tt.family].VIP, DF: tt.df, ID: uint16(n),
+				Seq: uint32(n),
 			}.Frame()
 			tt.tun.Encap(&f, fwdtest.Parse(t, &f))
 			o := outerOf(t, f)
@@ -266,7 +272,8 @@ func TestTunnelDF(t *testing.T) {
 	}
 }
 
-// TestTunnelMTU: what just fits and what does not, of every tunnel over 1500.
+// TestTunnelMTU: the longest packet that fits into a tunnel over a link of 1500, and one
+// byte more.
 func TestTunnelMTU(t *testing.T) {
 	for _, tun := range fwdtest.Tunnels {
 		for i, family := range fwdtest.Families {
@@ -284,13 +291,14 @@ func TestTunnelMTU(t *testing.T) {
 	}
 }
 
-// TestTunnelSuper: a super-frame stays one, half made, for the link to cut up,
-// also if only its outer packet is too long to state its length, or both are.
-func TestTunnelSuper(t *testing.T) {
+// TestTunnelGSO: a GSO frame stays one, with its partial checksum, for the link to cut up;
+// also if the length of its outer packet, or of both, does not fit into the header.
+func TestTunnelGSO(t *testing.T) {
 	for _, tun := range fwdtest.Tunnels {
 		for _, family := range fwdtest.Families {
 			for _, payload := range []int{4000, 65460, 70000} {
-				in := wiretest.Packet{Src: family.Client, Dst: family.VIP, GSOSize: 1000, VLANs: []uint16{7}, Payload: make([]byte, payload)}
+				in := wiretest.Packet{Src: family.Client, Dst: family.VIP, GSOSize: 1000, VLANs: []uint16{7},
+					Payload: make([]byte, payload)}
 				f, want := in.Frame(), in.Frame()
 				p := fwdtest.Parse(t, &f)
 				if !tun.Encap(&f, p) {
@@ -306,19 +314,21 @@ func TestTunnelSuper(t *testing.T) {
 					t.Errorf("%s: inner packet changed", tun.Name)
 				}
 				if tun.Proto[0] == wire.ProtoUDP && payload > 60000 {
-					continue // no UDP length can say so: it leaves in pieces only
+					continue // too long for the UDP length: it leaves only in segments
 				}
-				if !fwdtest.Decap(&f, fwdtest.Parse(t, &f)) || f.Offload != want.Offload || !bytes.Equal(f.Bytes(), want.Bytes()) {
-					t.Errorf("%s: came out as %s %+v, want %s", tun.Name, fwdtest.Dump(f), f.Offload, fwdtest.Dump(want))
+				if !fwdtest.Decap(&f, fwdtest.Parse(t, &f)) || f.Offload != want.Offload ||
+					!bytes.Equal(f.Bytes(), want.Bytes()) {
+					t.Errorf("%s: came out as %s %+v, want %s", tun.Name, fwdtest.Dump(f), f.Offload,
+						fwdtest.Dump(want))
 				}
 			}
 		}
 	}
 }
 
-// TestTunnelSuperSplit: the pieces the link sends instead of a tunnelled
-// super-frame fit, are right in and out of their tunnel, and are all of it.
-func TestTunnelSuperSplit(t *testing.T) {
+// TestTunnelGSOSplit: the packets that the link sends instead of a GSO frame in a tunnel
+// fit the MTU, are valid in and out of the tunnel, and have all its bytes.
+func TestTunnelGSOSplit(t *testing.T) {
 	data := make([]byte, 20001)
 	for i := range data {
 		data[i] = byte(i * 7)
@@ -352,11 +362,12 @@ func TestTunnelSuperSplit(t *testing.T) {
 	}
 }
 
-// TestTunnelRefuses: frames that cannot take the headers stay as they are.
+// TestTunnelRefuses: a frame without room for the headers, or too long, stays as it is.
 func TestTunnelRefuses(t *testing.T) {
 	noRoom := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
 	noRoom.Buf, noRoom.Off, noRoom.End = noRoom.Buf[wire.Headroom-19:], 19, noRoom.End-wire.Headroom+19
-	tooLong := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Payload: make([]byte, 65535-40-19)}.Frame()
+	tooLong := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+		Payload: make([]byte, 65535-40-19)}.Frame()
 	arp := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2")
 	for name, f := range map[string]wire.Frame{"no room": noRoom, "too long": tooLong, "ARP": arp} {
 		p := fwdtest.Parse(t, &f)
@@ -370,8 +381,8 @@ func TestTunnelRefuses(t *testing.T) {
 	}
 }
 
-// TestTunnelPadding: what Ethernet put behind a short packet does not become
-// part of the outer one.
+// TestTunnelPadding: the padding of a short Ethernet frame does not become part of the
+// outer packet.
 func TestTunnelPadding(t *testing.T) {
 	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
 	f.Buf = append(f.Buf, "padding"...)
