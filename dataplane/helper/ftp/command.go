@@ -9,15 +9,15 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// verbLen is the length of the commands that are read, all of the same.
+// verbLen is the length of every command that is read.
 const verbLen = 4
 
-// verbs are the commands that are read. LPRT and LPSV (RFC 1639) are refused:
-// clients that know them know others.
+// verbs are the commands that are read. LPRT and LPSV (RFC 1639) are refused: clients
+// that know them also know others.
 var verbs = [...]string{"PORT", "EPRT", "PASV", "EPSV", "AUTH", "LPRT", "LPSV"}
 
-// commandStarts are the bytes a line can begin with if it is one of verbs; asking them
-// first spares most lines the rest.
+// commandStarts are the bytes with which a line can begin that has one of verbs. Most
+// lines fail this cheap test.
 var commandStarts = func() (is [256]bool) {
 	for _, v := range verbs {
 		is[v[0]], is[v[0]|0x20] = true, true
@@ -28,18 +28,18 @@ var commandStarts = func() (is [256]bool) {
 	return is
 }()
 
-// What the client's command is replaced by: a data port that no server accepts.
+// The replacement of a client's command: a data port that every server refuses.
 const (
 	noPort  = "PORT 0,0,0,0,0,0\r\n"
 	noEPRT4 = "EPRT |1|0.0.0.0|0|\r\n"
 	noEPRT6 = "EPRT |2|::|0|\r\n"
 )
 
-// tlsHandshake is the first byte of a TLS record with a handshake message, RFC
-// 8446 section 5.1; no command begins so.
+// tlsHandshake is the first byte of a TLS record with a handshake message (RFC 8446
+// section 5.1). No command begins with it.
 const tlsHandshake = 22
 
-// command judges the client's text at the head of a line.
+// command judges the client's text at the start of a line.
 func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	if !h.clientSpoke {
 		h.clientSpoke = true
@@ -67,7 +67,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	case verb == "PASV":
 		increment(&h.pendingPASV)
 	case verb == "EPSV":
-		if !bytes.EqualFold(arg, []byte("ALL")) { // that has no 229
+		if !bytes.EqualFold(arg, []byte("ALL")) { // it has no 229
 			increment(&h.pendingEPSV)
 		}
 	case verb == "AUTH":
@@ -80,18 +80,18 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	return stream.Judgement{Do: stream.Pass, N: n}
 }
 
-// increment adds one to a count of commands that wait, which stays at its end.
+// increment adds one to a count of waiting commands, which saturates.
 func increment(n *uint8) {
 	if *n != ^uint8(0) {
 		*n++
 	}
 }
 
-// allowActive decides about a data connection to a client at addr and port; ok says
-// that these could be read.
-func (h *Helper) allowActive(addr wire.Addr, port uint16, ok bool) bool {
+// allowActive decides about a data connection to a client at addr and port. readable is
+// false if the command had none.
+func (h *Helper) allowActive(addr wire.Addr, port uint16, readable bool) bool {
 	switch {
-	case !ok || port == 0:
+	case !readable || port == 0:
 		h.events |= EventUnreadable
 	case addr != h.terms.Client && (!h.terms.ThirdParty || addr.Is4() != h.terms.Client.Is4()):
 		h.events |= EventBounce
@@ -104,7 +104,7 @@ func (h *Helper) allowActive(addr wire.Addr, port uint16, ok bool) bool {
 	return false
 }
 
-// noEPRT is the EPRT of the connection's family that no server accepts.
+// noEPRT returns the EPRT of the connection's family that every server refuses.
 func (h *Helper) noEPRT() string {
 	if h.terms.Client.Is4() {
 		return noEPRT4
@@ -112,24 +112,24 @@ func (h *Helper) noEPRT() string {
 	return noEPRT6
 }
 
-// replace puts a command in place of n bytes, a line if whole, else its beginning,
-// of which the rest is dropped.
+// replace puts a command in place of n bytes: a line if whole is set, else the start of
+// a line, whose rest is removed.
 func (h *Helper) replace(command string, n int, whole bool) stream.Judgement {
 	h.setRest(conntrack.DirIn, whole, dropRest)
 	return stream.Judgement{Do: stream.Replace, N: n, New: h.text[:copy(h.text[:], command)]}
 }
 
-// Telnet commands, RFC 854: IAC and one byte, or, from WILL to DONT, two.
+// Telnet commands (RFC 854): IAC and one byte, or two from WILL to DONT.
 const (
-	telnetSE   = 240 // the least of them
+	telnetSE   = 240 // the lowest of them
 	telnetWill = 251
 	telnetDont = 254
 	telnetIAC  = 255
 )
 
-// strip returns the line without what some server skips: blanks at its head, and
-// anywhere CR, NUL and telnet commands (a client sends some before ABOR; of an
-// urgent one the second byte goes another way).
+// strip returns the line without the bytes that some servers skip: blanks at its start,
+// and CR, NUL and telnet commands anywhere. Clients send telnet commands before ABOR;
+// the second byte of an urgent one is not in the stream.
 func (h *Helper) strip(line []byte) []byte {
 	bare := h.bare[:0]
 	for i := 0; i < len(line) && len(bare) < len(h.bare); i++ {
@@ -147,13 +147,13 @@ func (h *Helper) strip(line []byte) []byte {
 	return bytes.TrimRight(bare, blanks)
 }
 
-// blanks are what separates words, as the C locale's isspace has it.
+// blanks separate words, as isspace in the C locale defines them.
 const blanks = " \t\v\f"
 
 func blank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
-// parse takes a command apart. verb is "" if it is none of verbs; open: but it
-// could become one if more came.
+// parse takes a command apart. verb is "" if it is none of verbs. open reports whether
+// it is one, or could become one with more text.
 func (h *Helper) parse(line []byte) (verb string, arg []byte, open bool) {
 	if !commandStarts[line[0]] {
 		return "", nil, false
@@ -161,7 +161,7 @@ func (h *Helper) parse(line []byte) (verb string, arg []byte, open bool) {
 	return splitCommand(h.strip(line))
 }
 
-// splitCommand is parse for a line without what servers skip.
+// splitCommand is parse for a stripped line.
 func splitCommand(line []byte) (verb string, arg []byte, open bool) {
 	if len(line) > verbLen && !blank(line[verbLen]) {
 		return "", nil, false

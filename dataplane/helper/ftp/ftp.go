@@ -6,59 +6,58 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// State is what is remembered of one control connection besides its stream.Conn.
-// The zero value is a connection of which nothing was seen yet. It holds no pointers.
+// State is what is remembered of one control connection besides its stream.Conn. The
+// zero value is a connection that has not been seen. It holds no pointers.
 type State struct {
-	line        [2]lineProgress // by the Dir that sends: what is done with the line begun
+	line        [2]lineProgress // by direction: what happens to the rest of the current line
 	clientSpoke bool            // the client has sent text
 
-	// Commands that wait for their reply.
+	// Commands without a reply so far.
 	pendingPASV, pendingEPSV, pendingAUTH uint8
 
-	// The server's line that is on its way: its first bytes, as far as they came.
+	// The first bytes of the server's current line, as far as they have come.
 	replyHead    [4]byte
 	replyHeadLen uint8
-	isAwaited    bool // it was awaited
-	// multiline is the code of the multi-line reply that was begun, 0 if none.
+	isAwaited    bool // a command waits for this line
+	// multiline is the code of the multi-line reply that has begun, 0 if none.
 	multiline uint16
-	denied    bool // a line of the reply was replaced, and so will be those like it
-	// What the reply on its way announced, and what the client was told: 0, nothing.
+	denied    bool // a line of the reply was replaced; similar lines of it will be too
+	// The port in the current reply, and the port that the client was told; 0 if none.
 	announcedPort, announcedVPort uint16
 }
 
-// lineProgress is what is done with the rest of a line of which a part was judged.
+// lineProgress is what happens to the rest of a line that was judged in part.
 type lineProgress uint8
 
 const (
-	atLineStart lineProgress = iota // there is no such line
-	passRest                        // it goes on as it is
-	dropRest                        // it is left out
+	atLineStart lineProgress = iota // no line has begun
+	passRest                        // it passes unchanged
+	dropRest                        // it is removed
 )
 
-// Terms are what holds for a control connection.
+// Terms are what the helper must know about a control connection.
 type Terms struct {
-	// Client, Server and VIP are its ends: CIP, RIP and the address the client
-	// calls, all of one family.
+	// CIP, RIP and the address that the client calls, all of one family.
 	Client, Server, VIP wire.Addr
-	// ThirdParty allows data connections with others than Client and Server.
+	// ThirdParty allows data connections to hosts other than Client and Server.
 	ThirdParty bool
-	// LeaveAddress leaves the address in a 227 as the server wrote it, and does
-	// not ask whose it is: for servers that are told which address to announce.
+	// LeaveAddress leaves the address in a 227 as the server wrote it and does not
+	// check it: for servers that are configured with the address to announce.
 	LeaveAddress bool
 }
 
-// Expecter is asked while a frame is processed, once for every data connection
-// that is announced. False: none can be expected (there are too many, the table
-// is full, the port is taken), and the end that waits for it is told so.
+// Expecter is asked once for each data connection that is announced. ok is false if the
+// connection cannot be expected: too many are, the table is full, or the port is taken.
+// The end that waits for it is then told so.
 type Expecter interface {
-	// ExpectPassive is about a server that listens at server:port (server is
-	// Terms.Server unless ThirdParty). The client will call VIP:vport, so vport must
-	// lead there; normally it is port.
+	// ExpectPassive: the server listens at server:port (Terms.Server unless ThirdParty
+	// is set). The client will call VIP:vport, which must lead there. Normally vport is
+	// port.
 	ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool)
-	// ExpectActive is about a client that listens at client:port (client is
-	// Terms.Client unless ThirdParty). The server will call it from any port of its
-	// own: RFC 959 section 5.2 wants the one below that of the control connection,
-	// not every server does it (vsftpd: connect_from_port_20).
+	// ExpectActive: the client listens at client:port (Terms.Client unless ThirdParty
+	// is set). The server will call it from any port. RFC 959 section 5.2 demands the
+	// port below that of the control connection, but not every server uses it (vsftpd:
+	// connect_from_port_20).
 	ExpectActive(client wire.Addr, port uint16) (ok bool)
 }
 
@@ -120,7 +119,7 @@ func (h *Helper) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgeme
 	return h.reply(text, last)
 }
 
-// restOfLine treats the rest of a line of which a part was judged.
+// restOfLine judges the rest of a line that was judged in part.
 func (h *Helper) restOfLine(dir conntrack.Dir, text []byte) stream.Judgement {
 	n, whole := lineLen(text)
 	if dir == conntrack.DirOut {
@@ -136,8 +135,7 @@ func (h *Helper) restOfLine(dir conntrack.Dir, text []byte) stream.Judgement {
 	return stream.Judgement{Do: do, N: n}
 }
 
-// setRest notes that the n bytes judged are a line only if whole, and that
-// otherwise its rest is treated so.
+// setRest records what happens to the rest of a line, unless the whole line was judged.
 func (h *Helper) setRest(dir conntrack.Dir, whole bool, rest lineProgress) {
 	if !whole {
 		h.line[dir.Index()] = rest

@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// codeLen is the length of a reply's code. A hyphen behind it says that lines
-// follow, up to one with the same code and a blank (RFC 959 section 4.2).
+// codeLen is the length of a reply's code. After a hyphen more lines follow, up to one
+// with the same code and a blank (RFC 959 section 4.2).
 const codeLen = 3
 
 // The replies that are read.
@@ -20,26 +20,25 @@ const (
 	codeAuth     = 234 // RFC 4217
 )
 
-// replies are they, with how many wait for them.
+// replies are the replies that are read. waiting counts the commands that wait for one.
 var replies = [...]struct {
-	code   uint16
-	digits string
-	by     func(*State) *uint8
-	judge  func(h *Helper, line []byte, whole bool) stream.Judgement
+	code    uint16
+	digits  string
+	waiting func(*State) *uint8
+	judge   func(h *Helper, line []byte, whole bool) stream.Judgement
 }{
 	{codePassive, "227", func(s *State) *uint8 { return &s.pendingPASV }, (*Helper).passiveReply},
 	{codeExtended, "229", func(s *State) *uint8 { return &s.pendingEPSV }, (*Helper).extendedReply},
 	{codeAuth, "234", func(s *State) *uint8 { return &s.pendingAUTH }, (*Helper).authReply},
 }
 
-// deniedCode and deniedText are a reply in place of one that cannot be had, RFC
-// 959 section 4.2.2.
+// The reply that refuses a data connection (RFC 959 section 4.2.2).
 const (
 	deniedCode = "425"
 	deniedText = "Can't open data connection.\r\n"
 )
 
-// reply judges the server's text at the head of a line.
+// reply judges the server's text at the start of a line.
 func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 	n, whole := lineLen(text)
 	line := text[:n]
@@ -54,7 +53,7 @@ func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 			rest = dropRest
 		}
 		if h.isAwaited = true; isLastLine(line) {
-			*a.by(h.State)--
+			*a.waiting(h.State)--
 		}
 	}
 	j.N = n
@@ -63,12 +62,12 @@ func (h *Helper) reply(text []byte, last bool) stream.Judgement {
 	return j
 }
 
-// findAwaited finds the reply in awaited that line is, and that somebody waits for;
-// -1 if it is none. open: it is one, or could become one if more came.
+// findAwaited returns the index in replies of a line that a command waits for, or -1.
+// open reports whether the line is one, or could become one with more text.
 func (h *Helper) findAwaited(line []byte) (which int, open bool) {
 	for i := range replies {
 		a := &replies[i]
-		if *a.by(h.State) == 0 || h.multiline != 0 && h.multiline != a.code {
+		if *a.waiting(h.State) == 0 || h.multiline != 0 && h.multiline != a.code {
 			continue
 		}
 		switch n := min(len(line), codeLen); {
@@ -82,14 +81,14 @@ func (h *Helper) findAwaited(line []byte) (which int, open bool) {
 	return -1, open
 }
 
-// endsCode says whether c can stand behind a code.
+// endsCode reports whether c can follow a code.
 func endsCode(c byte) bool { return c == ' ' || c == '-' || c == '\r' || c == '\n' }
 
-// isLastLine says whether a line that begins with a code ends its reply.
+// isLastLine reports whether a line that begins with a code ends its reply.
 func isLastLine(line []byte) bool { return line[codeLen] != '-' }
 
-// trackReply follows the server's lines to know which of them are replies: text is
-// the next part of one, its end if whole.
+// trackReply follows the server's lines to know which of them are replies. text is the
+// next part of a line, and its end if whole is set.
 func (h *Helper) trackReply(text []byte, whole bool) {
 	h.replyHeadLen += uint8(copy(h.replyHead[h.replyHeadLen:], text))
 	if !whole {
@@ -113,7 +112,7 @@ func (h *Helper) trackReply(text []byte, whole bool) {
 	}
 }
 
-// authReply treats the reply after which the connection is encrypted.
+// authReply handles the reply after which the connection is encrypted.
 func (h *Helper) authReply(line []byte, _ bool) stream.Judgement {
 	if !isLastLine(line) {
 		return stream.Judgement{}
@@ -122,7 +121,7 @@ func (h *Helper) authReply(line []byte, _ bool) stream.Judgement {
 	return stream.Judgement{Do: stream.Leave}
 }
 
-// passiveReply treats 227: the address and port become the VIP and its port.
+// passiveReply handles 227: its address and port become the VIP and its port.
 func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 	from, to, addr, port, ok := findHostPort(line)
 	if !ok || port == 0 {
@@ -144,8 +143,8 @@ func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 	return h.substitute(line, from, to, appendHostPort(b[:0], addr, vport))
 }
 
-// listener is who listens at the address of a 227: the server, if it is its own
-// address, the VIP or none.
+// listener returns who listens at the address of a 227. It is the server, if the
+// address is the server's, the VIP, or 0.0.0.0.
 func (h *Helper) listener(addr wire.Addr) (server wire.Addr, ok bool) {
 	none := wire.AddrFrom4([]byte{0, 0, 0, 0})
 	t := h.terms
@@ -155,7 +154,7 @@ func (h *Helper) listener(addr wire.Addr) (server wire.Addr, ok bool) {
 	return addr, t.ThirdParty && t.Server.Is4()
 }
 
-// extendedReply treats 229, in which only a port stands: it becomes the VIP's.
+// extendedReply handles 229, which has only a port: it becomes the VIP's.
 func (h *Helper) extendedReply(line []byte, whole bool) stream.Judgement {
 	from, to, port, ok := findExtendedPort(line)
 	if !ok {
@@ -171,8 +170,8 @@ func (h *Helper) extendedReply(line []byte, whole bool) stream.Judgement {
 	return h.substitute(line, from, to, append(text, d))
 }
 
-// announce has a data connection to the server expected. The lines of one reply
-// may say the same more than once.
+// announce asks for a data connection to the server. The lines of one reply may repeat
+// the port.
 func (h *Helper) announce(server wire.Addr, port uint16) (vport uint16, ok bool) {
 	if h.multiline != 0 && h.announcedPort == port && !h.denied {
 		return h.announcedVPort, true
@@ -199,9 +198,8 @@ func (h *Helper) substitute(line []byte, from, to int, text []byte) stream.Judge
 	return stream.Judgement{Do: stream.Replace, New: append(b, line[to:]...)}
 }
 
-// unreadable treats a line without an address that can be read. There may be one
-// in another line of the reply; but where one may yet come in this one, or was
-// denied, it must not go on.
+// unreadable handles a line without a readable address. Another line of the reply may
+// have one. If this line may yet get one, or the reply was denied, it must not pass.
 func (h *Helper) unreadable(line []byte, whole bool) stream.Judgement {
 	if !whole || h.denied {
 		h.events |= EventUnreadable
@@ -213,8 +211,8 @@ func (h *Helper) unreadable(line []byte, whole bool) stream.Judgement {
 	return stream.Judgement{}
 }
 
-// deny replaces a line by one that says there is no data connection. If the
-// reply has begun with another code, that is kept.
+// deny replaces a line by one that refuses the data connection. If the reply has begun
+// with another code, that code stays.
 func (h *Helper) deny(line []byte) stream.Judgement {
 	code := deniedCode
 	if h.multiline != 0 && !h.denied {

@@ -7,8 +7,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// lineLen is the length of the line at the head of text, its end included.
-// whole: the end is there.
+// lineLen returns the length of the line at the start of text, with its end. whole
+// reports whether the end is there.
 func lineLen(text []byte) (n int, whole bool) {
 	if i := bytes.IndexByte(text, '\n'); i >= 0 {
 		return i + 1, true
@@ -16,8 +16,8 @@ func lineLen(text []byte) (n int, whole bool) {
 	return len(text), false
 }
 
-// number reads a decimal number of at most limit at the head of b and returns
-// what is behind it.
+// number reads a decimal number of at most limit at the start of b, and returns what
+// follows it.
 func number(b []byte, limit int) (v int, rest []byte, ok bool) {
 	i := 0
 	for ; i < len(b) && b[i]-'0' <= 9; i++ {
@@ -28,8 +28,8 @@ func number(b []byte, limit int) (v int, rest []byte, ok bool) {
 	return v, b[i:], i > 0
 }
 
-// hostPort reads h1,h2,h3,h4,p1,p2 of RFC 959 section 4.1.2 (HOST-PORT) at the
-// head of b and returns what is behind it.
+// hostPort reads h1,h2,h3,h4,p1,p2 (RFC 959 section 4.1.2, HOST-PORT) at the start of
+// b, and returns what follows it.
 func hostPort(b []byte) (addr wire.Addr, port uint16, rest []byte, ok bool) {
 	var n [6]byte
 	for i := range n {
@@ -48,8 +48,8 @@ func hostPort(b []byte) (addr wire.Addr, port uint16, rest []byte, ok bool) {
 	return wire.AddrFrom4(n[:4]), uint16(n[4])<<8 | uint16(n[5]), b, true
 }
 
-// findHostPort finds the six numbers of a 227: behind "(" or, if they are not
-// there, the first six in the line. They are line[from:to].
+// findHostPort finds the six numbers of a 227: after "(" or, if they are not there, the
+// first six in the line. They are line[from:to].
 func findHostPort(line []byte) (from, to int, addr wire.Addr, port uint16, ok bool) {
 	try := func(at int) bool {
 		var rest []byte
@@ -68,9 +68,9 @@ func findHostPort(line []byte) (from, to int, addr wire.Addr, port uint16, ok bo
 	return 0, 0, addr, 0, false
 }
 
-// extendedPort reads <d>…<d>…<d>port<d> of RFC 2428 section 3 at the head of b, where
-// <d> is any of the characters 33 to 126 that is no digit; the fields before the
-// port, which a server must leave empty, are not read. n is its length.
+// extendedPort reads <d>…<d>…<d>port<d> (RFC 2428 section 3) at the start of b. <d> is
+// any character from 33 to 126 except a digit. The fields before the port, which a
+// server must leave empty, are not read. n is the length.
 func extendedPort(b []byte) (n int, port uint16, ok bool) {
 	if len(b) == 0 || b[0] < 33 || b[0] > 126 || b[0]-'0' <= 9 {
 		return 0, 0, false
@@ -90,9 +90,8 @@ func extendedPort(b []byte) (n int, port uint16, ok bool) {
 	return len(b) - len(rest) + 1, uint16(v), true
 }
 
-// findExtendedPort finds the port of a 229: behind "(" or, if it is not there,
-// where a delimiter stands three times in the line. Delimiters and port are
-// line[from:to].
+// findExtendedPort finds the port of a 229: after "(" or, if it is not there, where the
+// line has a delimiter three times in a row. Delimiters and port are line[from:to].
 func findExtendedPort(line []byte) (from, to int, port uint16, ok bool) {
 	if i := bytes.IndexByte(line, '(') + 1; i > 0 {
 		if n, port, ok := extendedPort(line[i:]); ok {
@@ -109,8 +108,8 @@ func findExtendedPort(line []byte) (from, to int, port uint16, ok bool) {
 	return 0, 0, 0, false
 }
 
-// extendedHostPort reads <d>family<d>address<d>port<d>, the argument of EPRT
-// (RFC 2428 section 2), which b must be.
+// extendedHostPort reads all of b as <d>family<d>address<d>port<d>, the argument of
+// EPRT (RFC 2428 section 2).
 func extendedHostPort(b []byte) (addr wire.Addr, port uint16, ok bool) {
 	n, port, ok := extendedPort(b)
 	if !ok || n != len(b) {
@@ -123,15 +122,15 @@ func extendedHostPort(b []byte) (addr wire.Addr, port uint16, ok bool) {
 		addr, ok = parseIPv4(host)
 	case "2":
 		addr, ok = parseIPv6(host)
-		ok = ok && !addr.Is4() // an IPv4-mapped address is on no wire
+		ok = ok && !addr.Is4() // an IPv4-mapped address never appears on the wire
 	default:
 		ok = false
 	}
 	return addr, port, ok
 }
 
-// parseIPv4 reads a dotted address, which b must be. Numbers that begin with 0 are
-// none, since to some they are octal.
+// parseIPv4 reads all of b as a dotted address. It rejects leading zeros, because some
+// parsers take such numbers for octal.
 func parseIPv4(b []byte) (addr wire.Addr, ok bool) {
 	var n [4]byte
 	for i := range n {
@@ -150,10 +149,10 @@ func parseIPv4(b []byte) (addr wire.Addr, ok bool) {
 	return wire.AddrFrom4(n[:]), len(b) == 0
 }
 
-// parseIPv6 reads an address as RFC 4291 section 2.2 writes it, which b must be.
-// (net/netip would allocate.)
+// parseIPv6 reads all of b as an address (RFC 4291 section 2.2). net/netip would
+// allocate.
 func parseIPv6(b []byte) (addr wire.Addr, ok bool) {
-	n, gap := 0, -1 // bytes of addr, and where "::" stands among them
+	n, gap := 0, -1 // bytes of addr so far, and the position of "::" among them
 	if len(b) >= 2 && b[0] == ':' && b[1] == ':' {
 		gap, b = 0, b[2:]
 	}
@@ -196,8 +195,7 @@ func parseIPv6(b []byte) (addr wire.Addr, ok bool) {
 	return addr, true
 }
 
-// hex reads one to four hexadecimal digits at the head of b and returns what is
-// behind them.
+// hex reads one to four hexadecimal digits at the start of b, and returns what follows.
 func hex(b []byte) (v int, rest []byte, ok bool) {
 	i := 0
 	for ; i < len(b); i++ {
@@ -218,7 +216,7 @@ func hex(b []byte) (v int, rest []byte, ok bool) {
 	return v, b[i:], i > 0
 }
 
-// appendHostPort writes h1,h2,h3,h4,p1,p2.
+// appendHostPort appends h1,h2,h3,h4,p1,p2.
 func appendHostPort(b []byte, addr wire.Addr, port uint16) []byte {
 	for _, n := range addr.As4() {
 		b = append(strconv.AppendUint(b, uint64(n), 10), ',')

@@ -5,44 +5,44 @@ import (
 	"uvs/fwd"
 )
 
-// linkHeadroom is the headroom that composing leaves to the link (a virtio_net_hdr
-// of 10 bytes, rounded up).
+// linkHeadroom is the headroom that is left to the link, in bytes: a virtio_net_hdr of
+// 10 bytes, rounded up.
 const linkHeadroom = 16
 
-// A segment grows to no more than what every path takes (RFC 9293 section
-// 3.7.1), unless it was longer already: its sender knows the path, we do not.
+// A segment that was not longer before grows to at most what every path carries (RFC
+// 9293 section 3.7.1): its sender knows the path MTU, the director does not.
 const (
 	safeMSS4 = 536
 	safeMSS6 = 1220
 )
 
-// piece is a part of a segment's new payload: n bytes at `at`, either of the
-// payload as it came or of half.text.
+// piece is a part of a segment's new payload: n bytes at offset at, either of the old
+// payload or of half.text.
 type piece struct {
 	at, n  int
 	edited bool
 }
 
-// plan is a segment's new payload, from which it is then put together.
+// plan describes a segment's new payload before it is written.
 type plan struct {
 	pieces     [2*maxEdits + 1]piece
 	count      int
 	length     int    // bytes of all pieces
-	headGrowth int    // bytes the payload's start must move back
+	headGrowth int    // how many bytes further forward the new payload starts
 	seq        uint32 // new: of the first byte
 
-	// Bounds: length, and growth towards the front and the back of the buffer.
+	// Limits in bytes: the payload's length, and its growth forward and backward.
 	maxLen, headroom, tailroom int
-	oldLen                     int  // length of the payload as it came
-	truncated                  bool // some bound was met, and the rest left out
+	oldLen                     int  // length of the old payload
+	truncated                  bool // a limit was reached, and the rest is left out
 }
 
-// add puts a piece at the end, or as much of it as the bounds allow.
+// add appends a piece, or as much of it as the limits allow.
 //
-// The payload is put together from left to right in the buffer it came in, and
-// begins grown bytes further in front. So nothing is overwritten that is still
-// to be read, if every piece of the old payload moves no further back than
-// grown; and the whole must end in the buffer.
+// The payload is written from left to right in the buffer that it came in, starting
+// headGrowth bytes further forward. No byte is overwritten before it is read, as long
+// as no piece of the old payload moves backward by more than that. The whole must end
+// within the buffer.
 func (p *plan) add(x piece) {
 	if p.truncated || x.n == 0 {
 		return
@@ -68,13 +68,13 @@ func (p *plan) add(x piece) {
 	p.length += n
 }
 
-// setLimits sets the bounds for the segment in frame f.
+// setLimits sets the limits for the segment in frame f.
 func (p *plan) setLimits(f *wire.Frame, packet *wire.Packet, s *segment, mss uint16) {
 	headers := len(s.tcp) - len(s.payload)
 	p.oldLen = len(s.payload)
 	p.headroom = max(0, f.Headroom()-linkHeadroom)
 	p.tailroom = len(f.Buf) - int(f.End)
-	longest := 0xffff - int(packet.L4-packet.L3) - headers // of what IPv4 can say; IPv6 can say more
+	longest := 0xffff - int(packet.L4-packet.L3) - headers // IPv4's maximum; IPv6 allows more
 	if !f.IsGSO() {
 		safe := safeMSS4
 		if packet.IPv6 {
@@ -88,8 +88,8 @@ func (p *plan) setLimits(f *wire.Frame, packet *wire.Packet, s *segment, mss uin
 	p.maxLen = max(p.oldLen, longest)
 }
 
-// layout plans the new payload for the old numbers from `from` to end of a segment
-// whose payload begins at the old number seq.
+// layout plans the new payload for the old numbers from `from` to end, for a segment
+// whose payload begins at old number seq.
 func (p *plan) layout(h *half, seq, from, end uint32) {
 	from = h.resume(from, end)
 	shift, text := h.base, 0
@@ -105,7 +105,7 @@ func (p *plan) layout(h *half, seq, from, end uint32) {
 			case before(from, e.start):
 				p.add(piece{at: int(from - seq), n: int(e.start - from)})
 			case p.length == 0 && h.peerSeen:
-				// The receiver may have a part of it: then the rest will do.
+				// The receiver may have a part of it; then the rest is enough.
 				skip = int(min(max(0, int32(h.acked-start)), int32(e.new)))
 				p.seq = start + uint32(skip)
 			}
@@ -120,13 +120,13 @@ func (p *plan) layout(h *half, seq, from, end uint32) {
 	}
 }
 
-// unchanged says whether the payload is what came.
+// unchanged reports whether the new payload is the old one.
 func (p *plan) unchanged() bool {
 	return p.length == p.oldLen && (p.count == 0 || p.count == 1 && !p.pieces[0].edited)
 }
 
-// write writes the planned payload into the frame and moves the headers before it,
-// with all lengths but no checksum of TCP.
+// write writes the planned payload into the frame and moves the headers in front of it.
+// It sets all lengths but not the TCP checksum.
 func (p *plan) write(f *wire.Frame, packet *wire.Packet, s *segment, h *half) {
 	headers := f.Len() - len(s.payload)
 	payload := int(f.Off) + headers

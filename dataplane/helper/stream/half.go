@@ -1,41 +1,41 @@
 package stream
 
-// half is one direction: the text one end sends the other. Its sender's numbers
-// are called old, those the receiver knows new.
+// half is one direction: the text that one end sends. "Old" numbers are the sequence
+// numbers of its sender, "new" numbers those that the receiver knows.
 type half struct {
-	next  uint32 // old: the first number not yet judged, or behind the FIN
-	floor uint32 // old: where the half began; if folded, edits before it are forgotten
+	next  uint32 // old: the first number not yet judged, or the one after the FIN
+	floor uint32 // old: where the half began; if compacted, the end of the last edit that was dropped
 	base  uint32 // new minus old at floor
 
-	// What the receiver said last. The window's edge is new too.
+	// The receiver's last acknowledgement and the end of its window, both new.
 	acked, edge uint32
-	// What the sender said: its last TSval, MSS and window scale.
+	// The sender's last TSval, its MSS and its window scale.
 	tsval uint32
 	mss   uint16
 	scale uint8
 
 	started   bool // next and floor are set
 	peerSeen  bool // acked and edge are set
-	hasTSval  bool // stamp is set
+	hasTSval  bool // tsval is set
 	hasScale  bool // scale is set
-	compacted bool // some edit is forgotten
+	compacted bool // an edit was dropped after its acknowledgement
 	synSeen   bool // the SYN was seen, with mss and scale
-	finSeen   bool // the FIN was passed; next is behind it
+	finSeen   bool // the FIN has passed; next is the number after it
 
-	numEdits uint8          // how many edits there are
-	used     uint16         // bytes of text that belong to them
-	held     uint16         // bytes of text behind, which are kept back
+	numEdits uint8          // edits in use
+	used     uint16         // bytes of text that belong to edits
+	held     uint16         // bytes of text after those, which are held back
 	edits    [maxEdits]edit // in the order of their numbers
-	text     [maxText]byte  // new texts of the edits, one by one, then what is kept back
+	text     [maxText]byte  // the new text of each edit, then the text held back
 }
 
-// edit is a piece of text that is sent on otherwise than it came.
+// edit is a piece of text that the receiver gets in another form.
 type edit struct {
 	start uint32 // old: its first number
-	old   uint16 // bytes it came as
-	new   uint16 // bytes it goes on as
-	// acked of the old bytes were kept back when they came and acknowledged in
-	// place of the receiver, so the sender will not send them again.
+	old   uint16 // length in bytes as sent
+	new   uint16 // length in bytes as received
+	// acked is how many of the old bytes were held back and acknowledged in place of
+	// the receiver. The sender will not send them again.
 	acked uint16
 }
 
@@ -47,10 +47,10 @@ func (e *edit) growth() uint32 { return uint32(e.new) - uint32(e.old) }
 // start sets the first number of the half.
 func (h *half) start(next uint32) { h.next, h.floor, h.started = next, next, true }
 
-// heldFrom is the first number kept back, or next.
+// heldFrom is the first number held back, or next if there is none.
 func (h *half) heldFrom() uint32 { return h.next - uint32(h.held) }
 
-// shift is new minus old behind all edits.
+// shift is new minus old after all edits.
 func (h *half) shift() uint32 {
 	shift := h.base
 	for i := range h.edits[:h.numEdits] {
@@ -59,15 +59,15 @@ func (h *half) shift() uint32 {
 	return shift
 }
 
-// noTextYet says whether no text was seen yet.
+// noTextYet reports whether no text has been seen yet.
 func (h *half) noTextYet() bool { return h.next == h.floor && h.unshifted() }
 
-// unshifted says whether numbers of the half are the same on both sides, and
-// nothing is kept back.
+// unshifted reports whether numbers are the same on both sides and nothing is held
+// back.
 func (h *half) unshifted() bool { return h.base == 0 && h.numEdits == 0 && h.held == 0 }
 
-// toReceiver is the new number for the old number at. Within an edit it is where its
-// new text begins; within what is kept back, where that will begin.
+// toReceiver maps an old number to the new one. A number within an edit maps to where
+// its new text begins, one within held text to where that will begin.
 func (h *half) toReceiver(at uint32) uint32 {
 	if h.held > 0 && before(h.heldFrom(), at) && !before(h.next, at) {
 		at = h.heldFrom()
@@ -86,10 +86,10 @@ func (h *half) toReceiver(at uint32) uint32 {
 	return at + shift
 }
 
-// toSender is the old number for the receiver's acknowledgement at: what the sender
-// may forget. That is less than the receiver has if it acknowledges a part of an
-// edit, and more by what is kept back once all before that is acknowledged. An
-// acknowledgement from before a forgotten edit says what the last one says.
+// toSender maps the receiver's acknowledgement to an old number: what the sender may
+// forget. It is less than the receiver has if an edit is acknowledged only in part. It
+// includes the held text once all text before it is acknowledged. An acknowledgement
+// from before a dropped edit counts as the last one.
 func (h *half) toSender(at uint32) uint32 {
 	if h.compacted && before(at, h.floor+h.base) {
 		at = h.acked
@@ -112,7 +112,8 @@ func (h *half) toSender(at uint32) uint32 {
 	return at
 }
 
-// leftEdgeToSender is the old number for the left edge of a SACK block.
+// leftEdgeToSender maps the left edge of a SACK block to an old number: the end of an
+// edit around it.
 func (h *half) leftEdgeToSender(at uint32) uint32 {
 	i, shift := h.editAround(at)
 	if i < 0 {
@@ -121,8 +122,8 @@ func (h *half) leftEdgeToSender(at uint32) uint32 {
 	return h.edits[i].end()
 }
 
-// toSenderBefore is the old number for the right edge of a SACK block, and for any
-// number that is not an acknowledgement.
+// toSenderBefore maps the right edge of a SACK block, or any number that is not an
+// acknowledgement, to an old number: the start of an edit around it.
 func (h *half) toSenderBefore(at uint32) uint32 {
 	i, shift := h.editAround(at)
 	if i < 0 {
@@ -131,8 +132,8 @@ func (h *half) toSenderBefore(at uint32) uint32 {
 	return h.edits[i].start
 }
 
-// editAround finds the edit in whose new text the new number at lies, not at its
-// ends; -1 if none, with the shift that holds there.
+// editAround returns the edit with the new number at strictly inside its new text, or
+// -1, and the shift there.
 func (h *half) editAround(at uint32) (i int, shift uint32) {
 	shift = h.base
 	for i := range h.edits[:h.numEdits] {
@@ -149,7 +150,7 @@ func (h *half) editAround(at uint32) (i int, shift uint32) {
 	return -1, shift
 }
 
-// firstKnown is the first old number, at or behind seq, whose place is still known.
+// firstKnown is the first old number, at or after seq, whose position is still known.
 func (h *half) firstKnown(seq uint32) uint32 {
 	if h.startKnown() {
 		return later(seq, h.floor)
@@ -157,15 +158,15 @@ func (h *half) firstKnown(seq uint32) uint32 {
 	return seq
 }
 
-// startKnown says whether text before floor is none of the connection's, or was
+// startKnown reports whether text before floor is not part of the connection, or was
 // received long ago.
 func (h *half) startKnown() bool { return h.compacted || h.synSeen }
 
-// resume is where a segment must begin that was to begin at the old number from,
-// or at its end: at the head of an edit it would begin in, and of those before it
-// whose text the sender believes to have arrived and will not send again.
+// resume returns where a segment must begin that was to begin at old number from. If
+// that is inside an edit, the segment begins with the edit. It also includes edits
+// directly before, whose text the sender believes to have arrived and will not resend.
 func (h *half) resume(from, end uint32) uint32 {
-	if before(end, from) { // in what is kept back
+	if before(end, from) { // inside held text
 		from = end
 	}
 	for i := int(h.numEdits) - 1; i >= 0; i-- {
@@ -177,14 +178,14 @@ func (h *half) resume(from, end uint32) uint32 {
 	return from
 }
 
-// ackReceived notes an acknowledgement and window of the receiver, in its numbers. An
-// acknowledgement of what it was never sent is not believed.
+// ackReceived records an acknowledgement and window of the receiver, in new numbers. It
+// ignores an acknowledgement of text that the receiver was never sent.
 func (h *half) ackReceived(at, window uint32) {
 	if before(h.toReceiver(h.next), at) {
 		if h.numEdits > 0 || h.held > 0 || h.synSeen {
 			return
 		}
-		h.next = at - h.base // it went by unseen, before the connection was followed
+		h.next = at - h.base // the text passed before the connection was followed
 	}
 	if h.peerSeen && before(at, h.acked) {
 		return
@@ -193,7 +194,7 @@ func (h *half) ackReceived(at, window uint32) {
 	h.compact()
 }
 
-// compact forgets the edits that the receiver has acknowledged.
+// compact drops the edits that the receiver has acknowledged.
 func (h *half) compact() {
 	for h.numEdits > 0 && h.peerSeen {
 		e := h.edits[0]
@@ -209,9 +210,9 @@ func (h *half) compact() {
 	}
 }
 
-// window is what the sender may be told, with the acknowledgement ack (old), of
-// the receiver's window that ends at edge (new): text that grew or is kept back
-// takes up room there. Not scaled.
+// window returns how much of the receiver's window, which ends at edge (new), the
+// sender may be told together with the acknowledgement ack (old). Text that grew or is
+// held back takes up room there. The result is in bytes, not scaled.
 func (h *half) window(ack, edge uint32) uint32 {
 	return uint32(max(0, int32(edge-h.shift()-ack)))
 }

@@ -2,9 +2,8 @@ package stream
 
 import "uvs/conntrack"
 
-// judgeAll hands new text of a half to the Rewriter: text begins at next. last
-// says that the FIN is behind it. It stops before text for which there is no
-// memory left; that is then not judged.
+// judgeAll hands new text, which begins at next, to the Rewriter. If last is set, the
+// FIN follows the text. It stops where memory runs out; the rest is not judged.
 func (c *Conn) judgeAll(dir conntrack.Dir, text []byte, last bool, rw Rewriter) {
 	h := &c.halves[dir.Index()]
 	for len(text) > 0 || last && h.held > 0 {
@@ -26,11 +25,11 @@ func (c *Conn) judgeAll(dir conntrack.Dir, text []byte, last bool, rw Rewriter) 
 	}
 }
 
-// hasRoom says whether one more unit can be kept back and edited.
+// hasRoom reports whether one more unit can be held back and edited.
 func (h *half) hasRoom() bool { return h.numEdits < maxEdits && int(h.used)+MaxUnit <= maxText }
 
-// judgeUnit asks the Rewriter about what is kept back and the text behind it, and
-// does what it says. It returns how many bytes of text are done with.
+// judgeUnit asks the Rewriter about the held text and the text after it, and does what
+// it decides. It returns how many bytes of text are settled.
 func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter) int {
 	h := &c.halves[dir.Index()]
 	unit := text[:min(len(text), MaxUnit)]
@@ -59,8 +58,8 @@ func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter)
 	return h.pass(n)
 }
 
-// holdBack keeps unit back, what was kept before and all of the text behind it, and
-// returns how much of the text that is.
+// holdBack holds unit back, which is the held text and all of the text after it. It
+// returns how many bytes of the text that is.
 func (h *half) holdBack(unit []byte) int {
 	copy(h.text[h.used:], unit)
 	n := len(unit) - int(h.held)
@@ -69,9 +68,9 @@ func (h *half) holdBack(unit []byte) int {
 	return n
 }
 
-// pass lets the first n bytes of what is kept back and the text behind it go on
-// as they are, and returns how many of the text those are. If any were kept
-// back, h.text has them all, and they become an edit.
+// pass lets the first n bytes of the held text and the text after it through unchanged,
+// and returns how many bytes of the text those are. If some were held back, h.text
+// contains all n, and they become an edit.
 func (h *half) pass(n int) int {
 	if h.held == 0 {
 		h.next += uint32(n)
@@ -80,12 +79,12 @@ func (h *half) pass(n int) int {
 	return h.addEdit(n, n)
 }
 
-// fits says whether the first n bytes can be replaced by size bytes.
+// fits reports whether size bytes can replace the first n.
 func (h *half) fits(n, size int) bool {
 	return size <= MaxUnit && int(h.used)+size+max(0, int(h.held)-n) <= maxText
 }
 
-// replace is pass with another text in place of the n bytes; it must fit.
+// replace is pass with other text in place of the n bytes. The text must fit.
 func (h *half) replace(n int, text []byte) int {
 	if rest := int(h.held) - n; rest > 0 {
 		at := int(h.used) + n
@@ -95,8 +94,8 @@ func (h *half) replace(n int, text []byte) int {
 	return h.addEdit(n, len(text))
 }
 
-// addEdit remembers that the first old bytes of what is kept back and the text
-// behind it go on as the new bytes that stand in h.text.
+// addEdit records that the receiver gets the first old bytes of the held text and the
+// text after it as the new bytes that are in h.text.
 func (h *half) addEdit(old, new int) int {
 	kept := min(old, int(h.held))
 	h.edits[h.numEdits] = edit{start: h.heldFrom(), old: uint16(old), new: uint16(new), acked: uint16(kept)}

@@ -6,51 +6,50 @@ import (
 	"uvs/fwd/reply"
 )
 
-// Bounds of what one direction remembers.
+// Limits of what is remembered of one direction.
 const (
-	// MaxUnit is the longest text a Rewriter can wait for, or replace, or put in
-	// place of another: a line.
+	// MaxUnit is the longest text, in bytes, that a Rewriter can wait for, replace, or
+	// insert: a line.
 	MaxUnit = 256
-	// maxText holds the new texts of edits and the text kept back.
+	// maxText bytes hold the new texts of edits and the text held back.
 	maxText = 2 * MaxUnit
-	// maxEdits are the edits not yet acknowledged by the receiver.
+	// maxEdits is the number of edits that the receiver has not acknowledged.
 	maxEdits = 8
 )
 
-// Conn is what is remembered of one TCP connection: some 1.3 KiB without
-// pointers. The zero value is a connection of which nothing was seen yet, its
-// SYN comes first; one that is met in the middle is followed from the first
-// segment seen, as if a line began there. Whoever uses it must see to it that
-// only one frame is processed with it at a time.
+// Conn is what is remembered of one TCP connection: some 1.3 KiB without pointers. The
+// zero value is a connection that has not been seen; its SYN comes first. A connection
+// without a SYN is followed from its first segment, as if a line began there. The
+// caller must process only one frame of it at a time.
 type Conn struct {
-	halves      [2]half // by the Dir that sends
-	passthrough bool    // the text is no longer looked at, only numbers are shifted
-	refused     bool    // nothing goes on any more but resets
+	halves      [2]half // by the index of the direction
+	passthrough bool    // text is no longer judged, only numbers are shifted
+	refused     bool    // the Rewriter refused: only resets pass
 	reset       bool    // a reset was seen
 }
 
-// Outcome is what became of a segment.
+// Outcome is what happened to a segment.
 type Outcome uint8
 
 const (
-	// Passed: the segment goes on, rewritten if need be (in the frame and in the
-	// Packet, whose Len and TCPFlags may have changed).
+	// Passed: the segment continues, rewritten if necessary. The frame and the Packet
+	// are changed; Len and TCPFlags of the Packet too.
 	Passed Outcome = iota
-	// Shortened is Passed without the end of the segment: that is kept back, or
-	// left to the sender's retransmission (FIN included).
+	// Shortened is Passed without the end of the segment (or its FIN), which is held
+	// back or left to the sender's retransmission.
 	Shortened
-	// Answered: all of the segment was kept back. The frame has been turned round
-	// into an ACK to its sender and leaves by the port it came from, as it is: no
-	// translation, no TTL.
+	// Answered: the whole segment was held back. The frame is now an ACK to its sender.
+	// It leaves unchanged by the port that it came from, without translation or TTL
+	// decrement.
 	Answered
-	// The segment must be dropped. Where TCP sends it again, it will be better then.
-	DroppedKept     // kept back, but no ACK can be made: nothing was heard of the receiver
-	DroppedGap      // text before it was not seen yet
-	DroppedFull     // more edits than are remembered wait for the receiver's acknowledgement
-	DroppedRoom     // no room in the buffer for text that grew, or a frame over 64 KiB
-	DroppedChecksum // TCP checksum wrong
+	// Dropped: if TCP retransmits the segment, it may pass then.
+	DroppedKept     // held back, but no ACK is possible: the receiver has not been seen
+	DroppedGap      // earlier text has not been seen
+	DroppedFull     // too many edits wait for the receiver's acknowledgement
+	DroppedRoom     // the text grew beyond the buffer, or the frame beyond 64 KiB
+	DroppedChecksum // wrong TCP checksum
 	DroppedFragment // an IP fragment of the connection
-	DroppedRefused  // the Rewriter refused the text; all that follows is refused too
+	DroppedRefused  // the Rewriter refused this or earlier text
 	NumOutcome
 )
 
@@ -66,25 +65,24 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// Dropped says whether the frame goes nowhere.
+// Dropped reports whether the frame goes nowhere.
 func (o Outcome) Dropped() bool { return o >= DroppedKept }
 
-// Action is what a Rewriter wants done.
+// Action is what a Rewriter decides.
 type Action uint8
 
 const (
-	Pass    Action = iota // the unit goes on as it is
-	Replace               // another text goes on in its place
-	More                  // nothing can be said before more text is there: keep it back
-	Leave                 // this and everything after it goes on unseen, in both directions
-	Refuse                // the connection is not to go on
+	Pass    Action = iota // the unit passes unchanged
+	Replace               // other text takes its place
+	More                  // more text is needed to decide: hold it back
+	Leave                 // this and all later text passes unjudged, in both directions
+	Refuse                // nothing of the connection passes any more
 )
 
-// Judgement is a Rewriter's answer: what is done to the first N bytes of the
-// text. N is at least 1 and at most the text's length; for More, Leave and
-// Refuse it is not looked at. New is the text for Replace, at most MaxUnit
-// bytes, 0 for none; it is the Rewriter's, no part of the text it was asked about,
-// and is copied before the next call.
+// Judgement is what happens to the first N bytes of the text. N is at least 1 and at
+// most the text's length; it is ignored for More, Leave and Refuse. New is the text for
+// Replace: at most MaxUnit bytes, 0 to remove the text. The Rewriter owns New, which
+// must not overlap the text it was asked about. It is copied before the next call.
 type Judgement struct {
 	Do  Action
 	N   int
@@ -93,26 +91,25 @@ type Judgement struct {
 
 // Rewriter knows a protocol. It keeps its own state of the connection.
 type Rewriter interface {
-	// Judge looks at text that was sent and not yet judged, in order and without
-	// gaps, and decides about its beginning; it is called again for the rest. A
-	// unit that is passed may end anywhere (half a line of no interest need not
-	// wait for its end). After More, the same text comes again with more behind it.
-	// last: there will be no more, because the stream ends here or MaxUnit bytes
-	// are there. More is then taken for Pass of all of it.
+	// Judge decides about the beginning of text that was not judged before. Text comes
+	// in order and without gaps, and Judge is called again for the rest. A unit that
+	// passes may end anywhere: half a line of no interest need not wait for its end.
+	// After More, the same text comes again with more after it. If last is set, no more
+	// will come, because the stream ends or MaxUnit bytes are there. More then passes
+	// all of it.
 	Judge(dir conntrack.Dir, text []byte, last bool) Judgement
 }
 
-// Process treats a segment of the connection on its way through the director:
-// f is the frame as it came in, not yet translated, p what Parse found in it.
-// The frame is changed in place; text that grew moves the headers back into the
-// frame's headroom, so f.Off may change (offsets of p stay right). Checksums,
-// half-made ones and super-frames are kept right. A segment whose checksum is
-// wrong is dropped and changes nothing.
+// Process processes a segment of the connection. f is the frame as it came in, before
+// translation, and p what wire.Parse found in it. The frame is changed in place. Text
+// that grew moves the headers into the frame's headroom, so f.Off may change; offsets
+// in p stay right. Checksums are updated, also for partial checksums and GSO frames. A
+// segment with a wrong checksum is dropped and changes nothing.
 func (c *Conn) Process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, rw Rewriter) Outcome {
 	switch {
 	case p.Fragment != wire.FragmentNone:
 		return DroppedFragment
-	case !f.IsGSO() && !wire.VerifyChecksum(f, p): // pieces of a super-frame have checksums of their own
+	case !f.IsGSO() && !wire.VerifyChecksum(f, p): // the pieces of a GSO frame have their own checksums
 		return DroppedChecksum
 	}
 	var s segment
@@ -132,9 +129,9 @@ func (c *Conn) Process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, rw Rewr
 	return c.payload(dir, f, p, &s, rw)
 }
 
-// Restarts says whether the segment, a SYN, begins another connection than the one
-// remembered: that is over, or was only asked for. c must then be the zero value
-// before the segment is processed.
+// Restarts reports whether the segment is a SYN that begins another connection. That is
+// so if the one remembered has ended, or has only its SYN. The caller must then set c
+// to the zero value before it processes the segment.
 func (c *Conn) Restarts(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
 	h := &c.halves[conntrack.DirIn.Index()]
 	return dir == conntrack.DirIn && p.TCPFlags&(wire.TCPSyn|wire.TCPAck|wire.TCPRst) == wire.TCPSyn &&
@@ -142,13 +139,13 @@ func (c *Conn) Restarts(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
 		(c.reset || h.noTextYet() || h.finSeen && c.halves[conntrack.DirOut.Index()].finSeen)
 }
 
-// QuotedSeq is the sequence number that the sender in dir knows a segment by, of which
-// an ICMP error quotes seq, the receiver's number.
+// QuotedSeq returns the sequence number by which the sender in dir knows the segment
+// that an ICMP error quotes with seq, the receiver's number.
 func (c *Conn) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 {
 	return c.halves[dir.Index()].toSenderBefore(seq)
 }
 
-// observe remembers what a segment says of its sender, and of what its sender has
+// observe records what a segment says about its sender, and about what its sender has
 // received.
 func (c *Conn) observe(dir conntrack.Dir, s *segment) {
 	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
@@ -178,9 +175,9 @@ func (c *Conn) observe(dir conntrack.Dir, s *segment) {
 	}
 }
 
-// scale is the window scale of a segment from dir: 0 in a SYN, if not both ends
-// have one, and if their SYNs were not seen. (Then windows are passed on as they
-// are; they end where they would have but for the few bytes an edit adds.)
+// scale returns the window scale of a segment from dir. It is 0 in a SYN, unless both
+// ends scale, and if their SYNs were not seen. In the last case windows pass unchanged,
+// and their ends are wrong by no more than the bytes that edits add.
 func (c *Conn) scale(dir conntrack.Dir, s *segment) uint8 {
 	if s.has(wire.TCPSyn) || !c.halves[dir.Index()].hasScale || !c.halves[dir.Opposite().Index()].hasScale {
 		return 0
@@ -188,7 +185,7 @@ func (c *Conn) scale(dir conntrack.Dir, s *segment) uint8 {
 	return c.halves[dir.Index()].scale
 }
 
-// synOrRst treats SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
+// synOrRst processes SYN and RST. Text in a SYN (RFC 7413) is left to the sender's
 // retransmission.
 func (c *Conn) synOrRst(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
 	seq := c.halves[dir.Index()].toReceiver(s.tcp.Seq())
@@ -201,7 +198,7 @@ func (c *Conn) synOrRst(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *seg
 	return Shortened
 }
 
-// payload treats a segment with text or FIN.
+// payload processes a segment with text or FIN.
 func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, rw Rewriter) Outcome {
 	h := &c.halves[dir.Index()]
 	if !c.acceptNew(dir, s, rw) {
@@ -211,7 +208,7 @@ func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segm
 		return DroppedRefused
 	}
 	end := s.seq + uint32(len(s.payload))
-	to := end // of what goes on
+	to := end // old: the end of what continues
 	if before(h.heldFrom(), end) {
 		to = h.heldFrom()
 	}
@@ -230,7 +227,7 @@ func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segm
 		return DroppedRoom
 	case fin:
 		x.seq = h.toReceiver(end)
-	case h.firstKnown(end) != end || h.startKnown() && end == h.floor: // all of it arrived long ago: make the receiver say so
+	case h.firstKnown(end) != end || h.startKnown() && end == h.floor: // all of it arrived long ago: make the receiver acknowledge again
 		x.seq = h.toReceiver(h.floor) - 1
 	case before(h.next, end):
 		return DroppedFull
@@ -239,7 +236,7 @@ func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segm
 	}
 	rewritten := !x.unchanged()
 	if rewritten {
-		if p.Len > 0xffff { // with a jumbo option of its own
+		if p.Len > 0xffff { // it has its own jumbo payload option
 			return DroppedRoom
 		}
 		x.write(f, p, s, h)
@@ -257,14 +254,14 @@ func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segm
 	return outcome
 }
 
-// acceptNew has what is new in a segment judged, its FIN included. False: there is
-// text before it that was not seen.
+// acceptNew judges what is new in a segment, and records its FIN. It returns false if
+// earlier text has not been seen.
 func (c *Conn) acceptNew(dir conntrack.Dir, s *segment, rw Rewriter) bool {
 	h := &c.halves[dir.Index()]
 	fin := s.has(wire.TCPFin)
 	end := s.seq + uint32(len(s.payload))
 	switch {
-	case c.passthrough && h.held == 0: // what is not looked at may come in any order
+	case c.passthrough && h.held == 0: // unjudged text may come in any order
 		if before(h.next, s.end()) {
 			h.next, h.finSeen = s.end(), fin
 		}
@@ -280,12 +277,13 @@ func (c *Conn) acceptNew(dir conntrack.Dir, s *segment, rw Rewriter) bool {
 	return true
 }
 
-// renumber puts the segment's numbers into those of its receiver: seq is its
-// sequence number there, dirty says that its checksum must be made anew anyway.
+// renumber puts the segment's numbers into those of its receiver, with seq as its
+// sequence number. If dirty is set, the TCP checksum must be computed again in any
+// case.
 func (c *Conn) renumber(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment, seq uint32, dirty bool) {
 	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
 	if s.has(wire.TCPUrg) {
-		at := s.tcp.Seq() + uint32(s.tcp.Urgent()) // the last urgent byte, or behind it
+		at := s.tcp.Seq() + uint32(s.tcp.Urgent()) // the last urgent byte, or the one after it
 		s.tcp.SetUrgent(uint16(max(0, min(int32(h.toReceiver(at)-seq), 0xffff))))
 		dirty = true
 	}
@@ -309,11 +307,11 @@ func (c *Conn) renumber(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *seg
 	}
 }
 
-// windowField is a window as a header says it.
+// windowField returns the window as a header field.
 func windowField(window uint32, scale uint8) uint16 { return uint16(min(window>>scale, 0xffff)) }
 
-// answerWithAck turns a segment of which nothing goes on into an ACK to its sender,
-// of what its receiver has and of what was kept back for it.
+// answerWithAck turns a segment that is held back as a whole into an ACK to its sender,
+// of what the receiver has and of what was held back.
 func (c *Conn) answerWithAck(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
 	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
 	if !h.peerSeen || !s.has(wire.TCPAck) || s.hasTSval && !o.hasTSval {

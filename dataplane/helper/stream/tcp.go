@@ -6,35 +6,35 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// segment is a TCP segment of the frame in hand, with what its options say.
+// segment is the TCP segment of a frame, with its options.
 type segment struct {
-	tcp     wire.TCP // the header and all behind it, to the end of the packet
+	tcp     wire.TCP // the header and all that follows, to the end of the packet
 	payload []byte
 	seq     uint32 // of the first byte of payload
 	ack     uint32 // as it came
 	flags   uint8
 
-	mss      uint16 // SYN: maximum segment size, 0 if not said
+	mss      uint16 // SYN: maximum segment size, 0 if absent
 	scale    uint8  // SYN: window scale
-	hasScale bool   // SYN: it was said
-	hasTSval bool   // stamp is there
-	tsval    uint32 // TSval
-	sackAt   int    // where the SACK option is in the header, 0 if there is none
+	hasScale bool   // SYN: scale is present
+	hasTSval bool   // tsval is present
+	tsval    uint32 // from the timestamps option
+	sackAt   int    // offset of the SACK option in the header, 0 if absent
 }
 
-// TCP options, IANA: kind, length in bytes, value. RFC 9293 section 3.2, RFC
-// 7323, RFC 2018.
+// TCP option kinds (IANA), and the length of each in bytes with its value. RFC 9293
+// section 3.2, RFC 7323, RFC 2018.
 const (
-	optionEnd   = 0 // no length
-	optionNop   = 1 // no length
+	optionEnd   = 0 // no length field
+	optionNop   = 1 // no length field
 	optionMSS   = 2 // 4
 	optionScale = 3 // 3
-	optionSACK  = 5 // 2 and sackBlock for each block
+	optionSACK  = 5 // 2, and sackBlock for each block
 	optionStamp = 8 // 10: TSval, TSecr
 	sackBlock   = 8 // left edge, right edge
 )
 
-// maxScale is the largest window scale, RFC 7323 section 2.3.
+// maxScale is the largest window scale (RFC 7323 section 2.3).
 const maxScale = 14
 
 // read fills in s from the frame.
@@ -59,7 +59,7 @@ func (s *segment) read(f *wire.Frame, p *wire.Packet) {
 	}
 }
 
-// option notes the option at an offset of the header.
+// option reads the option at an offset of the header.
 func (s *segment) option(at int, value []byte) {
 	syn := s.has(wire.TCPSyn)
 	switch kind := s.tcp[at]; {
@@ -74,10 +74,10 @@ func (s *segment) option(at int, value []byte) {
 	}
 }
 
-// has says whether any of the flags is set.
+// has reports whether any of the flags is set.
 func (s *segment) has(flags uint8) bool { return s.flags&flags != 0 }
 
-// end is the sequence number behind the segment, its FIN included.
+// end is the sequence number after the segment and its FIN.
 func (s *segment) end() uint32 {
 	end := s.seq + uint32(len(s.payload))
 	if s.has(wire.TCPFin) {
@@ -86,9 +86,9 @@ func (s *segment) end() uint32 {
 	return end
 }
 
-// mapSACK puts the SACK blocks, which are about h, into the numbers of h's
-// sender. Edges within an edit move inward; a block of which nothing is left
-// makes way, and NOPs fill the option's end.
+// mapSACK puts the SACK blocks, which acknowledge h, into old numbers. Edges within an
+// edit move inward. Blocks that become empty are removed, and NOPs fill the option's
+// end.
 func (s *segment) mapSACK(h *half) {
 	if s.sackAt == 0 {
 		return
@@ -117,11 +117,11 @@ func (s *segment) mapSACK(h *half) {
 	}
 }
 
-// before says whether a comes before b in the circle of sequence numbers (RFC
-// 9293 section 3.4).
+// before reports whether a comes before b in sequence number arithmetic (RFC 9293
+// section 3.4).
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 
-// later is the one of a and b that comes later.
+// later returns whichever of a and b comes later.
 func later(a, b uint32) uint32 {
 	if before(a, b) {
 		return b
