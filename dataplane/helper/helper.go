@@ -30,8 +30,12 @@ type Helper struct {
 	// Events are the names of what the helper counts, by the bits it returns.
 	Events []string
 
-	process func(w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, uint16)
+	process processFunc
 }
+
+type processFunc func(
+	w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+) (outcome stream.Outcome, events uint16)
 
 // ID is a helper's index in Registry.
 type ID uint8
@@ -101,6 +105,8 @@ func NewWorker(x Expecter) *Worker { return &Worker{ftp: ftp.New(x), expect: x} 
 // Process lets helper id read and change a packet as it came in, before translation.
 // s is the session of a TCP connection, nil for other protocols. Bit i of events is
 // set if what Events[i] names has happened.
-func (w *Worker) Process(id ID, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (outcome stream.Outcome, events uint16) {
+func (w *Worker) Process(
+	id ID, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+) (outcome stream.Outcome, events uint16) {
 	return Registry[id].process(w, s, c, dir, f, p)
 }

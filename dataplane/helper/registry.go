@@ -58,7 +58,9 @@ var Registry = [...]Helper{
 	},
 }
 
-func processFTP(w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, uint16) {
+func processFTP(
+	w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+) (stream.Outcome, uint16) {
 	outcome, events := w.ftp.Process(&s.tcp, &s.ftp, ftp.Terms{
 		Client: c.Client, Server: c.Server, VIP: c.VIP,
 		ThirdParty: c.Settings.FTPBounce, LeaveAddress: c.Settings.FTPLeaveAddress,
@@ -66,7 +68,9 @@ func processFTP(w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Fr
 	return outcome, uint16(events)
 }
 
-func processTFTP(w *Worker, _ *Session, _ *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, uint16) {
+func processTFTP(
+	w *Worker, _ *Session, _ *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+) (stream.Outcome, uint16) {
 	if dir == conntrack.DirIn && tftp.IsRequest(f.From(p.L4)[wire.UDPLen:]) {
 		w.expect.ExpectReply(p.SrcPort)
 	}

@@ -99,7 +99,9 @@ func New(x Expecter) *Helper { return &Helper{expect: x} }
 // and reads its text. f is the frame as it came in, before translation. A SYN that
 // begins a new connection sets c and s to their zero values first. The outcome says
 // what becomes of the frame.
-func (h *Helper) Process(c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f *wire.Frame, p *wire.Packet) (stream.Outcome, Event) {
+func (h *Helper) Process(
+	c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+) (stream.Outcome, Event) {
 	if c.Restarts(dir, f, p) {
 		*c, *s = stream.Conn{}, State{}
 	}

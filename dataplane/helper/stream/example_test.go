@@ -20,7 +20,8 @@ func (politeness) Judge(dir conntrack.Dir, text []byte, last bool) stream.Judgem
 	case dir != conntrack.DirIn:
 		return stream.Judgement{Do: stream.Pass, N: len(text)}
 	case end > 0 && bytes.HasSuffix(text[:end], []byte(" now\n")):
-		return stream.Judgement{Do: stream.Replace, N: end, New: bytes.Replace(text[:end], []byte("now"), []byte("please"), 1)}
+		polite := bytes.Replace(text[:end], []byte("now"), []byte("please"), 1)
+		return stream.Judgement{Do: stream.Replace, N: end, New: polite}
 	case end == 0 && !last:
 		return stream.Judgement{Do: stream.More} // keep it back until the line is whole
 	case end == 0:

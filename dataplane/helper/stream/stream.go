@@ -227,7 +227,8 @@ func (c *Conn) payload(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segm
 		return DroppedRoom
 	case fin:
 		x.seq = h.toReceiver(end)
-	case h.firstKnown(end) != end || h.startKnown() && end == h.floor: // all of it arrived long ago: make the receiver acknowledge again
+	// All of it arrived long ago: make the receiver acknowledge again.
+	case h.firstKnown(end) != end || h.startKnown() && end == h.floor:
 		x.seq = h.toReceiver(h.floor) - 1
 	case before(h.next, end):
 		return DroppedFull
