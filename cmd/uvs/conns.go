@@ -9,7 +9,8 @@ import (
 	"uvs/ctl/ipvsadm"
 )
 
-// filterFlags are the options by which conns are chosen.
+// filterFlags adds the options that select conns. The function that it returns
+// makes their filter.
 func filterFlags(fs *flag.FlagSet) func() (api.ConnFilter, error) {
 	values := map[string]*string{
 		"service": fs.String("service", "", "of this service, e.g. tcp:192.0.2.1:80"),
@@ -28,7 +29,7 @@ func filterFlags(fs *flag.FlagSet) func() (api.ConnFilter, error) {
 	}
 }
 
-// filteredClient is the director as `ipvsadm -Lc` sees it through a filter.
+// filteredClient is a client whose Conns lists the selected conns only.
 type filteredClient struct {
 	*api.Client
 	filter api.ConnFilter

@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/ring"
 )
 
-// nonVerdictCounters are the counters below and beside the verdicts: of the rings, by
-// interface, of the guard, of the connection table, and of fragments.
+// nonVerdictCounters returns the counters besides the verdicts: of the rings,
+// by interface, of the guard, of the connection table, and of fragments.
 func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table, plane *dataplane.Plane) []api.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
@@ -52,7 +52,8 @@ func connCounters(s conntrack.Stats) []api.Counter {
 	return list
 }
 
-// fragmentCounters are what became of the verdict held_fragment, and of fragment flows.
+// fragmentCounters returns the counters of fragments whose verdict was
+// held_fragment, and of fragment flows.
 func fragmentCounters(s frag.Stats) []api.Counter {
 	return []api.Counter{
 		{Name: "fragments_waiting", Value: uint64(s.Waiting)},
@@ -84,7 +85,7 @@ func portCounters(p ring.PortStats) []api.Counter {
 	}
 }
 
-// addPort adds up what two workers counted on one interface.
+// addPort adds the counters of two workers for one interface.
 func addPort(a, b ring.PortStats) ring.PortStats {
 	a.Received += b.Received
 	a.OtherHost += b.OtherHost

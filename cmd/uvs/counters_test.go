@@ -13,8 +13,8 @@ import (
 	"uvs/dataplane/ring"
 )
 
-// docs/counters.md explains every counter that is no verdict; TestCountersPage of
-// dataplane/director holds the verdicts.
+// docs/counters.md explains every counter besides the verdicts;
+// TestCountersPage of dataplane/director checks the verdicts.
 func TestCountersPageHasEveryCounter(t *testing.T) {
 	page, err := os.ReadFile("../../docs/counters.md")
 	if err != nil {
@@ -33,7 +33,8 @@ func TestCountersPageHasEveryCounter(t *testing.T) {
 			names = append(names, h.Name+"_"+event)
 		}
 	}
-	// The guard's and the sessions' counters have their names in the source only.
+	// The names of the guard's and the sessions' counters are in the source
+	// only.
 	for file, name := range map[string]string{"counters.go": `"(guard_[a-z_]+)"`, "../../ctl/status.go": `"(ftp_[a-z_]+)"`} {
 		source, err := os.ReadFile(file)
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// eventsMain prints what happens to the director, one JSON line each.
+// eventsMain prints the director's events, one JSON line each.
 func eventsMain(args []string) int {
 	fs := newFlags("events")
 	if code, ok := parse(fs, args); !ok {
@@ -26,14 +26,14 @@ func eventsMain(args []string) int {
 	return failed(c.Events(func(ev api.Event) error { return enc.Encode(ev) }))
 }
 
-// drain empties a server: weight 0 in its services, then wait for its
-// connections to end.
+// drain drains a server: it sets its weight to 0 in its services, then waits
+// until its connections have ended.
 type drain struct {
 	client   *api.Client
 	service  *config.ServiceKey // nil: every service that has the server
-	server   netip.AddrPort     // port 0: whatever it is
+	server   netip.AddrPort     // port 0: any
 	deadline time.Duration      // 0: none
-	reset    bool               // at the deadline, end what is left
+	reset    bool               // at the deadline, end the remaining connections
 }
 
 // drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER
@@ -67,7 +67,8 @@ func drainMain(args []string) int {
 	return 0
 }
 
-// serverFilter is the conns of a server, of one service if that is not empty.
+// serverFilter selects the conns of a server, of one service unless that is
+// empty.
 func serverFilter(service, server string) (api.ConnFilter, error) {
 	q := map[string][]string{"server": {server}}
 	if service != "" {
@@ -94,7 +95,7 @@ func (d *drain) run() error {
 	}
 }
 
-// quiesce gives the server weight 0 wherever it is meant.
+// quiesce sets the server's weight to 0 in every service that has it.
 func (d *drain) quiesce() error {
 	list, err := findServers(d.client, d.service, d.server)
 	for i := range list {
@@ -107,14 +108,14 @@ func (d *drain) quiesce() error {
 	return err
 }
 
-// serviceServer is a server of a service.
+// serviceServer is a server with its service.
 type serviceServer struct {
 	service config.Service
 	server  config.Server
 }
 
-// findServers finds a server in one service or, if that is nil, in all; it is an
-// error if there is none.
+// findServers finds a server in one service or, if that is nil, in all. It
+// returns an error if no service has the server.
 func findServers(c *api.Client, service *config.ServiceKey, server netip.AddrPort) (list []serviceServer, err error) {
 	services, err := c.Services()
 	if err != nil {
@@ -147,7 +148,8 @@ func (d *drain) countConns(f api.ConnFilter) (conns, clients int, err error) {
 	return conns, len(seen), err
 }
 
-// reachDeadline is the deadline: what is left is ended, or the drain has failed.
+// reachDeadline ends the remaining connections, or returns an error if that is
+// not wanted.
 func (d *drain) reachDeadline(f api.ConnFilter, conns int) error {
 	if !d.reset {
 		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)

@@ -13,8 +13,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// explainMain says what the director would do with a client's packet:
-// uvs explain tcp 198.51.100.7:4711 192.0.2.1:80
+// explainMain explains what the director would do with a client's packet: uvs
+// explain tcp 198.51.100.7:4711 192.0.2.1:80
 func explainMain(args []string) int {
 	fs := newFlags("explain")
 	in := fs.String("in-interface", "", "the interface the packet comes in by (default: the one the client is reached by)")
@@ -55,8 +55,8 @@ func explainMain(args []string) int {
 	return 0
 }
 
-// printExplanation writes one line or block for each part of the answer, its
-// name in front.
+// printExplanation prints a line or block for each part of the explanation,
+// with its name in front.
 func printExplanation(out io.Writer, e *api.Explanation) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
@@ -100,7 +100,7 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	}
 }
 
-// connText is a line about a conn or a template.
+// connText describes a conn or a template in one line.
 func connText(c *api.ConnStatus, none string) string {
 	if c == nil {
 		return none

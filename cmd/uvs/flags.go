@@ -21,7 +21,7 @@ func newFlags(verb string) *flag.FlagSet {
 	return fs
 }
 
-// parse reads a verb's options; ok is false when the verb must end with code.
+// parse parses a verb's options. ok is false if the verb must end with code.
 func parse(fs *flag.FlagSet, args []string) (code int, ok bool) {
 	rest, code, ok := parseRest(fs, args)
 	if ok && len(rest) > 0 {
@@ -30,7 +30,7 @@ func parse(fs *flag.FlagSet, args []string) (code int, ok bool) {
 	return code, ok
 }
 
-// parseRest is parse for verbs that take words after their options.
+// parseRest is parse for verbs with arguments after the options.
 func parseRest(fs *flag.FlagSet, args []string) (rest []string, code int, ok bool) {
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -44,19 +44,19 @@ func parseRest(fs *flag.FlagSet, args []string) (rest []string, code int, ok boo
 	return fs.Args(), 0, true
 }
 
-// misused says what is wrong with a command line.
+// misused prints what is wrong with a command line and returns exit status 2.
 func misused(fs *flag.FlagSet, err error) int {
 	fmt.Fprintf(os.Stderr, "%s: %v; see %s -h\n", fs.Name(), err, fs.Name())
 	return 2
 }
 
-// failed prints what went wrong in one line.
+// failed prints an error in one line and returns exit status 1.
 func failed(err error) int {
 	fmt.Fprintln(os.Stderr, "uvs:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	return 1
 }
 
-// result is the exit status of a verb that ends with err.
+// result returns the exit status of a verb that ends with err, and prints err.
 func result(err error) int {
 	if err != nil {
 		return failed(err)
@@ -64,10 +64,10 @@ func result(err error) int {
 	return 0
 }
 
-// list is a flag that may be given several times.
+// list is the values of an option that may be given several times.
 type list []string
 
-// vlans are the VLANs of an option that may be given several times.
+// vlans is the VLANs of an option that may be given several times.
 type vlans []routes.VLAN
 
 func (l *vlans) String() string { return "" }

@@ -120,7 +120,7 @@ func TestCommandsKnowNoDataPath(t *testing.T) {
 	}
 }
 
-// The frame path knows no clock, log or socket.
+// The frame path uses no clock, log or socket.
 func TestDirectorKnowsOnlyFrames(t *testing.T) {
 	pure := map[string]bool{"uvs/dataplane/director": true, "uvs/fwd": true, "uvs/fwd/reply": true, "uvs/fwd/tunnel": true,
 		"uvs/dataplane/helper": true, "uvs/dataplane/helper/stream": true, "uvs/dataplane/helper/ftp": true,
@@ -143,8 +143,8 @@ func TestDirectorKnowsOnlyFrames(t *testing.T) {
 	}
 }
 
-// clockUses are the names of package time that a file uses, other than
-// durations, which are settings and not the time.
+// clockUses returns the names of package time that a file uses, other than
+// durations, which are settings.
 func clockUses(t *testing.T, path string) (uses []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
@@ -165,7 +165,8 @@ func clockUses(t *testing.T, path string) (uses []string) {
 	return uses
 }
 
-// unsafe stays in files whose name says so, and every package has a comment.
+// unsafe is used only in files whose name says so, and every package has a
+// comment.
 func TestUnsafeAndPackageComments(t *testing.T) {
 	for _, p := range goPackages(t) {
 		if p.Doc == "" {

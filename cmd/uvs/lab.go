@@ -50,13 +50,13 @@ func labMain(args []string) int {
 	return 2
 }
 
-// signalContext is a context that ends with SIGINT or SIGTERM.
+// signalContext returns a context that ends with SIGINT or SIGTERM.
 func signalContext() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 
-// parseLabPlan reads the name and options of `uvs lab up`; ok is false when the verb
-// must end with code. With bare no director is wanted.
+// parseLabPlan parses the name and options of `uvs lab up`. ok is false if the
+// verb must end with code. bare means no director.
 func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		p.Name, args = args[0], args[1:]
@@ -80,7 +80,7 @@ func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 		return p, bare, code, false
 	}
 	for name, n := range map[string]int{"clients": p.Clients, "servers": p.Servers, "mtu": p.MTU} {
-		if n < 1 { // a plan would take 0 for its default
+		if n < 1 { // the plan's default is 0
 			return p, bare, usageError("lab up", fmt.Errorf("%s is %d; want 1 or more", name, n)), false
 		}
 	}
@@ -120,7 +120,7 @@ func labUp(args []string) int {
 	return 0
 }
 
-// labStart starts what runs in a lab.
+// labStart starts the programs of a lab.
 func labStart(ctx context.Context, l *lab.Lab, bare bool) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -182,7 +182,7 @@ func labList(args []string) int {
 	return 0
 }
 
-// labExec becomes a command on a node.
+// labExec replaces this process by a command on a node.
 func labExec(args []string) int {
 	if len(args) > 2 && args[2] == "--" {
 		args = append(args[:2:2], args[3:]...)
@@ -197,7 +197,7 @@ func labExec(args []string) int {
 	return failed(err)
 }
 
-// labDemo shows every method.
+// labDemo demonstrates every method.
 func labDemo(args []string) int {
 	fs := newFlags("lab demo")
 	methods := lab.Methods
@@ -216,8 +216,8 @@ func labDemo(args []string) int {
 	})
 }
 
-// runInLab runs a verb that makes and removes labs of its own; without privilege,
-// in a user namespace. do is given our own program.
+// runInLab runs a verb that makes and removes its own labs; without privilege,
+// in a user namespace. It gives do the path of this program.
 func runInLab(verb string, do func(ctx context.Context, self string) error) int {
 	if lab.Privileged() != nil {
 		status, err := lab.RunUnprivileged()
@@ -242,7 +242,7 @@ func runInLab(verb string, do func(ctx context.Context, self string) error) int 
 	return 0
 }
 
-// labGrid tries the grid, or the part of it that the options choose.
+// labGrid runs the grid, or the part of it that the options select.
 func labGrid(args []string) int {
 	fs := newFlags("lab grid")
 	g := lab.WholeGrid()
@@ -266,8 +266,8 @@ func labGrid(args []string) int {
 	return runInLab("grid", func(ctx context.Context, self string) error { return g.Run(ctx, os.Stdout, self) })
 }
 
-// choose makes an option whose first value takes the place of all values of the
-// list, and whose others join it.
+// choose makes an option whose first value replaces the list, and whose further
+// values are appended.
 func choose[T any](list *[]T, read func(string) (T, error)) func(string) error {
 	chosen := false
 	return func(s string) error {

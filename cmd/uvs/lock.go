@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// interfaceLocks are interfaces held for one director.
+// interfaceLocks are locked interfaces.
 type interfaceLocks []io.Closer
 
 func (c interfaceLocks) Close() error {
@@ -19,9 +19,9 @@ func (c interfaceLocks) Close() error {
 	return nil
 }
 
-// lockInterfaces holds interfaces against a second director, which would send every
-// frame once more: an abstract unix socket for each, which belongs to the
-// network namespace and ends with the process however it ends.
+// lockInterfaces locks interfaces against a second director, which would send
+// every frame again. Each lock is an abstract unix socket, which belongs to the
+// network namespace. The kernel frees it when the process ends in any way.
 func lockInterfaces(interfaces []string) (interfaceLocks, error) {
 	var c interfaceLocks
 	for _, name := range interfaces {

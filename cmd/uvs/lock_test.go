@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// An interface is one director's at a time; a refused claim holds nothing.
+// One director at a time locks an interface. A failed lock locks no other
+// interface.
 func TestLockInterfaces(t *testing.T) {
 	name := func(s string) string { return fmt.Sprintf("test-%d-%s", os.Getpid(), s) }
 	first, err := lockInterfaces([]string{name("a"), name("b")})

@@ -1,5 +1,5 @@
 // Command uvs is the userspace virtual server: the director (uvs run), the
-// ipvsadm command, and the tools around them, in one binary. Called as ipvsadm,
+// ipvsadm command, and the tools for both, in one binary. Called as ipvsadm,
 // ipvsadm-save or ipvsadm-restore it is that command.
 package main
 
@@ -13,13 +13,13 @@ import (
 	"uvs/ctl/ipvsadm"
 )
 
-// verb is one of the things uvs can be told to do.
+// verb is a subcommand of uvs.
 type verb struct {
 	name, args, summary string
 	run                 func(args []string) int
 }
 
-// verbs in the order of the help text.
+// verbs returns the verbs in the order of the help text.
 func verbs() []verb {
 	return []verb{
 		{"run", "--interface IF …", "be the director, in the foreground", runMain},
@@ -61,7 +61,7 @@ func main() {
 	os.Exit(dispatch(os.Args[1:]))
 }
 
-// dispatch runs a verb. Exit status 2 is a wrong command line.
+// dispatch runs a verb. It returns exit status 2 for a wrong command line.
 func dispatch(args []string) int {
 	if len(args) == 0 {
 		usage(os.Stderr)

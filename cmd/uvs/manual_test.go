@@ -10,8 +10,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// Every verb and every option that -h tells of is in the manual, and the manual
-// tells of no others.
+// Every verb and option of -h is in the manual, and the manual has no others.
 func TestManual(t *testing.T) {
 	page, err := os.ReadFile("../../docs/uvs.8")
 	if err != nil {
@@ -89,7 +88,7 @@ func TestManualSettings(t *testing.T) {
 	}
 }
 
-// stdout is what f prints there.
+// stdout returns what f prints to standard output.
 func stdout(t *testing.T, f func()) string {
 	t.Helper()
 	r, w, err := os.Pipe()

@@ -11,8 +11,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// markMain is `uvs mark add|delete|list|import`: the rules that give packets the
-// marks of `ipvsadm -f`.
+// markMain is `uvs mark add|delete|list|import`, for the rules that give
+// packets the marks of `ipvsadm -f`.
 func markMain(args []string) int {
 	do := map[string]func([]string) int{
 		"add": markAdd, "delete": markDelete, "list": markList, "import": markImport,
@@ -36,7 +36,7 @@ const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the 
 
 `
 
-// ruleFlags are the terms of a rule.
+// ruleFlags adds the terms of a rule.
 func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 	r := new(config.MarkRule)
 	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", func(v string) (err error) {
@@ -81,7 +81,7 @@ func markAdd(args []string) int {
 	return applyOp(config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}})
 }
 
-// markDelete takes the terms a rule was added with, or its place in the list.
+// markDelete takes the terms of a rule, or its place in the list.
 func markDelete(args []string) int {
 	fs := newFlags("mark delete")
 	all := fs.Bool("all", false, "every rule")
@@ -109,7 +109,7 @@ func markDelete(args []string) int {
 	return applyOp(config.Op{Verb: config.DeleteMarks, Marks: rules})
 }
 
-// markList prints rules so that each can be given to `uvs mark add` again.
+// markList prints each rule in the form that `uvs mark add` takes.
 func markList(args []string) int {
 	if code, ok := parse(newFlags("mark list"), args); !ok {
 		return code
@@ -121,7 +121,7 @@ func markList(args []string) int {
 	return code
 }
 
-// markImport reads iptables rules from standard input.
+// markImport imports iptables rules from standard input.
 func markImport(args []string) int {
 	if code, ok := parse(newFlags("mark import"), args); !ok {
 		return code

@@ -10,7 +10,7 @@ import (
 	"uvs/ctl/api"
 )
 
-// pathsMain lists the way to every server: uvs paths [--json]
+// pathsMain lists the path to every server: uvs paths [--json]
 func pathsMain(args []string) int {
 	fs := newFlags("paths")
 	asJSON := fs.Bool("json", false, "as JSON")
@@ -34,7 +34,7 @@ func pathsMain(args []string) int {
 	return result(enc.Encode(paths))
 }
 
-// serverPath is the way to one server of one service.
+// serverPath is the path to one server of one service.
 type serverPath struct {
 	Service string `json:"service"`
 	Server  string `json:"server"`
@@ -43,7 +43,7 @@ type serverPath struct {
 }
 
 func serverPaths(list []api.ServiceStatus) []serverPath {
-	paths := []serverPath{} // in JSON a list, not null
+	paths := []serverPath{} // an empty list in JSON, not null
 	for i := range list {
 		svc := &list[i]
 		reals := svc.Reals
@@ -57,9 +57,10 @@ func serverPaths(list []api.ServiceStatus) []serverPath {
 	return paths
 }
 
-// printPaths writes a line of words for every server: service, server, method,
-// interface, MTU of the first hop, packets that were too long for the way and
-// were sent in fragments; then, if a lower path MTU was learned, what it is.
+// printPaths prints a line for every server: service, server, method,
+// interface, MTU of the first hop, packets that were too long for the path,
+// packets that were sent in fragments, and the path MTU if a lower one was
+// learned.
 func printPaths(out io.Writer, paths []serverPath) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, p := range paths {

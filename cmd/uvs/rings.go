@@ -18,7 +18,7 @@ type ringGroup struct {
 	log    zerolog.Logger
 }
 
-// openRings opens the rings on the interfaces hops knows.
+// openRings opens the rings on the interfaces that hostNet has.
 func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pair) (*ringGroup, error) {
 	r := &ringGroup{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
 	for i, name := range cfg.interfaces {
@@ -34,7 +34,7 @@ func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pa
 	return r, err
 }
 
-// planeLinks are the links as the plane takes them.
+// planeLinks returns the links in the plane's type.
 func (r *ringGroup) planeLinks() (links []dataplane.Link) {
 	for _, l := range r.links {
 		links = append(links, l)
@@ -42,7 +42,7 @@ func (r *ringGroup) planeLinks() (links []dataplane.Link) {
 	return links
 }
 
-// reopen opens the rings of an interface anew that was deleted and is back.
+// reopen opens the rings again on an interface that was deleted and made again.
 func (r *ringGroup) reopen(hops *director.HostNet) {
 	for i, port := range hops.Ports[:len(r.index)] {
 		if port.Index == 0 || port.Index == r.index[i] {

@@ -15,8 +15,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// rsMain is `uvs rs`: a real server with a built-in test service, until SIGINT
-// or SIGTERM.
+// rsMain is `uvs rs`: a real server for tests, until SIGINT or SIGTERM.
 func rsMain(args []string) int {
 	var config realserver.Config
 	host, _ := os.Hostname()
@@ -56,7 +55,7 @@ func rsMain(args []string) int {
 	if err != nil {
 		return failed(fmt.Errorf("rs: %w", err))
 	}
-	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET nobody listens
+	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET it does nothing
 	fmt.Printf("uvs rs: %s is ready\n", config.Name)
 	<-stop
 	if taken, refused := server.Tunnelled(); config.Decap {

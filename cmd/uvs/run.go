@@ -29,7 +29,7 @@ import (
 	"uvs/dataplane/director"
 )
 
-// runConfig is what `uvs run` was told.
+// runConfig is the options of `uvs run`.
 type runConfig struct {
 	interfaces []string
 	vlans      []routes.VLAN
@@ -37,7 +37,7 @@ type runConfig struct {
 	workers    int
 	pin        bool
 	connMax    int
-	memory     int64 // bytes; 0: as connMax needs
+	memory     int64 // bytes; 0: what connMax needs
 	spin       time.Duration
 	localnode  bool
 	log        zerolog.Logger
@@ -50,7 +50,7 @@ func runMain(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait; the kernel then tidies up
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
 	if err := run(ctx, cfg); err != nil {
 		return failed(err)
 	}
@@ -80,14 +80,16 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	return cfg, 0, true
 }
 
-// defaultWorkers is half the CPUs: the kernel fills the rings on the others,
-// where interrupts and softirqs are served, and the host has its own work.
+// defaultWorkers returns half the CPUs. The kernel fills the rings on the
+// others, where it serves interrupts and softirqs, and the host has its own
+// work.
 func defaultWorkers() int { return min(max(1, runtime.NumCPU()/2), maxWorkers()) }
 
-// maxWorkers is one for every CPU, as far as the connection table goes.
+// maxWorkers returns one worker for every CPU, up to the connection table's
+// limit.
 func maxWorkers() int { return min(runtime.NumCPU(), conntrack.MaxWorkers) }
 
-// check says what is wrong with the values given, and makes the logger.
+// check returns what is wrong with the options, and makes the logger.
 func (cfg *runConfig) check(level, format string) error {
 	if len(cfg.interfaces) == 0 {
 		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)", strings.Join(interfaceNames(), ", "))
@@ -130,7 +132,7 @@ func interfaceNames() (names []string) {
 	return names
 }
 
-// run is the director from start to end: what is opened first is closed last.
+// run runs the director. It closes everything in the reverse order of opening.
 func run(ctx context.Context, cfg runConfig) error {
 	if err := checkCapabilities(); err != nil {
 		return err
@@ -208,8 +210,8 @@ func run(ctx context.Context, cfg runConfig) error {
 	})
 }
 
-// runAll starts all parts, tells the world that the director is ready, and waits
-// for the end of ctx or the first failure.
+// runAll runs all parts and reports that the director is ready. It waits until
+// ctx ends or a part fails, and then for all parts.
 func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -218,7 +220,7 @@ func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) er
 		go func() { errs <- part(ctx) }()
 	}
 	cfg.log.Info().Strs("interfaces", cfg.interfaces).Int("workers", cfg.workers).Str("socket", cfg.socket).Msg("ready")
-	daemon.SdNotify(false, daemon.SdNotifyReady) // an error only means nobody listens
+	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET it does nothing
 	var first error
 	for i := range parts {
 		err := <-errs
@@ -234,8 +236,8 @@ func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) er
 	return first
 }
 
-// workerCPUs are the CPUs of the workers: the last ones this process may use, since
-// interrupts and everything else tend to the first.
+// workerCPUs returns the CPUs of the workers: the last ones that this process
+// may use, because interrupts and other work are usually on the first.
 func workerCPUs(cfg runConfig) []int {
 	var set unix.CPUSet
 	if !cfg.pin || unix.SchedGetaffinity(0, &set) != nil {
@@ -250,7 +252,7 @@ func workerCPUs(cfg runConfig) []int {
 	return list
 }
 
-// checkCapabilities says which capability is missing, if one is.
+// checkCapabilities returns an error that names the first missing capability.
 func checkCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

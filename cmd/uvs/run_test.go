@@ -10,8 +10,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Whichever part ends first, all are ended and waited for, and the first failure
-// is what is told.
+// Whichever part ends first, runAll ends all and waits for them, and returns
+// the first failure.
 func TestRunAll(t *testing.T) {
 	failure := errors.New("interface is gone")
 	waits := func(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -41,7 +41,7 @@ func TestRunAll(t *testing.T) {
 	}
 }
 
-// Wrong values are told in one line that says what would be right.
+// A wrong value gives one line that says what would be right.
 func TestRunFlags(t *testing.T) {
 	for _, tt := range []struct {
 		args, want string
@@ -72,7 +72,7 @@ func TestRunFlags(t *testing.T) {
 	}
 }
 
-// stderr is what f prints there.
+// stderr returns what f prints to standard error.
 func stderr(t *testing.T, f func()) string {
 	t.Helper()
 	file, err := os.CreateTemp(t.TempDir(), "")

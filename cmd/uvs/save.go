@@ -33,9 +33,9 @@ func saveMain(args []string) int {
 	return result(err)
 }
 
-// writeConfig writes the commands, a line each, that make a director's configuration of
-// an empty one: settings that are not the default, mark rules, services as
-// ipvsadm -S prints them, and what services have besides.
+// writeConfig writes the commands, one per line, that give an empty director
+// this configuration. They are settings that differ from the default, mark
+// rules, services as ipvsadm -S prints them, and what only uvs has of services.
 func writeConfig(w io.Writer, c *api.Client) error {
 	if err := writeSettings(w, c, nil); err != nil {
 		return err
@@ -73,7 +73,7 @@ func writeConfig(w io.Writer, c *api.Client) error {
 	return nil
 }
 
-// sorryText is a sorry server as `uvs sorry` takes it.
+// sorryText returns a sorry server in the form that `uvs sorry` takes.
 func sorryText(s *config.Server) string {
 	text := fmt.Sprintf("%s %s", s.ServerKey, map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}[s.Method])
 	if s.Tunnel.Type != tunnel.IPIP {
@@ -88,8 +88,8 @@ func sorryText(s *config.Server) string {
 	return text
 }
 
-// writeSettings writes the settings that differ from their defaults, of the director
-// or of a service.
+// writeSettings writes the settings of the director, or of a service, that
+// differ from their defaults.
 func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
 	list, err := c.Settings(of)
 	if err != nil {
@@ -107,8 +107,8 @@ func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
 	return nil
 }
 
-// restoreMain makes what `uvs save` printed the director's configuration, whole or
-// not at all: uvs restore < FILE
+// restoreMain replaces the director's configuration by the output of `uvs
+// save`, whole or not at all: uvs restore < FILE
 func restoreMain(args []string) int {
 	if code, ok := parse(newFlags("restore"), args); !ok {
 		return code
@@ -132,8 +132,8 @@ func restoreMain(args []string) int {
 	return 0
 }
 
-// readOps reads the operations of commands, one a line, and where each stood.
-// Empty lines and those that begin with # say nothing.
+// readOps reads the operations of commands, one per line, and their line
+// numbers. It skips empty lines and those that begin with #.
 func readOps(r io.Reader) (ops []config.Op, lines []int, err error) {
 	in := bufio.NewScanner(r)
 	for n := 1; in.Scan(); n++ {
@@ -150,7 +150,7 @@ func readOps(r io.Reader) (ops []config.Op, lines []int, err error) {
 	return ops, lines, in.Err()
 }
 
-// parseLine is the operation of a command that `uvs save` prints.
+// parseLine returns the operation of a command that `uvs save` prints.
 func parseLine(words []string) (config.Op, error) {
 	args := words[1:]
 	switch words[0] {
@@ -180,7 +180,7 @@ func parseLine(words []string) (config.Op, error) {
 	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
 }
 
-// parseOp reads the options of a line, and makes its operation of the words among them.
+// parseOp parses the options of a line. It calls op with the other words.
 func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (config.Op, error)) (config.Op, error) {
 	var words []string
 	for {
@@ -194,7 +194,7 @@ func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (config.Op
 	}
 }
 
-// downLine is the line by which `uvs save` says that a server is down.
+// downLine is the line of `uvs save` for a server that is down.
 type downLine struct {
 	flags   *flag.FlagSet
 	service string

@@ -9,7 +9,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// What `uvs save` writes of a sorry server, `uvs restore` reads as the same one.
+// `uvs restore` reads a sorry server as `uvs save` wrote it.
 func TestSorryText(t *testing.T) {
 	for _, server := range []config.Server{
 		{Method: config.MethodRoute},
@@ -27,7 +27,7 @@ func TestSorryText(t *testing.T) {
 	}
 }
 
-// What `uvs restore` reads, and what it says of lines it cannot.
+// `uvs restore` reads every command, and names the line of a wrong one.
 func TestReadOps(t *testing.T) {
 	ops, lines, err := readOps(strings.NewReader(`
 # settings

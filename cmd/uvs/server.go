@@ -10,7 +10,7 @@ import (
 // downMain marks a server down: uvs down [--service S] [--reset] SERVER
 func downMain(args []string) int { return setServerState("down", true, args) }
 
-// upMain takes that back: uvs up [--service S] SERVER
+// upMain ends that: uvs up [--service S] SERVER
 func upMain(args []string) int { return setServerState("up", false, args) }
 
 func setServerState(name string, down bool, args []string) int {
@@ -34,8 +34,8 @@ func setServerState(name string, down bool, args []string) int {
 	return result(markServer(filter, down, reset))
 }
 
-// markServer marks a server down or up wherever it is meant, in all services at
-// once, and ends its connections if reset is asked for.
+// markServer marks a server down or up in the service, or in all that have it,
+// at once. With reset it ends the server's connections.
 func markServer(filter api.ConnFilter, down, reset bool) error {
 	c, err := api.Dial(api.SocketPath())
 	if err != nil {

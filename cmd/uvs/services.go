@@ -37,10 +37,10 @@ func servicesMain(args []string) int {
 	return result(enc.Encode(list))
 }
 
-// printServices writes a line of words for every server, so that scripts need
-// not remember which service they are in: service, scheduler, server, method,
-// weight, active and inactive connections, templates, state, hop. A service
-// without servers has a line, too.
+// printServices prints a line for every server, which also names its service,
+// for scripts: service, scheduler, server, method, weight, active and inactive
+// connections, templates, state, next hop. A service without servers has one
+// line, too.
 func printServices(out io.Writer, list []api.ServiceStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for i := range list {
@@ -104,7 +104,7 @@ func newSorryLine() *sorryLine {
 	return l
 }
 
-// op is the operation the line asks for.
+// op returns the operation of the line.
 func (l *sorryLine) op(words []string) (op config.Op, err error) {
 	if l.service == "" {
 		return op, fmt.Errorf("name a service with --service, e.g. tcp:192.0.2.1:80")
@@ -134,7 +134,8 @@ func (l *sorryLine) op(words []string) (op config.Op, err error) {
 	return op, l.tunnelOptions(&op.Server.Tunnel)
 }
 
-// tunnelOptions reads them; which go together is for the director to say.
+// tunnelOptions parses the tunnel's options. The director checks which go
+// together.
 func (l *sorryLine) tunnelOptions(t *config.Tunnel) (err error) {
 	if l.tunPort > 65535 {
 		return fmt.Errorf("tun-port is %d; want 1 to 65535", l.tunPort)
@@ -159,7 +160,7 @@ func (l *sorryLine) method() (config.Method, error) {
 	return 0, fmt.Errorf("-g, -i and -m exclude each other")
 }
 
-// parseMixed is parseRest for verbs whose words may stand before options.
+// parseMixed is parseRest for verbs whose arguments may come before options.
 func parseMixed(fs *flag.FlagSet, args []string) (words []string, code int, ok bool) {
 	for {
 		rest, code, ok := parseRest(fs, args)

@@ -11,7 +11,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Every server has a line that says all of its service; so does a service without any.
+// Every server has a line with all of its service, and so has a service without
+// servers.
 func TestPrintServices(t *testing.T) {
 	end := netip.MustParseAddrPort("192.0.2.1:80")
 	real := func(a string, weight int32, state string) api.ServerStatus {
@@ -39,7 +40,7 @@ func TestPrintServices(t *testing.T) {
 	}
 }
 
-// Every server has a line that says where long packets to it end.
+// Every server has a line with the path to it.
 func TestPrintPaths(t *testing.T) {
 	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"), Port: 80}, Method: config.MethodTunnel}}
 	server.Path = api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"), Seconds: 587, TooBig: 12, Split: 3}
@@ -59,7 +60,7 @@ func TestPrintPaths(t *testing.T) {
 	}
 }
 
-// What `uvs sorry` understands, options before or after the server.
+// `uvs sorry` takes options before or after the server.
 func TestSorryOp(t *testing.T) {
 	rows := []struct {
 		sentence, line, want string // "" want: refused

@@ -37,7 +37,7 @@ func newSetLine() *setLine {
 	return l
 }
 
-// op is the operation the line asks for.
+// op returns the operation of the line.
 func (l *setLine) op(words []string) (config.Op, error) {
 	op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
 	if len(words) == 0 {
