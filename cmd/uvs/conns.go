@@ -72,7 +72,7 @@ func flushMain(args []string) int {
 	case err != nil:
 		return misused(fs, err)
 	case *all == (f != api.ConnFilter{}):
-		return misused(fs, fmt.Errorf("say which connections to end: --service, --server, --client or --state, or --all"))
+		return misused(fs, fmt.Errorf("select connections by --service, --server, --client or --state, or give --all"))
 	}
 	c, err := api.Dial(api.SocketPath())
 	if err != nil {

@@ -41,8 +41,9 @@ func drainMain(args []string) int {
 	fs := newFlags("drain")
 	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
 	d := drain{}
-	fs.DurationVar(&d.deadline, "deadline", 0, "wait no longer than this, e.g. 10m (0: until the last connection ended)")
-	fs.BoolVar(&d.reset, "reset", false, "end the connections that are left at the deadline; their clients are reset")
+	fs.DurationVar(&d.deadline, "deadline", 0,
+		"wait no longer than this, e.g. 10m (0: until the last connection ended)")
+	fs.BoolVar(&d.reset, "reset", false, "end the remaining connections at the deadline; their clients are reset")
 	rest, code, ok := parseRest(fs, args)
 	if !ok {
 		return code
@@ -61,10 +62,7 @@ func drainMain(args []string) int {
 	if d.client, err = api.Dial(api.SocketPath()); err != nil {
 		return failed(err)
 	}
-	if err := d.run(); err != nil {
-		return failed(err)
-	}
-	return 0
+	return result(d.run())
 }
 
 // serverFilter selects the conns of a server, of one service unless that is
@@ -100,10 +98,12 @@ func (d *drain) quiesce() error {
 	list, err := findServers(d.client, d.service, d.server)
 	for i := range list {
 		list[i].server.Weight = 0
-		if err := d.client.Apply(config.Op{Verb: config.EditServer, Service: &list[i].service, Server: &list[i].server}); err != nil {
+		if err := d.client.Apply(config.Op{Verb: config.EditServer, Service: &list[i].service,
+			Server: &list[i].server}); err != nil {
 			return err
 		}
-		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey, list[i].service.ServiceKey)
+		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey,
+			list[i].service.ServiceKey)
 	}
 	return err
 }
@@ -132,7 +132,8 @@ func findServers(c *api.Client, service *config.ServiceKey, server netip.AddrPor
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("no service has the server %s; `uvs services` lists them", strings.TrimSuffix(server.String(), ":0"))
+		return nil, fmt.Errorf("no service has the server %s; `uvs services` lists them",
+			strings.TrimSuffix(server.String(), ":0"))
 	}
 	return list, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
@@ -17,20 +16,15 @@ import (
 // explain tcp 198.51.100.7:4711 192.0.2.1:80
 func explainMain(args []string) int {
 	fs := newFlags("explain")
-	in := fs.String("in-interface", "", "the interface the packet comes in by (default: the one the client is reached by)")
+	in := fs.String("in-interface", "",
+		"the interface the packet arrives on (default: that of the route to the client)")
 	asJSON := fs.Bool("json", false, "print JSON")
-	var words []string
-	for len(args) > 0 { // options may stand before, between and behind the words
-		rest, code, ok := parseRest(fs, args)
-		if !ok {
-			return code
-		}
-		if args = rest; len(rest) > 0 {
-			words, args = append(words, rest[0]), rest[1:]
-		}
+	words, code, ok := parseMixed(fs, args)
+	if !ok {
+		return code
 	}
 	if len(words) != 3 {
-		return misused(fs, fmt.Errorf("write protocol, client and virtual address, as tcp 198.51.100.7:4711 192.0.2.1:80"))
+		return misused(fs, fmt.Errorf("want protocol, client and VIP, as tcp 198.51.100.7:4711 192.0.2.1:80"))
 	}
 	v := url.Values{"proto": {words[0]}, "client": {words[1]}, "virtual": {words[2]}, "in-interface": {*in}}
 	q, err := api.ParseProbe(v)
@@ -46,10 +40,7 @@ func explainMain(args []string) int {
 		return failed(err)
 	}
 	if *asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		enc.Encode(e)
-		return 0
+		return printJSON(e)
 	}
 	printExplanation(os.Stdout, &e)
 	return 0
@@ -61,7 +52,8 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
-	line("packet", "%s %s > %s, in by %s", config.ProtoName(e.Probe.Proto), e.Probe.Client, e.Probe.Virtual, e.Probe.InInterface)
+	line("packet", "%s %s > %s, in by %s", config.ProtoName(e.Probe.Proto), e.Probe.Client, e.Probe.Virtual,
+		e.Probe.InInterface)
 	if e.Service == nil {
 		line("service", "none: %s", e.Why)
 	} else {
@@ -73,7 +65,8 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	}
 	line("conn", "%s", connText(e.Conn, "none; this packet begins one"))
 	if e.Service != nil && e.Service.Persist > 0 {
-		line("template", "%s", connText(e.Template, fmt.Sprintf("none; this packet begins one, for %d s", e.Service.Persist)))
+		line("template", "%s", connText(e.Template, fmt.Sprintf("none; this packet begins one, for %d s",
+			e.Service.Persist)))
 	}
 	name := "servers"
 	for _, c := range e.Candidates {
@@ -109,7 +102,8 @@ func connText(c *api.ConnStatus, none string) string {
 }
 
 func candidateText(c *api.Candidate) string {
-	text := fmt.Sprintf("%s %s weight %d active %d inactive %d", c.Server.ServerKey, c.Server.Method, c.Server.Weight, c.Active, c.Inactive)
+	text := fmt.Sprintf("%s %s weight %d active %d inactive %d", c.Server.ServerKey, c.Server.Method, c.Server.Weight,
+		c.Active, c.Inactive)
 	if c.Excluded != "" {
 		return text + ", not eligible: " + c.Excluded
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -62,6 +63,13 @@ func result(err error) int {
 		return failed(err)
 	}
 	return 0
+}
+
+// printJSON prints a value as indented JSON and returns the exit status.
+func printJSON(v any) int {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return result(enc.Encode(v))
 }
 
 // list is the values of an option that may be given several times.

@@ -17,15 +17,15 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-const labUsage = `uvs lab: a whole LVS on this machine, in network namespaces
+const labUsage = `uvs lab: build a whole LVS on this machine, in network namespaces
 
-  uvs lab up NAME [options]          make it, start servers and director, configure
-  uvs lab down NAME | --all          stop and remove it
-  uvs lab list                       what is up
+  uvs lab up NAME [options]          build a lab, start servers and director, configure services
+  uvs lab down NAME | --all          stop and remove a lab
+  uvs lab list                       list the labs that are up
   uvs lab exec NAME NODE -- CMD …    run a command on a node
   uvs lab demo [--method nat|dr|tunnel]
-                                     show every method with live traffic
-  uvs lab grid [options]             transfers under every mix of offloads, MTU, family and method
+                                     demonstrate every method with live traffic
+  uvs lab grid [options]             test transfers with every mix of offloads, MTU, family and method
 
 Options of up and grid: uvs lab up -h, uvs lab grid -h
 `
@@ -62,7 +62,7 @@ func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 		p.Name, args = args[0], args[1:]
 	}
 	fs := newFlags("lab up NAME")
-	method := fs.String("method", "nat", "`how` frames reach the servers: nat, dr or tunnel")
+	method := fs.String("method", "nat", "forwarding `method`: nat, dr or tunnel")
 	family := fs.String("family", "both", "`families` of the VIPs: 4, 6 or both")
 	fs.IntVar(&p.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
 	fs.StringVar(&p.Encap, "encap", "", "`type` of tunnel: "+tunnel.OneOf()+" (default ipip)")
@@ -72,10 +72,11 @@ func parseLabPlan(args []string) (p lab.Plan, bare bool, code int, ok bool) {
 	fs.IntVar(&p.Arms, "arms", 0, "the director's `number` of interfaces, 1 or 2 (default 2 for nat, else 1)")
 	fs.IntVar(&p.MTU, "mtu", 1500, "of every link, `bytes`")
 	offloads := fs.String("offloads", "default", "checksum and segmentation offloads: default or off")
-	fs.BoolVar(&p.LossFree, "loss-free", false, "links queue up to 100000 frames where they would drop (Linux 6.16 and later)")
+	fs.BoolVar(&p.LossFree, "loss-free", false,
+		"links queue up to 100000 frames instead of dropping (Linux 6.16 and later)")
 	fs.BoolVar(&p.VIPOnDirector, "vip-on-director", false, "configure the VIPs on the director's loopback device too")
 	fs.BoolVar(&p.Forward, "forward", false, "let the director's kernel route (ip_forward=1)")
-	fs.BoolVar(&bare, "bare", false, "no director and no services: start and configure your own")
+	fs.BoolVar(&bare, "bare", false, "no director and no services: start and configure them yourself")
 	if code, ok = parse(fs, args); !ok {
 		return p, bare, code, false
 	}
@@ -102,7 +103,8 @@ func labUp(args []string) int {
 		return code
 	}
 	if err := lab.Privileged(); err != nil {
-		return failed(fmt.Errorf("lab up: cannot make network namespaces: %w; needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN (`uvs lab demo` does without)", err))
+		return failed(fmt.Errorf("lab up: cannot make network namespaces: %w; needs root, "+
+			"or CAP_SYS_ADMIN and CAP_NET_ADMIN (`uvs lab demo` works without)", err))
 	}
 	ctx, cancel := signalContext()
 	defer cancel()
@@ -114,7 +116,8 @@ func labUp(args []string) int {
 		return failed(errors.Join(err, l.Close()))
 	}
 	fmt.Printf("\nnodes    %s\n", strings.Join(l.Nodes(), " "))
-	fmt.Printf("try      %s lab exec %s client1 -- curl http://%s/\n", os.Args[0], l.Name, netip.AddrPortFrom(l.VIP(p.Families[0]), realserver.HTTPPort))
+	fmt.Printf("try      %s lab exec %s client1 -- curl http://%s/\n", os.Args[0], l.Name,
+		netip.AddrPortFrom(l.VIP(p.Families[0]), realserver.HTTPPort))
 	fmt.Printf("and      %s lab exec %s director -- uvs ipvsadm -L -n\n", os.Args[0], l.Name)
 	fmt.Printf("remove   %s lab down %s\n", os.Args[0], l.Name)
 	return 0
@@ -174,7 +177,7 @@ func labList(args []string) int {
 	for _, name := range names {
 		l, err := lab.Open(name)
 		if err != nil {
-			fmt.Printf("%-16s half made; `uvs lab down %s` removes it\n", name, name)
+			fmt.Printf("%-16s incomplete; `uvs lab down %s` removes it\n", name, name)
 			continue
 		}
 		fmt.Printf("%-16s %-6s %s\n", name, l.Method, strings.Join(l.Nodes(), " "))
@@ -201,7 +204,7 @@ func labExec(args []string) int {
 func labDemo(args []string) int {
 	fs := newFlags("lab demo")
 	methods := lab.Methods
-	fs.Func("method", "show only this `method`: nat, dr or tunnel", func(s string) error {
+	fs.Func("method", "demonstrate only this `method`: nat, dr or tunnel", func(s string) error {
 		methods = []lab.Method{lab.Method(s)}
 		if !slices.Contains(lab.Methods, methods[0]) {
 			return fmt.Errorf("want one of %v", lab.Methods)
@@ -222,7 +225,8 @@ func runInLab(verb string, do func(ctx context.Context, self string) error) int 
 	if lab.Privileged() != nil {
 		status, err := lab.RunUnprivileged()
 		if err != nil {
-			return failed(fmt.Errorf("lab %s: %w; it needs root, or a kernel that lets users make namespaces", verb, err))
+			return failed(fmt.Errorf("lab %s: %w; it needs root, or a kernel that lets users make namespaces", verb,
+				err))
 		}
 		return status
 	}
@@ -255,7 +259,7 @@ func labGrid(args []string) int {
 	fs.Func("director", "only these `offloads` of the director (repeatable)",
 		choose(&g.Director, lab.ParseOffloads))
 	fs.IntVar(&g.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
-	fs.IntVar(&g.MaxGSO, "longest", 0, "super-frame there may be, `bytes`; beyond 65536: BIG TCP (default what the kernel allows)")
+	fs.IntVar(&g.MaxGSO, "longest", 0, "longest GSO frame, `bytes`; beyond 65536: BIG TCP (default the kernel's)")
 	fs.DurationVar(&g.Timeout, "patience", g.Timeout, "`time` one transfer may take")
 	if code, ok := parse(fs, args); !ok {
 		return code

@@ -29,9 +29,10 @@ func lockInterfaces(interfaces []string) (interfaceLocks, error) {
 		if err != nil {
 			c.Close()
 			if errors.Is(err, unix.EADDRINUSE) {
-				return nil, fmt.Errorf("interface %s is run by another director; stop that one or leave the interface out", name)
+				return nil, fmt.Errorf("interface %s is run by another director; "+
+					"stop that one or leave the interface out", name)
 			}
-			return nil, fmt.Errorf("claim interface %s: %w", name, err)
+			return nil, fmt.Errorf("lock interface %s: %w", name, err)
 		}
 		c = append(c, held)
 	}

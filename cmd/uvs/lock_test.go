@@ -15,7 +15,8 @@ func TestLockInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockInterfaces([]string{name("c"), name("b")}); err == nil || !strings.Contains(err.Error(), name("b")+" is run by another director") {
+	if _, err := lockInterfaces([]string{name("c"), name("b")}); err == nil ||
+		!strings.Contains(err.Error(), name("b")+" is run by another director") {
 		t.Errorf("second claim: %v", err)
 	}
 	other, err := lockInterfaces([]string{name("c")})

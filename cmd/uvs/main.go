@@ -22,28 +22,28 @@ type verb struct {
 // verbs returns the verbs in the order of the help text.
 func verbs() []verb {
 	return []verb{
-		{"run", "--interface IF …", "be the director, in the foreground", runMain},
+		{"run", "--interface IF …", "run the director, in the foreground", runMain},
 		{"ipvsadm", "…", "change and list virtual services, as ipvsadm does", ipvsadmMain},
-		{"ipvsadm-save", "[-n]", "print the services so that ipvsadm-restore can read them", ipvsadmSaveMain},
+		{"ipvsadm-save", "[-n]", "print the services in the form that ipvsadm-restore reads", ipvsadmSaveMain},
 		{"ipvsadm-restore", "", "replace the services by those on standard input", ipvsadmRestoreMain},
-		{"conns", "[--service S] …", "list connections, chosen by service, server, client, state", connsMain},
-		{"flush", "[--service S] …", "end connections, chosen likewise", flushMain},
-		{"services", "[--json]", "list services, a line for every server", servicesMain},
-		{"paths", "[--json]", "where long packets to each server end: MTU, what routers reported", pathsMain},
-		{"sorry", "--service S SERVER|--clear", "set the server that takes what no other can", sorryMain},
-		{"mark", "add|delete|list|import", "which packets have the marks of ipvsadm -f", markMain},
-		{"drain", "[--deadline D] … SERVER", "give a server no new connections and wait for the rest to end", drainMain},
-		{"down", "[--service S] [--reset] SERVER", "give a server no new connections until it is up", downMain},
-		{"up", "[--service S] SERVER", "take that back", upMain},
-		{"explain", "PROTO CLIENT VIRTUAL …", "say what becomes of a client's packet, and why", explainMain},
-		{"events", "", "print what happens to the director", eventsMain},
+		{"conns", "[--service S] …", "list connections, selected by service, server, client, state", connsMain},
+		{"flush", "[--service S] …", "end connections, selected the same way", flushMain},
+		{"services", "[--json]", "list services, one line for every server", servicesMain},
+		{"paths", "[--json]", "list the MTU and the path MTU to every server", pathsMain},
+		{"sorry", "--service S SERVER|--clear", "set the server for connections that no other can take", sorryMain},
+		{"mark", "add|delete|list|import", "set which packets have the marks of ipvsadm -f", markMain},
+		{"drain", "[--deadline D] … SERVER", "give a server no new connections, and wait for the rest", drainMain},
+		{"down", "[--service S] [--reset] SERVER", "give a server no new connections until uvs up", downMain},
+		{"up", "[--service S] SERVER", "give a server new connections again", upMain},
+		{"explain", "PROTO CLIENT VIRTUAL …", "explain what happens to a client's packet, and why", explainMain},
+		{"events", "", "print the director's events as they happen", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
 		{"set", "[--service S] NAME=VALUE …", "change settings", setMain},
 		{"save", "", "print the whole configuration, as commands", saveMain},
-		{"restore", "", "make such commands on standard input the whole configuration", restoreMain},
+		{"restore", "", "replace the configuration by the commands on standard input", restoreMain},
 		{"stats", "", "print the director's counters", statsMain},
-		{"rs", "…", "be a real server for tests: answer, hold the VIP, decapsulate", rsMain},
-		{"lab", "up|down|list|exec|demo", "a whole LVS on this machine", labMain},
+		{"rs", "…", "run a real server for tests: reply, hold the VIP, decapsulate", rsMain},
+		{"lab", "up|down|list|exec|demo|grid", "build a whole LVS on this machine", labMain},
 		{"version", "", "print the version", versionMain},
 	}
 }
@@ -86,7 +86,8 @@ func usage(w io.Writer) {
 	for _, v := range verbs() {
 		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.summary)
 	}
-	fmt.Fprintf(w, "\nThe director's socket is %s, or what %s says.\nOptions of a verb: uvs VERB -h\n", api.DefaultSocket, api.SocketEnv)
+	fmt.Fprintf(w, "\nThe director's socket is %s, or the path in %s.\nOptions of a verb: uvs VERB -h\n",
+		api.DefaultSocket, api.SocketEnv)
 }
 
 func connect() (ipvsadm.Director, error) {
@@ -114,7 +115,7 @@ func versionMain(args []string) int {
 // statsMain prints one `name value` line for every counter that is not zero.
 func statsMain(args []string) int {
 	fs := newFlags("stats")
-	all := fs.Bool("all", false, "zero counters too")
+	all := fs.Bool("all", false, "also print counters that are zero")
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}

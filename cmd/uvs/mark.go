@@ -22,7 +22,7 @@ func markMain(args []string) int {
 		fmt.Print(markUsage)
 		return markDelete(args)
 	case len(args) == 0 || do[args[0]] == nil:
-		fmt.Fprintln(os.Stderr, "uvs mark: say add, delete, list or import; see uvs mark -h")
+		fmt.Fprintln(os.Stderr, "uvs mark: want add, delete, list or import; see uvs mark -h")
 		return 2
 	}
 	return do[args[0]](args[1:])
@@ -59,8 +59,8 @@ func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 		r.SrcPorts, err = config.ParsePorts(v)
 		return err
 	})
-	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director by which packets come")
-	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, where no address says so")
+	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director on which packets arrive")
+	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, if no address shows it")
 	fs.Func("mark", "`mark` to give, 1 to 4294967295", func(v string) error {
 		mark, err := strconv.ParseUint(v, 0, 32)
 		r.Mark = uint32(mark)
@@ -150,11 +150,8 @@ func markRules() ([]config.MarkRule, int) {
 
 func applyOp(op config.Op) int {
 	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
+	if err == nil {
+		err = c.Apply(op)
 	}
-	if err := c.Apply(op); err != nil {
-		return failed(err)
-	}
-	return 0
+	return result(err)
 }

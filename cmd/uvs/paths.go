@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +12,7 @@ import (
 // pathsMain lists the path to every server: uvs paths [--json]
 func pathsMain(args []string) int {
 	fs := newFlags("paths")
-	asJSON := fs.Bool("json", false, "as JSON")
+	asJSON := fs.Bool("json", false, "print JSON")
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
@@ -26,12 +25,10 @@ func pathsMain(args []string) int {
 		return failed(err)
 	}
 	paths := serverPaths(list)
-	if !*asJSON {
-		return result(printPaths(os.Stdout, paths))
+	if *asJSON {
+		return printJSON(paths)
 	}
-	enc := json.NewEncoder(os.Stdout)
-	enc.SetIndent("", "  ")
-	return result(enc.Encode(paths))
+	return result(printPaths(os.Stdout, paths))
 }
 
 // serverPath is the path to one server of one service.
@@ -71,7 +68,8 @@ func printPaths(out io.Writer, paths []serverPath) error {
 		if p.Learned != 0 {
 			learned = fmt.Sprintf("path MTU %d learned from %s, for %d s", p.Learned, p.By, p.Seconds)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Service, p.Server, p.Method, dev, p.MTU, p.TooBig, p.Split, learned)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Service, p.Server, p.Method, dev, p.MTU, p.TooBig,
+			p.Split, learned)
 	}
 	return w.Flush()
 }

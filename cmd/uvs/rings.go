@@ -27,7 +27,8 @@ func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pa
 	}
 	if localNode != nil {
 		r.config.Mark = guard.Mark
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: localNode.Name, Netns: localNode.DirectorNetns})
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: localNode.Name,
+			Netns: localNode.DirectorNetns})
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.workers)
@@ -49,7 +50,8 @@ func (r *ringGroup) reopen(hops *director.HostNet) {
 			continue
 		}
 		if err := ring.Reopen(r.links, r.config, i); err != nil {
-			r.log.Error().Err(err).Str("interface", port.Name).Msg("interface is back, but cannot be used; trying again when it changes")
+			r.log.Error().Err(err).Str("interface", port.Name).
+				Msg("interface is back, but cannot be used; trying again when it changes")
 			continue
 		}
 		r.index[i] = port.Index

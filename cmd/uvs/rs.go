@@ -20,7 +20,7 @@ func rsMain(args []string) int {
 	var config realserver.Config
 	host, _ := os.Hostname()
 	fs := newFlags("rs")
-	fs.StringVar(&config.Name, "name", host, "`name` to answer with")
+	fs.StringVar(&config.Name, "name", host, "`name` to reply with")
 	fs.Func("listen", "`address` to serve (repeatable; default every address)", appendAddr(&config.Listen))
 	fs.Func("port", fmt.Sprintf("HTTP `port` (repeatable; default %d)", realserver.HTTPPort), func(s string) error {
 		port, err := strconv.ParseUint(s, 10, 16)
@@ -29,10 +29,11 @@ func rsMain(args []string) int {
 	})
 	ports := map[string]*uint{"info-port": fs.Uint("info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")}
 	fs.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&config.VIPs))
-	fs.BoolVar(&config.Decap, "decap", false, "take packets for the VIPs out of tunnels: "+tunnel.OneOf())
+	fs.BoolVar(&config.Decap, "decap", false, "decapsulate packets for the VIPs from tunnels: "+tunnel.OneOf())
 	for t, e := range tunnel.All() {
 		if e.Port() != 0 {
-			ports[t.String()+"-port"] = fs.Uint(t.String()+"-port", uint(e.Port()), "UDP `port` of "+t.String()+" tunnels")
+			ports[t.String()+"-port"] = fs.Uint(t.String()+"-port", uint(e.Port()),
+				"UDP `port` of "+t.String()+" tunnels")
 		}
 	}
 	if code, ok := parse(fs, args); !ok {

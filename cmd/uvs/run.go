@@ -60,14 +60,18 @@ func runMain(args []string) int {
 func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs := newFlags("run")
 	fs.Var((*list)(&cfg.interfaces), "interface", "run on this interface; may be given several times")
-	fs.Var((*vlans)(&cfg.vlans), "vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], with addresses of its own; may be given several times")
+	fs.Var((*vlans)(&cfg.vlans), "vlan",
+		"run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], with its own addresses; "+
+			"may be given several times")
 	fs.StringVar(&cfg.socket, "socket", api.SocketPath(), "listen for commands on this socket (also "+api.SocketEnv+")")
-	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers carry frames, each on a CPU of its own")
+	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers process frames, each on its own CPU")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
-	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "most entries of the connection table")
-	fs.Int64Var(&cfg.memory, "memory", 0, "most bytes the connection table may use; lowers --conn-max if need be (0: no limit but that)")
+	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "maximum entries of the connection table")
+	fs.Int64Var(&cfg.memory, "memory", 0,
+		"most bytes the connection table may use; lowers --conn-max if needed (0: only --conn-max limits)")
 	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
-	fs.BoolVar(&cfg.localnode, "localnode", false, "let the host itself be a server: make a virtual device into its stack")
+	fs.BoolVar(&cfg.localnode, "localnode", false,
+		"let the host itself be a server, through a virtual device to its stack")
 	level := fs.String("log-level", "info", "trace, debug, info, warn or error")
 	format := fs.String("log-format", "text", "text or json")
 	if code, ok = parse(fs, args); !ok {
@@ -92,13 +96,16 @@ func maxWorkers() int { return min(runtime.NumCPU(), conntrack.MaxWorkers) }
 // check returns what is wrong with the options, and makes the logger.
 func (cfg *runConfig) check(level, format string) error {
 	if len(cfg.interfaces) == 0 {
-		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)", strings.Join(interfaceNames(), ", "))
+		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)",
+			strings.Join(interfaceNames(), ", "))
 	}
 	if cfg.localnode && len(cfg.vlans) > 0 {
-		return fmt.Errorf("--localnode and --vlan %s: they do not go together; make %[1]s a device of the host", cfg.vlans[0].Name())
+		return fmt.Errorf("--localnode and --vlan %s do not go together; make %[1]s a device of the host",
+			cfg.vlans[0].Name())
 	}
 	if limit := maxWorkers(); cfg.workers < 1 || cfg.workers > limit {
-		return fmt.Errorf("--workers %d: must be 1 to %d: one for every CPU, at most %d", cfg.workers, limit, conntrack.MaxWorkers)
+		return fmt.Errorf("--workers %d: must be 1 to %d: one for every CPU, at most %d", cfg.workers, limit,
+			conntrack.MaxWorkers)
 	}
 	if cfg.connMax < 1024 || cfg.connMax > 1<<28 {
 		return fmt.Errorf("--conn-max %d: must be 1024 to %d", cfg.connMax, 1<<28)
@@ -186,7 +193,8 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
 	if localNode != nil {
-		manager.SetLocalNode(compile.LocalNode{Port: director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}, HostMAC: localNode.HostMAC})
+		port := director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}
+		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
 	server := &ctl.Socket{

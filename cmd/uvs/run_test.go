@@ -67,7 +67,8 @@ func TestRunFlags(t *testing.T) {
 			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, said, tt.want)
 		}
 	}
-	if cfg, _, ok := runFlags([]string{"--interface", "lo"}); !ok || cfg.workers < 1 || len(workerCPUs(cfg)) != cfg.workers {
+	if cfg, _, ok := runFlags([]string{"--interface", "lo"}); !ok || cfg.workers < 1 ||
+		len(workerCPUs(cfg)) != cfg.workers {
 		t.Errorf("defaults: %+v", cfg)
 	}
 }

@@ -75,7 +75,8 @@ func writeConfig(w io.Writer, c *api.Client) error {
 
 // sorryText returns a sorry server in the form that `uvs sorry` takes.
 func sorryText(s *config.Server) string {
-	text := fmt.Sprintf("%s %s", s.ServerKey, map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}[s.Method])
+	method := map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}
+	text := fmt.Sprintf("%s %s", s.ServerKey, method[s.Method])
 	if s.Tunnel.Type != tunnel.IPIP {
 		text += fmt.Sprintf(" --tun-type %s", s.Tunnel.Type)
 	}
@@ -177,7 +178,8 @@ func parseLine(words []string) (config.Op, error) {
 			})
 		}
 	}
-	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: ipvsadm, set, mark add, sorry, down", words[0])
+	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: "+
+		"ipvsadm, set, mark add, sorry, down", words[0])
 }
 
 // parseOp parses the options of a line. It calls op with the other words.
@@ -214,6 +216,8 @@ func (l *downLine) op(words []string) (op config.Op, err error) {
 	if err != nil {
 		return op, err
 	}
-	server := &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}, Down: true}
-	return config.Op{Verb: config.MarkServer, Service: &config.Service{ServiceKey: *filter.Service}, Server: server}, nil
+	server := &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
+		Down: true}
+	service := &config.Service{ServiceKey: *filter.Service}
+	return config.Op{Verb: config.MarkServer, Service: service, Server: server}, nil
 }

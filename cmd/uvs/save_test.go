@@ -42,7 +42,8 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []config.Verb{config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings, config.SetSorry, config.MarkServer}
+	want := []config.Verb{config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings,
+		config.SetSorry, config.MarkServer}
 	at := []int{3, 5, 6, 7, 8, 9, 10}
 	if len(ops) != len(want) {
 		t.Fatalf("%d operations, want %d", len(ops), len(want))
@@ -52,7 +53,8 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
 		}
 	}
-	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodMasq || ops[4].Service == nil {
+	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodMasq ||
+		ops[4].Service == nil {
 		t.Errorf("operations %+v", ops)
 	}
 	for _, r := range []struct{ sentence, text, want string }{

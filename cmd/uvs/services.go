@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -17,7 +16,7 @@ import (
 // servicesMain lists every server of every service: uvs services [--json]
 func servicesMain(args []string) int {
 	fs := newFlags("services")
-	asJSON := fs.Bool("json", false, "as JSON")
+	asJSON := fs.Bool("json", false, "print JSON")
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
@@ -29,12 +28,10 @@ func servicesMain(args []string) int {
 	if err != nil {
 		return failed(err)
 	}
-	if !*asJSON {
-		return result(printServices(os.Stdout, list))
+	if *asJSON {
+		return printJSON(list)
 	}
-	enc := json.NewEncoder(os.Stdout)
-	enc.SetIndent("", "  ")
-	return result(enc.Encode(list))
+	return result(printServices(os.Stdout, list))
 }
 
 // printServices prints a line for every server, which also names its service,
@@ -72,11 +69,7 @@ func sorryMain(args []string) int {
 	if err != nil {
 		return misused(line.flags, err)
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	return result(c.Apply(op))
+	return applyOp(op)
 }
 
 // sorryLine is the command line of `uvs sorry`.

@@ -16,13 +16,16 @@ import (
 func TestPrintServices(t *testing.T) {
 	end := netip.MustParseAddrPort("192.0.2.1:80")
 	real := func(a string, weight int32, state string) api.ServerStatus {
-		return api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr(a), Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state, Hop: "eth1 02:00:00:00:00:01"}
+		return api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr(a),
+			Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state,
+			Hop: "eth1 02:00:00:00:00:01"}
 	}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")
 	var b strings.Builder
 	err := printServices(&b, []api.ServiceStatus{
-		{Service: config.Service{ServiceKey: key, Scheduler: "wlc"}, Reals: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
+		{Service: config.Service{ServiceKey: key, Scheduler: "wlc"},
+			Reals: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
 		{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
 	})
 	if err != nil {
@@ -42,8 +45,10 @@ func TestPrintServices(t *testing.T) {
 
 // Every server has a line with the path to it.
 func TestPrintPaths(t *testing.T) {
-	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"), Port: 80}, Method: config.MethodTunnel}}
-	server.Path = api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"), Seconds: 587, TooBig: 12, Split: 3}
+	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"),
+		Port: 80}, Method: config.MethodTunnel}}
+	server.Path = api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"),
+		Seconds: 587, TooBig: 12, Split: 3}
 	unreachable := server
 	unreachable.Path = api.PathStatus{}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
@@ -54,7 +59,8 @@ func TestPrintPaths(t *testing.T) {
 	})); err != nil {
 		t.Fatal(err)
 	}
-	want := "tcp:192.0.2.1:80 10.3.0.11:80 Tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s tcp:192.0.2.1:80 10.3.0.11:80 Tunnel - 0 0 0 -"
+	want := "tcp:192.0.2.1:80 10.3.0.11:80 Tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s " +
+		"tcp:192.0.2.1:80 10.3.0.11:80 Tunnel - 0 0 0 -"
 	if got := strings.Join(strings.Fields(b.String()), " "); got != want {
 		t.Errorf("%q", got)
 	}
@@ -68,7 +74,9 @@ func TestSorryOp(t *testing.T) {
 		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 Route"},
 		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 Masq"},
 		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel ipip:0:0"},
-		{"a server by GUE with a checksum", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum", "10.0.0.9:80 Tunnel gue:6080:1"},
+		{"a server by GUE with a checksum",
+			"--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum",
+			"10.0.0.9:80 Tunnel gue:6080:1"},
 		{"a tunnel nobody knows", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type l2tp", ""},
 		{"a tunnel port that is none", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 65536", ""},
 		{"none any more", "--service tcp:192.0.2.1:80 --clear", "none"},
