@@ -59,8 +59,8 @@ func filledTable(b *testing.B, n, workers int) *benchTable {
 // udpEntry is the UDP conn of client i.
 func udpEntry(i uint64) Entry {
 	return Entry{
-		Client: clientAddr(i), ClientPort: uint16(i), VIP: v4(10, 9, 0, 1), VPort: 53,
-		Server: v4(10, 1, 0, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
+		Client: clientAddr(i), ClientPort: uint16(i), VIP: v4(9, 1), VPort: 53,
+		Server: v4(1, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
 	}
 }
 
@@ -74,10 +74,10 @@ func setClient(q *Query, i uint64) {
 	q.Client, q.ClientPort = clientAddr(i), uint16(i)
 }
 
-func newQueries(n int) []Query {
-	q := make([]Query, n)
+func newQueries() []Query {
+	q := make([]Query, 64)
 	for i := range q {
-		q[i] = Query{Peer: v4(10, 9, 0, 1), PeerPort: 53, Proto: wire.ProtoUDP, Dir: DirIn}
+		q[i] = Query{Peer: v4(9, 1), PeerPort: 53, Proto: wire.ProtoUDP, Dir: DirIn}
 	}
 	return q
 }
@@ -94,7 +94,7 @@ func (x *xorshift) next() uint64 {
 
 // lookups looks up random conns, count in all, in batches.
 func (t *benchTable) lookups(worker, count, batch int) (missed int) {
-	w, q, rnd := t.Worker(worker), newQueries(64), xorshift(worker+1)<<32
+	w, q, rnd := t.Worker(worker), newQueries(), xorshift(worker+1)<<32
 	for done := 0; done < count; done += len(q) {
 		for i := range q {
 			setClient(&q[i], rnd.next()%uint64(t.n))
@@ -158,7 +158,7 @@ func BenchmarkInsertExpire(b *testing.B) {
 	s := DefaultSettings()
 	s.Timeouts[UDPNormal] = live / perBatch // a batch each millisecond
 	t.SetSettings(s)
-	w, q, now, next := t.Worker(0), newQueries(perBatch), Tick(1000), uint64(0)
+	w, q, now, next := t.Worker(0), newQueries(), Tick(1000), uint64(0)
 	run := func(count int) {
 		for end := next + uint64(count); next < end; now++ {
 			w.Begin(now)
@@ -187,7 +187,7 @@ func BenchmarkInsertExpire(b *testing.B) {
 // BenchmarkStep steps conns, random ones of a million.
 func BenchmarkStep(b *testing.B) {
 	t := filledTable(b, 1e6, 1)
-	w, q, rnd := t.Worker(0), newQueries(64), xorshift(1)
+	w, q, rnd := t.Worker(0), newQueries(), xorshift(1)
 	now := Tick(1000)
 	for done := 0; done < b.N; done += len(q) {
 		for i := range q {
@@ -214,7 +214,7 @@ func BenchmarkDueAtOnce(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		w, q := t.Worker(0), newQueries(kept)
+		w, q := t.Worker(0), newQueries()
 		long := IPVSTimeouts()
 		long.Set(0, 0, MaxTimeout)
 		for i := 0; i < due+kept; {
@@ -260,7 +260,7 @@ func BenchmarkRivals(b *testing.B) {
 		proto       uint8
 	}
 	keyOf := func(i uint64) key {
-		return key{clientAddr(i), v4(10, 9, 0, 1), uint16(i), 53, wire.ProtoUDP}
+		return key{clientAddr(i), v4(9, 1), uint16(i), 53, wire.ProtoUDP}
 	}
 	b.Run("table", func(b *testing.B) {
 		t := filledTable(b, n, 1)

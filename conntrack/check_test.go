@@ -52,8 +52,10 @@ func (k *checker) indexed() error {
 			if s != newSlot(s.ref(), hash) {
 				return fmt.Errorf("slot %#x should have tag %#x", uint64(s), uint64(tagOf(hash)))
 			}
-			key := Entry{Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
-				Template: c.Template(), NoClientPort: c.NoClientPort()}
+			key := Entry{
+				Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
+				Template: c.Template(), NoClientPort: c.NoClientPort(),
+			}
 			if c.kind&kindNoServerPort != 0 {
 				key.NoServerPort, key.VIP, key.VPort, key.Server = true, wire.Addr{}, 0, c.server
 			}
@@ -99,7 +101,10 @@ func (k *checker) live() error {
 		if c.control != 0 {
 			children[c.control]++
 		}
-		q := Query{Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, kind: c.kind & kindLookup, Dir: DirIn}
+		q := Query{
+			Client: c.client, Peer: c.vip, PeerPort: c.vport, Proto: c.proto, kind: c.kind & kindLookup,
+			Dir: DirIn,
+		}
 		if c.kind&kindNoServerPort != 0 {
 			q.Dir, q.Peer = DirOut, c.server
 		}
@@ -155,8 +160,10 @@ func (k *checker) counted() error {
 	for i := range t.workers {
 		credits += int64(t.workers[i].credits)
 	}
-	if got := t.Stats().InUse; got != inUse || credits+inUse != int64(t.max) || t.expectations.Load() != expected || t.sessions.inUse.Load() != sessions {
-		return fmt.Errorf("table counts %d conns and %d credits of %d, %d expectations, %d sessions; found %d, %d and %d",
+	if got := t.Stats().InUse; got != inUse || credits+inUse != int64(t.max) || t.expectations.Load() != expected ||
+		t.sessions.inUse.Load() != sessions {
+		return fmt.Errorf("table counts %d conns and %d credits of %d, "+
+			"%d expectations, %d sessions; found %d, %d and %d",
 			got, credits, t.max, t.expectations.Load(), t.sessions.inUse.Load(), inUse, expected, sessions)
 	}
 	return nil

@@ -44,30 +44,64 @@ func TestStateSequences(t *testing.T) {
 		steps  []step
 	}{
 		{"a masqueraded conn closes from both ends", wire.ProtoTCP, MethodMasq, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {out, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"},
-			{in, EventFIN, "CLOSE_WAIT 60"}, {out, EventACK, "CLOSE_WAIT 60"}, {out, EventFIN, "TIME_WAIT 120"}, {in, EventACK, "TIME_WAIT 120"}}},
+			{in, EventSYN, "SYN_RECV 60"},
+			{out, EventSYN, "SYN_RECV 60"},
+			{in, EventACK, "ESTABLISHED 900"},
+			{in, EventFIN, "CLOSE_WAIT 60"},
+			{out, EventACK, "CLOSE_WAIT 60"},
+			{out, EventFIN, "TIME_WAIT 120"},
+			{in, EventACK, "TIME_WAIT 120"},
+		}},
 		{"the server closes first", wire.ProtoTCP, MethodMasq, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {out, EventFIN, "FIN_WAIT 120"}, {in, EventFIN, "TIME_WAIT 120"}}},
+			{in, EventSYN, "SYN_RECV 60"},
+			{in, EventACK, "ESTABLISHED 900"},
+			{out, EventFIN, "FIN_WAIT 120"},
+			{in, EventFIN, "TIME_WAIT 120"},
+		}},
 		{"a director that sees one direction only", wire.ProtoTCP, MethodRoute, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventFIN, "FIN_WAIT 120"}, {in, EventACK, "FIN_WAIT 120"}}},
+			{in, EventSYN, "SYN_RECV 60"},
+			{in, EventACK, "ESTABLISHED 900"},
+			{in, EventFIN, "FIN_WAIT 120"},
+			{in, EventACK, "FIN_WAIT 120"},
+		}},
 		{"tunnelled, but replies pass here: from the first on both count", wire.ProtoTCP, MethodTunnel, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {out, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventFIN, "CLOSE_WAIT 60"}}},
+			{in, EventSYN, "SYN_RECV 60"},
+			{out, EventSYN, "SYN_RECV 60"},
+			{in, EventACK, "ESTABLISHED 900"},
+			{in, EventFIN, "CLOSE_WAIT 60"},
+		}},
 		{"the client resets", wire.ProtoTCP, MethodRoute, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventRST, "CLOSE 10"}}},
+			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventRST, "CLOSE 10"},
+		}},
 		{"a client's reset does not end a handshake", wire.ProtoTCP, MethodMasq, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventRST, "SYN_RECV 60"}}},
+			{in, EventSYN, "SYN_RECV 60"}, {in, EventRST, "SYN_RECV 60"},
+		}},
 		{"secure_tcp believes the server only", wire.ProtoTCP, MethodMasq, ModeAlways, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "SYN_RECV 60"}, {out, EventSYN, "SYNACK 120"}, {in, EventACK, "SYNACK 120"}, {out, EventACK, "ESTABLISHED 900"}}},
+			{in, EventSYN, "SYN_RECV 60"},
+			{in, EventACK, "SYN_RECV 60"},
+			{out, EventSYN, "SYNACK 120"},
+			{in, EventACK, "SYNACK 120"},
+			{out, EventACK, "ESTABLISHED 900"},
+		}},
 		{"secure_tcp without replies", wire.ProtoTCP, MethodRoute, ModeAlways, []step{
-			{in, EventSYN, "SYNACK 120"}, {in, EventACK, "ESTABLISHED 900"}}},
+			{in, EventSYN, "SYNACK 120"}, {in, EventACK, "ESTABLISHED 900"},
+		}},
 		{"a segment without flags", wire.ProtoTCP, MethodMasq, ModeOff, []step{
-			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventBare, "CLOSE 10"}}},
+			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventBare, "CLOSE 10"},
+		}},
 		{"datagrams either way", wire.ProtoUDP, MethodMasq, ModeOff, []step{
-			{in, EventData, "UDP 300"}, {out, EventData, "UDP 300"}}},
+			{in, EventData, "UDP 300"}, {out, EventData, "UDP 300"},
+		}},
 		{"an SCTP association", wire.ProtoSCTP, MethodMasq, ModeOff, []step{
-			{in, EventInit, "INIT1 4"}, {out, EventInitAck, "C-SENT 61"}, {in, EventCookieEcho, "C-REPLIED 61"},
-			{out, EventCookieAck, "ESTABLISHED 900"}, {in, EventChunkData, "ESTABLISHED 900"}, {in, EventShutdown, "S-RECEIVED 61"},
-			{out, EventShutdownAck, "S-ACK-SENT 61"}, {in, EventShutdownComplete, "CLOSED 61"}}},
+			{in, EventInit, "INIT1 4"},
+			{out, EventInitAck, "C-SENT 61"},
+			{in, EventCookieEcho, "C-REPLIED 61"},
+			{out, EventCookieAck, "ESTABLISHED 900"},
+			{in, EventChunkData, "ESTABLISHED 900"},
+			{in, EventShutdown, "S-RECEIVED 61"},
+			{out, EventShutdownAck, "S-ACK-SENT 61"},
+			{in, EventShutdownComplete, "CLOSED 61"},
+		}},
 		{"another protocol", 47, MethodMasq, ModeOff, []step{{in, EventData, "NONE 3"}}},
 	} {
 		t.Run(walk.name, func(t *testing.T) {
@@ -95,7 +129,8 @@ func TestStateSequences(t *testing.T) {
 				})
 				state := tab.conns[ref].State()
 				if active := counts.Active.Load() == 1; active != state.Active() || counts.Total() != 1 {
-					t.Errorf("step %d: %v, server counts %d active, %d in all", i, state, counts.Active.Load(), counts.Total())
+					t.Errorf("step %d: %v, server counts %d active, %d in all", i, state, counts.Active.Load(),
+						counts.Total())
 				}
 			}
 			last := tab.conns[ref].Deadline()
@@ -185,7 +220,10 @@ func TestBothDirections(t *testing.T) {
 		if again, created2 := w.Insert(&e); !created || created2 || again != ref {
 			t.Errorf("inserted twice: %d %v, then %d %v", ref, created, again, created2)
 		}
-		fromRIP := Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.Server, PeerPort: e.SPort, Proto: e.Proto, Dir: DirOut}
+		fromRIP := Query{
+			Client: e.Client, ClientPort: e.ClientPort, Peer: e.Server, PeerPort: e.SPort, Proto: e.Proto,
+			Dir: DirOut,
+		}
 		fromVIP := fromRIP
 		fromVIP.Peer, fromVIP.PeerPort = e.VIP, e.VPort
 		byRIP, byVIP := ref, Ref(0)
@@ -246,8 +284,11 @@ func TestAccessors(t *testing.T) {
 	client, cport := c.Client()
 	vip, vport := c.VIP()
 	server, sport := c.Server()
-	got := Entry{Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
-		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(), ReturnHop: c.ReturnHop()}
+	got := Entry{
+		Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
+		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(),
+		ReturnHop: c.ReturnHop(),
+	}
 	if got != e {
 		t.Errorf("inserted %+v\nreads    %+v", e, got)
 	}

@@ -1,19 +1,14 @@
 package conntrack
 
-import (
-	"testing"
-
-	"uvs/dataplane/wire"
-)
+import "testing"
 
 // fill inserts conns, each in a separate batch, and steps them by events.
-func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events ...Event) []Ref {
+func fill(t *testing.T, tab *Table, now Tick, from, n int, events ...Event) []Ref {
 	t.Helper()
 	w, refs := tab.Worker(0), make([]Ref, n)
 	for i := range refs {
 		w.Begin(now)
 		f := tcpEntry(from + i)
-		f.Proto = proto
 		if refs[i], _ = w.Insert(&f); refs[i] == 0 {
 			t.Fatalf("conn %d of %d refused: %+v", i, n, tab.Stats())
 		}
@@ -31,11 +26,11 @@ func fill(t *testing.T, tab *Table, now Tick, from, n int, proto uint8, events .
 func TestEvictionOrder(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 200})
 	w := tab.Worker(0)
-	parent := fill(t, tab, 1000, 900, 1, wire.ProtoTCP, EventSYN)[0]
-	fill(t, tab, 2000, 0, 48, wire.ProtoTCP, EventSYN)                      // half-open
-	fill(t, tab, 2000, 50, 50, wire.ProtoTCP, EventSYN, EventACK, EventRST) // closing
-	idlest := fill(t, tab, 2000, 100, 50, wire.ProtoTCP, EventSYN, EventACK)
-	busy := fill(t, tab, 3000, 150, 50, wire.ProtoTCP, EventSYN, EventACK)
+	parent := fill(t, tab, 1000, 900, 1, EventSYN)[0]
+	fill(t, tab, 2000, 0, 48, EventSYN)                      // half-open
+	fill(t, tab, 2000, 50, 50, EventSYN, EventACK, EventRST) // closing
+	idlest := fill(t, tab, 2000, 100, 50, EventSYN, EventACK)
+	busy := fill(t, tab, 3000, 150, 50, EventSYN, EventACK)
 	w.Begin(3500)
 	child := tcpEntry(901)
 	child.Control = parent
@@ -45,7 +40,7 @@ func TestEvictionOrder(t *testing.T) {
 	w.End()
 	for i := range 148 { // each becomes an established conn at once
 		before := tab.Stats().Ended
-		fill(t, tab, 4000, 1000+i, 1, wire.ProtoTCP, EventSYN, EventACK)
+		fill(t, tab, 4000, 1000+i, 1, EventSYN, EventACK)
 		want := EndedForIdle
 		switch {
 		case i < 48:
@@ -120,7 +115,7 @@ func TestNothingToEvict(t *testing.T) {
 func TestFlood(t *testing.T) {
 	const size, established = 5000, 100
 	tab := newTestTable(t, Config{Max: size})
-	fill(t, tab, 0, 0, established, wire.ProtoTCP, EventSYN, EventACK)
+	fill(t, tab, 0, 0, established, EventSYN, EventACK)
 	w, q := tab.Worker(0), make([]Query, established)
 	for i := range q {
 		f := tcpEntry(i)
@@ -162,7 +157,7 @@ func TestFlood(t *testing.T) {
 // window of the index. It evicts its own conns, not those of others.
 func TestOneClientsWindow(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 20000})
-	fill(t, tab, 0, 0, 5000, wire.ProtoTCP, EventSYN) // others, half-open
+	fill(t, tab, 0, 0, 5000, EventSYN) // others, half-open
 	w := tab.Worker(0)
 	for port := range 10000 {
 		w.Begin(Tick(port / 64))
@@ -196,7 +191,7 @@ func TestOneClientsWindow(t *testing.T) {
 func TestFullIndex(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 10, 1000, 200000} {
 		tab := newTestTable(t, Config{Max: size, Seed: 1})
-		fill(t, tab, 0, 0, size, wire.ProtoTCP, EventSYN)
+		fill(t, tab, 0, 0, size, EventSYN)
 		if s := tab.Stats(); s.InUse != int64(size) {
 			t.Errorf("%d conns of %d: %+v", s.InUse, size, s)
 		}
@@ -208,10 +203,11 @@ func TestFullIndex(t *testing.T) {
 // those with many packets.
 func TestDropEntry(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 4000})
-	fill(t, tab, 0, 0, 100, wire.ProtoTCP, EventSYN, EventACK) // idle when the defence is on
-	fill(t, tab, 70*Second, 100, 100, wire.ProtoTCP, EventSYN)
-	fill(t, tab, 70*Second, 200, 300, wire.ProtoTCP, EventSYN, EventACK, EventACK)
-	fill(t, tab, 70*Second, 500, 100, wire.ProtoTCP, EventSYN, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK)
+	fill(t, tab, 0, 0, 100, EventSYN, EventACK) // idle when the defence is on
+	fill(t, tab, 70*Second, 100, 100, EventSYN)
+	fill(t, tab, 70*Second, 200, 300, EventSYN, EventACK, EventACK)
+	fill(t, tab, 70*Second, 500, 100, EventSYN, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK, EventACK,
+		EventACK)
 	s := *DefaultSettings()
 	s.DropEntry = ModeAlways
 	tab.SetSettings(&s)
@@ -232,7 +228,8 @@ func TestDropEntry(t *testing.T) {
 		}
 		return true
 	})
-	if left["half-open"] != 0 || left["idle"] != 100 || left["many"] != 100 || left["three"] < 150 || left["three"] > 210 {
+	if left["half-open"] != 0 || left["idle"] != 100 || left["many"] != 100 || left["three"] < 150 ||
+		left["three"] > 210 {
 		t.Errorf("left are %v; want no half-open, 100 idle, 100 with many packets, about two thirds of 300", left)
 	}
 	reclaimAll(tab, 111*Second)

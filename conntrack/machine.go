@@ -30,7 +30,7 @@ type tcpRows [4][numTCP]State
 var (
 	tcpNormal = [numColumn]tcpRows{
 		columnIn: {
-			//NO  ES   SS   SR   FW   TW   CL   CW   LA   LI   SA
+			// NO ES   SS   SR   FW   TW   CL   CW   LA   LI   SA
 			{sSR, sES, sES, sSR, sSR, sSR, sSR, sSR, sSR, sSR, sSR}, // SYN
 			{sCL, sCW, sSS, sTW, sTW, sTW, sCL, sCW, sLA, sLI, sTW}, // FIN
 			{sES, sES, sSS, sES, sFW, sTW, sCL, sCW, sCL, sLI, sES}, // ACK
@@ -51,7 +51,7 @@ var (
 	}
 	tcpSecure = [numColumn]tcpRows{
 		columnIn: {
-			//NO  ES   SS   SR   FW   TW   CL   CW   LA   LI   SA
+			// NO ES   SS   SR   FW   TW   CL   CW   LA   LI   SA
 			{sSR, sES, sES, sSR, sSR, sSR, sSR, sSR, sSR, sSR, sSA},
 			{sCL, sCW, sSS, sTW, sTW, sTW, sCL, sCW, sLA, sLI, sSA},
 			{sES, sES, sSS, sSR, sFW, sTW, sCL, sCW, sCL, sLI, sSA},
@@ -79,7 +79,7 @@ type sctpRows [10][numSCTP]State
 // sctp_states).
 var sctpStates = [numColumn]sctpRows{
 	columnIn: {
-		//NO  I1   IN   CS   CR   CW   CO   CE   ES   SS   SR   SA   RJ   CL
+		// NO I1   IN   CS   CR   CW   CO   CE   ES   SS   SR   SA   RJ   CL
 		{cES, cI1, cIN, cCS, cCR, cCW, cCO, cCE, cES, cSS, cSR, cSA, cRJ, cCL}, // data
 		{cI1, cIN, cIN, cCS, cCR, cCW, cCO, cCE, cES, cSS, cSR, cSA, cIN, cIN}, // INIT
 		{cCW, cCW, cCW, cCS, cCR, cCO, cCO, cCE, cES, cSS, cSR, cSA, cRJ, cCL}, // INIT-ACK

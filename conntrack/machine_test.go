@@ -41,9 +41,15 @@ const (
 	// SCTP's table as changes; a state not named stays. "a..b" is a to b in the order
 	// of states.
 	sctpTable = `
-IN data NO>ES; init NO>I1 I1>IN RJ>IN CL>IN; initack NO,I1,IN>CW CW>CO; cecho NO>CR I1>IN CS>CR; cack NO>ES CE>ES; shut NO>SR ES>SR; shutack NO>CL I1>IN SS>CL SA>CL; shutcompl NO,I1,IN,SA>CL; error NO>CL CE>CL; abort all>CL CW>RJ
-OUT data NO>ES; init all>CW ES>ES; initack NO,I1,IN>CS; cecho NO,I1,IN,CS,CR,CW,CO,CE>CE; cack NO,I1,IN,CS,CR,CW,CO,CE>ES; shut NO..CE,ES>SS; shutack NO,I1,IN,CS,CR,SS,SR>SA; shutcompl NO>CL; error NO,I1,IN,CS,CR>CL; abort all>CL I1>RJ
-IN-ONLY data NO>ES CW>ES; init NO>I1 I1,CS,CR,CW,RJ,CL>IN; initack NO,I1,IN,CS,CR,CW>CE; cecho NO,I1,IN,CS,CR,CW>ES; cack NO,CS,CR,CO,CE>ES; shut NO>SR ES>SR; shutack NO>CL I1>IN ES,SS,SA>CL; shutcompl NO,I1,IN,CS,CR,SR,SA>CL; error NO>CL; abort all>CL CW>RJ`
+IN data NO>ES; init NO>I1 I1>IN RJ>IN CL>IN; initack NO,I1,IN>CW CW>CO; cecho NO>CR I1>IN CS>CR;
+    cack NO>ES CE>ES; shut NO>SR ES>SR; shutack NO>CL I1>IN SS>CL SA>CL; shutcompl NO,I1,IN,SA>CL;
+    error NO>CL CE>CL; abort all>CL CW>RJ
+OUT data NO>ES; init all>CW ES>ES; initack NO,I1,IN>CS; cecho NO,I1,IN,CS,CR,CW,CO,CE>CE;
+    cack NO,I1,IN,CS,CR,CW,CO,CE>ES; shut NO..CE,ES>SS; shutack NO,I1,IN,CS,CR,SS,SR>SA; shutcompl NO>CL;
+    error NO,I1,IN,CS,CR>CL; abort all>CL I1>RJ
+IN-ONLY data NO>ES CW>ES; init NO>I1 I1,CS,CR,CW,RJ,CL>IN; initack NO,I1,IN,CS,CR,CW>CE;
+    cecho NO,I1,IN,CS,CR,CW>ES; cack NO,CS,CR,CO,CE>ES; shut NO>SR ES>SR; shutack NO>CL I1>IN ES,SS,SA>CL;
+    shutcompl NO,I1,IN,CS,CR,SR,SA>CL; error NO>CL; abort all>CL CW>RJ`
 )
 
 var (
@@ -89,7 +95,8 @@ func TestTCPMachine(t *testing.T) {
 		for col := range numColumn {
 			var want strings.Builder
 			for ev := range 4 {
-				fmt.Fprintf(&want, "%s event %2d: %s\n", columns[col], int(EventSYN)+ev, strings.Join(next[col][ev], " "))
+				fmt.Fprintf(&want, "%s event %2d: %s\n", columns[col], int(EventSYN)+ev,
+					strings.Join(next[col][ev], " "))
 			}
 			fmt.Fprintf(&want, "%s event %2d:%s\n", columns[col], EventBare, strings.Repeat(" CL", numTCP))
 			got := matrix(m, col, TCPNone, TCPSynAck, tcpCodes, EventSYN, EventBare)
@@ -102,7 +109,7 @@ func TestTCPMachine(t *testing.T) {
 
 // TestSCTPMachine compares the SCTP machine with the changes above.
 func TestSCTPMachine(t *testing.T) {
-	for col, line := range strings.Split(strings.TrimSpace(sctpTable), "\n") {
+	for col, line := range strings.Split(strings.ReplaceAll(strings.TrimSpace(sctpTable), "\n    ", " "), "\n") {
 		line = strings.TrimPrefix(line, columns[col]+" ")
 		var want strings.Builder
 		for i, change := range strings.Split(line, "; ") {
@@ -164,8 +171,10 @@ func TestForeignEvents(t *testing.T) {
 // and which states are active.
 func TestStates(t *testing.T) {
 	const (
-		tcp  = "NONE 2, ESTABLISHED 900, SYN_SENT 120, SYN_RECV 60, FIN_WAIT 120, TIME_WAIT 120, CLOSE 10, CLOSE_WAIT 60, LAST_ACK 30, LISTEN 120, SYNACK 120"
-		sctp = "NONE 2, INIT1 4, INIT 61, C-SENT 61, C-REPLIED 61, C-WAIT 61, COOKIE 61, C-ECHOED 61, ESTABLISHED 900, S-SENT 61, S-RECEIVED 61, S-ACK-SENT 61, REJECTED 4, CLOSED 61"
+		tcp = "NONE 2, ESTABLISHED 900, SYN_SENT 120, SYN_RECV 60, FIN_WAIT 120, TIME_WAIT 120, " +
+			"CLOSE 10, CLOSE_WAIT 60, LAST_ACK 30, LISTEN 120, SYNACK 120"
+		sctp = "NONE 2, INIT1 4, INIT 61, C-SENT 61, C-REPLIED 61, C-WAIT 61, " +
+			"COOKIE 61, C-ECHOED 61, ESTABLISHED 900, S-SENT 61, S-RECEIVED 61, S-ACK-SENT 61, REJECTED 4, CLOSED 61"
 	)
 	timeouts := IPVSTimeouts()
 	for _, p := range []struct {

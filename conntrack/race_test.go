@@ -61,7 +61,8 @@ func TestInsertRace(t *testing.T) {
 			}
 			for worker := range workers {
 				if got[worker][i] == 0 || got[worker][i] != got[0][i] {
-					t.Fatalf("round %d: flow %d is conn %d for worker %d, %d for worker 0", round, i, got[worker][i], worker, got[0][i])
+					t.Fatalf("round %d: flow %d is conn %d for worker %d, %d for worker 0", round, i, got[worker][i],
+						worker, got[0][i])
 				}
 			}
 			tab.Worker(i % workers).Begin(Tick(round))
@@ -125,7 +126,10 @@ func TestStress(t *testing.T) {
 	} {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("%s/seed=%d", c.name, seed), func(t *testing.T) {
-			tab := newTestTable(t, Config{Max: c.max, Workers: c.workers, slack: c.slack, MaxServers: 32, Seed: seed | 1})
+			tab := newTestTable(t, Config{
+				Max: c.max, Workers: c.workers, slack: c.slack, MaxServers: 32,
+				Seed: seed | 1,
+			})
 			s := *DefaultSettings()
 			for i := range s.Timeouts {
 				s.Timeouts[i] = Tick(100 + 37*i)
@@ -356,7 +360,8 @@ func TestMemoryIsShared(t *testing.T) {
 		}
 	}
 	if s := tab.Stats(); s.InUse != 0 || s.Full != 0 || tab.firstUnused.Load() > touched {
-		t.Errorf("after all rounds: %+v, %d conns touched, %d after the first rounds", s, tab.firstUnused.Load(), touched)
+		t.Errorf("after all rounds: %+v, %d conns touched, %d after the first rounds", s, tab.firstUnused.Load(),
+			touched)
 	}
 }
 

@@ -129,15 +129,16 @@ func (w *Worker) LockSession(ref Ref) (n Session, busy bool) {
 }
 
 // LockNewSession gives a session to a conn that has none, and locks it. The caller must
-// initialize its state. 0: all are in use, or (busy) another worker was first, or the
-// conn has ended.
+// set up its state. 0: all are in use, or (busy) another worker was first, or the conn
+// has ended.
 func (w *Worker) LockNewSession(ref Ref) (n Session, busy bool) {
 	s, c := &w.t.sessions, &w.t.conns[ref]
 	if n = s.allocate(); n == 0 {
 		return 0, false
 	}
 	s.words[n].Store(uint64(ref)<<sessionShift | sessionBusy)
-	if id := c.serverSession.Load(); id>>sessionBits != 0 || !c.serverSession.CompareAndSwap(id, id|uint32(n)<<sessionBits) {
+	id := c.serverSession.Load()
+	if id>>sessionBits != 0 || !c.serverSession.CompareAndSwap(id, id|uint32(n)<<sessionBits) {
 		s.release(n)
 		return 0, true
 	}

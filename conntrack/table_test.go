@@ -51,7 +51,13 @@ func TestWalkAndFlush(t *testing.T) {
 // kept.
 func TestConfig(t *testing.T) {
 	for _, cfg := range []Config{
-		{Workers: -1}, {Workers: MaxWorkers + 1}, {Max: -1}, {Max: maxConns + 1}, {Memory: -5}, {Memory: 1000}, {MaxServers: -1},
+		{Workers: -1},
+		{Workers: MaxWorkers + 1},
+		{Max: -1},
+		{Max: maxConns + 1},
+		{Memory: -5},
+		{Memory: 1000},
+		{MaxServers: -1},
 	} {
 		if tab, err := NewTable(cfg); err == nil {
 			tab.Close()

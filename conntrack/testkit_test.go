@@ -6,7 +6,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-func v4(a, b, c, d byte) wire.Addr { return wire.AddrFrom4([]byte{a, b, c, d}) }
+// v4 is the address 10.b.0.d.
+func v4(b, d byte) wire.Addr { return wire.AddrFrom4([]byte{10, b, 0, d}) }
 
 func newTestTable(t testing.TB, cfg Config) *Table {
 	t.Helper()
@@ -26,15 +27,17 @@ func newTestTable(t testing.TB, cfg Config) *Table {
 func tcpEntry(i int) Entry {
 	return Entry{
 		Client: clientAddr(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
-		VIP: v4(10, 9, 0, 1), VPort: 80, Server: v4(10, 1, 0, byte(i%8)), SPort: 8080,
+		VIP: v4(9, 1), VPort: 80, Server: v4(1, byte(i%8)), SPort: 8080,
 		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8), ServiceID: 7,
 	}
 }
 
 // clientQuery and serverQuery are the queries of packets of e's flow.
 func clientQuery(e *Entry) Query {
-	return Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort,
-		Proto: e.Proto, Dir: DirIn, Template: e.Template}
+	return Query{
+		Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort,
+		Proto: e.Proto, Dir: DirIn, Template: e.Template,
+	}
 }
 
 func serverQuery(e *Entry) Query {

@@ -35,7 +35,8 @@ func TestTimedOut(t *testing.T) {
 				inactive += tab.Counts(id).Inactive.Load()
 			}
 			if now == 905*Second && (active != 0 || inactive != int32(reported)) {
-				t.Errorf("on %t: %d active and %d inactive conns after their time, %d reported", on, active, inactive, reported)
+				t.Errorf("on %t: %d active and %d inactive conns after their time, %d reported", on, active, inactive,
+					reported)
 			}
 		}
 		want := map[bool]int{true: MaxTimedOut}[on]

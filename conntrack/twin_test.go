@@ -32,7 +32,10 @@ func (tw *twin) insert(e Entry, parent *twinConn) *twinConn {
 	if c := tw.conns[key]; c != nil {
 		return c
 	}
-	c := &twinConn{entry: e, key: key, hop: e.ReturnHop, state: InitialState(e.Proto), deadline: tw.now + 3*Second, parent: parent}
+	c := &twinConn{
+		entry: e, key: key, hop: e.ReturnHop, state: InitialState(e.Proto), deadline: tw.now + 3*Second,
+		parent: parent,
+	}
 	if e.Template {
 		c.state, c.timeout, c.deadline, c.hop = TemplateNone, e.Timeout, tw.now+e.Timeout, 0
 	}
@@ -57,7 +60,8 @@ func (tw *twin) step(c *twinConn, dir Dir, ev Event) {
 	c.state = normalMachine[col][ev][c.state]
 	to := IPVSTimeouts()
 	c.deadline = tw.now + to[c.state]
-	if c.parent != nil && (c.state == TCPEstablished || c.state == SCTPEstablished || c.state == UDPNormal && c.replied) {
+	works := c.state == TCPEstablished || c.state == SCTPEstablished || c.state == UDPNormal && c.replied
+	if c.parent != nil && works {
 		c.parent.state = TemplateAssured
 	}
 }
@@ -197,7 +201,10 @@ func (x *twinRun) randomOp(w *Worker) {
 func (x *twinRun) compare() {
 	tw, listed := x.twin, map[Query]Snapshot{}
 	x.tab.Walk(nil, func(s *Snapshot) bool {
-		key := Query{Client: s.Client, Peer: s.VIP, ClientPort: s.ClientPort, PeerPort: s.VPort, Proto: s.Proto, Dir: DirIn, Template: s.Template}
+		key := Query{
+			Client: s.Client, Peer: s.VIP, ClientPort: s.ClientPort, PeerPort: s.VPort, Proto: s.Proto,
+			Dir: DirIn, Template: s.Template,
+		}
 		if _, twice := listed[key]; twice {
 			x.t.Fatalf("%+v is listed twice", key)
 		}
@@ -227,10 +234,13 @@ func (x *twinRun) compare() {
 		if !ok {
 			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-tw.now)
 		}
-		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children, !s.NoOutput)
-		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.hop, c.children, c.replied || c.entry.Method == MethodMasq)
+		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children,
+			!s.NoOutput)
+		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.hop, c.children,
+			c.replied || c.entry.Method == MethodMasq)
 		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
-			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want, c.deadline-tw.now)
+			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want,
+				c.deadline-tw.now)
 		}
 		switch {
 		case c.entry.Template:

@@ -71,7 +71,7 @@ func TestWheelTake(t *testing.T) {
 func TestManyDueAtOnce(t *testing.T) {
 	const due = 50000
 	tab := newTestTable(t, Config{Max: 2 * due})
-	fill(t, tab, 0, 0, due, wire.ProtoTCP, EventSYN)
+	fill(t, tab, 0, 0, due, EventSYN)
 	w, before, created := tab.Worker(0), tab.Stats(), 0
 	for batch := 0; ; batch++ {
 		w.Begin(61 * Second)

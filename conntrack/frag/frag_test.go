@@ -150,7 +150,8 @@ func TestQueueAgainstList(t *testing.T) {
 				used += int(q.entry(n).size)
 			}
 			if used > limits.Bytes || uint64(used) != q.write-q.start {
-				t.Fatalf("seed %d: %d bytes are queued of %d, %d by its own account", seed, used, limits.Bytes, q.write-q.start)
+				t.Fatalf("seed %d: %d bytes are queued of %d, %d by its own account", seed, used, limits.Bytes,
+					q.write-q.start)
 			}
 			for i := range q.sources {
 				if int(q.sources[i]) > limits.Source+4096 {
@@ -196,14 +197,16 @@ func TestFlowsOfManyWorkers(t *testing.T) {
 				if tab.Begin(&key, Range{End: 8}, now, conntrack.Second) == OK {
 					isNew[w]++
 				}
-				tab.Finish(&key, Flow{Disposition: Forward, SrcPort: port, DstPort: ^port, Server: uint32(port) * 3}, now)
+				tab.Finish(&key, Flow{Disposition: Forward, SrcPort: port, DstPort: ^port, Server: uint32(port) * 3},
+					now)
 				for range fragments {
 					i := 1 + rng.IntN(fragments)
 					flow, result := tab.Follow(&key, Range{Start: 8 * i, End: 8*i + 8}, now)
 					if result == OK {
 						isNew[w]++
 					}
-					if result != NoFlow && (flow.SrcPort != port || flow.DstPort != ^port || flow.Server != uint32(port)*3) {
+					if result != NoFlow && (flow.SrcPort != port || flow.DstPort != ^port ||
+						flow.Server != uint32(port)*3) {
 						t.Errorf("datagram %d has the flow %+v", d, flow)
 					}
 				}
@@ -298,7 +301,8 @@ func TestMemory(t *testing.T) {
 	tab := New(1, 0)
 	q := tab.Queue(0)
 	want := size(tab.sets)*int64(len(tab.sets)) + size(q.bytes)*int64(len(q.bytes)) +
-		size(q.entries)*int64(len(q.entries)) + size(q.lists)*int64(len(q.lists)) + size(q.sources)*int64(len(q.sources))
+		size(q.entries)*int64(len(q.entries)) +
+		size(q.lists)*int64(len(q.lists)) + size(q.sources)*int64(len(q.sources))
 	if got := Memory(1); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
