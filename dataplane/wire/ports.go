@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Ports of protocols that need more than a port of their own.
+// Ports of protocols that uvs handles specially.
 const (
 	PortFTPData      = 20   // RFC 959 section 5.2
 	PortFTP          = 21   // RFC 959 section 5.2

@@ -186,7 +186,8 @@ func tooLong(t *testing.T, w Testbed) {
 		wiretest.Check(t, got)
 		ip := wire.IPv4(got.Bytes()[14:])
 		if int(ip.TotalLen()) > 600 || ip.FragmentOffset() != len(whole) {
-			t.Errorf("fragment of %d bytes at %d, want at most 600 at %d", ip.TotalLen(), ip.FragmentOffset(), len(whole))
+			t.Errorf("fragment of %d bytes at %d, want at most 600 at %d", ip.TotalLen(), ip.FragmentOffset(),
+				len(whole))
 		}
 		whole = append(whole, ip[ip.HeaderLen():ip.TotalLen()]...)
 	}
