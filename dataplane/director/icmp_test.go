@@ -29,8 +29,8 @@ var families = []family{
 
 // Every ICMP error about a known flow reaches the end that sent what it quotes,
 // by every method, from either side, whatever it quotes of it and however its
-// checksum was made: quoting what that end sent, with checksums that are right
-// wherever they can be.
+// checksum was made. It quotes what that end sent, and its checksums are right
+// wherever they can be. An error whose own checksum is wrong is dropped.
 func TestErrorsOfKnownFlows(t *testing.T) {
 	bodies := []wiretest.Packet{
 		{Payload: make([]byte, 100)},
@@ -97,6 +97,11 @@ func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8
 		{0, about(fam.vip, fam.client, fam.router), ICMPErrorToServer, end, fam.client},
 		{1, about(fam.client, end, fam.inner), ICMPErrorToClient, fam.client, fam.vip},
 	} {
+		spoiled := in(way.port, way.packet)
+		spoiled.Bytes()[spoiled.Len()-1] ^= 1
+		if v := w.process(&spoiled); !partial && (v != DroppedBadICMPChecksum || spoiled.Out != wire.NoPort) {
+			t.Errorf("%s, with a wrong checksum: %s", name, v)
+		}
 		f := in(way.port, way.packet)
 		if v := w.process(&f); v != way.verdict || f.Out != 1-way.port {
 			t.Errorf("%s: %s by port %d, want %s", name, v, f.Out, way.verdict)
