@@ -79,7 +79,7 @@ func (w *Worker) processBatch(n int) error {
 			return err
 		}
 	}
-	if own := w.dir.Originate(table); len(own) > 0 {
+	if own := w.dir.Originate(); len(own) > 0 {
 		if _, err := w.link.Send(own); err != nil {
 			return err
 		}

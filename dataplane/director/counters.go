@@ -2,8 +2,8 @@ package director
 
 import "sync/atomic"
 
-// Counters of one server outlive every table. Each worker has a cache line of
-// its own and is its only writer; readers add the lines up.
+// Counters are those of one server and outlive every table. Each worker has a cache
+// line, which only it writes; readers add the lines up.
 type Counters struct{ shards []counterShard }
 
 type counterShard struct {
@@ -12,11 +12,11 @@ type counterShard struct {
 	_                                         [8]byte // fills the cache line
 }
 
-// Totals are counters added up over the workers. Bytes are those of the IP
-// packets as they came in (reference: IPVS counts IP total length).
+// Totals are counters added up over the workers. Bytes are total lengths of IP packets
+// as they came in (net/netfilter/ipvs/ip_vs_core.c, ip_vs_in_stats).
 type Totals struct {
 	Conns, InPkts, OutPkts, InBytes, OutBytes uint64
-	// Packets to the server that were too long for the way: not sent, and sent in
+	// Packets to the server that were longer than the MTU: refused, and sent in
 	// fragments.
 	TooBig, Split uint64
 }

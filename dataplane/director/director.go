@@ -5,54 +5,61 @@ import (
 	"uvs/conntrack/frag"
 	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
+	"uvs/fwd/reply"
 )
 
-// MaxBatch is the most frames Process takes at once. Sixteen and more make no
-// difference to sendmmsg; sixty-four let the table's memory misses overlap.
+// MaxBatch is the most frames that Process takes at once. From sixteen on the number
+// makes no difference to sendmmsg; sixty-four let memory misses of the connection
+// table overlap.
 const MaxBatch = 64
 
 // Director decides about the frames of one worker.
 type Director struct {
 	conns       *conntrack.Worker
 	frags       *frag.Table
-	queue       *frag.Queue // of fragments that came before their first
+	queue       *frag.Queue // fragments that came before the first of their datagram
 	worker      int
 	answerLimit limiter
-	probes      *originator
-	held        *heldFragments
+	held        heldFragments
+	probes      [maxProbes]wire.Frame
+	helper      helperContext
 
-	// Of the current batch.
+	// The current batch.
 	now     conntrack.Tick
 	table   *Table
 	packets [MaxBatch]packet
-	queries [MaxBatch]conntrack.Query // side by side, for one lookup of them all
-	quoted  [MaxBatch]wire.Packet
+	queries [MaxBatch]conntrack.Query // contiguous, so that one lookup takes them all
 
 	// Scratch for what would otherwise escape to the heap.
 	outer   wire.Packet // the tunnel packet that an ICMP error quotes
-	request packet      // the packet that a quoted one answers
+	request packet      // the request that a quoted reply answered
 	entry   conntrack.Entry
 	single  [1]conntrack.Query
-
-	helper helperContext
 }
 
-// packet is a frame with all that is known of it while the director decides.
+// packet is a frame and all that the director knows of it.
 type packet struct {
 	wire.Packet                  // what parsing found in the frame
 	frame       *wire.Frame      // rewritten in place
-	inner       *wire.Packet     // the packet that an ICMP error quotes
-	query       *conntrack.Query // which conn the packet, or the inner one, is of; Ref 0: none
+	query       *conntrack.Query // query.Ref is the conn of the packet, or of inner; 0: none
+	inner       wire.Packet      // the packet that an ICMP error quotes
 }
 
 // New makes the director of a worker over its parts of the connection table and
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
-	d := &Director{conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker, answerLimit: limiter{tokens: limitBurst}, probes: newOriginator(), held: new(heldFragments)}
+	d := &Director{
+		conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker,
+		answerLimit: limiter{tokens: limitBurst},
+	}
 	d.helper.d, d.helper.worker = d, helper.NewWorker(&d.helper)
 	for i := range d.packets {
-		d.packets[i].inner, d.packets[i].query = &d.quoted[i], &d.queries[i]
+		d.packets[i].query = &d.queries[i]
 	}
 	d.held.packet.query = new(conntrack.Query)
+	memory := make([]byte, maxProbes*reply.ProbeLen)
+	for i := range d.probes {
+		d.probes[i].Buf = memory[i*reply.ProbeLen:][:reply.ProbeLen]
+	}
 	return d
 }

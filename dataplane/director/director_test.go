@@ -287,7 +287,7 @@ func TestForgottenConn(t *testing.T) {
 	for range 100 { // turns without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate(w.table) {
+		for _, f := range w.dir.Originate() {
 			probes = append(probes, w.say(f))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"uvs/fwd/reply"
 )
 
-// established treats a client's packet that has a conn.
+// established handles a client's packet that has a conn.
 func (d *Director) established(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
@@ -16,17 +16,18 @@ func (d *Director) established(p *packet) Verdict {
 	server := d.table.server(c.ServerID())
 	switch {
 	case server.ID == 0:
-		return DroppedServerGone // for this turn only: the next has the newer table
-	case opensConn(p) && p.TCPFlags&wire.TCPAck == 0 && d.table.Settings.replacesConn(c, server, d.hasTemplate(c)): // with ACK it answers the server's SYN
+		return DroppedServerGone // another worker has a newer table; the next batch has it too
+	case opensConn(p) && p.TCPFlags&wire.TCPAck == 0 && // a SYN with ACK answers the server's
+		d.table.Settings.replacesConn(c, server, d.hasTemplate(c)):
 	case c.State() == conntrack.TCPForgotten:
-		return d.resetTimedOut(p)
+		return d.reset(p, RefusedForgotten)
 	case server.Available:
 		return d.toServer(p, server)
 	case !d.table.Settings.ExpireNoServer:
 		return DroppedServerGone
 	}
-	// The client begins anew, or its server was removed: the old conn is
-	// forgotten and this very packet is treated as if there never was one.
+	// The client begins a new connection, or its server was removed. The old conn
+	// ends, and this packet is handled as if there had been none.
 	d.conns.Expire(p.query.Ref)
 	p.query.Ref = 0
 	if d.isExpected(c) && d.lookup(p.query) && d.conns.Conn(p.query.Ref).Expectation() {
@@ -35,16 +36,17 @@ func (d *Director) established(p *packet) Verdict {
 	return d.newConn(p)
 }
 
-// replacesConn says whether a SYN on a conn means a new connection rather than the
-// same SYN again (reference 3.6, step 1). placed: its parent says which server it has.
+// replacesConn reports whether a SYN on a conn begins a new connection rather than
+// repeats the old SYN (net/netfilter/ipvs/ip_vs_core.c, is_new_conn_expected). placed:
+// a template chose the server, and would choose it again.
 func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) bool {
 	if r.ExpireNoServer && (server.Weight == 0 || server.Down) {
 		return true
 	}
-	if c.State() == conntrack.TCPForgotten { // without reset_forgotten there was no conn
+	if c.State() == conntrack.TCPForgotten { // without reset_forgotten it would have ended
 		return true
 	}
-	if r.ReuseMode == 0 || placed { // its parent would have it back
+	if r.ReuseMode == 0 || placed {
 		return false
 	}
 	switch c.State() {
@@ -56,15 +58,15 @@ func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) 
 	return false
 }
 
-// toServer counts a client's packet, moves the conn's state and sends the frame
-// on by the server's method.
+// toServer counts a client's packet, steps its conn's state and transmits it by the
+// conn's method.
 func (d *Director) toServer(p *packet, server *Server) Verdict {
 	c := d.conns.Conn(p.query.Ref)
-	if back := packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In); c.ReturnHop() != back {
+	if hop := p.returnHop(); c.ReturnHop() != hop {
 		if v := d.table.martianMAC(p); v != NotOurs {
 			return v
 		}
-		c.SetReturnHop(back)
+		c.SetReturnHop(hop)
 	}
 	server.Counters.shards[d.worker].in(p.Len)
 	if p.Fragment != wire.FragmentLater {
@@ -73,14 +75,13 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
 		return d.refuse(p, reply.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
-	way := &server.NextHop
-	switch way.State {
+	switch server.NextHop.State {
 	case NoRoute:
 		return d.refuse(p, reply.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case Unresolved:
 		return DroppedNoNeighbour
 	}
-	if c.Helped() { // what does not get this far does not count as said
+	if c.Helped() { // last, so that helpers see only text that goes on
 		if v, ok := d.runHelper(conntrack.DirIn, p, server); !ok {
 			return v
 		}
@@ -89,14 +90,14 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 	return d.transmit(p, c, server)
 }
 
-// fromServer treats a server's packet that has a conn.
+// fromServer handles a server's packet that has a conn.
 func (d *Director) fromServer(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
 		return d.matchServerExpectation(p)
 	}
 	if c.State() == conntrack.TCPForgotten {
-		return d.resetTimedOut(p)
+		return d.reset(p, RefusedForgotten)
 	}
 	server := d.table.server(c.ServerID())
 	if server.Counters != nil {
@@ -121,8 +122,8 @@ func (d *Director) fromServer(p *packet) Verdict {
 	if verdict == ReturnedMasq && crcSpansFragments(p, p.SrcPort, vport) {
 		return DroppedFragmentSCTP
 	}
-	way := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
-	if v, ok := d.route(p, &way, vip, verdict); !ok {
+	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
+	if v, ok := d.route(p, &hop, vip, verdict); !ok {
 		return v
 	}
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
@@ -134,7 +135,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 	return verdict
 }
 
-// event is what a packet means to its conn's state.
+// event returns what a packet means to the state of its conn.
 func event(p *packet) conntrack.Event {
 	switch p.Proto {
 	case wire.ProtoTCP:
@@ -145,9 +146,9 @@ func event(p *packet) conntrack.Event {
 	return conntrack.EventData
 }
 
-// sctpEvent reads the first chunk's type, and the second's, of an SCTP packet
-// (RFC 9260 section 3.1: a 12-byte common header, then chunks of a 4-byte
-// header with the length in its last two bytes, padded to four).
+// sctpEvent reads the types of the first two chunks of an SCTP packet. RFC 9260 section
+// 3: a common header of 12 bytes, then chunks with a header of 4 bytes; its last two
+// are the chunk's length, which is padded to 4 bytes.
 func sctpEvent(p *packet) conntrack.Event {
 	b := p.frame.Bytes()[min(int(p.L4)+12, p.frame.Len()):]
 	if len(b) < 4 {
@@ -160,7 +161,7 @@ func sctpEvent(p *packet) conntrack.Event {
 	return conntrack.SCTPEvent(first, next)
 }
 
-// opensConn says whether a packet asks for a new connection: a SYN, an SCTP INIT.
+// opensConn reports whether a packet asks for a new connection: a SYN or an SCTP INIT.
 func opensConn(p *packet) bool {
 	switch p.Proto {
 	case wire.ProtoTCP:
@@ -171,7 +172,8 @@ func opensConn(p *packet) bool {
 	return false
 }
 
-// abortsConn says whether a packet ends a connection at once: an RST, an SCTP ABORT.
+// abortsConn reports whether a packet ends a connection at once: an RST or an SCTP
+// ABORT.
 func abortsConn(p *packet) bool {
 	return p.Proto == wire.ProtoTCP && p.TCPFlags&wire.TCPRst != 0 ||
 		p.Proto == wire.ProtoSCTP && sctpEvent(p) == conntrack.EventAbort

@@ -108,12 +108,10 @@ func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 // evictOldData expires an old data connection between the endpoints of the one that a
 // server is to open. It returns false if the old connection is in use.
 func (d *Director) evictOldData(n *conntrack.Entry) bool {
-	d.single[0] = conntrack.Query{
+	ref := d.find(conntrack.Query{
 		Proto: n.Proto, Dir: conntrack.DirIn,
 		Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
-	}
-	d.conns.Lookup(d.single[:])
-	ref := d.single[0].Ref
+	})
 	if ref == 0 || d.conns.Conn(ref).Expectation() {
 		return true
 	}
@@ -151,9 +149,7 @@ func (h *helperContext) cancelActive(c *conntrack.Conn) {
 // cancel expires the expectation that a query finds, if it is this control
 // connection's.
 func (h *helperContext) cancel(q conntrack.Query) {
-	h.d.single[0] = q
-	h.d.conns.Lookup(h.d.single[:])
-	if ref := h.d.single[0].Ref; ref != 0 {
+	if ref := h.d.find(q); ref != 0 {
 		if e := h.d.conns.Conn(ref); e.Expectation() && e.Control() == h.ref {
 			h.d.conns.Expire(ref)
 		}

@@ -6,24 +6,19 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Fragments. Only the first of a datagram has ports. It is decided about like
-// any packet and leaves a flow (frag.Flow); the others are given its ports
-// and go the way these say, each on its own: nothing is put together. Those that
-// come before the first wait for it in copies (frag.Queue).
-
-// firstFragment decides about the first fragment of a datagram and leaves a note for the
-// others.
+// firstFragment decides about the first fragment of a datagram and records where the
+// others go.
 func (d *Director) firstFragment(p *packet) Verdict {
 	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportLength
 	if !headers || !d.addressedToUs(p) || !d.table.mayBeOurs(p) {
 		return d.decide(p)
 	}
-	x, ok := wire.ParseFragment(p.frame, &p.Packet)
+	info, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return DroppedFragmentBad
 	}
-	key := fragmentKey(p, x.ID)
-	switch d.frags.Begin(&key, rangeOf(&x), d.now, d.table.Settings.FragmentTime) {
+	key := fragmentKey(p, info.ID)
+	switch d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime) {
 	case frag.NoFlow:
 		return DroppedFragmentLimit
 	case frag.Duplicate:
@@ -41,25 +36,25 @@ func (d *Director) firstFragment(p *packet) Verdict {
 	return v
 }
 
-// laterFragment treats a fragment other than the first: it follows the first, or waits
-// for it.
+// laterFragment handles a fragment that is not the first: it follows the first, or
+// waits for it.
 func (d *Director) laterFragment(p *packet) Verdict {
-	x, ok := wire.ParseFragment(p.frame, &p.Packet)
+	info, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return DroppedFragmentBad
 	}
-	key := fragmentKey(p, x.ID)
-	v := d.followFirst(p, &key, &x)
+	key := fragmentKey(p, info.ID)
+	v := d.followFirst(p, &key, &info)
 	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Hold) {
 		return DroppedFragmentLimit
 	}
 	return v
 }
 
-// followFirst sends a fragment after the first of its datagram. HeldFragment: nobody
-// knows where that goes, yet.
-func (d *Director) followFirst(p *packet, key *frag.Key, x *wire.FragmentInfo) Verdict {
-	flow, result := d.frags.Follow(key, rangeOf(x), d.now)
+// followFirst sends a fragment where the first of its datagram went. HeldFragment: the
+// first has not come.
+func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo) Verdict {
+	flow, result := d.frags.Follow(key, rangeOf(info), d.now)
 	switch {
 	case result == frag.NoFlow:
 		return HeldFragment
@@ -82,7 +77,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, x *wire.FragmentInfo) V
 	}
 	switch {
 	case q.Ref != 0 && d.conns.Conn(q.Ref).Expectation():
-		return DroppedFragment // the first would have met it
+		return DroppedFragment // the first would have made it a conn
 	case q.Ref != 0 && q.Dir == conntrack.DirOut:
 		return d.fromServer(p)
 	case q.Ref != 0:
@@ -94,7 +89,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, x *wire.FragmentInfo) V
 	case d.table.fromServerAddr(p):
 		return d.unmatchedReply(p)
 	}
-	return DroppedFragment // its conn has ended meanwhile
+	return DroppedFragment // the conn of the first has ended
 }
 
 // followConn sends a client's fragment to the server of its conn.
@@ -107,8 +102,8 @@ func (d *Director) followConn(p *packet) Verdict {
 	return d.toServer(p, server)
 }
 
-// followOnePacket sends a client's fragment to the server that was picked for the
-// first, of which one-packet scheduling left no conn, by a conn of the same kind.
+// followOnePacket sends a client's fragment to the server of the first. One-packet
+// scheduling left no conn, so it makes another.
 func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
 	server := d.table.server(id)
 	if !server.Available {
@@ -128,22 +123,23 @@ func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
 	return d.toServer(p, server)
 }
 
-// followOutbound sends a server's fragment as from the service, as the first was, of
-// whose call one-packet scheduling left no conn.
+// followOutbound sends a server's fragment with the service's address, as the first was
+// sent. One-packet scheduling left no conn of it.
 func (d *Director) followOutbound(p *packet) Verdict {
-	origin, ok := d.table.replyService(p)
+	svc, ok := d.table.replyService(p)
 	if !ok {
 		return DroppedServerGone
 	}
-	return d.onePacketReply(p, &origin)
+	return d.onePacketReply(p, &svc)
 }
 
-// rangeOf is what a fragment has of its datagram.
-func rangeOf(x *wire.FragmentInfo) frag.Range {
-	return frag.Range{Start: x.Start, End: x.End, Last: !x.More}
+// rangeOf returns which bytes of its datagram a fragment has.
+func rangeOf(info *wire.FragmentInfo) frag.Range {
+	return frag.Range{Start: info.Start, End: info.End, Last: !info.More}
 }
 
-// fragmentKey is what the fragment has in common with those of its datagram.
+// fragmentKey returns what the fragments of a datagram have in common (RFC 791 section
+// 3.2, RFC 8200 section 4.5).
 func fragmentKey(p *packet, id uint32) frag.Key {
 	key := frag.Key{Src: p.Src, Dst: p.Dst, ID: id}
 	if !p.IPv6 {
@@ -152,7 +148,7 @@ func fragmentKey(p *packet, id uint32) frag.Key {
 	return key
 }
 
-// disposition is what the first fragment's verdict means for the others.
+// disposition returns what the first fragment's verdict means for the others.
 func disposition(v Verdict) frag.Disposition {
 	switch v {
 	case NotOurs:
@@ -163,13 +159,12 @@ func disposition(v Verdict) frag.Disposition {
 	return frag.Drop
 }
 
-// mayBeOurs says whether a fragment may be of a flow of ours, as far as can be
-// told without ports.
+// mayBeOurs reports whether a fragment may be of a flow of ours, as far as its
+// addresses show.
 func (t *Table) mayBeOurs(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
 
-// fromServerAddr says whether answers of servers come from the packet's source, by
-// whatever port. The guard keeps later fragments from there away from the host
-// unless it let the first pass.
+// fromServerAddr reports whether the packet comes from an address of servers. The guard
+// keeps later fragments from there away from the host, unless it let the first pass.
 func (t *Table) fromServerAddr(p *packet) bool {
 	if t.ServerAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
 		return true
@@ -185,67 +180,65 @@ func (t *Table) fromServerAddr(p *packet) bool {
 	return false
 }
 
-// heldFragments brings fragments that were held together with what became of their
-// first.
+// heldFragments sends fragments that waited for their first once that has come.
 type heldFragments struct {
-	// frames are to be sent after those of the batch; behind them is room for the
-	// originator's.
+	// frames[:n] are to be sent after those of the batch. Originate appends its probes.
 	frames [maxReleased + maxProbes]wire.Frame
 	n      int
 
-	firsts  [MaxBatch]frag.Key // of firsts noted in this batch
+	firsts  [MaxBatch]frag.Key // first fragments of this batch
 	nFirsts int
 
-	onePacketServer uint32 // server of the last packet of a one-packet service, to it or from it
+	onePacketServer uint32 // of the current packet, if of a one-packet service; 0: not
 	key             frag.Key
 	packet          packet
 }
 
 const (
-	// maxReleased bounds the held fragments sent in one turn; the rest follow in
-	// the next ones.
+	// maxReleased bounds the held fragments that are sent with one batch; the rest
+	// follow with the next.
 	maxReleased = 2 * MaxBatch
-	// lookupsPerBatch is how many held fragments a turn looks up whose first may have come
-	// to another worker. A full hold is gone through in 64 turns.
+	// lookupsPerBatch is how many held fragments a batch looks up, because another
+	// worker may have got their first. 64 batches go through a full queue.
 	lookupsPerBatch = 64
 )
 
-// reset forgets the last batch.
-func (r *heldFragments) reset() { r.n, r.nFirsts = 0, 0 }
+// reset begins a batch.
+func (held *heldFragments) reset() { held.n, held.nFirsts = 0, 0 }
 
-// remember remembers a datagram whose first fragment has left a note.
-func (r *heldFragments) remember(key *frag.Key) {
-	r.firsts[r.nFirsts] = *key
-	r.nFirsts++
+// remember notes a datagram whose first fragment came in this batch.
+func (held *heldFragments) remember(key *frag.Key) {
+	held.firsts[held.nFirsts] = *key
+	held.nFirsts++
 }
 
-// sendHeld sends held fragments after their firsts: those that came with this
-// batch, and those noted since by other workers. behind says that there is more.
-func (d *Director) sendHeld() (behind bool) {
-	r := d.held
-	behind = d.queue.Expire(d.now)
-	for i := range r.firsts[:r.nFirsts] {
-		d.releaseDatagram(&r.firsts[i])
+// sendHeld sends held fragments whose firsts came in this batch, or since the last to
+// other workers. pending reports that there are more.
+func (d *Director) sendHeld() (pending bool) {
+	held := &d.held
+	pending = d.queue.Expire(d.now)
+	for i := range held.firsts[:held.nFirsts] {
+		d.releaseDatagram(&held.firsts[i])
 	}
 	for range min(lookupsPerBatch, d.queue.Len()) {
 		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
-			r.key = *key
-			d.releaseDatagram(&r.key)
+			held.key = *key
+			d.releaseDatagram(&held.key)
 		}
 	}
-	return behind || r.n == maxReleased
+	return pending || held.n == maxReleased
 }
 
-// releaseDatagram sends the held fragments of a datagram as far as there is room.
+// releaseDatagram sends the held fragments of a datagram, as far as there is room.
 func (d *Director) releaseDatagram(key *frag.Key) {
-	r := d.held
-	for r.n < maxReleased {
-		f := &r.frames[r.n]
+	held := &d.held
+	for held.n < maxReleased {
+		f := &held.frames[held.n]
 		if !d.queue.Pop(f, key) {
 			return
 		}
 		if d.releaseFragment(f, key); f.Out != wire.NoPort {
-			r.n++
+			held.n++
 			d.queue.Sent.Add(1)
 		} else {
 			d.queue.Stopped.Add(1)
@@ -253,18 +246,18 @@ func (d *Director) releaseDatagram(key *frag.Key) {
 	}
 }
 
-// releaseFragment decides about a fragment that was held.
+// releaseFragment decides about a held fragment.
 func (d *Director) releaseFragment(f *wire.Frame, key *frag.Key) {
 	p := &d.held.packet
 	p.frame = f
 	wire.Parse(f, &p.Packet)
-	x, ok := wire.ParseFragment(p.frame, &p.Packet)
+	info, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
 		return
 	}
-	// What was left to the host for its first fragment's sake has been kept from
-	// it until that came.
-	if v := d.followFirst(p, key, &x); v == NotOurs && d.table.fromServerAddr(p) && !d.table.FIB.IsLocal(p.Dst) {
+	// The guard kept this fragment from the host while its first was unknown. If that
+	// was the host's, the fragment must be routed now.
+	if v := d.followFirst(p, key, &info); v == NotOurs && d.table.fromServerAddr(p) && !d.table.FIB.IsLocal(p.Dst) {
 		d.routeUnchanged(p)
 	}
 }

@@ -74,7 +74,7 @@ func TestFragmentFlood(t *testing.T) {
 				}
 				w.now++ // 64 fragments a millisecond
 				w.dir.Process(w.now, w.table, batch[:], w.verdicts[:])
-				w.dir.Originate(w.table)
+				w.dir.Originate()
 				for _, v := range w.verdicts {
 					counts[v]++
 				}

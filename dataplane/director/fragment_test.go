@@ -27,7 +27,7 @@ func (w *world) oneByOne(frames ...wire.Frame) (out []wire.Frame, verdicts []Ver
 
 // leaving are the frames of a batch that leave, and what the director adds.
 func (w *world) leaving(d *Director, batch []wire.Frame) (out []wire.Frame) {
-	for _, f := range append(slices.Clone(batch), d.Originate(w.table)...) {
+	for _, f := range append(slices.Clone(batch), d.Originate()...) {
 		if f.Out != wire.NoPort {
 			f.Buf = slices.Clone(f.Buf) // what was held is good until the next turn
 			out = append(out, f)

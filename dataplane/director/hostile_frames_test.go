@@ -134,7 +134,7 @@ func TestHostileFrames(t *testing.T) {
 			for i := range batch {
 				w.judge(&before[i], &batch[i], w.verdicts[i])
 			}
-			w.dir.Originate(w.table)
+			w.dir.Originate()
 		}
 		batchDoesNotAllocate(t, w, method, "hostile", batch)
 	}

@@ -8,9 +8,9 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// relayError sends an ICMP error about a known flow to the end that sent the
-// quoted packet. It is counted with the flow's packets but moves neither state
-// nor timer (reference 5.7).
+// relayError sends an ICMP error about a known flow to the end that sent the quoted
+// packet. Counters of the flow count it, but it moves neither state nor timer
+// (net/netfilter/ipvs/ip_vs_core.c, ip_vs_in_icmp).
 func (d *Director) relayError(p *packet) Verdict {
 	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum
@@ -33,16 +33,16 @@ func (d *Director) relayError(p *packet) Verdict {
 		}
 	}
 	vip, vport := c.VIP()
-	way := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
-	v, ok := d.route(p, &way, vip, ICMPErrorToClient)
+	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
+	v, ok := d.route(p, &hop, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodMasq {
-		fwd.ErrorFromServer(p.frame, &p.Packet, p.inner, vip, vport)
+		fwd.ErrorFromServer(p.frame, &p.Packet, &p.inner, vip, vport)
 	}
 	return v
 }
 
-// errorToServer sends a client-side error about a reply to the server, by the
-// method its packets take.
+// errorToServer sends an error about a reply from the clients' side to the server, by
+// the conn's method.
 func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	switch {
 	case !server.Available:
@@ -59,7 +59,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	switch c.Method() {
 	case conntrack.MethodMasq:
 		addr, port := c.Server()
-		fwd.ErrorToServer(p.frame, &p.Packet, p.inner, addr, port)
+		fwd.ErrorToServer(p.frame, &p.Packet, &p.inner, addr, port)
 	case conntrack.MethodTunnel:
 		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
@@ -73,11 +73,10 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	return ICMPErrorToServer
 }
 
-// tunnelError treats an ICMP error about a packet of our own tunnels: one to the
-// end that is ours, about what we sent to a server. Path MTUs are learned from it
-// even if it quotes no more than RFC 792 demands, eight bytes behind the outer
-// header, which do not say whose the packet inside was. ok is false, and nothing
-// done, for any other error.
+// tunnelError handles an ICMP error about a packet of our own tunnels: one to our end,
+// about what we sent to a server. It learns path MTUs from any such error. Some quote
+// only the eight bytes behind the outer header that RFC 792 demands, which do not show
+// whose packet was inside. ok is false, and nothing is done, for any other error.
 func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
 	if !d.addressedToUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
@@ -97,13 +96,14 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	return d.relayTunnelError(p, &server.Tunnel, tooBig), true
 }
 
-// relayTunnelError tells the client whose packet was in the tunnel packet that error p
-// is about. Noted is what it need not know: what comes next will be fragmented,
-// or nobody is known who sent it.
+// relayTunnelError passes an error about a tunnel on to the client whose packet was
+// inside. ICMPErrorNoted: the client need not know, because its next packets will be
+// fragmented, or the client is not known.
 func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
-	in := p.inner
+	in := &p.inner
 	at, ok := tun.QuotedInner(p.frame, &d.outer)
-	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone || in.Fragment == wire.FragmentLater || !ofConn(in) {
+	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone ||
+		in.Fragment == wire.FragmentLater || !ofConn(in) {
 		return ICMPErrorNoted
 	}
 	if fillQuery(p.query, in, true); !d.lookup(p.query) {
@@ -121,21 +121,22 @@ func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) 
 			return ICMPErrorNoted
 		}
 	}
-	way := d.table.FIB.ReturnHop(in.Src, c.ReturnHop())
+	hop := d.table.FIB.ReturnHop(in.Src, c.ReturnHop())
 	switch {
-	case way.State != Resolved:
+	case hop.State != Resolved:
 		return DroppedNoNeighbour
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case !reply.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), way.MTU):
+	case !reply.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), hop.MTU):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()
-	way.Link.Apply(p.frame)
+	hop.Link.Apply(p.frame)
 	return ICMPErrorToClient
 }
 
-// quotedTunnel is the name of the tunnel that a quoted packet went by.
+// quotedTunnel returns the key in Table.Tunnels of the tunnel that a quoted packet
+// took.
 func quotedTunnel(outer *wire.Packet) Endpoint {
 	key := Endpoint{Addr: outer.Dst, Proto: outer.Proto, Port: outer.DstPort}
 	if outer.Proto == wire.ProtoIPv6 {
@@ -144,9 +145,9 @@ func quotedTunnel(outer *wire.Packet) Endpoint {
 	return key
 }
 
-// unmatchedError treats an ICMP error about a flow we do not know. Under
-// schedule_icmp one about a service's reply is scheduled. If it quotes a packet to
-// an end the guard hides from the host, we route it on unchanged.
+// unmatchedError handles an ICMP error about a flow without a conn. Under schedule_icmp
+// an error about a service's reply is scheduled. An error about a packet to a server's
+// port, which the guard hides from the host, is routed unchanged.
 func (d *Director) unmatchedError(p *packet) Verdict {
 	if d.table.Settings.ScheduleICMP && p.query.Dir == conntrack.DirIn && p.inner.HasPorts() {
 		if v, ok := d.scheduleError(p); ok {
@@ -159,15 +160,15 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 	return d.untracked(p)
 }
 
-// scheduleError gives an ICMP error about a service's reply to the server that
-// the client's next packet would go to: where several directors share a VIP and
-// schedule alike, that is the server that sent it (schedule_icmp). The conn is
-// forgotten after two seconds, that of a UDP flow at once, unless the client is
-// heard of. ok is false if what is quoted is of no service.
+// scheduleError sends an ICMP error about a service's reply to the server that the
+// client's next packet would go to (schedule_icmp). Where several directors share a VIP
+// and schedule alike, that server sent the reply. The conn ends after two seconds, of
+// UDP at once, unless the client sends. ok is false if the quoted packet is of no
+// service.
 func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	request := &d.request
-	*request = packet{Packet: *p.inner, frame: p.frame, query: p.query}
-	request.Src, request.Dst, request.SrcPort, request.DstPort = p.inner.Dst, p.inner.Src, p.inner.DstPort, p.inner.SrcPort
+	*request = packet{Packet: p.inner, frame: p.frame, query: p.query}
+	request.Src, request.SrcPort, request.Dst, request.DstPort = p.inner.Dst, p.inner.DstPort, p.inner.Src, p.inner.SrcPort
 	svc := d.table.service(request)
 	switch {
 	case svc == nil:
@@ -181,12 +182,12 @@ func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	if d.conns.DropPacket() {
 		return DroppedDefence, true
 	}
-	server, v := d.admit(svc, request, request.Proto == wire.ProtoUDP)
+	server, refused := d.admit(svc, request, request.Proto == wire.ProtoUDP)
 	switch {
-	case v == RefusedNoServer:
+	case refused == RefusedNoServer:
 		return DroppedUnanswered, true // errors are never answered with errors
 	case server == nil:
-		return v, true
+		return refused, true
 	}
 	return d.errorToServer(p, d.conns.Conn(p.query.Ref), server), true
 }

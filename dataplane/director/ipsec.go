@@ -2,19 +2,19 @@ package director
 
 import "uvs/dataplane/wire"
 
-// ESP and AH have no ports and are never scheduled. They follow the flow of IKE,
-// UDP from port 500 to port 500 (RFC 7296 section 2), that their two ends
-// negotiated over, to its server and by its method, and keep it alive (reference
-// 3.3). NAT changes their addresses only, which AH's own check does not survive.
-// IPsec in UDP (port 4500, RFC 3948) is a service like any other.
+// ESP and AH have no ports and are never scheduled. They follow the conn of the IKE
+// flow between the same two hosts, UDP from port 500 to port 500 (RFC 7296 section 2),
+// and keep it alive (net/netfilter/ipvs/ip_vs_proto_ah_esp.c). NAT changes only their
+// addresses, which breaks AH's integrity check. IPsec in UDP (port 4500, RFC 3948) is a
+// service like any other.
 
 func isIPsec(proto uint8) bool { return proto == wire.ProtoESP || proto == wire.ProtoAH }
 
-// ofConn reports whether p belongs to a conn, rather than being about one.
+// ofConn reports whether p is a packet of a conn, rather than about one.
 func ofConn(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 
-// noIKE treats ESP or AH to a VIP that follows no flow: it is kept from the host
-// where IKE is a service, and the host's elsewhere, if the host holds the VIP.
+// noIKE handles ESP or AH to a VIP without a conn of IKE. The host does not get it
+// where IKE is a service, or if the VIP is ours.
 func (t *Table) noIKE(p *packet) Verdict {
 	key := Endpoint{Addr: p.Dst, Port: wire.PortIKE, Proto: wire.ProtoUDP}
 	every := Endpoint{Addr: p.Dst, Proto: wire.ProtoUDP}

@@ -8,15 +8,15 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Marks are the rules that give packets a mark, and the services of marks. They
-// stand in for netfilter's MARK target: frames reach us before netfilter.
+// Marks are the rules that mark packets, and the services of marks. They stand in for
+// netfilter's MARK target, because frames reach us before netfilter.
 type Marks struct {
-	// Rules in the order they were added. As with `iptables -j MARK`, which goes
-	// on after it matched, the last rule that matches decides.
+	// Rules are in the order in which they were added. The last that matches decides,
+	// as with `iptables -j MARK`, which continues after a match.
 	Rules    []MarkRule
 	Services map[MarkKey]*Service
-	// Nets are the destinations of rules whose mark has a service: all addresses
-	// for a rule without one.
+	// Nets are the destinations of rules whose mark has a service. A rule without a
+	// destination has all addresses.
 	Nets *bart.Lite
 }
 
@@ -26,7 +26,7 @@ type MarkKey struct {
 	IPv6 bool
 }
 
-// MarkRule gives a mark to the packets that match all of it.
+// MarkRule marks the packets that match all of it.
 type MarkRule struct {
 	Src, Dst           netip.Prefix     // 0.0.0.0/0 or ::/0 for any of the family
 	SrcPorts, DstPorts []wire.PortRange // nil: any
@@ -42,20 +42,21 @@ type ServerRange struct {
 	Ports wire.PortRange
 }
 
-// service finds the service of a packet's mark; nil: it has none.
+// service returns the service of a packet's mark; nil: none.
 func (m *Marks) service(p *packet) *Service {
 	src, dst := p.Src.Netip(), p.Dst.Netip()
 	for i := len(m.Rules) - 1; i >= 0; i-- {
 		r := &m.Rules[i]
-		if r.Dst.Contains(dst) && r.Src.Contains(src) && (r.Proto == 0 || r.Proto == p.Proto) &&
-			(r.In == wire.NoPort || r.In == p.frame.In) && within(r.DstPorts, p.DstPort) && within(r.SrcPorts, p.SrcPort) {
+		if r.Dst.Contains(dst) && r.Src.Contains(src) &&
+			(r.Proto == 0 || r.Proto == p.Proto) && (r.In == wire.NoPort || r.In == p.frame.In) &&
+			within(r.DstPorts, p.DstPort) && within(r.SrcPorts, p.SrcPort) {
 			return m.Services[MarkKey{r.Mark, p.IPv6}]
 		}
 	}
 	return nil
 }
 
-// within says whether a port is in one of the ranges, or there are none.
+// within reports whether a port is in one of the ranges, or there are none.
 func within(list []wire.PortRange, port uint16) bool {
 	for _, r := range list {
 		if r.Contains(port) {
@@ -65,7 +66,7 @@ func within(list []wire.PortRange, port uint16) bool {
 	return list == nil
 }
 
-// contains says whether an end is in the span.
+// contains reports whether an endpoint is in the range.
 func (s *ServerRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
 	return s.Proto == proto && s.Ports.Contains(port) && s.Net.Contains(addr)
 }

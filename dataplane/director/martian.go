@@ -5,10 +5,7 @@ import (
 	"uvs/fwd"
 )
 
-// This file names what is odd about frames that are sound. docs/packets.md has
-// the rules.
-
-// martian says why no client can have sent this frame to a VIP; NotOurs: one can.
+// martian returns why no client can have sent this frame to a VIP; NotOurs: one can.
 func (t *Table) martian(p *packet) Verdict {
 	if _, vip := t.VIPs[p.Src]; vip {
 		return DroppedSourceVIP
@@ -27,8 +24,8 @@ var sourceVerdicts = [fwd.NumScope]Verdict{
 	fwd.ScopeReserved:    DroppedSourceReserved,
 }
 
-// martianMAC says why nothing may be sent back to where the frame came from: a group
-// of machines, which cannot send, or ourselves. NotOurs: it may.
+// martianMAC returns why nothing may be sent to where the frame came from: that is a
+// group, which cannot send, or ourselves. NotOurs: it may.
 func (t *Table) martianMAC(p *packet) Verdict {
 	src := wire.Ethernet(p.frame.Bytes()).Src()
 	switch {
@@ -40,7 +37,7 @@ func (t *Table) martianMAC(p *packet) Verdict {
 	return NotOurs
 }
 
-// notToUs treats an IP packet that is not to our hardware address alone.
+// notToUs handles an IP packet that is not addressed to us alone.
 func (t *Table) notToUs(p *packet) Verdict {
 	switch {
 	case t.martianMAC(p) == DroppedSourceMACOwn:

@@ -7,7 +7,7 @@ import (
 	"uvs/sched"
 )
 
-// newConn treats a packet to a VIP that has no conn.
+// newConn handles a packet to a VIP that has no conn.
 func (d *Director) newConn(p *packet) Verdict {
 	if isIPsec(p.Proto) {
 		return d.table.noIKE(p)
@@ -35,12 +35,12 @@ func (d *Director) newConn(p *packet) Verdict {
 	return d.toServer(p, server)
 }
 
-// noService treats a packet to a VIP and port without a service: the host's, if
-// the host holds the address, else refused as a host would.
+// noService handles a packet to a VIP and port without a service. It is the host's if
+// the host holds the address; else it is refused, as a host would refuse it.
 func (d *Director) noService(p *packet) Verdict {
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
-	case !ok: // in the net of a rule
+	case !ok: // in the net of a mark rule
 		return d.unmatchedReply(p)
 	case !vip.Ours:
 		return NotOurs
@@ -62,12 +62,13 @@ func (d *Director) noServer(svc *Service, p *packet) Verdict {
 	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
-// schedulable says whether a packet may begin a connection (reference 3.4):
-// a SYN without RST, a datagram, an SCTP INIT, or nearly anything if sloppy;
-// never one from port 20, which is FTP data on its way from a server.
+// schedulable reports whether a packet may begin a connection: a SYN without RST, a
+// datagram, an SCTP INIT, or nearly anything if sloppy. A packet from port 20 never
+// does: it is FTP data on its way from a server (net/netfilter/ipvs/ip_vs_core.c,
+// ip_vs_schedule).
 func (r *Settings) schedulable(p *packet) bool {
 	switch {
-	case p.SrcPort == 20:
+	case p.SrcPort == wire.PortFTPData:
 		return false
 	case p.Proto == wire.ProtoTCP:
 		return opensConn(p) || r.SloppyTCP && p.TCPFlags&wire.TCPRst == 0
@@ -77,18 +78,18 @@ func (r *Settings) schedulable(p *packet) bool {
 	return true
 }
 
-// admit picks a server for a client's packet p, which frame f brought, and enters
-// the conn. If there is none to be had, ref is 0 and v says why.
-func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Server, v Verdict) {
+// admit selects a server for a client's packet and inserts the conn, which p.query then
+// has. If it cannot, server is nil and refused says why.
+func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Server, refused Verdict) {
 	limit := svc.Limit
 	if limit != nil && limit.Rate > 0 && !limit.Policers.allow(svc.ID, &p.Src, d.now, limit.Rate) {
 		return nil, DroppedClientRate
 	}
-	holder, ok := svc.templateClient(p)
+	client, ok := svc.templateClient(p)
 	if !ok {
 		return nil, DroppedNoCallID
 	}
-	server, control := d.selectServer(svc, p, holder)
+	server, control := d.selectServer(svc, p, client)
 	if server == nil {
 		return nil, RefusedNoServer
 	}
@@ -107,25 +108,25 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 		OnePacket: onePacket,
 		Helped:    server.Method == conntrack.MethodMasq && helped,
 		Control:   control,
-		ReturnHop: packReturnHop(p.frame.Buf[p.frame.Off+6:p.frame.Off+12], p.frame.In),
+		ReturnHop: p.returnHop(),
 	}
-	ref, fresh := d.conns.Insert(&d.entry)
+	ref, inserted := d.conns.Insert(&d.entry)
 	if ref == 0 {
 		return nil, DroppedTableFull
 	}
 	p.query.Ref = ref
-	if fresh {
+	if inserted {
 		d.countBound(server)
 	} else if server = d.table.server(d.conns.Conn(ref).ServerID()); !server.Available {
-		return nil, DroppedServerGone // another worker was first, by another table
+		return nil, DroppedServerGone // another worker was first, with another table
 	}
 	if d.entry.OnePacket {
 		d.held.onePacketServer = server.ID
 	}
-	return server, v
+	return server, 0
 }
 
-// countBound accounts for a new conn of a server.
+// countBound counts a new conn of a server.
 func (d *Director) countBound(server *Server) {
 	server.Counters.shards[d.worker].conns.Add(1)
 	if server.Threshold != nil {
@@ -133,9 +134,10 @@ func (d *Director) countBound(server *Server) {
 	}
 }
 
-// serverPort is the port a packet goes to at its server: the server's own if
-// it has one and the packet came to the service's very port, or by a mark that
-// is not persistent; else the packet's (reference 1.3 and 4).
+// serverPort returns the port that a packet goes to at its server. It is the server's
+// own if that has one and the packet came to the service's own port, or by a mark that
+// is not persistent. Else it is the packet's (docs/ipvs.md, "Templates and persistence"
+// and "Marks").
 func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	own := svc.Port == p.DstPort || svc.Mark && svc.Persist == 0
 	if server.Method == conntrack.MethodMasq && own && server.Port != 0 {
@@ -144,18 +146,18 @@ func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	return p.DstPort
 }
 
-// selectServer picks the server of a new connection: the one its template names, else
-// the scheduler's choice, which a persistent service remembers in a new template
-// of the holder.
-func (d *Director) selectServer(svc *Service, p *packet, holder wire.Addr) (*Server, conntrack.Ref) {
+// selectServer selects the server of a new connection, and of a persistent service the
+// template that names it. client is what templateClient returned.
+func (d *Director) selectServer(svc *Service, p *packet, client wire.Addr) (*Server, conntrack.Ref) {
 	if svc.Persist > 0 {
-		return d.persistentServer(svc, p, holder)
+		return d.persistentServer(svc, p, client)
 	}
 	return d.schedule(svc, p), 0
 }
 
-// schedule is the scheduler's choice. While it has none the sorry server, if there is
-// one, takes what begins; what it took stays with it until it ends.
+// schedule returns the scheduler's choice. While that is none, the service's sorry
+// server takes new connections, which stay with it until they end. nil: there is none
+// either.
 func (d *Director) schedule(svc *Service, p *packet) *Server {
 	for _, id := range svc.WithThreshold {
 		d.table.Servers[id].Threshold.clear()

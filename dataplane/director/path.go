@@ -8,18 +8,18 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Path is what was learned of the way to a server's address behind its first
-// hop: the path MTU that routers report (RFC 1191, RFC 8201). It outlives tables
-// and is shared by all servers with the address and by all workers.
+// Path is the path MTU to a server's address as routers behind the first hop report it
+// (RFC 1191, RFC 8201). It outlives tables; all workers and all servers with the
+// address share it.
 //
-// Anybody can forge such a report, so none is believed below the least MTU that
-// the kernel believes, nor longer than pathTime.
+// Anyone can forge such a report. So none is believed below the least MTU that the
+// kernel believes, nor for longer than pathTime.
 type Path struct {
-	// learned is the path MTU in the upper 16 bits, and below it the tick at
-	// which it is forgotten; 0: none was ever learned.
+	// learned has the path MTU in its upper 16 bits, and below the tick at which it is
+	// forgotten; 0: none was ever learned.
 	learned atomic.Uint64
-	// by is who reported it, as two words. Of two reports at once it may name a
-	// mixture until the next.
+	// by is the router that reported it. After two reports at once it may be a mixture
+	// of both, until the next.
 	by [2]atomic.Uint64
 }
 
@@ -30,7 +30,8 @@ const (
 	pathShift  = 48
 )
 
-// mtu is the longest packet the way takes, whose first hop takes limit.
+// mtu returns the size of the longest packet that reaches the server, if its first hop
+// takes limit.
 func (p *Path) mtu(now conntrack.Tick, limit int) int {
 	if w := p.learned.Load(); w != 0 && now < pathTick(w) {
 		return min(limit, int(w>>pathShift))
@@ -40,8 +41,8 @@ func (p *Path) mtu(now conntrack.Tick, limit int) int {
 
 func pathTick(w uint64) conntrack.Tick { return conntrack.Tick(w & (1<<pathShift - 1)) }
 
-// learn enters that by reported mtu on the way to a server of the family, whose
-// first hop takes limit. A report only ever lowers or renews what is known.
+// learn notes that the router by reported mtu for a server of the family, whose first
+// hop takes limit. A report can only lower or renew what is known.
 func (p *Path) learn(now conntrack.Tick, mtu, limit int, ipv6 bool, by wire.Addr) {
 	least := leastPath4
 	if ipv6 {
@@ -55,8 +56,8 @@ func (p *Path) learn(now conntrack.Tick, mtu, limit int, ipv6 bool, by wire.Addr
 	p.learned.Store(uint64(mtu)<<pathShift | uint64(now+pathTime))
 }
 
-// Learned is the path MTU that was learned, who reported it, and when it is
-// forgotten; ok is false if none is known.
+// Learned returns the path MTU, who reported it and when it is forgotten; ok is false
+// if none is known.
 func (p *Path) Learned(now conntrack.Tick) (mtu int, by wire.Addr, until conntrack.Tick, ok bool) {
 	w := p.learned.Load()
 	if until = pathTick(w); now >= until {

@@ -10,39 +10,40 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Policers remember how fast clients begin connections, for all services and
-// workers, in 512 KiB whatever happens: 65536 clients in lines of eight slots, a
-// cache line each. A slot holds the time at which its client has used up what
-// it may (GCRA, ITU-T I.371) and a tag of who it is:
+// Policers limit how fast clients begin connections, for all services and workers. They
+// take 512 KiB: 65536 clients in lines of eight slots, a cache line each. A slot has a
+// tag of its client, and the time until which the client has used up its rate (the
+// theoretical arrival time of GCRA, ITU-T I.371):
 //
 //	bit 63      44 43                        0
 //	+-------------+--------------------------+
 //	| tag, not 0  | microseconds (203 days)  |
 //	+-------------+--------------------------+
 //
-// A client whose line is full takes the slot of the one nearest to having all it
-// may. So under a flood from more addresses than there are slots, clients are
-// forgotten and begin anew: it errs towards letting through, for the other way
-// strangers could use up what an honest client may. That two clients of a line
-// have the same tag, and share what one may, happens to one pair in a million.
-// The hash is keyed, so nobody can choose who meets whom.
+// A client whose line is full takes the slot of the client that is nearest to its full
+// rate. In a flood from more addresses than there are slots, clients are forgotten and
+// may begin more than they should. The other error would be worse: strangers could use
+// up an honest client's rate.
+//
+// Two clients of one line share a tag, and so a rate, in one case of a million. The
+// hash is keyed, so nobody can choose whose line he is in.
 type Policers struct {
 	secret [4]uint64
 	lines  [policerLines][8]atomic.Uint64
 }
 
-// MaxRate is the highest Limit.Rate: policers count in microseconds.
+// MaxRate is the highest Limit.Rate, because policers count in microseconds.
 const MaxRate = 1e6
 
 const (
 	policerLines  = 1 << 13
-	policerTries  = 4 // a slot that others change as often is given up: let through
+	policerTries  = 4 // then the client is let through: others changed the slot each time
 	policerSecond = 1e6
 	policerShift  = 44
 	policerMask   = 1<<policerShift - 1
 )
 
-// NewPolicers makes policers that know nobody.
+// NewPolicers returns policers that have seen no client.
 func NewPolicers() *Policers {
 	p := new(Policers)
 	var raw [32]byte
@@ -53,7 +54,8 @@ func NewPolicers() *Policers {
 	return p
 }
 
-// allow says whether a client may begin one more connection with a service.
+// allow reports whether a client may begin one more connection with a service now, and
+// counts it.
 func (s *Policers) allow(service uint32, client *wire.Addr, now conntrack.Tick, rate uint32) bool {
 	h := s.hash(service, client)
 	line, tag := &s.lines[h%policerLines], max(h>>policerShift, 1)
@@ -74,13 +76,13 @@ func (s *Policers) allow(service uint32, client *wire.Addr, now conntrack.Tick, 
 	return true
 }
 
-// find is the slot of a tag, or the one to take for it, with the microseconds
-// it is ahead of now.
+// find returns the slot of a tag, or the one to take for it, and by how many
+// microseconds that is ahead of now.
 func (s *Policers) find(line *[8]atomic.Uint64, tag, now uint64) (slot *atomic.Uint64, used int64) {
 	for i := range line {
 		w := line[i].Load()
 		ahead := int64((w-now)<<(64-policerShift)) >> (64 - policerShift)
-		if ahead < 0 || ahead > policerSecond { // long ago
+		if ahead < 0 || ahead > policerSecond { // not used for long
 			ahead = 0
 		}
 		if w>>policerShift == tag {
@@ -93,9 +95,10 @@ func (s *Policers) find(line *[8]atomic.Uint64, tag, now uint64) (slot *atomic.U
 	return slot, used
 }
 
-// hash is keyed multiplication, as that of conntrack's secret.
+// hash is a keyed multiplication, as conntrack's is.
 func (s *Policers) hash(service uint32, client *wire.Addr) uint64 {
-	h, l := bits.Mul64(binary.LittleEndian.Uint64(client[:8])+s.secret[0], binary.LittleEndian.Uint64(client[8:])+s.secret[1])
-	a, b := bits.Mul64(h^s.secret[2], l+uint64(service)^s.secret[3])
+	a, b := binary.LittleEndian.Uint64(client[:8]), binary.LittleEndian.Uint64(client[8:])
+	h, l := bits.Mul64(a+s.secret[0], b+s.secret[1])
+	a, b = bits.Mul64(h^s.secret[2], l+uint64(service)^s.secret[3])
 	return a ^ b
 }

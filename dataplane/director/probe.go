@@ -6,43 +6,31 @@ import (
 	"uvs/fwd/reply"
 )
 
-// originator makes frames that no frame called for, in memory of its own.
-type originator struct {
-	frames [maxProbes]wire.Frame
-}
-
+// maxProbes is a probe to each end of every conn that can time out in a batch.
 const maxProbes = 2 * conntrack.MaxTimedOut
 
-func newOriginator() *originator {
-	o := new(originator)
-	memory := make([]byte, len(o.frames)*reply.ProbeLen)
-	for i := range o.frames {
-		o.frames[i].Buf = memory[i*reply.ProbeLen : (i+1)*reply.ProbeLen]
-	}
-	return o
-}
-
-// Originate gives the frames to be sent after those of the last Process:
-// fragments that were held, whose first has come; and what time called for,
-// probes to the ends of TCP connections that were forgotten. An end answers a
-// probe with its own numbers, and that answer is reset (see forgotten), so that
-// it learns of the loss with right sequence numbers and nobody had to keep them.
-// The frames are good until the next Process; t is the table of the last.
-func (d *Director) Originate(t *Table) []wire.Frame {
-	n := 0
+// Originate returns the frames to send after those of the last Process. They are
+// fragments that were held and whose first has come, and probes to the ends of
+// established TCP connections whose conns timed out.
+//
+// An end answers a probe with its own sequence numbers, and the director resets that
+// answer (RefusedForgotten). So both ends learn of the loss with valid numbers, which no conn had to
+// store. The frames are valid until the next Process.
+func (d *Director) Originate() []wire.Frame {
+	t, n := d.table, 0
 	for _, c := range d.conns.TimedOut() {
-		if way := t.FIB.ReturnHop(c.Client, c.ReturnHop); way.State == Resolved {
-			reply.Probe(&d.probes.frames[n], &way.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
+		if hop := t.FIB.ReturnHop(c.Client, c.ReturnHop); hop.State == Resolved {
+			reply.Probe(&d.probes[n], &hop.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
-		// Servers of other methods answer the client, who tells them itself.
-		if way := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && way.State == Resolved {
-			reply.Probe(&d.probes.frames[n], &way.Link, c.Client, c.Server, c.ClientPort, c.SPort)
+		// Servers of other methods answer to the client, which tells them itself.
+		if hop := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && hop.State == Resolved {
+			reply.Probe(&d.probes[n], &hop.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}
 	}
-	r := d.held
-	frames := r.frames[:r.n+copy(r.frames[r.n:], d.probes.frames[:n])]
+	h := &d.held
+	frames := h.frames[:h.n+copy(h.frames[h.n:], d.probes[:n])]
 	if t.FIB.vlans != nil {
 		t.tag(frames, nil)
 	}

@@ -5,11 +5,11 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Process decides about up to MaxBatch frames at the time now. Frames that are
-// to be sent have their Out set and are rewritten in place; verdicts[i] says
-// what became of frames[i]. behind says that the connection table has more
-// upkeep due, so the next call should not wait for frames.
-func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (behind bool) {
+// Process decides about up to MaxBatch frames at the time now. It rewrites frames in
+// place and sets the Out of those that are to be sent; verdicts[i] is what became of
+// frames[i]. pending reports that upkeep or held fragments are due, so that the next
+// call should not wait for frames.
+func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (pending bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
 	d.answerLimit.refill(now)
@@ -32,17 +32,16 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 			verdicts[i] = d.decide(p)
 		}
 	}
-	waiting := d.queue.Len() != 0 && d.sendHeld()
+	more := d.queue.Len() != 0 && d.sendHeld()
 	if t.FIB.vlans != nil {
 		t.tag(frames, verdicts)
 	}
-	return d.conns.End() || waiting
+	return d.conns.End() || more
 }
 
-// buildQuery prepares the question whose conn packet i belongs to. The packet's
-// direction is known by its destination: a VIP is called by a client, any other
-// address may be a client that is answered. An ICMP error asks for the packet
-// it quotes.
+// buildQuery makes the query for the packet's conn. The destination gives the
+// direction: a packet to a VIP comes from a client, any other may be a server's reply.
+// The query of an ICMP error is for the packet that it quotes.
 func (d *Director) buildQuery(p *packet) {
 	p.query.Ref, p.query.Dir = 0, conntrack.DirNone
 	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.addressedToUs(p) {
@@ -52,19 +51,20 @@ func (d *Director) buildQuery(p *packet) {
 	case p.HasPorts():
 		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	case wire.IsICMPError(&p.Packet):
-		if !wire.ParseQuoted(p.frame, &p.Packet, p.inner) || !ofConn(p.inner) || p.inner.Src != p.Dst {
-			return // errors go to the source of what they quote
+		if !wire.ParseQuoted(p.frame, &p.Packet, &p.inner) || !ofConn(&p.inner) || p.inner.Src != p.Dst {
+			return // an error goes to the source of what it quotes
 		}
-		// A quoted reply (from a VIP) belongs to the conn of the request it
-		// answered, and the error travels as that request did.
-		fillQuery(p.query, p.inner, !d.table.toVIP(p.inner.Src))
+		// A quoted reply, which came from a VIP, belongs to the conn of the request
+		// that it answered, and the error travels in that request's direction.
+		fillQuery(p.query, &p.inner, !d.table.toVIP(p.inner.Src))
 		p.query.Dir = p.query.Dir.Opposite()
 	case isIPsec(p.Proto):
 		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	}
 }
 
-// fillQuery writes the question for a packet on its way to a VIP or from a server.
+// fillQuery makes the query for a packet to a VIP, or from a server. ESP and AH ask for
+// the IKE flow of their addresses.
 func fillQuery(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	q.Proto = p.Proto
 	if toVIP {
@@ -81,24 +81,25 @@ func fillQuery(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	}
 }
 
-// addressedToUs says whether the frame is addressed to this machine alone: to the
-// hardware address of the port it came in by.
+// addressedToUs reports whether the frame's destination is the hardware address of the
+// port that it came in by.
 func (d *Director) addressedToUs(p *packet) bool {
-	return int(p.frame.In) < len(d.table.FIB.Ports) && wire.MAC(p.frame.Buf[p.frame.Off:p.frame.Off+6]) == d.table.FIB.Ports[p.frame.In].MAC
+	f, ports := p.frame, d.table.FIB.Ports
+	return int(f.In) < len(ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == ports[f.In].MAC
 }
 
-// toVIP says whether a packet to this address goes to a service rather than
-// back to a client, as far as the address tells.
+// toVIP reports whether packets to the address go to a service rather than back to a
+// client, as far as the address shows.
 func (t *Table) toVIP(addr wire.Addr) bool {
 	_, vip := t.VIPs[addr]
 	return vip || t.Marks != nil && t.Marks.covers(addr)
 }
 
-// covers says whether an address is a destination of a rule whose mark has a
+// covers reports whether the address is a destination of a rule whose mark has a
 // service.
 func (m *Marks) covers(addr wire.Addr) bool { return m.Nets.Contains(addr.Netip()) }
 
-// decide decides about frame i.
+// decide decides about a packet by its kind and by what the lookup found.
 func (d *Director) decide(p *packet) Verdict {
 	switch p.Kind {
 	case wire.KindARP:
@@ -120,7 +121,7 @@ func (d *Director) decide(p *packet) Verdict {
 	case p.query.Dir == conntrack.DirOut:
 		return d.fromServer(p)
 	case !d.conns.Conn(p.query.Ref).Live():
-		return d.miss(p) // perhaps a frame before this one in the batch ended it
+		return d.miss(p) // an earlier frame of the batch may have ended it
 	}
 	return d.established(p)
 }
@@ -140,7 +141,7 @@ var flawVerdicts = [wire.NumFlaw]Verdict{
 	wire.FlawTransportLength: DroppedBadTransportLength,
 }
 
-// miss treats a packet whose conn the batch's lookup did not find.
+// miss handles a packet whose conn the lookup of the batch did not find.
 func (d *Director) miss(p *packet) Verdict {
 	if d.table.mayBeReply(p.query) {
 		if r := reversed(p.query); d.lookup(&r) {
@@ -157,23 +158,28 @@ func (d *Director) miss(p *packet) Verdict {
 	if p.query.Dir == conntrack.DirOut {
 		return d.unmatchedReply(p)
 	}
-	// A frame before this one in the batch may have made the conn meanwhile.
+	// An earlier frame of the batch may have made the conn.
 	if d.lookup(p.query) {
 		return d.established(p)
 	}
 	return d.newConn(p)
 }
 
-// lookup asks a question now, and says whether there is a conn.
+// lookup sets the query's Ref and reports whether there is a conn.
 func (d *Director) lookup(q *conntrack.Query) bool {
-	d.single[0] = *q
-	d.conns.Lookup(d.single[:])
-	q.Ref = d.single[0].Ref
+	q.Ref = d.find(*q)
 	return q.Ref != 0
 }
 
-// mayBeReply says whether a question that was asked on the way in may have been
-// about a packet on its way out: the net of a rule may contain clients.
+// find returns the conn of one query; 0: none.
+func (d *Director) find(q conntrack.Query) conntrack.Ref {
+	d.single[0] = q
+	d.conns.Lookup(d.single[:])
+	return d.single[0].Ref
+}
+
+// mayBeReply reports whether a query made for a client's packet may have been for a
+// server's: the net of a mark rule may contain clients.
 func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	if t.Marks == nil || q.Dir != conntrack.DirIn {
 		return false
@@ -182,7 +188,7 @@ func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	return !vip
 }
 
-// reversed is the question about the same packet on its way the other way.
+// reversed returns the query for the same packet as one of the other direction.
 func reversed(q *conntrack.Query) conntrack.Query {
 	r := *q
 	r.Dir = q.Dir.Opposite()

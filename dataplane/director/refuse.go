@@ -6,22 +6,25 @@ import (
 	"uvs/fwd/reply"
 )
 
-// refuse answers a frame with an ICMP error from self, if one may be sent.
-func (d *Director) refuse(p *packet, what reply.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
+// refuse answers a packet with an ICMP error of a kind from the address self, if one
+// may be sent, and then returns v. mtu is what a too-big error reports.
+func (d *Director) refuse(p *packet, kind reply.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
+	in := d.table.FIB.onLink(p.frame.In, !p.IPv6)
 	switch {
 	case p.Fragment == wire.FragmentLater:
 		return DroppedUnanswered
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, what, self, mtu, d.table.FIB.onLink(p.frame.In, !p.IPv6).MTU):
+	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, kind, self, mtu, in.MTU):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()
 	return v
 }
 
-// reset answers a TCP segment with RST; other protocols get silence.
+// reset answers a TCP segment with an RST and then returns v. Packets of other
+// protocols get no answer.
 func (d *Director) reset(p *packet, v Verdict) Verdict {
 	switch {
 	case p.Proto != wire.ProtoTCP:
@@ -35,14 +38,9 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 	return v
 }
 
-// resetTimedOut answers a segment of a forgotten connection, from whichever end.
-func (d *Director) resetTimedOut(p *packet) Verdict {
-	return d.reset(p, RefusedForgotten)
-}
-
-// limiter is a token bucket for what the director originates: 1000 a second
-// with bursts of 100 for each worker, the order of the kernel's
-// icmp_msgs_per_sec (1000 until 6.x) and icmp_msgs_burst (50).
+// limiter is a token bucket for what a worker's director answers: 1000 a second, in
+// bursts of 100. The kernel's icmp_msgs_per_sec (1000 until 6.x) and icmp_msgs_burst
+// (50) are of this order.
 type limiter struct {
 	tokens int64
 	last   conntrack.Tick
@@ -60,8 +58,8 @@ func (l *limiter) refill(now conntrack.Tick) {
 	}
 }
 
-// empty says that nothing may be sent now.
+// empty reports that nothing may be sent now.
 func (l *limiter) empty() bool { return l.tokens <= 0 }
 
-// spend pays for what is sent.
+// spend takes a token for what is sent.
 func (l *limiter) spend() { l.tokens-- }

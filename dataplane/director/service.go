@@ -16,28 +16,28 @@ type Service struct {
 	ID            uint32
 	Port          uint16    // as configured; 0: every port
 	Mark          bool      // the service of a mark; Port is 0
-	MarkAddr      wire.Addr // of a Mark: the address that stands for it in templates
+	MarkAddr      wire.Addr // stands for the mark in templates
 	Picker        sched.Picker
 	Cursor        *sched.Cursor
 	Servers       []uint32 // IDs in the Picker's order
 	WithThreshold []uint32 // IDs of those with a Threshold
-	Sorry         uint32   // ID of the server that takes what the Picker has none for; 0: none
+	Sorry         uint32   // ID of the server for when Picker picks none; 0: none
 	// Persist is how long a template lives, in ms; 0: the service is not persistent.
 	Persist conntrack.Tick
 	Mask    wire.Addr // the part of the client's address that a template keeps
-	// ExpireQuiescent (expire_quiescent_template): a template whose server has
-	// weight 0 is not used for new conns.
+	// ExpireQuiescent (expire_quiescent_template): a template whose server has weight 0
+	// gets no new conns.
 	ExpireQuiescent bool
-	// Reset answers a TCP connection that no server can take with RST instead of
-	// ICMP port unreachable.
+	// Reset (no_server) answers a TCP connection that no server can take with RST
+	// instead of ICMP port unreachable.
 	Reset bool
 	Limit *Limit // of a client; nil: none
-	// Helper helps masqueraded connections that announce others; nil: none.
+	// Helper helps NAT connections that announce others; nil: none.
 	Helper *helper.Config
-	// SIPCalls says that templates of a persistent service are of SIP calls instead
-	// of clients (ipvsadm --pe sip), and remembers what they are called; nil: no.
+	// SIPCalls has the Call-IDs if the service's templates are SIP calls instead of
+	// clients (ipvsadm --pe sip); else nil.
 	SIPCalls *sip.Calls
-	// OnePacket schedules every packet anew (ipvsadm --ops).
+	// OnePacket schedules each packet by itself (ipvsadm --ops).
 	OnePacket bool
 }
 
@@ -50,41 +50,42 @@ type Server struct {
 	Method    conntrack.Method // of new conns
 	Available bool             // still in its service
 	Weight    int32
-	Down      bool                // takes nothing new, whatever templates say
+	Down      bool                // gets nothing new, even by template
 	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
 	NextHop   NextHop             // how its frames leave
 	Tunnel    tunnel.Tunnel
 	Path      *Path // to its address
-	// MSS is what SYNs to and from it may say at most; AutoMSS: what the ways to it
-	// and to the client take; 0: anything.
+	// MSS is the most that SYNs to and from it may announce; AutoMSS: what the paths
+	// take; 0: anything.
 	MSS       uint16
 	Counters  *Counters
 	Threshold *Threshold     // nil: none
 	Helper    *helper.Config // of its service
 }
 
-// Threshold is the overload rule of a server (ipvsadm -x, -y; reference 2): the
-// flag is set when the conns bound to it become Upper, and cleared when they
-// fall below Lower, or below three quarters of Upper if Lower is 0.
+// Threshold is the overload rule of a server (ipvsadm -x, -y;
+// net/netfilter/ipvs/ip_vs_core.c, ip_vs_dest_totalconns; ip_vs_conn.c, ip_vs_bind_dest
+// and ip_vs_unbind_dest). The flag is set when its conns reach Upper. It is cleared
+// when they fall below Lower, or below three quarters of Upper if Lower is 0.
 type Threshold struct {
 	Upper, Lower int64
 	Counts       *conntrack.Counts
 	Overload     *atomic.Bool
 }
 
-// total is the conns bound to the server, templates not counted.
+// total returns the server's conns without templates.
 func (h *Threshold) total() int64 {
 	return int64(h.Counts.Active.Load()) + int64(h.Counts.Inactive.Load())
 }
 
-// raise is called when a new conn was bound to the server.
+// raise sets the flag if the conn just added reached the threshold.
 func (h *Threshold) raise() {
 	if h.total() >= h.Upper {
 		h.Overload.Store(true)
 	}
 }
 
-// clear clears the flag if enough conns have gone since it was set.
+// clear clears the flag if enough conns have ended since.
 func (h *Threshold) clear() {
 	lower := h.Lower
 	if lower == 0 {

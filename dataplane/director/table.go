@@ -8,93 +8,92 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Table is the compiled rules the workers read. It is built whole (uvs/ctl/compile)
-// and never written once published. What outlives a table (counters, cursors,
-// live connection counts, conns) is pointed to, not held.
+// Table is what workers read: the compiled services and settings (uvs/ctl/compile). It is
+// built whole and immutable once published. It points to what outlives it: counters,
+// scheduler positions, counts of conns.
 type Table struct {
 	VIPs     map[wire.Addr]VIP
 	Services map[Endpoint]*Service
-	// Servers is indexed by server ID; 0 is the zero Server. Servers removed from
-	// their service stay, not Available, while conns may still name them.
+	// Servers is indexed by server ID; 0 is the zero Server. A server that was removed
+	// from its service stays, not Available, while conns may have its ID.
 	Servers []Server
-	// ServerEndpoints are the ends from which frames are hidden from the host: RIP:rport
-	// of masqueraded servers, VIP:vport of the others. Such a frame without a
-	// conn is routed on unchanged.
+	// ServerEndpoints are where the guard hides frames from the host: RIP:rport of NAT
+	// servers, VIP:vport of the others. Such a frame without a conn is routed on.
 	ServerEndpoints map[Endpoint]bool
-	// ServerAddrs are the addresses and protocols of Sources, port 0: a fragment
-	// other than the first shows no more.
+	// ServerAddrs are those of ServerEndpoints with port 0, because later fragments
+	// carry no port.
 	ServerAddrs map[Endpoint]bool
-	// ServerRanges are further sources: those that are not one address and one port.
+	// ServerRanges are the ServerEndpoints that are more than one address and port.
 	ServerRanges []ServerRange
 	Marks        *Marks // nil: no mark has a service
 	FIB          *FIB
 	Settings     Settings
-	// Tunnels finds a server by the tunnel to it: the address, the protocol of the
-	// outer header (IPIP also stands for IPv6 in it) and GUE's port.
+	// Tunnels finds the server of a tunnel by its TunnelKey.
 	Tunnels  map[Endpoint]uint32
-	Sessions *helper.Sessions // of helped connections; nil: there are none
-	// ReplyServices are the ends from which one-packet services that translate replies
-	// are answered, and services of calls call; mostly empty.
+	Sessions *helper.Sessions // of helped conns; nil: none
+	// ReplyServices are the endpoints of servers that send without a conn: those of
+	// one-packet services that translate replies, and of SIP services. Mostly empty.
 	ReplyServices map[Endpoint]ReplyService
 }
 
-// ReplyService is what a datagram from a server says of its service, where it has no
-// conn: the end its client called.
+// ReplyService is what a server's packet that has no conn shows of its service: the
+// endpoint that its client called.
 type ReplyService struct {
 	VIP      wire.Addr
-	VPort    uint16 // 0: the port it comes from, as the service has every port
+	VPort    uint16 // 0: the port that it comes from, because the service has every port
 	Counters *Counters
-	// Service, if its templates are of calls, and the server the datagram is from:
-	// they get a conn for it. nil: the datagram is but translated.
+	// Service and Server get a conn for the datagram if the service's templates are
+	// SIP calls. nil: the datagram is only translated.
 	Service *Service
 	Server  uint32
-	// Ambiguous says that several services have the server at this port, so that
-	// nobody knows which of them the client called.
+	// Ambiguous: several services have the server at this port, and nothing shows
+	// which of them the client called.
 	Ambiguous bool
 }
 
-// Settings are the settings of the whole director, IPVS's sysctls (reference 3.7).
+// Settings are the director's settings, IPVS's sysctls and uvs's own (docs/ipvs.md,
+// "Sysctls").
 type Settings struct {
-	// ReuseMode (conn_reuse_mode): a SYN on a known flow begins a new one in
-	// TIME_WAIT and CLOSE if not 0, and with bit 2 also in FIN_WAIT of a conn
-	// whose replies do not pass here.
+	// ReuseMode (conn_reuse_mode): unless 0, a SYN on a conn in TIME_WAIT or CLOSE
+	// begins a new conn. With the bit 2 also in FIN_WAIT, if replies do not pass here.
 	ReuseMode uint8
-	// ExpireNoServer (expire_nodest_conn): a packet whose server was removed
-	// ends its conn and is treated as if there were none; otherwise it is dropped.
+	// ExpireNoServer (expire_nodest_conn): a packet whose server was removed ends its
+	// conn and is handled as if there had been none. Otherwise it is dropped.
 	ExpireNoServer bool
 	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
 	SloppyTCP, SloppySCTP bool
 	// ScheduleICMP (schedule_icmp) lets ICMP errors about replies begin a conn.
 	ScheduleICMP bool
-	// RefuseReplies (nat_icmp_send): what a masqueraded server sends from its
-	// service's port without a conn is answered with port unreachable.
+	// RefuseReplies (nat_icmp_send) answers what a NAT server sends from its service's
+	// port without a conn with port unreachable.
 	RefuseReplies bool
-	// FragmentTime is how long the fragments of a datagram may take to come.
+	// FragmentTime is how long the fragments of a datagram may take to arrive.
 	FragmentTime conntrack.Tick
-	Hold         frag.Limits // of fragments that came before the first
-	// KeepTags treats frames of VLANs that are no ports as those of the port they
-	// came by; their tags stay.
+	Hold         frag.Limits // of fragments that wait for the first
+	// KeepTags (keep_tags) handles frames of VLANs that are no ports as frames of the
+	// port that they came by; their tags stay.
 	KeepTags bool
 }
 
 // VIP is an address of at least one service.
 type VIP struct {
-	// Ours says that the host does not hold the address: the director answers
-	// ARP, neighbour solicitations and echo for it, and refuses what no service
-	// takes. Otherwise all that is the host's.
+	// Ours: the host does not hold the address. The director answers ARP, neighbour
+	// solicitations and echo for it, and refuses what no service takes. Otherwise all
+	// that is the host's.
 	Ours bool
 }
 
-// Endpoint finds a service by the destination of a packet. Port 0 is every port.
+// Endpoint is an address, a port and a protocol. As a key, port 0 stands for every
+// port.
 type Endpoint struct {
 	Addr  wire.Addr
 	Port  uint16
 	Proto uint8
 }
 
-// service finds the service of a packet to a VIP (reference 3.4): that of its
-// mark, else of the exact port, else a persistent one of FTP, whose data goes to
-// other ports, else of every port.
+// service finds the service of a packet to a VIP: by its mark; else by its port; else
+// the persistent service of FTP, whose data goes to other ports; else by every port
+// (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_service_find).
 func (t *Table) service(p *packet) *Service {
 	if t.Marks != nil {
 		if s := t.Marks.service(p); s != nil {
@@ -115,9 +114,9 @@ func (t *Table) service(p *packet) *Service {
 	return t.Services[key]
 }
 
-// server is the server of an ID that a conn names. A worker may meet a conn that
-// another has just made by a newer table, with a server this one does not know:
-// that is the zero Server, which takes nothing.
+// server returns the server of an ID that a conn has. Another worker may have made the
+// conn with a newer table and a server that this one lacks; then it is the zero Server,
+// which takes nothing.
 func (t *Table) server(id uint32) *Server {
 	if int(id) >= len(t.Servers) {
 		id = 0
@@ -125,25 +124,26 @@ func (t *Table) server(id uint32) *Server {
 	return &t.Servers[id]
 }
 
-// replyService is what a server's packet without a conn says of the service it answers for.
+// replyService returns the service that a server's packet without a conn answers for.
 func (t *Table) replyService(p *packet) (ReplyService, bool) {
 	if len(t.ReplyServices) == 0 {
 		return ReplyService{}, false
 	}
 	key := Endpoint{Addr: p.Src, Port: p.SrcPort, Proto: p.Proto}
-	own, ok := t.ReplyServices[key]
+	ofPort, ok := t.ReplyServices[key]
 	key.Port = 0
-	every, also := t.ReplyServices[key]
+	ofEvery, also := t.ReplyServices[key]
 	switch {
 	case ok && also:
-		own.Ambiguous = true
+		ofPort.Ambiguous = true
 	case also:
-		return every, true
+		return ofEvery, true
 	}
-	return own, ok
+	return ofPort, ok
 }
 
-// hidesFromHost says whether the guard keeps frames from this end away from the host.
+// hidesFromHost reports whether the guard keeps frames from this endpoint away from the
+// host.
 func (t *Table) hidesFromHost(addr wire.Addr, port uint16, proto uint8) bool {
 	key := Endpoint{Addr: addr, Port: port, Proto: proto}
 	if t.ServerEndpoints[key] {
@@ -164,7 +164,7 @@ func (t *Table) hidesFromHost(addr wire.Addr, port uint16, proto uint8) bool {
 	return false
 }
 
-// ServiceOf is the service that a client's frame belongs to; nil: none.
+// ServiceOf returns the service that a client's frame is for; nil: none.
 func (t *Table) ServiceOf(f *wire.Frame) *Service {
 	p := packet{frame: f}
 	if wire.Parse(f, &p.Packet); p.Kind != wire.KindIP {

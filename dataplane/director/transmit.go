@@ -8,8 +8,8 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// transmit rewrites the frame for its server, by the method the conn began with, and
-// gives it a way out.
+// transmit rewrites a client's packet for the server, by the method that the conn began
+// with, and gives it the server's next hop.
 func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	if p.TCPFlags&wire.TCPSyn != 0 && server.MSS != 0 {
 		d.clampMSS(p, p.Src, c, server)
@@ -47,41 +47,41 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 	return verdict
 }
 
-// route sends a packet on as a router does: TTL, MTU, next hop. self is the
-// address that answers when it cannot be; ok is false if the frame is not, or
-// not as itself, on its way.
-func (d *Director) route(p *packet, way *NextHop, self wire.Addr, good Verdict) (v Verdict, ok bool) {
+// route sends a packet on as a router does: TTL, next hop, MTU. If it cannot, the
+// address self answers. ok reports that the packet itself goes on, with verdict v.
+func (d *Director) route(p *packet, hop *NextHop, self wire.Addr, verdict Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
 		return d.refuse(p, reply.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
-	switch way.State {
+	switch hop.State {
 	case NoRoute:
 		return d.refuse(p, reply.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
-	if fitMTU(p, way.MTU, nil) == exceedsMTU {
-		return d.refuse(p, reply.TooBig, self, uint32(way.MTU), AnsweredTooBig), false
+	if fitMTU(p, hop.MTU, nil) == exceedsMTU {
+		return d.refuse(p, reply.TooBig, self, uint32(hop.MTU), AnsweredTooBig), false
 	}
-	way.Link.Apply(p.frame)
-	return good, true
+	hop.Link.Apply(p.frame)
+	return verdict, true
 }
 
-// mtuFit is how a packet fits the way it leaves by.
+// mtuFit is whether a packet fits an MTU.
 type mtuFit uint8
 
 const (
 	fitsMTU    mtuFit = iota
-	splitToMTU        // the link fragments it
+	splitToMTU        // the link splits it
 	exceedsMTU        // it must not be fragmented
 )
 
-// fitMTU says how a packet fits a way of the given MTU, by a tunnel if there is
-// one, and asks the link to split what may be. By a tunnel even IPv6 packets up
-// to leastMTU6 may be: it is the tunnel's own packets that are fragmented.
+// fitMTU compares a packet, in a tunnel unless tun is nil, with the MTU of its next
+// hop, and asks the link to split it if that is allowed. In a tunnel even an IPv6
+// packet of up to leastMTU6 bytes may be split: what is fragmented is the tunnel's
+// packet.
 func fitMTU(p *packet, mtu int, tun *tunnel.Tunnel) mtuFit {
-	outer, fitting := 0, fitsMTU
+	outer, fit := 0, fitsMTU
 	if tun != nil {
 		outer = tun.Overhead()
 	}
@@ -91,23 +91,23 @@ func fitMTU(p *packet, mtu int, tun *tunnel.Tunnel) mtuFit {
 			!p.IPv6 && (tun == nil || !tun.IgnoreDF) && fwd.DontFragment(p.frame, &p.Packet):
 			return exceedsMTU
 		}
-		p.frame.MTU, fitting = uint16(mtu), splitToMTU
+		p.frame.MTU, fit = uint16(mtu), splitToMTU
 	}
 	if p.frame.IsGSO() && tun != nil {
-		p.frame.MTU = uint16(mtu) // a tunnelled super-frame is always cut by the link
+		p.frame.MTU = uint16(mtu) // the link always splits a GSO frame in a tunnel
 	}
-	return fitting
+	return fit
 }
 
-// leastMTU4 and leastMTU6 are the packets every link takes (RFC 791 section 3.2,
-// RFC 8200 section 5), of IPv6 also one that is a tunnel: RFC 2473 section 7.1,
-// RFC 4213 section 3.2.
+// leastMTU4 and leastMTU6 are the packet sizes that every link carries (RFC 791 section
+// 3.2, RFC 8200 section 5), and for IPv6 every tunnel too (RFC 2473 section 7.1, RFC
+// 4213 section 3.2).
 const (
 	leastMTU4 = 68
 	leastMTU6 = 1280
 )
 
-// longestPacket is the longest packet of p's kind that fit never calls too long.
+// longestPacket returns the size up to which fitMTU never returns exceedsMTU.
 func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	switch {
 	case tun == nil:
@@ -118,17 +118,18 @@ func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
-// crcSpansFragments says whether a change of port would need SCTP's CRC made anew,
-// which covers fragments that are not at hand.
+// crcSpansFragments reports whether a new port would change SCTP's CRC, which covers
+// the other fragments too.
 func crcSpansFragments(p *packet, old, new uint16) bool {
 	return p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new
 }
 
-// AutoMSS, as a Server's MSS, is what the ways take.
+// AutoMSS, as a Server's MSS, stands for what the path to the server and to the client
+// takes.
 const AutoMSS = 1
 
-// clampMSS lowers what a SYN, the client's or the server's, says its sender
-// receives in a segment: MTU less the headers without options, RFC 6691.
+// clampMSS lowers the MSS option of a SYN, the client's or the server's, to the
+// server's MSS. AutoMSS is the smaller MTU less the headers without options (RFC 6691).
 func (d *Director) clampMSS(p *packet, client wire.Addr, c *conntrack.Conn, server *Server) {
 	most := server.MSS
 	if most == AutoMSS {

@@ -5,7 +5,7 @@ import (
 	"uvs/fwd/reply"
 )
 
-// untracked treats a packet that no conn can belong to.
+// untracked handles a packet that no conn can hold.
 func (d *Director) untracked(p *packet) Verdict {
 	if p.Fragment == wire.FragmentLater && d.addressedToUs(p) && d.table.mayBeOurs(p) {
 		return d.laterFragment(p)
@@ -24,9 +24,7 @@ func (d *Director) untracked(p *packet) Verdict {
 	switch {
 	case !d.addressedToUs(p):
 		return d.table.notToUs(p)
-	case !ok:
-		return NotOurs
-	case !vip.Ours:
+	case !ok || !vip.Ours:
 		return NotOurs
 	}
 	if v := d.table.martian(p); v != NotOurs {
@@ -38,9 +36,9 @@ func (d *Director) untracked(p *packet) Verdict {
 	return DroppedVIPOther
 }
 
-// answerARP answers who-has for a VIP of ours with the hardware address of the
-// port it was asked on; a probe (RFC 5227) for it is answered too, so that no
-// other host takes the address.
+// answerARP answers an ARP request for a VIP of ours with the hardware address of the
+// port that it came in by. It answers a probe (RFC 5227) too, so that no other host
+// takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
 	op, _, target := reply.ARPTarget(p.frame, &p.Packet)
 	if op != wire.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
@@ -55,20 +53,22 @@ func (d *Director) answerARP(p *packet) Verdict {
 	return AnsweredARP
 }
 
-// answerND answers a neighbour solicitation for a VIP, also for one the host
-// holds on another interface: it answers only for those of the interface asked
-// (ndisc.c, ndisc_recv_ns), while for ARP any of its addresses will do.
+// answerND answers a neighbour solicitation for a VIP. It answers also for a VIP that
+// the host holds on another interface. The host answers only for addresses of the
+// interface that is asked (net/ipv6/ndisc.c, ndisc_recv_ns), while for ARP it answers
+// for all.
 func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
 	if _, ok := d.table.VIPs[target]; !ok || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
-	if held, ok := d.table.FIB.HostAddrs[target]; ok && held == d.table.FIB.Ports[p.frame.In].Index && d.table.FIB.Ports[p.frame.In].VLAN == 0 {
+	port := &d.table.FIB.Ports[p.frame.In]
+	if holder, ok := d.table.FIB.HostAddrs[target]; ok && holder == port.Index && port.VLAN == 0 {
 		return NotOurs
 	}
 	if v := d.table.martianMAC(p); v != NotOurs {
 		return v
 	}
-	if !reply.NeighbourAdvert(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
+	if !reply.NeighbourAdvert(p.frame, &p.Packet, port.MAC) {
 		return NotOurs
 	}
 	return AnsweredND

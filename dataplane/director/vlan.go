@@ -2,13 +2,8 @@ package director
 
 import "uvs/dataplane/wire"
 
-// Frames of a VLAN that is a port lose their tag when they come in and get one
-// when they leave, so that all in between knows ports only. A tag of VLAN 0 has
-// but a priority; its frame is the untagged network's. Of other VLANs nobody here
-// knows the hosts and addresses: their frames are the host's, unless tags are to
-// be kept. Then a frame stays in its VLAN, whatever port it leaves by.
-
-// untag gives a tagged frame to the port that its VLAN is.
+// untag takes the tag off a frame whose VLAN is a port and gives the frame to that
+// port.
 func (t *Table) untag(p *packet) {
 	for {
 		vlan, customer, ok := wire.VLAN(p.frame)
@@ -29,7 +24,8 @@ func (t *Table) untag(p *packet) {
 	}
 }
 
-// tag puts the frames that leave by a VLAN on its trunk, with its tag.
+// tag puts frames that leave by a VLAN on its trunk, with its tag. verdicts, unless
+// nil, are those of the frames.
 func (t *Table) tag(frames []wire.Frame, verdicts []Verdict) {
 	for i := range frames {
 		f := &frames[i]

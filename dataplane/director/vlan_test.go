@@ -153,7 +153,7 @@ func TestVLANProbe(t *testing.T) {
 	for range 100 { // turns without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate(w.table) {
+		for _, f := range w.dir.Originate() {
 			probes = append(probes, w.say(f))
 		}
 	}
@@ -187,7 +187,7 @@ func TestVLANFragments(t *testing.T) {
 	for _, f := range []*wire.Frame{&later, &first} {
 		w.process(f)
 		out = append(out, w.say(*f))
-		for _, held := range w.dir.Originate(w.table) {
+		for _, held := range w.dir.Originate() {
 			out = append(out, w.say(held))
 		}
 	}
