@@ -10,9 +10,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// A port that is not the client's own is not expected, and the server does not
-// learn of it; if that is allowed, its server reaches the third party, which sees
-// the VIP.
+// A port that is not the client's own is not expected, and the server does not learn of
+// it. If bounces are allowed, the server reaches the third party, which sees the VIP.
 func TestFTPBounce(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	svc := w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -27,7 +26,7 @@ func TestFTPBounce(t *testing.T) {
 	w.equal(w.forwarded(1, "10.2.0.11:20", "10.1.0.77:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.77:5001")
 }
 
-// No reply opens a server's own services to the client, SSH for example.
+// No reply exposes another service of the server to the client, such as SSH.
 func TestFTPPrivilegedPort(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -39,8 +38,8 @@ func TestFTPPrivilegedPort(t *testing.T) {
 	w.equal(fmt.Sprint(w.connsAt(22)), "[]")
 }
 
-// A command that the helper did not see whole, or that did not reach the server,
-// is not let through in its place later.
+// A command that the helper did not see whole, or that did not reach the server, does
+// not pass in its place later.
 func TestFTPBounceDisguised(t *testing.T) {
 	const bounce = "PORT 10,1,0,77,19,137\r\n"
 	w := newWorld(t, conntrack.MethodMasq)

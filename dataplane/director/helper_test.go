@@ -15,7 +15,7 @@ import (
 	"uvs/sched"
 )
 
-// addFTP adds a round-robin FTP service at a VIP, port 21, with servers given as
+// addFTP adds a round-robin FTP service at a VIP, port 21. Servers are written as
 // address and port.
 func (w *world) addFTP(vip string, servers ...string) *Service {
 	w.t.Helper()
@@ -55,11 +55,11 @@ func (w *world) addFTP(vip string, servers ...string) *Service {
 	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
 }
 
-// controlConn is a control connection with the numbers of both ends, and what each
-// received in its own.
+// controlConn is a control connection, with the sequence numbers that each end sends
+// and those at which text has arrived.
 type controlConn struct {
 	*world
-	client, vip, server string // ends
+	client, vip, server string // endpoints
 	seq                 [2]uint32
 	arrived             [2]uint32
 }
@@ -84,8 +84,8 @@ func (w *world) login(client, vip string) *controlConn {
 	return c
 }
 
-// exchange sends a segment from the client (0) or the server (1) and returns the
-// text that arrives; what it acknowledges is what its sender has received.
+// exchange sends a segment from the client (0) or the server (1) and returns the text
+// that arrives. It acknowledges what its sender has received.
 func (c *controlConn) exchange(from int, text string) string {
 	c.t.Helper()
 	got, v := c.transmit(from, text)
@@ -118,7 +118,7 @@ func (c *controlConn) transmit(from int, text string) (string, Verdict) {
 	return string(t.Payload), v
 }
 
-// announcePassive has the server announce a port and returns the one the client is told.
+// announcePassive lets the server announce a port, and returns what the client is told.
 func (c *controlConn) announcePassive(port int) string {
 	c.t.Helper()
 	c.exchange(0, "PASV\r\n")
@@ -131,7 +131,8 @@ func (c *controlConn) announcePassive(port int) string {
 	return fmt.Sprintf("%d.%d.%d.%d:%d", a, b, d, e, hi<<8|lo)
 }
 
-// forwarded says where a segment from an end on a port goes.
+// forwarded returns the endpoints with which a segment that came in by a port leaves,
+// or its verdict.
 func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
 	w.t.Helper()
 	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
@@ -145,7 +146,7 @@ func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
 	return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
 }
 
-// connsAt are the conns to a VIP's port, as client>VIP>server state.
+// connsAt lists the conns to a VIP's port, as client>VIP>server state.
 func (w *world) connsAt(vport uint16) (list []string) {
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
 		if s.VPort == vport && !s.Template {
@@ -157,7 +158,7 @@ func (w *world) connsAt(vport uint16) (list []string) {
 	return list
 }
 
-// finishUpkeep has turns until everything that is due has ended.
+// finishUpkeep processes empty batches until everything that is due has ended.
 func (w *world) finishUpkeep() {
 	for w.dir.Process(w.now, w.table, nil, nil) {
 	}
@@ -172,8 +173,8 @@ func (w *world) equal(got, want string) {
 
 const ackFlag = wire.TCPAck
 
-// A passive data connection: the client alone, once, and only by a SYN, reaches
-// the announced port of its own server, and its text goes both ways.
+// A passive data connection: only the client, only once, and only with a SYN reaches
+// the announced port of its own server. Text passes in both directions.
 func TestFTPPassive(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -201,9 +202,9 @@ func TestFTPPassive(t *testing.T) {
 	w.equal(c.exchange(0, "LIST\r\n")+c.exchange(1, "150 here\r\n")+c.exchange(1, "226 done\r\n"), "LIST\r\n150 here\r\n226 done\r\n")
 }
 
-// An active data connection: the control connection's server alone, once, from
-// whatever port, reaches the announced port, and comes from the VIP's port below
-// that of the control connection.
+// An active data connection: only the control connection's server, and only once,
+// reaches the announced port. It may call from any port, and appears to come from the
+// VIP's port below that of the control connection.
 func TestFTPActive(t *testing.T) {
 	for _, sport := range []string{"20", "40000"} {
 		w := newWorld(t, conntrack.MethodMasq)
@@ -230,7 +231,7 @@ func TestFTPActive(t *testing.T) {
 		}
 		w.equal(fmt.Sprint(w.connsAt(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":"+sport+" ESTABLISHED]")
 
-		// The client announces the same port again while the old one is closing.
+		// The client announces the same port again while the old connection closes.
 		w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPFin|ackFlag)
 		w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPFin|ackFlag)
 		c.exchange(0, "PORT 10,1,0,2,19,137\r\n")
@@ -239,9 +240,9 @@ func TestFTPActive(t *testing.T) {
 	}
 }
 
-// Two servers announce the same port to two control connections of one client:
-// the second is announced at another, and each is reached at its own. So is one
-// that a service has.
+// Two servers announce the same port to two control connections of one client: the
+// second is announced at another port, and each is reached at its own. The same holds
+// for the port of a service.
 func TestFTPPortsCollide(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
@@ -263,14 +264,14 @@ func TestFTPPortsCollide(t *testing.T) {
 	}
 	w.equal(w.forwarded(0, "10.1.0.2:6000", third, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":8080")
 
-	// One control connection has one announced port that nobody came for.
+	// A control connection has at most one announced port that has not been called.
 	old, next := a.announcePassive(50002), a.announcePassive(50003)
 	w.equal(w.forwarded(0, "10.1.0.2:6001", old, wire.TCPSyn), "refused_no_service")
 	w.equal(w.forwarded(0, "10.1.0.2:6001", next, wire.TCPSyn), "10.1.0.2:6001>"+ripA+":50003")
 }
 
-// A client's port that was used with another server's port of the same number a
-// moment ago reaches the server that announced last.
+// A client's port was used a moment ago with another server's port of the same number:
+// it reaches the server that announced last.
 func TestFTPPortReused(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
@@ -290,8 +291,8 @@ func TestFTPPortReused(t *testing.T) {
 	}
 }
 
-// What was announced is forgotten soon; a control connection outlives its
-// timeout while a transfer goes on, and its numbers are right afterwards.
+// An announcement expires soon. A control connection outlives its timeout during a
+// transfer, and its numbers are right afterwards.
 func TestFTPTimes(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -312,8 +313,8 @@ func TestFTPTimes(t *testing.T) {
 	w.equal(c.exchange(0, "QUIT\r\n"), "QUIT\r\n")
 }
 
-// Control connections that the helper has no room for go on without it, and one
-// worker at a time has a session in hand.
+// Control connections continue without help if there is no room for a session, and only
+// one worker at a time uses a session.
 func TestFTPSessions(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -352,8 +353,8 @@ func TestFTPSessions(t *testing.T) {
 	w.equal(all[1].exchange(0, "NOOP\r\n"), "NOOP\r\n")
 }
 
-// A server without weight goes on with the sessions it has: the client's answer to
-// its SYN begins nothing anew.
+// A server with weight 0 keeps its sessions: the client's SYN+ACK to the server does
+// not begin a connection.
 func TestFTPQuiescedServer(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -368,7 +369,7 @@ func TestFTPQuiescedServer(t *testing.T) {
 	w.equal(w.forwarded(0, "10.1.0.2:6000", c.announcePassive(43293), wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293")
 }
 
-// When its server is removed, nothing that was announced reaches it any more.
+// After its server is removed, no announced connection reaches it.
 func TestFTPServerRemoved(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -384,8 +385,8 @@ func TestFTPServerRemoved(t *testing.T) {
 	}
 }
 
-// FTP that is not through NAT is not touched: direct routing, and a server's own
-// connections to the world.
+// FTP without NAT stays untouched: direct routing, and connections that a server opens
+// to other hosts.
 func TestFTPUntouched(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
@@ -415,8 +416,8 @@ func TestFTPUntouched(t *testing.T) {
 	}
 }
 
-// A control connection with data connections of both kinds, and TFTP requests,
-// cost no allocation.
+// A control connection with data connections of both kinds, and TFTP requests, allocate
+// nothing.
 func TestHelperDoesNotAllocate(t *testing.T) {
 	const runs = 40
 	w := newWorld(t, conntrack.MethodMasq)
@@ -443,12 +444,12 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i), TCPFlags: wire.TCPSyn}),
 			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP, Payload: []byte("\x00\x01f\x00octet\x00")}),
 			in(1, wiretest.Packet{Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i), Proto: wire.ProtoUDP}))
-		say(0, "NO") // kept back: what is not a whole line
+		say(0, "NO") // held back: the line is incomplete
 		say(0, "OP\r\n")
 	}
 	i, bad := 0, ""
 	if allocs := testing.AllocsPerRun(runs, func() {
-		for j := range batches[i] { // one by one: expectations are met by later frames
+		for j := range batches[i] { // one by one: later frames match expectations of earlier ones
 			w.dir.Process(w.now, w.table, batches[i][j:j+1], w.verdicts[:1])
 			if v := w.verdicts[0]; v != ForwardedMasq && v != ReturnedMasq && v != AnsweredHelper {
 				bad = v.String()
@@ -463,10 +464,10 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// An ICMP error about a reply that the helper has renumbered quotes to the server
-// the number it sent.
+// An ICMP error about a reply that the helper has renumbered quotes to the server the
+// number that it sent.
 func TestFTPErrorQuotes(t *testing.T) {
-	for _, length := range []int{28, 1000} { // what RFC 792 demands, and all
+	for _, length := range []int{28, 1000} { // the RFC 792 minimum, and all of it
 		w := newWorld(t, conntrack.MethodMasq)
 		w.addFTP("10.9.0.1", "10.2.0.11:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")

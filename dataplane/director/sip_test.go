@@ -20,7 +20,7 @@ func message(src, dst, call string) wiretest.Packet {
 	return p
 }
 
-// phones is a world whose UDP services on 10.9.0.1 and fd00:9::1 are of calls.
+// phones is a world with SIP services over UDP on 10.9.0.1 and fd00:9::1.
 func phones(t testing.TB) (w *world, svc *Service) {
 	t.Helper()
 	w = newWorld(t, conntrack.MethodMasq)
@@ -40,8 +40,8 @@ func phones(t testing.TB) (w *world, svc *Service) {
 	return w, svc
 }
 
-// A call stays at its server whoever sends its messages and from whatever port;
-// another call of the same client is picked a server anew.
+// A call stays at its server, from whatever client and port its messages come. Another
+// call of the same client is scheduled again.
 func TestCallsStayAtTheirServer(t *testing.T) {
 	w, svc := phones(t)
 	for _, r := range []struct {
@@ -71,7 +71,7 @@ func TestCallsStayAtTheirServer(t *testing.T) {
 	}
 }
 
-// What says not which call it is of begins none.
+// A message without a Call-ID begins no call.
 func TestNoCall(t *testing.T) {
 	w, svc := phones(t)
 	for _, r := range []struct {
@@ -95,15 +95,15 @@ func TestNoCall(t *testing.T) {
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d entries", n)
 	}
-	svc.Persist = 0 // then the engine means nothing
+	svc.Persist = 0 // then the engine has no effect
 	f := in(0, datagram("10.1.0.2:5060", "10.9.0.1:80"))
 	if v := w.process(&f); v != ForwardedMasq {
 		t.Errorf("without persistence: %s", v)
 	}
 }
 
-// A call of one-packet scheduling: its messages keep no conns, and what servers
-// send, answers or calls of their own, comes from the service.
+// A call of one-packet scheduling: its messages make no conns. What servers send,
+// replies or calls, leaves as from the service.
 func TestCallsOnePacket(t *testing.T) {
 	w, svc := phones(t)
 	svc.OnePacket = true
@@ -122,8 +122,8 @@ func TestCallsOnePacket(t *testing.T) {
 	}
 }
 
-// All pieces of a server's message leave as the first does: from the service if
-// that says which call it is of, else unchanged, whatever the others say.
+// All fragments of a server's message leave as the first does: as from the service if
+// it has a Call-ID, else unchanged, whatever the others contain.
 func TestCallOutInPieces(t *testing.T) {
 	for _, onePacket := range []bool{false, true} {
 		for _, r := range []struct {
@@ -150,8 +150,8 @@ func TestCallOutInPieces(t *testing.T) {
 	}
 }
 
-// What a server sends without a conn makes one, by which the client's answers
-// find it, and a template if the call has none.
+// A server's packet without a conn makes one, by which the client's replies find the
+// server, and a template if the call has none.
 func TestCallOut(t *testing.T) {
 	w, svc := phones(t)
 	converse(t, w, []step{
@@ -180,7 +180,7 @@ func TestCallOut(t *testing.T) {
 	}
 }
 
-// Listings know calls by name, until another took the place.
+// Listings show a call's name until another call takes its slot.
 func TestCallNames(t *testing.T) {
 	w, svc := phones(t)
 	w.at(message("10.1.0.2:5060", "10.9.0.1:80", "a@x"))

@@ -10,8 +10,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// TFTP: the server answers from a port of its own, which the client then calls;
-// nobody else may, and what is not a request announces nothing.
+// TFTP: the server answers from another port, which the client then calls. No other
+// client may call it, and only requests announce anything.
 func TestTFTP(t *testing.T) {
 	w := newWorld(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")

@@ -27,10 +27,10 @@ var (
 
 func addr4(b ...byte) wire.Addr { return wire.AddrFrom4(b) }
 
-// addr6 is an address of four first bytes and a last one.
+// addr6 returns an address with four given first bytes and a given last one.
 func addr6(a, b, c, d, last byte) wire.Addr { return wire.Addr{a, b, c, d, 15: last} }
 
-// session is a control connection through the helper, and what the rules say of it.
+// session is a control connection through the helper, with the twin beside it.
 type session struct {
 	t       *testing.T
 	network *streamtest.Network
@@ -54,8 +54,8 @@ func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 	return s
 }
 
-// send lets an end send more text, with n things happening on the way, and checks
-// what arrives and what was asked for.
+// send lets an end send more text while n random things happen. It checks what arrives
+// and which data connections were asked for.
 func (s *session) send(dir conntrack.Dir, text []byte, n int) {
 	s.t.Helper()
 	if dir == conntrack.DirIn {
@@ -75,8 +75,8 @@ func (s *session) send(dir conntrack.Dir, text []byte, n int) {
 	}
 }
 
-// Lines that sessions are made of. A, B and C stand for the client's, the server's
-// and a third party's address, V for the VIP, P for a port.
+// The lines of sessions. A, B and C stand for the addresses of the client, the server
+// and a third party, V for the VIP, P for a port.
 var (
 	commandLines = []string{
 		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR", "STOR 227 (1,2,3,4,5,6)",
@@ -127,7 +127,7 @@ func appendNumber(b []byte, n int) []byte {
 	return append(b, byte('0'+n%10))
 }
 
-// randomLines is some lines of a kind, some of them damaged. It ends with a whole line.
+// randomLines returns some of the lines, some of them damaged, and a line end.
 func randomLines(rng *rand.Rand, lines []string, t Terms) (b []byte) {
 	for range 1 + rng.IntN(3) {
 		if rng.IntN(40) == 0 {
@@ -159,9 +159,9 @@ func randomLines(rng *rand.Rand, lines []string, t Terms) (b []byte) {
 	return append(b, '\n')
 }
 
-// TestSessions: in sessions of ordinary and damaged lines, over a network that
-// loses, doubles, reorders and cuts, each end receives what the rules say, and
-// the director is asked for the data connections they name.
+// TestSessions: in sessions of ordinary and damaged lines, over a network that loses,
+// duplicates, reorders and splits, each end receives what the twin says, and the
+// director is asked for the data connections that the lines name.
 func TestSessions(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()

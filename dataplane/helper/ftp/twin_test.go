@@ -11,15 +11,16 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// twin is the slow twin of the helper: it is given whole lines, in the order in
-// which they were judged, and says what becomes of them. Bytes are runes here.
+// twin is a slow second implementation of the helper's rules. It gets whole lines in
+// the order in which they were judged, and returns what becomes of them. Strings hold a
+// rune for each byte.
 type twin struct {
 	terms     Terms
 	expect    recorder
-	waiting   map[string]int // replies that are awaited, by code
-	block     string         // code of the multi-line reply begun
+	waiting   map[string]int // commands without a reply, by the code of their reply
+	block     string         // code of the multi-line reply that has begun
 	denied    bool
-	told      map[int]int // ports announced in this reply
+	told      map[int]int // ports announced in this reply, with those that the client was told
 	began     bool
 	encrypted bool
 }
@@ -28,8 +29,8 @@ func newTwin(t Terms) *twin {
 	return &twin{terms: t, waiting: map[string]int{}, told: map[int]int{}}
 }
 
-// recorder records what it is asked. Ports that end in 7 are refused, passive
-// ones that end in 5 called by the next number.
+// recorder records what it is asked for. It refuses ports that end in 7, and lets
+// clients call the next port in place of passive ones that end in 5.
 type recorder struct{ calls []string }
 
 func (e *recorder) ExpectPassive(server wire.Addr, port uint16) (uint16, bool) {
@@ -54,7 +55,7 @@ var (
 	codeLine        = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
 )
 
-// runesOf and raw turn bytes into runes of the same numbers, and back.
+// runesOf turns bytes into runes of the same numbers, and bytesOf turns them back.
 func runesOf(b []byte) string {
 	s := make([]rune, len(b))
 	for i, c := range b {
@@ -70,8 +71,8 @@ func bytesOf(s string) (b []byte) {
 	return b
 }
 
-// eachLine does something to every line of a text, as much of it as may be waited
-// for. It says whether the rest of a longer line goes on.
+// eachLine calls do with each line of a text, up to MaxUnit bytes of it. do reports
+// whether the rest of a longer line passes.
 func eachLine(text []byte, do func(line string) (string, bool)) (b []byte) {
 	for _, line := range strings.SplitAfter(runesOf(text), "\n") {
 		r := []rune(line)
@@ -91,7 +92,7 @@ func eachLine(text []byte, do func(line string) (string, bool)) (b []byte) {
 	return b
 }
 
-// client is what becomes of the client's text.
+// client returns what becomes of the client's text.
 func (r *twin) client(text []byte) []byte {
 	if !r.began && len(text) > 0 {
 		r.began = true
@@ -171,7 +172,7 @@ func (r *twin) active(who netip.Addr, port int) bool {
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// address reads six numbers; the zero address if they are too large.
+// address reads six numbers. It returns the zero address if they are too large.
 func address(s string) (netip.Addr, int) {
 	var n [6]byte
 	fields := strings.Split(s, ",")
@@ -188,7 +189,7 @@ func address(s string) (netip.Addr, int) {
 	return netip.AddrFrom4([4]byte(n[:4])), int(n[4])<<8 | int(n[5])
 }
 
-// server is what becomes of the server's text.
+// server returns what becomes of the server's text.
 func (r *twin) server(text []byte) []byte {
 	if r.encrypted {
 		return text

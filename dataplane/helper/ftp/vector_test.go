@@ -15,14 +15,14 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// vectors are conversations, client and server in turn, and what they become.
-// Numbers are those of the LVS HOWTO's examples: (172,23,2,30,169,29) is port
-// 43293, 172,23,2,8,10,0 is port 2560.
+// vectors are conversations, client and server in turn, and what they become. The
+// numbers are those of the LVS HOWTO: (172,23,2,30,169,29) is port 43293,
+// 172,23,2,8,10,0 is port 2560.
 var vectors = []struct {
 	name  string
 	terms Terms
 	lines []string // what is sent, by client and server in turn
-	want  []string // what is received, where it is something else: "" is the same
+	want  []string // what is received, "" if it is what was sent
 	asked []string
 	notes Event
 }{
@@ -116,8 +116,8 @@ var vectors = []struct {
 	},
 }
 
-// TestVectors: each conversation is what it should be, however its texts are cut
-// in two, and retransmitted with another cut after the second part was lost.
+// TestVectors: each conversation becomes what it should, wherever its texts are split
+// in two, and with another split when they are retransmitted after a loss.
 func TestVectors(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestVectors(t *testing.T) {
 			for _, text := range v.lines {
 				longest = max(longest, len(text))
 			}
-			every := 1 + longest/200 // byte, but not in the very long
+			every := 1 + longest/200 // every byte, except in very long texts
 			if testing.Short() {
 				every *= 5
 			}
@@ -167,8 +167,8 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Eve
 	}
 }
 
-// TestAnew: a SYN after the end makes the connection one of which nothing is known.
-func TestAnew(t *testing.T) {
+// TestRestart: a SYN after the end of a connection begins one with an empty state.
+func TestRestart(t *testing.T) {
 	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
 	s.send(conntrack.DirIn, []byte("PASV\r\n"), 0)
 	for _, e := range s.network.Ends {
@@ -183,14 +183,14 @@ func TestAnew(t *testing.T) {
 	}
 }
 
-// sampleFrames are segments from both ends, with what the connection is before them.
+// sampleFrames returns a segment from each end.
 func sampleFrames() (f [2]wire.Frame) {
 	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
 	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
 	return f
 }
 
-// TestNoAllocations: neither commands nor replies touch the heap.
+// TestNoAllocations: neither commands nor replies cause an allocation.
 func TestNoAllocations(t *testing.T) {
 	samples, c, s, h := sampleFrames(), new(stream.Conn), new(State), New(new(allowAll))
 	f, p := new(wire.Frame), new(wire.Packet)
@@ -213,13 +213,13 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// allowAll expects everything and remembers nothing.
+// allowAll expects everything and records nothing.
 type allowAll struct{}
 
 func (*allowAll) ExpectPassive(_ wire.Addr, port uint16) (uint16, bool) { return port, true }
 func (*allowAll) ExpectActive(wire.Addr, uint16) bool                   { return true }
 
-// BenchmarkProcess is three commands and the reply to one of them, each a segment.
+// BenchmarkProcess is a segment with three commands, and one with the reply to one.
 func BenchmarkProcess(b *testing.B) {
 	samples, c, s, h := sampleFrames(), new(stream.Conn), new(State), New(new(allowAll))
 	f, p := new(wire.Frame), new(wire.Packet)
@@ -236,7 +236,8 @@ func BenchmarkProcess(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
 }
 
-// BenchmarkManyLines is a segment full of short lines, the most work there is.
+// BenchmarkManyLines is a segment full of short lines: the most work that a segment can
+// be.
 func BenchmarkManyLines(b *testing.B) {
 	for name, line := range map[string]string{"empty": "\n", "command": "P\n", "reply": "2\n"} {
 		b.Run(name, func(b *testing.B) {
@@ -272,7 +273,7 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// FuzzLines: whatever lines come, the helper does with them what the rules say.
+// FuzzLines: whatever lines come, the helper and the twin agree.
 func FuzzLines(f *testing.F) {
 	for _, c := range commandLines {
 		for _, r := range []string{"227 (10,0,0,2,4,1)", "229 (|||5|)", "234-a\r\n234 b"} {

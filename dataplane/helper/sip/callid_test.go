@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What is the Call-ID of a message, and what is none.
+// Which part of a message is its Call-ID.
 func TestCallID(t *testing.T) {
 	const first = "INVITE sip:bob@example.com SIP/2.0\r\n"
 	long := strings.Repeat("x", MaxCallID)
@@ -48,11 +48,11 @@ func TestCallID(t *testing.T) {
 	}
 }
 
-// callIDs is what a Call-ID header looks like, written in another way.
+// callIDs describes a Call-ID header by a regular expression.
 var callIDs = regexp.MustCompile(`(?i)(?:\r\n|\n|\r)(?:call-id|i)[ \t]*(?:(?:\r\n|\n|\r)[ \t]+)?:[ \t]*(?:(?:\r\n|\n|\r)[ \t]+)?([-0-9a-z.!%*_+` + "`" + `'~()<>:\\"/\[\]?{}]+(?:@[-0-9a-z.!%*_+` + "`" + `'~()<>:\\"/\[\]?{}]+)?)[\r\n]`)
 
-// FuzzCallID: any bytes are read without harm, and what is found is a
-// Call-ID header by a regular expression, too.
+// FuzzCallID: any bytes are read without harm, and the regular expression finds the
+// same header.
 func FuzzCallID(f *testing.F) {
 	for _, s := range []string{"X\r\nCall-ID: 1@2\r\n", "X\ni:\n 1\n", "X\r\ni: ;\r\nCall-ID: 1@\r\nI : 3\r\n", "X\r\ni", "X\r\ni:", "X\r\nCall-ID:\r\n"} {
 		f.Add([]byte(s))

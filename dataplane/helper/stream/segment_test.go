@@ -16,34 +16,34 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// The ends of the connection in these tests. Numbers in them count from the
-// sender's first byte of text: its SYN has number -1.
+// The endpoints in these tests. Sequence numbers count from the sender's first byte of
+// text; its SYN has number -1.
 const (
 	clientEnd, vipEnd, serverEnd = "198.51.100.7:40000", "10.9.0.1:21", "10.0.0.2:21"
 	isnClient, isnServer         = uint32(0xfffffff0), uint32(5000)
 )
 
-// conversation is a connection whose segments are written one by one.
+// conversation is a connection whose segments a test writes one by one.
 type conversation struct {
 	t  testing.TB
 	c  *stream.Conn
 	rw stream.Rewriter
 }
 
-// seg is a segment as a test writes it, and as one came out.
+// seg is a segment as a test writes it, or as it left.
 type seg struct {
 	seq, ack int
-	flags    uint8 // ACK is added unless noACK
+	flags    uint8 // ACK is added unless noACK is set
 	noACK    bool
 	window   uint16
 	text     string
-	sack     []int // edges
+	sack     []int // left and right edges
 	stamp    int   // TSval; 0: no timestamps
 	echo     int
 	urgent   int
 	gso      uint16
 	partial  bool
-	room     int // in front; 0: wire.Headroom
+	room     int // headroom in bytes; 0: wire.Headroom
 	wrong    bool
 	options  []byte
 }
@@ -93,7 +93,7 @@ func (s seg) frame(dir conntrack.Dir) wire.Frame {
 	return f
 }
 
-// read is a frame that came out, on its way from the end that sends in dir.
+// read reads a frame that left on behalf of the end that sends in dir.
 func read(t testing.TB, dir conntrack.Dir, f wire.Frame) (s seg) {
 	wiretest.Check(t, f)
 	mine, other := uint32(isnClient), uint32(isnServer)
@@ -123,8 +123,8 @@ func read(t testing.TB, dir conntrack.Dir, f wire.Frame) (s seg) {
 	return s
 }
 
-// send takes a segment through and returns what came out: to its receiver, or
-// back to its sender if Answered.
+// send processes a segment and returns what leaves: to its receiver, or back to its
+// sender if the outcome is Answered.
 func (x *conversation) send(dir conntrack.Dir, s seg) (seg, stream.Outcome) {
 	x.t.Helper()
 	f := s.frame(dir)
@@ -146,7 +146,7 @@ func (x *conversation) send(dir conntrack.Dir, s seg) (seg, stream.Outcome) {
 	return read(x.t, dir, f), outcome
 }
 
-// begin is a conversation after its handshake, with window scales 2 and 3.
+// begin returns a conversation after its handshake, with window scales 2 and 3.
 func begin(t testing.TB) *conversation {
 	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
 	syn := []byte{2, 4, 5, 180, 1, 3, 3, 2}
@@ -157,7 +157,7 @@ func begin(t testing.TB) *conversation {
 	return x
 }
 
-// pass sends a segment that must go on as it is, but for its text.
+// pass sends a segment that must pass unchanged except for its text.
 func (x *conversation) pass(dir conntrack.Dir, s seg, text string) seg {
 	x.t.Helper()
 	got, outcome := x.send(dir, s)
@@ -169,7 +169,7 @@ func (x *conversation) pass(dir conntrack.Dir, s seg, text string) seg {
 
 const client, server = conntrack.DirIn, conntrack.DirOut
 
-// TestSegments: what becomes of each segment of a conversation, one sentence a row.
+// TestSegments: each segment of a conversation leaves as its row says.
 func TestSegments(t *testing.T) {
 	type row struct {
 		about   string
@@ -302,7 +302,8 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// TestMSS: a segment does not grow beyond what every path takes, or than it was.
+// TestMSS: a segment does not grow beyond what every path carries, unless it was
+// longer.
 func TestMSS(t *testing.T) {
 	x := begin(t)
 	short := strings.Repeat("a", 531) + "\n+b\n"
@@ -320,8 +321,8 @@ func TestMSS(t *testing.T) {
 	}
 }
 
-// TestFull: of more edits than are remembered the first go on; the rest when they
-// are sent again, after the receiver's acknowledgement.
+// TestFull: if there are more edits than are remembered, the first pass. The rest
+// passes when it is sent again after the receiver's acknowledgement.
 func TestFull(t *testing.T) {
 	x := begin(t)
 	many := strings.Repeat("+\n", 12)
@@ -340,8 +341,8 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestGoesAway: lines that go away are acknowledged and forgotten, however many,
-// though the receiver never hears of them.
+// TestGoesAway: any number of removed lines is acknowledged and forgotten, although the
+// receiver never gets them.
 func TestGoesAway(t *testing.T) {
 	x := begin(t)
 	for i := range 50 {
@@ -351,10 +352,10 @@ func TestGoesAway(t *testing.T) {
 	}
 }
 
-// TestMiddle: a connection met in the middle is followed from where it is.
+// TestMiddle: a connection without a handshake is followed from where it is.
 func TestMiddle(t *testing.T) {
 	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
-	x.pass(client, seg{seq: 99, ack: 49}, "") // a keepalive: one number back
+	x.pass(client, seg{seq: 99, ack: 49}, "") // a keepalive: the number before the next
 	x.pass(server, seg{seq: 50, ack: 100, window: 500}, "")
 	if got := x.pass(client, seg{seq: 100, ack: 50, text: "+a\n"}, "<+a>\n"); got.seq != 100 {
 		t.Errorf("seq is %d, want 100", got.seq)
@@ -365,11 +366,11 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
-// TestSYN: text in a SYN is left to be sent again; a SYN begins anew what is over
-// or was only asked for, and nothing else.
+// TestSYN: text in a SYN is left to be sent again. A SYN restarts a connection that has
+// ended or has only its SYN, and no other.
 func TestSYN(t *testing.T) {
 	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
-	anew := func(dir conntrack.Dir, s seg) bool {
+	restarts := func(dir conntrack.Dir, s seg) bool {
 		f := s.frame(dir)
 		var p wire.Packet
 		wire.Parse(&f, &p)
@@ -377,34 +378,34 @@ func TestSYN(t *testing.T) {
 	}
 	syn := seg{seq: -1, flags: wire.TCPSyn, noACK: true}
 	other := seg{seq: 1000, flags: wire.TCPSyn, noACK: true}
-	if anew(client, syn) {
-		t.Error("the first SYN begins anew")
+	if restarts(client, syn) {
+		t.Error("the first SYN restarts the connection")
 	}
 	withText := syn
 	withText.text = "+a\n"
 	if got, outcome := x.send(client, withText); outcome != stream.Shortened || got.text != "" || got.flags != wire.TCPSyn {
 		t.Errorf("SYN with text: outcome %v, %v", outcome, got)
 	}
-	if anew(client, syn) || !anew(client, other) || anew(server, other) {
-		t.Error("before text: the same SYN begins anew, another does not, or the server's does")
+	if restarts(client, syn) || !restarts(client, other) || restarts(server, other) {
+		t.Error("before text: the same SYN restarts it, another does not, or the server's does")
 	}
 	x.pass(server, seg{seq: -1, flags: wire.TCPSyn}, "")
 	x.pass(client, seg{text: "+a\n"}, "<+a>\n")
-	if anew(client, other) {
-		t.Error("a SYN begins anew what is in use")
+	if restarts(client, other) {
+		t.Error("a SYN restarts what is in use")
 	}
 	x.pass(client, seg{seq: 3, flags: wire.TCPRst}, "")
-	if !anew(client, other) {
-		t.Error("a SYN does not begin anew what was reset")
+	if !restarts(client, other) {
+		t.Error("a SYN does not restart what was reset")
 	}
 }
 
-// fixed is a Rewriter that always says the same.
+// fixed is a Rewriter that always returns the same judgement.
 type fixed struct{ stream.Judgement }
 
 func (f fixed) Judge(conntrack.Dir, []byte, bool) stream.Judgement { return f.Judgement }
 
-// TestQuoted: a number an ICMP error quotes is the sender's again.
+// TestQuoted: a number that an ICMP error quotes becomes the sender's again.
 func TestQuoted(t *testing.T) {
 	x := begin(t)
 	x.pass(client, seg{text: "a\n+b\nc\n"}, "a\n<+b>\nc\n")
@@ -416,7 +417,7 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// TestRefuse: nothing passes after a refusal but resets.
+// TestRefuse: after a refusal only resets pass.
 func TestRefuse(t *testing.T) {
 	x := begin(t)
 	x.pass(client, seg{text: "+a\n"}, "<+a>\n")
@@ -431,7 +432,7 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// TestTooLong: a Rewriter that wants what it may not is refused the connection.
+// TestTooLong: a Rewriter that returns too long a text ends the connection.
 func TestTooLong(t *testing.T) {
 	x := begin(t)
 	x.rw = fixed{stream.Judgement{Do: stream.Replace, N: 1, New: make([]byte, stream.MaxUnit+1)}}
@@ -440,8 +441,7 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
-// TestLeave: after Leave everything passes, in any order, what was kept back
-// first.
+// TestLeave: after Leave everything passes in any order, the held text first.
 func TestLeave(t *testing.T) {
 	x := begin(t)
 	x.send(client, seg{text: "+a"})
@@ -454,7 +454,7 @@ func TestLeave(t *testing.T) {
 	x.pass(client, seg{seq: 4, text: "d"}, "d")
 }
 
-// TestSize: a Conn is of one piece, without pointers, and no larger than said.
+// TestSize: a Conn has no pointers, and is no larger than documented.
 func TestSize(t *testing.T) {
 	typ := reflect.TypeFor[stream.Conn]()
 	if n := typ.Size(); n > 1536 {

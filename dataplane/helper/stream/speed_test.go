@@ -10,7 +10,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// steps are segments of one conversation after the other, of every kind.
+// steps are segments of every kind, one conversation in order.
 var steps = []struct {
 	name string
 	dir  conntrack.Dir
@@ -32,7 +32,7 @@ var steps = []struct {
 	{"reset", server, seg{seq: 10, flags: wire.TCPRst}},
 }
 
-// TestNoAllocations: no segment touches the heap.
+// TestNoAllocations: no segment causes an allocation.
 func TestNoAllocations(t *testing.T) {
 	x := begin(t)
 	for _, s := range steps {
@@ -75,8 +75,8 @@ func BenchmarkProcess(b *testing.B) {
 	}
 }
 
-// FuzzProcess: whatever frames come, nothing panics or leaves the buffer, what
-// goes on is sound, and it is what the frame and the packet say.
+// FuzzProcess: whatever frames come, nothing panics or leaves the buffer. A frame that
+// continues is sound, and matches the packet.
 func FuzzProcess(f *testing.F) {
 	for _, s := range steps {
 		frame := s.in.frame(s.dir)
@@ -88,7 +88,7 @@ func FuzzProcess(f *testing.F) {
 		}
 		x := begin(t)
 		x.send(client, seg{text: "+a\nb\n-cdef\n+g"})
-		for i := range 3 { // again and again, from both sides
+		for i := range 3 { // several times, from both sides
 			dir := streamtest.Dirs[how>>i&1]
 			frame := wire.Frame{Buf: append(make([]byte, room), b...), Off: int32(room), End: int32(int(room) + len(b))}
 			frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumOffset: 16}

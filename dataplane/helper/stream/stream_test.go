@@ -20,15 +20,15 @@ var (
 
 // lines is a Rewriter of lines, by their first byte:
 //
-//   - grows, "+x\n" becomes "<+x>\n"
-//   - shrinks: "-xyz\n" becomes "-\n"
-//     !  goes away
-//     =  is waited for and passed
-//     ?  passes alone, once two more bytes or the line's end are there
-//   - is doubled, likewise
+//	"+x\n"    grows to "<+x>\n"
+//	"-xyz\n"  shrinks to "-\n"
+//	"!x\n"    is removed
+//	"=x\n"    is held back until it is whole, and passes
+//	"?x\n"    its first byte passes alone, once two more bytes or the line's end are there
+//	"*x\n"    its first byte is doubled, under the same condition
 //
-// Any other line, and one of + - ! = with more than MaxUnit bytes, passes as it
-// comes.
+// Any other line passes as it comes; so does one of + - ! = that is longer than
+// MaxUnit.
 type lines struct {
 	rest [2]bool
 	text [stream.MaxUnit]byte
@@ -87,7 +87,7 @@ func change(b, line []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// changed is what becomes of a whole text.
+// changed returns what a whole text becomes.
 func changed(text []byte) (b []byte) {
 	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
 		for len(line) > 0 && line[0] == '?' {
@@ -106,7 +106,7 @@ func changed(text []byte) (b []byte) {
 	return b
 }
 
-// text makes a random text of lines.
+// text returns random lines.
 func text(rng *rand.Rand, finish bool) (b []byte) {
 	for range rng.IntN(30) {
 		b = append(b, "+-!=?*abc"[rng.IntN(9)])
@@ -128,8 +128,8 @@ func text(rng *rand.Rand, finish bool) (b []byte) {
 	return b
 }
 
-// TestStreams: whatever happens on the way, each end receives what the rules say
-// the other's text becomes, is acknowledged no more than it sent, and both finish.
+// TestStreams: whatever the network does, each end receives what the rules make of the
+// other's text, is acknowledged no more than it sent, and both finish.
 func TestStreams(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -151,7 +151,7 @@ func run(t *testing.T, seed, i uint64) {
 	rng := rand.New(rand.NewPCG(seed, i))
 	var c stream.Conn
 	var rw lines
-	late := rng.IntN(3) == 0 // the connection is followed from its first text on
+	late := rng.IntN(3) == 0 // the connection is followed from its first text
 	unseen := late
 	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
 		if unseen {
@@ -188,15 +188,15 @@ func run(t *testing.T, seed, i uint64) {
 	}
 }
 
-// TestForgedNumbers: of a connection followed from its SYN on, no text passes
-// unseen because a segment said that it was sent long ago.
+// TestForgedNumbers: on a connection followed from its SYN, no text passes unjudged
+// because a segment claims that it was sent long ago.
 func TestForgedNumbers(t *testing.T) {
 	x := begin(t)
-	x.send(client, seg{ack: 1000}) // of text that was never sent
+	x.send(client, seg{ack: 1000}) // acknowledges text that was never sent
 	x.pass(server, seg{text: "+a\n"}, "<+a>\n")
 
 	x = begin(t)
-	x.send(client, seg{seq: 1000, flags: wire.TCPSyn, noACK: true}) // which the server ignores
+	x.send(client, seg{seq: 1000, flags: wire.TCPSyn, noACK: true}) // the server ignores this one
 	if got, outcome := x.send(client, seg{text: "+a\n"}); got.text != "" {
 		t.Errorf("text from before the second SYN: %v, %v", outcome, got)
 	}

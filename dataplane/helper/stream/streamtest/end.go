@@ -1,6 +1,6 @@
-// Package streamtest is the judge of rewriters of TCP streams: two model ends
-// talk through a director that rewrites, over a network that loses, doubles and
-// reorders, and retransmit with other cuts than before. It shares no code with
+// Package streamtest judges rewriters of TCP streams. Two model ends talk through a
+// director that rewrites, over a network that loses, duplicates and reorders. They
+// retransmit with other segment boundaries than before. The package shares no code with
 // what it judges, and reads frames with gopacket.
 package streamtest
 
@@ -16,32 +16,32 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// End is one end of the connection. Positions count bytes of text; the SYN is
-// before position 0, the FIN behind the last.
+// End is one end of the connection. Positions count bytes of text; the SYN is before
+// position 0, the FIN after the last.
 type End struct {
 	t          testing.TB
-	Addr, To   string // "10.0.0.1:1234": its own, and whom it calls
-	ISN, Peer  uint32 // first numbers, of the SYNs
+	Addr, To   string // its own endpoint ("10.0.0.1:1234"), and the one it calls
+	ISN, Peer  uint32 // sequence numbers of the SYNs
 	MSS        uint16
 	Scale      uint8
-	Timestamps bool // timestamps are used
+	Timestamps bool // the end uses timestamps
 	Finish     bool // a FIN follows the text
 
-	Out      []byte // what it has to send
-	una, nxt int    // what is acknowledged of it, and sent
+	Out      []byte // the text to send
+	una, nxt int    // how much of it was acknowledged, and sent
 	sacked   map[int]bool
 
-	In         []byte       // what it has received in order
-	outOfOrder map[int]byte // and beyond a gap
-	Ended      bool         // with the FIN
-	finAt      int          // position of a FIN beyond a gap, -1: none
+	In         []byte       // the text received in order
+	outOfOrder map[int]byte // the text received beyond a gap, by position
+	Ended      bool         // and the FIN received
+	finAt      int          // position of a FIN beyond a gap, -1 if there is none
 	dsack      [2]int       // the last range that came twice, for a D-SACK
 
-	tsval     uint32 // of the timestamps
-	peerTSval uint32 // the peer's last TSval
+	tsval     uint32 // of the last segment sent
+	peerTSval uint32 // of the last segment received
 }
 
-// finLen is 1 if the FIN is to be sent.
+// finLen returns 1 if a FIN is to be sent.
 func (e *End) finLen() int {
 	if e.Finish {
 		return 1
@@ -49,10 +49,10 @@ func (e *End) finLen() int {
 	return 0
 }
 
-// Done says whether everything was sent and acknowledged.
+// Done reports whether everything was sent and acknowledged.
 func (e *End) Done() bool { return e.una == len(e.Out)+e.finLen() }
 
-// options are the TCP options of a segment that is no SYN.
+// options returns the TCP options of a segment without SYN.
 func (e *End) options() []byte {
 	var b []byte
 	if e.Timestamps {
@@ -88,13 +88,13 @@ func (e *End) options() []byte {
 	return b
 }
 
-// has says whether the byte at a position has arrived beyond a gap.
+// has reports whether the byte at a position has arrived beyond a gap.
 func (e *End) has(at int) bool {
 	_, ok := e.outOfOrder[at]
 	return ok
 }
 
-// synOptions are those of a SYN: MSS, window scale, SACK permitted, timestamps.
+// synOptions returns those of a SYN: MSS, window scale, SACK permitted, timestamps.
 func (e *End) synOptions() []byte {
 	b := []byte{2, 4, uint8(e.MSS >> 8), uint8(e.MSS), 3, 3, e.Scale, 1, 1, 1, 4, 2}
 	if e.Timestamps {
@@ -122,7 +122,7 @@ func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16
 	return f
 }
 
-// Segment is text[from:to], with the FIN behind it if that is sent.
+// Segment returns text[from:to], followed by the FIN if to is beyond the text.
 func (e *End) Segment(from, to int, s Shape) wire.Frame {
 	flags := uint8(wire.TCPAck | wire.TCPPsh)
 	end := min(to, len(e.Out))
@@ -133,27 +133,27 @@ func (e *End) Segment(from, to int, s Shape) wire.Frame {
 	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Headroom, s.Tailroom)
 }
 
-// Ack is a segment without text.
+// Ack returns a segment without text.
 func (e *End) Ack(s Shape) wire.Frame {
 	return e.frame(wire.TCPAck, e.ISN+1+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Headroom, s.Tailroom)
 }
 
-// Probe is a keepalive: a number that was acknowledged long ago.
+// Probe returns a keepalive: its number was acknowledged long ago.
 func (e *End) Probe(s Shape) wire.Frame {
 	return e.frame(wire.TCPAck, e.ISN+uint32(e.nxt), e.options(), nil, 0, s.Partial, s.Headroom, s.Tailroom)
 }
 
 // Shape is how a frame comes in.
 type Shape struct {
-	GSO                uint16 // a super-frame of such pieces
-	Partial            bool   // checksum half made
-	Headroom, Tailroom int    // bytes in the buffer before and behind the frame
+	GSO                uint16 // a GSO frame with pieces of this many bytes
+	Partial            bool   // partial checksum
+	Headroom, Tailroom int    // bytes in the buffer before and after the frame
 }
 
-// defaultShape is the shape frames mostly have.
+// defaultShape is the shape of most frames.
 var defaultShape = Shape{Headroom: wire.Headroom}
 
-// Receive treats a frame that arrived, and fails the test if it could not have
+// Receive takes a frame that arrived. It fails the test if the frame could not have
 // come from the other end.
 func (e *End) Receive(f wire.Frame) {
 	e.t.Helper()
@@ -180,7 +180,7 @@ func (e *End) Receive(f wire.Frame) {
 	e.receiveText(int(int32(tcp.Seq-e.Peer-1)), tcp.LayerPayload(), tcp.FIN)
 }
 
-// receiveAck checks and notes ACK and SACK.
+// receiveAck checks and records ACK and SACK.
 func (e *End) receiveAck(tcp *layers.TCP) {
 	e.t.Helper()
 	ack := int(int32(tcp.Ack - e.ISN - 1))

@@ -16,21 +16,21 @@ type Process func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outco
 // Dirs are the directions, by their indices.
 var Dirs = [2]conntrack.Dir{conntrack.DirIn, conntrack.DirOut}
 
-// Network is two ends, the director between them and the network.
+// Network has two ends with the director between them.
 type Network struct {
 	t            testing.TB
 	rng          *rand.Rand
 	process      Process
 	Ends         [2]*End         // by the index of the direction in which they send
-	toDirector   [2][]wire.Frame // on their way to the director, by the end that sent them
-	fromDirector [2][]wire.Frame // on their way to an end
+	toDirector   [2][]wire.Frame // under way to the director, by the end that sent them
+	fromDirector [2][]wire.Frame // under way to an end
 	Outcomes     [stream.NumOutcome]int
 	Lossless     bool
 	frames       int
 }
 
-// New makes a world in which nothing was sent yet. The ends have the addresses
-// of the family, the server's as the director sees it: before translation.
+// New returns a Network in which nothing was sent yet. The server has its own address,
+// because the rewriter sees frames before translation.
 func New(t testing.TB, rng *rand.Rand, ipv6 bool, process Process) *Network {
 	client, server, vip := "198.51.100.7:40000", "10.0.0.2:21", "10.9.0.1:21"
 	if ipv6 {
@@ -44,7 +44,7 @@ func New(t testing.TB, rng *rand.Rand, ipv6 bool, process Process) *Network {
 			sacked: map[int]bool{}, outOfOrder: map[int]byte{}, finAt: -1,
 		}
 		if rng.IntN(4) == 0 {
-			w.Ends[i].ISN = -rng.Uint32N(60) // numbers wrap round soon
+			w.Ends[i].ISN = -rng.Uint32N(60) // numbers soon wrap around
 		}
 	}
 	c, s := w.Ends[0], w.Ends[1]
@@ -53,7 +53,7 @@ func New(t testing.TB, rng *rand.Rand, ipv6 bool, process Process) *Network {
 	return w
 }
 
-// Connect does the handshake, without losses.
+// Connect does the handshake without losses.
 func (w *Network) Connect() {
 	c, s := w.Ends[0], w.Ends[1]
 	syn := c.frame(wire.TCPSyn, c.ISN, c.synOptions(), nil, 0, false, wire.Headroom, 0)
@@ -103,7 +103,7 @@ func (w *Network) forward(dir conntrack.Dir, f wire.Frame) {
 	w.fromDirector[to.Index()] = append(w.fromDirector[to.Index()], f)
 }
 
-// shape is a random shape; a frame of n bytes of text may be a super-frame.
+// shape returns a random shape. A frame with n > 1 bytes of text may be a GSO frame.
 func (w *Network) shape(n int) Shape {
 	s := Shape{Headroom: wire.Headroom + 10, Tailroom: w.rng.IntN(8), Partial: w.rng.IntN(4) == 0}
 	if w.rng.IntN(8) == 0 {
@@ -115,7 +115,7 @@ func (w *Network) shape(n int) Shape {
 	return s
 }
 
-// step lets one thing happen somewhere.
+// step lets one random thing happen.
 func (w *Network) step() {
 	dir := Dirs[w.rng.IntN(2)]
 	e := w.Ends[dir.Index()]
@@ -124,12 +124,12 @@ func (w *Network) step() {
 	case 0, 1: // new text
 		if e.nxt < all {
 			from, to := e.nxt, min(all, e.nxt+1+w.rng.IntN(w.maxSegment()))
-			if w.rng.IntN(3) == 0 { // with some of the old
+			if w.rng.IntN(3) == 0 { // and some that was sent before
 				from -= w.rng.IntN(from - e.una + 1)
 			}
 			w.enqueue(dir, e.Segment(from, to, w.shape(to-from)))
 		}
-	case 2: // again, with other cuts
+	case 2: // a retransmission, with other boundaries
 		if e.una < e.nxt {
 			from := e.una + w.rng.IntN(e.nxt-e.una)
 			if w.rng.IntN(6) == 0 {
@@ -159,15 +159,15 @@ func (w *Network) step() {
 	}
 }
 
-// maxSegment is the longest segment this time.
+// maxSegment returns a random maximum length.
 func (w *Network) maxSegment() int { return []int{1, 3, 20, 100, 1400}[w.rng.IntN(5)] }
 
 func (w *Network) enqueue(dir conntrack.Dir, f wire.Frame) {
 	w.toDirector[dir.Index()] = append(w.toDirector[dir.Index()], f)
 }
 
-// dequeue takes some frame out of a queue: mostly the first. It may be lost, or stay
-// in the queue as well.
+// dequeue takes a frame out of a queue, usually the first. The frame may be lost, or
+// also stay in the queue.
 func (w *Network) dequeue(queue *[]wire.Frame) (f wire.Frame, ok bool) {
 	q := *queue
 	if len(q) == 0 {
@@ -187,7 +187,7 @@ func (w *Network) dequeue(queue *[]wire.Frame) (f wire.Frame, ok bool) {
 	return f, w.Lossless || w.rng.IntN(6) != 0
 }
 
-// deliver delivers what the director has sent on.
+// deliver hands over what the director has forwarded.
 func (w *Network) deliver() {
 	for i, e := range w.Ends {
 		for _, f := range w.fromDirector[i] {
@@ -204,8 +204,8 @@ func (w *Network) Disturb(n int) {
 	}
 }
 
-// Carry takes text[from:to] of an end through the director, and what comes out of
-// there to where it goes, with the other end's acknowledgement; or loses it there.
+// Carry takes text[from:to] of an end through the director and to the other end, which
+// acknowledges it. If lost is set, it is lost after the director.
 func (w *Network) Carry(dir conntrack.Dir, from, to int, lost bool) {
 	w.t.Helper()
 	w.forward(dir, w.Ends[dir.Index()].Segment(from, to, defaultShape))
@@ -219,8 +219,8 @@ func (w *Network) Carry(dir conntrack.Dir, from, to int, lost bool) {
 	}
 }
 
-// Settle lets the network recover: each end sends what is missing, oldest first
-// and not what was SACKed, until both are done.
+// Settle lets the network recover. Each end sends what is missing, oldest first and
+// without what was SACKed, until both are done.
 func (w *Network) Settle() {
 	w.t.Helper()
 	for _, q := range []*[2][]wire.Frame{&w.toDirector, &w.fromDirector} {
