@@ -50,7 +50,7 @@ func (w *world) tunnelled() string {
 	wire.Parse(&f, &p)
 	said := fmt.Sprintf("IPv4 protocol %d, ", p.Proto)
 	l4 := f.From(p.L4)
-	shim := 0
+	headerLen := 0
 	switch p.Proto {
 	case wire.ProtoUDP:
 		said += fmt.Sprintf("to port %d ", p.DstPort)
@@ -58,12 +58,12 @@ func (w *world) tunnelled() string {
 			said += "no checksum "
 		}
 		said += fmt.Sprintf("%x, ", l4[8:12])
-		shim = 12
+		headerLen = 12
 	case wire.ProtoGRE:
 		said += fmt.Sprintf("%x, ", l4[:4])
-		shim = 4 + int(l4[0]>>7)*4
+		headerLen = 4 + int(l4[0]>>7)*4
 	}
-	wire.ParseIPAt(&f, int(p.L4)+shim, &in, wire.Whole)
+	wire.ParseIPAt(&f, int(p.L4)+headerLen, &in, wire.Whole)
 	return said + fmt.Sprintf("IPv4 %s>%s", in.Src, in.Dst)
 }
 

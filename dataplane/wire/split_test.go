@@ -14,12 +14,12 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// tunnels are the encapsulations of these tests. shim returns the protocol number
+// tunnels are the encapsulations of these tests. headers returns the protocol number
 // and the bytes between the outer IP header and the inner one.
 var tunnels = []struct {
-	name string
-	ipv6 bool
-	shim func(inner6 bool) (proto uint8, header []byte)
+	name    string
+	ipv6    bool
+	headers func(inner6 bool) (proto uint8, header []byte)
 }{
 	{"none", false, nil},
 	{"ipip over IPv4", false, ipip},
@@ -58,7 +58,7 @@ func gre(inner6 bool) (uint8, []byte) {
 // lengths and checksums of a GSO frame to the splitter.
 func encap(f *wire.Frame, kind int) {
 	tun := &tunnels[kind]
-	if tun.shim == nil {
+	if tun.headers == nil {
 		return
 	}
 	var p wire.Packet
@@ -66,12 +66,12 @@ func encap(f *wire.Frame, kind int) {
 	if !f.IsGSO() {
 		wire.FinishChecksum(f)
 	}
-	proto, shim := tun.shim(p.IPv6)
+	proto, headers := tun.headers(p.IPv6)
 	desc := wiretest.Packet{Src: "192.0.2.1", Dst: "192.0.2.2", Proto: 253, ID: 777}
 	if tun.ipv6 {
 		desc.Src, desc.Dst = "2001:db8:ffff::1", "2001:db8:ffff::2"
 	}
-	desc.Payload = append(shim, f.Bytes()[p.L3:]...)
+	desc.Payload = append(headers, f.Bytes()[p.L3:]...)
 	whole := desc.Frame()
 	q := wire.Packet{L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6,
 		Len: uint32(whole.Len()) - uint32(p.L3)}
@@ -93,12 +93,12 @@ func encap(f *wire.Frame, kind int) {
 		binary.BigEndian.PutUint16(t[4:], ^wire.Fold(wire.Sum(t, 0)))
 	}
 	switch {
-	case proto == wire.ProtoUDP && wire.UDP(shim).Checksum() != 0:
+	case proto == wire.ProtoUDP && wire.UDP(headers).Checksum() != 0:
 		whole.TunnelCsum = wire.UDPChecksum
 	case proto == wire.ProtoGRE:
 		whole.TunnelCsum = 4
 	}
-	whole.Offload, whole.TunnelLen = f.Offload, uint8(int(q.L4-q.L3)+len(shim))
+	whole.Offload, whole.TunnelLen = f.Offload, uint8(int(q.L4-q.L3)+len(headers))
 	whole.Offload.CsumStart += uint16(whole.TunnelLen)
 	*f = whole
 }
