@@ -73,7 +73,7 @@ type Table struct {
 	chunkSize  int // how many conns, and credits, a worker takes at once
 	settings   atomic.Pointer[Settings]
 
-	externalMu sync.Mutex // held by the goroutine that is external
+	externalMu sync.Mutex // one goroutine at a time is external
 	external   participant
 
 	_            [64]byte
