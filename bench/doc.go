@@ -3,7 +3,7 @@
 //
 //   - bench/lab is `uvs lab`: a whole LVS in network namespaces on this machine,
 //     with the demo and the grid of offloads, MTUs and methods.
-//   - bench/realserver is `uvs rs`: a real server that answers, holds the VIP and
+//   - bench/realserver is `uvs rs`: a real server that replies, holds the VIP and
 //     decapsulates tunnels.
 //   - bench/e2e has the end-to-end tests, with plain `ip`, nginx, curl, vsftpd and
 //     the commands of the HOWTO, and the benchmarks against the kernel's forwarding.

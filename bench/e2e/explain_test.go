@@ -10,12 +10,12 @@ import (
 // that, explain names the conn. Wrong tuples are refused in one line.
 func TestExplain(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
-	ask := func(options string) string {
+	explain := func(options string) string {
 		return e.run("director", uvsBinary+" explain "+options+" tcp 10.1.0.2:4711 "+e.vip()+":7 --in-interface eth0")
 	}
 	for _, word := range []string{"forwarded_masq", "by scheduler rr", "none; this packet begins one", "MTU 1500",
 		"timeout_tcp_established=900"} {
-		if text := ask(""); !strings.Contains(text, word) {
+		if text := explain(""); !strings.Contains(text, word) {
 			t.Errorf("%q is not in\n%s", word, text)
 		}
 	}
@@ -23,14 +23,15 @@ func TestExplain(t *testing.T) {
 		var first struct {
 			Server struct{ Addr string }
 		}
-		if err := json.Unmarshal([]byte(ask("--json")), &first); err != nil {
+		if err := json.Unmarshal([]byte(explain("--json")), &first); err != nil {
 			t.Fatal(err)
 		}
 		if first.Server.Addr == e.addr(2, 11) {
 			e.connect()
 			break
 		}
-		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7") // rr selects the other server, where nothing listens
+		// Rr selects the other server, where nothing listens.
+		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7")
 	}
 	list := e.run("director", uvsBinary+" ipvsadm -Lnc")
 	line := strings.Fields(list[strings.Index(list, "ESTABLISHED"):])

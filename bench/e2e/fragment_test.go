@@ -128,14 +128,14 @@ func (s *topology) fragments() {
 
 // requestReply sends random bytes and checks that they come back.
 func requestReply(c net.Conn, send func([]byte) (int, error), size int) error {
-	question, answer := make([]byte, size), make([]byte, size+1)
-	rand.Read(question)
-	if _, err := send(question); err != nil {
+	request, reply := make([]byte, size), make([]byte, size+1)
+	rand.Read(request)
+	if _, err := send(request); err != nil {
 		return err
 	}
 	c.SetReadDeadline(time.Now().Add(2 * time.Second))
-	n, err := c.Read(answer)
-	if err == nil && !bytes.Equal(question, answer[:n]) {
+	n, err := c.Read(reply)
+	if err == nil && !bytes.Equal(request, reply[:n]) {
 		err = fmt.Errorf("%d bytes came back changed, %d of them", size, n)
 	}
 	return err

@@ -281,14 +281,17 @@ func TestTFTP(t *testing.T) {
 				})
 			}
 			f.director("director", "eth0", "eth1")
-			f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -u %[1]s:69 -s rr\nipvsadm -a -u %[1]s:69 -r %[2]s -m\nipvsadm -a -u %[1]s:69 -r %[3]s -m", f.vip(), f.addr(2, 11), f.addr(2, 12)))
+			f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -u %[1]s:69 -s rr\n"+
+				"ipvsadm -a -u %[1]s:69 -r %[2]s -m\nipvsadm -a -u %[1]s:69 -r %[3]s -m", f.vip(), f.addr(2, 11), f.addr(2, 12)))
 			eventually(t, "all servers are reached", func() bool {
 				return !strings.Contains(f.run("director", uvsBinary+" services"), "unresolved")
 			})
 			for i := range 4 {
 				// Three requests, so that rr begins every round with the other
 				// server.
-				f.run("client", fmt.Sprintf("cd %[1]s && head -c 50000 big >ftp-s1/small && cp ftp-s1/small ftp-s2/small && t='tftp %[2]s -m binary -c' && $t get small got%[3]d && cmp ftp-s1/small got%[3]d && $t put got%[3]d in/up%[3]d && $t get small again", f.dir, f.vip(), i))
+				f.run("client", fmt.Sprintf("cd %[1]s && head -c 50000 big >ftp-s1/small && cp ftp-s1/small "+
+					"ftp-s2/small && t='tftp %[2]s -m binary -c' && $t get small got%[3]d && cmp ftp-s1/small "+
+					"got%[3]d && $t put got%[3]d in/up%[3]d && $t get small again", f.dir, f.vip(), i))
 			}
 			for _, ns := range []string{"s1", "s2"} {
 				if ups, _ := filepath.Glob(filepath.Join(f.dir, "ftp-"+ns, "in", "up*")); len(ups) != 2 {

@@ -132,7 +132,8 @@ func (f *ftpTopology) pureFTPd(ns string) {
 	f.run(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
 	// Anonymous users get the home of the user ftp. `ip netns exec` makes a new
 	// mount namespace.
-	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" && exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
+	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" &&
+		exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
 		f.site(ns), filepath.Join(f.dir, ns+".pid")))
 	f.waitListening(ns, 21)
 }
@@ -167,12 +168,16 @@ var transfers = []transfer{
 }
 
 const (
-	curlScript = `c="curl -g -sS --max-time 90 $o"; $c ftp://$H/ >list && $c -o got ftp://$H/big && $c -T big ftp://$H/in/$N &&
+	curlScript = `c="curl -g -sS --max-time 90 $o"; $c ftp://$H/ >list && $c -o got ftp://$H/big &&
+$c -T big ftp://$H/in/$N &&
 head -c 100000 big >part && $c -C - -o part ftp://$H/big && cmp part big`
-	lftpScript = `lftp -e "$o; set net:timeout 20; set net:max-retries 1; set cmd:fail-exit yes; set xfer:clobber on; open ftp://$H; cls -l >list; get big -o got; put big -o in/$N; bye" &&
-head -c 100000 big >part && lftp -e "$o; set net:timeout 20; set net:max-retries 1; set cmd:fail-exit yes; open ftp://$H; get -c big -o part; bye" && cmp part big`
+	lftpScript = `lftp -e "$o; set net:timeout 20; set net:max-retries 1; set cmd:fail-exit yes;
+set xfer:clobber on; open ftp://$H; cls -l >list; get big -o got; put big -o in/$N; bye" &&
+head -c 100000 big >part && lftp -e "$o; set net:timeout 20; set net:max-retries 1; set cmd:fail-exit yes;
+open ftp://$H; get -c big -o part; bye" && cmp part big`
 	tnftpScript = `if [ $o = active ]; then a=-A; else a=-p; fi; head -c 100000 big >part
-printf 'user anonymous x\nbinary\nls . list\nget big got\nput big in/'$N'\nreget big part\nquit\n' | tnftp -i -n -v $a $A $P && cmp part big`
+printf 'user anonymous x\nbinary\nls . list\nget big got\nput big in/'$N'\nreget big part\nquit\n' |
+tnftp -i -n -v $a $A $P && cmp part big`
 	pythonScript = `python3 - <<END
 import ftplib
 f = ftplib.FTP(timeout=60)
@@ -195,7 +200,7 @@ cmp part big`
 // every mode of the clients, at port 21 and at another port that is mapped to
 // 21.
 func TestFTP(t *testing.T) {
-	for turn, row := range []struct {
+	for n, row := range []struct {
 		v6, onHost   bool
 		at21, at2021 string
 	}{
@@ -207,7 +212,7 @@ func TestFTP(t *testing.T) {
 		t.Run(fmt.Sprintf("v6=%t/vip-on-director=%t", row.v6, row.onHost), func(t *testing.T) {
 			f := newFTPTopology(t, row.v6, row.onHost, row.at21, row.at2021)
 			for i, x := range transfers {
-				if *ftpSize == 1 && (i+turn)%2 != 0 {
+				if *ftpSize == 1 && (i+n)%2 != 0 {
 					continue // every second client in every second topology
 				}
 				for ns, port := range map[string]int{"s1": 21, "s2": 2021} {

@@ -21,7 +21,8 @@ func TestOneNetworkNAT(t *testing.T) {
 	s.assign("client", "eth0", 1, 2)
 	s.assign("director", "eth0", 1, 1)
 	s.assign("s1", "eth0", 1, 11)
-	s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.eth0.send_redirects=1")
+	s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 "+
+		"net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.eth0.send_redirects=1")
 	for _, one := range []*topology{s.withFamily(false), s.withFamily(true)} {
 		s.run("s1", fmt.Sprintf("ip route add %s%s via %s", one.addr(1, 2), one.prefixLen(), one.addr(1, 1)))
 	}
@@ -39,9 +40,10 @@ func TestOneNetworkNAT(t *testing.T) {
 			out, err := s.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
 			return err == nil && strings.TrimSpace(out) == "s1"
 		})
-		out, _ := s.tryRun("client", fmt.Sprintf("bash -c 'exec 3<>/dev/udp/%s/9; echo hello >&3; read -t 20 -u 3 answer'", one.vip()))
+		out, _ := s.tryRun("client", fmt.Sprintf("bash -c 'exec 3<>/dev/udp/%s/9; echo hello >&3; "+
+			"read -t 20 -u 3 answer'", one.vip()))
 		if !strings.Contains(out, "Connection refused") {
-			t.Errorf("a datagram to a port of the server that nobody serves: %q, want it refused", out)
+			t.Errorf("a datagram to a closed port of the server: %q, want it refused", out)
 		}
 		if out, err := s.tryRun("s1", fmt.Sprintf("curl -s -g --max-time 5 http://%s:81/",
 			s.url(one.addr(1, 2)))); err == nil {

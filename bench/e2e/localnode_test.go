@@ -34,7 +34,7 @@ func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 		ipvsadm -a -t %[1]s:80 -r %[2]s:80 -g
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s`,
 		s.url(s.vip()), s.url(s.addr(1, 11)), s.url(s.addr(1, 1)), mode))
-	eventually(t, "the way to s1 is known", func() bool {
+	eventually(t, "the next hop to s1 is resolved", func() bool {
 		return !strings.Contains(s.run("director", "curl -s --unix-socket "+s.socket()+" http://uvs/v1/services"),
 			"unresolved")
 	})

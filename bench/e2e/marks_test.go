@@ -14,11 +14,11 @@ import (
 // recipe is a recipe of docs/recipes.md: the rules, the service, and what a
 // client requests.
 type recipe struct {
-	name    string
-	rules   string // for uvs mark import, or for uvs mark add if without "iptables"
-	service string
-	asked   []string // network and port
-	others  []string // the same, not part of the service
+	name     string
+	rules    string // for uvs mark import, or for uvs mark add if without "iptables"
+	service  string
+	requests []string // network and port
+	others   []string // the same, not part of the service
 }
 
 var recipes = []recipe{
@@ -63,18 +63,18 @@ func TestRecipes(t *testing.T) {
 						"::/0").Replace(rules)
 					service, group = strings.Replace(service, "-f 1", "-f 1 -6", 1), "[0:1::]:0"
 				}
-				m := newMarkTopology(t, how.method, how.v6, append(r.asked, r.others...)...)
+				m := newMarkTopology(t, how.method, how.v6, append(r.requests, r.others...)...)
 				m.marks(strings.ReplaceAll(rules, "VIP", m.vip()))
 				m.useService(service)
 				first := ""
-				for _, what := range r.asked {
+				for _, what := range r.requests {
 					network, port, _ := strings.Cut(what, " ")
 					name := m.request(network, net.JoinHostPort(m.vip(), port))
 					if first == "" {
 						first = name
 					}
 					if name == "" || name != first {
-						t.Errorf("%s was answered by %q, the first question by %q", what, name, first)
+						t.Errorf("%s was answered by %q, the first request by %q", what, name, first)
 					}
 				}
 				for _, what := range r.others {
@@ -137,7 +137,7 @@ func TestMarksComeAndGo(t *testing.T) {
 	}
 	m.useService("-f 1 -s rr")
 	if m.request("tcp", vip) == "" {
-		t.Error("a mark with a service: nobody answered")
+		t.Error("a mark with a service: no reply")
 	}
 	saved := m.run("director", uvsBinary+" ipvsadm -Sn")
 	if want := "-A -f 1 -s rr\n-a -f 1 -r 10.2.0.11:0 -m -w 1\n-a -f 1 -r 10.2.0.12:0 -m -w 1\n"; saved != want {

@@ -64,7 +64,7 @@ END`)
 				out := s.run(ns, "timeout 20 bash -c 'exec 3<>/dev/udp/"+dst+
 					"/53; echo who >&3; dd bs=1000 count=1 status=none <&3'")
 				if want := map[bool]string{true: "s1", false: "outside"}[ns == "client"]; !strings.Contains(out, want) {
-					t.Errorf("the name server %s asked from %s says %q, want %s", dst, ns, out, want)
+					t.Errorf("the name server %s replies to %s with %q, want %s", dst, ns, out, want)
 				}
 			}
 			// rsh: the daemon calls back from a privileged port, which must not

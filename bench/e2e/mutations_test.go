@@ -72,7 +72,8 @@ func (n *network) directorBetweenWires() *exec.Cmd {
 	n.run("wires", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 	for i, dev := range []string{"eth0", "eth1"} {
 		n.link("wires", dev, "director", dev)
-		n.run("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
+		n.run("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 "+
+			"dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
 	}
 	for _, host := range []string{"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1",
 		"fd00:2::11 dev eth1", "fd00:2::12 dev eth1"} {
@@ -110,28 +111,28 @@ func (n *network) checkAllCounted(sent int) {
 	n.t.Helper()
 	// The last frames may still be under way; they have all arrived when the
 	// counts add up.
-	var counted, kinds, lent, passed int
+	var counted, kinds, received, passed int
 	adds := func() bool {
 		count := n.counters()
-		counted, kinds, lent, passed = 0, 0, 0, 0
+		counted, kinds, received, passed = 0, 0, 0, 0
 		for v := range director.NumVerdict {
 			counted += count[v.String()]
 			kinds += min(count[v.String()], 1)
 		}
 		for _, dev := range []string{"eth0", "eth1"} {
-			lent += count["ring_"+dev+"_received"]
+			received += count["ring_"+dev+"_received"]
 			for _, cause := range []string{"other_host", "malformed", "snapped", "outgoing", "ring_full"} {
 				passed += count["ring_"+dev+"_"+cause]
 			}
 		}
-		return counted == lent && lent+passed >= sent
+		return counted == received && received+passed >= sent
 	}
 	for end := time.Now().Add(20 * time.Second); !adds() && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 	}
-	n.t.Logf("%d sent, %d lent, %d passed over by the rings, %d counted by %d kinds of verdict", sent, lent, passed,
+	n.t.Logf("%d sent, %d received, %d not accepted by the rings, %d counted by %d verdicts", sent, received, passed,
 		counted, kinds)
-	if counted != lent || lent+passed != sent || lent < sent/2 || kinds < 30 {
+	if counted != received || received+passed != sent || received < sent/2 || kinds < 30 {
 		n.t.Errorf("the frames do not add up, or are too much alike")
 	}
 }

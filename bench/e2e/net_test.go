@@ -66,7 +66,8 @@ func (n *network) add(names ...string) {
 		n.host("ip", "netns", "add", n.prefix+name)
 		n.t.Cleanup(func() { n.remove(name) })
 		n.run(name, "ip link set lo up")
-		n.run(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0")
+		n.run(name, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 "+
+			"net.ipv6.conf.default.router_solicitations=0")
 	}
 }
 
@@ -237,14 +238,16 @@ daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
 events { worker_connections 1024; }
 http {
   access_log off; sendfile on; keepalive_requests 100000;
-  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fcgi;
+  uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
   server {
     listen 80; listen [::]:80; listen 8080; listen [::]:8080;
     location / { default_type text/plain; return 200 "%[2]s\n"; }
     location /files/ { alias %[3]s/; }
     location /upload { # kept whole in a file below body; the answer is that of /
       client_max_body_size 0; client_body_in_file_only on; client_body_buffer_size 1m;
-      proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_method GET; proxy_pass http://127.0.0.1:8080/;
+      proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_method GET;
+      proxy_pass http://127.0.0.1:8080/;
     }
   }
 }`, dir, ns, files)

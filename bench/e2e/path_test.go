@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var narrowMB = flag.Int("narrow", 4, "how many MB TestNarrowPath sends each way over each narrow hop")
+var narrowMB = flag.Int("narrow", 4, "how many MB TestNarrowPath sends each way over each narrow link")
 
 // routedTopology has routers between the director and both ends; either
 // direction has one narrow link:
@@ -181,7 +181,7 @@ func TestNarrowPath(t *testing.T) {
 			j.setMTU(1400, "ra:n4", "rb:n4")
 			send()
 			if out := j.run("director", uvsBinary+" paths"); strings.Contains(out, "learned") {
-				t.Errorf("a hop before the director is not on the way to the server:\n%s", out)
+				t.Errorf("a link before the director is not on the path to the server:\n%s", out)
 			}
 			j.setMTU(1500, "ra:n4", "rb:n4")
 			for _, ns := range []string{"client", "s1"} {
@@ -233,7 +233,8 @@ func TestBlackHole(t *testing.T) {
 	j.build(files)
 	for _, r := range []string{"rc", "rd"} {
 		j.run(r, `nft 'add table inet hole; add chain inet hole out { type filter hook output priority 0; };
-			add rule inet hole out icmp type destination-unreachable drop; add rule inet hole out icmpv6 type packet-too-big drop'`)
+			add rule inet hole out icmp type destination-unreachable drop;
+			add rule inet hole out icmpv6 type packet-too-big drop'`)
 	}
 	j.setMTU(1400, "rc:n6", "rd:n6")
 	set := func(k *routedTopology, clamp, mtu int) {

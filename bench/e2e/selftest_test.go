@@ -28,9 +28,11 @@ func TestAsKernelSelftest(t *testing.T) {
 			n.link("client", "veth01", "director", "veth10")
 			n.link("client", "veth02", "server", "veth20")
 			n.link("director", "veth12", "server", "veth21")
-			n.run("client", `ip link add br0 type bridge && ip link set veth01 master br0 && ip link set veth02 master br0 &&
+			n.run("client", `ip link add br0 type bridge &&
+				ip link set veth01 master br0 && ip link set veth02 master br0 &&
 				ip link set br0 up && ip addr add 10.0.0.2/24 dev br0 && ip route add `+vip+` via 10.0.0.1`)
-			n.run("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 && ip addr add `+vip+`/32 dev lo`)
+			n.run("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 &&
+				ip addr add `+vip+`/32 dev lo`)
 			n.run("server", `ip addr add 172.16.0.2/24 dev veth21 && ip addr add 10.0.0.3/24 dev veth20`)
 			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1",
 				true: "0"}[method.name == "tunnel"])
@@ -38,7 +40,8 @@ func TestAsKernelSelftest(t *testing.T) {
 			case "nat":
 				n.run("server", "ip link del veth20 && ip route add default via 172.16.0.1")
 			default:
-				n.run("server", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.veth21.rp_filter=0")
+				n.run("server", "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2 "+
+					"net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.veth21.rp_filter=0")
 				if method.name == "dr" {
 					n.run("server", "ip addr add "+vip+"/32 dev lo")
 					break

@@ -250,7 +250,8 @@ func TestOnePacketReplies(t *testing.T) {
 	e.serve("s1", "s2")
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -o", e.vip()))
 	e.set("udp", "ops_replies=1")
-	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // so that the host knows the client as a neighbour, as it would a gateway
+	// So that the host knows the client as a neighbour, as it would a gateway.
+	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2))
 	c := e.dial("udp")
 	defer c.Close()
 	buf := make([]byte, 16)

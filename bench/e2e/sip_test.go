@@ -23,9 +23,11 @@ func TestSIPCalls(t *testing.T) {
 		eventually(t, ns+" listens", func() bool { return strings.Contains(e.run(ns, "cat /proc/net/udp"), ":0007 ") })
 	}
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -p 60 --pe sip -o", e.vip()))
-	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2)) // so that the host knows the client as a neighbour, as it would a gateway
+	// So that the host knows the client as a neighbour, as it would a gateway.
+	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2))
 	out, err := e.tryRun("client",
-		fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err -error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
+		fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err "+
+			"-error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
 	if err != nil {
 		t.Errorf("sipp: %v\n%s\n%s", err, out, e.run("client", "cat "+e.dir+"/*.err"))
 	}

@@ -129,7 +129,9 @@ func (s *topology) upload(file, sum string) {
 func (s *topology) errorCounters() string {
 	var b strings.Builder
 	for _, ns := range []string{"client", "s1", "s2"} {
-		out := s.run(ns, `awk '$1 == "Tcp:" || $1 == "Udp:" { if ($2 ~ /[a-z]/) split($0, name); else for (i in name) if (name[i] ~ /InErrs|InCsumErrors|OutRsts/) print $1 name[i], $i }
+		out := s.run(ns, `awk '$1 == "Tcp:" || $1 == "Udp:" { if ($2 ~ /[a-z]/) split($0, name)
+			else for (i in name) if (name[i] ~ /InErrs|InCsumErrors|OutRsts/)
+				print $1 name[i], $i }
 			$1 ~ /InCsumErrors/ { print $1, $2 }' /proc/net/snmp /proc/net/snmp6 | sort | tr '\n' ' '`)
 		fmt.Fprintf(&b, "%s: %s\n", ns, out)
 	}

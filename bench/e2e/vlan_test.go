@@ -152,7 +152,7 @@ func TestVLANsRefused(t *testing.T) {
 	} {
 		out, err := n.tryRun("director", uvsBinary+" run --interface eth0 "+r.options)
 		if err == nil || !strings.Contains(out, r.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 {
-			t.Errorf("%s: %v, said %q", r.options, err, out)
+			t.Errorf("%s: %v, printed %q", r.options, err, out)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func (l *Lab) build() error {
 		}
 	}
 	if err := l.Do(switchNode, disableBridgeNetfilter); err != nil {
-		return fmt.Errorf("keep netfilter off the bridges: %w", err)
+		return fmt.Errorf("turn netfilter off on the bridges: %w", err)
 	}
 	for _, s := range []segment{front, back} {
 		if err := l.Do(switchNode, func() error { return addBridge(s.bridge) }); err != nil {

@@ -35,7 +35,7 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bufio.NewScanner(out).Scan() { // it prints when its trap is set
-		t.Fatal("the stubborn shell said nothing")
+		t.Fatal("the stubborn shell printed nothing")
 	}
 	spaces := []string{l.netnsPath("rs1"), l.netnsPath("client1")}
 	if err := stopProcesses(spaces, 100*time.Millisecond); err != nil {

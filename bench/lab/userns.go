@@ -77,10 +77,10 @@ func SetUpUserNamespace() error {
 		return nil
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("keep mounts to ourselves: %w", err)
+		return fmt.Errorf("make mounts private: %w", err)
 	}
 	if err := unix.Mount("uvs", "/run", "tmpfs", 0, "mode=755"); err != nil {
-		return fmt.Errorf("mount /run of our own: %w", err)
+		return fmt.Errorf("mount a new /run: %w", err)
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ func TestCombineECN(t *testing.T) {
 		drop               bool
 	}{
 		{"nothing experienced, nothing changed", ect0, ect0, ect0, false},
-		{"a sender that does not know ECN is told by a loss", none, ce, 0, true},
+		{"a sender without ECN sees a loss", none, ce, 0, true},
 		{"not ECN inside is kept when the outer is not CE", none, ect0, none, false},
 		{"congestion is carried inside, ECT(0)", ect0, ce, ce, false},
 		{"congestion is carried inside, ECT(1)", ect1, ce, ce, false},

@@ -152,7 +152,7 @@ func TestStartFailsWhole(t *testing.T) {
 	}
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
 	if err != nil {
-		t.Fatalf("the HTTP port is still held after a failed Start: %v", err)
+		t.Fatalf("the HTTP port is still open after a failed Start: %v", err)
 	}
 	l.Close()
 }

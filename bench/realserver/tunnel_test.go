@@ -289,8 +289,8 @@ func TestVIPIsHeldSilently(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, family := range []int{4, 6} {
-		if held := addresses(); !strings.Contains(held, l.VIP(family).String()) {
-			t.Errorf("rs1 does not hold %v: %v", l.VIP(family), held)
+		if list := addresses(); !strings.Contains(list, l.VIP(family).String()) {
+			t.Errorf("rs1 does not hold %v: %v", l.VIP(family), list)
 		}
 		if visible(family) {
 			t.Errorf("rs1 answers for %v on the network", l.VIP(family))

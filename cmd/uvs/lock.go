@@ -13,8 +13,8 @@ import (
 type interfaceLocks []io.Closer
 
 func (c interfaceLocks) Close() error {
-	for _, held := range c {
-		held.Close()
+	for _, lock := range c {
+		lock.Close()
 	}
 	return nil
 }
@@ -25,7 +25,7 @@ func (c interfaceLocks) Close() error {
 func lockInterfaces(interfaces []string) (interfaceLocks, error) {
 	var c interfaceLocks
 	for _, name := range interfaces {
-		held, err := net.Listen("unix", "@uvs/interface/"+name)
+		lock, err := net.Listen("unix", "@uvs/interface/"+name)
 		if err != nil {
 			c.Close()
 			if errors.Is(err, unix.EADDRINUSE) {
@@ -34,7 +34,7 @@ func lockInterfaces(interfaces []string) (interfaceLocks, error) {
 			}
 			return nil, fmt.Errorf("lock interface %s: %w", name, err)
 		}
-		c = append(c, held)
+		c = append(c, lock)
 	}
 	return c, nil
 }

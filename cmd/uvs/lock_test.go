@@ -17,7 +17,7 @@ func TestLockInterfaces(t *testing.T) {
 	}
 	if _, err := lockInterfaces([]string{name("c"), name("b")}); err == nil ||
 		!strings.Contains(err.Error(), name("b")+" is run by another director") {
-		t.Errorf("second claim: %v", err)
+		t.Errorf("second lock: %v", err)
 	}
 	other, err := lockInterfaces([]string{name("c")})
 	if err != nil {

@@ -97,13 +97,13 @@ func stdout(t *testing.T, f func()) string {
 	}
 	old := os.Stdout
 	os.Stdout = w
-	said := make(chan []byte)
+	output := make(chan []byte)
 	go func() {
 		b, _ := io.ReadAll(r)
-		said <- b
+		output <- b
 	}()
 	f()
 	os.Stdout = old
 	w.Close()
-	return string(<-said)
+	return string(<-output)
 }

@@ -44,8 +44,8 @@ func (r *ringGroup) planeLinks() (links []dataplane.Link) {
 }
 
 // reopen opens the rings again on an interface that was deleted and made again.
-func (r *ringGroup) reopen(hops *director.HostNet) {
-	for i, port := range hops.Ports[:len(r.index)] {
+func (r *ringGroup) reopen(hostNet *director.HostNet) {
+	for i, port := range hostNet.Ports[:len(r.index)] {
 		if port.Index == 0 || port.Index == r.index[i] {
 			continue
 		}

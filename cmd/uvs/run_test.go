@@ -26,7 +26,7 @@ func TestRunAll(t *testing.T) {
 	}{
 		{"a part fails at once", []func(context.Context) error{waits, fails, obeys}, false, failure},
 		{"others complain about the end", []func(context.Context) error{complains, fails, complains}, false, failure},
-		{"the end is asked for", []func(context.Context) error{waits, obeys}, true, nil},
+		{"the context is cancelled", []func(context.Context) error{waits, obeys}, true, nil},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
@@ -62,9 +62,9 @@ func TestRunFlags(t *testing.T) {
 	} {
 		var code int
 		var ok bool
-		said := stderr(t, func() { _, code, ok = runFlags(strings.Fields(tt.args)) })
-		if ok || code != 2 || !strings.Contains(said, tt.want) || strings.Count(said, "\n") != 1 {
-			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, said, tt.want)
+		output := stderr(t, func() { _, code, ok = runFlags(strings.Fields(tt.args)) })
+		if ok || code != 2 || !strings.Contains(output, tt.want) || strings.Count(output, "\n") != 1 {
+			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, output, tt.want)
 		}
 	}
 	if cfg, _, ok := runFlags([]string{"--interface", "lo"}); !ok || cfg.workers < 1 ||
@@ -84,9 +84,9 @@ func stderr(t *testing.T, f func()) string {
 	os.Stderr = file
 	f()
 	os.Stderr = old
-	said, err := os.ReadFile(file.Name())
+	output, err := os.ReadFile(file.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(said)
+	return string(output)
 }

@@ -77,7 +77,7 @@ func TestSorryOp(t *testing.T) {
 		{"a server by GUE with a checksum",
 			"--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum",
 			"10.0.0.9:80 Tunnel gue:6080:1"},
-		{"a tunnel nobody knows", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type l2tp", ""},
+		{"an unknown tunnel", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type l2tp", ""},
 		{"a tunnel port that is none", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 65536", ""},
 		{"none any more", "--service tcp:192.0.2.1:80 --clear", "none"},
 		{"no service", "10.0.0.9", ""},

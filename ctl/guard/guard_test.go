@@ -183,7 +183,7 @@ func TestHostIsSilent(t *testing.T) {
 				c.Close()
 			}
 			cancel()
-			// The host answers in the order asked, so an RST for the guarded
+			// The host answers in the order of the requests, so an RST for the guarded
 			// SYN would have come before the answer to the unguarded one.
 			if err := <-dialed; err == nil || errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("dial guarded %s: %v, want no answer at all", closed, err)
@@ -257,7 +257,7 @@ func TestTableGoes(t *testing.T) {
 	host.Must(err)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil || line != "true <nil>\n" {
-		t.Errorf("child says %q, %v", line, err)
+		t.Errorf("child printed %q, %v", line, err)
 	}
 	if names := host.tables(); len(names) != 1 {
 		t.Errorf("tables with a child: %v, want one", names)
@@ -423,7 +423,7 @@ func (g *Guard) check(t *testing.T, r Rules) {
 	}
 	for k := range got {
 		if !want[k] {
-			t.Errorf("kernel holds %s, which no rule asks for", k)
+			t.Errorf("kernel has %s, which no rule needs", k)
 		}
 	}
 	ports, err := g.interfaces()

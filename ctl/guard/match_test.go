@@ -38,10 +38,10 @@ func TestMarked(t *testing.T) {
 	}
 	four, six := "10.7.0.1:7000", "[fd07::1]:7000"
 	for _, row := range []struct {
-		name   string
-		to     string
-		hidden bool
-		marked []Match
+		name    string
+		to      string
+		dropped bool
+		marked  []Match
 	}{
 		{"every address", four, true, []Match{match("0.0.0.0/0", nil)}},
 		{"of the other family only", six, false, []Match{match("0.0.0.0/0", nil)}},
@@ -72,8 +72,8 @@ func TestMarked(t *testing.T) {
 			for _, r := range []Rules{{Marked: row.marked}, {OldMarked: row.marked}} {
 				r.Interfaces, r.HostAddrs = []string{"h0"}, addrs("10.7.0.1", "fd07::1")
 				host.Must(g.Apply(r))
-				if got := dropped(t, host, peer, g, row.to); got != row.hidden {
-					t.Errorf("%+v: hidden %v, want %v", r, got, row.hidden)
+				if got := dropped(t, host, peer, g, row.to); got != row.dropped {
+					t.Errorf("%+v: dropped %v, want %v", r, got, row.dropped)
 				}
 			}
 		})
@@ -82,11 +82,11 @@ func TestMarked(t *testing.T) {
 	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)},
 		OldMarked: []Match{match("0.0.0.0/0", nil)}}))
 	if !dropped(t, host, peer, g, four) {
-		t.Error("what is leaving hides no more")
+		t.Error("OldMarked drops no more")
 	}
 	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}}))
 	if dropped(t, host, peer, g, four) {
-		t.Error("hidden after the rules went")
+		t.Error("dropped after the rules went")
 	}
 }
 
@@ -109,20 +109,20 @@ func dropped(t *testing.T, host, peer *testHost, g *Guard, to string) bool {
 		}
 	})
 	peer.Must(err)
-	hidden, arrived := false, false
+	dropped, arrived := false, false
 	until(t, "the datagram is dropped or arrives", func() bool {
 		d, err := g.Dropped()
 		host.Must(err)
-		hidden = d.Service+d.Source > before.Service+before.Source
+		dropped = d.Service+d.Source > before.Service+before.Source
 		in.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _, err = in.ReadFrom(make([]byte, 8))
 		arrived = err == nil
-		return hidden || arrived
+		return dropped || arrived
 	})
-	if hidden && arrived {
+	if dropped && arrived {
 		t.Error("counted as dropped, and arrived")
 	}
-	return hidden
+	return dropped
 }
 
 // TestSourceRanges checks that the guard drops replies from a range of ports of
@@ -138,10 +138,10 @@ func TestSourceRanges(t *testing.T) {
 			Last: last}}
 	}
 	for _, row := range []struct {
-		name   string
-		ranges []PortRange
-		local  []netip.Addr
-		hidden bool
+		name    string
+		ranges  []PortRange
+		local   []netip.Addr
+		dropped bool
 	}{
 		{"a range that has the port", ranges(4999, 5000), nil, true},
 		{"one that has it not", ranges(5001, 6000), nil, false},
@@ -149,8 +149,8 @@ func TestSourceRanges(t *testing.T) {
 	} {
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}},
 			HostAddrs: row.local}))
-		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.hidden {
-			t.Errorf("%s: hidden %v, want %v", row.name, got, row.hidden)
+		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.dropped {
+			t.Errorf("%s: dropped %v, want %v", row.name, got, row.dropped)
 		}
 	}
 }

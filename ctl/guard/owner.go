@@ -83,7 +83,7 @@ func (g *Guard) newTable(socket *netlink.Conn) error {
 func lockName(name string) (net.Listener, error) {
 	l, err := net.Listen("unix", "@uvs/guard/"+name)
 	if err != nil {
-		return nil, fmt.Errorf("hold name of nft table %s: %w", name, err)
+		return nil, fmt.Errorf("lock name of nft table %s: %w", name, err)
 	}
 	return l, nil
 }

@@ -84,8 +84,8 @@ func TestRelatedConnections(t *testing.T) {
 			service, source uint64
 		}{
 			{"a stranger opens a port", segment(client, 5001, vip, 40000, "S", 0), 0, 0},
-			{"the client speaks on the control connection", segment(client, 5000, vip, 21, "A", 6), 0, 0},
-			{"the server sends to a port nobody asked from", segment(server, 40000, client, 5001, "SA", 0), 0, 0},
+			{"the client sends on the control connection", segment(client, 5000, vip, 21, "A", 6), 0, 0},
+			{"the server sends to a port that has opened nothing", segment(server, 40000, client, 5001, "SA", 0), 0, 0},
 			{"the client opens a port", segment(client, 5001, vip, 40000, "S", 0), 1, 0},
 			{"the server answers", segment(server, 40000, client, 5001, "SA", 0), 0, 1},
 			{"the client goes on", segment(client, 5001, vip, 40000, "A", 0), 1, 0},
@@ -103,14 +103,14 @@ func TestRelatedConnections(t *testing.T) {
 			{"the client answers", segment(client, 5004, vip, 20, "SA", 0), 1, 0},
 			{"the server goes on", segment(server, 45678, client, 5004, "A", 0), 0, 1},
 			{"the server opens a port below 1024", segment(server, 45678, client, 113, "S", 0), 0, 0},
-			{"the server opens a port of somebody who has not spoken",
+			{"the server opens a port of a host without a control connection",
 				segment(server, 45678, mark[:len(mark)-1]+"8", 5004, "S", 0), 0, 0},
 			{"another host opens a port of the client's", segment(mark[:len(mark)-1]+"8", 45678, client, 5005, "S", 0),
 				0, 0},
-			{"a server's datagram nobody asked for", udp(server, 40000, client, 6000), 0, 0},
+			{"a server's datagram without a request", udp(server, 40000, client, 6000), 0, 0},
 			{"a TFTP request", udp(client, 6000, vip, 69), 1, 0},
 			{"its answer", udp(server, 40000, client, 6000), 0, 1},
-			{"what the client says to that", udp(client, 6000, vip, 40000), 1, 0},
+			{"the client's acknowledgement", udp(client, 6000, vip, 40000), 1, 0},
 			{"another end of the client's datagram", udp(client, 6001, vip, 40000), 0, 0},
 		} {
 			if service, source := dropped(step.ip); service != step.service || source != step.source {
@@ -120,7 +120,7 @@ func TestRelatedConnections(t *testing.T) {
 		}
 		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))
 		if service, source := dropped(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
-			t.Errorf("%s: still hidden when nothing is helped", vip)
+			t.Errorf("%s: still dropped without a helper", vip)
 		}
 	}
 }

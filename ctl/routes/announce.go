@@ -30,17 +30,17 @@ type repetition struct {
 
 // setAnnounced replaces the announced VIPs. New ones are due at once.
 func (w *Watcher) setAnnounced(vips []netip.Addr) {
-	held := map[netip.Addr]bool{}
+	announced := map[netip.Addr]bool{}
 	for _, vip := range vips {
 		vip = vip.Unmap()
-		held[vip] = true
+		announced[vip] = true
 		for port := range w.hostNet.Ports {
 			if !w.announced[vip] {
 				w.pending[announcement{uint16(port), vip}] = repetition{left: announceCount}
 			}
 		}
 	}
-	w.announced = held
+	w.announced = announced
 }
 
 // announce sends the announcements that are due.

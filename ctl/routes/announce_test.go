@@ -31,14 +31,14 @@ func expectAnnouncements(t *testing.T, tap *packet.Conn, want map[announced]int)
 	for b := make([]byte, 2048); ; {
 		n, _, err := tap.ReadFrom(b)
 		if err != nil {
-			t.Fatalf("heard %v, want %v: %v", got, want, err)
+			t.Fatalf("received %v, want %v: %v", got, want, err)
 		}
 		h, ok := decodeAnnouncement(t, b[:n])
 		if !ok {
 			continue
 		}
 		if got[h]++; got[h] > want[h] {
-			t.Fatalf("heard %v, want %d times", h, want[h])
+			t.Fatalf("received %v more than %d times", h, want[h])
 		}
 		enough := true
 		for h, n := range want {

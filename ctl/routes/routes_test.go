@@ -201,7 +201,7 @@ func TestRoutesMatchKernel(t *testing.T) {
 			r.Port = wire.NoPort
 		}
 		if r != want {
-			t.Fatalf("%s goes by %+v, the kernel says %+v (%+v, %v)", a, r, want, got, err)
+			t.Fatalf("%s goes by %+v, the kernel has %+v (%+v, %v)", a, r, want, got, err)
 		}
 	}
 }

@@ -251,7 +251,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 				w.apply(e)
 			}
 		case a := <-w.prober.replies:
-			if _, asked := w.solicited[a.id]; asked && w.prober.learn(a, time.Now()) {
+			if _, solicited := w.solicited[a.id]; solicited && w.prober.learn(a, time.Now()) {
 				w.neighbourChanged = true
 			}
 		case <-due:
