@@ -141,9 +141,9 @@ func BenchmarkTurnWhileTablesChange(b *testing.B) {
 				}
 			}
 			c := newCarousel(vips)
-			w := newWorldOn(b, []dataplane.Link{c})
-			w.host.set(testHops(size.services * size.servers))
-			w.HopsChanged()
+			w := newFixtureOn(b, []dataplane.Link{c})
+			w.host.set(testHostNet(size.services * size.servers))
+			w.RoutesChanged()
 			for i, err := range w.ApplyAll(ops) {
 				if err != nil {
 					b.Fatalf("%s: %v", ops[i].Verb, err)

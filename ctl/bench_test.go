@@ -26,7 +26,7 @@ func large(services int) (ops []config.Op) {
 func BenchmarkApply(b *testing.B) {
 	for _, services := range []int{16, 1024} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
-			w := newWorld(b, 1)
+			w := newFixture(b, 1)
 			if errs := w.ApplyAll(large(services)); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 				b.Fatal(errs)
 			}
@@ -44,7 +44,7 @@ func BenchmarkApply(b *testing.B) {
 func BenchmarkApplyAll(b *testing.B) {
 	ops := large(1024)
 	for b.Loop() {
-		for i, err := range newWorld(b, 1).ApplyAll(ops) {
+		for i, err := range newFixture(b, 1).ApplyAll(ops) {
 			if err != nil {
 				b.Fatalf("%s: %v", ops[i].Verb, err)
 			}

@@ -16,7 +16,7 @@ import (
 // listed by their Call-ID and the client's address, and by a part of the hash
 // when the name is not remembered.
 func TestCallsAreListed(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	phones := &config.Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
 	phone := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodMasq, Weight: 1}
 	w.must(config.Op{Verb: config.AddService, Service: phones}, config.Op{Verb: config.AddServer, Service: phones, Server: &phone})

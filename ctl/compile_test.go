@@ -21,7 +21,7 @@ func TestCompileByDifference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"))
 	later := compile.TrashTime
 	for range 300 {
@@ -48,13 +48,13 @@ func TestCompileByDifference(t *testing.T) {
 			w.exchange(0, syn("5000"))
 		case 10:
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return rng.IntN(2) == 0 })
-			w.tend(w.now.Add(later))
+			w.maintain(w.now.Add(later))
 			later += compile.TrashTime
-			w.tend(w.now.Add(later))
+			w.maintain(w.now.Add(later))
 		case 11:
 			hops := *w.host.HostNet()
 			w.host.set(&hops)
-			w.HopsChanged()
+			w.RoutesChanged()
 		}
 		w.Apply(op)
 		s, got := &w.state, w.table

@@ -11,8 +11,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// match makes the filter's question to the connection table. Entries that only
-// count a client's conns have no server and are nobody's business.
+// match is the filter as the connection table takes it. It leaves out entries without a
+// server, which only count a client's conns.
 func (m *Manager) match(f api.ConnFilter) func(*conntrack.Snapshot) bool {
 	service := func(s *conntrack.Snapshot) bool { return ofService(f.Service, s) }
 	if f.Service != nil && f.Service.FWMark != 0 {
@@ -26,14 +26,14 @@ func (m *Manager) match(f api.ConnFilter) func(*conntrack.Snapshot) bool {
 	}
 }
 
-// serverIDs are the IDs of a service's servers, removed ones too: what a mark's
-// conns have in common.
-func (m *Manager) serverIDs(of config.ServiceKey) map[uint32]bool {
+// serverIDs are the IDs of a service's servers, including removed ones. They identify the
+// conns of a mark.
+func (m *Manager) serverIDs(service config.ServiceKey) map[uint32]bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ids := map[uint32]bool{}
 	for _, v := range m.runtime.Servers {
-		if v != nil && v.Service == of {
+		if v != nil && v.Service == service {
 			ids[v.ID] = true
 		}
 	}
@@ -48,15 +48,15 @@ func ofServer(a netip.AddrPort, s *conntrack.Snapshot) bool {
 	return !a.Addr().IsValid() || wire.AddrFrom(a.Addr()) == s.Server && (a.Port() == 0 || a.Port() == s.SPort)
 }
 
-// Conns shows the conns of a filter to visit until it returns an error. The
-// workers go on meanwhile.
+// Conns calls visit for each conn that matches the filter, until visit returns an error.
+// The workers go on meanwhile.
 func (m *Manager) Conns(f api.ConnFilter, visit func(api.ConnStatus) error) error {
 	var err error
 	m.mu.Lock()
 	calls := m.runtime.SIPCalls
 	m.mu.Unlock()
 	m.conns.Walk(m.match(f), func(s *conntrack.Snapshot) bool {
-		c := status(s)
+		c := connStatus(s)
 		if s.Template && sip.IsCall(s.Client) {
 			nameCall(c, calls, s)
 		}
@@ -66,8 +66,8 @@ func (m *Manager) Conns(f api.ConnFilter, visit func(api.ConnStatus) error) erro
 	return err
 }
 
-// nameCall says which call a template is of. The client is none, and the Call-ID
-// a part of its hash, if the call is not remembered.
+// nameCall fills in the SIP call of a template. If the call is no longer known, the client
+// is unspecified and the Call-ID is a part of its hash.
 func nameCall(c *api.ConnStatus, calls *sip.Calls, s *conntrack.Snapshot) {
 	client, id, ok := calls.Name(s.Client)
 	if !ok {
@@ -79,8 +79,8 @@ func nameCall(c *api.ConnStatus, calls *sip.Calls, s *conntrack.Snapshot) {
 	c.PEName, c.PEData, c.Client = config.EngineSIP, id, addrPort(client, 0)
 }
 
-// FlushConns ends the conns of a filter and says how many. What their clients
-// send afterwards begins anew, or is reset.
+// FlushConns ends the conns that match a filter and returns their number. Later packets of
+// their clients are scheduled again, or reset.
 func (m *Manager) FlushConns(f api.ConnFilter) int {
 	n := m.conns.Flush(m.match(f))
 	m.events.emit(api.Event{Kind: "conns_flushed", Count: uint64(n)})

@@ -16,10 +16,10 @@ import (
 func TestDownIsNeverPicked(t *testing.T) {
 	mark := func(s config.Server, down bool) config.Op {
 		s.Down = down
-		return config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &s}
+		return config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &s}
 	}
 	for _, name := range sched.Names() {
-		w := newWorld(t, 1)
+		w := newFixture(t, 1)
 		svc := service(vip, name)
 		svc.Persist, svc.Netmask = 300, 0xffffffff
 		w.must(config.Op{Verb: config.AddService, Service: svc}, with(vip, one))
@@ -63,12 +63,12 @@ func TestDownIsNeverPicked(t *testing.T) {
 
 // A server that comes up starts slowly, as one that was added does.
 func TestUpStartsSlowly(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "wlc"), with(vip, one))
 	w.plane.ahead = 1000 * conntrack.Second
 	down, up := one, one
 	down.Down = true
-	w.must(config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &down}, config.Op{Verb: config.MarkServer, Service: service(vip, ""), Server: &up})
+	w.must(config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &down}, config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &up})
 	if v := w.runtime.Servers[1]; v.RampStart < w.plane.ahead {
 		t.Errorf("its slow start began at %d, came up at %d", v.RampStart, w.plane.ahead)
 	}

@@ -9,16 +9,16 @@ import (
 	"uvs/ctl/api"
 )
 
-// eventRoom is how many events a slow watcher may lag behind before it misses some.
-const eventRoom = 256
+// eventBuffer is how many events a watcher may lag behind before it misses some.
+const eventBuffer = 256
 
-// events hands every event to all watchers. The zero value has none.
+// events sends every event to all watchers. The zero value has none.
 type events struct {
 	mu       sync.Mutex
 	watchers map[chan api.Event]bool
 }
 
-// emit never waits: a watcher that does not keep up misses the event.
+// emit sends an event without waiting: a watcher whose buffer is full misses it.
 func (e *events) emit(ev api.Event) {
 	ev.Time = time.Now()
 	e.mu.Lock()
@@ -31,9 +31,9 @@ func (e *events) emit(ev api.Event) {
 	}
 }
 
-// watch begins a watcher's channel; stop ends it.
+// watch adds a watcher; stop removes it.
 func (e *events) watch() (ch <-chan api.Event, stop func()) {
-	w := make(chan api.Event, eventRoom)
+	w := make(chan api.Event, eventBuffer)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watchers == nil {
@@ -47,7 +47,7 @@ func (e *events) watch() (ch <-chan api.Event, stop func()) {
 	}
 }
 
-// events streams what happens from now on, one Event a line.
+// events streams events from now on, one a line.
 func (s *Socket) events(w http.ResponseWriter, r *http.Request) {
 	ch, stop := s.Manager.events.watch()
 	defer stop()

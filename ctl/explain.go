@@ -17,100 +17,103 @@ import (
 	"uvs/sched"
 )
 
-// Explain answers a question without changing anything: the packet is played
-// through the director's own code over copies of all that it would touch.
-func (m *Manager) Explain(q api.Probe) (*api.Explanation, error) {
-	r, err := m.simulate(q)
+// Explain says what the director would do with a packet, and why. It changes nothing: the
+// packet goes through the director's own code with copies of all that it would touch.
+func (m *Manager) Explain(p api.Probe) (*api.Explanation, error) {
+	r, err := m.simulate(p)
 	if err != nil {
 		return nil, err
 	}
-	e := &api.Explanation{Probe: q, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
-	e.Probe.InInterface = r.table.FIB.Ports[r.in].Name
+	e := &api.Explanation{Probe: p, Verdict: r.verdict.String(), Service: r.service, Why: r.why()}
+	e.Probe.InInterface = r.table.FIB.Ports[r.inPort].Name
 	if r.conn != nil {
-		e.Conn = status(r.conn)
+		e.Conn = connStatus(r.conn)
 	}
 	if r.template != nil {
-		e.Template = status(r.template)
+		e.Template = connStatus(r.template)
 	}
 	e.Candidates = r.candidates()
 	if server := r.chosen(); server != nil {
-		describe(e, r, server)
+		describeServer(e, r, server)
 	}
 	if r.service != nil {
-		e.Hidden = r.hidden()
+		e.Hidden = r.hiddenFrames()
 		e.Helper = r.helper()
 		e.Settings = r.settingsList()
 	}
 	return e, nil
 }
 
-// describe fills in what is known once there is a server.
-func describe(e *api.Explanation, r *simulation, server *director.Server) {
-	last := r.servers[server.ID]
-	e.Server, e.By = &last, r.by()
-	way := server.NextHop
-	e.Way = describeNextHop(r.table.FIB, &way, last.Addr)
+// describeServer fills in what depends on the chosen server.
+func describeServer(e *api.Explanation, r *simulation, server *director.Server) {
+	configured := r.servers[server.ID]
+	e.Server, e.By = &configured, r.chosenBy()
+	hop := server.NextHop
+	e.NextHop = nextHopText(r.table.FIB, &hop, configured.Addr)
 	if r.table.FIB.IsLocal(server.Addr) {
-		e.Way = hostText(way)
+		e.NextHop = localNodeText(hop)
 	}
-	if server.Method == conntrack.MethodTunnel && way.State != director.NoRoute {
-		e.Way += fmt.Sprintf(", of which %d for the tunnel header %s > %s", server.Tunnel.Overhead(), server.Tunnel.Src, server.Tunnel.Dst)
+	if server.Method == conntrack.MethodTunnel && hop.State != director.NoRoute {
+		e.NextHop += fmt.Sprintf(", of which %d for the tunnel header %s > %s",
+			server.Tunnel.Overhead(), server.Tunnel.Src, server.Tunnel.Dst)
 	}
-	var last64 uint64
+	var lastSeen uint64
 	if r.conn != nil {
-		last64 = r.conn.ReturnHop
+		lastSeen = r.conn.ReturnHop
 	}
 	client := r.probe.Client.Addr()
-	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), last64)
-	e.Back = describeNextHop(r.table.FIB, &back, client)
+	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), lastSeen)
+	e.ReturnHop = nextHopText(r.table.FIB, &back, client)
 	if back.State != director.Resolved && r.conn == nil {
-		e.Back += "; if it is on the link: where its packet comes from"
+		e.ReturnHop += "; if it is on the link: where its packet comes from"
 	}
 	if server.Method != conntrack.MethodMasq {
-		e.Back = "past the director, unless it is the servers' gateway: " + e.Back
+		e.ReturnHop = "past the director, unless it is the servers' gateway: " + e.ReturnHop
 	}
 	if r.frame.Out != wire.NoPort {
-		e.Sent = describeFrame(r.table.FIB, &r.frame)
+		e.Sent = frameText(r.table.FIB, &r.frame)
 	}
 }
 
-// describeNextHop says how packets get to an address, or why they cannot.
-func describeNextHop(ways *director.FIB, way *director.NextHop, to netip.Addr) string {
-	if way.State == director.NoRoute {
+// nextHopText describes the next hop to an address in a sentence.
+func nextHopText(fib *director.FIB, hop *director.NextHop, to netip.Addr) string {
+	if hop.State == director.NoRoute {
 		return "no route to " + to.String() + " by an interface of the director"
 	}
-	port := ways.Ports[way.Link.Port].Name
-	if way.State == director.Unresolved {
+	port := fib.Ports[hop.Link.Port].Name
+	if hop.State == director.Unresolved {
 		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it does not answer", port)
 	}
-	return fmt.Sprintf("by %s to %s, MTU %d", port, way.Link.Dst, way.MTU)
+	return fmt.Sprintf("by %s to %s, MTU %d", port, hop.Link.Dst, hop.MTU)
 }
 
-// describeFrame names what is on its way out: port, hardware addresses, and the
-// ends of the outermost packet.
-func describeFrame(ways *director.FIB, f *wire.Frame) string {
+// frameText describes a frame that leaves: its port, hardware addresses, and the endpoints
+// of the outermost packet.
+func frameText(fib *director.FIB, f *wire.Frame) string {
 	var p wire.Packet
 	wire.Parse(f, &p)
 	link := f.Bytes()
-	ends := fmt.Sprintf("%s > %s", addrPort(p.Src, p.SrcPort), addrPort(p.Dst, p.DstPort))
+	endpoints := fmt.Sprintf("%s > %s", addrPort(p.Src, p.SrcPort), addrPort(p.Dst, p.DstPort))
 	if p.SrcPort == 0 && p.DstPort == 0 {
-		ends = fmt.Sprintf("%s > %s protocol %d", p.Src, p.Dst, p.Proto)
+		endpoints = fmt.Sprintf("%s > %s protocol %d", p.Src, p.Dst, p.Proto)
 	}
-	port := ways.Ports[f.Out].Name
+	port := fib.Ports[f.Out].Name
 	if vlan, _, ok := wire.VLAN(f); ok {
 		port += fmt.Sprintf(", VLAN %d,", vlan)
 	}
-	return fmt.Sprintf("by %s from %s to %s: %s", port, wire.MAC(link[6:12]), wire.MAC(link[:6]), ends)
+	return fmt.Sprintf("by %s from %s to %s: %s", port, wire.MAC(link[6:12]), wire.MAC(link[:6]), endpoints)
 }
 
-// why says how the service was found, or what else became of the packet.
+// why says how the service was found, or what becomes of the packet without one.
 func (r *simulation) why() string {
-	vip, isVIP := r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())]
+	addr, port, proto := r.probe.Virtual.Addr(), r.probe.Virtual.Port(), config.ProtoName(r.probe.Proto)
+	unserved := fmt.Sprintf("no service of %s takes %s port %d", addr, proto, port)
+	vip, isVIP := r.table.VIPs[wire.AddrFrom(addr)]
 	switch {
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
-	case r.service != nil && r.service.Port == wire.PortFTP && r.probe.Virtual.Port() != wire.PortFTP:
-		return "it is persistent and on FTP's port, so FTP's data is its too"
+	case r.service != nil && r.service.Port == wire.PortFTP && port != wire.PortFTP:
+		return "it is persistent and on FTP's port, so FTP's data connections belong to it"
 	case r.service != nil && r.service.Port == 0:
 		return "it takes every port of its address that no other service has"
 	case r.service != nil:
@@ -118,15 +121,15 @@ func (r *simulation) why() string {
 	case r.conn != nil:
 		return "but the packet belongs to a connection that another one announced"
 	case !isVIP:
-		return fmt.Sprintf("no service has the address %s; the packet is the host's", r.probe.Virtual.Addr())
+		return fmt.Sprintf("no service has the address %s; the packet is the host's", addr)
 	case vip.Ours:
-		return fmt.Sprintf("no service of %s takes %s port %d, and the host does not hold the address: refused as by a host", r.probe.Virtual.Addr(), config.ProtoName(r.probe.Proto), r.probe.Virtual.Port())
+		return unserved + ", and the host does not hold the address: refused as by a host"
 	}
-	return fmt.Sprintf("no service of %s takes %s port %d; the host holds the address and gets the packet", r.probe.Virtual.Addr(), config.ProtoName(r.probe.Proto), r.probe.Virtual.Port())
+	return unserved + "; the host holds the address and gets the packet"
 }
 
-// by says what chose the server.
-func (r *simulation) by() string {
+// chosenBy says what decided on the server.
+func (r *simulation) chosenBy() string {
 	switch {
 	case r.conn != nil && r.conn.NoClientPort:
 		return "what its control connection announced"
@@ -135,7 +138,7 @@ func (r *simulation) by() string {
 	case r.template != nil && r.chosen().ID == r.template.ServerID:
 		return "the client's template"
 	}
-	if r.chosen().ID == r.running.Sorry {
+	if r.chosen().ID == r.compiled.Sorry {
 		return "no server takes it: the sorry server"
 	}
 	return "scheduler " + r.service.Scheduler
@@ -143,8 +146,8 @@ func (r *simulation) by() string {
 
 func (r *simulation) candidates() []api.Candidate {
 	var list []api.Candidate
-	for i := range r.list {
-		s := &r.list[i]
+	for i := range r.schedServers {
+		s := &r.schedServers[i]
 		c := api.Candidate{Server: r.servers[s.ID], Active: s.Active.Load(), Inactive: s.Inactive.Load()}
 		switch {
 		case s.Down:
@@ -159,8 +162,8 @@ func (r *simulation) candidates() []api.Candidate {
 	return list
 }
 
-// hidden says what of this service the host's stack does not see.
-func (r *simulation) hidden() []string {
+// hiddenFrames lists what the host's stack does not see of the service.
+func (r *simulation) hiddenFrames() []string {
 	svc := r.service
 	list := []string{"everything to " + svc.ServiceKey.String()}
 	if r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())].Ours {
@@ -175,7 +178,9 @@ func (r *simulation) hidden() []string {
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
 			}
-			if text := fmt.Sprintf("from %s %s %s, unless for the host itself", config.ProtoName(s.Proto), s.Net.Addr(), port); !slices.Contains(list, text) {
+			proto := config.ProtoName(s.Proto)
+			text := fmt.Sprintf("from %s %s %s, unless for the host itself", proto, s.Net.Addr(), port)
+			if !slices.Contains(list, text) {
 				list = append(list, text)
 			}
 		}
@@ -192,8 +197,8 @@ func (r *simulation) settingsList() []config.Setting {
 	return slices.DeleteFunc(r.settings.List(), func(k config.Setting) bool { return !matters[k.Applies] })
 }
 
-// status is a conn as listings show it.
-func status(s *conntrack.Snapshot) *api.ConnStatus {
+// connStatus is a conn for listings.
+func connStatus(s *conntrack.Snapshot) *api.ConnStatus {
 	return &api.ConnStatus{
 		Proto:   s.Proto,
 		Expires: uint32(s.Expires / conntrack.Second),
@@ -204,53 +209,52 @@ func status(s *conntrack.Snapshot) *api.ConnStatus {
 	}
 }
 
-// inPort is the port by which the packet comes: the one named, else the one by
-// which the client is reached, else the first.
-func inPort(ways *director.FIB, q api.Probe) (uint16, wire.MAC, error) {
-	way := ways.NextHop(wire.AddrFrom(q.Client.Addr()))
-	if q.InInterface == "" {
-		return way.Link.Port, way.Link.Dst, nil
+// findInPort is the port and the source hardware address by which the packet arrives. The
+// port is the one named, or the one to the client, or the first.
+func findInPort(fib *director.FIB, p api.Probe) (port uint16, src wire.MAC, err error) {
+	hop := fib.NextHop(wire.AddrFrom(p.Client.Addr()))
+	if p.InInterface == "" {
+		return hop.Link.Port, hop.Link.Dst, nil
 	}
 	var names []string
-	for i, p := range ways.Ports {
-		if p.Name == q.InInterface {
-			mac := wire.MAC{}
-			if way.Link.Port == uint16(i) {
-				mac = way.Link.Dst
+	for i := range fib.Ports {
+		if names = append(names, fib.Ports[i].Name); names[i] == p.InInterface {
+			if hop.Link.Port == uint16(i) {
+				src = hop.Link.Dst
 			}
-			return uint16(i), mac, nil
+			return uint16(i), src, nil
 		}
-		names = append(names, p.Name)
 	}
-	return 0, wire.MAC{}, config.Errorf(syscall.EINVAL, "the director does not run on interface %q; it does on %s", q.InInterface, strings.Join(names, ", "))
+	return 0, src, config.Errorf(syscall.EINVAL, "the director does not run on interface %q; it does on %s",
+		p.InInterface, strings.Join(names, ", "))
 }
 
-// simulation is a question played through the director over copies.
+// simulation is a packet that went through the director with copies of its data.
 type simulation struct {
-	probe    api.Probe
-	in       uint16
-	from     wire.MAC
-	table    *director.Table // the copy
-	service  *config.Service // nil: none
-	running  *director.Service
-	list     []sched.Server
-	servers  map[uint32]config.Server // as configured last, by ID
-	settings *config.Settings         // of the service
-	desired  *compile.Desired
-	now      conntrack.Tick
+	probe        api.Probe
+	inPort       uint16
+	srcMAC       wire.MAC
+	table        *director.Table // a copy
+	service      *config.Service // nil: none
+	compiled     *director.Service
+	schedServers []sched.Server
+	servers      map[uint32]config.Server // by ID
+	settings     *config.Settings         // of the service
+	desired      *compile.Desired
+	now          conntrack.Tick
 
 	conn, template *conntrack.Snapshot
 	verdict        director.Verdict
 	frame          wire.Frame
 }
 
-// helper says for people how connections like the one asked about are helped.
+// helper says how the helper of the packet's connection helps it; "": there is none.
 func (r *simulation) helper() string {
 	server := r.chosen()
-	if server == nil || server.Method != conntrack.MethodMasq || r.running == nil || r.running.Helper == nil {
+	if server == nil || server.Method != conntrack.MethodMasq || r.compiled == nil || r.compiled.Helper == nil {
 		return ""
 	}
-	if id, ok := r.running.Helper.At(r.probe.Proto, r.probe.Virtual.Port()); ok {
+	if id, ok := r.compiled.Helper.At(r.probe.Proto, r.probe.Virtual.Port()); ok {
 		return helper.Registry[id].Name + ": the connections it announces reach the same server"
 	}
 	return ""

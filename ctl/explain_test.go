@@ -23,11 +23,11 @@ import (
 	"uvs/sched"
 )
 
-// desk is a manager over a director without rings: frames are handed to it one
+// handFixture is a manager over a director without rings: frames are handed to it one
 // by one, at a time of the test's choosing.
 //
 //	client 10.1.0.2 ── eth0 director eth1 ── servers 10.2.0.11, 10.2.0.12; 10.2.0.13 does not answer
-type desk struct {
+type handFixture struct {
 	*Manager
 	t     *testing.T
 	conns *conntrack.Table
@@ -36,16 +36,16 @@ type desk struct {
 	time  conntrack.Tick
 }
 
-func (d *desk) Publish(t *director.Table)                               { d.table = t }
-func (d *desk) Verdicts() (sums [director.NumVerdict]uint64)            { return sums }
-func (d *desk) Now() conntrack.Tick                                     { return d.time }
-func (d *desk) Apply(guard.Rules) error                                 { return nil }
-func (d *desk) KeepResolved([]netip.Addr)                               {}
-func (d *desk) Announce([]netip.Addr)                                   {}
-func (d *desk) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
-func (d *desk) HostNet() *director.HostNet                              { return deskHops }
+func (d *handFixture) Publish(t *director.Table)                               { d.table = t }
+func (d *handFixture) Verdicts() (sums [director.NumVerdict]uint64)            { return sums }
+func (d *handFixture) Now() conntrack.Tick                                     { return d.time }
+func (d *handFixture) Apply(guard.Rules) error                                 { return nil }
+func (d *handFixture) KeepResolved([]netip.Addr)                               {}
+func (d *handFixture) Announce([]netip.Addr)                                   {}
+func (d *handFixture) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
+func (d *handFixture) HostNet() *director.HostNet                              { return handHostNet }
 
-var deskHops = func() *director.HostNet {
+var handHostNet = func() *director.HostNet {
 	h := &director.HostNet{
 		Ports: []director.Port{
 			{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
@@ -64,14 +64,14 @@ var deskHops = func() *director.HostNet {
 	return h
 }()
 
-func newDesk(t *testing.T) *desk {
+func newHandFixture(t *testing.T) *handFixture {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &desk{t: t, conns: conns, dir: director.New(conns.Worker(0), frag.New(1, 1), 0), time: 1000}
+	d := &handFixture{t: t, conns: conns, dir: director.New(conns.Worker(0), frag.New(1, 1), 0), time: 1000}
 	d.Manager = NewManager(conns, 1, d, d, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start(d)
@@ -79,7 +79,7 @@ func newDesk(t *testing.T) *desk {
 }
 
 // op applies one change that must not be refused.
-func (d *desk) op(op config.Op) {
+func (d *handFixture) op(op config.Op) {
 	d.t.Helper()
 	if err := d.Manager.Apply(op); err != nil {
 		d.t.Fatal(err)
@@ -87,7 +87,7 @@ func (d *desk) op(op config.Op) {
 }
 
 // serve adds a service with servers, written as "10.2.0.11:8080", oldest first.
-func (d *desk) serve(svc config.Service, method config.Method, servers ...string) {
+func (d *handFixture) serve(svc config.Service, method config.Method, servers ...string) {
 	d.t.Helper()
 	d.op(config.Op{Verb: config.AddService, Service: &svc})
 	for _, s := range servers {
@@ -99,7 +99,7 @@ func question(client, virtual string) api.Probe {
 	return api.Probe{Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client), Virtual: netip.MustParseAddrPort(virtual)}
 }
 
-func (d *desk) explain(q api.Probe) *api.Explanation {
+func (d *handFixture) explain(q api.Probe) *api.Explanation {
 	d.t.Helper()
 	e, err := d.Explain(q)
 	if err != nil {
@@ -109,8 +109,8 @@ func (d *desk) explain(q api.Probe) *api.Explanation {
 }
 
 // send hands the packet asked about to the real director.
-func (d *desk) send(q api.Probe, known bool) director.Verdict {
-	frames := []wire.Frame{probeFrame(q, 0, wire.MAC{2, 0, 0, 0, 0, 2}, deskHops.Ports[0].MAC, known)}
+func (d *handFixture) send(q api.Probe, known bool) director.Verdict {
+	frames := []wire.Frame{probeFrame(q, 0, wire.MAC{2, 0, 0, 0, 0, 2}, handHostNet.Ports[0].MAC, known)}
 	var verdicts [1]director.Verdict
 	d.dir.Process(d.time, d.table, frames, verdicts[:])
 	return verdicts[0]
@@ -121,7 +121,7 @@ func (d *desk) send(q api.Probe, known bool) director.Verdict {
 func TestExplainForetells(t *testing.T) {
 	for _, scheduler := range sched.Names() {
 		t.Run(scheduler, func(t *testing.T) {
-			d := newDesk(t)
+			d := newHandFixture(t)
 			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler}, config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
 			for i := range 20 {
 				q := question(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
@@ -146,7 +146,7 @@ func TestExplainForetells(t *testing.T) {
 
 // One row for every kind of answer; the words are found in its printed form.
 func TestExplainSays(t *testing.T) {
-	d := newDesk(t)
+	d := newHandFixture(t)
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq, "10.2.0.11:8080")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300, Netmask: 0xffffff00}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute, "10.2.0.13:82")
@@ -173,7 +173,7 @@ func TestExplainSays(t *testing.T) {
 	for _, r := range rows {
 		text := fmt.Sprintf("%+v", *d.explain(r.q))
 		if e := d.explain(r.q); e.Server != nil {
-			text += e.Way + e.Back + e.Sent
+			text += e.NextHop + e.ReturnHop + e.Sent
 		}
 		if e := d.explain(r.q); e.Conn != nil {
 			text += fmt.Sprintf("%+v", *e.Conn)
@@ -188,7 +188,7 @@ func TestExplainSays(t *testing.T) {
 
 // What is no packet is refused in one line that names it.
 func TestExplainRefuses(t *testing.T) {
-	d := newDesk(t)
+	d := newHandFixture(t)
 	rows := []struct{ query, names string }{
 		{"proto=icmp&client=10.1.0.2:1&virtual=10.9.0.1:80", `"icmp"`},
 		{"proto=tcp&client=10.1.0.2&virtual=10.9.0.1:80", `client "10.1.0.2"`},

@@ -23,7 +23,7 @@ func helpedService(key config.ServiceKey, method config.Method, server string) [
 // What the guard hides of a helped service: where data of FTP comes from and goes
 // to, and whose announcements are to be followed.
 func TestHelpedIsHidden(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 2021}
 	w.must(helpedService(key, config.MethodMasq, "10.2.0.11:21")...)
 	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {

@@ -25,7 +25,7 @@ func TestIKEHidesIPsec(t *testing.T) {
 		{"a service of another port", 4500, wire.ProtoUDP, false},
 		{"port 500 of TCP is not IKE's", 500, wire.ProtoTCP, false},
 	} {
-		w := newWorld(t, 1)
+		w := newFixture(t, 1)
 		vipAddr, server := netip.MustParseAddr("10.9.0.1"), testServer(0)
 		key := config.ServiceKey{Proto: r.proto, Addr: vipAddr, Port: r.port}
 		svc := &config.Service{ServiceKey: key, Scheduler: "rr", Persist: 300, Netmask: 0xffffffff}

@@ -21,29 +21,29 @@ import (
 
 // Plane is the data path as the manager needs it.
 type Plane interface {
-	// Publish makes t the table of all workers and returns when none uses an
-	// older one.
+	// Publish makes t the table of all workers. It returns when no worker uses an older
+	// one.
 	Publish(t *director.Table)
 	Verdicts() [director.NumVerdict]uint64
 	Now() conntrack.Tick // the data path's time
 }
 
-// Host is what the director's machine knows of the ways out (ctl/routes).
+// Host is the network of the director's machine (ctl/routes).
 type Host interface {
 	HostNet() *director.HostNet
 	KeepResolved(addrs []netip.Addr)
 	WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
-	Announce(vips []netip.Addr) // all of them; new ones are sent
+	Announce(vips []netip.Addr) // takes all; sends those that are new
 }
 
 // Guard keeps the host's stack off the director's packets (ctl/guard).
 type Guard interface {
-	// Apply makes the rules those in force, whole or not at all.
+	// Apply replaces the rules in force, whole or not at all.
 	Apply(guard.Rules) error
 }
 
-// Manager owns the desired state and is the only one to change it and to
-// publish tables. Its methods may be called from anywhere.
+// Manager owns the desired state: only it changes the state and publishes tables. It is
+// safe for concurrent use.
 type Manager struct {
 	conns *conntrack.Table
 	plane Plane
@@ -56,11 +56,11 @@ type Manager struct {
 	runtime   *compile.Runtime
 	localNode *compile.LocalNode // nil: none
 	hostNet   *director.HostNet
-	fib       *director.FIB  // by hops, and the door
+	fib       *director.FIB  // of hostNet and localNode
 	rules     guard.Rules    // in force
 	table     *compile.Table // published last
-	stale     bool           // what is in force is not what it should be; tend tries again
-	full      fullTableLog
+	retry     bool           // what is in force is not the desired state; maintain tries again
+	fullTable fullTableLog
 
 	events events
 }
@@ -76,8 +76,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 	return m
 }
 
-// FirstTable is the table of a director without services, for the plane to
-// start with.
+// FirstTable is the table of a director without services, which the plane starts with.
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,73 +84,70 @@ func (m *Manager) FirstTable() *director.Table {
 	return m.table.Table
 }
 
-// Start tells the manager which plane runs its tables; before it nothing is
-// published.
+// Start sets the plane that runs the manager's tables. Nothing is published before.
 func (m *Manager) Start(p Plane) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.plane = p
 }
 
-// hopWait is how long adding servers waits for their hardware addresses, so that
-// a packet right after the command finds the way. A link answers in well under a
-// millisecond; a server that is off the air must not hold up a script.
-const hopWait = 250 * time.Millisecond
+// resolveTimeout is how long adding servers waits for their hardware addresses, so that a
+// packet right after the command reaches them. A link answers in well under a
+// millisecond; a server that does not answer must not hold up a script.
+const resolveTimeout = 250 * time.Millisecond
 
-// Apply makes one change. It returns when the change is in force, or an error
-// and nothing has changed.
+// Apply makes one change. It returns when the change is in force. After an error nothing
+// has changed.
 func (m *Manager) Apply(op config.Op) error { return m.ApplyAll([]config.Op{op})[0] }
 
-// ApplyAll makes changes one after the other and puts them in force at once. It
-// returns each one's error; one that is refused does not keep the others from
-// being made.
-func (m *Manager) ApplyAll(ops []config.Op) []error { return m.reach(m.applyAll(ops)) }
+// ApplyAll makes changes one after the other and puts them in force at once. It returns
+// the error of each. A change that is refused does not stop the others.
+func (m *Manager) ApplyAll(ops []config.Op) []error { return m.waitResolved(m.applyAll(ops)) }
 
-// Replace makes changes to an empty state and puts that in force instead of the
-// present one, whole or not at all: if a change is refused, nothing has happened.
-// It returns each one's error. What is the same before and after is not disturbed.
-func (m *Manager) Replace(ops []config.Op) []error { return m.reach(m.replace(ops)) }
+// Replace makes changes to an empty state and puts it in force in place of the present
+// one. If a change is refused, nothing happens. Replace returns the error of each change. What is the same
+// before and after is not disturbed.
+func (m *Manager) Replace(ops []config.Op) []error { return m.waitResolved(m.replace(ops)) }
 
-// reach waits for the ways to servers that were added.
-func (m *Manager) reach(errs []error, added []netip.Addr) []error {
+// waitResolved waits for the next hops of servers that were added.
+func (m *Manager) waitResolved(errs []error, added []netip.Addr) []error {
 	if len(added) == 0 {
 		return errs
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), hopWait)
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
 	m.host.WaitResolved(ctx, added)
-	m.HopsChanged()
-	m.warnUnreached(added)
+	m.RoutesChanged()
+	m.warnUnresolved(added)
 	return errs
 }
 
-// warnUnreached logs which servers cannot be sent to now, and why the first
-// cannot.
-func (m *Manager) warnUnreached(servers []netip.Addr) {
+// warnUnresolved logs how many of the servers are without a next hop, and why for the
+// first of them.
+func (m *Manager) warnUnresolved(servers []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lost, why := 0, m.log.Warn()
-	among := make(map[netip.Addr]bool, len(servers))
+	n, warning := 0, m.log.Warn()
+	added := make(map[netip.Addr]bool, len(servers))
 	for _, a := range servers {
-		among[a] = true
+		added[a] = true
 	}
 	for _, v := range m.runtime.Servers {
-		if v == nil || v.Removed || !among[v.Config.Addr] {
+		if v == nil || v.Removed || !added[v.Config.Addr] {
 			continue
 		}
-		if way := v.NextHop(m.fib); way.State != director.Resolved {
-			if lost++; lost == 1 {
-				why = why.Stringer("server", v.Config.Addr).Str("hop", nextHopText(m.fib, way, v.Config.Addr))
+		if hop := v.NextHop(m.fib); hop.State != director.Resolved {
+			if n++; n == 1 {
+				warning = warning.Stringer("server", v.Config.Addr).Str("hop", nextHopStatus(m.fib, hop, v.Config.Addr))
 			}
 		}
 	}
-	if lost > 0 {
-		why.Int("and_others", lost-1).Msg("server cannot be reached now; it gets packets as soon as it can")
+	if n > 0 {
+		warning.Int("and_others", n-1).Msg("server cannot be reached now; it gets packets as soon as it can")
 	}
 }
 
-// applyAll changes the state under the lock. It returns the servers that were
-// added.
+// applyAll is ApplyAll under the lock. It returns the servers that were added.
 func (m *Manager) applyAll(ops []config.Op) (errs []error, added []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -194,8 +190,8 @@ func (m *Manager) replace(ops []config.Op) (errs []error, added []netip.Addr) {
 	return errs, m.applied(ops, errs)
 }
 
-// applied does what follows operations that were not refused, and tells of them.
-// It returns the servers they added.
+// applied logs the operations that were not refused, and does what follows from them. It
+// returns the servers that they added.
 func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 	for i, op := range ops {
 		if errs[i] != nil {
@@ -208,7 +204,9 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 				added = append(added, op.Server.Addr)
 			}
 		case config.Zero:
-			m.runtime.ResetCounters(func(key config.ServiceKey) bool { return op.Service == nil || key == op.Service.ServiceKey })
+			m.runtime.ResetCounters(func(k config.ServiceKey) bool {
+				return op.Service == nil || k == op.Service.ServiceKey
+			})
 		}
 		m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
 		m.events.emit(api.Event{Kind: "applied", Op: &op})
@@ -216,7 +214,7 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 	return sorted(added)
 }
 
-// warnFTP logs what a service that looks like FTP's lacks.
+// warnFTP logs what a service of FTP lacks.
 func (m *Manager) warnFTP(key config.ServiceKey) {
 	if i, err := m.state.Find(key); err == nil {
 		if text := m.state.Services[i].FTPWarning(); text != "" {
@@ -225,9 +223,9 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 	}
 }
 
-// commit makes next the state, or fails and changes nothing. What the guard
-// hides grows before the table is published and shrinks after it, so that the
-// host never sees a frame the workers handle.
+// commit makes next the state, or fails and changes nothing. It widens the guard's rules
+// before it publishes the table and narrows them afterwards, so that the host never sees
+// a frame that the workers handle.
 func (m *Manager) commit(next config.State) error {
 	desired := compile.NewDesired(&next)
 	if err := m.runtime.Prepare(desired); err != nil {
@@ -246,8 +244,8 @@ func (m *Manager) commit(next config.State) error {
 	if m.state.Director() != next.Director() {
 		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
-	m.state, m.rules, m.stale = next, wide, false
-	m.narrow(rules.Rules(marked, next.Director(), m.hostNet))
+	m.state, m.rules, m.retry = next, wide, false
+	m.narrowGuard(rules.Rules(marked, next.Director(), m.hostNet))
 	m.host.Announce(rules.VIPs())
 	return nil
 }
@@ -260,14 +258,14 @@ func (m *Manager) guardRules() compile.GuardRules {
 	return m.table.Guard
 }
 
-// narrow has the guard let go of what only an earlier state needed.
-func (m *Manager) narrow(rules guard.Rules) {
+// narrowGuard drops the guard's rules that only an earlier state needed.
+func (m *Manager) narrowGuard(rules guard.Rules) {
 	if compile.SameRules(rules, m.rules) {
 		return
 	}
 	if err := m.guard.Apply(rules); err != nil {
-		m.log.Error().Err(err).Msg("the host is kept from more than it should be; trying again")
-		m.stale = true
+		m.log.Error().Err(err).Msg("the guard drops more frames than it should; trying again")
+		m.retry = true
 		return
 	}
 	m.rules = rules
@@ -281,48 +279,47 @@ func (m *Manager) now() conntrack.Tick {
 	return m.plane.Now()
 }
 
-// publish makes t the table. A worker may meet a conn that another, which has the
-// newer table already, has just made; so new servers are made known to all
-// before any service names them.
-func (m *Manager) publish(t *compile.Table, grown bool) {
-	known := m.table
+// publish makes t the table. A worker may find a conn that another worker just made with
+// the newer table. So all workers get new servers before a service uses them.
+func (m *Manager) publish(t *compile.Table, newIDs bool) {
+	old := m.table
 	m.table = t
 	if m.plane == nil {
 		return
 	}
-	if grown {
-		table := *known.Table
+	if newIDs {
+		table := *old.Table
 		table.Servers = t.Servers
 		m.plane.Publish(&table)
 	}
 	m.plane.Publish(t.Table)
 }
 
-// HopsChanged publishes a table with the host's present ways out.
-func (m *Manager) HopsChanged() {
+// RoutesChanged publishes a table with the host's present routes and neighbours.
+func (m *Manager) RoutesChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Asked under the lock: of two calls, the later has the newer hops.
-	if hops := m.host.HostNet(); hops != m.hostNet {
-		m.setHostNet(hops)
+	// Asked under the lock, so that the later of two calls has the newer answer.
+	if host := m.host.HostNet(); host != m.hostNet {
+		m.setHostNet(host)
 		m.recommit("follow the host's routes")
 	}
 }
 
-// recommit puts the state in force once more: what concerns some services, or all
-// of it.
+// recommit puts the state in force again for some services or, if none are given, for
+// all.
 func (m *Manager) recommit(why string, services ...config.ServiceKey) {
 	next := m.state.Clone()
 	next.Touch(services...)
 	if err := m.commit(next); err != nil {
 		m.log.Error().Err(err).Msg(why + "; trying again")
-		m.stale = true
+		m.retry = true
 	}
 }
 
-// Tend does the slow work: it samples the rates every two seconds, as IPVS's
-// estimators do, and forgets removed servers. It returns when ctx ends.
-func (m *Manager) Tend(ctx context.Context) {
+// Run samples the rates every two seconds, as IPVS's estimators do, and releases removed
+// servers. It returns when ctx ends.
+func (m *Manager) Run(ctx context.Context) {
 	tick := time.NewTicker(estimatorPeriod)
 	defer tick.Stop()
 	for {
@@ -330,52 +327,52 @@ func (m *Manager) Tend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			m.tend(now)
+			m.maintain(now)
 		}
 	}
 }
 
-func (m *Manager) tend(now time.Time) {
+func (m *Manager) maintain(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
-	if n := m.full.report(m.conns.Stats(), now, m.log); n > 0 {
+	if n := m.fullTable.report(m.conns.Stats(), now, m.log); n > 0 {
 		m.events.emit(api.Event{Kind: "conns_full", Count: n})
 	}
 	services := m.runtime.Release(m.runtime.Expired(now))
 	switch {
-	case m.stale:
-		m.recommit("put in force what is not yet")
+	case m.retry:
+		m.recommit("put the desired state in force")
 	case len(services) > 0:
-		m.recommit("forget removed servers", services...)
+		m.recommit("release removed servers", services...)
 	}
 }
 
-// sorted sorts addresses and drops what is there twice.
+// sorted sorts addresses and drops duplicates.
 func sorted(list []netip.Addr) []netip.Addr {
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list)
 }
 
-// SetLocalNode gives the host's own servers a way. It is for before FirstTable.
-func (m *Manager) SetLocalNode(d compile.LocalNode) {
+// SetLocalNode sets how frames get to servers on the host itself. Call it before
+// FirstTable.
+func (m *Manager) SetLocalNode(n compile.LocalNode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.localNode = &d
+	m.localNode = &n
 	m.setHostNet(m.hostNet)
 }
 
-// setHostNet makes the ways of the host's hops. The door is the last port.
-func (m *Manager) setHostNet(hops *director.HostNet) {
-	m.hostNet = hops
-	m.fib = compile.NewFIB(hops, m.localNode)
+func (m *Manager) setHostNet(host *director.HostNet) {
+	m.hostNet, m.fib = host, compile.NewFIB(host, m.localNode)
 }
 
-// checkInterfaces refuses to add rules for interfaces the director does not have.
-func checkInterfaces(op config.Op, ways *director.FIB) error {
+// checkInterfaces refuses to add mark rules for interfaces that the director does not have.
+func checkInterfaces(op config.Op, fib *director.FIB) error {
 	for _, r := range op.Marks {
-		if _, ok := compile.PortOf(ways, r.Interface); op.Verb == config.AddMarks && !ok {
-			return config.Errorf(syscall.ENODEV, "mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
+		if _, ok := compile.PortOf(fib, r.Interface); op.Verb == config.AddMarks && !ok {
+			return config.Errorf(syscall.ENODEV,
+				"mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
 		}
 	}
 	return nil

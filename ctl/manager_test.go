@@ -44,7 +44,7 @@ func server(frame []byte) (a netip.Addr) {
 }
 
 // status is the service's only server of this key.
-func (w *world) status(s config.Server) api.ServerStatus {
+func (w *fixture) status(s config.Server) api.ServerStatus {
 	w.t.Helper()
 	for _, v := range w.Services()[0].Reals {
 		if v.ServerKey == s.ServerKey {
@@ -76,7 +76,7 @@ func TestRefusedByGuard(t *testing.T) {
 		{"another timeout", config.Op{Verb: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 77}}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			w := newWorld(t, 1)
+			w := newFixture(t, 1)
 			w.must(add(vip, "wrr"), with(vip, one), with(vip, two))
 			if got := server(w.exchange(0, syn("5000"))); got != two.Addr {
 				t.Fatalf("first connection goes to %v", got)
@@ -110,7 +110,7 @@ func TestRefusedByGuard(t *testing.T) {
 
 // What the guard does not let go of is tried again; the change is in force.
 func TestGuardLetsGoLater(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))
 	calls := 0
 	w.guard.refuse = func(int) error {
@@ -123,7 +123,7 @@ func TestGuardLetsGoLater(t *testing.T) {
 	if len(w.Services()) != 0 || len(w.guard.all().Destinations) != 1 {
 		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Destinations)
 	}
-	w.tend(time.Now())
+	w.maintain(time.Now())
 	if len(w.guard.all().Destinations) != 0 {
 		t.Errorf("guarded %v for ever", w.guard.all().Destinations)
 	}
@@ -132,7 +132,7 @@ func TestGuardLetsGoLater(t *testing.T) {
 // Of many operations those that can be done are done, each with its own error,
 // and in force at once; a service deleted and added again starts anew.
 func TestApplyAll(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), with(vip, two))
 	w.exchange(0, syn("5000"))
 	before, applied := w.plane.published, w.guard.applied
@@ -165,7 +165,7 @@ func TestApplyAll(t *testing.T) {
 // Before a table's services name a server, every worker has a table that knows it:
 // a worker may meet a conn which another, a table ahead, has just made.
 func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
-	w := newWorld(t, 2)
+	w := newFixture(t, 2)
 	var last *director.Table
 	w.plane.seen = func(t2 *director.Table) {
 		for _, svc := range t2.Services {
@@ -186,9 +186,9 @@ func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 }
 
 // age lets the manager tend as it does in such a time.
-func (w *world) age(d time.Duration) {
+func (w *fixture) age(d time.Duration) {
 	for at := time.Duration(0); at <= d; at += 30 * time.Second {
-		w.tend(w.now.Add(at))
+		w.maintain(w.now.Add(at))
 	}
 	w.now = w.now.Add(d + time.Second)
 }
@@ -206,7 +206,7 @@ func TestRepliesStayHidden(t *testing.T) {
 		{"everything is removed", config.Op{Verb: config.Flush}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			w := newWorld(t, 1)
+			w := newFixture(t, 1)
 			w.must(add(vip, "rr"), with(vip, one))
 			w.exchange(0, syn("5000"))
 			end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: one.Addr, Port: one.Port}
@@ -222,13 +222,13 @@ func TestRepliesStayHidden(t *testing.T) {
 			if w.FlushConns(api.ConnFilter{}); w.conns.Counts(1).Total() != 0 {
 				t.Fatal("conns left")
 			}
-			w.tend(w.now)
-			w.tend(w.now.Add(compile.TrashTime - time.Second))
+			w.maintain(w.now)
+			w.maintain(w.now.Add(compile.TrashTime - time.Second))
 			remembered := func() bool { return w.runtime.Server(service(vip, "").ServiceKey, one.ServerKey) != nil }
 			if !remembered() {
 				t.Error("forgotten too early")
 			}
-			w.tend(w.now.Add(compile.TrashTime))
+			w.maintain(w.now.Add(compile.TrashTime))
 			if remembered() || slices.Contains(w.guard.all().Sources, end) {
 				t.Errorf("remembered for ever: %t, guarded %v", remembered(), w.guard.all().Sources)
 			}
@@ -239,7 +239,7 @@ func TestRepliesStayHidden(t *testing.T) {
 // The same holds for a server that was masqueraded until it was edited: its conns
 // keep their method.
 func TestRepliesStayHiddenAfterEdit(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	same := masq(0, 1)
 	same.Port = 80 // as servers of other methods have it
 	w.must(add(vip, "rr"), with(vip, same))
@@ -255,7 +255,7 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 // added again, starts at zero with it, and without a leap of the rates. Conns are
 // kept in both cases.
 func TestCountersOverRemoval(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))
 	for _, port := range []string{"5000", "5001", "5002"} {
 		w.exchange(0, syn(port))
@@ -271,7 +271,7 @@ func TestCountersOverRemoval(t *testing.T) {
 		t.Errorf("added again: %+v", got)
 	}
 	w.must(config.Op{Verb: config.DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
-	w.tend(w.now)
+	w.maintain(w.now)
 	if got := w.status(one); got.Stats != (api.Stats{}) || got.Active != 3 || w.Services()[0].Stats != (api.Stats{}) {
 		t.Errorf("service added again: %+v, %+v", w.Services()[0].Stats, got)
 	}
@@ -295,12 +295,12 @@ func TestRatesAndZero(t *testing.T) {
 	}
 
 	const other = "10.9.0.1:81"
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add(other, "rr"), with(other, one))
 	to := func(end string) wiretest.Packet { p := syn("5000"); p.Dst = end; return p }
 	w.exchange(0, to(vip))
 	w.exchange(0, to(other))
-	w.tend(w.now)
+	w.maintain(w.now)
 	w.must(config.Op{Verb: config.Zero, Service: service(vip, "")})
 	list := w.Services()
 	if list[0].Stats != (api.Stats{}) || list[0].Reals[0].Stats != (api.Stats{}) {
@@ -322,7 +322,7 @@ func TestRatesAndZero(t *testing.T) {
 // Thresholds (reference 2): x=3, y=2 over two servers gives 101010----; a
 // threshold set below the conns there are takes effect at once, and its removal.
 func TestThresholds(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	limit := func(i int, upper, lower uint32) config.Server {
 		s := masq(i, 1)
 		s.Upper, s.Lower = upper, lower
@@ -361,18 +361,18 @@ func TestThresholds(t *testing.T) {
 
 // A change of routes is followed, also by a call that comes late.
 func TestHopsChanged(t *testing.T) {
-	w := newWorld(t, 1)
-	w.must(add(vip, "rr"), with(vip, masq(worldServers, 1)))
-	if hop := w.Services()[0].Reals[0].Hop; hop != "eth1 unresolved" {
+	w := newFixture(t, 1)
+	w.must(add(vip, "rr"), with(vip, masq(numServers, 1)))
+	if hop := w.Services()[0].Reals[0].NextHop; hop != "eth1 unresolved" {
 		t.Errorf("hop %q", hop)
 	}
-	w.host.set(testHops(worldServers + 1))
-	w.HopsChanged()
-	if hop := w.Services()[0].Reals[0].Hop; hop != "eth1 02:00:00:01:01:00" {
+	w.host.set(testHostNet(numServers + 1))
+	w.RoutesChanged()
+	if hop := w.Services()[0].Reals[0].NextHop; hop != "eth1 02:00:00:01:01:00" {
 		t.Errorf("hop %q", hop)
 	}
 	before := w.plane.published
-	w.HopsChanged()
+	w.RoutesChanged()
 	if w.plane.published != before {
 		t.Error("published without news")
 	}

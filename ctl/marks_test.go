@@ -19,7 +19,7 @@ func rule(dst string, proto uint8, mark uint32, ports ...config.PortRange) confi
 // What the host is kept from because of marks: rules of marks with a service,
 // the last first, and the ends their answers come from, no wider than they are.
 func TestMarksHidden(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
 	w.must(
 		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("192.0.2.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: 80}, config.PortRange{First: 8000, Last: 8100}), rule("192.0.2.9/32", 0, 99), rule("192.0.2.1/32", wire.ProtoUDP, 1, config.PortRange{First: 53, Last: 53})}},

@@ -27,11 +27,11 @@ func TestWayText(t *testing.T) {
 		"10.2.0.11": "eth1 02:00:00:00:00:0b",
 		"10.2.0.12": "eth1 unresolved",
 		"10.77.0.1": "no route by an interface of the director",
-		"10.2.0.1":  hostText(director.NextHop{}),
+		"10.2.0.1":  localNodeText(director.NextHop{}),
 	} {
 		a := netip.MustParseAddr(addr)
 		v := &compile.RunningServer{Config: config.Server{ServerKey: config.ServerKey{Addr: a}}}
-		if got := nextHopText(ways, v.NextHop(ways), a); got != want {
+		if got := nextHopStatus(ways, v.NextHop(ways), a); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}

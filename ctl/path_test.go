@@ -17,7 +17,7 @@ import (
 // the address, whatever tables come, until the last of them is forgotten; and
 // `uvs paths` says who reported it.
 func TestPathOutlivesTables(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	server := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", server), add("10.9.0.2:80", "rr"), with("10.9.0.2:80", server))
 	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1400)}
@@ -57,7 +57,7 @@ func TestPathOutlivesTables(t *testing.T) {
 
 // pmtu_disc 0 lets a service's tunnels fragment what has DF.
 func TestPathMTUDiscovery(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}))
 	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1460)}
 	for _, discover := range []uint32{1, 0, 1} {

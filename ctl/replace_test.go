@@ -14,7 +14,7 @@ import (
 // Replace makes another state of nothing, whole or not at all; what stays the
 // same keeps its counters and connections.
 func TestReplace(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
 		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))

@@ -13,7 +13,7 @@ import (
 )
 
 // compiled is the service of vip as the workers see it.
-func (w *world) compiled() *director.Service {
+func (w *fixture) compiled() *director.Service {
 	w.t.Helper()
 	svc := w.plane.table().Services[director.Endpoint{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
 	if svc == nil {
@@ -23,15 +23,15 @@ func (w *world) compiled() *director.Service {
 }
 
 // tune gives the service of vip a setting of its own.
-func (w *world) tune(name string, v uint32) {
+func (w *fixture) tune(name string, v uint32) {
 	w.t.Helper()
 	w.must(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{name: v}})
 }
 
 // web is a world with a service of two servers.
-func web(t *testing.T, scheduler string) *world {
+func web(t *testing.T, scheduler string) *fixture {
 	t.Helper()
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, scheduler), with(vip, one), with(vip, two))
 	return w
 }
@@ -170,7 +170,7 @@ func TestSlowStart(t *testing.T) {
 }
 
 // share is how many of 100 connections that begin at a time server two gets.
-func (w *world) share(now conntrack.Tick) (n int) {
+func (w *fixture) share(now conntrack.Tick) (n int) {
 	svc := w.compiled()
 	for range 100 {
 		i := svc.Picker.Pick(svc.Cursor, sched.Flow{Now: int64(now)})
@@ -184,7 +184,7 @@ func (w *world) share(now conntrack.Tick) (n int) {
 // The origins of one-packet replies: of masqueraded servers, at the port they
 // listen on, only where the setting asks for it; two services make it ambiguous.
 func TestOrigins(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	dns := func(end string) *config.Service {
 		return &config.Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
 	}

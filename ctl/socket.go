@@ -22,44 +22,45 @@ import (
 	"uvs/ctl/config"
 )
 
-// maxRequest is how many bytes a request may have; an operation is a few hundred.
+// maxRequest is the most bytes of a request. An operation has a few hundred.
 const maxRequest = api.MaxOps * 1 << 10
 
 const (
 	// readTimeout is how long a client may take to send a request.
 	readTimeout = 10 * time.Second
-	// stopTimeout is how long requests are waited for when the director ends:
-	// longer than adding servers takes (hopWait).
+	// stopTimeout is how long the director waits for requests when it ends: longer than
+	// adding servers takes (resolveTimeout).
 	stopTimeout = time.Second
 )
 
-// Socket answers on the unix socket: HTTP with JSON, so that curl can ask too.
+// Socket serves the API on a unix socket, as HTTP with JSON.
 //
 //	POST /v1/apply     one Op; 204, or 4xx with an Error
-//	POST /v1/batch     []Op, put in force at once; for each an Error, or null if it was done
-//	POST /v1/replace   []Op, to be in force instead of what there is, whole or not at all; as batch
+//	POST /v1/batch     []Op, put in force at once; a list of an Error or null for each
+//	POST /v1/replace   []Op for an empty director, whole or not at all; answers as batch
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/marks     []MarkRule in their order
-//	GET  /v1/settings    []Setting; with ?service=PROTO:ADDR:PORT that service's
-//	GET  /v1/conns     one ConnStatus a line, streamed; with a ConnFilter's query those
-//	GET  /v1/explain   Explanation of a Probe's query
-//	POST /v1/flush     ends the conns of a ConnFilter's query (or of ?all); their number
+//	GET  /v1/settings  []Setting; with ?service=PROTO:ADDR:PORT that service's
+//	GET  /v1/conns     one ConnStatus a line, streamed; filtered by a ConnFilter's query
+//	GET  /v1/explain   Explanation; with a Probe's query
+//	POST /v1/flush     number of conns ended; with a ConnFilter's query, or ?all
 //	GET  /v1/events    one Event a line, as they happen
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
 	Info     api.Info
-	Counters func() []api.Counter // of links and tables, beside the manager's verdicts
+	Counters func() []api.Counter // of links and tables, in addition to the manager's
 }
 
 // maxPath is the longest path of a unix socket: sun_path in struct sockaddr_un
 // has 108 bytes, of which the last is zero.
 const maxPath = 107
 
-// Listen takes the socket, and makes the directory it is in, but none above. A
-// leftover of a dead director is replaced; a live one is an error. Of directors that start at the same moment one gets it.
+// Listen binds the socket. It makes the socket's directory, but none above. It replaces
+// the socket of a dead director; that of a live one is an error. Of directors that start at the same
+// moment, one gets the socket.
 func Listen(path string) (net.Listener, error) {
 	if len(path) == 0 || len(path) > maxPath {
 		return nil, fmt.Errorf("socket path %q has %d bytes; must be 1 to %d", path, len(path), maxPath)
@@ -76,8 +77,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// The mode of the socket before bind is that of its file: at no time can
-	// others connect.
+	// The file gets the mode that the socket has before bind, so others can never connect.
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		failed := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
 		return cmp.Or(failed, err)
@@ -89,8 +89,8 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// lock makes others wait who call it for the same directory. The kernel lifts it
-// if the process ends.
+// lock locks a directory against other processes. The kernel releases the lock when the
+// process ends.
 func lock(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -103,7 +103,7 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { d.Close() }, nil
 }
 
-// removeStale removes a socket nobody listens on, and nothing but a socket.
+// removeStale removes a socket that no process listens on.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +120,7 @@ func removeStale(path string) error {
 	case err == nil:
 		conn.Close()
 		fallthrough
-	case !errors.Is(err, syscall.ECONNREFUSED): // such as a full queue: somebody is there
+	case !errors.Is(err, syscall.ECONNREFUSED): // such as a full queue of a live director
 		return fmt.Errorf("socket %s is in use by a live director; stop it or choose another with --socket", path)
 	}
 	if err := os.Remove(path); err != nil {
@@ -186,7 +186,7 @@ func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// batch answers a list of operations with each one's error.
+// batch answers a list of operations with the error of each.
 func batch(do func([]config.Op) []error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var ops []config.Op
@@ -217,8 +217,8 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// fail answers with an Error: 422 for what the operator can mend, 500 for what
-// went wrong on our side.
+// fail answers with an Error: status 422 for a wrong request, 500 for a fault of the
+// director.
 func fail(w http.ResponseWriter, err error) {
 	e, status := asError(err), http.StatusUnprocessableEntity
 	if e.Errno == syscall.EIO {
@@ -229,7 +229,7 @@ func fail(w http.ResponseWriter, err error) {
 	json.NewEncoder(w).Encode(e)
 }
 
-// asError makes what went wrong on our side an Error with EIO.
+// asError makes a fault of the director an Error with EIO.
 func asError(err error) *config.Error {
 	if e, ok := errors.AsType[*config.Error](err); ok {
 		return e
@@ -283,14 +283,15 @@ func (s *Socket) explain(w http.ResponseWriter, r *http.Request) {
 	reply(w, e)
 }
 
-// flush refuses an empty filter: all conns are meant only by ?all.
+// flush refuses an empty filter; only ?all means all conns.
 func (s *Socket) flush(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	all := q.Has("all")
 	q.Del("all")
 	filter, err := api.ParseConnFilter(q)
 	if err == nil && all == (len(q) > 0) {
-		err = config.Errorf(syscall.EINVAL, "say which connections to end: by service, server, client or state, or all of them")
+		err = config.Errorf(syscall.EINVAL,
+			"say which connections to end: by service, server, client or state, or all of them")
 	}
 	if err != nil {
 		fail(w, err)

@@ -116,7 +116,7 @@ func TestListenAtOnce(t *testing.T) {
 }
 
 // serve runs a world's socket and returns a client, and the path.
-func serve(t *testing.T, w *world) (*api.Client, string) {
+func serve(t *testing.T, w *fixture) (*api.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "uvs.sock")
 	l, err := Listen(path)
@@ -153,7 +153,7 @@ func unixHTTP(socket string) *http.Client {
 
 // What the client is told is what the manager says, refusals with their errno.
 func TestClient(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	c, _ := serve(t, w)
 	ops := []config.Op{add(vip, "rr"), with(vip, one), with(vip, one), {Verb: "improve"}}
 	errs := c.ApplyAll(ops)
@@ -182,7 +182,7 @@ func TestClient(t *testing.T) {
 
 // Names and shapes of the JSON are for others to rely on.
 func TestJSON(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("[fd00:9::1]:80", "wlc"))
 	_, socket := serve(t, w)
 	for path, want := range map[string]string{
@@ -207,7 +207,7 @@ func TestJSON(t *testing.T) {
 
 // What is no operation is refused with a line, however large.
 func TestBadRequests(t *testing.T) {
-	_, socket := serve(t, newWorld(t, 1))
+	_, socket := serve(t, newFixture(t, 1))
 	for sentence, r := range map[string]struct{ path, body string }{
 		"nothing":                   {"/v1/apply", ""},
 		"no JSON":                   {"/v1/apply", "add-service"},
@@ -235,7 +235,7 @@ func TestBadRequests(t *testing.T) {
 // way: neither commands, nor other listings, nor the end of the director, which
 // serve's cleanup waits for.
 func TestClientThatStopsReading(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))
 	var frames []memlink.Record
 	for port := range 3000 { // their listing is more than the socket's buffers take
@@ -258,7 +258,7 @@ func TestClientThatStopsReading(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 * eventRoom {
+	for range 2 * eventBuffer {
 		if err := c.Apply(config.Op{Verb: config.Zero}); err != nil {
 			t.Fatal(err)
 		}

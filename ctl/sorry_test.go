@@ -80,7 +80,7 @@ func TestSorryServerEndsWithItsService(t *testing.T) {
 // An explanation names the sorry server where it would answer, and uses up
 // nothing of what a client may still ask.
 func TestExplainSorryAndLimits(t *testing.T) {
-	d := newDesk(t)
+	d := newHandFixture(t)
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
 	d.op(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{"limit_rate": 1, "limit_conns": 1}})

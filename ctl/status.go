@@ -12,10 +12,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// estimatorPeriod is how often rates are sampled (ip_vs_est.c: 2 s).
+// estimatorPeriod is how often rates are sampled (net/netfilter/ipvs/ip_vs_est.c: 2 s).
 const estimatorPeriod = 2 * time.Second
 
-// stats are totals less what was zeroed, and rates.
+// stats are totals since the counters were reset, and rates.
 func stats(now, zero, rates director.Totals) api.Stats {
 	return api.Stats{
 		Conns:  now.Conns - zero.Conns,
@@ -85,17 +85,17 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),
 		Stats:    stats(v.Counters.Totals(), v.Zero, v.Rate.Rates()),
-		Hop:      nextHopText(m.fib, v.NextHop(m.fib), server.Addr),
+		NextHop:  nextHopStatus(m.fib, v.NextHop(m.fib), server.Addr),
 		Path:     m.pathStatus(v),
 	}
 }
 
-// pathStatus is what is known of the way to a server.
+// pathStatus is what is known of the path to a server.
 func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
 	now, counted := m.now(), v.Counters.Totals()
 	s := api.PathStatus{TooBig: counted.TooBig - v.Zero.TooBig, Split: counted.Split - v.Zero.Split}
-	if way := v.NextHop(m.fib); way.State != director.NoRoute {
-		s.Interface, s.MTU = m.fib.Ports[way.Link.Port].Name, way.MTU
+	if hop := v.NextHop(m.fib); hop.State != director.NoRoute {
+		s.Interface, s.MTU = m.fib.Ports[hop.Link.Port].Name, hop.MTU
 	}
 	if mtu, by, until, ok := v.Path.Learned(now); ok {
 		s.Learned, s.By, s.Seconds = mtu, by.Netip(), int((until-now)/conntrack.Second)
@@ -110,14 +110,14 @@ func (m *Manager) Marks() []config.MarkRule {
 	return append([]config.MarkRule{}, m.state.Marks...)
 }
 
-// Timeouts are the operator's three idle times.
+// Timeouts are the three timeouts of `ipvsadm --set`.
 func (m *Manager) Timeouts() config.Timeouts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.state.Director().IPVSTimeouts()
 }
 
-// Settings are all settings; with a service, those it can have of its own.
+// Settings lists all settings or, for a service, those that it can have.
 func (m *Manager) Settings(of *config.ServiceKey) ([]config.Setting, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,8 +126,7 @@ func (m *Manager) Settings(of *config.ServiceKey) ([]config.Setting, error) {
 
 func addrPort(a wire.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
 
-// Verdicts are the counters of what became of frames, in the order of the
-// director's list.
+// Verdicts are the counters of frames by verdict, in the director's order.
 func (m *Manager) Verdicts() []api.Counter {
 	m.mu.Lock()
 	plane := m.plane
@@ -143,8 +142,7 @@ func (m *Manager) Verdicts() []api.Counter {
 	return list
 }
 
-// HelperCounters are what helpers came across, and the connections that went
-// without for want of room.
+// HelperCounters are the counters of helpers' events and sessions.
 func (m *Manager) HelperCounters() []api.Counter {
 	m.mu.Lock()
 	sessions := m.runtime.Sessions
@@ -155,26 +153,28 @@ func (m *Manager) HelperCounters() []api.Counter {
 	var list []api.Counter
 	sessions.EachEvent(func(name string, n uint64) { list = append(list, api.Counter{Name: name, Value: n}) })
 	stats := m.conns.Stats()
-	return append(list, api.Counter{Name: "ftp_sessions", Value: uint64(stats.Sessions)}, api.Counter{Name: "ftp_no_session", Value: stats.NoSession})
+	return append(list, api.Counter{Name: "ftp_sessions", Value: uint64(stats.Sessions)},
+		api.Counter{Name: "ftp_no_session", Value: stats.NoSession})
 }
 
-// hostText says how frames reach the host's own stack, or why they do not.
-func hostText(way director.NextHop) string {
-	if way.State == director.NoRoute {
-		return "the director's own host: it gets packets with uvs run --localnode, but for no mark, unless by NAT only if the host holds the service's address, and by NAT only for one port"
+// localNodeText describes the next hop of a server that is the host itself.
+func localNodeText(hop director.NextHop) string {
+	if hop.State == director.NoRoute {
+		return "the host itself, which gets no packets: start uvs run with --localnode, give the service an address " +
+			"and a port (no mark), and unless it is NAT add the address to the host"
 	}
 	return "the host's own stack"
 }
 
-// nextHopText says how frames reach a server, for people.
-func nextHopText(ways *director.FIB, way director.NextHop, server netip.Addr) string {
+// nextHopStatus describes the next hop of a server in a few words.
+func nextHopStatus(fib *director.FIB, hop director.NextHop, server netip.Addr) string {
 	switch {
-	case ways.IsLocal(wire.AddrFrom(server)):
-		return hostText(way)
-	case way.State == director.NoRoute:
+	case fib.IsLocal(wire.AddrFrom(server)):
+		return localNodeText(hop)
+	case hop.State == director.NoRoute:
 		return "no route by an interface of the director"
-	case way.State == director.Unresolved:
-		return ways.Ports[way.Link.Port].Name + " unresolved"
+	case hop.State == director.Unresolved:
+		return fib.Ports[hop.Link.Port].Name + " unresolved"
 	}
-	return ways.Ports[way.Link.Port].Name + " " + way.Link.Dst.String()
+	return fib.Ports[hop.Link.Port].Name + " " + hop.Link.Dst.String()
 }

@@ -101,7 +101,7 @@ func randomOp(rng *rand.Rand) config.Op {
 func TestTrafficWhileTablesChange(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	w := newWorld(t, 2)
+	w := newFixture(t, 2)
 	var fed atomic.Uint64
 	var feeders sync.WaitGroup
 	stop := make(chan struct{})
@@ -117,9 +117,9 @@ func TestTrafficWhileTablesChange(t *testing.T) {
 		}
 		if rng.IntN(50) == 0 { // much later: forget what was removed
 			w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
-			w.tend(w.now.Add(later))
+			w.maintain(w.now.Add(later))
 			later += compile.TrashTime
-			w.tend(w.now.Add(later))
+			w.maintain(w.now.Add(later))
 		}
 	}
 	close(stop)

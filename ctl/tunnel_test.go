@@ -16,7 +16,7 @@ import (
 // is too long for it (the MTUs are those measured of IPVS). A server edited to
 // another type is reached by that from the next packet on, also on old conns.
 func TestTunnelTypes(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newFixture(t, 1)
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", serverAt("10.2.0.1:80", config.MethodTunnel, 1)))
 	for _, row := range []struct {
 		sentence string
@@ -42,7 +42,7 @@ func TestTunnelTypes(t *testing.T) {
 
 // tunnelled sends a client's packet and says how it left: the outer header, what
 // is between it and the inner one, and that.
-func (w *world) tunnelled() string {
+func (w *fixture) tunnelled() string {
 	w.t.Helper()
 	f := wiretest.Frame(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn}))
 	wiretest.Check(w.t, f)
@@ -68,7 +68,7 @@ func (w *world) tunnelled() string {
 }
 
 // toldMTU is what a client hears of a packet that just fits the link.
-func (w *world) toldMTU() uint16 {
+func (w *fixture) toldMTU() uint16 {
 	w.t.Helper()
 	const mtu = 1500
 	f := wiretest.Frame(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, DF: true, Payload: make([]byte, mtu-wire.IPv4Len-wire.TCPLen)}))

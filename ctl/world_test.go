@@ -27,7 +27,7 @@ import (
 // need privileges, are stood in for by testHost and testGuard.
 //
 //	client 10.1.0.2 ── port 0 director port 1 ── servers 10.2.0.0/16
-type world struct {
+type fixture struct {
 	*Manager
 	t     testing.TB
 	conns *conntrack.Table
@@ -39,9 +39,9 @@ type world struct {
 	now   time.Time
 }
 
-const worldServers = 256 // 10.2.0.1 and so on are neighbours
+const numServers = 256 // 10.2.0.1 and so on are neighbours
 
-func newWorld(t testing.TB, workers int) *world {
+func newFixture(t testing.TB, workers int) *fixture {
 	t.Helper()
 	var mem []*memlink.Link
 	var links []dataplane.Link
@@ -49,19 +49,19 @@ func newWorld(t testing.TB, workers int) *world {
 		l := memlink.New(memlink.Config{})
 		mem, links = append(mem, l), append(links, l)
 	}
-	w := newWorldOn(t, links)
+	w := newFixtureOn(t, links)
 	w.link, w.links = mem[0], mem
 	return w
 }
 
-// newWorldOn makes a world whose workers have these links.
-func newWorldOn(t testing.TB, links []dataplane.Link) *world {
+// newFixtureOn makes a world whose workers have these links.
+func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, conns: conns, host: &testHost{hops: testHops(worldServers)}, guard: &testGuard{}, now: time.Now()}
+	w := &fixture{t: t, conns: conns, host: &testHost{hops: testHostNet(numServers)}, guard: &testGuard{}, now: time.Now()}
 	w.Manager = NewManager(conns, len(links), w.host, w.guard, zerolog.Nop())
 	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
 	w.Start(w.plane)
@@ -79,7 +79,7 @@ func newWorldOn(t testing.TB, links []dataplane.Link) *world {
 }
 
 // must applies operations that are to succeed.
-func (w *world) must(ops ...config.Op) {
+func (w *fixture) must(ops ...config.Op) {
 	w.t.Helper()
 	for _, op := range ops {
 		if err := w.Apply(op); err != nil {
@@ -90,7 +90,7 @@ func (w *world) must(ops ...config.Op) {
 
 // exchange has the first worker receive a frame and returns what is sent for
 // it; nil: nothing.
-func (w *world) exchange(port uint16, p wiretest.Packet) []byte {
+func (w *fixture) exchange(port uint16, p wiretest.Packet) []byte {
 	w.t.Helper()
 	p.DstMAC = testPorts[port].MAC
 	f := p.Frame()
@@ -146,8 +146,8 @@ func testServer(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 2, byte(i / 250), byte(i%250 + 1)})
 }
 
-// testHops knows the client and some servers.
-func testHops(servers int) *director.HostNet {
+// testHostNet knows the client and some servers.
+func testHostNet(servers int) *director.HostNet {
 	h := &director.HostNet{
 		Ports: testPorts, Routes: new(bart.Table[director.Route]),
 		Neighbours: map[director.NeighbourKey]wire.MAC{

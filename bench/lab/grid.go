@@ -297,8 +297,8 @@ func (r *gridRun) waitReady(ctx context.Context, family, mtu int) error {
 	for {
 		explanation, err := r.director.Explain(probe)
 		if err == nil {
-			if m := explainedMTU.FindStringSubmatch(explanation.Way); m == nil || m[1] != strconv.Itoa(mtu) {
-				err = fmt.Errorf("the director's next hop to the server is %q", explanation.Way)
+			if m := explainedMTU.FindStringSubmatch(explanation.NextHop); m == nil || m[1] != strconv.Itoa(mtu) {
+				err = fmt.Errorf("the director's next hop to the server is %q", explanation.NextHop)
 			} else {
 				_, err = r.lab.RequestHTTP(ctx, clientName(0), 0, hostPort(r.lab.VIP(family), realserver.HTTPPort))
 			}

@@ -77,11 +77,11 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 		line("server", "none is eligible")
 	} else {
 		line("server", "%s by %s", e.Server.ServerKey, e.By)
-		line("way", "%s %s", e.Server.Method, e.Way)
+		line("way", "%s %s", e.Server.Method, e.NextHop)
 		if e.Sent != "" {
 			line("sent", "%s", e.Sent)
 		}
-		line("back", "%s", e.Back)
+		line("back", "%s", e.ReturnHop)
 	}
 	if e.Helper != "" {
 		line("helper", "%s", e.Helper)

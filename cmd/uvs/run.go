@@ -207,13 +207,13 @@ func run(ctx context.Context, cfg runConfig) error {
 	}
 	manager.Start(plane)
 	hostNetChanged := func(h *director.HostNet) {
-		manager.HopsChanged() // the guard comes before the rings
+		manager.RoutesChanged() // the guard comes before the rings
 		rings.reopen(h)
 	}
 	return runAll(ctx, cfg, []func(context.Context) error{
 		plane.Run,
 		func(ctx context.Context) error { return host.Run(ctx, hostNetChanged) },
-		func(ctx context.Context) error { manager.Tend(ctx); return nil },
+		func(ctx context.Context) error { manager.Run(ctx); return nil },
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 	})
 }

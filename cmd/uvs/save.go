@@ -219,5 +219,5 @@ func (l *downLine) op(words []string) (op config.Op, err error) {
 	server := &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
 		Down: true}
 	service := &config.Service{ServiceKey: *filter.Service}
-	return config.Op{Verb: config.MarkServer, Service: service, Server: server}, nil
+	return config.Op{Verb: config.SetServerDown, Service: service, Server: server}, nil
 }

@@ -48,7 +48,7 @@ func markServer(filter api.ConnFilter, down, reset bool) error {
 	var ops []config.Op
 	for i := range list {
 		list[i].server.Down = down
-		ops = append(ops, config.Op{Verb: config.MarkServer, Service: &list[i].service, Server: &list[i].server})
+		ops = append(ops, config.Op{Verb: config.SetServerDown, Service: &list[i].service, Server: &list[i].server})
 	}
 	state := map[bool]string{true: "down: it gets no new connections", false: "up"}[down]
 	for i, err := range c.ApplyAll(ops) {

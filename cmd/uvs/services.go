@@ -48,7 +48,7 @@ func printServices(out io.Writer, list []api.ServiceStatus) error {
 		}
 		for _, v := range reals {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", svc.Text(), svc.Scheduler,
-				v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.Hop)
+				v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.NextHop)
 		}
 		if len(reals) == 0 {
 			fmt.Fprintf(w, "%s\t%s\t-\t-\t0\t0\t0\t0\tempty\t-\n", svc.Text(), svc.Scheduler)

@@ -18,7 +18,7 @@ func TestPrintServices(t *testing.T) {
 	real := func(a string, weight int32, state string) api.ServerStatus {
 		return api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr(a),
 			Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state,
-			Hop: "eth1 02:00:00:00:00:01"}
+			NextHop: "eth1 02:00:00:00:00:01"}
 	}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")

@@ -40,9 +40,9 @@ type ServerStatus struct {
 	// State is "up", "down", "quiesced" (weight 0), "overloaded" (over its upper threshold)
 	// or "sorry" (the sorry server).
 	State string `json:"state"`
-	// Hop says how frames reach it ("eth1 02:…", or why they cannot).
-	Hop  string     `json:"hop,omitempty"`
-	Path PathStatus `json:"path"`
+	// NextHop says how frames reach it ("eth1 02:…", or why they cannot).
+	NextHop string     `json:"hop,omitempty"`
+	Path    PathStatus `json:"path"`
 }
 
 // PathStatus tells where long packets to a server end.
@@ -99,9 +99,9 @@ type Explanation struct {
 	By     string         `json:"by,omitempty"`
 	// Sent is the packet as it would leave, Way and Back the ways to the server
 	// and for its answers to the client.
-	Sent string `json:"sent,omitempty"`
-	Way  string `json:"way,omitempty"`
-	Back string `json:"back,omitempty"`
+	Sent      string `json:"sent,omitempty"`
+	NextHop   string `json:"way,omitempty"`
+	ReturnHop string `json:"back,omitempty"`
 	// Hidden is what the guard keeps from the host's stack for this service.
 	Hidden []string `json:"hidden,omitempty"`
 	// Helper says whether such connections are helped; "": they are not.

@@ -149,7 +149,8 @@ func (d *Desired) Marked() (list []guard.Match) {
 		k := d.Services[i].ServiceKey
 		if d.takesFTPData(k) {
 			for _, p := range d.destinations(k)[1:] {
-				list = append(list, guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535})
+				m := guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535}
+				list = append(list, m)
 			}
 		}
 		for _, m := range d.helperMatches(k) {

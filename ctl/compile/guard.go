@@ -41,7 +41,9 @@ func (d *Desired) GuardRules(before GuardRules, rt *Runtime, host *director.Host
 // serviceRules are the rules for one service: frames to it, and from its masqueraded
 // servers. Those include servers that were removed, or were masqueraded until they were
 // edited, because their conns still get replies.
-func (d *Desired) serviceRules(k config.ServiceKey, running []*RunningServer, host *director.HostNet) *guard.ServiceRules {
+func (d *Desired) serviceRules(
+	k config.ServiceKey, running []*RunningServer, host *director.HostNet,
+) *guard.ServiceRules {
 	r := &guard.ServiceRules{}
 	sources := d.destinations(k)
 	addServer := func(v config.ServerKey) {
@@ -124,7 +126,8 @@ func Union(old, next guard.Rules) guard.Rules {
 
 // SameRules reports whether rules for the same interfaces drop the same.
 func SameRules(a, b guard.Rules) bool {
-	return len(a.Services) == len(b.Services) && len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
+	return len(a.Services) == len(b.Services) &&
+		len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
 		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.OldMarked, b.OldMarked)
 }
 

@@ -12,7 +12,9 @@ import (
 )
 
 // compileMarks compiles the mark rules; nil: none leads to a service.
-func compileMarks(rules []config.MarkRule, services map[director.MarkKey]*director.Service, fib *director.FIB) *director.Marks {
+func compileMarks(
+	rules []config.MarkRule, services map[director.MarkKey]*director.Service, fib *director.FIB,
+) *director.Marks {
 	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
 	used := false
 	for _, r := range rules {

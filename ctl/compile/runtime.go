@@ -165,7 +165,8 @@ func (rt *Runtime) Prepare(d *Desired) error {
 		}
 	}
 	if limit := MaxServers - 1; used > limit {
-		return config.Errorf(syscall.ENOSPC, "%d servers, counting removed ones that still have conns, are more than %d", used, limit)
+		return config.Errorf(syscall.ENOSPC,
+			"%d servers, counting removed ones that still have conns, are more than %d", used, limit)
 	}
 	if rt.Sessions != nil || len(d.helpers) == 0 {
 		return nil

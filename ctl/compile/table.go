@@ -28,7 +28,8 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 	if d.AllChanged() {
 		prev = nil
 	}
-	t := &Table{Guard: rules, services: make(map[config.ServiceKey]*director.Service, len(d.Services)), Table: &director.Table{
+	services := make(map[config.ServiceKey]*director.Service, len(d.Services))
+	t := &Table{Guard: rules, services: services, Table: &director.Table{
 		VIPs:     make(map[wire.Addr]director.VIP, len(d.Services)),
 		Services: make(map[director.Endpoint]*director.Service, len(d.Services)),
 		FIB:      fib,

@@ -38,7 +38,8 @@ func tunnelSource(hop director.NextHop, server wire.Addr, t *director.Table) wir
 	if fits(hop.Source) {
 		return hop.Source
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(t.FIB.HostAddrs), func(a, b wire.Addr) int { return bytes.Compare(a[:], b[:]) }) {
+	byAddr := func(a, b wire.Addr) int { return bytes.Compare(a[:], b[:]) }
+	for _, a := range slices.SortedFunc(maps.Keys(t.FIB.HostAddrs), byAddr) {
 		if fits(a) && a.Netip().IsGlobalUnicast() {
 			return a
 		}

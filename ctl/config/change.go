@@ -27,7 +27,7 @@ func Change(s State, op Op) (State, error) {
 // refused changes nothing.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, MarkServer, SetSorry, SetSettings:
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry, SetSettings:
 		if op.Service != nil {
 			s.touched[op.Service.ServiceKey] = true
 			break
@@ -49,7 +49,7 @@ func (s *State) Apply(op Op) error {
 		}
 		s.Services, s.ServiceSettings, s.Sorry = nil, map[ServiceKey]Values{}, map[ServiceKey]Server{}
 		return nil
-	case AddServer, EditServer, DeleteServer, MarkServer:
+	case AddServer, EditServer, DeleteServer, SetServerDown:
 		return s.changeServer(op)
 	case SetTimeouts:
 		return s.setTimeouts(op)
@@ -175,7 +175,7 @@ func (s *State) changeServer(op Op) error {
 		svc.Servers = slices.Clone(svc.Servers)
 		server.Down = svc.Servers[j].Down
 		svc.Servers[j] = server
-	case op.Verb == MarkServer:
+	case op.Verb == SetServerDown:
 		svc.Servers = slices.Clone(svc.Servers)
 		svc.Servers[j].Down = server.Down
 	default:

@@ -20,7 +20,7 @@ const (
 	Zero          Verb = "zero"
 	SetSettings   Verb = "set-settings"
 	SetSorry      Verb = "sorry"
-	MarkServer    Verb = "mark-server"
+	SetServerDown Verb = "set-server-down"
 	AddMarks      Verb = "add-marks"
 	DeleteMarks   Verb = "delete-marks"
 )
@@ -31,7 +31,7 @@ const (
 // nil, means everything; the server verbs take Service.ServiceKey and Server;
 // SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
 // Service's own if that is given; SetSorry makes Server the sorry server of
-// Service.ServiceKey or, if it is nil, takes that away; MarkServer makes the
+// Service.ServiceKey or, if it is nil, takes that away; SetServerDown makes the
 // server of Server.ServerKey down or up, as Server.Down says, and nothing else;
 // AddMarks and DeleteMarks take Marks, all or none of them.
 type Op struct {
