@@ -66,8 +66,10 @@ func arpTable() *director.Table {
 	return &director.Table{
 		VIPs:    map[wire.Addr]director.VIP{vip: {Ours: true}},
 		Servers: make([]director.Server, 1),
-		FIB: director.NewFIB(&director.HostNet{Ports: []director.Port{{Name: "eth0", MAC: mac}},
-			Routes: new(bart.Table[director.Route])}),
+		FIB: director.NewFIB(&director.HostNet{
+			Ports:  []director.Port{{Name: "eth0", MAC: mac}},
+			Routes: new(bart.Table[director.Route]),
+		}),
 	}
 }
 

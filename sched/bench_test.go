@@ -78,10 +78,14 @@ func BenchmarkPickWorst(b *testing.B) {
 		{"all but the last overloaded", "rr", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},
 		{"all but the last of weight 0", "rr", 0, func(i int, s *Server) { s.Weight = int32(i / 999) }},
 		{"one of weight 65535 among ones", "wrr", 0, func(i int, s *Server) { s.Weight = 1 + int32(i/999)*65534 }},
-		{"all but the lightest overloaded", "wrr", 0,
-			func(i int, s *Server) { s.Weight = int32(65535 - i); s.Overload.Store(i < 999) }},
-		{"each less loaded than the one before", "wlc", 0,
-			func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 }},
+		{
+			"all but the lightest overloaded", "wrr", 0,
+			func(i int, s *Server) { s.Weight = int32(65535 - i); s.Overload.Store(i < 999) },
+		},
+		{
+			"each less loaded than the one before", "wlc", 0,
+			func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 },
+		},
 		{"all overloaded", "wlc", 0, func(i int, s *Server) { s.Overload.Store(true) }},
 		{"all in slow start", "wlc", 0, func(i int, s *Server) { s.RampEnd = 1 << 40 }},
 		{"all but the last overloaded", "twos", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},

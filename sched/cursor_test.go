@@ -12,20 +12,48 @@ func TestRebase(t *testing.T) {
 		change  func(*service)
 		after   string
 	}{
-		{"rr continues after the server used last", "rr", []int32{1, 1, 1}, "21",
-			func(s *service) { s.edit(0, 5) }, "0210"},
-		{"rr, used server deleted: continues after the one before it", "rr", []int32{1, 1, 1}, "21",
-			func(s *service) { s.del(1) }, "0202"},
-		{"rr, first of the list used and deleted: from the start", "rr", []int32{1, 1, 1}, "2",
-			func(s *service) { s.del(2) }, "1010"},
-		{"rr, a new server comes after the wrap", "rr", []int32{1, 1, 1}, "21",
-			func(s *service) { s.add(3, 1) }, "03210"},
-		{"wrr starts at the head again, at the same level", "wrr", []int32{4, 3, 2}, "2100",
-			func(s *service) { s.edit(2, 2) }, "0102102"},
-		{"wrr, a level above the new top falls to it", "wrr", []int32{6, 4}, "",
-			func(s *service) { s.edit(0, 2) }, "1"},
-		{"wrr, all weights gone: none, and from the top when one is back", "wrr", []int32{2, 0}, "00",
-			func(s *service) { s.edit(0, 0); s.edit(1, 3) }, "111"},
+		{
+			"rr continues after the server used last", "rr",
+			[]int32{1, 1, 1},
+			"21",
+			func(s *service) { s.edit(0, 5) }, "0210",
+		},
+		{
+			"rr, used server deleted: continues after the one before it", "rr",
+			[]int32{1, 1, 1},
+			"21",
+			func(s *service) { s.del(1) }, "0202",
+		},
+		{
+			"rr, first of the list used and deleted: from the start", "rr",
+			[]int32{1, 1, 1},
+			"2",
+			func(s *service) { s.del(2) }, "1010",
+		},
+		{
+			"rr, a new server comes after the wrap", "rr",
+			[]int32{1, 1, 1},
+			"21",
+			func(s *service) { s.add(3, 1) }, "03210",
+		},
+		{
+			"wrr starts at the head again, at the same level", "wrr",
+			[]int32{4, 3, 2},
+			"2100",
+			func(s *service) { s.edit(2, 2) }, "0102102",
+		},
+		{
+			"wrr, a level above the new top falls to it", "wrr",
+			[]int32{6, 4},
+			"",
+			func(s *service) { s.edit(0, 2) }, "1",
+		},
+		{
+			"wrr, all weights gone: none, and from the top when one is back", "wrr",
+			[]int32{2, 0},
+			"00",
+			func(s *service) { s.edit(0, 0); s.edit(1, 3) }, "111",
+		},
 	} {
 		s := newService(t, c.sched, 0, c.weights...)
 		if got := s.picks(len(c.before), false, client); got != c.before {

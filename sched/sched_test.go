@@ -178,8 +178,12 @@ func TestTwos(t *testing.T) {
 	}{
 		{"R2 is first in list order", []int32{1, 2, 3}, nil, []float64{1. / 7, 2. / 7, 4. / 7}},
 		{"the next is first if it is overloaded", []int32{1, 2, 3}, []uint32{2}, []float64{1. / 4, 3. / 4, 0}},
-		{"one of nine left: every draw is it", []int32{0, 100, 0, 100, 100, 1, 100, 100, 100},
-			[]uint32{1, 3, 4, 6, 7, 8}, []float64{5: 1}},
+		{
+			"one of nine left: every draw is it",
+			[]int32{0, 100, 0, 100, 100, 1, 100, 100, 100},
+			[]uint32{1, 3, 4, 6, 7, 8},
+			[]float64{5: 1},
+		},
 	} {
 		s := newService(t, "twos", 0, c.weights...)
 		for _, id := range c.over {

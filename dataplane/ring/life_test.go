@@ -241,8 +241,11 @@ func TestOpenErrors(t *testing.T) {
 		{"no interface", Config{}, "0 interfaces"},
 		{"an unknown interface", smallConfig("nosuch0"), "interface nosuch0: no such device"},
 		{"the same interface twice", smallConfig("m0", "m0"), "m0 given twice"},
-		{"blocks too small for GSO frames", Config{Interfaces: smallConfig("m0").Interfaces, BlockSize: 65536},
-			"block size 65536"},
+		{
+			"blocks too small for GSO frames",
+			Config{Interfaces: smallConfig("m0").Interfaces, BlockSize: 65536},
+			"block size 65536",
+		},
 		{"a single block", Config{Interfaces: smallConfig("m0").Interfaces, Blocks: 1}, "1 blocks"},
 		{"an idle time that is too short", Config{Interfaces: smallConfig("m0").Interfaces, Idle: 1}, "idle time 1ns"},
 	} {

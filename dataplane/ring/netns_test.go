@@ -108,7 +108,8 @@ func netlinkHandle(t testing.TB, ns netns.NsHandle) *netlink.Handle {
 
 // veth makes a pair of outer, in ns, and inner, in the middle, and sets both up.
 func (n *lab) veth(t testing.TB, outer string, ns netns.NsHandle, outerMAC net.HardwareAddr, inner string,
-	innerMAC net.HardwareAddr) {
+	innerMAC net.HardwareAddr,
+) {
 	t.Helper()
 	middle := netlinkHandle(t, n.middle)
 	attrs := netlink.NewLinkAttrs()

@@ -18,8 +18,8 @@ type blockWriter struct {
 	last int // offset of the last one
 }
 
-func newBlock(size int) *blockWriter {
-	m := &blockWriter{b: aligned(size), at: blockHeader}
+func newBlock() *blockWriter {
+	m := &blockWriter{b: aligned(minBlock), at: blockHeader}
 	m.put32(blockFirst, blockHeader)
 	return m
 }
@@ -104,7 +104,7 @@ func TestOpenBlockReady(t *testing.T) {
 		{"offsets", slotMacNet, 4},
 		{"interface index, written last", slotIfindex, 4},
 	} {
-		m := newBlock(minBlock)
+		m := newBlock()
 		r := readerOf(m)
 		m.add(frame)
 		at := m.add(frame)
@@ -128,7 +128,7 @@ func TestLaps(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	blocks := []*blockWriter{newBlock(minBlock), newBlock(minBlock)}
+	blocks := []*blockWriter{newBlock(), newBlock()}
 	r := readerOf(blocks...)
 	for lap := range 6 {
 		m := blocks[lap%2]
@@ -182,7 +182,7 @@ func requireNext(t *testing.T, r *reader, want *[][]byte, n int) int {
 
 // TestOpenBlocksNotRead: with open false, the reader lends no frame of an open block.
 func TestOpenBlocksNotRead(t *testing.T) {
-	m := newBlock(minBlock)
+	m := newBlock()
 	r := readerOf(m)
 	r.open = false
 	m.add(testFrame(1, 60))
@@ -206,22 +206,47 @@ func TestInvalidSlots(t *testing.T) {
 		counts counts
 	}{
 		{"no fault", func(*blockWriter, int) {}, 3, counts{received: 3}},
-		{"a slot that the kernel counted and did not write", func(m *blockWriter, at int) { m.put32(at+slotStatus, 0) },
-			2, counts{received: 2, malformed: 1}},
-		{"next slot beyond the block", func(m *blockWriter, at int) { m.put32(at+slotNext, minBlock) },
-			1, counts{received: 1, malformed: 1}},
-		{"next slot inside this one's header", func(m *blockWriter, at int) { m.put32(at+slotNext, 8) },
-			1, counts{received: 1, malformed: 1}},
-		{"next slot not aligned", func(m *blockWriter, at int) { m.put32(at+slotNext, 201) },
-			1, counts{received: 1, malformed: 1}},
-		{"next slot near the top of 32 bits", func(m *blockWriter, at int) { m.put32(at+slotNext, ^uint32(7)) },
-			1, counts{received: 1, malformed: 1}},
-		{"no next slot, though it is not the last", func(m *blockWriter, at int) { m.put32(at+slotNext, 0) },
-			3, counts{received: 3}},
-		{"frame begins in the header", func(m *blockWriter, at int) { m.put16(at+slotMac, slotHeader) },
-			1, counts{received: 1, malformed: 1}},
-		{"frame begins beyond the slot", func(m *blockWriter, at int) { m.put16(at+slotMac, 65535) },
-			1, counts{received: 1, malformed: 1}},
+		{
+			"a slot that the kernel counted and did not write",
+			func(m *blockWriter, at int) { m.put32(at+slotStatus, 0) },
+			2,
+			counts{received: 2, malformed: 1},
+		},
+		{
+			"next slot beyond the block", func(m *blockWriter, at int) { m.put32(at+slotNext, minBlock) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
+		{
+			"next slot inside this one's header", func(m *blockWriter, at int) { m.put32(at+slotNext, 8) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
+		{
+			"next slot not aligned", func(m *blockWriter, at int) { m.put32(at+slotNext, 201) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
+		{
+			"next slot near the top of 32 bits", func(m *blockWriter, at int) { m.put32(at+slotNext, ^uint32(7)) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
+		{
+			"no next slot, though it is not the last", func(m *blockWriter, at int) { m.put32(at+slotNext, 0) },
+			3,
+			counts{received: 3},
+		},
+		{
+			"frame begins in the header", func(m *blockWriter, at int) { m.put16(at+slotMac, slotHeader) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
+		{
+			"frame begins beyond the slot", func(m *blockWriter, at int) { m.put16(at+slotMac, 65535) },
+			1,
+			counts{received: 1, malformed: 1},
+		},
 		{"frame longer than its slot", func(m *blockWriter, at int) {
 			m.put32(at+slotSnapLen, 4000)
 			m.put32(at+slotLen, 4000)
@@ -230,16 +255,31 @@ func TestInvalidSlots(t *testing.T) {
 			m.put32(at+slotSnapLen, ^uint32(0))
 			m.put32(at+slotLen, ^uint32(0))
 		}, 1, counts{received: 1, malformed: 1}},
-		{"frame truncated by the ring", func(m *blockWriter, at int) { m.put32(at+slotLen, 9000) },
-			2, counts{received: 2, snapped: 1}},
-		{"frame for another host", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OTHERHOST },
-			2, counts{received: 2, otherHost: 1}},
-		{"frame this host sent", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OUTGOING },
-			2, counts{received: 2, outgoing: 1}},
-		{"frame looped back", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_LOOPBACK },
-			2, counts{received: 2, outgoing: 1}},
-		{"broadcast", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
-			3, counts{received: 3}},
+		{
+			"frame truncated by the ring", func(m *blockWriter, at int) { m.put32(at+slotLen, 9000) },
+			2,
+			counts{received: 2, snapped: 1},
+		},
+		{
+			"frame for another host", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OTHERHOST },
+			2,
+			counts{received: 2, otherHost: 1},
+		},
+		{
+			"frame this host sent", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_OUTGOING },
+			2,
+			counts{received: 2, outgoing: 1},
+		},
+		{
+			"frame looped back", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_LOOPBACK },
+			2,
+			counts{received: 2, outgoing: 1},
+		},
+		{
+			"broadcast", func(m *blockWriter, at int) { m.b[at+slotPktType] = unix.PACKET_BROADCAST },
+			3,
+			counts{received: 3},
+		},
 		{"partial checksum behind the frame", func(m *blockWriter, at int) {
 			writeOffload(m.b[at+testMac-vnetHdrLen:], wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 59})
 		}, 2, counts{received: 2, malformed: 1}},
@@ -252,15 +292,24 @@ func TestInvalidSlots(t *testing.T) {
 			m.put32(at+slotSnapLen, 13)
 			m.put32(at+slotLen, 13)
 		}, 2, counts{received: 2, malformed: 1}},
-		{"first slot beyond the block", func(m *blockWriter, _ int) { m.put32(blockFirst, ^uint32(0)) },
-			0, counts{malformed: 1}},
-		{"first slot in the block's header", func(m *blockWriter, _ int) { m.put32(blockFirst, 4) },
-			0, counts{malformed: 1}},
-		{"more slots than there are", func(m *blockWriter, _ int) { m.put32(blockCount, ^uint32(0)) },
-			3, counts{received: 3, malformed: 1}},
+		{
+			"first slot beyond the block", func(m *blockWriter, _ int) { m.put32(blockFirst, ^uint32(0)) },
+			0,
+			counts{malformed: 1},
+		},
+		{
+			"first slot in the block's header", func(m *blockWriter, _ int) { m.put32(blockFirst, 4) },
+			0,
+			counts{malformed: 1},
+		},
+		{
+			"more slots than there are", func(m *blockWriter, _ int) { m.put32(blockCount, ^uint32(0)) },
+			3,
+			counts{received: 3, malformed: 1},
+		},
 		{"no slots", func(m *blockWriter, _ int) { m.put32(blockCount, 0) }, 0, counts{}},
 	} {
-		m := newBlock(minBlock)
+		m := newBlock()
 		r := readerOf(m)
 		m.add(testFrame(1, 60))
 		at := m.add(testFrame(2, 60))
@@ -295,7 +344,7 @@ func TestRestoreTag(t *testing.T) {
 		{unix.TP_STATUS_VLAN_VALID, "\x81\x00"}, // kernels before 3.14 do not report the TPID
 		{unix.TP_STATUS_VLAN_VALID | unix.TP_STATUS_VLAN_TPID_VALID, "\x88\xa8"},
 	} {
-		m := newBlock(minBlock)
+		m := newBlock()
 		r := readerOf(m)
 		at := m.add(frame)
 		m.put32(at+slotStatus, unix.TP_STATUS_USER|row.status)
@@ -326,7 +375,7 @@ func TestRestoreTag(t *testing.T) {
 // FuzzBlock reads blocks of any bytes, open and closed. The reader must not panic, must
 // come to an end, and must lend only frames inside the block.
 func FuzzBlock(f *testing.F) {
-	m := newBlock(minBlock)
+	m := newBlock()
 	for i := range uint32(3) {
 		m.add(testFrame(i, 60))
 	}

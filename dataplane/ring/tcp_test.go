@@ -76,8 +76,10 @@ func TestTCP(t *testing.T) {
 			lab := newLab(t)
 			var l *Link
 			inNetns(t, lab.middle, func() (err error) {
-				l, err = Open(Config{Interfaces: []Interface{{Name: "m0", QdiscBypass: bypass},
-					{Name: "m1", QdiscBypass: bypass}}})
+				l, err = Open(Config{Interfaces: []Interface{
+					{Name: "m0", QdiscBypass: bypass},
+					{Name: "m1", QdiscBypass: bypass},
+				}})
 				return err
 			})
 			var gso, partial atomic.Int64

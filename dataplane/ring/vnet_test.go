@@ -23,10 +23,14 @@ func TestOffload(t *testing.T) {
 		},
 		{
 			"a GSO frame",
-			wire.Offload{Flags: wire.OffloadNeedsCsum | wire.OffloadDataValid, GSOType: wire.GSOTCPv4 | wire.GSOECN,
-				HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16},
-			wire.Offload{Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448,
-				CsumStart: 34, CsumOffset: 16},
+			wire.Offload{
+				Flags: wire.OffloadNeedsCsum | wire.OffloadDataValid, GSOType: wire.GSOTCPv4 | wire.GSOECN,
+				HdrLen: 54, GSOSize: 1448, CsumStart: 34, CsumOffset: 16,
+			},
+			wire.Offload{
+				Flags: wire.OffloadNeedsCsum, GSOType: wire.GSOTCPv4 | wire.GSOECN, HdrLen: 54, GSOSize: 1448,
+				CsumStart: 34, CsumOffset: 16,
+			},
 		},
 	} {
 		h := bytes.Repeat([]byte{0xdb}, vnetHdrLen)

@@ -97,9 +97,11 @@ func TestFragmentUFO(t *testing.T) {
 // TestFragmentOptions: options without the copied flag are in the first fragment
 // only (RFC 791 section 3.1). All headers have the same length.
 func TestFragmentOptions(t *testing.T) {
-	f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
+	f := wiretest.Packet{
+		Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoUDP, Payload: make([]byte, 3000),
 		// security (copied), record route, router alert
-		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0}}.Frame()
+		Options: []byte{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},
+	}.Frame()
 	f.MTU = 1500
 	want := [][]byte{
 		{0x82, 3, 4, 1, 7, 4, 0, 0, 0x94, 4, 0, 0},

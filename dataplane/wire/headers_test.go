@@ -61,8 +61,10 @@ func equal(m wire.MAC, h net.HardwareAddr) bool { return bytes.Equal(m[:], h) }
 // wiretest builds.
 func TestViewsWrite(t *testing.T) {
 	r := newRandom(t)
-	want := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", TTL: 9, TOS: 7, ID: 99, DF: true, Seq: 5, Ack: 6,
-		TCPFlags: wire.TCPAck}.Frame()
+	want := wiretest.Packet{
+		Src: "10.0.0.1:1", Dst: "10.0.0.2:2", TTL: 9, TOS: 7, ID: 99, DF: true, Seq: 5, Ack: 6,
+		TCPFlags: wire.TCPAck,
+	}.Frame()
 	f := wiretest.Frame(r.bytes(want.Len()))
 	e := wire.Ethernet(f.Bytes())
 	e.SetDst(wiretest.DirectorMAC)

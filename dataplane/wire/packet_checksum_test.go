@@ -41,13 +41,17 @@ var deltaKinds = []struct {
 	{"TCP with a partial checksum", func(p *wiretest.Packet) { p.PartialChecksum = true }, true},
 	{"TCP GSO frame", func(p *wiretest.Packet) { p.GSOSize = 100 }, true},
 	{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }, true},
-	{"UDP with a partial checksum", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true },
-		true},
+	{
+		"UDP with a partial checksum", func(p *wiretest.Packet) { p.Proto, p.PartialChecksum = wire.ProtoUDP, true },
+		true,
+	},
 	{"SCTP", func(p *wiretest.Packet) { p.Proto = wire.ProtoSCTP }, true},
 	{"ICMP", func(p *wiretest.Packet) { p.Proto = wire.ProtoICMP }, false},
 	{"first fragment of UDP", func(p *wiretest.Packet) { p.Proto, p.MF = wire.ProtoUDP, true }, false},
-	{"first fragment of UDP without checksum",
-		func(p *wiretest.Packet) { p.Proto, p.MF, p.NoChecksum = wire.ProtoUDP, true, true }, false},
+	{
+		"first fragment of UDP without checksum",
+		func(p *wiretest.Packet) { p.Proto, p.MF, p.NoChecksum = wire.ProtoUDP, true, true }, false,
+	},
 	{"later fragment", func(p *wiretest.Packet) { p.Proto, p.Offset = wire.ProtoUDP, 1480 }, false},
 	{"a protocol without checksum", func(p *wiretest.Packet) { p.Proto = 253 }, true},
 	{"VLAN", func(p *wiretest.Packet) { p.VLANs = []uint16{1, 2} }, true},
@@ -126,8 +130,10 @@ func TestUDPComputedZero(t *testing.T) {
 		{"by no difference", func() wire.Frame { f := zero.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"from nothing", func() wire.Frame { f := bare.Frame(); rewrite(&f, zero.Frame()); return f }},
 		{"by finishing", func() wire.Frame { f := partial.Frame(); wire.FinishChecksum(&f); return f }},
-		{"by filling",
-			func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f }},
+		{
+			"by filling",
+			func() wire.Frame { f := bare.Frame(); wire.Parse(&f, &p); wire.FillChecksum(&f, &p); return f },
+		},
 	} {
 		f := row.make()
 		if got := wire.UDP(f.Bytes()[34:]).Checksum(); got != 0xffff {
@@ -332,8 +338,10 @@ func udpWithTrailer() wire.Frame {
 // TestChecksumsDoNotAllocate: none of the functions allocates.
 func TestChecksumsDoNotAllocate(t *testing.T) {
 	bare := change(udp4, func(p *wiretest.Packet) { p.NoChecksum = true })
-	frames := []wire.Frame{tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(),
-		change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true })}
+	frames := []wire.Frame{
+		tcp4.Frame(), bare, sctp4.Frame(), echo6.Frame(),
+		change(tcp6, func(p *wiretest.Packet) { p.PartialChecksum = true }),
+	}
 	packets := make([]wire.Packet, len(frames))
 	for i := range frames {
 		wire.Parse(&frames[i], &packets[i])

@@ -14,14 +14,20 @@ var (
 	tcp4 = wiretest.Packet{Src: "10.0.0.1:1234", Dst: "10.0.0.2:80", TCPFlags: wire.TCPSyn, Payload: []byte("hi")}
 	tcp6 = wiretest.Packet{Src: "[2001:db8::1]:1234", Dst: "[2001:db8::2]:80", TCPFlags: wire.TCPAck}
 	udp4 = wiretest.Packet{Src: "10.0.0.1:53", Dst: "10.0.0.2:5353", Proto: wire.ProtoUDP, Payload: []byte("hello")}
-	udp6 = wiretest.Packet{Src: "[2001:db8::1]:53", Dst: "[2001:db8::2]:5353", Proto: wire.ProtoUDP,
-		Payload: []byte("hello")}
+	udp6 = wiretest.Packet{
+		Src: "[2001:db8::1]:53", Dst: "[2001:db8::2]:5353", Proto: wire.ProtoUDP,
+		Payload: []byte("hello"),
+	}
 	sctp4 = wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Proto: wire.ProtoSCTP, Payload: make([]byte, 16)}
-	echo4 = wiretest.Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
-		ICMPCode: 0}
+	echo4 = wiretest.Packet{
+		Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+		ICMPCode: 0,
+	}
 	echo6  = wiretest.Packet{Src: "::1", Dst: "::2", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo}
-	third4 = wiretest.Packet{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoUDP, Offset: 1480,
-		Payload: []byte("later")}
+	third4 = wiretest.Packet{
+		Src: "10.0.0.1", Dst: "10.0.0.2", Proto: wire.ProtoUDP, Offset: 1480,
+		Payload: []byte("later"),
+	}
 )
 
 // mapped is 10.0.0.1 as an IPv4-mapped address.
@@ -100,76 +106,133 @@ func TestParse(t *testing.T) {
 		{"TCP over IPv6", tcp6.Frame(), with(ip6, func(p *wire.Packet) {
 			p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPAck, 60
 		})},
-		{"a VLAN tag moves everything by four", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }),
-			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 18, 38 })},
-		{"two tags move it by eight", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
-			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 22, 42 })},
-		{"three tags are KindOther", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6, 7} }),
-			wire.Packet{}},
+		{
+			"a VLAN tag moves everything by four", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }),
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 18, 38 }),
+		},
+		{
+			"two tags move it by eight", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }),
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.L3, p.L4 = 22, 42 }),
+		},
+		{
+			"three tags are KindOther", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6, 7} }),
+			wire.Packet{},
+		},
 		{"an unknown EtherType is KindOther", editBytes(tcp4, func(b []byte) { b[12] = 0x99 }), wire.Packet{}},
 		{"an 802.3 length is KindOther", editBytes(tcp4, func(b []byte) { b[12], b[13] = 0, 42 }), wire.Packet{}},
-		{"padding does not count", padded(change(udp4, func(p *wiretest.Packet) { p.Payload = nil }), 18),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Len = 28 })},
-		{"IPv4 options move the transport", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 0} }),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 38, 37 })},
-		{"a source route behind the end of options is none",
+		{
+			"padding does not count", padded(change(udp4, func(p *wiretest.Packet) { p.Payload = nil }), 18),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Len = 28 }),
+		},
+		{
+			"IPv4 options move the transport",
+			change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 0} }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 38, 37 }),
+		},
+		{
+			"a source route behind the end of options is none",
 			change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 0, 131, 3} }),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 38, 37 })},
-		{"forty bytes of options are the most", change(udp4, func(p *wiretest.Packet) { p.Options = make([]byte, 40) }),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 74, 73 })},
-		{"SCTP has ports", sctp4.Frame(),
-			with(ip4, func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.Len = wire.ProtoSCTP, 1, 2, 48 })},
-		{"ICMP has a type", echo4.Frame(),
-			with(ip4, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMP, wire.ICMPEcho, 28 })},
-		{"ICMPv6 has a type", change(echo6, func(p *wiretest.Packet) { p.Src, p.Dst = "2001:db8::1", "2001:db8::2" }),
-			with(ip6, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMPv6, wire.ICMPv6Echo, 48 })},
-		{"ICMPv6 in IPv4 means nothing",
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 38, 37 }),
+		},
+		{
+			"forty bytes of options are the most",
+			change(udp4, func(p *wiretest.Packet) { p.Options = make([]byte, 40) }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.L4, p.Len = 74, 73 }),
+		},
+		{
+			"SCTP has ports", sctp4.Frame(),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.SrcPort, p.DstPort, p.Len = wire.ProtoSCTP, 1, 2, 48 }),
+		},
+		{
+			"ICMP has a type", echo4.Frame(),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMP, wire.ICMPEcho, 28 }),
+		},
+		{
+			"ICMPv6 has a type",
+			change(echo6, func(p *wiretest.Packet) { p.Src, p.Dst = "2001:db8::1", "2001:db8::2" }),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.ICMPType, p.Len = wire.ProtoICMPv6, wire.ICMPv6Echo, 48 }),
+		},
+		{
+			"ICMPv6 in IPv4 means nothing",
 			change(echo4, func(p *wiretest.Packet) { p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo }),
-			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoICMPv6, 28 })},
-		{"AH is a transport without ports", change(udp4, func(p *wiretest.Packet) { p.Proto = wire.ProtoAH }),
-			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoAH, 25 })},
-		{"a header alone may be a packet", change(udp4, func(p *wiretest.Packet) { p.Proto, p.Payload = 253, nil }),
-			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = 253, 20 })},
-		{"a first fragment has ports", change(udp4, func(p *wiretest.Packet) { p.MF = true }),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
-		{"a first fragment states the datagram's UDP length",
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoICMPv6, 28 }),
+		},
+		{
+			"AH is a transport without ports", change(udp4, func(p *wiretest.Packet) { p.Proto = wire.ProtoAH }),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = wire.ProtoAH, 25 }),
+		},
+		{
+			"a header alone may be a packet", change(udp4, func(p *wiretest.Packet) { p.Proto, p.Payload = 253, nil }),
+			with(ip4, func(p *wire.Packet) { p.Proto, p.Len = 253, 20 }),
+		},
+		{
+			"a first fragment has ports", change(udp4, func(p *wiretest.Packet) { p.MF = true }),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst }),
+		},
+		{
+			"a first fragment states the datagram's UDP length",
 			editHeader(udp4, func(b []byte) { b[20], b[38] = 0x20, 0x10 }),
-			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst })},
-		{"a later fragment has none", third4.Frame(),
+			with(ip4, func(p *wire.Packet) { asUDP4(p); p.Fragment = wire.FragmentFirst }),
+		},
+		{
+			"a later fragment has none", third4.Frame(),
 			with(ip4,
-				func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 25 })},
+				func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 25 }),
+		},
 		{"UDP may end before the IP packet", editBytes(udp4, func(b []byte) { b[14+20+5] -= 2 }), with(ip4, asUDP4)},
-		{"a GSO frame too long for its IPv4 length",
+		{
+			"a GSO frame too long for its IPv4 length",
 			change(tcp4, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
-			with(ip4, func(p *wire.Packet) { asTCP4(p); p.Len = 70040 })},
-		{"a GSO frame too long for its IPv6 length",
+			with(ip4, func(p *wire.Packet) { asTCP4(p); p.Len = 70040 }),
+		},
+		{
+			"a GSO frame too long for its IPv6 length",
 			change(tcp6, func(p *wiretest.Packet) { p.Payload, p.GSOSize = make([]byte, 70000), 1400 }),
 			with(ip6, func(p *wire.Packet) {
 				p.Proto, p.SrcPort, p.DstPort, p.TCPFlags, p.Len = wire.ProtoTCP, 1234, 80, wire.TCPAck, 70060
-			})},
-		{"hop-by-hop, routing and destination options are walked",
+			}),
+		},
+		{
+			"hop-by-hop, routing and destination options are walked",
 			withExtensions(0, "2b 00 0000 00000000  3c 01 0000 00000000 0000000000000000  11 00 0000 00000000"),
-			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 86, 85 })},
-		{"eight extension headers are walked",
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 86, 85 }),
+		},
+		{
+			"eight extension headers are walked",
 			withExtensions(60, strings.Repeat("3c00000000000000", 7)+"1100000000000000"),
-			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 118, 117 })},
-		{"the first IPv6 fragment has ports", withExtensions(44, "11 00 0001 00000007"),
-			with(ip6, func(p *wire.Packet) { asUDP6(p); p.Fragment, p.L4, p.Len = wire.FragmentFirst, 62, 61 })},
-		{"the fragment header of a whole packet does nothing", withExtensions(44, "11 00 0000 00000007"),
-			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 62, 61 })},
-		{"a later IPv6 fragment has none", withExtensions(44, "11 00 0009 00000007"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 118, 117 }),
+		},
+		{
+			"the first IPv6 fragment has ports", withExtensions(44, "11 00 0001 00000007"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.Fragment, p.L4, p.Len = wire.FragmentFirst, 62, 61 }),
+		},
+		{
+			"the fragment header of a whole packet does nothing", withExtensions(44, "11 00 0000 00000007"),
+			with(ip6, func(p *wire.Packet) { asUDP6(p); p.L4, p.Len = 62, 61 }),
+		},
+		{
+			"a later IPv6 fragment has none", withExtensions(44, "11 00 0009 00000007"),
 			with(ip6,
-				func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 61 })},
-		{"extension headers in a later IPv6 fragment are not walked", withExtensions(44, "3c 00 0009 00000007"),
+				func(p *wire.Packet) { p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoUDP, wire.FragmentLater, 0, 61 }),
+		},
+		{
+			"extension headers in a later IPv6 fragment are not walked", withExtensions(44, "3c 00 0009 00000007"),
 			with(ip6, func(p *wire.Packet) {
 				p.Proto, p.Fragment, p.L4, p.Len = wire.ProtoDestOptions, wire.FragmentLater, 0, 61
-			})},
-		{"no next header is a transport", withExtensions(60, "3b00000000000000"),
-			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoNoNext, 62, 61 })},
-		{"ESP ends the walk", withExtensions(0, "3200000000000000"),
-			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoESP, 62, 61 })},
-		{"ARP", wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"),
-			wire.Packet{Kind: wire.KindARP, L3: 14}},
+			}),
+		},
+		{
+			"no next header is a transport", withExtensions(60, "3b00000000000000"),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoNoNext, 62, 61 }),
+		},
+		{
+			"ESP ends the walk", withExtensions(0, "3200000000000000"),
+			with(ip6, func(p *wire.Packet) { p.Proto, p.L4, p.Len = wire.ProtoESP, 62, 61 }),
+		},
+		{
+			"ARP", wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"),
+			wire.Packet{Kind: wire.KindARP, L3: 14},
+		},
 		{"padded ARP", padded(wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2"),
 			18), wire.Packet{Kind: wire.KindARP, L3: 14}},
 	} {
@@ -190,178 +253,6 @@ func TestParse(t *testing.T) {
 			}
 			if row.f.End != end {
 				t.Errorf("frame ends at %d after parsing, want %d (it was %d)", row.f.End, end, before)
-			}
-		})
-	}
-}
-
-// TestParseFlaws: Parse names the flaw of an unsound frame, and does not truncate it.
-func TestParseFlaws(t *testing.T) {
-	none := func(p wiretest.Packet) wiretest.Packet { p.Payload = nil; return p }
-	arp := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2")
-	editARP := func(at int) wire.Frame {
-		f := wiretest.Frame(arp.Bytes())
-		f.Bytes()[at]++
-		return f
-	}
-	for _, row := range []struct {
-		name string
-		f    wire.Frame
-		want wire.Flaw
-	}{
-		{"an empty frame", truncate(none(tcp4).Frame(), 54), wire.FlawRunt},
-		{"one byte less than an Ethernet header", truncate(none(tcp4).Frame(), 41), wire.FlawRunt},
-		{"a truncated tag", truncate(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} }), 43),
-			wire.FlawRunt},
-		{"a truncated second tag", truncate(change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5, 6} }), 43),
-			wire.FlawRunt},
-		{"one byte less than an ARP message", truncate(arp, 1), wire.FlawARP},
-		{"ARP for another hardware", editARP(15), wire.FlawARP},
-		{"ARP for another protocol", editARP(16), wire.FlawARP},
-		{"ARP with longer hardware addresses", editARP(18), wire.FlawARP},
-		{"ARP with longer protocol addresses", editARP(19), wire.FlawARP},
-		{"one byte less than an IPv4 header", truncate(none(tcp4).Frame(), 21), wire.FlawIPLength},
-		{"one byte less than an IPv6 header", truncate(none(tcp6).Frame(), 21), wire.FlawIPLength},
-		{"version 6 in an IPv4 frame", editHeader(tcp4, func(b []byte) { b[14] = 0x65 }), wire.FlawIPHeader},
-		{"version 4 in an IPv6 frame", editBytes(tcp6, func(b []byte) { b[14] = 0x40 }), wire.FlawIPHeader},
-		{"a header length of four words", editHeader(tcp4, func(b []byte) { b[14] = 0x44 }), wire.FlawIPHeader},
-		{"a header longer than the frame", editBytes(none(echo4), func(b []byte) { b[14] = 0x4f }), wire.FlawIPLength},
-		{"a header longer than the total length", editHeader(tcp4, func(b []byte) { b[14], b[17] = 0x4f, 59 }),
-			wire.FlawIPLength},
-		{"a total length less than the header", editHeader(tcp4, func(b []byte) { b[17] = 19 }), wire.FlawIPLength},
-		{"a total length one more than the frame has", truncate(tcp4.Frame(), 1), wire.FlawIPLength},
-		{"a total length of 0 in an ordinary frame", editHeader(tcp4, func(b []byte) { b[17] = 0 }), wire.FlawIPLength},
-		{"an IPv4-mapped source in an IPv6 header", editBytes(tcp6, func(b []byte) { copy(b[22:], mapped[:]) }),
-			wire.FlawMappedAddress},
-		{"an IPv4-mapped destination in an IPv6 header", editBytes(tcp6, func(b []byte) { copy(b[38:], mapped[:]) }),
-			wire.FlawMappedAddress},
-		{"a payload length one more than the frame has", truncate(udp6.Frame(), 1), wire.FlawIPLength},
-		{"an IPv4 header checksum one bit wrong", editBytes(tcp4, func(b []byte) { b[24] ^= 1 }), wire.FlawIPChecksum},
-		{"an option changed under its checksum",
-			editBytes(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Options: []byte{1, 1, 1, 1}},
-				func(b []byte) { b[35] = 0 }), wire.FlawIPChecksum},
-		{"a loose source route", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{131, 3, 4, 0} }),
-			wire.FlawSourceRoute},
-		{"a strict source route behind another option",
-			change(udp4, func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} }),
-			wire.FlawSourceRoute},
-		{"an option of length 1", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 1, 0, 0} }),
-			wire.FlawIPOption},
-		{"an option one byte longer than the header",
-			change(udp4, func(p *wiretest.Packet) { p.Options = []byte{7, 5, 0, 0} }), wire.FlawIPOption},
-		{"an option with a truncated length", change(udp4, func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }),
-			wire.FlawIPOption},
-		{"a routing header with segments left",
-			withExtensions(43, "11 02 0001 00000000 00000000000000000000000000000000"), wire.FlawSourceRoute},
-		{"a routing header before a later fragment", withExtensions(43, "2c 00 0401 00000000 1100000900000007"),
-			wire.FlawSourceRoute},
-		{"IPv6 without payload, though its next header is TCP", editBytes(none(tcp6), func(b []byte) { b[19] = 0 }),
-			wire.FlawTransport},
-		{"an extension header longer than the packet", withExtensions(0, "11 02 0000 00000000"), wire.FlawExtension},
-		{"an extension header without its length", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 60, 7 }),
-			wire.FlawExtension},
-		{"an extension header of one byte", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 60, 1 }),
-			wire.FlawExtension},
-		{"a fragment header of one byte", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 44, 1 }),
-			wire.FlawExtension},
-		{"a fragment of a fragment", withExtensions(44, "2c 00 0001 00000007 11 00 0008 00000008"), wire.FlawExtension},
-		{"a truncated fragment header", editBytes(none(udp6), func(b []byte) { b[20], b[19] = 44, 7 }),
-			wire.FlawExtension},
-		{"nine extension headers", withExtensions(60, strings.Repeat("3c00000000000000", 8)+"1100000000000000"),
-			wire.FlawManyExtensions},
-		{"a TCP header one byte short", editHeader(none(tcp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a TCP data offset of four words", editBytes(tcp4, func(b []byte) { b[46] = 0x40 }), wire.FlawTransportLength},
-		{"a TCP data offset behind the packet's end", editBytes(tcp4, func(b []byte) { b[46] = 0x60 }),
-			wire.FlawTransportLength},
-		{"a first fragment that cuts the TCP header",
-			editHeader(none(tcp4), func(b []byte) { b[17], b[20] = 36, 0x20 }), wire.FlawTransport},
-		{"a UDP header one byte short", editHeader(none(udp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"a UDP length of seven", editBytes(udp4, func(b []byte) { b[39] = 7 }), wire.FlawTransportLength},
-		{"a UDP length one more than the packet has", editBytes(udp4, func(b []byte) { b[39]++ }),
-			wire.FlawTransportLength},
-		{"a UDP length of 0", editBytes(udp4, func(b []byte) { b[39] = 0 }), wire.FlawTransportLength},
-		{"an SCTP header one byte short", editHeader(none(sctp4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-		{"an ICMP header one byte short", editHeader(none(echo4), func(b []byte) { b[17]-- }), wire.FlawTransport},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			before := row.f.End
-			var got wire.Packet
-			wire.Parse(&row.f, &got)
-			if got.Kind != wire.KindBad || got.Flaw != row.want || row.f.End != before {
-				t.Errorf("parsed %x: kind %d, flaw %d, end %d; want kind %d, flaw %d, end %d",
-					row.f.Bytes(), got.Kind, got.Flaw, row.f.End, wire.KindBad, row.want, before)
-			}
-		})
-	}
-}
-
-// icmpError returns an ICMP error, of the family of f, that quotes n bytes of f.
-func icmpError(typ uint8, f wire.Frame, n int) wire.Frame {
-	quote := wiretest.Quote(f, n)
-	p := wiretest.Packet{Src: "192.0.2.1", Dst: "10.0.0.1", Proto: wire.ProtoICMP, ICMPType: typ, ICMPCode: 3,
-		Payload: quote}
-	if quote[0]>>4 == 6 {
-		p.Src, p.Dst, p.Proto = "2001:db8::9", "2001:db8::1", wire.ProtoICMPv6
-	}
-	return p.Frame()
-}
-
-// TestParseQuoted: quotes of the minimum length, and one byte shorter.
-func TestParseQuoted(t *testing.T) {
-	want4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), SrcPort: 1234, DstPort: 80,
-		Proto: wire.ProtoTCP, L3: 42, L4: 62, Len: 28}
-	want6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), SrcPort: 1234, DstPort: 80,
-		Proto: wire.ProtoTCP, L3: 62, L4: 102, Len: 48, IPv6: true}
-	with := func(p wire.Packet, how func(*wire.Packet)) *wire.Packet { how(&p); return &p }
-	staleQuote := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
-	staleQuote.Bytes()[42+8]-- // the TTL
-	oddLength := icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)
-	oddLength.Bytes()[42+3] = 0
-	jumbogram := withExtensions(wire.ProtoHopByHop, "11 00 c204 00012345")
-	copy(jumbogram.Bytes()[14+4:], []byte{0, 0})
-	for _, row := range []struct {
-		name string
-		f    wire.Frame
-		want *wire.Packet // nil: refused
-	}{
-		{"header and eight bytes", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28), &want4},
-		{"one byte less", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 27), nil},
-		{"all of the packet has flags too", icmpError(wire.ICMPTimeExceeded, tcp4.Frame(), 99),
-			with(want4, func(p *wire.Packet) { p.Len, p.TCPFlags = 42, wire.TCPSyn })},
-		{"not all of the IP header", icmpError(wire.ICMPUnreachable, tcp4.Frame(), 19), nil},
-		{"a quoted header checksum is not verified", staleQuote, &want4},
-		{"a quoted length of 0 means the length of the quote", oddLength, &want4},
-		{"ICMPv6: header and eight bytes", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 48), &want6},
-		{"ICMPv6: a quoted length of 0, a jumbogram's", icmpError(wire.ICMPv6TooBig, jumbogram, 56),
-			with(want6, func(p *wire.Packet) {
-				p.Proto, p.SrcPort, p.DstPort, p.L4, p.Len = wire.ProtoUDP, 53, 5353, 110, 56
-			})},
-		{"ICMPv6: one byte less", icmpError(wire.ICMPv6TooBig, tcp6.Frame(), 47), nil},
-		{"ICMPv6: not all of the extension headers",
-			icmpError(wire.ICMPv6Unreachable, withExtensions(60, "11 01 0000 00000000 00000000 00000000"), 48), nil},
-		{"a quoted echo has a type", icmpError(wire.ICMPUnreachable, echo4.Frame(), 28),
-			with(want4, func(p *wire.Packet) {
-				p.Proto, p.SrcPort, p.DstPort, p.ICMPType = wire.ProtoICMP, 0, 0, wire.ICMPEcho
-			})},
-		{"a later fragment has no ports", icmpError(wire.ICMPUnreachable, third4.Frame(), 28), nil},
-		{"a first fragment has",
-			icmpError(wire.ICMPUnreachable, change(tcp4, func(p *wiretest.Packet) { p.MF = true }), 28),
-			with(want4, func(p *wire.Packet) { p.Fragment = wire.FragmentFirst })},
-		{"a redirect is not about a flow", icmpError(wire.ICMPRedirect, tcp4.Frame(), 28), nil},
-		{"an error that is itself in fragments",
-			editHeader(wiretest.Packet{Src: "10.0.0.9", Dst: "10.0.0.1", Proto: wire.ProtoICMP,
-				ICMPType: wire.ICMPUnreachable, Payload: wiretest.Quote(tcp4.Frame(), 28)},
-				func(b []byte) { b[20] = 0x20 }), nil},
-		{"an echo quotes nothing", echo4.Frame(), nil},
-		{"a TCP packet quotes nothing", tcp4.Frame(), nil},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			var p wire.Packet
-			in := wire.Packet{TCPFlags: 1, ICMPCode: 1}
-			wire.Parse(&row.f, &p)
-			ok := wire.ParseQuoted(&row.f, &p, &in)
-			if ok != (row.want != nil) || ok && in != *row.want {
-				t.Errorf("quoted in %x\n got %v %+v\nwant %+v", row.f.Bytes(), ok, in, row.want)
 			}
 		})
 	}
@@ -419,23 +310,42 @@ func TestParseFragment(t *testing.T) {
 		ok       bool
 	}{
 		{"the last of IPv4", fragment(1480, 5, false), wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1485}, true},
-		{"one in the middle", fragment(1480, 16, true),
-			wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1496, More: true}, true},
-		{"the first of IPv4",
+		{
+			"one in the middle", fragment(1480, 16, true),
+			wire.FragmentInfo{ID: 0xabcd, Start: 1480, End: 1496, More: true},
+			true,
+		},
+		{
+			"the first of IPv4",
 			change(udp4, func(p *wiretest.Packet) { p.MF, p.ID, p.Payload = true, 0xabcd, make([]byte, 8) }),
-			wire.FragmentInfo{ID: 0xabcd, End: 16, More: true}, true},
-		{"the longest possible", fragment(65528, 7, false), wire.FragmentInfo{ID: 0xabcd, Start: 65528, End: 65535},
-			true},
+			wire.FragmentInfo{ID: 0xabcd, End: 16, More: true},
+			true,
+		},
+		{
+			"the longest possible", fragment(65528, 7, false),
+			wire.FragmentInfo{ID: 0xabcd, Start: 65528, End: 65535},
+			true,
+		},
 		{"longer than any packet (the ping of death)", fragment(65528, 8, false), wire.FragmentInfo{}, false},
 		{"without payload", fragment(1480, 0, false), wire.FragmentInfo{}, false},
 		{"of an odd length, and not the last", fragment(1480, 15, true), wire.FragmentInfo{}, false},
 		{"not a fragment", udp4.Frame(), wire.FragmentInfo{}, false},
-		{"the last of IPv6, behind options", withExtensions(60, "2c00000000000000 11 00 0008 89abcdef"),
-			wire.FragmentInfo{ID: 0x89abcdef, Start: 8, End: 8 + 13}, true},
-		{"one in the middle of IPv6, of an odd length", withExtensions(44, "11 00 0009 89abcdef"), wire.FragmentInfo{},
-			false},
-		{"the first of IPv6, in front of options",
-			withExtensions(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"), wire.FragmentInfo{}, false},
+		{
+			"the last of IPv6, behind options", withExtensions(60, "2c00000000000000 11 00 0008 89abcdef"),
+			wire.FragmentInfo{ID: 0x89abcdef, Start: 8, End: 8 + 13},
+			true,
+		},
+		{
+			"one in the middle of IPv6, of an odd length", withExtensions(44, "11 00 0009 89abcdef"),
+			wire.FragmentInfo{},
+			false,
+		},
+		{
+			"the first of IPv6, in front of options",
+			withExtensions(44, "3c 00 0001 89abcdef 11 01 000000000000 0000000000000000"),
+			wire.FragmentInfo{},
+			false,
+		},
 	} {
 		var p wire.Packet
 		wire.Parse(&row.f, &p)
@@ -471,8 +381,10 @@ func TestIsICMPError(t *testing.T) {
 
 // TestParseDoesNotAllocate: parsing does not allocate.
 func TestParseDoesNotAllocate(t *testing.T) {
-	frames := []wire.Frame{tcp4.Frame(), udp6.Frame(), third4.Frame(),
-		icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28)}
+	frames := []wire.Frame{
+		tcp4.Frame(), udp6.Frame(), third4.Frame(),
+		icmpError(wire.ICMPUnreachable, tcp4.Frame(), 28),
+	}
 	var p, in wire.Packet
 	if n := testing.AllocsPerRun(100, func() {
 		for i := range frames {
@@ -491,7 +403,9 @@ func BenchmarkParse(b *testing.B) {
 		name string
 		f    wire.Frame
 	}{
-		{"tcp4", tcp4.Frame()}, {"udp4", udp4.Frame()}, {"tcp6", tcp6.Frame()},
+		{"tcp4", tcp4.Frame()},
+		{"udp4", udp4.Frame()},
+		{"tcp6", tcp6.Frame()},
 		{"vlan", change(tcp4, func(p *wiretest.Packet) { p.VLANs = []uint16{5} })},
 		{"icmp", echo4.Frame()},
 	} {

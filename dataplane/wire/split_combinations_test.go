@@ -97,7 +97,8 @@ func TestSplitCombinations(t *testing.T) {
 // checkSplit splits f, which is desc behind outer bytes of tunnel headers, and
 // compares the packets that leave the tunnel.
 func checkSplit(t *testing.T, s *wire.Splitter, name string, f *wire.Frame, desc wiretest.Packet, tags []byte,
-	outer int) {
+	outer int,
+) {
 	t.Helper()
 	s.Reset()
 	parts, ok := s.Split(f)

@@ -73,8 +73,10 @@ func encap(f *wire.Frame, kind int) {
 	}
 	desc.Payload = append(headers, f.Bytes()[p.L3:]...)
 	whole := desc.Frame()
-	q := wire.Packet{L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6,
-		Len: uint32(whole.Len()) - uint32(p.L3)}
+	q := wire.Packet{
+		L3: p.L3, L4: p.L3 + wire.IPv4Len, Proto: proto, IPv6: tun.ipv6,
+		Len: uint32(whole.Len()) - uint32(p.L3),
+	}
 	if tun.ipv6 {
 		q.L4 = p.L3 + wire.IPv6Len
 	}
@@ -301,8 +303,10 @@ func TestSplitJumbo(t *testing.T) {
 // MTU is 0.
 func TestSplitReturnsFittingFrame(t *testing.T) {
 	for _, mtu := range []uint16{0, 140, 1500} {
-		f := wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true,
-			PartialChecksum: true}.Frame()
+		f := wiretest.Packet{
+			Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: make([]byte, 100), DF: true,
+			PartialChecksum: true,
+		}.Frame()
 		f.MTU = mtu
 		parts, ok := wire.NewSplitter().Split(&f)
 		if !ok || len(parts) != 1 || &parts[0].Bytes()[0] != &f.Bytes()[0] || parts[0].Offload != f.Offload {
@@ -321,23 +325,39 @@ func TestSplitRefuses(t *testing.T) {
 		f    wire.Frame
 		mtu  uint16
 	}{
-		{"an IPv4 packet with DF",
-			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500},
-		{"an IPv6 packet, routers never fragment",
-			wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500},
-		{"an MTU without room for eight bytes",
-			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27},
-		{"a GSO frame to an MTU without room for a byte",
-			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40},
-		{"datagrams over IPv6 longer than the MTU",
+		{
+			"an IPv4 packet with DF",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", DF: true, Payload: big}.Frame(), 1500,
+		},
+		{
+			"an IPv6 packet, routers never fragment",
+			wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Payload: big}.Frame(), 1500,
+		},
+		{
+			"an MTU without room for eight bytes",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 27,
+		},
+		{
+			"a GSO frame to an MTU without room for a byte",
+			wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big, GSOSize: 500}.Frame(), 40,
+		},
+		{
+			"datagrams over IPv6 longer than the MTU",
 			wiretest.Packet{Src: "[::1]:1", Dst: "[::2]:2", Proto: wire.ProtoUDP, Payload: big, GSOSize: 1500}.Frame(),
-			1500},
-		{"a frame that ends in its Ethernet header",
-			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10},
-		{"a frame that ends in its TCP header",
-			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500},
-		{"more parts than a splitter has", wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2",
-			Payload: make([]byte, 4000), GSOSize: 1}.Frame(), 1500},
+			1500,
+		},
+		{
+			"a frame that ends in its Ethernet header",
+			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", Payload: big}.Frame(), 13), 10,
+		},
+		{
+			"a frame that ends in its TCP header",
+			cut(wiretest.Packet{Src: "10.0.0.1:1", Dst: "10.0.0.2:2", GSOSize: 9}.Frame(), 50), 1500,
+		},
+		{"more parts than a splitter has", wiretest.Packet{
+			Src: "10.0.0.1:1", Dst: "10.0.0.2:2",
+			Payload: make([]byte, 4000), GSOSize: 1,
+		}.Frame(), 1500},
 	} {
 		s := wire.NewSplitter()
 		row.f.MTU = row.mtu

@@ -39,8 +39,10 @@ func decodeGUE(b []byte, p gopacket.PacketBuilder) error {
 	if len(b) < 4 {
 		return errors.New("GUE header is truncated")
 	}
-	g := &GUE{Version: b[0] >> 6, Control: b[0]&0x20 != 0, Hlen: b[0] & 0x1f, Proto: layers.IPProtocol(b[1]),
-		Flags: uint16(b[2])<<8 | uint16(b[3])}
+	g := &GUE{
+		Version: b[0] >> 6, Control: b[0]&0x20 != 0, Hlen: b[0] & 0x1f, Proto: layers.IPProtocol(b[1]),
+		Flags: uint16(b[2])<<8 | uint16(b[3]),
+	}
 	end := 4 + 4*int(g.Hlen)
 	if g.Version != 0 || g.Control || len(b) < end {
 		return errors.New("GUE header is not of a version 0 data packet, or is truncated")
