@@ -130,7 +130,8 @@ func (h *helperContext) cancelPassive(c *conntrack.Conn) {
 		return
 	}
 	h.cancel(conntrack.Query{
-		Proto: c.Proto(), Dir: conntrack.DirIn, Client: h.context.Client, Peer: h.context.VIP, PeerPort: pending.Passive,
+		Proto: c.Proto(), Dir: conntrack.DirIn, Client: h.context.Client, Peer: h.context.VIP,
+		PeerPort: pending.Passive,
 	})
 	pending.Passive = 0
 }
@@ -141,7 +142,8 @@ func (h *helperContext) cancelActive(c *conntrack.Conn) {
 		return
 	}
 	h.cancel(conntrack.Query{
-		Proto: c.Proto(), Dir: conntrack.DirOut, Client: pending.Active, ClientPort: pending.ActivePort, Peer: h.context.Server,
+		Proto: c.Proto(), Dir: conntrack.DirOut, Client: pending.Active, ClientPort: pending.ActivePort,
+		Peer: h.context.Server,
 	})
 	pending.ActivePort = 0
 }

@@ -6,172 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/gopacket/layers"
-
 	"uvs/conntrack"
-	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/sched"
 )
-
-// addFTP adds a round-robin FTP service at a VIP, port 21. Servers are written as
-// address and port.
-func (w *world) addFTP(vip string, servers ...string) *Service {
-	w.t.Helper()
-	if w.table.Sessions == nil {
-		sessions, err := helper.NewSessions(1)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(func() { sessions.Close() })
-		w.table.Sessions = sessions
-	}
-	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
-	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}
-	var list []sched.Server
-	for _, s := range servers {
-		end := netip.MustParseAddrPort(s)
-		id := uint32(len(w.table.Servers))
-		a := wire.AddrFrom(end.Addr())
-		w.table.Servers = append(w.table.Servers, Server{
-			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true, Weight: 1,
-			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: config,
-		})
-		counts := w.conns.Counts(id)
-		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
-		svc.Servers = append(svc.Servers, id)
-	}
-	picker, err := sched.New("rr", 0, list, sched.Options{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
-	for _, p := range config.Ports {
-		end := *svc
-		end.Port = p.Port
-		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto()}] = &end
-	}
-	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
-}
-
-// controlConn is a control connection, with the sequence numbers that each end sends
-// and those at which text has arrived.
-type controlConn struct {
-	*world
-	client, vip, server string // endpoints
-	seq                 [2]uint32
-	arrived             [2]uint32
-}
-
-// login opens a control connection.
-func (w *world) login(client, vip string) *controlConn {
-	w.t.Helper()
-	c := &controlConn{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
-	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
-	if v := w.process(&f); v != ForwardedMasq {
-		w.t.Fatalf("SYN of %s: %s", client, v)
-	}
-	var p wire.Packet
-	wire.Parse(&f, &p)
-	c.server = netip.AddrPortFrom(p.Dst.Netip(), p.DstPort).String()
-	c.seq[0]++
-	f = in(1, wiretest.Packet{Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1], Ack: c.seq[0]})
-	w.process(&f)
-	c.seq[1]++
-	c.arrived = [2]uint32{c.seq[0], c.seq[1]}
-	c.exchange(0, "")
-	return c
-}
-
-// exchange sends a segment from the client (0) or the server (1) and returns the text
-// that arrives. It acknowledges what its sender has received.
-func (c *controlConn) exchange(from int, text string) string {
-	c.t.Helper()
-	got, v := c.transmit(from, text)
-	if want := [2]Verdict{ForwardedMasq, ReturnedMasq}[from]; v != want {
-		c.t.Fatalf("%q: %s, want %s", text, v, want)
-	}
-	c.seq[from] += uint32(len(text))
-	return got
-}
-
-func (c *controlConn) transmit(from int, text string) (string, Verdict) {
-	c.t.Helper()
-	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0], Ack: c.arrived[1], Payload: []byte(text)}
-	if from == 1 {
-		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
-	}
-	f := in(uint16(from), p)
-	v := c.process(&f)
-	if f.Out == wire.NoPort {
-		return "", v
-	}
-	wiretest.Check(c.t, f)
-	t, _ := wiretest.Decode(c.t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
-	if v == ForwardedMasq || v == ReturnedMasq {
-		if t.Seq != c.arrived[from] {
-			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.arrived[from])
-		}
-		c.arrived[from] = t.Seq + uint32(len(t.Payload))
-	}
-	return string(t.Payload), v
-}
-
-// announcePassive lets the server announce a port, and returns what the client is told.
-func (c *controlConn) announcePassive(port int) string {
-	c.t.Helper()
-	c.exchange(0, "PASV\r\n")
-	rip := netip.MustParseAddrPort(c.server).Addr()
-	text := c.exchange(1, fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d)\r\n", strings.ReplaceAll(rip.String(), ".", ","), port>>8, port&255))
-	var a, b, d, e, hi, lo int
-	if _, err := fmt.Sscanf(text, "227 Entering Passive Mode (%d,%d,%d,%d,%d,%d)", &a, &b, &d, &e, &hi, &lo); err != nil {
-		c.t.Fatalf("%q: %v", text, err)
-	}
-	return fmt.Sprintf("%d.%d.%d.%d:%d", a, b, d, e, hi<<8|lo)
-}
-
-// forwarded returns the endpoints with which a segment that came in by a port leaves,
-// or its verdict.
-func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
-	w.t.Helper()
-	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
-	v := w.process(&f)
-	if v != ForwardedMasq && v != ReturnedMasq {
-		return v.String()
-	}
-	wiretest.Check(w.t, f)
-	var p wire.Packet
-	wire.Parse(&f, &p)
-	return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
-}
-
-// connsAt lists the conns to a VIP's port, as client>VIP>server state.
-func (w *world) connsAt(vport uint16) (list []string) {
-	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
-		if s.VPort == vport && !s.Template {
-			list = append(list, fmt.Sprintf("%s>%s>%s %s", netip.AddrPortFrom(s.Client.Netip(), s.ClientPort),
-				netip.AddrPortFrom(s.VIP.Netip(), s.VPort), netip.AddrPortFrom(s.Server.Netip(), s.SPort), s.State))
-		}
-		return true
-	})
-	return list
-}
-
-// finishUpkeep processes empty batches until everything that is due has ended.
-func (w *world) finishUpkeep() {
-	for w.dir.Process(w.now, w.table, nil, nil) {
-	}
-}
-
-func (w *world) equal(got, want string) {
-	w.t.Helper()
-	if got != want {
-		w.t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-const ackFlag = wire.TCPAck
 
 // A passive data connection: only the client, only once, and only with a SYN reaches
 // the announced port of its own server. Text passes in both directions.
@@ -189,7 +27,8 @@ func TestFTPPassive(t *testing.T) {
 		{"another port", w.forwarded(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
 		{"the client", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
 		{"the client's SYN again", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
-		{"its answer", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
+		{"its answer", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag),
+			"10.9.0.1:43293>10.1.0.2:6000"},
 		{"a second one of the client", w.forwarded(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service"},
 		{"data", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
 	} {
@@ -199,7 +38,8 @@ func TestFTPPassive(t *testing.T) {
 	}
 	w.equal(fmt.Sprint(w.connsAt(43293)), "[10.1.0.2:6000>10.9.0.1:43293>10.2.0.11:43293 ESTABLISHED]")
 	// The reply has become shorter by one byte: "10,2,0,11" to "10,9,0,1".
-	w.equal(c.exchange(0, "LIST\r\n")+c.exchange(1, "150 here\r\n")+c.exchange(1, "226 done\r\n"), "LIST\r\n150 here\r\n226 done\r\n")
+	w.equal(c.exchange(0, "LIST\r\n")+c.exchange(1, "150 here\r\n")+c.exchange(1, "226 done\r\n"),
+		"LIST\r\n150 here\r\n226 done\r\n")
 }
 
 // An active data connection: only the control connection's server, and only once,
@@ -218,11 +58,14 @@ func TestFTPActive(t *testing.T) {
 			{"another server", w.forwarded(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
 			{"not a SYN", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
 			{"to another port", w.forwarded(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
-			{"the client, who should wait", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn), "refused_no_service"},
+			{"the client, who should wait", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn),
+				"refused_no_service"},
 			{"the server", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
-			{"the server's SYN again", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
+			{"the server's SYN again", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn),
+				"10.9.0.1:20>10.1.0.2:5001"},
 			{"the server from elsewhere", w.forwarded(1, rip+":40001", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
-			{"the client's answer", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>" + rip + ":" + sport},
+			{"the client's answer", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag),
+				"10.1.0.2:5001>" + rip + ":" + sport},
 			{"data", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
 		} {
 			if row.got != row.want {
@@ -258,7 +101,8 @@ func TestFTPPortsCollide(t *testing.T) {
 	w.equal(w.forwarded(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
 	w.equal(w.forwarded(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
 	w.equal(w.forwarded(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
-	w.table.Services[Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = w.table.Services[Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}]
+	services := w.table.Services
+	services[Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = services[Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}]
 	if third = a.announcePassive(8080); strings.HasSuffix(third, ":8080") {
 		t.Error("the port of a service is announced")
 	}
@@ -336,7 +180,8 @@ func TestFTPSessions(t *testing.T) {
 	w.finishUpkeep()
 	w.equal(last.announcePassive(1024), "10.9.0.1:1024")
 
-	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001, Peer: addr("10.9.0.1"), PeerPort: 21}
+	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001,
+		Peer: addr("10.9.0.1"), PeerPort: 21}
 	local := w.conns.Worker(0)
 	local.Begin(w.now)
 	local.Lookup([]conntrack.Query{key})
@@ -426,7 +271,8 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
 	for i := range batches {
 		say := func(from int, text string) {
-			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1], Payload: []byte(text)}
+			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1],
+				Payload: []byte(text)}
 			if from == 1 {
 				p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
 			}
@@ -436,14 +282,18 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 		say(0, "PASV\r\n")
 		say(1, fmt.Sprintf("227 Entering Passive Mode (10,2,0,11,200,%d)\r\n", 100+i))
 		c.arrived[1] += uint32(len(fmt.Sprintf("227 Entering Passive Mode (10,9,0,1,200,%d)\r\n", 100+i)))
-		data := in(0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i), TCPFlags: wire.TCPSyn})
+		data := in(0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i),
+			TCPFlags: wire.TCPSyn})
 		batches[i] = append(batches[i], data)
 		say(0, fmt.Sprintf("PORT 10,1,0,2,19,%d\r\n", 100+i))
 		c.arrived[0] = c.seq[0]
 		batches[i] = append(batches[i],
-			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i), TCPFlags: wire.TCPSyn}),
-			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP, Payload: []byte("\x00\x01f\x00octet\x00")}),
-			in(1, wiretest.Packet{Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i), Proto: wire.ProtoUDP}))
+			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i),
+				TCPFlags: wire.TCPSyn}),
+			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP,
+				Payload: []byte("\x00\x01f\x00octet\x00")}),
+			in(1, wiretest.Packet{Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i),
+				Proto: wire.ProtoUDP}))
 		say(0, "NO") // held back: the line is incomplete
 		say(0, "OP\r\n")
 	}
@@ -476,18 +326,21 @@ func TestFTPErrorQuotes(t *testing.T) {
 		if sent == received {
 			t.Fatal("nothing was renumbered")
 		}
-		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent, Ack: c.arrived[0], Payload: []byte("200 ok\r\n")})
+		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent,
+			Ack: c.arrived[0], Payload: []byte("200 ok\r\n")})
 		if v := w.process(&reply); v != ReturnedMasq {
 			t.Fatal(v)
 		}
-		f := in(0, wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length)})
+		f := in(0, wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3,
+			ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length)})
 		if v := w.process(&f); v != ICMPErrorToServer {
 			t.Fatal(v)
 		}
 		wiretest.Check(t, f)
 		quoted := wire.TCP(f.Bytes()[14+20+8+20:])
 		if got := quoted.Seq(); got != sent {
-			t.Errorf("quoting %d bytes the server is told of %d, it sent %d and the client knows it as %d", length, got, sent, received)
+			t.Errorf("quoting %d bytes the server is told of %d, it sent %d and the client knows it as %d", length,
+				got, sent, received)
 		}
 	}
 }

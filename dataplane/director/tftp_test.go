@@ -23,7 +23,8 @@ func TestTFTP(t *testing.T) {
 		wiretest.Check(t, f)
 		var p wire.Packet
 		wire.Parse(&f, &p)
-		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort), netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort),
+			netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
 	}
 	w.equal(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
 	w.equal(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")

@@ -22,7 +22,8 @@ var (
 
 var (
 	terms4 = Terms{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
-	terms6 = Terms{Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2), VIP: addr6(0x20, 1, 0xd, 0xb8, 9)}
+	terms6 = Terms{Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2),
+		VIP: addr6(0x20, 1, 0xd, 0xb8, 9)}
 )
 
 func addr4(b ...byte) wire.Addr { return wire.AddrFrom4(b) }
@@ -45,11 +46,12 @@ type session struct {
 func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 	s := &session{t: t, twin: newTwin(terms)}
 	helper := New(&s.expect)
-	s.network = streamtest.New(t, rng, !terms.Client.Is4(), func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
-		outcome, notes := helper.Process(&s.conn, &s.state, terms, dir, f, p)
-		s.events |= notes
-		return outcome
-	})
+	s.network = streamtest.New(t, rng, !terms.Client.Is4(),
+		func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+			outcome, notes := helper.Process(&s.conn, &s.state, terms, dir, f, p)
+			s.events |= notes
+			return outcome
+		})
 	s.network.Connect()
 	return s
 }
@@ -79,7 +81,8 @@ func (s *session) send(dir conntrack.Dir, text []byte, n int) {
 // and a third party, V for the VIP, P for a port.
 var (
 	commandLines = []string{
-		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR", "STOR 227 (1,2,3,4,5,6)",
+		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR",
+		"STOR 227 (1,2,3,4,5,6)",
 		"PASV", "pasv", " PASV ", "\xff\xf2PASV", "PASV x", "EPSV", "epsv 1", "EPSV 2", "EPSV ALL", "AUTH TLS",
 		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PO\xff\xf1RT C,P",
 		"EPRT |1|A|P|", "EPRT |2|A|P|", "EPRT |1|C|P|", "EPRT |3|A|P|", "eprt !1!A!P!", "EPRT |1|A|0|", "EPRT |1||P|",
@@ -87,9 +90,12 @@ var (
 	}
 	replyLines = []string{
 		"220 ready", "200 ok", "150 here it comes", "226 done", "500 what?", "425 no", "230-welcome", "230 in",
-		"227 Entering Passive Mode (B,P)", "227 Entering Passive Mode (B,P).", "227 =B,P", "227 passive B,P here", "227 at 12 (no) B,P",
-		"227 (V,P)", "227 (0,0,0,0,P)", "227 (C,P)", "227 Entering Passive Mode", "227-one (B,P)", "227-", "227 two (B,P)", "227",
-		"229 Entering Extended Passive Mode (|||P|)", "229 (!!!P!)", "229 |||P|", "229 (|1|B|P|)", "229 (|||0|)", "229 none", "229-(|||P|)",
+		"227 Entering Passive Mode (B,P)", "227 Entering Passive Mode (B,P).", "227 =B,P", "227 passive B,P here",
+		"227 at 12 (no) B,P",
+		"227 (V,P)", "227 (0,0,0,0,P)", "227 (C,P)", "227 Entering Passive Mode", "227-one (B,P)", "227-",
+		"227 two (B,P)", "227",
+		"229 Entering Extended Passive Mode (|||P|)", "229 (!!!P!)", "229 |||P|", "229 (|1|B|P|)", "229 (|||0|)",
+		"229 none", "229-(|||P|)",
 		"213-Status", " 227 (B,P)", "213 End", "234 go on", "234-go on", "",
 	}
 )
@@ -110,7 +116,8 @@ func fillIn(rng *rand.Rand, line string, t Terms) string {
 		}
 	}
 	for _, r := range []struct{ from, to string }{
-		{"A,", write(t.Client) + ","}, {"|A|", "|" + write(t.Client) + "|"}, {"!A!", "!" + write(t.Client) + "!"}, {"a,", write(t.Client) + ","},
+		{"A,", write(t.Client) + ","}, {"|A|", "|" + write(t.Client) + "|"}, {"!A!", "!" + write(t.Client) + "!"},
+		{"a,", write(t.Client) + ","},
 		{"B,", write(t.Server) + ","}, {"|B|", "|" + write(t.Server) + "|"}, {"V,", write(t.VIP) + ","},
 		{"C,", write(third) + ","}, {"|C|", "|" + write(third) + "|"},
 		{",P", "," + p()}, {"|P|", "|" + p() + "|"}, {"!P!", "!" + p() + "!"},

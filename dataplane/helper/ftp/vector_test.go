@@ -49,15 +49,19 @@ var vectors = []struct {
 	}, {
 		name:  "two passive ones in a segment, of a server that names the same port twice",
 		terms: terms4,
-		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n", "227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n",
+			"227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		notes: EventPassive | EventUnasked,
 	}, {
 		name:  "a reply of several lines, among them one that looks like another",
 		terms: terms4,
-		lines: []string{"PASV\r\nSTAT x\r\n", "227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
-		want:  []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n227 (10,0,0,2,4,9)\r\n213 End\r\n"},
+		lines: []string{"PASV\r\nSTAT x\r\n",
+			"227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n" +
+				"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
+		want: []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n" +
+			"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
 		asked: []string{"passive 10.0.0.2 1024"},
 		notes: EventPassive,
 	}, {
@@ -70,27 +74,33 @@ var vectors = []struct {
 	}, {
 		name:  "extended, active, over IPv6",
 		terms: terms6,
-		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
+		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\n" +
+			"EPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
 		want:  []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
 		asked: []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
 		notes: EventActive | EventBounce,
 	}, {
 		name:  "a data connection that cannot be had",
 		terms: terms4,
-		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n", "227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
-		want:  []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n", "425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
+		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n",
+			"227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
+		want: []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n",
+			"425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
 		asked: []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
 		notes: EventRefused,
 	}, {
 		name:  "commands in disguise",
 		terms: terms4,
-		lines: []string{"\r\v PO\x00RT 1,2,3,4,5,6\r\nPO\xff\xf1R\xffT\f1,2,3,4,5,6\r\nPORT 198,51,100,7,4,0,9\r\nEPRT |1|198.51.0100.7|4|\r\nLPRT 4,192,0,2,9,2,0,22\r\nlpsv\r\n", "200\r\n"},
-		want:  []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nEPRT |1|0.0.0.0|0|\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\n", ""},
+		lines: []string{"\r\v PO\x00RT 1,2,3,4,5,6\r\nPO\xff\xf1R\xffT\f1,2,3,4,5,6\r\nPORT 198,51,100,7,4,0,9\r\n" +
+			"EPRT |1|198.51.0100.7|4|\r\nLPRT 4,192,0,2,9,2,0,22\r\nlpsv\r\n", "200\r\n"},
+		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nEPRT |1|0.0.0.0|0|\r\n" +
+			"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\n", ""},
 		notes: EventBounce | EventUnreadable,
 	}, {
 		name:  "TLS",
 		terms: terms4,
-		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03", "227 (10,0,0,2,4,0)\r\n"},
+		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03",
+			"227 (10,0,0,2,4,0)\r\n"},
 		notes: EventTLS,
 	}, {
 		name:  "TLS from the beginning",
@@ -107,10 +117,14 @@ var vectors = []struct {
 	}, {
 		name:  "lines that are too long",
 		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
-		lines: []string{strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) + "198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
-			"227 " + strings.Repeat("x", 232) + " 10,0,0,2,4,0\r\n227 " + strings.Repeat("x", 300) + " 10,0,0,2,4,0\r\n227 (10,0,0,2,4,0)" + strings.Repeat("x", 300) + "\r\n"},
-		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
-			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n425 Can't open data connection.\r\n"},
+		lines: []string{strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) +
+			"198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
+			"227 " + strings.Repeat("x", 232) + " 10,0,0,2,4,0\r\n227 " + strings.Repeat("x", 300) +
+				" 10,0,0,2,4,0\r\n227 (10,0,0,2,4,0)" + strings.Repeat("x", 300) + "\r\n"},
+		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227",
+			300) + "\r\n",
+			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n" +
+				"425 Can't open data connection.\r\n"},
 		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		notes: EventUnreadable | EventPassive,
 	},
@@ -159,11 +173,13 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Eve
 		}
 		all[dir.Index()] += text
 		if got := string(s.network.Ends[dir.Opposite().Index()].In); got != all[dir.Index()] {
-			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got, all[dir.Index()])
+			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got,
+				all[dir.Index()])
 		}
 	}
 	if !slices.Equal(s.expect.calls, asked) || s.events != notes {
-		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.calls, s.events, asked, notes)
+		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.calls, s.events,
+			asked, notes)
 	}
 }
 
@@ -178,15 +194,18 @@ func TestRestart(t *testing.T) {
 	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	if outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.terms, conntrack.DirIn, &f, &p); outcome != stream.Passed || s.state.pendingPASV != 0 {
+	outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.terms, conntrack.DirIn, &f, &p)
+	if outcome != stream.Passed || s.state.pendingPASV != 0 {
 		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.pendingPASV)
 	}
 }
 
 // sampleFrames returns a segment from each end.
 func sampleFrames() (f [2]wire.Frame) {
-	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500, Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
-	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147, Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
+	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500,
+		Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
+	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147,
+		Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
 	return f
 }
 
@@ -261,7 +280,9 @@ func BenchmarkManyLines(b *testing.B) {
 
 // FuzzAddress: an address is read as net/netip reads it.
 func FuzzAddress(f *testing.F) {
-	for _, s := range []string{"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1::2::3", ":1", "1:", "12345::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8", "fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", ""} {
+	for _, s := range []string{"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4",
+		"1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1::2::3", ":1", "1:", "12345::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8",
+		"fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

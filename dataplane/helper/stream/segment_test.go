@@ -1,173 +1,14 @@
 package stream_test
 
 import (
-	"bytes"
-	"encoding/binary"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/google/gopacket/layers"
-
 	"uvs/conntrack"
 	"uvs/dataplane/helper/stream"
 	"uvs/dataplane/wire"
-	"uvs/dataplane/wire/wiretest"
 )
-
-// The endpoints in these tests. Sequence numbers count from the sender's first byte of
-// text; its SYN has number -1.
-const (
-	clientEnd, vipEnd, serverEnd = "198.51.100.7:40000", "10.9.0.1:21", "10.0.0.2:21"
-	isnClient, isnServer         = uint32(0xfffffff0), uint32(5000)
-)
-
-// conversation is a connection whose segments a test writes one by one.
-type conversation struct {
-	t  testing.TB
-	c  *stream.Conn
-	rw stream.Rewriter
-}
-
-// seg is a segment as a test writes it, or as it left.
-type seg struct {
-	seq, ack int
-	flags    uint8 // ACK is added unless noACK is set
-	noACK    bool
-	window   uint16
-	text     string
-	sack     []int // left and right edges
-	stamp    int   // TSval; 0: no timestamps
-	echo     int
-	urgent   int
-	gso      uint16
-	partial  bool
-	room     int // headroom in bytes; 0: wire.Headroom
-	wrong    bool
-	options  []byte
-}
-
-func (s seg) String() string {
-	return fmt.Sprintf("seq %d ack %d flags %#x window %d sack %v stamp %d echo %d urgent %d gso %d %q",
-		s.seq, s.ack, s.flags, s.window, s.sack, s.stamp, s.echo, s.urgent, s.gso, s.text)
-}
-
-func (s seg) frame(dir conntrack.Dir) wire.Frame {
-	p := wiretest.Packet{Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso, PartialChecksum: s.partial}
-	mine, other := uint32(isnClient), uint32(isnServer)
-	if dir == conntrack.DirOut {
-		p.Src, p.Dst = serverEnd, clientEnd
-		mine, other = other, mine
-	}
-	p.Seq, p.TCPFlags = mine+1+uint32(s.seq), s.flags
-	if !s.noACK {
-		p.Ack, p.TCPFlags = other+1+uint32(s.ack), s.flags|wire.TCPAck
-	}
-	p.TCPOptions = s.options
-	if s.stamp != 0 {
-		p.TCPOptions = append(p.TCPOptions, 1, 1, 8, 10)
-		p.TCPOptions = binary.BigEndian.AppendUint32(p.TCPOptions, uint32(s.stamp))
-		p.TCPOptions = binary.BigEndian.AppendUint32(p.TCPOptions, uint32(s.echo))
-	}
-	if len(s.sack) > 0 {
-		p.TCPOptions = append(p.TCPOptions, 1, 1, 5, uint8(2+4*len(s.sack)))
-		for _, edge := range s.sack {
-			p.TCPOptions = binary.BigEndian.AppendUint32(p.TCPOptions, other+1+uint32(edge))
-		}
-	}
-	f := p.Frame()
-	var parsed wire.Packet
-	wire.Parse(&f, &parsed)
-	tcp := wire.TCP(f.From(parsed.L4))
-	tcp.SetWindow(s.window)
-	tcp.SetUrgent(uint16(s.urgent))
-	wire.FillChecksum(&f, &parsed)
-	if s.wrong {
-		tcp.SetWindow(s.window ^ 1)
-	}
-	if s.room != 0 {
-		f.Buf = append(make([]byte, s.room), f.Bytes()...)
-		f.Off, f.End = int32(s.room), int32(len(f.Buf))
-	}
-	return f
-}
-
-// read reads a frame that left on behalf of the end that sends in dir.
-func read(t testing.TB, dir conntrack.Dir, f wire.Frame) (s seg) {
-	wiretest.Check(t, f)
-	mine, other := uint32(isnClient), uint32(isnServer)
-	if dir == conntrack.DirOut {
-		mine, other = other, mine
-	}
-	d := wiretest.Decode(t, f)
-	tcp, ok := d.TransportLayer().(*layers.TCP)
-	if !ok {
-		t.Fatalf("no TCP in %x", f.Bytes())
-	}
-	s = seg{
-		seq: int(int32(tcp.Seq - mine - 1)), ack: int(int32(tcp.Ack - other - 1)), window: tcp.Window,
-		flags: wire.TCP(tcp.Contents).Flags() &^ wire.TCPAck, noACK: !tcp.ACK, text: string(tcp.LayerPayload()), urgent: int(tcp.Urgent),
-		gso: f.Offload.GSOSize, partial: f.ChecksumPartial(),
-	}
-	for _, o := range tcp.Options {
-		switch b := o.OptionData; o.OptionType {
-		case layers.TCPOptionKindSACK:
-			for ; len(b) >= 4; b = b[4:] {
-				s.sack = append(s.sack, int(int32(binary.BigEndian.Uint32(b)-other-1)))
-			}
-		case layers.TCPOptionKindTimestamps:
-			s.stamp, s.echo = int(binary.BigEndian.Uint32(b)), int(binary.BigEndian.Uint32(b[4:]))
-		}
-	}
-	return s
-}
-
-// send processes a segment and returns what leaves: to its receiver, or back to its
-// sender if the outcome is Answered.
-func (x *conversation) send(dir conntrack.Dir, s seg) (seg, stream.Outcome) {
-	x.t.Helper()
-	f := s.frame(dir)
-	before := bytes.Clone(f.Buf)
-	var p wire.Packet
-	wire.Parse(&f, &p)
-	outcome := x.c.Process(dir, &f, &p, x.rw)
-	switch {
-	case outcome == stream.DroppedChecksum || outcome == stream.DroppedFragment:
-		if !bytes.Equal(f.Buf, before) {
-			x.t.Errorf("%v: frame was changed", outcome)
-		}
-		return seg{}, outcome
-	case outcome.Dropped():
-		return seg{}, outcome
-	case outcome == stream.Answered:
-		return read(x.t, dir.Opposite(), f), outcome
-	}
-	return read(x.t, dir, f), outcome
-}
-
-// begin returns a conversation after its handshake, with window scales 2 and 3.
-func begin(t testing.TB) *conversation {
-	x := &conversation{t: t, c: new(stream.Conn), rw: new(lines)}
-	syn := []byte{2, 4, 5, 180, 1, 3, 3, 2}
-	x.pass(conntrack.DirIn, seg{seq: -1, flags: wire.TCPSyn, noACK: true, options: syn, window: 100}, "")
-	x.pass(conntrack.DirOut, seg{seq: -1, flags: wire.TCPSyn, options: []byte{2, 4, 5, 180, 1, 3, 3, 3}, window: 100}, "")
-	x.pass(conntrack.DirIn, seg{window: 100}, "")
-	x.pass(conntrack.DirOut, seg{window: 100}, "")
-	return x
-}
-
-// pass sends a segment that must pass unchanged except for its text.
-func (x *conversation) pass(dir conntrack.Dir, s seg, text string) seg {
-	x.t.Helper()
-	got, outcome := x.send(dir, s)
-	if outcome != stream.Passed || got.text != text {
-		x.t.Fatalf("%v: outcome %v, %q, want %q passed", s, outcome, got.text, text)
-	}
-	return got
-}
-
-const client, server = conntrack.DirIn, conntrack.DirOut
 
 // TestSegments: each segment of a conversation leaves as its row says.
 func TestSegments(t *testing.T) {
@@ -185,14 +26,19 @@ func TestSegments(t *testing.T) {
 		{"a line that grows", []row{
 			{"grows by two", client, seg{text: "+a\n", window: 7}, stream.Passed, seg{text: "<+a>\n", window: 7}},
 			{"what follows is shifted", client, seg{seq: 3, text: "b\n"}, stream.Passed, seg{seq: 5, text: "b\n"}},
-			{"a part of the new line acknowledged is none of the old", server, seg{ack: 2, window: 80}, stream.Passed, seg{ack: 0, window: 80}},
+			{"an acknowledged part of the new line is no part of the old", server, seg{ack: 2, window: 80},
+				stream.Passed, seg{ack: 0, window: 80}},
 			{"then the rest of it is enough", client, seg{text: "+a\n"}, stream.Passed, seg{seq: 2, text: "a>\n"}},
 			{"also for a part of it", client, seg{seq: 1, text: "a"}, stream.Passed, seg{seq: 2, text: "a>\n"}},
-			{"all of it acknowledged, the window as large", server, seg{ack: 5, window: 80}, stream.Passed, seg{ack: 3, window: 80}},
+			{"all of it acknowledged, the window as large", server, seg{ack: 5, window: 80},
+				stream.Passed, seg{ack: 3, window: 80}},
 			{"what follows, too", server, seg{ack: 7, window: 9}, stream.Passed, seg{ack: 5, window: 9}},
-			{"an old acknowledgement says what the last one said", server, seg{ack: 1, window: 9}, stream.Passed, seg{ack: 5, window: 8}},
-			{"again, long after: the receiver is made to acknowledge", client, seg{text: "+a\n"}, stream.Passed, seg{seq: 4, text: ""}},
-			{"again with more: the old is left out", client, seg{text: "+a\nb\n"}, stream.Passed, seg{seq: 5, text: "b\n"}},
+			{"an old acknowledgement says what the last one said", server, seg{ack: 1, window: 9},
+				stream.Passed, seg{ack: 5, window: 8}},
+			{"again, long after: the receiver is made to acknowledge", client, seg{text: "+a\n"},
+				stream.Passed, seg{seq: 4, text: ""}},
+			{"again with more: the old is left out", client, seg{text: "+a\nb\n"},
+				stream.Passed, seg{seq: 5, text: "b\n"}},
 			{"FIN", client, seg{seq: 5, flags: wire.TCPFin}, stream.Passed, seg{seq: 7, flags: wire.TCPFin}},
 			{"FIN acknowledged", server, seg{ack: 8}, stream.Passed, seg{ack: 6}},
 			{"a reset", client, seg{seq: 6, flags: wire.TCPRst}, stream.Passed, seg{seq: 8, flags: wire.TCPRst}},
@@ -200,33 +46,41 @@ func TestSegments(t *testing.T) {
 		{"lines that grow and shrink by the same", []row{
 			{"the first", client, seg{text: "+a\n"}, stream.Passed, seg{text: "<+a>\n"}},
 			{"the second", client, seg{seq: 3, text: "-bc\nd\n"}, stream.Passed, seg{seq: 5, text: "-\nd\n"}},
-			{"the end has arrived", server, seg{ack: 0, sack: []int{7, 9}}, stream.Passed, seg{ack: 0, sack: []int{7, 9}}},
+			{"the end has arrived", server, seg{ack: 0, sack: []int{7, 9}},
+				stream.Passed, seg{ack: 0, sack: []int{7, 9}}},
 			{"all has arrived", server, seg{ack: 9}, stream.Passed, seg{ack: 9}},
-			{"an old acknowledgement says so too, though numbers are the same again", server, seg{ack: 2, sack: []int{7, 9}}, stream.Passed, seg{ack: 9, sack: []int{7, 9}}},
+			{"an old acknowledgement says so too, though numbers are the same again", server,
+				seg{ack: 2, sack: []int{7, 9}},
+				stream.Passed, seg{ack: 9, sack: []int{7, 9}}},
 		}},
 		{"a line in pieces", []row{
-			{"the first is kept back and acknowledged: 100<<3 less 2", client, seg{text: "+a", stamp: 0}, stream.Answered, seg{ack: 2, window: 99}},
+			{"the first is held back and acknowledged: 100<<3 less 2", client, seg{text: "+a", stamp: 0},
+				stream.Answered, seg{ack: 2, window: 99}},
 			{"again", client, seg{text: "+a"}, stream.Answered, seg{ack: 2, window: 99}},
 			{"the second, too", client, seg{seq: 2, text: "b"}, stream.Answered, seg{ack: 3, window: 99}},
 			{"an ACK comes from before the line", client, seg{seq: 3}, stream.Passed, seg{seq: 0}},
 			{"so does a keepalive", client, seg{seq: 2}, stream.Passed, seg{seq: 0}},
-			{"the receiver's ACK covers them, its window shrinks", server, seg{ack: 0, window: 50}, stream.Passed, seg{ack: 3, window: 49}},
+			{"the receiver's ACK covers them, its window shrinks", server, seg{ack: 0, window: 50},
+				stream.Passed, seg{ack: 3, window: 49}},
 			{"a gap is not judged", client, seg{seq: 4, text: "x"}, stream.DroppedGap, seg{}},
 			{"the last brings all", client, seg{seq: 3, text: "\nc"}, stream.Passed, seg{seq: 0, text: "<+ab>\nc"}},
 			{"again", client, seg{seq: 3, text: "\n"}, stream.Passed, seg{seq: 0, text: "<+ab>\n"}},
-			{"nothing arrived: what was kept back stays acknowledged", server, seg{ack: 0, window: 50}, stream.Passed, seg{ack: 3, window: 49}},
+			{"nothing arrived: what was held back stays acknowledged", server, seg{ack: 0, window: 50},
+				stream.Passed, seg{ack: 3, window: 49}},
 			{"all arrived", server, seg{ack: 7, window: 50}, stream.Passed, seg{ack: 5, window: 50}},
 		}},
-		{"the end of a segment kept back", []row{
+		{"the end of a segment held back", []row{
 			{"the segment is shortened", client, seg{text: "a\n+b"}, stream.Shortened, seg{text: "a\n"}},
 			{"its beginning acknowledged: all of it", server, seg{ack: 2}, stream.Passed, seg{ack: 4}},
 			{"a part of that", server, seg{ack: 1}, stream.Passed, seg{ack: 1}},
-			{"FIN ends the line", client, seg{seq: 4, flags: wire.TCPFin}, stream.Passed, seg{seq: 2, flags: wire.TCPFin, text: "<+b>"}},
-			{"FIN again brings it again", client, seg{seq: 4, flags: wire.TCPFin}, stream.Passed, seg{seq: 2, flags: wire.TCPFin, text: "<+b>"}},
+			{"FIN ends the line", client, seg{seq: 4, flags: wire.TCPFin},
+				stream.Passed, seg{seq: 2, flags: wire.TCPFin, text: "<+b>"}},
+			{"FIN again brings it again", client, seg{seq: 4, flags: wire.TCPFin},
+				stream.Passed, seg{seq: 2, flags: wire.TCPFin, text: "<+b>"}},
 			{"all acknowledged", server, seg{ack: 7}, stream.Passed, seg{ack: 5}},
 		}},
-		{"a part of what was kept back passes", []row{
-			{"two bytes are kept back", client, seg{text: "?="}, stream.Answered, seg{ack: 2, window: 99}},
+		{"a part of what was held back passes", []row{
+			{"two bytes are held back", client, seg{text: "?="}, stream.Answered, seg{ack: 2, window: 99}},
 			{"a third decides about the first", client, seg{seq: 2, text: "a"}, stream.Shortened, seg{text: "?"}},
 			{"again", client, seg{seq: 2, text: "a"}, stream.Shortened, seg{text: "?"}},
 			{"it has arrived", server, seg{ack: 1}, stream.Passed, seg{ack: 3}},
@@ -237,51 +91,67 @@ func TestSegments(t *testing.T) {
 			{"a client that has it", client, seg{ack: 3, window: 100}, stream.Passed, seg{ack: 11, window: 100}},
 			{"and sends", client, seg{ack: 3, text: "q"}, stream.Passed, seg{ack: 11, text: "q"}},
 		}},
-		{"a line that goes away", []row{
+		{"a line that is removed", []row{
 			{"alone: acknowledged", server, seg{text: "!abc\n"}, stream.Answered, seg{ack: 5, window: 100}},
 			{"with text", server, seg{seq: 5, text: "a\n"}, stream.Passed, seg{text: "a\n"}},
 			{"acknowledged", client, seg{ack: 2}, stream.Passed, seg{ack: 7}},
 		}},
 		{"SACK", []row{
-			{"five lines, the second and fourth grow", client, seg{text: "a\n+b\nc\n+d\ne\n"}, stream.Passed, seg{text: "a\n<+b>\nc\n<+d>\ne\n"}},
-			{"blocks at the edges of edits", server, seg{ack: 0, sack: []int{2, 7, 14, 16}}, stream.Passed, seg{ack: 0, sack: []int{2, 5, 10, 12}}},
-			{"a block that ends within an edit", server, seg{ack: 0, sack: []int{1, 4}}, stream.Passed, seg{ack: 0, sack: []int{1, 2}}},
-			{"a block that begins within an edit", server, seg{ack: 0, sack: []int{4, 8}}, stream.Passed, seg{ack: 0, sack: []int{5, 6}}},
-			{"a block within an edit, and one that is none", server, seg{ack: 0, sack: []int{3, 5, 7, 9}}, stream.Passed, seg{ack: 0, sack: []int{5, 7}}},
+			{"five lines, the second and fourth grow", client, seg{text: "a\n+b\nc\n+d\ne\n"},
+				stream.Passed, seg{text: "a\n<+b>\nc\n<+d>\ne\n"}},
+			{"blocks at the edges of edits", server, seg{ack: 0, sack: []int{2, 7, 14, 16}},
+				stream.Passed, seg{ack: 0, sack: []int{2, 5, 10, 12}}},
+			{"a block that ends within an edit", server, seg{ack: 0, sack: []int{1, 4}},
+				stream.Passed, seg{ack: 0, sack: []int{1, 2}}},
+			{"a block that begins within an edit", server, seg{ack: 0, sack: []int{4, 8}},
+				stream.Passed, seg{ack: 0, sack: []int{5, 6}}},
+			{"a block within an edit, and an ordinary one", server, seg{ack: 0, sack: []int{3, 5, 7, 9}},
+				stream.Passed, seg{ack: 0, sack: []int{5, 7}}},
 			{"only blocks within edits", server, seg{ack: 0, sack: []int{3, 5, 10, 13}}, stream.Passed, seg{ack: 0}},
-			{"D-SACK below the acknowledgement", server, seg{ack: 2, sack: []int{0, 1}}, stream.Passed, seg{ack: 2, sack: []int{0, 1}}},
+			{"D-SACK below the acknowledgement", server, seg{ack: 2, sack: []int{0, 1}},
+				stream.Passed, seg{ack: 2, sack: []int{0, 1}}},
 			{"D-SACK below what is forgotten", server, seg{ack: 9, sack: []int{0, 5}}, stream.Passed, seg{ack: 7}},
 			{"all", server, seg{ack: 16}, stream.Passed, seg{ack: 12}},
 		}},
 		{"urgent text", []row{
-			{"points behind the line that grows", client, seg{text: "+a\nb", flags: wire.TCPUrg, urgent: 4}, stream.Passed, seg{text: "<+a>\nb", flags: wire.TCPUrg, urgent: 6}},
-			{"points before it", client, seg{seq: 4, text: "x\n+a\n", flags: wire.TCPUrg, urgent: 1}, stream.Passed, seg{seq: 6, text: "x\n<+a>\n", flags: wire.TCPUrg, urgent: 1}},
+			{"points behind the line that grows", client, seg{text: "+a\nb", flags: wire.TCPUrg, urgent: 4},
+				stream.Passed, seg{text: "<+a>\nb", flags: wire.TCPUrg, urgent: 6}},
+			{"points before it", client, seg{seq: 4, text: "x\n+a\n", flags: wire.TCPUrg, urgent: 1},
+				stream.Passed, seg{seq: 6, text: "x\n<+a>\n", flags: wire.TCPUrg, urgent: 1}},
 		}},
-		{"what is refused", []row{
+		{"refused segments", []row{
 			{"a wrong checksum", client, seg{text: "a\n", wrong: true}, stream.DroppedChecksum, seg{}},
 			{"a gap", client, seg{seq: 1, text: "a"}, stream.DroppedGap, seg{}},
 			{"FIN beyond a gap", client, seg{seq: 1, flags: wire.TCPFin}, stream.DroppedGap, seg{}},
 			{"an ACK beyond a gap goes on", client, seg{seq: 1}, stream.Passed, seg{seq: 1}},
 			{"an acknowledgement of what was never sent goes on", server, seg{ack: 0}, stream.Passed, seg{ack: 0}},
-			{"kept back, but without ACK", client, seg{text: "+", noACK: true}, stream.DroppedKept, seg{}},
-			{"kept back, with timestamps, but the server has none", client, seg{text: "+", stamp: 5}, stream.DroppedKept, seg{}},
+			{"held back, but without ACK", client, seg{text: "+", noACK: true}, stream.DroppedKept, seg{}},
+			{"held back, with timestamps, but the server has none", client, seg{text: "+", stamp: 5},
+				stream.DroppedKept, seg{}},
 		}},
 		{"timestamps", []row{
 			{"of the server", server, seg{stamp: 77}, stream.Passed, seg{stamp: 77}},
-			{"in the ACK", client, seg{text: "+", stamp: 5, echo: 77}, stream.Answered, seg{ack: 1, stamp: 77, echo: 5}},
-			{"and untouched", client, seg{seq: 1, text: "\n", stamp: 6, echo: 77}, stream.Passed, seg{text: "<+>\n", stamp: 6, echo: 77}},
+			{"in the ACK", client, seg{text: "+", stamp: 5, echo: 77},
+				stream.Answered, seg{ack: 1, stamp: 77, echo: 5}},
+			{"and untouched", client, seg{seq: 1, text: "\n", stamp: 6, echo: 77},
+				stream.Passed, seg{text: "<+>\n", stamp: 6, echo: 77}},
 		}},
 		{"room", []row{
 			{"none: nothing of it can go", client, seg{text: "+\n", room: 16}, stream.Shortened, seg{text: "<+"}},
 			{"the rest when it comes again", server, seg{ack: 2}, stream.Passed, seg{}},
 			{"here it is", client, seg{text: "+\n", room: 16}, stream.Passed, seg{seq: 2, text: ">\n"}},
-			{"text behind it finds no room either", client, seg{seq: 2, text: "+\nb\n", room: 17}, stream.Shortened, seg{seq: 4, text: "<+>\n"}},
-			{"FIN neither", client, seg{seq: 6, text: "+\n", flags: wire.TCPFin, room: 17}, stream.Shortened, seg{seq: 10, text: "<+>"}},
+			{"text behind it finds no room either", client, seg{seq: 2, text: "+\nb\n", room: 17},
+				stream.Shortened, seg{seq: 4, text: "<+>\n"}},
+			{"FIN neither", client, seg{seq: 6, text: "+\n", flags: wire.TCPFin, room: 17},
+				stream.Shortened, seg{seq: 10, text: "<+>"}},
 		}},
-		{"half-made checksums and super-frames", []row{
-			{"half made", client, seg{text: "+a\n", partial: true}, stream.Passed, seg{text: "<+a>\n", partial: true}},
-			{"a super-frame", client, seg{seq: 3, text: "a\n+b\ncd\n", gso: 3}, stream.Passed, seg{seq: 5, text: "a\n<+b>\ncd\n", gso: 3, partial: true}},
-			{"one that is none any more", client, seg{seq: 11, text: "-bcdef\n", gso: 3}, stream.Passed, seg{seq: 15, text: "-\n", partial: true}},
+		{"partial checksums and GSO frames", []row{
+			{"a partial checksum", client, seg{text: "+a\n", partial: true},
+				stream.Passed, seg{text: "<+a>\n", partial: true}},
+			{"a GSO frame", client, seg{seq: 3, text: "a\n+b\ncd\n", gso: 3},
+				stream.Passed, seg{seq: 5, text: "a\n<+b>\ncd\n", gso: 3, partial: true}},
+			{"a GSO frame that shrinks to one segment", client, seg{seq: 11, text: "-bcdef\n", gso: 3},
+				stream.Passed, seg{seq: 15, text: "-\n", partial: true}},
 		}},
 	} {
 		t.Run(story.name, func(t *testing.T) {
@@ -312,7 +182,8 @@ func TestMSS(t *testing.T) {
 		t.Errorf("535 bytes that become 537: outcome %v, %d bytes; want 536, shortened", outcome, len(got.text))
 	}
 	long := strings.Repeat("a", 600) + "\n+b\n"
-	if got, outcome = x.send(client, seg{seq: len(short), text: long}); outcome != stream.Shortened || len(got.text) != len(long) {
+	if got, outcome = x.send(client, seg{seq: len(short), text: long}); outcome != stream.Shortened ||
+		len(got.text) != len(long) {
 		t.Errorf("%d bytes become %d, outcome %v; want no more", len(long), len(got.text), outcome)
 	}
 	tail := seg{seq: len(short) + 601, text: "+b\n"}
@@ -346,7 +217,8 @@ func TestFull(t *testing.T) {
 func TestGoesAway(t *testing.T) {
 	x := begin(t)
 	for i := range 50 {
-		if got, outcome := x.send(client, seg{seq: 2 * i, text: "!\n"}); outcome != stream.Answered || got.ack != 2*i+2 {
+		if got, outcome := x.send(client, seg{seq: 2 * i, text: "!\n"}); outcome != stream.Answered ||
+			got.ack != 2*i+2 {
 			t.Fatalf("line %d: outcome %v, %v", i, outcome, got)
 		}
 	}
@@ -383,7 +255,8 @@ func TestSYN(t *testing.T) {
 	}
 	withText := syn
 	withText.text = "+a\n"
-	if got, outcome := x.send(client, withText); outcome != stream.Shortened || got.text != "" || got.flags != wire.TCPSyn {
+	if got, outcome := x.send(client, withText); outcome != stream.Shortened || got.text != "" ||
+		got.flags != wire.TCPSyn {
 		t.Errorf("SYN with text: outcome %v, %v", outcome, got)
 	}
 	if restarts(client, syn) || !restarts(client, other) || restarts(server, other) {
@@ -448,7 +321,7 @@ func TestLeave(t *testing.T) {
 	x.rw = fixed{stream.Judgement{Do: stream.Leave}}
 	x.pass(server, seg{text: "-b\n"}, "-b\n")
 	if _, outcome := x.send(client, seg{seq: 4, text: "d"}); outcome != stream.DroppedGap {
-		t.Errorf("beyond a gap, text kept back: outcome %v, want DroppedGap", outcome)
+		t.Errorf("beyond a gap, text held back: outcome %v, want DroppedGap", outcome)
 	}
 	x.pass(client, seg{seq: 2, text: "c"}, "+ac")
 	x.pass(client, seg{seq: 4, text: "d"}, "d")
@@ -469,7 +342,8 @@ func TestSize(t *testing.T) {
 			}
 		case reflect.Array:
 			walk(typ.Elem())
-		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.String, reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.String,
+			reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
 			t.Errorf("%v holds a pointer", typ)
 		}
 	}

@@ -24,10 +24,10 @@ var steps = []struct {
 	{"acknowledged", server, seg{seq: 10, ack: 5}},
 	{"long gone", client, seg{ack: 10, text: "+a\n"}},
 	{"gap", client, seg{seq: 5, ack: 10, text: "x"}},
-	{"kept back", client, seg{seq: 3, ack: 10, text: "a\n+b"}},
-	{"all of it kept back", client, seg{seq: 7, ack: 10, text: "c"}},
+	{"held back", client, seg{seq: 3, ack: 10, text: "a\n+b"}},
+	{"all of it held back", client, seg{seq: 7, ack: 10, text: "c"}},
 	{"completed", client, seg{seq: 8, ack: 10, text: "\nb\n"}},
-	{"super-frame", client, seg{seq: 11, ack: 10, text: strings.Repeat("-xy\n", 3), gso: 5}},
+	{"GSO frame", client, seg{seq: 11, ack: 10, text: strings.Repeat("-xy\n", 3), gso: 5}},
 	{"FIN", client, seg{seq: 23, ack: 10, flags: wire.TCPFin}},
 	{"reset", server, seg{seq: 10, flags: wire.TCPRst}},
 }
@@ -80,7 +80,8 @@ func BenchmarkProcess(b *testing.B) {
 func FuzzProcess(f *testing.F) {
 	for _, s := range steps {
 		frame := s.in.frame(s.dir)
-		f.Add(frame.Bytes(), uint8(s.dir.Index()), uint8(96), frame.Offload.Flags, frame.Offload.GSOType, frame.Offload.GSOSize)
+		f.Add(frame.Bytes(), uint8(s.dir.Index()), uint8(96), frame.Offload.Flags, frame.Offload.GSOType,
+			frame.Offload.GSOSize)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, how, room, flags, gsoType uint8, gsoSize uint16) {
 		if len(b) > 0xffff {

@@ -95,7 +95,8 @@ func changed(text []byte) (b []byte) {
 		}
 		if len(line) > 0 && line[0] == '*' {
 			b = append(append(b, '*'), line...)
-		} else if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit && line[len(line)-1] != '\n' {
+		} else if len(line) == 0 || len(line) > stream.MaxUnit || len(line) == stream.MaxUnit &&
+			line[len(line)-1] != '\n' {
 			b = append(b, line...)
 		} else if new, ok := change(nil, line); ok {
 			b = append(b, new...)
@@ -153,12 +154,13 @@ func run(t *testing.T, seed, i uint64) {
 	var rw lines
 	late := rng.IntN(3) == 0 // the connection is followed from its first text
 	unseen := late
-	w := streamtest.New(t, rng, rng.IntN(2) == 0, func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
-		if unseen {
-			return stream.Passed
-		}
-		return c.Process(dir, f, p, &rw)
-	})
+	w := streamtest.New(t, rng, rng.IntN(2) == 0,
+		func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
+			if unseen {
+				return stream.Passed
+			}
+			return c.Process(dir, f, p, &rw)
+		})
 	w.Lossless = rng.IntN(4) == 0
 	for _, e := range w.Ends {
 		e.Finish = rng.IntN(2) == 0
@@ -183,7 +185,8 @@ func run(t *testing.T, seed, i uint64) {
 			t.Errorf("FIN sent %v, received %v", e.Finish, w.Ends[1-i].Ended)
 		}
 	}
-	if n := w.Outcomes[stream.DroppedChecksum] + w.Outcomes[stream.DroppedFragment] + w.Outcomes[stream.DroppedRefused]; n > 0 {
+	if n := w.Outcomes[stream.DroppedChecksum] + w.Outcomes[stream.DroppedFragment] +
+		w.Outcomes[stream.DroppedRefused]; n > 0 {
 		t.Errorf("outcomes %v", w.Outcomes)
 	}
 }

@@ -104,7 +104,8 @@ func (e *End) synOptions() []byte {
 }
 
 // frame builds a segment.
-func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16, partial bool, room, back int) wire.Frame {
+func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16, partial bool, room,
+	back int) wire.Frame {
 	p := wiretest.Packet{
 		Src: e.Addr, Dst: e.To, TCPFlags: flags, Seq: seq, DF: true,
 		TCPOptions: options, Payload: payload, GSOSize: gso, PartialChecksum: partial,
@@ -130,7 +131,8 @@ func (e *End) Segment(from, to int, s Shape) wire.Frame {
 		flags |= wire.TCPFin
 	}
 	e.nxt = max(e.nxt, to)
-	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Headroom, s.Tailroom)
+	return e.frame(flags, e.ISN+1+uint32(from), e.options(), e.Out[min(from, end):end], s.GSO, s.Partial, s.Headroom,
+		s.Tailroom)
 }
 
 // Ack returns a segment without text.
@@ -247,5 +249,6 @@ func (e *End) receiveText(at int, text []byte, fin bool) {
 }
 
 func (e *End) String() string {
-	return fmt.Sprintf("%s: sent %d of %d, %d acknowledged; received %d, ended %v", e.Addr, e.nxt, len(e.Out), e.una, len(e.In), e.Ended)
+	return fmt.Sprintf("%s: sent %d of %d, %d acknowledged; received %d, ended %v", e.Addr, e.nxt, len(e.Out), e.una,
+		len(e.In), e.Ended)
 }

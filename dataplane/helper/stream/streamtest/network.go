@@ -59,7 +59,8 @@ func (w *Network) Connect() {
 	syn := c.frame(wire.TCPSyn, c.ISN, c.synOptions(), nil, 0, false, wire.Headroom, 0)
 	w.forward(conntrack.DirIn, syn)
 	s.peerTSval = c.tsval
-	w.forward(conntrack.DirOut, s.frame(wire.TCPSyn|wire.TCPAck, s.ISN, s.synOptions(), nil, 0, false, wire.Headroom, 0))
+	w.forward(conntrack.DirOut, s.frame(wire.TCPSyn|wire.TCPAck, s.ISN, s.synOptions(), nil, 0, false, wire.Headroom,
+		0))
 	c.peerTSval = s.tsval
 	w.fromDirector = [2][]wire.Frame{}
 	w.forward(conntrack.DirIn, c.Ack(defaultShape))

@@ -1,0 +1,180 @@
+package director
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/google/gopacket/layers"
+
+	"uvs/conntrack"
+	"uvs/dataplane/helper"
+	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
+	"uvs/sched"
+)
+
+// addFTP adds a round-robin FTP service at a VIP, port 21. Servers are written as
+// address and port.
+func (w *world) addFTP(vip string, servers ...string) *Service {
+	w.t.Helper()
+	if w.table.Sessions == nil {
+		sessions, err := helper.NewSessions(1)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { sessions.Close() })
+		w.table.Sessions = sessions
+	}
+	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
+	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}
+	var list []sched.Server
+	for _, s := range servers {
+		end := netip.MustParseAddrPort(s)
+		id := uint32(len(w.table.Servers))
+		a := wire.AddrFrom(end.Addr())
+		w.table.Servers = append(w.table.Servers, Server{
+			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true,
+			Weight:  1,
+			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: config,
+		})
+		counts := w.conns.Counts(id)
+		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active,
+			Inactive: &counts.Inactive})
+		svc.Servers = append(svc.Servers, id)
+	}
+	picker, err := sched.New("rr", 0, list, sched.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
+	for _, p := range config.Ports {
+		end := *svc
+		end.Port = p.Port
+		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto()}] = &end
+	}
+	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
+}
+
+// controlConn is a control connection, with the sequence numbers that each end sends
+// and those at which text has arrived.
+type controlConn struct {
+	*world
+	client, vip, server string // endpoints
+	seq                 [2]uint32
+	arrived             [2]uint32
+}
+
+// login opens a control connection.
+func (w *world) login(client, vip string) *controlConn {
+	w.t.Helper()
+	c := &controlConn{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
+	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
+	if v := w.process(&f); v != ForwardedMasq {
+		w.t.Fatalf("SYN of %s: %s", client, v)
+	}
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	c.server = netip.AddrPortFrom(p.Dst.Netip(), p.DstPort).String()
+	c.seq[0]++
+	f = in(1, wiretest.Packet{Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1],
+		Ack: c.seq[0]})
+	w.process(&f)
+	c.seq[1]++
+	c.arrived = [2]uint32{c.seq[0], c.seq[1]}
+	c.exchange(0, "")
+	return c
+}
+
+// exchange sends a segment from the client (0) or the server (1) and returns the text
+// that arrives. It acknowledges what its sender has received.
+func (c *controlConn) exchange(from int, text string) string {
+	c.t.Helper()
+	got, v := c.transmit(from, text)
+	if want := [2]Verdict{ForwardedMasq, ReturnedMasq}[from]; v != want {
+		c.t.Fatalf("%q: %s, want %s", text, v, want)
+	}
+	c.seq[from] += uint32(len(text))
+	return got
+}
+
+func (c *controlConn) transmit(from int, text string) (string, Verdict) {
+	c.t.Helper()
+	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0],
+		Ack: c.arrived[1], Payload: []byte(text)}
+	if from == 1 {
+		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
+	}
+	f := in(uint16(from), p)
+	v := c.process(&f)
+	if f.Out == wire.NoPort {
+		return "", v
+	}
+	wiretest.Check(c.t, f)
+	t, _ := wiretest.Decode(c.t, f).Layer(layers.LayerTypeTCP).(*layers.TCP)
+	if v == ForwardedMasq || v == ReturnedMasq {
+		if t.Seq != c.arrived[from] {
+			c.t.Errorf("%q arrives at %d, want %d", text, t.Seq, c.arrived[from])
+		}
+		c.arrived[from] = t.Seq + uint32(len(t.Payload))
+	}
+	return string(t.Payload), v
+}
+
+// announcePassive lets the server announce a port, and returns what the client is told.
+func (c *controlConn) announcePassive(port int) string {
+	c.t.Helper()
+	c.exchange(0, "PASV\r\n")
+	rip := netip.MustParseAddrPort(c.server).Addr()
+	text := c.exchange(1, fmt.Sprintf("227 Entering Passive Mode (%s,%d,%d)\r\n",
+		strings.ReplaceAll(rip.String(), ".", ","), port>>8, port&255))
+	var a, b, d, e, hi, lo int
+	const format = "227 Entering Passive Mode (%d,%d,%d,%d,%d,%d)"
+	if _, err := fmt.Sscanf(text, format, &a, &b, &d, &e, &hi, &lo); err != nil {
+		c.t.Fatalf("%q: %v", text, err)
+	}
+	return fmt.Sprintf("%d.%d.%d.%d:%d", a, b, d, e, hi<<8|lo)
+}
+
+// forwarded returns the endpoints with which a segment that came in by a port leaves,
+// or its verdict.
+func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
+	w.t.Helper()
+	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
+	v := w.process(&f)
+	if v != ForwardedMasq && v != ReturnedMasq {
+		return v.String()
+	}
+	wiretest.Check(w.t, f)
+	var p wire.Packet
+	wire.Parse(&f, &p)
+	return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort),
+		netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+}
+
+// connsAt lists the conns to a VIP's port, as client>VIP>server state.
+func (w *world) connsAt(vport uint16) (list []string) {
+	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
+		if s.VPort == vport && !s.Template {
+			list = append(list, fmt.Sprintf("%s>%s>%s %s", netip.AddrPortFrom(s.Client.Netip(), s.ClientPort),
+				netip.AddrPortFrom(s.VIP.Netip(), s.VPort), netip.AddrPortFrom(s.Server.Netip(), s.SPort), s.State))
+		}
+		return true
+	})
+	return list
+}
+
+// finishUpkeep processes empty batches until everything that is due has ended.
+func (w *world) finishUpkeep() {
+	for w.dir.Process(w.now, w.table, nil, nil) {
+	}
+}
+
+func (w *world) equal(got, want string) {
+	w.t.Helper()
+	if got != want {
+		w.t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+const ackFlag = wire.TCPAck
