@@ -39,9 +39,9 @@ func ErrorToServer(f *wire.Frame, p, in *wire.Packet, addr wire.Addr, port uint1
 	if addr.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
 		return
 	}
-	before := body(f, p)
-	applyQuoted(setSrc(f, in, addr, port), f, in)
-	fixBody(f, p, before)
+	before := bodySum(f, p)
+	updateQuotedChecksum(setSrc(f, in, addr, port), f, in)
+	updateErrorChecksum(f, p, before)
 	setDst(f, p, addr, 0).Apply(f, p)
 }
 
@@ -52,31 +52,31 @@ func ErrorFromServer(f *wire.Frame, p, in *wire.Packet, vip wire.Addr, vport uin
 	if vip.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
 		return
 	}
-	before := body(f, p)
-	applyQuoted(setDst(f, in, vip, vport), f, in)
-	fixBody(f, p, before)
+	before := bodySum(f, p)
+	updateQuotedChecksum(setDst(f, in, vip, vport), f, in)
+	updateErrorChecksum(f, p, before)
 	setSrc(f, p, vip, 0).Apply(f, p)
 }
 
-// body is the folded sum of what follows the header of an ICMP error.
-func body(f *wire.Frame, p *wire.Packet) uint16 {
+// bodySum is the folded sum of what follows the header of an ICMP error.
+func bodySum(f *wire.Frame, p *wire.Packet) uint16 {
 	return wire.Fold(wire.Sum(f.From(p.L4)[wire.ICMPLen:], 0))
 }
 
-// fixBody updates the checksum of an ICMP error whose body has changed. A partial
+// updateErrorChecksum updates the checksum of an ICMP error whose body has changed. A partial
 // checksum stays: the device will finish it over the new body.
-func fixBody(f *wire.Frame, p *wire.Packet, before uint16) {
+func updateErrorChecksum(f *wire.Frame, p *wire.Packet, before uint16) {
 	if f.ChecksumPartialOf(p) {
 		return
 	}
 	m := wire.ICMP(f.From(p.L4))
-	m.SetChecksum(wire.Update16(m.Checksum(), before, body(f, p)))
+	m.SetChecksum(wire.Update16(m.Checksum(), before, bodySum(f, p)))
 }
 
-// applyQuoted updates the transport checksum of a quoted packet. A packet that is cut
+// updateQuotedChecksum updates the transport checksum of a quoted packet. A packet that is cut
 // off is like a first fragment: without all bytes that its checksum covers, it can
 // be updated but not computed.
-func applyQuoted(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
+func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
 	q := *in
 	if isCutOff(f, in) {
 		q.Fragment = wire.FragmentFirst
@@ -97,24 +97,24 @@ func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
 		return 0, false
 	}
 	b := f.From(in.L4)
-	if len(b) < quotedTCP {
+	if len(b) < tcpSeqEnd {
 		return 0, false
 	}
-	return binary.BigEndian.Uint32(b[quotedSeq:]), true
+	return binary.BigEndian.Uint32(b[tcpSeq:]), true
 }
 
 // SetQuotedSeq changes that number, and updates the checksums of the error p and, if
 // it is there, of the quoted segment.
 func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
-	before, old := body(f, p), binary.BigEndian.Uint32(f.From(in.L4)[quotedSeq:])
-	binary.BigEndian.PutUint32(f.From(in.L4)[quotedSeq:], seq)
+	before, old := bodySum(f, p), binary.BigEndian.Uint32(f.From(in.L4)[tcpSeq:])
+	binary.BigEndian.PutUint32(f.From(in.L4)[tcpSeq:], seq)
 	// A checksum sums words, whether they are ports or half a sequence number.
-	applyQuoted(wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
-	fixBody(f, p, before)
+	updateQuotedChecksum(wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
+	updateErrorChecksum(f, p, before)
 }
 
 // Offset and end of the sequence number in a TCP header, RFC 9293 section 3.1.
 const (
-	quotedSeq = 4
-	quotedTCP = 8
+	tcpSeq    = 4
+	tcpSeqEnd = 8
 )

@@ -15,10 +15,10 @@ const (
 	optionMSSLen = 4
 )
 
-// ClampMSS lowers the MSS option of TCP segment p, a SYN, to most, and updates the
+// ClampMSS lowers the MSS option of TCP segment p, a SYN, to mss, and updates the
 // checksum. A SYN without the option stays as it is: its sender must not be sent more
 // than 536 bytes (IPv6: 1220; RFC 9293 section 3.7.1).
-func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
+func ClampMSS(f *wire.Frame, p *wire.Packet, mss uint16) {
 	t := wire.TCP(f.From(p.L4))
 	header := t[:min(t.HeaderLen(), len(t))]
 	for at := wire.TCPLen; at < len(header); {
@@ -33,7 +33,7 @@ func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
 			length = int(header[at+1])
 		}
 		if kind == optionMSS && length == optionMSSLen {
-			lowerMSS(f, p, t, at+2, most)
+			lowerMSS(f, p, t, at+2, mss)
 		}
 		at += length
 	}
@@ -41,17 +41,17 @@ func ClampMSS(f *wire.Frame, p *wire.Packet, most uint16) {
 
 // lowerMSS lowers the value at an offset of the segment. A partial checksum does not
 // cover it yet.
-func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, most uint16) {
+func lowerMSS(f *wire.Frame, p *wire.Packet, t wire.TCP, at int, mss uint16) {
 	old := binary.BigEndian.Uint16(t[at:])
-	if old <= most {
+	if old <= mss {
 		return
 	}
-	binary.BigEndian.PutUint16(t[at:], most)
+	binary.BigEndian.PutUint16(t[at:], mss)
 	if f.ChecksumPartialOf(p) {
 		return
 	}
 	if at%2 != 0 { // it straddles two words of the checksum, which see its bytes swapped (RFC 1071 section 2)
-		old, most = bits.ReverseBytes16(old), bits.ReverseBytes16(most)
+		old, mss = bits.ReverseBytes16(old), bits.ReverseBytes16(mss)
 	}
-	t.SetChecksum(wire.Update16(t.Checksum(), old, most))
+	t.SetChecksum(wire.Update16(t.Checksum(), old, mss))
 }

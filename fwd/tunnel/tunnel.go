@@ -54,7 +54,7 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		Src: t.Src, Dst: t.Dst,
 		Proto: e.Proto(inner),
 		TTL:   fwd.TTL(f, p),
-		Class: outerClass(class(f.From(p.L3))),
+		Class: outerClass(trafficClass(f.From(p.L3))),
 		DF:    !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
 	}
 	if !ip.DF {
@@ -105,9 +105,9 @@ func innerProto(ipv6 bool) uint8 {
 	return wire.ProtoIPIP
 }
 
-// class is the TOS or traffic class of an IP packet: DSCP in the upper six bits,
+// trafficClass is the TOS or traffic class of an IP packet: DSCP in the upper six bits,
 // ECN below.
-func class(ip []byte) uint8 {
+func trafficClass(ip []byte) uint8 {
 	if ip[0]>>4 == 6 {
 		return wire.IPv6(ip).TrafficClass()
 	}
@@ -122,6 +122,7 @@ const (
 	ecnCE     = 3
 )
 
+// outerClass is the traffic class of the outer header; see Encap.
 func outerClass(inner uint8) uint8 {
 	if inner&ecnMask == ecnCE {
 		return inner&^ecnMask | ecnECT0
@@ -129,18 +130,18 @@ func outerClass(inner uint8) uint8 {
 	return inner
 }
 
-// datagramID is an IPv4 id for the packet: not a count, which workers would
-// have to share, but a hash of its headers. They differ from packet to packet
-// of one flow at least by id, sequence number or checksum; two packets that the
-// network has to reassemble at once agree in it as rarely as in a random one.
+// datagramID is an IPv4 id for the packet: a hash of its headers, because workers
+// would have to share a counter. The headers of two packets of a flow differ at least
+// in id, sequence number or checksum. Two packets that a receiver reassembles at the
+// same time have the same hash as rarely as the same random number.
 func datagramID(inner []byte) uint16 {
 	const headers = 64 // of IPv4 and TCP with timestamps 52, of IPv6 and UDP 48
 	return uint16(xxhash.Sum64(inner[:min(len(inner), headers)]))
 }
 
 // flowPort is the UDP source port of a flow's packets in UDP, from the kernel's
-// default ip_local_port_range, so that routers spread flows over their paths.
-// All fragments of a datagram have the same.
+// default ip_local_port_range, so that routers spread flows over their paths. It is the
+// same for all fragments of a datagram.
 func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
 	const first, last = 32768, 60999
 	ip := f.From(p.L3)
@@ -158,10 +159,10 @@ func flowPort(f *wire.Frame, p *wire.Packet) uint16 {
 // CombineECN carries the mark "congestion experienced" from the traffic class of
 // an outer header to the inner packet of a tunnel, as its receiver must (RFC 6040
 // section 4.2). False if the inner packet's sender does not know ECN: drop it.
-func CombineECN(inner []byte, outerClass uint8) bool {
-	c := class(inner)
+func CombineECN(inner []byte, outer uint8) bool {
+	c := trafficClass(inner)
 	switch {
-	case outerClass&ecnMask != ecnCE:
+	case outer&ecnMask != ecnCE:
 		return true
 	case c&ecnMask == ecnNotECT:
 		return false
