@@ -74,13 +74,9 @@ func flushMain(args []string) int {
 	case *all == (f != api.ConnFilter{}):
 		return misused(fs, fmt.Errorf("select connections by --service, --server, --client or --state, or give --all"))
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	n, err := c.Flush(f)
-	if err != nil {
-		return failed(err)
+	n, ok := query(func(c *api.Client) (int, error) { return c.Flush(f) })
+	if !ok {
+		return 1
 	}
 	fmt.Printf("%d connections ended\n", n)
 	return 0

@@ -31,13 +31,9 @@ func explainMain(args []string) int {
 	if err != nil {
 		return misused(fs, err)
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	e, err := c.Explain(q)
-	if err != nil {
-		return failed(err)
+	e, ok := query(func(c *api.Client) (api.Explanation, error) { return c.Explain(q) })
+	if !ok {
+		return 1
 	}
 	if *asJSON {
 		return printJSON(e)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"uvs/ctl/api"
 	"uvs/ctl/routes"
 )
 
@@ -63,6 +64,16 @@ func result(err error) int {
 		return failed(err)
 	}
 	return 0
+}
+
+// query calls f with a client of the director, and prints the error if there is
+// one. ok is false then.
+func query[T any](f func(*api.Client) (T, error)) (v T, ok bool) {
+	c, err := api.Dial(api.SocketPath())
+	if err == nil {
+		v, err = f(c)
+	}
+	return v, result(err) == 0
 }
 
 // printJSON prints a value as indented JSON and returns the exit status.

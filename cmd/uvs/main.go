@@ -119,13 +119,9 @@ func statsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	list, err := c.Counters()
-	if err != nil {
-		return failed(err)
+	list, ok := query((*api.Client).Counters)
+	if !ok {
+		return 1
 	}
 	for _, v := range list {
 		if v.Value != 0 || *all {

@@ -92,10 +92,10 @@ func markDelete(args []string) int {
 	}
 	rules := []config.MarkRule{*rule}
 	if *all || *number != 0 {
-		list, code := markRules()
+		list, ok := query((*api.Client).Marks)
 		switch {
-		case code != 0:
-			return code
+		case !ok:
+			return 1
 		case *all && len(list) == 0:
 			return 0
 		case *number < 0 || *number > len(list):
@@ -114,11 +114,14 @@ func markList(args []string) int {
 	if code, ok := parse(newFlags("mark list"), args); !ok {
 		return code
 	}
-	list, code := markRules()
+	list, ok := query((*api.Client).Marks)
+	if !ok {
+		return 1
+	}
 	for _, r := range list {
 		fmt.Println(r)
 	}
-	return code
+	return 0
 }
 
 // markImport imports iptables rules from standard input.
@@ -134,18 +137,6 @@ func markImport(args []string) int {
 		return failed(errors.New("nothing imported: there is no rule in the input"))
 	}
 	return applyOp(config.Op{Verb: config.AddMarks, Marks: rules})
-}
-
-func markRules() ([]config.MarkRule, int) {
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return nil, failed(err)
-	}
-	list, err := c.Marks()
-	if err != nil {
-		return nil, failed(err)
-	}
-	return list, 0
 }
 
 func applyOp(op config.Op) int {

@@ -16,13 +16,9 @@ func pathsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
-	}
-	list, err := c.Services()
-	if err != nil {
-		return failed(err)
+	list, ok := query((*api.Client).Services)
+	if !ok {
+		return 1
 	}
 	paths := serverPaths(list)
 	if *asJSON {

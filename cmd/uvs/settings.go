@@ -74,18 +74,14 @@ func getMain(args []string) int {
 		}
 		of = &key
 	}
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return failed(err)
+	list, ok := query(func(c *api.Client) ([]config.Setting, error) { return c.Settings(of) })
+	if !ok {
+		return 1
 	}
-	list, err := c.Settings(of)
-	if err != nil {
-		return failed(err)
-	}
-	return printTunables(list, names)
+	return printSettings(list, names)
 }
 
-func printTunables(list []config.Setting, names []string) int {
+func printSettings(list []config.Setting, names []string) int {
 	for _, name := range names {
 		if !slices.ContainsFunc(list, func(k config.Setting) bool { return k.Name == name }) {
 			return failed(fmt.Errorf("there is no setting %q; `uvs get` lists them", name))
