@@ -15,7 +15,7 @@ import (
 
 // Two frames of one new flow in one batch make one conn.
 func TestOneConnForABatch(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.4:5000", "10.9.0.1:80"))}
 	w.dir.Process(w.now, w.table, frames, w.verdicts[:3])
 	want := []string{"10.2.0.11", "10.2.0.11", "10.2.0.12"}
@@ -41,9 +41,9 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 		case 1:
 			p.Proto = wire.ProtoUDP
 		case 2:
-			p = message(client, "10.9.0.1:80", fmt.Sprint(rng.IntN(9)))
+			p = sipMessage(client, "10.9.0.1:80", fmt.Sprint(rng.IntN(9)))
 		case 3:
-			p, port = message("10.2.0.11:8080", "192.0.2.9:6000", fmt.Sprint(rng.IntN(9))), 1
+			p, port = sipMessage("10.2.0.11:8080", "192.0.2.9:6000", fmt.Sprint(rng.IntN(9))), 1
 		}
 		frames[i] = in(port, p)
 		if rng.IntN(4) == 0 { // spoil it
@@ -58,7 +58,7 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 // frame one verdict.
 func TestReplay(t *testing.T) {
 	run := func() (out []byte, counts [NumVerdict]int) {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		rng := rand.New(rand.NewPCG(7, 7))
 		for range 200 {
 			frames := traffic(rng, MaxBatch)
@@ -96,44 +96,44 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 	}
 	for _, e := range encapsulations {
 		for _, over6 := range []bool{false, true} {
-			batchDoesNotAllocate(t, tunnelWorld(t, e.tunnel, over6), conntrack.MethodTunnel, e.name, traffic(rand.New(rand.NewPCG(1, 1)), MaxBatch))
+			batchDoesNotAllocate(t, tunnelTestbed(t, e.tunnel, over6), conntrack.MethodTunnel, e.name, traffic(rand.New(rand.NewPCG(1, 1)), MaxBatch))
 		}
 	}
 }
 
 // serviceOptions are what services can have beyond scheduler and servers.
-var serviceOptions = map[string]func(*world, *Service){
-	"plain":   func(*world, *Service) {},
-	"persist": func(_ *world, s *Service) { s.Persist, s.Mask = 300*conntrack.Second, everyBit },
-	"sorry":   func(w *world, s *Service) { s.Picker = none{}; w.sorry(s, "10.2.0.13") },
-	"limits": func(_ *world, s *Service) {
+var serviceOptions = map[string]func(*testbed, *Service){
+	"plain":   func(*testbed, *Service) {},
+	"persist": func(_ *testbed, s *Service) { s.Persist, s.Mask = 300*conntrack.Second, everyBit },
+	"sorry":   func(w *testbed, s *Service) { s.Picker = pickNone{}; w.sorry(s, "10.2.0.13") },
+	"limits": func(_ *testbed, s *Service) {
 		s.Limit = &Limit{Rate: 100, Conns: 3, Policers: NewPolicers()}
 	},
-	"calls": func(w *world, s *Service) {
+	"calls": func(w *testbed, s *Service) {
 		s.Persist, s.Mask, s.SIPCalls = 300*conntrack.Second, everyBit, new(sip.Calls)
 		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
 			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
 	},
-	"mss": func(w *world, _ *Service) {
+	"mss": func(w *testbed, _ *Service) {
 		for i := range w.table.Servers {
 			w.table.Servers[i].MSS = AutoMSS
 		}
 	},
-	"one packet": func(w *world, s *Service) {
+	"one packet": func(w *testbed, s *Service) {
 		s.OnePacket = true
 		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}
 	},
 }
 
-func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, options func(*world, *Service)) {
+func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, options func(*testbed, *Service)) {
 	t.Helper()
-	w := newWorld(t, method)
+	w := newTestbed(t, method)
 	for _, svc := range w.table.Services {
 		options(w, svc)
 	}
 	rng := rand.New(rand.NewPCG(1, uint64(method)))
 	var odd []wire.Frame
-	for _, r := range oddRows() {
+	for _, r := range unusualFrames() {
 		odd = append(odd, r.frame)
 	}
 	for batch := range slices.Chunk(odd, MaxBatch) {
@@ -141,7 +141,7 @@ func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, 
 	}
 	original := traffic(rng, MaxBatch-14)
 	for i, order := range []string{"in order", "reversed"} {
-		pieces := cut(uint16(i), 1, 1400, large(wire.ProtoUDP, [...]string{"10.1.0.2:5000", "10.2.0.11:8080"}[i], [...]string{"10.9.0.1:80", "10.1.0.2:5000"}[i]))
+		pieces := fragmentsOf(uint16(i), 1, 1400, large(wire.ProtoUDP, [...]string{"10.1.0.2:5000", "10.2.0.11:8080"}[i], [...]string{"10.9.0.1:80", "10.1.0.2:5000"}[i]))
 		orders[order](pieces)
 		original = append(original, pieces...)
 	}
@@ -150,7 +150,7 @@ func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, 
 	batchDoesNotAllocate(t, w, method, name, original)
 }
 
-func batchDoesNotAllocate(t *testing.T, w *world, method conntrack.Method, name string, original []wire.Frame) {
+func batchDoesNotAllocate(t *testing.T, w *testbed, method conntrack.Method, name string, original []wire.Frame) {
 	t.Helper()
 	frames := make([]wire.Frame, len(original))
 	saved := make([][]byte, len(original))
@@ -179,7 +179,7 @@ func FuzzProcess(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, flags uint8, gso uint16) {
 		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-			w := vlanWorld(t, method)
+			w := vlanTestbed(t, method)
 			w.table.Settings.KeepTags = flags&4 != 0
 			for port := range uint16(2) {
 				fr := wiretest.Frame(bytes.Clone(b))

@@ -22,35 +22,35 @@ func BenchmarkProcess(b *testing.B) {
 	for _, bench := range []struct {
 		name   string
 		method conntrack.Method
-		frame  func(w *world, i int) wire.Frame // the i-th, of a flow that is known if this makes it so
+		frame  func(w *testbed, i int) wire.Frame // the i-th, of a flow that is known if this makes it so
 		want   Verdict
 	}{
-		{"copy", conntrack.MethodMasq, func(*world, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) }, NotOurs},
-		{"other", conntrack.MethodMasq, func(_ *world, i int) wire.Frame {
+		{"copy", conntrack.MethodMasq, func(*testbed, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) }, NotOurs},
+		{"other", conntrack.MethodMasq, func(_ *testbed, i int) wire.Frame {
 			return in(0, wiretest.Packet{Src: client(i), Dst: "10.1.0.1:22"})
 		}, NotOurs},
-		{"masq in", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
-			w.known(request(i))
+		{"masq in", conntrack.MethodMasq, func(w *testbed, i int) wire.Frame {
+			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedMasq},
-		{"masq out", conntrack.MethodMasq, func(w *world, i int) wire.Frame {
-			server := netip.AddrPortFrom(w.known(request(i)), 8080).String()
+		{"masq out", conntrack.MethodMasq, func(w *testbed, i int) wire.Frame {
+			server := netip.AddrPortFrom(w.establish(request(i)), 8080).String()
 			return in(1, wiretest.Packet{Src: server, Dst: client(i), TCPFlags: wire.TCPAck})
 		}, ReturnedMasq},
-		{"route", conntrack.MethodRoute, func(w *world, i int) wire.Frame {
-			w.known(request(i))
+		{"route", conntrack.MethodRoute, func(w *testbed, i int) wire.Frame {
+			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedRoute},
-		{"tunnel", conntrack.MethodTunnel, func(w *world, i int) wire.Frame {
-			w.known(request(i))
+		{"tunnel", conntrack.MethodTunnel, func(w *testbed, i int) wire.Frame {
+			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedTunnel},
-		{"masq new", conntrack.MethodMasq, func(_ *world, i int) wire.Frame {
+		{"masq new", conntrack.MethodMasq, func(_ *testbed, i int) wire.Frame {
 			return in(0, syn(client(i), "10.9.0.1:80"))
 		}, ForwardedMasq},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			w := newWorld(b, bench.method)
+			w := newTestbed(b, bench.method)
 			var originals, frames [flows]wire.Frame
 			for i := range flows {
 				originals[i] = bench.frame(w, i)
@@ -85,8 +85,8 @@ func BenchmarkProcess(b *testing.B) {
 	}
 }
 
-// known makes the packet's flow an established conn and returns where it went.
-func (w *world) known(p wiretest.Packet) netip.Addr {
+// establish makes the packet's flow an established conn and returns where it went.
+func (w *testbed) establish(p wiretest.Packet) netip.Addr {
 	var f wire.Frame
 	for _, flags := range []uint8{wire.TCPSyn, wire.TCPAck} {
 		p.TCPFlags = flags

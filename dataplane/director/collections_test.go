@@ -167,7 +167,7 @@ func TestCollections(t *testing.T) {
 	for name, rows := range map[string][]collected{"katran": katran, "glb": glb, "cilium": cilium} {
 		for _, r := range rows {
 			t.Run(name+"/"+r.sentence, func(t *testing.T) {
-				w := tunnelWorld(t, r.tunnel, r.over6)
+				w := tunnelTestbed(t, r.tunnel, r.over6)
 				w.table.Settings.SloppyTCP = true
 				f := onWire(t, r.in)
 				was := bytes.Clone(f.Bytes())
@@ -218,7 +218,7 @@ func TestCollectedErrors(t *testing.T) {
 			headers(v4("192.168.100.1", "10.9.0.1"), big4, data(string(serialized(t, quoted4)))),
 			"fd00:2::1>fd00:2::11 len 127 ttl 63 | gre IPv4 | 192.168.100.1>10.9.0.1 len 83 ttl 63 | icmp 3/4 id 0 rest 1400 | quoting 10.9.0.1>192.168.1.1 len 55 ttl 64"},
 	} {
-		w := tunnelWorld(t, r.tunnel, r.over6)
+		w := tunnelTestbed(t, r.tunnel, r.over6)
 		w.table.Settings.SloppyTCP = true
 		first := onWire(t, r.opening)
 		w.process(&first)
@@ -237,7 +237,7 @@ func TestCollectedErrors(t *testing.T) {
 // those of other flows differ (katran and glb compute it from addresses and
 // ports).
 func TestCollectedFlowPorts(t *testing.T) {
-	w := tunnelWorld(t, gue, false)
+	w := tunnelTestbed(t, gue, false)
 	w.table.Settings.SloppyTCP = true
 	port := func(clientPort uint16, payload string) layers.UDPPort {
 		f := onWire(t, headers(v4(far4, "10.9.0.1"), ack(clientPort, 80), data(payload)))

@@ -13,35 +13,35 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// talk makes frames of random conversations, all of them sound: requests,
+// generator makes frames of random conversations, all of them sound: requests,
 // replies, ICMP errors from either side, pings, solicitations, of both families,
 // with tags, options, half-made checksums, super-frames and every length.
-type talk struct {
+type generator struct {
 	*rand.Rand
 	method conntrack.Method
 }
 
-func pick[T any](k *talk, from ...T) T { return from[k.IntN(len(from))] }
+func oneOf[T any](k *generator, from ...T) T { return from[k.IntN(len(from))] }
 
-// ends are a client and the VIP and server it talks to.
-type ends struct{ client, vip, server string }
+// endpoints are a client and the VIP and server it talks to.
+type endpoints struct{ client, vip, server string }
 
-func (k *talk) ends() ends {
+func (k *generator) ends() endpoints {
 	n := k.IntN(40)
 	if k.IntN(2) == 0 {
-		return ends{fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n), pick(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"), pick(k, "10.2.0.11:8080", "10.2.0.12:8080")}
+		return endpoints{fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n), oneOf(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"), oneOf(k, "10.2.0.11:8080", "10.2.0.12:8080")}
 	}
-	return ends{fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), pick(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"), pick(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080")}
+	return endpoints{fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), oneOf(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"), oneOf(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080")}
 }
 
 // data is a packet between two ends.
-func (k *talk) data(src, dst string) wiretest.Packet {
+func (k *generator) data(src, dst string) wiretest.Packet {
 	p := wiretest.Packet{
-		Src: src, Dst: dst, Proto: pick(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
-		TTL: pick(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(k.IntN(1 << 16)),
-		TCPFlags: pick(k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst),
+		Src: src, Dst: dst, Proto: oneOf(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
+		TTL: oneOf(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(k.IntN(1 << 16)),
+		TCPFlags: oneOf(k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst),
 		Seq:      k.Uint32(), Ack: k.Uint32(),
-		Payload: k.bytes(pick(k, 0, k.IntN(64), k.IntN(1473), 1460)),
+		Payload: k.bytes(oneOf(k, 0, k.IntN(64), k.IntN(1473), 1460)),
 	}
 	if p.Proto == wire.ProtoTCP {
 		p.TCPOptions = k.bytes(4 * k.IntN(4))
@@ -68,7 +68,7 @@ func (k *talk) data(src, dst string) wiretest.Packet {
 	return p
 }
 
-func (k *talk) bytes(n int) []byte {
+func (k *generator) bytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(k.Uint32())
@@ -76,22 +76,22 @@ func (k *talk) bytes(n int) []byte {
 	return b
 }
 
-// complaint is an ICMP error of a router about a packet.
-func (k *talk) complaint(about wiretest.Packet) wiretest.Packet {
+// icmpError is an ICMP error of a router about a packet.
+func (k *generator) icmpError(about wiretest.Packet) wiretest.Packet {
 	about.Payload, about.GSOSize, about.VLANs, about.PartialChecksum = k.bytes(k.IntN(600)), 0, nil, false
 	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
-	p := wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: pick(k, uint8(3), 11), ICMPCode: pick(k, uint8(0), 1, 3, 4),
-		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: pick(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0}
+	p := wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: oneOf(k, uint8(3), 11), ICMPCode: oneOf(k, uint8(0), 1, 3, 4),
+		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: oneOf(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0}
 	if about.Src[0] == '[' {
-		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, pick(k, uint8(1), 2, 3, 4), "fd00:3::1"
+		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, oneOf(k, uint8(1), 2, 3, 4), "fd00:3::1"
 	}
 	p.Dst = host(about.Src)
 	return p
 }
 
-// tunnelComplaint is an ICMP error of a router, or the server, about what the
+// tunnelICMPError is an ICMP error of a router, or the server, about what the
 // director sent by a tunnel.
-func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
+func (k *generator) tunnelICMPError(e endpoints) wiretest.Packet {
 	about := k.data(e.client, e.vip)
 	about.GSOSize, about.VLANs, about.PartialChecksum = 0, nil, false
 	f := about.Frame()
@@ -102,7 +102,7 @@ func (k *talk) tunnelComplaint(e ends) wiretest.Packet {
 		tunnel.Src = addr("fd00:2::1")
 	}
 	tunnel.Encap(&f, &p)
-	c := routerSays(f, pick(k, uint8(1), 2, 3, 3, 4, 11, 12), pick(k, uint8(0), 1, 3, 4), pick(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300))
+	c := routerError(f, oneOf(k, uint8(1), 2, 3, 3, 4, 11, 12), oneOf(k, uint8(0), 1, 3, 4), oneOf(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300))
 	c.PartialChecksum = k.IntN(4) == 0
 	return c
 }
@@ -116,7 +116,7 @@ func host(end string) string {
 }
 
 // frame is the next frame, and the port it comes in by.
-func (k *talk) frame() wire.Frame {
+func (k *generator) frame() wire.Frame {
 	e := k.ends()
 	answerer := e.vip
 	if k.method == conntrack.MethodMasq {
@@ -129,11 +129,11 @@ func (k *talk) frame() wire.Frame {
 		return in(1, k.data(answerer, e.client))
 	case 7:
 		if k.method == conntrack.MethodTunnel && k.IntN(2) == 0 {
-			return in(1, k.tunnelComplaint(e))
+			return in(1, k.tunnelICMPError(e))
 		}
-		return in(1, k.complaint(k.data(e.client, answerer)))
+		return in(1, k.icmpError(k.data(e.client, answerer)))
 	case 8:
-		return in(0, k.complaint(k.data(e.vip, e.client)))
+		return in(0, k.icmpError(k.data(e.vip, e.client)))
 	}
 	switch k.IntN(4) {
 	case 0:
@@ -154,10 +154,10 @@ func TestWhatLeavesIsSound(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w := newWorld(t, method)
+		w := newTestbed(t, method)
 		w.table.Settings.KeepTags = true
 		link := memlink.New(memlink.Config{Poison: true})
-		k := &talk{rand.New(rand.NewPCG(seed, uint64(method))), method}
+		k := &generator{rand.New(rand.NewPCG(seed, uint64(method))), method}
 		var counts [NumVerdict]int
 		left := 0
 		for range 150 {

@@ -74,13 +74,13 @@ func TestFirstFrame(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, r.method)
+			w := newTestbed(t, r.method)
 			w.now += 1000
 			f := in(r.port, r.packet)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out\n%s, want\n%s", out, r.out)
 			}
 		})
@@ -102,12 +102,12 @@ func TestARP(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			f := wiretest.ARP(1, wiretest.ClientMAC, r.sender, wire.MAC{}, r.target)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out %q, want %q", out, r.out)
 			}
 		})
@@ -129,12 +129,12 @@ func TestNeighbourSolicitation(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			f := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", r.target)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out %q, want %q", out, r.out)
 			}
 		})
@@ -150,14 +150,14 @@ type step struct {
 	out      string
 }
 
-func converse(t *testing.T, w *world, steps []step) {
+func converse(t *testing.T, w *testbed, steps []step) {
 	t.Helper()
 	for _, s := range steps {
 		f := in(s.port, s.packet)
 		if v := w.process(&f); v != s.verdict {
 			t.Errorf("%s: verdict %s, want %s", s.sentence, v, s.verdict)
 		}
-		if out := w.say(f); out != s.out {
+		if out := w.format(f); out != s.out {
 			t.Errorf("%s: out\n%s, want\n%s", s.sentence, out, s.out)
 		}
 		w.now += 10
@@ -167,7 +167,7 @@ func converse(t *testing.T, w *world, steps []step) {
 // A masqueraded conversation: replies come from the VIP, go back where the
 // client came from, and ICMP errors find their way in both directions.
 func TestMasqueradedConversation(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	reply := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}
 	toClient := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}.Frame()
 	fromVIP := wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame()
@@ -195,7 +195,7 @@ func TestMasqueradedConversation(t *testing.T) {
 // A removed server under expire_nodest_conn 0, IPVS's way: the client's packets
 // are dropped and counted, and the server's own replies still come back.
 func TestServerRemovedSilently(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.table.Settings.ExpireNoServer = false
 	converse(t, w, []step{
 		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
@@ -212,7 +212,7 @@ func TestServerRemovedSilently(t *testing.T) {
 // middle of a connection is reset, and until then the server's own replies
 // still come back.
 func TestServerRemoved(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	converse(t, w, []step{
 		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
@@ -249,7 +249,7 @@ func TestPortReuse(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, r.method)
+			w := newTestbed(t, r.method)
 			w.table.Settings.ReuseMode = r.mode
 			first := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&first)
@@ -274,7 +274,7 @@ func TestPortReuse(t *testing.T) {
 // A connection that idled too long: both ends are probed, and what they answer
 // is reset with their own numbers; a new SYN begins anew.
 func TestForgottenConn(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.ResetForgotten = true
 	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
@@ -288,7 +288,7 @@ func TestForgottenConn(t *testing.T) {
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {
-			probes = append(probes, w.say(f))
+			probes = append(probes, w.format(f))
 		}
 	}
 	want := []string{
@@ -317,14 +317,14 @@ func TestForgottenConnBeginsAnew(t *testing.T) {
 			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
 		},
 	} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		change(w.table)
 		settings := *w.conns.Settings()
 		settings.ResetForgotten = true
 		settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
 		w.conns.SetSettings(&settings)
-		w.at(syn("10.1.0.2:5000", "10.9.0.1:80"))
-		w.at(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
+		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
+		w.serverFor(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
 		for range 100 { // turns without frames
 			w.now += 100
 			w.dir.Process(w.now, w.table, nil, nil)
@@ -339,7 +339,7 @@ func TestForgottenConnBeginsAnew(t *testing.T) {
 // drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection,
 // as IPVS was seen to (reference 3.7), and nothing of known ones.
 func TestDropPacket(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.DropPacket, settings.DropRate = conntrack.ModeAlways, 10
 	w.conns.SetSettings(&settings)
@@ -363,7 +363,7 @@ func TestDropPacket(t *testing.T) {
 
 // secure_tcp: only the server's segments make a connection established.
 func TestSecureTCP(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.SecureTCP = conntrack.ModeAlways
 	w.conns.SetSettings(&settings)
@@ -404,7 +404,7 @@ func TestWayBack(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			call := syn(r.client+":5000", "10.9.0.1:80")
 			call.SrcMAC = router
 			converse(t, w, []step{

@@ -64,7 +64,7 @@ func TestFragmentFlood(t *testing.T) {
 		"mixed, many sources":   newAttacker(4, false, true),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			var counts [NumVerdict]uint64
 			var batch [MaxBatch]wire.Frame
 			turns := floods / 4 / MaxBatch
@@ -79,11 +79,11 @@ func TestFragmentFlood(t *testing.T) {
 					counts[v]++
 				}
 				if n%16 == 0 {
-					pieces := cut(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+					pieces := fragmentsOf(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 					order := [...]string{"in order", "reversed", "shuffled"}[n/16%3]
 					orders[order](pieces)
 					half := len(pieces) / 2
-					out, first := w.oneByOne(pieces[:half]...)
+					out, first := w.separately(pieces[:half]...)
 					for i := range batch {
 						batch[i] = a.next()
 					}
@@ -91,7 +91,7 @@ func TestFragmentFlood(t *testing.T) {
 					for _, v := range w.verdicts {
 						counts[v]++
 					}
-					more, second := w.oneByOne(pieces[half:]...)
+					more, second := w.separately(pieces[half:]...)
 					if out = append(out, more...); len(out) != len(pieces) {
 						t.Fatalf("turn %d, %s: %d of %d fragments of the client left: %v, %v", n, order, len(out), len(pieces), first, second)
 					}

@@ -15,13 +15,13 @@ import (
 // of each piece, and how many frames leave in all.
 func TestFragmentRules(t *testing.T) {
 	const udp, tcp = wire.ProtoUDP, wire.ProtoTCP
-	request := func(src, dst string) []wire.Frame { return cut(0, 1, 2800, large(udp, src, dst)) } // three pieces
+	request := func(src, dst string) []wire.Frame { return fragmentsOf(0, 1, 2800, large(udp, src, dst)) } // three pieces
 	toVIP := func() []wire.Frame { return request("10.1.0.2:5000", "10.9.0.1:80") }
 	piece := func(start, end int, more bool) wire.Frame {
 		p := large(udp, "10.1.0.2:5000", "10.9.0.1:80")
 		f := wiretest.Fragment(p.Frame(), 1, start, more, make([]byte, end-start))
 		if start == 0 {
-			f = cut(0, 1, end, p)[0]
+			f = fragmentsOf(0, 1, end, p)[0]
 		}
 		return f
 	}
@@ -59,7 +59,7 @@ func TestFragmentRules(t *testing.T) {
 		{"a piece without payload is refused", []wire.Frame{piece(1400, 1400, true)}, []Verdict{DroppedFragmentBad}, 0},
 		{"one in the middle must have a multiple of eight bytes", []wire.Frame{piece(1400, 1405, true)}, []Verdict{DroppedFragmentBad}, 0},
 		{"a datagram ends where an IP packet can (the ping of death)", []wire.Frame{piece(65528, 65544, false)}, []Verdict{DroppedFragmentBad}, 0},
-		{"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(cut(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1),
+		{"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(fragmentsOf(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1),
 			[]Verdict{DroppedBadTransport, DroppedFragment}, 0},
 		{"without a service the first is answered, the others dropped", of(request("10.1.0.2:5000", "10.9.0.1:81"), 0, 1, 2),
 			[]Verdict{RefusedNoService, DroppedFragment, DroppedFragment}, 1},
@@ -67,25 +67,25 @@ func TestFragmentRules(t *testing.T) {
 		{"to a port of the host's own they are the host's", of(request("10.1.0.2:5000", "10.9.0.2:53"), 0, 1, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
 		{"and the host has seen what came before the first", of(request("10.1.0.2:5000", "10.9.0.2:53"), 2, 0, 1), []Verdict{held, NotOurs, NotOurs}, 0},
 		{"to another address they are nobody's", of(request("10.1.0.2:5000", "10.1.0.1:53"), 1, 0, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
-		{"a ping in pieces is not answered", of(cut(0, 1, 1400, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000)}), 0, 1),
+		{"a ping in pieces is not answered", of(fragmentsOf(0, 1, 1400, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000)}), 0, 1),
 			[]Verdict{DroppedVIPOther, DroppedFragment}, 0},
-		{"what a server sends by another port is the host's", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2),
+		{"what a server sends by another port is the host's", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2),
 			[]Verdict{NotOurs, NotOurs, NotOurs}, 0},
-		{"what came before the first was kept from the host, and is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0),
+		{"what came before the first was kept from the host, and is routed on", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0),
 			[]Verdict{held, held, NotOurs}, 2},
-		{"what it sends by its own port without a conn is routed on", of(cut(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1),
+		{"what it sends by its own port without a conn is routed on", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1),
 			[]Verdict{held, PassedUnchanged, PassedUnchanged}, 3},
-		{"a piece of the TCP kind is not one of UDP", append(of(toVIP(), 0), of(cut(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
-		{"nor is another number's", append(of(toVIP(), 0), of(cut(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
+		{"a piece of the TCP kind is not one of UDP", append(of(toVIP(), 0), of(fragmentsOf(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
+		{"nor is another number's", append(of(toVIP(), 0), of(fragmentsOf(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
 		{"nor another client's", append(of(toVIP(), 0), of(request("10.1.0.3:5000", "10.9.0.1:80"), 1)...), []Verdict{masq, held}, 1},
 	} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		for i := range r.frames {
 			if r.frames[i].In == 0 {
 				wire.Ethernet(r.frames[i].Bytes()).SetDst(portMAC[0])
 			}
 		}
-		out, verdicts := w.oneByOne(r.frames...)
+		out, verdicts := w.separately(r.frames...)
 		if !slices.Equal(verdicts, r.verdicts) || len(out) != r.out {
 			t.Errorf("%s: %v and %d frames, want %v and %d", r.sentence, verdicts, len(out), r.verdicts, r.out)
 		}
@@ -98,10 +98,10 @@ func TestFragmentRules(t *testing.T) {
 // A UDP checksum of zero stays zero in a fragment, because what it would cover is
 // not at hand; one that is there is repaired, though the rest is elsewhere.
 func TestFragmentWithoutChecksum(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	p := large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80")
 	p.NoChecksum = true
-	out, _ := w.oneByOne(cut(0, 1, 1400, p)...)
+	out, _ := w.separately(fragmentsOf(0, 1, 1400, p)...)
 	whole := wiretest.Reassemble(t, out)
 	if sum := wire.UDP(whole.Bytes()[34:]).Checksum(); sum != 0 {
 		t.Errorf("the checksum is %#x, want none", sum)
@@ -111,11 +111,11 @@ func TestFragmentWithoutChecksum(t *testing.T) {
 // SCTP's CRC covers the ports and all of the packet: where the port is to
 // change, a packet in pieces is refused instead of arriving broken.
 func TestFragmentedSCTP(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11") // to port 8080
 	p := large(wire.ProtoSCTP, "10.1.0.2:5000", "10.9.0.1:80")
 	p.Payload[0] = 1 // INIT
-	out, verdicts := w.oneByOne(cut(0, 1, 4200, p)...)
+	out, verdicts := w.separately(fragmentsOf(0, 1, 4200, p)...)
 	if want := []Verdict{DroppedFragmentSCTP, DroppedFragment}; !slices.Equal(verdicts, want) || len(out) != 0 {
 		t.Errorf("%v and %d frames, want %v and none", verdicts, len(out), want)
 	}
@@ -135,8 +135,8 @@ func TestFragmentsTooBig(t *testing.T) {
 		{"IPv4, whose pieces are cut again", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 4000)}, 1480,
 			[]Verdict{ForwardedTunnel, ForwardedTunnel, ForwardedTunnel}, 3},
 	} {
-		w := newWorld(t, conntrack.MethodTunnel)
-		out, verdicts := w.oneByOne(cut(0, 1, r.size, r.packet)...)
+		w := newTestbed(t, conntrack.MethodTunnel)
+		out, verdicts := w.separately(fragmentsOf(0, 1, r.size, r.packet)...)
 		if !slices.Equal(verdicts[:3], r.verdicts) || len(out) != r.out {
 			t.Errorf("%s: %v and %d frames, want %v and %d", r.sentence, verdicts, len(out), r.verdicts, r.out)
 		}
@@ -154,15 +154,15 @@ func TestFragmentsTooBig(t *testing.T) {
 // went, and the next datagram to another server.
 func TestFragmentsOfOnePacketService(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w := newWorld(t, method)
+		w := newTestbed(t, method)
 		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
 		for n := range 4 {
-			pieces := cut(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+			pieces := fragmentsOf(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 			if n%2 == 1 {
 				slices.Reverse(pieces)
 			}
 			w.now += 10
-			out, verdicts := w.oneByOne(pieces...)
+			out, verdicts := w.separately(pieces...)
 			if len(out) != len(pieces) {
 				t.Fatalf("method %d: %d frames of %d: %v", method, len(out), len(pieces), verdicts)
 			}
@@ -177,15 +177,15 @@ func TestFragmentsOfOnePacketService(t *testing.T) {
 
 // What waits in vain goes after its time, and so do notes; the numbers say so.
 func TestFragmentsExpire(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
-	pieces := cut(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
-	w.oneByOne(pieces[1])
+	w := newTestbed(t, conntrack.MethodMasq)
+	pieces := fragmentsOf(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+	w.separately(pieces[1])
 	w.now += w.table.Settings.Hold.Timeout
-	if out, verdicts := w.oneByOne(pieces[0]); len(out) != 1 || verdicts[0] != ForwardedMasq {
+	if out, verdicts := w.separately(pieces[0]); len(out) != 1 || verdicts[0] != ForwardedMasq {
 		t.Errorf("the first, too late: %v and %d frames, want it alone", verdicts, len(out))
 	}
 	w.now += w.table.Settings.FragmentTime
-	if out, verdicts := w.oneByOne(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
+	if out, verdicts := w.separately(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
 		t.Errorf("another, after the note's time: %v and %d frames", verdicts, len(out))
 	}
 	if s := w.frags.Stats(); s != (frag.Stats{Waiting: 1, Expired: 1}) {
@@ -204,7 +204,7 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 	frags := frag.New(3, 1)
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		var workers []*Director
 		for i := range 3 {
 			workers = append(workers, New(conns.Worker(i), frags, i))
@@ -213,12 +213,12 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 			w.table.Servers[i].Counters = NewCounters(3)
 		}
 		w.now += conntrack.Tick(1000 * seed)
-		pieces := cut(0, uint32(seed), 704, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
+		pieces := fragmentsOf(0, uint32(seed), 704, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 		rng.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
 		var out []wire.Frame
 		turn := func(d *Director, batch []wire.Frame) {
 			d.Process(w.now, w.table, batch, w.verdicts[:len(batch)])
-			out = append(out, w.leaving(d, batch)...)
+			out = append(out, w.sent(d, batch)...)
 		}
 		for _, f := range pieces {
 			turn(workers[rng.IntN(3)], []wire.Frame{f})

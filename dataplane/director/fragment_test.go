@@ -12,21 +12,21 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// oneByOne runs frames through the director, one a turn, and returns what leaves,
+// separately runs frames through the director, one a turn, and returns what leaves,
 // with what was held, and what became of each.
-func (w *world) oneByOne(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
+func (w *testbed) separately(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
 	w.t.Helper()
 	for _, f := range frames {
 		batch := []wire.Frame{f}
 		w.dir.Process(w.now, w.table, batch, w.verdicts[:1])
 		verdicts = append(verdicts, w.verdicts[0])
-		out = append(out, w.leaving(w.dir, batch)...)
+		out = append(out, w.sent(w.dir, batch)...)
 	}
 	return out, verdicts
 }
 
-// leaving are the frames of a batch that leave, and what the director adds.
-func (w *world) leaving(d *Director, batch []wire.Frame) (out []wire.Frame) {
+// sent are the frames of a batch that leave, and what the director adds.
+func (w *testbed) sent(d *Director, batch []wire.Frame) (out []wire.Frame) {
 	for _, f := range append(slices.Clone(batch), d.Originate()...) {
 		if f.Out != wire.NoPort {
 			f.Buf = slices.Clone(f.Buf) // what was held is good until the next turn
@@ -36,11 +36,11 @@ func (w *world) leaving(d *Director, batch []wire.Frame) (out []wire.Frame) {
 	return out
 }
 
-// atOnce is oneByOne with all frames in one batch.
-func (w *world) atOnce(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
+// inOneBatch is separately with all frames in one batch.
+func (w *testbed) inOneBatch(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
 	w.t.Helper()
 	w.dir.Process(w.now, w.table, frames, w.verdicts[:len(frames)])
-	return w.leaving(w.dir, frames), slices.Clone(w.verdicts[:len(frames)])
+	return w.sent(w.dir, frames), slices.Clone(w.verdicts[:len(frames)])
 }
 
 // large is a packet of 8 KiB that no network carries in one piece.
@@ -52,8 +52,8 @@ func large(proto uint8, src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, Proto: proto, TCPFlags: wire.TCPSyn, Payload: payload}
 }
 
-// cut makes the fragments of a packet as they arrive on a port.
-func cut(port uint16, id uint32, size int, p wiretest.Packet) []wire.Frame {
+// fragmentsOf makes the fragments of a packet as they arrive on a port.
+func fragmentsOf(port uint16, id uint32, size int, p wiretest.Packet) []wire.Frame {
 	p.DstMAC = portMAC[port]
 	pieces := wiretest.Fragments(p.Frame(), id, size)
 	for i := range pieces {
@@ -97,12 +97,12 @@ func TestFragmentsArrive(t *testing.T) {
 }
 
 func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8, arrange func([]wire.Frame), atOnce bool) {
-	w := newWorld(t, method)
+	w := newTestbed(t, method)
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
-	send := w.oneByOne
+	send := w.separately
 	if atOnce {
-		send = w.atOnce
+		send = w.inOneBatch
 	}
 	client, vip, server, rport := "10.1.0.2:5000", "10.9.0.1:80", "10.2.0.11", 8080
 	if v6 {
@@ -119,7 +119,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	if proto == wire.ProtoSCTP {
 		request.Payload[0] = 1 // INIT
 	}
-	pieces := cut(0, 77, 1400, request)
+	pieces := fragmentsOf(0, 77, 1400, request)
 	total := uint64(0)
 	for _, f := range pieces {
 		total += uint64(f.Len() - wire.EthernetLen)
@@ -147,7 +147,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	if method == conntrack.MethodMasq {
 		want.Dst = fmt.Sprintf("%s:%d", server, rport)
 	}
-	same(t, "the server", out, want)
+	checkFragments(t, "the server", out, want)
 	if got := w.table.Servers[serverOf(w, proto, v6)].Counters.Totals(); got.InPkts != uint64(len(pieces)) || got.InBytes != total || got.Conns != 1 {
 		t.Errorf("the server's counters are %+v, want %d packets and %d bytes in", got, len(pieces), total)
 	}
@@ -158,7 +158,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 		reply.Src = want.Dst
 	}
 	reply.TCPFlags |= wire.TCPAck
-	pieces = cut(1, 78, 1400, reply)
+	pieces = fragmentsOf(1, 78, 1400, reply)
 	arrange(pieces)
 	out, verdicts = send(pieces...)
 	if len(out) != len(pieces) {
@@ -166,32 +166,32 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	}
 	want = reply
 	want.Src, want.TTL, want.SrcMAC, want.DstMAC = vip, 63, portMAC[0], wiretest.ClientMAC
-	same(t, "the client", out, want)
+	checkFragments(t, "the client", out, want)
 	if s := w.frags.Stats(); s.Waiting != 0 || s.Expired != 0 || s.Evicted != 0 || s.Stopped != 0 {
 		t.Errorf("left in memory: %+v", s)
 	}
 }
 
 // serverOf is the ID of the first server of the service of a protocol and family.
-func serverOf(w *world, proto uint8, v6 bool) int {
+func serverOf(w *testbed, proto uint8, v6 bool) int {
 	vip := map[bool]string{false: "10.9.0.1", true: "fd00:9::1"}[v6]
 	return int(w.table.Services[Endpoint{addr(vip), 80, proto}].Servers[0])
 }
 
-// same fails the test unless the fragments make up the packet.
-func same(t *testing.T, who string, out []wire.Frame, want wiretest.Packet) {
+// checkFragments fails the test unless the fragments make up the packet.
+func checkFragments(t *testing.T, who string, out []wire.Frame, want wiretest.Packet) {
 	t.Helper()
 	got := wiretest.Reassemble(t, out)
 	wiretest.Check(t, got)
 	f := want.Frame()
 	g, x := got.Bytes(), f.Bytes()
-	if !slices.Equal(blank(g), blank(x)) {
+	if !slices.Equal(zeroed(g), zeroed(x)) {
 		t.Errorf("%s got\n%x, want\n%x", who, g[:80], x[:80])
 	}
 }
 
-// blank is a frame without what fragments of IPv4 have of their own.
-func blank(b []byte) []byte {
+// zeroed is a frame without what fragments of IPv4 have of their own.
+func zeroed(b []byte) []byte {
 	b = slices.Clone(b)
 	if b[14]>>4 == 4 {
 		copy(b[18:20], []byte{0, 0}) // identification

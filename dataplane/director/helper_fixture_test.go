@@ -16,7 +16,7 @@ import (
 
 // addFTP adds a round-robin FTP service at a VIP, port 21. Servers are written as
 // address and port.
-func (w *world) addFTP(vip string, servers ...string) *Service {
+func (w *testbed) addFTP(vip string, servers ...string) *Service {
 	w.t.Helper()
 	if w.table.Sessions == nil {
 		sessions, err := helper.NewSessions(1)
@@ -59,16 +59,16 @@ func (w *world) addFTP(vip string, servers ...string) *Service {
 // controlConn is a control connection, with the sequence numbers that each end sends
 // and those at which text has arrived.
 type controlConn struct {
-	*world
+	*testbed
 	client, vip, server string // endpoints
 	seq                 [2]uint32
 	arrived             [2]uint32
 }
 
 // login opens a control connection.
-func (w *world) login(client, vip string) *controlConn {
+func (w *testbed) login(client, vip string) *controlConn {
 	w.t.Helper()
-	c := &controlConn{world: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
+	c := &controlConn{testbed: w, client: client, vip: vip, seq: [2]uint32{1000, 500000}}
 	f := in(0, wiretest.Packet{Src: client, Dst: vip, TCPFlags: wire.TCPSyn, Seq: c.seq[0]})
 	if v := w.process(&f); v != ForwardedMasq {
 		w.t.Fatalf("SYN of %s: %s", client, v)
@@ -138,7 +138,7 @@ func (c *controlConn) announcePassive(port int) string {
 
 // forwarded returns the endpoints with which a segment that came in by a port leaves,
 // or its verdict.
-func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
+func (w *testbed) forwarded(port uint16, src, dst string, flags uint8) string {
 	w.t.Helper()
 	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
 	v := w.process(&f)
@@ -153,7 +153,7 @@ func (w *world) forwarded(port uint16, src, dst string, flags uint8) string {
 }
 
 // connsAt lists the conns to a VIP's port, as client>VIP>server state.
-func (w *world) connsAt(vport uint16) (list []string) {
+func (w *testbed) connsAt(vport uint16) (list []string) {
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
 		if s.VPort == vport && !s.Template {
 			list = append(list, fmt.Sprintf("%s>%s>%s %s", netip.AddrPortFrom(s.Client.Netip(), s.ClientPort),
@@ -165,12 +165,12 @@ func (w *world) connsAt(vport uint16) (list []string) {
 }
 
 // finishUpkeep processes empty batches until everything that is due has ended.
-func (w *world) finishUpkeep() {
+func (w *testbed) finishUpkeep() {
 	for w.dir.Process(w.now, w.table, nil, nil) {
 	}
 }
 
-func (w *world) equal(got, want string) {
+func (w *testbed) equal(got, want string) {
 	w.t.Helper()
 	if got != want {
 		w.t.Errorf("got  %s\nwant %s", got, want)

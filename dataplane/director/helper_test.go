@@ -14,7 +14,7 @@ import (
 // A passive data connection: only the client, only once, and only with a SYN reaches
 // the announced port of its own server. Text passes in both directions.
 func TestFTPPassive(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	c.exchange(1, "220 ready\r\n")
@@ -47,7 +47,7 @@ func TestFTPPassive(t *testing.T) {
 // VIP's port below that of the control connection.
 func TestFTPActive(t *testing.T) {
 	for _, sport := range []string{"20", "40000"} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 		rip := netip.MustParseAddrPort(c.server).Addr().String()
@@ -87,7 +87,7 @@ func TestFTPActive(t *testing.T) {
 // second is announced at another port, and each is reached at its own. The same holds
 // for the port of a service.
 func TestFTPPortsCollide(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	if a.server == b.server {
@@ -117,7 +117,7 @@ func TestFTPPortsCollide(t *testing.T) {
 // A client's port was used a moment ago with another server's port of the same number:
 // it reaches the server that announced last.
 func TestFTPPortReused(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
@@ -138,7 +138,7 @@ func TestFTPPortReused(t *testing.T) {
 // An announcement expires soon. A control connection outlives its timeout during a
 // transfer, and its numbers are right afterwards.
 func TestFTPTimes(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	data := c.announcePassive(43293)
@@ -160,19 +160,19 @@ func TestFTPTimes(t *testing.T) {
 // Control connections continue without help if there is no room for a session, and only
 // one worker at a time uses a session.
 func TestFTPSessions(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	var all []*controlConn
-	for i := range worldSessions + 1 {
+	for i := range testbedSessions + 1 {
 		all = append(all, w.login(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:21"))
 	}
 	for _, c := range all {
 		c.exchange(1, "220 ready\r\n")
 	}
-	last := all[worldSessions]
+	last := all[testbedSessions]
 	last.exchange(0, "PASV\r\n")
 	w.equal(last.exchange(1, "227 =10,2,0,11,4,0\r\n"), "227 =10,2,0,11,4,0\r\n")
-	if s := w.conns.Stats(); s.Sessions != worldSessions || s.NoSession == 0 {
+	if s := w.conns.Stats(); s.Sessions != testbedSessions || s.NoSession == 0 {
 		t.Errorf("%d sessions, %d times none was free", s.Sessions, s.NoSession)
 	}
 	w.forwarded(0, all[0].client, all[0].vip, wire.TCPRst)
@@ -201,7 +201,7 @@ func TestFTPSessions(t *testing.T) {
 // A server with weight 0 keeps its sessions: the client's SYN+ACK to the server does
 // not begin a connection.
 func TestFTPQuiescedServer(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	for i := range w.table.Servers {
@@ -216,7 +216,7 @@ func TestFTPQuiescedServer(t *testing.T) {
 
 // After its server is removed, no announced connection reaches it.
 func TestFTPServerRemoved(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	data := c.announcePassive(43293)
@@ -233,7 +233,7 @@ func TestFTPServerRemoved(t *testing.T) {
 // FTP without NAT stays untouched: direct routing, and connections that a server opens
 // to other hosts.
 func TestFTPUntouched(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	for i := range w.table.Servers {
 		if w.table.Servers[i].Port == 21 {
@@ -265,7 +265,7 @@ func TestFTPUntouched(t *testing.T) {
 // nothing.
 func TestHelperDoesNotAllocate(t *testing.T) {
 	const runs = 40
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
@@ -318,7 +318,7 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 // number that it sent.
 func TestFTPErrorQuotes(t *testing.T) {
 	for _, length := range []int{28, 1000} { // the RFC 792 minimum, and all of it
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		w.addFTP("10.9.0.1", "10.2.0.11:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 		c.announcePassive(43293) // one byte shorter for the client

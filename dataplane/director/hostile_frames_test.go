@@ -12,13 +12,13 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// hostile makes frames that look as if they were of flows of a vlanWorld, from
+// hostile makes frames that look as if they were of flows of a vlanTestbed, from
 // every side at once: errors that quote them, through tunnels and one in another,
 // pieces, tags, extension headers, and bytes changed at random.
 type hostile struct{ *rand.Rand }
 
-// some is one of a list.
-func some[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
+// randomOf is one of a list.
+func randomOf[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // packet is one of either family; depth says in how many errors it is quoted.
 func (h hostile) packet(depth int) wiretest.Packet {
@@ -30,28 +30,28 @@ func (h hostile) packet(depth int) wiretest.Packet {
 		end, icmp = "[%s]:%d", wire.ProtoICMPv6
 	}
 	p := wiretest.Packet{
-		Proto: some(r, wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP, wire.ProtoESP, wire.ProtoGRE, wire.ProtoIPIP, icmp, icmp),
-		TTL:   uint8(some(r, 1, 2, 64, 255)), DF: r.IntN(2) == 0, ID: uint16(r.IntN(4)),
-		TCPFlags: uint8(some(r, 2, 2, 16, 18, 4, 255)), NoChecksum: r.IntN(8) == 0,
-		ICMPType: uint8(some(r, 1, 2, 2, 3, 3, 3, 5, 8, 11, 12, 128, 135, 137)), ICMPCode: uint8(some(r, 0, 1, 3, 4)),
-		ICMPRest: some(r, 0, 68, 552, 1279, 1400, 65535, ^uint32(0)),
-		Payload:  make([]byte, some(r, 0, 1, 8, 20, 600, 1400, 1800)),
+		Proto: randomOf(r, wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP, wire.ProtoESP, wire.ProtoGRE, wire.ProtoIPIP, icmp, icmp),
+		TTL:   uint8(randomOf(r, 1, 2, 64, 255)), DF: r.IntN(2) == 0, ID: uint16(r.IntN(4)),
+		TCPFlags: uint8(randomOf(r, 2, 2, 16, 18, 4, 255)), NoChecksum: r.IntN(8) == 0,
+		ICMPType: uint8(randomOf(r, 1, 2, 2, 3, 3, 3, 5, 8, 11, 12, 128, 135, 137)), ICMPCode: uint8(randomOf(r, 0, 1, 3, 4)),
+		ICMPRest: randomOf(r, 0, 68, 552, 1279, 1400, 65535, ^uint32(0)),
+		Payload:  make([]byte, randomOf(r, 0, 1, 8, 20, 600, 1400, 1800)),
 	}
-	src, dst := some(r, addrs...), some(r, addrs...)
+	src, dst := randomOf(r, addrs...), randomOf(r, addrs...)
 	if p.Src, p.Dst = src, dst; (&wire.Packet{Proto: p.Proto}).HasPorts() {
-		p.Src, p.Dst = fmt.Sprintf(end, src, some(r, 80, 8080, 5000, 500)), fmt.Sprintf(end, dst, some(r, 80, 8080, 5000, 500, 6080))
+		p.Src, p.Dst = fmt.Sprintf(end, src, randomOf(r, 80, 8080, 5000, 500)), fmt.Sprintf(end, dst, randomOf(r, 80, 8080, 5000, 500, 6080))
 	}
 	switch {
 	case p.Proto == icmp && depth < 3:
-		p.Payload = wiretest.Quote(h.packet(depth+1).Frame(), some(r, 8, 20, 28, 48, 100, 1500))
+		p.Payload = wiretest.Quote(h.packet(depth+1).Frame(), randomOf(r, 8, 20, 28, 48, 100, 1500))
 	case p.Proto == wire.ProtoIPIP && depth < 3:
 		inner := h.packet(depth + 1).Frame()
 		p.Payload = inner.Bytes()[wire.EthernetLen:]
 	case icmp == wire.ProtoICMPv6 && r.IntN(6) == 0:
 		kinds := append(make([]uint8, 1+r.IntN(9)), p.Proto)
 		for i := range kinds[1:] {
-			kinds[i] = uint8(some(r, wire.ProtoHopByHop, wire.ProtoRouting, wire.ProtoFragment, wire.ProtoDestOptions))
-			p.Extensions = append(p.Extensions, 0, uint8(some(r, 0, 0, 0, 1, 255)), uint8(r.IntN(2)), uint8(r.IntN(3)), 0, 0, 0, 1)
+			kinds[i] = uint8(randomOf(r, wire.ProtoHopByHop, wire.ProtoRouting, wire.ProtoFragment, wire.ProtoDestOptions))
+			p.Extensions = append(p.Extensions, 0, uint8(randomOf(r, 0, 0, 0, 1, 255)), uint8(r.IntN(2)), uint8(r.IntN(3)), 0, 0, 0, 1)
 		}
 		for i, kind := range kinds[1:] {
 			p.Extensions[8*i] = kind
@@ -67,9 +67,9 @@ func (h hostile) frames() []wire.Frame {
 	whole := h.packet(0).Frame()
 	list := []wire.Frame{whole}
 	if headers := wire.EthernetLen + wire.IPv6Len; r.IntN(4) == 0 && whole.Len() > headers {
-		list = wiretest.Fragments(whole, r.Uint32N(4), some(r, 8, 64, 600, 1480))
+		list = wiretest.Fragments(whole, r.Uint32N(4), randomOf(r, 8, 64, 600, 1480))
 		payload := whole.Bytes()[headers:]
-		list = append(list, wiretest.Fragment(whole, r.Uint32N(4), some(r, 0, 8, 16, 1480, 65000, 65528), r.IntN(2) == 0, payload[:r.IntN(len(payload)+1)]))
+		list = append(list, wiretest.Fragment(whole, r.Uint32N(4), randomOf(r, 0, 8, 16, 1480, 65000, 65528), r.IntN(2) == 0, payload[:r.IntN(len(payload)+1)]))
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		list = list[:1+r.IntN(min(len(list), 32))]
 	}
@@ -82,24 +82,24 @@ func (h hostile) frames() []wire.Frame {
 			f.Bytes()[r.IntN(f.Len())] ^= 1 << r.IntN(8)
 			f.End -= int32(r.IntN(f.Len()) * r.IntN(2))
 		}
-		for range some(r, 0, 0, 0, 1, 2, 3) {
-			wire.PushVLAN(f, some[uint16](r, wire.EtherTypeVLAN, wire.EtherTypeQinQ), some[uint16](r, 0, 0xe000, 7, 8, 9, 4095))
+		for range randomOf(r, 0, 0, 0, 1, 2, 3) {
+			wire.PushVLAN(f, randomOf[uint16](r, wire.EtherTypeVLAN, wire.EtherTypeQinQ), randomOf[uint16](r, 0, 0xe000, 7, 8, 9, 4095))
 		}
 	}
 	return list
 }
 
 // world is one with everything that makes a difference to odd frames.
-func (h hostile) world(t testing.TB, method conntrack.Method) *world {
+func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
 	r := h.Rand
-	w := vlanWorld(t, method)
+	w := vlanTestbed(t, method)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	ike.Port = wire.PortIKE
 	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
-	tunnel := some(r, encapsulations...).tunnel
+	tunnel := randomOf(r, encapsulations...).tunnel
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]
-		s.Tunnel, s.MSS = tunnel, some[uint16](r, 0, AutoMSS)
+		s.Tunnel, s.MSS = tunnel, randomOf[uint16](r, 0, AutoMSS)
 		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, s.Addr
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 	}
@@ -132,7 +132,7 @@ func TestHostileFrames(t *testing.T) {
 			w.now += conntrack.Tick(h.IntN(100))
 			w.dir.Process(w.now, w.table, batch, w.verdicts[:])
 			for i := range batch {
-				w.judge(&before[i], &batch[i], w.verdicts[i])
+				w.checkOutcome(&before[i], &batch[i], w.verdicts[i])
 			}
 			w.dir.Originate()
 		}
@@ -140,8 +140,8 @@ func TestHostileFrames(t *testing.T) {
 	}
 }
 
-// judge compares a frame that leaves with what it was.
-func (w *world) judge(was, f *wire.Frame, v Verdict) {
+// checkOutcome compares a frame that leaves with what it was.
+func (w *testbed) checkOutcome(was, f *wire.Frame, v Verdict) {
 	w.t.Helper()
 	leaves := v >= ForwardedMasq && v <= PassedAmbiguous && v != ICMPErrorNoted || v >= AnsweredARP && v <= AnsweredHelper
 	if leaves != (f.Out != wire.NoPort) {

@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// older is the table as it was before its last servers were added.
-func (w *world) older(servers int) *Table {
+// olderTable is the table as it was before its last servers were added.
+func (w *testbed) olderTable(servers int) *Table {
 	t := *w.table
 	t.Servers = t.Servers[:servers:servers]
 	t.Services = map[Endpoint]*Service{}
@@ -27,13 +27,13 @@ func (w *world) older(servers int) *Table {
 // drops what is for them, without ending them.
 func TestConnOfANewerTable(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w := newWorld(t, method)
+		w := newTestbed(t, method)
 		w.now += 1000
 		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
 		known := len(w.table.Servers)
 		w.service(method, wire.ProtoTCP, "10.9.0.3", "10.2.0.11", "10.2.0.12")
 		w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
-		newer, older := w.table, w.older(known)
+		newer, older := w.table, w.olderTable(known)
 
 		replyFrom, replyTo := "10.2.0.11:8080", "10.1.0.2:5000"
 		if method != conntrack.MethodMasq {
@@ -63,7 +63,7 @@ func TestConnOfANewerTable(t *testing.T) {
 		} {
 			f := in(s.port, s.packet)
 			v := w.process(&f)
-			w.say(f)
+			w.format(f)
 			if s.dropped != (v == DroppedServerGone) || s.dropped == (f.Out != wire.NoPort) {
 				t.Errorf("method %d: %s: %s, out port %d", method, s.sentence, v, f.Out)
 			}
@@ -85,7 +85,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 		{"a segment", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}},
 		{"the same SYN", syn("10.1.0.2:5000", "10.9.0.1:80")},
 	} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		converse(t, w, []step{
 			{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 			{"is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
@@ -104,7 +104,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 // Nothing from port 20, FTP's data port, begins a conn, by any protocol.
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		w.table.Settings.SloppyTCP = true
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:20", Dst: "10.9.0.1:80", Proto: proto, TCPFlags: wire.TCPSyn})
 		if v := w.process(&f); v.Dropped() == (proto == wire.ProtoTCP) || w.conns.Stats().Inserted != 0 {
@@ -116,7 +116,7 @@ func TestNothingFromPort20(t *testing.T) {
 // A template that names a server of a newer table leads nowhere in an older one:
 // the client is placed as if there were none.
 func TestTemplateOfANewerTable(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
 	known := len(w.table.Servers)
 	svc := w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.12")
@@ -125,7 +125,7 @@ func TestTemplateOfANewerTable(t *testing.T) {
 	first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
 	w.process(&first)
 
-	older := w.older(known)
+	older := w.olderTable(known)
 	before := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	before.Persist = 60_000
 	older.Services[Endpoint{addr("10.9.0.3"), 80, wire.ProtoTCP}] = &before
@@ -145,13 +145,13 @@ func TestConnKeepsItsMethod(t *testing.T) {
 		conntrack.MethodTunnel: "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 	} {
 		for _, later := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-			w := newWorld(t, method)
+			w := newTestbed(t, method)
 			f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&f)
 			w.table.Servers[1].Method = later
 			f = in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
 			w.process(&f)
-			if got := w.say(f); got != out {
+			if got := w.format(f); got != out {
 				t.Errorf("method %d, later %d: out\n%s, want\n%s", method, later, got, out)
 			}
 		}

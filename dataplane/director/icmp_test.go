@@ -39,9 +39,9 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 		{Proto: wire.ProtoUDP, NoChecksum: true, Payload: make([]byte, 50)},
 	}
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w, port := newWorld(t, method), uint16(5000)
+		w, port := newTestbed(t, method), uint16(5000)
 		for _, s := range w.table.Services {
-			s.Picker = constant(0)
+			s.Picker = pickConstant(0)
 		}
 		for _, fam := range families {
 			client := netip.MustParseAddrPort(fam.client).Addr()
@@ -64,7 +64,7 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 }
 
 // errorOfKnownFlow sends an error in each direction about a flow of its own.
-func (w *world) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
+func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
 	t := w.t
 	t.Helper()
 	name := fmt.Sprintf("method %d, %s, type %d, protocol %d, %d bytes quoted, half-made %t", method, fam.name, kind, body.Proto, quoted, partial)
@@ -147,7 +147,7 @@ func TestNeverAnswered(t *testing.T) {
 		sentence string
 		method   conntrack.Method
 		port     uint16
-		prepare  func(w *world)
+		prepare  func(w *testbed)
 		packet   func(fam family) wiretest.Packet
 	}{
 		{"no such service", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
@@ -159,9 +159,9 @@ func TestNeverAnswered(t *testing.T) {
 		{"no such connection", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPAck}
 		}},
-		{"no server", conntrack.MethodMasq, 0, func(w *world) {
+		{"no server", conntrack.MethodMasq, 0, func(w *testbed) {
 			for _, s := range w.table.Services {
-				s.Picker = none{}
+				s.Picker = pickNone{}
 			}
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
@@ -172,7 +172,7 @@ func TestNeverAnswered(t *testing.T) {
 		{"too long for the tunnel", conntrack.MethodTunnel, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1470)}
 		}},
-		{"no route", conntrack.MethodRoute, 0, func(w *world) {
+		{"no route", conntrack.MethodRoute, 0, func(w *testbed) {
 			for i := range w.table.Servers {
 				w.table.Servers[i].NextHop = NextHop{}
 			}
@@ -186,7 +186,7 @@ func TestNeverAnswered(t *testing.T) {
 			}
 			return p
 		}},
-		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodMasq, 1, func(w *world) {
+		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodMasq, 1, func(w *testbed) {
 			w.table.Settings.RefuseReplies = true
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.server, Dst: fam.client, TCPFlags: wire.TCPAck}
@@ -221,7 +221,7 @@ func TestNeverAnswered(t *testing.T) {
 				spoil("to a group", func(p *wiretest.Packet) { p.Dst = withHost(p.Dst, "ff02::fb") })
 			}
 			answer := func(p wiretest.Packet) (Verdict, bool) {
-				w := newWorld(t, c.method)
+				w := newTestbed(t, c.method)
 				if c.prepare != nil {
 					c.prepare(w)
 				}
@@ -270,15 +270,17 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 					return in(port, wiretest.Packet{Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, TTL: ttl, DF: true,
 						Payload: wiretest.Quote(q.Frame(), 1500-48)})
 				}
-				for _, prepare := range []func(w *world){
-					func(*world) {},
-					func(w *world) { w.table.Settings.ScheduleICMP = true },
-					func(w *world) { w.table.Settings.ScheduleICMP = true; w.exhaust(wire.ProtoTCP) },
-					func(w *world) { w.remove("10.2.0.11"); w.remove("fd00:2::11") },
-					func(w *world) { w.table.FIB = NewFIB(&HostNet{Ports: hops().Ports, Routes: new(bart.Table[Route])}) },
+				for _, prepare := range []func(w *testbed){
+					func(*testbed) {},
+					func(w *testbed) { w.table.Settings.ScheduleICMP = true },
+					func(w *testbed) { w.table.Settings.ScheduleICMP = true; w.exhaust(wire.ProtoTCP) },
+					func(w *testbed) { w.remove("10.2.0.11"); w.remove("fd00:2::11") },
+					func(w *testbed) {
+						w.table.FIB = NewFIB(&HostNet{Ports: testHostNet().Ports, Routes: new(bart.Table[Route])})
+					},
 				} {
 					for _, known := range []bool{true, false} {
-						w := newWorld(t, method)
+						w := newTestbed(t, method)
 						if known {
 							f := in(0, wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn})
 							w.process(&f)
@@ -326,7 +328,7 @@ func TestNATICMPSend(t *testing.T) {
 		{"from the VIP", conntrack.MethodRoute, true, wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, r.method)
+			w := newTestbed(t, r.method)
 			w.table.Settings.RefuseReplies = r.send
 			w.table.ServerEndpoints[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
 			converse(t, w, []step{{r.sentence, 1, r.packet, r.verdict, r.out}})
@@ -349,7 +351,7 @@ func TestScheduleICMP(t *testing.T) {
 		conntrack.MethodRoute:  {"1 02:00:00:00:01:01: 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		conntrack.MethodTunnel: {"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 	} {
-		w := newWorld(t, method)
+		w := newTestbed(t, method)
 		converse(t, w, []step{{"not set: nobody gets it", 0, complaint, DroppedVIPOther, ""}})
 		w.table.Settings.ScheduleICMP = true
 		verdict := map[conntrack.Method]Verdict{conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute, conntrack.MethodTunnel: ForwardedTunnel}[method]

@@ -10,24 +10,24 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// limited is a world whose TCP service on 10.9.0.1 has a limit.
-func limited(t *testing.T, l Limit) (*world, *Service) {
+// limitedTestbed is a world whose TCP service on 10.9.0.1 has a limit.
+func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 	t.Helper()
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	l.Policers = NewPolicers()
 	svc.Limit = &l
 	return w, svc
 }
 
-// open begins a connection and says what became of its SYN.
-func (w *world) open(client string) Verdict {
+// connect begins a connection and says what became of its SYN.
+func (w *testbed) connect(client string) Verdict {
 	f := in(0, syn(client, "10.9.0.1:80"))
 	return w.process(&f)
 }
 
 // send is a segment on a connection.
-func (w *world) send(client string, flags uint8) Verdict {
+func (w *testbed) send(client string, flags uint8) Verdict {
 	f := in(0, wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: flags})
 	return w.process(&f)
 }
@@ -35,10 +35,10 @@ func (w *world) send(client string, flags uint8) Verdict {
 // A client that begins more than it may in a second is refused the rest and
 // nothing else; others are not, and after a second it may again.
 func TestLimitRate(t *testing.T) {
-	w, _ := limited(t, Limit{Rate: 3})
+	w, _ := limitedTestbed(t, Limit{Rate: 3})
 	count := func(client string, n, port int) (passed int) {
 		for i := range n {
-			switch v := w.open(fmt.Sprintf("%s:%d", client, port+i)); v {
+			switch v := w.connect(fmt.Sprintf("%s:%d", client, port+i)); v {
 			case ForwardedMasq:
 				passed++
 			case DroppedClientRate:
@@ -72,11 +72,11 @@ func TestLimitRate(t *testing.T) {
 func TestLimitConns(t *testing.T) {
 	for _, persist := range []conntrack.Tick{0, 300 * conntrack.Second} {
 		t.Run(fmt.Sprint("persist ", persist), func(t *testing.T) {
-			w, svc := limited(t, Limit{Conns: 2})
+			w, svc := limitedTestbed(t, Limit{Conns: 2})
 			svc.Persist, svc.Mask = persist, everyBit
 			expect := func(sentence, client string, want Verdict) {
 				t.Helper()
-				if v := w.open(client); v != want {
+				if v := w.connect(client); v != want {
 					t.Errorf("%s: %s, want %s", sentence, v, want)
 				}
 			}
@@ -88,7 +88,7 @@ func TestLimitConns(t *testing.T) {
 			w.send("10.1.0.2:5000", wire.TCPAck)
 			w.send("10.1.0.2:5000", wire.TCPRst)
 			expect("one is closing", "10.1.0.2:5002", DroppedClientConns)
-			w.age(11 * conntrack.Second) // CLOSE is kept for ten
+			w.advance(11 * conntrack.Second) // CLOSE is kept for ten
 			expect("one is forgotten", "10.1.0.2:5002", ForwardedMasq)
 			expect("and that is all", "10.1.0.2:5003", DroppedClientConns)
 		})
@@ -98,8 +98,8 @@ func TestLimitConns(t *testing.T) {
 // A counted flow that ended may begin anew elsewhere: to be counted does not hold
 // it to a server as a template does.
 func TestCountedFlowBeginsAnew(t *testing.T) {
-	w, _ := limited(t, Limit{Conns: 2})
-	w.open("10.1.0.2:5000")
+	w, _ := limitedTestbed(t, Limit{Conns: 2})
+	w.connect("10.1.0.2:5000")
 	w.send("10.1.0.2:5000", wire.TCPAck)
 	w.send("10.1.0.2:5000", wire.TCPRst)
 	f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
@@ -111,18 +111,18 @@ func TestCountedFlowBeginsAnew(t *testing.T) {
 
 // What counts a client's conns goes soon after the last of them.
 func TestTalliesEnd(t *testing.T) {
-	w, _ := limited(t, Limit{Conns: 5})
+	w, _ := limitedTestbed(t, Limit{Conns: 5})
 	for i := range 100 {
-		w.open(fmt.Sprintf("10.1.%d.2:5000", i))
+		w.connect(fmt.Sprintf("10.1.%d.2:5000", i))
 	}
-	w.age(300 * conntrack.Second)
+	w.advance(300 * conntrack.Second)
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d entries are left", n)
 	}
 }
 
-// age lets time pass in turns, without frames.
-func (w *world) age(d conntrack.Tick) {
+// advance lets time pass in turns, without frames.
+func (w *testbed) advance(d conntrack.Tick) {
 	for end := w.now + d; w.now < end; {
 		w.now += 500
 		w.dir.Process(w.now, w.table, nil, nil)

@@ -15,7 +15,7 @@ import (
 
 // mark makes the service of a mark, taken out of the services by address, with
 // the ports of its servers.
-func (w *world) mark(method conntrack.Method, mark uint32, port uint16, servers ...string) *Service {
+func (w *testbed) mark(method conntrack.Method, mark uint32, port uint16, servers ...string) *Service {
 	w.t.Helper()
 	v6 := addr(servers[0]).Is4() == false
 	svc := w.service(method, wire.ProtoTCP, "192.0.2.255", servers...)
@@ -36,7 +36,7 @@ func (w *world) mark(method conntrack.Method, mark uint32, port uint16, servers 
 }
 
 // rule appends a rule and, if its mark has a service, its net.
-func (w *world) rule(r MarkRule) {
+func (w *testbed) rule(r MarkRule) {
 	m := w.table.Marks
 	v6 := r.Dst.IsValid() && r.Dst.Addr().Is6() || r.Src.IsValid() && r.Src.Addr().Is6()
 	for _, p := range []*netip.Prefix{&r.Dst, &r.Src} {
@@ -90,7 +90,7 @@ func TestMarkRules(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			w.now += 1000
 			w.mark(conntrack.MethodMasq, 1, 0, one)
 			w.mark(conntrack.MethodMasq, 2, 0, two)
@@ -100,7 +100,7 @@ func TestMarkRules(t *testing.T) {
 			}
 			f := in(r.in, r.packet)
 			v := w.process(&f)
-			w.say(f)
+			w.format(f)
 			got := none
 			if v == ForwardedMasq {
 				got = wiretest.Decode(t, f).NetworkLayer().NetworkFlow().Dst().String()
@@ -126,20 +126,18 @@ func TestMarkServerPort(t *testing.T) {
 		{"a persistent service keeps the packet's all the same", 8080, 300000, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			svc := w.mark(conntrack.MethodMasq, 1, r.port, "10.2.0.11")
-			svc.Persist, svc.Mask = r.persist, allOnes
+			svc.Persist, svc.Mask = r.persist, everyBit
 			w.rule(MarkRule{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1})
 			f := in(0, syn("10.1.0.2:5000", "10.8.0.1:443"))
 			w.process(&f)
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out %s, want %s", out, r.out)
 			}
 		})
 	}
 }
-
-var allOnes = wire.Addr{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
 
 // A persistent mark keeps a client at one server over VIPs, ports and protocols,
 // by a template of protocol 0 for the mark as an address.
@@ -154,9 +152,9 @@ func TestMarkPersistence(t *testing.T) {
 		{"[fd00:1::2]:%d", "fd00:8::/64", "0:7::", []string{"fd00:2::11", "fd00:2::12"},
 			[4]string{"[fd00:8::1]:80", "[fd00:8::1]:443", "[fd00:8::9]:80", "[fd00:8::1]:6970"}},
 	} {
-		w := newWorld(t, conntrack.MethodRoute)
+		w := newTestbed(t, conntrack.MethodRoute)
 		svc := w.mark(conntrack.MethodRoute, 7, 0, family.servers...)
-		svc.Persist, svc.Mask = 300000, allOnes
+		svc.Persist, svc.Mask = 300000, everyBit
 		w.rule(MarkRule{Dst: network(family.vips), In: wire.NoPort, Mark: 7})
 		var first wire.MAC
 		for i, dst := range family.dst {
@@ -168,7 +166,7 @@ func TestMarkPersistence(t *testing.T) {
 			if v := w.process(&f); v != ForwardedRoute {
 				t.Fatalf("to %s: %s", dst, v)
 			}
-			w.say(f)
+			w.format(f)
 			if mac := wire.MAC(f.Bytes()[:6]); i == 0 {
 				first = mac
 			} else if mac != first {
@@ -196,7 +194,7 @@ func TestMarkedNetOfClients(t *testing.T) {
 		{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1},
 		{Dst: network("10.0.0.0/8"), Proto: wire.ProtoTCP, In: wire.NoPort, Mark: 1},
 	} {
-		w := newWorld(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodMasq)
 		w.mark(conntrack.MethodMasq, 1, 8080, "10.2.0.11")
 		w.rule(rule)
 		for _, vip := range []string{"10.8.1.1", "10.8.2.2"} {
@@ -207,7 +205,7 @@ func TestMarkedNetOfClients(t *testing.T) {
 			answer := in(1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck})
 			w.process(&answer)
 			want := fmt.Sprintf("0 02:00:00:00:00:0c: %s>10.1.0.2 ttl 63 tcp 80>5000", vip)
-			if out := w.say(answer); out != want {
+			if out := w.format(answer); out != want {
 				t.Errorf("answer %s, want %s", out, want)
 			}
 			quote := wiretest.Quote(in(1, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}), 28)
@@ -228,7 +226,7 @@ func TestMarkedNetOfClients(t *testing.T) {
 // What no rule concerns in a rule's net is the host's; what is hidden from the
 // host is routed on.
 func TestUnmarkedInNet(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
 	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
 	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
@@ -248,7 +246,7 @@ func TestUnmarkedInNet(t *testing.T) {
 		if v := w.process(&f); v != r.verdict {
 			t.Errorf("%s: %s, want %s", r.sentence, v, r.verdict)
 		}
-		w.say(f)
+		w.format(f)
 	}
 }
 
@@ -263,10 +261,10 @@ func TestPersistentFTP(t *testing.T) {
 		{300000, "10.9.0.1:21", ForwardedRoute}, {300000, "10.9.0.1:20", ForwardedRoute}, {300000, "10.9.0.1:1024", ForwardedRoute},
 		{300000, "10.9.0.1:40000", ForwardedRoute}, {300000, "10.9.0.1:1023", RefusedNoService}, {0, "10.9.0.1:40000", RefusedNoService},
 	} {
-		w := newWorld(t, conntrack.MethodRoute)
+		w := newTestbed(t, conntrack.MethodRoute)
 		w.now += 1000
 		svc := w.service(conntrack.MethodRoute, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
-		svc.Port, svc.Persist, svc.Mask = wire.PortFTP, r.persist, allOnes
+		svc.Port, svc.Persist, svc.Mask = wire.PortFTP, r.persist, everyBit
 		w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortFTP, wire.ProtoTCP}] = svc
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
 		w.process(&first)
@@ -281,9 +279,9 @@ func TestPersistentFTP(t *testing.T) {
 
 // Marks, templates of marks and questions asked the other way cost no allocation.
 func TestMarksDoNotAllocate(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
-	svc.Persist, svc.Mask = 300000, allOnes
+	svc.Persist, svc.Mask = 300000, everyBit
 	w.rule(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
 	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
 	rng := rand.New(rand.NewPCG(1, 2))

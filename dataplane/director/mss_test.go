@@ -39,8 +39,8 @@ func TestClampMSS(t *testing.T) {
 		{"automatic, in the tunnel, IPv6", conntrack.MethodTunnel, true, auto, 1400, 1500, 1440, 1300, 1300},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, r.method)
-			h := hops()
+			w := newTestbed(t, r.method)
+			h := testHostNet()
 			h.Ports[0].MTU = r.back
 			w.table.FIB = NewFIB(h)
 			for i := range w.table.Servers[1:] {

@@ -33,9 +33,9 @@ var (
 	ends6 = [2]string{"[fd00:1::2]:5000", "[fd00:9::1]:80"}
 )
 
-// tunnelWorld has one server, by the tunnel given: at 10.2.0.11, or fd00:2::11.
-func tunnelWorld(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *world {
-	w := newWorld(t, conntrack.MethodTunnel)
+// tunnelTestbed has one server, by the tunnel given: at 10.2.0.11, or fd00:2::11.
+func tunnelTestbed(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *testbed {
+	w := newTestbed(t, conntrack.MethodTunnel)
 	to := addr("10.2.0.11")
 	if over6 {
 		to = addr("fd00:2::11")
@@ -61,9 +61,9 @@ func sized(ends [2]string, length int, df bool) wiretest.Packet {
 	return wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, DF: df, Payload: make([]byte, length-headers)}
 }
 
-// mtuTold is what an ICMP error says the next link takes; 0: it is none, or
+// reportedMTU is what an ICMP error says the next link takes; 0: it is none, or
 // about something else.
-func mtuTold(t testing.TB, f wire.Frame) int {
+func reportedMTU(t testing.TB, f wire.Frame) int {
 	t.Helper()
 	wiretest.Check(t, f)
 	d := wiretest.Decode(t, f)
@@ -80,16 +80,16 @@ func mtuTold(t testing.TB, f wire.Frame) int {
 // What a client is told fits the link it is told by, also where that is shorter
 // than the longest error: or it would never learn to send less.
 func TestTooLongOnShortLink(t *testing.T) {
-	w := tunnelWorld(t, tunnel.Tunnel{}, false)
-	h := hops()
+	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
+	h := testHostNet()
 	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
 	w.table.FIB = NewFIB(h)
 	for i := range w.table.Servers[1:] {
 		w.table.Servers[i+1].NextHop = w.table.FIB.NextHop(addr("10.2.0.11"))
 	}
 	f := in(0, sized(ends4, 512, true))
-	if v := w.process(&f); v != AnsweredTooBig || mtuTold(t, f) != 492 || f.Len() != wire.EthernetLen+512 {
-		t.Errorf("%v with MTU %d, a frame of %d bytes; want one of 526 that says 492", v, mtuTold(t, f), f.Len())
+	if v := w.process(&f); v != AnsweredTooBig || reportedMTU(t, f) != 492 || f.Len() != wire.EthernetLen+512 {
+		t.Errorf("%v with MTU %d, a frame of %d bytes; want one of 526 that says 492", v, reportedMTU(t, f), f.Len())
 	}
 }
 
@@ -98,16 +98,16 @@ func TestTooLongOnShortLink(t *testing.T) {
 func TestTooLong(t *testing.T) {
 	for _, ends := range [][2]string{ends4, ends6} {
 		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute} {
-			tooLongAt(t, fmt.Sprintf("method %d", method), newWorld(t, method), ends, 1500)
+			checkTooLong(t, fmt.Sprintf("method %d", method), newTestbed(t, method), ends, 1500)
 		}
 		for _, e := range encapsulations {
-			tooLongAt(t, e.name+" over IPv4", tunnelWorld(t, e.tunnel, false), ends, e.over4)
-			tooLongAt(t, e.name+" over IPv6", tunnelWorld(t, e.tunnel, true), ends, e.over6)
+			checkTooLong(t, e.name+" over IPv4", tunnelTestbed(t, e.tunnel, false), ends, e.over4)
+			checkTooLong(t, e.name+" over IPv6", tunnelTestbed(t, e.tunnel, true), ends, e.over6)
 		}
 	}
 }
 
-func tooLongAt(t *testing.T, name string, w *world, ends [2]string, longest int) {
+func checkTooLong(t *testing.T, name string, w *testbed, ends [2]string, longest int) {
 	t.Helper()
 	f := in(0, sized(ends, longest, true))
 	if v := w.process(&f); v.Dropped() || f.Out != 1 || f.MTU != 0 {
@@ -115,7 +115,7 @@ func tooLongAt(t *testing.T, name string, w *world, ends [2]string, longest int)
 	}
 	f = in(0, sized(ends, longest+1, true))
 	v := w.process(&f)
-	if got := mtuTold(t, f); v != AnsweredTooBig || f.Out != 0 || got != longest {
+	if got := reportedMTU(t, f); v != AnsweredTooBig || f.Out != 0 || got != longest {
 		t.Errorf("%s, %s: %d bytes: %s, told %d, want %d", name, ends[0], longest+1, v, got, longest)
 	}
 	if n := w.totals(); n.TooBig != 1 || n.Split != 0 {
@@ -124,7 +124,7 @@ func tooLongAt(t *testing.T, name string, w *world, ends [2]string, longest int)
 }
 
 // totals are the counters of all servers.
-func (w *world) totals() (sum Totals) {
+func (w *testbed) totals() (sum Totals) {
 	for i := range w.table.Servers[1:] {
 		n := w.table.Servers[i+1].Counters.Totals()
 		sum.TooBig += n.TooBig
@@ -157,7 +157,7 @@ func TestFragmented(t *testing.T) {
 	for _, r := range rows {
 		for _, e := range encapsulations {
 			for _, over6 := range []bool{false, true} {
-				w := tunnelWorld(t, e.tunnel, over6)
+				w := tunnelTestbed(t, e.tunnel, over6)
 				mtu := 1500
 				for i := range w.table.Servers[1:] {
 					s := &w.table.Servers[i+1]
@@ -176,8 +176,8 @@ func TestFragmented(t *testing.T) {
 				v := w.process(&f)
 				switch {
 				case !r.pieces:
-					if v != AnsweredTooBig || mtuTold(t, f) < leastMTU6 {
-						t.Errorf("%s: %s, told %d", name, v, mtuTold(t, f))
+					if v != AnsweredTooBig || reportedMTU(t, f) < leastMTU6 {
+						t.Errorf("%s: %s, told %d", name, v, reportedMTU(t, f))
 					}
 					continue
 				case v != ForwardedTunnel:
@@ -202,7 +202,7 @@ func TestFragmented(t *testing.T) {
 }
 
 // tunnelled is what a client's packet becomes on its way to the server.
-func (w *world) tunnelled(p wiretest.Packet) wire.Frame {
+func (w *testbed) tunnelled(p wiretest.Packet) wire.Frame {
 	w.t.Helper()
 	f := in(0, p)
 	if v := w.process(&f); v != ForwardedTunnel {
@@ -211,9 +211,9 @@ func (w *world) tunnelled(p wiretest.Packet) wire.Frame {
 	return f
 }
 
-// routerSays is an ICMP error from a router on the way to the servers about a
+// routerError is an ICMP error from a router on the way to the servers about a
 // frame that was sent there, of which it quotes a part behind the outer header.
-func routerSays(about wire.Frame, kind, code uint8, rest uint32, quoted int) wiretest.Packet {
+func routerError(about wire.Frame, kind, code uint8, rest uint32, quoted int) wiretest.Packet {
 	e := wiretest.Packet{Src: "10.2.0.254", Dst: "10.2.0.1", Proto: wire.ProtoICMP, ICMPType: kind, ICMPCode: code, ICMPRest: rest}
 	header := wire.IPv4Len
 	if about.Bytes()[12] == 0x86 {
@@ -226,9 +226,9 @@ func routerSays(about wire.Frame, kind, code uint8, rest uint32, quoted int) wir
 // tooBig is the error of a router whose next link takes mtu.
 func tooBig(about wire.Frame, mtu uint32, quoted int) wiretest.Packet {
 	if about.Bytes()[12] == 0x86 {
-		return routerSays(about, wire.ICMPv6TooBig, 0, mtu, quoted)
+		return routerError(about, wire.ICMPv6TooBig, 0, mtu, quoted)
 	}
-	return routerSays(about, wire.ICMPUnreachable, wire.ICMPCodeTooBig, mtu, quoted)
+	return routerError(about, wire.ICMPUnreachable, wire.ICMPCodeTooBig, mtu, quoted)
 }
 
 // A router on a tunnel's path says that our packet was too long. The client is
@@ -239,7 +239,7 @@ func TestPathMTULearned(t *testing.T) {
 		for _, e := range encapsulations {
 			for _, over6 := range []bool{false, true} {
 				name := fmt.Sprintf("%s, %s, over IPv6 %t", ends[0], e.name, over6)
-				w := tunnelWorld(t, e.tunnel, over6)
+				w := tunnelTestbed(t, e.tunnel, over6)
 				inside := 1400 - w.table.Servers[1].Tunnel.Overhead()
 				sent := w.tunnelled(sized(ends, inside+30, true))
 				quoted := 500
@@ -248,7 +248,7 @@ func TestPathMTULearned(t *testing.T) {
 				}
 				f := in(1, tooBig(sent, 1400, quoted))
 				v := w.process(&f)
-				if got := mtuTold(t, f); v != ICMPErrorToClient || got != inside || f.Out != 0 {
+				if got := reportedMTU(t, f); v != ICMPErrorToClient || got != inside || f.Out != 0 {
 					t.Fatalf("%s: %s by port %d, told %d, want %d", name, v, f.Out, got, inside)
 				}
 				d := wiretest.Decode(t, f)
@@ -266,8 +266,8 @@ func TestPathMTULearned(t *testing.T) {
 					t.Errorf("%s: learned %d from %v until %d, %t", name, mtu, by, until, ok)
 				}
 				again := in(0, sized(ends, inside+30, true))
-				if v := w.process(&again); v != AnsweredTooBig || mtuTold(t, again) != inside {
-					t.Errorf("%s: the same again: %s, told %d, want %d", name, v, mtuTold(t, again), inside)
+				if v := w.process(&again); v != AnsweredTooBig || reportedMTU(t, again) != inside {
+					t.Errorf("%s: the same again: %s, told %d, want %d", name, v, reportedMTU(t, again), inside)
 				}
 				fits := in(0, sized(ends, inside, true))
 				if v := w.process(&fits); v != ForwardedTunnel {
@@ -286,12 +286,12 @@ func TestPathMTULearned(t *testing.T) {
 // Errors of routers about what is masqueraded or routed to a server tell where
 // its path is narrow, too, though it is the client who must heed them.
 func TestPathSeen(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	f := in(0, sized(ends4, 1500, true))
 	w.process(&f)
 	f = in(1, wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(f, 48)})
-	if v := w.process(&f); v != ICMPErrorToClient || mtuTold(t, f) != 1400 {
-		t.Errorf("%s, told %d", v, mtuTold(t, f))
+	if v := w.process(&f); v != ICMPErrorToClient || reportedMTU(t, f) != 1400 {
+		t.Errorf("%s, told %d", v, reportedMTU(t, f))
 	}
 	if mtu, by, _, ok := w.table.Servers[1].Path.Learned(w.now); !ok || mtu != 1400 || by != addr("10.2.0.254") {
 		t.Errorf("learned %d from %v, %t", mtu, by, ok)
@@ -336,7 +336,7 @@ func TestPathLearn(t *testing.T) {
 // What is not sent for the limit's sake is told from what must never be answered,
 // and what must never be answered uses nothing of the limit up.
 func TestAnswerLimit(t *testing.T) {
-	w := newWorld(t, conntrack.MethodTunnel)
+	w := newTestbed(t, conntrack.MethodTunnel)
 	sent := w.tunnelled(sized(ends4, 1450, true))
 	for range 10 * limitBurst {
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:81", TCPFlags: wire.TCPRst})

@@ -9,10 +9,10 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// persistent is a world whose services on 10.9.0.1 are persistent, by mask.
-func persistent(t *testing.T, method conntrack.Method, mask string) *world {
+// persistentTestbed is a world whose services on 10.9.0.1 are persistent, by mask.
+func persistentTestbed(t *testing.T, method conntrack.Method, mask string) *testbed {
 	t.Helper()
-	w := newWorld(t, method)
+	w := newTestbed(t, method)
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
 		svc.Persist, svc.Mask = 300*conntrack.Second, addr(mask)
@@ -21,7 +21,7 @@ func persistent(t *testing.T, method conntrack.Method, mask string) *world {
 }
 
 // templates are all there are, as listings show them.
-func (w *world) templates() (list []conntrack.Snapshot) {
+func (w *testbed) templates() (list []conntrack.Snapshot) {
 	w.conns.Walk(func(s *conntrack.Snapshot) bool { return s.Template }, func(s *conntrack.Snapshot) bool {
 		list = append(list, *s)
 		return true
@@ -29,8 +29,8 @@ func (w *world) templates() (list []conntrack.Snapshot) {
 	return list
 }
 
-// at is the server that a client's packet goes to; 0: none.
-func (w *world) at(p wiretest.Packet) int {
+// serverFor is the server that a client's packet goes to; 0: none.
+func (w *testbed) serverFor(p wiretest.Packet) int {
 	f := in(0, p)
 	w.process(&f)
 	for i, mac := range serverMAC {
@@ -64,13 +64,13 @@ func TestTemplateKey(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := persistent(t, conntrack.MethodMasq, r.mask)
+			w := persistentTestbed(t, conntrack.MethodMasq, r.mask)
 			key := Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}
 			svc := w.table.Services[key]
 			delete(w.table.Services, key)
 			svc.Port, key.Port = r.port, r.port
 			w.table.Services[key] = svc
-			w.at(r.packet)
+			w.serverFor(r.packet)
 			list := w.templates()
 			if len(list) != 1 {
 				t.Fatalf("%d templates, want 1", len(list))
@@ -92,7 +92,7 @@ func TestTemplateKey(t *testing.T) {
 // A client keeps its server over connections and ports, its network with it if
 // the mask says so; TCP and UDP are held apart.
 func TestTemplateHoldsClient(t *testing.T) {
-	w := persistent(t, conntrack.MethodMasq, "255.255.255.0")
+	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.0")
 	for _, r := range []struct {
 		sentence string
 		packet   wiretest.Packet
@@ -105,7 +105,7 @@ func TestTemplateHoldsClient(t *testing.T) {
 		{"UDP of the second network begins in turn", datagram("10.1.1.2:5000", "10.9.0.1:80"), 1},
 		{"the first again", syn("10.1.0.2:5002", "10.9.0.1:80"), 1},
 	} {
-		if got := w.at(r.packet); got != r.server {
+		if got := w.serverFor(r.packet); got != r.server {
 			t.Errorf("%s: server %d, want %d", r.sentence, got, r.server)
 		}
 	}
@@ -119,35 +119,35 @@ func TestTemplateHoldsClient(t *testing.T) {
 func TestTemplateIsFollowed(t *testing.T) {
 	rows := []struct {
 		sentence string
-		change   func(*world, *Service, *Server)
+		change   func(*testbed, *Service, *Server)
 		stays    bool
 	}{
-		{"nothing changed", func(*world, *Service, *Server) {}, true},
-		{"weight 0", func(_ *world, _ *Service, s *Server) { s.Weight = 0 }, true},
-		{"weight 0 under expire_quiescent_template", func(_ *world, svc *Service, s *Server) { s.Weight, svc.ExpireQuiescent = 0, true }, false},
-		{"overloaded", func(w *world, _ *Service, s *Server) {
+		{"nothing changed", func(*testbed, *Service, *Server) {}, true},
+		{"weight 0", func(_ *testbed, _ *Service, s *Server) { s.Weight = 0 }, true},
+		{"weight 0 under expire_quiescent_template", func(_ *testbed, svc *Service, s *Server) { s.Weight, svc.ExpireQuiescent = 0, true }, false},
+		{"overloaded", func(w *testbed, _ *Service, s *Server) {
 			s.Threshold = &Threshold{Upper: 1, Counts: w.conns.Counts(s.ID), Overload: new(atomic.Bool)}
 			s.Threshold.Overload.Store(true)
 		}, true},
-		{"removed", func(w *world, _ *Service, s *Server) { s.Available = false }, false},
+		{"removed", func(w *testbed, _ *Service, s *Server) { s.Available = false }, false},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
+			w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
 			svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
-			if w.at(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
+			if w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
 				t.Fatal("not at the first server")
 			}
 			r.change(w, svc, &w.table.Servers[svc.Servers[0]])
-			svc.Picker = constant(1) // what the scheduler would say now
+			svc.Picker = pickConstant(1) // what the scheduler would say now
 			want := 2
 			if r.stays {
 				want = 1
 			}
-			if got := w.at(syn("10.1.0.2:5001", "10.9.0.1:80")); got != want {
+			if got := w.serverFor(syn("10.1.0.2:5001", "10.9.0.1:80")); got != want {
 				t.Errorf("server %d, want %d", got, want)
 			}
-			if got := w.at(syn("10.1.0.2:5002", "10.9.0.1:80")); got != want {
+			if got := w.serverFor(syn("10.1.0.2:5002", "10.9.0.1:80")); got != want {
 				t.Errorf("then server %d, want %d", got, want)
 			}
 		})
@@ -157,23 +157,23 @@ func TestTemplateIsFollowed(t *testing.T) {
 // A template is renewed by a new connection, not by what its conns carry, and
 // with the timeout it began with: a changed -p is for new templates.
 func TestTemplateTimeout(t *testing.T) {
-	w := persistent(t, conntrack.MethodMasq, "255.255.255.255")
+	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	left := func(want conntrack.Tick, sentence string) {
 		t.Helper()
-		w.age(500)
+		w.advance(500)
 		list := w.templates()
 		if len(list) != 1 || list[0].Expires > want || list[0].Expires < want-2*conntrack.Second {
 			t.Errorf("%s: %+v, want %d ms left", sentence, list, want)
 		}
 	}
-	w.open("10.1.0.2:5000")
+	w.connect("10.1.0.2:5000")
 	left(300*conntrack.Second, "at first")
-	w.age(100 * conntrack.Second)
+	w.advance(100 * conntrack.Second)
 	left(200*conntrack.Second, "later")
 	w.send("10.1.0.2:5000", wire.TCPAck)
 	left(200*conntrack.Second, "after a segment")
 	svc.Persist = 1000 * conntrack.Second
-	w.open("10.1.0.2:5001")
+	w.connect("10.1.0.2:5001")
 	left(300*conntrack.Second, "after a new connection under another -p")
 }

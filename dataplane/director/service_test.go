@@ -13,14 +13,14 @@ func datagram(src, dst string) wiretest.Packet {
 }
 
 // exhaust leaves a service without a server that takes anything.
-func (w *world) exhaust(proto uint8) *Service {
+func (w *testbed) exhaust(proto uint8) *Service {
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
-	svc.Picker = none{}
+	svc.Picker = pickNone{}
 	return svc
 }
 
 // sorry gives a service one more server, as its sorry server.
-func (w *world) sorry(svc *Service, server string) {
+func (w *testbed) sorry(svc *Service, server string) {
 	id := uint32(len(w.table.Servers))
 	w.table.Servers = append(w.table.Servers, Server{
 		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true, Weight: 1,
@@ -45,7 +45,7 @@ func TestNoServer(t *testing.T) {
 		{"UDP", wire.ProtoUDP, true, datagram("10.1.0.2:5000", "10.9.0.1:80"), unreachable},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newWorld(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodMasq)
 			w.now += 1000
 			w.exhaust(r.proto).Reset = r.reset
 			converse(t, w, []step{{r.sentence, 0, r.packet, RefusedNoServer, r.out}})
@@ -57,14 +57,14 @@ func TestNoServer(t *testing.T) {
 // longer; what began there ends there.
 func TestSorry(t *testing.T) {
 	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	converse(t, w, []step{
 		{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5000>8080"},
 		{"the sorry server's answer", 1, wiretest.Packet{Src: "10.2.0.13:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
 	})
-	svc.Picker = constant(0)
+	svc.Picker = pickConstant(0)
 	converse(t, w, []step{
 		{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"},
 		{"what began stays", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, last + "tcp 5000>8080"},
@@ -77,7 +77,7 @@ func TestSorry(t *testing.T) {
 // none either.
 func TestSorryMakesNoTemplate(t *testing.T) {
 	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	svc.Persist, svc.Mask = 300*conntrack.Second, everyBit
@@ -85,9 +85,9 @@ func TestSorryMakesNoTemplate(t *testing.T) {
 	if n := w.conns.Counts(svc.Sorry).Templates.Load(); n != 0 {
 		t.Errorf("%d templates of the sorry server", n)
 	}
-	svc.Picker = constant(0)
+	svc.Picker = pickConstant(0)
 	converse(t, w, []step{{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"}})
-	svc.Picker = none{}
+	svc.Picker = pickNone{}
 	converse(t, w, []step{{"its template lives, and it is only full", 0, syn("10.1.0.2:5002", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5002>8080"}})
 	w.remove("10.2.0.11")
 	converse(t, w, []step{{"it was removed", 0, syn("10.1.0.2:5003", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5003>8080"}})
@@ -105,7 +105,7 @@ var everyBit = func() (m wire.Addr) {
 // replies are routed on unchanged, or translated if their origin is known and is
 // only one.
 func TestOnePacket(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.now += 1000
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket = true
@@ -151,7 +151,7 @@ func TestOnePacket(t *testing.T) {
 // One-packet scheduling and persistence: every datagram goes where the client's
 // template says, and the template is all that is kept.
 func TestOnePacketPersists(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket, svc.Persist, svc.Mask = true, 60*conntrack.Second, everyBit
 	for i := range 3 {

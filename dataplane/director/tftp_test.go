@@ -13,7 +13,7 @@ import (
 // TFTP: the server answers from another port, which the client then calls. No other
 // client may call it, and only requests announce anything.
 func TestTFTP(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
 	datagram := func(port uint16, src, dst, text string) string {
 		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})

@@ -55,28 +55,28 @@ func TestTunnelErrors(t *testing.T) {
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400},
 		{"an unreachable server", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 1, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 1, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
 		{"a server without such a tunnel: type and code stay", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 2, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 2, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Protocol)", 1500},
 		{"time exceeded", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 11, 0, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)", 1500},
 		{"a parameter problem of the outer header", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 12, 0, 20<<24, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 12, 0, 20<<24, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
 		{"IPv6 time exceeded", long6, true,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 3, 0, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 0, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)", 1500},
 		{"IPv6 parameter problem", long6, true,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 4, 1, 6, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 4, 1, 6, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
 		{"IPv6 unreachable about an IPv4 client", long4, true,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 1, 1, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 1, 1, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
 		{"IPv4 time exceeded about an IPv6 client", long6, false,
-			func(f wire.Frame) wiretest.Packet { return routerSays(f, 11, 0, 0, 100) }, ICMPErrorToClient,
+			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
 		{"a forged one: we send from another address", long4, false,
 			func(f wire.Frame) wiretest.Packet {
@@ -108,13 +108,13 @@ func TestTunnelErrors(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := tunnelWorld(t, tunnel.Tunnel{}, r.over6)
+			w := tunnelTestbed(t, tunnel.Tunnel{}, r.over6)
 			e := r.error(w.tunnelled(r.packet))
 			f := in(1, e)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("%s, want %s", v, r.verdict)
 			}
-			if got := w.say(f); got != r.out {
+			if got := w.format(f); got != r.out {
 				t.Errorf("out\n%s, want\n%s", got, r.out)
 			}
 			if got := w.table.Servers[1].Path.mtu(w.now, 1500); got != r.mtu {
@@ -134,21 +134,21 @@ func TestTunnelErrors(t *testing.T) {
 
 // A client is told of its ESP packets, too, which follow the flow of IKE.
 func TestTunnelErrorAboutESP(t *testing.T) {
-	w := tunnelWorld(t, tunnel.Tunnel{}, false)
+	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	ike.Port = wire.PortIKE
 	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
 	w.tunnelled(wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP})
 	sent := w.tunnelled(wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)})
 	f := in(1, tooBig(sent, 1400, 100))
-	if v := w.process(&f); v != ICMPErrorToClient || mtuTold(t, f) != 1380 || f.Out != 0 {
-		t.Errorf("%s by port %d, told %d, want 1380", v, f.Out, mtuTold(t, f))
+	if v := w.process(&f); v != ICMPErrorToClient || reportedMTU(t, f) != 1380 || f.Out != 0 {
+		t.Errorf("%s by port %d, told %d, want 1380", v, f.Out, reportedMTU(t, f))
 	}
 }
 
 // Errors about tunnels cost no allocation.
 func TestTunnelErrorDoesNotAllocate(t *testing.T) {
-	w := tunnelWorld(t, tunnel.Tunnel{}, false)
+	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
 	original := in(1, tooBig(w.tunnelled(sized(ends4, 1450, true)), 1400, 100))
 	frames := []wire.Frame{wiretest.Frame(original.Bytes())}
 	if n := testing.AllocsPerRun(200, func() {
@@ -164,10 +164,10 @@ func TestTunnelErrorDoesNotAllocate(t *testing.T) {
 
 // Whatever errors quote of tunnels: nothing panics, and what is told is sound.
 func FuzzTunnelError(f *testing.F) {
-	var worlds [2][]*world // over IPv4, over IPv6
+	var worlds [2][]*testbed // over IPv4, over IPv6
 	for _, e := range encapsulations {
 		for i, over6 := range []bool{false, true} {
-			w := tunnelWorld(f, e.tunnel, over6)
+			w := tunnelTestbed(f, e.tunnel, over6)
 			worlds[i] = append(worlds[i], w)
 			for _, ends := range [][2]string{ends4, ends6} {
 				f.Add(wiretest.Quote(w.tunnelled(sized(ends, 1400, true)), 200), uint8(3), uint8(4), uint32(1300))
@@ -185,7 +185,7 @@ func FuzzTunnelError(f *testing.F) {
 			for _, ends := range [][2]string{ends4, ends6} {
 				about = w.tunnelled(sized(ends, 1400, true))
 			}
-			p := routerSays(about, kind, code, rest, 0)
+			p := routerError(about, kind, code, rest, 0)
 			p.Payload = quote
 			frame := in(1, p)
 			if v := w.process(&frame); (v == ICMPErrorToClient) != (frame.Out == 0) {

@@ -11,11 +11,11 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// vlanWorld is a world whose port 0 is a trunk: its VLANs 7 and 8 are ports too.
+// vlanTestbed is a world whose port 0 is a trunk: its VLANs 7 and 8 are ports too.
 // On VLAN 8 there is a server, 10.8.0.11, of the VIP 10.9.0.8; the client's VLAN is 7.
-func vlanWorld(t testing.TB, method conntrack.Method) *world {
-	w := newWorld(t, method)
-	h := hops()
+func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
+	w := newTestbed(t, method)
+	h := testHostNet()
 	for i, vlan := range []uint16{7, 8} {
 		h.Ports = append(h.Ports, Port{Name: "vlan", Index: 2, MAC: portMAC[0], MTU: 1500, Trunk: 0, VLAN: vlan, Addr4: netip.AddrFrom4([4]byte{10, byte(vlan), 0, 1})})
 		h.Routes.Insert(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(vlan), 0, 0}), 24), Route{Port: uint16(2 + i)})
@@ -43,7 +43,7 @@ func TestVLANPorts(t *testing.T) {
 		{conntrack.MethodRoute, ForwardedRoute, "192.0.2.9>10.9.0.8 ttl 63 tcp 5000>80"},
 		{conntrack.MethodTunnel, ForwardedTunnel, "10.8.0.1>10.8.0.11 ttl 63 192.0.2.9>10.9.0.8 ttl 63 tcp 5000>80"},
 	} {
-		w := vlanWorld(t, r.method)
+		w := vlanTestbed(t, r.method)
 		call := syn("192.0.2.9:5000", "10.9.0.8:80")
 		call.VLANs = []uint16{0xe007} // of priority 7
 		converse(t, w, []step{{"the call", 0, call, r.verdict, "0 02:00:00:00:01:01: vlan 8 " + r.out}})
@@ -62,7 +62,7 @@ func TestVLANPorts(t *testing.T) {
 
 // A server without a VLAN, a client in one, and the other way round.
 func TestVLANOnOneSide(t *testing.T) {
-	w := vlanWorld(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodMasq)
 	call := syn("10.7.0.2:5000", "10.9.0.1:80")
 	call.VLANs = []uint16{7}
 	converse(t, w, []step{
@@ -115,13 +115,13 @@ func TestTaggedFrames(t *testing.T) {
 		{"what is not IP there is the host's", false, wiretest.Frame(append(bytes.Repeat([]byte{2}, 12), 0x81, 0, 0, 7, 0x88, 0xcc, 0)), NotOurs, ""},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := vlanWorld(t, conntrack.MethodMasq)
+			w := vlanTestbed(t, conntrack.MethodMasq)
 			w.table.Settings.KeepTags = r.keep
 			f := r.frame
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out\n%s, want\n%s", out, r.out)
 			}
 		})
@@ -130,7 +130,7 @@ func TestTaggedFrames(t *testing.T) {
 
 // A frame without room for the tag goes nowhere, and is counted so.
 func TestNoRoomForATag(t *testing.T) {
-	w := vlanWorld(t, conntrack.MethodRoute)
+	w := vlanTestbed(t, conntrack.MethodRoute)
 	f := in(0, syn(from, "10.9.0.8:80"))
 	f.Buf, f.Off, f.End = f.Bytes(), 0, int32(f.Len())
 	if v := w.process(&f); v != DroppedNoRoom || f.Out != wire.NoPort {
@@ -140,7 +140,7 @@ func TestNoRoomForATag(t *testing.T) {
 
 // Probes of forgotten connections are tagged too.
 func TestVLANProbe(t *testing.T) {
-	w := vlanWorld(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.ResetForgotten = true
 	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
@@ -154,7 +154,7 @@ func TestVLANProbe(t *testing.T) {
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {
-			probes = append(probes, w.say(f))
+			probes = append(probes, w.format(f))
 		}
 	}
 	if len(probes) != 2 || probes[0] != "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>10.7.0.2 ttl 64 tcp 80>5000" ||
@@ -165,7 +165,7 @@ func TestVLANProbe(t *testing.T) {
 
 // Tagged frames cost no allocation either.
 func TestTaggedFramesDoNotAllocate(t *testing.T) {
-	w := vlanWorld(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodMasq)
 	var frames []wire.Frame
 	for _, tags := range [][]uint16{{7}, {8}, {9}, {0}, {7, 8}} {
 		for _, p := range []wiretest.Packet{syn(from, to), syn(from, "10.9.0.8:80"), {Src: "10.8.0.11:8080", Dst: from, TCPFlags: wire.TCPAck}} {
@@ -181,14 +181,14 @@ func TestVLANFragments(t *testing.T) {
 	piece := func(offset int, more bool) wire.Frame {
 		return in(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", Proto: wire.ProtoUDP, ID: 9, MF: more, Offset: offset, Payload: make([]byte, 64)})
 	}
-	w := vlanWorld(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodMasq)
 	first, later := piece(0, true), piece(72, false)
 	var out []string
 	for _, f := range []*wire.Frame{&later, &first} {
 		w.process(f)
-		out = append(out, w.say(*f))
+		out = append(out, w.format(*f))
 		for _, held := range w.dir.Originate() {
-			out = append(out, w.say(held))
+			out = append(out, w.format(held))
 		}
 	}
 	want := []string{"", "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63", "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63"}

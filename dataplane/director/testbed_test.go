@@ -29,10 +29,10 @@ var (
 	gwMAC     = wire.MAC{2, 0, 0, 0, 0, 0xfe}
 )
 
-// worldSessions is how many helped connections are remembered.
-const worldSessions = 8
+// testbedSessions is how many helped connections are remembered.
+const testbedSessions = 8
 
-type world struct {
+type testbed struct {
 	t        testing.TB
 	conns    *conntrack.Table
 	frags    *frag.Table
@@ -44,7 +44,7 @@ type world struct {
 
 func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
 
-func hops() *HostNet {
+func testHostNet() *HostNet {
 	h := &HostNet{
 		Ports: []Port{
 			{Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1"), Addr6: netip.MustParseAddr("fd00:1::1")},
@@ -73,24 +73,24 @@ func hops() *HostNet {
 	return h
 }
 
-// newWorld makes a director with services of the method on 10.9.0.1 and
+// newTestbed makes a director with services of the method on 10.9.0.1 and
 // fd00:9::1: TCP and UDP 80 to server port 8080 where addresses are rewritten.
-func newWorld(t testing.TB, method conntrack.Method) *world {
+func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: worldSessions, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: testbedSessions, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
 	frags := frag.New(1, 1)
-	w := &world{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
+	w := &testbed{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
 	w.table = &Table{
 		VIPs:            map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
 		Services:        map[Endpoint]*Service{},
 		Servers:         make([]Server, 1),
 		ServerEndpoints: map[Endpoint]bool{},
 		Tunnels:         map[Endpoint]uint32{},
-		FIB:             NewFIB(hops()),
+		FIB:             NewFIB(testHostNet()),
 		ServerAddrs:     map[Endpoint]bool{},
 		Settings: Settings{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
 			Hold: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17}},
@@ -105,7 +105,7 @@ func newWorld(t testing.TB, method conntrack.Method) *world {
 
 // service adds a round-robin service on port 80. Servers are given in the
 // scheduler's order.
-func (w *world) service(method conntrack.Method, proto uint8, vip string, servers ...string) *Service {
+func (w *testbed) service(method conntrack.Method, proto uint8, vip string, servers ...string) *Service {
 	svc := &Service{ID: uint32(len(w.table.Services) + 1), Port: 80}
 	var list []sched.Server
 	for _, s := range servers {
@@ -117,12 +117,12 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 		switch method {
 		case conntrack.MethodMasq:
 			server.Port = 8080
-			w.speaker(s, 8080, proto)
+			w.addServerEndpoint(s, 8080, proto)
 		case conntrack.MethodTunnel:
 			server.Tunnel = tunnel.Tunnel{Src: server.NextHop.Source, Dst: addr(s)}
 			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
 		}
-		w.speaker(vip, 80, proto)
+		w.addServerEndpoint(vip, 80, proto)
 		w.table.Servers = append(w.table.Servers, server)
 		counts := w.conns.Counts(id)
 		list = append(list, sched.Server{ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
@@ -138,7 +138,7 @@ func (w *world) service(method conntrack.Method, proto uint8, vip string, server
 }
 
 // path is what all servers with an address share.
-func (w *world) path(server string) *Path {
+func (w *testbed) path(server string) *Path {
 	for i := range w.table.Servers {
 		if s := &w.table.Servers[i]; s.Addr == addr(server) {
 			return s.Path
@@ -147,8 +147,8 @@ func (w *world) path(server string) *Path {
 	return new(Path)
 }
 
-// speaker enters an end from which servers answer.
-func (w *world) speaker(a string, port uint16, proto uint8) {
+// addServerEndpoint enters an end from which servers answer.
+func (w *testbed) addServerEndpoint(a string, port uint16, proto uint8) {
 	w.table.ServerEndpoints[Endpoint{addr(a), port, proto}] = true
 	w.table.ServerAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
 }
@@ -164,17 +164,17 @@ func in(port uint16, p wiretest.Packet) wire.Frame {
 }
 
 // process runs one frame through the director.
-func (w *world) process(f *wire.Frame) Verdict {
+func (w *testbed) process(f *wire.Frame) Verdict {
 	frames := []wire.Frame{*f}
 	w.dir.Process(w.now, w.table, frames, w.verdicts[:1])
 	*f = frames[0]
 	return w.verdicts[0]
 }
 
-// say describes what leaves: "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
+// format describes what leaves: "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
 // with every IP header in a tunnel or an ICMP error's own; "" if nothing does.
 // Everything that leaves is judged for lengths and checksums.
-func (w *world) say(f wire.Frame) string {
+func (w *testbed) format(f wire.Frame) string {
 	w.t.Helper()
 	if f.Out == wire.NoPort {
 		return ""
@@ -213,7 +213,7 @@ func (w *world) say(f wire.Frame) string {
 }
 
 // remove takes a server out of its services, as ipvsadm -d does.
-func (w *world) remove(server string) {
+func (w *testbed) remove(server string) {
 	for i := range w.table.Servers {
 		if w.table.Servers[i].Addr == addr(server) {
 			w.table.Servers[i].Available = false
@@ -221,12 +221,12 @@ func (w *world) remove(server string) {
 	}
 }
 
-// none is a picker without a server that takes anything.
-type none struct{}
+// pickNone is a picker without a server that takes anything.
+type pickNone struct{}
 
-func (none) Pick(*sched.Cursor, sched.Flow) int { return -1 }
+func (pickNone) Pick(*sched.Cursor, sched.Flow) int { return -1 }
 
-// constant is a picker that always picks the same.
-type constant int
+// pickConstant is a picker that always picks the same.
+type pickConstant int
 
-func (c constant) Pick(*sched.Cursor, sched.Flow) int { return int(c) }
+func (c pickConstant) Pick(*sched.Cursor, sched.Flow) int { return int(c) }

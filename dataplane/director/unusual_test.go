@@ -11,9 +11,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// oddWorld also has services of SCTP and of IKE.
-func oddWorld(t testing.TB, method conntrack.Method) *world {
-	w := newWorld(t, method)
+// unusualTestbed also has services of SCTP and of IKE.
+func unusualTestbed(t testing.TB, method conntrack.Method) *testbed {
+	w := newTestbed(t, method)
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
 	for _, vip := range []string{"10.9.0.1", "10.9.0.2"} {
@@ -24,8 +24,8 @@ func oddWorld(t testing.TB, method conntrack.Method) *world {
 	return w
 }
 
-// oddRow is a frame that is not quite ordinary, and the rule for it.
-type oddRow struct {
+// unusualFrame is a frame that is not quite ordinary, and the rule for it.
+type unusualFrame struct {
 	sentence string
 	method   conntrack.Method
 	port     uint16
@@ -41,34 +41,34 @@ const (
 	toServer   = "1 02:00:00:00:01:01: "
 )
 
-// bent is a frame as it arrives by port 0, changed.
-func bent(p wiretest.Packet, how func(f *wire.Frame)) wire.Frame {
+// modified is a frame as it arrives by port 0, changed.
+func modified(p wiretest.Packet, how func(f *wire.Frame)) wire.Frame {
 	f := in(0, p)
 	how(&f)
 	return f
 }
 
-// behind puts bytes behind a frame: what Ethernet pads short frames with.
-func behind(f wire.Frame, b ...byte) wire.Frame {
+// withTail puts bytes behind a frame: what Ethernet pads short frames with.
+func withTail(f wire.Frame, b ...byte) wire.Frame {
 	g := wiretest.Frame(append(bytes.Clone(f.Bytes()), b...))
 	g.In, g.Offload = f.In, f.Offload
 	return g
 }
 
-// arpBut is who-has for a VIP, changed.
-func arpBut(how func(b []byte)) wire.Frame {
+// arpWith is who-has for a VIP, changed.
+func arpWith(how func(b []byte)) wire.Frame {
 	f := wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1")
 	how(f.Bytes())
 	return f
 }
 
-// shorter is a frame without its last n bytes.
-func shorter(f wire.Frame, n int32) wire.Frame { f.End -= n; return f }
+// truncated is a frame without its last n bytes.
+func truncated(f wire.Frame, n int32) wire.Frame { f.End -= n; return f }
 
-// resum makes the IPv4 header checksum right again.
-func resum(f *wire.Frame) { wire.IPv4(f.Bytes()[wire.EthernetLen:]).FillChecksum() }
+// fixIPChecksum makes the IPv4 header checksum right again.
+func fixIPChecksum(f *wire.Frame) { wire.IPv4(f.Bytes()[wire.EthernetLen:]).FillChecksum() }
 
-func oddRows() []oddRow {
+func unusualFrames() []unusualFrame {
 	udp := func(src, dst string) wiretest.Packet {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
 	}
@@ -76,10 +76,10 @@ func oddRows() []oddRow {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoSCTP, Payload: append([]byte{1, 0, 0, 20}, make([]byte, 16)...)}
 	}
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
-	rows := []oddRow{
+	rows := []unusualFrame{
 		{"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
 		{"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080"},
-		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, bent(sctp(from, to), func(f *wire.Frame) {
+		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, modified(sctp(from, to), func(f *wire.Frame) {
 			clear(f.Bytes()[42:46])
 			f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 8}
 		}), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
@@ -132,7 +132,7 @@ func oddRows() []oddRow {
 
 		{"TTL 1 ends here", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
-		{"TTL 0 too", conntrack.MethodRoute, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; resum(f) }),
+		{"TTL 0 too", conntrack.MethodRoute, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; fixIPChecksum(f) }),
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
 		{"and hop limit 1", conntrack.MethodTunnel, 0, with(udp(from6, to6), func(p *wiretest.Packet) { p.TTL = 1 }),
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)"},
@@ -140,27 +140,27 @@ func oddRows() []oddRow {
 			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80"},
 
 		{"an IPv4-mapped address is never on the wire", conntrack.MethodMasq, 0,
-			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }), DroppedMappedAddress, ""},
+			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }), DroppedMappedAddress, ""},
 		{"nor as a destination", conntrack.MethodMasq, 0,
-			bent(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }), DroppedMappedAddress, ""},
+			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }), DroppedMappedAddress, ""},
 
-		{"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
-		{"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0, bent(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
-		{"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, ""},
-		{"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, ""},
+		{"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
+		{"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0, modified(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
+		{"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, ""},
+		{"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, ""},
 		{"a packet that ends in its TCP header", conntrack.MethodMasq, 0,
-			bent(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; resum(f) }), DroppedBadTransport, ""},
-		{"a TCP header longer than its packet", conntrack.MethodMasq, 0, bent(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, ""},
-		{"a datagram longer than its packet", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, ""},
-		{"version 5", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; resum(f) }), DroppedBadIPHeader, ""},
-		{"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0, bent(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, ""},
+			modified(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; fixIPChecksum(f) }), DroppedBadTransport, ""},
+		{"a TCP header longer than its packet", conntrack.MethodMasq, 0, modified(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, ""},
+		{"a datagram longer than its packet", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, ""},
+		{"version 5", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; fixIPChecksum(f) }), DroppedBadIPHeader, ""},
+		{"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, ""},
 
-		{"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, behind(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
+		{"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, withTail(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
 			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"nor in a tunnel", conntrack.MethodTunnel, 0, behind(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
+		{"nor in a tunnel", conntrack.MethodTunnel, 0, withTail(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
 			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
 		{"nor is it answered with", conntrack.MethodMasq, 0,
-			behind(in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), bytes.Repeat([]byte{0xee}, 18)...),
+			withTail(in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), bytes.Repeat([]byte{0xee}, 18)...),
 			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply"},
 
 		{"a VIP in a broadcast frame is nobody's", conntrack.MethodMasq, 0,
@@ -179,8 +179,8 @@ func oddRows() []oddRow {
 			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedSourceMACOwn, ""},
 		{"a ping from us to us", conntrack.MethodMasq, 0,
 			in(0, wiretest.Packet{SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), DroppedSourceMACOwn, ""},
-		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpBut(func(b []byte) { b[16] = 0x86 }), DroppedBadARP, ""},
-		{"ARP that ends too soon", conntrack.MethodMasq, 0, shorter(arpBut(func([]byte) {}), 20), DroppedBadARP, ""},
+		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpWith(func(b []byte) { b[16] = 0x86 }), DroppedBadARP, ""},
+		{"ARP that ends too soon", conntrack.MethodMasq, 0, truncated(arpWith(func([]byte) {}), 20), DroppedBadARP, ""},
 		{"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"), DroppedSourceMACOwn, ""},
 		{"a solicitation from us", conntrack.MethodMasq, 0, wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedSourceMACOwn, ""},
 		{"a frame from a group of machines", conntrack.MethodMasq, 0,
@@ -223,10 +223,10 @@ func oddRows() []oddRow {
 			dst = to6
 		}
 		for _, p := range []wiretest.Packet{syn(s.src, dst), udp(s.src, dst)} {
-			rows = append(rows, oddRow{"from " + s.sentence, conntrack.MethodMasq, 0, in(0, p), s.verdict, ""})
+			rows = append(rows, unusualFrame{"from " + s.sentence, conntrack.MethodMasq, 0, in(0, p), s.verdict, ""})
 		}
 		nobody := dst[:len(dst)-1] + "1"
-		rows = append(rows, oddRow{"to no service from " + s.sentence, conntrack.MethodRoute, 0, in(0, syn(s.src, nobody)), s.verdict, ""})
+		rows = append(rows, unusualFrame{"to no service from " + s.sentence, conntrack.MethodRoute, 0, in(0, syn(s.src, nobody)), s.verdict, ""})
 	}
 	return rows
 }
@@ -236,15 +236,15 @@ func mapped4(s string) []byte { a := addr(s); return a[:] }
 // The rules of docs/packets.md for single frames: each with its counter, and what leaves, which is
 // judged for lengths and checksums. Nothing that is dropped or left begins a conn.
 func TestOddFrames(t *testing.T) {
-	for _, r := range oddRows() {
+	for _, r := range unusualFrames() {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := oddWorld(t, r.method)
+			w := unusualTestbed(t, r.method)
 			w.now += 1000
 			f := r.frame
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
 			}
-			if out := w.say(f); out != r.out {
+			if out := w.format(f); out != r.out {
 				t.Errorf("out\n%s, want\n%s", out, r.out)
 			}
 			if n := w.conns.Stats().Inserted; n != 0 && r.out == "" && r.verdict != DroppedUDP6NoChecksum {
@@ -258,7 +258,7 @@ func TestOddFrames(t *testing.T) {
 func TestOptionsStay(t *testing.T) {
 	options := []byte{148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0}
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
-		w := oddWorld(t, method)
+		w := unusualTestbed(t, method)
 		f := in(0, wiretest.Packet{Src: from, Dst: to, Proto: wire.ProtoUDP, Options: options, Payload: []byte("hello")})
 		w.process(&f)
 		var inner *layers.IPv4
@@ -276,7 +276,7 @@ func TestOptionsStay(t *testing.T) {
 // A known flow whose frames suddenly claim to come from ourselves, or from
 // everybody, does not have its replies sent there.
 func TestWayBackIsNoLoop(t *testing.T) {
-	w := newWorld(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodMasq)
 	ack := wiretest.Packet{Src: from, Dst: to, TCPFlags: wire.TCPAck}
 	own, group := ack, ack
 	own.SrcMAC, group.SrcMAC = portMAC[0], wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -306,9 +306,9 @@ func TestIPsecFollowsIKE(t *testing.T) {
 		{conntrack.MethodRoute, ForwardedRoute, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
 		{conntrack.MethodTunnel, ForwardedTunnel, ReturnedAsIs, "10.2.0.1>10.2.0.12 ttl 63 10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
 	} {
-		w := oddWorld(t, r.method)
+		w := unusualTestbed(t, r.method)
 		svc := w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}]
-		svc.Picker = constant(1)
+		svc.Picker = pickConstant(1)
 		server := w.table.Servers[svc.Servers[1]].Counters
 		for i := range w.table.Servers {
 			w.table.Servers[i].Port = 0 // IKE stays on its port
@@ -352,7 +352,7 @@ func TestIPsecFollowsIKE(t *testing.T) {
 // ESP from a server that the guard hides, without a flow, is routed on as the
 // host would have done.
 func TestIPsecOfServersOwn(t *testing.T) {
-	w := oddWorld(t, conntrack.MethodMasq)
+	w := unusualTestbed(t, conntrack.MethodMasq)
 	w.table.ServerEndpoints[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
 	converse(t, w, []step{
 		{"a server's own tunnel", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoESP, Payload: make([]byte, 40)}, PassedUnchanged,
