@@ -105,8 +105,8 @@ Daemon options:
 
 // tunnelHelp are the options of tunnels and the types that take them.
 func tunnelHelp() string {
-	names := func(separator string, flag uint16) string {
-		return strings.Join(tunnel.Names(tunnel.HasFlag(flag)), separator)
+	names := func(separator string, holds func(tunnel.Encapsulation) bool) string {
+		return strings.Join(tunnel.Names(holds), separator)
 	}
 	return fmt.Sprintf(`Tunnel options, with -i:
   --tun-type           TYPE     %s (%s)
@@ -114,5 +114,6 @@ func tunnelHelp() string {
   --tun-nocsum                  %[4]s: no checksum (the default)
   --tun-csum                    %[4]s: checksum
   --tun-remcsum                 %s: as --tun-csum
-`, strings.Join(tunnel.Names(tunnel.Every), " "), tunnel.IPIP, strings.Join(tunnel.Names(tunnel.HasPort), ", "), names(", ", tunnel.Csum), names(", ", tunnel.RemCsum))
+`, names(" ", tunnel.Every), tunnel.IPIP, names(", ", tunnel.HasPort),
+		names(", ", tunnel.HasFlag(tunnel.Csum)), names(", ", tunnel.HasFlag(tunnel.RemCsum)))
 }
