@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"uvs/dataplane/wire"
@@ -22,6 +23,21 @@ const (
 	MethodRoute  Method = 3
 	MethodBypass Method = 4
 )
+
+// String is the method's name in ipvsadm's listing.
+func (m Method) String() string {
+	switch m {
+	case MethodMasq:
+		return "Masq"
+	case MethodLocal:
+		return "Local"
+	case MethodTunnel:
+		return "Tunnel"
+	case MethodRoute:
+		return "Route"
+	}
+	return fmt.Sprintf("Method(%d)", uint8(m))
+}
 
 // Entry describes a conn to Insert.
 type Entry struct {

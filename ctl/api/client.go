@@ -24,7 +24,7 @@ type Client struct {
 	path string
 }
 
-// SocketPath is the socket commands use: SocketEnv, else DefaultSocket.
+// SocketPath is the socket for commands: the value of SocketEnv, or DefaultSocket.
 func SocketPath() string {
 	if path := os.Getenv(SocketEnv); path != "" {
 		return path
@@ -32,11 +32,11 @@ func SocketPath() string {
 	return DefaultSocket
 }
 
-// answerTimeout is how long a director may take to begin its answer: much longer
-// than any takes that is alive.
+// answerTimeout is the time for a director to begin its answer: much longer than a live one
+// takes.
 const answerTimeout = 30 * time.Second
 
-// Dial finds the director behind a socket; it fails if none answers.
+// Dial connects to the director behind a socket, and fails if none answers.
 func Dial(path string) (*Client, error) {
 	c := &Client{path: path}
 	c.http.Transport = &http.Transport{
@@ -62,7 +62,7 @@ func Dial(path string) (*Client, error) {
 // Info describes the director.
 func (c *Client) Info() (info Info, err error) { return info, c.get("/v1/info", &info) }
 
-// Services lists services in order of adding, servers newest first.
+// Services lists the services in order of adding, with the newest server first.
 func (c *Client) Services() (list []ServiceStatus, err error) {
 	return list, c.get("/v1/services", &list)
 }
@@ -70,13 +70,13 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 // Marks are the mark rules in their order.
 func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
 
-// Timeouts are the three idle times of --set.
+// Timeouts are the three timeouts of `ipvsadm --set`.
 func (c *Client) Timeouts() (t config.Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
 
 // Counters are all counters of the director.
 func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
 
-// Settings are all settings or, with a service, those it can have of its own.
+// Settings lists all settings or, for a service, those that it can have.
 func (c *Client) Settings(of *config.ServiceKey) (list []config.Setting, err error) {
 	path := "/v1/settings"
 	if of != nil {
@@ -85,12 +85,12 @@ func (c *Client) Settings(of *config.ServiceKey) (list []config.Setting, err err
 	return list, c.get(path, &list)
 }
 
-// Explain says what the director would do with a packet.
-func (c *Client) Explain(q Probe) (e Explanation, err error) {
-	return e, c.get("/v1/explain?"+q.Query().Encode(), &e)
+// Explain is what the director would do with a packet.
+func (c *Client) Explain(p Probe) (e Explanation, err error) {
+	return e, c.get("/v1/explain?"+p.Query().Encode(), &e)
 }
 
-// Flush ends the conns of a filter, all if it is empty, and says how many.
+// Flush ends the conns that match a filter, and returns their number.
 func (c *Client) Flush(f ConnFilter) (n int, err error) {
 	q := f.Query()
 	if len(q) == 0 {
@@ -107,17 +107,15 @@ func (c *Client) Flush(f ConnFilter) (n int, err error) {
 	return n, json.NewDecoder(resp.Body).Decode(&n)
 }
 
-// Apply makes one change; a refusal is an *Error.
+// Apply makes one change. If it is refused, the error is a *config.Error.
 func (c *Client) Apply(op config.Op) error { return c.post("/v1/apply", op, nil) }
 
-// ApplyAll makes up to MaxOps changes one after the other, in force at once, and
-// returns each one's error. One that is refused does not keep the others from
-// being made.
+// ApplyAll makes up to MaxOps changes one after the other and puts them in force at once.
+// It returns the error of each. A change that is refused does not stop the others.
 func (c *Client) ApplyAll(ops []config.Op) []error { return c.batch("/v1/batch", ops) }
 
-// Replace makes up to MaxOps changes to a director without services, rules and
-// settings of its own, in force at once instead of what it has, and returns each
-// one's error. If one is refused, nothing has changed.
+// Replace makes up to MaxOps changes to an empty configuration and puts it in force in
+// place of the present one. It returns the error of each. If one is refused, nothing changes.
 func (c *Client) Replace(ops []config.Op) []error { return c.batch("/v1/replace", ops) }
 
 func (c *Client) batch(path string, ops []config.Op) []error {
@@ -135,9 +133,9 @@ func (c *Client) batch(path string, ops []config.Op) []error {
 	return errs
 }
 
-// post sends a question and reads the answer, if there is to be one.
-func (c *Client) post(path string, question, answer any) error {
-	body, err := json.Marshal(question)
+// post sends a request and decodes the answer, unless answer is nil.
+func (c *Client) post(path string, request, answer any) error {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
@@ -155,12 +153,12 @@ func (c *Client) post(path string, question, answer any) error {
 	return nil
 }
 
-// Conns shows every conn to visit until it returns an error.
+// Conns calls visit for every conn until visit returns an error.
 func (c *Client) Conns(visit func(ConnStatus) error) error {
 	return c.ConnsOf(ConnFilter{}, visit)
 }
 
-// ConnsOf shows the conns of a filter to visit until it returns an error.
+// ConnsOf calls visit for the conns that match a filter until visit returns an error.
 func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
 	return c.read("/v1/conns?"+f.Query().Encode(), func(dec *json.Decoder) error {
 		for {
@@ -178,7 +176,7 @@ func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
 	})
 }
 
-// Events shows what happens from now on to visit until it returns an error.
+// Events calls visit for each event from now on until visit returns an error.
 func (c *Client) Events(visit func(Event) error) error {
 	return c.read("/v1/events", func(dec *json.Decoder) error {
 		for {
@@ -212,7 +210,7 @@ func (c *Client) read(path string, decode func(*json.Decoder) error) error {
 	return nil
 }
 
-// answerError is the director's refusal, if the answer is one.
+// answerError is the error in the director's answer, or nil.
 func answerError(resp *http.Response) error {
 	if resp.StatusCode < 300 {
 		return nil
@@ -224,12 +222,12 @@ func answerError(resp *http.Response) error {
 	return e
 }
 
-// DefaultSocket is where the director listens unless told otherwise, and
-// SocketEnv the environment variable that tells its commands otherwise.
+// DefaultSocket is the director's socket unless an option or, for commands, the environment
+// variable SocketEnv names another.
 const (
 	DefaultSocket = "/run/uvs/uvs.sock"
 	SocketEnv     = "UVS_SOCKET"
 )
 
-// MaxOps is how many operations one request may carry.
+// MaxOps is the most operations of a request.
 const MaxOps = 1 << 14

@@ -10,8 +10,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// ConnFilter says which conns are meant; the zero value means all. Every field
-// that is given must hold.
+// ConnFilter selects conns that match all fields that are given; the zero value selects all.
 type ConnFilter struct {
 	Service *config.ServiceKey
 	Server  netip.AddrPort // port 0: any
@@ -19,7 +18,7 @@ type ConnFilter struct {
 	State   string // as listed: ESTABLISHED, UDP …
 }
 
-// Query is the filter as the socket's requests carry it.
+// Query is the filter in a request.
 func (f ConnFilter) Query() url.Values {
 	q := url.Values{}
 	if f.Service != nil {
@@ -37,8 +36,8 @@ func (f ConnFilter) Query() url.Values {
 	return q
 }
 
-// ParseConnFilter reads what Query wrote. A server may be given without port, a
-// client as an address.
+// ParseConnFilter parses what Query returns. A server may come without port, and a client
+// as an address.
 func ParseConnFilter(q url.Values) (f ConnFilter, err error) {
 	for name := range q {
 		v := q.Get(name)
@@ -48,13 +47,14 @@ func ParseConnFilter(q url.Values) (f ConnFilter, err error) {
 			key, err = config.ParseServiceKey(v)
 			f.Service = &key
 		case "server":
-			f.Server, err = parseEnd(v)
+			f.Server, err = parseServer(v)
 		case "client":
-			f.Client, err = parseNet(v)
+			f.Client, err = parseClient(v)
 		case "state":
 			f.State, err = parseState(v)
 		default:
-			err = config.Errorf(syscall.EINVAL, "connections cannot be chosen by %q; by service, server, client or state", name)
+			err = config.Errorf(syscall.EINVAL,
+				"connections cannot be chosen by %q; by service, server, client or state", name)
 		}
 		if err != nil {
 			return ConnFilter{}, err
@@ -63,18 +63,18 @@ func ParseConnFilter(q url.Values) (f ConnFilter, err error) {
 	return f, nil
 }
 
-func parseEnd(s string) (netip.AddrPort, error) {
+func parseServer(s string) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
 		return netip.AddrPortFrom(a.Unmap(), 0), nil
 	}
-	end, err := netip.ParseAddrPort(s)
+	server, err := netip.ParseAddrPort(s)
 	if err != nil {
-		return end, config.Errorf(syscall.EINVAL, "server %q is not an address with or without port", s)
+		return server, config.Errorf(syscall.EINVAL, "server %q is not an address with or without port", s)
 	}
-	return end, nil
+	return server, nil
 }
 
-func parseNet(s string) (netip.Prefix, error) {
+func parseClient(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
 	}
@@ -85,7 +85,7 @@ func parseNet(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// parseState accepts the names that listings show.
+// parseState checks that a state is one of the listing's.
 func parseState(s string) (string, error) {
 	s = strings.ToUpper(s)
 	for state := range conntrack.NumState {

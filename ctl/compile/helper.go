@@ -82,7 +82,8 @@ func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
 	}
 	for _, net := range nets {
 		for _, p := range h.Ports {
-			list = append(list, guard.Match{Dst: net, Proto: p.Proto(), DstFirst: p.Port, DstLast: p.Port, SrcLast: 65535})
+			m := guard.Match{Dst: net, Proto: p.Proto(), DstFirst: p.Port, DstLast: p.Port, SrcLast: 65535}
+			list = append(list, m)
 		}
 	}
 	return list

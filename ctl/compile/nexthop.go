@@ -54,5 +54,5 @@ func (v *RunningServer) method(fib *director.FIB) conntrack.Method {
 	if fib.IsLocal(wire.AddrFrom(v.Config.Addr)) && (v.Config.Method == config.MethodTunnel || same) {
 		return conntrack.MethodRoute
 	}
-	return conntrack.Method(v.Config.Method)
+	return v.Config.Method
 }

@@ -13,8 +13,8 @@ import (
 	"uvs/sched"
 )
 
-// Change is the state after op. It never touches s: an operation is applied
-// whole or not at all. The errors are *Error, with the errno IPVS would give.
+// Change returns the state after op, and leaves s as it is. Errors are *Error; then the
+// state is s.
 func Change(s State, op Op) (State, error) {
 	next := s.Clone()
 	if err := next.Apply(op); err != nil {
@@ -23,18 +23,18 @@ func Change(s State, op Op) (State, error) {
 	return next, nil
 }
 
-// Apply applies op to a state that is the caller's alone. An operation that is
-// refused changes nothing.
+// Apply applies op to s, which must come from Clone. If op is refused, s does not change.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry, SetSettings:
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer,
+		SetServerDown, SetSorry, SetSettings:
 		if op.Service != nil {
-			s.touched[op.Service.ServiceKey] = true
+			s.changed[op.Service.ServiceKey] = true
 			break
 		}
-		s.all = true
+		s.allChanged = true
 	case Flush, SetTimeouts, AddMarks, DeleteMarks:
-		s.all = true
+		s.allChanged = true
 	}
 	switch op.Verb {
 	case AddService:
@@ -45,7 +45,7 @@ func (s *State) Apply(op Op) error {
 		return s.deleteService(op)
 	case Flush:
 		for i := range s.Services {
-			s.ended = append(s.ended, s.Services[i].ServiceKey)
+			s.deleted = append(s.deleted, s.Services[i].ServiceKey)
 		}
 		s.Services, s.ServiceSettings, s.Sorry = nil, map[ServiceKey]Values{}, map[ServiceKey]Server{}
 		return nil
@@ -71,24 +71,24 @@ func (s *State) Apply(op Op) error {
 	return Errorf(syscall.EINVAL, "operation %q is not known", op.Verb)
 }
 
-// Clone copies what an operation may write to. Lists of servers and tunings are
-// not: operations replace them.
+// Clone copies what Apply writes to. It shares lists of servers and Values, which Apply
+// replaces.
 func (s State) Clone() State {
 	s.Services = slices.Clone(s.Services)
 	s.ServiceSettings = clonedMap(s.ServiceSettings)
 	s.Sorry = clonedMap(s.Sorry)
-	s.ended, s.touched, s.all = nil, map[ServiceKey]bool{}, false
+	s.deleted, s.changed, s.allChanged = nil, map[ServiceKey]bool{}, false
 	return s
 }
 
-// clonedMap is a copy of m that can be written to, also if m is nil.
+// clonedMap is a copy of m that is not nil.
 func clonedMap[V any](m map[ServiceKey]V) map[ServiceKey]V {
 	c := make(map[ServiceKey]V, len(m))
 	maps.Copy(c, m)
 	return c
 }
 
-// Find returns the service with this key, or ESRCH.
+// Find is the index of the service with this key; without one the error is ESRCH.
 func (s *State) Find(key ServiceKey) (int, error) {
 	for i := range s.Services {
 		if s.Services[i].ServiceKey == key {
@@ -141,7 +141,7 @@ func (s *State) deleteService(op Op) error {
 	}
 	delete(s.ServiceSettings, op.Service.ServiceKey)
 	delete(s.Sorry, op.Service.ServiceKey)
-	s.ended = append(s.ended, op.Service.ServiceKey)
+	s.deleted = append(s.deleted, op.Service.ServiceKey)
 	s.Services = slices.Delete(s.Services, i, i+1)
 	return nil
 }
@@ -166,7 +166,8 @@ func (s *State) changeServer(op Op) error {
 	case op.Verb == AddServer && j >= 0:
 		return Errorf(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
 	case op.Verb == AddServer && s.Sorry[svc.ServiceKey].ServerKey == server.ServerKey:
-		return Errorf(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first", server.ServerKey, svc.ServiceKey)
+		return Errorf(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first",
+			server.ServerKey, svc.ServiceKey)
 	case op.Verb == AddServer:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
@@ -211,13 +212,14 @@ func (s *State) setSorry(op Op) error {
 		return err
 	}
 	if slices.ContainsFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey }) {
-		return Errorf(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another", server.ServerKey, key)
+		return Errorf(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another",
+			server.ServerKey, key)
 	}
 	s.Sorry[key] = server
 	return nil
 }
 
-// AllServers are all servers of a service, the sorry server last.
+// AllServers are the servers of a service and, last, its sorry server.
 func (s *State) AllServers(svc *Service) []Server {
 	if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 		return append(slices.Clip(svc.Servers), sorry)
@@ -225,7 +227,7 @@ func (s *State) AllServers(svc *Service) []Server {
 	return svc.Servers
 }
 
-// maxTimeout is the longest time `--set` and `-p` take: 31 days, in seconds.
+// maxTimeout is the longest timeout and persistence, in seconds: 31 days.
 const maxTimeout = 31 * 24 * 3600
 
 func (s *State) setTimeouts(op Op) error {
@@ -264,8 +266,7 @@ func (s *State) setDirector(changes Values) error {
 	return nil
 }
 
-// setSettings changes settings of the director or, if the operation names one, of a
-// service.
+// setSettings changes settings of the director or of a service.
 func (s *State) setSettings(op Op) error {
 	if op.Service == nil {
 		return s.setDirector(op.Settings)
@@ -298,8 +299,8 @@ func (s *State) SettingsOf(key ServiceKey) *Settings {
 	return s.ServiceSettings[key].Over(s.Director())
 }
 
-// ListSettings lists all settings or, for a service, those it can have of its own with
-// the director's values as the defaults.
+// ListSettings lists all settings or, for a service, those that it can have, with the
+// director's values as the defaults.
 func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 	if of == nil {
 		return s.Director().List(), nil
@@ -311,7 +312,7 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 	return slices.DeleteFunc(list, func(k Setting) bool { return !k.PerService }), nil
 }
 
-// checkedService is the service of an operation, if uvs can do what it asks.
+// checkedService is the service of an operation, if there can be such a service.
 func checkedService(op Op) (Service, error) {
 	if op.Service == nil {
 		return Service{}, Errorf(syscall.EINVAL, "%s names no service", op.Verb)
@@ -347,11 +348,11 @@ func checkedService(op Op) (Service, error) {
 	return svc, nil
 }
 
-// EngineSIP is the persistence engine that holds SIP calls to servers.
+// EngineSIP is the persistence engine that keeps each SIP call on one server.
 const EngineSIP = "sip"
 
-// checkServer says whether a server may belong to svc. As IPVS does, it gives
-// servers that are not masqueraded the service's port, but for those of a mark.
+// checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
+// to servers that are not masqueraded, except those of a mark.
 func checkServer(svc *Service, server *Server) error {
 	if server.Method != MethodMasq && svc.FWMark == 0 {
 		server.Port = svc.Port
@@ -360,7 +361,8 @@ func checkServer(svc *Service, server *Server) error {
 	case !Unicast(server.Addr):
 		return Errorf(syscall.EINVAL, "server address %s is not unicast", server.Addr)
 	case server.Addr.Is6() != svc.IPv6 && server.Method != MethodTunnel:
-		return Errorf(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join", server.Addr, svc.ServiceKey)
+		return Errorf(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join",
+			server.Addr, svc.ServiceKey)
 	case server.Method != MethodMasq && server.Method != MethodTunnel && server.Method != MethodRoute:
 		return Errorf(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
 	case server.Weight < 0:
@@ -377,23 +379,26 @@ func checkTunnel(server *Server) error {
 	t := server.Tunnel
 	switch {
 	case server.Method != MethodTunnel && t != Tunnel{}:
-		return Errorf(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel", server.ServerKey, server.Method)
+		return Errorf(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel",
+			server.ServerKey, server.Method)
 	case !t.Type.Known():
 		return Errorf(syscall.EINVAL, "server %s: %s is not %s", server.ServerKey, t.Type, tunnel.OneOf())
 	}
 	switch e := t.Type.Encapsulation(); {
 	case e.Port() != 0 && t.Port == 0:
-		return Errorf(syscall.EINVAL, "server %s: a %s tunnel needs a UDP port, which is usually %d", server.ServerKey, t.Type, e.Port())
+		return Errorf(syscall.EINVAL, "server %s: a %s tunnel needs a UDP port, which is usually %d",
+			server.ServerKey, t.Type, e.Port())
 	case e.Port() == 0 && t.Port != 0:
-		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given", server.ServerKey, t.Type, t.Port)
+		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given",
+			server.ServerKey, t.Type, t.Port)
 	case t.Flags > e.MaxFlags():
-		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d", server.ServerKey, t.Flags, t.Type, e.MaxFlags())
+		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d",
+			server.ServerKey, t.Flags, t.Type, e.MaxFlags())
 	}
 	return nil
 }
 
-// checkScheduler says whether the scheduler takes the service's flags, settings
-// and servers.
+// checkScheduler checks that the scheduler takes the service's flags, settings and servers.
 func checkScheduler(svc *Service, settings *Settings) error {
 	list := make([]sched.Server, len(svc.Servers))
 	for i := range svc.Servers {
@@ -406,7 +411,7 @@ func checkScheduler(svc *Service, settings *Settings) error {
 	return nil
 }
 
-// Unicast says whether an address can be one host's.
+// Unicast reports whether an address can be that of a single host.
 func Unicast(a netip.Addr) bool {
 	return a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() &&
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})

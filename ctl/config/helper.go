@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// checkHelp refuses what asks for a helper in vain.
+// checkHelp refuses to help connections of a service that can have no helper.
 func checkHelp(svc *Service, own Values) error {
 	for _, h := range helper.Registry {
 		if own[h.Name] != helper.On {
@@ -17,21 +17,23 @@ func checkHelp(svc *Service, own Values) error {
 		}
 		switch {
 		case svc.FWMark == 0 && svc.Proto != h.Proto:
-			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, h.Name, ProtoName(h.Proto))
+			proto := ProtoName(h.Proto)
+			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, h.Name, proto)
 		case svc.OPS:
-			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections that %s could announce others in", svc.ServiceKey, h.Name)
+			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections, which %s needs",
+				svc.ServiceKey, h.Name)
 		}
 	}
 	return nil
 }
 
-// FTPWarning says what is missing of a service that looks like FTP's but whose
-// data connections would not find their server; "": nothing.
+// FTPWarning warns of a service of FTP's port whose data connections would not find their
+// server; "": there is nothing to warn of.
 func (s *Service) FTPWarning() string {
-	passing := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodMasq })
-	if s.Proto != wire.ProtoTCP || s.Port != wire.PortFTP || s.Persist > 0 || passing < 0 {
+	i := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodMasq })
+	if s.Proto != wire.ProtoTCP || s.Port != wire.PortFTP || s.Persist > 0 || i < 0 {
 		return ""
 	}
-	return fmt.Sprintf("service %s is not persistent: FTP's data connections will not find the server of their control connection by method %s; add -p, or use NAT (-m)",
-		s.ServiceKey, s.Servers[passing].Method)
+	return fmt.Sprintf("service %s is not persistent: FTP's data connections will not find the server of their "+
+		"control connection by method %s; add -p, or use NAT (-m)", s.ServiceKey, s.Servers[i].Method)
 }

@@ -13,13 +13,13 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// ParseIPTables reads marking rules as they stand in scripts:
+// ParseIPTables parses rules that set marks, as scripts have them:
 //
 //	iptables -t mangle -A PREROUTING -d 192.0.2.1/32 -p tcp --dport 80 -j MARK --set-mark 1
 //
-// also of ip6tables, of the INPUT chain, and as iptables-save prints them. Blank
-// lines and comments are skipped. The first line that cannot be honoured ends it
-// with an error that names the line and the reason.
+// and also those of ip6tables, of the INPUT chain, and as iptables-save prints them. It
+// skips blank lines and comments. The first line that it cannot honour is an error, which
+// names the line and the reason.
 func ParseIPTables(r io.Reader) ([]MarkRule, error) {
 	var rules []MarkRule
 	var s ruleScript
@@ -31,7 +31,7 @@ func ParseIPTables(r io.Reader) ([]MarkRule, error) {
 			rule, err = rule.checked()
 		}
 		if err == nil && ok && slices.ContainsFunc(rules, rule.equal) {
-			err = fmt.Errorf("it stands there twice")
+			err = fmt.Errorf("the rule is there twice")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %s: %w", n, line, err)
@@ -46,12 +46,12 @@ func ParseIPTables(r io.Reader) ([]MarkRule, error) {
 	return rules, nil
 }
 
-// ruleScript is what a line's meaning depends on beside itself.
+// ruleScript is the state of a script between lines.
 type ruleScript struct {
-	table string // of iptables-save's "*mangle"; empty: lines are commands
+	table string // in the output of iptables-save ("*mangle"); empty: lines are commands
 }
 
-// line reads one line; ok is false if there is no rule in it.
+// line parses one line; ok reports whether there is a rule in it.
 func (s *ruleScript) line(line string) (r MarkRule, ok bool, err error) {
 	if i := strings.Index(line, " #"); i >= 0 {
 		line = line[:i]
@@ -67,7 +67,7 @@ func (s *ruleScript) line(line string) (r MarkRule, ok bool, err error) {
 		s.table = ""
 		return r, false, nil
 	case line[0] == ':' && s.table != "":
-		return r, false, nil // a chain's policy
+		return r, false, nil // the policy of a chain
 	}
 	p := ruleParser{table: s.table, words: words}
 	if s.table == "" {
@@ -84,16 +84,16 @@ func (s *ruleScript) line(line string) (r MarkRule, ok bool, err error) {
 	return p.rule, true, err
 }
 
-// ruleParser reads the words of one rule.
+// ruleParser parses the words of one rule.
 type ruleParser struct {
 	words        []string
 	rule         MarkRule
 	table, chain string
 	jump         string
-	src, dst     string // port lists; names in them are of the protocol
+	src, dst     string // port lists, whose names depend on the protocol
 }
 
-// ruleOptions are the options of iptables that are understood, by all their names.
+// ruleOptions are the options of iptables, by all their names.
 var ruleOptions = map[string]func(*ruleParser, string) error{
 	"-t": (*ruleParser).setTable, "--table": (*ruleParser).setTable,
 	"-A": (*ruleParser).setChain, "--append": (*ruleParser).setChain,
@@ -145,7 +145,7 @@ func (p *ruleParser) parse() error {
 	return p.finish()
 }
 
-// skipQuoted drops the other words of a quoted text.
+// skipQuoted skips the rest of a quoted text.
 func (p *ruleParser) skipQuoted(word string) {
 	for word == `"` || !strings.HasSuffix(word, `"`) {
 		if len(p.words) == 0 {
@@ -155,15 +155,15 @@ func (p *ruleParser) skipQuoted(word string) {
 	}
 }
 
-// finish checks what only all options together tell.
+// finish checks what depends on several options.
 func (p *ruleParser) finish() (err error) {
 	switch {
 	case p.table != "mangle":
-		return fmt.Errorf("it is not of the mangle table (-t mangle)")
+		return fmt.Errorf("the rule is not for the mangle table (-t mangle)")
 	case p.chain != "PREROUTING" && p.chain != "INPUT":
-		return fmt.Errorf("it does not append to PREROUTING or INPUT")
+		return fmt.Errorf("the rule does not append to PREROUTING or INPUT")
 	case p.jump != "MARK":
-		return fmt.Errorf("it does not jump to MARK")
+		return fmt.Errorf("the rule does not jump to MARK")
 	}
 	if p.rule.DstPorts, err = p.ports(p.dst); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (p *ruleParser) finish() (err error) {
 	return err
 }
 
-// ports reads a list of ports, which may have the names of /etc/services.
+// ports parses a list of ports, which may be names from /etc/services.
 func (p *ruleParser) ports(list string) ([]PortRange, error) {
 	if list == "" {
 		return nil, nil
@@ -238,7 +238,7 @@ func (p *ruleParser) setMark(v string) error {
 	return nil
 }
 
-// ParseProto reads a protocol by name or number; all is 0.
+// ParseProto parses the name or number of a protocol; all is 0.
 func ParseProto(s string) (uint8, error) {
 	switch strings.ToLower(s) {
 	case "tcp", "6":

@@ -12,24 +12,24 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// MarkRule gives a firewall mark to the packets that match all of it, as an
-// `iptables -t mangle … -j MARK --set-mark` rule does. All rules are tried in
-// order, and the last that matches decides.
+// MarkRule gives a firewall mark to packets that match all its fields, as the rule
+// `iptables -t mangle … -j MARK --set-mark` does. All rules are tried in order, and the
+// last that matches decides.
 type MarkRule struct {
 	Dst       netip.Prefix `json:"dst,omitzero"`       // invalid: any
 	Src       netip.Prefix `json:"src,omitzero"`       // invalid: any
-	IPv6      bool         `json:"ipv6,omitempty"`     // family; that of Dst and Src if given
+	IPv6      bool         `json:"ipv6,omitempty"`     // the family of Dst and Src
 	Proto     uint8        `json:"proto,omitempty"`    // 0: any of TCP, UDP, SCTP
 	DstPorts  []PortRange  `json:"dports,omitempty"`   // sorted; none: any
 	SrcPorts  []PortRange  `json:"sports,omitempty"`   // sorted; none: any
-	Interface string       `json:"in_iface,omitempty"` // of the director; empty: any
+	Interface string       `json:"in_iface,omitempty"` // empty: any
 	Mark      uint32       `json:"mark"`
 }
 
 // PortRange is a range of ports that includes both ends.
 type PortRange = wire.PortRange
 
-// String is the rule as `uvs mark add` takes it.
+// String is the rule as the options of `uvs mark add`.
 func (r MarkRule) String() string {
 	var b strings.Builder
 	term := func(name, value string) {
@@ -54,7 +54,7 @@ func (r MarkRule) String() string {
 	return b.String()
 }
 
-// prefixText leaves out the length of a single address.
+// prefixText omits the length of a single address.
 func prefixText(p netip.Prefix) string {
 	switch {
 	case !p.IsValid():
@@ -78,8 +78,8 @@ func (r MarkRule) equal(o MarkRule) bool {
 		r.Mark == o.Mark && slices.Equal(r.DstPorts, o.DstPorts) && slices.Equal(r.SrcPorts, o.SrcPorts)
 }
 
-// any is the prefix of every address of the rule's family.
-func (r MarkRule) any() netip.Prefix {
+// family is the prefix of all addresses of the rule's family.
+func (r MarkRule) family() netip.Prefix {
 	if r.IPv6 {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
@@ -87,10 +87,10 @@ func (r MarkRule) any() netip.Prefix {
 }
 
 // DstNet and src are what the rule matches, also if it is every address.
-func (r MarkRule) DstNet() netip.Prefix { return cmp.Or(r.Dst, r.any()) }
-func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.any()) }
+func (r MarkRule) DstNet() netip.Prefix { return cmp.Or(r.Dst, r.family()) }
+func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.family()) }
 
-// Protos are the protocols the rule matches.
+// Protos are the protocols that the rule matches.
 func (r MarkRule) Protos() []uint8 {
 	if r.Proto != 0 {
 		return []uint8{r.Proto}
@@ -98,24 +98,25 @@ func (r MarkRule) Protos() []uint8 {
 	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
 }
 
-var everyPort = []PortRange{{First: 0, Last: 65535}}
+var allPorts = []PortRange{{First: 0, Last: 65535}}
 
-// AllDstPorts are what the rule matches, also if it is every port.
+// AllDstPorts are the destination ports that the rule matches; never empty.
 func (r MarkRule) AllDstPorts() []PortRange {
 	if r.DstPorts == nil {
-		return everyPort
+		return allPorts
 	}
 	return r.DstPorts
 }
 
+// AllSrcPorts are the source ports that the rule matches; never empty.
 func (r MarkRule) AllSrcPorts() []PortRange {
 	if r.SrcPorts == nil {
-		return everyPort
+		return allPorts
 	}
 	return r.SrcPorts
 }
 
-// checked is the rule in the one form there is of it, or why nothing can match it.
+// checked is the rule in normal form, or the reason why no packet can match it.
 func (r MarkRule) checked() (MarkRule, error) {
 	if err := r.checkNets(); err != nil {
 		return r, err
@@ -136,7 +137,7 @@ func (r MarkRule) checked() (MarkRule, error) {
 	return r, err
 }
 
-// checkNets brings the rule's nets into form; a net of every address is none.
+// checkNets brings the rule's nets into normal form; a net of all addresses becomes invalid.
 func (r *MarkRule) checkNets() error {
 	given := *r
 	for i, p := range []*netip.Prefix{&r.Dst, &r.Src} {
@@ -144,7 +145,8 @@ func (r *MarkRule) checkNets() error {
 			continue
 		}
 		if *p != p.Masked() {
-			return Errorf(syscall.EINVAL, "mark rule %s: %s has bits outside its mask; that net is %s", given, *p, p.Masked())
+			return Errorf(syscall.EINVAL, "mark rule %s: %s has bits outside its mask; that net is %s",
+				given, *p, p.Masked())
 		}
 		v6 := p.Addr().Is6()
 		if i == 0 && p.Bits() > 0 && !Unicast(p.Addr()) && p.IsSingleIP() || p.Addr().IsMulticast() {
@@ -163,13 +165,14 @@ func (r *MarkRule) checkNets() error {
 	return nil
 }
 
-// checkedPorts sorts ranges and refuses those that are empty or overlap.
+// checkedPorts sorts ranges, and refuses empty and overlapping ones.
 func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 	list = slices.SortedFunc(slices.Values(list), func(a, b PortRange) int { return cmp.Compare(a.First, b.First) })
 	for i, p := range list {
 		switch {
 		case p.First > p.Last:
-			return nil, Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, port range %s ends before it begins", r, p)
+			return nil, Errorf(syscall.EINVAL,
+				"mark rule %s: nothing can match it, port range %s ends before it begins", r, p)
 		case i > 0 && list[i-1].Last >= p.First:
 			return nil, Errorf(syscall.EINVAL, "mark rule %s: ports %s and %s overlap", r, list[i-1], p)
 		}
@@ -218,8 +221,8 @@ func (s *State) deleteMarks(op Op) error {
 	return nil
 }
 
-// ParsePorts reads a list of ports and ranges: 80,443,8000:8100. A range may
-// lack an end, as iptables has it.
+// ParsePorts parses a list of ports and ranges: 80,443,8000:8100. As in iptables, an end of
+// a range may be missing.
 func ParsePorts(s string) ([]PortRange, error) {
 	return parsePorts(s, func(name string) (uint16, error) {
 		n, err := strconv.ParseUint(name, 10, 16)
@@ -251,8 +254,8 @@ func parsePorts(s string, port func(string) (uint16, error)) ([]PortRange, error
 	return list, nil
 }
 
-// ParseNet reads an address or a net: 192.0.2.1, 192.0.2.0/24,
-// 192.0.2.0/255.255.255.0, 2001:db8::/32.
+// ParseNet parses an address or a net: 192.0.2.1, 192.0.2.0/24, 192.0.2.0/255.255.255.0,
+// 2001:db8::/32.
 func ParseNet(s string) (netip.Prefix, error) {
 	text, mask, ok := strings.Cut(s, "/")
 	a, err := netip.ParseAddr(text)
@@ -270,7 +273,8 @@ func ParseNet(s string) (netip.Prefix, error) {
 	if p := netip.PrefixFrom(a, bits); err == nil && p.IsValid() {
 		return p, nil
 	}
-	return netip.Prefix{}, Errorf(syscall.EINVAL, "netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
+	return netip.Prefix{}, Errorf(syscall.EINVAL,
+		"netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
 }
 
 // maskBits is the length of a mask written as an address.
@@ -303,5 +307,5 @@ func ones(a netip.Addr) (n int) {
 	return n
 }
 
-// Service is that of the rule's mark.
+// Service is the service of the rule's mark.
 func (r MarkRule) Service() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }

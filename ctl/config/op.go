@@ -5,9 +5,10 @@ import (
 	"syscall"
 )
 
-// Verb names an operation; the words are those of ipvsadm's messages.
+// Verb names an operation.
 type Verb string
 
+// The operations.
 const (
 	AddService    Verb = "add-service"
 	EditService   Verb = "edit-service"
@@ -25,15 +26,17 @@ const (
 	DeleteMarks   Verb = "delete-marks"
 )
 
-// Op is one change the operator asks for. Which fields count depends on Verb:
-// AddService, EditService take Service (its Servers are ignored);
-// DeleteService takes Service.ServiceKey; Zero takes it or, when Service is
-// nil, means everything; the server verbs take Service.ServiceKey and Server;
-// SetTimeouts takes Timeouts, where 0 keeps a value; Tune takes Tuning, of
-// Service's own if that is given; SetSorry makes Server the sorry server of
-// Service.ServiceKey or, if it is nil, takes that away; SetServerDown makes the
-// server of Server.ServerKey down or up, as Server.Down says, and nothing else;
-// AddMarks and DeleteMarks take Marks, all or none of them.
+// Op is an operation. Which fields it uses depends on Verb:
+//
+//	AddService, EditService              Service, without its Servers
+//	DeleteService                        Service.ServiceKey
+//	Zero                                 Service.ServiceKey; nil: all services
+//	AddServer, EditServer, DeleteServer  Service.ServiceKey, Server
+//	SetServerDown                        Service.ServiceKey, Server.ServerKey, Server.Down
+//	SetSorry                             Service.ServiceKey, Server; nil: take the sorry server away
+//	SetTimeouts                          Timeouts; 0 keeps a value
+//	SetSettings                          Settings; of Service.ServiceKey if that is given
+//	AddMarks, DeleteMarks                Marks, all or none of them
 type Op struct {
 	Verb     Verb      `json:"verb"`
 	Service  *Service  `json:"service,omitempty"`
@@ -44,10 +47,9 @@ type Op struct {
 	Marks []MarkRule `json:"marks,omitempty"`
 }
 
-// Error is why an operation was refused; nothing was changed. Errno is what
-// the kernel's IPVS would answer (ESRCH: no such service, EEXIST, ENOENT …),
-// so that ipvsadm can print its own words; Message is one line for people
-// naming the value.
+// Error is why an operation was refused. Errno is the kernel's answer for the same
+// operation, which ipvsadm has its messages for: ESRCH, for instance, means that there is no such service. Message
+// is one line that names the value.
 type Error struct {
 	Errno   syscall.Errno `json:"errno"`
 	Message string        `json:"message"`
@@ -57,6 +59,7 @@ func (e *Error) Error() string { return e.Message }
 
 func (e *Error) Unwrap() error { return e.Errno }
 
+// Errorf makes an *Error.
 func Errorf(errno syscall.Errno, format string, args ...any) error {
 	return &Error{Errno: errno, Message: fmt.Sprintf(format, args...)}
 }

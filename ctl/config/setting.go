@@ -13,10 +13,10 @@ import (
 	"uvs/sched"
 )
 
-// Values are settings that were set, by name.
+// Values are the settings that were set, by name.
 type Values map[string]uint32
 
-// Setting describes a setting as the tags of Settings do, and has its value.
+// Setting is the description of a setting (see Settings) with its value.
 type Setting struct {
 	Name       string   `json:"name"`
 	Value      uint32   `json:"value"`
@@ -67,7 +67,8 @@ func readTags(t reflect.Type) (list []Setting) {
 		k := Setting{
 			Name: get("name"), Min: number(get("min")), Max: number(get("max")), Default: number(get("default")),
 			Also: numbers(get("also")), Only: numbers(get("only")), Words: strings.Fields(get("words")),
-			Unit: get("unit"), Help: get("help"), Applies: get("applies"), PerService: get("scope") == "service", field: []int{field},
+			Unit: get("unit"), Help: get("help"), Applies: get("applies"), field: []int{field},
+			PerService: get("scope") == "service",
 		}
 		switch t.Field(field).Type.Kind() {
 		case reflect.Array:
@@ -233,7 +234,8 @@ func (k *Setting) Range() string {
 	case len(k.Only) > 0:
 		return strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Only), "[]"), " ", ", ")
 	case len(k.Also) > 0:
-		return strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Also), "[]"), " ", ", ") + fmt.Sprintf(", or %d to %d", k.Min, k.Max)
+		also := strings.ReplaceAll(strings.Trim(fmt.Sprint(k.Also), "[]"), " ", ", ")
+		return fmt.Sprintf("%s, or %d to %d", also, k.Min, k.Max)
 	}
 	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
@@ -246,7 +248,8 @@ func ParseSetting(s string) (name string, value uint32, err error) {
 	}
 	v, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
-		return name, 0, Errorf(syscall.EINVAL, "%q is not NAME=VALUE with a whole number, or a word that `uvs get` shows for it", s)
+		return name, 0, Errorf(syscall.EINVAL,
+			"%q is not NAME=VALUE with a whole number, or a word that `uvs get` shows for it", s)
 	}
 	return name, uint32(v), nil
 }
@@ -262,7 +265,9 @@ func (k Setting) Shown(v uint32) string {
 // IPVSTimeouts are the three timeouts of `ipvsadm -L --timeout`.
 func (s *Settings) IPVSTimeouts() Timeouts {
 	seconds := func(state conntrack.State) uint32 { return uint32(s.Timeouts[state] / conntrack.Second) }
-	return Timeouts{TCP: seconds(conntrack.TCPEstablished), TCPFin: seconds(conntrack.TCPFinWait), UDP: seconds(conntrack.UDPNormal)}
+	return Timeouts{
+		TCP: seconds(conntrack.TCPEstablished), TCPFin: seconds(conntrack.TCPFinWait), UDP: seconds(conntrack.UDPNormal),
+	}
 }
 
 // SchedOptions is what a scheduler takes of the settings.

@@ -72,8 +72,8 @@ type Settings struct {
 	SloppyTCP          bool   `name:"sloppy_tcp" applies:"tcp" help:"1: any TCP segment but RST begins a connection"`
 	SloppySCTP         bool   `name:"sloppy_sctp" applies:"sctp" help:"1: any SCTP chunk but ABORT begins a connection"`
 	KeepTags           bool   `name:"keep_tags"`
-	_                  more   `help:"frames of VLANs the director does not run on: 0 are the host's, 1 are treated like"`
-	_                  more   `help:"untagged ones and keep their tags (QinQ too)"`
+	_                  more   `help:"frames of VLANs the director does not run on: 0 are the host's, 1 are treated"`
+	_                  more   `help:"like untagged ones and keep their tags (QinQ too)"`
 	SecureTCP          uint32 `name:"secure_tcp" max:"3"`
 	_                  more   `help:"believe only what servers say of a connection: 0 off, 1 or 2 when the table runs"`
 	_                  more   `help:"short, 3 always"`
@@ -81,8 +81,8 @@ type Settings struct {
 	_                  more   `help:"forget half-open and a sample of old connections: 0 off, 1 or 2 when the table"`
 	_                  more   `help:"runs short, 3 always"`
 	DropPacket         uint32 `name:"drop_packet" max:"3"`
-	_                  more   `help:"refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the table"`
-	_                  more   `help:"runs short, 3 every am_droprate-th"`
+	_                  more   `help:"refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the"`
+	_                  more   `help:"table runs short, 3 every am_droprate-th"`
 	AMDropRate         uint32 `name:"am_droprate" default:"10" min:"1" max:"1048576" applies:"none"`
 	_                  more   `help:"drop_packet 3 refuses every n-th"`
 	AMReserve          uint32 `name:"am_reserve" max:"268435456" unit:"conns" applies:"none"`

@@ -7,59 +7,57 @@ import (
 	"strings"
 	"syscall"
 
+	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
 
-// State is what the operator wants, as plain data: every service with its
-// servers, and the settings. The manager owns the only live copy; a table is
-// compiled from it.
+// State is what the operator wants, as plain data: services with their servers, mark
+// rules and settings.
 type State struct {
 	Services []Service  // in order of adding
 	Marks    []MarkRule // in order: the last that matches decides
 	Settings Values     // those of the director that were set
 	// ServiceSettings are those of single services.
 	ServiceSettings map[ServiceKey]Values
-	// Sorry are the sorry servers: what a service falls back on while none of its
-	// servers takes a new connection.
+	// Sorry are the sorry servers: a service uses its own while none of its servers takes
+	// a new connection.
 	Sorry map[ServiceKey]Server
 
 	director *Settings    // Settings over the defaults; nil: the defaults
-	ended    []ServiceKey // see Deleted
-	// touched are the services an operation changed since the state was cloned;
-	// all says that any may be concerned.
-	touched map[ServiceKey]bool
-	all     bool
+	deleted  []ServiceKey // see Deleted
+	// changed are the services that operations changed since Clone; allChanged means all.
+	changed    map[ServiceKey]bool
+	allChanged bool
 }
 
-// Touch marks services as concerned, though no operation changed them; without
-// services, all of them.
+// Touch makes Changed true for services or, if none are given, for all.
 func (s *State) Touch(services ...ServiceKey) {
-	s.all = s.all || len(services) == 0
+	s.allChanged = s.allChanged || len(services) == 0
 	for _, k := range services {
-		s.touched[k] = true
+		s.changed[k] = true
 	}
 }
 
-// AllChanged says whether any service may be another than when the state was cloned.
-func (s *State) AllChanged() bool { return s.all }
+// AllChanged reports whether all services may have changed since Clone.
+func (s *State) AllChanged() bool { return s.allChanged }
 
-// Deleted are the services deleted since the state was cloned: one added again
-// under the same key is another one.
-func (s *State) Deleted() []ServiceKey { return s.ended }
+// Changed reports whether a service may have changed since Clone.
+func (s *State) Changed(key ServiceKey) bool { return s.allChanged || s.changed[key] }
 
-// Changed says whether a service may be another than when the state was cloned.
-func (s *State) Changed(key ServiceKey) bool { return s.all || s.touched[key] }
+// Deleted are the services deleted since Clone. One that was added again under the same
+// key is a new one.
+func (s *State) Deleted() []ServiceKey { return s.deleted }
 
-// Timeouts are the three idle times of `ipvsadm --set`, in seconds.
+// Timeouts are the three timeouts of `ipvsadm --set`, in seconds.
 type Timeouts struct {
 	TCP    uint32 `json:"tcp"`
 	TCPFin uint32 `json:"tcp_fin"`
 	UDP    uint32 `json:"udp"`
 }
 
-// ServiceKey is what makes a service one: a mark with its family, or protocol,
-// address and port. Addr is unmapped; it is invalid for a mark.
+// ServiceKey identifies a service: by a mark and its family, or by protocol, address and
+// port. Addr is never an IPv4-mapped address; it is invalid for a mark.
 type ServiceKey struct {
 	FWMark uint32     `json:"fwmark,omitempty"`
 	IPv6   bool       `json:"ipv6,omitempty"` // family of a mark, else Addr's
@@ -80,7 +78,7 @@ type Service struct {
 	Servers    []Server `json:"servers"`               // newest first, as IPVS keeps them
 }
 
-// ServerKey is what makes a server one within its service.
+// ServerKey identifies a server in its service.
 type ServerKey struct {
 	Addr netip.Addr `json:"addr"`
 	Port uint16     `json:"port"`
@@ -94,34 +92,20 @@ type Server struct {
 	Upper  uint32 `json:"upper,omitempty"` // u-threshold; 0: none
 	Lower  uint32 `json:"lower,omitempty"` // l-threshold
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
-	// Down: it gets no new connection, whatever the scheduler and its weight.
+	// Down: it gets no new connections, whatever its weight.
 	Down bool `json:"down,omitempty"`
 }
 
-// Method is how a frame reaches its server; values as in the kernel's
-// IP_VS_CONN_F_FWD_MASK.
-type Method uint8
+// Method is how a frame reaches its server.
+type Method = conntrack.Method
 
+// The methods that IPVS lists.
 const (
-	MethodMasq   Method = 0
-	MethodLocal  Method = 1
-	MethodTunnel Method = 2
-	MethodRoute  Method = 3
+	MethodMasq   = conntrack.MethodMasq
+	MethodLocal  = conntrack.MethodLocal
+	MethodTunnel = conntrack.MethodTunnel
+	MethodRoute  = conntrack.MethodRoute
 )
-
-func (m Method) String() string {
-	switch m {
-	case MethodMasq:
-		return "Masq"
-	case MethodLocal:
-		return "Local"
-	case MethodTunnel:
-		return "Tunnel"
-	case MethodRoute:
-		return "Route"
-	}
-	return fmt.Sprintf("Method(%d)", uint8(m))
-}
 
 // Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.
 type Tunnel struct {
@@ -130,7 +114,7 @@ type Tunnel struct {
 	Flags uint16      `json:"flags,omitempty"`
 }
 
-// ProtoName is how listings call a protocol: TCP, UDP, SCTP, or its number.
+// ProtoName is the name of a protocol in listings, or its number.
 func ProtoName(proto uint8) string {
 	switch proto {
 	case 0:
@@ -161,28 +145,35 @@ func (k ServiceKey) String() string {
 
 func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }
 
-// ParseServiceKey reads a service as people write it for our own verbs:
-// tcp:192.0.2.1:80, udp:[2001:db8::1]:53, sctp:192.0.2.1:2905, or the mark 7 of
-// IPv4 as fwm:7, of IPv6 as fwm6:7.
+// ServiceProto is the number of a protocol that services can have: tcp, udp or sctp.
+func ServiceProto(name string) (proto uint8, ok bool) {
+	protos := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}
+	proto, ok = protos[strings.ToLower(name)]
+	return proto, ok
+}
+
+// ParseServiceKey parses a service as the options of uvs name it: tcp:192.0.2.1:80,
+// udp:[2001:db8::1]:53, sctp:192.0.2.1:2905, or mark 7 as fwm:7 for IPv4 and fwm6:7 for IPv6.
 func ParseServiceKey(s string) (ServiceKey, error) {
-	name, end, _ := strings.Cut(s, ":")
+	name, value, _ := strings.Cut(s, ":")
 	if v6 := strings.EqualFold(name, "fwm6"); v6 || strings.EqualFold(name, "fwm") {
-		mark, err := strconv.ParseUint(end, 0, 32)
+		mark, err := strconv.ParseUint(value, 0, 32)
 		if err != nil || mark == 0 {
 			return ServiceKey{}, Errorf(syscall.EINVAL, "%q names no mark; write fwm:1 to fwm:4294967295", s)
 		}
 		return ServiceKey{FWMark: uint32(mark), IPv6: v6}, nil
 	}
-	proto, ok := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}[strings.ToLower(name)]
-	ap, err := netip.ParseAddrPort(end)
+	proto, ok := ServiceProto(name)
+	ap, err := netip.ParseAddrPort(value)
 	if !ok || err != nil {
-		return ServiceKey{}, Errorf(syscall.EINVAL, "%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
+		return ServiceKey{}, Errorf(syscall.EINVAL,
+			"%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
 	}
 	addr := ap.Addr().Unmap()
 	return ServiceKey{Proto: proto, Addr: addr, Port: ap.Port(), IPv6: addr.Is6()}, nil
 }
 
-// Text is the key as ParseServiceKey reads it.
+// Text is the key as ParseServiceKey parses it.
 func (k ServiceKey) Text() string {
 	switch {
 	case k.FWMark != 0 && k.IPv6:
