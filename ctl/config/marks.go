@@ -86,8 +86,10 @@ func (r MarkRule) family() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
-// DstNet and src are what the rule matches, also if it is every address.
+// DstNet are the destination addresses that the rule matches; never invalid.
 func (r MarkRule) DstNet() netip.Prefix { return cmp.Or(r.Dst, r.family()) }
+
+// SrcNet are the source addresses that the rule matches; never invalid.
 func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.family()) }
 
 // Protos are the protocols that the rule matches.
