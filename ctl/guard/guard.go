@@ -71,9 +71,8 @@ type ServiceRules struct {
 	// further connections: FTP's control connections, TFTP's requests. Their
 	// ports are not known beforehand. The guard drops what such a client opens
 	// soon after to another port of these addresses. It then drops both
-	// directions of that connection, whichever of HelperServers replies.
-	// (Sources with port 0 would drop replies to the host's own connections,
-	// which may use any port.)
+	// directions of that connection, whichever of HelperServers replies, from
+	// any port.
 	HelperMatches []Match
 	HelperServers []Endpoint
 
