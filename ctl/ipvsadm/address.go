@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// number reads a decimal number between low and high, as strtol does: spaces
-// and a sign may come first, nothing may follow.
+// number parses a decimal number between low and high, as strtol does: spaces and a sign
+// may come before it, and nothing after it.
 func number(s string, low, high int64) (int64, bool) {
 	n, err := strconv.ParseInt(strings.TrimLeft(s, " \t\n\v\f\r"), 10, 64)
 	return n, err == nil && n >= low && n <= high
 }
 
-// endpoint is an address and perhaps a port, as a command line names them.
+// endpoint is an address and perhaps a port.
 type endpoint struct {
 	addr    netip.Addr
 	port    uint16 // 0 if !hasPort
 	hasPort bool
 }
 
-// parseEndpoint reads host[:port], [v6]:port or a bare v6. A host is an IPv4
-// address in any form inet_aton takes, or a name; digits alone are neither. A
-// port is a number or the name of a service of proto.
+// parseEndpoint parses host[:port], [v6]:port or v6. A host is an IPv4 address in any form
+// that inet_aton takes, or a name, but not only digits. A port is a number or the name of a
+// service of proto.
 func parseEndpoint(s string, proto uint8, names names) (endpoint, bool) {
 	var e endpoint
 	if a, ok := parseIPv6(s); ok {
@@ -47,8 +47,8 @@ func parseEndpoint(s string, proto uint8, names names) (endpoint, bool) {
 	return e, ok
 }
 
-// parseHost reads an address of the wanted family or asks for its name.
-// Nothing that looks like a number is ever asked for.
+// parseHost parses an address of a family, or looks up a name. It never looks up what looks
+// like a number.
 func parseHost(host string, v6 bool, names names) (netip.Addr, bool) {
 	if v6 {
 		if a, ok := parseIPv6(host); ok {
@@ -70,16 +70,15 @@ func parsePort(s string, proto uint8, names names) (uint16, bool) {
 	return names.port(s, proto)
 }
 
-// parseIPv6 reads an IPv6 address. Zones mean nothing to a director, and an
-// IPv4-mapped address is not on any wire.
+// parseIPv6 parses an IPv6 address. It refuses zones, which mean nothing to a director, and
+// IPv4-mapped addresses, which are in no packet.
 func parseIPv6(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	return a, err == nil && a.Is6() && !a.Is4In6() && a.Zone() == ""
 }
 
-// parseIPv4 reads an address or mask as inet_aton does: one to four parts,
-// decimal, octal or hexadecimal, the last filling what is left of the 32 bits.
-// Spaces may follow.
+// parseIPv4 parses an address or mask as inet_aton does: one to four parts, decimal, octal
+// or hexadecimal, of which the last fills the rest of the 32 bits. Spaces may follow.
 func parseIPv4(s string) (uint32, bool) {
 	parts := strings.Split(strings.TrimRight(s, " \t\n\v\f\r"), ".")
 	if len(parts) > 4 {
@@ -110,5 +109,5 @@ func parsePart(s string, bits int) (uint64, error) {
 	return strconv.ParseUint(s, 10, bits)
 }
 
-// onlyOf says whether s has no byte that is not in set.
+// onlyOf reports whether all bytes of s are in set.
 func onlyOf(s, set string) bool { return strings.Trim(s, set) == "" }

@@ -2,10 +2,9 @@ package ipvsadm
 
 import "math/bits"
 
-// option is what a command line can ask for besides its command. One option
-// can have several spellings (-g, -i and -m are all forwarding-method). The
-// order is that in which ipvsadm checks options against the command, and so
-// decides which complaint comes first.
+// option is an option of a command. One option can have several spellings (-g, -i and -m
+// are all forwarding-method). ipvsadm checks options against the command in this order,
+// which decides the error that it prints.
 type option uint8
 
 const (
@@ -43,10 +42,10 @@ const (
 	optTunNoCsum
 	optTunCsum
 	optTunRemCsum
-	optNone // a spelling that is legal everywhere and any number of times
+	optNone // a spelling that is legal everywhere, any number of times
 )
 
-// optionNames are the options as messages call them.
+// optionNames are the names of options in messages.
 var optionNames = [...]string{
 	optNumeric: "numeric", optConnection: "connection", optService: "service-address",
 	optScheduler: "scheduler", optPersistent: "persistent", optNetmask: "netmask",
@@ -66,7 +65,7 @@ func (o option) String() string { return optionNames[o] }
 // optionSet is a set of options, one bit each.
 type optionSet uint64
 
-// setOf makes a set of its arguments; optNone is never a member.
+// setOf is the set of its arguments without optNone.
 func setOf(options ...option) optionSet {
 	var s optionSet
 	for _, o := range options {
@@ -78,16 +77,15 @@ func setOf(options ...option) optionSet {
 func (s optionSet) has(o option) bool        { return s&(1<<o) != 0 }
 func (s optionSet) hasAny(of optionSet) bool { return s&of != 0 }
 
-// rule says which options may stand together; any other is illegal.
+// rule has the options that may be given together; all others are illegal.
 type rule struct {
 	must  optionSet // all of them
 	may   optionSet // any of them
 	oneOf optionSet // one of them at most
 }
 
-// check returns the first complaint about the given options, in option order.
-// What the rule belongs to is named by word and kind: 'list' command, 'gue'
-// tunnel type.
+// check returns the first error of the given options, in option order. word and kind are
+// what the rule is for: 'list' command, 'gue' tunnel type.
 func (r rule) check(given optionSet, word, kind string) error {
 	legal := r.must | r.may | r.oneOf
 	chosen := optNone
@@ -106,7 +104,7 @@ func (r rule) check(given optionSet, word, kind string) error {
 	return nil
 }
 
-// command is what a command line does.
+// command is the command of a command line.
 type command uint8
 
 const (
@@ -138,8 +136,8 @@ var (
 		optNoSort, optSyncID, optTunInfo)
 )
 
-// commands has the name of each command in messages, and the options it takes.
-// Help and version end the reading of the line and need no rule.
+// commands has the name of each command in messages, and the options that it takes. Help
+// and version need no rule, because parsing stops at them.
 var commands = [...]struct {
 	name string
 	rule
@@ -162,7 +160,7 @@ var commands = [...]struct {
 	cmdVersion:       {"version", rule{}},
 }
 
-// takes says whether a spelling is followed by a value.
+// takes is whether a value follows a spelling.
 type takes uint8
 
 const (
@@ -178,7 +176,7 @@ type spelling struct {
 	takes   takes
 	command command // cmdNone for an option
 	option  option
-	set     func(p *parser, value *string) error // nil: being given is all
+	set     func(p *parser, value *string) error // nil: nothing to do
 }
 
 // spellings lists every command and option, commands first.
@@ -247,12 +245,12 @@ var spellings = [...]spelling{
 	{"mcast-ttl", 0, takesValue, cmdNone, optMcastTTL, mcastTTL},
 }
 
-// byLong finds a spelling by its long name, byShort by its letter; nil if
-// there is none.
+// byLong finds a spelling by its long name; nil: there is none.
 func byLong(name string) *spelling {
 	return find(func(s *spelling) bool { return s.long == name })
 }
 
+// byShort finds a spelling by its letter; nil: there is none.
 func byShort(letter byte) *spelling {
 	return find(func(s *spelling) bool { return s.short != 0 && s.short == letter })
 }

@@ -7,16 +7,15 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Version is uvs's own, for -h and -v.
+// Version is the version of uvs, which -h and -v print.
 var Version = "dev"
 
-// versionLine begins as ipvsadm's own does, for scripts that look for the
-// version they know, and goes on with ours.
+// versionLine starts like ipvsadm's, for scripts that look for its version.
 func versionLine() string {
 	return "ipvsadm v1.31 (uvs " + Version + ", IPVS v" + kernelVersion + ")\n"
 }
 
-// helpText follows the version in -h; it wants tunnelHelp.
+// helpText is the text of -h after the version, a format for tunnelHelp.
 const helpText = `Usage:
   ipvsadm -A|-E SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [--pe ENGINE] [-o] [-b FLAGS]
   ipvsadm -D SERVICE

@@ -13,8 +13,8 @@ import (
 	"uvs/sched"
 )
 
-// layout is one format of the service list. Its server function goes on after
-// the server's name.
+// layout is a format of the service list. The function server prints the line of a server
+// after its name.
 type layout struct {
 	option  option
 	title   string
@@ -22,7 +22,7 @@ type layout struct {
 	server  func(printer, *api.ServerStatus)
 }
 
-// layouts are in order of precedence, the one without an option last.
+// layouts are in order of precedence; the last is the default.
 var layouts = [...]layout{
 	{optStats, "" +
 		"Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n" +
@@ -66,15 +66,15 @@ type printer struct {
 	exact bool // -X
 }
 
-// An IPv4 service's line begins with at most this many bytes of name, a
-// server's with that many; IPv6 names push the columns to the right.
+// The most bytes of a name at the start of an IPv4 service's or server's line. IPv6 names
+// push the columns to the right.
 const (
 	maxServiceName = 33
 	maxServerName  = 28
 )
 
-// serviceName is the beginning of a service's line. A mark is printed as the
-// signed number C's %d makes of it.
+// serviceName is the start of a service's line. A mark is a signed number, because ipvsadm
+// prints it with %d.
 func (p printer) serviceName(k *config.ServiceKey) string {
 	if k.FWMark != 0 {
 		name := fmt.Sprintf("FWM  %d", int32(k.FWMark))
@@ -119,7 +119,7 @@ func (p printer) describe(s *api.ServiceStatus) {
 	p.WriteByte('\n')
 }
 
-// flagNames are a service's scheduler flags as -b takes them; "" if none.
+// flagNames are a service's scheduler flags as -b takes them.
 func flagNames(s *config.Service) string {
 	return strings.Join(sched.Flags(s.SchedFlags).Names(s.Scheduler), ",")
 }
@@ -127,7 +127,7 @@ func flagNames(s *config.Service) string {
 // maskName is a service's netmask as -M takes it; "" for the default.
 func maskName(s *config.Service) string {
 	switch m := s.Netmask; {
-	case isIPv6(&s.ServiceKey) && m == wholeIPv6 || !isIPv6(&s.ServiceKey) && m == wholeIPv4:
+	case isIPv6(&s.ServiceKey) && m == fullPrefix || !isIPv6(&s.ServiceKey) && m == fullMask:
 		return ""
 	case isIPv6(&s.ServiceKey):
 		return strconv.FormatUint(uint64(m), 10)
@@ -136,7 +136,7 @@ func maskName(s *config.Service) string {
 	}
 }
 
-// isIPv6 says which family a service's clients are of.
+// isIPv6 reports whether a service's clients use IPv6.
 func isIPv6(k *config.ServiceKey) bool { return k.FWMark != 0 && k.IPv6 || k.Addr.Is6() }
 
 func (p printer) serverPlain(s *api.ServerStatus) {
@@ -155,8 +155,8 @@ func (p printer) serverTunnel(s *api.ServerStatus) {
 	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", s.Method, tunnelInfo(&s.Server), s.Weight, s.Active, s.Inactive)
 }
 
-// tunnelCsums are the checksum of a tunnel in listings and as an option, by the flags
-// of config.Tunnel.
+// tunnelCsums are the names of a tunnel's checksum in listings and as an option, by the
+// flags of config.Tunnel.
 var tunnelCsums = [...]struct {
 	short  string
 	option option
@@ -200,7 +200,7 @@ func (p printer) serviceRate(s *api.ServiceStatus) {
 	p.WriteByte('\n')
 }
 
-// serverRate prints all but the bytes unabbreviated, exact or not.
+// serverRate abbreviates only the bytes.
 func (p printer) serverRate(s *api.ServerStatus) {
 	p.numbers(true, s.Stats.CPS, s.Stats.InPPS, s.Stats.OutPPS)
 	p.numbers(p.exact, s.Stats.InBPS, s.Stats.OutBPS)
@@ -218,8 +218,7 @@ func (p printer) numbers(exact bool, counters ...uint64) {
 	}
 }
 
-// abbreviate fits a counter into nine columns with decimal units, cutting off
-// what is left over.
+// abbreviate fits a counter into nine columns with decimal units, rounded down.
 func abbreviate(n uint64) string {
 	switch {
 	case n >= 1e14:

@@ -9,19 +9,17 @@ import (
 	"uvs/ctl/config"
 )
 
-// kernelVersion is the version of IPVS in listings, as Linux has had it since
-// 2.6.
+// kernelVersion is the version of IPVS in listings, which Linux has had since 2.6.
 const kernelVersion = "1.2.1"
 
-// list does -L. Whatever goes wrong, even in the director, ends with the exit
-// code of a service that is not there.
+// list does -L. Every error has the exit code of a missing service.
 func (t *tool) list(r *request) (err error) {
 	switch {
 	case r.given.has(optConnection):
 		err = t.listConns(r)
 	case r.given.has(optTimeout):
 		err = t.listTimeouts()
-	case r.given.has(optDaemon): // the director has none, so nothing is printed
+	case r.given.has(optDaemon): // the director has none: print nothing
 	default:
 		err = t.listServices(r)
 	}
@@ -39,7 +37,7 @@ func (t *tool) listTimeouts() error {
 	return err
 }
 
-// listConns prints conns as they come.
+// listConns prints conns in the order of the director.
 func (t *tool) listConns(r *request) error {
 	const line = "%-3s %-6s %-11s %-18s %-18s %s"
 	names := t.listNames(r)
@@ -56,20 +54,22 @@ func (t *tool) listConns(r *request) error {
 			server = fmt.Sprintf("%-16s %-18s %s", server, c.PEName, c.PEData)
 		}
 		expire := fmt.Sprintf("%02d:%02d", c.Expires/60, c.Expires%60)
-		_, err := fmt.Fprintf(t.out, line+"\n", config.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
+		_, err := fmt.Fprintf(t.out, line+"\n",
+			config.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
 		return err
 	})
 }
 
-// listServices prints one service, or all of them with a line about the
-// director before them.
+// listServices prints one service, or a line about the director and all services.
 func (t *tool) listServices(r *request) error {
 	services, err := t.services(!r.given.has(optNoSort))
 	if err != nil {
 		return err
 	}
 	if r.given.has(optService) {
-		services = slices.DeleteFunc(services, func(s api.ServiceStatus) bool { return !sameService(s.ServiceKey, r.service.ServiceKey) })
+		services = slices.DeleteFunc(services, func(s api.ServiceStatus) bool {
+			return !sameService(s.ServiceKey, r.service.ServiceKey)
+		})
 		if len(services) == 0 {
 			return errNoService
 		}
@@ -93,7 +93,7 @@ func (t *tool) listServices(r *request) error {
 	return nil
 }
 
-// services asks the director for its services, sorted if so wished.
+// services are the director's services, perhaps sorted.
 func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	services, err := t.director.Services()
 	if err != nil || !sorted {
@@ -106,7 +106,7 @@ func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	return services, nil
 }
 
-// listNames are the names to list with: none with -n.
+// listNames are the names for a listing: none with -n.
 func (t *tool) listNames(r *request) names {
 	if r.given.has(optNumeric) {
 		return numericNames{}
@@ -114,7 +114,7 @@ func (t *tool) listNames(r *request) names {
 	return t.names
 }
 
-// sameService compares what makes a service one, whatever else a key says.
+// sameService compares only the fields that identify a service.
 func sameService(a, b config.ServiceKey) bool {
 	if a.FWMark != 0 || b.FWMark != 0 {
 		return a.FWMark == b.FWMark && a.IPv6 == b.IPv6

@@ -14,7 +14,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// names knows what people call addresses and ports.
+// names translates the names of hosts and services.
 type names interface {
 	addr(host string, v6 bool) (netip.Addr, bool)
 	port(service string, proto uint8) (uint16, bool)
@@ -22,22 +22,21 @@ type names interface {
 	service(port uint16, proto uint8) string // "" if it has no name
 }
 
-// lookupTime is how long one question to the resolver may take.
-const lookupTime = 5 * time.Second
+// lookupTimeout bounds a query to the resolver.
+const lookupTimeout = 5 * time.Second
 
-// systemNames asks the system: the resolver for hosts, /etc/services for
-// services. Both are first touched when a name is needed. Answers are kept, and
-// a resolver that let the time pass once is not asked for host names again, so
-// that a long listing does not hang on a dead one line by line.
+// systemNames uses the resolver for hosts and /etc/services for services, each only when a
+// name is needed. It caches answers. After a timeout it does not ask the resolver for names
+// of hosts again, so that a long listing does not wait on each line.
 type systemNames struct {
-	services []serviceName
-	read     bool // services was read
-	hosts    map[netip.Addr]string
-	mute     bool // the resolver does not answer
+	services     []serviceName
+	read         bool // services was read
+	hosts        map[netip.Addr]string
+	resolverDown bool // a query timed out
 }
 
 func (n *systemNames) addr(host string, v6 bool) (netip.Addr, bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
 	network := "ip4"
 	if v6 {
@@ -52,13 +51,13 @@ func (n *systemNames) addr(host string, v6 bool) (netip.Addr, bool) {
 }
 
 func (n *systemNames) host(a netip.Addr) string {
-	if name, known := n.hosts[a]; known || n.mute {
+	if name, known := n.hosts[a]; known || n.resolverDown {
 		return name
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
 	found, err := net.DefaultResolver.LookupAddr(ctx, a.String())
-	n.mute = err != nil && ctx.Err() != nil
+	n.resolverDown = err != nil && ctx.Err() != nil
 	name := ""
 	if len(found) > 0 {
 		name = strings.TrimSuffix(found[0], ".")
@@ -88,7 +87,7 @@ func (n *systemNames) service(port uint16, proto uint8) string {
 	return ""
 }
 
-// table reads /etc/services once. Without it services have no names.
+// table parses /etc/services once. Without that file services have no names.
 func (n *systemNames) table() []serviceName {
 	if !n.read {
 		n.read = true
@@ -100,18 +99,18 @@ func (n *systemNames) table() []serviceName {
 	return n.services
 }
 
-// protoNames are the names of /etc/services for the protocols of services.
+// protoNames are the protocols of services in /etc/services.
 var protoNames = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp", wire.ProtoSCTP: "sctp"}
 
-// serviceName is one name of a port; aliases follow the official name.
+// serviceName is a name of a port; aliases follow the official name.
 type serviceName struct {
 	name  string
 	port  uint16
 	proto string
 }
 
-// parseServices reads lines of "name port/protocol alias... # comment" as in
-// services(5), skipping what it cannot make sense of.
+// parseServices parses lines of "name port/protocol alias... # comment" (services(5)) and
+// skips invalid ones.
 func parseServices(r io.Reader) []serviceName {
 	var list []serviceName
 	for lines := bufio.NewScanner(r); lines.Scan(); {
@@ -133,7 +132,7 @@ func parseServices(r io.Reader) []serviceName {
 	return list
 }
 
-// numericNames know no names: what -n asks for.
+// numericNames has no names, for -n.
 type numericNames struct{}
 
 func (numericNames) addr(string, bool) (netip.Addr, bool) { return netip.Addr{}, false }
@@ -141,8 +140,8 @@ func (numericNames) port(string, uint8) (uint16, bool)    { return 0, false }
 func (numericNames) host(netip.Addr) string               { return "" }
 func (numericNames) service(uint16, uint8) string         { return "" }
 
-// endpointName writes an address and port so that it can be read back: names
-// where there are any, brackets around IPv6.
+// endpointName is an address and port as parseEndpoint takes them: with names where there
+// are any, and with brackets around IPv6.
 func endpointName(addr netip.Addr, port uint16, proto uint8, names names) string {
 	host, service := names.host(addr), names.service(port, proto)
 	if host == "" {

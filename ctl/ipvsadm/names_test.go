@@ -57,7 +57,7 @@ func TestServiceNames(t *testing.T) {
 // resolver fell silent.
 func TestHostNamesAreKept(t *testing.T) {
 	known, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	n := &systemNames{hosts: map[netip.Addr]string{known: "kept.example"}, mute: true}
+	n := &systemNames{hosts: map[netip.Addr]string{known: "kept.example"}, resolverDown: true}
 	if got := n.host(known); got != "kept.example" {
 		t.Errorf("known host: %q", got)
 	}

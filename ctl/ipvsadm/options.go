@@ -16,13 +16,13 @@ const (
 	defaultPersist   = 360        // seconds; its manual page says 300
 	maxTimeout       = 31 * 86400 // seconds
 	maxInt32         = 1<<31 - 1
-	maxSyncLen       = 65535 - 20 - 8 // what an IPv4 UDP datagram can carry
+	maxSyncLen       = 65535 - 20 - 8 // of an IPv4 UDP datagram
 
-	wholeIPv4 = 0xffffffff // netmask that keeps every bit
-	wholeIPv6 = 128        // prefix length that does
+	fullMask   = 0xffffffff // netmask of a single address
+	fullPrefix = 128        // its prefix length
 )
 
-// daemon is the sync daemon a command line asks for; zero values are defaults.
+// daemon has the options of the sync daemon; zero values are defaults.
 type daemon struct {
 	backup bool
 	iface  string
@@ -41,10 +41,10 @@ func stopDaemonRole(p *parser, value *string) error {
 	return p.daemonRole(*value, "illegal start_daemon specified")
 }
 
-func (p *parser) daemonRole(role, complaint string) error {
+func (p *parser) daemonRole(role, message string) error {
 	p.daemon.backup = role == "backup"
 	if role != "master" && role != "backup" {
-		return refuse("%s", complaint)
+		return refuse("%s", message)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func serviceMark(p *parser, value *string) error {
 	return nil
 }
 
-// markIPv6 complains with an empty line after it, as ipvsadm does.
+// markIPv6 ends its error with an empty line, as ipvsadm does.
 func markIPv6(p *parser, _ *string) error {
 	if p.service.FWMark == 0 {
 		return refuse("-6 used before -f\n")
@@ -83,10 +83,10 @@ func markIPv6(p *parser, _ *string) error {
 	return nil
 }
 
-// serviceIPv6 forgets whatever netmask was written before.
+// serviceIPv6 replaces any netmask given before.
 func (p *parser) serviceIPv6() {
 	p.service.IPv6 = true
-	p.service.Netmask = wholeIPv6
+	p.service.Netmask = fullPrefix
 }
 
 func scheduler(p *parser, value *string) error {
@@ -111,7 +111,7 @@ func persistent(p *parser, value *string) error {
 
 func netmask(p *parser, value *string) error {
 	if p.service.IPv6 {
-		n, ok := number(*value, 1, wholeIPv6)
+		n, ok := number(*value, 1, fullPrefix)
 		if !ok {
 			return refuse("illegal ipv6 netmask specified")
 		}
@@ -141,8 +141,8 @@ func schedFlags(p *parser, value *string) error {
 	return nil
 }
 
-// realServer takes what the service named before it does not say from it: the
-// port, and the protocol that port names are of. Under a mark that is TCP.
+// realServer takes the port, if none is given, and the protocol of port names from the
+// service given before; for a mark the protocol is TCP.
 func realServer(p *parser, value *string) error {
 	proto := p.service.Proto
 	if p.service.FWMark != 0 {
@@ -236,11 +236,11 @@ func mcastTTL(p *parser, value *string) error {
 	return store(&p.daemon.ttl, value, 1, 255, "illegal mcast-ttl specified")
 }
 
-// store puts the number in value into field if it is between low and high.
-func store[T uint8 | uint16 | uint32 | int32](field *T, value *string, low, high int64, complaint string) error {
+// store parses value, which must be between low and high, into field.
+func store[T uint8 | uint16 | uint32 | int32](field *T, value *string, low, high int64, message string) error {
 	n, ok := number(*value, low, high)
 	if !ok {
-		return refuse("%s", complaint)
+		return refuse("%s", message)
 	}
 	*field = T(n)
 	return nil

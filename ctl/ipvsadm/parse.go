@@ -9,8 +9,8 @@ import (
 	"uvs/sched"
 )
 
-// request is what a command line asks for. Which of its fields count depends
-// on command, as in config.Op; given says which options were there.
+// request is a parsed command line. Which fields it uses depends on command, as in
+// config.Op.
 type request struct {
 	command  command
 	given    optionSet
@@ -20,19 +20,19 @@ type request struct {
 	daemon   daemon
 }
 
-// parser is a request being read. Options are applied in the order they were
-// written, and that order shows: -r without a port takes the port of a service
-// named before it, and a netmask written before the service is an IPv4 mask.
+// parser parses a request. It applies options in the order given, which matters: -r without
+// a port takes the port of a service given before, and a netmask given before the service is an
+// IPv4 mask.
 type parser struct {
 	request
 	names names
-	flags string // of -b, until the scheduler is known
+	flags string // of -b; they depend on the scheduler
 }
 
-// parse reads the words after "ipvsadm". Every error is a *refusal.
+// parse parses the words after "ipvsadm". Every error is a *refusal.
 func parse(words []string, names names) (request, error) {
 	p := parser{names: names, request: request{
-		service: config.Service{Scheduler: defaultScheduler, Netmask: wholeIPv4},
+		service: config.Service{Scheduler: defaultScheduler, Netmask: fullMask},
 		server:  config.Server{Method: config.MethodRoute, Weight: 1},
 		daemon:  daemon{iface: defaultInterface},
 	}}
@@ -62,7 +62,7 @@ func parse(words []string, names names) (request, error) {
 	return p.request, p.finish(s.arguments)
 }
 
-// option reads the next option and notes that it was given.
+// option scans the next option and adds it to given.
 func (p *parser) option(s *scanner) (found, error) {
 	f, err := s.next()
 	switch {
@@ -77,7 +77,7 @@ func (p *parser) option(s *scanner) (found, error) {
 	return f, nil
 }
 
-// finish checks what can only be judged when the whole line is known.
+// finish checks what depends on the whole line.
 func (p *parser) finish(arguments []string) error {
 	if p.command == cmdSet {
 		if len(arguments) < 3 {
@@ -113,7 +113,7 @@ func (p *parser) finish(arguments []string) error {
 	return nil
 }
 
-// finishList refuses formats that make no sense for what is listed.
+// finishList refuses formats that do not fit the list.
 func (p *parser) finishList() error {
 	counters := setOf(optStats, optRate, optThresholds)
 	if p.given.hasAny(setOf(optConnection, optTimeout, optDaemon)) && p.given.hasAny(counters) ||
@@ -123,7 +123,7 @@ func (p *parser) finishList() error {
 	return nil
 }
 
-// finishFlags makes scheduler flags of what -b said.
+// finishFlags parses the scheduler flags of -b.
 func (p *parser) finishFlags() error {
 	for name := range strings.SplitSeq(p.flags, ",") {
 		if name == "" {
@@ -141,7 +141,7 @@ func (p *parser) finishFlags() error {
 	return nil
 }
 
-// finishService checks a service to be added or edited.
+// finishService checks a service to add or edit.
 func (p *parser) finishService() error {
 	v := &p.service
 	switch {
@@ -155,7 +155,7 @@ func (p *parser) finishService() error {
 	return nil
 }
 
-// tunnelRule has the options that tunnels of an encapsulation take.
+// tunnelRule has the options for tunnels of an encapsulation.
 func tunnelRule(e tunnel.Encapsulation) rule {
 	r := rule{may: setOf(optTunType)}
 	if e.Port() != 0 {
@@ -169,9 +169,8 @@ func tunnelRule(e tunnel.Encapsulation) rule {
 	return r
 }
 
-// finishServer checks a server to be added or edited. Only NAT can change a
-// port, and a mark has none, so that under DR and tunnels the server of an
-// address service silently has the port of its service.
+// finishServer checks a server to add or edit. Only NAT changes ports, so other servers get
+// the port of their service, except those of a mark, which has none.
 func (p *parser) finishServer() error {
 	v, s := &p.service, &p.server
 	if s.Addr.Is6() != v.IPv6 && s.Method != config.MethodTunnel {

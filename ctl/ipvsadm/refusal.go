@@ -9,9 +9,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// refusal is why a command was not done: what to print, and the exit code.
-// Some refusals end a restore at the line they came from; after the others it
-// goes on.
+// refusal is the error of a command: the text to print and the exit code. ends: it ends a
+// restore; otherwise the restore goes on with the next line.
 type refusal struct {
 	text string
 	exit int
@@ -23,33 +22,32 @@ func (r *refusal) Error() string { return r.text }
 // Exit codes.
 const (
 	exitOK      = 0
-	exitMissing = 1   // listing of a service that is not there
+	exitMissing = 1   // no such service to list
 	exitUsage   = 2   // wrong option or value; no director
-	exitRefused = 255 // refused by the director, or not even an option
+	exitRefused = 255 // refused by the director, or an unknown option
 )
 
-// refuse makes the refusal of an option, argument or value.
+// refuse makes the refusal of an option's use or value.
 func refuse(format string, args ...any) error {
 	return &refusal{fmt.Sprintf(format, args...), exitUsage, true}
 }
 
-// misread makes the refusal of a word that is no option of ours.
-func misread(format string, args ...any) error {
+// refuseWord makes the refusal of a word that is not an option.
+func refuseWord(format string, args ...any) error {
 	return &refusal{fmt.Sprintf(format, args...), exitRefused, false}
 }
 
-// errNoService answers for a service that is not in the list.
+// errNoService is the error for a service that is not in the list.
 var errNoService = &config.Error{Errno: syscall.ESRCH, Message: "no such service"}
 
-// errHint answers a command line that does not begin with a command.
+// errHint is the error for a command line that does not start with a command.
 var errHint = &refusal{"Try `ipvsadm -h' or 'ipvsadm --help' for more information.", exitRefused, true}
 
-// getService is what listing a service is called in refusalTexts.
+// getService stands for listing a service in refusalTexts.
 const getService config.Verb = "get-service"
 
-// refusalTexts are ipvsadm's words for what the kernel, and so the director,
-// answers to each operation. EOPNOTSUPP is not among them: ipvsadm takes it for
-// a kernel without IPv6, a director says it of what it cannot do yet.
+// refusalTexts are ipvsadm's messages for the errors of operations. EOPNOTSUPP has none:
+// ipvsadm says that the kernel lacks IPv6, but a director means another operation.
 var refusalTexts = []struct {
 	verbs []config.Verb // nil: any
 	errno syscall.Errno
@@ -57,7 +55,10 @@ var refusalTexts = []struct {
 }{
 	{[]config.Verb{config.AddService}, syscall.EEXIST, "Service already exists"},
 	{[]config.Verb{config.AddService, config.EditService}, syscall.ENOENT, "Scheduler or persistence engine not found"},
-	{[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService}, syscall.ESRCH, "No such service"},
+	{
+		[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService}, syscall.ESRCH,
+		"No such service",
+	},
 	{[]config.Verb{config.AddServer, config.EditServer, config.DeleteServer}, syscall.ESRCH, "Service not defined"},
 	{[]config.Verb{config.AddServer}, syscall.EEXIST, "Destination already exists"},
 	{[]config.Verb{config.EditServer, config.DeleteServer}, syscall.ENOENT, "No such destination"},
@@ -71,8 +72,8 @@ var refusalTexts = []struct {
 	{nil, syscall.ENODEV, "No such device"},
 }
 
-// refusalText says in ipvsadm's words why verb was refused, or in the
-// director's where ipvsadm has none.
+// refusalText is ipvsadm's message for the error of an operation or, if there is none, the
+// director's.
 func refusalText(verb config.Verb, err error) string {
 	var refused *config.Error
 	if !errors.As(err, &refused) {

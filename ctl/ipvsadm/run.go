@@ -12,35 +12,35 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Director is whom the command talks to. Operations it refuses come back as
+// Director is the director that the command controls. Operations that it refuses return a
 // *config.Error.
 type Director interface {
 	Info() (api.Info, error)
 	Apply(op config.Op) error
-	// ApplyAll makes up to api.MaxOps changes, in force at once, and returns
-	// each one's error.
+	// ApplyAll makes up to api.MaxOps changes, puts them in force at once, and returns the
+	// error of each.
 	ApplyAll(ops []config.Op) []error
-	// Services come in order of adding, their servers newest first.
+	// Services are in order of adding, with the newest server first.
 	Services() ([]api.ServiceStatus, error)
 	Timeouts() (config.Timeouts, error)
 	// Conns calls visit for each conn until visit returns an error.
 	Conns(visit func(api.ConnStatus) error) error
 }
 
-// Stdio is where a command reads and writes.
+// Stdio is the standard input and output of a command.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer
 }
 
-// Main does what `ipvsadm args...` does and returns its exit code. It calls
-// connect once, when it has something to ask of the director.
+// Main runs `ipvsadm args...` and returns its exit code. It calls connect once, when it
+// needs the director.
 func Main(args []string, std Stdio, connect func() (Director, error)) (exit int) {
 	return newTool(std, connect).main(args)
 }
 
-// SaveMain is ipvsadm-save: it prints the table as commands that restore it,
-// with -n in numbers.
+// SaveMain runs ipvsadm-save: it prints the commands that restore the table, with -n in
+// numbers.
 func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit int) {
 	words := []string{"-S"}
 	for _, arg := range args {
@@ -53,10 +53,9 @@ func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit 
 	return Main(words, std, connect)
 }
 
-// RestoreMain is ipvsadm-restore: it clears the table and then does what the
-// lines of std.In say, but for those that begin with "#". All of them are read
-// first, so that the table may be piped from ipvsadm-save to itself; and what
-// stays the same is not missing for a moment.
+// RestoreMain runs ipvsadm-restore: it clears the table and then runs the lines of std.In,
+// except those that start with "#". It reads all lines first, so that a pipe from
+// ipvsadm-save works. What stays the same is never absent.
 func RestoreMain(args []string, std Stdio, connect func() (Director, error)) (exit int) {
 	if len(args) > 0 {
 		fmt.Fprintf(std.Err, "ipvsadm-restore: unexpected argument %s; rules are read from standard input\n", args[0])
@@ -78,7 +77,7 @@ func RestoreMain(args []string, std Stdio, connect func() (Director, error)) (ex
 	return Main([]string{"-R"}, std, connect)
 }
 
-// tool is one run of the command.
+// tool runs one command.
 type tool struct {
 	std      Stdio
 	out      *bufio.Writer // std.Out
@@ -91,7 +90,7 @@ func newTool(std Stdio, connect func() (Director, error)) *tool {
 	return &tool{std: std, out: bufio.NewWriter(std.Out), names: &systemNames{}, connect: connect}
 }
 
-// main does one command line and returns the exit code.
+// main runs one command line and returns the exit code.
 func (t *tool) main(words []string) int {
 	request, err := parse(words, t.names)
 	if err == nil {
@@ -100,8 +99,7 @@ func (t *tool) main(words []string) int {
 	return t.report(err)
 }
 
-// report prints what is to be said about err, after all that was printed
-// before it, and returns the exit code.
+// report flushes the output, prints the message of err, and returns the exit code.
 func (t *tool) report(err error) int {
 	t.out.Flush()
 	var r *refusal
@@ -117,7 +115,7 @@ func (t *tool) report(err error) int {
 	return r.exit
 }
 
-// run does what r asks for.
+// run executes a request.
 func (t *tool) run(r *request) error {
 	switch r.command {
 	case cmdHelp:
@@ -142,16 +140,17 @@ func (t *tool) run(r *request) error {
 	}
 	op := r.operation()
 	if err := t.director.Apply(op); err != nil {
-		return answered(op.Verb, err)
+		return refusedBy(op.Verb, err)
 	}
 	t.warn(op)
 	return nil
 }
 
-// warn says on stderr what a service lacks that was just changed, if it looks
-// like FTP's: the command has done what it was told, and exits with 0.
+// warn warns on stderr of a changed service of FTP that will not work. The exit code stays
+// 0, because the command succeeded.
 func (t *tool) warn(op config.Op) {
-	if op.Verb != config.AddServer && op.Verb != config.EditServer && op.Verb != config.EditService || op.Service.Port != wire.PortFTP {
+	changed := op.Verb == config.AddServer || op.Verb == config.EditServer || op.Verb == config.EditService
+	if !changed || op.Service.Port != wire.PortFTP {
 		return
 	}
 	list, _ := t.director.Services()
@@ -166,15 +165,15 @@ func (t *tool) warn(op config.Op) {
 	}
 }
 
-// answered is what ipvsadm makes of the director's answer to an operation.
-func answered(verb config.Verb, err error) error {
+// refusedBy is the refusal for the director's error.
+func refusedBy(verb config.Verb, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &refusal{text: refusalText(verb, err), exit: exitRefused}
 }
 
-// open connects to the director if that was not done yet.
+// open connects to the director if it is not connected.
 func (t *tool) open() (err error) {
 	if t.director != nil {
 		return nil
@@ -185,7 +184,7 @@ func (t *tool) open() (err error) {
 	return nil
 }
 
-// verbs are the operations of the commands that change something.
+// verbs are the operations of commands that change something.
 var verbs = [...]config.Verb{
 	cmdAddService:    config.AddService,
 	cmdEditService:   config.EditService,
@@ -198,11 +197,11 @@ var verbs = [...]config.Verb{
 	cmdZero:          config.Zero,
 }
 
-// changes says whether the command changes something.
+// changes reports whether the command changes something.
 func (r *request) changes() bool { return int(r.command) < len(verbs) && verbs[r.command] != "" }
 
-// Operation reads the words of a command that changes something, which come after
-// "ipvsadm". Names of hosts and services are looked up.
+// Operation parses the words after "ipvsadm" of a command that changes something. It looks
+// up names of hosts and services.
 func Operation(words []string) (config.Op, error) {
 	r, err := parse(words, &systemNames{})
 	if err == nil && !r.changes() {
@@ -214,7 +213,7 @@ func Operation(words []string) (config.Op, error) {
 	return r.operation(), nil
 }
 
-// operation makes the operation of a command that changes something.
+// operation is the operation of a command that changes something.
 func (r *request) operation() config.Op {
 	op := config.Op{Verb: verbs[r.command]}
 	switch r.command {
@@ -233,30 +232,29 @@ func (r *request) operation() config.Op {
 	return op
 }
 
-// lineRoom is the longest line of a restore, and how much is read ahead of it.
-const lineRoom = 1 << 20
+// maxLine is the longest line of a restore, and the size of its read buffer.
+const maxLine = 1 << 20
 
-// restore does the commands in std.In, one a line, and ends as the last of
-// them did. A wrong command ends it there and then; a refused one does not.
-// Changes are made together, as many as there is input at hand for: that is
-// fast, and in force at once.
+// restore runs the commands in std.In, one a line, and has the exit code of the last one. A
+// wrong command ends it; a refused one does not. It applies the changes that have been
+// read so far together, which is fast and puts them in force at once.
 func (t *tool) restore() error {
 	last := &refusal{}
 	var ops []config.Op
-	change := func() {
+	apply := func() {
 		if len(ops) == 0 {
 			return
 		}
 		for i, err := range t.director.ApplyAll(ops) {
-			last = &refusal{exit: t.report(answered(ops[i].Verb, err))}
+			last = &refusal{exit: t.report(refusedBy(ops[i].Verb, err))}
 		}
 		ops = nil
 	}
-	lines := bufio.NewReaderSize(t.std.In, lineRoom)
+	lines := bufio.NewReaderSize(t.std.In, maxLine)
 	for eof := false; !eof && !last.ends; {
 		line, err := lines.ReadSlice('\n')
 		if eof = err == io.EOF; err != nil && !eof {
-			change()
+			apply()
 			return refuse("read rules: %v", err)
 		}
 		if words := restoreWords(string(line)); len(words) > 0 {
@@ -264,12 +262,12 @@ func (t *tool) restore() error {
 			if err == nil && request.changes() {
 				ops = append(ops, request.operation())
 			} else {
-				change()
-				last = t.other(&request, err)
+				apply()
+				last = t.restoreOther(&request, err)
 			}
 		}
 		if eof || lines.Buffered() == 0 || len(ops) == api.MaxOps {
-			change()
+			apply()
 		}
 	}
 	if last.exit == exitOK {
@@ -278,9 +276,8 @@ func (t *tool) restore() error {
 	return last
 }
 
-// other does a line of a restore that changes nothing; err says that it could
-// not be parsed.
-func (t *tool) other(r *request, err error) *refusal {
+// restoreOther runs a line of a restore that changes nothing; err is the error of parsing it.
+func (t *tool) restoreOther(r *request, err error) *refusal {
 	switch {
 	case err != nil:
 	case r.command == cmdRestore:

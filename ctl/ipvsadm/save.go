@@ -12,8 +12,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// save does -S: it prints the commands that make the table, services and
-// servers in the order of the list.
+// save does -S: it prints the commands that make the table, in the order of the list.
 func (t *tool) save(r *request) error {
 	services, err := t.services(true)
 	if err != nil {
@@ -26,9 +25,8 @@ func (t *tool) save(r *request) error {
 	return nil
 }
 
-// Commands writes the commands that make a service and its servers as they are, in
-// numbers: as -S does, but the servers in the order they were added, which is the
-// scheduler's.
+// Commands writes the commands that make a service and its servers, as -S does, but in
+// numbers and with the servers in the order of adding, which a scheduler depends on.
 func Commands(w io.Writer, s api.ServiceStatus) {
 	b := bufio.NewWriter(w)
 	defer b.Flush()
@@ -50,7 +48,9 @@ func (p printer) saveAll(s *api.ServiceStatus) {
 // serviceOptions and methodOptions are the options for protocols and methods.
 var (
 	serviceOptions = map[uint8]string{wire.ProtoTCP: "-t", wire.ProtoUDP: "-u", wire.ProtoSCTP: "--sctp-service"}
-	methodOptions  = map[config.Method]string{config.MethodMasq: "-m", config.MethodLocal: "-g", config.MethodTunnel: "-i", config.MethodRoute: "-g"}
+	methodOptions  = map[config.Method]string{
+		config.MethodMasq: "-m", config.MethodLocal: "-g", config.MethodTunnel: "-i", config.MethodRoute: "-g",
+	}
 )
 
 // serviceOption is the option that names a service.

@@ -2,25 +2,22 @@ package ipvsadm
 
 import "strings"
 
-// scanner splits the words of a command line into options as libpopt does:
-// short options bundle (-Ln), a value may be glued on (-p300, -p=300,
-// --weight=3) or be the next word whatever that looks like, an optional value
-// is the next word unless it begins with "-", a long name is written whole,
-// "--" ends the options, and every other word is an argument, wherever it
-// stands.
+// scanner splits the words of a command line into options as libpopt does. Short options may
+// be joined (-Ln). A value is attached (-p300, -p=300, --weight=3) or the next word, whatever
+// it looks like; an optional value is the next word only if that does not start with "-". Long
+// names cannot be abbreviated. "--" ends the options. All other words are arguments.
 type scanner struct {
-	words     []string // not yet looked at
-	word      string   // being read
-	letters   string   // rest of a bundle of short options
-	arguments []string // words that are no options
+	words     []string // not scanned yet
+	word      string   // being scanned
+	letters   string   // rest of joined short options
+	arguments []string // words that are not options
 }
 
-// found is an option as it stands on the command line. Its value is nil if
-// there is none; word is the word it was found in.
+// found is an option of the command line.
 type found struct {
 	*spelling
-	word  string
-	value *string
+	word  string  // that has it
+	value *string // nil: none
 }
 
 // next returns the next option; found.spelling is nil at the end of the line.
@@ -35,8 +32,8 @@ func (s *scanner) next() (found, error) {
 			s.arguments = append(s.arguments, s.words...)
 			s.words = nil
 		case strings.HasPrefix(s.word, "--"):
-			name, value, glued := strings.Cut(s.word[2:], "=")
-			if glued {
+			name, value, attached := strings.Cut(s.word[2:], "=")
+			if attached {
 				return s.option(byLong(name), &value)
 			}
 			return s.option(byLong(name), nil)
@@ -49,8 +46,8 @@ func (s *scanner) next() (found, error) {
 	return s.short()
 }
 
-// short takes the next letter off a bundle. What follows a letter that takes
-// a value is that value; an "=" in front of it is dropped.
+// short scans the next letter of joined options. The rest after a letter that takes a value
+// is the value, without a leading "=".
 func (s *scanner) short() (found, error) {
 	sp, rest := byShort(s.letters[0]), s.letters[1:]
 	s.letters = rest
@@ -62,22 +59,22 @@ func (s *scanner) short() (found, error) {
 	return s.option(sp, &value)
 }
 
-// option finishes the option sp with the value glued to it, if any, or else
-// with the next word if it takes one.
-func (s *scanner) option(sp *spelling, glued *string) (found, error) {
-	f := found{sp, s.word, glued}
+// option is the option of a spelling with the value attached to it or, if it takes one, with
+// the next word.
+func (s *scanner) option(sp *spelling, attached *string) (found, error) {
+	f := found{sp, s.word, attached}
 	switch {
 	case sp == nil:
-		return f, misread("%s: unknown option", s.word)
-	case sp.takes == takesNothing && glued != nil:
-		return f, misread("%s: option does not take an argument", s.word)
-	case sp.takes == takesNothing || glued != nil:
+		return f, refuseWord("%s: unknown option", s.word)
+	case sp.takes == takesNothing && attached != nil:
+		return f, refuseWord("%s: option does not take an argument", s.word)
+	case sp.takes == takesNothing || attached != nil:
 		return f, nil
 	case len(s.words) > 0 && (sp.takes == takesValue || !strings.HasPrefix(s.words[0], "-")):
 		f.value, s.words = &s.words[0], s.words[1:]
 		return f, nil
 	case sp.takes == takesValue:
-		return f, misread("%s: missing argument", s.word)
+		return f, refuseWord("%s: missing argument", s.word)
 	}
 	return f, nil
 }

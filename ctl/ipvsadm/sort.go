@@ -7,11 +7,10 @@ import (
 	"uvs/ctl/api"
 )
 
-// ipvsadm compares by subtracting 32-bit numbers, so that order wraps around:
-// 172.16.0.0 comes before 10.0.0.0, and the mark 0xffffffff before 1. Such an
-// order is not even transitive (100.64.0.0 < 192.168.0.0 < 10.1.0.0 <
-// 100.64.0.0), and what a sort makes of it depends on the algorithm. Listings
-// are compared with older ones, so it is the same here: mergeSort.
+// ipvsadm compares by subtracting 32-bit numbers, so its order wraps around: 172.16.0.0
+// comes before 10.0.0.0, and mark 0xffffffff before 1. The order is not transitive
+// (100.64.0.0 < 192.168.0.0 < 10.1.0.0 < 100.64.0.0), so the result depends on the algorithm.
+// mergeSort gives the same listings as ipvsadm.
 
 // compareServices orders services by mark, family, protocol, address and port.
 func compareServices(a, b *api.ServiceStatus) int32 {
@@ -39,7 +38,7 @@ func compareServers(a, b *api.ServerStatus) int32 {
 	return int32(a.Port) - int32(b.Port)
 }
 
-// compareAddrs compares word by word; an IPv4 address is only a first word.
+// compareAddrs compares word by word; an IPv4 address has only the first word.
 func compareAddrs(a, b netip.Addr) int32 {
 	x, y := addrWords(a), addrWords(b)
 	for i := range x {
@@ -58,8 +57,8 @@ func addrWords(a netip.Addr) (words [4]uint32) {
 	return words
 }
 
-// mergeSort sorts as the C library's qsort does: halves, the smaller one
-// first, merged from the front with the left going first when in doubt.
+// mergeSort sorts as the C library's qsort does: it halves the list, with the shorter half
+// first, and merges from the front, taking the left element of an equal pair.
 func mergeSort[T any](list []T, compare func(a, b *T) int32) []T {
 	if len(list) < 2 {
 		return list
