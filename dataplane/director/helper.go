@@ -24,9 +24,10 @@ type helperContext struct {
 func (d *Director) runHelper(dir conntrack.Dir, p *packet, server *Server) (v Verdict, ok bool) {
 	h, ref, sessions := &d.helper, p.query.Ref, d.table.Sessions
 	h.ref, h.server, h.session = ref, server, nil
-	_, vport := d.conns.Conn(ref).VIP()
-	if p.Proto != wire.ProtoTCP {
-		if p.Fragment == wire.FragmentNone {
+	c := d.conns.Conn(ref)
+	_, vport := c.VIP()
+	if c.Proto() != wire.ProtoTCP {
+		if p.Proto == c.Proto() && p.Fragment == wire.FragmentNone { // ESP and AH follow conns of UDP
 			h.process(server.Helper.For(p.Proto, vport), dir, p)
 		}
 		return 0, true
@@ -70,7 +71,7 @@ func (h *helperContext) process(id helper.ID, dir conntrack.Dir, p *packet) (str
 	if config := h.server.Helper; config != nil {
 		h.context.Settings = config.Settings
 	}
-	return h.worker.Process(id, h.session, &h.context, dir, p.frame, &p.Packet)
+	return helper.Registry[id].Process(h.worker, h.session, &h.context, dir, p.frame, &p.Packet)
 }
 
 // hasText reports whether a TCP packet has a payload.
@@ -93,7 +94,7 @@ var outcomeVerdict = [stream.NumOutcome]Verdict{
 // renumberQuote translates the sequence number of the segment that an ICMP error
 // quotes back to its sender's, if a helper has changed earlier text: a host ignores
 // errors about numbers that it has not sent. It returns false if another worker has
-// claimed the conn's session.
+// locked the conn's session.
 func (d *Director) renumberQuote(p *packet) bool {
 	seq, ok := fwd.QuotedSeq(p.frame, &p.inner)
 	if !ok || d.table.Sessions == nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -43,5 +44,25 @@ func TestTFTP(t *testing.T) {
 		if got := datagram(uint16(row[1][0]-'0'), row[2], row[3], "\x00\x04\x00\x01"); got != row[4] {
 			t.Errorf("%s: %s, want %s", row[0], got, row[4])
 		}
+	}
+}
+
+// ESP that follows a flow of UDP port 500 is not TFTP's, though its service may be helped.
+func TestTFTPIgnoresESP(t *testing.T) {
+	w := newTestbed(t, conntrack.MethodMasq)
+	svc := *w.addFTP("10.9.0.1", "10.2.0.11:0")
+	svc.Port, svc.Helper = 500, &helper.Config{Ports: []helper.Port{{Helper: helper.TFTP, Port: 500}}}
+	w.table.Services[Endpoint{addr("10.9.0.1"), 500, wire.ProtoUDP}] = &svc
+	for _, p := range []wiretest.Packet{
+		{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP},
+		{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: []byte("\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01")},
+	} {
+		f := in(0, p)
+		if v := w.process(&f); v != ForwardedMasq {
+			t.Errorf("protocol %d: %s", p.Proto, v)
+		}
+	}
+	if n := w.conns.Stats().InUse; n != 1 {
+		t.Errorf("%d entries, want no expectation", n)
 	}
 }

@@ -27,13 +27,14 @@ type Helper struct {
 	// that of the control connection (RFC 959 section 5.2).
 	DataPort bool
 	Mode     func(*Settings) uint32 // Off, On or Auto
-	// Events are the names of what the helper counts, by the bits it returns.
-	Events []string
-
-	process processFunc
+	Events   []string               // the names of what Process counts, by the bits it returns
+	Process  Process
 }
 
-type processFunc func(
+// Process reads and may change a packet as it came in, before translation. s is the
+// session of a TCP connection, nil for other protocols. Bit i of events is set if what
+// Events[i] names has happened.
+type Process func(
 	w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
 ) (outcome stream.Outcome, events uint16)
 
@@ -92,8 +93,8 @@ type Expecter interface {
 	ExpectReply(clientPort uint16)
 }
 
-// Worker runs the helpers of one worker. It holds only scratch memory: nothing stays
-// from one packet to the next.
+// Worker is what the helpers of one worker need. It holds only scratch memory: nothing
+// stays from one packet to the next.
 type Worker struct {
 	ftp    *ftp.Helper
 	expect Expecter
@@ -101,12 +102,3 @@ type Worker struct {
 
 // NewWorker returns a Worker that enters expectations through x.
 func NewWorker(x Expecter) *Worker { return &Worker{ftp: ftp.New(x), expect: x} }
-
-// Process lets helper id read and change a packet as it came in, before translation.
-// s is the session of a TCP connection, nil for other protocols. Bit i of events is
-// set if what Events[i] names has happened.
-func (w *Worker) Process(
-	id ID, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
-) (outcome stream.Outcome, events uint16) {
-	return Registry[id].process(w, s, c, dir, f, p)
-}

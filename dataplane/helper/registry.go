@@ -49,12 +49,12 @@ var Registry = [...]Helper{
 	FTP: {
 		Name: "ftp", Proto: wire.ProtoTCP, Port: wire.PortFTP, DataPort: true,
 		Mode:   func(s *Settings) uint32 { return s.FTP },
-		Events: ftp.EventNames[:], process: processFTP,
+		Events: ftp.EventNames[:], Process: processFTP,
 	},
 	TFTP: {
 		Name: "tftp", Proto: wire.ProtoUDP, Port: wire.PortTFTP,
 		Mode:    func(s *Settings) uint32 { return s.TFTP },
-		process: processTFTP,
+		Process: processTFTP,
 	},
 }
 

@@ -36,7 +36,7 @@ type Sessions struct {
 	counts []eventCounts      // by worker
 }
 
-// maxEvents is the number of bits that Worker.Process returns.
+// maxEvents is the number of bits that a Process returns.
 const maxEvents = 16
 
 // eventCounts belong to one worker, their only writer.
