@@ -28,7 +28,7 @@ func TestOneConnForABatch(t *testing.T) {
 	}
 }
 
-// traffic is a random mix of frames: flows to every service, replies, junk.
+// traffic returns a random mix of frames: of flows to every service, replies, junk.
 func traffic(rng *rand.Rand, n int) []wire.Frame {
 	frames := make([]wire.Frame, n)
 	for i := range frames {
@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// A batch costs no allocation, whatever is in it.
+// A batch allocates nothing, whatever is in it.
 func TestProcessDoesNotAllocate(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		for name, options := range serviceOptions {
@@ -170,8 +170,8 @@ func batchDoesNotAllocate(t *testing.T, w *testbed, method conntrack.Method, nam
 	}
 }
 
-// Any frame whatever: no panic, lengths within the buffer, one verdict; and
-// what leaves parses.
+// No frame makes the director panic. Each ends with lengths within its buffer and one
+// verdict, and what leaves can be parsed.
 func FuzzProcess(f *testing.F) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	for _, fr := range traffic(rng, 20) {

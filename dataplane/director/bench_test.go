@@ -10,9 +10,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// BenchmarkProcess is the cost of one frame in full batches, by what becomes of
-// it: 1024 flows, each frame put back before its next turn ("copy" is the cost of
-// that alone). New flows end by timeout while it runs.
+// BenchmarkProcess is the cost of one frame in full batches, by what becomes of it.
+// There are 1024 flows; each frame is restored before it is processed again ("copy" is
+// the cost of that alone). New flows end by timeout while it runs.
 func BenchmarkProcess(b *testing.B) {
 	const flows = 1024
 	client := func(i int) string { return fmt.Sprintf("10.1.0.%d:%d", 2+i%200, 5000+i) }

@@ -188,9 +188,9 @@ func TestCollections(t *testing.T) {
 	}
 }
 
-// An error of a router between client and VIP about the server's answer, which
-// says how long it may be, reaches that server whole, by its tunnel (katran's and
-// glb's cases of ICMP; in both the router has an address of its own).
+// A router between client and VIP reports how long the server's reply may be. The error
+// reaches that server whole, in its tunnel (katran's and glb's cases of ICMP; in both
+// the router has an address of its own).
 func TestCollectedErrors(t *testing.T) {
 	quoted4 := headers(v4("10.9.0.1", far4), syn80(31337), data(text))
 	quoted6 := headers(v6("fd00:9::1", far6), syn80(31337), data(text))
@@ -233,9 +233,8 @@ func TestCollectedErrors(t *testing.T) {
 	}
 }
 
-// The UDP source port of a flow's GUE packets is the same for all of them, and
-// those of other flows differ (katran and glb compute it from addresses and
-// ports).
+// All GUE packets of a flow have the same UDP source port, and other flows have others
+// (katran and glb compute it from addresses and ports).
 func TestCollectedFlowPorts(t *testing.T) {
 	w := tunnelTestbed(t, gue, false)
 	w.table.Settings.SloppyTCP = true

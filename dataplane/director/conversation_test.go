@@ -13,9 +13,9 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// generator makes frames of random conversations, all of them sound: requests,
-// replies, ICMP errors from either side, pings, solicitations, of both families,
-// with tags, options, half-made checksums, super-frames and every length.
+// generator makes well-formed frames of random conversations: requests, replies, ICMP
+// errors from either side, pings and solicitations, of both families, with tags,
+// options, partial checksums, GSO frames and every length.
 type generator struct {
 	*rand.Rand
 	method conntrack.Method
@@ -23,7 +23,7 @@ type generator struct {
 
 func oneOf[T any](k *generator, from ...T) T { return from[k.IntN(len(from))] }
 
-// endpoints are a client and the VIP and server it talks to.
+// endpoints are a client, and the VIP and server that it talks to.
 type endpoints struct{ client, vip, server string }
 
 func (k *generator) ends() endpoints {
@@ -34,7 +34,7 @@ func (k *generator) ends() endpoints {
 	return endpoints{fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), oneOf(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"), oneOf(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080")}
 }
 
-// data is a packet between two ends.
+// data returns a packet between two endpoints.
 func (k *generator) data(src, dst string) wiretest.Packet {
 	p := wiretest.Packet{
 		Src: src, Dst: dst, Proto: oneOf(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
@@ -76,7 +76,7 @@ func (k *generator) bytes(n int) []byte {
 	return b
 }
 
-// icmpError is an ICMP error of a router about a packet.
+// icmpError returns an ICMP error of a router about a packet.
 func (k *generator) icmpError(about wiretest.Packet) wiretest.Packet {
 	about.Payload, about.GSOSize, about.VLANs, about.PartialChecksum = k.bytes(k.IntN(600)), 0, nil, false
 	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
@@ -89,8 +89,8 @@ func (k *generator) icmpError(about wiretest.Packet) wiretest.Packet {
 	return p
 }
 
-// tunnelICMPError is an ICMP error of a router, or the server, about what the
-// director sent by a tunnel.
+// tunnelICMPError returns an ICMP error, of a router or the server, about what the
+// director sent in a tunnel.
 func (k *generator) tunnelICMPError(e endpoints) wiretest.Packet {
 	about := k.data(e.client, e.vip)
 	about.GSOSize, about.VLANs, about.PartialChecksum = 0, nil, false
@@ -107,7 +107,7 @@ func (k *generator) tunnelICMPError(e endpoints) wiretest.Packet {
 	return c
 }
 
-// host is an end without its port.
+// host returns the address of an endpoint.
 func host(end string) string {
 	if end[0] == '[' {
 		return end[1:bytes.IndexByte([]byte(end), ']')]
@@ -115,7 +115,7 @@ func host(end string) string {
 	return end[:bytes.IndexByte([]byte(end), ':')]
 }
 
-// frame is the next frame, and the port it comes in by.
+// frame returns the next frame, with the port that it comes in by.
 func (k *generator) frame() wire.Frame {
 	e := k.ends()
 	answerer := e.vip
@@ -146,10 +146,9 @@ func (k *generator) frame() wire.Frame {
 	return in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0})
 }
 
-// Every frame that leaves after a sound one came in has right lengths and
-// checksums, is no longer than its way takes, and is a finished frame or one
-// whose offload says truly what is left to do: behind the splitter of a link, by
-// an independent decoder.
+// Every frame that leaves after a well-formed one came in has correct lengths and
+// checksums and fits the MTU. It is finished, or its offload truly says what remains to
+// do. An independent decoder judges it behind a link's splitter.
 func TestWhatLeavesIsSound(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

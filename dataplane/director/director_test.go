@@ -15,7 +15,7 @@ func syn(src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, TCPFlags: wire.TCPSyn, Seq: 1000, DF: true}
 }
 
-// One frame on a fresh director: a sentence, a frame in, a verdict, and what leaves.
+// One frame on a new director: a sentence, the frame, its verdict, and what leaves.
 func TestFirstFrame(t *testing.T) {
 	udp := func(src, dst string) wiretest.Packet {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
@@ -87,7 +87,7 @@ func TestFirstFrame(t *testing.T) {
 	}
 }
 
-// ARP for a VIP of ours is answered with the port's address; probes too. ARP
+// ARP requests and probes for a VIP of ours are answered with the port's address. ARP
 // for anything else is the host's.
 func TestARP(t *testing.T) {
 	rows := []struct {
@@ -114,8 +114,8 @@ func TestARP(t *testing.T) {
 	}
 }
 
-// A neighbour solicitation for a VIP is answered unless the host does it, which
-// it does only for addresses of the interface that was asked.
+// A neighbour solicitation for a VIP is answered unless the host answers it, which it
+// does only for addresses of the interface that was asked.
 func TestNeighbourSolicitation(t *testing.T) {
 	rows := []struct {
 		sentence, target string
@@ -164,8 +164,8 @@ func converse(t *testing.T, w *testbed, steps []step) {
 	}
 }
 
-// A masqueraded conversation: replies come from the VIP, go back where the
-// client came from, and ICMP errors find their way in both directions.
+// A conversation by NAT: replies come from the VIP and go back where the client's
+// frames came from, and ICMP errors arrive in both directions.
 func TestMasqueradedConversation(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	reply := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}
@@ -192,8 +192,8 @@ func TestMasqueradedConversation(t *testing.T) {
 	}
 }
 
-// A removed server under expire_nodest_conn 0, IPVS's way: the client's packets
-// are dropped and counted, and the server's own replies still come back.
+// A removed server under expire_nodest_conn 0, as in IPVS: the client's packets are
+// dropped and counted, and the server's replies still come back.
 func TestServerRemovedSilently(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.table.Settings.ExpireNoServer = false
@@ -208,9 +208,8 @@ func TestServerRemovedSilently(t *testing.T) {
 	})
 }
 
-// A removed server: what begins anew goes elsewhere at once, a segment in the
-// middle of a connection is reset, and until then the server's own replies
-// still come back.
+// A removed server: new connections go elsewhere at once, and a segment in the middle
+// of a connection is reset. Until then the server's replies still come back.
 func TestServerRemoved(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	converse(t, w, []step{
@@ -221,12 +220,12 @@ func TestServerRemoved(t *testing.T) {
 	converse(t, w, []step{
 		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
 		{"a segment in mid-stream is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
-		{"a SYN is scheduled anew", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"a SYN is scheduled again", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
 	})
 }
 
-// What a SYN on a known flow means, by conn_reuse_mode and what went before.
+// What a SYN on a known flow means, by conn_reuse_mode and the packets before.
 func TestPortReuse(t *testing.T) {
 	fin := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPFin | wire.TCPAck}
 	rst := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}
@@ -240,11 +239,11 @@ func TestPortReuse(t *testing.T) {
 		moves    bool
 	}{
 		{"the same SYN again stays", conntrack.MethodMasq, 1, 1, nil, false},
-		{"after both FINs it begins anew", conntrack.MethodMasq, 1, 1, []wiretest.Packet{fin, serverFin}, true},
+		{"after both FINs it begins again", conntrack.MethodMasq, 1, 1, []wiretest.Packet{fin, serverFin}, true},
 		{"but not under mode 0", conntrack.MethodMasq, 0, 1, []wiretest.Packet{fin, serverFin}, false},
-		{"after a RST of an established flow it begins anew", conntrack.MethodMasq, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, rst}, true},
+		{"after a RST of an established flow it begins again", conntrack.MethodMasq, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, rst}, true},
 		{"FIN_WAIT of a routed conn stays under mode 1", conntrack.MethodRoute, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, false},
-		{"and begins anew with bit 2", conntrack.MethodRoute, 3, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, true},
+		{"and begins again with bit 2", conntrack.MethodRoute, 3, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, true},
 		{"a server of weight 0 gets no new connection from an old port", conntrack.MethodMasq, 1, 0, nil, true},
 	}
 	for _, r := range rows {
@@ -271,9 +270,9 @@ func TestPortReuse(t *testing.T) {
 	}
 }
 
-// A connection that idled too long: both ends are probed, and what they answer
-// is reset with their own numbers; a new SYN begins anew.
-func TestForgottenConn(t *testing.T) {
+// A connection that idled too long: both ends are probed, and their answers are reset
+// with their own numbers. A new SYN begins a new connection.
+func TestTimedOutConn(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.ResetForgotten = true
@@ -304,13 +303,13 @@ func TestForgottenConn(t *testing.T) {
 	converse(t, w, []step{
 		{"the client's answer is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, Seq: 7, Ack: 9}, RefusedForgotten, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
 		{"and the server's", 1, wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck, Seq: 9, Ack: 7}, RefusedForgotten, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080 rst"},
-		{"a SYN begins anew, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
+		{"a SYN begins again, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
 	})
 }
 
-// A SYN on a forgotten connection begins anew also where conns are not reused:
-// under conn_reuse_mode 0, and with a template.
-func TestForgottenConnBeginsAnew(t *testing.T) {
+// A SYN on a conn that timed out begins a new connection also where conns are not
+// reused: under conn_reuse_mode 0, and with a template.
+func TestSYNOnTimedOutConn(t *testing.T) {
 	for name, change := range map[string]func(*Table){
 		"conn_reuse_mode 0": func(table *Table) { table.Settings.ReuseMode = 0 },
 		"persistent": func(table *Table) {
@@ -336,8 +335,8 @@ func TestForgottenConnBeginsAnew(t *testing.T) {
 	}
 }
 
-// drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection,
-// as IPVS was seen to (reference 3.7), and nothing of known ones.
+// drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection, as IPVS
+// does (net/netfilter/ipvs/ip_vs_core.c, ip_vs_todrop), and no packet of a known one.
 func TestDropPacket(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
@@ -393,8 +392,8 @@ func TestSecureTCP(t *testing.T) {
 	}
 }
 
-// Where replies go: to the gateway the host's route names, else where the
-// client's packet came from.
+// Replies go to the gateway that the host's route names, else where the client's packet
+// came from.
 func TestWayBack(t *testing.T) {
 	router := wire.MAC{2, 0, 0, 0, 0, 0x77} // not the host's gateway
 	rows := []struct{ sentence, client, to string }{

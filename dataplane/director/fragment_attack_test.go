@@ -28,7 +28,7 @@ func newAttacker(seed uint64, one, whole bool) *attacker {
 	return a
 }
 
-// next is one more of its fragments, good until the next.
+// next returns another fragment, which is valid until the next call.
 func (a *attacker) next() wire.Frame {
 	f := a.frames[a.rng.IntN(len(a.frames))]
 	ip := f.Bytes()[14:]
@@ -48,10 +48,10 @@ func (a *attacker) next() wire.Frame {
 	return f
 }
 
-// A million fragments of a flood, from one source and from many, without firsts
-// and with them: each ends in one verdict, memory stays what it is, what was
-// held is accounted for, and a client whose datagrams come in pieces meanwhile,
-// in order or not, is served as if nothing were.
+// A flood of a million fragments, from one source and from many, without firsts and
+// with them. Each ends in one verdict, memory does not grow, and every held fragment is
+// accounted for. A client whose datagrams come in fragments meanwhile, in order or not,
+// is served as usual.
 func TestFragmentFlood(t *testing.T) {
 	floods := 1_000_000
 	if testing.Short() {

@@ -11,8 +11,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// Datagrams in pieces, each a sentence: what comes, in which order, what becomes
-// of each piece, and how many frames leave in all.
+// Datagrams in fragments, each a sentence: what comes in which order, what becomes of
+// each fragment, and how many frames leave in all.
 func TestFragmentRules(t *testing.T) {
 	const udp, tcp = wire.ProtoUDP, wire.ProtoTCP
 	request := func(src, dst string) []wire.Frame { return fragmentsOf(0, 1, 2800, large(udp, src, dst)) } // three pieces
@@ -43,7 +43,7 @@ func TestFragmentRules(t *testing.T) {
 		{"a piece that comes twice goes on once", of(toVIP(), 0, 1, 1, 2), []Verdict{masq, masq, DroppedFragmentTwice, masq}, 3},
 		{"so does the first", of(toVIP(), 0, 0, 1, 2), []Verdict{masq, DroppedFragmentTwice, masq, masq}, 3},
 		{"and what came twice before the first", of(toVIP(), 1, 1, 0, 2), []Verdict{held, held, masq, masq}, 3},
-		{"a datagram that is complete begins anew", of(toVIP(), 0, 1, 2, 0, 1, 2), []Verdict{masq, masq, masq, masq, masq, masq}, 6},
+		{"a datagram that is complete begins again", of(toVIP(), 0, 1, 2, 0, 1, 2), []Verdict{masq, masq, masq, masq, masq, masq}, 6},
 		{"an overlap ends the datagram", []wire.Frame{piece(0, 1400, true), piece(1400, 2800, true), piece(2000, 3000, true), piece(2800, 4200, false)},
 			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 2},
 		{"so does one with the first (the ports of a datagram cannot be changed later)", []wire.Frame{piece(0, 1400, true), piece(8, 1408, true), piece(1400, 2800, false)},
@@ -95,8 +95,8 @@ func TestFragmentRules(t *testing.T) {
 	}
 }
 
-// A UDP checksum of zero stays zero in a fragment, because what it would cover is
-// not at hand; one that is there is repaired, though the rest is elsewhere.
+// A UDP checksum of zero stays zero in a fragment, because what it covers is in the
+// others. Any other is repaired without them.
 func TestFragmentWithoutChecksum(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	p := large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80")
@@ -108,8 +108,8 @@ func TestFragmentWithoutChecksum(t *testing.T) {
 	}
 }
 
-// SCTP's CRC covers the ports and all of the packet: where the port is to
-// change, a packet in pieces is refused instead of arriving broken.
+// SCTP's CRC covers the ports and the whole packet. Where the port is to change, a
+// packet in fragments is refused instead of arriving broken.
 func TestFragmentedSCTP(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11") // to port 8080
@@ -121,8 +121,8 @@ func TestFragmentedSCTP(t *testing.T) {
 	}
 }
 
-// Of a datagram that is too long for a tunnel and may not be cut, the first
-// piece tells the client; the others say nothing.
+// If a datagram is too long for a tunnel and may not be split, the first fragment is
+// answered with an error and the others are not.
 func TestFragmentsTooBig(t *testing.T) {
 	for _, r := range []struct {
 		sentence string
@@ -150,8 +150,8 @@ func TestFragmentsTooBig(t *testing.T) {
 	}
 }
 
-// Where one-packet scheduling leaves no conn, all pieces still go where the first
-// went, and the next datagram to another server.
+// Although one-packet scheduling leaves no conn, all fragments go where the first went,
+// and the next datagram goes to another server.
 func TestFragmentsOfOnePacketService(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
@@ -175,7 +175,8 @@ func TestFragmentsOfOnePacketService(t *testing.T) {
 	}
 }
 
-// What waits in vain goes after its time, and so do notes; the numbers say so.
+// Fragments that wait in vain go after their time, and so do fragment flows; the
+// counters show it.
 func TestFragmentsExpire(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	pieces := fragmentsOf(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
@@ -193,8 +194,8 @@ func TestFragmentsExpire(t *testing.T) {
 	}
 }
 
-// Wherever a fragment lands, the outcome is the same: what one worker holds goes
-// on when another has seen the first.
+// Whichever worker gets a fragment, the outcome is the same: what one holds leaves when
+// another has seen the first.
 func TestFragmentsAcrossWorkers(t *testing.T) {
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 3, MaxServers: 64, Seed: 1})
 	if err != nil {

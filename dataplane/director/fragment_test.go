@@ -12,8 +12,8 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// separately runs frames through the director, one a turn, and returns what leaves,
-// with what was held, and what became of each.
+// separately runs frames through the director in batches of one. It returns what
+// leaves, held fragments included, and the verdict of each frame.
 func (w *testbed) separately(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
 	w.t.Helper()
 	for _, f := range frames {
@@ -25,7 +25,8 @@ func (w *testbed) separately(frames ...wire.Frame) (out []wire.Frame, verdicts [
 	return out, verdicts
 }
 
-// sent are the frames of a batch that leave, and what the director adds.
+// sent returns the frames of a batch that leave, and those that the director
+// originates.
 func (w *testbed) sent(d *Director, batch []wire.Frame) (out []wire.Frame) {
 	for _, f := range append(slices.Clone(batch), d.Originate()...) {
 		if f.Out != wire.NoPort {
@@ -43,7 +44,7 @@ func (w *testbed) inOneBatch(frames ...wire.Frame) (out []wire.Frame, verdicts [
 	return w.sent(w.dir, frames), slices.Clone(w.verdicts[:len(frames)])
 }
 
-// large is a packet of 8 KiB that no network carries in one piece.
+// large returns a packet of 8 KiB, which no network carries whole.
 func large(proto uint8, src, dst string) wiretest.Packet {
 	payload := make([]byte, 8192)
 	for i := range payload {
@@ -52,7 +53,7 @@ func large(proto uint8, src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, Proto: proto, TCPFlags: wire.TCPSyn, Payload: payload}
 }
 
-// fragmentsOf makes the fragments of a packet as they arrive on a port.
+// fragmentsOf returns the fragments of a packet as they arrive on a port.
 func fragmentsOf(port uint16, id uint32, size int, p wiretest.Packet) []wire.Frame {
 	p.DstMAC = portMAC[port]
 	pieces := wiretest.Fragments(p.Frame(), id, size)
@@ -62,7 +63,7 @@ func fragmentsOf(port uint16, id uint32, size int, p wiretest.Packet) []wire.Fra
 	return pieces
 }
 
-// orders are those in which fragments come.
+// orders are the orders in which fragments arrive.
 var orders = map[string]func([]wire.Frame){
 	"in order": func([]wire.Frame) {},
 	"reversed": func(f []wire.Frame) { slices.Reverse(f) },
@@ -76,10 +77,9 @@ var orders = map[string]func([]wire.Frame){
 	},
 }
 
-// Every fragment of a datagram reaches the server the first one goes to, in
-// whatever order they come, by every method, of every protocol and family, and so
-// do the answers' the client: put together again they are the datagram, rewritten
-// as a whole one would have been.
+// Every fragment of a datagram reaches the server that the first goes to, whatever the
+// order, method, protocol and family. The reply's fragments reach the client.
+// Reassembled they are the datagram, rewritten as a whole one would have been.
 func TestFragmentsArrive(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		for _, v6 := range []bool{false, true} {
@@ -172,7 +172,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	}
 }
 
-// serverOf is the ID of the first server of the service of a protocol and family.
+// serverOf returns the ID of the first server of the service of a protocol and family.
 func serverOf(w *testbed, proto uint8, v6 bool) int {
 	vip := map[bool]string{false: "10.9.0.1", true: "fd00:9::1"}[v6]
 	return int(w.table.Services[Endpoint{addr(vip), 80, proto}].Servers[0])
@@ -190,7 +190,7 @@ func checkFragments(t *testing.T, who string, out []wire.Frame, want wiretest.Pa
 	}
 }
 
-// zeroed is a frame without what fragments of IPv4 have of their own.
+// zeroed returns a frame without the header fields that differ between IPv4 fragments.
 func zeroed(b []byte) []byte {
 	b = slices.Clone(b)
 	if b[14]>>4 == 4 {

@@ -12,15 +12,15 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// hostile makes frames that look as if they were of flows of a vlanTestbed, from
-// every side at once: errors that quote them, through tunnels and one in another,
-// pieces, tags, extension headers, and bytes changed at random.
+// hostile makes frames that look like those of a vlanTestbed's flows, from every side:
+// errors that quote them, through tunnels and one in another, fragments, tags,
+// extension headers, and bytes changed at random.
 type hostile struct{ *rand.Rand }
 
-// randomOf is one of a list.
+// randomOf returns one of a list.
 func randomOf[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
-// packet is one of either family; depth says in how many errors it is quoted.
+// packet returns a packet of either family; depth is how many errors quote it.
 func (h hostile) packet(depth int) wiretest.Packet {
 	r := h.Rand
 	addrs := []string{"10.1.0.2", "10.9.0.1", "10.9.0.1", "10.9.0.2", "10.9.0.8", "10.2.0.11", "10.2.0.12", "10.2.0.1", "10.8.0.1", "224.0.0.1", "127.0.0.1", "255.255.255.255"}
@@ -61,7 +61,7 @@ func (h hostile) packet(depth int) wiretest.Packet {
 	return p
 }
 
-// frames are a packet, or pieces of one, as they arrive.
+// frames returns a packet, or its fragments, as they arrive.
 func (h hostile) frames() []wire.Frame {
 	r := h.Rand
 	whole := h.packet(0).Frame()
@@ -89,7 +89,7 @@ func (h hostile) frames() []wire.Frame {
 	return list
 }
 
-// world is one with everything that makes a difference to odd frames.
+// world returns a testbed with everything that makes a difference to unusual frames.
 func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
 	r := h.Rand
 	w := vlanTestbed(t, method)
@@ -108,10 +108,10 @@ func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
 	return w
 }
 
-// Whatever arrives, a director that has seen a lot of it already gives each frame
-// one verdict, which says whether it leaves; what leaves is a sound IP packet;
-// nothing is answered that must not be, nor anybody but its sender, nor with more
-// than headers and what it sent. And none of it allocates.
+// A director that has seen many hostile frames gives each one verdict, which shows
+// whether it leaves. What leaves is a well-formed IP packet. Nothing is answered that
+// must not be, nobody but its sender gets the answer, and no answer has more than
+// headers and what was sent. Nothing allocates.
 func TestHostileFrames(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -140,7 +140,7 @@ func TestHostileFrames(t *testing.T) {
 	}
 }
 
-// checkOutcome compares a frame that leaves with what it was.
+// checkOutcome compares a frame that leaves with what came in.
 func (w *testbed) checkOutcome(was, f *wire.Frame, v Verdict) {
 	w.t.Helper()
 	leaves := v >= ForwardedMasq && v <= PassedAmbiguous && v != ICMPErrorNoted || v >= AnsweredARP && v <= AnsweredHelper

@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// olderTable is the table as it was before its last servers were added.
+// olderTable returns the table as it was before its last servers were added.
 func (w *testbed) olderTable(servers int) *Table {
 	t := *w.table
 	t.Servers = t.Servers[:servers:servers]
@@ -22,9 +22,9 @@ func (w *testbed) olderTable(servers int) *Table {
 	return &t
 }
 
-// A worker that still has an older table meets conns of servers it does not
-// know: another worker made them by the new one. It sends their replies back, and
-// drops what is for them, without ending them.
+// A worker with an older table meets conns of servers that it does not know, because
+// another worker made them with the newer table. It sends their replies back and drops
+// what is for them, without ending them.
 func TestConnOfANewerTable(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
@@ -75,8 +75,8 @@ func TestConnOfANewerTable(t *testing.T) {
 	}
 }
 
-// A frame whose conn another frame of its batch has ended goes where that frame
-// went, not to the server before.
+// A frame whose conn an earlier frame of its batch ended goes where that frame went,
+// not to the previous server.
 func TestConnEndedWithinABatch(t *testing.T) {
 	for _, r := range []struct {
 		sentence string
@@ -101,7 +101,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 	}
 }
 
-// Nothing from port 20, FTP's data port, begins a conn, by any protocol.
+// No packet from port 20, FTP's data port, begins a conn, in any protocol.
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w := newTestbed(t, conntrack.MethodMasq)
@@ -113,8 +113,8 @@ func TestNothingFromPort20(t *testing.T) {
 	}
 }
 
-// A template that names a server of a newer table leads nowhere in an older one:
-// the client is placed as if there were none.
+// A template that names a server of a newer table leads nowhere in an older one: the
+// client is scheduled as if there were none.
 func TestTemplateOfANewerTable(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
@@ -136,8 +136,8 @@ func TestTemplateOfANewerTable(t *testing.T) {
 	}
 }
 
-// A conn keeps the method it began with when its server's is changed
-// (ipvsadm -e), as in IPVS, whose conns are bound to a way to transmit.
+// A conn keeps the method that it began with when its server's is changed (ipvsadm -e),
+// as in IPVS, whose conns are bound to a transmit function.
 func TestConnKeepsItsMethod(t *testing.T) {
 	for method, out := range map[conntrack.Method]string{
 		conntrack.MethodMasq:   "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",

@@ -63,11 +63,11 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 	}
 }
 
-// errorOfKnownFlow sends an error in each direction about a flow of its own.
+// errorOfKnownFlow sends an error in each direction about a new flow.
 func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
 	t := w.t
 	t.Helper()
-	name := fmt.Sprintf("method %d, %s, type %d, protocol %d, %d bytes quoted, half-made %t", method, fam.name, kind, body.Proto, quoted, partial)
+	name := fmt.Sprintf("method %d, %s, type %d, protocol %d, %d bytes quoted, partial checksum %t", method, fam.name, kind, body.Proto, quoted, partial)
 	first := body
 	first.Src, first.Dst, first.TCPFlags = fam.client, fam.vip, wire.TCPSyn
 	f := in(0, first)
@@ -125,8 +125,8 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 	}
 }
 
-// equalButForNoChecksum compares quotes; a UDP checksum that was not there may be
-// one that was made meanwhile, as for the packet itself.
+// equalButForNoChecksum compares quotes. Where a UDP packet had no checksum, the quote
+// may have one, as the packet itself.
 func equalButForNoChecksum(got, want []byte, header int, none bool) bool {
 	if len(got) != len(want) {
 		return false
@@ -139,9 +139,9 @@ func equalButForNoChecksum(got, want []byte, header int, none bool) bool {
 	return true
 }
 
-// Everything that calls for an answer of ours gets one from a client, and none if
-// it comes from where no single host is, was sent to more than one, is a later
-// fragment or an ICMP error (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)).
+// Every packet that we should answer is answered to a client. It is not if it comes
+// from where no single host is, was sent to several hosts, is a later fragment or is an
+// ICMP error (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)).
 func TestNeverAnswered(t *testing.T) {
 	calls := []struct {
 		sentence string
@@ -241,7 +241,7 @@ func TestNeverAnswered(t *testing.T) {
 	}
 }
 
-// withHost is an end with another host.
+// withHost returns an endpoint with another host.
 func withHost(end, a string) string {
 	if ap, err := netip.ParseAddrPort(end); err == nil {
 		return netip.AddrPortFrom(netip.MustParseAddr(a), ap.Port()).String()
@@ -249,8 +249,8 @@ func withHost(end, a string) string {
 	return a
 }
 
-// No ICMP error is answered, whatever is wrong with it: its TTL is used up, it is
-// too long for the tunnel, its server is gone, nobody knows what it is about.
+// No ICMP error is answered, whatever is wrong with it: its TTL is used up, it is too
+// long for the tunnel, its server was removed, or its flow is not known.
 func TestErrorsAreNeverAnswered(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		for _, fam := range families {
@@ -301,9 +301,9 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 	}
 }
 
-// nat_icmp_send: what a masqueraded server sends from its service's port without
-// a conn is refused, to the server; RST and ABORT, other ports and what DR and
-// tunnel servers send are routed on.
+// nat_icmp_send: what a NAT server sends from its service's port without a conn is
+// refused to the server. RST and ABORT, other ports, and what DR and tunnel servers
+// send are routed on.
 func TestNATICMPSend(t *testing.T) {
 	const refused = "1 02:00:00:00:00:0c: 10.2.0.1>10.2.0.11 ttl 64 icmp DestinationUnreachable(Port)"
 	abort := append([]byte{6, 0, 0, 4}, make([]byte, 4)...)
@@ -336,7 +336,7 @@ func TestNATICMPSend(t *testing.T) {
 	}
 }
 
-// schedule_icmp: an error about a reply that nobody here sent the request of goes
+// schedule_icmp: an error about a reply whose request no director here forwarded goes
 // to the server that the client's packets would go to, by its method.
 func TestScheduleICMP(t *testing.T) {
 	complaint := wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,

@@ -10,7 +10,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// limitedTestbed is a world whose TCP service on 10.9.0.1 has a limit.
+// limitedTestbed returns a testbed whose TCP service on 10.9.0.1 has a limit.
 func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 	t.Helper()
 	w := newTestbed(t, conntrack.MethodMasq)
@@ -20,20 +20,20 @@ func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 	return w, svc
 }
 
-// connect begins a connection and says what became of its SYN.
+// connect begins a connection and returns the verdict of its SYN.
 func (w *testbed) connect(client string) Verdict {
 	f := in(0, syn(client, "10.9.0.1:80"))
 	return w.process(&f)
 }
 
-// send is a segment on a connection.
+// send sends a segment on a connection.
 func (w *testbed) send(client string, flags uint8) Verdict {
 	f := in(0, wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: flags})
 	return w.process(&f)
 }
 
-// A client that begins more than it may in a second is refused the rest and
-// nothing else; others are not, and after a second it may again.
+// A client that begins more connections than its rate allows is refused only the rest.
+// Other clients are not, and after a second it may begin more.
 func TestLimitRate(t *testing.T) {
 	w, _ := limitedTestbed(t, Limit{Rate: 3})
 	count := func(client string, n, port int) (passed int) {
@@ -67,8 +67,8 @@ func TestLimitRate(t *testing.T) {
 	}
 }
 
-// A client has as many connections as it may; one that ends makes room for one.
-// What counts them is no template of any server.
+// A client has as many connections as it may; one that ends makes room for one. The
+// entry that counts them is no template of any server.
 func TestLimitConns(t *testing.T) {
 	for _, persist := range []conntrack.Tick{0, 300 * conntrack.Second} {
 		t.Run(fmt.Sprint("persist ", persist), func(t *testing.T) {
@@ -95,8 +95,8 @@ func TestLimitConns(t *testing.T) {
 	}
 }
 
-// A counted flow that ended may begin anew elsewhere: to be counted does not hold
-// it to a server as a template does.
+// A counted flow that ended may begin again at another server: unlike a template, a
+// counter does not keep the client at one.
 func TestCountedFlowBeginsAnew(t *testing.T) {
 	w, _ := limitedTestbed(t, Limit{Conns: 2})
 	w.connect("10.1.0.2:5000")
@@ -109,7 +109,7 @@ func TestCountedFlowBeginsAnew(t *testing.T) {
 	}
 }
 
-// What counts a client's conns goes soon after the last of them.
+// The counter of a client ends soon after the last of its conns.
 func TestTalliesEnd(t *testing.T) {
 	w, _ := limitedTestbed(t, Limit{Conns: 5})
 	for i := range 100 {
@@ -121,7 +121,7 @@ func TestTalliesEnd(t *testing.T) {
 	}
 }
 
-// advance lets time pass in turns, without frames.
+// advance lets time pass in empty batches.
 func (w *testbed) advance(d conntrack.Tick) {
 	for end := w.now + d; w.now < end; {
 		w.now += 500
@@ -129,8 +129,8 @@ func (w *testbed) advance(d conntrack.Tick) {
 	}
 }
 
-// Policers and a plain twin that keeps a time for every client agree, whatever
-// the order of clients, services, rates and pauses.
+// Policers and a plain model, which keeps a time for every client, agree for any order
+// of clients, services, rates and pauses.
 func TestPolicersTwin(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -157,8 +157,8 @@ func TestPolicersTwin(t *testing.T) {
 	}
 }
 
-// Under a flood from ten times as many addresses as there is room for, a client
-// that stays within its rate is hardly ever refused.
+// In a flood from ten times as many addresses as there is room for, a client that stays
+// within its rate is hardly ever refused.
 func TestPolicersUnderFlood(t *testing.T) {
 	s := NewPolicers()
 	honest := wire.Addr{15: 1}

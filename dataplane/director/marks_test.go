@@ -13,8 +13,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// mark makes the service of a mark, taken out of the services by address, with
-// the ports of its servers.
+// mark moves a service from its address to a mark, with the ports of its servers.
 func (w *testbed) mark(method conntrack.Method, mark uint32, port uint16, servers ...string) *Service {
 	w.t.Helper()
 	v6 := addr(servers[0]).Is4() == false
@@ -52,8 +51,8 @@ func (w *testbed) rule(r MarkRule) {
 
 func network(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-// Which mark a packet has, by where its server is: mark 1 leads to 10.2.0.11,
-// mark 2 to 10.2.0.12, mark 3 has no service.
+// Which mark a packet has shows in where it goes: mark 1 leads to 10.2.0.11, mark 2 to
+// 10.2.0.12, mark 3 has no service.
 func TestMarkRules(t *testing.T) {
 	tcp := func(r MarkRule) MarkRule { r.Proto, r.In = wire.ProtoTCP, wire.NoPort; return r }
 	net1 := tcp(MarkRule{Dst: network("10.8.0.0/16"), Mark: 1})
@@ -112,8 +111,8 @@ func TestMarkRules(t *testing.T) {
 	}
 }
 
-// Ports of a mark's servers: 0 keeps the packet's, another is rewritten to,
-// unless the service is persistent (reference 4).
+// A mark's server with port 0 keeps the packet's port. Another port replaces it, unless
+// the service is persistent.
 func TestMarkServerPort(t *testing.T) {
 	for _, r := range []struct {
 		sentence string
@@ -139,8 +138,8 @@ func TestMarkServerPort(t *testing.T) {
 	}
 }
 
-// A persistent mark keeps a client at one server over VIPs, ports and protocols,
-// by a template of protocol 0 for the mark as an address.
+// A persistent mark keeps a client at one server over VIPs, ports and protocols. Its
+// template has protocol 0, and the mark as an address.
 func TestMarkPersistence(t *testing.T) {
 	for _, family := range []struct {
 		client, vips, group string
@@ -187,8 +186,8 @@ func TestMarkPersistence(t *testing.T) {
 	}
 }
 
-// The rule's net contains the clients: answers find their way all the same, for
-// whatever address the client called, and so do errors of both sides.
+// The net of a rule contains the clients: replies and errors of both sides still
+// arrive, whatever address the client called.
 func TestMarkedNetOfClients(t *testing.T) {
 	for _, rule := range []MarkRule{
 		{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1},
@@ -223,8 +222,8 @@ func TestMarkedNetOfClients(t *testing.T) {
 	}
 }
 
-// What no rule concerns in a rule's net is the host's; what is hidden from the
-// host is routed on.
+// In a rule's net, packets that no rule marks are the host's; those that are hidden
+// from the host are routed on.
 func TestUnmarkedInNet(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
@@ -250,8 +249,8 @@ func TestUnmarkedInNet(t *testing.T) {
 	}
 }
 
-// A persistent service of port 21 takes port 20 and the unprivileged ports of
-// TCP, and keeps the client at one server; one that is not persistent does not.
+// A persistent service of port 21 takes port 20 and the unprivileged ports of TCP and
+// keeps the client at one server; one that is not persistent does not.
 func TestPersistentFTP(t *testing.T) {
 	for _, r := range []struct {
 		persist conntrack.Tick
@@ -277,7 +276,7 @@ func TestPersistentFTP(t *testing.T) {
 	}
 }
 
-// Marks, templates of marks and questions asked the other way cost no allocation.
+// Marks, their templates and reversed lookups allocate nothing.
 func TestMarksDoNotAllocate(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")

@@ -11,9 +11,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// mss_clamp: what a SYN says is lowered to what is set or, if it is automatic, to
-// what both ways take, in SYNs of clients by every method and in those of servers
-// that pass; nothing else is touched.
+// mss_clamp lowers the MSS of a SYN to the setting or, if that is automatic, to what
+// the paths in both directions take. It does so in SYNs of clients by every method, and
+// in those of servers that pass here; nothing else is changed.
 func TestClampMSS(t *testing.T) {
 	const off, auto = 0, AutoMSS
 	for _, r := range []struct {

@@ -15,8 +15,8 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Frames made and described by gopacket, apart from the judgement of lengths and
-// checksums, which is wiretest.Check's.
+// These functions make and describe frames with gopacket; wiretest.Check judges their
+// lengths and checksums.
 
 func headers(l ...gopacket.SerializableLayer) []gopacket.SerializableLayer { return l }
 
@@ -48,7 +48,7 @@ func syn80(dst uint16) *layers.TCP {
 
 func data(s string) gopacket.Payload { return gopacket.Payload(s) }
 
-// icmp6 is an ICMPv6 message: gopacket sums it only behind its own IPv6 layer.
+// icmp6 returns an ICMPv6 message: gopacket sums one only behind its own IPv6 layer.
 func icmp6(src, dst string, kind, code uint8, rest []byte) gopacket.SerializableLayer {
 	h := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, code)}
 	h.SetNetworkLayerForChecksum(v6(src, dst))
@@ -68,7 +68,7 @@ func (b icmpv6Bytes) SerializeTo(to gopacket.SerializeBuffer, _ gopacket.Seriali
 	return gopacket.Payload(b).SerializeTo(to, gopacket.SerializeOptions{})
 }
 
-// serialized makes a packet's bytes: protocol numbers, lengths and checksums are
+// serialized returns a packet's bytes with protocol numbers, lengths and checksums
 // filled in.
 func serialized(t *testing.T, packet []gopacket.SerializableLayer) []byte {
 	t.Helper()
@@ -103,7 +103,7 @@ func protocol(l gopacket.SerializableLayer) layers.IPProtocol {
 	}[l.LayerType()]
 }
 
-// onWire is the packet in a frame as it arrives from the client's side.
+// onWire returns the frame of a packet that arrives from the clients' side.
 func onWire(t *testing.T, packet []gopacket.SerializableLayer) wire.Frame {
 	t.Helper()
 	b := serialized(t, packet)
@@ -120,8 +120,8 @@ func decoded(f wire.Frame) gopacket.Packet {
 	return gopacket.NewPacket(f.Bytes(), layers.LayerTypeEthernet, gopacket.Default)
 }
 
-// describe says what leaves, header by header, after judging all its lengths and
-// checksums. TOS, flags and options are named if there are any.
+// describe returns what leaves, header by header, after it judged all lengths and
+// checksums. It names TOS, flags and options if there are any.
 func describe(t *testing.T, f wire.Frame) string {
 	t.Helper()
 	if f.Out == wire.NoPort {
@@ -164,7 +164,7 @@ func describe(t *testing.T, f wire.Frame) string {
 	return strings.Join(said, " | ")
 }
 
-// quoting describes the header an ICMP error quotes, if there is one.
+// quoting describes the header that an ICMP error quotes, if any.
 func quoting(b []byte, as gopacket.LayerType) []string {
 	if len(b) == 0 {
 		return nil

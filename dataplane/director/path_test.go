@@ -12,8 +12,8 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// encapsulations are the tunnels there are, with what IPVS tells clients of an
-// MTU of 1500 (reference 5.4).
+// encapsulations are the tunnels, with the MTU that IPVS reports to clients for an MTU
+// of 1500 (net/netfilter/ipvs/ip_vs_xmit.c, ip_vs_tunnel_xmit).
 var encapsulations = []struct {
 	name   string
 	tunnel tunnel.Tunnel
@@ -33,7 +33,8 @@ var (
 	ends6 = [2]string{"[fd00:1::2]:5000", "[fd00:9::1]:80"}
 )
 
-// tunnelTestbed has one server, by the tunnel given: at 10.2.0.11, or fd00:2::11.
+// tunnelTestbed returns a testbed with one server in the given tunnel: 10.2.0.11, or
+// fd00:2::11.
 func tunnelTestbed(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *testbed {
 	w := newTestbed(t, conntrack.MethodTunnel)
 	to := addr("10.2.0.11")
@@ -52,7 +53,7 @@ func tunnelTestbed(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *testbed {
 	return w
 }
 
-// sized is a client's packet of a whole length.
+// sized returns a client's packet of a total length.
 func sized(ends [2]string, length int, df bool) wiretest.Packet {
 	headers := 40
 	if ends == ends6 {
@@ -61,8 +62,8 @@ func sized(ends [2]string, length int, df bool) wiretest.Packet {
 	return wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, DF: df, Payload: make([]byte, length-headers)}
 }
 
-// reportedMTU is what an ICMP error says the next link takes; 0: it is none, or
-// about something else.
+// reportedMTU returns the MTU of an ICMP error; 0: the frame is none, or reports
+// something else.
 func reportedMTU(t testing.TB, f wire.Frame) int {
 	t.Helper()
 	wiretest.Check(t, f)
@@ -77,8 +78,8 @@ func reportedMTU(t testing.TB, f wire.Frame) int {
 	return 0
 }
 
-// What a client is told fits the link it is told by, also where that is shorter
-// than the longest error: or it would never learn to send less.
+// The error to a client fits the link by which it leaves, also if that is shorter than
+// the longest error. Otherwise the client would never learn to send less.
 func TestTooLongOnShortLink(t *testing.T) {
 	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
 	h := testHostNet()
@@ -93,8 +94,8 @@ func TestTooLongOnShortLink(t *testing.T) {
 	}
 }
 
-// The longest packet that must not be fragmented and still fits goes; of one that
-// is a byte longer the client is told, with the right MTU, by every method.
+// The longest packet that fits and must not be fragmented is forwarded. For one that is
+// a byte longer the client gets the right MTU, by every method.
 func TestTooLong(t *testing.T) {
 	for _, ends := range [][2]string{ends4, ends6} {
 		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute} {
@@ -123,7 +124,7 @@ func checkTooLong(t *testing.T, name string, w *testbed, ends [2]string, longest
 	}
 }
 
-// totals are the counters of all servers.
+// totals returns the sum of the counters of all servers.
 func (w *testbed) totals() (sum Totals) {
 	for i := range w.table.Servers[1:] {
 		n := w.table.Servers[i+1].Counters.Totals()
@@ -134,9 +135,9 @@ func (w *testbed) totals() (sum Totals) {
 	return sum
 }
 
-// What may be fragmented is, and every piece fits the way: IPv4 without DF by any
-// method; by a tunnel, IPv4 with DF under pmtu_disc 0, and IPv6 of up to 1280
-// bytes, which every link must take, where the tunnel's path is too narrow.
+// A packet that may be fragmented is, and every fragment fits: IPv4 without DF by any
+// method; in a tunnel, IPv4 with DF under pmtu_disc 0, and IPv6 of up to 1280 bytes,
+// which every link must carry, if the tunnel's path is narrower.
 func TestFragmented(t *testing.T) {
 	rows := []struct {
 		sentence     string
@@ -201,7 +202,7 @@ func TestFragmented(t *testing.T) {
 	}
 }
 
-// tunnelled is what a client's packet becomes on its way to the server.
+// tunnelled returns what a client's packet becomes on its way to the server.
 func (w *testbed) tunnelled(p wiretest.Packet) wire.Frame {
 	w.t.Helper()
 	f := in(0, p)
@@ -211,8 +212,8 @@ func (w *testbed) tunnelled(p wiretest.Packet) wire.Frame {
 	return f
 }
 
-// routerError is an ICMP error from a router on the way to the servers about a
-// frame that was sent there, of which it quotes a part behind the outer header.
+// routerError returns an ICMP error from a router on the way to the servers. It quotes
+// a number of bytes behind the outer header of a frame that was sent there.
 func routerError(about wire.Frame, kind, code uint8, rest uint32, quoted int) wiretest.Packet {
 	e := wiretest.Packet{Src: "10.2.0.254", Dst: "10.2.0.1", Proto: wire.ProtoICMP, ICMPType: kind, ICMPCode: code, ICMPRest: rest}
 	header := wire.IPv4Len
@@ -223,7 +224,7 @@ func routerError(about wire.Frame, kind, code uint8, rest uint32, quoted int) wi
 	return e
 }
 
-// tooBig is the error of a router whose next link takes mtu.
+// tooBig returns the error of a router whose next link takes mtu.
 func tooBig(about wire.Frame, mtu uint32, quoted int) wiretest.Packet {
 	if about.Bytes()[12] == 0x86 {
 		return routerError(about, wire.ICMPv6TooBig, 0, mtu, quoted)
@@ -231,9 +232,10 @@ func tooBig(about wire.Frame, mtu uint32, quoted int) wiretest.Packet {
 	return routerError(about, wire.ICMPUnreachable, wire.ICMPCodeTooBig, mtu, quoted)
 }
 
-// A router on a tunnel's path says that our packet was too long. The client is
-// told what its own packets may be, from the VIP, quoting what it sent; and the
-// director knows from then on, for all servers with the address, for ten minutes.
+// A router on a tunnel's path reports that our packet was too long. The client gets an
+// error from the VIP that quotes its own packet and reports what that may be. The
+// director knows the path MTU from then on, for all servers with the address, for ten
+// minutes.
 func TestPathMTULearned(t *testing.T) {
 	for _, ends := range [][2]string{ends4, ends6} {
 		for _, e := range encapsulations {
@@ -283,8 +285,8 @@ func TestPathMTULearned(t *testing.T) {
 	}
 }
 
-// Errors of routers about what is masqueraded or routed to a server tell where
-// its path is narrow, too, though it is the client who must heed them.
+// Routers' errors about packets that go to a server by NAT or DR show where its path is
+// narrow, too, although it is the client who must heed them.
 func TestPathSeen(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	f := in(0, sized(ends4, 1500, true))
@@ -302,7 +304,7 @@ func TestPathSeen(t *testing.T) {
 	}
 }
 
-// A path MTU is never raised by a report, and lives from the last one.
+// A report never raises a path MTU, which lives for ten minutes after the last report.
 func TestPathLearn(t *testing.T) {
 	var p Path
 	a, b := addr("10.0.0.1"), addr("10.0.0.2")
@@ -333,8 +335,8 @@ func TestPathLearn(t *testing.T) {
 	}
 }
 
-// What is not sent for the limit's sake is told from what must never be answered,
-// and what must never be answered uses nothing of the limit up.
+// An answer that the limit forbids has another verdict than one that must never be
+// sent, and the latter takes nothing from the limit.
 func TestAnswerLimit(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodTunnel)
 	sent := w.tunnelled(sized(ends4, 1450, true))

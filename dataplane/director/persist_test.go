@@ -9,7 +9,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// persistentTestbed is a world whose services on 10.9.0.1 are persistent, by mask.
+// persistentTestbed returns a testbed whose services on 10.9.0.1 are persistent, with a
+// netmask.
 func persistentTestbed(t *testing.T, method conntrack.Method, mask string) *testbed {
 	t.Helper()
 	w := newTestbed(t, method)
@@ -20,7 +21,7 @@ func persistentTestbed(t *testing.T, method conntrack.Method, mask string) *test
 	return w
 }
 
-// templates are all there are, as listings show them.
+// templates returns all templates, as listings show them.
 func (w *testbed) templates() (list []conntrack.Snapshot) {
 	w.conns.Walk(func(s *conntrack.Snapshot) bool { return s.Template }, func(s *conntrack.Snapshot) bool {
 		list = append(list, *s)
@@ -29,7 +30,7 @@ func (w *testbed) templates() (list []conntrack.Snapshot) {
 	return list
 }
 
-// serverFor is the server that a client's packet goes to; 0: none.
+// serverFor returns the server that a client's packet goes to; 0: none.
 func (w *testbed) serverFor(p wiretest.Packet) int {
 	f := in(0, p)
 	w.process(&f)
@@ -41,9 +42,9 @@ func (w *testbed) serverFor(p wiretest.Packet) int {
 	return 0
 }
 
-// What a template is called (reference 4): the protocol, the masked client with
-// port 0, the VIP, and the port of the service; the server with its port, or 0
-// where the service has every port.
+// The key of a template is the protocol, the masked client with port 0, the VIP, and
+// the port of the service. Its server has a port, or 0 where the service has every
+// port.
 func TestTemplateKey(t *testing.T) {
 	rows := []struct {
 		sentence, mask string
@@ -89,8 +90,8 @@ func TestTemplateKey(t *testing.T) {
 	}
 }
 
-// A client keeps its server over connections and ports, its network with it if
-// the mask says so; TCP and UDP are held apart.
+// A client keeps its server over connections and ports, and so does its network if the
+// mask includes it. TCP and UDP are separate.
 func TestTemplateHoldsClient(t *testing.T) {
 	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.0")
 	for _, r := range []struct {
@@ -114,8 +115,8 @@ func TestTemplateHoldsClient(t *testing.T) {
 	}
 }
 
-// When a template is not followed: its server was removed, or has weight 0 and
-// the service says so. A threshold does not matter to it.
+// A template is not used if its server was removed, or has weight 0 and the service
+// demands that. A threshold does not matter.
 func TestTemplateIsFollowed(t *testing.T) {
 	rows := []struct {
 		sentence string
@@ -154,8 +155,8 @@ func TestTemplateIsFollowed(t *testing.T) {
 	}
 }
 
-// A template is renewed by a new connection, not by what its conns carry, and
-// with the timeout it began with: a changed -p is for new templates.
+// A new connection renews a template; packets of its conns do not. It keeps the timeout
+// that it began with: a changed -p applies to new templates.
 func TestTemplateTimeout(t *testing.T) {
 	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]

@@ -12,14 +12,14 @@ func datagram(src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
 }
 
-// exhaust leaves a service without a server that takes anything.
+// exhaust leaves a service without a server that takes new connections.
 func (w *testbed) exhaust(proto uint8) *Service {
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
 	svc.Picker = pickNone{}
 	return svc
 }
 
-// sorry gives a service one more server, as its sorry server.
+// sorry adds a server to a service, as its sorry server.
 func (w *testbed) sorry(svc *Service, server string) {
 	id := uint32(len(w.table.Servers))
 	w.table.Servers = append(w.table.Servers, Server{
@@ -29,8 +29,8 @@ func (w *testbed) sorry(svc *Service, server string) {
 	svc.Sorry = id
 }
 
-// A connection no server can take is refused by ICMP as IPVS does, or by a reset
-// if the service says so; datagrams know only ICMP.
+// A connection that no server can take is refused with ICMP, as IPVS does, or with a
+// reset if the service has that. Datagrams get only ICMP.
 func TestNoServer(t *testing.T) {
 	const unreachable = "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)"
 	for _, r := range []struct {
@@ -53,8 +53,8 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
-// The sorry server has what begins while no server takes anything, and no
-// longer; what began there ends there.
+// The sorry server takes new connections only while no other server does; those that
+// began there end there.
 func TestSorry(t *testing.T) {
 	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
 	w := newTestbed(t, conntrack.MethodMasq)
@@ -73,8 +73,7 @@ func TestSorry(t *testing.T) {
 	})
 }
 
-// Persistence does not hold a client to the sorry server, and brings it back to
-// none either.
+// No template keeps a client at the sorry server, or brings it back there.
 func TestSorryMakesNoTemplate(t *testing.T) {
 	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
 	w := newTestbed(t, conntrack.MethodMasq)
@@ -101,9 +100,8 @@ var everyBit = func() (m wire.Addr) {
 	return m
 }()
 
-// A one-packet service keeps no conns and counts one for every datagram; its
-// replies are routed on unchanged, or translated if their origin is known and is
-// only one.
+// A one-packet service keeps no conns, and counts one for every datagram. Its replies
+// are routed on unchanged, or translated if one and only one service can be meant.
 func TestOnePacket(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.now += 1000
@@ -113,7 +111,7 @@ func TestOnePacket(t *testing.T) {
 	const far = "192.0.2.7:5000" // behind the gateway
 	reply := datagram("10.2.0.11:8080", far)
 	ask := func(s string) step { return step{s, 0, datagram("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, first} }
-	again := ask("a datagram more of the same flow is scheduled anew")
+	again := ask("a datagram more of the same flow is scheduled again")
 	again.out = second
 	converse(t, w, []step{
 		ask("a datagram"), again, ask("and another"),
@@ -148,8 +146,8 @@ func TestOnePacket(t *testing.T) {
 	})
 }
 
-// One-packet scheduling and persistence: every datagram goes where the client's
-// template says, and the template is all that is kept.
+// One-packet scheduling with persistence: every datagram goes where the client's
+// template leads, and only the template stays.
 func TestOnePacketPersists(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]

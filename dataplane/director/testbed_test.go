@@ -29,7 +29,7 @@ var (
 	gwMAC     = wire.MAC{2, 0, 0, 0, 0, 0xfe}
 )
 
-// testbedSessions is how many helped connections are remembered.
+// testbedSessions is how many helped connections can have a session.
 const testbedSessions = 8
 
 type testbed struct {
@@ -73,8 +73,8 @@ func testHostNet() *HostNet {
 	return h
 }
 
-// newTestbed makes a director with services of the method on 10.9.0.1 and
-// fd00:9::1: TCP and UDP 80 to server port 8080 where addresses are rewritten.
+// newTestbed makes a director with services of the method on 10.9.0.1 and fd00:9::1:
+// TCP and UDP port 80, with NAT to port 8080.
 func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: testbedSessions, Seed: 1})
@@ -137,7 +137,7 @@ func (w *testbed) service(method conntrack.Method, proto uint8, vip string, serv
 	return svc
 }
 
-// path is what all servers with an address share.
+// path returns the Path that all servers with an address share.
 func (w *testbed) path(server string) *Path {
 	for i := range w.table.Servers {
 		if s := &w.table.Servers[i]; s.Addr == addr(server) {
@@ -147,13 +147,13 @@ func (w *testbed) path(server string) *Path {
 	return new(Path)
 }
 
-// addServerEndpoint enters an end from which servers answer.
+// addServerEndpoint adds an endpoint from which servers reply.
 func (w *testbed) addServerEndpoint(a string, port uint16, proto uint8) {
 	w.table.ServerEndpoints[Endpoint{addr(a), port, proto}] = true
 	w.table.ServerAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
 }
 
-// in is a frame as it arrives on a port.
+// in returns a frame as it arrives on a port.
 func in(port uint16, p wiretest.Packet) wire.Frame {
 	if p.DstMAC.IsZero() {
 		p.DstMAC = portMAC[port]
@@ -171,9 +171,9 @@ func (w *testbed) process(f *wire.Frame) Verdict {
 	return w.verdicts[0]
 }
 
-// format describes what leaves: "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
-// with every IP header in a tunnel or an ICMP error's own; "" if nothing does.
-// Everything that leaves is judged for lengths and checksums.
+// format describes what leaves as in "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
+// with every IP header of a tunnel or an ICMP error; "" if nothing leaves. It judges
+// the lengths and checksums of all that leaves.
 func (w *testbed) format(f wire.Frame) string {
 	w.t.Helper()
 	if f.Out == wire.NoPort {
@@ -221,12 +221,12 @@ func (w *testbed) remove(server string) {
 	}
 }
 
-// pickNone is a picker without a server that takes anything.
+// pickNone is a picker that picks no server.
 type pickNone struct{}
 
 func (pickNone) Pick(*sched.Cursor, sched.Flow) int { return -1 }
 
-// pickConstant is a picker that always picks the same.
+// pickConstant is a picker that always picks the same server.
 type pickConstant int
 
 func (c pickConstant) Pick(*sched.Cursor, sched.Flow) int { return int(c) }

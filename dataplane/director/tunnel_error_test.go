@@ -15,7 +15,7 @@ func routerOf(ipv6 bool) string {
 	return "10.2.0.254"
 }
 
-// What becomes of errors about tunnels, by what they say and quote.
+// What becomes of errors about tunnels, by what they report and quote.
 func TestTunnelErrors(t *testing.T) {
 	long4, long6 := sized(ends4, 1450, true), sized(ends6, 1450, true)
 	loose := sized(ends4, 1450, false)
@@ -132,7 +132,7 @@ func TestTunnelErrors(t *testing.T) {
 	}
 }
 
-// A client is told of its ESP packets, too, which follow the flow of IKE.
+// Clients get errors about their ESP packets too, which follow the conn of IKE.
 func TestTunnelErrorAboutESP(t *testing.T) {
 	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
@@ -146,7 +146,7 @@ func TestTunnelErrorAboutESP(t *testing.T) {
 	}
 }
 
-// Errors about tunnels cost no allocation.
+// Errors about tunnels allocate nothing.
 func TestTunnelErrorDoesNotAllocate(t *testing.T) {
 	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
 	original := in(1, tooBig(w.tunnelled(sized(ends4, 1450, true)), 1400, 100))
@@ -162,7 +162,8 @@ func TestTunnelErrorDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Whatever errors quote of tunnels: nothing panics, and what is told is sound.
+// Whatever errors quote of tunnels, nothing panics, and what clients get is well
+// formed.
 func FuzzTunnelError(f *testing.F) {
 	var worlds [2][]*testbed // over IPv4, over IPv6
 	for _, e := range encapsulations {

@@ -11,7 +11,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// unusualTestbed also has services of SCTP and of IKE.
+// unusualTestbed returns a testbed that also has services of SCTP and of IKE.
 func unusualTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w := newTestbed(t, method)
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
@@ -34,35 +34,35 @@ type unusualFrame struct {
 	out      string // "": nothing leaves
 }
 
-// from and to are the ends of most rows.
+// from and to are the endpoints of most rows.
 const (
 	from, to   = "10.1.0.2:5000", "10.9.0.1:80"
 	from6, to6 = "[fd00:1::2]:5000", "[fd00:9::1]:80"
 	toServer   = "1 02:00:00:00:01:01: "
 )
 
-// modified is a frame as it arrives by port 0, changed.
+// modified returns a changed frame as it arrives on port 0.
 func modified(p wiretest.Packet, how func(f *wire.Frame)) wire.Frame {
 	f := in(0, p)
 	how(&f)
 	return f
 }
 
-// withTail puts bytes behind a frame: what Ethernet pads short frames with.
+// withTail returns a frame with bytes behind its packet, as Ethernet pads short frames.
 func withTail(f wire.Frame, b ...byte) wire.Frame {
 	g := wiretest.Frame(append(bytes.Clone(f.Bytes()), b...))
 	g.In, g.Offload = f.In, f.Offload
 	return g
 }
 
-// arpWith is who-has for a VIP, changed.
+// arpWith returns a changed ARP request for a VIP.
 func arpWith(how func(b []byte)) wire.Frame {
 	f := wiretest.ARP(1, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1")
 	how(f.Bytes())
 	return f
 }
 
-// truncated is a frame without its last n bytes.
+// truncated returns a frame without its last n bytes.
 func truncated(f wire.Frame, n int32) wire.Frame { f.End -= n; return f }
 
 // fixIPChecksum makes the IPv4 header checksum right again.
@@ -233,8 +233,8 @@ func unusualFrames() []unusualFrame {
 
 func mapped4(s string) []byte { a := addr(s); return a[:] }
 
-// The rules of docs/packets.md for single frames: each with its counter, and what leaves, which is
-// judged for lengths and checksums. Nothing that is dropped or left begins a conn.
+// The rules of docs/packets.md for single frames, each with its counter and what
+// leaves. Nothing that is dropped or left to the host begins a conn.
 func TestOddFrames(t *testing.T) {
 	for _, r := range unusualFrames() {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestOddFrames(t *testing.T) {
 	}
 }
 
-// Options leave as they came, also by a tunnel, whose own header has none.
+// Options leave as they came, also in a tunnel, whose own header has none.
 func TestOptionsStay(t *testing.T) {
 	options := []byte{148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0}
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
@@ -273,8 +273,8 @@ func TestOptionsStay(t *testing.T) {
 	}
 }
 
-// A known flow whose frames suddenly claim to come from ourselves, or from
-// everybody, does not have its replies sent there.
+// If the frames of a known flow suddenly seem to come from ourselves, or from a group,
+// replies are not sent there.
 func TestWayBackIsNoLoop(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	ack := wiretest.Packet{Src: from, Dst: to, TCPFlags: wire.TCPAck}
@@ -294,8 +294,8 @@ func TestWayBackIsNoLoop(t *testing.T) {
 	}
 }
 
-// ESP and AH follow the IKE flow of their ends: in both directions, by every
-// method, and so do ICMP errors about them. They keep the flow alive.
+// ESP and AH follow the conn of IKE in both directions and by every method, and so do
+// ICMP errors about them. They keep the conn alive.
 func TestIPsecFollowsIKE(t *testing.T) {
 	for _, r := range []struct {
 		method           conntrack.Method
@@ -349,8 +349,8 @@ func TestIPsecFollowsIKE(t *testing.T) {
 	}
 }
 
-// ESP from a server that the guard hides, without a flow, is routed on as the
-// host would have done.
+// ESP without a conn, from a server that the guard hides, is routed on as the host
+// would have done.
 func TestIPsecOfServersOwn(t *testing.T) {
 	w := unusualTestbed(t, conntrack.MethodMasq)
 	w.table.ServerEndpoints[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true

@@ -11,8 +11,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// vlanTestbed is a world whose port 0 is a trunk: its VLANs 7 and 8 are ports too.
-// On VLAN 8 there is a server, 10.8.0.11, of the VIP 10.9.0.8; the client's VLAN is 7.
+// vlanTestbed returns a testbed whose port 0 is a trunk; its VLANs 7 and 8 are ports
+// too. On VLAN 8 there is a server, 10.8.0.11, of the VIP 10.9.0.8; the client's VLAN
+// is 7.
 func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w := newTestbed(t, method)
 	h := testHostNet()
@@ -30,9 +31,9 @@ func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	return w
 }
 
-// A VLAN of a trunk is a port: what comes in by one leaves by the other with its
-// tag, by every method, and comes back with the first one's, past the host's
-// default route, which knows nothing of VLANs.
+// A VLAN of a trunk is a port. What comes in by one leaves by the other with its tag,
+// by every method, and comes back with the tag of the first. The host's default route,
+// which does not cover VLANs, plays no part.
 func TestVLANPorts(t *testing.T) {
 	for _, r := range []struct {
 		method  conntrack.Method
@@ -60,7 +61,7 @@ func TestVLANPorts(t *testing.T) {
 	}
 }
 
-// A server without a VLAN, a client in one, and the other way round.
+// The server is in no VLAN and the client in one, and the reverse.
 func TestVLANOnOneSide(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	call := syn("10.7.0.2:5000", "10.9.0.1:80")
@@ -73,7 +74,7 @@ func TestVLANOnOneSide(t *testing.T) {
 	})
 }
 
-// One tagged frame: whose it is, and how it is answered.
+// One tagged frame: who gets it, and how it is answered.
 func TestTaggedFrames(t *testing.T) {
 	tagged := func(p wiretest.Packet, tags ...uint16) wire.Frame { p.VLANs = tags; return in(0, p) }
 	arp := func(target string, tags ...uint16) wire.Frame {
@@ -128,7 +129,7 @@ func TestTaggedFrames(t *testing.T) {
 	}
 }
 
-// A frame without room for the tag goes nowhere, and is counted so.
+// A frame without room for the tag is dropped and counted.
 func TestNoRoomForATag(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodRoute)
 	f := in(0, syn(from, "10.9.0.8:80"))
@@ -138,7 +139,7 @@ func TestNoRoomForATag(t *testing.T) {
 	}
 }
 
-// Probes of forgotten connections are tagged too.
+// Probes to the ends of conns that timed out are tagged too.
 func TestVLANProbe(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
@@ -163,7 +164,7 @@ func TestVLANProbe(t *testing.T) {
 	}
 }
 
-// Tagged frames cost no allocation either.
+// Tagged frames allocate nothing either.
 func TestTaggedFramesDoNotAllocate(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	var frames []wire.Frame
@@ -176,7 +177,8 @@ func TestTaggedFramesDoNotAllocate(t *testing.T) {
 	batchDoesNotAllocate(t, w, conntrack.MethodMasq, "tagged", frames)
 }
 
-// Fragments of a VLAN leave by the server's, also one that came before the first.
+// Fragments of a VLAN leave by the server's VLAN, and so does one that came before the
+// first.
 func TestVLANFragments(t *testing.T) {
 	piece := func(offset int, more bool) wire.Frame {
 		return in(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", Proto: wire.ProtoUDP, ID: 9, MF: more, Offset: offset, Payload: make([]byte, 64)})
