@@ -282,7 +282,8 @@ func TestTFTP(t *testing.T) {
 			}
 			f.director("director", "eth0", "eth1")
 			f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -u %[1]s:69 -s rr\n"+
-				"ipvsadm -a -u %[1]s:69 -r %[2]s -m\nipvsadm -a -u %[1]s:69 -r %[3]s -m", f.vip(), f.addr(2, 11), f.addr(2, 12)))
+				"ipvsadm -a -u %[1]s:69 -r %[2]s -m\nipvsadm -a -u %[1]s:69 -r %[3]s -m",
+				f.vip(), f.addr(2, 11), f.addr(2, 12)))
 			eventually(t, "all servers are reached", func() bool {
 				return !strings.Contains(f.run("director", uvsBinary+" services"), "unresolved")
 			})

@@ -76,7 +76,8 @@ func TestGrid(t *testing.T) {
 			!strings.Contains(err.Error(), "1 of 1 cells are not ok") {
 			t.Errorf("it ends with %v, want 1 of 1 cells not ok", err)
 		}
-		want := regexp.MustCompile(`(?m)^nat   IPv4  1500    FAIL\n  nat IPv4 MTU 1500, ends gso\+gro, director gso: upload: .*; download: .*; datagrams: .*$`)
+		want := regexp.MustCompile(`(?m)^nat   IPv4  1500    FAIL\n  nat IPv4 MTU 1500, ends gso\+gro, ` +
+			`director gso: upload: .*; download: .*; datagrams: .*$`)
 		if !want.MatchString(out.String()) {
 			t.Errorf("the table is\n%s\nwant a match of %s", out.String(), want)
 		}
