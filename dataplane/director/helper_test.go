@@ -21,7 +21,7 @@ func TestFTPPassive(t *testing.T) {
 	data := c.announcePassive(43293)
 	w.equal(data, "10.9.0.1:43293")
 	w.equal(fmt.Sprint(w.connsAt(43293)), "[10.1.0.2:0>10.9.0.1:43293>10.2.0.11:43293 LISTEN]")
-	for _, row := range []struct{ say, got, want string }{
+	for _, row := range []struct{ name, got, want string }{
 		{"another client", w.forwarded(0, "10.1.0.3:6000", data, wire.TCPSyn), "refused_no_service"},
 		{"not a SYN", w.forwarded(0, "10.1.0.2:6000", data, ackFlag), "refused_no_service"},
 		{"another port", w.forwarded(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
@@ -33,7 +33,7 @@ func TestFTPPassive(t *testing.T) {
 		{"data", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
 	} {
 		if row.got != row.want {
-			t.Errorf("%s: %s, want %s", row.say, row.got, row.want)
+			t.Errorf("%s: %s, want %s", row.name, row.got, row.want)
 		}
 	}
 	w.equal(fmt.Sprint(w.connsAt(43293)), "[10.1.0.2:6000>10.9.0.1:43293>10.2.0.11:43293 ESTABLISHED]")
@@ -54,7 +54,7 @@ func TestFTPActive(t *testing.T) {
 		w.equal(c.exchange(0, "PORT 10,1,0,2,19,137\r\n"), "PORT 10,1,0,2,19,137\r\n")
 		w.equal(fmt.Sprint(w.connsAt(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":20 LISTEN]")
 		other := map[string]string{"10.2.0.11": "10.2.0.12", "10.2.0.12": "10.2.0.11"}[rip]
-		for _, row := range []struct{ say, got, want string }{
+		for _, row := range []struct{ name, got, want string }{
 			{"another server", w.forwarded(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
 			{"not a SYN", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
 			{"to another port", w.forwarded(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
@@ -69,7 +69,7 @@ func TestFTPActive(t *testing.T) {
 			{"data", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
 		} {
 			if row.got != row.want {
-				t.Errorf("from port %s: %s: %s, want %s", sport, row.say, row.got, row.want)
+				t.Errorf("from port %s: %s: %s, want %s", sport, row.name, row.got, row.want)
 			}
 		}
 		w.equal(fmt.Sprint(w.connsAt(20)), "[10.1.0.2:5001>10.9.0.1:20>"+rip+":"+sport+" ESTABLISHED]")

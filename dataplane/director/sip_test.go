@@ -46,9 +46,9 @@ func sipTestbed(t testing.TB) (w *testbed, svc *Service) {
 func TestCallsStayAtTheirServer(t *testing.T) {
 	w, svc := sipTestbed(t)
 	for _, r := range []struct {
-		sentence string
-		packet   wiretest.Packet
-		server   int
+		name   string
+		packet wiretest.Packet
+		server int
 	}{
 		{"the first call", sipMessage("10.1.0.2:5060", "10.9.0.1:80", "a@x"), 1},
 		{"another call", sipMessage("10.1.0.3:5060", "10.9.0.1:80", "b@x"), 2},
@@ -60,7 +60,7 @@ func TestCallsStayAtTheirServer(t *testing.T) {
 		{"whose calls are its own", sipMessage("[fd00:1::2]:5061", "[fd00:9::1]:80", "a@x"), 2},
 	} {
 		if got := w.serverFor(r.packet); got != r.server {
-			t.Errorf("%s: server %d, want %d", r.sentence, got, r.server)
+			t.Errorf("%s: server %d, want %d", r.name, got, r.server)
 		}
 	}
 	if n := w.conns.Counts(svc.Servers[0]).Templates.Load() + w.conns.Counts(svc.Servers[1]).Templates.Load(); n != 3 {
@@ -76,8 +76,8 @@ func TestCallsStayAtTheirServer(t *testing.T) {
 func TestNoCall(t *testing.T) {
 	w, svc := sipTestbed(t)
 	for _, r := range []struct {
-		sentence string
-		change   func(*wiretest.Packet)
+		name   string
+		change func(*wiretest.Packet)
 	}{
 		{"nothing said", func(p *wiretest.Packet) { p.Payload = nil }},
 		{"no Call-ID", func(p *wiretest.Packet) { p.Payload = []byte("OPTIONS sip:x SIP/2.0\r\nVia: x\r\n\r\n") }},
@@ -90,7 +90,7 @@ func TestNoCall(t *testing.T) {
 		r.change(&p)
 		f := in(0, p)
 		if v := w.process(&f); v != DroppedNoCallID || f.Out != wire.NoPort {
-			t.Errorf("%s: %s by %d", r.sentence, v, f.Out)
+			t.Errorf("%s: %s by %d", r.name, v, f.Out)
 		}
 	}
 	if n := w.conns.Stats().InUse; n != 0 {
@@ -127,13 +127,13 @@ func TestCallsOnePacket(t *testing.T) {
 
 // All fragments of a server's message leave as the first does: as from the service if
 // it has a Call-ID, else unchanged, whatever the others contain.
-func TestCallOutInPieces(t *testing.T) {
+func TestServerInitiatedInFragments(t *testing.T) {
 	for _, onePacket := range []bool{false, true} {
 		for _, r := range []struct {
-			sentence string
-			call     string
-			verdict  Verdict
-			source   string
+			name    string
+			call    string
+			verdict Verdict
+			source  string
 		}{{"of a call", "Call-ID", ReturnedMasq, "10.9.0.1"}, {"of none", "Call", PassedUnchanged, "10.2.0.11"}} {
 			w, svc := sipTestbed(t)
 			svc.OnePacket = onePacket
@@ -142,12 +142,12 @@ func TestCallOutInPieces(t *testing.T) {
 			p.Payload = append(append(p.Payload, make([]byte, 1600)...), "\r\nCall-ID: b\r\n"...)
 			out, verdicts := w.separately(fragmentsOf(1, 1, 800, p)...)
 			if want := []Verdict{r.verdict, r.verdict, r.verdict}; !slices.Equal(verdicts, want) {
-				t.Fatalf("one packet %t, %s: %v, want %v", onePacket, r.sentence, verdicts, want)
+				t.Fatalf("one packet %t, %s: %v, want %v", onePacket, r.name, verdicts, want)
 			}
 			whole := wiretest.Reassemble(t, out)
 			wiretest.Check(t, whole)
 			if got := wire.IPv4(whole.Bytes()[wire.EthernetLen:]).Src(); got != addr(r.source) {
-				t.Errorf("one packet %t, %s: from %v, want %s", onePacket, r.sentence, got, r.source)
+				t.Errorf("one packet %t, %s: from %v, want %s", onePacket, r.name, got, r.source)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func TestCallOutInPieces(t *testing.T) {
 
 // A server's packet without a conn makes one, by which the client's replies find the
 // server, and a template if the call has none.
-func TestCallOut(t *testing.T) {
+func TestServerInitiated(t *testing.T) {
 	w, svc := sipTestbed(t)
 	converse(t, w, []step{
 		{"a server calls", 1, sipMessage("10.2.0.12:8080", "192.0.2.7:5060", "a"), ReturnedMasq,

@@ -48,8 +48,8 @@ func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
 	helper := New(&s.expect)
 	s.network = streamtest.New(t, rng, !terms.Client.Is4(),
 		func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
-			outcome, notes := helper.Process(&s.conn, &s.state, terms, dir, f, p)
-			s.events |= notes
+			outcome, events := helper.Process(&s.conn, &s.state, terms, dir, f, p)
+			s.events |= events
 			return outcome
 		})
 	s.network.Connect()

@@ -19,41 +19,41 @@ import (
 // numbers are those of the LVS HOWTO: (172,23,2,30,169,29) is port 43293,
 // 172,23,2,8,10,0 is port 2560.
 var vectors = []struct {
-	name  string
-	terms Terms
-	lines []string // what is sent, by client and server in turn
-	want  []string // what is received, "" if it is what was sent
-	asked []string
-	notes Event
+	name   string
+	terms  Terms
+	lines  []string // what is sent, by client and server in turn
+	want   []string // what is received, "" if it is what was sent
+	asked  []string
+	events Event
 }{
 	{
 		name:  "passive",
 		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
 		lines: []string{"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
 			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n"},
-		want:  []string{3: "227 Entering Passive Mode (10,9,0,1,169,29)\r\n", 7: ""},
-		asked: []string{"passive 172.23.2.30 43293"},
-		notes: EventPassive,
+		want:   []string{3: "227 Entering Passive Mode (10,9,0,1,169,29)\r\n", 7: ""},
+		asked:  []string{"passive 172.23.2.30 43293"},
+		events: EventPassive,
 	}, {
-		name:  "active",
-		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
-		lines: []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
-		asked: []string{"active 172.23.2.8 2560"},
-		notes: EventActive,
+		name:   "active",
+		terms:  Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		lines:  []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
+		asked:  []string{"active 172.23.2.8 2560"},
+		events: EventActive,
 	}, {
-		name:  "active, a bounce",
-		terms: terms4,
-		lines: []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
-		want:  []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
-		notes: EventBounce,
+		name:   "active, a bounce",
+		terms:  terms4,
+		lines:  []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
+		want:   []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
+		events: EventBounce,
 	}, {
-		name:  "two passive ones in a segment, of a server that names the same port twice",
+		name:  "two passive ones in a segment, from a server that names the same port twice",
 		terms: terms4,
 		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n",
 			"227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
-		want:  []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
-		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
-		notes: EventPassive | EventUnasked,
+		want:   []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		asked:  []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
+		events: EventPassive | EventUnasked,
 	}, {
 		name:  "a reply of several lines, among them one that looks like another",
 		terms: terms4,
@@ -62,32 +62,32 @@ var vectors = []struct {
 				"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
 		want: []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n" +
 			"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
-		asked: []string{"passive 10.0.0.2 1024"},
-		notes: EventPassive,
+		asked:  []string{"passive 10.0.0.2 1024"},
+		events: EventPassive,
 	}, {
-		name:  "extended, over IPv6, the port in use",
-		terms: terms6,
-		lines: []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
-		want:  []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
-		asked: []string{"passive fd00::2 65525"},
-		notes: EventPassive,
+		name:   "extended, over IPv6, the port in use",
+		terms:  terms6,
+		lines:  []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
+		want:   []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
+		asked:  []string{"passive fd00::2 65525"},
+		events: EventPassive,
 	}, {
 		name:  "extended, active, over IPv6",
 		terms: terms6,
 		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\n" +
 			"EPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
-		want:  []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
-		asked: []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
-		notes: EventActive | EventBounce,
+		want:   []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
+		asked:  []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
+		events: EventActive | EventBounce,
 	}, {
-		name:  "a data connection that cannot be had",
+		name:  "refused data connections",
 		terms: terms4,
 		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n",
 			"227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
 		want: []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n",
 			"425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
-		asked: []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
-		notes: EventRefused,
+		asked:  []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
+		events: EventRefused,
 	}, {
 		name:  "commands in disguise",
 		terms: terms4,
@@ -95,25 +95,25 @@ var vectors = []struct {
 			"EPRT |1|198.51.0100.7|4|\r\nLPRT 4,192,0,2,9,2,0,22\r\nlpsv\r\n", "200\r\n"},
 		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nEPRT |1|0.0.0.0|0|\r\n" +
 			"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\n", ""},
-		notes: EventBounce | EventUnreadable,
+		events: EventBounce | EventUnreadable,
 	}, {
 		name:  "TLS",
 		terms: terms4,
 		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03",
 			"227 (10,0,0,2,4,0)\r\n"},
-		notes: EventTLS,
+		events: EventTLS,
 	}, {
-		name:  "TLS from the beginning",
-		terms: terms4,
-		lines: []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
-		notes: EventTLS,
+		name:   "TLS from the start",
+		terms:  terms4,
+		lines:  []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
+		events: EventTLS,
 	}, {
-		name:  "a third party of another family, though allowed",
-		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, ThirdParty: true},
-		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
-		want:  []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
-		asked: []string{"active 192.0.2.9 1024"},
-		notes: EventBounce | EventActive,
+		name:   "a third party of another family, although third parties are allowed",
+		terms:  Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, ThirdParty: true},
+		lines:  []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
+		want:   []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
+		asked:  []string{"active 192.0.2.9 1024"},
+		events: EventBounce | EventActive,
 	}, {
 		name:  "lines that are too long",
 		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
@@ -125,8 +125,8 @@ var vectors = []struct {
 			300) + "\r\n",
 			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n" +
 				"425 Can't open data connection.\r\n"},
-		asked: []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
-		notes: EventUnreadable | EventPassive,
+		asked:  []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
+		events: EventUnreadable | EventPassive,
 	},
 }
 
@@ -143,29 +143,29 @@ func TestVectors(t *testing.T) {
 			if testing.Short() {
 				every *= 5
 			}
-			for cut := 0; cut <= longest; cut += every {
+			for split := 0; split <= longest; split += every {
 				step := 1 + longest/20
-				for again := cut % step; again <= cut; again += step {
-					runVector(t, v.terms, v.lines, v.want, v.asked, v.notes, cut, again)
+				for resplit := split % step; resplit <= split; resplit += step {
+					runVector(t, v.terms, v.lines, v.want, v.asked, v.events, split, resplit)
 				}
 			}
 		})
 	}
 }
 
-func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Event, cut, again int) {
-	s := newSession(t, rand.New(rand.NewPCG(uint64(cut), uint64(again))), terms)
+func runVector(t *testing.T, terms Terms, lines, want, asked []string, events Event, split, resplit int) {
+	s := newSession(t, rand.New(rand.NewPCG(uint64(split), uint64(resplit))), terms)
 	var all [2]string
 	for i, text := range lines {
 		dir := streamtest.Dirs[i%2]
 		e := s.network.Ends[dir.Index()]
 		from := len(e.Out)
 		e.Out = append(e.Out, text...)
-		if cut > 0 && cut < len(text) {
-			s.network.Carry(dir, from, from+cut, false)
-			s.network.Carry(dir, from+cut, len(e.Out), true)
-			s.network.Carry(dir, from+again, from+max(again+1, cut-again), true)
-			s.network.Carry(dir, from+again, len(e.Out), false)
+		if split > 0 && split < len(text) {
+			s.network.Carry(dir, from, from+split, false)
+			s.network.Carry(dir, from+split, len(e.Out), true)
+			s.network.Carry(dir, from+resplit, from+max(resplit+1, split-resplit), true)
+			s.network.Carry(dir, from+resplit, len(e.Out), false)
 		}
 		s.network.Settle()
 		if i < len(want) && want[i] != "" {
@@ -173,13 +173,13 @@ func runVector(t *testing.T, terms Terms, lines, want, asked []string, notes Eve
 		}
 		all[dir.Index()] += text
 		if got := string(s.network.Ends[dir.Opposite().Index()].In); got != all[dir.Index()] {
-			t.Fatalf("cut at %d, again from %d:\nsent     %q\nreceived %q\nwant     %q", cut, again, e.Out, got,
+			t.Fatalf("split at %d, then at %d:\nsent     %q\nreceived %q\nwant     %q", split, resplit, e.Out, got,
 				all[dir.Index()])
 		}
 	}
-	if !slices.Equal(s.expect.calls, asked) || s.events != notes {
-		t.Fatalf("cut at %d, again from %d: asked %q, notes %b\nwant %q, %b", cut, again, s.expect.calls, s.events,
-			asked, notes)
+	if !slices.Equal(s.expect.calls, asked) || s.events != events {
+		t.Fatalf("split at %d, then at %d: asked %q, events %b\nwant %q, %b", split, resplit, s.expect.calls, s.events,
+			asked, events)
 	}
 }
 
@@ -214,21 +214,21 @@ func TestNoAllocations(t *testing.T) {
 	samples, c, s, h := sampleFrames(), new(stream.Conn), new(State), New(new(allowAll))
 	f, p := new(wire.Frame), new(wire.Packet)
 	buf := make([]byte, 256)
-	var notes Event
+	var events Event
 	if n := testing.AllocsPerRun(100, func() {
 		*c, *s = stream.Conn{}, State{}
 		for i := range samples {
 			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			_, note := h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
-			notes |= note
+			_, event := h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
+			events |= event
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	if notes != EventPassive|EventActive|EventBounce {
-		t.Errorf("notes %b", notes)
+	if events != EventPassive|EventActive|EventBounce {
+		t.Errorf("events %b", events)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func TestCallID(t *testing.T) {
 	const first = "INVITE sip:bob@example.com SIP/2.0\r\n"
 	long := strings.Repeat("x", MaxCallID)
-	for _, r := range []struct{ sentence, message, id string }{
+	for _, r := range []struct{ name, message, id string }{
 		{"a header", first + "Call-ID: a84b4c76e66710@pc33.example.com\r\n\r\n", "a84b4c76e66710@pc33.example.com"},
 		{"after others", first + "Via: SIP/2.0/UDP pc33;branch=z9hG4bK776\r\nMax-Forwards: 70\r\nCall-ID: 1@2\r\n" +
 			"CSeq: 1 INVITE\r\n\r\n", "1@2"},
@@ -45,7 +45,7 @@ func TestCallID(t *testing.T) {
 	} {
 		id, ok := CallID([]byte(r.message))
 		if string(id) != r.id || ok != (r.id != "") {
-			t.Errorf("%s: %q %v, want %q", r.sentence, id, ok, r.id)
+			t.Errorf("%s: %q %v, want %q", r.name, id, ok, r.id)
 		}
 	}
 }

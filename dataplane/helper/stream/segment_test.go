@@ -13,13 +13,13 @@ import (
 // TestSegments: each segment of a conversation leaves as its row says.
 func TestSegments(t *testing.T) {
 	type row struct {
-		about   string
+		name    string
 		dir     conntrack.Dir
 		in      seg
 		outcome stream.Outcome
 		out     seg
 	}
-	for _, story := range []struct {
+	for _, conv := range []struct {
 		name string
 		rows []row
 	}{
@@ -154,9 +154,9 @@ func TestSegments(t *testing.T) {
 				stream.Passed, seg{seq: 15, text: "-\n", partial: true}},
 		}},
 	} {
-		t.Run(story.name, func(t *testing.T) {
+		t.Run(conv.name, func(t *testing.T) {
 			x := begin(t)
-			for _, r := range story.rows {
+			for _, r := range conv.rows {
 				got, outcome := x.send(r.dir, r.in)
 				if r.in.window == 0 && outcome != stream.Answered {
 					got.window = 0
@@ -165,7 +165,7 @@ func TestSegments(t *testing.T) {
 					got.window = 0
 				}
 				if outcome != r.outcome || !outcome.Dropped() && !reflect.DeepEqual(got, r.out) {
-					t.Errorf("%s: outcome %v, %v\nwant %d, %v", r.about, outcome, got, r.outcome, r.out)
+					t.Errorf("%s: outcome %v, %v\nwant %d, %v", r.name, outcome, got, r.outcome, r.out)
 				}
 			}
 		})
