@@ -18,37 +18,36 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// carousel is a link that always has a full batch of frames, and looks how long
-// its worker takes for each turn, from the end of Recv to the next, by the time
-// its thread had a processor: what the turn itself did, whoever else uses the
-// machine. Beside that it counts how often the thread gave its processor up in a
-// turn, which nothing there does by itself: then Go's scheduler or collector had
-// it wait. It allocates nothing, so that what is collected is the manager's.
-type carousel struct {
+// busyLink is a link that always has a full batch of frames. It measures how long its worker
+// takes for each batch, from the end of Recv to the next, in processor time of its thread,
+// so other load of the machine does not count. It also counts the batches in which the thread
+// gave up its processor. The worker never does that itself: then Go's scheduler or garbage
+// collector made it wait. busyLink allocates nothing, so all garbage is the manager's.
+type busyLink struct {
 	frames [director.MaxBatch]wire.Frame
 	model  [director.MaxBatch][]byte
 	port   uint16 // of the clients' next packets
 
-	began time.Duration // of the thread's processor time; 0: no turn yet
-	given int64         // times the thread had given its processor up by then
+	began  time.Duration // processor time at the start of the batch; 0: no batch yet
+	yields int64         // times that the thread had given up its processor by then
 
 	mu    sync.Mutex
-	turns turns
+	times batchTimes
 }
 
-// turns are what a carousel saw.
-type turns struct {
-	n, late int // late: longer than turnLimit
-	waited  int // those in which the worker was made to wait
+// batchTimes are what a carousel saw.
+type batchTimes struct {
+	n, late int // late: longer than batchLimit
+	waited  int // batches in which the worker was made to wait
 	longest time.Duration
 }
 
-// turnLimit is what no change may make a turn take.
-const turnLimit = time.Millisecond
+// batchLimit is the most that a batch may take during changes.
+const batchLimit = time.Millisecond
 
-func (t *turns) add(took time.Duration, waited bool) {
+func (t *batchTimes) add(took time.Duration, waited bool) {
 	t.n++
-	if took > turnLimit {
+	if took > batchLimit {
 		t.late++
 	}
 	if waited {
@@ -57,9 +56,9 @@ func (t *turns) add(took time.Duration, waited bool) {
 	t.longest = max(t.longest, took)
 }
 
-// newCarousel makes one whose frames are SYNs of ever new client ports to vips.
-func newCarousel(vips []netip.AddrPort) *carousel {
-	c := &carousel{port: 1024}
+// newBusyLink makes a link whose frames are SYNs to vips, always from new client ports.
+func newBusyLink(vips []netip.AddrPort) *busyLink {
+	c := &busyLink{port: 1024}
 	for i := range c.frames {
 		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(2 + i)}), 1024)
 		f := wiretest.Packet{Src: client.String(), Dst: vips[i%len(vips)].String(), TCPFlags: wire.TCPSyn, DstMAC: testPorts[0].MAC}.Frame()
@@ -69,9 +68,9 @@ func newCarousel(vips []netip.AddrPort) *carousel {
 	return c
 }
 
-// spent is the processor time of the calling thread, and how often it gave its
-// processor up.
-func spent() (cpu time.Duration, given int64) {
+// threadTime is the processor time of the calling thread, and how often it gave up its
+// processor.
+func threadTime() (cpu time.Duration, yields int64) {
 	var r unix.Rusage
 	unix.Getrusage(unix.RUSAGE_THREAD, &r)
 	var ts unix.Timespec
@@ -79,11 +78,11 @@ func spent() (cpu time.Duration, given int64) {
 	return time.Duration(ts.Nano()), r.Nvcsw
 }
 
-func (c *carousel) Recv(in []wire.Frame) (int, error) {
+func (c *busyLink) Recv(in []wire.Frame) (int, error) {
 	if c.began != 0 {
-		cpu, given := spent()
+		cpu, yields := threadTime()
 		c.mu.Lock()
-		c.turns.add(cpu-c.began, given != c.given)
+		c.times.add(cpu-c.began, yields != c.yields)
 		c.mu.Unlock()
 	}
 	c.port = max(c.port+1, 1024)
@@ -97,19 +96,19 @@ func (c *carousel) Recv(in []wire.Frame) (int, error) {
 		binary.BigEndian.PutUint16(tcp, c.port)
 		binary.BigEndian.PutUint16(tcp[16:], uint16(sum>>16+sum))
 	}
-	c.began, c.given = spent()
+	c.began, c.yields = threadTime()
 	return copy(in, c.frames[:]), nil
 }
 
-// take returns the turns since it was last called.
-func (c *carousel) take() (t turns) {
+// take returns the measurements since the last call.
+func (c *busyLink) take() (t batchTimes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, c.turns = c.turns, turns{}
+	t, c.times = c.times, batchTimes{}
 	return t
 }
 
-func (c *carousel) Send(frames []wire.Frame) (n int, err error) {
+func (c *busyLink) Send(frames []wire.Frame) (n int, err error) {
 	for i := range frames {
 		if frames[i].Out != wire.NoPort {
 			n++
@@ -118,16 +117,16 @@ func (c *carousel) Send(frames []wire.Frame) (n int, err error) {
 	return n, nil
 }
 
-func (c *carousel) Wake()        {}
-func (c *carousel) Close() error { return nil }
+func (c *busyLink) Wake()        {}
+func (c *busyLink) Close() error { return nil }
 
-var _ dataplane.Link = (*carousel)(nil)
+var _ dataplane.Link = (*busyLink)(nil)
 
-// BenchmarkTurnWhileTablesChange is an operation on a director whose worker has
-// all it can carry, and tells what operations do to its turns: whether one took
-// longer than a millisecond of the worker's own work, the longest, and how many
-// turns it was made to wait in for each operation. No frame is lost meanwhile.
-func BenchmarkTurnWhileTablesChange(b *testing.B) {
+// BenchmarkBatchWhileTablesChange measures operations on a director whose worker is fully
+// loaded, and their effect on its batches: how many took longer than a millisecond, the
+// longest, and in how many batches the worker had to wait for each operation. No frame is
+// lost.
+func BenchmarkBatchWhileTablesChange(b *testing.B) {
 	for _, size := range []struct{ services, servers int }{{1024, 10}, {8, 1000}} {
 		b.Run(fmt.Sprintf("%dx%d", size.services, size.servers), func(b *testing.B) {
 			var vips []netip.AddrPort
@@ -140,7 +139,7 @@ func BenchmarkTurnWhileTablesChange(b *testing.B) {
 					ops = append(ops, with(end.String(), masq(size.servers*i+j, 1)))
 				}
 			}
-			c := newCarousel(vips)
+			c := newBusyLink(vips)
 			w := newFixtureOn(b, []dataplane.Link{c})
 			w.host.set(testHostNet(size.services * size.servers))
 			w.RoutesChanged()

@@ -9,8 +9,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// large are the operations that make many services of ten servers each.
-func large(services int) (ops []config.Op) {
+// manyServices are operations that add services of ten servers each.
+func manyServices(services int) (ops []config.Op) {
 	for i := range services {
 		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80).String()
 		ops = append(ops, add(vip, "wlc"))
@@ -21,13 +21,13 @@ func large(services int) (ops []config.Op) {
 	return ops
 }
 
-// BenchmarkApply is one more server for a director with 1,024 services of ten
-// servers each, and its removal.
+// BenchmarkApply adds a server to a director with 1,024 services of ten servers each, and
+// removes it.
 func BenchmarkApply(b *testing.B) {
 	for _, services := range []int{16, 1024} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
 			w := newFixture(b, 1)
-			if errs := w.ApplyAll(large(services)); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+			if errs := w.ApplyAll(manyServices(services)); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 				b.Fatal(errs)
 			}
 			w.must(add("10.9.99.99:80", "wlc"))
@@ -39,10 +39,9 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkApplyAll is all of 1,024 services of ten servers each, as
-// ipvsadm-restore brings them.
+// BenchmarkApplyAll adds 1,024 services of ten servers each, as ipvsadm-restore does.
 func BenchmarkApplyAll(b *testing.B) {
-	ops := large(1024)
+	ops := manyServices(1024)
 	for b.Loop() {
 		for i, err := range newFixture(b, 1).ApplyAll(ops) {
 			if err != nil {

@@ -12,9 +12,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// A service of calls: clients' and servers' messages make templates that are
-// listed by their Call-ID and the client's address, and by a part of the hash
-// when the name is not remembered.
+// Messages of clients and servers of a service of SIP calls make templates. Listings show
+// their Call-ID and the client's address or, if the call is not known, a part of the hash.
 func TestCallsAreListed(t *testing.T) {
 	w := newFixture(t, 1)
 	phones := &config.Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
@@ -51,7 +50,7 @@ func TestCallsAreListed(t *testing.T) {
 			t.Errorf("an unknown call is listed as %+v", c)
 		}
 	}
-	// An engine without persistence means nothing, as in IPVS.
+	// An engine without persistence has no effect, as in IPVS.
 	phones.Persist = 0
 	w.must(config.Op{Verb: config.EditService, Service: phones})
 	end := director.Endpoint{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}

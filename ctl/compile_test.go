@@ -14,9 +14,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// After any operations the table, of which most was taken over from the one
-// before, is what compiling the whole state gives, and so is what the guard was
-// told to hide.
+// After any operations the table, most of which was taken over from the one before, equals
+// one compiled from the whole state. So do the guard's rules.
 func TestCompileByDifference(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -61,21 +60,21 @@ func TestCompileByDifference(t *testing.T) {
 		whole := s.Clone()
 		whole.Touch()
 		want := compile.NewDesired(&whole).Table(w.runtime, compile.NewDesired(&whole).GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
-		sortSpans(got.ServerRanges)
-		sortSpans(want.ServerRanges)
+		sortRanges(got.ServerRanges)
+		sortRanges(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {
 			t.Fatalf("after %s %v %v:\n%+v\nwhole:\n%+v", op.Verb, op.Service, op.Server, got.Table, want.Table)
 		}
 		if len(got.Guard)+len(want.Guard) > 0 && !reflect.DeepEqual(got.Guard, want.Guard) {
 			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.Guard, want.Guard)
 		}
-		if parts := w.guard.rules.Services; len(parts) != len(got.Guard) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !holds(got.Guard, p) }) {
+		if parts := w.guard.rules.Services; len(parts) != len(got.Guard) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !hasRules(got.Guard, p) }) {
 			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.Guard)
 		}
 	}
 }
 
-func holds(h compile.GuardRules, p *guard.ServiceRules) bool {
+func hasRules(h compile.GuardRules, p *guard.ServiceRules) bool {
 	for _, part := range h {
 		if part == p {
 			return true
@@ -84,8 +83,8 @@ func holds(h compile.GuardRules, p *guard.ServiceRules) bool {
 	return false
 }
 
-// sortSpans puts spans in one order: they come in that of a map.
-func sortSpans(list []director.ServerRange) {
+// sortRanges sorts ranges, which come in the order of a map.
+func sortRanges(list []director.ServerRange) {
 	slices.SortFunc(list, func(a, b director.ServerRange) int {
 		return slices.Compare([]int{int(a.Ports.First), int(a.Ports.Last), a.Net.Addr().Compare(b.Net.Addr())},
 			[]int{int(b.Ports.First), int(b.Ports.Last), 0})

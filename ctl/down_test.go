@@ -11,8 +11,8 @@ import (
 	"uvs/sched"
 )
 
-// A server that is down gets nothing new, whatever the scheduler and though a
-// template names it; it stays down when edited, and gets everything again when up.
+// A server that is down gets no new connections from any scheduler or template. It stays
+// down when it is edited, and gets connections again when it comes up.
 func TestDownIsNeverPicked(t *testing.T) {
 	mark := func(s config.Server, down bool) config.Op {
 		s.Down = down
@@ -61,7 +61,7 @@ func TestDownIsNeverPicked(t *testing.T) {
 	}
 }
 
-// A server that comes up starts slowly, as one that was added does.
+// A server that comes up starts slowly, as a new server does.
 func TestUpStartsSlowly(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "wlc"), with(vip, one))

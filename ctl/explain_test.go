@@ -23,8 +23,8 @@ import (
 	"uvs/sched"
 )
 
-// handFixture is a manager over a director without rings: frames are handed to it one
-// by one, at a time of the test's choosing.
+// handFixture is a manager with a director without links. The test hands it frames one by
+// one, and sets the time.
 //
 //	client 10.1.0.2 ── eth0 director eth1 ── servers 10.2.0.11, 10.2.0.12; 10.2.0.13 does not answer
 type handFixture struct {
@@ -78,24 +78,24 @@ func newHandFixture(t *testing.T) *handFixture {
 	return d
 }
 
-// op applies one change that must not be refused.
-func (d *handFixture) op(op config.Op) {
+// must applies a change that must succeed.
+func (d *handFixture) must(op config.Op) {
 	d.t.Helper()
 	if err := d.Manager.Apply(op); err != nil {
 		d.t.Fatal(err)
 	}
 }
 
-// serve adds a service with servers, written as "10.2.0.11:8080", oldest first.
+// serve adds a service with servers such as "10.2.0.11:8080", the oldest first.
 func (d *handFixture) serve(svc config.Service, method config.Method, servers ...string) {
 	d.t.Helper()
-	d.op(config.Op{Verb: config.AddService, Service: &svc})
+	d.must(config.Op{Verb: config.AddService, Service: &svc})
 	for _, s := range servers {
-		d.op(config.Op{Verb: config.AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
+		d.must(config.Op{Verb: config.AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
 	}
 }
 
-func question(client, virtual string) api.Probe {
+func testProbe(client, virtual string) api.Probe {
 	return api.Probe{Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client), Virtual: netip.MustParseAddrPort(virtual)}
 }
 
@@ -108,7 +108,7 @@ func (d *handFixture) explain(q api.Probe) *api.Explanation {
 	return e
 }
 
-// send hands the packet asked about to the real director.
+// send hands a probe's packet to the real director.
 func (d *handFixture) send(q api.Probe, known bool) director.Verdict {
 	frames := []wire.Frame{probeFrame(q, 0, wire.MAC{2, 0, 0, 0, 0, 2}, handHostNet.Ports[0].MAC, known)}
 	var verdicts [1]director.Verdict
@@ -116,15 +116,15 @@ func (d *handFixture) send(q api.Probe, known bool) director.Verdict {
 	return verdicts[0]
 }
 
-// What an explanation foretells comes true, for every scheduler, and asking
-// twice changes neither the answer nor what comes.
+// What an explanation says happens, for every scheduler. Asking twice changes neither the
+// answer nor what happens.
 func TestExplainForetells(t *testing.T) {
 	for _, scheduler := range sched.Names() {
 		t.Run(scheduler, func(t *testing.T) {
 			d := newHandFixture(t)
 			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler}, config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
 			for i := range 20 {
-				q := question(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
+				q := testProbe(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
 				first, second := d.explain(q), d.explain(q)
 				if !reflect.DeepEqual(first, second) {
 					t.Fatalf("asked twice: %+v, then %+v", first, second)
@@ -144,31 +144,31 @@ func TestExplainForetells(t *testing.T) {
 	}
 }
 
-// One row for every kind of answer; the words are found in its printed form.
+// Each kind of answer has a row with words that its printed form contains.
 func TestExplainSays(t *testing.T) {
 	d := newHandFixture(t)
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq, "10.2.0.11:8080")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300, Netmask: 0xffffff00}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute, "10.2.0.13:82")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodRoute)
-	d.op(config.Op{Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")}, Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0))})
+	d.must(config.Op{Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")}, Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0))})
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodRoute, "10.77.0.1:84")
-	d.send(question("10.1.0.2:1", "10.9.0.1:80"), false)
-	d.send(question("10.1.0.9:1", "10.9.0.1:81"), false)
+	d.send(testProbe("10.1.0.2:1", "10.9.0.1:80"), false)
+	d.send(testProbe("10.1.0.9:1", "10.9.0.1:81"), false)
 	rows := []struct {
 		sentence string
 		q        api.Probe
 		words    []string
 	}{
-		{"a new client of NAT", question("10.1.0.2:2", "10.9.0.1:80"), []string{"forwarded_masq", "scheduler rr", "by eth1 to 02:00:00:00:01:11, MTU 1400", "10.1.0.2:2 > 10.2.0.11:8080", "by eth0 to 02:00:00:00:00:02", "from TCP 10.2.0.11 port 8080"}},
-		{"a known client", question("10.1.0.2:1", "10.9.0.1:80"), []string{"forwarded_masq", "its conn", "SYN_RECV", "timeout_tcp_established"}},
-		{"a client with a template", question("10.1.0.2:1", "10.9.0.1:81"), []string{"forwarded_tunnel", "the client's template", "20 for the tunnel header 10.2.0.1 > 10.2.0.1", "protocol 4"}},
-		{"a server whose hardware address is not known", question("10.1.0.2:1", "10.9.0.1:82"), []string{"dropped_no_neighbour", "by eth1, but"}},
-		{"no server is eligible", question("10.1.0.2:1", "10.9.0.1:83"), []string{"refused_no_server", "weight 0"}},
-		{"no route to the server", question("10.1.0.2:1", "10.9.0.1:84"), []string{"answered_no_route", "no route to 10.77.0.1"}},
-		{"a port nobody serves", question("10.1.0.2:1", "10.9.0.1:99"), []string{"refused_no_service", "takes TCP port 99"}},
-		{"an address nobody serves", question("10.1.0.2:1", "10.9.0.9:80"), []string{"not_ours", "no service has the address"}},
-		{"a client that claims to be the VIP", question("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_source_vip"}},
+		{"a new client of NAT", testProbe("10.1.0.2:2", "10.9.0.1:80"), []string{"forwarded_masq", "scheduler rr", "by eth1 to 02:00:00:00:01:11, MTU 1400", "10.1.0.2:2 > 10.2.0.11:8080", "by eth0 to 02:00:00:00:00:02", "from TCP 10.2.0.11 port 8080"}},
+		{"a known client", testProbe("10.1.0.2:1", "10.9.0.1:80"), []string{"forwarded_masq", "its conn", "SYN_RECV", "timeout_tcp_established"}},
+		{"a client with a template", testProbe("10.1.0.2:1", "10.9.0.1:81"), []string{"forwarded_tunnel", "the client's template", "20 for the tunnel header 10.2.0.1 > 10.2.0.1", "protocol 4"}},
+		{"a server whose hardware address is not known", testProbe("10.1.0.2:1", "10.9.0.1:82"), []string{"dropped_no_neighbour", "by eth1, but"}},
+		{"no server is eligible", testProbe("10.1.0.2:1", "10.9.0.1:83"), []string{"refused_no_server", "weight 0"}},
+		{"no route to the server", testProbe("10.1.0.2:1", "10.9.0.1:84"), []string{"answered_no_route", "no route to 10.77.0.1"}},
+		{"a port nobody serves", testProbe("10.1.0.2:1", "10.9.0.1:99"), []string{"refused_no_service", "takes TCP port 99"}},
+		{"an address nobody serves", testProbe("10.1.0.2:1", "10.9.0.9:80"), []string{"not_ours", "no service has the address"}},
+		{"a client that claims to be the VIP", testProbe("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_source_vip"}},
 	}
 	for _, r := range rows {
 		text := fmt.Sprintf("%+v", *d.explain(r.q))
@@ -186,7 +186,7 @@ func TestExplainSays(t *testing.T) {
 	}
 }
 
-// What is no packet is refused in one line that names it.
+// A probe that is not a packet is refused in one line that names the error.
 func TestExplainRefuses(t *testing.T) {
 	d := newHandFixture(t)
 	rows := []struct{ query, names string }{

@@ -11,7 +11,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService is a service at a port of the protocol with one server.
+// helpedService adds a service with one server.
 func helpedService(key config.ServiceKey, method config.Method, server string) []config.Op {
 	end := netip.MustParseAddrPort(server)
 	return []config.Op{
@@ -20,8 +20,8 @@ func helpedService(key config.ServiceKey, method config.Method, server string) [
 	}
 }
 
-// What the guard hides of a helped service: where data of FTP comes from and goes
-// to, and whose announcements are to be followed.
+// The guard hides the data connections of a helped FTP service, and follows what its
+// clients and servers announce.
 func TestHelpedIsHidden(t *testing.T) {
 	w := newFixture(t, 1)
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 2021}

@@ -11,8 +11,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// A service of IKE keeps ESP and AH from the host too, to its VIP and from its
-// servers; what the guard hides without a conn, the director routes on.
+// A service of IKE also hides ESP and AH from the host, to its VIP and from its servers. The
+// director routes what the guard hides and has no conn.
 func TestIKEHidesIPsec(t *testing.T) {
 	for _, r := range []struct {
 		sentence string

@@ -26,7 +26,7 @@ func masq(i int, weight int32) config.Server {
 	return config.Server{ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodMasq, Weight: weight}
 }
 
-// syn is a client's first packet to the VIP, answer a server's answer to it.
+// syn is a client's first packet to the VIP, and answer a server's reply to it.
 func syn(port string) wiretest.Packet {
 	return wiretest.Packet{Src: "10.1.0.2:" + port, Dst: vip, TCPFlags: wire.TCPSyn}
 }
@@ -35,7 +35,7 @@ func answer(s config.Server, port string) wiretest.Packet {
 	return wiretest.Packet{Src: s.ServerKey.String(), Dst: "10.1.0.2:" + port, TCPFlags: wire.TCPSyn | wire.TCPAck}
 }
 
-// server is where a frame goes; invalid: there is none.
+// server is the server that a frame goes to; invalid: there is none.
 func server(frame []byte) (a netip.Addr) {
 	if frame != nil {
 		a, _ = netip.AddrFromSlice(frame[30:34]) // destination of the IPv4 header behind 14 bytes
@@ -43,7 +43,7 @@ func server(frame []byte) (a netip.Addr) {
 	return a
 }
 
-// status is the service's only server of this key.
+// status is the status of a server of the only service.
 func (w *fixture) status(s config.Server) api.ServerStatus {
 	w.t.Helper()
 	for _, v := range w.Services()[0].Reals {
@@ -55,8 +55,8 @@ func (w *fixture) status(s config.Server) api.ServerStatus {
 	return api.ServerStatus{}
 }
 
-// An operation the guard cannot follow is refused, and everything is as before:
-// the listing, the table, what the host is asked for, the turn of the scheduler.
+// An operation for which the guard fails is refused, and nothing changes: the listing, the
+// table, the addresses that the host resolves, the scheduler's position.
 func TestRefusedByGuard(t *testing.T) {
 	refusal := errors.New("no")
 	heavy, limited := masq(1, 7), masq(1, 1)
@@ -108,7 +108,7 @@ func TestRefusedByGuard(t *testing.T) {
 	}
 }
 
-// What the guard does not let go of is tried again; the change is in force.
+// Rules that the guard fails to remove are removed later; the change is in force.
 func TestGuardLetsGoLater(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))
@@ -129,8 +129,8 @@ func TestGuardLetsGoLater(t *testing.T) {
 	}
 }
 
-// Of many operations those that can be done are done, each with its own error,
-// and in force at once; a service deleted and added again starts anew.
+// Of many operations those that can be done are done and put in force at once; each has its
+// own error. A service deleted and added again is a new one.
 func TestApplyAll(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), with(vip, two))
@@ -162,8 +162,8 @@ func TestApplyAll(t *testing.T) {
 	}
 }
 
-// Before a table's services name a server, every worker has a table that knows it:
-// a worker may meet a conn which another, a table ahead, has just made.
+// Before a table's services use a server, every worker has a table with that server: a
+// worker may find a conn that another worker just made with the newer table.
 func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 	w := newFixture(t, 2)
 	var last *director.Table
@@ -185,7 +185,7 @@ func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 	}
 }
 
-// age lets the manager tend as it does in such a time.
+// age runs the manager's maintenance for a time.
 func (w *fixture) age(d time.Duration) {
 	for at := time.Duration(0); at <= d; at += 30 * time.Second {
 		w.maintain(w.now.Add(at))
@@ -193,9 +193,9 @@ func (w *fixture) age(d time.Duration) {
 	w.now = w.now.Add(d + time.Second)
 }
 
-// What comes from a server stays hidden from the host for as long as conns may
-// name the server: the host would forward a second copy, untranslated, and the
-// client's answer to that would end the connection.
+// Frames of a server stay hidden from the host as long as conns may have the server.
+// Otherwise the host would forward a second, untranslated copy, and the client's reply to
+// that would end the connection.
 func TestRepliesStayHidden(t *testing.T) {
 	for _, tt := range []struct {
 		sentence string
@@ -236,8 +236,8 @@ func TestRepliesStayHidden(t *testing.T) {
 	}
 }
 
-// The same holds for a server that was masqueraded until it was edited: its conns
-// keep their method.
+// So do frames of a server that was masqueraded until it was edited, because its conns keep
+// their method.
 func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	w := newFixture(t, 1)
 	same := masq(0, 1)
@@ -251,9 +251,8 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	}
 }
 
-// Counters: a server removed and added again keeps them; its service, deleted and
-// added again, starts at zero with it, and without a leap of the rates. Conns are
-// kept in both cases.
+// A server removed and added again keeps its counters. A service deleted and added again
+// starts at zero, and so do its servers, without a peak of the rates. Conns stay in both cases.
 func TestCountersOverRemoval(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))
@@ -281,8 +280,8 @@ func TestCountersOverRemoval(t *testing.T) {
 	}
 }
 
-// Rates as IPVS's estimators show them for a hundred packets at once (reference
-// 8), and Zero, which begins both anew, for one service alone if it is named.
+// Rates are those of IPVS's estimators for a hundred packets at once
+// (net/netfilter/ipvs/ip_vs_est.c). Zero resets counters and rates of all services, or of one.
 func TestRatesAndZero(t *testing.T) {
 	var e compile.Estimator
 	var got []uint64
@@ -319,8 +318,8 @@ func TestRatesAndZero(t *testing.T) {
 	}
 }
 
-// Thresholds (reference 2): x=3, y=2 over two servers gives 101010----; a
-// threshold set below the conns there are takes effect at once, and its removal.
+// Thresholds x=3, y=2 of two servers give 101010---- (docs/ipvs.md, "Overload"). A threshold
+// below the present number of conns takes effect at once, and so does its removal.
 func TestThresholds(t *testing.T) {
 	w := newFixture(t, 1)
 	limit := func(i int, upper, lower uint32) config.Server {
@@ -359,7 +358,7 @@ func TestThresholds(t *testing.T) {
 	}
 }
 
-// A change of routes is followed, also by a call that comes late.
+// A change of routes takes effect, even if an older call comes late.
 func TestHopsChanged(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, masq(numServers, 1)))

@@ -16,8 +16,8 @@ func rule(dst string, proto uint8, mark uint32, ports ...config.PortRange) confi
 	return config.MarkRule{Dst: netip.MustParsePrefix(dst), Proto: proto, DstPorts: ports, Mark: mark}
 }
 
-// What the host is kept from because of marks: rules of marks with a service,
-// the last first, and the ends their answers come from, no wider than they are.
+// The guard hides the frames of mark rules that have a service, with the last rule first,
+// and exactly the endpoints of their servers' replies.
 func TestMarksHidden(t *testing.T) {
 	w := newFixture(t, 1)
 	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}

@@ -12,7 +12,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Why a server cannot be reached is said in words.
+// The next hop of a server, or why there is none, in words.
 func TestWayText(t *testing.T) {
 	routes := new(bart.Table[director.Route])
 	routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 0})

@@ -13,9 +13,8 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// A path MTU that a router reports about a tunnel is known for all servers with
-// the address, whatever tables come, until the last of them is forgotten; and
-// `uvs paths` says who reported it.
+// A path MTU that a router reports for a tunnel is used for all servers with the address,
+// across tables, until the last of them is released. `uvs paths` shows who reported it.
 func TestPathOutlivesTables(t *testing.T) {
 	w := newFixture(t, 1)
 	server := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}
@@ -55,7 +54,7 @@ func TestPathOutlivesTables(t *testing.T) {
 	}
 }
 
-// pmtu_disc 0 lets a service's tunnels fragment what has DF.
+// With pmtu_disc 0 a service's tunnels fragment packets with DF.
 func TestPathMTUDiscovery(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}))
@@ -70,9 +69,9 @@ func TestPathMTUDiscovery(t *testing.T) {
 	}
 }
 
-// mss_clamp reaches a service's servers; values that are no MSS are refused.
+// mss_clamp applies to a service's servers; values that are not an MSS are refused.
 func TestMSSClamp(t *testing.T) {
-	w := web(t, "rr")
+	w := newWebFixture(t, "rr")
 	mss := func() (all []uint16) {
 		for _, s := range w.plane.table().Servers[1:] {
 			all = append(all, s.MSS)
@@ -83,11 +82,11 @@ func TestMSSClamp(t *testing.T) {
 	if got := mss(); !slices.Equal(got, []uint16{director.AutoMSS, director.AutoMSS}) {
 		t.Errorf("the director's: %v", got)
 	}
-	w.tune("mss_clamp", 1200)
+	w.setSetting("mss_clamp", 1200)
 	if got := mss(); !slices.Equal(got, []uint16{1200, 1200}) {
 		t.Errorf("the service's own: %v", got)
 	}
-	w.tune("mss_clamp", 0)
+	w.setSetting("mss_clamp", 0)
 	if got := mss(); !slices.Equal(got, []uint16{0, 0}) {
 		t.Errorf("off for the service: %v", got)
 	}

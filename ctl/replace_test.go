@@ -11,8 +11,8 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Replace makes another state of nothing, whole or not at all; what stays the
-// same keeps its counters and connections.
+// Replace replaces the whole state or nothing. What stays the same keeps its counters and
+// connections.
 func TestReplace(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},

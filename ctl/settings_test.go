@@ -12,7 +12,7 @@ import (
 	"uvs/sched"
 )
 
-// compiled is the service of vip as the workers see it.
+// compiled is the workers' service of vip.
 func (w *fixture) compiled() *director.Service {
 	w.t.Helper()
 	svc := w.plane.table().Services[director.Endpoint{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
@@ -22,30 +22,29 @@ func (w *fixture) compiled() *director.Service {
 	return svc
 }
 
-// tune gives the service of vip a setting of its own.
-func (w *fixture) tune(name string, v uint32) {
+// setSetting sets a setting of the service of vip.
+func (w *fixture) setSetting(name string, v uint32) {
 	w.t.Helper()
 	w.must(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{name: v}})
 }
 
-// web is a world with a service of two servers.
-func web(t *testing.T, scheduler string) *fixture {
+// newWebFixture has a service with two servers.
+func newWebFixture(t *testing.T, scheduler string) *fixture {
 	t.Helper()
 	w := newFixture(t, 1)
 	w.must(add(vip, scheduler), with(vip, one), with(vip, two))
 	return w
 }
 
-// A service's own setting is laid over the director's, reaches the compiled
-// service, and shows among its settings.
+// A service's setting overrides the director's in the compiled service and in the list.
 func TestServiceSettings(t *testing.T) {
-	w := web(t, "wlc")
+	w := newWebFixture(t, "wlc")
 	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_quiescent_template": 1}})
 	if got := w.compiled(); !got.ExpireQuiescent || got.Reset {
 		t.Errorf("after the director's: %+v", got)
 	}
-	w.tune("expire_quiescent_template", 0)
-	w.tune("no_server", config.NoServerReset)
+	w.setSetting("expire_quiescent_template", 0)
+	w.setSetting("no_server", config.NoServerReset)
 	if got := w.compiled(); got.ExpireQuiescent || !got.Reset {
 		t.Errorf("after the service's own: %+v", got)
 	}
@@ -65,8 +64,8 @@ func TestServiceSettings(t *testing.T) {
 	}
 }
 
-// A changed option makes a new picker and leaves the cursor and the counters; a
-// setting the scheduler does not know leaves the picker, too.
+// A changed option makes a new picker and keeps the cursor and the counters. A setting that
+// the scheduler does not use keeps the picker too.
 func TestOptionsRebuildThePicker(t *testing.T) {
 	for _, r := range []struct {
 		name    string
@@ -80,9 +79,9 @@ func TestOptionsRebuildThePicker(t *testing.T) {
 		{"timeout_tcp_established", 60, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			w := web(t, "mh")
+			w := newWebFixture(t, "mh")
 			before := *w.compiled()
-			w.tune(r.name, r.value)
+			w.setSetting(r.name, r.value)
 			after := *w.compiled()
 			if rebuilt := before.Picker != after.Picker; rebuilt != r.rebuilt {
 				t.Errorf("picker rebuilt: %t, want %t", rebuilt, r.rebuilt)
@@ -94,9 +93,9 @@ func TestOptionsRebuildThePicker(t *testing.T) {
 	}
 }
 
-// What is hashed decides what stays together: with ports, one client spreads.
+// With ports among the hashed fields, the flows of one client go to several servers.
 func TestHashFieldsReachTheScheduler(t *testing.T) {
-	w := web(t, "sh")
+	w := newWebFixture(t, "sh")
 	servers := func() int {
 		seen := map[int]bool{}
 		for port := range uint16(64) {
@@ -108,16 +107,16 @@ func TestHashFieldsReachTheScheduler(t *testing.T) {
 	if n := servers(); n != 1 {
 		t.Errorf("by address, a client has %d servers, want 1", n)
 	}
-	w.tune("hash_fields", uint32(sched.FieldClient|sched.FieldClientPort))
+	w.setSetting("hash_fields", uint32(sched.FieldClient|sched.FieldClientPort))
 	if n := servers(); n != 2 {
 		t.Errorf("by address and port, a client has %d servers, want 2", n)
 	}
 }
 
-// A table with fewer slots than servers is refused in one line, and the service
-// goes on as it was.
+// A table with fewer slots than servers is refused in one line, and the service does not
+// change.
 func TestSmallTableIsRefused(t *testing.T) {
-	w := web(t, "mh")
+	w := newWebFixture(t, "mh")
 	for i := range 300 {
 		w.must(with(vip, masq(2+i, 1)))
 	}
@@ -129,12 +128,12 @@ func TestSmallTableIsRefused(t *testing.T) {
 	if w.compiled().Picker != before {
 		t.Error("the picker changed")
 	}
-	w.tune("mh_table", 509)
+	w.setSetting("mh_table", 509)
 }
 
-// Slow start: a server that was added late, or returns from weight 0, gets few of
-// the connections at first, and its share when slow_start has passed. Without
-// the setting it gets all of them until it is level.
+// Slow start: a server that was added late, or returns from weight 0, gets few connections at
+// first, and its share after slow_start. Without the setting it gets all connections until
+// it has as many as the others.
 func TestSlowStart(t *testing.T) {
 	const ramp = 100
 	idle := two
@@ -148,9 +147,9 @@ func TestSlowStart(t *testing.T) {
 	} {
 		for _, on := range []bool{true, false} {
 			t.Run(r.sentence, func(t *testing.T) {
-				w := web(t, "wlc")
+				w := newWebFixture(t, "wlc")
 				if on {
-					w.tune("slow_start", ramp)
+					w.setSetting("slow_start", ramp)
 				}
 				w.must(r.gone)
 				busy := w.runtime.Server(service(vip, "").ServiceKey, one.ServerKey).ID
@@ -169,7 +168,7 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// share is how many of 100 connections that begin at a time server two gets.
+// share is how many of 100 connections that begin at one time go to server two.
 func (w *fixture) share(now conntrack.Tick) (n int) {
 	svc := w.compiled()
 	for range 100 {
@@ -181,9 +180,9 @@ func (w *fixture) share(now conntrack.Tick) (n int) {
 	return n
 }
 
-// The origins of one-packet replies: of masqueraded servers, at the port they
-// listen on, only where the setting asks for it; two services make it ambiguous.
-func TestOrigins(t *testing.T) {
+// Reply services of one-packet services are those of masqueraded servers, at the servers'
+// ports, if the setting is on. Two services of one endpoint are ambiguous.
+func TestReplyServices(t *testing.T) {
 	w := newFixture(t, 1)
 	dns := func(end string) *config.Service {
 		return &config.Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
@@ -194,11 +193,11 @@ func TestOrigins(t *testing.T) {
 		w.must(config.Op{Verb: config.AddService, Service: svc}, config.Op{Verb: config.AddServer, Service: svc, Server: &one}, config.Op{Verb: config.AddServer, Service: svc, Server: &routed})
 	}
 	if n := len(w.plane.table().ReplyServices); n != 0 {
-		t.Errorf("%d origins without the setting", n)
+		t.Errorf("%d reply services without the setting", n)
 	}
 	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{"ops_replies": 1}})
 	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
-		t.Errorf("origins %+v", all)
+		t.Errorf("reply services %+v", all)
 	}
 	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{"ops_replies": 1}})
 	if got := w.plane.table().ReplyServices[end]; !got.Ambiguous {
@@ -206,9 +205,9 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// Settings of fragments reach the table, in ticks and bytes.
+// The settings of fragments are in the table in ticks and bytes.
 func TestFragmentSettings(t *testing.T) {
-	w := web(t, "wlc")
+	w := newWebFixture(t, "wlc")
 	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}

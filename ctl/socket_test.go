@@ -25,7 +25,7 @@ import (
 	"uvs/dataplane/memlink"
 )
 
-// A live director's socket is not taken; a dead one's is; a file is left alone.
+// The socket of a live director stays, that of a dead one is replaced, and a file stays.
 func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dir", "uvs.sock")
 	l, err := Listen(path)
@@ -55,8 +55,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// A path that cannot be a socket's is refused, naming what would be right, and
-// nothing is made on the way to it.
+// A path that cannot be a socket is refused with what would be right, and nothing is made.
 func TestListenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for path, want := range map[string]string{
@@ -73,7 +72,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// Without a director the error names the socket.
+// The error without a director names the socket.
 func TestDialNobody(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.sock")
 	if _, err := api.Dial(path); err == nil || !strings.Contains(err.Error(), path) {
@@ -81,8 +80,8 @@ func TestDialNobody(t *testing.T) {
 	}
 }
 
-// Of directors that start at the same moment over a dead one's socket exactly one
-// gets it, and it can be reached there.
+// Of directors that start at the same moment with the socket of a dead one, exactly one gets
+// it and answers there.
 func TestListenAtOnce(t *testing.T) {
 	for range 50 {
 		path := filepath.Join(t.TempDir(), "uvs.sock")
@@ -115,7 +114,7 @@ func TestListenAtOnce(t *testing.T) {
 	}
 }
 
-// serve runs a world's socket and returns a client, and the path.
+// serve serves a fixture's socket and returns a client and the path.
 func serve(t *testing.T, w *fixture) (*api.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "uvs.sock")
@@ -143,7 +142,7 @@ func serve(t *testing.T, w *fixture) (*api.Client, string) {
 	return c, path
 }
 
-// unixHTTP is an HTTP client whose every host is the socket.
+// unixHTTP is an HTTP client for the socket.
 func unixHTTP(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -151,7 +150,7 @@ func unixHTTP(socket string) *http.Client {
 	}}
 }
 
-// What the client is told is what the manager says, refusals with their errno.
+// The client gets the manager's answers, and errors with their errno.
 func TestClient(t *testing.T) {
 	w := newFixture(t, 1)
 	c, _ := serve(t, w)
@@ -180,7 +179,7 @@ func TestClient(t *testing.T) {
 	w.guard.refuse = nil
 }
 
-// Names and shapes of the JSON are for others to rely on.
+// The names and shapes of the JSON are stable.
 func TestJSON(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("[fd00:9::1]:80", "wlc"))
@@ -205,7 +204,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// What is no operation is refused with a line, however large.
+// A request that is not an operation is refused in one line, whatever its size.
 func TestBadRequests(t *testing.T) {
 	_, socket := serve(t, newFixture(t, 1))
 	for sentence, r := range map[string]struct{ path, body string }{
@@ -231,9 +230,8 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A client that asks for conns or events and reads none of them is in nobody's
-// way: neither commands, nor other listings, nor the end of the director, which
-// serve's cleanup waits for.
+// A client that requests conns or events and does not read them blocks neither commands, nor
+// other listings, nor the end of the director, for which the cleanup of serve waits.
 func TestClientThatStopsReading(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one))

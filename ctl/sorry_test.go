@@ -18,11 +18,11 @@ func sorry(s *config.Server) config.Op {
 	return config.Op{Verb: config.SetSorry, Service: service(vip, ""), Server: s}
 }
 
-// The sorry server takes what begins while no server has a weight, and nothing
-// once one has; its own conns go on. The host is kept from its replies, its
-// address is looked for, and it is listed apart from the servers.
+// The sorry server gets connections that begin while no server has a weight, and no others;
+// they go on. Its replies are hidden from the host, its address is resolved, and it is
+// listed apart from the servers.
 func TestSorryServer(t *testing.T) {
-	w := web(t, "rr")
+	w := newWebFixture(t, "rr")
 	last, off := masq(7, 0), []config.Server{one, two}
 	for i := range off {
 		off[i].Weight = 0
@@ -65,10 +65,10 @@ func TestSorryServer(t *testing.T) {
 	w.must(with(vip, last))
 }
 
-// A sorry server ends with its service.
+// A sorry server is deleted with its service.
 func TestSorryServerEndsWithItsService(t *testing.T) {
 	for _, end := range []config.Op{{Verb: config.DeleteService, Service: service(vip, "")}, {Verb: config.Flush}} {
-		w := web(t, "rr")
+		w := newWebFixture(t, "rr")
 		last := masq(7, 1)
 		w.must(sorry(&last), end, add(vip, "rr"))
 		if w.compiled().Sorry != 0 {
@@ -77,25 +77,24 @@ func TestSorryServerEndsWithItsService(t *testing.T) {
 	}
 }
 
-// An explanation names the sorry server where it would answer, and uses up
-// nothing of what a client may still ask.
+// An explanation names the sorry server, and does not use up the client's limits.
 func TestExplainSorryAndLimits(t *testing.T) {
 	d := newHandFixture(t)
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
-	d.op(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{"limit_rate": 1, "limit_conns": 1}})
-	q := question("10.1.0.2:1000", "10.9.0.1:80")
+	d.must(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{"limit_rate": 1, "limit_conns": 1}})
+	q := testProbe("10.1.0.2:1000", "10.9.0.1:80")
 	d.explain(q)
 	d.explain(q)
 	if v := d.send(q, false); v != director.ForwardedMasq {
 		t.Errorf("after two questions the packet became %s", v)
 	}
-	if v := d.send(question("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {
+	if v := d.send(testProbe("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {
 		t.Errorf("the second connection of a second became %s", v)
 	}
-	d.op(config.Op{Verb: config.SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1))})
-	d.op(config.Op{Verb: config.EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0))})
-	e := d.explain(question("10.1.0.3:1000", "10.9.0.1:80"))
+	d.must(config.Op{Verb: config.SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1))})
+	d.must(config.Op{Verb: config.EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0))})
+	e := d.explain(testProbe("10.1.0.3:1000", "10.9.0.1:80"))
 	if e.Server == nil || e.Server.Addr != netip.MustParseAddr("10.2.0.12") || !strings.Contains(e.By, "sorry") {
 		t.Errorf("server %v by %q, want the sorry server", e.Server, e.By)
 	}

@@ -17,11 +17,11 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// backlog is how many frames may wait for the workers.
+// backlog is the most frames that may wait for the workers.
 const backlog = 1024
 
-// feeder gives one link frames of the same few conversations as all others get,
-// whatever way they go, and judges what the link sends.
+// feeder feeds one link frames of a few connections, in both directions. All links get frames
+// of the same connections. It checks what the link sends.
 type feeder struct {
 	t     *testing.T
 	rng   *rand.Rand
@@ -53,7 +53,7 @@ func (f *feeder) run(stop <-chan struct{}) {
 	}
 }
 
-// feedBatch is how many frames are fed at once: a worker's batch.
+// feedBatch is the number of frames fed at once: a worker's batch.
 const feedBatch = 64
 
 // frame is a packet of one of sixteen clients to a service, or a reply.
@@ -76,7 +76,7 @@ func (f *feeder) frame() wire.Frame {
 
 var trafficVIPs = [3]string{"10.9.0.1:80", "10.9.0.1:81", "10.9.0.2:80"}
 
-// randomOp is a change an operator might make to three services.
+// randomOp is a random change of one of three services.
 func randomOp(rng *rand.Rand) config.Op {
 	service := service(trafficVIPs[rng.IntN(3)], []string{"rr", "wrr", "lc", "wlc"}[rng.IntN(4)])
 	if rng.IntN(3) == 0 {
@@ -94,10 +94,10 @@ func randomOp(rng *rand.Rand) config.Op {
 	return op
 }
 
-// Two workers carry the same conversations while services and servers come and
-// go, schedulers and methods change, removed servers are forgotten and their IDs
-// given to others. Nothing races, everything that leaves is sound, every frame
-// gets one verdict, and in the end every server's count of conns is zero.
+// Two workers carry the same connections while services and servers come and go, schedulers
+// and methods change, and removed servers are released and their IDs used again. Nothing
+// races, every frame that leaves is valid, every frame gets one verdict, and in the end every
+// server has no conns.
 func TestTrafficWhileTablesChange(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

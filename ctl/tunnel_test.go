@@ -12,9 +12,9 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// What ipvsadm asks for is what leaves, and what is told to a client whose packet
-// is too long for it (the MTUs are those measured of IPVS). A server edited to
-// another type is reached by that from the next packet on, also on old conns.
+// Frames leave in the tunnel that ipvsadm configured, and a client whose packet is too long
+// for it is told the MTU that IPVS was measured to report. After an edit the next packet uses the
+// new type, also on old conns.
 func TestTunnelTypes(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", serverAt("10.2.0.1:80", config.MethodTunnel, 1)))
@@ -33,16 +33,16 @@ func TestTunnelTypes(t *testing.T) {
 		server := serverAt("10.2.0.1:80", config.MethodTunnel, 1)
 		server.Tunnel = row.Tunnel
 		w.must(edited("10.9.0.1:80", server))
-		got := w.tunnelled() + fmt.Sprintf(", mtu %d", w.toldMTU())
+		got := w.sendThroughTunnel() + fmt.Sprintf(", mtu %d", w.answeredMTU())
 		if got != row.want {
 			t.Errorf("%s: %s, want %s", row.sentence, got, row.want)
 		}
 	}
 }
 
-// tunnelled sends a client's packet and says how it left: the outer header, what
-// is between it and the inner one, and that.
-func (w *fixture) tunnelled() string {
+// sendThroughTunnel sends a client's packet and describes how it left: the outer header, the
+// bytes between the headers, and the inner header.
+func (w *fixture) sendThroughTunnel() string {
 	w.t.Helper()
 	f := wiretest.Frame(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn}))
 	wiretest.Check(w.t, f)
@@ -67,8 +67,8 @@ func (w *fixture) tunnelled() string {
 	return said + fmt.Sprintf("IPv4 %s>%s", in.Src, in.Dst)
 }
 
-// toldMTU is what a client hears of a packet that just fits the link.
-func (w *fixture) toldMTU() uint16 {
+// answeredMTU is the MTU that a client is told for a packet that just fits the link.
+func (w *fixture) answeredMTU() uint16 {
 	w.t.Helper()
 	const mtu = 1500
 	f := wiretest.Frame(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, DF: true, Payload: make([]byte, mtu-wire.IPv4Len-wire.TCPLen)}))

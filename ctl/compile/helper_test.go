@@ -10,7 +10,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService is a service at a port of the protocol with one server.
+// helpedService adds a service with one server.
 func helpedService(key config.ServiceKey, method config.Method, server string) []config.Op {
 	end := netip.MustParseAddrPort(server)
 	return []config.Op{
@@ -19,7 +19,7 @@ func helpedService(key config.ServiceKey, method config.Method, server string) [
 	}
 }
 
-// Which connections are helped, by default and by setting.
+// Which connections get a helper, by default and by setting.
 func TestHelper(t *testing.T) {
 	at := func(proto uint8, port uint16) config.ServiceKey {
 		return config.ServiceKey{Proto: proto, Addr: netip.MustParseAddr("10.9.0.1"), Port: port}

@@ -12,7 +12,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Which servers get their frames by the door, and as what.
+// Which servers get their frames by the port into the host, and by which method.
 func TestWayToTheHostItself(t *testing.T) {
 	routes := new(bart.Table[director.Route])
 	routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 1})
@@ -40,8 +40,8 @@ func TestWayToTheHostItself(t *testing.T) {
 		{"NAT to another port is", open, "10.9.0.1:80", "10.9.0.1:8080", config.MethodMasq, director.Resolved, 2, conntrack.MethodMasq},
 		{"NAT for a VIP that is not the host's", open, "10.9.0.2:80", "10.1.0.1:8080", config.MethodMasq, director.Resolved, 2, conntrack.MethodMasq},
 		{"DR for a VIP that is not the host's has none", open, "10.9.0.2:80", "10.1.0.1:80", config.MethodRoute, director.NoRoute, 0, conntrack.MethodRoute},
-		{"nothing has one without a door", shut, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute, director.NoRoute, 0, conntrack.MethodRoute},
-		{"a server elsewhere is as ever", open, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq, director.Resolved, 1, conntrack.MethodMasq},
+		{"nothing has one without a port into the host", shut, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute, director.NoRoute, 0, conntrack.MethodRoute},
+		{"another server is not affected", open, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq, director.Resolved, 1, conntrack.MethodMasq},
 	}
 	for _, r := range rows {
 		vip, rip := netip.MustParseAddrPort(r.service), netip.MustParseAddrPort(r.server)

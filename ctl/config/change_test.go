@@ -21,8 +21,8 @@ func serverAt(s string, m Method, weight int32) Server {
 	return Server{ServerKey: ServerKey{ap.Addr(), ap.Port()}, Method: m, Weight: weight}
 }
 
-// start is a state with one service and two servers.
-func start(t *testing.T) State {
+// startState has one service with two servers.
+func startState(t *testing.T) State {
 	t.Helper()
 	var s State
 	web := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
@@ -41,17 +41,16 @@ func start(t *testing.T) State {
 
 func ptr[T any](v T) *T { return &v }
 
-// Servers are kept newest first; those that are not masqueraded get the
-// service's port.
+// The newest server comes first. Servers that are not masqueraded get the service's port.
 func TestChangeKeepsIPVSOrder(t *testing.T) {
-	s := start(t)
+	s := startState(t)
 	want := []Server{serverAt("10.2.0.12:80", MethodRoute, 3), serverAt("10.2.0.11:8080", MethodMasq, 1)}
 	if got := s.Services[0].Servers; !reflect.DeepEqual(got, want) {
 		t.Errorf("servers %v, want %v", got, want)
 	}
 }
 
-// What is refused, with which errno, and that nothing changed.
+// Wrong operations are refused with an errno, and change nothing.
 func TestChangeRefuses(t *testing.T) {
 	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	none := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr"}
@@ -115,19 +114,19 @@ func TestChangeRefuses(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			before := start(t)
+			before := startState(t)
 			after, err := Change(before, r.op)
 			if !errors.Is(err, r.errno) {
 				t.Errorf("error %v, want errno %v", err, r.errno)
 			}
-			if !reflect.DeepEqual(before, after) || !reflect.DeepEqual(before, start(t)) {
+			if !reflect.DeepEqual(before, after) || !reflect.DeepEqual(before, startState(t)) {
 				t.Error("something changed")
 			}
 		})
 	}
 }
 
-// What is accepted leaves the state it was made from alone.
+// Change does not modify the state that it is given.
 func TestChangeCopies(t *testing.T) {
 	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}
 	for _, op := range []Op{
@@ -137,12 +136,12 @@ func TestChangeCopies(t *testing.T) {
 		{Verb: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 7))},
 		{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 0))},
 	} {
-		before := start(t)
+		before := startState(t)
 		after, err := Change(before, op)
 		if err != nil {
 			t.Fatalf("%s: %v", op.Verb, err)
 		}
-		if !reflect.DeepEqual(before, start(t)) {
+		if !reflect.DeepEqual(before, startState(t)) {
 			t.Errorf("%s changed the state it was given", op.Verb)
 		}
 		if reflect.DeepEqual(before, after) {
@@ -151,9 +150,9 @@ func TestChangeCopies(t *testing.T) {
 	}
 }
 
-// Editing a service replaces all of it but its servers; 0 keeps a timeout.
+// Editing a service replaces all of it except its servers; 0 keeps a timeout.
 func TestChangeReplaces(t *testing.T) {
-	s, err := Change(start(t), Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
+	s, err := Change(startState(t), Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
 	if err != nil || s.Services[0].Scheduler != "wlc" || len(s.Services[0].Servers) != 2 {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}

@@ -8,7 +8,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService is a service at a port of the protocol with one server.
+// helpedService adds a service with one server.
 func helpedService(key ServiceKey, method Method, server string) []Op {
 	end := netip.MustParseAddrPort(server)
 	return []Op{
@@ -17,7 +17,7 @@ func helpedService(key ServiceKey, method Method, server string) []Op {
 	}
 }
 
-// A setting can be given and is shown by its word; wrong ones are refused.
+// A setting's value can be given by its word; wrong words are refused.
 func TestSettingWords(t *testing.T) {
 	for text, want := range map[string]uint32{"ftp=auto": helper.Auto, "ftp=off": helper.Off, "tftp=on": helper.On, "ftp=1": helper.On, "ftp_bounce=1": 1} {
 		name, v, err := ParseSetting(text)
@@ -39,8 +39,7 @@ func TestSettingWords(t *testing.T) {
 	}
 }
 
-// A service that looks like FTP's, by direct routing and not persistent, is
-// warned of.
+// There is a warning for a service of FTP's port by direct routing without persistence.
 func TestFTPWarning(t *testing.T) {
 	svc := Service{ServiceKey: ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 21}}
 	for _, row := range []struct {

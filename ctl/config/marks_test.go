@@ -15,7 +15,7 @@ func rule(dst string, proto uint8, mark uint32, ports ...PortRange) MarkRule {
 	return MarkRule{Dst: netip.MustParsePrefix(dst), Proto: proto, DstPorts: ports, Mark: mark}
 }
 
-// Lines as they stand in scripts, and the rule each is.
+// Lines of scripts, and their rules.
 func TestParseIPTables(t *testing.T) {
 	for line, want := range map[string]string{
 		"iptables -t mangle -A PREROUTING -i eth0 -p tcp -s 0.0.0.0/0 -d 192.168.1.110/32 --dport 80 -j MARK --set-mark 1":                     "--dst 192.168.1.110 --proto tcp --dport 80 --in-interface eth0 --mark 1",
@@ -36,7 +36,7 @@ func TestParseIPTables(t *testing.T) {
 	}
 }
 
-// Lines that cannot be honoured, each with a word of the reason.
+// Lines that are refused, each with a word of the reason.
 func TestParseIPTablesRefuses(t *testing.T) {
 	good := "iptables -t mangle -A PREROUTING -p tcp --dport 80 -j MARK --set-mark 1\n"
 	for line, reason := range map[string]string{
@@ -74,10 +74,10 @@ func TestParseIPTablesRefuses(t *testing.T) {
 	}
 }
 
-// Rules are added and deleted whole or not at all, and outlive services.
+// Rules are added and deleted all or none, and stay when services are deleted.
 func TestChangeMarks(t *testing.T) {
 	web, dns := rule("192.0.2.1/32", wire.ProtoTCP, 1, PortRange{First: 443, Last: 443}, PortRange{First: 80, Last: 80}), rule("192.0.2.0/24", wire.ProtoUDP, 2)
-	s, err := Change(start(t), Op{Verb: AddMarks, Marks: []MarkRule{web, dns}})
+	s, err := Change(startState(t), Op{Verb: AddMarks, Marks: []MarkRule{web, dns}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestChangeMarks(t *testing.T) {
 	}
 }
 
-// Services of marks, one for each family, keep servers' ports as given.
+// Services of a mark, one for each family, keep the ports of servers.
 func TestChangeMarkServices(t *testing.T) {
 	s := State{}
 	for _, v6 := range []bool{false, true} {

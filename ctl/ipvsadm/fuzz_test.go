@@ -8,9 +8,9 @@ import (
 	"uvs/ctl/config"
 )
 
-// FuzzArgs gives any words, one a line, to a director that takes everything:
-// there is no panic, the exit code is one of four, a failure says why, and what
-// reaches the director is sound.
+// FuzzArgs runs any words, one a line, with a director that accepts everything. There is no
+// panic, the exit code is one of four, a failure says why, and the director gets valid
+// operations.
 func FuzzArgs(f *testing.F) {
 	for _, line := range []string{
 		"", "-Ln", "-A -t 10.9.0.1:80 -s rr -p 300 -M 255.255.255.0", "-At[2001:db8::1]:80 -swlc", "-A -f 5 -6 -M 64 -b sh-port",
@@ -21,7 +21,7 @@ func FuzzArgs(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line, input string) {
 		var out, errs strings.Builder
-		d := &witness{memory: newMemory(), t: t}
+		d := &checkingDirector{memory: newMemory(), t: t}
 		run := newTool(Stdio{strings.NewReader(input), &out, &errs}, func() (Director, error) { return d, nil })
 		run.names = testNames
 		exit := run.main(strings.Split(line, "\n"))
@@ -34,13 +34,13 @@ func FuzzArgs(f *testing.F) {
 	})
 }
 
-// witness is a director that checks what it is told.
-type witness struct {
+// checkingDirector is a director that checks its operations.
+type checkingDirector struct {
 	*memory
 	t *testing.T
 }
 
-func (w *witness) Apply(op config.Op) error {
+func (w *checkingDirector) Apply(op config.Op) error {
 	if s := op.Service; s != nil {
 		switch {
 		case s.FWMark == 0 && (!s.Addr.IsValid() || s.Addr.Is4In6() || s.Addr.Is6() != s.IPv6 || s.Proto == 0):

@@ -26,25 +26,24 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// kernelFile is what a Linux 6.1 kernel did, given these commands and packets.
-// Its IPVS was asked in User Mode Linux, with frames sent into one side of it and
-// caught on the other. Lines are commands as they were given to it (where it
-// could not take one, its exit code stands behind), or packets of flows, which
-// every scenario numbers from 0:
+// kernelFile is what IPVS of a Linux 6.1 kernel did with these commands and packets. It ran in
+// User Mode Linux; frames were sent into one side and captured on the other. Lines are
+// commands (with the exit code if it failed), or packets of flows, which every scenario
+// numbers from 0:
 //
 //	new N: servers     one packet each of the next N flows (a datagram or a
-//	                   SYN), and who got it: digit or letter i is server
-//	                   10.2.0.(i+1) or fd00:2::(i+1), "-" is nobody
-//	ack A B, rst A B   a segment of the flows A to B; what becomes of it shows in
-//	                   the servers that come after
+//	                   SYN), and which server got it: digit or letter i is
+//	                   10.2.0.(i+1) or fd00:2::(i+1), "-" is none
+//	ack A B, rst A B   a segment of the flows A to B, whose effect shows in later
+//	                   lines
 //
-// The addresses of flow N are those of flowEnds.
+// The addresses of flow N are those of flowAddrs.
 const kernelFile = "testdata/kernel-6.1.txt"
 
-// TestAsTheKernel gives the director the commands and packets the kernel got, and
-// wants every packet at the server the kernel sent it to: all schedulers but
-// twos, which draws lots, over UDP, TCP, marks and persistence, IPv4 and IPv6,
-// with servers added, removed, added again and re-weighted in between.
+// TestAsTheKernel gives the director the kernel's commands and packets, and checks that every
+// packet goes to the same server. It covers all schedulers except twos, which is random, with
+// UDP, TCP, marks and persistence, IPv4 and IPv6, while servers are added, removed, added
+// again and get other weights.
 func TestAsTheKernel(t *testing.T) {
 	for _, s := range readScenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
@@ -56,7 +55,7 @@ func TestAsTheKernel(t *testing.T) {
 	}
 }
 
-// scenario is one part of the file, which begins with "# number: name".
+// scenario is a part of the file that starts with "# number: name".
 type scenario struct {
 	number     int
 	name       string
@@ -95,9 +94,9 @@ func readScenarios(t *testing.T) (list []scenario) {
 	return list
 }
 
-// flowEnds are the ends of flow n of a scenario. With a mark it goes to one of
-// 256 addresses, else to the service.
-func (s *scenario) flowEnds(n int) (client, vip string) {
+// flowAddrs are the addresses of flow n of a scenario. With a mark the flow goes to one of 256
+// addresses, otherwise to the service.
+func (s *scenario) flowAddrs(n int) (client, vip string) {
 	h := uint32(n)*2654435761 + 12345
 	from := netip.AddrFrom4([4]byte{10, byte(100 + h>>24&15), byte(h >> 16), byte(h >> 8)})
 	to := netip.AddrFrom4([4]byte{10, 9, byte(s.number), 1})
@@ -124,8 +123,8 @@ func (s *scenario) flowEnds(n int) (client, vip string) {
 	return netip.AddrPortFrom(from, uint16(1024+h>>7%60000)).String(), netip.AddrPortFrom(to, port).String()
 }
 
-// directed is a director under a manager, without links: frames are handed to it.
-type directed struct {
+// kernelTwin is a director with a manager and without links; the test hands it frames.
+type kernelTwin struct {
 	*ctl.Manager
 	t     *testing.T
 	dir   *director.Director
@@ -133,14 +132,14 @@ type directed struct {
 	flows int
 }
 
-func newDirected(t *testing.T) *directed {
+func newDirected(t *testing.T) *kernelTwin {
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 12, Workers: 1, MaxServers: compile.MaxServers, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	d := &directed{t: t, dir: director.New(conns.Worker(0), frag.New(1, 1), 0)}
-	d.Manager = ctl.NewManager(conns, 1, quietHost{}, noGuard{}, zerolog.Nop())
+	d := &kernelTwin{t: t, dir: director.New(conns.Worker(0), frag.New(1, 1), 0)}
+	d.Manager = ctl.NewManager(conns, 1, gatewayHost{}, noGuard{}, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))
 	if err := d.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 0}}); err != nil {
@@ -149,8 +148,8 @@ func newDirected(t *testing.T) *directed {
 	return d
 }
 
-// do carries out a line of the file.
-func (d *directed) do(s *scenario, line string) {
+// do runs a line of the file.
+func (d *kernelTwin) do(s *scenario, line string) {
 	d.t.Helper()
 	command, want, _ := strings.Cut(line, ": ")
 	words := strings.Fields(line)
@@ -187,18 +186,18 @@ func (d *directed) do(s *scenario, line string) {
 	}
 }
 
-func (d *directed) ipvsadm(args []string) {
+func (d *kernelTwin) ipvsadm(args []string) {
 	d.t.Helper()
 	var messages strings.Builder
 	std := ipvsadm.Stdio{In: strings.NewReader(""), Out: &messages, Err: &messages}
-	if exit := ipvsadm.Main(args, std, func() (ipvsadm.Director, error) { return asked{d.Manager}, nil }); exit != 0 {
+	if exit := ipvsadm.Main(args, std, func() (ipvsadm.Director, error) { return localDirector{d.Manager}, nil }); exit != 0 {
 		d.t.Fatalf("ipvsadm %s: exit %d, %s", strings.Join(args, " "), exit, &messages)
 	}
 }
 
-// packet sends one packet of a flow, and returns who got it.
-func (d *directed) packet(s *scenario, n int, flags uint8) string {
-	client, vip := s.flowEnds(n)
+// packet sends a packet of a flow, and returns the server that got it.
+func (d *kernelTwin) packet(s *scenario, n int, flags uint8) string {
+	client, vip := s.flowAddrs(n)
 	p := wiretest.Packet{Src: client, Dst: vip, Proto: s.proto, DstMAC: ports[0].MAC}
 	if s.proto == wire.ProtoTCP {
 		p.TCPFlags = flags
@@ -214,16 +213,16 @@ func (d *directed) packet(s *scenario, n int, flags uint8) string {
 	return "0123456789abcdefghijklmnopqrstuvwxyz"[last[len(last)-1]-1:][:1]
 }
 
-// ports are the director's: the client's side and the servers'.
+// ports are the director's ports to the client and to the servers.
 var ports = []director.Port{
 	{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500},
 	{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1500},
 }
 
-// quietHost is a host that reaches every server through one gateway.
-type quietHost struct{}
+// gatewayHost is a host with one gateway to all servers.
+type gatewayHost struct{}
 
-func (quietHost) HostNet() *director.HostNet {
+func (gatewayHost) HostNet() *director.HostNet {
 	h := &director.HostNet{
 		Ports: ports, Routes: new(bart.Table[director.Route]), HostAddrs: map[wire.Addr]int{},
 		Neighbours: map[director.NeighbourKey]wire.MAC{},
@@ -236,25 +235,25 @@ func (quietHost) HostNet() *director.HostNet {
 	return h
 }
 
-func (quietHost) KeepResolved([]netip.Addr)                                      {}
-func (quietHost) WaitResolved(context.Context, []netip.Addr) (left []netip.Addr) { return nil }
-func (quietHost) Announce([]netip.Addr)                                          {}
+func (gatewayHost) KeepResolved([]netip.Addr)                                      {}
+func (gatewayHost) WaitResolved(context.Context, []netip.Addr) (left []netip.Addr) { return nil }
+func (gatewayHost) Announce([]netip.Addr)                                          {}
 
 type noGuard struct{}
 
 func (noGuard) Apply(guard.Rules) error { return nil }
 
-// handPlane keeps the table for the one who hands the director frames.
-type handPlane directed
+// handPlane keeps the table for the test.
+type handPlane kernelTwin
 
 func (p *handPlane) Publish(t *director.Table)                 { p.table = t }
 func (p *handPlane) Verdicts() (v [director.NumVerdict]uint64) { return v }
 func (p *handPlane) Now() conntrack.Tick                       { return 1000 }
 
-// asked lets the command ask the manager in this process.
-type asked struct{ *ctl.Manager }
+// localDirector is the manager as the command's Director.
+type localDirector struct{ *ctl.Manager }
 
-func (a asked) Info() (api.Info, error)                { return api.Info{}, nil }
-func (a asked) Services() ([]api.ServiceStatus, error) { return a.Manager.Services(), nil }
-func (a asked) Timeouts() (config.Timeouts, error)     { return a.Manager.Timeouts(), nil }
-func (a asked) Conns(func(api.ConnStatus) error) error { return nil }
+func (a localDirector) Info() (api.Info, error)                { return api.Info{}, nil }
+func (a localDirector) Services() ([]api.ServiceStatus, error) { return a.Manager.Services(), nil }
+func (a localDirector) Timeouts() (config.Timeouts, error)     { return a.Manager.Timeouts(), nil }
+func (a localDirector) Conns(func(api.ConnStatus) error) error { return nil }

@@ -10,9 +10,9 @@ import (
 	"uvs/ctl/api"
 )
 
-// tourist is a director with something of everything. Lines of its listings
-// were compared with those of ipvsadm 1.31 itself.
-func tourist(t *testing.T) *memory {
+// fullDirector is a director with all kinds of services and servers. Lines of its listings
+// were compared with those of ipvsadm 1.31.
+func fullDirector(t *testing.T) *memory {
 	m := newMemory()
 	m.must(t,
 		"-A -t 10.9.0.1:80 -s rr",
@@ -52,7 +52,7 @@ func TestListings(t *testing.T) {
 		plain   = "Prot LocalAddress:Port Scheduler Flags|\n" +
 			"  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn|\n"
 	)
-	m := tourist(t)
+	m := fullDirector(t)
 	for _, tt := range []struct{ line, want string }{
 		{"-Ln", version + plain + `TCP  10.9.0.1:80 rr|
   -> 192.168.1.3:8080             Masq    3      3          5         |
@@ -168,8 +168,8 @@ FWM  2 IPv6                              0        0        0        0        0|
 	}
 }
 
-// TestListNames: long IPv4 names are cut, a mark is printed signed, a saved
-// one is not.
+// TestListNames: long IPv4 names are truncated; a mark is signed in listings and unsigned
+// when saved.
 func TestListNames(t *testing.T) {
 	m := newMemory()
 	m.must(t, "-A -t a-very-long-name-of-a-server.example:http", "-A -f 4294967295 -s rr",
@@ -212,7 +212,7 @@ UDP 13171233:02 UDP         [2001:db8::1]:5060 [2001:db8::2]:domain localhost:do
 `, ""})
 }
 
-// TestAbbreviate walks over each change of unit.
+// TestAbbreviate tests each change of unit.
 func TestAbbreviate(t *testing.T) {
 	for n, want := range map[uint64]string{
 		0: "        0", 99999999: " 99999999", 100000000: "  100000K", 999999999: "  999999K", 1000000000: "    1000M",
@@ -225,9 +225,9 @@ func TestAbbreviate(t *testing.T) {
 	}
 }
 
-// TestRefusals has ipvsadm's words for each answer of a director.
+// TestRefusals has ipvsadm's message for each error of a director.
 func TestRefusals(t *testing.T) {
-	m := tourist(t)
+	m := fullDirector(t)
 	for _, tt := range []struct {
 		line string
 		want outcome
@@ -270,7 +270,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestNoDirector: what needs a director says how to start one; the rest works.
+// TestNoDirector: commands that need a director say how to start one; the others work.
 func TestNoDirector(t *testing.T) {
 	run := func(line string) outcome {
 		var out, errs strings.Builder

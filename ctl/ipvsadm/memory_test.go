@@ -12,9 +12,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// memory is a Director that only keeps books, by the rules of the kernel's
-// IPVS: which operations are refused and why, and in what order things are
-// listed. It forwards nothing.
+// memory is a Director that only keeps the table. It refuses operations and orders lists as
+// the kernel's IPVS does.
 type memory struct {
 	services []api.ServiceStatus
 	timeouts config.Timeouts
@@ -23,7 +22,7 @@ type memory struct {
 	batches  int   // calls of ApplyAll
 }
 
-// The client of a running director is a Director too.
+// The API's client is a Director too.
 var (
 	_ Director = (*memory)(nil)
 	_ Director = (*api.Client)(nil)
@@ -136,25 +135,25 @@ func applyServer(s *api.ServiceStatus, op config.Op) error {
 	return nil
 }
 
-// book is a small world of names.
-type book struct {
+// nameTable is a table of names.
+type nameTable struct {
 	hosts    map[string]string
 	services []serviceName
 }
 
-// testNames are what tests call things.
-var testNames = book{
+// testNames are the names in tests.
+var testNames = nameTable{
 	hosts: map[string]string{"www.example": "10.9.0.1", "six.example": "2001:db8::6", "localhost": "127.0.0.1",
 		"a-very-long-name-of-a-server.example": "10.0.0.77"},
 	services: parseServices(strings.NewReader("http 80/tcp www # web\ndomain 53/tcp\ndomain 53/udp\nsyslog 514/udp\nshell 514/tcp cmd syslog\n")),
 }
 
-func (b book) addr(host string, v6 bool) (netip.Addr, bool) {
+func (b nameTable) addr(host string, v6 bool) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(b.hosts[host])
 	return a, err == nil && a.Is6() == v6
 }
 
-func (b book) host(a netip.Addr) string {
+func (b nameTable) host(a netip.Addr) string {
 	for name, addr := range b.hosts {
 		if addr == a.String() {
 			return name
@@ -163,15 +162,15 @@ func (b book) host(a netip.Addr) string {
 	return ""
 }
 
-func (b book) port(name string, proto uint8) (uint16, bool) {
+func (b nameTable) port(name string, proto uint8) (uint16, bool) {
 	return (&systemNames{read: true, services: b.services}).port(name, proto)
 }
 
-func (b book) service(port uint16, proto uint8) string {
+func (b nameTable) service(port uint16, proto uint8) string {
 	return (&systemNames{read: true, services: b.services}).service(port, proto)
 }
 
-// outcome is what a command left behind.
+// outcome is the exit code and output of a command.
 type outcome struct {
 	exit     int
 	out, err string
@@ -191,7 +190,7 @@ func (m *memory) words(words []string, input string) outcome {
 	return outcome{exit, out.String(), errs.String()}
 }
 
-// must runs command lines that have to succeed in silence.
+// must runs command lines that must succeed without output.
 func (m *memory) must(t *testing.T, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -201,7 +200,7 @@ func (m *memory) must(t *testing.T, lines ...string) {
 	}
 }
 
-// expect runs a command line and compares all of its outcome.
+// expect runs a command line and compares its outcome.
 func (m *memory) expect(t *testing.T, line string, want outcome) {
 	t.Helper()
 	if got := m.do(line); got != want {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestParseServices reads a file with the oddities real ones have.
+// TestParseServices parses a file with the irregularities of real ones.
 func TestParseServices(t *testing.T) {
 	got := parseServices(strings.NewReader(`# Network services
 tcpmux		1/tcp				# TCP port service multiplexer
@@ -25,8 +25,8 @@ noproto		99
 	}
 }
 
-// TestServiceNames: a name is of one protocol, aliases are read but the
-// official name is printed, and what has no name has none.
+// TestServiceNames: a name belongs to one protocol; aliases are parsed, but the official name
+// is printed.
 func TestServiceNames(t *testing.T) {
 	const tcp, udp, sctp = 6, 17, 132
 	n := &systemNames{read: true, services: testNames.services}
@@ -53,8 +53,7 @@ func TestServiceNames(t *testing.T) {
 	}
 }
 
-// TestHostNamesAreKept: a host is asked for once, and none is after the
-// resolver fell silent.
+// TestHostNamesAreKept: a host is looked up once, and none after the resolver timed out.
 func TestHostNamesAreKept(t *testing.T) {
 	known, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	n := &systemNames{hosts: map[netip.Addr]string{known: "kept.example"}, resolverDown: true}
@@ -66,7 +65,7 @@ func TestHostNamesAreKept(t *testing.T) {
 	}
 }
 
-// TestParseIPv4 has the forms inet_aton takes.
+// TestParseIPv4 has the forms that inet_aton takes.
 func TestParseIPv4(t *testing.T) {
 	for s, want := range map[string]uint32{
 		"10.9.0.1": 0x0a090001, "10.9.1": 0x0a090001, "10.0x90001": 0x0a090001, "0xa090001": 0x0a090001, "012.011.0.1": 0x0a090001,

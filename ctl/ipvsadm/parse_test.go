@@ -11,7 +11,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// hint and friends are outcomes many rows share.
+// hint and the others are outcomes of many rows.
 var (
 	ok   = outcome{}
 	hint = outcome{255, "", "Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n"}
@@ -29,7 +29,7 @@ func unquote(line string) []string {
 	return words
 }
 
-// TestGrammar runs command lines that only differ in how they are written.
+// TestGrammar runs command lines that mean the same in different forms.
 func TestGrammar(t *testing.T) {
 	const timeout = "invalid timeout value `%s' specified"
 	with := func(value string) outcome { return usage(strings.Replace(timeout, "%s", value, 1)) }
@@ -37,7 +37,7 @@ func TestGrammar(t *testing.T) {
 		line string
 		want outcome
 	}{
-		// A value of the persistence time, in every way to write one.
+		// A persistence time in all forms.
 		{"-A -t 10.9.0.9:80 -p 300", ok},
 		{"-A -t 10.9.0.9:80 -p300", ok},
 		{"-A -t 10.9.0.9:80 -p=300", ok},
@@ -57,7 +57,7 @@ func TestGrammar(t *testing.T) {
 		{"-A -t 10.9.0.9:80 -p 5 6", usage("unexpected argument 6")},
 		{"-A 6 -t 10.9.0.9:80 -p 5", usage("unexpected argument 6")},
 
-		// Bundles and glued values.
+		// Joined options and attached values.
 		{"-At 10.9.0.9:80 -swlc", ok},
 		{"-At10.9.0.9:80", ok},
 		{"-At=10.9.0.9:80", ok},
@@ -70,7 +70,7 @@ func TestGrammar(t *testing.T) {
 		{"-A -t 10.9.0.9:80 --scheduler=", ok},
 		{"-list", usage("Illegal 'scheduler' option with the 'list' command")},
 
-		// Values missing or not wanted.
+		// Missing and unexpected values.
 		{"-A -t", refused("-t: missing argument")},
 		{"-A -t 10.9.0.9:80 -M", refused("-M: missing argument")},
 		{"-A -t 10.9.0.9:80 --scheduler", refused("--scheduler: missing argument")},
@@ -78,7 +78,7 @@ func TestGrammar(t *testing.T) {
 		{"-L --numeric=4", refused("--numeric=4: option does not take an argument")},
 		{"-Ln=4", refused("-Ln=4: option does not take an argument")},
 
-		// Words that are no options: there are no abbreviations.
+		// Words that are not options: there are no abbreviations.
 		{"-L --bogus", refused("--bogus: unknown option")},
 		{"-L --stat", refused("--stat: unknown option")},
 		{"-Lq", refused("-Lq: unknown option")},
@@ -88,7 +88,7 @@ func TestGrammar(t *testing.T) {
 		{"-L -- -n", usage("unexpected argument -n")},
 		{"-L -", usage("unexpected argument -")},
 
-		// The command comes first, and there is one.
+		// The command comes first, and there is only one.
 		{"--bogus", hint},
 		{"--add-serv -t 1.1.1.1:1", hint},
 		{"-n -L", hint},
@@ -113,7 +113,7 @@ func TestGrammar(t *testing.T) {
 		{"-L -h", usage("invalid option `-h'")},
 		{"-A --start-daemon", refused("--start-daemon: missing argument")},
 
-		// --set takes three arguments, wherever they stand.
+		// --set takes three arguments, in any place.
 		{"--set 900 120 300", ok},
 		{"--set 0 0 0", ok},
 		{"--set 900 -- 120 300", ok},
@@ -134,8 +134,7 @@ func TestGrammar(t *testing.T) {
 	}
 }
 
-// TestOptionsOfCommands has a row for each complaint about options that do
-// not go together.
+// TestOptionsOfCommands has a row for each error of options that exclude each other.
 func TestOptionsOfCommands(t *testing.T) {
 	for line, want := range map[string]string{
 		"-A":                              "You need to supply the 'service-address' option for the 'add-service' command",
@@ -198,7 +197,7 @@ func TestOptionsOfCommands(t *testing.T) {
 	}
 }
 
-// TestValues has rows for each value that is checked, at and beyond its limits.
+// TestValues has each value that is checked, at its limits and beyond.
 func TestValues(t *testing.T) {
 	const (
 		server = "-a -t 1.1.1.1:80 -r 2.2.2.2 "
@@ -255,7 +254,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestOperations compares what the director is told, where that is not plain.
+// TestOperations compares the operations of special command lines.
 func TestOperations(t *testing.T) {
 	addr := netip.MustParseAddr
 	vip := config.ServiceKey{Proto: wire.ProtoTCP, Addr: addr("10.9.0.1"), Port: 80}
@@ -326,8 +325,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// TestDaemonOptions: the sync daemon is read in full, though no director has
-// one yet.
+// TestDaemonOptions: all options of the sync daemon are parsed, though the director has none.
 func TestDaemonOptions(t *testing.T) {
 	line := "--start-daemon backup --mcast-interface eth1 --syncid 5 --mcast-group ff02::5 --mcast-port 99 --mcast-ttl 3 --sync-maxlen 1400"
 	r, err := parse(strings.Fields(line), testNames)
@@ -340,27 +338,26 @@ func TestDaemonOptions(t *testing.T) {
 	}
 }
 
-// TestNumbersAskNobody: no numeric command line may reach a resolver or
-// /etc/services.
-func TestNumbersAskNobody(t *testing.T) {
+// TestNumbersNeedNoLookup: numeric command lines use neither the resolver nor /etc/services.
+func TestNumbersNeedNoLookup(t *testing.T) {
 	for _, line := range []string{
 		"-A -t 10.9.0.1:80 -s rr", "-A -t [2001:db8::1]:80", "-A -t 2001:db8::1 -p", "-a -t 0xa.1:80 -r 10.0.0.2 -m",
 		"-a -f 3 -r 10.0.0.2:99", "-A -t 256.1.1.1:80", "-A -t 80", "-A -t 1.2.3.4.5:80", "-A -t :80", "-A -t [10.1.1.1]:80", "-A -t [fe80::1%lo]:80",
 	} {
-		parse(strings.Fields(line), askNobody{t})
+		parse(strings.Fields(line), noLookups{t})
 	}
 }
 
-// askNobody fails the test when asked.
-type askNobody struct{ t *testing.T }
+// noLookups fails the test at every lookup.
+type noLookups struct{ t *testing.T }
 
-func (n askNobody) addr(host string, _ bool) (netip.Addr, bool) {
+func (n noLookups) addr(host string, _ bool) (netip.Addr, bool) {
 	n.t.Errorf("asked for host %q", host)
 	return netip.Addr{}, false
 }
-func (n askNobody) port(name string, _ uint8) (uint16, bool) {
+func (n noLookups) port(name string, _ uint8) (uint16, bool) {
 	n.t.Errorf("asked for service %q", name)
 	return 0, false
 }
-func (n askNobody) host(netip.Addr) string       { return "" }
-func (n askNobody) service(uint16, uint8) string { return "" }
+func (n noLookups) host(netip.Addr) string       { return "" }
+func (n noLookups) service(uint16, uint8) string { return "" }

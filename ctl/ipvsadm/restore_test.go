@@ -13,8 +13,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// TestRestore has what becomes of the lines after one that fails, and the exit
-// code of it all.
+// TestRestore: whether the lines after one that fails are run, and the exit code.
 func TestRestore(t *testing.T) {
 	const again = "Service already exists\n"
 	for _, tt := range []struct {
@@ -53,8 +52,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestSaveAndRestoreCommands: ipvsadm-restore clears the table and, unlike -R,
-// takes comments; ipvsadm-save takes -n.
+// TestSaveAndRestoreCommands: ipvsadm-restore clears the table and, unlike -R, accepts
+// comments; ipvsadm-save takes -n.
 func TestSaveAndRestoreCommands(t *testing.T) {
 	m := newMemory()
 	m.must(t, "-A -f 9")
@@ -82,8 +81,8 @@ func TestSaveAndRestoreCommands(t *testing.T) {
 	}
 }
 
-// TestRoundTrip saves random tables, restores them elsewhere and compares the
-// tables. The order of lines may differ, see sort.go.
+// TestRoundTrip saves random tables, restores them in another director and compares the
+// tables. The order of lines may differ (see sort.go).
 func TestRoundTrip(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -111,7 +110,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// table is m's table in an order of its own.
+// table is m's table, sorted.
 func table(m *memory) map[config.ServiceKey]config.Service {
 	services := make(map[config.ServiceKey]config.Service)
 	for _, s := range m.services {
@@ -164,10 +163,9 @@ func randomServer(r *rand.Rand) string {
 			"-i --tun-type gue --tun-port 6080", "-i --tun-type gue --tun-port 9 --tun-csum", "-i --tun-type gue --tun-port 9 --tun-remcsum")
 }
 
-// TestRestoreTogether: changes at hand are made together, ipvsadm-restore's with
-// the clearing before them, so that what stays is never missing; but each line is
-// done before one that lists, before one that is wrong, and as soon as there is no
-// further input.
+// TestRestoreTogether: the changes read so far are applied together. Those of ipvsadm-restore
+// include the clearing, so that what stays the same is never absent. Changes are applied
+// before a line that lists, before a wrong line, and when no further input is there.
 func TestRestoreTogether(t *testing.T) {
 	rules := "-A -t 10.9.0.1:80 -s rr\n-a -t 10.9.0.1:80 -r 10.2.0.11:80 -m\n"
 	m := newMemory()

@@ -8,15 +8,15 @@ import (
 	"uvs/ctl/config"
 )
 
-// TestSession is one long session of the kind the ipvsts suite runs: each
-// command with its exit code, mistakes and duplicates among them.
+// TestSession is a long session like those of the ipvsts suite: commands with their exit
+// codes, including errors and duplicates.
 func TestSession(t *testing.T) {
 	m := newMemory()
 	for _, tt := range []struct {
 		exit int
 		line string
 	}{
-		// Services: nothing but a service, and a known scheduler, makes one.
+		// Services.
 		{0, "-C"},
 		{0, ""},
 		{2, "-A"},
@@ -92,7 +92,7 @@ func TestSession(t *testing.T) {
 		{0, "-d -t 192.168.0.1:80 -r 10.0.0.1:81"},
 		{255, "-d -t 192.168.0.1:80 -r 10.0.0.1:81"},
 
-		// Everything else.
+		// Other commands.
 		{0, "-L"}, {0, "-Ln"}, {0, "-Lc"}, {0, "-L --timeout"}, {0, "-L --daemon"}, {0, "-L --stats"}, {0, "-L --rate"},
 		{0, "-L -t 192.168.0.1:80"}, {1, "-L -t 192.168.0.9:80"}, {2, "-L -s rr"},
 		{2, "--set"}, {2, "--set 1"}, {2, "--set 1 2"}, {2, "--set 1 2 3 4"}, {0, "--set 1 2 3"}, {2, "--set a b c"},
@@ -112,7 +112,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestEditReplaces: an edit forgets what it does not name.
+// TestEditReplaces: an edit resets what it does not give.
 func TestEditReplaces(t *testing.T) {
 	m := newMemory()
 	m.must(t,
@@ -123,8 +123,8 @@ func TestEditReplaces(t *testing.T) {
 	m.expect(t, "-S -n", outcome{0, "-A -u 10.9.0.1:53 -s wlc\n-a -u 10.9.0.1:53 -r 10.0.0.1:53 -g -w 1\n", ""})
 }
 
-// TestLdirectord runs ldirectord's calls as traced, and reads the listings as
-// it does: three lines skipped, the rest by shape.
+// TestLdirectord runs the calls of a trace of ldirectord, and parses the listings as it does:
+// it skips three lines and matches the others.
 func TestLdirectord(t *testing.T) {
 	m := newMemory()
 	m.must(t,
@@ -187,8 +187,8 @@ FWM/7/ IPv6/rr////`},
 	m.must(t, "-d -t 10.9.0.1:80 -r 10.0.0.1:80", "-D -t 10.9.0.1:80", "-D -f 7", "-D -f 7 -6", "-D -u 10.9.0.1:53", "-D -t [::5]:8080")
 }
 
-// TestMonAlerts: mon's ipvs.alert writes these calls, and its ipvs.monitor
-// counts the lines of a service's listing.
+// TestMonAlerts runs the calls of mon's ipvs.alert, and counts the lines of a service's listing
+// as its ipvs.monitor does.
 func TestMonAlerts(t *testing.T) {
 	m := newMemory()
 	m.must(t, "-A -t 10.9.0.1:80 -s wrr", "-a -t 10.9.0.1:80 -r 10.0.0.1 -w 3 -m", "-a -m -t 10.9.0.1:80 -r 10.0.0.2:80")

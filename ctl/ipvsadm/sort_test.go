@@ -10,8 +10,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// TestServerOrder sorts servers that were added in the order given; the
-// director has them newest first.
+// TestServerOrder sorts servers added in the given order; the director has the newest first.
 func TestServerOrder(t *testing.T) {
 	for _, tt := range []struct{ why, added, want string }{
 		{"near addresses and ports sort as one expects",

@@ -22,9 +22,9 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// The world of these tests: a manager over a real connection table and real
-// workers, whose links are in memory. The host's routes and its guard, which
-// need privileges, are stood in for by testHost and testGuard.
+// fixture is a manager with a real connection table and real workers, whose links are in
+// memory. testHost and testGuard replace the host's routes and its guard, which need
+// privileges.
 //
 //	client 10.1.0.2 ── port 0 director port 1 ── servers 10.2.0.0/16
 type fixture struct {
@@ -54,7 +54,7 @@ func newFixture(t testing.TB, workers int) *fixture {
 	return w
 }
 
-// newFixtureOn makes a world whose workers have these links.
+// newFixtureOn makes a fixture whose workers have these links.
 func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers, Seed: 1})
@@ -78,7 +78,7 @@ func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	return w
 }
 
-// must applies operations that are to succeed.
+// must applies operations that must succeed.
 func (w *fixture) must(ops ...config.Op) {
 	w.t.Helper()
 	for _, op := range ops {
@@ -88,8 +88,7 @@ func (w *fixture) must(ops ...config.Op) {
 	}
 }
 
-// exchange has the first worker receive a frame and returns what is sent for
-// it; nil: nothing.
+// exchange feeds the first worker a frame and returns the frame that it sends; nil: none.
 func (w *fixture) exchange(port uint16, p wiretest.Packet) []byte {
 	w.t.Helper()
 	p.DstMAC = testPorts[port].MAC
@@ -99,7 +98,7 @@ func (w *fixture) exchange(port uint16, p wiretest.Packet) []byte {
 	for total(w.plane.Verdicts()) == before {
 		time.Sleep(time.Millisecond)
 	}
-	w.plane.Plane.Publish(w.plane.table()) // returns after the turn, and so after its sending
+	w.plane.Plane.Publish(w.plane.table()) // returns after the batch was sent
 	if sent := w.link.Sent(); len(sent) > 0 {
 		return sent[0].Data
 	}
@@ -113,13 +112,13 @@ func total(verdicts [director.NumVerdict]uint64) (n uint64) {
 	return n
 }
 
-// testPlane remembers the table published last. Tests use it from one goroutine.
+// testPlane records the table published last. It is not safe for concurrent use.
 type testPlane struct {
 	*dataplane.Plane
 	last      *director.Table
 	published int
 	ahead     conntrack.Tick        // of the workers' clock, as the manager sees it
-	seen      func(*director.Table) // if not nil, shown every table
+	seen      func(*director.Table) // if not nil, called with every table
 }
 
 func (p *testPlane) Publish(t *director.Table) {
@@ -135,18 +134,18 @@ func (p *testPlane) Now() conntrack.Tick { return p.Plane.Now() + p.ahead }
 
 func (p *testPlane) table() *director.Table { return p.last }
 
-// testPorts are the ports of the world.
+// testPorts are the ports of the fixture.
 var testPorts = []director.Port{
 	{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
 	{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.2.255.1")},
 }
 
-// testServer is the address of server i, from 0.
+// testServer is the address of server i.
 func testServer(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 2, byte(i / 250), byte(i%250 + 1)})
 }
 
-// testHostNet knows the client and some servers.
+// testHostNet has the client and some servers as neighbours.
 func testHostNet(servers int) *director.HostNet {
 	h := &director.HostNet{
 		Ports: testPorts, Routes: new(bart.Table[director.Route]),
@@ -163,7 +162,7 @@ func testHostNet(servers int) *director.HostNet {
 	return h
 }
 
-// testHost knows ways and remembers what it was asked.
+// testHost has a network, and records the calls.
 type testHost struct {
 	mu           sync.Mutex
 	hops         *director.HostNet
@@ -196,12 +195,12 @@ func (h *testHost) Announce(vips []netip.Addr) {
 	h.vips = slices.Clone(vips)
 }
 
-// testGuard remembers the rules, and refuses any when told to.
+// testGuard records the rules, and may refuse them.
 type testGuard struct {
 	mu      sync.Mutex
 	rules   guard.Rules
 	applied int
-	refuse  func(n int) error // asked before the n-th Apply
+	refuse  func(n int) error // called before the n-th Apply
 }
 
 func (g *testGuard) Apply(r guard.Rules) error {
@@ -217,7 +216,7 @@ func (g *testGuard) Apply(r guard.Rules) error {
 	return nil
 }
 
-// all is everything the parts of the rules hide.
+// all are the rules of all services in one.
 func (g *testGuard) all() (p guard.ServiceRules) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -229,8 +228,6 @@ func (g *testGuard) all() (p guard.ServiceRules) {
 	}
 	return p
 }
-
-// Operations, shortly.
 
 func service(end, scheduler string) *config.Service {
 	return &config.Service{ServiceKey: key(wire.ProtoTCP, end), Scheduler: scheduler}
