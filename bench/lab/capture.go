@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // Capture counts what arrives at a node's eth0. It shows whether another stack,
@@ -158,19 +160,15 @@ func (c *Capture) count(b []byte) {
 		if c.icmp++; c.icmp == 1 {
 			c.firstICMP = fmt.Sprintf("type %d from %s", b[0], src)
 		}
-	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&tcpRST != 0:
+	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&wire.TCPRst != 0:
 		c.resets++
-	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&tcpSYN != 0,
+	case proto == unix.IPPROTO_TCP && len(b) >= 20 && b[13]&wire.TCPSyn != 0,
 		proto == unix.IPPROTO_UDP && len(b) >= 8:
 		c.opens[flow{proto, withPort(src, b[0:]), withPort(dst, b[2:])}]++
 	}
 }
 
-const (
-	tcpSYN         = 0x02
-	tcpRST         = 0x04
-	icmpv6Redirect = 137 // RFC 4861 section 4.5
-)
+const icmpv6Redirect = 137 // RFC 4861 section 4.5
 
 // icmpError reports whether an ICMP type is an error or a redirect (RFC 792):
 // unreachable, source quench, redirect, time exceeded, parameter problem.

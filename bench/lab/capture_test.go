@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // A capture counts what the demo says does not happen: a flow opened twice, an
@@ -78,7 +80,7 @@ func TestCountLooksIntoTunnels(t *testing.T) {
 		// IPv4: 40 bytes, TCP, 10.1.0.101 -> 10.1.0.100
 		0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 1, 0, 101, 10, 1, 0, 100,
 		// TCP: 1000 -> 80, SYN
-		3, 232, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, tcpSYN, 0, 0, 0, 0, 0, 0,
+		3, 232, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, wire.TCPSyn, 0, 0, 0, 0, 0, 0,
 	}
 	outer4 := []byte{0x45, 0, 0, 60, 0, 0, 0, 0, 64, unix.IPPROTO_IPIP, 0, 0, 10, 1, 0, 1, 10, 2, 0, 11}
 	outer6 := make([]byte, 40)

@@ -326,5 +326,5 @@ func (p Plan) Commands() [][]string {
 
 // hostPort joins an address and a port in the form of ipvsadm and package net.
 func hostPort(addr netip.Addr, port uint16) string {
-	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+	return netip.AddrPortFrom(addr, port).String()
 }

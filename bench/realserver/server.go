@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -91,14 +90,14 @@ func (s *Server) open(c Config) error {
 	var serve []func()
 	for _, addr := range c.Listen {
 		for _, port := range c.HTTPPorts {
-			l, err := net.Listen(network("tcp", addr), hostPort(addr, port))
+			l, err := net.Listen(network("tcp", addr), netip.AddrPortFrom(addr, port).String())
 			if err != nil {
 				return fmt.Errorf("serve http: %w", err)
 			}
 			s.stop.add(func() error { return ignoreClosed(l.Close()) })
 			serve = append(serve, func() { s.http.Serve(l) })
 		}
-		l, err := net.Listen(network("tcp", addr), hostPort(addr, c.InfoPort))
+		l, err := net.Listen(network("tcp", addr), netip.AddrPortFrom(addr, c.InfoPort).String())
 		if err != nil {
 			return fmt.Errorf("serve lvs-info: %w", err)
 		}
@@ -153,10 +152,6 @@ func network(proto string, addr netip.Addr) string {
 		return proto + "4"
 	}
 	return proto + "6"
-}
-
-func hostPort(addr netip.Addr, port uint16) string {
-	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
 }
 
 func ignoreClosed(err error) error {

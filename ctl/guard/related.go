@@ -7,6 +7,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // A helper's connections (ServiceRules.HelperMatches) announce data connections.
@@ -112,7 +114,7 @@ func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matc
 	addr, port field) {
 	syn := func() *rule {
 		return matching(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstDataPort, 65535).
-			key(tcpFlags).masked([]byte{flagFin | flagSyn | flagRst | flagAck}).is(flagSyn))
+			key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPSyn | wire.TCPRst | wire.TCPAck}).is(wire.TCPSyn))
 	}
 	syn().key(addr, l4proto, port).addTo("related")
 	syn().drop(counter) // a rule by itself, because a full set ends the first
@@ -120,14 +122,6 @@ func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matc
 
 // firstDataPort is the first port that a server or client announces.
 const firstDataPort = 1024
-
-// TCP flags (RFC 9293 section 3.1).
-const (
-	flagFin = 1
-	flagSyn = 2
-	flagRst = 4
-	flagAck = 16
-)
 
 var (
 	tcpFlags     = transport(13, 1)
@@ -140,7 +134,7 @@ func (g *Guard) trackRelated(chain *nftables.Chain, f *family, counter string, m
 	addr, port field) {
 	related := func() *rule { return matching(g.rule(chain, f)).key(addr, l4proto, port).in("related") }
 	key := func(x *rule) *rule { return x.key(addr, l4proto, port) }
-	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{flagFin | flagRst}).not(0)).
+	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPRst}).not(0)).
 		update("related", closedTimeout).drop(counter)
 	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(packetLength).greater(maxHeaderLen)).
 		update("related", dataTimeout).drop(counter)
