@@ -192,7 +192,7 @@ func TestFTPSessions(t *testing.T) {
 		t.Fatal("no note")
 	}
 	if _, v := all[1].transmit(0, "NOOP\r\n"); v != DroppedHelperBusy {
-		t.Errorf("while another has the session in hand: %s", v)
+		t.Errorf("while another worker has locked the session: %s", v)
 	}
 	local.UnlockSession(asked[0].Ref, note)
 	w.equal(all[1].exchange(0, "NOOP\r\n"), "NOOP\r\n")

@@ -203,6 +203,6 @@ func TestCallNames(t *testing.T) {
 		t.Errorf("named %s %q %t", client, id, ok)
 	}
 	if _, id, ok := svc.SIPCalls.Name(sip.Key([]byte("never"))); ok {
-		t.Errorf("a call nobody made is named %q", id)
+		t.Errorf("a call that was never made is named %q", id)
 	}
 }

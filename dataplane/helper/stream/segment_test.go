@@ -140,7 +140,7 @@ func TestSegments(t *testing.T) {
 			{"none: nothing of it can go", client, seg{text: "+\n", room: 16}, stream.Shortened, seg{text: "<+"}},
 			{"the rest when it comes again", server, seg{ack: 2}, stream.Passed, seg{}},
 			{"here it is", client, seg{text: "+\n", room: 16}, stream.Passed, seg{seq: 2, text: ">\n"}},
-			{"text behind it finds no room either", client, seg{seq: 2, text: "+\nb\n", room: 17},
+			{"later text finds no room either", client, seg{seq: 2, text: "+\nb\n", room: 17},
 				stream.Shortened, seg{seq: 4, text: "<+>\n"}},
 			{"FIN neither", client, seg{seq: 6, text: "+\n", flags: wire.TCPFin, room: 17},
 				stream.Shortened, seg{seq: 10, text: "<+>"}},
