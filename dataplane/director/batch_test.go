@@ -16,7 +16,10 @@ import (
 // Two frames of one new flow in one batch make one conn.
 func TestOneConnForABatch(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.4:5000", "10.9.0.1:80"))}
+	frames := []wire.Frame{
+		in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.2:5000", "10.9.0.1:80")),
+		in(0, syn("10.1.0.4:5000", "10.9.0.1:80")),
+	}
 	w.dir.Process(w.now, w.table, frames, w.verdicts[:3])
 	want := []string{"10.2.0.11", "10.2.0.11", "10.2.0.12"}
 	for i := range frames {
@@ -33,7 +36,9 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 	frames := make([]wire.Frame, n)
 	for i := range frames {
 		client := [...]string{"10.1.0.2:5000", "10.1.0.3:5001", "192.0.2.9:40000"}[rng.IntN(3)]
-		p := wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: uint8(rng.IntN(32)), Payload: make([]byte, rng.IntN(200))}
+		p := wiretest.Packet{
+			Src: client, Dst: "10.9.0.1:80", TCPFlags: uint8(rng.IntN(32)), Payload: make([]byte, rng.IntN(200)),
+		}
 		port := uint16(0)
 		switch rng.IntN(6) {
 		case 0:
@@ -96,7 +101,10 @@ func TestProcessDoesNotAllocate(t *testing.T) {
 	}
 	for _, e := range encapsulations {
 		for _, over6 := range []bool{false, true} {
-			batchDoesNotAllocate(t, tunnelTestbed(t, e.tunnel, over6), conntrack.MethodTunnel, e.name, traffic(rand.New(rand.NewPCG(1, 1)), MaxBatch))
+			batchDoesNotAllocate(
+				t, tunnelTestbed(t, e.tunnel, over6), conntrack.MethodTunnel, e.name,
+				traffic(rand.New(rand.NewPCG(1, 1)), MaxBatch),
+			)
 		}
 	}
 }
@@ -112,7 +120,8 @@ var serviceOptions = map[string]func(*testbed, *Service){
 	"calls": func(w *testbed, s *Service) {
 		s.Persist, s.Mask, s.SIPCalls = 300*conntrack.Second, everyBit, new(sip.Calls)
 		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoUDP}: {
-			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0]}}
+			VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1), Service: s, Server: s.Servers[0],
+		}}
 	},
 	"mss": func(w *testbed, _ *Service) {
 		for i := range w.table.Servers {
@@ -121,7 +130,9 @@ var serviceOptions = map[string]func(*testbed, *Service){
 	},
 	"one packet": func(w *testbed, s *Service) {
 		s.OnePacket = true
-		w.table.ReplyServices = map[Endpoint]ReplyService{{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)}}
+		w.table.ReplyServices = map[Endpoint]ReplyService{
+			{addr("10.2.0.11"), 8080, wire.ProtoTCP}: {VIP: addr("10.9.0.1"), VPort: 80, Counters: NewCounters(1)},
+		}
 	},
 }
 
@@ -141,7 +152,10 @@ func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, 
 	}
 	original := traffic(rng, MaxBatch-14)
 	for i, order := range []string{"in order", "reversed"} {
-		pieces := fragmentsOf(uint16(i), 1, 1400, large(wire.ProtoUDP, [...]string{"10.1.0.2:5000", "10.2.0.11:8080"}[i], [...]string{"10.9.0.1:80", "10.1.0.2:5000"}[i]))
+		pieces := fragmentsOf(uint16(i), 1, 1400, large(
+			wire.ProtoUDP, [...]string{"10.1.0.2:5000", "10.2.0.11:8080"}[i],
+			[...]string{"10.9.0.1:80", "10.1.0.2:5000"}[i],
+		))
 		orders[order](pieces)
 		original = append(original, pieces...)
 	}
@@ -188,7 +202,10 @@ func FuzzProcess(f *testing.F) {
 				}
 				fr.In = port
 				if flags&1 != 0 {
-					fr.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16, GSOSize: gso, GSOType: flags >> 4 & 1}
+					fr.Offload = wire.Offload{
+						Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 16, GSOSize: gso,
+						GSOType: flags >> 4 & 1,
+					}
 				}
 				if len(b) >= 6 && flags&2 != 0 {
 					copy(fr.Bytes(), portMAC[port][:])

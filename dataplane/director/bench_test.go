@@ -25,7 +25,10 @@ func BenchmarkProcess(b *testing.B) {
 		frame  func(w *testbed, i int) wire.Frame // the i-th, of a flow that is known if this makes it so
 		want   Verdict
 	}{
-		{"copy", conntrack.MethodMasq, func(*testbed, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) }, NotOurs},
+		{
+			"copy", conntrack.MethodMasq, func(*testbed, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) },
+			NotOurs,
+		},
 		{"other", conntrack.MethodMasq, func(_ *testbed, i int) wire.Frame {
 			return in(0, wiretest.Packet{Src: client(i), Dst: "10.1.0.1:22"})
 		}, NotOurs},
@@ -70,7 +73,8 @@ func BenchmarkProcess(b *testing.B) {
 				case "copy":
 					continue
 				case "masq new":
-					w.now += 80 * conntrack.Second / (flows / MaxBatch) // each flow comes again long after SYN_RECV's 60 s
+					// Each flow comes again long after SYN_RECV's 60 s.
+					w.now += 80 * conntrack.Second / (flows / MaxBatch)
 				}
 				w.dir.Process(w.now, w.table, batch, w.verdicts[:])
 			}

@@ -29,18 +29,29 @@ type endpoints struct{ client, vip, server string }
 func (k *generator) ends() endpoints {
 	n := k.IntN(40)
 	if k.IntN(2) == 0 {
-		return endpoints{fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n), oneOf(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"), oneOf(k, "10.2.0.11:8080", "10.2.0.12:8080")}
+		return endpoints{
+			fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n),
+			oneOf(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"),
+			oneOf(k, "10.2.0.11:8080", "10.2.0.12:8080"),
+		}
 	}
-	return endpoints{fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), oneOf(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"), oneOf(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080")}
+	return endpoints{
+		fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), oneOf(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"),
+		oneOf(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080"),
+	}
 }
 
 // data returns a packet between two endpoints.
 func (k *generator) data(src, dst string) wiretest.Packet {
 	p := wiretest.Packet{
 		Src: src, Dst: dst, Proto: oneOf(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
-		TTL: oneOf(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(k.IntN(1 << 16)),
-		TCPFlags: oneOf(k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst),
-		Seq:      k.Uint32(), Ack: k.Uint32(),
+		TTL: oneOf(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(
+			k.IntN(1 << 16),
+		),
+		TCPFlags: oneOf(
+			k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst,
+		),
+		Seq: k.Uint32(), Ack: k.Uint32(),
 		Payload: k.bytes(oneOf(k, 0, k.IntN(64), k.IntN(1473), 1460)),
 	}
 	if p.Proto == wire.ProtoTCP {
@@ -80,8 +91,10 @@ func (k *generator) bytes(n int) []byte {
 func (k *generator) icmpError(about wiretest.Packet) wiretest.Packet {
 	about.Payload, about.GSOSize, about.VLANs, about.PartialChecksum = k.bytes(k.IntN(600)), 0, nil, false
 	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
-	p := wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: oneOf(k, uint8(3), 11), ICMPCode: oneOf(k, uint8(0), 1, 3, 4),
-		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: oneOf(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0}
+	p := wiretest.Packet{
+		Proto: wire.ProtoICMP, ICMPType: oneOf(k, uint8(3), 11), ICMPCode: oneOf(k, uint8(0), 1, 3, 4),
+		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: oneOf(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0,
+	}
 	if about.Src[0] == '[' {
 		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, oneOf(k, uint8(1), 2, 3, 4), "fd00:3::1"
 	}
@@ -102,7 +115,10 @@ func (k *generator) tunnelICMPError(e endpoints) wiretest.Packet {
 		tunnel.Src = addr("fd00:2::1")
 	}
 	tunnel.Encap(&f, &p)
-	c := routerError(f, oneOf(k, uint8(1), 2, 3, 3, 4, 11, 12), oneOf(k, uint8(0), 1, 3, 4), oneOf(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300))
+	c := routerError(
+		f, oneOf(k, uint8(1), 2, 3, 3, 4, 11, 12), oneOf(k, uint8(0), 1, 3, 4),
+		oneOf(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300),
+	)
 	c.PartialChecksum = k.IntN(4) == 0
 	return c
 }
@@ -141,9 +157,15 @@ func (k *generator) frame() wire.Frame {
 	case 1:
 		return wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
 	case 2:
-		return in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::1", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0})
+		return in(0, wiretest.Packet{
+			Src: "fd00:1::2", Dst: "fd00:9::1", Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo,
+			Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0,
+		})
 	}
-	return in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0})
+	return in(0, wiretest.Packet{
+		Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+		Payload: k.bytes(k.IntN(1400)), PartialChecksum: k.IntN(2) == 0,
+	})
 }
 
 // Every frame that leaves after a well-formed one came in has correct lengths and
@@ -198,7 +220,10 @@ func TestWhatLeavesIsSound(t *testing.T) {
 		if method == conntrack.MethodTunnel && counts[ICMPErrorNoted] == 0 {
 			t.Error("no error about a tunnel was noted: the talk is too dull")
 		}
-		for _, v := range []Verdict{ICMPErrorToClient, ICMPErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTLExceeded, RefusedNoService, RefusedNoConn} {
+		for _, v := range []Verdict{
+			ICMPErrorToClient, ICMPErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTLExceeded,
+			RefusedNoService, RefusedNoConn,
+		} {
 			if counts[v] == 0 {
 				t.Errorf("method %d: no frame was %s: the talk is too dull", method, v)
 			}

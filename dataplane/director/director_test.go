@@ -1,8 +1,6 @@
 package director
 
 import (
-	"fmt"
-	"slices"
 	"testing"
 
 	"uvs/conntrack"
@@ -28,49 +26,105 @@ func TestFirstFrame(t *testing.T) {
 		verdict  Verdict
 		out      string
 	}{
-		{"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"so does one over IPv6", conntrack.MethodMasq, 0,
-			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedMasq, "1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080"},
-		{"a datagram begins a conn too", conntrack.MethodMasq, 0,
-			udp("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
-		{"direct routing changes the hardware address only", conntrack.MethodRoute, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedRoute, "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
-		{"a tunnel puts an IP header before it", conntrack.MethodTunnel, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedTunnel, "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
-		{"IPv6 goes through an IPv6 tunnel", conntrack.MethodTunnel, 0,
-			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedTunnel, "1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80"},
-		{"TTL 1 ends here, said by the VIP", conntrack.MethodMasq, 0,
+		{
+			"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"so does one over IPv6", conntrack.MethodMasq, 0,
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"a datagram begins a conn too", conntrack.MethodMasq, 0,
+			udp("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
+		},
+		{
+			"direct routing changes the hardware address only", conntrack.MethodRoute, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedRoute,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		},
+		{
+			"a tunnel puts an IP header before it", conntrack.MethodTunnel, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedTunnel,
+			"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		},
+		{
+			"IPv6 goes through an IPv6 tunnel", conntrack.MethodTunnel, 0,
+			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedTunnel,
+			"1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80",
+		},
+		{
+			"TTL 1 ends here, said by the VIP", conntrack.MethodMasq, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, TTL: 1},
-			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
-		{"a VIP of ours without such a service resets", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst"},
-		{"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
-			udp("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)"},
-		{"a port without a service of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.9.0.2:81"), NotOurs, ""},
-		{"a segment without a conn is reset, as the host would", conntrack.MethodMasq, 0,
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
+		},
+		{
+			"a VIP of ours without such a service resets", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst",
+		},
+		{
+			"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
+			udp("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)",
+		},
+		{
+			"a port without a service of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.9.0.2:81"), NotOurs, "",
+		},
+		{
+			"a segment without a conn is reset, as the host would", conntrack.MethodMasq, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.2:80", TCPFlags: wire.TCPAck, Seq: 5, Ack: 7},
-			RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.2>10.1.0.2 ttl 64 tcp 80>5000 rst"},
-		{"a ping of a VIP of ours is answered", conntrack.MethodMasq, 0,
-			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: []byte("ping")},
-			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply"},
-		{"a ping of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
-			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoICMP, ICMPType: 8}, NotOurs, ""},
-		{"traffic to the host is the host's", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.1.0.1:22"), NotOurs, ""},
-		{"traffic through the host is the host's", conntrack.MethodMasq, 0,
-			syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs, ""},
-		{"a reply without a conn, hidden from the host, is routed on", conntrack.MethodMasq, 1,
+			RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.2>10.1.0.2 ttl 64 tcp 80>5000 rst",
+		},
+		{
+			"a ping of a VIP of ours is answered", conntrack.MethodMasq, 0,
+			wiretest.Packet{
+				Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: []byte("ping"),
+			},
+			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply",
+		},
+		{
+			"a ping of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoICMP, ICMPType: 8},
+			NotOurs, "",
+		},
+		{
+			"traffic to the host is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.1.0.1:22"), NotOurs, "",
+		},
+		{
+			"traffic through the host is the host's", conntrack.MethodMasq, 0,
+			syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs, "",
+		},
+		{
+			"a reply without a conn, hidden from the host, is routed on", conntrack.MethodMasq, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
-			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000"},
-		{"unless it is for the host itself", conntrack.MethodMasq, 1,
-			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
-		{"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
-			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1472)},
-			AnsweredTooBig, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)"},
-		{"a later fragment has no ports and waits for the first", conntrack.MethodMasq, 0,
-			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64)}, HeldFragment, ""},
+			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000",
+		},
+		{
+			"unless it is for the host itself", conntrack.MethodMasq, 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck},
+			NotOurs, "",
+		},
+		{
+			"too long for a tunnel and not to be fragmented: the client learns the size", conntrack.MethodTunnel, 0,
+			wiretest.Packet{
+				Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1472),
+			},
+			AnsweredTooBig,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
+		},
+		{
+			"a later fragment has no ports and waits for the first", conntrack.MethodMasq, 0,
+			wiretest.Packet{
+				Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64),
+			},
+			HeldFragment, "",
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -95,8 +149,14 @@ func TestARP(t *testing.T) {
 		verdict                  Verdict
 		out                      string
 	}{
-		{"who has our VIP", "10.1.0.2", "10.9.0.1", AnsweredARP, "0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
-		{"a probe for our VIP", "0.0.0.0", "10.9.0.1", AnsweredARP, "0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
+		{
+			"who has our VIP", "10.1.0.2", "10.9.0.1", AnsweredARP,
+			"0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d",
+		},
+		{
+			"a probe for our VIP", "0.0.0.0", "10.9.0.1", AnsweredARP,
+			"0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d",
+		},
 		{"who has a VIP the host holds", "10.1.0.2", "10.9.0.2", NotOurs, ""},
 		{"who has the host", "10.1.0.2", "10.1.0.1", NotOurs, ""},
 	}
@@ -122,8 +182,14 @@ func TestNeighbourSolicitation(t *testing.T) {
 		verdict          Verdict
 		out              string
 	}{
-		{"our VIP", "fd00:9::1", AnsweredND, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
-		{"a VIP on the host's loopback", "fd00:9::2", AnsweredND, "0 02:00:00:00:00:0c: fd00:9::2>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
+		{
+			"our VIP", "fd00:9::1", AnsweredND,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement",
+		},
+		{
+			"a VIP on the host's loopback", "fd00:9::2", AnsweredND,
+			"0 02:00:00:00:00:0c: fd00:9::2>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement",
+		},
 		{"a VIP on the interface itself", "fd00:9::3", NotOurs, ""},
 		{"any other address", "fd00:1::1", NotOurs, ""},
 	}
@@ -168,20 +234,44 @@ func converse(t *testing.T, w *testbed, steps []step) {
 // frames came from, and ICMP errors arrive in both directions.
 func TestMasqueradedConversation(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	reply := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}
+	reply := wiretest.Packet{
+		SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck,
+	}
 	toClient := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}.Frame()
 	fromVIP := wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame()
 	converse(t, w, []step{
-		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{
+			"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
 		{"the server answers", 1, reply, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
-		{"a second client gets the second server", 0, syn("10.1.0.3:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.3>10.2.0.12 ttl 63 tcp 5000>8080"},
-		{"the first keeps its own", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a router behind the server complains about the request: the VIP says so", 1,
-			wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: wiretest.Quote(toClient, 28)},
-			ICMPErrorToClient, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 icmp DestinationUnreachable(Host)"},
-		{"the client's router complains about the reply: its server hears it", 0,
-			wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(fromVIP, 28)},
-			ICMPErrorToServer, "1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
+		{
+			"a second client gets the second server", 0, syn("10.1.0.3:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:02: 10.1.0.3>10.2.0.12 ttl 63 tcp 5000>8080",
+		},
+		{
+			"the first keeps its own", 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck},
+			ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"a router behind the server complains about the request: the VIP says so", 1,
+			wiretest.Packet{
+				SrcMAC: serverMAC[0], Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3,
+				ICMPCode: 1, Payload: wiretest.Quote(toClient, 28),
+			},
+			ICMPErrorToClient, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 icmp DestinationUnreachable(Host)",
+		},
+		{
+			"the client's router complains about the reply: its server hears it", 0,
+			wiretest.Packet{
+				Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,
+				Payload: wiretest.Quote(fromVIP, 28),
+			},
+			ICMPErrorToServer,
+			"1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)",
+		},
 	})
 	if n := w.conns.Counts(1).Active.Load(); n != 1 {
 		t.Errorf("server 1 has %d active conns, want 1", n)
@@ -198,13 +288,25 @@ func TestServerRemovedSilently(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.table.Settings.ExpireNoServer = false
 	converse(t, w, []step{
-		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
+		{
+			"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
 	})
 	w.remove("10.2.0.11")
 	converse(t, w, []step{
-		{"a segment has nowhere to go", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, DroppedServerGone, ""},
+		{
+			"a segment has nowhere to go", 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck},
+			DroppedServerGone, "",
+		},
 		{"nor has another SYN", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), DroppedServerGone, ""},
-		{"replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{
+			"replies are still translated", 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck},
+			ReturnedMasq,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000",
+		},
 	})
 }
 
@@ -213,183 +315,42 @@ func TestServerRemovedSilently(t *testing.T) {
 func TestServerRemoved(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	converse(t, w, []step{
-		{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a flow of datagrams to it", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
+		{
+			"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"a flow of datagrams to it", 0,
+			wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP},
+			ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080",
+		},
 	})
 	w.remove("10.2.0.11")
 	converse(t, w, []step{
-		{"its replies are still translated", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
-		{"a segment in mid-stream is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
-		{"a SYN is scheduled again", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
-		{"so is the next datagram", 0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}, ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
-	})
-}
-
-// What a SYN on a known flow means, by conn_reuse_mode and the packets before.
-func TestPortReuse(t *testing.T) {
-	fin := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPFin | wire.TCPAck}
-	rst := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}
-	serverFin := wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPFin | wire.TCPAck}
-	rows := []struct {
-		sentence string
-		method   conntrack.Method
-		mode     uint8
-		weight   int32
-		before   []wiretest.Packet
-		moves    bool
-	}{
-		{"the same SYN again stays", conntrack.MethodMasq, 1, 1, nil, false},
-		{"after both FINs it begins again", conntrack.MethodMasq, 1, 1, []wiretest.Packet{fin, serverFin}, true},
-		{"but not under mode 0", conntrack.MethodMasq, 0, 1, []wiretest.Packet{fin, serverFin}, false},
-		{"after a RST of an established flow it begins again", conntrack.MethodMasq, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, rst}, true},
-		{"FIN_WAIT of a routed conn stays under mode 1", conntrack.MethodRoute, 1, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, false},
-		{"and begins again with bit 2", conntrack.MethodRoute, 3, 1, []wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin}, true},
-		{"a server of weight 0 gets no new connection from an old port", conntrack.MethodMasq, 1, 0, nil, true},
-	}
-	for _, r := range rows {
-		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, r.method)
-			w.table.Settings.ReuseMode = r.mode
-			first := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
-			w.process(&first)
-			for _, p := range r.before {
-				port := uint16(0)
-				if p.Src == "10.2.0.11:8080" {
-					port = 1
-				}
-				f := in(port, p)
-				w.process(&f)
-			}
-			w.table.Servers[1].Weight = r.weight
-			again := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
-			w.process(&again)
-			if moved := wire.Ethernet(again.Bytes()).Dst() != serverMAC[0]; moved != r.moves {
-				t.Errorf("moved to another server: %t, want %t", moved, r.moves)
-			}
-		})
-	}
-}
-
-// A connection that idled too long: both ends are probed, and their answers are reset
-// with their own numbers. A new SYN begins a new connection.
-func TestTimedOutConn(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	settings := *w.conns.Settings()
-	settings.ResetForgotten = true
-	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
-	w.conns.SetSettings(&settings)
-	converse(t, w, []step{
-		{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"and is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-	})
-	var probes []string
-	for range 100 { // turns without frames
-		w.now += 100
-		w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate() {
-			probes = append(probes, w.format(f))
-		}
-	}
-	want := []string{
-		"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000",
-		"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080",
-	}
-	if !slices.Equal(probes, want) {
-		t.Fatalf("probes\n%q, want\n%q", probes, want)
-	}
-	if n := w.conns.Counts(1).Active.Load(); n != 0 {
-		t.Errorf("%d active conns, want none", n)
-	}
-	converse(t, w, []step{
-		{"the client's answer is reset", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, Seq: 7, Ack: 9}, RefusedForgotten, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
-		{"and the server's", 1, wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck, Seq: 9, Ack: 7}, RefusedForgotten, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080 rst"},
-		{"a SYN begins again, at the next server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"},
-	})
-}
-
-// A SYN on a conn that timed out begins a new connection also where conns are not
-// reused: under conn_reuse_mode 0, and with a template.
-func TestSYNOnTimedOutConn(t *testing.T) {
-	for name, change := range map[string]func(*Table){
-		"conn_reuse_mode 0": func(table *Table) { table.Settings.ReuseMode = 0 },
-		"persistent": func(table *Table) {
-			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
+		{
+			"its replies are still translated", 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck},
+			ReturnedMasq,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000",
 		},
-	} {
-		w := newTestbed(t, conntrack.MethodMasq)
-		change(w.table)
-		settings := *w.conns.Settings()
-		settings.ResetForgotten = true
-		settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
-		w.conns.SetSettings(&settings)
-		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
-		w.serverFor(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
-		for range 100 { // turns without frames
-			w.now += 100
-			w.dir.Process(w.now, w.table, nil, nil)
-		}
-		f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
-		if v := w.process(&f); v != ForwardedMasq {
-			t.Errorf("%s: the SYN is %s", name, v)
-		}
-	}
-}
-
-// drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection, as IPVS
-// does (net/netfilter/ipvs/ip_vs_core.c, ip_vs_todrop), and no packet of a known one.
-func TestDropPacket(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	settings := *w.conns.Settings()
-	settings.DropPacket, settings.DropRate = conntrack.ModeAlways, 10
-	w.conns.SetSettings(&settings)
-	var dropped []int
-	for i := range 30 {
-		f := in(0, syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80"))
-		if w.process(&f) == DroppedDefence {
-			dropped = append(dropped, i+1)
-		}
-	}
-	if want := []int{1, 11, 21}; !slices.Equal(dropped, want) {
-		t.Errorf("dropped connections %v, want %v", dropped, want)
-	}
-	for i := range 9 {
-		f := in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 5001+i), Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
-		if v := w.process(&f); v != ForwardedMasq {
-			t.Errorf("a segment of a known connection: %s", v)
-		}
-	}
-}
-
-// secure_tcp: only the server's segments make a connection established.
-func TestSecureTCP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	settings := *w.conns.Settings()
-	settings.SecureTCP = conntrack.ModeAlways
-	w.conns.SetSettings(&settings)
-	ack := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}
-	reply := func(flags uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: flags}
-	}
-	for _, s := range []struct {
-		port   uint16
-		packet wiretest.Packet
-		state  string
-	}{
-		{0, syn("10.1.0.2:5000", "10.9.0.1:80"), "SYN_RECV"},
-		{0, ack, "SYN_RECV"},
-		{1, reply(wire.TCPSyn | wire.TCPAck), "SYNACK"},
-		{0, ack, "SYNACK"},
-		{1, reply(wire.TCPAck), "ESTABLISHED"},
-	} {
-		f := in(s.port, s.packet)
-		w.process(&f)
-		w.conns.Walk(nil, func(c *conntrack.Snapshot) bool {
-			if c.State.String() != s.state {
-				t.Errorf("after %s flags %#x: %s, want %s", s.packet.Src, s.packet.TCPFlags, c.State, s.state)
-			}
-			return true
-		})
-	}
+		{
+			"a segment in mid-stream is reset", 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck},
+			RefusedNoConn,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst",
+		},
+		{
+			"a SYN is scheduled again", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080",
+		},
+		{
+			"so is the next datagram", 0,
+			wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP},
+			ForwardedMasq,
+			"1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080",
+		},
+	})
 }
 
 // Replies go to the gateway that the host's route names, else where the client's packet
@@ -407,9 +368,18 @@ func TestWayBack(t *testing.T) {
 			call := syn(r.client+":5000", "10.9.0.1:80")
 			call.SrcMAC = router
 			converse(t, w, []step{
-				{"the call", 0, call, ForwardedMasq, "1 02:00:00:00:01:01: " + r.client + ">10.2.0.11 ttl 63 tcp 5000>8080"},
-				{"the reply", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: r.client + ":5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, ReturnedMasq,
-					"0 " + r.to + ": 10.9.0.1>" + r.client + " ttl 63 tcp 80>5000"},
+				{
+					"the call", 0, call, ForwardedMasq,
+					"1 02:00:00:00:01:01: " + r.client + ">10.2.0.11 ttl 63 tcp 5000>8080",
+				},
+				{
+					"the reply", 1,
+					wiretest.Packet{
+						Src: "10.2.0.11:8080", Dst: r.client + ":5000", TCPFlags: wire.TCPSyn | wire.TCPAck,
+					},
+					ReturnedMasq,
+					"0 " + r.to + ": 10.9.0.1>" + r.client + " ttl 63 tcp 80>5000",
+				},
 			})
 		})
 	}

@@ -22,7 +22,9 @@ type attacker struct {
 func newAttacker(seed uint64, one, whole bool) *attacker {
 	a := &attacker{rng: rand.New(rand.NewPCG(seed, 0)), one: one, whole: whole}
 	for _, size := range []int{8, 40, 400, 1480} {
-		p := wiretest.Packet{Src: "198.51.100.1:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 2000)}
+		p := wiretest.Packet{
+			Src: "198.51.100.1:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 2000),
+		}
 		a.frames = append(a.frames, wiretest.Fragments(in(0, p), 1, size)[0])
 	}
 	return a
@@ -93,7 +95,10 @@ func TestFragmentFlood(t *testing.T) {
 					}
 					more, second := w.separately(pieces[half:]...)
 					if out = append(out, more...); len(out) != len(pieces) {
-						t.Fatalf("turn %d, %s: %d of %d fragments of the client left: %v, %v", n, order, len(out), len(pieces), first, second)
+						t.Fatalf(
+							"turn %d, %s: %d of %d fragments of the client left: %v, %v", n, order, len(out),
+							len(pieces), first, second,
+						)
 					}
 					for _, v := range append(first, second...) {
 						counts[v]++

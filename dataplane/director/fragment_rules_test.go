@@ -15,7 +15,9 @@ import (
 // each fragment, and how many frames leave in all.
 func TestFragmentRules(t *testing.T) {
 	const udp, tcp = wire.ProtoUDP, wire.ProtoTCP
-	request := func(src, dst string) []wire.Frame { return fragmentsOf(0, 1, 2800, large(udp, src, dst)) } // three pieces
+	request := func(src, dst string) []wire.Frame { // three fragments
+		return fragmentsOf(0, 1, 2800, large(udp, src, dst))
+	}
 	toVIP := func() []wire.Frame { return request("10.1.0.2:5000", "10.9.0.1:80") }
 	piece := func(start, end int, more bool) wire.Frame {
 		p := large(udp, "10.1.0.2:5000", "10.9.0.1:80")
@@ -24,6 +26,9 @@ func TestFragmentRules(t *testing.T) {
 			f = fragmentsOf(0, 1, end, p)[0]
 		}
 		return f
+	}
+	ping := wiretest.Packet{
+		Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000),
 	}
 	of := func(pieces []wire.Frame, which ...int) (list []wire.Frame) {
 		for _, i := range which {
@@ -40,44 +45,148 @@ func TestFragmentRules(t *testing.T) {
 		verdicts []Verdict
 		out      int
 	}{
-		{"a piece that comes twice goes on once", of(toVIP(), 0, 1, 1, 2), []Verdict{masq, masq, DroppedFragmentTwice, masq}, 3},
+		{
+			"a piece that comes twice goes on once", of(toVIP(), 0, 1, 1, 2),
+			[]Verdict{masq, masq, DroppedFragmentTwice, masq},
+			3,
+		},
 		{"so does the first", of(toVIP(), 0, 0, 1, 2), []Verdict{masq, DroppedFragmentTwice, masq, masq}, 3},
 		{"and what came twice before the first", of(toVIP(), 1, 1, 0, 2), []Verdict{held, held, masq, masq}, 3},
-		{"a datagram that is complete begins again", of(toVIP(), 0, 1, 2, 0, 1, 2), []Verdict{masq, masq, masq, masq, masq, masq}, 6},
-		{"an overlap ends the datagram", []wire.Frame{piece(0, 1400, true), piece(1400, 2800, true), piece(2000, 3000, true), piece(2800, 4200, false)},
-			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 2},
-		{"so does one with the first (the ports of a datagram cannot be changed later)", []wire.Frame{piece(0, 1400, true), piece(8, 1408, true), piece(1400, 2800, false)},
-			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 1},
-		{"a longer first ends it, too", []wire.Frame{piece(0, 1400, true), piece(0, 1408, true), piece(1408, 2800, false)},
-			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 1},
-		{"a second last piece ends it", []wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(1400, 2000, false)},
-			[]Verdict{masq, masq, DroppedFragmentOverlap}, 2},
-		{"so does one behind the last", []wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(3000, 4400, true), piece(1400, 2800, true)},
-			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap}, 2},
-		{"but after the last that was missing it is another datagram's", []wire.Frame{piece(0, 1400, true), piece(1400, 2000, false), piece(2000, 2800, true)},
-			[]Verdict{masq, masq, held}, 2},
+		{
+			"a datagram that is complete begins again", of(toVIP(), 0, 1, 2, 0, 1, 2),
+			[]Verdict{masq, masq, masq, masq, masq, masq},
+			6,
+		},
+		{
+			"an overlap ends the datagram",
+			[]wire.Frame{
+				piece(0, 1400, true), piece(1400, 2800, true), piece(2000, 3000, true), piece(2800, 4200, false),
+			},
+			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap},
+			2,
+		},
+		{
+			"so does one with the first (the ports of a datagram cannot be changed later)",
+			[]wire.Frame{piece(0, 1400, true), piece(8, 1408, true), piece(1400, 2800, false)},
+			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap},
+			1,
+		},
+		{
+			"a longer first ends it, too",
+			[]wire.Frame{piece(0, 1400, true), piece(0, 1408, true), piece(1408, 2800, false)},
+			[]Verdict{masq, DroppedFragmentOverlap, DroppedFragmentOverlap},
+			1,
+		},
+		{
+			"a second last piece ends it",
+			[]wire.Frame{piece(0, 1400, true), piece(2800, 3000, false), piece(1400, 2000, false)},
+			[]Verdict{masq, masq, DroppedFragmentOverlap},
+			2,
+		},
+		{
+			"so does one behind the last",
+			[]wire.Frame{
+				piece(0, 1400, true), piece(2800, 3000, false), piece(3000, 4400, true), piece(1400, 2800, true),
+			},
+			[]Verdict{masq, masq, DroppedFragmentOverlap, DroppedFragmentOverlap},
+			2,
+		},
+		{
+			"but after the last that was missing it is another datagram's",
+			[]wire.Frame{piece(0, 1400, true), piece(1400, 2000, false), piece(2000, 2800, true)},
+			[]Verdict{masq, masq, held},
+			2,
+		},
 		{"a piece without payload is refused", []wire.Frame{piece(1400, 1400, true)}, []Verdict{DroppedFragmentBad}, 0},
-		{"one in the middle must have a multiple of eight bytes", []wire.Frame{piece(1400, 1405, true)}, []Verdict{DroppedFragmentBad}, 0},
-		{"a datagram ends where an IP packet can (the ping of death)", []wire.Frame{piece(65528, 65544, false)}, []Verdict{DroppedFragmentBad}, 0},
-		{"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(fragmentsOf(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1),
-			[]Verdict{DroppedBadTransport, DroppedFragment}, 0},
-		{"without a service the first is answered, the others dropped", of(request("10.1.0.2:5000", "10.9.0.1:81"), 0, 1, 2),
-			[]Verdict{RefusedNoService, DroppedFragment, DroppedFragment}, 1},
-		{"in whatever order", of(request("10.1.0.2:5000", "10.9.0.1:81"), 2, 1, 0), []Verdict{held, held, RefusedNoService}, 1},
-		{"to a port of the host's own they are the host's", of(request("10.1.0.2:5000", "10.9.0.2:53"), 0, 1, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
-		{"and the host has seen what came before the first", of(request("10.1.0.2:5000", "10.9.0.2:53"), 2, 0, 1), []Verdict{held, NotOurs, NotOurs}, 0},
-		{"to another address they are nobody's", of(request("10.1.0.2:5000", "10.1.0.1:53"), 1, 0, 2), []Verdict{NotOurs, NotOurs, NotOurs}, 0},
-		{"a ping in pieces is not answered", of(fragmentsOf(0, 1, 1400, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: make([]byte, 2000)}), 0, 1),
-			[]Verdict{DroppedVIPOther, DroppedFragment}, 0},
-		{"what a server sends by another port is the host's", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2),
-			[]Verdict{NotOurs, NotOurs, NotOurs}, 0},
-		{"what came before the first was kept from the host, and is routed on", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0),
-			[]Verdict{held, held, NotOurs}, 2},
-		{"what it sends by its own port without a conn is routed on", of(fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1),
-			[]Verdict{held, PassedUnchanged, PassedUnchanged}, 3},
-		{"a piece of the TCP kind is not one of UDP", append(of(toVIP(), 0), of(fragmentsOf(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
-		{"nor is another number's", append(of(toVIP(), 0), of(fragmentsOf(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...), []Verdict{masq, held}, 1},
-		{"nor another client's", append(of(toVIP(), 0), of(request("10.1.0.3:5000", "10.9.0.1:80"), 1)...), []Verdict{masq, held}, 1},
+		{
+			"one in the middle must have a multiple of eight bytes",
+			[]wire.Frame{piece(1400, 1405, true)},
+			[]Verdict{DroppedFragmentBad},
+			0,
+		},
+		{
+			"a datagram ends where an IP packet can (the ping of death)",
+			[]wire.Frame{piece(65528, 65544, false)},
+			[]Verdict{DroppedFragmentBad},
+			0,
+		},
+		{
+			"a first that cuts the TCP header takes the rest with it (RFC 1858)", of(
+				fragmentsOf(0, 1, 16, syn("10.1.0.2:5000", "10.9.0.1:80")), 0, 1,
+			),
+			[]Verdict{DroppedBadTransport, DroppedFragment},
+			0,
+		},
+		{
+			"without a service the first is answered, the others dropped", of(
+				request("10.1.0.2:5000", "10.9.0.1:81"), 0, 1, 2,
+			),
+			[]Verdict{RefusedNoService, DroppedFragment, DroppedFragment},
+			1,
+		},
+		{
+			"in whatever order", of(request("10.1.0.2:5000", "10.9.0.1:81"), 2, 1, 0),
+			[]Verdict{held, held, RefusedNoService},
+			1,
+		},
+		{
+			"to a port of the host's own they are the host's", of(request("10.1.0.2:5000", "10.9.0.2:53"), 0, 1, 2),
+			[]Verdict{NotOurs, NotOurs, NotOurs},
+			0,
+		},
+		{
+			"and the host has seen what came before the first", of(request("10.1.0.2:5000", "10.9.0.2:53"), 2, 0, 1),
+			[]Verdict{held, NotOurs, NotOurs},
+			0,
+		},
+		{
+			"to another address they are nobody's", of(request("10.1.0.2:5000", "10.1.0.1:53"), 1, 0, 2),
+			[]Verdict{NotOurs, NotOurs, NotOurs},
+			0,
+		},
+		{
+			"a ping in fragments is not answered", of(fragmentsOf(0, 1, 1400, ping), 0, 1),
+			[]Verdict{DroppedVIPOther, DroppedFragment},
+			0,
+		},
+		{
+			"what a server sends by another port is the host's", of(
+				fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.2:5000")), 0, 1, 2,
+			),
+			[]Verdict{NotOurs, NotOurs, NotOurs},
+			0,
+		},
+		{
+			"what came before the first was kept from the host, and is routed on", of(
+				fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:53", "10.1.0.254:5000")), 2, 1, 0,
+			),
+			[]Verdict{held, held, NotOurs},
+			2,
+		},
+		{
+			"what it sends by its own port without a conn is routed on", of(
+				fragmentsOf(1, 1, 2800, large(udp, "10.2.0.11:8080", "10.1.0.254:5000")), 2, 0, 1,
+			),
+			[]Verdict{held, PassedUnchanged, PassedUnchanged},
+			3,
+		},
+		{
+			"a piece of the TCP kind is not one of UDP",
+			append(of(toVIP(), 0), of(fragmentsOf(0, 1, 2800, large(tcp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...),
+			[]Verdict{masq, held},
+			1,
+		},
+		{
+			"nor is another number's",
+			append(of(toVIP(), 0), of(fragmentsOf(0, 2, 2800, large(udp, "10.1.0.2:5000", "10.9.0.1:80")), 1)...),
+			[]Verdict{masq, held},
+			1,
+		},
+		{
+			"nor another client's", append(of(toVIP(), 0), of(request("10.1.0.3:5000", "10.9.0.1:80"), 1)...),
+			[]Verdict{masq, held},
+			1,
+		},
 	} {
 		w := newTestbed(t, conntrack.MethodMasq)
 		for i := range r.frames {
@@ -131,9 +240,20 @@ func TestFragmentsTooBig(t *testing.T) {
 		verdicts []Verdict
 		out      int
 	}{
-		{"IPv6", large(wire.ProtoUDP, "[fd00:1::2]:5000", "[fd00:9::1]:80"), 1448, []Verdict{AnsweredTooBig, DroppedFragment, DroppedFragment}, 1},
-		{"IPv4, whose pieces are cut again", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 4000)}, 1480,
-			[]Verdict{ForwardedTunnel, ForwardedTunnel, ForwardedTunnel}, 3},
+		{
+			"IPv6", large(wire.ProtoUDP, "[fd00:1::2]:5000", "[fd00:9::1]:80"), 1448,
+			[]Verdict{AnsweredTooBig, DroppedFragment, DroppedFragment},
+			1,
+		},
+		{
+			"IPv4, whose pieces are cut again",
+			wiretest.Packet{
+				Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP, Payload: make([]byte, 4000),
+			},
+			1480,
+			[]Verdict{ForwardedTunnel, ForwardedTunnel, ForwardedTunnel},
+			3,
+		},
 	} {
 		w := newTestbed(t, conntrack.MethodTunnel)
 		out, verdicts := w.separately(fragmentsOf(0, 1, r.size, r.packet)...)

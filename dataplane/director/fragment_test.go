@@ -96,7 +96,9 @@ func TestFragmentsArrive(t *testing.T) {
 	}
 }
 
-func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8, arrange func([]wire.Frame), atOnce bool) {
+func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8,
+	arrange func([]wire.Frame), atOnce bool,
+) {
 	w := newTestbed(t, method)
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
@@ -148,7 +150,8 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 		want.Dst = fmt.Sprintf("%s:%d", server, rport)
 	}
 	checkFragments(t, "the server", out, want)
-	if got := w.table.Servers[serverOf(w, proto, v6)].Counters.Totals(); got.InPkts != uint64(len(pieces)) || got.InBytes != total || got.Conns != 1 {
+	got := w.table.Servers[serverOf(w, proto, v6)].Counters.Totals()
+	if got.InPkts != uint64(len(pieces)) || got.InBytes != total || got.Conns != 1 {
 		t.Errorf("the server's counters are %+v, want %d packets and %d bytes in", got, len(pieces), total)
 	}
 

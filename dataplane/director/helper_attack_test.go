@@ -55,8 +55,10 @@ func TestFTPBounceDisguised(t *testing.T) {
 	if got, _ := c.transmit(0, bounce); strings.Contains(got, "10,1,0,77") {
 		t.Errorf("the server is told %q", got)
 	}
-	fragments := fragmentsOf(0, 7, 24, wiretest.Packet{Src: "10.1.0.2:5001", Dst: c.vip, TCPFlags: wire.TCPSyn,
-		Payload: []byte(bounce)})
+	fragments := fragmentsOf(0, 7, 24, wiretest.Packet{
+		Src: "10.1.0.2:5001", Dst: c.vip, TCPFlags: wire.TCPSyn,
+		Payload: []byte(bounce),
+	})
 	for i := range fragments {
 		if v := w.process(&fragments[i]); v != DroppedHelperFragment && v != DroppedFragment {
 			t.Errorf("fragment %d of a connection without a session: %s", i, v)

@@ -39,8 +39,10 @@ func (w *testbed) addFTP(vip string, servers ...string) *Service {
 			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: config,
 		})
 		counts := w.conns.Counts(id)
-		list = append(list, sched.Server{ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active,
-			Inactive: &counts.Inactive})
+		list = append(list, sched.Server{
+			ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active,
+			Inactive: &counts.Inactive,
+		})
 		svc.Servers = append(svc.Servers, id)
 	}
 	picker, err := sched.New("rr", 0, list, sched.Options{})
@@ -77,8 +79,10 @@ func (w *testbed) login(client, vip string) *controlConn {
 	wire.Parse(&f, &p)
 	c.server = netip.AddrPortFrom(p.Dst.Netip(), p.DstPort).String()
 	c.seq[0]++
-	f = in(1, wiretest.Packet{Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1],
-		Ack: c.seq[0]})
+	f = in(1, wiretest.Packet{
+		Src: c.server, Dst: client, TCPFlags: wire.TCPSyn | wire.TCPAck, Seq: c.seq[1],
+		Ack: c.seq[0],
+	})
 	w.process(&f)
 	c.seq[1]++
 	c.arrived = [2]uint32{c.seq[0], c.seq[1]}
@@ -100,8 +104,10 @@ func (c *controlConn) exchange(from int, text string) string {
 
 func (c *controlConn) transmit(from int, text string) (string, Verdict) {
 	c.t.Helper()
-	p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0],
-		Ack: c.arrived[1], Payload: []byte(text)}
+	p := wiretest.Packet{
+		Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck | wire.TCPPsh, Seq: c.seq[0],
+		Ack: c.arrived[1], Payload: []byte(text),
+	}
 	if from == 1 {
 		p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
 	}

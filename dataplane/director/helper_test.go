@@ -27,8 +27,10 @@ func TestFTPPassive(t *testing.T) {
 		{"another port", w.forwarded(0, "10.1.0.2:6000", "10.9.0.1:43294", wire.TCPSyn), "refused_no_service"},
 		{"the client", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
 		{"the client's SYN again", w.forwarded(0, "10.1.0.2:6000", data, wire.TCPSyn), "10.1.0.2:6000>10.2.0.11:43293"},
-		{"its answer", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag),
-			"10.9.0.1:43293>10.1.0.2:6000"},
+		{
+			"its answer", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", wire.TCPSyn|ackFlag),
+			"10.9.0.1:43293>10.1.0.2:6000",
+		},
 		{"a second one of the client", w.forwarded(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service"},
 		{"data", w.forwarded(1, "10.2.0.11:43293", "10.1.0.2:6000", ackFlag), "10.9.0.1:43293>10.1.0.2:6000"},
 	} {
@@ -58,14 +60,20 @@ func TestFTPActive(t *testing.T) {
 			{"another server", w.forwarded(1, other+":20", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
 			{"not a SYN", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "not_ours"},
 			{"to another port", w.forwarded(1, rip+":"+sport, "10.1.0.2:5002", wire.TCPSyn), "not_ours"},
-			{"the client, who should wait", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn),
-				"refused_no_service"},
+			{
+				"the client, who should wait", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn),
+				"refused_no_service",
+			},
 			{"the server", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001"},
-			{"the server's SYN again", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn),
-				"10.9.0.1:20>10.1.0.2:5001"},
+			{
+				"the server's SYN again", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", wire.TCPSyn),
+				"10.9.0.1:20>10.1.0.2:5001",
+			},
 			{"the server from elsewhere", w.forwarded(1, rip+":40001", "10.1.0.2:5001", wire.TCPSyn), "not_ours"},
-			{"the client's answer", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag),
-				"10.1.0.2:5001>" + rip + ":" + sport},
+			{
+				"the client's answer", w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag),
+				"10.1.0.2:5001>" + rip + ":" + sport,
+			},
 			{"data", w.forwarded(1, rip+":"+sport, "10.1.0.2:5001", ackFlag), "10.9.0.1:20>10.1.0.2:5001"},
 		} {
 			if row.got != row.want {
@@ -180,8 +188,10 @@ func TestFTPSessions(t *testing.T) {
 	w.finishUpkeep()
 	w.equal(last.announcePassive(1024), "10.9.0.1:1024")
 
-	key := conntrack.Query{Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001,
-		Peer: addr("10.9.0.1"), PeerPort: 21}
+	key := conntrack.Query{
+		Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001,
+		Peer: addr("10.9.0.1"), PeerPort: 21,
+	}
 	local := w.conns.Worker(0)
 	local.Begin(w.now)
 	local.Lookup([]conntrack.Query{key})
@@ -271,8 +281,10 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
 	for i := range batches {
 		say := func(from int, text string) {
-			p := wiretest.Packet{Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1],
-				Payload: []byte(text)}
+			p := wiretest.Packet{
+				Src: c.client, Dst: c.vip, TCPFlags: wire.TCPAck, Seq: c.seq[0], Ack: c.arrived[1],
+				Payload: []byte(text),
+			}
 			if from == 1 {
 				p.Src, p.Dst, p.Seq, p.Ack = c.server, c.client, c.seq[1], c.arrived[0]
 			}
@@ -282,18 +294,26 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 		say(0, "PASV\r\n")
 		say(1, fmt.Sprintf("227 Entering Passive Mode (10,2,0,11,200,%d)\r\n", 100+i))
 		c.arrived[1] += uint32(len(fmt.Sprintf("227 Entering Passive Mode (10,9,0,1,200,%d)\r\n", 100+i)))
-		data := in(0, wiretest.Packet{Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i),
-			TCPFlags: wire.TCPSyn})
+		data := in(0, wiretest.Packet{
+			Src: "10.1.0.2:6000", Dst: fmt.Sprintf("10.9.0.1:%d", 200<<8+100+i),
+			TCPFlags: wire.TCPSyn,
+		})
 		batches[i] = append(batches[i], data)
 		say(0, fmt.Sprintf("PORT 10,1,0,2,19,%d\r\n", 100+i))
 		c.arrived[0] = c.seq[0]
 		batches[i] = append(batches[i],
-			in(1, wiretest.Packet{Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i),
-				TCPFlags: wire.TCPSyn}),
-			in(0, wiretest.Packet{Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP,
-				Payload: []byte("\x00\x01f\x00octet\x00")}),
-			in(1, wiretest.Packet{Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i),
-				Proto: wire.ProtoUDP}))
+			in(1, wiretest.Packet{
+				Src: "10.2.0.11:20", Dst: fmt.Sprintf("10.1.0.2:%d", 19<<8+100+i),
+				TCPFlags: wire.TCPSyn,
+			}),
+			in(0, wiretest.Packet{
+				Src: fmt.Sprintf("10.1.0.2:%d", 7000+i), Dst: "10.9.0.1:69", Proto: wire.ProtoUDP,
+				Payload: []byte("\x00\x01f\x00octet\x00"),
+			}),
+			in(1, wiretest.Packet{
+				Src: "10.2.0.11:40000", Dst: fmt.Sprintf("10.1.0.2:%d", 7000+i),
+				Proto: wire.ProtoUDP,
+			}))
 		say(0, "NO") // held back: the line is incomplete
 		say(0, "OP\r\n")
 	}
@@ -326,13 +346,17 @@ func TestFTPErrorQuotes(t *testing.T) {
 		if sent == received {
 			t.Fatal("nothing was renumbered")
 		}
-		reply := in(1, wiretest.Packet{Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent,
-			Ack: c.arrived[0], Payload: []byte("200 ok\r\n")})
+		reply := in(1, wiretest.Packet{
+			Src: c.server, Dst: c.client, TCPFlags: wire.TCPAck, Seq: sent,
+			Ack: c.arrived[0], Payload: []byte("200 ok\r\n"),
+		})
 		if v := w.process(&reply); v != ReturnedMasq {
 			t.Fatal(v)
 		}
-		f := in(0, wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3,
-			ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length)})
+		f := in(0, wiretest.Packet{
+			Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3,
+			ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(reply, length),
+		})
 		if v := w.process(&f); v != ICMPErrorToServer {
 			t.Fatal(v)
 		}

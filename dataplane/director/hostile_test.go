@@ -41,10 +41,14 @@ func TestConnOfANewerTable(t *testing.T) {
 		}
 		request := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.3:80", TCPFlags: wire.TCPAck}
 		reply := wiretest.Packet{Src: replyFrom, Dst: replyTo, TCPFlags: wire.TCPAck}
-		aboutRequest := wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
-			Payload: wiretest.Quote(wiretest.Packet{Src: replyTo, Dst: replyFrom}.Frame(), 28)}
-		aboutReply := wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.3", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
-			Payload: wiretest.Quote(wiretest.Packet{Src: "10.9.0.3:80", Dst: replyTo}.Frame(), 28)}
+		aboutRequest := wiretest.Packet{
+			Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
+			Payload: wiretest.Quote(wiretest.Packet{Src: replyTo, Dst: replyFrom}.Frame(), 28),
+		}
+		aboutReply := wiretest.Packet{
+			Src: "10.1.0.254", Dst: "10.9.0.3", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
+			Payload: wiretest.Quote(wiretest.Packet{Src: "10.9.0.3:80", Dst: replyTo}.Frame(), 28),
+		}
 
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
 		if w.process(&first); first.Out != 1 {
@@ -57,9 +61,11 @@ func TestConnOfANewerTable(t *testing.T) {
 			packet   wiretest.Packet
 			dropped  bool
 		}{
-			{"a segment", 0, request, true}, {"the SYN again", 0, syn("10.1.0.2:5000", "10.9.0.3:80"), true},
+			{"a segment", 0, request, true},
+			{"the SYN again", 0, syn("10.1.0.2:5000", "10.9.0.3:80"), true},
 			{"an error about a reply", 0, aboutReply, true},
-			{"a reply", 1, reply, false}, {"an error about a request", 1, aboutRequest, false},
+			{"a reply", 1, reply, false},
+			{"an error about a request", 1, aboutRequest, false},
 		} {
 			f := in(s.port, s.packet)
 			v := w.process(&f)
@@ -87,9 +93,20 @@ func TestConnEndedWithinABatch(t *testing.T) {
 	} {
 		w := newTestbed(t, conntrack.MethodMasq)
 		converse(t, w, []step{
-			{"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-			{"is connected", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-			{"and gives up", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080 rst"},
+			{
+				"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+				"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+			},
+			{
+				"is connected", 0,
+				wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck},
+				ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+			},
+			{
+				"and gives up", 0,
+				wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst},
+				ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080 rst",
+			},
 		})
 		frames := []wire.Frame{in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, r.second)}
 		w.dir.Process(w.now, w.table, frames, w.verdicts[:2])

@@ -168,7 +168,8 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	request := &d.request
 	*request = packet{Packet: p.inner, frame: p.frame, query: p.query}
-	request.Src, request.SrcPort, request.Dst, request.DstPort = p.inner.Dst, p.inner.DstPort, p.inner.Src, p.inner.SrcPort
+	request.Src, request.SrcPort = p.inner.Dst, p.inner.DstPort
+	request.Dst, request.DstPort = p.inner.Src, p.inner.SrcPort
 	svc := d.table.service(request)
 	switch {
 	case svc == nil:

@@ -21,10 +21,14 @@ type family struct {
 }
 
 var families = []family{
-	{"IPv4", "10.1.0.2:5000", "10.9.0.1:80", "10.2.0.11:8080", "10.1.0.254", "10.2.0.254", wire.ProtoICMP,
-		[]uint8{wire.ICMPUnreachable, wire.ICMPSourceQuench, wire.ICMPTimeExceeded, wire.ICMPParameter}},
-	{"IPv6", "[fd00:1::2]:5000", "[fd00:9::1]:80", "[fd00:2::11]:8080", "fd00:1::fe", "fd00:2::fe", wire.ProtoICMPv6,
-		[]uint8{wire.ICMPv6Unreachable, wire.ICMPv6TooBig, wire.ICMPv6TimeExceeded, wire.ICMPv6Parameter, 100, 127}},
+	{
+		"IPv4", "10.1.0.2:5000", "10.9.0.1:80", "10.2.0.11:8080", "10.1.0.254", "10.2.0.254", wire.ProtoICMP,
+		[]uint8{wire.ICMPUnreachable, wire.ICMPSourceQuench, wire.ICMPTimeExceeded, wire.ICMPParameter},
+	},
+	{
+		"IPv6", "[fd00:1::2]:5000", "[fd00:9::1]:80", "[fd00:2::11]:8080", "fd00:1::fe", "fd00:2::fe", wire.ProtoICMPv6,
+		[]uint8{wire.ICMPv6Unreachable, wire.ICMPv6TooBig, wire.ICMPv6TimeExceeded, wire.ICMPv6Parameter, 100, 127},
+	},
 }
 
 // Every ICMP error about a known flow reaches the end that sent what it quotes,
@@ -64,10 +68,15 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 }
 
 // errorOfKnownFlow sends an error in each direction about a new flow.
-func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8, body wiretest.Packet, quoted int, partial bool) {
+func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uint8,
+	body wiretest.Packet, quoted int, partial bool,
+) {
 	t := w.t
 	t.Helper()
-	name := fmt.Sprintf("method %d, %s, type %d, protocol %d, %d bytes quoted, partial checksum %t", method, fam.name, kind, body.Proto, quoted, partial)
+	name := fmt.Sprintf(
+		"method %d, %s, type %d, protocol %d, %d bytes quoted, partial checksum %t", method, fam.name, kind, body.Proto,
+		quoted, partial,
+	)
 	first := body
 	first.Src, first.Dst, first.TCPFlags = fam.client, fam.vip, wire.TCPSyn
 	f := in(0, first)
@@ -85,8 +94,10 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 	about := func(src, dst, from string) wiretest.Packet {
 		q := body
 		q.Src, q.Dst = src, dst
-		return wiretest.Packet{Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, ICMPRest: 1400, PartialChecksum: partial,
-			Payload: wiretest.Quote(q.Frame(), header+quoted)}
+		return wiretest.Packet{
+			Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, ICMPRest: 1400, PartialChecksum: partial,
+			Payload: wiretest.Quote(q.Frame(), header+quoted),
+		}
 	}
 	for _, way := range []struct {
 		port     uint16
@@ -170,7 +181,9 @@ func TestNeverAnswered(t *testing.T) {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn, TTL: 1}
 		}},
 		{"too long for the tunnel", conntrack.MethodTunnel, 0, nil, func(fam family) wiretest.Packet {
-			return wiretest.Packet{Src: fam.client, Dst: fam.vip, Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1470)}
+			return wiretest.Packet{
+				Src: fam.client, Dst: fam.vip, Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1470),
+			}
 		}},
 		{"no route", conntrack.MethodRoute, 0, func(w *testbed) {
 			for i := range w.table.Servers {
@@ -180,7 +193,10 @@ func TestNeverAnswered(t *testing.T) {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
 		}},
 		{"a ping", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
-			p := wiretest.Packet{Src: host(fam.client), Dst: host(fam.vip), Proto: fam.icmp, ICMPType: wire.ICMPEcho, Payload: make([]byte, 64)}
+			p := wiretest.Packet{
+				Src: host(fam.client), Dst: host(fam.vip), Proto: fam.icmp, ICMPType: wire.ICMPEcho,
+				Payload: make([]byte, 64),
+			}
 			if fam.icmp == wire.ProtoICMPv6 {
 				p.ICMPType = wire.ICMPv6Echo
 			}
@@ -208,7 +224,10 @@ func TestNeverAnswered(t *testing.T) {
 			for _, src := range sources[fam.name] {
 				spoil("from "+src, func(p *wiretest.Packet) { p.Src = withHost(p.Src, src) })
 			}
-			spoil("to everybody on the link", func(p *wiretest.Packet) { p.DstMAC = wire.MAC{255, 255, 255, 255, 255, 255} })
+			spoil(
+				"to everybody on the link",
+				func(p *wiretest.Packet) { p.DstMAC = wire.MAC{255, 255, 255, 255, 255, 255} },
+			)
 			spoil("to a group on the link", func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 1} })
 			if fam.name == "IPv4" {
 				spoil("a later fragment", func(p *wiretest.Packet) { p.Offset, p.Payload = 64, make([]byte, 64) })
@@ -216,7 +235,9 @@ func TestNeverAnswered(t *testing.T) {
 				spoil("to a group", func(p *wiretest.Packet) { p.Dst = withHost(p.Dst, "224.0.0.251") })
 			} else {
 				spoil("a later fragment", func(p *wiretest.Packet) {
-					p.Extension, p.Extensions = wire.ProtoFragment, []byte{max(p.Proto, wire.ProtoTCP), 0, 1, 0, 0, 0, 0, 7}
+					p.Extension, p.Extensions = wire.ProtoFragment, []byte{
+						max(p.Proto, wire.ProtoTCP), 0, 1, 0, 0, 0, 0, 7,
+					}
 				})
 				spoil("to a group", func(p *wiretest.Packet) { p.Dst = withHost(p.Dst, "ff02::fb") })
 			}
@@ -267,8 +288,10 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 				about := func(src, dst, from string, port uint16, ttl uint8) wire.Frame {
 					q := long
 					q.Src, q.Dst = src, dst
-					return in(port, wiretest.Packet{Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, TTL: ttl, DF: true,
-						Payload: wiretest.Quote(q.Frame(), 1500-48)})
+					return in(port, wiretest.Packet{
+						Src: from, Dst: host(src), Proto: fam.icmp, ICMPType: kind, TTL: ttl, DF: true,
+						Payload: wiretest.Quote(q.Frame(), 1500-48),
+					})
 				}
 				for _, prepare := range []func(w *testbed){
 					func(*testbed) {},
@@ -291,7 +314,9 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 							about(fam.client, end, fam.inner, 1, 1), about(fam.client, end, fam.inner, 1, 64),
 						} {
 							if v := w.process(&f); f.Out == f.In {
-								t.Errorf("method %d, %s, type %d, known %t: answered: %s", method, fam.name, kind, known, v)
+								t.Errorf(
+									"method %d, %s, type %d, known %t: answered: %s", method, fam.name, kind, known, v,
+								)
 							}
 						}
 					}
@@ -315,17 +340,61 @@ func TestNATICMPSend(t *testing.T) {
 		verdict  Verdict
 		out      string
 	}{
-		{"not set: routed on", conntrack.MethodMasq, false, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000"},
-		{"a segment", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, RefusedReply, refused},
-		{"a SYN+ACK", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck | wire.TCPSyn}, RefusedReply, refused},
-		{"a datagram", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoUDP}, RefusedReply, refused},
-		{"a datagram over IPv6", conntrack.MethodMasq, true, wiretest.Packet{Src: "[fd00:2::11]:8080", Dst: "[fd00:1::2]:5000", Proto: wire.ProtoUDP}, RefusedReply,
-			"1 02:00:00:00:00:0c: fd00:2::1>fd00:2::11 ttl 64 icmp6 DestinationUnreachable(PortUnreachable)"},
-		{"a reset", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPRst}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000 rst"},
-		{"an SCTP ABORT", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000"},
-		{"another port", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:22", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
-		{"to the host itself", conntrack.MethodMasq, true, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck}, NotOurs, ""},
-		{"from the VIP", conntrack.MethodRoute, true, wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck}, PassedUnchanged, "0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000"},
+		{
+			"not set: routed on", conntrack.MethodMasq, false,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
+			PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000",
+		},
+		{
+			"a segment", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
+			RefusedReply,
+			refused,
+		},
+		{
+			"a SYN+ACK", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck | wire.TCPSyn},
+			RefusedReply, refused,
+		},
+		{
+			"a datagram", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoUDP},
+			RefusedReply, refused,
+		},
+		{
+			"a datagram over IPv6", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "[fd00:2::11]:8080", Dst: "[fd00:1::2]:5000", Proto: wire.ProtoUDP},
+			RefusedReply,
+			"1 02:00:00:00:00:0c: fd00:2::1>fd00:2::11 ttl 64 icmp6 DestinationUnreachable(PortUnreachable)",
+		},
+		{
+			"a reset", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPRst},
+			PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000 rst",
+		},
+		{
+			"an SCTP ABORT", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort},
+			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000",
+		},
+		{
+			"another port", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:22", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
+			NotOurs, "",
+		},
+		{
+			"to the host itself", conntrack.MethodMasq, true,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck},
+			NotOurs, "",
+		},
+		{
+			"from the VIP", conntrack.MethodRoute, true,
+			wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
+			PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000",
+		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, r.method)
@@ -339,22 +408,42 @@ func TestNATICMPSend(t *testing.T) {
 // schedule_icmp: an error about a reply whose request no director here forwarded goes
 // to the server that the client's packets would go to, by its method.
 func TestScheduleICMP(t *testing.T) {
-	complaint := wiretest.Packet{Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,
-		Payload: wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame(), 28)}
+	complaint := wiretest.Packet{
+		Src: "10.1.0.254", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,
+		Payload: wiretest.Quote(
+			wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}.Frame(), 28,
+		),
+	}
 	datagrams, elsewhere, local := complaint, complaint, complaint
-	datagrams.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", Proto: wire.ProtoUDP}.Frame(), 28)
+	datagrams.Payload = wiretest.Quote(
+		wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.2:5000", Proto: wire.ProtoUDP}.Frame(), 28,
+	)
 	elsewhere.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:81", Dst: "10.1.0.2:5000"}.Frame(), 28)
 	local.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "127.0.0.1:5000"}.Frame(), 28)
 	segment := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}
 	for method, out := range map[conntrack.Method][2]string{
-		conntrack.MethodMasq:   {"1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		conntrack.MethodRoute:  {"1 02:00:00:00:01:01: 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
-		conntrack.MethodTunnel: {"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)", "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
+		conntrack.MethodMasq: {
+			"1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)",
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		conntrack.MethodRoute: {
+			"1 02:00:00:00:01:01: 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)",
+			"1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		},
+		conntrack.MethodTunnel: {
+			"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.254>10.9.0.1 ttl 63 icmp " +
+				"DestinationUnreachable(FragmentationNeeded)",
+			"1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp " +
+				"5000>80",
+		},
 	} {
 		w := newTestbed(t, method)
 		converse(t, w, []step{{"not set: nobody gets it", 0, complaint, DroppedVIPOther, ""}})
 		w.table.Settings.ScheduleICMP = true
-		verdict := map[conntrack.Method]Verdict{conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute, conntrack.MethodTunnel: ForwardedTunnel}[method]
+		verdict := map[conntrack.Method]Verdict{
+			conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute,
+			conntrack.MethodTunnel: ForwardedTunnel,
+		}[method]
 		converse(t, w, []step{
 			{"the first server gets it", 0, complaint, ICMPErrorToServer, out[0]},
 			{"and the client's next segment", 0, segment, verdict, out[1]},
@@ -368,7 +457,10 @@ func TestScheduleICMP(t *testing.T) {
 		w.now += 4 * conntrack.Second
 		w.dir.Process(w.now, w.table, nil, nil)
 		n := 0
-		w.conns.Walk(func(s *conntrack.Snapshot) bool { return s.Proto == wire.ProtoUDP }, func(*conntrack.Snapshot) bool { n++; return true })
+		w.conns.Walk(
+			func(s *conntrack.Snapshot) bool { return s.Proto == wire.ProtoUDP },
+			func(*conntrack.Snapshot) bool { n++; return true },
+		)
 		if n != 0 {
 			t.Errorf("method %d: %d conns of errors about datagrams are left", method, n)
 		}

@@ -70,22 +70,104 @@ func TestMarkRules(t *testing.T) {
 		{"any address of a net", []MarkRule{net1}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), one},
 		{"none outside it", []MarkRule{net1}, 0, syn("10.1.0.2:5000", "10.7.0.1:9"), none},
 		{"not another protocol", []MarkRule{net1}, 0, udp("10.1.0.2:5000", "10.8.3.4:9"), none},
-		{"any protocol", []MarkRule{{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1}}, 0, udp("10.1.0.2:5000", "10.8.3.4:9"), one},
-		{"the last rule wins", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), two},
-		{"also if it is the wider", []MarkRule{tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2}), net1}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), one},
-		{"a mark without a service takes packets out", []MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 3})}, 0, syn("10.1.0.2:5000", "10.8.3.4:9"), none},
-		{"ports from a list, first", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8000"), one},
-		{"last", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8100"), one},
-		{"and not beyond", []MarkRule{tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:8101"), none},
-		{"source ports", []MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5000, Last: 5000}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
-		{"other source ports", []MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5001, Last: 5002}}, Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
-		{"a source net", []MarkRule{tcp(MarkRule{Src: network("10.1.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
-		{"another source net", []MarkRule{tcp(MarkRule{Src: network("10.3.0.0/24"), Mark: 1})}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
-		{"the interface it came by", []MarkRule{{Proto: wire.ProtoTCP, In: 0, Mark: 1}}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), one},
-		{"another interface", []MarkRule{{Proto: wire.ProtoTCP, In: 1, Mark: 1}}, 0, syn("10.1.0.2:5000", "10.8.3.4:1"), none},
-		{"a mark comes before the service of the very port", []MarkRule{tcp(MarkRule{Dst: network("10.9.0.1/32"), Mark: 2})}, 0, syn("10.1.0.2:5000", "10.9.0.1:80"), two},
-		{"rules of IPv4 do not concern IPv6", []MarkRule{{In: wire.NoPort, Mark: 1}}, 0, syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), none},
-		{"marks of IPv6 have services of their own", []MarkRule{{Dst: network("fd00:8::/64"), In: wire.NoPort, Mark: 1}}, 0, syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), "fd00:2::12"},
+		{
+			"any protocol",
+			[]MarkRule{{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1}},
+			0,
+			udp("10.1.0.2:5000", "10.8.3.4:9"), one,
+		},
+		{
+			"the last rule wins",
+			[]MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2})},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:9"), two,
+		},
+		{
+			"also if it is the wider",
+			[]MarkRule{tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 2}), net1},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:9"), one,
+		},
+		{
+			"a mark without a service takes packets out",
+			[]MarkRule{net1, tcp(MarkRule{Dst: network("10.8.3.4/32"), Mark: 3})},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:9"), none,
+		},
+		{
+			"ports from a list, first",
+			[]MarkRule{
+				tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1}),
+			},
+			0, syn("10.1.0.2:5000", "10.8.3.4:8000"), one,
+		},
+		{
+			"last",
+			[]MarkRule{
+				tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1}),
+			},
+			0, syn("10.1.0.2:5000", "10.8.3.4:8100"), one,
+		},
+		{
+			"and not beyond",
+			[]MarkRule{
+				tcp(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8100}}, Mark: 1}),
+			},
+			0, syn("10.1.0.2:5000", "10.8.3.4:8101"), none,
+		},
+		{
+			"source ports",
+			[]MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5000, Last: 5000}}, Mark: 1})},
+			0, syn("10.1.0.2:5000", "10.8.3.4:1"), one,
+		},
+		{
+			"other source ports",
+			[]MarkRule{tcp(MarkRule{SrcPorts: []wire.PortRange{{First: 5001, Last: 5002}}, Mark: 1})},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:1"), none,
+		},
+		{
+			"a source net",
+			[]MarkRule{tcp(MarkRule{Src: network("10.1.0.0/24"), Mark: 1})},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:1"), one,
+		},
+		{
+			"another source net",
+			[]MarkRule{tcp(MarkRule{Src: network("10.3.0.0/24"), Mark: 1})},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:1"), none,
+		},
+		{
+			"the interface it came by",
+			[]MarkRule{{Proto: wire.ProtoTCP, In: 0, Mark: 1}},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:1"), one,
+		},
+		{
+			"another interface",
+			[]MarkRule{{Proto: wire.ProtoTCP, In: 1, Mark: 1}},
+			0,
+			syn("10.1.0.2:5000", "10.8.3.4:1"), none,
+		},
+		{
+			"a mark comes before the service of the very port",
+			[]MarkRule{tcp(MarkRule{Dst: network("10.9.0.1/32"), Mark: 2})},
+			0, syn("10.1.0.2:5000", "10.9.0.1:80"),
+			two,
+		},
+		{
+			"rules of IPv4 do not concern IPv6",
+			[]MarkRule{{In: wire.NoPort, Mark: 1}},
+			0,
+			syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), none,
+		},
+		{
+			"marks of IPv6 have services of their own",
+			[]MarkRule{{Dst: network("fd00:8::/64"), In: wire.NoPort, Mark: 1}},
+			0,
+			syn("[fd00:1::2]:5000", "[fd00:8::1]:80"), "fd00:2::12",
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -122,7 +204,10 @@ func TestMarkServerPort(t *testing.T) {
 	}{
 		{"port 0 keeps the packet's", 0, 0, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443"},
 		{"another port is rewritten to", 8080, 0, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a persistent service keeps the packet's all the same", 8080, 300000, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443"},
+		{
+			"a persistent service keeps the packet's all the same", 8080, 300000,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>443",
+		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, conntrack.MethodMasq)
@@ -146,10 +231,16 @@ func TestMarkPersistence(t *testing.T) {
 		servers             []string
 		dst                 [4]string
 	}{
-		{"10.1.0.2:%d", "10.8.0.0/16", "0.0.0.7", []string{"10.2.0.11", "10.2.0.12"},
-			[4]string{"10.8.0.1:80", "10.8.0.1:443", "10.8.9.9:80", "10.8.0.1:6970"}},
-		{"[fd00:1::2]:%d", "fd00:8::/64", "0:7::", []string{"fd00:2::11", "fd00:2::12"},
-			[4]string{"[fd00:8::1]:80", "[fd00:8::1]:443", "[fd00:8::9]:80", "[fd00:8::1]:6970"}},
+		{
+			"10.1.0.2:%d", "10.8.0.0/16", "0.0.0.7",
+			[]string{"10.2.0.11", "10.2.0.12"},
+			[4]string{"10.8.0.1:80", "10.8.0.1:443", "10.8.9.9:80", "10.8.0.1:6970"},
+		},
+		{
+			"[fd00:1::2]:%d", "fd00:8::/64", "0:7::",
+			[]string{"fd00:2::11", "fd00:2::12"},
+			[4]string{"[fd00:8::1]:80", "[fd00:8::1]:443", "[fd00:8::9]:80", "[fd00:8::1]:6970"},
+		},
 	} {
 		w := newTestbed(t, conntrack.MethodRoute)
 		svc := w.mark(conntrack.MethodRoute, 7, 0, family.servers...)
@@ -180,7 +271,8 @@ func TestMarkPersistence(t *testing.T) {
 		if len(templates) != 1 {
 			t.Fatalf("%d templates, want one", len(templates))
 		}
-		if s := templates[0]; s.Proto != 0 || s.VIP != addr(family.group) || s.VPort != 0 || s.SPort != 0 || s.ClientPort != 0 || s.Children != 4 {
+		if s := templates[0]; s.Proto != 0 || s.VIP != addr(family.group) || s.VPort != 0 ||
+			s.SPort != 0 || s.ClientPort != 0 || s.Children != 4 {
 			t.Errorf("template %+v", s)
 		}
 	}
@@ -201,19 +293,29 @@ func TestMarkedNetOfClients(t *testing.T) {
 			if v := w.process(&request); v != ForwardedMasq {
 				t.Fatalf("request %s", v)
 			}
-			answer := in(1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck})
+			answer := in(
+				1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck},
+			)
 			w.process(&answer)
 			want := fmt.Sprintf("0 02:00:00:00:00:0c: %s>10.1.0.2 ttl 63 tcp 80>5000", vip)
 			if out := w.format(answer); out != want {
 				t.Errorf("answer %s, want %s", out, want)
 			}
-			quote := wiretest.Quote(in(1, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}), 28)
-			f := in(1, wiretest.Packet{Src: "10.2.0.11", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
+			quote := wiretest.Quote(
+				in(1, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.2.0.11:8080", TCPFlags: wire.TCPAck}), 28,
+			)
+			f := in(1, wiretest.Packet{
+				Src: "10.2.0.11", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote,
+			})
 			if v := w.process(&f); v != ICMPErrorToClient {
 				t.Errorf("the server side's error: %s", v)
 			}
-			quote = wiretest.Quote(in(0, wiretest.Packet{Src: vip + ":80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}), 28)
-			f = in(0, wiretest.Packet{Src: "10.1.0.2", Dst: vip, Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote})
+			quote = wiretest.Quote(
+				in(0, wiretest.Packet{Src: vip + ":80", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}), 28,
+			)
+			f = in(0, wiretest.Packet{
+				Src: "10.1.0.2", Dst: vip, Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1, Payload: quote,
+			})
 			if v := w.process(&f); v != ICMPErrorToServer {
 				t.Errorf("the client's error: %s", v)
 			}
@@ -228,18 +330,30 @@ func TestUnmarkedInNet(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
 	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
+	w.table.ServerRanges = []ServerRange{
+		{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}},
+	}
 	for _, r := range []struct {
 		sentence string
 		packet   wiretest.Packet
 		verdict  Verdict
 	}{
 		{"another port is the host's", syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs},
-		{"an echo request too", wiretest.Packet{Src: "10.1.0.2", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8}, NotOurs},
-		{"an answer without a conn from a hidden range is passed on",
-			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, PassedUnchanged},
-		{"one from beside the range is the host's",
-			wiretest.Packet{Src: "10.2.0.11:8101", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck}, NotOurs},
+		{
+			"an echo request too",
+			wiretest.Packet{Src: "10.1.0.2", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8},
+			NotOurs,
+		},
+		{
+			"an answer without a conn from a hidden range is passed on",
+			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
+			PassedUnchanged,
+		},
+		{
+			"one from beside the range is the host's",
+			wiretest.Packet{Src: "10.2.0.11:8101", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
+			NotOurs,
+		},
 	} {
 		f := in(0, r.packet)
 		if v := w.process(&f); v != r.verdict {
@@ -257,8 +371,12 @@ func TestPersistentFTP(t *testing.T) {
 		dst     string
 		verdict Verdict
 	}{
-		{300000, "10.9.0.1:21", ForwardedRoute}, {300000, "10.9.0.1:20", ForwardedRoute}, {300000, "10.9.0.1:1024", ForwardedRoute},
-		{300000, "10.9.0.1:40000", ForwardedRoute}, {300000, "10.9.0.1:1023", RefusedNoService}, {0, "10.9.0.1:40000", RefusedNoService},
+		{300000, "10.9.0.1:21", ForwardedRoute},
+		{300000, "10.9.0.1:20", ForwardedRoute},
+		{300000, "10.9.0.1:1024", ForwardedRoute},
+		{300000, "10.9.0.1:40000", ForwardedRoute},
+		{300000, "10.9.0.1:1023", RefusedNoService},
+		{0, "10.9.0.1:40000", RefusedNoService},
 	} {
 		w := newTestbed(t, conntrack.MethodRoute)
 		w.now += 1000
@@ -282,7 +400,9 @@ func TestMarksDoNotAllocate(t *testing.T) {
 	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
 	svc.Persist, svc.Mask = 300000, everyBit
 	w.rule(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}}}
+	w.table.ServerRanges = []ServerRange{
+		{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}},
+	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	original := traffic(rng, MaxBatch-2)
 	original = append(original, in(0, syn("10.1.0.2:7000", "10.8.0.1:80")),

@@ -59,7 +59,10 @@ func TestClampMSS(t *testing.T) {
 			}
 			options := []byte{4, 2, 1, 2, 4, byte(r.says >> 8), byte(r.says), 0}
 			syn := wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, TCPOptions: options}
-			synAck := wiretest.Packet{Src: server, Dst: ends[0], TCPFlags: wire.TCPSyn | wire.TCPAck, TCPOptions: options, PartialChecksum: true}
+			synAck := wiretest.Packet{
+				Src: server, Dst: ends[0], TCPFlags: wire.TCPSyn | wire.TCPAck, TCPOptions: options,
+				PartialChecksum: true,
+			}
 			data := wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPAck, TCPOptions: options}
 			for _, s := range []struct {
 				port   uint16

@@ -46,6 +46,9 @@ func syn80(dst uint16) *layers.TCP {
 	return &layers.TCP{SrcPort: 80, DstPort: layers.TCPPort(dst), SYN: true, Window: 8192}
 }
 
+// fill makes gopacket set lengths and checksums.
+var fill = gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
+
 func data(s string) gopacket.Payload { return gopacket.Payload(s) }
 
 // icmp6 returns an ICMPv6 message: gopacket sums one only behind its own IPv6 layer.
@@ -53,7 +56,7 @@ func icmp6(src, dst string, kind, code uint8, rest []byte) gopacket.Serializable
 	h := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, code)}
 	h.SetNetworkLayerForChecksum(v6(src, dst))
 	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, h, gopacket.Payload(rest)); err != nil {
+	if err := gopacket.SerializeLayers(b, fill, h, gopacket.Payload(rest)); err != nil {
 		panic(err)
 	}
 	return icmpv6Bytes(b.Bytes())
@@ -90,7 +93,7 @@ func serialized(t *testing.T, packet []gopacket.SerializableLayer) []byte {
 		}
 	}
 	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, packet...); err != nil {
+	if err := gopacket.SerializeLayers(b, fill, packet...); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -139,12 +142,17 @@ func describe(t *testing.T, f wire.Frame) string {
 			if l.DstPort != tunnel.GUEPort {
 				said = append(said, fmt.Sprintf("udp %d>%d", l.SrcPort, l.DstPort))
 			} else if g, ok := decoded(f).Layer(wiretest.LayerTypeGUE).(*wiretest.GUE); ok {
-				said = append(said, fmt.Sprintf("gue %d %d%s", l.DstPort, g.Proto, map[bool]string{true: " sum"}[l.Checksum != 0]))
+				said = append(
+					said,
+					fmt.Sprintf("gue %d %d%s", l.DstPort, g.Proto, map[bool]string{true: " sum"}[l.Checksum != 0]),
+				)
 			}
 		case *layers.GRE:
 			said = append(said, fmt.Sprintf("gre %v%s", l.Protocol, map[bool]string{true: " sum"}[l.ChecksumPresent]))
 		case *layers.ICMPv4:
-			said = append(said, fmt.Sprintf("icmp %d/%d id %d rest %d", l.TypeCode.Type(), l.TypeCode.Code(), l.Id, l.Seq))
+			said = append(
+				said, fmt.Sprintf("icmp %d/%d id %d rest %d", l.TypeCode.Type(), l.TypeCode.Code(), l.Id, l.Seq),
+			)
 			said = append(said, quoting(l.Payload, layers.LayerTypeIPv4)...)
 			return strings.Join(said, " | ")
 		case *layers.ICMPv6:

@@ -59,7 +59,9 @@ func sized(ends [2]string, length int, df bool) wiretest.Packet {
 	if ends == ends6 {
 		headers = 60
 	}
-	return wiretest.Packet{Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, DF: df, Payload: make([]byte, length-headers)}
+	return wiretest.Packet{
+		Src: ends[0], Dst: ends[1], TCPFlags: wire.TCPSyn, DF: df, Payload: make([]byte, length-headers),
+	}
 }
 
 // reportedMTU returns the MTU of an ICMP error; 0: the frame is none, or reports
@@ -68,10 +70,14 @@ func reportedMTU(t testing.TB, f wire.Frame) int {
 	t.Helper()
 	wiretest.Check(t, f)
 	d := wiretest.Decode(t, f)
-	if e, ok := d.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && e.TypeCode == layers.CreateICMPv4TypeCode(3, 4) {
+	if e, ok := d.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && e.TypeCode == layers.CreateICMPv4TypeCode(
+		3, 4,
+	) {
 		return int(e.Seq)
 	}
-	if e, ok := d.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && e.TypeCode == layers.CreateICMPv6TypeCode(2, 0) {
+	if e, ok := d.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && e.TypeCode == layers.CreateICMPv6TypeCode(
+		2, 0,
+	) {
 		b := e.LayerPayload()
 		return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
 	}
@@ -215,7 +221,9 @@ func (w *testbed) tunnelled(p wiretest.Packet) wire.Frame {
 // routerError returns an ICMP error from a router on the way to the servers. It quotes
 // a number of bytes behind the outer header of a frame that was sent there.
 func routerError(about wire.Frame, kind, code uint8, rest uint32, quoted int) wiretest.Packet {
-	e := wiretest.Packet{Src: "10.2.0.254", Dst: "10.2.0.1", Proto: wire.ProtoICMP, ICMPType: kind, ICMPCode: code, ICMPRest: rest}
+	e := wiretest.Packet{
+		Src: "10.2.0.254", Dst: "10.2.0.1", Proto: wire.ProtoICMP, ICMPType: kind, ICMPCode: code, ICMPRest: rest,
+	}
 	header := wire.IPv4Len
 	if about.Bytes()[12] == 0x86 {
 		e.Src, e.Dst, e.Proto, header = "fd00:2::254", "fd00:2::1", wire.ProtoICMPv6, wire.IPv6Len
@@ -260,7 +268,9 @@ func TestPathMTULearned(t *testing.T) {
 				}
 				var p, quote wire.Packet
 				wire.Parse(&f, &p)
-				if !wire.ParseQuoted(&f, &p, &quote) || quote.Src != addr(host(ends[0])) || quote.Dst != addr(host(ends[1])) || quote.SrcPort != 5000 || quote.DstPort != 80 {
+				if !wire.ParseQuoted(&f, &p, &quote) ||
+					quote.Src != addr(host(ends[0])) || quote.Dst != addr(host(ends[1])) ||
+					quote.SrcPort != 5000 || quote.DstPort != 80 {
 					t.Errorf("%s: the client is quoted %+v", name, quote)
 				}
 				mtu, by, until, ok := w.table.Servers[1].Path.Learned(w.now)
@@ -291,7 +301,10 @@ func TestPathSeen(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	f := in(0, sized(ends4, 1500, true))
 	w.process(&f)
-	f = in(1, wiretest.Packet{Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(f, 48)})
+	f = in(1, wiretest.Packet{
+		Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,
+		Payload: wiretest.Quote(f, 48),
+	})
 	if v := w.process(&f); v != ICMPErrorToClient || reportedMTU(t, f) != 1400 {
 		t.Errorf("%s, told %d", v, reportedMTU(t, f))
 	}

@@ -54,13 +54,22 @@ func TestTemplateKey(t *testing.T) {
 		vport, sport   uint16 // of the template
 		connPort       uint16 // the server's port of the conn
 	}{
-		{"a service of one port", "255.255.255.255", 80, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
+		{
+			"a service of one port", "255.255.255.255", 80, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080,
+			8080,
+		},
 		{"a network of clients", "255.255.255.0", 80, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.0", 80, 8080, 8080},
 		{"a mask with gaps", "0.0.0.24", 80, syn("10.1.0.29:5000", "10.9.0.1:80"), "0.0.0.24", 80, 8080, 8080},
-		{"a service of every port leaves ports alone", "255.255.255.255", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 0, 0, 80},
+		{
+			"a service of every port leaves ports alone", "255.255.255.255", 0, syn("10.1.0.2:5000", "10.9.0.1:80"),
+			"10.1.0.2", 0, 0, 80,
+		},
 		{"whatever port is called", "255.255.255.255", 0, syn("10.1.0.2:5000", "10.9.0.1:443"), "10.1.0.2", 0, 0, 443},
 		{"a service of FTP", "255.255.255.255", 21, syn("10.1.0.2:5000", "10.9.0.1:21"), "10.1.0.2", 0, 0, 8080},
-		{"and the ports of its data", "255.255.255.255", 21, syn("10.1.0.2:5000", "10.9.0.1:20000"), "10.1.0.2", 0, 0, 20000},
+		{
+			"and the ports of its data", "255.255.255.255", 21, syn("10.1.0.2:5000", "10.9.0.1:20000"), "10.1.0.2", 0,
+			0, 20000,
+		},
 		{"datagrams", "255.255.255.255", 80, datagram("10.1.0.2:5000", "10.9.0.1:80"), "10.1.0.2", 80, 8080, 8080},
 	}
 	for _, r := range rows {
@@ -77,7 +86,8 @@ func TestTemplateKey(t *testing.T) {
 				t.Fatalf("%d templates, want 1", len(list))
 			}
 			s := list[0]
-			if s.Client != addr(r.client) || s.ClientPort != 0 || s.VIP != addr("10.9.0.1") || s.VPort != r.vport || s.SPort != r.sport {
+			if s.Client != addr(r.client) || s.ClientPort != 0 || s.VIP != addr("10.9.0.1") ||
+				s.VPort != r.vport || s.SPort != r.sport {
 				t.Errorf("template %s:%d %s:%d > :%d", s.Client, s.ClientPort, s.VIP, s.VPort, s.SPort)
 			}
 			w.conns.Walk(func(s *conntrack.Snapshot) bool { return !s.Template }, func(s *conntrack.Snapshot) bool {
@@ -125,7 +135,10 @@ func TestTemplateIsFollowed(t *testing.T) {
 	}{
 		{"nothing changed", func(*testbed, *Service, *Server) {}, true},
 		{"weight 0", func(_ *testbed, _ *Service, s *Server) { s.Weight = 0 }, true},
-		{"weight 0 under expire_quiescent_template", func(_ *testbed, svc *Service, s *Server) { s.Weight, svc.ExpireQuiescent = 0, true }, false},
+		{
+			"weight 0 under expire_quiescent_template",
+			func(_ *testbed, svc *Service, s *Server) { s.Weight, svc.ExpireQuiescent = 0, true }, false,
+		},
 		{"overloaded", func(w *testbed, _ *Service, s *Server) {
 			s.Threshold = &Threshold{Upper: 1, Counts: w.conns.Counts(s.ID), Overload: new(atomic.Bool)}
 			s.Threshold.Overload.Store(true)

@@ -23,7 +23,8 @@ func (w *testbed) exhaust(proto uint8) *Service {
 func (w *testbed) sorry(svc *Service, server string) {
 	id := uint32(len(w.table.Servers))
 	w.table.Servers = append(w.table.Servers, Server{
-		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true, Weight: 1,
+		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true,
+		Weight:  1,
 		NextHop: w.table.FIB.NextHop(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
 	})
 	svc.Sorry = id
@@ -41,7 +42,10 @@ func TestNoServer(t *testing.T) {
 		out      string
 	}{
 		{"TCP", wire.ProtoTCP, false, syn("10.1.0.2:5000", "10.9.0.1:80"), unreachable},
-		{"TCP with reset", wire.ProtoTCP, true, syn("10.1.0.2:5000", "10.9.0.1:80"), "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst"},
+		{
+			"TCP with reset", wire.ProtoTCP, true, syn("10.1.0.2:5000", "10.9.0.1:80"),
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst",
+		},
 		{"UDP", wire.ProtoUDP, true, datagram("10.1.0.2:5000", "10.9.0.1:80"), unreachable},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -56,26 +60,48 @@ func TestNoServer(t *testing.T) {
 // The sorry server takes new connections only while no other server does; those that
 // began there end there.
 func TestSorry(t *testing.T) {
-	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
+	const (
+		first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 "
+		last  = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
+	)
 	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	converse(t, w, []step{
 		{"no server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5000>8080"},
-		{"the sorry server's answer", 1, wiretest.Packet{Src: "10.2.0.13:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
+		{
+			"the sorry server's answer", 1,
+			wiretest.Packet{Src: "10.2.0.13:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck},
+			ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000",
+		},
 	})
 	svc.Picker = pickConstant(0)
 	converse(t, w, []step{
 		{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"},
-		{"what began stays", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, ForwardedMasq, last + "tcp 5000>8080"},
-		{"until the client resets", 0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst}, ForwardedMasq, last + "tcp 5000>8080 rst"},
-		{"then the same port begins at the server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5000>8080"},
+		{
+			"what began stays", 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck},
+			ForwardedMasq, last + "tcp 5000>8080",
+		},
+		{
+			"until the client resets", 0,
+			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPRst},
+			ForwardedMasq,
+			last + "tcp 5000>8080 rst",
+		},
+		{
+			"then the same port begins at the server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			first + "tcp 5000>8080",
+		},
 	})
 }
 
 // No template keeps a client at the sorry server, or brings it back there.
 func TestSorryMakesNoTemplate(t *testing.T) {
-	const first, last = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 ", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
+	const (
+		first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 "
+		last  = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
+	)
 	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
@@ -85,11 +111,19 @@ func TestSorryMakesNoTemplate(t *testing.T) {
 		t.Errorf("%d templates of the sorry server", n)
 	}
 	svc.Picker = pickConstant(0)
-	converse(t, w, []step{{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"}})
+	converse(
+		t, w,
+		[]step{{"a server is back", 0, syn("10.1.0.2:5001", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5001>8080"}},
+	)
 	svc.Picker = pickNone{}
-	converse(t, w, []step{{"its template lives, and it is only full", 0, syn("10.1.0.2:5002", "10.9.0.1:80"), ForwardedMasq, first + "tcp 5002>8080"}})
+	converse(t, w, []step{{
+		"its template lives, and it is only full", 0, syn("10.1.0.2:5002", "10.9.0.1:80"), ForwardedMasq,
+		first + "tcp 5002>8080",
+	}})
 	w.remove("10.2.0.11")
-	converse(t, w, []step{{"it was removed", 0, syn("10.1.0.2:5003", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5003>8080"}})
+	converse(
+		t, w, []step{{"it was removed", 0, syn("10.1.0.2:5003", "10.9.0.1:80"), ForwardedMasq, last + "tcp 5003>8080"}},
+	)
 }
 
 // everyBit is the mask of a template for one client.
@@ -107,7 +141,10 @@ func TestOnePacket(t *testing.T) {
 	w.now += 1000
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket = true
-	const first, second = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080", "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5000>8080"
+	const (
+		first  = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"
+		second = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 5000>8080"
+	)
 	const far = "192.0.2.7:5000" // behind the gateway
 	reply := datagram("10.2.0.11:8080", far)
 	ask := func(s string) step { return step{s, 0, datagram("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, first} }
@@ -115,7 +152,10 @@ func TestOnePacket(t *testing.T) {
 	again.out = second
 	converse(t, w, []step{
 		ask("a datagram"), again, ask("and another"),
-		{"a reply is routed on as it is", 1, reply, PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
+		{
+			"a reply is routed on as it is", 1, reply, PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000",
+		},
 	})
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d conns are kept", n)
@@ -126,12 +166,20 @@ func TestOnePacket(t *testing.T) {
 	}
 
 	end := Endpoint{addr("10.2.0.11"), 8080, wire.ProtoUDP}
-	w.table.ReplyServices = map[Endpoint]ReplyService{end: {VIP: addr("10.9.0.1"), VPort: 80, Counters: server.Counters}}
+	w.table.ReplyServices = map[Endpoint]ReplyService{
+		end: {VIP: addr("10.9.0.1"), VPort: 80, Counters: server.Counters},
+	}
 	converse(t, w, []step{
-		{"a reply of a known origin comes from the VIP", 1, reply, ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5000"},
+		{
+			"a reply of a known origin comes from the VIP", 1, reply, ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5000",
+		},
 		{"from another port it does not", 1, datagram("10.2.0.11:9999", far), NotOurs, ""},
 		{"nor to the host itself", 1, datagram("10.2.0.11:8080", "10.1.0.1:5000"), NotOurs, ""},
-		{"nor from another server", 1, datagram("10.2.0.12:8080", far), PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.12>192.0.2.7 ttl 63 udp 8080>5000"},
+		{
+			"nor from another server", 1, datagram("10.2.0.12:8080", far), PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.2.0.12>192.0.2.7 ttl 63 udp 8080>5000",
+		},
 	})
 	if got := server.Counters.Totals(); got.OutPkts != 1 {
 		t.Errorf("counted %d packets out, want 1", got.OutPkts)
@@ -141,8 +189,14 @@ func TestOnePacket(t *testing.T) {
 	w.table.ServerEndpoints[every] = true
 	w.table.ReplyServices[every] = ReplyService{VIP: addr("10.9.0.2"), Counters: server.Counters}
 	converse(t, w, []step{
-		{"of a port two services have, nobody knows whose it is", 1, reply, PassedAmbiguous, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000"},
-		{"a service of every port keeps the port", 1, datagram("10.2.0.11:9999", far), ReturnedMasq, "0 02:00:00:00:00:fe: 10.9.0.2>192.0.2.7 ttl 63 udp 9999>5000"},
+		{
+			"of a port two services have, nobody knows whose it is", 1, reply, PassedAmbiguous,
+			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000",
+		},
+		{
+			"a service of every port keeps the port", 1, datagram("10.2.0.11:9999", far), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.2>192.0.2.7 ttl 63 udp 9999>5000",
+		},
 	})
 }
 

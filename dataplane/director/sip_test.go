@@ -55,7 +55,10 @@ func TestCallsStayAtTheirServer(t *testing.T) {
 		{"the first from another port", sipMessage("10.1.0.2:5061", "10.9.0.1:80", "a@x"), 1},
 		{"the first from another client", sipMessage("10.1.0.9:5060", "10.9.0.1:80", "a@x"), 1},
 		{"a third from a client with a call", sipMessage("10.1.0.2:5062", "10.9.0.1:80", "c@x"), 1},
-		{"a flow that has a conn goes on there, whatever it says", sipMessage("10.1.0.3:5060", "10.9.0.1:80", "a@x"), 2},
+		{
+			"a flow that has a conn goes on there, whatever it says", sipMessage("10.1.0.3:5060", "10.9.0.1:80", "a@x"),
+			2,
+		},
 		{"IPv6 is another service", sipMessage("[fd00:1::2]:5060", "[fd00:9::1]:80", "b@x"), 1},
 		{"whose calls are its own", sipMessage("[fd00:1::2]:5061", "[fd00:9::1]:80", "a@x"), 2},
 	} {
@@ -114,10 +117,14 @@ func TestCallsOnePacket(t *testing.T) {
 		{"a call", 0, sipMessage("10.1.0.2:5060", "10.9.0.1:80", "a"), ForwardedMasq, first},
 		{"another by the same flow", 0, sipMessage("10.1.0.2:5060", "10.9.0.1:80", "b"), ForwardedMasq, second},
 		{"the first again", 0, sipMessage("10.1.0.2:5060", "10.9.0.1:80", "a"), ForwardedMasq, first},
-		{"an answer", 1, sipMessage("10.2.0.11:8080", "192.0.2.7:5060", "a"), ReturnedMasq,
-			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"a call of a server", 1, sipMessage("10.2.0.12:8080", "192.0.2.7:5060", "c"), ReturnedMasq,
-			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
+		{
+			"an answer", 1, sipMessage("10.2.0.11:8080", "192.0.2.7:5060", "a"), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060",
+		},
+		{
+			"a call of a server", 1, sipMessage("10.2.0.12:8080", "192.0.2.7:5060", "c"), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060",
+		},
 		{"stays there", 0, sipMessage("10.1.0.2:5060", "10.9.0.1:80", "c"), ForwardedMasq, second},
 	})
 	if n := w.conns.Stats().InUse; n != 3 {
@@ -158,21 +165,35 @@ func TestServerInitiatedInFragments(t *testing.T) {
 func TestServerInitiated(t *testing.T) {
 	w, svc := sipTestbed(t)
 	converse(t, w, []step{
-		{"a server calls", 1, sipMessage("10.2.0.12:8080", "192.0.2.7:5060", "a"), ReturnedMasq,
-			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"and is answered, by whatever message", 0, datagram("192.0.2.7:5060", "10.9.0.1:80"), ForwardedMasq,
-			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5060>8080"},
-		{"and goes on by the conn", 1, datagram("10.2.0.12:8080", "192.0.2.7:5060"), ReturnedMasq,
-			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060"},
-		{"the call is its own", 0, sipMessage("192.0.2.7:5061", "10.9.0.1:80", "a"), ForwardedMasq,
-			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5061>8080"},
-		{"what is of no call is routed on", 1, datagram("10.2.0.11:8080", "192.0.2.9:5060"), PassedUnchanged,
-			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.9 ttl 63 udp 8080>5060"},
+		{
+			"a server calls", 1, sipMessage("10.2.0.12:8080", "192.0.2.7:5060", "a"), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060",
+		},
+		{
+			"and is answered, by whatever message", 0, datagram("192.0.2.7:5060", "10.9.0.1:80"), ForwardedMasq,
+			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5060>8080",
+		},
+		{
+			"and goes on by the conn", 1, datagram("10.2.0.12:8080", "192.0.2.7:5060"), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.7 ttl 63 udp 80>5060",
+		},
+		{
+			"the call is its own", 0, sipMessage("192.0.2.7:5061", "10.9.0.1:80", "a"), ForwardedMasq,
+			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5061>8080",
+		},
+		{
+			"what is of no call is routed on", 1, datagram("10.2.0.11:8080", "192.0.2.9:5060"), PassedUnchanged,
+			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.9 ttl 63 udp 8080>5060",
+		},
 		{"from another port it is the host's", 1, sipMessage("10.2.0.11:9999", "192.0.2.9:5060", "b"), NotOurs, ""},
-		{"the other server joins the call", 1, sipMessage("10.2.0.11:8080", "192.0.2.9:5060", "a"), ReturnedMasq,
-			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.9 ttl 63 udp 80>5060"},
-		{"which stays where it was", 0, sipMessage("192.0.2.7:5062", "10.9.0.1:80", "a"), ForwardedMasq,
-			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080"},
+		{
+			"the other server joins the call", 1, sipMessage("10.2.0.11:8080", "192.0.2.9:5060", "a"), ReturnedMasq,
+			"0 02:00:00:00:00:fe: 10.9.0.1>192.0.2.9 ttl 63 udp 80>5060",
+		},
+		{
+			"which stays where it was", 0, sipMessage("192.0.2.7:5062", "10.9.0.1:80", "a"), ForwardedMasq,
+			"1 02:00:00:00:01:02: 192.0.2.7>10.2.0.12 ttl 63 udp 5062>8080",
+		},
 	})
 	w.conns.Walk(nil, func(s *conntrack.Snapshot) bool {
 		if s.Template != sip.IsCall(s.Client) || !s.Template && s.Control == 0 {

@@ -47,15 +47,25 @@ func addr(s string) wire.Addr { return wire.AddrFrom(netip.MustParseAddr(s)) }
 func testHostNet() *HostNet {
 	h := &HostNet{
 		Ports: []Port{
-			{Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1"), Addr6: netip.MustParseAddr("fd00:1::1")},
-			{Name: "eth1", Index: 3, MAC: portMAC[1], MTU: 1500, Addr4: netip.MustParseAddr("10.2.0.1"), Addr6: netip.MustParseAddr("fd00:2::1")},
+			{
+				Name: "eth0", Index: 2, MAC: portMAC[0], MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1"),
+				Addr6: netip.MustParseAddr("fd00:1::1"),
+			},
+			{
+				Name: "eth1", Index: 3, MAC: portMAC[1], MTU: 1500, Addr4: netip.MustParseAddr("10.2.0.1"),
+				Addr6: netip.MustParseAddr("fd00:2::1"),
+			},
 		},
 		Routes:     new(bart.Table[Route]),
 		Neighbours: map[NeighbourKey]wire.MAC{},
-		HostAddrs:  map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2},
+		HostAddrs: map[wire.Addr]int{
+			addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2,
+		},
 	}
 	for pfx, r := range map[string]Route{
-		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {Port: 0, Via: netip.MustParseAddr("10.1.0.254")},
+		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {
+			Port: 0, Via: netip.MustParseAddr("10.1.0.254"),
+		},
 		"fd00:1::/64": {Port: 0}, "fd00:2::/64": {Port: 1}, "10.66.0.0/16": {Port: wire.NoPort},
 	} {
 		h.Routes.Insert(netip.MustParsePrefix(pfx), r)
@@ -77,7 +87,9 @@ func testHostNet() *HostNet {
 // TCP and UDP port 80, with NAT to port 8080.
 func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: testbedSessions, Seed: 1})
+	conns, err := conntrack.NewTable(
+		conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: testbedSessions, Seed: 1},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,15 +97,20 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	frags := frag.New(1, 1)
 	w := &testbed{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
 	w.table = &Table{
-		VIPs:            map[wire.Addr]VIP{addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true}, addr("fd00:9::2"): {}, addr("fd00:9::3"): {}},
+		VIPs: map[wire.Addr]VIP{
+			addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true},
+			addr("fd00:9::2"): {}, addr("fd00:9::3"): {},
+		},
 		Services:        map[Endpoint]*Service{},
 		Servers:         make([]Server, 1),
 		ServerEndpoints: map[Endpoint]bool{},
 		Tunnels:         map[Endpoint]uint32{},
 		FIB:             NewFIB(testHostNet()),
 		ServerAddrs:     map[Endpoint]bool{},
-		Settings: Settings{ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
-			Hold: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17}},
+		Settings: Settings{
+			ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
+			Hold: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
+		},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
@@ -125,7 +142,9 @@ func (w *testbed) service(method conntrack.Method, proto uint8, vip string, serv
 		w.addServerEndpoint(vip, 80, proto)
 		w.table.Servers = append(w.table.Servers, server)
 		counts := w.conns.Counts(id)
-		list = append(list, sched.Server{ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive})
+		list = append(list, sched.Server{
+			ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive,
+		})
 		svc.Servers = append(svc.Servers, id)
 	}
 	picker, err := sched.New("rr", 0, list, sched.Options{})
@@ -206,7 +225,10 @@ func (w *testbed) format(f wire.Frame) string {
 		case *layers.ICMPv6:
 			fmt.Fprintf(&b, " icmp6 %s", h.TypeCode)
 		case *layers.ARP:
-			fmt.Fprintf(&b, " arp %d %s is-at %s", h.Operation, netip.AddrFrom4([4]byte(h.SourceProtAddress)), wire.MAC(h.SourceHwAddress))
+			fmt.Fprintf(
+				&b, " arp %d %s is-at %s", h.Operation, netip.AddrFrom4([4]byte(h.SourceProtAddress)),
+				wire.MAC(h.SourceHwAddress),
+			)
 		}
 	}
 	return b.String()

@@ -55,7 +55,10 @@ func TestTFTPIgnoresESP(t *testing.T) {
 	w.table.Services[Endpoint{addr("10.9.0.1"), 500, wire.ProtoUDP}] = &svc
 	for _, p := range []wiretest.Packet{
 		{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP},
-		{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: []byte("\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01")},
+		{
+			Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP,
+			Payload: []byte("\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01"),
+		},
 	} {
 		f := in(0, p)
 		if v := w.process(&f); v != ForwardedMasq {

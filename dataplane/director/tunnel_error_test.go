@@ -28,83 +28,133 @@ func TestTunnelErrors(t *testing.T) {
 		out      string
 		mtu      int // known afterwards
 	}{
-		{"eight bytes quoted: nobody can be told, but the path is learned", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 8) }, ICMPErrorNoted, "", 1400},
-		{"the inner header quoted without ports: likewise", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 20) }, ICMPErrorNoted, "", 1400},
-		{"the inner header and ports quoted: told", long4, false,
+		{
+			"eight bytes quoted: nobody can be told, but the path is learned", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 8) }, ICMPErrorNoted, "", 1400,
+		},
+		{
+			"the inner header quoted without ports: likewise", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 20) }, ICMPErrorNoted, "", 1400,
+		},
+		{
+			"the inner header and ports quoted: told", long4, false,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 28) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400},
-		{"a client that allows fragments is not told", loose, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorNoted, "", 1400},
-		{"an MTU of 0, of a router older than RFC 1191, is the least", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400,
+		},
+		{
+			"a client that allows fragments is not told", loose, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorNoted, "", 1400,
+		},
+		{
+			"an MTU of 0, of a router older than RFC 1191, is the least", long4, false,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", leastPath4},
-		{"so is an absurd one", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
+			leastPath4,
+		},
+		{
+			"so is an absurd one", long4, false,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 68, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", leastPath4},
-		{"and over IPv6", long6, true,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
+			leastPath4,
+		},
+		{
+			"and over IPv6", long6, true,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 100, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", leastPath6},
-		{"an MTU above the link's teaches nothing", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 9000, 100) }, ICMPErrorNoted, "", 1500},
-		{"IPv6 clients are told of an IPv4 tunnel", long6, false,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", leastPath6,
+		},
+		{
+			"an MTU above the link's teaches nothing", long4, false,
+			func(f wire.Frame) wiretest.Packet { return tooBig(f, 9000, 100) }, ICMPErrorNoted, "", 1500,
+		},
+		{
+			"IPv6 clients are told of an IPv4 tunnel", long6, false,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", 1400},
-		{"IPv4 clients are told of an IPv6 tunnel", long4, true,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", 1400,
+		},
+		{
+			"IPv4 clients are told of an IPv6 tunnel", long4, true,
 			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400},
-		{"an unreachable server", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400,
+		},
+		{
+			"an unreachable server", long4, false,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 1, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
-		{"a server without such a tunnel: type and code stay", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
+		},
+		{
+			"a server without such a tunnel: type and code stay", long4, false,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 2, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Protocol)", 1500},
-		{"time exceeded", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Protocol)", 1500,
+		},
+		{
+			"time exceeded", long4, false,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)", 1500},
-		{"a parameter problem of the outer header", long4, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)", 1500,
+		},
+		{
+			"a parameter problem of the outer header", long4, false,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 12, 0, 20<<24, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
-		{"IPv6 time exceeded", long6, true,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
+		},
+		{
+			"IPv6 time exceeded", long6, true,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 0, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)", 1500},
-		{"IPv6 parameter problem", long6, true,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)", 1500,
+		},
+		{
+			"IPv6 parameter problem", long6, true,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 4, 1, 6, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
-		{"IPv6 unreachable about an IPv4 client", long4, true,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500,
+		},
+		{
+			"IPv6 unreachable about an IPv4 client", long4, true,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 1, 1, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500},
-		{"IPv4 time exceeded about an IPv6 client", long6, false,
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
+		},
+		{
+			"IPv4 time exceeded about an IPv6 client", long6, false,
 			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
-			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500},
-		{"a forged one: we send from another address", long4, false,
+			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500,
+		},
+		{
+			"a forged one: we send from another address", long4, false,
 			func(f wire.Frame) wiretest.Packet {
 				e := tooBig(f, 600, 100)
 				e.Dst = "10.2.0.99"
 				return e
-			}, NotOurs, "", 1500},
-		{"a forged one: we have no such server", long4, false,
+			}, NotOurs, "", 1500,
+		},
+		{
+			"a forged one: we have no such server", long4, false,
 			func(f wire.Frame) wiretest.Packet {
 				e := tooBig(f, 600, 100)
 				e.Payload[19]++
 				return e
-			}, NotOurs, "", 1500},
-		{"a forged one: no client has such a flow; the path is believed within bounds", long4, false,
+			}, NotOurs, "", 1500,
+		},
+		{
+			"a forged one: no client has such a flow; the path is believed within bounds", long4, false,
 			func(f wire.Frame) wiretest.Packet {
 				e := tooBig(f, 600, 100)
 				e.Payload[20+15]++
 				return e
-			}, ICMPErrorNoted, "", 600},
-		{"one about the host's own ping of the server is the host's", long4, false,
+			}, ICMPErrorNoted, "", 600,
+		},
+		{
+			"one about the host's own ping of the server is the host's", long4, false,
 			func(wire.Frame) wiretest.Packet {
-				ping := wiretest.Packet{Src: "10.2.0.1", Dst: "10.2.0.11", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho}
+				ping := wiretest.Packet{
+					Src: "10.2.0.1", Dst: "10.2.0.11", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+				}
 				return tooBig(ping.Frame(), 600, 100)
-			}, NotOurs, "", 1500},
-		{"and about its own connection to the server", long4, false,
+			}, NotOurs, "", 1500,
+		},
+		{
+			"and about its own connection to the server", long4, false,
 			func(wire.Frame) wiretest.Packet {
 				return tooBig(wiretest.Packet{Src: "10.2.0.1:40000", Dst: "10.2.0.11:22"}.Frame(), 600, 100)
-			}, NotOurs, "", 1500},
+			}, NotOurs, "", 1500,
+		},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -139,7 +189,9 @@ func TestTunnelErrorAboutESP(t *testing.T) {
 	ike.Port = wire.PortIKE
 	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
 	w.tunnelled(wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP})
-	sent := w.tunnelled(wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)})
+	sent := w.tunnelled(
+		wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)},
+	)
 	f := in(1, tooBig(sent, 1400, 100))
 	if v := w.process(&f); v != ICMPErrorToClient || reportedMTU(t, f) != 1380 || f.Out != 0 {
 		t.Errorf("%s by port %d, told %d, want 1380", v, f.Out, reportedMTU(t, f))

@@ -73,129 +73,310 @@ func unusualFrames() []unusualFrame {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
 	}
 	sctp := func(src, dst string) wiretest.Packet {
-		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoSCTP, Payload: append([]byte{1, 0, 0, 20}, make([]byte, 16)...)}
+		return wiretest.Packet{
+			Src: src, Dst: dst, Proto: wire.ProtoSCTP, Payload: append([]byte{1, 0, 0, 20}, make([]byte, 16)...),
+		}
 	}
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
 	rows := []unusualFrame{
-		{"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
-		{"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080"},
-		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, modified(sctp(from, to), func(f *wire.Frame) {
+		{
+			"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), ForwardedMasq,
+			toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080",
+		},
+		{
+			"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq,
+			toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080",
+		},
+		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, modified(sctp(from, to), func(
+			f *wire.Frame,
+		) {
 			clear(f.Bytes()[42:46])
 			f.Offload = wire.Offload{Flags: wire.OffloadNeedsCsum, CsumStart: 34, CsumOffset: 8}
 		}), ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080"},
-		{"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80"},
+		{
+			"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), ForwardedTunnel,
+			toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80",
+		},
 
-		{"UDP without a checksum gets a whole one by NAT", conntrack.MethodMasq, 0, with(udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true }),
-			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
-		{"and stays without one otherwise", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true }),
-			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
-		{"over IPv6 none is illegal, and NAT must not make it look verified", conntrack.MethodMasq, 0,
-			with(udp(from6, to6), func(p *wiretest.Packet) { p.NoChecksum = true }), DroppedUDP6NoChecksum, ""},
+		{
+			"UDP without a checksum gets a whole one by NAT", conntrack.MethodMasq, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true },
+			),
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
+		},
+		{
+			"and stays without one otherwise", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true },
+			),
+			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 63 udp 5000>80",
+		},
+		{
+			"over IPv6 none is illegal, and NAT must not make it look verified", conntrack.MethodMasq, 0,
+			with(udp(from6, to6), func(p *wiretest.Packet) { p.NoChecksum = true }), DroppedUDP6NoChecksum, "",
+		},
 
-		{"IPv4 options stay, whatever they are", conntrack.MethodMasq, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 1, 1, 0} }),
-			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"},
-		{"in a tunnel they stay inside", conntrack.MethodTunnel, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0} }),
-			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 udp 5000>80"},
-		{"a loose source route is refused", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{131, 7, 4, 192, 0, 2, 1, 0} }),
-			DroppedSourceRoute, ""},
-		{"a strict one too, behind another option", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} }),
-			DroppedSourceRoute, ""},
-		{"an option longer than the header is refused", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{7, 5, 4, 0} }),
-			DroppedBadIPOption, ""},
-		{"an option without a length too", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} }),
-			DroppedBadIPOption, ""},
+		{
+			"IPv4 options stay, whatever they are", conntrack.MethodMasq, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 1, 1, 0} },
+			),
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
+		},
+		{
+			"in a tunnel they stay inside", conntrack.MethodTunnel, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0} },
+			),
+			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 udp 5000>80",
+		},
+		{
+			"a loose source route is refused", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{131, 7, 4, 192, 0, 2, 1, 0} },
+			),
+			DroppedSourceRoute, "",
+		},
+		{
+			"a strict one too, behind another option", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} },
+			),
+			DroppedSourceRoute, "",
+		},
+		{
+			"an option longer than the header is refused", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{7, 5, 4, 0} },
+			),
+			DroppedBadIPOption, "",
+		},
+		{
+			"an option without a length too", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} },
+			),
+			DroppedBadIPOption, "",
+		},
 
-		{"IPv6 extension headers are walked and stay", conntrack.MethodMasq, 0,
+		{
+			"IPv6 extension headers are walked and stay", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 0, 1, 4, 0, 0, 0, 0}
-			}), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 udp 5000>8080"},
-		{"but no more than eight of them", conntrack.MethodMasq, 0,
+			}), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 udp 5000>8080",
+		},
+		{
+			"but no more than eight of them", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension = wire.ProtoDestOptions
 				for range 8 {
 					p.Extensions = append(p.Extensions, wire.ProtoDestOptions, 0, 1, 4, 0, 0, 0, 0)
 				}
 				p.Extensions = append(p.Extensions, wire.ProtoUDP, 0, 1, 4, 0, 0, 0, 0)
-			}), DroppedManyExtensions, ""},
-		{"one that ends behind the packet is refused", conntrack.MethodMasq, 0,
+			}), DroppedManyExtensions, "",
+		},
+		{
+			"one that ends behind the packet is refused", conntrack.MethodMasq, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 9, 1, 4, 0, 0, 0, 0}
-			}), DroppedBadExtension, ""},
-		{"a routing header with hosts yet to visit is a source route", conntrack.MethodRoute, 0,
+			}), DroppedBadExtension, "",
+		},
+		{
+			"a routing header with hosts yet to visit is a source route", conntrack.MethodRoute, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
-				p.Extension, p.Extensions = wire.ProtoRouting, append([]byte{wire.ProtoUDP, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...)
-			}), DroppedSourceRoute, ""},
-		{"one that has led here is not", conntrack.MethodRoute, 0,
+				p.Extension, p.Extensions = wire.ProtoRouting, append(
+					[]byte{wire.ProtoUDP, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...,
+				)
+			}), DroppedSourceRoute, "",
+		},
+		{
+			"one that has led here is not", conntrack.MethodRoute, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
-				p.Extension, p.Extensions = wire.ProtoRouting, append([]byte{wire.ProtoUDP, 2, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)
-			}), ForwardedRoute, toServer + "fd00:1::2>fd00:9::1 ttl 63 udp 5000>80"},
+				p.Extension, p.Extensions = wire.ProtoRouting, append(
+					[]byte{wire.ProtoUDP, 2, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...,
+				)
+			}), ForwardedRoute, toServer + "fd00:1::2>fd00:9::1 ttl 63 udp 5000>80",
+		},
 
-		{"TTL 1 ends here", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
-			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
-		{"TTL 0 too", conntrack.MethodRoute, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; fixIPChecksum(f) }),
-			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)"},
-		{"and hop limit 1", conntrack.MethodTunnel, 0, with(udp(from6, to6), func(p *wiretest.Packet) { p.TTL = 1 }),
-			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)"},
-		{"TTL 2 goes on, as 1", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 2 }),
-			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80"},
+		{
+			"TTL 1 ends here", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
+		},
+		{
+			"TTL 0 too", conntrack.MethodRoute, 0, modified(
+				udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; fixIPChecksum(f) },
+			),
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
+		},
+		{
+			"and hop limit 1", conntrack.MethodTunnel, 0, with(udp(from6, to6), func(p *wiretest.Packet) { p.TTL = 1 }),
+			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)",
+		},
+		{
+			"TTL 2 goes on, as 1", conntrack.MethodRoute, 0, with(
+				udp(from, to), func(p *wiretest.Packet) { p.TTL = 2 },
+			),
+			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80",
+		},
 
-		{"an IPv4-mapped address is never on the wire", conntrack.MethodMasq, 0,
-			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }), DroppedMappedAddress, ""},
-		{"nor as a destination", conntrack.MethodMasq, 0,
-			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }), DroppedMappedAddress, ""},
+		{
+			"an IPv4-mapped address is never on the wire", conntrack.MethodMasq, 0,
+			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }),
+			DroppedMappedAddress, "",
+		},
+		{
+			"nor as a destination", conntrack.MethodMasq, 0,
+			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }),
+			DroppedMappedAddress, "",
+		},
 
-		{"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
-		{"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0, modified(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, ""},
-		{"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, ""},
-		{"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, ""},
-		{"a packet that ends in its TCP header", conntrack.MethodMasq, 0,
-			modified(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; fixIPChecksum(f) }), DroppedBadTransport, ""},
-		{"a TCP header longer than its packet", conntrack.MethodMasq, 0, modified(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, ""},
-		{"a datagram longer than its packet", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, ""},
-		{"version 5", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; fixIPChecksum(f) }), DroppedBadIPHeader, ""},
-		{"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0, modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, ""},
+		{
+			"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, "",
+		},
+		{
+			"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0,
+			modified(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, "",
+		},
+		{
+			"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, "",
+		},
+		{
+			"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, "",
+		},
+		{
+			"a packet that ends in its TCP header", conntrack.MethodMasq, 0,
+			modified(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; fixIPChecksum(f) }),
+			DroppedBadTransport, "",
+		},
+		{
+			"a TCP header longer than its packet", conntrack.MethodMasq, 0,
+			modified(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, "",
+		},
+		{
+			"a datagram longer than its packet", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, "",
+		},
+		{
+			"version 5", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; fixIPChecksum(f) }), DroppedBadIPHeader,
+			"",
+		},
+		{
+			"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0,
+			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, "",
+		},
 
-		{"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, withTail(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
-			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"nor in a tunnel", conntrack.MethodTunnel, 0, withTail(in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee),
-			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80"},
-		{"nor is it answered with", conntrack.MethodMasq, 0,
-			withTail(in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), bytes.Repeat([]byte{0xee}, 18)...),
-			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply"},
+		{
+			"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, withTail(
+				in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee,
+			),
+			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"nor in a tunnel", conntrack.MethodTunnel, 0, withTail(
+				in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee,
+			),
+			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		},
+		{
+			"nor is it answered with", conntrack.MethodMasq, 0,
+			withTail(
+				in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}),
+				bytes.Repeat([]byte{0xee}, 18)...,
+			),
+			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply",
+		},
 
-		{"a VIP in a broadcast frame is nobody's", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }), NotOursLinkGroup, ""},
-		{"nor in a multicast one", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 1, 2, 3} }), NotOursLinkGroup, ""},
-		{"multicast is the host's", conntrack.MethodMasq, 0,
-			with(udp(from, "224.0.0.251:5353"), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 0xfb} }), NotOursLinkGroup, ""},
+		{
+			"a VIP in a broadcast frame is nobody's", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }),
+			NotOursLinkGroup, "",
+		},
+		{
+			"nor in a multicast one", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 1, 2, 3} }),
+			NotOursLinkGroup, "",
+		},
+		{
+			"multicast is the host's", conntrack.MethodMasq, 0,
+			with(
+				udp(from, "224.0.0.251:5353"), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 0xfb} },
+			),
+			NotOursLinkGroup, "",
+		},
 		{"also in a frame to us alone", conntrack.MethodMasq, 0, in(0, udp(from, "224.0.0.251:5353")), NotOurs, ""},
 		{"broadcast too", conntrack.MethodMasq, 0, in(0, udp(from, "255.255.255.255:67")), NotOurs, ""},
-		{"a frame to another machine is that machine's", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = gwMAC }), NotOursOtherHost, ""},
-		{"our own frame, come back to us", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC, p.DstMAC = portMAC[0], gwMAC }), DroppedSourceMACOwn, ""},
-		{"a frame from us to us", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedSourceMACOwn, ""},
-		{"a ping from us to us", conntrack.MethodMasq, 0,
-			in(0, wiretest.Packet{SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}), DroppedSourceMACOwn, ""},
-		{"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpWith(func(b []byte) { b[16] = 0x86 }), DroppedBadARP, ""},
+		{
+			"a frame to another machine is that machine's", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = gwMAC }), NotOursOtherHost, "",
+		},
+		{
+			"our own frame, come back to us", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC, p.DstMAC = portMAC[0], gwMAC }),
+			DroppedSourceMACOwn, "",
+		},
+		{
+			"a frame from us to us", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedSourceMACOwn, "",
+		},
+		{
+			"a ping from us to us", conntrack.MethodMasq, 0,
+			in(0, wiretest.Packet{
+				SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8,
+			}), DroppedSourceMACOwn, "",
+		},
+		{
+			"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpWith(func(b []byte) { b[16] = 0x86 }),
+			DroppedBadARP, "",
+		},
 		{"ARP that ends too soon", conntrack.MethodMasq, 0, truncated(arpWith(func([]byte) {}), 20), DroppedBadARP, ""},
-		{"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"), DroppedSourceMACOwn, ""},
-		{"a solicitation from us", conntrack.MethodMasq, 0, wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedSourceMACOwn, ""},
-		{"a frame from a group of machines", conntrack.MethodMasq, 0,
-			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMACGroup, ""},
-		{"is not refused either", conntrack.MethodMasq, 0,
-			with(syn(from, "10.9.0.1:81"), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }), DroppedSourceMACGroup, ""},
+		{
+			"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"),
+			DroppedSourceMACOwn, "",
+		},
+		{
+			"a solicitation from us", conntrack.MethodMasq, 0,
+			wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedSourceMACOwn, "",
+		},
+		{
+			"a frame from a group of machines", conntrack.MethodMasq, 0,
+			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }),
+			DroppedSourceMACGroup, "",
+		},
+		{
+			"is not refused either", conntrack.MethodMasq, 0,
+			with(syn(from, "10.9.0.1:81"), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }),
+			DroppedSourceMACGroup, "",
+		},
 
-		{"a reply hidden from the host is not routed to loopback", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "127.0.0.1:5000")), DroppedBadDestination, ""},
-		{"nor to a group", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")), DroppedBadDestination, ""},
-		{"nor to everybody", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")), DroppedBadDestination, ""},
-		{"nor to a link-local address", conntrack.MethodMasq, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")), DroppedBadDestination, ""},
+		{
+			"a reply hidden from the host is not routed to loopback", conntrack.MethodMasq, 1,
+			in(1, udp("10.2.0.11:8080", "127.0.0.1:5000")), DroppedBadDestination, "",
+		},
+		{
+			"nor to a group", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")),
+			DroppedBadDestination, "",
+		},
+		{
+			"nor to everybody", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")),
+			DroppedBadDestination, "",
+		},
+		{
+			"nor to a link-local address", conntrack.MethodMasq, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")),
+			DroppedBadDestination, "",
+		},
 
-		{"ESP without a flow of IKE goes nowhere", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: make([]byte, 40)}), DroppedIPsecNoConn, ""},
-		{"also where the host holds the VIP but IKE is a service", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoAH, Payload: make([]byte, 40)}), DroppedIPsecNoConn, ""},
-		{"where IKE is none, it is the host's", conntrack.MethodMasq, 0, in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::2", Proto: wire.ProtoESP, Payload: make([]byte, 40)}), NotOurs, ""},
+		{
+			"ESP without a flow of IKE goes nowhere", conntrack.MethodMasq, 0,
+			in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: make([]byte, 40)}),
+			DroppedIPsecNoConn, "",
+		},
+		{
+			"also where the host holds the VIP but IKE is a service", conntrack.MethodMasq, 0,
+			in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoAH, Payload: make([]byte, 40)}),
+			DroppedIPsecNoConn, "",
+		},
+		{
+			"where IKE is none, it is the host's", conntrack.MethodMasq, 0,
+			in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::2", Proto: wire.ProtoESP, Payload: make([]byte, 40)}),
+			NotOurs, "",
+		},
 	}
 	for _, s := range []struct {
 		sentence, src string
@@ -226,7 +407,9 @@ func unusualFrames() []unusualFrame {
 			rows = append(rows, unusualFrame{"from " + s.sentence, conntrack.MethodMasq, 0, in(0, p), s.verdict, ""})
 		}
 		nobody := dst[:len(dst)-1] + "1"
-		rows = append(rows, unusualFrame{"to no service from " + s.sentence, conntrack.MethodRoute, 0, in(0, syn(s.src, nobody)), s.verdict, ""})
+		rows = append(rows, unusualFrame{
+			"to no service from " + s.sentence, conntrack.MethodRoute, 0, in(0, syn(s.src, nobody)), s.verdict, "",
+		})
 	}
 	return rows
 }
@@ -259,7 +442,9 @@ func TestOptionsStay(t *testing.T) {
 	options := []byte{148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0}
 	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
 		w := unusualTestbed(t, method)
-		f := in(0, wiretest.Packet{Src: from, Dst: to, Proto: wire.ProtoUDP, Options: options, Payload: []byte("hello")})
+		f := in(
+			0, wiretest.Packet{Src: from, Dst: to, Proto: wire.ProtoUDP, Options: options, Payload: []byte("hello")},
+		)
 		w.process(&f)
 		var inner *layers.IPv4
 		for _, l := range wiretest.Decode(t, f).Layers() {
@@ -292,71 +477,4 @@ func TestWayBackIsNoLoop(t *testing.T) {
 	if got := w.table.Servers[1].Counters.Totals(); got.InPkts != 2 {
 		t.Errorf("the server counted %d packets, want 2: not the dropped ones", got.InPkts)
 	}
-}
-
-// ESP and AH follow the conn of IKE in both directions and by every method, and so do
-// ICMP errors about them. They keep the conn alive.
-func TestIPsecFollowsIKE(t *testing.T) {
-	for _, r := range []struct {
-		method           conntrack.Method
-		verdict, return_ Verdict
-		in, back, reply  string
-	}{
-		{conntrack.MethodMasq, ForwardedMasq, ReturnedMasq, "10.1.0.2>10.2.0.12 ttl 63", "10.2.0.12", "10.9.0.1>10.1.0.2 ttl 63"},
-		{conntrack.MethodRoute, ForwardedRoute, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
-		{conntrack.MethodTunnel, ForwardedTunnel, ReturnedAsIs, "10.2.0.1>10.2.0.12 ttl 63 10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1", "10.9.0.1>10.1.0.2 ttl 63"},
-	} {
-		w := unusualTestbed(t, r.method)
-		svc := w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}]
-		svc.Picker = pickConstant(1)
-		server := w.table.Servers[svc.Servers[1]].Counters
-		for i := range w.table.Servers {
-			w.table.Servers[i].Port = 0 // IKE stays on its port
-		}
-		ike := wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP, Payload: make([]byte, 28)}
-		f := in(0, ike)
-		if v := w.process(&f); v != r.verdict {
-			t.Fatalf("method %d: IKE: %s", r.method, v)
-		}
-		for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH} {
-			ah := []byte{wire.ProtoNoNext, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-			out := wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: proto, Payload: append(ah, make([]byte, 40)...)}
-			back := wiretest.Packet{SrcMAC: serverMAC[1], Src: r.back, Dst: "10.1.0.2", Proto: proto, Payload: out.Payload}
-			stranger := out
-			stranger.Src = "10.1.0.3"
-			about := wiretest.Packet{SrcMAC: serverMAC[1], Src: "10.2.0.254", Dst: "10.1.0.2", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400,
-				Payload: wiretest.Quote(wiretest.Packet{Src: "10.1.0.2", Dst: r.back, Proto: proto, Payload: out.Payload}.Frame(), 28)}
-			w.now += 250 * conntrack.Second // of the 300 that UDP lives
-			before := server.Totals()
-			errorSource := "10.9.0.1"
-			if r.method != conntrack.MethodMasq {
-				errorSource = "10.2.0.254"
-			}
-			converse(t, w, []step{
-				{"to the server", 0, out, r.verdict, "1 02:00:00:00:01:02: " + r.in},
-				{"from it", 1, back, r.return_, "0 02:00:00:00:00:0c: " + r.reply},
-				{"of another client", 0, stranger, DroppedIPsecNoConn, ""},
-				{"an error about it", 1, about, ICMPErrorToClient, "0 02:00:00:00:00:0c: " + errorSource + ">10.1.0.2 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)"},
-			})
-			after := server.Totals()
-			if after.InPkts != before.InPkts+1 || after.OutPkts != before.OutPkts+2 || after.Conns != 1 {
-				t.Errorf("method %d: the server counted %+v, before %+v", r.method, after, before)
-			}
-		}
-		if n := w.conns.Stats().Inserted; n != 1 {
-			t.Errorf("method %d: %d conns, want that of IKE alone", r.method, n)
-		}
-	}
-}
-
-// ESP without a conn, from a server that the guard hides, is routed on as the host
-// would have done.
-func TestIPsecOfServersOwn(t *testing.T) {
-	w := unusualTestbed(t, conntrack.MethodMasq)
-	w.table.ServerEndpoints[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
-	converse(t, w, []step{
-		{"a server's own tunnel", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoESP, Payload: make([]byte, 40)}, PassedUnchanged,
-			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63"},
-		{"of a kind that is not hidden", 1, wiretest.Packet{Src: "10.2.0.11", Dst: "192.0.2.7", Proto: wire.ProtoAH, Payload: make([]byte, 40)}, NotOurs, ""},
-	})
 }

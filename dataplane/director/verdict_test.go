@@ -73,14 +73,20 @@ var verdictGroups = []struct {
 	{ForwardedMasq, "Forwarded", "Nothing: this is the director's work."},
 	{AnsweredARP, "Answered", "Nothing, unless it rises fast: then see who asks (`tcpdump`)."},
 	{DroppedNoNeighbour, "Dropped: no way on", "Find the cause that the row names."},
-	{DroppedSourceVIP, "Dropped: a source that can be no client",
-		"Addresses are forged, or a router is misconfigured: find the sender with `tcpdump -e`."},
+	{
+		DroppedSourceVIP, "Dropped: a source that can be no client",
+		"Addresses are forged, or a router is misconfigured: find the sender with `tcpdump -e`.",
+	},
 	{DroppedBadDestination, "Dropped: not to be forwarded or answered", "Nothing, unless it rises fast."},
-	{DroppedRunt, "Dropped: malformed, whoever it is for",
-		"A sender, an offload or a cable is broken: find the sender with `tcpdump -e`."},
+	{
+		DroppedRunt, "Dropped: malformed, whoever it is for",
+		"A sender, an offload or a cable is broken: find the sender with `tcpdump -e`.",
+	},
 	{DroppedFragment, "Dropped fragments", "Avoid fragments: set `mss_clamp` for TCP, and shorter datagrams for UDP."},
-	{DroppedHelperBusy, "Dropped by a helper",
-		"Nothing, unless it rises fast: TCP sends most of these segments again."},
+	{
+		DroppedHelperBusy, "Dropped by a helper",
+		"Nothing, unless it rises fast: TCP sends most of these segments again.",
+	},
 }
 
 // countersTables are the verdicts' part of docs/counters.md.
@@ -91,7 +97,9 @@ func countersTables() string {
 		if i+1 < len(verdictGroups) {
 			end = verdictGroups[i+1].first
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| counter | what it counts | when it rises |\n|---|---|---|\n", g.title, g.remedy)
+		fmt.Fprintf(
+			&b, "\n## %s\n\n%s\n\n| counter | what it counts | when it rises |\n|---|---|---|\n", g.title, g.remedy,
+		)
 		for v := g.first; v < end; v++ {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v, verdicts[v][1], verdicts[v][2])
 		}
@@ -99,10 +107,11 @@ func countersTables() string {
 	return b.String()
 }
 
-// docs/counters.md has the tables that verdict.go makes, between two marks. To
-// write them: go test ./dataplane/director -run TestCountersPage -update
+// docs/counters.md has the tables that verdict.go makes, between two marks. This
+// writes them: go test ./dataplane/director -run TestCountersPage -update .
 func TestCountersPage(t *testing.T) {
-	const page, begin, end = "../../docs/counters.md", "<!-- verdicts: see verdict.go -->\n", "\n<!-- end of verdicts -->"
+	const page = "../../docs/counters.md"
+	const begin, end = "<!-- verdicts: see verdict.go -->\n", "\n<!-- end of verdicts -->"
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,13 @@ func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w := newTestbed(t, method)
 	h := testHostNet()
 	for i, vlan := range []uint16{7, 8} {
-		h.Ports = append(h.Ports, Port{Name: "vlan", Index: 2, MAC: portMAC[0], MTU: 1500, Trunk: 0, VLAN: vlan, Addr4: netip.AddrFrom4([4]byte{10, byte(vlan), 0, 1})})
-		h.Routes.Insert(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(vlan), 0, 0}), 24), Route{Port: uint16(2 + i)})
+		h.Ports = append(h.Ports, Port{
+			Name: "vlan", Index: 2, MAC: portMAC[0], MTU: 1500, Trunk: 0, VLAN: vlan,
+			Addr4: netip.AddrFrom4([4]byte{10, byte(vlan), 0, 1}),
+		})
+		h.Routes.Insert(
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(vlan), 0, 0}), 24), Route{Port: uint16(2 + i)},
+		)
 	}
 	h.Neighbours[NeighbourKey{3, addr("10.8.0.11")}] = serverMAC[0]
 	w.table.FIB = NewFIB(h)
@@ -52,11 +57,27 @@ func TestVLANPorts(t *testing.T) {
 			continue
 		}
 		converse(t, w, []step{
-			{"the reply", 0, wiretest.Packet{VLANs: []uint16{8}, SrcMAC: serverMAC[0], Src: "10.8.0.11:8080", Dst: "192.0.2.9:5000", TCPFlags: wire.TCPSyn | wire.TCPAck},
-				ReturnedMasq, "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>192.0.2.9 ttl 63 tcp 80>5000"},
-			{"an error about the call", 0, wiretest.Packet{VLANs: []uint16{8}, SrcMAC: serverMAC[0], Src: "10.8.0.11", Dst: "192.0.2.9", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 1,
-				Payload: wiretest.Quote(wiretest.Packet{Src: "192.0.2.9:5000", Dst: "10.8.0.11:8080", TCPFlags: wire.TCPAck}.Frame(), 28)},
-				ICMPErrorToClient, "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>192.0.2.9 ttl 63 icmp DestinationUnreachable(Host)"},
+			{
+				"the reply", 0,
+				wiretest.Packet{
+					VLANs: []uint16{8}, SrcMAC: serverMAC[0], Src: "10.8.0.11:8080", Dst: "192.0.2.9:5000",
+					TCPFlags: wire.TCPSyn | wire.TCPAck,
+				},
+				ReturnedMasq, "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>192.0.2.9 ttl 63 tcp 80>5000",
+			},
+			{
+				"an error about the call", 0,
+				wiretest.Packet{
+					VLANs: []uint16{8}, SrcMAC: serverMAC[0], Src: "10.8.0.11", Dst: "192.0.2.9", Proto: wire.ProtoICMP,
+					ICMPType: 3, ICMPCode: 1,
+					Payload: wiretest.Quote(
+						wiretest.Packet{Src: "192.0.2.9:5000", Dst: "10.8.0.11:8080", TCPFlags: wire.TCPAck}.Frame(),
+						28,
+					),
+				},
+				ICMPErrorToClient,
+				"0 02:00:00:00:00:0c: vlan 7 10.9.0.8>192.0.2.9 ttl 63 icmp DestinationUnreachable(Host)",
+			},
 		})
 	}
 }
@@ -67,10 +88,24 @@ func TestVLANOnOneSide(t *testing.T) {
 	call := syn("10.7.0.2:5000", "10.9.0.1:80")
 	call.VLANs = []uint16{7}
 	converse(t, w, []step{
-		{"from a VLAN to a server in none", 0, call, ForwardedMasq, "1 02:00:00:00:01:01: 10.7.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"and back", 1, wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.7.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.7.0.2 ttl 63 tcp 80>5000"},
-		{"from none to a server in one", 0, syn("10.1.0.2:5000", "10.9.0.8:80"), ForwardedMasq, "0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080"},
-		{"and back", 0, wiretest.Packet{VLANs: []uint16{8}, Src: "10.8.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck}, ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.8>10.1.0.2 ttl 63 tcp 80>5000"},
+		{
+			"from a VLAN to a server in none", 0, call, ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.7.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"and back", 1,
+			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.7.0.2:5000", TCPFlags: wire.TCPAck},
+			ReturnedMasq, "0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.7.0.2 ttl 63 tcp 80>5000",
+		},
+		{
+			"from none to a server in one", 0, syn("10.1.0.2:5000", "10.9.0.8:80"), ForwardedMasq,
+			"0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"and back", 0,
+			wiretest.Packet{VLANs: []uint16{8}, Src: "10.8.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck},
+			ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.8>10.1.0.2 ttl 63 tcp 80>5000",
+		},
 	})
 }
 
@@ -98,22 +133,65 @@ func TestTaggedFrames(t *testing.T) {
 	}{
 		{"a VLAN that is no port is the host's", false, tagged(syn(from, to), 9), NotOursVLAN, ""},
 		{"ARP there too", false, arp("10.9.0.1", 9), NotOursVLAN, ""},
-		{"with tags kept it is treated, and stays there", true, tagged(syn(from, to), 9), ForwardedMasq, "1 02:00:00:00:01:01: vlan 9 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"ARP is answered there", true, arp("10.9.0.1", 9), AnsweredARP, "0 02:00:00:00:00:0c: vlan 9 arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
+		{
+			"with tags kept it is treated, and stays there", true, tagged(syn(from, to), 9), ForwardedMasq,
+			"1 02:00:00:00:01:01: vlan 9 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"ARP is answered there", true, arp("10.9.0.1", 9), AnsweredARP,
+			"0 02:00:00:00:00:0c: vlan 9 arp 2 10.9.0.1 is-at 02:00:00:00:00:0d",
+		},
 		{"two tags are the host's", false, tagged(syn(from, to), 7, 9), NotOursVLAN, ""},
-		{"with tags kept both stay", true, tagged(syn(from, to), 7, 9), ForwardedMasq, "1 02:00:00:00:01:01: vlan 7 vlan 9 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"a priority tag is none", false, tagged(syn(from, to), 0xa000), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"nor with tags kept", true, tagged(syn(from, to), 0xa000), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"nor on ARP", false, arp("10.9.0.1", 0), AnsweredARP, "0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
-		{"who-has in our VLAN is answered there", false, arp("10.9.0.1", 7), AnsweredARP, "0 02:00:00:00:00:0c: vlan 7 arp 2 10.9.0.1 is-at 02:00:00:00:00:0d"},
-		{"also for our own address there", false, arp("10.8.0.1", 8), AnsweredARP, "0 02:00:00:00:00:0c: vlan 8 arp 2 10.8.0.1 is-at 02:00:00:00:00:0d"},
-		{"so is a solicitation", false, solicitation, AnsweredND, "0 02:00:00:00:00:0c: vlan 7 fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement"},
-		{"and a ping", false, tagged(ping, 8), AnsweredEcho, "0 02:00:00:00:00:0c: vlan 8 10.8.0.1>10.8.0.11 ttl 64 icmp EchoReply"},
-		{"a reset goes where it was called for", false, tagged(syn(from, "10.9.0.1:81"), 7), RefusedNoService, "0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst"},
-		{"half a checksum stays half", false, tagged(half, 7), ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
-		{"and half in the VLAN it leaves by", false, tagged(wiretest.Packet{Src: from, Dst: "10.9.0.8:80", TCPFlags: wire.TCPSyn, PartialChecksum: true}, 7), ForwardedMasq,
-			"0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080"},
-		{"what is not IP there is the host's", false, wiretest.Frame(append(bytes.Repeat([]byte{2}, 12), 0x81, 0, 0, 7, 0x88, 0xcc, 0)), NotOurs, ""},
+		{
+			"with tags kept both stay", true, tagged(syn(from, to), 7, 9), ForwardedMasq,
+			"1 02:00:00:00:01:01: vlan 7 vlan 9 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"a priority tag is none", false, tagged(syn(from, to), 0xa000), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"nor with tags kept", true, tagged(syn(from, to), 0xa000), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"nor on ARP", false, arp("10.9.0.1", 0), AnsweredARP,
+			"0 02:00:00:00:00:0c: arp 2 10.9.0.1 is-at 02:00:00:00:00:0d",
+		},
+		{
+			"who-has in our VLAN is answered there", false, arp("10.9.0.1", 7), AnsweredARP,
+			"0 02:00:00:00:00:0c: vlan 7 arp 2 10.9.0.1 is-at 02:00:00:00:00:0d",
+		},
+		{
+			"also for our own address there", false, arp("10.8.0.1", 8), AnsweredARP,
+			"0 02:00:00:00:00:0c: vlan 8 arp 2 10.8.0.1 is-at 02:00:00:00:00:0d",
+		},
+		{
+			"so is a solicitation", false, solicitation, AnsweredND,
+			"0 02:00:00:00:00:0c: vlan 7 fd00:9::1>fd00:1::2 ttl 255 icmp6 NeighborAdvertisement",
+		},
+		{
+			"and a ping", false, tagged(ping, 8), AnsweredEcho,
+			"0 02:00:00:00:00:0c: vlan 8 10.8.0.1>10.8.0.11 ttl 64 icmp EchoReply",
+		},
+		{
+			"a reset goes where it was called for", false, tagged(syn(from, "10.9.0.1:81"), 7), RefusedNoService,
+			"0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst",
+		},
+		{
+			"half a checksum stays half", false, tagged(half, 7), ForwardedMasq,
+			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"and half in the VLAN it leaves by", false,
+			tagged(wiretest.Packet{Src: from, Dst: "10.9.0.8:80", TCPFlags: wire.TCPSyn, PartialChecksum: true}, 7),
+			ForwardedMasq,
+			"0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080",
+		},
+		{
+			"what is not IP there is the host's", false,
+			wiretest.Frame(append(bytes.Repeat([]byte{2}, 12), 0x81, 0, 0, 7, 0x88, 0xcc, 0)), NotOurs, "",
+		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := vlanTestbed(t, conntrack.MethodMasq)
@@ -169,7 +247,9 @@ func TestTaggedFramesDoNotAllocate(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	var frames []wire.Frame
 	for _, tags := range [][]uint16{{7}, {8}, {9}, {0}, {7, 8}} {
-		for _, p := range []wiretest.Packet{syn(from, to), syn(from, "10.9.0.8:80"), {Src: "10.8.0.11:8080", Dst: from, TCPFlags: wire.TCPAck}} {
+		for _, p := range []wiretest.Packet{
+			syn(from, to), syn(from, "10.9.0.8:80"), {Src: "10.8.0.11:8080", Dst: from, TCPFlags: wire.TCPAck},
+		} {
 			p.VLANs = tags
 			frames = append(frames, in(0, p))
 		}
@@ -181,7 +261,10 @@ func TestTaggedFramesDoNotAllocate(t *testing.T) {
 // first.
 func TestVLANFragments(t *testing.T) {
 	piece := func(offset int, more bool) wire.Frame {
-		return in(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", Proto: wire.ProtoUDP, ID: 9, MF: more, Offset: offset, Payload: make([]byte, 64)})
+		return in(0, wiretest.Packet{
+			VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", Proto: wire.ProtoUDP, ID: 9, MF: more,
+			Offset: offset, Payload: make([]byte, 64),
+		})
 	}
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	first, later := piece(0, true), piece(72, false)
@@ -193,7 +276,10 @@ func TestVLANFragments(t *testing.T) {
 			out = append(out, w.format(held))
 		}
 	}
-	want := []string{"", "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63", "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63"}
+	want := []string{
+		"", "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63",
+		"0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 63",
+	}
 	if !slices.Equal(out, want) {
 		t.Errorf("out\n%q, want\n%q", out, want)
 	}
