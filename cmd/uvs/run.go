@@ -51,10 +51,7 @@ func runMain(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
-	if err := run(ctx, cfg); err != nil {
-		return failed(err)
-	}
-	return 0
+	return result(run(ctx, cfg))
 }
 
 func runFlags(args []string) (cfg runConfig, code int, ok bool) {
