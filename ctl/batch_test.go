@@ -35,7 +35,7 @@ type busyLink struct {
 	times batchTimes
 }
 
-// batchTimes are what a carousel saw.
+// batchTimes are the measurements of a busyLink.
 type batchTimes struct {
 	n, late int // late: longer than batchLimit
 	waited  int // batches in which the worker was made to wait

@@ -96,15 +96,7 @@ func (c *Client) Flush(f ConnFilter) (n int, err error) {
 	if len(q) == 0 {
 		q.Set("all", "")
 	}
-	resp, err := c.http.Post("http://uvs/v1/flush?"+q.Encode(), "", nil)
-	if err != nil {
-		return 0, fmt.Errorf("ask the director: %w", err)
-	}
-	defer resp.Body.Close()
-	if err := answerError(resp); err != nil {
-		return 0, err
-	}
-	return n, json.NewDecoder(resp.Body).Decode(&n)
+	return n, c.post("/v1/flush?"+q.Encode(), nil, &n)
 }
 
 // Apply makes one change. If it is refused, the error is a *config.Error.

@@ -26,21 +26,24 @@ func Change(s State, op Op) (State, error) {
 // Apply applies op to s, which must come from Clone. If op is refused, s does not change.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer,
-		SetServerDown, SetSorry, SetSettings:
-		if op.Service != nil {
-			s.changed[op.Service.ServiceKey] = true
-			break
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry:
+		if op.Service == nil {
+			return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
 		}
-		s.allChanged = true
-	case Flush, SetTimeouts, AddMarks, DeleteMarks:
+	case SetSettings, Zero:
+	default:
+		op.Service = nil
+	}
+	switch {
+	case op.Verb == Zero: // the counters are not part of the state
+	case op.Service != nil:
+		s.changed[op.Service.ServiceKey] = true
+	default:
 		s.allChanged = true
 	}
 	switch op.Verb {
-	case AddService:
-		return s.addService(op)
-	case EditService:
-		return s.editService(op)
+	case AddService, EditService:
+		return s.putService(op)
 	case DeleteService:
 		return s.deleteService(op)
 	case Flush:
@@ -57,11 +60,9 @@ func (s *State) Apply(op Op) error {
 		return s.setSettings(op)
 	case SetSorry:
 		return s.setSorry(op)
-	case AddMarks:
-		return s.addMarks(op)
-	case DeleteMarks:
-		return s.deleteMarks(op)
-	case Zero: // the counters are not part of the state
+	case AddMarks, DeleteMarks:
+		return s.changeMarks(op)
+	case Zero:
 		if op.Service == nil {
 			return nil
 		}
@@ -98,43 +99,35 @@ func (s *State) Find(key ServiceKey) (int, error) {
 	return -1, Errorf(syscall.ESRCH, "no service %s", key)
 }
 
-func (s *State) addService(op Op) error {
-	svc, err := checkedService(op)
+// putService adds or edits a service.
+func (s *State) putService(op Op) error {
+	svc, err := checkedService(*op.Service)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Find(svc.ServiceKey); err == nil {
+	i, missing := s.Find(svc.ServiceKey)
+	switch {
+	case op.Verb == EditService && missing != nil:
+		return missing
+	case op.Verb == EditService:
+		svc.Servers = s.Services[i].Servers
+	case missing == nil:
 		return Errorf(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
+	default:
+		svc.Servers = nil
 	}
-	svc.Servers = nil
 	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
-	s.Services = append(s.Services, svc)
-	return nil
-}
-
-func (s *State) editService(op Op) error {
-	svc, err := checkedService(op)
-	if err != nil {
-		return err
+	if op.Verb == EditService {
+		s.Services[i] = svc
+	} else {
+		s.Services = append(s.Services, svc)
 	}
-	i, err := s.Find(svc.ServiceKey)
-	if err != nil {
-		return err
-	}
-	svc.Servers = s.Services[i].Servers
-	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
-		return err
-	}
-	s.Services[i] = svc
 	return nil
 }
 
 func (s *State) deleteService(op Op) error {
-	if op.Service == nil {
-		return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
-	}
 	i, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
@@ -147,8 +140,8 @@ func (s *State) deleteService(op Op) error {
 }
 
 func (s *State) changeServer(op Op) error {
-	if op.Service == nil || op.Server == nil {
-		return Errorf(syscall.EINVAL, "%s names no service or no server", op.Verb)
+	if op.Server == nil {
+		return Errorf(syscall.EINVAL, "%s names no server", op.Verb)
 	}
 	i, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
@@ -191,9 +184,6 @@ func (s *State) changeServer(op Op) error {
 
 // setSorry gives a service a sorry server, or takes it away.
 func (s *State) setSorry(op Op) error {
-	if op.Service == nil {
-		return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
-	}
 	key := op.Service.ServiceKey
 	i, err := s.Find(key)
 	if err != nil {
@@ -313,11 +303,7 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 }
 
 // checkedService is the service of an operation, if there can be such a service.
-func checkedService(op Op) (Service, error) {
-	if op.Service == nil {
-		return Service{}, Errorf(syscall.EINVAL, "%s names no service", op.Verb)
-	}
-	svc := *op.Service
+func checkedService(svc Service) (Service, error) {
 	switch {
 	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
 		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address of its own", svc.ServiceKey)

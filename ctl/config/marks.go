@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -100,22 +101,19 @@ func (r MarkRule) Protos() []uint8 {
 	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
 }
 
-var allPorts = []PortRange{{First: 0, Last: 65535}}
-
 // AllDstPorts are the destination ports that the rule matches; never empty.
-func (r MarkRule) AllDstPorts() []PortRange {
-	if r.DstPorts == nil {
-		return allPorts
-	}
-	return r.DstPorts
-}
+func (r MarkRule) AllDstPorts() []PortRange { return orAllPorts(r.DstPorts) }
 
 // AllSrcPorts are the source ports that the rule matches; never empty.
-func (r MarkRule) AllSrcPorts() []PortRange {
-	if r.SrcPorts == nil {
+func (r MarkRule) AllSrcPorts() []PortRange { return orAllPorts(r.SrcPorts) }
+
+var allPorts = []PortRange{{First: 0, Last: 65535}}
+
+func orAllPorts(list []PortRange) []PortRange {
+	if list == nil {
 		return allPorts
 	}
-	return r.SrcPorts
+	return list
 }
 
 // checked is the rule in normal form, or the reason why no packet can match it.
@@ -182,28 +180,8 @@ func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 	return list, nil
 }
 
-// addMarks appends rules, all or none.
-func (s *State) addMarks(op Op) error {
-	if len(op.Marks) == 0 {
-		return Errorf(syscall.EINVAL, "%s carries no rules", op.Verb)
-	}
-	marks := slices.Clone(s.Marks)
-	for _, r := range op.Marks {
-		r, err := r.checked()
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(marks, r.equal) {
-			return Errorf(syscall.EEXIST, "mark rule %s exists already", r)
-		}
-		marks = append(marks, r)
-	}
-	s.Marks = marks
-	return nil
-}
-
-// deleteMarks removes rules, all or none.
-func (s *State) deleteMarks(op Op) error {
+// changeMarks appends or deletes rules, all or none.
+func (s *State) changeMarks(op Op) error {
 	if len(op.Marks) == 0 {
 		return Errorf(syscall.EINVAL, "%s carries no rules", op.Verb)
 	}
@@ -214,10 +192,16 @@ func (s *State) deleteMarks(op Op) error {
 			return err
 		}
 		i := slices.IndexFunc(marks, r.equal)
-		if i < 0 {
+		switch {
+		case op.Verb == AddMarks && i >= 0:
+			return Errorf(syscall.EEXIST, "mark rule %s exists already", r)
+		case op.Verb == AddMarks:
+			marks = append(marks, r)
+		case i < 0:
 			return Errorf(syscall.ENOENT, "no mark rule %s", r)
+		default:
+			marks = slices.Delete(marks, i, i+1)
 		}
-		marks = slices.Delete(marks, i, i+1)
 	}
 	s.Marks = marks
 	return nil
@@ -269,44 +253,17 @@ func ParseNet(s string) (netip.Prefix, error) {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	bits, err := strconv.Atoi(mask)
-	if err != nil {
-		bits, err = maskBits(mask, a)
+	if m, isAddr := netip.ParseAddr(mask); isAddr == nil && m.Zone() == "" && m.BitLen() == a.BitLen() {
+		var length int
+		if bits, length = net.IPMask(m.AsSlice()).Size(); length > 0 { // without gaps
+			err = nil
+		}
 	}
 	if p := netip.PrefixFrom(a, bits); err == nil && p.IsValid() {
 		return p, nil
 	}
 	return netip.Prefix{}, Errorf(syscall.EINVAL,
 		"netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
-}
-
-// maskBits is the length of a mask written as an address.
-func maskBits(mask string, of netip.Addr) (int, error) {
-	m, err := netip.ParseAddr(mask)
-	if err != nil {
-		return 0, err
-	}
-	if m.BitLen() != of.BitLen() {
-		return 0, fmt.Errorf("mask of another family")
-	}
-	bits := 0
-	for _, b := range m.AsSlice() {
-		for i := 7; i >= 0 && b>>i&1 == 1; i-- {
-			bits++
-		}
-	}
-	if p := netip.PrefixFrom(m, bits); p.Masked().Addr() != m || ones(m) != bits {
-		return 0, fmt.Errorf("mask with gaps")
-	}
-	return bits, nil
-}
-
-func ones(a netip.Addr) (n int) {
-	for _, b := range a.AsSlice() {
-		for ; b != 0; b &= b - 1 {
-			n++
-		}
-	}
-	return n
 }
 
 // Service is the service of the rule's mark.
