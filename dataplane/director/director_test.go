@@ -232,7 +232,7 @@ func converse(t *testing.T, w *testbed, steps []step) {
 
 // A conversation by NAT: replies come from the VIP and go back where the client's
 // frames came from, and ICMP errors arrive in both directions.
-func TestMasqueradedConversation(t *testing.T) {
+func TestNATConversation(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	reply := wiretest.Packet{
 		SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck,
@@ -355,7 +355,7 @@ func TestServerRemoved(t *testing.T) {
 
 // Replies go to the gateway that the host's route names, else where the client's packet
 // came from.
-func TestWayBack(t *testing.T) {
+func TestReturnHop(t *testing.T) {
 	router := wire.MAC{2, 0, 0, 0, 0, 0x77} // not the host's gateway
 	rows := []struct{ sentence, client, to string }{
 		{"a client behind the default gateway", "192.0.2.9", "02:00:00:00:00:fe"},

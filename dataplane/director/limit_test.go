@@ -97,7 +97,7 @@ func TestLimitConns(t *testing.T) {
 
 // A counted flow that ended may begin again at another server: unlike a template, a
 // counter does not keep the client at one.
-func TestCountedFlowBeginsAnew(t *testing.T) {
+func TestCountedFlowBeginsAgain(t *testing.T) {
 	w, _ := limitedTestbed(t, Limit{Conns: 2})
 	w.connect("10.1.0.2:5000")
 	w.send("10.1.0.2:5000", wire.TCPAck)

@@ -9,13 +9,13 @@ import (
 // maxProbes is a probe to each end of every conn that can time out in a batch.
 const maxProbes = 2 * conntrack.MaxTimedOut
 
-// Originate returns the frames to send after those of the last Process. They are
-// fragments that were held and whose first has come, and probes to the ends of
-// established TCP connections whose conns timed out.
+// Originate returns the frames to send after those of the last Process: fragments that
+// were held and whose first has come, and probes to the ends of established TCP
+// connections whose conns timed out.
 //
 // An end answers a probe with its own sequence numbers, and the director resets that
-// answer (RefusedForgotten). So both ends learn of the loss with valid numbers, which no conn had to
-// store. The frames are valid until the next Process.
+// answer (RefusedForgotten). So both ends learn of the loss with valid numbers, which
+// no conn had to store. The frames are valid until the next Process.
 func (d *Director) Originate() []wire.Frame {
 	t, n := d.table, 0
 	for _, c := range d.conns.TimedOut() {

@@ -64,9 +64,9 @@ type Server struct {
 }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y;
-// net/netfilter/ipvs/ip_vs_core.c, ip_vs_dest_totalconns; ip_vs_conn.c, ip_vs_bind_dest
-// and ip_vs_unbind_dest). The flag is set when its conns reach Upper. It is cleared
-// when they fall below Lower, or below three quarters of Upper if Lower is 0.
+// net/netfilter/ipvs/ip_vs_conn.c, ip_vs_bind_dest and ip_vs_unbind_dest). The flag is
+// set when its conns reach Upper. It is cleared when they fall below Lower, or below
+// three quarters of Upper if Lower is 0.
 type Threshold struct {
 	Upper, Lower int64
 	Counts       *conntrack.Counts

@@ -154,7 +154,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 }
 
 // drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection, as IPVS
-// does (net/netfilter/ipvs/ip_vs_core.c, ip_vs_todrop), and no packet of a known one.
+// does (include/net/ip_vs.h, ip_vs_todrop), and no packet of a known one.
 func TestDropPacket(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()

@@ -418,7 +418,7 @@ func mapped4(s string) []byte { a := addr(s); return a[:] }
 
 // The rules of docs/packets.md for single frames, each with its counter and what
 // leaves. Nothing that is dropped or left to the host begins a conn.
-func TestOddFrames(t *testing.T) {
+func TestUnusualFrames(t *testing.T) {
 	for _, r := range unusualFrames() {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := unusualTestbed(t, r.method)
@@ -460,7 +460,7 @@ func TestOptionsStay(t *testing.T) {
 
 // If the frames of a known flow suddenly seem to come from ourselves, or from a group,
 // replies are not sent there.
-func TestWayBackIsNoLoop(t *testing.T) {
+func TestReturnHopIsNoLoop(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	ack := wiretest.Packet{Src: from, Dst: to, TCPFlags: wire.TCPAck}
 	own, group := ack, ack
