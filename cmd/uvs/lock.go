@@ -12,11 +12,10 @@ import (
 // interfaceLocks are locked interfaces.
 type interfaceLocks []io.Closer
 
-func (c interfaceLocks) Close() error {
+func (c interfaceLocks) Close() {
 	for _, lock := range c {
 		lock.Close()
 	}
-	return nil
 }
 
 // lockInterfaces locks interfaces against a second director, which would send

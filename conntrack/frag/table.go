@@ -44,7 +44,7 @@ type Flow struct {
 // closely, it needs its flow for less than a millisecond. A flood has to be
 // faster than that to evict it.
 //
-// One compare-and-swap locks a set for reading or writing. Nobody waits for the
+// One compare-and-swap locks a set for reading or writing. No worker waits for the
 // lock: after lockTries the caller goes on as if the set were empty. This costs a
 // later fragment a batch's time in the queue, and a first fragment its datagram.
 type Table struct {

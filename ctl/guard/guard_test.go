@@ -35,12 +35,12 @@ const childEnv = "UVS_TEST_GUARD_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
-		holdGuard()
+		runGuard()
 	}
 	os.Exit(m.Run())
 }
 
-func holdGuard() {
+func runGuard() {
 	g, err := New(zerolog.Nop())
 	if err == nil {
 		err = g.Apply(Rules{Interfaces: []string{"lo"}})

@@ -1,4 +1,4 @@
-// Package keyhash hashes addresses under a secret key, so that nobody outside
+// Package keyhash hashes addresses under a secret key, so that no outsider
 // can choose addresses that share a bucket.
 package keyhash
 

@@ -108,13 +108,13 @@ func TestOpenBlockReady(t *testing.T) {
 		r := readerOf(m)
 		m.add(frame)
 		at := m.add(frame)
-		hidden := bytes.Clone(m.b[at+row.off : at+row.off+row.n])
+		word := bytes.Clone(m.b[at+row.off : at+row.off+row.n])
 		clear(m.b[at+row.off : at+row.off+row.n])
 		if got := takeCopies(r, 8); len(got) != 1 {
 			t.Errorf("%s missing in the second slot: lent %d frames, want 1", row.missing, len(got))
 		}
 		r.giveBack()
-		copy(m.b[at+row.off:], hidden)
+		copy(m.b[at+row.off:], word)
 		if got := takeCopies(r, 8); len(got) != 1 || !bytes.Equal(got[0], frame) {
 			t.Errorf("%s came: lent %x, want the second frame", row.missing, got)
 		}

@@ -124,21 +124,21 @@ func TestTunnelHeaders(t *testing.T) {
 // TestDecapRefuses: a packet that Encap cannot have made, or that is damaged, stays as it
 // is.
 func TestDecapRefuses(t *testing.T) {
-	const shim = wire.EthernetLen + wire.IPv4Len
+	const header = wire.EthernetLen + wire.IPv4Len
 	tests := []struct {
 		name  string
 		tun   int
 		spoil func(b []byte)
 	}{
 		{"GRE with a wrong checksum", 6, func(b []byte) { b[len(b)-1] ^= 1 }},
-		{"GRE with a key", 5, func(b []byte) { b[shim] = 0x20 }},
-		{"GRE of another protocol", 5, func(b []byte) { b[shim+3] = 0x06 }},
+		{"GRE with a key", 5, func(b []byte) { b[header] = 0x20 }},
+		{"GRE of another protocol", 5, func(b []byte) { b[header+3] = 0x06 }},
 		{"GUE with a wrong checksum", 3, func(b []byte) { b[len(b)-1] ^= 1 }},
-		{"GUE control message", 2, func(b []byte) { b[shim+8] = 0x20 }},
-		{"GUE with flags", 2, func(b []byte) { b[shim+11] = 1 }},
-		{"GUE of another protocol", 2, func(b []byte) { b[shim+9] = wire.ProtoTCP }},
-		{"IPIP whose inner packet is of the other family", 0, func(b []byte) { b[shim] = 6 << 4 }},
-		{"IPIP whose inner packet is longer than the outer", 0, func(b []byte) { b[shim+2] = 1 }},
+		{"GUE control message", 2, func(b []byte) { b[header+8] = 0x20 }},
+		{"GUE with flags", 2, func(b []byte) { b[header+11] = 1 }},
+		{"GUE of another protocol", 2, func(b []byte) { b[header+9] = wire.ProtoTCP }},
+		{"IPIP whose inner packet is of the other family", 0, func(b []byte) { b[header] = 6 << 4 }},
+		{"IPIP whose inner packet is longer than the outer", 0, func(b []byte) { b[header+2] = 1 }},
 		{"IPIP over IPv6 that says it is IPv6", 1, func(b []byte) { b[wire.EthernetLen+6] = wire.ProtoIPv6 }},
 		{"first fragment of an IPIP packet", 0, func(b []byte) {
 			wire.IPv4(b[wire.EthernetLen:]).SetFragment(wire.IPv4MF, 0)

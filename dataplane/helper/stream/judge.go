@@ -45,7 +45,7 @@ func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter)
 	}
 	switch {
 	case j.Do == More && !last:
-		return h.holdBack(unit)
+		return h.retain(unit)
 	case j.Do == Leave:
 		c.passthrough = true
 		return 0
@@ -58,9 +58,9 @@ func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter)
 	return h.pass(n)
 }
 
-// holdBack holds unit back, which is the held text and all of the text after it. It
+// retain keeps unit back, which is the held text and all of the text after it. It
 // returns how many bytes of the text that is.
-func (h *half) holdBack(unit []byte) int {
+func (h *half) retain(unit []byte) int {
 	copy(h.text[h.used:], unit)
 	n := len(unit) - int(h.held)
 	h.held = uint16(len(unit))
