@@ -22,8 +22,10 @@ func samples(t testing.TB) []wire.Frame {
 			frames = append(frames, in.Frame())
 		}
 		about := wiretest.Packet{Src: family.VIP, Dst: family.Client}
-		echo := wiretest.Packet{Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP,
-			ICMPType: wire.ICMPEcho}
+		echo := wiretest.Packet{
+			Src: fwdtest.Host(family.Client), Dst: fwdtest.Host(family.VIP), Proto: wire.ProtoICMP,
+			ICMPType: wire.ICMPEcho,
+		}
 		if i == 1 {
 			echo.Proto, echo.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
 		}

@@ -149,8 +149,10 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		frame := wiretest.Frame(b)
-		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
-			CsumOffset: csumOffset}
+		frame.Offload = wire.Offload{
+			Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
+			CsumOffset: csumOffset,
+		}
 		p := new(wire.Packet)
 		wire.Parse(&frame, p)
 		if p.Kind == wire.KindBad {

@@ -109,7 +109,8 @@ func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
 	before, old := bodySum(f, p), binary.BigEndian.Uint32(f.From(in.L4)[tcpSeq:])
 	binary.BigEndian.PutUint32(f.From(in.L4)[tcpSeq:], seq)
 	// A checksum sums words, whether they are ports or half a sequence number.
-	updateQuotedChecksum(wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq)), f, in)
+	delta := wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq))
+	updateQuotedChecksum(delta, f, in)
 	updateErrorChecksum(f, p, before)
 }
 

@@ -59,8 +59,10 @@ func jumbogram(size uint16) wiretest.Packet {
 	const length = 70_000
 	return wiretest.Packet{
 		GSOSize: size, Payload: make([]byte, length), Extension: wire.ProtoHopByHop,
-		Extensions: []byte{wire.ProtoTCP, 0, 0xc2, 4, 0, (length + 28) >> 16, (length + 28) >> 8 & 0xff,
-			(length + 28) & 0xff},
+		Extensions: []byte{
+			wire.ProtoTCP, 0, 0xc2, 4, 0, (length + 28) >> 16, (length + 28) >> 8 & 0xff,
+			(length + 28) & 0xff,
+		},
 	}
 }
 
@@ -81,21 +83,41 @@ func TestTooLong(t *testing.T) {
 		{"IPv6 of 1461 bytes in a tunnel of 40", wiretest.Packet{Payload: make([]byte, 1401)}, true, 1500, 40, true},
 		{"segments of 1500", wiretest.Packet{GSOSize: 1460, Payload: make([]byte, 30000)}, false, 1500, 0, false},
 		{"segments of 1501", wiretest.Packet{GSOSize: 1461, Payload: make([]byte, 30000)}, false, 1500, 0, true},
-		{"segments with options of 1500", wiretest.Packet{GSOSize: 1448, TCPOptions: make([]byte, 12),
-			Payload: make([]byte, 30000)}, false, 1500, 0, false},
-		{"segments with options of 1501", wiretest.Packet{GSOSize: 1449, TCPOptions: make([]byte, 12),
-			Payload: make([]byte, 30000)}, false, 1500, 0, true},
+		{"segments with options of 1500", wiretest.Packet{
+			GSOSize: 1448, TCPOptions: make([]byte, 12),
+			Payload: make([]byte, 30000),
+		}, false, 1500, 0, false},
+		{"segments with options of 1501", wiretest.Packet{
+			GSOSize: 1449, TCPOptions: make([]byte, 12),
+			Payload: make([]byte, 30000),
+		}, false, 1500, 0, true},
 		{"IPv6 segments of 1500", wiretest.Packet{GSOSize: 1440, Payload: make([]byte, 70000)}, true, 1500, 0, false},
-		{"segments of 1500 in a tunnel", wiretest.Packet{GSOSize: 1460, Payload: make([]byte, 30000)}, false, 1500, 20,
-			true},
-		{"datagrams of 1500", wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1472, Payload: make([]byte, 3000)}, false,
-			1500, 0, false},
-		{"datagrams of 1501", wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1473, Payload: make([]byte, 3000)}, false,
-			1500, 0, true},
+		{
+			"segments of 1500 in a tunnel",
+			wiretest.Packet{GSOSize: 1460, Payload: make([]byte, 30000)},
+			false, 1500, 20,
+			true,
+		},
+		{
+			"datagrams of 1500",
+			wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1472, Payload: make([]byte, 3000)},
+			false,
+			1500, 0, false,
+		},
+		{
+			"datagrams of 1501",
+			wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1473, Payload: make([]byte, 3000)},
+			false,
+			1500, 0, true,
+		},
 		{"IPv6 segments of 1500 in a jumbogram", jumbogram(1440), true, 1500, 0, false},
 		{"IPv6 segments of 1501 in a jumbogram", jumbogram(1441), true, 1500, 0, true},
-		{"a GSO frame of one segment", wiretest.Packet{GSOSize: 9000, Payload: make([]byte, 1460)}, false, 1500, 0,
-			false},
+		{
+			"a GSO frame of one segment",
+			wiretest.Packet{GSOSize: 9000, Payload: make([]byte, 1460)},
+			false, 1500, 0,
+			false,
+		},
 	}
 	for _, tt := range tests {
 		family := fwdtest.Families[0]
@@ -117,8 +139,10 @@ func TestDontFragment(t *testing.T) {
 		df     bool
 		want   bool
 	}{{0, false, false}, {0, true, true}, {1, false, true}} {
-		f := wiretest.Packet{Src: fwdtest.Families[tt.family].Client, Dst: fwdtest.Families[tt.family].VIP,
-			DF: tt.df}.Frame()
+		f := wiretest.Packet{
+			Src: fwdtest.Families[tt.family].Client, Dst: fwdtest.Families[tt.family].VIP,
+			DF: tt.df,
+		}.Frame()
 		if got := fwd.DontFragment(&f, fwdtest.Parse(t, &f)); got != tt.want {
 			t.Errorf("%s with DF %v: %v", fwdtest.Families[tt.family].Name, tt.df, got)
 		}

@@ -33,8 +33,10 @@ func TestClampMSS(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			for _, family := range fwdtest.Families {
 				for _, partial := range []bool{false, true} {
-					p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
-						PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4}}
+					p := wiretest.Packet{
+						Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
+						PartialChecksum: partial, TCPOptions: r.have, Payload: []byte{2, 4, 5, 0xb4},
+					}
 					f := p.Frame()
 					fwd.ClampMSS(&f, fwdtest.Parse(t, &f), 1360)
 					p.TCPOptions = r.want
@@ -75,8 +77,10 @@ func TestClampMSSTwin(t *testing.T) {
 			have, want = append(have, 1), append(want, 1)
 		}
 		family := fwdtest.Families[rng.IntN(len(fwdtest.Families))]
-		p := wiretest.Packet{Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
-			PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9))}
+		p := wiretest.Packet{
+			Src: family.Client, Dst: family.VIP, TCPFlags: wire.TCPSyn,
+			PartialChecksum: rng.IntN(2) == 0, TCPOptions: have, Payload: make([]byte, rng.IntN(9)),
+		}
 		f := p.Frame()
 		fwd.ClampMSS(&f, fwdtest.Parse(t, &f), most)
 		p.TCPOptions = want
@@ -90,8 +94,10 @@ func TestClampMSSTwin(t *testing.T) {
 
 // TestClampMSSDoesNotAllocate: clamping does not allocate.
 func TestClampMSSDoesNotAllocate(t *testing.T) {
-	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPSyn,
-		TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1}}.Frame()
+	f := wiretest.Packet{
+		Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPSyn,
+		TCPOptions: []byte{1, 2, 4, 5, 0xb4, 1, 1, 1},
+	}.Frame()
 	p := fwdtest.Parse(t, &f)
 	if n := testing.AllocsPerRun(100, func() {
 		binary.BigEndian.PutUint16(f.From(p.L4)[23:], 1460)

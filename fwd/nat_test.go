@@ -76,10 +76,14 @@ func TestMasqueradeAddressesOnly(t *testing.T) {
 		{"later fragment", wiretest.Packet{Proto: wire.ProtoUDP, ID: 5, Offset: 64, Payload: []byte("the rest")}},
 		{"ESP", wiretest.Packet{Proto: wire.ProtoESP, Payload: []byte("spi, sequence, secret")}},
 		{"ICMP echo", wiretest.Packet{Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho, Payload: []byte("ping")}},
-		{"ICMPv6 echo, whose checksum covers addresses",
-			wiretest.Packet{Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: []byte("ping")}},
-		{"IPv6 later fragment", wiretest.Packet{Proto: wire.ProtoUDP, Offset: 64, Extension: wire.ProtoFragment,
-			Extensions: ipv6Fragment(64), Payload: []byte("the rest")}},
+		{
+			"ICMPv6 echo, whose checksum covers addresses",
+			wiretest.Packet{Proto: wire.ProtoICMPv6, ICMPType: wire.ICMPv6Echo, Payload: []byte("ping")},
+		},
+		{"IPv6 later fragment", wiretest.Packet{
+			Proto: wire.ProtoUDP, Offset: 64, Extension: wire.ProtoFragment,
+			Extensions: ipv6Fragment(64), Payload: []byte("the rest"),
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,8 +169,10 @@ func TestMasqueradeRandom(t *testing.T) {
 // TestMasqueradeKeepsWrong: a wrong checksum stays wrong, so that the receiver sees it.
 func TestMasqueradeKeepsWrong(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: proto,
-			Payload: []byte("data")}.Frame()
+		f := wiretest.Packet{
+			Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: proto,
+			Payload: []byte("data"),
+		}.Frame()
 		p := fwdtest.Parse(t, &f)
 		f.Bytes()[f.Len()-1] ^= 1
 		server, port := fwdtest.Split(fwdtest.Families[0].Server)

@@ -143,8 +143,10 @@ func TestCaptures(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"),
-						method: method, v6: v6, onHost: onHost}
+					s := &topology{
+						network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"),
+						method:  method, v6: v6, onHost: onHost,
+					}
 					s.build(t.TempDir())
 					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.checkTraffic()
@@ -169,8 +171,10 @@ func (s *topology) checkTraffic() {
 		fromServer = 63
 	}
 	for _, ns := range ends {
-		c := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{s.vip(): fromServer, s.addr(1, 2): 63,
-			s.addr(1, 1): 63}}
+		c := &captureChecker{t: s.t, where: ns, ttl: map[string]uint8{
+			s.vip(): fromServer, s.addr(1, 2): 63,
+			s.addr(1, 1): 63,
+		}}
 		if ns == "client" {
 			c.ttl[s.addr(1, 2)] = 64
 		} else {

@@ -118,19 +118,27 @@ func TestConnStates(t *testing.T) {
 		{"connected", "nat", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
 		{"the client ends its half", "nat", func(c, _ *net.TCPConn) { c.CloseWrite() }, "CLOSE_WAIT", time.Minute},
 		{"the server ends its half", "nat", func(_, s *net.TCPConn) { s.CloseWrite() }, "FIN_WAIT", 2 * time.Minute},
-		{"both ended, the client first", "nat",
+		{
+			"both ended, the client first", "nat",
 			func(c, s *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, s); s.Close() }, "TIME_WAIT",
-			2 * time.Minute},
-		{"both ended, the server first", "nat",
+			2 * time.Minute,
+		},
+		{
+			"both ended, the server first", "nat",
 			func(c, s *net.TCPConn) { s.CloseWrite(); io.Copy(io.Discard, c); c.Close() }, "TIME_WAIT",
-			2 * time.Minute},
+			2 * time.Minute,
+		},
 		{"the client resets", "nat", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() }, "CLOSE", 10 * time.Second},
 		{"the server resets", "nat", func(_, s *net.TCPConn) { s.SetLinger(0); s.Close() }, "CLOSE", 10 * time.Second},
 		{"connected, replies past the director", "dr", func(_, _ *net.TCPConn) {}, "ESTABLISHED", 15 * time.Minute},
-		{"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() },
-			"FIN_WAIT", 2 * time.Minute},
-		{"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() },
-			"CLOSE", 10 * time.Second},
+		{
+			"the client ends its half, replies past the director", "dr", func(c, _ *net.TCPConn) { c.CloseWrite() },
+			"FIN_WAIT", 2 * time.Minute,
+		},
+		{
+			"the client resets, replies past the director", "dr", func(c, _ *net.TCPConn) { c.SetLinger(0); c.Close() },
+			"CLOSE", 10 * time.Second,
+		},
 	}
 	scenes := map[string]*clientServer{}
 	for _, method := range []string{"nat", "dr"} {

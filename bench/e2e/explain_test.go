@@ -13,8 +13,10 @@ func TestExplain(t *testing.T) {
 	explain := func(options string) string {
 		return e.run("director", uvsBinary+" explain "+options+" tcp 10.1.0.2:4711 "+e.vip()+":7 --in-interface eth0")
 	}
-	for _, word := range []string{"forwarded_masq", "by scheduler rr", "none; this packet begins one", "MTU 1500",
-		"timeout_tcp_established=900"} {
+	for _, word := range []string{
+		"forwarded_masq", "by scheduler rr", "none; this packet begins one", "MTU 1500",
+		"timeout_tcp_established=900",
+	} {
 		if text := explain(""); !strings.Contains(text, word) {
 			t.Errorf("%q is not in\n%s", word, text)
 		}
@@ -39,8 +41,10 @@ func TestExplain(t *testing.T) {
 	if !strings.Contains(text, e.addr(2, 11)+":7 by its conn") || !strings.Contains(text, "ESTABLISHED") {
 		t.Errorf("of a connection:\n%s", text)
 	}
-	for _, bad := range []string{"tcp 10.1.0.2 10.9.0.1:80", "icmp 10.1.0.2:1 10.9.0.1:80",
-		"tcp 10.1.0.2:1 [fd00::1]:80", "tcp 10.1.0.2:1"} {
+	for _, bad := range []string{
+		"tcp 10.1.0.2 10.9.0.1:80", "icmp 10.1.0.2:1 10.9.0.1:80",
+		"tcp 10.1.0.2:1 [fd00::1]:80", "tcp 10.1.0.2:1",
+	} {
 		if out, err := e.tryRun("director", uvsBinary+" explain "+strings.NewReplacer("[", `\[`, "]", `\]`).
 			Replace(bad)); err == nil || strings.Count(out, "\n") != 1 {
 			t.Errorf("explain %s: %v\n%s", bad, err, out)

@@ -133,8 +133,10 @@ func (e *clientServer) sendFlood(n int) {
 	from, to := mac("client"), mac("director")
 	frames := make([]wire.Frame, 64)
 	for i := range frames {
-		frames[i] = wiretest.Packet{SrcMAC: from, DstMAC: to, Src: "11.0.0.0:1024", Dst: e.vip() + ":9",
-			TCPFlags: wire.TCPSyn}.Frame()
+		frames[i] = wiretest.Packet{
+			SrcMAC: from, DstMAC: to, Src: "11.0.0.0:1024", Dst: e.vip() + ":9",
+			TCPFlags: wire.TCPSyn,
+		}.Frame()
 	}
 	for sent := 0; sent < n; {
 		for i := range frames {

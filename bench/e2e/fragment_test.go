@@ -37,8 +37,10 @@ func TestFragments(t *testing.T) {
 					continue // the director treats it as DR
 				}
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6,
-						onHost: onHost}
+					s := &topology{
+						network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6,
+						onHost: onHost,
+					}
 					s.build(t.TempDir())
 					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 					s.trackConnections("director")
@@ -63,8 +65,10 @@ func (n *network) trackConnections(ns string) {
 			Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 			Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain,
-			Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}})
+		conn.AddRule(&nftables.Rule{
+			Table: table, Chain: chain,
+			Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}},
+		})
 		return conn.Flush()
 	}))
 }

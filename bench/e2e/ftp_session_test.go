@@ -270,8 +270,10 @@ func TestFTPByMark(t *testing.T) {
 func TestTFTP(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat",
-				onHost: onHost}}
+			f := &ftpTopology{topology: &topology{
+				network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat",
+				onHost: onHost,
+			}}
 			f.connect("client", "s1", "s2")
 			for _, ns := range []string{"s1", "s2"} {
 				f.start(ns, "in.tftpd", "-L", "-c", "-p", "-u", "nobody", "-U", "022", "-s", "-a", ":69", f.site(ns))

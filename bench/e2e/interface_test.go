@@ -29,8 +29,10 @@ func TestInterfaceRecreated(t *testing.T) {
 func TestInterfacesOfInterfaces(t *testing.T) {
 	for _, r := range []struct{ kind, add, enslave string }{
 		{"bridge", "ip link add up0 type bridge mcast_snooping 0", "ip link set eth0 master up0"},
-		{"bond", "ip link add up0 type bond mode active-backup miimon 100",
-			"ip link set eth0 down && ip link set eth0 master up0"},
+		{
+			"bond", "ip link add up0 type bond mode active-backup miimon 100",
+			"ip link set eth0 down && ip link set eth0 master up0",
+		},
 		{"vlan", "", "ip link add link eth0 name up0 type vlan id 7"},
 		{"macvlan", "", "ip link add link eth0 name up0 type macvlan mode bridge"},
 	} {

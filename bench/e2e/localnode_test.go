@@ -59,8 +59,10 @@ func TestLocalnode(t *testing.T) {
 				if got["s1"] != 50 || got["director"] != 50 {
 					t.Errorf("100 requests were answered by %v; rr wants 50 each of s1 and director", got)
 				}
-				for _, end := range []string{s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80",
-					s.url(s.addr(1, 1)) + ":8080"} {
+				for _, end := range []string{
+					s.url(s.vip()) + ":8080", s.url(s.addr(1, 1)) + ":80",
+					s.url(s.addr(1, 1)) + ":8080",
+				} {
 					if name := strings.TrimSpace(s.run("client", "curl -s -f -g --max-time 10 http://"+end+
 						"/")); name != "director" {
 						t.Errorf("http://%s/ was answered by %q, want the director's own nginx", end, name)

@@ -22,25 +22,43 @@ type recipe struct {
 }
 
 var recipes = []recipe{
-	{"http and https", `
+	{
+		"http and https", `
 		#!/bin/sh
 		iptables -t mangle -A PREROUTING -i eth0 -p tcp -s 0.0.0.0/0 -d VIP/32 --dport 80 -j MARK --set-mark 1
 		iptables -t mangle -A PREROUTING -i eth0 -p tcp -s 0.0.0.0/0 -d VIP/32 --dport 443 -j MARK --set-mark 1`,
-		"-f 1 -s rr -p 600", []string{"tcp 80", "tcp 443"}, []string{"tcp 81"}},
-	{"RealNetworks", `
+		"-f 1 -s rr -p 600",
+		[]string{"tcp 80", "tcp 443"},
+		[]string{"tcp 81"},
+	},
+	{
+		"RealNetworks", `
 		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p tcp -m multiport --dports 554,7070,8080 -j MARK --set-mark 0x1
 		/sbin/iptables -t mangle -A INPUT -d VIP/32 -p udp --dport 6970:7170 -j MARK --set-mark 0x1`,
-		"-f 1 -s rr -p 600", []string{"tcp 554", "tcp 7070", "tcp 8080", "udp 6970", "udp 7170"},
-		[]string{"tcp 555", "udp 6969"}},
-	{"a J2EE server's port range", `--dst VIP --proto tcp --dport 80,1023:61000 --mark 1`,
-		"-f 1 -s rr -p 600", []string{"tcp 80", "tcp 1023", "tcp 7005", "tcp 61000"}, []string{"tcp 61001"}},
-	{"NFS", `--dst VIP --proto tcp --dport 111,2049,4001:4002 --mark 1
+		"-f 1 -s rr -p 600",
+		[]string{"tcp 554", "tcp 7070", "tcp 8080", "udp 6970", "udp 7170"},
+		[]string{"tcp 555", "udp 6969"},
+	},
+	{
+		"a J2EE server's port range", `--dst VIP --proto tcp --dport 80,1023:61000 --mark 1`,
+		"-f 1 -s rr -p 600",
+		[]string{"tcp 80", "tcp 1023", "tcp 7005", "tcp 61000"},
+		[]string{"tcp 61001"},
+	},
+	{
+		"NFS", `--dst VIP --proto tcp --dport 111,2049,4001:4002 --mark 1
 		--dst VIP --proto udp --dport 111,2049,4001:4002 --mark 1`,
-		"-f 1 -s rr -p 600", []string{"udp 111", "tcp 111", "tcp 2049", "udp 2049", "udp 4001", "tcp 4002"},
-		[]string{"udp 4003"}},
-	{"DNS", `--dst VIP --proto udp --dport 53 --mark 1
+		"-f 1 -s rr -p 600",
+		[]string{"udp 111", "tcp 111", "tcp 2049", "udp 2049", "udp 4001", "tcp 4002"},
+		[]string{"udp 4003"},
+	},
+	{
+		"DNS", `--dst VIP --proto udp --dport 53 --mark 1
 		--dst VIP --proto tcp --dport 53 --mark 1`,
-		"-f 1 -s rr -p 600", []string{"udp 53", "tcp 53"}, nil},
+		"-f 1 -s rr -p 600",
+		[]string{"udp 53", "tcp 53"},
+		nil,
+	},
 }
 
 // Each recipe by NAT and direct routing, and two of them by every method and
@@ -52,8 +70,12 @@ func TestRecipes(t *testing.T) {
 		v6      bool
 		recipes []recipe
 	}{
-		{"nat", false, recipes}, {"dr", false, recipes}, {"tunnel", false, recipes[:2]},
-		{"nat", true, recipes[:2]}, {"dr", true, recipes[:2]}, {"tunnel", true, recipes[:2]},
+		{"nat", false, recipes},
+		{"dr", false, recipes},
+		{"tunnel", false, recipes[:2]},
+		{"nat", true, recipes[:2]},
+		{"dr", true, recipes[:2]},
+		{"tunnel", true, recipes[:2]},
 	} {
 		for _, r := range how.recipes {
 			t.Run(fmt.Sprintf("%s/ipv6=%t/%s", how.method, how.v6, r.name), func(t *testing.T) {

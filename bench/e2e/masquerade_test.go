@@ -19,8 +19,10 @@ import (
 func TestOutboundMasquerade(t *testing.T) {
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
-			s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat",
-				onHost: onHost}
+			s := &topology{
+				network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat",
+				onHost: onHost,
+			}
 			s.build(t.TempDir())
 			s.add("outside")
 			s.link("outside", "eth0", "lan1", "outside")

@@ -180,8 +180,10 @@ func TestMethods(t *testing.T) {
 			for _, onHost := range []bool{false, true} {
 				name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost)
 				t.Run(name, func(t *testing.T) {
-					s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6,
-						onHost: onHost}
+					s := &topology{
+						network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6,
+						onHost: onHost,
+					}
 					s.build(files)
 					s.requests(1000)
 					s.download(sum)

@@ -34,8 +34,10 @@ func TestMutations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer space.Close()
-	link, err := ring.Open(ring.Config{Interfaces: []ring.Interface{{Name: "eth0", Netns: int(space.Fd())},
-		{Name: "eth1", Netns: int(space.Fd())}}})
+	link, err := ring.Open(ring.Config{Interfaces: []ring.Interface{
+		{Name: "eth0", Netns: int(space.Fd())},
+		{Name: "eth1", Netns: int(space.Fd())},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +77,10 @@ func (n *network) directorBetweenWires() *exec.Cmd {
 		n.run("director", fmt.Sprintf("ip link set %s address 02:00:00:00:%02x:0d && ip addr add 10.%d.0.1/24 "+
 			"dev %s && ip addr add fd00:%d::1/64 dev %s nodad", dev, i, i+1, dev, i+1, dev))
 	}
-	for _, host := range []string{"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1",
-		"fd00:2::11 dev eth1", "fd00:2::12 dev eth1"} {
+	for _, host := range []string{
+		"10.1.0.2 dev eth0", "fd00:1::2 dev eth0", "10.2.0.11 dev eth1", "10.2.0.12 dev eth1",
+		"fd00:2::11 dev eth1", "fd00:2::12 dev eth1",
+	} {
 		n.run("director", "ip neigh add "+host[:strings.Index(host, " ")]+" lladdr 02:00:00:00:00:01 nud permanent"+
 			host[strings.Index(host, " "):])
 	}

@@ -68,8 +68,18 @@ func (j *routedTopology) build(files string) {
 		ns   string
 		n, h int
 	}{
-		{"client", 3, 2}, {"ra", 3, 1}, {"ra", 4, 1}, {"rb", 4, 2}, {"rb", 1, 254}, {"director", 1, 1},
-		{"director", 5, 1}, {"rc", 5, 254}, {"rc", 6, 1}, {"rd", 6, 2}, {"rd", 7, 1}, {"rb", 7, 2},
+		{"client", 3, 2},
+		{"ra", 3, 1},
+		{"ra", 4, 1},
+		{"rb", 4, 2},
+		{"rb", 1, 254},
+		{"director", 1, 1},
+		{"director", 5, 1},
+		{"rc", 5, 254},
+		{"rc", 6, 1},
+		{"rd", 6, 2},
+		{"rd", 7, 1},
+		{"rb", 7, 2},
 	} {
 		j.assign(a.ns, fmt.Sprintf("n%d", a.n), a.n, a.h)
 	}
@@ -239,8 +249,10 @@ func TestBlackHole(t *testing.T) {
 	j.setMTU(1400, "rc:n6", "rd:n6")
 	set := func(k *routedTopology, clamp, mtu int) {
 		j.run("director", fmt.Sprintf("%s set --service tcp:%s:80 mss_clamp=%d", uvsBinary, k.url(k.vip()), clamp))
-		j.run("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{false: "/24",
-			true: "/64"}[k.v6], k.addr(5, 254), mtu))
+		j.run("director", fmt.Sprintf("ip route change %s%s via %s mtu %d", k.addr(2, 0), map[bool]string{
+			false: "/24",
+			true:  "/64",
+		}[k.v6], k.addr(5, 254), mtu))
 		eventually(t, fmt.Sprintf("the director knows a route of MTU %d", mtu), func() bool {
 			for line := range strings.Lines(j.run("director", uvsBinary+" paths")) {
 				if f := strings.Fields(line); f[0] == "tcp:"+k.url(k.vip())+":80" {

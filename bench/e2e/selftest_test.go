@@ -34,8 +34,10 @@ func TestAsKernelSelftest(t *testing.T) {
 			n.run("director", `ip addr add 10.0.0.1/24 dev veth10 && ip addr add 172.16.0.1/24 dev veth12 &&
 				ip addr add `+vip+`/32 dev lo`)
 			n.run("server", `ip addr add 172.16.0.2/24 dev veth21 && ip addr add 10.0.0.3/24 dev veth20`)
-			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{false: "1",
-				true: "0"}[method.name == "tunnel"])
+			n.run("director", "sysctl -qw net.ipv4.ip_forward="+map[bool]string{
+				false: "1",
+				true:  "0",
+			}[method.name == "tunnel"])
 			switch method.name {
 			case "nat":
 				n.run("server", "ip link del veth20 && ip route add default via 172.16.0.1")

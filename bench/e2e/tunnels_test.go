@@ -186,8 +186,10 @@ func outerHeader(p gopacket.Packet) string {
 		case *layers.GRE:
 			return text + "gre" + map[bool]string{false: " --tun-nocsum", true: " --tun-csum"}[l.ChecksumPresent]
 		case *layers.UDP:
-			return text + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{true: " --tun-nocsum",
-				false: " --tun-csum"}[l.Checksum == 0]
+			return text + fmt.Sprintf("gue --tun-port %d", l.DstPort) + map[bool]string{
+				true:  " --tun-nocsum",
+				false: " --tun-csum",
+			}[l.Checksum == 0]
 		}
 	}
 	return text + "ipip"

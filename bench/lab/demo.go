@@ -142,7 +142,8 @@ func (d *demo) run(ctx context.Context, p Plan) (err error) {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		d.runRequests, d.checkListing, d.measureStreams, d.printCounters} {
+		d.runRequests, d.checkListing, d.measureStreams, d.printCounters,
+	} {
 		if err := step(ctx); err != nil {
 			log, _ := os.ReadFile(d.LogPath(DirectorNode))
 			return fmt.Errorf("%w\ndirector's log ends:\n%s", err, lastLines(string(log), 10))

@@ -9,11 +9,15 @@ import (
 // Features by ethtool's names: what a device leaves to the other side of the
 // link, or does with many packets at once.
 var (
-	gsoFeatures = []string{"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation",
-		"tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"}
+	gsoFeatures = []string{
+		"tx-generic-segmentation", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation",
+		"tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation",
+	}
 	groFeatures      = []string{"rx-gro", "rx-udp-gro-forwarding"}
-	checksumFeatures = []string{"tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp",
-		"tx-scatter-gather"}
+	checksumFeatures = []string{
+		"tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "tx-checksum-sctp",
+		"tx-scatter-gather",
+	}
 )
 
 // setOffloads turns the offloads of a device, in the namespace of the calling

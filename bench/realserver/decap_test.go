@@ -24,11 +24,15 @@ func innerPacket(t testing.TB, version int, ecn uint8) []byte {
 		gopacket.NetworkLayer
 	}
 	if version == 4 {
-		ip = &layers.IPv4{Version: 4, TTL: 64, TOS: 0xb8&^3 | ecn, Protocol: layers.IPProtocolUDP,
-			SrcIP: net.IP{10, 1, 0, 101}, DstIP: net.IP{10, 1, 0, 100}}
+		ip = &layers.IPv4{
+			Version: 4, TTL: 64, TOS: 0xb8&^3 | ecn, Protocol: layers.IPProtocolUDP,
+			SrcIP: net.IP{10, 1, 0, 101}, DstIP: net.IP{10, 1, 0, 100},
+		}
 	} else {
-		ip = &layers.IPv6{Version: 6, HopLimit: 64, TrafficClass: 0xb8&^3 | ecn, NextHeader: layers.IPProtocolUDP,
-			SrcIP: net.ParseIP("fd00:1::101"), DstIP: net.ParseIP("fd00:1::100")}
+		ip = &layers.IPv6{
+			Version: 6, HopLimit: 64, TrafficClass: 0xb8&^3 | ecn, NextHeader: layers.IPProtocolUDP,
+			SrcIP: net.ParseIP("fd00:1::101"), DstIP: net.ParseIP("fd00:1::100"),
+		}
 	}
 	udp.SetNetworkLayerForChecksum(ip)
 	buf := gopacket.NewSerializeBuffer()

@@ -119,8 +119,10 @@ func TestUDPInfoAnswersWithNameInFront(t *testing.T) {
 
 func TestCloseEndsOpenConnections(t *testing.T) {
 	ports := freePorts(t, 2)
-	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
-		InfoPort: ports[1]})
+	s, err := Start(Config{
+		Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
+		InfoPort: ports[1],
+	})
 	if err != nil {
 		t.Skip(err) // another process took the ports
 	}
@@ -145,8 +147,10 @@ func TestStartFailsWhole(t *testing.T) {
 		t.Skip(err)
 	}
 	defer taken.Close()
-	s, err := Start(Config{Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
-		InfoPort: ports[1]})
+	s, err := Start(Config{
+		Name: "rs7", Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, HTTPPorts: ports[:1],
+		InfoPort: ports[1],
+	})
 	if s != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Start with a port in use: %v, %v; want no server and address in use", s, err)
 	}

@@ -66,11 +66,15 @@ func datagram(t *testing.T, src, dst netip.AddrPort, payload []byte) []byte {
 		gopacket.NetworkLayer
 	}
 	if dst.Addr().Is4() {
-		ip = &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
-			DstIP: dst.Addr().AsSlice()}
+		ip = &layers.IPv4{
+			Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
+			DstIP: dst.Addr().AsSlice(),
+		}
 	} else {
-		ip = &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
-			DstIP: dst.Addr().AsSlice()}
+		ip = &layers.IPv6{
+			Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolUDP, SrcIP: src.Addr().AsSlice(),
+			DstIP: dst.Addr().AsSlice(),
+		}
 	}
 	udp.SetNetworkLayerForChecksum(ip)
 	buf := gopacket.NewSerializeBuffer()
@@ -103,8 +107,10 @@ var tunnels = []tunnelSender{
 func rawGRE(outer, _ int) string { return fmt.Sprintf("ip%d:%d", outer, unix.IPPROTO_GRE) }
 
 func greHeader(inner []byte, checksum bool) []byte {
-	h := &layers.GRE{ChecksumPresent: checksum, Protocol: map[byte]layers.EthernetType{4: layers.EthernetTypeIPv4,
-		6: layers.EthernetTypeIPv6}[inner[0]>>4]}
+	h := &layers.GRE{ChecksumPresent: checksum, Protocol: map[byte]layers.EthernetType{
+		4: layers.EthernetTypeIPv4,
+		6: layers.EthernetTypeIPv6,
+	}[inner[0]>>4]}
 	buf := gopacket.NewSerializeBuffer()
 	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, h,
 		gopacket.Payload(inner)); err != nil {

@@ -12,7 +12,8 @@ import (
 // nonVerdictCounters returns the counters besides the verdicts: of the rings,
 // by interface, of the guard, of the connection table, and of fragments.
 func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table,
-	plane *dataplane.Plane) []api.Counter {
+	plane *dataplane.Plane,
+) []api.Counter {
 	var ports []ring.PortStats
 	for _, r := range rings {
 		for i, p := range r.Stats().Ports {

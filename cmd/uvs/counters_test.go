@@ -35,8 +35,10 @@ func TestCountersPageHasEveryCounter(t *testing.T) {
 	}
 	// The names of the guard's and the sessions' counters are in the source
 	// only.
-	for file, name := range map[string]string{"counters.go": `"(guard_[a-z_]+)"`,
-		"../../ctl/status.go": `"(ftp_[a-z_]+)"`} {
+	for file, name := range map[string]string{
+		"counters.go":         `"(guard_[a-z_]+)"`,
+		"../../ctl/status.go": `"(ftp_[a-z_]+)"`,
+	} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -98,8 +98,10 @@ func (d *drain) quiesce() error {
 	list, err := findServers(d.client, d.service, d.server)
 	for i := range list {
 		list[i].server.Weight = 0
-		if err := d.client.Apply(config.Op{Verb: config.EditServer, Service: &list[i].service,
-			Server: &list[i].server}); err != nil {
+		if err := d.client.Apply(config.Op{
+			Verb: config.EditServer, Service: &list[i].service,
+			Server: &list[i].server,
+		}); err != nil {
 			return err
 		}
 		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey,

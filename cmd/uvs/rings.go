@@ -27,8 +27,10 @@ func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pa
 	}
 	if localNode != nil {
 		r.config.Mark = guard.Mark
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: localNode.Name,
-			Netns: localNode.DirectorNetns})
+		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{
+			Name:  localNode.Name,
+			Netns: localNode.DirectorNetns,
+		})
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.workers)

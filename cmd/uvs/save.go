@@ -216,8 +216,10 @@ func (l *downLine) op(words []string) (op config.Op, err error) {
 	if err != nil {
 		return op, err
 	}
-	server := &config.Server{ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
-		Down: true}
+	server := &config.Server{
+		ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
+		Down:      true,
+	}
 	service := &config.Service{ServiceKey: *filter.Service}
 	return config.Op{Verb: config.SetServerDown, Service: service, Server: server}, nil
 }

@@ -42,8 +42,10 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []config.Verb{config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings,
-		config.SetSorry, config.SetServerDown}
+	want := []config.Verb{
+		config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings,
+		config.SetSorry, config.SetServerDown,
+	}
 	at := []int{3, 5, 6, 7, 8, 9, 10}
 	if len(ops) != len(want) {
 		t.Fatalf("%d operations, want %d", len(ops), len(want))

@@ -16,16 +16,22 @@ import (
 func TestPrintServices(t *testing.T) {
 	end := netip.MustParseAddrPort("192.0.2.1:80")
 	real := func(a string, weight int32, state string) api.ServerStatus {
-		return api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr(a),
-			Port: 8080}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state,
-			NextHop: "eth1 02:00:00:00:00:01"}
+		return api.ServerStatus{
+			Server: config.Server{ServerKey: config.ServerKey{
+				Addr: netip.MustParseAddr(a),
+				Port: 8080,
+			}, Weight: weight}, Active: 3, Inactive: 4, Persist: 5, State: state,
+			NextHop: "eth1 02:00:00:00:00:01",
+		}
 	}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")
 	var b strings.Builder
 	err := printServices(&b, []api.ServiceStatus{
-		{Service: config.Service{ServiceKey: key, Scheduler: "wlc"},
-			Reals: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last},
+		{
+			Service: config.Service{ServiceKey: key, Scheduler: "wlc"},
+			Reals:   []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
+		},
 		{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
 	})
 	if err != nil {
@@ -45,10 +51,14 @@ func TestPrintServices(t *testing.T) {
 
 // Every server has a line with the path to it.
 func TestPrintPaths(t *testing.T) {
-	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.3.0.11"),
-		Port: 80}, Method: config.MethodTunnel}}
-	server.Path = api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"),
-		Seconds: 587, TooBig: 12, Split: 3}
+	server := api.ServerStatus{Server: config.Server{ServerKey: config.ServerKey{
+		Addr: netip.MustParseAddr("10.3.0.11"),
+		Port: 80,
+	}, Method: config.MethodTunnel}}
+	server.Path = api.PathStatus{
+		Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.0.254"),
+		Seconds: 587, TooBig: 12, Split: 3,
+	}
 	unreachable := server
 	unreachable.Path = api.PathStatus{}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
@@ -74,9 +84,11 @@ func TestSorryOp(t *testing.T) {
 		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 Route"},
 		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 Masq"},
 		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel ipip:0:0"},
-		{"a server by GUE with a checksum",
+		{
+			"a server by GUE with a checksum",
 			"--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum",
-			"10.0.0.9:80 Tunnel gue:6080:1"},
+			"10.0.0.9:80 Tunnel gue:6080:1",
+		},
 		{"an unknown tunnel", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type l2tp", ""},
 		{"a tunnel port that is none", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 65536", ""},
 		{"none any more", "--service tcp:192.0.2.1:80 --clear", "none"},

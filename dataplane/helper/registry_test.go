@@ -55,8 +55,12 @@ func TestConfig(t *testing.T) {
 		want   ID
 		at     bool
 	}{
-		{c, wire.ProtoTCP, 21, FTP, true}, {c, wire.ProtoTCP, 2021, FTP, true}, {c, wire.ProtoUDP, 69, TFTP, true},
-		{c, wire.ProtoTCP, 69, FTP, false}, {c, wire.ProtoUDP, 21, TFTP, false}, {nil, wire.ProtoUDP, 69, TFTP, false},
+		{c, wire.ProtoTCP, 21, FTP, true},
+		{c, wire.ProtoTCP, 2021, FTP, true},
+		{c, wire.ProtoUDP, 69, TFTP, true},
+		{c, wire.ProtoTCP, 69, FTP, false},
+		{c, wire.ProtoUDP, 21, TFTP, false},
+		{nil, wire.ProtoUDP, 69, TFTP, false},
 	} {
 		if id, ok := row.config.At(row.proto, row.port); ok != row.at || ok && id != row.want {
 			t.Errorf("protocol %d, port %d: helper %d, %t", row.proto, row.port, id, ok)

@@ -41,12 +41,16 @@ var Transports = []struct {
 		In:   wiretest.Packet{Proto: wire.ProtoUDP, Payload: []byte("query"), NoChecksum: true},
 		Want: func(p *wiretest.Packet) { p.NoChecksum = false },
 	},
-	{Name: "UDP with a partial checksum", In: wiretest.Packet{Proto: wire.ProtoUDP, PartialChecksum: true,
-		Payload: []byte("q")}},
+	{Name: "UDP with a partial checksum", In: wiretest.Packet{
+		Proto: wire.ProtoUDP, PartialChecksum: true,
+		Payload: []byte("q"),
+	}},
 	{Name: "GSO UDP", In: wiretest.Packet{Proto: wire.ProtoUDP, GSOSize: 1200, Payload: make([]byte, 3000)}},
 	{Name: "SCTP", In: wiretest.Packet{Proto: wire.ProtoSCTP, Payload: Chunk}},
-	{Name: "first fragment of UDP", In: wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5,
-		Payload: make([]byte, 64)}},
+	{Name: "first fragment of UDP", In: wiretest.Packet{
+		Proto: wire.ProtoUDP, MF: true, ID: 5,
+		Payload: make([]byte, 64),
+	}},
 	{
 		Name: "first fragment of UDP without a checksum gets none, because the rest is elsewhere",
 		In:   wiretest.Packet{Proto: wire.ProtoUDP, MF: true, ID: 5, Payload: make([]byte, 64), NoChecksum: true},

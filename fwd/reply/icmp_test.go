@@ -80,10 +80,18 @@ func TestICMPError(t *testing.T) {
 // TestICMPErrorShortLink: an error is not longer than the MTU of its link, nor shorter
 // than the least MTU of any link.
 func TestICMPErrorShortLink(t *testing.T) {
-	for _, row := range []struct{ link, length int }{{1500, 576}, {576, 576}, {575, 575}, {512, 512}, {68, 68},
-		{0, 68}} {
-		in := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
-			Payload: make([]byte, 1000)}
+	for _, row := range []struct{ link, length int }{
+		{1500, 576},
+		{576, 576},
+		{575, 575},
+		{512, 512},
+		{68, 68},
+		{0, 68},
+	} {
+		in := wiretest.Packet{
+			Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+			Payload: make([]byte, 1000),
+		}
 		f := in.Frame()
 		if !reply.ICMPError(&f, fwdtest.Parse(t, &f), reply.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 500,
 			row.link) {
@@ -102,12 +110,16 @@ func TestICMPErrorShortLink(t *testing.T) {
 // 4.3.2.7, RFC 4443 section 2.4 (e)); an echo request may be.
 func TestICMPErrorNever(t *testing.T) {
 	icmp := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind,
-			Payload: make([]byte, 28)}
+		return wiretest.Packet{
+			Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: kind,
+			Payload: make([]byte, 28),
+		}
 	}
 	icmp6 := func(kind uint8) wiretest.Packet {
-		return wiretest.Packet{Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind,
-			Payload: make([]byte, 48)}
+		return wiretest.Packet{
+			Src: "2001:db8::7", Dst: "2001:db8:9::1", Proto: wire.ProtoICMPv6, ICMPType: kind,
+			Payload: make([]byte, 48),
+		}
 	}
 	udp := func(src, dst string) wiretest.Packet {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP}
@@ -224,8 +236,10 @@ func TestEcho(t *testing.T) {
 // completes.
 func TestEchoOfZeros(t *testing.T) {
 	for _, n := range []int{0, 1, 16} {
-		f := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
-			Payload: make([]byte, n)}.Frame()
+		f := wiretest.Packet{
+			Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+			Payload: make([]byte, n),
+		}.Frame()
 		if !reply.Echo(&f, fwdtest.Parse(t, &f)) {
 			t.Fatalf("%d bytes: refused", n)
 		}
@@ -235,8 +249,10 @@ func TestEchoOfZeros(t *testing.T) {
 
 // TestEchoNever: only whole requests from one host to one host.
 func TestEchoNever(t *testing.T) {
-	request := wiretest.Packet{Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
-		Payload: make([]byte, 16)}
+	request := wiretest.Packet{
+		Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
+		Payload: make([]byte, 16),
+	}
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)
@@ -266,8 +282,10 @@ func TestEchoNever(t *testing.T) {
 }
 
 func BenchmarkICMPError(b *testing.B) {
-	sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
-		Payload: make([]byte, 1400)}.Frame()
+	sample := wiretest.Packet{
+		Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+		Payload: make([]byte, 1400),
+	}.Frame()
 	p := fwdtest.Parse(b, &sample)
 	link := sample.Bytes()[:wire.EthernetLen]
 	kept := append([]byte(nil), link...)

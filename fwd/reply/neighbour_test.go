@@ -58,15 +58,23 @@ func TestNeighbourAdvert(t *testing.T) {
 		in   wiretest.Packet
 		want wiretest.Packet
 	}{
-		{"solicitation to the group", solicitation(requester6, vip6, sourceMAC),
-			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{
+			"solicitation to the group", solicitation(requester6, vip6, sourceMAC),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil),
+		},
 		{"solicitation to the address", unicast, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"solicitation without options", solicitation(requester6, vip6, nil),
-			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"solicitation with more options", solicitation(requester6, vip6, nonce),
-			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
-		{"solicitation behind an extension header", extended,
-			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil)},
+		{
+			"solicitation without options", solicitation(requester6, vip6, nil),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil),
+		},
+		{
+			"solicitation with more options", solicitation(requester6, vip6, nonce),
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil),
+		},
+		{
+			"solicitation behind an extension header", extended,
+			advertisement(requester6, wiretest.ClientMAC, solicitedOverride, nil),
+		},
 		{"tagged solicitation", tagged, advertisement(requester6, wiretest.ClientMAC, solicitedOverride, tagged.VLANs)},
 		{"probe", probe, advertisement("ff02::1", toAll, override, nil)},
 	}

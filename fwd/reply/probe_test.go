@@ -13,8 +13,10 @@ import (
 // TestProbe: a probe is a valid ACK in both families, whatever was in the buffer.
 func TestProbe(t *testing.T) {
 	for _, ends := range [][2]string{{"10.9.0.1", "10.1.0.2"}, {"fd00:9::1", "fd00:1::2"}} {
-		f := wire.Frame{Buf: make([]byte, reply.ProbeLen), MTU: 7, TunnelLen: 20,
-			Offload: wire.Offload{Flags: wire.OffloadNeedsCsum}}
+		f := wire.Frame{
+			Buf: make([]byte, reply.ProbeLen), MTU: 7, TunnelLen: 20,
+			Offload: wire.Offload{Flags: wire.OffloadNeedsCsum},
+		}
 		for i := range f.Buf {
 			f.Buf[i] = 0xee
 		}

@@ -31,8 +31,12 @@ func TestReset(t *testing.T) {
 	for _, s := range segments {
 		for i, family := range fwdtest.Families {
 			for _, e := range fwdtest.Envelopes {
-				for _, kind := range []wiretest.Packet{{}, {PartialChecksum: true}, {GSOSize: 100},
-					{TCPOptions: make([]byte, 8)}} {
+				for _, kind := range []wiretest.Packet{
+					{},
+					{PartialChecksum: true},
+					{GSOSize: 100},
+					{TCPOptions: make([]byte, 8)},
+				} {
 					in := kind
 					in.Src, in.Dst, in.TCPFlags, in.Seq, in.Ack = family.Client, family.VIP, s.flags, 1000, 5000
 					in.Payload = make([]byte, s.data)
@@ -60,8 +64,10 @@ func TestReset(t *testing.T) {
 
 // TestResetNever: no RST for a RST, a fragment, a wrong checksum or a group.
 func TestResetNever(t *testing.T) {
-	segment := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPAck,
-		Payload: []byte("abcdefgh")}
+	segment := wiretest.Packet{
+		Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, TCPFlags: wire.TCPAck,
+		Payload: []byte("abcdefgh"),
+	}
 	tests := []struct {
 		name   string
 		change func(*wiretest.Packet)

@@ -12,8 +12,10 @@ import (
 func BenchmarkEncap(b *testing.B) {
 	for _, tun := range fwdtest.Tunnels {
 		b.Run(tun.Name, func(b *testing.B) {
-			sample := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, DF: true,
-				Payload: make([]byte, 10)}.Frame()
+			sample := wiretest.Packet{
+				Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, DF: true,
+				Payload: make([]byte, 10),
+			}.Frame()
 			p := fwdtest.Parse(b, &sample)
 			for b.Loop() {
 				f := sample // the packet stays in place; Encap overwrites its link header
@@ -42,13 +44,16 @@ func FuzzTunnel(f *testing.F) {
 	}
 	splitter := wire.NewSplitter()
 	f.Fuzz(func(t *testing.T, b []byte, tun uint8, mtu uint16, flags, gsoType uint8, gsoSize, csumStart,
-		csumOffset uint16) {
+		csumOffset uint16,
+	) {
 		if len(b) > 0xffff {
 			return
 		}
 		frame := wiretest.Frame(b)
-		frame.Offload = wire.Offload{Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
-			CsumOffset: csumOffset}
+		frame.Offload = wire.Offload{
+			Flags: flags, GSOType: gsoType, GSOSize: gsoSize, CsumStart: csumStart,
+			CsumOffset: csumOffset,
+		}
 		frame.MTU = mtu
 		p := new(wire.Packet)
 		wire.Parse(&frame, p)

@@ -24,31 +24,51 @@ func TestAsIPVS(t *testing.T) {
 		ends6 = " fd000002000000000000000000000001 fd000002000000000000000000000011 "
 	)
 	inner := []wiretest.Packet{
-		{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: wire.ProtoUDP, TOS: 0xbb, ID: 77,
-			Payload: []byte("abcd")},
-		{Src: fwdtest.Families[1].Client, Dst: fwdtest.Families[1].VIP, Proto: wire.ProtoUDP, TOS: 0xbb,
-			Payload: []byte("abcd")},
+		{
+			Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP, Proto: wire.ProtoUDP, TOS: 0xbb, ID: 77,
+			Payload: []byte("abcd"),
+		},
+		{
+			Src: fwdtest.Families[1].Client, Dst: fwdtest.Families[1].VIP, Proto: wire.ProtoUDP, TOS: 0xbb,
+			Payload: []byte("abcd"),
+		},
 	}
 	for name, want := range map[string][2]string{
 		"IPIP": {"45ba0034 iiii 0000 3f04 ssss" + ends4, "45ba0048 iiii 0000 3f29 ssss" + ends4},
-		"GUE": {"45ba0040 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 002c 0000 00040000",
-			"45ba0054 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 0040 0000 00290000"},
-		"GUE with checksum": {"45ba0040 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 002c ssss 00040000",
-			"45ba0054 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 0040 ssss 00290000"},
-		"GRE": {"45ba0038 iiii 0000 3f2f ssss" + ends4 + "0000 0800",
-			"45ba004c iiii 0000 3f2f ssss" + ends4 + "0000 86dd"},
-		"GRE with checksum": {"45ba003c iiii 0000 3f2f ssss" + ends4 + "8000 0800 ssss 0000",
-			"45ba0050 iiii 0000 3f2f ssss" + ends4 + "8000 86dd ssss 0000"},
+		"GUE": {
+			"45ba0040 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 002c 0000 00040000",
+			"45ba0054 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 0040 0000 00290000",
+		},
+		"GUE with checksum": {
+			"45ba0040 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 002c ssss 00040000",
+			"45ba0054 iiii 0000 3f11 ssss" + ends4 + "pppp 17c0 0040 ssss 00290000",
+		},
+		"GRE": {
+			"45ba0038 iiii 0000 3f2f ssss" + ends4 + "0000 0800",
+			"45ba004c iiii 0000 3f2f ssss" + ends4 + "0000 86dd",
+		},
+		"GRE with checksum": {
+			"45ba003c iiii 0000 3f2f ssss" + ends4 + "8000 0800 ssss 0000",
+			"45ba0050 iiii 0000 3f2f ssss" + ends4 + "8000 86dd ssss 0000",
+		},
 
 		"IPIP over IPv6": {"6ba00000 0020 04 3f" + ends6, "6ba00000 0034 29 3f" + ends6},
-		"GUE over IPv6": {"6ba00000 002c 11 3f" + ends6 + "pppp 17c0 002c 0000 00040000",
-			"6ba00000 0040 11 3f" + ends6 + "pppp 17c0 0040 0000 00290000"},
-		"GUE with checksum over IPv6": {"6ba00000 002c 11 3f" + ends6 + "pppp 17c0 002c ssss 00040000",
-			"6ba00000 0040 11 3f" + ends6 + "pppp 17c0 0040 ssss 00290000"},
-		"GRE over IPv6": {"6ba00000 0024 2f 3f" + ends6 + "0000 0800",
-			"6ba00000 0038 2f 3f" + ends6 + "0000 86dd"},
-		"GRE with checksum over IPv6": {"6ba00000 0028 2f 3f" + ends6 + "8000 0800 ssss 0000",
-			"6ba00000 003c 2f 3f" + ends6 + "8000 86dd ssss 0000"},
+		"GUE over IPv6": {
+			"6ba00000 002c 11 3f" + ends6 + "pppp 17c0 002c 0000 00040000",
+			"6ba00000 0040 11 3f" + ends6 + "pppp 17c0 0040 0000 00290000",
+		},
+		"GUE with checksum over IPv6": {
+			"6ba00000 002c 11 3f" + ends6 + "pppp 17c0 002c ssss 00040000",
+			"6ba00000 0040 11 3f" + ends6 + "pppp 17c0 0040 ssss 00290000",
+		},
+		"GRE over IPv6": {
+			"6ba00000 0024 2f 3f" + ends6 + "0000 0800",
+			"6ba00000 0038 2f 3f" + ends6 + "0000 86dd",
+		},
+		"GRE with checksum over IPv6": {
+			"6ba00000 0028 2f 3f" + ends6 + "8000 0800 ssss 0000",
+			"6ba00000 003c 2f 3f" + ends6 + "8000 86dd ssss 0000",
+		},
 	} {
 		for i, in := range inner {
 			f := in.Frame()

@@ -44,8 +44,10 @@ func TestKernelDecapsulates(t *testing.T) {
 		})
 		t.Cleanup(func() { vips[i].Close() })
 	}
-	j := kernelJudge{t: t, wire: host.Tap("wire"), mac: wire.MAC(host.Link("eth0").Attrs().HardwareAddr),
-		splitter: wire.NewSplitter()}
+	j := kernelJudge{
+		t: t, wire: host.Tap("wire"), mac: wire.MAC(host.Link("eth0").Attrs().HardwareAddr),
+		splitter: wire.NewSplitter(),
+	}
 	for _, tun := range fwdtest.Tunnels {
 		t.Run(tun.Name, func(t *testing.T) {
 			kernelTunnel(t, host, &tun.Tunnel)
@@ -92,7 +94,8 @@ func kernelTunnel(t *testing.T, host *nettest.Namespace, tun *tunnel.Tunnel) {
 		&netlink.Sittun{LinkAttrs: name("sit"), Local: here, Remote: any4},
 	}
 	if over6 {
-		devices = []netlink.Link{&netlink.Ip6tnl{LinkAttrs: name("ip6tnl"), Local: here, Remote: any6}} // of both families
+		// of both families
+		devices = []netlink.Link{&netlink.Ip6tnl{LinkAttrs: name("ip6tnl"), Local: here, Remote: any6}}
 	}
 	if tun.Type == tunnel.GRE {
 		gre := &netlink.Gretun{LinkAttrs: name("gre"), Local: here, Remote: any4}

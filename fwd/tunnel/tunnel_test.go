@@ -147,8 +147,10 @@ func TestDecapRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
-				Payload: []byte("inner")}.Frame()
+			f := wiretest.Packet{
+				Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+				Payload: []byte("inner"),
+			}.Frame()
 			fwdtest.Tunnels[tt.tun].Encap(&f, fwdtest.Parse(t, &f))
 			tt.spoil(f.Bytes())
 			p := fwdtest.Parse(t, &f)
@@ -196,8 +198,10 @@ func TestTunnelECN(t *testing.T) {
 	const ef = 46 << 2
 	for _, tun := range fwdtest.Tunnels[:2] {
 		for _, family := range fwdtest.Families {
-			for inner, want := range map[uint8]uint8{0: 0, 1: 1, 2: 2, 3: 2, ef: ef, ef | 1: ef | 1, ef | 3: ef | 2,
-				0xff: 0xfe} {
+			for inner, want := range map[uint8]uint8{
+				0: 0, 1: 1, 2: 2, 3: 2, ef: ef, ef | 1: ef | 1, ef | 3: ef | 2,
+				0xff: 0xfe,
+			} {
 				f := wiretest.Packet{Src: family.Client, Dst: family.VIP, TOS: inner}.Frame()
 				tun.Encap(&f, fwdtest.Parse(t, &f))
 				if got := outerOf(t, f).tos; got != want {
@@ -297,8 +301,10 @@ func TestTunnelGSO(t *testing.T) {
 	for _, tun := range fwdtest.Tunnels {
 		for _, family := range fwdtest.Families {
 			for _, payload := range []int{4000, 65460, 70000} {
-				in := wiretest.Packet{Src: family.Client, Dst: family.VIP, GSOSize: 1000, VLANs: []uint16{7},
-					Payload: make([]byte, payload)}
+				in := wiretest.Packet{
+					Src: family.Client, Dst: family.VIP, GSOSize: 1000, VLANs: []uint16{7},
+					Payload: make([]byte, payload),
+				}
 				f, want := in.Frame(), in.Frame()
 				p := fwdtest.Parse(t, &f)
 				if !tun.Encap(&f, p) {
@@ -366,8 +372,10 @@ func TestTunnelGSOSplit(t *testing.T) {
 func TestTunnelRefuses(t *testing.T) {
 	noRoom := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
 	noRoom.Buf, noRoom.Off, noRoom.End = noRoom.Buf[wire.Headroom-19:], 19, noRoom.End-wire.Headroom+19
-	tooLong := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
-		Payload: make([]byte, 65535-40-19)}.Frame()
+	tooLong := wiretest.Packet{
+		Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP,
+		Payload: make([]byte, 65535-40-19),
+	}.Frame()
 	arp := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.0.0.2")
 	for name, f := range map[string]wire.Frame{"no room": noRoom, "too long": tooLong, "ARP": arp} {
 		p := fwdtest.Parse(t, &f)

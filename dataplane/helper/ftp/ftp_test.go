@@ -22,8 +22,10 @@ var (
 
 var (
 	terms4 = Terms{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
-	terms6 = Terms{Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2),
-		VIP: addr6(0x20, 1, 0xd, 0xb8, 9)}
+	terms6 = Terms{
+		Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2),
+		VIP: addr6(0x20, 1, 0xd, 0xb8, 9),
+	}
 )
 
 func addr4(b ...byte) wire.Addr { return wire.AddrFrom4(b) }
@@ -116,11 +118,18 @@ func fillIn(rng *rand.Rand, line string, t Terms) string {
 		}
 	}
 	for _, r := range []struct{ from, to string }{
-		{"A,", write(t.Client) + ","}, {"|A|", "|" + write(t.Client) + "|"}, {"!A!", "!" + write(t.Client) + "!"},
+		{"A,", write(t.Client) + ","},
+		{"|A|", "|" + write(t.Client) + "|"},
+		{"!A!", "!" + write(t.Client) + "!"},
 		{"a,", write(t.Client) + ","},
-		{"B,", write(t.Server) + ","}, {"|B|", "|" + write(t.Server) + "|"}, {"V,", write(t.VIP) + ","},
-		{"C,", write(third) + ","}, {"|C|", "|" + write(third) + "|"},
-		{",P", "," + p()}, {"|P|", "|" + p() + "|"}, {"!P!", "!" + p() + "!"},
+		{"B,", write(t.Server) + ","},
+		{"|B|", "|" + write(t.Server) + "|"},
+		{"V,", write(t.VIP) + ","},
+		{"C,", write(third) + ","},
+		{"|C|", "|" + write(third) + "|"},
+		{",P", "," + p()},
+		{"|P|", "|" + p() + "|"},
+		{"!P!", "!" + p() + "!"},
 	} {
 		line = strings.ReplaceAll(line, r.from, r.to)
 	}

@@ -29,8 +29,10 @@ var vectors = []struct {
 	{
 		name:  "passive",
 		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
-		lines: []string{"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
-			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n"},
+		lines: []string{
+			"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
+			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n",
+		},
 		want:   []string{3: "227 Entering Passive Mode (10,9,0,1,169,29)\r\n", 7: ""},
 		asked:  []string{"passive 172.23.2.30 43293"},
 		events: EventPassive,
@@ -49,17 +51,21 @@ var vectors = []struct {
 	}, {
 		name:  "two passive ones in a segment, from a server that names the same port twice",
 		terms: terms4,
-		lines: []string{"PASV\r\nNOOP\r\nPASV\r\n",
-			"227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
+		lines: []string{
+			"PASV\r\nNOOP\r\nPASV\r\n",
+			"227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n",
+		},
 		want:   []string{"", "227 =10,9,0,1,4,0\r\n200 ok\r\n227-\r\n227 (10,9,0,1,4,0)\r\n227 (10,0,0,2,4,0)\r\n"},
 		asked:  []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		events: EventPassive | EventUnasked,
 	}, {
 		name:  "a reply of several lines, among them one that looks like another",
 		terms: terms4,
-		lines: []string{"PASV\r\nSTAT x\r\n",
+		lines: []string{
+			"PASV\r\nSTAT x\r\n",
 			"227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n" +
-				"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
+				"227 (10,0,0,2,4,9)\r\n213 End\r\n",
+		},
 		want: []string{"", "227-Hear, 10,9,0,1,4,0\r\n200 is no reply\r\n227 Hear (10,9,0,1,4,0)\r\n213-Status\r\n" +
 			"227 (10,0,0,2,4,9)\r\n213 End\r\n"},
 		asked:  []string{"passive 10.0.0.2 1024"},
@@ -82,10 +88,14 @@ var vectors = []struct {
 	}, {
 		name:  "refused data connections",
 		terms: terms4,
-		lines: []string{"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n",
-			"227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n"},
-		want: []string{"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n",
-			"425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n"},
+		lines: []string{
+			"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n",
+			"227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n",
+		},
+		want: []string{
+			"PASV\r\nEPSV\r\nPORT 0,0,0,0,0,0\r\n",
+			"425 Can't open data connection.\r\n229-a\r\n229 Can't open data connection.\r\n200 ok\r\n",
+		},
 		asked:  []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
 		events: EventRefused,
 	}, {
@@ -99,8 +109,10 @@ var vectors = []struct {
 	}, {
 		name:  "TLS",
 		terms: terms4,
-		lines: []string{"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03",
-			"227 (10,0,0,2,4,0)\r\n"},
+		lines: []string{
+			"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03",
+			"227 (10,0,0,2,4,0)\r\n",
+		},
 		events: EventTLS,
 	}, {
 		name:   "TLS from the start",
@@ -117,14 +129,18 @@ var vectors = []struct {
 	}, {
 		name:  "lines that are too long",
 		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
-		lines: []string{strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) +
-			"198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
+		lines: []string{
+			strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) +
+				"198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
 			"227 " + strings.Repeat("x", 232) + " 10,0,0,2,4,0\r\n227 " + strings.Repeat("x", 300) +
-				" 10,0,0,2,4,0\r\n227 (10,0,0,2,4,0)" + strings.Repeat("x", 300) + "\r\n"},
-		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227",
-			300) + "\r\n",
+				" 10,0,0,2,4,0\r\n227 (10,0,0,2,4,0)" + strings.Repeat("x", 300) + "\r\n",
+		},
+		want: []string{
+			"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227",
+				300) + "\r\n",
 			"425 Can't open data connection.\r\n425 Can't open data connection.\r\n" +
-				"425 Can't open data connection.\r\n"},
+				"425 Can't open data connection.\r\n",
+		},
 		asked:  []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		events: EventUnreadable | EventPassive,
 	},
@@ -202,10 +218,14 @@ func TestRestart(t *testing.T) {
 
 // sampleFrames returns a segment from each end.
 func sampleFrames() (f [2]wire.Frame) {
-	f[0] = wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500,
-		Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n")}.Frame()
-	f[1] = wiretest.Packet{Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147,
-		Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n")}.Frame()
+	f[0] = wiretest.Packet{
+		Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPAck, Seq: 100, Ack: 500,
+		Payload: []byte("PASV\r\nEPRT |1|198.51.100.7|2560|\r\nPORT 1,2,3,4,5,6\r\n"),
+	}.Frame()
+	f[1] = wiretest.Packet{
+		Src: "10.0.0.2:21", Dst: "198.51.100.7:40000", TCPFlags: wire.TCPAck, Seq: 500, Ack: 147,
+		Payload: []byte("227 Entering Passive Mode (10,0,0,2,169,29).\r\n"),
+	}.Frame()
 	return f
 }
 
@@ -280,9 +300,11 @@ func BenchmarkManyLines(b *testing.B) {
 
 // FuzzAddress: an address is read as net/netip reads it.
 func FuzzAddress(f *testing.F) {
-	for _, s := range []string{"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4",
+	for _, s := range []string{
+		"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2::7:8", "::ffff:1.2.3.4",
 		"1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1::2::3", ":1", "1:", "12345::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8",
-		"fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", ""} {
+		"fe80::1%0", "1:2:3:4:5:6:7:1.2.3.4", "::G", "1.2.3.4", "1.2.3", "",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -23,8 +23,10 @@ func TestCallID(t *testing.T) {
 		{"the value on a continuation line", first + "Call-ID:\r\n 1\r\n", "1"},
 		{"lines that end with LF", "INVITE\nCall-ID: 1\n", "1"},
 		{"lines that end with CR", "INVITE\rCall-ID: 1\r", "1"},
-		{"every mark of a word", first + "Call-ID: -.!%*_+`'~()<>:\\\"/[]?{}@[::1]\r\n",
-			"-.!%*_+`'~()<>:\\\"/[]?{}@[::1]"},
+		{
+			"every mark of a word", first + "Call-ID: -.!%*_+`'~()<>:\\\"/[]?{}@[::1]\r\n",
+			"-.!%*_+`'~()<>:\\\"/[]?{}@[::1]",
+		},
 		{"as long as may be", first + "Call-ID: " + long + "\r\n", long},
 		{"longer", first + "Call-ID: " + long + "x\r\n", ""},
 		{"one without a value is passed over", first + "Call-ID: ;\r\ni: 1\r\n", "1"},
@@ -54,14 +56,17 @@ func TestCallID(t *testing.T) {
 var callIDs = func() *regexp.Regexp {
 	const end, word = `(?:\r\n|\n|\r)`, `[-0-9a-z.!%*_+` + "`" + `'~()<>:\\"/\[\]?{}]+`
 	const blanks = `[ \t]*(?:` + end + `[ \t]+)?`
-	return regexp.MustCompile(`(?i)` + end + `(?:call-id|i)` + blanks + `:` + blanks + `(` + word + `(?:@` + word + `)?)[\r\n]`)
+	return regexp.MustCompile(`(?i)` + end + `(?:call-id|i)` + blanks + `:` + blanks + `(` + word + `(?:@` + word +
+		`)?)[\r\n]`)
 }()
 
 // FuzzCallID: any bytes are read without harm, and the regular expression finds the
 // same header.
 func FuzzCallID(f *testing.F) {
-	for _, s := range []string{"X\r\nCall-ID: 1@2\r\n", "X\ni:\n 1\n", "X\r\ni: ;\r\nCall-ID: 1@\r\nI : 3\r\n",
-		"X\r\ni", "X\r\ni:", "X\r\nCall-ID:\r\n"} {
+	for _, s := range []string{
+		"X\r\nCall-ID: 1@2\r\n", "X\ni:\n 1\n", "X\r\ni: ;\r\nCall-ID: 1@\r\nI : 3\r\n",
+		"X\r\ni", "X\r\ni:", "X\r\nCall-ID:\r\n",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {

@@ -52,8 +52,10 @@ func (s seg) String() string {
 }
 
 func (s seg) frame(dir conntrack.Dir) wire.Frame {
-	p := wiretest.Packet{Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso,
-		PartialChecksum: s.partial}
+	p := wiretest.Packet{
+		Src: clientEnd, Dst: vipEnd, DF: true, Payload: []byte(s.text), GSOSize: s.gso,
+		PartialChecksum: s.partial,
+	}
 	mine, other := uint32(isnClient), uint32(isnServer)
 	if dir == conntrack.DirOut {
 		p.Src, p.Dst = serverEnd, clientEnd

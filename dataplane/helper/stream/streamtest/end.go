@@ -105,7 +105,8 @@ func (e *End) synOptions() []byte {
 
 // frame builds a segment.
 func (e *End) frame(flags uint8, seq uint32, options, payload []byte, gso uint16, partial bool, room,
-	back int) wire.Frame {
+	back int,
+) wire.Frame {
 	p := wiretest.Packet{
 		Src: e.Addr, Dst: e.To, TCPFlags: flags, Seq: seq, DF: true,
 		TCPOptions: options, Payload: payload, GSOSize: gso, PartialChecksum: partial,
