@@ -41,7 +41,11 @@ func TestPlanRefusesNonsense(t *testing.T) {
 		{`director with 3 arms`, Plan{Name: "x", Method: NAT, Arms: 3}},
 		{`mtu is 500`, Plan{Name: "x", Method: NAT, MTU: 500}},
 	} {
-		if _, err := New(row.Plan); err == nil || !strings.Contains(err.Error(), row.want) {
+		l, err := New(row.Plan)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("New(%+v): %v; want %q", row.Plan, err, row.want)
 		}
 	}
