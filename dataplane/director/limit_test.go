@@ -110,7 +110,7 @@ func TestCountedFlowBeginsAgain(t *testing.T) {
 }
 
 // The counter of a client ends soon after the last of its conns.
-func TestTalliesEnd(t *testing.T) {
+func TestClientCountersEnd(t *testing.T) {
 	w, _ := limitedTestbed(t, Limit{Conns: 5})
 	for i := range 100 {
 		w.connect(fmt.Sprintf("10.1.%d.2:5000", i))
