@@ -8,8 +8,8 @@ BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(
 
 # The real programs that tests set at both ends, the C compiler -race wants, and
 # the packages they are in. Tests whose program is missing skip and name it.
-PROGRAMS = nginx curl socat ip sysctl tcpdump ethtool nft gcc sipp
-PACKAGES = nginx-light curl socat iproute2 procps tcpdump ethtool nftables gcc libc6-dev sip-tester
+PROGRAMS = nginx curl socat ip ping sysctl tcpdump ethtool nft gcc sipp
+PACKAGES = nginx-light curl socat iproute2 iputils-ping procps tcpdump ethtool nftables gcc libc6-dev sip-tester
 
 # Only one FTP server can be installed as a package.
 PROGRAMS += vsftpd pure-ftpd lftp tnftp python3 tftp in.tftpd
