@@ -51,8 +51,8 @@ func TestCompileByDifference(t *testing.T) {
 			later += compile.TrashTime
 			w.maintain(w.now.Add(later))
 		case 11:
-			hops := *w.host.HostNet()
-			w.host.set(&hops)
+			net := *w.host.HostNet()
+			w.host.set(&net)
 			w.RoutesChanged()
 		}
 		w.Apply(op)

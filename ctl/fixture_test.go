@@ -61,7 +61,7 @@ func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &fixture{t: t, conns: conns, host: &testHost{hops: testHostNet(numServers)}, guard: &testGuard{}, now: time.Now()}
+	w := &fixture{t: t, conns: conns, host: &testHost{net: testHostNet(numServers)}, guard: &testGuard{}, now: time.Now()}
 	w.Manager = NewManager(conns, len(links), w.host, w.guard, zerolog.Nop())
 	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
 	w.Start(w.plane)
@@ -165,20 +165,20 @@ func testHostNet(servers int) *director.HostNet {
 // testHost has a network, and records the calls.
 type testHost struct {
 	mu           sync.Mutex
-	hops         *director.HostNet
+	net          *director.HostNet
 	needed, vips []netip.Addr
 }
 
 func (h *testHost) HostNet() *director.HostNet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.hops
+	return h.net
 }
 
-func (h *testHost) set(hops *director.HostNet) {
+func (h *testHost) set(net *director.HostNet) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.hops = hops
+	h.net = net
 }
 
 func (h *testHost) KeepResolved(addrs []netip.Addr) {

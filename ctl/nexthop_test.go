@@ -13,11 +13,11 @@ import (
 )
 
 // The next hop of a server, or why there is none, in words.
-func TestWayText(t *testing.T) {
+func TestNextHopStatus(t *testing.T) {
 	routes := new(bart.Table[director.Route])
 	routes.Insert(netip.MustParsePrefix("10.2.0.0/24"), director.Route{Port: 0})
 	neighbour := wire.AddrFrom(netip.MustParseAddr("10.2.0.11"))
-	ways := director.NewFIB(&director.HostNet{
+	fib := director.NewFIB(&director.HostNet{
 		Ports:      []director.Port{{Name: "eth1", MAC: wire.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}},
 		Routes:     routes,
 		Neighbours: map[director.NeighbourKey]wire.MAC{{Port: 0, Addr: neighbour}: {2, 0, 0, 0, 0, 11}},
@@ -31,7 +31,7 @@ func TestWayText(t *testing.T) {
 	} {
 		a := netip.MustParseAddr(addr)
 		v := &compile.RunningServer{Config: config.Server{ServerKey: config.ServerKey{Addr: a}}}
-		if got := nextHopStatus(ways, v.NextHop(ways), a); got != want {
+		if got := nextHopStatus(fib, v.NextHop(fib), a); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}

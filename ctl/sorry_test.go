@@ -42,7 +42,7 @@ func TestSorryServer(t *testing.T) {
 	goes("the same flow again", "5001", last)
 
 	if !slices.Contains(w.host.needed, last.Addr) {
-		t.Error("the way to the sorry server is not looked for")
+		t.Error("the address of the sorry server is not resolved")
 	}
 	if end := (guard.Endpoint{Proto: wire.ProtoTCP, Addr: last.Addr, Port: last.Port}); !slices.Contains(w.guard.all().Sources, end) {
 		t.Error("the host sees its replies")

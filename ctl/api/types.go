@@ -100,8 +100,8 @@ type Explanation struct {
 	// Sent is the packet as it would leave. NextHop is the next hop to the server, and
 	// ReturnHop that of replies to the client.
 	Sent      string `json:"sent,omitempty"`
-	NextHop   string `json:"way,omitempty"`
-	ReturnHop string `json:"back,omitempty"`
+	NextHop   string `json:"next_hop,omitempty"`
+	ReturnHop string `json:"return_hop,omitempty"`
 	// Hidden are the frames that the guard keeps from the host's stack for the service.
 	Hidden []string `json:"hidden,omitempty"`
 	// Helper is how a helper helps such connections; "": there is none.

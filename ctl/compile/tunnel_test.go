@@ -11,16 +11,16 @@ import (
 func TestTunnelSource(t *testing.T) {
 	const vip4, vip6 = "10.9.0.1", "2001:db8::1"
 	for _, row := range []struct {
-		sentence          string
-		way, server, want string
-		local             []string
+		sentence             string
+		source, server, want string
+		local                []string
 	}{
-		{"the address of the way there", "10.1.0.1", "10.2.0.1", "10.1.0.1", []string{"10.1.0.1", "10.0.0.1"}},
-		{"a way without address: another of the host", "", "10.2.0.1", "10.0.0.1", []string{"127.0.0.1", "10.5.0.1", "10.0.0.1", "2001:db8::7"}},
+		{"the source address of the route", "10.1.0.1", "10.2.0.1", "10.1.0.1", []string{"10.1.0.1", "10.0.0.1"}},
+		{"a route without address: another of the host", "", "10.2.0.1", "10.0.0.1", []string{"127.0.0.1", "10.5.0.1", "10.0.0.1", "2001:db8::7"}},
 		{"never a VIP of the host", vip4, "10.2.0.1", "10.5.0.1", []string{vip4, "10.5.0.1"}},
 		{"a host without any: the dummy address", "", "10.2.0.1", "192.0.0.8", []string{"127.0.0.1", vip4, "::1", "2001:db8::7"}},
 		{"IPv6: another of the host", "", "2001:db8::2", "2001:db8::7", []string{"::1", vip6, "fe80::1", "10.5.0.1", "2001:db8::7"}},
-		{"IPv6: link-local if the way has nothing else", "fe80::1", "2001:db8::2", "fe80::1", []string{"::1", "fe80::1", "fe80::2"}},
+		{"IPv6: link-local if the route has nothing else", "fe80::1", "2001:db8::2", "fe80::1", []string{"::1", "fe80::1", "fe80::2"}},
 	} {
 		addr := func(s string) (a wire.Addr) {
 			if s != "" {
@@ -28,15 +28,15 @@ func TestTunnelSource(t *testing.T) {
 			}
 			return a
 		}
-		hops := &director.HostNet{HostAddrs: map[wire.Addr]int{}}
+		host := &director.HostNet{HostAddrs: map[wire.Addr]int{}}
 		for _, s := range row.local {
-			hops.HostAddrs[addr(s)] = 1
+			host.HostAddrs[addr(s)] = 1
 		}
 		table := &director.Table{
 			VIPs: map[wire.Addr]director.VIP{addr(vip4): {}, addr(vip6): {}},
-			FIB:  &director.FIB{HostNet: hops},
+			FIB:  &director.FIB{HostNet: host},
 		}
-		if got := tunnelSource(director.NextHop{Source: addr(row.way)}, addr(row.server), table); got != addr(row.want) {
+		if got := tunnelSource(director.NextHop{Source: addr(row.source)}, addr(row.server), table); got != addr(row.want) {
 			t.Errorf("%s: %v, want %s", row.sentence, got, row.want)
 		}
 	}
