@@ -110,14 +110,14 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 			break
 		}
 		age := seconds(s.used.Load(), now)
-		if s.address[0].Load() == high && s.address[1].Load() == low && version&1 == 0 {
-			if e.copy(s, version) {
-				if age > expiration {
-					return false
-				}
-				s.touch(now)
-				return true
+		if s.address[0].Load() == high && s.address[1].Load() == low && version&1 == 0 && e.copy(s, version) {
+			if age > expiration {
+				return false
 			}
+			if s.used.Load() != now { // mostly equal: the cache line stays shared between the workers
+				s.used.Store(now)
+			}
+			return true
 		}
 		if version&1 != 0 || s.version.Load() != version {
 			busy = true // the writer may be writing this address
@@ -140,14 +140,6 @@ func (e *entry) copy(s *slot, version uint32) bool {
 		e.servers[i] = s.servers[i].Load()
 	}
 	return s.version.Load() == version
-}
-
-// touch stores the time of use. Most of the time it is already stored, and the cache
-// line stays shared between the workers.
-func (s *slot) touch(now uint32) {
-	if s.used.Load() != now {
-		s.used.Store(now)
-	}
 }
 
 // put writes e into its slot as the servers of vip, changed at now. It does nothing

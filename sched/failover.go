@@ -1,6 +1,9 @@
 package sched
 
-import "sync/atomic"
+import (
+	"cmp"
+	"sync/atomic"
+)
 
 // heaviest returns the eligible server with the highest weight, and of equals the
 // first in list order. -1: none is eligible.
@@ -33,7 +36,7 @@ type ovf struct {
 func newOVF(_ Flags, servers []Server, _ Options) (Picker, error) {
 	p := &ovf{newPool(servers), make([]*atomic.Int32, len(servers))}
 	for i := range servers {
-		p.active[i] = orElse(servers[i].Active, &noConns)
+		p.active[i] = cmp.Or(servers[i].Active, &noConns)
 	}
 	return p, nil
 }

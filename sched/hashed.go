@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"uvs/dataplane/wire"
@@ -91,12 +92,9 @@ func sourceFields(f Flags) Fields {
 }
 
 func newHashed(servers []Server, o Options, fields Fields) *hashed {
-	h := &hashed{pool: newPool(servers), down: make([]bool, len(servers)), fields: fields}
+	h := &hashed{pool: newPool(servers), down: make([]bool, len(servers)), fields: cmp.Or(o.Fields, fields)}
 	for i := range servers {
 		h.down[i] = servers[i].Down
-	}
-	if o.Fields != 0 {
-		h.fields = o.Fields
 	}
 	return h
 }

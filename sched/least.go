@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -57,36 +58,19 @@ func newLC(_ Flags, servers []Server, _ Options) (Picker, error) {
 	return l, nil
 }
 
-func newWLC(_ Flags, servers []Server, _ Options) (Picker, error) {
-	return makeLeast(overhead, servers), nil
-}
-
-func newSED(_ Flags, servers []Server, _ Options) (Picker, error) {
-	return makeLeast(delay, servers), nil
-}
-
-func newNQ(_ Flags, servers []Server, _ Options) (Picker, error) {
-	return makeLeast(queue, servers), nil
+func newLeast(m measure) constructor {
+	return func(_ Flags, servers []Server, _ Options) (Picker, error) { return makeLeast(m, servers), nil }
 }
 
 func makeLeast(m measure, servers []Server) *least {
 	l := &least{measure: m, ramps: newRamps(servers)}
 	for i := range servers {
 		s := &servers[i]
-		weight := s.weight()
-		if weight == 0 {
-			continue
+		if weight := s.weight(); weight > 0 {
+			active, inactive := cmp.Or(s.Active, &noConns), cmp.Or(s.Inactive, &noConns)
+			l.candidates = append(l.candidates, candidate{active, inactive, 1 / float64(weight)})
+			l.details = append(l.details, details{cmp.Or(s.Overload, &noOverload), weight, int32(i)})
 		}
-		l.candidates = append(l.candidates, candidate{
-			active:   orElse(s.Active, &noConns),
-			inactive: orElse(s.Inactive, &noConns),
-			inverse:  1 / float64(weight),
-		})
-		l.details = append(l.details, details{
-			overload: orElse(s.Overload, &noOverload),
-			weight:   weight,
-			index:    int32(i),
-		})
 	}
 	if !slices.ContainsFunc(l.details, func(s details) bool { return s.weight != l.details[0].weight }) {
 		l.ignoreWeights()
@@ -225,12 +209,6 @@ func (m measure) firstCheaper(list []candidate, limit uint32) (int, uint32) {
 	return -1, 0
 }
 
-// loadOf returns the load of candidate at by the measure of l.
-func (l *least) loadOf(at int) float64 {
-	_, load := l.firstLighter(l.candidates[at:at+1], math.Inf(1))
-	return load
-}
-
 // pickInSlowStart is pickCandidate while servers are in slow start. The weight of
 // such a server is its share of the full weight. Even so it may be thousands of
 // connections behind at first, and would win every pick until it has caught up. So
@@ -256,7 +234,8 @@ func (l *least) leastInSlowStart(now int64, starters bool) (best int, share int6
 		if !starters && part < fullShare || s.overload.Load() {
 			continue
 		}
-		if load := l.loadOf(i) * fullShare / float64(part); load < limit {
+		_, load := l.firstLighter(l.candidates[i:i+1], math.Inf(1))
+		if load *= fullShare / float64(part); load < limit {
 			best, share, limit = i, part, load*margin
 		}
 	}

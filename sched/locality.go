@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -18,25 +19,16 @@ type locality struct {
 	expiration uint32 // s
 }
 
-func newLBLC(_ Flags, servers []Server, o Options) (Picker, error) {
-	return newLocality(servers, o, false), nil
-}
-
-func newLBLCR(_ Flags, servers []Server, o Options) (Picker, error) {
-	return newLocality(servers, o, true), nil
-}
-
-func newLocality(servers []Server, o Options, replicate bool) *locality {
-	l := &locality{least: makeLeast(overhead, servers), replicate: replicate}
-	for i := range l.candidates {
-		l.ids = append(l.ids, servers[l.details[i].index].ID)
+func newLocality(replicate bool) constructor {
+	return func(_ Flags, servers []Server, o Options) (Picker, error) {
+		l := &locality{least: makeLeast(overhead, servers), replicate: replicate}
+		for i := range l.candidates {
+			l.ids = append(l.ids, servers[l.details[i].index].ID)
+		}
+		l.idIndex = newIDIndex(l.ids)
+		l.expiration = uint32(cmp.Or(o.Expiration, DefaultExpiration) / time.Second)
+		return l, nil
 	}
-	l.idIndex = newIDIndex(l.ids)
-	if o.Expiration == 0 {
-		o.Expiration = DefaultExpiration
-	}
-	l.expiration = uint32(o.Expiration / time.Second)
-	return l
 }
 
 // Pick returns the server of the address, if it has one that is not busy. Else it

@@ -37,8 +37,8 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	if len(servers) > size {
 		return nil, fmt.Errorf("%d servers in an mh table of %d slots: at most one each", len(servers), size)
 	}
-	seats, any := maglevPermutations(servers, uint32(size))
-	if !any {
+	seats := maglevPermutations(servers, uint32(size))
+	if seats == nil {
 		return nil, nil
 	}
 	table := make([]uint16, size)
@@ -59,12 +59,12 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	}
 }
 
-// maglevPermutations returns the servers' permutations. any reports whether a server
-// has slots at all. A server's slots per round are its last weight divided by the
+// maglevPermutations returns the servers' permutations, nil if no server has slots at
+// all. A server's slots per round are its last weight divided by the
 // greatest common divisor. They are halved until the highest number has no more
 // bits than half the table's index: 6 bits for 4093 slots, index 12
 // (ip_vs_mh.c, ip_vs_mh_shift_weight).
-func maglevPermutations(servers []Server, size uint32) (seats []permutation, any bool) {
+func maglevPermutations(servers []Server, size uint32) []permutation {
 	var highest, divisor int32
 	for i := range servers {
 		if w := servers[i].lastWeight(); w > 0 {
@@ -72,22 +72,19 @@ func maglevPermutations(servers []Server, size uint32) (seats []permutation, any
 		}
 	}
 	if divisor == 0 {
-		return nil, false
+		return nil
 	}
 	index := bits.Len32(size - 2) // 2 below: 65537 counts as index 16, like 65521
 	shift := max(bits.Len32(uint32(highest/divisor))-index/2, 0)
 
-	seats = make([]permutation, len(servers))
+	seats := make([]permutation, len(servers))
 	for i := range servers {
 		s := &servers[i]
 		name := fold(&s.Addr) + uint32(s.Port)
-		seats[i] = permutation{
-			next: slotKey.hash(name) % size,
-			skip: skipKey.hash(name)%(size-1) + 1,
-		}
+		seats[i] = permutation{next: slotKey.hash(name) % size, skip: skipKey.hash(name)%(size-1) + 1}
 		if w := s.lastWeight(); w > 0 {
 			seats[i].perRound = max(w/divisor>>shift, 1)
 		}
 	}
-	return seats, true
+	return seats
 }

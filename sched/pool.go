@@ -1,6 +1,9 @@
 package sched
 
-import "sync/atomic"
+import (
+	"cmp"
+	"sync/atomic"
+)
 
 // A server without counters points to these, which never change.
 var (
@@ -15,13 +18,10 @@ type pool struct {
 }
 
 func newPool(servers []Server) pool {
-	p := pool{
-		weight:   make([]int32, len(servers)),
-		overload: make([]*atomic.Bool, len(servers)),
-	}
+	p := pool{make([]int32, len(servers)), make([]*atomic.Bool, len(servers))}
 	for i := range servers {
 		p.weight[i] = servers[i].weight()
-		p.overload[i] = orElse(servers[i].Overload, &noOverload)
+		p.overload[i] = cmp.Or(servers[i].Overload, &noOverload)
 	}
 	return p
 }
@@ -55,14 +55,6 @@ func (s *Server) lastWeight() int32 {
 		return s.Weight
 	}
 	return s.LastWeight
-}
-
-// orElse returns p, or fallback for nil.
-func orElse[T any](p, fallback *T) *T {
-	if p == nil {
-		return fallback
-	}
-	return p
 }
 
 // idIndex maps server IDs to list indexes. It is an open-addressed hash table, at

@@ -37,7 +37,7 @@ func newRR(_ Flags, servers []Server, _ Options) (Picker, error) {
 func rebaseRR(c *Cursor, old, new []Server) {
 	last := position(c.position.Load()).ref()
 	at := slices.IndexFunc(old, func(s Server) bool { return ref(s.ID) == last })
-	for at >= 0 && !listed(new, old[at].ID) {
+	for at >= 0 && !slices.ContainsFunc(new, func(s Server) bool { return s.ID == old[at].ID }) {
 		at--
 	}
 	p := position(0)
@@ -45,10 +45,6 @@ func rebaseRR(c *Cursor, old, new []Server) {
 		p = newPosition(ref(old[at].ID), 0)
 	}
 	c.position.Store(uint64(p))
-}
-
-func listed(servers []Server, id uint32) bool {
-	return slices.ContainsFunc(servers, func(s Server) bool { return s.ID == id })
 }
 
 // Pick advances the position, unless no server is eligible.
@@ -188,7 +184,10 @@ func (w *wrr) step(from position) (int, position) {
 	if i := w.after(last, len(w.weight), level); i >= 0 {
 		return i, newPosition(ref(w.ids[i]), level)
 	}
-	lower := w.below(level)
+	lower := level - w.gap
+	if lower <= 0 {
+		lower = w.top
+	}
 	if i := w.after(-1, len(w.weight), lower); i >= 0 {
 		return i, newPosition(ref(w.ids[i]), lower)
 	}
@@ -204,14 +203,6 @@ func (w *wrr) step(from position) (int, position) {
 		return -1, newPosition(from.ref(), level)
 	}
 	return -1, newPosition(0, w.top)
-}
-
-// below returns the level after level.
-func (l levels) below(level int32) int32 {
-	if level -= l.gap; level > 0 {
-		return level
-	}
-	return l.top
 }
 
 // maxTree finds the next server, in list order, that has at least a given weight.

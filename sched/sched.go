@@ -78,10 +78,12 @@ const DefaultExpiration = 24 * time.Hour
 // MaxServers is the longest server list of one service.
 const MaxServers = 1 << 16
 
+type constructor func(Flags, []Server, Options) (Picker, error)
+
 // scheduler is one row of the table below.
 type scheduler struct {
 	name   string
-	new    func(Flags, []Server, Options) (Picker, error)
+	new    constructor
 	start  func(c *Cursor, servers []Server, vips int) // fills a new Cursor; nil: zero is the start
 	rebase func(c *Cursor, old, new []Server)          // see Cursor.Rebase; nil: nothing to do
 }
@@ -91,18 +93,18 @@ var schedulers = []scheduler{
 	{"rr", newRR, nil, rebaseRR},
 	{"wrr", newWRR, startWRR, rebaseWRR},
 	{"lc", newLC, nil, nil},
-	{"wlc", newWLC, nil, nil},
-	{"lblc", newLBLC, startCache, nil},
-	{"lblcr", newLBLCR, startCache, nil},
+	{"wlc", newLeast(overhead), nil, nil},
+	{"lblc", newLocality(false), startCache, nil},
+	{"lblcr", newLocality(true), startCache, nil},
 	{"dh", newDH, nil, nil},
 	{"sh", newSH, nil, nil},
-	{"sed", newSED, nil, nil},
-	{"nq", newNQ, nil, nil},
+	{"sed", newLeast(delay), nil, nil},
+	{"nq", newLeast(queue), nil, nil},
 	{"fo", newFO, nil, nil},
 	{"ovf", newOVF, nil, nil},
 	{"mh", newMH, nil, nil},
 	{"twos", newTwos, nil, nil},
-	{"none", newNone, nil, nil},
+	{"none", func(Flags, []Server, Options) (Picker, error) { return none{}, nil }, nil, nil},
 }
 
 // find returns the scheduler of that name, nil if there is none.
@@ -150,7 +152,5 @@ func New(name string, flags Flags, servers []Server, o Options) (Picker, error) 
 
 // none picks no server: every new connection is refused.
 type none struct{}
-
-func newNone(Flags, []Server, Options) (Picker, error) { return none{}, nil }
 
 func (none) Pick(*Cursor, Flow) int { return -1 }
