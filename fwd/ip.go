@@ -18,12 +18,7 @@ type IPHeader struct {
 }
 
 // IPLen is the length of a header to or from a.
-func IPLen(a wire.Addr) int {
-	if a.Is4() {
-		return wire.IPv4Len
-	}
-	return wire.IPv6Len
-}
+func IPLen(a wire.Addr) int { return wire.ByFamily(!a.Is4(), wire.IPv4Len, wire.IPv6Len) }
 
 // Put writes the header into f at offset l3 and returns the packet, whose payload is
 // the rest of the frame.

@@ -34,8 +34,5 @@ func SetEtherType(f *wire.Frame, p *wire.Packet, ipv6 bool) {
 
 // EtherType is that of a family.
 func EtherType(ipv6 bool) uint16 {
-	if ipv6 {
-		return wire.EtherTypeIPv6
-	}
-	return wire.EtherTypeIPv4
+	return wire.ByFamily[uint16](ipv6, wire.EtherTypeIPv4, wire.EtherTypeIPv6)
 }

@@ -31,9 +31,6 @@ func AddrFrom4(b []byte) Addr {
 	return a
 }
 
-// AddrFrom6 makes an Addr from sixteen IPv6 bytes. b must have at least sixteen.
-func AddrFrom6(b []byte) Addr { return Addr(b[:16]) }
-
 // Is4 reports whether a holds an IPv4 address.
 func (a Addr) Is4() bool { return [12]byte(a[:12]) == v4Prefix }
 
@@ -47,6 +44,14 @@ func (a Addr) Netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 func (a Addr) IsZero() bool { return a == Addr{} }
 
 func (a Addr) String() string { return a.Netip().String() }
+
+// ByFamily returns v6 if ipv6 is set, else v4.
+func ByFamily[T any](ipv6 bool, v4, v6 T) T {
+	if ipv6 {
+		return v6
+	}
+	return v4
+}
 
 // MAC is an Ethernet hardware address, IEEE 802 EUI-48, in wire order.
 type MAC [6]byte

@@ -109,8 +109,3 @@ func Update16(check, old, new uint16) uint16 {
 func Update32(check uint16, old, new uint32) uint16 {
 	return ^Fold(uint32(^check) + ^old>>16 + ^old&0xffff + new>>16 + new&0xffff)
 }
-
-// UpdateAddr is Update16 for an address. Both addresses must be of the same family.
-func UpdateAddr(check uint16, old, new Addr) uint16 {
-	return ^Fold(uint32(^check) + uint32(^uint16(sumAddr(&old))) + sumAddr(&new))
-}

@@ -88,7 +88,7 @@ func TestPseudoSum(t *testing.T) {
 		length := r.Uint32N(200_000)
 		tail := []byte{byte(length >> 24), byte(length >> 16), byte(length >> 8), byte(length), 0, 0, 0, wire.ProtoTCP}
 		src, dst := r.bytes(16), r.bytes(16)
-		got := wire.Fold(wire.PseudoSum(wire.AddrFrom6(src), wire.AddrFrom6(dst), wire.ProtoTCP, length))
+		got := wire.Fold(wire.PseudoSum(wire.Addr(src), wire.Addr(dst), wire.ProtoTCP, length))
 		if want := wire.Fold(slowSum(append(append(src, dst...), tail...), 0)); got != want {
 			t.Fatalf("IPv6 %x > %x: %#04x, want %#04x", src, dst, got, want)
 		}
@@ -122,7 +122,7 @@ func TestUpdate(t *testing.T) {
 			got = wire.Update32(before, word32(old[8:]), word32(b[8:]))
 		case 16:
 			copy(b[8:], r.bytes(n))
-			got = wire.UpdateAddr(before, wire.AddrFrom6(old[8:]), wire.AddrFrom6(b[8:]))
+			got = wire.UpdateAddr(before, wire.Addr(old[8:]), wire.Addr(b[8:]))
 		}
 		if want := check(b); got != want {
 			t.Fatalf("%x to %x: checksum %#04x became %#04x, want %#04x", old, b, before, got, want)

@@ -2,3 +2,8 @@ package wire
 
 // Used returns the bytes of the splitter's memory that are in use.
 func (s *Splitter) Used() int { return s.used }
+
+// UpdateAddr is Update16 for an address. Both addresses must be of the same family.
+func UpdateAddr(check uint16, old, new Addr) uint16 {
+	return ^Fold(uint32(^check) + uint32(^uint16(sumAddr(&old))) + sumAddr(&new))
+}

@@ -219,7 +219,7 @@ func TestAddr(t *testing.T) {
 		t.Errorf("192.0.2.1 became %v, %v", a, a.As4())
 	}
 	b := addr(1)
-	if b.Is4() || b.String() != "2001:db8::1" || wire.AddrFrom(b.Netip()) != b || wire.AddrFrom6(b[:]) != b {
+	if b.Is4() || b.String() != "2001:db8::1" || wire.AddrFrom(b.Netip()) != b || wire.Addr(b[:]) != b {
 		t.Errorf("2001:db8::1 became %v", b)
 	}
 	if !(wire.Addr{}).IsZero() || a.IsZero() || !(wire.MAC{}).IsZero() || wiretest.ClientMAC.IsGroup() ||

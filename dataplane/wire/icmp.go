@@ -35,7 +35,6 @@ const (
 	ICMPCodePort   = 3
 	ICMPCodeTooBig = 4 // fragmentation needed and DF set
 
-	ICMPv6CodeNoRoute = 0
 	ICMPv6CodeAddress = 3
 	ICMPv6CodePort    = 4
 )
@@ -112,9 +111,8 @@ const (
 	neighbourOption = NeighbourLen
 )
 
-// Flags of an advertisement: sent by a router, solicited, replaces the cached address.
+// Flags of an advertisement: solicited, replaces the cached address.
 const (
-	NeighbourRouter    = 0x80
 	NeighbourSolicited = 0x40
 	NeighbourOverride  = 0x20
 )

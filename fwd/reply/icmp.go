@@ -69,12 +69,7 @@ func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu
 }
 
 // message is the message of a family for the kind of error.
-func (k ErrorKind) message(ipv6 bool) message {
-	if ipv6 {
-		return errors6[k]
-	}
-	return errors4[k]
-}
+func (k ErrorKind) message(ipv6 bool) message { return wire.ByFamily(ipv6, errors4[k], errors6[k]) }
 
 // refusable reports whether an error about the packet may be sent from src.
 func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
@@ -109,19 +104,14 @@ const icmpv6Redirect = 137 // RFC 4861 section 4.5
 
 // icmpOf is the protocol number of ICMP in p's family.
 func icmpOf(p *wire.Packet) uint8 {
-	if p.IPv6 {
-		return wire.ProtoICMPv6
-	}
-	return wire.ProtoICMP
+	return wire.ByFamily[uint8](p.IPv6, wire.ProtoICMP, wire.ProtoICMPv6)
 }
 
 // Echo turns an echo request into its reply: addresses swapped, data unchanged. False
 // for everything else, for fragments, and if either address is not that of one host.
 func Echo(f *wire.Frame, p *wire.Packet) bool {
-	request, reply := message{kind: wire.ICMPEcho}, message{kind: wire.ICMPEchoReply}
-	if p.IPv6 {
-		request, reply = message{kind: wire.ICMPv6Echo}, message{kind: wire.ICMPv6EchoReply}
-	}
+	request := message{kind: wire.ByFamily[uint8](p.IPv6, wire.ICMPEcho, wire.ICMPv6Echo)}
+	reply := message{kind: wire.ByFamily[uint8](p.IPv6, wire.ICMPEchoReply, wire.ICMPv6EchoReply)}
 	got := message{p.ICMPType, p.ICMPCode}
 	if p.Proto != icmpOf(p) || got != request || p.Fragment != wire.FragmentNone || f.IsGSO() || !answerable(f, p) {
 		return false

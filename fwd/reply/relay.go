@@ -30,14 +30,10 @@ func RelayError(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32, li
 // families has, the message is that the server cannot be reached (RFC 2473 section
 // 8, RFC 4213 section 3.4).
 func relayed(f *wire.Frame, p, in *wire.Packet) message {
-	parameter := uint8(wire.ICMPParameter)
-	if p.IPv6 {
-		parameter = wire.ICMPv6Parameter
-	}
 	if _, tooBig := fwd.ReportedMTU(f, p); tooBig {
 		return TooBig.message(in.IPv6)
 	}
-	if p.IPv6 != in.IPv6 || p.ICMPType == parameter {
+	if p.IPv6 != in.IPv6 || p.ICMPType == wire.ByFamily[uint8](p.IPv6, wire.ICMPParameter, wire.ICMPv6Parameter) {
 		return HostUnreachable.message(in.IPv6)
 	}
 	return message{p.ICMPType, p.ICMPCode}

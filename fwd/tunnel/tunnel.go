@@ -49,13 +49,10 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		wire.FinishChecksum(f)
 		f.Offload = wire.Offload{}
 	}
-	inner := innerProto(p.IPv6)
+	inner := wire.ByFamily[uint8](p.IPv6, wire.ProtoIPIP, wire.ProtoIPv6)
 	ip := fwd.IPHeader{
-		Src: t.Src, Dst: t.Dst,
-		Proto: e.Proto(inner),
-		TTL:   fwd.TTL(f, p),
-		Class: outerClass(trafficClass(f.From(p.L3))),
-		DF:    !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
+		Src: t.Src, Dst: t.Dst, Proto: e.Proto(inner), TTL: fwd.TTL(f, p),
+		Class: outerClass(trafficClass(f.From(p.L3))), DF: !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
 	}
 	if !ip.DF {
 		ip.ID = datagramID(f.From(p.L3))
@@ -95,14 +92,6 @@ func (t *Tunnel) QuotedInner(f *wire.Frame, outer *wire.Packet) (at int, ok bool
 	}
 	at += encapsulations[t.Type].QuotedLen(f.From(uint16(min(at, end)))[:max(end-at, 0)])
 	return at, at < end
-}
-
-// innerProto is the protocol number of a packet inside another IP packet.
-func innerProto(ipv6 bool) uint8 {
-	if ipv6 {
-		return wire.ProtoIPv6
-	}
-	return wire.ProtoIPIP
 }
 
 // trafficClass is the TOS or traffic class of an IP packet: DSCP in the upper six bits,

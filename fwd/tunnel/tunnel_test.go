@@ -38,7 +38,7 @@ func outerOf(t *testing.T, f wire.Frame) outer {
 				t.Errorf("outer flow label %#x, want 0", l.FlowLabel)
 			}
 			return outer{
-				src: wire.AddrFrom6(l.SrcIP), dst: wire.AddrFrom6(l.DstIP),
+				src: wire.Addr(l.SrcIP), dst: wire.Addr(l.DstIP),
 				proto: uint8(l.NextHeader), ttl: l.HopLimit, tos: l.TrafficClass,
 			}
 		}

@@ -62,7 +62,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	case verb == "EPRT":
 		addr, port, ok := extendedHostPort(arg)
 		if !h.allowActive(addr, port, ok) {
-			return h.replace(h.noEPRT(), n, whole)
+			return h.replace(wire.ByFamily(!h.terms.Client.Is4(), noEPRT4, noEPRT6), n, whole)
 		}
 	case verb == "PASV":
 		increment(&h.pendingPASV)
@@ -102,14 +102,6 @@ func (h *Helper) allowActive(addr wire.Addr, port uint16, readable bool) bool {
 		return true
 	}
 	return false
-}
-
-// noEPRT returns the EPRT of the connection's family that every server refuses.
-func (h *Helper) noEPRT() string {
-	if h.terms.Client.Is4() {
-		return noEPRT4
-	}
-	return noEPRT6
 }
 
 // replace puts a command in place of n bytes: a line if whole is set, else the start of
@@ -158,11 +150,7 @@ func (h *Helper) parse(line []byte) (verb string, arg []byte, open bool) {
 	if !commandStarts[line[0]] {
 		return "", nil, false
 	}
-	return splitCommand(h.strip(line))
-}
-
-// splitCommand is parse for a stripped line.
-func splitCommand(line []byte) (verb string, arg []byte, open bool) {
+	line = h.strip(line)
 	if len(line) > verbLen && !blank(line[verbLen]) {
 		return "", nil, false
 	}

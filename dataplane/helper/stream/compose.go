@@ -76,10 +76,7 @@ func (p *plan) setLimits(f *wire.Frame, packet *wire.Packet, s *segment, mss uin
 	p.tailroom = len(f.Buf) - int(f.End)
 	longest := 0xffff - int(packet.L4-packet.L3) - headers // IPv4's maximum; IPv6 allows more
 	if !f.IsGSO() {
-		safe := safeMSS4
-		if packet.IPv6 {
-			safe = safeMSS6
-		}
+		safe := wire.ByFamily(packet.IPv6, safeMSS4, safeMSS6)
 		if mss != 0 {
 			safe = min(safe, int(mss))
 		}
