@@ -142,13 +142,8 @@ func (w life) in() uint16     { return uint16(w >> inShift) }
 func (w life) live() bool     { return w&flagLive != 0 }
 func (w life) listed() bool   { return w&(flagLive|flagSettled) == flagLive|flagSettled }
 
-func (w life) withDeadline(d Tick) life {
-	return w&^deadlineMask | life(max(d, 0)&deadlineMask)
-}
-
-func (w life) withState(s State) life {
-	return w&^(stateMask<<stateShift) | life(s)<<stateShift
-}
+func (w life) withDeadline(d Tick) life { return w&^deadlineMask | life(max(d, 0)&deadlineMask) }
+func (w life) withState(s State) life   { return w&^(stateMask<<stateShift) | life(s)<<stateShift }
 
 // counted returns the word after one more packet from the client.
 func (w life) counted() life {
@@ -164,61 +159,33 @@ const unlinked = 1 << 31
 
 func (c *Conn) word() life { return life(c.life.Load()) }
 
-func (c *Conn) swap(old, new life) bool {
-	return c.life.CompareAndSwap(uint64(old), uint64(new))
-}
+func (c *Conn) swap(old, new life) bool { return c.life.CompareAndSwap(uint64(old), uint64(new)) }
 
-// Client returns the client endpoint.
+// These are as in Entry. The protocol of a mark's template is 0.
 func (c *Conn) Client() (wire.Addr, uint16) { return c.client, c.clientPort }
-
-// VIP returns the endpoint that the client connected to.
-func (c *Conn) VIP() (wire.Addr, uint16) { return c.vip, c.vport }
-
-// Server returns the server endpoint.
+func (c *Conn) VIP() (wire.Addr, uint16)    { return c.vip, c.vport }
 func (c *Conn) Server() (wire.Addr, uint16) { return c.server, c.sport }
-
-// Proto returns the protocol, 0 for the template of a mark.
-func (c *Conn) Proto() uint8 { return c.proto }
-
-// Method returns how frames reach the server.
-func (c *Conn) Method() Method { return Method(c.kind & kindMethod) }
-
-// ServerID and ServiceID are as in Entry.
-func (c *Conn) ServerID() uint32  { return c.serverSession.Load() & sessionMask }
-func (c *Conn) ServiceID() uint32 { return c.owner >> 8 }
-
-// Control returns the conn that this one depends on, or 0.
-func (c *Conn) Control() Ref { return c.control }
+func (c *Conn) Proto() uint8                { return c.proto }
+func (c *Conn) Method() Method              { return Method(c.kind & kindMethod) }
+func (c *Conn) ServerID() uint32            { return c.serverSession.Load() & sessionMask }
+func (c *Conn) ServiceID() uint32           { return c.owner >> 8 }
+func (c *Conn) Control() Ref                { return c.control }
+func (c *Conn) Template() bool              { return c.kind&kindTemplate != 0 }
+func (c *Conn) NoClientPort() bool          { return c.kind&kindNoClientPort != 0 }
+func (c *Conn) Helped() bool                { return c.kind&kindHelped != 0 }
+func (c *Conn) OnePacket() bool             { return c.kind&kindOnePacket != 0 }
 
 // Children returns how many conns depend on this one.
 func (c *Conn) Children() int { return int(c.children.Load() &^ unlinked) }
 
-// Template reports whether this is a persistence template.
-func (c *Conn) Template() bool { return c.kind&kindTemplate != 0 }
+// Expectation reports whether the port of one side is not known yet.
+func (c *Conn) Expectation() bool { return c.kind&kindExpectation != 0 }
 
-// Expectation reports whether the port of one side is not known yet, and NoClientPort
-// whether it is the client's.
-func (c *Conn) Expectation() bool  { return c.kind&kindExpectation != 0 }
-func (c *Conn) NoClientPort() bool { return c.kind&kindNoClientPort != 0 }
-
-// Helped reports whether a helper looks at the conn's packets.
-func (c *Conn) Helped() bool { return c.kind&kindHelped != 0 }
-
-// OnePacket reports whether the conn ends with the batch.
-func (c *Conn) OnePacket() bool { return c.kind&kindOnePacket != 0 }
-
-// State returns the state of the conn's protocol.
 func (c *Conn) State() State { return c.word().state() }
-
-// Live reports whether the conn has not ended.
-func (c *Conn) Live() bool { return c.word().live() }
+func (c *Conn) Live() bool   { return c.word().live() }
 
 // Deadline returns when the conn ends if no packet comes.
 func (c *Conn) Deadline() Tick { return c.word().deadline() }
-
-// InPackets returns the number of packets from the client. After 65535 it cycles between
-// 32768 and 65535.
-func (c *Conn) InPackets() uint16 { return c.word().in() }
 
 // Replied reports whether a packet from the server has passed here.
 func (c *Conn) Replied() bool { return c.word()&flagReplied != 0 }
@@ -254,10 +221,8 @@ func (c *Conn) SetReturnHop(hop uint64) {
 
 // timeout returns how long the conn is kept in a state after its last packet.
 func (c *Conn) timeout(s State, to *Timeouts) Tick {
-	if c.Template() {
-		if own := c.Timeout(); own > 0 {
-			return own
-		}
+	if own := c.Timeout(); own > 0 {
+		return own
 	}
 	return to[s]
 }
@@ -311,8 +276,7 @@ func (c *Conn) sameFlow(o *Conn) bool {
 
 // matches reports whether a query finds the conn; port is the client's.
 func (c *Conn) matches(q *Query, port uint16) bool {
-	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto ||
-		c.kind&kindLookup != q.kind {
+	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto || c.kind&kindLookup != q.kind {
 		return false
 	}
 	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodMasq) {

@@ -43,16 +43,6 @@ func NetfilterTimeouts() Timeouts {
 	return t
 }
 
-// Set does what `ipvsadm --set` does: it sets the timeouts of established TCP, of TCP
-// after a FIN, and of UDP. Zero keeps a value.
-func (t *Timeouts) Set(tcp, tcpFin, udp Tick) {
-	for state, v := range map[State]Tick{TCPEstablished: tcp, TCPFinWait: tcpFin, UDPNormal: udp} {
-		if v > 0 {
-			t[state] = min(v, MaxTimeout)
-		}
-	}
-}
-
 // Mode is how a defence is switched, as the kernel's sysctls drop_entry, drop_packet
 // and secure_tcp. Their 1 and 2 are both ModeAuto here (2 is 1 while it is active).
 type Mode uint8
@@ -85,9 +75,7 @@ type Settings struct {
 }
 
 // DefaultSettings returns IPVS's defaults: all defences off.
-func DefaultSettings() *Settings {
-	return &Settings{Timeouts: IPVSTimeouts(), DropRate: 10}
-}
+func DefaultSettings() *Settings { return &Settings{Timeouts: IPVSTimeouts(), DropRate: 10} }
 
 // on reports whether a defence is active.
 func (m Mode) on(belowReserve bool) bool { return m == ModeAlways || m == ModeAuto && belowReserve }

@@ -38,8 +38,13 @@ const (
 func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	var chunk [walkChunk]Snapshot
 	for next := Ref(1); next != 0; {
-		var n int
-		n, next = t.copyChunk(next, chunk[:], filter)
+		n := 0
+		next = t.scan(next, walkSpan, func(ref Ref) bool {
+			if t.snapshot(ref, &chunk[n]) && (filter == nil || filter(&chunk[n])) {
+				n++
+			}
+			return n < len(chunk)
+		})
 		for i := range n {
 			if !visit(&chunk[i]) {
 				return
@@ -48,49 +53,34 @@ func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	}
 }
 
-// copyChunk copies conns from ref on and returns where to go on; 0: at the end.
-func (t *Table) copyChunk(ref Ref, into []Snapshot, filter func(*Snapshot) bool) (n int, next Ref) {
+// scan calls visit for at most span conns from ref on, until it returns false. It returns
+// where to go on; 0: at the end.
+func (t *Table) scan(ref, span Ref, visit func(Ref) bool) (next Ref) {
 	t.enter()
 	defer t.exit()
 	end := min(Ref(t.firstUnused.Load()), Ref(len(t.conns)))
-	stop := min(ref+walkSpan, end)
-	for ; ref < stop && n < len(into); ref++ {
-		if t.snapshot(ref, &into[n]) && (filter == nil || filter(&into[n])) {
-			n++
-		}
+	for stop, more := min(ref+span, end), true; more && ref < stop; ref++ {
+		more = visit(ref)
 	}
 	if ref >= end {
-		ref = 0
+		return 0
 	}
-	return n, ref
+	return ref
 }
 
 // Flush ends every conn that match accepts, and returns how many; match must not use
 // the table.
 func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
+	var s Snapshot
 	for next := Ref(1); next != 0; {
-		var n int
-		n, next = t.flushChunk(next, match)
-		ended += n
+		next = t.scan(next, walkChunk, func(ref Ref) bool {
+			if t.snapshot(ref, &s) && match(&s) && t.external.end(ref, EndedByFlush) {
+				ended++
+			}
+			return true
+		})
 	}
 	return ended
-}
-
-func (t *Table) flushChunk(ref Ref, match func(*Snapshot) bool) (ended int, next Ref) {
-	t.enter()
-	defer t.exit()
-	end := min(Ref(t.firstUnused.Load()), Ref(len(t.conns)))
-	stop := min(ref+walkChunk, end)
-	var s Snapshot
-	for ; ref < stop; ref++ {
-		if t.snapshot(ref, &s) && match(&s) && t.external.end(ref, EndedByFlush) {
-			ended++
-		}
-	}
-	if ref >= end {
-		ref = 0
-	}
-	return ended, ref
 }
 
 // snapshot copies a conn, and reports whether there is one.
