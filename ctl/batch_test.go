@@ -61,7 +61,10 @@ func newBusyLink(vips []netip.AddrPort) *busyLink {
 	c := &busyLink{port: 1024}
 	for i := range c.frames {
 		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(2 + i)}), 1024)
-		f := wiretest.Packet{Src: client.String(), Dst: vips[i%len(vips)].String(), TCPFlags: wire.TCPSyn, DstMAC: testPorts[0].MAC}.Frame()
+		f := wiretest.Packet{
+			Src: client.String(), Dst: vips[i%len(vips)].String(), TCPFlags: wire.TCPSyn,
+			DstMAC: testPorts[0].MAC,
+		}.Frame()
 		c.model[i] = f.Bytes()
 		c.frames[i].Buf = make([]byte, len(f.Buf))
 	}
@@ -160,7 +163,10 @@ func BenchmarkBatchWhileTablesChange(b *testing.B) {
 				case 0:
 					w.must(edited(vips[i].String(), s))
 				case 1:
-					w.must(config.Op{Verb: config.EditService, Service: service(vips[i].String(), schedulers[rng.IntN(len(schedulers))])})
+					w.must(config.Op{
+						Verb:    config.EditService,
+						Service: service(vips[i].String(), schedulers[rng.IntN(len(schedulers))]),
+					})
 				case 2:
 					w.must(without(vips[i].String(), s))
 					s.Weight = 1

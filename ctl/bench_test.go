@@ -15,7 +15,10 @@ func manyServices(services int) (ops []config.Op) {
 		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80).String()
 		ops = append(ops, add(vip, "wlc"))
 		for j := range 10 {
-			ops = append(ops, with(vip, config.Server{ServerKey: config.ServerKey{Addr: testServer(10*i + j), Port: 80}, Weight: 1}))
+			ops = append(ops, with(vip, config.Server{
+				ServerKey: config.ServerKey{Addr: testServer(10*i + j), Port: 80},
+				Weight:    1,
+			}))
 		}
 	}
 	return ops
@@ -27,11 +30,15 @@ func BenchmarkApply(b *testing.B) {
 	for _, services := range []int{16, 1024} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
 			w := newFixture(b, 1)
-			if errs := w.ApplyAll(manyServices(services)); slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+			if errs := w.ApplyAll(manyServices(services)); slices.ContainsFunc(errs,
+				func(err error) bool { return err != nil }) {
 				b.Fatal(errs)
 			}
 			w.must(add("10.9.99.99:80", "wlc"))
-			extra := config.Server{ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.2.77.77"), Port: 80}, Weight: 1}
+			extra := config.Server{
+				ServerKey: config.ServerKey{Addr: netip.MustParseAddr("10.2.77.77"), Port: 80},
+				Weight:    1,
+			}
 			for b.Loop() {
 				w.must(with("10.9.99.99:80", extra), without("10.9.99.99:80", extra))
 			}

@@ -16,14 +16,27 @@ import (
 // their Call-ID and the client's address or, if the call is not known, a part of the hash.
 func TestCallsAreListed(t *testing.T) {
 	w := newFixture(t, 1)
-	phones := &config.Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30, Netmask: 0xffffffff, PE: "sip"}
-	phone := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodMasq, Weight: 1}
-	w.must(config.Op{Verb: config.AddService, Service: phones}, config.Op{Verb: config.AddServer, Service: phones, Server: &phone})
-	message := wiretest.Packet{Src: "10.1.0.2:5060", Dst: "10.9.0.1:5060", Proto: wire.ProtoUDP, Payload: []byte("BYE sip:x SIP/2.0\r\nCall-ID: a@x\r\n\r\n")}
+	phones := &config.Service{
+		ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30,
+		Netmask: 0xffffffff, PE: "sip",
+	}
+	phone := config.Server{
+		ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodMasq,
+		Weight: 1,
+	}
+	w.must(config.Op{Verb: config.AddService, Service: phones},
+		config.Op{Verb: config.AddServer, Service: phones, Server: &phone})
+	message := wiretest.Packet{
+		Src: "10.1.0.2:5060", Dst: "10.9.0.1:5060", Proto: wire.ProtoUDP,
+		Payload: []byte("BYE sip:x SIP/2.0\r\nCall-ID: a@x\r\n\r\n"),
+	}
 	if got := w.exchange(0, message); phone.Addr != server(got) {
 		t.Fatalf("sent % x", got)
 	}
-	out := wiretest.Packet{Src: phone.ServerKey.String(), Dst: "10.1.0.2:6000", Proto: wire.ProtoUDP, Payload: []byte("BYE sip:x SIP/2.0\r\ni: b@x\r\n\r\n")}
+	out := wiretest.Packet{
+		Src: phone.ServerKey.String(), Dst: "10.1.0.2:6000", Proto: wire.ProtoUDP,
+		Payload: []byte("BYE sip:x SIP/2.0\r\ni: b@x\r\n\r\n"),
+	}
 	if got := w.exchange(1, out); got == nil || netip.AddrFrom4([4]byte(got[26:30])) != phones.Addr {
 		t.Errorf("a server's call left as % x", got)
 	}
@@ -40,7 +53,8 @@ func TestCallsAreListed(t *testing.T) {
 	list := listed()
 	for _, call := range []string{"a@x", "b@x"} {
 		c := list[call]
-		if c.PEName != "sip" || c.Client != netip.MustParseAddrPort("10.1.0.2:0") || c.Virtual != netip.MustParseAddrPort("10.9.0.1:5060") || c.Server.Addr() != phone.Addr {
+		if c.PEName != "sip" || c.Client != netip.MustParseAddrPort("10.1.0.2:0") ||
+			c.Virtual != netip.MustParseAddrPort("10.9.0.1:5060") || c.Server.Addr() != phone.Addr {
 			t.Errorf("call %s is listed as %+v", call, c)
 		}
 	}

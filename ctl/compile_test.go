@@ -32,11 +32,24 @@ func TestCompileByDifference(t *testing.T) {
 		case 1:
 			op = config.Op{Verb: config.SetSorry, Service: op.Service}
 		case 2:
-			op = config.Op{Verb: config.SetSettings, Service: op.Service, Settings: map[string]uint32{[]string{"timeout_tcp_established", "slow_start", "expire_quiescent_template"}[rng.IntN(3)]: 1}}
+			op = config.Op{
+				Verb: config.SetSettings, Service: op.Service,
+				Settings: map[string]uint32{[]string{
+					"timeout_tcp_established", "slow_start",
+					"expire_quiescent_template",
+				}[rng.IntN(3)]: 1},
+			}
 		case 3:
-			op = config.Op{Verb: config.SetSettings, Settings: map[string]uint32{"expire_nodest_conn": uint32(rng.IntN(2))}}
+			op = config.Op{
+				Verb:     config.SetSettings,
+				Settings: map[string]uint32{"expire_nodest_conn": uint32(rng.IntN(2))},
+			}
 		case 4:
-			op = config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})}}
+			op = config.Op{
+				Verb: config.AddMarks,
+				Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1,
+					config.PortRange{First: 80, Last: uint16(80 + rng.IntN(2))})},
+			}
 		case 5:
 			op = config.Op{Verb: config.DeleteMarks, Marks: w.state.Marks}
 		case 6:
@@ -59,7 +72,8 @@ func TestCompileByDifference(t *testing.T) {
 		s, got := &w.state, w.table
 		whole := s.Clone()
 		whole.Touch()
-		want := compile.NewDesired(&whole).Table(w.runtime, compile.NewDesired(&whole).GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
+		want := compile.NewDesired(&whole).Table(w.runtime,
+			compile.NewDesired(&whole).GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
 		sortRanges(got.ServerRanges)
 		sortRanges(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {
@@ -68,8 +82,10 @@ func TestCompileByDifference(t *testing.T) {
 		if len(got.Guard)+len(want.Guard) > 0 && !reflect.DeepEqual(got.Guard, want.Guard) {
 			t.Fatalf("after %s %v %v: hidden %+v, whole %+v", op.Verb, op.Service, op.Server, got.Guard, want.Guard)
 		}
-		if parts := w.guard.rules.Services; len(parts) != len(got.Guard) || slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !hasRules(got.Guard, p) }) {
-			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts, got.Guard)
+		if parts := w.guard.rules.Services; len(parts) != len(got.Guard) ||
+			slices.ContainsFunc(parts, func(p *guard.ServiceRules) bool { return !hasRules(got.Guard, p) }) {
+			t.Fatalf("after %s %v %v: the guard has %v, should have %v", op.Verb, op.Service, op.Server, parts,
+				got.Guard)
 		}
 	}
 }

@@ -68,7 +68,8 @@ func TestUpStartsSlowly(t *testing.T) {
 	w.plane.ahead = 1000 * conntrack.Second
 	down, up := one, one
 	down.Down = true
-	w.must(config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &down}, config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &up})
+	w.must(config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &down},
+		config.Op{Verb: config.SetServerDown, Service: service(vip, ""), Server: &up})
 	if v := w.runtime.Servers[1]; v.RampStart < w.plane.ahead {
 		t.Errorf("its slow start began at %d, came up at %d", v.RampStart, w.plane.ahead)
 	}

@@ -48,8 +48,14 @@ func (d *handFixture) HostNet() *director.HostNet                              {
 var handHostNet = func() *director.HostNet {
 	h := &director.HostNet{
 		Ports: []director.Port{
-			{Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.1.0.1")},
-			{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1400, Addr4: netip.MustParseAddr("10.2.0.1")},
+			{
+				Name: "eth0", Index: 2, MAC: wire.MAC{2, 0, 0, 0, 0, 0xd}, MTU: 1500,
+				Addr4: netip.MustParseAddr("10.1.0.1"),
+			},
+			{
+				Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1400,
+				Addr4: netip.MustParseAddr("10.2.0.1"),
+			},
 		},
 		Routes: new(bart.Table[director.Route]), HostAddrs: map[wire.Addr]int{},
 		Neighbours: map[director.NeighbourKey]wire.MAC{
@@ -96,7 +102,10 @@ func (d *handFixture) serve(svc config.Service, method config.Method, servers ..
 }
 
 func testProbe(client, virtual string) api.Probe {
-	return api.Probe{Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client), Virtual: netip.MustParseAddrPort(virtual)}
+	return api.Probe{
+		Proto: wire.ProtoTCP, Client: netip.MustParseAddrPort(client),
+		Virtual: netip.MustParseAddrPort(virtual),
+	}
 }
 
 func (d *handFixture) explain(q api.Probe) *api.Explanation {
@@ -122,7 +131,8 @@ func TestExplainForetells(t *testing.T) {
 	for _, scheduler := range sched.Names() {
 		t.Run(scheduler, func(t *testing.T) {
 			d := newHandFixture(t)
-			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler}, config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
+			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler},
+				config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
 			for i := range 20 {
 				q := testProbe(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
 				first, second := d.explain(q), d.explain(q)
@@ -147,12 +157,21 @@ func TestExplainForetells(t *testing.T) {
 // Each kind of answer has a row with words that its printed form contains.
 func TestExplainSays(t *testing.T) {
 	d := newHandFixture(t)
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq, "10.2.0.11:8080")
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300, Netmask: 0xffffff00}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute, "10.2.0.13:82")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq,
+		"10.2.0.11:8080")
+	d.serve(config.Service{
+		ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300,
+		Netmask: 0xffffff00,
+	}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute,
+		"10.2.0.13:82")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodRoute)
-	d.must(config.Op{Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")}, Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0))})
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodRoute, "10.77.0.1:84")
+	d.must(config.Op{
+		Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")},
+		Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0)),
+	})
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodRoute,
+		"10.77.0.1:84")
 	d.send(testProbe("10.1.0.2:1", "10.9.0.1:80"), false)
 	d.send(testProbe("10.1.0.9:1", "10.9.0.1:81"), false)
 	rows := []struct {
@@ -160,14 +179,41 @@ func TestExplainSays(t *testing.T) {
 		q        api.Probe
 		words    []string
 	}{
-		{"a new client of NAT", testProbe("10.1.0.2:2", "10.9.0.1:80"), []string{"forwarded_masq", "scheduler rr", "by eth1 to 02:00:00:00:01:11, MTU 1400", "10.1.0.2:2 > 10.2.0.11:8080", "by eth0 to 02:00:00:00:00:02", "from TCP 10.2.0.11 port 8080"}},
-		{"a known client", testProbe("10.1.0.2:1", "10.9.0.1:80"), []string{"forwarded_masq", "its conn", "SYN_RECV", "timeout_tcp_established"}},
-		{"a client with a template", testProbe("10.1.0.2:1", "10.9.0.1:81"), []string{"forwarded_tunnel", "the client's template", "20 for the tunnel header 10.2.0.1 > 10.2.0.1", "protocol 4"}},
-		{"a server whose hardware address is not known", testProbe("10.1.0.2:1", "10.9.0.1:82"), []string{"dropped_no_neighbour", "by eth1, but"}},
+		{
+			"a new client of NAT", testProbe("10.1.0.2:2", "10.9.0.1:80"),
+			[]string{
+				"forwarded_masq", "scheduler rr", "by eth1 to 02:00:00:00:01:11, MTU 1400",
+				"10.1.0.2:2 > 10.2.0.11:8080", "by eth0 to 02:00:00:00:00:02", "from TCP 10.2.0.11 port 8080",
+			},
+		},
+		{
+			"a known client", testProbe("10.1.0.2:1", "10.9.0.1:80"),
+			[]string{"forwarded_masq", "its conn", "SYN_RECV", "timeout_tcp_established"},
+		},
+		{
+			"a client with a template", testProbe("10.1.0.2:1", "10.9.0.1:81"),
+			[]string{
+				"forwarded_tunnel", "the client's template", "20 for the tunnel header 10.2.0.1 > 10.2.0.1",
+				"protocol 4",
+			},
+		},
+		{
+			"a server whose hardware address is not known", testProbe("10.1.0.2:1", "10.9.0.1:82"),
+			[]string{"dropped_no_neighbour", "by eth1, but"},
+		},
 		{"no server is eligible", testProbe("10.1.0.2:1", "10.9.0.1:83"), []string{"refused_no_server", "weight 0"}},
-		{"no route to the server", testProbe("10.1.0.2:1", "10.9.0.1:84"), []string{"answered_no_route", "no route to 10.77.0.1"}},
-		{"a port nobody serves", testProbe("10.1.0.2:1", "10.9.0.1:99"), []string{"refused_no_service", "takes TCP port 99"}},
-		{"an address nobody serves", testProbe("10.1.0.2:1", "10.9.0.9:80"), []string{"not_ours", "no service has the address"}},
+		{
+			"no route to the server", testProbe("10.1.0.2:1", "10.9.0.1:84"),
+			[]string{"answered_no_route", "no route to 10.77.0.1"},
+		},
+		{
+			"a port nobody serves", testProbe("10.1.0.2:1", "10.9.0.1:99"),
+			[]string{"refused_no_service", "takes TCP port 99"},
+		},
+		{
+			"an address nobody serves", testProbe("10.1.0.2:1", "10.9.0.9:80"),
+			[]string{"not_ours", "no service has the address"},
+		},
 		{"a client that claims to be the VIP", testProbe("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_source_vip"}},
 	}
 	for _, r := range rows {

@@ -57,11 +57,17 @@ func newFixture(t testing.TB, workers int) *fixture {
 // newFixtureOn makes a fixture whose workers have these links.
 func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{
+		Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers,
+		Seed: 1,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &fixture{t: t, conns: conns, host: &testHost{net: testHostNet(numServers)}, guard: &testGuard{}, now: time.Now()}
+	w := &fixture{
+		t: t, conns: conns, host: &testHost{net: testHostNet(numServers)}, guard: &testGuard{},
+		now: time.Now(),
+	}
 	w.Manager = NewManager(conns, len(links), w.host, w.guard, zerolog.Nop())
 	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
 	w.Start(w.plane)
@@ -157,7 +163,10 @@ func testHostNet(servers int) *director.HostNet {
 	h.Routes.Insert(netip.MustParsePrefix("10.1.0.0/16"), director.Route{Port: 0})
 	h.Routes.Insert(netip.MustParsePrefix("10.2.0.0/16"), director.Route{Port: 1})
 	for i := range servers {
-		h.Neighbours[director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(testServer(i))}] = wire.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}
+		h.Neighbours[director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(testServer(i))}] = wire.MAC{
+			2, 0, 0, 1,
+			byte(i >> 8), byte(i),
+		}
 	}
 	return h
 }
@@ -224,7 +233,8 @@ func (g *testGuard) all() (p guard.ServiceRules) {
 		p.Destinations, p.VIPs = append(p.Destinations, o.Destinations...), append(p.VIPs, o.VIPs...)
 		p.Sources, p.SourceRanges = append(p.Sources, o.Sources...), append(p.SourceRanges, o.SourceRanges...)
 		p.LocalServers = append(p.LocalServers, o.LocalServers...)
-		p.HelperMatches, p.HelperServers = append(p.HelperMatches, o.HelperMatches...), append(p.HelperServers, o.HelperServers...)
+		p.HelperMatches, p.HelperServers = append(p.HelperMatches, o.HelperMatches...),
+			append(p.HelperServers, o.HelperServers...)
 	}
 	return p
 }

@@ -16,7 +16,13 @@ func helpedService(key config.ServiceKey, method config.Method, server string) [
 	end := netip.MustParseAddrPort(server)
 	return []config.Op{
 		{Verb: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{Verb: config.AddServer, Service: &config.Service{ServiceKey: key}, Server: &config.Server{ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method, Weight: 1}},
+		{
+			Verb: config.AddServer, Service: &config.Service{ServiceKey: key},
+			Server: &config.Server{
+				ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method,
+				Weight: 1,
+			},
+		},
 	}
 }
 
@@ -29,9 +35,13 @@ func TestHelpedIsHidden(t *testing.T) {
 	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: key}, Settings: config.Values{"ftp": helper.On}})
+	w.must(config.Op{
+		Verb: config.SetSettings, Service: &config.Service{ServiceKey: key},
+		Settings: config.Values{"ftp": helper.On},
+	})
 	p, server := w.guard.all(), netip.MustParseAddr("10.2.0.11")
-	if len(p.HelperMatches) != 1 || p.HelperMatches[0].DstFirst != 2021 || !slices.Contains(p.HelperServers, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
+	if len(p.HelperMatches) != 1 || p.HelperMatches[0].DstFirst != 2021 ||
+		!slices.Contains(p.HelperServers, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
 		!slices.Contains(p.Sources, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server, Port: 20}) {
 		t.Errorf("hidden: %+v", p)
 	}

@@ -30,20 +30,31 @@ func TestIKEHidesIPsec(t *testing.T) {
 		key := config.ServiceKey{Proto: r.proto, Addr: vipAddr, Port: r.port}
 		svc := &config.Service{ServiceKey: key, Scheduler: "rr", Persist: 300, Netmask: 0xffffffff}
 		w.must(config.Op{Verb: config.AddService, Service: svc},
-			config.Op{Verb: config.AddServer, Service: svc, Server: &config.Server{ServerKey: config.ServerKey{Addr: server, Port: r.port}, Method: config.MethodMasq, Weight: 1}})
+			config.Op{
+				Verb: config.AddServer, Service: svc,
+				Server: &config.Server{
+					ServerKey: config.ServerKey{Addr: server, Port: r.port},
+					Method:    config.MethodMasq, Weight: 1,
+				},
+			})
 		hides := func(of func(*guard.ServiceRules) []guard.Endpoint, e guard.Endpoint) bool {
-			return slices.ContainsFunc(w.guard.rules.Services, func(p *guard.ServiceRules) bool { return slices.Contains(of(p), e) })
+			return slices.ContainsFunc(w.guard.rules.Services,
+				func(p *guard.ServiceRules) bool { return slices.Contains(of(p), e) })
 		}
 		for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH} {
 			vip := guard.Endpoint{Proto: proto, Addr: vipAddr}
 			rip := guard.Endpoint{Proto: proto, Addr: server}
-			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Destinations }, vip); got != r.hidden {
+			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Destinations },
+				vip); got != r.hidden {
 				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, config.ProtoName(proto), got)
 			}
 			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
 				t.Errorf("%s: %s from the server hidden: %t", r.sentence, config.ProtoName(proto), got)
 			}
-			if got := w.plane.table().ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(rip.Addr), Proto: proto}]; got != r.hidden {
+			if got := w.plane.table().ServerEndpoints[director.Endpoint{
+				Addr:  wire.AddrFrom(rip.Addr),
+				Proto: proto,
+			}]; got != r.hidden {
 				t.Errorf("%s: %s from the server routed on: %t", r.sentence, config.ProtoName(proto), got)
 			}
 		}

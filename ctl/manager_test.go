@@ -23,7 +23,10 @@ var one, two = masq(0, 1), masq(1, 1)
 
 // masq is test server i, on port 8080.
 func masq(i int, weight int32) config.Server {
-	return config.Server{ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodMasq, Weight: weight}
+	return config.Server{
+		ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodMasq,
+		Weight: weight,
+	}
 }
 
 // syn is a client's first packet to the VIP, and answer a server's reply to it.
@@ -98,7 +101,8 @@ func TestRefusedByGuard(t *testing.T) {
 			if w.plane.table() != table || !slices.Equal(w.host.needed, needed) || w.Timeouts().TCP != 900 {
 				t.Error("table, needed addresses or timeouts changed")
 			}
-			if got := w.runtime.Services[service(vip, "").ServiceKey].ID; got != id || len(w.runtime.Servers) != servers {
+			if got := w.runtime.Services[service(vip, "").ServiceKey].ID; got != id ||
+				len(w.runtime.Servers) != servers {
 				t.Errorf("service ID %d was %d, %d server IDs were %d", got, id, len(w.runtime.Servers), servers)
 			}
 			if got := server(w.exchange(0, syn("5001"))); got != one.Addr {
@@ -157,7 +161,8 @@ func TestApplyAll(t *testing.T) {
 	if got := w.Services()[0]; got.Stats != (api.Stats{}) || len(got.Reals) != 2 || w.status(two).Active != 1 {
 		t.Errorf("after: %+v", got)
 	}
-	if got := server(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})); got != two.Addr {
+	if got := server(w.exchange(0,
+		wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})); got != two.Addr {
 		t.Errorf("the old connection goes to %v", got)
 	}
 }
@@ -171,7 +176,8 @@ func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 		for _, svc := range t2.Services {
 			for _, id := range svc.Servers {
 				if last == nil || int(id) >= len(last.Servers) || last.Servers[id].Addr != t2.Servers[id].Addr {
-					t.Errorf("server %d (%v) is named by a table published over one that does not know it", id, t2.Servers[id].Addr)
+					t.Errorf("server %d (%v) is named by a table published over one that does not know it", id,
+						t2.Servers[id].Addr)
 				}
 			}
 		}

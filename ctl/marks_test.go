@@ -22,7 +22,14 @@ func TestMarksHidden(t *testing.T) {
 	w := newFixture(t, 1)
 	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
 	w.must(
-		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("192.0.2.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: 80}, config.PortRange{First: 8000, Last: 8100}), rule("192.0.2.9/32", 0, 99), rule("192.0.2.1/32", wire.ProtoUDP, 1, config.PortRange{First: 53, Last: 53})}},
+		config.Op{
+			Verb: config.AddMarks,
+			Marks: []config.MarkRule{
+				rule("192.0.2.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: 80},
+					config.PortRange{First: 8000, Last: 8100}), rule("192.0.2.9/32", 0, 99),
+				rule("192.0.2.1/32", wire.ProtoUDP, 1, config.PortRange{First: 53, Last: 53}),
+			},
+		},
 		config.Op{Verb: config.AddService, Service: shop},
 		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", config.MethodMasq, 1))},
 		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", config.MethodMasq, 1))},
@@ -35,13 +42,17 @@ func TestMarksHidden(t *testing.T) {
 	if want := []bool{false, true, true, true, false, false}; !slices.Equal(passes, want) || len(r.OldMarked) != 0 {
 		t.Errorf("marked %+v, leaving %+v", r.Marked, r.OldMarked)
 	}
-	if !slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.1")) || slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.9")) {
+	if !slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.1")) ||
+		slices.Contains(p.VIPs, netip.MustParseAddr("192.0.2.9")) {
 		t.Errorf("VIPs %v", p.VIPs)
 	}
 	span := func(net string, first, last uint16) guard.PortRange {
 		return guard.PortRange{Net: netip.MustParsePrefix(net), Proto: wire.ProtoTCP, First: first, Last: last}
 	}
-	spans := []guard.PortRange{span("192.0.2.0/24", 80, 80), span("192.0.2.0/24", 8000, 8100), span("10.2.0.1/32", 8000, 8100)}
+	spans := []guard.PortRange{
+		span("192.0.2.0/24", 80, 80), span("192.0.2.0/24", 8000, 8100),
+		span("10.2.0.1/32", 8000, 8100),
+	}
 	if len(p.SourceRanges) != len(spans) {
 		t.Errorf("spans %v, want %v", p.SourceRanges, spans)
 	}
@@ -51,14 +62,18 @@ func TestMarksHidden(t *testing.T) {
 		}
 	}
 	for _, s := range []guard.Endpoint{
-		{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.2.0.1"), Port: 80}, {Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.2.0.1"), Port: 53},
+		{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.2.0.1"), Port: 80},
+		{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.2.0.1"), Port: 53},
 		{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.2.0.2"), Port: 9000},
 	} {
 		if !slices.Contains(p.Sources, s) {
 			t.Errorf("source %v is missing of %v", s, p.Sources)
 		}
 	}
-	if err := w.Apply(config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{{Interface: "eth9", Mark: 1}}}); !errors.Is(err, syscall.ENODEV) {
+	if err := w.Apply(config.Op{
+		Verb:  config.AddMarks,
+		Marks: []config.MarkRule{{Interface: "eth9", Mark: 1}},
+	}); !errors.Is(err, syscall.ENODEV) {
 		t.Errorf("an interface the director does not have: %v", err)
 	}
 	w.must(config.Op{Verb: config.DeleteService, Service: shop})

@@ -17,11 +17,20 @@ import (
 // across tables, until the last of them is released. `uvs paths` shows who reported it.
 func TestPathOutlivesTables(t *testing.T) {
 	w := newFixture(t, 1)
-	server := config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}
+	server := config.Server{
+		ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel,
+		Weight: 1,
+	}
 	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", server), add("10.9.0.2:80", "rr"), with("10.9.0.2:80", server))
-	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1400)}
+	long := wiretest.Packet{
+		Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true,
+		Payload: make([]byte, 1400),
+	}
 	sent := wiretest.Frame(w.exchange(0, long))
-	report := wiretest.Packet{Src: "10.2.255.254", Dst: "10.2.255.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4, ICMPRest: 1400, Payload: wiretest.Quote(sent, 100)}
+	report := wiretest.Packet{
+		Src: "10.2.255.254", Dst: "10.2.255.1", Proto: wire.ProtoICMP, ICMPType: 3, ICMPCode: 4,
+		ICMPRest: 1400, Payload: wiretest.Quote(sent, 100),
+	}
 	if w.exchange(1, report) == nil {
 		t.Fatal("the client is told nothing")
 	}
@@ -32,7 +41,10 @@ func TestPathOutlivesTables(t *testing.T) {
 	}
 	for i, s := range w.Services() {
 		p := s.Reals[0].Path
-		want := api.PathStatus{Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"), Seconds: p.Seconds, TooBig: uint64(1 - i)}
+		want := api.PathStatus{
+			Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"),
+			Seconds: p.Seconds, TooBig: uint64(1 - i),
+		}
 		if p != want || p.Seconds < 500 || p.Seconds > 600 {
 			t.Errorf("service %d: %+v, want %+v", i, p, want)
 		}
@@ -57,11 +69,21 @@ func TestPathOutlivesTables(t *testing.T) {
 // With pmtu_disc 0 a service's tunnels fragment packets with DF.
 func TestPathMTUDiscovery(t *testing.T) {
 	w := newFixture(t, 1)
-	w.must(add("10.9.0.1:80", "rr"), with("10.9.0.1:80", config.Server{ServerKey: config.ServerKey{Addr: testServer(0), Port: 80}, Method: config.MethodTunnel, Weight: 1}))
-	long := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true, Payload: make([]byte, 1460)}
+	w.must(add("10.9.0.1:80", "rr"),
+		with("10.9.0.1:80", config.Server{
+			ServerKey: config.ServerKey{Addr: testServer(0), Port: 80},
+			Method:    config.MethodTunnel, Weight: 1,
+		}))
+	long := wiretest.Packet{
+		Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, DF: true,
+		Payload: make([]byte, 1460),
+	}
 	for _, discover := range []uint32{1, 0, 1} {
 		own := key(wire.ProtoTCP, "10.9.0.1:80")
-		w.must(config.Op{Verb: config.SetSettings, Service: &config.Service{ServiceKey: own}, Settings: config.Values{"pmtu_disc": discover}})
+		w.must(config.Op{
+			Verb: config.SetSettings, Service: &config.Service{ServiceKey: own},
+			Settings: config.Values{"pmtu_disc": discover},
+		})
 		out := w.exchange(0, long)
 		if told := wire.Ethernet(out).Dst() == wiretest.ClientMAC; told != (discover == 1) {
 			t.Errorf("pmtu_disc %d: the client is told: %t", discover, told)
@@ -92,7 +114,8 @@ func TestMSSClamp(t *testing.T) {
 	}
 	for _, v := range []uint32{2, 47, 65496, 1 << 30} {
 		err := w.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"mss_clamp": v}})
-		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil || err.Error() != want {
+		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil ||
+			err.Error() != want {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

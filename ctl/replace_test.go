@@ -15,14 +15,18 @@ import (
 // connections.
 func TestReplace(t *testing.T) {
 	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"), config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
+	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"),
+		config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
 		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))
 	before, counted := w.state, w.status(one).Stats.Conns
 	if counted != 1 {
 		t.Fatalf("%d connections counted", counted)
 	}
-	whole := []config.Op{add(vip, "rr"), with(vip, one), with(vip, two), {Verb: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))}}
+	whole := []config.Op{
+		add(vip, "rr"), with(vip, one), with(vip, two),
+		{Verb: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))},
+	}
 	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
 	errs := w.Replace(refused)
 	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil || !reflect.DeepEqual(w.state, before) {
@@ -40,7 +44,8 @@ func TestReplace(t *testing.T) {
 		}
 	}
 	s := &w.state
-	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 || len(s.Sorry) != 1 {
+	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 ||
+		len(s.Sorry) != 1 {
 		t.Errorf("state %+v", s)
 	}
 	if n := w.status(one).Stats.Conns; n != counted {

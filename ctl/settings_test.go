@@ -15,7 +15,10 @@ import (
 // compiled is the workers' service of vip.
 func (w *fixture) compiled() *director.Service {
 	w.t.Helper()
-	svc := w.plane.table().Services[director.Endpoint{Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80, Proto: wire.ProtoTCP}]
+	svc := w.plane.table().Services[director.Endpoint{
+		Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80,
+		Proto: wire.ProtoTCP,
+	}]
 	if svc == nil {
 		w.t.Fatal("no service in the table")
 	}
@@ -121,7 +124,10 @@ func TestSmallTableIsRefused(t *testing.T) {
 		w.must(with(vip, masq(2+i, 1)))
 	}
 	before := w.compiled().Picker
-	err := w.Apply(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{"mh_table": 251}})
+	err := w.Apply(config.Op{
+		Verb: config.SetSettings, Service: service(vip, ""),
+		Settings: config.Values{"mh_table": 251},
+	})
 	if err == nil || !strings.Contains(err.Error(), "mh table of 251 slots") {
 		t.Errorf("error %v", err)
 	}
@@ -187,16 +193,23 @@ func TestReplyServices(t *testing.T) {
 	dns := func(end string) *config.Service {
 		return &config.Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
 	}
-	routed := config.Server{ServerKey: config.ServerKey{Addr: testServer(3), Port: 53}, Method: config.MethodRoute, Weight: 1}
+	routed := config.Server{
+		ServerKey: config.ServerKey{Addr: testServer(3), Port: 53}, Method: config.MethodRoute,
+		Weight: 1,
+	}
 	end := director.Endpoint{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
 	for _, svc := range []*config.Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
-		w.must(config.Op{Verb: config.AddService, Service: svc}, config.Op{Verb: config.AddServer, Service: svc, Server: &one}, config.Op{Verb: config.AddServer, Service: svc, Server: &routed})
+		w.must(config.Op{Verb: config.AddService, Service: svc}, config.Op{
+			Verb: config.AddServer, Service: svc,
+			Server: &one,
+		}, config.Op{Verb: config.AddServer, Service: svc, Server: &routed})
 	}
 	if n := len(w.plane.table().ReplyServices); n != 0 {
 		t.Errorf("%d reply services without the setting", n)
 	}
 	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{"ops_replies": 1}})
-	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 || got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
+	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 ||
+		got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
 		t.Errorf("reply services %+v", all)
 	}
 	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{"ops_replies": 1}})
@@ -208,11 +221,16 @@ func TestReplyServices(t *testing.T) {
 // The settings of fragments are in the table in ticks and bytes.
 func TestFragmentSettings(t *testing.T) {
 	w := newWebFixture(t, "wlc")
-	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second || got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
+	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second ||
+		got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"fragment_time": 30, "fragment_hold": 0, "fragment_hold_source": 64}})
-	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second || got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
+	w.must(config.Op{
+		Verb:     config.SetSettings,
+		Settings: config.Values{"fragment_time": 30, "fragment_hold": 0, "fragment_hold_source": 64},
+	})
+	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second ||
+		got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
 		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
 	}
 }

@@ -159,7 +159,8 @@ func TestClient(t *testing.T) {
 	if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.EEXIST) || !errors.Is(errs[3], syscall.EINVAL) {
 		t.Errorf("errors %v", errs)
 	}
-	if err := c.Apply(with("10.9.0.9:80", two)); !errors.Is(err, syscall.ESRCH) || err.Error() != "no service TCP 10.9.0.9:80" {
+	if err := c.Apply(with("10.9.0.9:80", two)); !errors.Is(err, syscall.ESRCH) ||
+		err.Error() != "no service TCP 10.9.0.9:80" {
 		t.Errorf("error %v", err)
 	}
 	w.exchange(0, syn("5000"))
@@ -169,11 +170,13 @@ func TestClient(t *testing.T) {
 	}
 	var conns []api.ConnStatus
 	err = c.Conns(func(s api.ConnStatus) error { conns = append(conns, s); return nil })
-	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) || conns[0].State != "SYN_RECV" {
+	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) ||
+		conns[0].State != "SYN_RECV" {
 		t.Errorf("conns %+v, %v", conns, err)
 	}
 	w.guard.refuse = func(int) error { return errors.New("nft is out of order") }
-	if err := c.Apply(config.Op{Verb: config.Flush}); !errors.Is(err, syscall.EIO) || err.Error() != "nft is out of order" {
+	if err := c.Apply(config.Op{Verb: config.Flush}); !errors.Is(err, syscall.EIO) ||
+		err.Error() != "nft is out of order" {
 		t.Errorf("error %v", err)
 	}
 	w.guard.refuse = nil
@@ -224,7 +227,8 @@ func TestBadRequests(t *testing.T) {
 		var e config.Error
 		err = json.NewDecoder(resp.Body).Decode(&e)
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusUnprocessableEntity || err != nil || e.Errno != syscall.EINVAL || strings.Contains(e.Message, "\n") {
+		if resp.StatusCode != http.StatusUnprocessableEntity || err != nil || e.Errno != syscall.EINVAL ||
+			strings.Contains(e.Message, "\n") {
 			t.Errorf("%s: %s, %+v, %v", sentence, resp.Status, e, err)
 		}
 	}

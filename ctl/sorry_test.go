@@ -44,14 +44,19 @@ func TestSorryServer(t *testing.T) {
 	if !slices.Contains(w.host.needed, last.Addr) {
 		t.Error("the address of the sorry server is not resolved")
 	}
-	if end := (guard.Endpoint{Proto: wire.ProtoTCP, Addr: last.Addr, Port: last.Port}); !slices.Contains(w.guard.all().Sources, end) {
+	if end := (guard.Endpoint{
+		Proto: wire.ProtoTCP, Addr: last.Addr,
+		Port: last.Port,
+	}); !slices.Contains(w.guard.all().Sources, end) {
 		t.Error("the host sees its replies")
 	}
 	status := w.Services()[0]
-	if len(status.Reals) != 2 || status.Sorry == nil || status.Sorry.ServerKey != last.ServerKey || status.Sorry.State != "sorry" || status.Sorry.Stats.Conns != 1 {
+	if len(status.Reals) != 2 || status.Sorry == nil || status.Sorry.ServerKey != last.ServerKey ||
+		status.Sorry.State != "sorry" || status.Sorry.Stats.Conns != 1 {
 		t.Errorf("listed %+v, sorry %+v", status.Reals, status.Sorry)
 	}
-	if states := []string{status.Reals[0].State, status.Reals[1].State}; !slices.Equal(states, []string{"quiesced", "up"}) {
+	if states := []string{status.Reals[0].State, status.Reals[1].State}; !slices.Equal(states,
+		[]string{"quiesced", "up"}) {
 		t.Errorf("states %v", states)
 	}
 
@@ -82,7 +87,10 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	d := newHandFixture(t)
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
-	d.must(config.Op{Verb: config.SetSettings, Service: &svc, Settings: config.Values{"limit_rate": 1, "limit_conns": 1}})
+	d.must(config.Op{
+		Verb: config.SetSettings, Service: &svc,
+		Settings: config.Values{"limit_rate": 1, "limit_conns": 1},
+	})
 	q := testProbe("10.1.0.2:1000", "10.9.0.1:80")
 	d.explain(q)
 	d.explain(q)
@@ -92,8 +100,14 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	if v := d.send(testProbe("10.1.0.2:1001", "10.9.0.1:80"), false); v != director.DroppedClientRate {
 		t.Errorf("the second connection of a second became %s", v)
 	}
-	d.must(config.Op{Verb: config.SetSorry, Service: &svc, Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1))})
-	d.must(config.Op{Verb: config.EditServer, Service: &svc, Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0))})
+	d.must(config.Op{
+		Verb: config.SetSorry, Service: &svc,
+		Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1)),
+	})
+	d.must(config.Op{
+		Verb: config.EditServer, Service: &svc,
+		Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0)),
+	})
 	e := d.explain(testProbe("10.1.0.3:1000", "10.9.0.1:80"))
 	if e.Server == nil || e.Server.Addr != netip.MustParseAddr("10.2.0.12") || !strings.Contains(e.By, "sorry") {
 		t.Errorf("server %v by %q, want the sorry server", e.Server, e.By)

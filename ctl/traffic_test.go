@@ -82,11 +82,21 @@ func randomOp(rng *rand.Rand) config.Op {
 	if rng.IntN(3) == 0 {
 		service.Persist, service.Netmask = 60, 0xffffffff
 	}
-	server := &config.Server{ServerKey: config.ServerKey{Addr: testServer(rng.IntN(4)), Port: uint16(8000 + rng.IntN(8))}}
+	server := &config.Server{ServerKey: config.ServerKey{
+		Addr: testServer(rng.IntN(4)),
+		Port: uint16(8000 + rng.IntN(8)),
+	}}
 	server.Weight = int32(rng.IntN(4))
 	server.Upper = uint32(rng.IntN(2) * 8)
-	server.Method = []config.Method{config.MethodMasq, config.MethodMasq, config.MethodRoute, config.MethodTunnel}[rng.IntN(4)]
-	verbs := []config.Verb{config.AddService, config.AddService, config.EditService, config.DeleteService, config.AddServer, config.AddServer, config.AddServer, config.AddServer, config.EditServer, config.DeleteServer, config.DeleteServer}
+	server.Method = []config.Method{
+		config.MethodMasq, config.MethodMasq, config.MethodRoute,
+		config.MethodTunnel,
+	}[rng.IntN(4)]
+	verbs := []config.Verb{
+		config.AddService, config.AddService, config.EditService, config.DeleteService,
+		config.AddServer, config.AddServer, config.AddServer, config.AddServer, config.EditServer, config.DeleteServer,
+		config.DeleteServer,
+	}
 	op := config.Op{Verb: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
 	if rng.IntN(100) == 0 {
 		op = config.Op{Verb: config.Flush}

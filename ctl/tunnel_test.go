@@ -24,11 +24,30 @@ func TestTunnelTypes(t *testing.T) {
 		want string
 	}{
 		{"IPIP is the zero value", config.Tunnel{}, "IPv4 protocol 4, IPv4 10.1.0.2>10.9.0.1, mtu 1480"},
-		{"GUE without checksum", config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.NoCsum}, "IPv4 protocol 17, to port 6080 no checksum 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468"},
-		{"GUE with checksum, to another port", config.Tunnel{Type: tunnel.GUE, Port: 5555, Flags: tunnel.Csum}, "IPv4 protocol 17, to port 5555 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468"},
-		{"remote checksum offload is a full checksum", config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.RemCsum}, "IPv4 protocol 17, to port 6080 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468"},
-		{"GRE without checksum", config.Tunnel{Type: tunnel.GRE}, "IPv4 protocol 47, 00000800, IPv4 10.1.0.2>10.9.0.1, mtu 1476"},
-		{"GRE with checksum", config.Tunnel{Type: tunnel.GRE, Flags: tunnel.Csum}, "IPv4 protocol 47, 80000800, IPv4 10.1.0.2>10.9.0.1, mtu 1472"},
+		{
+			"GUE without checksum",
+			config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.NoCsum},
+			"IPv4 protocol 17, to port 6080 no checksum 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468",
+		},
+		{
+			"GUE with checksum, to another port",
+			config.Tunnel{Type: tunnel.GUE, Port: 5555, Flags: tunnel.Csum},
+			"IPv4 protocol 17, to port 5555 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468",
+		},
+		{"remote checksum offload is a full checksum", config.Tunnel{
+			Type: tunnel.GUE, Port: 6080,
+			Flags: tunnel.RemCsum,
+		}, "IPv4 protocol 17, to port 6080 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468"},
+		{
+			"GRE without checksum",
+			config.Tunnel{Type: tunnel.GRE},
+			"IPv4 protocol 47, 00000800, IPv4 10.1.0.2>10.9.0.1, mtu 1476",
+		},
+		{
+			"GRE with checksum",
+			config.Tunnel{Type: tunnel.GRE, Flags: tunnel.Csum},
+			"IPv4 protocol 47, 80000800, IPv4 10.1.0.2>10.9.0.1, mtu 1472",
+		},
 	} {
 		server := serverAt("10.2.0.1:80", config.MethodTunnel, 1)
 		server.Tunnel = row.Tunnel
@@ -71,7 +90,10 @@ func (w *fixture) sendThroughTunnel() string {
 func (w *fixture) answeredMTU() uint16 {
 	w.t.Helper()
 	const mtu = 1500
-	f := wiretest.Frame(w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck, DF: true, Payload: make([]byte, mtu-wire.IPv4Len-wire.TCPLen)}))
+	f := wiretest.Frame(w.exchange(0, wiretest.Packet{
+		Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck,
+		DF: true, Payload: make([]byte, mtu-wire.IPv4Len-wire.TCPLen),
+	}))
 	icmp, ok := wiretest.Decode(w.t, f).Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4)
 	if !ok {
 		w.t.Fatalf("no ICMP, but %x", f.Bytes())

@@ -15,7 +15,13 @@ func helpedService(key config.ServiceKey, method config.Method, server string) [
 	end := netip.MustParseAddrPort(server)
 	return []config.Op{
 		{Verb: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{Verb: config.AddServer, Service: &config.Service{ServiceKey: key}, Server: &config.Server{ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method, Weight: 1}},
+		{
+			Verb: config.AddServer, Service: &config.Service{ServiceKey: key},
+			Server: &config.Server{
+				ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method,
+				Weight: 1,
+			},
+		},
 	}
 }
 
@@ -38,12 +44,24 @@ func TestHelper(t *testing.T) {
 		{"direct routing at port 21", at(tcp, 21), config.MethodRoute, nil, nil, nil},
 		{"NAT at port 21, switched off", at(tcp, 21), config.MethodMasq, config.Values{"ftp": helper.Off}, nil, nil},
 		{"NAT at another port", at(tcp, 2021), config.MethodMasq, nil, nil, nil},
-		{"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq, config.Values{"ftp": helper.On}, nil, []helper.Port{{Helper: helper.FTP, Port: 2021}}},
+		{
+			"NAT at another port, switched on", at(tcp, 2021), config.MethodMasq,
+			config.Values{"ftp": helper.On},
+			nil,
+			[]helper.Port{{Helper: helper.FTP, Port: 2021}},
+		},
 		{"UDP port 21", at(udp, 21), config.MethodMasq, nil, nil, nil},
 		{"TFTP", at(udp, 69), config.MethodMasq, nil, nil, []helper.Port{{Helper: helper.TFTP, Port: 69}}},
-		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}}, []helper.Port{{Helper: helper.FTP, Port: 21}}},
-		{"a mark, switched on", mark, config.MethodMasq, config.Values{"ftp": helper.On}, []config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
-			[]helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.FTP, Port: 2021}}},
+		{"a mark with port 21", mark, config.MethodMasq, nil, []config.PortRange{
+			{First: 21, Last: 21},
+			{First: 2021, Last: 2021},
+		}, []helper.Port{{Helper: helper.FTP, Port: 21}}},
+		{
+			"a mark, switched on", mark, config.MethodMasq,
+			config.Values{"ftp": helper.On},
+			[]config.PortRange{{First: 21, Last: 21}, {First: 2021, Last: 2021}, {First: 50000, Last: 51000}},
+			[]helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.FTP, Port: 2021}},
+		},
 	} {
 		var s config.State
 		for _, op := range helpedService(row.key, row.method, "10.2.0.11:21") {
@@ -55,7 +73,10 @@ func TestHelper(t *testing.T) {
 		}
 		s.ServiceSettings = map[config.ServiceKey]config.Values{row.key: row.own}
 		if row.rules != nil {
-			s.Marks = []config.MarkRule{{Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules, Mark: 5}}
+			s.Marks = []config.MarkRule{{
+				Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules,
+				Mark: 5,
+			}}
 		}
 		var got []helper.Port
 		if h := compileHelper(&s, &s.Services[0]); h != nil {

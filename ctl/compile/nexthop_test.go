@@ -35,14 +35,38 @@ func TestNextHopOfTheHostItself(t *testing.T) {
 		port            uint16
 		want            config.Method
 	}{
-		{"DR to an own address, the VIP on the host", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute, director.Resolved, 2, config.MethodRoute},
-		{"a tunnel to it is not encapsulated", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodTunnel, director.Resolved, 2, config.MethodRoute},
-		{"NAT to the VIP itself is not translated", withPort, "10.9.0.1:80", "10.9.0.1:80", config.MethodMasq, director.Resolved, 2, config.MethodRoute},
-		{"NAT to another port is", withPort, "10.9.0.1:80", "10.9.0.1:8080", config.MethodMasq, director.Resolved, 2, config.MethodMasq},
-		{"NAT for a VIP that is not the host's", withPort, "10.9.0.2:80", "10.1.0.1:8080", config.MethodMasq, director.Resolved, 2, config.MethodMasq},
-		{"DR for a VIP that is not the host's has none", withPort, "10.9.0.2:80", "10.1.0.1:80", config.MethodRoute, director.NoRoute, 0, config.MethodRoute},
-		{"nothing has one without a port into the host", without, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute, director.NoRoute, 0, config.MethodRoute},
-		{"another server is not affected", withPort, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq, director.Resolved, 1, config.MethodMasq},
+		{
+			"DR to an own address, the VIP on the host", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute,
+			director.Resolved, 2, config.MethodRoute,
+		},
+		{
+			"a tunnel to it is not encapsulated", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodTunnel,
+			director.Resolved, 2, config.MethodRoute,
+		},
+		{
+			"NAT to the VIP itself is not translated", withPort, "10.9.0.1:80", "10.9.0.1:80", config.MethodMasq,
+			director.Resolved, 2, config.MethodRoute,
+		},
+		{
+			"NAT to another port is", withPort, "10.9.0.1:80", "10.9.0.1:8080", config.MethodMasq, director.Resolved, 2,
+			config.MethodMasq,
+		},
+		{
+			"NAT for a VIP that is not the host's", withPort, "10.9.0.2:80", "10.1.0.1:8080", config.MethodMasq,
+			director.Resolved, 2, config.MethodMasq,
+		},
+		{
+			"DR for a VIP that is not the host's has none", withPort, "10.9.0.2:80", "10.1.0.1:80", config.MethodRoute,
+			director.NoRoute, 0, config.MethodRoute,
+		},
+		{
+			"nothing has one without a port into the host", without, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute,
+			director.NoRoute, 0, config.MethodRoute,
+		},
+		{
+			"another server is not affected", withPort, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq,
+			director.Resolved, 1, config.MethodMasq,
+		},
 	}
 	for _, r := range rows {
 		vip, rip := netip.MustParseAddrPort(r.service), netip.MustParseAddrPort(r.server)

@@ -67,48 +67,182 @@ func TestChangeRefuses(t *testing.T) {
 		{"editing a service that is not there", Op{Verb: EditService, Service: &none}, syscall.ESRCH},
 		{"deleting one", Op{Verb: DeleteService, Service: &none}, syscall.ESRCH},
 		{"no service at all", Op{Verb: AddService}, syscall.EINVAL},
-		{"a scheduler nobody knows", Op{Verb: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })}, syscall.ENOENT},
-		{"a multicast VIP", Op{Verb: AddService, Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("224.0.0.1") })}, syscall.EINVAL},
-		{"an unspecified VIP", Op{Verb: AddService, Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("0.0.0.0") })}, syscall.EINVAL},
-		{"a VIP of the other family", Op{Verb: AddService, Service: with(func(s *Service) { s.IPv6 = true })}, syscall.EINVAL},
-		{"a protocol without ports", Op{Verb: AddService, Service: with(func(s *Service) { s.Proto = wire.ProtoICMP })}, syscall.EINVAL},
-		{"every port without persistence", Op{Verb: AddService, Service: with(func(s *Service) { s.Port = 0 })}, syscall.EINVAL},
-		{"persistence of two months", Op{Verb: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })}, syscall.EINVAL},
-		{"one-packet scheduling of TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.OPS = true })}, syscall.EINVAL},
-		{"a mark with an address", Op{Verb: AddService, Service: with(func(s *Service) { s.FWMark = 1 })}, syscall.EINVAL},
+		{
+			"a scheduler nobody knows",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })},
+			syscall.ENOENT,
+		},
+		{"a multicast VIP", Op{
+			Verb:    AddService,
+			Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("224.0.0.1") }),
+		}, syscall.EINVAL},
+		{"an unspecified VIP", Op{
+			Verb:    AddService,
+			Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("0.0.0.0") }),
+		}, syscall.EINVAL},
+		{
+			"a VIP of the other family",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.IPv6 = true })},
+			syscall.EINVAL,
+		},
+		{
+			"a protocol without ports",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.Proto = wire.ProtoICMP })},
+			syscall.EINVAL,
+		},
+		{
+			"every port without persistence",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.Port = 0 })},
+			syscall.EINVAL,
+		},
+		{
+			"persistence of two months",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })},
+			syscall.EINVAL,
+		},
+		{
+			"one-packet scheduling of TCP",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.OPS = true })},
+			syscall.EINVAL,
+		},
+		{
+			"a mark with an address",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.FWMark = 1 })},
+			syscall.EINVAL,
+		},
 		{"an IPv6 mark's persistence with an IPv4 mask", Op{Verb: AddService, Service: with(func(s *Service) {
 			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, 0xffffff00
 		})}, syscall.EINVAL},
-		{"a persistence engine there is not", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "rtsp" })}, syscall.ENOENT},
+		{
+			"a persistence engine there is not",
+			Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "rtsp" })},
+			syscall.ENOENT,
+		},
 		{"SIP calls by TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.EINVAL},
 		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
-		{"a server twice", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
-		{"a routed server twice, whatever port is given", Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodRoute, 1))}, syscall.EEXIST},
-		{"editing a server that is not there", Op{Verb: EditServer, Service: &web, Server: server(same)}, syscall.ENOENT},
+		{
+			"a server twice",
+			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))},
+			syscall.EEXIST,
+		},
+		{
+			"a routed server twice, whatever port is given",
+			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodRoute, 1))},
+			syscall.EEXIST,
+		},
+		{
+			"editing a server that is not there",
+			Op{Verb: EditServer, Service: &web, Server: server(same)},
+			syscall.ENOENT,
+		},
 		{"deleting one", Op{Verb: DeleteServer, Service: &web, Server: server(same)}, syscall.ENOENT},
-		{"deleting a routed server by another port", Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 1))}, syscall.ENOENT},
-		{"a negative weight", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Weight = -1 })}, syscall.ERANGE},
-		{"a lower threshold above the upper", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Upper, s.Lower = 2, 3 })}, syscall.ERANGE},
-		{"a broadcast server", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("255.255.255.255") })}, syscall.EINVAL},
-		{"a masqueraded server of the other family", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
-		{"a method that cannot be asked for", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })}, syscall.EINVAL},
-		{"a GUE tunnel to no port", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GUE})}, syscall.EINVAL},
-		{"a GRE tunnel to a port", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Port: 6080})}, syscall.EINVAL},
-		{"an IPIP tunnel with a checksum", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Flags: tunnel.Csum})}, syscall.EINVAL},
-		{"remote checksum offload in a GRE tunnel", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Flags: tunnel.RemCsum})}, syscall.EINVAL},
-		{"a tunnel type nobody knows", Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})}, syscall.EINVAL},
-		{"a tunnel type without a tunnel", Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: tunnel.GRE} })}, syscall.EINVAL},
+		{
+			"deleting a routed server by another port",
+			Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 1))},
+			syscall.ENOENT,
+		},
+		{
+			"a negative weight",
+			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Weight = -1 })},
+			syscall.ERANGE,
+		},
+		{
+			"a lower threshold above the upper",
+			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Upper, s.Lower = 2, 3 })},
+			syscall.ERANGE,
+		},
+		{"a broadcast server", Op{
+			Verb: AddServer, Service: &web,
+			Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("255.255.255.255") }),
+		}, syscall.EINVAL},
+		{
+			"a masqueraded server of the other family",
+			Op{
+				Verb: AddServer, Service: &web,
+				Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") }),
+			},
+			syscall.EINVAL,
+		},
+		{
+			"a method that cannot be asked for",
+			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })},
+			syscall.EINVAL,
+		},
+		{
+			"a GUE tunnel to no port",
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GUE})},
+			syscall.EINVAL,
+		},
+		{"a GRE tunnel to a port", Op{
+			Verb: AddServer, Service: &web,
+			Server: tunnelled(Tunnel{Type: tunnel.GRE, Port: 6080}),
+		}, syscall.EINVAL},
+		{
+			"an IPIP tunnel with a checksum",
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Flags: tunnel.Csum})},
+			syscall.EINVAL,
+		},
+		{
+			"remote checksum offload in a GRE tunnel",
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Flags: tunnel.RemCsum})},
+			syscall.EINVAL,
+		},
+		{
+			"a tunnel type nobody knows",
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})},
+			syscall.EINVAL,
+		},
+		{
+			"a tunnel type without a tunnel",
+			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: tunnel.GRE} })},
+			syscall.EINVAL,
+		},
 		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
 		{"a setting nobody knows", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
 		{"a setting out of range", Op{Verb: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},
-		{"a service's own of what is the director's", Op{Verb: SetSettings, Service: &web, Settings: Values{"drop_packet": 1}}, syscall.EINVAL},
-		{"an mh table of a size that is not prime", Op{Verb: SetSettings, Service: &web, Settings: Values{"mh_table": 4096}}, syscall.EINVAL},
-		{"fields to hash beyond all there are", Op{Verb: SetSettings, Service: &web, Settings: Values{"hash_fields": 16}}, syscall.EINVAL},
-		{"a slow start of a day", Op{Verb: SetSettings, Service: &web, Settings: Values{"slow_start": 86400}}, syscall.EINVAL},
-		{"a setting of a service that is not there", Op{Verb: SetSettings, Service: &none, Settings: Values{"timeout_udp": 1}}, syscall.ESRCH},
-		{"a sorry server of a service that is not there", Op{Verb: SetSorry, Service: &none, Server: server(same)}, syscall.ESRCH},
-		{"a sorry server that is one of the service's", Op{Verb: SetSorry, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))}, syscall.EEXIST},
-		{"a sorry server of the other family", Op{Verb: SetSorry, Service: &web, Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") })}, syscall.EINVAL},
+		{
+			"a service's own of what is the director's",
+			Op{Verb: SetSettings, Service: &web, Settings: Values{"drop_packet": 1}},
+			syscall.EINVAL,
+		},
+		{
+			"an mh table of a size that is not prime",
+			Op{Verb: SetSettings, Service: &web, Settings: Values{"mh_table": 4096}},
+			syscall.EINVAL,
+		},
+		{
+			"fields to hash beyond all there are",
+			Op{Verb: SetSettings, Service: &web, Settings: Values{"hash_fields": 16}},
+			syscall.EINVAL,
+		},
+		{
+			"a slow start of a day",
+			Op{Verb: SetSettings, Service: &web, Settings: Values{"slow_start": 86400}},
+			syscall.EINVAL,
+		},
+		{
+			"a setting of a service that is not there",
+			Op{Verb: SetSettings, Service: &none, Settings: Values{"timeout_udp": 1}},
+			syscall.ESRCH,
+		},
+		{
+			"a sorry server of a service that is not there",
+			Op{Verb: SetSorry, Service: &none, Server: server(same)},
+			syscall.ESRCH,
+		},
+		{
+			"a sorry server that is one of the service's",
+			Op{Verb: SetSorry, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))},
+			syscall.EEXIST,
+		},
+		{
+			"a sorry server of the other family",
+			Op{
+				Verb: SetSorry, Service: &web,
+				Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") }),
+			},
+			syscall.EINVAL,
+		},
 		{"no sorry server where there is none", Op{Verb: SetSorry, Service: &web}, syscall.ENOENT},
 		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
 	}
@@ -152,7 +286,8 @@ func TestChangeCopies(t *testing.T) {
 
 // Editing a service replaces all of it except its servers; 0 keeps a timeout.
 func TestChangeReplaces(t *testing.T) {
-	s, err := Change(startState(t), Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
+	s, err := Change(startState(t),
+		Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
 	if err != nil || s.Services[0].Scheduler != "wlc" || len(s.Services[0].Servers) != 2 {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}

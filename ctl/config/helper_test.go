@@ -13,13 +13,19 @@ func helpedService(key ServiceKey, method Method, server string) []Op {
 	end := netip.MustParseAddrPort(server)
 	return []Op{
 		{Verb: AddService, Service: &Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{Verb: AddServer, Service: &Service{ServiceKey: key}, Server: &Server{ServerKey: ServerKey{end.Addr(), end.Port()}, Method: method, Weight: 1}},
+		{
+			Verb: AddServer, Service: &Service{ServiceKey: key},
+			Server: &Server{ServerKey: ServerKey{end.Addr(), end.Port()}, Method: method, Weight: 1},
+		},
 	}
 }
 
 // A setting's value can be given by its word; wrong words are refused.
 func TestSettingWords(t *testing.T) {
-	for text, want := range map[string]uint32{"ftp=auto": helper.Auto, "ftp=off": helper.Off, "tftp=on": helper.On, "ftp=1": helper.On, "ftp_bounce=1": 1} {
+	for text, want := range map[string]uint32{
+		"ftp=auto": helper.Auto, "ftp=off": helper.Off, "tftp=on": helper.On,
+		"ftp=1": helper.On, "ftp_bounce=1": 1,
+	} {
 		name, v, err := ParseSetting(text)
 		if err != nil || v != want || name+"="+(Setting{}).Shown(v) == "" {
 			t.Errorf("%s: %d, %v", text, v, err)
@@ -31,10 +37,14 @@ func TestSettingWords(t *testing.T) {
 		}
 	}
 	var s State
-	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53}, MethodMasq, "10.2.0.11:53") {
+	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53},
+		MethodMasq, "10.2.0.11:53") {
 		s, _ = Change(s, op)
 	}
-	if _, err := Change(s, Op{Verb: SetSettings, Service: &s.Services[0], Settings: Values{"ftp": helper.On}}); err == nil {
+	if _, err := Change(s, Op{
+		Verb: SetSettings, Service: &s.Services[0],
+		Settings: Values{"ftp": helper.On},
+	}); err == nil {
 		t.Error("FTP of a UDP service is not refused")
 	}
 }
@@ -48,8 +58,11 @@ func TestFTPWarning(t *testing.T) {
 		port    uint16
 		warned  bool
 	}{
-		{MethodRoute, 0, 21, true}, {MethodTunnel, 0, 21, true}, {MethodMasq, 0, 21, false},
-		{MethodRoute, 300, 21, false}, {MethodRoute, 0, 80, false},
+		{MethodRoute, 0, 21, true},
+		{MethodTunnel, 0, 21, true},
+		{MethodMasq, 0, 21, false},
+		{MethodRoute, 300, 21, false},
+		{MethodRoute, 0, 80, false},
 	} {
 		svc.Servers = []Server{{Method: row.method}}
 		svc.Persist, svc.Port = row.persist, row.port

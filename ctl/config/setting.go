@@ -266,7 +266,8 @@ func (k Setting) Shown(v uint32) string {
 func (s *Settings) IPVSTimeouts() Timeouts {
 	seconds := func(state conntrack.State) uint32 { return uint32(s.Timeouts[state] / conntrack.Second) }
 	return Timeouts{
-		TCP: seconds(conntrack.TCPEstablished), TCPFin: seconds(conntrack.TCPFinWait), UDP: seconds(conntrack.UDPNormal),
+		TCP: seconds(conntrack.TCPEstablished), TCPFin: seconds(conntrack.TCPFinWait),
+		UDP: seconds(conntrack.UDPNormal),
 	}
 }
 

@@ -62,7 +62,8 @@ func (e refCounts) addService(p *ServiceRules, n int) error {
 		what, set string
 		ends      []Endpoint
 	}{
-		{"service", "services", p.Destinations}, {"source", "sources", p.Sources},
+		{"service", "services", p.Destinations},
+		{"source", "sources", p.Sources},
 		{"LocalNode server", "localservers", p.LocalServers},
 	} {
 		for _, endpoint := range list.ends {

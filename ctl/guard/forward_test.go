@@ -47,10 +47,14 @@ func TestNoSecondCopy(t *testing.T) {
 			Interfaces: []string{"h0"}, HostAddrs: addrs(f.own),
 			Services: []*ServiceRules{{
 				VIPs: addrs(f.vip),
-				Destinations: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53},
-					{unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0}},
-				Sources: []Endpoint{{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80},
-					{unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0}},
+				Destinations: []Endpoint{
+					{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53},
+					{unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0},
+				},
+				Sources: []Endpoint{
+					{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80},
+					{unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0},
+				},
 			}},
 		}
 		host.Must(g.Apply(rules))
@@ -85,35 +89,67 @@ func TestNoSecondCopy(t *testing.T) {
 			{"from a server's port to the host itself", framesOf(udp(f.rip, 80, f.own, 9)), 0, Dropped{}},
 			{"from a server's port, to all machines", [][]byte{frame(net.HardwareAddr{255, 255, 255, 255, 255, 255},
 				udp(f.rip, 80, f.far, 9))}, 0, Dropped{}},
-			{"error about a packet to a server's port",
-				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0, Dropped{Error: 1}},
-			{"the same from a router", framesOf(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0,
-				Dropped{Error: 1}},
-			{"error about a packet to a server of every port",
-				framesOf(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0, Dropped{Error: 1}},
-			{"a parameter problem about one", framesOf(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))), 0,
-				Dropped{Error: 1}},
-			{"error about a packet to another port",
-				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1, Dropped{}},
-			{"error about a packet of the host's own to a server",
-				framesOf(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0, Dropped{}},
-			{"echo that happens to carry such a packet",
-				framesOf(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1, Dropped{}},
+			{
+				"error about a packet to a server's port",
+				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0,
+				Dropped{Error: 1},
+			},
+			{
+				"the same from a router", framesOf(icmpError(f.other, f.far, unreachable, udp(f.far, 9, f.rip, 80))), 0,
+				Dropped{Error: 1},
+			},
+			{
+				"error about a packet to a server of every port",
+				framesOf(icmpError(f.other, f.far, unreachable, tcp(f.far, 9, f.rip, 1234))), 0,
+				Dropped{Error: 1},
+			},
+			{
+				"a parameter problem about one", framesOf(icmpError(f.rip, f.far, parameter, udp(f.far, 9, f.rip, 80))),
+				0,
+				Dropped{Error: 1},
+			},
+			{
+				"error about a packet to another port",
+				framesOf(icmpError(f.rip, f.far, unreachable, udp(f.far, 9, f.rip, 81))), 1,
+				Dropped{},
+			},
+			{
+				"error about a packet of the host's own to a server",
+				framesOf(icmpError(f.rip, f.own, unreachable, udp(f.own, 9, f.rip, 80))), 0,
+				Dropped{},
+			},
+			{
+				"echo that happens to carry such a packet",
+				framesOf(icmpError(f.rip, f.far, echo, udp(f.far, 9, f.rip, 80))), 1,
+				Dropped{},
+			},
 			{"fragments from a server's port", framesOf(first, later), 0, Dropped{Source: 1, Fragment: 1}},
 			{"fragments from another port", framesOf(firstOther, laterOther), 2, Dropped{}},
-			{"fragments from a server's port, the later first", framesOf(laterEarly, firstLate), 0,
-				Dropped{Source: 1, Fragment: 1}},
-			{"fragments from another port, the later first", framesOf(laterEarlyOther, firstLateOther), 1,
-				Dropped{Fragment: 1}},
+			{
+				"fragments from a server's port, the later first", framesOf(laterEarly, firstLate), 0,
+				Dropped{Source: 1, Fragment: 1},
+			},
+			{
+				"fragments from another port, the later first", framesOf(laterEarlyOther, firstLateOther), 1,
+				Dropped{Fragment: 1},
+			},
 			{"a later fragment from a server to the host itself", framesOf(laterOwn), 0, Dropped{}},
 			{"a later fragment from another machine", framesOf(laterStranger), 1, Dropped{}},
 			{"a later fragment of a server's ping", framesOf(laterEcho), 1, Dropped{}},
 			{"fragments to a service", framesOf(firstIn, laterIn), 0, Dropped{Service: 1, Fragment: 1}},
 			{"a later fragment from a server of every port", framesOf(laterAny), 0, Dropped{Source: 1}},
-			{"a frame to a service with a tag that has only a priority",
-				[][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0, Dropped{Service: 1}},
-			{"a frame of a VLAN to a service", [][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])}, 0,
-				Dropped{}},
+			{
+				"a frame to a service with a tag that has only a priority",
+				[][]byte{inVLAN(0xe000, framesOf(udp(f.other, 1, f.far, 53))[0])},
+				0,
+				Dropped{Service: 1},
+			},
+			{
+				"a frame of a VLAN to a service",
+				[][]byte{inVLAN(5, framesOf(udp(f.other, 1, f.far, 53))[0])},
+				0,
+				Dropped{},
+			},
 		} {
 			t.Run(f.family+" "+row.name, func(t *testing.T) {
 				before, err := g.Dropped()

@@ -120,8 +120,10 @@ func TestHostIsSilent(t *testing.T) {
 	for vip, own := range map[string]string{"10.7.0.100/32": "10.7.0.1", "fd07::100/128": "fd07::1"} {
 		dst, err := netlink.ParseIPNet(vip)
 		peer.Must(err)
-		peer.Must(peer.NL.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(own),
-			LinkIndex: peer.Link("p0").Attrs().Index}))
+		peer.Must(peer.NL.RouteAdd(&netlink.Route{
+			Dst: dst, Gw: net.ParseIP(own),
+			LinkIndex: peer.Link("p0").Attrs().Index,
+		}))
 	}
 	g := host.guard()
 
@@ -137,8 +139,10 @@ func TestHostIsSilent(t *testing.T) {
 		{"a port where nothing listens", endpoint(unix.IPPROTO_TCP, "10.7.0.100:82"), "10.7.0.100:82", "10.7.0.100:81"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			host.Must(g.Apply(Rules{Interfaces: []string{"h0"},
-				Services: []*ServiceRules{{Destinations: []Endpoint{row.guarded}}}}))
+			host.Must(g.Apply(Rules{
+				Interfaces: []string{"h0"},
+				Services:   []*ServiceRules{{Destinations: []Endpoint{row.guarded}}},
+			}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
 			if !strings.HasSuffix(closed, ":82") && closed != row.open {

@@ -55,14 +55,22 @@ func TestMarked(t *testing.T) {
 		{"the last of a range", four, true, []Match{match("0.0.0.0/0", ports(6900, 7000))}},
 		{"beyond a range", four, false, []Match{match("0.0.0.0/0", ports(6900, 6999))}},
 		{"one port", four, true, []Match{match("0.0.0.0/0", ports(7000, 7000))}},
-		{"the source port", four, true,
-			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5000, 5000 })}},
-		{"another source port", four, false,
-			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5001, 6000 })}},
-		{"the source's net", four, true,
-			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.0/28") })}},
-		{"another source", four, false,
-			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.3/32") })}},
+		{
+			"the source port", four, true,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5000, 5000 })},
+		},
+		{
+			"another source port", four, false,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.SrcFirst, m.SrcLast = 5001, 6000 })},
+		},
+		{
+			"the source's net", four, true,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.0/28") })},
+		},
+		{
+			"another source", four, false,
+			[]Match{match("0.0.0.0/0", func(m *Match) { m.Src = netip.MustParsePrefix("10.7.0.3/32") })},
+		},
 		{"the interface", four, true, []Match{match("0.0.0.0/0", func(m *Match) { m.Interface = "h0" })}},
 		{"another interface", four, false, []Match{match("0.0.0.0/0", func(m *Match) { m.Interface = "h01" })}},
 		{"the first match passes", four, false, []Match{match("10.7.0.1/32", pass), match("0.0.0.0/0", nil)}},
@@ -79,8 +87,10 @@ func TestMarked(t *testing.T) {
 		})
 	}
 	// A match in either list drops, and both lists can be removed.
-	host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)},
-		OldMarked: []Match{match("0.0.0.0/0", nil)}}))
+	host.Must(g.Apply(Rules{
+		Interfaces: []string{"h0"}, Marked: []Match{match("0.0.0.0/0", pass)},
+		OldMarked: []Match{match("0.0.0.0/0", nil)},
+	}))
 	if !dropped(t, host, peer, g, four) {
 		t.Error("OldMarked drops no more")
 	}
@@ -134,8 +144,10 @@ func TestSourceRanges(t *testing.T) {
 	peer.Addr("p0", "10.7.0.2/24")
 	g := host.guard()
 	ranges := func(first, last uint16) []PortRange {
-		return []PortRange{{Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first,
-			Last: last}}
+		return []PortRange{{
+			Net: netip.MustParsePrefix("10.7.0.0/29"), Proto: unix.IPPROTO_UDP, First: first,
+			Last: last,
+		}}
 	}
 	for _, row := range []struct {
 		name    string
@@ -147,8 +159,10 @@ func TestSourceRanges(t *testing.T) {
 		{"one that has it not", ranges(5001, 6000), nil, false},
 		{"to the host itself", ranges(4999, 5000), addrs("10.7.0.1"), false},
 	} {
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}},
-			HostAddrs: row.local}))
+		host.Must(g.Apply(Rules{
+			Interfaces: []string{"h0"}, Services: []*ServiceRules{{SourceRanges: row.ranges}},
+			HostAddrs: row.local,
+		}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.dropped {
 			t.Errorf("%s: dropped %v, want %v", row.name, got, row.dropped)
 		}

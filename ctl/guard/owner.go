@@ -135,8 +135,10 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 	// struct nfgenmsg: family, version 0, resource id in network order.
 	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	message := func(kind uint16, flags netlink.HeaderFlags, data []byte) netlink.Message {
-		return netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags},
-			Data: data}
+		return netlink.Message{
+			Header: netlink.Header{Type: netlink.HeaderType(kind), Flags: netlink.Request | flags},
+			Data:   data,
+		}
 	}
 	_, err := socket.SendMessages([]netlink.Message{
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),

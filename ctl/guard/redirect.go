@@ -104,8 +104,10 @@ func (g *Guard) addFwdRule(chain *nftables.Chain, index int, to [6]byte) error {
 	var list []netlink.Attribute
 	for _, e := range []expr.Any{
 		&expr.Immediate{Register: register, Data: to[:]},
-		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader,
-			Len: 6},
+		&expr.Payload{
+			OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader,
+			Len: 6,
+		},
 		&expr.Immediate{Register: register, Data: binary.NativeEndian.AppendUint32(nil, uint32(index))},
 	} {
 		b, err := expr.Marshal(unix.NFPROTO_NETDEV, e)

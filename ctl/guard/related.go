@@ -61,10 +61,15 @@ const (
 func (g *Guard) addRelatedSets(f *family) error {
 	for _, set := range []*nftables.Set{
 		{Name: "controlclients", KeyType: f.addr, Timeout: controlTimeout},
-		{Name: "controls", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true,
-			Timeout: controlTimeout},
-		{Name: "related", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService),
-			Concatenation: true, Timeout: relatedTimeout},
+		{
+			Name: "controls", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true,
+			Timeout: controlTimeout,
+		},
+		{
+			Name: "related", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto,
+				nftables.TypeInetService),
+			Concatenation: true, Timeout: relatedTimeout,
+		},
 	} {
 		set.Table, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, maxRelated
 		set.Name += f.suffix
@@ -111,7 +116,8 @@ func (g *Guard) updateHelper(f *family, r Rules) {
 // trackSYNs queues rules that drop the SYNs among the matching packets. They
 // store the client's endpoint, which is in the fields addr and port.
 func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule,
-	addr, port field) {
+	addr, port field,
+) {
 	syn := func() *rule {
 		return matching(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstDataPort, 65535).
 			key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPSyn | wire.TCPRst | wire.TCPAck}).is(wire.TCPSyn))
@@ -131,7 +137,8 @@ var (
 // trackRelated queues rules that drop the packets of related connections among
 // the matching ones. The client's endpoint is in the fields addr and port.
 func (g *Guard) trackRelated(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule,
-	addr, port field) {
+	addr, port field,
+) {
 	related := func() *rule { return matching(g.rule(chain, f)).key(addr, l4proto, port).in("related") }
 	key := func(x *rule) *rule { return x.key(addr, l4proto, port) }
 	key(related().key(l4proto).is(unix.IPPROTO_TCP).key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPRst}).not(0)).

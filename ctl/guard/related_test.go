@@ -56,8 +56,10 @@ func TestRelatedConnections(t *testing.T) {
 					{Dst: whole, Proto: unix.IPPROTO_TCP, DstFirst: 21, DstLast: 21, SrcLast: 65535},
 					{Dst: whole, Proto: unix.IPPROTO_UDP, DstFirst: 69, DstLast: 69, SrcLast: 65535},
 				},
-				HelperServers: []Endpoint{{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)},
-					{Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)}},
+				HelperServers: []Endpoint{
+					{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)},
+					{Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)},
+				},
 			}},
 		}
 		host.Must(g.Apply(rules))
@@ -103,10 +105,15 @@ func TestRelatedConnections(t *testing.T) {
 			{"the client answers", segment(client, 5004, vip, 20, "SA", 0), 1, 0},
 			{"the server goes on", segment(server, 45678, client, 5004, "A", 0), 0, 1},
 			{"the server opens a port below 1024", segment(server, 45678, client, 113, "S", 0), 0, 0},
-			{"the server opens a port of a host without a control connection",
-				segment(server, 45678, mark[:len(mark)-1]+"8", 5004, "S", 0), 0, 0},
-			{"another host opens a port of the client's", segment(mark[:len(mark)-1]+"8", 45678, client, 5005, "S", 0),
-				0, 0},
+			{
+				"the server opens a port of a host without a control connection",
+				segment(server, 45678, mark[:len(mark)-1]+"8", 5004, "S", 0), 0, 0,
+			},
+			{
+				"another host opens a port of the client's",
+				segment(mark[:len(mark)-1]+"8", 45678, client, 5005, "S", 0),
+				0, 0,
+			},
 			{"a server's datagram without a request", udp(server, 40000, client, 6000), 0, 0},
 			{"a TFTP request", udp(client, 6000, vip, 69), 1, 0},
 			{"its answer", udp(server, 40000, client, 6000), 0, 1},

@@ -40,8 +40,10 @@ func payload(base expr.PayloadBase, offset, len uint32) field {
 // rule that loads it matches no packet without that header.
 func fragmentHeader(offset, len uint32) field {
 	return field{func(register uint32) expr.Any {
-		return &expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: offset, Len: len,
-			Op: expr.ExthdrOpIpv6}
+		return &expr.Exthdr{
+			DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: offset, Len: len,
+			Op: expr.ExthdrOpIpv6,
+		}
 	}, len}
 }
 
@@ -106,8 +108,10 @@ func (r *rule) key(fields ...field) *rule {
 
 // masked clears the bits of the key that are not in mask.
 func (r *rule) masked(mask []byte) *rule {
-	return r.add(&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: r.len, Mask: mask,
-		Xor: make([]byte, len(mask))})
+	return r.add(&expr.Bitwise{
+		SourceRegister: register, DestRegister: register, Len: r.len, Mask: mask,
+		Xor: make([]byte, len(mask)),
+	})
 }
 
 // is continues if the key is value.
@@ -140,8 +144,10 @@ func (r *rule) addTo(set string) { r.update(set, 0).queue() }
 // update puts the key into the family's set and restarts its timeout; 0 is the
 // set's default. It continues unless the set is full.
 func (r *rule) update(set string, timeout time.Duration) *rule {
-	return r.add(&expr.Dynset{SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE,
-		Timeout: timeout})
+	return r.add(&expr.Dynset{
+		SrcRegKey: register, SetName: set + r.f.suffix, Operation: unix.NFT_DYNSET_OP_UPDATE,
+		Timeout: timeout,
+	})
 }
 
 // greater continues if the key, a number in the host's order, is greater than

@@ -13,9 +13,12 @@ import (
 // operations.
 func FuzzArgs(f *testing.F) {
 	for _, line := range []string{
-		"", "-Ln", "-A -t 10.9.0.1:80 -s rr -p 300 -M 255.255.255.0", "-At[2001:db8::1]:80 -swlc", "-A -f 5 -6 -M 64 -b sh-port",
-		"-a -u 10.9.0.1:domain -r 0xa.1 -m -w -5", "-a -f 1 -r [::1]:0 -i --tun-type gue --tun-port 6080 --tun-csum", "--set 1 2 3",
-		"--start-daemon=master --mcast-group ff02::1 --syncid 3", "-L --stats -X -t [six.example]:80", "-d -t 1:1 -r 1.2.3:80 --", "-lc --persistent-conn", "-R",
+		"", "-Ln", "-A -t 10.9.0.1:80 -s rr -p 300 -M 255.255.255.0", "-At[2001:db8::1]:80 -swlc",
+		"-A -f 5 -6 -M 64 -b sh-port",
+		"-a -u 10.9.0.1:domain -r 0xa.1 -m -w -5", "-a -f 1 -r [::1]:0 -i --tun-type gue --tun-port 6080 --tun-csum",
+		"--set 1 2 3",
+		"--start-daemon=master --mcast-group ff02::1 --syncid 3", "-L --stats -X -t [six.example]:80",
+		"-d -t 1:1 -r 1.2.3:80 --", "-lc --persistent-conn", "-R",
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\n"), "-A -f 3\nipvsadm -C\n")
 	}
@@ -47,11 +50,13 @@ func (w *checkingDirector) Apply(op config.Op) error {
 			w.t.Errorf("service %+v", s)
 		case s.FWMark != 0 && (s.Addr.IsValid() || s.Port != 0):
 			w.t.Errorf("mark %+v", s)
-		case op.Verb == config.AddService && (s.Scheduler == "" || s.Persist > maxTimeout || s.IPv6 && (s.Netmask < 1 || s.Netmask > 128)):
+		case op.Verb == config.AddService &&
+			(s.Scheduler == "" || s.Persist > maxTimeout || s.IPv6 && (s.Netmask < 1 || s.Netmask > 128)):
 			w.t.Errorf("settings %+v", s)
 		}
 	}
-	if s := op.Server; s != nil && (!s.Addr.IsValid() || s.Weight < 0 || s.Method != config.MethodTunnel && s.Tunnel != config.Tunnel{}) {
+	if s := op.Server; s != nil && (!s.Addr.IsValid() || s.Weight < 0 || s.Method != config.MethodTunnel &&
+		s.Tunnel != config.Tunnel{}) {
 		w.t.Errorf("server %+v", s)
 	}
 	return w.memory.Apply(op)

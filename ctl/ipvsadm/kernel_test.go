@@ -74,7 +74,10 @@ func readScenarios(t *testing.T) (list []scenario) {
 	for lines.Scan() {
 		line := lines.Text()
 		if title, ok := strings.CutPrefix(line, "# "); ok {
-			s := scenario{name: title, v6: strings.Contains(title, "IPv6"), marked: strings.Contains(title, "mark"), proto: wire.ProtoTCP}
+			s := scenario{
+				name: title, v6: strings.Contains(title, "IPv6"), marked: strings.Contains(title, "mark"),
+				proto: wire.ProtoTCP,
+			}
 			if strings.Contains(title, "mark udp") {
 				s.proto = wire.ProtoUDP
 			}
@@ -133,7 +136,10 @@ type kernelTwin struct {
 }
 
 func newDirected(t *testing.T) *kernelTwin {
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 1 << 12, Workers: 1, MaxServers: compile.MaxServers, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{
+		Max: 1 << 12, Workers: 1, MaxServers: compile.MaxServers,
+		Seed: 1,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +148,10 @@ func newDirected(t *testing.T) *kernelTwin {
 	d.Manager = ctl.NewManager(conns, 1, gatewayHost{}, noGuard{}, zerolog.Nop())
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))
-	if err := d.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 0}}); err != nil {
+	if err := d.Apply(config.Op{
+		Verb:     config.SetSettings,
+		Settings: config.Values{"expire_nodest_conn": 0},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -190,7 +199,8 @@ func (d *kernelTwin) ipvsadm(args []string) {
 	d.t.Helper()
 	var messages strings.Builder
 	std := ipvsadm.Stdio{In: strings.NewReader(""), Out: &messages, Err: &messages}
-	if exit := ipvsadm.Main(args, std, func() (ipvsadm.Director, error) { return localDirector{d.Manager}, nil }); exit != 0 {
+	if exit := ipvsadm.Main(args, std,
+		func() (ipvsadm.Director, error) { return localDirector{d.Manager}, nil }); exit != 0 {
 		d.t.Fatalf("ipvsadm %s: exit %d, %s", strings.Join(args, " "), exit, &messages)
 	}
 }

@@ -33,8 +33,11 @@ func fullDirector(t *testing.T) *memory {
 		"-a -f 2 -6 -r [2001:db8::9]:0",
 	)
 	web := &m.services[0]
-	web.Stats = api.Stats{Conns: 123456, InPkts: 99999999, OutPkts: 100000000, InBytes: 999999999, OutBytes: 100000000000,
-		CPS: 1, InPPS: 100000000, OutPPS: 3, InBPS: 1234567890, OutBPS: 100000000000000}
+	web.Stats = api.Stats{
+		Conns: 123456, InPkts: 99999999, OutPkts: 100000000, InBytes: 999999999,
+		OutBytes: 100000000000,
+		CPS:      1, InPPS: 100000000, OutPPS: 3, InBPS: 1234567890, OutBPS: 100000000000000,
+	}
 	for i := range web.Reals {
 		web.Reals[i].Stats = web.Stats
 		web.Reals[i].Active, web.Reals[i].Inactive, web.Reals[i].Persist = 3, 5, 7
@@ -89,30 +92,39 @@ TCP  10.9.0.1:80 rr|
   -> 192.168.1.5:80               Tunnel  gue:6080:+c   1      3          5         |
   -> 192.168.1.6:80               Tunnel  gre:-c        1      3          5         |
 `},
-		{"-Lnt 10.9.0.1:80 --thresholds --tun-info", `Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn |
+		{
+			"-Lnt 10.9.0.1:80 --thresholds --tun-info",
+			`Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn |
   -> RemoteAddress:Port|
 TCP  10.9.0.1:80 rr|
   -> 192.168.1.3:8080             0          0          3          5         |
   -> 192.168.1.4:80               7          5          3          5         |
   -> 192.168.1.5:80               0          0          3          5         |
   -> 192.168.1.6:80               0          0          3          5         |
-`},
-		{"-Lnt 10.9.0.1:80 --persistent-conn", `Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn |
+`,
+		},
+		{
+			"-Lnt 10.9.0.1:80 --persistent-conn",
+			`Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn |
   -> RemoteAddress:Port|
 TCP  10.9.0.1:80 rr|
   -> 192.168.1.3:8080             3         7           3          5         |
   -> 192.168.1.4:80               1         7           3          5         |
   -> 192.168.1.5:80               1         7           3          5         |
   -> 192.168.1.6:80               1         7           3          5         |
-`},
-		{"-Ln --rate --stats --thresholds -t 10.9.0.1:80", `Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
+`,
+		},
+		{
+			"-Ln --rate --stats --thresholds -t 10.9.0.1:80",
+			`Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
   -> RemoteAddress:Port|
 TCP  10.9.0.1:80                    123456 99999999  100000K  999999K     100G|
   -> 192.168.1.3:8080               123456 99999999  100000K  999999K     100G|
   -> 192.168.1.4:80                 123456 99999999  100000K  999999K     100G|
   -> 192.168.1.5:80                 123456 99999999  100000K  999999K     100G|
   -> 192.168.1.6:80                 123456 99999999  100000K  999999K     100G|
-`},
+`,
+		},
 		{"-LnX --stats -t 10.9.0.1:80", `Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
   -> RemoteAddress:Port|
 TCP  10.9.0.1:80                    123456 99999999 100000000 999999999 100000000000|
@@ -129,11 +141,14 @@ TCP  10.9.0.1:80                         1  100000K        3    1234M     100T|
   -> 192.168.1.5:80                      1 100000000        3    1234M     100T|
   -> 192.168.1.6:80                      1 100000000        3    1234M     100T|
 `},
-		{"-Ln --stats -t [2001:db8::1]:80", `Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
+		{
+			"-Ln --stats -t [2001:db8::1]:80",
+			`Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
   -> RemoteAddress:Port|
 TCP  [2001:db8::1]:80                    0        0        0        0        0|
   -> [2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:8000        0        0        0        0        0|
-`},
+`,
+		},
 		{"-Ln --stats -f 2 -6", `Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes|
   -> RemoteAddress:Port|
 FWM  2 IPv6                              0        0        0        0        0|
@@ -192,10 +207,22 @@ func TestListConns(t *testing.T) {
 	at := netip.MustParseAddrPort
 	m := newMemory()
 	m.conns = []api.ConnStatus{
-		{Proto: 6, Expires: 59, State: "SYN_RECV", Client: at("10.0.1.10:5201"), Virtual: at("10.9.0.1:80"), Server: at("10.0.2.12:443")},
-		{Proto: 0, Expires: 39, State: "NONE", Client: at("10.0.1.11:0"), Virtual: at("0.0.0.1:0"), Server: at("10.0.2.11:0")},
-		{Proto: 132, Expires: 3, State: "INIT1", Client: at("10.0.1.10:7000"), Virtual: at("10.9.0.1:3868"), Server: at("10.0.2.11:3900")},
-		{Proto: 17, Expires: 13171233*60 + 2, State: "UDP", Client: at("[2001:db8::1]:5060"), Virtual: at("[2001:db8::2]:53"), Server: at("127.0.0.1:53"), PEName: "sip", PEData: "1234@x"},
+		{
+			Proto: 6, Expires: 59, State: "SYN_RECV", Client: at("10.0.1.10:5201"), Virtual: at("10.9.0.1:80"),
+			Server: at("10.0.2.12:443"),
+		},
+		{
+			Proto: 0, Expires: 39, State: "NONE", Client: at("10.0.1.11:0"), Virtual: at("0.0.0.1:0"),
+			Server: at("10.0.2.11:0"),
+		},
+		{
+			Proto: 132, Expires: 3, State: "INIT1", Client: at("10.0.1.10:7000"), Virtual: at("10.9.0.1:3868"),
+			Server: at("10.0.2.11:3900"),
+		},
+		{
+			Proto: 17, Expires: 13171233*60 + 2, State: "UDP", Client: at("[2001:db8::1]:5060"),
+			Virtual: at("[2001:db8::2]:53"), Server: at("127.0.0.1:53"), PEName: "sip", PEData: "1234@x",
+		},
 	}
 	m.expect(t, "-Lnc", outcome{0, `IPVS connection entries
 pro expire state       source             virtual            destination
@@ -242,7 +269,10 @@ func TestRefusals(t *testing.T) {
 		{"-L -f 2", outcome{1, "", "No such service\n"}},
 		{"-a -t 10.9.0.9:80 -r 10.0.0.1", refused("Service not defined")},
 		{"-a -t 10.9.0.1:80 -r 192.168.1.4 -i", refused("Destination already exists")},
-		{"-a -t 10.9.0.1:80 -r 224.0.0.1", refused("Invalid operation.  Possibly wrong module version, address not unicast, ...")},
+		{
+			"-a -t 10.9.0.1:80 -r 224.0.0.1",
+			refused("Invalid operation.  Possibly wrong module version, address not unicast, ..."),
+		},
 		{"-a -t 10.9.0.1:80 -r 10.0.0.1 -x 3 -y 4", refused("Numerical result out of range")},
 		{"-e -t 10.9.0.1:80 -r 192.168.1.3:8080", refused("No such destination")},
 		{"-d -t 10.9.0.1:80 -r 192.168.1.3", refused("No such destination")},
@@ -274,16 +304,19 @@ func TestRefusals(t *testing.T) {
 func TestNoDirector(t *testing.T) {
 	run := func(line string) outcome {
 		var out, errs strings.Builder
-		exit := Main(strings.Fields(line), Stdio{strings.NewReader(""), &out, &errs}, func() (Director, error) { return nil, errors.New("no director") })
+		exit := Main(strings.Fields(line), Stdio{strings.NewReader(""), &out, &errs},
+			func() (Director, error) { return nil, errors.New("no director") })
 		return outcome{exit, out.String(), errs.String()}
 	}
 	for _, line := range []string{"", "-Ln", "-C", "-R", "-S", "-A -f 1", "--start-daemon master"} {
-		if got, want := run(line), usage("Can't initialize ipvs: no director\nNo director answers here; start one with `uvs run'."); got != want {
+		if got, want := run(line), usage("Can't initialize ipvs: no director\nNo director answers here; start one "+
+			"with `uvs run'."); got != want {
 			t.Errorf("ipvsadm %s\n got %+v\nwant %+v", line, got, want)
 		}
 	}
 	version, help := run("-v -L"), run("--help")
-	if version.exit != 0 || !strings.HasPrefix(version.out, "ipvsadm v1.31 (uvs ") || !strings.HasSuffix(version.out, ", IPVS v1.2.1)\n") {
+	if version.exit != 0 || !strings.HasPrefix(version.out, "ipvsadm v1.31 (uvs ") ||
+		!strings.HasSuffix(version.out, ", IPVS v1.2.1)\n") {
 		t.Errorf("ipvsadm -v: %+v", version)
 	}
 	if help.exit != 0 || !strings.HasPrefix(help.out, version.out) {

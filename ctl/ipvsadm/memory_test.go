@@ -63,7 +63,11 @@ func (m *memory) Apply(op config.Op) error {
 		for _, f := range []struct {
 			to *uint32
 			n  uint32
-		}{{&m.timeouts.TCP, op.Timeouts.TCP}, {&m.timeouts.TCPFin, op.Timeouts.TCPFin}, {&m.timeouts.UDP, op.Timeouts.UDP}} {
+		}{
+			{&m.timeouts.TCP, op.Timeouts.TCP},
+			{&m.timeouts.TCPFin, op.Timeouts.TCPFin},
+			{&m.timeouts.UDP, op.Timeouts.UDP},
+		} {
 			if f.n != 0 {
 				*f.to = f.n
 			}
@@ -143,9 +147,12 @@ type nameTable struct {
 
 // testNames are the names in tests.
 var testNames = nameTable{
-	hosts: map[string]string{"www.example": "10.9.0.1", "six.example": "2001:db8::6", "localhost": "127.0.0.1",
-		"a-very-long-name-of-a-server.example": "10.0.0.77"},
-	services: parseServices(strings.NewReader("http 80/tcp www # web\ndomain 53/tcp\ndomain 53/udp\nsyslog 514/udp\nshell 514/tcp cmd syslog\n")),
+	hosts: map[string]string{
+		"www.example": "10.9.0.1", "six.example": "2001:db8::6", "localhost": "127.0.0.1",
+		"a-very-long-name-of-a-server.example": "10.0.0.77",
+	},
+	services: parseServices(strings.NewReader("http 80/tcp www # web\ndomain 53/tcp\ndomain 53/udp\nsyslog " +
+		"514/udp\nshell 514/tcp cmd syslog\n")),
 }
 
 func (b nameTable) addr(host string, v6 bool) (netip.Addr, bool) {
@@ -204,6 +211,7 @@ func (m *memory) must(t *testing.T, lines ...string) {
 func (m *memory) expect(t *testing.T, line string, want outcome) {
 	t.Helper()
 	if got := m.do(line); got != want {
-		t.Errorf("ipvsadm %s\n got exit %d\n%s%s\nwant exit %d\n%s%s", line, got.exit, got.out, got.err, want.exit, want.out, want.err)
+		t.Errorf("ipvsadm %s\n got exit %d\n%s%s\nwant exit %d\n%s%s", line, got.exit, got.out, got.err, want.exit,
+			want.out, want.err)
 	}
 }

@@ -129,7 +129,8 @@ func TestGrammar(t *testing.T) {
 		m := newMemory()
 		m.must(t, "-A -t 10.9.0.1:80")
 		if got := m.words(unquote(tt.line), ""); got != tt.want {
-			t.Errorf("ipvsadm %s\n got %d %q %q\nwant %d %q %q", tt.line, got.exit, got.out, got.err, tt.want.exit, tt.want.out, tt.want.err)
+			t.Errorf("ipvsadm %s\n got %d %q %q\nwant %d %q %q", tt.line, got.exit, got.out, got.err, tt.want.exit,
+				tt.want.out, tt.want.err)
 		}
 	}
 }
@@ -137,9 +138,12 @@ func TestGrammar(t *testing.T) {
 // TestOptionsOfCommands has a row for each error of options that exclude each other.
 func TestOptionsOfCommands(t *testing.T) {
 	for line, want := range map[string]string{
-		"-A":                              "You need to supply the 'service-address' option for the 'add-service' command",
-		"-D":                              "You need to supply the 'service-address' option for the 'delete-service' command",
-		"-a -r 10.0.0.2":                  "You need to supply the 'service-address' option for the 'add-server' command",
+		"-A": "You need to supply the 'service-address' option for the 'add-service' " +
+			"command",
+		"-D": "You need to supply the 'service-address' option for the " +
+			"'delete-service' command",
+		"-a -r 10.0.0.2": "You need to supply the 'service-address' option for the 'add-server' " +
+			"command",
 		"-a -t 10.9.0.1:80":               "You need to supply the 'real-server' option for the 'add-server' command",
 		"-A -t 10.9.0.9:80 -w 3":          "Illegal 'weight' option with the 'add-service' command",
 		"-A -t 10.9.0.9:80 -n":            "Illegal 'numeric' option with the 'add-service' command",
@@ -157,41 +161,53 @@ func TestOptionsOfCommands(t *testing.T) {
 		"-d -t 1.1.1.1:1 -r 2.2.2.2 -w 1": "Illegal 'weight' option with the 'delete-server' command",
 		"-d -t 1.1.1.1:1 -r 2.2.2.2 -m":   "Illegal 'forwarding-method' option with the 'delete-server' command",
 		"--start-daemon backup -n":        "Illegal 'numeric' option with the 'start-daemon' command",
-		"--stop-daemon backup --mcast-interface eth0":  "Illegal 'mcast-interface' option with the 'stop-daemon' command",
-		"-L -t 1.1.1.1:1 -c":                           "The option 'service-address' conflicts with the 'connection' option in the 'list' command",
-		"-L -c --timeout":                              "The option 'timeout' conflicts with the 'connection' option in the 'list' command",
-		"-L --timeout --daemon":                        "The option 'daemon' conflicts with the 'timeout' option in the 'list' command",
-		"-L -c --stats":                                "options conflicts in the list command",
-		"-L --timeout --rate":                          "options conflicts in the list command",
-		"-L --daemon --thresholds":                     "options conflicts in the list command",
-		"-L --timeout --persistent-conn":               "options conflicts in the list command",
-		"-A -t 1.1.1.1:1 -u 1.1.1.1:1":                 "multiple 'service-address' options specified",
-		"-A -t 1.1.1.1:1 -t bad":                       "multiple 'service-address' options specified",
-		"-L -n -n":                                     "multiple 'numeric' options specified",
-		"-A -f 1 -p 5 -p 6":                            "multiple 'persistent' options specified",
-		"-A -f 1 --pe sip --pe sip":                    "multiple 'pe' options specified",
-		"-A -f 1 -b flag-1 -b flag-2":                  "multiple 'sched-flags' options specified",
-		"-a -w 1 -w x":                                 "multiple 'weight' options specified",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -m -i":             "multiple 'forwarding-method' options specified",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -r 2.2.2.3":        "multiple 'real-server' options specified",
-		"--start-daemon backup --syncid 3 --syncid 4":  "multiple 'syncid' options specified",
-		"-C -n foo":                                    "unexpected argument foo",
-		"-A -b bad foo":                                "unexpected argument foo",
-		"-C -b sh-port":                                "incompatible scheduler flag `sh-port'",
-		"-L -6":                                        "-6 used before -f\n",
-		"-A -6 -f 5":                                   "-6 used before -f\n",
-		"-A -t [::1]:80 -6":                            "-6 used before -f\n",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 --tun-type ipip":   "Tunnel options conflict with forward method",
-		"-e -t 1.1.1.1:1 -r 2.2.2.2 -m --tun-csum":     "Tunnel options conflict with forward method",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gue": "You need to supply the 'tun-port' option for the 'gue' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-port 5":   "Illegal 'tun-port' option with the 'ipip' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-csum":     "Illegal 'tun-csum' option with the 'ipip' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-port 5":                            "Illegal 'tun-port' option with the 'gre' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-remcsum":                           "Illegal 'tun-remcsum' option with the 'gre' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-csum --tun-nocsum":                 "The option 'tun-csum' conflicts with the 'tun-nocsum' option in the 'gre' tunnel type",
-		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gue --tun-port 5 --tun-remcsum --tun-nocsum": "The option 'tun-remcsum' conflicts with the 'tun-nocsum' option in the 'gue' tunnel type",
-		"-a -t 1.1.1.1:1 -r [2001:db8::1]:80 -m --tun-type gue":                                "Different address family is allowed only for tunneling servers",
-		"-a -f 3 -6 -r 10.0.0.2:99":                                                            "Different address family is allowed only for tunneling servers",
+		"--stop-daemon backup --mcast-interface eth0": "Illegal 'mcast-interface' option with the 'stop-daemon' " +
+			"command",
+		"-L -t 1.1.1.1:1 -c": "The option 'service-address' conflicts with the " +
+			"'connection' option in the 'list' command",
+		"-L -c --timeout": "The option 'timeout' conflicts with the 'connection' " +
+			"option in the 'list' command",
+		"-L --timeout --daemon": "The option 'daemon' conflicts with the 'timeout' option in " +
+			"the 'list' command",
+		"-L -c --stats":                               "options conflicts in the list command",
+		"-L --timeout --rate":                         "options conflicts in the list command",
+		"-L --daemon --thresholds":                    "options conflicts in the list command",
+		"-L --timeout --persistent-conn":              "options conflicts in the list command",
+		"-A -t 1.1.1.1:1 -u 1.1.1.1:1":                "multiple 'service-address' options specified",
+		"-A -t 1.1.1.1:1 -t bad":                      "multiple 'service-address' options specified",
+		"-L -n -n":                                    "multiple 'numeric' options specified",
+		"-A -f 1 -p 5 -p 6":                           "multiple 'persistent' options specified",
+		"-A -f 1 --pe sip --pe sip":                   "multiple 'pe' options specified",
+		"-A -f 1 -b flag-1 -b flag-2":                 "multiple 'sched-flags' options specified",
+		"-a -w 1 -w x":                                "multiple 'weight' options specified",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -m -i":            "multiple 'forwarding-method' options specified",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -r 2.2.2.3":       "multiple 'real-server' options specified",
+		"--start-daemon backup --syncid 3 --syncid 4": "multiple 'syncid' options specified",
+		"-C -n foo":                                   "unexpected argument foo",
+		"-A -b bad foo":                               "unexpected argument foo",
+		"-C -b sh-port":                               "incompatible scheduler flag `sh-port'",
+		"-L -6":                                       "-6 used before -f\n",
+		"-A -6 -f 5":                                  "-6 used before -f\n",
+		"-A -t [::1]:80 -6":                           "-6 used before -f\n",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 --tun-type ipip":  "Tunnel options conflict with forward method",
+		"-e -t 1.1.1.1:1 -r 2.2.2.2 -m --tun-csum":    "Tunnel options conflict with forward method",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gue": "You need to supply the 'tun-port' option for the 'gue' " +
+			"tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-port 5": "Illegal 'tun-port' " +
+			"option with the 'ipip' tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-csum": "Illegal 'tun-csum' " +
+			"option with the 'ipip' tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-port 5": "Illegal 'tun-port' " +
+			"option with the 'gre' tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-remcsum": "Illegal 'tun-remcsum' option with the 'gre' " +
+			"tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gre --tun-csum --tun-nocsum": "The option " +
+			"'tun-csum' conflicts with the 'tun-nocsum' option in the 'gre' tunnel type",
+		"-a -t 1.1.1.1:1 -r 2.2.2.2 -i --tun-type gue --tun-port 5 --tun-remcsum --tun-nocsum": "The option " +
+			"'tun-remcsum' conflicts with the 'tun-nocsum' option in the 'gue' tunnel type",
+		"-a -t 1.1.1.1:1 -r [2001:db8::1]:80 -m --tun-type gue": "Different address family is allowed only for " +
+			"tunneling servers",
+		"-a -f 3 -6 -r 10.0.0.2:99": "Different address family is allowed only for tunneling servers",
 	} {
 		newMemory().expect(t, line, usage(want))
 	}
@@ -209,31 +225,117 @@ func TestValues(t *testing.T) {
 		complaint string // %s is the value
 		after     string
 	}{
-		{"-A -f ", []string{"1", "4294967295", "+7"}, []string{"0", "-1", "4294967296", "x", "0x10", "1x"}, "invalid fwmark value `%s' specified", ""},
-		{"-A -f 1 -p ", []string{"1", "2678400", "010"}, []string{"0", "2678401", "0x10", "10x"}, "invalid timeout value `%s' specified", ""},
-		{"-A -t 1.1.1.1:1 -M ", []string{"255.255.255.0", "24", "0.0.0.0", "0xffffff00"}, []string{"foo", "255.255.255.256", "1.2.3.4.5"}, "illegal virtual server persistent mask specified", ""},
-		{"-A -t [2001:db8::1]:1 -M ", []string{"1", "128"}, []string{"0", "129", "-1", "64x", "255.255.255.0", "0x40"}, "illegal ipv6 netmask specified", ""},
-		{"-A -t 1.1.1.1:1 -s sh -b ", []string{"sh-port", "sh-fallback,sh-port", "flag-3,flag-1", ",sh-port,,"}, []string{"foo", "SH-port"}, "invalid scheduler flag `%s'", ""},
-		{"-A -t 1.1.1.1:1 -s mh -b ", []string{"mh-port,mh-fallback"}, []string{"sh-port"}, "incompatible scheduler flag `%s'", ""},
-		{server + "-w ", []string{"0", "65536", "2147483647"}, []string{"2147483648", "300000000000", "-5", "test", "1.5"}, "illegal weight specified", ""},
-		{server + "-x ", []string{"0", "2147483647"}, []string{"2147483648", "-1", "x"}, "illegal u_threshold specified", ""},
-		{server + "-x 2147483647 -y ", []string{"0", "2147483647"}, []string{"2147483648", "-1", "x"}, "illegal l_threshold specified", ""},
-		{server + "-i --tun-type ", []string{"gre", "ipip"}, []string{"foo", "IPIP"}, "illegal tunnel type specified", ""},
-		{server + "-i --tun-type gue --tun-port ", []string{"1", "65535"}, []string{"0", "65536", "x"}, "illegal tunnel port specified", ""},
-		{"--start-daemon ", nil, []string{"foo", "mast", "masterx", "''"}, "illegal start-daemon parameter specified", ""},
+		{
+			"-A -f ",
+			[]string{"1", "4294967295", "+7"},
+			[]string{"0", "-1", "4294967296", "x", "0x10", "1x"},
+			"invalid fwmark value `%s' specified", "",
+		},
+		{
+			"-A -f 1 -p ",
+			[]string{"1", "2678400", "010"},
+			[]string{"0", "2678401", "0x10", "10x"},
+			"invalid timeout value `%s' specified", "",
+		},
+		{
+			"-A -t 1.1.1.1:1 -M ",
+			[]string{"255.255.255.0", "24", "0.0.0.0", "0xffffff00"},
+			[]string{"foo", "255.255.255.256", "1.2.3.4.5"},
+			"illegal virtual server persistent mask specified", "",
+		},
+		{
+			"-A -t [2001:db8::1]:1 -M ",
+			[]string{"1", "128"},
+			[]string{"0", "129", "-1", "64x", "255.255.255.0", "0x40"},
+			"illegal ipv6 netmask specified", "",
+		},
+		{
+			"-A -t 1.1.1.1:1 -s sh -b ",
+			[]string{"sh-port", "sh-fallback,sh-port", "flag-3,flag-1", ",sh-port,,"},
+			[]string{"foo", "SH-port"},
+			"invalid scheduler flag `%s'", "",
+		},
+		{
+			"-A -t 1.1.1.1:1 -s mh -b ",
+			[]string{"mh-port,mh-fallback"},
+			[]string{"sh-port"},
+			"incompatible scheduler flag `%s'", "",
+		},
+		{
+			server + "-w ",
+			[]string{"0", "65536", "2147483647"},
+			[]string{"2147483648", "300000000000", "-5", "test", "1.5"},
+			"illegal weight specified", "",
+		},
+		{
+			server + "-x ",
+			[]string{"0", "2147483647"},
+			[]string{"2147483648", "-1", "x"},
+			"illegal u_threshold specified", "",
+		},
+		{
+			server + "-x 2147483647 -y ",
+			[]string{"0", "2147483647"},
+			[]string{"2147483648", "-1", "x"},
+			"illegal l_threshold specified", "",
+		},
+		{
+			server + "-i --tun-type ",
+			[]string{"gre", "ipip"},
+			[]string{"foo", "IPIP"},
+			"illegal tunnel type specified", "",
+		},
+		{
+			server + "-i --tun-type gue --tun-port ",
+			[]string{"1", "65535"},
+			[]string{"0", "65536", "x"},
+			"illegal tunnel port specified", "",
+		},
+		{
+			"--start-daemon ", nil,
+			[]string{"foo", "mast", "masterx", "''"},
+			"illegal start-daemon parameter specified", "",
+		},
 		{"--stop-daemon ", nil, []string{"foo"}, "illegal start_daemon specified", ""},
 		{daemon + "--syncid ", nil, []string{"256", "-1", "x"}, "illegal syncid specified", ""},
 		{daemon + "--mcast-group ", nil, []string{"10.0.0.1", "foo", "224.0.0"}, "invalid IPv4 mcast-group `%s'", ""},
-		{daemon + "--mcast-group ", nil, []string{"2001:db8::1", "foo:", "[ff02::1]", "ff02::1%eth0"}, "invalid IPv6 mcast-group `%s'", ""},
+		{
+			daemon + "--mcast-group ", nil,
+			[]string{"2001:db8::1", "foo:", "[ff02::1]", "ff02::1%eth0"},
+			"invalid IPv6 mcast-group `%s'", "",
+		},
 		{daemon + "--mcast-port ", nil, []string{"0", "65536"}, "illegal mcast-port specified", ""},
 		{daemon + "--mcast-ttl ", nil, []string{"0", "256"}, "illegal mcast-ttl specified", ""},
 		{daemon + "--sync-maxlen ", nil, []string{"0", "65508"}, "illegal sync-maxlen specified", ""},
-		{"-A -t ", []string{"1.2:80", "0x0a.1:80", "10.9.0.9:http", "10.9.0.9:cmd", "10.9.0.9:+80", "10.9.0.9:0120", "10.9.0.9:65535", "www.example:80", "80:80", "[2001:db8::1]:http", "[six.example]:80"},
-			[]string{"80", "1080", "''", ":80", "10.9.0.9:", "10.9.0.9:65536", "10.9.0.9:-1", "10.9.0.9:x", "10.9.0.9:80x", "10.9.0.9:80:90", "256.1.1.1:80", "1.2.3.4.5:80", "no.example:80",
-				"[2001:db8::1]", "[2001:db8::1]:", "[2001:db8::1", "[fe80::1%lo]:80", "[::ffff:1.2.3.4]:80", "[10.9.0.1]:80", "[localhost]:80", "10.9.0.9:0x50"}, "illegal virtual server address[:port] specified", ""},
-		{"-a -r ", []string{"10.0.0.2", "10.0.0.2:99", "10.0.0.2:0"}, []string{"80", "10.0.0.2:65536", "10.0.0.2:", "10.0.0.2:http"}, "illegal real server address[:port] specified", " -t 1.1.1.1:80 -m"},
-		{"-A -t ", nil, []string{"10.9.0.9", "10.9.0.9:0", "2001:db8::1", "2001:db8::1:80", "localhost", "1.2"}, "Zero port specified for non-persistent service", ""},
-		{"-A ", []string{"-u 10.9.0.9:53", "-f 1"}, []string{"-t 10.9.0.9:53", "--sctp-service 10.9.0.9:53"}, "One-Packet Scheduling is only for UDP virtual services", " -o"},
+		{
+			"-A -t ",
+			[]string{
+				"1.2:80", "0x0a.1:80", "10.9.0.9:http", "10.9.0.9:cmd", "10.9.0.9:+80", "10.9.0.9:0120",
+				"10.9.0.9:65535", "www.example:80", "80:80", "[2001:db8::1]:http", "[six.example]:80",
+			},
+			[]string{
+				"80", "1080", "''", ":80", "10.9.0.9:", "10.9.0.9:65536", "10.9.0.9:-1", "10.9.0.9:x",
+				"10.9.0.9:80x", "10.9.0.9:80:90", "256.1.1.1:80", "1.2.3.4.5:80", "no.example:80",
+				"[2001:db8::1]", "[2001:db8::1]:", "[2001:db8::1", "[fe80::1%lo]:80", "[::ffff:1.2.3.4]:80",
+				"[10.9.0.1]:80", "[localhost]:80", "10.9.0.9:0x50",
+			},
+			"illegal virtual server address[:port] specified", "",
+		},
+		{"-a -r ", []string{"10.0.0.2", "10.0.0.2:99", "10.0.0.2:0"}, []string{
+			"80", "10.0.0.2:65536", "10.0.0.2:",
+			"10.0.0.2:http",
+		}, "illegal real server address[:port] specified", " -t 1.1.1.1:80 -m"},
+		{
+			"-A -t ", nil,
+			[]string{"10.9.0.9", "10.9.0.9:0", "2001:db8::1", "2001:db8::1:80", "localhost", "1.2"},
+			"Zero port specified for non-persistent service", "",
+		},
+		{
+			"-A ",
+			[]string{"-u 10.9.0.9:53", "-f 1"},
+			[]string{"-t 10.9.0.9:53", "--sctp-service 10.9.0.9:53"},
+			"One-Packet Scheduling is only for UDP virtual services", " -o",
+		},
 	} {
 		try := func(value string, want outcome) {
 			m := newMemory()
@@ -264,50 +366,122 @@ func TestOperations(t *testing.T) {
 		return config.Op{Verb: config.AddService, Service: &s}
 	}
 	server := func(verb config.Verb, v config.ServiceKey, change func(*config.Server)) config.Op {
-		s := config.Server{ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 80}, Method: config.MethodRoute, Weight: 1}
+		s := config.Server{
+			ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 80}, Method: config.MethodRoute,
+			Weight: 1,
+		}
 		change(&s)
 		return config.Op{Verb: verb, Service: &config.Service{ServiceKey: v}, Server: &s}
 	}
 	mark := func(n uint32, v6 bool, mask uint32) config.Op {
-		return service(func(s *config.Service) { s.ServiceKey = config.ServiceKey{FWMark: n, IPv6: v6}; s.Netmask = mask })
+		return service(func(s *config.Service) {
+			s.ServiceKey = config.ServiceKey{
+				FWMark: n,
+				IPv6:   v6,
+			}
+			s.Netmask = mask
+		})
 	}
 	for _, tt := range []struct {
 		why, line string
 		want      config.Op
 	}{
 		{"wlc is the default scheduler", "-A -t 10.9.0.1:80", service(func(*config.Service) {})},
-		{"six minutes are the default persistence", "-A -t 10.9.0.1:80 -p", service(func(s *config.Service) { s.Persist = 360 })},
-		{"an IPv4 mask in host order", "-A -t 10.9.0.1:80 -p 5 -M 255.255.255.0", service(func(s *config.Service) { s.Persist, s.Netmask = 5, 0xffffff00 })},
+		{
+			"six minutes are the default persistence", "-A -t 10.9.0.1:80 -p",
+			service(func(s *config.Service) { s.Persist = 360 }),
+		},
+		{
+			"an IPv4 mask in host order", "-A -t 10.9.0.1:80 -p 5 -M 255.255.255.0",
+			service(func(s *config.Service) { s.Persist, s.Netmask = 5, 0xffffff00 }),
+		},
 		{"24 is 0.0.0.24", "-A -t 10.9.0.1:80 -M 24", service(func(s *config.Service) { s.Netmask = 24 })},
-		{"an IPv4 mask written first is kept", "-A -M 255.0.0.0 -t 10.9.0.1:80", service(func(s *config.Service) { s.Netmask = 0xff000000 })},
-		{"flags are those of the scheduler, named before or after", "-A -t 10.9.0.1:80 -b sh-port,flag-3 -s sh", service(func(s *config.Service) { s.Scheduler, s.SchedFlags = "sh", 0x30 })},
-		{"a mask written before an IPv6 service is forgotten", "-A -M 64 -t [2001:db8::1]:80", service(func(s *config.Service) {
-			s.ServiceKey = config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::1"), Port: 80}
-			s.Netmask = 128
-		})},
+		{
+			"an IPv4 mask written first is kept", "-A -M 255.0.0.0 -t 10.9.0.1:80",
+			service(func(s *config.Service) { s.Netmask = 0xff000000 }),
+		},
+		{
+			"flags are those of the scheduler, named before or after", "-A -t 10.9.0.1:80 -b sh-port,flag-3 -s sh",
+			service(func(s *config.Service) { s.Scheduler, s.SchedFlags = "sh", 0x30 }),
+		},
+		{
+			"a mask written before an IPv6 service is forgotten", "-A -M 64 -t [2001:db8::1]:80",
+			service(func(s *config.Service) {
+				s.ServiceKey = config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::1"), Port: 80}
+				s.Netmask = 128
+			}),
+		},
 		{"and before -6", "-A -f 5 -M 64 -6", mark(5, true, 128)},
 		{"but kept after it", "-A -f 6 -6 -M 64", mark(6, true, 64)},
 		{"an IPv4 mark", "-A -f 4294967295", mark(4294967295, false, 0xffffffff)},
-		{"a bare IPv6 address has port 0", "-D -t 2001:db8::81", config.Op{Verb: config.DeleteService, Service: &config.Service{
-			ServiceKey: config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::81")}}}},
+		{
+			"a bare IPv6 address has port 0", "-D -t 2001:db8::81",
+			config.Op{Verb: config.DeleteService, Service: &config.Service{
+				ServiceKey: config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::81")},
+			}},
+		},
 
-		{"a server without a port has the service's", "-a -t 10.9.0.1:80 -r 10.0.0.2 -m", server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodMasq })},
-		{"if the service is named first", "-a -r 10.0.0.2 -t 10.9.0.1:80 -m", server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 })},
-		{"a port 0 written out is kept", "-a -t 10.9.0.1:80 -r 10.0.0.2:0 -m", server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 })},
-		{"NAT keeps a port of its own", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -m", server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 99 })},
+		{
+			"a server without a port has the service's", "-a -t 10.9.0.1:80 -r 10.0.0.2 -m",
+			server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodMasq }),
+		},
+		{
+			"if the service is named first", "-a -r 10.0.0.2 -t 10.9.0.1:80 -m",
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 }),
+		},
+		{
+			"a port 0 written out is kept", "-a -t 10.9.0.1:80 -r 10.0.0.2:0 -m",
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 }),
+		},
+		{
+			"NAT keeps a port of its own", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -m",
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 99 }),
+		},
 		{"DR does not", "-a -t 10.9.0.1:80 -r 10.0.0.2:99", server(config.AddServer, vip, func(*config.Server) {})},
-		{"a tunnel does not", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -i", server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodTunnel })},
-		{"nor does an edit", "-e -t 10.9.0.1:80 -r 10.0.0.2:99 -w 4", server(config.EditServer, vip, func(s *config.Server) { s.Weight = 4 })},
-		{"a delete takes the port as it is", "-d -t 10.9.0.1:80 -r 10.0.0.2:99", config.Op{Verb: config.DeleteServer, Service: &config.Service{ServiceKey: vip},
-			Server: &config.Server{ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 99}}}},
-		{"the server of a mark keeps any port", "-a -f 3 -r 10.0.0.2:99", server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 99 })},
-		{"or has none", "-a -f 3 -r 10.0.0.2", server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 0 })},
-		{"or that of a TCP name", "-a -f 3 -r 10.0.0.2:shell", server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 514 })},
-		{"a tunnel may cross families", "-a -f 3 -6 -r 10.0.0.2:80 -i", server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true}, func(s *config.Server) { s.Method = config.MethodTunnel })},
-		{"the family of a mark may come last", "-a -f 3 -r [2001:db8::2]:80 -6", server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true}, func(s *config.Server) { s.Addr = addr("2001:db8::2") })},
-		{"GUE", "-a -t 10.9.0.1:80 -r 10.0.0.2 -i --tun-type gue --tun-port 6080 --tun-remcsum", server(config.AddServer, vip, func(s *config.Server) {
-			s.Method, s.Tunnel = config.MethodTunnel, config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.RemCsum}
-		})},
+		{
+			"a tunnel does not", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -i",
+			server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodTunnel }),
+		},
+		{
+			"nor does an edit", "-e -t 10.9.0.1:80 -r 10.0.0.2:99 -w 4",
+			server(config.EditServer, vip, func(s *config.Server) { s.Weight = 4 }),
+		},
+		{
+			"a delete takes the port as it is", "-d -t 10.9.0.1:80 -r 10.0.0.2:99",
+			config.Op{
+				Verb: config.DeleteServer, Service: &config.Service{ServiceKey: vip},
+				Server: &config.Server{ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 99}},
+			},
+		},
+		{
+			"the server of a mark keeps any port", "-a -f 3 -r 10.0.0.2:99",
+			server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 99 }),
+		},
+		{
+			"or has none", "-a -f 3 -r 10.0.0.2",
+			server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 0 }),
+		},
+		{
+			"or that of a TCP name", "-a -f 3 -r 10.0.0.2:shell",
+			server(config.AddServer, config.ServiceKey{FWMark: 3}, func(s *config.Server) { s.Port = 514 }),
+		},
+		{
+			"a tunnel may cross families", "-a -f 3 -6 -r 10.0.0.2:80 -i",
+			server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true},
+				func(s *config.Server) { s.Method = config.MethodTunnel }),
+		},
+		{
+			"the family of a mark may come last", "-a -f 3 -r [2001:db8::2]:80 -6",
+			server(config.AddServer, config.ServiceKey{FWMark: 3, IPv6: true},
+				func(s *config.Server) { s.Addr = addr("2001:db8::2") }),
+		},
+		{
+			"GUE", "-a -t 10.9.0.1:80 -r 10.0.0.2 -i --tun-type gue --tun-port 6080 --tun-remcsum",
+			server(config.AddServer, vip, func(s *config.Server) {
+				s.Method, s.Tunnel = config.MethodTunnel,
+					config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.RemCsum}
+			}),
+		},
 
 		{"no service: zero everything", "-Z", config.Op{Verb: config.Zero}},
 		{"zero one", "-Z -t 10.9.0.1:80", config.Op{Verb: config.Zero, Service: &config.Service{ServiceKey: vip}}},
@@ -320,14 +494,16 @@ func TestOperations(t *testing.T) {
 			continue
 		}
 		if got := r.operation(); !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("%s: ipvsadm %s\n got %+v %+v %+v\nwant %+v %+v %+v", tt.why, tt.line, got, got.Service, got.Server, tt.want, tt.want.Service, tt.want.Server)
+			t.Errorf("%s: ipvsadm %s\n got %+v %+v %+v\nwant %+v %+v %+v", tt.why, tt.line, got, got.Service,
+				got.Server, tt.want, tt.want.Service, tt.want.Server)
 		}
 	}
 }
 
 // TestDaemonOptions: all options of the sync daemon are parsed, though the director has none.
 func TestDaemonOptions(t *testing.T) {
-	line := "--start-daemon backup --mcast-interface eth1 --syncid 5 --mcast-group ff02::5 --mcast-port 99 --mcast-ttl 3 --sync-maxlen 1400"
+	line := "--start-daemon backup --mcast-interface eth1 --syncid 5 --mcast-group ff02::5 --mcast-port 99 " +
+		"--mcast-ttl 3 --sync-maxlen 1400"
 	r, err := parse(strings.Fields(line), testNames)
 	want := daemon{true, "eth1", 5, 1400, netip.MustParseAddr("ff02::5"), 99, 3}
 	if err != nil || r.daemon != want {
@@ -342,7 +518,8 @@ func TestDaemonOptions(t *testing.T) {
 func TestNumbersNeedNoLookup(t *testing.T) {
 	for _, line := range []string{
 		"-A -t 10.9.0.1:80 -s rr", "-A -t [2001:db8::1]:80", "-A -t 2001:db8::1 -p", "-a -t 0xa.1:80 -r 10.0.0.2 -m",
-		"-a -f 3 -r 10.0.0.2:99", "-A -t 256.1.1.1:80", "-A -t 80", "-A -t 1.2.3.4.5:80", "-A -t :80", "-A -t [10.1.1.1]:80", "-A -t [fe80::1%lo]:80",
+		"-a -f 3 -r 10.0.0.2:99", "-A -t 256.1.1.1:80", "-A -t 80", "-A -t 1.2.3.4.5:80", "-A -t :80",
+		"-A -t [10.1.1.1]:80", "-A -t [fe80::1%lo]:80",
 	} {
 		parse(strings.Fields(line), noLookups{t})
 	}
@@ -355,6 +532,7 @@ func (n noLookups) addr(host string, _ bool) (netip.Addr, bool) {
 	n.t.Errorf("asked for host %q", host)
 	return netip.Addr{}, false
 }
+
 func (n noLookups) port(name string, _ uint8) (uint16, bool) {
 	n.t.Errorf("asked for service %q", name)
 	return 0, false

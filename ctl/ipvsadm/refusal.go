@@ -56,7 +56,8 @@ var refusalTexts = []struct {
 	{[]config.Verb{config.AddService}, syscall.EEXIST, "Service already exists"},
 	{[]config.Verb{config.AddService, config.EditService}, syscall.ENOENT, "Scheduler or persistence engine not found"},
 	{
-		[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService}, syscall.ESRCH,
+		[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService},
+		syscall.ESRCH,
 		"No such service",
 	},
 	{[]config.Verb{config.AddServer, config.EditServer, config.DeleteServer}, syscall.ESRCH, "Service not defined"},

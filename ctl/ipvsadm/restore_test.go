@@ -24,30 +24,56 @@ func TestRestore(t *testing.T) {
 		{"nothing to do", "", ok, 1},
 		{"only blanks", "\n \t\n", ok, 1},
 		{"lines, the last without an end", "-A -f 1\n-A -f 2", ok, 3},
-		{"blanks, CR and the command's name are dropped", " ipvsadm\t-A  -f 1 ipvsadm\r\nipvsadm\nipvsadm ipvsadm -A -f 2\n", ok, 3},
-		{"the name as part of a word is not", "-A -f 1 my-ipvsadm\n-A -f 2", usage("unexpected argument my-ipvsadm"), 1},
-		{"a refused line does not stop the rest, and the last line decides", "-A -f 9\n-A -f 1\n", outcome{0, "", again}, 2},
+		{
+			"blanks, CR and the command's name are dropped",
+			" ipvsadm\t-A  -f 1 ipvsadm\r\nipvsadm\nipvsadm ipvsadm -A -f 2\n", ok, 3,
+		},
+		{
+			"the name as part of a word is not", "-A -f 1 my-ipvsadm\n-A -f 2",
+			usage("unexpected argument my-ipvsadm"), 1,
+		},
+		{
+			"a refused line does not stop the rest, and the last line decides", "-A -f 9\n-A -f 1\n",
+			outcome{0, "", again},
+			2,
+		},
 		{"so it can fail", "-A -f 1\n-A -f 9\n", outcome{255, "", again}, 2},
 		{"whatever empty lines follow", "-A -f 9\n\n\n", outcome{255, "", again}, 1},
-		{"a wrong value stops it", "-A -f 1\n-A -t bad\n-A -f 2\n", usage("illegal virtual server address[:port] specified"), 2},
-		{"and keeps what was said before", "-A -f 9\n-A -f 0\n", usage(again + "invalid fwmark value `0' specified"), 1},
-		{"an unknown option does not stop it", "-A -f 1 --bogus\n-A -f 2\n", outcome{0, "", "--bogus: unknown option\n"}, 2},
+		{
+			"a wrong value stops it", "-A -f 1\n-A -t bad\n-A -f 2\n",
+			usage("illegal virtual server address[:port] specified"), 2,
+		},
+		{
+			"and keeps what was said before", "-A -f 9\n-A -f 0\n",
+			usage(again + "invalid fwmark value `0' specified"), 1,
+		},
+		{
+			"an unknown option does not stop it", "-A -f 1 --bogus\n-A -f 2\n",
+			outcome{0, "", "--bogus: unknown option\n"},
+			2,
+		},
 		{"but no command does", "-n -L\n-A -f 2\n", hint, 1},
 		{"so a comment does", "# rules\n-A -f 2\n", hint, 1},
 		{"and so does one behind a command", "-A -f 1 # one\n-A -f 2\n", usage("unexpected argument #"), 1},
 		{"a restore within a restore", "-R\n-A -f 2\n", hint, 1},
 		{"listing what is not there stops it", "-L -f 3\n-A -f 2\n", outcome{1, "", "No such service\n"}, 1},
-		{"listings come between", "-S -n\n-C\n-S -n\n-A -f 3\n-S", outcome{0, "-A -f 9 -s wlc\n-A -f 3 -s wlc\n", ""}, 1},
+		{
+			"listings come between", "-S -n\n-C\n-S -n\n-A -f 3\n-S",
+			outcome{0, "-A -f 9 -s wlc\n-A -f 3 -s wlc\n", ""},
+			1,
+		},
 		{"there are no quotes", "-A -t \"10.0.0.1:80\"\n", usage("illegal virtual server address[:port] specified"), 1},
 	} {
 		m := newMemory()
 		m.must(t, "-A -f 9")
 		if got := m.restore(tt.in); got != tt.want || len(m.services) != tt.left {
-			t.Errorf("%s: ipvsadm -R with %q\n got exit %d %q %q, %d services\nwant exit %d %q %q, %d services", tt.why, tt.in,
+			t.Errorf("%s: ipvsadm -R with %q\n got exit %d %q %q, %d services\nwant exit %d %q %q, %d services",
+				tt.why, tt.in,
 				got.exit, got.out, got.err, len(m.services), tt.want.exit, tt.want.out, tt.want.err, tt.left)
 		}
 	}
-	if got := newMemory().restore(strings.Repeat("x", 1<<20)); got.exit != exitUsage || !strings.HasPrefix(got.err, "read rules: ") {
+	if got := newMemory().restore(strings.Repeat("x", 1<<20)); got.exit != exitUsage ||
+		!strings.HasPrefix(got.err, "read rules: ") {
 		t.Errorf("endless line: %+v", got)
 	}
 }
@@ -141,7 +167,8 @@ func randomService(r *rand.Rand) string {
 }
 
 func randomServiceOptions(r *rand.Rand, service string) string {
-	options := pick(r, "", " -s rr", " -s sh -b sh-port", " -s sh -b flag-1,flag-3", " -s mh -b mh-fallback", " -s rr -b flag-2", " -s none")
+	options := pick(r, "", " -s rr", " -s sh -b sh-port", " -s sh -b flag-1,flag-3", " -s mh -b mh-fallback",
+		" -s rr -b flag-2", " -s none")
 	if r.IntN(2) == 0 {
 		options += fmt.Sprintf(" -p %d", 1+r.IntN(2678400))
 		if strings.ContainsAny(service, "6[") {
@@ -158,9 +185,11 @@ func randomServiceOptions(r *rand.Rand, service string) string {
 
 func randomServer(r *rand.Rand) string {
 	upper := r.IntN(3) * r.IntN(1000)
-	return fmt.Sprintf(" -r %s:%d -w %d -x %d -y %d ", randomAddr(r), r.IntN(600), r.IntN(1<<20), upper, r.IntN(upper+1)) +
+	return fmt.Sprintf(" -r %s:%d -w %d -x %d -y %d ", randomAddr(r), r.IntN(600), r.IntN(1<<20), upper,
+		r.IntN(upper+1)) +
 		pick(r, "-g", "-m", "-i", "-i --tun-type gre --tun-csum", "-i --tun-type gre",
-			"-i --tun-type gue --tun-port 6080", "-i --tun-type gue --tun-port 9 --tun-csum", "-i --tun-type gue --tun-port 9 --tun-remcsum")
+			"-i --tun-type gue --tun-port 6080", "-i --tun-type gue --tun-port 9 --tun-csum",
+			"-i --tun-type gue --tun-port 9 --tun-remcsum")
 }
 
 // TestRestoreTogether: the changes read so far are applied together. Those of ipvsadm-restore
@@ -174,7 +203,8 @@ func TestRestoreTogether(t *testing.T) {
 		t.Errorf("ipvsadm-restore: exit %d, made in %d parts", exit, m.batches)
 	}
 	m = newMemory()
-	if got := m.restore(rules + "-L -n -t 10.9.0.1:80\n-D -t 10.9.0.1:80\n"); !strings.Contains(got.out, "10.2.0.11:80") || m.batches != 2 || len(m.services) != 0 {
+	if got := m.restore(rules + "-L -n -t 10.9.0.1:80\n-D -t 10.9.0.1:80\n"); !strings.Contains(got.out,
+		"10.2.0.11:80") || m.batches != 2 || len(m.services) != 0 {
 		t.Errorf("listing in between: %+v in %d parts", got, m.batches)
 	}
 	m = newMemory()
@@ -186,7 +216,8 @@ func TestRestoreTogether(t *testing.T) {
 	in, out := io.Pipe()
 	done := make(chan int)
 	go func() {
-		done <- Main([]string{"-R"}, Stdio{In: in, Out: io.Discard, Err: io.Discard}, func() (Director, error) { return m, nil })
+		done <- Main([]string{"-R"}, Stdio{In: in, Out: io.Discard, Err: io.Discard},
+			func() (Director, error) { return m, nil })
 	}()
 	for i, line := range strings.SplitAfter(rules, "\n") {
 		io.WriteString(out, line) // returns when it was read

@@ -93,15 +93,43 @@ func TestSession(t *testing.T) {
 		{255, "-d -t 192.168.0.1:80 -r 10.0.0.1:81"},
 
 		// Other commands.
-		{0, "-L"}, {0, "-Ln"}, {0, "-Lc"}, {0, "-L --timeout"}, {0, "-L --daemon"}, {0, "-L --stats"}, {0, "-L --rate"},
-		{0, "-L -t 192.168.0.1:80"}, {1, "-L -t 192.168.0.9:80"}, {2, "-L -s rr"},
-		{2, "--set"}, {2, "--set 1"}, {2, "--set 1 2"}, {2, "--set 1 2 3 4"}, {0, "--set 1 2 3"}, {2, "--set a b c"},
-		{0, "-Z"}, {0, "-Z -t 192.168.0.1:80"}, {255, "-Z -t 192.168.0.9:80"},
-		{255, "--start-daemon"}, {2, "--start-daemon bogus"}, {255, "--start-daemon master"}, {255, "--start-daemon master"},
-		{255, "--stop-daemon"}, {2, "--stop-daemon bogus"}, {255, "--stop-daemon master"},
-		{2, "-D"}, {255, "-D -t 192.168.0.9:80"}, {0, "-D -t 192.168.0.1:80"}, {255, "-D -t 192.168.0.1:80"},
-		{2, "-D -f 1 -s rr"}, {0, "-D -f 1"}, {0, "-D -f 1 -6"}, {255, "-D -f 1"},
-		{2, "-C -t 192.168.0.1:80"}, {0, "-S"}, {0, "-C"},
+		{0, "-L"},
+		{0, "-Ln"},
+		{0, "-Lc"},
+		{0, "-L --timeout"},
+		{0, "-L --daemon"},
+		{0, "-L --stats"},
+		{0, "-L --rate"},
+		{0, "-L -t 192.168.0.1:80"},
+		{1, "-L -t 192.168.0.9:80"},
+		{2, "-L -s rr"},
+		{2, "--set"},
+		{2, "--set 1"},
+		{2, "--set 1 2"},
+		{2, "--set 1 2 3 4"},
+		{0, "--set 1 2 3"},
+		{2, "--set a b c"},
+		{0, "-Z"},
+		{0, "-Z -t 192.168.0.1:80"},
+		{255, "-Z -t 192.168.0.9:80"},
+		{255, "--start-daemon"},
+		{2, "--start-daemon bogus"},
+		{255, "--start-daemon master"},
+		{255, "--start-daemon master"},
+		{255, "--stop-daemon"},
+		{2, "--stop-daemon bogus"},
+		{255, "--stop-daemon master"},
+		{2, "-D"},
+		{255, "-D -t 192.168.0.9:80"},
+		{0, "-D -t 192.168.0.1:80"},
+		{255, "-D -t 192.168.0.1:80"},
+		{2, "-D -f 1 -s rr"},
+		{0, "-D -f 1"},
+		{0, "-D -f 1 -6"},
+		{255, "-D -f 1"},
+		{2, "-C -t 192.168.0.1:80"},
+		{0, "-S"},
+		{0, "-C"},
 	} {
 		if got := m.do(tt.line); got.exit != tt.exit {
 			t.Errorf("ipvsadm %s: exit %d (%s), want %d", tt.line, got.exit, strings.TrimSpace(got.err), tt.exit)
@@ -184,14 +212,16 @@ FWM/7/ IPv6/rr////`},
 			t.Errorf("ipvsadm %s\n got\n%s\nwant\n%s", tt.line, got, tt.want)
 		}
 	}
-	m.must(t, "-d -t 10.9.0.1:80 -r 10.0.0.1:80", "-D -t 10.9.0.1:80", "-D -f 7", "-D -f 7 -6", "-D -u 10.9.0.1:53", "-D -t [::5]:8080")
+	m.must(t, "-d -t 10.9.0.1:80 -r 10.0.0.1:80", "-D -t 10.9.0.1:80", "-D -f 7", "-D -f 7 -6", "-D -u 10.9.0.1:53",
+		"-D -t [::5]:8080")
 }
 
 // TestMonAlerts runs the calls of mon's ipvs.alert, and counts the lines of a service's listing
 // as its ipvs.monitor does.
 func TestMonAlerts(t *testing.T) {
 	m := newMemory()
-	m.must(t, "-A -t 10.9.0.1:80 -s wrr", "-a -t 10.9.0.1:80 -r 10.0.0.1 -w 3 -m", "-a -m -t 10.9.0.1:80 -r 10.0.0.2:80")
+	m.must(t, "-A -t 10.9.0.1:80 -s wrr", "-a -t 10.9.0.1:80 -r 10.0.0.1 -w 3 -m",
+		"-a -m -t 10.9.0.1:80 -r 10.0.0.2:80")
 	if got := m.do("-l -t 10.9.0.1:80"); strings.Count(got.out, "\n") != 5 {
 		t.Errorf("two titles, a service and two servers expected:\n%s", got.out)
 	}

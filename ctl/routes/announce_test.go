@@ -108,8 +108,10 @@ func TestAnnounce(t *testing.T) {
 	taps := []*packet.Conn{peer.Tap("p0"), peer.Tap("p1")}
 	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
 	all := func(mac wire.MAC) map[announced]int {
-		return map[announced]int{{"request", vip4, mac}: announceCount, {"reply", vip4, mac}: announceCount,
-			{"advertisement", vip6, mac}: announceCount}
+		return map[announced]int{
+			{"request", vip4, mac}: announceCount, {"reply", vip4, mac}: announceCount,
+			{"advertisement", vip6, mac}: announceCount,
+		}
 	}
 	w.Announce([]netip.Addr{vip4, vip6, netip.MustParseAddr("10.7.0.101")})
 	expectAnnouncements(t, taps[0], all(host.mac("h0")))

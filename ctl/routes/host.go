@@ -214,7 +214,8 @@ func (h *host) hostNet(ports []director.Port, routes *bart.Table[director.Route]
 // routeTable makes the director's routes from the host's. The nets of VLANs
 // override them. It returns old if nothing differs.
 func (h *host) routeTable(ports []director.Port, vlans []VLAN,
-	old *bart.Table[director.Route]) *bart.Table[director.Route] {
+	old *bart.Table[director.Route],
+) *bart.Table[director.Route] {
 	index := portsByLink(ports)
 	routes := new(bart.Table[director.Route])
 	for p, r := range h.routes {

@@ -173,8 +173,10 @@ func joinAllNodes(c *packet.Conn, index int) error {
 	if err != nil {
 		return err
 	}
-	group := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_MULTICAST, Alen: 6,
-		Address: [8]byte{0x33, 0x33, 5: 1}}
+	group := unix.PacketMreq{
+		Ifindex: int32(index), Type: unix.PACKET_MR_MULTICAST, Alen: 6,
+		Address: [8]byte{0x33, 0x33, 5: 1},
+	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &group)

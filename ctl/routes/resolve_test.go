@@ -137,8 +137,10 @@ func TestServerComesAndGoes(t *testing.T) {
 	host, peer := newHostAndPeer(t)
 	host.Addr("h0", "10.7.0.1/24")
 	// The kernel believes a reply for a moment only, then probes at once.
-	for file, value := range map[string]string{"base_reachable_time_ms": "100", "delay_first_probe_time": "0",
-		"retrans_time_ms": "50"} {
+	for file, value := range map[string]string{
+		"base_reachable_time_ms": "100", "delay_first_probe_time": "0",
+		"retrans_time_ms": "50",
+	} {
 		host.Sysctl("ipv4/neigh/h0/"+file, value)
 	}
 	w := host.watch("h0")
@@ -177,8 +179,10 @@ func TestStaleIsUsed(t *testing.T) {
 	w.until(t, "resolved", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
 	index := host.Link("h0").Attrs().Index
 	mac := peer.mac("p0")
-	host.Must(host.NL.NeighSet(&netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:],
-		State: netlink.NUD_STALE}))
+	host.Must(host.NL.NeighSet(&netlink.Neigh{
+		LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:],
+		State: netlink.NUD_STALE,
+	}))
 	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
 	until(t, "reachable again", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_REACHABLE })
 }

@@ -155,8 +155,10 @@ func TestRoutesMatchKernel(t *testing.T) {
 	// Addresses share few bits, so that prefixes nest.
 	address := func(v6 bool) netip.Addr {
 		if v6 {
-			return netip.AddrFrom16([16]byte{0: 0x20, 1: byte(rnd.IntN(3)), 2: byte(rnd.IntN(4)),
-				15: byte(rnd.IntN(4))})
+			return netip.AddrFrom16([16]byte{
+				0: 0x20, 1: byte(rnd.IntN(3)), 2: byte(rnd.IntN(4)),
+				15: byte(rnd.IntN(4)),
+			})
 		}
 		return netip.AddrFrom4([4]byte{20, byte(rnd.IntN(3)), byte(rnd.IntN(4)), byte(rnd.IntN(4))})
 	}
