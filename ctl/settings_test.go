@@ -222,15 +222,15 @@ func TestReplyServices(t *testing.T) {
 func TestFragmentSettings(t *testing.T) {
 	w := newWebFixture(t, "wlc")
 	if got := w.plane.table().Settings; got.FragmentTime != 5*conntrack.Second ||
-		got.Hold != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
-		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Hold)
+		got.Queue != (frag.Limits{Timeout: 5 * conntrack.Second, Bytes: 1 << 20, Source: 128 << 10}) {
+		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Queue)
 	}
 	w.must(config.Op{
 		Verb:     config.SetSettings,
 		Settings: config.Values{"fragment_time": 30, "fragment_hold": 0, "fragment_hold_source": 64},
 	})
 	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second ||
-		got.Hold != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
-		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Hold)
+		got.Queue != (frag.Limits{Timeout: 30 * conntrack.Second, Source: 64 << 10}) {
+		t.Errorf("as set: %v, %+v", got.FragmentTime, got.Queue)
 	}
 }

@@ -50,7 +50,7 @@ func directorSettings(s *config.Settings) director.Settings {
 		ScheduleICMP:   s.ScheduleICMP,
 		RefuseReplies:  s.NATICMPSend,
 		FragmentTime:   seconds(s.FragmentTime),
-		Hold: frag.Limits{
+		Queue: frag.Limits{
 			Timeout: seconds(s.FragmentTime),
 			Bytes:   int(s.FragmentHold) << 10,
 			Source:  int(s.FragmentHoldSource) << 10,

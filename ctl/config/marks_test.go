@@ -22,13 +22,20 @@ func TestParseIPTables(t *testing.T) {
 			"--set-mark 1": "--dst 192.168.1.110 --proto tcp --dport 80 --in-interface eth0 --mark 1",
 		"/sbin/iptables -A INPUT -t mangle -d 192.168.1.0/255.255.255.0 -p udp -m udp --dport 6970:7170 -j MARK " +
 			"--set-mark 0x1f": "--dst 192.168.1.0/24 --proto udp --dport 6970:7170 --mark 31",
-		"iptables -t mangle -A PREROUTING -p tcp -m multiport --dports 443,80,8000:8100 -j MARK --set-mark 2":         "--proto tcp --dport 80,443,8000:8100 --mark 2",
-		"iptables --table mangle --append PREROUTING --protocol=tcp --destination-port http --jump MARK --set-mark 3": "--proto tcp --dport 80 --mark 3",
-		"iptables -t mangle -A PREROUTING -s 10.0.0.0/8 -d 192.0.2.1 -j MARK --set-xmark 0x4/0xffffffff # all":        "--dst 192.0.2.1 --src 10.0.0.0/8 --mark 4",
-		"iptables -t mangle -A PREROUTING -p 17 --sport 1024: -j MARK --set-mark 5":                                   "--proto udp --sport 1024:65535 --mark 5",
-		`iptables -t mangle -A PREROUTING -d 192.0.2.1 -m comment --comment "the big shop" -j MARK --set-mark 6`:      "--dst 192.0.2.1 --mark 6",
-		"ip6tables -t mangle -A PREROUTING -d 2001:db8::1/128 -p tcp --dport 443 -j MARK --set-mark 7":                "--dst 2001:db8::1 --proto tcp --dport 443 --mark 7",
-		"ip6tables -t mangle -A PREROUTING -p tcp --dport 443 -j MARK --set-mark 8":                                   "--ipv6 --proto tcp --dport 443 --mark 8",
+		"iptables -t mangle -A PREROUTING -p tcp -m multiport --dports 443,80,8000:8100 " +
+			"-j MARK --set-mark 2": "--proto tcp --dport 80,443,8000:8100 --mark 2",
+		"iptables --table mangle --append PREROUTING --protocol=tcp --destination-port http " +
+			"--jump MARK --set-mark 3": "--proto tcp --dport 80 --mark 3",
+		"iptables -t mangle -A PREROUTING -s 10.0.0.0/8 -d 192.0.2.1 " +
+			"-j MARK --set-xmark 0x4/0xffffffff # all": "--dst 192.0.2.1 --src 10.0.0.0/8 --mark 4",
+		"iptables -t mangle -A PREROUTING -p 17 --sport 1024: " +
+			"-j MARK --set-mark 5": "--proto udp --sport 1024:65535 --mark 5",
+		`iptables -t mangle -A PREROUTING -d 192.0.2.1 -m comment --comment "the big shop" ` +
+			"-j MARK --set-mark 6": "--dst 192.0.2.1 --mark 6",
+		"ip6tables -t mangle -A PREROUTING -d 2001:db8::1/128 -p tcp --dport 443 " +
+			"-j MARK --set-mark 7": "--dst 2001:db8::1 --proto tcp --dport 443 --mark 7",
+		"ip6tables -t mangle -A PREROUTING -p tcp --dport 443 " +
+			"-j MARK --set-mark 8": "--ipv6 --proto tcp --dport 443 --mark 8",
 		"*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 80 -j MARK " +
 			"--set-xmark 0x9/0xffffffff\nCOMMIT": "--dst 192.0.2.1 --proto tcp --dport 80 --mark 9",
 	} {

@@ -60,9 +60,9 @@
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
 //			jump ranges4                                            # ServiceRules.SourceRanges
 //			ip saddr . meta l4proto @sourceaddrs4 goto otherport4
-//			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto> @anysources4 counter name "error" drop
-//			icmp type @errors4 <quoted packet is IHL 5> <its daddr . proto . dport> @sources4 counter name "error" drop
-//			icmp type @errors4 <quoted packet is IHL 5> jump quoted4 # ServiceRules.SourceRanges
+//			icmp type @errors4 <quoted IHL is 5> <its daddr . proto> @anysources4 counter name "error" drop
+//			icmp type @errors4 <quoted IHL is 5> <its daddr . proto . dport> @sources4 counter name "error" drop
+//			icmp type @errors4 <quoted IHL is 5> jump quoted4 # ServiceRules.SourceRanges
 //		}
 //
 //		chain marked4 { # an example; oldmarked4, ranges4 and quoted4 look the same
@@ -71,7 +71,7 @@
 //		}
 //
 //		chain otherport4 { # ranges4 ends here, too, for the nets of its rules
-//			ip frag-off & 0x1fff == 0x0 ip frag-off & 0x2000 != 0x0 update @passfragments4 { ip saddr . ip daddr . ip id }
+//			ip frag-off & 0x1fff == 0x0 ip frag-off & 0x2000 != 0x0 update @passfragments4 { … }
 //			ip saddr . ip daddr . ip id @passfragments4 return
 //			ip frag-off & 0x1fff != 0x0 counter name "fragment" drop
 //		}

@@ -18,12 +18,12 @@ import (
 //	chain helper4 { # an example for FTP at 192.0.2.9; empty without helpers
 //		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controls4 { ip saddr . ip daddr }
 //		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controlclients4 { ip saddr }
-//		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 update @related4 { ip saddr . meta l4proto . th sport }
+//		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 update @related4 { … . th sport }
 //		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 counter name "service" drop
 //		meta l4proto tcp ip daddr 192.0.2.9 <track the client's endpoint, as below>
 //	}
 //	chain ranges4 { # what servers open to a client with a control connection, and what they reply
-//		<SYN to port 1024-65535> ip saddr . meta l4proto @helperservers4 ip daddr @controlclients4 update @related4 { … }
+//		<SYN to port 1024-65535> … @helperservers4 ip daddr @controlclients4 update @related4 { … }
 //		<the same> counter name "source" drop
 //		ip saddr . meta l4proto @helperservers4 <track the client's endpoint, as below>
 //	}

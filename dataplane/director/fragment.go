@@ -45,7 +45,7 @@ func (d *Director) laterFragment(p *packet) Verdict {
 	}
 	key := fragmentKey(p, info.ID)
 	v := d.followFirst(p, &key, &info)
-	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Hold) {
+	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Queue) {
 		return DroppedFragmentLimit
 	}
 	return v

@@ -69,8 +69,8 @@ func TestFragmentFlood(t *testing.T) {
 			w := newTestbed(t, conntrack.MethodMasq)
 			var counts [NumVerdict]uint64
 			var batch [MaxBatch]wire.Frame
-			turns := floods / 4 / MaxBatch
-			for n := range turns {
+			batches := floods / 4 / MaxBatch
+			for n := range batches {
 				for i := range batch {
 					batch[i] = a.next()
 				}
@@ -96,7 +96,7 @@ func TestFragmentFlood(t *testing.T) {
 					more, second := w.separately(pieces[half:]...)
 					if out = append(out, more...); len(out) != len(pieces) {
 						t.Fatalf(
-							"turn %d, %s: %d of %d fragments of the client left: %v, %v", n, order, len(out),
+							"batch %d, %s: %d of %d fragments of the client left: %v, %v", n, order, len(out),
 							len(pieces), first, second,
 						)
 					}
@@ -110,7 +110,7 @@ func TestFragmentFlood(t *testing.T) {
 			for _, n := range counts {
 				sum += n
 			}
-			if want := uint64(turns*MaxBatch + (turns+15)/16*(MaxBatch+6)); sum != want {
+			if want := uint64(batches*MaxBatch + (batches+15)/16*(MaxBatch+6)); sum != want {
 				t.Errorf("%d verdicts for %d frames", sum, want)
 			}
 			s := w.frags.Stats()

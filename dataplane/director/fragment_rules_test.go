@@ -301,7 +301,7 @@ func TestFragmentsExpire(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	pieces := fragmentsOf(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 	w.separately(pieces[1])
-	w.now += w.table.Settings.Hold.Timeout
+	w.now += w.table.Settings.Queue.Timeout
 	if out, verdicts := w.separately(pieces[0]); len(out) != 1 || verdicts[0] != ForwardedMasq {
 		t.Errorf("the first, too late: %v and %d frames, want it alone", verdicts, len(out))
 	}
@@ -337,15 +337,15 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 		pieces := fragmentsOf(0, uint32(seed), 704, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 		rng.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
 		var out []wire.Frame
-		turn := func(d *Director, batch []wire.Frame) {
+		process := func(d *Director, batch []wire.Frame) {
 			d.Process(w.now, w.table, batch, w.verdicts[:len(batch)])
 			out = append(out, w.sent(d, batch)...)
 		}
 		for _, f := range pieces {
-			turn(workers[rng.IntN(3)], []wire.Frame{f})
+			process(workers[rng.IntN(3)], []wire.Frame{f})
 		}
 		for _, d := range workers {
-			turn(d, nil)
+			process(d, nil)
 		}
 		if len(out) != len(pieces) {
 			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), frags.Stats())

@@ -133,7 +133,7 @@ func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
 
 // A director that has seen many hostile frames gives each one verdict, which shows
 // whether it leaves. What leaves is a well-formed IP packet. Nothing is answered that
-// must not be, nobody but its sender gets the answer, and no answer has more than
+// must not be, only its sender gets the answer, and no answer has more than
 // headers and what was sent. Nothing allocates.
 func TestHostileFrames(t *testing.T) {
 	seed := rand.Uint64()

@@ -99,7 +99,7 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 			Payload: wiretest.Quote(q.Frame(), header+quoted),
 		}
 	}
-	for _, way := range []struct {
+	for _, row := range []struct {
 		port     uint16
 		packet   wiretest.Packet
 		verdict  Verdict
@@ -108,14 +108,14 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 		{0, about(fam.vip, fam.client, fam.router), ICMPErrorToServer, end, fam.client},
 		{1, about(fam.client, end, fam.inner), ICMPErrorToClient, fam.client, fam.vip},
 	} {
-		spoiled := in(way.port, way.packet)
+		spoiled := in(row.port, row.packet)
 		spoiled.Bytes()[spoiled.Len()-1] ^= 1
 		if v := w.process(&spoiled); !partial && (v != DroppedBadICMPChecksum || spoiled.Out != wire.NoPort) {
 			t.Errorf("%s, with a wrong checksum: %s", name, v)
 		}
-		f := in(way.port, way.packet)
-		if v := w.process(&f); v != way.verdict || f.Out != 1-way.port {
-			t.Errorf("%s: %s by port %d, want %s", name, v, f.Out, way.verdict)
+		f := in(row.port, row.packet)
+		if v := w.process(&f); v != row.verdict || f.Out != 1-row.port {
+			t.Errorf("%s: %s by port %d, want %s", name, v, f.Out, row.verdict)
 			continue
 		}
 		wiretest.Check(t, f)
@@ -125,13 +125,13 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 			at := int(p.L4)
 			wire.ParseIPAt(&f, at, &p, wire.Whole)
 		}
-		whole := about(way.src, way.dst, fam.router)
+		whole := about(row.src, row.dst, fam.router)
 		if !wire.ParseQuoted(&f, &p, &in) || p.ICMPType != kind {
-			t.Errorf("%s, %s: type %d quotes nothing", name, way.verdict, p.ICMPType)
+			t.Errorf("%s, %s: type %d quotes nothing", name, row.verdict, p.ICMPType)
 			continue
 		}
 		if got, want := f.From(in.L3), whole.Payload; !equalButForNoChecksum(got, want, header, body.NoChecksum) {
-			t.Errorf("%s, %s: quotes\n%x, want\n%x", name, way.verdict, got, want)
+			t.Errorf("%s, %s: quotes\n%x, want\n%x", name, row.verdict, got, want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ import (
 // up an honest client's rate.
 //
 // Two clients of one line share a tag, and so a rate, in one case of a million. The
-// hash is keyed, so nobody can choose whose line he is in.
+// hash is keyed, so clients cannot choose their line.
 type Policers struct {
 	secret [4]uint64
 	lines  [policerLines][8]atomic.Uint64

@@ -69,7 +69,7 @@ type Settings struct {
 	RefuseReplies bool
 	// FragmentTime is how long the fragments of a datagram may take to arrive.
 	FragmentTime conntrack.Tick
-	Hold         frag.Limits // of fragments that wait for the first
+	Queue        frag.Limits // of fragments that wait for the first
 	// KeepTags (keep_tags) handles frames of VLANs that are no ports as frames of the
 	// port that they came by; their tags stay.
 	KeepTags bool

@@ -109,7 +109,7 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 		ServerAddrs:     map[Endpoint]bool{},
 		Settings: Settings{
 			ReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
-			Hold: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
+			Queue: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
 		},
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {

@@ -227,7 +227,7 @@ var verdicts = [NumVerdict][3]string{
 		"dropped_answer_limit", "An answer was due, but the 1000 a second are used up.",
 		"A scan or a flood: see which `answered_` and `refused_` counters rise.",
 	},
-	DroppedVIPOther: {"dropped_vip_other", "To a VIP of ours, of a kind that nobody serves."},
+	DroppedVIPOther: {"dropped_vip_other", "To a VIP of ours, of a kind that no service takes."},
 
 	DroppedRunt:               {"dropped_runt", "Shorter than its link header, or cut by the ring."},
 	DroppedBadARP:             {"dropped_bad_arp", "ARP that is not for Ethernet and IPv4, or is too short."},
