@@ -47,7 +47,7 @@ programs: # as root, install what the tests drive; elsewhere they skip
 quick: ## vet, and short tests of what changed since main and of what imports it
 	@GO=$(GO) .ci/quick
 
-check: ## formatting, vet, linters, layers, names
+check: lint ## formatting, vet, linters, layers, names
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(STATICCHECK) ./...

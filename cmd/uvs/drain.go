@@ -36,7 +36,7 @@ type drain struct {
 	reset    bool               // at the deadline, end the remaining connections
 }
 
-// drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER
+// drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER.
 func drainMain(args []string) int {
 	fs := newFlags("drain")
 	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")

@@ -13,7 +13,7 @@ import (
 )
 
 // explainMain explains what the director would do with a client's packet: uvs
-// explain tcp 198.51.100.7:4711 192.0.2.1:80
+// explain tcp 198.51.100.7:4711 192.0.2.1:80.
 func explainMain(args []string) int {
 	fs := newFlags("explain")
 	in := fs.String("in-interface", "",

@@ -9,7 +9,7 @@ import (
 	"uvs/ctl/api"
 )
 
-// pathsMain lists the path to every server: uvs paths [--json]
+// pathsMain lists the path to every server: uvs paths [--json].
 func pathsMain(args []string) int {
 	fs := newFlags("paths")
 	asJSON := fs.Bool("json", false, "print JSON")

@@ -16,7 +16,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// saveMain prints the director's whole configuration: uvs save
+// saveMain prints the director's whole configuration: uvs save.
 func saveMain(args []string) int {
 	if code, ok := parse(newFlags("save"), args); !ok {
 		return code
@@ -109,7 +109,7 @@ func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
 }
 
 // restoreMain replaces the director's configuration by the output of `uvs
-// save`, whole or not at all: uvs restore < FILE
+// save`, whole or not at all: uvs restore < FILE.
 func restoreMain(args []string) int {
 	if code, ok := parse(newFlags("restore"), args); !ok {
 		return code

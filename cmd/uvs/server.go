@@ -7,10 +7,10 @@ import (
 	"uvs/ctl/config"
 )
 
-// downMain marks a server down: uvs down [--service S] [--reset] SERVER
+// downMain marks a server down: uvs down [--service S] [--reset] SERVER.
 func downMain(args []string) int { return setServerState("down", true, args) }
 
-// upMain ends that: uvs up [--service S] SERVER
+// upMain ends that: uvs up [--service S] SERVER.
 func upMain(args []string) int { return setServerState("up", false, args) }
 
 func setServerState(name string, down bool, args []string) int {

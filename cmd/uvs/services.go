@@ -13,7 +13,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// servicesMain lists every server of every service: uvs services [--json]
+// servicesMain lists every server of every service: uvs services [--json].
 func servicesMain(args []string) int {
 	fs := newFlags("services")
 	asJSON := fs.Bool("json", false, "print JSON")
@@ -54,7 +54,7 @@ func printServices(out io.Writer, list []api.ServiceStatus) error {
 }
 
 // sorryMain sets or clears the sorry server of a service:
-// uvs sorry --service S ADDR[:PORT] [-g|-m|-i [TUNNEL OPTIONS]], uvs sorry --service S --clear
+// uvs sorry --service S ADDR[:PORT] [-g|-m|-i [TUNNEL OPTIONS]], uvs sorry --service S --clear.
 func sorryMain(args []string) int {
 	line := newSorryLine()
 	words, code, ok := parseMixed(line.flags, args)

@@ -11,7 +11,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// setMain changes settings: uvs set [--service S] NAME=VALUE…
+// setMain changes settings (uvs set [--service S] NAME=VALUE…).
 func setMain(args []string) int {
 	line := newSetLine()
 	rest, code, ok := parseRest(line.flags, args)
@@ -58,7 +58,7 @@ func (l *setLine) op(words []string) (config.Op, error) {
 	return op, err
 }
 
-// getMain prints settings: uvs get [--service S] [NAME…]
+// getMain prints settings (uvs get [--service S] [NAME…]).
 func getMain(args []string) int {
 	fs := newFlags("get")
 	service := fs.String("service", "", "those of this service, e.g. tcp:192.0.2.1:80")
