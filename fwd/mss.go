@@ -7,35 +7,18 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TCP options, RFC 9293 section 3.1.
-const (
-	optionEnd    = 0
-	optionNone   = 1
-	optionMSS    = 2
-	optionMSSLen = 4
-)
-
 // ClampMSS lowers the MSS option of TCP segment p, a SYN, to mss, and updates the
 // checksum. A SYN without the option stays as it is: its sender must not be sent more
 // than 536 bytes (IPv6: 1220; RFC 9293 section 3.7.1).
 func ClampMSS(f *wire.Frame, p *wire.Packet, mss uint16) {
 	t := wire.TCP(f.From(p.L4))
-	header := t[:min(t.HeaderLen(), len(t))]
-	for at := wire.TCPLen; at < len(header); {
-		kind, length := header[at], 1
-		switch {
-		case kind == optionEnd:
-			return
-		case kind == optionNone:
-		case at+1 == len(header) || header[at+1] < 2 || at+int(header[at+1]) > len(header):
-			return
-		default:
-			length = int(header[at+1])
+	header := min(t.HeaderLen(), len(t))
+	o := t[wire.TCPLen:header]
+	for n := wire.OptionLen(o); n > 0; n = wire.OptionLen(o) {
+		if o[0] == wire.OptionMSS && n == wire.OptionMSSLen {
+			lowerMSS(f, p, t, header-len(o)+2, mss)
 		}
-		if kind == optionMSS && length == optionMSSLen {
-			lowerMSS(f, p, t, at+2, mss)
-		}
-		at += length
+		o = o[n:]
 	}
 }
 

@@ -87,21 +87,12 @@ func finishFragment6(h IPv6, at int, last bool, ident uint32) {
 }
 
 // clearFirstOptions overwrites the IPv4 options that belong in the first fragment
-// only with no-operations. They are those without the copied flag, RFC 791
-// section 3.1.
+// only with no-operations: those without the copied flag.
 func clearFirstOptions(o []byte) {
-	const end, nop, copied = 0, 1, 0x80
-	for len(o) > 0 && o[0] != end {
-		n := 1
-		if o[0] != nop {
-			if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
-				return
-			}
-			n = int(o[1])
-		}
-		if o[0]&copied == 0 {
+	for n := OptionLen(o); n > 0; n = OptionLen(o) {
+		if o[0]&optionCopied == 0 {
 			for i := range o[:n] {
-				o[i] = nop
+				o[i] = OptionNop
 			}
 		}
 		o = o[n:]

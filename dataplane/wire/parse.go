@@ -141,34 +141,43 @@ func parseIPv4(b []byte, off int, p *Packet, gso bool, need Completeness) Flaw {
 	return parseTransport(h[hl:length], off+hl, p, need)
 }
 
-// parseOptions checks the options of an IPv4 header (RFC 791 section 3.1). An
-// option is a type, the length of the whole option, and its data; the options
-// end and no-operation are a type only. A source route is refused even if it has
-// no address left, as hosts and routers do by default (RFC 7126 sections 4.3
-// and 4.4).
+// parseOptions checks the options of an IPv4 header. A source route is refused even
+// if it has no address left, as hosts and routers do by default (RFC 7126 sections
+// 4.3 and 4.4).
 func parseOptions(o []byte) Flaw {
-	for len(o) > 0 {
-		switch o[0] {
-		case optionEnd:
-			return FlawNone
-		case optionNop:
-			o = o[1:]
-			continue
-		case optionLooseRoute, optionStrictRoute:
+	for n := OptionLen(o); n != 0; n = OptionLen(o) {
+		switch {
+		case o[0] == optionLooseRoute || o[0] == optionStrictRoute:
 			return FlawSourceRoute
-		}
-		if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
+		case n < 0:
 			return FlawIPOption
 		}
-		o = o[o[1]:]
+		o = o[n:]
 	}
 	return FlawNone
 }
 
-// Types of IPv4 options, RFC 791 section 3.1.
+// OptionLen returns the length of the first option of an IPv4 or TCP header (RFC 791 and
+// RFC 9293, section 3.1 of each). An option is a type, the length of the whole option,
+// and its data; the options end and no-operation are a type only. 0: the options end
+// here; -1: its length is impossible.
+func OptionLen(o []byte) int {
+	switch {
+	case len(o) == 0 || o[0] == optionEnd:
+		return 0
+	case o[0] == OptionNop:
+		return 1
+	case len(o) < 2 || o[1] < 2 || int(o[1]) > len(o):
+		return -1
+	}
+	return int(o[1])
+}
+
+// Types of options: the first two of IPv4 and TCP, the others of IPv4.
 const (
 	optionEnd         = 0
-	optionNop         = 1
+	OptionNop         = 1
+	optionCopied      = 0x80 // flag: the option belongs in every fragment
 	optionLooseRoute  = 131
 	optionStrictRoute = 137
 )

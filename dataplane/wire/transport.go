@@ -67,6 +67,18 @@ func (h TCP) SetWindow(v uint16)   { binary.BigEndian.PutUint16(h[tcpWindow:], v
 func (h TCP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[tcpChecksum:], c) }
 func (h TCP) SetUrgent(v uint16)   { binary.BigEndian.PutUint16(h[tcpUrgent:], v) }
 
+// TCP option kinds (IANA), and the length of each in bytes (RFC 9293 section 3.2, RFC
+// 7323, RFC 2018).
+const (
+	OptionMSS      = 2 // 4
+	OptionScale    = 3 // 3
+	OptionSACK     = 5 // 2, and 8 for each block: left edge, right edge
+	OptionStamp    = 8 // 10: TSval, TSecr
+	OptionMSSLen   = 4
+	OptionScaleLen = 3
+	OptionStampLen = 10
+)
+
 // UDP is a UDP header and what follows it, RFC 768:
 //
 //	 0                   1                   2                   3

@@ -11,7 +11,7 @@ func (c *Conn) judgeAll(dir conntrack.Dir, text []byte, last bool, rw Rewriter) 
 		case c.passthrough && h.held == 0:
 			h.next += uint32(len(text))
 			return
-		case !h.hasRoom():
+		case h.numEdits == maxEdits || int(h.used)+MaxUnit > maxText: // no room for one more unit
 			return
 		case c.passthrough:
 			h.pass(int(h.held))
@@ -24,9 +24,6 @@ func (c *Conn) judgeAll(dir conntrack.Dir, text []byte, last bool, rw Rewriter) 
 		text = text[n:]
 	}
 }
-
-// hasRoom reports whether one more unit can be held back and edited.
-func (h *half) hasRoom() bool { return h.numEdits < maxEdits && int(h.used)+MaxUnit <= maxText }
 
 // judgeUnit asks the Rewriter about the held text and the text after it, and does what
 // it decides. It returns how many bytes of text are settled.

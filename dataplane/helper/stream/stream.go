@@ -53,18 +53,6 @@ const (
 	NumOutcome
 )
 
-var outcomeNames = [NumOutcome]string{
-	"passed", "shortened", "answered", "dropped_kept", "dropped_gap", "dropped_full", "dropped_room",
-	"dropped_checksum", "dropped_fragment", "dropped_refused",
-}
-
-func (o Outcome) String() string {
-	if o < NumOutcome {
-		return outcomeNames[o]
-	}
-	return "unknown"
-}
-
 // Dropped reports whether the frame goes nowhere.
 func (o Outcome) Dropped() bool { return o >= DroppedKept }
 

@@ -22,20 +22,10 @@ type segment struct {
 	sackAt   int    // offset of the SACK option in the header, 0 if absent
 }
 
-// TCP option kinds (IANA), and the length of each in bytes with its value. RFC 9293
-// section 3.2, RFC 7323, RFC 2018.
 const (
-	optionEnd   = 0 // no length field
-	optionNop   = 1 // no length field
-	optionMSS   = 2 // 4
-	optionScale = 3 // 3
-	optionSACK  = 5 // 2, and sackBlock for each block
-	optionStamp = 8 // 10: TSval, TSecr
-	sackBlock   = 8 // left edge, right edge
+	sackBlock = 8  // bytes of a block of the SACK option: left edge, right edge
+	maxScale  = 14 // RFC 7323 section 2.3
 )
-
-// maxScale is the largest window scale (RFC 7323 section 2.3).
-const maxScale = 14
 
 // read fills in s from the frame.
 func (s *segment) read(f *wire.Frame, p *wire.Packet) {
@@ -45,32 +35,19 @@ func (s *segment) read(f *wire.Frame, p *wire.Packet) {
 	if s.flags&wire.TCPSyn != 0 {
 		s.seq++
 	}
-	for at := wire.TCPLen; at+1 < n && t[at] != optionEnd; {
-		if t[at] == optionNop {
-			at++
-			continue
+	syn, o := s.has(wire.TCPSyn), t[wire.TCPLen:n]
+	for length := wire.OptionLen(o); length > 0; length = wire.OptionLen(o) {
+		switch kind := o[0]; {
+		case kind == wire.OptionMSS && length == wire.OptionMSSLen && syn:
+			s.mss = binary.BigEndian.Uint16(o[2:])
+		case kind == wire.OptionScale && length == wire.OptionScaleLen && syn:
+			s.scale, s.hasScale = min(o[2], maxScale), true
+		case kind == wire.OptionStamp && length == wire.OptionStampLen:
+			s.tsval, s.hasTSval = binary.BigEndian.Uint32(o[2:]), true
+		case kind == wire.OptionSACK && (length-2)%sackBlock == 0:
+			s.sackAt = n - len(o)
 		}
-		length := int(t[at+1])
-		if length < 2 || at+length > n {
-			return
-		}
-		s.option(at, t[at+2:at+length])
-		at += length
-	}
-}
-
-// option reads the option at an offset of the header.
-func (s *segment) option(at int, value []byte) {
-	syn := s.has(wire.TCPSyn)
-	switch kind := s.tcp[at]; {
-	case kind == optionMSS && len(value) == 2 && syn:
-		s.mss = binary.BigEndian.Uint16(value)
-	case kind == optionScale && len(value) == 1 && syn:
-		s.scale, s.hasScale = min(value[0], maxScale), true
-	case kind == optionStamp && len(value) == 8:
-		s.tsval, s.hasTSval = binary.BigEndian.Uint32(value), true
-	case kind == optionSACK && len(value)%sackBlock == 0:
-		s.sackAt = at
+		o = o[length:]
 	}
 }
 
@@ -113,7 +90,7 @@ func (s *segment) mapSACK(h *half) {
 		kept = 0
 	}
 	for i := range option[kept:] {
-		option[kept+i] = optionNop
+		option[kept+i] = wire.OptionNop
 	}
 }
 
