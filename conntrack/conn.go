@@ -26,15 +26,8 @@ const (
 
 // String is the method's name in ipvsadm's listing.
 func (m Method) String() string {
-	switch m {
-	case MethodMasq:
-		return "Masq"
-	case MethodLocal:
-		return "Local"
-	case MethodTunnel:
-		return "Tunnel"
-	case MethodRoute:
-		return "Route"
+	if names := [...]string{"Masq", "Local", "Tunnel", "Route"}; int(m) < len(names) {
+		return names[m]
 	}
 	return fmt.Sprintf("Method(%d)", uint8(m))
 }

@@ -1,6 +1,8 @@
 package memlink
 
 import (
+	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"sync"
@@ -59,17 +61,11 @@ type Link struct {
 
 // New makes a link.
 func New(cfg Config) *Link {
-	if cfg.Ports == 0 {
-		cfg.Ports = 2
-	}
-	if cfg.Idle == 0 {
-		cfg.Idle = 100 * time.Millisecond
-	}
-	l := &Link{
+	cfg.Ports, cfg.Idle = cmp.Or(cfg.Ports, 2), cmp.Or(cfg.Idle, 100*time.Millisecond)
+	return &Link{
 		cfg: cfg, splitter: wire.NewSplitter(),
 		timer: time.NewTimer(cfg.Idle), changed: make(chan struct{}, 1),
 	}
-	return l
 }
 
 // Pair makes two connected links: what one sends by a port, the other receives by the
@@ -84,7 +80,7 @@ func Pair(cfg Config) (a, b *Link) {
 func (l *Link) Feed(records ...Record) {
 	l.mu.Lock()
 	for _, r := range records {
-		r.Data = append([]byte(nil), r.Data...)
+		r.Data = bytes.Clone(r.Data)
 		l.queue = append(l.queue, r)
 	}
 	l.mu.Unlock()
@@ -92,12 +88,7 @@ func (l *Link) Feed(records ...Record) {
 }
 
 // EndFeed ends the feed: when all frames are received, Recv returns io.EOF.
-func (l *Link) EndFeed() {
-	l.mu.Lock()
-	l.feedEnded = true
-	l.mu.Unlock()
-	l.notify()
-}
+func (l *Link) EndFeed() { l.set(&l.feedEnded) }
 
 // Sent returns the frames sent since the last call, in order.
 func (l *Link) Sent() []Record {
@@ -114,6 +105,14 @@ func (l *Link) Dropped() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.dropped
+}
+
+// set sets a field that Recv reads.
+func (l *Link) set(field *bool) {
+	l.mu.Lock()
+	*field = true
+	l.mu.Unlock()
+	l.notify()
 }
 
 // notify makes a waiting Recv check again.
@@ -147,7 +146,7 @@ func (l *Link) Recv(in []wire.Frame) (n int, err error) {
 func (l *Link) takeBack() {
 	if l.cfg.Poison {
 		for _, b := range l.bufs[:l.lent] {
-			fill(b, poison)
+			copy(b, bytes.Repeat([]byte{poison}, len(b)))
 		}
 		l.bufs = l.bufs[:0]
 	}
@@ -194,7 +193,7 @@ func (l *Link) buffer(i, n int) []byte {
 	}
 	b := l.bufs[i][:n:n]
 	if l.cfg.Poison {
-		fill(b[:wire.Headroom], poison)
+		copy(b, bytes.Repeat([]byte{poison}, wire.Headroom))
 	}
 	return b
 }
@@ -214,14 +213,13 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 		}
 	}
 	n = len(l.sent) - before
-	peer := l.peer
 	var out []Record
-	if peer != nil {
+	if l.peer != nil {
 		out, l.sent = l.sent, nil
 	}
 	l.mu.Unlock()
-	if peer != nil {
-		peer.Feed(out...)
+	if l.peer != nil { // set by Pair only
+		l.peer.Feed(out...)
 	}
 	return n, nil
 }
@@ -253,7 +251,7 @@ func (l *Link) collect(f *wire.Frame) {
 		l.dropped++
 		return
 	}
-	r := Record{Port: f.Out, Data: append([]byte(nil), f.Bytes()...)}
+	r := Record{Port: f.Out, Data: bytes.Clone(f.Bytes())}
 	if f.ChecksumPartial() || f.IsGSO() {
 		r.Offload = f.Offload
 		r.Offload.Flags &= wire.OffloadNeedsCsum
@@ -262,25 +260,10 @@ func (l *Link) collect(f *wire.Frame) {
 }
 
 // Wake makes a waiting or the next Recv return at once.
-func (l *Link) Wake() {
-	l.mu.Lock()
-	l.woken = true
-	l.mu.Unlock()
-	l.notify()
-}
+func (l *Link) Wake() { l.set(&l.woken) }
 
 // Close closes the link. A waiting Recv returns net.ErrClosed.
 func (l *Link) Close() error {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	l.notify()
+	l.set(&l.closed)
 	return nil
-}
-
-// fill sets every byte of b.
-func fill(b []byte, v byte) {
-	for i := range b {
-		b[i] = v
-	}
 }

@@ -90,23 +90,12 @@ func (l *Link) Stats() Stats {
 		p.readKernelStats()
 		c := &p.shared
 		s.Ports = append(s.Ports, PortStats{
-			Interface:   p.name,
-			Gone:        p.gone.Load(),
-			Received:    c[received].Load(),
-			OtherHost:   c[otherHost].Load(),
-			Outgoing:    c[outgoing].Load(),
-			Snapped:     c[snapped].Load(),
-			Malformed:   c[malformed].Load(),
-			RingFull:    p.ringFull,
-			Freezes:     p.freezes,
-			Tagged:      c[tagged].Load(),
-			Sent:        c[sent].Load(),
-			Split:       c[split].Load(),
-			DropBusy:    c[dropBusy].Load(),
-			DropQueue:   c[dropQueue].Load(),
-			DropTooLong: c[dropTooLong].Load(),
-			DropDown:    c[dropDown].Load(),
-			DropOther:   c[dropOther].Load(),
+			Interface: p.name, Gone: p.gone.Load(), RingFull: p.ringFull, Freezes: p.freezes,
+			Received: c[received].Load(), OtherHost: c[otherHost].Load(), Outgoing: c[outgoing].Load(),
+			Snapped: c[snapped].Load(), Malformed: c[malformed].Load(), Tagged: c[tagged].Load(),
+			Sent: c[sent].Load(), Split: c[split].Load(),
+			DropBusy: c[dropBusy].Load(), DropQueue: c[dropQueue].Load(), DropTooLong: c[dropTooLong].Load(),
+			DropDown: c[dropDown].Load(), DropOther: c[dropOther].Load(),
 		})
 	}
 	return s

@@ -36,10 +36,7 @@ const (
 	ethernetType = 12
 )
 
-// Dst is the MAC address of the receiver.
 func (e Ethernet) Dst() MAC { return MAC(e[ethernetDst : ethernetDst+6]) }
-
-// Src is the MAC address of the sender.
 func (e Ethernet) Src() MAC { return MAC(e[ethernetSrc : ethernetSrc+6]) }
 
 // Type is the EtherType behind the addresses: that of the payload, or of a tag.

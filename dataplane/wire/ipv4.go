@@ -7,8 +7,6 @@ const IPv4Len = 20
 
 // IPv4 is an IPv4 header and the bytes that follow it, RFC 791 section 3.1:
 //
-//	 0                   1                   2                   3
-//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //	+-------+-------+---------------+-------------------------------+
 //	|Version|  IHL  |      TOS      |         Total Length          | 0
 //	+-------+-------+---------------+-----+-------------------------+
@@ -58,10 +56,7 @@ func (h IPv4) TotalLen() uint16 { return binary.BigEndian.Uint16(h[ipv4Length:])
 // ID is the same in all fragments of a datagram.
 func (h IPv4) ID() uint16 { return binary.BigEndian.Uint16(h[ipv4ID:]) }
 
-// DF reports whether the packet must not be fragmented.
 func (h IPv4) DF() bool { return h.fragment()&IPv4DF != 0 }
-
-// MF reports whether more fragments of the datagram follow.
 func (h IPv4) MF() bool { return h.fragment()&IPv4MF != 0 }
 
 // FragmentOffset is the position of the payload in the datagram, in bytes.
@@ -106,23 +101,18 @@ func (h IPv4) DecTTL() {
 	h.SetChecksum(Update16(h.Checksum(), old, binary.BigEndian.Uint16(h[ipv4TTL:])))
 }
 
-// ReplaceTOS writes DSCP and ECN and updates the checksum.
 func (h IPv4) ReplaceTOS(v uint8) {
 	old := binary.BigEndian.Uint16(h[ipv4VersionIHL:])
 	h[ipv4TOS] = v
 	h.SetChecksum(Update16(h.Checksum(), old, binary.BigEndian.Uint16(h[ipv4VersionIHL:])))
 }
 
-// ReplaceTotalLen writes the total length and updates the checksum.
 func (h IPv4) ReplaceTotalLen(n uint16) {
 	h.SetChecksum(Update16(h.Checksum(), h.TotalLen(), n))
 	h.SetTotalLen(n)
 }
 
-// ReplaceSrc writes the source address and updates the checksum.
 func (h IPv4) ReplaceSrc(a Addr) { h.replaceAddr(ipv4Src, a) }
-
-// ReplaceDst writes the destination address and updates the checksum.
 func (h IPv4) ReplaceDst(a Addr) { h.replaceAddr(ipv4Dst, a) }
 
 func (h IPv4) replaceAddr(at int, a Addr) {

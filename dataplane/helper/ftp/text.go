@@ -32,20 +32,27 @@ func number(b []byte, limit int) (v int, rest []byte, ok bool) {
 // b, and returns what follows it.
 func hostPort(b []byte) (addr wire.Addr, port uint16, rest []byte, ok bool) {
 	var n [6]byte
-	for i := range n {
+	rest, ok = byteList(b, ',', n[:])
+	return wire.AddrFrom4(n[:4]), uint16(n[4])<<8 | uint16(n[5]), rest, ok
+}
+
+// byteList fills list with decimal numbers, with a separator between them, at the start
+// of b, and returns what follows them.
+func byteList(b []byte, separator byte, list []byte) (rest []byte, ok bool) {
+	for i := range list {
 		if i > 0 {
-			if len(b) == 0 || b[0] != ',' {
-				return addr, 0, b, false
+			if len(b) == 0 || b[0] != separator {
+				return b, false
 			}
 			b = b[1:]
 		}
 		v, after, ok := number(b, 255)
-		if !ok {
-			return addr, 0, b, false
+		if !ok || separator == '.' && b[0] == '0' && len(b)-len(after) > 1 {
+			return b, false
 		}
-		n[i], b = byte(v), after
+		list[i], b = byte(v), after
 	}
-	return wire.AddrFrom4(n[:4]), uint16(n[4])<<8 | uint16(n[5]), b, true
+	return b, true
 }
 
 // findHostPort finds the six numbers of a 227: after "(" or, if they are not there, the
@@ -133,20 +140,8 @@ func extendedHostPort(b []byte) (addr wire.Addr, port uint16, ok bool) {
 // parsers take such numbers for octal.
 func parseIPv4(b []byte) (addr wire.Addr, ok bool) {
 	var n [4]byte
-	for i := range n {
-		if i > 0 {
-			if len(b) == 0 || b[0] != '.' {
-				return addr, false
-			}
-			b = b[1:]
-		}
-		v, rest, ok := number(b, 255)
-		if !ok || b[0] == '0' && len(b)-len(rest) > 1 {
-			return addr, false
-		}
-		n[i], b = byte(v), rest
-	}
-	return wire.AddrFrom4(n[:]), len(b) == 0
+	rest, ok := byteList(b, '.', n[:])
+	return wire.AddrFrom4(n[:]), ok && len(rest) == 0
 }
 
 // parseIPv6 reads all of b as an address (RFC 4291 section 2.2). net/netip would
