@@ -51,11 +51,8 @@ func connsMain(args []string) int {
 		return misused(fs, err)
 	}
 	return ipvsadm.Main([]string{"-L", "-n", "-c"}, stdio(), func() (ipvsadm.Director, error) {
-		c, err := api.Dial(api.SocketPath())
-		if err != nil {
-			return nil, err
-		}
-		return filteredClient{c, f}, nil
+		c, err := dial()
+		return filteredClient{c, f}, err
 	})
 }
 

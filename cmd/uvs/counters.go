@@ -14,18 +14,19 @@ import (
 func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table,
 	plane *dataplane.Plane,
 ) []api.Counter {
-	var ports []ring.PortStats
-	for _, r := range rings {
-		for i, p := range r.Stats().Ports {
-			if i == len(ports) {
-				ports = append(ports, ring.PortStats{Interface: p.Interface})
-			}
-			ports[i] = addPort(ports[i], p)
-		}
-	}
 	var list []api.Counter
-	for _, p := range ports {
-		list = append(list, portCounters(p)...)
+	for i, r := range rings {
+		var ofRing []api.Counter
+		for _, p := range r.Stats().Ports {
+			ofRing = append(ofRing, portCounters(p)...)
+		}
+		if i == 0 {
+			list = ofRing
+			continue
+		}
+		for j, c := range ofRing {
+			list[j].Value += c.Value
+		}
 	}
 	if d, err := g.Dropped(); err == nil {
 		list = append(list,
@@ -85,23 +86,4 @@ func portCounters(p ring.PortStats) []api.Counter {
 		{Name: name("drop_down"), Value: p.DropDown},
 		{Name: name("drop_other"), Value: p.DropOther},
 	}
-}
-
-// addPort adds the counters of two workers for one interface.
-func addPort(a, b ring.PortStats) ring.PortStats {
-	a.Received += b.Received
-	a.OtherHost += b.OtherHost
-	a.Outgoing += b.Outgoing
-	a.Snapped += b.Snapped
-	a.Malformed += b.Malformed
-	a.RingFull += b.RingFull
-	a.Tagged += b.Tagged
-	a.Sent += b.Sent
-	a.Split += b.Split
-	a.DropBusy += b.DropBusy
-	a.DropQueue += b.DropQueue
-	a.DropTooLong += b.DropTooLong
-	a.DropDown += b.DropDown
-	a.DropOther += b.DropOther
-	return a
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ func eventsMain(args []string) int {
 	if code, ok := parse(fs, args); !ok {
 		return code
 	}
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err != nil {
 		return failed(err)
 	}
@@ -30,10 +31,9 @@ func eventsMain(args []string) int {
 // until its connections have ended.
 type drain struct {
 	client   *api.Client
-	service  *config.ServiceKey // nil: every service that has the server
-	server   netip.AddrPort     // port 0: any
-	deadline time.Duration      // 0: none
-	reset    bool               // at the deadline, end the remaining connections
+	filter   api.ConnFilter // the server, and the service if it is only one
+	deadline time.Duration  // 0: none
+	reset    bool           // at the deadline, end the remaining connections
 }
 
 // drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER.
@@ -48,18 +48,14 @@ func drainMain(args []string) int {
 	if !ok {
 		return code
 	}
-	if len(rest) != 1 {
-		return misused(fs, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080"))
+	var err error
+	if d.filter, err = serverFilter(*service, rest...); err != nil {
+		return misused(fs, err)
 	}
 	if d.reset && d.deadline == 0 {
 		return misused(fs, fmt.Errorf("--reset needs a --deadline"))
 	}
-	filter, err := serverFilter(*service, rest[0])
-	if err != nil {
-		return misused(fs, err)
-	}
-	d.service, d.server = filter.Service, filter.Server
-	if d.client, err = api.Dial(api.SocketPath()); err != nil {
+	if d.client, err = dial(); err != nil {
 		return failed(err)
 	}
 	return result(d.run())
@@ -67,8 +63,11 @@ func drainMain(args []string) int {
 
 // serverFilter selects the conns of a server, of one service unless that is
 // empty.
-func serverFilter(service, server string) (api.ConnFilter, error) {
-	q := map[string][]string{"server": {server}}
+func serverFilter(service string, servers ...string) (api.ConnFilter, error) {
+	if len(servers) != 1 {
+		return api.ConnFilter{}, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080")
+	}
+	q := map[string][]string{"server": servers}
 	if service != "" {
 		q["service"] = []string{service}
 	}
@@ -76,74 +75,60 @@ func serverFilter(service, server string) (api.ConnFilter, error) {
 }
 
 func (d *drain) run() error {
-	if err := d.quiesce(); err != nil {
+	if err := editServers(d.client, d.filter, config.EditServer, func(s *config.Server) { s.Weight = 0 },
+		"%s of %s has weight 0: it gets no new connections\n"); err != nil {
 		return err
 	}
-	filter := api.ConnFilter{Service: d.service, Server: d.server}
 	for began := time.Now(); ; time.Sleep(time.Second) {
-		conns, clients, err := d.countConns(filter)
+		conns, clients, err := d.countConns()
 		if err != nil || conns == 0 {
 			return err
 		}
 		waited := time.Since(began)
 		if d.deadline > 0 && waited >= d.deadline {
-			return d.reachDeadline(filter, conns)
+			return d.reachDeadline(conns)
 		}
 		fmt.Printf("%s  %d connections of %d clients left\n", waited.Round(time.Second), conns, clients)
 	}
 }
 
-// quiesce sets the server's weight to 0 in every service that has it.
-func (d *drain) quiesce() error {
-	list, err := findServers(d.client, d.service, d.server)
-	for i := range list {
-		list[i].server.Weight = 0
-		if err := d.client.Apply(config.Op{
-			Verb: config.EditServer, Service: &list[i].service,
-			Server: &list[i].server,
-		}); err != nil {
-			return err
-		}
-		fmt.Printf("%s of %s has weight 0: it gets no new connections\n", list[i].server.ServerKey,
-			list[i].service.ServiceKey)
-	}
-	return err
-}
-
-// serviceServer is a server with its service.
-type serviceServer struct {
-	service config.Service
-	server  config.Server
-}
-
-// findServers finds a server in one service or, if that is nil, in all. It
-// returns an error if no service has the server.
-func findServers(c *api.Client, service *config.ServiceKey, server netip.AddrPort) (list []serviceServer, err error) {
+// editServers changes the server of a filter in the service, or in all that
+// have it, up to api.MaxOps of them at once. It prints a line for each, and
+// fails if none has it.
+func editServers(c *api.Client, f api.ConnFilter, verb config.Verb, edit func(*config.Server), line string) error {
 	services, err := c.Services()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, svc := range services {
-		if service != nil && svc.ServiceKey != *service {
-			continue
-		}
-		for _, r := range svc.Reals {
-			if r.Addr == server.Addr() && (server.Port() == 0 || r.Port == server.Port()) {
-				list = append(list, serviceServer{svc.Service, r.Server})
+	var ops []config.Op
+	for i := range services {
+		for _, r := range services[i].Reals {
+			if (f.Service == nil || services[i].ServiceKey == *f.Service) &&
+				r.Addr == f.Server.Addr() && (f.Server.Port() == 0 || r.Port == f.Server.Port()) {
+				edit(&r.Server)
+				ops = append(ops, config.Op{Verb: verb, Service: &services[i].Service, Server: &r.Server})
 			}
 		}
 	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("no service has the server %s; `uvs services` lists them",
-			strings.TrimSuffix(server.String(), ":0"))
+	if len(ops) == 0 {
+		return fmt.Errorf("no service has the server %s; `uvs services` lists them",
+			strings.TrimSuffix(f.Server.String(), ":0"))
 	}
-	return list, nil
+	for some := range slices.Chunk(ops, api.MaxOps) {
+		for i, err := range c.ApplyAll(some) {
+			if err != nil {
+				return err
+			}
+			fmt.Printf(line, some[i].Server.ServerKey, some[i].Service.ServiceKey)
+		}
+	}
+	return nil
 }
 
 // countConns counts the connections of the server and their clients.
-func (d *drain) countConns(f api.ConnFilter) (conns, clients int, err error) {
+func (d *drain) countConns() (conns, clients int, err error) {
 	seen := map[netip.Addr]bool{}
-	err = d.client.ConnsOf(f, func(c api.ConnStatus) error {
+	err = d.client.ConnsOf(d.filter, func(c api.ConnStatus) error {
 		conns++
 		seen[c.Client.Addr()] = true
 		return nil
@@ -153,11 +138,11 @@ func (d *drain) countConns(f api.ConnFilter) (conns, clients int, err error) {
 
 // reachDeadline ends the remaining connections, or returns an error if that is
 // not wanted.
-func (d *drain) reachDeadline(f api.ConnFilter, conns int) error {
+func (d *drain) reachDeadline(conns int) error {
 	if !d.reset {
 		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)
 	}
-	n, err := d.client.Flush(f)
+	n, err := d.client.Flush(d.filter)
 	if err == nil {
 		fmt.Printf("%s  %d connections ended\n", d.deadline, n)
 	}

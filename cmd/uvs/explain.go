@@ -73,7 +73,7 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 		line("server", "none is eligible")
 	} else {
 		line("server", "%s by %s", e.Server.ServerKey, e.By)
-		line("way", "%s %s", e.Server.Method, e.NextHop)
+		line("next hop", "%s %s", e.Server.Method, e.NextHop)
 		if e.Sent != "" {
 			line("sent", "%s", e.Sent)
 		}
@@ -84,7 +84,7 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	}
 	line("verdict", "%s", e.Verdict)
 	if e.Service != nil {
-		line("hidden", "%s", strings.Join(e.Hidden, "; "))
+		line("guard", "%s", strings.Join(e.Hidden, "; "))
 		line("settings", "%s", settingsText(e.Settings))
 	}
 }

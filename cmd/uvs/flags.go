@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"uvs/ctl/api"
-	"uvs/ctl/routes"
+	"uvs/ctl/config"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -34,16 +34,37 @@ func parse(fs *flag.FlagSet, args []string) (code int, ok bool) {
 
 // parseRest is parse for verbs with arguments after the options.
 func parseRest(fs *flag.FlagSet, args []string) (rest []string, code int, ok bool) {
-	switch err := fs.Parse(args); {
+	code, ok = parsed(fs, fs.Parse(args))
+	return fs.Args(), code, ok
+}
+
+// parseMixed is parseRest for verbs whose arguments may come before options.
+func parseMixed(fs *flag.FlagSet, args []string) (words []string, code int, ok bool) {
+	words, err := mixed(fs, args)
+	code, ok = parsed(fs, err)
+	return words, code, ok
+}
+
+// mixed parses options and returns the words between them.
+func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
+	for err = fs.Parse(args); err == nil && fs.NArg() > 0; err = fs.Parse(fs.Args()[1:]) {
+		words = append(words, fs.Arg(0))
+	}
+	return words, err
+}
+
+// parsed prints the help that was requested, or what is wrong with the options.
+func parsed(fs *flag.FlagSet, err error) (code int, ok bool) {
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Printf("Usage of %s:\n", fs.Name())
 		fs.SetOutput(os.Stdout)
 		fs.PrintDefaults()
-		return nil, 0, false
+		return 0, false
 	case err != nil:
-		return nil, misused(fs, err), false
+		return misused(fs, err), false
 	}
-	return fs.Args(), 0, true
+	return 0, true
 }
 
 // misused prints what is wrong with a command line and returns exit status 2.
@@ -69,12 +90,14 @@ func result(err error) int {
 // query calls f with a client of the director, and prints the error if there is
 // one. ok is false then.
 func query[T any](f func(*api.Client) (T, error)) (v T, ok bool) {
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err == nil {
 		v, err = f(c)
 	}
 	return v, result(err) == 0
 }
+
+func dial() (*api.Client, error) { return api.Dial(api.SocketPath()) }
 
 // printJSON prints a value as indented JSON and returns the exit status.
 func printJSON(v any) int {
@@ -83,26 +106,48 @@ func printJSON(v any) int {
 	return result(enc.Encode(v))
 }
 
-// list is the values of an option that may be given several times.
-type list []string
-
-// vlans is the VLANs of an option that may be given several times.
-type vlans []routes.VLAN
-
-func (l *vlans) String() string { return "" }
-
-func (l *vlans) Set(s string) error {
-	v, err := routes.ParseVLAN(s)
-	*l = append(*l, v)
-	return err
+// repeatable makes an option that may be given several times. Its first value
+// replaces the list, and further values are appended.
+func repeatable[T any](list *[]T, read func(string) (T, error)) func(string) error {
+	given := false
+	return func(s string) error {
+		v, err := read(s)
+		if err != nil {
+			return err
+		}
+		if !given {
+			*list, given = nil, true
+		}
+		*list = append(*list, v)
+		return nil
+	}
 }
 
-func (l *list) String() string { return strings.Join(*l, ",") }
+// commandLine is a command that changes the configuration. op makes its
+// operation from the words that are no options.
+type commandLine struct {
+	flags *flag.FlagSet
+	op    func(words []string) (config.Op, error)
+}
 
-func (l *list) Set(v string) error {
-	if v == "" {
-		return errors.New("empty value")
+// run parses and applies the command, and returns the exit status.
+func (l commandLine) run(args []string) int {
+	words, code, ok := parseMixed(l.flags, args)
+	if !ok {
+		return code
 	}
-	*l = append(*l, v)
-	return nil
+	op, err := l.op(words)
+	if err != nil {
+		return misused(l.flags, err)
+	}
+	return applyOp(op)
+}
+
+// parse returns the operation of a line of `uvs save`.
+func (l commandLine) parse(args []string) (config.Op, error) {
+	words, err := mixed(l.flags, args)
+	if err != nil {
+		return config.Op{}, err
+	}
+	return l.op(words)
 }

@@ -251,13 +251,13 @@ func labGrid(args []string) int {
 	fs := newFlags("lab grid")
 	g := lab.WholeGrid()
 	fs.Func("method", "try only this `method`: "+strings.Join(lab.GridMethods, ", ")+" (repeatable)",
-		choose(&g.Methods, func(s string) (string, error) { return s, nil }))
-	fs.Func("family", "only this `family`: 4 or 6", choose(&g.Families, strconv.Atoi))
-	fs.Func("mtu", "only this `MTU` (repeatable; default 9001 to 512)", choose(&g.MTUs, strconv.Atoi))
+		repeatable(&g.Methods, func(s string) (string, error) { return s, nil }))
+	fs.Func("family", "only this `family`: 4 or 6", repeatable(&g.Families, strconv.Atoi))
+	fs.Func("mtu", "only this `MTU` (repeatable; default 9001 to 512)", repeatable(&g.MTUs, strconv.Atoi))
 	fs.Func("ends", "only these `offloads` of clients and servers: gso+gro, gso, gro or none (repeatable)",
-		choose(&g.Ends, lab.ParseOffloads))
+		repeatable(&g.Ends, lab.ParseOffloads))
 	fs.Func("director", "only these `offloads` of the director (repeatable)",
-		choose(&g.Director, lab.ParseOffloads))
+		repeatable(&g.Director, lab.ParseOffloads))
 	fs.IntVar(&g.TunnelOver, "tunnel-over", 0, "`family` of the outer header, 4 or 6 (default as the VIP)")
 	fs.IntVar(&g.MaxGSO, "longest", 0, "longest GSO frame, `bytes`; beyond 65536: BIG TCP (default the kernel's)")
 	fs.DurationVar(&g.Timeout, "patience", g.Timeout, "`time` one transfer may take")
@@ -268,21 +268,4 @@ func labGrid(args []string) int {
 		return usageError("lab grid", err)
 	}
 	return runInLab("grid", func(ctx context.Context, self string) error { return g.Run(ctx, os.Stdout, self) })
-}
-
-// choose makes an option whose first value replaces the list, and whose further
-// values are appended.
-func choose[T any](list *[]T, read func(string) (T, error)) func(string) error {
-	chosen := false
-	return func(s string) error {
-		v, err := read(s)
-		if err != nil {
-			return err
-		}
-		if !chosen {
-			*list, chosen = nil, true
-		}
-		*list = append(*list, v)
-		return nil
-	}
 }

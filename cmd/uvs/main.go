@@ -91,11 +91,8 @@ func usage(w io.Writer) {
 }
 
 func connect() (ipvsadm.Director, error) {
-	c, err := api.Dial(api.SocketPath())
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	c, err := dial()
+	return c, err
 }
 
 func stdio() ipvsadm.Stdio { return ipvsadm.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }

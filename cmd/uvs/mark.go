@@ -72,13 +72,17 @@ func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 	return r
 }
 
-func markAdd(args []string) int {
+func markAdd(args []string) int { return newMarkLine().run(args) }
+
+func newMarkLine() commandLine {
 	fs := newFlags("mark add")
 	rule := ruleFlags(fs)
-	if code, ok := parse(fs, args); !ok {
-		return code
-	}
-	return applyOp(config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}})
+	return commandLine{fs, func(words []string) (op config.Op, err error) {
+		if len(words) > 0 {
+			return op, fmt.Errorf("unexpected argument %q", words[0])
+		}
+		return config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
+	}}
 }
 
 // markDelete takes the terms of a rule, or its place in the list.
@@ -140,7 +144,7 @@ func markImport(args []string) int {
 }
 
 func applyOp(op config.Op) int {
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err == nil {
 		err = c.Apply(op)
 	}

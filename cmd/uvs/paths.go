@@ -3,29 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 
 	"uvs/ctl/api"
 )
 
 // pathsMain lists the path to every server: uvs paths [--json].
-func pathsMain(args []string) int {
-	fs := newFlags("paths")
-	asJSON := fs.Bool("json", false, "print JSON")
-	if code, ok := parse(fs, args); !ok {
-		return code
-	}
-	list, ok := query((*api.Client).Services)
-	if !ok {
-		return 1
-	}
-	paths := serverPaths(list)
-	if *asJSON {
-		return printJSON(paths)
-	}
-	return result(printPaths(os.Stdout, paths))
-}
+func pathsMain(args []string) int { return listMain("paths", args, serverPaths, printPaths) }
 
 // serverPath is the path to one server of one service.
 type serverPath struct {
@@ -39,11 +23,7 @@ func serverPaths(list []api.ServiceStatus) []serverPath {
 	paths := []serverPath{} // an empty list in JSON, not null
 	for i := range list {
 		svc := &list[i]
-		reals := svc.Reals
-		if svc.Sorry != nil {
-			reals = append(reals, *svc.Sorry)
-		}
-		for _, v := range reals {
+		for _, v := range servers(svc) {
 			paths = append(paths, serverPath{svc.Text(), v.ServerKey.String(), v.Method.String(), v.Path})
 		}
 	}

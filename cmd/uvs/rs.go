@@ -21,14 +21,15 @@ func rsMain(args []string) int {
 	host, _ := os.Hostname()
 	fs := newFlags("rs")
 	fs.StringVar(&config.Name, "name", host, "`name` to reply with")
-	fs.Func("listen", "`address` to serve (repeatable; default every address)", appendAddr(&config.Listen))
-	fs.Func("port", fmt.Sprintf("HTTP `port` (repeatable; default %d)", realserver.HTTPPort), func(s string) error {
-		port, err := strconv.ParseUint(s, 10, 16)
-		config.HTTPPorts = append(config.HTTPPorts, uint16(port))
-		return err
-	})
+	fs.Func("listen", "`address` to serve (repeatable; default every address)",
+		repeatable(&config.Listen, netip.ParseAddr))
+	fs.Func("port", fmt.Sprintf("HTTP `port` (repeatable; default %d)", realserver.HTTPPort),
+		repeatable(&config.HTTPPorts, func(s string) (uint16, error) {
+			port, err := strconv.ParseUint(s, 10, 16)
+			return uint16(port), err
+		}))
 	ports := map[string]*uint{"info-port": fs.Uint("info-port", realserver.InfoPort, "lvs-info `port`, TCP and UDP")}
-	fs.Func("vip", "virtual `address` to hold silently (repeatable)", appendAddr(&config.VIPs))
+	fs.Func("vip", "virtual `address` to hold silently (repeatable)", repeatable(&config.VIPs, netip.ParseAddr))
 	fs.BoolVar(&config.Decap, "decap", false, "decapsulate packets for the VIPs from tunnels: "+tunnel.OneOf())
 	for t, e := range tunnel.All() {
 		if e.Port() != 0 {
@@ -66,13 +67,4 @@ func rsMain(args []string) int {
 		return failed(fmt.Errorf("rs: %w", err))
 	}
 	return 0
-}
-
-// appendAddr makes a repeatable address option.
-func appendAddr(list *[]netip.Addr) func(string) error {
-	return func(s string) error {
-		addr, err := netip.ParseAddr(s)
-		*list = append(*list, addr)
-		return err
-	}
 }

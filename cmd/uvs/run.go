@@ -56,10 +56,15 @@ func runMain(args []string) int {
 
 func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs := newFlags("run")
-	fs.Var((*list)(&cfg.interfaces), "interface", "run on this interface; may be given several times")
-	fs.Var((*vlans)(&cfg.vlans), "vlan",
-		"run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], with its own addresses; "+
-			"may be given several times")
+	fs.Func("interface", "run on this interface; may be given several times",
+		repeatable(&cfg.interfaces, func(name string) (string, error) {
+			if name == "" {
+				return "", errors.New("empty value")
+			}
+			return name, nil
+		}))
+	fs.Func("vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], "+
+		"with its own addresses; may be given several times", repeatable(&cfg.vlans, routes.ParseVLAN))
 	fs.StringVar(&cfg.socket, "socket", api.SocketPath(), "listen for commands on this socket (also "+api.SocketEnv+")")
 	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers process frames, each on its own CPU")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +20,7 @@ func saveMain(args []string) int {
 	if code, ok := parse(newFlags("save"), args); !ok {
 		return code
 	}
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err != nil {
 		return failed(err)
 	}
@@ -118,7 +117,7 @@ func restoreMain(args []string) int {
 	if err != nil {
 		return failed(fmt.Errorf("nothing changed: %w", err))
 	}
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err != nil {
 		return failed(err)
 	}
@@ -158,68 +157,37 @@ func parseLine(words []string) (config.Op, error) {
 	case "ipvsadm":
 		return ipvsadm.Operation(args)
 	case "set":
-		line := newSetLine()
-		return parseOp(line.flags, args, line.op)
+		return newSetLine().parse(args)
 	case "sorry":
-		line := newSorryLine()
-		return parseOp(line.flags, args, line.op)
+		return newSorryLine().parse(args)
 	case "down":
-		line := newDownLine()
-		return parseOp(line.flags, args, line.op)
+		return newDownLine().parse(args)
 	case "mark":
 		if len(args) > 0 && args[0] == "add" {
-			fs := newFlags("mark add")
-			rule := ruleFlags(fs)
-			return parseOp(fs, args[1:], func(words []string) (op config.Op, err error) {
-				if len(words) > 0 {
-					return op, fmt.Errorf("unexpected argument %q", words[0])
-				}
-				return config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
-			})
+			return newMarkLine().parse(args[1:])
 		}
 	}
 	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: "+
 		"ipvsadm, set, mark add, sorry, down", words[0])
 }
 
-// parseOp parses the options of a line. It calls op with the other words.
-func parseOp(fs *flag.FlagSet, args []string, op func(words []string) (config.Op, error)) (config.Op, error) {
-	var words []string
-	for {
-		if err := fs.Parse(args); err != nil {
-			return config.Op{}, err
+// newDownLine is the line of `uvs save` for a server that is down.
+func newDownLine() commandLine {
+	fs := newFlags("down")
+	service := fs.String("service", "", "")
+	return commandLine{fs, func(words []string) (op config.Op, err error) {
+		if *service == "" || len(words) != 1 {
+			return op, fmt.Errorf("write down --service S SERVER:PORT")
 		}
-		if fs.NArg() == 0 {
-			return op(words)
+		filter, err := serverFilter(*service, words[0])
+		if err != nil {
+			return op, err
 		}
-		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
-	}
-}
-
-// downLine is the line of `uvs save` for a server that is down.
-type downLine struct {
-	flags   *flag.FlagSet
-	service string
-}
-
-func newDownLine() *downLine {
-	l := &downLine{flags: newFlags("down")}
-	l.flags.StringVar(&l.service, "service", "", "")
-	return l
-}
-
-func (l *downLine) op(words []string) (op config.Op, err error) {
-	if l.service == "" || len(words) != 1 {
-		return op, fmt.Errorf("write down --service S SERVER:PORT")
-	}
-	filter, err := serverFilter(l.service, words[0])
-	if err != nil {
-		return op, err
-	}
-	server := &config.Server{
-		ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
-		Down:      true,
-	}
-	service := &config.Service{ServiceKey: *filter.Service}
-	return config.Op{Verb: config.SetServerDown, Service: service, Server: server}, nil
+		server := &config.Server{
+			ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
+			Down:      true,
+		}
+		service := &config.Service{ServiceKey: *filter.Service}
+		return config.Op{Verb: config.SetServerDown, Service: service, Server: server}, nil
+	}}
 }

@@ -24,10 +24,7 @@ func setServerState(name string, down bool, args []string) int {
 	if !ok {
 		return code
 	}
-	if len(words) != 1 {
-		return misused(fs, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080"))
-	}
-	filter, err := serverFilter(*service, words[0])
+	filter, err := serverFilter(*service, words...)
 	if err != nil {
 		return misused(fs, err)
 	}
@@ -37,28 +34,14 @@ func setServerState(name string, down bool, args []string) int {
 // markServer marks a server down or up in the service, or in all that have it,
 // at once. With reset it ends the server's connections.
 func markServer(filter api.ConnFilter, down, reset bool) error {
-	c, err := api.Dial(api.SocketPath())
+	c, err := dial()
 	if err != nil {
 		return err
 	}
-	list, err := findServers(c, filter.Service, filter.Server)
-	if err != nil {
+	line := map[bool]string{true: "%s of %s is down: it gets no new connections\n", false: "%s of %s is up\n"}[down]
+	err = editServers(c, filter, config.SetServerDown, func(s *config.Server) { s.Down = down }, line)
+	if err != nil || !reset {
 		return err
-	}
-	var ops []config.Op
-	for i := range list {
-		list[i].server.Down = down
-		ops = append(ops, config.Op{Verb: config.SetServerDown, Service: &list[i].service, Server: &list[i].server})
-	}
-	state := map[bool]string{true: "down: it gets no new connections", false: "up"}[down]
-	for i, err := range c.ApplyAll(ops) {
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%s of %s is %s\n", list[i].server.ServerKey, list[i].service.ServiceKey, state)
-	}
-	if !reset {
-		return nil
 	}
 	n, err := c.Flush(filter)
 	if err == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -11,51 +10,31 @@ import (
 	"uvs/ctl/config"
 )
 
-// setMain changes settings (uvs set [--service S] NAME=VALUE…).
-func setMain(args []string) int {
-	line := newSetLine()
-	rest, code, ok := parseRest(line.flags, args)
-	if !ok {
-		return code
-	}
-	op, err := line.op(rest)
-	if err != nil {
-		return misused(line.flags, err)
-	}
-	return applyOp(op)
-}
+// setMain changes settings: uvs set [--service S] NAME=VALUE….
+func setMain(args []string) int { return newSetLine().run(args) }
 
-// setLine is the command line of `uvs set`.
-type setLine struct {
-	flags   *flag.FlagSet
-	service string
-}
-
-func newSetLine() *setLine {
-	l := &setLine{flags: newFlags("set")}
-	l.flags.StringVar(&l.service, "service", "", "for this service only, e.g. tcp:192.0.2.1:80")
-	return l
-}
-
-// op returns the operation of the line.
-func (l *setLine) op(words []string) (config.Op, error) {
-	op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
-	if len(words) == 0 {
-		return op, fmt.Errorf("no setting given; write NAME=VALUE")
-	}
-	for _, word := range words {
-		name, v, err := config.ParseSetting(word)
-		if err != nil {
-			return op, err
+func newSetLine() commandLine {
+	fs := newFlags("set")
+	service := fs.String("service", "", "for this service only, e.g. tcp:192.0.2.1:80")
+	return commandLine{fs, func(words []string) (config.Op, error) {
+		op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
+		if len(words) == 0 {
+			return op, fmt.Errorf("no setting given; write NAME=VALUE")
 		}
-		op.Settings[name] = v
-	}
-	if l.service == "" {
-		return op, nil
-	}
-	key, err := config.ParseServiceKey(l.service)
-	op.Service = &config.Service{ServiceKey: key}
-	return op, err
+		for _, word := range words {
+			name, v, err := config.ParseSetting(word)
+			if err != nil {
+				return op, err
+			}
+			op.Settings[name] = v
+		}
+		if *service == "" {
+			return op, nil
+		}
+		key, err := config.ParseServiceKey(*service)
+		op.Service = &config.Service{ServiceKey: key}
+		return op, err
+	}}
 }
 
 // getMain prints settings (uvs get [--service S] [NAME…]).
