@@ -30,28 +30,18 @@
 //
 // # The parts
 //
-//   - conn.go: a Conn of 96 bytes for each connection or template, in memory mapped
-//     outside the Go heap (dataplane/slab) and without pointers. What packets change is
-//     one word (life), so that state, deadline and packet count change together, and a
-//     packet cannot revive a conn that has ended.
-//   - index.go: from a hash to a conn.
-//   - worker.go, lookup.go, insert.go, step.go, upkeep.go: a Worker's methods, by when
-//     they are called. End does all upkeep, within a budget.
-//   - end.go: ending a conn, parents and children, and the inbox by which others tell a
-//     worker which of its conns to review.
-//   - epoch.go, memory.go: epoch-based reclamation. Each worker has a store of free
-//     conns, and trades chunks of them with a common store.
-//   - wheel.go: a timer wheel for each worker, with the conns that it inserted. Only that
-//     worker touches it. Packets store deadlines; a conn whose slot comes up early goes
-//     back into the slot of its deadline.
-//   - state.go, machine.go, settings.go: states, transitions and timeouts, which are
-//     IPVS's.
-//   - sessions.go: a Session is the number of what a helper keeps about a conn. One worker
-//     at a time locks it.
-//   - evict.go: a full table evicts first half-open conns and datagrams without a reply,
-//     then closing ones, then those idle for longest.
-//   - defence.go: IPVS's drop_entry and drop_packet.
-//   - walk.go, stats.go: listing, flushing, statistics.
+//	conn.go                         Conn and its life, the word that packets change
+//	index.go                        from a hash to a conn
+//	worker.go, lookup.go, insert.go,
+//	step.go, upkeep.go              a Worker's methods, by when they are called
+//	end.go                          how a conn ends, its parent and children, the inbox
+//	epoch.go, memory.go             epoch-based reclamation, the store of free conns
+//	wheel.go                        the timer wheel of a worker
+//	state.go, machine.go,
+//	settings.go                     IPVS's states, transitions and timeouts
+//	sessions.go                     sessions: what a helper keeps about a conn
+//	evict.go, defence.go            a full table; IPVS's drop_entry and drop_packet
+//	walk.go, stats.go               listing, flushing, statistics
 //
 // An expectation is a conn that waits for a port. It is found only if no other conn is,
 // and SetPort replaces it by a conn. It is a child of the conn that announced it

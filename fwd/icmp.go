@@ -1,10 +1,6 @@
 package fwd
 
-import (
-	"encoding/binary"
-
-	"uvs/dataplane/wire"
-)
+import "uvs/dataplane/wire"
 
 // ReportedMTU is the MTU of the next link that an ICMP error reports (RFC 1191
 // section 4, RFC 4443 section 3.2); ok is false if it is about anything but a packet
@@ -78,15 +74,10 @@ func updateErrorChecksum(f *wire.Frame, p *wire.Packet, before uint16) {
 // be updated but not computed.
 func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
 	q := *in
-	if isCutOff(f, in) {
+	if TotalLen(f, in) != int(in.Len) {
 		q.Fragment = wire.FragmentFirst
 	}
 	delta.Apply(f, &q)
-}
-
-// isCutOff reports whether the error quotes only a part of the packet.
-func isCutOff(f *wire.Frame, in *wire.Packet) bool {
-	return TotalLen(f, in) != int(in.Len)
 }
 
 // QuotedSeq is the sequence number of the TCP segment that an ICMP error quotes;
@@ -96,26 +87,21 @@ func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
 	if in.Proto != wire.ProtoTCP || in.Fragment == wire.FragmentLater {
 		return 0, false
 	}
-	b := f.From(in.L4)
-	if len(b) < tcpSeqEnd {
+	t := wire.TCP(f.From(in.L4))
+	if len(t) < 8 {
 		return 0, false
 	}
-	return binary.BigEndian.Uint32(b[tcpSeq:]), true
+	return t.Seq(), true
 }
 
 // SetQuotedSeq changes that number, and updates the checksums of the error p and, if
 // it is there, of the quoted segment.
 func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
-	before, old := bodySum(f, p), binary.BigEndian.Uint32(f.From(in.L4)[tcpSeq:])
-	binary.BigEndian.PutUint32(f.From(in.L4)[tcpSeq:], seq)
+	t := wire.TCP(f.From(in.L4))
+	before, old := bodySum(f, p), t.Seq()
+	t.SetSeq(seq)
 	// A checksum sums words, whether they are ports or half a sequence number.
 	delta := wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq))
 	updateQuotedChecksum(delta, f, in)
 	updateErrorChecksum(f, p, before)
 }
-
-// Offset and end of the sequence number in a TCP header, RFC 9293 section 3.1.
-const (
-	tcpSeq    = 4
-	tcpSeqEnd = 8
-)

@@ -135,7 +135,7 @@ func TooLong(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 // segmentHeaderLen is the length of the IP and transport headers that every segment of a
 // GSO frame repeats.
 func segmentHeaderLen(f *wire.Frame, p *wire.Packet) int {
-	n := int(p.L4) - int(p.L3) - wire.JumboLen(f, p)
+	n := int(p.L4) - int(p.L3) - wire.JumboLen(f.Bytes(), int(p.L3))
 	if p.Proto == wire.ProtoTCP {
 		return n + wire.TCP(f.Bytes()[p.L4:]).HeaderLen()
 	}

@@ -108,7 +108,6 @@ const (
 	NeighbourOptionLen = 8  // one link-layer address option
 
 	neighbourTarget = 8
-	neighbourOption = NeighbourLen
 )
 
 // Flags of an advertisement: solicited, replaces the cached address.
@@ -134,7 +133,7 @@ func (h Neighbour) SetFlags(v uint8) { ICMP(h).SetRest(uint32(v) << 24) }
 // SetOption writes the option of kind OptionSourceMAC or OptionTargetMAC. h must
 // have NeighbourOptionLen bytes behind NeighbourLen.
 func (h Neighbour) SetOption(kind uint8, m MAC) {
-	o := h[neighbourOption : neighbourOption+NeighbourOptionLen]
+	o := h[NeighbourLen : NeighbourLen+NeighbourOptionLen]
 	o[0], o[1] = kind, NeighbourOptionLen/8
 	copy(o[2:], m[:])
 }

@@ -126,7 +126,8 @@ func (x *extensions) walk() Flaw {
 			return FlawNone
 		}
 	}
-	if isExtension(x.proto) {
+	switch x.proto {
+	case ProtoHopByHop, ProtoRouting, ProtoDestOptions, ProtoFragment:
 		return FlawManyExtensions
 	}
 	return FlawNone
@@ -143,10 +144,6 @@ func (x *extensions) readFragment() {
 	case word&fragmentMore != 0:
 		x.fragment = FragmentFirst
 	}
-}
-
-func isExtension(proto uint8) bool {
-	return proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOptions || proto == ProtoFragment
 }
 
 // FragmentInfo is the part of a fragment's headers that places it in its datagram.

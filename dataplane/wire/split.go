@@ -195,13 +195,11 @@ func (s *Splitter) finishOuter(f *Frame, l3, i int) {
 	FillTunnelChecksum(f, p)
 }
 
-// JumboLen returns the length of p's jumbo payload option (RFC 2675 section 2) in bytes.
-// The kernel puts it into GSO frames of more than 64 KiB, alone in a hop-by-hop header
-// directly behind the IPv6 header. Their segments have none.
-func JumboLen(f *Frame, p *Packet) int { return jumboLen(f.Bytes(), int(p.L3)) }
-
-// jumboLen is JumboLen for the packet at off of frame b.
-func jumboLen(b []byte, off int) int {
+// JumboLen returns the length in bytes of the jumbo payload option (RFC 2675 section 2)
+// of the packet at off of frame b. The kernel puts it into GSO frames of more than 64
+// KiB, alone in a hop-by-hop header directly behind the IPv6 header. Their segments have
+// none.
+func JumboLen(b []byte, off int) int {
 	const headerLen, jumboOption = 8, 0xc2
 	if len(b) < off+IPv6Len+headerLen || b[off]>>4 != 6 {
 		return 0
@@ -216,7 +214,7 @@ func jumboLen(b []byte, off int) int {
 // dropJumbo removes the jumbo payload option from the IPv6 packet at off.
 func dropJumbo(f *Frame, off int) {
 	b := f.Bytes()
-	if n := jumboLen(b, off); n > 0 {
+	if n := JumboLen(b, off); n > 0 {
 		IPv6(b[off:]).SetNextHeader(b[off+IPv6Len])
 		copy(b[n:], b[:off+IPv6Len])
 		f.Off += int32(n)

@@ -48,11 +48,9 @@ func VLAN(f *Frame) (id uint16, customer, ok bool) {
 	if len(b) < EthernetLen+VLANLen {
 		return 0, false, false
 	}
-	switch binary.BigEndian.Uint16(b[ethernetType:]) {
-	case EtherTypeVLAN:
-		return binary.BigEndian.Uint16(b[ethernetType+2:]) & vlanMask, true, true
-	case EtherTypeQinQ:
-		return binary.BigEndian.Uint16(b[ethernetType+2:]) & vlanMask, false, true
+	switch tpid := binary.BigEndian.Uint16(b[ethernetType:]); tpid {
+	case EtherTypeVLAN, EtherTypeQinQ:
+		return binary.BigEndian.Uint16(b[ethernetType+2:]) & vlanMask, tpid == EtherTypeVLAN, true
 	}
 	return 0, false, false
 }

@@ -1,8 +1,5 @@
 // Package sip reads Call-IDs, by which a persistent service with the SIP engine
 // (ipvsadm --pe sip) sends every message of a call to the same server.
-//
-//	callid.go  the Call-ID header of a message
-//	calls.go   Calls: the key of a call in templates, and its name for listings
 package sip
 
 import "bytes"

@@ -112,42 +112,25 @@ func (h *half) toSender(at uint32) uint32 {
 	return at
 }
 
-// leftEdgeToSender maps the left edge of a SACK block to an old number: the end of an
-// edit around it.
-func (h *half) leftEdgeToSender(at uint32) uint32 {
-	i, shift := h.editAround(at)
-	if i < 0 {
-		return h.firstKnown(at - shift)
-	}
-	return h.edits[i].end()
-}
-
-// toSenderBefore maps the right edge of a SACK block, or any number that is not an
-// acknowledgement, to an old number: the start of an edit around it.
-func (h *half) toSenderBefore(at uint32) uint32 {
-	i, shift := h.editAround(at)
-	if i < 0 {
-		return h.firstKnown(at - shift)
-	}
-	return h.edits[i].start
-}
-
-// editAround returns the edit with the new number at strictly inside its new text, or
-// -1, and the shift there.
-func (h *half) editAround(at uint32) (i int, shift uint32) {
-	shift = h.base
+// editAround maps a new number that is not an acknowledgement to old ones: the start and
+// the end of the edit that has it strictly inside its new text. Without such an edit both
+// are the number itself. The left edge of a SACK block becomes the end, anything else the
+// start.
+func (h *half) editAround(at uint32) (start, end uint32) {
+	shift := h.base
 	for i := range h.edits[:h.numEdits] {
 		e := &h.edits[i]
-		start := e.start + shift
-		switch {
-		case !before(start, at):
-			return -1, shift
-		case before(at, start+uint32(e.new)):
-			return i, shift
+		first := e.start + shift
+		if !before(first, at) {
+			break
+		}
+		if before(at, first+uint32(e.new)) {
+			return e.start, e.end()
 		}
 		shift += e.growth()
 	}
-	return -1, shift
+	at = h.firstKnown(at - shift)
+	return at, at
 }
 
 // firstKnown is the first old number, at or after seq, whose position is still known.

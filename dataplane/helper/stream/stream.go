@@ -130,7 +130,8 @@ func (c *Conn) Restarts(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
 // QuotedSeq returns the sequence number by which the sender in dir knows the segment
 // that an ICMP error quotes with seq, the receiver's number.
 func (c *Conn) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 {
-	return c.halves[dir.Index()].toSenderBefore(seq)
+	start, _ := c.halves[dir.Index()].editAround(seq)
+	return start
 }
 
 // observe records what a segment says about its sender, and about what its sender has

@@ -74,8 +74,8 @@ func (s *segment) mapSACK(h *half) {
 	option = option[:option[1]]
 	kept := 2
 	for at := kept; at < len(option); at += sackBlock {
-		left := h.leftEdgeToSender(binary.BigEndian.Uint32(option[at:]))
-		right := h.toSenderBefore(binary.BigEndian.Uint32(option[at+4:]))
+		_, left := h.editAround(binary.BigEndian.Uint32(option[at:]))
+		right, _ := h.editAround(binary.BigEndian.Uint32(option[at+4:]))
 		if before(left, right) {
 			binary.BigEndian.PutUint32(option[kept:], left)
 			binary.BigEndian.PutUint32(option[kept+4:], right)
