@@ -107,7 +107,6 @@ var schedulers = []scheduler{
 	{"none", func(Flags, []Server, Options) (Picker, error) { return none{}, nil }, nil, nil},
 }
 
-// find returns the scheduler of that name, nil if there is none.
 func find(name string) *scheduler {
 	for i := range schedulers {
 		if schedulers[i].name == name {
@@ -117,7 +116,6 @@ func find(name string) *scheduler {
 	return nil
 }
 
-// Names returns the names of the schedulers.
 func Names() []string {
 	var list []string
 	for i := range schedulers {

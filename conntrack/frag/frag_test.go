@@ -72,7 +72,7 @@ func TestRangesAgainstBytes(t *testing.T) {
 	}
 }
 
-// Up to sixteen fragments are tracked to the end in every order, for they leave
+// Up to sixteen fragments are tracked to the end in every order, because they leave
 // at most eight gaps.
 func TestRangesInEveryOrder(t *testing.T) {
 	for seed := range uint64(2000) {

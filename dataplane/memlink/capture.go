@@ -28,12 +28,6 @@ const (
 	Pcap                 // ports are lost
 )
 
-// reader is implemented by the readers of both formats.
-type reader interface {
-	ReadPacketData() (data []byte, ci gopacket.CaptureInfo, err error)
-	LinkType() layers.LinkType
-}
-
 // Read reads a capture in either format. The port of a frame is 0, or the interface
 // number in a pcapng file. Like the rings, Read skips truncated frames, and returns
 // their number as snapped. It trusts the capture: it allocates memory for the length
@@ -44,7 +38,10 @@ func Read(from io.Reader) (records []Record, snapped int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("read capture: %w", err)
 	}
-	var r reader
+	var r interface {
+		ReadPacketData() (data []byte, ci gopacket.CaptureInfo, err error)
+		LinkType() layers.LinkType
+	}
 	if binary.BigEndian.Uint32(magic) == pcapngMagic {
 		r, err = pcapgo.NewNgReader(in, pcapgo.DefaultNgReaderOptions)
 	} else {
@@ -80,9 +77,7 @@ func Write(to io.Writer, format Format, records []Record) error {
 		return fmt.Errorf("write capture header: %w", err)
 	}
 	for i, r := range records {
-		ci := gopacket.CaptureInfo{
-			Timestamp: r.Time, CaptureLength: len(r.Data), Length: len(r.Data),
-		}
+		ci := gopacket.CaptureInfo{Timestamp: r.Time, CaptureLength: len(r.Data), Length: len(r.Data)}
 		if r.Time.IsZero() {
 			ci.Timestamp = time.Unix(0, 0) // the format has no time before 1970
 		}

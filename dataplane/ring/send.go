@@ -139,7 +139,8 @@ func (l *Link) flush(i int) (n int) {
 		case unix.EAGAIN:
 			if !waited {
 				waited = true
-				awaitSendBuffer(p.fd)
+				fds := [1]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLOUT}}
+				_, _ = unix.Poll(fds[:], bufferWait)
 				continue
 			}
 			drop = len(msgs)
@@ -176,10 +177,4 @@ func dropCause(errno unix.Errno) counter {
 		return dropDown
 	}
 	return dropOther
-}
-
-// awaitSendBuffer waits up to bufferWait for room in the socket's send buffer.
-func awaitSendBuffer(fd int) {
-	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	_, _ = unix.Poll(fds[:], bufferWait)
 }

@@ -39,9 +39,9 @@ func (h ARP) isEthernetIPv4() bool { return binary.BigEndian.Uint64(h)>>16 == ar
 
 func (h ARP) Operation() uint16 { return binary.BigEndian.Uint16(h[arpOperation:]) }
 func (h ARP) SenderMAC() MAC    { return MAC(h[arpSenderMAC : arpSenderMAC+6]) }
-func (h ARP) SenderIP() Addr    { return addr4(h[arpSenderIP : arpSenderIP+4]) }
+func (h ARP) SenderIP() Addr    { return AddrFrom4(h[arpSenderIP : arpSenderIP+4]) }
 func (h ARP) TargetMAC() MAC    { return MAC(h[arpTargetMAC : arpTargetMAC+6]) }
-func (h ARP) TargetIP() Addr    { return addr4(h[arpTargetIP : arpTargetIP+4]) }
+func (h ARP) TargetIP() Addr    { return AddrFrom4(h[arpTargetIP : arpTargetIP+4]) }
 
 // SetEthernetIPv4 writes the types and lengths of ARP for Ethernet and IPv4.
 func (h ARP) SetEthernetIPv4() {

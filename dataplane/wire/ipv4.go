@@ -67,8 +67,8 @@ func (h IPv4) fragment() uint16 { return binary.BigEndian.Uint16(h[ipv4Fragment:
 func (h IPv4) TTL() uint8       { return h[ipv4TTL] }
 func (h IPv4) Protocol() uint8  { return h[ipv4Protocol] }
 func (h IPv4) Checksum() uint16 { return binary.BigEndian.Uint16(h[ipv4Checksum:]) }
-func (h IPv4) Src() Addr        { return addr4(h[ipv4Src : ipv4Src+4]) }
-func (h IPv4) Dst() Addr        { return addr4(h[ipv4Dst : ipv4Dst+4]) }
+func (h IPv4) Src() Addr        { return AddrFrom4(h[ipv4Src : ipv4Src+4]) }
+func (h IPv4) Dst() Addr        { return AddrFrom4(h[ipv4Dst : ipv4Dst+4]) }
 
 // SetVersionIHL writes version 4 and a header length in bytes, a multiple of 4.
 func (h IPv4) SetVersionIHL(headerLen int) { h[ipv4VersionIHL] = 4<<4 | uint8(headerLen/4) }

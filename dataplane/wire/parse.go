@@ -128,8 +128,8 @@ func parseIPv4(b []byte, off int, p *Packet, gso bool, need Completeness) Flaw {
 		}
 	}
 	p.L3, p.Len = uint16(off), uint32(length)
-	p.Src = addr4(h[ipv4Src : ipv4Src+4])
-	p.Dst = addr4(h[ipv4Dst : ipv4Dst+4])
+	p.Src = AddrFrom4(h[ipv4Src : ipv4Src+4])
+	p.Dst = AddrFrom4(h[ipv4Dst : ipv4Dst+4])
 	p.Proto = h[ipv4Protocol]
 	if fragment := binary.BigEndian.Uint16(h[ipv4Fragment:]); fragment&(IPv4MF|ipv4OffsetMask) != 0 {
 		if fragment&ipv4OffsetMask != 0 {
@@ -181,11 +181,6 @@ const (
 	optionLooseRoute  = 131
 	optionStrictRoute = 137
 )
-
-// addr4 is AddrFrom4, written so that it compiles to three stores.
-func addr4(b []byte) Addr {
-	return Addr{10: 0xff, 11: 0xff, 12: b[0], 13: b[1], 14: b[2], 15: b[3]}
-}
 
 // parseIPv6 is parseIPv4 for IPv6.
 func parseIPv6(b []byte, off int, p *Packet, gso bool, need Completeness) Flaw {
