@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -53,28 +52,21 @@ func (e refCounts) addService(p *ServiceRules, n int) error {
 	if err := e.addAll("VIP", "vips", p.VIPs, n); err != nil {
 		return err
 	}
-	for _, endpoint := range p.HelperServers {
-		if err := e.add(endpoint.Addr, "helperservers", []byte{endpoint.Proto, 0, 0, 0}, n); err != nil {
-			return fmt.Errorf("helper server: %w", err)
-		}
-	}
 	for _, list := range []struct {
 		what, set string
-		ends      []Endpoint
+		endpoints []Endpoint
+		add       func(refCounts, Endpoint, string, int) error
 	}{
-		{"service", "services", p.Destinations},
-		{"source", "sources", p.Sources},
-		{"LocalNode server", "localservers", p.LocalServers},
+		{"helper server", "helperservers", p.HelperServers, refCounts.addAnyPort},
+		{"service", "services", p.Destinations, refCounts.addEndpoint},
+		{"source", "sources", p.Sources, refCounts.addEndpoint},
+		{"LocalNode server", "localservers", p.LocalServers, refCounts.addEndpoint},
+		{"source", "sourceaddrs", p.Sources, refCounts.addAnyPort},
 	} {
-		for _, endpoint := range list.ends {
-			if err := e.addEndpoint(endpoint, list.set, n); err != nil {
+		for _, endpoint := range list.endpoints {
+			if err := list.add(e, endpoint, list.set, n); err != nil {
 				return fmt.Errorf("%s: %w", list.what, err)
 			}
-		}
-	}
-	for _, endpoint := range p.Sources {
-		if err := e.add(endpoint.Addr, "sourceaddrs", []byte{endpoint.Proto, 0, 0, 0}, n); err != nil {
-			return fmt.Errorf("source: %w", err)
 		}
 	}
 	return nil
@@ -92,12 +84,16 @@ func (e refCounts) addAll(what, set string, addrs []netip.Addr, n int) error {
 // addEndpoint adds n to the count of an endpoint: in the set itself, or for
 // port 0 in the set of every port.
 func (e refCounts) addEndpoint(p Endpoint, set string, n int) error {
-	rest := []byte{p.Proto, 0, 0, 0} // each field of a key fills whole 32-bit words
 	if p.Port == 0 {
-		return e.add(p.Addr, "any"+set, rest, n)
+		return e.addAnyPort(p, "any"+set, n)
 	}
-	rest = binary.BigEndian.AppendUint16(rest, p.Port)
-	return e.add(p.Addr, set, append(rest, 0, 0), n)
+	return e.add(p.Addr, set, []byte{p.Proto, 0, 0, 0, byte(p.Port >> 8), byte(p.Port), 0, 0}, n)
+}
+
+// addAnyPort adds n to the count of an endpoint whatever its port. Each field
+// of a key fills whole 32-bit words.
+func (e refCounts) addAnyPort(p Endpoint, set string, n int) error {
+	return e.add(p.Addr, set, []byte{p.Proto, 0, 0, 0}, n)
 }
 
 // add adds n to the count of the key that starts with a, in the set of a's

@@ -174,7 +174,7 @@ func (g *Guard) Apply(r Rules) error {
 			return fmt.Errorf("guard: set %s: %w", name, err)
 		}
 	}
-	g.updateChains(r, anyRange(added) || anyRange(removed), anyHelper(added) || anyHelper(removed))
+	g.updateChains(r, slices.Concat(added, removed))
 	refs := g.refs
 	g.refs = nil
 	if err := g.conn.Flush(); err != nil {

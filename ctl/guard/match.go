@@ -42,8 +42,9 @@ const (
 const chainOtherPort = "otherport"
 
 // updateChains queues the rules of r for every chain whose rules differ from
-// those in force.
-func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
+// those in force. The rules of some services have changed.
+func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
+	rangesChanged, helpersChanged := anyRange(changed), anyHelper(changed)
 	for _, f := range families {
 		service, source, otherPort := g.chain(counterService, f), g.chain(counterSource, f), g.chain(chainOtherPort, f)
 		for name, lists := range map[string][2][]Match{
@@ -55,7 +56,13 @@ func (g *Guard) updateChains(r Rules, rangesChanged, helpersChanged bool) {
 			}
 			chain := g.emptyChain(name, f)
 			for _, m := range lists[1] {
-				g.addMatch(chain, f, m, service)
+				switch {
+				case !f.has(m.Dst):
+				case m.Pass:
+					g.rule(chain, f).match(m).pass()
+				default:
+					g.rule(chain, f).match(m).goTo(service)
+				}
 			}
 		}
 		if g.refs == nil || g.rules.Tagged != r.Tagged {
@@ -107,19 +114,6 @@ func anyRange(services []*ServiceRules) bool {
 	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
 }
 
-// addMatch queues the rule of a Match.
-func (g *Guard) addMatch(chain *nftables.Chain, f *family, m Match, service *nftables.Chain) {
-	if !f.has(m.Dst) {
-		return
-	}
-	r := g.rule(chain, f).match(m)
-	if m.Pass {
-		r.pass()
-		return
-	}
-	r.goTo(service)
-}
-
 // match continues the rule for packets that m matches.
 func (r *rule) match(m Match) *rule {
 	if m.Interface != "" {
@@ -134,7 +128,7 @@ func (f *family) has(p netip.Prefix) bool { return p.Addr().Is4() == (f == &ipv4
 
 // emptyChain queues the flush of one of the chains above.
 func (g *Guard) emptyChain(name string, f *family) *nftables.Chain {
-	c := &nftables.Chain{Name: name + f.suffix, Table: g.table}
+	c := g.chain(name, f)
 	g.conn.FlushChain(c)
 	return c
 }

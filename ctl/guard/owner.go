@@ -123,15 +123,15 @@ func createTable(socket *netlink.Conn, name string, flags uint32) error {
 	enc.String(unix.NFTA_TABLE_NAME, name)
 	enc.ByteOrder = binary.BigEndian
 	enc.Uint32(unix.NFTA_TABLE_FLAGS, flags)
+	return send(socket, unix.NFT_MSG_NEWTABLE, netlink.Excl, enc)
+}
+
+// send sends one message as a transaction.
+func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, enc *netlink.AttributeEncoder) error {
 	attrs, err := enc.Encode()
 	if err != nil {
 		return err
 	}
-	return send(socket, unix.NFT_MSG_NEWTABLE, netlink.Excl, attrs)
-}
-
-// send sends one message as a transaction.
-func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []byte) error {
 	// struct nfgenmsg: family, version 0, resource id in network order.
 	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
 	message := func(kind uint16, flags netlink.HeaderFlags, data []byte) netlink.Message {
@@ -140,7 +140,7 @@ func send(socket *netlink.Conn, kind uint16, flag netlink.HeaderFlags, attrs []b
 			Data:   data,
 		}
 	}
-	_, err := socket.SendMessages([]netlink.Message{
+	_, err = socket.SendMessages([]netlink.Message{
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),
 		message(unix.NFNL_SUBSYS_NFTABLES<<8|kind, netlink.Acknowledge|netlink.Create|flag,
 			append([]byte{unix.NFPROTO_NETDEV, unix.NFNETLINK_V0, 0, 0}, attrs...)),

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"time"
 
 	"github.com/google/nftables"
@@ -29,7 +30,7 @@ const maxFragments = 1 << 16
 // after the eight bytes of the ICMP header (RFC 792, RFC 4443).
 type family struct {
 	suffix    string // of the names of its sets and chains
-	etherType uint16
+	etherType []byte
 	addr      nftables.SetDatatype
 	src, dst  field
 
@@ -48,7 +49,7 @@ type family struct {
 }
 
 var ipv4 = family{
-	suffix: "4", etherType: unix.ETH_P_IP, addr: nftables.TypeIPAddr,
+	suffix: "4", etherType: []byte{0x08, 0x00}, addr: nftables.TypeIPAddr,
 	src: network(12, 4), dst: network(16, 4),
 
 	icmp:       unix.IPPROTO_ICMP,
@@ -62,7 +63,7 @@ var ipv4 = family{
 }
 
 var ipv6 = family{
-	suffix: "6", etherType: unix.ETH_P_IPV6, addr: nftables.TypeIP6Addr,
+	suffix: "6", etherType: []byte{0x86, 0xdd}, addr: nftables.TypeIP6Addr,
 	src: network(8, 16), dst: network(24, 16),
 
 	icmp:       unix.IPPROTO_ICMPV6,
@@ -76,9 +77,6 @@ var ipv6 = family{
 }
 
 var families = []*family{&ipv4, &ipv6}
-
-// bytes returns the EtherType in network order.
-func (f *family) bytes() []byte { return []byte{byte(f.etherType >> 8), byte(f.etherType)} }
 
 // chainGuard holds the rules for all frames of a family.
 const chainGuard = "guard"
@@ -98,41 +96,44 @@ func (g *Guard) addProgram() error {
 	return nil
 }
 
-// addSets queues the sets of one family, and stores those that Apply changes.
+// addSets queues the sets of one family.
 func (g *Guard) addSets(f *family) error {
+	err := g.addEndpointSets(f, map[string]int{
+		"vips": 1, "locals": 1, "anyservices": 2, "anysources": 2, "sourceaddrs": 2, "helperservers": 2,
+		"services": 3, "sources": 3,
+	})
+	if err != nil {
+		return err
+	}
+	icmpErrors := &nftables.Set{Table: g.table, Name: "errors" + f.suffix, KeyType: nftables.TypeICMPType}
+	if f.icmp == unix.IPPROTO_ICMPV6 {
+		icmpErrors.KeyType = nftables.TypeICMP6Type
+	}
+	var types []nftables.SetElement
+	for _, t := range f.errors {
+		types = append(types, nftables.SetElement{Key: []byte{t}})
+	}
+	if err := g.conn.AddSet(icmpErrors, types); err != nil {
+		return err
+	}
+	return errors.Join(g.addFragmentSet(f, "dropfragments"), g.addRelatedSets(f), g.addFragmentSet(f, "passfragments"))
+}
+
+// addEndpointSets queues sets, each with as many fields of an endpoint: address,
+// protocol and port. It stores them for Apply.
+func (g *Guard) addEndpointSets(f *family, fields map[string]int) error {
 	endpoint := []nftables.SetDatatype{f.addr, nftables.TypeInetProto, nftables.TypeInetService}
-	for name, parts := range map[string][]nftables.SetDatatype{
-		"vips": endpoint[:1], "locals": endpoint[:1],
-		"anyservices": endpoint[:2], "anysources": endpoint[:2],
-		"sourceaddrs": endpoint[:2], "helperservers": endpoint[:2], "services": endpoint, "sources": endpoint,
-	} {
-		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: parts[0]}
-		if len(parts) > 1 {
-			set.KeyType, set.Concatenation = nftables.MustConcatSetType(parts...), true
+	for name, n := range fields {
+		set := &nftables.Set{Table: g.table, Name: name + f.suffix, KeyType: f.addr}
+		if n > 1 {
+			set.KeyType, set.Concatenation = nftables.MustConcatSetType(endpoint[:n]...), true
 		}
 		if err := g.conn.AddSet(set, nil); err != nil {
 			return err
 		}
 		g.sets[set.Name] = set
 	}
-	errors := &nftables.Set{Table: g.table, Name: "errors" + f.suffix, KeyType: nftables.TypeICMPType}
-	if f.icmp == unix.IPPROTO_ICMPV6 {
-		errors.KeyType = nftables.TypeICMP6Type
-	}
-	var types []nftables.SetElement
-	for _, t := range f.errors {
-		types = append(types, nftables.SetElement{Key: []byte{t}})
-	}
-	if err := g.conn.AddSet(errors, types); err != nil {
-		return err
-	}
-	if err := g.addFragmentSet(f, "dropfragments"); err != nil {
-		return err
-	}
-	if err := g.addRelatedSets(f); err != nil {
-		return err
-	}
-	return g.addFragmentSet(f, "passfragments")
+	return nil
 }
 
 // addFragmentSet queues a set for the identifications of first fragments.
@@ -220,7 +221,7 @@ func (g *Guard) ingressChain(name string) *nftables.Chain {
 func (g *Guard) addInterface(name string) {
 	c := g.conn.AddChain(g.ingressChain(name))
 	for _, f := range families {
-		g.rule(c, f).key(etherType).is(f.bytes()...).jump(chainGuard)
+		g.rule(c, f).key(etherType).is(f.etherType...).jump(chainGuard)
 		g.rule(c, f).key(etherType).is(tagType...).key(vlan).masked(vlanMask).is(0, 0).ofFamily().jump(chainGuard)
 		g.rule(c, f).jump(chainTagged)
 	}

@@ -42,18 +42,8 @@ func (g *Guard) RedirectReplies(index int, to [6]byte) error {
 	defer g.mu.Unlock()
 	localNode := g.addChain("localnode")
 	for _, f := range families {
-		for name, parts := range map[string][]nftables.SetDatatype{
-			"anylocalservers": {f.addr, nftables.TypeInetProto},
-			"localservers":    {f.addr, nftables.TypeInetProto, nftables.TypeInetService},
-		} {
-			set := &nftables.Set{
-				Table: g.table, Name: name + f.suffix, KeyType: nftables.MustConcatSetType(parts...),
-				Concatenation: true,
-			}
-			if err := g.conn.AddSet(set, nil); err != nil {
-				return fmt.Errorf("guard: %w", err)
-			}
-			g.sets[set.Name] = set
+		if err := g.addEndpointSets(f, map[string]int{"anylocalservers": 2, "localservers": 3}); err != nil {
+			return fmt.Errorf("guard: %w", err)
 		}
 		if err := g.addFragmentSet(f, "localfragments"); err != nil {
 			return fmt.Errorf("guard: %w", err)
@@ -93,54 +83,38 @@ func (g *Guard) addEgress(name string) {
 	c := g.conn.AddChain(g.egressChain(name))
 	g.rule(c, &ipv4).key(mark).is(binary.NativeEndian.AppendUint32(nil, Mark)...).pass()
 	for _, f := range families {
-		g.rule(c, f).key(protocol).is(byte(f.etherType>>8), byte(f.etherType)).
-			verdict(expr.VerdictJump, "local"+f.suffix)
+		g.rule(c, f).ofFamily().jump("local")
 	}
 }
 
 // addFwdRule adds the one rule with an expression, fwd, that package nftables
 // does not have.
 func (g *Guard) addFwdRule(chain *nftables.Chain, index int, to [6]byte) error {
-	var list []netlink.Attribute
-	for _, e := range []expr.Any{
-		&expr.Immediate{Register: register, Data: to[:]},
-		&expr.Payload{
-			OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader,
-			Len: 6,
-		},
-		&expr.Immediate{Register: register, Data: binary.NativeEndian.AppendUint32(nil, uint32(index))},
-	} {
-		b, err := expr.Marshal(unix.NFPROTO_NETDEV, e)
-		if err != nil {
-			return err
+	enc := netlink.NewAttributeEncoder()
+	enc.String(unix.NFTA_RULE_TABLE, g.table.Name)
+	enc.String(unix.NFTA_RULE_CHAIN, chain.Name)
+	enc.Nested(unix.NFTA_RULE_EXPRESSIONS, func(list *netlink.AttributeEncoder) error {
+		for _, e := range []expr.Any{
+			&expr.Immediate{Register: register, Data: to[:]},
+			&expr.Payload{
+				OperationType: expr.PayloadWrite, SourceRegister: register, Base: expr.PayloadBaseLLHeader, Len: 6,
+			},
+			&expr.Immediate{Register: register, Data: binary.NativeEndian.AppendUint32(nil, uint32(index))},
+		} {
+			list.Do(unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, func() ([]byte, error) {
+				return expr.Marshal(unix.NFPROTO_NETDEV, e)
+			})
 		}
-		list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: b})
-	}
-	device, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_FWD_SREG_DEV, Data: binary.BigEndian.AppendUint32(nil, register)},
+		list.Nested(unix.NFTA_LIST_ELEM, func(fwd *netlink.AttributeEncoder) error {
+			fwd.String(unix.NFTA_EXPR_NAME, "fwd")
+			fwd.Nested(unix.NFTA_EXPR_DATA, func(device *netlink.AttributeEncoder) error {
+				device.ByteOrder = binary.BigEndian
+				device.Uint32(unix.NFTA_FWD_SREG_DEV, register)
+				return nil
+			})
+			return nil
+		})
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	fwd, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_EXPR_NAME, Data: []byte("fwd\x00")},
-		{Type: unix.NLA_F_NESTED | unix.NFTA_EXPR_DATA, Data: device},
-	})
-	if err != nil {
-		return err
-	}
-	list = append(list, netlink.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: fwd})
-	exprs, err := netlink.MarshalAttributes(list)
-	if err != nil {
-		return err
-	}
-	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: []byte(g.table.Name + "\x00")},
-		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain.Name + "\x00")},
-		{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: exprs},
-	})
-	if err != nil {
-		return err
-	}
-	return send(g.socket, unix.NFT_MSG_NEWRULE, netlink.Append, attrs)
+	return send(g.socket, unix.NFT_MSG_NEWRULE, netlink.Append, enc)
 }

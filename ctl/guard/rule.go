@@ -120,7 +120,7 @@ func (r *rule) is(value ...byte) *rule {
 }
 
 // ofFamily continues if the packet, below any tag, is of the family.
-func (r *rule) ofFamily() *rule { return r.key(protocol).is(r.f.bytes()...) }
+func (r *rule) ofFamily() *rule { return r.key(protocol).is(r.f.etherType...) }
 
 func (r *rule) not(value ...byte) *rule {
 	return r.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: value})
