@@ -129,11 +129,7 @@ func (l *Lab) addPort(p port) error {
 	}
 	defer ns.Close()
 	switchEnd := p.switchIface()
-	err = l.Do(switchNode, func() error {
-		bridge, err := netlink.LinkByName(p.segment.bridge)
-		if err != nil {
-			return err
-		}
+	err = l.doLink(switchNode, p.segment.bridge, func(bridge netlink.Link) error {
 		link := netlink.NewVeth(netlink.NewLinkAttrs())
 		link.Name, link.MTU, link.MasterIndex = switchEnd, l.MTU, bridge.Attrs().Index
 		link.PeerName, link.PeerMTU, link.PeerNamespace = p.iface, uint32(l.MTU), netlink.NsFd(ns)
@@ -147,17 +143,11 @@ func (l *Lab) addPort(p port) error {
 		return err
 	}
 	return l.Do(p.node, func() error {
-		if err := l.setUpLink(p.iface); err != nil {
-			return err
-		}
+		err := l.setUpLink(p.iface)
 		for _, s := range p.addrs {
-			for _, family := range []int{4, 6} {
-				if err := addAddr(p.iface, s.prefix(family, p.host)); err != nil {
-					return err
-				}
-			}
+			err = errors.Join(err, addAddr(p.iface, s.prefix(4, p.host)), addAddr(p.iface, s.prefix(6, p.host)))
 		}
-		return nil
+		return err
 	})
 }
 
@@ -201,13 +191,7 @@ func addAddr(iface string, prefix netip.Prefix) error {
 }
 
 func (l *Lab) addVIPs() error {
-	for _, family := range []int{4, 6} {
-		vip := l.VIP(family)
-		if err := addAddr("lo", netip.PrefixFrom(vip, vip.BitLen())); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(addAddr("lo", netip.PrefixFrom(l.VIP(4), 32)), addAddr("lo", netip.PrefixFrom(l.VIP(6), 128)))
 }
 
 // addGateways adds the default routes.

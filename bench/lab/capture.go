@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"uvs/bench/realserver"
 	"uvs/dataplane/wire"
 )
 
@@ -84,7 +86,7 @@ func openCapture(iface string) (int, error) {
 		&unix.Timeval{Usec: captureWait}); err != nil {
 		return fail("set receive timeout", err)
 	}
-	to := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: dev.Index}
+	to := &unix.SockaddrLinklayer{Protocol: realserver.NetworkOrder(unix.ETH_P_ALL), Ifindex: dev.Index}
 	if err := unix.Bind(fd, to); err != nil {
 		return fail("bind", err)
 	}
@@ -154,7 +156,7 @@ func (c *Capture) count(b []byte) {
 	switch {
 	case proto == unix.IPPROTO_IPIP || proto == unix.IPPROTO_IPV6:
 		c.count(b)
-	case proto == unix.IPPROTO_ICMP && len(b) > 0 && icmpError(b[0]),
+	case proto == unix.IPPROTO_ICMP && len(b) > 0 && slices.Contains(icmpErrors, b[0]),
 		// below 128: errors, RFC 4443 section 2.1
 		proto == unix.IPPROTO_ICMPV6 && len(b) > 0 && (b[0] < 128 || b[0] == icmpv6Redirect):
 		if c.icmp++; c.icmp == 1 {
@@ -170,16 +172,10 @@ func (c *Capture) count(b []byte) {
 
 const icmpv6Redirect = 137 // RFC 4861 section 4.5
 
-// icmpError reports whether an ICMP type is an error or a redirect (RFC 792):
-// unreachable, source quench, redirect, time exceeded, parameter problem.
-func icmpError(typ byte) bool {
-	return typ == 3 || typ == 4 || typ == 5 || typ == 11 || typ == 12
-}
+// icmpErrors are the ICMP types of errors and redirects (RFC 792): unreachable,
+// source quench, redirect, time exceeded, parameter problem.
+var icmpErrors = []byte{3, 4, 5, 11, 12}
 
 func withPort(addr netip.Addr, port []byte) netip.AddrPort {
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
-}
-
-func networkOrder(v uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }

@@ -45,7 +45,7 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 	}
 	defer c.Close()
 	if n > 1 {
-		if err := segmented(c.(*net.UDPConn), size); err != nil {
+		if err := realserver.SetSockopt(c.(*net.UDPConn), unix.SOL_UDP, unix.UDP_SEGMENT, size); err != nil {
 			return fmt.Errorf("set the datagram size to %d bytes: %w", size, err)
 		}
 	}
@@ -83,18 +83,4 @@ func (l *Lab) burst(ctx context.Context, node, address string, size, n int, wait
 		}
 	}
 	return nil
-}
-
-// segmented makes a socket send what is written to it in datagrams of size
-// bytes.
-func segmented(u *net.UDPConn, size int) error {
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var opterr error
-	err = raw.Control(func(fd uintptr) {
-		opterr = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size)
-	})
-	return errors.Join(err, opterr)
 }

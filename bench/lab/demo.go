@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -145,8 +144,7 @@ func (d *demo) run(ctx context.Context, p Plan) (err error) {
 		d.runRequests, d.checkListing, d.measureStreams, d.printCounters,
 	} {
 		if err := step(ctx); err != nil {
-			log, _ := os.ReadFile(d.LogPath(DirectorNode))
-			return fmt.Errorf("%w\ndirector's log ends:\n%s", err, lastLines(string(log), 10))
+			return fmt.Errorf("%w\ndirector's log ends:\n%s", err, d.lastLog(DirectorNode, 10))
 		}
 	}
 	return nil

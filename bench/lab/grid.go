@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -249,8 +248,8 @@ const minMTU6 = 1280
 // runRow runs all mixes of offloads for one family and MTU.
 func (r *gridRun) runRow(ctx context.Context, family, mtu int) error {
 	if err := r.waitReady(ctx, family, mtu); err != nil {
-		log, _ := os.ReadFile(r.lab.LogPath(DirectorNode))
-		return fmt.Errorf("IPv%d, MTU %d: %w\ndirector's log ends:\n%s", family, mtu, err, lastLines(string(log), 10))
+		return fmt.Errorf("IPv%d, MTU %d: %w\ndirector's log ends:\n%s", family, mtu, err,
+			r.lab.lastLog(DirectorNode, 10))
 	}
 	title := fmt.Sprintf("%-5s IPv%d %5d", r.name, family, mtu)
 	fmt.Fprint(r.out, title)
@@ -332,7 +331,10 @@ func (r *gridRun) runCell(ctx context.Context, c cell) (wrong []string, err erro
 		name string
 		do   func(context.Context, cell) error
 	}{{"upload", r.upload}, {"download", r.download}, {"datagrams", r.datagrams}} {
-		if err := r.withTimeout(ctx, c, step.do); err != nil {
+		stepCtx, cancel := context.WithTimeout(ctx, r.Timeout)
+		err := step.do(stepCtx, c)
+		cancel()
+		if err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s: %v", step.name, err))
 		}
 		if ctx.Err() != nil {
@@ -355,13 +357,6 @@ func (r *gridRun) runCell(ctx context.Context, c cell) (wrong []string, err erro
 		wrong = append(wrong, "beside that "+strings.Join(at.diff(before, hintCounters), ", "))
 	}
 	return wrong, nil
-}
-
-// withTimeout runs one transfer with a timeout.
-func (r *gridRun) withTimeout(ctx context.Context, c cell, do func(context.Context, cell) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	return do(ctx, c)
 }
 
 // transferSize returns how many bytes go over one connection: some thousand
@@ -458,11 +453,7 @@ const longDatagram = 20_011
 
 // flushPathMTU makes the client forget the path MTU to the VIP.
 func (l *Lab) flushPathMTU(family int) error {
-	return l.Do(clientName(0), func() error {
-		link, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
+	return l.doLink(clientName(0), "eth0", func(link netlink.Link) error {
 		vip := l.VIP(family)
 		route := &netlink.Route{
 			LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK,

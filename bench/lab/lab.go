@@ -126,15 +126,9 @@ func Remove(name string) error {
 	if err := os.RemoveAll(l.dir()); err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
 	}
-	removeEmptyDirs()
-	return nil
-}
-
-// removeEmptyDirs removes the directories above those of the labs if they are
-// empty.
-func removeEmptyDirs() {
-	os.Remove(Dir)
+	os.Remove(Dir) // this and the directory above, if they are empty
 	os.Remove(filepath.Dir(Dir))
+	return nil
 }
 
 // removeNetns removes a namespace's name. The kernel removes the namespace

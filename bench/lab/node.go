@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 )
 
@@ -31,6 +32,17 @@ func (l *Lab) Do(node string, f func() error) error {
 			return fmt.Errorf("enter namespace of %s: %w", node, err)
 		}
 		return f()
+	})
+}
+
+// doLink calls f in a node's network namespace, with one of the links there.
+func (l *Lab) doLink(node, name string, f func(netlink.Link) error) error {
+	return l.Do(node, func() error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return f(link)
 	})
 }
 
@@ -55,7 +67,7 @@ func restoringNetns(f func() error) error {
 // Enter replaces this process by a command on a node. It returns only if that
 // fails. It also finds our own program, wherever it is.
 func (l *Lab) Enter(node string, command ...string) error {
-	if self, err := ownPath(); err == nil {
+	if self, err := os.Executable(); err == nil {
 		os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Dir(self))
 	}
 	path, err := exec.LookPath(command[0])
@@ -103,7 +115,6 @@ func (l *Lab) Exec(ctx context.Context, node string, command ...string) (string,
 // Process is a program in the background on a node.
 type Process struct {
 	cmd  *exec.Cmd
-	log  string
 	done chan struct{} // closed when it has ended
 	err  error         // of Wait, valid when done is closed
 }
@@ -121,7 +132,7 @@ func (l *Lab) start(node string, env, command []string) (*Process, error) {
 		return nil, fmt.Errorf("start %s on %s: %w", command[0], node, err)
 	}
 	defer log.Close()
-	p := &Process{cmd: exec.Command(command[0], command[1:]...), log: log.Name(), done: make(chan struct{})}
+	p := &Process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := l.StartCmd(node, p.cmd); err != nil {
@@ -161,9 +172,7 @@ func (l *Lab) StartReady(ctx context.Context, node string, command ...string) (*
 	}
 	if err != nil {
 		p.Stop()
-		text, _ := os.ReadFile(p.log)
-		return nil, fmt.Errorf("start %s on %s: %w: %s", strings.Join(command, " "), node, err,
-			lastLines(string(text), 5))
+		return nil, fmt.Errorf("start %s on %s: %w: %s", strings.Join(command, " "), node, err, l.lastLog(node, 5))
 	}
 	return p, nil
 }
@@ -189,12 +198,6 @@ func readReady(notify *net.UnixConn) error {
 	}
 }
 
-// PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
-// Done returns a channel that is closed when the program has ended.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
 // Stop ends the program with SIGTERM, or SIGKILL after stopTimeout. It returns
 // how the program exited: nil is exit status 0.
 func (p *Process) Stop() error {
@@ -216,7 +219,9 @@ func (p *Process) exit() error {
 	return p.err
 }
 
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
+// lastLog returns the last lines of a node's log.
+func (l *Lab) lastLog(node string, n int) string {
+	text, _ := os.ReadFile(l.LogPath(node))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

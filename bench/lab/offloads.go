@@ -45,24 +45,14 @@ func ParseOffloads(text string) (Offloads, error) {
 // kernel takes IPv6 off the links for good. Of a node with several interfaces,
 // the last one changes last.
 func (l *Lab) SetMTU(mtu int) error {
-	return l.eachSide(func(_ port, _ bool, name string) error {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetMTU(link, mtu)
-	})
+	return l.eachSide(func(_ port, _ bool, link netlink.Link) error { return netlink.LinkSetMTU(link, mtu) })
 }
 
 // SetMaxGSO changes the longest GSO frame on every link of a lab that is up, in
 // bytes with all headers. The kernel's default is 65536; more is what Linux
 // calls BIG TCP.
 func (l *Lab) SetMaxGSO(size int) error {
-	return l.eachSide(func(_ port, _ bool, name string) error {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
+	return l.eachSide(func(_ port, _ bool, link netlink.Link) error {
 		for _, set := range []func(netlink.Link, int) error{
 			netlink.LinkSetGSOMaxSize, netlink.LinkSetGSOIPv4MaxSize, netlink.LinkSetGROMaxSize,
 			netlink.LinkSetGROIPv4MaxSize,
@@ -84,7 +74,8 @@ func (l *Lab) SetMaxGSO(size int) error {
 // receives frames as the sender handed them over, as from a guest on the same
 // host. With GRO it receives segments, which its device merges.
 func (l *Lab) SetOffloads(ends, director Offloads) error {
-	return l.eachSide(func(p port, atSwitch bool, name string) error {
+	return l.eachSide(func(p port, atSwitch bool, link netlink.Link) error {
+		name := link.Attrs().Name
 		o, ofDirector := ends, p.node == DirectorNode
 		if ofDirector {
 			o = director
@@ -100,11 +91,11 @@ func (l *Lab) SetOffloads(ends, director Offloads) error {
 }
 
 // eachSide calls f for both sides of every link, in the namespace of that side.
-func (l *Lab) eachSide(f func(p port, atSwitch bool, name string) error) error {
+func (l *Lab) eachSide(f func(p port, atSwitch bool, link netlink.Link) error) error {
 	for _, p := range l.layout().ports {
-		err := l.Do(p.node, func() error { return f(p, false, p.iface) })
+		err := l.doLink(p.node, p.iface, func(link netlink.Link) error { return f(p, false, link) })
 		if err == nil {
-			err = l.Do(switchNode, func() error { return f(p, true, p.switchIface()) })
+			err = l.doLink(switchNode, p.switchIface(), func(link netlink.Link) error { return f(p, true, link) })
 		}
 		if err != nil {
 			return fmt.Errorf("change %s of %s: %w", p.iface, p.node, err)

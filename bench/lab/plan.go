@@ -80,14 +80,12 @@ func (p Plan) withDefaults() (Plan, error) {
 	if len(p.Families) == 0 {
 		p.Families = []int{4, 6}
 	}
-	setDefault(&p.Scheduler, "rr")
-	setDefault(&p.Clients, 1)
-	setDefault(&p.Servers, 3)
-	setDefault(&p.MTU, 1500)
+	p.Scheduler = cmp.Or(p.Scheduler, "rr")
+	p.Clients, p.Servers, p.MTU = cmp.Or(p.Clients, 1), cmp.Or(p.Servers, 3), cmp.Or(p.MTU, 1500)
 	if p.Method == NAT {
-		setDefault(&p.Arms, 2)
+		p.Arms = cmp.Or(p.Arms, 2)
 	}
-	setDefault(&p.Arms, 1)
+	p.Arms = cmp.Or(p.Arms, 1)
 
 	_, unknownEncap := p.encap()
 	switch {
@@ -116,13 +114,6 @@ func (p Plan) withDefaults() (Plan, error) {
 		}
 	}
 	return p, nil
-}
-
-func setDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // segment is an Ethernet segment of the lab, with its IPv4 and IPv6 networks.

@@ -2,21 +2,9 @@ package lab
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strconv"
 	"strings"
 )
-
-// ownPath returns the path of our own binary, from which `uvs rs`, `uvs run`
-// and `uvs ipvsadm` are started. It is valid in every namespace of a lab.
-func ownPath() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find own program: %w", err)
-	}
-	return path, nil
-}
 
 // StartServers starts the built-in test service on every server. For the
 // methods other than NAT the servers hold the VIPs, and for tunnels they

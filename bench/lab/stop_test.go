@@ -41,7 +41,7 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 	if err := stopProcesses(spaces, 100*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	<-inside.Done()
+	<-inside.done
 	if err := stubborn.Wait(); err == nil || stubborn.ProcessState.Sys().(syscall.WaitStatus).
 		Signal() != syscall.SIGKILL {
 		t.Errorf("who ignores SIGTERM ended with %v, want SIGKILL", err)

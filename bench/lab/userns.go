@@ -34,7 +34,7 @@ func RunUnprivileged() (status int, err error) {
 	if os.Getenv(userNSEnv) != "" {
 		return 0, errors.New("no privilege even in a user namespace")
 	}
-	path, err := ownPath()
+	path, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}

@@ -114,15 +114,15 @@ func (s *tunnelSocket) listen(port uint16) (err error) {
 	if s.outer == 6 {
 		level, option = unix.SOL_IPV6, unix.IPV6_RECVTCLASS
 	}
-	err = setSockopt(s.conn, level, option, 1)
+	err = SetSockopt(s.conn, level, option, 1)
 	if err == nil && udp && s.outer == 6 {
-		err = setSockopt(s.conn, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1)
+		err = SetSockopt(s.conn, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1)
 	}
 	if err != nil {
 		s.conn.Close()
 		return err
 	}
-	if setSockopt(s.conn, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rawBuffer) != nil {
+	if SetSockopt(s.conn, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rawBuffer) != nil {
 		s.conn.SetReadBuffer(rawBuffer) // without privilege: as much as rmem_max allows
 	}
 	return nil
@@ -173,13 +173,15 @@ func (d *decapsulator) receive(s *tunnelSocket) {
 // network namespace, and its hardware address is zero.
 func (d *decapsulator) deliver(inner []byte) bool {
 	completeChecksum(inner)
-	to := unix.SockaddrLinklayer{Ifindex: 1, Halen: 6, Protocol: networkOrder(unix.ETH_P_IP)}
+	to := unix.SockaddrLinklayer{Ifindex: 1, Halen: 6, Protocol: NetworkOrder(unix.ETH_P_IP)}
 	if inner[0]>>4 == 6 {
-		to.Protocol = networkOrder(unix.ETH_P_IPV6)
+		to.Protocol = NetworkOrder(unix.ETH_P_IPV6)
 	}
 	return unix.Sendto(d.out, inner, 0, &to) == nil
 }
 
-func networkOrder(v uint16) uint16 {
+// NetworkOrder returns a 16-bit field of a socket address as packet sockets take
+// it.
+func NetworkOrder(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }

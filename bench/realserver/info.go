@@ -1,6 +1,7 @@
 package realserver
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -62,7 +63,7 @@ func listenUDP(addr netip.Addr, port uint16) (*net.UDPConn, error) {
 	if addr.Unmap().Is4() {
 		level, opt = unix.SOL_IP, unix.IP_PKTINFO
 	}
-	if err := setSockopt(u, level, opt, 1); err != nil {
+	if err := SetSockopt(u, level, opt, 1); err != nil {
 		u.Close()
 		return nil, fmt.Errorf("request destination addresses: %w", err)
 	}
@@ -78,7 +79,7 @@ func (s *Server) serveInfoUDP(u *net.UDPConn) {
 	for {
 		n, oobn, _, from, err := u.ReadMsgUDPAddrPort(buf[head:], oob)
 		if err != nil {
-			if ignoreClosed(err) == nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			continue // an ICMP error about an earlier reply
@@ -106,15 +107,13 @@ func replySource(oob []byte) []byte {
 	return oob
 }
 
-// setSockopt sets an integer option of a socket of package net.
-func setSockopt(c syscall.Conn, level, opt, value int) error {
+// SetSockopt sets an integer option of a socket of package net.
+func SetSockopt(c syscall.Conn, level, opt, value int) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var opterr error
-	if err := raw.Control(func(fd uintptr) { opterr = unix.SetsockoptInt(int(fd), level, opt, value) }); err != nil {
-		return err
-	}
-	return opterr
+	err = raw.Control(func(fd uintptr) { opterr = unix.SetsockoptInt(int(fd), level, opt, value) })
+	return errors.Join(err, opterr)
 }

@@ -94,7 +94,12 @@ func (s *Server) open(c Config) error {
 			if err != nil {
 				return fmt.Errorf("serve http: %w", err)
 			}
-			s.stop.add(func() error { return ignoreClosed(l.Close()) })
+			s.stop.add(func() error {
+				if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+					return err
+				}
+				return nil
+			})
 			serve = append(serve, func() { s.http.Serve(l) })
 		}
 		l, err := net.Listen(network("tcp", addr), netip.AddrPortFrom(addr, c.InfoPort).String())
@@ -152,13 +157,6 @@ func network(proto string, addr netip.Addr) string {
 		return proto + "4"
 	}
 	return proto + "6"
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }
 
 // cleanups undoes a list of changes, the last first.

@@ -53,9 +53,8 @@ func (n neighbour) usable() bool {
 	return n.state&valid != 0 && !n.mac.IsZero() && !n.mac.IsGroup()
 }
 
-// readLinks, readAddrs, readRoutes and readNeighbours read from the kernel. The
-// error may be netlink.ErrDumpInterrupted: something changed meanwhile, so read
-// again.
+// readLinks, readRoutes and readNeighbours read from the kernel. The error may be
+// netlink.ErrDumpInterrupted: something changed meanwhile, so read again.
 
 func readLinks(nl *netlink.Handle) (map[int]link, error) {
 	list, err := nl.LinkList()
@@ -80,14 +79,6 @@ func macOf(a net.HardwareAddr) wire.MAC {
 		return wire.MAC{}
 	}
 	return wire.MAC(a)
-}
-
-func readAddrs(nl *netlink.Handle) ([]netlink.Addr, error) {
-	list, err := nl.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	return list, nil
 }
 
 func readRoutes(nl *netlink.Handle) (map[netip.Prefix]netlink.Route, error) {
@@ -167,7 +158,10 @@ func neighbourIDOf(n *netlink.Neigh) (neighbourID, bool) {
 // read reads everything except neighbours.
 func (h *host) read(nl *netlink.Handle) error {
 	links, err1 := readLinks(nl)
-	addrs, err2 := readAddrs(nl)
+	addrs, err2 := nl.AddrList(nil, netlink.FAMILY_ALL)
+	if err2 != nil {
+		err2 = fmt.Errorf("list addresses: %w", err2)
+	}
 	routes, err3 := readRoutes(nl)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err

@@ -2,7 +2,6 @@ package routes
 
 import (
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -16,8 +15,14 @@ func (h *host) findPorts(names []string) ([]director.Port, error) {
 		index := h.indexOf(name)
 		switch {
 		case index == 0:
-			return nil, fmt.Errorf("no interface %q; there are %s",
-				name, strings.Join(slices.Sorted(h.ethernetNames()), ", "))
+			var ethernet []string
+			for _, l := range h.links {
+				if !l.mac.IsZero() {
+					ethernet = append(ethernet, l.name)
+				}
+			}
+			slices.Sort(ethernet)
+			return nil, fmt.Errorf("no interface %q; there are %s", name, strings.Join(ethernet, ", "))
 		case h.links[index].mac.IsZero():
 			return nil, fmt.Errorf("interface %q has no Ethernet address; want an Ethernet interface", name)
 		case slices.Contains(names[:i], name):
@@ -28,24 +33,14 @@ func (h *host) findPorts(names []string) ([]director.Port, error) {
 	return ports, nil
 }
 
-// checkMasters warns of ports that are enslaved to another device, which has
+// warnOfMasters warns of ports that are enslaved to another device, which has
 // their addresses, routes and neighbours.
-func (h *host) checkMasters(ports []director.Port, warn func(port, master string)) {
+func (w *Watcher) warnOfMasters(ports []director.Port) {
 	for _, p := range ports {
-		switch master := h.links[h.links[p.Index].master]; master.kind {
+		switch master := w.host.links[w.host.links[p.Index].master]; master.kind {
 		case "bridge", "bond", "team":
-			warn(p.Name, master.name)
-		}
-	}
-}
-
-// ethernetNames yields the interfaces on which a director can run.
-func (h *host) ethernetNames() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, l := range h.links {
-			if !l.mac.IsZero() && !yield(l.name) {
-				return
-			}
+			w.log.Warn().Str("interface", p.Name).Str("master", master.name).
+				Msg("routes: interface is enslaved to another, which has the addresses and routes; run on that one")
 		}
 	}
 }

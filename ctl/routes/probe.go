@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -181,10 +182,7 @@ func joinAllNodes(c *packet.Conn, index int) error {
 	err = raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &group)
 	})
-	if err == nil {
-		err = failed
-	}
-	return err
+	return errors.Join(err, failed)
 }
 
 // read passes replies on until the socket is closed or its interface is gone.

@@ -122,10 +122,7 @@ func (w *Watcher) open() (err error) {
 	if err != nil {
 		return err
 	}
-	w.host.checkMasters(ports, func(port, master string) {
-		w.log.Warn().Str("interface", port).Str("master", master).
-			Msg("routes: interface is enslaved to another, which has the addresses and routes; run on that one")
-	})
+	w.warnOfMasters(ports)
 	if err := w.host.checkVLANs(w.names, w.vlans); err != nil {
 		return err
 	}
