@@ -30,6 +30,7 @@ const nfsBlock = 8192
 // wrong order. The director's host, which routes, neither sends a fragment a
 // second time nor an ICMP error for one.
 func TestFragments(t *testing.T) {
+	needs(t, "nginx", "curl", "tcpdump")
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
@@ -38,8 +39,7 @@ func TestFragments(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
 					s := &topology{
-						network: newNetwork(t, "nginx", "curl", "tcpdump", "sysctl"), method: method, v6: v6,
-						onHost: onHost,
+						network: newNetwork(t), method: method, v6: v6, onHost: onHost,
 					}
 					s.build(t.TempDir())
 					s.run("director", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
@@ -103,19 +103,22 @@ func (s *topology) fragments() {
 	for range 100 {
 		must(s.t, requestReply(c, c.Write, nfsBlock))
 	}
+	// The kernel may have used the same identifications, so that these datagrams
+	// have a TOS to tell them by.
 	description := wiretest.Packet{
+		TOS:    0x28,
 		SrcMAC: s.macOf("client"), DstMAC: s.macOf("director"),
 		Src: c.LocalAddr().String(), Dst: s.url(s.vip()) + ":2049", Proto: wire.ProtoUDP,
 	}
 	for id := range uint32(40) {
 		must(s.t, requestReply(c, func(payload []byte) (int, error) {
 			description.Payload = payload
-			pieces := wiretest.Fragments(description.Frame(), 0x1000+id, 1400)
-			slices.Reverse(pieces)
+			fragments := wiretest.Fragments(description.Frame(), 0x1000+id, 1400)
+			slices.Reverse(fragments)
 			if id%2 == 1 {
-				slices.Reverse(pieces[2:])
+				slices.Reverse(fragments[2:])
 			}
-			return len(payload), s.sendFrames("client", pieces)
+			return len(payload), s.sendFrames("client", fragments)
 		}, nfsBlock))
 	}
 	seen := 0
@@ -181,6 +184,7 @@ func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragmen
 	s.t.Helper()
 	seen := map[string]int{}
 	for _, p := range packets {
+		var tos uint8
 		if l, ok := p.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); p.Layer(layers.LayerTypeICMPv4) != nil || ok &&
 			l.TypeCode.Type() < 128 {
 			s.t.Errorf("%s: ICMP: %s", ns, p)
@@ -189,17 +193,17 @@ func (s *topology) checkFragments(ns string, packets []gopacket.Packet) (fragmen
 		for _, l := range p.Layers() {
 			switch ip := l.(type) {
 			case *layers.IPv4:
-				src, dst = ip.SrcIP, ip.DstIP
+				src, dst, tos = ip.SrcIP, ip.DstIP, ip.TOS
 				if ip.Protocol == layers.IPProtocolIPv4 { // a tunnel's identifications are random
 					continue
 				}
 				if ip.Flags&layers.IPv4MoreFragments != 0 || ip.FragOffset > 0 {
-					seen[fmt.Sprintf("%s>%s %d id %d at %d", src, dst, ip.Protocol, ip.Id, ip.FragOffset)]++
+					seen[fmt.Sprintf("%s>%s tos %#x id %d at %d", src, dst, tos, ip.Id, ip.FragOffset)]++
 				}
 			case *layers.IPv6:
-				src, dst = ip.SrcIP, ip.DstIP
+				src, dst, tos = ip.SrcIP, ip.DstIP, ip.TrafficClass
 			case *layers.IPv6Fragment:
-				seen[fmt.Sprintf("%s>%s id %d at %d", src, dst, ip.Identification, ip.FragmentOffset)]++
+				seen[fmt.Sprintf("%s>%s tos %#x id %d at %d", src, dst, tos, ip.Identification, ip.FragmentOffset)]++
 			}
 		}
 		if strings.HasPrefix(ns, "s") || src == nil || len(p.Data()) < 1000 {
