@@ -32,7 +32,7 @@ var forwarders = []forwarder{{"kernel", false}, {"uvs", true}}
 // open builds the NAT topology and returns the address that the client connects
 // to.
 func (p forwarder) open(b *testing.B, port int) (s *topology, target string) {
-	s = &topology{network: newNetwork(b, "sysctl"), method: "nat"}
+	s = &topology{network: newNetwork(b), method: "nat"}
 	s.add("client", "director", "s1")
 	s.link("client", "eth0", "director", "eth0")
 	s.link("director", "eth1", "s1", "eth0")
@@ -84,6 +84,7 @@ func (n *network) inNetns(ns string, f func() error) error {
 // BenchmarkRTT measures the round trip of a small UDP datagram over an
 // otherwise idle path, one every millisecond; p50 and p99 in µs.
 func BenchmarkRTT(b *testing.B) {
+	needs(b)
 	for _, p := range forwarders {
 		b.Run(p.name, func(b *testing.B) {
 			s, target := p.open(b, 7)
@@ -134,6 +135,7 @@ func roundTrips(b *testing.B, client net.Conn) {
 // BenchmarkStream measures one TCP stream in each direction, with veth's
 // default offloads.
 func BenchmarkStream(b *testing.B) {
+	needs(b)
 	for _, p := range forwarders {
 		for _, up := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%s/up=%t", p.name, up), func(b *testing.B) {

@@ -139,12 +139,13 @@ func (c *captureChecker) checkTTL(src string, ttl uint8, p gopacket.Packet) {
 // TTL one less for each pass through the director, and correct checksums if the
 // ends send complete ones.
 func TestCaptures(t *testing.T) {
+	needs(t, "nginx", "curl", "tcpdump", "ethtool")
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		for _, v6 := range []bool{false, true} {
 			for _, onHost := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost), func(t *testing.T) {
 					s := &topology{
-						network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"),
+						network: newNetwork(t),
 						method:  method, v6: v6, onHost: onHost,
 					}
 					s.build(t.TempDir())

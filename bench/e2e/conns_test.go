@@ -21,7 +21,7 @@ type clientServer struct {
 // newClientServer makes a topology with the first servers of s1 and s2, and
 // opens sockets on s1. options are added to the director's command line.
 func newClientServer(t testing.TB, method string, servers int, options ...string) *clientServer {
-	e := &clientServer{topology: &topology{network: newNetwork(t, "sysctl"), method: method}}
+	e := &clientServer{topology: &topology{network: newNetwork(t), method: method}}
 	s := e.topology
 	names := []string{"s1", "s2"}[:servers]
 	s.add(append([]string{"client", "director"}, names...)...)
@@ -109,6 +109,7 @@ func (e *clientServer) expectState(c net.Conn, want string, timeout time.Duratio
 
 // `-Lnc` lists the states of real connections as IPVS does.
 func TestConnStates(t *testing.T) {
+	needs(t)
 	rows := []struct {
 		sentence, method string
 		act              func(client, server *net.TCPConn)
@@ -164,6 +165,7 @@ func TestConnStates(t *testing.T) {
 // Both ends of an idle connection whose entry was dropped are reset at once,
 // although neither sends anything. With direct routing, the client's end is.
 func TestForgottenConnIsReset(t *testing.T) {
+	needs(t)
 	for _, method := range []string{"nat", "dr"} {
 		t.Run(method, func(t *testing.T) {
 			e := newClientServer(t, method, 1)

@@ -9,6 +9,7 @@ import (
 // The server that explain names before a connection gets that connection. After
 // that, explain names the conn. Wrong tuples are refused in one line.
 func TestExplain(t *testing.T) {
+	needs(t, "curl")
 	e := newClientServer(t, "nat", 2)
 	explain := func(options string) string {
 		return e.run("director", uvsBinary+" explain "+options+" tcp 10.1.0.2:4711 "+e.vip()+":7 --in-interface eth0")

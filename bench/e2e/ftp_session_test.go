@@ -268,11 +268,11 @@ func TestFTPByMark(t *testing.T) {
 // A real TFTP server replies from new ports. A real client gets and puts files
 // through the VIP, whether the director's host holds it or not.
 func TestTFTP(t *testing.T) {
+	needs(t, "in.tftpd", "tftp")
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
 			f := &ftpTopology{topology: &topology{
-				network: newNetwork(t, "sysctl", "in.tftpd", "tftp"), method: "nat",
-				onHost: onHost,
+				network: newNetwork(t), method: "nat", onHost: onHost,
 			}}
 			f.connect("client", "s1", "s2")
 			for _, ns := range []string{"s1", "s2"} {

@@ -14,6 +14,9 @@ import (
 // ftpSize is the size of the FTP tests' files.
 var ftpSize = flag.Int("ftp-size", 1, "MiB of each file that TestFTP transfers; if not 1, every client in every scene")
 
+// ftpPrograms are the servers and clients of the FTP tests.
+var ftpPrograms = []string{"vsftpd", "pure-ftpd", "curl", "lftp", "tnftp", "python3"}
+
 // ftpTopology has two FTP servers behind NAT: one at VIP:21, and one at
 // VIP:2021 whose own port is 21. The director's host routes, so it would
 // interfere with a packet that the guard lets pass.
@@ -24,8 +27,7 @@ type ftpTopology struct {
 
 func newFTPTopology(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpTopology {
 	t.Helper()
-	f := &ftpTopology{topology: &topology{network: newNetwork(t, "sysctl", "vsftpd", "pure-ftpd", "curl", "lftp",
-		"tnftp", "python3"), method: "nat", v6: v6, onHost: onHost}}
+	f := &ftpTopology{topology: &topology{network: newNetwork(t, ftpPrograms...), method: "nat", v6: v6, onHost: onHost}}
 	f.connect("client", "s1", "s2")
 	for i, server := range []string{at21, at2021} {
 		ns := fmt.Sprintf("s%d", i+1)
@@ -200,6 +202,7 @@ cmp part big`
 // every mode of the clients, at port 21 and at another port that is mapped to
 // 21.
 func TestFTP(t *testing.T) {
+	needs(t, ftpPrograms...)
 	for n, row := range []struct {
 		v6, onHost   bool
 		at21, at2021 string

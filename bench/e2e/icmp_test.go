@@ -15,7 +15,7 @@ import (
 // director. The host does send a redirect for what it routes itself, so the
 // test would see one.
 func TestOneNetworkNAT(t *testing.T) {
-	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl", "tcpdump", "bash"), method: "nat"}
+	s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump"), method: "nat"}
 	s.add("client", "director", "s1")
 	s.bridge("lan1", "client", "director", "s1")
 	s.assign("client", "eth0", 1, 2)

@@ -13,7 +13,7 @@ import (
 // by DR.
 func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 	t.Helper()
-	s := &topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: "dr", v6: v6}
+	s := &topology{network: newNetwork(t), method: "dr", v6: v6}
 	s.add("client", "director", "s1")
 	s.bridge("lan1", "client", "director", "s1")
 	s.assign("client", "eth0", 1, 2)
@@ -45,6 +45,7 @@ func localnode(t *testing.T, v6 bool, mode, files string) *topology {
 // of the host are unaffected: nginx's second port is reachable on the VIP, and
 // both are on the director's own address.
 func TestLocalnode(t *testing.T) {
+	needs(t, "nginx", "curl")
 	files, sum := bigFile(t)
 	for _, v6 := range []bool{false, true} {
 		for name, mode := range map[string]string{"dr": "80 -g", "tunnel": "80 -i", "nat": "8080 -m"} {
@@ -79,6 +80,7 @@ func TestLocalnode(t *testing.T) {
 // Datagrams of 8 KiB reach the host as a server, and its replies reach the
 // client translated, every fragment of them.
 func TestLocalnodeFragments(t *testing.T) {
+	needs(t, "nginx", "curl")
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
 			s := localnode(t, v6, "8080 -m", t.TempDir())

@@ -65,6 +65,7 @@ var recipes = []recipe{
 // family. All ports of the recipe lead one client to one server, as the
 // template says, and no other port does.
 func TestRecipes(t *testing.T) {
+	needs(t)
 	for _, how := range []struct {
 		method  string
 		v6      bool
@@ -114,6 +115,7 @@ func TestRecipes(t *testing.T) {
 // A net of VIPs that is routed to the director, and all addresses with a rule
 // that names none: replies come from the address that the client sent to.
 func TestMarkedNets(t *testing.T) {
+	needs(t)
 	for _, r := range []struct{ sentence, rule string }{
 		{"a net of VIPs", "--dst 203.0.113.0/24 --proto tcp --mark 1"},
 		{"a transparent service", "--proto tcp --dport 80 --in-interface eth0 --mark 1"},
@@ -182,7 +184,7 @@ func TestMarksComeAndGo(t *testing.T) {
 type markTopology struct{ *topology }
 
 func newMarkTopology(t *testing.T, method string, v6 bool, ports ...string) *markTopology {
-	s := &topology{network: newNetwork(t, "sysctl"), method: method, v6: v6}
+	s := &topology{network: newNetwork(t), method: method, v6: v6}
 	s.add("client", "director", "s1", "s2")
 	interfaces := []string{"eth0"}
 	if method == "nat" {

@@ -17,11 +17,11 @@ import (
 // pages, use a name server whose port is a virtual service too, and FTP, and
 // call back from privileged ports. The guard does not interfere.
 func TestOutboundMasquerade(t *testing.T) {
+	needs(t, "nginx", "curl", "nft", "vsftpd")
 	for _, onHost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("vip-on-director=%t", onHost), func(t *testing.T) {
 			s := &topology{
-				network: newNetwork(t, "nginx", "curl", "sysctl", "nft", "bash"), method: "nat",
-				onHost: onHost,
+				network: newNetwork(t), method: "nat", onHost: onHost,
 			}
 			s.build(t.TempDir())
 			s.add("outside")
@@ -114,10 +114,6 @@ func exitCode(err error) int {
 // needs it.
 func (s *topology) ftpOut() {
 	s.t.Helper()
-	if _, err := exec.LookPath("vsftpd"); err != nil {
-		s.t.Log("without FTP: needs the program vsftpd")
-		return
-	}
 	dir := filepath.Join(s.dir, "ftp")
 	for _, d := range []string{dir, filepath.Join(dir, "root"), filepath.Join(dir, "empty")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {

@@ -174,6 +174,7 @@ func randomFile(t testing.TB, size int) (dir, sum string) {
 // Every method, family and place of the VIP: rr spreads a thousand requests
 // evenly, and 100 MB arrive intact, with the kernel's default offloads.
 func TestMethods(t *testing.T) {
+	needs(t, "nginx", "curl")
 	files, sum := bigFile(t)
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		for _, v6 := range []bool{false, true} {
@@ -181,7 +182,7 @@ func TestMethods(t *testing.T) {
 				name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t", method, v6, onHost)
 				t.Run(name, func(t *testing.T) {
 					s := &topology{
-						network: newNetwork(t, "nginx", "curl", "sysctl"), method: method, v6: v6,
+						network: newNetwork(t), method: method, v6: v6,
 						onHost: onHost,
 					}
 					s.build(files)

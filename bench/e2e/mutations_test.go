@@ -27,7 +27,7 @@ var mutations = flag.Int("mutations", 60_000, "how many malformed frames TestMut
 // spliced. Nothing crashes the director, and every frame is counted once: by
 // the ring that did not accept it, or by one verdict.
 func TestMutations(t *testing.T) {
-	n := newNetwork(t, "sysctl")
+	n := newNetwork(t)
 	d := n.directorBetweenWires()
 	space, err := os.Open("/var/run/netns/" + n.prefix + "wires")
 	if err != nil {

@@ -45,18 +45,59 @@ type network struct {
 	dir    string
 }
 
-// newNetwork skips the test without root or without the programs.
-func newNetwork(t testing.TB, programs ...string) *network {
+// standardPrograms are of packages that every Debian has, and of bash.
+var standardPrograms = strings.Fields("awk bash cat chmod cmp cut dd env getent grep head install ln mount sh " +
+	"sha256sum timeout")
+
+// declared has, by test, the programs that it drives.
+var declared = map[string][]string{}
+
+// needs skips a test, with all of its subtests, without root or without a
+// program. What runs in the test's namespaces finds only the programs that were
+// declared so, and standardPrograms. A test with subtests begins with it.
+func needs(t testing.TB, programs ...string) {
 	t.Helper()
+	test, sub, _ := strings.Cut(t.Name(), "/")
+	if _, ok := declared[test]; sub != "" && !ok {
+		t.Fatalf("%s must call needs before its subtests, so that it skips with them", test)
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("needs root (CAP_SYS_ADMIN) to make network namespaces")
 	}
-	for _, p := range append(programs, "ip") {
+	programs = append(programs, "ip", "sysctl")
+	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skipf("needs the program %s", p)
 		}
 	}
-	return &network{t: t, prefix: fmt.Sprintf("uvse2e%d-", os.Getpid()), dir: t.TempDir()}
+	declared[test] = append(declared[test], programs...)
+}
+
+// newNetwork skips the test without root or without the programs.
+func newNetwork(t testing.TB, programs ...string) *network {
+	t.Helper()
+	needs(t, programs...)
+	n := &network{t: t, prefix: fmt.Sprintf("uvse2e%d-", os.Getpid()), dir: t.TempDir()}
+	must(t, os.Mkdir(n.bin(), 0o755))
+	test, _, _ := strings.Cut(t.Name(), "/")
+	for _, p := range append(declared[test], standardPrograms...) {
+		path, err := exec.LookPath(p)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(n.bin(), p))
+		}
+		if err != nil && !os.IsExist(err) {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// bin is the directory of the programs that are found in the namespaces.
+func (n *network) bin() string { return filepath.Join(n.dir, "bin") }
+
+// environ returns the environment of programs in the namespaces.
+func (n *network) environ() []string {
+	return append(os.Environ(), "UVS_SOCKET="+n.socket(), "PATH="+n.bin())
 }
 
 // add makes namespaces with their loopback up.
@@ -107,8 +148,11 @@ func (n *network) tryRun(ns, line string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", n.prefix+ns, "sh", "-c", line)
-	cmd.Env = append(os.Environ(), "UVS_SOCKET="+n.socket())
+	cmd.Env = n.environ()
 	out, err := cmd.CombinedOutput()
+	if exitCode(err) == 127 { // of a shell
+		n.t.Errorf("%s: the test must declare this program by needs: %s", line, out)
+	}
 	return string(out), err
 }
 
@@ -143,7 +187,7 @@ func (n *network) socket() string { return filepath.Join(n.dir, "uvs.sock") }
 func (n *network) start(ns string, args ...string) *exec.Cmd {
 	n.t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", n.prefix + ns}, args...)...)
-	cmd.Env = append(os.Environ(), "UVS_SOCKET="+n.socket())
+	cmd.Env = n.environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(n.dir, fmt.Sprintf("%s-%s-%d.log", ns, filepath.Base(args[0]),
 		time.Now().UnixNano())))

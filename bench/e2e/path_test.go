@@ -175,10 +175,11 @@ func (j *routedTopology) setMTU(mtu int, ends ...string) {
 // at an end. Files of any length arrive in both directions by every method, and
 // `uvs paths` names the router that reported the path MTU.
 func TestNarrowPath(t *testing.T) {
+	needs(t, "nginx", "curl")
 	files, sum := randomFile(t, *narrowMB<<20)
 	for _, method := range []string{"nat", "dr", "tunnel"} {
 		t.Run(method, func(t *testing.T) {
-			j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "sysctl"), method: method}}
+			j := &routedTopology{&topology{network: newNetwork(t), method: method}}
 			j.build(files)
 			send := func() {
 				for _, v6 := range []bool{false, true} {
@@ -239,7 +240,7 @@ func (j *routedTopology) checkMinimumMTU(files, sum string) {
 // director's route has the MTU. Then no packet is too long.
 func TestBlackHole(t *testing.T) {
 	files, sum := randomFile(t, 1<<20)
-	j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "sysctl", "nft"), method: "nat"}}
+	j := &routedTopology{&topology{network: newNetwork(t, "nginx", "curl", "nft"), method: "nat"}}
 	j.build(files)
 	for _, r := range []string{"rc", "rd"} {
 		j.run(r, `nft 'add table inet hole; add chain inet hole out { type filter hook output priority 0; };

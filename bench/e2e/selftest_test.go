@@ -20,10 +20,11 @@ import (
 // The director holds the VIP on its loopback, and does not route in the tunnel
 // test. `uvs rs --decap` replaces the tunl0 of the kernel's test.
 func TestAsKernelSelftest(t *testing.T) {
+	needs(t, "socat")
 	const vip = "203.0.113.110"
 	for _, method := range []struct{ name, flag string }{{"dr", "-g"}, {"nat", "-m"}, {"tunnel", "-i"}} {
 		t.Run(method.name, func(t *testing.T) {
-			n := newNetwork(t, "socat", "sysctl")
+			n := newNetwork(t)
 			n.add("client", "director", "server")
 			n.link("client", "veth01", "director", "veth10")
 			n.link("client", "veth02", "server", "veth20")

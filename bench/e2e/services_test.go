@@ -244,6 +244,7 @@ func TestClientLimit(t *testing.T) {
 // alternately, no conn stays, and with ops_replies the replies come from the
 // VIP.
 func TestOnePacketReplies(t *testing.T) {
+	needs(t, "ping")
 	e := newClientServer(t, "nat", 2)
 	e.tcp.Close()
 	e.udp.Close()

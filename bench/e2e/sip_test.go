@@ -11,10 +11,8 @@ import (
 // that got its first one, and replies come from the service.
 func TestSIPCalls(t *testing.T) {
 	const calls = 40
+	needs(t, "sipp", "ping")
 	e := newClientServer(t, "nat", 2)
-	if _, err := e.tryRun("client", "command -v sipp"); err != nil {
-		t.Skip("needs the program sipp")
-	}
 	e.tcp.Close()
 	e.udp.Close()
 	for i, ns := range []string{"s1", "s2"} {

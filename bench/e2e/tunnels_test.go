@@ -55,7 +55,7 @@ func (s *topology) tunnelTopologies() (all []tunnelTopology) {
 // tunnel. No kernel sees a wrong checksum or an RST. Then, with offloads off,
 // every frame to a server is checked.
 func TestTunnels(t *testing.T) {
-	s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool", "sysctl"), method: "tunnel"}
+	s := &topology{network: newNetwork(t, "nginx", "curl", "tcpdump", "ethtool"), method: "tunnel"}
 	offloads, frames := s.tunnelTopologies(), s.tunnelTopologies()
 	files, sum := randomFile(t, 5<<20)
 	s.build(files)

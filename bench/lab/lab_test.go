@@ -84,6 +84,7 @@ func connect(l *Lab, from, at, address string) error {
 // In every layout, with the director's kernel as a plain router, clients reach
 // servers and servers reach clients, in both families.
 func TestEveryLayoutConnects(t *testing.T) {
+	needNamespaces(t)
 	for _, p := range []Plan{
 		{Name: "tnat2", Method: NAT, Arms: 2, Forward: true},
 		{Name: "tnat1", Method: NAT, Arms: 1, Forward: true},

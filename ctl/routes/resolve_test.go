@@ -21,6 +21,7 @@ import (
 //
 //	host h0 ── p0 peer, servers 10.7.0.2 and fd07::2
 func TestWaitResolved(t *testing.T) {
+	nettest.New(t) // or the test skips with its subtests
 	for _, row := range []struct {
 		name   string
 		set    func(host *testHost)

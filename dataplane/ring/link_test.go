@@ -63,6 +63,7 @@ func write(t testing.TB, fd int, frame []byte) {
 
 // TestLink runs the tests of all links on a link in the middle of the lab.
 func TestLink(t *testing.T) {
+	newNamespace(t) // or the test skips with its subtests
 	linktest.Run(t, func(t *testing.T) linktest.Testbed {
 		lab := newLab(t)
 		ends := [2]int{rawSocket(t, lab.left, "l0"), rawSocket(t, lab.right, "r0")}

@@ -71,6 +71,7 @@ func (n *lab) dial(t testing.TB, to string) (client, server net.Conn) {
 // TestTCP sends bytes both ways over TCP through a copy loop, with the default offloads
 // of a veth. They arrive unchanged, in GSO frames with partial checksums.
 func TestTCP(t *testing.T) {
+	newNamespace(t) // or the test skips with its subtests
 	for _, bypass := range []bool{false, true} {
 		t.Run(fmt.Sprintf("bypass=%v", bypass), func(t *testing.T) {
 			lab := newLab(t)
