@@ -72,11 +72,65 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// The error without a director names the socket.
-func TestDialNobody(t *testing.T) {
+// Without a director, commands wait as long as UVS_WAIT says. The error names the socket,
+// or the variable if that is wrong.
+func TestDialWithoutDirector(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.sock")
-	if _, err := api.Dial(path); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("error %v", err)
+	for _, row := range []struct {
+		wait string
+		took time.Duration
+		want string
+	}{
+		{"0", 0, path},
+		{"0s", 0, path},
+		{"0.2", 200 * time.Millisecond, path},
+		{"150ms", 150 * time.Millisecond, path},
+		{"", 2 * time.Second, path},
+		{"-1", 0, "UVS_WAIT"},
+		{"soon", 0, "UVS_WAIT"},
+	} {
+		t.Setenv("UVS_WAIT", row.wait)
+		begin := time.Now()
+		_, err := api.Dial(path)
+		if took := time.Since(begin); took < row.took || row.took == 0 && took > 2*time.Second {
+			t.Errorf("UVS_WAIT=%s: failed after %v, want %v", row.wait, took, row.took)
+		}
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("UVS_WAIT=%s: error %v, want %q in it", row.wait, err, row.want)
+		}
+	}
+}
+
+// A command that comes before the director, or after the death of one, reaches it when it
+// listens.
+func TestDialBeforeListen(t *testing.T) {
+	t.Setenv("UVS_WAIT", "20")
+	for _, dead := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "uvs.sock")
+		if dead {
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.(*net.UnixListener).SetUnlinkOnClose(false)
+			l.Close()
+		}
+		answer := make(chan error)
+		go func() { _, err := api.Dial(path); answer <- err }()
+		select {
+		case err := <-answer:
+			t.Errorf("dead socket %v: did not wait: %v", dead, err)
+			continue
+		case <-time.After(100 * time.Millisecond):
+		}
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answer; err != nil {
+			t.Errorf("dead socket %v: %v", dead, err)
+		}
+		l.Close()
 	}
 }
 

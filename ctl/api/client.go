@@ -36,8 +36,13 @@ func SocketPath() string {
 // takes.
 const answerTimeout = 30 * time.Second
 
-// Dial connects to the director behind a socket, and fails if none answers.
+// Dial connects to the director behind a socket. For a socket that is not there, or that a
+// dead director left, it waits as long as WaitEnv says, because a director may be starting.
 func Dial(path string) (*Client, error) {
+	wait, err := socketWait()
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{path: path}
 	c.http.Transport = &http.Transport{
 		ResponseHeaderTimeout: answerTimeout,
@@ -47,8 +52,12 @@ func Dial(path string) (*Client, error) {
 		},
 	}
 	conn, err := net.Dial("unix", path)
+	for deadline := time.Now().Add(wait); noDirector(err) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+		conn, err = net.Dial("unix", path)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case noDirector(err):
 		return nil, fmt.Errorf("no director is running on socket %s", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("permission denied on socket %s (you must be root)", path)
@@ -57,6 +66,27 @@ func Dial(path string) (*Client, error) {
 	}
 	conn.Close()
 	return c, nil
+}
+
+// noDirector reports whether a connection failed because nothing listens on the socket.
+func noDirector(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// socketWait is the value of WaitEnv, a duration or a number of seconds, or two seconds.
+func socketWait() (time.Duration, error) {
+	value := os.Getenv(WaitEnv)
+	if value == "" {
+		return 2 * time.Second, nil
+	}
+	wait, err := time.ParseDuration(value)
+	if err != nil {
+		wait, err = time.ParseDuration(value + "s")
+	}
+	if err != nil || wait < 0 {
+		return 0, fmt.Errorf("%s is %q, want seconds or a duration such as 500ms", WaitEnv, value)
+	}
+	return wait, nil
 }
 
 // Info describes the director.
@@ -215,10 +245,11 @@ func answerError(resp *http.Response) error {
 }
 
 // DefaultSocket is the director's socket unless an option or, for commands, the environment
-// variable SocketEnv names another.
+// variable SocketEnv names another. The variable WaitEnv is how long commands wait for it.
 const (
 	DefaultSocket = "/run/uvs/uvs.sock"
 	SocketEnv     = "UVS_SOCKET"
+	WaitEnv       = "UVS_WAIT"
 )
 
 // MaxOps is the most operations of a request.
