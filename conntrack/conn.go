@@ -109,21 +109,22 @@ const (
 // life is all that packets change about a conn, in one word. So one compare-and-swap
 // moves state, deadline and count together, and fails if the conn has ended:
 //
-//	bit 63            48 47      45 44     40 39                             0
-//	+-------------------+----------+---------+-------------------------------+
-//	| packets in        | flags    | state   | deadline (Tick; 34 years)     |
-//	+-------------------+----------+---------+-------------------------------+
+//	bit 63            48 47      45 44     40   39   38                      0
+//	+-------------------+----------+---------+------+------------------------+
+//	| packets in        | flags    | state   | flag | deadline (17 years)    |
+//	+-------------------+----------+---------+------+------------------------+
 //
 // After 65535 the count goes on at 32768, so that an old conn never looks young.
 type life uint64
 
 const (
-	deadlineBits = 40
+	deadlineBits = 39
 	deadlineMask = 1<<deadlineBits - 1
-	stateShift   = deadlineBits
+	stateShift   = deadlineBits + 1
 	stateMask    = 31
 	inShift      = 48
 
+	flagLastFIN life = 1 << 39 // the client's last packet was a FIN
 	flagLive    life = 1 << 45 // not ended
 	flagSettled life = 1 << 46 // won its place in the index; listed, evicted, counted
 	flagReplied life = 1 << 47 // a packet from the server has passed here

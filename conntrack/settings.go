@@ -62,9 +62,9 @@ type Settings struct {
 	DropEntry  Mode // end half-open conns and a sample of the others
 	DropPacket Mode // drop every n-th packet that would begin a conn
 
-	// ResetForgotten resets both sides of an established TCP connection whose time
-	// is up, instead of ending it silently. The conn is kept in TCPForgotten a while
-	// longer, and Worker.TimedOut returns it.
+	// ResetForgotten resets both sides of an established or half-closed TCP connection
+	// whose time is up, instead of ending it silently. The conn is kept in TCPForgotten
+	// a while longer, and Worker.TimedOut returns it.
 	ResetForgotten bool
 
 	// DropRate is DropPacket's n under ModeAlways (the kernel's am_droprate).

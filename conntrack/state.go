@@ -47,9 +47,9 @@ const (
 	// OtherNormal is the one state of protocols without a machine.
 	OtherNormal
 
-	// TCPForgotten is an established connection whose time is up and whose peers are
-	// being reset (Settings.ResetForgotten). The kernel has no such state; listings
-	// show it as CLOSE.
+	// TCPForgotten is an established or half-closed connection whose time is up and
+	// whose peers are being reset (Settings.ResetForgotten). The kernel has no such
+	// state; listings show it as CLOSE.
 	TCPForgotten
 
 	NumState

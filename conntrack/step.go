@@ -23,6 +23,9 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state Sta
 		default:
 			word = old.counted()
 		}
+		if word &^= flagLastFIN; dir == DirIn && ev == EventFIN {
+			word |= flagLastFIN
+		}
 		state = w.machine[col][ev%numEvent][from]
 		word = word.withState(state).withDeadline(w.nextDeadline(c, old, state, to))
 		if word == old || c.swap(old, word) {

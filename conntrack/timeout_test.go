@@ -45,3 +45,57 @@ func TestTimedOut(t *testing.T) {
 		}
 	}
 }
+
+// TestTimedOutHalfClosed: a TCP connection of which only one end is known to have closed
+// is reported as an established one is.
+func TestTimedOutHalfClosed(t *testing.T) {
+	type packet struct {
+		dir Dir
+		ev  Event
+	}
+	clientFIN, clientACK := packet{DirIn, EventFIN}, packet{DirIn, EventACK}
+	serverFIN, serverACK := packet{DirOut, EventFIN}, packet{DirOut, EventACK}
+	for _, r := range []struct {
+		name    string
+		method  Method
+		packets []packet
+		want    int
+	}{
+		{"client closed", MethodMasq, []packet{clientFIN, serverACK}, 1},
+		{"client closed, server sends", MethodMasq, []packet{clientFIN, serverACK, clientACK}, 1},
+		{"server closed", MethodMasq, []packet{serverFIN, clientACK}, 1},
+		{"both closed, client first", MethodMasq, []packet{clientFIN, serverFIN, clientACK}, 0},
+		{"both closed, server first", MethodMasq, []packet{serverFIN, clientACK, clientFIN, serverACK}, 0},
+		{"reset", MethodMasq, []packet{clientFIN, {DirOut, EventRST}}, 0},
+		{"DR, client closed", MethodRoute, []packet{clientFIN}, 1},
+		{"DR, both closed", MethodRoute, []packet{clientFIN, clientACK}, 0},
+		{"DR, replies pass here, client closed", MethodRoute, []packet{serverACK, clientFIN, clientACK}, 1},
+		{"DR, replies pass here, both closed", MethodRoute, []packet{serverACK, clientFIN, serverFIN, clientACK}, 0},
+	} {
+		tab := newTestTable(t, Config{Max: 10, Seed: 1})
+		settings := DefaultSettings()
+		settings.ResetForgotten = true
+		tab.SetSettings(settings)
+		w := tab.Worker(0)
+		w.Begin(0)
+		e := tcpEntry(1)
+		e.Method = r.method
+		ref, _ := w.Insert(&e)
+		for _, p := range append([]packet{{DirIn, EventSYN}, clientACK}, r.packets...) {
+			w.Step(ref, p.dir, p.ev, nil)
+		}
+		w.End()
+		reported := 0
+		for now := Tick(0); now < 200*Second; now += Second {
+			w.Begin(now)
+			w.End()
+			reported += len(w.TimedOut())
+		}
+		if reported != r.want {
+			t.Errorf("%s: reported %d times, want %d", r.name, reported, r.want)
+		}
+		runBatches(tab, 200*Second)
+		reclaimAll(tab, 200*Second)
+		check(t, tab)
+	}
+}

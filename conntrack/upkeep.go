@@ -64,7 +64,7 @@ func (w *Worker) expireDue(ref Ref) {
 		case w.reportsTimeout(c, word):
 			d := w.now + clampTimeout(w.settings.Timeouts[TCPForgotten])
 			if c.swap(word, word.withState(TCPForgotten).withDeadline(d)) {
-				w.stateChanged(c, TCPEstablished, TCPForgotten)
+				w.stateChanged(c, word.state(), TCPForgotten)
 				w.wheel.put(ref, d)
 				w.reportTimeout(c)
 				return
@@ -113,7 +113,21 @@ func (w *Worker) TimedOut() []TimedOut { return w.timedOut[:w.numTimedOut] }
 
 // reportsTimeout reports whether a due conn is one for TimedOut.
 func (w *Worker) reportsTimeout(c *Conn, word life) bool {
-	return w.settings.ResetForgotten && word.state() == TCPEstablished && w.numTimedOut < MaxTimedOut && !c.OnePacket()
+	return w.settings.ResetForgotten && c.inUse(word) && w.numTimedOut < MaxTimedOut && !c.OnePacket()
+}
+
+// inUse reports whether an end of a TCP connection may still wait for the other:
+// it is established or half-closed. Where the server's packets do not pass here, its
+// FIN is not seen. A client that closes first acknowledges it, so its own FIN is its
+// last packet only if the server has not closed.
+func (c *Conn) inUse(word life) bool {
+	switch word.state() {
+	case TCPEstablished, TCPCloseWait:
+		return true
+	case TCPFinWait:
+		return !c.noOutput(word) || word&flagLastFIN != 0
+	}
+	return false
 }
 
 func (w *Worker) reportTimeout(c *Conn) {

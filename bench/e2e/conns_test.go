@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clientServer is a client and one server, with sockets of this process in both
@@ -180,6 +182,44 @@ func TestForgottenConnIsReset(t *testing.T) {
 				if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
 					t.Errorf("the %s's read: %v, want connection reset", name, err)
 				}
+			}
+		})
+	}
+}
+
+// tcpState is the kernel's state of a socket.
+func tcpState(c *net.TCPConn) (state uint8) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			state = info.State
+		}
+	})
+	return state
+}
+
+// An end that has closed its side and waits for the other is reset too. With direct
+// routing the server's FIN and the answers to the client do not pass the director.
+func TestForgottenHalfClosedConnIsReset(t *testing.T) {
+	for name, r := range map[string]struct {
+		method string
+		close  func(client, server *net.TCPConn)
+		reset  string // who learns of it
+	}{
+		"nat, the client closed": {"nat", func(c, _ *net.TCPConn) { c.CloseWrite() }, "both"},
+		"nat, the server closed": {"nat", func(_, s *net.TCPConn) { s.CloseWrite() }, "both"},
+		"dr, the client closed":  {"dr", func(c, _ *net.TCPConn) { c.CloseWrite() }, "client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newClientServer(t, r.method, 1)
+			e.run("director", uvsBinary+" set timeout_tcp_close_wait=1 timeout_tcp_fin_wait=1")
+			client, server := e.connect()
+			r.close(client, server)
+			for _, c := range map[string][]*net.TCPConn{"both": {client, server}, "client": {client}}[r.reset] {
+				eventually(t, "the connection is reset", func() bool { return tcpState(c) == unix.BPF_TCP_CLOSE })
 			}
 		})
 	}
