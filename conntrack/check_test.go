@@ -36,7 +36,7 @@ func (k *checker) isIn(ref Ref, place string) error {
 
 // indexed: every slot has a settled conn that belongs there, and no flow has two.
 func (k *checker) indexed() error {
-	t, flows := k.tab, map[Entry]Ref{}
+	t, flows, replies := k.tab, map[Entry]Ref{}, map[Query]Ref{}
 	away := map[*bucket]uint64{}
 	for i := range t.buckets {
 		for j := range t.buckets[i].slots {
@@ -49,8 +49,33 @@ func (k *checker) indexed() error {
 				return fmt.Errorf("slot %#x has a conn that is not settled (life %#x)", uint64(s), c.life.Load())
 			}
 			hash := t.hashOf(c)
+			if c.overflowed() {
+				first := hash
+				if hash = t.flowOverflow(c, first); s != newSlot(s.ref(), hash) && c.translatesReplies() {
+					hash = t.replyOverflow(c, first)
+				} else {
+					away[t.at(first, 0)] += 1 << overflowShift
+				}
+			}
 			if s != newSlot(s.ref(), hash) {
 				return fmt.Errorf("slot %#x should have tag %#x", uint64(s), uint64(tagOf(hash)))
+			}
+			place := k.placeOf(hash, i)
+			if place < 0 {
+				return fmt.Errorf("conn %d stands in bucket %d, which is not in its window", s.ref(), i)
+			}
+			if place > 0 {
+				away[t.at(hash, 0)] += awayByte(place)
+			}
+			if c.translatesReplies() {
+				key := Query{Client: c.client, ClientPort: c.clientPort, Peer: c.server, PeerPort: c.sport, Proto: c.proto}
+				if other := replies[key]; other != 0 && other != s.ref() {
+					return fmt.Errorf("conns %d and %d have the same replies: %+v", other, s.ref(), key)
+				}
+				replies[key] = s.ref()
+			}
+			if c.overflowed() && hash != t.flowOverflow(c, t.hashOf(c)) {
+				continue // the slot for replies
 			}
 			key := Entry{
 				Client: c.client, ClientPort: c.clientPort, VIP: c.vip, VPort: c.vport, Proto: c.proto,
@@ -63,13 +88,6 @@ func (k *checker) indexed() error {
 				return fmt.Errorf("conns %d and %d are of one flow: %+v", other, s.ref(), key)
 			}
 			flows[key] = s.ref()
-			place := k.placeOf(hash, i)
-			if place < 0 {
-				return fmt.Errorf("conn %d stands in bucket %d, which is not in its window", s.ref(), i)
-			}
-			if place > 0 {
-				away[t.at(hash, 0)] += awayByte(place)
-			}
 		}
 	}
 	for i := range t.buckets {
@@ -111,6 +129,10 @@ func (k *checker) live() error {
 		if found := t.find(&q, t.hashOf(c), c.clientPort); !c.OnePacket() && found != ref {
 			return fmt.Errorf("conn %d is live, its flow finds %d", ref, found)
 		}
+		q.Dir, q.Peer, q.PeerPort = DirOut, c.server, c.sport
+		if found := t.find(&q, t.hashOf(c), c.clientPort); c.translatesReplies() && !c.OnePacket() && found != ref {
+			return fmt.Errorf("conn %d is live, its replies find %d", ref, found)
+		}
 	}
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		if c := &t.conns[ref]; c.word().live() && c.Children() != children[ref] {
@@ -124,13 +146,16 @@ func (k *checker) live() error {
 func (k *checker) counted() error {
 	t := k.tab
 	want := make([][3]int32, len(t.counts))
-	inUse, expected, sessions := int64(0), int64(0), int64(0)
+	inUse, second, expected, sessions := int64(0), int64(0), int64(0), int64(0)
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		c := &t.conns[ref]
 		if !c.word().live() {
 			continue
 		}
 		inUse++
+		if c.hasSecondSlot() {
+			second++
+		}
 		if c.Expectation() {
 			expected++
 		}
@@ -156,7 +181,10 @@ func (k *checker) counted() error {
 			return fmt.Errorf("server %d counts %v active, inactive, templates; found %v", id, got, want[id])
 		}
 	}
-	credits := t.credits.Load() + int64(t.external.credits)
+	if got := t.secondSlots.Load(); got != second {
+		return fmt.Errorf("table counts %d second slots, found %d", got, second)
+	}
+	credits := max(second-int64(t.max/freeSecondSlots), 0) + t.credits.Load() + int64(t.external.credits)
 	for i := range t.workers {
 		credits += int64(t.workers[i].credits)
 	}

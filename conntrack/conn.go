@@ -70,7 +70,7 @@ type Entry struct {
 //
 //	 0  client, vip, server address     48  their ports, 2 bytes each
 //	54  protocol                        55  method and marks (kind…)
-//	56  server ID, session (16 bits each)  60  service ID (24 bits), worker (8 bits)
+//	56  server ID, session (16 bits each)  60  service ID (24), overflowed (1), worker (7)
 //	64  life                            72  return hop
 //	80  control                         84  children
 //	88  next, prev (places in a slot of the wheel)
@@ -254,7 +254,25 @@ func (c *Conn) fill(e *Entry, worker int) {
 func clampTimeout(d Tick) Tick { return min(max(d, 0), MaxTimeout) }
 
 // worker returns the worker in whose timer wheel the conn is.
-func (c *Conn) worker() int { return int(c.owner & 0xff) }
+func (c *Conn) worker() int { return int(c.owner & (MaxWorkers - 1)) }
+
+// ownerOverflowed marks, in Conn.owner, a conn that found its window of the index full.
+const ownerOverflowed = MaxWorkers
+
+func (c *Conn) overflowed() bool { return c.owner&ownerOverflowed != 0 }
+
+// hasSecondSlot reports whether the conn has a slot of the index for its replies.
+func (c *Conn) hasSecondSlot() bool { return c.overflowed() && c.translatesReplies() }
+
+// translatesReplies reports whether packets find the conn by its server.
+func (c *Conn) translatesReplies() bool { return c.kind&(kindMethod|kindLookup) == uint8(MethodMasq) }
+
+// clashes reports whether the same replies would find two conns of different VIPs.
+func (c *Conn) clashes(o *Conn) bool {
+	return c.translatesReplies() && o.translatesReplies() && c.server == o.server && c.sport == o.sport &&
+		c.client == o.client && c.clientPort == o.clientPort && c.proto == o.proto &&
+		(c.vip != o.vip || c.vport != o.vport)
+}
 
 // sameFlow reports whether the same packets would find both conns: a client's, or a
 // server's if the conns wait for a server.

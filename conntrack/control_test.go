@@ -281,7 +281,7 @@ func TestExpectServer(t *testing.T) {
 func TestKeptForTransfers(t *testing.T) {
 	tab := newTestTable(t, Config{Max: 16})
 	w, control, data := tab.Worker(0), tcpEntry(1), tcpEntry(1)
-	data.VPort = 20
+	data.VPort, data.SPort = 20, 20
 	w.Begin(0)
 	parent, _ := w.Insert(&control)
 	data.Control = parent

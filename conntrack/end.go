@@ -73,6 +73,9 @@ func (p *participant) unlink(ref Ref, word life, why EndReason) (ended, alone bo
 	if !c.OnePacket() {
 		t.remove(t.hashOf(c), ref)
 	}
+	if c.hasSecondSlot() && t.secondSlots.Add(-1) >= int64(t.max/freeSecondSlots) {
+		p.returnCredit()
+	}
 	if c.control != 0 {
 		p.dropChild(c.control, why.forced())
 	}

@@ -98,8 +98,9 @@ func (w *Worker) evict() bool {
 	return v.ref != 0 && w.end(v.ref, reasonOfClass[v.class])
 }
 
-// evictFrom ends one conn of the lowest class in a full window. It prefers those with
-// the hash of the new conn: only one client's conns can fill a window.
+// evictFrom ends one conn of the lowest class in a full window, for a conn that finds
+// no room in that of its second hash either. It prefers those with the hash of the new
+// conn, because those of one client end fill a window.
 func (w *Worker) evictFrom(hash uint64) bool {
 	own, any := victim{class: classIdle}, victim{class: classIdle}
 	for place := range places {

@@ -153,40 +153,6 @@ func TestFlood(t *testing.T) {
 	check(t, tab)
 }
 
-// TestOneClientsWindow: a client that connects from one port to ten thousand fills one
-// window of the index. It evicts its own conns, not those of others.
-func TestOneClientsWindow(t *testing.T) {
-	tab := newTestTable(t, Config{Max: 20000})
-	fill(t, tab, 0, 0, 5000, EventSYN) // others, half-open
-	w := tab.Worker(0)
-	for port := range 10000 {
-		w.Begin(Tick(port / 64))
-		f := tcpEntry(9999)
-		f.VPort = uint16(port)
-		ref, created := w.Insert(&f)
-		if ref == 0 || !created {
-			t.Fatalf("port %d: %d %v", port, ref, created)
-		}
-		w.Step(ref, DirIn, EventSYN, nil)
-		w.Step(ref, DirIn, EventACK, nil)
-		w.End()
-	}
-	others, own := 0, 0
-	tab.Walk(nil, func(s *Snapshot) bool {
-		if f := tcpEntry(9999); s.Client == f.Client {
-			own++
-		} else {
-			others++
-		}
-		return true
-	})
-	if others != 5000 || own == 0 || own > window {
-		t.Errorf("%d conns of others are left of 5000, %d of the client; its window has %d slots", others, own, window)
-	}
-	reclaimAll(tab, 200)
-	check(t, tab)
-}
-
 // TestFullIndex: Config.Max conns find slots in the index, and none is evicted for one.
 func TestFullIndex(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 10, 1000, 200000} {

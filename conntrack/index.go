@@ -3,6 +3,9 @@ package conntrack
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"uvs/dataplane/keyhash"
+	"uvs/dataplane/wire"
 )
 
 // The index finds a conn by the hash of protocol, client address and client port. One
@@ -14,7 +17,7 @@ import (
 //	+------+------+--+---+------+------+------+------+-------+-------+
 //	                 |                                       |
 //	     1. a slot with h's tag                3. otherwise, for each place
-//	                 |                            i = 1 to 8 whose byte in
+//	                 |                            i = 1 to 5 whose byte in
 //	                 v                            away is not 0
 //	     2. conns[ref] has the same                          |
 //	        client, peer and kind:                           v
@@ -24,10 +27,17 @@ import (
 //	                                           +------+---- ... ----+------+
 //	                                           again 1 and 2
 //
-// These nine buckets are the window of h. A byte of away counts the conns with this
+// These six buckets are the window of h. A byte of away counts the conns with this
 // home that stand at their place i, so that a lookup goes only where something is. When
 // the table is full, 3 of 100 conns are away. One slot serves both directions, because
 // the client stands in packets of both.
+//
+// A client that calls many services from one port fills its window. Its further conns
+// overflow: each has a slot in the window of a second hash, of h and the VIP. A server's
+// packet shows the server instead of the VIP, so a conn by NAT has another slot for the
+// hash of h and the server. The upper 24 bits of away count the conns with this home that
+// overflowed. While it is not 0, a lookup that misses in the home bucket searches the
+// window of the second hash first.
 
 // bucket is one cache line of the index.
 type bucket struct {
@@ -35,12 +45,19 @@ type bucket struct {
 	away  atomic.Uint64
 }
 
+// The number of overflowed conns is in the upper bits of bucket.away. maxOverflowed
+// leaves room for one more of each worker.
+const (
+	overflowShift = 40
+	maxOverflowed = 1<<24 - 1 - MaxWorkers
+)
+
 const (
 	slotsPerBucket = 7
-	// places is in how many buckets a conn may stand: its home, the neighbour of
-	// that, and seven more spread over the index.
-	places = 9
-	// window is how many slots a conn may stand in.
+	// places is how many buckets a window has: the home, the neighbour of that, and
+	// four more spread over the index.
+	places = 6
+	// window is how many slots a window has.
 	window = places * slotsPerBucket
 )
 
@@ -51,8 +68,8 @@ const (
 //	| ref                        | tag, 31 bits of the hash    | t |
 //	+----------------------------+-----------------------------+---+
 //
-// t: tentative, which lookups skip (see index.insert). A ref is in at most one slot.
-// Once removed it comes back only after a grace period, so a compare-and-swap on a
+// t: tentative, which lookups skip (see index.insert). A ref is in at most one slot of a
+// window. Once removed it comes back only after a grace period, so a compare-and-swap on a
 // slot's value cannot mistake a later stay for this one.
 type slot uint64
 
@@ -68,6 +85,7 @@ func (s slot) final() slot     { return s &^ tentative }
 
 // index finds conns by the hash of their client endpoint.
 type index struct {
+	key     keyhash.Key
 	buckets []bucket // an even number
 	conns   []Conn
 }
@@ -99,16 +117,45 @@ func (x *index) at(hash uint64, place int) *bucket {
 // awayByte is what one conn at a place adds to bucket.away.
 func awayByte(place int) uint64 { return 1 << (8 * (place - 1)) }
 
+// countOverflowed adds n to the number of overflowed conns with this home, and returns
+// the sum.
+func (x *index) countOverflowed(hash uint64, n int) uint64 {
+	return x.at(hash, 0).away.Add(uint64(n)<<overflowShift) >> overflowShift
+}
+
+// hasOverflowed reports whether conns with this home have overflowed.
+func (x *index) hasOverflowed(hash uint64) bool { return x.at(hash, 0).away.Load()>>overflowShift != 0 }
+
 // isAway reports whether away counts conns at a place.
 func isAway(away uint64, place int) bool {
 	return place == 0 || uint8(away>>(8*(place-1))) != 0
 }
 
-// position is the slot where a value was seen.
+// overflowHash is the second hash, of a conn's first and of the VIP or the server.
+func (x *index) overflowHash(hash uint64, peer *wire.Addr, port uint16) uint64 {
+	return x.key.Hash(peer, hash+uint64(port))
+}
+
+// flowOverflow returns the second hash by which packets that begin a flow find its
+// conn: a client's, or a server's whose port is not known yet.
+func (x *index) flowOverflow(c *Conn, hash uint64) uint64 {
+	if c.kind&kindNoServerPort != 0 {
+		return x.overflowHash(hash, &c.server, 0)
+	}
+	return x.overflowHash(hash, &c.vip, c.vport)
+}
+
+// replyOverflow returns the second hash by which replies find a conn by NAT.
+func (x *index) replyOverflow(c *Conn, hash uint64) uint64 {
+	return x.overflowHash(hash, &c.server, c.sport)
+}
+
+// position is the slot where a value was seen, in the window of a hash.
 type position struct {
 	bucket *bucket
 	slot   int
 	place  int
+	hash   uint64
 }
 
 func (p position) value() slot { return slot(p.bucket.slots[p.slot].Load()) }
@@ -126,7 +173,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 		}
 		for i := range b.slots {
 			if b.slots[i].Load() == 0 && b.slots[i].CompareAndSwap(0, uint64(v)) {
-				return position{b, i, place}, true
+				return position{b, i, place, hash}, true
 			}
 		}
 		if place > 0 {
@@ -148,19 +195,33 @@ func (x *index) repeats(hash uint64, place int, b *bucket) bool {
 }
 
 // take removes a value from where it was seen, and reports whether it was still there.
-func (x *index) take(hash uint64, pos position, v slot) bool {
+func (x *index) take(pos position, v slot) bool {
 	if !pos.bucket.slots[pos.slot].CompareAndSwap(uint64(v), 0) {
 		return false
 	}
 	if pos.place > 0 {
-		x.at(hash, 0).away.Add(-awayByte(pos.place))
+		x.at(pos.hash, 0).away.Add(-awayByte(pos.place))
 	}
 	return true
 }
 
-// remove takes a conn out of the index, wherever it stands. It, find and rival are one
-// loop written three times: an iterator would cost speed.
+// remove takes a settled conn out of the index, wherever it stands.
 func (x *index) remove(hash uint64, ref Ref) {
+	c := &x.conns[ref]
+	if !c.overflowed() {
+		x.removeFrom(hash, ref)
+		return
+	}
+	x.removeFrom(x.flowOverflow(c, hash), ref)
+	if c.hasSecondSlot() {
+		x.removeFrom(x.replyOverflow(c, hash), ref)
+	}
+	x.countOverflowed(hash, -1)
+}
+
+// removeFrom takes a conn out of a window. It, search and rivalIn are one loop written
+// three times: an iterator would cost speed.
+func (x *index) removeFrom(hash uint64, ref Ref) {
 	v := newSlot(ref, hash)
 	away := x.at(hash, 0).away.Load()
 	for place := range places {
@@ -170,15 +231,30 @@ func (x *index) remove(hash uint64, ref Ref) {
 		b := x.at(hash, place)
 		for i := range b.slots {
 			if slot(b.slots[i].Load()) == v {
-				x.take(hash, position{b, i, place}, v)
+				x.take(position{b, i, place, hash}, v)
 				return
 			}
 		}
 	}
 }
 
-// find searches a window for the settled conn that q finds.
+// find searches for the settled conn that q finds: in the window of the second hash, if
+// conns have overflowed, and in that of the first.
 func (x *index) find(q *Query, hash uint64, port uint16) Ref {
+	if x.hasOverflowed(hash) {
+		peerPort := q.PeerPort
+		if q.kind == kindNoServerPort {
+			peerPort = 0
+		}
+		if ref := x.search(q, x.overflowHash(hash, &q.Peer, peerPort), port); ref != 0 {
+			return ref
+		}
+	}
+	return x.search(q, hash, port)
+}
+
+// search searches a window for the settled conn that q finds.
+func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	tag := tagOf(hash)
 	away := x.at(hash, 0).away.Load()
 	for place := range places {
@@ -196,9 +272,29 @@ func (x *index) find(q *Query, hash uint64, port uint16) Ref {
 	return 0
 }
 
-// rival searches a window for another conn of the flow of c, which stands there as v:
+// rival searches for another conn of which not both can stay beside c, which stands as v:
 // a settled one if there is one, else a tentative one.
 func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position) {
+	found, where = x.rivalIn(c, hash, v, false)
+	if !x.hasOverflowed(hash) {
+		return found, where
+	}
+	if found == 0 || found.tentative() {
+		if s, pos := x.rivalIn(c, x.flowOverflow(c, hash), v, false); s != 0 {
+			found, where = s, pos
+		}
+	}
+	if c.translatesReplies() && (found == 0 || found.tentative()) {
+		if s, pos := x.rivalIn(c, x.replyOverflow(c, hash), v, false); s != 0 {
+			found, where = s, pos
+		}
+	}
+	return found, where
+}
+
+// rivalIn does what rival does, in one window. clashOnly leaves out those of the same
+// flow.
+func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slot, where position) {
 	tag := tagOf(hash)
 	away := x.at(hash, 0).away.Load()
 	for place := range places {
@@ -208,10 +304,13 @@ func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position)
 		b := x.at(hash, place)
 		for i := range b.slots {
 			s := slot(b.slots[i].Load())
-			if s == 0 || s.tag() != tag || s.ref() == v.ref() || !x.conns[s.ref()].sameFlow(c) {
+			if s == 0 || s.tag() != tag || s.ref() == v.ref() {
 				continue
 			}
-			if found, where = s, (position{b, i, place}); !s.tentative() {
+			if o := &x.conns[s.ref()]; !o.clashes(c) && (clashOnly || !o.sameFlow(c)) {
+				continue
+			}
+			if found, where = s, (position{b, i, place, hash}); !s.tentative() {
 				return found, where
 			}
 		}
@@ -219,13 +318,15 @@ func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position)
 	return found, where
 }
 
-// insert enters a conn and returns the winner, the conn that stands for its flow: ref or
-// another worker's. 0: neither stayed, and the caller tries again with a new conn.
-// placed reports whether ref was ever in the index, so that others may be reading it;
-// full, whether there was no room.
+// insert enters a conn and returns the winner, the conn that stands instead of it or
+// is it: ref, or another worker's of the same flow, or one that clashes. 0: neither
+// stayed, and the caller tries again with a new conn. placed reports whether ref was
+// ever in the index, so that others may be reading it; full, whether there was no room.
+// The caller calls insertReply if ref won and has overflowed.
 //
-// Two workers may do this for one flow at once. Each puts its conn in as tentative,
-// which lookups skip, and only then searches the whole window for rivals (settle):
+// Two workers may do this for one flow at once, or for two flows that clash. Each puts
+// its conn in as tentative, which lookups skip, and only then searches all windows for
+// rivals (settle):
 //
 //   - A settled rival wins, and the worker takes its own conn out.
 //   - Of two tentative conns the one with the smaller ref is taken out. If that is the
@@ -234,37 +335,79 @@ func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position)
 //   - If there is no rival, the worker settles its conn by compare-and-swap.
 //
 // Two conns of one flow cannot both become settled. The search that settles the later
-// one began when both were in, so it saw the earlier one. If that was settled, the later
-// one was taken out. If it was tentative, by the second rule one of the two was taken
-// out by compare-and-swap; and a conn that is out cannot be settled, because that too is
-// a compare-and-swap on the slot. One after the other is possible: a settled rival ends,
-// and another worker settles our conn before we take it out. Then ours stands.
+// one began when both were in, so it saw the earlier one. (If only one of them has
+// overflowed, that was counted before it was put in. A worker whose search still saw
+// the count 0 had put in its own conn before, where the other's search finds it.) If
+// the earlier one was settled, the later one was taken out. If it was tentative, by the
+// second rule one of the two was taken out by compare-and-swap; and a conn that is out
+// cannot be settled, because that too is a compare-and-swap on the slot. One after the
+// other is possible: a settled rival ends, and another worker settles our conn before
+// we take it out. Then ours stands.
 //
 // Every step that fails does so because another worker's succeeded (lock-free).
 func (x *index) insert(ref Ref, hash uint64) (winner Ref, placed, full bool) {
-	c := &x.conns[ref]
 	own := newSlot(ref, hash) | tentative
-	ownPos, ok := x.put(hash, own)
+	pos, ok := x.put(hash, own)
 	if !ok {
-		return 0, false, true
+		if own, pos, ok = x.putOverflow(ref, hash); !ok {
+			return 0, false, true
+		}
 	}
-	return x.yield(hash, own, ownPos, x.settle(c, hash, own, ownPos)), true, false
+	return x.yield(own, pos, x.settle(hash, own, pos)), true, false
+}
+
+// putOverflow puts a conn that finds its window full into that of its second hash.
+func (x *index) putOverflow(ref Ref, hash uint64) (own slot, pos position, ok bool) {
+	c := &x.conns[ref]
+	second := x.flowOverflow(c, hash)
+	own = newSlot(ref, second) | tentative
+	c.owner |= ownerOverflowed
+	if x.countOverflowed(hash, 1) <= maxOverflowed {
+		pos, ok = x.put(second, own)
+	}
+	if !ok {
+		c.owner &^= ownerOverflowed
+		x.countOverflowed(hash, -1)
+	}
+	return own, pos, ok
+}
+
+// insertReply enters a conn that has won and overflowed for its replies too. full
+// reports that there was no room, and clash that another conn has the same replies: a
+// search that settles a conn cannot see replies that are not in yet. Of two that clash
+// both may fail. The caller ends a conn that failed. Replies that come before this are
+// not found, but the server gets the first packet later, unless another worker has
+// another of the same flow at the same moment.
+func (x *index) insertReply(ref Ref, hash uint64) (full, clash bool) {
+	c := &x.conns[ref]
+	second := x.replyOverflow(c, hash)
+	own := newSlot(ref, second)
+	pos, ok := x.put(second, own)
+	if !ok {
+		return true, false
+	}
+	if !c.Live() { // another worker has ended it, perhaps before the slot was in
+		x.take(pos, own)
+	}
+	inFirst, _ := x.rivalIn(c, hash, own, true)
+	inSecond, _ := x.rivalIn(c, second, own, true)
+	return false, inFirst != 0 || inSecond != 0
 }
 
 // yield takes the tentative conn v out for the winner, and returns who won in the end:
 // v, if another worker settled it after the winner had left.
-func (x *index) yield(hash uint64, v slot, pos position, winner Ref) Ref {
-	if winner != v.ref() && !x.take(hash, pos, v) && pos.value() == v.final() {
+func (x *index) yield(v slot, pos position, winner Ref) Ref {
+	if winner != v.ref() && !x.take(pos, v) && pos.value() == v.final() {
 		return v.ref()
 	}
 	return winner
 }
 
-// settle makes v, which stands at pos, or a rival of it the conn of the flow of c, and
-// returns that conn; 0: a rival's worker took v out.
-func (x *index) settle(c *Conn, hash uint64, v slot, pos position) Ref {
+// settle makes v, which stands at pos, or a rival of it the conn that stays, and returns
+// that conn; 0: a rival's worker took v out.
+func (x *index) settle(hash uint64, v slot, pos position) Ref {
 	for {
-		s, where := x.rival(c, hash, v)
+		s, where := x.rival(&x.conns[v.ref()], hash, v)
 		switch {
 		case s == 0:
 			b := &pos.bucket.slots[pos.slot]
@@ -273,13 +416,13 @@ func (x *index) settle(c *Conn, hash uint64, v slot, pos position) Ref {
 			}
 			return 0
 		case !s.tentative():
-			x.take(hash, pos, v)
+			x.take(pos, v)
 			return s.ref()
 		case s.ref() > v.ref():
-			x.take(hash, pos, v)
+			x.take(pos, v)
 			v, pos = s, where
 		default:
-			x.take(hash, where, s)
+			x.take(where, s)
 		}
 	}
 }

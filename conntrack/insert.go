@@ -9,7 +9,8 @@ const firstTimeout = 3 * Second
 
 // Insert enters a conn. created reports whether it did: not if another worker, or an
 // earlier packet, entered the same flow before, whose conn is then ref. ref is 0 if
-// the table is full of conns that may not be evicted.
+// the table is full of conns that may not be evicted, or if replies of the server would
+// find another conn: one of the same client port by NAT, but of another VIP or port.
 func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 	t := w.t
 	q := &w.insertQuery
@@ -38,17 +39,32 @@ func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 			return ref, true
 		}
 		winner, placed, full := t.insert(ref, hash)
+		c := &t.conns[ref]
 		if winner == ref {
 			w.finishInsert(ref, state)
-			return ref, true
+			if !c.hasSecondSlot() {
+				return ref, true
+			}
+			full, clash := t.insertReply(ref, hash)
+			if !full && !clash {
+				return ref, true
+			}
+			if w.end(ref, EndedByCaller); full {
+				break
+			}
+			return 0, false
 		}
-		if t.conns[ref].Live() {
+		if c.Live() {
 			w.undoInsert(ref, placed)
 		} else {
 			w.finishInsert(ref, state) // another worker settled it for us, and it has ended since
 		}
-		if winner != 0 {
+		switch {
+		case winner == 0:
+		case t.conns[winner].sameFlow(c):
 			return winner, false
+		case t.conns[winner].clashes(c):
+			return 0, false
 		}
 		if full && !w.evictFrom(hash) {
 			break
@@ -63,7 +79,11 @@ func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 	t := w.t
 	control := w.addChild(e.Control) // first, so that the parent is not evicted for its child
-	if w.takeCredit() || w.evict() && w.takeCredit() {
+	credit := w.takeCredit()
+	for !credit && w.evict() {
+		credit = w.takeCredit()
+	}
+	if credit {
 		if ref = w.allocate(); ref == 0 {
 			w.returnCredit()
 		}
@@ -103,6 +123,9 @@ func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 // that moved it since has accounted for the move.
 func (w *Worker) finishInsert(ref Ref, state State) {
 	c := &w.t.conns[ref]
+	if c.hasSecondSlot() && w.t.secondSlots.Add(1) > int64(w.t.max/freeSecondSlots) {
+		w.credits--
+	}
 	w.t.count(c, state, 1)
 	if c.Expectation() {
 		w.t.expectations.Add(1)
@@ -117,6 +140,9 @@ func (w *Worker) undoInsert(ref Ref, placed bool) {
 	c := &w.t.conns[ref]
 	c.life.Store(0)
 	w.returnCredit()
+	if c.overflowed() {
+		w.t.countOverflowed(w.t.hashOf(c), -1)
+	}
 	if c.control != 0 {
 		w.dropChild(c.control, false)
 	}

@@ -167,20 +167,16 @@ func (w *Worker) takeUnused() {
 }
 
 // takeCredit takes the right to insert one conn. There are Config.Max of them. A
-// participant fetches some at a time from Table.credits.
+// participant fetches some at a time from Table.credits. It may owe credits, because a
+// conn with a second slot in the index may take another when it is in.
 func (p *participant) takeCredit() bool {
-	if p.credits == 0 {
-		free := &p.t.credits
-		for {
-			n := free.Load()
-			if n <= 0 {
-				return false
-			}
-			got := min(n, int64(p.t.chunkSize))
-			if free.CompareAndSwap(n, n-got) {
-				p.credits = int(got)
-				break
-			}
+	for free := &p.t.credits; p.credits <= 0; {
+		n := free.Load()
+		if n <= 0 {
+			return false
+		}
+		if got := min(n, int64(p.t.chunkSize)); free.CompareAndSwap(n, n-got) {
+			p.credits += int(got)
 		}
 	}
 	p.credits--

@@ -98,7 +98,7 @@ func TestSettledMeanwhile(t *testing.T) {
 		t.Fatalf("the other worker gets conn %d, want %d", winner, own)
 	}
 	w.undoInsert(small, true)
-	if got := tab.yield(hash, v, pos, rival); got != own {
+	if got := tab.yield(v, pos, rival); got != own {
 		t.Fatalf("conn %d wins, want %d, which the other worker uses", got, own)
 	}
 	w.finishInsert(own, state)
@@ -118,11 +118,14 @@ func TestStress(t *testing.T) {
 		max, flows    int
 		workers       int
 		slack, jitter int
+		onePort       bool
 	}{
-		{"eviction all the time", 24, 200, 4, 1000, 50},
-		{"one bucket or two", 4, 6, 4, 1000, 5},
-		{"one flow", 64, 1, 4, 1000, 5},
-		{"room for all", 600, 300, 3, 2000, 2000},
+		{"eviction all the time", 24, 200, 4, 1000, 50, false},
+		{"one bucket or two", 4, 6, 4, 1000, 5, false},
+		{"one flow", 64, 1, 4, 1000, 5, false},
+		{"room for all", 600, 300, 3, 2000, 2000, false},
+		{"one client port", 600, 200, 4, 2000, 200, true},
+		{"one client port, eviction all the time", 60, 200, 4, 1000, 50, true},
 	} {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("%s/seed=%d", c.name, seed), func(t *testing.T) {
@@ -143,7 +146,7 @@ func TestStress(t *testing.T) {
 			others.Go(func() { lister(tab, stop) })
 			others.Go(func() { flusher(tab, stop, seed) })
 			onAllWorkers(tab, func(w *Worker) {
-				st := &stresser{t: t, w: w, flows: c.flows, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
+				st := &stresser{t: t, w: w, flows: c.flows, onePort: c.onePort, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
 				for left.Add(-1) >= 0 {
 					st.batch(Tick(now.Add(int64(st.rnd.IntN(c.jitter)))))
 				}
@@ -190,11 +193,12 @@ func flusher(tab *Table, stop chan struct{}, seed uint64) {
 
 // stresser is one worker of TestStress.
 type stresser struct {
-	t     *testing.T
-	w     *Worker
-	flows int
-	rnd   *rand.Rand
-	found []foundConn
+	t       *testing.T
+	w       *Worker
+	flows   int
+	onePort bool // all flows are of one client port, and clash in pairs
+	rnd     *rand.Rand
+	found   []foundConn
 }
 
 // foundConn is a conn that this batch found, and the query that found it.
@@ -241,7 +245,16 @@ func (s *stresser) remember(q Query, ref Ref) {
 }
 
 func (s *stresser) randomEntry() Entry {
-	e := tcpEntry(s.rnd.IntN(s.flows))
+	i := s.rnd.IntN(s.flows)
+	e := tcpEntry(i)
+	if s.onePort {
+		e = tcpEntry(0)
+		e.VPort, e.SPort, e.ServerID = uint16(i), uint16(i/2), uint32(1+i%8)
+		if i%5 == 0 {
+			e.Method = MethodRoute
+		}
+		return e
+	}
 	if e.Client[15]%3 == 0 {
 		e.Proto = wire.ProtoUDP
 	}

@@ -35,7 +35,7 @@ type Config struct {
 
 const (
 	// MaxWorkers keeps the bytes of bucket.away from overflowing: a bucket has seven
-	// settled conns, and one tentative conn of each worker.
+	// settled conns, and one tentative conn of each worker. Conn.owner has 7 bits for it.
 	MaxWorkers = 128
 
 	defaultMax        = 1 << 20
@@ -63,7 +63,6 @@ func (c *Counts) Total() int32 { return c.Active.Load() + c.Inactive.Load() }
 // lines.
 type Table struct {
 	index
-	key        keyhash.Key
 	connSlab   slab.Slab[Conn]
 	bucketSlab slab.Slab[bucket]
 	inboxLinks slab.Slab[atomic.Uint32] // one for each conn; see linkEnd
@@ -87,9 +86,14 @@ type Table struct {
 	firstUnused  atomic.Uint64 // the first conn of the slab that was never used
 	_            [48]byte
 	expectations atomic.Int64 // conns marked NoClientPort or NoServerPort
-	_            [56]byte
+	secondSlots  atomic.Int64 // conns with a second slot
+	_            [48]byte
 	sessions     sessions
 }
+
+// freeSecondSlots: as many second slots as a 16th of Config.Max are free, and each
+// further one takes a credit, so that at most 64 of 100 slots of the index are taken.
+const freeSecondSlots = 16
 
 const (
 	bucketBytes = 64  // a bucket: a cache line
@@ -113,7 +117,7 @@ func NewTable(cfg Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{
-		key:       keyhash.New(cfg.Seed),
+		index:     index{key: keyhash.New(cfg.Seed)},
 		counts:    make([]Counts, cfg.MaxServers),
 		workers:   make([]Worker, cfg.Workers),
 		sessions:  newSessions(cfg.Sessions),
