@@ -14,15 +14,7 @@ const firstTimeout = 3 * Second
 func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 	t := w.t
 	q := &w.insertQuery
-	*q = Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort, Proto: e.Proto, Dir: DirIn}
-	switch {
-	case e.Template:
-		q.kind = kindTemplate
-	case e.NoClientPort:
-		q.kind, q.ClientPort = kindNoClientPort, 0
-	case e.NoServerPort:
-		q.kind, q.Dir, q.Peer = kindNoServerPort, DirOut, e.Server
-	}
+	e.fillQuery(q)
 	hash := t.hash(&e.Client, q.ClientPort, e.Proto, e.Template)
 	for range maxTries {
 		if !e.OnePacket {
@@ -40,23 +32,24 @@ func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 		}
 		winner, placed, full := t.insert(ref, hash)
 		c := &t.conns[ref]
-		if winner == ref {
+		switch {
+		case winner == ref:
 			w.finishInsert(ref, state)
-			if !c.hasSecondSlot() {
-				return ref, true
+			var clash bool
+			if c.hasSecondSlot() {
+				full, clash = t.insertReply(ref, hash)
 			}
-			full, clash := t.insertReply(ref, hash)
 			if !full && !clash {
 				return ref, true
 			}
-			if w.end(ref, EndedByCaller); full {
-				break
+			w.end(ref, EndedByCaller)
+			if clash {
+				return 0, false
 			}
-			return 0, false
-		}
-		if c.Live() {
+			winner = 0
+		case c.Live():
 			w.undoInsert(ref, placed)
-		} else {
+		default:
 			w.finishInsert(ref, state) // another worker settled it for us, and it has ended since
 		}
 		switch {
@@ -72,6 +65,19 @@ func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 	}
 	w.full.Add(1)
 	return 0, false
+}
+
+// fillQuery makes the query that finds a conn of the entry's flow.
+func (e *Entry) fillQuery(q *Query) {
+	*q = Query{Client: e.Client, ClientPort: e.ClientPort, Peer: e.VIP, PeerPort: e.VPort, Proto: e.Proto, Dir: DirIn}
+	switch {
+	case e.Template:
+		q.kind = kindTemplate
+	case e.NoClientPort:
+		q.kind, q.ClientPort = kindNoClientPort, 0
+	case e.NoServerPort:
+		q.kind, q.Dir, q.Peer = kindNoServerPort, DirOut, e.Server
+	}
 }
 
 // newConn takes a credit and a conn, and fills that to begin in a state. ref is 0 if

@@ -49,11 +49,14 @@ func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) 
 	if r.ReuseMode == 0 || placed {
 		return false
 	}
-	switch c.State() {
-	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.SCTPClosed:
+	return isOver(c.State()) || c.State() == conntrack.TCPFinWait && r.ReuseMode&2 != 0 && c.NoOutput()
+}
+
+// isOver reports whether both ends have closed a connection, or one has reset it.
+func isOver(s conntrack.State) bool {
+	switch s {
+	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.TCPForgotten, conntrack.SCTPClosed:
 		return true
-	case conntrack.TCPFinWait:
-		return r.ReuseMode&2 != 0 && c.NoOutput()
 	}
 	return false
 }

@@ -185,7 +185,7 @@ func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	}
 	server, refused := d.admit(svc, request, request.Proto == wire.ProtoUDP)
 	switch {
-	case refused == RefusedNoServer:
+	case refused == RefusedNoServer, refused == RefusedClash:
 		return DroppedUnanswered, true // errors are never answered with errors
 	case server == nil:
 		return refused, true

@@ -29,6 +29,8 @@ func (d *Director) newConn(p *packet) Verdict {
 	switch {
 	case refused == RefusedNoServer:
 		return d.noServer(svc, p)
+	case refused == RefusedClash:
+		return d.refuseConn(p, RefusedClash)
 	case server == nil:
 		return refused
 	}
@@ -48,10 +50,7 @@ func (d *Director) noService(p *packet) Verdict {
 	if v := d.table.martian(p); v != NotOurs {
 		return v
 	}
-	if p.Proto == wire.ProtoTCP {
-		return d.reset(p, RefusedNoService)
-	}
-	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoService)
+	return d.refuseConn(p, RefusedNoService)
 }
 
 // noServer answers a connection that no server of its service can take.
@@ -98,19 +97,13 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 			return nil, DroppedClientConns
 		}
 	}
-	_, helped := svc.Helper.At(p.Proto, p.DstPort)
-	d.entry = conntrack.Entry{
-		Proto:  p.Proto,
-		Client: p.Src, ClientPort: p.SrcPort,
-		VIP: p.Dst, VPort: p.DstPort,
-		Server: server.Addr, SPort: serverPort(svc, server, p),
-		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
-		OnePacket: onePacket,
-		Helped:    server.Method == conntrack.MethodMasq && helped,
-		Control:   control,
-		ReturnHop: p.returnHop(),
+	ref, inserted := d.insert(svc, server, p, control, onePacket)
+	if ref == 0 && d.sameReplies(p, server.Method, server.Addr, d.entry.SPort) != 0 {
+		if server = d.withoutClash(svc, server, p, svc.Persist > 0); server == nil {
+			return nil, RefusedClash
+		}
+		ref, inserted = d.insert(svc, server, p, control, onePacket)
 	}
-	ref, inserted := d.conns.Insert(&d.entry)
 	if ref == 0 {
 		return nil, DroppedTableFull
 	}
@@ -124,6 +117,24 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 		d.held.onePacketServer = server.ID
 	}
 	return server, 0
+}
+
+// insert inserts the conn of a client's packet at a server.
+func (d *Director) insert(svc *Service, server *Server, p *packet, control conntrack.Ref, onePacket bool) (
+	ref conntrack.Ref, created bool) {
+	_, helped := svc.Helper.At(p.Proto, p.DstPort)
+	d.entry = conntrack.Entry{
+		Proto:  p.Proto,
+		Client: p.Src, ClientPort: p.SrcPort,
+		VIP: p.Dst, VPort: p.DstPort,
+		Server: server.Addr, SPort: serverPort(svc, server, p),
+		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+		OnePacket: onePacket,
+		Helped:    server.Method == conntrack.MethodMasq && helped,
+		Control:   control,
+		ReturnHop: p.returnHop(),
+	}
+	return d.conns.Insert(&d.entry)
 }
 
 // countBound counts a new conn of a server.

@@ -9,8 +9,11 @@ import (
 // hides packets from servers' ports from the host, which therefore cannot route them;
 // the director does. Everything else is the host's.
 func (d *Director) unmatchedReply(p *packet) Verdict {
-	if d.table.FIB.IsLocal(p.Dst) || !d.table.hidesFromHost(p.Src, p.SrcPort, p.Proto) {
+	switch {
+	case d.table.FIB.IsLocal(p.Dst):
 		return NotOurs
+	case !d.table.hidesFromHost(p.Src, p.SrcPort, p.Proto):
+		return d.directToServer(p)
 	}
 	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
 		return DroppedBadDestination

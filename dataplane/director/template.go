@@ -22,6 +22,9 @@ func (d *Director) persistentServer(svc *Service, p *packet, client wire.Addr) (
 	if server == nil || server.ID == svc.Sorry {
 		return server, 0 // not for a template: a better server may come
 	}
+	if other := d.withoutClash(svc, server, p, false); other != nil {
+		server = other
+	}
 	ref := d.makeTemplate(svc, server, client, dst)
 	if ref == 0 {
 		return server, 0

@@ -33,6 +33,7 @@ const (
 	RefusedNoService
 	RefusedNoConn
 	RefusedForgotten
+	RefusedClash
 	RefusedReply
 	AnsweredTTLExceeded
 	AnsweredTooBig
@@ -151,6 +152,10 @@ var verdicts = [NumVerdict][3]string{
 	RefusedForgotten: {
 		"refused_forgotten", "TCP segment of a conn that idled too long.",
 		"Raise the service's TCP timeout above the longest silence of its applications.",
+	},
+	RefusedClash: {
+		"refused_clash", "New flow of a client port that has another to the same server and port (NAT).",
+		"Give each service its own server port, or more servers, or use DR.",
 	},
 	RefusedReply: {
 		"refused_reply", "From a NAT server, without a conn (`nat_icmp_send`).",

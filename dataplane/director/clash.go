@@ -1,0 +1,91 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/dataplane/wire"
+	"uvs/fwd/reply"
+)
+
+// A server's reply by NAT shows the server and the client, not the VIP. So two flows of
+// one client port to one server clash: nothing shows whose reply it is. The flow that
+// stands keeps its replies. A new one goes to another server or is refused.
+
+// sameReplies returns the conn that the server's replies to a client's packet would
+// find, 0 if there is none.
+func (d *Director) sameReplies(p *packet, method conntrack.Method, server wire.Addr, port uint16) conntrack.Ref {
+	if method != conntrack.MethodMasq {
+		return 0
+	}
+	ref := d.find(conntrack.Query{
+		Proto: p.Proto, Dir: conntrack.DirOut,
+		Client: p.Src, ClientPort: p.SrcPort, Peer: server, PeerPort: port,
+	})
+	if ref != 0 && d.conns.Conn(ref).Expectation() {
+		return 0
+	}
+	return ref
+}
+
+// clashes reports whether a new flow to a server would clash. A connection that is over
+// ends for it.
+func (d *Director) clashes(svc *Service, server *Server, p *packet) bool {
+	ref := d.sameReplies(p, server.Method, server.Addr, serverPort(svc, server, p))
+	if ref == 0 {
+		return false
+	}
+	if over := opensConn(p) && isOver(d.conns.Conn(ref).State()); !over {
+		return true
+	}
+	d.conns.Expire(ref)
+	return false
+}
+
+// withoutClash returns the server that was chosen, or if a flow to that would clash
+// another eligible one. nil: there is none, or by template or as sorry server the chosen
+// one is the only one.
+func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTemplate bool) *Server {
+	if !d.clashes(svc, server, p) {
+		return server
+	}
+	if byTemplate || server.ID == svc.Sorry {
+		return nil
+	}
+	for i := range svc.Servers { // from one that depends on the port, to spread such flows
+		other := &d.table.Servers[svc.Servers[(int(p.SrcPort)+i)%len(svc.Servers)]]
+		if other.eligible() && !d.clashes(svc, other, p) {
+			return other
+		}
+	}
+	return nil
+}
+
+// eligible reports whether schedulers may pick the server.
+func (s *Server) eligible() bool {
+	return s.Available && s.Weight > 0 && !s.Down && (s.Threshold == nil || !s.Threshold.Overload.Load())
+}
+
+// refuseConn refuses a new flow as a host does that has no socket for it.
+func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
+	if p.Proto == wire.ProtoTCP {
+		return d.reset(p, v)
+	}
+	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, v)
+}
+
+// directToServer handles a packet that the host routes. If it begins a flow to a server's
+// own address, replies to it would be translated if the client's port has a conn at that
+// server.
+func (d *Director) directToServer(p *packet) Verdict {
+	if p.Proto != wire.ProtoUDP && !opensConn(p) || !d.table.hidesFromHost(p.Dst, p.DstPort, p.Proto) {
+		return NotOurs
+	}
+	ref := d.sameReplies(p, conntrack.MethodMasq, p.Dst, p.DstPort)
+	switch {
+	case ref == 0:
+		return NotOurs
+	case isOver(d.conns.Conn(ref).State()):
+		d.conns.Expire(ref)
+		return NotOurs
+	}
+	return d.refuseConn(p, RefusedClash)
+}
