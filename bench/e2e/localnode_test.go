@@ -112,7 +112,7 @@ func TestLocalnodeFragments(t *testing.T) {
 // A killed director leaves nothing of the LocalNode device, and without
 // --localnode there is none.
 func TestLocalnodeLeavesNothing(t *testing.T) {
-	s := &topology{network: newNetwork(t), method: "dr"}
+	s := &topology{network: newNetwork(t, "nft"), method: "dr"}
 	s.add("director", "client")
 	s.link("director", "eth0", "client", "eth0")
 	devices := func() bool { return strings.Contains(s.run("director", "ip link"), "uvs-") }

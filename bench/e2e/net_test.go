@@ -45,9 +45,10 @@ type network struct {
 	dir    string
 }
 
-// standardPrograms are of packages that every Debian has, and of bash.
-var standardPrograms = strings.Fields("awk bash cat chmod cmp cut dd env getent grep head install ln mount sh " +
-	"sha256sum timeout")
+// standardPrograms are of packages that every Debian has.
+var standardPrograms = strings.Fields("awk bash cat chmod cmp cp cut date dd diff env expr find getent grep head id " +
+	"install kill ln ls mkdir mktemp mount mv rm sed seq setpriv sh sha256sum sleep sort stat tail tee timeout touch tr " +
+	"umount uname uniq unshare wc xargs")
 
 // declared has, by test, the programs that it drives.
 var declared = map[string][]string{}
@@ -80,13 +81,15 @@ func newNetwork(t testing.TB, programs ...string) *network {
 	n := &network{t: t, prefix: fmt.Sprintf("uvse2e%d-", os.Getpid()), dir: t.TempDir()}
 	must(t, os.Mkdir(n.bin(), 0o755))
 	test, _, _ := strings.Cut(t.Name(), "/")
-	for _, p := range append(declared[test], standardPrograms...) {
+	for _, p := range declared[test] { // each finds its own programs by the test's PATH
 		path, err := exec.LookPath(p)
-		if err == nil {
-			err = os.Symlink(path, filepath.Join(n.bin(), p))
-		}
-		if err != nil && !os.IsExist(err) {
-			t.Fatal(err)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(n.bin(), p), fmt.Appendf(nil, "#!/bin/sh\nPATH='%s' exec '%s' \"$@\"\n",
+			os.Getenv("PATH"), path), 0o755))
+	}
+	for _, p := range standardPrograms {
+		if path, err := exec.LookPath(p); err == nil {
+			must(t, os.Symlink(path, filepath.Join(n.bin(), p)))
 		}
 	}
 	return n
