@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/gaissmai/bart"
-
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -15,26 +13,18 @@ import (
 func compileMarks(
 	rules []config.MarkRule, services map[director.MarkKey]*director.Service, fib *director.FIB,
 ) *director.Marks {
-	m := &director.Marks{Services: services, Nets: new(bart.Lite)}
-	used := false
+	var compiled []director.MarkRule
 	for _, r := range rules {
 		in, ok := PortOf(fib, r.Interface)
 		if !ok {
 			continue // the interface is gone
 		}
-		m.Rules = append(m.Rules, director.MarkRule{
+		compiled = append(compiled, director.MarkRule{
 			Src: r.SrcNet(), Dst: r.DstNet(), Proto: r.Proto, In: in, Mark: r.Mark,
 			SrcPorts: r.SrcPorts, DstPorts: r.DstPorts,
 		})
-		if m.Services[director.MarkKey{Mark: r.Mark, IPv6: r.IPv6}] != nil {
-			m.Nets.Insert(r.DstNet())
-			used = true
-		}
 	}
-	if !used {
-		return nil
-	}
-	return m
+	return director.NewMarks(compiled, services)
 }
 
 // PortOf finds the port of an interface; an empty name is any.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"uvs/dataplane/lpm"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
 )
@@ -83,7 +84,7 @@ type FIB struct {
 	// Host is the next hop into the host's own stack, for servers that are the host
 	// (LocalNode); NoRoute: none.
 	Host   NextHop
-	routes *bart.Table[fibRoute]
+	routes *lpm.Table[fibRoute]
 	links  []linkHops        // by port
 	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
 }
@@ -100,7 +101,7 @@ type fibRoute struct {
 
 // NewFIB compiles what the host knows.
 func NewFIB(h *HostNet) *FIB {
-	fib := &FIB{HostNet: h, routes: new(bart.Table[fibRoute])}
+	fib := &FIB{HostNet: h}
 	for i := range h.Ports {
 		p := &h.Ports[i]
 		fib.links = append(fib.links, p.hops(uint16(i)))
@@ -111,9 +112,13 @@ func NewFIB(h *HostNet) *FIB {
 			fib.vlans[tagged{p.Trunk, p.VLAN}] = uint16(i)
 		}
 	}
-	for pfx, r := range h.Routes.All() {
-		fib.routes.Insert(pfx, fib.compileRoute(r, pfx.Addr().Is4()))
-	}
+	fib.routes = lpm.New(func(yield func(netip.Prefix, fibRoute) bool) {
+		for pfx, r := range h.Routes.All() {
+			if !yield(pfx, fib.compileRoute(r, pfx.Addr().Is4())) {
+				return
+			}
+		}
+	})
 	return fib
 }
 
@@ -161,14 +166,15 @@ func (fib *FIB) resolve(hop *NextHop, addr wire.Addr) {
 // NextHop finds the next hop to an address by the host's routes. An address without a
 // route is taken to be on the link of the first port that has it as a neighbour.
 func (fib *FIB) NextHop(addr wire.Addr) NextHop {
-	r, ok := fib.routes.Lookup(addr.Netip())
-	if !ok {
+	r := fib.routes.Lookup(&addr)
+	if r == nil {
 		return fib.viaNeighbour(addr)
 	}
+	hop := r.hop
 	if r.onLink {
-		fib.resolve(&r.hop, addr)
+		fib.resolve(&hop, addr)
 	}
-	return r.hop
+	return hop
 }
 
 func (fib *FIB) viaNeighbour(addr wire.Addr) NextHop {
@@ -192,8 +198,8 @@ func (fib *FIB) ReturnHop(client wire.Addr, last uint64) NextHop {
 	mac, port := unpackReturnHop(last)
 	known := int(port) < len(fib.Ports) && !mac.IsZero()
 	if fib.vlans == nil || !known || fib.Ports[port].VLAN == 0 {
-		r, ok := fib.routes.Lookup(client.Netip())
-		if ok && r.hop.State == Resolved {
+		r := fib.routes.Lookup(&client)
+		if r != nil && r.hop.State == Resolved {
 			return r.hop
 		}
 	}

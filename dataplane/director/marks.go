@@ -3,8 +3,7 @@ package director
 import (
 	"net/netip"
 
-	"github.com/gaissmai/bart"
-
+	"uvs/dataplane/lpm"
 	"uvs/dataplane/wire"
 )
 
@@ -15,9 +14,27 @@ type Marks struct {
 	// as with `iptables -j MARK`, which continues after a match.
 	Rules    []MarkRule
 	Services map[MarkKey]*Service
-	// Nets are the destinations of rules whose mark has a service. A rule without a
-	// destination has all addresses.
-	Nets *bart.Lite
+	nets     *lpm.Table[struct{}] // the destinations of rules whose mark has a service
+}
+
+// NewMarks compiles the rules; nil: none leads to a service.
+func NewMarks(rules []MarkRule, services map[MarkKey]*Service) *Marks {
+	used := false
+	nets := lpm.New(func(yield func(netip.Prefix, struct{}) bool) {
+		for _, r := range rules {
+			if services[MarkKey{r.Mark, r.Dst.Addr().Is6()}] == nil {
+				continue
+			}
+			used = true
+			if !yield(r.Dst, struct{}{}) {
+				return
+			}
+		}
+	})
+	if !used {
+		return nil
+	}
+	return &Marks{Rules: rules, Services: services, nets: nets}
 }
 
 // MarkKey finds the service of a mark; each family has its own.

@@ -6,9 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/gaissmai/bart"
-
 	"uvs/conntrack"
+	"uvs/dataplane/lpm"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -28,13 +27,13 @@ func (w *testbed) mark(method conntrack.Method, mark uint32, port uint16, server
 		svc.MarkAddr = wire.Addr{3: byte(mark)}
 	}
 	if w.table.Marks == nil {
-		w.table.Marks = &Marks{Services: map[MarkKey]*Service{}, Nets: new(bart.Lite)}
+		w.table.Marks = &Marks{Services: map[MarkKey]*Service{}, nets: new(lpm.Table[struct{}])}
 	}
 	w.table.Marks.Services[MarkKey{mark, v6}] = svc
 	return svc
 }
 
-// rule appends a rule and, if its mark has a service, its net.
+// rule appends a rule.
 func (w *testbed) rule(r MarkRule) {
 	m := w.table.Marks
 	v6 := r.Dst.IsValid() && r.Dst.Addr().Is6() || r.Src.IsValid() && r.Src.Addr().Is6()
@@ -44,8 +43,8 @@ func (w *testbed) rule(r MarkRule) {
 		}
 	}
 	m.Rules = append(m.Rules, r)
-	if m.Services[MarkKey{r.Mark, v6}] != nil {
-		m.Nets.Insert(r.Dst)
+	if marks := NewMarks(m.Rules, m.Services); marks != nil {
+		*m = *marks
 	}
 }
 

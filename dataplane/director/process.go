@@ -97,7 +97,7 @@ func (t *Table) toVIP(addr wire.Addr) bool {
 
 // covers reports whether the address is a destination of a rule whose mark has a
 // service.
-func (m *Marks) covers(addr wire.Addr) bool { return m.Nets.Contains(addr.Netip()) }
+func (m *Marks) covers(addr wire.Addr) bool { return m.nets.Lookup(&addr) != nil }
 
 // decide decides about a packet by its kind and by what the lookup found.
 func (d *Director) decide(p *packet) Verdict {
