@@ -34,10 +34,14 @@ type Config struct {
 	// frame: at least 128 KiB. The default, 1 MiB, is more than the longest GSO
 	// frame (GSO_MAX_SIZE, 8*65535 bytes). From 16 KiB to 4 MiB the block size
 	// does not affect the speed.
+	//
+	// On machines that read only closed blocks (see arch_closed.go) the default is
+	// 128 KiB. There the block timer of 1 ms uses up a block for a single frame, so
+	// that a ring of many blocks bridges a longer absence of the worker.
 	BlockSize int
-	// Blocks is the number of blocks of a ring, at least 2. Default 8: 8 MiB per
-	// interface and worker, or about 50 ms of the smallest frames at a million
-	// frames per second.
+	// Blocks is the number of blocks of a ring, at least 2. Default 8 of 1 MiB, or
+	// 64 of 128 KiB: 8 MiB per interface and worker. That holds about 50 ms of the
+	// smallest frames at a million frames per second.
 	Blocks int
 
 	// Mark, if not 0, is the firewall mark of every sent frame (SO_MARK). With it
@@ -77,8 +81,12 @@ func (c Config) withDefaults() (Config, error) {
 			}
 		}
 	}
-	orDefault(&c.BlockSize, 1<<20)
-	orDefault(&c.Blocks, 8)
+	blockSize, blocks := 1<<20, 8
+	if !opensBlocks {
+		blockSize, blocks = minBlock, 64
+	}
+	orDefault(&c.BlockSize, blockSize)
+	orDefault(&c.Blocks, blocks)
 	orDefault(&c.SendBuffer, 4<<20)
 	orDefault(&c.Spin, 50*time.Microsecond)
 	orDefault(&c.Idle, 100*time.Millisecond)

@@ -6,7 +6,8 @@
 // # Receiving
 //
 // The kernel fills a ring block by block, and closes a block when it is full or its
-// timer fires. That would delay a single frame by a millisecond. So an empty ring
+// timer fires. A short timer delays a single frame by a millisecond, and fills the ring
+// with nearly empty blocks while the worker is away. So the timer is long, and a ring
 // is also read from the block that is still being filled ("open"), and an idle link
 // sleeps on a doorbell: a second packet socket without a ring, which becomes
 // readable with every frame. Three rules make that safe:
@@ -14,9 +15,10 @@
 //   - A frame is taken from an open block only when every word of its header
 //     that is read is non-zero (slot.go). The kernel increments the block's
 //     packet count first, then copies the payload, and writes the header last.
-//     This needs stores that become visible in order, as on amd64. On other
-//     machines only closed blocks are read, with a short block timer, and the
-//     link sleeps on the ring socket itself (see opensBlocks).
+//     Where stores become visible in another order, the reader waits until the
+//     payload must be there (arch_weak.go). Where the data cache needs flushing,
+//     only closed blocks are read, with a short block timer, and the link sleeps
+//     on the ring socket itself (arch_closed.go).
 //   - Memory is zeroed before it goes back to the kernel (reader.go). Otherwise a
 //     header of the ring's previous lap would look like a new one.
 //   - The doorbell is bound before the ring socket (open.go). The kernel runs taps

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -307,4 +308,34 @@ func TestNoAllocation(t *testing.T) {
 	if got < 200 {
 		t.Errorf("received %d frames of 200", got)
 	}
+}
+
+// TestAwayWorker keeps the worker away while single frames come for longer than eight
+// ticks of a short block timer. No frame is lost.
+func TestAwayWorker(t *testing.T) {
+	if !opensBlocks {
+		t.Skip("on this machine the ring bridges 64 ms")
+	}
+	lab := newLab(t)
+	l := open(t, lab.middle, "m0")
+	from := rawSocket(t, lab.left, "l0")
+	const frames = 1200
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for i := range uint32(frames) {
+		<-tick.C
+		write(t, from, testFrame(i, 60))
+	}
+	next := uint32(0)
+	receiveUntil(t, l, func(lent []wire.Frame) bool {
+		for i := range lent {
+			if b := lent[i].Bytes(); isTest(b) {
+				if n := binary.BigEndian.Uint32(b[14:]); n != next {
+					t.Fatalf("frame %d is missing, next is %d; %+v", next, n, l.Stats())
+				}
+				next++
+			}
+		}
+		return next == frames
+	})
 }

@@ -14,11 +14,12 @@ import (
 )
 
 // blockTimer is the time in ms after which the kernel closes a block that is not
-// full. If open blocks are read, a long time saves the kernel work. If not, it is
-// how long a single frame waits.
+// full. While the worker is away, each tick uses up a block. So where open blocks are
+// read, the timer is as long as kernels before 6.18 can have it (they keep 16 bits).
+// Elsewhere it is how long a single frame waits.
 func blockTimer(open bool) uint32 {
 	if open {
-		return 60
+		return 65_000
 	}
 	return 1
 }

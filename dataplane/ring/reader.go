@@ -1,13 +1,15 @@
 package ring
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"uvs/dataplane/wire"
 )
 
 // reader reads frames from the blocks of one receive ring, in order. It knows only
-// memory, no socket and no clock. It belongs to the worker.
+// memory, no socket. It belongs to the worker.
 type reader struct {
 	blocks [][]byte
 	port   uint16 // In of the frames
@@ -69,6 +71,9 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 		}
 		r.lentFrom = r.next
 	}
+	if storeDelay > 0 && !closed {
+		count = r.taken + r.settled(b[r.next:], min(count-r.taken, uint32(len(in))))
+	}
 	for n < len(in) && r.taken < count {
 		at := b[r.next:]
 		s, state := readSlot(at, closed)
@@ -90,6 +95,24 @@ func (r *reader) takeFrom(b []byte, in []wire.Frame, closed bool) (n int) {
 		r.next += s.size
 	}
 	r.spent = closed && r.taken >= count
+	return n
+}
+
+// settled returns how many of the first limit slots at b, in an open block, have a whole
+// header. It returns when their payload is whole too.
+func (r *reader) settled(b []byte, limit uint32) (n uint32) {
+	for n < limit {
+		s, state := readSlot(b, false)
+		if state != slotReady {
+			break
+		}
+		b = b[s.size:]
+		n++
+	}
+	if n > 0 {
+		for start := time.Now(); time.Since(start) < storeDelay; {
+		}
+	}
 	return n
 }
 
