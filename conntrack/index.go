@@ -92,7 +92,7 @@ type index struct {
 
 // bucketsFor returns how many buckets n conns need: so many that at most 60 of 100
 // slots are taken when the table is full, and a window is almost never full.
-func bucketsFor(n int) int { return (n*100/(60*slotsPerBucket) + 2) &^ 1 }
+func bucketsFor(n int) int { return int(int64(n)*100/(60*slotsPerBucket)+2) &^ 1 }
 
 // home returns the bucket where a conn of this hash stands if there is room.
 func (x *index) home(hash uint64) int {

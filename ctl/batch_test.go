@@ -78,7 +78,7 @@ func threadTime() (cpu time.Duration, yields int64) {
 	unix.Getrusage(unix.RUSAGE_THREAD, &r)
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
-	return time.Duration(ts.Nano()), r.Nvcsw
+	return time.Duration(ts.Nano()), int64(r.Nvcsw)
 }
 
 func (c *busyLink) Recv(in []wire.Frame) (int, error) {

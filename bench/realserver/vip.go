@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"syscall"
@@ -57,7 +58,7 @@ func addVIP(lo netlink.Link, vip netip.Addr, undo *cleanups) error {
 	}
 	if vip.Is6() {
 		addr.Flags = unix.IFA_F_NODAD
-		addr.ValidLft = 0xffffffff // INFINITY_LIFE_TIME, linux/addrconf.h
+		addr.ValidLft = math.MaxInt32 // seconds; an int has 32 bits on some machines
 		addr.PreferedLft = 0
 	} else {
 		addr.Scope = unix.RT_SCOPE_HOST

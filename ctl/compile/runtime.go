@@ -168,12 +168,8 @@ func (rt *Runtime) Prepare(d *Desired) error {
 		return config.Errorf(syscall.ENOSPC,
 			"%d servers, counting removed ones that still have conns, are more than %d", used, limit)
 	}
-	if rt.Sessions != nil || len(d.helpers) == 0 {
-		return nil
-	}
-	var err error
-	if rt.Sessions, err = helper.NewSessions(rt.workers); err != nil {
-		return config.Errorf(syscall.ENOMEM, "no memory for FTP sessions: %v; set ftp=off or free some", err)
+	if rt.Sessions == nil && len(d.helpers) > 0 {
+		rt.Sessions = helper.NewSessions(rt.workers)
 	}
 	return nil
 }

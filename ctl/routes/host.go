@@ -33,9 +33,16 @@ type link struct {
 	master int    // index of the device that it is enslaved to; 0: none
 }
 
+// linkID identifies the link of a port. vlan is not 0 for a VLAN without a device,
+// which is no link to the kernel; index is then the trunk's.
+type linkID struct {
+	index int
+	vlan  uint16
+}
+
 // neighbourID is an address on a link.
 type neighbourID struct {
-	link int // see linkKey
+	link linkID
 	addr netip.Addr
 }
 
@@ -152,7 +159,7 @@ func readNeighbours(nl *netlink.Handle) (map[neighbourID]neighbour, error) {
 func neighbourIDOf(n *netlink.Neigh) (neighbourID, bool) {
 	a, ok := netip.AddrFromSlice(n.IP)
 	ip := n.Family == netlink.FAMILY_V4 || n.Family == netlink.FAMILY_V6
-	return neighbourID{n.LinkIndex, a}, ok && ip && n.Flags&netlink.NTF_PROXY == 0
+	return neighbourID{linkID{index: n.LinkIndex}, a}, ok && ip && n.Flags&netlink.NTF_PROXY == 0
 }
 
 // read reads everything except neighbours.
@@ -170,16 +177,13 @@ func (h *host) read(nl *netlink.Handle) error {
 	return nil
 }
 
-// linkKey identifies the link of a port: the interface index and, above it, the
-// VLAN of a port without a device. To the kernel such a VLAN is no link.
-func linkKey(p director.Port) int { return p.Index | int(p.VLAN)<<32 }
+func linkOf(p director.Port) linkID { return linkID{p.Index, p.VLAN} }
 
-// portsByLink maps the linkKey of each port to the port.
-func portsByLink(ports []director.Port) map[int]uint16 {
-	m := map[int]uint16{}
+func portsByLink(ports []director.Port) map[linkID]uint16 {
+	m := map[linkID]uint16{}
 	for i, p := range ports {
 		if p.Index != 0 {
-			m[linkKey(p)] = uint16(i)
+			m[linkOf(p)] = uint16(i)
 		}
 	}
 	return m
@@ -232,8 +236,8 @@ func (h *host) routeTable(ports []director.Port, vlans []VLAN,
 }
 
 // directorRoute converts a route; index maps interfaces to ports.
-func directorRoute(r netlink.Route, index map[int]uint16) director.Route {
-	port, ok := index[r.LinkIndex]
+func directorRoute(r netlink.Route, index map[linkID]uint16) director.Route {
+	port, ok := index[linkID{index: r.LinkIndex}]
 	if !ok || r.Type != unix.RTN_UNICAST || r.Encap != nil {
 		return director.Route{Port: wire.NoPort}
 	}

@@ -32,7 +32,7 @@ type prober struct {
 	replies chan reply
 	done    chan struct{}
 	readers sync.WaitGroup
-	conns   map[int]*packet.Conn // by linkKey
+	conns   map[linkID]*packet.Conn
 	learned map[neighbourID]confirmation
 }
 
@@ -52,7 +52,7 @@ type confirmation struct {
 func newProber() prober {
 	return prober{
 		replies: make(chan reply), done: make(chan struct{}),
-		conns: map[int]*packet.Conn{}, learned: map[neighbourID]confirmation{},
+		conns: map[linkID]*packet.Conn{}, learned: map[neighbourID]confirmation{},
 	}
 }
 
@@ -111,7 +111,7 @@ func solicitation(mac wire.MAC, target wire.Addr) []byte {
 
 // conn returns the socket on the link of a port.
 func (p *prober) conn(port director.Port) (*packet.Conn, error) {
-	link := linkKey(port)
+	link := linkOf(port)
 	if c := p.conns[link]; c != nil {
 		return c, nil
 	}
@@ -186,7 +186,7 @@ func joinAllNodes(c *packet.Conn, index int) error {
 }
 
 // read passes replies on until the socket is closed or its interface is gone.
-func (p *prober) read(c *packet.Conn, link int) {
+func (p *prober) read(c *packet.Conn, link linkID) {
 	buf := make([]byte, 256) // more than any reply has
 	for {
 		n, _, err := c.ReadFrom(buf)

@@ -90,7 +90,7 @@ func (w *Watcher) resolve(now time.Time) {
 	wanted := map[neighbourID]bool{}
 	for key := range w.targets {
 		port := w.hostNet.Ports[key.Port]
-		id := neighbourID{linkKey(port), key.Addr.Netip()}
+		id := neighbourID{linkOf(port), key.Addr.Netip()}
 		if port.Index == 0 || !w.up[key.Port] {
 			continue
 		}
@@ -124,7 +124,7 @@ func (w *Watcher) solicit(port director.Port, id neighbourID) {
 	if n := w.host.neighbours[id]; port.VLAN == 0 && w.kernelCanSolicit(id, n) {
 		// Keep the flag of another program.
 		err = w.nl.NeighSet(&netlink.Neigh{
-			LinkIndex: id.link, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
+			LinkIndex: id.link.index, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
 			Flags: netlink.NTF_USE | n.flags&netlink.NTF_EXT_LEARNED,
 		})
 	} else {
@@ -146,6 +146,6 @@ func (w *Watcher) kernelCanSolicit(id neighbourID, n neighbour) bool {
 		if id.addr.Is4() {
 			return a.IP.To4() != nil
 		}
-		return a.LinkIndex == id.link && a.IP.To4() == nil && a.IP.IsLinkLocalUnicast()
+		return a.LinkIndex == id.link.index && a.IP.To4() == nil && a.IP.IsLinkLocalUnicast()
 	})
 }

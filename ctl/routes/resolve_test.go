@@ -147,7 +147,7 @@ func TestServerComesAndGoes(t *testing.T) {
 	w := host.watch("h0")
 	w.KeepResolved(addrs("10.7.0.2"))
 	index := host.Link("h0").Attrs().Index
-	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
+	id := neighbourID{linkID{index: index}, netip.MustParseAddr("10.7.0.2")}
 	until(t, "kernel has given up",
 		func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_FAILED })
 
@@ -184,7 +184,7 @@ func TestStaleIsUsed(t *testing.T) {
 		LinkIndex: index, IP: net.ParseIP("10.7.0.2"), HardwareAddr: mac[:],
 		State: netlink.NUD_STALE,
 	}))
-	id := neighbourID{index, netip.MustParseAddr("10.7.0.2")}
+	id := neighbourID{linkID{index: index}, netip.MustParseAddr("10.7.0.2")}
 	until(t, "reachable again", func() bool { return must(readNeighbours(host.NL))[id].state == netlink.NUD_REACHABLE })
 }
 

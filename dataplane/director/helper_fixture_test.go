@@ -19,12 +19,7 @@ import (
 func (w *testbed) addFTP(vip string, servers ...string) *Service {
 	w.t.Helper()
 	if w.table.Sessions == nil {
-		sessions, err := helper.NewSessions(1)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(func() { sessions.Close() })
-		w.table.Sessions = sessions
+		w.table.Sessions = helper.NewSessions(1)
 	}
 	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
 	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}

@@ -6,7 +6,6 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/helper/ftp"
 	"uvs/dataplane/helper/stream"
-	"uvs/dataplane/slab"
 	"uvs/dataplane/wire"
 )
 
@@ -32,9 +31,12 @@ func (s *Session) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 { return s.tcp
 
 // Sessions holds the sessions and counts events. It outlives every table.
 type Sessions struct {
-	slab   slab.Slab[Session] // by conntrack.Session
-	counts []eventCounts      // by worker
+	parts  [conntrack.MaxSessions/partSize + 1]atomic.Pointer[[partSize]Session] // by conntrack.Session
+	counts []eventCounts                                                         // by worker
 }
+
+// partSize is how many sessions are allocated at once: 87 KiB.
+const partSize = 64
 
 // maxEvents is the number of bits that a Process returns.
 const maxEvents = 16
@@ -45,18 +47,19 @@ type eventCounts struct {
 	_ [64]byte
 }
 
-// NewSessions reserves memory for as many sessions as conns can have: some 85 MiB of
-// address space. The kernel commits only what has been used.
-func NewSessions(workers int) (*Sessions, error) {
-	memory, err := slab.New[Session](conntrack.MaxSessions + 1)
-	if err != nil {
-		return nil, err
-	}
-	return &Sessions{slab: memory, counts: make([]eventCounts, workers)}, nil
-}
+// NewSessions makes a store of sessions for so many workers.
+func NewSessions(workers int) *Sessions { return &Sessions{counts: make([]eventCounts, workers)} }
 
-// At returns session n. The caller holds its lock (conntrack.Worker.LockSession).
-func (s *Sessions) At(n conntrack.Session) *Session { return &s.slab.Items[n] }
+// At returns session n. The caller holds its lock (conntrack.Worker.LockSession). At
+// allocates memory when it is first called for a session of a part. Conns get the
+// lowest sessions that were ever free, so that only as many parts exist as were needed.
+func (s *Sessions) At(n conntrack.Session) *Session {
+	part := &s.parts[n/partSize]
+	if part.Load() == nil {
+		part.CompareAndSwap(nil, new([partSize]Session))
+	}
+	return &part.Load()[n%partSize]
+}
 
 // Count adds the events of one packet.
 func (s *Sessions) Count(worker int, id ID, events uint16) {
@@ -79,6 +82,3 @@ func (s *Sessions) EachEvent(do func(name string, n uint64)) {
 		}
 	}
 }
-
-// Close frees the memory. No table may use it any more.
-func (s *Sessions) Close() error { return s.slab.Close() }

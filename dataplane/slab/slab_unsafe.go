@@ -4,6 +4,7 @@ package slab
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,11 @@ type Slab[T any] struct {
 // not reserved). New asks for huge pages, and does without if there are none.
 func New[T any](n int) (Slab[T], error) {
 	var zero T
-	size := n * int(unsafe.Sizeof(zero))
-	raw, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	size, raw, err := uint64(n)*uint64(unsafe.Sizeof(zero)), []byte(nil), error(unix.ENOMEM)
+	if size <= math.MaxInt {
+		raw, err = unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	}
 	if err != nil {
 		return Slab[T]{}, fmt.Errorf("map %d bytes for %d of %T: %w", size, n, zero, err)
 	}
