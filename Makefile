@@ -4,7 +4,9 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
-BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# cmd/uvs/entry_amd64.s checks the limit of address space before Go starts.
+ENTRY   = $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E uvs_entry)
+BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) $(ENTRY)"
 
 # The real programs that tests set at both ends, the C compiler -race wants, and
 # the packages they are in. Tests whose program is missing skip and name it.

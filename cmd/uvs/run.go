@@ -172,7 +172,9 @@ func run(ctx context.Context, cfg runConfig) error {
 		Max: cfg.connMax, Memory: cfg.memory, Reserved: frag.Memory(cfg.workers), Workers: cfg.workers,
 		MaxServers: compile.MaxServers, Sessions: conntrack.MaxSessions,
 	})
-	if err != nil {
+	if errors.Is(err, unix.ENOMEM) {
+		return fmt.Errorf("make the connection table: %w; lower --conn-max or raise ulimit -v", err)
+	} else if err != nil {
 		return fmt.Errorf("make the connection table: %w", err)
 	}
 	defer conns.Close()
@@ -206,6 +208,9 @@ func run(ctx context.Context, cfg runConfig) error {
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},
+	}
+	if err := checkAddressSpace(); err != nil {
+		return err
 	}
 	manager.Start(plane)
 	hostNetChanged := func(h *director.HostNet) {
@@ -260,6 +265,20 @@ func workerCPUs(cfg runConfig) []int {
 		}
 	}
 	return list
+}
+
+// heapRoom is the address space that the Go heap gets beside what is mapped.
+const heapRoom = 128 << 20
+
+// checkAddressSpace returns an error if the heap could not grow (ulimit -v). Go would
+// print a stack trace then.
+func checkAddressSpace() error {
+	room, err := unix.Mmap(-1, 0, heapRoom, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return fmt.Errorf("less than %d MiB of address space left: %w; raise ulimit -v or lower --conn-max",
+			heapRoom>>20, err)
+	}
+	return unix.Munmap(room)
 }
 
 // checkCapabilities returns an error that names the first missing capability.
