@@ -47,6 +47,15 @@ func TestWalkAndFlush(t *testing.T) {
 	check(t, tab)
 }
 
+// TestBucketsFor: the largest table that fits a machine has enough buckets.
+func TestBucketsFor(t *testing.T) {
+	for _, n := range []int{1, 1000, 1 << 20, 1 << 28} {
+		if got := bucketsFor(n); got < n/slotsPerBucket || got > n/2+2 {
+			t.Errorf("%d buckets for %d conns", got, n)
+		}
+	}
+}
+
 // TestConfig: NewTable refuses impossible sizes. A budget bounds the capacity, and is
 // kept.
 func TestConfig(t *testing.T) {

@@ -211,6 +211,17 @@ func FuzzDecodeReply(f *testing.F) {
 	})
 }
 
+// TestPortsByLink: a VLAN without a device is another link than its trunk.
+func TestPortsByLink(t *testing.T) {
+	ports := []director.Port{{Index: 3}, {Index: 3, VLAN: 7}, {Index: 3, VLAN: 8, Trunk: 0}, {Index: 0}, {Index: 4}}
+	links := portsByLink(ports)
+	for i, want := range ports {
+		if port, ok := links[linkOf(want)]; ok != (want.Index != 0) || ok && port != uint16(i) {
+			t.Errorf("the link of port %d is that of port %d, %v", i, port, ok)
+		}
+	}
+}
+
 // TestParseVLAN parses correct VLANs, and checks the errors of wrong ones.
 func TestParseVLAN(t *testing.T) {
 	for _, row := range []struct{ in, want, wrong string }{
