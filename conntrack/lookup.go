@@ -28,9 +28,10 @@ type Query struct {
 	Template             bool // finds a template
 	Ref                  Ref  // the result; 0: no conn
 
-	hash   uint64 // scratch of Lookup, as what follows
-	bucket uint32
+	bucket uint32 // scratch of Lookup, as what follows
+	hash   uint64
 	kind   uint8 // what Conn.kind has to be under kindLookup
+	_      [7]byte
 }
 
 // Lookup finds the conns of a batch of queries, as the figure in index.go shows. It

@@ -51,8 +51,9 @@ type Counts struct {
 
 	// Timeouts are what Step is given for conns of this server, or nil. Eviction and
 	// the defences need them to know for how long a conn has been idle.
+	_        [0]atomic.Int64 // aligns the pointer where it has 4 bytes
 	Timeouts atomic.Pointer[Timeouts]
-	_        [40]byte // fills the cache line
+	_        [5]atomic.Int64 // fills the cache line
 }
 
 // Total returns how many conns the server has, without templates.
