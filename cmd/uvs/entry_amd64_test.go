@@ -21,7 +21,8 @@ func TestAddressSpace(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	for _, mib := range []int{100, 500, 800, 1000, 1200, 1400, 1535} {
-		out, err := exec.Command("sh", "-c", fmt.Sprintf("ulimit -v %d; exec %s version", mib<<10, uvs)).CombinedOutput()
+		command := fmt.Sprintf("ulimit -v %d; exec %s version", mib<<10, uvs)
+		out, err := exec.Command("sh", "-c", command).CombinedOutput()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 || string(out) != tooLittleAddressSpace {
 			t.Errorf("with %d MiB: %v\n%s", mib, err, out)
