@@ -68,7 +68,9 @@ func (k *checker) indexed() error {
 				away[t.at(hash, 0)] += awayByte(place)
 			}
 			if c.translatesReplies() {
-				key := Query{Client: c.client, ClientPort: c.clientPort, Peer: c.server, PeerPort: c.sport, Proto: c.proto}
+				key := Query{
+					Client: c.client, ClientPort: c.clientPort, Peer: c.server, PeerPort: c.sport, Proto: c.proto,
+				}
 				if other := replies[key]; other != 0 && other != s.ref() {
 					return fmt.Errorf("conns %d and %d have the same replies: %+v", other, s.ref(), key)
 				}

@@ -9,7 +9,7 @@ import (
 )
 
 // TestOneClientPort: a client that connects from one port to ten thousand has a conn for
-// each, by any method. Nobody's conns are evicted for them.
+// each, by any method. No conns of others are evicted for them.
 func TestOneClientPort(t *testing.T) {
 	const conns = 10000
 	for _, method := range []Method{MethodMasq, MethodRoute} {
@@ -122,9 +122,9 @@ func TestClash(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			tab := newTestTable(t, Config{Max: 4000, Workers: 2, Seed: seed | 1})
 			byFlow, byReply := map[Query]Entry{}, map[Query]bool{}
-			for turn := range 200 {
+			for batch := range 200 {
 				w := tab.Worker(rnd.IntN(2))
-				w.Begin(Tick(turn))
+				w.Begin(Tick(batch))
 				for range 64 {
 					e := udpOf(rnd.IntN(2), rnd.IntN(500))
 					e.Server, e.SPort = v4(1, byte(rnd.IntN(3))), uint16(rnd.IntN(80))

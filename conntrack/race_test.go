@@ -146,7 +146,8 @@ func TestStress(t *testing.T) {
 			others.Go(func() { lister(tab, stop) })
 			others.Go(func() { flusher(tab, stop, seed) })
 			onAllWorkers(tab, func(w *Worker) {
-				st := &stresser{t: t, w: w, flows: c.flows, onePort: c.onePort, rnd: rand.New(rand.NewPCG(seed, uint64(w.id)))}
+				rnd := rand.New(rand.NewPCG(seed, uint64(w.id)))
+				st := &stresser{t: t, w: w, flows: c.flows, onePort: c.onePort, rnd: rnd}
 				for left.Add(-1) >= 0 {
 					st.batch(Tick(now.Add(int64(st.rnd.IntN(c.jitter)))))
 				}

@@ -48,11 +48,13 @@ func TestClashOtherServer(t *testing.T) {
 				"1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080",
 			},
 			{
-				"the first server's reply", 1, tcp("10.2.0.11:8080", clashClient, wire.TCPSyn|wire.TCPAck), ReturnedMasq,
+				"the first server's reply", 1, tcp("10.2.0.11:8080", clashClient, wire.TCPSyn|wire.TCPAck),
+				ReturnedMasq,
 				"0 02:00:00:00:00:0c: 10.9.0.2>10.1.0.2 ttl 63 tcp 80>5000",
 			},
 			{
-				"the second server's reply", 1, tcp("10.2.0.12:8080", clashClient, wire.TCPSyn|wire.TCPAck), ReturnedMasq,
+				"the second server's reply", 1, tcp("10.2.0.12:8080", clashClient, wire.TCPSyn|wire.TCPAck),
+				ReturnedMasq,
 				"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000",
 			},
 		})
