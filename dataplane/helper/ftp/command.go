@@ -64,12 +64,9 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 		if !h.allowActive(addr, port, ok) {
 			return h.replace(wire.ByFamily(!h.terms.Client.Is4(), noEPRT4, noEPRT6), n, whole)
 		}
-	case verb == "PASV":
-		increment(&h.pendingPASV)
+	case verb == "PASV", verb == "EPSV" && !bytes.EqualFold(arg, []byte("ALL")): // that one has no 229
+		increment(&h.pendingPassive)
 	case verb == "EPSV":
-		if !bytes.EqualFold(arg, []byte("ALL")) { // it has no 229
-			increment(&h.pendingEPSV)
-		}
 	case verb == "AUTH":
 		increment(&h.pendingAUTH)
 	case verb == "LPRT" || verb == "LPSV" || verb == "" && open && len(text) == stream.MaxUnit:

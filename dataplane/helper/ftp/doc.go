@@ -16,7 +16,8 @@
 //     client learns of it in the words of its server. The same happens to a PORT or EPRT
 //     that cannot be read, because a server may read more than this package, and to
 //     LPRT and LPSV (RFC 1639).
-//   - 227 and 229 count if a PASV or EPSV waits for an answer. Their address must be the
+//   - 227 and 229 count if a PASV or EPSV waits for an answer; some servers answer one
+//     command with the reply of the other. Their address must be the
 //     server's, the VIP, or 0.0.0.0. With any other address, or if no data connection can
 //     be expected, a 425 replaces the reply. Otherwise the VIP and the port that the
 //     director chose replace what the server wrote, whatever the words around it are. A

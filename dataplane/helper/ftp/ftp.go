@@ -13,7 +13,7 @@ type State struct {
 	clientSpoke bool            // the client has sent text
 
 	// Commands without a reply so far.
-	pendingPASV, pendingEPSV, pendingAUTH uint8
+	pendingPassive, pendingAUTH uint8 // PASV and EPSV are passive
 
 	// The first bytes of the server's current line, as far as they have come.
 	replyHead    [4]byte

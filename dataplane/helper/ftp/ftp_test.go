@@ -86,14 +86,14 @@ var (
 		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR",
 		"STOR 227 (1,2,3,4,5,6)",
 		"PASV", "pasv", " PASV ", "\xff\xf2PASV", "PASV x", "EPSV", "epsv 1", "EPSV 2", "EPSV ALL", "AUTH TLS",
-		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PO\xff\xf1RT C,P",
+		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PORT 198, 51, 100,7 ,4,1", "PO\xff\xf1RT C,P",
 		"EPRT |1|A|P|", "EPRT |2|A|P|", "EPRT |1|C|P|", "EPRT |3|A|P|", "eprt !1!A!P!", "EPRT |1|A|0|", "EPRT |1||P|",
 		"PORTA,P", "XPORT C,P", "LPRT 4,4", "lpsv", "\r\vPO\x00RT C,P", "",
 	}
 	replyLines = []string{
 		"220 ready", "200 ok", "150 here it comes", "226 done", "500 what?", "425 no", "230-welcome", "230 in",
 		"227 Entering Passive Mode (B,P)", "227 Entering Passive Mode (B,P).", "227 =B,P", "227 passive B,P here",
-		"227 at 12 (no) B,P",
+		"227 at 12 (no) B,P", "227 ( 10 , 0,0\t, 0, 2, 4, 1 )", "227 (10, 0, 0, 2, 4,",
 		"227 (V,P)", "227 (0,0,0,0,P)", "227 (C,P)", "227 Entering Passive Mode", "227-one (B,P)", "227-",
 		"227 two (B,P)", "227",
 		"229 Entering Extended Passive Mode (|||P|)", "229 (!!!P!)", "229 |||P|", "229 (|1|B|P|)", "229 (|||0|)",

@@ -27,8 +27,8 @@ var replies = [...]struct {
 	waiting func(*State) *uint8
 	judge   func(h *Helper, line []byte, whole bool) stream.Judgement
 }{
-	{codePassive, "227", func(s *State) *uint8 { return &s.pendingPASV }, (*Helper).passiveReply},
-	{codeExtended, "229", func(s *State) *uint8 { return &s.pendingEPSV }, (*Helper).extendedReply},
+	{codePassive, "227", func(s *State) *uint8 { return &s.pendingPassive }, (*Helper).passiveReply},
+	{codeExtended, "229", func(s *State) *uint8 { return &s.pendingPassive }, (*Helper).extendedReply},
 	{codeAuth, "234", func(s *State) *uint8 { return &s.pendingAUTH }, (*Helper).authReply},
 }
 

@@ -29,7 +29,8 @@ func number(b []byte, limit int) (v int, rest []byte, ok bool) {
 }
 
 // hostPort reads h1,h2,h3,h4,p1,p2 (RFC 959 section 4.1.2, HOST-PORT) at the start of
-// b, and returns what follows it.
+// b, and returns what follows it. Some servers write blanks around the commas, which
+// clients skip.
 func hostPort(b []byte) (addr wire.Addr, port uint16, rest []byte, ok bool) {
 	var n [6]byte
 	rest, ok = byteList(b, ',', n[:])
@@ -37,14 +38,19 @@ func hostPort(b []byte) (addr wire.Addr, port uint16, rest []byte, ok bool) {
 }
 
 // byteList fills list with decimal numbers, with a separator between them, at the start
-// of b, and returns what follows them.
+// of b, and returns what follows them. Blanks may stand around commas.
 func byteList(b []byte, separator byte, list []byte) (rest []byte, ok bool) {
 	for i := range list {
 		if i > 0 {
+			if separator == ',' {
+				b = bytes.TrimLeft(b, blanks)
+			}
 			if len(b) == 0 || b[0] != separator {
 				return b, false
 			}
-			b = b[1:]
+			if b = b[1:]; separator == ',' {
+				b = bytes.TrimLeft(b, blanks)
+			}
 		}
 		v, after, ok := number(b, 255)
 		if !ok || separator == '.' && b[0] == '0' && len(b)-len(after) > 1 {

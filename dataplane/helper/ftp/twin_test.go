@@ -50,7 +50,7 @@ var (
 	telnet          = regexp.MustCompile(`(?s)\xff([\xfb-\xfe].?|[\xf0-\xfa\xff])?`)
 	command         = regexp.MustCompile(`(?is)^(PORT|EPRT|PASV|EPSV|AUTH|LPRT|LPSV)(?:[ \t\v\f]+(.*)|[ \t\v\f]*)$`)
 	commandPrefix   = regexp.MustCompile(`(?i)^(P?|PO|POR|EP?|EPR|PAS?|EPS|AU?|AUT|LP?|LPR|LPS)$`)
-	hostPortNumbers = regexp.MustCompile(`^(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)`)
+	hostPortNumbers = regexp.MustCompile(`^\d+([ \t\v\f]*,[ \t\v\f]*\d+){5}`)
 	delimiter       = regexp.MustCompile(`^([!-/:-~])`)
 	codeLine        = regexp.MustCompile(`^(\d\d\d)([- \r\n])`)
 )
@@ -118,11 +118,9 @@ func (r *twin) command(line string) (string, bool) {
 	var who netip.Addr
 	var port int
 	switch strings.ToUpper(m[1]) {
-	case "PASV":
-		r.waiting["227"]++
-		return line, true
-	case "EPSV":
-		if !strings.EqualFold(arg, "ALL") {
+	case "PASV", "EPSV":
+		if !strings.EqualFold(m[1]+arg, "EPSVALL") {
+			r.waiting["227"]++
 			r.waiting["229"]++
 		}
 		return line, true
@@ -180,6 +178,7 @@ func address(s string) (netip.Addr, int) {
 		return netip.Addr{}, 0
 	}
 	for i, f := range fields {
+		f = strings.Trim(f, " \t\v\f")
 		v, err := strconv.Atoi(f)
 		if err != nil || v > 255 || !digits(f) {
 			return netip.Addr{}, 0
@@ -232,6 +231,9 @@ func (r *twin) reply(line string) (string, bool) {
 		}
 		if final {
 			r.waiting[code]--
+			if code != "234" {
+				r.waiting["227"], r.waiting["229"] = r.waiting[code], r.waiting[code]
+			}
 		}
 	}
 	r.block = code

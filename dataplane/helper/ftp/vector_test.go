@@ -71,6 +71,25 @@ var vectors = []struct {
 		asked:  []string{"passive 10.0.0.2 1024"},
 		events: EventPassive,
 	}, {
+		name:  "numbers with blanks",
+		terms: terms4,
+		lines: []string{
+			"PASV\r\nPORT 198, 51, 100, 7, 10, 0\r\nPORT 192, 0, 2, 9, 0, 22\r\n",
+			"227 Entering Passive Mode (10, 0, 0, 2, 169, 29)\r\n",
+		},
+		want: []string{
+			"PASV\r\nPORT 198, 51, 100, 7, 10, 0\r\nPORT 0,0,0,0,0,0\r\n",
+			"227 Entering Passive Mode (10,9,0,1,169,29)\r\n",
+		},
+		asked:  []string{"active 198.51.100.7 2560", "passive 10.0.0.2 43293"},
+		events: EventPassive | EventActive | EventBounce,
+	}, {
+		name:  "PASV and EPSV answered with the reply of the other",
+		terms: terms4,
+		lines: []string{"PASV\r\n", "229 ok (|1|10.0.0.2|2565|)\r\n", "EPSV\r\n", "227 ok (10,0,0,2,4,0)\r\n"},
+		want:  []string{1: "229 ok (|||2566|)\r\n", 3: "227 ok (10,9,0,1,4,0)\r\n"},
+		asked: []string{"passive 10.0.0.2 2565", "passive 10.0.0.2 1024"}, events: EventPassive,
+	}, {
 		name:   "extended, over IPv6, the port in use",
 		terms:  terms6,
 		lines:  []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
@@ -211,8 +230,8 @@ func TestRestart(t *testing.T) {
 	var p wire.Packet
 	wire.Parse(&f, &p)
 	outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.terms, conntrack.DirIn, &f, &p)
-	if outcome != stream.Passed || s.state.pendingPASV != 0 {
-		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.pendingPASV)
+	if outcome != stream.Passed || s.state.pendingPassive != 0 {
+		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.pendingPassive)
 	}
 }
 
