@@ -17,6 +17,7 @@ import (
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
 )
 
 // Plane is the data path as the manager needs it.
@@ -123,11 +124,12 @@ func (m *Manager) waitResolved(errs []error, added []netip.Addr) []error {
 }
 
 // warnUnresolved logs how many of the servers are without a next hop, and why for the
-// first of them.
+// first of them. Servers on the host itself are apart: only the operator can help them.
 func (m *Manager) warnUnresolved(servers []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n, warning := 0, m.log.Warn()
+	var n [2]int
+	warnings := [2]*zerolog.Event{m.log.Warn(), m.log.Warn()}
 	added := make(map[netip.Addr]bool, len(servers))
 	for _, a := range servers {
 		added[a] = true
@@ -137,13 +139,21 @@ func (m *Manager) warnUnresolved(servers []netip.Addr) {
 			continue
 		}
 		if hop := v.NextHop(m.fib); hop.State != director.Resolved {
-			if n++; n == 1 {
-				warning = warning.Stringer("server", v.Config.Addr).Str("hop", nextHopStatus(m.fib, hop, v.Config.Addr))
+			kind := 0
+			if m.fib.IsLocal(wire.AddrFrom(v.Config.Addr)) {
+				kind = 1
+			}
+			if n[kind]++; n[kind] == 1 {
+				warnings[kind].Stringer("server", v.Config.Addr).Str("hop", nextHopStatus(m.fib, hop, v.Config.Addr))
 			}
 		}
 	}
-	if n > 0 {
-		warning.Int("and_others", n-1).Msg("server cannot be reached now; it gets packets as soon as it can")
+	for kind, text := range []string{
+		"server cannot be reached now; it gets packets as soon as it can", "server cannot be reached",
+	} {
+		if n[kind] > 0 {
+			warnings[kind].Int("and_others", n[kind]-1).Msg(text)
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package ctl
 
 import (
+	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/gaissmai/bart"
+	"github.com/rs/zerolog"
 
 	"uvs/ctl/compile"
 	"uvs/ctl/config"
@@ -33,6 +36,26 @@ func TestNextHopStatus(t *testing.T) {
 		v := &compile.RunningServer{Config: config.Server{ServerKey: config.ServerKey{Addr: a}}}
 		if got := nextHopStatus(fib, v.NextHop(fib), a); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// A server on the host itself gets no packets unless the operator does something, so the log
+// says what. Other servers without a next hop get packets as soon as there is one.
+func TestWarningOfServersWithoutNextHop(t *testing.T) {
+	for addr, want := range map[string]string{
+		"10.1.0.1":  "start uvs run with --localnode",
+		"10.77.0.1": "as soon as it can",
+	} {
+		w := newWebFixture(t, "rr")
+		var text bytes.Buffer
+		w.log = zerolog.New(&text).Level(zerolog.WarnLevel)
+		w.must(with(vip, config.Server{
+			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr)}, Method: config.MethodRoute, Weight: 1,
+		}))
+		if log := text.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, want) ||
+			strings.Contains(log, "--localnode") == strings.Contains(log, "as soon as it can") {
+			t.Errorf("%s: logged %s", addr, log)
 		}
 	}
 }

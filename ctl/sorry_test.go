@@ -1,11 +1,9 @@
 package ctl
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"uvs/ctl/config"
@@ -60,14 +58,38 @@ func TestSorryServer(t *testing.T) {
 		t.Errorf("states %v", states)
 	}
 
-	if err := w.Apply(with(vip, last)); !errors.Is(err, syscall.EEXIST) {
-		t.Errorf("the sorry server as a server: %v", err)
-	}
 	w.must(sorry(nil))
 	if w.Services()[0].Sorry != nil || w.compiled().Sorry != 0 {
 		t.Error("the sorry server is still there")
 	}
 	w.must(with(vip, last))
+}
+
+// The sorry server can also be one of the servers. As a server it has its own weight,
+// connections and end.
+func TestSorryServerIsAServerToo(t *testing.T) {
+	w := newWebFixture(t, "rr")
+	both, off := two, one
+	both.Weight, off.Weight = 0, 0
+	w.must(edited(vip, off), edited(vip, both), sorry(&both))
+	if got := server(w.exchange(0, syn("5000"))); got != both.Addr {
+		t.Fatalf("without a server goes to %v, want the sorry server", got)
+	}
+	if s := w.Services()[0]; s.Sorry.Stats.Conns != 1 || w.status(both).Stats.Conns != 0 || w.status(both).State != "quiesced" {
+		t.Errorf("sorry server %+v, server %+v", s.Sorry, w.status(both))
+	}
+	w.must(edited(vip, two))
+	if got := server(w.exchange(0, syn("5001"))); got != two.Addr || w.status(two).Stats.Conns != 1 {
+		t.Errorf("as a server: goes to %v, %+v", got, w.status(two).Stats)
+	}
+	w.must(config.Op{Verb: config.DeleteServer, Service: service(vip, ""), Server: &two})
+	if got := server(w.exchange(0, syn("5000"))); got != two.Addr {
+		t.Errorf("no server any more, the sorry server's connection goes to %v", got)
+	}
+	w.must(with(vip, two), sorry(nil))
+	if got := server(w.exchange(0, syn("5002"))); got != two.Addr {
+		t.Errorf("no sorry server any more, the server's next connection goes to %v", got)
+	}
 }
 
 // A sorry server is deleted with its service.

@@ -58,7 +58,7 @@ func (m *Manager) Services() []api.ServiceStatus {
 		}
 		if sorry, ok := m.state.Sorry[svc.ServiceKey]; ok {
 			v := m.serverStatus(&svc, &sorry)
-			v.State = "sorry"
+			v.State, v.Sorry = "sorry", false
 			status.Sorry = &v
 		}
 		status.Service.Servers = nil
@@ -161,7 +161,7 @@ func (m *Manager) HelperCounters() []api.Counter {
 func localNodeText(hop director.NextHop) string {
 	if hop.State == director.NoRoute {
 		return "the host itself, which gets no packets: start uvs run with --localnode, give the service an address " +
-			"and a port (no mark), and unless it is NAT add the address to the host"
+			"and a port (no mark), and unless it is NAT add the address to the host; by NAT the server is not 127.0.0.1"
 	}
 	return "the host's own stack"
 }

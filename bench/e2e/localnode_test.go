@@ -72,6 +72,12 @@ func TestLocalnode(t *testing.T) {
 				s.ipvsadm("director", fmt.Sprintf("ipvsadm -d -t %s:80 -r %s:80", s.url(s.vip()), s.url(s.addr(1, 11))))
 				s.download(sum)
 				s.checkNoErrors()
+				if name == "dr" && !v6 { // ldirectord's fallback
+					s.ipvsadm("director", fmt.Sprintf(`
+						ipvsadm -a -t %[1]s:80 -r 127.0.0.1:80 -g
+						ipvsadm -d -t %[1]s:80 -r %[2]s:80`, s.vip(), s.addr(1, 1)))
+					s.download(sum)
+				}
 			})
 		}
 	}

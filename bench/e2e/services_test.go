@@ -108,6 +108,10 @@ func TestSorryServer(t *testing.T) {
 	if got, _ := e.dialName(); got != "s2" {
 		t.Errorf("with expire_quiescent_template it gets %s, want s2", got)
 	}
+	e.run("director", fmt.Sprintf("%s sorry --service %s %s:7 -m", uvsBinary, service, e.addr(2, 11)))
+	if got, _ := e.dialName(); got != "s1" {
+		t.Errorf("with its server of weight 0 as the sorry server, %s answers, want s1", got)
+	}
 	e.run("director", fmt.Sprintf("%s sorry --service %s --clear", uvsBinary, service))
 	err := e.inNetns("client", func() error {
 		_, err := net.DialTimeout("tcp", e.vip()+":7", 5*time.Second)

@@ -48,7 +48,7 @@ func (d *Desired) serviceRules(
 	sources := d.destinations(k)
 	addServer := func(v config.ServerKey) {
 		sources = append(sources, d.ReplyRanges(k, v)...)
-		isService := v == config.ServerKey{Addr: k.Addr, Port: k.Port}
+		isService := v.Addr == k.Addr && v.Port == k.Port
 		if k.FWMark == 0 && k.Port != 0 && !isService && host.IsLocal(wire.AddrFrom(v.Addr)) {
 			// The host's own replies must come back to be translated.
 			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})

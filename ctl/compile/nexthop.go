@@ -34,14 +34,15 @@ type LocalNode struct {
 // NextHop is the next hop of a server's frames. A server that is the host itself gets them
 // by the port into the host. Frames that are not translated must be for an address of the
 // host, which would forward others. The guard redirects the replies to translated frames, which it can
-// recognise only by their source port, so the service must have one.
+// recognise only by their source port, so the service must have one. The host drops frames
+// to its loopback addresses that arrive on a device (net/ipv4/route.c, ip_route_input_slow).
 func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 	addr, vip := wire.AddrFrom(v.Config.Addr), wire.AddrFrom(v.Service.Addr)
 	translated := v.method(fib) == conntrack.MethodMasq
 	switch {
 	case !fib.IsLocal(addr):
 		return fib.NextHop(addr)
-	case v.Service.FWMark != 0, translated && v.Service.Port == 0, !translated && !fib.IsLocal(vip):
+	case v.Service.FWMark != 0, translated && (v.Service.Port == 0 || v.Config.Addr.IsLoopback()), !translated && !fib.IsLocal(vip):
 		return director.NextHop{}
 	}
 	return fib.Host

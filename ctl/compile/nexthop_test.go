@@ -20,7 +20,7 @@ func TestNextHopOfTheHostItself(t *testing.T) {
 		Ports:      []director.Port{{Name: "eth0"}, {Name: "eth1"}},
 		Routes:     routes,
 		Neighbours: map[director.NeighbourKey]wire.MAC{{Port: 1, Addr: addr("10.2.0.11")}: {2, 0, 0, 0, 1, 0x11}},
-		HostAddrs:  map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.1"): 1},
+		HostAddrs:  map[wire.Addr]int{addr("10.1.0.1"): 2, addr("10.9.0.1"): 1, addr("127.0.0.1"): 1},
 	}
 	hostMAC := wire.MAC{2, 0, 0, 0, 9, 1}
 	port := director.Port{Name: "uvs-1", MAC: wire.MAC{2, 0, 0, 0, 9, 2}, MTU: 65535}
@@ -62,6 +62,14 @@ func TestNextHopOfTheHostItself(t *testing.T) {
 		{
 			"nothing has one without a port into the host", without, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute,
 			director.NoRoute, 0, config.MethodRoute,
+		},
+		{
+			"DR to a loopback address", withPort, "10.9.0.1:80", "127.0.0.1:80", config.MethodRoute, director.Resolved, 2,
+			config.MethodRoute,
+		},
+		{
+			"NAT to one has none", withPort, "10.9.0.1:80", "127.0.0.1:8080", config.MethodMasq, director.NoRoute, 0,
+			config.MethodMasq,
 		},
 		{
 			"another server is not affected", withPort, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq,

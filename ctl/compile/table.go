@@ -159,7 +159,10 @@ func (t *Table) addReplyServices(d *Desired, svc *config.Service, rt *Runtime) {
 		if svc.Port != 0 {
 			endpoint.Port = cmp.Or(server.Port, svc.Port)
 		}
-		_, taken := t.ReplyServices[endpoint]
+		old, taken := t.ReplyServices[endpoint]
+		if server.Sorry && old.VIP == wire.AddrFrom(svc.Addr) && old.VPort == svc.Port {
+			continue // it is also one of the servers
+		}
 		v := rt.Server(svc.ServiceKey, server.ServerKey)
 		t.ReplyServices[endpoint] = director.ReplyService{
 			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,

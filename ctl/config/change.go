@@ -158,9 +158,6 @@ func (s *State) changeServer(op Op) error {
 	switch {
 	case op.Verb == AddServer && j >= 0:
 		return Errorf(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
-	case op.Verb == AddServer && s.Sorry[svc.ServiceKey].ServerKey == server.ServerKey:
-		return Errorf(syscall.EEXIST, "server %s is the sorry server of service %s; take that away first",
-			server.ServerKey, svc.ServiceKey)
 	case op.Verb == AddServer:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
@@ -197,13 +194,9 @@ func (s *State) setSorry(op Op) error {
 		return nil
 	}
 	svc, server := &s.Services[i], *op.Server
-	server.Weight, server.Upper, server.Lower, server.Down = 1, 0, 0, false
+	server.Sorry, server.Weight, server.Upper, server.Lower, server.Down = true, 1, 0, 0, false
 	if err := checkServer(svc, &server); err != nil {
 		return err
-	}
-	if slices.ContainsFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey }) {
-		return Errorf(syscall.EEXIST, "server %s is one of service %s; a sorry server must be another",
-			server.ServerKey, key)
 	}
 	s.Sorry[key] = server
 	return nil

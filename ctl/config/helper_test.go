@@ -15,7 +15,7 @@ func helpedService(key ServiceKey, method Method, server string) []Op {
 		{Verb: AddService, Service: &Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
 		{
 			Verb: AddServer, Service: &Service{ServiceKey: key},
-			Server: &Server{ServerKey: ServerKey{end.Addr(), end.Port()}, Method: method, Weight: 1},
+			Server: &Server{ServerKey: ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method, Weight: 1},
 		},
 	}
 }

@@ -78,10 +78,12 @@ type Service struct {
 	Servers    []Server `json:"servers"`               // newest first, as IPVS keeps them
 }
 
-// ServerKey identifies a server in its service.
+// ServerKey identifies a server in its service. The sorry server has a key of its own, so
+// it can also be one of the servers.
 type ServerKey struct {
-	Addr netip.Addr `json:"addr"`
-	Port uint16     `json:"port"`
+	Addr  netip.Addr `json:"addr"`
+	Port  uint16     `json:"port"`
+	Sorry bool       `json:"-"`
 }
 
 // Server is a real server of a service.
