@@ -101,7 +101,7 @@ func (r *simulation) copyService(m *Manager) error {
 		}
 		s.Overload = overload
 	}
-	flags, options := sched.Flags(r.service.SchedFlags), r.settings.SchedOptions()
+	flags, options := sched.Flags(r.service.SchedFlags), r.settings.SchedOptions(r.service.Scheduler)
 	picker, err := sched.New(r.service.Scheduler, flags, r.schedServers, options)
 	if err != nil {
 		return err

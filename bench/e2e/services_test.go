@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,5 +277,26 @@ func TestOnePacketReplies(t *testing.T) {
 	}
 	if list := e.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Contains(list, "UDP") {
 		t.Errorf("conns are kept:\n%s", list)
+	}
+}
+
+// A file of sysctl.d for the kernel's IPVS is taken. What has no counterpart, and what has no
+// effect, is named.
+func TestImportSysctls(t *testing.T) {
+	n := newNetwork(t)
+	n.add("director", "client")
+	n.link("director", "eth0", "client", "eth0")
+	n.director("director", "eth0")
+	out := n.run("director", "printf 'net.ipv4.ip_forward=1\nnet.ipv4.vs.conntrack = 1\nnet.ipv4.vs.drop_entry=3\n"+
+		"net.ipv4.vs.sync_version=1\n' | "+uvsBinary+" set --import -")
+	for _, want := range []string{"no counterpart: line 4: net.ipv4.vs.sync_version=1\n", "no effect: conntrack: "} {
+		if !strings.Contains(out, want) || strings.Count(out, "\n") != 2 {
+			t.Errorf("printed %q, want %q", out, want)
+		}
+	}
+	n.run("director", uvsBinary+" set net/ipv4/vs/sloppy_tcp=1")
+	got := n.run("director", uvsBinary+" get net.ipv4.vs.drop_entry sloppy_tcp conntrack")
+	if words := strings.Fields(got); !slices.Equal(words, []string{"sloppy_tcp", "1", "drop_entry", "3", "conntrack", "1"}) {
+		t.Errorf("settings %q", words)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"text/tabwriter"
@@ -10,15 +11,21 @@ import (
 	"uvs/ctl/config"
 )
 
-// setMain changes settings: uvs set [--service S] NAME=VALUE….
+// setMain changes settings: uvs set [--service S] NAME=VALUE…, or uvs set --import FILE.
 func setMain(args []string) int { return newSetLine().run(args) }
 
 func newSetLine() commandLine {
 	fs := newFlags("set")
 	service := fs.String("service", "", "for this service only, e.g. tcp:192.0.2.1:80")
+	file := fs.String("import", "", "take the settings of IPVS from this `file` of sysctl.d (-: standard input)")
 	return commandLine{fs, func(words []string) (config.Op, error) {
 		op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
-		if len(words) == 0 {
+		switch {
+		case *file != "" && (len(words) > 0 || *service != ""):
+			return op, fmt.Errorf("--import takes only a file")
+		case *file != "":
+			return op, importSysctls(*file, op.Settings)
+		case len(words) == 0:
 			return op, fmt.Errorf("no setting given; write NAME=VALUE")
 		}
 		for _, word := range words {
@@ -37,6 +44,34 @@ func newSetLine() commandLine {
 	}}
 }
 
+// importSysctls adds the settings of a file for the kernel. It prints those without a
+// counterpart or an effect.
+func importSysctls(file string, values config.Values) (err error) {
+	in := os.Stdin
+	if file != "-" {
+		if in, err = os.Open(file); err != nil {
+			return err
+		}
+		defer in.Close()
+	}
+	skipped, err := config.ParseSysctls(in, values)
+	switch {
+	case err != nil:
+		return fmt.Errorf("nothing imported: %w", err)
+	case len(values)+len(skipped) == 0:
+		return fmt.Errorf("nothing imported: no line sets net.ipv4.vs.*")
+	}
+	for _, line := range skipped {
+		fmt.Printf("no counterpart: %s\n", line)
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if why := config.WithoutEffect(name); why != "" {
+			fmt.Printf("no effect: %s: %s\n", name, why)
+		}
+	}
+	return nil
+}
+
 // getMain prints settings (uvs get [--service S] [NAME…]).
 func getMain(args []string) int {
 	fs := newFlags("get")
@@ -44,6 +79,9 @@ func getMain(args []string) int {
 	names, code, ok := parseRest(fs, args)
 	if !ok {
 		return code
+	}
+	for i := range names {
+		names[i] = config.SettingName(names[i])
 	}
 	var of *config.ServiceKey
 	if *service != "" {

@@ -238,7 +238,7 @@ func (s *State) setDirector(changes Values) error {
 	director := values.Over(defaults)
 	for i := range s.Services {
 		svc := &s.Services[i]
-		if director.SchedOptions() == s.Director().SchedOptions() {
+		if director.SchedOptions("") == s.Director().SchedOptions("") {
 			break
 		}
 		if err := checkScheduler(svc, s.ServiceSettings[svc.ServiceKey].Over(director)); err != nil {
@@ -384,7 +384,7 @@ func checkScheduler(svc *Service, settings *Settings) error {
 		v := &svc.Servers[i]
 		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
 	}
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, settings.SchedOptions()); err != nil {
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, settings.SchedOptions(svc.Scheduler)); err != nil {
 		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil

@@ -1,13 +1,16 @@
 package config
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"uvs/conntrack"
 	"uvs/sched"
@@ -240,9 +243,28 @@ func (k *Setting) Range() string {
 	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
 
+// sysctls is where the kernel has IPVS's settings.
+const sysctls = "net.ipv4.vs."
+
+// SettingName is the setting of a name as sysctl takes it: conn_reuse_mode,
+// net.ipv4.vs.conn_reuse_mode or net/ipv4/vs/conn_reuse_mode.
+func SettingName(s string) string {
+	return strings.TrimPrefix(strings.ReplaceAll(strings.TrimSpace(s), "/", "."), sysctls)
+}
+
+// WithoutEffect is why a setting means nothing here; "": it means something.
+func WithoutEffect(name string) string {
+	if k := byName[name]; k != nil {
+		_, why, _ := strings.Cut(k.Help, "without effect: ")
+		return why
+	}
+	return ""
+}
+
 // ParseSetting reads NAME=VALUE, where VALUE is a number or, if the setting has any, a word.
 func ParseSetting(s string) (name string, value uint32, err error) {
 	name, text, _ := strings.Cut(s, "=")
+	name, text = SettingName(name), strings.TrimSpace(text)
 	if k := byName[name]; k != nil && slices.Contains(k.Words, text) {
 		return name, uint32(slices.Index(k.Words, text)), nil
 	}
@@ -262,6 +284,28 @@ func (k Setting) Shown(v uint32) string {
 	return strconv.FormatUint(uint64(v), 10)
 }
 
+// ParseSysctls adds the settings in a file of sysctl.d(5) to v. skipped are the lines of
+// IPVS that have no counterpart. Sysctls that are not IPVS's are the host's.
+func ParseSysctls(r io.Reader, v Values) (skipped []string, err error) {
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimPrefix(strings.TrimSpace(lines.Text()), "-") // its errors do not matter
+		key, _, _ := strings.Cut(strings.ReplaceAll(line, "/", "."), "=")
+		name := SettingName(key)
+		if !strings.HasPrefix(key, sysctls) {
+			continue
+		}
+		if byName[name] == nil {
+			skipped = append(skipped, fmt.Sprintf("line %d: %s", n, line))
+			continue
+		}
+		if _, v[name], err = ParseSetting(line); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	return skipped, lines.Err()
+}
+
 // IPVSTimeouts are the three timeouts of `ipvsadm -L --timeout`.
 func (s *Settings) IPVSTimeouts() Timeouts {
 	seconds := func(state conntrack.State) uint32 { return uint32(s.Timeouts[state] / conntrack.Second) }
@@ -272,6 +316,9 @@ func (s *Settings) IPVSTimeouts() Timeouts {
 }
 
 // SchedOptions is what a scheduler takes of the settings.
-func (s *Settings) SchedOptions() sched.Options {
-	return sched.Options{Table: int(s.MHTable), Fields: sched.Fields(s.HashFields)}
+func (s *Settings) SchedOptions(scheduler string) sched.Options {
+	seconds := map[string]uint32{"lblc": s.LBLCExpiration, "lblcr": s.LBLCRExpiration}[scheduler]
+	return sched.Options{
+		Table: int(s.MHTable), Fields: sched.Fields(s.HashFields), Expiration: time.Duration(seconds) * time.Second,
+	}
 }

@@ -44,6 +44,12 @@ type Settings struct {
 	HashFields       uint32 `name:"hash_fields" max:"15" scope:"service"`
 	_                more   `help:"what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port;"`
 	_                more   `help:"0: IPVS's choice"`
+	LBLCExpiration   uint32 `name:"lblc_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
+	_                more   `applies:"none" scope:"service" help:"lblc: how long a destination without new"`
+	_                more   `help:"connections is remembered"`
+	LBLCRExpiration  uint32 `name:"lblcr_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
+	_                more   `applies:"none" scope:"service" help:"lblcr: the same, and how long its servers stay"`
+	_                more   `help:"unchanged before there are fewer"`
 	LimitRate        uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
 	_                more   `help:"new connections a second, as many at once, that one client address may begin"`
 	_                more   `help:"with a service; more are dropped; 0: any number"`
@@ -97,6 +103,21 @@ type Settings struct {
 	_                  more   `help:"the part of it that the fragments of one source address may take"`
 	TimeoutProfile     uint32 `name:"timeout_profile" max:"1" applies:"none"`
 	_                  more   `help:"timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"`
+
+	// Sysctls of IPVS that mean nothing here. They are taken, so that files for the kernel work.
+	AMemThresh     uint32 `name:"amemthresh" default:"1024" max:"2147483647" unit:"pages" applies:"none"`
+	_              more   `help:"without effect: am_reserve says when the table runs short"`
+	BackupOnly     bool   `name:"backup_only" applies:"none" help:"without effect: there is no sync daemon"`
+	CacheBypass    bool   `name:"cache_bypass" applies:"none"`
+	_              more   `help:"without effect: a mark without a server refuses connections"`
+	Conntrack      bool   `name:"conntrack" applies:"none"`
+	_              more   `help:"without effect: netfilter does not see the packets"`
+	IgnoreTunneled bool   `name:"ignore_tunneled" applies:"none"`
+	_              more   `help:"without effect: what the host takes out of a tunnel is not scheduled"`
+	RunEstimation  bool   `name:"run_estimation" default:"1" applies:"none"`
+	_              more   `help:"without effect: rates are always there"`
+	SNATReroute    bool   `name:"snat_reroute" default:"1" applies:"none"`
+	_              more   `help:"without effect: replies always take the route to their client"`
 
 	// Timeouts are a setting for each state of TCP, SCTP and UDP: timeout_tcp_established and so on.
 	Timeouts conntrack.Timeouts `min:"1" max:"2678400" unit:"s" scope:"service"`

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
@@ -70,9 +72,45 @@ func TestSettingsAreRead(t *testing.T) {
 		}
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Settings]()) {
-		if f.Name != "_" && !regexp.MustCompile(`[\w)]\.`+f.Name+`\b`).MatchString(source.String()) {
-			t.Errorf("nothing reads setting %s", f.Name)
+		i := slices.IndexFunc(settings, func(k Setting) bool { return slices.Equal(k.field, f.Index) })
+		read := regexp.MustCompile(`[\w)]\.` + f.Name + `\b`).MatchString(source.String())
+		if idle := i >= 0 && WithoutEffect(settings[i].Name) != ""; f.Name != "_" && read == idle {
+			t.Errorf("setting %s is read %t, is without effect %t", f.Name, read, idle)
 		}
+	}
+}
+
+// Names and files are taken as sysctl takes them. What IPVS has and uvs has not is named.
+func TestSysctls(t *testing.T) {
+	for _, word := range []string{
+		"conn_reuse_mode=2", "net.ipv4.vs.conn_reuse_mode=2", "net/ipv4/vs/conn_reuse_mode = 2",
+	} {
+		if name, v, err := ParseSetting(word); name != "conn_reuse_mode" || v != 2 || err != nil {
+			t.Errorf("%s: %s %d %v", word, name, v, err)
+		}
+	}
+	v := Values{}
+	skipped, err := ParseSysctls(strings.NewReader(`# comment
+; another
+net.ipv4.ip_forward = 1
+net.ipv4.vs.conn_reuse_mode=0
+-net/ipv4/vs/lblc_expiration = 600
+net.ipv4.vs.sync_threshold = 3 50
+
+net.ipv4.vs.conntrack=1
+net.ipv4.vs.conn_reuse_mode = 1
+`), v)
+	want := Values{"conn_reuse_mode": 1, "lblc_expiration": 600, "conntrack": 1}
+	if !maps.Equal(v, want) || !slices.Equal(skipped, []string{"line 6: net.ipv4.vs.sync_threshold = 3 50"}) || err != nil {
+		t.Errorf("%v, skipped %q, %v", v, skipped, err)
+	}
+	_, err = ParseSysctls(strings.NewReader("net.ipv4.vs.conntrack=1\nnet.ipv4.vs.drop_entry=x\n"), v)
+	if err == nil || !strings.HasPrefix(err.Error(), "line 2: ") {
+		t.Errorf("a value that is no number: %v", err)
+	}
+	s := Values{"lblc_expiration": 5, "lblcr_expiration": 6}.Over(defaults)
+	if s.SchedOptions("lblc").Expiration != 5*time.Second || s.SchedOptions("lblcr").Expiration != 6*time.Second {
+		t.Error("the schedulers do not get their expiration")
 	}
 }
 
