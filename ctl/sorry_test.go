@@ -75,8 +75,9 @@ func TestSorryServerIsAServerToo(t *testing.T) {
 	if got := server(w.exchange(0, syn("5000"))); got != both.Addr {
 		t.Fatalf("without a server goes to %v, want the sorry server", got)
 	}
-	if s := w.Services()[0]; s.Sorry.Stats.Conns != 1 || w.status(both).Stats.Conns != 0 || w.status(both).State != "quiesced" {
-		t.Errorf("sorry server %+v, server %+v", s.Sorry, w.status(both))
+	asSorry, asServer := w.Services()[0].Sorry, w.status(both)
+	if asSorry.Stats.Conns != 1 || asServer.Stats.Conns != 0 || asServer.State != "quiesced" {
+		t.Errorf("sorry server %+v, server %+v", asSorry, asServer)
 	}
 	w.must(edited(vip, two))
 	if got := server(w.exchange(0, syn("5001"))); got != two.Addr || w.status(two).Stats.Conns != 1 {

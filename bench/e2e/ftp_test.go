@@ -27,7 +27,9 @@ type ftpTopology struct {
 
 func newFTPTopology(t testing.TB, v6, onHost bool, at21, at2021 string) *ftpTopology {
 	t.Helper()
-	f := &ftpTopology{topology: &topology{network: newNetwork(t, ftpPrograms...), method: "nat", v6: v6, onHost: onHost}}
+	f := &ftpTopology{topology: &topology{
+		network: newNetwork(t, ftpPrograms...), method: "nat", v6: v6, onHost: onHost,
+	}}
 	f.connect("client", "s1", "s2")
 	for i, server := range []string{at21, at2021} {
 		ns := fmt.Sprintf("s%d", i+1)

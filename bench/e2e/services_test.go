@@ -296,7 +296,8 @@ func TestImportSysctls(t *testing.T) {
 	}
 	n.run("director", uvsBinary+" set net/ipv4/vs/sloppy_tcp=1")
 	got := n.run("director", uvsBinary+" get net.ipv4.vs.drop_entry sloppy_tcp conntrack")
-	if words := strings.Fields(got); !slices.Equal(words, []string{"sloppy_tcp", "1", "drop_entry", "3", "conntrack", "1"}) {
+	want := []string{"sloppy_tcp", "1", "drop_entry", "3", "conntrack", "1"}
+	if words := strings.Fields(got); !slices.Equal(words, want) {
 		t.Errorf("settings %q", words)
 	}
 }

@@ -42,7 +42,8 @@ func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 	switch {
 	case !fib.IsLocal(addr):
 		return fib.NextHop(addr)
-	case v.Service.FWMark != 0, translated && (v.Service.Port == 0 || v.Config.Addr.IsLoopback()), !translated && !fib.IsLocal(vip):
+	case v.Service.FWMark != 0, translated && (v.Service.Port == 0 || v.Config.Addr.IsLoopback()),
+		!translated && !fib.IsLocal(vip):
 		return director.NextHop{}
 	}
 	return fib.Host

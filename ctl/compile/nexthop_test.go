@@ -64,8 +64,8 @@ func TestNextHopOfTheHostItself(t *testing.T) {
 			director.NoRoute, 0, config.MethodRoute,
 		},
 		{
-			"DR to a loopback address", withPort, "10.9.0.1:80", "127.0.0.1:80", config.MethodRoute, director.Resolved, 2,
-			config.MethodRoute,
+			"DR to a loopback address", withPort, "10.9.0.1:80", "127.0.0.1:80", config.MethodRoute,
+			director.Resolved, 2, config.MethodRoute,
 		},
 		{
 			"NAT to one has none", withPort, "10.9.0.1:80", "127.0.0.1:8080", config.MethodMasq, director.NoRoute, 0,

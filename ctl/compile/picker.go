@@ -34,7 +34,8 @@ func sameList(a, b []config.Server) bool {
 // options, the servers. A change of routes keeps it.
 func (s *RunningService) updatePicker(svc *config.Service, rt *Runtime, settings *config.Settings) {
 	ramp := seconds(settings.SlowStart)
-	in := pickerInputs{svc.Scheduler, sched.Flags(svc.SchedFlags), settings.SchedOptions(svc.Scheduler), ramp, svc.Servers}
+	options := settings.SchedOptions(svc.Scheduler)
+	in := pickerInputs{svc.Scheduler, sched.Flags(svc.SchedFlags), options, ramp, svc.Servers}
 	same := sameList(s.inputs.servers, in.servers)
 	if s.picker != nil && same && s.inputs.equal(&in) {
 		return

@@ -384,7 +384,8 @@ func checkScheduler(svc *Service, settings *Settings) error {
 		v := &svc.Servers[i]
 		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
 	}
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, settings.SchedOptions(svc.Scheduler)); err != nil {
+	options := settings.SchedOptions(svc.Scheduler)
+	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, options); err != nil {
 		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
 	}
 	return nil

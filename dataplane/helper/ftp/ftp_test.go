@@ -86,7 +86,8 @@ var (
 		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR",
 		"STOR 227 (1,2,3,4,5,6)",
 		"PASV", "pasv", " PASV ", "\xff\xf2PASV", "PASV x", "EPSV", "epsv 1", "EPSV 2", "EPSV ALL", "AUTH TLS",
-		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A", "PORT 198, 51, 100,7 ,4,1", "PO\xff\xf1RT C,P",
+		"PORT A,P", "port a,P", "PORT C,P", "PORT B,P", "PORT A,0,0", "PORT", "PORT A",
+		"PORT 198, 51, 100,7 ,4,1", "PO\xff\xf1RT C,P",
 		"EPRT |1|A|P|", "EPRT |2|A|P|", "EPRT |1|C|P|", "EPRT |3|A|P|", "eprt !1!A!P!", "EPRT |1|A|0|", "EPRT |1||P|",
 		"PORTA,P", "XPORT C,P", "LPRT 4,4", "lpsv", "\r\vPO\x00RT C,P", "",
 	}
