@@ -9,7 +9,7 @@
 //	ip.go     the IP header: TTL, lengths, and headers of our own
 //	scope.go  what kind of host an address can be of
 //
-// Package fwd/tunnel encapsulates; package fwd/reply makes packets of our own, such
+// Package fwd/tunnel encapsulates; package fwd/answer makes packets of our own, such
 // as ICMP errors, out of the frame that they answer.
 //
 // A wire.Packet passed in must describe the frame as it is. Functions that return

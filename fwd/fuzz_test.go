@@ -9,8 +9,8 @@ import (
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/fwd"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 const (
@@ -57,14 +57,14 @@ var actions = append([]action{
 	}},
 	{"Decap", fwdtest.Decap},
 	{"ICMPError", func(f *wire.Frame, p *wire.Packet) bool {
-		return reply.ICMPError(f, p, reply.TooBig, ofFamily(p, 1), 1400, 1500)
+		return answer.ICMPError(f, p, answer.TooBig, ofFamily(p, 1), 1400, 1500)
 	}},
-	{"EchoReply", reply.Echo},
-	{"Reset", reply.Reset},
-	{"ARPReply", func(f *wire.Frame, p *wire.Packet) bool { return reply.ARP(f, p, ownMAC) }},
-	{"NeighborAdvert", func(f *wire.Frame, p *wire.Packet) bool { return reply.NeighbourAdvert(f, p, ownMAC) }},
+	{"EchoReply", answer.Echo},
+	{"Reset", answer.Reset},
+	{"ARPReply", func(f *wire.Frame, p *wire.Packet) bool { return answer.ARP(f, p, ownMAC) }},
+	{"NeighborAdvert", func(f *wire.Frame, p *wire.Packet) bool { return answer.NeighbourAdvert(f, p, ownMAC) }},
 	{"Acknowledge", func(f *wire.Frame, p *wire.Packet) bool {
-		return reply.Acknowledge(f, p, &reply.TCPAck{Seq: 1, Ack: 2, Window: 3})
+		return answer.Acknowledge(f, p, &answer.TCPAck{Seq: 1, Ack: 2, Window: 3})
 	}},
 }, encapsulate()...)
 

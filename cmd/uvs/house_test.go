@@ -26,7 +26,7 @@ var layers = map[string]int{
 	"uvs/conntrack/frag":          3,
 	"uvs/sched":                   1,
 	"uvs/fwd":                     1,
-	"uvs/fwd/reply":               2,
+	"uvs/fwd/answer":              2,
 	"uvs/fwd/tunnel":              2,
 	"uvs/dataplane/ring":          1,
 	"uvs/dataplane/memlink":       1,
@@ -132,7 +132,7 @@ func TestDirectorKnowsOnlyFrames(t *testing.T) {
 	pure := map[string]bool{
 		"uvs/dataplane/director":      true,
 		"uvs/fwd":                     true,
-		"uvs/fwd/reply":               true,
+		"uvs/fwd/answer":              true,
 		"uvs/fwd/tunnel":              true,
 		"uvs/dataplane/helper":        true,
 		"uvs/dataplane/helper/stream": true,

@@ -3,7 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // A server's reply by NAT shows the server and the client, not the VIP. So two flows of
@@ -69,7 +69,7 @@ func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
 	if p.Proto == wire.ProtoTCP {
 		return d.reset(p, v)
 	}
-	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, v)
+	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
 }
 
 // directToServer handles a packet that the host routes. If it begins a flow to a server's

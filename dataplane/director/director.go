@@ -5,7 +5,7 @@ import (
 	"uvs/conntrack/frag"
 	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // MaxBatch is the most frames that Process takes at once. From sixteen on the number
@@ -21,7 +21,7 @@ type Director struct {
 	worker      int
 	answerLimit limiter
 	held        heldFragments
-	probes      [maxProbes]wire.Frame
+	keepAlives  [maxKeepAlives]wire.Frame
 	helper      helperContext
 
 	// The current batch.
@@ -57,9 +57,9 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 		d.packets[i].query = &d.queries[i]
 	}
 	d.held.packet.query = new(conntrack.Query)
-	memory := make([]byte, maxProbes*reply.ProbeLen)
-	for i := range d.probes {
-		d.probes[i].Buf = memory[i*reply.ProbeLen:][:reply.ProbeLen]
+	memory := make([]byte, maxKeepAlives*answer.KeepAliveLen)
+	for i := range d.keepAlives {
+		d.keepAlives[i].Buf = memory[i*answer.KeepAliveLen:][:answer.KeepAliveLen]
 	}
 	return d
 }

@@ -4,7 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // established handles a client's packet that has a conn.
@@ -76,11 +76,11 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
 	}
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, reply.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
+		return d.refuse(p, answer.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
 	switch server.NextHop.State {
 	case NoRoute:
-		return d.refuse(p, reply.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
+		return d.refuse(p, answer.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case Unresolved:
 		return DroppedNoNeighbour
 	}

@@ -182,8 +182,8 @@ func (t *Table) fromServerAddr(p *packet) bool {
 
 // heldFragments sends fragments that waited for their first once that has come.
 type heldFragments struct {
-	// frames[:n] are to be sent after those of the batch. Originate appends its probes.
-	frames [maxReleased + maxProbes]wire.Frame
+	// frames[:n] are to be sent after those of the batch. Originate appends its keep-alives.
+	frames [maxReleased + maxKeepAlives]wire.Frame
 	n      int
 
 	firsts  [MaxBatch]frag.Key // first fragments of this batch

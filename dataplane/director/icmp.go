@@ -4,7 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 	"uvs/fwd/tunnel"
 )
 
@@ -127,7 +127,7 @@ func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) 
 		return DroppedNoNeighbour
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case !reply.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), hop.MTU):
+	case !answer.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), hop.MTU):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()

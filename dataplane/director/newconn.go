@@ -3,7 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 	"uvs/sched"
 )
 
@@ -58,7 +58,7 @@ func (d *Director) noServer(svc *Service, p *packet) Verdict {
 	if svc.Reset && p.Proto == wire.ProtoTCP {
 		return d.reset(p, RefusedNoServer)
 	}
-	return d.refuse(p, reply.PortUnreachable, p.Dst, 0, RefusedNoServer)
+	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
 // schedulable reports whether a packet may begin a connection: a SYN without RST, a

@@ -3,12 +3,12 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // refuse answers a packet with an ICMP error of a kind from the address self, if one
 // may be sent, and then returns v. mtu is what a too-big error reports.
-func (d *Director) refuse(p *packet, kind reply.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
+func (d *Director) refuse(p *packet, kind answer.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
 	in := d.table.FIB.onLink(p.frame.In, !p.IPv6)
 	switch {
@@ -16,7 +16,7 @@ func (d *Director) refuse(p *packet, kind reply.ErrorKind, self wire.Addr, mtu u
 		return DroppedUnanswered
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case self.IsZero() || !reply.ICMPError(p.frame, &p.Packet, kind, self, mtu, in.MTU):
+	case self.IsZero() || !answer.ICMPError(p.frame, &p.Packet, kind, self, mtu, in.MTU):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()
@@ -31,7 +31,7 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 		return DroppedUnanswered
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case !reply.Reset(p.frame, &p.Packet):
+	case !answer.Reset(p.frame, &p.Packet):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()

@@ -2,7 +2,7 @@ package director
 
 import (
 	"uvs/fwd"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // unmatchedReply handles a packet that is neither to a VIP nor of a conn. The guard
@@ -37,7 +37,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 func (d *Director) refuseOrRoute(p *packet) Verdict {
 	if d.table.Settings.RefuseReplies && !d.table.toVIP(p.Src) && !abortsConn(p) {
 		self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
-		return d.refuse(p, reply.PortUnreachable, self, 0, RefusedReply)
+		return d.refuse(p, answer.PortUnreachable, self, 0, RefusedReply)
 	}
 	return d.routeUnchanged(p)
 }

@@ -67,7 +67,7 @@ func TestPortReuse(t *testing.T) {
 	}
 }
 
-// A connection that idled too long: both ends are probed, and their answers are reset
+// A connection that idled too long: both ends get keep-alives, and their answers are reset
 // with their own numbers. A new SYN begins a new connection.
 func TestTimedOutConn(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
@@ -86,20 +86,20 @@ func TestTimedOutConn(t *testing.T) {
 			ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
 	})
-	var probes []string
+	var keepAlives []string
 	for range 100 { // turns without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {
-			probes = append(probes, w.format(f))
+			keepAlives = append(keepAlives, w.format(f))
 		}
 	}
 	want := []string{
 		"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000",
 		"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080",
 	}
-	if !slices.Equal(probes, want) {
-		t.Fatalf("probes\n%q, want\n%q", probes, want)
+	if !slices.Equal(keepAlives, want) {
+		t.Fatalf("keep-alives\n%q, want\n%q", keepAlives, want)
 	}
 	if n := w.conns.Counts(1).Active.Load(); n != 0 {
 		t.Errorf("%d active conns, want none", n)

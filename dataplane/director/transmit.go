@@ -4,7 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 	"uvs/fwd/tunnel"
 )
 
@@ -22,7 +22,7 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 	switch fitMTU(p, mtu, tun) {
 	case exceedsMTU:
 		server.Counters.shards[d.worker].tooBig.Add(1)
-		return d.refuse(p, reply.TooBig, p.Dst, uint32(longestPacket(p.IPv6, mtu, tun)), AnsweredTooBig)
+		return d.refuse(p, answer.TooBig, p.Dst, uint32(longestPacket(p.IPv6, mtu, tun)), AnsweredTooBig)
 	case splitToMTU:
 		server.Counters.shards[d.worker].split.Add(1)
 	}
@@ -51,17 +51,17 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 // address self answers. ok reports that the packet itself goes on, with verdict v.
 func (d *Director) route(p *packet, hop *NextHop, self wire.Addr, verdict Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, reply.TimeExceeded, self, 0, AnsweredTTLExceeded), false
+		return d.refuse(p, answer.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
 	switch hop.State {
 	case NoRoute:
-		return d.refuse(p, reply.HostUnreachable, self, 0, AnsweredNoRoute), false
+		return d.refuse(p, answer.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
 	if fitMTU(p, hop.MTU, nil) == exceedsMTU {
-		return d.refuse(p, reply.TooBig, self, uint32(hop.MTU), AnsweredTooBig), false
+		return d.refuse(p, answer.TooBig, self, uint32(hop.MTU), AnsweredTooBig), false
 	}
 	hop.Link.Apply(p.frame)
 	return verdict, true

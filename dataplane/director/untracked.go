@@ -2,7 +2,7 @@ package director
 
 import (
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // untracked handles a packet that no conn can hold.
@@ -11,7 +11,7 @@ func (d *Director) untracked(p *packet) Verdict {
 		return d.laterFragment(p)
 	}
 	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
-		if target, ok := reply.NeighbourTarget(p.frame, &p.Packet); ok {
+		if target, ok := answer.NeighbourTarget(p.frame, &p.Packet); ok {
 			return d.answerND(p, target)
 		}
 	}
@@ -30,7 +30,7 @@ func (d *Director) untracked(p *packet) Verdict {
 	if v := d.table.martian(p); v != NotOurs {
 		return v
 	}
-	if reply.Echo(p.frame, &p.Packet) {
+	if answer.Echo(p.frame, &p.Packet) {
 		return AnsweredEcho
 	}
 	return DroppedVIPOther
@@ -40,14 +40,14 @@ func (d *Director) untracked(p *packet) Verdict {
 // port that it came in by. It answers a probe (RFC 5227) too, so that no other host
 // takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
-	op, _, target := reply.ARPTarget(p.frame, &p.Packet)
+	op, _, target := answer.ARPTarget(p.frame, &p.Packet)
 	if op != wire.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	if v := d.table.martianMAC(p); v != NotOurs {
 		return v
 	}
-	if !reply.ARP(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
+	if !answer.ARP(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
 		return NotOurs
 	}
 	return AnsweredARP
@@ -68,7 +68,7 @@ func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
 	if v := d.table.martianMAC(p); v != NotOurs {
 		return v
 	}
-	if !reply.NeighbourAdvert(p.frame, &p.Packet, port.MAC) {
+	if !answer.NeighbourAdvert(p.frame, &p.Packet, port.MAC) {
 		return NotOurs
 	}
 	return AnsweredND

@@ -217,8 +217,8 @@ func TestNoRoomForATag(t *testing.T) {
 	}
 }
 
-// Probes to the ends of conns that timed out are tagged too.
-func TestVLANProbe(t *testing.T) {
+// Keep-alives to the ends of conns that timed out are tagged too.
+func TestVLANKeepAlive(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
 	settings.ResetForgotten = true
@@ -228,17 +228,17 @@ func TestVLANProbe(t *testing.T) {
 		f := in(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", TCPFlags: flags})
 		w.process(&f)
 	}
-	var probes []string
+	var keepAlives []string
 	for range 100 { // turns without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {
-			probes = append(probes, w.format(f))
+			keepAlives = append(keepAlives, w.format(f))
 		}
 	}
-	if len(probes) != 2 || probes[0] != "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>10.7.0.2 ttl 64 tcp 80>5000" ||
-		probes[1] != "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 64 tcp 5000>8080" {
-		t.Errorf("probes %q", probes)
+	if len(keepAlives) != 2 || keepAlives[0] != "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>10.7.0.2 ttl 64 tcp 80>5000" ||
+		keepAlives[1] != "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 64 tcp 5000>8080" {
+		t.Errorf("keep-alives %q", keepAlives)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package fwdtest has the packets that the tests of fwd, fwd/reply and fwd/tunnel
+// Package fwdtest has the packets that the tests of fwd, fwd/answer and fwd/tunnel
 // share, and how they compare frames.
 package fwdtest
 

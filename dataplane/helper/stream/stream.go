@@ -3,7 +3,7 @@ package stream
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
 // Limits of what is remembered of one direction.
@@ -316,11 +316,11 @@ func (c *Conn) answerWithAck(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s
 	if h.synSeen && o.synSeen {
 		window = h.window(ack, h.edge)
 	}
-	answer := reply.TCPAck{
+	segment := answer.TCPAck{
 		Seq: s.ack, Ack: ack, Window: windowField(window, scale),
 		Stamped: s.hasTSval, Stamp: o.tsval, Echo: s.tsval,
 	}
-	if !reply.Acknowledge(f, p, &answer) {
+	if !answer.Acknowledge(f, p, &segment) {
 		return DroppedKept
 	}
 	return Answered

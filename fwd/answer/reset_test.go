@@ -1,4 +1,4 @@
-package reply_test
+package answer_test
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 // TestReset: the numbers of RFC 9293 section 3.10.7.1, CLOSED state. The RST takes its
@@ -47,7 +47,7 @@ func TestReset(t *testing.T) {
 					t.Run(fmt.Sprint(s.name, "/", family.Name, "/", e.Name), func(t *testing.T) {
 						f := in.Frame()
 						f.In = 1
-						if !reply.Reset(&f, fwdtest.Parse(t, &f)) {
+						if !answer.Reset(&f, fwdtest.Parse(t, &f)) {
 							t.Fatal("refused")
 						}
 						w := want.Frame()
@@ -85,7 +85,7 @@ func TestResetNever(t *testing.T) {
 			tt.change(&in)
 			f := in.Frame()
 			p := fwdtest.Parse(t, &f)
-			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.Reset(f, p) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return answer.Reset(f, p) })
 		})
 	}
 }

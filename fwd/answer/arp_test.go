@@ -1,4 +1,4 @@
-package reply_test
+package answer_test
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 // TestARP: requests and probes are answered, nothing else.
@@ -20,11 +20,11 @@ func TestARP(t *testing.T) {
 		f.Buf = append(f.Buf, make([]byte, 18)...) // Ethernet's padding
 		f.End += 18
 		p := fwdtest.Parse(t, &f)
-		if op, s, target := reply.ARPTarget(&f, p); op != wire.ARPRequest || s != fwdtest.Addr(sender) ||
+		if op, s, target := answer.ARPTarget(&f, p); op != wire.ARPRequest || s != fwdtest.Addr(sender) ||
 			target != fwdtest.Addr(vip) {
 			t.Errorf("%s is operation %d from %v for %v", name, op, s, target)
 		}
-		if !reply.ARP(&f, p, mac) {
+		if !answer.ARP(&f, p, mac) {
 			t.Fatalf("%s: refused", name)
 		}
 		wantReply(t, f, wiretest.ARP(wire.ARPReply, mac, vip, wiretest.ClientMAC, sender))
@@ -33,7 +33,7 @@ func TestARP(t *testing.T) {
 	tagged := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.9.0.7", wire.MAC{}, vip)
 	b := tagged.Bytes()
 	tagged = wiretest.Frame(append(append(bytes.Clone(b[:12]), 0x81, 0, 0, 42), b[12:]...))
-	if !reply.ARP(&tagged, fwdtest.Parse(t, &tagged), mac) ||
+	if !answer.ARP(&tagged, fwdtest.Parse(t, &tagged), mac) ||
 		!bytes.Equal(tagged.Bytes()[12:18], []byte{0x81, 0, 0, 42, 8, 6}) {
 		t.Errorf("tagged request became %s", fwdtest.Dump(tagged))
 	}
@@ -48,7 +48,7 @@ func TestARP(t *testing.T) {
 	for name, f := range never {
 		t.Run(name, func(t *testing.T) {
 			p := fwdtest.Parse(t, &f)
-			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.ARP(f, p, mac) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return answer.ARP(f, p, mac) })
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package reply
+package answer
 
 import (
 	"uvs/dataplane/wire"

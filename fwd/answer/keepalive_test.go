@@ -1,4 +1,4 @@
-package reply_test
+package answer_test
 
 import (
 	"testing"
@@ -6,22 +6,22 @@ import (
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/fwd"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
-// TestProbe: a probe is a valid ACK in both families, whatever was in the buffer.
-func TestProbe(t *testing.T) {
+// TestKeepAlive: a keep-alive is a valid ACK in both families, whatever was in the buffer.
+func TestKeepAlive(t *testing.T) {
 	for _, ends := range [][2]string{{"10.9.0.1", "10.1.0.2"}, {"fd00:9::1", "fd00:1::2"}} {
 		f := wire.Frame{
-			Buf: make([]byte, reply.ProbeLen), MTU: 7, TunnelLen: 20,
+			Buf: make([]byte, answer.KeepAliveLen), MTU: 7, TunnelLen: 20,
 			Offload: wire.Offload{Flags: wire.OffloadNeedsCsum},
 		}
 		for i := range f.Buf {
 			f.Buf[i] = 0xee
 		}
 		src, dst := fwdtest.Addr(ends[0]), fwdtest.Addr(ends[1])
-		reply.Probe(&f, &fwd.LinkHeader{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80,
+		answer.KeepAlive(&f, &fwd.LinkHeader{Port: 3, Dst: wiretest.ClientMAC, Src: wiretest.DirectorMAC}, src, dst, 80,
 			5000)
 		wiretest.Check(t, f)
 		var p wire.Packet

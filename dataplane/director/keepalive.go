@@ -3,34 +3,34 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/reply"
+	"uvs/fwd/answer"
 )
 
-// maxProbes is a probe to each end of every conn that can time out in a batch.
-const maxProbes = 2 * conntrack.MaxTimedOut
+// maxKeepAlives is a keep-alive to each end of every conn that can time out in a batch.
+const maxKeepAlives = 2 * conntrack.MaxTimedOut
 
 // Originate returns the frames to send after those of the last Process: fragments that
-// were held and whose first has come, and probes to the ends of established TCP
+// were held and whose first has come, and keep-alives to the ends of established TCP
 // connections whose conns timed out.
 //
-// An end answers a probe with its own sequence numbers, and the director resets that
+// An end answers a keep-alive with its own sequence numbers, and the director resets that
 // answer (RefusedForgotten). So both ends learn of the loss with valid numbers, which
 // no conn had to store. The frames are valid until the next Process.
 func (d *Director) Originate() []wire.Frame {
 	t, n := d.table, 0
 	for _, c := range d.conns.TimedOut() {
 		if hop := t.FIB.ReturnHop(c.Client, c.ReturnHop); hop.State == Resolved {
-			reply.Probe(&d.probes[n], &hop.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
+			answer.KeepAlive(&d.keepAlives[n], &hop.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++
 		}
 		// Servers of other methods answer to the client, which tells them itself.
 		if hop := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && hop.State == Resolved {
-			reply.Probe(&d.probes[n], &hop.Link, c.Client, c.Server, c.ClientPort, c.SPort)
+			answer.KeepAlive(&d.keepAlives[n], &hop.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}
 	}
 	h := &d.held
-	frames := h.frames[:h.n+copy(h.frames[h.n:], d.probes[:n])]
+	frames := h.frames[:h.n+copy(h.frames[h.n:], d.keepAlives[:n])]
 	if t.FIB.vlans != nil {
 		t.tag(frames, nil)
 	}

@@ -1,4 +1,4 @@
-package reply
+package answer
 
 import (
 	"encoding/binary"
@@ -103,14 +103,14 @@ func Acknowledge(f *wire.Frame, p *wire.Packet, a *TCPAck) bool {
 	return true
 }
 
-// ProbeLen is the length of the buffer of a Probe in bytes.
-const ProbeLen = wire.Headroom + wire.EthernetLen + wire.IPv6Len + wire.TCPLen
+// KeepAliveLen is the length of the buffer of a KeepAlive in bytes.
+const KeepAliveLen = wire.Headroom + wire.EthernetLen + wire.IPv6Len + wire.TCPLen
 
-// Probe makes of f, which has a buffer of ProbeLen bytes, a TCP segment from src to
-// dst that asks for the state of a connection: an ACK outside the window. A host that
-// knows the connection answers with an ACK of its own numbers (RFC 9293 section
-// 3.10.7.4, first check), which a reset then needs; any other host answers with RST.
-func Probe(f *wire.Frame, link *fwd.LinkHeader, src, dst wire.Addr, sport, dport uint16) {
+// KeepAlive makes of f, which has a buffer of KeepAliveLen bytes, a TCP segment from src
+// to dst that must be answered: like a keep-alive (RFC 9293 section 3.8.4), an ACK outside
+// the window. A host that knows the connection answers with an ACK of its own numbers
+// (section 3.10.7.4, first check), which a reset then needs. Any other answers with RST.
+func KeepAlive(f *wire.Frame, link *fwd.LinkHeader, src, dst wire.Addr, sport, dport uint16) {
 	f.Off = wire.Headroom
 	f.End = f.Off + wire.EthernetLen
 	wire.Ethernet(f.Bytes()).SetType(fwd.EtherType(!dst.Is4()))

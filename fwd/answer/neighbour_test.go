@@ -1,12 +1,12 @@
-package reply_test
+package answer_test
 
 import (
 	"testing"
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 const (
@@ -83,10 +83,10 @@ func TestNeighbourAdvert(t *testing.T) {
 			f := tt.in.Frame()
 			f.In = 2
 			p := fwdtest.Parse(t, &f)
-			if target, ok := reply.NeighbourTarget(&f, p); !ok || target != fwdtest.Addr(vip6) {
+			if target, ok := answer.NeighbourTarget(&f, p); !ok || target != fwdtest.Addr(vip6) {
 				t.Fatalf("asks for %v, in order: %v", target, ok)
 			}
-			if !reply.NeighbourAdvert(&f, p, ownMAC) {
+			if !answer.NeighbourAdvert(&f, p, ownMAC) {
 				t.Fatal("refused")
 			}
 			wantReply(t, f, tt.want.Frame())
@@ -126,10 +126,10 @@ func TestNeighbourNever(t *testing.T) {
 			tt.change(&in)
 			f := in.Frame()
 			p := fwdtest.Parse(t, &f)
-			if target, ok := reply.NeighbourTarget(&f, p); ok {
+			if target, ok := answer.NeighbourTarget(&f, p); ok {
 				t.Errorf("in order, asks for %v", target)
 			}
-			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.NeighbourAdvert(f, p, ownMAC) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return answer.NeighbourAdvert(f, p, ownMAC) })
 		})
 	}
 }
@@ -146,12 +146,12 @@ func TestNeighbourAdvertRoom(t *testing.T) {
 	}
 	for _, tt := range []struct{ before, behind int }{{0, 8}, {8, 0}, {3, 5}, {96, 7}} {
 		f := room(tt.before, tt.behind)
-		if !reply.NeighbourAdvert(&f, fwdtest.Parse(t, &f), ownMAC) {
+		if !answer.NeighbourAdvert(&f, fwdtest.Parse(t, &f), ownMAC) {
 			t.Errorf("%d bytes before and %d behind: refused", tt.before, tt.behind)
 		}
 		wantReply(t, f, advertisement("ff02::1", wire.MAC{0x33, 0x33, 0, 0, 0, 1}, 0x20, nil).Frame())
 	}
 	f := room(3, 4)
 	p := fwdtest.Parse(t, &f)
-	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.NeighbourAdvert(f, p, ownMAC) })
+	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return answer.NeighbourAdvert(f, p, ownMAC) })
 }

@@ -1,4 +1,4 @@
-package reply_test
+package answer_test
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 // wantReply compares a reply with the frame that is expected. It must go where the
@@ -32,15 +32,15 @@ func replyTo(p wiretest.Packet, vlans []uint16) wiretest.Packet {
 func TestICMPError(t *testing.T) {
 	const mtu = 1400
 	kinds := []struct {
-		kind         reply.ErrorKind
+		kind         answer.ErrorKind
 		type4, code4 uint8
 		type6, code6 uint8
 		rest4, rest6 uint32
 	}{
-		{reply.TimeExceeded, 11, 0, 3, 0, 0, 0},
-		{reply.TooBig, 3, 4, 2, 0, mtu, mtu},
-		{reply.PortUnreachable, 3, 3, 1, 4, 0, 0},
-		{reply.HostUnreachable, 3, 1, 1, 3, 0, 0},
+		{answer.TimeExceeded, 11, 0, 3, 0, 0, 0},
+		{answer.TooBig, 3, 4, 2, 0, mtu, mtu},
+		{answer.PortUnreachable, 3, 3, 1, 4, 0, 0},
+		{answer.HostUnreachable, 3, 1, 1, 3, 0, 0},
 	}
 	for _, k := range kinds {
 		for i, family := range fwdtest.Families {
@@ -66,7 +66,7 @@ func TestICMPError(t *testing.T) {
 					t.Run(fmt.Sprint(k.kind, "/", family.Name, "/", tr.Name, "/", e.Name), func(t *testing.T) {
 						f := in.Frame()
 						f.In, f.MTU = 3, 1400
-						if !reply.ICMPError(&f, fwdtest.Parse(t, &f), k.kind, fwdtest.Addr(family.VIP), mtu, 1500) {
+						if !answer.ICMPError(&f, fwdtest.Parse(t, &f), k.kind, fwdtest.Addr(family.VIP), mtu, 1500) {
 							t.Fatal("refused")
 						}
 						wantReply(t, f, want.Frame())
@@ -93,7 +93,7 @@ func TestICMPErrorShortLink(t *testing.T) {
 			Payload: make([]byte, 1000),
 		}
 		f := in.Frame()
-		if !reply.ICMPError(&f, fwdtest.Parse(t, &f), reply.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 500,
+		if !answer.ICMPError(&f, fwdtest.Parse(t, &f), answer.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 500,
 			row.link) {
 			t.Fatal("refused")
 		}
@@ -168,14 +168,14 @@ func TestICMPErrorNever(t *testing.T) {
 				self = fwdtest.Addr("2001:db8:9::1")
 			}
 			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
-				return reply.ICMPError(f, p, reply.PortUnreachable,
+				return answer.ICMPError(f, p, answer.PortUnreachable,
 					self, 0, 1500)
 			})
 		})
 	}
 	for _, in := range []wiretest.Packet{icmp(wire.ICMPEcho), icmp6(wire.ICMPv6Echo)} {
 		f := in.Frame()
-		if !reply.ICMPError(&f, fwdtest.Parse(t, &f), reply.TimeExceeded, fwdtest.Addr(in.Dst), 0, 1500) {
+		if !answer.ICMPError(&f, fwdtest.Parse(t, &f), answer.TimeExceeded, fwdtest.Addr(in.Dst), 0, 1500) {
 			t.Errorf("an echo request from %s may be answered with an error", in.Src)
 		}
 		wiretest.Check(t, f)
@@ -187,14 +187,14 @@ func TestICMPErrorImpossible(t *testing.T) {
 	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
 	p := fwdtest.Parse(t, &f)
 	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
-		return reply.ICMPError(f, p, reply.TooBig, fwdtest.Addr(fwdtest.Families[1].VIP), 1, 1500)
+		return answer.ICMPError(f, p, answer.TooBig, fwdtest.Addr(fwdtest.Families[1].VIP), 1, 1500)
 	})
 	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
-		return reply.ICMPError(f, p, reply.HostUnreachable+1, fwdtest.Addr(fwdtest.Families[0].VIP), 1, 1500)
+		return answer.ICMPError(f, p, answer.HostUnreachable+1, fwdtest.Addr(fwdtest.Families[0].VIP), 1, 1500)
 	})
 	f.Buf, f.Off, f.End = f.Buf[wire.Headroom-27:], 27, f.End-wire.Headroom+27
 	fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
-		return reply.ICMPError(f, p, reply.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 1, 1500)
+		return answer.ICMPError(f, p, answer.TooBig, fwdtest.Addr(fwdtest.Families[0].VIP), 1, 1500)
 	})
 }
 
@@ -209,23 +209,23 @@ func TestEcho(t *testing.T) {
 					ICMPType: wire.ICMPEcho, ICMPRest: 0x12340001, Payload: []byte("abcdefghi"),
 					PartialChecksum: partial,
 				}
-				answer := request
-				answer.ICMPType = wire.ICMPEchoReply
+				want := request
+				want.ICMPType = wire.ICMPEchoReply
 				if i == 1 {
 					request.Proto, request.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
-					answer.Proto, answer.ICMPType = wire.ProtoICMPv6, wire.ICMPv6EchoReply
+					want.Proto, want.ICMPType = wire.ProtoICMPv6, wire.ICMPv6EchoReply
 				}
 				e.Wrap(&request, i == 1)
-				e.Wrap(&answer, i == 1)
-				answer.Src, answer.Dst, answer.TTL, answer.PartialChecksum = request.Dst, request.Src, 64, false
-				answer = replyTo(answer, request.VLANs)
+				e.Wrap(&want, i == 1)
+				want.Src, want.Dst, want.TTL, want.PartialChecksum = request.Dst, request.Src, 64, false
+				want = replyTo(want, request.VLANs)
 				t.Run(fmt.Sprint(family.Name, "/", e.Name, "/partial checksum ", partial), func(t *testing.T) {
 					f := request.Frame()
 					f.In = 2
-					if !reply.Echo(&f, fwdtest.Parse(t, &f)) {
+					if !answer.Echo(&f, fwdtest.Parse(t, &f)) {
 						t.Fatal("refused")
 					}
-					wantReply(t, f, answer.Frame())
+					wantReply(t, f, want.Frame())
 				})
 			}
 		}
@@ -240,7 +240,7 @@ func TestEchoOfZeros(t *testing.T) {
 			Src: "198.51.100.7", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: wire.ICMPEcho,
 			Payload: make([]byte, n),
 		}.Frame()
-		if !reply.Echo(&f, fwdtest.Parse(t, &f)) {
+		if !answer.Echo(&f, fwdtest.Parse(t, &f)) {
 			t.Fatalf("%d bytes: refused", n)
 		}
 		wiretest.Check(t, f)
@@ -276,7 +276,7 @@ func TestEchoNever(t *testing.T) {
 			tt.change(&in)
 			f := in.Frame()
 			p := fwdtest.Parse(t, &f)
-			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return reply.Echo(f, p) })
+			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool { return answer.Echo(f, p) })
 		})
 	}
 }
@@ -292,7 +292,7 @@ func BenchmarkICMPError(b *testing.B) {
 	src := fwdtest.Addr(fwdtest.Families[0].VIP)
 	for b.Loop() {
 		f := sample
-		reply.ICMPError(&f, p, reply.TimeExceeded, src, 0, 1500)
+		answer.ICMPError(&f, p, answer.TimeExceeded, src, 0, 1500)
 		copy(link, kept)
 	}
 }

@@ -1,15 +1,15 @@
-// Package reply makes packets of our own, nearly all of them out of the frame that
+// Package answer makes packets of our own, nearly all of them out of the frame that
 // they answer, which goes back to where it came from:
 //
 //	icmp.go       ICMP errors and echo replies
 //	relay.go      ICMP errors about tunnel packets, passed on to the client
-//	tcp.go        TCP resets, acknowledgements in place of a receiver, and probes
+//	tcp.go        TCP resets, acknowledgements in place of a receiver, and keep-alives
 //	arp.go        ARP replies
 //	neighbour.go  neighbour advertisements
 //
 // It follows the rules of package fwd. When and how often to answer is the
 // director's decision.
-package reply
+package answer
 
 import (
 	"uvs/dataplane/wire"

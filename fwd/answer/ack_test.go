@@ -1,4 +1,4 @@
-package reply_test
+package answer_test
 
 import (
 	"testing"
@@ -7,15 +7,15 @@ import (
 
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
+	"uvs/fwd/answer"
 	"uvs/fwd/fwdtest"
-	"uvs/fwd/reply"
 )
 
 // TestAcknowledge: a segment becomes an ACK with the given numbers to its sender, by the
 // port and to the machine it came from, in both families.
 func TestAcknowledge(t *testing.T) {
 	for _, family := range fwdtest.Families {
-		for _, a := range []reply.TCPAck{
+		for _, a := range []answer.TCPAck{
 			{Seq: 7, Ack: 9, Window: 300},
 			{Seq: 7, Ack: 9, Window: 300, Stamped: true, Stamp: 0xa0b0c0d0, Echo: 5},
 		} {
@@ -24,7 +24,7 @@ func TestAcknowledge(t *testing.T) {
 				Payload: []byte("twelve bytes"), PartialChecksum: true,
 			}.Frame()
 			f.In = 3
-			if !reply.Acknowledge(&f, fwdtest.Parse(t, &f), &a) {
+			if !answer.Acknowledge(&f, fwdtest.Parse(t, &f), &a) {
 				t.Fatalf("%s: refused", family.Name)
 			}
 			wiretest.Check(t, f)
@@ -59,7 +59,7 @@ func TestAcknowledgeRefuses(t *testing.T) {
 	} {
 		f := p.Frame()
 		before := fwdtest.Dump(f)
-		if reply.Acknowledge(&f, fwdtest.Parse(t, &f), &reply.TCPAck{Stamped: true}) || fwdtest.Dump(f) != before {
+		if answer.Acknowledge(&f, fwdtest.Parse(t, &f), &answer.TCPAck{Stamped: true}) || fwdtest.Dump(f) != before {
 			t.Errorf("%s: was not refused, or changed", name)
 		}
 	}
