@@ -32,6 +32,7 @@ func (e *clientServer) dialFrom(port int, to string) (c net.Conn, err error) {
 // closed, the port can connect to the other service, and to the server itself.
 func TestClashingConns(t *testing.T) {
 	const port = 31000
+	needs(t, "ping")
 	e := newClientServer(t, "nat", 1)
 	rip := e.addr(e.serverNet(), 11) + ":7"
 	e.run("director", "sysctl -qw net.ipv4.ip_forward=1")
@@ -74,6 +75,7 @@ func TestClashingConns(t *testing.T) {
 
 // A client sends from one port to 300 ports of a service, and gets an answer from each.
 func TestOneClientPort(t *testing.T) {
+	needs(t)
 	const firstPort, ports = 10000, 300
 	for _, method := range []string{"nat", "dr"} {
 		t.Run(method, func(t *testing.T) {

@@ -204,6 +204,7 @@ func tcpState(c *net.TCPConn) (state uint8) {
 // An end that has closed its side and waits for the other is reset too. With direct
 // routing the server's FIN and the answers to the client do not pass the director.
 func TestForgottenHalfClosedConnIsReset(t *testing.T) {
+	needs(t)
 	for name, r := range map[string]struct {
 		method string
 		close  func(client, server *net.TCPConn)
