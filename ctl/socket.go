@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,10 +143,10 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, slices.Concat(s.Manager.Verdicts(), s.Manager.HelperCounters(), s.Counters()))
 	})
-	mux.HandleFunc("GET /v1/settings", s.settings)
+	mux.HandleFunc("GET /v1/settings", query(s.settings))
 	mux.HandleFunc("GET /v1/conns", s.conns)
-	mux.HandleFunc("GET /v1/explain", s.explain)
-	mux.HandleFunc("POST /v1/flush", s.flush)
+	mux.HandleFunc("GET /v1/explain", query(s.explain))
+	mux.HandleFunc("POST /v1/flush", query(s.flush))
 	mux.HandleFunc("GET /v1/events", s.events)
 	server := &http.Server{
 		Handler: mux, ReadTimeout: readTimeout, IdleTimeout: time.Hour,
@@ -171,6 +172,18 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v) // fails only if the client went away
+}
+
+// query answers with what f makes of the request's query.
+func query[T any](f func(url.Values) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r.URL.Query())
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		reply(w, v)
+	}
 }
 
 func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
@@ -237,22 +250,16 @@ func asError(err error) *config.Error {
 	return &config.Error{Errno: syscall.EIO, Message: err.Error()}
 }
 
-func (s *Socket) settings(w http.ResponseWriter, r *http.Request) {
-	var of *config.ServiceKey
-	if text := r.URL.Query().Get("service"); text != "" {
-		key, err := config.ParseServiceKey(text)
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		of = &key
+func (s *Socket) settings(q url.Values) ([]config.Setting, error) {
+	text := q.Get("service")
+	if text == "" {
+		return s.Manager.Settings(nil)
 	}
-	list, err := s.Manager.Settings(of)
+	key, err := config.ParseServiceKey(text)
 	if err != nil {
-		fail(w, err)
-		return
+		return nil, err
 	}
-	reply(w, list)
+	return s.Manager.Settings(&key)
 }
 
 func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
@@ -269,23 +276,16 @@ func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Socket) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := api.ParseProbe(r.URL.Query())
+func (s *Socket) explain(q url.Values) (*api.Explanation, error) {
+	p, err := api.ParseProbe(q)
 	if err != nil {
-		fail(w, err)
-		return
+		return nil, err
 	}
-	e, err := s.Manager.Explain(q)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	reply(w, e)
+	return s.Manager.Explain(p)
 }
 
 // flush refuses an empty filter; only ?all means all conns.
-func (s *Socket) flush(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+func (s *Socket) flush(q url.Values) (int, error) {
 	all := q.Has("all")
 	q.Del("all")
 	filter, err := api.ParseConnFilter(q)
@@ -294,8 +294,7 @@ func (s *Socket) flush(w http.ResponseWriter, r *http.Request) {
 			"say which connections to end: by service, server, client or state, or all of them")
 	}
 	if err != nil {
-		fail(w, err)
-		return
+		return 0, err
 	}
-	reply(w, s.Manager.FlushConns(filter))
+	return s.Manager.FlushConns(filter), nil
 }

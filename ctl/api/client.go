@@ -162,17 +162,12 @@ func (c *Client) post(path string, request, answer any) error {
 		return fmt.Errorf("encode request: %w", err)
 	}
 	resp, err := c.http.Post("http://uvs"+path, "application/json", bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("ask the director: %w", err)
-	}
-	defer resp.Body.Close()
-	if err := answerError(resp); err != nil || answer == nil {
-		return err
-	}
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		return fmt.Errorf("read the director's answer: %w", err)
-	}
-	return nil
+	return decodeAnswer(resp, err, func(dec *json.Decoder) error {
+		if answer == nil {
+			return nil
+		}
+		return dec.Decode(answer)
+	})
 }
 
 // Conns calls visit for every conn until visit returns an error.
@@ -182,31 +177,28 @@ func (c *Client) Conns(visit func(ConnStatus) error) error {
 
 // ConnsOf calls visit for the conns that match a filter until visit returns an error.
 func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
-	return c.read("/v1/conns?"+f.Query().Encode(), func(dec *json.Decoder) error {
-		for {
-			var conn ConnStatus
-			switch err := dec.Decode(&conn); {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return err
-			}
-			if err := visit(conn); err != nil {
-				return err
-			}
-		}
-	})
+	err := stream(c, "/v1/conns?"+f.Query().Encode(), visit)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // Events calls visit for each event from now on until visit returns an error.
 func (c *Client) Events(visit func(Event) error) error {
-	return c.read("/v1/events", func(dec *json.Decoder) error {
+	return stream(c, "/v1/events", visit)
+}
+
+// stream calls visit for each value of an answer until visit returns an error or
+// the answer ends, which is io.EOF.
+func stream[T any](c *Client, path string, visit func(T) error) error {
+	return c.read(path, func(dec *json.Decoder) error {
 		for {
-			var ev Event
-			if err := dec.Decode(&ev); err != nil {
+			var v T
+			if err := dec.Decode(&v); err != nil {
 				return err
 			}
-			if err := visit(ev); err != nil {
+			if err := visit(v); err != nil {
 				return err
 			}
 		}
@@ -219,6 +211,11 @@ func (c *Client) get(path string, v any) error {
 
 func (c *Client) read(path string, decode func(*json.Decoder) error) error {
 	resp, err := c.http.Get("http://uvs" + path)
+	return decodeAnswer(resp, err, decode)
+}
+
+// decodeAnswer decodes the answer to a request that may have failed.
+func decodeAnswer(resp *http.Response, err error, decode func(*json.Decoder) error) error {
 	if err != nil {
 		return fmt.Errorf("ask the director: %w", err)
 	}

@@ -63,13 +63,11 @@ func TestHelper(t *testing.T) {
 			[]helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.FTP, Port: 2021}},
 		},
 	} {
-		var s config.State
+		s := config.State{}.Clone()
 		for _, op := range helpedService(row.key, row.method, "10.2.0.11:21") {
-			next, err := config.Change(s, op)
-			if err != nil {
+			if err := s.Apply(op); err != nil {
 				t.Fatalf("%s: %v", row.say, err)
 			}
-			s = next
 		}
 		s.ServiceSettings = map[config.ServiceKey]config.Values{row.key: row.own}
 		if row.rules != nil {

@@ -13,16 +13,6 @@ import (
 	"uvs/sched"
 )
 
-// Change returns the state after op, and leaves s as it is. Errors are *Error; then the
-// state is s.
-func Change(s State, op Op) (State, error) {
-	next := s.Clone()
-	if err := next.Apply(op); err != nil {
-		return s, err
-	}
-	return next, nil
-}
-
 // Apply applies op to s, which must come from Clone. If op is refused, s does not change.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {

@@ -291,3 +291,13 @@ func TestChangeReplaces(t *testing.T) {
 		t.Errorf("timeouts %+v, %v; want %+v", s.Director().IPVSTimeouts(), err, want)
 	}
 }
+
+// Change returns the state after op, and leaves s as it is. Errors are *Error; then the
+// state is s.
+func Change(s State, op Op) (State, error) {
+	next := s.Clone()
+	if err := next.Apply(op); err != nil {
+		return s, err
+	}
+	return next, nil
+}

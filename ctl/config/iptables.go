@@ -93,22 +93,14 @@ type ruleParser struct {
 	src, dst     string // port lists, whose names depend on the protocol
 }
 
-// ruleOptions are the options of iptables, by all their names.
-var ruleOptions = map[string]func(*ruleParser, string) error{
-	"-t": (*ruleParser).setTable, "--table": (*ruleParser).setTable,
-	"-A": (*ruleParser).setChain, "--append": (*ruleParser).setChain,
-	"-p": (*ruleParser).setProto, "--protocol": (*ruleParser).setProto, "--proto": (*ruleParser).setProto,
-	"-d": (*ruleParser).setDst, "--destination": (*ruleParser).setDst, "--dst": (*ruleParser).setDst,
-	"-s": (*ruleParser).setSrc, "--source": (*ruleParser).setSrc, "--src": (*ruleParser).setSrc,
-	"-i": (*ruleParser).setInterface, "--in-interface": (*ruleParser).setInterface,
-	"-m": (*ruleParser).setMatch, "--match": (*ruleParser).setMatch,
-	"-j": (*ruleParser).setJump, "--jump": (*ruleParser).setJump,
-	"--dport": (*ruleParser).setDstPorts, "--dports": (*ruleParser).setDstPorts,
-	"--destination-port": (*ruleParser).setDstPorts, "--destination-ports": (*ruleParser).setDstPorts,
-	"--sport": (*ruleParser).setSrcPorts, "--sports": (*ruleParser).setSrcPorts,
-	"--source-port": (*ruleParser).setSrcPorts, "--source-ports": (*ruleParser).setSrcPorts,
-	"--set-mark": (*ruleParser).setMark, "--set-xmark": (*ruleParser).setMark,
-	"--comment": func(*ruleParser, string) error { return nil },
+// ruleOptions are the options of iptables: all their names, and one name for each.
+var ruleOptions = map[string]string{
+	"-t": "-t", "--table": "-t", "-A": "-A", "--append": "-A", "-j": "-j", "--jump": "-j",
+	"-p": "-p", "--protocol": "-p", "--proto": "-p", "-i": "-i", "--in-interface": "-i", "-m": "-m", "--match": "-m",
+	"-d": "-d", "--destination": "-d", "--dst": "-d", "-s": "-s", "--source": "-s", "--src": "-s",
+	"--dport": "--dport", "--dports": "--dport", "--destination-port": "--dport", "--destination-ports": "--dport",
+	"--sport": "--sport", "--sports": "--sport", "--source-port": "--sport", "--source-ports": "--sport",
+	"--set-mark": "--set-mark", "--set-xmark": "--set-mark", "--comment": "--comment",
 }
 
 func (p *ruleParser) parse() error {
@@ -120,11 +112,11 @@ func (p *ruleParser) parse() error {
 			return fmt.Errorf("negation is not supported")
 		}
 		name, value, joined := strings.Cut(name, "=")
-		set := ruleOptions[name]
+		known := ruleOptions[name]
 		switch {
-		case set == nil:
+		case known == "":
 			return fmt.Errorf("option %s is not supported", name)
-		case seen[name] && name != "-m" && name != "--match":
+		case seen[name] && known != "-m":
 			return fmt.Errorf("option %s is given twice", name)
 		case !joined && len(p.words) == 0:
 			return fmt.Errorf("option %s needs a value", name)
@@ -138,7 +130,7 @@ func (p *ruleParser) parse() error {
 		if name == "--comment" && strings.HasPrefix(value, `"`) {
 			p.skipQuoted(value)
 		}
-		if err := set(p, value); err != nil {
+		if err := p.set(known, value); err != nil {
 			return err
 		}
 	}
@@ -187,42 +179,37 @@ func (p *ruleParser) ports(list string) ([]PortRange, error) {
 	})
 }
 
-func (p *ruleParser) setTable(v string) error { p.table = v; return nil }
-func (p *ruleParser) setChain(v string) error { p.chain = v; return nil }
-func (p *ruleParser) setJump(v string) error  { p.jump = v; return nil }
-
-func (p *ruleParser) setDstPorts(v string) error { p.dst = v; return nil }
-func (p *ruleParser) setSrcPorts(v string) error { p.src = v; return nil }
-
-func (p *ruleParser) setProto(v string) (err error) {
-	p.rule.Proto, err = ParseProto(v)
-	return err
-}
-
-func (p *ruleParser) setDst(v string) (err error) {
-	p.rule.Dst, err = ParseNet(v)
-	return err
-}
-
-func (p *ruleParser) setSrc(v string) (err error) {
-	p.rule.Src, err = ParseNet(v)
-	return err
-}
-
-func (p *ruleParser) setInterface(v string) error {
-	if strings.HasSuffix(v, "+") {
-		return fmt.Errorf("interface pattern %s is not supported; write one rule for each interface", v)
+// set stores the value of an option, by its one name in ruleOptions.
+func (p *ruleParser) set(option, v string) (err error) {
+	switch option {
+	case "-t":
+		p.table = v
+	case "-A":
+		p.chain = v
+	case "-j":
+		p.jump = v
+	case "--dport":
+		p.dst = v
+	case "--sport":
+		p.src = v
+	case "-p":
+		p.rule.Proto, err = ParseProto(v)
+	case "-d":
+		p.rule.Dst, err = ParseNet(v)
+	case "-s":
+		p.rule.Src, err = ParseNet(v)
+	case "--set-mark":
+		err = p.setMark(v)
+	case "-i":
+		if p.rule.Interface = v; strings.HasSuffix(v, "+") {
+			err = fmt.Errorf("interface pattern %s is not supported; write one rule for each interface", v)
+		}
+	case "-m":
+		if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "comment"}, v) {
+			err = fmt.Errorf("match %s is not supported", v)
+		}
 	}
-	p.rule.Interface = v
-	return nil
-}
-
-func (p *ruleParser) setMatch(v string) error {
-	switch v {
-	case "tcp", "udp", "sctp", "multiport", "comment":
-		return nil
-	}
-	return fmt.Errorf("match %s is not supported", v)
+	return err
 }
 
 func (p *ruleParser) setMark(v string) error {

@@ -1,6 +1,12 @@
 package ipvsadm
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"uvs/ctl/config"
+	"uvs/dataplane/wire"
+	"uvs/fwd/tunnel"
+)
 
 // option is an option of a command. One option can have several spellings (-g, -i and -m
 // are all forwarding-method). ipvsadm checks options against the command in this order,
@@ -176,7 +182,7 @@ type spelling struct {
 	takes   takes
 	command command // cmdNone for an option
 	option  option
-	set     func(p *parser, value *string) error // nil: nothing to do
+	set     setter // nil: nothing to do
 }
 
 // spellings lists every command and option, commands first.
@@ -191,17 +197,17 @@ var spellings = [...]spelling{
 	{"edit-server", 'e', takesNothing, cmdEditServer, optNone, nil},
 	{"delete-server", 'd', takesNothing, cmdDeleteServer, optNone, nil},
 	{"set", 0, takesNothing, cmdSet, optNone, nil},
-	{"start-daemon", 0, takesValue, cmdStartDaemon, optNone, startDaemonRole},
-	{"stop-daemon", 0, takesValue, cmdStopDaemon, optNone, stopDaemonRole},
+	{"start-daemon", 0, takesValue, cmdStartDaemon, optNone, daemonRole("illegal start-daemon parameter specified")},
+	{"stop-daemon", 0, takesValue, cmdStopDaemon, optNone, daemonRole("illegal start_daemon specified")},
 	{"restore", 'R', takesNothing, cmdRestore, optNone, nil},
 	{"save", 'S', takesNothing, cmdSave, optNone, nil},
 	{"zero", 'Z', takesNothing, cmdZero, optNone, nil},
 	{"help", 'h', takesNothing, cmdHelp, optNone, nil},
 	{"version", 'v', takesNothing, cmdVersion, optNone, nil},
 
-	{"tcp-service", 't', takesValue, cmdNone, optService, serviceTCP},
-	{"udp-service", 'u', takesValue, cmdNone, optService, serviceUDP},
-	{"sctp-service", 0, takesValue, cmdNone, optService, serviceSCTP},
+	{"tcp-service", 't', takesValue, cmdNone, optService, addressService(wire.ProtoTCP)},
+	{"udp-service", 'u', takesValue, cmdNone, optService, addressService(wire.ProtoUDP)},
+	{"sctp-service", 0, takesValue, cmdNone, optService, addressService(wire.ProtoSCTP)},
 	{"fwmark-service", 'f', takesValue, cmdNone, optService, serviceMark},
 	{"ipv6", '6', takesNothing, cmdNone, optNone, markIPv6},
 	{"scheduler", 's', takesValue, cmdNone, optScheduler, scheduler},
@@ -212,17 +218,17 @@ var spellings = [...]spelling{
 	{"sched-flags", 'b', takesValue, cmdNone, optSchedFlags, schedFlags},
 
 	{"real-server", 'r', takesValue, cmdNone, optServer, realServer},
-	{"gatewaying", 'g', takesNothing, cmdNone, optMethod, methodRoute},
-	{"ipip", 'i', takesNothing, cmdNone, optMethod, methodTunnel},
-	{"masquerading", 'm', takesNothing, cmdNone, optMethod, methodMasq},
-	{"weight", 'w', takesValue, cmdNone, optWeight, weight},
-	{"u-threshold", 'x', takesValue, cmdNone, optUpper, upperThreshold},
-	{"l-threshold", 'y', takesValue, cmdNone, optLower, lowerThreshold},
+	{"gatewaying", 'g', takesNothing, cmdNone, optMethod, method(config.MethodRoute)},
+	{"ipip", 'i', takesNothing, cmdNone, optMethod, method(config.MethodTunnel)},
+	{"masquerading", 'm', takesNothing, cmdNone, optMethod, method(config.MethodMasq)},
+	{"weight", 'w', takesValue, cmdNone, optWeight, store(weight, 0, maxInt32, "weight")},
+	{"u-threshold", 'x', takesValue, cmdNone, optUpper, store(upperThreshold, 0, maxInt32, "u_threshold")},
+	{"l-threshold", 'y', takesValue, cmdNone, optLower, store(lowerThreshold, 0, maxInt32, "l_threshold")},
 	{"tun-type", 0, takesValue, cmdNone, optTunType, tunType},
-	{"tun-port", 0, takesValue, cmdNone, optTunPort, tunPort},
-	{"tun-nocsum", 0, takesNothing, cmdNone, optTunNoCsum, tunNoCsum},
-	{"tun-csum", 0, takesNothing, cmdNone, optTunCsum, tunCsum},
-	{"tun-remcsum", 0, takesNothing, cmdNone, optTunRemCsum, tunRemCsum},
+	{"tun-port", 0, takesValue, cmdNone, optTunPort, store(tunPort, 1, 65535, "tunnel port")},
+	{"tun-nocsum", 0, takesNothing, cmdNone, optTunNoCsum, tunFlag(tunnel.NoCsum)},
+	{"tun-csum", 0, takesNothing, cmdNone, optTunCsum, tunFlag(tunnel.Csum)},
+	{"tun-remcsum", 0, takesNothing, cmdNone, optTunRemCsum, tunFlag(tunnel.RemCsum)},
 
 	{"connection", 'c', takesNothing, cmdNone, optConnection, nil},
 	{"timeout", 0, takesNothing, cmdNone, optTimeout, nil},
@@ -238,11 +244,11 @@ var spellings = [...]spelling{
 	{"sort", 0, takesNothing, cmdNone, optNone, nil},
 
 	{"mcast-interface", 0, takesValue, cmdNone, optMcastInterface, mcastInterface},
-	{"syncid", 0, takesValue, cmdNone, optSyncID, syncID},
-	{"sync-maxlen", 0, takesValue, cmdNone, optSyncMaxLen, syncMaxLen},
+	{"syncid", 0, takesValue, cmdNone, optSyncID, store(syncID, 0, 255, "syncid")},
+	{"sync-maxlen", 0, takesValue, cmdNone, optSyncMaxLen, store(syncMaxLen, 1, maxSyncLen, "sync-maxlen")},
 	{"mcast-group", 0, takesValue, cmdNone, optMcastGroup, mcastGroup},
-	{"mcast-port", 0, takesValue, cmdNone, optMcastPort, mcastPort},
-	{"mcast-ttl", 0, takesValue, cmdNone, optMcastTTL, mcastTTL},
+	{"mcast-port", 0, takesValue, cmdNone, optMcastPort, store(mcastPort, 1, 65535, "mcast-port")},
+	{"mcast-ttl", 0, takesValue, cmdNone, optMcastTTL, store(mcastTTL, 1, 255, "mcast-ttl")},
 }
 
 // byLong finds a spelling by its long name; nil: there is none.

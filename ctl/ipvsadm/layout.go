@@ -25,38 +25,32 @@ type layout struct {
 // layouts are in order of precedence; the last is the default.
 var layouts = [...]layout{
 	{
-		optStats, "" +
-			"Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n" +
+		optStats, "Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes\n" +
 			"  -> RemoteAddress:Port",
 		printer.serviceStats, printer.serverStats,
 	},
 	{
-		optRate, "" +
-			"Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n" +
+		optRate, "Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n" +
 			"  -> RemoteAddress:Port",
 		printer.serviceRate, printer.serverRate,
 	},
 	{
-		optThresholds, "" +
-			"Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n" +
+		optThresholds, "Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn \n" +
 			"  -> RemoteAddress:Port",
 		printer.describe, printer.serverThresholds,
 	},
 	{
-		optPersistentConn, "" +
-			"Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n" +
+		optPersistentConn, "Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn \n" +
 			"  -> RemoteAddress:Port",
 		printer.describe, printer.serverPersistent,
 	},
 	{
-		optTunInfo, "" +
-			"Prot LocalAddress:Port Scheduler Flags\n" +
+		optTunInfo, "Prot LocalAddress:Port Scheduler Flags\n" +
 			"  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn",
 		printer.describe, printer.serverTunnel,
 	},
 	{
-		optNone, "" +
-			"Prot LocalAddress:Port Scheduler Flags\n" +
+		optNone, "Prot LocalAddress:Port Scheduler Flags\n" +
 			"  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
 		printer.describe, printer.serverPlain,
 	},

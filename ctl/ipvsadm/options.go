@@ -33,36 +33,31 @@ type daemon struct {
 	ttl    uint8
 }
 
-func startDaemonRole(p *parser, value *string) error {
-	return p.daemonRole(*value, "illegal start-daemon parameter specified")
+// setter stores the value of an option; nil: none was given.
+type setter func(p *parser, value *string) error
+
+func daemonRole(message string) setter {
+	return func(p *parser, role *string) error {
+		p.daemon.backup = *role == "backup"
+		if *role != "master" && *role != "backup" {
+			return refuse("%s", message)
+		}
+		return nil
+	}
 }
 
-func stopDaemonRole(p *parser, value *string) error {
-	return p.daemonRole(*value, "illegal start_daemon specified")
-}
-
-func (p *parser) daemonRole(role, message string) error {
-	p.daemon.backup = role == "backup"
-	if role != "master" && role != "backup" {
-		return refuse("%s", message)
+func addressService(proto uint8) setter {
+	return func(p *parser, value *string) error {
+		e, ok := parseEndpoint(*value, proto, p.names)
+		if !ok {
+			return refuse("illegal virtual server address[:port] specified")
+		}
+		p.service.ServiceKey = config.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
+		if e.addr.Is6() {
+			p.serviceIPv6()
+		}
+		return nil
 	}
-	return nil
-}
-
-func serviceTCP(p *parser, value *string) error  { return p.addressService(wire.ProtoTCP, *value) }
-func serviceUDP(p *parser, value *string) error  { return p.addressService(wire.ProtoUDP, *value) }
-func serviceSCTP(p *parser, value *string) error { return p.addressService(wire.ProtoSCTP, *value) }
-
-func (p *parser) addressService(proto uint8, value string) error {
-	e, ok := parseEndpoint(value, proto, p.names)
-	if !ok {
-		return refuse("illegal virtual server address[:port] specified")
-	}
-	p.service.ServiceKey = config.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
-	if e.addr.Is6() {
-		p.serviceIPv6()
-	}
-	return nil
 }
 
 func serviceMark(p *parser, value *string) error {
@@ -159,25 +154,11 @@ func realServer(p *parser, value *string) error {
 	return nil
 }
 
-func methodRoute(p *parser, _ *string) error  { return p.method(config.MethodRoute) }
-func methodTunnel(p *parser, _ *string) error { return p.method(config.MethodTunnel) }
-func methodMasq(p *parser, _ *string) error   { return p.method(config.MethodMasq) }
-
-func (p *parser) method(m config.Method) error {
-	p.server.Method = m
-	return nil
-}
-
-func weight(p *parser, value *string) error {
-	return store(&p.server.Weight, value, 0, maxInt32, "illegal weight specified")
-}
-
-func upperThreshold(p *parser, value *string) error {
-	return store(&p.server.Upper, value, 0, maxInt32, "illegal u_threshold specified")
-}
-
-func lowerThreshold(p *parser, value *string) error {
-	return store(&p.server.Lower, value, 0, maxInt32, "illegal l_threshold specified")
+func method(m config.Method) setter {
+	return func(p *parser, _ *string) error {
+		p.server.Method = m
+		return nil
+	}
 }
 
 func tunType(p *parser, value *string) (err error) {
@@ -187,17 +168,11 @@ func tunType(p *parser, value *string) (err error) {
 	return nil
 }
 
-func tunPort(p *parser, value *string) error {
-	return store(&p.server.Tunnel.Port, value, 1, 65535, "illegal tunnel port specified")
-}
-
-func tunNoCsum(p *parser, _ *string) error  { return p.tunFlag(tunnel.NoCsum) }
-func tunCsum(p *parser, _ *string) error    { return p.tunFlag(tunnel.Csum) }
-func tunRemCsum(p *parser, _ *string) error { return p.tunFlag(tunnel.RemCsum) }
-
-func (p *parser) tunFlag(flag uint16) error {
-	p.server.Tunnel.Flags |= flag
-	return nil
+func tunFlag(flag uint16) setter {
+	return func(p *parser, _ *string) error {
+		p.server.Tunnel.Flags |= flag
+		return nil
+	}
 }
 
 func mcastInterface(p *parser, value *string) error {
@@ -205,14 +180,6 @@ func mcastInterface(p *parser, value *string) error {
 		p.daemon.iface = *value
 	}
 	return nil
-}
-
-func syncID(p *parser, value *string) error {
-	return store(&p.daemon.syncID, value, 0, 255, "illegal syncid specified")
-}
-
-func syncMaxLen(p *parser, value *string) error {
-	return store(&p.daemon.maxLen, value, 1, maxSyncLen, "illegal sync-maxlen specified")
 }
 
 func mcastGroup(p *parser, value *string) error {
@@ -228,20 +195,24 @@ func mcastGroup(p *parser, value *string) error {
 	return nil
 }
 
-func mcastPort(p *parser, value *string) error {
-	return store(&p.daemon.port, value, 1, 65535, "illegal mcast-port specified")
-}
-
-func mcastTTL(p *parser, value *string) error {
-	return store(&p.daemon.ttl, value, 1, 255, "illegal mcast-ttl specified")
-}
-
-// store parses value, which must be between low and high, into field.
-func store[T uint8 | uint16 | uint32 | int32](field *T, value *string, low, high int64, message string) error {
-	n, ok := number(*value, low, high)
-	if !ok {
-		return refuse("%s", message)
+// store parses the value, which must be between low and high, into a field. name
+// is the option's in the message.
+func store[T uint8 | uint16 | uint32 | int32](field func(*parser) *T, low, high int64, name string) setter {
+	return func(p *parser, value *string) error {
+		n, ok := number(*value, low, high)
+		if !ok {
+			return refuse("illegal %s specified", name)
+		}
+		*field(p) = T(n)
+		return nil
 	}
-	*field = T(n)
-	return nil
 }
+
+func weight(p *parser) *int32          { return &p.server.Weight }
+func upperThreshold(p *parser) *uint32 { return &p.server.Upper }
+func lowerThreshold(p *parser) *uint32 { return &p.server.Lower }
+func tunPort(p *parser) *uint16        { return &p.server.Tunnel.Port }
+func syncID(p *parser) *uint8          { return &p.daemon.syncID }
+func syncMaxLen(p *parser) *uint16     { return &p.daemon.maxLen }
+func mcastPort(p *parser) *uint16      { return &p.daemon.port }
+func mcastTTL(p *parser) *uint8        { return &p.daemon.ttl }
