@@ -59,3 +59,20 @@ func TestWarningOfServersWithoutNextHop(t *testing.T) {
 		}
 	}
 }
+
+// A server that answers no ARP, or has no route, is not listed as up.
+func TestUnreachableServerIsNotUp(t *testing.T) {
+	w := newWebFixture(t, "rr")
+	for addr, want := range map[string]string{"10.2.77.77": "unreachable", "10.77.0.1": "unreachable"} {
+		v := config.Server{
+			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr), Port: 80}, Method: config.MethodRoute, Weight: 1,
+		}
+		w.must(with(vip, v))
+		if got := w.status(v).State; got != want {
+			t.Errorf("%s is %s, want %s", addr, got, want)
+		}
+	}
+	if got := w.status(one).State; got != "up" {
+		t.Errorf("a server that answers is %s", got)
+	}
+}

@@ -69,7 +69,7 @@ func (m *Manager) Services() []api.ServiceStatus {
 
 func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.ServerStatus {
 	v := m.runtime.Server(svc.ServiceKey, server.ServerKey)
-	counts := m.conns.Counts(v.ID)
+	counts, hop := m.conns.Counts(v.ID), v.NextHop(m.fib)
 	state := "up"
 	switch {
 	case server.Down:
@@ -78,6 +78,8 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 		state = "quiesced"
 	case v.Overload.Load():
 		state = "overloaded"
+	case hop.State != director.Resolved:
+		state = "unreachable"
 	}
 	return api.ServerStatus{
 		Server: *server, State: state,
@@ -85,7 +87,7 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),
 		Stats:    stats(v.Counters.Totals(), v.Zero, v.Rate.Rates()),
-		NextHop:  nextHopStatus(m.fib, v.NextHop(m.fib), server.Addr),
+		NextHop:  nextHopStatus(m.fib, hop, server.Addr),
 		Path:     m.pathStatus(v),
 	}
 }

@@ -60,7 +60,7 @@ func Dial(path string) (*Client, error) {
 	case noDirector(err):
 		return nil, fmt.Errorf("no director is running on socket %s", path)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("permission denied on socket %s (you must be root)", path)
+		return nil, fmt.Errorf("%w on socket %s (you must be root)", fs.ErrPermission, path)
 	case err != nil:
 		return nil, fmt.Errorf("reach the director: %w", err)
 	}

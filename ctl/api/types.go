@@ -37,8 +37,8 @@ type ServerStatus struct {
 	Inactive uint32 `json:"inactive"`
 	Persist  uint32 `json:"persist_conns"`
 	Stats    Stats  `json:"stats"`
-	// State is "up", "down", "quiesced" (weight 0), "overloaded" (over its upper threshold)
-	// or "sorry" (the sorry server).
+	// State is "up", "down", "quiesced" (weight 0), "overloaded" (over its upper threshold),
+	// "unreachable" (without a next hop; see NextHop) or "sorry" (the sorry server).
 	State string `json:"state"`
 	// NextHop is the next hop of its frames ("eth1 02:…"), or why there is none.
 	NextHop string     `json:"hop,omitempty"`

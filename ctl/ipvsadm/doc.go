@@ -14,6 +14,7 @@
 //     complete;
 //   - it refuses IPv4-mapped IPv6 addresses, `[name]` without a port, and characters after an
 //     IPv6 prefix length, which 1.31 misreads; a name in brackets means an IPv6 address;
+//   - the director refuses VIPs and servers that are not unicast, and --pe sip for TCP;
 //   - a flag without a name for its scheduler is listed as flag-N, not omitted;
 //   - if ipvsadm has no message for an error, the director's is printed;
 //   - ipvsadm-restore takes no arguments, and reads its input before it clears the table;

@@ -27,8 +27,6 @@ const helpText = `Usage:
   ipvsadm -S [-n]
   ipvsadm -R
   ipvsadm --set TCP TCPFIN UDP
-  ipvsadm --start-daemon master|backup [DAEMON OPTIONS]
-  ipvsadm --stop-daemon master|backup [--syncid ID]
   ipvsadm -h | -v
 
 The command comes first; letters can be bundled (-Ln).
@@ -46,8 +44,7 @@ Commands:
   --save            -S      print the table as commands that restore it
   --restore         -R      do the commands on standard input, one a line
   --set                     set idle times in seconds; 0 leaves one as it is
-  --start-daemon            start synchronizing connections
-  --stop-daemon             stop synchronizing connections
+  --start-daemon            refused, as --stop-daemon: there is no sync daemon
   --help            -h      print this
   --version         -v      print the version
 
@@ -82,7 +79,7 @@ Server options:
 Listing options:
   --connection      -c          list connections
   --timeout                     list idle times
-  --daemon                      list sync daemons
+  --daemon                      list sync daemons: none
   --stats                       show counters
   --rate                        show counters per second
   --thresholds                  show thresholds
@@ -93,13 +90,8 @@ Listing options:
   --nosort                      services and servers as the director keeps them
   --sort                        accepted and ignored
 
-Daemon options:
-  --syncid             ID       0 to 255 (0)
-  --sync-maxlen        LENGTH   of a message in bytes (1472)
-  --mcast-interface    NAME     (eth0)
-  --mcast-group        ADDRESS  (224.0.0.81)
-  --mcast-port         PORT     (8848)
-  --mcast-ttl          TTL      (1)
+Read, but without use: --syncid --sync-maxlen --mcast-interface --mcast-group
+--mcast-port --mcast-ttl
 `
 
 // tunnelHelp are the options of tunnels and the types that take them.

@@ -1,7 +1,10 @@
 package ipvsadm
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -297,6 +300,17 @@ func TestRefusals(t *testing.T) {
 	m.expect(t, "--set 1 2 3", refused("director hung up"))
 	for _, line := range []string{"-S", "-L", "-L --timeout", "-L -t 10.9.0.1:80"} {
 		m.expect(t, line, outcome{1, "", "director hung up\n"})
+	}
+}
+
+// TestPermissionDenied: who may not use the socket is not told to start a director.
+func TestPermissionDenied(t *testing.T) {
+	var out, errs bytes.Buffer
+	exit := Main([]string{"-Ln"}, Stdio{strings.NewReader(""), &out, &errs}, func() (Director, error) {
+		return nil, fmt.Errorf("%w on socket", fs.ErrPermission)
+	})
+	if exit != 2 || errs.String() != "Can't initialize ipvs: permission denied on socket\n" {
+		t.Errorf("exit %d, %q", exit, errs.String())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"uvs/ctl/api"
@@ -178,7 +179,10 @@ func (t *tool) open() (err error) {
 	if t.director != nil {
 		return nil
 	}
-	if t.director, err = t.connect(); err != nil {
+	switch t.director, err = t.connect(); {
+	case errors.Is(err, fs.ErrPermission):
+		return refuse("Can't initialize ipvs: %v", err)
+	case err != nil:
 		return refuse("Can't initialize ipvs: %v\nNo director answers here; start one with `uvs run'.", err)
 	}
 	return nil
