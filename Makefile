@@ -10,14 +10,12 @@ BUILD   = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(
 
 # The real programs that tests set at both ends, the C compiler -race wants, and
 # the packages they are in. Tests whose program is missing skip and name it.
-PROGRAMS = nginx curl socat ip ping sysctl tcpdump ethtool nft gcc sipp
-PACKAGES = nginx-light curl socat iproute2 iputils-ping procps tcpdump ethtool nftables gcc libc6-dev sip-tester
+PROGRAMS = curl socat ip ping sysctl tcpdump ethtool nft gcc sipp lftp tnftp python3 tftp
+PACKAGES = curl socat iproute2 iputils-ping procps tcpdump ethtool nftables gcc libc6-dev sip-tester lftp tnftp \
+	python3 tftp-hpa
 
-# Only one FTP server can be installed as a package.
-PROGRAMS += vsftpd pure-ftpd lftp tnftp python3 tftp in.tftpd
-PACKAGES += vsftpd lftp tnftp python3 tftp-hpa tftpd-hpa
-UNPACK_PURE_FTPD = (d=$$(mktemp -d) && cd $$d && apt-get download -qq pure-ftpd && dpkg-deb -x pure-ftpd_*.deb . && \
-	install usr/sbin/pure-ftpd /usr/local/sbin/ && rm -r $$d) >/dev/null 2>&1
+# Servers, as PROGRAM=PACKAGE. They are unpacked, so that none starts by itself.
+SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa
 
 # Linters are programs of a pinned version that Go builds and keeps in its cache.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -31,19 +29,18 @@ build: ## the static binary ./uvs
 demo: build ## NAT, direct routing and tunnel with live traffic, on this machine
 	./uvs lab demo
 
-# -count=1: Go's cache does not see the binary and the programs that tests drive.
-test: build programs ## everything CI asks for
+test: build programs ## everything CI asks for, and at the end what was skipped
 	$(GO) vet ./...
-	$(GO) test -count=1 ./...
-	@command -v gcc >/dev/null || echo "skipping the tests with -race: they need gcc"
-	! command -v gcc >/dev/null || CGO_ENABLED=1 $(GO) test -count=1 -race -short ./...
+	@GO=$(GO) .ci/test
 
 programs: # as root, install what the tests drive; elsewhere they skip
 	@for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing what tests need:$$missing"; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES) >/dev/null; \
-		command -v pure-ftpd >/dev/null || $(UNPACK_PURE_FTPD) || echo "pure-ftpd is not to be had"; \
+	for s in $(SERVERS); do command -v $${s%=*} >/dev/null || servers="$$servers $${s#*=}"; done; \
+	if [ -n "$$missing$$servers" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing what tests need:$$missing$$servers"; \
+		apt-get update -qq; \
+		[ -z "$$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES) >/dev/null; \
+		[ -z "$$servers" ] || .ci/unpack $$servers; \
 	fi
 
 quick: ## vet, and short tests of what changed since main and of what imports it

@@ -124,7 +124,7 @@ max_per_ip=0
 isolate=NO
 isolate_network=NO
 `, empty, root), 0o644))
-	f.start(ns, "vsftpd", conf)
+	f.startFTP(ns, root, "vsftpd "+conf)
 	f.waitListening(ns, 21)
 }
 
@@ -134,12 +134,16 @@ func (f *ftpTopology) pureFTPd(ns string) {
 	// believe in connections that the server does not have, and wait for its
 	// greeting.
 	f.run(ns, "sysctl -qw net.ipv4.tcp_syncookies=0")
-	// Anonymous users get the home of the user ftp. `ip netns exec` makes a new
-	// mount namespace.
-	f.start(ns, "sh", "-c", fmt.Sprintf(`mount --bind %s "$(getent passwd ftp | cut -d: -f6)" &&
-		exec pure-ftpd -e -H -K -C 100 -c 100 -g %s`,
-		f.site(ns), filepath.Join(f.dir, ns+".pid")))
+	f.startFTP(ns, f.site(ns), fmt.Sprintf("pure-ftpd -e -H -K -C 100 -c 100 -g %s/%s.pid", f.dir, ns))
 	f.waitListening(ns, 21)
+}
+
+// startFTP starts an FTP server. Its anonymous users are the user ftp, which the
+// host need not have: `ip netns exec` makes a new mount namespace.
+func (n *network) startFTP(ns, home, command string) {
+	n.t.Helper()
+	n.start(ns, "sh", "-c", fmt.Sprintf(`(echo "ftp:x:65534:65534::%s:/bin/false"; grep -v ^ftp: /etc/passwd) >%s &&
+		mount --bind %[2]s /etc/passwd && exec %s`, home, filepath.Join(n.dir, ns+"-passwd"), command))
 }
 
 // waitListening waits until a TCP port has a listener.

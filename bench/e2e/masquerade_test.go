@@ -134,7 +134,7 @@ seccomp_sandbox=NO
 isolate=NO
 isolate_network=NO
 `, dir, dir)), 0o644)
-	s.start("outside", "vsftpd", conf)
+	s.startFTP("outside", filepath.Join(dir, "root"), "vsftpd "+conf)
 	eventually(s.t, "the FTP server answers", func() bool {
 		_, err := s.tryRun("outside", "curl -s --max-time 2 ftp://127.0.0.1/")
 		return err == nil
