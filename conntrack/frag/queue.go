@@ -124,19 +124,31 @@ func (q *Queue) buf(e *entry) []byte {
 // Pop removes the oldest queued fragment of a datagram into f, which is good until
 // the next Push. It reports whether there was one.
 func (q *Queue) Pop(f *wire.Frame, key *Key) bool {
+	e := q.oldest(key)
+	if e == nil {
+		return false
+	}
+	*f = wire.Frame{
+		Buf: q.buf(e), Off: wire.Headroom, End: int32(wire.Headroom + e.length),
+		In: e.in, Out: wire.NoPort, Offload: e.offload,
+	}
+	q.remove(e)
+	return true
+}
+
+// Has reports whether a frame with this key is queued.
+func (q *Queue) Has(key *Key) bool { return q.oldest(key) != nil }
+
+// oldest returns the oldest entry of a key; nil: there is none.
+func (q *Queue) oldest(key *Key) *entry {
 	for at := q.lists[q.table.hash(key).datagram%numLists].first; at != 0; {
 		e := q.entry(at - 1)
 		if e.key == *key {
-			*f = wire.Frame{
-				Buf: q.buf(e), Off: wire.Headroom, End: int32(wire.Headroom + e.length),
-				In: e.in, Out: wire.NoPort, Offload: e.offload,
-			}
-			q.remove(e)
-			return true
+			return e
 		}
 		at = e.next
 	}
-	return false
+	return nil
 }
 
 // Next returns the datagram of a queued fragment, from call to call of the next in
