@@ -40,10 +40,9 @@ func TestCompileByDifference(t *testing.T) {
 				}[rng.IntN(3)]: 1},
 			}
 		case 3:
-			op = config.Op{
-				Verb:     config.SetSettings,
-				Settings: map[string]uint32{"expire_nodest_conn": uint32(rng.IntN(2))},
-			}
+			op = config.Op{Verb: config.SetSettings, Settings: map[string]uint32{
+				"removed_conns": uint32(rng.IntN(4)), "removed_grace": uint32(rng.IntN(2) * 3600),
+			}}
 		case 4:
 			op = config.Op{
 				Verb: config.AddMarks,
@@ -72,8 +71,9 @@ func TestCompileByDifference(t *testing.T) {
 		s, got := &w.state, w.table
 		whole := s.Clone()
 		whole.Touch()
-		want := compile.NewDesired(&whole).Table(w.runtime,
-			compile.NewDesired(&whole).GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
+		desired := compile.NewDesired(&whole)
+		desired.KeepRemoved(w.runtime)
+		want := desired.Table(w.runtime, desired.GuardRules(nil, w.runtime, w.hostNet), w.fib, nil)
 		sortRanges(got.ServerRanges)
 		sortRanges(want.ServerRanges)
 		if !reflect.DeepEqual(got.Table, want.Table) {

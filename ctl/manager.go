@@ -241,22 +241,22 @@ func (m *Manager) commit(next config.State) error {
 	if err := m.runtime.Prepare(desired); err != nil {
 		return err
 	}
-	marked := desired.Marked()
 	rules := desired.GuardRules(m.guardRules(), m.runtime, m.hostNet)
-	wide := compile.Union(m.rules, rules.Rules(marked, next.Director(), m.hostNet))
+	wide := compile.Union(m.rules, rules.Rules(desired.Marked(), next.Director(), m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
-	m.host.KeepResolved(desired.ServerAddrs())
+	m.host.KeepResolved(desired.ServerAddrs(m.runtime))
 	newIDs := m.runtime.Reconcile(&next, m.now())
+	desired.KeepRemoved(m.runtime)
 	rules = desired.GuardRules(rules, m.runtime, m.hostNet)
 	m.publish(desired.Table(m.runtime, rules, m.fib, m.table), newIDs)
 	if m.state.Director() != next.Director() {
 		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
 	m.state, m.rules, m.retry = next, wide, false
-	m.narrowGuard(rules.Rules(marked, next.Director(), m.hostNet))
-	m.host.Announce(rules.VIPs())
+	m.narrowGuard(rules.Rules(desired.Marked(), next.Director(), m.hostNet))
+	m.host.Announce(rules.VIPs(desired))
 	return nil
 }
 
@@ -343,19 +343,32 @@ func (m *Manager) Run(ctx context.Context) {
 }
 
 func (m *Manager) maintain(now time.Time) {
+	if ended := m.reconcileRemoved(now); len(ended) > 0 {
+		m.conns.Flush(func(s *conntrack.Snapshot) bool { return ended[s.ServerID] })
+	}
+}
+
+// reconcileRemoved is maintain under the lock. It returns the removed servers whose conns
+// are to end.
+func (m *Manager) reconcileRemoved(now time.Time) (ended map[uint32]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
 	if n := m.fullTable.report(m.conns.Stats(), now, m.log); n > 0 {
 		m.events.emit(api.Event{Kind: "conns_full", Count: n})
 	}
-	services := m.runtime.Release(m.runtime.Expired(now))
+	services, ended := m.runtime.GraceOver(m.now())
+	services = append(services, m.runtime.Release(m.runtime.Expired(now))...)
 	switch {
 	case m.retry:
 		m.recommit("put the desired state in force")
 	case len(services) > 0:
 		m.recommit("release removed servers", services...)
 	}
+	if m.state.Director().RemovedConns != config.RemovedEnd {
+		return nil
+	}
+	return ended
 }
 
 // sorted sorts addresses and drops duplicates.

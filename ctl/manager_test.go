@@ -115,7 +115,7 @@ func TestRefusedByGuard(t *testing.T) {
 // Rules that the guard fails to remove are removed later; the change is in force.
 func TestGuardLetsGoLater(t *testing.T) {
 	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one))
+	w.must(add(vip, "rr"), with(vip, one), set("removed_grace", 0))
 	calls := 0
 	w.guard.refuse = func(int) error {
 		if calls++; calls == 2 { // the first hides both, the second lets go

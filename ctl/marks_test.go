@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"uvs/ctl/compile"
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/dataplane/wire"
@@ -77,6 +78,11 @@ func TestMarksHidden(t *testing.T) {
 		t.Errorf("an interface the director does not have: %v", err)
 	}
 	w.must(config.Op{Verb: config.DeleteService, Service: shop})
+	if r := w.guard.rules; len(r.Marked) != len(passes) || len(w.guard.all().VIPs) == 0 {
+		t.Errorf("while its servers are kept: %+v", r)
+	}
+	w.maintain(w.now)
+	w.maintain(w.now.Add(compile.TrashTime))
 	if r := w.guard.rules; len(r.Marked) != 0 || len(w.guard.all().VIPs) != 0 {
 		t.Errorf("without the service: %+v", r)
 	}

@@ -59,6 +59,7 @@ func (m *Manager) copyState(p api.Probe) (*simulation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := &simulation{probe: p, servers: map[uint32]config.Server{}, desired: compile.NewDesired(&m.state), now: m.now()}
+	r.desired.KeepRemoved(m.runtime)
 	table := r.desired.Table(m.runtime, m.guardRules(), m.fib, nil).Table
 	r.table = table
 	var err error

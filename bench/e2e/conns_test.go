@@ -23,12 +23,15 @@ type clientServer struct {
 // newClientServer makes a topology with the first servers of s1 and s2, and
 // opens sockets on s1. options are added to the director's command line.
 func newClientServer(t testing.TB, method string, servers int, options ...string) *clientServer {
-	e := &clientServer{topology: &topology{network: newNetwork(t), method: method}}
-	s := e.topology
+	return newClientServerOn(&topology{network: newNetwork(t), method: method}, servers, options...)
+}
+
+func newClientServerOn(s *topology, servers int, options ...string) *clientServer {
+	e, t := &clientServer{topology: s}, s.t
 	names := []string{"s1", "s2"}[:servers]
 	s.add(append([]string{"client", "director"}, names...)...)
 	interfaces := []string{"eth0"}
-	if method == "nat" {
+	if s.method == "nat" {
 		s.bridge("lan1", "client", "director:eth0")
 		s.bridge("lan2", append([]string{"director:eth1"}, names...)...)
 		s.assign("director", "eth1", 2, 1)
@@ -44,10 +47,10 @@ func newClientServer(t testing.TB, method string, servers int, options ...string
 	}
 	s.directorWith("director", options, interfaces...)
 	for _, proto := range []string{"-t", "-u"} {
-		s.ipvsadm("director", fmt.Sprintf("ipvsadm -A %s %s:7 -s rr", proto, s.vip()))
+		s.ipvsadm("director", fmt.Sprintf("ipvsadm -A %s %s:7 -s rr", proto, s.url(s.vip())))
 		for i := range names {
-			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.vip(),
-				s.addr(s.serverNet(), 11+i), s.flag()))
+			s.ipvsadm("director", fmt.Sprintf("ipvsadm -a %s %s:7 -r %s:7 %s", proto, s.url(s.vip()),
+				s.url(s.addr(s.serverNet(), 11+i)), s.flag()))
 		}
 	}
 	must(t, s.inNetns("s1", func() (err error) {
@@ -63,7 +66,7 @@ func newClientServer(t testing.TB, method string, servers int, options ...string
 // dial connects to the VIP from the client.
 func (e *clientServer) dial(network string) (c net.Conn) {
 	e.t.Helper()
-	must(e.t, e.inNetns("client", func() (err error) { c, err = net.Dial(network, e.vip()+":7"); return err }))
+	must(e.t, e.inNetns("client", func() (err error) { c, err = net.Dial(network, e.url(e.vip())+":7"); return err }))
 	return c
 }
 

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -16,6 +18,9 @@ type Desired struct {
 	services map[config.ServiceKey]*config.Service
 	rules    map[config.ServiceKey][]config.MarkRule // by the service of their mark
 	helpers  map[config.ServiceKey]*helper.Config    // only services that have one
+	// kept are the services that were removed while conns may have their servers. hidden
+	// are those of them whose packets the guard hides as before; services has them too.
+	kept, hidden []*config.Service
 }
 
 // NewDesired indexes s, which must not change afterwards.
@@ -35,6 +40,27 @@ func NewDesired(s *config.State) *Desired {
 		}
 	}
 	return d
+}
+
+// KeepRemoved adds the services that were removed and that rt keeps, after Reconcile. Their
+// packets stay hidden from the host while their conns wait or go on, and for nets of marks,
+// which are the director's to answer, as long as they are kept.
+func (d *Desired) KeepRemoved(rt *Runtime) {
+	mode := d.Director().RemovedConns
+	byID := func(a, b *RunningService) int { return cmp.Compare(a.ID, b.ID) }
+	for _, running := range slices.SortedFunc(maps.Values(rt.removed), byID) {
+		key := running.config.ServiceKey
+		d.kept = append(d.kept, &running.config)
+		ofNet := func(r config.MarkRule) bool { return !r.Dst.IsSingleIP() }
+		if running.waiting || mode == config.RemovedDrop || mode == config.RemovedServe ||
+			slices.ContainsFunc(d.rules[key], ofNet) {
+			d.hidden = append(d.hidden, &running.config)
+			d.services[key] = &running.config
+			if h := compileHelper(d.State, &running.config); h != nil {
+				d.helpers[key] = h
+			}
+		}
+	}
 }
 
 // destinations are where clients send the packets of a service.
@@ -145,8 +171,14 @@ func splitRanges(all []guard.PortRange) (endpoints []guard.Endpoint, ranges []gu
 // FTP's data connections. The guard's first match decides, but the last mark rule that
 // matches does, so the rules are in reverse order.
 func (d *Desired) Marked() (list []guard.Match) {
+	keys := make([]config.ServiceKey, 0, len(d.services))
 	for i := range d.Services {
-		k := d.Services[i].ServiceKey
+		keys = append(keys, d.Services[i].ServiceKey)
+	}
+	for _, svc := range d.hidden {
+		keys = append(keys, svc.ServiceKey)
+	}
+	for _, k := range keys {
 		if d.takesFTPData(k) {
 			for _, p := range d.destinations(k)[1:] {
 				m := guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535}
@@ -197,8 +229,14 @@ func (d *Desired) vips(k config.ServiceKey) (list []netip.Addr) {
 	return list
 }
 
-// ServerAddrs are the addresses of all servers, sorted, each once.
-func (d *Desired) ServerAddrs() (list []netip.Addr) {
+// ServerAddrs are the addresses of all servers, sorted, each once: with the removed ones
+// of rt if their conns go on.
+func (d *Desired) ServerAddrs(rt *Runtime) (list []netip.Addr) {
+	for id := range rt.index {
+		if d.Director().RemovedConns == config.RemovedServe {
+			list = append(list, id.server.Addr)
+		}
+	}
 	for i := range d.Services {
 		for _, server := range d.AllServers(&d.Services[i]) {
 			list = append(list, server.Addr)

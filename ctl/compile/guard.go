@@ -44,7 +44,9 @@ func (d *Desired) GuardRules(before GuardRules, rt *Runtime, host *director.Host
 func (d *Desired) serviceRules(
 	k config.ServiceKey, running []*RunningServer, host *director.HostNet,
 ) *guard.ServiceRules {
-	r := &guard.ServiceRules{}
+	r := &guard.ServiceRules{
+		VIPs: slices.DeleteFunc(d.vips(k), func(a netip.Addr) bool { return host.IsLocal(wire.AddrFrom(a)) }),
+	}
 	sources := d.destinations(k)
 	addServer := func(v config.ServerKey) {
 		sources = append(sources, d.ReplyRanges(k, v)...)
@@ -63,7 +65,6 @@ func (d *Desired) serviceRules(
 				}
 			}
 		}
-		r.VIPs = slices.DeleteFunc(d.vips(k), func(a netip.Addr) bool { return host.IsLocal(wire.AddrFrom(a)) })
 		for _, v := range d.AllServers(svc) {
 			if v.Method == config.MethodMasq {
 				addServer(v.ServerKey)
@@ -106,10 +107,10 @@ func (g GuardRules) Rules(marked []guard.Match, settings *config.Settings, host 
 	return r
 }
 
-// VIPs are the addresses that uvs answers for, each once.
-func (g GuardRules) VIPs() (list []netip.Addr) {
-	for _, r := range g {
-		list = append(list, r.VIPs...)
+// VIPs are the addresses that uvs answers for because of services of d, each once.
+func (g GuardRules) VIPs(d *Desired) (list []netip.Addr) {
+	for i := range d.Services {
+		list = append(list, g[d.Services[i].ServiceKey].VIPs...)
 	}
 	return unique(list)
 }

@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// compileMarks compiles the mark rules; nil: none leads to a service.
+// compileMarks compiles the mark rules, as director.NewMarks does.
 func compileMarks(
 	rules []config.MarkRule, services map[director.MarkKey]*director.Service, fib *director.FIB,
 ) *director.Marks {
@@ -25,6 +25,10 @@ func compileMarks(
 		})
 	}
 	return director.NewMarks(compiled, services)
+}
+
+func markKey(k config.ServiceKey) director.MarkKey {
+	return director.MarkKey{Mark: k.FWMark, IPv6: k.IPv6}
 }
 
 // PortOf finds the port of an interface; an empty name is any.

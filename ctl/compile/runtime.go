@@ -22,7 +22,8 @@ type Runtime struct {
 	conns     *conntrack.Table
 	workers   int
 	Services  map[config.ServiceKey]*RunningService
-	Servers   []*RunningServer // by ID; nil: free. ID 0 is never used
+	removed   map[config.ServiceKey]*RunningService // that have servers in byService
+	Servers   []*RunningServer                      // by ID; nil: free. ID 0 is never used
 	index     map[serverIdentity]*RunningServer
 	byService map[config.ServiceKey][]*RunningServer // removed ones too
 	lastID    uint32                                 // of services
@@ -36,6 +37,9 @@ type Runtime struct {
 // RunningService is the running side of a service.
 type RunningService struct {
 	ID           uint32
+	config       config.Service // as last configured
+	graceEnd     conntrack.Tick // of removed: until when its conns wait for it
+	waiting      bool           // of removed: graceEnd had not come at the last Reconcile
 	cursor       *sched.Cursor
 	picker       sched.Picker
 	inputs       pickerInputs    // of picker
@@ -60,6 +64,8 @@ type RunningServer struct {
 	Path      *director.Path
 	Overload  atomic.Bool
 	Removed   bool            // no longer in its service
+	graceEnd  conntrack.Tick  // if Removed: until when its conns wait for it
+	ended     bool            // if Removed: GraceOver had it
 	idle      time.Time       // since when it is removed and without conns; zero: it is not
 	Zero      director.Totals // when the counters were reset
 	Rate      Estimator
@@ -78,6 +84,7 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 	return &Runtime{
 		conns: conns, workers: workers,
 		Services:  map[config.ServiceKey]*RunningService{},
+		removed:   map[config.ServiceKey]*RunningService{},
 		index:     map[serverIdentity]*RunningServer{},
 		byService: map[config.ServiceKey][]*RunningServer{},
 		Servers:   make([]*RunningServer, 1),
@@ -87,11 +94,13 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 }
 
 // Reconcile brings the running side in line with a desired state that passed Prepare.
-// New servers get an ID and counters; servers that are gone are marked removed. now is the
-// data path's time. Reconcile reports whether a server got an ID.
+// New servers get an ID and counters; servers that are gone are marked removed, and keep
+// what is theirs for when they are added again. now is the data path's time. Reconcile
+// reports whether a server got an ID.
 func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) {
+	graceEnd := now + seconds(s.Director().RemovedGrace)
 	for _, key := range s.Deleted() {
-		delete(rt.Services, key)
+		rt.removeService(key, graceEnd)
 	}
 	rt.round++
 	added := map[config.ServiceKey]bool{}
@@ -102,24 +111,30 @@ func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) 
 		}
 		running := rt.Services[svc.ServiceKey]
 		if running == nil {
-			rt.lastID++
-			running = &RunningService{ID: rt.lastID}
+			running = &RunningService{ID: rt.serviceID(svc.ServiceKey)}
 			rt.Services[svc.ServiceKey] = running
 			added[svc.ServiceKey] = true
 		}
-		running.seen = rt.round
+		running.seen, running.config = rt.round, *svc
 		for _, server := range s.AllServers(svc) {
 			newIDs = rt.addServer(svc.ServiceKey, server, now) || newIDs
 		}
 	}
 	for key, svc := range rt.Services {
 		if s.Changed(key) && svc.seen != rt.round {
-			delete(rt.Services, key)
+			rt.removeService(key, graceEnd)
 		}
 	}
 	for key, servers := range rt.byService {
 		for _, v := range servers {
-			v.Removed = v.Removed || s.Changed(key) && v.seen != rt.round
+			if !v.Removed && s.Changed(key) && v.seen != rt.round {
+				v.Removed, v.graceEnd, v.ended = true, graceEnd, false
+			}
+		}
+	}
+	for key, svc := range rt.removed {
+		if svc.waiting = now < svc.graceEnd; rt.byService[key] == nil {
+			delete(rt.removed, key)
 		}
 	}
 	// A new service starts at zero, even if its servers are still there from a service
@@ -128,6 +143,43 @@ func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) 
 		rt.ResetCounters(func(key config.ServiceKey) bool { return added[key] })
 	}
 	return newIDs
+}
+
+// removeService keeps what a service that was deleted has when it is added again.
+func (rt *Runtime) removeService(key config.ServiceKey, graceEnd conntrack.Tick) {
+	if svc := rt.Services[key]; svc != nil {
+		svc.graceEnd = graceEnd
+		rt.removed[key] = svc
+		delete(rt.Services, key)
+	}
+}
+
+// serviceID is the ID of a service that was added. One that was removed takes back its
+// own, so that the limits of its clients go on.
+func (rt *Runtime) serviceID(key config.ServiceKey) uint32 {
+	if old := rt.removed[key]; old != nil {
+		delete(rt.removed, key)
+		return old.ID
+	}
+	rt.lastID++
+	return rt.lastID
+}
+
+// GraceOver lists the services that are no longer to be kept as if they were there, and
+// the servers whose conns no longer wait. Each call lists a server once.
+func (rt *Runtime) GraceOver(now conntrack.Tick) (services []config.ServiceKey, servers map[uint32]bool) {
+	for key, svc := range rt.removed {
+		if svc.waiting && now >= svc.graceEnd {
+			services = append(services, key)
+		}
+	}
+	servers = map[uint32]bool{}
+	for _, v := range rt.Servers {
+		if v != nil && v.Removed && !v.ended && now >= v.graceEnd {
+			v.ended, servers[v.ID] = true, true
+		}
+	}
+	return services, servers
 }
 
 // ResetCounters sets the counters and rates of matching services and their servers to 0.

@@ -44,7 +44,7 @@ func mode(v uint32) conntrack.Mode {
 func directorSettings(s *config.Settings) director.Settings {
 	return director.Settings{
 		ReuseMode:      uint8(s.ConnReuseMode),
-		ExpireNoServer: s.ExpireNodestConn,
+		ExpireNoServer: s.RemovedConns != config.RemovedDrop,
 		SloppyTCP:      s.SloppyTCP,
 		SloppySCTP:     s.SloppySCTP,
 		ScheduleICMP:   s.ScheduleICMP,

@@ -38,6 +38,12 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 		Tunnels:  map[director.Endpoint]uint32{},
 	}}
 	marks := map[director.MarkKey]*director.Service{}
+	addVIPs := func(k config.ServiceKey) {
+		for _, a := range d.vips(k) {
+			vip := wire.AddrFrom(a)
+			t.VIPs[vip] = director.VIP{Ours: !fib.IsLocal(vip)}
+		}
+	}
 	for i := range d.Services {
 		svc := &d.Services[i]
 		k := svc.ServiceKey
@@ -49,14 +55,13 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 		if svc.OPS || svc.PE != "" {
 			t.addReplyServices(d, svc, rt)
 		}
-		if k.FWMark != 0 {
-			marks[director.MarkKey{Mark: k.FWMark, IPv6: k.IPv6}] = compiled
-		} else {
-			t.Services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = compiled
-		}
-		for _, a := range d.vips(k) {
-			vip := wire.AddrFrom(a)
-			t.VIPs[vip] = director.VIP{Ours: !fib.IsLocal(vip)}
+		addService(k, compiled, t.Services, marks)
+		addVIPs(k)
+	}
+	for _, svc := range d.kept {
+		addVIPs(svc.ServiceKey)
+		if svc.FWMark != 0 {
+			marks[markKey(svc.ServiceKey)] = nil
 		}
 	}
 	for i := range fib.Ports {
@@ -69,8 +74,35 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 		}
 	}
 	t.Marks = compileMarks(d.Marks, marks, fib)
+	t.Removed = d.removedServices(fib)
 	t.compileServers(d, rt, prev)
 	t.compileServerEndpoints(prev)
+	return t
+}
+
+// addService enters a service where packets find it: by its mark or by its address.
+func addService(
+	k config.ServiceKey, svc *director.Service,
+	services map[director.Endpoint]*director.Service, marks map[director.MarkKey]*director.Service,
+) {
+	if k.FWMark != 0 {
+		marks[markKey(k)] = svc
+		return
+	}
+	services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = svc
+}
+
+// removedServices are the removed services that are hidden from the host; nil: none.
+func (d *Desired) removedServices(fib *director.FIB) *director.Table {
+	if len(d.hidden) == 0 {
+		return nil
+	}
+	t := &director.Table{Services: map[director.Endpoint]*director.Service{}}
+	marks := map[director.MarkKey]*director.Service{}
+	for _, svc := range d.hidden {
+		addService(svc.ServiceKey, &director.Service{Persist: seconds(svc.Persist)}, t.Services, marks)
+	}
+	t.Marks = compileMarks(d.Marks, marks, fib)
 	return t
 }
 
@@ -95,11 +127,15 @@ func (t *Table) compileServers(d *Desired, rt *Runtime, prev *Table) {
 			continue
 		}
 		var own serverSettings
-		if t.services[k] != nil {
+		if d.services[k] != nil {
 			own = d.serverSettings(k)
 		}
 		for _, v := range servers {
 			t.Servers[v.ID] = compileServer(v, rt, t.Table, own)
+			if v.Removed {
+				t.Servers[v.ID].GraceEnd = v.graceEnd
+				t.Servers[v.ID].Serves = d.Director().RemovedConns == config.RemovedServe
+			}
 			rt.conns.Counts(v.ID).Timeouts.Store(own.timeouts)
 		}
 	}

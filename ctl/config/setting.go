@@ -2,6 +2,7 @@ package config
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -206,6 +207,13 @@ func (v Values) Over(base *Settings) *Settings {
 	return &s
 }
 
+// kernelSettings are IPVS's settings that have another name here, with the nearest of its
+// values for each of theirs.
+var kernelSettings = map[string]struct {
+	name   string
+	values []uint32
+}{"expire_nodest_conn": {"removed_conns", []uint32{RemovedDrop, RemovedEnd}}}
+
 // with are the values after changes, which are those of a service or of the director.
 func (v Values) with(changes Values, service bool) (Values, error) {
 	next := maps.Clone(v)
@@ -213,6 +221,12 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		next = Values{}
 	}
 	for name, value := range changes {
+		if kernel, ok := kernelSettings[name]; ok {
+			if int(value) >= len(kernel.values) {
+				return v, Errorf(syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value, len(kernel.values)-1)
+			}
+			name, value = kernel.name, kernel.values[value]
+		}
 		k := byName[name]
 		switch {
 		case k == nil:
@@ -249,6 +263,12 @@ const sysctls = "net.ipv4.vs."
 // SettingName is the setting of a name as sysctl takes it: conn_reuse_mode,
 // net.ipv4.vs.conn_reuse_mode or net/ipv4/vs/conn_reuse_mode.
 func SettingName(s string) string {
+	name := sysctlName(s)
+	return cmp.Or(kernelSettings[name].name, name)
+}
+
+// sysctlName is SettingName with IPVS's name of a setting that has another here.
+func sysctlName(s string) string {
 	return strings.TrimPrefix(strings.ReplaceAll(strings.TrimSpace(s), "/", "."), sysctls)
 }
 
@@ -264,7 +284,7 @@ func WithoutEffect(name string) string {
 // ParseSetting reads NAME=VALUE, where VALUE is a number or, if the setting has any, a word.
 func ParseSetting(s string) (name string, value uint32, err error) {
 	name, text, _ := strings.Cut(s, "=")
-	name, text = SettingName(name), strings.TrimSpace(text)
+	name, text = sysctlName(name), strings.TrimSpace(text)
 	if k := byName[name]; k != nil && slices.Contains(k.Words, text) {
 		return name, uint32(slices.Index(k.Words, text)), nil
 	}
@@ -291,11 +311,11 @@ func ParseSysctls(r io.Reader, v Values) (skipped []string, err error) {
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimPrefix(strings.TrimSpace(lines.Text()), "-") // its errors do not matter
 		key, _, _ := strings.Cut(strings.ReplaceAll(line, "/", "."), "=")
-		name := SettingName(key)
+		name := sysctlName(key)
 		if !strings.HasPrefix(key, sysctls) {
 			continue
 		}
-		if byName[name] == nil {
+		if byName[SettingName(name)] == nil {
 			skipped = append(skipped, fmt.Sprintf("line %d: %s", n, line))
 			continue
 		}

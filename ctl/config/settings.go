@@ -8,7 +8,7 @@ import (
 // Settings are the values of all settings. The tags of a field describe it:
 //
 //	name     what the operator calls it: the name of IPVS's sysctl (net.ipv4.vs.*) if there is one
-//	default  its value if it is not set: IPVS's, except for expire_nodest_conn: there IPVS loses packets silently
+//	default  its value if it is not set: IPVS's, except for removed_conns: there IPVS loses packets silently
 //	min max  its bounds; a bool is 0 or 1
 //	also     values it can have besides those between its bounds
 //	only     all the values it can have
@@ -21,47 +21,51 @@ import (
 // A field _ continues the tags of the field before.
 // The check, `uvs get` and `uvs set`, the API and the manual's test read them.
 type Settings struct {
-	ConnReuseMode    uint32 `name:"conn_reuse_mode" default:"1" max:"3"`
-	_                more   `help:"a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE,"`
-	_                more   `help:"2 (bit) also in FIN_WAIT when replies bypass the director"`
-	ExpireNodestConn bool   `name:"expire_nodest_conn" default:"1"`
-	_                more   `help:"a packet whose server was removed: 1 is scheduled again or reset,"`
-	_                more   `help:"0 is dropped silently (IPVS's default)"`
-	ResetForgotten   bool   `name:"reset_forgotten" default:"1"`
-	_                more   `help:"1: both ends of an established TCP connection that idled too long are reset;"`
-	_                more   `help:"0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"`
-	ExpireQuiescent  bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
-	_                more   `help:"new connections of a known persistent client whose server has weight 0:"`
-	_                more   `help:"0 go there, 1 go to another server"`
-	NoServer         uint32 `name:"no_server" max:"1" scope:"service"`
-	_                more   `help:"a connection no server can take is answered with:"`
-	_                more   `help:"0 ICMP port unreachable, 1 TCP RST"`
-	SlowStart        uint32 `name:"slow_start" max:"3600" unit:"s" scope:"service"`
-	_                more   `help:"how long the weight of a server that was added, came up, or returns from"`
-	_                more   `help:"weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"`
-	MHTable          uint32 `name:"mh_table" only:"0 251 509 1021 2039 4093 8191 16381 32749 65521 65537 131071"`
-	_                more   `scope:"service" help:"slots of mh's table; 0: IPVS's 4093"`
-	HashFields       uint32 `name:"hash_fields" max:"15" scope:"service"`
-	_                more   `help:"what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port;"`
-	_                more   `help:"0: IPVS's choice"`
-	LBLCExpiration   uint32 `name:"lblc_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
-	_                more   `applies:"none" scope:"service" help:"lblc: how long a destination without new"`
-	_                more   `help:"connections is remembered"`
-	LBLCRExpiration  uint32 `name:"lblcr_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
-	_                more   `applies:"none" scope:"service" help:"lblcr: the same, and how long its servers stay"`
-	_                more   `help:"unchanged before there are fewer"`
-	LimitRate        uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
-	_                more   `help:"new connections a second, as many at once, that one client address may begin"`
-	_                more   `help:"with a service; more are dropped; 0: any number"`
-	LimitConns       uint32 `name:"limit_conns" max:"268435456" unit:"conns" scope:"service"`
-	_                more   `help:"connections, closing ones included, that one client address (with persistence:"`
-	_                more   `help:"one template) may have with a service; more are dropped; 0: any number"`
-	OPSReplies       bool   `name:"ops_replies" scope:"service"`
-	_                more   `help:"1: what masqueraded servers of one-packet services (ipvsadm --ops) send is"`
-	_                more   `help:"translated, as from the service; 0: routed on unchanged, as IPVS does"`
-	PMTUDisc         bool   `name:"pmtu_disc" default:"1" scope:"service"`
-	_                more   `help:"packets too long for a tunnel: 1 with DF are answered with fragmentation needed,"`
-	_                more   `help:"0 all of IPv4 are sent in fragments"`
+	ConnReuseMode   uint32 `name:"conn_reuse_mode" default:"1" max:"3"`
+	_               more   `help:"a SYN on a known flow begins a new one: 0 never, 1 in TIME_WAIT and CLOSE,"`
+	_               more   `help:"2 (bit) also in FIN_WAIT when replies bypass the director"`
+	RemovedGrace    uint32 `name:"removed_grace" default:"2" max:"3600" unit:"s"`
+	_               more   `help:"how long the connections of a server or service that was removed wait for it"`
+	_               more   `help:"to be added again; what begins a connection, and UDP, does not wait"`
+	RemovedConns    uint32 `name:"removed_conns" max:"3" words:"refuse drop serve end"`
+	_               more   `help:"what becomes of them then: refuse: the next packet is scheduled again or reset;"`
+	_               more   `help:"drop: dropped silently (IPVS's expire_nodest_conn=0); serve: they go on until"`
+	_               more   `help:"they end; end: as refuse, and all end (IPVS's expire_nodest_conn=1)"`
+	ResetForgotten  bool   `name:"reset_forgotten" default:"1"`
+	_               more   `help:"1: both ends of an established TCP connection that idled too long are reset;"`
+	_               more   `help:"0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"`
+	ExpireQuiescent bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
+	_               more   `help:"new connections of a known persistent client whose server has weight 0:"`
+	_               more   `help:"0 go there, 1 go to another server"`
+	NoServer        uint32 `name:"no_server" max:"1" scope:"service"`
+	_               more   `help:"a connection no server can take is answered with:"`
+	_               more   `help:"0 ICMP port unreachable, 1 TCP RST"`
+	SlowStart       uint32 `name:"slow_start" max:"3600" unit:"s" scope:"service"`
+	_               more   `help:"how long the weight of a server that was added, came up, or returns from"`
+	_               more   `help:"weight 0, rises to its full value (lc wlc sed nq lblc lblcr twos)"`
+	MHTable         uint32 `name:"mh_table" only:"0 251 509 1021 2039 4093 8191 16381 32749 65521 65537 131071"`
+	_               more   `scope:"service" help:"slots of mh's table; 0: IPVS's 4093"`
+	HashFields      uint32 `name:"hash_fields" max:"15" scope:"service"`
+	_               more   `help:"what dh, sh and mh hash, added up: 1 client, 2 its port, 4 VIP, 8 its port;"`
+	_               more   `help:"0: IPVS's choice"`
+	LBLCExpiration  uint32 `name:"lblc_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
+	_               more   `applies:"none" scope:"service" help:"lblc: how long a destination without new"`
+	_               more   `help:"connections is remembered"`
+	LBLCRExpiration uint32 `name:"lblcr_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
+	_               more   `applies:"none" scope:"service" help:"lblcr: the same, and how long its servers stay"`
+	_               more   `help:"unchanged before there are fewer"`
+	LimitRate       uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
+	_               more   `help:"new connections a second, as many at once, that one client address may begin"`
+	_               more   `help:"with a service; more are dropped; 0: any number"`
+	LimitConns      uint32 `name:"limit_conns" max:"268435456" unit:"conns" scope:"service"`
+	_               more   `help:"connections, closing ones included, that one client address (with persistence:"`
+	_               more   `help:"one template) may have with a service; more are dropped; 0: any number"`
+	OPSReplies      bool   `name:"ops_replies" scope:"service"`
+	_               more   `help:"1: what masqueraded servers of one-packet services (ipvsadm --ops) send is"`
+	_               more   `help:"translated, as from the service; 0: routed on unchanged, as IPVS does"`
+	PMTUDisc        bool   `name:"pmtu_disc" default:"1" scope:"service"`
+	_               more   `help:"packets too long for a tunnel: 1 with DF are answered with fragmentation needed,"`
+	_               more   `help:"0 all of IPv4 are sent in fragments"`
 
 	helper.Settings
 
@@ -127,8 +131,11 @@ type Settings struct {
 // more continues the tags of a setting.
 type more struct{}
 
-// Values of no_server and of timeout_profile.
+// Values of no_server, timeout_profile and removed_conns.
 const (
 	NoServerReset    = 1
 	ProfileNetfilter = 1
+	RemovedDrop      = 1
+	RemovedServe     = 2
+	RemovedEnd       = 3
 )

@@ -129,3 +129,17 @@ func TestSettingsOver(t *testing.T) {
 		t.Errorf("the service's timeouts %+v, want %+v", got, want)
 	}
 }
+
+// IPVS's name of a setting sets the nearest of ours.
+func TestKernelSettings(t *testing.T) {
+	for value, want := range []uint32{RemovedDrop, RemovedEnd} {
+		s, err := Change(State{}, Op{Verb: SetSettings, Settings: Values{"expire_nodest_conn": uint32(value)}})
+		if got := s.Director().RemovedConns; err != nil || got != want {
+			t.Errorf("expire_nodest_conn=%d: removed_conns %d, %v, want %d", value, got, err, want)
+		}
+	}
+	_, err := Change(State{}, Op{Verb: SetSettings, Settings: Values{"expire_nodest_conn": 2}})
+	if want := "setting expire_nodest_conn: 2 is not 0 to 1"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}

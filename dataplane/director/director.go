@@ -18,6 +18,7 @@ type Director struct {
 	conns       *conntrack.Worker
 	frags       *frag.Table
 	queue       *frag.Queue // fragments that came before the first of their datagram
+	waiting     *frag.Queue // packets whose server may come back
 	worker      int
 	answerLimit limiter
 	held        heldFragments
@@ -49,7 +50,7 @@ type packet struct {
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{
-		conns: conns, frags: frags, queue: frags.Queue(worker), worker: worker,
+		conns: conns, frags: frags, queue: frags.Queue(worker), waiting: frags.NewQueue(), worker: worker,
 		answerLimit: limiter{tokens: limitBurst},
 	}
 	d.helper.d, d.helper.worker = d, helper.NewWorker(&d.helper)

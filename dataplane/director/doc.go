@@ -11,6 +11,7 @@
 //	reply.go          none, from a server: refuse it, or route it as the host would
 //	icmp.go           an ICMP error: to where the packet it quotes came from
 //	fragment.go       a fragment: the first decides, later ones follow it
+//	removed.go        a conn whose server was just removed: wait for it
 //	untracked.go      what no conn can hold: ARP, neighbour solicitations, echo
 //	transmit.go     leaves: MTU, NAT or tunnel, TTL, next hop (fib.go)
 //	refuse.go       leaves: ICMP errors and resets, rate limited

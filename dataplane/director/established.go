@@ -21,8 +21,10 @@ func (d *Director) established(p *packet) Verdict {
 		d.table.Settings.replacesConn(c, server, d.hasTemplate(c)):
 	case c.State() == conntrack.TCPForgotten:
 		return d.reset(p, RefusedForgotten)
-	case server.Available:
+	case server.takesConns():
 		return d.toServer(p, server)
+	case d.waits(p, server):
+		return d.awaitServer(p)
 	case !d.table.Settings.ExpireNoServer:
 		return DroppedServerGone
 	}

@@ -96,7 +96,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 func (d *Director) followConn(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	server := d.table.server(c.ServerID())
-	if !server.Available || c.State() == conntrack.TCPForgotten {
+	if !server.takesConns() || c.State() == conntrack.TCPForgotten {
 		return DroppedServerGone
 	}
 	return d.toServer(p, server)

@@ -45,7 +45,7 @@ func (d *Director) relayError(p *packet) Verdict {
 // the conn's method.
 func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	switch {
-	case !server.Available:
+	case !server.takesConns():
 		return DroppedServerGone
 	case server.NextHop.State != Resolved:
 		return DroppedNoNeighbour

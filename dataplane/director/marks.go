@@ -17,12 +17,13 @@ type Marks struct {
 	nets     *lpm.Table[struct{}] // the destinations of rules whose mark has a service
 }
 
-// NewMarks compiles the rules; nil: none leads to a service.
+// NewMarks compiles the rules; nil: none leads to a service. A service that is nil was
+// removed, and packets still come for its conns.
 func NewMarks(rules []MarkRule, services map[MarkKey]*Service) *Marks {
 	used := false
 	nets := lpm.New(func(yield func(netip.Prefix, struct{}) bool) {
 		for _, r := range rules {
-			if services[MarkKey{r.Mark, r.Dst.Addr().Is6()}] == nil {
+			if _, ok := services[MarkKey{r.Mark, r.Dst.Addr().Is6()}]; !ok {
 				continue
 			}
 			used = true

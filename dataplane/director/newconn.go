@@ -38,10 +38,12 @@ func (d *Director) newConn(p *packet) Verdict {
 }
 
 // noService handles a packet to a VIP and port without a service. It is the host's if
-// the host holds the address; else it is refused, as a host would refuse it.
+// the host holds the address and gets the packet; else it is refused, as a host would
+// refuse it.
 func (d *Director) noService(p *packet) Verdict {
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
+	case d.table.Removed != nil && d.table.Removed.service(p) != nil: // the guard hides it
 	case !ok: // in the net of a mark rule
 		return d.unmatchedReply(p)
 	case !vip.Ours:

@@ -33,6 +33,9 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 		}
 	}
 	more := d.queue.Len() != 0 && d.sendHeld()
+	if d.waiting.Len() != 0 {
+		more = d.releaseWaiting() || more
+	}
 	if t.FIB.vlans != nil {
 		t.tag(frames, verdicts)
 	}

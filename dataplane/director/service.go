@@ -49,12 +49,16 @@ type Server struct {
 	Port      uint16           // 0: the packet's own port is kept
 	Method    conntrack.Method // of new conns
 	Available bool             // still in its service
-	Weight    int32
-	Down      bool                // gets nothing new, even by template
-	Timeouts  *conntrack.Timeouts // of its service; nil: the table's
-	NextHop   NextHop             // how its frames leave
-	Tunnel    tunnel.Tunnel
-	Path      *Path // to its address
+	Serves    bool             // not Available, but its conns go on (removed_conns)
+	// GraceEnd is until when packets of conns wait for a server that is not Available
+	// to come back; 0: they do not.
+	GraceEnd conntrack.Tick
+	Weight   int32
+	Down     bool                // gets nothing new, even by template
+	Timeouts *conntrack.Timeouts // of its service; nil: the table's
+	NextHop  NextHop             // how its frames leave
+	Tunnel   tunnel.Tunnel
+	Path     *Path // to its address
 	// MSS is the most that SYNs to and from it may announce; AutoMSS: what the paths
 	// take; 0: anything.
 	MSS       uint16
@@ -62,6 +66,9 @@ type Server struct {
 	Threshold *Threshold     // nil: none
 	Helper    *helper.Config // of its service
 }
+
+// takesConns reports whether packets of the server's conns go to it.
+func (s *Server) takesConns() bool { return s.Available || s.Serves }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y;
 // net/netfilter/ipvs/ip_vs_conn.c, ip_vs_bind_dest and ip_vs_unbind_dest). The flag is

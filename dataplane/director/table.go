@@ -14,6 +14,9 @@ import (
 type Table struct {
 	VIPs     map[wire.Addr]VIP
 	Services map[Endpoint]*Service
+	// Removed has, in Services and Marks, the services that were removed and whose
+	// packets the guard still hides from the host; nil: none.
+	Removed *Table
 	// Servers is indexed by server ID; 0 is the zero Server. A server that was removed
 	// from its service stays, not Available, while conns may have its ID.
 	Servers []Server
@@ -57,8 +60,9 @@ type Settings struct {
 	// ReuseMode (conn_reuse_mode): unless 0, a SYN on a conn in TIME_WAIT or CLOSE
 	// begins a new conn. With the bit 2 also in FIN_WAIT, if replies do not pass here.
 	ReuseMode uint8
-	// ExpireNoServer (expire_nodest_conn): a packet whose server was removed ends its
-	// conn and is handled as if there had been none. Otherwise it is dropped.
+	// ExpireNoServer (removed_conns): a packet whose server was removed, and does not
+	// come back in time, ends its conn and is handled as if there had been none.
+	// Otherwise it is dropped.
 	ExpireNoServer bool
 	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
 	SloppyTCP, SloppySCTP bool
@@ -75,7 +79,8 @@ type Settings struct {
 	KeepTags bool
 }
 
-// VIP is an address of at least one service.
+// VIP is an address of at least one service, or of one that was removed while conns may
+// have its servers.
 type VIP struct {
 	// Ours: the host does not hold the address. The director answers ARP, neighbour
 	// solicitations and echo for it, and refuses what no service takes. Otherwise all

@@ -16,6 +16,9 @@ func (d *Director) persistentServer(svc *Service, p *packet, client wire.Addr) (
 			d.conns.Renew(ref, 0) // with its own timeout: a changed -p applies to new templates
 			return server, ref
 		}
+		if !server.Available && d.now < server.GraceEnd {
+			return d.schedule(svc, p), 0 // the template waits for its server
+		}
 		d.conns.Expire(ref) // its server takes nothing new
 	}
 	server := d.schedule(svc, p)

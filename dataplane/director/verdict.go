@@ -25,6 +25,7 @@ const (
 	PassedUnchanged
 	PassedAmbiguous
 	HeldFragment
+	HeldServerGone
 	// Answered.
 	AnsweredARP
 	AnsweredND
@@ -133,6 +134,10 @@ var verdicts = [NumVerdict][3]string{
 		"held_fragment", "Kept until the first fragment of its datagram comes.",
 		"See `fragments_expired` and `fragments_displaced`.",
 	},
+	HeldServerGone: {
+		"held_server_gone", "Its server was just removed. One packet of each conn waits, others are dropped.",
+		"Normal while a manager restarts. See `removed_grace`.",
+	},
 
 	AnsweredARP:  {"answered_arp", "ARP request for a VIP."},
 	AnsweredND:   {"answered_nd", "Neighbour solicitation for a VIP."},
@@ -181,7 +186,7 @@ var verdicts = [NumVerdict][3]string{
 	},
 	DroppedServerGone: {
 		"dropped_server_gone", "The server of its conn was removed.",
-		"To move such clients to another server, set `expire_nodest_conn=1`.",
+		"To move such clients to another server, set `removed_conns=refuse`.",
 	},
 	DroppedTableFull: {
 		"dropped_table_full", "The connection table is full.",

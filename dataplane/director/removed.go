@@ -1,0 +1,74 @@
+package director
+
+import (
+	"uvs/conntrack"
+	"uvs/conntrack/frag"
+	"uvs/dataplane/wire"
+)
+
+// A manager that restarts deletes servers and services, and adds them again a moment
+// later. Until Server.GraceEnd one packet of each conn waits in Director.waiting, whose
+// frames are found by the client's side of their conn. It is handled again when the server
+// is back or the time is over. TCP and SCTP send again what is dropped meanwhile.
+
+// waitingLimits let all of a queue be used. Only releaseWaiting ends the wait.
+var waitingLimits = frag.Limits{Timeout: conntrack.MaxTimeout, Bytes: frag.MaxQueue, Source: frag.MaxQueue}
+
+// waits reports whether a client's packet waits for its server. What begins a connection
+// is answered at once, and a datagram may move to another server. A packet that has waited
+// does not wait again.
+func (d *Director) waits(p *packet, server *Server) bool {
+	return d.now < server.GraceEnd && p != &d.held.packet &&
+		(p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.TCPSyn|wire.TCPAck) != wire.TCPSyn ||
+			p.Proto == wire.ProtoSCTP && !opensConn(p))
+}
+
+// awaitServer lets the first packet of a conn wait.
+func (d *Director) awaitServer(p *packet) Verdict {
+	q := p.query
+	key := frag.Key{Src: q.Client, Dst: q.Peer, ID: uint32(q.ClientPort)<<16 | uint32(q.PeerPort), Proto: q.Proto}
+	if !d.waiting.Has(&key) && !d.waiting.Push(p.frame, &key, d.now, &waitingLimits) {
+		return DroppedServerGone
+	}
+	return HeldServerGone
+}
+
+// releaseWaiting handles packets whose wait is over, as if they came now. pending reports
+// that there may be more. Each may need an answer, so it stops when the limit of answers
+// is reached.
+func (d *Director) releaseWaiting() (pending bool) {
+	held := &d.held
+	for range min(lookupsPerBatch, d.waiting.Len()) {
+		if held.n == maxReleased || d.answerLimit.empty() {
+			return false
+		}
+		key := d.waiting.Next()
+		if key == nil || d.serverMayReturn(key) {
+			continue
+		}
+		held.key, pending = *key, true
+		p, f := &held.packet, &held.frames[held.n]
+		d.waiting.Pop(f, &held.key)
+		p.frame = f
+		wire.Parse(f, &p.Packet)
+		d.buildQuery(p)
+		if d.decide(p); f.Out != wire.NoPort {
+			held.n++
+		}
+	}
+	return pending && d.waiting.Len() != 0
+}
+
+// serverMayReturn reports whether the server of a waiting packet is still away, and its
+// time is not over.
+func (d *Director) serverMayReturn(key *frag.Key) bool {
+	ref := d.find(conntrack.Query{
+		Proto: key.Proto, Dir: conntrack.DirIn, Client: key.Src, ClientPort: uint16(key.ID >> 16),
+		Peer: key.Dst, PeerPort: uint16(key.ID),
+	})
+	if ref == 0 {
+		return false
+	}
+	server := d.table.server(d.conns.Conn(ref).ServerID())
+	return !server.takesConns() && d.now < server.GraceEnd
+}
