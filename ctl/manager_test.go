@@ -302,9 +302,9 @@ func TestRatesAndZero(t *testing.T) {
 	const other = "10.9.0.1:81"
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add(other, "rr"), with(other, one))
-	to := func(end string) wiretest.Packet { p := syn("5000"); p.Dst = end; return p }
-	w.exchange(0, to(vip))
-	w.exchange(0, to(other))
+	to := func(end, port string) wiretest.Packet { p := syn(port); p.Dst = end; return p }
+	w.exchange(0, to(vip, "5000"))
+	w.exchange(0, to(other, "5001"))
 	w.maintain(w.now)
 	w.must(config.Op{Verb: config.Zero, Service: service(vip, "")})
 	list := w.Services()
