@@ -14,6 +14,10 @@ PROGRAMS = curl socat ip ping sysctl tcpdump ethtool nft gcc sipp lftp tnftp pyt
 PACKAGES = curl socat iproute2 iputils-ping procps tcpdump ethtool nftables gcc libc6-dev sip-tester lftp tnftp \
 	python3 tftp-hpa
 
+# make arch emulates other machines.
+PROGRAMS += qemu-arm
+PACKAGES += qemu-user
+
 # Servers, as PROGRAM=PACKAGE. They are unpacked, so that none starts by itself.
 SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa
 
@@ -21,7 +25,7 @@ SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test quick programs check lint bench fuzz cover clean
+.PHONY: build demo test arch quick programs check lint bench fuzz cover clean
 
 build: ## the static binary ./uvs
 	$(BUILD) -o uvs ./cmd/uvs
@@ -32,6 +36,9 @@ demo: build ## NAT, direct routing and tunnel with live traffic, on this machine
 test: build programs ## everything CI asks for, and at the end what was skipped
 	$(GO) vet ./...
 	@GO=$(GO) .ci/test
+
+arch: programs ## builds for other machines, and tests of what depends on the machine
+	@GO=$(GO) .ci/arch
 
 programs: # as root, install what the tests drive; elsewhere they skip
 	@for p in $(PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \

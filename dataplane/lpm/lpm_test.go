@@ -15,7 +15,7 @@ import (
 // first and the last address of each prefix and just outside it.
 func TestLookup(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for size := range 200 {
+	for size := range 100 {
 		prefixes := map[netip.Prefix]int{}
 		for i := range size {
 			if p := randomPrefix(rng); !p.Addr().Is4In6() {
