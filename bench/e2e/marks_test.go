@@ -178,6 +178,16 @@ func TestMarksComeAndGo(t *testing.T) {
 	if out := m.run("director", uvsBinary+" mark list"); out != "" {
 		t.Errorf("rules left: %s", out)
 	}
+	const script = "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n*mangle\n:web - [0:0]\n" +
+		"-A PREROUTING -d 10.1.0.100/32 -j web\n-A FORWARD -p tcp -j TCPMSS --clamp-mss-to-pmtu\n" +
+		"-A web -p tcp -m tcp --dport 7 -j MARK --set-xmark 0x1/0xffffffff\nCOMMIT\n"
+	out := m.run("director", uvsBinary+" mark import <<'END'\n"+script+"END")
+	if !strings.Contains(out, " 2 skipped ") {
+		t.Errorf("a script of iptables-save: %s", out)
+	}
+	if out := m.run("director", uvsBinary+" mark list"); out != "--dst 10.1.0.100 --proto tcp --dport 7 --mark 1\n" {
+		t.Errorf("its rules: %s", out)
+	}
 }
 
 // markTopology has servers that reply with their names on some ports.

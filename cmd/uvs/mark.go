@@ -133,12 +133,14 @@ func markImport(args []string) int {
 	if code, ok := parse(newFlags("mark import"), args); !ok {
 		return code
 	}
-	rules, err := config.ParseIPTables(os.Stdin)
+	rules, skipped, err := config.ParseIPTables(os.Stdin)
 	switch {
 	case err != nil:
 		return failed(fmt.Errorf("nothing imported: %w", err))
 	case len(rules) == 0:
-		return failed(errors.New("nothing imported: there is no rule in the input"))
+		return failed(fmt.Errorf("nothing imported: no rule in the input sets a mark (%d do something else)", skipped))
+	case skipped > 0:
+		fmt.Printf("%d rules import, %d skipped that set no mark\n", len(rules), skipped)
 	}
 	return applyOp(config.Op{Verb: config.AddMarks, Marks: rules})
 }

@@ -2,240 +2,301 @@ package config
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
-
-	"uvs/dataplane/wire"
 )
 
 // ParseIPTables parses rules that set marks, as scripts have them:
 //
 //	iptables -t mangle -A PREROUTING -d 192.0.2.1/32 -p tcp --dport 80 -j MARK --set-mark 1
 //
-// and also those of ip6tables, of the INPUT chain, and as iptables-save prints them. It
-// skips blank lines and comments. The first line that it cannot honour is an error, which
-// names the line and the reason.
-func ParseIPTables(r io.Reader) ([]MarkRule, error) {
-	var rules []MarkRule
-	var s ruleScript
+// and also those of ip6tables, of the INPUT chain, of chains that these jump to, and as
+// iptables-save prints them. It skips what cannot set a mark, and returns the number of such
+// rules. The first line that it cannot honour is an error, which names the line and the reason.
+func ParseIPTables(r io.Reader) (rules []MarkRule, skipped int, err error) {
+	s := ruleScript{chains: map[string][]scriptRule{}}
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		rule, ok, err := s.line(line)
-		if err == nil && ok {
-			rule, err = rule.checked()
-		}
-		if err == nil && ok && slices.ContainsFunc(rules, rule.equal) {
-			err = fmt.Errorf("the rule is there twice")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %s: %w", n, line, err)
-		}
-		if ok {
-			rules = append(rules, rule)
+		line := scriptRule{number: n, text: strings.TrimSpace(lines.Text())}
+		if err := s.line(line); err != nil {
+			return nil, 0, line.wrap(err)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read rules: %w", err)
+		return nil, 0, fmt.Errorf("read rules: %w", err)
 	}
-	return rules, nil
+	for _, chain := range []string{"iptables PREROUTING", "iptables INPUT", "ip6tables PREROUTING", "ip6tables INPUT"} {
+		s.first, s.ended = -1, nil
+		if err := s.flatten(chain, MarkRule{IPv6: strings.HasPrefix(chain, "ip6")}, 0); err != nil {
+			return nil, 0, err
+		}
+	}
+	return s.rules, s.skipped, nil
 }
 
 // ruleScript is the state of a script between lines.
 type ruleScript struct {
-	table string // in the output of iptables-save ("*mangle"); empty: lines are commands
+	table   string                  // in the output of iptables-save ("*mangle"); empty: lines are commands
+	chains  map[string][]scriptRule // of the mangle table, by command and name
+	skipped int                     // rules that cannot set a mark
+
+	// What flatten has found.
+	rules []MarkRule
+	first int   // where rules for packets without a mark go; -1: rules go to the end
+	ended error // from a rule that ends the chain for some packets
 }
 
-// line parses one line; ok reports whether there is a rule in it.
-func (s *ruleScript) line(line string) (r MarkRule, ok bool, err error) {
-	if i := strings.Index(line, " #"); i >= 0 {
-		line = line[:i]
-	}
-	words := strings.Fields(line)
+// scriptRule is a line of a script, and its rule.
+type scriptRule struct {
+	number int
+	text   string
+	jump   string
+	words  []string // after the chain
+}
+
+func (r *scriptRule) wrap(err error) error {
+	return fmt.Errorf("line %d: %s: %w", r.number, r.text, err)
+}
+
+// line reads one line.
+func (s *ruleScript) line(r scriptRule) error {
+	words, err := splitWords(r.text)
 	switch {
-	case len(words) == 0 || line[0] == '#':
-		return r, false, nil
-	case line[0] == '*':
-		s.table = line[1:]
-		return r, false, nil
-	case line == "COMMIT":
-		s.table = ""
-		return r, false, nil
-	case line[0] == ':' && s.table != "":
-		return r, false, nil // the policy of a chain
-	}
-	p := ruleParser{table: s.table, words: words}
-	if s.table == "" {
-		switch path.Base(words[0]) {
-		case "iptables":
-		case "ip6tables":
-			p.rule.IPv6 = true
-		default:
-			return r, false, fmt.Errorf("it is no iptables or ip6tables command")
-		}
-		p.words = words[1:]
-	}
-	err = p.parse()
-	return p.rule, true, err
-}
-
-// ruleParser parses the words of one rule.
-type ruleParser struct {
-	words        []string
-	rule         MarkRule
-	table, chain string
-	jump         string
-	src, dst     string // port lists, whose names depend on the protocol
-}
-
-// ruleOptions are the options of iptables: all their names, and one name for each.
-var ruleOptions = map[string]string{
-	"-t": "-t", "--table": "-t", "-A": "-A", "--append": "-A", "-j": "-j", "--jump": "-j",
-	"-p": "-p", "--protocol": "-p", "--proto": "-p", "-i": "-i", "--in-interface": "-i", "-m": "-m", "--match": "-m",
-	"-d": "-d", "--destination": "-d", "--dst": "-d", "-s": "-s", "--source": "-s", "--src": "-s",
-	"--dport": "--dport", "--dports": "--dport", "--destination-port": "--dport", "--destination-ports": "--dport",
-	"--sport": "--sport", "--sports": "--sport", "--source-port": "--sport", "--source-ports": "--sport",
-	"--set-mark": "--set-mark", "--set-xmark": "--set-mark", "--comment": "--comment",
-}
-
-func (p *ruleParser) parse() error {
-	seen := map[string]bool{}
-	for len(p.words) > 0 {
-		name := p.words[0]
-		p.words = p.words[1:]
-		if name == "!" || len(p.words) > 0 && p.words[0] == "!" {
-			return fmt.Errorf("negation is not supported")
-		}
-		name, value, joined := strings.Cut(name, "=")
-		known := ruleOptions[name]
-		switch {
-		case known == "":
-			return fmt.Errorf("option %s is not supported", name)
-		case seen[name] && known != "-m":
-			return fmt.Errorf("option %s is given twice", name)
-		case !joined && len(p.words) == 0:
-			return fmt.Errorf("option %s needs a value", name)
-		case !joined:
-			value, p.words = p.words[0], p.words[1:]
-		}
-		seen[name] = true
-		if strings.ContainsAny(value, "$`\\\"'") && name != "--comment" {
-			return fmt.Errorf("%s has to be written out", value)
-		}
-		if name == "--comment" && strings.HasPrefix(value, `"`) {
-			p.skipQuoted(value)
-		}
-		if err := p.set(known, value); err != nil {
-			return err
-		}
-	}
-	return p.finish()
-}
-
-// skipQuoted skips the rest of a quoted text.
-func (p *ruleParser) skipQuoted(word string) {
-	for word == `"` || !strings.HasSuffix(word, `"`) {
-		if len(p.words) == 0 {
-			return
-		}
-		word, p.words = " "+p.words[0], p.words[1:]
-	}
-}
-
-// finish checks what depends on several options.
-func (p *ruleParser) finish() (err error) {
-	switch {
-	case p.table != "mangle":
-		return fmt.Errorf("the rule is not for the mangle table (-t mangle)")
-	case p.chain != "PREROUTING" && p.chain != "INPUT":
-		return fmt.Errorf("the rule does not append to PREROUTING or INPUT")
-	case p.jump != "MARK":
-		return fmt.Errorf("the rule does not jump to MARK")
-	}
-	if p.rule.DstPorts, err = p.ports(p.dst); err != nil {
+	case err != nil || len(words) == 0:
 		return err
+	case r.text[0] == '*':
+		s.table = r.text[1:]
+		return nil
+	case r.text == "COMMIT":
+		s.table = ""
+		return nil
+	case r.text[0] == ':' && s.table != "":
+		return nil // the policy of a chain
 	}
-	p.rule.SrcPorts, err = p.ports(p.src)
-	return err
-}
-
-// ports parses a list of ports, which may be names from /etc/services.
-func (p *ruleParser) ports(list string) ([]PortRange, error) {
-	if list == "" {
-		return nil, nil
-	}
-	network := "tcp"
-	if p.rule.Proto == wire.ProtoUDP {
-		network = "udp"
-	}
-	return parsePorts(list, func(name string) (uint16, error) {
-		n, err := net.LookupPort(network, name)
-		return uint16(n), err
-	})
-}
-
-// set stores the value of an option, by its one name in ruleOptions.
-func (p *ruleParser) set(option, v string) (err error) {
-	switch option {
-	case "-t":
-		p.table = v
-	case "-A":
-		p.chain = v
-	case "-j":
-		p.jump = v
-	case "--dport":
-		p.dst = v
-	case "--sport":
-		p.src = v
-	case "-p":
-		p.rule.Proto, err = ParseProto(v)
-	case "-d":
-		p.rule.Dst, err = ParseNet(v)
-	case "-s":
-		p.rule.Src, err = ParseNet(v)
-	case "--set-mark":
-		err = p.setMark(v)
-	case "-i":
-		if p.rule.Interface = v; strings.HasSuffix(v, "+") {
-			err = fmt.Errorf("interface pattern %s is not supported; write one rule for each interface", v)
-		}
-	case "-m":
-		if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "comment"}, v) {
-			err = fmt.Errorf("match %s is not supported", v)
+	for i := 0; i < len(words); i++ { // --jump=MARK
+		if name, value, joined := strings.Cut(words[i], "="); joined && strings.HasPrefix(name, "--") {
+			words = slices.Insert(words, i+1, value)
+			words[i] = name
+			i++
 		}
 	}
-	return err
+	program, table := "iptables", s.table
+	if s.table == "" {
+		if program = path.Base(words[0]); program != "iptables" && program != "ip6tables" {
+			return fmt.Errorf("it is no iptables or ip6tables command")
+		}
+		words, table = words[1:], "filter"
+	} else if strings.HasPrefix(words[0], "[") { // counters
+		words = words[1:]
+	}
+	if i := indexOption(words, "-t", "--table"); i >= 0 && i+1 < len(words) {
+		table = words[i+1]
+		words = slices.Delete(words, i, i+2)
+	}
+	if i := indexOption(words, "-w", "--wait"); i >= 0 {
+		words = slices.Delete(words, i, i+1)
+		if _, err := strconv.Atoi(append(words, "")[min(i, len(words))]); err == nil {
+			words = slices.Delete(words, i, i+1) // its seconds
+		}
+	}
+	if i := indexOption(words, "-j", "--jump"); i >= 0 && i+1 < len(words) {
+		r.jump = words[i+1]
+	}
+	return s.command(r, program, table, append(words, "", ""))
 }
 
-func (p *ruleParser) setMark(v string) error {
-	text, mask, masked := strings.Cut(v, "/")
-	mark, err := strconv.ParseUint(text, 0, 32)
-	if err != nil {
-		return fmt.Errorf("%s is no mark", text)
+// indexOption is the index of an option in words, by either of its names; -1: it is not there.
+func indexOption(words []string, short, long string) int {
+	return slices.IndexFunc(words, func(w string) bool { return w == short || w == long })
+}
+
+// command does a command of iptables; words ends with two empty ones.
+func (s *ruleScript) command(r scriptRule, program, table string, words []string) error {
+	name, chain := words[0], program+" "+words[1]
+	switch {
+	case slices.Contains([]string{"-N", "--new-chain", "-P", "--policy", "-Z", "--zero"}, name):
+		return nil
+	case name == "-F" || name == "--flush" || name == "-X" || name == "--delete-chain":
+		for k := range s.chains {
+			if table == "mangle" && (words[1] == "" && strings.HasPrefix(k, program+" ") || k == chain) {
+				delete(s.chains, k)
+			}
+		}
+		return nil
+	case table != "mangle" && r.jump == "MARK":
+		return fmt.Errorf("the rule is not for the mangle table (-t mangle)")
+	case name != "-A" && name != "--append" && name != "-I" && name != "--insert":
+		return fmt.Errorf("%s is not supported", name)
 	}
-	if bits, err := strconv.ParseUint(mask, 0, 32); masked && (err != nil || bits != 1<<32-1) {
-		return fmt.Errorf("mask %s of a mark is not supported", mask)
+	tooLate := slices.Contains([]string{"FORWARD", "OUTPUT", "POSTROUTING"}, words[1])
+	if tooLate && r.jump == "MARK" {
+		return fmt.Errorf("the rule does not append to PREROUTING or INPUT")
 	}
-	p.rule.Mark = uint32(mark)
+	at := len(s.chains[chain])
+	r.words = words[2 : len(words)-2]
+	if name == "-I" || name == "--insert" {
+		at = 0
+		if n, err := strconv.Atoi(words[2]); err == nil {
+			at, r.words = n-1, r.words[1:]
+		}
+	}
+	if table != "mangle" || tooLate {
+		s.skipped++
+		return nil
+	}
+	if at < 0 || at > len(s.chains[chain]) {
+		return fmt.Errorf("the chain has no place %s", words[2])
+	}
+	s.chains[chain] = slices.Insert(s.chains[chain], at, r)
 	return nil
 }
 
-// ParseProto parses the name or number of a protocol; all is 0.
-func ParseProto(s string) (uint8, error) {
-	switch strings.ToLower(s) {
-	case "tcp", "6":
-		return wire.ProtoTCP, nil
-	case "udp", "17":
-		return wire.ProtoUDP, nil
-	case "sctp", "132":
-		return wire.ProtoSCTP, nil
-	case "all", "0":
-		return 0, nil
+// splitWords splits a line as a shell does, without its comment.
+func splitWords(line string) (words []string, err error) {
+	var word strings.Builder
+	quote, inWord := rune(0), false
+	for _, c := range line {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord = c, true
+		case quote == 0 && c == '#' && !inWord:
+			return words, nil
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if inWord {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			inWord = false
+		default:
+			word.WriteRune(c)
+			inWord = true
+		}
 	}
-	return 0, fmt.Errorf("nothing can match it: protocol %s has no services, only tcp, udp and sctp have", s)
+	if quote != 0 {
+		return nil, fmt.Errorf("a quotation does not end")
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words, nil
+}
+
+// flatten adds the rules of a chain for packets that match within, with those of the chains
+// that it jumps to.
+func (s *ruleScript) flatten(chain string, within MarkRule, depth int) error {
+	program, _, _ := strings.Cut(chain, " ")
+	var returned error // from a rule that ends only this chain
+	for _, line := range s.chains[chain] {
+		_, isChain := s.chains[program+" "+line.jump]
+		endsChain := slices.Contains([]string{"ACCEPT", "RETURN", "DROP"}, line.jump)
+		if !isChain && !endsChain && line.jump != "MARK" && line.jump != "CONNMARK" {
+			s.skipped++ // it changes something else, or an empty chain
+			continue
+		}
+		p := ruleParser{words: line.words}
+		err := p.parse()
+		switch unmarked := p.mark == onlyUnmarked; {
+		case err != nil:
+		case endsChain && p.mark == onlyMarked && depth == 0 && p.rule.equal(MarkRule{}):
+			s.first = 0 // the chain goes on for packets without a mark
+			s.skipped++
+		case endsChain:
+			ended := &s.ended
+			if line.jump == "RETURN" {
+				ended = &returned
+			}
+			*ended = line.wrap(fmt.Errorf("packets that it matches do not get to the MARK rules after it"))
+			s.skipped++
+		case line.jump == "CONNMARK" && p.rule.Mark != 0:
+			err = fmt.Errorf("marks of connections can only be saved and restored")
+		case line.jump == "CONNMARK": // packets of a connection match the same rules, or have its conn
+			s.skipped++
+		case p.mark == onlyMarked || unmarked && isChain || depth > len(s.chains):
+			err = fmt.Errorf("this use of marks or chains is not supported")
+		case cmp.Or(s.ended, returned) != nil:
+			return cmp.Or(s.ended, returned)
+		default:
+			for _, rule := range p.rules() {
+				var some bool
+				if rule, some = rule.within(within); !some {
+					continue
+				}
+				if isChain {
+					if err := s.flatten(program+" "+line.jump, rule, depth+1); err != nil {
+						return err
+					}
+				} else if err = s.add(rule, unmarked); err != nil {
+					break
+				}
+			}
+		}
+		if err != nil {
+			return line.wrap(err)
+		}
+	}
+	return nil
+}
+
+// add adds a rule. Of the rules that match a packet the last decides, so one for packets
+// without a mark comes before the others.
+func (s *ruleScript) add(rule MarkRule, unmarked bool) error {
+	rule, err := rule.checked()
+	switch {
+	case err != nil:
+		return err
+	case slices.ContainsFunc(s.rules, rule.equal):
+		return fmt.Errorf("the rule is there twice")
+	case unmarked:
+		s.rules = slices.Insert(s.rules, 0, rule)
+	case s.first >= 0:
+		s.rules = slices.Insert(s.rules, s.first, rule)
+	default:
+		s.rules = append(s.rules, rule)
+	}
+	if s.first >= 0 {
+		s.first++
+	}
+	return nil
+}
+
+// within is the rule for the packets that o matches too; some is false if there are none.
+func (r MarkRule) within(o MarkRule) (_ MarkRule, some bool) {
+	some = (r.Proto == 0 || o.Proto == 0 || r.Proto == o.Proto) &&
+		(r.Interface == "" || o.Interface == "" || r.Interface == o.Interface)
+	for _, p := range [][2]*netip.Prefix{{&r.Dst, &o.Dst}, {&r.Src, &o.Src}} {
+		switch {
+		case !p[0].IsValid():
+			*p[0] = *p[1]
+		case !p[1].IsValid():
+		case !p[0].Overlaps(*p[1]):
+			some = false
+		case p[1].Bits() > p[0].Bits():
+			*p[0] = *p[1]
+		}
+	}
+	for _, p := range [][2]*[]PortRange{{&r.DstPorts, &o.DstPorts}, {&r.SrcPorts, &o.SrcPorts}} {
+		var both []PortRange
+		for _, a := range orAllPorts(*p[0]) {
+			for _, b := range orAllPorts(*p[1]) {
+				c := PortRange{First: max(a.First, b.First), Last: min(a.Last, b.Last)}
+				if c.First <= c.Last {
+					both = append(both, c)
+				}
+			}
+		}
+		if len(*p[1]) > 0 {
+			*p[0], some = both, some && len(both) > 0
+		}
+	}
+	r.Proto, r.Interface = cmp.Or(r.Proto, o.Proto), cmp.Or(r.Interface, o.Interface)
+	r.IPv6 = r.IPv6 || o.IPv6
+	return r, some
 }

@@ -167,7 +167,7 @@ func (d *kernelTwin) do(s *scenario, line string) {
 	case "ipvsadm":
 		d.ipvsadm(words[1:])
 	case "iptables", "ip6tables":
-		rules, err := config.ParseIPTables(strings.NewReader(line + "\n"))
+		rules, _, err := config.ParseIPTables(strings.NewReader(line + "\n"))
 		if err == nil {
 			err = d.Apply(config.Op{Verb: config.AddMarks, Marks: rules})
 		}
