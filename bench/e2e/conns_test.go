@@ -328,8 +328,12 @@ func TestServerRemovedUnderLoad(t *testing.T) {
 		}
 		round(fmt.Sprintf("round %d", i))
 	}
-	if n := e.retransmitted("client"); n != 0 {
-		t.Errorf("%d segments of the client were lost and sent again", n)
+	// A busy machine lets segments be late, so that kernels send them again.
+	for name, n := range e.counters() {
+		if n > 0 && (strings.HasPrefix(name, "dropped_") || strings.Contains(name, "_drop_") ||
+			strings.HasSuffix(name, "_ring_full")) {
+			t.Errorf("counter %s %d; the client sent %d segments again", name, n, e.retransmitted("client"))
+		}
 	}
 }
 
