@@ -65,7 +65,8 @@ func TestUnreachableServerIsNotUp(t *testing.T) {
 	w := newWebFixture(t, "rr")
 	for addr, want := range map[string]string{"10.2.77.77": "unreachable", "10.77.0.1": "unreachable"} {
 		v := config.Server{
-			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr), Port: 80}, Method: config.MethodRoute, Weight: 1,
+			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr), Port: 80},
+			Method:    config.MethodRoute, Weight: 1,
 		}
 		w.must(with(vip, v))
 		if got := w.status(v).State; got != want {
