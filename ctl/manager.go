@@ -60,7 +60,7 @@ type Manager struct {
 	fib       *director.FIB  // of hostNet and localNode
 	rules     guard.Rules    // in force
 	table     *compile.Table // published last
-	retry     bool           // what is in force is not the desired state; maintain tries again
+	retry     bool           // the last commit failed in part; maintain tries again
 	fullTable fullTableLog
 
 	events events
@@ -85,7 +85,8 @@ func (m *Manager) FirstTable() *director.Table {
 	return m.table.Table
 }
 
-// Start sets the plane that runs the manager's tables. Nothing is published before.
+// Start sets the plane that runs the manager's tables. Before Start nothing is
+// published.
 func (m *Manager) Start(p Plane) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -106,8 +107,8 @@ func (m *Manager) Apply(op config.Op) error { return m.ApplyAll([]config.Op{op})
 func (m *Manager) ApplyAll(ops []config.Op) []error { return m.waitResolved(m.applyAll(ops)) }
 
 // Replace makes changes to an empty state and puts it in force in place of the present
-// one. If a change is refused, nothing happens. Replace returns the error of each change. What is the same
-// before and after is not disturbed.
+// one. It returns the error of each change. If one is refused, nothing happens. What is
+// the same before and after is not disturbed.
 func (m *Manager) Replace(ops []config.Op) []error { return m.waitResolved(m.replace(ops)) }
 
 // waitResolved waits for the next hops of servers that were added.
@@ -233,7 +234,8 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 	}
 }
 
-// commit makes next the state, or fails and changes nothing. It widens the guard's rules
+// commit makes next the state. If it fails, what is in force stays; only memory for
+// sessions may have been allocated (Prepare). It widens the guard's rules
 // before it publishes the table and narrows them afterwards, so that the host never sees
 // a frame that the workers handle.
 func (m *Manager) commit(next config.State) error {

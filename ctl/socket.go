@@ -60,8 +60,8 @@ type Socket struct {
 const maxPath = 107
 
 // Listen binds the socket. It makes the socket's directory, but none above. It replaces
-// the socket of a dead director; that of a live one is an error. Of directors that start at the same
-// moment, one gets the socket.
+// the socket of a dead director; that of a live one is an error. Of directors that start
+// at the same moment, one gets the socket.
 func Listen(path string) (net.Listener, error) {
 	if len(path) == 0 || len(path) > maxPath {
 		return nil, fmt.Errorf("socket path %q has %d bytes; must be 1 to %d", path, len(path), maxPath)

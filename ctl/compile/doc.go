@@ -3,5 +3,7 @@
 // its packets (guard.go).
 //
 // What outlives every table, such as IDs, counters and schedulers' cursors, is the
-// Runtime (runtime.go). The package publishes nothing and installs nothing.
+// Runtime (runtime.go). The package publishes no table and installs no rule. But what
+// outlives tables changes while they are compiled: Runtime.Reconcile gives out IDs, and
+// Desired.Table sets pickers, cursors and the timeouts of servers' conns.
 package compile

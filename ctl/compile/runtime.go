@@ -72,7 +72,7 @@ type RunningServer struct {
 	seen      uint64 // last round that found it configured
 }
 
-// MaxServers bounds the IDs of servers, which removed servers with conns have too.
+// MaxServers bounds servers, counting removed ones that still have an ID.
 const MaxServers = 1 << 16
 
 // TrashTime is how long the runtime keeps a removed server without conns, so that it keeps

@@ -21,9 +21,10 @@ type Table struct {
 	services map[config.ServiceKey]*director.Service
 }
 
-// Table compiles the table that the workers read, with the running services and servers,
-// which were reconciled with d before, and the host's routes. What no operation changed is taken
-// over from prev, the table compiled before with the same routes; nil: there is none.
+// Table compiles the table that the workers read, from the running services and servers,
+// which were reconciled with d before, and the host's routes. prev is the table compiled
+// before with the same routes; nil: there is none. What no operation changed is taken over
+// from it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
 func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *Table) *Table {
 	if d.AllChanged() {
 		prev = nil

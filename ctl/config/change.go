@@ -13,7 +13,8 @@ import (
 	"uvs/sched"
 )
 
-// Apply applies op to s, which must come from Clone. If op is refused, s does not change.
+// Apply applies op to s, which must come from Clone. Errors are *Error. If op is refused,
+// s does not change.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
 	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry:
@@ -24,13 +25,18 @@ func (s *State) Apply(op Op) error {
 	default:
 		op.Service = nil
 	}
+	err := s.apply(op)
 	switch {
-	case op.Verb == Zero: // the counters are not part of the state
+	case err != nil, op.Verb == Zero: // the counters are not part of the state
 	case op.Service != nil:
 		s.changed[op.Service.ServiceKey] = true
 	default:
 		s.allChanged = true
 	}
+	return err
+}
+
+func (s *State) apply(op Op) error {
 	switch op.Verb {
 	case AddService, EditService:
 		return s.putService(op)
@@ -289,7 +295,7 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 func checkedService(svc Service) (Service, error) {
 	switch {
 	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
-		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address of its own", svc.ServiceKey)
+		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address", svc.ServiceKey)
 	case svc.FWMark != 0:
 	case svc.Proto != wire.ProtoTCP && svc.Proto != wire.ProtoUDP && svc.Proto != wire.ProtoSCTP:
 		return svc, Errorf(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)

@@ -47,9 +47,9 @@ type Op struct {
 	Marks []MarkRule `json:"marks,omitempty"`
 }
 
-// Error is why an operation was refused. Errno is the kernel's answer for the same
-// operation, which ipvsadm has its messages for: ESRCH, for instance, means that there is no such service. Message
-// is one line that names the value.
+// Error is why an operation was refused. Errno is what the kernel would return, and
+// ipvsadm's messages follow it: ESRCH, for instance, means that there is no such service.
+// Message is one line that names the value.
 type Error struct {
 	Errno   syscall.Errno `json:"errno"`
 	Message string        `json:"message"`

@@ -17,7 +17,7 @@ import (
 type State struct {
 	Services []Service  // in order of adding
 	Marks    []MarkRule // in order: the last that matches decides
-	Settings Values     // those of the director that were set
+	Settings Values     // the director's settings that the operator set
 	// ServiceSettings are those of single services.
 	ServiceSettings map[ServiceKey]Values
 	// Sorry are the sorry servers: a service uses its own while none of its servers takes
