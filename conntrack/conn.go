@@ -214,11 +214,11 @@ func (c *Conn) SetReturnHop(hop uint64) {
 }
 
 // timeout returns how long the conn is kept in a state after its last packet.
-func (c *Conn) timeout(s State, to *Timeouts) Tick {
+func (c *Conn) timeout(s State, timeouts *Timeouts) Tick {
 	if own := c.Timeout(); own > 0 {
 		return own
 	}
-	return to[s]
+	return timeouts[s]
 }
 
 // fill writes all parts of a new conn but its life.

@@ -4,12 +4,12 @@
 //
 // All workers share one Table. Each uses it through its Worker, in batches: Begin, then
 // any number of Lookup, Insert, Step and Expire, then End. Other goroutines list and
-// flush (Walk, Flush) without stopping workers. Packets meet no lock, only atomic
-// operations.
+// flush (Walk, Flush) without stopping workers. No packet waits for a lock. A packet of a
+// helped TCP connection is dropped if another worker holds its session (Worker.LockSession).
 //
 // # One lookup
 //
-// See the figure at the top of index.go.
+// See the diagram at the top of index.go.
 //
 // # The life of a conn
 //
@@ -61,8 +61,8 @@
 // so. Begin stores the table's epoch in the worker's word before it loads the first slot;
 // End clears the word after the last. The epoch moves from e to e+1 only if every
 // worker's word was seen to be clear or e. Let G be the epoch when a batch stores its
-// word. At most one move, from G to G+1, can have looked at the word before that. Every
-// later move finds there a value older than the epoch, and fails. So the epoch is at most
+// word. The move from G to G+1 may have missed the word or matched it. Every move after
+// that one finds a value below the epoch, and fails. So the epoch is at most
 // G+1 while the batch is open. What the batch can have found was still in the index after
 // its Begin. So it is retired in epoch G or later, and reused in epoch G+2 or later: when
 // the batch is over. A worker without an open batch delays nothing.
@@ -86,7 +86,7 @@
 // The race detector does not look at mapped memory. When it runs, the slab is on the heap
 // (dataplane/slab), so that the tests check these arguments.
 //
-// # Figures
+// # Measurements
 //
 // Medians on 2 cores of an AMD EPYC (Zen 4, 32 MiB L3), Go 1.26, random clients. Where
 // there are two, the first is of a quiet hour and the second of a busy one:

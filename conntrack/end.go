@@ -26,8 +26,8 @@ func (e EndReason) String() string {
 	return "unknown"
 }
 
-// forced reports whether somebody wanted the conn to end, so that it concerns a
-// controlling conn as well (net/netfilter/ipvs/ip_vs_conn.c, ip_vs_conn_del).
+// forced reports whether the end was asked for. Then a template that is left without
+// children ends too (net/netfilter/ipvs/ip_vs_conn.c, ip_vs_conn_del).
 func (e EndReason) forced() bool {
 	return e == EndedByCaller || e == EndedByFlush || e == EndedByDropEntry
 }

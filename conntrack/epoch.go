@@ -26,8 +26,8 @@ type participant struct {
 // firstEpoch is not 0, so that 0 can mean that no batch is open.
 const firstEpoch = 3
 
-// advanceEpoch begins a new epoch if every open batch began in this one. What left
-// the index before epoch e+1 cannot be read by a batch that is open in epoch e+2.
+// advanceEpoch begins a new epoch if every open batch began in this one. A conn retired
+// in epoch e has no reader in epoch e+2.
 func (t *Table) advanceEpoch() {
 	now := t.epoch.Load()
 	for i := range t.workers {

@@ -31,14 +31,14 @@ func (c *Conn) evictionClass(word life) evictionClass {
 
 // idle returns how long ago the conn's deadline was set.
 func (w *Worker) idle(c *Conn, word life) Tick {
-	to := w.t.Counts(c.ServerID()).Timeouts.Load()
-	if to == nil {
-		to = &w.settings.Timeouts
+	timeouts := w.t.Counts(c.ServerID()).Timeouts.Load()
+	if timeouts == nil {
+		timeouts = &w.settings.Timeouts
 	}
-	return w.now + c.timeout(word.state(), to) - word.deadline()
+	return w.now + c.timeout(word.state(), timeouts) - word.deadline()
 }
 
-// search is how many conns evict weighs: 24 KiB read in order, about 1 us. To
+// evictSample is how many conns evict weighs: 24 KiB read in order, about 1 us. To
 // find as many it passes over at most evictSpan of the slab, for free conns
 // may lie in between.
 const (
@@ -80,7 +80,7 @@ func (v *victim) consider(w *Worker, ref Ref) bool {
 
 // evict ends one conn of the lowest class among some, and reports whether it did. From
 // call to call it goes round the slab (a clock). It takes the first half-open one that
-// was not touched this moment, else the closing one idle for longest, else the one
+// has been idle for at least one tick, else the closing one idle for longest, else the one
 // idle for longest.
 func (w *Worker) evict() bool {
 	v, end := victim{class: classIdle}, Ref(w.t.firstUnused.Load())

@@ -272,8 +272,8 @@ func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	return 0
 }
 
-// rival searches for another conn of which not both can stay beside c, which stands as v:
-// a settled one if there is one, else a tentative one.
+// rival searches for a rival of c, which stands as v: another conn that may be settled, but
+// not at once with c. It returns a settled one if there is one, else a tentative one.
 func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position) {
 	found, where = x.rivalIn(c, hash, v, false)
 	if !x.hasOverflowed(hash) {

@@ -34,7 +34,7 @@ type Query struct {
 	_      [7]byte
 }
 
-// Lookup finds the conns of a batch of queries, as the figure in index.go shows. It
+// Lookup finds the conns of a batch of queries, as the diagram in index.go shows. It
 // makes short passes, so that their memory misses overlap instead of following each
 // other: hash all, touch all buckets, find the tags, touch the conns, compare. The
 // passes that touch are loops of a few instructions, because a processor overlaps
@@ -85,8 +85,8 @@ func (b *bucket) candidate(tag slot) Ref {
 	return found.ref()
 }
 
-// lookupSlow finds what the candidate was not: in the whole window, then as an
-// expectation of the packet's sender.
+// lookupSlow searches further when the candidate does not match: in the whole window, then
+// for an expectation of the packet's sender.
 func (w *Worker) lookupSlow(q *Query) Ref {
 	t := w.t
 	if ref := t.find(q, q.hash, q.ClientPort); ref != 0 || q.Template || t.expectations.Load() == 0 {

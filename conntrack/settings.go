@@ -69,8 +69,7 @@ type Settings struct {
 
 	// DropRate is DropPacket's n under ModeAlways (the kernel's am_droprate).
 	DropRate int
-	// Reserve is for how many conns there must be room, or ModeAuto defences are on.
-	// It stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
+	// ModeAuto defences are on while there is room for fewer conns than this. It stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
 	Reserve int
 }
 

@@ -1,11 +1,11 @@
 package conntrack
 
-// Step moves a conn by a packet: its state by the event, its deadline by the new
-// state's timeout in to, or in the table's settings if to is nil. It returns the
-// states before and after.
-func (w *Worker) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state State) {
-	if to == nil {
-		to = &w.settings.Timeouts
+// Step moves a conn by a packet: its state by the event, its deadline by the new state's
+// timeout. timeouts is the service's; nil: the table's. Step returns the states before
+// and after.
+func (w *Worker) Step(ref Ref, dir Dir, ev Event, timeouts *Timeouts) (from, state State) {
+	if timeouts == nil {
+		timeouts = &w.settings.Timeouts
 	}
 	c := &w.t.conns[ref]
 	for {
@@ -27,7 +27,7 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state Sta
 			word |= flagLastFIN
 		}
 		state = w.machine[col][ev%numEvent][from]
-		word = word.withState(state).withDeadline(w.nextDeadline(c, old, state, to))
+		word = word.withState(state).withDeadline(w.nextDeadline(c, old, state, timeouts))
 		if word == old || c.swap(old, word) {
 			if from != state || word&^old&flagReplied != 0 {
 				w.stateChanged(c, from, state)
@@ -43,11 +43,11 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, to *Timeouts) (from, state Sta
 // nextDeadline returns the deadline of a conn after a packet in a state. A deadline
 // that would move back by less than the wheel's step stays, because the clocks of
 // workers differ by a batch.
-func (w *Worker) nextDeadline(c *Conn, old life, s State, to *Timeouts) Tick {
+func (w *Worker) nextDeadline(c *Conn, old life, s State, timeouts *Timeouts) Tick {
 	if c.OnePacket() {
 		return old.deadline()
 	}
-	d := w.now + clampTimeout(c.timeout(s, to))
+	d := w.now + clampTimeout(c.timeout(s, timeouts))
 	if before := old.deadline(); d < before && before-d < wheelStep {
 		return before
 	}
@@ -75,7 +75,7 @@ func (w *Worker) stateChanged(c *Conn, from, state State) {
 	}
 }
 
-// Renew restarts the time of a template, with a timeout of its own if that is not 0.
+// Renew restarts the time of a template, with another timeout if that is not 0.
 func (w *Worker) Renew(ref Ref, timeout Tick) {
 	c := &w.t.conns[ref]
 	if timeout > 0 && c.Template() {

@@ -63,8 +63,8 @@ func (w *wheel) take(ref Ref) {
 	w.count--
 }
 
-// due takes the next conn whose slot came up by a time; 0: none is left. Each step and
-// each conn takes one from the budget.
+// due takes the next conn whose slot is due at now; 0: none is left. Each step and each
+// conn takes one from the budget.
 func (w *wheel) due(now Tick, budget *int) Ref {
 	end := int64(now >> wheelShift)
 	for *budget > 0 {

@@ -70,11 +70,11 @@ func (w *Worker) End() (behind bool) {
 // Conn returns the conn of a Ref; good until End.
 func (w *Worker) Conn(ref Ref) *Conn { return &w.t.conns[ref] }
 
-// Timeout returns how long a conn is kept in a state by to, or if that is nil by the
-// table's timeouts.
-func (w *Worker) Timeout(s State, to *Timeouts) Tick {
-	if to == nil {
-		to = &w.settings.Timeouts
+// Timeout returns how long a conn is kept in a state. timeouts is the service's; nil: the
+// table's.
+func (w *Worker) Timeout(s State, timeouts *Timeouts) Tick {
+	if timeouts == nil {
+		timeouts = &w.settings.Timeouts
 	}
-	return to[s]
+	return timeouts[s]
 }

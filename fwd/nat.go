@@ -6,14 +6,14 @@ import "uvs/dataplane/wire"
 // checksums (see wire.ChecksumDelta). Fragments other than the first have no port. A
 // packet of the other family than addr stays unchanged.
 func ToServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
-	if addr.Is4() != p.IPv6 { // no packet changes its family
+	if addr.Is4() == !p.IPv6 { // no packet changes its family
 		setDst(f, p, addr, port).Apply(f, p)
 	}
 }
 
 // FromServer changes the source of the packet as ToServer does its destination.
 func FromServer(f *wire.Frame, p *wire.Packet, addr wire.Addr, port uint16) {
-	if addr.Is4() != p.IPv6 {
+	if addr.Is4() == !p.IPv6 {
 		setSrc(f, p, addr, port).Apply(f, p)
 	}
 }

@@ -151,8 +151,8 @@ func (q *Queue) oldest(key *Key) *entry {
 	return nil
 }
 
-// Next returns the datagram of a queued fragment, from call to call of the next in
-// the queue; nil: the fragment at that place was removed.
+// Next returns the key of the next queued fragment, round and round from call to call.
+// nil: that fragment was removed.
 func (q *Queue) Next() *Key {
 	if q.cursor-q.tail >= q.head-q.tail {
 		q.cursor = q.tail

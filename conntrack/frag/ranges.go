@@ -1,7 +1,8 @@
 package frag
 
-// Result is how a fragment stands to those of its datagram that came before, as
-// inet_frag_queue_insert returns it (net/ipv4/inet_fragment.c).
+// Result is how a fragment stands to those of its datagram that came before. OK, Duplicate
+// and Overlap are what inet_frag_queue_insert returns (net/ipv4/inet_fragment.c); NoFlow
+// and TooManyGaps are our own.
 type Result uint8
 
 const (

@@ -37,7 +37,7 @@ type Flow struct {
 // Table has the flows of all workers and a queue for each. Its methods may be
 // called from any goroutine.
 //
-// There are 16384 flows, in 1.7 MiB. They stand in sets of eight, and those of
+// There are 16384 flows, in 1.64 MiB. They stand in sets of eight, and those of
 // one source in eight sets. So a source never has more than 64 flows, and evicts
 // only its own and those of one in 256 other sources. A full set evicts its flows
 // in order of their places. If the fragments of a datagram follow each other

@@ -117,15 +117,12 @@ func (d *Director) fromServer(p *packet) Verdict {
 		}
 	}
 	verdict := ReturnedAsIs
+	vip, vport := c.VIP()
 	if c.Method() == conntrack.MethodMasq {
-		if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
-			return DroppedUDP6NoChecksum
+		if v := refuseNAT(p, p.SrcPort, vport); v != NotOurs {
+			return v
 		}
 		verdict = ReturnedMasq
-	}
-	vip, vport := c.VIP()
-	if verdict == ReturnedMasq && crcSpansFragments(p, p.SrcPort, vport) {
-		return DroppedFragmentSCTP
 	}
 	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	if v, ok := d.route(p, &hop, vip, verdict); !ok {
@@ -160,7 +157,7 @@ func sctpEvent(p *packet) conntrack.Event {
 		return conntrack.SCTPEvent(0, 0)
 	}
 	first, next := b[0], byte(0)
-	if n := (int(b[2])<<8 | int(b[3]) + 3) &^ 3; n >= 4 && n+4 <= len(b) {
+	if n := ((int(b[2])<<8 | int(b[3])) + 3) &^ 3; n >= 4 && n+4 <= len(b) {
 		next = b[n]
 	}
 	return conntrack.SCTPEvent(first, next)

@@ -18,13 +18,9 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, info.ID)
-	switch d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime) {
-	case frag.NoFlow:
-		return DroppedFragmentLimit
-	case frag.Duplicate:
-		return DroppedFragmentTwice
-	case frag.Overlap, frag.TooManyGaps:
-		return DroppedFragmentOverlap
+	r := d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime)
+	if r != frag.OK {
+		return fragmentVerdicts[r]
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
 	d.held.onePacketServer = 0
@@ -34,6 +30,12 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		d.held.remember(&key)
 	}
 	return v
+}
+
+// fragmentVerdicts are the verdicts for fragments that do not fit.
+var fragmentVerdicts = [...]Verdict{
+	frag.NoFlow: DroppedFragmentLimit, frag.Duplicate: DroppedFragmentTwice,
+	frag.Overlap: DroppedFragmentOverlap, frag.TooManyGaps: DroppedFragmentOverlap,
 }
 
 // laterFragment handles a fragment that is not the first: it follows the first, or
@@ -60,10 +62,8 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 		return HeldFragment
 	case flow.Disposition == frag.ToHost:
 		return NotOurs
-	case result == frag.Duplicate:
-		return DroppedFragmentTwice
 	case result != frag.OK:
-		return DroppedFragmentOverlap
+		return fragmentVerdicts[result]
 	case flow.Disposition == frag.Drop:
 		return DroppedFragment
 	}
@@ -206,7 +206,7 @@ const (
 // reset begins a batch.
 func (held *heldFragments) reset() { held.n, held.nFirsts = 0, 0 }
 
-// remember notes a datagram whose first fragment came in this batch.
+// remember records a datagram whose first fragment came in this batch.
 func (held *heldFragments) remember(key *frag.Key) {
 	held.firsts[held.nFirsts] = *key
 	held.nFirsts++

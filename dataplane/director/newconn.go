@@ -147,10 +147,12 @@ func (d *Director) countBound(server *Server) {
 	}
 }
 
-// serverPort returns the port that a packet goes to at its server. It is the server's
-// own if that has one and the packet came to the service's own port, or by a mark that
-// is not persistent. Else it is the packet's (docs/ipvs.md, "Templates and persistence"
-// and "Marks").
+// serverPort returns the port that a packet goes to at its server (docs/ipvs.md,
+// "Templates and persistence" and "Marks"):
+//
+//   - the server's, for a packet by NAT to the service's own port
+//   - the server's, for a packet by NAT of a mark that is not persistent
+//   - the packet's in every other case, and if the server has no port
 func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	own := svc.Port == p.DstPort || svc.Mark && svc.Persist == 0
 	if server.Method == conntrack.MethodMasq && own && server.Port != 0 {

@@ -41,7 +41,7 @@ func (p *Path) mtu(now conntrack.Tick, limit int) int {
 
 func pathTick(w uint64) conntrack.Tick { return conntrack.Tick(w & (1<<pathShift - 1)) }
 
-// learn notes that the router by reported mtu for a server of the family, whose first
+// learn records that the router by reported mtu for a server of the family, whose first
 // hop takes limit. A report can only lower or renew what is known.
 func (p *Path) learn(now conntrack.Tick, mtu, limit int, ipv6 bool, by wire.Addr) {
 	least := leastPath4

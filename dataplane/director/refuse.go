@@ -6,8 +6,8 @@ import (
 	"uvs/fwd/answer"
 )
 
-// refuse answers a packet with an ICMP error of a kind from the address self, if one
-// may be sent, and then returns v. mtu is what a too-big error reports.
+// refuse answers a packet with an ICMP error of a kind from the address self. It returns v
+// if it answered, else why not. mtu is what a too-big error reports.
 func (d *Director) refuse(p *packet, kind answer.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
 	in := d.table.FIB.onLink(p.frame.In, !p.IPv6)
@@ -23,8 +23,8 @@ func (d *Director) refuse(p *packet, kind answer.ErrorKind, self wire.Addr, mtu 
 	return v
 }
 
-// reset answers a TCP segment with an RST and then returns v. Packets of other
-// protocols get no answer.
+// reset answers a TCP segment with an RST. It returns v if it answered, else why not.
+// Packets of other protocols get no answer.
 func (d *Director) reset(p *packet, v Verdict) Verdict {
 	switch {
 	case p.Proto != wire.ProtoTCP:

@@ -46,8 +46,8 @@ func (d *Director) refuseOrRoute(p *packet) Verdict {
 // translates replies. It goes to the client with the service's address. The host's
 // routes and neighbours say where that is, because no conn does.
 func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
-	if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
-		return DroppedUDP6NoChecksum
+	if v := refuseNAT(p, p.SrcPort, o.vport(p)); v != NotOurs {
+		return v
 	}
 	o.Counters.shards[d.worker].out(p.Len)
 	hop := d.table.FIB.NextHop(p.Dst)

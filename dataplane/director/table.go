@@ -39,7 +39,7 @@ type Table struct {
 	ReplyServices map[Endpoint]ReplyService
 }
 
-// ReplyService is what a server's packet that has no conn shows of its service: the
+// ReplyService is the service that a server's packet without a conn answers for, with the
 // endpoint that its client called.
 type ReplyService struct {
 	VIP      wire.Addr

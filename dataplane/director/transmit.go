@@ -28,14 +28,11 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 	}
 	switch c.Method() {
 	case conntrack.MethodMasq:
-		if fwd.UDP6NoChecksum(p.frame, &p.Packet) {
-			return DroppedUDP6NoChecksum
+		addr, port := c.Server()
+		if v := refuseNAT(p, p.DstPort, port); v != NotOurs {
+			return v
 		}
-		_, port := c.Server()
-		if crcSpansFragments(p, p.DstPort, port) {
-			return DroppedFragmentSCTP
-		}
-		fwd.ToServer(p.frame, &p.Packet, server.Addr, port)
+		fwd.ToServer(p.frame, &p.Packet, addr, port)
 		verdict = ForwardedMasq
 	case conntrack.MethodTunnel:
 		if !tun.Encap(p.frame, &p.Packet) {
@@ -118,10 +115,15 @@ func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
-// crcSpansFragments reports whether a new port would change SCTP's CRC, which covers
-// the other fragments too.
-func crcSpansFragments(p *packet, old, new uint16) bool {
-	return p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new
+// refuseNAT returns why NAT must not change a port of a packet; NotOurs: it may.
+func refuseNAT(p *packet, old, new uint16) Verdict {
+	switch {
+	case fwd.UDP6NoChecksum(p.frame, &p.Packet):
+		return DroppedUDP6NoChecksum
+	case p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new:
+		return DroppedFragmentSCTP // the CRC covers the other fragments too
+	}
+	return NotOurs
 }
 
 // AutoMSS, as a Server's MSS, stands for what the path to the server and to the client

@@ -5,7 +5,8 @@ import (
 	"uvs/fwd/answer"
 )
 
-// untracked handles a packet that no conn can hold.
+// untracked handles a packet that shows no conn by itself: a later fragment, an error about
+// a tunnel, a neighbour solicitation, an echo request.
 func (d *Director) untracked(p *packet) Verdict {
 	if p.Fragment == wire.FragmentLater && d.addressedToUs(p) && d.table.mayBeOurs(p) {
 		return d.laterFragment(p)

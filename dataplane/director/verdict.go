@@ -257,7 +257,7 @@ var verdicts = [NumVerdict][3]string{
 		"dropped_fragment", "The first was not forwarded, or its conn has ended.",
 		"See the other counters for the first.",
 	},
-	DroppedFragmentTwice: {"dropped_fragment_twice", "All its bytes came before: networks duplicate."},
+	DroppedFragmentTwice: {"dropped_fragment_twice", "All its bytes came before, and others are still missing."},
 	DroppedFragmentOverlap: {
 		"dropped_fragment_overlap", "Some of its bytes came before, or too many gaps.",
 		"An attack, or a broken sender.",
@@ -271,7 +271,7 @@ var verdicts = [NumVerdict][3]string{
 		"Use DR, or the same port at the server.",
 	},
 	DroppedFragmentLimit: {
-		"dropped_fragment_limit", "No room to wait for the first, or for its flow.",
+		"dropped_fragment_limit", "No room to wait for the first, or another worker had its flow locked.",
 		"Raise `fragment_hold` and `fragment_hold_source`.",
 	},
 
@@ -283,7 +283,7 @@ var verdicts = [NumVerdict][3]string{
 	DroppedHelperChecksum: {"dropped_helper_checksum", "Wrong TCP checksum."},
 	DroppedHelperFragment: {"dropped_helper_fragment", "An IP fragment of a helped connection.", "Set `mss_clamp`."},
 	DroppedHelperRefused:  {"dropped_helper_refused", "The helper refused the connection.", "See the `ftp_` counters."},
-	DroppedUnexpected:     {"dropped_unexpected", "A server came to a client from two ports at once."},
+	DroppedUnexpected:     {"dropped_unexpected", "A second data connection of a server while one was expected."},
 }
 
 func (v Verdict) String() string {

@@ -69,23 +69,23 @@ var verdictGroups = []struct {
 	first         Verdict
 	title, remedy string
 }{
-	{NotOurs, "Left to the host", "Nothing: this is the host's own traffic."},
-	{ForwardedMasq, "Forwarded", "Nothing: this is the director's work."},
-	{AnsweredARP, "Answered", "Nothing, unless it rises fast: then see who asks (`tcpdump`)."},
-	{DroppedNoNeighbour, "Dropped: no way on", "Find the cause that the row names."},
+	{NotOurs, "Left to the host", "To do: nothing. This is the host's own traffic."},
+	{ForwardedMasq, "Forwarded", "To do: nothing. This is the director's work."},
+	{AnsweredARP, "Answered", "To do: nothing, unless it rises fast. Then see who asks (`tcpdump`)."},
+	{DroppedNoNeighbour, "Dropped: no way on", "To do: find the cause that the row names."},
 	{
 		DroppedSourceVIP, "Dropped: a source that can be no client",
-		"Addresses are forged, or a router is misconfigured: find the sender with `tcpdump -e`.",
+		"Addresses are forged, or a router is misconfigured. To do: find the sender with `tcpdump -e`.",
 	},
-	{DroppedBadDestination, "Dropped: not to be forwarded or answered", "Nothing, unless it rises fast."},
+	{DroppedBadDestination, "Dropped: not to be forwarded or answered", "To do: nothing, unless it rises fast."},
 	{
 		DroppedRunt, "Dropped: malformed, whoever it is for",
-		"A sender, an offload or a cable is broken: find the sender with `tcpdump -e`.",
+		"A sender, an offload or a cable is broken. To do: find the sender with `tcpdump -e`.",
 	},
-	{DroppedFragment, "Dropped fragments", "Avoid fragments: set `mss_clamp` for TCP, and shorter datagrams for UDP."},
+	{DroppedFragment, "Dropped fragments", "To do: avoid fragments. Set `mss_clamp` for TCP, and shorter datagrams for UDP."},
 	{
 		DroppedHelperBusy, "Dropped by a helper",
-		"Nothing, unless it rises fast: TCP sends most of these segments again.",
+		"To do: nothing, unless it rises fast. TCP sends most of these segments again.",
 	},
 }
 

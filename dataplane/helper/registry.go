@@ -25,9 +25,9 @@ const (
 	Auto        // the protocol's port
 )
 
-// Settings are what an operator may set for the helpers of a service. The settings
-// of the control plane include them, and describe the tags (uvs/ctl/config). A field
-// _ continues the tags of the field before.
+// Settings are what an operator may set for the helpers of a service. config.Settings
+// embeds this struct; the tags are described there. A field _ continues the tags of the
+// field before.
 type Settings struct {
 	FTP             uint32   `name:"ftp" default:"2" max:"2" words:"off on auto" scope:"service" applies:"helper"`
 	_               struct{} `help:"help FTP through NAT: off; on: at the service's port, at single ports that rules"`

@@ -12,8 +12,8 @@
 // sleeps on a doorbell: a second packet socket without a ring, which becomes
 // readable with every frame. Three rules make that safe:
 //
-//   - A frame is taken from an open block only when every word of its header
-//     that is read is non-zero (slot.go). The kernel increments the block's
+//   - A frame is taken from an open block only when the words of its header that
+//     cannot be 0 are there (readSlot in slot.go). The kernel increments the block's
 //     packet count first, then copies the payload, and writes the header last.
 //     Where stores become visible in another order, the reader waits until the
 //     payload must be there (arch_weak.go). Where the data cache needs flushing,

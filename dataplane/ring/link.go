@@ -105,11 +105,7 @@ func (l *Link) takeReady(in []wire.Frame) (n int) {
 		l.first = 0
 	}
 	for i := range l.ports {
-		i += l.first
-		if i >= len(l.ports) {
-			i -= len(l.ports)
-		}
-		n += l.ports[i].rx.take(in[n:])
+		n += l.ports[(l.first+i)%len(l.ports)].rx.take(in[n:])
 	}
 	return n
 }

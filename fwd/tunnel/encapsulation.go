@@ -30,7 +30,7 @@ type Encapsulation interface {
 	// Port is the usual UDP destination port of an encapsulation in UDP, each tunnel
 	// of which needs a port. It is 0 for all others, which have none.
 	Port() uint16
-	// MaxFlags is the highest of the Flags that it allows; it allows all lower ones.
+	// MaxFlags is the highest of the flags it allows; all lower ones are allowed too.
 	MaxFlags() uint16
 	// Proto is the protocol number in the outer IP header of a packet with an inner
 	// one of the given protocol.

@@ -121,8 +121,8 @@ func outerClass(inner uint8) uint8 {
 
 // datagramID is an IPv4 id for the packet: a hash of its headers, because workers
 // would have to share a counter. The headers of two packets of a flow differ at least
-// in id, sequence number or checksum. Two packets that a receiver reassembles at the
-// same time have the same hash as rarely as the same random number.
+// in id, sequence number or checksum. The ids of packets that a receiver reassembles at
+// the same time collide no more often than random ids.
 func datagramID(inner []byte) uint16 {
 	const headers = 64 // of IPv4 and TCP with timestamps 52, of IPv6 and UDP 48
 	return uint16(xxhash.Sum64(inner[:min(len(inner), headers)]))

@@ -4,7 +4,7 @@ package stream
 // numbers of its sender, "new" numbers those that the receiver knows.
 type half struct {
 	next  uint32 // old: the first number not yet judged, or the one after the FIN
-	floor uint32 // old: where the half began; if compacted, the end of the last edit that was dropped
+	floor uint32 // old: below it no mapping is known; the first number, or the end of the last edit dropped
 	base  uint32 // new minus old at floor
 
 	// The receiver's last acknowledgement and the end of its window, both new.

@@ -42,7 +42,7 @@ const (
 	// It leaves unchanged by the port that it came from, without translation or TTL
 	// decrement.
 	Answered
-	// Dropped: if TCP retransmits the segment, it may pass then.
+	// From here on the segment is dropped. If TCP retransmits it, it may pass then.
 	DroppedKept     // held back, but no ACK is possible: the receiver has not been seen
 	DroppedGap      // earlier text has not been seen
 	DroppedFull     // too many edits wait for the receiver's acknowledgement
