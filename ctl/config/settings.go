@@ -14,7 +14,7 @@ import (
 //	only     all the values it can have
 //	words    names of its values from 0 on
 //	unit     what it counts
-//	scope    "service" if a service can have a value of its own, which lies over the director's
+//	scope    "service" if a service can have another value, which overrides the director's
 //	applies  the packets that it matters to: a protocol, "persistence", "helper", or "none"
 //	help     what `uvs get` shows
 //

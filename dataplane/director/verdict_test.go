@@ -82,7 +82,10 @@ var verdictGroups = []struct {
 		DroppedRunt, "Dropped: malformed, whoever it is for",
 		"A sender, an offload or a cable is broken. To do: find the sender with `tcpdump -e`.",
 	},
-	{DroppedFragment, "Dropped fragments", "To do: avoid fragments. Set `mss_clamp` for TCP, and shorter datagrams for UDP."},
+	{
+		DroppedFragment, "Dropped fragments",
+		"To do: avoid fragments. Set `mss_clamp` for TCP, and shorter datagrams for UDP.",
+	},
 	{
 		DroppedHelperBusy, "Dropped by a helper",
 		"To do: nothing, unless it rises fast. TCP sends most of these segments again.",
