@@ -19,16 +19,16 @@ const (
 	dropIdle = 60 * Second
 )
 
-// reserve returns Settings.Reserve or its default.
+// reserve returns Settings.AMReserve or its default.
 func (s *Settings) reserve(capacity int) int {
-	if s.Reserve > 0 {
-		return s.Reserve
+	if s.AMReserve > 0 {
+		return s.AMReserve
 	}
 	return capacity / 16
 }
 
 // DropPacket reports whether a packet that would begin a conn is to be dropped
-// (drop_packet). Under ModeAlways this is every DropRate-th, the first included. Under
+// (drop_packet). Under ModeAlways this is every AMDropRate-th, the first included. Under
 // ModeAuto there are more of them, the more room is short of the reserve.
 func (w *Worker) DropPacket() bool {
 	if !w.settings.DropPacket.on(w.belowReserve) {
@@ -37,7 +37,7 @@ func (w *Worker) DropPacket() bool {
 	if w.defence.packetCountdown--; w.defence.packetCountdown > 0 {
 		return false
 	}
-	w.defence.packetCountdown = max(w.settings.DropRate, 1)
+	w.defence.packetCountdown = max(w.settings.AMDropRate, 1)
 	if w.settings.DropPacket == ModeAuto {
 		reserve := w.settings.reserve(w.t.max)
 		short := max(reserve-int(w.t.credits.Load()), 1)

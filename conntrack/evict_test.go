@@ -209,7 +209,7 @@ func TestDropPacket(t *testing.T) {
 	w := tab.Worker(0)
 	count := func(m Mode, reserve int) (dropped []int) {
 		s := *DefaultSettings()
-		s.DropPacket, s.Reserve = m, reserve
+		s.DropPacket, s.AMReserve = m, reserve
 		tab.SetSettings(&s)
 		w.defence.packetCountdown = 0
 		w.Begin(0)

@@ -49,7 +49,7 @@ type Mode uint8
 
 const (
 	ModeOff  Mode = iota
-	ModeAuto      // on while the table has room for fewer conns than Settings.Reserve
+	ModeAuto      // on while the table has room for fewer conns than Settings.AMReserve
 	ModeAlways
 )
 
@@ -67,14 +67,15 @@ type Settings struct {
 	// a while longer, and Worker.TimedOut returns it.
 	ResetForgotten bool
 
-	// DropRate is DropPacket's n under ModeAlways (the kernel's am_droprate).
-	DropRate int
-	// ModeAuto defences are on while there is room for fewer conns than this. It stands for the kernel's amemthresh. 0: a sixteenth of the capacity.
-	Reserve int
+	// AMDropRate is DropPacket's n under ModeAlways (the kernel's am_droprate).
+	AMDropRate int
+	// ModeAuto defences are on while there is room for fewer conns than this. It stands for
+	// the kernel's amemthresh. 0: a sixteenth of the capacity.
+	AMReserve int
 }
 
 // DefaultSettings returns IPVS's defaults: all defences off.
-func DefaultSettings() *Settings { return &Settings{Timeouts: IPVSTimeouts(), DropRate: 10} }
+func DefaultSettings() *Settings { return &Settings{Timeouts: IPVSTimeouts(), AMDropRate: 10} }
 
 // on reports whether a defence is active.
 func (m Mode) on(belowReserve bool) bool { return m == ModeAlways || m == ModeAuto && belowReserve }

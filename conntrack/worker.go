@@ -11,7 +11,7 @@ type Worker struct {
 	id           int
 	settings     *Settings
 	machine      *machine
-	belowReserve bool // the table has room for fewer conns than Settings.Reserve
+	belowReserve bool // the table has room for fewer conns than Settings.AMReserve
 	wheel        wheel
 	memory       memory
 	clockHand    Ref    // the conn that evict looked at last

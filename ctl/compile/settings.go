@@ -22,8 +22,8 @@ func ConnSettings(s *config.Settings) *conntrack.Settings {
 		SecureTCP:  mode(s.SecureTCP),
 		DropEntry:  mode(s.DropEntry),
 		DropPacket: mode(s.DropPacket),
-		DropRate:   int(s.AMDropRate),
-		Reserve:    int(s.AMReserve),
+		AMDropRate: int(s.AMDropRate),
+		AMReserve:  int(s.AMReserve),
 
 		ResetForgotten: s.ResetForgotten && !s.SloppyTCP,
 	}
@@ -43,12 +43,12 @@ func mode(v uint32) conntrack.Mode {
 
 func directorSettings(s *config.Settings) director.Settings {
 	return director.Settings{
-		ReuseMode:      uint8(s.ConnReuseMode),
+		ConnReuseMode:  uint8(s.ConnReuseMode),
 		ExpireNoServer: s.RemovedConns != config.RemovedDrop,
 		SloppyTCP:      s.SloppyTCP,
 		SloppySCTP:     s.SloppySCTP,
 		ScheduleICMP:   s.ScheduleICMP,
-		RefuseReplies:  s.NATICMPSend,
+		NATICMPSend:    s.NATICMPSend,
 		FragmentTime:   seconds(s.FragmentTime),
 		Queue: frag.Limits{
 			Timeout: seconds(s.FragmentTime),

@@ -48,10 +48,10 @@ func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) 
 	if c.State() == conntrack.TCPForgotten { // without reset_forgotten it would have ended
 		return true
 	}
-	if r.ReuseMode == 0 || placed {
+	if r.ConnReuseMode == 0 || placed {
 		return false
 	}
-	return isOver(c.State()) || c.State() == conntrack.TCPFinWait && r.ReuseMode&2 != 0 && c.NoOutput()
+	return isOver(c.State()) || c.State() == conntrack.TCPFinWait && r.ConnReuseMode&2 != 0 && c.NoOutput()
 }
 
 // isOver reports whether both ends have closed a connection, or one has reset it.

@@ -126,7 +126,7 @@ func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 	}
 	rules := &w.table.Settings
-	rules.ScheduleICMP, rules.RefuseReplies = r.IntN(2) == 0, r.IntN(2) == 0
+	rules.ScheduleICMP, rules.NATICMPSend = r.IntN(2) == 0, r.IntN(2) == 0
 	rules.KeepTags, rules.SloppyTCP = r.IntN(2) == 0, r.IntN(2) == 0
 	return w
 }

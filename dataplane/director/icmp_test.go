@@ -203,7 +203,7 @@ func TestNeverAnswered(t *testing.T) {
 			return p
 		}},
 		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodMasq, 1, func(w *testbed) {
-			w.table.Settings.RefuseReplies = true
+			w.table.Settings.NATICMPSend = true
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.server, Dst: fam.client, TCPFlags: wire.TCPAck}
 		}},
@@ -398,7 +398,7 @@ func TestNATICMPSend(t *testing.T) {
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, r.method)
-			w.table.Settings.RefuseReplies = r.send
+			w.table.Settings.NATICMPSend = r.send
 			w.table.ServerEndpoints[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
 			converse(t, w, []step{{r.sentence, 1, r.packet, r.verdict, r.out}})
 		})

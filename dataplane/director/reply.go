@@ -35,7 +35,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 
 // refuseOrRoute handles a server's packet that belongs to no service.
 func (d *Director) refuseOrRoute(p *packet) Verdict {
-	if d.table.Settings.RefuseReplies && !d.table.toVIP(p.Src) && !abortsConn(p) {
+	if d.table.Settings.NATICMPSend && !d.table.toVIP(p.Src) && !abortsConn(p) {
 		self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
 		return d.refuse(p, answer.PortUnreachable, self, 0, RefusedReply)
 	}

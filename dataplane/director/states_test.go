@@ -46,7 +46,7 @@ func TestPortReuse(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, r.method)
-			w.table.Settings.ReuseMode = r.mode
+			w.table.Settings.ConnReuseMode = r.mode
 			first := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&first)
 			for _, p := range r.before {
@@ -129,7 +129,7 @@ func TestTimedOutConn(t *testing.T) {
 // reused: under conn_reuse_mode 0, and with a template.
 func TestSYNOnTimedOutConn(t *testing.T) {
 	for name, change := range map[string]func(*Table){
-		"conn_reuse_mode 0": func(table *Table) { table.Settings.ReuseMode = 0 },
+		"conn_reuse_mode 0": func(table *Table) { table.Settings.ConnReuseMode = 0 },
 		"persistent": func(table *Table) {
 			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
 		},
@@ -158,7 +158,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 func TestDropPacket(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	settings := *w.conns.Settings()
-	settings.DropPacket, settings.DropRate = conntrack.ModeAlways, 10
+	settings.DropPacket, settings.AMDropRate = conntrack.ModeAlways, 10
 	w.conns.SetSettings(&settings)
 	var dropped []int
 	for i := range 30 {

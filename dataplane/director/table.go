@@ -57,9 +57,9 @@ type ReplyService struct {
 // Settings are the director's settings, IPVS's sysctls and uvs's own (docs/ipvs.md,
 // "Sysctls").
 type Settings struct {
-	// ReuseMode (conn_reuse_mode): unless 0, a SYN on a conn in TIME_WAIT or CLOSE
+	// ConnReuseMode (conn_reuse_mode): unless 0, a SYN on a conn in TIME_WAIT or CLOSE
 	// begins a new conn. With the bit 2 also in FIN_WAIT, if replies do not pass here.
-	ReuseMode uint8
+	ConnReuseMode uint8
 	// ExpireNoServer (removed_conns): a packet whose server was removed, and does not
 	// come back in time, ends its conn and is handled as if there had been none.
 	// Otherwise it is dropped.
@@ -68,9 +68,9 @@ type Settings struct {
 	SloppyTCP, SloppySCTP bool
 	// ScheduleICMP (schedule_icmp) lets ICMP errors about replies begin a conn.
 	ScheduleICMP bool
-	// RefuseReplies (nat_icmp_send) answers what a NAT server sends from its service's
+	// NATICMPSend (nat_icmp_send) answers what a NAT server sends from its service's
 	// port without a conn with port unreachable.
-	RefuseReplies bool
+	NATICMPSend bool
 	// FragmentTime is how long the fragments of a datagram may take to arrive.
 	FragmentTime conntrack.Tick
 	Queue        frag.Limits // of fragments that wait for the first
