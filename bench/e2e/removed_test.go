@@ -26,6 +26,8 @@ var removedTopologies = []struct {
 // eachRemoved runs f with an echo server at s1 behind each kind of service. add and
 // remove are the lines of ipvsadm that add the service, its server, and remove each.
 func eachRemoved(t *testing.T, f func(e *clientServer, add, remove [2]string)) {
+	t.Helper()
+	needs(t)
 	for _, r := range removedTopologies {
 		name := fmt.Sprintf("%s/v6=%t/vip-on-director=%t/mark=%t", r.method, r.v6, r.onHost, r.mark)
 		t.Run(name, func(t *testing.T) {
