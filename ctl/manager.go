@@ -85,8 +85,7 @@ func (m *Manager) FirstTable() *director.Table {
 	return m.table.Table
 }
 
-// Start sets the plane that runs the manager's tables. Before Start nothing is
-// published.
+// Start sets the plane that runs the manager's tables. Before Start nothing is published.
 func (m *Manager) Start(p Plane) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

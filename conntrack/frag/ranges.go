@@ -1,8 +1,7 @@
 package frag
 
-// Result is how a fragment stands to those of its datagram that came before. OK, Duplicate
-// and Overlap are what inet_frag_queue_insert returns (net/ipv4/inet_fragment.c); NoFlow
-// and TooManyGaps are our own.
+// Result is how a fragment stands to those that came before. OK, Duplicate and Overlap are
+// those of net/ipv4/inet_fragment.c, inet_frag_queue_insert; the others are our own.
 type Result uint8
 
 const (

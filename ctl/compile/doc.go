@@ -3,7 +3,6 @@
 // its packets (guard.go).
 //
 // What outlives every table, such as IDs, counters and schedulers' cursors, is the
-// Runtime (runtime.go). The package publishes no table and installs no rule. But what
-// outlives tables changes while they are compiled: Runtime.Reconcile gives out IDs, and
-// Desired.Table sets pickers, cursors and the timeouts of servers' conns.
+// Runtime (runtime.go). The package publishes no table and installs no rule. But
+// Runtime.Reconcile gives out IDs, and Desired.Table sets pickers, cursors and timeouts.
 package compile

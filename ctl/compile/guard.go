@@ -115,8 +115,7 @@ func (g GuardRules) VIPs(d *Desired) (list []netip.Addr) {
 	return unique(list)
 }
 
-// Union returns rules that drop what old or next drops, on the interfaces and with the
-// addresses of next.
+// Union returns rules that drop what either drops, on the interfaces and addresses of next.
 func Union(old, next guard.Rules) guard.Rules {
 	next.Services = unique(slices.Concat(old.Services, next.Services))
 	if !slices.Equal(old.Marked, next.Marked) {

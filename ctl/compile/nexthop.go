@@ -33,9 +33,9 @@ type LocalNode struct {
 
 // NextHop is the next hop of a server's frames. A server that is the host itself gets them
 // by the port into the host. Frames that are not translated must be for an address of the
-// host, which would forward others. The guard redirects the replies to translated frames, which it can
-// recognise only by their source port, so the service must have one. The host drops frames
-// to its loopback addresses that arrive on a device (net/ipv4/route.c, ip_route_input_slow).
+// host, which would forward others. For translated frames the service must have a port: the
+// guard redirects their replies, and recognises them by that. The host drops frames to its
+// loopback addresses that arrive on a device (net/ipv4/route.c, ip_route_input_slow).
 func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 	addr, vip := wire.AddrFrom(v.Config.Addr), wire.AddrFrom(v.Service.Addr)
 	translated := v.method(fib) == conntrack.MethodMasq

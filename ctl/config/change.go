@@ -13,8 +13,8 @@ import (
 	"uvs/sched"
 )
 
-// Apply applies op to s, which must come from Clone. Errors are *Error. If op is refused,
-// s does not change.
+// Apply applies op to s, which must come from Clone. If op is refused, with an *Error, s
+// does not change, except that Changed may be true for the service of op.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
 	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry:
@@ -25,18 +25,13 @@ func (s *State) Apply(op Op) error {
 	default:
 		op.Service = nil
 	}
-	err := s.apply(op)
 	switch {
-	case err != nil, op.Verb == Zero: // the counters are not part of the state
+	case op.Verb == Zero: // the counters are not part of the state
 	case op.Service != nil:
 		s.changed[op.Service.ServiceKey] = true
 	default:
 		s.allChanged = true
 	}
-	return err
-}
-
-func (s *State) apply(op Op) error {
 	switch op.Verb {
 	case AddService, EditService:
 		return s.putService(op)

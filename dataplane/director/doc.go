@@ -5,10 +5,8 @@
 // exactly one Verdict. It works in three short loops, so that memory misses
 // overlap: parse all, look up all, decide one by one.
 //
-//	process.go      parse, query, lookup; first fragments to fragment.go; the others by
-//	                what was found:
-//	established.go    a conn: state step, TTL, next hop (fib.go), on to transmit.go or
-//	                  back to the client
+//	process.go      parse, query, lookup; first fragments to fragment.go, others by the result:
+//	established.go    a conn: state step, TTL, next hop (fib.go); transmit.go, or back to the client
 //	newconn.go        none: service, template.go, limit.go, scheduler, insert, then as a hit
 //	reply.go          none, from a server: refuse it, or route it as the host would
 //	icmp.go           an ICMP error: to where the packet it quotes came from

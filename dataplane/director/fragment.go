@@ -18,8 +18,7 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, info.ID)
-	r := d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime)
-	if r != frag.OK {
+	if r := d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime); r != frag.OK {
 		return fragmentVerdicts[r]
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}

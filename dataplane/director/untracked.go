@@ -5,8 +5,7 @@ import (
 	"uvs/fwd/answer"
 )
 
-// untracked handles a packet that shows no conn by itself: a later fragment, an error about
-// a tunnel, a neighbour solicitation, an echo request.
+// untracked handles a packet that shows no conn by itself, such as a later fragment or a ping.
 func (d *Director) untracked(p *packet) Verdict {
 	if p.Fragment == wire.FragmentLater && d.addressedToUs(p) && d.table.mayBeOurs(p) {
 		return d.laterFragment(p)
