@@ -47,8 +47,8 @@ type network struct {
 
 // standardPrograms are of packages that every Debian has.
 var standardPrograms = strings.Fields("awk bash cat chmod cmp cp cut date dd diff env expr find getent grep head id " +
-	"install kill ln ls mkdir mktemp mount mv rm sed seq setpriv sh sha256sum sleep sort stat tail tee timeout touch tr " +
-	"umount uname uniq unshare wc xargs")
+	"install kill ln ls mkdir mktemp mount mv rm sed seq setpriv sh sha256sum sleep sort stat tail tee timeout touch " +
+	"tr umount uname uniq unshare wc xargs")
 
 // declared has, by test, the programs that it drives.
 var declared = map[string][]string{}
