@@ -57,8 +57,6 @@ const (
 	// places is how many buckets a window has: the home, the neighbour of that, and
 	// four more spread over the index.
 	places = 6
-	// window is how many slots a window has.
-	window = places * slotsPerBucket
 )
 
 // slot is one entry of the index; zero is empty.

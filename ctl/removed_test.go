@@ -51,19 +51,23 @@ func TestDeletedAndAddedAgain(t *testing.T) {
 			[]config.Op{add(vip, "rr"), with(vip, one)}, []config.Op{without(vip, one)}, []config.Op{with(vip, one)},
 		},
 		"the service": {
-			[]config.Op{add(vip, "rr"), with(vip, one)}, []config.Op{deleted},
+			[]config.Op{add(vip, "rr"), with(vip, one)},
+			[]config.Op{deleted},
 			[]config.Op{add(vip, "rr"), with(vip, two), with(vip, one)},
 		},
 		"the service, its servers later": {
-			[]config.Op{add(vip, "rr"), with(vip, one)}, []config.Op{deleted, add(vip, "rr")},
+			[]config.Op{add(vip, "rr"), with(vip, one)},
+			[]config.Op{deleted, add(vip, "rr")},
 			[]config.Op{with(vip, one)},
 		},
 		"everything": {
-			[]config.Op{add(vip, "rr"), with(vip, one)}, []config.Op{{Verb: config.Flush}},
+			[]config.Op{add(vip, "rr"), with(vip, one)},
+			[]config.Op{{Verb: config.Flush}},
 			[]config.Op{add(vip, "wlc"), with(vip, one)},
 		},
 		"a persistent service": {
-			[]config.Op{persistent, with(vip, one)}, []config.Op{{Verb: config.Flush}},
+			[]config.Op{persistent, with(vip, one)},
+			[]config.Op{{Verb: config.Flush}},
 			[]config.Op{persistent, with(vip, two), with(vip, one)},
 		},
 	} {

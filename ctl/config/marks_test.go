@@ -91,7 +91,8 @@ iptables -A FORWARD -j ACCEPT
 `, []string{"--dst 192.0.0.0/16 --mark 4", "--dst 192.0.2.1 --mark 1", "--dst 192.0.2.0/24 --mark 3"}, 4},
 		{
 			"iptables -t mangle -A PREROUTING -m iprange --dst-range 192.0.2.7-192.0.2.9 -p udp -j MARK --set-mark 1",
-			[]string{"--dst 192.0.2.7 --proto udp --mark 1", "--dst 192.0.2.8/31 --proto udp --mark 1"}, 0,
+			[]string{"--dst 192.0.2.7 --proto udp --mark 1", "--dst 192.0.2.8/31 --proto udp --mark 1"},
+			0,
 		},
 	} {
 		rules, skipped, err := ParseIPTables(strings.NewReader(row.script))

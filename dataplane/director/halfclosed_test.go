@@ -12,8 +12,10 @@ import (
 // are probed as those of an established connection.
 func TestForgottenHalfClosedConn(t *testing.T) {
 	clientFIN := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPFin | wire.TCPAck}
-	serverFIN := wiretest.Packet{SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000",
-		TCPFlags: wire.TCPFin | wire.TCPAck}
+	serverFIN := wiretest.Packet{
+		SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000",
+		TCPFlags: wire.TCPFin | wire.TCPAck,
+	}
 	for _, r := range []struct {
 		name   string
 		method conntrack.Method

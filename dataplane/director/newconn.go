@@ -123,7 +123,8 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 
 // insert inserts the conn of a client's packet at a server.
 func (d *Director) insert(svc *Service, server *Server, p *packet, control conntrack.Ref, onePacket bool) (
-	ref conntrack.Ref, created bool) {
+	ref conntrack.Ref, created bool,
+) {
 	_, helped := svc.Helper.At(p.Proto, p.DstPort)
 	d.entry = conntrack.Entry{
 		Proto:  p.Proto,

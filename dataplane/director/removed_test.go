@@ -56,21 +56,29 @@ func TestServerRemovedAndBack(t *testing.T) {
 			other := wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}
 			converse(t, w, []step{
 				{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, toServer},
-				{"a flow of datagrams to it", 0, other,
-					ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080"},
+				{
+					"a flow of datagrams to it", 0, other,
+					ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 6000>8080",
+				},
 			})
 			removed := w.now
 			w.removeWithGrace("10.2.0.11", 2000)
 			converse(t, w, []step{
 				{"a segment waits", 0, segment(wire.TCPAck), HeldServerGone, ""},
 				{"so does what follows", 0, segment(wire.TCPFin | wire.TCPAck), HeldServerGone, ""},
-				{"replies are translated", 1,
+				{
+					"replies are translated", 1,
 					wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPAck},
-					ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000"},
-				{"a datagram moves", 0, other,
-					ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080"},
-				{"a new connection is scheduled", 0, syn("10.1.0.2:5001", "10.9.0.1:80"),
-					ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5001>8080"},
+					ReturnedMasq, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 63 tcp 80>5000",
+				},
+				{
+					"a datagram moves", 0, other,
+					ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 udp 6000>8080",
+				},
+				{
+					"a new connection is scheduled", 0, syn("10.1.0.2:5001", "10.9.0.1:80"),
+					ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5001>8080",
+				},
 			})
 			w.now = removed + r.after
 			w.table.Servers[1].Available = r.back
@@ -86,8 +94,10 @@ func TestSynOfRemovedServer(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.process(ptr(in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))))
 	w.removeWithGrace("10.2.0.11", 2000)
-	converse(t, w, []step{{"it is scheduled", 0, syn("10.1.0.2:5000", "10.9.0.1:80"),
-		ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080"}})
+	converse(t, w, []step{{
+		"it is scheduled", 0, syn("10.1.0.2:5000", "10.9.0.1:80"),
+		ForwardedMasq, "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.12 ttl 63 tcp 5000>8080",
+	}})
 }
 
 // Under removed_conns=serve conns of a removed server go on, and it gets no new ones.
@@ -96,8 +106,10 @@ func TestServerRemovedServes(t *testing.T) {
 	w.process(ptr(in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))))
 	w.removeWithGrace("10.2.0.11", 2000)
 	w.table.Servers[1].Serves = true
-	converse(t, w, []step{{"a segment", 0, segment(wire.TCPAck),
-		ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"}})
+	converse(t, w, []step{{
+		"a segment", 0, segment(wire.TCPAck),
+		ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+	}})
 }
 
 // A service that was removed and whose packets the guard hides is refused by the director,
