@@ -119,13 +119,9 @@ type Process struct {
 	err  error         // of Wait, valid when done is closed
 }
 
-// Start starts a program in the background on a node and appends its output to
+// start starts a program in the background on a node and appends its output to
 // LogPath. The program has a new process group, so that a ^C for us does not
 // reach it.
-func (l *Lab) Start(node string, command ...string) (*Process, error) {
-	return l.start(node, l.environ(), command)
-}
-
 func (l *Lab) start(node string, env, command []string) (*Process, error) {
 	log, err := os.OpenFile(l.LogPath(node), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestCloseEndsProcessesInTheLabOnly(t *testing.T) {
 	defer stranger.Wait()
 	defer stranger.Process.Kill()
 
-	inside, err := l.Start("rs1", "sleep", "60")
+	inside, err := l.start("rs1", l.environ(), []string{"sleep", "60"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(crashEnv); name != "" {
 		l, err := New(Plan{Name: name, Method: Tunnel})
 		if err == nil {
-			_, err = l.Start("rs1", "sleep", "60")
+			_, err = l.start("rs1", l.environ(), []string{"sleep", "60"})
 		}
 		fmt.Println("made", err)
 		select {}
