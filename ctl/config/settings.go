@@ -8,7 +8,7 @@ import (
 // Settings are the values of all settings. The tags of a field describe it:
 //
 //	name     what the operator calls it: the name of IPVS's sysctl (net.ipv4.vs.*) if there is one
-//	default  its value if it is not set: IPVS's, except for removed_conns: there IPVS loses packets silently
+//	default  its value if it is not set: IPVS's, except for those that docs/ipvs.md lists
 //	min max  its bounds; a bool is 0 or 1
 //	also     values it can have besides those between its bounds
 //	only     all the values it can have

@@ -43,7 +43,7 @@ type Settings struct {
 	_               struct{} `help:"auto: at UDP port 69"`
 }
 
-// Registry has every helper. A new one needs a row, its settings above, and, if it
+// Registry has every helper that expects connections. A new one needs a row, its settings above, and, if it
 // remembers anything about a connection, a field of Session.
 var Registry = [...]Helper{
 	FTP: {
