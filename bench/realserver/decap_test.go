@@ -210,7 +210,8 @@ func TestCompleteChecksum(t *testing.T) {
 		binary.BigEndian.PutUint16(half[at:], pseudo)
 		completeChecksum(half)
 		if string(half) != string(whole) {
-			t.Errorf("v%d: partial checksum %04x was finished to %x, want %x", version, pseudo, half[at:at+2], whole[at:at+2])
+			t.Errorf("v%d: partial checksum %04x was finished to %x, want %x",
+				version, pseudo, half[at:at+2], whole[at:at+2])
 		}
 
 		// The payload makes the complete checksum equal the sum of the
