@@ -61,27 +61,27 @@
 // so. Begin stores the table's epoch in the worker's word before it loads the first slot;
 // End clears the word after the last. The epoch moves from e to e+1 only if every
 // worker's word was seen to be clear or e. Let G be the epoch when a batch stores its
-// word. The move from G to G+1 may have missed the word or matched it. Every move after
-// that one finds a value below the epoch, and fails. So the epoch is at most
-// G+1 while the batch is open. What the batch can have found was still in the index after
-// its Begin. So it is retired in epoch G or later, and reused in epoch G+2 or later: when
-// the batch is over. A worker without an open batch delays nothing.
+// word. The move from G to G+1 may not have seen the word yet, or may have seen it equal
+// to G. Every move after that one finds a value below the epoch, and fails. So the epoch
+// is at most G+1 while the batch is open. What the batch can have found was still in the
+// index after its Begin. So it is retired in epoch G or later, and reused in epoch G+2 or
+// later: when the batch is over. A worker without an open batch delays nothing.
 //
 // A flow has one conn. Inserting workers put in tentative conns and search for rivals
 // afterwards. So of two rivals at least one worker finds the other's conn. The rest is
-// at index.insert. Its compare-and-swaps cannot hit a later stay of the same conn in the
-// same slot, because a conn that was taken out is not put in again before the batches
-// that saw it are over.
+// at index.insert. Its compare-and-swaps have no ABA problem, because a removed conn is
+// inserted again only after the batches that saw it are over.
 //
 // A session belongs to one conn. See the type sessions.
 //
 // A conn is retired exactly once. The goroutine whose compare-and-swap clears the live
 // bit owns its removal. It takes the conn out of the index and then marks it unlinked in
 // the word that counts its children. Whoever makes that word "unlinked, no children", the
-// owner or the last child, queues the conn to its worker. The worker clears the conn's
-// inbox link before it looks at the conn, so it misses nothing that happened before a
-// notification was refused. It retires the conn only if it can set the link again. So a
-// retired conn is in no inbox, and cannot be put into one.
+// owner or the last child, queues the conn to its worker (notify). notify refuses when
+// the conn is queued already. The worker clears the conn's inbox link before it looks at
+// the conn, so it misses nothing that happened before a refusal. It retires the conn only
+// if it can set the link again. So a retired conn is in no inbox, and cannot be put into
+// one.
 //
 // The race detector does not look at mapped memory. When it runs, the slab is on the heap
 // (dataplane/slab), so that the tests check these arguments.

@@ -37,16 +37,16 @@ func (e EndReason) forced() bool {
 func (w *Worker) Expire(ref Ref) { w.end(ref, EndedByCaller) }
 
 // end ends a conn, and reports whether it did: not if the conn had ended before.
-func (p *participant) end(ref Ref, why EndReason) bool {
-	c := &p.t.conns[ref]
+func (r *reader) end(ref Ref, why EndReason) bool {
+	c := &r.t.conns[ref]
 	for {
 		word := c.word()
 		if !word.live() {
 			return false
 		}
-		if ended, alone := p.unlink(ref, word, why); ended {
-			if alone {
-				p.t.notify(ref)
+		if ended, noChildren := r.unlink(ref, word, why); ended {
+			if noChildren {
+				r.t.notify(ref)
 			}
 			return true
 		}
@@ -54,11 +54,11 @@ func (p *participant) end(ref Ref, why EndReason) bool {
 }
 
 // unlink ends a conn and takes it out of the counts and the index, if its life still is
-// word. If a packet moved it meanwhile, or another participant ended it, ended is
-// false and nothing has changed. alone reports whether the caller can have the conn
-// retired; if not, the last child will.
-func (p *participant) unlink(ref Ref, word life, why EndReason) (ended, alone bool) {
-	t := p.t
+// word. If a packet moved it meanwhile, or another reader ended it, ended is false and
+// nothing has changed. noChildren reports that no child is left. Then the caller has the
+// conn retired (end: by notify); otherwise the last child notifies the worker.
+func (r *reader) unlink(ref Ref, word life, why EndReason) (ended, noChildren bool) {
+	t := r.t
 	c := &t.conns[ref]
 	if !c.swap(word, word&^flagLive) {
 		return false, false
@@ -74,22 +74,22 @@ func (p *participant) unlink(ref Ref, word life, why EndReason) (ended, alone bo
 		t.remove(t.hashOf(c), ref)
 	}
 	if c.hasSecondSlot() && t.secondSlots.Add(-1) >= int64(t.max/freeSecondSlots) {
-		p.returnCredit()
+		r.returnCredit() // the second slot's, which finishInsert took
 	}
 	if c.control != 0 {
-		p.dropChild(c.control, why.forced())
+		r.dropChild(c.control, why.forced())
 	}
-	p.ended[why].Add(1)
-	p.returnCredit()
+	r.ended[why].Add(1)
+	r.returnCredit()
 	return true, c.children.Or(unlinked) == 0
 }
 
 // addChild makes a conn the parent of one more and returns it, or 0 if it has ended.
-func (p *participant) addChild(ref Ref) Ref {
+func (r *reader) addChild(ref Ref) Ref {
 	if ref == 0 {
 		return 0
 	}
-	children := &p.t.conns[ref].children
+	children := &r.t.conns[ref].children
 	for {
 		n := children.Load()
 		if n&unlinked != 0 {
@@ -104,13 +104,13 @@ func (p *participant) addChild(ref Ref) Ref {
 // dropChild takes a child from a parent. If forced, a template that is left without
 // children ends as well, unless it is assured. In the kernel an ordinary parent does
 // too, but here an FTP session goes on when one of its transfers is ended.
-func (p *participant) dropChild(parent Ref, forced bool) {
-	c := &p.t.conns[parent]
+func (r *reader) dropChild(parent Ref, forced bool) {
+	c := &r.t.conns[parent]
 	switch n := c.children.Add(^uint32(0)); {
 	case n == unlinked:
-		p.t.notify(parent)
+		r.t.notify(parent)
 	case n == 0 && forced && c.State() == TemplateNone:
-		p.end(parent, EndedByCaller)
+		r.end(parent, EndedByCaller)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // TestUnlinkOutdated: a life word that was read before a packet moved the conn, or
-// before another participant ended it, ends nothing.
+// before another reader ended it, ends nothing.
 func TestUnlinkOutdated(t *testing.T) {
 	for name, change := range map[string]func(*Worker, Ref){
 		"a packet moved it":       func(w *Worker, ref Ref) { w.Step(ref, DirIn, EventACK, nil) },

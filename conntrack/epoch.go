@@ -2,14 +2,14 @@ package conntrack
 
 import "sync/atomic"
 
-// participant reads conns and may end them: a Worker, or Table.external for all
+// reader reads conns and may end them: a Worker, or Table.external for all
 // goroutines that are not workers.
 //
-// Conns are reused by epoch-based reclamation. A participant may read conns only while
+// Conns are reused by epoch-based reclamation. A reader may read conns only while
 // its epoch word is set: from Begin to End, or from enter to exit. A conn that was taken
 // out of the index is retired with the epoch of that moment, and reclaimed after a grace
 // period: two epochs later (memory.go). The package comment has the proof.
-type participant struct {
+type reader struct {
 	t   *Table
 	now Tick
 

@@ -67,8 +67,8 @@ const (
 //	+----------------------------+-----------------------------+---+
 //
 // t: tentative, which lookups skip (see index.insert). A ref is in at most one slot of a
-// window. Once removed it comes back only after a grace period, so a compare-and-swap on a
-// slot's value cannot mistake a later stay for this one.
+// window. A removed ref is inserted again only after a grace period, so the
+// compare-and-swap has no ABA problem.
 type slot uint64
 
 const tentative slot = 1
@@ -270,8 +270,9 @@ func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	return 0
 }
 
-// rival searches for a rival of c, which stands as v: another conn that may be settled, but
-// not at once with c. It returns a settled one if there is one, else a tentative one.
+// rival searches for a rival of c, whose slot is v: another conn that must not be settled
+// together with c, because it is of the same flow or its replies clash. It returns a
+// settled one if there is one, else a tentative one.
 func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position) {
 	found, where = x.rivalIn(c, hash, v, false)
 	if !x.hasOverflowed(hash) {
@@ -316,11 +317,11 @@ func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slo
 	return found, where
 }
 
-// insert enters a conn and returns the winner, the conn that stands instead of it or
-// is it: ref, or another worker's of the same flow, or one that clashes. 0: neither
-// stayed, and the caller tries again with a new conn. placed reports whether ref was
-// ever in the index, so that others may be reading it; full, whether there was no room.
-// The caller calls insertReply if ref won and has overflowed.
+// insert returns the conn that stays: ref itself, another worker's conn of the same flow,
+// or one that clashes. 0: neither stayed, and the caller tries again with a new conn.
+// placed reports whether ref was ever in the index, so that others may be reading it;
+// full, whether there was no room. The caller calls insertReply if ref won and has
+// overflowed.
 //
 // Two workers may do this for one flow at once, or for two flows that clash. Each puts
 // its conn in as tentative, which lookups skip, and only then searches all windows for
@@ -373,9 +374,9 @@ func (x *index) putOverflow(ref Ref, hash uint64) (own slot, pos position, ok bo
 // insertReply enters a conn that has won and overflowed for its replies too. full
 // reports that there was no room, and clash that another conn has the same replies: a
 // search that settles a conn cannot see replies that are not in yet. Of two that clash
-// both may fail. The caller ends a conn that failed. Replies that come before this are
-// not found, but the server gets the first packet later, unless another worker has
-// another of the same flow at the same moment.
+// both may fail. The caller ends a conn that failed. Replies that arrive earlier are not
+// found. That is harmless, because the server has not had the first packet yet, except
+// when another worker holds another packet of the flow.
 func (x *index) insertReply(ref Ref, hash uint64) (full, clash bool) {
 	c := &x.conns[ref]
 	second := x.replyOverflow(c, hash)
@@ -401,8 +402,8 @@ func (x *index) yield(v slot, pos position, winner Ref) Ref {
 	return winner
 }
 
-// settle makes v, which stands at pos, or a rival of it the conn that stays, and returns
-// that conn; 0: a rival's worker took v out.
+// settle settles v, whose slot is pos, or its rival, and returns the one that stays; 0: a
+// rival's worker took v out.
 func (x *index) settle(hash uint64, v slot, pos position) Ref {
 	for {
 		s, where := x.rival(&x.conns[v.ref()], hash, v)

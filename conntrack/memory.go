@@ -167,26 +167,26 @@ func (w *Worker) takeUnused() {
 }
 
 // takeCredit takes the right to insert one conn. There are Config.Max of them. A
-// participant fetches some at a time from Table.credits. It may owe credits, because a
+// reader fetches some at a time from Table.credits. It may owe credits, because a
 // conn with a second slot in the index may take another when it is in.
-func (p *participant) takeCredit() bool {
-	for free := &p.t.credits; p.credits <= 0; {
+func (r *reader) takeCredit() bool {
+	for free := &r.t.credits; r.credits <= 0; {
 		n := free.Load()
 		if n <= 0 {
 			return false
 		}
-		if got := min(n, int64(p.t.chunkSize)); free.CompareAndSwap(n, n-got) {
-			p.credits += int(got)
+		if got := min(n, int64(r.t.chunkSize)); free.CompareAndSwap(n, n-got) {
+			r.credits += int(got)
 		}
 	}
-	p.credits--
+	r.credits--
 	return true
 }
 
-func (p *participant) returnCredit() {
-	p.credits++
-	if p.credits > 2*p.t.chunkSize {
-		p.credits -= p.t.chunkSize
-		p.t.credits.Add(int64(p.t.chunkSize))
+func (r *reader) returnCredit() {
+	r.credits++
+	if r.credits > 2*r.t.chunkSize {
+		r.credits -= r.t.chunkSize
+		r.t.credits.Add(int64(r.t.chunkSize))
 	}
 }

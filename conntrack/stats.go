@@ -19,7 +19,7 @@ func (t *Table) Stats() (s Stats) {
 	defer t.externalMu.Unlock()
 	s.add(&t.external)
 	for i := range t.workers {
-		s.add(&t.workers[i].participant)
+		s.add(&t.workers[i].reader)
 	}
 	s.InUse = int64(s.Inserted)
 	for _, n := range s.Ended {
@@ -33,10 +33,10 @@ func (t *Table) Stats() (s Stats) {
 	return s
 }
 
-func (s *Stats) add(p *participant) {
-	s.Inserted += p.inserted.Load()
-	s.Full += p.full.Load()
+func (s *Stats) add(r *reader) {
+	s.Inserted += r.inserted.Load()
+	s.Full += r.full.Load()
 	for i := range s.Ended {
-		s.Ended[i] += p.ended[i].Load()
+		s.Ended[i] += r.ended[i].Load()
 	}
 }

@@ -18,7 +18,7 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, timeouts *Timeouts) (from, sta
 		switch {
 		case dir == DirOut:
 			word, col = old|flagReplied, columnOut
-		case c.noOutput(old):
+		case c.noOutput(old): // IP_VS_CONN_F_NOOUTPUT
 			word, col = old.counted(), columnInOnly
 		default:
 			word = old.counted()
@@ -79,7 +79,7 @@ func (w *Worker) stateChanged(c *Conn, from, state State) {
 func (w *Worker) Renew(ref Ref, timeout Tick) {
 	c := &w.t.conns[ref]
 	if timeout > 0 && c.Template() {
-		c.returnHop.Store(uint64(clampTimeout(timeout)))
+		c.returnHop.Store(uint64(clampTimeout(timeout))) // a template's own timeout, see Conn.Timeout
 	}
 	for {
 		old := c.word()

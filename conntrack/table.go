@@ -74,14 +74,14 @@ type Table struct {
 	settings   atomic.Pointer[Settings]
 
 	externalMu sync.Mutex // one goroutine at a time is external
-	external   participant
+	external   reader
 
 	_            [64]byte
 	epoch        atomic.Uint64
 	_            [56]byte
 	clock        atomic.Int64 // the latest time of a batch
 	_            [56]byte
-	credits      atomic.Int64 // those that no participant has taken; see takeCredit
+	credits      atomic.Int64 // those that no reader has taken; see takeCredit
 	_            [56]byte
 	chunks       atomic.Uint64 // the common store of free conns; see returnChunk
 	firstUnused  atomic.Uint64 // the first conn of the slab that was never used

@@ -70,8 +70,8 @@ func (w *Worker) expireDue(ref Ref) {
 				return
 			}
 		default:
-			if ended, alone := w.unlink(ref, word, EndedByTimeout); ended {
-				if alone {
+			if ended, noChildren := w.unlink(ref, word, EndedByTimeout); ended {
+				if noChildren {
 					w.retireUnlinked(ref)
 				}
 				return

@@ -7,7 +7,7 @@ import "sync/atomic"
 // a batch. A worker must run batches even if no packets come, some each second, or
 // the conns that it inserted do not expire in time.
 type Worker struct {
-	participant
+	reader
 	id           int
 	settings     *Settings
 	machine      *machine

@@ -124,7 +124,7 @@ func (m *Manager) waitResolved(errs []error, added []netip.Addr) []error {
 }
 
 // warnUnresolved logs how many of the servers are without a next hop, and why for the
-// first of them. Servers on the host itself are apart: only the operator can help them.
+// first. Servers on the host are counted separately: only the operator can help them.
 func (m *Manager) warnUnresolved(servers []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

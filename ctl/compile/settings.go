@@ -43,13 +43,13 @@ func mode(v uint32) conntrack.Mode {
 
 func directorSettings(s *config.Settings) director.Settings {
 	return director.Settings{
-		ConnReuseMode:  uint8(s.ConnReuseMode),
-		ExpireNoServer: s.RemovedConns != config.RemovedDrop,
-		SloppyTCP:      s.SloppyTCP,
-		SloppySCTP:     s.SloppySCTP,
-		ScheduleICMP:   s.ScheduleICMP,
-		NATICMPSend:    s.NATICMPSend,
-		FragmentTime:   seconds(s.FragmentTime),
+		ConnReuseMode:     uint8(s.ConnReuseMode),
+		RescheduleRemoved: s.RemovedConns != config.RemovedDrop,
+		SloppyTCP:         s.SloppyTCP,
+		SloppySCTP:        s.SloppySCTP,
+		ScheduleICMP:      s.ScheduleICMP,
+		NATICMPSend:       s.NATICMPSend,
+		FragmentTime:      seconds(s.FragmentTime),
 		Queue: frag.Limits{
 			Timeout: seconds(s.FragmentTime),
 			Bytes:   int(s.FragmentHold) << 10,

@@ -27,7 +27,7 @@ func (d *Director) sameReplies(p *packet, method conntrack.Method, server wire.A
 }
 
 // clashes reports whether a new flow to a server would clash. A connection that is over
-// ends for it.
+// is expired to make room.
 func (d *Director) clashes(svc *Service, server *Server, p *packet) bool {
 	ref := d.sameReplies(p, server.Method, server.Addr, serverPort(svc, server, p))
 	if ref == 0 {
@@ -40,9 +40,8 @@ func (d *Director) clashes(svc *Service, server *Server, p *packet) bool {
 	return false
 }
 
-// withoutClash returns the server that was chosen, or if a flow to that would clash
-// another eligible one. nil: there is none, or by template or as sorry server the chosen
-// one is the only one.
+// withoutClash returns server, or if it would clash, another eligible server. nil: there
+// is none, or the template or sorry server allows no other.
 func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTemplate bool) *Server {
 	if !d.clashes(svc, server, p) {
 		return server
@@ -50,7 +49,7 @@ func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTempl
 	if byTemplate || server.ID == svc.Sorry {
 		return nil
 	}
-	for i := range svc.Servers { // from one that depends on the port, to spread such flows
+	for i := range svc.Servers { // start at an index from the client port, to spread such flows
 		other := &d.table.Servers[svc.Servers[(int(p.SrcPort)+i)%len(svc.Servers)]]
 		if other.eligible() && !d.clashes(svc, other, p) {
 			return other

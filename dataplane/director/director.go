@@ -21,7 +21,7 @@ type Director struct {
 	waiting     *frag.Queue // packets whose server may come back
 	worker      int
 	answerLimit limiter
-	held        heldFragments
+	released    released
 	keepAlives  [maxKeepAlives]wire.Frame
 	helper      helperContext
 
@@ -57,7 +57,7 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	for i := range d.packets {
 		d.packets[i].query = &d.queries[i]
 	}
-	d.held.packet.query = new(conntrack.Query)
+	d.released.packet.query = new(conntrack.Query)
 	memory := make([]byte, maxKeepAlives*answer.KeepAliveLen)
 	for i := range d.keepAlives {
 		d.keepAlives[i].Buf = memory[i*answer.KeepAliveLen:][:answer.KeepAliveLen]

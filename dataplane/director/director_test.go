@@ -286,7 +286,7 @@ func TestNATConversation(t *testing.T) {
 // dropped and counted, and the server's replies still come back.
 func TestServerRemovedSilently(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	w.table.Settings.ExpireNoServer = false
+	w.table.Settings.RescheduleRemoved = false
 	converse(t, w, []step{
 		{
 			"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,

@@ -17,15 +17,15 @@ func (d *Director) established(p *packet) Verdict {
 	switch {
 	case server.ID == 0:
 		return DroppedServerGone // another worker has a newer table; the next batch has it too
-	case opensConn(p) && p.TCPFlags&wire.TCPAck == 0 && // a SYN with ACK answers the server's
-		d.table.Settings.replacesConn(c, server, d.hasTemplate(c)):
+	case opensConn(p) && p.TCPFlags&wire.TCPAck == 0 && // a SYN+ACK answers the server's SYN (active FTP)
+		d.table.Settings.replacesConn(c, server, d.hasTemplate(c)): // continue after the switch
 	case c.State() == conntrack.TCPForgotten:
 		return d.reset(p, RefusedForgotten)
-	case server.takesConns():
+	case server.servesConns():
 		return d.toServer(p, server)
 	case d.waits(p, server):
 		return d.awaitServer(p)
-	case !d.table.Settings.ExpireNoServer:
+	case !d.table.Settings.RescheduleRemoved:
 		return DroppedServerGone
 	}
 	// The client begins a new connection, or its server was removed. The old conn
@@ -39,16 +39,16 @@ func (d *Director) established(p *packet) Verdict {
 }
 
 // replacesConn reports whether a SYN on a conn begins a new connection rather than
-// repeats the old SYN (net/netfilter/ipvs/ip_vs_core.c, is_new_conn_expected). placed:
+// repeats the old SYN (net/netfilter/ipvs/ip_vs_core.c, is_new_conn_expected). hasTemplate:
 // a template chose the server, and would choose it again.
-func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, placed bool) bool {
-	if r.ExpireNoServer && (server.Weight == 0 || server.Down) {
+func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, hasTemplate bool) bool {
+	if r.RescheduleRemoved && (server.Weight == 0 || server.Down) {
 		return true
 	}
-	if c.State() == conntrack.TCPForgotten { // without reset_forgotten it would have ended
+	if c.State() == conntrack.TCPForgotten { // the timeout has passed; the conn lives only to be reset
 		return true
 	}
-	if r.ConnReuseMode == 0 || placed {
+	if r.ConnReuseMode == 0 || hasTemplate {
 		return false
 	}
 	return isOver(c.State()) || c.State() == conntrack.TCPFinWait && r.ConnReuseMode&2 != 0 && c.NoOutput()

@@ -22,11 +22,11 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		return fragmentVerdicts[r]
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
-	d.held.onePacketServer = 0
+	d.released.onePacketServer = 0
 	v := d.decide(p)
-	flow.Disposition, flow.Server = disposition(v), d.held.onePacketServer
+	flow.Disposition, flow.Server = disposition(v), d.released.onePacketServer
 	if d.frags.Finish(&key, flow, d.now) {
-		d.held.remember(&key)
+		d.released.remember(&key)
 	}
 	return v
 }
@@ -95,7 +95,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 func (d *Director) followConn(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	server := d.table.server(c.ServerID())
-	if !server.takesConns() || c.State() == conntrack.TCPForgotten {
+	if !server.servesConns() || c.State() == conntrack.TCPForgotten {
 		return DroppedServerGone
 	}
 	return d.toServer(p, server)
@@ -179,8 +179,8 @@ func (t *Table) fromServerAddr(p *packet) bool {
 	return false
 }
 
-// heldFragments sends fragments that waited for their first once that has come.
-type heldFragments struct {
+// released is what Originate sends: fragments, keep-alives and packets that waited.
+type released struct {
 	// frames[:n] are to be sent after those of the batch. Originate appends its keep-alives.
 	frames [maxReleased + maxKeepAlives]wire.Frame
 	n      int
@@ -203,41 +203,41 @@ const (
 )
 
 // reset begins a batch.
-func (held *heldFragments) reset() { held.n, held.nFirsts = 0, 0 }
+func (r *released) reset() { r.n, r.nFirsts = 0, 0 }
 
 // remember records a datagram whose first fragment came in this batch.
-func (held *heldFragments) remember(key *frag.Key) {
-	held.firsts[held.nFirsts] = *key
-	held.nFirsts++
+func (r *released) remember(key *frag.Key) {
+	r.firsts[r.nFirsts] = *key
+	r.nFirsts++
 }
 
-// sendHeld sends held fragments whose firsts came in this batch, or since the last to
-// other workers. pending reports that there are more.
+// sendHeld sends held fragments whose firsts came in this batch, or came to other workers
+// since the last batch. pending reports that there are more.
 func (d *Director) sendHeld() (pending bool) {
-	held := &d.held
+	released := &d.released
 	pending = d.queue.Expire(d.now)
-	for i := range held.firsts[:held.nFirsts] {
-		d.releaseDatagram(&held.firsts[i])
+	for i := range released.firsts[:released.nFirsts] {
+		d.releaseDatagram(&released.firsts[i])
 	}
 	for range min(lookupsPerBatch, d.queue.Len()) {
 		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
-			held.key = *key
-			d.releaseDatagram(&held.key)
+			released.key = *key
+			d.releaseDatagram(&released.key)
 		}
 	}
-	return pending || held.n == maxReleased
+	return pending || released.n == maxReleased
 }
 
 // releaseDatagram sends the held fragments of a datagram, as far as there is room.
 func (d *Director) releaseDatagram(key *frag.Key) {
-	held := &d.held
-	for held.n < maxReleased {
-		f := &held.frames[held.n]
+	released := &d.released
+	for released.n < maxReleased {
+		f := &released.frames[released.n]
 		if !d.queue.Pop(f, key) {
 			return
 		}
 		if d.releaseFragment(f, key); f.Out != wire.NoPort {
-			held.n++
+			released.n++
 			d.queue.Sent.Add(1)
 		} else {
 			d.queue.Stopped.Add(1)
@@ -247,7 +247,7 @@ func (d *Director) releaseDatagram(key *frag.Key) {
 
 // releaseFragment decides about a held fragment.
 func (d *Director) releaseFragment(f *wire.Frame, key *frag.Key) {
-	p := &d.held.packet
+	p := &d.released.packet
 	p.frame = f
 	wire.Parse(f, &p.Packet)
 	info, ok := wire.ParseFragment(p.frame, &p.Packet)

@@ -39,7 +39,7 @@ func (d *Director) runHelper(dir conntrack.Dir, p *packet, server *Server) (v Ve
 	if number == 0 && !busy {
 		// A session begins with the SYN, which states the MSS. When sessions run short,
 		// as in a flood of SYNs, it begins with the first text.
-		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.SessionsMostlyFree() || hasText(p)
+		begins := p.TCPFlags&wire.TCPSyn != 0 && d.conns.SessionsMostlyFree() || hasPayload(p)
 		if !begins || sessions == nil {
 			return 0, true
 		}
@@ -74,8 +74,8 @@ func (h *helperContext) process(id helper.ID, dir conntrack.Dir, p *packet) (str
 	return helper.Registry[id].Process(h.worker, h.session, &h.context, dir, p.frame, &p.Packet)
 }
 
-// hasText reports whether a TCP packet has a payload.
-func hasText(p *packet) bool {
+// hasPayload reports whether a TCP packet has a payload.
+func hasPayload(p *packet) bool {
 	return p.Len > uint32(p.L4-p.L3)+uint32(wire.TCP(p.frame.From(p.L4)).HeaderLen())
 }
 

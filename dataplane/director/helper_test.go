@@ -217,7 +217,7 @@ func TestFTPQuiescedServer(t *testing.T) {
 	for i := range w.table.Servers {
 		w.table.Servers[i].Weight = 0
 	}
-	w.table.Settings.ExpireNoServer = true
+	w.table.Settings.RescheduleRemoved = true
 	c.exchange(0, "PORT 10,1,0,2,19,137\r\n")
 	w.equal(w.forwarded(1, "10.2.0.11:40001", "10.1.0.2:5001", wire.TCPSyn), "10.9.0.1:20>10.1.0.2:5001")
 	w.equal(w.forwarded(0, "10.1.0.2:5001", "10.9.0.1:20", wire.TCPSyn|ackFlag), "10.1.0.2:5001>10.2.0.11:40001")

@@ -45,7 +45,7 @@ func (d *Director) relayError(p *packet) Verdict {
 // the conn's method.
 func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) Verdict {
 	switch {
-	case !server.takesConns():
+	case !server.servesConns():
 		return DroppedServerGone
 	case server.NextHop.State != Resolved:
 		return DroppedNoNeighbour
@@ -103,7 +103,7 @@ func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) 
 	in := &p.inner
 	at, ok := tun.QuotedInner(p.frame, &d.outer)
 	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone ||
-		in.Fragment == wire.FragmentLater || !ofConn(in) {
+		in.Fragment == wire.FragmentLater || !hasConnKey(in) {
 		return ICMPErrorNoted
 	}
 	if fillQuery(p.query, in, true); !d.lookup(p.query) {

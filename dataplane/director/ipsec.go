@@ -10,8 +10,8 @@ import "uvs/dataplane/wire"
 
 func isIPsec(proto uint8) bool { return proto == wire.ProtoESP || proto == wire.ProtoAH }
 
-// ofConn reports whether p is a packet of a conn, rather than about one.
-func ofConn(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
+// hasConnKey reports whether p has the key of a conn: its ports, or as IPsec those of IKE.
+func hasConnKey(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 
 // noIKE handles ESP or AH to a VIP without a conn of IKE. The host does not get it
 // where IKE is a service, or if the VIP is ours.

@@ -10,8 +10,8 @@ import (
 const maxKeepAlives = 2 * conntrack.MaxTimedOut
 
 // Originate returns the frames to send after those of the last Process: fragments that
-// were held and whose first has come, and keep-alives to the ends of established TCP
-// connections whose conns timed out.
+// were held and whose first has come, packets that waited for their server, and keep-alives
+// to the ends of established or half-closed TCP connections whose conns timed out.
 //
 // An end answers a keep-alive with its own sequence numbers, and the director resets that
 // answer (RefusedForgotten). So both ends learn of the loss with valid numbers, which
@@ -29,7 +29,7 @@ func (d *Director) Originate() []wire.Frame {
 			n++
 		}
 	}
-	h := &d.held
+	h := &d.released
 	frames := h.frames[:h.n+copy(h.frames[h.n:], d.keepAlives[:n])]
 	if t.FIB.vlans != nil {
 		t.tag(frames, nil)

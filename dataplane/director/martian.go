@@ -5,7 +5,7 @@ import (
 	"uvs/fwd"
 )
 
-// martian returns why no client can have sent this frame to a VIP; NotOurs: one can.
+// martian returns why no client can have sent this frame to a VIP; NotOurs: no objection.
 func (t *Table) martian(p *packet) Verdict {
 	if _, vip := t.VIPs[p.Src]; vip {
 		return DroppedSourceVIP
@@ -25,7 +25,7 @@ var sourceVerdicts = [fwd.NumScope]Verdict{
 }
 
 // martianMAC returns why nothing may be sent to where the frame came from: that is a
-// group, which cannot send, or ourselves. NotOurs: it may.
+// group, which cannot send, or ourselves. NotOurs: no objection.
 func (t *Table) martianMAC(p *packet) Verdict {
 	src := wire.Ethernet(p.frame.Bytes()).Src()
 	switch {

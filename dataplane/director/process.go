@@ -13,7 +13,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	d.now, d.table = now, t
 	d.conns.Begin(now)
 	d.answerLimit.refill(now)
-	d.held.reset()
+	d.released.reset()
 	for i := range frames {
 		frames[i].Out = wire.NoPort
 		p := &d.packets[i]
@@ -54,7 +54,7 @@ func (d *Director) buildQuery(p *packet) {
 	case p.HasPorts():
 		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	case wire.IsICMPError(&p.Packet):
-		if !wire.ParseQuoted(p.frame, &p.Packet, &p.inner) || !ofConn(&p.inner) || p.inner.Src != p.Dst {
+		if !wire.ParseQuoted(p.frame, &p.Packet, &p.inner) || !hasConnKey(&p.inner) || p.inner.Src != p.Dst {
 			return // an error goes to the source of what it quotes
 		}
 		// A quoted reply, which came from a VIP, belongs to the conn of the request
@@ -119,7 +119,7 @@ func (d *Director) decide(p *packet) Verdict {
 		return d.untracked(p)
 	case p.query.Ref == 0:
 		return d.miss(p)
-	case !ofConn(&p.Packet):
+	case !hasConnKey(&p.Packet):
 		return d.relayError(p)
 	case p.query.Dir == conntrack.DirOut:
 		return d.fromServer(p)
@@ -149,13 +149,13 @@ func (d *Director) miss(p *packet) Verdict {
 	if d.table.mayBeReply(p.query) {
 		if r := reversed(p.query); d.lookup(&r) {
 			*p.query = r
-			if ofConn(&p.Packet) {
+			if hasConnKey(&p.Packet) {
 				return d.fromServer(p)
 			}
 			return d.relayError(p)
 		}
 	}
-	if !ofConn(&p.Packet) {
+	if !hasConnKey(&p.Packet) {
 		return d.unmatchedError(p)
 	}
 	if p.query.Dir == conntrack.DirOut {

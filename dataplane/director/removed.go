@@ -7,18 +7,18 @@ import (
 )
 
 // A manager that restarts deletes servers and services, and adds them again a moment
-// later. Until Server.GraceEnd one packet of each conn waits in Director.waiting, whose
-// frames are found by the client's side of their conn. It is handled again when the server
-// is back or the time is over. TCP and SCTP send again what is dropped meanwhile.
+// later. Until Server.GraceEnd one packet of each conn waits in Director.waiting, keyed by
+// client endpoint and VIP endpoint. It is handled again when the server is back or the
+// time is over. TCP and SCTP send again what is dropped meanwhile.
 
 // waitingLimits let all of a queue be used. Only releaseWaiting ends the wait.
 var waitingLimits = frag.Limits{Timeout: conntrack.MaxTimeout, Bytes: frag.MaxQueue, Source: frag.MaxQueue}
 
-// waits reports whether a client's packet waits for its server. What begins a connection
-// is answered at once, and a datagram may move to another server. A packet that has waited
-// does not wait again.
+// waits reports whether a client's packet waits for its server. One that begins a
+// connection is scheduled again at once, and a datagram may move to another server. A
+// packet that has waited does not wait again.
 func (d *Director) waits(p *packet, server *Server) bool {
-	return d.now < server.GraceEnd && p != &d.held.packet &&
+	return d.now < server.GraceEnd && p != &d.released.packet &&
 		(p.Proto == wire.ProtoTCP && p.TCPFlags&(wire.TCPSyn|wire.TCPAck) != wire.TCPSyn ||
 			p.Proto == wire.ProtoSCTP && !opensConn(p))
 }
@@ -37,30 +37,30 @@ func (d *Director) awaitServer(p *packet) Verdict {
 // that there may be more. Each may need an answer, so it stops when the limit of answers
 // is reached.
 func (d *Director) releaseWaiting() (pending bool) {
-	held := &d.held
+	released := &d.released
 	for range min(lookupsPerBatch, d.waiting.Len()) {
-		if held.n == maxReleased || d.answerLimit.empty() {
+		if released.n == maxReleased || d.answerLimit.empty() {
 			return false
 		}
 		key := d.waiting.Next()
 		if key == nil || d.serverMayReturn(key) {
 			continue
 		}
-		held.key, pending = *key, true
-		p, f := &held.packet, &held.frames[held.n]
-		d.waiting.Pop(f, &held.key)
+		released.key, pending = *key, true
+		p, f := &released.packet, &released.frames[released.n]
+		d.waiting.Pop(f, &released.key)
 		p.frame = f
 		wire.Parse(f, &p.Packet)
 		d.buildQuery(p)
 		if d.decide(p); f.Out != wire.NoPort {
-			held.n++
+			released.n++
 		}
 	}
 	return pending && d.waiting.Len() != 0
 }
 
-// serverMayReturn reports whether the server of a waiting packet is still away, and its
-// time is not over.
+// serverMayReturn reports whether the server of a waiting packet is away but may still
+// return, because its GraceEnd has not passed.
 func (d *Director) serverMayReturn(key *frag.Key) bool {
 	ref := d.find(conntrack.Query{
 		Proto: key.Proto, Dir: conntrack.DirIn, Client: key.Src, ClientPort: uint16(key.ID >> 16),
@@ -70,5 +70,5 @@ func (d *Director) serverMayReturn(key *frag.Key) bool {
 		return false
 	}
 	server := d.table.server(d.conns.Conn(ref).ServerID())
-	return !server.takesConns() && d.now < server.GraceEnd
+	return !server.servesConns() && d.now < server.GraceEnd
 }

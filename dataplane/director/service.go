@@ -67,8 +67,8 @@ type Server struct {
 	Helper    *helper.Config // of its service
 }
 
-// takesConns reports whether packets of the server's conns go to it.
-func (s *Server) takesConns() bool { return s.Available || s.Serves }
+// servesConns reports whether packets of the server's conns go to it.
+func (s *Server) servesConns() bool { return s.Available || s.Serves }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y;
 // net/netfilter/ipvs/ip_vs_conn.c, ip_vs_bind_dest and ip_vs_unbind_dest). The flag is

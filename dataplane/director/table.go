@@ -60,10 +60,10 @@ type Settings struct {
 	// ConnReuseMode (conn_reuse_mode): unless 0, a SYN on a conn in TIME_WAIT or CLOSE
 	// begins a new conn. With the bit 2 also in FIN_WAIT, if replies do not pass here.
 	ConnReuseMode uint8
-	// ExpireNoServer (removed_conns): a packet whose server was removed, and does not
+	// RescheduleRemoved (removed_conns): a packet whose server was removed, and does not
 	// come back in time, ends its conn and is handled as if there had been none.
 	// Otherwise it is dropped.
-	ExpireNoServer bool
+	RescheduleRemoved bool
 	// SloppyTCP and SloppySCTP let any packet but RST or ABORT begin a conn.
 	SloppyTCP, SloppySCTP bool
 	// ScheduleICMP (schedule_icmp) lets ICMP errors about replies begin a conn.

@@ -108,7 +108,7 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 		FIB:             NewFIB(testHostNet()),
 		ServerAddrs:     map[Endpoint]bool{},
 		Settings: Settings{
-			ConnReuseMode: 1, ExpireNoServer: true, FragmentTime: 5000,
+			ConnReuseMode: 1, RescheduleRemoved: true, FragmentTime: 5000,
 			Queue: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
 		},
 	}

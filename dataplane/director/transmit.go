@@ -115,7 +115,7 @@ func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
-// refuseNAT returns why NAT must not change a port of a packet; NotOurs: it may.
+// refuseNAT returns why NAT must not change a port of a packet; NotOurs: no objection.
 func refuseNAT(p *packet, old, new uint16) Verdict {
 	switch {
 	case fwd.UDP6NoChecksum(p.frame, &p.Packet):

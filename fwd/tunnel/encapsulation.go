@@ -27,8 +27,8 @@ const (
 type Encapsulation interface {
 	// Name is the word of ipvsadm's --tun-type.
 	Name() string
-	// Port is the usual UDP destination port of an encapsulation in UDP, each tunnel
-	// of which needs a port. It is 0 for all others, which have none.
+	// Port is the default UDP destination port; 0: not in UDP. Each tunnel in UDP needs
+	// a port.
 	Port() uint16
 	// MaxFlags is the highest of the flags it allows; all lower ones are allowed too.
 	MaxFlags() uint16
