@@ -63,10 +63,11 @@ func TestClashingConns(t *testing.T) {
 		first.Close()
 		io.Copy(io.Discard, server)
 		server.Close()
-		time.Sleep(100 * time.Millisecond) // for the last FIN and its ACK
-		if first, err = e.dialFrom(port, to); err != nil {
-			t.Fatalf("after the first connection, to %s: %v", to, err)
-		}
+		eventually(t, "the last FIN and its ACK have passed the director", func() bool {
+			first, err = e.dialFrom(port, to)
+			return !errors.Is(err, syscall.ECONNREFUSED)
+		})
+		must(t, err)
 		server, err = e.tcp.Accept()
 		must(t, err)
 	}

@@ -105,6 +105,9 @@ func (j *routedTopology) build(files string) {
 	for _, v6 := range []bool{false, true} {
 		j.family(v6).serve()
 	}
+	eventually(j.t, "the servers can be reached", func() bool {
+		return !strings.Contains(j.run("director", uvsBinary+" services"), "unreachable")
+	})
 }
 
 // prepare configures the server for the method.
