@@ -15,6 +15,9 @@ import (
 
 // build makes what the plan's layout has.
 func (l *Lab) build() error {
+	if err := shareNetnsDir(); err != nil {
+		return fmt.Errorf("make %s a shared mount: %w", netnsDir, err)
+	}
 	layout := l.layout()
 	for _, node := range layout.nodes {
 		if err := l.addNode(node); err != nil {
@@ -45,6 +48,28 @@ func (l *Lab) build() error {
 		}
 	}
 	return nil
+}
+
+// shareNetnsDir makes the directory of named namespaces a shared mount, under
+// iproute2's lock (ip/ipnetns.c, netns_add). Otherwise the first `ip netns add`
+// does it, and hides the mounts of the names that are there already.
+func shareNetnsDir() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	lock, err := os.Open(netnsDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	share := func() error { return unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	if err = share(); errors.Is(err, unix.EINVAL) { // it is no mount yet
+		err = errors.Join(unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""), share())
+	}
+	return err
 }
 
 // addNode makes a node's namespace. It writes the sysctls before it makes

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Closing a lab ends the processes in it, also one that ignores SIGTERM and
@@ -109,5 +112,26 @@ func TestRemoveAfterKillAtAnyMoment(t *testing.T) {
 		if names, err := List(); err != nil || len(names) > 0 && names[0] == name {
 			t.Errorf("List: %v, %v", names, err)
 		}
+	}
+}
+
+// The first `ip netns add` on a host makes the directory of the names a mount.
+// A lab that was there before can still be removed.
+func TestRemoveAfterFirstIPNetnsAdd(t *testing.T) {
+	needNamespaces(t)
+	ip, err := exec.LookPath("ip")
+	if err != nil {
+		t.Skip("needs the program ip")
+	}
+	runtime.LockOSThread() // and no unlock: the thread and its mounts end with the test
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := mountRun(); err != nil {
+		t.Fatal(err)
+	}
+	testLab(t, Plan{Name: "tmount", Method: NAT})
+	if out, err := exec.Command(ip, "netns", "add", "other").CombinedOutput(); err != nil {
+		t.Fatalf("ip netns add: %v: %s", err, out)
 	}
 }

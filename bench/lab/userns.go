@@ -76,6 +76,11 @@ func SetUpUserNamespace() error {
 	if os.Getenv(userNSEnv) == "" {
 		return nil
 	}
+	return mountRun()
+}
+
+// mountRun mounts a new /run in a mount namespace that is ours alone.
+func mountRun() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
