@@ -65,7 +65,7 @@ func describeServer(e *api.Explanation, r *simulation, server *director.Server) 
 	back := r.table.FIB.ReturnHop(wire.AddrFrom(client), lastSeen)
 	e.ReturnHop = nextHopText(r.table.FIB, &back, client)
 	if back.State != director.Resolved && r.conn == nil {
-		e.ReturnHop += "; if it is on the link: where its packet comes from"
+		e.ReturnHop = "to where the client's packets come from; the host's routes name no gateway that answers"
 	}
 	if server.Method != conntrack.MethodMasq {
 		e.ReturnHop = "past the director, unless it is the servers' gateway: " + e.ReturnHop
