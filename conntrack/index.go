@@ -152,7 +152,6 @@ func (x *index) replyOverflow(c *Conn, hash uint64) uint64 {
 type position struct {
 	bucket *bucket
 	slot   int
-	place  int
 	hash   uint64
 }
 
@@ -163,7 +162,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 	home := x.at(hash, 0)
 	for place := range places {
 		b := x.at(hash, place)
-		if x.repeats(hash, place, b) {
+		if x.placeOf(hash, b) < place {
 			continue
 		}
 		if place > 0 {
@@ -171,7 +170,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 		}
 		for i := range b.slots {
 			if b.slots[i].Load() == 0 && b.slots[i].CompareAndSwap(0, uint64(v)) {
-				return position{b, i, place, hash}, true
+				return position{b, i, hash}, true
 			}
 		}
 		if place > 0 {
@@ -181,15 +180,13 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 	return position{}, false
 }
 
-// repeats reports whether a place has the bucket of an earlier place, where conns
-// would be found first and counted.
-func (x *index) repeats(hash uint64, place int, b *bucket) bool {
-	for earlier := range place {
-		if x.at(hash, earlier) == b {
-			return true
-		}
+// placeOf returns the place of a bucket in a window: the first, if the bucket has
+// several. Conns that stand in the bucket are counted at that place.
+func (x *index) placeOf(hash uint64, b *bucket) (place int) {
+	for x.at(hash, place) != b {
+		place++
 	}
-	return false
+	return place
 }
 
 // take removes a value from where it was seen, and reports whether it was still there.
@@ -197,8 +194,8 @@ func (x *index) take(pos position, v slot) bool {
 	if !pos.bucket.slots[pos.slot].CompareAndSwap(uint64(v), 0) {
 		return false
 	}
-	if pos.place > 0 {
-		x.at(pos.hash, 0).away.Add(-awayByte(pos.place))
+	if place := x.placeOf(pos.hash, pos.bucket); place > 0 {
+		x.at(pos.hash, 0).away.Add(-awayByte(place))
 	}
 	return true
 }
@@ -229,7 +226,7 @@ func (x *index) removeFrom(hash uint64, ref Ref) {
 		b := x.at(hash, place)
 		for i := range b.slots {
 			if slot(b.slots[i].Load()) == v {
-				x.take(position{b, i, place, hash}, v)
+				x.take(position{b, i, hash}, v)
 				return
 			}
 		}
@@ -309,7 +306,7 @@ func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slo
 			if o := &x.conns[s.ref()]; !o.clashes(c) && (clashOnly || !o.sameFlow(c)) {
 				continue
 			}
-			if found, where = s, (position{b, i, place, hash}); !s.tentative() {
+			if found, where = s, (position{b, i, hash}); !s.tentative() {
 				return found, where
 			}
 		}

@@ -170,3 +170,28 @@ func TestClash(t *testing.T) {
 		t.Error("each run evicted a conn")
 	}
 }
+
+// In a small table a window has the same bucket at several places. A conn counts at the
+// first of them, wherever a search saw it: one that began before the conn was in sees it
+// at a later place.
+func TestBucketAtSeveralPlaces(t *testing.T) {
+	x := &index{buckets: make([]bucket, 2)}
+	for hash := range uint64(1000) {
+		hash *= 0x9e3779b97f4a7c15
+		for place := range places {
+			v := newSlot(1, hash)
+			if pos, ok := x.put(hash, v); !ok || pos.bucket != x.at(hash, 0) {
+				t.Fatalf("hash %#x: not at home", hash)
+			}
+			pos := position{x.at(hash, place), 0, hash}
+			if taken := x.take(pos, v); taken != (pos.bucket == x.at(hash, 0)) {
+				t.Fatalf("hash %#x: taken at place %d: %t", hash, place, taken)
+			} else if !taken {
+				x.take(position{x.at(hash, 0), 0, hash}, v)
+			}
+			if away := x.buckets[0].away.Load() | x.buckets[1].away.Load(); away != 0 {
+				t.Fatalf("hash %#x: taken at place %d, %#x are counted away", hash, place, away)
+			}
+		}
+	}
+}
