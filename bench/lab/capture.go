@@ -131,25 +131,21 @@ func (c *Capture) run() error {
 	}
 }
 
-// count counts one IP packet.
-//
-//	IPv4 (RFC 791):  IHL 0, fragment offset 6-7, protocol 9, addresses 12-15, 16-19
-//	IPv6 (RFC 8200): next header 6, addresses 8-23, 24-39
-//	TCP (RFC 9293):  ports 0-3, flags 13       UDP (RFC 768): ports 0-3
-//	ICMP, ICMPv6:    type 0
+// count counts one IP packet. TCP has ports in bytes 0-3 and flags in 13 (RFC
+// 9293), UDP ports in 0-3 (RFC 768), ICMP and ICMPv6 the type in 0.
 func (c *Capture) count(b []byte) {
 	var src, dst netip.Addr
 	var proto byte
 	switch {
-	case len(b) >= 20 && b[0]>>4 == 4 && len(b) >= int(b[0]&15)*4:
-		if binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {
+	case len(b) >= wire.IPv4Len && b[0]>>4 == 4 && len(b) >= wire.IPv4(b).HeaderLen():
+		h := wire.IPv4(b)
+		if h.FragmentOffset() != 0 {
 			return // a later fragment has no ports
 		}
-		src, dst = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
-		proto, b = b[9], b[int(b[0]&15)*4:]
-	case len(b) >= 40 && b[0]>>4 == 6:
-		src, dst = netip.AddrFrom16([16]byte(b[8:])), netip.AddrFrom16([16]byte(b[24:]))
-		proto, b = b[6], b[40:]
+		src, dst, proto, b = h.Src().Netip(), h.Dst().Netip(), h.Protocol(), b[h.HeaderLen():]
+	case len(b) >= wire.IPv6Len && b[0]>>4 == 6:
+		h := wire.IPv6(b)
+		src, dst, proto, b = h.Src().Netip(), h.Dst().Netip(), h.NextHeader(), b[wire.IPv6Len:]
 	default:
 		return // ARP and others
 	}
