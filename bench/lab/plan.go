@@ -105,8 +105,8 @@ func (p Plan) withDefaults() (Plan, error) {
 		return p, fmt.Errorf("%d servers; want 1 to %d", p.Servers, maxServers)
 	case p.Arms != 1 && p.Arms != 2:
 		return p, fmt.Errorf("director with %d arms; want 1 or 2", p.Arms)
-	case p.MTU < 1280 || p.MTU > 65535: // 1280: the minimum of IPv6, RFC 8200 section 5
-		return p, fmt.Errorf("mtu is %d; want 1280 to 65535", p.MTU)
+	case p.MTU < minMTU6 || p.MTU > 65535:
+		return p, fmt.Errorf("mtu is %d; want %d to 65535", p.MTU, minMTU6)
 	}
 	for _, family := range p.Families {
 		if family != 4 && family != 6 {
