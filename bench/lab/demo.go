@@ -129,14 +129,8 @@ func (d *demo) run(ctx context.Context, p Plan) (err error) {
 		err = errors.Join(err, d.closeErr)
 		fmt.Fprintln(d.out)
 	}()
-	if err := d.StartServers(ctx, d.uvs); err != nil {
-		return err
-	}
-	if _, err := d.StartDirector(ctx, d.uvs); err != nil {
-		return err
-	}
 	d.heading("commands")
-	err = d.Configure(ctx, d.uvs, func(command string) { fmt.Fprintf(d.out, "    %s\n", command) })
+	err = d.Start(ctx, d.uvs, func(command string) { fmt.Fprintf(d.out, "    %s\n", command) })
 	if err != nil {
 		return err
 	}

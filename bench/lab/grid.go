@@ -209,13 +209,7 @@ func (r *gridRun) runMethod(ctx context.Context, name string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.lab.Close()) }()
-	if err := r.lab.StartServers(ctx, r.uvs); err != nil {
-		return err
-	}
-	if _, err := r.lab.StartDirector(ctx, r.uvs); err != nil {
-		return err
-	}
-	if err := r.lab.Configure(ctx, r.uvs, func(string) {}); err != nil {
+	if err := r.lab.Start(ctx, r.uvs, func(string) {}); err != nil {
 		return err
 	}
 	if r.director, err = api.Dial(r.lab.Socket()); err != nil {

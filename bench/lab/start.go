@@ -6,6 +6,17 @@ import (
 	"strings"
 )
 
+// Start starts the servers and the director, and configures the services.
+func (l *Lab) Start(ctx context.Context, uvs string, issued func(command string)) error {
+	if err := l.StartServers(ctx, uvs); err != nil {
+		return err
+	}
+	if _, err := l.StartDirector(ctx, uvs); err != nil {
+		return err
+	}
+	return l.Configure(ctx, uvs, issued)
+}
+
 // StartServers starts the built-in test service on every server. For the
 // methods other than NAT the servers hold the VIPs, and for tunnels they
 // decapsulate. It returns when all servers are ready. uvs is the path of the

@@ -129,13 +129,10 @@ func labStart(ctx context.Context, l *lab.Lab, bare bool) error {
 	if err != nil {
 		return err
 	}
-	if err := l.StartServers(ctx, self); err != nil || bare {
-		return err
+	if bare {
+		return l.StartServers(ctx, self)
 	}
-	if _, err := l.StartDirector(ctx, self); err != nil {
-		return err
-	}
-	return l.Configure(ctx, self, func(command string) { fmt.Println(command) })
+	return l.Start(ctx, self, func(command string) { fmt.Println(command) })
 }
 
 // usageError reports a wrong command line.
