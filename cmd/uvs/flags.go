@@ -106,6 +106,14 @@ func printJSON(v any) int {
 	return result(enc.Encode(v))
 }
 
+// parsing makes an option that is parsed into v.
+func parsing[T any](v *T, parse func(string) (T, error)) func(string) error {
+	return func(s string) (err error) {
+		*v, err = parse(s)
+		return err
+	}
+}
+
 // repeatable makes an option that may be given several times. Its first value
 // replaces the list, and further values are appended.
 func repeatable[T any](list *[]T, read func(string) (T, error)) func(string) error {

@@ -39,26 +39,11 @@ const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the 
 // ruleFlags adds the terms of a rule.
 func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 	r := new(config.MarkRule)
-	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", func(v string) (err error) {
-		r.Dst, err = config.ParseNet(v)
-		return err
-	})
-	fs.Func("src", "source `address` or net", func(v string) (err error) {
-		r.Src, err = config.ParseNet(v)
-		return err
-	})
-	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", func(v string) (err error) {
-		r.Proto, err = config.ParseProto(v)
-		return err
-	})
-	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", func(v string) (err error) {
-		r.DstPorts, err = config.ParsePorts(v)
-		return err
-	})
-	fs.Func("sport", "source `ports`", func(v string) (err error) {
-		r.SrcPorts, err = config.ParsePorts(v)
-		return err
-	})
+	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", parsing(&r.Dst, config.ParseNet))
+	fs.Func("src", "source `address` or net", parsing(&r.Src, config.ParseNet))
+	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", parsing(&r.Proto, config.ParseProto))
+	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", parsing(&r.DstPorts, config.ParsePorts))
+	fs.Func("sport", "source `ports`", parsing(&r.SrcPorts, config.ParsePorts))
 	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director on which packets arrive")
 	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, if no address shows it")
 	fs.Func("mark", "`mark` to give, 1 to 4294967295", func(v string) error {
