@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"uvs/bench/lab"
 	"uvs/bench/realserver"
@@ -48,11 +46,6 @@ func labMain(args []string) int {
 		fmt.Fprintf(os.Stderr, "uvs lab: unknown verb %q; `uvs lab help` lists them\n", args[0])
 	}
 	return 2
-}
-
-// signalContext returns a context that ends with SIGINT or SIGTERM.
-func signalContext() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 
 // parseLabPlan parses the name and options of `uvs lab up`. ok is false if the

@@ -4,10 +4,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"uvs/ctl/api"
 	"uvs/ctl/ipvsadm"
@@ -79,6 +82,11 @@ func dispatch(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "uvs: unknown verb %q; `uvs help` lists them\n", args[0])
 	return 2
+}
+
+// signalContext returns a context that ends with SIGINT or SIGTERM.
+func signalContext() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 
 func usage(w io.Writer) {
