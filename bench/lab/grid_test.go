@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"io"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,6 +83,21 @@ func TestGrid(t *testing.T) {
 		if !want.MatchString(out.String()) {
 			t.Errorf("the table is\n%s\nwant a match of %s", out.String(), want)
 		}
+	})
+
+	t.Run("no reader", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		cmd := exec.Command(uvs, "lab", "grid", "--method", "nat", "--family", "4", "--mtu", "1500", "--ends", "gso")
+		cmd.Stdout = w
+		if err := cmd.Run(); err != nil {
+			t.Error(err)
+		}
+		w.Close()
+		checkRemoved(t, &Lab{Plan{Name: gridName}})
 	})
 
 	t.Run("interrupted", func(t *testing.T) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"uvs/bench/lab"
 	"uvs/bench/realserver"
@@ -227,6 +229,7 @@ func runInLab(verb string, do func(ctx context.Context, self string) error) int 
 	if err != nil {
 		return failed(err)
 	}
+	signal.Ignore(syscall.SIGPIPE) // the labs are removed also if the reader of the output ends
 	ctx, cancel := signalContext()
 	defer cancel()
 	if err := do(ctx, self); err != nil {
