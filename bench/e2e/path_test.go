@@ -105,9 +105,6 @@ func (j *routedTopology) build(files string) {
 	for _, v6 := range []bool{false, true} {
 		j.family(v6).serve()
 	}
-	eventually(j.t, "the servers can be reached", func() bool {
-		return !strings.Contains(j.run("director", uvsBinary+" services"), "unreachable")
-	})
 }
 
 // prepare configures the server for the method.
@@ -159,6 +156,9 @@ func (j *routedTopology) serve() {
 		j.ipvsadm("director", fmt.Sprintf(`
 			ipvsadm -A -t %[1]s:80 -s rr
 			ipvsadm -a -t %[1]s:80 -r %[2]s:%[3]s %[4]s %[5]s`, vip, j.url(j.rip()), port, j.flag(), kind.tunnel))
+		eventually(j.t, "the director knows the way to the server", func() bool { // packets before that are dropped
+			return !strings.Contains(j.run("director", uvsBinary+" services"), "unreachable")
+		})
 		eventually(j.t, "the client reaches the server", func() bool {
 			out, err := j.tryRun("client", fmt.Sprintf("curl -s -f -g --max-time 1 http://%s/", vip))
 			return err == nil && strings.TrimSpace(out) == "s1"
