@@ -92,6 +92,21 @@ type index struct {
 // slots are taken when the table is full, and a window is almost never full.
 func bucketsFor(n int) int { return int(int64(n)*100/(60*slotsPerBucket)+2) &^ 1 }
 
+// hash returns the hash by which the conns of a client endpoint are indexed. Templates
+// have other hashes.
+func (x *index) hash(client *wire.Addr, port uint16, proto uint8, template bool) uint64 {
+	word := uint64(port) | uint64(proto)<<16
+	if template {
+		word |= 1 << 24
+	}
+	return x.key.Hash(client, word)
+}
+
+// hashOf returns the hash by which a conn is indexed.
+func (x *index) hashOf(c *Conn) uint64 {
+	return x.hash(&c.client, c.clientPort, c.proto, c.Template())
+}
+
 // home returns the bucket where a conn of this hash stands if there is room.
 func (x *index) home(hash uint64) int {
 	hi, _ := bits.Mul64(hash, uint64(len(x.buckets)))

@@ -8,7 +8,6 @@ import (
 
 	"uvs/dataplane/keyhash"
 	"uvs/dataplane/slab"
-	"uvs/dataplane/wire"
 )
 
 // Config sizes a table. It cannot be changed later.
@@ -229,18 +228,3 @@ func (t *Table) Settings() *Settings { return t.settings.Load() }
 // SetSettings makes workers use s from their next batch on. Deadlines already set
 // stay. s must not be changed afterwards.
 func (t *Table) SetSettings(s *Settings) { t.settings.Store(s) }
-
-// hash returns the hash by which the conns of a client endpoint are indexed. Templates
-// have other hashes.
-func (t *Table) hash(client *wire.Addr, port uint16, proto uint8, template bool) uint64 {
-	word := uint64(port) | uint64(proto)<<16
-	if template {
-		word |= 1 << 24
-	}
-	return t.key.Hash(client, word)
-}
-
-// hashOf returns the hash by which a conn is indexed.
-func (t *Table) hashOf(c *Conn) uint64 {
-	return t.hash(&c.client, c.clientPort, c.proto, c.Template())
-}
