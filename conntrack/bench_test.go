@@ -216,7 +216,7 @@ func BenchmarkDueAtOnce(b *testing.B) {
 		}
 		w, q := t.Worker(0), newQueries()
 		long := IPVSTimeouts()
-		long.Set(0, 0, MaxTimeout)
+		long[UDPNormal] = MaxTimeout
 		for i := 0; i < due+kept; {
 			w.Begin(1000)
 			for end := min(i+64, due+kept); i < end; i++ {

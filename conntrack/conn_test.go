@@ -159,13 +159,13 @@ func TestStepResult(t *testing.T) {
 		t.Errorf("SYN moves %v to %v", from, to)
 	}
 	w.Step(ref, DirOut, EventSYN, nil)
-	if c := w.Conn(ref); c.InPackets() != 1 || !c.Replied() {
-		t.Errorf("after one packet in each direction: %d in, replied %v", c.InPackets(), c.Replied())
+	if c := w.Conn(ref); c.word().in() != 1 || !c.Replied() {
+		t.Errorf("after one packet in each direction: %d in, replied %v", c.word().in(), c.Replied())
 	}
 	for range 70000 {
 		w.Step(ref, DirIn, EventACK, nil)
 	}
-	if got := w.Conn(ref).InPackets(); got < 1<<15 || w.Conn(ref).State() != TCPEstablished {
+	if got := w.Conn(ref).word().in(); got < 1<<15 || w.Conn(ref).State() != TCPEstablished {
 		t.Errorf("after 70001 packets the count is %d and the state %v", got, w.Conn(ref).State())
 	}
 	w.Expire(ref)
@@ -181,7 +181,7 @@ func TestTimeoutsOfService(t *testing.T) {
 	w, e := tab.Worker(0), tcpEntry(1)
 	e.Proto = wire.ProtoUDP
 	own := IPVSTimeouts()
-	own.Set(0, 0, 5*Second)
+	own[UDPNormal] = 5 * Second
 	w.Begin(1000)
 	ref, _ := w.Insert(&e)
 	w.Step(ref, DirIn, EventData, &own)
@@ -193,18 +193,6 @@ func TestTimeoutsOfService(t *testing.T) {
 	runBatches(tab, 6000+wheelStep)
 	if got := tab.Stats().InUse; got != 0 {
 		t.Errorf("%d conns after 5 s, want 0", got)
-	}
-}
-
-// TestSet is ipvsadm --set 66 66 66, then 77 0 77: zero keeps a value.
-func TestSet(t *testing.T) {
-	to := IPVSTimeouts()
-	to.Set(66*Second, 66*Second, 66*Second)
-	to.Set(77*Second, 0, 77*Second)
-	want := IPVSTimeouts()
-	want[TCPEstablished], want[TCPFinWait], want[UDPNormal] = 77*Second, 66*Second, 77*Second
-	if to != want {
-		t.Errorf("timeouts are %v, want %v", to, want)
 	}
 }
 

@@ -72,17 +72,3 @@ func reclaimAll(t *Table, now Tick) {
 		runBatches(t, now)
 	}
 }
-
-// Set does what `ipvsadm --set` does: it sets the timeouts of established TCP, of TCP
-// after a FIN, and of UDP. Zero keeps a value.
-func (t *Timeouts) Set(tcp, tcpFin, udp Tick) {
-	for state, v := range map[State]Tick{TCPEstablished: tcp, TCPFinWait: tcpFin, UDPNormal: udp} {
-		if v > 0 {
-			t[state] = min(v, MaxTimeout)
-		}
-	}
-}
-
-// InPackets returns the number of packets from the client. After 65535 it cycles between
-// 32768 and 65535.
-func (c *Conn) InPackets() uint16 { return c.word().in() }

@@ -290,6 +290,14 @@ func TestChangeReplaces(t *testing.T) {
 	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Director().IPVSTimeouts() != want {
 		t.Errorf("timeouts %+v, %v; want %+v", s.Director().IPVSTimeouts(), err, want)
 	}
+	for _, timeouts := range []Timeouts{{TCP: 66, TCPFin: 66, UDP: 66}, {TCP: 77, UDP: 77}} {
+		if s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &timeouts}); err != nil {
+			t.Fatalf("timeouts %+v: %v", timeouts, err)
+		}
+	}
+	if got, want := s.Director().IPVSTimeouts(), (Timeouts{TCP: 77, TCPFin: 66, UDP: 77}); got != want {
+		t.Errorf("timeouts %+v; want %+v", got, want)
+	}
 }
 
 // Change returns the state after op, and leaves s as it is. Errors are *Error; then the

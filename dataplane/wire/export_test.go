@@ -3,7 +3,8 @@ package wire
 // Used returns the bytes of the splitter's memory that are in use.
 func (s *Splitter) Used() int { return s.used }
 
-// UpdateAddr is Update16 for an address. Both addresses must be of the same family.
+// UpdateAddr is Update16 for an address, as ChecksumDelta updates a complete checksum. Both
+// addresses must be of the same family.
 func UpdateAddr(check uint16, old, new Addr) uint16 {
-	return ^Fold(uint32(^check) + uint32(^uint16(sumAddr(&old))) + sumAddr(&new))
+	return ^Fold(uint32(^check) + uint32(Fold(ChecksumDelta{}.Addr(old, new).addrs)))
 }
