@@ -37,20 +37,20 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 	if len(servers) > size {
 		return nil, fmt.Errorf("%d servers in an mh table of %d slots: at most one each", len(servers), size)
 	}
-	seats := maglevPermutations(servers, uint32(size))
-	if seats == nil {
+	permutations := maglevPermutations(servers, uint32(size))
+	if permutations == nil {
 		return nil, nil
 	}
 	table := make([]uint16, size)
 	taken := make([]bool, size)
 	for free := size; ; {
-		for i := range seats {
-			s := &seats[i]
-			for range s.perRound {
-				for taken[s.next] {
-					s.next = (s.next + s.skip) % uint32(size)
+		for i := range permutations {
+			p := &permutations[i]
+			for range p.perRound {
+				for taken[p.next] {
+					p.next = (p.next + p.skip) % uint32(size)
 				}
-				table[s.next], taken[s.next] = uint16(i), true
+				table[p.next], taken[p.next] = uint16(i), true
 				if free--; free == 0 {
 					return table, nil
 				}
@@ -60,10 +60,9 @@ func maglevTable(servers []Server, size int) ([]uint16, error) {
 }
 
 // maglevPermutations returns the servers' permutations, nil if no server has slots at
-// all. A server's slots per round are its last weight divided by the
-// greatest common divisor. They are halved until the highest number has no more
-// bits than half the table's index: 6 bits for 4093 slots, index 12
-// (ip_vs_mh.c, ip_vs_mh_shift_weight).
+// all. A server's slots per round are its last weight divided by the greatest common
+// divisor. They are halved until the highest number has no more bits than half the table's
+// index: 6 bits for 4093 slots, index 12 (ip_vs_mh.c, ip_vs_mh_shift_weight).
 func maglevPermutations(servers []Server, size uint32) []permutation {
 	var highest, divisor int32
 	for i := range servers {
@@ -77,14 +76,14 @@ func maglevPermutations(servers []Server, size uint32) []permutation {
 	index := bits.Len32(size - 2) // 2 below: 65537 counts as index 16, like 65521
 	shift := max(bits.Len32(uint32(highest/divisor))-index/2, 0)
 
-	seats := make([]permutation, len(servers))
+	permutations := make([]permutation, len(servers))
 	for i := range servers {
 		s := &servers[i]
 		name := fold(&s.Addr) + uint32(s.Port)
-		seats[i] = permutation{next: slotKey.hash(name) % size, skip: skipKey.hash(name)%(size-1) + 1}
+		permutations[i] = permutation{next: slotKey.hash(name) % size, skip: skipKey.hash(name)%(size-1) + 1}
 		if w := s.lastWeight(); w > 0 {
-			seats[i].perRound = max(w/divisor>>shift, 1)
+			permutations[i].perRound = max(w/divisor>>shift, 1)
 		}
 	}
-	return seats
+	return permutations
 }
