@@ -174,7 +174,7 @@ func TestOnePacket(t *testing.T) {
 		}
 		w.End()
 		if got := tab.Stats().InUse; got != 0 {
-			t.Fatalf("%d conns after the turn", got)
+			t.Fatalf("%d conns after the batch", got)
 		}
 	}
 	reclaimAll(tab, 0)

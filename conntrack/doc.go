@@ -30,6 +30,7 @@
 //
 // # The parts
 //
+//	table.go                        Table, its configuration and memory
 //	conn.go                         Conn and its life, the word that packets change
 //	index.go                        from a hash to a conn
 //	worker.go, lookup.go, insert.go,

@@ -250,7 +250,7 @@ func TestEvictionByServiceTimeouts(t *testing.T) {
 	} {
 		tab := newTestTable(t, Config{Max: 2, Seed: 1})
 		w := tab.Worker(0)
-		enter := func(i int, now Tick, to *Timeouts) Ref { // flow(i) is server 1+i's
+		enter := func(i int, now Tick, to *Timeouts) Ref { // tcpEntry(i) is server 1+i's
 			tab.Counts(uint32(1 + i)).Timeouts.Store(to)
 			w.Begin(now)
 			defer w.End()

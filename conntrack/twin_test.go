@@ -234,9 +234,9 @@ func (x *twinRun) compare() {
 		if !ok {
 			x.t.Fatalf("%+v is not listed, the twin has it for %d ms more", key, c.deadline-tw.now)
 		}
-		got := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children,
+		got := fmt.Sprintf("%v in=%d hop=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children,
 			!s.NoOutput)
-		want := fmt.Sprintf("%v in=%d back=%d children=%d replied=%v", c.state, c.in, c.hop, c.children,
+		want := fmt.Sprintf("%v in=%d hop=%d children=%d replied=%v", c.state, c.in, c.hop, c.children,
 			c.replied || c.entry.Method == MethodMasq)
 		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
 			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want,

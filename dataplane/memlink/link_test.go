@@ -88,7 +88,7 @@ func TestSent(t *testing.T) {
 		}
 	}
 	if again := l.Sent(); len(again) != 0 {
-		t.Errorf("asked again, %d frames were sent, want none", len(again))
+		t.Errorf("Sent returned %d frames again, want none", len(again))
 	}
 }
 

@@ -46,7 +46,7 @@ func editBytes(p wiretest.Packet, how func(b []byte)) wire.Frame {
 	return f
 }
 
-// editHeader is bend with the IPv4 header checksum made right again.
+// editHeader is editBytes with the IPv4 header checksum made right again.
 func editHeader(p wiretest.Packet, how func(b []byte)) wire.Frame {
 	return editBytes(p, func(b []byte) {
 		how(b)
