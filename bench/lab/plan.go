@@ -57,12 +57,12 @@ var methodFlags = map[Method]string{NAT: "-m", DR: "-g", Tunnel: "-i"}
 func encapFlags(t tunnel.Type) (flags []string) {
 	e := t.Encapsulation()
 	if t != tunnel.IPIP { // ipvsadm's default
-		flags = append(flags, "--tun-type", e.Name())
+		flags = append(flags, "--tun-type", e.Name)
 	}
-	if e.Port() != 0 {
-		flags = append(flags, "--tun-port", strconv.Itoa(int(e.Port())))
+	if e.Port != 0 {
+		flags = append(flags, "--tun-port", strconv.Itoa(int(e.Port)))
 	}
-	if e.MaxFlags() >= tunnel.Csum {
+	if e.MaxFlags >= tunnel.Csum {
 		flags = append(flags, "--tun-csum")
 	}
 	return flags

@@ -40,7 +40,7 @@ type tunnelSocket struct {
 	outer  int   // IP version
 	header bool  // packets have their outer header, as IPv4 raw sockets deliver them
 	proto  uint8 // of the outer header
-	encap  tunnel.Encapsulation
+	encap  *tunnel.Encapsulation
 }
 
 // socket is a net.IPConn or net.UDPConn.
@@ -76,7 +76,7 @@ func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, und
 	for _, outer := range []int{4, 6} {
 		for t, e := range tunnel.All() {
 			for _, s := range socketsOf(outer, e) {
-				if err := s.listen(cmp.Or(ports[t], e.Port())); err != nil {
+				if err := s.listen(cmp.Or(ports[t], e.Port)); err != nil {
 					return nil, fmt.Errorf("decapsulate: listen for %s over IPv%d: %w", t, outer, err)
 				}
 				stop.add(s.conn.Close)
@@ -89,7 +89,7 @@ func openDecapsulator(vips []netip.Addr, ports map[tunnel.Type]uint16, stop, und
 
 // socketsOf returns the sockets of an encapsulation over an IP version: one, or
 // for IPIP one for each inner protocol.
-func socketsOf(outer int, e tunnel.Encapsulation) (socks []*tunnelSocket) {
+func socketsOf(outer int, e *tunnel.Encapsulation) (socks []*tunnelSocket) {
 	for _, proto := range slices.Compact([]uint8{e.Proto(wire.ProtoIPIP), e.Proto(wire.ProtoIPv6)}) {
 		header := outer == 4 && proto != wire.ProtoUDP
 		socks = append(socks, &tunnelSocket{outer: outer, header: header, proto: proto, encap: e})

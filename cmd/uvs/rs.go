@@ -32,8 +32,8 @@ func rsMain(args []string) int {
 	fs.Func("vip", "virtual `address` to hold silently (repeatable)", repeatable(&config.VIPs, netip.ParseAddr))
 	fs.BoolVar(&config.Decap, "decap", false, "decapsulate packets for the VIPs from tunnels: "+tunnel.OneOf())
 	for t, e := range tunnel.All() {
-		if e.Port() != 0 {
-			ports[t.String()+"-port"] = fs.Uint(t.String()+"-port", uint(e.Port()),
+		if e.Port != 0 {
+			ports[t.String()+"-port"] = fs.Uint(t.String()+"-port", uint(e.Port),
 				"UDP `port` of "+t.String()+" tunnels")
 		}
 	}

@@ -69,7 +69,7 @@ func sorryMain(args []string) int { return newSorryLine().run(args) }
 
 func newSorryLine() commandLine {
 	fs := newFlags("sorry")
-	join := func(holds func(tunnel.Encapsulation) bool) string { return strings.Join(tunnel.Names(holds), ", ") }
+	join := func(holds func(*tunnel.Encapsulation) bool) string { return strings.Join(tunnel.Names(holds), ", ") }
 	service := fs.String("service", "", "of this service, e.g. tcp:192.0.2.1:80")
 	clear := fs.Bool("clear", false, "take the sorry server away")
 	direct := fs.Bool("g", false, "reach it by direct routing (default)")

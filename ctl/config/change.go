@@ -355,15 +355,15 @@ func checkTunnel(server *Server) error {
 		return Errorf(syscall.EINVAL, "server %s: %s is not %s", server.ServerKey, t.Type, tunnel.OneOf())
 	}
 	switch e := t.Type.Encapsulation(); {
-	case e.Port() != 0 && t.Port == 0:
+	case e.Port != 0 && t.Port == 0:
 		return Errorf(syscall.EINVAL, "server %s: a %s tunnel needs a UDP port, which is usually %d",
-			server.ServerKey, t.Type, e.Port())
-	case e.Port() == 0 && t.Port != 0:
+			server.ServerKey, t.Type, e.Port)
+	case e.Port == 0 && t.Port != 0:
 		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given",
 			server.ServerKey, t.Type, t.Port)
-	case t.Flags > e.MaxFlags():
+	case t.Flags > e.MaxFlags:
 		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d",
-			server.ServerKey, t.Flags, t.Type, e.MaxFlags())
+			server.ServerKey, t.Flags, t.Type, e.MaxFlags)
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ Read, but without use: --syncid --sync-maxlen --mcast-interface --mcast-group
 
 // tunnelHelp are the options of tunnels and the types that take them.
 func tunnelHelp() string {
-	names := func(separator string, holds func(tunnel.Encapsulation) bool) string {
+	names := func(separator string, holds func(*tunnel.Encapsulation) bool) string {
 		return strings.Join(tunnel.Names(holds), separator)
 	}
 	return fmt.Sprintf(`Tunnel options, with -i:

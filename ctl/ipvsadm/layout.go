@@ -178,12 +178,12 @@ func tunnelInfo(s *config.Server) string {
 		return "n/a"
 	}
 	e := s.Tunnel.Type.Encapsulation()
-	info := e.Name()
-	if e.Port() != 0 {
+	info := e.Name
+	if e.Port != 0 {
 		info += fmt.Sprintf(":%d", s.Tunnel.Port)
 	}
-	if e.MaxFlags() > 0 {
-		info += ":" + tunnelCsums[min(s.Tunnel.Flags, e.MaxFlags())].short
+	if e.MaxFlags > 0 {
+		info += ":" + tunnelCsums[min(s.Tunnel.Flags, e.MaxFlags)].short
 	}
 	return info
 }

@@ -156,13 +156,13 @@ func (p *parser) finishService() error {
 }
 
 // tunnelRule has the options for tunnels of an encapsulation.
-func tunnelRule(e tunnel.Encapsulation) rule {
+func tunnelRule(e *tunnel.Encapsulation) rule {
 	r := rule{may: setOf(optTunType)}
-	if e.Port() != 0 {
+	if e.Port != 0 {
 		r.must = setOf(optTunPort)
 	}
-	if e.MaxFlags() > 0 {
-		for _, c := range tunnelCsums[:e.MaxFlags()+1] {
+	if e.MaxFlags > 0 {
+		for _, c := range tunnelCsums[:e.MaxFlags+1] {
 			r.oneOf |= setOf(c.option)
 		}
 	}
@@ -178,7 +178,7 @@ func (p *parser) finishServer() error {
 	}
 	if s.Method == config.MethodTunnel {
 		e := s.Tunnel.Type.Encapsulation()
-		if err := tunnelRule(e).check(p.given&aboutTunnel, e.Name(), "tunnel type"); err != nil {
+		if err := tunnelRule(e).check(p.given&aboutTunnel, e.Name, "tunnel type"); err != nil {
 			return err
 		}
 	} else if p.given.hasAny(aboutTunnel) {

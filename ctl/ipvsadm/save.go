@@ -102,10 +102,10 @@ func (p printer) saveServer(service, server string, s *config.Server) {
 func (p printer) saveTunnel(t *config.Tunnel) {
 	fmt.Fprintf(p, " --tun-type %s", t.Type)
 	e := t.Type.Encapsulation()
-	if e.Port() != 0 {
+	if e.Port != 0 {
 		fmt.Fprintf(p, " --tun-port %d", t.Port)
 	}
-	if e.MaxFlags() > 0 {
-		fmt.Fprintf(p, " --%s", tunnelCsums[min(t.Flags, e.MaxFlags())].option)
+	if e.MaxFlags > 0 {
+		fmt.Fprintf(p, " --%s", tunnelCsums[min(t.Flags, e.MaxFlags)].option)
 	}
 }

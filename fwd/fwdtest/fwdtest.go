@@ -152,10 +152,10 @@ func strip(f *wire.Frame, p *wire.Packet) (n int, inner uint8, ok bool) {
 	b := f.From(p.L4)
 	for _, e := range tunnel.All() {
 		if e.Proto(wire.ProtoIPIP) != p.Proto && e.Proto(wire.ProtoIPv6) != p.Proto ||
-			e.Port() != 0 && e.Port() != p.DstPort {
+			e.Port != 0 && e.Port != p.DstPort {
 			continue
 		}
-		if e.Port() == 0 {
+		if e.Port == 0 {
 			return e.Strip(p.Proto, b)
 		}
 		// RFC 6935 lets tunnels over IPv6 go without a UDP checksum.

@@ -11,8 +11,8 @@ import (
 type Type uint8
 
 // encapsulations is the table of all encapsulations. A new one is a file with its
-// Type and its methods, and a row here.
-var encapsulations = [...]Encapsulation{IPIP: ipip{}, GUE: gue{}, GRE: gre{}}
+// Type and its Encapsulation, and a row here.
+var encapsulations = [...]*Encapsulation{IPIP: &ipip, GUE: &gue, GRE: &gre}
 
 // Flags of a tunnel, the kernel's IP_VS_TUNNEL_ENCAP_FLAG_*.
 const (
@@ -24,37 +24,53 @@ const (
 // Encapsulation is what distinguishes one kind of tunnel from another: the headers
 // between the outer and the inner IP header. Protocol numbers of inner packets are
 // wire.ProtoIPIP and wire.ProtoIPv6.
-type Encapsulation interface {
-	// Name is the word of ipvsadm's --tun-type.
-	Name() string
+type Encapsulation struct {
+	Name string // the word of ipvsadm's --tun-type
 	// Port is the default UDP destination port; 0: not in UDP. Each tunnel in UDP needs
 	// a port.
-	Port() uint16
+	Port uint16
 	// MaxFlags is the highest of the flags it allows; all lower ones are allowed too.
-	MaxFlags() uint16
-	// Proto is the protocol number in the outer IP header of a packet with an inner
-	// one of the given protocol.
-	Proto(inner uint8) uint8
-	// Len is the length of the headers in bytes, that of UDP included.
-	Len(checksum bool) int
+	MaxFlags uint16
 	// ChecksumOffset is where the checksum is, counted from the end of the outer IP
 	// header; 0: there is never one.
-	ChecksumOffset() uint8
+	ChecksumOffset uint8
+
+	proto       uint8 // in the outer IP header; 0: that of the inner packet
+	headerLen   uint8 // bytes of all headers, that of UDP included
+	checksumLen uint8 // bytes that a checksum adds to them
+
 	// Put writes the header at the start of b, behind that of UDP if there is one,
 	// with a checksum that is still to be filled in. b ends with the inner packet.
-	Put(b []byte, inner uint8, checksum bool)
+	Put func(b []byte, inner uint8, checksum bool)
 	// Strip returns the length of the header that b starts with, behind that of UDP,
 	// and the inner packet's protocol; proto is the outer header's. It refuses
 	// what Put cannot have written, and a wrong checksum.
-	Strip(proto uint8, b []byte) (n int, inner uint8, ok bool)
+	Strip func(proto uint8, b []byte) (n int, inner uint8, ok bool)
 	// QuotedLen is the length of the header that b starts with, behind that of
 	// UDP. An ICMP error quotes it and may have cut it off anywhere.
-	QuotedLen(b []byte) int
+	QuotedLen func(b []byte) int
+}
+
+// Proto is the protocol number in the outer IP header of a packet with an inner one
+// of the given protocol.
+func (e *Encapsulation) Proto(inner uint8) uint8 {
+	if e.proto != 0 {
+		return e.proto
+	}
+	return inner
+}
+
+// Len is the length of the headers in bytes, that of UDP included.
+func (e *Encapsulation) Len(checksum bool) int {
+	if checksum {
+		return int(e.headerLen + e.checksumLen)
+	}
+	return int(e.headerLen)
 }
 
 // All iterates over the table.
-func All() iter.Seq2[Type, Encapsulation] {
-	return func(yield func(Type, Encapsulation) bool) {
+func All() iter.Seq2[Type, *Encapsulation] {
+	return func(yield func(Type, *Encapsulation) bool) {
 		for i, e := range encapsulations {
 			if e != nil && !yield(Type(i), e) {
 				return
@@ -67,11 +83,11 @@ func All() iter.Seq2[Type, Encapsulation] {
 func (t Type) Known() bool { return int(t) < len(encapsulations) && encapsulations[t] != nil }
 
 // Encapsulation is the row of a known type.
-func (t Type) Encapsulation() Encapsulation { return encapsulations[t] }
+func (t Type) Encapsulation() *Encapsulation { return encapsulations[t] }
 
 func (t Type) String() string {
 	if t.Known() {
-		return encapsulations[t].Name()
+		return encapsulations[t].Name
 	}
 	return fmt.Sprintf("TunnelType(%d)", uint8(t))
 }
@@ -79,7 +95,7 @@ func (t Type) String() string {
 // ParseType is the type with a name.
 func ParseType(name string) (Type, error) {
 	for t, e := range All() {
-		if e.Name() == name {
+		if e.Name == name {
 			return t, nil
 		}
 	}
@@ -94,10 +110,10 @@ func OneOf() string {
 }
 
 // Names are the names of the types for which a condition holds.
-func Names(holds func(Encapsulation) bool) (names []string) {
+func Names(holds func(*Encapsulation) bool) (names []string) {
 	for _, e := range All() {
 		if holds(e) {
-			names = append(names, e.Name())
+			names = append(names, e.Name)
 		}
 	}
 	return names
@@ -105,10 +121,10 @@ func Names(holds func(Encapsulation) bool) (names []string) {
 
 // Every, HasPort and HasFlag are conditions for Names: for all types, for those whose
 // tunnels have a port, and for those that allow a flag.
-func Every(Encapsulation) bool { return true }
+func Every(*Encapsulation) bool { return true }
 
-func HasPort(e Encapsulation) bool { return e.Port() != 0 }
+func HasPort(e *Encapsulation) bool { return e.Port != 0 }
 
-func HasFlag(flag uint16) func(Encapsulation) bool {
-	return func(e Encapsulation) bool { return e.MaxFlags() >= flag }
+func HasFlag(flag uint16) func(*Encapsulation) bool {
+	return func(e *Encapsulation) bool { return e.MaxFlags >= flag }
 }

@@ -24,17 +24,17 @@ func TestEncapsulations(t *testing.T) {
 			if proto == wire.ProtoUDP {
 				udp = wire.UDPLen
 			}
-			if (e.Port() != 0) != (udp != 0) {
-				t.Errorf("%s: protocol %d, port %d", typ, proto, e.Port())
+			if (e.Port != 0) != (udp != 0) {
+				t.Errorf("%s: protocol %d, port %d", typ, proto, e.Port)
 			}
-			for _, checksum := range []bool{false, e.MaxFlags() > 0} {
+			for _, checksum := range []bool{false, e.MaxFlags > 0} {
 				n := e.Len(checksum) - udp
 				if link := wire.EthernetLen; n < 0 || link+wire.IPv6Len+e.Len(checksum) > wire.Headroom {
 					t.Errorf("%s: a header of %d bytes", typ, n)
 				}
 				b := make([]byte, n+100)
 				e.Put(b, inner, checksum)
-				if at := int(e.ChecksumOffset()); checksum && udp == 0 {
+				if at := int(e.ChecksumOffset); checksum && udp == 0 {
 					sum := ^wire.Fold(wire.Sum(b, 0))
 					b[at], b[at+1] = byte(sum>>8), byte(sum)
 				} else if checksum && at == 0 {

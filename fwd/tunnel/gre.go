@@ -20,27 +20,18 @@ const GRE Type = 2
 
 const (
 	greLen             = 4
-	greLenChecksum     = 8
+	greChecksumLen     = 4
 	greChecksumPresent = 0x8000 // C, of the first word
 	greChecksum        = 4      // offset
 )
 
-type gre struct{}
-
-func (gre) Name() string          { return "gre" }
-func (gre) Port() uint16          { return 0 }
-func (gre) MaxFlags() uint16      { return Csum }
-func (gre) Proto(uint8) uint8     { return wire.ProtoGRE }
-func (gre) ChecksumOffset() uint8 { return greChecksum }
-
-func (gre) Len(checksum bool) int {
-	if checksum {
-		return greLenChecksum
-	}
-	return greLen
+var gre = Encapsulation{
+	Name: "gre", MaxFlags: Csum, ChecksumOffset: greChecksum,
+	proto: wire.ProtoGRE, headerLen: greLen, checksumLen: greChecksumLen,
+	Put: putGRE, Strip: stripGRE, QuotedLen: quotedGRELen,
 }
 
-func (gre) Put(b []byte, inner uint8, checksum bool) {
+func putGRE(b []byte, inner uint8, checksum bool) {
 	flags := uint32(0)
 	if checksum {
 		flags = greChecksumPresent
@@ -49,12 +40,12 @@ func (gre) Put(b []byte, inner uint8, checksum bool) {
 	binary.BigEndian.PutUint32(b, flags<<16|uint32(fwd.EtherType(inner == wire.ProtoIPv6)))
 }
 
-func (g gre) Strip(_ uint8, b []byte) (n int, inner uint8, ok bool) {
+func stripGRE(_ uint8, b []byte) (n int, inner uint8, ok bool) {
 	if len(b) < greLen {
 		return 0, 0, false
 	}
 	flags := binary.BigEndian.Uint16(b)
-	n = g.Len(flags == greChecksumPresent)
+	n = quotedGRELen(b)
 	switch {
 	case flags != 0 && flags != greChecksumPresent, len(b) < n,
 		flags != 0 && wire.Fold(wire.Sum(b, 0)) != 0xffff:
@@ -69,6 +60,9 @@ func (g gre) Strip(_ uint8, b []byte) (n int, inner uint8, ok bool) {
 	return 0, 0, false
 }
 
-func (g gre) QuotedLen(b []byte) int {
-	return g.Len(len(b) > 0 && b[0]&(greChecksumPresent>>8) != 0)
+func quotedGRELen(b []byte) int {
+	if len(b) > 0 && b[0]&(greChecksumPresent>>8) != 0 {
+		return greLen + greChecksumLen
+	}
+	return greLen
 }

@@ -17,22 +17,17 @@ const GUEPort = 6080
 
 const gueLen = 4
 
-type gue struct{}
+var gue = Encapsulation{
+	Name: "gue", Port: GUEPort, MaxFlags: RemCsum, ChecksumOffset: wire.UDPChecksum,
+	proto: wire.ProtoUDP, headerLen: wire.UDPLen + gueLen,
+	Put:       func(b []byte, inner uint8, _ bool) { copy(b, []byte{0, inner, 0, 0}) },
+	Strip:     stripGUE,
+	QuotedLen: func([]byte) int { return gueLen },
+}
 
-func (gue) Name() string          { return "gue" }
-func (gue) Port() uint16          { return GUEPort }
-func (gue) MaxFlags() uint16      { return RemCsum }
-func (gue) Proto(uint8) uint8     { return wire.ProtoUDP }
-func (gue) Len(bool) int          { return wire.UDPLen + gueLen }
-func (gue) ChecksumOffset() uint8 { return wire.UDPChecksum }
-
-func (gue) Put(b []byte, inner uint8, _ bool) { copy(b, []byte{0, inner, 0, 0}) }
-
-func (gue) Strip(_ uint8, b []byte) (n int, inner uint8, ok bool) {
+func stripGUE(_ uint8, b []byte) (n int, inner uint8, ok bool) {
 	if len(b) < gueLen || b[0] != 0 || b[2] != 0 || b[3] != 0 {
 		return 0, 0, false
 	}
 	return gueLen, b[1], b[1] == wire.ProtoIPIP || b[1] == wire.ProtoIPv6
 }
-
-func (gue) QuotedLen([]byte) int { return gueLen }

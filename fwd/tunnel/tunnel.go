@@ -49,13 +49,13 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		wire.FinishChecksum(f)
 		f.Offload = wire.Offload{}
 	}
-	inner := wire.ByFamily[uint8](p.IPv6, wire.ProtoIPIP, wire.ProtoIPv6)
+	inner, proto := f.From(p.L3), wire.ByFamily[uint8](p.IPv6, wire.ProtoIPIP, wire.ProtoIPv6)
 	ip := fwd.IPHeader{
-		Src: t.Src, Dst: t.Dst, Proto: e.Proto(inner), TTL: fwd.TTL(f, p),
-		Class: outerClass(trafficClass(f.From(p.L3))), DF: !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
+		Src: t.Src, Dst: t.Dst, Proto: e.Proto(proto), TTL: fwd.TTL(f, p),
+		Class: outerClass(trafficClass(inner)), DF: !p.IPv6 && !t.IgnoreDF && fwd.DontFragment(f, p),
 	}
 	if !ip.DF {
-		ip.ID = datagramID(f.From(p.L3))
+		ip.ID = datagramID(inner)
 	}
 	var flow uint16
 	if ip.Proto == wire.ProtoUDP {
@@ -74,9 +74,9 @@ func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 		u.SetChecksum(0)
 		b = b[wire.UDPLen:]
 	}
-	e.Put(b, inner, t.Checksum)
+	e.Put(b, proto, t.Checksum)
 	if t.Checksum {
-		f.TunnelCsum = e.ChecksumOffset()
+		f.TunnelCsum = e.ChecksumOffset
 		wire.FillTunnelChecksum(f, &outer)
 	}
 	return true
