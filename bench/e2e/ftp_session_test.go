@@ -115,7 +115,7 @@ func TestFTPControlOutlivesItsTimeout(t *testing.T) {
 	}
 }
 
-// An expectation is listed as IPVS lists it. A third party gets none: its PORT
+// An expectation is listed as IPVS lists it. Another host gets none: its PORT
 // reaches no server, and it cannot use the endpoint that a client announced.
 func TestFTPBounceIsRefused(t *testing.T) {
 	f := newFTPTopology(t, false, false, "vsftpd", "pure-ftpd")

@@ -23,7 +23,6 @@ var banned = []string{
 
 // allowed are identifiers that contain a banned word rightly.
 var allowed = map[string]bool{
-	"ThirdParty":         true, // neither client nor server (RFC 2577)
 	"FragmentHold":       true, // the setting fragment_hold
 	"FragmentHoldSource": true,
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // A port that is not the client's own is not expected, and the server does not learn of
-// it. If bounces are allowed, the server reaches the third party, which sees the VIP.
+// it. If bounces are allowed, the server reaches the other host, which sees the VIP.
 func TestFTPBounce(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	svc := w.addFTP("10.9.0.1", "10.2.0.11:21")

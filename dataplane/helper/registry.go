@@ -33,7 +33,7 @@ type Settings struct {
 	_               struct{} `help:"help FTP through NAT: off; on: at the service's port, at single ports that rules"`
 	_               struct{} `help:"give its mark; auto: at port 21"`
 	FTPBounce       bool     `name:"ftp_bounce" scope:"service" applies:"helper"`
-	_               struct{} `help:"1: an FTP client may have data sent to a third party (PORT, EPRT);"`
+	_               struct{} `help:"1: an FTP client may have data sent to another host (PORT, EPRT);"`
 	_               struct{} `help:"0: its server is told to refuse that"`
 	FTPLeaveAddress bool     `name:"ftp_leave_address" scope:"service" applies:"helper"`
 	_               struct{} `help:"1: the address in a server's 227 stays as it is, for servers that announce the"`
@@ -63,7 +63,7 @@ func processFTP(
 ) (stream.Outcome, uint16) {
 	outcome, events := w.ftp.Process(&s.tcp, &s.ftp, ftp.Terms{
 		Client: c.Client, Server: c.Server, VIP: c.VIP,
-		ThirdParty: c.Settings.FTPBounce, LeaveAddress: c.Settings.FTPLeaveAddress,
+		Bounce: c.Settings.FTPBounce, LeaveAddress: c.Settings.FTPLeaveAddress,
 	}, dir, f, p)
 	return outcome, uint16(events)
 }

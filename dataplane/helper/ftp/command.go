@@ -90,7 +90,7 @@ func (h *Helper) allowActive(addr wire.Addr, port uint16, readable bool) bool {
 	switch {
 	case !readable || port == 0:
 		h.events |= EventUnreadable
-	case addr != h.terms.Client && (!h.terms.ThirdParty || addr.Is4() != h.terms.Client.Is4()):
+	case addr != h.terms.Client && (!h.terms.Bounce || addr.Is4() != h.terms.Client.Is4()):
 		h.events |= EventBounce
 	case !h.expect.ExpectActive(addr, port):
 		h.events |= EventRefused

@@ -39,8 +39,8 @@ const (
 type Terms struct {
 	// CIP, RIP and the address that the client calls, all of one family.
 	Client, Server, VIP wire.Addr
-	// ThirdParty allows data connections to hosts other than Client and Server.
-	ThirdParty bool
+	// Bounce allows data connections to hosts other than Client and Server.
+	Bounce bool
 	// LeaveAddress leaves the address in a 227 as the server wrote it and does not
 	// check it: for servers that are configured with the address to announce.
 	LeaveAddress bool
@@ -50,11 +50,11 @@ type Terms struct {
 // connection cannot be expected: too many are, the table is full, or the port is taken.
 // The end that waits for it is then told so.
 type Expecter interface {
-	// ExpectPassive: the server listens at server:port (Terms.Server unless ThirdParty
+	// ExpectPassive: the server listens at server:port (Terms.Server unless Bounce
 	// is set). The client will call VIP:vport, which must lead there. Normally vport is
 	// port.
 	ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool)
-	// ExpectActive: the client listens at client:port (Terms.Client unless ThirdParty
+	// ExpectActive: the client listens at client:port (Terms.Client unless Bounce
 	// is set). The server will call it from any port. RFC 959 section 5.2 demands the
 	// port below that of the control connection, but not every server uses it (vsftpd:
 	// connect_from_port_20).
@@ -67,8 +67,8 @@ type Event uint16
 const (
 	EventPassive    Event = 1 << iota // a passive data connection is expected
 	EventActive                       // an active data connection is expected
-	EventBounce                       // a PORT or EPRT named a third party and was replaced
-	EventForeign                      // a 227 named a third party and was replaced
+	EventBounce                       // a PORT or EPRT named another host and was replaced
+	EventForeign                      // a 227 named another host and was replaced
 	EventRefused                      // the Expecter refused a data connection: replaced
 	EventUnasked                      // a 227 or 229 without a command before it: passed, nothing is expected
 	EventUnreadable                   // no readable address: PORT, EPRT, LPRT, LPSV replaced; 227, 229 passed

@@ -80,7 +80,7 @@ func (s *session) send(dir conntrack.Dir, text []byte, n int) {
 }
 
 // The lines of sessions. A, B and C stand for the addresses of the client, the server
-// and a third party, V for the VIP, P for a port.
+// and another host, V for the VIP, P for a port.
 var (
 	commandLines = []string{
 		"USER anonymous", "PASS x@", "LIST", "QUIT", "RETR big file", "NOOP", "\xff\xf4\xff\xf2ABOR",
@@ -105,9 +105,9 @@ var (
 
 // fillIn puts addresses and ports into a line: with commas, or for EPRT as they are.
 func fillIn(rng *rand.Rand, line string, t Terms) string {
-	third := addr4(192, 0, 2, 9)
+	other := addr4(192, 0, 2, 9)
 	if !t.Client.Is4() {
-		third = addr6(0x20, 1, 0xd, 0xb8, 99)
+		other = addr6(0x20, 1, 0xd, 0xb8, 99)
 	}
 	port := uint16(rng.IntN(1 << 16))
 	write := func(a wire.Addr) string { return a.String() }
@@ -126,8 +126,8 @@ func fillIn(rng *rand.Rand, line string, t Terms) string {
 		{"B,", write(t.Server) + ","},
 		{"|B|", "|" + write(t.Server) + "|"},
 		{"V,", write(t.VIP) + ","},
-		{"C,", write(third) + ","},
-		{"|C|", "|" + write(third) + "|"},
+		{"C,", write(other) + ","},
+		{"|C|", "|" + write(other) + "|"},
 		{",P", "," + p()},
 		{"|P|", "|" + p() + "|"},
 		{"!P!", "!" + p() + "!"},
@@ -202,7 +202,7 @@ func runSession(t *testing.T, seed, i uint64) {
 	if rng.IntN(3) == 0 {
 		terms = terms6
 	}
-	terms.ThirdParty, terms.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
+	terms.Bounce, terms.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
 	s := newSession(t, rng, terms)
 	s.network.Lossless = rng.IntN(3) == 0
 	for range 1 + rng.IntN(5) {

@@ -151,7 +151,7 @@ func (h *Helper) listener(addr wire.Addr) (server wire.Addr, ok bool) {
 	if addr == t.Server || addr == t.VIP || addr == none || t.LeaveAddress {
 		return t.Server, true
 	}
-	return addr, t.ThirdParty && t.Server.Is4()
+	return addr, t.Bounce && t.Server.Is4()
 }
 
 // extendedReply handles 229, which has only a port: it becomes the VIP's.

@@ -162,7 +162,7 @@ func (r *twin) active(who netip.Addr, port int) bool {
 	if !who.IsValid() || port == 0 {
 		return false
 	}
-	if a != r.terms.Client && (!r.terms.ThirdParty || a.Is4() != r.terms.Client.Is4()) {
+	if a != r.terms.Client && (!r.terms.Bounce || a.Is4() != r.terms.Client.Is4()) {
 		return false
 	}
 	return r.expect.ExpectActive(a, uint16(port))
@@ -267,7 +267,7 @@ func (r *twin) passive(line string) (new string, found, ok bool) {
 	switch {
 	case server == t.Server, server == t.VIP, who.IsUnspecified(), t.LeaveAddress:
 		server = t.Server
-	case !t.ThirdParty || !t.Server.Is4():
+	case !t.Bounce || !t.Server.Is4():
 		return line, true, false
 	}
 	vport, ok := r.announce(server, port)

@@ -139,8 +139,8 @@ var vectors = []struct {
 		lines:  []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
 		events: EventTLS,
 	}, {
-		name:   "a third party of another family, although third parties are allowed",
-		terms:  Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, ThirdParty: true},
+		name:   "another host of another family, although bounces are allowed",
+		terms:  Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, Bounce: true},
 		lines:  []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
 		want:   []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
 		asked:  []string{"active 192.0.2.9 1024"},
@@ -347,7 +347,7 @@ func FuzzLines(f *testing.F) {
 			return
 		}
 		terms := terms4
-		terms.ThirdParty, terms.LeaveAddress = how&1 != 0, how&2 != 0
+		terms.Bounce, terms.LeaveAddress = how&1 != 0, how&2 != 0
 		s := newSession(t, rand.New(rand.NewPCG(how, 0)), terms)
 		line := func(b []byte) []byte { return append(bytes.Clone(b), '\n') }
 		for range 2 {
