@@ -1,12 +1,10 @@
 package director
 
 import (
-	"crypto/rand"
-	"encoding/binary"
-	"math/bits"
 	"sync/atomic"
 
 	"uvs/conntrack"
+	"uvs/dataplane/keyhash"
 	"uvs/dataplane/wire"
 )
 
@@ -28,8 +26,8 @@ import (
 // Two clients of one line share a tag, and so a rate, in one case of a million. The
 // hash is keyed, so clients cannot choose their line.
 type Policers struct {
-	secret [4]uint64
-	lines  [policerLines][8]atomic.Uint64
+	lines [policerLines][8]atomic.Uint64 // first, so that they begin at cache lines
+	key   keyhash.Key
 }
 
 // MaxRate is the highest Limit.Rate, because policers count in microseconds.
@@ -44,20 +42,12 @@ const (
 )
 
 // NewPolicers returns policers that have seen no client.
-func NewPolicers() *Policers {
-	p := new(Policers)
-	var raw [32]byte
-	rand.Read(raw[:]) // never fails (crypto/rand since Go 1.24)
-	for i := range p.secret {
-		p.secret[i] = binary.LittleEndian.Uint64(raw[8*i:])
-	}
-	return p
-}
+func NewPolicers() *Policers { return &Policers{key: keyhash.New(0)} }
 
 // allow reports whether a client may begin one more connection with a service now, and
 // counts it.
 func (s *Policers) allow(service uint32, client *wire.Addr, now conntrack.Tick, rate uint32) bool {
-	h := s.hash(service, client)
+	h := s.key.Hash(client, uint64(service))
 	line, tag := &s.lines[h%policerLines], max(h>>policerShift, 1)
 	us, cost := uint64(now)*1000, int64(policerSecond/rate)
 	for range policerTries {
@@ -93,12 +83,4 @@ func (s *Policers) find(line *[8]atomic.Uint64, tag, now uint64) (slot *atomic.U
 		}
 	}
 	return slot, used
-}
-
-// hash is a keyed multiplication, as conntrack's is.
-func (s *Policers) hash(service uint32, client *wire.Addr) uint64 {
-	a, b := binary.LittleEndian.Uint64(client[:8]), binary.LittleEndian.Uint64(client[8:])
-	h, l := bits.Mul64(a+s.secret[0], b+s.secret[1])
-	a, b = bits.Mul64(h^s.secret[2], l+uint64(service)^s.secret[3])
-	return a ^ b
 }
