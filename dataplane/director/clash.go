@@ -3,7 +3,6 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/dataplane/wire"
-	"uvs/fwd/answer"
 )
 
 // A server's reply by NAT shows the server and the client, not the VIP. So two flows of
@@ -26,24 +25,21 @@ func (d *Director) sameReplies(p *packet, method conntrack.Method, server wire.A
 	return ref
 }
 
-// clashes reports whether a new flow to a server would clash. A connection that is over
-// is expired to make room.
-func (d *Director) clashes(svc *Service, server *Server, p *packet) bool {
-	ref := d.sameReplies(p, server.Method, server.Addr, serverPort(svc, server, p))
-	if ref == 0 {
+// clashes reports whether a new flow to a server's endpoint would clash. A connection
+// that is over is expired to make room.
+func (d *Director) clashes(p *packet, method conntrack.Method, server wire.Addr, port uint16) bool {
+	ref := d.sameReplies(p, method, server, port)
+	if ref != 0 && opensConn(p) && isOver(d.conns.Conn(ref).State()) {
+		d.conns.Expire(ref)
 		return false
 	}
-	if over := opensConn(p) && isOver(d.conns.Conn(ref).State()); !over {
-		return true
-	}
-	d.conns.Expire(ref)
-	return false
+	return ref != 0
 }
 
 // withoutClash returns server, or if it would clash, another eligible server. nil: there
 // is none, or the template or sorry server allows no other.
 func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTemplate bool) *Server {
-	if !d.clashes(svc, server, p) {
+	if !d.clashes(p, server.Method, server.Addr, serverPort(svc, server, p)) {
 		return server
 	}
 	if byTemplate || server.ID == svc.Sorry {
@@ -51,7 +47,7 @@ func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTempl
 	}
 	for i := range svc.Servers { // start at an index from the client port, to spread such flows
 		other := &d.table.Servers[svc.Servers[(int(p.SrcPort)+i)%len(svc.Servers)]]
-		if other.eligible() && !d.clashes(svc, other, p) {
+		if other.eligible() && !d.clashes(p, other.Method, other.Addr, serverPort(svc, other, p)) {
 			return other
 		}
 	}
@@ -63,27 +59,12 @@ func (s *Server) eligible() bool {
 	return s.Available && s.Weight > 0 && !s.Down && (s.Threshold == nil || !s.Threshold.Overload.Load())
 }
 
-// refuseConn refuses a new flow as a host does that has no socket for it.
-func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
-	if p.Proto == wire.ProtoTCP {
-		return d.reset(p, v)
-	}
-	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
-}
-
 // directToServer handles a packet that the host routes. If it begins a flow to a server's
 // own address, replies to it would be translated if the client's port has a conn at that
 // server.
 func (d *Director) directToServer(p *packet) Verdict {
-	if p.Proto != wire.ProtoUDP && !opensConn(p) || !d.table.hidesFromHost(p.Dst, p.DstPort, p.Proto) {
-		return NotOurs
-	}
-	ref := d.sameReplies(p, conntrack.MethodMasq, p.Dst, p.DstPort)
-	switch {
-	case ref == 0:
-		return NotOurs
-	case isOver(d.conns.Conn(ref).State()):
-		d.conns.Expire(ref)
+	if p.Proto != wire.ProtoUDP && !opensConn(p) || !d.table.hidesFromHost(p.Dst, p.DstPort, p.Proto) ||
+		!d.clashes(p, conntrack.MethodMasq, p.Dst, p.DstPort) {
 		return NotOurs
 	}
 	return d.refuseConn(p, RefusedClash)

@@ -7,7 +7,7 @@
 //
 //	process.go      parse, query, lookup; first fragments to fragment.go, others by the result:
 //	established.go    a conn: state step, TTL, next hop (fib.go); transmit.go, or back to the client
-//	newconn.go        none: service, template.go, limit.go, scheduler, insert, then as a hit
+//	newconn.go        none: service, template.go, limit.go, scheduler, clash.go, insert, then as a hit
 //	reply.go          none, from a server: refuse it, or route it as the host would
 //	icmp.go           an ICMP error: to where the packet it quotes came from
 //	fragment.go       a fragment: the first decides, later ones follow it

@@ -51,7 +51,7 @@ func (d *Director) buildQuery(p *packet) {
 		return
 	}
 	switch {
-	case p.HasPorts():
+	case hasConnKey(&p.Packet):
 		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	case wire.IsICMPError(&p.Packet):
 		if !wire.ParseQuoted(p.frame, &p.Packet, &p.inner) || !hasConnKey(&p.inner) || p.inner.Src != p.Dst {
@@ -61,8 +61,6 @@ func (d *Director) buildQuery(p *packet) {
 		// that it answered, and the error travels in that request's direction.
 		fillQuery(p.query, &p.inner, !d.table.toVIP(p.inner.Src))
 		p.query.Dir = p.query.Dir.Opposite()
-	case isIPsec(p.Proto):
-		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	}
 }
 

@@ -38,6 +38,14 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 	return v
 }
 
+// refuseConn refuses a new flow as a host does that has no socket for it.
+func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
+	if p.Proto == wire.ProtoTCP {
+		return d.reset(p, v)
+	}
+	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
+}
+
 // limiter is a token bucket for what a worker's director answers: 1000 a second, in
 // bursts of 100. The kernel's icmp_msgs_per_sec (1000 until 6.x) and icmp_msgs_burst
 // (50) are of this order.
