@@ -30,6 +30,8 @@ type Director struct {
 	table   *Table
 	packets [MaxBatch]packet
 	queries [MaxBatch]conntrack.Query // contiguous, so that one lookup takes them all
+	// onePacketServer is the server of the current packet, if of a one-packet service.
+	onePacketServer uint32
 
 	// Scratch for what would otherwise escape to the heap.
 	outer   wire.Packet // the tunnel packet that an ICMP error quotes

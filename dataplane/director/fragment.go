@@ -22,9 +22,9 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		return fragmentVerdicts[r]
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
-	d.released.onePacketServer = 0
+	d.onePacketServer = 0
 	v := d.decide(p)
-	flow.Disposition, flow.Server = disposition(v), d.released.onePacketServer
+	flow.Disposition, flow.Server = disposition(v), d.onePacketServer
 	if d.frags.Finish(&key, flow, d.now) {
 		d.released.remember(&key)
 	}
@@ -188,9 +188,8 @@ type released struct {
 	firsts  [MaxBatch]frag.Key // first fragments of this batch
 	nFirsts int
 
-	onePacketServer uint32 // of the current packet, if of a one-packet service; 0: not
-	key             frag.Key
-	packet          packet
+	key    frag.Key
+	packet packet
 }
 
 const (

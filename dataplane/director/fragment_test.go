@@ -30,7 +30,7 @@ func (w *testbed) separately(frames ...wire.Frame) (out []wire.Frame, verdicts [
 func (w *testbed) sent(d *Director, batch []wire.Frame) (out []wire.Frame) {
 	for _, f := range append(slices.Clone(batch), d.Originate()...) {
 		if f.Out != wire.NoPort {
-			f.Buf = slices.Clone(f.Buf) // what was held is good until the next turn
+			f.Buf = slices.Clone(f.Buf) // what was held is good until the next batch
 			out = append(out, f)
 		}
 	}

@@ -74,9 +74,10 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 }
 
 // tunnelError handles an ICMP error about a packet of our own tunnels: one sent to the
-// tunnel's source address, about what we sent to a server. It learns path MTUs from any such error. Some quote
-// only the eight bytes behind the outer header that RFC 792 demands, which do not show
-// whose packet was inside. ok is false, and nothing is done, for any other error.
+// tunnel's source address, about what we sent to a server. It learns path MTUs from any
+// such error. Some quote only the eight bytes behind the outer header that RFC 792
+// demands, which do not show whose packet was inside. ok is false, and nothing is done,
+// for any other error.
 func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
 	if !d.addressedToUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {

@@ -116,7 +116,7 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 		return nil, DroppedServerGone // another worker was first, with another table
 	}
 	if d.entry.OnePacket {
-		d.released.onePacketServer = server.ID
+		d.onePacketServer = server.ID
 	}
 	return server, 0
 }

@@ -22,7 +22,7 @@ func (d *Director) serverInitiated(p *packet, o *ReplyService) Verdict {
 		control = d.makeTemplate(svc, server, call, group)
 	}
 	if svc.OnePacket {
-		d.released.onePacketServer = server.ID
+		d.onePacketServer = server.ID
 		return d.onePacketReply(p, o)
 	}
 	d.entry = conntrack.Entry{

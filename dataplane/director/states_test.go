@@ -87,7 +87,7 @@ func TestTimedOutConn(t *testing.T) {
 		},
 	})
 	var keepAlives []string
-	for range 100 { // turns without frames
+	for range 100 { // batches without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {
@@ -142,7 +142,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 		w.conns.SetSettings(&settings)
 		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
 		w.serverFor(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
-		for range 100 { // turns without frames
+		for range 100 { // batches without frames
 			w.now += 100
 			w.dir.Process(w.now, w.table, nil, nil)
 		}

@@ -229,7 +229,7 @@ func TestVLANKeepAlive(t *testing.T) {
 		w.process(&f)
 	}
 	var keepAlives []string
-	for range 100 { // turns without frames
+	for range 100 { // batches without frames
 		w.now += 100
 		w.dir.Process(w.now, w.table, nil, nil)
 		for _, f := range w.dir.Originate() {

@@ -43,8 +43,8 @@ type Settings struct {
 	_               struct{} `help:"auto: at UDP port 69"`
 }
 
-// Registry has every helper that expects connections. A new one needs a row, its settings above, and, if it
-// remembers anything about a connection, a field of Session.
+// Registry has every helper that expects connections. A new one needs a row, its
+// settings above, and, if it remembers anything about a connection, a field of Session.
 var Registry = [...]Helper{
 	FTP: {
 		Name: "ftp", Proto: wire.ProtoTCP, Port: wire.PortFTP, DataPort: true,
