@@ -15,8 +15,7 @@ import (
 )
 
 // layers gives every package its layer; a package may import only lower ones.
-// The packages below ctl/ stand below ctl, which joins them. Those that commands
-// import, config, api and ipvsadm, stand below the data path.
+// The packages below ctl/ stand below ctl, which joins them.
 var layers = map[string]int{
 	"uvs/dataplane/wire":          0,
 	"uvs/dataplane/slab":          0,

@@ -41,7 +41,7 @@ func verbs() []verb {
 		{"explain", "PROTO CLIENT VIRTUAL …", "explain what happens to a client's packet, and why", explainMain},
 		{"events", "", "print the director's events as they happen", eventsMain},
 		{"get", "[--service S] [NAME …]", "print settings", getMain},
-		{"set", "[--service S] NAME=VALUE … | --import FILE", "change settings", setMain},
+		{"set", "[--service S] NAME=VALUE …", "change settings, or take those in a file of sysctl.d", setMain},
 		{"save", "", "print the whole configuration, as commands", saveMain},
 		{"restore", "", "replace the configuration by the commands on standard input", restoreMain},
 		{"stats", "", "print the director's counters", statsMain},

@@ -26,7 +26,7 @@ func TestManual(t *testing.T) {
 	help := stdout(t, func() { dispatch([]string{"help"}) })
 	for _, v := range verbs {
 		if strings.HasPrefix(v.name, "ipvsadm") {
-			continue // it has a manual of its own
+			continue // ipvsadm(8) is its manual
 		}
 		if !strings.Contains(string(page), "uvs "+v.name) && !strings.Contains(string(page), ".Cm "+v.name) {
 			t.Errorf("verb %s is not in the manual", v.name)

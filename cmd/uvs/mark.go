@@ -32,7 +32,7 @@ const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the 
   uvs mark add TERMS        append a rule
   uvs mark delete TERMS     remove it, or the one of a number, or all
   uvs mark list             print them as they are added
-  uvs mark import           read lines "iptables -t mangle -A PREROUTING ... -j MARK" from standard input
+  uvs mark import           read a script of iptables, or the output of iptables-save, from standard input
 
 `
 
