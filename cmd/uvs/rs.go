@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -51,15 +49,15 @@ func rsMain(args []string) int {
 	}
 	config.InfoPort = uint16(*ports["info-port"])
 
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signalContext()
+	defer stop()
 	server, err := realserver.Start(config)
 	if err != nil {
 		return failed(fmt.Errorf("rs: %w", err))
 	}
 	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET it does nothing
 	fmt.Printf("uvs rs: %s is ready\n", config.Name)
-	<-stop
+	<-ctx.Done()
 	if taken, refused := server.Tunnelled(); config.Decap {
 		fmt.Printf("uvs rs: %s took %d packets out of tunnels, refused %d\n", config.Name, taken, refused)
 	}
