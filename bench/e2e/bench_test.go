@@ -92,22 +92,11 @@ func BenchmarkRTT(b *testing.B) {
 			var client net.Conn
 			must(b, s.inNetns("s1", func() (err error) { server, err = net.ListenPacket("udp", ":7"); return err }))
 			defer server.Close()
-			go echo(server)
+			go echoUDP(server)
 			must(b, s.inNetns("client", func() (err error) { client, err = net.Dial("udp", target); return err }))
 			defer client.Close()
 			roundTrips(b, client)
 		})
-	}
-}
-
-func echo(c net.PacketConn) {
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := c.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		c.WriteTo(buf[:n], from)
 	}
 }
 

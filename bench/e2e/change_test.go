@@ -17,7 +17,7 @@ var services = flag.Int("services", 128, "how many services, of ten servers each
 // not one datagram of a steady flow is lost.
 func TestChangesUnderTraffic(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
-	go echo(e.udp)
+	go echoUDP(e.udp)
 	stop, lost := make(chan struct{}), make(chan error, 1)
 	client := e.dial("udp")
 	defer client.Close()

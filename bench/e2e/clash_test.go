@@ -93,7 +93,7 @@ func TestOneClientPort(t *testing.T) {
 						return err
 					}
 					t.Cleanup(func() { s.Close() })
-					go echo(s)
+					go echoUDP(s)
 				}
 				return nil
 			}))

@@ -248,7 +248,7 @@ func TestForgottenSilently(t *testing.T) {
 func TestUDPEntryDiesOnTime(t *testing.T) {
 	e := newClientServer(t, "nat", 1)
 	e.run("director", uvsBinary+" ipvsadm --set 0 0 2")
-	go echo(e.udp)
+	go echoUDP(e.udp)
 	c := e.dial("udp")
 	defer c.Close()
 	buf := make([]byte, 64)
@@ -279,8 +279,8 @@ func TestServerRemovedUnderLoad(t *testing.T) {
 	}))
 	defer tcp2.Close()
 	defer udp2.Close()
-	go echo(e.udp)
-	go echo(udp2)
+	go echoUDP(e.udp)
+	go echoUDP(udp2)
 	for _, l := range []net.Listener{e.tcp, tcp2} {
 		go func() {
 			for {

@@ -200,7 +200,7 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 
 // The control connection is cut at every byte into two segments, and the data
 // connections are still announced and reached.
-func TestFTPInPieces(t *testing.T) {
+func TestFTPInSegments(t *testing.T) {
 	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
 	c := f.login(21)
 	must(t, c.Conn.(*net.TCPConn).SetNoDelay(true))
@@ -209,9 +209,9 @@ func TestFTPInPieces(t *testing.T) {
 		for _, part := range []string{command[:cut], command[cut:]} {
 			_, err := io.WriteString(c, part)
 			must(t, err)
-			// The first piece is acknowledged before the second is sent, by the
+			// The first segment is acknowledged before the second is sent, by the
 			// server or the director.
-			eventually(t, "the piece is acknowledged",
+			eventually(t, "the segment is acknowledged",
 				func() bool { return unacknowledged(c.Conn.(*net.TCPConn)) == 0 })
 		}
 		text := c.reply()
@@ -231,7 +231,7 @@ func TestFTPInPieces(t *testing.T) {
 		}
 	}
 	if stats := f.run("director", uvsBinary+" stats"); !strings.Contains(stats, "answered_helper") {
-		t.Errorf("no piece was kept back:\n%s", stats)
+		t.Errorf("no segment was kept back:\n%s", stats)
 	}
 }
 

@@ -240,16 +240,7 @@ func (m *markTopology) listen(ns, network, addr string) {
 				}) == nil
 			})
 			m.t.Cleanup(func() { c.Close() })
-			go func() {
-				buf := make([]byte, 64)
-				for {
-					_, from, err := c.ReadFrom(buf)
-					if err != nil {
-						return
-					}
-					c.WriteTo([]byte(ns), from)
-				}
-			}()
+			go serveNameUDP(c, ns)
 		}
 		return
 	}

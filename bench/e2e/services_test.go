@@ -28,22 +28,25 @@ func (e *clientServer) serve(names ...string) {
 }
 
 func serveName(l net.Listener, u net.PacketConn, ns string) {
-	go func() {
-		buf := make([]byte, 64)
-		for {
-			_, from, err := u.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			u.WriteTo([]byte(ns), from)
-		}
-	}()
+	go serveNameUDP(u, ns)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
 		c.Write([]byte(ns))
+	}
+}
+
+// serveNameUDP answers every datagram with a name.
+func serveNameUDP(u net.PacketConn, name string) {
+	buf := make([]byte, 64)
+	for {
+		_, from, err := u.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		u.WriteTo([]byte(name), from)
 	}
 }
 
@@ -170,7 +173,7 @@ func TestServerDown(t *testing.T) {
 // equal, and changes nothing if a line is wrong.
 func TestSaveRestore(t *testing.T) {
 	e := newClientServer(t, "nat", 2)
-	go echo(e.udp)
+	go echoUDP(e.udp)
 	service := "tcp:" + e.vip() + ":7"
 	e.run("director", strings.ReplaceAll(strings.Join([]string{
 		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service +
