@@ -16,11 +16,6 @@ func newClashTestbed(t *testing.T) *testbed {
 	return w
 }
 
-func (w *testbed) verdict(port uint16, p wiretest.Packet) Verdict {
-	f := in(port, p)
-	return w.process(&f)
-}
-
 const (
 	clashClient = "10.1.0.2:5000"
 	sharedVIP   = "10.9.0.1:80"
@@ -152,8 +147,7 @@ func TestClashWithClosedConn(t *testing.T) {
 			if v := w.verdict(0, syn(client, to)); v != forward {
 				t.Errorf("%s: a new connection to %s: %s, want %s", name, to, v, forward)
 			}
-			f := in(1, tcp("10.2.0.11:8080", client, wire.TCPSyn|wire.TCPAck))
-			if v := w.process(&f); v != reply {
+			if v := w.verdict(1, tcp("10.2.0.11:8080", client, wire.TCPSyn|wire.TCPAck)); v != reply {
 				t.Errorf("%s: the reply of %s: %s, want %s", name, to, v, reply)
 			}
 		}

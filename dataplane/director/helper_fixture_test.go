@@ -165,12 +165,6 @@ func (w *testbed) connsAt(vport uint16) (list []string) {
 	return list
 }
 
-// finishUpkeep processes empty batches until everything that is due has ended.
-func (w *testbed) finishUpkeep() {
-	for w.dir.Process(w.now, w.table, nil, nil) {
-	}
-}
-
 func (w *testbed) equal(got, want string) {
 	w.t.Helper()
 	if got != want {

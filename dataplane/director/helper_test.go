@@ -160,7 +160,7 @@ func TestFTPTimes(t *testing.T) {
 	w.equal(c.exchange(1, "226 done\r\n"), "226 done\r\n")
 	data = c.announcePassive(43294)
 	w.now += 121 * conntrack.Second
-	w.finishUpkeep()
+	w.originated()
 	w.equal(w.forwarded(0, "10.1.0.2:6001", data, wire.TCPSyn), "refused_no_service")
 	w.equal(c.exchange(0, "QUIT\r\n"), "QUIT\r\n")
 }
@@ -185,7 +185,7 @@ func TestFTPSessions(t *testing.T) {
 	}
 	w.forwarded(0, all[0].client, all[0].vip, wire.TCPRst)
 	w.now += 11 * conntrack.Second
-	w.finishUpkeep()
+	w.originated()
 	w.equal(last.announcePassive(1024), "10.9.0.1:1024")
 
 	key := conntrack.Query{

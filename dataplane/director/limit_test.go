@@ -22,14 +22,12 @@ func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 
 // connect begins a connection and returns the verdict of its SYN.
 func (w *testbed) connect(client string) Verdict {
-	f := in(0, syn(client, "10.9.0.1:80"))
-	return w.process(&f)
+	return w.verdict(0, syn(client, "10.9.0.1:80"))
 }
 
 // send sends a segment on a connection.
 func (w *testbed) send(client string, flags uint8) Verdict {
-	f := in(0, wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: flags})
-	return w.process(&f)
+	return w.verdict(0, wiretest.Packet{Src: client, Dst: "10.9.0.1:80", TCPFlags: flags})
 }
 
 // A client that begins more connections than its rate allows is refused only the rest.
@@ -118,14 +116,6 @@ func TestClientCountersEnd(t *testing.T) {
 	w.advance(300 * conntrack.Second)
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d entries are left", n)
-	}
-}
-
-// advance lets time pass in empty batches.
-func (w *testbed) advance(d conntrack.Tick) {
-	for end := w.now + d; w.now < end; {
-		w.now += 500
-		w.dir.Process(w.now, w.table, nil, nil)
 	}
 }
 

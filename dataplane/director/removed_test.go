@@ -19,20 +19,6 @@ func (w *testbed) removeWithGrace(server string, grace conntrack.Tick) {
 	}
 }
 
-// originated processes an empty batch at the present time and describes what is sent.
-func (w *testbed) originated() (sent []string) {
-	w.t.Helper()
-	for {
-		more := w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate() {
-			sent = append(sent, w.format(f))
-		}
-		if !more {
-			return sent
-		}
-	}
-}
-
 func segment(flags uint8) wiretest.Packet {
 	return wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: flags, Payload: []byte("text")}
 }
@@ -160,7 +146,7 @@ func TestManyConnsWait(t *testing.T) {
 		for i := range conns {
 			p := segment(flags)
 			p.Src = fmt.Sprintf("10.1.0.2:%d", 5000+i)
-			if f := in(0, p); w.process(&f) != want {
+			if w.verdict(0, p) != want {
 				t.Fatalf("conn %d: verdict %v, want %v", i, w.verdicts[0], want)
 			}
 		}

@@ -71,10 +71,7 @@ func TestPortReuse(t *testing.T) {
 // with their own numbers. A new SYN begins a new connection.
 func TestTimedOutConn(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	settings := *w.conns.Settings()
-	settings.ResetForgotten = true
-	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
-	w.conns.SetSettings(&settings)
+	w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 	converse(t, w, []step{
 		{
 			"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
@@ -86,14 +83,7 @@ func TestTimedOutConn(t *testing.T) {
 			ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
 	})
-	var keepAlives []string
-	for range 100 { // batches without frames
-		w.now += 100
-		w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate() {
-			keepAlives = append(keepAlives, w.format(f))
-		}
-	}
+	keepAlives := w.advance(10 * conntrack.Second)
 	want := []string{
 		"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000",
 		"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 64 tcp 5000>8080",
@@ -125,6 +115,36 @@ func TestTimedOutConn(t *testing.T) {
 	})
 }
 
+// An end that closed its side waits for the other. If that is silent for too long, both
+// get keep-alives as those of an established connection.
+func TestForgottenHalfClosedConn(t *testing.T) {
+	clientFIN := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPFin | wire.TCPAck}
+	serverFIN := wiretest.Packet{
+		SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000",
+		TCPFlags: wire.TCPFin | wire.TCPAck,
+	}
+	for _, r := range []struct {
+		name       string
+		method     conntrack.Method
+		in         uint16
+		fin        wiretest.Packet
+		keepAlives int
+	}{
+		{"nat, the client closed", conntrack.MethodMasq, 0, clientFIN, 2},
+		{"nat, the server closed", conntrack.MethodMasq, 1, serverFIN, 2},
+		{"dr, the client closed", conntrack.MethodRoute, 0, clientFIN, 1},
+	} {
+		w := newTestbed(t, r.method)
+		w.resetForgotten(2*conntrack.Second, conntrack.TCPCloseWait, conntrack.TCPFinWait)
+		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
+		w.serverFor(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
+		w.verdict(r.in, r.fin)
+		if sent := w.advance(5 * conntrack.Second); len(sent) != r.keepAlives {
+			t.Errorf("%s: keep-alives %q, want %d", r.name, sent, r.keepAlives)
+		}
+	}
+}
+
 // A SYN on a conn that timed out begins a new connection also where conns are not
 // reused: under conn_reuse_mode 0, and with a template.
 func TestSYNOnTimedOutConn(t *testing.T) {
@@ -136,18 +156,11 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 	} {
 		w := newTestbed(t, conntrack.MethodMasq)
 		change(w.table)
-		settings := *w.conns.Settings()
-		settings.ResetForgotten = true
-		settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
-		w.conns.SetSettings(&settings)
+		w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
 		w.serverFor(wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
-		for range 100 { // batches without frames
-			w.now += 100
-			w.dir.Process(w.now, w.table, nil, nil)
-		}
-		f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
-		if v := w.process(&f); v != ForwardedMasq {
+		w.advance(10 * conntrack.Second)
+		if v := w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80")); v != ForwardedMasq {
 			t.Errorf("%s: the SYN is %s", name, v)
 		}
 	}
@@ -162,8 +175,7 @@ func TestDropPacket(t *testing.T) {
 	w.conns.SetSettings(&settings)
 	var dropped []int
 	for i := range 30 {
-		f := in(0, syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80"))
-		if w.process(&f) == DroppedDefence {
+		if w.verdict(0, syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80")) == DroppedDefence {
 			dropped = append(dropped, i+1)
 		}
 	}

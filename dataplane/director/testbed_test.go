@@ -190,6 +190,44 @@ func (w *testbed) process(f *wire.Frame) Verdict {
 	return w.verdicts[0]
 }
 
+// verdict returns what becomes of a packet that arrives on a port.
+func (w *testbed) verdict(port uint16, p wiretest.Packet) Verdict {
+	f := in(port, p)
+	return w.process(&f)
+}
+
+// originated processes empty batches at the present time and describes what is sent.
+func (w *testbed) originated() (sent []string) {
+	w.t.Helper()
+	for more := true; more; {
+		more = w.dir.Process(w.now, w.table, nil, nil)
+		for _, f := range w.dir.Originate() {
+			sent = append(sent, w.format(f))
+		}
+	}
+	return sent
+}
+
+// advance lets time pass in empty batches and describes what is sent meanwhile.
+func (w *testbed) advance(d conntrack.Tick) (sent []string) {
+	w.t.Helper()
+	for end := w.now + d; w.now < end; {
+		w.now += 500
+		sent = append(sent, w.originated()...)
+	}
+	return sent
+}
+
+// resetForgotten sets reset_forgotten, and how long conns in some states live.
+func (w *testbed) resetForgotten(timeout conntrack.Tick, states ...conntrack.State) {
+	settings := *w.conns.Settings()
+	settings.ResetForgotten = true
+	for _, state := range states {
+		settings.Timeouts[state] = timeout
+	}
+	w.conns.SetSettings(&settings)
+}
+
 // format describes what leaves as in "1 02:…: 10.1.0.2:5000>10.2.0.11:8080 tcp ttl 63",
 // with every IP header of a tunnel or an ICMP error; "" if nothing leaves. It judges
 // the lengths and checksums of all that leaves.

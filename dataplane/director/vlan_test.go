@@ -220,22 +220,11 @@ func TestNoRoomForATag(t *testing.T) {
 // Keep-alives to the ends of conns that timed out are tagged too.
 func TestVLANKeepAlive(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodMasq)
-	settings := *w.conns.Settings()
-	settings.ResetForgotten = true
-	settings.Timeouts[conntrack.TCPEstablished] = 5 * conntrack.Second
-	w.conns.SetSettings(&settings)
+	w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 	for _, flags := range []uint8{wire.TCPSyn, wire.TCPAck} {
-		f := in(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", TCPFlags: flags})
-		w.process(&f)
+		w.verdict(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", TCPFlags: flags})
 	}
-	var keepAlives []string
-	for range 100 { // batches without frames
-		w.now += 100
-		w.dir.Process(w.now, w.table, nil, nil)
-		for _, f := range w.dir.Originate() {
-			keepAlives = append(keepAlives, w.format(f))
-		}
-	}
+	keepAlives := w.advance(10 * conntrack.Second)
 	if len(keepAlives) != 2 || keepAlives[0] != "0 02:00:00:00:00:0c: vlan 7 10.9.0.8>10.7.0.2 ttl 64 tcp 80>5000" ||
 		keepAlives[1] != "0 02:00:00:00:01:01: vlan 8 10.7.0.2>10.8.0.11 ttl 64 tcp 5000>8080" {
 		t.Errorf("keep-alives %q", keepAlives)
