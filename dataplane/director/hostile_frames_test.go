@@ -111,8 +111,8 @@ func (h hostile) frames() []wire.Frame {
 	return list
 }
 
-// world returns a testbed with everything that makes a difference to unusual frames.
-func (h hostile) world(t testing.TB, method conntrack.Method) *testbed {
+// testbed returns one with everything that makes a difference to unusual frames.
+func (h hostile) testbed(t testing.TB, method conntrack.Method) *testbed {
 	r := h.Rand
 	w := vlanTestbed(t, method)
 	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
@@ -141,7 +141,7 @@ func TestHostileFrames(t *testing.T) {
 	h := hostile{rand.New(rand.NewPCG(seed, 0))}
 	for n := range 30 {
 		method := []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel}[n%3]
-		w := h.world(t, method)
+		w := h.testbed(t, method)
 		var batch []wire.Frame
 		for range 50 {
 			for batch = batch[:0]; len(batch) < MaxBatch; {

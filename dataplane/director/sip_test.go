@@ -21,7 +21,7 @@ func sipMessage(src, dst, call string) wiretest.Packet {
 	return p
 }
 
-// sipTestbed is a world with SIP services over UDP on 10.9.0.1 and fd00:9::1.
+// sipTestbed is a testbed with SIP services over UDP on 10.9.0.1 and fd00:9::1.
 func sipTestbed(t testing.TB) (w *testbed, svc *Service) {
 	t.Helper()
 	w = newTestbed(t, conntrack.MethodMasq)

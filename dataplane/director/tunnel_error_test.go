@@ -19,101 +19,108 @@ func routerOf(ipv6 bool) string {
 func TestTunnelErrors(t *testing.T) {
 	long4, long6 := sized(ends4, 1450, true), sized(ends6, 1450, true)
 	loose := sized(ends4, 1450, false)
+	type about = func(sent wire.Frame) wiretest.Packet
+	mtuError := func(mtu uint32, quoted int) about {
+		return func(sent wire.Frame) wiretest.Packet { return tooBig(sent, mtu, quoted) }
+	}
+	otherError := func(kind, code uint8, rest uint32) about {
+		return func(sent wire.Frame) wiretest.Packet { return routerError(sent, kind, code, rest, 100) }
+	}
 	rows := []struct {
 		sentence string
 		packet   wiretest.Packet
 		over6    bool
-		error    func(sent wire.Frame) wiretest.Packet
+		error    about
 		verdict  Verdict
 		out      string
 		mtu      int // known afterwards
 	}{
 		{
-			"eight bytes quoted: nobody can be told, but the path is learned", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 8) }, ICMPErrorNoted, "", 1400,
+			"eight bytes quoted: the client is not known, but the path is learned", long4, false,
+			mtuError(1400, 8), ICMPErrorNoted, "", 1400,
 		},
 		{
-			"the inner header quoted without ports: likewise", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 20) }, ICMPErrorNoted, "", 1400,
+			"the inner header quoted without ports: the same", long4, false,
+			mtuError(1400, 20), ICMPErrorNoted, "", 1400,
 		},
 		{
 			"the inner header and ports quoted: told", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 28) }, ICMPErrorToClient,
+			mtuError(1400, 28), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400,
 		},
 		{
 			"a client that allows fragments is not told", loose, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorNoted, "", 1400,
+			mtuError(1400, 100), ICMPErrorNoted, "", 1400,
 		},
 		{
 			"an MTU of 0, of a router older than RFC 1191, is the least", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 0, 100) }, ICMPErrorToClient,
+			mtuError(0, 100), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
 			leastPath4,
 		},
 		{
 			"so is an absurd one", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 68, 100) }, ICMPErrorToClient,
+			mtuError(68, 100), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
 			leastPath4,
 		},
 		{
 			"and over IPv6", long6, true,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 100, 100) }, ICMPErrorToClient,
+			mtuError(100, 100), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", leastPath6,
 		},
 		{
 			"an MTU above the link's teaches nothing", long4, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 9000, 100) }, ICMPErrorNoted, "", 1500,
+			mtuError(9000, 100), ICMPErrorNoted, "", 1500,
 		},
 		{
 			"IPv6 clients are told of an IPv4 tunnel", long6, false,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorToClient,
+			mtuError(1400, 100), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 PacketTooBig", 1400,
 		},
 		{
 			"IPv4 clients are told of an IPv6 tunnel", long4, true,
-			func(f wire.Frame) wiretest.Packet { return tooBig(f, 1400, 100) }, ICMPErrorToClient,
+			mtuError(1400, 100), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)", 1400,
 		},
 		{
 			"an unreachable server", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 1, 0, 100) }, ICMPErrorToClient,
+			otherError(3, 1, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
 		},
 		{
 			"a server without such a tunnel: type and code stay", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 2, 0, 100) }, ICMPErrorToClient,
+			otherError(3, 2, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Protocol)", 1500,
 		},
 		{
 			"time exceeded", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
+			otherError(11, 0, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)", 1500,
 		},
 		{
 			"a parameter problem of the outer header", long4, false,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 12, 0, 20<<24, 100) }, ICMPErrorToClient,
+			otherError(12, 0, 20<<24), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
 		},
 		{
 			"IPv6 time exceeded", long6, true,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 3, 0, 0, 100) }, ICMPErrorToClient,
+			otherError(3, 0, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)", 1500,
 		},
 		{
 			"IPv6 parameter problem", long6, true,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 4, 1, 6, 100) }, ICMPErrorToClient,
+			otherError(4, 1, 6), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500,
 		},
 		{
 			"IPv6 unreachable about an IPv4 client", long4, true,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 1, 1, 0, 100) }, ICMPErrorToClient,
+			otherError(1, 1, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Host)", 1500,
 		},
 		{
 			"IPv4 time exceeded about an IPv6 client", long6, false,
-			func(f wire.Frame) wiretest.Packet { return routerError(f, 11, 0, 0, 100) }, ICMPErrorToClient,
+			otherError(11, 0, 0), ICMPErrorToClient,
 			"0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 DestinationUnreachable(AddressUnreachable)", 1500,
 		},
 		{
@@ -217,11 +224,11 @@ func TestTunnelErrorDoesNotAllocate(t *testing.T) {
 // Whatever errors quote of tunnels, nothing panics, and what clients get is well
 // formed.
 func FuzzTunnelError(f *testing.F) {
-	var worlds [2][]*testbed // over IPv4, over IPv6
+	var testbeds [2][]*testbed // over IPv4, over IPv6
 	for _, e := range encapsulations {
 		for i, over6 := range []bool{false, true} {
 			w := tunnelTestbed(f, e.tunnel, over6)
-			worlds[i] = append(worlds[i], w)
+			testbeds[i] = append(testbeds[i], w)
 			for _, ends := range [][2]string{ends4, ends6} {
 				f.Add(wiretest.Quote(w.tunnelled(sized(ends, 1400, true)), 200), uint8(3), uint8(4), uint32(1300))
 			}
@@ -232,7 +239,7 @@ func FuzzTunnelError(f *testing.F) {
 		if len(quote) > 0 && quote[0]>>4 == 6 {
 			outer = 1
 		}
-		for _, w := range worlds[outer] {
+		for _, w := range testbeds[outer] {
 			w.t, w.now = t, w.now+pathTime
 			var about wire.Frame
 			for _, ends := range [][2]string{ends4, ends6} {
