@@ -2,7 +2,6 @@ package ftp
 
 import (
 	"bytes"
-	"flag"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,11 +13,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-var (
-	sessions = flag.Uint64("sessions", 2000, "how many random sessions TestSessions tries")
-	seed     = flag.Uint64("seed", 0, "their seed; 0: a random one")
-	first    = flag.Uint64("first", 0, "the first of them")
-)
+var sessions = streamtest.NewRuns("sessions", 2000, 200)
 
 var (
 	terms4 = Terms{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
@@ -179,25 +174,9 @@ func randomLines(rng *rand.Rand, lines []string, t Terms) (b []byte) {
 // TestSessions: in sessions of ordinary and damaged lines, over a network that loses,
 // duplicates, reorders and splits, each end receives what the twin says, and the
 // director is asked for the data connections that the lines name.
-func TestSessions(t *testing.T) {
-	if *seed == 0 {
-		*seed = rand.Uint64()
-	}
-	if testing.Short() {
-		*sessions = min(*sessions, 200)
-	}
-	for i := *first; i < *first+*sessions && !t.Failed(); i++ {
-		runSession(t, *seed, i)
-	}
-}
+func TestSessions(t *testing.T) { sessions.Run(t, runSession) }
 
-func runSession(t *testing.T, seed, i uint64) {
-	defer func() {
-		if t.Failed() {
-			t.Logf("-seed %d -first %d -sessions 1", seed, i)
-		}
-	}()
-	rng := rand.New(rand.NewPCG(seed, i))
+func runSession(t *testing.T, rng *rand.Rand) {
 	terms := terms4
 	if rng.IntN(3) == 0 {
 		terms = terms6

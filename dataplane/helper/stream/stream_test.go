@@ -2,7 +2,6 @@ package stream_test
 
 import (
 	"bytes"
-	"flag"
 	"math/rand/v2"
 	"testing"
 
@@ -12,11 +11,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-var (
-	streams = flag.Uint64("streams", 3000, "how many random streams TestStreams tries")
-	seed    = flag.Uint64("seed", 0, "their seed; 0: a random one")
-	first   = flag.Uint64("first", 0, "the first of them")
-)
+var streams = streamtest.NewRuns("streams", 3000, 300)
 
 // lines is a Rewriter of lines, by their first byte:
 //
@@ -131,25 +126,9 @@ func text(rng *rand.Rand, finish bool) (b []byte) {
 
 // TestStreams: whatever the network does, each end receives what the rules make of the
 // other's text, is acknowledged no more than it sent, and both finish.
-func TestStreams(t *testing.T) {
-	if *seed == 0 {
-		*seed = rand.Uint64()
-	}
-	if testing.Short() {
-		*streams = min(*streams, 300)
-	}
-	for i := *first; i < *first+*streams && !t.Failed(); i++ {
-		run(t, *seed, i)
-	}
-}
+func TestStreams(t *testing.T) { streams.Run(t, runStream) }
 
-func run(t *testing.T, seed, i uint64) {
-	defer func() {
-		if t.Failed() {
-			t.Logf("-seed %d -first %d -streams 1", seed, i)
-		}
-	}()
-	rng := rand.New(rand.NewPCG(seed, i))
+func runStream(t *testing.T, rng *rand.Rand) {
 	var c stream.Conn
 	var rw lines
 	late := rng.IntN(3) == 0 // the connection is followed from its first text
