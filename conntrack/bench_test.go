@@ -60,7 +60,7 @@ func filledTable(b *testing.B, n, workers int) *benchTable {
 func udpEntry(i uint64) Entry {
 	return Entry{
 		Client: clientAddr(i), ClientPort: uint16(i), VIP: v4(9, 1), VPort: 53,
-		Server: v4(1, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1, ServiceID: 1,
+		Server: v4(1, 1), SPort: 53, Proto: wire.ProtoUDP, ServerID: 1,
 	}
 }
 

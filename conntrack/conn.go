@@ -39,7 +39,6 @@ type Entry struct {
 	Proto                    uint8
 	Method                   Method
 	ServerID                 uint32 // below Config.MaxServers
-	ServiceID                uint32 // below 1<<24
 	// State is the first state; 0: InitialState of the protocol.
 	State State
 	// Template marks a persistence template; Query.Template finds it.
@@ -70,7 +69,7 @@ type Entry struct {
 //
 //	 0  client, vip, server address     48  their ports, 2 bytes each
 //	54  protocol                        55  method and marks (kind…)
-//	56  server ID, session (16 bits each)  60  service ID (24), overflowed (1), worker (7)
+//	56  server ID, session (16 bits each)  60  birth (24), overflowed (1), worker (7)
 //	64  life                            72  return hop
 //	80  control                         84  children
 //	88  next, prev (places in a slot of the wheel)
@@ -162,7 +161,6 @@ func (c *Conn) Server() (wire.Addr, uint16) { return c.server, c.sport }
 func (c *Conn) Proto() uint8                { return c.proto }
 func (c *Conn) Method() Method              { return Method(c.kind & kindMethod) }
 func (c *Conn) ServerID() uint32            { return c.serverSession.Load() & sessionMask }
-func (c *Conn) ServiceID() uint32           { return c.owner >> 8 }
 func (c *Conn) Control() Ref                { return c.control }
 func (c *Conn) Template() bool              { return c.kind&kindTemplate != 0 }
 func (c *Conn) NoClientPort() bool          { return c.kind&kindNoClientPort != 0 }
@@ -221,14 +219,25 @@ func (c *Conn) timeout(s State, timeouts *Timeouts) Tick {
 	return timeouts[s]
 }
 
+// birthShift makes a birth of a tick. Births are 1.024 s apart and go round in 198 days.
+const birthShift = 10
+
+// age returns how long ago the conn was inserted, modulo 198 days. The clock of the worker
+// that inserted it may be ahead of now.
+func (c *Conn) age(now Tick) Tick {
+	const ahead = 64
+	births := (uint32(now>>birthShift) - c.owner>>8 + ahead) & (1<<24 - 1)
+	return Tick(max(births, ahead)-ahead) << birthShift
+}
+
 // fill writes all parts of a new conn but its life.
-func (c *Conn) fill(e *Entry, worker int) {
+func (c *Conn) fill(e *Entry, worker int, now Tick) {
 	c.client, c.vip, c.server = e.Client, e.VIP, e.Server
 	c.clientPort, c.vport, c.sport = e.ClientPort, e.VPort, e.SPort
 	c.proto = e.Proto
 	c.kind = uint8(e.Method) & kindMethod
 	c.serverSession.Store(e.ServerID)
-	c.owner = e.ServiceID<<8 | uint32(worker)
+	c.owner = uint32(now>>birthShift)<<8 | uint32(worker)
 	c.returnHop.Store(e.ReturnHop)
 	if e.Template {
 		c.kind |= kindTemplate

@@ -266,7 +266,7 @@ func TestAccessors(t *testing.T) {
 	w := tab.Worker(0)
 	w.Begin(0)
 	e := tcpEntry(3)
-	e.ReturnHop, e.ServiceID, e.Method = 0xdead<<32, 1<<24-1, MethodTunnel
+	e.ReturnHop, e.Method = 0xdead<<32, MethodTunnel
 	ref, _ := w.Insert(&e)
 	c := w.Conn(ref)
 	client, cport := c.Client()
@@ -274,7 +274,7 @@ func TestAccessors(t *testing.T) {
 	server, sport := c.Server()
 	got := Entry{
 		Client: client, ClientPort: cport, VIP: vip, VPort: vport, Server: server, SPort: sport,
-		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: c.Control(),
+		Proto: c.Proto(), Method: c.Method(), ServerID: c.ServerID(), Control: c.Control(),
 		ReturnHop: c.ReturnHop(),
 	}
 	if got != e {

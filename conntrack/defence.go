@@ -91,7 +91,7 @@ func (w *Worker) wantsDrop(ref Ref) bool {
 // sampled reports true for every n-th conn with n packets, n from 1 to 8.
 func (w *Worker) sampled(c *Conn, word life) bool {
 	n := int(word.in())
-	if n < 1 || n > dropRates || w.idle(c, word) > dropIdle {
+	if n < 1 || n > dropRates || w.idle(c, word, &w.settings.Timeouts) > dropIdle {
 		return false
 	}
 	if w.defence.countdown[n]--; w.defence.countdown[n] > 0 {

@@ -29,13 +29,12 @@ func (c *Conn) evictionClass(word life) evictionClass {
 	return classIdle
 }
 
-// idle returns how long ago the conn's deadline was set.
-func (w *Worker) idle(c *Conn, word life) Tick {
-	timeouts := w.t.Counts(c.ServerID()).Timeouts.Load()
-	if timeouts == nil {
-		timeouts = &w.settings.Timeouts
+// idle returns how long ago the conn's deadline was set. timeouts are the table's.
+func (r *reader) idle(c *Conn, word life, timeouts *Timeouts) Tick {
+	if own := r.t.Counts(c.ServerID()).Timeouts.Load(); own != nil {
+		timeouts = own
 	}
-	return w.now + c.timeout(word.state(), timeouts) - word.deadline()
+	return r.now + c.timeout(word.state(), timeouts) - word.deadline()
 }
 
 // evictSample is how many conns evict weighs: 24 KiB read in order, about 1 us. To
@@ -64,7 +63,7 @@ func (v *victim) consider(w *Worker, ref Ref) bool {
 	if class == classNever || class > v.class {
 		return word.listed()
 	}
-	next := victim{ref, class, c.worker() != w.id, w.idle(c, word)}
+	next := victim{ref, class, c.worker() != w.id, w.idle(c, word, &w.settings.Timeouts)}
 	switch {
 	case v.ref == 0 || class < v.class:
 		*v = next

@@ -101,7 +101,7 @@ func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 		return 0, 0
 	}
 	c := &t.conns[ref]
-	c.fill(e, w.id)
+	c.fill(e, w.id, w.now)
 	c.control = control
 	state = e.State
 	switch {
@@ -168,7 +168,7 @@ func (w *Worker) SetPort(ref Ref, port uint16) Ref {
 	*e = Entry{
 		Client: c.client, VIP: c.vip, Server: c.server,
 		ClientPort: c.clientPort, VPort: c.vport, SPort: c.sport,
-		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(), ServiceID: c.ServiceID(),
+		Proto: c.proto, Method: c.Method(), ServerID: c.ServerID(),
 		State: c.State(), Control: c.control, ReturnHop: c.ReturnHop(),
 	}
 	switch {

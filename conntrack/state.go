@@ -97,6 +97,12 @@ const (
 		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 )
 
+// overStates are the states in which neither end sends data any more: both have closed
+// (RFC 9293 section 3.3.2, RFC 9260 section 9.2), or one has reset the connection. Of a
+// connection in FIN_WAIT or CLOSE_WAIT one end has closed and the other may still send.
+const overStates = 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPLastAck | 1<<TCPForgotten |
+	1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
+
 // InitialState returns the state in which a conn of a protocol begins.
 func InitialState(proto uint8) State {
 	switch proto {

@@ -28,7 +28,7 @@ func tcpEntry(i int) Entry {
 	return Entry{
 		Client: clientAddr(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
 		VIP: v4(9, 1), VPort: 80, Server: v4(1, byte(i%8)), SPort: 8080,
-		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8), ServiceID: 7,
+		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8),
 	}
 }
 

@@ -14,13 +14,32 @@ type Snapshot struct {
 	NoServerPort             bool // an expectation of a server
 	Helped                   bool
 	NoOutput                 bool
-	ServerID, ServiceID      uint32
+	ServerID                 uint32
 	InPackets                uint16
 	Children                 int
 	Control                  Ref
 	ReturnHop                uint64
 	Expires                  Tick // what is left of its time; 0 if it is overdue
 	Timeout                  Tick // a template's own timeout
+	Age                      Tick // since it was inserted, to about a second
+	Idle                     Tick // since its last packet
+}
+
+// closedQuiet is how long a client is quiet until its FIN counts as the end of a connection
+// whose server's FIN is not seen. A client that still gets data acknowledges it.
+const closedQuiet = 10 * Second
+
+// CarriesData reports whether the connection of a conn can still carry data. Templates and
+// expectations have none. Where the server's packets do not pass here, FIN_WAIT is both a
+// half-closed connection and one that is over.
+func (s *Snapshot) CarriesData() bool {
+	switch {
+	case s.Template || s.NoClientPort || s.NoServerPort:
+		return false
+	case s.State == TCPFinWait && s.NoOutput:
+		return s.Idle < closedQuiet
+	}
+	return overStates>>s.State&1 == 0
 }
 
 // walkChunk is how many conns are copied between enter and exit. So a listing neither
@@ -96,7 +115,8 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 		Proto: c.proto, Method: c.Method(), State: word.state(),
 		Template: c.Template(), NoClientPort: c.NoClientPort(), NoServerPort: c.kind&kindNoServerPort != 0,
 		Helped: c.Helped(), NoOutput: c.noOutput(word),
-		ServerID: c.ServerID(), ServiceID: c.ServiceID(),
+		ServerID: c.ServerID(), Age: c.age(t.external.now),
+		Idle:      t.external.idle(c, word, &t.Settings().Timeouts),
 		InPackets: word.in(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
 		Expires: max(word.deadline()-t.external.now, 0), Timeout: c.Timeout(),
 	}

@@ -35,7 +35,7 @@ func (m *Manager) simulate(p api.Probe) (*simulation, error) {
 			worker.Insert(&conntrack.Entry{
 				Client: s.Client, VIP: s.VIP, Server: s.Server,
 				ClientPort: s.ClientPort, VPort: s.VPort, SPort: s.SPort,
-				Proto: s.Proto, Method: s.Method, ServerID: s.ServerID, ServiceID: s.ServiceID,
+				Proto: s.Proto, Method: s.Method, ServerID: s.ServerID,
 				State: s.State, Template: s.Template, Timeout: s.Timeout,
 				ReturnHop: s.ReturnHop, NoClientPort: s.NoClientPort,
 			})
@@ -135,8 +135,8 @@ func (r *simulation) findConns(conns *conntrack.Table) {
 	}
 	match := func(s *conntrack.Snapshot) bool {
 		if s.Template {
-			return r.compiled != nil && r.compiled.Persist > 0 && s.ServerID != 0 &&
-				s.ServiceID == r.compiled.ID && s.Client == masked
+			return r.compiled != nil && r.compiled.Persist > 0 && int(s.ServerID) < len(r.table.Servers) &&
+				r.table.Servers[s.ServerID].Service == r.compiled.ID && s.Client == masked
 		}
 		return s.Proto == r.probe.Proto && s.Client == client && !s.NoServerPort &&
 			(s.ClientPort == r.probe.Client.Port() || s.NoClientPort) &&

@@ -80,7 +80,7 @@ func (h *helperContext) expectation(c *conntrack.Conn) *conntrack.Entry {
 	n := &h.d.entry
 	*n = conntrack.Entry{
 		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodMasq,
-		ServerID: c.ServerID(), ServiceID: c.ServiceID(), Control: h.ref, ReturnHop: c.ReturnHop(),
+		ServerID: c.ServerID(), Control: h.ref, ReturnHop: c.ReturnHop(),
 		Timeout: h.d.conns.Timeout(conntrack.TCPListen, h.server.Timeouts),
 		Client:  h.context.Client, VIP: h.context.VIP, Server: h.context.Server,
 	}

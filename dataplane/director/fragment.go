@@ -113,7 +113,7 @@ func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
 		Server: server.Addr, SPort: server.Port,
-		Method: server.Method, ServerID: server.ID, ServiceID: server.Service,
+		Method: server.Method, ServerID: server.ID,
 		OnePacket: true,
 	}
 	if p.query.Ref, _ = d.conns.Insert(&d.entry); p.query.Ref == 0 {

@@ -44,7 +44,7 @@ func (d *Director) clientCounter(svc *Service, p *packet) conntrack.Ref {
 	}
 	d.entry = conntrack.Entry{
 		Proto: counterProto, Template: true, Timeout: counterTimeout,
-		Client: p.Src, VIP: service, ServiceID: svc.ID,
+		Client: p.Src, VIP: service,
 	}
 	ref, _ := d.conns.Insert(&d.entry)
 	return ref

@@ -131,7 +131,7 @@ func (d *Director) insert(svc *Service, server *Server, p *packet, control connt
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
 		Server: server.Addr, SPort: serverPort(svc, server, p),
-		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+		Method: server.Method, ServerID: server.ID,
 		OnePacket: onePacket,
 		Helped:    server.Method == conntrack.MethodMasq && helped,
 		Control:   control,

@@ -30,7 +30,7 @@ func (d *Director) serverInitiated(p *packet, o *ReplyService) Verdict {
 		Client: p.Dst, ClientPort: p.DstPort,
 		VIP: o.VIP, VPort: o.vport(p),
 		Server: p.Src, SPort: p.SrcPort,
-		Method: conntrack.MethodMasq, ServerID: server.ID, ServiceID: svc.ID,
+		Method: conntrack.MethodMasq, ServerID: server.ID,
 		Control: control,
 	}
 	ref, fresh := d.conns.Insert(&d.entry)

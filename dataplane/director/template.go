@@ -83,7 +83,7 @@ func (d *Director) makeTemplate(svc *Service, server *Server, client wire.Addr, 
 		Proto: dst.Proto, Template: true, Timeout: svc.Persist,
 		Client: client, VIP: dst.Addr, VPort: dst.Port,
 		Server: server.Addr, SPort: server.Port,
-		Method: server.Method, ServerID: server.ID, ServiceID: svc.ID,
+		Method: server.Method, ServerID: server.ID,
 	}
 	if dst.Port == 0 {
 		d.entry.SPort = 0
