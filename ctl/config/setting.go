@@ -57,22 +57,16 @@ func readTags(t reflect.Type) (list []Setting) {
 			i++
 			continue
 		}
-		field, tags := i, []reflect.StructTag{t.Field(i).Tag}
+		field, tags := i, map[string]string{}
+		addTags(tags, t.Field(i).Tag)
 		for i++; i < t.NumField() && t.Field(i).Name == "_"; i++ {
-			tags = append(tags, t.Field(i).Tag)
-		}
-		get := func(key string) string {
-			var words []string
-			for _, tag := range tags {
-				words = append(words, strings.Fields(tag.Get(key))...)
-			}
-			return strings.Join(words, " ")
+			addTags(tags, t.Field(i).Tag)
 		}
 		k := Setting{
-			Name: get("name"), Min: number(get("min")), Max: number(get("max")), Default: number(get("default")),
-			Also: numbers(get("also")), Only: numbers(get("only")), Words: strings.Fields(get("words")),
-			Unit: get("unit"), Help: get("help"), Applies: get("applies"), field: []int{field},
-			PerService: get("scope") == "service",
+			Name: tags["name"], Min: number(tags["min"]), Max: number(tags["max"]), Default: number(tags["default"]),
+			Also: numbers(tags["also"]), Only: numbers(tags["only"]), Words: strings.Fields(tags["words"]),
+			Unit: tags["unit"], Help: tags["help"], Applies: tags["applies"], field: []int{field},
+			PerService: tags["scope"] == "service",
 		}
 		switch t.Field(field).Type.Kind() {
 		case reflect.Array:
@@ -84,6 +78,16 @@ func readTags(t reflect.Type) (list []Setting) {
 		list = append(list, k)
 	}
 	return list
+}
+
+// addTags adds the words of a field's tags to those that the setting has. It parses all tags
+// at once, because every command does it when it starts.
+func addTags(tags map[string]string, tag reflect.StructTag) {
+	for rest := string(tag); rest != ""; {
+		key, text, _ := strings.Cut(strings.TrimSpace(rest), `:"`)
+		text, rest, _ = strings.Cut(text, `"`)
+		tags[key] = strings.TrimSpace(tags[key] + " " + text)
+	}
 }
 
 // timeouts are the settings of all states that have a timeout of their own.
