@@ -14,7 +14,7 @@ import (
 )
 
 // Apply applies op to s, which must come from Clone. If op is refused, with an *Error, s
-// does not change, except that Changed may be true for the service of op.
+// does not change, but Changed and AllChanged may report more than before.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
 	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry:
@@ -227,13 +227,12 @@ func (s *State) setDirector(changes Values) error {
 		return err
 	}
 	director := values.Over(defaults)
-	for i := range s.Services {
-		svc := &s.Services[i]
-		if director.SchedOptions("") == s.Director().SchedOptions("") {
-			break
-		}
-		if err := checkScheduler(svc, s.ServiceSettings[svc.ServiceKey].Over(director)); err != nil {
-			return err
+	if director.SchedOptions("") != s.Director().SchedOptions("") {
+		for i := range s.Services {
+			svc := &s.Services[i]
+			if err := checkScheduler(svc, s.ServiceSettings[svc.ServiceKey].Over(director)); err != nil {
+				return err
+			}
 		}
 	}
 	s.Settings, s.director = values, director

@@ -54,18 +54,16 @@ func (p *ruleParser) parse() error {
 		if name == "!" || len(p.words) > 0 && p.words[0] == "!" {
 			return fmt.Errorf("negation is not supported")
 		}
-		value, joined := "", false
-		known := ruleOptions[name]
+		value, known := "", ruleOptions[name]
 		switch {
 		case known == "":
 			return fmt.Errorf("option %s is not supported", name)
 		case seen[name] && known != "-m":
 			return fmt.Errorf("option %s is given twice", name)
-		case name == "--save-mark" || name == "--restore-mark":
-			joined = true
-		case !joined && len(p.words) == 0:
+		case name == "--save-mark" || name == "--restore-mark": // without a value
+		case len(p.words) == 0:
 			return fmt.Errorf("option %s needs a value", name)
-		case !joined:
+		default:
 			value, p.words = p.words[0], p.words[1:]
 		}
 		seen[name] = true
