@@ -11,32 +11,17 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService adds a service with one server.
-func helpedService(key config.ServiceKey, method config.Method, server string) []config.Op {
-	end := netip.MustParseAddrPort(server)
-	return []config.Op{
-		{Verb: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{
-			Verb: config.AddServer, Service: &config.Service{ServiceKey: key},
-			Server: &config.Server{
-				ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method,
-				Weight: 1,
-			},
-		},
-	}
-}
-
 // The guard hides the data connections of a helped FTP service, and follows what its
 // clients and servers announce.
 func TestHelpedIsHidden(t *testing.T) {
 	w := newFixture(t, 1)
-	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 2021}
-	w.must(helpedService(key, config.MethodMasq, "10.2.0.11:21")...)
+	const vip = "10.9.0.1:2021"
+	w.must(add(vip, "rr"), with(vip, serverAt("10.2.0.11:21", config.MethodMasq, 1)))
 	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}
 	w.must(config.Op{
-		Verb: config.SetSettings, Service: &config.Service{ServiceKey: key},
+		Verb: config.SetSettings, Service: service(vip, ""),
 		Settings: config.Values{"ftp": helper.On},
 	})
 	p, server := w.guard.all(), netip.MustParseAddr("10.2.0.11")

@@ -10,21 +10,6 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService adds a service with one server.
-func helpedService(key config.ServiceKey, method config.Method, server string) []config.Op {
-	end := netip.MustParseAddrPort(server)
-	return []config.Op{
-		{Verb: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{
-			Verb: config.AddServer, Service: &config.Service{ServiceKey: key},
-			Server: &config.Server{
-				ServerKey: config.ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method,
-				Weight: 1,
-			},
-		},
-	}
-}
-
 // Which connections get a helper, by default and by setting.
 func TestHelper(t *testing.T) {
 	at := func(proto uint8, port uint16) config.ServiceKey {
@@ -63,13 +48,10 @@ func TestHelper(t *testing.T) {
 			[]helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.FTP, Port: 2021}},
 		},
 	} {
-		s := config.State{}.Clone()
-		for _, op := range helpedService(row.key, row.method, "10.2.0.11:21") {
-			if err := s.Apply(op); err != nil {
-				t.Fatalf("%s: %v", row.say, err)
-			}
+		s := config.State{
+			Services:        []config.Service{{ServiceKey: row.key, Servers: []config.Server{{Method: row.method}}}},
+			ServiceSettings: map[config.ServiceKey]config.Values{row.key: row.own},
 		}
-		s.ServiceSettings = map[config.ServiceKey]config.Values{row.key: row.own}
 		if row.rules != nil {
 			s.Marks = []config.MarkRule{{
 				Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules,

@@ -8,18 +8,6 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// helpedService adds a service with one server.
-func helpedService(key ServiceKey, method Method, server string) []Op {
-	end := netip.MustParseAddrPort(server)
-	return []Op{
-		{Verb: AddService, Service: &Service{ServiceKey: key, Scheduler: "rr", Netmask: 0xffffffff}},
-		{
-			Verb: AddServer, Service: &Service{ServiceKey: key},
-			Server: &Server{ServerKey: ServerKey{Addr: end.Addr(), Port: end.Port()}, Method: method, Weight: 1},
-		},
-	}
-}
-
 // A setting's value can be given by its word; wrong words are refused.
 func TestSettingWords(t *testing.T) {
 	for text, want := range map[string]uint32{
@@ -36,15 +24,12 @@ func TestSettingWords(t *testing.T) {
 			t.Errorf("%s is %d", text, v)
 		}
 	}
-	var s State
-	for _, op := range helpedService(ServiceKey{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 53},
-		MethodMasq, "10.2.0.11:53") {
-		s, _ = Change(s, op)
+	dns := &Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:53"), Scheduler: "rr"}
+	s, err := Change(State{}, Op{Verb: AddService, Service: dns})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := Change(s, Op{
-		Verb: SetSettings, Service: &s.Services[0],
-		Settings: Values{"ftp": helper.On},
-	}); err == nil {
+	if _, err := Change(s, Op{Verb: SetSettings, Service: dns, Settings: Values{"ftp": helper.On}}); err == nil {
 		t.Error("FTP of a UDP service is not refused")
 	}
 }
