@@ -218,13 +218,15 @@ var kernelSettings = map[string]struct {
 	values []uint32
 }{"expire_nodest_conn": {"removed_conns", []uint32{RemovedDrop, RemovedEnd}}}
 
-// with are the values after changes, which are those of a service or of the director.
+// with are the values after changes, which are those of a service or of the director. They
+// are made in the order of their names, so that the result and the error are always the same.
 func (v Values) with(changes Values, service bool) (Values, error) {
 	next := maps.Clone(v)
 	if next == nil {
 		next = Values{}
 	}
-	for name, value := range changes {
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		value := changes[name]
 		if kernel, ok := kernelSettings[name]; ok {
 			if int(value) >= len(kernel.values) {
 				return v, Errorf(syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value, len(kernel.values)-1)
