@@ -71,7 +71,7 @@ type Settings struct {
 
 	MSSClamp           uint32 `name:"mss_clamp" min:"48" max:"65495" also:"0 1" unit:"bytes" scope:"service"`
 	_                  more   `help:"what SYNs that pass here, of clients and of servers, may say of their MSS: 0"`
-	_                  more   `help:"anything, 1 what the ways to server and client take, else at most this"`
+	_                  more   `help:"anything, 1 what the paths to server and client take, else at most this"`
 	NATICMPSend        bool   `name:"nat_icmp_send"`
 	_                  more   `help:"what a masqueraded server sends from its service's port without a connection:"`
 	_                  more   `help:"0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or"`
