@@ -18,10 +18,10 @@ func TestCallsAreListed(t *testing.T) {
 	w := newFixture(t, 1)
 	phones := &config.Service{
 		ServiceKey: key(wire.ProtoUDP, "10.9.0.1:5060"), Scheduler: "rr", Persist: 30,
-		Netmask: 0xffffffff, PE: "sip",
+		PE: "sip",
 	}
 	phone := config.Server{
-		ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodMasq,
+		ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodNAT,
 		Weight: 1,
 	}
 	w.must(config.Op{Verb: config.AddService, Service: phones},

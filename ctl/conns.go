@@ -41,7 +41,7 @@ func (m *Manager) serverIDs(service config.ServiceKey) map[uint32]bool {
 }
 
 func ofService(k *config.ServiceKey, s *conntrack.Snapshot) bool {
-	return k == nil || k.Proto == s.Proto && wire.AddrFrom(k.Addr) == s.VIP && (k.Port == 0 || k.Port == s.VPort)
+	return k == nil || uint8(k.Proto) == s.Proto && wire.AddrFrom(k.Addr) == s.VIP && (k.Port == 0 || k.Port == s.VPort)
 }
 
 func ofServer(a netip.AddrPort, s *conntrack.Snapshot) bool {

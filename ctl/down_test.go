@@ -21,7 +21,7 @@ func TestDownIsNeverPicked(t *testing.T) {
 	for _, name := range sched.Names() {
 		w := newFixture(t, 1)
 		svc := service(vip, name)
-		svc.Persist, svc.Netmask = 300, 0xffffffff
+		svc.Persist = 300
 		w.must(config.Op{Verb: config.AddService, Service: svc}, with(vip, one))
 		if name == "none" {
 			continue

@@ -106,7 +106,7 @@ func frameText(fib *director.FIB, f *wire.Frame) string {
 
 // why says how the service was found, or what becomes of the packet without one.
 func (r *simulation) why() string {
-	addr, port, proto := r.probe.Virtual.Addr(), r.probe.Virtual.Port(), config.ProtoName(r.probe.Proto)
+	addr, port, proto := r.probe.Virtual.Addr(), r.probe.Virtual.Port(), r.probe.Proto
 	unserved := fmt.Sprintf("no service of %s takes %s port %d", addr, proto, port)
 	vip, isVIP := r.table.VIPs[wire.AddrFrom(addr)]
 	switch {
@@ -170,7 +170,7 @@ func (r *simulation) hiddenFrames() []string {
 		list = []string{"everything to " + r.probe.Virtual.Addr().String()}
 	}
 	for i := range svc.Servers {
-		if svc.Servers[i].Method != config.MethodMasq {
+		if svc.Servers[i].Method != config.MethodNAT {
 			continue
 		}
 		for _, s := range r.desired.ReplyRanges(svc.ServiceKey, svc.Servers[i].ServerKey) {
@@ -178,8 +178,7 @@ func (r *simulation) hiddenFrames() []string {
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
 			}
-			proto := config.ProtoName(s.Proto)
-			text := fmt.Sprintf("from %s %s %s, unless for the host itself", proto, s.Net.Addr(), port)
+			text := fmt.Sprintf("from %s %s %s, unless for the host itself", config.Proto(s.Proto), s.Net.Addr(), port)
 			if !slices.Contains(list, text) {
 				list = append(list, text)
 			}
@@ -191,7 +190,7 @@ func (r *simulation) hiddenFrames() []string {
 // settingsList lists the settings that matter to the packet.
 func (r *simulation) settingsList() []config.Setting {
 	matters := map[string]bool{
-		"": true, strings.ToLower(config.ProtoName(r.probe.Proto)): true,
+		"": true, r.probe.Proto.Word(): true,
 		"persistence": r.service.Persist > 0, "helper": r.helper() != "",
 	}
 	return slices.DeleteFunc(r.settings.List(), func(k config.Setting) bool { return !matters[k.Applies] })
@@ -200,7 +199,7 @@ func (r *simulation) settingsList() []config.Setting {
 // connStatus is a conn for listings.
 func connStatus(s *conntrack.Snapshot) *api.ConnStatus {
 	return &api.ConnStatus{
-		Proto:   s.Proto,
+		Proto:   config.Proto(s.Proto),
 		Expires: uint32(s.Expires / conntrack.Second),
 		State:   s.State.String(),
 		Client:  addrPort(s.Client, s.ClientPort),
@@ -254,7 +253,7 @@ func (r *simulation) helper() string {
 	if server == nil || server.Method != conntrack.MethodMasq || r.compiled == nil || r.compiled.Helper == nil {
 		return ""
 	}
-	if id, ok := r.compiled.Helper.At(r.probe.Proto, r.probe.Virtual.Port()); ok {
+	if id, ok := r.compiled.Helper.At(uint8(r.probe.Proto), r.probe.Virtual.Port()); ok {
 		return helper.Registry[id].Name + ": the connections it announces reach the same server"
 	}
 	return ""

@@ -132,7 +132,7 @@ func TestExplainForetells(t *testing.T) {
 		t.Run(scheduler, func(t *testing.T) {
 			d := newHandFixture(t)
 			d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: scheduler},
-				config.MethodMasq, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
+				config.MethodNAT, "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")
 			for i := range 20 {
 				q := testProbe(fmt.Sprintf("10.1.0.%d:%d", 2+i%5, 1000+i), "10.9.0.1:80")
 				first, second := d.explain(q), d.explain(q)
@@ -157,20 +157,20 @@ func TestExplainForetells(t *testing.T) {
 // Each kind of answer has a row with words that its printed form contains.
 func TestExplainSays(t *testing.T) {
 	d := newHandFixture(t)
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodMasq,
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}, config.MethodNAT,
 		"10.2.0.11:8080")
 	d.serve(config.Service{
 		ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr", Persist: 300,
-		Netmask: 0xffffff00,
+		Netmask: config.Mask4(0xffffff00),
 	}, config.MethodTunnel, "10.2.0.11:81", "10.2.0.12:81")
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodRoute,
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:82"), Scheduler: "rr"}, config.MethodDR,
 		"10.2.0.13:82")
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodRoute)
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodDR)
 	d.must(config.Op{
 		Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")},
-		Server: ptr(serverAt("10.2.0.11:83", config.MethodRoute, 0)),
+		Server: ptr(serverAt("10.2.0.11:83", config.MethodDR, 0)),
 	})
-	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodRoute,
+	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodDR,
 		"10.77.0.1:84")
 	d.send(testProbe("10.1.0.2:1", "10.9.0.1:80"), false)
 	d.send(testProbe("10.1.0.9:1", "10.9.0.1:81"), false)

@@ -259,9 +259,9 @@ func edited(end string, s config.Server) config.Op {
 	return config.Op{Verb: config.EditServer, Service: service(end, ""), Server: &s}
 }
 
-func key(proto uint8, s string) config.ServiceKey {
+func key(proto config.Proto, s string) config.ServiceKey {
 	ap := netip.MustParseAddrPort(s)
-	return config.ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port(), IPv6: ap.Addr().Is6()}
+	return config.ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port()}
 }
 
 func serverAt(s string, m config.Method, weight int32) config.Server {

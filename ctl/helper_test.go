@@ -16,7 +16,7 @@ import (
 func TestHelpedIsHidden(t *testing.T) {
 	w := newFixture(t, 1)
 	const vip = "10.9.0.1:2021"
-	w.must(add(vip, "rr"), with(vip, serverAt("10.2.0.11:21", config.MethodMasq, 1)))
+	w.must(add(vip, "rr"), with(vip, serverAt("10.2.0.11:21", config.MethodNAT, 1)))
 	if p := w.guard.all(); len(p.HelperMatches)+len(p.HelperServers) != 0 {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}

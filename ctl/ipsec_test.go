@@ -17,7 +17,7 @@ func TestIKEHidesIPsec(t *testing.T) {
 	for _, r := range []struct {
 		sentence string
 		port     uint16
-		proto    uint8
+		proto    config.Proto
 		hidden   bool
 	}{
 		{"a service of IKE", 500, wire.ProtoUDP, true},
@@ -28,13 +28,13 @@ func TestIKEHidesIPsec(t *testing.T) {
 		w := newFixture(t, 1)
 		vipAddr, server := netip.MustParseAddr("10.9.0.1"), testServer(0)
 		key := config.ServiceKey{Proto: r.proto, Addr: vipAddr, Port: r.port}
-		svc := &config.Service{ServiceKey: key, Scheduler: "rr", Persist: 300, Netmask: 0xffffffff}
+		svc := &config.Service{ServiceKey: key, Scheduler: "rr", Persist: 300}
 		w.must(config.Op{Verb: config.AddService, Service: svc},
 			config.Op{
 				Verb: config.AddServer, Service: svc,
 				Server: &config.Server{
 					ServerKey: config.ServerKey{Addr: server, Port: r.port},
-					Method:    config.MethodMasq, Weight: 1,
+					Method:    config.MethodNAT, Weight: 1,
 				},
 			})
 		hides := func(of func(*guard.ServiceRules) []guard.Endpoint, e guard.Endpoint) bool {
@@ -46,16 +46,16 @@ func TestIKEHidesIPsec(t *testing.T) {
 			rip := guard.Endpoint{Proto: proto, Addr: server}
 			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Destinations },
 				vip); got != r.hidden {
-				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, config.ProtoName(proto), got)
+				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, config.Proto(proto), got)
 			}
 			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
-				t.Errorf("%s: %s from the server hidden: %t", r.sentence, config.ProtoName(proto), got)
+				t.Errorf("%s: %s from the server hidden: %t", r.sentence, config.Proto(proto), got)
 			}
 			if got := w.plane.table().ServerEndpoints[director.Endpoint{
 				Addr:  wire.AddrFrom(rip.Addr),
 				Proto: proto,
 			}]; got != r.hidden {
-				t.Errorf("%s: %s from the server routed on: %t", r.sentence, config.ProtoName(proto), got)
+				t.Errorf("%s: %s from the server routed on: %t", r.sentence, config.Proto(proto), got)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ var one, two = masq(0, 1), masq(1, 1)
 // masq is test server i, on port 8080.
 func masq(i int, weight int32) config.Server {
 	return config.Server{
-		ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodMasq,
+		ServerKey: config.ServerKey{Addr: testServer(i), Port: 8080}, Method: config.MethodNAT,
 		Weight: weight,
 	}
 }
@@ -249,7 +249,7 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	same := masq(0, 1)
 	same.Port = 80 // as servers of other methods have it
 	w.must(add(vip, "rr"), with(vip, same))
-	same.Method = config.MethodRoute
+	same.Method = config.MethodDR
 	w.must(edited(vip, same))
 	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: same.Addr, Port: same.Port}
 	if !slices.Contains(w.guard.all().Sources, end) {

@@ -13,7 +13,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-func rule(dst string, proto uint8, mark uint32, ports ...config.PortRange) config.MarkRule {
+func rule(dst string, proto config.Proto, mark uint32, ports ...config.PortRange) config.MarkRule {
 	return config.MarkRule{Dst: netip.MustParsePrefix(dst), Proto: proto, DstPorts: ports, Mark: mark}
 }
 
@@ -32,8 +32,8 @@ func TestMarksHidden(t *testing.T) {
 			},
 		},
 		config.Op{Verb: config.AddService, Service: shop},
-		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", config.MethodMasq, 1))},
-		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", config.MethodMasq, 1))},
+		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", config.MethodNAT, 1))},
+		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", config.MethodNAT, 1))},
 	)
 	r, p := w.guard.rules, w.guard.all()
 	var passes []bool

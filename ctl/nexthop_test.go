@@ -51,7 +51,7 @@ func TestWarningOfServersWithoutNextHop(t *testing.T) {
 		var text bytes.Buffer
 		w.log = zerolog.New(&text).Level(zerolog.WarnLevel)
 		w.must(with(vip, config.Server{
-			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr)}, Method: config.MethodRoute, Weight: 1,
+			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr)}, Method: config.MethodDR, Weight: 1,
 		}))
 		if log := text.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, want) ||
 			strings.Contains(log, "--localnode") == strings.Contains(log, "as soon as it can") {
@@ -66,7 +66,7 @@ func TestUnreachableServerIsNotUp(t *testing.T) {
 	for addr, want := range map[string]string{"10.2.77.77": "unreachable", "10.77.0.1": "unreachable"} {
 		v := config.Server{
 			ServerKey: config.ServerKey{Addr: netip.MustParseAddr(addr), Port: 80},
-			Method:    config.MethodRoute, Weight: 1,
+			Method:    config.MethodDR, Weight: 1,
 		}
 		w.must(with(vip, v))
 		if got := w.status(v).State; got != want {

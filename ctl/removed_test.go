@@ -45,7 +45,7 @@ func isReset(frame []byte) bool {
 func TestDeletedAndAddedAgain(t *testing.T) {
 	deleted := config.Op{Verb: config.DeleteService, Service: service(vip, "")}
 	persistent := add(vip, "wlc")
-	persistent.Service.Persist, persistent.Service.Netmask = 300, 1<<32-1
+	persistent.Service.Persist = 300
 	for name, r := range map[string]struct{ first, gone, back []config.Op }{
 		"a server": {
 			[]config.Op{add(vip, "rr"), with(vip, one)}, []config.Op{without(vip, one)}, []config.Op{with(vip, one)},

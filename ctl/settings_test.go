@@ -194,7 +194,7 @@ func TestReplyServices(t *testing.T) {
 		return &config.Service{ServiceKey: key(wire.ProtoUDP, end), Scheduler: "rr", OPS: true}
 	}
 	routed := config.Server{
-		ServerKey: config.ServerKey{Addr: testServer(3), Port: 53}, Method: config.MethodRoute,
+		ServerKey: config.ServerKey{Addr: testServer(3), Port: 53}, Method: config.MethodDR,
 		Weight: 1,
 	}
 	end := director.Endpoint{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}

@@ -138,7 +138,7 @@ func (r *simulation) findConns(conns *conntrack.Table) {
 			return r.compiled != nil && r.compiled.Persist > 0 && int(s.ServerID) < len(r.table.Servers) &&
 				r.table.Servers[s.ServerID].Service == r.compiled.ID && s.Client == masked
 		}
-		return s.Proto == r.probe.Proto && s.Client == client && !s.NoServerPort &&
+		return s.Proto == uint8(r.probe.Proto) && s.Client == client && !s.NoServerPort &&
 			(s.ClientPort == r.probe.Client.Port() || s.NoClientPort) &&
 			s.VIP == virtual && s.VPort == r.probe.Virtual.Port()
 	}
@@ -189,7 +189,7 @@ func probeFrame(p api.Probe, port uint16, src, dst wire.MAC, known bool) wire.Fr
 		h.SetVersionIHL(header)
 		h.SetTotalLen(uint16(len(ip)))
 		h.SetTTL(probeTTL)
-		h.SetProtocol(p.Proto)
+		h.SetProtocol(uint8(p.Proto))
 		h.SetSrc(client)
 		h.SetDst(vip)
 		h.FillChecksum()
@@ -198,7 +198,7 @@ func probeFrame(p api.Probe, port uint16, src, dst wire.MAC, known bool) wire.Fr
 		h := wire.IPv6(ip)
 		h.SetVersionClassFlow(0, 0)
 		h.SetPayloadLen(uint16(len(segment)))
-		h.SetNextHeader(p.Proto)
+		h.SetNextHeader(uint8(p.Proto))
 		h.SetHopLimit(probeTTL)
 		h.SetSrc(client)
 		h.SetDst(vip)

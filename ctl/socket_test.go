@@ -243,10 +243,10 @@ func TestJSON(t *testing.T) {
 	_, socket := serve(t, w)
 	for path, want := range map[string]string{
 		"/v1/timeouts": `{"tcp":900,"tcp_fin":120,"udp":300}`,
-		"/v1/services": `[{"proto":6,"addr":"10.9.0.1","port":80,"scheduler":"rr","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
-			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[{"addr":"10.2.0.1","port":8080,"method":0,"weight":1,"active":0,"inactive":0,"persist_conns":0,` +
+		"/v1/services": `[{"address":"10.9.0.1","port":80,"protocol":"tcp","scheduler":"rr","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[{"address":"10.2.0.1","port":8080,"method":"nat","weight":1,"active":0,"inactive":0,"persist_conns":0,` +
 			`"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"state":"up","hop":"eth1 02:00:00:01:00:00","path":{"interface":"eth1","mtu":1500,"too_big":0,"split":0}}]},` +
-			`{"ipv6":true,"proto":6,"addr":"fd00:9::1","port":80,"scheduler":"wlc","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`{"address":"fd00:9::1","port":80,"protocol":"tcp","scheduler":"wlc","stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[]}]`,
 	} {
 		resp, err := unixHTTP(socket).Get("http://uvs" + path)
@@ -268,7 +268,7 @@ func TestBadRequests(t *testing.T) {
 		"nothing":                   {"/v1/apply", ""},
 		"no JSON":                   {"/v1/apply", "add-service"},
 		"a field nobody knows":      {"/v1/apply", `{"verb":"flush","when":"now"}`},
-		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"addr":"10.9"}}`},
+		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"address":"10.9"}}`},
 		"an endless body":           {"/v1/apply", `{"verb":"` + strings.Repeat("x", maxRequest+1)},
 		"one operation for many":    {"/v1/batch", `{"verb":"flush"}`},
 		"more operations than many": {"/v1/batch", "[" + strings.Repeat("{},", api.MaxOps) + "{}]"},

@@ -109,7 +109,7 @@ func TestSorryServerEndsWithItsService(t *testing.T) {
 func TestExplainSorryAndLimits(t *testing.T) {
 	d := newHandFixture(t)
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
-	d.serve(svc, config.MethodMasq, "10.2.0.11:8080")
+	d.serve(svc, config.MethodNAT, "10.2.0.11:8080")
 	d.must(config.Op{
 		Verb: config.SetSettings, Service: &svc,
 		Settings: config.Values{"limit_rate": 1, "limit_conns": 1},
@@ -125,11 +125,11 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	}
 	d.must(config.Op{
 		Verb: config.SetSorry, Service: &svc,
-		Server: ptr(serverAt("10.2.0.12:8080", config.MethodMasq, 1)),
+		Server: ptr(serverAt("10.2.0.12:8080", config.MethodNAT, 1)),
 	})
 	d.must(config.Op{
 		Verb: config.EditServer, Service: &svc,
-		Server: ptr(serverAt("10.2.0.11:8080", config.MethodMasq, 0)),
+		Server: ptr(serverAt("10.2.0.11:8080", config.MethodNAT, 0)),
 	})
 	e := d.explain(testProbe("10.1.0.3:1000", "10.9.0.1:80"))
 	if e.Server == nil || e.Server.Addr != netip.MustParseAddr("10.2.0.12") || !strings.Contains(e.By, "sorry") {

@@ -80,7 +80,7 @@ var trafficVIPs = [3]string{"10.9.0.1:80", "10.9.0.1:81", "10.9.0.2:80"}
 func randomOp(rng *rand.Rand) config.Op {
 	service := service(trafficVIPs[rng.IntN(3)], []string{"rr", "wrr", "lc", "wlc"}[rng.IntN(4)])
 	if rng.IntN(3) == 0 {
-		service.Persist, service.Netmask = 60, 0xffffffff
+		service.Persist = 60
 	}
 	server := &config.Server{ServerKey: config.ServerKey{
 		Addr: testServer(rng.IntN(4)),
@@ -89,7 +89,7 @@ func randomOp(rng *rand.Rand) config.Op {
 	server.Weight = int32(rng.IntN(4))
 	server.Upper = uint32(rng.IntN(2) * 8)
 	server.Method = []config.Method{
-		config.MethodMasq, config.MethodMasq, config.MethodRoute,
+		config.MethodNAT, config.MethodNAT, config.MethodDR,
 		config.MethodTunnel,
 	}[rng.IntN(4)]
 	verbs := []config.Verb{

@@ -26,17 +26,17 @@ func TestTunnelTypes(t *testing.T) {
 		{"IPIP is the zero value", config.Tunnel{}, "IPv4 protocol 4, IPv4 10.1.0.2>10.9.0.1, mtu 1480"},
 		{
 			"GUE without checksum",
-			config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.NoCsum},
+			config.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.NoCsum},
 			"IPv4 protocol 17, to port 6080 no checksum 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468",
 		},
 		{
 			"GUE with checksum, to another port",
-			config.Tunnel{Type: tunnel.GUE, Port: 5555, Flags: tunnel.Csum},
+			config.Tunnel{Type: tunnel.GUE, Port: 5555, Checksum: tunnel.Csum},
 			"IPv4 protocol 17, to port 5555 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468",
 		},
 		{"remote checksum offload is a full checksum", config.Tunnel{
 			Type: tunnel.GUE, Port: 6080,
-			Flags: tunnel.RemCsum,
+			Checksum: tunnel.RemCsum,
 		}, "IPv4 protocol 17, to port 6080 00040000, IPv4 10.1.0.2>10.9.0.1, mtu 1468"},
 		{
 			"GRE without checksum",
@@ -45,7 +45,7 @@ func TestTunnelTypes(t *testing.T) {
 		},
 		{
 			"GRE with checksum",
-			config.Tunnel{Type: tunnel.GRE, Flags: tunnel.Csum},
+			config.Tunnel{Type: tunnel.GRE, Checksum: tunnel.Csum},
 			"IPv4 protocol 47, 80000800, IPv4 10.1.0.2>10.9.0.1, mtu 1472",
 		},
 	} {

@@ -48,7 +48,7 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
-	line("packet", "%s %s > %s, in by %s", config.ProtoName(e.Probe.Proto), e.Probe.Client, e.Probe.Virtual,
+	line("packet", "%s %s > %s, in by %s", e.Probe.Proto, e.Probe.Client, e.Probe.Virtual,
 		e.Probe.InInterface)
 	if e.Service == nil {
 		line("service", "none: %s", e.Why)

@@ -74,7 +74,7 @@ func writeConfig(w io.Writer, c *api.Client) error {
 
 // sorryText returns a sorry server in the form that `uvs sorry` takes.
 func sorryText(s *config.Server) string {
-	method := map[config.Method]string{config.MethodRoute: "-g", config.MethodTunnel: "-i", config.MethodMasq: "-m"}
+	method := map[config.Method]string{config.MethodDR: "-g", config.MethodTunnel: "-i", config.MethodNAT: "-m"}
 	text := fmt.Sprintf("%s %s", s.ServerKey, method[s.Method])
 	if s.Tunnel.Type != tunnel.IPIP {
 		text += fmt.Sprintf(" --tun-type %s", s.Tunnel.Type)
@@ -82,7 +82,7 @@ func sorryText(s *config.Server) string {
 	if s.Tunnel.Port != 0 {
 		text += fmt.Sprintf(" --tun-port %d", s.Tunnel.Port)
 	}
-	if s.Tunnel.Flags == tunnel.Csum {
+	if s.Tunnel.Checksum == tunnel.Csum {
 		text += " --tun-csum"
 	}
 	return text

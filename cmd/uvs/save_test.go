@@ -12,10 +12,10 @@ import (
 // `uvs restore` reads a sorry server as `uvs save` wrote it.
 func TestSorryText(t *testing.T) {
 	for _, server := range []config.Server{
-		{Method: config.MethodRoute},
-		{Method: config.MethodMasq},
+		{Method: config.MethodDR},
+		{Method: config.MethodNAT},
 		{Method: config.MethodTunnel},
-		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.Csum}},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.Csum}},
 		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GRE}},
 	} {
 		server.ServerKey = config.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
@@ -55,7 +55,7 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
 		}
 	}
-	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodMasq ||
+	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodNAT ||
 		ops[4].Service == nil {
 		t.Errorf("operations %+v", ops)
 	}

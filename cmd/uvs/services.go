@@ -109,7 +109,7 @@ func newSorryLine() commandLine {
 			return op, fmt.Errorf("tun-port is %d; want 1 to 65535", *tunPort)
 		}
 		if *tunCsum {
-			server.Tunnel.Flags = tunnel.Csum
+			server.Tunnel.Checksum = tunnel.Csum
 		}
 		server.Tunnel.Type, err = tunnel.ParseType(*tunType)
 		return op, err
@@ -119,11 +119,11 @@ func newSorryLine() commandLine {
 func sorryMethod(direct, tunnelled, nat bool) (config.Method, error) {
 	switch {
 	case !tunnelled && !nat:
-		return config.MethodRoute, nil
+		return config.MethodDR, nil
 	case tunnelled && !nat && !direct:
 		return config.MethodTunnel, nil
 	case nat && !tunnelled && !direct:
-		return config.MethodMasq, nil
+		return config.MethodNAT, nil
 	}
 	return 0, fmt.Errorf("-g, -i and -m exclude each other")
 }

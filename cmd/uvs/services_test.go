@@ -38,8 +38,8 @@ func TestPrintServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"tcp:192.0.2.1:80 wlc 10.0.0.11:8080 Masq 2 3 4 5 up eth1 02:00:00:00:00:01",
-		"tcp:192.0.2.1:80 wlc 10.0.0.9:8080 Masq 1 3 4 5 sorry eth1 02:00:00:00:00:01",
+		"tcp:192.0.2.1:80 wlc 10.0.0.11:8080 nat 2 3 4 5 up eth1 02:00:00:00:00:01",
+		"tcp:192.0.2.1:80 wlc 10.0.0.9:8080 nat 1 3 4 5 sorry eth1 02:00:00:00:00:01",
 		"tcp:192.0.2.1:80 rr - - 0 0 0 0 empty -",
 	}
 	for i, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
@@ -69,8 +69,8 @@ func TestPrintPaths(t *testing.T) {
 	})); err != nil {
 		t.Fatal(err)
 	}
-	want := "tcp:192.0.2.1:80 10.3.0.11:80 Tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s " +
-		"tcp:192.0.2.1:80 10.3.0.11:80 Tunnel - 0 0 0 -"
+	want := "tcp:192.0.2.1:80 10.3.0.11:80 tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s " +
+		"tcp:192.0.2.1:80 10.3.0.11:80 tunnel - 0 0 0 -"
 	if got := strings.Join(strings.Fields(b.String()), " "); got != want {
 		t.Errorf("%q", got)
 	}
@@ -81,13 +81,13 @@ func TestSorryOp(t *testing.T) {
 	rows := []struct {
 		sentence, line, want string // "" want: refused
 	}{
-		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 Route"},
-		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 Masq"},
-		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 Tunnel ipip:0:0"},
+		{"direct routing, the service's port", "--service tcp:192.0.2.1:80 10.0.0.9", "10.0.0.9:80 dr"},
+		{"NAT to a port", "--service tcp:192.0.2.1:80 10.0.0.9:8080 -m", "10.0.0.9:8080 nat"},
+		{"an IPv6 server", "-i --service tcp:[2001:db8::1]:80 2001:db8::9", "[2001:db8::9]:80 tunnel ipip:0:0"},
 		{
 			"a server by GUE with a checksum",
 			"--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 6080 --tun-csum",
-			"10.0.0.9:80 Tunnel gue:6080:1",
+			"10.0.0.9:80 tunnel gue:6080:1",
 		},
 		{"an unknown tunnel", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type l2tp", ""},
 		{"a tunnel port that is none", "--service tcp:192.0.2.1:80 10.0.0.9 -i --tun-type gue --tun-port 65536", ""},
@@ -115,7 +115,7 @@ func TestSorryOp(t *testing.T) {
 			default:
 				got = op.Server.ServerKey.String() + " " + op.Server.Method.String()
 				if t := op.Server.Tunnel; op.Server.Method == config.MethodTunnel {
-					got += fmt.Sprintf(" %s:%d:%d", t.Type, t.Port, t.Flags)
+					got += fmt.Sprintf(" %s:%d:%d", t.Type, t.Port, t.Checksum)
 				}
 			}
 			if got != r.want {

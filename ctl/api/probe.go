@@ -12,7 +12,7 @@ import (
 
 // Probe is a client's packet to simulate.
 type Probe struct {
-	Proto       uint8          `json:"proto"`
+	Proto       config.Proto   `json:"proto"`
 	Client      netip.AddrPort `json:"client"`
 	Virtual     netip.AddrPort `json:"virtual"`
 	InInterface string         `json:"in_interface,omitempty"` // "": that of the route to the client
@@ -21,7 +21,7 @@ type Probe struct {
 // Query is the probe in a request.
 func (p Probe) Query() url.Values {
 	v := url.Values{
-		"proto":  {strings.ToLower(config.ProtoName(p.Proto))},
+		"proto":  {p.Proto.Word()},
 		"client": {p.Client.String()}, "virtual": {p.Virtual.String()},
 	}
 	if p.InInterface != "" {
@@ -39,9 +39,11 @@ func ParseProbe(v url.Values) (p Probe, err error) {
 				strings.Join(known, ", "))
 		}
 	}
-	var ok bool
-	if p.Proto, ok = config.ServiceProto(v.Get("proto")); !ok {
-		return p, config.Errorf(syscall.EINVAL, "protocol %q is not one of sctp, tcp, udp", v.Get("proto"))
+	if p.Proto, err = config.ParseProto(v.Get("proto")); err == nil && !p.Proto.Served() {
+		err = config.Errorf(syscall.EINVAL, "protocol %s has no services; tcp, udp and sctp have", p.Proto.Word())
+	}
+	if err != nil {
+		return p, err
 	}
 	if p.Client, err = parseHostPort("client", v.Get("client")); err != nil {
 		return p, err

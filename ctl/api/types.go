@@ -62,7 +62,7 @@ type PathStatus struct {
 
 // ConnStatus is a conn as `ipvsadm -Lc` shows it.
 type ConnStatus struct {
-	Proto   uint8          `json:"proto"` // 0: a template of a mark
+	Proto   config.Proto   `json:"protocol"` // 0: a template of a mark
 	Expires uint32         `json:"expires"`
 	State   string         `json:"state"`
 	Client  netip.AddrPort `json:"client"`

@@ -84,7 +84,7 @@ func (d *Desired) ReplyRanges(k config.ServiceKey, server config.ServerKey) []gu
 		list[0].First, list[0].Last = server.Port, server.Port
 		if d.helpers[k] != nil && k.Proto == wire.ProtoTCP {
 			port := helper.DataPort(server.Port)
-			list = append(list, guard.PortRange{Net: addr, Proto: k.Proto, First: port, Last: port})
+			list = append(list, guard.PortRange{Net: addr, Proto: uint8(k.Proto), First: port, Last: port})
 		}
 		return list
 	case k.FWMark == 0:
@@ -113,10 +113,11 @@ func (d *Desired) servicePorts(k config.ServiceKey, net netip.Prefix) []guard.Po
 	if k.Port == 0 {
 		last = 65535
 	}
-	list := []guard.PortRange{{Net: net, Proto: k.Proto, First: first, Last: last}}
+	list := []guard.PortRange{{Net: net, Proto: uint8(k.Proto), First: first, Last: last}}
 	if d.takesFTPData(k) {
-		list = append(list, guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortFTPData, Last: wire.PortFTPData},
-			guard.PortRange{Net: net, Proto: k.Proto, First: wire.PortUnprivileged, Last: 65535})
+		list = append(list,
+			guard.PortRange{Net: net, Proto: wire.ProtoTCP, First: wire.PortFTPData, Last: wire.PortFTPData},
+			guard.PortRange{Net: net, Proto: wire.ProtoTCP, First: wire.PortUnprivileged, Last: 65535})
 	}
 	if takesIKE(k) {
 		for _, proto := range ipsec {

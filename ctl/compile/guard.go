@@ -53,12 +53,12 @@ func (d *Desired) serviceRules(
 		isService := v.Addr == k.Addr && v.Port == k.Port
 		if k.FWMark == 0 && k.Port != 0 && !isService && host.IsLocal(wire.AddrFrom(v.Addr)) {
 			// The host's own replies must come back to be translated.
-			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: k.Proto, Addr: v.Addr, Port: v.Port})
+			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: uint8(k.Proto), Addr: v.Addr, Port: v.Port})
 		}
 	}
 	if svc := d.services[k]; svc != nil {
 		if k.FWMark == 0 {
-			r.Destinations = []guard.Endpoint{{Proto: k.Proto, Addr: k.Addr, Port: k.Port}}
+			r.Destinations = []guard.Endpoint{{Proto: uint8(k.Proto), Addr: k.Addr, Port: k.Port}}
 			if takesIKE(k) {
 				for _, proto := range ipsec {
 					r.Destinations = append(r.Destinations, guard.Endpoint{Proto: proto, Addr: k.Addr})
@@ -66,7 +66,7 @@ func (d *Desired) serviceRules(
 			}
 		}
 		for _, v := range d.AllServers(svc) {
-			if v.Method == config.MethodMasq {
+			if v.Method == config.MethodNAT {
 				addServer(v.ServerKey)
 			}
 		}

@@ -15,11 +15,11 @@ func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 	var ports []helper.Port
 	for id := range helper.Registry {
 		h := &helper.Registry[id]
-		if svc.FWMark != 0 || svc.Proto == h.Proto {
+		if svc.FWMark != 0 || uint8(svc.Proto) == h.Proto {
 			ports = append(ports, helpedPorts(s, svc, helper.ID(id), h.Mode(&settings.Settings))...)
 		}
 	}
-	masq := func(v config.Server) bool { return v.Method == config.MethodMasq }
+	masq := func(v config.Server) bool { return v.Method == config.MethodNAT }
 	if ports == nil || svc.OPS || !slices.ContainsFunc(s.AllServers(svc), masq) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32
 		return list
 	}
 	for _, r := range s.Marks {
-		if r.Service() != svc.ServiceKey || r.Proto != h.Proto && r.Proto != 0 {
+		if r.Service() != svc.ServiceKey || uint8(r.Proto) != h.Proto && r.Proto != 0 {
 			continue
 		}
 		for _, d := range r.AllDstPorts() {
@@ -116,7 +116,7 @@ func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, 
 		}
 	}
 	for _, v := range d.AllServers(d.services[k]) {
-		if v.Method == config.MethodMasq {
+		if v.Method == config.MethodNAT {
 			add(v.Addr)
 		}
 	}

@@ -20,7 +20,7 @@ func compileMarks(
 			continue // the interface is gone
 		}
 		compiled = append(compiled, director.MarkRule{
-			Src: r.SrcNet(), Dst: r.DstNet(), Proto: r.Proto, In: in, Mark: r.Mark,
+			Src: r.SrcNet(), Dst: r.DstNet(), Proto: uint8(r.Proto), In: in, Mark: r.Mark,
 			SrcPorts: r.SrcPorts, DstPorts: r.DstPorts,
 		})
 	}

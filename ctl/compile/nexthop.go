@@ -3,7 +3,6 @@ package compile
 import (
 	"slices"
 
-	"uvs/conntrack"
 	"uvs/ctl/config"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -38,7 +37,7 @@ type LocalNode struct {
 // loopback addresses that arrive on a device (net/ipv4/route.c, ip_route_input_slow).
 func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 	addr, vip := wire.AddrFrom(v.Config.Addr), wire.AddrFrom(v.Service.Addr)
-	translated := v.method(fib) == conntrack.MethodMasq
+	translated := v.method(fib) == config.MethodNAT
 	switch {
 	case !fib.IsLocal(addr):
 		return fib.NextHop(addr)
@@ -51,10 +50,10 @@ func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 
 // method is how frames reach a server. Frames for the host itself are not encapsulated,
 // and not translated if the address and port stay the same.
-func (v *RunningServer) method(fib *director.FIB) conntrack.Method {
+func (v *RunningServer) method(fib *director.FIB) config.Method {
 	same := v.Config.Addr == v.Service.Addr && (v.Config.Port == v.Service.Port || v.Service.Port == 0)
 	if fib.IsLocal(wire.AddrFrom(v.Config.Addr)) && (v.Config.Method == config.MethodTunnel || same) {
-		return conntrack.MethodRoute
+		return config.MethodDR
 	}
 	return v.Config.Method
 }

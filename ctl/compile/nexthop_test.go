@@ -36,44 +36,44 @@ func TestNextHopOfTheHostItself(t *testing.T) {
 		want            config.Method
 	}{
 		{
-			"DR to an own address, the VIP on the host", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute,
-			director.Resolved, 2, config.MethodRoute,
+			"DR to an own address, the VIP on the host", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodDR,
+			director.Resolved, 2, config.MethodDR,
 		},
 		{
 			"a tunnel to it is not encapsulated", withPort, "10.9.0.1:80", "10.1.0.1:80", config.MethodTunnel,
-			director.Resolved, 2, config.MethodRoute,
+			director.Resolved, 2, config.MethodDR,
 		},
 		{
-			"NAT to the VIP itself is not translated", withPort, "10.9.0.1:80", "10.9.0.1:80", config.MethodMasq,
-			director.Resolved, 2, config.MethodRoute,
+			"NAT to the VIP itself is not translated", withPort, "10.9.0.1:80", "10.9.0.1:80", config.MethodNAT,
+			director.Resolved, 2, config.MethodDR,
 		},
 		{
-			"NAT to another port is", withPort, "10.9.0.1:80", "10.9.0.1:8080", config.MethodMasq, director.Resolved, 2,
-			config.MethodMasq,
+			"NAT to another port is", withPort, "10.9.0.1:80", "10.9.0.1:8080", config.MethodNAT, director.Resolved, 2,
+			config.MethodNAT,
 		},
 		{
-			"NAT for a VIP that is not the host's", withPort, "10.9.0.2:80", "10.1.0.1:8080", config.MethodMasq,
-			director.Resolved, 2, config.MethodMasq,
+			"NAT for a VIP that is not the host's", withPort, "10.9.0.2:80", "10.1.0.1:8080", config.MethodNAT,
+			director.Resolved, 2, config.MethodNAT,
 		},
 		{
-			"DR for a VIP that is not the host's has none", withPort, "10.9.0.2:80", "10.1.0.1:80", config.MethodRoute,
-			director.NoRoute, 0, config.MethodRoute,
+			"DR for a VIP that is not the host's has none", withPort, "10.9.0.2:80", "10.1.0.1:80", config.MethodDR,
+			director.NoRoute, 0, config.MethodDR,
 		},
 		{
-			"nothing has one without a port into the host", without, "10.9.0.1:80", "10.1.0.1:80", config.MethodRoute,
-			director.NoRoute, 0, config.MethodRoute,
+			"nothing has one without a port into the host", without, "10.9.0.1:80", "10.1.0.1:80", config.MethodDR,
+			director.NoRoute, 0, config.MethodDR,
 		},
 		{
-			"DR to a loopback address", withPort, "10.9.0.1:80", "127.0.0.1:80", config.MethodRoute,
-			director.Resolved, 2, config.MethodRoute,
+			"DR to a loopback address", withPort, "10.9.0.1:80", "127.0.0.1:80", config.MethodDR,
+			director.Resolved, 2, config.MethodDR,
 		},
 		{
-			"NAT to one has none", withPort, "10.9.0.1:80", "127.0.0.1:8080", config.MethodMasq, director.NoRoute, 0,
-			config.MethodMasq,
+			"NAT to one has none", withPort, "10.9.0.1:80", "127.0.0.1:8080", config.MethodNAT, director.NoRoute, 0,
+			config.MethodNAT,
 		},
 		{
-			"another server is not affected", withPort, "10.9.0.1:80", "10.2.0.11:80", config.MethodMasq,
-			director.Resolved, 1, config.MethodMasq,
+			"another server is not affected", withPort, "10.9.0.1:80", "10.2.0.11:80", config.MethodNAT,
+			director.Resolved, 1, config.MethodNAT,
 		},
 	}
 	for _, r := range rows {

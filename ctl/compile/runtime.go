@@ -263,7 +263,7 @@ func (rt *Runtime) addServer(service config.ServiceKey, server config.Server, no
 	added := isNew || v.Removed
 	v.Removed, v.idle, v.seen = false, time.Time{}, rt.round
 	v.Config = server
-	v.wasMasq = v.wasMasq || server.Method == config.MethodMasq
+	v.wasMasq = v.wasMasq || server.Method == config.MethodNAT
 	if server.Weight != 0 || added {
 		v.weight = server.Weight
 	}

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"net/netip"
 
@@ -90,7 +89,7 @@ func addService(
 		marks[markKey(k)] = svc
 		return
 	}
-	services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: k.Proto}] = svc
+	services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: uint8(k.Proto)}] = svc
 }
 
 // removedServices are the removed services that are hidden from the host; nil: none.
@@ -101,7 +100,7 @@ func (d *Desired) removedServices(fib *director.FIB) *director.Table {
 	t := &director.Table{Services: map[director.Endpoint]*director.Service{}}
 	marks := map[director.MarkKey]*director.Service{}
 	for _, svc := range d.hidden {
-		addService(svc.ServiceKey, &director.Service{Persist: seconds(svc.Persist)}, t.Services, marks)
+		addService(svc.ServiceKey, &director.Service{Persist: seconds(uint32(svc.Persist))}, t.Services, marks)
 	}
 	t.Marks = compileMarks(d.Marks, marks, fib)
 	return t
@@ -189,10 +188,10 @@ func (t *Table) addReplyServices(d *Desired, svc *config.Service, rt *Runtime) {
 		t.ReplyServices = map[director.Endpoint]director.ReplyService{}
 	}
 	for _, server := range d.AllServers(svc) {
-		if server.Method != config.MethodMasq {
+		if server.Method != config.MethodNAT {
 			continue
 		}
-		endpoint := director.Endpoint{Addr: wire.AddrFrom(server.Addr), Proto: svc.Proto}
+		endpoint := director.Endpoint{Addr: wire.AddrFrom(server.Addr), Proto: uint8(svc.Proto)}
 		if svc.Port != 0 {
 			endpoint.Port = cmp.Or(server.Port, svc.Port)
 		}
@@ -232,7 +231,7 @@ func compileServer(v *RunningServer, rt *Runtime, t *director.Table, own serverS
 		ID:        v.ID,
 		Addr:      addr,
 		Port:      v.Config.Port,
-		Method:    v.method(t.FIB),
+		Method:    conntrack.Method(v.method(t.FIB)),
 		Available: !v.Removed,
 		Weight:    v.Config.Weight,
 		Down:      v.Config.Down,
@@ -282,24 +281,10 @@ func (d *Desired) service(svc *config.Service, rt *Runtime) *director.Service {
 		SIPCalls: calls, WithThreshold: withThreshold, Sorry: sorry, Limit: clientLimit(settings, rt.policers),
 		ID: running.ID, Port: svc.Port, Mark: svc.FWMark != 0, MarkAddr: markAddr(svc.ServiceKey),
 		Picker: running.picker, Cursor: running.cursor, Servers: running.ids,
-		Persist: seconds(svc.Persist), Mask: clientMask(svc),
+		Persist: seconds(uint32(svc.Persist)), Mask: svc.Netmask.Bits(),
 		ExpireQuiescent: settings.ExpireQuiescent,
 		Reset:           settings.NoServer == config.NoServerReset,
 		OnePacket:       svc.OPS,
 		Helper:          d.helpers[svc.ServiceKey],
 	}
-}
-
-// clientMask is the part of a client's address that a template keeps. An IPv4 mask may
-// have gaps (ipvsadm -M 24 means 0.0.0.24).
-func clientMask(svc *config.Service) (mask wire.Addr) {
-	bits := svc.Netmask
-	if !svc.IPv6 {
-		binary.BigEndian.PutUint32(mask[12:], svc.Netmask)
-		bits = 96 // the IPv4-mapped prefix
-	}
-	for i := range bits {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	return mask
 }

@@ -19,7 +19,7 @@ import (
 func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 	return tunnel.Tunnel{
 		Src: src, Dst: server,
-		Type: t.Type, Port: t.Port, Checksum: t.Flags != tunnel.NoCsum,
+		Type: t.Type, Port: t.Port, Checksum: t.Checksum != tunnel.NoCsum,
 	}
 }
 

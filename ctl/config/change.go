@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 
 	"uvs/conntrack"
@@ -291,12 +292,12 @@ func checkedService(svc Service) (Service, error) {
 	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
 		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address", svc.ServiceKey)
 	case svc.FWMark != 0:
-	case svc.Proto != wire.ProtoTCP && svc.Proto != wire.ProtoUDP && svc.Proto != wire.ProtoSCTP:
-		return svc, Errorf(syscall.EINVAL, "service protocol %d is not TCP, UDP or SCTP", svc.Proto)
+	case !svc.Proto.Served():
+		return svc, Errorf(syscall.EINVAL, "service protocol %s is not TCP, UDP or SCTP", svc.Proto)
 	case !Unicast(svc.Addr):
 		return svc, Errorf(syscall.EINVAL, "service address %s is not unicast", svc.Addr)
-	case svc.Addr.Is6() != svc.IPv6:
-		return svc, Errorf(syscall.EINVAL, "service address %s is of the wrong family", svc.Addr)
+	case svc.IPv6:
+		return svc, Errorf(syscall.EINVAL, "service %s: only a mark has ipv6", svc.ServiceKey)
 	case svc.Port == 0 && svc.Persist == 0:
 		return svc, Errorf(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
 	case svc.OPS && svc.Proto != wire.ProtoUDP:
@@ -304,13 +305,15 @@ func checkedService(svc Service) (Service, error) {
 	}
 	switch {
 	case svc.Persist > maxTimeout:
-		return svc, Errorf(syscall.EINVAL, "persistence of %d s is longer than %d s", svc.Persist, maxTimeout)
+		return svc, Errorf(syscall.EINVAL, "persistence of %s is longer than %s", svc.Persist, Seconds(maxTimeout))
 	case svc.PE != "" && svc.PE != EngineSIP:
 		return svc, Errorf(syscall.ENOENT, "persistence engine %q is not known; there is %s", svc.PE, EngineSIP)
 	case svc.PE != "" && svc.FWMark == 0 && svc.Proto != wire.ProtoUDP:
 		return svc, Errorf(syscall.EINVAL, "service %s: persistence engine %s is only for UDP", svc.ServiceKey, svc.PE)
-	case svc.IPv6 && (svc.Netmask > 128 || svc.Persist > 0 && svc.Netmask == 0):
-		return svc, Errorf(syscall.EINVAL, "netmask length %d of IPv6 is not 1 to 128", svc.Netmask)
+	case svc.Netmask.version == 4 && svc.Is6():
+		return svc, Errorf(syscall.EINVAL, "netmask %s: for IPv6 it is a prefix length, 1 to 128", svc.Netmask)
+	case svc.Netmask.version == 6 && !svc.Is6():
+		return svc, Errorf(syscall.EINVAL, "netmask %s: for IPv4 it is a mask such as 255.255.255.0", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
 		return svc, Errorf(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
 	}
@@ -323,16 +326,16 @@ const EngineSIP = "sip"
 // checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
 // to servers that are not masqueraded, except those of a mark.
 func checkServer(svc *Service, server *Server) error {
-	if server.Method != MethodMasq && svc.FWMark == 0 {
+	if server.Method != MethodNAT && svc.FWMark == 0 {
 		server.Port = svc.Port
 	}
 	switch {
 	case !Unicast(server.Addr):
 		return Errorf(syscall.EINVAL, "server address %s is not unicast", server.Addr)
-	case server.Addr.Is6() != svc.IPv6 && server.Method != MethodTunnel:
+	case server.Addr.Is6() != svc.Is6() && server.Method != MethodTunnel:
 		return Errorf(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join",
 			server.Addr, svc.ServiceKey)
-	case server.Method != MethodMasq && server.Method != MethodTunnel && server.Method != MethodRoute:
+	case server.Method != MethodNAT && server.Method != MethodTunnel && server.Method != MethodDR:
 		return Errorf(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
 	case server.Weight < 0:
 		return Errorf(syscall.ERANGE, "weight %d is negative", server.Weight)
@@ -360,9 +363,9 @@ func checkTunnel(server *Server) error {
 	case e.Port == 0 && t.Port != 0:
 		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given",
 			server.ServerKey, t.Type, t.Port)
-	case t.Flags > e.MaxFlags:
-		return Errorf(syscall.EINVAL, "server %s: checksum option %d of a %s tunnel is not 0 to %d",
-			server.ServerKey, t.Flags, t.Type, e.MaxFlags)
+	case uint16(t.Checksum) > e.MaxFlags:
+		return Errorf(syscall.EINVAL, "server %s: the checksum of a %s tunnel is %s; it can be %s",
+			server.ServerKey, t.Type, t.Checksum, strings.Join(checksumNames[:e.MaxFlags+1], ", "))
 	}
 	return nil
 }

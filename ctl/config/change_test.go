@@ -7,13 +7,14 @@ import (
 	"syscall"
 	"testing"
 
+	"uvs/conntrack"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
 
-func key(proto uint8, s string) ServiceKey {
+func key(proto Proto, s string) ServiceKey {
 	ap := netip.MustParseAddrPort(s)
-	return ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port(), IPv6: ap.Addr().Is6()}
+	return ServiceKey{Proto: proto, Addr: ap.Addr(), Port: ap.Port()}
 }
 
 func serverAt(s string, m Method, weight int32) Server {
@@ -28,8 +29,8 @@ func startState(t *testing.T) State {
 	web := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	for _, op := range []Op{
 		{Verb: AddService, Service: web},
-		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))},
-		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 3))},
+		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
+		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 3))},
 	} {
 		var err error
 		if s, err = Change(s, op); err != nil {
@@ -44,7 +45,7 @@ func ptr[T any](v T) *T { return &v }
 // The newest server comes first. Servers that are not masqueraded get the service's port.
 func TestChangeKeepsIPVSOrder(t *testing.T) {
 	s := startState(t)
-	want := []Server{serverAt("10.2.0.12:80", MethodRoute, 3), serverAt("10.2.0.11:8080", MethodMasq, 1)}
+	want := []Server{serverAt("10.2.0.12:80", MethodDR, 3), serverAt("10.2.0.11:8080", MethodNAT, 1)}
 	if got := s.Services[0].Servers; !reflect.DeepEqual(got, want) {
 		t.Errorf("servers %v, want %v", got, want)
 	}
@@ -55,7 +56,7 @@ func TestChangeRefuses(t *testing.T) {
 	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	none := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:81"), Scheduler: "rr"}
 	with := func(f func(*Service)) *Service { s := none; f(&s); return &s }
-	server := func(f func(*Server)) *Server { s := serverAt("10.2.0.13:80", MethodMasq, 1); f(&s); return &s }
+	server := func(f func(*Server)) *Server { s := serverAt("10.2.0.13:80", MethodNAT, 1); f(&s); return &s }
 	tunnelled := func(t Tunnel) *Server { return server(func(s *Server) { s.Method, s.Tunnel = MethodTunnel, t }) }
 	same := func(*Server) {}
 	rows := []struct {
@@ -81,7 +82,7 @@ func TestChangeRefuses(t *testing.T) {
 			Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("0.0.0.0") }),
 		}, syscall.EINVAL},
 		{
-			"a VIP of the other family",
+			"a VIP with the family of a mark",
 			Op{Verb: AddService, Service: with(func(s *Service) { s.IPv6 = true })},
 			syscall.EINVAL,
 		},
@@ -111,7 +112,7 @@ func TestChangeRefuses(t *testing.T) {
 			syscall.EINVAL,
 		},
 		{"an IPv6 mark's persistence with an IPv4 mask", Op{Verb: AddService, Service: with(func(s *Service) {
-			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, 0xffffff00
+			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, Mask4(0xffffff00)
 		})}, syscall.EINVAL},
 		{
 			"a persistence engine there is not",
@@ -122,12 +123,12 @@ func TestChangeRefuses(t *testing.T) {
 		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
 		{
 			"a server twice",
-			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 1))},
+			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
 			syscall.EEXIST,
 		},
 		{
 			"a routed server twice, whatever port is given",
-			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodRoute, 1))},
+			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodDR, 1))},
 			syscall.EEXIST,
 		},
 		{
@@ -138,7 +139,7 @@ func TestChangeRefuses(t *testing.T) {
 		{"deleting one", Op{Verb: DeleteServer, Service: &web, Server: server(same)}, syscall.ENOENT},
 		{
 			"deleting a routed server by another port",
-			Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodRoute, 1))},
+			Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 1))},
 			syscall.ENOENT,
 		},
 		{
@@ -165,7 +166,10 @@ func TestChangeRefuses(t *testing.T) {
 		},
 		{
 			"a method that cannot be asked for",
-			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Method = MethodLocal })},
+			Op{
+				Verb: AddServer, Service: &web,
+				Server: server(func(s *Server) { s.Method = Method(conntrack.MethodLocal) }),
+			},
 			syscall.EINVAL,
 		},
 		{
@@ -179,12 +183,12 @@ func TestChangeRefuses(t *testing.T) {
 		}, syscall.EINVAL},
 		{
 			"an IPIP tunnel with a checksum",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Flags: tunnel.Csum})},
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Checksum: tunnel.Csum})},
 			syscall.EINVAL,
 		},
 		{
 			"remote checksum offload in a GRE tunnel",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Flags: tunnel.RemCsum})},
+			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Checksum: tunnel.RemCsum})},
 			syscall.EINVAL,
 		},
 		{
@@ -262,8 +266,8 @@ func TestChangeCopies(t *testing.T) {
 		{Verb: EditService, Service: &web},
 		{Verb: DeleteService, Service: &web},
 		{Verb: Flush},
-		{Verb: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 7))},
-		{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodMasq, 0))},
+		{Verb: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 7))},
+		{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 0))},
 	} {
 		before := startState(t)
 		after, err := Change(before, op)

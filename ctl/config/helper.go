@@ -16,9 +16,8 @@ func checkHelp(svc *Service, own Values) error {
 			continue
 		}
 		switch {
-		case svc.FWMark == 0 && svc.Proto != h.Proto:
-			proto := ProtoName(h.Proto)
-			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, h.Name, proto)
+		case svc.FWMark == 0 && uint8(svc.Proto) != h.Proto:
+			return Errorf(syscall.EINVAL, "service %s: %s is a protocol of %s", svc.ServiceKey, h.Name, Proto(h.Proto))
 		case svc.OPS:
 			return Errorf(syscall.EINVAL, "service %s: one-packet scheduling keeps no connections, which %s needs",
 				svc.ServiceKey, h.Name)
@@ -30,7 +29,7 @@ func checkHelp(svc *Service, own Values) error {
 // FTPWarning warns of a service of FTP's port whose data connections would not find their
 // server; "": there is nothing to warn of.
 func (s *Service) FTPWarning() string {
-	i := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodMasq })
+	i := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodNAT })
 	if s.Proto != wire.ProtoTCP || s.Port != wire.PortFTP || s.Persist > 0 || i < 0 {
 		return ""
 	}

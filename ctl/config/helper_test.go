@@ -39,15 +39,15 @@ func TestFTPWarning(t *testing.T) {
 	svc := Service{ServiceKey: ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.9.0.1"), Port: 21}}
 	for _, row := range []struct {
 		method  Method
-		persist uint32
+		persist Seconds
 		port    uint16
 		warned  bool
 	}{
-		{MethodRoute, 0, 21, true},
+		{MethodDR, 0, 21, true},
 		{MethodTunnel, 0, 21, true},
-		{MethodMasq, 0, 21, false},
-		{MethodRoute, 300, 21, false},
-		{MethodRoute, 0, 80, false},
+		{MethodNAT, 0, 21, false},
+		{MethodDR, 300, 21, false},
+		{MethodDR, 0, 80, false},
 	} {
 		svc.Servers = []Server{{Method: row.method}}
 		svc.Persist, svc.Port = row.persist, row.port

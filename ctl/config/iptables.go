@@ -282,7 +282,7 @@ func (r MarkRule) within(o MarkRule) (_ MarkRule, some bool) {
 			*p[0] = *p[1]
 		}
 	}
-	for _, p := range [][2]*[]PortRange{{&r.DstPorts, &o.DstPorts}, {&r.SrcPorts, &o.SrcPorts}} {
+	for _, p := range [][2]*Ports{{&r.DstPorts, &o.DstPorts}, {&r.SrcPorts, &o.SrcPorts}} {
 		var both []PortRange
 		for _, a := range orAllPorts(*p[0]) {
 			for _, b := range orAllPorts(*p[1]) {

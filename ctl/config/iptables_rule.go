@@ -222,18 +222,3 @@ func (p *ruleParser) setMark(v string) error {
 	}
 	return nil
 }
-
-// ParseProto parses the name or number of a protocol; all is 0.
-func ParseProto(s string) (uint8, error) {
-	switch strings.ToLower(s) {
-	case "tcp", "6":
-		return wire.ProtoTCP, nil
-	case "udp", "17":
-		return wire.ProtoUDP, nil
-	case "sctp", "132":
-		return wire.ProtoSCTP, nil
-	case "all", "0":
-		return 0, nil
-	}
-	return 0, fmt.Errorf("nothing can match it: protocol %s has no services, only tcp, udp and sctp have", s)
-}

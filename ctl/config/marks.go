@@ -17,13 +17,13 @@ import (
 // `iptables -t mangle … -j MARK --set-mark` does. All rules are tried in order, and the
 // last that matches decides.
 type MarkRule struct {
-	Dst       netip.Prefix `json:"dst,omitzero"`       // invalid: any
-	Src       netip.Prefix `json:"src,omitzero"`       // invalid: any
-	IPv6      bool         `json:"ipv6,omitempty"`     // the family of Dst and Src
-	Proto     uint8        `json:"proto,omitempty"`    // 0: any of TCP, UDP, SCTP
-	DstPorts  []PortRange  `json:"dports,omitempty"`   // sorted; none: any
-	SrcPorts  []PortRange  `json:"sports,omitempty"`   // sorted; none: any
-	Interface string       `json:"in_iface,omitempty"` // empty: any
+	Dst       netip.Prefix `json:"destination,omitzero"`        // invalid: any
+	Src       netip.Prefix `json:"source,omitzero"`             // invalid: any
+	IPv6      bool         `json:"ipv6,omitempty"`              // the family of Dst and Src
+	Proto     Proto        `json:"protocol,omitempty"`          // 0: any of TCP, UDP, SCTP
+	DstPorts  Ports        `json:"destination_ports,omitempty"` // sorted; none: any
+	SrcPorts  Ports        `json:"source_ports,omitempty"`      // sorted; none: any
+	Interface string       `json:"interface,omitempty"`         // empty: any
 	Mark      uint32       `json:"mark"`
 }
 
@@ -46,7 +46,7 @@ func (r MarkRule) String() string {
 		b.WriteString("--ipv6 ")
 	}
 	if r.Proto != 0 {
-		term("proto", strings.ToLower(ProtoName(r.Proto)))
+		term("proto", r.Proto.Word())
 	}
 	term("dport", portsText(r.DstPorts))
 	term("sport", portsText(r.SrcPorts))
@@ -96,7 +96,7 @@ func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.family()) }
 // Protos are the protocols that the rule matches.
 func (r MarkRule) Protos() []uint8 {
 	if r.Proto != 0 {
-		return []uint8{r.Proto}
+		return []uint8{uint8(r.Proto)}
 	}
 	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
 }
@@ -124,7 +124,7 @@ func (r MarkRule) checked() (MarkRule, error) {
 	switch {
 	case r.Mark == 0:
 		return r, Errorf(syscall.EINVAL, "mark rule %s: mark 0 is no mark; give 1 to 4294967295", r)
-	case r.Proto != 0 && r.Proto != wire.ProtoTCP && r.Proto != wire.ProtoUDP && r.Proto != wire.ProtoSCTP:
+	case r.Proto != 0 && !r.Proto.Served():
 		return r, Errorf(syscall.EINVAL, "mark rule %s: nothing can match it, services are of TCP, UDP and SCTP", r)
 	case r.Proto == 0 && (len(r.DstPorts) > 0 || len(r.SrcPorts) > 0):
 		return r, Errorf(syscall.EINVAL, "mark rule %s: ports need a protocol: --proto tcp, udp or sctp", r)
@@ -209,15 +209,15 @@ func (s *State) changeMarks(op Op) error {
 
 // ParsePorts parses a list of ports and ranges: 80,443,8000:8100. As in iptables, an end of
 // a range may be missing.
-func ParsePorts(s string) ([]PortRange, error) {
+func ParsePorts(s string) (Ports, error) {
 	return parsePorts(s, func(name string) (uint16, error) {
 		n, err := strconv.ParseUint(name, 10, 16)
 		return uint16(n), err
 	})
 }
 
-func parsePorts(s string, port func(string) (uint16, error)) ([]PortRange, error) {
-	var list []PortRange
+func parsePorts(s string, port func(string) (uint16, error)) (Ports, error) {
+	var list Ports
 	for word := range strings.SplitSeq(s, ",") {
 		first, last, isRange := strings.Cut(word, ":")
 		p := PortRange{First: 0, Last: 65535}

@@ -12,7 +12,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-func rule(dst string, proto uint8, mark uint32, ports ...PortRange) MarkRule {
+func rule(dst string, proto Proto, mark uint32, ports ...PortRange) MarkRule {
 	return MarkRule{Dst: netip.MustParsePrefix(dst), Proto: proto, DstPorts: ports, Mark: mark}
 }
 
@@ -228,14 +228,14 @@ func TestChangeMarks(t *testing.T) {
 func TestChangeMarkServices(t *testing.T) {
 	s := State{}
 	for _, v6 := range []bool{false, true} {
-		svc := &Service{ServiceKey: ServiceKey{FWMark: 7, IPv6: v6}, Scheduler: "rr", Netmask: 128}
+		svc := &Service{ServiceKey: ServiceKey{FWMark: 7, IPv6: v6}, Scheduler: "rr"}
 		ends := []string{"10.2.0.11:0", "10.2.0.11:8080"}
 		if v6 {
 			ends = []string{"[fd00::1]:0", "[fd00::1]:8080"}
 		}
 		ops := []Op{{Verb: AddService, Service: svc}}
 		for _, end := range ends {
-			ops = append(ops, Op{Verb: AddServer, Service: svc, Server: ptr(serverAt(end, MethodRoute, 1))})
+			ops = append(ops, Op{Verb: AddServer, Service: svc, Server: ptr(serverAt(end, MethodDR, 1))})
 		}
 		for _, op := range ops {
 			var err error

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"syscall"
 
-	"uvs/conntrack"
-	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
 
@@ -56,32 +54,32 @@ type Timeouts struct {
 	UDP    uint32 `json:"udp"`
 }
 
-// ServiceKey identifies a service: by a mark and its family, or by protocol, address and
-// port. Addr is never an IPv4-mapped address; it is invalid for a mark.
+// ServiceKey identifies a service: by address, port and protocol, or by a mark and its
+// family. Addr is never an IPv4-mapped address; it is invalid for a mark.
 type ServiceKey struct {
-	FWMark uint32     `json:"fwmark,omitempty"`
-	IPv6   bool       `json:"ipv6,omitempty"` // family of a mark, else Addr's
-	Proto  uint8      `json:"proto,omitempty"`
-	Addr   netip.Addr `json:"addr"`
-	Port   uint16     `json:"port"`
+	Addr   netip.Addr `json:"address,omitzero"`
+	Port   uint16     `json:"port,omitempty"` // 0: all that no other service of the address has
+	Proto  Proto      `json:"protocol,omitempty"`
+	FWMark uint32     `json:"mark,omitempty"`
+	IPv6   bool       `json:"ipv6,omitempty"` // the mark is one of IPv6 packets
 }
 
 // Service is a virtual service and its servers.
 type Service struct {
 	ServiceKey
-	Scheduler  string   `json:"scheduler"`
-	SchedFlags uint32   `json:"sched_flags,omitempty"` // sched.Flag1…
-	Persist    uint32   `json:"persist,omitempty"`     // seconds; 0: not persistent
-	Netmask    uint32   `json:"netmask,omitempty"`     // v4: mask, host order; v6: prefix length
-	PE         string   `json:"pe,omitempty"`          // persistence engine
-	OPS        bool     `json:"ops,omitempty"`         // one-packet scheduling
-	Servers    []Server `json:"servers"`               // newest first, as IPVS keeps them
+	Scheduler  string     `json:"scheduler"`
+	SchedFlags SchedFlags `json:"scheduler_flags,omitempty"`
+	Persist    Seconds    `json:"persistent,omitempty"` // 0: not persistent
+	Netmask    Netmask    `json:"netmask,omitzero"`     // of persistence
+	PE         string     `json:"persistence_engine,omitempty"`
+	OPS        bool       `json:"one_packet,omitempty"` // one-packet scheduling
+	Servers    []Server   `json:"servers"`              // newest first, as IPVS keeps them
 }
 
 // ServerKey identifies a server in its service. The sorry server has a key of its own, so
 // it can also be one of the servers.
 type ServerKey struct {
-	Addr  netip.Addr `json:"addr"`
+	Addr  netip.Addr `json:"address"`
 	Port  uint16     `json:"port"`
 	Sorry bool       `json:"-"`
 }
@@ -91,49 +89,22 @@ type Server struct {
 	ServerKey
 	Method Method `json:"method"`
 	Weight int32  `json:"weight"`
-	Upper  uint32 `json:"upper,omitempty"` // u-threshold; 0: none
-	Lower  uint32 `json:"lower,omitempty"` // l-threshold
+	Upper  uint32 `json:"upper_threshold,omitempty"` // 0: none
+	Lower  uint32 `json:"lower_threshold,omitempty"`
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
 	// Down: it gets no new connections, whatever its weight.
 	Down bool `json:"down,omitempty"`
 }
 
-// Method is how a frame reaches its server.
-type Method = conntrack.Method
-
-// The methods that IPVS lists.
-const (
-	MethodMasq   = conntrack.MethodMasq
-	MethodLocal  = conntrack.MethodLocal
-	MethodTunnel = conntrack.MethodTunnel
-	MethodRoute  = conntrack.MethodRoute
-)
-
 // Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.
 type Tunnel struct {
-	Type  tunnel.Type `json:"type"`
-	Port  uint16      `json:"port,omitempty"` // UDP destination port, if the type is in UDP
-	Flags uint16      `json:"flags,omitempty"`
+	Type     tunnel.Type `json:"type"`
+	Port     uint16      `json:"port,omitempty"` // UDP destination port, if the type is in UDP
+	Checksum Checksum    `json:"checksum,omitempty"`
 }
 
-// ProtoName is the name of a protocol in listings, or its number.
-func ProtoName(proto uint8) string {
-	switch proto {
-	case 0:
-		return "IP"
-	case wire.ProtoTCP:
-		return "TCP"
-	case wire.ProtoUDP:
-		return "UDP"
-	case wire.ProtoSCTP:
-		return "SCTP"
-	case wire.ProtoESP:
-		return "ESP"
-	case wire.ProtoAH:
-		return "AH"
-	}
-	return fmt.Sprint(proto)
-}
+// Is6 reports whether the service's clients use IPv6.
+func (k ServiceKey) Is6() bool { return k.IPv6 || k.Addr.Is6() }
 
 func (k ServiceKey) String() string {
 	switch {
@@ -142,17 +113,10 @@ func (k ServiceKey) String() string {
 	case k.FWMark != 0:
 		return fmt.Sprintf("FWM %d", k.FWMark)
 	}
-	return fmt.Sprintf("%s %s", ProtoName(k.Proto), netip.AddrPortFrom(k.Addr, k.Port))
+	return fmt.Sprintf("%s %s", k.Proto, netip.AddrPortFrom(k.Addr, k.Port))
 }
 
 func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }
-
-// ServiceProto is the number of a protocol that services can have: tcp, udp or sctp.
-func ServiceProto(name string) (proto uint8, ok bool) {
-	protos := map[string]uint8{"tcp": wire.ProtoTCP, "udp": wire.ProtoUDP, "sctp": wire.ProtoSCTP}
-	proto, ok = protos[strings.ToLower(name)]
-	return proto, ok
-}
 
 // ParseServiceKey parses a service as the options of uvs name it: tcp:192.0.2.1:80,
 // udp:[2001:db8::1]:53, sctp:192.0.2.1:2905, or mark 7 as fwm:7 for IPv4 and fwm6:7 for IPv6.
@@ -165,14 +129,13 @@ func ParseServiceKey(s string) (ServiceKey, error) {
 		}
 		return ServiceKey{FWMark: uint32(mark), IPv6: v6}, nil
 	}
-	proto, ok := ServiceProto(name)
+	proto, unknown := ParseProto(name)
 	ap, err := netip.ParseAddrPort(value)
-	if !ok || err != nil {
+	if unknown != nil || !proto.Served() || err != nil {
 		return ServiceKey{}, Errorf(syscall.EINVAL,
 			"%q is not a service; write tcp:192.0.2.1:80, udp:[2001:db8::1]:53 or fwm:1", s)
 	}
-	addr := ap.Addr().Unmap()
-	return ServiceKey{Proto: proto, Addr: addr, Port: ap.Port(), IPv6: addr.Is6()}, nil
+	return ServiceKey{Proto: proto, Addr: ap.Addr().Unmap(), Port: ap.Port()}, nil
 }
 
 // Text is the key as ParseServiceKey parses it.
@@ -183,5 +146,5 @@ func (k ServiceKey) Text() string {
 	case k.FWMark != 0:
 		return fmt.Sprintf("fwm:%d", k.FWMark)
 	}
-	return fmt.Sprintf("%s:%s", strings.ToLower(ProtoName(k.Proto)), netip.AddrPortFrom(k.Addr, k.Port))
+	return fmt.Sprintf("%s:%s", k.Proto.Word(), netip.AddrPortFrom(k.Addr, k.Port))
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"uvs/ctl/config"
 )
 
 // number parses a decimal number between low and high, as strtol does: spaces and a sign
@@ -24,7 +26,7 @@ type endpoint struct {
 // parseEndpoint parses host[:port], [v6]:port or v6. A host is an IPv4 address in any form
 // that inet_aton takes, or a name, but not only digits. A port is a number or the name of a
 // service of proto.
-func parseEndpoint(s string, proto uint8, names names) (endpoint, bool) {
+func parseEndpoint(s string, proto config.Proto, names names) (endpoint, bool) {
 	var e endpoint
 	if a, ok := parseIPv6(s); ok {
 		e.addr = a
@@ -63,7 +65,7 @@ func parseHost(host string, v6 bool, names names) (netip.Addr, bool) {
 	return names.addr(host, v6)
 }
 
-func parsePort(s string, proto uint8, names names) (uint16, bool) {
+func parsePort(s string, proto config.Proto, names names) (uint16, bool) {
 	if n, ok := number(s, 0, 65535); ok {
 		return uint16(n), true
 	}

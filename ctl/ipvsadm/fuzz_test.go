@@ -46,12 +46,12 @@ type checkingDirector struct {
 func (w *checkingDirector) Apply(op config.Op) error {
 	if s := op.Service; s != nil {
 		switch {
-		case s.FWMark == 0 && (!s.Addr.IsValid() || s.Addr.Is4In6() || s.Addr.Is6() != s.IPv6 || s.Proto == 0):
+		case s.FWMark == 0 && (!s.Addr.IsValid() || s.Addr.Is4In6() || s.IPv6 || s.Proto == 0):
 			w.t.Errorf("service %+v", s)
 		case s.FWMark != 0 && (s.Addr.IsValid() || s.Port != 0):
 			w.t.Errorf("mark %+v", s)
 		case op.Verb == config.AddService &&
-			(s.Scheduler == "" || s.Persist > maxTimeout || s.IPv6 && (s.Netmask < 1 || s.Netmask > 128)):
+			(s.Scheduler == "" || s.Persist > maxTimeout):
 			w.t.Errorf("settings %+v", s)
 		}
 	}

@@ -60,7 +60,7 @@ type scenario struct {
 	number     int
 	name       string
 	v6, marked bool
-	proto      uint8
+	proto      config.Proto
 	lines      []string
 }
 
@@ -208,7 +208,7 @@ func (d *kernelTwin) ipvsadm(args []string) {
 // packet sends a packet of a flow, and returns the server that got it.
 func (d *kernelTwin) packet(s *scenario, n int, flags uint8) string {
 	client, vip := s.flowAddrs(n)
-	p := wiretest.Packet{Src: client, Dst: vip, Proto: s.proto, DstMAC: ports[0].MAC}
+	p := wiretest.Packet{Src: client, Dst: vip, Proto: uint8(s.proto), DstMAC: ports[0].MAC}
 	if s.proto == wire.ProtoTCP {
 		p.TCPFlags = flags
 	}

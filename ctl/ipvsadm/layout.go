@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
+	"uvs/conntrack"
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/fwd/tunnel"
@@ -89,7 +89,7 @@ func (p printer) serviceName(k *config.ServiceKey) string {
 		}
 		return name
 	}
-	name := fmt.Sprintf("%-4s %s", config.ProtoName(k.Proto), endpointName(k.Addr, k.Port, k.Proto, p.names))
+	name := fmt.Sprintf("%-4s %s", k.Proto, endpointName(k.Addr, k.Port, k.Proto, p.names))
 	return cut(name, k.Addr, maxServiceName)
 }
 
@@ -111,8 +111,8 @@ func (p printer) describe(s *api.ServiceStatus) {
 		fmt.Fprintf(p, " (%s)", flags)
 	}
 	if s.Persist != 0 {
-		fmt.Fprintf(p, " persistent %d", s.Persist)
-		if mask := maskName(&s.Service); mask != "" {
+		fmt.Fprintf(p, " persistent %d", uint32(s.Persist))
+		if mask := s.Netmask.String(); mask != "" {
 			fmt.Fprintf(p, " mask %s", mask)
 		}
 		if s.PE != "" {
@@ -130,23 +130,8 @@ func flagNames(s *config.Service) string {
 	return strings.Join(sched.Flags(s.SchedFlags).Names(s.Scheduler), ",")
 }
 
-// maskName is a service's netmask as -M takes it; "" for the default.
-func maskName(s *config.Service) string {
-	switch m := s.Netmask; {
-	case isIPv6(&s.ServiceKey) && m == fullPrefix || !isIPv6(&s.ServiceKey) && m == fullMask:
-		return ""
-	case isIPv6(&s.ServiceKey):
-		return strconv.FormatUint(uint64(m), 10)
-	default:
-		return netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}).String()
-	}
-}
-
-// isIPv6 reports whether a service's clients use IPv6.
-func isIPv6(k *config.ServiceKey) bool { return k.FWMark != 0 && k.IPv6 || k.Addr.Is6() }
-
 func (p printer) serverPlain(s *api.ServerStatus) {
-	fmt.Fprintf(p, " %-7s %-6d %-10d %-10d\n", s.Method, s.Weight, s.Active, s.Inactive)
+	fmt.Fprintf(p, " %-7s %-6d %-10d %-10d\n", methodName(s.Method), s.Weight, s.Active, s.Inactive)
 }
 
 func (p printer) serverThresholds(s *api.ServerStatus) {
@@ -158,11 +143,15 @@ func (p printer) serverPersistent(s *api.ServerStatus) {
 }
 
 func (p printer) serverTunnel(s *api.ServerStatus) {
-	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", s.Method, tunnelInfo(&s.Server), s.Weight, s.Active, s.Inactive)
+	fmt.Fprintf(p, " %-7s %-13s %-6d %-10d %-10d\n", methodName(s.Method), tunnelInfo(&s.Server), s.Weight, s.Active,
+		s.Inactive)
 }
 
+// methodName is ipvsadm's word for a forwarding method: Masq, Tunnel, Route.
+func methodName(m config.Method) string { return conntrack.Method(m).String() }
+
 // tunnelCsums are the names of a tunnel's checksum in listings and as an option, by the
-// flags of config.Tunnel.
+// checksum of config.Tunnel.
 var tunnelCsums = [...]struct {
 	short  string
 	option option
@@ -183,7 +172,7 @@ func tunnelInfo(s *config.Server) string {
 		info += fmt.Sprintf(":%d", s.Tunnel.Port)
 	}
 	if e.MaxFlags > 0 {
-		info += ":" + tunnelCsums[min(s.Tunnel.Flags, e.MaxFlags)].short
+		info += ":" + tunnelCsums[min(uint16(s.Tunnel.Checksum), e.MaxFlags)].short
 	}
 	return info
 }

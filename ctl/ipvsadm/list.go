@@ -55,7 +55,7 @@ func (t *tool) listConns(r *request) error {
 		}
 		expire := fmt.Sprintf("%02d:%02d", c.Expires/60, c.Expires%60)
 		_, err := fmt.Fprintf(t.out, line+"\n",
-			config.ProtoName(c.Proto), expire, c.State, name(c.Client), name(c.Virtual), server)
+			c.Proto, expire, c.State, name(c.Client), name(c.Virtual), server)
 		return err
 	})
 }

@@ -169,11 +169,11 @@ func (b nameTable) host(a netip.Addr) string {
 	return ""
 }
 
-func (b nameTable) port(name string, proto uint8) (uint16, bool) {
+func (b nameTable) port(name string, proto config.Proto) (uint16, bool) {
 	return (&systemNames{read: true, services: b.services}).port(name, proto)
 }
 
-func (b nameTable) service(port uint16, proto uint8) string {
+func (b nameTable) service(port uint16, proto config.Proto) string {
 	return (&systemNames{read: true, services: b.services}).service(port, proto)
 }
 

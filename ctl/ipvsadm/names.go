@@ -11,15 +11,15 @@ import (
 	"strings"
 	"time"
 
-	"uvs/dataplane/wire"
+	"uvs/ctl/config"
 )
 
 // names translates the names of hosts and services.
 type names interface {
 	addr(host string, v6 bool) (netip.Addr, bool)
-	port(service string, proto uint8) (uint16, bool)
-	host(a netip.Addr) string                // "" if it has no name
-	service(port uint16, proto uint8) string // "" if it has no name
+	port(service string, proto config.Proto) (uint16, bool)
+	host(a netip.Addr) string                       // "" if it has no name
+	service(port uint16, proto config.Proto) string // "" if it has no name
 }
 
 // lookupTimeout bounds a query to the resolver.
@@ -69,18 +69,18 @@ func (n *systemNames) host(a netip.Addr) string {
 	return name
 }
 
-func (n *systemNames) port(service string, proto uint8) (uint16, bool) {
+func (n *systemNames) port(service string, proto config.Proto) (uint16, bool) {
 	for _, s := range n.table() {
-		if s.proto == protoNames[proto] && s.name == service {
+		if s.proto == proto.Word() && s.name == service {
 			return s.port, true
 		}
 	}
 	return 0, false
 }
 
-func (n *systemNames) service(port uint16, proto uint8) string {
+func (n *systemNames) service(port uint16, proto config.Proto) string {
 	for _, s := range n.table() {
-		if s.proto == protoNames[proto] && s.port == port {
+		if s.proto == proto.Word() && s.port == port {
 			return s.name
 		}
 	}
@@ -98,9 +98,6 @@ func (n *systemNames) table() []serviceName {
 	}
 	return n.services
 }
-
-// protoNames are the protocols of services in /etc/services.
-var protoNames = map[uint8]string{wire.ProtoTCP: "tcp", wire.ProtoUDP: "udp", wire.ProtoSCTP: "sctp"}
 
 // serviceName is a name of a port; aliases follow the official name.
 type serviceName struct {
@@ -135,14 +132,14 @@ func parseServices(r io.Reader) []serviceName {
 // numericNames has no names, for -n.
 type numericNames struct{}
 
-func (numericNames) addr(string, bool) (netip.Addr, bool) { return netip.Addr{}, false }
-func (numericNames) port(string, uint8) (uint16, bool)    { return 0, false }
-func (numericNames) host(netip.Addr) string               { return "" }
-func (numericNames) service(uint16, uint8) string         { return "" }
+func (numericNames) addr(string, bool) (netip.Addr, bool)     { return netip.Addr{}, false }
+func (numericNames) port(string, config.Proto) (uint16, bool) { return 0, false }
+func (numericNames) host(netip.Addr) string                   { return "" }
+func (numericNames) service(uint16, config.Proto) string      { return "" }
 
 // endpointName is an address and port as parseEndpoint takes them: with names where there
 // are any, and with brackets around IPv6.
-func endpointName(addr netip.Addr, port uint16, proto uint8, names names) string {
+func endpointName(addr netip.Addr, port uint16, proto config.Proto, names names) string {
 	host, service := names.host(addr), names.service(port, proto)
 	if host == "" {
 		host = addr.String()

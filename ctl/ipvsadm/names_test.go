@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"uvs/ctl/config"
 )
 
 // TestParseServices parses a file with the irregularities of real ones.
@@ -38,7 +40,7 @@ func TestServiceNames(t *testing.T) {
 	n := &systemNames{read: true, services: testNames.services}
 	for _, tt := range []struct {
 		name   string
-		proto  uint8
+		proto  config.Proto
 		port   uint16
 		prints string
 	}{
@@ -53,7 +55,7 @@ func TestServiceNames(t *testing.T) {
 				tt.port, tt.prints)
 		}
 	}
-	for _, proto := range []uint8{udp, sctp, 0} {
+	for _, proto := range []config.Proto{udp, sctp, 0} {
 		if port, known := n.port("http", proto); known {
 			t.Errorf("http of protocol %d: %d", proto, port)
 		}

@@ -16,19 +16,19 @@ func TestOperations(t *testing.T) {
 	addr := netip.MustParseAddr
 	vip := config.ServiceKey{Proto: wire.ProtoTCP, Addr: addr("10.9.0.1"), Port: 80}
 	service := func(change func(*config.Service)) config.Op {
-		s := config.Service{ServiceKey: vip, Scheduler: "wlc", Netmask: 0xffffffff}
+		s := config.Service{ServiceKey: vip, Scheduler: "wlc"}
 		change(&s)
 		return config.Op{Verb: config.AddService, Service: &s}
 	}
 	server := func(verb config.Verb, v config.ServiceKey, change func(*config.Server)) config.Op {
 		s := config.Server{
-			ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 80}, Method: config.MethodRoute,
+			ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 80}, Method: config.MethodDR,
 			Weight: 1,
 		}
 		change(&s)
 		return config.Op{Verb: verb, Service: &config.Service{ServiceKey: v}, Server: &s}
 	}
-	mark := func(n uint32, v6 bool, mask uint32) config.Op {
+	mark := func(n uint32, v6 bool, mask config.Netmask) config.Op {
 		return service(func(s *config.Service) {
 			s.ServiceKey = config.ServiceKey{
 				FWMark: n,
@@ -48,12 +48,15 @@ func TestOperations(t *testing.T) {
 		},
 		{
 			"an IPv4 mask in host order", "-A -t 10.9.0.1:80 -p 5 -M 255.255.255.0",
-			service(func(s *config.Service) { s.Persist, s.Netmask = 5, 0xffffff00 }),
+			service(func(s *config.Service) { s.Persist, s.Netmask = 5, config.Mask4(0xffffff00) }),
 		},
-		{"24 is 0.0.0.24", "-A -t 10.9.0.1:80 -M 24", service(func(s *config.Service) { s.Netmask = 24 })},
+		{
+			"24 is 0.0.0.24", "-A -t 10.9.0.1:80 -M 24",
+			service(func(s *config.Service) { s.Netmask = config.Mask4(24) }),
+		},
 		{
 			"an IPv4 mask written first is kept", "-A -M 255.0.0.0 -t 10.9.0.1:80",
-			service(func(s *config.Service) { s.Netmask = 0xff000000 }),
+			service(func(s *config.Service) { s.Netmask = config.Mask4(0xff000000) }),
 		},
 		{
 			"flags are those of the scheduler, named before or after", "-A -t 10.9.0.1:80 -b sh-port,flag-3 -s sh",
@@ -62,35 +65,34 @@ func TestOperations(t *testing.T) {
 		{
 			"a mask written before an IPv6 service is forgotten", "-A -M 64 -t [2001:db8::1]:80",
 			service(func(s *config.Service) {
-				s.ServiceKey = config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::1"), Port: 80}
-				s.Netmask = 128
+				s.ServiceKey = config.ServiceKey{Proto: wire.ProtoTCP, Addr: addr("2001:db8::1"), Port: 80}
 			}),
 		},
-		{"and before -6", "-A -f 5 -M 64 -6", mark(5, true, 128)},
-		{"but kept after it", "-A -f 6 -6 -M 64", mark(6, true, 64)},
-		{"an IPv4 mark", "-A -f 4294967295", mark(4294967295, false, 0xffffffff)},
+		{"and before -6", "-A -f 5 -M 64 -6", mark(5, true, config.Netmask{})},
+		{"but kept after it", "-A -f 6 -6 -M 64", mark(6, true, config.PrefixLen6(64))},
+		{"an IPv4 mark", "-A -f 4294967295", mark(4294967295, false, config.Netmask{})},
 		{
 			"a bare IPv6 address has port 0", "-D -t 2001:db8::81",
 			config.Op{Verb: config.DeleteService, Service: &config.Service{
-				ServiceKey: config.ServiceKey{Proto: wire.ProtoTCP, IPv6: true, Addr: addr("2001:db8::81")},
+				ServiceKey: config.ServiceKey{Proto: wire.ProtoTCP, Addr: addr("2001:db8::81")},
 			}},
 		},
 
 		{
 			"a server without a port has the service's", "-a -t 10.9.0.1:80 -r 10.0.0.2 -m",
-			server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodMasq }),
+			server(config.AddServer, vip, func(s *config.Server) { s.Method = config.MethodNAT }),
 		},
 		{
 			"if the service is named first", "-a -r 10.0.0.2 -t 10.9.0.1:80 -m",
-			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 }),
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodNAT, 0 }),
 		},
 		{
 			"a port 0 written out is kept", "-a -t 10.9.0.1:80 -r 10.0.0.2:0 -m",
-			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 0 }),
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodNAT, 0 }),
 		},
 		{
 			"NAT keeps a port of its own", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -m",
-			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodMasq, 99 }),
+			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodNAT, 99 }),
 		},
 		{"DR does not", "-a -t 10.9.0.1:80 -r 10.0.0.2:99", server(config.AddServer, vip, func(*config.Server) {})},
 		{
@@ -134,7 +136,7 @@ func TestOperations(t *testing.T) {
 			"GUE", "-a -t 10.9.0.1:80 -r 10.0.0.2 -i --tun-type gue --tun-port 6080 --tun-remcsum",
 			server(config.AddServer, vip, func(s *config.Server) {
 				s.Method, s.Tunnel = config.MethodTunnel,
-					config.Tunnel{Type: tunnel.GUE, Port: 6080, Flags: tunnel.RemCsum}
+					config.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.RemCsum}
 			}),
 		},
 
@@ -188,11 +190,11 @@ func (n noLookups) addr(host string, _ bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func (n noLookups) port(name string, _ uint8) (uint16, bool) {
+func (n noLookups) port(name string, _ config.Proto) (uint16, bool) {
 	n.t.Errorf("asked for service %q", name)
 	return 0, false
 }
 
 func (n noLookups) host(netip.Addr) string { return "" }
 
-func (n noLookups) service(uint16, uint8) string { return "" }
+func (n noLookups) service(uint16, config.Proto) string { return "" }

@@ -17,9 +17,6 @@ const (
 	maxTimeout       = 31 * 86400 // seconds
 	maxInt32         = 1<<31 - 1
 	maxSyncLen       = 65535 - 20 - 8 // of an IPv4 UDP datagram
-
-	fullMask   = 0xffffffff // netmask of a single address
-	fullPrefix = 128        // its prefix length
 )
 
 // daemon has the options of the sync daemon; zero values are defaults.
@@ -46,7 +43,7 @@ func daemonRole(message string) setter {
 	}
 }
 
-func addressService(proto uint8) setter {
+func addressService(proto config.Proto) setter {
 	return func(p *parser, value *string) error {
 		e, ok := parseEndpoint(*value, proto, p.names)
 		if !ok {
@@ -54,7 +51,7 @@ func addressService(proto uint8) setter {
 		}
 		p.service.ServiceKey = config.ServiceKey{Proto: proto, Addr: e.addr, Port: e.port}
 		if e.addr.Is6() {
-			p.serviceIPv6()
+			p.service.Netmask = config.Netmask{}
 		}
 		return nil
 	}
@@ -69,19 +66,14 @@ func serviceMark(p *parser, value *string) error {
 	return nil
 }
 
-// markIPv6 ends its error with an empty line, as ipvsadm does.
+// markIPv6 replaces any netmask given before, as an IPv6 address does. It ends its error
+// with an empty line, as ipvsadm does.
 func markIPv6(p *parser, _ *string) error {
 	if p.service.FWMark == 0 {
 		return refuse("-6 used before -f\n")
 	}
-	p.serviceIPv6()
+	p.service.IPv6, p.service.Netmask = true, config.Netmask{}
 	return nil
-}
-
-// serviceIPv6 replaces any netmask given before.
-func (p *parser) serviceIPv6() {
-	p.service.IPv6 = true
-	p.service.Netmask = fullPrefix
 }
 
 func scheduler(p *parser, value *string) error {
@@ -100,24 +92,24 @@ func persistent(p *parser, value *string) error {
 	if !ok {
 		return refuse("invalid timeout value `%s' specified", *value)
 	}
-	p.service.Persist = uint32(n)
+	p.service.Persist = config.Seconds(n)
 	return nil
 }
 
 func netmask(p *parser, value *string) error {
-	if p.service.IPv6 {
-		n, ok := number(*value, 1, fullPrefix)
+	if p.service.Is6() {
+		n, ok := number(*value, 1, 128)
 		if !ok {
 			return refuse("illegal ipv6 netmask specified")
 		}
-		p.service.Netmask = uint32(n)
+		p.service.Netmask = config.PrefixLen6(uint32(n))
 		return nil
 	}
 	mask, ok := parseIPv4(*value)
 	if !ok {
 		return refuse("illegal virtual server persistent mask specified")
 	}
-	p.service.Netmask = mask
+	p.service.Netmask = config.Mask4(mask)
 	return nil
 }
 
@@ -168,9 +160,9 @@ func tunType(p *parser, value *string) (err error) {
 	return nil
 }
 
-func tunFlag(flag uint16) setter {
+func tunChecksum(checksum config.Checksum) setter {
 	return func(p *parser, _ *string) error {
-		p.server.Tunnel.Flags |= flag
+		p.server.Tunnel.Checksum |= checksum
 		return nil
 	}
 }

@@ -32,8 +32,8 @@ type parser struct {
 // parse parses the words after "ipvsadm". Every error is a *refusal.
 func parse(words []string, names names) (request, error) {
 	p := parser{names: names, request: request{
-		service: config.Service{Scheduler: defaultScheduler, Netmask: fullMask},
-		server:  config.Server{Method: config.MethodRoute, Weight: 1},
+		service: config.Service{Scheduler: defaultScheduler},
+		server:  config.Server{Method: config.MethodDR, Weight: 1},
 		daemon:  daemon{iface: defaultInterface},
 	}}
 	if len(words) == 0 {
@@ -136,7 +136,7 @@ func (p *parser) finishFlags() error {
 		if flag.Scheduler != "" && flag.Scheduler != p.service.Scheduler {
 			return refuse("incompatible scheduler flag `%s'", name)
 		}
-		p.service.SchedFlags |= uint32(flag.Flag)
+		p.service.SchedFlags |= config.SchedFlags(flag.Flag)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func tunnelRule(e *tunnel.Encapsulation) rule {
 // the port of their service, except those of a mark, which has none.
 func (p *parser) finishServer() error {
 	v, s := &p.service, &p.server
-	if s.Addr.Is6() != v.IPv6 && s.Method != config.MethodTunnel {
+	if s.Addr.Is6() != v.Is6() && s.Method != config.MethodTunnel {
 		return refuse("Different address family is allowed only for tunneling servers")
 	}
 	if s.Method == config.MethodTunnel {
@@ -184,7 +184,7 @@ func (p *parser) finishServer() error {
 	} else if p.given.hasAny(aboutTunnel) {
 		return refuse("Tunnel options conflict with forward method")
 	}
-	if v.FWMark == 0 && s.Method != config.MethodMasq {
+	if v.FWMark == 0 && s.Method != config.MethodNAT {
 		s.Port = v.Port
 	}
 	return nil

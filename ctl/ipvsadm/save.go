@@ -47,9 +47,9 @@ func (p printer) saveAll(s *api.ServiceStatus) {
 
 // serviceOptions and methodOptions are the options for protocols and methods.
 var (
-	serviceOptions = map[uint8]string{wire.ProtoTCP: "-t", wire.ProtoUDP: "-u", wire.ProtoSCTP: "--sctp-service"}
+	serviceOptions = map[config.Proto]string{wire.ProtoTCP: "-t", wire.ProtoUDP: "-u", wire.ProtoSCTP: "--sctp-service"}
 	methodOptions  = map[config.Method]string{
-		config.MethodMasq: "-m", config.MethodLocal: "-g", config.MethodTunnel: "-i", config.MethodRoute: "-g",
+		config.MethodNAT: "-m", config.MethodTunnel: "-i", config.MethodDR: "-g",
 	}
 )
 
@@ -68,8 +68,8 @@ func (p printer) serviceOption(k *config.ServiceKey) string {
 func (p printer) saveService(service string, s *config.Service) {
 	fmt.Fprintf(p, "-A %s -s %s", service, s.Scheduler)
 	if s.Persist != 0 {
-		fmt.Fprintf(p, " -p %d", s.Persist)
-		if mask := maskName(s); mask != "" {
+		fmt.Fprintf(p, " -p %d", uint32(s.Persist))
+		if mask := s.Netmask.String(); mask != "" {
 			fmt.Fprintf(p, " -M %s", mask)
 		}
 	}
@@ -106,6 +106,6 @@ func (p printer) saveTunnel(t *config.Tunnel) {
 		fmt.Fprintf(p, " --tun-port %d", t.Port)
 	}
 	if e.MaxFlags > 0 {
-		fmt.Fprintf(p, " --%s", tunnelCsums[min(t.Flags, e.MaxFlags)].option)
+		fmt.Fprintf(p, " --%s", tunnelCsums[min(uint16(t.Checksum), e.MaxFlags)].option)
 	}
 }

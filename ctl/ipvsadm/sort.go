@@ -17,8 +17,8 @@ func compareServices(a, b *api.ServiceStatus) int32 {
 	switch {
 	case a.FWMark != b.FWMark:
 		return int32(a.FWMark - b.FWMark)
-	case isIPv6(&a.ServiceKey) != isIPv6(&b.ServiceKey):
-		if isIPv6(&b.ServiceKey) {
+	case a.Is6() != b.Is6():
+		if b.Is6() {
 			return -1
 		}
 		return 1

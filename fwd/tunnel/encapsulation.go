@@ -102,6 +102,15 @@ func ParseType(name string) (Type, error) {
 	return 0, fmt.Errorf("tunnel type is %q; want %s", name, OneOf())
 }
 
+// MarshalText returns the type's name.
+func (t Type) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText is ParseType.
+func (t *Type) UnmarshalText(name []byte) (err error) {
+	*t, err = ParseType(string(name))
+	return err
+}
+
 // OneOf lists the names of all types: ipip, gue or gre.
 func OneOf() string {
 	names := Names(Every)
