@@ -82,7 +82,7 @@ func BenchmarkNAT(b *testing.B) {
 	}
 }
 
-func BenchmarkHop(b *testing.B) {
+func BenchmarkLinkHeader(b *testing.B) {
 	f := wiretest.Packet{Src: fwdtest.Families[0].Client, Dst: fwdtest.Families[0].VIP}.Frame()
 	p := fwdtest.Parse(b, &f)
 	hop := fwd.LinkHeader{Dst: wiretest.DirectorMAC, Src: wiretest.ClientMAC, Port: 1}

@@ -23,7 +23,7 @@ var ownMAC = wire.MAC{2, 0, 0, 0, 0, 0x99}
 // actions are all that the director may do to a frame. Each reports whether it made a
 // frame of it, which must be right.
 var actions = append([]action{
-	{"Send", func(f *wire.Frame, _ *wire.Packet) bool { (&fwd.LinkHeader{}).Apply(f); return true }},
+	{"LinkHeader.Apply", func(f *wire.Frame, _ *wire.Packet) bool { (&fwd.LinkHeader{}).Apply(f); return true }},
 	{"DecTTL", onIP(func(f *wire.Frame, p *wire.Packet) {
 		if !fwd.TTLExpired(f, p) {
 			fwd.DecTTL(f, p)
@@ -59,10 +59,10 @@ var actions = append([]action{
 	{"ICMPError", func(f *wire.Frame, p *wire.Packet) bool {
 		return answer.ICMPError(f, p, answer.TooBig, ofFamily(p, 1), 1400, 1500)
 	}},
-	{"EchoReply", answer.Echo},
+	{"Echo", answer.Echo},
 	{"Reset", answer.Reset},
-	{"ARPReply", func(f *wire.Frame, p *wire.Packet) bool { return answer.ARP(f, p, ownMAC) }},
-	{"NeighborAdvert", func(f *wire.Frame, p *wire.Packet) bool { return answer.NeighbourAdvert(f, p, ownMAC) }},
+	{"ARP", func(f *wire.Frame, p *wire.Packet) bool { return answer.ARP(f, p, ownMAC) }},
+	{"NeighbourAdvert", func(f *wire.Frame, p *wire.Packet) bool { return answer.NeighbourAdvert(f, p, ownMAC) }},
 	{"Acknowledge", func(f *wire.Frame, p *wire.Packet) bool {
 		return answer.Acknowledge(f, p, &answer.TCPAck{Seq: 1, Ack: 2, Window: 3})
 	}},
@@ -140,9 +140,9 @@ func FuzzFrame(f *testing.F) {
 		f.Add(mapped.Bytes(), uint8(i), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 	}
 	ask := wiretest.Solicitation(wiretest.ClientMAC, requester6, vip6)
-	f.Add(ask.Bytes(), actionCalled("NeighborAdvert"), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
+	f.Add(ask.Bytes(), actionCalled("NeighbourAdvert"), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 	who := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.0.0.1", wire.MAC{}, "10.9.0.1")
-	f.Add(who.Bytes(), actionCalled("ARPReply"), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
+	f.Add(who.Bytes(), actionCalled("ARP"), uint8(0), uint8(0), uint16(0), uint16(0), uint16(0))
 
 	f.Fuzz(func(t *testing.T, b []byte, action, flags, gsoType uint8, gsoSize, csumStart, csumOffset uint16) {
 		if len(b) > 0xffff {

@@ -168,8 +168,7 @@ func TestICMPErrorNever(t *testing.T) {
 				self = fwdtest.Addr("2001:db8:9::1")
 			}
 			fwdtest.WantUntouched(t, f, func(f *wire.Frame) bool {
-				return answer.ICMPError(f, p, answer.PortUnreachable,
-					self, 0, 1500)
+				return answer.ICMPError(f, p, answer.PortUnreachable, self, 0, 1500)
 			})
 		})
 	}
@@ -266,8 +265,7 @@ func TestEchoNever(t *testing.T) {
 		{"UDP", func(p *wiretest.Packet) { p.Proto = wire.ProtoUDP }},
 		{"a GSO frame", func(p *wiretest.Packet) { p.GSOSize = 8 }},
 		{"an IPv6 request over IPv4", func(p *wiretest.Packet) {
-			p.Proto, p.ICMPType = wire.ProtoICMPv6,
-				wire.ICMPv6Echo
+			p.Proto, p.ICMPType = wire.ProtoICMPv6, wire.ICMPv6Echo
 		}},
 	}
 	for _, tt := range tests {

@@ -70,7 +70,7 @@ func TestTunnel(t *testing.T) {
 						}
 						wiretest.Check(t, f)
 						if f.Len()-want.Len() != tun.Overhead() || int(f.TunnelLen) != tun.Overhead() {
-							t.Errorf("%d bytes longer, Outer %d, Overhead %d", f.Len()-want.Len(), f.TunnelLen,
+							t.Errorf("%d bytes longer, TunnelLen %d, Overhead %d", f.Len()-want.Len(), f.TunnelLen,
 								tun.Overhead())
 						}
 						o := outerOf(t, f)
@@ -314,7 +314,7 @@ func TestTunnelGSO(t *testing.T) {
 				o.CsumStart += uint16(tun.Overhead())
 				o.HdrLen += uint16(tun.Overhead())
 				if f.Offload != o || f.TunnelLen != uint8(tun.Overhead()) {
-					t.Errorf("%s: Offload %+v Outer %d, want %+v", tun.Name, f.Offload, f.TunnelLen, o)
+					t.Errorf("%s: Offload %+v TunnelLen %d, want %+v", tun.Name, f.Offload, f.TunnelLen, o)
 				}
 				if got := f.From(p.L3 + uint16(tun.Overhead())); !bytes.Equal(got, want.From(p.L3)) {
 					t.Errorf("%s: inner packet changed", tun.Name)
