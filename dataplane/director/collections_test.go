@@ -12,9 +12,8 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Packets that other balancers prove themselves by, told in our own words and
-// with our own addresses, and what becomes of them here. Frames are made and
-// judged by gopacket alone. Where the other balancer does otherwise, its row says
+// Packets of other balancers' tests, with addresses of this testbed, and what
+// becomes of them here. Frames are made and judged by gopacket alone. Where the other balancer does otherwise, its row says
 // what, and we do as IPVS does.
 //
 // The collections:

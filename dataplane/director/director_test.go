@@ -15,9 +15,6 @@ func syn(src, dst string) wiretest.Packet {
 
 // One frame on a new director: a sentence, the frame, its verdict, and what leaves.
 func TestFirstFrame(t *testing.T) {
-	udp := func(src, dst string) wiretest.Packet {
-		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
-	}
 	rows := []struct {
 		sentence string
 		method   conntrack.Method
@@ -38,7 +35,7 @@ func TestFirstFrame(t *testing.T) {
 		},
 		{
 			"a datagram begins a conn too", conntrack.MethodMasq, 0,
-			udp("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
+			datagram("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
 			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
 		},
 		{
@@ -68,7 +65,7 @@ func TestFirstFrame(t *testing.T) {
 		},
 		{
 			"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
-			udp("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
+			datagram("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)",
 		},
 		{

@@ -11,7 +11,6 @@ import (
 	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
-	"uvs/sched"
 )
 
 // addFTP adds a round-robin FTP service at a VIP, port 21. Servers are written as
@@ -23,28 +22,14 @@ func (w *testbed) addFTP(vip string, servers ...string) *Service {
 	}
 	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
 	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}
-	var list []sched.Server
-	for _, s := range servers {
-		end := netip.MustParseAddrPort(s)
-		id := uint32(len(w.table.Servers))
-		a := wire.AddrFrom(end.Addr())
-		w.table.Servers = append(w.table.Servers, Server{
-			ID: id, Service: svc.ID, Addr: a, Port: end.Port(), Method: conntrack.MethodMasq, Available: true,
-			Weight:  1,
-			NextHop: w.table.FIB.NextHop(a), Counters: NewCounters(1), Helper: config,
+	for _, endpoint := range servers {
+		end := netip.MustParseAddrPort(endpoint)
+		s := w.addServer(svc, Server{
+			Addr: wire.AddrFrom(end.Addr()), Port: end.Port(), Method: conntrack.MethodMasq, Helper: config,
 		})
-		counts := w.conns.Counts(id)
-		list = append(list, sched.Server{
-			ID: id, Addr: a, Port: end.Port(), Weight: 1, Active: &counts.Active,
-			Inactive: &counts.Inactive,
-		})
-		svc.Servers = append(svc.Servers, id)
+		svc.Servers = append(svc.Servers, s.ID)
 	}
-	picker, err := sched.New("rr", 0, list, sched.Options{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
+	w.roundRobin(svc)
 	for _, p := range config.Ports {
 		end := *svc
 		end.Port = p.Port
@@ -141,7 +126,13 @@ func (c *controlConn) announcePassive(port int) string {
 // or its verdict.
 func (w *testbed) forwarded(port uint16, src, dst string, flags uint8) string {
 	w.t.Helper()
-	f := in(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
+	return w.translated(port, wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags})
+}
+
+// translated is forwarded for any packet.
+func (w *testbed) translated(port uint16, sent wiretest.Packet) string {
+	w.t.Helper()
+	f := in(port, sent)
 	v := w.process(&f)
 	if v != ForwardedMasq && v != ReturnedMasq {
 		return v.String()

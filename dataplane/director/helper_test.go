@@ -188,23 +188,21 @@ func TestFTPSessions(t *testing.T) {
 	w.originated()
 	w.equal(last.announcePassive(1024), "10.9.0.1:1024")
 
-	key := conntrack.Query{
+	query := []conntrack.Query{{
 		Proto: wire.ProtoTCP, Dir: conntrack.DirIn, Client: addr("10.1.0.2"), ClientPort: 5001,
 		Peer: addr("10.9.0.1"), PeerPort: 21,
-	}
-	local := w.conns.Worker(0)
-	local.Begin(w.now)
-	local.Lookup([]conntrack.Query{key})
-	asked := []conntrack.Query{key}
-	local.Lookup(asked)
-	note, _ := local.LockSession(asked[0].Ref)
-	if note == 0 {
-		t.Fatal("no note")
+	}}
+	worker := w.conns.Worker(0)
+	worker.Begin(w.now)
+	worker.Lookup(query)
+	session, _ := worker.LockSession(query[0].Ref)
+	if session == 0 {
+		t.Fatal("no session")
 	}
 	if _, v := all[1].transmit(0, "NOOP\r\n"); v != DroppedHelperBusy {
 		t.Errorf("while another worker has locked the session: %s", v)
 	}
-	local.UnlockSession(asked[0].Ref, note)
+	worker.UnlockSession(query[0].Ref, session)
 	w.equal(all[1].exchange(0, "NOOP\r\n"), "NOOP\r\n")
 }
 

@@ -438,7 +438,7 @@ func TestScheduleICMP(t *testing.T) {
 		},
 	} {
 		w := newTestbed(t, method)
-		converse(t, w, []step{{"not set: nobody gets it", 0, complaint, DroppedVIPOther, ""}})
+		converse(t, w, []step{{"not set: no server gets it", 0, complaint, DroppedVIPOther, ""}})
 		w.table.Settings.ScheduleICMP = true
 		verdict := map[conntrack.Method]Verdict{
 			conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute,

@@ -15,7 +15,7 @@ import (
 // mark moves a service from its address to a mark, with the ports of its servers.
 func (w *testbed) mark(method conntrack.Method, mark uint32, port uint16, servers ...string) *Service {
 	w.t.Helper()
-	v6 := addr(servers[0]).Is4() == false
+	v6 := !addr(servers[0]).Is4()
 	svc := w.service(method, wire.ProtoTCP, "192.0.2.255", servers...)
 	delete(w.table.Services, Endpoint{addr("192.0.2.255"), 80, wire.ProtoTCP})
 	for _, id := range svc.Servers {

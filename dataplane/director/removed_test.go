@@ -78,7 +78,7 @@ func TestServerRemovedAndBack(t *testing.T) {
 // A SYN of a known flow does not wait, because the client wants a new connection.
 func TestSynOfRemovedServer(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	w.process(ptr(in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))))
+	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	w.removeWithGrace("10.2.0.11", 2000)
 	converse(t, w, []step{{
 		"it is scheduled", 0, syn("10.1.0.2:5000", "10.9.0.1:80"),
@@ -89,7 +89,7 @@ func TestSynOfRemovedServer(t *testing.T) {
 // Under removed_conns=serve conns of a removed server go on, and it gets no new ones.
 func TestServerRemovedServes(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	w.process(ptr(in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))))
+	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	w.removeWithGrace("10.2.0.11", 2000)
 	w.table.Servers[1].Serves = true
 	converse(t, w, []step{{
@@ -169,7 +169,7 @@ func TestManyConnsWait(t *testing.T) {
 // Nothing is allocated for what waits.
 func TestWaitingAllocates(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
-	w.process(ptr(in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))))
+	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	frames := []wire.Frame{in(0, segment(wire.TCPAck))}
 	if n := testing.AllocsPerRun(100, func() {
 		w.table.Servers[1].Available, w.table.Servers[1].GraceEnd = false, w.now+2000
@@ -181,5 +181,3 @@ func TestWaitingAllocates(t *testing.T) {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

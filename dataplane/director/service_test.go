@@ -21,13 +21,9 @@ func (w *testbed) exhaust(proto uint8) *Service {
 
 // sorry adds a server to a service, as its sorry server.
 func (w *testbed) sorry(svc *Service, server string) {
-	id := uint32(len(w.table.Servers))
-	w.table.Servers = append(w.table.Servers, Server{
-		ID: id, Service: svc.ID, Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Available: true,
-		Weight:  1,
-		NextHop: w.table.FIB.NextHop(addr("10.2.0.12")), Counters: NewCounters(1), Path: new(Path),
-	})
-	svc.Sorry = id
+	s := w.addServer(svc, Server{Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Path: new(Path)})
+	s.NextHop = w.table.FIB.NextHop(addr("10.2.0.12"))
+	svc.Sorry = s.ID
 }
 
 // A connection that no server can take is refused with ICMP, as IPVS does, or with a
@@ -190,7 +186,7 @@ func TestOnePacket(t *testing.T) {
 	w.table.ReplyServices[every] = ReplyService{VIP: addr("10.9.0.2"), Counters: server.Counters}
 	converse(t, w, []step{
 		{
-			"of a port two services have, nobody knows whose it is", 1, reply, PassedAmbiguous,
+			"of a port two services have, it is not clear whose it is", 1, reply, PassedAmbiguous,
 			"0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 udp 8080>5000",
 		},
 		{

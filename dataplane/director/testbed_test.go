@@ -124,36 +124,47 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 // scheduler's order.
 func (w *testbed) service(method conntrack.Method, proto uint8, vip string, servers ...string) *Service {
 	svc := &Service{ID: uint32(len(w.table.Services) + 1), Port: 80}
-	var list []sched.Server
-	for _, s := range servers {
-		id := uint32(len(w.table.Servers))
-		server := Server{
-			ID: id, Service: svc.ID, Addr: addr(s), Port: 80, Method: method, Available: true, Weight: 1,
-			NextHop: w.table.FIB.NextHop(addr(s)), Counters: NewCounters(1), Path: w.path(s),
-		}
+	for _, a := range servers {
+		s := w.addServer(svc, Server{Addr: addr(a), Port: 80, Method: method, Path: w.path(a)})
 		switch method {
 		case conntrack.MethodMasq:
-			server.Port = 8080
-			w.addServerEndpoint(s, 8080, proto)
+			s.Port = 8080
+			w.addServerEndpoint(a, 8080, proto)
 		case conntrack.MethodTunnel:
-			server.Tunnel = tunnel.Tunnel{Src: server.NextHop.Source, Dst: addr(s)}
-			w.table.Tunnels[TunnelKey(&server.Tunnel)] = id
+			s.Tunnel = tunnel.Tunnel{Src: s.NextHop.Source, Dst: s.Addr}
+			w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 		}
 		w.addServerEndpoint(vip, 80, proto)
-		w.table.Servers = append(w.table.Servers, server)
-		counts := w.conns.Counts(id)
+		svc.Servers = append(svc.Servers, s.ID)
+	}
+	w.roundRobin(svc)
+	w.table.Services[Endpoint{addr(vip), 80, proto}] = svc
+	return svc
+}
+
+// addServer adds a server of a service to the table.
+func (w *testbed) addServer(svc *Service, s Server) *Server {
+	s.ID, s.Service, s.Available, s.Weight = uint32(len(w.table.Servers)), svc.ID, true, 1
+	s.NextHop, s.Counters = w.table.FIB.NextHop(s.Addr), NewCounters(1)
+	w.table.Servers = append(w.table.Servers, s)
+	return &w.table.Servers[s.ID]
+}
+
+// roundRobin gives a service its scheduler.
+func (w *testbed) roundRobin(svc *Service) {
+	w.t.Helper()
+	var list []sched.Server
+	for _, id := range svc.Servers {
+		s, counts := &w.table.Servers[id], w.conns.Counts(id)
 		list = append(list, sched.Server{
-			ID: id, Addr: addr(s), Port: server.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive,
+			ID: id, Addr: s.Addr, Port: s.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive,
 		})
-		svc.Servers = append(svc.Servers, id)
 	}
 	picker, err := sched.New("rr", 0, list, sched.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	svc.Picker, svc.Cursor = picker, sched.NewCursor("rr", list, 1)
-	w.table.Services[Endpoint{addr(vip), 80, proto}] = svc
-	return svc
 }
 
 // path returns the Path that all servers with an address share.

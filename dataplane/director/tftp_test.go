@@ -1,8 +1,6 @@
 package director
 
 import (
-	"fmt"
-	"net/netip"
 	"testing"
 
 	"uvs/conntrack"
@@ -17,15 +15,8 @@ func TestTFTP(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodMasq)
 	w.addFTP("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
 	datagram := func(port uint16, src, dst, text string) string {
-		f := in(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
-		if v := w.process(&f); v != ForwardedMasq && v != ReturnedMasq {
-			return v.String()
-		}
-		wiretest.Check(t, f)
-		var p wire.Packet
-		wire.Parse(&f, &p)
-		return fmt.Sprintf("%s>%s", netip.AddrPortFrom(p.Src.Netip(), p.SrcPort),
-			netip.AddrPortFrom(p.Dst.Netip(), p.DstPort))
+		t.Helper()
+		return w.translated(port, wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte(text)})
 	}
 	w.equal(datagram(0, "10.1.0.2:6000", "10.9.0.1:69", "\x00\x03\x00\x01data"), "10.1.0.2:6000>10.2.0.11:69")
 	w.equal(datagram(1, "10.2.0.11:40000", "10.1.0.2:6000", "\x00\x04\x00\x01"), "not_ours")
@@ -60,8 +51,7 @@ func TestTFTPIgnoresESP(t *testing.T) {
 			Payload: []byte("\x00\x00\x00\x01\x00\x00\x00\x01\x00\x01"),
 		},
 	} {
-		f := in(0, p)
-		if v := w.process(&f); v != ForwardedMasq {
+		if v := w.verdict(0, p); v != ForwardedMasq {
 			t.Errorf("protocol %d: %s", p.Proto, v)
 		}
 	}
