@@ -160,29 +160,16 @@ func TCPEvent(flags uint8) Event {
 	return EventBare
 }
 
-// SCTP chunk types (RFC 9260 section 3.2) that are events.
-const (
-	chunkInit             = 1
-	chunkInitAck          = 2
-	chunkAbort            = 6
-	chunkShutdown         = 7
-	chunkShutdownAck      = 8
-	chunkError            = 9
-	chunkCookieEcho       = 10
-	chunkCookieAck        = 11
-	chunkShutdownComplete = 14
-)
-
 // chunkEvents has the event of every chunk type; those not named are data.
 var chunkEvents = func() (ev [256]Event) {
 	for i := range ev {
 		ev[i] = EventChunkData
 	}
-	ev[chunkInit], ev[chunkInitAck] = EventInit, EventInitAck
-	ev[chunkCookieEcho], ev[chunkCookieAck] = EventCookieEcho, EventCookieAck
-	ev[chunkShutdown], ev[chunkShutdownAck] = EventShutdown, EventShutdownAck
-	ev[chunkShutdownComplete] = EventShutdownComplete
-	ev[chunkError], ev[chunkAbort] = EventError, EventAbort
+	ev[wire.ChunkInit], ev[wire.ChunkInitAck] = EventInit, EventInitAck
+	ev[wire.ChunkCookieEcho], ev[wire.ChunkCookieAck] = EventCookieEcho, EventCookieAck
+	ev[wire.ChunkShutdown], ev[wire.ChunkShutdownAck] = EventShutdown, EventShutdownAck
+	ev[wire.ChunkShutdownComplete] = EventShutdownComplete
+	ev[wire.ChunkError], ev[wire.ChunkAbort] = EventError, EventAbort
 	return ev
 }()
 
@@ -190,7 +177,7 @@ var chunkEvents = func() (ev [256]Event) {
 // second has type next (0: there is none). It is the first chunk's, except that an
 // ABORT behind a COOKIE-ECHO or COOKIE-ACK counts.
 func SCTPEvent(first, next uint8) Event {
-	if (first == chunkCookieEcho || first == chunkCookieAck) && next == chunkAbort {
+	if (first == wire.ChunkCookieEcho || first == wire.ChunkCookieAck) && next == wire.ChunkAbort {
 		return EventAbort
 	}
 	return chunkEvents[first]

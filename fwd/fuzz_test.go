@@ -61,6 +61,7 @@ var actions = append([]action{
 	}},
 	{"Echo", answer.Echo},
 	{"Reset", answer.Reset},
+	{"Abort", answer.Abort},
 	{"ARP", func(f *wire.Frame, p *wire.Packet) bool { return answer.ARP(f, p, ownMAC) }},
 	{"NeighbourAdvert", func(f *wire.Frame, p *wire.Packet) bool { return answer.NeighbourAdvert(f, p, ownMAC) }},
 	{"Acknowledge", func(f *wire.Frame, p *wire.Packet) bool {

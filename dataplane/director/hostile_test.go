@@ -118,13 +118,13 @@ func TestConnEndedWithinABatch(t *testing.T) {
 	}
 }
 
-// No packet from port 20, FTP's data port, begins a conn, in any protocol.
+// No packet from port 20, FTP's data port, begins a conn, in any protocol. It is refused.
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w := newTestbed(t, conntrack.MethodMasq)
 		w.table.Settings.SloppyTCP = true
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:20", Dst: "10.9.0.1:80", Proto: proto, TCPFlags: wire.TCPSyn})
-		if v := w.process(&f); v.Dropped() == (proto == wire.ProtoTCP) || w.conns.Stats().Inserted != 0 {
+		if v := w.process(&f); v != RefusedNoConn || w.conns.Stats().Inserted != 0 {
 			t.Errorf("protocol %d: %s, %d conns", proto, v, w.conns.Stats().Inserted)
 		}
 	}

@@ -377,7 +377,7 @@ func TestNATICMPSend(t *testing.T) {
 		{
 			"an SCTP ABORT", conntrack.MethodMasq, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort},
-			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000",
+			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000 abort",
 		},
 		{
 			"another port", conntrack.MethodMasq, true,

@@ -21,7 +21,7 @@ func (d *Director) newConn(p *packet) Verdict {
 	}
 	switch {
 	case !d.table.Settings.schedulable(p):
-		return d.reset(p, RefusedNoConn)
+		return d.refuseConn(p, RefusedNoConn)
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
@@ -57,8 +57,8 @@ func (d *Director) noService(p *packet) Verdict {
 
 // noServer answers a connection that no server of its service can take.
 func (d *Director) noServer(svc *Service, p *packet) Verdict {
-	if svc.Reset && p.Proto == wire.ProtoTCP {
-		return d.reset(p, RefusedNoServer)
+	if svc.Reset {
+		return d.refuseConn(p, RefusedNoServer)
 	}
 	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }

@@ -23,27 +23,25 @@ func (d *Director) refuse(p *packet, kind answer.ErrorKind, self wire.Addr, mtu 
 	return v
 }
 
-// reset answers a TCP segment with an RST. It returns v if it answered, else why not.
-// Packets of other protocols get no answer.
+// reset answers a TCP segment with an RST, and an SCTP packet with an ABORT. It returns v
+// if it answered, else why not.
 func (d *Director) reset(p *packet, v Verdict) Verdict {
 	switch {
-	case p.Proto != wire.ProtoTCP:
-		return DroppedUnanswered
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case !answer.Reset(p.frame, &p.Packet):
+	case !answer.Reset(p.frame, &p.Packet) && !answer.Abort(p.frame, &p.Packet):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()
 	return v
 }
 
-// refuseConn refuses a new flow as a host does that has no socket for it.
+// refuseConn refuses a packet as a host does that has no socket for it.
 func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
-	if p.Proto == wire.ProtoTCP {
-		return d.reset(p, v)
+	if p.Proto == wire.ProtoUDP {
+		return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
 	}
-	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
+	return d.reset(p, v)
 }
 
 // limiter is a token bucket for what a worker's director answers: 1000 a second, in

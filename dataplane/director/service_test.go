@@ -12,6 +12,13 @@ func datagram(src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
 }
 
+// chunk returns an SCTP packet with one chunk, 16 bytes of zeros behind its header.
+func chunk(src, dst string, kind uint8) wiretest.Packet {
+	return wiretest.Packet{
+		Src: src, Dst: dst, Proto: wire.ProtoSCTP, Payload: append([]byte{kind, 0, 0, 20}, make([]byte, 16)...),
+	}
+}
+
 // exhaust leaves a service without a server that takes new connections.
 func (w *testbed) exhaust(proto uint8) *Service {
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
@@ -27,7 +34,7 @@ func (w *testbed) sorry(svc *Service, server string) {
 }
 
 // A connection that no server can take is refused with ICMP, as IPVS does, or with a
-// reset if the service has that. Datagrams get only ICMP.
+// reset or ABORT if the service has that. Datagrams get only ICMP.
 func TestNoServer(t *testing.T) {
 	const unreachable = "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)"
 	for _, r := range []struct {
@@ -43,10 +50,16 @@ func TestNoServer(t *testing.T) {
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst",
 		},
 		{"UDP", wire.ProtoUDP, true, datagram("10.1.0.2:5000", "10.9.0.1:80"), unreachable},
+		{"SCTP", wire.ProtoSCTP, false, chunk("10.1.0.2:5000", "10.9.0.1:80", wire.ChunkInit), unreachable},
+		{
+			"SCTP with reset", wire.ProtoSCTP, true, chunk("10.1.0.2:5000", "10.9.0.1:80", wire.ChunkInit),
+			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 sctp 80>5000 abort",
+		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, conntrack.MethodMasq)
 			w.now += 1000
+			w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11")
 			w.exhaust(r.proto).Reset = r.reset
 			converse(t, w, []step{{r.sentence, 0, r.packet, RefusedNoServer, r.out}})
 		})

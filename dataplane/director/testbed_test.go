@@ -266,7 +266,8 @@ func (w *testbed) format(f wire.Frame) string {
 		case *layers.TCP:
 			fmt.Fprintf(&b, " tcp %d>%d%s", h.SrcPort, h.DstPort, map[bool]string{true: " rst"}[h.RST])
 		case *layers.SCTP:
-			fmt.Fprintf(&b, " sctp %d>%d", h.SrcPort, h.DstPort)
+			abort := map[bool]string{true: " abort"}[h.Payload[0] == wire.ChunkAbort]
+			fmt.Fprintf(&b, " sctp %d>%d%s", h.SrcPort, h.DstPort, abort)
 		case *layers.UDP:
 			fmt.Fprintf(&b, " udp %d>%d", h.SrcPort, h.DstPort)
 		case *layers.ICMPv4:

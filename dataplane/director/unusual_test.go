@@ -39,6 +39,7 @@ const (
 	from, to   = "10.1.0.2:5000", "10.9.0.1:80"
 	from6, to6 = "[fd00:1::2]:5000", "[fd00:9::1]:80"
 	toServer   = "1 02:00:00:00:01:01: "
+	toClient   = "0 02:00:00:00:00:0c: "
 )
 
 // modified returns a changed frame as it arrives on port 0.
@@ -72,11 +73,7 @@ func unusualFrames() []unusualFrame {
 	udp := func(src, dst string) wiretest.Packet {
 		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
 	}
-	sctp := func(src, dst string) wiretest.Packet {
-		return wiretest.Packet{
-			Src: src, Dst: dst, Proto: wire.ProtoSCTP, Payload: append([]byte{1, 0, 0, 20}, make([]byte, 16)...),
-		}
-	}
+	sctp := func(src, dst string) wiretest.Packet { return chunk(src, dst, wire.ChunkInit) }
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
 	rows := []unusualFrame{
 		{
@@ -96,6 +93,28 @@ func unusualFrames() []unusualFrame {
 		{
 			"SCTP through a tunnel is not touched", conntrack.MethodTunnel, 0, in(0, sctp(from, to)), ForwardedTunnel,
 			toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80",
+		},
+		{
+			"SCTP without a conn is aborted, as the host would", conntrack.MethodMasq, 0,
+			in(0, chunk(from, to, 0)), RefusedNoConn, toClient + "10.9.0.1>10.1.0.2 ttl 64 sctp 80>5000 abort",
+		},
+		{
+			"the end of an association that both ends have left is confirmed", conntrack.MethodMasq, 0,
+			in(0, chunk(from6, to6, wire.ChunkShutdownAck)), RefusedNoConn,
+			toClient + "fd00:9::1>fd00:1::2 ttl 64 sctp 80>5000",
+		},
+		{
+			"an ABORT is not answered", conntrack.MethodMasq, 0,
+			in(0, chunk(from, to, wire.ChunkAbort)), DroppedUnanswered, "",
+		},
+		{
+			"SCTP to a port without a service is aborted", conntrack.MethodRoute, 0,
+			in(0, sctp(from, "10.9.0.1:81")), RefusedNoService,
+			toClient + "10.9.0.1>10.1.0.2 ttl 64 sctp 81>5000 abort",
+		},
+		{
+			"or the host's, if it holds the VIP", conntrack.MethodRoute, 0,
+			in(0, sctp(from, "10.9.0.2:81")), NotOurs, "",
 		},
 
 		{

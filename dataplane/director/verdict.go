@@ -151,7 +151,7 @@ var verdicts = [NumVerdict][3]string{
 		"A port scan, or a service that is missing.",
 	},
 	RefusedNoConn: {
-		"refused_no_conn", "TCP segment that has no conn and cannot begin one.",
+		"refused_no_conn", "TCP segment or SCTP packet that has no conn and cannot begin one.",
 		"Idle conns may end too soon: raise the timeouts. After a failover, set `sloppy_tcp`.",
 	},
 	RefusedForgotten: {

@@ -107,6 +107,22 @@ func (h UDP) SetDstPort(v uint16)  { binary.BigEndian.PutUint16(h[2:], v) }
 func (h UDP) SetLen(n uint16)      { binary.BigEndian.PutUint16(h[udpLength:], n) }
 func (h UDP) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[UDPChecksum:], c) }
 
-// SCTPChecksum is the offset of the CRC32c in the SCTP common header, RFC 9260
-// section 3.1: ports, verification tag, checksum, four bytes each.
-const SCTPChecksum = 8
+// Offsets in the SCTP common header, RFC 9260 section 3.1: ports (2 bytes each),
+// verification tag and CRC32c (4 bytes each).
+const (
+	SCTPTag      = 4
+	SCTPChecksum = 8
+)
+
+// SCTP chunk types with a meaning here, RFC 9260 section 3.2.
+const (
+	ChunkInit             = 1
+	ChunkInitAck          = 2
+	ChunkAbort            = 6
+	ChunkShutdown         = 7
+	ChunkShutdownAck      = 8
+	ChunkError            = 9
+	ChunkCookieEcho       = 10
+	ChunkCookieAck        = 11
+	ChunkShutdownComplete = 14
+)

@@ -4,6 +4,7 @@
 //	icmp.go       ICMP errors and echo replies
 //	relay.go      ICMP errors about tunnel packets, passed on to the client
 //	tcp.go        TCP resets, acknowledgements in place of a receiver, and keep-alives
+//	sctp.go       SCTP aborts
 //	arp.go        ARP replies
 //	neighbour.go  neighbour advertisements
 //

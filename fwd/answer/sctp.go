@@ -1,0 +1,85 @@
+package answer
+
+import (
+	"encoding/binary"
+
+	"uvs/dataplane/wire"
+	"uvs/fwd"
+)
+
+// chunkLen is the length of a chunk's header: type, flags, and length (2 bytes).
+const chunkLen = 4
+
+// reflected is the flag T of an ABORT or SHUTDOWN COMPLETE: the verification tag is that
+// of the packet which it answers.
+const reflected = 1
+
+// Abort turns an SCTP packet of no known association into what answers it: an ABORT, or
+// a SHUTDOWN COMPLETE for a SHUTDOWN ACK. RFC 9260 section 8.4; where that allows for
+// more, as the kernel (net/sctp/input.c, sctp_rcv_ootb; sm_statefuns.c, sctp_sf_ootb).
+// False for packets that are never answered, for fragments, for a wrong CRC32c, and if
+// either address is not that of one host.
+func Abort(f *wire.Frame, p *wire.Packet) bool {
+	if p.Proto != wire.ProtoSCTP || p.Fragment != wire.FragmentNone ||
+		!answerable(f, p) || !wire.VerifyChecksum(f, p) {
+		return false
+	}
+	t := f.From(p.L4)[:p.Len-uint32(p.L4-p.L3)]
+	kind, flags, tag, ok := abortFor(t)
+	if !ok {
+		return false
+	}
+	leaveBack(f)
+	f.End = f.Off + int32(p.L3) + int32(fwd.IPLen(p.Src)+wire.SCTPLen+chunkLen)
+	t = f.From(p.L3)[fwd.IPLen(p.Src):]
+	wire.UDP(t).SetSrcPort(p.DstPort)
+	wire.UDP(t).SetDstPort(p.SrcPort)
+	binary.BigEndian.PutUint32(t[wire.SCTPTag:], tag)
+	copy(t[wire.SCTPLen:], []byte{kind, flags, 0, chunkLen})
+	ip := fwd.IPHeader{Src: p.Dst, Dst: p.Src, Proto: wire.ProtoSCTP, TTL: ownTTL, DF: true}
+	ip.PutWithChecksum(f, p.L3)
+	return true
+}
+
+// abortFor returns the chunk that answers an SCTP packet t, and its verification tag.
+func abortFor(t []byte) (kind, flags uint8, tag uint32, ok bool) {
+	const (
+		initLen     = 20 // RFC 9260 section 3.3.2; the sender's tag is first in its body
+		staleCookie = 3  // the cause of an ERROR, section 3.3.10.3
+	)
+	chunks := t[wire.SCTPLen:]
+	if len(chunks) < chunkLen {
+		return 0, 0, 0, false
+	}
+	kind = wire.ChunkAbort
+	switch body := chunks[chunkLen:]; chunks[0] {
+	case wire.ChunkInit: // which must be alone
+		if len(chunks) < initLen || padded(chunks) != len(chunks) {
+			return 0, 0, 0, false
+		}
+		return kind, 0, binary.BigEndian.Uint32(body), true
+	case wire.ChunkShutdownAck:
+		kind = wire.ChunkShutdownComplete
+	case wire.ChunkCookieAck:
+		return 0, 0, 0, false
+	case wire.ChunkError:
+		if len(body) >= 2 && binary.BigEndian.Uint16(body) == staleCookie {
+			return 0, 0, 0, false
+		}
+	}
+	for len(chunks) >= chunkLen {
+		switch chunks[0] {
+		case wire.ChunkInit, wire.ChunkAbort, wire.ChunkShutdownComplete:
+			return 0, 0, 0, false
+		}
+		n := padded(chunks)
+		if n < chunkLen || n > len(chunks) {
+			break
+		}
+		chunks = chunks[n:]
+	}
+	return kind, reflected, binary.BigEndian.Uint32(t[wire.SCTPTag:]), true
+}
+
+// padded is the length of the first chunk with its padding.
+func padded(chunks []byte) int { return (int(binary.BigEndian.Uint16(chunks[2:])) + 3) &^ 3 }
