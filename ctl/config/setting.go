@@ -1,24 +1,16 @@
 package config
 
 import (
-	"bufio"
-	"cmp"
 	"fmt"
-	"io"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"uvs/conntrack"
 	"uvs/sched"
 )
-
-// Values are the settings that were set, by name.
-type Values map[string]uint32
 
 // Setting is the description of a setting (see Settings) with its value.
 type Setting struct {
@@ -35,7 +27,8 @@ type Setting struct {
 	PerService bool     `json:"per_service,omitempty"`
 	Applies    string   `json:"-"`
 
-	field     []int           // of Settings, a path through embedded structs
+	field     []int // of Settings, a path through embedded structs
+	isBool    bool
 	isTimeout bool            // of state
 	state     conntrack.State // of its connections
 }
@@ -73,7 +66,7 @@ func readTags(t reflect.Type) (list []Setting) {
 			list = append(list, timeouts(k)...)
 			continue
 		case reflect.Bool:
-			k.Max = 1
+			k.isBool, k.Max = true, 1
 		}
 		list = append(list, k)
 	}
@@ -189,66 +182,6 @@ func profile(n uint32) conntrack.Timeouts {
 	return conntrack.IPVSTimeouts()
 }
 
-// Over are the settings base with the values laid over it.
-func (v Values) Over(base *Settings) *Settings {
-	if len(v) == 0 {
-		return base
-	}
-	s := *base
-	for name, value := range v {
-		if k := byName[name]; !k.isTimeout {
-			k.set(&s, value)
-		}
-	}
-	if s.TimeoutProfile != base.TimeoutProfile {
-		s.Timeouts = profile(s.TimeoutProfile)
-	}
-	for name, value := range v {
-		if k := byName[name]; k.isTimeout {
-			k.set(&s, value)
-		}
-	}
-	return &s
-}
-
-// kernelSettings are IPVS's settings that have another name here, with the nearest of its
-// values for each of theirs.
-var kernelSettings = map[string]struct {
-	name   string
-	values []uint32
-}{"expire_nodest_conn": {"removed_conns", []uint32{RemovedDrop, RemovedEnd}}}
-
-// with are the values after changes, which are those of a service or of the director. They
-// are made in the order of their names, so that the result and the error are always the same.
-func (v Values) with(changes Values, service bool) (Values, error) {
-	next := maps.Clone(v)
-	if next == nil {
-		next = Values{}
-	}
-	for _, name := range slices.Sorted(maps.Keys(changes)) {
-		value := changes[name]
-		if kernel, ok := kernelSettings[name]; ok {
-			if int(value) >= len(kernel.values) {
-				return v, Errorf(syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value, len(kernel.values)-1)
-			}
-			name, value = kernel.name, kernel.values[value]
-		}
-		k := byName[name]
-		switch {
-		case k == nil:
-			return v, Errorf(syscall.EINVAL, "there is no setting %q; `uvs get` lists them", name)
-		case service && !k.PerService:
-			return v, Errorf(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
-		case len(k.Only) > 0 && !slices.Contains(k.Only, value):
-			return v, Errorf(syscall.EINVAL, "setting %s: %d is not one of %s", name, value, k.Range())
-		case len(k.Only) == 0 && (value < k.Min || value > k.Max) && !slices.Contains(k.Also, value):
-			return v, Errorf(syscall.EINVAL, "setting %s: %d is not %s", name, value, k.Range())
-		}
-		next[name] = value
-	}
-	return next, nil
-}
-
 // Range are the values that the setting can have, in words.
 func (k *Setting) Range() string {
 	switch {
@@ -263,21 +196,6 @@ func (k *Setting) Range() string {
 	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
 
-// sysctls is where the kernel has IPVS's settings.
-const sysctls = "net.ipv4.vs."
-
-// SettingName is the setting of a name as sysctl takes it: conn_reuse_mode,
-// net.ipv4.vs.conn_reuse_mode or net/ipv4/vs/conn_reuse_mode.
-func SettingName(s string) string {
-	name := sysctlName(s)
-	return cmp.Or(kernelSettings[name].name, name)
-}
-
-// sysctlName is SettingName with IPVS's name of a setting that has another here.
-func sysctlName(s string) string {
-	return strings.TrimPrefix(strings.ReplaceAll(strings.TrimSpace(s), "/", "."), sysctls)
-}
-
 // WithoutEffect is why a setting means nothing here; "": it means something.
 func WithoutEffect(name string) string {
 	if k := byName[name]; k != nil {
@@ -287,49 +205,12 @@ func WithoutEffect(name string) string {
 	return ""
 }
 
-// ParseSetting reads NAME=VALUE, where VALUE is a number or, if the setting has any, a word.
-func ParseSetting(s string) (name string, value uint32, err error) {
-	name, text, _ := strings.Cut(s, "=")
-	name, text = sysctlName(name), strings.TrimSpace(text)
-	if k := byName[name]; k != nil && slices.Contains(k.Words, text) {
-		return name, uint32(slices.Index(k.Words, text)), nil
-	}
-	v, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return name, 0, Errorf(syscall.EINVAL,
-			"%q is not NAME=VALUE with a whole number, or a word that `uvs get` shows for it", s)
-	}
-	return name, uint32(v), nil
-}
-
 // Shown is a value as people read it.
 func (k Setting) Shown(v uint32) string {
 	if int(v) < len(k.Words) {
 		return k.Words[v]
 	}
 	return strconv.FormatUint(uint64(v), 10)
-}
-
-// ParseSysctls adds the settings in a file of sysctl.d(5) to v. skipped are the lines of
-// IPVS that have no counterpart. Sysctls that are not IPVS's are the host's.
-func ParseSysctls(r io.Reader, v Values) (skipped []string, err error) {
-	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimPrefix(strings.TrimSpace(lines.Text()), "-") // its errors do not matter
-		key, _, _ := strings.Cut(strings.ReplaceAll(line, "/", "."), "=")
-		name := sysctlName(key)
-		if !strings.HasPrefix(key, sysctls) {
-			continue
-		}
-		if byName[SettingName(name)] == nil {
-			skipped = append(skipped, fmt.Sprintf("line %d: %s", n, line))
-			continue
-		}
-		if _, v[name], err = ParseSetting(line); err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		}
-	}
-	return skipped, lines.Err()
 }
 
 // IPVSTimeouts are the three timeouts of `ipvsadm -L --timeout`.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"uvs/conntrack/frag"
+	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/sched"
 )
@@ -148,5 +150,35 @@ func TestKernelSettings(t *testing.T) {
 	_, err := Change(State{}, Op{Verb: SetSettings, Settings: Values{"expire_nodest_conn": 2}})
 	if want := "setting expire_nodest_conn: 2 is not 0 to 1"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+// TestValuesWords: settings are words, truths and times in JSON, and come back as they were.
+func TestValuesWords(t *testing.T) {
+	v := Values{
+		"removed_grace": 5, "removed_conns": RemovedServe, "nat_icmp_send": 1, "sloppy_tcp": 0, "secure_tcp": 2,
+		"mss_clamp": 1400, "timeout_udp": 60, "expire_nodest_conn": 1, "ftp": helper.On,
+	}
+	text, err := json.Marshal(v)
+	want := `{"expire_nodest_conn":1,"ftp":"on","mss_clamp":1400,"nat_icmp_send":true,"removed_conns":"serve",` +
+		`"removed_grace":"5s","secure_tcp":2,"sloppy_tcp":false,"timeout_udp":"60s"}`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v; want %s", text, err, want)
+	}
+	for _, same := range []string{string(text), `{"expire_nodest_conn":1,"ftp":1,"mss_clamp":1400,"nat_icmp_send":1,` +
+		`"removed_conns":"2","removed_grace":5,"secure_tcp":2,"sloppy_tcp":0,"timeout_udp":"1m"}`} {
+		var back Values
+		if err := json.Unmarshal([]byte(same), &back); err != nil || !maps.Equal(back, v) {
+			t.Errorf("%s is %v, %v", same, back, err)
+		}
+	}
+	for _, wrong := range []string{
+		`{"removed_grace":"5"s}`, `{"removed_grace":"5h5"}`, `{"sloppy_tcp":"maybe"}`, `{"secure_tcp":true}`, `[]`, `{"ftp":-1}`,
+		`{"mss_clamp":"1400s"}`, `{"none":"x"}`,
+	} {
+		var back Values
+		if err := json.Unmarshal([]byte(wrong), &back); err == nil {
+			t.Errorf("%s is %v", wrong, back)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -107,20 +108,22 @@ func (s Seconds) String() string { return fmt.Sprintf("%ds", uint32(s)) }
 // MarshalText returns the seconds with their unit.
 func (s Seconds) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalJSON parses a duration of whole seconds.
-func (s *Seconds) UnmarshalJSON(text []byte) error {
-	word := strings.Trim(string(text), `"`)
-	d, err := time.ParseDuration(word)
+// UnmarshalText parses a duration of whole seconds.
+func (s *Seconds) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
 	switch n := d / time.Second; {
 	case err != nil:
-		return Errorf(syscall.EINVAL, "%s is not a time with its unit, such as 300s or 5m", word)
+		return Errorf(syscall.EINVAL, "%s is not a time with its unit, such as 300s or 5m", text)
 	case d%time.Second != 0 || n < 0 || n > math.MaxUint32:
-		return Errorf(syscall.EINVAL, "%s is not a number of whole seconds, 0s to %s", word, Seconds(math.MaxUint32))
+		return Errorf(syscall.EINVAL, "%s is not a number of whole seconds, 0s to %s", text, Seconds(math.MaxUint32))
 	default:
 		*s = Seconds(n)
 		return nil
 	}
 }
+
+// UnmarshalJSON is UnmarshalText; a number has no unit.
+func (s *Seconds) UnmarshalJSON(text []byte) error { return s.UnmarshalText(bytes.Trim(text, `"`)) }
 
 // Netmask is the part of a client's address that decides on its template: a mask for IPv4,
 // which may have gaps, and a prefix length for IPv6. The zero value is the whole address.
