@@ -49,7 +49,10 @@ func TestCarriesData(t *testing.T) {
 		{"the client has closed", wire.ProtoTCP, MethodMasq, 50 * Second, append(open[:3:3], in(EventFIN)), true},
 		{"the server has closed", wire.ProtoTCP, MethodMasq, 100 * Second, append(open[:3:3], out(EventFIN)), true},
 		{"both have", wire.ProtoTCP, MethodMasq, 0, append(open[:3:3], in(EventFIN), out(EventFIN)), false},
-		{"both, the server first", wire.ProtoTCP, MethodMasq, 0, append(open[:3:3], out(EventFIN), in(EventFIN)), false},
+		{
+			"both, the server first", wire.ProtoTCP, MethodMasq, 0,
+			append(open[:3:3], out(EventFIN), in(EventFIN)), false,
+		},
 		{"a reset", wire.ProtoTCP, MethodMasq, 0, append(open[:3:3], out(EventRST)), false},
 		{"TIME_WAIT used again", wire.ProtoTCP, MethodMasq, 0,
 			append(open[:3:3], in(EventFIN), out(EventFIN), in(EventSYN)), true},

@@ -22,7 +22,8 @@ func TestWords(t *testing.T) {
 				Persist: 300, Netmask: Mask4(0xffffff00),
 				Servers: []Server{{
 					ServerKey: ServerKey{Addr: netip.MustParseAddr("10.0.0.2"), Port: 8080},
-					Method:    MethodTunnel, Weight: 3, Upper: 10, Lower: 5, Tunnel: Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.Csum},
+					Method:    MethodTunnel, Weight: 3, Upper: 10, Lower: 5,
+					Tunnel: Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.Csum},
 				}},
 			},
 			`{"address":"10.9.0.1","port":80,"protocol":"tcp","scheduler":"sh","scheduler_flags":["port","flag-3"],` +

@@ -12,9 +12,9 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// Packets of other balancers' tests, with addresses of this testbed, and what
-// becomes of them here. Frames are made and judged by gopacket alone. Where the other balancer does otherwise, its row says
-// what, and we do as IPVS does.
+// Packets of other balancers' tests, with addresses of this testbed, and what becomes of
+// them here. Frames are made and judged by gopacket alone. Where the other balancer does
+// otherwise, its row says what, and we do as IPVS does.
 //
 // The collections:
 //
