@@ -207,11 +207,11 @@ func TestExplainSays(t *testing.T) {
 			[]string{"answered_no_route", "no route to 10.77.0.1"},
 		},
 		{
-			"a port nobody serves", testProbe("10.1.0.2:1", "10.9.0.1:99"),
+			"a port without a service", testProbe("10.1.0.2:1", "10.9.0.1:99"),
 			[]string{"refused_no_service", "takes TCP port 99"},
 		},
 		{
-			"an address nobody serves", testProbe("10.1.0.2:1", "10.9.0.9:80"),
+			"an address without a service", testProbe("10.1.0.2:1", "10.9.0.9:80"),
 			[]string{"not_ours", "no service has the address"},
 		},
 		{"a client that claims to be the VIP", testProbe("10.9.0.1:1", "10.9.0.1:80"), []string{"dropped_source_vip"}},

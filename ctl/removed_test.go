@@ -23,7 +23,7 @@ func data(port string) wiretest.Packet {
 	return p
 }
 
-// sent waits for the frame that the first worker sends of its own accord.
+// sent waits for the frame that the first worker sends by itself.
 func (w *fixture) sent() []byte {
 	w.t.Helper()
 	for range 400 {

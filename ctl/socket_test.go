@@ -267,7 +267,7 @@ func TestBadRequests(t *testing.T) {
 	for sentence, r := range map[string]struct{ path, body string }{
 		"nothing":                   {"/v1/apply", ""},
 		"no JSON":                   {"/v1/apply", "add-service"},
-		"a field nobody knows":      {"/v1/apply", `{"verb":"flush","when":"now"}`},
+		"an unknown field":          {"/v1/apply", `{"verb":"flush","when":"now"}`},
 		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"address":"10.9"}}`},
 		"an endless body":           {"/v1/apply", `{"verb":"` + strings.Repeat("x", maxRequest+1)},
 		"one operation for many":    {"/v1/batch", `{"verb":"flush"}`},

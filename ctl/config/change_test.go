@@ -69,7 +69,7 @@ func TestChangeRefuses(t *testing.T) {
 		{"deleting one", Op{Verb: DeleteService, Service: &none}, syscall.ESRCH},
 		{"no service at all", Op{Verb: AddService}, syscall.EINVAL},
 		{
-			"a scheduler nobody knows",
+			"an unknown scheduler",
 			Op{Verb: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })},
 			syscall.ENOENT,
 		},
@@ -192,7 +192,7 @@ func TestChangeRefuses(t *testing.T) {
 			syscall.EINVAL,
 		},
 		{
-			"a tunnel type nobody knows",
+			"an unknown tunnel type",
 			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})},
 			syscall.EINVAL,
 		},
@@ -202,7 +202,7 @@ func TestChangeRefuses(t *testing.T) {
 			syscall.EINVAL,
 		},
 		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
-		{"a setting nobody knows", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
+		{"an unknown setting", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
 		{"a setting out of range", Op{Verb: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},
 		{
 			"a service's own of what is the director's",
@@ -243,7 +243,7 @@ func TestChangeRefuses(t *testing.T) {
 			syscall.EINVAL,
 		},
 		{"no sorry server where there is none", Op{Verb: SetSorry, Service: &web}, syscall.ENOENT},
-		{"a verb nobody knows", Op{Verb: "improve"}, syscall.EINVAL},
+		{"an unknown verb", Op{Verb: "improve"}, syscall.EINVAL},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {

@@ -83,7 +83,7 @@ func addTags(tags map[string]string, tag reflect.StructTag) {
 	}
 }
 
-// timeouts are the settings of all states that have a timeout of their own.
+// timeouts are the settings of all states that have a timeout.
 func timeouts(k Setting) (list []Setting) {
 	for s := range conntrack.TemplateNone {
 		k.state, k.isTimeout, k.Applies = s, true, "sctp"

@@ -76,8 +76,8 @@ type Service struct {
 	Servers    []Server   `json:"servers"`              // newest first, as IPVS keeps them
 }
 
-// ServerKey identifies a server in its service. The sorry server has a key of its own, so
-// it can also be one of the servers.
+// ServerKey identifies a server in its service. Sorry distinguishes the sorry server from
+// one of the same address and port.
 type ServerKey struct {
 	Addr  netip.Addr `json:"address"`
 	Port  uint16     `json:"port"`

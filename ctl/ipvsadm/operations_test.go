@@ -91,7 +91,7 @@ func TestOperations(t *testing.T) {
 			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodNAT, 0 }),
 		},
 		{
-			"NAT keeps a port of its own", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -m",
+			"NAT keeps the port of -r", "-a -t 10.9.0.1:80 -r 10.0.0.2:99 -m",
 			server(config.AddServer, vip, func(s *config.Server) { s.Method, s.Port = config.MethodNAT, 99 }),
 		},
 		{"DR does not", "-a -t 10.9.0.1:80 -r 10.0.0.2:99", server(config.AddServer, vip, func(*config.Server) {})},
