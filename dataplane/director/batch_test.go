@@ -59,8 +59,7 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 	return frames
 }
 
-// The same frames, ticks and table give the same bytes (invariant 6), and every
-// frame one verdict.
+// The same frames, ticks and table give the same bytes, and every frame one verdict.
 func TestReplay(t *testing.T) {
 	run := func() (out []byte, counts [NumVerdict]int) {
 		w := newTestbed(t, conntrack.MethodMasq)
@@ -143,11 +142,11 @@ func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, 
 		options(w, svc)
 	}
 	rng := rand.New(rand.NewPCG(1, uint64(method)))
-	var odd []wire.Frame
+	var unusual []wire.Frame
 	for _, r := range unusualFrames() {
-		odd = append(odd, r.frame)
+		unusual = append(unusual, r.frame)
 	}
-	for batch := range slices.Chunk(odd, MaxBatch) {
+	for batch := range slices.Chunk(unusual, MaxBatch) {
 		batchDoesNotAllocate(t, w, method, name, batch)
 	}
 	original := traffic(rng, MaxBatch-14)

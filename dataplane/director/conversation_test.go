@@ -21,8 +21,6 @@ type generator struct {
 	method conntrack.Method
 }
 
-func oneOf[T any](k *generator, from ...T) T { return from[k.IntN(len(from))] }
-
 // endpoints are a client, and the VIP and server that it talks to.
 type endpoints struct{ client, vip, server string }
 
@@ -31,28 +29,29 @@ func (k *generator) ends() endpoints {
 	if k.IntN(2) == 0 {
 		return endpoints{
 			fmt.Sprintf("10.1.0.%d:%d", 2+n%5, 5000+n),
-			oneOf(k, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"),
-			oneOf(k, "10.2.0.11:8080", "10.2.0.12:8080"),
+			randomOf(k.Rand, "10.9.0.1:80", "10.9.0.1:80", "10.9.0.2:80", "10.9.0.1:81"),
+			randomOf(k.Rand, "10.2.0.11:8080", "10.2.0.12:8080"),
 		}
 	}
 	return endpoints{
-		fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n), oneOf(k, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"),
-		oneOf(k, "[fd00:2::11]:8080", "[fd00:2::12]:8080"),
+		fmt.Sprintf("[fd00:1::%d]:%d", 2+n%5, 5000+n),
+		randomOf(k.Rand, "[fd00:9::1]:80", "[fd00:9::1]:80", "[fd00:9::1]:81"),
+		randomOf(k.Rand, "[fd00:2::11]:8080", "[fd00:2::12]:8080"),
 	}
 }
 
 // data returns a packet between two endpoints.
 func (k *generator) data(src, dst string) wiretest.Packet {
 	p := wiretest.Packet{
-		Src: src, Dst: dst, Proto: oneOf(k, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
-		TTL: oneOf(k, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(
+		Src: src, Dst: dst, Proto: randomOf(k.Rand, uint8(wire.ProtoTCP), wire.ProtoTCP, wire.ProtoUDP),
+		TTL: randomOf(k.Rand, uint8(1), 2, 64, 64, 64, 64), TOS: uint8(k.IntN(256)), DF: k.IntN(2) == 0, ID: uint16(
 			k.IntN(1 << 16),
 		),
-		TCPFlags: oneOf(
-			k, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst,
+		TCPFlags: randomOf(
+			k.Rand, uint8(wire.TCPSyn), wire.TCPAck, wire.TCPAck|wire.TCPPsh, wire.TCPFin|wire.TCPAck, wire.TCPRst,
 		),
 		Seq: k.Uint32(), Ack: k.Uint32(),
-		Payload: k.bytes(oneOf(k, 0, k.IntN(64), k.IntN(1473), 1460)),
+		Payload: k.bytes(randomOf(k.Rand, 0, k.IntN(64), k.IntN(1473), 1460)),
 	}
 	if p.Proto == wire.ProtoTCP {
 		p.TCPOptions = k.bytes(4 * k.IntN(4))
@@ -92,11 +91,12 @@ func (k *generator) icmpError(about wiretest.Packet) wiretest.Packet {
 	about.Payload, about.GSOSize, about.VLANs, about.PartialChecksum = k.bytes(k.IntN(600)), 0, nil, false
 	quote := wiretest.Quote(about.Frame(), 28+20+k.IntN(500))
 	p := wiretest.Packet{
-		Proto: wire.ProtoICMP, ICMPType: oneOf(k, uint8(3), 11), ICMPCode: oneOf(k, uint8(0), 1, 3, 4),
-		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: oneOf(k, uint8(1), 64), PartialChecksum: k.IntN(4) == 0,
+		Proto: wire.ProtoICMP, ICMPType: randomOf(k.Rand, uint8(3), 11), ICMPCode: randomOf(k.Rand, uint8(0), 1, 3, 4),
+		ICMPRest: 1400, Src: "10.3.0.1", Payload: quote, TTL: randomOf(k.Rand, uint8(1), 64),
+		PartialChecksum: k.IntN(4) == 0,
 	}
 	if about.Src[0] == '[' {
-		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, oneOf(k, uint8(1), 2, 3, 4), "fd00:3::1"
+		p.Proto, p.ICMPType, p.Src = wire.ProtoICMPv6, randomOf(k.Rand, uint8(1), 2, 3, 4), "fd00:3::1"
 	}
 	p.Dst = host(about.Src)
 	return p
@@ -116,8 +116,8 @@ func (k *generator) tunnelICMPError(e endpoints) wiretest.Packet {
 	}
 	tunnel.Encap(&f, &p)
 	c := routerError(
-		f, oneOf(k, uint8(1), 2, 3, 3, 4, 11, 12), oneOf(k, uint8(0), 1, 3, 4),
-		oneOf(k, uint32(0), 600, 1300, 1400, 9000), k.IntN(300),
+		f, randomOf(k.Rand, uint8(1), 2, 3, 3, 4, 11, 12), randomOf(k.Rand, uint8(0), 1, 3, 4),
+		randomOf(k.Rand, uint32(0), 600, 1300, 1400, 9000), k.IntN(300),
 	)
 	c.PartialChecksum = k.IntN(4) == 0
 	return c

@@ -307,7 +307,7 @@ func TestFragmentsExpire(t *testing.T) {
 	}
 	w.now += w.table.Settings.FragmentTime
 	if out, verdicts := w.separately(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
-		t.Errorf("another, after the note's time: %v and %d frames", verdicts, len(out))
+		t.Errorf("another, after the flow's time: %v and %d frames", verdicts, len(out))
 	}
 	if s := w.frags.Stats(); s != (frag.Stats{Waiting: 1, Expired: 1}) {
 		t.Errorf("numbers %+v, want one that waits and one that expired", s)

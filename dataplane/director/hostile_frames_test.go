@@ -115,9 +115,7 @@ func (h hostile) frames() []wire.Frame {
 func (h hostile) testbed(t testing.TB, method conntrack.Method) *testbed {
 	r := h.Rand
 	w := vlanTestbed(t, method)
-	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-	ike.Port = wire.PortIKE
-	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
+	w.addIKE("10.9.0.1")
 	tunnel := randomOf(r, encapsulations...).tunnel
 	for i := range w.table.Servers[1:] {
 		s := &w.table.Servers[i+1]
@@ -125,9 +123,9 @@ func (h hostile) testbed(t testing.TB, method conntrack.Method) *testbed {
 		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, s.Addr
 		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
 	}
-	rules := &w.table.Settings
-	rules.ScheduleICMP, rules.NATICMPSend = r.IntN(2) == 0, r.IntN(2) == 0
-	rules.KeepTags, rules.SloppyTCP = r.IntN(2) == 0, r.IntN(2) == 0
+	settings := &w.table.Settings
+	settings.ScheduleICMP, settings.NATICMPSend = r.IntN(2) == 0, r.IntN(2) == 0
+	settings.KeepTags, settings.SloppyTCP = r.IntN(2) == 0, r.IntN(2) == 0
 	return w
 }
 

@@ -192,9 +192,7 @@ func TestTunnelErrors(t *testing.T) {
 // Clients get errors about their ESP packets too, which follow the conn of IKE.
 func TestTunnelErrorAboutESP(t *testing.T) {
 	w := tunnelTestbed(t, tunnel.Tunnel{}, false)
-	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-	ike.Port = wire.PortIKE
-	w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}] = &ike
+	w.addIKE("10.9.0.1")
 	w.tunnelled(wiretest.Packet{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP})
 	sent := w.tunnelled(
 		wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, DF: true, Payload: make([]byte, 1430)},

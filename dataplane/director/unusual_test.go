@@ -16,12 +16,16 @@ func unusualTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w := newTestbed(t, method)
 	w.service(method, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 	w.service(method, wire.ProtoSCTP, "fd00:9::1", "fd00:2::11", "fd00:2::12")
-	for _, vip := range []string{"10.9.0.1", "10.9.0.2"} {
-		ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
-		ike.Port = wire.PortIKE
-		w.table.Services[Endpoint{addr(vip), wire.PortIKE, wire.ProtoUDP}] = &ike
-	}
+	w.addIKE("10.9.0.1")
+	w.addIKE("10.9.0.2")
 	return w
+}
+
+// addIKE adds a service of IKE with the servers of 10.9.0.1's UDP service.
+func (w *testbed) addIKE(vip string) {
+	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	ike.Port = wire.PortIKE
+	w.table.Services[Endpoint{addr(vip), wire.PortIKE, wire.ProtoUDP}] = &ike
 }
 
 // unusualFrame is a frame that is not quite ordinary, and the rule for it.
@@ -70,9 +74,7 @@ func truncated(f wire.Frame, n int32) wire.Frame { f.End -= n; return f }
 func fixIPChecksum(f *wire.Frame) { wire.IPv4(f.Bytes()[wire.EthernetLen:]).FillChecksum() }
 
 func unusualFrames() []unusualFrame {
-	udp := func(src, dst string) wiretest.Packet {
-		return wiretest.Packet{Src: src, Dst: dst, Proto: wire.ProtoUDP, Payload: []byte("hello")}
-	}
+	udp := datagram // shorter, for many rows
 	sctp := func(src, dst string) wiretest.Packet { return chunk(src, dst, wire.ChunkInit) }
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
 	rows := []unusualFrame{

@@ -120,8 +120,8 @@ func TestTaggedFrames(t *testing.T) {
 		return f
 	}
 	ping := wiretest.Packet{Src: "10.8.0.11", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8}
-	half := syn(from, to)
-	half.PartialChecksum = true
+	partial := syn(from, to)
+	partial.PartialChecksum = true
 	solicitation := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", "fd00:9::1")
 	wire.PushVLAN(&solicitation, wire.EtherTypeVLAN, 7)
 	for _, r := range []struct {
@@ -134,7 +134,7 @@ func TestTaggedFrames(t *testing.T) {
 		{"a VLAN that is no port is the host's", false, tagged(syn(from, to), 9), NotOursVLAN, ""},
 		{"ARP there too", false, arp("10.9.0.1", 9), NotOursVLAN, ""},
 		{
-			"with tags kept it is treated, and stays there", true, tagged(syn(from, to), 9), ForwardedMasq,
+			"with tags kept it is handled, and stays there", true, tagged(syn(from, to), 9), ForwardedMasq,
 			"1 02:00:00:00:01:01: vlan 9 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
 		{
@@ -179,11 +179,11 @@ func TestTaggedFrames(t *testing.T) {
 			"0 02:00:00:00:00:0c: vlan 7 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst",
 		},
 		{
-			"half a checksum stays half", false, tagged(half, 7), ForwardedMasq,
+			"a partial checksum stays one", false, tagged(partial, 7), ForwardedMasq,
 			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
 		{
-			"and half in the VLAN it leaves by", false,
+			"also in the VLAN it leaves by", false,
 			tagged(wiretest.Packet{Src: from, Dst: "10.9.0.8:80", TCPFlags: wire.TCPSyn, PartialChecksum: true}, 7),
 			ForwardedMasq,
 			"0 02:00:00:00:01:01: vlan 8 10.1.0.2>10.8.0.11 ttl 63 tcp 5000>8080",
