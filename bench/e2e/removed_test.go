@@ -23,9 +23,10 @@ var removedTopologies = []struct {
 	{method: "dr", v6: true, mark: true},
 }
 
-// eachRemoved runs f with an echo server at s1 behind each kind of service. add and
-// remove are the lines of ipvsadm that add the service, its server, and remove each.
-func eachRemoved(t *testing.T, f func(e *clientServer, add, remove [2]string)) {
+// eachRemoved runs f with an echo server of a protocol at s1 behind each kind of service,
+// which is the VIP's only one. add and remove are the lines of ipvsadm that add the
+// service, its server, and remove each.
+func eachRemoved(t *testing.T, proto string, f func(e *clientServer, add, remove [2]string)) {
 	t.Helper()
 	needs(t)
 	for _, r := range removedTopologies {
@@ -36,20 +37,26 @@ func eachRemoved(t *testing.T, f func(e *clientServer, add, remove [2]string)) {
 			if r.onHost {
 				s.run("director", "ip addr add "+s.vip()+s.prefixLen()+" dev lo")
 			}
-			service := "-t " + s.url(s.vip()) + ":7"
+			s.ipvsadm("director", "ipvsadm -C")
+			service := "-" + proto[:1] + " " + s.url(s.vip()) + ":7"
 			if r.mark {
-				s.ipvsadm("director", "ipvsadm -C")
-				s.run("director", uvsBinary+" mark add --dst "+s.vip()+" --proto tcp --dport 7 --mark 7")
+				s.run("director", uvsBinary+" mark add --dst "+s.vip()+" --proto "+proto+" --dport 7 --mark 7")
 				if service = "-f 7"; r.v6 {
 					service += " -6"
 				}
 			}
 			server := " -r " + s.url(s.rip(0)) + ":7"
 			add := [2]string{"-A " + service + " -s rr", "-a " + service + server + " " + s.flag()}
-			if r.mark {
-				s.ipvsadm("director", "ipvsadm "+add[0]+"\nipvsadm "+add[1])
+			s.ipvsadm("director", "ipvsadm "+add[0]+"\nipvsadm "+add[1])
+			if s.method == "dr" { // datagrams must come from the VIP
+				e.udp.Close()
+				must(t, e.inNetns("s1", func() (err error) {
+					e.udp, err = net.ListenPacket("udp", s.url(s.vip())+":7")
+					return err
+				}))
 			}
 			go echoTCP(e.tcp)
+			go echoUDP(e.udp)
 			f(e, add, [2]string{"-D " + service, "-d " + service + server})
 		})
 	}
@@ -78,6 +85,8 @@ func talk(conns []net.Conn, patience time.Duration) map[string]int {
 				results <- "answered"
 			case errors.Is(err, syscall.ECONNRESET):
 				results <- "reset"
+			case errors.Is(err, syscall.ECONNREFUSED):
+				results <- "refused"
 			default:
 				results <- err.Error()
 			}
@@ -90,10 +99,10 @@ func talk(conns []net.Conn, patience time.Duration) map[string]int {
 	return got
 }
 
-func (e *clientServer) dialMany(n int) []net.Conn {
+func (e *clientServer) dialMany(network string, n int) []net.Conn {
 	conns := make([]net.Conn, n)
 	for i := range conns {
-		conns[i] = e.dial("tcp")
+		conns[i] = e.dial(network)
 		e.t.Cleanup(func() { conns[i].Close() })
 	}
 	return conns
@@ -102,8 +111,8 @@ func (e *clientServer) dialMany(n int) []net.Conn {
 // A manager deletes and adds the same again while a thousand clients talk: none of them
 // notices more than a pause.
 func TestDeletedAndAddedAgain(t *testing.T) {
-	eachRemoved(t, func(e *clientServer, add, remove [2]string) {
-		conns := e.dialMany(1000)
+	eachRemoved(t, "tcp", func(e *clientServer, add, remove [2]string) {
+		conns := e.dialMany("tcp", 1000)
 		restore := func(lines ...string) {
 			e.run("director", fmt.Sprintf("printf -- '%s\\n' | %s ipvsadm -R", strings.Join(lines, `\n`), uvsBinary))
 		}
@@ -128,8 +137,8 @@ func TestDeletedAndAddedAgain(t *testing.T) {
 // The last service of a VIP is deleted: its connections are reset when the grace is over,
 // and new ones are refused at once, as beside another service.
 func TestLastServiceDeleted(t *testing.T) {
-	eachRemoved(t, func(e *clientServer, add, remove [2]string) {
-		conns := e.dialMany(100)
+	eachRemoved(t, "tcp", func(e *clientServer, add, remove [2]string) {
+		conns := e.dialMany("tcp", 100)
 		e.ipvsadm("director", "ipvsadm "+remove[0])
 		results := make(chan map[string]int)
 		go func() { results <- talk(conns, 10*time.Second) }()
@@ -159,12 +168,38 @@ func TestLastServiceDeleted(t *testing.T) {
 	})
 }
 
+// The last service of a VIP is deleted, and it is of UDP: all flows are refused with their
+// next datagram, before the grace is over and after it, until the service is back.
+func TestLastServiceOfUDPDeleted(t *testing.T) {
+	eachRemoved(t, "udp", func(e *clientServer, add, remove [2]string) {
+		flows := e.dialMany("udp", 20)
+		expect := func(when, want string) {
+			e.t.Helper()
+			flows = append(flows, e.dialMany("udp", 1)...)
+			if got := talk(flows, 10*time.Second); got[want] != len(flows) {
+				e.t.Errorf("%s: %v, want all %s", when, got, want)
+			}
+		}
+		expect("at first", "answered")
+		start := time.Now()
+		e.ipvsadm("director", "ipvsadm "+remove[0])
+		expect("the service is deleted", "refused")
+		if list := e.run("director", uvsBinary+" ipvsadm -Lnc"); strings.Contains(list, "UDP") {
+			e.t.Errorf("conns are left:\n%s", list)
+		}
+		time.Sleep(time.Until(start.Add(2500 * time.Millisecond)))
+		expect("the grace is over", "refused")
+		e.ipvsadm("director", "ipvsadm "+add[0]+"\nipvsadm "+add[1])
+		expect("the service is back", "answered")
+	})
+}
+
 // With removed_conns=serve old scripts work that clear the table and wait for the
 // connections to end.
 func TestClearAndWait(t *testing.T) {
-	eachRemoved(t, func(e *clientServer, add, remove [2]string) {
+	eachRemoved(t, "tcp", func(e *clientServer, add, remove [2]string) {
 		e.run("director", uvsBinary+" set removed_conns=serve")
-		conns := e.dialMany(10)
+		conns := e.dialMany("tcp", 10)
 		e.ipvsadm("director", "ipvsadm -C")
 		time.Sleep(2500 * time.Millisecond)
 		if got := talk(conns, 5*time.Second); got["answered"] != len(conns) {
