@@ -440,6 +440,11 @@ func TestScheduleICMP(t *testing.T) {
 		w := newTestbed(t, method)
 		converse(t, w, []step{{"not set: no server gets it", 0, complaint, DroppedVIPOther, ""}})
 		w.table.Settings.ScheduleICMP = true
+		spoiled := in(0, complaint)
+		spoiled.Bytes()[spoiled.Len()-1] ^= 1
+		if v := w.process(&spoiled); v != DroppedBadICMPChecksum || w.conns.Stats().Inserted != 0 {
+			t.Errorf("method %d: a wrong checksum: %s", method, v)
+		}
 		verdict := map[conntrack.Method]Verdict{
 			conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute,
 			conntrack.MethodTunnel: ForwardedTunnel,
