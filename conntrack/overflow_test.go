@@ -72,6 +72,49 @@ func TestOneClientPortFillsTable(t *testing.T) {
 	}
 }
 
+// TestManyFullWindows: client ports that fill their windows, and with them many others,
+// end some of their own conns while the table has room. Answered flows of others stay,
+// and new ones find a place.
+func TestManyFullWindows(t *testing.T) {
+	const clients, flows, others = 200, 58, 4000
+	for _, method := range []Method{MethodMasq, MethodRoute} {
+		tab := newTestTable(t, Config{Max: 20000})
+		w := tab.Worker(0)
+		answered := func(from, to int) {
+			for i := from; i < to; i++ {
+				w.Begin(0)
+				e := udpEntry(uint64(clients + i))
+				ref, _ := w.Insert(&e)
+				w.Step(ref, DirIn, EventData, nil)
+				w.Step(ref, DirOut, EventData, nil)
+				w.End()
+			}
+		}
+		answered(0, others/2)
+		for i := range clients * flows {
+			w.Begin(1)
+			e := udpOf(i%clients, i/clients)
+			e.Method, e.SPort = method, uint16(i)
+			w.Insert(&e)
+			w.End()
+		}
+		answered(others/2, others)
+		w.Begin(1)
+		for i := range others {
+			e := udpEntry(uint64(clients + i))
+			if lookup(w, clientQuery(&e)) == 0 {
+				t.Errorf("method %d: flow %d of others has ended", method, i)
+			}
+		}
+		w.End()
+		check(t, tab)
+		s := tab.Stats()
+		if evicted := s.Ended[EndedForEmbryonic]; evicted == 0 || evicted > clients*flows/100 {
+			t.Errorf("method %d: %d conns are evicted, want a few", method, evicted)
+		}
+	}
+}
+
 // TestExpectationsOverflow: templates and expectations of one client have no limit
 // either.
 func TestExpectationsOverflow(t *testing.T) {
