@@ -5,6 +5,7 @@ import (
 	"slices"
 	"syscall"
 
+	"uvs/conntrack"
 	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 )
@@ -27,12 +28,12 @@ func checkHelp(svc *Service, own Values) error {
 }
 
 // FTPWarning warns of a service of FTP's port whose data connections would not find their
-// server; "": there is nothing to warn of.
+// server; "": there is nothing to warn of. It has ipvsadm's words, because ipvsadm prints it.
 func (s *Service) FTPWarning() string {
 	i := slices.IndexFunc(s.Servers, func(v Server) bool { return v.Method != MethodNAT })
 	if s.Proto != wire.ProtoTCP || s.Port != wire.PortFTP || s.Persist > 0 || i < 0 {
 		return ""
 	}
 	return fmt.Sprintf("service %s is not persistent: FTP's data connections will not find the server of their "+
-		"control connection by method %s; add -p, or use NAT (-m)", s.ServiceKey, s.Servers[i].Method)
+		"control connection by method %s; add -p, or use NAT (-m)", s.ServiceKey, conntrack.Method(s.Servers[i].Method))
 }

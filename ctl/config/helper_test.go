@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"uvs/dataplane/helper"
@@ -41,17 +42,18 @@ func TestFTPWarning(t *testing.T) {
 		method  Method
 		persist Seconds
 		port    uint16
-		warned  bool
+		named   string // the method in the warning; "": there is none
 	}{
-		{MethodDR, 0, 21, true},
-		{MethodTunnel, 0, 21, true},
-		{MethodNAT, 0, 21, false},
-		{MethodDR, 300, 21, false},
-		{MethodDR, 0, 80, false},
+		{MethodDR, 0, 21, "Route"},
+		{MethodTunnel, 0, 21, "Tunnel"},
+		{MethodNAT, 0, 21, ""},
+		{MethodDR, 300, 21, ""},
+		{MethodDR, 0, 80, ""},
 	} {
 		svc.Servers = []Server{{Method: row.method}}
 		svc.Persist, svc.Port = row.persist, row.port
-		if got := svc.FTPWarning(); (got != "") != row.warned {
+		got := svc.FTPWarning()
+		if (got != "") != (row.named != "") || !strings.Contains(got, row.named) {
 			t.Errorf("%+v: %q", row, got)
 		}
 	}
