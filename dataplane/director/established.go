@@ -148,16 +148,14 @@ func event(p *packet) conntrack.Event {
 	return conntrack.EventData
 }
 
-// sctpEvent reads the types of the first two chunks of an SCTP packet. RFC 9260 section
-// 3: a common header of 12 bytes, then chunks with a header of 4 bytes; its last two
-// are the chunk's length, which is padded to 4 bytes.
+// sctpEvent reads the types of the first two chunks of an SCTP packet.
 func sctpEvent(p *packet) conntrack.Event {
-	b := p.frame.Bytes()[min(int(p.L4)+12, p.frame.Len()):]
-	if len(b) < 4 {
+	b := p.frame.Bytes()[min(int(p.L4)+wire.SCTPLen, p.frame.Len()):]
+	if len(b) < wire.ChunkLen {
 		return conntrack.SCTPEvent(0, 0)
 	}
 	first, next := b[0], byte(0)
-	if n := ((int(b[2])<<8 | int(b[3])) + 3) &^ 3; n >= 4 && n+4 <= len(b) {
+	if n := wire.PaddedChunk(b); n >= wire.ChunkLen && n+wire.ChunkLen <= len(b) {
 		next = b[n]
 	}
 	return conntrack.SCTPEvent(first, next)

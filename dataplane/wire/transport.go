@@ -114,6 +114,14 @@ const (
 	SCTPChecksum = 8
 )
 
+// ChunkLen is the length of the header of an SCTP chunk, RFC 9260 section 3.2: type,
+// flags, and length (2 bytes).
+const ChunkLen = 4
+
+// PaddedChunk returns the length of the first of some SCTP chunks, of which at least
+// ChunkLen bytes are there, with its padding.
+func PaddedChunk(chunks []byte) int { return (int(binary.BigEndian.Uint16(chunks[2:])) + 3) &^ 3 }
+
 // SCTP chunk types with a meaning here, RFC 9260 section 3.2.
 const (
 	ChunkInit             = 1

@@ -7,9 +7,6 @@ import (
 	"uvs/fwd"
 )
 
-// chunkLen is the length of a chunk's header: type, flags, and length (2 bytes).
-const chunkLen = 4
-
 // reflected is the flag T of an ABORT or SHUTDOWN COMPLETE: the verification tag is that
 // of the packet which it answers.
 const reflected = 1
@@ -30,12 +27,12 @@ func Abort(f *wire.Frame, p *wire.Packet) bool {
 		return false
 	}
 	leaveBack(f)
-	f.End = f.Off + int32(p.L3) + int32(fwd.IPLen(p.Src)+wire.SCTPLen+chunkLen)
+	f.End = f.Off + int32(p.L3) + int32(fwd.IPLen(p.Src)+wire.SCTPLen+wire.ChunkLen)
 	t = f.From(p.L3)[fwd.IPLen(p.Src):]
 	wire.UDP(t).SetSrcPort(p.DstPort)
 	wire.UDP(t).SetDstPort(p.SrcPort)
 	binary.BigEndian.PutUint32(t[wire.SCTPTag:], tag)
-	copy(t[wire.SCTPLen:], []byte{kind, flags, 0, chunkLen})
+	copy(t[wire.SCTPLen:], []byte{kind, flags, 0, wire.ChunkLen})
 	ip := fwd.IPHeader{Src: p.Dst, Dst: p.Src, Proto: wire.ProtoSCTP, TTL: ownTTL, DF: true}
 	ip.PutWithChecksum(f, p.L3)
 	return true
@@ -48,13 +45,13 @@ func abortFor(t []byte) (kind, flags uint8, tag uint32, ok bool) {
 		staleCookie = 3  // the cause of an ERROR, section 3.3.10.3
 	)
 	chunks := t[wire.SCTPLen:]
-	if len(chunks) < chunkLen {
+	if len(chunks) < wire.ChunkLen {
 		return 0, 0, 0, false
 	}
 	kind = wire.ChunkAbort
-	switch body := chunks[chunkLen:]; chunks[0] {
+	switch body := chunks[wire.ChunkLen:]; chunks[0] {
 	case wire.ChunkInit: // which must be alone
-		if len(chunks) < initLen || padded(chunks) != len(chunks) {
+		if len(chunks) < initLen || wire.PaddedChunk(chunks) != len(chunks) {
 			return 0, 0, 0, false
 		}
 		return kind, 0, binary.BigEndian.Uint32(body), true
@@ -67,19 +64,16 @@ func abortFor(t []byte) (kind, flags uint8, tag uint32, ok bool) {
 			return 0, 0, 0, false
 		}
 	}
-	for len(chunks) >= chunkLen {
+	for len(chunks) >= wire.ChunkLen {
 		switch chunks[0] {
 		case wire.ChunkInit, wire.ChunkAbort, wire.ChunkShutdownComplete:
 			return 0, 0, 0, false
 		}
-		n := padded(chunks)
-		if n < chunkLen || n > len(chunks) {
+		n := wire.PaddedChunk(chunks)
+		if n < wire.ChunkLen || n > len(chunks) {
 			break
 		}
 		chunks = chunks[n:]
 	}
 	return kind, reflected, binary.BigEndian.Uint32(t[wire.SCTPTag:]), true
 }
-
-// padded is the length of the first chunk with its padding.
-func padded(chunks []byte) int { return (int(binary.BigEndian.Uint16(chunks[2:])) + 3) &^ 3 }
