@@ -14,38 +14,29 @@ import (
 // match is the filter as the connection table takes it. It leaves out entries without a
 // server, which only count a client's conns.
 func (m *Manager) match(f api.ConnFilter) func(*conntrack.Snapshot) bool {
-	service := func(s *conntrack.Snapshot) bool { return ofService(f.Service, s) }
-	if f.Service != nil && f.Service.FWMark != 0 {
-		ids := m.serverIDs(*f.Service)
-		service = func(s *conntrack.Snapshot) bool { return ids[s.ServerID] }
-	}
+	servers := m.servers(f.Service)
 	return func(s *conntrack.Snapshot) bool {
-		return s.ServerID != 0 && service(s) && ofServer(f.Server, s) &&
+		server, ok := servers[s.ServerID]
+		return s.ServerID != 0 && (ok || f.Service == nil) &&
+			(!f.Server.Addr().IsValid() || wire.AddrFrom(f.Server.Addr()) == s.Server) &&
+			(f.Server.Port() == 0 || f.Server.Port() == s.SPort || f.Server.Port() == server.Port) &&
 			(!f.Client.IsValid() || f.Client.Contains(s.Client.Netip())) &&
 			(f.State == "" || f.State == s.State.String())
 	}
 }
 
-// serverIDs are the IDs of a service's servers, including removed ones. They identify the
-// conns of a mark.
-func (m *Manager) serverIDs(service config.ServiceKey) map[uint32]bool {
+// servers are the servers of a service or of all, including removed ones, by their ID. The
+// port of one may differ from that of its conns, which keep the port their packets came to.
+func (m *Manager) servers(of *config.ServiceKey) map[uint32]config.ServerKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ids := map[uint32]bool{}
+	list := map[uint32]config.ServerKey{}
 	for _, v := range m.runtime.Servers {
-		if v != nil && v.Service == service {
-			ids[v.ID] = true
+		if v != nil && (of == nil || v.Service == *of) {
+			list[v.ID] = v.Config.ServerKey
 		}
 	}
-	return ids
-}
-
-func ofService(k *config.ServiceKey, s *conntrack.Snapshot) bool {
-	return k == nil || uint8(k.Proto) == s.Proto && wire.AddrFrom(k.Addr) == s.VIP && (k.Port == 0 || k.Port == s.VPort)
-}
-
-func ofServer(a netip.AddrPort, s *conntrack.Snapshot) bool {
-	return !a.Addr().IsValid() || wire.AddrFrom(a.Addr()) == s.Server && (a.Port() == 0 || a.Port() == s.SPort)
+	return list
 }
 
 // Conns calls visit for each conn that matches the filter, until visit returns an error.
@@ -64,6 +55,26 @@ func (m *Manager) Conns(f api.ConnFilter, visit func(api.ConnStatus) error) erro
 		return err == nil
 	})
 	return err
+}
+
+// CountConns counts the conns that match a filter. Expectations are not connections.
+func (m *Manager) CountConns(f api.ConnFilter) (n api.ConnCount) {
+	clients := map[wire.Addr]bool{}
+	m.conns.Walk(m.match(f), func(s *conntrack.Snapshot) bool {
+		switch {
+		case s.Template:
+			n.Templates++
+		case s.CarriesData():
+			n.Live++
+			n.Oldest = max(n.Oldest, uint32(s.Age/conntrack.Second))
+			clients[s.Client] = true
+		case !s.NoClientPort && !s.NoServerPort:
+			n.Closing++
+		}
+		return true
+	})
+	n.Clients = len(clients)
+	return n
 }
 
 // nameCall fills in the SIP call of a template. If the call is no longer known, the client

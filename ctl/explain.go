@@ -152,6 +152,8 @@ func (r *simulation) candidates() []api.Candidate {
 		switch {
 		case s.Down:
 			c.Excluded = "down"
+		case c.Server.Admin == config.AdminDrain:
+			c.Excluded = "drained"
 		case s.Weight == 0:
 			c.Excluded = "weight 0"
 		case s.Overload.Load():
@@ -205,6 +207,8 @@ func connStatus(s *conntrack.Snapshot) *api.ConnStatus {
 		Client:  addrPort(s.Client, s.ClientPort),
 		Virtual: addrPort(s.VIP, s.VPort),
 		Server:  addrPort(s.Server, s.SPort),
+		Age:     uint32(s.Age / conntrack.Second),
+		Live:    s.CarriesData(),
 	}
 }
 

@@ -210,6 +210,7 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 		switch op.Verb {
 		case config.AddServer, config.SetSorry, config.EditServer, config.EditService:
 			m.warnFTP(op.Service.ServiceKey)
+			m.logAdmin(op)
 			if op.Server != nil && op.Verb != config.EditServer {
 				added = append(added, op.Server.Addr)
 			}
@@ -222,6 +223,20 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 		m.events.emit(api.Event{Kind: "applied", Op: &op})
 	}
 	return sorted(added)
+}
+
+// logAdmin logs that a server which an operation adds or edits gets no new connections.
+func (m *Manager) logAdmin(op config.Op) {
+	i, err := m.state.Find(op.Service.ServiceKey)
+	if op.Server == nil || err != nil {
+		return
+	}
+	for _, v := range m.state.AllServers(&m.state.Services[i]) {
+		if v.ServerKey == op.Server.ServerKey && v.Admin != config.AdminUp {
+			m.log.Info().Stringer("server", v.ServerKey).Stringer("service", op.Service.ServiceKey).
+				Stringer("admin", v.Admin).Msg("server gets no new connections until uvs up, whatever its weight")
+		}
+	}
 }
 
 // warnFTP logs what a service of FTP lacks.

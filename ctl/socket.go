@@ -43,8 +43,10 @@ const (
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/marks     []MarkRule in their order
+//	GET  /v1/admin     []AdminRule
 //	GET  /v1/settings  []Setting; with ?service=PROTO:ADDR:PORT that service's
 //	GET  /v1/conns     one ConnStatus a line, streamed; filtered by a ConnFilter's query
+//	GET  /v1/conns/count  ConnCount; filtered by a ConnFilter's query
 //	GET  /v1/explain   Explanation; with a Probe's query
 //	POST /v1/flush     number of conns ended; with a ConnFilter's query, or ?all
 //	GET  /v1/events    one Event a line, as they happen
@@ -139,12 +141,14 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Info) })
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
 	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
+	mux.HandleFunc("GET /v1/admin", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.AdminRules()) })
 	mux.HandleFunc("GET /v1/timeouts", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Timeouts()) })
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, slices.Concat(s.Manager.Verdicts(), s.Manager.HelperCounters(), s.Counters()))
 	})
 	mux.HandleFunc("GET /v1/settings", query(s.settings))
 	mux.HandleFunc("GET /v1/conns", s.conns)
+	mux.HandleFunc("GET /v1/conns/count", query(s.countConns))
 	mux.HandleFunc("GET /v1/explain", query(s.explain))
 	mux.HandleFunc("POST /v1/flush", query(s.flush))
 	mux.HandleFunc("GET /v1/events", s.events)
@@ -274,6 +278,14 @@ func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {
 	if s.Manager.Conns(filter, func(c api.ConnStatus) error { return enc.Encode(c) }) == nil {
 		buf.Flush()
 	}
+}
+
+func (s *Socket) countConns(q url.Values) (n api.ConnCount, err error) {
+	filter, err := api.ParseConnFilter(q)
+	if err != nil {
+		return n, err
+	}
+	return s.Manager.CountConns(filter), nil
 }
 
 func (s *Socket) explain(q url.Values) (*api.Explanation, error) {

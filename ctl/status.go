@@ -58,7 +58,7 @@ func (m *Manager) Services() []api.ServiceStatus {
 		}
 		if sorry, ok := m.state.Sorry[svc.ServiceKey]; ok {
 			v := m.serverStatus(&svc, &sorry)
-			v.State, v.Sorry = "sorry", false
+			v.Sorry = false
 			status.Sorry = &v
 		}
 		status.Service.Servers = nil
@@ -72,8 +72,10 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 	counts, hop := m.conns.Counts(v.ID), v.NextHop(m.fib)
 	state := "up"
 	switch {
-	case server.Down:
-		state = "down"
+	case server.Admin != config.AdminUp:
+		state = server.Admin.String()
+	case server.Sorry:
+		state = "sorry"
 	case server.Weight == 0:
 		state = "quiesced"
 	case v.Overload.Load():
@@ -103,6 +105,13 @@ func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
 		s.Learned, s.By, s.Seconds = mtu, by.Netip(), int((until-now)/conntrack.Second)
 	}
 	return s
+}
+
+// AdminRules are the admin states that are not up.
+func (m *Manager) AdminRules() []config.AdminRule {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.AdminRules()
 }
 
 // Marks are the mark rules in their order.

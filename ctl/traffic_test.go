@@ -98,6 +98,9 @@ func randomOp(rng *rand.Rand) config.Op {
 		config.DeleteServer,
 	}
 	op := config.Op{Verb: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
+	if rng.IntN(10) == 0 {
+		op = setAdmin(server.Addr, uint16(rng.IntN(2))*server.Port, config.Admin(rng.IntN(3)))
+	}
 	if rng.IntN(100) == 0 {
 		op = config.Op{Verb: config.Flush}
 	}

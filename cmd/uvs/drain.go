@@ -2,11 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
-	"strings"
+	"syscall"
 	"time"
 
 	"uvs/ctl/api"
@@ -27,124 +27,115 @@ func eventsMain(args []string) int {
 	return failed(c.Events(func(ev api.Event) error { return enc.Encode(ev) }))
 }
 
-// drain drains a server: it sets its weight to 0 in its services, then waits
-// until its connections have ended.
+// drain waits until the connections of a drained server have ended.
 type drain struct {
 	client   *api.Client
-	filter   api.ConnFilter // the server, and the service if it is only one
-	deadline time.Duration  // 0: none
-	reset    bool           // at the deadline, end the remaining connections
+	scope    config.AdminScope
+	deadline time.Duration // 0: none
+	reset    bool          // at the deadline, end the remaining connections
+	remove   bool          // when they have ended, delete the server from its services
 }
 
-// drainMain: uvs drain [--service S] [--deadline D] [--reset] SERVER.
+// drainMain: uvs drain [--service S] [--deadline D] [--reset] [--remove] SERVER.
 func drainMain(args []string) int {
-	fs := newFlags("drain")
-	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
-	d := drain{}
-	fs.DurationVar(&d.deadline, "deadline", 0,
+	line, d := newAdminLine(config.AdminDrain), drain{}
+	line.flags.DurationVar(&d.deadline, "deadline", 0,
 		"wait no longer than this, e.g. 10m (0: until the last connection ended)")
-	fs.BoolVar(&d.reset, "reset", false, "end the remaining connections at the deadline; their clients are reset")
-	rest, code, ok := parseRest(fs, args)
-	if !ok {
-		return code
+	line.flags.BoolVar(&d.reset, "reset", false,
+		"end the remaining connections at the deadline; their clients are reset")
+	line.flags.BoolVar(&d.remove, "remove", false, "delete the server from its services when the drain has ended")
+	parse := line.op
+	line.op = func(words []string) (config.Op, error) {
+		if d.reset && d.deadline == 0 {
+			return config.Op{}, fmt.Errorf("--reset needs a --deadline")
+		}
+		return parse(words)
 	}
-	var err error
-	if d.filter, err = serverFilter(*service, rest...); err != nil {
-		return misused(fs, err)
-	}
-	if d.reset && d.deadline == 0 {
-		return misused(fs, fmt.Errorf("--reset needs a --deadline"))
-	}
-	if d.client, err = dial(); err != nil {
-		return failed(err)
-	}
-	return result(d.run())
+	return line.runWith(args, func(c *api.Client, op config.Op) error {
+		d.client, d.scope = c, op.Admin.AdminScope
+		if err := setAdmin(c, op); err != nil {
+			return err
+		}
+		if err := d.wait(); err != nil || !d.remove {
+			return err
+		}
+		return d.removeServers()
+	})
 }
 
-// serverFilter selects the conns of a server, of one service unless that is
-// empty.
-func serverFilter(service string, servers ...string) (api.ConnFilter, error) {
-	if len(servers) != 1 {
-		return api.ConnFilter{}, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080")
-	}
-	q := map[string][]string{"server": servers}
-	if service != "" {
-		q["service"] = []string{service}
-	}
-	return api.ParseConnFilter(q)
-}
-
-func (d *drain) run() error {
-	if err := editServers(d.client, d.filter, config.EditServer, func(s *config.Server) { s.Weight = 0 },
-		"%s of %s has weight 0: it gets no new connections\n"); err != nil {
-		return err
-	}
-	for began := time.Now(); ; time.Sleep(time.Second) {
-		conns, clients, err := d.countConns()
-		if err != nil || conns == 0 {
+// wait waits until no connection can carry data any more. Once a second it prints how many
+// there are, less often if the director takes long to count them.
+func (d *drain) wait() error {
+	for began := time.Now(); ; {
+		if err := d.checkDrained(); err != nil {
+			return err
+		}
+		asked := time.Now()
+		n, err := d.client.CountConns(connsAt(d.scope))
+		if err != nil {
 			return err
 		}
 		waited := time.Since(began)
+		if n.Live == 0 {
+			fmt.Printf("%s  no live connection is left; %d are closing\n", waited.Round(time.Second), n.Closing)
+			return nil
+		}
+		live := fmt.Sprintf("%d live connections of %d clients, the oldest for %s", n.Live, n.Clients,
+			time.Duration(n.Oldest)*time.Second)
 		if d.deadline > 0 && waited >= d.deadline {
-			return d.reachDeadline(conns)
+			return d.reachDeadline(live)
 		}
-		fmt.Printf("%s  %d connections of %d clients left\n", waited.Round(time.Second), conns, clients)
+		fmt.Printf("%s  %s; %d closing, %d templates\n", waited.Round(time.Second), live, n.Closing, n.Templates)
+		time.Sleep(max(time.Second, 20*time.Since(asked)))
 	}
 }
 
-// editServers changes the server of a filter in the service, or in all that
-// have it, up to api.MaxOps of them at once. It prints a line for each, and
-// fails if none has it.
-func editServers(c *api.Client, f api.ConnFilter, verb config.Verb, edit func(*config.Server), line string) error {
-	services, err := c.Services()
-	if err != nil {
-		return err
+// checkDrained returns an error if the servers are no longer drained, because the wait would
+// not end.
+func (d *drain) checkDrained() error {
+	rules, err := d.client.AdminRules()
+	if err == nil && !slices.ContainsFunc(rules, func(r config.AdminRule) bool { return r.AdminScope == d.scope }) {
+		err = fmt.Errorf("the drain was taken back by `uvs up`")
 	}
-	var ops []config.Op
-	for i := range services {
-		for _, r := range services[i].Reals {
-			if (f.Service == nil || services[i].ServiceKey == *f.Service) &&
-				r.Addr == f.Server.Addr() && (f.Server.Port() == 0 || r.Port == f.Server.Port()) {
-				edit(&r.Server)
-				ops = append(ops, config.Op{Verb: verb, Service: &services[i].Service, Server: &r.Server})
-			}
-		}
-	}
-	if len(ops) == 0 {
-		return fmt.Errorf("no service has the server %s; `uvs services` lists them",
-			strings.TrimSuffix(f.Server.String(), ":0"))
-	}
-	for some := range slices.Chunk(ops, api.MaxOps) {
-		for i, err := range c.ApplyAll(some) {
-			if err != nil {
-				return err
-			}
-			fmt.Printf(line, some[i].Server.ServerKey, some[i].Service.ServiceKey)
-		}
-	}
-	return nil
+	return err
 }
 
-// countConns counts the connections of the server and their clients.
-func (d *drain) countConns() (conns, clients int, err error) {
-	seen := map[netip.Addr]bool{}
-	err = d.client.ConnsOf(d.filter, func(c api.ConnStatus) error {
-		conns++
-		seen[c.Client.Addr()] = true
-		return nil
-	})
-	return conns, len(seen), err
-}
-
-// reachDeadline ends the remaining connections, or returns an error if that is
-// not wanted.
-func (d *drain) reachDeadline(conns int) error {
+// reachDeadline ends the remaining connections, or returns an error if that is not wanted.
+func (d *drain) reachDeadline(live string) error {
 	if !d.reset {
-		return fmt.Errorf("%d connections are left after %v; they go on, the server keeps weight 0", conns, d.deadline)
+		return fmt.Errorf("%s are left after %v; they go on, `uvs up %s` ends the drain", live, d.deadline, d.scope)
 	}
-	n, err := d.client.Flush(d.filter)
+	n, err := d.client.Flush(connsAt(d.scope))
 	if err == nil {
 		fmt.Printf("%s  %d connections ended\n", d.deadline, n)
 	}
 	return err
+}
+
+// removeServers deletes the servers from their services, up to api.MaxOps of them at once.
+func (d *drain) removeServers() error {
+	var ops []config.Op
+	var texts []string
+	if err := eachServer(d.client, d.scope, func(s *api.ServiceStatus, v *config.Server, sorry bool) {
+		op := config.Op{Verb: config.DeleteServer, Service: &s.Service, Server: v}
+		if sorry {
+			op = config.Op{Verb: config.SetSorry, Service: &s.Service}
+		}
+		ops, texts = append(ops, op), append(texts, fmt.Sprintf("%s removed from %s", v.ServerKey, s.ServiceKey))
+	}); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(ops, api.MaxOps) {
+		for i, err := range d.client.ApplyAll(some) {
+			switch {
+			case errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH): // somebody else was first
+			case err != nil:
+				return err
+			default:
+				fmt.Println(texts[i])
+			}
+		}
+		texts = texts[len(some):]
+	}
+	return nil
 }

@@ -139,7 +139,10 @@ type commandLine struct {
 }
 
 // run parses and applies the command, and returns the exit status.
-func (l commandLine) run(args []string) int {
+func (l commandLine) run(args []string) int { return l.runWith(args, (*api.Client).Apply) }
+
+// runWith is run for commands that do more with their operation.
+func (l commandLine) runWith(args []string, do func(*api.Client, config.Op) error) int {
 	words, code, ok := parseMixed(l.flags, args)
 	if !ok {
 		return code
@@ -148,7 +151,11 @@ func (l commandLine) run(args []string) int {
 	if err != nil {
 		return misused(l.flags, err)
 	}
-	return applyOp(op)
+	c, err := dial()
+	if err == nil {
+		err = do(c, op)
+	}
+	return result(err)
 }
 
 // parse returns the operation of a line of `uvs save`.

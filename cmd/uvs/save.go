@@ -34,7 +34,7 @@ func saveMain(args []string) int {
 
 // writeConfig writes the commands, one per line, that give an empty director
 // this configuration. They are settings that differ from the default, mark
-// rules, services as ipvsadm -S prints them, and what only uvs has of services.
+// rules, admin states, services as ipvsadm -S prints them, and what only uvs has of services.
 func writeConfig(w io.Writer, c *api.Client) error {
 	if err := writeSettings(w, c, nil); err != nil {
 		return err
@@ -45,6 +45,9 @@ func writeConfig(w io.Writer, c *api.Client) error {
 	}
 	for _, r := range marks {
 		fmt.Fprintf(w, "mark add %s\n", r)
+	}
+	if err := writeAdmin(w, c); err != nil {
+		return err
 	}
 	services, err := c.Services()
 	if err != nil {
@@ -62,11 +65,6 @@ func writeConfig(w io.Writer, c *api.Client) error {
 		}
 		if s.Sorry != nil {
 			fmt.Fprintf(w, "sorry --service %s %s\n", s.Text(), sorryText(&s.Sorry.Server))
-		}
-		for _, v := range s.Reals {
-			if v.Down {
-				fmt.Fprintf(w, "down --service %s %s\n", s.Text(), v.ServerKey)
-			}
 		}
 	}
 	return nil
@@ -161,33 +159,14 @@ func parseLine(words []string) (config.Op, error) {
 	case "sorry":
 		return newSorryLine().parse(args)
 	case "down":
-		return newDownLine().parse(args)
+		return newAdminLine(config.AdminDown).parse(args)
+	case "drain":
+		return newAdminLine(config.AdminDrain).parse(args)
 	case "mark":
 		if len(args) > 0 && args[0] == "add" {
 			return newMarkLine().parse(args[1:])
 		}
 	}
 	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: "+
-		"ipvsadm, set, mark add, sorry, down", words[0])
-}
-
-// newDownLine is the line of `uvs save` for a server that is down.
-func newDownLine() commandLine {
-	fs := newFlags("down")
-	service := fs.String("service", "", "")
-	return commandLine{fs, func(words []string) (op config.Op, err error) {
-		if *service == "" || len(words) != 1 {
-			return op, fmt.Errorf("write down --service S SERVER:PORT")
-		}
-		filter, err := serverFilter(*service, words[0])
-		if err != nil {
-			return op, err
-		}
-		server := &config.Server{
-			ServerKey: config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()},
-			Down:      true,
-		}
-		service := &config.Service{ServiceKey: *filter.Service}
-		return config.Op{Verb: config.SetServerDown, Service: service, Server: server}, nil
-	}}
+		"ipvsadm, set, mark add, sorry, down, drain", words[0])
 }

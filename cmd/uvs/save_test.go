@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"uvs/ctl/config"
+	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
 
@@ -38,15 +39,23 @@ ipvsadm -A -t 192.0.2.1:80 -s wlc -p 300
 ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.11:8080 -m -w 3
 set --service tcp:192.0.2.1:80 limit_conns=5
   sorry --service tcp:192.0.2.1:80 10.0.0.9:80 -m
-down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
+down --service tcp:192.0.2.1:80 10.0.0.11:8080
+drain 2001:db8::9`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	down := config.AdminRule{Admin: config.AdminDown, AdminScope: config.AdminScope{
+		Service: config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80},
+		Addr:    netip.MustParseAddr("10.0.0.11"), Port: 8080,
+	}}
+	drained := config.AdminRule{Admin: config.AdminDrain, AdminScope: config.AdminScope{
+		Addr: netip.MustParseAddr("2001:db8::9"),
+	}}
 	want := []config.Verb{
 		config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings,
-		config.SetSorry, config.SetServerDown,
+		config.SetSorry, config.SetAdmin, config.SetAdmin,
 	}
-	at := []int{3, 5, 6, 7, 8, 9, 10}
+	at := []int{3, 5, 6, 7, 8, 9, 10, 11}
 	if len(ops) != len(want) {
 		t.Fatalf("%d operations, want %d", len(ops), len(want))
 	}
@@ -55,7 +64,7 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
 		}
 	}
-	if last := ops[6]; !last.Server.Down || last.Server.Port != 8080 || ops[5].Server.Method != config.MethodNAT ||
+	if *ops[6].Admin != down || *ops[7].Admin != drained || ops[5].Server.Method != config.MethodNAT ||
 		ops[4].Service == nil {
 		t.Errorf("operations %+v", ops)
 	}
@@ -67,7 +76,8 @@ down --service tcp:192.0.2.1:80 10.0.0.11:8080`))
 		{"a wrong command of ipvsadm", "\n\nipvsadm -A -t 192.0.2.1", "line 3: Zero port"},
 		{"a mark without its verb", "mark --mark 1", `line 1: "mark" is none`},
 		{"a word too many", "mark add --mark 1 x", `line 1: unexpected argument "x"`},
-		{"a server of no service down", "down 10.0.0.1:80", "line 1: write down"},
+		{"no server down", "down --service tcp:192.0.2.1:80", "line 1: name one server"},
+		{"what does not last", "down --reset 10.0.0.1", "line 1: flag provided but not defined"},
 	} {
 		if _, _, err := readOps(strings.NewReader(r.text)); err == nil || !strings.HasPrefix(err.Error(), r.want) {
 			t.Errorf("%s: %v, want %s…", r.sentence, err, r.want)

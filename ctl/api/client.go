@@ -100,6 +100,11 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 // Marks are the mark rules in their order.
 func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
 
+// AdminRules are the admin states that are not up.
+func (c *Client) AdminRules() (list []config.AdminRule, err error) {
+	return list, c.get("/v1/admin", &list)
+}
+
 // Timeouts are the three timeouts of `ipvsadm --set`.
 func (c *Client) Timeouts() (t config.Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
 
@@ -182,6 +187,11 @@ func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
 		return nil
 	}
 	return err
+}
+
+// CountConns counts the conns that match a filter.
+func (c *Client) CountConns(f ConnFilter) (n ConnCount, err error) {
+	return n, c.get("/v1/conns/count?"+f.Query().Encode(), &n)
 }
 
 // Events calls visit for each event from now on until visit returns an error.

@@ -37,7 +37,7 @@ type ServerStatus struct {
 	Inactive uint32 `json:"inactive"`
 	Persist  uint32 `json:"persist_conns"`
 	Stats    Stats  `json:"stats"`
-	// State is "up", "down", "quiesced" (weight 0), "overloaded" (over its upper threshold),
+	// State is "up", "drain" and "down" (see Admin), "quiesced" (weight 0), "overloaded" (over its upper threshold),
 	// "unreachable" (without a next hop; see NextHop) or "sorry" (the sorry server).
 	State string `json:"state"`
 	// NextHop is the next hop of its frames ("eth1 02:…"), or why there is none.
@@ -68,8 +68,19 @@ type ConnStatus struct {
 	Client  netip.AddrPort `json:"client"`
 	Virtual netip.AddrPort `json:"virtual"`
 	Server  netip.AddrPort `json:"server"`
+	Age     uint32         `json:"age"`  // seconds since it began
+	Live    bool           `json:"live"` // it can still carry data
 	PEName  string         `json:"pe_name,omitempty"`
 	PEData  string         `json:"pe_data,omitempty"`
+}
+
+// ConnCount is how many conns match a filter.
+type ConnCount struct {
+	Live      int    `json:"live"`      // can still carry data
+	Closing   int    `json:"closing"`   // the other connections
+	Templates int    `json:"templates"` // of persistent clients
+	Clients   int    `json:"clients"`   // addresses that have the live connections
+	Oldest    uint32 `json:"oldest"`    // age of the oldest live connection, in seconds
 }
 
 // Info describes the running director.

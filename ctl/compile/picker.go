@@ -48,10 +48,10 @@ func (s *RunningService) updatePicker(svc *config.Service, rt *Runtime, settings
 		ids[i] = v.ID
 		list[i] = sched.Server{
 			ID: v.ID, Addr: wire.AddrFrom(v.Config.Addr), Port: v.Config.Port,
-			Weight: v.Config.Weight, LastWeight: v.weight,
+			Weight: v.Config.EffectiveWeight(), LastWeight: v.weight,
 			Active: &counts.Active, Inactive: &counts.Inactive,
 			Overload:  &v.Overload,
-			Down:      v.Config.Down,
+			Down:      v.Config.Admin == config.AdminDown,
 			RampStart: int64(v.RampStart), RampEnd: int64(v.RampStart + ramp),
 		}
 	}

@@ -279,7 +279,9 @@ func (rt *Runtime) path(addr netip.Addr) *director.Path {
 }
 
 // acceptsNew reports whether a server may get new connections.
-func acceptsNew(s *config.Server) bool { return s.Weight != 0 && !s.Down }
+func acceptsNew(s *config.Server) bool {
+	return s.EffectiveWeight() != 0 && s.Admin != config.AdminDown
+}
 
 // setOverload sets the overload flag after a change of thresholds. Between them it stays
 // as it is; below the lower one the director clears it

@@ -233,8 +233,8 @@ func compileServer(v *RunningServer, rt *Runtime, t *director.Table, own serverS
 		Port:      v.Config.Port,
 		Method:    conntrack.Method(v.method(t.FIB)),
 		Available: !v.Removed,
-		Weight:    v.Config.Weight,
-		Down:      v.Config.Down,
+		Weight:    v.Config.EffectiveWeight(),
+		Down:      v.Config.Admin == config.AdminDown,
 		NextHop:   v.NextHop(t.FIB),
 		Path:      v.Path,
 		MSS:       own.mss,
@@ -267,7 +267,7 @@ func (d *Desired) service(svc *config.Service, rt *Runtime) *director.Service {
 		}
 	}
 	sorry := uint32(0)
-	if server, ok := d.Sorry[svc.ServiceKey]; ok {
+	if server, ok := d.Sorry[svc.ServiceKey]; ok && server.Admin == config.AdminUp {
 		sorry = rt.Server(svc.ServiceKey, server.ServerKey).ID
 	}
 	var calls *sip.Calls

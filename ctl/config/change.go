@@ -18,7 +18,7 @@ import (
 // does not change, but Changed and AllChanged may report more than before.
 func (s *State) Apply(op Op) error {
 	switch op.Verb {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetServerDown, SetSorry:
+	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetSorry:
 		if op.Service == nil {
 			return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
 		}
@@ -28,6 +28,7 @@ func (s *State) Apply(op Op) error {
 	}
 	switch {
 	case op.Verb == Zero: // the counters are not part of the state
+	case op.Verb == SetAdmin: // which services it concerns, setAdmin finds out
 	case op.Service != nil:
 		s.changed[op.Service.ServiceKey] = true
 	default:
@@ -44,8 +45,10 @@ func (s *State) Apply(op Op) error {
 		}
 		s.Services, s.ServiceSettings, s.Sorry = nil, map[ServiceKey]Values{}, map[ServiceKey]Server{}
 		return nil
-	case AddServer, EditServer, DeleteServer, SetServerDown:
+	case AddServer, EditServer, DeleteServer:
 		return s.changeServer(op)
+	case SetAdmin:
+		return s.setAdmin(op)
 	case SetTimeouts:
 		return s.setTimeouts(op)
 	case SetSettings:
@@ -141,10 +144,10 @@ func (s *State) changeServer(op Op) error {
 	}
 	svc, server := s.Services[i], *op.Server
 	if op.Verb == AddServer || op.Verb == EditServer {
-		server.Down = false
 		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
+		server.Admin = s.adminOf(svc.ServiceKey, server.ServerKey)
 	}
 	j := slices.IndexFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey })
 	switch {
@@ -156,11 +159,7 @@ func (s *State) changeServer(op Op) error {
 		return Errorf(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
 	case op.Verb == EditServer:
 		svc.Servers = slices.Clone(svc.Servers)
-		server.Down = svc.Servers[j].Down
 		svc.Servers[j] = server
-	case op.Verb == SetServerDown:
-		svc.Servers = slices.Clone(svc.Servers)
-		svc.Servers[j].Down = server.Down
 	default:
 		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
@@ -186,10 +185,11 @@ func (s *State) setSorry(op Op) error {
 		return nil
 	}
 	svc, server := &s.Services[i], *op.Server
-	server.Sorry, server.Weight, server.Upper, server.Lower, server.Down = true, 1, 0, 0, false
+	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
 	if err := checkServer(svc, &server); err != nil {
 		return err
 	}
+	server.Admin = s.adminOf(key, server.ServerKey)
 	s.Sorry[key] = server
 	return nil
 }

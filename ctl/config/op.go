@@ -21,7 +21,7 @@ const (
 	Zero          Verb = "zero"
 	SetSettings   Verb = "set-settings"
 	SetSorry      Verb = "sorry"
-	SetServerDown Verb = "set-server-down"
+	SetAdmin      Verb = "set-admin"
 	AddMarks      Verb = "add-marks"
 	DeleteMarks   Verb = "delete-marks"
 )
@@ -32,17 +32,18 @@ const (
 //	DeleteService                        Service.ServiceKey
 //	Zero                                 Service.ServiceKey; nil: all services
 //	AddServer, EditServer, DeleteServer  Service.ServiceKey, Server
-//	SetServerDown                        Service.ServiceKey, Server.ServerKey, Server.Down
+//	SetAdmin                             Admin
 //	SetSorry                             Service.ServiceKey, Server; nil: take the sorry server away
 //	SetTimeouts                          Timeouts; 0 keeps a value
 //	SetSettings                          Settings; of Service.ServiceKey if that is given
 //	AddMarks, DeleteMarks                Marks, all or none of them
 type Op struct {
-	Verb     Verb      `json:"verb"`
-	Service  *Service  `json:"service,omitempty"`
-	Server   *Server   `json:"server,omitempty"`
-	Timeouts *Timeouts `json:"timeouts,omitempty"`
-	Settings Values    `json:"settings,omitempty"`
+	Verb     Verb       `json:"verb"`
+	Service  *Service   `json:"service,omitempty"`
+	Server   *Server    `json:"server,omitempty"`
+	Timeouts *Timeouts  `json:"timeouts,omitempty"`
+	Settings Values     `json:"settings,omitempty"`
+	Admin    *AdminRule `json:"admin,omitempty"`
 
 	Marks []MarkRule `json:"marks,omitempty"`
 }

@@ -22,6 +22,8 @@ type State struct {
 	// a new connection.
 	Sorry map[ServiceKey]Server
 
+	// admin are the admin states that are not up. Services and servers come and go beside them.
+	admin    map[AdminScope]Admin
 	director *Settings    // Settings over the defaults; nil: the defaults
 	deleted  []ServiceKey // see Deleted
 	// changed are the services that operations changed since Clone; allChanged means all.
@@ -92,8 +94,15 @@ type Server struct {
 	Upper  uint32 `json:"upper_threshold,omitempty"` // 0: none
 	Lower  uint32 `json:"lower_threshold,omitempty"`
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
-	// Down: it gets no new connections, whatever its weight.
-	Down bool `json:"down,omitempty"`
+	Admin  Admin  `json:"admin"`           // of the AdminRules; operations on servers do not set it
+}
+
+// EffectiveWeight is the weight by which the server gets new connections.
+func (s *Server) EffectiveWeight() int32 {
+	if s.Admin == AdminDrain {
+		return 0
+	}
+	return s.Weight
 }
 
 // Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.

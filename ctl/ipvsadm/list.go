@@ -87,7 +87,9 @@ func (t *tool) listServices(r *request) error {
 		layout.service(p, &services[i])
 		for j := range services[i].Reals {
 			fmt.Fprintf(p, "  -> %-28s", p.serverName(&services[i].ServiceKey, &services[i].Reals[j].ServerKey))
-			layout.server(p, &services[i].Reals[j])
+			server := services[i].Reals[j]
+			server.Weight = server.EffectiveWeight()
+			layout.server(p, &server)
 		}
 	}
 	return nil

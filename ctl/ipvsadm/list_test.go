@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
 // fullDirector is a director with all kinds of services and servers. Lines of its listings
@@ -343,5 +344,27 @@ func TestNoDirector(t *testing.T) {
 		if s.short != 0 && !strings.Contains(help.out, "-"+string(s.short)) {
 			t.Errorf("ipvsadm -h does not mention -%c", s.short)
 		}
+	}
+}
+
+// A drained server is listed with weight 0, and saved with the weight it gets back. One that
+// is down keeps its weight.
+func TestDrainedWeight(t *testing.T) {
+	m := newMemory()
+	m.must(t, "-A -t 10.9.0.1:80 -s rr", "-a -t 10.9.0.1:80 -r 192.168.1.3:80 -m -w 3",
+		"-a -t 10.9.0.1:80 -r 192.168.1.4:80 -m -w 4")
+	for i, v := range m.services[0].Reals {
+		m.services[0].Reals[i].Admin = map[int32]config.Admin{3: config.AdminDrain, 4: config.AdminDown}[v.Weight]
+	}
+	weights := func(line string, field int) (list string) {
+		for text := range strings.Lines(m.do(line).out) {
+			if words := strings.Fields(text); strings.Contains(text, "192.168.1.") {
+				list += words[field] + " "
+			}
+		}
+		return list
+	}
+	if listed, saved := weights("-L -n", 3), weights("-S -n", 7); listed != "0 4 " || saved != "3 4 " {
+		t.Errorf("listed %s, saved %s", listed, saved)
 	}
 }

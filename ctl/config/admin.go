@@ -1,0 +1,150 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Admin is what the operator decided about a server. It holds whatever others do with the
+// server, until the operator takes it back.
+type Admin uint8
+
+// The admin states, the strongest last.
+const (
+	AdminUp    Admin = iota
+	AdminDrain       // weight 0, whatever is configured
+	AdminDown        // no new connections, not even of persistent clients
+)
+
+var adminNames = []string{AdminUp: "up", AdminDrain: "drain", AdminDown: "down"}
+
+func (a Admin) String() string { return adminNames[a] }
+
+// MarshalText returns the name.
+func (a Admin) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText parses a name.
+func (a *Admin) UnmarshalText(name []byte) error {
+	i := slices.Index(adminNames, string(name))
+	if i < 0 {
+		return Errorf(syscall.EINVAL, "admin state %q is not up, drain or down", name)
+	}
+	*a = Admin(i)
+	return nil
+}
+
+// AdminScope is the servers that an admin state holds for, also those that are added later.
+type AdminScope struct {
+	Service ServiceKey `json:"service,omitzero"` // zero: any
+	Addr    netip.Addr `json:"address"`
+	Port    uint16     `json:"port,omitempty"` // 0: any
+}
+
+// AdminRule is an admin state of some servers.
+type AdminRule struct {
+	AdminScope
+	Admin Admin `json:"admin"`
+}
+
+// Contains reports whether all of o is in the scope.
+func (a AdminScope) Contains(o AdminScope) bool {
+	return a.Addr == o.Addr && (a.Port == 0 || a.Port == o.Port) &&
+		(a.Service == ServiceKey{} || a.Service == o.Service)
+}
+
+func (a AdminScope) overlaps(o AdminScope) bool {
+	return a.Addr == o.Addr && (a.Port == 0 || o.Port == 0 || a.Port == o.Port) &&
+		(a.Service == ServiceKey{} || o.Service == ServiceKey{} || a.Service == o.Service)
+}
+
+// ServerText is the servers of the scope as options name them: an address, perhaps with a port.
+func (a AdminScope) ServerText() string {
+	if a.Port == 0 {
+		return a.Addr.String()
+	}
+	return netip.AddrPortFrom(a.Addr, a.Port).String()
+}
+
+// String is the scope as the words of a command line.
+func (a AdminScope) String() string {
+	if a.Service == (ServiceKey{}) {
+		return a.ServerText()
+	}
+	return fmt.Sprintf("--service %s %s", a.Service.Text(), a.ServerText())
+}
+
+// AdminRules are the admin states that are not up, in the order of their text.
+func (s *State) AdminRules() []AdminRule {
+	list := []AdminRule{}
+	for scope, admin := range s.admin {
+		list = append(list, AdminRule{scope, admin})
+	}
+	slices.SortFunc(list, func(a, b AdminRule) int { return strings.Compare(a.String(), b.String()) })
+	return list
+}
+
+// adminOf is the admin state of a server: the strongest of the scopes that contain it.
+func (s *State) adminOf(service ServiceKey, server ServerKey) (admin Admin) {
+	if len(s.admin) == 0 {
+		return AdminUp
+	}
+	for _, service := range []ServiceKey{{}, service} {
+		for _, port := range []uint16{0, server.Port} {
+			admin = max(admin, s.admin[AdminScope{service, server.Addr, port}])
+		}
+	}
+	return admin
+}
+
+// setAdmin changes the admin state of a scope. Up takes back the states of all scopes in it.
+func (s *State) setAdmin(op Op) error {
+	if op.Admin == nil || !Unicast(op.Admin.Addr) {
+		return Errorf(syscall.EINVAL, "%s names no server", op.Verb)
+	}
+	rule, admin, known := *op.Admin, map[AdminScope]Admin{}, false
+	for scope, held := range s.admin {
+		switch {
+		case rule.Admin == AdminUp && rule.Contains(scope):
+			known = true
+			continue
+		case rule.Admin == AdminUp && rule.overlaps(scope):
+			return Errorf(syscall.EBUSY, "nothing changed: `uvs %s %s` holds more than %s; `uvs up %s` takes it back",
+				held, scope, rule, scope)
+		}
+		admin[scope] = held
+	}
+	if rule.Admin != AdminUp {
+		admin[rule.AdminScope], known = rule.Admin, true
+	}
+	s.admin = admin // Clone shares the old one
+	for i := range s.Services {
+		known = s.updateAdmin(&s.Services[i], rule.AdminScope) || known
+	}
+	if !known {
+		return Errorf(syscall.ENOENT, "no service has the server %s; `uvs services` lists them", rule)
+	}
+	return nil
+}
+
+// updateAdmin updates the servers of a service that a scope contains, and reports whether
+// there are any.
+func (s *State) updateAdmin(svc *Service, scope AdminScope) (found bool) {
+	contains := func(v *Server) bool { return scope.Contains(AdminScope{svc.ServiceKey, v.Addr, v.Port}) }
+	if i := slices.IndexFunc(svc.Servers, func(v Server) bool { return contains(&v) }); i >= 0 {
+		svc.Servers, found = slices.Clone(svc.Servers), true
+		for ; i < len(svc.Servers); i++ {
+			svc.Servers[i].Admin = s.adminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
+		}
+	}
+	if sorry, ok := s.Sorry[svc.ServiceKey]; ok && contains(&sorry) {
+		sorry.Admin, found = s.adminOf(svc.ServiceKey, sorry.ServerKey), true
+		s.Sorry[svc.ServiceKey] = sorry
+	}
+	if found {
+		s.changed[svc.ServiceKey] = true
+	}
+	return found
+}
