@@ -178,8 +178,10 @@ func TestCountConns(t *testing.T) {
 	send("5002", "10.9.0.1:443", wire.TCPSyn, wire.TCPAck, wire.TCPRst)
 	want := api.ConnCount{Live: 2, Closing: 1, Templates: 1, Clients: 1}
 	for _, f := range []api.ConnFilter{
-		{}, {Service: &web.ServiceKey},
-		{Server: netip.AddrPortFrom(at.Addr, 0)}, {Server: netip.AddrPortFrom(at.Addr, 80)},
+		{},
+		{Service: &web.ServiceKey},
+		{Server: netip.AddrPortFrom(at.Addr, 0)},
+		{Server: netip.AddrPortFrom(at.Addr, 80)},
 		{Service: &web.ServiceKey, Server: netip.AddrPortFrom(at.Addr, 80)},
 	} {
 		n := w.CountConns(f)

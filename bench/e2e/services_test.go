@@ -178,7 +178,8 @@ func TestSaveRestore(t *testing.T) {
 	e.run("director", strings.ReplaceAll(strings.Join([]string{
 		"UVS set timeout_profile=1 slow_start=5 tftp=off", "UVS set --service " + service +
 			" limit_conns=9 timeout_tcp_established=77",
-		"UVS sorry --service " + service + " 10.2.0.99:80 -m", "UVS down " + e.addr(2, 12),
+		"UVS sorry --service " + service + " 10.2.0.99:80 -m",
+		"UVS down " + e.addr(2, 12), "UVS drain --service fwm:7 10.2.0.11",
 		"UVS mark add --dst 10.3.0.0/24 --proto tcp --dport 80,8000:8100 --mark 7",
 		"UVS ipvsadm -A -f 7 -s mh -p 60 -b mh-port",
 		"UVS ipvsadm -a -f 7 -r 10.2.0.12 -m -w 5 -x 9 -y 3", "UVS ipvsadm -a -f 7 -r 10.2.0.11 -m",
@@ -204,8 +205,8 @@ func TestSaveRestore(t *testing.T) {
 	if again := e.run("director", uvsBinary+" save"); again != saved {
 		t.Errorf("a refused line changed\n%sto\n%s", saved, again)
 	}
-	e.run("director", uvsBinary+" ipvsadm -C && "+uvsBinary+" mark delete --all && "+uvsBinary+
-		" set timeout_profile=0 slow_start=0 tftp=auto")
+	e.run("director", strings.ReplaceAll("UVS ipvsadm -C && UVS mark delete --all && UVS up "+e.addr(2, 12)+
+		" && UVS up --service fwm:7 10.2.0.11 && UVS set timeout_profile=0 slow_start=0 tftp=auto", "UVS", uvsBinary))
 	if left := e.run("director", uvsBinary+" save"); left != "" {
 		t.Errorf("an empty director saves\n%s", left)
 	}
