@@ -163,7 +163,7 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 
 // scheduleError sends an ICMP error about a service's reply to the server that the
 // client's next packet would go to (schedule_icmp). Where several directors share a VIP
-// and schedule alike, that server sent the reply. The conn ends after two seconds, of
+// and schedule alike, that server sent the reply. The conn ends after three seconds, of
 // UDP at once, unless the client sends. ok is false if the quoted packet is of no
 // service.
 func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {

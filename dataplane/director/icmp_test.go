@@ -459,16 +459,25 @@ func TestScheduleICMP(t *testing.T) {
 		if v := w.process(&f); v != ICMPErrorToServer {
 			t.Errorf("method %d: about a datagram: %s", method, v)
 		}
-		w.now += 4 * conntrack.Second
-		w.dir.Process(w.now, w.table, nil, nil)
-		n := 0
-		w.conns.Walk(
-			func(s *conntrack.Snapshot) bool { return s.Proto == wire.ProtoUDP },
-			func(*conntrack.Snapshot) bool { n++; return true },
-		)
-		if n != 0 {
-			t.Errorf("method %d: %d conns of errors about datagrams are left", method, n)
+		unanswered := complaint
+		unanswered.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.4:5000"}.Frame(), 28)
+		f = in(0, unanswered)
+		w.process(&f)
+		left := func(proto uint8, client string) (n int) {
+			w.conns.Walk(
+				func(s *conntrack.Snapshot) bool { return s.Proto == proto && s.Client == addr(client) },
+				func(*conntrack.Snapshot) bool { n++; return true },
+			)
+			return n
 		}
+		for _, seconds := range []conntrack.Tick{2, 4} {
+			w.dir.Process(w.now+seconds*conntrack.Second, w.table, nil, nil)
+			tcp, udp := left(wire.ProtoTCP, "10.1.0.4"), left(wire.ProtoUDP, "10.1.0.2")
+			if (tcp == 1) != (seconds < 3) || udp != 0 {
+				t.Errorf("method %d: %d and %d conns are left after %d s", method, tcp, udp, seconds)
+			}
+		}
+		w.now += 4 * conntrack.Second
 		w.exhaust(wire.ProtoTCP)
 		late := complaint
 		late.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.3:5000"}.Frame(), 28)
