@@ -22,20 +22,18 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%q is not in\n%s", word, text)
 		}
 	}
-	for range 2 { // one for each server
-		var first struct {
-			Server struct{ Addr string }
+	eventually(t, "rr selects the server that listens", func() bool {
+		var next struct {
+			Server struct{ Address string }
 		}
-		if err := json.Unmarshal([]byte(explain("--json")), &first); err != nil {
-			t.Fatal(err)
+		must(t, json.Unmarshal([]byte(explain("--json")), &next))
+		if next.Server.Address == e.addr(2, 11) {
+			return true
 		}
-		if first.Server.Addr == e.addr(2, 11) {
-			e.connect()
-			break
-		}
-		// Rr selects the other server, where nothing listens.
 		e.tryRun("client", "curl -s --max-time 1 http://"+e.vip()+":7")
-	}
+		return false
+	})
+	e.connect()
 	list := e.run("director", uvsBinary+" ipvsadm -Lnc")
 	line := strings.Fields(list[strings.Index(list, "ESTABLISHED"):])
 	text := e.run("director", uvsBinary+" explain tcp "+line[1]+" "+e.vip()+":7")
