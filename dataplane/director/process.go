@@ -147,10 +147,7 @@ func (d *Director) miss(p *packet) Verdict {
 	if d.table.mayBeReply(p.query) {
 		if r := reversed(p.query); d.lookup(&r) {
 			*p.query = r
-			if hasConnKey(&p.Packet) {
-				return d.fromServer(p)
-			}
-			return d.relayError(p)
+			return d.decide(p)
 		}
 	}
 	if !hasConnKey(&p.Packet) {
