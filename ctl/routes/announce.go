@@ -28,19 +28,33 @@ type repetition struct {
 	due  time.Time
 }
 
-// setAnnounced replaces the announced VIPs. New ones are due at once.
-func (w *Watcher) setAnnounced(vips []netip.Addr) {
-	announced := map[netip.Addr]bool{}
+// Announce sets the VIPs that uvs answers for. The Watcher announces new ones
+// on every port. It announces all of them on a port that comes up or gets
+// another hardware address. It leaves out addresses that the host owns. After
+// Announce returns, no other VIP is announced.
+func (w *Watcher) Announce(vips []netip.Addr) {
+	announced := make(map[netip.Addr]bool, len(vips))
+	w.mu.Lock()
 	for _, vip := range vips {
 		vip = vip.Unmap()
 		announced[vip] = true
-		for port := range w.hostNet.Ports {
-			if !w.announced[vip] {
-				w.pending[announcement{uint16(port), vip}] = repetition{left: announceCount}
-			}
+		if !w.vips[vip] {
+			w.newVIPs = append(w.newVIPs, vip)
 		}
 	}
-	w.announced = announced
+	w.vips = announced
+	w.mu.Unlock()
+	w.wake()
+}
+
+// setAnnounced replaces the announced VIPs. New ones are due at once.
+func (w *Watcher) setAnnounced(vips map[netip.Addr]bool, added []netip.Addr) {
+	w.announced = vips
+	for _, vip := range added {
+		for port := range w.hostNet.Ports {
+			w.pending[announcement{uint16(port), vip}] = repetition{left: announceCount}
+		}
+	}
 }
 
 // announce sends the announcements that are due.
@@ -56,7 +70,7 @@ func (w *Watcher) announce(now time.Time) {
 		}
 	}
 	for port, vips := range due {
-		if err := sendAnnouncements(w.hostNet.Ports[port], vips); err != nil {
+		if err := w.sendAnnouncements(w.hostNet.Ports[port], vips); err != nil {
 			w.log.Warn().Err(err).Str("interface", w.hostNet.Ports[port].Name).Msg("routes: cannot announce VIPs")
 		}
 	}
@@ -69,19 +83,30 @@ func (w *Watcher) announceOn(port uint16) {
 	}
 }
 
-// sendAnnouncements announces VIPs on a port.
-func sendAnnouncements(port director.Port, vips []netip.Addr) error {
+// sendAnnouncements announces VIPs on a port, unless Announce took them away.
+func (w *Watcher) sendAnnouncements(port director.Port, vips []netip.Addr) error {
 	// Protocol 0: the socket receives nothing.
 	c, err := packet.Listen(&net.Interface{Index: port.Index, Name: port.Name}, packet.Raw, 0, nil)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	for _, vip := range vips {
+	send := func(vip netip.Addr) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.vips[vip] {
+			return nil
+		}
 		for _, frame := range announcements(port.MAC, wire.AddrFrom(vip)) {
 			if _, err := c.WriteTo(tagFrame(frame, port.VLAN), dstAddr(frame)); err != nil {
 				return err
 			}
+		}
+		return nil
+	}
+	for _, vip := range vips {
+		if err := send(vip); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -122,3 +122,33 @@ func TestAnnounce(t *testing.T) {
 	host.Must(host.NL.LinkSetHardwareAddr(host.Link("h0"), mac[:]))
 	expectAnnouncements(t, taps[0], all(mac))
 }
+
+// A VIP that is taken away is not announced any more, although repetitions were to come.
+// Added again, it is announced again.
+func TestAnnounceNoMore(t *testing.T) {
+	t.Parallel()
+	host, peer := newHostAndPeer(t)
+	w := host.watch("h0")
+	tap := peer.Tap("p0")
+	vip4, vip6 := netip.MustParseAddr("10.7.0.100"), netip.MustParseAddr("fd07::100")
+	again := announced{"advertisement", vip6, host.mac("h0")}
+	w.Announce([]netip.Addr{vip4})
+	w.Announce(nil)
+	w.Announce([]netip.Addr{vip6})
+	w.Announce(nil)
+	w.Announce([]netip.Addr{vip6})
+	tap.SetReadDeadline(time.Now().Add(timeout))
+	got := map[announced]int{}
+	for b := make([]byte, 2048); got[again] < announceCount; {
+		n, _, err := tap.ReadFrom(b)
+		if err != nil {
+			t.Fatalf("received %v: %v", got, err)
+		}
+		if h, ok := decodeAnnouncement(t, b[:n]); ok {
+			got[h]++
+		}
+	}
+	if n := got[announced{"request", vip4, host.mac("h0")}]; n > 1 {
+		t.Errorf("announced %d times after it was taken away", n-1)
+	}
+}

@@ -54,7 +54,8 @@ type Watcher struct {
 	changed chan struct{} // closed when hostNet is replaced
 	needed  []netip.Addr
 	waiting map[*[]netip.Addr]bool
-	vips    []netip.Addr
+	vips    map[netip.Addr]bool // to announce; never written again
+	newVIPs []netip.Addr        // those that were not in vips before
 
 	host             host
 	up               []bool // of each port
@@ -194,16 +195,6 @@ func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresol
 	}
 }
 
-// Announce sets the VIPs that uvs answers for. The Watcher announces new ones
-// on every port. It announces all of them on a port that comes up or gets
-// another hardware address. It leaves out addresses that the host owns.
-func (w *Watcher) Announce(vips []netip.Addr) {
-	w.mu.Lock()
-	w.vips = slices.Clone(vips)
-	w.mu.Unlock()
-	w.wake()
-}
-
 // wake makes Run take the requests.
 func (w *Watcher) wake() {
 	select {
@@ -269,10 +260,11 @@ func (w *Watcher) takeRequests() {
 	for addrs := range w.waiting {
 		w.wanted = append(w.wanted, *addrs...)
 	}
-	vips := w.vips
+	vips, added := w.vips, w.newVIPs
+	w.newVIPs = nil
 	w.mu.Unlock()
 	w.retargetDue = true
-	w.setAnnounced(vips)
+	w.setAnnounced(vips, added)
 }
 
 // refresh reads what changed, and publishes the state if it differs.
