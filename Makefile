@@ -19,7 +19,8 @@ PROGRAMS += qemu-arm
 PACKAGES += qemu-user
 
 # Servers, as PROGRAM=PACKAGE. They are unpacked, so that none starts by itself.
-SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa ldirectord=ldirectord
+SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa ldirectord=ldirectord \
+	keepalived=keepalived
 
 # Linters are programs of a pinned version that Go builds and keeps in its cache.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -110,6 +110,8 @@ func (r *simulation) why() string {
 	unserved := fmt.Sprintf("no service of %s takes %s port %d", addr, proto, port)
 	vip, isVIP := r.table.VIPs[wire.AddrFrom(addr)]
 	switch {
+	case r.verdict == director.DroppedStandby:
+		return "another director serves " + addr.String() + "; this one is on standby for it"
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
 	case r.service != nil && r.service.Port == wire.PortFTP && port != wire.PortFTP:

@@ -184,7 +184,7 @@ func (m *Manager) replace(ops []config.Op) (errs []error, added []netip.Addr) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs = make([]error, len(ops))
-	next := config.State{}.Clone()
+	next := config.State{Standby: m.state.Standby}.Clone()
 	next.Touch()
 	for i, op := range ops {
 		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
@@ -214,6 +214,8 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 			if op.Server != nil && op.Verb != config.EditServer {
 				added = append(added, op.Server.Addr)
 			}
+		case config.Standby, config.Active:
+			m.logRole()
 		case config.Zero:
 			m.runtime.ResetCounters(func(k config.ServiceKey) bool {
 				return op.Service == nil || k == op.Service.ServiceKey
@@ -235,6 +237,17 @@ func (m *Manager) logAdmin(op config.Op) {
 		if v.ServerKey == op.Server.ServerKey && v.Admin != config.AdminUp {
 			m.log.Info().Stringer("server", v.ServerKey).Stringer("service", op.Service.ServiceKey).
 				Stringer("admin", v.Admin).Msg("server gets no new connections until uvs up, whatever its weight")
+		}
+	}
+}
+
+// logRole logs the director's role, and a VIP that the host answers for although the
+// director is on standby.
+func (m *Manager) logRole() {
+	m.log.Info().Str("role", m.role()).Msg("role changed")
+	for vip := range m.table.VIPs {
+		if m.state.Standby && m.fib.IsLocal(vip) {
+			m.log.Warn().Stringer("vip", vip).Msg("the host holds this address, and may answer ARP for it")
 		}
 	}
 }
@@ -272,7 +285,7 @@ func (m *Manager) commit(next config.State) error {
 	}
 	m.state, m.rules, m.retry = next, wide, false
 	m.narrowGuard(rules.Rules(desired.Marked(), next.Director(), m.hostNet))
-	m.host.Announce(rules.VIPs(desired))
+	m.host.Announce(m.table.Announced(desired))
 	return nil
 }
 

@@ -53,7 +53,7 @@ const (
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
-	Info     api.Info
+	Info     api.Info             // without the role
 	Counters func() []api.Counter // of links and tables, in addition to the manager's
 }
 
@@ -138,7 +138,11 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("POST /v1/batch", batch(s.Manager.ApplyAll))
 	mux.HandleFunc("POST /v1/replace", batch(s.Manager.Replace))
-	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Info) })
+	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) {
+		info := s.Info
+		info.Role = s.Manager.Role()
+		reply(w, info)
+	})
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
 	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
 	mux.HandleFunc("GET /v1/admin", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.AdminRules()) })

@@ -114,6 +114,20 @@ func (m *Manager) AdminRules() []config.AdminRule {
 	return m.state.AdminRules()
 }
 
+// Role is "active", or "standby" while another director serves the VIPs.
+func (m *Manager) Role() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.role()
+}
+
+func (m *Manager) role() string {
+	if m.state.Standby {
+		return "standby"
+	}
+	return "active"
+}
+
 // Marks are the mark rules in their order.
 func (m *Manager) Marks() []config.MarkRule {
 	m.mu.Lock()

@@ -20,6 +20,7 @@ import (
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
 	"uvs/ctl/routes"
@@ -38,6 +39,7 @@ type runConfig struct {
 	memory     int64 // bytes; 0: what connMax needs
 	spin       time.Duration
 	localnode  bool
+	standby    bool
 	log        zerolog.Logger
 }
 
@@ -72,6 +74,7 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
 	fs.BoolVar(&cfg.localnode, "localnode", false,
 		"let the host itself be a server, through a virtual device to its stack")
+	fs.BoolVar(&cfg.standby, "standby", false, "start on standby, until uvs active")
 	level := fs.String("log-level", "info", "trace, debug, info, warn or error")
 	format := fs.String("log-format", "text", "text or json")
 	if code, ok = parse(fs, args); !ok {
@@ -197,6 +200,11 @@ func run(ctx context.Context, cfg runConfig) error {
 	if localNode != nil {
 		port := director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}
 		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
+	}
+	if cfg.standby {
+		if err := manager.Apply(config.Op{Verb: config.Standby}); err != nil {
+			return err
+		}
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
 	server := &ctl.Socket{

@@ -90,6 +90,7 @@ type Info struct {
 	Interfaces []string `json:"interfaces"`
 	Workers    int      `json:"workers"`
 	PID        int      `json:"pid"`
+	Role       string   `json:"role"` // "active" or "standby"
 }
 
 // Explanation is what the director would do with a packet, and why.

@@ -20,7 +20,8 @@ type Desired struct {
 	helpers  map[config.ServiceKey]*helper.Config    // only services that have one
 	// kept are the services that were removed while conns may have their servers. hidden
 	// are those of them whose packets the guard hides as before; services has them too.
-	kept, hidden []*config.Service
+	kept   []*RunningService
+	hidden []*config.Service
 }
 
 // NewDesired indexes s, which must not change afterwards.
@@ -50,7 +51,7 @@ func (d *Desired) KeepRemoved(rt *Runtime) {
 	byID := func(a, b *RunningService) int { return cmp.Compare(a.ID, b.ID) }
 	for _, running := range slices.SortedFunc(maps.Values(rt.removed), byID) {
 		key := running.config.ServiceKey
-		d.kept = append(d.kept, &running.config)
+		d.kept = append(d.kept, running)
 		ofNet := func(r config.MarkRule) bool { return !r.Dst.IsSingleIP() }
 		if running.waiting || mode == config.RemovedDrop || mode == config.RemovedServe ||
 			slices.ContainsFunc(d.rules[key], ofNet) {

@@ -107,14 +107,6 @@ func (g GuardRules) Rules(marked []guard.Match, settings *config.Settings, host 
 	return r
 }
 
-// VIPs are the addresses that uvs answers for because of services of d, each once.
-func (g GuardRules) VIPs(d *Desired) (list []netip.Addr) {
-	for i := range d.Services {
-		list = append(list, g[d.Services[i].ServiceKey].VIPs...)
-	}
-	return unique(list)
-}
-
 // Union returns rules that drop what either drops, on the interfaces and addresses of next.
 func Union(old, next guard.Rules) guard.Rules {
 	next.Services = unique(slices.Concat(old.Services, next.Services))

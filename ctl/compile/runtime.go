@@ -38,6 +38,7 @@ type Runtime struct {
 type RunningService struct {
 	ID           uint32
 	config       config.Service // as last configured
+	settings     config.Values  // of its own, as last configured
 	graceEnd     conntrack.Tick // of removed: until when its conns wait for it
 	waiting      bool           // of removed: graceEnd had not come at the last Reconcile
 	cursor       *sched.Cursor
@@ -115,7 +116,7 @@ func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) 
 			rt.Services[svc.ServiceKey] = running
 			added[svc.ServiceKey] = true
 		}
-		running.seen, running.config = rt.round, *svc
+		running.seen, running.config, running.settings = rt.round, *svc, s.ServiceSettings[svc.ServiceKey]
 		for _, server := range s.AllServers(svc) {
 			newIDs = rt.addServer(svc.ServiceKey, server, now) || newIDs
 		}

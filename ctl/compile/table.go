@@ -37,13 +37,10 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 		Sessions: rt.Sessions,
 		Tunnels:  map[director.Endpoint]uint32{},
 	}}
-	marks := map[director.MarkKey]*director.Service{}
-	addVIPs := func(k config.ServiceKey) {
-		for _, a := range d.vips(k) {
-			vip := wire.AddrFrom(a)
-			t.VIPs[vip] = director.VIP{Ours: !fib.IsLocal(vip)}
-		}
+	if d.Standby {
+		t.Standby = director.StandbyAll
 	}
+	marks := map[director.MarkKey]*director.Service{}
 	for i := range d.Services {
 		svc := &d.Services[i]
 		k := svc.ServiceKey
@@ -56,12 +53,12 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 			t.addReplyServices(d, svc, rt)
 		}
 		addService(k, compiled, t.Services, marks)
-		addVIPs(k)
+		t.addVIPs(d.vips(k), d.Announce(d.ServiceSettings[k]))
 	}
+	t.addKeptVIPs(d)
 	for _, svc := range d.kept {
-		addVIPs(svc.ServiceKey)
-		if svc.FWMark != 0 {
-			marks[markKey(svc.ServiceKey)] = nil
+		if svc.config.FWMark != 0 {
+			marks[markKey(svc.config.ServiceKey)] = nil
 		}
 	}
 	for i := range fib.Ports {
@@ -78,6 +75,50 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 	t.compileServers(d, rt, prev)
 	t.compileServerEndpoints(prev)
 	return t
+}
+
+// addVIPs enters the VIPs of a service, whose setting announce is given. Where services
+// of one address differ, the quieter setting counts.
+func (t *Table) addVIPs(vips []netip.Addr, announce uint32) {
+	for _, a := range vips {
+		addr := wire.AddrFrom(a)
+		vip := t.VIPs[addr]
+		vip.Ours = !t.FIB.IsLocal(addr)
+		if vip.Ours && announce == config.AnnounceHeld {
+			t.Standby = max(t.Standby, director.StandbyVIPs)
+			vip.Standby = true
+		}
+		vip.Standby = vip.Standby || t.Standby == director.StandbyAll
+		vip.Silent = vip.Silent || vip.Standby || announce == config.AnnounceNever
+		t.VIPs[addr] = vip
+	}
+}
+
+// addKeptVIPs enters the VIPs that only removed services have.
+func (t *Table) addKeptVIPs(d *Desired) {
+	if len(d.kept) == 0 {
+		return
+	}
+	present := maps.Clone(t.VIPs)
+	for _, svc := range d.kept {
+		for _, a := range d.vips(svc.config.ServiceKey) {
+			if _, ok := present[wire.AddrFrom(a)]; !ok {
+				t.addVIPs([]netip.Addr{a}, d.Announce(svc.settings))
+			}
+		}
+	}
+}
+
+// Announced are the VIPs of d's services that the director answers for, each once.
+func (t *Table) Announced(d *Desired) (list []netip.Addr) {
+	for i := range d.Services {
+		for _, a := range t.Guard[d.Services[i].ServiceKey].VIPs {
+			if !t.VIPs[wire.AddrFrom(a)].Silent {
+				list = append(list, a)
+			}
+		}
+	}
+	return unique(list)
 }
 
 // addService enters a service where packets find it: by its mark or by its address.

@@ -57,6 +57,9 @@ func (s *State) Apply(op Op) error {
 		return s.setSorry(op)
 	case AddMarks, DeleteMarks:
 		return s.changeMarks(op)
+	case Standby, Active:
+		s.Standby = op.Verb == Standby
+		return nil
 	case Zero:
 		if op.Service == nil {
 			return nil
@@ -284,6 +287,14 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 	}
 	list := s.SettingsOf(*of).list(s.Director())
 	return slices.DeleteFunc(list, func(k Setting) bool { return !k.PerService }), nil
+}
+
+// Announce is the value of announce for a service that has these settings of its own.
+func (s *State) Announce(own Values) uint32 {
+	if v, ok := own["announce"]; ok {
+		return v
+	}
+	return s.Director().Announce
 }
 
 // checkedService is the service of an operation, if there can be such a service.

@@ -24,6 +24,8 @@ const (
 	SetAdmin      Verb = "set-admin"
 	AddMarks      Verb = "add-marks"
 	DeleteMarks   Verb = "delete-marks"
+	Standby       Verb = "standby"
+	Active        Verb = "active"
 )
 
 // Op is an operation. Which fields it uses depends on Verb:
@@ -37,6 +39,7 @@ const (
 //	SetTimeouts                          Timeouts; 0 keeps a value
 //	SetSettings                          Settings; of Service.ServiceKey if that is given
 //	AddMarks, DeleteMarks                Marks, all or none of them
+//	Standby, Active                      nothing
 type Op struct {
 	Verb     Verb       `json:"verb"`
 	Service  *Service   `json:"service,omitempty"`

@@ -37,6 +37,10 @@ type Settings struct {
 	ExpireQuiescent bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
 	_               more   `help:"new connections of a known persistent client whose server has weight 0:"`
 	_               more   `help:"0 go there, 1 go to another server"`
+	Announce        uint32 `name:"announce" max:"2" words:"always held never" scope:"service"`
+	_               more   `help:"when to answer ARP and neighbour solicitations for a VIP: always, unless the"`
+	_               more   `help:"host does; held: the director is on standby for a VIP that the host does not"`
+	_               more   `help:"hold; never: packets come by routes"`
 	NoServer        uint32 `name:"no_server" max:"1" scope:"service"`
 	_               more   `help:"a connection no server can take is answered with:"`
 	_               more   `help:"0 ICMP port unreachable, 1 TCP RST"`
@@ -131,8 +135,10 @@ type Settings struct {
 // more continues the tags of a setting.
 type more struct{}
 
-// Values of no_server, timeout_profile and removed_conns.
+// Values of announce, no_server, timeout_profile and removed_conns.
 const (
+	AnnounceHeld     = 1
+	AnnounceNever    = 2
 	NoServerReset    = 1
 	ProfileNetfilter = 1
 	RemovedDrop      = 1

@@ -21,6 +21,8 @@ type State struct {
 	// Sorry are the sorry servers: a service uses its own while none of its servers takes
 	// a new connection.
 	Sorry map[ServiceKey]Server
+	// Standby: another director serves the VIPs. It is no part of what is saved and restored.
+	Standby bool
 
 	// admin are the admin states that are not up. Services and servers come and go beside them.
 	admin    map[AdminScope]Admin

@@ -74,6 +74,11 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 			*q = r
 		}
 	}
+	if d.table.Standby != StandbyNone {
+		if v, ok := d.standby(p); ok {
+			return v
+		}
+	}
 	switch {
 	case q.Ref != 0 && d.conns.Conn(q.Ref).Expectation():
 		return DroppedFragment // the first would have made it a conn

@@ -19,6 +19,9 @@ const maxKeepAlives = 2 * conntrack.MaxTimedOut
 func (d *Director) Originate() []wire.Frame {
 	t, n := d.table, 0
 	for _, c := range d.conns.TimedOut() {
+		if t.Standby != StandbyNone && t.onStandby(c.VIP) {
+			continue // the connection may live at the other director
+		}
 		if hop := t.FIB.ReturnHop(c.Client, c.ReturnHop); hop.State == Resolved {
 			answer.KeepAlive(&d.keepAlives[n], &hop.Link, c.VIP, c.Client, c.VPort, c.ClientPort)
 			n++

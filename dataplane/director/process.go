@@ -112,6 +112,11 @@ func (d *Director) decide(p *packet) Verdict {
 	case wire.KindOtherVLAN:
 		return NotOursVLAN
 	}
+	if d.table.Standby != StandbyNone {
+		if v, ok := d.standby(p); ok {
+			return v
+		}
+	}
 	switch {
 	case p.query.Dir == conntrack.DirNone:
 		return d.untracked(p)

@@ -31,6 +31,7 @@ type Table struct {
 	Marks        *Marks // nil: no mark has a service
 	FIB          *FIB
 	Settings     Settings
+	Standby      Standby
 	// Tunnels finds the server of a tunnel by its TunnelKey.
 	Tunnels  map[Endpoint]uint32
 	Sessions *helper.Sessions // of helped conns; nil: none
@@ -86,6 +87,10 @@ type VIP struct {
 	// solicitations and echo for it, and refuses what no service takes. Otherwise all
 	// that is the host's.
 	Ours bool
+	// Silent: it does not answer ARP and neighbour solicitations.
+	Silent bool
+	// Standby: another director serves the address.
+	Standby bool
 }
 
 // Endpoint is an address, a port and a protocol. As a key, port 0 stands for every

@@ -41,7 +41,8 @@ func (d *Director) untracked(p *packet) Verdict {
 // takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
 	op, _, target := answer.ARPTarget(p.frame, &p.Packet)
-	if op != wire.ARPRequest || !d.table.VIPs[target].Ours || int(p.frame.In) >= len(d.table.FIB.Ports) {
+	vip := d.table.VIPs[target]
+	if op != wire.ARPRequest || !vip.Ours || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	if v := d.table.martianMAC(p); v != NotOurs {
@@ -58,7 +59,7 @@ func (d *Director) answerARP(p *packet) Verdict {
 // interface that is asked (net/ipv6/ndisc.c, ndisc_recv_ns), while for ARP it answers
 // for all.
 func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
-	if _, ok := d.table.VIPs[target]; !ok || int(p.frame.In) >= len(d.table.FIB.Ports) {
+	if vip, ok := d.table.VIPs[target]; !ok || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	port := &d.table.FIB.Ports[p.frame.In]

@@ -43,6 +43,7 @@ const (
 	// Dropped: no way on.
 	DroppedNoNeighbour
 	DroppedServerGone
+	DroppedStandby
 	DroppedTableFull
 	DroppedDefence
 	DroppedClientRate
@@ -187,6 +188,10 @@ var verdicts = [NumVerdict][3]string{
 	DroppedServerGone: {
 		"dropped_server_gone", "The server of its conn was removed.",
 		"To move such clients to another server, set `removed_conns=refuse`.",
+	},
+	DroppedStandby: {
+		"dropped_standby", "Another director serves the VIP (`uvs standby`, `announce=held`).",
+		"Still rising after a takeover: the sender did not hear the announcement. See `docs/failover.md`.",
 	},
 	DroppedTableFull: {
 		"dropped_table_full", "The connection table is full.",
