@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -230,9 +231,11 @@ func batch(do func([]config.Op) []error) http.HandlerFunc {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err == nil {
+		err = config.Decode(text, v)
+	}
+	if err != nil {
 		return config.Errorf(syscall.EINVAL, "request is not understood: %v", err)
 	}
 	return nil

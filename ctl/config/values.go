@@ -63,7 +63,7 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		k := byName[name]
 		switch {
 		case k == nil:
-			return v, Errorf(syscall.EINVAL, "there is no setting %q; `uvs get` lists them", name)
+			return v, noSetting(name)
 		case service && !k.PerService:
 			return v, Errorf(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
 		case len(k.Only) > 0 && !slices.Contains(k.Only, value):
@@ -74,6 +74,10 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		next[name] = value
 	}
 	return next, nil
+}
+
+func noSetting(name string) error {
+	return Errorf(syscall.EINVAL, "there is no setting %q; `uvs get` lists them", name)
 }
 
 // sysctls is where the kernel has IPVS's settings.
@@ -151,10 +155,15 @@ func (v *Values) UnmarshalJSON(text []byte) error {
 		return Errorf(syscall.EINVAL, "settings are NAME: VALUE")
 	}
 	*v = Values{}
-	for name, raw := range object {
-		_, value, err := ParseSetting(name + "=" + strings.Trim(string(raw), `"`))
-		if err != nil {
-			return err
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		raw := string(object[name])
+		k := byName[SettingName(name)]
+		if k == nil {
+			return noSetting(name)
+		}
+		value, ok := k.parse(strings.Trim(raw, `"`))
+		if !ok {
+			return Errorf(syscall.EINVAL, "setting %s: %s is not %s", name, raw, k.Range())
 		}
 		(*v)[name] = value
 	}

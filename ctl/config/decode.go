@@ -1,0 +1,184 @@
+package config
+
+import (
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// DecodeError is why a JSON text does not describe what it should. Message names the value
+// and what would be right.
+type DecodeError struct {
+	Pointer jsontext.Pointer // RFC 6901, to the value
+	Message string
+}
+
+// Error is the path to the value, such as services[3].port, and the message.
+func (e *DecodeError) Error() string {
+	if path := Path(e.Pointer); path != "" {
+		return path + ": " + e.Message
+	}
+	return e.Message
+}
+
+// Path writes a pointer as people do: services[3].port.
+func Path(p jsontext.Pointer) string {
+	var b strings.Builder
+	for name := range p.Tokens() {
+		switch _, err := strconv.Atoi(name); {
+		case err == nil:
+			fmt.Fprintf(&b, "[%s]", name)
+		case b.Len() > 0:
+			b.WriteString("." + name)
+		default:
+			b.WriteString(name)
+		}
+	}
+	return b.String()
+}
+
+// Decode decodes a JSON text into v. It refuses names that v does not have or that come
+// twice. The error is a *DecodeError.
+func Decode(text []byte, v any) error {
+	err := json.Unmarshal(text, v, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	if s, ok := errors.AsType[*json.SemanticError](err); ok {
+		return &DecodeError{s.JSONPointer, explain(s, text)}
+	}
+	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return &DecodeError{s.JSONPointer, s.JSONPointer.LastToken() + " is given twice"}
+		}
+		return &DecodeError{s.JSONPointer, fmt.Sprintf("this is not JSON: byte %d: %v", s.ByteOffset, s.Err)}
+	}
+	return &DecodeError{Message: err.Error()}
+}
+
+// explain returns what is wrong with a value in a text.
+func explain(s *json.SemanticError, text []byte) string {
+	if refused, ok := errors.AsType[*Error](s.Err); ok {
+		return refused.Message
+	}
+	value := valueAt(text, s.JSONPointer)
+	switch {
+	case errors.Is(s.Err, json.ErrUnknownName):
+		return unknownName(s.JSONPointer.LastToken(), memberNames(s.GoType))
+	case s.GoType == reflect.TypeFor[netip.Addr]():
+		return value + " is not an IP address"
+	case s.GoType == reflect.TypeFor[netip.Prefix]():
+		return value + " is not a net such as 192.0.2.0/24"
+	case s.Err != nil && strings.HasPrefix(value, `"`) && isText(s.GoType):
+		return s.Err.Error()
+	}
+	return fmt.Sprintf("%s is not %s", value, wanted(s.GoType))
+}
+
+// valueAt returns the value of a text that a pointer leads to, unless it is long.
+func valueAt(text []byte, p jsontext.Pointer) string {
+	v := jsontext.Value(text)
+	for name := range p.Tokens() {
+		if v.Kind() == '[' {
+			var list []jsontext.Value
+			i, err := strconv.Atoi(name)
+			if json.Unmarshal(v, &list) == nil && err == nil && i < len(list) {
+				v = list[i]
+			}
+			continue
+		}
+		var object map[string]jsontext.Value
+		if json.Unmarshal(v, &object) == nil {
+			v = object[name]
+		}
+	}
+	switch v.Kind() {
+	case '[':
+		return "a list"
+	case '{':
+		return "an object"
+	}
+	return string(v)
+}
+
+// isText reports whether values of a type are texts.
+func isText(t reflect.Type) bool {
+	return t.Kind() == reflect.String ||
+		reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// wanted describes the values that a type takes.
+func wanted(t reflect.Type) string {
+	switch k := t.Kind(); {
+	case isText(t):
+		return "a text"
+	case k == reflect.Pointer:
+		return wanted(t.Elem())
+	case k == reflect.Bool:
+		return "true or false"
+	case k == reflect.Slice, k == reflect.Array:
+		return "a list"
+	case k == reflect.Struct, k == reflect.Map:
+		return "an object (NAME: VALUE)"
+	}
+	return numbersOf(t)
+}
+
+// numbersOf describes the numbers of an integer type.
+func numbersOf(t reflect.Type) string {
+	bits := uint(t.Bits())
+	if k := t.Kind(); reflect.Int <= k && k <= reflect.Int64 {
+		return fmt.Sprintf("a whole number from %d to %d", math.MinInt64>>(64-bits), math.MaxInt64>>(64-bits))
+	}
+	return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits))
+}
+
+// memberNames are the names that an object for a struct can have.
+func memberNames(t reflect.Type) (names []string) {
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// unknownName says that a name is not among known ones, and which one may be meant.
+func unknownName(name string, known []string) string {
+	near := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(name, a), distance(name, b)) })
+	if distance(name, near) <= 1+len(name)/3 {
+		return fmt.Sprintf("%s is not known here; did you mean %s?", name, near)
+	}
+	return fmt.Sprintf("%s is not known here; there are %s", name, strings.Join(known, ", "))
+}
+
+// distance is the number of letters to insert, delete or replace that turn a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := diagonal
+			if a[i] != b[j] {
+				changed++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
