@@ -14,6 +14,7 @@ import (
 // read again.
 type event struct {
 	changed   bool // of links, addresses or routes
+	addrs     bool // of addresses
 	overrun   bool // the kernel dropped events of any kind
 	neighbour *netlink.Neigh
 	deleted   bool // the neighbour was deleted
@@ -56,6 +57,8 @@ func decode(messages []syscall.NetlinkMessage) (batch []event) {
 				continue
 			}
 			batch = append(batch, event{neighbour: n, deleted: m.Header.Type == unix.RTM_DELNEIGH})
+		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+			batch = append(batch, event{changed: true, addrs: true}) // routes can go with an address, without an event
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			if len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Table == unix.RT_TABLE_MAIN {
 				batch = append(batch, event{changed: true})
@@ -70,6 +73,7 @@ func decode(messages []syscall.NetlinkMessage) (batch []event) {
 // apply records an event.
 func (w *Watcher) apply(e event) {
 	w.rereadHost = w.rereadHost || e.changed
+	w.rereadAddrs = w.rereadAddrs || e.addrs
 	w.rereadAll = w.rereadAll || e.overrun
 	if e.neighbour == nil {
 		return

@@ -335,3 +335,34 @@ func TestLostEvents(t *testing.T) {
 	w.until(t, "all routes", func(h *director.HostNet) bool { return h.Routes.Size4() == many+1 })
 	w.until(t, "the neighbour", func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.9") == mac })
 }
+
+// A new address counts at once, although a long routing table must not be read again for
+// a while.
+func TestAddressesDoNotWait(t *testing.T) {
+	t.Parallel()
+	host, _ := newHostAndPeer(t)
+	w := host.open("h0")
+	w.lastRead, w.lastTook = time.Now(), time.Hour
+	published := make(chan *director.HostNet, 16)
+	host.run(w, func(n *director.HostNet) { published <- n })
+	vip := wire.AddrFrom(netip.MustParseAddr("10.7.0.100"))
+	for _, held := range []bool{true, false} {
+		if addr, err := netlink.ParseAddr("10.7.0.100/32"); held {
+			host.Must(err)
+			host.Must(host.NL.AddrAdd(host.Link("h0"), addr))
+		} else {
+			host.Must(host.NL.AddrDel(host.Link("h0"), addr))
+		}
+		for deadline := time.After(timeout); ; {
+			select {
+			case n := <-published:
+				if n.IsLocal(vip) != held {
+					continue
+				}
+			case <-deadline:
+				t.Fatalf("never published that the host holds the address: %v", held)
+			}
+			break
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gaissmai/bart"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -26,7 +27,8 @@ const (
 
 	// rereadPause limits the time spent on a large routing table: the pause
 	// before the next reading is this many times as long as the last reading
-	// took.
+	// took. Addresses do not wait for it, because a VIP that another host held
+	// until now must be served at once.
 	rereadPause = 9
 
 	// retransTime is the interval of everything that is repeated: RETRANS_TIMER
@@ -58,10 +60,13 @@ type Watcher struct {
 	newVIPs []netip.Addr        // those that were not in vips before
 
 	host             host
-	up               []bool // of each port
-	rereadHost       bool   // links, addresses or routes have to be read again
-	rereadAll        bool   // neighbours, too: events were dropped
-	neighbourChanged bool   // a neighbour has another hardware address, or none any more
+	up               []bool    // of each port
+	rereadHost       bool      // links, addresses or routes have to be read again
+	rereadAddrs      bool      // addresses have to be read again
+	rereadAll        bool      // neighbours, too: events were dropped
+	neighbourChanged bool      // a neighbour has another hardware address, or none any more
+	lastRead         time.Time // when the last reading ended
+	lastTook         time.Duration
 
 	wanted      []netip.Addr                   // those of needed and waiting
 	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
@@ -216,14 +221,15 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 
 	tick := time.NewTicker(retransTime)
 	defer tick.Stop()
-	var last time.Time // when the last reading ended
-	var took time.Duration
-	var due <-chan time.Time
+	var due, addrsDue <-chan time.Time
 	for {
 		w.resolve(time.Now())
 		w.announce(time.Now())
 		if due == nil && (w.rereadHost || w.rereadAll || w.neighbourChanged) {
-			due = time.After(max(coalesceDelay, time.Until(last.Add(rereadPause*took))))
+			due = time.After(max(coalesceDelay, time.Until(w.lastRead.Add(rereadPause*w.lastTook))))
+		}
+		if addrsDue == nil && w.rereadAddrs {
+			addrsDue = time.After(coalesceDelay)
 		}
 		select {
 		case <-ctx.Done():
@@ -246,8 +252,11 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 			due = nil
 			start := time.Now()
 			w.refresh(publish)
-			last = time.Now()
-			took = last.Sub(start)
+			w.lastRead = time.Now()
+			w.lastTook = w.lastRead.Sub(start)
+		case <-addrsDue:
+			addrsDue = nil
+			w.refreshAddrs(publish)
 		}
 	}
 }
@@ -282,6 +291,25 @@ func (w *Watcher) refresh(publish func(*director.HostNet)) {
 		routes = w.host.routeTable(ports, w.vlans, old.Routes)
 		w.portsChanged(old.Ports, ports)
 	}
+	w.update(ports, routes, publish)
+}
+
+// refreshAddrs reads the addresses, and publishes the state if it differs.
+func (w *Watcher) refreshAddrs(publish func(*director.HostNet)) {
+	if !w.rereadAddrs {
+		return // refresh was first
+	}
+	addrs, err := w.nl.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return // it is tried again
+	}
+	w.host.addrs, w.rereadAddrs = addrs, false
+	w.update(w.updatePorts(w.hostNet.Ports), w.hostNet.Routes, publish)
+}
+
+// update publishes the state if it differs.
+func (w *Watcher) update(ports []director.Port, routes *bart.Table[director.Route], publish func(*director.HostNet)) {
+	old := w.hostNet
 	w.neighbourChanged = false
 	hostNet := w.host.hostNet(ports, routes)
 	w.prober.addNeighbours(hostNet)
@@ -312,7 +340,7 @@ func (w *Watcher) reread() error {
 		}
 		w.host.neighbours = neighbours
 	}
-	w.rereadAll, w.rereadHost = false, false
+	w.rereadAll, w.rereadHost, w.rereadAddrs = false, false, false
 	return nil
 }
 
