@@ -20,7 +20,7 @@ func TestAddressSpace(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	for _, mib := range []int{100, 500, 800, 1000, 1200, 1400, 1535} {
+	for _, mib := range []int{100, 500, 800, 1000, 1400, 1700, 2047} {
 		command := fmt.Sprintf("ulimit -v %d; exec %s version", mib<<10, uvs)
 		out, err := exec.Command("sh", "-c", command).CombinedOutput()
 		var exit *exec.ExitError
@@ -28,8 +28,8 @@ func TestAddressSpace(t *testing.T) {
 			t.Errorf("with %d MiB: %v\n%s", mib, err, out)
 		}
 	}
-	out, err := exec.Command("sh", "-c", "ulimit -v 1572864; exec "+uvs+" version").CombinedOutput()
+	out, err := exec.Command("sh", "-c", "ulimit -v 2097152; exec "+uvs+" version").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "uvs ") {
-		t.Errorf("with 1.5 GiB: %v\n%s", err, out)
+		t.Errorf("with 2 GiB: %v\n%s", err, out)
 	}
 }
