@@ -36,7 +36,7 @@ func filledTable(b *testing.B, n, workers int) *benchTable {
 		benchTables.Delete(k)
 		return true
 	})
-	t, err := NewTable(Config{Max: n, Workers: workers, MaxServers: 64})
+	t, err := NewTable(Config{Max: n, Workers: workers, ServerIDs: 64})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func BenchmarkLookupWorkers(b *testing.B) {
 // packet, as the director does it.
 func BenchmarkInsertExpire(b *testing.B) {
 	const live, perBatch = 1_000_000, 64
-	t, err := NewTable(Config{Max: live * 3 / 2, MaxServers: 64})
+	t, err := NewTable(Config{Max: live * 3 / 2, ServerIDs: 64})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func BenchmarkDueAtOnce(b *testing.B) {
 	const due, kept = 5_000_000, 64
 	for range b.N {
 		b.StopTimer()
-		t, err := NewTable(Config{Max: due + kept, MaxServers: 64})
+		t, err := NewTable(Config{Max: due + kept, ServerIDs: 64})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -45,8 +45,8 @@ func (k *checker) indexed() error {
 				continue
 			}
 			c := &t.conns[s.ref()]
-			if s.tentative() || !c.word().listed() {
-				return fmt.Errorf("slot %#x has a conn that is not settled (life %#x)", uint64(s), c.life.Load())
+			if s.tentative() || !c.loadStateWord().listed() {
+				return fmt.Errorf("slot %#x has a conn that is not settled (life %#x)", uint64(s), c.stateWord.Load())
 			}
 			hash := t.hashOf(c)
 			if c.overflowed() {
@@ -93,8 +93,8 @@ func (k *checker) indexed() error {
 		}
 	}
 	for i := range t.buckets {
-		if b := &t.buckets[i]; b.away.Load() != away[b] {
-			return fmt.Errorf("bucket %d counts %#x conns away, found %#x", i, b.away.Load(), away[b])
+		if b := &t.buckets[i]; b.displaced.Load() != away[b] {
+			return fmt.Errorf("bucket %d counts %#x conns away, found %#x", i, b.displaced.Load(), away[b])
 		}
 	}
 	return nil
@@ -115,7 +115,7 @@ func (k *checker) live() error {
 	children := map[Ref]int{}
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		c := &t.conns[ref]
-		if !c.word().live() {
+		if !c.loadStateWord().live() {
 			continue
 		}
 		if c.control != 0 {
@@ -137,7 +137,7 @@ func (k *checker) live() error {
 		}
 	}
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
-		if c := &t.conns[ref]; c.word().live() && c.Children() != children[ref] {
+		if c := &t.conns[ref]; c.loadStateWord().live() && c.Children() != children[ref] {
 			return fmt.Errorf("conn %d counts %d children, found %d", ref, c.Children(), children[ref])
 		}
 	}
@@ -151,7 +151,7 @@ func (k *checker) counted() error {
 	inUse, second, expected, sessions := int64(0), int64(0), int64(0), int64(0)
 	for ref := Ref(1); ref < Ref(t.firstUnused.Load()); ref++ {
 		c := &t.conns[ref]
-		if !c.word().live() {
+		if !c.loadStateWord().live() {
 			continue
 		}
 		inUse++
@@ -267,10 +267,10 @@ func (k *checker) lost() error {
 	for ref := Ref(1); ref < Ref(k.tab.firstUnused.Load()); ref++ {
 		c := &k.tab.conns[ref]
 		switch {
-		case c.word().live() && k.where[ref] != "a wheel":
+		case c.loadStateWord().live() && k.where[ref] != "a wheel":
 			return fmt.Errorf("conn %d is live and in %q", ref, k.where[ref])
 		case k.where[ref] == "" && c.Children() == 0:
-			return fmt.Errorf("conn %d is lost (life %#x)", ref, c.life.Load())
+			return fmt.Errorf("conn %d is lost (life %#x)", ref, c.stateWord.Load())
 		}
 	}
 	return nil

@@ -17,10 +17,10 @@ type Ref uint32
 type Method uint8
 
 const (
-	MethodMasq   Method = 0
+	MethodNAT    Method = 0
 	MethodLocal  Method = 1
 	MethodTunnel Method = 2
-	MethodRoute  Method = 3
+	MethodDR     Method = 3
 	MethodBypass Method = 4
 )
 
@@ -38,7 +38,7 @@ type Entry struct {
 	ClientPort, VPort, SPort uint16
 	Proto                    uint8
 	Method                   Method
-	ServerID                 uint32 // below Config.MaxServers
+	ServerID                 uint32 // below Config.ServerIDs
 	// State is the first state; 0: InitialState of the protocol.
 	State State
 	// Template marks a persistence template; Query.Template finds it.
@@ -81,7 +81,7 @@ type Conn struct {
 	serverSession            atomic.Uint32
 	owner                    uint32
 
-	life      atomic.Uint64
+	stateWord atomic.Uint64
 	returnHop atomic.Uint64 // of a template: its own timeout, in ticks
 	control   Ref
 	children  atomic.Uint32
@@ -105,7 +105,7 @@ const (
 	kindLookup = kindTemplate | kindExpectation
 )
 
-// life is all that packets change about a conn, in one word. So one compare-and-swap
+// stateWord is all that packets change about a conn, in one word. So one compare-and-swap
 // moves state, deadline and count together, and fails if the conn has ended:
 //
 //	bit 63            48 47      45 44     40   39   38                      0
@@ -114,45 +114,51 @@ const (
 //	+-------------------+----------+---------+------+------------------------+
 //
 // After 65535 the count goes on at 32768, so that an old conn never looks young.
-type life uint64
+type stateWord uint64
 
 const (
-	deadlineBits = 39
-	deadlineMask = 1<<deadlineBits - 1
-	stateShift   = deadlineBits + 1
-	stateMask    = 31
-	inShift      = 48
+	deadlineBits   = 39
+	deadlineMask   = 1<<deadlineBits - 1
+	stateShift     = deadlineBits + 1
+	stateMask      = 31
+	packetsInShift = 48
 
-	flagLastFIN life = 1 << 39 // the client's last packet was a FIN
-	flagLive    life = 1 << 45 // not ended
-	flagSettled life = 1 << 46 // won its place in the index; listed, evicted, counted
-	flagReplied life = 1 << 47 // a packet from the server has passed here
+	flagLastFIN stateWord = 1 << 39 // the client's last packet was a FIN
+	flagLive    stateWord = 1 << 45 // not ended
+	flagSettled stateWord = 1 << 46 // won its place in the index; listed, evicted, counted
+	flagReplied stateWord = 1 << 47 // a packet from the server has passed here
 )
 
-func (w life) deadline() Tick { return Tick(w & deadlineMask) }
-func (w life) state() State   { return State(w >> stateShift & stateMask) }
-func (w life) in() uint16     { return uint16(w >> inShift) }
-func (w life) live() bool     { return w&flagLive != 0 }
-func (w life) listed() bool   { return w&(flagLive|flagSettled) == flagLive|flagSettled }
+func (w stateWord) deadline() Tick    { return Tick(w & deadlineMask) }
+func (w stateWord) state() State      { return State(w >> stateShift & stateMask) }
+func (w stateWord) packetsIn() uint16 { return uint16(w >> packetsInShift) }
+func (w stateWord) live() bool        { return w&flagLive != 0 }
+func (w stateWord) listed() bool      { return w&(flagLive|flagSettled) == flagLive|flagSettled }
 
-func (w life) withDeadline(d Tick) life { return w&^deadlineMask | life(max(d, 0)&deadlineMask) }
-func (w life) withState(s State) life   { return w&^(stateMask<<stateShift) | life(s)<<stateShift }
+func (w stateWord) withDeadline(d Tick) stateWord {
+	return w&^deadlineMask | stateWord(max(d, 0)&deadlineMask)
+}
+func (w stateWord) withState(s State) stateWord {
+	return w&^(stateMask<<stateShift) | stateWord(s)<<stateShift
+}
 
 // counted returns the word after one more packet from the client.
-func (w life) counted() life {
-	if w.in() == 1<<16-1 {
+func (w stateWord) counted() stateWord {
+	if w.packetsIn() == 1<<16-1 {
 		return w &^ (1 << 63) // to 32767, and on below
 	}
-	return w + 1<<inShift
+	return w + 1<<packetsInShift
 }
 
 // unlinked marks, in Conn.children, a conn that has left the index. It takes no more
 // children, and is retired with the last one.
 const unlinked = 1 << 31
 
-func (c *Conn) word() life { return life(c.life.Load()) }
+func (c *Conn) loadStateWord() stateWord { return stateWord(c.stateWord.Load()) }
 
-func (c *Conn) swap(old, new life) bool { return c.life.CompareAndSwap(uint64(old), uint64(new)) }
+func (c *Conn) swap(old, new stateWord) bool {
+	return c.stateWord.CompareAndSwap(uint64(old), uint64(new))
+}
 
 // These are as in Entry. The protocol of a mark's template is 0.
 func (c *Conn) Client() (wire.Addr, uint16) { return c.client, c.clientPort }
@@ -173,20 +179,20 @@ func (c *Conn) Children() int { return int(c.children.Load() &^ unlinked) }
 // Expectation reports whether the port of one side is not known yet.
 func (c *Conn) Expectation() bool { return c.kind&kindExpectation != 0 }
 
-func (c *Conn) State() State { return c.word().state() }
-func (c *Conn) Live() bool   { return c.word().live() }
+func (c *Conn) State() State { return c.loadStateWord().state() }
+func (c *Conn) Live() bool   { return c.loadStateWord().live() }
 
 // Deadline returns when the conn ends if no packet comes.
-func (c *Conn) Deadline() Tick { return c.word().deadline() }
+func (c *Conn) Deadline() Tick { return c.loadStateWord().deadline() }
 
 // Replied reports whether a packet from the server has passed here.
-func (c *Conn) Replied() bool { return c.word()&flagReplied != 0 }
+func (c *Conn) Replied() bool { return c.loadStateWord()&flagReplied != 0 }
 
 // NoOutput reports whether packets from the server are not expected to pass here: with
 // every method but masq, until one does (the kernel's IP_VS_CONN_F_NOOUTPUT).
-func (c *Conn) NoOutput() bool { return c.noOutput(c.word()) }
+func (c *Conn) NoOutput() bool { return c.noOutput(c.loadStateWord()) }
 
-func (c *Conn) noOutput(word life) bool { return c.Method() != MethodMasq && word&flagReplied == 0 }
+func (c *Conn) noOutput(word stateWord) bool { return c.Method() != MethodNAT && word&flagReplied == 0 }
 
 // Timeout returns a template's own timeout; 0: as its state says.
 func (c *Conn) Timeout() Tick {
@@ -274,7 +280,7 @@ func (c *Conn) overflowed() bool { return c.owner&ownerOverflowed != 0 }
 func (c *Conn) hasSecondSlot() bool { return c.overflowed() && c.translatesReplies() }
 
 // translatesReplies reports whether packets find the conn by its server.
-func (c *Conn) translatesReplies() bool { return c.kind&(kindMethod|kindLookup) == uint8(MethodMasq) }
+func (c *Conn) translatesReplies() bool { return c.kind&(kindMethod|kindLookup) == uint8(MethodNAT) }
 
 // clashes reports whether the same replies would find two conns of different VIPs.
 func (c *Conn) clashes(o *Conn) bool {
@@ -300,7 +306,7 @@ func (c *Conn) matches(q *Query, port uint16) bool {
 	if c.client != q.Client || c.clientPort != port || c.proto != q.Proto || c.kind&kindLookup != q.kind {
 		return false
 	}
-	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodMasq) {
+	if q.Dir == DirOut && c.kind&kindMethod == uint8(MethodNAT) {
 		return c.server == q.Peer && (c.sport == q.PeerPort || c.kind&kindNoServerPort != 0)
 	}
 	return c.vip == q.Peer && c.vport == q.PeerPort

@@ -43,7 +43,7 @@ func TestStateSequences(t *testing.T) {
 		secure Mode
 		steps  []step
 	}{
-		{"a masqueraded conn closes from both ends", wire.ProtoTCP, MethodMasq, ModeOff, []step{
+		{"a masqueraded conn closes from both ends", wire.ProtoTCP, MethodNAT, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"},
 			{out, EventSYN, "SYN_RECV 60"},
 			{in, EventACK, "ESTABLISHED 900"},
@@ -52,13 +52,13 @@ func TestStateSequences(t *testing.T) {
 			{out, EventFIN, "TIME_WAIT 120"},
 			{in, EventACK, "TIME_WAIT 120"},
 		}},
-		{"the server closes first", wire.ProtoTCP, MethodMasq, ModeOff, []step{
+		{"the server closes first", wire.ProtoTCP, MethodNAT, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"},
 			{in, EventACK, "ESTABLISHED 900"},
 			{out, EventFIN, "FIN_WAIT 120"},
 			{in, EventFIN, "TIME_WAIT 120"},
 		}},
-		{"a director that sees one direction only", wire.ProtoTCP, MethodRoute, ModeOff, []step{
+		{"a director that sees one direction only", wire.ProtoTCP, MethodDR, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"},
 			{in, EventACK, "ESTABLISHED 900"},
 			{in, EventFIN, "FIN_WAIT 120"},
@@ -70,29 +70,29 @@ func TestStateSequences(t *testing.T) {
 			{in, EventACK, "ESTABLISHED 900"},
 			{in, EventFIN, "CLOSE_WAIT 60"},
 		}},
-		{"the client resets", wire.ProtoTCP, MethodRoute, ModeOff, []step{
+		{"the client resets", wire.ProtoTCP, MethodDR, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventRST, "CLOSE 10"},
 		}},
-		{"a client's reset does not end a handshake", wire.ProtoTCP, MethodMasq, ModeOff, []step{
+		{"a client's reset does not end a handshake", wire.ProtoTCP, MethodNAT, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"}, {in, EventRST, "SYN_RECV 60"},
 		}},
-		{"secure_tcp believes the server only", wire.ProtoTCP, MethodMasq, ModeAlways, []step{
+		{"secure_tcp believes the server only", wire.ProtoTCP, MethodNAT, ModeAlways, []step{
 			{in, EventSYN, "SYN_RECV 60"},
 			{in, EventACK, "SYN_RECV 60"},
 			{out, EventSYN, "SYNACK 120"},
 			{in, EventACK, "SYNACK 120"},
 			{out, EventACK, "ESTABLISHED 900"},
 		}},
-		{"secure_tcp without replies", wire.ProtoTCP, MethodRoute, ModeAlways, []step{
+		{"secure_tcp without replies", wire.ProtoTCP, MethodDR, ModeAlways, []step{
 			{in, EventSYN, "SYNACK 120"}, {in, EventACK, "ESTABLISHED 900"},
 		}},
-		{"a segment without flags", wire.ProtoTCP, MethodMasq, ModeOff, []step{
+		{"a segment without flags", wire.ProtoTCP, MethodNAT, ModeOff, []step{
 			{in, EventSYN, "SYN_RECV 60"}, {in, EventACK, "ESTABLISHED 900"}, {in, EventBare, "CLOSE 10"},
 		}},
-		{"datagrams either way", wire.ProtoUDP, MethodMasq, ModeOff, []step{
+		{"datagrams either way", wire.ProtoUDP, MethodNAT, ModeOff, []step{
 			{in, EventData, "UDP 300"}, {out, EventData, "UDP 300"},
 		}},
-		{"an SCTP association", wire.ProtoSCTP, MethodMasq, ModeOff, []step{
+		{"an SCTP association", wire.ProtoSCTP, MethodNAT, ModeOff, []step{
 			{in, EventInit, "INIT1 4"},
 			{out, EventInitAck, "C-SENT 61"},
 			{in, EventCookieEcho, "C-REPLIED 61"},
@@ -102,7 +102,7 @@ func TestStateSequences(t *testing.T) {
 			{out, EventShutdownAck, "S-ACK-SENT 61"},
 			{in, EventShutdownComplete, "CLOSED 61"},
 		}},
-		{"another protocol", 47, MethodMasq, ModeOff, []step{{in, EventData, "NONE 3"}}},
+		{"another protocol", 47, MethodNAT, ModeOff, []step{{in, EventData, "NONE 3"}}},
 	} {
 		t.Run(walk.name, func(t *testing.T) {
 			tab := newTestTable(t, Config{Max: 16})
@@ -159,13 +159,13 @@ func TestStepResult(t *testing.T) {
 		t.Errorf("SYN moves %v to %v", from, to)
 	}
 	w.Step(ref, DirOut, EventSYN, nil)
-	if c := w.Conn(ref); c.word().in() != 1 || !c.Replied() {
-		t.Errorf("after one packet in each direction: %d in, replied %v", c.word().in(), c.Replied())
+	if c := w.Conn(ref); c.loadStateWord().packetsIn() != 1 || !c.Replied() {
+		t.Errorf("after one packet in each direction: %d in, replied %v", c.loadStateWord().packetsIn(), c.Replied())
 	}
 	for range 70000 {
 		w.Step(ref, DirIn, EventACK, nil)
 	}
-	if got := w.Conn(ref).word().in(); got < 1<<15 || w.Conn(ref).State() != TCPEstablished {
+	if got := w.Conn(ref).loadStateWord().packetsIn(); got < 1<<15 || w.Conn(ref).State() != TCPEstablished {
 		t.Errorf("after 70001 packets the count is %d and the state %v", got, w.Conn(ref).State())
 	}
 	w.Expire(ref)
@@ -199,7 +199,7 @@ func TestTimeoutsOfService(t *testing.T) {
 // TestBothDirections: a server's packet finds a masqueraded conn by RIP:rport, others
 // by the VIP.
 func TestBothDirections(t *testing.T) {
-	for _, method := range []Method{MethodMasq, MethodTunnel, MethodRoute, MethodLocal, MethodBypass} {
+	for _, method := range []Method{MethodNAT, MethodTunnel, MethodDR, MethodLocal, MethodBypass} {
 		tab := newTestTable(t, Config{Max: 16})
 		w, e := tab.Worker(0), tcpEntry(1)
 		e.Method = method
@@ -215,7 +215,7 @@ func TestBothDirections(t *testing.T) {
 		fromVIP := fromRIP
 		fromVIP.Peer, fromVIP.PeerPort = e.VIP, e.VPort
 		byRIP, byVIP := ref, Ref(0)
-		if method != MethodMasq {
+		if method != MethodNAT {
 			byRIP, byVIP = byVIP, byRIP
 		}
 		if got := lookup(w, clientQuery(&e)); got != ref {

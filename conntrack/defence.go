@@ -74,7 +74,7 @@ func (w *Worker) dropEntries(budget *int) {
 // conns, and a part of those with few packets.
 func (w *Worker) wantsDrop(ref Ref) bool {
 	c := &w.t.conns[ref]
-	word := c.word()
+	word := c.loadStateWord()
 	switch s := word.state(); {
 	case !word.listed() || c.children.Load() != 0:
 		return false
@@ -89,8 +89,8 @@ func (w *Worker) wantsDrop(ref Ref) bool {
 }
 
 // sampled reports true for every n-th conn with n packets, n from 1 to 8.
-func (w *Worker) sampled(c *Conn, word life) bool {
-	n := int(word.in())
+func (w *Worker) sampled(c *Conn, word stateWord) bool {
+	n := int(word.packetsIn())
 	if n < 1 || n > dropRates || w.idle(c, word, &w.settings.Timeouts) > dropIdle {
 		return false
 	}

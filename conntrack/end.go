@@ -9,10 +9,10 @@ const (
 	EndedByTimeout EndReason = iota
 	EndedByCaller            // Expire
 	EndedByFlush
-	EndedByDropEntry  // the drop_entry defence
-	EndedForEmbryonic // evicted: half-open
-	EndedForClosing   // evicted: closing
-	EndedForIdle      // evicted: the longest idle found
+	EndedByDropEntry // the drop_entry defence
+	EvictedHalfOpen  // evicted: half-open
+	EvictedClosing   // evicted: closing
+	EvictedIdle      // evicted: the longest idle found
 	numEndReason
 )
 
@@ -40,7 +40,7 @@ func (w *Worker) Expire(ref Ref) { w.end(ref, EndedByCaller) }
 func (r *reader) end(ref Ref, why EndReason) bool {
 	c := &r.t.conns[ref]
 	for {
-		word := c.word()
+		word := c.loadStateWord()
 		if !word.live() {
 			return false
 		}
@@ -57,7 +57,7 @@ func (r *reader) end(ref Ref, why EndReason) bool {
 // word. If a packet moved it meanwhile, or another reader ended it, ended is false and
 // nothing has changed. noChildren reports that no child is left. Then the caller has the
 // conn retired (end: by notify); otherwise the last child notifies the worker.
-func (r *reader) unlink(ref Ref, word life, why EndReason) (ended, noChildren bool) {
+func (r *reader) unlink(ref Ref, word stateWord, why EndReason) (ended, noChildren bool) {
 	t := r.t
 	c := &t.conns[ref]
 	if !c.swap(word, word&^flagLive) {

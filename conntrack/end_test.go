@@ -21,11 +21,11 @@ func TestUnlinkOutdated(t *testing.T) {
 		ref, _ := w.Insert(&e)
 		w.Step(ref, DirIn, EventSYN, nil)
 		c := w.Conn(ref)
-		word := c.word()
+		word := c.loadStateWord()
 		change(other, ref)
-		changed := c.word()
-		if ended, _ := w.unlink(ref, word, EndedByTimeout); ended || c.word() != changed || changed == word {
-			t.Errorf("%s: ended %v, life was %#x, then %#x, and is %#x", name, ended, word, changed, c.word())
+		changed := c.loadStateWord()
+		if ended, _ := w.unlink(ref, word, EndedByTimeout); ended || c.loadStateWord() != changed || changed == word {
+			t.Errorf("%s: ended %v, life was %#x, then %#x, and is %#x", name, ended, word, changed, c.loadStateWord())
 		}
 		w.End()
 		other.End()
@@ -39,7 +39,7 @@ func TestUnlinkOutdated(t *testing.T) {
 // them. Each conn ends once, and no count keeps a trace of it.
 func TestEndRace(t *testing.T) {
 	const workers, conns = 4, 8
-	tab := newTestTable(t, Config{Max: 200, Workers: workers, slack: 2000, MaxServers: 16})
+	tab := newTestTable(t, Config{Max: 200, Workers: workers, slack: 2000, ServerIDs: 16})
 	s := *DefaultSettings()
 	for i := range s.Timeouts {
 		s.Timeouts[i] = Second

@@ -4,25 +4,25 @@ package conntrack
 type evictionClass uint8
 
 const (
-	classEmbryonic evictionClass = iota // half-open, or a single datagram without a reply
-	classClosing                        // closing
-	classIdle                           // anything else; the longest idle goes first
-	classNever                          // never evicted: has children, or not settled
+	classHalfOpen evictionClass = iota // half-open, or a single datagram without a reply
+	classClosing                       // closing
+	classIdle                          // anything else; the longest idle goes first
+	classNever                         // never evicted: has children, or not settled
 )
 
 var reasonOfClass = [...]EndReason{
-	classEmbryonic: EndedForEmbryonic, classClosing: EndedForClosing, classIdle: EndedForIdle,
+	classHalfOpen: EvictedHalfOpen, classClosing: EvictedClosing, classIdle: EvictedIdle,
 }
 
-func (c *Conn) evictionClass(word life) evictionClass {
+func (c *Conn) evictionClass(word stateWord) evictionClass {
 	s := word.state()
 	switch {
 	case !word.listed() || c.children.Load() != 0:
 		return classNever
-	case embryonicStates>>s&1 != 0:
-		return classEmbryonic
-	case s == UDPNormal && word.in() <= 1 && word&flagReplied == 0:
-		return classEmbryonic
+	case halfOpenStates>>s&1 != 0:
+		return classHalfOpen
+	case s == UDPNormal && word.packetsIn() <= 1 && word&flagReplied == 0:
+		return classHalfOpen
 	case closingStates>>s&1 != 0:
 		return classClosing
 	}
@@ -30,7 +30,7 @@ func (c *Conn) evictionClass(word life) evictionClass {
 }
 
 // idle returns how long ago the conn's deadline was set. timeouts are the table's.
-func (r *reader) idle(c *Conn, word life, timeouts *Timeouts) Tick {
+func (r *reader) idle(c *Conn, word stateWord, timeouts *Timeouts) Tick {
 	if own := r.t.Counts(c.ServerID()).Timeouts.Load(); own != nil {
 		timeouts = own
 	}
@@ -58,7 +58,7 @@ type victim struct {
 // It reports whether there is such a conn.
 func (v *victim) consider(w *Worker, ref Ref) bool {
 	c := &w.t.conns[ref]
-	word := c.word()
+	word := c.loadStateWord()
 	class := c.evictionClass(word)
 	if class == classNever || class > v.class {
 		return word.listed()
@@ -90,7 +90,7 @@ func (w *Worker) evict() bool {
 		if v.consider(w, w.clockHand) {
 			considered++
 		}
-		if v.class == classEmbryonic && v.idle > 0 && !v.foreign {
+		if v.class == classHalfOpen && v.idle > 0 && !v.foreign {
 			break
 		}
 	}

@@ -41,12 +41,12 @@ func TestEvictionOrder(t *testing.T) {
 	for i := range 148 { // each becomes an established conn at once
 		before := tab.Stats().Ended
 		fill(t, tab, 4000, 1000+i, 1, EventSYN, EventACK)
-		want := EndedForIdle
+		want := EvictedIdle
 		switch {
 		case i < 48:
-			want = EndedForEmbryonic
+			want = EvictedHalfOpen
 		case i < 98:
-			want = EndedForClosing
+			want = EvictedClosing
 		}
 		if after := tab.Stats().Ended; after[want] != before[want]+1 {
 			t.Fatalf("conn %d more ended %v, before %v, want one more of %d", i, after, before, want)
@@ -146,7 +146,7 @@ func TestFlood(t *testing.T) {
 		w.End()
 	}
 	s := tab.Stats()
-	if s.InUse > size || s.Memory > s.Budget || s.Ended[EndedForClosing]+s.Ended[EndedForIdle] != 0 {
+	if s.InUse > size || s.Memory > s.Budget || s.Ended[EvictedClosing]+s.Ended[EvictedIdle] != 0 {
 		t.Errorf("after the flood: %+v", s)
 	}
 	reclaimAll(tab, now)

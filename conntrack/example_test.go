@@ -29,7 +29,7 @@ func Example() {
 	fmt.Println("SYN finds a conn:", packet[0].Ref != 0)
 	ref, created := w.Insert(&conntrack.Entry{
 		Client: client, ClientPort: 40000, VIP: vip, VPort: 80, Server: server, SPort: 8080,
-		Proto: wire.ProtoTCP, Method: conntrack.MethodMasq, ServerID: 1,
+		Proto: wire.ProtoTCP, Method: conntrack.MethodNAT, ServerID: 1,
 	})
 	_, state := w.Step(ref, conntrack.DirIn, conntrack.EventSYN, nil)
 	fmt.Println("created:", created, state)

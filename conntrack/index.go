@@ -41,11 +41,11 @@ import (
 
 // bucket is one cache line of the index.
 type bucket struct {
-	slots [slotsPerBucket]atomic.Uint64
-	away  atomic.Uint64
+	slots     [slotsPerBucket]atomic.Uint64
+	displaced atomic.Uint64
 }
 
-// The number of overflowed conns is in the upper bits of bucket.away. maxOverflowed
+// The number of overflowed conns is in the upper bits of bucket.displaced. maxOverflowed
 // leaves room for one more of each worker.
 const (
 	overflowShift = 40
@@ -127,17 +127,19 @@ func (x *index) at(hash uint64, place int) *bucket {
 	return &x.buckets[hi]
 }
 
-// awayByte is what one conn at a place adds to bucket.away.
+// awayByte is what one conn at a place adds to bucket.displaced.
 func awayByte(place int) uint64 { return 1 << (8 * (place - 1)) }
 
 // countOverflowed adds n to the number of overflowed conns with this home, and returns
 // the sum.
 func (x *index) countOverflowed(hash uint64, n int) uint64 {
-	return x.at(hash, 0).away.Add(uint64(n)<<overflowShift) >> overflowShift
+	return x.at(hash, 0).displaced.Add(uint64(n)<<overflowShift) >> overflowShift
 }
 
 // hasOverflowed reports whether conns with this home have overflowed.
-func (x *index) hasOverflowed(hash uint64) bool { return x.at(hash, 0).away.Load()>>overflowShift != 0 }
+func (x *index) hasOverflowed(hash uint64) bool {
+	return x.at(hash, 0).displaced.Load()>>overflowShift != 0
+}
 
 // isAway reports whether away counts conns at a place.
 func isAway(away uint64, place int) bool {
@@ -181,7 +183,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 			continue
 		}
 		if place > 0 {
-			home.away.Add(awayByte(place))
+			home.displaced.Add(awayByte(place))
 		}
 		for i := range b.slots {
 			if b.slots[i].Load() == 0 && b.slots[i].CompareAndSwap(0, uint64(v)) {
@@ -189,7 +191,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 			}
 		}
 		if place > 0 {
-			home.away.Add(-awayByte(place))
+			home.displaced.Add(-awayByte(place))
 		}
 	}
 	return position{}, false
@@ -210,7 +212,7 @@ func (x *index) take(pos position, v slot) bool {
 		return false
 	}
 	if place := x.placeOf(pos.hash, pos.bucket); place > 0 {
-		x.at(pos.hash, 0).away.Add(-awayByte(place))
+		x.at(pos.hash, 0).displaced.Add(-awayByte(place))
 	}
 	return true
 }
@@ -233,7 +235,7 @@ func (x *index) remove(hash uint64, ref Ref) {
 // three times: an iterator would cost speed.
 func (x *index) removeFrom(hash uint64, ref Ref) {
 	v := newSlot(ref, hash)
-	away := x.at(hash, 0).away.Load()
+	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
 		if !isAway(away, place) {
 			continue
@@ -266,7 +268,7 @@ func (x *index) find(q *Query, hash uint64, port uint16) Ref {
 // search searches a window for the settled conn that q finds.
 func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	tag := tagOf(hash)
-	away := x.at(hash, 0).away.Load()
+	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
 		if !isAway(away, place) {
 			continue
@@ -307,7 +309,7 @@ func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position)
 // flow.
 func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slot, where position) {
 	tag := tagOf(hash)
-	away := x.at(hash, 0).away.Load()
+	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
 		if !isAway(away, place) {
 			continue

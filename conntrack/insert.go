@@ -120,7 +120,7 @@ func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 		deadline = w.now + clampTimeout(c.timeout(state, &w.settings.Timeouts))
 	}
 	t.inboxLinks.Items[ref].Store(linkEnd) // finishInsert queues it
-	c.life.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
+	c.stateWord.Store(uint64(flagLive.withState(state).withDeadline(deadline)))
 	return ref, state
 }
 
@@ -137,14 +137,14 @@ func (w *Worker) finishInsert(ref Ref, state State) {
 		w.t.expectations.Add(1)
 	}
 	w.inserted.Add(1)
-	c.life.Or(uint64(flagSettled))
+	c.stateWord.Or(uint64(flagSettled))
 	w.t.enqueue(ref, &w.inbox)
 }
 
 // undoInsert takes back a conn that lost its place or never had one.
 func (w *Worker) undoInsert(ref Ref, placed bool) {
 	c := &w.t.conns[ref]
-	c.life.Store(0)
+	c.stateWord.Store(0)
 	w.returnCredit()
 	if c.overflowed() {
 		w.t.countOverflowed(w.t.hashOf(c), -1)

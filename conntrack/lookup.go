@@ -18,7 +18,7 @@ func (d Dir) Opposite() Dir { return DirIn + DirOut - d }
 func (d Dir) Index() int { return int(d - DirIn) }
 
 // Query finds the conn of a packet. DirIn looks for proto, client and VIP. DirOut
-// looks for proto, client and server (MethodMasq) or VIP (other methods, whose
+// looks for proto, client and server (MethodNAT) or VIP (other methods, whose
 // servers reply as the VIP).
 type Query struct {
 	Client, Peer         wire.Addr // the client, and the other endpoint as the packet shows it
@@ -52,7 +52,7 @@ func (w *Worker) Lookup(queries []Query) {
 	}
 	touched := uint64(0)
 	for i := range queries {
-		touched += t.buckets[queries[i].bucket].away.Load()
+		touched += t.buckets[queries[i].bucket].displaced.Load()
 	}
 	for i := range queries {
 		q := &queries[i]
@@ -60,7 +60,7 @@ func (w *Worker) Lookup(queries []Query) {
 	}
 	for i := range queries {
 		c := &t.conns[queries[i].Ref]
-		touched += uint64(c.proto) + c.life.Load()
+		touched += uint64(c.proto) + c.stateWord.Load()
 	}
 	w.touched = touched
 	for i := range queries {

@@ -12,7 +12,7 @@ import (
 // each, by any method. No conns of others are evicted for them.
 func TestOneClientPort(t *testing.T) {
 	const conns = 10000
-	for _, method := range []Method{MethodMasq, MethodRoute} {
+	for _, method := range []Method{MethodNAT, MethodDR} {
 		tab := newTestTable(t, Config{Max: 3 * conns})
 		fill(t, tab, 0, 0, 5000, EventSYN) // others, half-open
 		w := tab.Worker(0)
@@ -77,7 +77,7 @@ func TestOneClientPortFillsTable(t *testing.T) {
 // and new ones find a place.
 func TestManyFullWindows(t *testing.T) {
 	const clients, flows, others = 200, 58, 4000
-	for _, method := range []Method{MethodMasq, MethodRoute} {
+	for _, method := range []Method{MethodNAT, MethodDR} {
 		tab := newTestTable(t, Config{Max: 20000})
 		w := tab.Worker(0)
 		answered := func(from, to int) {
@@ -109,7 +109,7 @@ func TestManyFullWindows(t *testing.T) {
 		w.End()
 		check(t, tab)
 		s := tab.Stats()
-		if evicted := s.Ended[EndedForEmbryonic]; evicted == 0 || evicted > clients*flows/100 {
+		if evicted := s.Ended[EvictedHalfOpen]; evicted == 0 || evicted > clients*flows/100 {
 			t.Errorf("method %d: %d conns are evicted, want a few", method, evicted)
 		}
 	}
@@ -184,7 +184,7 @@ func TestClash(t *testing.T) {
 						continue
 					}
 					ref, created := w.Insert(&e)
-					if tab.Stats().Ended[EndedForEmbryonic] != 0 {
+					if tab.Stats().Ended[EvictedHalfOpen] != 0 {
 						return // both its windows were full by chance; it evicted one of the client's conns
 					}
 					switch {
@@ -232,7 +232,7 @@ func TestBucketAtSeveralPlaces(t *testing.T) {
 			} else if !taken {
 				x.take(position{x.at(hash, 0), 0, hash}, v)
 			}
-			if away := x.buckets[0].away.Load() | x.buckets[1].away.Load(); away != 0 {
+			if away := x.buckets[0].displaced.Load() | x.buckets[1].displaced.Load(); away != 0 {
 				t.Fatalf("hash %#x: taken at place %d, %#x are counted away", hash, place, away)
 			}
 		}

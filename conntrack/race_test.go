@@ -130,7 +130,7 @@ func TestStress(t *testing.T) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("%s/seed=%d", c.name, seed), func(t *testing.T) {
 			tab := newTestTable(t, Config{
-				Max: c.max, Workers: c.workers, slack: c.slack, MaxServers: 32,
+				Max: c.max, Workers: c.workers, slack: c.slack, ServerIDs: 32,
 				Seed: seed | 1,
 			})
 			s := *DefaultSettings()
@@ -252,7 +252,7 @@ func (s *stresser) randomEntry() Entry {
 		e = tcpEntry(0)
 		e.VPort, e.SPort, e.ServerID = uint16(i), uint16(i/2), uint32(1+i%8)
 		if i%5 == 0 {
-			e.Method = MethodRoute
+			e.Method = MethodDR
 		}
 		return e
 	}

@@ -90,17 +90,17 @@ const activeStates = 1<<TCPEstablished | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPS
 
 // Sets of states, for evictionClass.
 const (
-	embryonicStates = 1<<TCPNone | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck |
+	halfOpenStates = 1<<TCPNone | 1<<TCPSynSent | 1<<TCPSynRecv | 1<<TCPSynAck |
 		1<<SCTPNone | 1<<SCTPInit1 | 1<<SCTPInit | 1<<SCTPCookieSent | 1<<SCTPCookieReplied |
 		1<<SCTPCookieWait | 1<<SCTPCookie | 1<<SCTPCookieEchoed
 	closingStates = 1<<TCPForgotten | 1<<TCPFinWait | 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPCloseWait | 1<<TCPLastAck |
 		1<<SCTPShutdownSent | 1<<SCTPShutdownReceived | 1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 )
 
-// overStates are the states in which neither end sends data any more: both have closed
+// noDataStates are the states in which neither end sends data any more: both have closed
 // (RFC 9293 section 3.3.2, RFC 9260 section 9.2), or one has reset the connection. Of a
 // connection in FIN_WAIT or CLOSE_WAIT one end has closed and the other may still send.
-const overStates = 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPLastAck | 1<<TCPForgotten |
+const noDataStates = 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPLastAck | 1<<TCPForgotten |
 	1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 
 // InitialState returns the state in which a conn of a protocol begins.

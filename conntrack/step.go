@@ -9,7 +9,7 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, timeouts *Timeouts) (from, sta
 	}
 	c := &w.t.conns[ref]
 	for {
-		old := c.word()
+		old := c.loadStateWord()
 		from = old.state()
 		if !old.live() {
 			return from, from
@@ -43,7 +43,7 @@ func (w *Worker) Step(ref Ref, dir Dir, ev Event, timeouts *Timeouts) (from, sta
 // nextDeadline returns the deadline of a conn after a packet in a state. A deadline
 // that would move back by less than the wheel's step stays, because the clocks of
 // workers differ by a batch.
-func (w *Worker) nextDeadline(c *Conn, old life, s State, timeouts *Timeouts) Tick {
+func (w *Worker) nextDeadline(c *Conn, old stateWord, s State, timeouts *Timeouts) Tick {
 	if c.OnePacket() {
 		return old.deadline()
 	}
@@ -67,7 +67,7 @@ func (w *Worker) stateChanged(c *Conn, from, state State) {
 	}
 	if parent := &w.t.conns[c.control]; parent.Template() {
 		for {
-			word := parent.word()
+			word := parent.loadStateWord()
 			if word.state() == TemplateAssured || parent.swap(word, word.withState(TemplateAssured)) {
 				return
 			}
@@ -82,7 +82,7 @@ func (w *Worker) Renew(ref Ref, timeout Tick) {
 		c.returnHop.Store(uint64(clampTimeout(timeout))) // a template's own timeout, see Conn.Timeout
 	}
 	for {
-		old := c.word()
+		old := c.loadStateWord()
 		if !old.live() {
 			return
 		}

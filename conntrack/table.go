@@ -22,8 +22,8 @@ type Config struct {
 	Reserved int64
 	// Workers is the number of Workers, at most MaxWorkers. 0: one.
 	Workers int
-	// MaxServers bounds server IDs; 0, and at most: 65536.
-	MaxServers int
+	// ServerIDs bounds server IDs; 0, and at most: 65536.
+	ServerIDs int
 	// Sessions is how many conns can have a session at a time, at most MaxSessions.
 	Sessions int
 	// Seed makes the hash repeat from run to run, for tests. 0: random.
@@ -33,13 +33,13 @@ type Config struct {
 }
 
 const (
-	// MaxWorkers keeps the bytes of bucket.away from overflowing: a bucket has seven
+	// MaxWorkers keeps the bytes of bucket.displaced from overflowing: a bucket has seven
 	// settled conns, and one tentative conn of each worker. Conn.owner has 7 bits for it.
 	MaxWorkers = 128
 
-	defaultMax        = 1 << 20
-	defaultMaxServers = 1 << 16
-	maxConns          = 1 << 30 // Conn.children has a flag in bit 31
+	defaultMax   = 1 << 20
+	maxServerIDs = 1 << 16
+	maxConns     = 1 << 30 // Conn.children has a flag in bit 31
 )
 
 // Counts are the numbers of live conns of one server. Schedulers read them. A worker
@@ -118,7 +118,7 @@ func NewTable(cfg Config) (*Table, error) {
 	}
 	t := &Table{
 		index:     index{key: keyhash.New(cfg.Seed)},
-		counts:    make([]Counts, cfg.MaxServers),
+		counts:    make([]Counts, cfg.ServerIDs),
 		workers:   make([]Worker, cfg.Workers),
 		sessions:  newSessions(cfg.Sessions),
 		max:       cfg.Max,
@@ -143,8 +143,8 @@ func (cfg *Config) complete() error {
 	if cfg.Workers == 0 {
 		cfg.Workers = 1
 	}
-	if cfg.MaxServers == 0 {
-		cfg.MaxServers = defaultMaxServers
+	if cfg.ServerIDs == 0 {
+		cfg.ServerIDs = maxServerIDs
 	}
 	if cfg.Max == 0 && cfg.Memory == 0 {
 		cfg.Max = defaultMax
@@ -152,13 +152,13 @@ func (cfg *Config) complete() error {
 	if cfg.Workers < 0 || cfg.Workers > MaxWorkers {
 		return fmt.Errorf("connection table for %d workers: want 1 to %d", cfg.Workers, MaxWorkers)
 	}
-	if cfg.MaxServers < 0 || cfg.Max < 0 || cfg.Memory < 0 {
+	if cfg.ServerIDs < 0 || cfg.Max < 0 || cfg.Memory < 0 {
 		return fmt.Errorf("connection table of %d conns, %d bytes, %d servers: none may be negative",
-			cfg.Max, cfg.Memory, cfg.MaxServers)
+			cfg.Max, cfg.Memory, cfg.ServerIDs)
 	}
-	if cfg.MaxServers > defaultMaxServers || cfg.Sessions < 0 || cfg.Sessions > MaxSessions {
+	if cfg.ServerIDs > maxServerIDs || cfg.Sessions < 0 || cfg.Sessions > MaxSessions {
 		return fmt.Errorf("connection table for %d servers and %d sessions: want at most %d and 0 to %d",
-			cfg.MaxServers, cfg.Sessions, defaultMaxServers, MaxSessions)
+			cfg.ServerIDs, cfg.Sessions, maxServerIDs, MaxSessions)
 	}
 	if cfg.Memory > 0 {
 		if err := cfg.fitBudget(); err != nil {
@@ -176,7 +176,7 @@ func (cfg *Config) complete() error {
 
 // fitBudget lowers Max to what fits into Memory.
 func (cfg *Config) fitBudget() error {
-	fixed := cfg.Reserved + int64(cfg.MaxServers)*countsBytes +
+	fixed := cfg.Reserved + int64(cfg.ServerIDs)*countsBytes +
 		int64(cfg.Workers)*int64(workerBytes+usualSlack(0, 1)*perConn) + 3*hugePage
 	fit := (cfg.Memory - fixed) * 64 / (65 * int64(perConn)) // a 64th of Max is slack
 	if fit < 1 {
@@ -214,7 +214,7 @@ func (t *Table) Close() error {
 func (t *Table) Worker(worker int) *Worker { return &t.workers[worker] }
 
 // Counts returns the counts of a server; good until Close. IDs that are not below
-// Config.MaxServers share those of server 0.
+// Config.ServerIDs share those of server 0.
 func (t *Table) Counts(serverID uint32) *Counts {
 	if int(serverID) >= len(t.counts) {
 		serverID = 0

@@ -66,7 +66,7 @@ func TestConfig(t *testing.T) {
 		{Max: maxConns + 1},
 		{Memory: -5},
 		{Memory: 1000},
-		{MaxServers: -1},
+		{ServerIDs: -1},
 	} {
 		if tab, err := NewTable(cfg); err == nil {
 			tab.Close()
@@ -86,7 +86,7 @@ func TestConfig(t *testing.T) {
 	if s := newTestTable(t, Config{}).Stats(); s.Capacity != defaultMax {
 		t.Errorf("capacity is %d by default, want %d", s.Capacity, defaultMax)
 	}
-	tab := newTestTable(t, Config{Max: 10, MaxServers: 4})
+	tab := newTestTable(t, Config{Max: 10, ServerIDs: 4})
 	if tab.Counts(4) != tab.Counts(0) || tab.Counts(3) == tab.Counts(0) {
 		t.Error("counts are not at stable addresses, or IDs out of range not at server 0's")
 	}

@@ -28,7 +28,7 @@ func tcpEntry(i int) Entry {
 	return Entry{
 		Client: clientAddr(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),
 		VIP: v4(9, 1), VPort: 80, Server: v4(1, byte(i%8)), SPort: 8080,
-		Proto: wire.ProtoTCP, Method: MethodMasq, ServerID: uint32(1 + i%8),
+		Proto: wire.ProtoTCP, Method: MethodNAT, ServerID: uint32(1 + i%8),
 	}
 }
 
@@ -43,7 +43,7 @@ func clientQuery(e *Entry) Query {
 func serverQuery(e *Entry) Query {
 	q := clientQuery(e)
 	q.Dir = DirOut
-	if e.Method == MethodMasq {
+	if e.Method == MethodNAT {
 		q.Peer, q.PeerPort = e.Server, e.SPort
 	}
 	return q

@@ -61,16 +61,16 @@ func TestTimedOutHalfClosed(t *testing.T) {
 		packets []packet
 		want    int
 	}{
-		{"client closed", MethodMasq, []packet{clientFIN, serverACK}, 1},
-		{"client closed, server sends", MethodMasq, []packet{clientFIN, serverACK, clientACK}, 1},
-		{"server closed", MethodMasq, []packet{serverFIN, clientACK}, 1},
-		{"both closed, client first", MethodMasq, []packet{clientFIN, serverFIN, clientACK}, 0},
-		{"both closed, server first", MethodMasq, []packet{serverFIN, clientACK, clientFIN, serverACK}, 0},
-		{"reset", MethodMasq, []packet{clientFIN, {DirOut, EventRST}}, 0},
-		{"DR, client closed", MethodRoute, []packet{clientFIN}, 1},
-		{"DR, both closed", MethodRoute, []packet{clientFIN, clientACK}, 0},
-		{"DR, replies pass here, client closed", MethodRoute, []packet{serverACK, clientFIN, clientACK}, 1},
-		{"DR, replies pass here, both closed", MethodRoute, []packet{serverACK, clientFIN, serverFIN, clientACK}, 0},
+		{"client closed", MethodNAT, []packet{clientFIN, serverACK}, 1},
+		{"client closed, server sends", MethodNAT, []packet{clientFIN, serverACK, clientACK}, 1},
+		{"server closed", MethodNAT, []packet{serverFIN, clientACK}, 1},
+		{"both closed, client first", MethodNAT, []packet{clientFIN, serverFIN, clientACK}, 0},
+		{"both closed, server first", MethodNAT, []packet{serverFIN, clientACK, clientFIN, serverACK}, 0},
+		{"reset", MethodNAT, []packet{clientFIN, {DirOut, EventRST}}, 0},
+		{"DR, client closed", MethodDR, []packet{clientFIN}, 1},
+		{"DR, both closed", MethodDR, []packet{clientFIN, clientACK}, 0},
+		{"DR, replies pass here, client closed", MethodDR, []packet{serverACK, clientFIN, clientACK}, 1},
+		{"DR, replies pass here, both closed", MethodDR, []packet{serverACK, clientFIN, serverFIN, clientACK}, 0},
 	} {
 		tab := newTestTable(t, Config{Max: 10, Seed: 1})
 		settings := DefaultSettings()

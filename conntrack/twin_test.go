@@ -51,7 +51,7 @@ func (tw *twin) step(c *twinConn, dir Dir, ev Event) {
 	switch {
 	case dir == DirOut:
 		col, c.replied = columnOut, true
-	case c.entry.Method != MethodMasq && !c.replied:
+	case c.entry.Method != MethodNAT && !c.replied:
 		col = columnInOnly
 	}
 	if dir == DirIn {
@@ -88,7 +88,7 @@ func TestTwin(t *testing.T) {
 
 func runTwin(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	tab := newTestTable(t, Config{Max: 2000, Workers: 1 + rnd.IntN(3), Seed: seed | 1, MaxServers: 16, slack: 300})
+	tab := newTestTable(t, Config{Max: 2000, Workers: 1 + rnd.IntN(3), Seed: seed | 1, ServerIDs: 16, slack: 300})
 	tw := &twin{now: 1000, conns: map[Query]*twinConn{}}
 	x := &twinRun{t: t, rnd: rnd, tab: tab, twin: tw, parents: map[*twinConn]bool{}}
 	for range 400 {
@@ -237,7 +237,7 @@ func (x *twinRun) compare() {
 		got := fmt.Sprintf("%v in=%d hop=%d children=%d replied=%v", s.State, s.InPackets, s.ReturnHop, s.Children,
 			!s.NoOutput)
 		want := fmt.Sprintf("%v in=%d hop=%d children=%d replied=%v", c.state, c.in, c.hop, c.children,
-			c.replied || c.entry.Method == MethodMasq)
+			c.replied || c.entry.Method == MethodNAT)
 		if off := c.deadline - tw.now - s.Expires; got != want || off > wheelStep || off < -wheelStep {
 			x.t.Fatalf("%+v is listed as %s with %d ms left, the twin has %s with %d ms", key, got, s.Expires, want,
 				c.deadline-tw.now)

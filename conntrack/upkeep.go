@@ -23,7 +23,7 @@ func (w *Worker) runWheel(budget *int) {
 		touched := uint64(0)
 		for _, ref := range due[:n] {
 			if c := &w.t.conns[ref]; c.Deadline() <= w.now {
-				touched += w.t.at(w.t.hashOf(c), 0).away.Load()
+				touched += w.t.at(w.t.hashOf(c), 0).displaced.Load()
 			}
 		}
 		w.touched = touched
@@ -43,7 +43,7 @@ const childTimeout = 60 * Second
 func (w *Worker) expireDue(ref Ref) {
 	c := &w.t.conns[ref]
 	for {
-		word := c.word()
+		word := c.loadStateWord()
 		kept := w.keptForParent(c, word)
 		switch {
 		case !word.live():
@@ -84,11 +84,11 @@ func (w *Worker) expireDue(ref Ref) {
 // conn: an FTP transfer that stands still is not over while the client asks on the
 // control connection how it is doing. This is as long as the parent's own packets
 // keep that. childTimeout is subtracted, or the two would keep each other for ever.
-func (w *Worker) keptForParent(c *Conn, word life) Tick {
+func (w *Worker) keptForParent(c *Conn, word stateWord) Tick {
 	if c.control == 0 || word.state() != TCPEstablished {
 		return 0
 	}
-	parent := w.t.conns[c.control].word()
+	parent := w.t.conns[c.control].loadStateWord()
 	if !parent.live() || parent.state() != TCPEstablished {
 		return 0
 	}
@@ -112,7 +112,7 @@ const MaxTimedOut = 32
 func (w *Worker) TimedOut() []TimedOut { return w.timedOut[:w.numTimedOut] }
 
 // reportsTimeout reports whether a due conn is one for TimedOut.
-func (w *Worker) reportsTimeout(c *Conn, word life) bool {
+func (w *Worker) reportsTimeout(c *Conn, word stateWord) bool {
 	return w.settings.ResetForgotten && c.inUse(word) && w.numTimedOut < MaxTimedOut && !c.OnePacket()
 }
 
@@ -120,7 +120,7 @@ func (w *Worker) reportsTimeout(c *Conn, word life) bool {
 // it is established or half-closed. Where the server's packets do not pass here, its
 // FIN is not seen. A client that closes first acknowledges it, so its own FIN is its
 // last packet only if the server has not closed.
-func (c *Conn) inUse(word life) bool {
+func (c *Conn) inUse(word stateWord) bool {
 	switch word.state() {
 	case TCPEstablished, TCPCloseWait:
 		return true
@@ -168,7 +168,7 @@ func (w *Worker) popInbox() Ref {
 // review puts a conn where its deadline belongs, or retires it if it has ended.
 func (w *Worker) review(ref Ref) {
 	c := &w.t.conns[ref]
-	word := c.word()
+	word := c.loadStateWord()
 	switch {
 	case c.children.Load() == unlinked:
 		w.retireUnlinked(ref)

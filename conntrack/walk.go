@@ -39,7 +39,7 @@ func (s *Snapshot) CarriesData() bool {
 	case s.State == TCPFinWait && s.NoOutput:
 		return s.Idle < closedQuiet
 	}
-	return overStates>>s.State&1 == 0
+	return noDataStates>>s.State&1 == 0
 }
 
 // walkChunk is how many conns are copied between enter and exit. So a listing neither
@@ -105,7 +105,7 @@ func (t *Table) Flush(match func(*Snapshot) bool) (ended int) {
 // snapshot copies a conn, and reports whether there is one.
 func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 	c := &t.conns[ref]
-	word := c.word()
+	word := c.loadStateWord()
 	if !word.listed() || c.OnePacket() {
 		return false
 	}
@@ -117,7 +117,7 @@ func (t *Table) snapshot(ref Ref, s *Snapshot) bool {
 		Helped: c.Helped(), NoOutput: c.noOutput(word),
 		ServerID: c.ServerID(), Age: c.age(t.external.now),
 		Idle:      t.external.idle(c, word, &t.Settings().Timeouts),
-		InPackets: word.in(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
+		InPackets: word.packetsIn(), Children: c.Children(), Control: c.control, ReturnHop: c.ReturnHop(),
 		Expires: max(word.deadline()-t.external.now, 0), Timeout: c.Timeout(),
 	}
 	return true

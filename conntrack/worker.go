@@ -55,7 +55,7 @@ func (w *Worker) Begin(now Tick) {
 // End closes the batch and does the worker's share of upkeep, within a budget: due
 // timers, conns that other workers want reviewed, memory without readers. behind
 // reports whether more is due, so that the next batch should not wait for frames.
-func (w *Worker) End() (behind bool) {
+func (w *Worker) End() (more bool) {
 	reviews, timers := batchBudget, batchBudget
 	w.readInbox(&reviews)
 	w.runWheel(&timers)

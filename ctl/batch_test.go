@@ -148,7 +148,7 @@ func BenchmarkBatchWhileTablesChange(b *testing.B) {
 			w.RoutesChanged()
 			for i, err := range w.ApplyAll(ops) {
 				if err != nil {
-					b.Fatalf("%s: %v", ops[i].Verb, err)
+					b.Fatalf("%s: %v", ops[i].Kind, err)
 				}
 			}
 			rng := rand.New(rand.NewPCG(1, 1))
@@ -164,7 +164,7 @@ func BenchmarkBatchWhileTablesChange(b *testing.B) {
 					w.must(edited(vips[i].String(), s))
 				case 1:
 					w.must(config.Op{
-						Verb:    config.EditService,
+						Kind:    config.EditService,
 						Service: service(vips[i].String(), schedulers[rng.IntN(len(schedulers))]),
 					})
 				case 2:

@@ -52,7 +52,7 @@ func BenchmarkApplyAll(b *testing.B) {
 	for b.Loop() {
 		for i, err := range newFixture(b, 1).ApplyAll(ops) {
 			if err != nil {
-				b.Fatalf("%s: %v", ops[i].Verb, err)
+				b.Fatalf("%s: %v", ops[i].Kind, err)
 			}
 		}
 	}

@@ -24,8 +24,8 @@ func TestCallsAreListed(t *testing.T) {
 		ServerKey: config.ServerKey{Addr: testServer(0), Port: 5060}, Method: config.MethodNAT,
 		Weight: 1,
 	}
-	w.must(config.Op{Verb: config.AddService, Service: phones},
-		config.Op{Verb: config.AddServer, Service: phones, Server: &phone})
+	w.must(config.Op{Kind: config.AddService, Service: phones},
+		config.Op{Kind: config.AddServer, Service: phones, Server: &phone})
 	message := wiretest.Packet{
 		Src: "10.1.0.2:5060", Dst: "10.9.0.1:5060", Proto: wire.ProtoUDP,
 		Payload: []byte("BYE sip:x SIP/2.0\r\nCall-ID: a@x\r\n\r\n"),
@@ -66,7 +66,7 @@ func TestCallsAreListed(t *testing.T) {
 	}
 	// An engine without persistence has no effect, as in IPVS.
 	phones.Persist = 0
-	w.must(config.Op{Verb: config.EditService, Service: phones})
+	w.must(config.Op{Kind: config.EditService, Service: phones})
 	end := director.Endpoint{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
 	if len(w.plane.table().ReplyServices) != 0 || w.plane.table().Services[end].SIPCalls != nil {
 		t.Error("calls are held without persistence")

@@ -14,7 +14,7 @@ import (
 
 // setAdmin sets the admin state of an address, with one port or, if that is 0, all.
 func setAdmin(addr netip.Addr, port uint16, admin config.Admin) config.Op {
-	return config.Op{Verb: config.SetAdmin, Admin: &config.AdminRule{
+	return config.Op{Kind: config.SetAdmin, Admin: &config.AdminRule{
 		AdminScope: config.AdminScope{Addr: addr, Port: port}, Admin: admin,
 	}}
 }
@@ -29,7 +29,7 @@ func TestDownIsNeverPicked(t *testing.T) {
 		w := newFixture(t, 1)
 		svc := service(vip, name)
 		svc.Persist = 300
-		w.must(config.Op{Verb: config.AddService, Service: svc}, with(vip, one))
+		w.must(config.Op{Kind: config.AddService, Service: svc}, with(vip, one))
 		if name == "none" {
 			continue
 		}
@@ -75,8 +75,8 @@ func TestUpStartsSlowly(t *testing.T) {
 	w.must(add(vip, "wlc"), with(vip, one))
 	w.plane.ahead = 1000 * conntrack.Second
 	w.must(setAdmin(one.Addr, 0, config.AdminDrain), setAdmin(one.Addr, 0, config.AdminUp))
-	if v := w.runtime.Servers[1]; v.RampStart < w.plane.ahead {
-		t.Errorf("its slow start began at %d, came up at %d", v.RampStart, w.plane.ahead)
+	if v := w.runtime.Servers[1]; v.SlowStartBegin < w.plane.ahead {
+		t.Errorf("its slow start began at %d, came up at %d", v.SlowStartBegin, w.plane.ahead)
 	}
 }
 
@@ -87,8 +87,8 @@ func TestDrainLasts(t *testing.T) {
 	heavy.Weight = 5
 	other := "10.9.0.2:80"
 	drain := func(port uint16) config.Op { return setAdmin(one.Addr, port, config.AdminDrain) }
-	deleted, cleared := config.Op{Verb: config.DeleteService, Service: service(vip, "")}, config.Op{Verb: config.Flush}
-	hashed := config.Op{Verb: config.EditService, Service: service(vip, "sh")}
+	deleted, cleared := config.Op{Kind: config.DeleteService, Service: service(vip, "")}, config.Op{Kind: config.Flush}
+	hashed := config.Op{Kind: config.EditService, Service: service(vip, "sh")}
 	for name, ops := range map[string][]config.Op{
 		"edited":                      {edited(vip, heavy)},
 		"deleted and added":           {without(vip, one), with(vip, heavy)},
@@ -137,7 +137,7 @@ func TestAdminOfTemplatesAndSorryServers(t *testing.T) {
 	svc := service(vip, "rr")
 	svc.Persist = 300
 	last := masq(7, 1)
-	w.must(config.Op{Verb: config.AddService, Service: svc}, with(vip, one), sorry(&last))
+	w.must(config.Op{Kind: config.AddService, Service: svc}, with(vip, one), sorry(&last))
 	w.exchange(0, syn("5000"))
 	for i, r := range []struct {
 		op   config.Op
@@ -163,9 +163,9 @@ func TestCountConns(t *testing.T) {
 	w := newFixture(t, 1)
 	web := &config.Service{ServiceKey: config.ServiceKey{FWMark: 7}, Scheduler: "rr", Persist: 300}
 	at := serverAt("10.2.0.1:80", config.MethodDR, 1)
-	w.must(config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{
+	w.must(config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{
 		rule("10.9.0.1/32", wire.ProtoTCP, 7, config.PortRange{First: 80, Last: 443}),
-	}}, config.Op{Verb: config.AddService, Service: web}, config.Op{Verb: config.AddServer, Service: web, Server: &at})
+	}}, config.Op{Kind: config.AddService, Service: web}, config.Op{Kind: config.AddServer, Service: web, Server: &at})
 	send := func(port, dst string, flags ...uint8) {
 		for _, f := range flags {
 			p := syn(port)

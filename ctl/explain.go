@@ -67,7 +67,7 @@ func describeServer(e *api.Explanation, r *simulation, server *director.Server) 
 	if back.State != director.Resolved && r.conn == nil {
 		e.ReturnHop = "to where the client's packets come from; the host's routes name no gateway that answers"
 	}
-	if server.Method != conntrack.MethodMasq {
+	if server.Method != conntrack.MethodNAT {
 		e.ReturnHop = "past the director, unless it is the servers' gateway: " + e.ReturnHop
 	}
 	if r.frame.Out != wire.NoPort {
@@ -124,7 +124,7 @@ func (r *simulation) why() string {
 		return "but the packet belongs to a connection that another one announced"
 	case !isVIP:
 		return fmt.Sprintf("no service has the address %s; the packet is the host's", addr)
-	case vip.Ours:
+	case vip.DirectorOnly:
 		return unserved + ", and the host does not hold the address: refused as by a host"
 	}
 	return unserved + "; the host holds the address and gets the packet"
@@ -170,7 +170,7 @@ func (r *simulation) candidates() []api.Candidate {
 func (r *simulation) hiddenFrames() []string {
 	svc := r.service
 	list := []string{"everything to " + svc.ServiceKey.String()}
-	if r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())].Ours {
+	if r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())].DirectorOnly {
 		list = []string{"everything to " + r.probe.Virtual.Addr().String()}
 	}
 	for i := range svc.Servers {
@@ -256,7 +256,7 @@ type simulation struct {
 // helper says how the helper of the packet's connection helps it; "": there is none.
 func (r *simulation) helper() string {
 	server := r.chosen()
-	if server == nil || server.Method != conntrack.MethodMasq || r.compiled == nil || r.compiled.Helper == nil {
+	if server == nil || server.Method != conntrack.MethodNAT || r.compiled == nil || r.compiled.Helper == nil {
 		return ""
 	}
 	if id, ok := r.compiled.Helper.At(uint8(r.probe.Proto), r.probe.Virtual.Port()); ok {

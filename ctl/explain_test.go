@@ -95,9 +95,9 @@ func (d *handFixture) must(op config.Op) {
 // serve adds a service with servers such as "10.2.0.11:8080", the oldest first.
 func (d *handFixture) serve(svc config.Service, method config.Method, servers ...string) {
 	d.t.Helper()
-	d.must(config.Op{Verb: config.AddService, Service: &svc})
+	d.must(config.Op{Kind: config.AddService, Service: &svc})
 	for _, s := range servers {
-		d.must(config.Op{Verb: config.AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
+		d.must(config.Op{Kind: config.AddServer, Service: &svc, Server: ptr(serverAt(s, method, 1))})
 	}
 }
 
@@ -167,7 +167,7 @@ func TestExplainSays(t *testing.T) {
 		"10.2.0.13:82")
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83"), Scheduler: "rr"}, config.MethodDR)
 	d.must(config.Op{
-		Verb: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")},
+		Kind: config.AddServer, Service: &config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:83")},
 		Server: ptr(serverAt("10.2.0.11:83", config.MethodDR, 0)),
 	})
 	d.serve(config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:84"), Scheduler: "rr"}, config.MethodDR,

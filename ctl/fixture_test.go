@@ -58,7 +58,7 @@ func newFixture(t testing.TB, workers int) *fixture {
 func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 	t.Helper()
 	conns, err := conntrack.NewTable(conntrack.Config{
-		Max: 1 << 14, Workers: len(links), MaxServers: compile.MaxServers,
+		Max: 1 << 14, Workers: len(links), ServerIDs: compile.MaxServerIDs,
 		Seed: 1,
 	})
 	if err != nil {
@@ -89,7 +89,7 @@ func (w *fixture) must(ops ...config.Op) {
 	w.t.Helper()
 	for _, op := range ops {
 		if err := w.Apply(op); err != nil {
-			w.t.Fatalf("%s: %v", op.Verb, err)
+			w.t.Fatalf("%s: %v", op.Kind, err)
 		}
 	}
 }
@@ -231,7 +231,8 @@ func (g *testGuard) all() (p guard.ServiceRules) {
 	defer g.mu.Unlock()
 	for _, o := range g.rules.Services {
 		p.Destinations, p.VIPs = append(p.Destinations, o.Destinations...), append(p.VIPs, o.VIPs...)
-		p.Sources, p.SourceRanges = append(p.Sources, o.Sources...), append(p.SourceRanges, o.SourceRanges...)
+		p.ReplySources = append(p.ReplySources, o.ReplySources...)
+		p.ReplySourceRanges = append(p.ReplySourceRanges, o.ReplySourceRanges...)
 		p.LocalServers = append(p.LocalServers, o.LocalServers...)
 		p.HelperMatches, p.HelperServers = append(p.HelperMatches, o.HelperMatches...),
 			append(p.HelperServers, o.HelperServers...)
@@ -244,19 +245,19 @@ func service(end, scheduler string) *config.Service {
 }
 
 func add(end, scheduler string) config.Op {
-	return config.Op{Verb: config.AddService, Service: service(end, scheduler)}
+	return config.Op{Kind: config.AddService, Service: service(end, scheduler)}
 }
 
 func with(end string, s config.Server) config.Op {
-	return config.Op{Verb: config.AddServer, Service: service(end, ""), Server: &s}
+	return config.Op{Kind: config.AddServer, Service: service(end, ""), Server: &s}
 }
 
 func without(end string, s config.Server) config.Op {
-	return config.Op{Verb: config.DeleteServer, Service: service(end, ""), Server: &s}
+	return config.Op{Kind: config.DeleteServer, Service: service(end, ""), Server: &s}
 }
 
 func edited(end string, s config.Server) config.Op {
-	return config.Op{Verb: config.EditServer, Service: service(end, ""), Server: &s}
+	return config.Op{Kind: config.EditServer, Service: service(end, ""), Server: &s}
 }
 
 func key(proto config.Proto, s string) config.ServiceKey {

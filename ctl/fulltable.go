@@ -19,8 +19,8 @@ type fullTableLog struct {
 
 // report returns the number of conns that it logged.
 func (p *fullTableLog) report(s conntrack.Stats, now time.Time, log zerolog.Logger) uint64 {
-	evicted := s.Ended[conntrack.EndedForEmbryonic] + s.Ended[conntrack.EndedForClosing] +
-		s.Ended[conntrack.EndedForIdle]
+	evicted := s.Ended[conntrack.EvictedHalfOpen] + s.Ended[conntrack.EvictedClosing] +
+		s.Ended[conntrack.EvictedIdle]
 	if evicted == p.evicted && s.Full == p.full || now.Sub(p.logged) < fullTablePeriod {
 		return 0
 	}

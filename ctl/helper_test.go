@@ -21,13 +21,13 @@ func TestHelpedIsHidden(t *testing.T) {
 		t.Errorf("hidden before it is helped: %+v", p)
 	}
 	w.must(config.Op{
-		Verb: config.SetSettings, Service: service(vip, ""),
+		Kind: config.SetSettings, Service: service(vip, ""),
 		Settings: config.Values{"ftp": helper.On},
 	})
 	p, server := w.guard.all(), netip.MustParseAddr("10.2.0.11")
 	if len(p.HelperMatches) != 1 || p.HelperMatches[0].DstFirst != 2021 ||
 		!slices.Contains(p.HelperServers, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server}) ||
-		!slices.Contains(p.Sources, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server, Port: 20}) {
+		!slices.Contains(p.ReplySources, guard.Endpoint{Proto: wire.ProtoTCP, Addr: server, Port: 20}) {
 		t.Errorf("hidden: %+v", p)
 	}
 	if m := w.guard.rules.Marked; len(m) != 1 || m[0].DstFirst != 2020 || m[0].DstLast != 2020 {

@@ -29,9 +29,9 @@ func TestIKEHidesIPsec(t *testing.T) {
 		vipAddr, server := netip.MustParseAddr("10.9.0.1"), testServer(0)
 		key := config.ServiceKey{Proto: r.proto, Addr: vipAddr, Port: r.port}
 		svc := &config.Service{ServiceKey: key, Scheduler: "rr", Persist: 300}
-		w.must(config.Op{Verb: config.AddService, Service: svc},
+		w.must(config.Op{Kind: config.AddService, Service: svc},
 			config.Op{
-				Verb: config.AddServer, Service: svc,
+				Kind: config.AddServer, Service: svc,
 				Server: &config.Server{
 					ServerKey: config.ServerKey{Addr: server, Port: r.port},
 					Method:    config.MethodNAT, Weight: 1,
@@ -48,10 +48,11 @@ func TestIKEHidesIPsec(t *testing.T) {
 				vip); got != r.hidden {
 				t.Errorf("%s: %s to the VIP hidden: %t", r.sentence, config.Proto(proto), got)
 			}
-			if got := hides(func(p *guard.ServiceRules) []guard.Endpoint { return p.Sources }, rip); got != r.hidden {
+			sources := func(p *guard.ServiceRules) []guard.Endpoint { return p.ReplySources }
+			if got := hides(sources, rip); got != r.hidden {
 				t.Errorf("%s: %s from the server hidden: %t", r.sentence, config.Proto(proto), got)
 			}
-			if got := w.plane.table().ServerEndpoints[director.Endpoint{
+			if got := w.plane.table().ReplySources[director.Endpoint{
 				Addr:  wire.AddrFrom(rip.Addr),
 				Proto: proto,
 			}]; got != r.hidden {

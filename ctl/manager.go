@@ -167,7 +167,7 @@ func (m *Manager) applyAll(ops []config.Op) (errs []error, added []netip.Addr) {
 		if errs[i] = checkInterfaces(op, m.fib); errs[i] == nil {
 			errs[i] = next.Apply(op)
 		}
-		changed = changed || errs[i] == nil && op.Verb != config.Zero
+		changed = changed || errs[i] == nil && op.Kind != config.Zero
 	}
 	if changed {
 		if err := m.commit(next); err != nil {
@@ -207,11 +207,11 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 		if errs[i] != nil {
 			continue
 		}
-		switch op.Verb {
+		switch op.Kind {
 		case config.AddServer, config.SetSorry, config.EditServer, config.EditService:
 			m.warnFTP(op.Service.ServiceKey)
 			m.logAdmin(op)
-			if op.Server != nil && op.Verb != config.EditServer {
+			if op.Server != nil && op.Kind != config.EditServer {
 				added = append(added, op.Server.Addr)
 			}
 		case config.Standby, config.Active:
@@ -221,7 +221,7 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 				return op.Service == nil || k == op.Service.ServiceKey
 			})
 		}
-		m.log.Debug().Str("verb", string(op.Verb)).Msg("applied")
+		m.log.Debug().Str("verb", string(op.Kind)).Msg("applied")
 		m.events.emit(api.Event{Kind: "applied", Op: &op})
 	}
 	return sorted(added)
@@ -270,27 +270,27 @@ func (m *Manager) commit(next config.State) error {
 	if err := m.runtime.Prepare(desired); err != nil {
 		return err
 	}
-	rules := desired.GuardRules(m.guardRules(), m.runtime, m.hostNet)
-	wide := compile.Union(m.rules, rules.Rules(desired.Marked(), next.Director(), m.hostNet))
+	rules := desired.CompileRules(m.guardRules(), m.runtime, m.hostNet)
+	wide := compile.Union(m.rules, rules.Flatten(desired.Marked(), next.Director(), m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
 	m.host.KeepResolved(desired.ServerAddrs(m.runtime))
 	newIDs := m.runtime.Reconcile(&next, m.now())
 	desired.KeepRemoved(m.runtime)
-	rules = desired.GuardRules(rules, m.runtime, m.hostNet)
+	rules = desired.CompileRules(rules, m.runtime, m.hostNet)
 	m.publish(desired.Table(m.runtime, rules, m.fib, m.table), newIDs)
 	if m.state.Director() != next.Director() {
 		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
 	m.state, m.rules, m.retry = next, wide, false
-	m.narrowGuard(rules.Rules(desired.Marked(), next.Director(), m.hostNet))
+	m.narrowGuard(rules.Flatten(desired.Marked(), next.Director(), m.hostNet))
 	m.host.Announce(m.table.Announced(desired))
 	return nil
 }
 
 // guardRules are the guard's rules for the table published last.
-func (m *Manager) guardRules() compile.GuardRules {
+func (m *Manager) guardRules() compile.RulesByService {
 	if m.table == nil {
 		return nil
 	}
@@ -422,7 +422,7 @@ func (m *Manager) setHostNet(host *director.HostNet) {
 // checkInterfaces refuses to add mark rules for interfaces that the director does not have.
 func checkInterfaces(op config.Op, fib *director.FIB) error {
 	for _, r := range op.Marks {
-		if _, ok := compile.PortOf(fib, r.Interface); op.Verb == config.AddMarks && !ok {
+		if _, ok := compile.PortOf(fib, r.Interface); op.Kind == config.AddMarks && !ok {
 			return config.Errorf(syscall.ENODEV,
 				"mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
 		}

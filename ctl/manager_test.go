@@ -49,7 +49,7 @@ func server(frame []byte) (a netip.Addr) {
 // status is the status of a server of the only service.
 func (w *fixture) status(s config.Server) api.ServerStatus {
 	w.t.Helper()
-	for _, v := range w.Services()[0].Reals {
+	for _, v := range w.Services()[0].ServerStatuses {
 		if v.ServerKey == s.ServerKey {
 			return v
 		}
@@ -69,14 +69,14 @@ func TestRefusedByGuard(t *testing.T) {
 		op       config.Op
 	}{
 		{"a new service", add("10.9.0.2:80", "rr")},
-		{"another scheduler", config.Op{Verb: config.EditService, Service: service(vip, "lc")}},
-		{"the end of the service", config.Op{Verb: config.DeleteService, Service: service(vip, "")}},
-		{"the end of all services", config.Op{Verb: config.Flush}},
+		{"another scheduler", config.Op{Kind: config.EditService, Service: service(vip, "lc")}},
+		{"the end of the service", config.Op{Kind: config.DeleteService, Service: service(vip, "")}},
+		{"the end of all services", config.Op{Kind: config.Flush}},
 		{"a new server", with(vip, masq(2, 1))},
 		{"another weight", edited(vip, heavy)},
 		{"a threshold", edited(vip, limited)},
 		{"the end of a server", without(vip, two)},
-		{"another timeout", config.Op{Verb: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 77}}},
+		{"another timeout", config.Op{Kind: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 77}}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			w := newFixture(t, 1)
@@ -93,8 +93,8 @@ func TestRefusedByGuard(t *testing.T) {
 			}
 			w.guard.refuse = nil
 			w.exchange(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: vip, TCPFlags: wire.TCPAck})
-			before[0].Stats.InPkts, before[0].Reals[0].Stats.InPkts = 2, 2
-			before[0].Stats.InBytes, before[0].Reals[0].Stats.InBytes = 80, 80
+			before[0].Stats.InPkts, before[0].ServerStatuses[0].Stats.InPkts = 2, 2
+			before[0].Stats.InBytes, before[0].ServerStatuses[0].Stats.InBytes = 80, 80
 			if got := w.Services(); !reflect.DeepEqual(got, before) {
 				t.Errorf("listing\n%+v\nwas\n%+v", got, before)
 			}
@@ -123,7 +123,7 @@ func TestGuardLetsGoLater(t *testing.T) {
 		}
 		return nil
 	}
-	w.must(config.Op{Verb: config.Flush})
+	w.must(config.Op{Kind: config.Flush})
 	if len(w.Services()) != 0 || len(w.guard.all().Destinations) != 1 {
 		t.Errorf("%d services, guarded %v", len(w.Services()), w.guard.all().Destinations)
 	}
@@ -141,10 +141,10 @@ func TestApplyAll(t *testing.T) {
 	w.exchange(0, syn("5000"))
 	before, applied := w.plane.published, w.guard.applied
 	errs := w.ApplyAll([]config.Op{
-		{Verb: config.Flush},
+		{Kind: config.Flush},
 		with(vip, one),
 		add(vip, "rr"), with(vip, one), with(vip, one), with(vip, two),
-		{Verb: config.Zero, Service: service("10.9.0.2:80", "")},
+		{Kind: config.Zero, Service: service("10.9.0.2:80", "")},
 	})
 	var failed []int
 	for i, err := range errs {
@@ -158,7 +158,7 @@ func TestApplyAll(t *testing.T) {
 	if n := w.plane.published - before; n != 1 || w.guard.applied != applied+1 {
 		t.Errorf("%d tables published, guard asked %d times", n, w.guard.applied-applied)
 	}
-	if got := w.Services()[0]; got.Stats != (api.Stats{}) || len(got.Reals) != 2 || w.status(two).Active != 1 {
+	if got := w.Services()[0]; got.Stats != (api.Stats{}) || len(got.ServerStatuses) != 2 || w.status(two).Active != 1 {
 		t.Errorf("after: %+v", got)
 	}
 	if got := server(w.exchange(0,
@@ -208,8 +208,8 @@ func TestRepliesStayHidden(t *testing.T) {
 		op       config.Op
 	}{
 		{"the server is removed", without(vip, one)},
-		{"the service is removed", config.Op{Verb: config.DeleteService, Service: service(vip, "")}},
-		{"everything is removed", config.Op{Verb: config.Flush}},
+		{"the service is removed", config.Op{Kind: config.DeleteService, Service: service(vip, "")}},
+		{"everything is removed", config.Op{Kind: config.Flush}},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
 			w := newFixture(t, 1)
@@ -218,7 +218,7 @@ func TestRepliesStayHidden(t *testing.T) {
 			end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: one.Addr, Port: one.Port}
 			w.must(tt.op)
 			w.age(time.Hour)
-			if !slices.Contains(w.guard.all().Sources, end) {
+			if !slices.Contains(w.guard.all().ReplySources, end) {
 				t.Error("the host sees replies of a removed server whose conn lives")
 			}
 			frame := w.exchange(1, answer(one, "5000"))
@@ -235,8 +235,8 @@ func TestRepliesStayHidden(t *testing.T) {
 				t.Error("forgotten too early")
 			}
 			w.maintain(w.now.Add(compile.TrashTime))
-			if remembered() || slices.Contains(w.guard.all().Sources, end) {
-				t.Errorf("remembered for ever: %t, guarded %v", remembered(), w.guard.all().Sources)
+			if remembered() || slices.Contains(w.guard.all().ReplySources, end) {
+				t.Errorf("remembered for ever: %t, guarded %v", remembered(), w.guard.all().ReplySources)
 			}
 		})
 	}
@@ -252,8 +252,8 @@ func TestRepliesStayHiddenAfterEdit(t *testing.T) {
 	same.Method = config.MethodDR
 	w.must(edited(vip, same))
 	end := guard.Endpoint{Proto: wire.ProtoTCP, Addr: same.Addr, Port: same.Port}
-	if !slices.Contains(w.guard.all().Sources, end) {
-		t.Errorf("guarded %v", w.guard.all().Sources)
+	if !slices.Contains(w.guard.all().ReplySources, end) {
+		t.Errorf("guarded %v", w.guard.all().ReplySources)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestCountersOverRemoval(t *testing.T) {
 	if got := w.status(one); got.Stats != want || got.Active != 3 {
 		t.Errorf("added again: %+v", got)
 	}
-	w.must(config.Op{Verb: config.DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
+	w.must(config.Op{Kind: config.DeleteService, Service: service(vip, "")}, add(vip, "rr"), with(vip, one))
 	w.maintain(w.now)
 	if got := w.status(one); got.Stats != (api.Stats{}) || got.Active != 3 || w.Services()[0].Stats != (api.Stats{}) {
 		t.Errorf("service added again: %+v, %+v", w.Services()[0].Stats, got)
@@ -306,20 +306,20 @@ func TestRatesAndZero(t *testing.T) {
 	w.exchange(0, to(vip, "5000"))
 	w.exchange(0, to(other, "5001"))
 	w.maintain(w.now)
-	w.must(config.Op{Verb: config.Zero, Service: service(vip, "")})
+	w.must(config.Op{Kind: config.Zero, Service: service(vip, "")})
 	list := w.Services()
-	if list[0].Stats != (api.Stats{}) || list[0].Reals[0].Stats != (api.Stats{}) {
+	if list[0].Stats != (api.Stats{}) || list[0].ServerStatuses[0].Stats != (api.Stats{}) {
 		t.Errorf("zeroed: %+v", list[0])
 	}
-	if list[1].Stats.Conns != 1 || list[1].Stats.InBPS == 0 || list[1].Reals[0].Stats.Conns != 1 {
+	if list[1].Stats.Conns != 1 || list[1].Stats.InBPS == 0 || list[1].ServerStatuses[0].Stats.Conns != 1 {
 		t.Errorf("not zeroed: %+v", list[1])
 	}
-	w.must(config.Op{Verb: config.Zero})
+	w.must(config.Op{Kind: config.Zero})
 	if got := w.Services()[1].Stats; got != (api.Stats{}) {
 		t.Errorf("all zeroed: %+v", got)
 	}
 	var refused *config.Error
-	if err := w.Apply(config.Op{Verb: config.Zero, Service: service("10.9.0.9:80", "")}); !errors.As(err, &refused) {
+	if err := w.Apply(config.Op{Kind: config.Zero, Service: service("10.9.0.9:80", "")}); !errors.As(err, &refused) {
 		t.Errorf("zero of no service: %v", err)
 	}
 }
@@ -368,12 +368,12 @@ func TestThresholds(t *testing.T) {
 func TestHopsChanged(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, masq(numServers, 1)))
-	if hop := w.Services()[0].Reals[0].NextHop; hop != "eth1 unresolved" {
+	if hop := w.Services()[0].ServerStatuses[0].NextHop; hop != "eth1 unresolved" {
 		t.Errorf("hop %q", hop)
 	}
 	w.host.set(testHostNet(numServers + 1))
 	w.RoutesChanged()
-	if hop := w.Services()[0].Reals[0].NextHop; hop != "eth1 02:00:00:01:01:00" {
+	if hop := w.Services()[0].ServerStatuses[0].NextHop; hop != "eth1 02:00:00:01:01:00" {
 		t.Errorf("hop %q", hop)
 	}
 	before := w.plane.published

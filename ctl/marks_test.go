@@ -24,16 +24,16 @@ func TestMarksHidden(t *testing.T) {
 	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
 	w.must(
 		config.Op{
-			Verb: config.AddMarks,
+			Kind: config.AddMarks,
 			Marks: []config.MarkRule{
 				rule("192.0.2.0/24", wire.ProtoTCP, 1, config.PortRange{First: 80, Last: 80},
 					config.PortRange{First: 8000, Last: 8100}), rule("192.0.2.9/32", 0, 99),
 				rule("192.0.2.1/32", wire.ProtoUDP, 1, config.PortRange{First: 53, Last: 53}),
 			},
 		},
-		config.Op{Verb: config.AddService, Service: shop},
-		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", config.MethodNAT, 1))},
-		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", config.MethodNAT, 1))},
+		config.Op{Kind: config.AddService, Service: shop},
+		config.Op{Kind: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.1:0", config.MethodNAT, 1))},
+		config.Op{Kind: config.AddServer, Service: shop, Server: ptr(serverAt("10.2.0.2:9000", config.MethodNAT, 1))},
 	)
 	r, p := w.guard.rules, w.guard.all()
 	var passes []bool
@@ -54,12 +54,12 @@ func TestMarksHidden(t *testing.T) {
 		span("192.0.2.0/24", 80, 80), span("192.0.2.0/24", 8000, 8100),
 		span("10.2.0.1/32", 8000, 8100),
 	}
-	if len(p.SourceRanges) != len(spans) {
-		t.Errorf("spans %v, want %v", p.SourceRanges, spans)
+	if len(p.ReplySourceRanges) != len(spans) {
+		t.Errorf("spans %v, want %v", p.ReplySourceRanges, spans)
 	}
 	for _, s := range spans {
-		if !slices.Contains(p.SourceRanges, s) {
-			t.Errorf("span %v is missing of %v", s, p.SourceRanges)
+		if !slices.Contains(p.ReplySourceRanges, s) {
+			t.Errorf("span %v is missing of %v", s, p.ReplySourceRanges)
 		}
 	}
 	for _, s := range []guard.Endpoint{
@@ -67,17 +67,17 @@ func TestMarksHidden(t *testing.T) {
 		{Proto: wire.ProtoUDP, Addr: netip.MustParseAddr("10.2.0.1"), Port: 53},
 		{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("10.2.0.2"), Port: 9000},
 	} {
-		if !slices.Contains(p.Sources, s) {
-			t.Errorf("source %v is missing of %v", s, p.Sources)
+		if !slices.Contains(p.ReplySources, s) {
+			t.Errorf("source %v is missing of %v", s, p.ReplySources)
 		}
 	}
 	if err := w.Apply(config.Op{
-		Verb:  config.AddMarks,
+		Kind:  config.AddMarks,
 		Marks: []config.MarkRule{{Interface: "eth9", Mark: 1}},
 	}); !errors.Is(err, syscall.ENODEV) {
 		t.Errorf("an interface the director does not have: %v", err)
 	}
-	w.must(config.Op{Verb: config.DeleteService, Service: shop})
+	w.must(config.Op{Kind: config.DeleteService, Service: shop})
 	if r := w.guard.rules; len(r.Marked) != len(passes) || len(w.guard.all().VIPs) == 0 {
 		t.Errorf("while its servers are kept: %+v", r)
 	}

@@ -40,7 +40,7 @@ func TestPathOutlivesTables(t *testing.T) {
 		t.Error("after another table, the same packet is sent again")
 	}
 	for i, s := range w.Services() {
-		p := s.Reals[0].Path
+		p := s.ServerStatuses[0].Path
 		want := api.PathStatus{
 			Interface: "eth1", MTU: 1500, Learned: 1400, By: netip.MustParseAddr("10.2.255.254"),
 			Seconds: p.Seconds, TooBig: uint64(1 - i),
@@ -49,8 +49,8 @@ func TestPathOutlivesTables(t *testing.T) {
 			t.Errorf("service %d: %+v, want %+v", i, p, want)
 		}
 	}
-	w.must(config.Op{Verb: config.Zero})
-	if n := w.Services()[0].Reals[0].Path.TooBig; n != 0 {
+	w.must(config.Op{Kind: config.Zero})
+	if n := w.Services()[0].ServerStatuses[0].Path.TooBig; n != 0 {
 		t.Errorf("zeroed, %d packets were too big", n)
 	}
 
@@ -81,7 +81,7 @@ func TestPathMTUDiscovery(t *testing.T) {
 	for _, discover := range []uint32{1, 0, 1} {
 		own := key(wire.ProtoTCP, "10.9.0.1:80")
 		w.must(config.Op{
-			Verb: config.SetSettings, Service: &config.Service{ServiceKey: own},
+			Kind: config.SetSettings, Service: &config.Service{ServiceKey: own},
 			Settings: config.Values{"pmtu_disc": discover},
 		})
 		out := w.exchange(0, long)
@@ -100,7 +100,7 @@ func TestMSSClamp(t *testing.T) {
 		}
 		return all
 	}
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"mss_clamp": director.AutoMSS}})
+	w.must(config.Op{Kind: config.SetSettings, Settings: config.Values{"mss_clamp": director.AutoMSS}})
 	if got := mss(); !slices.Equal(got, []uint16{director.AutoMSS, director.AutoMSS}) {
 		t.Errorf("the director's: %v", got)
 	}
@@ -113,7 +113,7 @@ func TestMSSClamp(t *testing.T) {
 		t.Errorf("off for the service: %v", got)
 	}
 	for _, v := range []uint32{2, 47, 65496, 1 << 30} {
-		err := w.Apply(config.Op{Verb: config.SetSettings, Settings: config.Values{"mss_clamp": v}})
+		err := w.Apply(config.Op{Kind: config.SetSettings, Settings: config.Values{"mss_clamp": v}})
 		if want := fmt.Sprintf("setting mss_clamp: %d is not 0, 1, or 48 to 65495", v); err == nil ||
 			err.Error() != want {
 			t.Errorf("%v, want %q", err, want)

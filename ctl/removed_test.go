@@ -13,7 +13,7 @@ import (
 )
 
 func set(name string, v uint32) config.Op {
-	return config.Op{Verb: config.SetSettings, Settings: config.Values{name: v}}
+	return config.Op{Kind: config.SetSettings, Settings: config.Values{name: v}}
 }
 
 // data is the next segment of a connection that syn began.
@@ -43,7 +43,7 @@ func isReset(frame []byte) bool {
 // A server or service that is deleted and added again keeps its conns, whatever is done to
 // it: the segment that comes in between waits and goes to the same server.
 func TestDeletedAndAddedAgain(t *testing.T) {
-	deleted := config.Op{Verb: config.DeleteService, Service: service(vip, "")}
+	deleted := config.Op{Kind: config.DeleteService, Service: service(vip, "")}
 	persistent := add(vip, "wlc")
 	persistent.Service.Persist = 300
 	for name, r := range map[string]struct{ first, gone, back []config.Op }{
@@ -62,12 +62,12 @@ func TestDeletedAndAddedAgain(t *testing.T) {
 		},
 		"everything": {
 			[]config.Op{add(vip, "rr"), with(vip, one)},
-			[]config.Op{{Verb: config.Flush}},
+			[]config.Op{{Kind: config.Flush}},
 			[]config.Op{add(vip, "wlc"), with(vip, one)},
 		},
 		"a persistent service": {
 			[]config.Op{persistent, with(vip, one)},
-			[]config.Op{{Verb: config.Flush}},
+			[]config.Op{{Kind: config.Flush}},
 			[]config.Op{persistent, with(vip, two), with(vip, one)},
 		},
 	} {
@@ -115,7 +115,7 @@ func TestRemovedConns(t *testing.T) {
 					w.must(add("10.9.0.1:81", "rr"))
 				}
 				w.exchange(0, syn("5000"))
-				w.must(config.Op{Verb: config.DeleteService, Service: service(vip, "")})
+				w.must(config.Op{Kind: config.DeleteService, Service: service(vip, "")})
 				w.maintain(w.now)
 				if n := w.count(); n != want.ended {
 					t.Fatalf("%d conns after the manager looked, want %d", n, want.ended)
@@ -162,7 +162,7 @@ func TestRemovedServiceOfHost(t *testing.T) {
 		w.RoutesChanged()
 		w.must(set("removed_conns", uint32(mode)), add(vip, "rr"), with(vip, one))
 		w.exchange(0, syn("5000"))
-		w.must(config.Op{Verb: config.Flush})
+		w.must(config.Op{Kind: config.Flush})
 		w.maintain(w.now)
 		if n := len(w.guard.all().Destinations); n != 1 {
 			t.Errorf("mode %d: %d services hidden within the grace, want 1", mode, n)
@@ -181,7 +181,7 @@ func TestRemovedServiceOfHost(t *testing.T) {
 // A VIP without services is known for a while, but is announced again with its next one.
 func TestRemovedVIPIsAnnouncedAgain(t *testing.T) {
 	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), config.Op{Verb: config.Flush})
+	w.must(add(vip, "rr"), with(vip, one), config.Op{Kind: config.Flush})
 	if known := len(w.plane.table().VIPs); known != 1 || len(w.host.vips) != 0 {
 		t.Errorf("%d VIPs known, %v to announce, want one and none", known, w.host.vips)
 	}

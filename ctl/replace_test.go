@@ -16,8 +16,8 @@ import (
 func TestReplace(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), add("10.9.0.7:80", "wlc"),
-		config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
-		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
+		config.Op{Kind: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
+		config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))
 	before, counted := w.state, w.status(one).Stats.Conns
 	if counted != 1 {
@@ -25,7 +25,7 @@ func TestReplace(t *testing.T) {
 	}
 	whole := []config.Op{
 		add(vip, "rr"), with(vip, one), with(vip, two),
-		{Verb: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))},
+		{Kind: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))},
 	}
 	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
 	errs := w.Replace(refused)

@@ -28,7 +28,7 @@ func (w *fixture) compiled() *director.Service {
 // setSetting sets a setting of the service of vip.
 func (w *fixture) setSetting(name string, v uint32) {
 	w.t.Helper()
-	w.must(config.Op{Verb: config.SetSettings, Service: service(vip, ""), Settings: config.Values{name: v}})
+	w.must(config.Op{Kind: config.SetSettings, Service: service(vip, ""), Settings: config.Values{name: v}})
 }
 
 // newWebFixture has a service with two servers.
@@ -42,7 +42,7 @@ func newWebFixture(t *testing.T, scheduler string) *fixture {
 // A service's setting overrides the director's in the compiled service and in the list.
 func TestServiceSettings(t *testing.T) {
 	w := newWebFixture(t, "wlc")
-	w.must(config.Op{Verb: config.SetSettings, Settings: config.Values{"expire_quiescent_template": 1}})
+	w.must(config.Op{Kind: config.SetSettings, Settings: config.Values{"expire_quiescent_template": 1}})
 	if got := w.compiled(); !got.ExpireQuiescent || got.Reset {
 		t.Errorf("after the director's: %+v", got)
 	}
@@ -125,7 +125,7 @@ func TestSmallTableIsRefused(t *testing.T) {
 	}
 	before := w.compiled().Picker
 	err := w.Apply(config.Op{
-		Verb: config.SetSettings, Service: service(vip, ""),
+		Kind: config.SetSettings, Service: service(vip, ""),
 		Settings: config.Values{"mh_table": 251},
 	})
 	if err == nil || !strings.Contains(err.Error(), "mh table of 251 slots") {
@@ -199,20 +199,20 @@ func TestReplyServices(t *testing.T) {
 	}
 	end := director.Endpoint{Addr: wire.AddrFrom(one.Addr), Port: one.Port, Proto: wire.ProtoUDP}
 	for _, svc := range []*config.Service{dns("10.9.0.1:53"), dns("10.9.0.2:53")} {
-		w.must(config.Op{Verb: config.AddService, Service: svc}, config.Op{
-			Verb: config.AddServer, Service: svc,
+		w.must(config.Op{Kind: config.AddService, Service: svc}, config.Op{
+			Kind: config.AddServer, Service: svc,
 			Server: &one,
-		}, config.Op{Verb: config.AddServer, Service: svc, Server: &routed})
+		}, config.Op{Kind: config.AddServer, Service: svc, Server: &routed})
 	}
 	if n := len(w.plane.table().ReplyServices); n != 0 {
 		t.Errorf("%d reply services without the setting", n)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{"ops_replies": 1}})
+	w.must(config.Op{Kind: config.SetSettings, Service: dns("10.9.0.1:53"), Settings: config.Values{"ops_replies": 1}})
 	if got, all := w.plane.table().ReplyServices[end], w.plane.table().ReplyServices; len(all) != 1 ||
 		got.VIP != wire.AddrFrom(dns("10.9.0.1:53").Addr) || got.VPort != 53 || got.Ambiguous {
 		t.Errorf("reply services %+v", all)
 	}
-	w.must(config.Op{Verb: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{"ops_replies": 1}})
+	w.must(config.Op{Kind: config.SetSettings, Service: dns("10.9.0.2:53"), Settings: config.Values{"ops_replies": 1}})
 	if got := w.plane.table().ReplyServices[end]; !got.Ambiguous {
 		t.Errorf("with two services: %+v", got)
 	}
@@ -226,7 +226,7 @@ func TestFragmentSettings(t *testing.T) {
 		t.Errorf("by default: %v, %+v", got.FragmentTime, got.Queue)
 	}
 	w.must(config.Op{
-		Verb:     config.SetSettings,
+		Kind:     config.SetSettings,
 		Settings: config.Values{"fragment_time": 30, "fragment_hold": 0, "fragment_hold_source": 64},
 	})
 	if got := w.plane.table().Settings; got.FragmentTime != 30*conntrack.Second ||

@@ -23,7 +23,7 @@ func (m *Manager) simulate(p api.Probe) (*simulation, error) {
 		return nil, err
 	}
 	r.findConns(m.conns)
-	conns, err := conntrack.NewTable(conntrack.Config{Max: simulationConns, MaxServers: compile.MaxServers})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: simulationConns, ServerIDs: compile.MaxServerIDs})
 	if err != nil {
 		return nil, fmt.Errorf("make a connection table for the simulation: %w", err)
 	}

@@ -209,7 +209,7 @@ func unixHTTP(socket string) *http.Client {
 func TestClient(t *testing.T) {
 	w := newFixture(t, 1)
 	c, _ := serve(t, w)
-	ops := []config.Op{add(vip, "rr"), with(vip, one), with(vip, one), {Verb: "improve"}}
+	ops := []config.Op{add(vip, "rr"), with(vip, one), with(vip, one), {Kind: "improve"}}
 	errs := c.ApplyAll(ops)
 	if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.EEXIST) || !errors.Is(errs[3], syscall.EINVAL) {
 		t.Errorf("errors %v", errs)
@@ -230,7 +230,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("conns %+v, %v", conns, err)
 	}
 	w.guard.refuse = func(int) error { return errors.New("nft is out of order") }
-	if err := c.Apply(config.Op{Verb: config.Flush}); !errors.Is(err, syscall.EIO) ||
+	if err := c.Apply(config.Op{Kind: config.Flush}); !errors.Is(err, syscall.EIO) ||
 		err.Error() != "nft is out of order" {
 		t.Errorf("error %v", err)
 	}
@@ -323,7 +323,7 @@ func TestClientThatStopsReading(t *testing.T) {
 		}
 	}
 	for range 2 * eventBuffer {
-		if err := c.Apply(config.Op{Verb: config.Zero}); err != nil {
+		if err := c.Apply(config.Op{Kind: config.Zero}); err != nil {
 			t.Fatal(err)
 		}
 	}

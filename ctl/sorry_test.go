@@ -13,7 +13,7 @@ import (
 )
 
 func sorry(s *config.Server) config.Op {
-	return config.Op{Verb: config.SetSorry, Service: service(vip, ""), Server: s}
+	return config.Op{Kind: config.SetSorry, Service: service(vip, ""), Server: s}
 }
 
 // The sorry server gets connections that begin while no server has a weight, and no others;
@@ -45,15 +45,15 @@ func TestSorryServer(t *testing.T) {
 	if end := (guard.Endpoint{
 		Proto: wire.ProtoTCP, Addr: last.Addr,
 		Port: last.Port,
-	}); !slices.Contains(w.guard.all().Sources, end) {
+	}); !slices.Contains(w.guard.all().ReplySources, end) {
 		t.Error("the host sees its replies")
 	}
 	status := w.Services()[0]
-	if len(status.Reals) != 2 || status.Sorry == nil || status.Sorry.ServerKey != last.ServerKey ||
+	if len(status.ServerStatuses) != 2 || status.Sorry == nil || status.Sorry.ServerKey != last.ServerKey ||
 		status.Sorry.State != "sorry" || status.Sorry.Stats.Conns != 1 {
-		t.Errorf("listed %+v, sorry %+v", status.Reals, status.Sorry)
+		t.Errorf("listed %+v, sorry %+v", status.ServerStatuses, status.Sorry)
 	}
-	if states := []string{status.Reals[0].State, status.Reals[1].State}; !slices.Equal(states,
+	if states := []string{status.ServerStatuses[0].State, status.ServerStatuses[1].State}; !slices.Equal(states,
 		[]string{"quiesced", "up"}) {
 		t.Errorf("states %v", states)
 	}
@@ -83,7 +83,7 @@ func TestSorryServerIsAServerToo(t *testing.T) {
 	if got := server(w.exchange(0, syn("5001"))); got != two.Addr || w.status(two).Stats.Conns != 1 {
 		t.Errorf("as a server: goes to %v, %+v", got, w.status(two).Stats)
 	}
-	w.must(config.Op{Verb: config.DeleteServer, Service: service(vip, ""), Server: &two})
+	w.must(config.Op{Kind: config.DeleteServer, Service: service(vip, ""), Server: &two})
 	if got := server(w.exchange(0, syn("5000"))); got != two.Addr {
 		t.Errorf("no server any more, the sorry server's connection goes to %v", got)
 	}
@@ -95,12 +95,12 @@ func TestSorryServerIsAServerToo(t *testing.T) {
 
 // A sorry server is deleted with its service.
 func TestSorryServerEndsWithItsService(t *testing.T) {
-	for _, end := range []config.Op{{Verb: config.DeleteService, Service: service(vip, "")}, {Verb: config.Flush}} {
+	for _, end := range []config.Op{{Kind: config.DeleteService, Service: service(vip, "")}, {Kind: config.Flush}} {
 		w := newWebFixture(t, "rr")
 		last := masq(7, 1)
 		w.must(sorry(&last), end, add(vip, "rr"))
 		if w.compiled().Sorry != 0 {
-			t.Errorf("after %s the new service has the old one's", end.Verb)
+			t.Errorf("after %s the new service has the old one's", end.Kind)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func TestExplainSorryAndLimits(t *testing.T) {
 	svc := config.Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	d.serve(svc, config.MethodNAT, "10.2.0.11:8080")
 	d.must(config.Op{
-		Verb: config.SetSettings, Service: &svc,
+		Kind: config.SetSettings, Service: &svc,
 		Settings: config.Values{"limit_rate": 1, "limit_conns": 1},
 	})
 	q := testProbe("10.1.0.2:1000", "10.9.0.1:80")
@@ -124,11 +124,11 @@ func TestExplainSorryAndLimits(t *testing.T) {
 		t.Errorf("the second connection of a second became %s", v)
 	}
 	d.must(config.Op{
-		Verb: config.SetSorry, Service: &svc,
+		Kind: config.SetSorry, Service: &svc,
 		Server: ptr(serverAt("10.2.0.12:8080", config.MethodNAT, 1)),
 	})
 	d.must(config.Op{
-		Verb: config.EditServer, Service: &svc,
+		Kind: config.EditServer, Service: &svc,
 		Server: ptr(serverAt("10.2.0.11:8080", config.MethodNAT, 0)),
 	})
 	e := d.explain(testProbe("10.1.0.3:1000", "10.9.0.1:80"))

@@ -31,7 +31,7 @@ func (w *fixture) vipNow(v string) (now director.VIP, announced bool) {
 // configuration meanwhile, it stays so until it is active, and announces its VIPs then.
 func TestRole(t *testing.T) {
 	w := newFixture(t, 1)
-	standby, active := config.Op{Verb: config.Standby}, config.Op{Verb: config.Active}
+	standby, active := config.Op{Kind: config.Standby}, config.Op{Kind: config.Active}
 	w.must(add(vip, "rr"), with(vip, one))
 	if got := server(w.exchange(0, syn("5000"))); got != one.Addr || w.Role() != "active" {
 		t.Fatalf("%s, to %v", w.Role(), got)
@@ -57,7 +57,7 @@ func TestRole(t *testing.T) {
 	silent("after all was replaced")
 	w.hosts()
 	silent("after the host's routes changed")
-	w.must(without(vip, one), config.Op{Verb: config.Flush}, add(vip, "rr"), with(vip, one))
+	w.must(without(vip, one), config.Op{Kind: config.Flush}, add(vip, "rr"), with(vip, one))
 	silent("after services were removed and added")
 	w.must(active, active)
 	if _, announced := w.vipNow(vip); !announced || w.Role() != "active" {
@@ -135,7 +135,7 @@ func TestAnnounceOfRemovedService(t *testing.T) {
 	w := newFixture(t, 1)
 	op := set("announce", config.AnnounceNever)
 	op.Service = service(vip, "")
-	w.must(add(vip, "rr"), with(vip, one), op, config.Op{Verb: config.Flush})
+	w.must(add(vip, "rr"), with(vip, one), op, config.Op{Kind: config.Flush})
 	if now, _ := w.vipNow(vip); !now.Silent || now.Standby {
 		t.Errorf("removed: %+v", now)
 	}
@@ -151,11 +151,11 @@ func TestAnnounceOfMarks(t *testing.T) {
 	w := newFixture(t, 1)
 	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
 	w.must(
-		config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{
+		config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{
 			rule("10.9.0.1/32", 0, 1), rule("10.8.0.0/24", 0, 1),
 		}},
-		config.Op{Verb: config.AddService, Service: shop},
-		config.Op{Verb: config.AddServer, Service: shop, Server: ptr(one)}, set("announce", config.AnnounceHeld),
+		config.Op{Kind: config.AddService, Service: shop},
+		config.Op{Kind: config.AddServer, Service: shop, Server: ptr(one)}, set("announce", config.AnnounceHeld),
 	)
 	toNet := syn("5000")
 	toNet.Dst = "10.8.0.7:80"
@@ -165,7 +165,7 @@ func TestAnnounceOfMarks(t *testing.T) {
 	if got := server(w.exchange(0, toNet)); got != one.Addr {
 		t.Errorf("to a net: %v", got)
 	}
-	w.must(config.Op{Verb: config.Standby})
+	w.must(config.Op{Kind: config.Standby})
 	if frame := w.exchange(0, toNet); frame != nil {
 		t.Errorf("to a net, on standby: sent %x", frame)
 	}
@@ -174,7 +174,7 @@ func TestAnnounceOfMarks(t *testing.T) {
 // `uvs explain` says that another director serves a VIP.
 func TestExplainStandby(t *testing.T) {
 	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), config.Op{Verb: config.Standby})
+	w.must(add(vip, "rr"), with(vip, one), config.Op{Kind: config.Standby})
 	e, err := w.Explain(testProbe("10.1.0.2:5000", vip))
 	if err != nil || e.Verdict != director.DroppedStandby.String() || e.Server != nil ||
 		e.Why != "another director serves 10.9.0.1; this one is on standby for it" {

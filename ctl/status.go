@@ -50,11 +50,11 @@ func (m *Manager) Services() []api.ServiceStatus {
 		svc := m.state.Services[i]
 		running := m.runtime.Services[svc.ServiceKey]
 		status := api.ServiceStatus{
-			Service: svc, Reals: []api.ServerStatus{}, // in JSON a list, not null
+			Service: svc, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
 			Stats: stats(totals[svc.ServiceKey], running.Zero, running.Rate.Rates()),
 		}
 		for j := range svc.Servers {
-			status.Reals = append(status.Reals, m.serverStatus(&svc, &svc.Servers[j]))
+			status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(&svc, &svc.Servers[j]))
 		}
 		if sorry, ok := m.state.Sorry[svc.ServiceKey]; ok {
 			v := m.serverStatus(&svc, &sorry)

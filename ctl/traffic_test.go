@@ -92,17 +92,17 @@ func randomOp(rng *rand.Rand) config.Op {
 		config.MethodNAT, config.MethodNAT, config.MethodDR,
 		config.MethodTunnel,
 	}[rng.IntN(4)]
-	verbs := []config.Verb{
+	verbs := []config.OpKind{
 		config.AddService, config.AddService, config.EditService, config.DeleteService,
 		config.AddServer, config.AddServer, config.AddServer, config.AddServer, config.EditServer, config.DeleteServer,
 		config.DeleteServer,
 	}
-	op := config.Op{Verb: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
+	op := config.Op{Kind: verbs[rng.IntN(len(verbs))], Service: service, Server: server}
 	if rng.IntN(10) == 0 {
 		op = setAdmin(server.Addr, uint16(rng.IntN(2))*server.Port, config.Admin(rng.IntN(3)))
 	}
 	if rng.IntN(100) == 0 {
-		op = config.Op{Verb: config.Flush}
+		op = config.Op{Kind: config.Flush}
 	}
 	return op
 }

@@ -64,7 +64,7 @@ var (
 // arpTable returns a table with which the director answers an ARP request for the VIP.
 func arpTable() *director.Table {
 	return &director.Table{
-		VIPs:    map[wire.Addr]director.VIP{vip: {Ours: true}},
+		VIPs:    map[wire.Addr]director.VIP{vip: {DirectorOnly: true}},
 		Servers: make([]director.Server, 1),
 		FIB: director.NewFIB(&director.HostNet{
 			Ports:  []director.Port{{Name: "eth0", MAC: mac}},
@@ -92,7 +92,7 @@ func arpRequest() []wire.Frame {
 // startPlane starts a plane with links. ended gets the result of Run.
 func startPlane(t *testing.T, ctx context.Context, links ...Link) (p *Plane, ended chan error) {
 	t.Helper()
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, Workers: len(links), MaxServers: 2})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, Workers: len(links), ServerIDs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestFailingLinkEndsRun(t *testing.T) {
 
 // The error of a worker that cannot be pinned names the CPU.
 func TestPinToMissingCPU(t *testing.T) {
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, MaxServers: 2})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 16, ServerIDs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,12 +31,12 @@ func TotalLen(f *wire.Frame, p *wire.Packet) int {
 // a reply, into an error about the packet as the server sent it. The error goes to
 // addr, and the packet in that it quotes comes from addr and port. All checksums
 // that are there stay right, that of the quoted packet too.
-func ErrorToServer(f *wire.Frame, p, in *wire.Packet, addr wire.Addr, port uint16) {
-	if addr.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
+func ErrorToServer(f *wire.Frame, p, inner *wire.Packet, addr wire.Addr, port uint16) {
+	if addr.Is4() == p.IPv6 || inner.IPv6 != p.IPv6 {
 		return
 	}
 	before := bodySum(f, p)
-	updateQuotedChecksum(setSrc(f, in, addr, port), f, in)
+	updateQuotedChecksum(setSrc(f, inner, addr, port), f, inner)
 	updateErrorChecksum(f, p, before)
 	setDst(f, p, addr, 0).Apply(f, p)
 }
@@ -44,12 +44,12 @@ func ErrorToServer(f *wire.Frame, p, in *wire.Packet, addr wire.Addr, port uint1
 // ErrorFromServer turns ICMP error p, which a server or a router on its side sent
 // about a request, into an error about the packet as the client sent it. The error
 // comes from the VIP, and the packet in that it quotes went to vip and vport.
-func ErrorFromServer(f *wire.Frame, p, in *wire.Packet, vip wire.Addr, vport uint16) {
-	if vip.Is4() == p.IPv6 || in.IPv6 != p.IPv6 {
+func ErrorFromServer(f *wire.Frame, p, inner *wire.Packet, vip wire.Addr, vport uint16) {
+	if vip.Is4() == p.IPv6 || inner.IPv6 != p.IPv6 {
 		return
 	}
 	before := bodySum(f, p)
-	updateQuotedChecksum(setDst(f, in, vip, vport), f, in)
+	updateQuotedChecksum(setDst(f, inner, vip, vport), f, inner)
 	updateErrorChecksum(f, p, before)
 	setSrc(f, p, vip, 0).Apply(f, p)
 }
@@ -72,9 +72,9 @@ func updateErrorChecksum(f *wire.Frame, p *wire.Packet, before uint16) {
 // updateQuotedChecksum updates the transport checksum of a quoted packet. A packet that is cut
 // off is like a first fragment: without all bytes that its checksum covers, it can
 // be updated but not computed.
-func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Packet) {
-	q := *in
-	if TotalLen(f, in) != int(in.Len) {
+func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, inner *wire.Packet) {
+	q := *inner
+	if TotalLen(f, inner) != int(inner.Len) {
 		q.Fragment = wire.FragmentFirst
 	}
 	delta.Apply(f, &q)
@@ -83,11 +83,11 @@ func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, in *wire.Pack
 // QuotedSeq is the sequence number of the TCP segment that an ICMP error quotes;
 // ok is false if it quotes no TCP segment. The eight bytes that every error quotes
 // contain it (RFC 792).
-func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
-	if in.Proto != wire.ProtoTCP || in.Fragment == wire.FragmentLater {
+func QuotedSeq(f *wire.Frame, inner *wire.Packet) (seq uint32, ok bool) {
+	if inner.Proto != wire.ProtoTCP || inner.Fragment == wire.FragmentLater {
 		return 0, false
 	}
-	t := wire.TCP(f.From(in.L4))
+	t := wire.TCP(f.From(inner.L4))
 	if len(t) < 8 {
 		return 0, false
 	}
@@ -96,12 +96,12 @@ func QuotedSeq(f *wire.Frame, in *wire.Packet) (seq uint32, ok bool) {
 
 // SetQuotedSeq changes that number, and updates the checksums of the error p and, if
 // it is there, of the quoted segment.
-func SetQuotedSeq(f *wire.Frame, p, in *wire.Packet, seq uint32) {
-	t := wire.TCP(f.From(in.L4))
+func SetQuotedSeq(f *wire.Frame, p, inner *wire.Packet, seq uint32) {
+	t := wire.TCP(f.From(inner.L4))
 	before, old := bodySum(f, p), t.Seq()
 	t.SetSeq(seq)
 	// A checksum sums words, whether they are ports or half a sequence number.
 	delta := wire.ChecksumDelta{}.Port(uint16(old>>16), uint16(seq>>16)).Port(uint16(old), uint16(seq))
-	updateQuotedChecksum(delta, f, in)
+	updateQuotedChecksum(delta, f, inner)
 	updateErrorChecksum(f, p, before)
 }

@@ -87,7 +87,7 @@ func BenchmarkPickWorst(b *testing.B) {
 			func(i int, s *Server) { s.Active.Store(int32(20000 - 20*i)); s.Weight = 10 },
 		},
 		{"all overloaded", "wlc", 0, func(i int, s *Server) { s.Overload.Store(true) }},
-		{"all in slow start", "wlc", 0, func(i int, s *Server) { s.RampEnd = 1 << 40 }},
+		{"all in slow start", "wlc", 0, func(i int, s *Server) { s.SlowStartEnd = 1 << 40 }},
 		{"all but the last overloaded", "twos", 0, func(i int, s *Server) { s.Overload.Store(i < 999) }},
 		{"all but the last overloaded", "mh", Flag1, func(i int, s *Server) { s.Overload.Store(i < 999) }},
 		{"all overloaded", "mh", Flag1, func(i int, s *Server) { s.Overload.Store(true) }},

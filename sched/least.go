@@ -15,7 +15,7 @@ type least struct {
 	equal      bool // weights do not matter: all are the same, or it is lc
 	candidates []candidate
 	details    []details // of the same servers, by the same index
-	ramps
+	slowStarts
 }
 
 // candidate is the part of a server with a weight that every pick reads: 24 bytes, so
@@ -63,7 +63,7 @@ func newLeast(m measure) constructor {
 }
 
 func makeLeast(m measure, servers []Server) *least {
-	l := &least{measure: m, ramps: newRamps(servers)}
+	l := &least{measure: m, slowStarts: newSlowStarts(servers)}
 	for i := range servers {
 		s := &servers[i]
 		if weight := s.weight(); weight > 0 {
@@ -96,7 +96,7 @@ func (l *least) Pick(c *Cursor, f Flow) int {
 
 // pickCandidate is Pick, but returns an index of l.candidates.
 func (l *least) pickCandidate(c *Cursor, now int64) int {
-	if now < l.rampsEnd {
+	if now < l.lastEnd {
 		return l.pickInSlowStart(c, now)
 	}
 	if l.equal {

@@ -49,7 +49,7 @@ func (l *locality) Pick(c *Cursor, f Flow) int {
 	if at = l.pickCandidate(c, f.Now); at < 0 {
 		return -1
 	}
-	l.assign(&e, &f, now, ref(l.ids[at]))
+	l.assign(&e, &f, now, idPlus1(l.ids[at]))
 	return int(l.details[at].index)
 }
 

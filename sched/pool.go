@@ -70,8 +70,8 @@ type idSlot struct {
 	index int32
 }
 
-// ref returns a server's ID plus 1. Where a ref is stored, 0 means "no server".
-func ref(id uint32) uint32 { return id + 1 }
+// idPlus1 returns a server's ID plus 1. Where a ref is stored, 0 means "no server".
+func idPlus1(id uint32) uint32 { return id + 1 }
 
 func newIDIndex(ids []uint32) idIndex {
 	bits := uint(1)
@@ -80,7 +80,7 @@ func newIDIndex(ids []uint32) idIndex {
 	}
 	x := idIndex{slots: make([]idSlot, 1<<bits), shift: 32 - bits}
 	for i, id := range ids {
-		m := ref(id)
+		m := idPlus1(id)
 		at := x.first(m)
 		for x.slots[at].ref != 0 {
 			at = x.next(at)

@@ -36,13 +36,13 @@ func newRR(_ Flags, servers []Server, _ Options) (Picker, error) {
 // to the nearest server before it in the old list that is still there.
 func rebaseRR(c *Cursor, old, new []Server) {
 	last := position(c.position.Load()).ref()
-	at := slices.IndexFunc(old, func(s Server) bool { return ref(s.ID) == last })
+	at := slices.IndexFunc(old, func(s Server) bool { return idPlus1(s.ID) == last })
 	for at >= 0 && !slices.ContainsFunc(new, func(s Server) bool { return s.ID == old[at].ID }) {
 		at--
 	}
 	p := position(0)
 	if at >= 0 {
-		p = newPosition(ref(old[at].ID), 0)
+		p = newPosition(idPlus1(old[at].ID), 0)
 	}
 	c.position.Store(uint64(p))
 }
@@ -59,7 +59,7 @@ func (r *rr) Pick(c *Cursor, _ Flow) int {
 		if i < 0 {
 			return -1
 		}
-		if c.position.CompareAndSwap(was, uint64(newPosition(ref(r.ids[i]), 0))) {
+		if c.position.CompareAndSwap(was, uint64(newPosition(idPlus1(r.ids[i]), 0))) {
 			return i
 		}
 	}
@@ -182,19 +182,19 @@ func (w *wrr) step(from position) (int, position) {
 	}
 	last := w.find(from.ref())
 	if i := w.after(last, len(w.weight), level); i >= 0 {
-		return i, newPosition(ref(w.ids[i]), level)
+		return i, newPosition(idPlus1(w.ids[i]), level)
 	}
 	lower := level - w.gap
 	if lower <= 0 {
 		lower = w.top
 	}
 	if i := w.after(-1, len(w.weight), lower); i >= 0 {
-		return i, newPosition(ref(w.ids[i]), lower)
+		return i, newPosition(idPlus1(w.ids[i]), lower)
 	}
 	// All servers with that weight are overloaded. The kernel walks on level by
 	// level, which ends at the level of the heaviest of the other servers.
 	if i := w.heaviest(); i >= 0 {
-		return i, newPosition(ref(w.ids[i]), w.weight[i]-(w.gap-1))
+		return i, newPosition(idPlus1(w.ids[i]), w.weight[i]-(w.gap-1))
 	}
 	// The kernel gives up after a whole walk at level 1. It stops at the end of
 	// the list if the level fell to 1 in this walk, and at the start of the list

@@ -35,10 +35,10 @@ type Server struct {
 	// slots, so that only its own clients go to other servers until it is back.
 	Down bool
 
-	// RampStart and RampEnd, in ms on the clock of Flow.Now, delimit the slow
+	// SlowStartBegin and SlowStartEnd, in ms on the clock of Flow.Now, delimit the slow
 	// start: between them the server's weight rises from nothing to Weight. It
 	// applies to lc, wlc, sed, nq, lblc, lblcr and twos. Equal: no slow start.
-	RampStart, RampEnd int64
+	SlowStartBegin, SlowStartEnd int64
 }
 
 // Flow describes a new connection to a scheduler.
@@ -75,8 +75,8 @@ type Options struct {
 // net.ipv4.vs.lblc_expiration and lblcr_expiration.
 const DefaultExpiration = 24 * time.Hour
 
-// MaxServers is the longest server list of one service.
-const MaxServers = 1 << 16
+// MaxServiceServers is the longest server list of one service.
+const MaxServiceServers = 1 << 16
 
 type constructor func(Flags, []Server, Options) (Picker, error)
 
@@ -137,8 +137,8 @@ func New(name string, flags Flags, servers []Server, o Options) (Picker, error) 
 	if flags&^(Flag1|Flag2|Flag3) != 0 {
 		return nil, fmt.Errorf("scheduler flags %#x: only %#x can be set", uint32(flags), uint32(Flag1|Flag2|Flag3))
 	}
-	if len(servers) > MaxServers {
-		return nil, fmt.Errorf("%d servers in one service: at most %d", len(servers), MaxServers)
+	if len(servers) > MaxServiceServers {
+		return nil, fmt.Errorf("%d servers in one service: at most %d", len(servers), MaxServiceServers)
 	}
 	for i := range servers {
 		if servers[i].Weight < 0 {

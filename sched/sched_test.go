@@ -299,7 +299,7 @@ func TestAllocations(t *testing.T) {
 				servers[i].Overload.Store(over || i%3 == 0)
 			}
 			for _, ramp := range []int64{0, 1 << 40} {
-				servers[7].RampEnd = ramp
+				servers[7].SlowStartEnd = ramp
 				p, err := New(name, Flag1|Flag2, servers, Options{})
 				if err != nil {
 					t.Fatal(err)
@@ -335,7 +335,7 @@ func TestRefused(t *testing.T) {
 		{"a bit that is no scheduler flag", "rr", 0x40, nil, Options{}, "0x40"},
 		{"a table size that is not prime", "mh", 0, two, Options{Table: 65536}, "65536"},
 		{"more servers than slots", "mh", 0, make([]Server, 252), Options{Table: 251}, "252 servers"},
-		{"more servers than a list may have", "rr", 0, make([]Server, MaxServers+1), Options{}, "65537 servers"},
+		{"more servers than a list may have", "rr", 0, make([]Server, MaxServiceServers+1), Options{}, "65537 servers"},
 		{"a negative weight", "wlc", 0, []Server{{Weight: -1}}, Options{}, "-1"},
 	} {
 		if _, err := New(c.name, c.flags, c.servers, c.o); err == nil || !strings.Contains(err.Error(), c.word) {

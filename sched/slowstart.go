@@ -3,22 +3,22 @@ package sched
 // fullShare is the share of a server that is not in slow start, in units of 1/1024.
 const fullShare = 1 << 10
 
-// ramps are the slow starts of a server list.
-type ramps struct {
-	byIndex  []ramp // by list index
-	rampsEnd int64  // ms: when the last slow start ends
+// slowStarts are the slow starts of a server list.
+type slowStarts struct {
+	byIndex []slowStart // by list index
+	lastEnd int64       // ms: when the last slow start ends
 }
 
-// ramp is the slow start of one server. Both times are in ms.
-type ramp struct{ start, end int64 }
+// slowStart is the slow start of one server. Both times are in ms.
+type slowStart struct{ start, end int64 }
 
-func newRamps(servers []Server) ramps {
-	r := ramps{byIndex: make([]ramp, len(servers))}
+func newSlowStarts(servers []Server) slowStarts {
+	r := slowStarts{byIndex: make([]slowStart, len(servers))}
 	for i := range servers {
 		s := &servers[i]
-		r.byIndex[i] = ramp{s.RampStart, s.RampEnd}
-		if s.RampEnd > s.RampStart {
-			r.rampsEnd = max(r.rampsEnd, s.RampEnd)
+		r.byIndex[i] = slowStart{s.SlowStartBegin, s.SlowStartEnd}
+		if s.SlowStartEnd > s.SlowStartBegin {
+			r.lastEnd = max(r.lastEnd, s.SlowStartEnd)
 		}
 	}
 	return r
@@ -26,7 +26,7 @@ func newRamps(servers []Server) ramps {
 
 // share returns the part of its weight that server i has at time now: from 1 at the
 // start of its ramp to fullShare at the end.
-func (r *ramps) share(i int, now int64) int64 {
+func (r *slowStarts) share(i int, now int64) int64 {
 	p := r.byIndex[i]
 	if now >= p.end || p.end <= p.start {
 		return fullShare

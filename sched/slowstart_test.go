@@ -16,7 +16,7 @@ func picksOfReturning(t *testing.T, name string, load int32, ramp int64) []int {
 			servers[i].Active.Store(load)
 		}
 	}
-	servers[0].RampEnd = ramp
+	servers[0].SlowStartEnd = ramp
 	p, err := New(name, 0, servers, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestSlowStart(t *testing.T) {
 func TestSlowStartAlone(t *testing.T) {
 	for _, name := range []string{"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos"} {
 		s := newService(t, name, 0, 1, 1)
-		s.servers[s.at(1)].RampEnd = 1 << 40
+		s.servers[s.at(1)].SlowStartEnd = 1 << 40
 		s.edit(0, 0)
 		if got, want := s.picks(20, true, anyFlow), "11111111111111111111"; got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
@@ -74,7 +74,7 @@ func TestSlowStartAlone(t *testing.T) {
 
 // TestShare: the share of a server in slow start, by time.
 func TestShare(t *testing.T) {
-	r := newRamps([]Server{{RampStart: 1000, RampEnd: 2000}, {}})
+	r := newSlowStarts([]Server{{SlowStartBegin: 1000, SlowStartEnd: 2000}, {}})
 	for _, c := range []struct {
 		server    int
 		now, want int64
@@ -91,7 +91,7 @@ func TestShare(t *testing.T) {
 			t.Errorf("server %d at %d ms: got share %d, want %d", c.server, c.now, got, c.want)
 		}
 	}
-	if r.rampsEnd != 2000 {
-		t.Errorf("slow starts over at %d, want 2000", r.rampsEnd)
+	if r.lastEnd != 2000 {
+		t.Errorf("slow starts over at %d, want 2000", r.lastEnd)
 	}
 }

@@ -60,7 +60,7 @@ func (t *twos) drawCandidate(random *uint64, c *Cursor, now int64) int {
 	for range fastDraws {
 		at := t.locate(randomBelow(random, t.cumulative[len(t.cumulative)-1]+1))
 		if at >= 0 && !t.details[at].overload.Load() &&
-			(now >= t.rampsEnd || c.chance(t.share(int(t.details[at].index), now))) {
+			(now >= t.lastEnd || c.chance(t.share(int(t.details[at].index), now))) {
 			return at
 		}
 		*random = c.draw()
@@ -115,7 +115,7 @@ func (s *details) eligibleWeight() int64 {
 // loadNow returns the load of candidate at, by its current weight.
 func (t *twos) loadNow(at int, now int64) float64 {
 	load := t.candidates[at].load()
-	if now < t.rampsEnd {
+	if now < t.lastEnd {
 		load *= fullShare / float64(t.share(int(t.details[at].index), now))
 	}
 	return load

@@ -117,9 +117,9 @@ func (d *drain) removeServers() error {
 	var ops []config.Op
 	var texts []string
 	if err := eachServer(d.client, d.scope, func(s *api.ServiceStatus, v *config.Server, sorry bool) {
-		op := config.Op{Verb: config.DeleteServer, Service: &s.Service, Server: v}
+		op := config.Op{Kind: config.DeleteServer, Service: &s.Service, Server: v}
 		if sorry {
-			op = config.Op{Verb: config.SetSorry, Service: &s.Service}
+			op = config.Op{Kind: config.SetSorry, Service: &s.Service}
 		}
 		ops, texts = append(ops, op), append(texts, fmt.Sprintf("%s removed from %s", v.ServerKey, s.ServiceKey))
 	}); err != nil {

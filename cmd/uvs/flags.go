@@ -34,14 +34,14 @@ func parse(fs *flag.FlagSet, args []string) (code int, ok bool) {
 
 // parseRest is parse for verbs with arguments after the options.
 func parseRest(fs *flag.FlagSet, args []string) (rest []string, code int, ok bool) {
-	code, ok = parsed(fs, fs.Parse(args))
+	code, ok = reportParse(fs, fs.Parse(args))
 	return fs.Args(), code, ok
 }
 
 // parseMixed is parseRest for verbs whose arguments may come before options.
 func parseMixed(fs *flag.FlagSet, args []string) (words []string, code int, ok bool) {
 	words, err := mixed(fs, args)
-	code, ok = parsed(fs, err)
+	code, ok = reportParse(fs, err)
 	return words, code, ok
 }
 
@@ -53,8 +53,8 @@ func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
 	return words, err
 }
 
-// parsed prints the help that was requested, or what is wrong with the options.
-func parsed(fs *flag.FlagSet, err error) (code int, ok bool) {
+// reportParse prints the help that was requested, or what is wrong with the options.
+func reportParse(fs *flag.FlagSet, err error) (code int, ok bool) {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Printf("Usage of %s:\n", fs.Name())
@@ -106,8 +106,8 @@ func printJSON(v any) int {
 	return result(enc.Encode(v))
 }
 
-// parsing makes an option that is parsed into v.
-func parsing[T any](v *T, parse func(string) (T, error)) func(string) error {
+// option makes an option that is parsed into v.
+func option[T any](v *T, parse func(string) (T, error)) func(string) error {
 	return func(s string) (err error) {
 		*v, err = parse(s)
 		return err

@@ -39,11 +39,11 @@ const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the 
 // ruleFlags adds the terms of a rule.
 func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 	r := new(config.MarkRule)
-	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", parsing(&r.Dst, config.ParseNet))
-	fs.Func("src", "source `address` or net", parsing(&r.Src, config.ParseNet))
-	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", parsing(&r.Proto, config.ParseProto))
-	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", parsing(&r.DstPorts, config.ParsePorts))
-	fs.Func("sport", "source `ports`", parsing(&r.SrcPorts, config.ParsePorts))
+	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", option(&r.Dst, config.ParseNet))
+	fs.Func("src", "source `address` or net", option(&r.Src, config.ParseNet))
+	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", option(&r.Proto, config.ParseProto))
+	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", option(&r.DstPorts, config.ParsePorts))
+	fs.Func("sport", "source `ports`", option(&r.SrcPorts, config.ParsePorts))
 	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director on which packets arrive")
 	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, if no address shows it")
 	fs.Func("mark", "`mark` to give, 1 to 4294967295", func(v string) error {
@@ -66,7 +66,7 @@ func newMarkLine() commandLine {
 		if len(words) > 0 {
 			return op, fmt.Errorf("unexpected argument %q", words[0])
 		}
-		return config.Op{Verb: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
+		return config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
 	}}
 }
 
@@ -95,7 +95,7 @@ func markDelete(args []string) int {
 			rules = list[*number-1 : *number]
 		}
 	}
-	return applyOp(config.Op{Verb: config.DeleteMarks, Marks: rules})
+	return applyOp(config.Op{Kind: config.DeleteMarks, Marks: rules})
 }
 
 // markList prints each rule in the form that `uvs mark add` takes.
@@ -127,7 +127,7 @@ func markImport(args []string) int {
 	case skipped > 0:
 		fmt.Printf("%d rules import, %d skipped that set no mark\n", len(rules), skipped)
 	}
-	return applyOp(config.Op{Verb: config.AddMarks, Marks: rules})
+	return applyOp(config.Op{Kind: config.AddMarks, Marks: rules})
 }
 
 func applyOp(op config.Op) int {

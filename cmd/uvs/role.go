@@ -13,11 +13,11 @@ func standbyMain(args []string) int { return setRole("standby", config.Standby, 
 // activeMain ends that: uvs active.
 func activeMain(args []string) int { return setRole("active", config.Active, args) }
 
-func setRole(name string, verb config.Verb, args []string) int {
+func setRole(name string, verb config.OpKind, args []string) int {
 	if code, ok := parse(newFlags(name), args); !ok {
 		return code
 	}
-	return applyOp(config.Op{Verb: verb})
+	return applyOp(config.Op{Kind: verb})
 }
 
 // roleMain prints the director's role: uvs role.

@@ -171,7 +171,7 @@ func run(ctx context.Context, cfg runConfig) error {
 
 	conns, err := conntrack.NewTable(conntrack.Config{
 		Max: cfg.connMax, Memory: cfg.memory, Reserved: frag.Memory(cfg.workers), Workers: cfg.workers,
-		MaxServers: compile.MaxServers, Sessions: conntrack.MaxSessions,
+		ServerIDs: compile.MaxServerIDs, Sessions: conntrack.MaxSessions,
 	})
 	if errors.Is(err, unix.ENOMEM) {
 		return fmt.Errorf("make the connection table: %w; lower --conn-max or raise ulimit -v", err)
@@ -202,7 +202,7 @@ func run(ctx context.Context, cfg runConfig) error {
 		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
 	}
 	if cfg.standby {
-		if err := manager.Apply(config.Op{Verb: config.Standby}); err != nil {
+		if err := manager.Apply(config.Op{Kind: config.Standby}); err != nil {
 			return err
 		}
 	}

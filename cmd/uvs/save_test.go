@@ -51,7 +51,7 @@ drain 2001:db8::9`))
 	drained := config.AdminRule{Admin: config.AdminDrain, AdminScope: config.AdminScope{
 		Addr: netip.MustParseAddr("2001:db8::9"),
 	}}
-	want := []config.Verb{
+	want := []config.OpKind{
 		config.SetSettings, config.AddMarks, config.AddService, config.AddServer, config.SetSettings,
 		config.SetSorry, config.SetAdmin, config.SetAdmin,
 	}
@@ -60,8 +60,8 @@ drain 2001:db8::9`))
 		t.Fatalf("%d operations, want %d", len(ops), len(want))
 	}
 	for i, op := range ops {
-		if op.Verb != want[i] || lines[i] != at[i] {
-			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Verb, lines[i], want[i], at[i])
+		if op.Kind != want[i] || lines[i] != at[i] {
+			t.Errorf("operation %d is %s of line %d, want %s of %d", i, op.Kind, lines[i], want[i], at[i])
 		}
 	}
 	if *ops[6].Admin != down || *ops[7].Admin != drained || ops[5].Server.Method != config.MethodNAT ||

@@ -28,7 +28,7 @@ func newAdminLine(admin config.Admin) commandLine {
 		if *service != "" {
 			rule.Service, err = config.ParseServiceKey(*service)
 		}
-		return config.Op{Verb: config.SetAdmin, Admin: rule}, err
+		return config.Op{Kind: config.SetAdmin, Admin: rule}, err
 	}}
 }
 
@@ -112,7 +112,7 @@ func eachServer(
 		s := &services[i]
 		for j, v := range servers(s) {
 			if scope.Contains(config.AdminScope{Service: s.ServiceKey, Addr: v.Addr, Port: v.Port}) {
-				visit(s, &v.Server, j == len(s.Reals))
+				visit(s, &v.Server, j == len(s.ServerStatuses))
 			}
 		}
 	}

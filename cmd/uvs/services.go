@@ -39,9 +39,9 @@ func listMain[T any](name string, args []string, of func([]api.ServiceStatus) T,
 // servers returns the servers of a service, with the sorry server.
 func servers(s *api.ServiceStatus) []api.ServerStatus {
 	if s.Sorry == nil {
-		return s.Reals
+		return s.ServerStatuses
 	}
-	return append(s.Reals, *s.Sorry)
+	return append(s.ServerStatuses, *s.Sorry)
 }
 
 // printServices prints a line for every server, which also names its service,
@@ -86,7 +86,7 @@ func newSorryLine() commandLine {
 		if err != nil {
 			return op, err
 		}
-		op = config.Op{Verb: config.SetSorry, Service: &config.Service{ServiceKey: key}}
+		op = config.Op{Kind: config.SetSorry, Service: &config.Service{ServiceKey: key}}
 		switch {
 		case *clear && len(words) == 0:
 			return op, nil

@@ -29,8 +29,8 @@ func TestPrintServices(t *testing.T) {
 	var b strings.Builder
 	err := printServices(&b, []api.ServiceStatus{
 		{
-			Service: config.Service{ServiceKey: key, Scheduler: "wlc"},
-			Reals:   []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
+			Service:        config.Service{ServiceKey: key, Scheduler: "wlc"},
+			ServerStatuses: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
 		},
 		{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
 	})
@@ -64,7 +64,7 @@ func TestPrintPaths(t *testing.T) {
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
 	var b strings.Builder
 	if err := printPaths(&b, serverPaths([]api.ServiceStatus{
-		{Service: config.Service{ServiceKey: key}, Reals: []api.ServerStatus{server}, Sorry: &unreachable},
+		{Service: config.Service{ServiceKey: key}, ServerStatuses: []api.ServerStatus{server}, Sorry: &unreachable},
 		{Service: config.Service{ServiceKey: key}},
 	})); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ func newSetLine() commandLine {
 	service := fs.String("service", "", "for this service only, e.g. tcp:192.0.2.1:80")
 	file := fs.String("import", "", "take the settings of IPVS from this `file` of sysctl.d (-: standard input)")
 	return commandLine{fs, func(words []string) (config.Op, error) {
-		op := config.Op{Verb: config.SetSettings, Settings: config.Values{}}
+		op := config.Op{Kind: config.SetSettings, Settings: config.Values{}}
 		switch {
 		case *file != "" && (len(words) > 0 || *service != ""):
 			return op, fmt.Errorf("--import takes only a file")

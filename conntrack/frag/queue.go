@@ -169,7 +169,7 @@ func (q *Queue) Next() *Key {
 }
 
 // Expire removes what has waited too long. It reports whether there is more.
-func (q *Queue) Expire(now conntrack.Tick) (behind bool) {
+func (q *Queue) Expire(now conntrack.Tick) (more bool) {
 	for range expireBudget {
 		if q.Len() == 0 || q.entry(q.tail).deadline > now {
 			return false

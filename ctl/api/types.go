@@ -26,7 +26,7 @@ type Stats struct {
 type ServiceStatus struct {
 	config.Service                // without its Servers; see Reals
 	Stats          Stats          `json:"stats"`
-	Reals          []ServerStatus `json:"servers"` // newest first
+	ServerStatuses []ServerStatus `json:"servers"` // newest first
 	Sorry          *ServerStatus  `json:"sorry,omitempty"`
 }
 

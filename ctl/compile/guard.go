@@ -10,15 +10,15 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// GuardRules are what the host's stack must not see because of each service. A service
+// RulesByService are what the host's stack must not see because of each service. A service
 // that was deleted has rules for as long as conns of its servers may exist.
-type GuardRules map[config.ServiceKey]*guard.ServiceRules
+type RulesByService map[config.ServiceKey]*guard.ServiceRules
 
-// GuardRules compiles the rules for the desired state and the servers that run. Services
+// CompileRules compiles the rules for the desired state and the servers that run. Services
 // that no operation changed keep their rules from before, and so do those whose rules
 // turn out the same: the guard sends only rules whose pointer is new.
-func (d *Desired) GuardRules(before GuardRules, rt *Runtime, host *director.HostNet) GuardRules {
-	rules := make(GuardRules, len(before))
+func (d *Desired) CompileRules(before RulesByService, rt *Runtime, host *director.HostNet) RulesByService {
+	rules := make(RulesByService, len(before))
 	add := func(k config.ServiceKey) {
 		rules[k] = before[k]
 		if old := before[k]; old == nil || d.Changed(k) {
@@ -72,26 +72,26 @@ func (d *Desired) serviceRules(
 		}
 	}
 	for _, v := range running {
-		if v.wasMasq {
+		if v.wasNAT {
 			addServer(v.key)
 		}
 	}
 	d.addHelperRules(k, running, r)
 	r.LocalServers = unique(r.LocalServers)
-	r.Sources, r.SourceRanges = splitRanges(sources)
+	r.ReplySources, r.ReplySourceRanges = splitRanges(sources)
 	return r
 }
 
 func sameServiceRules(a, b *guard.ServiceRules) bool {
 	return slices.Equal(a.Destinations, b.Destinations) && slices.Equal(a.VIPs, b.VIPs) &&
-		slices.Equal(a.Sources, b.Sources) && slices.Equal(a.SourceRanges, b.SourceRanges) &&
+		slices.Equal(a.ReplySources, b.ReplySources) && slices.Equal(a.ReplySourceRanges, b.ReplySourceRanges) &&
 		slices.Equal(a.LocalServers, b.LocalServers) &&
 		slices.Equal(a.HelperMatches, b.HelperMatches) && slices.Equal(a.HelperServers, b.HelperServers)
 }
 
-// Rules are the guard's rules for all services, for the frames that marks lead to
+// Flatten are the guard's rules for all services, for the frames that marks lead to
 // services, and for the host's interfaces.
-func (g GuardRules) Rules(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
+func (g RulesByService) Flatten(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
 	r := guard.Rules{Marked: marked, Tagged: settings.KeepTags}
 	for _, service := range g {
 		r.Services = append(r.Services, service)

@@ -121,7 +121,7 @@ func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, 
 		}
 	}
 	for _, v := range running {
-		if v.wasMasq {
+		if v.wasNAT {
 			add(v.key.Addr)
 		}
 	}

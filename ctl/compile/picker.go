@@ -50,9 +50,9 @@ func (s *RunningService) updatePicker(svc *config.Service, rt *Runtime, settings
 			ID: v.ID, Addr: wire.AddrFrom(v.Config.Addr), Port: v.Config.Port,
 			Weight: v.Config.EffectiveWeight(), LastWeight: v.weight,
 			Active: &counts.Active, Inactive: &counts.Inactive,
-			Overload:  &v.Overload,
-			Down:      v.Config.Admin == config.AdminDown,
-			RampStart: int64(v.RampStart), RampEnd: int64(v.RampStart + ramp),
+			Overload:       &v.Overload,
+			Down:           v.Config.Admin == config.AdminDown,
+			SlowStartBegin: int64(v.SlowStartBegin), SlowStartEnd: int64(v.SlowStartBegin + ramp),
 		}
 	}
 	picker, err := sched.New(in.scheduler, in.flags, list, in.options)

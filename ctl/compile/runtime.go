@@ -46,7 +46,7 @@ type RunningService struct {
 	inputs       pickerInputs    // of picker
 	SchedServers []sched.Server  // of picker
 	ids          []uint32        // of SchedServers
-	retired      director.Totals // counted by servers that were released
+	released     director.Totals // counted by servers that were released
 	Zero         director.Totals // when the counters were reset
 	Rate         Estimator
 	seen         uint64 // last round that found it configured
@@ -54,27 +54,27 @@ type RunningService struct {
 
 // RunningServer is the running side of a server, which may have been removed from its service.
 type RunningServer struct {
-	ID        uint32
-	Service   config.ServiceKey
-	key       config.ServerKey
-	Config    config.Server  // as last configured
-	weight    int32          // the last that was not 0 since it was added
-	RampStart conntrack.Tick // of slow start: when it was added, left weight 0 or came up
-	wasMasq   bool           // is or was masqueraded; conns keep their method
-	Counters  *director.Counters
-	Path      *director.Path
-	Overload  atomic.Bool
-	Removed   bool            // no longer in its service
-	graceEnd  conntrack.Tick  // if Removed: until when its conns wait for it
-	ended     bool            // if Removed: GraceOver had it
-	idle      time.Time       // since when it is removed and without conns; zero: it is not
-	Zero      director.Totals // when the counters were reset
-	Rate      Estimator
-	seen      uint64 // last round that found it configured
+	ID             uint32
+	Service        config.ServiceKey
+	key            config.ServerKey
+	Config         config.Server  // as last configured
+	weight         int32          // the last that was not 0 since it was added
+	SlowStartBegin conntrack.Tick // of slow start: when it was added, left weight 0 or came up
+	wasNAT         bool           // is or was masqueraded; conns keep their method
+	Counters       *director.Counters
+	Path           *director.Path
+	Overload       atomic.Bool
+	Removed        bool            // no longer in its service
+	graceEnd       conntrack.Tick  // if Removed: until when its conns wait for it
+	graceReported  bool            // if Removed: GraceOver had it
+	idle           time.Time       // since when it is removed and without conns; zero: it is not
+	Zero           director.Totals // when the counters were reset
+	Rate           Estimator
+	seen           uint64 // last round that found it configured
 }
 
-// MaxServers bounds servers, counting removed ones that still have an ID.
-const MaxServers = 1 << 16
+// MaxServerIDs bounds servers, counting removed ones that still have an ID.
+const MaxServerIDs = 1 << 16
 
 // TrashTime is how long the runtime keeps a removed server without conns, so that it keeps
 // its counters if it is added again (IP_VS_DEST_TRASH_PERIOD in include/net/ip_vs.h: 120 s).
@@ -129,7 +129,7 @@ func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) 
 	for key, servers := range rt.byService {
 		for _, v := range servers {
 			if !v.Removed && s.Changed(key) && v.seen != rt.round {
-				v.Removed, v.graceEnd, v.ended = true, graceEnd, false
+				v.Removed, v.graceEnd, v.graceReported = true, graceEnd, false
 			}
 		}
 	}
@@ -176,8 +176,8 @@ func (rt *Runtime) GraceOver(now conntrack.Tick) (services []config.ServiceKey, 
 	}
 	servers = map[uint32]bool{}
 	for _, v := range rt.Servers {
-		if v != nil && v.Removed && !v.ended && now >= v.graceEnd {
-			v.ended, servers[v.ID] = true, true
+		if v != nil && v.Removed && !v.graceReported && now >= v.graceEnd {
+			v.graceReported, servers[v.ID] = true, true
 		}
 	}
 	return services, servers
@@ -202,7 +202,7 @@ func (rt *Runtime) ResetCounters(match func(config.ServiceKey) bool) {
 	}
 }
 
-// Prepare checks that the servers of d, with the removed ones, do not exceed MaxServers,
+// Prepare checks that the servers of d, with the removed ones, do not exceed MaxServerIDs,
 // and allocates what d needs.
 func (rt *Runtime) Prepare(d *Desired) error {
 	used := len(rt.index)
@@ -217,7 +217,7 @@ func (rt *Runtime) Prepare(d *Desired) error {
 			}
 		}
 	}
-	if limit := MaxServers - 1; used > limit {
+	if limit := MaxServerIDs - 1; used > limit {
 		return config.Errorf(syscall.ENOSPC,
 			"%d servers, counting removed ones that still have conns, are more than %d", used, limit)
 	}
@@ -259,12 +259,12 @@ func (rt *Runtime) addServer(service config.ServiceKey, server config.Server, no
 		v.setOverload(server.Upper, rt.conns.Counts(v.ID).Total())
 	}
 	if acceptsNew(&server) && (!acceptsNew(&v.Config) || v.Removed) {
-		v.RampStart = now
+		v.SlowStartBegin = now
 	}
 	added := isNew || v.Removed
 	v.Removed, v.idle, v.seen = false, time.Time{}, rt.round
 	v.Config = server
-	v.wasMasq = v.wasMasq || server.Method == config.MethodNAT
+	v.wasNAT = v.wasNAT || server.Method == config.MethodNAT
 	if server.Weight != 0 || added {
 		v.weight = server.Weight
 	}
@@ -337,7 +337,7 @@ func (rt *Runtime) Release(ids []uint32) (services []config.ServiceKey) {
 	for _, id := range ids {
 		v := rt.Servers[id]
 		if svc := rt.Services[v.Service]; svc != nil {
-			svc.retired = sum(svc.retired, v.Counters.Totals())
+			svc.released = sum(svc.released, v.Counters.Totals())
 		}
 		delete(rt.index, v.identity())
 		siblings := slices.DeleteFunc(rt.byService[v.Service], func(o *RunningServer) bool { return o == v })
@@ -366,7 +366,7 @@ func (rt *Runtime) Totals() map[config.ServiceKey]director.Totals {
 
 // total adds up what the servers of a service counted, including removed ones.
 func (rt *Runtime) total(key config.ServiceKey, svc *RunningService) director.Totals {
-	t := svc.retired
+	t := svc.released
 	for _, v := range rt.byService[key] {
 		t = sum(t, v.Counters.Totals())
 	}

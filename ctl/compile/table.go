@@ -16,7 +16,7 @@ import (
 // Table is a director's table with what the next one can take over from it.
 type Table struct {
 	*director.Table
-	Guard    GuardRules
+	Guard    RulesByService
 	services map[config.ServiceKey]*director.Service
 }
 
@@ -24,7 +24,7 @@ type Table struct {
 // which were reconciled with d before, and the host's routes. prev is the table compiled
 // before with the same routes; nil: there is none. What no operation changed is taken over
 // from it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
-func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *Table) *Table {
+func (d *Desired) Table(rt *Runtime, rules RulesByService, fib *director.FIB, prev *Table) *Table {
 	if d.AllChanged() {
 		prev = nil
 	}
@@ -65,7 +65,7 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 		if p := &fib.Ports[i]; p.VLAN != 0 { // only the director answers for the addresses of its VLANs
 			for _, a := range []netip.Addr{p.Addr4, p.Addr6} {
 				if a.IsValid() {
-					t.VIPs[wire.AddrFrom(a)] = director.VIP{Ours: true}
+					t.VIPs[wire.AddrFrom(a)] = director.VIP{DirectorOnly: true}
 				}
 			}
 		}
@@ -73,7 +73,7 @@ func (d *Desired) Table(rt *Runtime, rules GuardRules, fib *director.FIB, prev *
 	t.Marks = compileMarks(d.Marks, marks, fib)
 	t.Removed = d.removedServices(fib)
 	t.compileServers(d, rt, prev)
-	t.compileServerEndpoints(prev)
+	t.compileReplySources(prev)
 	return t
 }
 
@@ -83,8 +83,8 @@ func (t *Table) addVIPs(vips []netip.Addr, announce uint32) {
 	for _, a := range vips {
 		addr := wire.AddrFrom(a)
 		vip := t.VIPs[addr]
-		vip.Ours = !t.FIB.IsLocal(addr)
-		if vip.Ours && announce == config.AnnounceHeld {
+		vip.DirectorOnly = !t.FIB.IsLocal(addr)
+		if vip.DirectorOnly && announce == config.AnnounceHeld {
 			t.Standby = max(t.Standby, director.StandbyVIPs)
 			vip.Standby = true
 		}
@@ -175,7 +175,7 @@ func (t *Table) compileServers(d *Desired, rt *Runtime, prev *Table) {
 			t.Servers[v.ID] = compileServer(v, rt, t.Table, own)
 			if v.Removed {
 				t.Servers[v.ID].GraceEnd = v.graceEnd
-				t.Servers[v.ID].Serves = d.Director().RemovedConns == config.RemovedServe
+				t.Servers[v.ID].KeepsConns = d.Director().RemovedConns == config.RemovedServe
 			}
 			rt.conns.Counts(v.ID).Timeouts.Store(own.timeouts)
 		}
@@ -190,25 +190,26 @@ func (t *Table) compileServers(d *Desired, rt *Runtime, prev *Table) {
 	}
 }
 
-// compileServerEndpoints fills ServerEndpoints, ServerAddrs and ServerRanges.
-func (t *Table) compileServerEndpoints(prev *Table) {
+// compileReplySources fills ReplySources, ReplySourceAddrs and ReplySourceRanges.
+func (t *Table) compileReplySources(prev *Table) {
 	if prev != nil && maps.Equal(t.Guard, prev.Guard) {
-		t.ServerEndpoints, t.ServerAddrs, t.ServerRanges = prev.ServerEndpoints, prev.ServerAddrs, prev.ServerRanges
+		t.ReplySources, t.ReplySourceAddrs = prev.ReplySources, prev.ReplySourceAddrs
+		t.ReplySourceRanges = prev.ReplySourceRanges
 		return
 	}
 	n := 0
 	for _, rules := range t.Guard {
-		n += len(rules.Sources)
+		n += len(rules.ReplySources)
 	}
-	t.ServerEndpoints, t.ServerAddrs = make(map[director.Endpoint]bool, n), make(map[director.Endpoint]bool, n)
+	t.ReplySources, t.ReplySourceAddrs = make(map[director.Endpoint]bool, n), make(map[director.Endpoint]bool, n)
 	for _, rules := range t.Guard {
-		for _, e := range rules.Sources {
-			t.ServerEndpoints[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
-			t.ServerAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
+		for _, e := range rules.ReplySources {
+			t.ReplySources[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
+			t.ReplySourceAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
 		}
-		for _, e := range rules.SourceRanges {
-			ports := wire.PortRange{First: e.First, Last: e.Last}
-			t.ServerRanges = append(t.ServerRanges, director.ServerRange{Net: e.Net, Proto: e.Proto, Ports: ports})
+		for _, e := range rules.ReplySourceRanges {
+			r := director.SourceRange{Net: e.Net, Proto: e.Proto, Ports: wire.PortRange{First: e.First, Last: e.Last}}
+			t.ReplySourceRanges = append(t.ReplySourceRanges, r)
 		}
 	}
 }
@@ -273,7 +274,7 @@ func compileServer(v *RunningServer, rt *Runtime, t *director.Table, own serverS
 		Addr:      addr,
 		Port:      v.Config.Port,
 		Method:    conntrack.Method(v.method(t.FIB)),
-		Available: !v.Removed,
+		InService: !v.Removed,
 		Weight:    v.Config.EffectiveWeight(),
 		Down:      v.Config.Admin == config.AdminDown,
 		NextHop:   v.NextHop(t.FIB),

@@ -102,7 +102,7 @@ func (s *State) adminOf(service ServiceKey, server ServerKey) (admin Admin) {
 // setAdmin changes the admin state of a scope. Up takes back the states of all scopes in it.
 func (s *State) setAdmin(op Op) error {
 	if op.Admin == nil || !Unicast(op.Admin.Addr) {
-		return Errorf(syscall.EINVAL, "%s names no server", op.Verb)
+		return Errorf(syscall.EINVAL, "%s names no server", op.Kind)
 	}
 	rule, admin, known := *op.Admin, map[AdminScope]Admin{}, false
 	for scope, held := range s.admin {

@@ -12,7 +12,7 @@ import (
 )
 
 func setAdmin(scope AdminScope, admin Admin) Op {
-	return Op{Verb: SetAdmin, Admin: &AdminRule{scope, admin}}
+	return Op{Kind: SetAdmin, Admin: &AdminRule{scope, admin}}
 }
 
 // Whatever operations come, a server's admin state is the strongest of the scopes that
@@ -36,12 +36,12 @@ func TestAdminModel(t *testing.T) {
 		if rand.IntN(2) == 0 {
 			scope.Service = svc.ServiceKey
 		}
-		verbs := []Verb{
+		verbs := []OpKind{
 			AddService, AddService, DeleteService, Flush, AddServer, AddServer, EditServer, DeleteServer, SetSorry,
 			SetAdmin, SetAdmin, SetAdmin,
 		}
-		op := Op{Verb: verbs[rand.IntN(len(verbs))], Service: svc, Server: server}
-		if op.Verb == SetAdmin {
+		op := Op{Kind: verbs[rand.IntN(len(verbs))], Service: svc, Server: server}
+		if op.Kind == SetAdmin {
 			op = setAdmin(scope, Admin(rand.IntN(3)))
 		}
 		next, err := Change(s, op)
@@ -51,7 +51,7 @@ func TestAdminModel(t *testing.T) {
 		if err == nil {
 			s = next
 		}
-		if op.Verb == SetAdmin && err == nil {
+		if op.Kind == SetAdmin && err == nil {
 			for held := range model {
 				if op.Admin.Admin == AdminUp && scope.Contains(held) {
 					delete(model, held)
@@ -89,7 +89,7 @@ func TestAdminModel(t *testing.T) {
 func TestAdminChangesItsServicesOnly(t *testing.T) {
 	s := startState(t)
 	other := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.2:80"), Scheduler: "rr"}
-	s, err := Change(s, Op{Verb: AddService, Service: other})
+	s, err := Change(s, Op{Kind: AddService, Service: other})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestAdminRefuses(t *testing.T) {
 		op       Op
 		want     string
 	}{
-		{"no scope", Op{Verb: SetAdmin}, "set-admin names no server"},
+		{"no scope", Op{Kind: SetAdmin}, "set-admin names no server"},
 		{"no address", setAdmin(AdminScope{}, AdminDown), "set-admin names no server"},
 		{
 			"one port of an address that is down", setAdmin(AdminScope{Addr: addr, Port: 8080}, AdminUp),

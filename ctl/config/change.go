@@ -17,24 +17,24 @@ import (
 // Apply applies op to s, which must come from Clone. If op is refused, with an *Error, s
 // does not change, but Changed and AllChanged may report more than before.
 func (s *State) Apply(op Op) error {
-	switch op.Verb {
+	switch op.Kind {
 	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetSorry:
 		if op.Service == nil {
-			return Errorf(syscall.EINVAL, "%s names no service", op.Verb)
+			return Errorf(syscall.EINVAL, "%s names no service", op.Kind)
 		}
 	case SetSettings, Zero:
 	default:
 		op.Service = nil
 	}
 	switch {
-	case op.Verb == Zero: // the counters are not part of the state
-	case op.Verb == SetAdmin: // which services it concerns, setAdmin finds out
+	case op.Kind == Zero: // the counters are not part of the state
+	case op.Kind == SetAdmin: // which services it concerns, setAdmin finds out
 	case op.Service != nil:
 		s.changed[op.Service.ServiceKey] = true
 	default:
 		s.allChanged = true
 	}
-	switch op.Verb {
+	switch op.Kind {
 	case AddService, EditService:
 		return s.putService(op)
 	case DeleteService:
@@ -58,7 +58,7 @@ func (s *State) Apply(op Op) error {
 	case AddMarks, DeleteMarks:
 		return s.changeMarks(op)
 	case Standby, Active:
-		s.Standby = op.Verb == Standby
+		s.Standby = op.Kind == Standby
 		return nil
 	case Zero:
 		if op.Service == nil {
@@ -67,7 +67,7 @@ func (s *State) Apply(op Op) error {
 		_, err := s.Find(op.Service.ServiceKey)
 		return err
 	}
-	return Errorf(syscall.EINVAL, "operation %q is not known", op.Verb)
+	return Errorf(syscall.EINVAL, "operation %q is not known", op.Kind)
 }
 
 // Clone copies what Apply writes to. It shares lists of servers and Values, which Apply
@@ -105,9 +105,9 @@ func (s *State) putService(op Op) error {
 	}
 	i, missing := s.Find(svc.ServiceKey)
 	switch {
-	case op.Verb == EditService && missing != nil:
+	case op.Kind == EditService && missing != nil:
 		return missing
-	case op.Verb == EditService:
+	case op.Kind == EditService:
 		svc.Servers = s.Services[i].Servers
 	case missing == nil:
 		return Errorf(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
@@ -117,7 +117,7 @@ func (s *State) putService(op Op) error {
 	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
-	if op.Verb == EditService {
+	if op.Kind == EditService {
 		s.Services[i] = svc
 	} else {
 		s.Services = append(s.Services, svc)
@@ -139,14 +139,14 @@ func (s *State) deleteService(op Op) error {
 
 func (s *State) changeServer(op Op) error {
 	if op.Server == nil {
-		return Errorf(syscall.EINVAL, "%s names no server", op.Verb)
+		return Errorf(syscall.EINVAL, "%s names no server", op.Kind)
 	}
 	i, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
 	svc, server := s.Services[i], *op.Server
-	if op.Verb == AddServer || op.Verb == EditServer {
+	if op.Kind == AddServer || op.Kind == EditServer {
 		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
@@ -154,13 +154,13 @@ func (s *State) changeServer(op Op) error {
 	}
 	j := slices.IndexFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey })
 	switch {
-	case op.Verb == AddServer && j >= 0:
+	case op.Kind == AddServer && j >= 0:
 		return Errorf(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
-	case op.Verb == AddServer:
+	case op.Kind == AddServer:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
 		return Errorf(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
-	case op.Verb == EditServer:
+	case op.Kind == EditServer:
 		svc.Servers = slices.Clone(svc.Servers)
 		svc.Servers[j] = server
 	default:
@@ -210,7 +210,7 @@ const maxTimeout = 31 * 24 * 3600
 
 func (s *State) setTimeouts(op Op) error {
 	if op.Timeouts == nil {
-		return Errorf(syscall.EINVAL, "%s carries no timeouts", op.Verb)
+		return Errorf(syscall.EINVAL, "%s carries no timeouts", op.Kind)
 	}
 	changes, t := Values{}, op.Timeouts
 	for state, v := range map[conntrack.State]uint32{

@@ -28,9 +28,9 @@ func startState(t *testing.T) State {
 	var s State
 	web := &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "rr"}
 	for _, op := range []Op{
-		{Verb: AddService, Service: web},
-		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
-		{Verb: AddServer, Service: web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 3))},
+		{Kind: AddService, Service: web},
+		{Kind: AddServer, Service: web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
+		{Kind: AddServer, Service: web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 3))},
 	} {
 		var err error
 		if s, err = Change(s, op); err != nil {
@@ -64,102 +64,102 @@ func TestChangeRefuses(t *testing.T) {
 		op       Op
 		errno    syscall.Errno
 	}{
-		{"a service twice", Op{Verb: AddService, Service: &web}, syscall.EEXIST},
-		{"editing a service that is not there", Op{Verb: EditService, Service: &none}, syscall.ESRCH},
-		{"deleting one", Op{Verb: DeleteService, Service: &none}, syscall.ESRCH},
-		{"no service at all", Op{Verb: AddService}, syscall.EINVAL},
+		{"a service twice", Op{Kind: AddService, Service: &web}, syscall.EEXIST},
+		{"editing a service that is not there", Op{Kind: EditService, Service: &none}, syscall.ESRCH},
+		{"deleting one", Op{Kind: DeleteService, Service: &none}, syscall.ESRCH},
+		{"no service at all", Op{Kind: AddService}, syscall.EINVAL},
 		{
 			"an unknown scheduler",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.Scheduler = "best" })},
 			syscall.ENOENT,
 		},
 		{"a multicast VIP", Op{
-			Verb:    AddService,
+			Kind:    AddService,
 			Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("224.0.0.1") }),
 		}, syscall.EINVAL},
 		{"an unspecified VIP", Op{
-			Verb:    AddService,
+			Kind:    AddService,
 			Service: with(func(s *Service) { s.Addr = netip.MustParseAddr("0.0.0.0") }),
 		}, syscall.EINVAL},
 		{
 			"a VIP with the family of a mark",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.IPv6 = true })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.IPv6 = true })},
 			syscall.EINVAL,
 		},
 		{
 			"a protocol without ports",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.Proto = wire.ProtoICMP })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.Proto = wire.ProtoICMP })},
 			syscall.EINVAL,
 		},
 		{
 			"every port without persistence",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.Port = 0 })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.Port = 0 })},
 			syscall.EINVAL,
 		},
 		{
 			"persistence of two months",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.Persist = 60 * 86400 })},
 			syscall.EINVAL,
 		},
 		{
 			"one-packet scheduling of TCP",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.OPS = true })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.OPS = true })},
 			syscall.EINVAL,
 		},
 		{
 			"a mark with an address",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.FWMark = 1 })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.FWMark = 1 })},
 			syscall.EINVAL,
 		},
-		{"an IPv6 mark's persistence with an IPv4 mask", Op{Verb: AddService, Service: with(func(s *Service) {
+		{"an IPv6 mark's persistence with an IPv4 mask", Op{Kind: AddService, Service: with(func(s *Service) {
 			s.ServiceKey, s.Persist, s.Netmask = ServiceKey{FWMark: 1, IPv6: true}, 300, Mask4(0xffffff00)
 		})}, syscall.EINVAL},
 		{
 			"a persistence engine there is not",
-			Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "rtsp" })},
+			Op{Kind: AddService, Service: with(func(s *Service) { s.PE = "rtsp" })},
 			syscall.ENOENT,
 		},
-		{"SIP calls by TCP", Op{Verb: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.EINVAL},
-		{"a server of no service", Op{Verb: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
+		{"SIP calls by TCP", Op{Kind: AddService, Service: with(func(s *Service) { s.PE = "sip" })}, syscall.EINVAL},
+		{"a server of no service", Op{Kind: AddServer, Service: &none, Server: server(same)}, syscall.ESRCH},
 		{
 			"a server twice",
-			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
+			Op{Kind: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 1))},
 			syscall.EEXIST,
 		},
 		{
 			"a routed server twice, whatever port is given",
-			Op{Verb: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodDR, 1))},
+			Op{Kind: AddServer, Service: &web, Server: ptr(serverAt("10.2.0.12:1", MethodDR, 1))},
 			syscall.EEXIST,
 		},
 		{
 			"editing a server that is not there",
-			Op{Verb: EditServer, Service: &web, Server: server(same)},
+			Op{Kind: EditServer, Service: &web, Server: server(same)},
 			syscall.ENOENT,
 		},
-		{"deleting one", Op{Verb: DeleteServer, Service: &web, Server: server(same)}, syscall.ENOENT},
+		{"deleting one", Op{Kind: DeleteServer, Service: &web, Server: server(same)}, syscall.ENOENT},
 		{
 			"deleting a routed server by another port",
-			Op{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 1))},
+			Op{Kind: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.12:99", MethodDR, 1))},
 			syscall.ENOENT,
 		},
 		{
 			"a negative weight",
-			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Weight = -1 })},
+			Op{Kind: AddServer, Service: &web, Server: server(func(s *Server) { s.Weight = -1 })},
 			syscall.ERANGE,
 		},
 		{
 			"a lower threshold above the upper",
-			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Upper, s.Lower = 2, 3 })},
+			Op{Kind: AddServer, Service: &web, Server: server(func(s *Server) { s.Upper, s.Lower = 2, 3 })},
 			syscall.ERANGE,
 		},
 		{"a broadcast server", Op{
-			Verb: AddServer, Service: &web,
+			Kind: AddServer, Service: &web,
 			Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("255.255.255.255") }),
 		}, syscall.EINVAL},
 		{
 			"a masqueraded server of the other family",
 			Op{
-				Verb: AddServer, Service: &web,
+				Kind: AddServer, Service: &web,
 				Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") }),
 			},
 			syscall.EINVAL,
@@ -167,83 +167,83 @@ func TestChangeRefuses(t *testing.T) {
 		{
 			"a method that cannot be asked for",
 			Op{
-				Verb: AddServer, Service: &web,
+				Kind: AddServer, Service: &web,
 				Server: server(func(s *Server) { s.Method = Method(conntrack.MethodLocal) }),
 			},
 			syscall.EINVAL,
 		},
 		{
 			"a GUE tunnel to no port",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GUE})},
+			Op{Kind: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GUE})},
 			syscall.EINVAL,
 		},
 		{"a GRE tunnel to a port", Op{
-			Verb: AddServer, Service: &web,
+			Kind: AddServer, Service: &web,
 			Server: tunnelled(Tunnel{Type: tunnel.GRE, Port: 6080}),
 		}, syscall.EINVAL},
 		{
 			"an IPIP tunnel with a checksum",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Checksum: tunnel.Csum})},
+			Op{Kind: AddServer, Service: &web, Server: tunnelled(Tunnel{Checksum: tunnel.Csum})},
 			syscall.EINVAL,
 		},
 		{
 			"remote checksum offload in a GRE tunnel",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Checksum: tunnel.RemCsum})},
+			Op{Kind: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: tunnel.GRE, Checksum: tunnel.RemCsum})},
 			syscall.EINVAL,
 		},
 		{
 			"an unknown tunnel type",
-			Op{Verb: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})},
+			Op{Kind: AddServer, Service: &web, Server: tunnelled(Tunnel{Type: 3})},
 			syscall.EINVAL,
 		},
 		{
 			"a tunnel type without a tunnel",
-			Op{Verb: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: tunnel.GRE} })},
+			Op{Kind: AddServer, Service: &web, Server: server(func(s *Server) { s.Tunnel = Tunnel{Type: tunnel.GRE} })},
 			syscall.EINVAL,
 		},
-		{"an endless timeout", Op{Verb: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
-		{"an unknown setting", Op{Verb: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
-		{"a setting out of range", Op{Verb: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},
+		{"an endless timeout", Op{Kind: SetTimeouts, Timeouts: &Timeouts{TCP: 1 << 31}}, syscall.EINVAL},
+		{"an unknown setting", Op{Kind: SetSettings, Settings: Values{"speed": 1}}, syscall.EINVAL},
+		{"a setting out of range", Op{Kind: SetSettings, Settings: Values{"conn_reuse_mode": 9}}, syscall.EINVAL},
 		{
 			"a service's own of what is the director's",
-			Op{Verb: SetSettings, Service: &web, Settings: Values{"drop_packet": 1}},
+			Op{Kind: SetSettings, Service: &web, Settings: Values{"drop_packet": 1}},
 			syscall.EINVAL,
 		},
 		{
 			"an mh table of a size that is not prime",
-			Op{Verb: SetSettings, Service: &web, Settings: Values{"mh_table": 4096}},
+			Op{Kind: SetSettings, Service: &web, Settings: Values{"mh_table": 4096}},
 			syscall.EINVAL,
 		},
 		{
 			"fields to hash beyond all there are",
-			Op{Verb: SetSettings, Service: &web, Settings: Values{"hash_fields": 16}},
+			Op{Kind: SetSettings, Service: &web, Settings: Values{"hash_fields": 16}},
 			syscall.EINVAL,
 		},
 		{
 			"a slow start of a day",
-			Op{Verb: SetSettings, Service: &web, Settings: Values{"slow_start": 86400}},
+			Op{Kind: SetSettings, Service: &web, Settings: Values{"slow_start": 86400}},
 			syscall.EINVAL,
 		},
 		{
 			"a setting of a service that is not there",
-			Op{Verb: SetSettings, Service: &none, Settings: Values{"timeout_udp": 1}},
+			Op{Kind: SetSettings, Service: &none, Settings: Values{"timeout_udp": 1}},
 			syscall.ESRCH,
 		},
 		{
 			"a sorry server of a service that is not there",
-			Op{Verb: SetSorry, Service: &none, Server: server(same)},
+			Op{Kind: SetSorry, Service: &none, Server: server(same)},
 			syscall.ESRCH,
 		},
 		{
 			"a sorry server of the other family",
 			Op{
-				Verb: SetSorry, Service: &web,
+				Kind: SetSorry, Service: &web,
 				Server: server(func(s *Server) { s.Addr = netip.MustParseAddr("fd00::1") }),
 			},
 			syscall.EINVAL,
 		},
-		{"no sorry server where there is none", Op{Verb: SetSorry, Service: &web}, syscall.ENOENT},
-		{"an unknown verb", Op{Verb: "improve"}, syscall.EINVAL},
+		{"no sorry server where there is none", Op{Kind: SetSorry, Service: &web}, syscall.ENOENT},
+		{"an unknown verb", Op{Kind: "improve"}, syscall.EINVAL},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -263,22 +263,22 @@ func TestChangeRefuses(t *testing.T) {
 func TestChangeCopies(t *testing.T) {
 	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}
 	for _, op := range []Op{
-		{Verb: EditService, Service: &web},
-		{Verb: DeleteService, Service: &web},
-		{Verb: Flush},
-		{Verb: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 7))},
-		{Verb: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 0))},
+		{Kind: EditService, Service: &web},
+		{Kind: DeleteService, Service: &web},
+		{Kind: Flush},
+		{Kind: EditServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 7))},
+		{Kind: DeleteServer, Service: &web, Server: ptr(serverAt("10.2.0.11:8080", MethodNAT, 0))},
 	} {
 		before := startState(t)
 		after, err := Change(before, op)
 		if err != nil {
-			t.Fatalf("%s: %v", op.Verb, err)
+			t.Fatalf("%s: %v", op.Kind, err)
 		}
 		if !reflect.DeepEqual(before, startState(t)) {
-			t.Errorf("%s changed the state it was given", op.Verb)
+			t.Errorf("%s changed the state it was given", op.Kind)
 		}
 		if reflect.DeepEqual(before, after) {
-			t.Errorf("%s changed nothing", op.Verb)
+			t.Errorf("%s changed nothing", op.Kind)
 		}
 	}
 }
@@ -286,16 +286,16 @@ func TestChangeCopies(t *testing.T) {
 // Editing a service replaces all of it except its servers; 0 keeps a timeout.
 func TestChangeReplaces(t *testing.T) {
 	s, err := Change(startState(t),
-		Op{Verb: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
+		Op{Kind: EditService, Service: &Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}})
 	if err != nil || s.Services[0].Scheduler != "wlc" || len(s.Services[0].Servers) != 2 {
 		t.Errorf("after edit: %+v, %v", s.Services[0], err)
 	}
-	s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
+	s, err = Change(s, Op{Kind: SetTimeouts, Timeouts: &Timeouts{UDP: 5}})
 	if want := (Timeouts{TCP: 900, TCPFin: 120, UDP: 5}); err != nil || s.Director().IPVSTimeouts() != want {
 		t.Errorf("timeouts %+v, %v; want %+v", s.Director().IPVSTimeouts(), err, want)
 	}
 	for _, timeouts := range []Timeouts{{TCP: 66, TCPFin: 66, UDP: 66}, {TCP: 77, UDP: 77}} {
-		if s, err = Change(s, Op{Verb: SetTimeouts, Timeouts: &timeouts}); err != nil {
+		if s, err = Change(s, Op{Kind: SetTimeouts, Timeouts: &timeouts}); err != nil {
 			t.Fatalf("timeouts %+v: %v", timeouts, err)
 		}
 	}

@@ -26,11 +26,11 @@ func TestSettingWords(t *testing.T) {
 		}
 	}
 	dns := &Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:53"), Scheduler: "rr"}
-	s, err := Change(State{}, Op{Verb: AddService, Service: dns})
+	s, err := Change(State{}, Op{Kind: AddService, Service: dns})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Change(s, Op{Verb: SetSettings, Service: dns, Settings: Values{"ftp": helper.On}}); err == nil {
+	if _, err := Change(s, Op{Kind: SetSettings, Service: dns, Settings: Values{"ftp": helper.On}}); err == nil {
 		t.Error("FTP of a UDP service is not refused")
 	}
 }

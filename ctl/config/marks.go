@@ -183,7 +183,7 @@ func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 // changeMarks appends or deletes rules, all or none.
 func (s *State) changeMarks(op Op) error {
 	if len(op.Marks) == 0 {
-		return Errorf(syscall.EINVAL, "%s carries no rules", op.Verb)
+		return Errorf(syscall.EINVAL, "%s carries no rules", op.Kind)
 	}
 	marks := slices.Clone(s.Marks)
 	for _, r := range op.Marks {
@@ -193,9 +193,9 @@ func (s *State) changeMarks(op Op) error {
 		}
 		i := slices.IndexFunc(marks, r.equal)
 		switch {
-		case op.Verb == AddMarks && i >= 0:
+		case op.Kind == AddMarks && i >= 0:
 			return Errorf(syscall.EEXIST, "mark rule %s exists already", r)
-		case op.Verb == AddMarks:
+		case op.Kind == AddMarks:
 			marks = append(marks, r)
 		case i < 0:
 			return Errorf(syscall.ENOENT, "no mark rule %s", r)

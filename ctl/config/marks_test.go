@@ -166,7 +166,7 @@ func TestParseIPTablesRefuses(t *testing.T) {
 func TestChangeMarks(t *testing.T) {
 	web, dns := rule("192.0.2.1/32", wire.ProtoTCP, 1, PortRange{First: 443, Last: 443},
 		PortRange{First: 80, Last: 80}), rule("192.0.2.0/24", wire.ProtoUDP, 2)
-	s, err := Change(startState(t), Op{Verb: AddMarks, Marks: []MarkRule{web, dns}})
+	s, err := Change(startState(t), Op{Kind: AddMarks, Marks: []MarkRule{web, dns}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,36 +177,36 @@ func TestChangeMarks(t *testing.T) {
 		op    Op
 		errno syscall.Errno
 	}{
-		"none at all": {Op{Verb: AddMarks}, syscall.EINVAL},
+		"none at all": {Op{Kind: AddMarks}, syscall.EINVAL},
 		"one that is there": {
-			Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 3), web}},
+			Op{Kind: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 3), web}},
 			syscall.EEXIST,
 		},
 		"the same twice": {Op{
-			Verb:  AddMarks,
+			Kind:  AddMarks,
 			Marks: []MarkRule{rule("10.0.0.0/8", 0, 3), rule("10.0.0.0/8", 0, 3)},
 		}, syscall.EEXIST},
-		"mark 0": {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 0)}}, syscall.EINVAL},
+		"mark 0": {Op{Kind: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", 0, 0)}}, syscall.EINVAL},
 		"overlapping ports": {
 			Op{
-				Verb: AddMarks,
+				Kind: AddMarks,
 				Marks: []MarkRule{rule("10.0.0.0/8", 6, 1, PortRange{First: 1, Last: 9},
 					PortRange{First: 9, Last: 10})},
 			},
 			syscall.EINVAL,
 		},
 		"a protocol without port": {
-			Op{Verb: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", wire.ProtoICMP, 1)}},
+			Op{Kind: AddMarks, Marks: []MarkRule{rule("10.0.0.0/8", wire.ProtoICMP, 1)}},
 			syscall.EINVAL,
 		},
-		"bits outside a net": {Op{Verb: AddMarks, Marks: []MarkRule{rule("10.1.0.0/8", 0, 1)}}, syscall.EINVAL},
-		"a multicast net":    {Op{Verb: AddMarks, Marks: []MarkRule{rule("224.0.0.0/8", 0, 1)}}, syscall.EINVAL},
+		"bits outside a net": {Op{Kind: AddMarks, Marks: []MarkRule{rule("10.1.0.0/8", 0, 1)}}, syscall.EINVAL},
+		"a multicast net":    {Op{Kind: AddMarks, Marks: []MarkRule{rule("224.0.0.0/8", 0, 1)}}, syscall.EINVAL},
 		"families that differ": {Op{
-			Verb:  AddMarks,
+			Kind:  AddMarks,
 			Marks: []MarkRule{{Dst: dns.Dst, Src: netip.MustParsePrefix("2001:db8::/32"), Mark: 1}},
 		}, syscall.EINVAL},
 		"deleting one of none": {
-			Op{Verb: DeleteMarks, Marks: []MarkRule{web, rule("10.0.0.0/8", 0, 3)}},
+			Op{Kind: DeleteMarks, Marks: []MarkRule{web, rule("10.0.0.0/8", 0, 3)}},
 			syscall.ENOENT,
 		},
 	}
@@ -215,10 +215,10 @@ func TestChangeMarks(t *testing.T) {
 			t.Errorf("%s: %v, want errno %v and no change", sentence, err, r.errno)
 		}
 	}
-	if s, err = Change(s, Op{Verb: Flush}); err != nil || len(s.Marks) != 2 {
+	if s, err = Change(s, Op{Kind: Flush}); err != nil || len(s.Marks) != 2 {
 		t.Errorf("flush left rules %v, %v", s.Marks, err)
 	}
-	if s, err = Change(s, Op{Verb: DeleteMarks, Marks: []MarkRule{web}}); err != nil || len(s.Marks) != 1 ||
+	if s, err = Change(s, Op{Kind: DeleteMarks, Marks: []MarkRule{web}}); err != nil || len(s.Marks) != 1 ||
 		s.Marks[0].Mark != 2 {
 		t.Errorf("deletion left %v, %v", s.Marks, err)
 	}
@@ -233,9 +233,9 @@ func TestChangeMarkServices(t *testing.T) {
 		if v6 {
 			ends = []string{"[fd00::1]:0", "[fd00::1]:8080"}
 		}
-		ops := []Op{{Verb: AddService, Service: svc}}
+		ops := []Op{{Kind: AddService, Service: svc}}
 		for _, end := range ends {
-			ops = append(ops, Op{Verb: AddServer, Service: svc, Server: ptr(serverAt(end, MethodDR, 1))})
+			ops = append(ops, Op{Kind: AddServer, Service: svc, Server: ptr(serverAt(end, MethodDR, 1))})
 		}
 		for _, op := range ops {
 			var err error

@@ -5,27 +5,27 @@ import (
 	"syscall"
 )
 
-// Verb names an operation.
-type Verb string
+// OpKind names an operation.
+type OpKind string
 
 // The operations.
 const (
-	AddService    Verb = "add-service"
-	EditService   Verb = "edit-service"
-	DeleteService Verb = "delete-service"
-	Flush         Verb = "flush"
-	AddServer     Verb = "add-server"
-	EditServer    Verb = "edit-server"
-	DeleteServer  Verb = "delete-server"
-	SetTimeouts   Verb = "set"
-	Zero          Verb = "zero"
-	SetSettings   Verb = "set-settings"
-	SetSorry      Verb = "sorry"
-	SetAdmin      Verb = "set-admin"
-	AddMarks      Verb = "add-marks"
-	DeleteMarks   Verb = "delete-marks"
-	Standby       Verb = "standby"
-	Active        Verb = "active"
+	AddService    OpKind = "add-service"
+	EditService   OpKind = "edit-service"
+	DeleteService OpKind = "delete-service"
+	Flush         OpKind = "flush"
+	AddServer     OpKind = "add-server"
+	EditServer    OpKind = "edit-server"
+	DeleteServer  OpKind = "delete-server"
+	SetTimeouts   OpKind = "set"
+	Zero          OpKind = "zero"
+	SetSettings   OpKind = "set-settings"
+	SetSorry      OpKind = "sorry"
+	SetAdmin      OpKind = "set-admin"
+	AddMarks      OpKind = "add-marks"
+	DeleteMarks   OpKind = "delete-marks"
+	Standby       OpKind = "standby"
+	Active        OpKind = "active"
 )
 
 // Op is an operation. Which fields it uses depends on Verb:
@@ -41,7 +41,7 @@ const (
 //	AddMarks, DeleteMarks                Marks, all or none of them
 //	Standby, Active                      nothing
 type Op struct {
-	Verb     Verb       `json:"verb"`
+	Kind     OpKind     `json:"verb"`
 	Service  *Service   `json:"service,omitempty"`
 	Server   *Server    `json:"server,omitempty"`
 	Timeouts *Timeouts  `json:"timeouts,omitempty"`

@@ -135,19 +135,19 @@ func TestSettingsOver(t *testing.T) {
 // IPVS's name of a setting sets the nearest of ours.
 func TestKernelSettings(t *testing.T) {
 	for value, want := range []uint32{RemovedDrop, RemovedEnd} {
-		s, err := Change(State{}, Op{Verb: SetSettings, Settings: Values{"expire_nodest_conn": uint32(value)}})
+		s, err := Change(State{}, Op{Kind: SetSettings, Settings: Values{"expire_nodest_conn": uint32(value)}})
 		if got := s.Director().RemovedConns; err != nil || got != want {
 			t.Errorf("expire_nodest_conn=%d: removed_conns %d, %v, want %d", value, got, err, want)
 		}
 	}
 	for range 20 { // Go's maps have no order
 		both := Values{"expire_nodest_conn": 0, "removed_conns": RemovedServe}
-		s, err := Change(State{}, Op{Verb: SetSettings, Settings: both})
+		s, err := Change(State{}, Op{Kind: SetSettings, Settings: both})
 		if got := s.Director().RemovedConns; err != nil || got != RemovedServe {
 			t.Fatalf("both names: removed_conns %d, %v, want %d", got, err, RemovedServe)
 		}
 	}
-	_, err := Change(State{}, Op{Verb: SetSettings, Settings: Values{"expire_nodest_conn": 2}})
+	_, err := Change(State{}, Op{Kind: SetSettings, Settings: Values{"expire_nodest_conn": 2}})
 	if want := "setting expire_nodest_conn: 2 is not 0 to 1"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
 	}

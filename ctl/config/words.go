@@ -72,9 +72,9 @@ type Method uint8
 
 // The methods, as IPVS numbers them.
 const (
-	MethodNAT    = Method(conntrack.MethodMasq)
+	MethodNAT    = Method(conntrack.MethodNAT)
 	MethodTunnel = Method(conntrack.MethodTunnel)
-	MethodDR     = Method(conntrack.MethodRoute)
+	MethodDR     = Method(conntrack.MethodDR)
 )
 
 var methodNames = map[Method]string{MethodNAT: "nat", MethodTunnel: "tunnel", MethodDR: "dr"}

@@ -27,10 +27,10 @@
 //		set locals4 { type ipv4_addr }                               # Rules.HostAddrs
 //		set services4 { type ipv4_addr . inet_proto . inet_service } # ServiceRules.Destinations
 //		set anyservices4 { type ipv4_addr . inet_proto }             # those of port 0
-//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # ServiceRules.Sources
+//		set sources4 { type ipv4_addr . inet_proto . inet_service }  # ServiceRules.ReplySources
 //		set anysources4 { type ipv4_addr . inet_proto }              # those of port 0
 //		set errors4 { type icmp_type; elements = { 3, 4, 11, 12 } }
-//		set sourceaddrs4 { type ipv4_addr . inet_proto }             # ServiceRules.Sources, whatever the port
+//		set sourceaddrs4 { type ipv4_addr . inet_proto }             # ServiceRules.ReplySources, whatever the port
 //		set dropfragments4 { # and passfragments4
 //			type ipv4_addr . ipv4_addr . mark
 //			size 65536
@@ -58,11 +58,11 @@
 //			ip daddr @locals4 return
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4
-//			jump ranges4                                            # ServiceRules.SourceRanges
+//			jump ranges4                                            # ServiceRules.ReplySourceRanges
 //			ip saddr . meta l4proto @sourceaddrs4 goto otherport4
 //			icmp type @errors4 <quoted IHL is 5> <its daddr . proto> @anysources4 counter name "error" drop
 //			icmp type @errors4 <quoted IHL is 5> <its daddr . proto . dport> @sources4 counter name "error" drop
-//			icmp type @errors4 <quoted IHL is 5> jump quoted4 # ServiceRules.SourceRanges
+//			icmp type @errors4 <quoted IHL is 5> jump quoted4 # ServiceRules.ReplySourceRanges
 //		}
 //
 //		chain marked4 { # an example; oldmarked4, ranges4 and quoted4 look the same
@@ -91,7 +91,7 @@
 // from a server's address, the guard stores it when the first passes, too.
 //
 // A later fragment may arrive before the first. The guard drops it if it comes
-// from an address of ServiceRules.Sources and is not for the host. uvs holds it,
+// from an address of ServiceRules.ReplySources and is not for the host. uvs holds it,
 // and routes it on if its first turns out to be the host's. A fragment to a
 // service at an address of the host passes. The host can only keep it until the
 // others come, and then discards it without a message: Linux sends no ICMP error

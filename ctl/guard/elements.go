@@ -59,9 +59,9 @@ func (e refCounts) addService(p *ServiceRules, n int) error {
 	}{
 		{"helper server", "helperservers", p.HelperServers, refCounts.addAnyPort},
 		{"service", "services", p.Destinations, refCounts.addEndpoint},
-		{"source", "sources", p.Sources, refCounts.addEndpoint},
+		{"source", "sources", p.ReplySources, refCounts.addEndpoint},
 		{"LocalNode server", "localservers", p.LocalServers, refCounts.addEndpoint},
-		{"source", "sourceaddrs", p.Sources, refCounts.addAnyPort},
+		{"source", "sourceaddrs", p.ReplySources, refCounts.addAnyPort},
 	} {
 		for _, endpoint := range list.endpoints {
 			if err := list.add(e, endpoint, list.set, n); err != nil {

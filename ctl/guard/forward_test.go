@@ -51,7 +51,7 @@ func TestNoSecondCopy(t *testing.T) {
 					{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53},
 					{unix.IPPROTO_TCP, netip.MustParseAddr(f.wide), 0},
 				},
-				Sources: []Endpoint{
+				ReplySources: []Endpoint{
 					{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80},
 					{unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0},
 				},

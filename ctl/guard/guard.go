@@ -59,13 +59,13 @@ type ServiceRules struct {
 	// not its own.
 	VIPs []netip.Addr
 
-	// Sources are where servers reply from; uvs translates or routes the
+	// ReplySources are where servers reply from; uvs translates or routes the
 	// replies. The guard drops unicast frames from these unless they go to one
 	// of HostAddrs. It also drops ICMP errors about packets to these.
-	Sources []Endpoint
+	ReplySources []Endpoint
 
-	// SourceRanges are ports of nets that are treated as Sources.
-	SourceRanges []PortRange
+	// ReplySourceRanges are ports of nets that are treated as Sources.
+	ReplySourceRanges []PortRange
 
 	// HelperMatches are the connections on which clients and servers agree on
 	// further connections: FTP's control connections, TFTP's requests. Their
@@ -85,8 +85,8 @@ type ServiceRules struct {
 type Dropped struct {
 	VIP      uint64 // to one of ServiceRules.VIPs
 	Service  uint64 // to one of ServiceRules.Destinations, or by Rules.Marked
-	Source   uint64 // from one of ServiceRules.Sources or ServiceRules.SourceRanges
-	Error    uint64 // ICMP errors about packets to ServiceRules.Sources or SourceRanges
+	Source   uint64 // from one of ServiceRules.ReplySources or ServiceRules.ReplySourceRanges
+	Error    uint64 // ICMP errors about packets to ServiceRules.ReplySources or ReplySourceRanges
 	Fragment uint64 // later fragments of datagrams counted as Service or Source
 }
 
@@ -115,7 +115,7 @@ func New(log zerolog.Logger) (*Guard, error) {
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
-	err := g.addProgram()
+	err := g.addStaticRules()
 	// Only an ingress chain proves that the kernel has the hook, and lo is the
 	// one interface that always exists.
 	g.addInterface(loopback)

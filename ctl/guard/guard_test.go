@@ -222,7 +222,7 @@ func TestHostReachesServer(t *testing.T) {
 		peer.Addr("p0", row.serverNet)
 		host.Must(g.Apply(Rules{
 			Interfaces: []string{"h0"}, HostAddrs: addrs(row.local),
-			Services: []*ServiceRules{{Sources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
+			Services: []*ServiceRules{{ReplySources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
 		}))
 		peer.listen(t, row.server)
 		host.Do(func() {
@@ -345,7 +345,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 		for range rnd.IntN(7) {
 			p.VIPs = append(p.VIPs, address())
 			p.Destinations = append(p.Destinations, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
-			p.Sources = append(p.Sources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
+			p.ReplySources = append(p.ReplySources, Endpoint{uint8(rnd.IntN(3)), address(), uint16(rnd.IntN(3))})
 		}
 		return p
 	}
@@ -388,10 +388,10 @@ func (g *Guard) check(t *testing.T, r Rules) {
 		for _, a := range p.VIPs {
 			expect("vips", a)
 		}
-		for _, e := range p.Sources {
+		for _, e := range p.ReplySources {
 			expect("sourceaddrs", e.Addr, e.Proto)
 		}
-		for set, list := range map[string][]Endpoint{"services": p.Destinations, "sources": p.Sources} {
+		for set, list := range map[string][]Endpoint{"services": p.Destinations, "sources": p.ReplySources} {
 			for _, e := range list {
 				if e.Port == 0 {
 					expect("any"+set, e.Addr, e.Proto)
@@ -445,7 +445,7 @@ func TestManyEndpoints(t *testing.T) {
 		b := [16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}
 		r.Services = append(r.Services, &ServiceRules{
 			Destinations: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80}},
-			Sources:      []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
+			ReplySources: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
 		})
 	}
 	start := time.Now()

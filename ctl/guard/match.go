@@ -78,7 +78,7 @@ func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
 		}
 		sources, quoted := g.emptyChain(chainRanges, f), g.emptyChain(chainQuoted, f)
 		for _, rules := range r.Services {
-			for _, s := range rules.SourceRanges {
+			for _, s := range rules.ReplySourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).
 						goTo(source)
@@ -94,7 +94,7 @@ func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
 			g.trackRelated(sources, f, counterSource, fromHelperServer, f.dst, dstPort)
 		}
 		for _, rules := range r.Services {
-			for _, s := range rules.SourceRanges {
+			for _, s := range rules.ReplySourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(otherPort)
 				}
@@ -111,7 +111,7 @@ func anyHelper(services []*ServiceRules) bool {
 
 // anyRange reports whether one of the services has source ranges.
 func anyRange(services []*ServiceRules) bool {
-	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.SourceRanges) > 0 })
+	return slices.ContainsFunc(services, func(p *ServiceRules) bool { return len(p.ReplySourceRanges) > 0 })
 }
 
 // match continues the rule for packets that m matches.

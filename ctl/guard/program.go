@@ -81,8 +81,8 @@ var families = []*family{&ipv4, &ipv6}
 // chainGuard holds the rules for all frames of a family.
 const chainGuard = "guard"
 
-// addProgram queues all parts of the table that never change.
-func (g *Guard) addProgram() error {
+// addStaticRules queues all parts of the table that never change.
+func (g *Guard) addStaticRules() error {
 	for _, name := range []string{counterVIP, counterService, counterSource, counterError, counterFragment} {
 		g.conn.AddObj(&nftables.CounterObj{Table: g.table, Name: name})
 	}

@@ -50,7 +50,7 @@ func (w *checkingDirector) Apply(op config.Op) error {
 			w.t.Errorf("service %+v", s)
 		case s.FWMark != 0 && (s.Addr.IsValid() || s.Port != 0):
 			w.t.Errorf("mark %+v", s)
-		case op.Verb == config.AddService &&
+		case op.Kind == config.AddService &&
 			(s.Scheduler == "" || s.Persist > maxTimeout):
 			w.t.Errorf("settings %+v", s)
 		}

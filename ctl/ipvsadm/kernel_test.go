@@ -137,7 +137,7 @@ type kernelTwin struct {
 
 func newDirected(t *testing.T) *kernelTwin {
 	conns, err := conntrack.NewTable(conntrack.Config{
-		Max: 1 << 12, Workers: 1, MaxServers: compile.MaxServers,
+		Max: 1 << 12, Workers: 1, ServerIDs: compile.MaxServerIDs,
 		Seed: 1,
 	})
 	if err != nil {
@@ -149,7 +149,7 @@ func newDirected(t *testing.T) *kernelTwin {
 	d.table = d.FirstTable()
 	d.Start((*handPlane)(d))
 	if err := d.Apply(config.Op{
-		Verb:     config.SetSettings,
+		Kind:     config.SetSettings,
 		Settings: config.Values{"expire_nodest_conn": 0},
 	}); err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func (d *kernelTwin) do(s *scenario, line string) {
 	case "iptables", "ip6tables":
 		rules, _, err := config.ParseIPTables(strings.NewReader(line + "\n"))
 		if err == nil {
-			err = d.Apply(config.Op{Verb: config.AddMarks, Marks: rules})
+			err = d.Apply(config.Op{Kind: config.AddMarks, Marks: rules})
 		}
 		if err != nil {
 			d.t.Fatalf("%s: %v", line, err)

@@ -85,9 +85,8 @@ func (t *tool) listServices(r *request) error {
 	fmt.Fprintln(p, layout.title)
 	for i := range services {
 		layout.service(p, &services[i])
-		for j := range services[i].Reals {
-			fmt.Fprintf(p, "  -> %-28s", p.serverName(&services[i].ServiceKey, &services[i].Reals[j].ServerKey))
-			server := services[i].Reals[j]
+		for _, server := range services[i].ServerStatuses {
+			fmt.Fprintf(p, "  -> %-28s", p.serverName(&services[i].ServiceKey, &server.ServerKey))
 			server.Weight = server.EffectiveWeight()
 			layout.server(p, &server)
 		}
@@ -103,7 +102,7 @@ func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	}
 	services = mergeSort(services, compareServices)
 	for i := range services {
-		services[i].Reals = mergeSort(services[i].Reals, compareServers)
+		services[i].ServerStatuses = mergeSort(services[i].ServerStatuses, compareServers)
 	}
 	return services, nil
 }

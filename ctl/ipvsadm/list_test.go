@@ -42,9 +42,9 @@ func fullDirector(t *testing.T) *memory {
 		OutBytes: 100000000000,
 		CPS:      1, InPPS: 100000000, OutPPS: 3, InBPS: 1234567890, OutBPS: 100000000000000,
 	}
-	for i := range web.Reals {
-		web.Reals[i].Stats = web.Stats
-		web.Reals[i].Active, web.Reals[i].Inactive, web.Reals[i].Persist = 3, 5, 7
+	for i := range web.ServerStatuses {
+		web.ServerStatuses[i].Stats = web.Stats
+		web.ServerStatuses[i].Active, web.ServerStatuses[i].Inactive, web.ServerStatuses[i].Persist = 3, 5, 7
 	}
 	return m
 }
@@ -353,8 +353,9 @@ func TestDrainedWeight(t *testing.T) {
 	m := newMemory()
 	m.must(t, "-A -t 10.9.0.1:80 -s rr", "-a -t 10.9.0.1:80 -r 192.168.1.3:80 -m -w 3",
 		"-a -t 10.9.0.1:80 -r 192.168.1.4:80 -m -w 4")
-	for i, v := range m.services[0].Reals {
-		m.services[0].Reals[i].Admin = map[int32]config.Admin{3: config.AdminDrain, 4: config.AdminDown}[v.Weight]
+	for i, v := range m.services[0].ServerStatuses {
+		admin := map[int32]config.Admin{3: config.AdminDrain, 4: config.AdminDown}
+		m.services[0].ServerStatuses[i].Admin = admin[v.Weight]
 	}
 	weights := func(line string, field int) (list string) {
 		for text := range strings.Lines(m.do(line).out) {

@@ -55,7 +55,7 @@ func (m *memory) ApplyAll(ops []config.Op) []error {
 }
 
 func (m *memory) Apply(op config.Op) error {
-	switch op.Verb {
+	switch op.Kind {
 	case config.Flush:
 		m.services = nil
 		return m.err
@@ -97,19 +97,19 @@ func (m *memory) Apply(op config.Op) error {
 func (m *memory) applyService(at int, op config.Op) error {
 	known := []string{"rr", "wrr", "lc", "wlc", "dh", "sh", "mh", "nq", "none"}
 	switch {
-	case op.Verb == config.AddService && at >= 0:
+	case op.Kind == config.AddService && at >= 0:
 		return errno(syscall.EEXIST)
-	case op.Verb != config.AddService && at < 0:
+	case op.Kind != config.AddService && at < 0:
 		return errno(syscall.ESRCH)
-	case op.Verb == config.DeleteService:
+	case op.Kind == config.DeleteService:
 		m.services = slices.Delete(m.services, at, at+1)
 		return nil
-	case op.Verb == config.Zero:
+	case op.Kind == config.Zero:
 		m.services[at].Stats = api.Stats{}
 		return nil
 	case !slices.Contains(known, op.Service.Scheduler), op.Service.PE != "" && op.Service.PE != "sip":
 		return errno(syscall.ENOENT)
-	case op.Verb == config.AddService:
+	case op.Kind == config.AddService:
 		m.services = append(m.services, api.ServiceStatus{Service: *op.Service})
 	default:
 		m.services[at].Service = *op.Service
@@ -118,23 +118,25 @@ func (m *memory) applyService(at int, op config.Op) error {
 }
 
 func applyServer(s *api.ServiceStatus, op config.Op) error {
-	at := slices.IndexFunc(s.Reals, func(r api.ServerStatus) bool { return r.ServerKey == op.Server.ServerKey })
+	at := slices.IndexFunc(s.ServerStatuses, func(r api.ServerStatus) bool {
+		return r.ServerKey == op.Server.ServerKey
+	})
 	a := op.Server.Addr
 	switch {
-	case op.Verb == config.AddServer && at >= 0:
+	case op.Kind == config.AddServer && at >= 0:
 		return errno(syscall.EEXIST)
-	case op.Verb != config.AddServer && at < 0:
+	case op.Kind != config.AddServer && at < 0:
 		return errno(syscall.ENOENT)
-	case op.Verb == config.DeleteServer:
-		s.Reals = slices.Delete(s.Reals, at, at+1)
+	case op.Kind == config.DeleteServer:
+		s.ServerStatuses = slices.Delete(s.ServerStatuses, at, at+1)
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.MustParseAddr("255.255.255.255"):
 		return errno(syscall.EINVAL)
 	case op.Server.Lower > op.Server.Upper:
 		return errno(syscall.ERANGE)
-	case op.Verb == config.AddServer:
-		s.Reals = slices.Insert(s.Reals, 0, api.ServerStatus{Server: *op.Server})
+	case op.Kind == config.AddServer:
+		s.ServerStatuses = slices.Insert(s.ServerStatuses, 0, api.ServerStatus{Server: *op.Server})
 	default:
-		s.Reals[at].Server = *op.Server
+		s.ServerStatuses[at].Server = *op.Server
 	}
 	return nil
 }

@@ -18,15 +18,15 @@ func TestOperations(t *testing.T) {
 	service := func(change func(*config.Service)) config.Op {
 		s := config.Service{ServiceKey: vip, Scheduler: "wlc"}
 		change(&s)
-		return config.Op{Verb: config.AddService, Service: &s}
+		return config.Op{Kind: config.AddService, Service: &s}
 	}
-	server := func(verb config.Verb, v config.ServiceKey, change func(*config.Server)) config.Op {
+	server := func(verb config.OpKind, v config.ServiceKey, change func(*config.Server)) config.Op {
 		s := config.Server{
 			ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 80}, Method: config.MethodDR,
 			Weight: 1,
 		}
 		change(&s)
-		return config.Op{Verb: verb, Service: &config.Service{ServiceKey: v}, Server: &s}
+		return config.Op{Kind: verb, Service: &config.Service{ServiceKey: v}, Server: &s}
 	}
 	mark := func(n uint32, v6 bool, mask config.Netmask) config.Op {
 		return service(func(s *config.Service) {
@@ -73,7 +73,7 @@ func TestOperations(t *testing.T) {
 		{"an IPv4 mark", "-A -f 4294967295", mark(4294967295, false, config.Netmask{})},
 		{
 			"a bare IPv6 address has port 0", "-D -t 2001:db8::81",
-			config.Op{Verb: config.DeleteService, Service: &config.Service{
+			config.Op{Kind: config.DeleteService, Service: &config.Service{
 				ServiceKey: config.ServiceKey{Proto: wire.ProtoTCP, Addr: addr("2001:db8::81")},
 			}},
 		},
@@ -106,7 +106,7 @@ func TestOperations(t *testing.T) {
 		{
 			"a delete takes the port as it is", "-d -t 10.9.0.1:80 -r 10.0.0.2:99",
 			config.Op{
-				Verb: config.DeleteServer, Service: &config.Service{ServiceKey: vip},
+				Kind: config.DeleteServer, Service: &config.Service{ServiceKey: vip},
 				Server: &config.Server{ServerKey: config.ServerKey{Addr: addr("10.0.0.2"), Port: 99}},
 			},
 		},
@@ -140,10 +140,10 @@ func TestOperations(t *testing.T) {
 			}),
 		},
 
-		{"no service: zero everything", "-Z", config.Op{Verb: config.Zero}},
-		{"zero one", "-Z -t 10.9.0.1:80", config.Op{Verb: config.Zero, Service: &config.Service{ServiceKey: vip}}},
-		{"flush", "--clear", config.Op{Verb: config.Flush}},
-		{"timeouts", "--set 9 0 7", config.Op{Verb: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 9, UDP: 7}}},
+		{"no service: zero everything", "-Z", config.Op{Kind: config.Zero}},
+		{"zero one", "-Z -t 10.9.0.1:80", config.Op{Kind: config.Zero, Service: &config.Service{ServiceKey: vip}}},
+		{"flush", "--clear", config.Op{Kind: config.Flush}},
+		{"timeouts", "--set 9 0 7", config.Op{Kind: config.SetTimeouts, Timeouts: &config.Timeouts{TCP: 9, UDP: 7}}},
 	} {
 		r, err := parse(strings.Fields(tt.line), testNames)
 		if err != nil {

@@ -44,25 +44,27 @@ var errNoService = &config.Error{Errno: syscall.ESRCH, Message: "no such service
 var errHint = &refusal{"Try `ipvsadm -h' or 'ipvsadm --help' for more information.", exitRefused, true}
 
 // getService stands for listing a service in refusalTexts.
-const getService config.Verb = "get-service"
+const getService config.OpKind = "get-service"
 
 // refusalTexts are ipvsadm's messages for the errors of operations. EOPNOTSUPP has none:
 // ipvsadm says that the kernel lacks IPv6, but a director means another operation.
 var refusalTexts = []struct {
-	verbs []config.Verb // nil: any
+	verbs []config.OpKind // nil: any
 	errno syscall.Errno
 	text  string
 }{
-	{[]config.Verb{config.AddService}, syscall.EEXIST, "Service already exists"},
-	{[]config.Verb{config.AddService, config.EditService}, syscall.ENOENT, "Scheduler or persistence engine not found"},
+	{[]config.OpKind{config.AddService}, syscall.EEXIST, "Service already exists"},
 	{
-		[]config.Verb{config.EditService, config.DeleteService, config.Zero, getService},
-		syscall.ESRCH,
-		"No such service",
+		[]config.OpKind{config.AddService, config.EditService},
+		syscall.ENOENT, "Scheduler or persistence engine not found",
 	},
-	{[]config.Verb{config.AddServer, config.EditServer, config.DeleteServer}, syscall.ESRCH, "Service not defined"},
-	{[]config.Verb{config.AddServer}, syscall.EEXIST, "Destination already exists"},
-	{[]config.Verb{config.EditServer, config.DeleteServer}, syscall.ENOENT, "No such destination"},
+	{
+		[]config.OpKind{config.EditService, config.DeleteService, config.Zero, getService},
+		syscall.ESRCH, "No such service",
+	},
+	{[]config.OpKind{config.AddServer, config.EditServer, config.DeleteServer}, syscall.ESRCH, "Service not defined"},
+	{[]config.OpKind{config.AddServer}, syscall.EEXIST, "Destination already exists"},
+	{[]config.OpKind{config.EditServer, config.DeleteServer}, syscall.ENOENT, "No such destination"},
 	{nil, syscall.EPERM, "Permission denied (you must be root)"},
 	{nil, syscall.EINVAL, "Invalid operation.  Possibly wrong module version, address not unicast, ..."},
 	{nil, syscall.ENOPROTOOPT, "Protocol not available"},
@@ -75,7 +77,7 @@ var refusalTexts = []struct {
 
 // refusalText is ipvsadm's message for the error of an operation or, if there is none, the
 // director's.
-func refusalText(verb config.Verb, err error) string {
+func refusalText(verb config.OpKind, err error) string {
 	var refused *config.Error
 	if !errors.As(err, &refused) {
 		return err.Error()

@@ -140,7 +140,7 @@ func TestRoundTrip(t *testing.T) {
 func table(m *memory) map[config.ServiceKey]config.Service {
 	services := make(map[config.ServiceKey]config.Service)
 	for _, s := range m.services {
-		for _, real := range s.Reals {
+		for _, real := range s.ServerStatuses {
 			s.Servers = append(s.Servers, real.Server)
 		}
 		slices.SortFunc(s.Servers, func(a, b config.Server) int { return strings.Compare(a.String(), b.String()) })

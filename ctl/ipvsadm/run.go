@@ -141,7 +141,7 @@ func (t *tool) run(r *request) error {
 	}
 	op := r.operation()
 	if err := t.director.Apply(op); err != nil {
-		return refusedBy(op.Verb, err)
+		return refusedBy(op.Kind, err)
 	}
 	t.warn(op)
 	return nil
@@ -150,14 +150,14 @@ func (t *tool) run(r *request) error {
 // warn warns on stderr of a changed service of FTP that will not work. The exit code stays
 // 0, because the command succeeded.
 func (t *tool) warn(op config.Op) {
-	changed := op.Verb == config.AddServer || op.Verb == config.EditServer || op.Verb == config.EditService
+	changed := op.Kind == config.AddServer || op.Kind == config.EditServer || op.Kind == config.EditService
 	if !changed || op.Service.Port != wire.PortFTP {
 		return
 	}
 	list, _ := t.director.Services()
 	for i := range list {
 		svc := list[i].Service
-		for _, v := range list[i].Reals {
+		for _, v := range list[i].ServerStatuses {
 			svc.Servers = append(svc.Servers, v.Server)
 		}
 		if text := svc.FTPWarning(); svc.ServiceKey == op.Service.ServiceKey && text != "" {
@@ -167,7 +167,7 @@ func (t *tool) warn(op config.Op) {
 }
 
 // refusedBy is the refusal for the director's error.
-func refusedBy(verb config.Verb, err error) error {
+func refusedBy(verb config.OpKind, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (t *tool) open() (err error) {
 }
 
 // verbs are the operations of commands that change something.
-var verbs = [...]config.Verb{
+var verbs = [...]config.OpKind{
 	cmdAddService:    config.AddService,
 	cmdEditService:   config.EditService,
 	cmdDeleteService: config.DeleteService,
@@ -219,7 +219,7 @@ func Operation(words []string) (config.Op, error) {
 
 // operation is the operation of a command that changes something.
 func (r *request) operation() config.Op {
-	op := config.Op{Verb: verbs[r.command]}
+	op := config.Op{Kind: verbs[r.command]}
 	switch r.command {
 	case cmdAddService, cmdEditService:
 		op.Service = &r.service
@@ -250,7 +250,7 @@ func (t *tool) restore() error {
 			return
 		}
 		for i, err := range t.director.ApplyAll(ops) {
-			last = &refusal{exit: t.report(refusedBy(ops[i].Verb, err))}
+			last = &refusal{exit: t.report(refusedBy(ops[i].Kind, err))}
 		}
 		ops = nil
 	}

@@ -30,8 +30,8 @@ func (t *tool) save(r *request) error {
 func Commands(w io.Writer, s api.ServiceStatus) {
 	b := bufio.NewWriter(w)
 	defer b.Flush()
-	s.Reals = slices.Clone(s.Reals)
-	slices.Reverse(s.Reals)
+	s.ServerStatuses = slices.Clone(s.ServerStatuses)
+	slices.Reverse(s.ServerStatuses)
 	printer{Writer: b, names: numericNames{}}.saveAll(&s)
 }
 
@@ -39,9 +39,9 @@ func Commands(w io.Writer, s api.ServiceStatus) {
 func (p printer) saveAll(s *api.ServiceStatus) {
 	service := p.serviceOption(&s.ServiceKey)
 	p.saveService(service, &s.Service)
-	for j := range s.Reals {
-		server := endpointName(s.Reals[j].Addr, s.Reals[j].Port, s.Proto, p.names)
-		p.saveServer(service, server, &s.Reals[j].Server)
+	for j := range s.ServerStatuses {
+		server := endpointName(s.ServerStatuses[j].Addr, s.ServerStatuses[j].Port, s.Proto, p.names)
+		p.saveServer(service, server, &s.ServerStatuses[j].Server)
 	}
 }
 

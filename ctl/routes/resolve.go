@@ -66,7 +66,7 @@ func gateways(hostNet *director.HostNet) map[director.NeighbourKey]bool {
 // findTargets returns the neighbours to keep resolved.
 func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	targets := maps.Clone(w.gateways)
-	for _, addr := range w.wanted {
+	for _, addr := range w.addrs {
 		keys := nextHops(w.hostNet, addr)
 		found := slices.IndexFunc(keys, func(key director.NeighbourKey) bool {
 			_, ok := w.hostNet.Neighbours[key]
@@ -87,21 +87,21 @@ func (w *Watcher) resolve(now time.Time) {
 	if w.retargetDue {
 		w.targets, w.retargetDue = w.findTargets(), false
 	}
-	wanted := map[neighbourID]bool{}
+	current := map[neighbourID]bool{}
 	for key := range w.targets {
 		port := w.hostNet.Ports[key.Port]
 		id := neighbourID{linkOf(port), key.Addr.Netip()}
 		if port.Index == 0 || !w.up[key.Port] {
 			continue
 		}
-		wanted[id] = true
+		current[id] = true
 		if w.dueForSolicit(id, now) {
 			w.solicited[id] = now
 			w.solicit(port, id)
 		}
 	}
-	maps.DeleteFunc(w.solicited, func(id neighbourID, _ time.Time) bool { return !wanted[id] })
-	w.neighbourChanged = w.prober.expire(wanted, now) || w.neighbourChanged
+	maps.DeleteFunc(w.solicited, func(id neighbourID, _ time.Time) bool { return !current[id] })
+	w.neighbourChanged = w.prober.expire(current, now) || w.neighbourChanged
 }
 
 // dueForSolicit reports whether to solicit a neighbour now: it is missing or

@@ -54,8 +54,8 @@ type Watcher struct {
 	mu      sync.Mutex
 	hostNet *director.HostNet
 	changed chan struct{} // closed when hostNet is replaced
-	needed  []netip.Addr
-	waiting map[*[]netip.Addr]bool
+	keep    []netip.Addr
+	awaited map[*[]netip.Addr]bool
 	vips    map[netip.Addr]bool // to announce; never written again
 	newVIPs []netip.Addr        // those that were not in vips before
 
@@ -68,7 +68,7 @@ type Watcher struct {
 	lastRead         time.Time // when the last reading ended
 	lastTook         time.Duration
 
-	wanted      []netip.Addr                   // those of needed and waiting
+	addrs       []netip.Addr                   // those of needed and waiting
 	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
 	targets     map[director.NeighbourKey]bool // neighbours to keep resolved
 	retargetDue bool                           // targets have to be found again
@@ -84,7 +84,7 @@ type Watcher struct {
 func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
-		changed: make(chan struct{}), waiting: map[*[]netip.Addr]bool{},
+		changed: make(chan struct{}), awaited: map[*[]netip.Addr]bool{},
 		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(),
 		pending: map[announcement]repetition{},
 	}
@@ -168,7 +168,7 @@ func (w *Watcher) current() (*director.HostNet, <-chan struct{}) {
 // besides the gateways of routes.
 func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 	w.mu.Lock()
-	w.needed = slices.Clone(addrs)
+	w.keep = slices.Clone(addrs)
 	w.mu.Unlock()
 	w.wake()
 }
@@ -178,11 +178,11 @@ func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 // The addresses need not be among those of KeepResolved.
 func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
 	w.mu.Lock()
-	w.waiting[&addrs] = true
+	w.awaited[&addrs] = true
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
-		delete(w.waiting, &addrs)
+		delete(w.awaited, &addrs)
 		w.mu.Unlock()
 	}()
 	w.wake()
@@ -265,9 +265,9 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 // Announce.
 func (w *Watcher) takeRequests() {
 	w.mu.Lock()
-	w.wanted = slices.Clone(w.needed)
-	for addrs := range w.waiting {
-		w.wanted = append(w.wanted, *addrs...)
+	w.addrs = slices.Clone(w.keep)
+	for addrs := range w.awaited {
+		w.addrs = append(w.addrs, *addrs...)
 	}
 	vips, added := w.vips, w.newVIPs
 	w.newVIPs = nil

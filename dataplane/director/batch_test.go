@@ -15,7 +15,7 @@ import (
 
 // Two frames of one new flow in one batch make one conn.
 func TestOneConnForABatch(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	frames := []wire.Frame{
 		in(0, syn("10.1.0.2:5000", "10.9.0.1:80")), in(0, syn("10.1.0.2:5000", "10.9.0.1:80")),
 		in(0, syn("10.1.0.4:5000", "10.9.0.1:80")),
@@ -62,7 +62,7 @@ func traffic(rng *rand.Rand, n int) []wire.Frame {
 // The same frames, ticks and table give the same bytes, and every frame one verdict.
 func TestReplay(t *testing.T) {
 	run := func() (out []byte, counts [NumVerdict]int) {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		rng := rand.New(rand.NewPCG(7, 7))
 		for range 200 {
 			frames := traffic(rng, MaxBatch)
@@ -93,7 +93,7 @@ func TestReplay(t *testing.T) {
 
 // A batch allocates nothing, whatever is in it.
 func TestProcessDoesNotAllocate(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		for name, options := range serviceOptions {
 			processDoesNotAllocate(t, method, name, options)
 		}
@@ -191,7 +191,7 @@ func FuzzProcess(f *testing.F) {
 		f.Add(fr.Bytes(), uint8(0), uint16(0))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, flags uint8, gso uint16) {
-		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 			w := vlanTestbed(t, method)
 			w.table.Settings.KeepTags = flags&4 != 0
 			for port := range uint16(2) {

@@ -26,21 +26,21 @@ func BenchmarkProcess(b *testing.B) {
 		want   Verdict
 	}{
 		{
-			"copy", conntrack.MethodMasq, func(*testbed, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) },
+			"copy", conntrack.MethodNAT, func(*testbed, int) wire.Frame { return wiretest.Frame(make([]byte, 54)) },
 			NotOurs,
 		},
-		{"other", conntrack.MethodMasq, func(_ *testbed, i int) wire.Frame {
+		{"other", conntrack.MethodNAT, func(_ *testbed, i int) wire.Frame {
 			return in(0, wiretest.Packet{Src: client(i), Dst: "10.1.0.1:22"})
 		}, NotOurs},
-		{"masq in", conntrack.MethodMasq, func(w *testbed, i int) wire.Frame {
+		{"masq in", conntrack.MethodNAT, func(w *testbed, i int) wire.Frame {
 			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedMasq},
-		{"masq out", conntrack.MethodMasq, func(w *testbed, i int) wire.Frame {
+		{"masq out", conntrack.MethodNAT, func(w *testbed, i int) wire.Frame {
 			server := netip.AddrPortFrom(w.establish(request(i)), 8080).String()
 			return in(1, wiretest.Packet{Src: server, Dst: client(i), TCPFlags: wire.TCPAck})
 		}, ReturnedMasq},
-		{"route", conntrack.MethodRoute, func(w *testbed, i int) wire.Frame {
+		{"route", conntrack.MethodDR, func(w *testbed, i int) wire.Frame {
 			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedRoute},
@@ -48,7 +48,7 @@ func BenchmarkProcess(b *testing.B) {
 			w.establish(request(i))
 			return in(0, request(i))
 		}, ForwardedTunnel},
-		{"masq new", conntrack.MethodMasq, func(_ *testbed, i int) wire.Frame {
+		{"masq new", conntrack.MethodNAT, func(_ *testbed, i int) wire.Frame {
 			return in(0, syn(client(i), "10.9.0.1:80"))
 		}, ForwardedMasq},
 	} {

@@ -12,7 +12,7 @@ import (
 // sameReplies returns the conn that the server's replies to a client's packet would
 // find, 0 if there is none.
 func (d *Director) sameReplies(p *packet, method conntrack.Method, server wire.Addr, port uint16) conntrack.Ref {
-	if method != conntrack.MethodMasq {
+	if method != conntrack.MethodNAT {
 		return 0
 	}
 	ref := d.find(conntrack.Query{
@@ -29,7 +29,7 @@ func (d *Director) sameReplies(p *packet, method conntrack.Method, server wire.A
 // that is over is expired to make room.
 func (d *Director) clashes(p *packet, method conntrack.Method, server wire.Addr, port uint16) bool {
 	ref := d.sameReplies(p, method, server, port)
-	if ref != 0 && opensConn(p) && isOver(d.conns.Conn(ref).State()) {
+	if ref != 0 && opensConn(p) && isReplaceable(d.conns.Conn(ref).State()) {
 		d.conns.Expire(ref)
 		return false
 	}
@@ -56,15 +56,15 @@ func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTempl
 
 // eligible reports whether schedulers may pick the server.
 func (s *Server) eligible() bool {
-	return s.Available && s.Weight > 0 && !s.Down && (s.Threshold == nil || !s.Threshold.Overload.Load())
+	return s.InService && s.Weight > 0 && !s.Down && (s.Threshold == nil || !s.Threshold.Overload.Load())
 }
 
-// directToServer handles a packet that the host routes. If it begins a flow to a server's
+// checkDirectFlow handles a packet that the host routes. If it begins a flow to a server's
 // own address, replies to it would be translated if the client's port has a conn at that
 // server.
-func (d *Director) directToServer(p *packet) Verdict {
+func (d *Director) checkDirectFlow(p *packet) Verdict {
 	if p.Proto != wire.ProtoUDP && !opensConn(p) || !d.table.hidesFromHost(p.Dst, p.DstPort, p.Proto) ||
-		!d.clashes(p, conntrack.MethodMasq, p.Dst, p.DstPort) {
+		!d.clashes(p, conntrack.MethodNAT, p.Dst, p.DstPort) {
 		return NotOurs
 	}
 	return d.refuseConn(p, RefusedClash)

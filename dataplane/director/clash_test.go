@@ -11,8 +11,8 @@ import (
 // newClashTestbed has services that share servers: 10.9.0.1 (tcp and udp) those of both
 // addresses, 10.9.0.2 (tcp and udp) only 10.2.0.11.
 func newClashTestbed(t *testing.T) *testbed {
-	w := newTestbed(t, conntrack.MethodMasq)
-	w.service(conntrack.MethodMasq, wire.ProtoUDP, "10.9.0.2", "10.2.0.11")
+	w := newTestbed(t, conntrack.MethodNAT)
+	w.service(conntrack.MethodNAT, wire.ProtoUDP, "10.9.0.2", "10.2.0.11")
 	return w
 }
 
@@ -112,7 +112,7 @@ func TestClashIneligible(t *testing.T) {
 	for name, change := range map[string]func(s *Server){
 		"weight 0":    func(s *Server) { s.Weight = 0 },
 		"down":        func(s *Server) { s.Down = true },
-		"unavailable": func(s *Server) { s.Available = false },
+		"unavailable": func(s *Server) { s.InService = false },
 	} {
 		w := newClashTestbed(t)
 		w.verdict(0, syn(clashClient, singleVIP))

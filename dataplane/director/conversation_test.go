@@ -135,7 +135,7 @@ func host(end string) string {
 func (k *generator) frame() wire.Frame {
 	e := k.ends()
 	answerer := e.vip
-	if k.method == conntrack.MethodMasq {
+	if k.method == conntrack.MethodNAT {
 		answerer = e.server
 	}
 	switch k.IntN(10) {
@@ -174,7 +174,7 @@ func (k *generator) frame() wire.Frame {
 func TestWhatLeavesIsSound(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
 		w.table.Settings.KeepTags = true
 		link := memlink.New(memlink.Config{Poison: true})

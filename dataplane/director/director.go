@@ -15,15 +15,15 @@ const MaxBatch = 64
 
 // Director decides about the frames of one worker.
 type Director struct {
-	conns       *conntrack.Worker
-	frags       *frag.Table
-	queue       *frag.Queue // fragments that came before the first of their datagram
-	waiting     *frag.Queue // packets whose server may come back
-	worker      int
-	answerLimit limiter
-	released    released
-	keepAlives  [maxKeepAlives]wire.Frame
-	helper      helperContext
+	conns           *conntrack.Worker
+	frags           *frag.Table
+	queuedFragments *frag.Queue // fragments that came before the first of their datagram
+	waitingPackets  *frag.Queue // packets whose server may come back
+	worker          int
+	answerLimit     limiter
+	released        released
+	keepAlives      [maxKeepAlives]wire.Frame
+	helper          helperContext
 
 	// The current batch.
 	now     conntrack.Tick
@@ -52,10 +52,10 @@ type packet struct {
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{
-		conns: conns, frags: frags, queue: frags.Queue(worker), waiting: frags.NewQueue(), worker: worker,
-		answerLimit: limiter{tokens: limitBurst},
+		conns: conns, frags: frags, queuedFragments: frags.Queue(worker), waitingPackets: frags.NewQueue(),
+		worker: worker, answerLimit: limiter{tokens: limitBurst},
 	}
-	d.helper.d, d.helper.worker = d, helper.NewWorker(&d.helper)
+	d.helper.d, d.helper.scratch = d, helper.NewScratch(&d.helper)
 	for i := range d.packets {
 		d.packets[i].query = &d.queries[i]
 	}

@@ -24,22 +24,22 @@ func TestFirstFrame(t *testing.T) {
 		out      string
 	}{
 		{
-			"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodMasq, 0,
+			"a SYN to a masqueraded service goes to the first server and its port", conntrack.MethodNAT, 0,
 			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
 			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
 		{
-			"so does one over IPv6", conntrack.MethodMasq, 0,
+			"so does one over IPv6", conntrack.MethodNAT, 0,
 			syn("[fd00:1::2]:5000", "[fd00:9::1]:80"), ForwardedMasq,
 			"1 02:00:00:00:01:01: fd00:1::2>fd00:2::11 ttl 63 tcp 5000>8080",
 		},
 		{
-			"a datagram begins a conn too", conntrack.MethodMasq, 0,
+			"a datagram begins a conn too", conntrack.MethodNAT, 0,
 			datagram("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
 			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
 		},
 		{
-			"direct routing changes the hardware address only", conntrack.MethodRoute, 0,
+			"direct routing changes the hardware address only", conntrack.MethodDR, 0,
 			syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedRoute,
 			"1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 		},
@@ -54,56 +54,56 @@ func TestFirstFrame(t *testing.T) {
 			"1 02:00:00:00:01:01: fd00:2::1>fd00:2::11 ttl 63 fd00:1::2>fd00:9::1 ttl 63 tcp 5000>80",
 		},
 		{
-			"TTL 1 ends here, said by the VIP", conntrack.MethodMasq, 0,
+			"TTL 1 ends here, said by the VIP", conntrack.MethodNAT, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPSyn, TTL: 1},
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
 		},
 		{
-			"a VIP of ours without such a service resets", conntrack.MethodMasq, 0,
+			"a VIP of ours without such a service resets", conntrack.MethodNAT, 0,
 			syn("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 81>5000 rst",
 		},
 		{
-			"and answers datagrams with port unreachable", conntrack.MethodMasq, 0,
+			"and answers datagrams with port unreachable", conntrack.MethodNAT, 0,
 			datagram("10.1.0.2:5000", "10.9.0.1:81"), RefusedNoService,
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(Port)",
 		},
 		{
-			"a port without a service of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			"a port without a service of a VIP the host holds is the host's", conntrack.MethodNAT, 0,
 			syn("10.1.0.2:5000", "10.9.0.2:81"), NotOurs, "",
 		},
 		{
-			"a segment without a conn is reset, as the host would", conntrack.MethodMasq, 0,
+			"a segment without a conn is reset, as the host would", conntrack.MethodNAT, 0,
 			wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.2:80", TCPFlags: wire.TCPAck, Seq: 5, Ack: 7},
 			RefusedNoConn, "0 02:00:00:00:00:0c: 10.9.0.2>10.1.0.2 ttl 64 tcp 80>5000 rst",
 		},
 		{
-			"a ping of a VIP of ours is answered", conntrack.MethodMasq, 0,
+			"a ping of a VIP of ours is answered", conntrack.MethodNAT, 0,
 			wiretest.Packet{
 				Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8, Payload: []byte("ping"),
 			},
 			AnsweredEcho, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp EchoReply",
 		},
 		{
-			"a ping of a VIP the host holds is the host's", conntrack.MethodMasq, 0,
+			"a ping of a VIP the host holds is the host's", conntrack.MethodNAT, 0,
 			wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoICMP, ICMPType: 8},
 			NotOurs, "",
 		},
 		{
-			"traffic to the host is the host's", conntrack.MethodMasq, 0,
+			"traffic to the host is the host's", conntrack.MethodNAT, 0,
 			syn("10.1.0.2:5000", "10.1.0.1:22"), NotOurs, "",
 		},
 		{
-			"traffic through the host is the host's", conntrack.MethodMasq, 0,
+			"traffic through the host is the host's", conntrack.MethodNAT, 0,
 			syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs, "",
 		},
 		{
-			"a reply without a conn, hidden from the host, is routed on", conntrack.MethodMasq, 1,
+			"a reply without a conn, hidden from the host, is routed on", conntrack.MethodNAT, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
 			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>192.0.2.7 ttl 63 tcp 8080>5000",
 		},
 		{
-			"unless it is for the host itself", conntrack.MethodMasq, 1,
+			"unless it is for the host itself", conntrack.MethodNAT, 1,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck},
 			NotOurs, "",
 		},
@@ -116,7 +116,7 @@ func TestFirstFrame(t *testing.T) {
 			"0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp DestinationUnreachable(FragmentationNeeded)",
 		},
 		{
-			"a later fragment has no ports and waits for the first", conntrack.MethodMasq, 0,
+			"a later fragment has no ports and waits for the first", conntrack.MethodNAT, 0,
 			wiretest.Packet{
 				Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoUDP, Offset: 1480, Payload: make([]byte, 64),
 			},
@@ -159,7 +159,7 @@ func TestARP(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			f := wiretest.ARP(1, wiretest.ClientMAC, r.sender, wire.MAC{}, r.target)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
@@ -192,7 +192,7 @@ func TestNeighbourSolicitation(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			f := wiretest.Solicitation(wiretest.ClientMAC, "fd00:1::2", r.target)
 			if v := w.process(&f); v != r.verdict {
 				t.Errorf("verdict %s, want %s", v, r.verdict)
@@ -230,7 +230,7 @@ func converse(t *testing.T, w *testbed, steps []step) {
 // A conversation by NAT: replies come from the VIP and go back where the client's
 // frames came from, and ICMP errors arrive in both directions.
 func TestNATConversation(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	reply := wiretest.Packet{
 		SrcMAC: serverMAC[0], Src: "10.2.0.11:8080", Dst: "10.1.0.2:5000", TCPFlags: wire.TCPSyn | wire.TCPAck,
 	}
@@ -282,7 +282,7 @@ func TestNATConversation(t *testing.T) {
 // A removed server under expire_nodest_conn 0, as in IPVS: the client's packets are
 // dropped and counted, and the server's replies still come back.
 func TestServerRemovedSilently(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.table.Settings.RescheduleRemoved = false
 	converse(t, w, []step{
 		{
@@ -310,7 +310,7 @@ func TestServerRemovedSilently(t *testing.T) {
 // A removed server: new connections go elsewhere at once, and a segment in the middle
 // of a connection is reset. Until then the server's replies still come back.
 func TestServerRemoved(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	converse(t, w, []step{
 		{
 			"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
@@ -361,7 +361,7 @@ func TestReturnHop(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			call := syn(r.client+":5000", "10.9.0.1:80")
 			call.SrcMAC = router
 			converse(t, w, []step{

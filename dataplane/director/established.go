@@ -7,8 +7,8 @@ import (
 	"uvs/fwd/answer"
 )
 
-// established handles a client's packet that has a conn.
-func (d *Director) established(p *packet) Verdict {
+// fromClient handles a client's packet that has a conn.
+func (d *Director) fromClient(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if c.Expectation() {
 		return d.matchClientExpectation(p)
@@ -51,11 +51,11 @@ func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, hasTemplate b
 	if r.ConnReuseMode == 0 || hasTemplate {
 		return false
 	}
-	return isOver(c.State()) || c.State() == conntrack.TCPFinWait && r.ConnReuseMode&2 != 0 && c.NoOutput()
+	return isReplaceable(c.State()) || c.State() == conntrack.TCPFinWait && r.ConnReuseMode&2 != 0 && c.NoOutput()
 }
 
-// isOver reports whether both ends have closed a connection, or one has reset it.
-func isOver(s conntrack.State) bool {
+// isReplaceable reports whether both ends have closed a connection, or one has reset it.
+func isReplaceable(s conntrack.State) bool {
 	switch s {
 	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.TCPForgotten, conntrack.SCTPClosed:
 		return true
@@ -78,11 +78,11 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
 	}
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, answer.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
+		return d.answerError(p, answer.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
 	switch server.NextHop.State {
 	case NoRoute:
-		return d.refuse(p, answer.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
+		return d.answerError(p, answer.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
 	case Unresolved:
 		return DroppedNoNeighbour
 	}
@@ -118,8 +118,8 @@ func (d *Director) fromServer(p *packet) Verdict {
 	}
 	verdict := ReturnedAsIs
 	vip, vport := c.VIP()
-	if c.Method() == conntrack.MethodMasq {
-		if v := refuseNAT(p, p.SrcPort, vport); v != NotOurs {
+	if c.Method() == conntrack.MethodNAT {
+		if v := dropForNAT(p, p.SrcPort, vport); v != NotOurs {
 			return v
 		}
 		verdict = ReturnedMasq

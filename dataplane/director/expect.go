@@ -57,7 +57,7 @@ func (h *helperContext) ExpectActive(client wire.Addr, port uint16) (ok bool) {
 		n.ReturnHop = 0 // not where this client's packets come from
 	}
 	n.Client, n.ClientPort = client, port
-	if !h.d.evictOldData(n) || !h.d.expect(h.ref, h.context.Server) {
+	if !h.d.expireOldData(n) || !h.d.expect(h.ref, h.context.Server) {
 		return false
 	}
 	h.session.Pending.Active, h.session.Pending.ActivePort = client, port
@@ -79,7 +79,7 @@ func (h *helperContext) ExpectReply(clientPort uint16) {
 func (h *helperContext) expectation(c *conntrack.Conn) *conntrack.Entry {
 	n := &h.d.entry
 	*n = conntrack.Entry{
-		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodMasq,
+		Proto: c.Proto(), State: conntrack.TCPListen, Method: conntrack.MethodNAT,
 		ServerID: c.ServerID(), Control: h.ref, ReturnHop: c.ReturnHop(),
 		Timeout: h.d.conns.Timeout(conntrack.TCPListen, h.server.Timeouts),
 		Client:  h.context.Client, VIP: h.context.VIP, Server: h.context.Server,
@@ -92,9 +92,9 @@ func (h *helperContext) expectation(c *conntrack.Conn) *conntrack.Entry {
 // if the key belongs to another server, or if the table is full.
 func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 	for range 2 {
-		ref, fresh := d.conns.Insert(&d.entry)
-		if fresh || ref == 0 {
-			return fresh
+		ref, created := d.conns.Insert(&d.entry)
+		if created || ref == 0 {
+			return created
 		}
 		c := d.conns.Conn(ref)
 		if known, _ := c.Server(); c.Control() != control && known != server {
@@ -105,9 +105,9 @@ func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 	return false
 }
 
-// evictOldData expires an old data connection between the endpoints of the one that a
+// expireOldData expires an old data connection between the endpoints of the one that a
 // server is to open. It returns false if the old connection is in use.
-func (d *Director) evictOldData(n *conntrack.Entry) bool {
+func (d *Director) expireOldData(n *conntrack.Entry) bool {
 	ref := d.find(conntrack.Query{
 		Proto: n.Proto, Dir: conntrack.DirIn,
 		Client: n.Client, ClientPort: n.ClientPort, Peer: n.VIP, PeerPort: n.VPort,
@@ -163,7 +163,7 @@ func (h *helperContext) cancel(q conntrack.Query) {
 func (d *Director) matchClientExpectation(p *packet) Verdict {
 	ref, server := p.query.Ref, d.table.server(d.conns.Conn(p.query.Ref).ServerID())
 	p.query.Ref = 0
-	if !opensConn(p) || !server.Available {
+	if !opensConn(p) || !server.InService {
 		return d.newConn(p)
 	}
 	if p.query.Ref = d.conns.SetPort(ref, p.SrcPort); p.query.Ref == 0 {

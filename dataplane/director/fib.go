@@ -134,7 +134,7 @@ func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
 		hop.Source = wire.AddrFrom(r.Source)
 	}
 	if r.Via.IsValid() {
-		fib.resolve(&hop, wire.AddrFrom(r.Via))
+		fib.lookUpNeighbour(&hop, wire.AddrFrom(r.Via))
 	}
 	return fibRoute{hop: hop, onLink: !r.Via.IsValid()}
 }
@@ -157,7 +157,7 @@ func (fib *FIB) onLink(port uint16, is4 bool) NextHop {
 	return fib.links[port].v6
 }
 
-func (fib *FIB) resolve(hop *NextHop, addr wire.Addr) {
+func (fib *FIB) lookUpNeighbour(hop *NextHop, addr wire.Addr) {
 	if mac, ok := fib.Neighbours[NeighbourKey{hop.Link.Port, addr}]; ok {
 		hop.Link.Dst, hop.State = mac, Resolved
 	}
@@ -172,7 +172,7 @@ func (fib *FIB) NextHop(addr wire.Addr) NextHop {
 	}
 	hop := r.hop
 	if r.onLink {
-		fib.resolve(&hop, addr)
+		fib.lookUpNeighbour(&hop, addr)
 	}
 	return hop
 }
@@ -180,7 +180,7 @@ func (fib *FIB) NextHop(addr wire.Addr) NextHop {
 func (fib *FIB) viaNeighbour(addr wire.Addr) NextHop {
 	for port := range fib.Ports {
 		hop := fib.onLink(uint16(port), addr.Is4())
-		if fib.resolve(&hop, addr); hop.State == Resolved {
+		if fib.lookUpNeighbour(&hop, addr); hop.State == Resolved {
 			return hop
 		}
 	}

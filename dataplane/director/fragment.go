@@ -10,7 +10,7 @@ import (
 // others go.
 func (d *Director) firstFragment(p *packet) Verdict {
 	headers := p.Kind == wire.KindIP || p.Flaw == wire.FlawTransport || p.Flaw == wire.FlawTransportLength
-	if !headers || !d.addressedToUs(p) || !d.table.mayBeOurs(p) {
+	if !headers || !d.isForDirector(p) || !d.table.mayBeOfService(p) {
 		return d.decide(p)
 	}
 	info, ok := wire.ParseFragment(p.frame, &p.Packet)
@@ -46,7 +46,7 @@ func (d *Director) laterFragment(p *packet) Verdict {
 	}
 	key := fragmentKey(p, info.ID)
 	v := d.followFirst(p, &key, &info)
-	if v == HeldFragment && !d.queue.Push(p.frame, &key, d.now, &d.table.Settings.Queue) {
+	if v == HeldFragment && !d.queuedFragments.Push(p.frame, &key, d.now, &d.table.Settings.Queue) {
 		return DroppedFragmentLimit
 	}
 	return v
@@ -110,7 +110,7 @@ func (d *Director) followConn(p *packet) Verdict {
 // scheduling left no conn, so it makes another.
 func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
 	server := d.table.server(id)
-	if !server.Available {
+	if !server.InService {
 		return DroppedServerGone
 	}
 	d.entry = conntrack.Entry{
@@ -163,20 +163,20 @@ func disposition(v Verdict) frag.Disposition {
 	return frag.Drop
 }
 
-// mayBeOurs reports whether a fragment may be of a flow of ours, as far as its
+// mayBeOfService reports whether a fragment may be of a flow of ours, as far as its
 // addresses show.
-func (t *Table) mayBeOurs(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
+func (t *Table) mayBeOfService(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
 
 // fromServerAddr reports whether the packet comes from an address of servers. The guard
 // keeps later fragments from there away from the host, unless it let the first pass.
 func (t *Table) fromServerAddr(p *packet) bool {
-	if t.ServerAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
+	if t.ReplySourceAddrs[Endpoint{Addr: p.Src, Proto: p.Proto}] {
 		return true
 	}
-	if len(t.ServerRanges) > 0 {
+	if len(t.ReplySourceRanges) > 0 {
 		src := p.Src.Netip()
-		for i := range t.ServerRanges {
-			if s := &t.ServerRanges[i]; s.Proto == p.Proto && s.Net.Contains(src) {
+		for i := range t.ReplySourceRanges {
+			if s := &t.ReplySourceRanges[i]; s.Proto == p.Proto && s.Net.Contains(src) {
 				return true
 			}
 		}
@@ -215,21 +215,21 @@ func (r *released) remember(key *frag.Key) {
 	r.nFirsts++
 }
 
-// sendHeld sends held fragments whose firsts came in this batch, or came to other workers
+// sendQueued sends held fragments whose firsts came in this batch, or came to other workers
 // since the last batch. pending reports that there are more.
-func (d *Director) sendHeld() (pending bool) {
+func (d *Director) sendQueued() (more bool) {
 	released := &d.released
-	pending = d.queue.Expire(d.now)
+	more = d.queuedFragments.Expire(d.now)
 	for i := range released.firsts[:released.nFirsts] {
 		d.releaseDatagram(&released.firsts[i])
 	}
-	for range min(lookupsPerBatch, d.queue.Len()) {
-		if key := d.queue.Next(); key != nil && d.frags.Decided(key, d.now) {
+	for range min(lookupsPerBatch, d.queuedFragments.Len()) {
+		if key := d.queuedFragments.Next(); key != nil && d.frags.Decided(key, d.now) {
 			released.key = *key
 			d.releaseDatagram(&released.key)
 		}
 	}
-	return pending || released.n == maxReleased
+	return more || released.n == maxReleased
 }
 
 // releaseDatagram sends the held fragments of a datagram, as far as there is room.
@@ -237,14 +237,14 @@ func (d *Director) releaseDatagram(key *frag.Key) {
 	released := &d.released
 	for released.n < maxReleased {
 		f := &released.frames[released.n]
-		if !d.queue.Pop(f, key) {
+		if !d.queuedFragments.Pop(f, key) {
 			return
 		}
 		if d.releaseFragment(f, key); f.Out != wire.NoPort {
 			released.n++
-			d.queue.Sent.Add(1)
+			d.queuedFragments.Sent.Add(1)
 		} else {
-			d.queue.Stopped.Add(1)
+			d.queuedFragments.Stopped.Add(1)
 		}
 	}
 }

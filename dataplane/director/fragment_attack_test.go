@@ -66,7 +66,7 @@ func TestFragmentFlood(t *testing.T) {
 		"mixed, many sources":   newAttacker(4, false, true),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			var counts [NumVerdict]uint64
 			var batch [MaxBatch]wire.Frame
 			batches := floods / 4 / MaxBatch

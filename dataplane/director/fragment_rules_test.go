@@ -188,7 +188,7 @@ func TestFragmentRules(t *testing.T) {
 			1,
 		},
 	} {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		for i := range r.frames {
 			if r.frames[i].In == 0 {
 				wire.Ethernet(r.frames[i].Bytes()).SetDst(portMAC[0])
@@ -207,7 +207,7 @@ func TestFragmentRules(t *testing.T) {
 // A UDP checksum of zero stays zero in a fragment, because what it covers is in the
 // others. Any other is repaired without them.
 func TestFragmentWithoutChecksum(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	p := large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80")
 	p.NoChecksum = true
 	out, _ := w.separately(fragmentsOf(0, 1, 1400, p)...)
@@ -220,8 +220,8 @@ func TestFragmentWithoutChecksum(t *testing.T) {
 // SCTP's CRC covers the ports and the whole packet. Where the port is to change, a
 // packet in fragments is refused instead of arriving broken.
 func TestFragmentedSCTP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11") // to port 8080
+	w := newTestbed(t, conntrack.MethodNAT)
+	w.service(conntrack.MethodNAT, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11") // to port 8080
 	p := large(wire.ProtoSCTP, "10.1.0.2:5000", "10.9.0.1:80")
 	p.Payload[0] = 1 // INIT
 	out, verdicts := w.separately(fragmentsOf(0, 1, 4200, p)...)
@@ -273,7 +273,7 @@ func TestFragmentsTooBig(t *testing.T) {
 // Although one-packet scheduling leaves no conn, all fragments go where the first went,
 // and the next datagram goes to another server.
 func TestFragmentsOfOnePacketService(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
 		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
 		for n := range 4 {
@@ -298,7 +298,7 @@ func TestFragmentsOfOnePacketService(t *testing.T) {
 // Fragments that wait in vain go after their time, and so do fragment flows; the
 // counters show it.
 func TestFragmentsExpire(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	pieces := fragmentsOf(0, 1, 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 	w.separately(pieces[1])
 	w.now += w.table.Settings.Queue.Timeout
@@ -317,7 +317,7 @@ func TestFragmentsExpire(t *testing.T) {
 // Whichever worker gets a fragment, the outcome is the same: what one holds leaves when
 // another has seen the first.
 func TestFragmentsAcrossWorkers(t *testing.T) {
-	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 3, MaxServers: 64, Seed: 1})
+	conns, err := conntrack.NewTable(conntrack.Config{Max: 4096, Workers: 3, ServerIDs: 64, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,7 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 	frags := frag.New(3, 1)
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		var workers []*Director
 		for i := range 3 {
 			workers = append(workers, New(conns.Worker(i), frags, i))

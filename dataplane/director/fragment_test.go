@@ -81,7 +81,7 @@ var orders = map[string]func([]wire.Frame){
 // order, method, protocol and family. The reply's fragments reach the client.
 // Reassembled they are the datagram, rewritten as a whole one would have been.
 func TestFragmentsArrive(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		for _, v6 := range []bool{false, true} {
 			for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP} {
 				for order, arrange := range orders {
@@ -110,12 +110,12 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	if v6 {
 		client, vip, server = "[fd00:1::2]:5000", "[fd00:9::1]:80", "[fd00:2::11]"
 	}
-	if proto == wire.ProtoSCTP || method != conntrack.MethodMasq { // SCTP keeps its port: see TestFragmentedSCTP
+	if proto == wire.ProtoSCTP || method != conntrack.MethodNAT { // SCTP keeps its port: see TestFragmentedSCTP
 		rport = 80
 	}
 	for i := range w.table.Servers {
 		w.table.Servers[i].Port = uint16(rport)
-		w.table.ServerEndpoints[Endpoint{w.table.Servers[i].Addr, uint16(rport), proto}] = true
+		w.table.ReplySources[Endpoint{w.table.Servers[i].Addr, uint16(rport), proto}] = true
 	}
 	request := large(proto, client, vip)
 	if proto == wire.ProtoSCTP {
@@ -146,7 +146,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	want := request
 	want.SrcMAC, want.DstMAC = portMAC[1], serverMAC[0]
 	want.TTL = 63
-	if method == conntrack.MethodMasq {
+	if method == conntrack.MethodNAT {
 		want.Dst = fmt.Sprintf("%s:%d", server, rport)
 	}
 	checkFragments(t, "the server", out, want)
@@ -157,7 +157,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 
 	// The answer, from the server's end or, the director being the gateway, the VIP's.
 	reply := large(proto, vip, client)
-	if method == conntrack.MethodMasq {
+	if method == conntrack.MethodNAT {
 		reply.Src = want.Dst
 	}
 	reply.TCPFlags |= wire.TCPAck

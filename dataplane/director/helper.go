@@ -16,7 +16,7 @@ type helperContext struct {
 	server  *Server
 	session *helper.Session // nil for protocols other than TCP
 	context helper.Context
-	worker  *helper.Worker
+	scratch *helper.Scratch
 }
 
 // runHelper lets a helper process a packet of a helped conn. If ok is false, the
@@ -71,7 +71,7 @@ func (h *helperContext) process(id helper.ID, dir conntrack.Dir, p *packet) (str
 	if config := h.server.Helper; config != nil {
 		h.context.Settings = config.Settings
 	}
-	return helper.Registry[id].Process(h.worker, h.session, &h.context, dir, p.frame, &p.Packet)
+	return helper.Registry[id].Process(h.scratch, h.session, &h.context, dir, p.frame, &p.Packet)
 }
 
 // hasPayload reports whether a TCP packet has a payload.
@@ -82,7 +82,7 @@ func hasPayload(p *packet) bool {
 // outcomeVerdict maps the outcomes that end a frame's way here to verdicts.
 var outcomeVerdict = [stream.NumOutcome]Verdict{
 	stream.Answered:        AnsweredHelper,
-	stream.DroppedKept:     DroppedHelperKept,
+	stream.DroppedHeldBack: DroppedHelperKept,
 	stream.DroppedGap:      DroppedHelperGap,
 	stream.DroppedFull:     DroppedHelperFull,
 	stream.DroppedRoom:     DroppedHelperRoom,

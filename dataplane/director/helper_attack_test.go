@@ -13,7 +13,7 @@ import (
 // A port that is not the client's own is not expected, and the server does not learn of
 // it. If bounces are allowed, the server reaches the other host, which sees the VIP.
 func TestFTPBounce(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	if got := c.exchange(0, "PORT 10,1,0,77,19,137\r\n"); strings.Contains(got, "10,1,0,77") {
@@ -28,7 +28,7 @@ func TestFTPBounce(t *testing.T) {
 
 // No reply exposes another service of the server to the client, such as SSH.
 func TestFTPPrivilegedPort(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	c.exchange(0, "PASV\r\n")
@@ -42,7 +42,7 @@ func TestFTPPrivilegedPort(t *testing.T) {
 // not pass in its place later.
 func TestFTPBounceDisguised(t *testing.T) {
 	const bounce = "PORT 10,1,0,77,19,137\r\n"
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	f := in(0, wiretest.Packet{

@@ -25,7 +25,7 @@ func (w *testbed) addFTP(vip string, servers ...string) *Service {
 	for _, endpoint := range servers {
 		end := netip.MustParseAddrPort(endpoint)
 		s := w.addServer(svc, Server{
-			Addr: wire.AddrFrom(end.Addr()), Port: end.Port(), Method: conntrack.MethodMasq, Helper: config,
+			Addr: wire.AddrFrom(end.Addr()), Port: end.Port(), Method: conntrack.MethodNAT, Helper: config,
 		})
 		svc.Servers = append(svc.Servers, s.ID)
 	}

@@ -14,7 +14,7 @@ import (
 // A passive data connection: only the client, only once, and only with a SYN reaches
 // the announced port of its own server. Text passes in both directions.
 func TestFTPPassive(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	c.exchange(1, "220 ready\r\n")
@@ -49,7 +49,7 @@ func TestFTPPassive(t *testing.T) {
 // VIP's port below that of the control connection.
 func TestFTPActive(t *testing.T) {
 	for _, sport := range []string{"20", "40000"} {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 		rip := netip.MustParseAddrPort(c.server).Addr().String()
@@ -95,7 +95,7 @@ func TestFTPActive(t *testing.T) {
 // second is announced at another port, and each is reached at its own. The same holds
 // for the port of a service.
 func TestFTPPortsCollide(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	if a.server == b.server {
@@ -125,7 +125,7 @@ func TestFTPPortsCollide(t *testing.T) {
 // A client's port was used a moment ago with another server's port of the same number:
 // it reaches the server that announced last.
 func TestFTPPortReused(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21", "10.2.0.12:21")
 	a, b := w.login("10.1.0.2:5000", "10.9.0.1:21"), w.login("10.1.0.2:5001", "10.9.0.1:21")
 	ripA, ripB := netip.MustParseAddrPort(a.server).Addr().String(), netip.MustParseAddrPort(b.server).Addr().String()
@@ -146,7 +146,7 @@ func TestFTPPortReused(t *testing.T) {
 // An announcement expires soon. A control connection outlives its timeout during a
 // transfer, and its numbers are right afterwards.
 func TestFTPTimes(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	data := c.announcePassive(43293)
@@ -168,7 +168,7 @@ func TestFTPTimes(t *testing.T) {
 // Control connections continue without help if there is no room for a session, and only
 // one worker at a time uses a session.
 func TestFTPSessions(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	var all []*controlConn
 	for i := range testbedSessions + 1 {
@@ -209,7 +209,7 @@ func TestFTPSessions(t *testing.T) {
 // A server with weight 0 keeps its sessions: the client's SYN+ACK to the server does
 // not begin a connection.
 func TestFTPQuiescedServer(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	for i := range w.table.Servers {
@@ -224,7 +224,7 @@ func TestFTPQuiescedServer(t *testing.T) {
 
 // After its server is removed, no announced connection reaches it.
 func TestFTPServerRemoved(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	data := c.announcePassive(43293)
@@ -241,11 +241,11 @@ func TestFTPServerRemoved(t *testing.T) {
 // FTP without NAT stays untouched: direct routing, and connections that a server opens
 // to other hosts.
 func TestFTPUntouched(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	for i := range w.table.Servers {
 		if w.table.Servers[i].Port == 21 {
-			w.table.Servers[i].Method = conntrack.MethodRoute
+			w.table.Servers[i].Method = conntrack.MethodDR
 		}
 	}
 	for _, row := range []struct {
@@ -273,7 +273,7 @@ func TestFTPUntouched(t *testing.T) {
 // nothing.
 func TestHelperDoesNotAllocate(t *testing.T) {
 	const runs = 40
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 	var batches [runs + 1][]wire.Frame // AllocsPerRun warms up once
@@ -336,7 +336,7 @@ func TestHelperDoesNotAllocate(t *testing.T) {
 // number that it sent.
 func TestFTPErrorQuotes(t *testing.T) {
 	for _, length := range []int{28, 1000} { // the RFC 792 minimum, and all of it
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		w.addFTP("10.9.0.1", "10.2.0.11:21")
 		c := w.login("10.1.0.2:5000", "10.9.0.1:21")
 		c.announcePassive(43293) // one byte shorter for the client

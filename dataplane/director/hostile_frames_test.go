@@ -138,7 +138,7 @@ func TestHostileFrames(t *testing.T) {
 	t.Logf("seed %d", seed)
 	h := hostile{rand.New(rand.NewPCG(seed, 0))}
 	for n := range 30 {
-		method := []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel}[n%3]
+		method := []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel}[n%3]
 		w := h.testbed(t, method)
 		var batch []wire.Frame
 		for range 50 {

@@ -26,17 +26,17 @@ func (w *testbed) olderTable(servers int) *Table {
 // another worker made them with the newer table. It sends their replies back and drops
 // what is for them, without ending them.
 func TestConnOfANewerTable(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
 		w.now += 1000
 		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
 		known := len(w.table.Servers)
 		w.service(method, wire.ProtoTCP, "10.9.0.3", "10.2.0.11", "10.2.0.12")
-		w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
+		w.table.VIPs[addr("10.9.0.3")] = VIP{DirectorOnly: true}
 		newer, older := w.table, w.olderTable(known)
 
 		replyFrom, replyTo := "10.2.0.11:8080", "10.1.0.2:5000"
-		if method != conntrack.MethodMasq {
+		if method != conntrack.MethodNAT {
 			replyFrom = "10.9.0.3:80"
 		}
 		request := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.3:80", TCPFlags: wire.TCPAck}
@@ -91,7 +91,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 		{"a segment", wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}},
 		{"the same SYN", syn("10.1.0.2:5000", "10.9.0.1:80")},
 	} {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		converse(t, w, []step{
 			{
 				"the client calls", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq,
@@ -121,7 +121,7 @@ func TestConnEndedWithinABatch(t *testing.T) {
 // No packet from port 20, FTP's data port, begins a conn, in any protocol. It is refused.
 func TestNothingFromPort20(t *testing.T) {
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		w.table.Settings.SloppyTCP = true
 		f := in(0, wiretest.Packet{Src: "10.1.0.2:20", Dst: "10.9.0.1:80", Proto: proto, TCPFlags: wire.TCPSyn})
 		if v := w.process(&f); v != RefusedNoConn || w.conns.Stats().Inserted != 0 {
@@ -133,12 +133,12 @@ func TestNothingFromPort20(t *testing.T) {
 // A template that names a server of a newer table leads nowhere in an older one: the
 // client is scheduled as if there were none.
 func TestTemplateOfANewerTable(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
+	w := newTestbed(t, conntrack.MethodNAT)
+	w.service(conntrack.MethodNAT, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
 	known := len(w.table.Servers)
-	svc := w.service(conntrack.MethodMasq, wire.ProtoTCP, "10.9.0.3", "10.2.0.12")
+	svc := w.service(conntrack.MethodNAT, wire.ProtoTCP, "10.9.0.3", "10.2.0.12")
 	svc.Persist = 60_000
-	w.table.VIPs[addr("10.9.0.3")] = VIP{Ours: true}
+	w.table.VIPs[addr("10.9.0.3")] = VIP{DirectorOnly: true}
 	first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
 	w.process(&first)
 
@@ -157,11 +157,11 @@ func TestTemplateOfANewerTable(t *testing.T) {
 // as in IPVS, whose conns are bound to a transmit function.
 func TestConnKeepsItsMethod(t *testing.T) {
 	for method, out := range map[conntrack.Method]string{
-		conntrack.MethodMasq:   "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
-		conntrack.MethodRoute:  "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
+		conntrack.MethodNAT:    "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
+		conntrack.MethodDR:     "1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 		conntrack.MethodTunnel: "1 02:00:00:00:01:01: 10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 	} {
-		for _, later := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+		for _, later := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 			w := newTestbed(t, method)
 			f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&f)

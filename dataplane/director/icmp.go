@@ -35,7 +35,7 @@ func (d *Director) relayError(p *packet) Verdict {
 	vip, vport := c.VIP()
 	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	v, ok := d.route(p, &hop, vip, ICMPErrorToClient)
-	if ok && c.Method() == conntrack.MethodMasq {
+	if ok && c.Method() == conntrack.MethodNAT {
 		fwd.ErrorFromServer(p.frame, &p.Packet, &p.inner, vip, vport)
 	}
 	return v
@@ -57,7 +57,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	mtu := server.NextHop.MTU
 	var tun *tunnel.Tunnel
 	switch c.Method() {
-	case conntrack.MethodMasq:
+	case conntrack.MethodNAT:
 		addr, port := c.Server()
 		fwd.ErrorToServer(p.frame, &p.Packet, &p.inner, addr, port)
 	case conntrack.MethodTunnel:
@@ -80,7 +80,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 // for any other error.
 func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
-	if !d.addressedToUs(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
+	if !d.isForDirector(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
 		return NotOurs, false
 	}
 	server := d.table.server(d.table.Tunnels[quotedTunnel(outer)])
@@ -101,13 +101,13 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 // inside. ICMPErrorNoted: the client need not know, because its next packets will be
 // fragmented, or the client is not known.
 func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
-	in := &p.inner
+	inner := &p.inner
 	at, ok := tun.QuotedInner(p.frame, &d.outer)
-	if !ok || wire.ParseIPAt(p.frame, at, in, wire.Quoted) != wire.FlawNone ||
-		in.Fragment == wire.FragmentLater || !hasConnKey(in) {
+	if !ok || wire.ParseIPAt(p.frame, at, inner, wire.Quoted) != wire.FlawNone ||
+		inner.Fragment == wire.FragmentLater || !hasConnKey(inner) {
 		return ICMPErrorNoted
 	}
-	if fillQuery(p.query, in, true); !d.lookup(p.query) {
+	if fillQuery(p.query, inner, true); !d.lookup(p.query) {
 		return ICMPErrorNoted
 	}
 	c := d.conns.Conn(p.query.Ref)
@@ -117,18 +117,19 @@ func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) 
 	}
 	mtu := 0
 	if tooBig {
-		mtu = longestPacket(in.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
-		if fwd.TotalLen(p.frame, in) <= mtu || !in.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, in)) {
+		mtu = longestPacket(inner.IPv6, server.Path.mtu(d.now, server.NextHop.MTU), &server.Tunnel)
+		if fwd.TotalLen(p.frame, inner) <= mtu ||
+			!inner.IPv6 && (server.Tunnel.IgnoreDF || !fwd.DontFragment(p.frame, inner)) {
 			return ICMPErrorNoted
 		}
 	}
-	hop := d.table.FIB.ReturnHop(in.Src, c.ReturnHop())
+	hop := d.table.FIB.ReturnHop(inner.Src, c.ReturnHop())
 	switch {
 	case hop.State != Resolved:
 		return DroppedNoNeighbour
 	case d.answerLimit.empty():
 		return DroppedAnswerLimit
-	case !answer.RelayError(p.frame, &p.Packet, in, in.Dst, uint32(mtu), hop.MTU):
+	case !answer.RelayError(p.frame, &p.Packet, inner, inner.Dst, uint32(mtu), hop.MTU):
 		return DroppedUnanswered
 	}
 	d.answerLimit.spend()

@@ -42,7 +42,7 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 		{Proto: wire.ProtoUDP, Payload: []byte("odd")},
 		{Proto: wire.ProtoUDP, NoChecksum: true, Payload: make([]byte, 50)},
 	}
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w, port := newTestbed(t, method), uint16(5000)
 		for _, s := range w.table.Services {
 			s.Picker = pickConstant(0)
@@ -84,7 +84,7 @@ func (w *testbed) errorOfKnownFlow(method conntrack.Method, fam family, kind uin
 		t.Fatalf("%s: the first packet was %s", name, v)
 	}
 	end := fam.vip // where requests go and replies come from, as the servers' side sees it
-	if method == conntrack.MethodMasq {
+	if method == conntrack.MethodNAT {
 		end = fam.server
 	}
 	header := 20
@@ -161,23 +161,23 @@ func TestNeverAnswered(t *testing.T) {
 		prepare  func(w *testbed)
 		packet   func(fam family) wiretest.Packet
 	}{
-		{"no such service", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
+		{"no such service", conntrack.MethodNAT, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip[:len(fam.vip)-2] + "81", Proto: wire.ProtoUDP}
 		}},
-		{"no such service, TCP", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
+		{"no such service, TCP", conntrack.MethodNAT, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip[:len(fam.vip)-2] + "81", TCPFlags: wire.TCPSyn}
 		}},
-		{"no such connection", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
+		{"no such connection", conntrack.MethodNAT, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPAck}
 		}},
-		{"no server", conntrack.MethodMasq, 0, func(w *testbed) {
+		{"no server", conntrack.MethodNAT, 0, func(w *testbed) {
 			for _, s := range w.table.Services {
 				s.Picker = pickNone{}
 			}
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
 		}},
-		{"TTL used up", conntrack.MethodRoute, 0, nil, func(fam family) wiretest.Packet {
+		{"TTL used up", conntrack.MethodDR, 0, nil, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn, TTL: 1}
 		}},
 		{"too long for the tunnel", conntrack.MethodTunnel, 0, nil, func(fam family) wiretest.Packet {
@@ -185,14 +185,14 @@ func TestNeverAnswered(t *testing.T) {
 				Src: fam.client, Dst: fam.vip, Proto: wire.ProtoUDP, DF: true, Payload: make([]byte, 1470),
 			}
 		}},
-		{"no route", conntrack.MethodRoute, 0, func(w *testbed) {
+		{"no route", conntrack.MethodDR, 0, func(w *testbed) {
 			for i := range w.table.Servers {
 				w.table.Servers[i].NextHop = NextHop{}
 			}
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
 		}},
-		{"a ping", conntrack.MethodMasq, 0, nil, func(fam family) wiretest.Packet {
+		{"a ping", conntrack.MethodNAT, 0, nil, func(fam family) wiretest.Packet {
 			p := wiretest.Packet{
 				Src: host(fam.client), Dst: host(fam.vip), Proto: fam.icmp, ICMPType: wire.ICMPEcho,
 				Payload: make([]byte, 64),
@@ -202,7 +202,7 @@ func TestNeverAnswered(t *testing.T) {
 			}
 			return p
 		}},
-		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodMasq, 1, func(w *testbed) {
+		{"a server's packet without a connection, under nat_icmp_send", conntrack.MethodNAT, 1, func(w *testbed) {
 			w.table.Settings.NATICMPSend = true
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.server, Dst: fam.client, TCPFlags: wire.TCPAck}
@@ -273,7 +273,7 @@ func withHost(end, a string) string {
 // No ICMP error is answered, whatever is wrong with it: its TTL is used up, it is too
 // long for the tunnel, its server was removed, or its flow is not known.
 func TestErrorsAreNeverAnswered(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		for _, fam := range families {
 			redirect := uint8(wire.ICMPRedirect)
 			if fam.icmp == wire.ProtoICMPv6 {
@@ -281,7 +281,7 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 			}
 			for _, kind := range append([]uint8{redirect}, fam.errors...) {
 				end := fam.vip
-				if method == conntrack.MethodMasq {
+				if method == conntrack.MethodNAT {
 					end = fam.server
 				}
 				long := wiretest.Packet{Payload: make([]byte, 1450-len(fam.client)), TCPFlags: wire.TCPAck}
@@ -341,56 +341,56 @@ func TestNATICMPSend(t *testing.T) {
 		out      string
 	}{
 		{
-			"not set: routed on", conntrack.MethodMasq, false,
+			"not set: routed on", conntrack.MethodNAT, false,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
 			PassedUnchanged,
 			"0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000",
 		},
 		{
-			"a segment", conntrack.MethodMasq, true,
+			"a segment", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
 			RefusedReply,
 			refused,
 		},
 		{
-			"a SYN+ACK", conntrack.MethodMasq, true,
+			"a SYN+ACK", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck | wire.TCPSyn},
 			RefusedReply, refused,
 		},
 		{
-			"a datagram", conntrack.MethodMasq, true,
+			"a datagram", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoUDP},
 			RefusedReply, refused,
 		},
 		{
-			"a datagram over IPv6", conntrack.MethodMasq, true,
+			"a datagram over IPv6", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "[fd00:2::11]:8080", Dst: "[fd00:1::2]:5000", Proto: wire.ProtoUDP},
 			RefusedReply,
 			"1 02:00:00:00:00:0c: fd00:2::1>fd00:2::11 ttl 64 icmp6 DestinationUnreachable(PortUnreachable)",
 		},
 		{
-			"a reset", conntrack.MethodMasq, true,
+			"a reset", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPRst},
 			PassedUnchanged,
 			"0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 tcp 8080>5000 rst",
 		},
 		{
-			"an SCTP ABORT", conntrack.MethodMasq, true,
+			"an SCTP ABORT", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.254:5000", Proto: wire.ProtoSCTP, Payload: abort},
 			PassedUnchanged, "0 02:00:00:00:00:fe: 10.2.0.11>10.1.0.254 ttl 63 sctp 8080>5000 abort",
 		},
 		{
-			"another port", conntrack.MethodMasq, true,
+			"another port", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:22", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
 			NotOurs, "",
 		},
 		{
-			"to the host itself", conntrack.MethodMasq, true,
+			"to the host itself", conntrack.MethodNAT, true,
 			wiretest.Packet{Src: "10.2.0.11:8080", Dst: "10.1.0.1:5000", TCPFlags: wire.TCPAck},
 			NotOurs, "",
 		},
 		{
-			"from the VIP", conntrack.MethodRoute, true,
+			"from the VIP", conntrack.MethodDR, true,
 			wiretest.Packet{Src: "10.9.0.1:80", Dst: "10.1.0.254:5000", TCPFlags: wire.TCPAck},
 			PassedUnchanged,
 			"0 02:00:00:00:00:fe: 10.9.0.1>10.1.0.254 ttl 63 tcp 80>5000",
@@ -399,7 +399,7 @@ func TestNATICMPSend(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, r.method)
 			w.table.Settings.NATICMPSend = r.send
-			w.table.ServerEndpoints[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
+			w.table.ReplySources[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
 			converse(t, w, []step{{r.sentence, 1, r.packet, r.verdict, r.out}})
 		})
 	}
@@ -422,11 +422,11 @@ func TestScheduleICMP(t *testing.T) {
 	local.Payload = wiretest.Quote(wiretest.Packet{Src: "10.9.0.1:80", Dst: "127.0.0.1:5000"}.Frame(), 28)
 	segment := wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}
 	for method, out := range map[conntrack.Method][2]string{
-		conntrack.MethodMasq: {
+		conntrack.MethodNAT: {
 			"1 02:00:00:00:01:01: 10.1.0.254>10.2.0.11 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)",
 			"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 		},
-		conntrack.MethodRoute: {
+		conntrack.MethodDR: {
 			"1 02:00:00:00:01:01: 10.1.0.254>10.9.0.1 ttl 63 icmp DestinationUnreachable(FragmentationNeeded)",
 			"1 02:00:00:00:01:01: 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 		},
@@ -446,7 +446,7 @@ func TestScheduleICMP(t *testing.T) {
 			t.Errorf("method %d: a wrong checksum: %s", method, v)
 		}
 		verdict := map[conntrack.Method]Verdict{
-			conntrack.MethodMasq: ForwardedMasq, conntrack.MethodRoute: ForwardedRoute,
+			conntrack.MethodNAT: ForwardedMasq, conntrack.MethodDR: ForwardedRoute,
 			conntrack.MethodTunnel: ForwardedTunnel,
 		}[method]
 		converse(t, w, []step{

@@ -17,11 +17,11 @@ func TestIPsecFollowsIKE(t *testing.T) {
 		in, back, reply  string
 	}{
 		{
-			conntrack.MethodMasq, ForwardedMasq, ReturnedMasq, "10.1.0.2>10.2.0.12 ttl 63", "10.2.0.12",
+			conntrack.MethodNAT, ForwardedMasq, ReturnedMasq, "10.1.0.2>10.2.0.12 ttl 63", "10.2.0.12",
 			"10.9.0.1>10.1.0.2 ttl 63",
 		},
 		{
-			conntrack.MethodRoute, ForwardedRoute, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1",
+			conntrack.MethodDR, ForwardedRoute, ReturnedAsIs, "10.1.0.2>10.9.0.1 ttl 63", "10.9.0.1",
 			"10.9.0.1>10.1.0.2 ttl 63",
 		},
 		{
@@ -63,7 +63,7 @@ func TestIPsecFollowsIKE(t *testing.T) {
 			w.now += 250 * conntrack.Second // of the 300 that UDP lives
 			before := server.Totals()
 			errorSource := "10.9.0.1"
-			if r.method != conntrack.MethodMasq {
+			if r.method != conntrack.MethodNAT {
 				errorSource = "10.2.0.254"
 			}
 			converse(t, w, []step{
@@ -90,8 +90,8 @@ func TestIPsecFollowsIKE(t *testing.T) {
 // ESP without a conn, from a server that the guard hides, is routed on as the host
 // would have done.
 func TestIPsecOfServersOwn(t *testing.T) {
-	w := unusualTestbed(t, conntrack.MethodMasq)
-	w.table.ServerEndpoints[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
+	w := unusualTestbed(t, conntrack.MethodNAT)
+	w.table.ReplySources[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
 	converse(t, w, []step{
 		{
 			"a server's own tunnel", 1,

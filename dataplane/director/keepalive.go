@@ -27,7 +27,7 @@ func (d *Director) Originate() []wire.Frame {
 			n++
 		}
 		// Servers of other methods answer to the client, which tells them itself.
-		if hop := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodMasq && hop.State == Resolved {
+		if hop := &t.server(c.ServerID).NextHop; c.Method == conntrack.MethodNAT && hop.State == Resolved {
 			answer.KeepAlive(&d.keepAlives[n], &hop.Link, c.Client, c.Server, c.ClientPort, c.SPort)
 			n++
 		}

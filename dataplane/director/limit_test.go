@@ -13,7 +13,7 @@ import (
 // limitedTestbed returns a testbed whose TCP service on 10.9.0.1 has a limit.
 func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 	t.Helper()
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	l.Policers = NewPolicers()
 	svc.Limit = &l

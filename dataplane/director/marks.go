@@ -53,8 +53,8 @@ type MarkRule struct {
 	Mark               uint32
 }
 
-// ServerRange is a range of ports of one protocol at the addresses of a net.
-type ServerRange struct {
+// SourceRange is a range of ports of one protocol at the addresses of a net.
+type SourceRange struct {
 	Net   netip.Prefix
 	Proto uint8
 	Ports wire.PortRange
@@ -85,6 +85,6 @@ func within(list []wire.PortRange, port uint16) bool {
 }
 
 // contains reports whether an endpoint is in the range.
-func (s *ServerRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
+func (s *SourceRange) contains(addr netip.Addr, port uint16, proto uint8) bool {
 	return s.Proto == proto && s.Ports.Contains(port) && s.Net.Contains(addr)
 }

@@ -170,11 +170,11 @@ func TestMarkRules(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			w.now += 1000
-			w.mark(conntrack.MethodMasq, 1, 0, one)
-			w.mark(conntrack.MethodMasq, 2, 0, two)
-			w.mark(conntrack.MethodMasq, 1, 0, "fd00:2::12")
+			w.mark(conntrack.MethodNAT, 1, 0, one)
+			w.mark(conntrack.MethodNAT, 2, 0, two)
+			w.mark(conntrack.MethodNAT, 1, 0, "fd00:2::12")
 			for _, rule := range r.rules {
 				w.rule(rule)
 			}
@@ -209,8 +209,8 @@ func TestMarkServerPort(t *testing.T) {
 		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
-			svc := w.mark(conntrack.MethodMasq, 1, r.port, "10.2.0.11")
+			w := newTestbed(t, conntrack.MethodNAT)
+			svc := w.mark(conntrack.MethodNAT, 1, r.port, "10.2.0.11")
 			svc.Persist, svc.Mask = r.persist, everyBit
 			w.rule(MarkRule{Dst: network("10.8.0.0/16"), In: wire.NoPort, Mark: 1})
 			f := in(0, syn("10.1.0.2:5000", "10.8.0.1:443"))
@@ -241,8 +241,8 @@ func TestMarkPersistence(t *testing.T) {
 			[4]string{"[fd00:8::1]:80", "[fd00:8::1]:443", "[fd00:8::9]:80", "[fd00:8::1]:6970"},
 		},
 	} {
-		w := newTestbed(t, conntrack.MethodRoute)
-		svc := w.mark(conntrack.MethodRoute, 7, 0, family.servers...)
+		w := newTestbed(t, conntrack.MethodDR)
+		svc := w.mark(conntrack.MethodDR, 7, 0, family.servers...)
 		svc.Persist, svc.Mask = 300000, everyBit
 		w.rule(MarkRule{Dst: network(family.vips), In: wire.NoPort, Mark: 7})
 		var first wire.MAC
@@ -284,8 +284,8 @@ func TestMarkedNetOfClients(t *testing.T) {
 		{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1},
 		{Dst: network("10.0.0.0/8"), Proto: wire.ProtoTCP, In: wire.NoPort, Mark: 1},
 	} {
-		w := newTestbed(t, conntrack.MethodMasq)
-		w.mark(conntrack.MethodMasq, 1, 8080, "10.2.0.11")
+		w := newTestbed(t, conntrack.MethodNAT)
+		w.mark(conntrack.MethodNAT, 1, 8080, "10.2.0.11")
 		w.rule(rule)
 		for _, vip := range []string{"10.8.1.1", "10.8.2.2"} {
 			request := in(0, syn("10.1.0.2:5000", vip+":80"))
@@ -326,10 +326,10 @@ func TestMarkedNetOfClients(t *testing.T) {
 // In a rule's net, packets that no rule marks are the host's; those that are hidden
 // from the host are routed on.
 func TestUnmarkedInNet(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11")
+	w := newTestbed(t, conntrack.MethodNAT)
+	w.mark(conntrack.MethodNAT, 1, 0, "10.2.0.11")
 	w.rule(MarkRule{Proto: wire.ProtoTCP, DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{
+	w.table.ReplySourceRanges = []SourceRange{
 		{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}},
 	}
 	for _, r := range []struct {
@@ -377,9 +377,9 @@ func TestPersistentFTP(t *testing.T) {
 		{300000, "10.9.0.1:1023", RefusedNoService},
 		{0, "10.9.0.1:40000", RefusedNoService},
 	} {
-		w := newTestbed(t, conntrack.MethodRoute)
+		w := newTestbed(t, conntrack.MethodDR)
 		w.now += 1000
-		svc := w.service(conntrack.MethodRoute, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
+		svc := w.service(conntrack.MethodDR, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 		svc.Port, svc.Persist, svc.Mask = wire.PortFTP, r.persist, everyBit
 		w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortFTP, wire.ProtoTCP}] = svc
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
@@ -395,11 +395,11 @@ func TestPersistentFTP(t *testing.T) {
 
 // Marks, their templates and reversed lookups allocate nothing.
 func TestMarksDoNotAllocate(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
-	svc := w.mark(conntrack.MethodMasq, 1, 0, "10.2.0.11", "10.2.0.12")
+	w := newTestbed(t, conntrack.MethodNAT)
+	svc := w.mark(conntrack.MethodNAT, 1, 0, "10.2.0.11", "10.2.0.12")
 	svc.Persist, svc.Mask = 300000, everyBit
 	w.rule(MarkRule{DstPorts: []wire.PortRange{{First: 80, Last: 80}}, In: wire.NoPort, Mark: 1})
-	w.table.ServerRanges = []ServerRange{
+	w.table.ReplySourceRanges = []SourceRange{
 		{Net: network("10.2.0.0/24"), Proto: wire.ProtoTCP, Ports: wire.PortRange{First: 8000, Last: 8100}},
 	}
 	rng := rand.New(rand.NewPCG(1, 2))

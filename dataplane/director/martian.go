@@ -37,8 +37,8 @@ func (t *Table) martianMAC(p *packet) Verdict {
 	return NotOurs
 }
 
-// notToUs handles an IP packet that is not addressed to us alone.
-func (t *Table) notToUs(p *packet) Verdict {
+// notForDirector handles an IP packet that is not addressed to us alone.
+func (t *Table) notForDirector(p *packet) Verdict {
 	switch {
 	case t.martianMAC(p) == DroppedSourceMACOwn:
 		return DroppedSourceMACOwn

@@ -26,15 +26,15 @@ func TestClampMSS(t *testing.T) {
 		says      uint16
 		in, reply uint16
 	}{
-		{"off", conntrack.MethodMasq, false, off, 1300, 1500, 8960, 8960, 8960},
-		{"a number", conntrack.MethodMasq, false, 1200, 0, 1500, 1460, 1200, 1200},
-		{"a number, IPv6", conntrack.MethodMasq, true, 1200, 0, 1500, 1440, 1200, 1200},
-		{"a number above", conntrack.MethodMasq, false, 1460, 0, 1500, 1400, 1400, 1400},
-		{"automatic: the link's", conntrack.MethodMasq, false, auto, 0, 1500, 8960, 1460, 1460},
-		{"automatic, IPv6", conntrack.MethodMasq, true, auto, 0, 1500, 8960, 1440, 1440},
-		{"automatic: a path that was learned", conntrack.MethodMasq, false, auto, 1400, 1500, 1460, 1360, 1360},
-		{"automatic: the way to the client", conntrack.MethodMasq, false, auto, 0, 1280, 1460, 1240, 1240},
-		{"automatic, DR", conntrack.MethodRoute, false, auto, 0, 1500, 8960, 1460, 1460},
+		{"off", conntrack.MethodNAT, false, off, 1300, 1500, 8960, 8960, 8960},
+		{"a number", conntrack.MethodNAT, false, 1200, 0, 1500, 1460, 1200, 1200},
+		{"a number, IPv6", conntrack.MethodNAT, true, 1200, 0, 1500, 1440, 1200, 1200},
+		{"a number above", conntrack.MethodNAT, false, 1460, 0, 1500, 1400, 1400, 1400},
+		{"automatic: the link's", conntrack.MethodNAT, false, auto, 0, 1500, 8960, 1460, 1460},
+		{"automatic, IPv6", conntrack.MethodNAT, true, auto, 0, 1500, 8960, 1440, 1440},
+		{"automatic: a path that was learned", conntrack.MethodNAT, false, auto, 1400, 1500, 1460, 1360, 1360},
+		{"automatic: the way to the client", conntrack.MethodNAT, false, auto, 0, 1280, 1460, 1240, 1240},
+		{"automatic, DR", conntrack.MethodDR, false, auto, 0, 1500, 8960, 1460, 1460},
 		{"automatic, in the tunnel", conntrack.MethodTunnel, false, auto, 0, 1500, 1460, 1440, 1440},
 		{"automatic, in the tunnel, IPv6", conntrack.MethodTunnel, true, auto, 1400, 1500, 1440, 1300, 1300},
 	} {
@@ -54,7 +54,7 @@ func TestClampMSS(t *testing.T) {
 			if r.v6 {
 				ends, server = ends6, "[fd00:2::11]:8080"
 			}
-			if r.method != conntrack.MethodMasq {
+			if r.method != conntrack.MethodNAT {
 				server = ends[1]
 			}
 			options := []byte{4, 2, 1, 2, 4, byte(r.says >> 8), byte(r.says), 0}

@@ -46,7 +46,7 @@ func (d *Director) noService(p *packet) Verdict {
 	case d.table.Removed != nil && d.table.Removed.service(p) != nil: // the guard hides it
 	case !ok: // in the net of a mark rule
 		return d.unmatchedReply(p)
-	case !vip.Ours:
+	case !vip.DirectorOnly:
 		return NotOurs
 	}
 	if v := d.table.martian(p); v != NotOurs {
@@ -60,7 +60,7 @@ func (d *Director) noServer(svc *Service, p *packet) Verdict {
 	if svc.Reset {
 		return d.refuseConn(p, RefusedNoServer)
 	}
-	return d.refuse(p, answer.PortUnreachable, p.Dst, 0, RefusedNoServer)
+	return d.answerError(p, answer.PortUnreachable, p.Dst, 0, RefusedNoServer)
 }
 
 // schedulable reports whether a packet may begin a connection: a SYN without RST, a
@@ -81,7 +81,7 @@ func (r *Settings) schedulable(p *packet) bool {
 
 // admit selects a server for a client's packet and inserts the conn, which p.query then
 // has. If it cannot, server is nil and refused says why.
-func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Server, refused Verdict) {
+func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Server, verdict Verdict) {
 	limit := svc.Limit
 	if limit != nil && limit.Rate > 0 && !limit.Policers.allow(svc.ID, &p.Src, d.now, limit.Rate) {
 		return nil, DroppedClientRate
@@ -99,20 +99,20 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 			return nil, DroppedClientConns
 		}
 	}
-	ref, inserted := d.insert(svc, server, p, control, onePacket)
+	ref, created := d.insert(svc, server, p, control, onePacket)
 	if ref == 0 && d.sameReplies(p, server.Method, server.Addr, d.entry.SPort) != 0 {
 		if server = d.withoutClash(svc, server, p, svc.Persist > 0); server == nil {
 			return nil, RefusedClash
 		}
-		ref, inserted = d.insert(svc, server, p, control, onePacket)
+		ref, created = d.insert(svc, server, p, control, onePacket)
 	}
 	if ref == 0 {
 		return nil, DroppedTableFull
 	}
 	p.query.Ref = ref
-	if inserted {
-		d.countBound(server)
-	} else if server = d.table.server(d.conns.Conn(ref).ServerID()); !server.Available {
+	if created {
+		d.countConn(server)
+	} else if server = d.table.server(d.conns.Conn(ref).ServerID()); !server.InService {
 		return nil, DroppedServerGone // another worker was first, with another table
 	}
 	if d.entry.OnePacket {
@@ -133,15 +133,15 @@ func (d *Director) insert(svc *Service, server *Server, p *packet, control connt
 		Server: server.Addr, SPort: serverPort(svc, server, p),
 		Method: server.Method, ServerID: server.ID,
 		OnePacket: onePacket,
-		Helped:    server.Method == conntrack.MethodMasq && helped,
+		Helped:    server.Method == conntrack.MethodNAT && helped,
 		Control:   control,
 		ReturnHop: p.returnHop(),
 	}
 	return d.conns.Insert(&d.entry)
 }
 
-// countBound counts a new conn of a server.
-func (d *Director) countBound(server *Server) {
+// countConn counts a new conn of a server.
+func (d *Director) countConn(server *Server) {
 	server.Counters.shards[d.worker].conns.Add(1)
 	if server.Threshold != nil {
 		server.Threshold.raise()
@@ -156,7 +156,7 @@ func (d *Director) countBound(server *Server) {
 //   - the packet's in every other case, and if the server has no port
 func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	own := svc.Port == p.DstPort || svc.Mark && svc.Persist == 0
-	if server.Method == conntrack.MethodMasq && own && server.Port != 0 {
+	if server.Method == conntrack.MethodNAT && own && server.Port != 0 {
 		return server.Port
 	}
 	return p.DstPort

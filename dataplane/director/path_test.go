@@ -104,7 +104,7 @@ func TestTooLongOnShortLink(t *testing.T) {
 // a byte longer the client gets the right MTU, by every method.
 func TestTooLong(t *testing.T) {
 	for _, ends := range [][2]string{ends4, ends6} {
-		for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute} {
+		for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR} {
 			checkTooLong(t, fmt.Sprintf("method %d", method), newTestbed(t, method), ends, 1500)
 		}
 		for _, e := range encapsulations {
@@ -298,7 +298,7 @@ func TestPathMTULearned(t *testing.T) {
 // Routers' errors about packets that go to a server by NAT or DR show where its path is
 // narrow, too, although it is the client who must heed them.
 func TestPathSeen(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	f := in(0, sized(ends4, 1500, true))
 	w.process(&f)
 	f = in(1, wiretest.Packet{

@@ -74,7 +74,7 @@ func TestTemplateKey(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := persistentTestbed(t, conntrack.MethodMasq, r.mask)
+			w := persistentTestbed(t, conntrack.MethodNAT, r.mask)
 			key := Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}
 			svc := w.table.Services[key]
 			delete(w.table.Services, key)
@@ -103,7 +103,7 @@ func TestTemplateKey(t *testing.T) {
 // A client keeps its server over connections and ports, and so does its network if the
 // mask includes it. TCP and UDP are separate.
 func TestTemplateHoldsClient(t *testing.T) {
-	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.0")
+	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.0")
 	for _, r := range []struct {
 		sentence string
 		packet   wiretest.Packet
@@ -143,11 +143,11 @@ func TestTemplateIsFollowed(t *testing.T) {
 			s.Threshold = &Threshold{Upper: 1, Counts: w.conns.Counts(s.ID), Overload: new(atomic.Bool)}
 			s.Threshold.Overload.Store(true)
 		}, true},
-		{"removed", func(w *testbed, _ *Service, s *Server) { s.Available = false }, false},
+		{"removed", func(w *testbed, _ *Service, s *Server) { s.InService = false }, false},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
+			w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
 			svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 			if w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
 				t.Fatal("not at the first server")
@@ -171,7 +171,7 @@ func TestTemplateIsFollowed(t *testing.T) {
 // A new connection renews a template; packets of its conns do not. It keeps the timeout
 // that it began with: a changed -p applies to new templates.
 func TestTemplateTimeout(t *testing.T) {
-	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
+	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	left := func(want conntrack.Tick, sentence string) {
 		t.Helper()

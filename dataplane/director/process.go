@@ -9,7 +9,7 @@ import (
 // place and sets the Out of those that are to be sent; verdicts[i] is what became of
 // frames[i]. pending reports that upkeep or held fragments are due, so that the next
 // call should not wait for frames.
-func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (pending bool) {
+func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (more bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
 	d.answerLimit.refill(now)
@@ -32,8 +32,8 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 			verdicts[i] = d.decide(p)
 		}
 	}
-	more := d.queue.Len() != 0 && d.sendHeld()
-	if d.waiting.Len() != 0 {
+	more = d.queuedFragments.Len() != 0 && d.sendQueued()
+	if d.waitingPackets.Len() != 0 {
 		more = d.releaseWaiting() || more
 	}
 	if t.FIB.vlans != nil {
@@ -47,7 +47,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 // The query of an ICMP error is for the packet that it quotes.
 func (d *Director) buildQuery(p *packet) {
 	p.query.Ref, p.query.Dir = 0, conntrack.DirNone
-	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.addressedToUs(p) {
+	if p.Kind != wire.KindIP || p.Fragment == wire.FragmentLater || !d.isForDirector(p) {
 		return
 	}
 	switch {
@@ -82,9 +82,9 @@ func fillQuery(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	}
 }
 
-// addressedToUs reports whether the frame's destination is the hardware address of the
+// isForDirector reports whether the frame's destination is the hardware address of the
 // port that it came in by.
-func (d *Director) addressedToUs(p *packet) bool {
+func (d *Director) isForDirector(p *packet) bool {
 	f, ports := p.frame, d.table.FIB.Ports
 	return int(f.In) < len(ports) && wire.MAC(f.Buf[f.Off:f.Off+6]) == ports[f.In].MAC
 }
@@ -129,7 +129,7 @@ func (d *Director) decide(p *packet) Verdict {
 	case !d.conns.Conn(p.query.Ref).Live():
 		return d.miss(p) // an earlier frame of the batch may have ended it
 	}
-	return d.established(p)
+	return d.fromClient(p)
 }
 
 var flawVerdicts = [wire.NumFlaw]Verdict{
@@ -163,7 +163,7 @@ func (d *Director) miss(p *packet) Verdict {
 	}
 	// An earlier frame of the batch may have made the conn.
 	if d.lookup(p.query) {
-		return d.established(p)
+		return d.fromClient(p)
 	}
 	return d.newConn(p)
 }

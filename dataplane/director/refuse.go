@@ -6,9 +6,9 @@ import (
 	"uvs/fwd/answer"
 )
 
-// refuse answers a packet with an ICMP error of a kind from the address self. It returns v
+// answerError answers a packet with an ICMP error of a kind from the address self. It returns v
 // if it answered, else why not. mtu is what a too-big error reports.
-func (d *Director) refuse(p *packet, kind answer.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
+func (d *Director) answerError(p *packet, kind answer.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
 	in := d.table.FIB.onLink(p.frame.In, !p.IPv6)
 	switch {
@@ -39,7 +39,7 @@ func (d *Director) reset(p *packet, v Verdict) Verdict {
 // refuseConn refuses a packet as a host does that has no socket for it.
 func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
 	if p.Proto == wire.ProtoUDP {
-		return d.refuse(p, answer.PortUnreachable, p.Dst, 0, v)
+		return d.answerError(p, answer.PortUnreachable, p.Dst, 0, v)
 	}
 	return d.reset(p, v)
 }

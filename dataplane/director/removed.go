@@ -7,7 +7,7 @@ import (
 )
 
 // A manager that restarts deletes servers and services, and adds them again a moment
-// later. Until Server.GraceEnd one packet of each conn waits in Director.waiting, keyed by
+// later. Until Server.GraceEnd one packet of each conn waits in Director.waitingPackets, keyed by
 // client endpoint and VIP endpoint. It is handled again when the server is back or the
 // time is over. TCP and SCTP send again what is dropped meanwhile.
 
@@ -27,7 +27,7 @@ func (d *Director) waits(p *packet, server *Server) bool {
 func (d *Director) awaitServer(p *packet) Verdict {
 	q := p.query
 	key := frag.Key{Src: q.Client, Dst: q.Peer, ID: uint32(q.ClientPort)<<16 | uint32(q.PeerPort), Proto: q.Proto}
-	if !d.waiting.Has(&key) && !d.waiting.Push(p.frame, &key, d.now, &waitingLimits) {
+	if !d.waitingPackets.Has(&key) && !d.waitingPackets.Push(p.frame, &key, d.now, &waitingLimits) {
 		return DroppedServerGone
 	}
 	return HeldServerGone
@@ -36,19 +36,19 @@ func (d *Director) awaitServer(p *packet) Verdict {
 // releaseWaiting handles packets whose wait is over, as if they came now. pending reports
 // that there may be more. Each may need an answer, so it stops when the limit of answers
 // is reached.
-func (d *Director) releaseWaiting() (pending bool) {
+func (d *Director) releaseWaiting() (more bool) {
 	released := &d.released
-	for range min(lookupsPerBatch, d.waiting.Len()) {
+	for range min(lookupsPerBatch, d.waitingPackets.Len()) {
 		if released.n == maxReleased || d.answerLimit.empty() {
 			return false
 		}
-		key := d.waiting.Next()
+		key := d.waitingPackets.Next()
 		if key == nil || d.serverMayReturn(key) {
 			continue
 		}
-		released.key, pending = *key, true
+		released.key, more = *key, true
 		p, f := &released.packet, &released.frames[released.n]
-		d.waiting.Pop(f, &released.key)
+		d.waitingPackets.Pop(f, &released.key)
 		p.frame = f
 		wire.Parse(f, &p.Packet)
 		d.buildQuery(p)
@@ -56,7 +56,7 @@ func (d *Director) releaseWaiting() (pending bool) {
 			released.n++
 		}
 	}
-	return pending && d.waiting.Len() != 0
+	return more && d.waitingPackets.Len() != 0
 }
 
 // serverMayReturn reports whether the server of a waiting packet is away but may still

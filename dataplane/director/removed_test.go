@@ -38,7 +38,7 @@ func TestServerRemovedAndBack(t *testing.T) {
 		{"it is not back in time", 2000, false, "[0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 tcp 80>5000 rst]"},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			other := wiretest.Packet{Src: "10.1.0.2:6000", Dst: "10.9.0.1:80", Proto: wire.ProtoUDP}
 			converse(t, w, []step{
 				{"a conn to the first server", 0, syn("10.1.0.2:5000", "10.9.0.1:80"), ForwardedMasq, toServer},
@@ -67,7 +67,7 @@ func TestServerRemovedAndBack(t *testing.T) {
 				},
 			})
 			w.now = removed + r.after
-			w.table.Servers[1].Available = r.back
+			w.table.Servers[1].InService = r.back
 			if got := fmt.Sprint(w.originated()); got != r.want {
 				t.Errorf("sent %s, want %s", got, r.want)
 			}
@@ -77,7 +77,7 @@ func TestServerRemovedAndBack(t *testing.T) {
 
 // A SYN of a known flow does not wait, because the client wants a new connection.
 func TestSynOfRemovedServer(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	w.removeWithGrace("10.2.0.11", 2000)
 	converse(t, w, []step{{
@@ -88,10 +88,10 @@ func TestSynOfRemovedServer(t *testing.T) {
 
 // Under removed_conns=serve conns of a removed server go on, and it gets no new ones.
 func TestServerRemovedServes(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	w.removeWithGrace("10.2.0.11", 2000)
-	w.table.Servers[1].Serves = true
+	w.table.Servers[1].KeepsConns = true
 	converse(t, w, []step{{
 		"a segment", 0, segment(wire.TCPAck),
 		ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
@@ -101,7 +101,7 @@ func TestServerRemovedServes(t *testing.T) {
 // A service that was removed and whose packets the guard hides is refused by the director,
 // even if the host holds the address.
 func TestServiceRemoved(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	for vip, before := range map[string]Verdict{"10.9.0.1": RefusedNoService, "10.9.0.2": NotOurs} {
 		reset := "0 02:00:00:00:00:0c: " + vip + ">10.1.0.2 ttl 64 tcp 80>5000 rst"
 		key, first := Endpoint{addr(vip), 80, wire.ProtoTCP}, syn("10.1.0.2:5000", vip+":80")
@@ -118,7 +118,7 @@ func TestServiceRemoved(t *testing.T) {
 // A template waits for its removed server: other servers take the client's connections
 // meanwhile, and it is followed again when the server is back.
 func TestTemplateWaits(t *testing.T) {
-	w := persistentTestbed(t, conntrack.MethodMasq, "255.255.255.255")
+	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
 	svc.Picker = pickConstant(0)
 	for i, want := range []int{1, 2, 1} {
@@ -127,7 +127,7 @@ func TestTemplateWaits(t *testing.T) {
 			svc.Picker = pickConstant(1)
 			w.removeWithGrace("10.2.0.11", 2000)
 		case 2:
-			w.table.Servers[1].Available = true
+			w.table.Servers[1].InService = true
 		}
 		if got := w.serverFor(syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80")); got != want {
 			t.Errorf("connection %d: server %d, want %d", i, got, want)
@@ -139,7 +139,7 @@ func TestTemplateWaits(t *testing.T) {
 // limited; none is lost.
 func TestManyConnsWait(t *testing.T) {
 	const conns = 1000
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Picker = pickConstant(0)
 	each := func(flags uint8, want Verdict) {
 		t.Helper()
@@ -161,20 +161,20 @@ func TestManyConnsWait(t *testing.T) {
 		sent += len(w.originated())
 		w.now++
 	}
-	if sent != conns || w.dir.waiting.Len() != 0 {
-		t.Errorf("%d resets, %d still waiting, want %d and none", sent, w.dir.waiting.Len(), conns)
+	if sent != conns || w.dir.waitingPackets.Len() != 0 {
+		t.Errorf("%d resets, %d still waiting, want %d and none", sent, w.dir.waitingPackets.Len(), conns)
 	}
 }
 
 // Nothing is allocated for what waits.
 func TestWaitingAllocates(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	frames := []wire.Frame{in(0, segment(wire.TCPAck))}
 	if n := testing.AllocsPerRun(100, func() {
-		w.table.Servers[1].Available, w.table.Servers[1].GraceEnd = false, w.now+2000
+		w.table.Servers[1].InService, w.table.Servers[1].GraceEnd = false, w.now+2000
 		w.dir.Process(w.now, w.table, frames, w.verdicts[:1])
-		w.table.Servers[1].Available = true
+		w.table.Servers[1].InService = true
 		w.dir.Process(w.now, w.table, nil, nil)
 		w.now++
 	}); n != 0 {

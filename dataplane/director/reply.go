@@ -13,7 +13,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 	case d.table.FIB.IsLocal(p.Dst):
 		return NotOurs
 	case !d.table.hidesFromHost(p.Src, p.SrcPort, p.Proto):
-		return d.directToServer(p)
+		return d.checkDirectFlow(p)
 	}
 	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
 		return DroppedBadDestination
@@ -37,7 +37,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 func (d *Director) refuseOrRoute(p *packet) Verdict {
 	if d.table.Settings.NATICMPSend && !d.table.toVIP(p.Src) && !abortsConn(p) {
 		self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
-		return d.refuse(p, answer.PortUnreachable, self, 0, RefusedReply)
+		return d.answerError(p, answer.PortUnreachable, self, 0, RefusedReply)
 	}
 	return d.routeUnchanged(p)
 }
@@ -46,7 +46,7 @@ func (d *Director) refuseOrRoute(p *packet) Verdict {
 // translates replies. It goes to the client with the service's address. The host's
 // routes and neighbours say where that is, because no conn does.
 func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
-	if v := refuseNAT(p, p.SrcPort, o.vport(p)); v != NotOurs {
+	if v := dropForNAT(p, p.SrcPort, o.vport(p)); v != NotOurs {
 		return v
 	}
 	o.Counters.shards[d.worker].out(p.Len)

@@ -43,13 +43,13 @@ type Service struct {
 
 // Server is a real server of one service.
 type Server struct {
-	ID        uint32
-	Service   uint32
-	Addr      wire.Addr
-	Port      uint16           // 0: the packet's own port is kept
-	Method    conntrack.Method // of new conns
-	Available bool             // still in its service
-	Serves    bool             // not Available, but its conns go on (removed_conns)
+	ID         uint32
+	Service    uint32
+	Addr       wire.Addr
+	Port       uint16           // 0: the packet's own port is kept
+	Method     conntrack.Method // of new conns
+	InService  bool             // still in its service
+	KeepsConns bool             // not Available, but its conns go on (removed_conns)
 	// GraceEnd is until when packets of conns wait for a server that is not Available
 	// to come back; 0: they do not.
 	GraceEnd conntrack.Tick
@@ -68,7 +68,7 @@ type Server struct {
 }
 
 // servesConns reports whether packets of the server's conns go to it.
-func (s *Server) servesConns() bool { return s.Available || s.Serves }
+func (s *Server) servesConns() bool { return s.InService || s.KeepsConns }
 
 // Threshold is the overload rule of a server (ipvsadm -x, -y;
 // net/netfilter/ipvs/ip_vs_conn.c, ip_vs_bind_dest and ip_vs_unbind_dest). The flag is

@@ -28,7 +28,7 @@ func (w *testbed) exhaust(proto uint8) *Service {
 
 // sorry adds a server to a service, as its sorry server.
 func (w *testbed) sorry(svc *Service, server string) {
-	s := w.addServer(svc, Server{Addr: addr(server), Port: 8080, Method: conntrack.MethodMasq, Path: new(Path)})
+	s := w.addServer(svc, Server{Addr: addr(server), Port: 8080, Method: conntrack.MethodNAT, Path: new(Path)})
 	s.NextHop = w.table.FIB.NextHop(addr("10.2.0.12"))
 	svc.Sorry = s.ID
 }
@@ -57,9 +57,9 @@ func TestNoServer(t *testing.T) {
 		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := newTestbed(t, conntrack.MethodMasq)
+			w := newTestbed(t, conntrack.MethodNAT)
 			w.now += 1000
-			w.service(conntrack.MethodMasq, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11")
+			w.service(conntrack.MethodNAT, wire.ProtoSCTP, "10.9.0.1", "10.2.0.11")
 			w.exhaust(r.proto).Reset = r.reset
 			converse(t, w, []step{{r.sentence, 0, r.packet, RefusedNoServer, r.out}})
 		})
@@ -73,7 +73,7 @@ func TestSorry(t *testing.T) {
 		first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 "
 		last  = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
 	)
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	converse(t, w, []step{
@@ -111,7 +111,7 @@ func TestSorryMakesNoTemplate(t *testing.T) {
 		first = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 "
 		last  = "1 02:00:00:00:01:02: 10.1.0.2>10.2.0.13 ttl 63 "
 	)
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := w.exhaust(wire.ProtoTCP)
 	w.sorry(svc, "10.2.0.13")
 	svc.Persist, svc.Mask = 300*conntrack.Second, everyBit
@@ -146,7 +146,7 @@ var everyBit = func() (m wire.Addr) {
 // A one-packet service keeps no conns, and counts one for every datagram. Its replies
 // are routed on unchanged, or translated if one and only one service can be meant.
 func TestOnePacket(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.now += 1000
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket = true
@@ -195,7 +195,7 @@ func TestOnePacket(t *testing.T) {
 	}
 	every := end
 	every.Port = 0
-	w.table.ServerEndpoints[every] = true
+	w.table.ReplySources[every] = true
 	w.table.ReplyServices[every] = ReplyService{VIP: addr("10.9.0.2"), Counters: server.Counters}
 	converse(t, w, []step{
 		{
@@ -212,7 +212,7 @@ func TestOnePacket(t *testing.T) {
 // One-packet scheduling with persistence: every datagram goes where the client's
 // template leads, and only the template stays.
 func TestOnePacketPersists(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
 	svc.OnePacket, svc.Persist, svc.Mask = true, 60*conntrack.Second, everyBit
 	for i := range 3 {

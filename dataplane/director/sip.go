@@ -11,15 +11,15 @@ import (
 func (d *Director) serverInitiated(p *packet, o *ReplyService) Verdict {
 	svc, server := o.Service, d.table.server(o.Server)
 	call, ok := svc.SIPCalls.Record(p.frame, &p.Packet, p.Dst)
-	if !ok || !server.Available {
+	if !ok || !server.InService {
 		return d.refuseOrRoute(p)
 	}
-	group := Endpoint{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
-	control := d.findTemplate(call, group)
+	dst := Endpoint{Addr: o.VIP, Port: svc.Port, Proto: p.Proto}
+	control := d.findTemplate(call, dst)
 	if control != 0 {
 		d.conns.Renew(control, 0)
 	} else {
-		control = d.makeTemplate(svc, server, call, group)
+		control = d.makeTemplate(svc, server, call, dst)
 	}
 	if svc.OnePacket {
 		d.onePacketServer = server.ID
@@ -30,16 +30,16 @@ func (d *Director) serverInitiated(p *packet, o *ReplyService) Verdict {
 		Client: p.Dst, ClientPort: p.DstPort,
 		VIP: o.VIP, VPort: o.vport(p),
 		Server: p.Src, SPort: p.SrcPort,
-		Method: conntrack.MethodMasq, ServerID: server.ID,
+		Method: conntrack.MethodNAT, ServerID: server.ID,
 		Control: control,
 	}
-	ref, fresh := d.conns.Insert(&d.entry)
+	ref, created := d.conns.Insert(&d.entry)
 	if ref == 0 {
 		return DroppedTableFull
 	}
 	p.query.Ref = ref
-	if fresh {
-		d.countBound(server)
+	if created {
+		d.countConn(server)
 	}
 	return d.fromServer(p)
 }

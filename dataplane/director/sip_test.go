@@ -24,7 +24,7 @@ func sipMessage(src, dst, call string) wiretest.Packet {
 // sipTestbed is a testbed with SIP services over UDP on 10.9.0.1 and fd00:9::1.
 func sipTestbed(t testing.TB) (w *testbed, svc *Service) {
 	t.Helper()
-	w = newTestbed(t, conntrack.MethodMasq)
+	w = newTestbed(t, conntrack.MethodNAT)
 	w.now += 1000
 	calls := new(sip.Calls)
 	w.table.ReplyServices = map[Endpoint]ReplyService{}

@@ -19,12 +19,12 @@ func (t *Table) onStandby(vip wire.Addr) bool { return t.Standby == StandbyAll |
 // packet that is decided about as usual. What would be forwarded or answered is dropped;
 // the guard hides it from the host as if this director served it.
 func (d *Director) standby(p *packet) (v Verdict, ok bool) {
-	if !d.addressedToUs(p) {
+	if !d.isForDirector(p) {
 		return NotOurs, false
 	}
 	t := d.table
 	vip := t.VIPs[p.Dst]
-	if vip.Ours && vip.Standby {
+	if vip.DirectorOnly && vip.Standby {
 		return DroppedStandby, true
 	}
 	if p.query.Ref != 0 {
@@ -37,7 +37,7 @@ func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 		return NotOurs, false
 	case t.serves(p):
 		return DroppedStandby, true
-	case vip.Ours: // an address of the director itself, on a VLAN
+	case vip.DirectorOnly: // an address of the director itself, on a VLAN
 		return NotOurs, false
 	}
 	return NotOurs, true

@@ -50,7 +50,7 @@ func TestStandby(t *testing.T) {
 		"1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
 	}
 	toServer := step{"a connection begins", 0, syn(client, vip), segment.verdict, segment.out}
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	converse(t, w, []step{toServer, segment})
 	for _, only := range [][]string{nil, {"10.9.0.1"}} {
 		w.setStandby(true, only...)
@@ -90,9 +90,9 @@ func TestStandby(t *testing.T) {
 
 // The director answers for its own addresses on VLANs while it is on standby.
 func TestStandbyAnswersForItself(t *testing.T) {
-	w := vlanTestbed(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodNAT)
 	w.setStandby(true)
-	w.table.VIPs[addr("10.8.0.1")] = VIP{Ours: true}
+	w.table.VIPs[addr("10.8.0.1")] = VIP{DirectorOnly: true}
 	who := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.8.0.11", wire.MAC{}, "10.8.0.1")
 	wire.PushVLAN(&who, wire.EtherTypeVLAN, 8)
 	ping := in(0, wiretest.Packet{
@@ -108,7 +108,7 @@ func TestStandbyAnswersForItself(t *testing.T) {
 
 // A silent VIP is served, but does not answer ARP and neighbour solicitations.
 func TestSilentVIP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	for a, vip := range w.table.VIPs {
 		vip.Silent = true
 		w.table.VIPs[a] = vip
@@ -131,7 +131,7 @@ func TestSilentVIP(t *testing.T) {
 // Nothing leaves a director on standby, whatever arrives, and whatever waited or timed
 // out. Its conns stay as they were.
 func TestStandbySendsNothing(t *testing.T) {
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
 		s := &w.table.Settings
 		s.ScheduleICMP, s.NATICMPSend, s.SloppyTCP, s.SloppySCTP = true, true, true, true
@@ -181,7 +181,7 @@ func TestStandbySendsNothing(t *testing.T) {
 
 // A later fragment of a reply that began before its VIP went on standby is dropped too.
 func TestStandbyBetweenFragments(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.verdict(0, datagram("10.1.0.2:5000", "10.9.0.1:80"))
 	reply := fragmentsOf(1, 9, 1400, large(wire.ProtoUDP, "10.2.0.11:8080", "10.1.0.2:5000"))
 	if _, v := w.separately(reply[:2]...); v[0] != ReturnedMasq || v[1] != ReturnedMasq {

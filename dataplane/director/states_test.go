@@ -23,25 +23,25 @@ func TestPortReuse(t *testing.T) {
 		before   []wiretest.Packet
 		moves    bool
 	}{
-		{"the same SYN again stays", conntrack.MethodMasq, 1, 1, nil, false},
-		{"after both FINs it begins again", conntrack.MethodMasq, 1, 1, []wiretest.Packet{fin, serverFin}, true},
-		{"but not under mode 0", conntrack.MethodMasq, 0, 1, []wiretest.Packet{fin, serverFin}, false},
+		{"the same SYN again stays", conntrack.MethodNAT, 1, 1, nil, false},
+		{"after both FINs it begins again", conntrack.MethodNAT, 1, 1, []wiretest.Packet{fin, serverFin}, true},
+		{"but not under mode 0", conntrack.MethodNAT, 0, 1, []wiretest.Packet{fin, serverFin}, false},
 		{
-			"after a RST of an established flow it begins again", conntrack.MethodMasq, 1, 1,
+			"after a RST of an established flow it begins again", conntrack.MethodNAT, 1, 1,
 			[]wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, rst},
 			true,
 		},
 		{
-			"FIN_WAIT of a routed conn stays under mode 1", conntrack.MethodRoute, 1, 1,
+			"FIN_WAIT of a routed conn stays under mode 1", conntrack.MethodDR, 1, 1,
 			[]wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin},
 			false,
 		},
 		{
-			"and begins again with bit 2", conntrack.MethodRoute, 3, 1,
+			"and begins again with bit 2", conntrack.MethodDR, 3, 1,
 			[]wiretest.Packet{{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck}, fin},
 			true,
 		},
-		{"a server of weight 0 gets no new connection from an old port", conntrack.MethodMasq, 1, 0, nil, true},
+		{"a server of weight 0 gets no new connection from an old port", conntrack.MethodNAT, 1, 0, nil, true},
 	}
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestPortReuse(t *testing.T) {
 // A connection that idled too long: both ends get keep-alives, and their answers are reset
 // with their own numbers. A new SYN begins a new connection.
 func TestTimedOutConn(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 	converse(t, w, []step{
 		{
@@ -130,9 +130,9 @@ func TestForgottenHalfClosedConn(t *testing.T) {
 		fin        wiretest.Packet
 		keepAlives int
 	}{
-		{"nat, the client closed", conntrack.MethodMasq, 0, clientFIN, 2},
-		{"nat, the server closed", conntrack.MethodMasq, 1, serverFIN, 2},
-		{"dr, the client closed", conntrack.MethodRoute, 0, clientFIN, 1},
+		{"nat, the client closed", conntrack.MethodNAT, 0, clientFIN, 2},
+		{"nat, the server closed", conntrack.MethodNAT, 1, serverFIN, 2},
+		{"dr, the client closed", conntrack.MethodDR, 0, clientFIN, 1},
 	} {
 		w := newTestbed(t, r.method)
 		w.resetForgotten(2*conntrack.Second, conntrack.TCPCloseWait, conntrack.TCPFinWait)
@@ -154,7 +154,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
 		},
 	} {
-		w := newTestbed(t, conntrack.MethodMasq)
+		w := newTestbed(t, conntrack.MethodNAT)
 		change(w.table)
 		w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 		w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80"))
@@ -169,7 +169,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 // drop_packet 3 with am_droprate 10 refuses the 1st, 11th and 21st connection, as IPVS
 // does (include/net/ip_vs.h, ip_vs_todrop), and no packet of a known one.
 func TestDropPacket(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	settings := *w.conns.Settings()
 	settings.DropPacket, settings.AMDropRate = conntrack.ModeAlways, 10
 	w.conns.SetSettings(&settings)
@@ -192,7 +192,7 @@ func TestDropPacket(t *testing.T) {
 
 // secure_tcp: only the server's segments make a connection established.
 func TestSecureTCP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	settings := *w.conns.Settings()
 	settings.SecureTCP = conntrack.ModeAlways
 	w.conns.SetSettings(&settings)

@@ -20,18 +20,18 @@ type Table struct {
 	// Servers is indexed by server ID; 0 is the zero Server. A server that was removed
 	// from its service stays, not Available, while conns may have its ID.
 	Servers []Server
-	// ServerEndpoints are where the guard hides frames from the host: RIP:rport of NAT
+	// ReplySources are where the guard hides frames from the host: RIP:rport of NAT
 	// servers, VIP:vport of the others. Such a frame without a conn is routed on.
-	ServerEndpoints map[Endpoint]bool
-	// ServerAddrs are those of ServerEndpoints with port 0, because later fragments
+	ReplySources map[Endpoint]bool
+	// ReplySourceAddrs are those of ReplySources with port 0, because later fragments
 	// carry no port.
-	ServerAddrs map[Endpoint]bool
-	// ServerRanges are the ServerEndpoints that are more than one address and port.
-	ServerRanges []ServerRange
-	Marks        *Marks // nil: no mark has a service
-	FIB          *FIB
-	Settings     Settings
-	Standby      Standby
+	ReplySourceAddrs map[Endpoint]bool
+	// ReplySourceRanges are the ReplySources that are more than one address and port.
+	ReplySourceRanges []SourceRange
+	Marks             *Marks // nil: no mark has a service
+	FIB               *FIB
+	Settings          Settings
+	Standby           Standby
 	// Tunnels finds the server of a tunnel by its TunnelKey.
 	Tunnels  map[Endpoint]uint32
 	Sessions *helper.Sessions // of helped conns; nil: none
@@ -83,10 +83,10 @@ type Settings struct {
 // VIP is an address of at least one service, or of one that was removed while conns may
 // have its servers.
 type VIP struct {
-	// Ours: the host does not hold the address. The director answers ARP, neighbour
+	// DirectorOnly: the host does not hold the address. The director answers ARP, neighbour
 	// solicitations and echo for it, and refuses what no service takes. Otherwise all
 	// that is the host's.
-	Ours bool
+	DirectorOnly bool
 	// Silent: it does not answer ARP and neighbour solicitations.
 	Silent bool
 	// Standby: another director serves the address.
@@ -156,17 +156,17 @@ func (t *Table) replyService(p *packet) (ReplyService, bool) {
 // host.
 func (t *Table) hidesFromHost(addr wire.Addr, port uint16, proto uint8) bool {
 	key := Endpoint{Addr: addr, Port: port, Proto: proto}
-	if t.ServerEndpoints[key] {
+	if t.ReplySources[key] {
 		return true
 	}
 	key.Port = 0
-	if t.ServerEndpoints[key] {
+	if t.ReplySources[key] {
 		return true
 	}
-	if len(t.ServerRanges) > 0 {
+	if len(t.ReplySourceRanges) > 0 {
 		a := addr.Netip()
-		for i := range t.ServerRanges {
-			if t.ServerRanges[i].contains(a, port, proto) {
+		for i := range t.ReplySourceRanges {
+			if t.ReplySourceRanges[i].contains(a, port, proto) {
 				return true
 			}
 		}

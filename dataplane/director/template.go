@@ -12,11 +12,11 @@ func (d *Director) persistentServer(svc *Service, p *packet, client wire.Addr) (
 	dst := svc.templateEndpoint(p)
 	if ref := d.findTemplate(client, dst); ref != 0 {
 		server := d.table.server(d.conns.Conn(ref).ServerID())
-		if server.Available && !server.Down && (server.Weight > 0 || !svc.ExpireQuiescent) {
+		if server.InService && !server.Down && (server.Weight > 0 || !svc.ExpireQuiescent) {
 			d.conns.Renew(ref, 0) // with its own timeout: a changed -p applies to new templates
 			return server, ref
 		}
-		if !server.Available && d.now < server.GraceEnd {
+		if !server.InService && d.now < server.GraceEnd {
 			return d.schedule(svc, p), 0 // the template waits for its server
 		}
 		d.conns.Expire(ref) // its server takes nothing new
@@ -32,7 +32,7 @@ func (d *Director) persistentServer(svc *Service, p *packet, client wire.Addr) (
 	if ref == 0 {
 		return server, 0
 	}
-	if other := d.table.server(d.conns.Conn(ref).ServerID()); other.Available {
+	if other := d.table.server(d.conns.Conn(ref).ServerID()); other.InService {
 		server = other // the same, unless another worker was first
 	}
 	return server, ref

@@ -88,7 +88,7 @@ func testHostNet() *HostNet {
 func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	t.Helper()
 	conns, err := conntrack.NewTable(
-		conntrack.Config{Max: 4096, Workers: 1, MaxServers: 64, Sessions: testbedSessions, Seed: 1},
+		conntrack.Config{Max: 4096, Workers: 1, ServerIDs: 64, Sessions: testbedSessions, Seed: 1},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -98,15 +98,15 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w := &testbed{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
 	w.table = &Table{
 		VIPs: map[wire.Addr]VIP{
-			addr("10.9.0.1"): {Ours: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {Ours: true},
+			addr("10.9.0.1"): {DirectorOnly: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {DirectorOnly: true},
 			addr("fd00:9::2"): {}, addr("fd00:9::3"): {},
 		},
-		Services:        map[Endpoint]*Service{},
-		Servers:         make([]Server, 1),
-		ServerEndpoints: map[Endpoint]bool{},
-		Tunnels:         map[Endpoint]uint32{},
-		FIB:             NewFIB(testHostNet()),
-		ServerAddrs:     map[Endpoint]bool{},
+		Services:         map[Endpoint]*Service{},
+		Servers:          make([]Server, 1),
+		ReplySources:     map[Endpoint]bool{},
+		Tunnels:          map[Endpoint]uint32{},
+		FIB:              NewFIB(testHostNet()),
+		ReplySourceAddrs: map[Endpoint]bool{},
 		Settings: Settings{
 			ConnReuseMode: 1, RescheduleRemoved: true, FragmentTime: 5000,
 			Queue: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
@@ -127,7 +127,7 @@ func (w *testbed) service(method conntrack.Method, proto uint8, vip string, serv
 	for _, a := range servers {
 		s := w.addServer(svc, Server{Addr: addr(a), Port: 80, Method: method, Path: w.path(a)})
 		switch method {
-		case conntrack.MethodMasq:
+		case conntrack.MethodNAT:
 			s.Port = 8080
 			w.addServerEndpoint(a, 8080, proto)
 		case conntrack.MethodTunnel:
@@ -144,7 +144,7 @@ func (w *testbed) service(method conntrack.Method, proto uint8, vip string, serv
 
 // addServer adds a server of a service to the table.
 func (w *testbed) addServer(svc *Service, s Server) *Server {
-	s.ID, s.Service, s.Available, s.Weight = uint32(len(w.table.Servers)), svc.ID, true, 1
+	s.ID, s.Service, s.InService, s.Weight = uint32(len(w.table.Servers)), svc.ID, true, 1
 	s.NextHop, s.Counters = w.table.FIB.NextHop(s.Addr), NewCounters(1)
 	w.table.Servers = append(w.table.Servers, s)
 	return &w.table.Servers[s.ID]
@@ -179,8 +179,8 @@ func (w *testbed) path(server string) *Path {
 
 // addServerEndpoint adds an endpoint from which servers reply.
 func (w *testbed) addServerEndpoint(a string, port uint16, proto uint8) {
-	w.table.ServerEndpoints[Endpoint{addr(a), port, proto}] = true
-	w.table.ServerAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
+	w.table.ReplySources[Endpoint{addr(a), port, proto}] = true
+	w.table.ReplySourceAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
 }
 
 // in returns a frame as it arrives on a port.
@@ -288,7 +288,7 @@ func (w *testbed) format(f wire.Frame) string {
 func (w *testbed) remove(server string) {
 	for i := range w.table.Servers {
 		if w.table.Servers[i].Addr == addr(server) {
-			w.table.Servers[i].Available = false
+			w.table.Servers[i].InService = false
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // TFTP: the server answers from another port, which the client then calls. No other
 // client may call it, and only requests announce anything.
 func TestTFTP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:0", "10.2.0.12:0")
 	datagram := func(port uint16, src, dst, text string) string {
 		t.Helper()
@@ -40,7 +40,7 @@ func TestTFTP(t *testing.T) {
 
 // ESP that follows a flow of UDP port 500 is not TFTP's, though its service may be helped.
 func TestTFTPIgnoresESP(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	svc := *w.addFTP("10.9.0.1", "10.2.0.11:0")
 	svc.Port, svc.Helper = 500, &helper.Config{Ports: []helper.Port{{Helper: helper.TFTP, Port: 500}}}
 	w.table.Services[Endpoint{addr("10.9.0.1"), 500, wire.ProtoUDP}] = &svc

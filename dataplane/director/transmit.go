@@ -22,14 +22,14 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 	switch fitMTU(p, mtu, tun) {
 	case exceedsMTU:
 		server.Counters.shards[d.worker].tooBig.Add(1)
-		return d.refuse(p, answer.TooBig, p.Dst, uint32(longestPacket(p.IPv6, mtu, tun)), AnsweredTooBig)
+		return d.answerError(p, answer.TooBig, p.Dst, uint32(longestPacket(p.IPv6, mtu, tun)), AnsweredTooBig)
 	case splitToMTU:
 		server.Counters.shards[d.worker].split.Add(1)
 	}
 	switch c.Method() {
-	case conntrack.MethodMasq:
+	case conntrack.MethodNAT:
 		addr, port := c.Server()
-		if v := refuseNAT(p, p.DstPort, port); v != NotOurs {
+		if v := dropForNAT(p, p.DstPort, port); v != NotOurs {
 			return v
 		}
 		fwd.ToServer(p.frame, &p.Packet, addr, port)
@@ -48,17 +48,17 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 // address self answers. ok reports that the packet itself goes on, with verdict v.
 func (d *Director) route(p *packet, hop *NextHop, self wire.Addr, verdict Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
-		return d.refuse(p, answer.TimeExceeded, self, 0, AnsweredTTLExceeded), false
+		return d.answerError(p, answer.TimeExceeded, self, 0, AnsweredTTLExceeded), false
 	}
 	switch hop.State {
 	case NoRoute:
-		return d.refuse(p, answer.HostUnreachable, self, 0, AnsweredNoRoute), false
+		return d.answerError(p, answer.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
 		return DroppedNoNeighbour, false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
 	if fitMTU(p, hop.MTU, nil) == exceedsMTU {
-		return d.refuse(p, answer.TooBig, self, uint32(hop.MTU), AnsweredTooBig), false
+		return d.answerError(p, answer.TooBig, self, uint32(hop.MTU), AnsweredTooBig), false
 	}
 	hop.Link.Apply(p.frame)
 	return verdict, true
@@ -115,8 +115,8 @@ func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
-// refuseNAT returns why NAT must not change a port of a packet; NotOurs: no objection.
-func refuseNAT(p *packet, old, new uint16) Verdict {
+// dropForNAT returns why NAT must not change a port of a packet; NotOurs: no objection.
+func dropForNAT(p *packet, old, new uint16) Verdict {
 	switch {
 	case fwd.UDP6NoChecksum(p.frame, &p.Packet):
 		return DroppedUDP6NoChecksum

@@ -7,7 +7,7 @@ import (
 
 // untracked handles a packet that shows no conn by itself, such as a later fragment or a ping.
 func (d *Director) untracked(p *packet) Verdict {
-	if p.Fragment == wire.FragmentLater && d.addressedToUs(p) && d.table.mayBeOurs(p) {
+	if p.Fragment == wire.FragmentLater && d.isForDirector(p) && d.table.mayBeOfService(p) {
 		return d.laterFragment(p)
 	}
 	if p.Proto == wire.ProtoICMPv6 && p.IPv6 {
@@ -22,9 +22,9 @@ func (d *Director) untracked(p *packet) Verdict {
 	}
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
-	case !d.addressedToUs(p):
-		return d.table.notToUs(p)
-	case !ok || !vip.Ours:
+	case !d.isForDirector(p):
+		return d.table.notForDirector(p)
+	case !ok || !vip.DirectorOnly:
 		return NotOurs
 	}
 	if v := d.table.martian(p); v != NotOurs {
@@ -42,7 +42,7 @@ func (d *Director) untracked(p *packet) Verdict {
 func (d *Director) answerARP(p *packet) Verdict {
 	op, _, target := answer.ARPTarget(p.frame, &p.Packet)
 	vip := d.table.VIPs[target]
-	if op != wire.ARPRequest || !vip.Ours || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
+	if op != wire.ARPRequest || !vip.DirectorOnly || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	if v := d.table.martianMAC(p); v != NotOurs {

@@ -79,14 +79,14 @@ func unusualFrames() []unusualFrame {
 	with := func(p wiretest.Packet, how func(*wiretest.Packet)) wire.Frame { how(&p); return in(0, p) }
 	rows := []unusualFrame{
 		{
-			"SCTP is translated with a right CRC32c", conntrack.MethodMasq, 0, in(0, sctp(from, to)), ForwardedMasq,
+			"SCTP is translated with a right CRC32c", conntrack.MethodNAT, 0, in(0, sctp(from, to)), ForwardedMasq,
 			toServer + "10.1.0.2>10.2.0.11 ttl 63 sctp 5000>8080",
 		},
 		{
-			"over IPv6 too", conntrack.MethodMasq, 0, in(0, sctp(from6, to6)), ForwardedMasq,
+			"over IPv6 too", conntrack.MethodNAT, 0, in(0, sctp(from6, to6)), ForwardedMasq,
 			toServer + "fd00:1::2>fd00:2::11 ttl 63 sctp 5000>8080",
 		},
-		{"a CRC32c that was left to a device is made", conntrack.MethodMasq, 0, modified(sctp(from, to), func(
+		{"a CRC32c that was left to a device is made", conntrack.MethodNAT, 0, modified(sctp(from, to), func(
 			f *wire.Frame,
 		) {
 			clear(f.Bytes()[42:46])
@@ -97,47 +97,47 @@ func unusualFrames() []unusualFrame {
 			toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 sctp 5000>80",
 		},
 		{
-			"SCTP without a conn is aborted, as the host would", conntrack.MethodMasq, 0,
+			"SCTP without a conn is aborted, as the host would", conntrack.MethodNAT, 0,
 			in(0, chunk(from, to, 0)), RefusedNoConn, toClient + "10.9.0.1>10.1.0.2 ttl 64 sctp 80>5000 abort",
 		},
 		{
-			"the end of an association that both ends have left is confirmed", conntrack.MethodMasq, 0,
+			"the end of an association that both ends have left is confirmed", conntrack.MethodNAT, 0,
 			in(0, chunk(from6, to6, wire.ChunkShutdownAck)), RefusedNoConn,
 			toClient + "fd00:9::1>fd00:1::2 ttl 64 sctp 80>5000",
 		},
 		{
-			"an ABORT is not answered", conntrack.MethodMasq, 0,
+			"an ABORT is not answered", conntrack.MethodNAT, 0,
 			in(0, chunk(from, to, wire.ChunkAbort)), DroppedUnanswered, "",
 		},
 		{
-			"SCTP to a port without a service is aborted", conntrack.MethodRoute, 0,
+			"SCTP to a port without a service is aborted", conntrack.MethodDR, 0,
 			in(0, sctp(from, "10.9.0.1:81")), RefusedNoService,
 			toClient + "10.9.0.1>10.1.0.2 ttl 64 sctp 81>5000 abort",
 		},
 		{
-			"or the host's, if it holds the VIP", conntrack.MethodRoute, 0,
+			"or the host's, if it holds the VIP", conntrack.MethodDR, 0,
 			in(0, sctp(from, "10.9.0.2:81")), NotOurs, "",
 		},
 
 		{
-			"UDP without a checksum gets a whole one by NAT", conntrack.MethodMasq, 0, with(
+			"UDP without a checksum gets a whole one by NAT", conntrack.MethodNAT, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true },
 			),
 			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
 		},
 		{
-			"and stays without one otherwise", conntrack.MethodRoute, 0, with(
+			"and stays without one otherwise", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.NoChecksum = true },
 			),
 			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 63 udp 5000>80",
 		},
 		{
-			"over IPv6 none is illegal, and NAT must not make it look verified", conntrack.MethodMasq, 0,
+			"over IPv6 none is illegal, and NAT must not make it look verified", conntrack.MethodNAT, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) { p.NoChecksum = true }), DroppedUDP6NoChecksum, "",
 		},
 
 		{
-			"IPv4 options stay, whatever they are", conntrack.MethodMasq, 0, with(
+			"IPv4 options stay, whatever they are", conntrack.MethodNAT, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 1, 1, 0} },
 			),
 			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080",
@@ -149,38 +149,38 @@ func unusualFrames() []unusualFrame {
 			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 udp 5000>80",
 		},
 		{
-			"a loose source route is refused", conntrack.MethodRoute, 0, with(
+			"a loose source route is refused", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{131, 7, 4, 192, 0, 2, 1, 0} },
 			),
 			DroppedSourceRoute, "",
 		},
 		{
-			"a strict one too, behind another option", conntrack.MethodRoute, 0, with(
+			"a strict one too, behind another option", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{148, 4, 0, 0, 1, 137, 3, 4} },
 			),
 			DroppedSourceRoute, "",
 		},
 		{
-			"an option longer than the header is refused", conntrack.MethodRoute, 0, with(
+			"an option longer than the header is refused", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{7, 5, 4, 0} },
 			),
 			DroppedBadIPOption, "",
 		},
 		{
-			"an option without a length too", conntrack.MethodRoute, 0, with(
+			"an option without a length too", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.Options = []byte{1, 1, 1, 7} },
 			),
 			DroppedBadIPOption, "",
 		},
 
 		{
-			"IPv6 extension headers are walked and stay", conntrack.MethodMasq, 0,
+			"IPv6 extension headers are walked and stay", conntrack.MethodNAT, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 0, 1, 4, 0, 0, 0, 0}
 			}), ForwardedMasq, toServer + "fd00:1::2>fd00:2::11 ttl 63 udp 5000>8080",
 		},
 		{
-			"but no more than eight of them", conntrack.MethodMasq, 0,
+			"but no more than eight of them", conntrack.MethodNAT, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension = wire.ProtoDestOptions
 				for range 8 {
@@ -190,13 +190,13 @@ func unusualFrames() []unusualFrame {
 			}), DroppedManyExtensions, "",
 		},
 		{
-			"one that ends behind the packet is refused", conntrack.MethodMasq, 0,
+			"one that ends behind the packet is refused", conntrack.MethodNAT, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoDestOptions, []byte{wire.ProtoUDP, 9, 1, 4, 0, 0, 0, 0}
 			}), DroppedBadExtension, "",
 		},
 		{
-			"a routing header with hosts yet to visit is a source route", conntrack.MethodRoute, 0,
+			"a routing header with hosts yet to visit is a source route", conntrack.MethodDR, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoRouting, append(
 					[]byte{wire.ProtoUDP, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...,
@@ -204,7 +204,7 @@ func unusualFrames() []unusualFrame {
 			}), DroppedSourceRoute, "",
 		},
 		{
-			"one that has led here is not", conntrack.MethodRoute, 0,
+			"one that has led here is not", conntrack.MethodDR, 0,
 			with(udp(from6, to6), func(p *wiretest.Packet) {
 				p.Extension, p.Extensions = wire.ProtoRouting, append(
 					[]byte{wire.ProtoUDP, 2, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...,
@@ -213,11 +213,11 @@ func unusualFrames() []unusualFrame {
 		},
 
 		{
-			"TTL 1 ends here", conntrack.MethodRoute, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
+			"TTL 1 ends here", conntrack.MethodDR, 0, with(udp(from, to), func(p *wiretest.Packet) { p.TTL = 1 }),
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
 		},
 		{
-			"TTL 0 too", conntrack.MethodRoute, 0, modified(
+			"TTL 0 too", conntrack.MethodDR, 0, modified(
 				udp(from, to), func(f *wire.Frame) { f.Bytes()[22] = 0; fixIPChecksum(f) },
 			),
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: 10.9.0.1>10.1.0.2 ttl 64 icmp TimeExceeded(TTLExceeded)",
@@ -227,64 +227,64 @@ func unusualFrames() []unusualFrame {
 			AnsweredTTLExceeded, "0 02:00:00:00:00:0c: fd00:9::1>fd00:1::2 ttl 64 icmp6 TimeExceeded(HopLimitExceeded)",
 		},
 		{
-			"TTL 2 goes on, as 1", conntrack.MethodRoute, 0, with(
+			"TTL 2 goes on, as 1", conntrack.MethodDR, 0, with(
 				udp(from, to), func(p *wiretest.Packet) { p.TTL = 2 },
 			),
 			ForwardedRoute, toServer + "10.1.0.2>10.9.0.1 ttl 1 udp 5000>80",
 		},
 
 		{
-			"an IPv4-mapped address is never on the wire", conntrack.MethodMasq, 0,
+			"an IPv4-mapped address is never on the wire", conntrack.MethodNAT, 0,
 			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[22:38], mapped4("10.1.0.2")) }),
 			DroppedMappedAddress, "",
 		},
 		{
-			"nor as a destination", conntrack.MethodMasq, 0,
+			"nor as a destination", conntrack.MethodNAT, 0,
 			modified(udp(from6, to6), func(f *wire.Frame) { copy(f.Bytes()[38:54], mapped4("10.9.0.1")) }),
 			DroppedMappedAddress, "",
 		},
 
 		{
-			"a frame shorter than its IPv4 header says", conntrack.MethodMasq, 0,
+			"a frame shorter than its IPv4 header says", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, "",
 		},
 		{
-			"a frame shorter than its IPv6 header says", conntrack.MethodMasq, 0,
+			"a frame shorter than its IPv6 header says", conntrack.MethodNAT, 0,
 			modified(udp(from6, to6), func(f *wire.Frame) { f.End-- }), DroppedBadIPLength, "",
 		},
 		{
-			"a frame that ends in its IPv4 header", conntrack.MethodMasq, 0,
+			"a frame that ends in its IPv4 header", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 30 }), DroppedBadIPLength, "",
 		},
 		{
-			"a frame that ends in its Ethernet header", conntrack.MethodMasq, 0,
+			"a frame that ends in its Ethernet header", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.End = f.Off + 13 }), DroppedRunt, "",
 		},
 		{
-			"a packet that ends in its TCP header", conntrack.MethodMasq, 0,
+			"a packet that ends in its TCP header", conntrack.MethodNAT, 0,
 			modified(syn(from, to), func(f *wire.Frame) { f.End = f.Off + 50; f.Bytes()[17] = 36; fixIPChecksum(f) }),
 			DroppedBadTransport, "",
 		},
 		{
-			"a TCP header longer than its packet", conntrack.MethodMasq, 0,
+			"a TCP header longer than its packet", conntrack.MethodNAT, 0,
 			modified(syn(from, to), func(f *wire.Frame) { f.Bytes()[46] = 0xf0 }), DroppedBadTransportLength, "",
 		},
 		{
-			"a datagram longer than its packet", conntrack.MethodMasq, 0,
+			"a datagram longer than its packet", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[39]++ }), DroppedBadTransportLength, "",
 		},
 		{
-			"version 5", conntrack.MethodMasq, 0,
+			"version 5", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[14] = 0x55; fixIPChecksum(f) }), DroppedBadIPHeader,
 			"",
 		},
 		{
-			"an IPv4 header with a bit wrong", conntrack.MethodMasq, 0,
+			"an IPv4 header with a bit wrong", conntrack.MethodNAT, 0,
 			modified(udp(from, to), func(f *wire.Frame) { f.Bytes()[24] ^= 4 }), DroppedBadIPChecksum, "",
 		},
 
 		{
-			"what Ethernet pads a short frame with does not leave", conntrack.MethodMasq, 0, withTail(
+			"what Ethernet pads a short frame with does not leave", conntrack.MethodNAT, 0, withTail(
 				in(0, syn(from, to)), 0xee, 0xee, 0xee, 0xee, 0xee, 0xee,
 			),
 			ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
@@ -296,7 +296,7 @@ func unusualFrames() []unusualFrame {
 			ForwardedTunnel, toServer + "10.2.0.1>10.2.0.11 ttl 63 10.1.0.2>10.9.0.1 ttl 63 tcp 5000>80",
 		},
 		{
-			"nor is it answered with", conntrack.MethodMasq, 0,
+			"nor is it answered with", conntrack.MethodNAT, 0,
 			withTail(
 				in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8}),
 				bytes.Repeat([]byte{0xee}, 18)...,
@@ -305,96 +305,96 @@ func unusualFrames() []unusualFrame {
 		},
 
 		{
-			"a VIP in a broadcast frame is nobody's", conntrack.MethodMasq, 0,
+			"a VIP in a broadcast frame is nobody's", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }),
 			NotOursLinkGroup, "",
 		},
 		{
-			"nor in a multicast one", conntrack.MethodMasq, 0,
+			"nor in a multicast one", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 1, 2, 3} }),
 			NotOursLinkGroup, "",
 		},
 		{
-			"multicast is the host's", conntrack.MethodMasq, 0,
+			"multicast is the host's", conntrack.MethodNAT, 0,
 			with(
 				udp(from, "224.0.0.251:5353"), func(p *wiretest.Packet) { p.DstMAC = wire.MAC{1, 0, 0x5e, 0, 0, 0xfb} },
 			),
 			NotOursLinkGroup, "",
 		},
-		{"also in a frame to us alone", conntrack.MethodMasq, 0, in(0, udp(from, "224.0.0.251:5353")), NotOurs, ""},
-		{"broadcast too", conntrack.MethodMasq, 0, in(0, udp(from, "255.255.255.255:67")), NotOurs, ""},
+		{"also in a frame to us alone", conntrack.MethodNAT, 0, in(0, udp(from, "224.0.0.251:5353")), NotOurs, ""},
+		{"broadcast too", conntrack.MethodNAT, 0, in(0, udp(from, "255.255.255.255:67")), NotOurs, ""},
 		{
-			"a frame to another machine is that machine's", conntrack.MethodMasq, 0,
+			"a frame to another machine is that machine's", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.DstMAC = gwMAC }), NotOursOtherHost, "",
 		},
 		{
-			"our own frame, come back to us", conntrack.MethodMasq, 0,
+			"our own frame, come back to us", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC, p.DstMAC = portMAC[0], gwMAC }),
 			DroppedSourceMACOwn, "",
 		},
 		{
-			"a frame from us to us", conntrack.MethodMasq, 0,
+			"a frame from us to us", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = portMAC[0] }), DroppedSourceMACOwn, "",
 		},
 		{
-			"a ping from us to us", conntrack.MethodMasq, 0,
+			"a ping from us to us", conntrack.MethodNAT, 0,
 			in(0, wiretest.Packet{
 				SrcMAC: portMAC[0], Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoICMP, ICMPType: 8,
 			}), DroppedSourceMACOwn, "",
 		},
 		{
-			"ARP that is not for IPv4", conntrack.MethodMasq, 0, arpWith(func(b []byte) { b[16] = 0x86 }),
+			"ARP that is not for IPv4", conntrack.MethodNAT, 0, arpWith(func(b []byte) { b[16] = 0x86 }),
 			DroppedBadARP, "",
 		},
-		{"ARP that ends too soon", conntrack.MethodMasq, 0, truncated(arpWith(func([]byte) {}), 20), DroppedBadARP, ""},
+		{"ARP that ends too soon", conntrack.MethodNAT, 0, truncated(arpWith(func([]byte) {}), 20), DroppedBadARP, ""},
 		{
-			"who-has from us", conntrack.MethodMasq, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"),
+			"who-has from us", conntrack.MethodNAT, 0, wiretest.ARP(1, portMAC[0], "10.1.0.1", wire.MAC{}, "10.9.0.1"),
 			DroppedSourceMACOwn, "",
 		},
 		{
-			"a solicitation from us", conntrack.MethodMasq, 0,
+			"a solicitation from us", conntrack.MethodNAT, 0,
 			wiretest.Solicitation(portMAC[0], "fd00:1::1", "fd00:9::1"), DroppedSourceMACOwn, "",
 		},
 		{
-			"a frame from a group of machines", conntrack.MethodMasq, 0,
+			"a frame from a group of machines", conntrack.MethodNAT, 0,
 			with(syn(from, to), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }),
 			DroppedSourceMACGroup, "",
 		},
 		{
-			"is not refused either", conntrack.MethodMasq, 0,
+			"is not refused either", conntrack.MethodNAT, 0,
 			with(syn(from, "10.9.0.1:81"), func(p *wiretest.Packet) { p.SrcMAC = wire.MAC{3, 0, 0, 0, 0, 0xc} }),
 			DroppedSourceMACGroup, "",
 		},
 
 		{
-			"a reply hidden from the host is not routed to loopback", conntrack.MethodMasq, 1,
+			"a reply hidden from the host is not routed to loopback", conntrack.MethodNAT, 1,
 			in(1, udp("10.2.0.11:8080", "127.0.0.1:5000")), DroppedBadDestination, "",
 		},
 		{
-			"nor to a group", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")),
+			"nor to a group", conntrack.MethodNAT, 1, in(1, udp("10.2.0.11:8080", "224.0.0.9:5000")),
 			DroppedBadDestination, "",
 		},
 		{
-			"nor to everybody", conntrack.MethodMasq, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")),
+			"nor to everybody", conntrack.MethodNAT, 1, in(1, udp("10.2.0.11:8080", "255.255.255.255:5000")),
 			DroppedBadDestination, "",
 		},
 		{
-			"nor to a link-local address", conntrack.MethodMasq, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")),
+			"nor to a link-local address", conntrack.MethodNAT, 1, in(1, udp("[fd00:2::11]:8080", "[fe80::1]:5000")),
 			DroppedBadDestination, "",
 		},
 
 		{
-			"ESP without a flow of IKE goes nowhere", conntrack.MethodMasq, 0,
+			"ESP without a flow of IKE goes nowhere", conntrack.MethodNAT, 0,
 			in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.1", Proto: wire.ProtoESP, Payload: make([]byte, 40)}),
 			DroppedIPsecNoConn, "",
 		},
 		{
-			"also where the host holds the VIP but IKE is a service", conntrack.MethodMasq, 0,
+			"also where the host holds the VIP but IKE is a service", conntrack.MethodNAT, 0,
 			in(0, wiretest.Packet{Src: "10.1.0.2", Dst: "10.9.0.2", Proto: wire.ProtoAH, Payload: make([]byte, 40)}),
 			DroppedIPsecNoConn, "",
 		},
 		{
-			"where IKE is none, it is the host's", conntrack.MethodMasq, 0,
+			"where IKE is none, it is the host's", conntrack.MethodNAT, 0,
 			in(0, wiretest.Packet{Src: "fd00:1::2", Dst: "fd00:9::2", Proto: wire.ProtoESP, Payload: make([]byte, 40)}),
 			NotOurs, "",
 		},
@@ -425,11 +425,11 @@ func unusualFrames() []unusualFrame {
 			dst = to6
 		}
 		for _, p := range []wiretest.Packet{syn(s.src, dst), udp(s.src, dst)} {
-			rows = append(rows, unusualFrame{"from " + s.sentence, conntrack.MethodMasq, 0, in(0, p), s.verdict, ""})
+			rows = append(rows, unusualFrame{"from " + s.sentence, conntrack.MethodNAT, 0, in(0, p), s.verdict, ""})
 		}
 		nobody := dst[:len(dst)-1] + "1"
 		rows = append(rows, unusualFrame{
-			"to no service from " + s.sentence, conntrack.MethodRoute, 0, in(0, syn(s.src, nobody)), s.verdict, "",
+			"to no service from " + s.sentence, conntrack.MethodDR, 0, in(0, syn(s.src, nobody)), s.verdict, "",
 		})
 	}
 	return rows
@@ -461,7 +461,7 @@ func TestUnusualFrames(t *testing.T) {
 // Options leave as they came, also in a tunnel, whose own header has none.
 func TestOptionsStay(t *testing.T) {
 	options := []byte{148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0}
-	for _, method := range []conntrack.Method{conntrack.MethodMasq, conntrack.MethodRoute, conntrack.MethodTunnel} {
+	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := unusualTestbed(t, method)
 		f := in(
 			0, wiretest.Packet{Src: from, Dst: to, Proto: wire.ProtoUDP, Options: options, Payload: []byte("hello")},
@@ -482,7 +482,7 @@ func TestOptionsStay(t *testing.T) {
 // If the frames of a known flow suddenly seem to come from ourselves, or from a group,
 // replies are not sent there.
 func TestReturnHopIsNoLoop(t *testing.T) {
-	w := newTestbed(t, conntrack.MethodMasq)
+	w := newTestbed(t, conntrack.MethodNAT)
 	ack := wiretest.Packet{Src: from, Dst: to, TCPFlags: wire.TCPAck}
 	own, group := ack, ack
 	own.SrcMAC, group.SrcMAC = portMAC[0], wire.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}

@@ -28,8 +28,8 @@ func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	}
 	h.Neighbours[NeighbourKey{3, addr("10.8.0.11")}] = serverMAC[0]
 	w.table.FIB = NewFIB(h)
-	w.table.VIPs[addr("10.9.0.8")] = VIP{Ours: true}
-	w.table.VIPs[addr("10.8.0.1")] = VIP{Ours: true}
+	w.table.VIPs[addr("10.9.0.8")] = VIP{DirectorOnly: true}
+	w.table.VIPs[addr("10.8.0.1")] = VIP{DirectorOnly: true}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.8", "10.8.0.11")
 	}
@@ -45,15 +45,15 @@ func TestVLANPorts(t *testing.T) {
 		verdict Verdict
 		out     string
 	}{
-		{conntrack.MethodMasq, ForwardedMasq, "192.0.2.9>10.8.0.11 ttl 63 tcp 5000>8080"},
-		{conntrack.MethodRoute, ForwardedRoute, "192.0.2.9>10.9.0.8 ttl 63 tcp 5000>80"},
+		{conntrack.MethodNAT, ForwardedMasq, "192.0.2.9>10.8.0.11 ttl 63 tcp 5000>8080"},
+		{conntrack.MethodDR, ForwardedRoute, "192.0.2.9>10.9.0.8 ttl 63 tcp 5000>80"},
 		{conntrack.MethodTunnel, ForwardedTunnel, "10.8.0.1>10.8.0.11 ttl 63 192.0.2.9>10.9.0.8 ttl 63 tcp 5000>80"},
 	} {
 		w := vlanTestbed(t, r.method)
 		call := syn("192.0.2.9:5000", "10.9.0.8:80")
 		call.VLANs = []uint16{0xe007} // of priority 7
 		converse(t, w, []step{{"the call", 0, call, r.verdict, "0 02:00:00:00:01:01: vlan 8 " + r.out}})
-		if r.method != conntrack.MethodMasq {
+		if r.method != conntrack.MethodNAT {
 			continue
 		}
 		converse(t, w, []step{
@@ -84,7 +84,7 @@ func TestVLANPorts(t *testing.T) {
 
 // The server is in no VLAN and the client in one, and the reverse.
 func TestVLANOnOneSide(t *testing.T) {
-	w := vlanTestbed(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodNAT)
 	call := syn("10.7.0.2:5000", "10.9.0.1:80")
 	call.VLANs = []uint16{7}
 	converse(t, w, []step{
@@ -194,7 +194,7 @@ func TestTaggedFrames(t *testing.T) {
 		},
 	} {
 		t.Run(r.sentence, func(t *testing.T) {
-			w := vlanTestbed(t, conntrack.MethodMasq)
+			w := vlanTestbed(t, conntrack.MethodNAT)
 			w.table.Settings.KeepTags = r.keep
 			f := r.frame
 			if v := w.process(&f); v != r.verdict {
@@ -209,7 +209,7 @@ func TestTaggedFrames(t *testing.T) {
 
 // A frame without room for the tag is dropped and counted.
 func TestNoRoomForATag(t *testing.T) {
-	w := vlanTestbed(t, conntrack.MethodRoute)
+	w := vlanTestbed(t, conntrack.MethodDR)
 	f := in(0, syn(from, "10.9.0.8:80"))
 	f.Buf, f.Off, f.End = f.Bytes(), 0, int32(f.Len())
 	if v := w.process(&f); v != DroppedNoRoom || f.Out != wire.NoPort {
@@ -219,7 +219,7 @@ func TestNoRoomForATag(t *testing.T) {
 
 // Keep-alives to the ends of conns that timed out are tagged too.
 func TestVLANKeepAlive(t *testing.T) {
-	w := vlanTestbed(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodNAT)
 	w.resetForgotten(5*conntrack.Second, conntrack.TCPEstablished)
 	for _, flags := range []uint8{wire.TCPSyn, wire.TCPAck} {
 		w.verdict(0, wiretest.Packet{VLANs: []uint16{7}, Src: "10.7.0.2:5000", Dst: "10.9.0.8:80", TCPFlags: flags})
@@ -233,7 +233,7 @@ func TestVLANKeepAlive(t *testing.T) {
 
 // Tagged frames allocate nothing either.
 func TestTaggedFramesDoNotAllocate(t *testing.T) {
-	w := vlanTestbed(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodNAT)
 	var frames []wire.Frame
 	for _, tags := range [][]uint16{{7}, {8}, {9}, {0}, {7, 8}} {
 		for _, p := range []wiretest.Packet{
@@ -243,7 +243,7 @@ func TestTaggedFramesDoNotAllocate(t *testing.T) {
 			frames = append(frames, in(0, p))
 		}
 	}
-	batchDoesNotAllocate(t, w, conntrack.MethodMasq, "tagged", frames)
+	batchDoesNotAllocate(t, w, conntrack.MethodNAT, "tagged", frames)
 }
 
 // Fragments of a VLAN leave by the server's VLAN, and so does one that came before the
@@ -255,7 +255,7 @@ func TestVLANFragments(t *testing.T) {
 			Offset: offset, Payload: make([]byte, 64),
 		})
 	}
-	w := vlanTestbed(t, conntrack.MethodMasq)
+	w := vlanTestbed(t, conntrack.MethodNAT)
 	first, later := piece(0, true), piece(72, false)
 	var out []string
 	for _, f := range []*wire.Frame{&later, &first} {

@@ -35,7 +35,7 @@ type Helper struct {
 // session of a TCP connection, nil for other protocols. Bit i of events is set if what
 // Events[i] names has happened.
 type Process func(
-	w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+	w *Scratch, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
 ) (outcome stream.Outcome, events uint16)
 
 // ID is a helper's index in Registry.
@@ -93,12 +93,12 @@ type Expecter interface {
 	ExpectReply(clientPort uint16)
 }
 
-// Worker is what the helpers of one worker need. It holds only scratch memory: nothing
+// Scratch is what the helpers of one worker need. It holds only scratch memory: nothing
 // stays from one packet to the next.
-type Worker struct {
+type Scratch struct {
 	ftp    *ftp.Helper
 	expect Expecter
 }
 
-// NewWorker returns a Worker that enters expectations through x.
-func NewWorker(x Expecter) *Worker { return &Worker{ftp: ftp.New(x), expect: x} }
+// NewScratch returns a Worker that enters expectations through x.
+func NewScratch(x Expecter) *Scratch { return &Scratch{ftp: ftp.New(x), expect: x} }

@@ -59,9 +59,9 @@ var Registry = [...]Helper{
 }
 
 func processFTP(
-	w *Worker, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+	w *Scratch, s *Session, c *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
 ) (stream.Outcome, uint16) {
-	outcome, events := w.ftp.Process(&s.tcp, &s.ftp, ftp.Terms{
+	outcome, events := w.ftp.Process(&s.tcp, &s.ftp, ftp.Context{
 		Client: c.Client, Server: c.Server, VIP: c.VIP,
 		Bounce: c.Settings.FTPBounce, LeaveAddress: c.Settings.FTPLeaveAddress,
 	}, dir, f, p)
@@ -69,7 +69,7 @@ func processFTP(
 }
 
 func processTFTP(
-	w *Worker, _ *Session, _ *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+	w *Scratch, _ *Session, _ *Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
 ) (stream.Outcome, uint16) {
 	if dir == conntrack.DirIn && tftp.IsRequest(f.From(p.L4)[wire.UDPLen:]) {
 		w.expect.ExpectReply(p.SrcPort)

@@ -5,6 +5,6 @@ package ring
 // Stores become visible in program order (the kernel's smp_wmb is empty). So a whole
 // header means a whole payload.
 const (
-	opensBlocks = true
-	storeDelay  = 0
+	readsOpenBlocks = true
+	storeDelay      = 0
 )

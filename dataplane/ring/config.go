@@ -82,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	blockSize, blocks := 1<<20, 8
-	if !opensBlocks {
+	if !readsOpenBlocks {
 		blockSize, blocks = minBlock, 64
 	}
 	orDefault(&c.BlockSize, blockSize)

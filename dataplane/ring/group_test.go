@@ -131,7 +131,7 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 	if seen[owner] != 1 || seen[1-owner] != 0 {
 		t.Fatalf("flow %d: workers saw its one frame %v times", flow, seen)
 	}
-	if opensBlocks && bellRings(t, links[1-owner]) {
+	if readsOpenBlocks && bellRings(t, links[1-owner]) {
 		t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
 	}
 	return owner
@@ -140,7 +140,7 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 // bellRings reports whether a link's doorbell would wake it.
 func bellRings(t testing.TB, l *Link) bool {
 	t.Helper()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].bell), Events: unix.POLLIN}}, 0)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].wakeFD), Events: unix.POLLIN}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func bellRings(t testing.TB, l *Link) bool {
 // them. The ring must come before the doorbell, also after the interface went down
 // and up.
 func TestBellBeforeRing(t *testing.T) {
-	if !opensBlocks {
+	if !readsOpenBlocks {
 		t.Skip("this machine sleeps on the ring itself")
 	}
 	lab := newLab(t)
@@ -180,7 +180,7 @@ func TestBellBeforeRing(t *testing.T) {
 // TestDoorbell: a frame rings the bell. After the link slept on it, the bell is silent;
 // otherwise the link would never sleep again.
 func TestDoorbell(t *testing.T) {
-	if !opensBlocks {
+	if !readsOpenBlocks {
 		t.Skip("this machine sleeps on the ring itself")
 	}
 	lab := newLab(t)

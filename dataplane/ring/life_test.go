@@ -313,7 +313,7 @@ func TestNoAllocation(t *testing.T) {
 // TestAwayWorker keeps the worker away while single frames come for longer than eight
 // ticks of a short block timer. No frame is lost.
 func TestAwayWorker(t *testing.T) {
-	if !opensBlocks {
+	if !readsOpenBlocks {
 		t.Skip("on this machine the ring bridges 64 ms")
 	}
 	lab := newLab(t)

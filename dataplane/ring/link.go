@@ -49,10 +49,10 @@ type port struct {
 	// fd is the ring's socket, which also sends. The link sleeps on bell: the
 	// doorbell, or fd itself on machines that do not read open blocks. -1: not
 	// open.
-	fd, bell int
-	mem      []byte // the mapped ring
-	rx       reader
-	counts   counts
+	fd, wakeFD int
+	mem        []byte // the mapped ring
+	rx         reader
+	counts     counts
 
 	shared            sharedCounts // counts for other goroutines
 	gone              atomic.Bool
@@ -157,9 +157,9 @@ func (l *Link) sleep() error {
 // portFailed handles an error of the bell of port p. Either the interface went down,
 // which needs no action, or it was deleted.
 func (l *Link) portFailed(i int, p *port) {
-	clearError(p.bell) // or poll would report it again and again
+	clearError(p.wakeFD) // or poll would report it again and again
 	clearError(p.fd)
-	sa, err := unix.Getsockname(p.bell)
+	sa, err := unix.Getsockname(p.wakeFD)
 	if ll, ok := sa.(*unix.SockaddrLinklayer); err == nil && ok && ll.Ifindex > 0 {
 		return
 	}
@@ -179,11 +179,11 @@ const drainMax = 8
 // not wake its reader.
 func (l *Link) drain() {
 	for i, p := range l.ports {
-		if p.bell == p.fd || p.gone.Load() {
+		if p.wakeFD == p.fd || p.gone.Load() {
 			continue
 		}
 		for range drainMax {
-			_, errno := unix.Read(p.bell, l.discard[:])
+			_, errno := unix.Read(p.wakeFD, l.discard[:])
 			if errno == unix.EAGAIN {
 				break
 			} else if errno != nil {
@@ -252,11 +252,11 @@ func (p *port) close() error {
 	if p.mem != nil {
 		errs = append(errs, unix.Munmap(p.mem))
 	}
-	if p.bell != p.fd {
-		errs = append(errs, closeFD(p.bell))
+	if p.wakeFD != p.fd {
+		errs = append(errs, closeFD(p.wakeFD))
 	}
 	errs = append(errs, closeFD(p.fd))
-	p.mem, p.fd, p.bell = nil, -1, -1
+	p.mem, p.fd, p.wakeFD = nil, -1, -1
 	return errors.Join(errs...)
 }
 

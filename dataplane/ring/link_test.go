@@ -155,7 +155,7 @@ func readFrame(t testing.TB, fd int, b []byte, wanted func([]byte) bool) int {
 // TestOpenBlock sends single frames. The link lends a frame while the kernel has the
 // block open, without waiting for the block's timer.
 func TestOpenBlock(t *testing.T) {
-	if !opensBlocks {
+	if !readsOpenBlocks {
 		t.Skip("this machine does not read open blocks")
 	}
 	lab := newLab(t)

@@ -17,8 +17,8 @@ import (
 // full. While the worker is away, each tick uses up a block. So where open blocks are
 // read, the timer is as long as kernels before 6.18 can have it (they keep 16 bits).
 // Elsewhere it is how long a single frame waits.
-func blockTimer(open bool) uint32 {
-	if open {
+func blockTimer(readOpen bool) uint32 {
+	if readOpen {
 		return 65_000
 	}
 	return 1
@@ -43,7 +43,7 @@ func OpenGroup(cfg Config, workers int) ([]*Link, error) {
 	if workers < 1 || workers > maxWorkers {
 		return nil, fmt.Errorf("ring: %d workers: want 1 to %d", workers, maxWorkers)
 	}
-	links, err := openGroup(cfg, workers, opensBlocks)
+	links, err := openGroup(cfg, workers, readsOpenBlocks)
 	if err != nil {
 		for _, l := range links {
 			_ = l.release()
@@ -62,7 +62,7 @@ const maxWorkers = 256
 // before the first ring is, and taps run newest first. The order holds when an
 // interface goes down and up, because the kernel then attaches the sockets in the
 // order in which they were made.
-func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
+func openGroup(cfg Config, workers int, readOpen bool) (links []*Link, err error) {
 	for range workers {
 		l := &Link{spin: cfg.Spin, idle: int(cfg.Idle / time.Millisecond), event: -1}
 		links = append(links, l)
@@ -74,22 +74,22 @@ func openGroup(cfg Config, workers int, open bool) (links []*Link, err error) {
 		l.replacements = make([]atomic.Pointer[port], len(cfg.Interfaces))
 	}
 	for i := range cfg.Interfaces {
-		ports, err := openInterface(workers, i, cfg, open)
+		ports, err := openInterface(workers, i, cfg, readOpen)
 		if err != nil {
 			return links, err
 		}
 		for w, l := range links {
 			l.ports = append(l.ports, ports[w])
-			l.polls = append(l.polls, unix.PollFd{Fd: int32(ports[w].bell), Events: unix.POLLIN})
+			l.polls = append(l.polls, unix.PollFd{Fd: int32(ports[w].wakeFD), Events: unix.POLLIN})
 		}
 	}
 	return links, nil
 }
 
 // openInterface opens port i of every worker, or of none.
-func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+func openInterface(workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
 	err = inNamespace(cfg.Interfaces[i].Netns, func() (err error) {
-		ports, err = openInCurrentNetns(workers, i, cfg, open)
+		ports, err = openInCurrentNetns(workers, i, cfg, readOpen)
 		return err
 	})
 	return ports, err
@@ -101,13 +101,13 @@ func openInterface(workers, i int, cfg Config, open bool) (ports []*port, err er
 // interface that comes up at that moment does not attach the socket
 // (packet_notifier), which then never receives. So ports that were opened while the
 // interface came up are opened again.
-func openInCurrentNetns(workers, i int, cfg Config, open bool) (ports []*port, err error) {
+func openInCurrentNetns(workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
 	for {
 		before, err := findInterface(cfg.Interfaces[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		ports, err := openPorts(before, workers, i, cfg, open)
+		ports, err := openPorts(before, workers, i, cfg, readOpen)
 		if err != nil {
 			return nil, fmt.Errorf("interface %s: %w", before.Name, err)
 		}
@@ -137,19 +137,19 @@ func closePorts(ports []*port) {
 }
 
 // openPorts is openInCurrentNetns without that check.
-func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports []*port, err error) {
+func openPorts(ifi *net.Interface, workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
 	defer func() {
 		if err != nil {
 			closePorts(ports)
 			ports = nil
 		}
 	}()
-	bells := fanout{steer: cfg.Steer, workers: workers}
+	wakeSockets := fanout{steer: cfg.Steer, workers: workers}
 	for range workers {
-		p := &port{name: ifi.Name, fd: -1, bell: -1}
+		p := &port{name: ifi.Name, fd: -1, wakeFD: -1}
 		ports = append(ports, p)
-		if open {
-			if p.bell, err = openBell(ifi, &bells); err != nil {
+		if readOpen {
+			if p.wakeFD, err = openWakeSocket(ifi, &wakeSockets); err != nil {
 				return ports, fmt.Errorf("open doorbell: %w", err)
 			}
 		}
@@ -162,13 +162,13 @@ func openPorts(ifi *net.Interface, workers, i int, cfg Config, open bool) (ports
 		if err := receiveAllMulticast(p.fd, ifi); err != nil {
 			return ports, err
 		}
-		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, open, &rings); err != nil {
+		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, readOpen, &rings); err != nil {
 			return ports, err
 		}
 		p.rx = newReader(p.mem, cfg.BlockSize, uint16(i), &p.counts)
-		p.rx.open = open
-		if !open {
-			p.bell = p.fd
+		p.rx.readsOpen = readOpen
+		if !readOpen {
+			p.wakeFD = p.fd
 		}
 	}
 	return ports, nil
@@ -242,9 +242,9 @@ func set(fd int, options []option) error {
 	return nil
 }
 
-// openBell opens a doorbell on ifi: a packet socket without a ring, with the smallest
+// openWakeSocket opens a doorbell on ifi: a packet socket without a ring, with the smallest
 // possible queue.
-func openBell(ifi *net.Interface, group *fanout) (fd int, err error) {
+func openWakeSocket(ifi *net.Interface, group *fanout) (fd int, err error) {
 	if fd, err = listen(ifi); err != nil {
 		return -1, err
 	}
@@ -266,7 +266,7 @@ func openBell(ifi *net.Interface, group *fanout) (fd int, err error) {
 // in this order. The kernel accepts PACKET_VNET_HDR only before there is a ring.
 // When it makes the ring, it drops the frames that the socket received before it
 // joined, so that no frame goes to two workers.
-func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, error) {
+func openRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) ([]byte, error) {
 	options := []option{
 		{unix.PACKET_VERSION, unix.TPACKET_V3, "PACKET_VERSION (TPACKET_V3: Linux 3.2)"},
 		{unix.PACKET_VNET_HDR, 1, "PACKET_VNET_HDR (with rings: Linux 4.6)"},
@@ -300,7 +300,7 @@ func openRing(fd int, cfg Config, bypass, open bool, group *fanout) ([]byte, err
 		// V3 packs frames of any size. These two must only be consistent.
 		Frame_size:     uint32(cfg.BlockSize),
 		Frame_nr:       uint32(cfg.Blocks),
-		Retire_blk_tov: blockTimer(open),
+		Retire_blk_tov: blockTimer(readOpen),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make ring of %d blocks of %d bytes: %w", cfg.Blocks, cfg.BlockSize, err)

@@ -11,10 +11,10 @@ import (
 // reader reads frames from the blocks of one receive ring, in order. It knows only
 // memory, no socket. It belongs to the worker.
 type reader struct {
-	blocks [][]byte
-	port   uint16 // In of the frames
-	open   bool   // read blocks that are still being filled; see opensBlocks
-	count  *counts
+	blocks    [][]byte
+	port      uint16 // In of the frames
+	readsOpen bool   // read blocks that are still being filled; see readsOpenBlocks
+	count     *counts
 
 	cur      int    // index of the current block
 	taken    uint32 // slots of the current block that are taken
@@ -25,7 +25,7 @@ type reader struct {
 
 // newReader makes a reader of the ring that is mapped at mem.
 func newReader(mem []byte, blockSize int, port uint16, count *counts) reader {
-	r := reader{port: port, open: opensBlocks, count: count}
+	r := reader{port: port, readsOpen: readsOpenBlocks, count: count}
 	for at := 0; at+blockSize <= len(mem); at += blockSize {
 		r.blocks = append(r.blocks, mem[at:at+blockSize:at+blockSize])
 	}
@@ -48,7 +48,7 @@ func (r *reader) take(in []wire.Frame) int {
 	for range 2 {
 		// Read the status before the count: in a closed block the count is final.
 		closed := r.closed()
-		if !closed && !r.open {
+		if !closed && !r.readsOpen {
 			return 0
 		}
 		if n := r.takeFrom(r.blocks[r.cur], in, closed); n > 0 || !r.spent {
@@ -145,7 +145,7 @@ func (r *reader) lend(f *wire.Frame, s *slot, b []byte) bool {
 // cache, and returns a spent block to the kernel.
 func (r *reader) giveBack() {
 	b := r.blocks[r.cur]
-	if r.open {
+	if r.readsOpen {
 		clear(b[r.lentFrom:r.next])
 	}
 	r.lentFrom = r.next

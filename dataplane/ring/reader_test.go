@@ -72,7 +72,7 @@ func (m *blockWriter) close() {
 }
 
 func readerOf(blocks ...*blockWriter) *reader {
-	r := &reader{port: 1, open: true, count: new(counts)}
+	r := &reader{port: 1, readsOpen: true, count: new(counts)}
 	for _, m := range blocks {
 		r.blocks = append(r.blocks, m.b)
 	}
@@ -184,7 +184,7 @@ func requireNext(t *testing.T, r *reader, want *[][]byte, n int) int {
 func TestOpenBlocksNotRead(t *testing.T) {
 	m := newBlock()
 	r := readerOf(m)
-	r.open = false
+	r.readsOpen = false
 	m.add(testFrame(1, 60))
 	if got := takeCopies(r, 8); len(got) != 0 {
 		t.Errorf("lent %d frames of an open block, want none", len(got))
@@ -394,7 +394,7 @@ func FuzzBlock(f *testing.F) {
 			status = unix.TP_STATUS_USER
 		}
 		store32(block, blockStatus, status)
-		r := &reader{open: true, count: new(counts), blocks: [][]byte{block}}
+		r := &reader{readsOpen: true, count: new(counts), blocks: [][]byte{block}}
 		var frames [8]wire.Frame
 		for range len(data)/slotHeader + 2 {
 			n := r.take(frames[:])

@@ -13,7 +13,7 @@ func Reopen(links []*Link, cfg Config, i int) error {
 	if err != nil {
 		return err
 	}
-	ports, err := openInterface(len(links), i, cfg, opensBlocks)
+	ports, err := openInterface(len(links), i, cfg, readsOpenBlocks)
 	if err != nil {
 		return fmt.Errorf("ring: reopen: %w", err)
 	}
@@ -54,5 +54,5 @@ func (l *Link) installReplacement(i int) {
 	p.counts, p.ringFull, p.freezes = old.counts, old.ringFull, old.freezes
 	p.shared.update(&p.counts)
 	l.ports[i] = p
-	l.polls[1+i].Fd = int32(p.bell)
+	l.polls[1+i].Fd = int32(p.wakeFD)
 }

@@ -65,21 +65,21 @@ func parseARP(f *Frame, off int, p *Packet) {
 // ParseIPAt parses the IPv4 or IPv6 packet at offset off of f into in: the inner
 // packet of a tunnel (Whole), or one that an ICMP error quotes (Quoted). It
 // writes every field of in. Offsets count from the start of f.
-func ParseIPAt(f *Frame, off int, in *Packet, need Completeness) Flaw {
-	*in = Packet{Kind: KindBad}
+func ParseIPAt(f *Frame, off int, inner *Packet, need Completeness) Flaw {
+	*inner = Packet{Kind: KindBad}
 	b := f.Bytes()
 	switch {
 	case off < 0 || off >= len(b) || off > maxOffset:
-		in.Flaw = FlawIPHeader
+		inner.Flaw = FlawIPHeader
 	case b[off]>>4 == 6:
-		in.Flaw = parseIPv6(b, off, in, f.IsGSO(), need)
+		inner.Flaw = parseIPv6(b, off, inner, f.IsGSO(), need)
 	default:
-		in.Flaw = parseIPv4(b, off, in, f.IsGSO(), need)
+		inner.Flaw = parseIPv4(b, off, inner, f.IsGSO(), need)
 	}
-	if in.Flaw == FlawNone {
-		in.Kind = KindIP
+	if inner.Flaw == FlawNone {
+		inner.Kind = KindIP
 	}
-	return in.Flaw
+	return inner.Flaw
 }
 
 // ParseQuoted parses the packet that the ICMP error p of frame f quotes into in.
@@ -90,12 +90,12 @@ func ParseIPAt(f *Frame, off int, in *Packet, need Completeness) Flaw {
 // ParseQuoted returns false if p is not an ICMP error, or is a fragment; if p is
 // a redirect, which is about the routes of one host; if the quote is too short;
 // and if it is of a fragment other than the first.
-func ParseQuoted(f *Frame, p *Packet, in *Packet) bool {
+func ParseQuoted(f *Frame, p *Packet, inner *Packet) bool {
 	if !IsICMPError(p) || p.Fragment != FragmentNone || !p.IPv6 && p.ICMPType == ICMPRedirect {
-		*in = Packet{Kind: KindBad, Flaw: FlawTransport}
+		*inner = Packet{Kind: KindBad, Flaw: FlawTransport}
 		return false
 	}
-	return ParseIPAt(f, int(p.L4)+ICMPLen, in, Quoted) == FlawNone && in.Fragment != FragmentLater
+	return ParseIPAt(f, int(p.L4)+ICMPLen, inner, Quoted) == FlawNone && inner.Fragment != FragmentLater
 }
 
 // parseIPv4 parses the IPv4 packet at off of frame b. gso reports whether b is a

@@ -57,34 +57,34 @@ const (
 // False if no error may be sent: about an error, a redirect, a later fragment, or a
 // packet with an address that is not that of one host; or if src is of the other
 // family or the frame has no room for the headers.
-func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32, link int) bool {
-	if what >= numErrorKind || !refusable(f, p, src) {
+func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32, linkMTU int) bool {
+	if what >= numErrorKind || !mayAnswerError(f, p, src) {
 		return false
 	}
 	if what != TooBig {
 		mtu = 0
 	}
-	putError(f, p, what.message(p.IPv6), src, mtu, link)
+	putError(f, p, what.message(p.IPv6), src, mtu, linkMTU)
 	return true
 }
 
 // message is the message of a family for the kind of error.
 func (k ErrorKind) message(ipv6 bool) message { return wire.ByFamily(ipv6, errors4[k], errors6[k]) }
 
-// refusable reports whether an error about the packet may be sent from src.
-func refusable(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
+// mayAnswerError reports whether an error about the packet may be sent from src.
+func mayAnswerError(f *wire.Frame, p *wire.Packet, src wire.Addr) bool {
 	return p.Fragment != wire.FragmentLater && !wire.IsICMPError(p) && !isRedirect6(p) && answerable(f, p) &&
 		src.Is4() != p.IPv6 && f.Headroom() >= fwd.IPLen(src)+wire.ICMPLen
 }
 
 // putError puts error m about the packet in front of the packet; see ICMPError.
-func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32, link int) {
+func putError(f *wire.Frame, p *wire.Packet, m message, src wire.Addr, mtu uint32, linkMTU int) {
 	header, longest, class := fwd.IPLen(src)+wire.ICMPLen, maxError6, uint8(0)
 	if !p.IPv6 {
 		longest, class = maxError4, errorClass
 	}
 	fwd.MoveLink(f, p, header)
-	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest, max(link, minLinkMTU)))
+	f.End = f.Off + int32(p.L3) + int32(min(header+int(p.Len), longest, max(linkMTU, minLinkMTU)))
 	leaveBack(f)
 	e := wire.ICMP(f.From(p.L3)[fwd.IPLen(src):])
 	e.SetType(m.kind)

@@ -11,16 +11,16 @@ import (
 // nor in is valid. The caller still has to route the frame.
 //
 // False, and the frame untouched, if in must not be answered (see ICMPError).
-func RelayError(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32, link int) bool {
-	if !refusable(f, in, src) {
+func RelayError(f *wire.Frame, p, inner *wire.Packet, src wire.Addr, mtu uint32, linkMTU int) bool {
+	if !mayAnswerError(f, inner, src) {
 		return false
 	}
-	m := relayed(f, p, in)
-	removed := in.L3 - p.L3
+	m := relayed(f, p, inner)
+	removed := inner.L3 - p.L3
 	fwd.MoveLink(f, p, -int(removed))
-	in.L3, in.L4 = in.L3-removed, in.L4-removed
-	fwd.SetEtherType(f, in, in.IPv6)
-	putError(f, in, m, src, mtu, link)
+	inner.L3, inner.L4 = inner.L3-removed, inner.L4-removed
+	fwd.SetEtherType(f, inner, inner.IPv6)
+	putError(f, inner, m, src, mtu, linkMTU)
 	return true
 }
 
@@ -29,12 +29,12 @@ func RelayError(f *wire.Frame, p, in *wire.Packet, src wire.Addr, mtu uint32, li
 // points into headers that in does not have. For that, and for what only one of the
 // families has, the message is that the server cannot be reached (RFC 2473 section
 // 8, RFC 4213 section 3.4).
-func relayed(f *wire.Frame, p, in *wire.Packet) message {
+func relayed(f *wire.Frame, p, inner *wire.Packet) message {
 	if _, tooBig := fwd.ReportedMTU(f, p); tooBig {
-		return TooBig.message(in.IPv6)
+		return TooBig.message(inner.IPv6)
 	}
-	if p.IPv6 != in.IPv6 || p.ICMPType == wire.ByFamily[uint8](p.IPv6, wire.ICMPParameter, wire.ICMPv6Parameter) {
-		return HostUnreachable.message(in.IPv6)
+	if p.IPv6 != inner.IPv6 || p.ICMPType == wire.ByFamily[uint8](p.IPv6, wire.ICMPParameter, wire.ICMPv6Parameter) {
+		return HostUnreachable.message(inner.IPv6)
 	}
 	return message{p.ICMPType, p.ICMPCode}
 }

@@ -62,7 +62,7 @@ func (h *Helper) command(text []byte, last bool) stream.Judgement {
 	case verb == "EPRT":
 		addr, port, ok := extendedHostPort(arg)
 		if !h.allowActive(addr, port, ok) {
-			return h.replace(wire.ByFamily(!h.terms.Client.Is4(), noEPRT4, noEPRT6), n, whole)
+			return h.replace(wire.ByFamily(!h.context.Client.Is4(), noEPRT4, noEPRT6), n, whole)
 		}
 	case verb == "PASV", verb == "EPSV" && !bytes.EqualFold(arg, []byte("ALL")): // that one has no 229
 		increment(&h.pendingPassive)
@@ -90,7 +90,7 @@ func (h *Helper) allowActive(addr wire.Addr, port uint16, readable bool) bool {
 	switch {
 	case !readable || port == 0:
 		h.events |= EventUnreadable
-	case addr != h.terms.Client && (!h.terms.Bounce || addr.Is4() != h.terms.Client.Is4()):
+	case addr != h.context.Client && (!h.context.Bounce || addr.Is4() != h.context.Client.Is4()):
 		h.events |= EventBounce
 	case !h.expect.ExpectActive(addr, port):
 		h.events |= EventRefused

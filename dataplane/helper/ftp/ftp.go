@@ -35,8 +35,8 @@ const (
 	dropRest                        // it is removed
 )
 
-// Terms are what the helper must know about a control connection.
-type Terms struct {
+// Context are what the helper must know about a control connection.
+type Context struct {
 	// CIP, RIP and the address that the client calls, all of one family.
 	Client, Server, VIP wire.Addr
 	// Bounce allows data connections to hosts other than Client and Server.
@@ -85,11 +85,11 @@ var EventNames = [numEvent]string{
 // memory: nothing stays from one segment to the next.
 type Helper struct {
 	*State
-	terms  Terms
-	expect Expecter
-	events Event
-	bare   [stream.MaxUnit]byte // a command without the bytes that servers skip
-	text   [stream.MaxUnit]byte // the replacement of a line
+	context Context
+	expect  Expecter
+	events  Event
+	bare    [stream.MaxUnit]byte // a command without the bytes that servers skip
+	text    [stream.MaxUnit]byte // the replacement of a line
 }
 
 // New returns a Helper that asks x for data connections.
@@ -100,12 +100,12 @@ func New(x Expecter) *Helper { return &Helper{expect: x} }
 // begins a new connection sets c and s to their zero values first. The outcome says
 // what becomes of the frame.
 func (h *Helper) Process(
-	c *stream.Conn, s *State, t Terms, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
+	c *stream.Conn, s *State, t Context, dir conntrack.Dir, f *wire.Frame, p *wire.Packet,
 ) (stream.Outcome, Event) {
 	if c.Restarts(dir, f, p) {
 		*c, *s = stream.Conn{}, State{}
 	}
-	h.State, h.terms, h.events = s, t, 0
+	h.State, h.context, h.events = s, t, 0
 	outcome := c.Process(dir, f, p, h)
 	return outcome, h.events
 }

@@ -16,8 +16,8 @@ import (
 var sessions = streamtest.NewRuns("sessions", 2000, 200)
 
 var (
-	terms4 = Terms{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
-	terms6 = Terms{
+	terms4 = Context{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
+	terms6 = Context{
 		Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2),
 		VIP: addr6(0x20, 1, 0xd, 0xb8, 9),
 	}
@@ -40,7 +40,7 @@ type session struct {
 	want    [2][]byte
 }
 
-func newSession(t *testing.T, rng *rand.Rand, terms Terms) *session {
+func newSession(t *testing.T, rng *rand.Rand, terms Context) *session {
 	s := &session{t: t, twin: newTwin(terms)}
 	helper := New(&s.expect)
 	s.network = streamtest.New(t, rng, !terms.Client.Is4(),
@@ -99,7 +99,7 @@ var (
 )
 
 // fillIn puts addresses and ports into a line: with commas, or for EPRT as they are.
-func fillIn(rng *rand.Rand, line string, t Terms) string {
+func fillIn(rng *rand.Rand, line string, t Context) string {
 	other := addr4(192, 0, 2, 9)
 	if !t.Client.Is4() {
 		other = addr6(0x20, 1, 0xd, 0xb8, 99)
@@ -140,7 +140,7 @@ func appendNumber(b []byte, n int) []byte {
 }
 
 // randomLines returns some of the lines, some of them damaged, and a line end.
-func randomLines(rng *rand.Rand, lines []string, t Terms) (b []byte) {
+func randomLines(rng *rand.Rand, lines []string, t Context) (b []byte) {
 	for range 1 + rng.IntN(3) {
 		if rng.IntN(40) == 0 {
 			b = append(b, bytes.Repeat([]byte{' '}, 230+rng.IntN(40))...)

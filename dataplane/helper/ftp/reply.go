@@ -136,8 +136,8 @@ func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 	if !ok {
 		return h.deny(line)
 	}
-	if !h.terms.LeaveAddress && h.terms.VIP.Is4() {
-		addr = h.terms.VIP
+	if !h.context.LeaveAddress && h.context.VIP.Is4() {
+		addr = h.context.VIP
 	}
 	var b [len("255,255,255,255,255,255")]byte
 	return h.substitute(line, from, to, appendHostPort(b[:0], addr, vport))
@@ -147,7 +147,7 @@ func (h *Helper) passiveReply(line []byte, whole bool) stream.Judgement {
 // address is the server's, the VIP, or 0.0.0.0.
 func (h *Helper) listener(addr wire.Addr) (server wire.Addr, ok bool) {
 	none := wire.AddrFrom4([]byte{0, 0, 0, 0})
-	t := h.terms
+	t := h.context
 	if addr == t.Server || addr == t.VIP || addr == none || t.LeaveAddress {
 		return t.Server, true
 	}
@@ -160,7 +160,7 @@ func (h *Helper) extendedReply(line []byte, whole bool) stream.Judgement {
 	if !ok {
 		return h.unreadable(line, whole)
 	}
-	vport, ok := h.announce(h.terms.Server, port)
+	vport, ok := h.announce(h.context.Server, port)
 	if !ok {
 		return h.deny(line)
 	}

@@ -15,7 +15,7 @@ import (
 // the order in which they were judged, and returns what becomes of them. Strings hold a
 // rune for each byte.
 type twin struct {
-	terms     Terms
+	terms     Context
 	expect    recorder
 	waiting   map[string]int // commands without a reply, by the code of their reply
 	block     string         // code of the multi-line reply that has begun
@@ -25,7 +25,7 @@ type twin struct {
 	encrypted bool
 }
 
-func newTwin(t Terms) *twin {
+func newTwin(t Context) *twin {
 	return &twin{terms: t, waiting: map[string]int{}, told: map[int]int{}}
 }
 

@@ -20,7 +20,7 @@ import (
 // 172,23,2,8,10,0 is port 2560.
 var vectors = []struct {
 	name   string
-	terms  Terms
+	terms  Context
 	lines  []string // what is sent, by client and server in turn
 	want   []string // what is received, "" if it is what was sent
 	asked  []string
@@ -28,7 +28,7 @@ var vectors = []struct {
 }{
 	{
 		name:  "passive",
-		terms: Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		terms: Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
 		lines: []string{
 			"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
 			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n",
@@ -38,7 +38,7 @@ var vectors = []struct {
 		events: EventPassive,
 	}, {
 		name:   "active",
-		terms:  Terms{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		terms:  Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
 		lines:  []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
 		asked:  []string{"active 172.23.2.8 2560"},
 		events: EventActive,
@@ -140,14 +140,14 @@ var vectors = []struct {
 		events: EventTLS,
 	}, {
 		name:   "another host of another family, although bounces are allowed",
-		terms:  Terms{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, Bounce: true},
+		terms:  Context{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, Bounce: true},
 		lines:  []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
 		want:   []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
 		asked:  []string{"active 192.0.2.9 1024"},
 		events: EventBounce | EventActive,
 	}, {
 		name:  "lines that are too long",
-		terms: Terms{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
+		terms: Context{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
 		lines: []string{
 			strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) +
 				"198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
@@ -188,7 +188,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-func runVector(t *testing.T, terms Terms, lines, want, asked []string, events Event, split, resplit int) {
+func runVector(t *testing.T, terms Context, lines, want, asked []string, events Event, split, resplit int) {
 	s := newSession(t, rand.New(rand.NewPCG(uint64(split), uint64(resplit))), terms)
 	var all [2]string
 	for i, text := range lines {

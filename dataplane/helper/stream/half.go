@@ -34,9 +34,9 @@ type edit struct {
 	start uint32 // old: its first number
 	old   uint16 // length in bytes as sent
 	new   uint16 // length in bytes as received
-	// acked is how many of the old bytes were held back and acknowledged in place of
+	// ackedEarly is how many of the old bytes were held back and acknowledged in place of
 	// the receiver. The sender will not send them again.
-	acked uint16
+	ackedEarly uint16
 }
 
 func (e *edit) end() uint32 { return e.start + uint32(e.old) }
@@ -102,7 +102,7 @@ func (h *half) toSender(at uint32) uint32 {
 			return at - shift
 		}
 		if before(at, start+uint32(e.new)) {
-			return e.start + uint32(e.acked)
+			return e.start + uint32(e.ackedEarly)
 		}
 		shift += e.growth()
 	}
@@ -154,7 +154,7 @@ func (h *half) resume(from, end uint32) uint32 {
 	}
 	for i := int(h.numEdits) - 1; i >= 0; i-- {
 		e := &h.edits[i]
-		if before(e.start, from) && (before(from, e.end()) || from == e.start+uint32(e.acked)) {
+		if before(e.start, from) && (before(from, e.end()) || from == e.start+uint32(e.ackedEarly)) {
 			from = e.start
 		}
 	}

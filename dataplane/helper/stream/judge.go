@@ -95,7 +95,7 @@ func (h *half) replace(n int, text []byte) int {
 // text after it as the new bytes that are in h.text.
 func (h *half) addEdit(old, new int) int {
 	kept := min(old, int(h.held))
-	h.edits[h.numEdits] = edit{start: h.heldFrom(), old: uint16(old), new: uint16(new), acked: uint16(kept)}
+	h.edits[h.numEdits] = edit{start: h.heldFrom(), old: uint16(old), new: uint16(new), ackedEarly: uint16(kept)}
 	h.numEdits++
 	h.used += uint16(new)
 	h.held -= uint16(kept)

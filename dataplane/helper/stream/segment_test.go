@@ -204,11 +204,11 @@ func TestSegments(t *testing.T) {
 			{"FIN beyond a gap", client, seg{seq: 1, flags: wire.TCPFin}, stream.DroppedGap, seg{}},
 			{"an ACK beyond a gap goes on", client, seg{seq: 1}, stream.Passed, seg{seq: 1}},
 			{"an acknowledgement of what was never sent goes on", server, seg{ack: 0}, stream.Passed, seg{ack: 0}},
-			{"held back, but without ACK", client, seg{text: "+", noACK: true}, stream.DroppedKept, seg{}},
+			{"held back, but without ACK", client, seg{text: "+", noACK: true}, stream.DroppedHeldBack, seg{}},
 			{
 				"held back, with timestamps, but the server has none", client,
 				seg{text: "+", stamp: 5},
-				stream.DroppedKept,
+				stream.DroppedHeldBack,
 				seg{},
 			},
 		}},

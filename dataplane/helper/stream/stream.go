@@ -43,7 +43,7 @@ const (
 	// decrement.
 	Answered
 	// From here on the segment is dropped. If TCP retransmits it, it may pass then.
-	DroppedKept     // held back, but no ACK is possible: the receiver has not been seen
+	DroppedHeldBack // held back, but no ACK is possible: the receiver has not been seen
 	DroppedGap      // earlier text has not been seen
 	DroppedFull     // too many edits wait for the receiver's acknowledgement
 	DroppedRoom     // the text grew beyond the buffer, or the frame beyond 64 KiB
@@ -54,7 +54,7 @@ const (
 )
 
 // Dropped reports whether the frame goes nowhere.
-func (o Outcome) Dropped() bool { return o >= DroppedKept }
+func (o Outcome) Dropped() bool { return o >= DroppedHeldBack }
 
 // Action is what a Rewriter decides.
 type Action uint8
@@ -305,7 +305,7 @@ func windowField(window uint32, scale uint8) uint16 { return uint16(min(window>>
 func (c *Conn) answerWithAck(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s *segment) Outcome {
 	h, o := &c.halves[dir.Index()], &c.halves[dir.Opposite().Index()]
 	if !h.peerSeen || !s.has(wire.TCPAck) || s.hasTSval && !o.hasTSval {
-		return DroppedKept
+		return DroppedHeldBack
 	}
 	scale := uint8(0)
 	if h.hasScale && o.hasScale {
@@ -321,7 +321,7 @@ func (c *Conn) answerWithAck(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, s
 		Stamped: s.hasTSval, Stamp: o.tsval, Echo: s.tsval,
 	}
 	if !answer.Acknowledge(f, p, &segment) {
-		return DroppedKept
+		return DroppedHeldBack
 	}
 	return Answered
 }
