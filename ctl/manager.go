@@ -229,15 +229,12 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 
 // logAdmin logs that a server which an operation adds or edits gets no new connections.
 func (m *Manager) logAdmin(op config.Op) {
-	i, err := m.state.Find(op.Service.ServiceKey)
-	if op.Server == nil || err != nil {
+	if op.Server == nil {
 		return
 	}
-	for _, v := range m.state.AllServers(&m.state.Services[i]) {
-		if v.ServerKey == op.Server.ServerKey && v.Admin != config.AdminUp {
-			m.log.Info().Stringer("server", v.ServerKey).Stringer("service", op.Service.ServiceKey).
-				Stringer("admin", v.Admin).Msg("server gets no new connections until uvs up, whatever its weight")
-		}
+	if admin := m.state.AdminOf(op.Service.ServiceKey, op.Server.ServerKey); admin != config.AdminUp {
+		m.log.Info().Stringer("server", op.Server.ServerKey).Stringer("service", op.Service.ServiceKey).
+			Stringer("admin", admin).Msg("server gets no new connections until uvs up, whatever its weight")
 	}
 }
 

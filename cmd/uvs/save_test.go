@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -24,6 +25,28 @@ func TestSorryText(t *testing.T) {
 		ops, _, err := readOps(strings.NewReader(line))
 		if err != nil || len(ops) != 1 || *ops[0].Server != server {
 			t.Errorf("%s is read as %+v, %v; want %+v", line, ops, err, server)
+		}
+	}
+}
+
+// `uvs restore` reads admin states as `uvs save` and `uvs down --list` write them.
+func TestAdminText(t *testing.T) {
+	for _, service := range strings.Split(",tcp:192.0.2.1:80,udp:[2001:db8::1]:53,sctp:192.0.2.1:0,fwm:7,fwm6:7", ",") {
+		for _, server := range []string{"10.0.0.11", "10.0.0.11:80", "2001:db8::9", "[2001:db8::9]:80"} {
+			ap, err := netip.ParseAddrPort(server)
+			if err != nil {
+				ap = netip.AddrPortFrom(netip.MustParseAddr(server), 0)
+			}
+			rule := config.AdminRule{
+				AdminScope: config.AdminScope{Addr: ap.Addr(), Port: ap.Port()}, Admin: config.AdminDrain,
+			}
+			if service != "" {
+				rule.Service, _ = config.ParseServiceKey(service)
+			}
+			line := fmt.Sprint(rule.Admin, " ", rule.AdminScope)
+			if ops, _, err := readOps(strings.NewReader(line)); err != nil || *ops[0].Admin != rule {
+				t.Errorf("%s is read as %+v, %v", line, ops, err)
+			}
 		}
 	}
 }

@@ -51,7 +51,10 @@ func downMain(args []string) int {
 	list := line.flags.Bool("list", false, "list the servers that are down or drained, in a service or not")
 	parse := line.op
 	line.op = func(words []string) (config.Op, error) {
-		if *list && len(words) == 0 {
+		switch {
+		case *list && (*reset || len(words) > 0):
+			return config.Op{}, fmt.Errorf("--list goes without a server and --reset")
+		case *list:
 			return config.Op{}, nil
 		}
 		return parse(words)

@@ -86,8 +86,8 @@ func (s *State) AdminRules() []AdminRule {
 	return list
 }
 
-// adminOf is the admin state of a server: the strongest of the scopes that contain it.
-func (s *State) adminOf(service ServiceKey, server ServerKey) (admin Admin) {
+// AdminOf is the admin state of a server: the strongest of the scopes that contain it.
+func (s *State) AdminOf(service ServiceKey, server ServerKey) (admin Admin) {
 	if len(s.admin) == 0 {
 		return AdminUp
 	}
@@ -136,11 +136,11 @@ func (s *State) updateAdmin(svc *Service, scope AdminScope) (found bool) {
 	if i := slices.IndexFunc(svc.Servers, func(v Server) bool { return contains(&v) }); i >= 0 {
 		svc.Servers, found = slices.Clone(svc.Servers), true
 		for ; i < len(svc.Servers); i++ {
-			svc.Servers[i].Admin = s.adminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
+			svc.Servers[i].Admin = s.AdminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
 		}
 	}
 	if sorry, ok := s.Sorry[svc.ServiceKey]; ok && contains(&sorry) {
-		sorry.Admin, found = s.adminOf(svc.ServiceKey, sorry.ServerKey), true
+		sorry.Admin, found = s.AdminOf(svc.ServiceKey, sorry.ServerKey), true
 		s.Sorry[svc.ServiceKey] = sorry
 	}
 	if found {

@@ -150,7 +150,7 @@ func (s *State) changeServer(op Op) error {
 		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
-		server.Admin = s.adminOf(svc.ServiceKey, server.ServerKey)
+		server.Admin = s.AdminOf(svc.ServiceKey, server.ServerKey)
 	}
 	j := slices.IndexFunc(svc.Servers, func(v Server) bool { return v.ServerKey == server.ServerKey })
 	switch {
@@ -192,7 +192,7 @@ func (s *State) setSorry(op Op) error {
 	if err := checkServer(svc, &server); err != nil {
 		return err
 	}
-	server.Admin = s.adminOf(key, server.ServerKey)
+	server.Admin = s.AdminOf(key, server.ServerKey)
 	s.Sorry[key] = server
 	return nil
 }
