@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -10,26 +11,28 @@ import (
 	"time"
 )
 
-// slowDownload starts curl of a file that never ends in the test's time, and waits until it
-// is at the first server.
+// slowDownload starts curl of a file that never ends in the test's time, at each server, and
+// waits until that is the only connection at the first.
 func (s *topology) slowDownload() (end func()) {
 	s.t.Helper()
-	before := strings.Count(s.atFirst(), "ESTABLISHED")
-	for range 2 { // one at each server
-		curl := s.start("client", "curl", "-sg", "--limit-rate", "1k", "-o", "/dev/null",
-			"http://"+s.url(s.vip())+"/files/big")
-		old := end
-		end = func() {
+	established := func(want int) {
+		s.t.Helper()
+		eventually(s.t, fmt.Sprint("established at the first server: ", want), func() bool {
+			return strings.Count(s.atFirst(), "ESTABLISHED") == want
+		})
+	}
+	established(0)
+	var downloads []*exec.Cmd
+	for range 2 {
+		downloads = append(downloads, s.start("client", "curl", "-sg", "--limit-rate", "1k", "-o", "/dev/null",
+			"http://"+s.url(s.vip())+"/files/big"))
+	}
+	established(1)
+	return func() {
+		for _, curl := range downloads {
 			curl.Process.Signal(syscall.SIGKILL)
-			if old != nil {
-				old()
-			}
 		}
 	}
-	eventually(s.t, "a download goes on at the first server", func() bool {
-		return strings.Count(s.atFirst(), "ESTABLISHED") > before
-	})
-	return end
 }
 
 // atFirst lists the connections at the first server.
