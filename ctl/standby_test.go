@@ -171,6 +171,24 @@ func TestAnnounceOfMarks(t *testing.T) {
 	}
 }
 
+// With backup_only a director on standby does not hide services at addresses of the host.
+func TestBackupOnly(t *testing.T) {
+	w := newFixture(t, 1)
+	shop := &config.Service{ServiceKey: config.ServiceKey{FWMark: 1}, Scheduler: "rr"}
+	w.hosts(vip)
+	w.must(
+		add(vip, "rr"), add(otherVIP, "rr"), set("backup_only", 1), config.Op{Kind: config.AddService, Service: shop},
+		config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{rule("10.9.0.1/32", 0, 1)}},
+	)
+	for _, hidden := range []bool{true, false, true} {
+		p := w.guard.all()
+		if (len(p.Destinations) > 0) != hidden || (len(w.guard.rules.Marked) > 0) != hidden || len(p.VIPs) != 1 {
+			t.Errorf("role %s: the guard hides %+v and %+v", w.Role(), p, w.guard.rules.Marked)
+		}
+		w.must(config.Op{Kind: map[bool]config.OpKind{true: config.Standby, false: config.Active}[hidden]})
+	}
+}
+
 // `uvs explain` says that another director serves a VIP.
 func TestExplainStandby(t *testing.T) {
 	w := newFixture(t, 1)

@@ -396,3 +396,31 @@ func roundTrip(t *testing.T, c net.Conn, text string) {
 func forwardedRoute(stats string) string {
 	return regexp.MustCompile(`(?m)^forwarded_route .*$`).FindString(stats)
 }
+
+// As docs/failover.md has it: two directors are servers to each other. Whichever is active,
+// both serve.
+func TestDirectorsAreServers(t *testing.T) {
+	f := &failover{network: newNetwork(t, "curl"), running: map[string]*exec.Cmd{}}
+	f.add("client", "d1", "d2")
+	f.bridge("lan1", "client", "d1", "d2")
+	f.run("client", "ip addr add 192.0.2.2/24 dev eth0")
+	for i, ns := range []string{"d1", "d2"} {
+		f.run(ns, fmt.Sprintf("ip addr add 192.0.2.%d/24 dev eth0", 3+i))
+		f.start(ns, uvsBinary, "rs", "--name", ns)
+		f.running[ns] = f.directorWith(ns, []string{"--localnode", "--standby", "--socket", f.socketOf(ns)}, "eth0")
+		f.shell(ns, pageBlocks(t, "Directors that are servers to each other")[0])
+	}
+	for from, to := range map[string]string{"d2": "d1", "d1": "d2"} {
+		f.shell(from, "ip addr del 192.0.2.10/32 dev eth0 2>/dev/null || true; uvs standby")
+		f.shell(to, "ip addr add 192.0.2.10/32 dev eth0; uvs active")
+		f.run("client", "ip neigh flush dev eth0")
+		eventually(t, "both serve while "+to+" is active", func() bool {
+			pages := map[string]bool{}
+			for range 4 {
+				out, _ := f.tryRun("client", "curl -s -f -m 1 http://"+failoverVIP+"/")
+				pages[out[:min(2, len(out))]] = true
+			}
+			return pages["d1"] && pages["d2"]
+		})
+	}
+}

@@ -173,6 +173,9 @@ func splitRanges(all []guard.PortRange) (endpoints []guard.Endpoint, ranges []gu
 // FTP's data connections. The guard's first match decides, but the last mark rule that
 // matches does, so the rules are in reverse order.
 func (d *Desired) Marked() (list []guard.Match) {
+	if d.leavesToHost() {
+		return nil
+	}
 	keys := make([]config.ServiceKey, 0, len(d.services))
 	for i := range d.Services {
 		keys = append(keys, d.Services[i].ServiceKey)
@@ -202,6 +205,9 @@ func (d *Desired) Marked() (list []guard.Match) {
 	}
 	return list
 }
+
+// leavesToHost reports whether packets to VIPs that the host holds are the host's.
+func (d *Desired) leavesToHost() bool { return d.Standby && d.Director().BackupOnly }
 
 func ruleMatches(list []guard.Match, r config.MarkRule, pass bool) []guard.Match {
 	for _, proto := range r.Protos() {

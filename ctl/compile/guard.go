@@ -57,7 +57,7 @@ func (d *Desired) serviceRules(
 		}
 	}
 	if svc := d.services[k]; svc != nil {
-		if k.FWMark == 0 {
+		if k.FWMark == 0 && !d.leavesToHost() {
 			r.Destinations = []guard.Endpoint{{Proto: uint8(k.Proto), Addr: k.Addr, Port: k.Port}}
 			if takesIKE(k) {
 				for _, proto := range ipsec {

@@ -55,7 +55,8 @@ func directorSettings(s *config.Settings) director.Settings {
 			Bytes:   int(s.FragmentHold) << 10,
 			Source:  int(s.FragmentHoldSource) << 10,
 		},
-		KeepTags: s.KeepTags,
+		KeepTags:   s.KeepTags,
+		BackupOnly: s.BackupOnly,
 	}
 }
 

@@ -85,6 +85,9 @@ type Settings struct {
 	_                  more   `help:"scheduled to a server"`
 	SloppyTCP          bool   `name:"sloppy_tcp" applies:"tcp" help:"1: any TCP segment but RST begins a connection"`
 	SloppySCTP         bool   `name:"sloppy_sctp" applies:"sctp" help:"1: any SCTP chunk but ABORT begins a connection"`
+	BackupOnly         bool   `name:"backup_only" applies:"none"`
+	_                  more   `help:"on standby, packets to a VIP that the host holds are: 0 dropped, 1 the host's, so"`
+	_                  more   `help:"that the host can be a server of the other director"`
 	KeepTags           bool   `name:"keep_tags"`
 	_                  more   `help:"frames of VLANs the director does not run on: 0 are the host's, 1 are treated"`
 	_                  more   `help:"like untagged ones and keep their tags (QinQ too)"`
@@ -115,7 +118,6 @@ type Settings struct {
 	// Sysctls of IPVS that mean nothing here. They are taken, so that files for the kernel work.
 	AMemThresh     uint32 `name:"amemthresh" default:"1024" max:"2147483647" unit:"pages" applies:"none"`
 	_              more   `help:"without effect: am_reserve says when the table runs short"`
-	BackupOnly     bool   `name:"backup_only" applies:"none" help:"without effect: there is no sync daemon"`
 	CacheBypass    bool   `name:"cache_bypass" applies:"none"`
 	_              more   `help:"without effect: a mark without a server refuses connections"`
 	Conntrack      bool   `name:"conntrack" applies:"none"`

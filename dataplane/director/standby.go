@@ -24,8 +24,11 @@ func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 	}
 	t := d.table
 	vip := t.VIPs[p.Dst]
-	if vip.DirectorOnly && vip.Standby {
+	switch {
+	case vip.DirectorOnly && vip.Standby:
 		return DroppedStandby, true
+	case t.Standby == StandbyAll && t.Settings.BackupOnly && t.FIB.IsLocal(p.Dst):
+		return NotOurs, true
 	}
 	if p.query.Ref != 0 {
 		if addr, _ := d.conns.Conn(p.query.Ref).VIP(); t.onStandby(addr) {
@@ -52,7 +55,7 @@ func (t *Table) serves(p *packet) bool {
 	case !p.HasPorts():
 		return false
 	case t.service(p) != nil, t.Removed != nil && t.Removed.service(p) != nil:
-		return true
+		return !t.Settings.BackupOnly
 	}
 	return t.hidesFromHost(p.Src, p.SrcPort, p.Proto) && !t.FIB.IsLocal(p.Dst)
 }

@@ -88,6 +88,24 @@ func TestStandby(t *testing.T) {
 	}
 }
 
+// With backup_only packets to a VIP that the host holds are the host's, for it may be one of
+// the other director's servers.
+func TestStandbyLeavesToHost(t *testing.T) {
+	w := newTestbed(t, conntrack.MethodNAT)
+	w.setStandby(true)
+	toHost, toOther := syn("10.1.0.2:5000", "10.9.0.2:80"), syn("10.1.0.2:5000", "10.9.0.1:80")
+	for _, backupOnly := range []bool{false, true} {
+		w.table.Settings.BackupOnly = backupOnly
+		want := map[bool]Verdict{false: DroppedStandby, true: NotOurs}[backupOnly]
+		if v := w.verdict(0, toHost); v != want {
+			t.Errorf("backup_only %v: to a VIP on the host: %s, want %s", backupOnly, v, want)
+		}
+		if v := w.verdict(0, toOther); v != DroppedStandby {
+			t.Errorf("backup_only %v: to another VIP: %s", backupOnly, v)
+		}
+	}
+}
+
 // The director answers for its own addresses on VLANs while it is on standby.
 func TestStandbyAnswersForItself(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodNAT)

@@ -78,6 +78,9 @@ type Settings struct {
 	// KeepTags (keep_tags) handles frames of VLANs that are no ports as frames of the
 	// port that they came by; their tags stay.
 	KeepTags bool
+	// BackupOnly (backup_only) leaves packets to addresses of the host to it while the
+	// director is on standby.
+	BackupOnly bool
 }
 
 // VIP is an address of at least one service, or of one that was removed while conns may
