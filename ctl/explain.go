@@ -112,6 +112,8 @@ func (r *simulation) why() string {
 	switch {
 	case r.verdict == director.DroppedStandby:
 		return "another director serves " + addr.String() + "; this one is on standby for it"
+	case r.service != nil && r.verdict == director.NotOurs:
+		return "the director is on standby, and the host gets what is sent to its own addresses (backup_only)"
 	case r.service != nil && r.service.FWMark != 0:
 		return "a mark rule gives the packet its mark"
 	case r.service != nil && r.service.Port == wire.PortFTP && port != wire.PortFTP:

@@ -189,6 +189,20 @@ func TestBackupOnly(t *testing.T) {
 	}
 }
 
+// The host's replies as a NAT server come to the director only while it is active. On
+// standby they are for those who call the host's own address.
+func TestStandbyLeavesLocalServer(t *testing.T) {
+	w := newFixture(t, 1)
+	local := serverAt("10.1.0.1:8080", config.MethodNAT, 1) // an address of the host
+	w.must(add(vip, "rr"), with(vip, local))
+	if n := len(w.guard.all().LocalServers); n != 1 {
+		t.Errorf("active: %d servers' replies come to the director", n)
+	}
+	if w.must(config.Op{Kind: config.Standby}); len(w.guard.all().LocalServers) != 0 {
+		t.Errorf("on standby: %v's replies come to the director", w.guard.all().LocalServers)
+	}
+}
+
 // `uvs explain` says that another director serves a VIP.
 func TestExplainStandby(t *testing.T) {
 	w := newFixture(t, 1)

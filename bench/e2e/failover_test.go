@@ -231,7 +231,7 @@ func (f *failover) expect(w *arpWatch, ns string) {
 
 // As docs/failover.md has it: keepalived moves the VIP, and announce=held makes each
 // director serve it while its host holds it. The VIP moves when keepalived is stopped, and
-// when a director is killed. At no time do both directors answer for it.
+// when a director is killed, hangs or loses a link. At no time do both directors answer for it.
 func TestFailoverByAddress(t *testing.T) {
 	f := newFailover(t, "curl", "keepalived", "ping")
 	blocks := pageBlocks(t, "The address moves")
@@ -250,7 +250,8 @@ func TestFailoverByAddress(t *testing.T) {
 		{"d1", "d2", func() { f.stop("keepalived d1", syscall.SIGTERM) }},
 		{"d2", "d1", func() { f.stop("keepalived d2", syscall.SIGTERM) }},
 		{"d1", "d2", func() { f.stop("d1", syscall.SIGKILL) }},
-		{"d2", "d1", func() { f.run("d2", "ip link set eth1 down") }},
+		{"d2", "d1", func() { f.running["d2"].Process.Signal(syscall.SIGSTOP) }},
+		{"d1", "d2", func() { f.run("d1", "ip link set eth1 down") }},
 	} {
 		f.expectBackup(move.to, "services4")
 		want = append(want, f.mac(move.from))
@@ -263,6 +264,7 @@ func TestFailoverByAddress(t *testing.T) {
 		if out := f.run("client", "ip -6 neigh show "+failoverVIP6); !strings.Contains(out, f.mac(move.to)) {
 			t.Errorf("the client has %q, want %s", out, f.mac(move.to))
 		}
+		f.running[move.from].Process.Signal(syscall.SIGCONT)
 		switch {
 		case f.running[move.from].ProcessState != nil: // killed
 			f.startDirector(move.from, config)
@@ -271,7 +273,7 @@ func TestFailoverByAddress(t *testing.T) {
 		}
 	}
 	got := w.seen()
-	if want = append(want, f.mac("d1")); !slices.Equal(got, want) {
+	if want = append(want, f.mac("d2")); !slices.Equal(got, want) {
 		t.Errorf("%v answered for the VIP, and %d more; want %v", got[:min(len(got), 12)], max(len(got)-12, 0), want)
 	}
 }

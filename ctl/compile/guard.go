@@ -51,8 +51,9 @@ func (d *Desired) serviceRules(
 	addServer := func(v config.ServerKey) {
 		sources = append(sources, d.ReplyRanges(k, v)...)
 		isService := v.Addr == k.Addr && v.Port == k.Port
-		if k.FWMark == 0 && k.Port != 0 && !isService && host.IsLocal(wire.AddrFrom(v.Addr)) {
-			// The host's own replies must come back to be translated.
+		if k.FWMark == 0 && k.Port != 0 && !isService && host.IsLocal(wire.AddrFrom(v.Addr)) && !d.Standby {
+			// The host's own replies must come back to be translated. On standby they are
+			// those to clients that call the host directly.
 			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: uint8(k.Proto), Addr: v.Addr, Port: v.Port})
 		}
 	}
