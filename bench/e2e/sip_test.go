@@ -21,13 +21,20 @@ func TestSIPCalls(t *testing.T) {
 		eventually(t, ns+" listens", func() bool { return strings.Contains(e.run(ns, "cat /proc/net/udp"), ":0007 ") })
 	}
 	e.ipvsadm("director", fmt.Sprintf("ipvsadm -E -u %s:7 -s rr -p 60 --pe sip -o", e.vip()))
-	// So that the host knows the client as a neighbour, as it would a gateway.
+	// So that the host knows the client as a neighbour, as it would a gateway. A reply that
+	// is lost ends the call: sipp's server accepts no second INVITE.
 	e.run("director", "ping -c 1 -W 5 "+e.addr(1, 2))
+	eventually(t, "the director knows the client as a neighbour, and the servers", func() bool {
+		out := e.run("director", fmt.Sprintf("%s services; %[1]s explain tcp %s:5060 %s:7 --in-interface eth0",
+			uvsBinary, e.addr(1, 2), e.vip()))
+		return strings.Contains(out, "back      by eth0") && !strings.Contains(out, "unresolved")
+	})
 	out, err := e.tryRun("client",
 		fmt.Sprintf("sipp -sn uac %s:7 -i %s -p 5060 -t u1 -m %d -r %d -d 100 -timeout 30 -nostdin -trace_err "+
 			"-error_file %s/client.err", e.vip(), e.addr(1, 2), calls, calls, e.dir))
 	if err != nil {
-		t.Errorf("sipp: %v\n%s\n%s", err, out, e.run("client", "cat "+e.dir+"/*.err"))
+		t.Errorf("sipp: %v\n%s\n%s\n%s", err, out, e.run("client", "cat "+e.dir+"/*.err"),
+			e.run("director", uvsBinary+" stats"))
 	}
 	list := e.run("director", uvsBinary+" ipvsadm -Lnc --persistent-conn")
 	if n := strings.Count(list, " sip "); n != calls {
