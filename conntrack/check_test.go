@@ -8,7 +8,7 @@ import (
 )
 
 // check walks everything in a table that no worker uses, and reports what does not fit
-// together: index and conns, bytes of away, children, counts of servers, wheels, and
+// together: index and conns, bytes of displaced, children, counts of servers, wheels, and
 // whether every conn of the slab is in exactly one place.
 func check(t testing.TB, tab *Table) {
 	t.Helper()
@@ -37,7 +37,7 @@ func (k *checker) isIn(ref Ref, place string) error {
 // indexed: every slot has a settled conn that belongs there, and no flow has two.
 func (k *checker) indexed() error {
 	t, flows, replies := k.tab, map[Entry]Ref{}, map[Query]Ref{}
-	away := map[*bucket]uint64{}
+	displaced := map[*bucket]uint64{}
 	for i := range t.buckets {
 		for j := range t.buckets[i].slots {
 			s := slot(t.buckets[i].slots[j].Load())
@@ -46,7 +46,7 @@ func (k *checker) indexed() error {
 			}
 			c := &t.conns[s.ref()]
 			if s.tentative() || !c.loadStateWord().listed() {
-				return fmt.Errorf("slot %#x has a conn that is not settled (life %#x)", uint64(s), c.stateWord.Load())
+				return fmt.Errorf("slot %#x has a conn that is not settled (word %#x)", uint64(s), c.stateWord.Load())
 			}
 			hash := t.hashOf(c)
 			if c.overflowed() {
@@ -54,7 +54,7 @@ func (k *checker) indexed() error {
 				if hash = t.flowOverflow(c, first); s != newSlot(s.ref(), hash) && c.translatesReplies() {
 					hash = t.replyOverflow(c, first)
 				} else {
-					away[t.at(first, 0)] += 1 << overflowShift
+					displaced[t.at(first, 0)] += 1 << overflowShift
 				}
 			}
 			if s != newSlot(s.ref(), hash) {
@@ -65,7 +65,7 @@ func (k *checker) indexed() error {
 				return fmt.Errorf("conn %d stands in bucket %d, which is not in its window", s.ref(), i)
 			}
 			if place > 0 {
-				away[t.at(hash, 0)] += awayByte(place)
+				displaced[t.at(hash, 0)] += displacedByte(place)
 			}
 			if c.translatesReplies() {
 				key := Query{
@@ -93,8 +93,8 @@ func (k *checker) indexed() error {
 		}
 	}
 	for i := range t.buckets {
-		if b := &t.buckets[i]; b.displaced.Load() != away[b] {
-			return fmt.Errorf("bucket %d counts %#x conns away, found %#x", i, b.displaced.Load(), away[b])
+		if b := &t.buckets[i]; b.displaced.Load() != displaced[b] {
+			return fmt.Errorf("bucket %d counts %#x conns displaced, found %#x", i, b.displaced.Load(), displaced[b])
 		}
 	}
 	return nil
@@ -270,7 +270,7 @@ func (k *checker) lost() error {
 		case c.loadStateWord().live() && k.where[ref] != "a wheel":
 			return fmt.Errorf("conn %d is live and in %q", ref, k.where[ref])
 		case k.where[ref] == "" && c.Children() == 0:
-			return fmt.Errorf("conn %d is lost (life %#x)", ref, c.stateWord.Load())
+			return fmt.Errorf("conn %d is lost (state word %#x)", ref, c.stateWord.Load())
 		}
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 )
 
 // Ref is a conn's index in the table's slab; zero is no conn. A Ref found between Begin
-// and End is good until End. A conn with children is kept as long as it has any, so a
-// child's Control is good as long as the child.
+// and End is good until End. A conn is kept as long as it has children, so a child's
+// Control is good as long as the child.
 type Ref uint32
 
 // Method is how a frame reaches its server; the values of the kernel's
@@ -57,8 +57,8 @@ type Entry struct {
 	// Timeout is a template's own timeout, or how long an expectation waits; 0: as
 	// its state says.
 	Timeout Tick
-	// ReturnHop is what the director keeps about the way back to the client. A
-	// template has none.
+	// ReturnHop is what the director keeps about the next hop to the client. A template
+	// has none.
 	ReturnHop uint64
 }
 
@@ -68,9 +68,9 @@ type Entry struct {
 // conn is.
 //
 //	 0  client, vip, server address     48  their ports, 2 bytes each
-//	54  protocol                        55  method and marks (kind…)
+//	54  protocol                        55  method and flags (kind…)
 //	56  server ID, session (16 bits each)  60  birth (24), overflowed (1), worker (7)
-//	64  life                            72  return hop
+//	64  state word                      72  return hop
 //	80  control                         84  children
 //	88  next, prev (places in a slot of the wheel)
 type Conn struct {
@@ -113,7 +113,7 @@ const (
 //	| packets in        | flags    | state   | flag | deadline (17 years)    |
 //	+-------------------+----------+---------+------+------------------------+
 //
-// After 65535 the count goes on at 32768, so that an old conn never looks young.
+// After 65535 the count goes on at 32768, so that an old conn never looks new.
 type stateWord uint64
 
 const (
@@ -210,7 +210,7 @@ func (c *Conn) ReturnHop() uint64 {
 	return c.returnHop.Load()
 }
 
-// SetReturnHop sets what the director keeps about the way back. A template has none.
+// SetReturnHop sets what ReturnHop returns. A template has none.
 func (c *Conn) SetReturnHop(hop uint64) {
 	if !c.Template() {
 		c.returnHop.Store(hop)
@@ -225,7 +225,7 @@ func (c *Conn) timeout(s State, timeouts *Timeouts) Tick {
 	return timeouts[s]
 }
 
-// birthShift makes a birth of a tick. Births are 1.024 s apart and go round in 198 days.
+// birthShift converts a tick to birth units of 1.024 s, which wrap after 198 days.
 const birthShift = 10
 
 // age returns how long ago the conn was inserted, modulo 198 days. The clock of the worker
@@ -236,7 +236,7 @@ func (c *Conn) age(now Tick) Tick {
 	return Tick(max(births, ahead)-ahead) << birthShift
 }
 
-// fill writes all parts of a new conn but its life.
+// fill writes all parts of a new conn but its state word.
 func (c *Conn) fill(e *Entry, worker int, now Tick) {
 	c.client, c.vip, c.server = e.Client, e.VIP, e.Server
 	c.clientPort, c.vport, c.sport = e.ClientPort, e.VPort, e.SPort

@@ -29,7 +29,7 @@ func (s *Settings) reserve(capacity int) int {
 
 // DropPacket reports whether a packet that would begin a conn is to be dropped
 // (drop_packet). Under ModeAlways this is every AMDropRate-th, the first included. Under
-// ModeAuto there are more of them, the more room is short of the reserve.
+// ModeAuto it drops more, the further the free room is below the reserve.
 func (w *Worker) DropPacket() bool {
 	if !w.settings.DropPacket.on(w.belowReserve) {
 		return false
@@ -88,7 +88,7 @@ func (w *Worker) wantsDrop(ref Ref) bool {
 	return false
 }
 
-// sampled reports true for every n-th conn with n packets, n from 1 to 8.
+// sampled reports whether a conn with n packets is an n-th one, n from 1 to 8.
 func (w *Worker) sampled(c *Conn, word stateWord) bool {
 	n := int(word.packetsIn())
 	if n < 1 || n > dropRates || w.idle(c, word, &w.settings.Timeouts) > dropIdle {

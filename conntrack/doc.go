@@ -31,7 +31,7 @@
 // # The parts
 //
 //	table.go                        Table, its configuration and memory
-//	conn.go                         Conn and its life, the word that packets change
+//	conn.go                         Conn and its state word, which packets change
 //	index.go                        from a hash to a conn
 //	worker.go, lookup.go, insert.go,
 //	step.go, upkeep.go              a Worker's methods, by when they are called

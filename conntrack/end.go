@@ -53,9 +53,9 @@ func (r *reader) end(ref Ref, why EndReason) bool {
 	}
 }
 
-// unlink ends a conn and takes it out of the counts and the index, if its life still is
+// unlink ends a conn and takes it out of the counts and the index, if its state word still is
 // word. If a packet moved it meanwhile, or another reader ended it, ended is false and
-// nothing has changed. noChildren reports that no child is left. Then the caller has the
+// nothing has changed. noChildren reports whether no child is left. Then the caller has the
 // conn retired (end: by notify); otherwise the last child notifies the worker.
 func (r *reader) unlink(ref Ref, word stateWord, why EndReason) (ended, noChildren bool) {
 	t := r.t

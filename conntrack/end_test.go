@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestUnlinkOutdated: a life word that was read before a packet moved the conn, or
+// TestUnlinkOutdated: a state word that was read before a packet moved the conn, or
 // before another reader ended it, ends nothing.
 func TestUnlinkOutdated(t *testing.T) {
 	for name, change := range map[string]func(*Worker, Ref){
@@ -25,7 +25,7 @@ func TestUnlinkOutdated(t *testing.T) {
 		change(other, ref)
 		changed := c.loadStateWord()
 		if ended, _ := w.unlink(ref, word, EndedByTimeout); ended || c.loadStateWord() != changed || changed == word {
-			t.Errorf("%s: ended %v, life was %#x, then %#x, and is %#x", name, ended, word, changed, c.loadStateWord())
+			t.Errorf("%s: ended %v, state word was %#x, then %#x, and is %#x", name, ended, word, changed, c.loadStateWord())
 		}
 		w.End()
 		other.End()

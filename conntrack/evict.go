@@ -55,7 +55,7 @@ type victim struct {
 
 // consider makes a conn the victim if its class is lower than that of the victim so
 // far. Of two in one class it prefers one of this worker, then the one idle for longer.
-// It reports whether there is such a conn.
+// It reports whether the conn is live and settled.
 func (v *victim) consider(w *Worker, ref Ref) bool {
 	c := &w.t.conns[ref]
 	word := c.loadStateWord()
@@ -78,9 +78,9 @@ func (v *victim) consider(w *Worker, ref Ref) bool {
 }
 
 // evict ends one conn of the lowest class among some, and reports whether it did. From
-// call to call it goes round the slab (a clock). It takes the first half-open one that
-// has been idle for at least one tick, else the closing one idle for longest, else the one
-// idle for longest.
+// call to call it goes round the slab (a clock). It takes the first half-open conn that
+// has been idle for at least one tick, else the closing one that has been idle for
+// longest, else any that has.
 func (w *Worker) evict() bool {
 	v, end := victim{class: classIdle}, Ref(w.t.firstUnused.Load())
 	for considered, passed := 0, min(evictSpan, int(end)); considered < evictSample && passed > 0; passed-- {
@@ -98,8 +98,8 @@ func (w *Worker) evict() bool {
 }
 
 // evictFrom ends one conn of the lowest class in a full window, for a conn that finds
-// no room in that of its second hash either. It prefers those with the hash of the new
-// conn, because those of one client end fill a window.
+// no room in that of its second hash either. It prefers conns with the hash of the new
+// one, because the conns of one client port fill a window.
 func (w *Worker) evictFrom(hash uint64) bool {
 	own, any := victim{class: classIdle}, victim{class: classIdle}
 	for place := range places {

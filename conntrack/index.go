@@ -13,12 +13,12 @@ import (
 //
 //	bucket home(h): one cache line of seven slots and eight bytes
 //	+------+------+------+------+------+------+------+---------------+
-//	| slot | slot | slot | slot | slot | slot | slot |     away      |
+//	| slot | slot | slot | slot | slot | slot | slot |   displaced   |
 //	+------+------+--+---+------+------+------+------+-------+-------+
 //	                 |                                       |
 //	     1. a slot with h's tag                3. otherwise, for each place
 //	                 |                            i = 1 to 5 whose byte in
-//	                 v                            away is not 0
+//	                 v                            displaced is not 0
 //	     2. conns[ref] has the same                          |
 //	        client, peer and kind:                           v
 //	        found                              bucket at(h, i)
@@ -27,17 +27,17 @@ import (
 //	                                           +------+---- ... ----+------+
 //	                                           again 1 and 2
 //
-// These six buckets are the window of h. A byte of away counts the conns with this
-// home that stand at their place i, so that a lookup goes only where something is. When
-// the table is full, 3 of 100 conns are away. One slot serves both directions, because
-// the client stands in packets of both.
+// These six buckets are the window of h. A byte of displaced counts the conns with this
+// home that are at their place i, so that a lookup goes only where something is. In a
+// full table 3 of 100 conns are displaced. One slot serves both directions, because
+// packets of both directions carry the client.
 //
-// A client that calls many services from one port fills its window. Its further conns
+// A client that uses many services from one port fills its window. Its further conns
 // overflow: each has a slot in the window of a second hash, of h and the VIP. A server's
-// packet shows the server instead of the VIP, so a conn by NAT has another slot for the
-// hash of h and the server. The upper 24 bits of away count the conns with this home that
-// overflowed. While it is not 0, a lookup that misses in the home bucket searches the
-// window of the second hash first.
+// packet shows the server instead of the VIP. So a conn by NAT has another slot, for the
+// hash of h and the server. The upper 24 bits of displaced count the conns with this home
+// that overflowed. While there are any, a lookup that misses in the home bucket searches
+// the window of the second hash first.
 
 // bucket is one cache line of the index.
 type bucket struct {
@@ -127,8 +127,8 @@ func (x *index) at(hash uint64, place int) *bucket {
 	return &x.buckets[hi]
 }
 
-// awayByte is what one conn at a place adds to bucket.displaced.
-func awayByte(place int) uint64 { return 1 << (8 * (place - 1)) }
+// displacedByte is what one conn at a place adds to bucket.displaced.
+func displacedByte(place int) uint64 { return 1 << (8 * (place - 1)) }
 
 // countOverflowed adds n to the number of overflowed conns with this home, and returns
 // the sum.
@@ -141,9 +141,9 @@ func (x *index) hasOverflowed(hash uint64) bool {
 	return x.at(hash, 0).displaced.Load()>>overflowShift != 0
 }
 
-// isAway reports whether away counts conns at a place.
-func isAway(away uint64, place int) bool {
-	return place == 0 || uint8(away>>(8*(place-1))) != 0
+// isDisplaced reports whether displaced counts conns at a place.
+func isDisplaced(displaced uint64, place int) bool {
+	return place == 0 || uint8(displaced>>(8*(place-1))) != 0
 }
 
 // overflowHash is the second hash, of a conn's first and of the VIP or the server.
@@ -183,7 +183,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 			continue
 		}
 		if place > 0 {
-			home.displaced.Add(awayByte(place))
+			home.displaced.Add(displacedByte(place))
 		}
 		for i := range b.slots {
 			if b.slots[i].Load() == 0 && b.slots[i].CompareAndSwap(0, uint64(v)) {
@@ -191,7 +191,7 @@ func (x *index) put(hash uint64, v slot) (pos position, ok bool) {
 			}
 		}
 		if place > 0 {
-			home.displaced.Add(-awayByte(place))
+			home.displaced.Add(-displacedByte(place))
 		}
 	}
 	return position{}, false
@@ -212,7 +212,7 @@ func (x *index) take(pos position, v slot) bool {
 		return false
 	}
 	if place := x.placeOf(pos.hash, pos.bucket); place > 0 {
-		x.at(pos.hash, 0).displaced.Add(-awayByte(place))
+		x.at(pos.hash, 0).displaced.Add(-displacedByte(place))
 	}
 	return true
 }
@@ -237,7 +237,7 @@ func (x *index) removeFrom(hash uint64, ref Ref) {
 	v := newSlot(ref, hash)
 	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
-		if !isAway(away, place) {
+		if !isDisplaced(away, place) {
 			continue
 		}
 		b := x.at(hash, place)
@@ -270,7 +270,7 @@ func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	tag := tagOf(hash)
 	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
-		if !isAway(away, place) {
+		if !isDisplaced(away, place) {
 			continue
 		}
 		b := x.at(hash, place)
@@ -311,7 +311,7 @@ func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slo
 	tag := tagOf(hash)
 	away := x.at(hash, 0).displaced.Load()
 	for place := range places {
-		if !isAway(away, place) {
+		if !isDisplaced(away, place) {
 			continue
 		}
 		b := x.at(hash, place)
@@ -333,9 +333,9 @@ func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slo
 
 // insert returns the conn that stays: ref itself, another worker's conn of the same flow,
 // or one that clashes. 0: neither stayed, and the caller tries again with a new conn.
-// placed reports whether ref was ever in the index, so that others may be reading it;
-// full, whether there was no room. The caller calls insertReply if ref won and has
-// overflowed.
+// placed reports whether ref was ever in the index, where others may be reading it. full
+// reports whether there was no room. If ref won and has overflowed, the caller calls
+// insertReply.
 //
 // Two workers may do this for one flow at once, or for two flows that clash. Each puts
 // its conn in as tentative, which lookups skip, and only then searches all windows for
@@ -351,11 +351,11 @@ func (x *index) rivalIn(c *Conn, hash uint64, v slot, clashOnly bool) (found slo
 // one began when both were in, so it saw the earlier one. (If only one of them has
 // overflowed, that was counted before it was put in. A worker whose search still saw
 // the count 0 had put in its own conn before, where the other's search finds it.) If
-// the earlier one was settled, the later one was taken out. If it was tentative, by the
-// second rule one of the two was taken out by compare-and-swap; and a conn that is out
-// cannot be settled, because that too is a compare-and-swap on the slot. One after the
-// other is possible: a settled rival ends, and another worker settles our conn before
-// we take it out. Then ours stands.
+// the earlier one was settled, the later one was taken out. If it was tentative, the
+// second rule took one of the two out by compare-and-swap. A conn that is out cannot be
+// settled, because that too is a compare-and-swap on the slot. One after the other is
+// possible: a settled rival ends, and another worker settles this worker's conn before
+// it is taken out. Then it stays.
 //
 // Every step that fails does so because another worker's succeeded (lock-free).
 func (x *index) insert(ref Ref, hash uint64) (winner Ref, placed, full bool) {
@@ -385,12 +385,12 @@ func (x *index) putOverflow(ref Ref, hash uint64) (own slot, pos position, ok bo
 	return own, pos, ok
 }
 
-// insertReply enters a conn that has won and overflowed for its replies too. full
-// reports that there was no room, and clash that another conn has the same replies: a
+// insertReply enters a conn that has won and overflowed for its replies too. full reports
+// whether there was no room. clash reports whether another conn has the same replies: a
 // search that settles a conn cannot see replies that are not in yet. Of two that clash
-// both may fail. The caller ends a conn that failed. Replies that arrive earlier are not
-// found. That is harmless, because the server has not had the first packet yet, except
-// when another worker holds another packet of the flow.
+// both may fail. The caller ends a conn that failed. Earlier replies are not found. That
+// is harmless: the server has not had the first packet yet, unless another worker has
+// another packet of the flow.
 func (x *index) insertReply(ref Ref, hash uint64) (full, clash bool) {
 	c := &x.conns[ref]
 	second := x.replyOverflow(c, hash)
@@ -407,8 +407,8 @@ func (x *index) insertReply(ref Ref, hash uint64) (full, clash bool) {
 	return false, inFirst != 0 || inSecond != 0
 }
 
-// yield takes the tentative conn v out for the winner, and returns who won in the end:
-// v, if another worker settled it after the winner had left.
+// yield takes the tentative conn v out for the winner, and returns the conn that won in
+// the end: v, if another worker settled it after the winner had left.
 func (x *index) yield(v slot, pos position, winner Ref) Ref {
 	if winner != v.ref() && !x.take(pos, v) && pos.value() == v.final() {
 		return v.ref()

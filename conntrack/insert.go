@@ -7,10 +7,9 @@ const maxTries = 8
 // IP_VS_CONN_TIMEOUT.
 const firstTimeout = 3 * Second
 
-// Insert enters a conn. created reports whether it did: not if another worker, or an
-// earlier packet, entered the same flow before, whose conn is then ref. ref is 0 if
-// the table is full of conns that may not be evicted, or if replies of the server would
-// find another conn: one of the same client port by NAT, but of another VIP or port.
+// Insert enters a conn. created is false if the flow already has a conn, which ref then
+// is. ref is 0 if the table is full of conns that may not be evicted, or if another NAT
+// conn of this client port would get the same replies.
 func (w *Worker) Insert(e *Entry) (ref Ref, created bool) {
 	t := w.t
 	q := &w.insertQuery
@@ -80,8 +79,7 @@ func (e *Entry) fillQuery(q *Query) {
 	}
 }
 
-// newConn takes a credit and a conn, and fills that to begin in a state. ref is 0 if
-// there is none.
+// newConn takes a credit and a conn, and fills it in. ref is 0 if there is none.
 func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 	t := w.t
 	control := w.addChild(e.Control) // first, so that the parent is not evicted for its child
@@ -124,9 +122,9 @@ func (w *Worker) newConn(e *Entry) (ref Ref, state State) {
 	return ref, state
 }
 
-// finishInsert accounts for a conn that won its place, and has End put it in the
-// wheel by the deadline that it has by then. state is what it began in: a worker
-// that moved it since has accounted for the move.
+// finishInsert accounts for a conn that won its place, and has End put it into the wheel
+// by its deadline. state is what it began in: a worker that moved it since has accounted
+// for the move.
 func (w *Worker) finishInsert(ref Ref, state State) {
 	c := &w.t.conns[ref]
 	if c.hasSecondSlot() && w.t.secondSlots.Add(1) > int64(w.t.max/freeSecondSlots) {

@@ -35,11 +35,10 @@ type Query struct {
 }
 
 // Lookup finds the conns of a batch of queries, as the diagram in index.go shows. It
-// makes short passes, so that their memory misses overlap instead of following each
-// other: hash all, touch all buckets, find the tags, touch the conns, compare. The
-// passes that touch are loops of a few instructions, because a processor overlaps
-// what fits into its window of instructions (BenchmarkLookup: 2 to 3 times as fast
-// as one by one).
+// makes short passes, so that their memory misses overlap: hash all, touch all buckets,
+// find the tags, touch the conns, compare. The passes that touch are loops of a few
+// instructions, because a processor overlaps what fits into its window of instructions.
+// BenchmarkLookup: 2 to 3 times as fast as one by one.
 func (w *Worker) Lookup(queries []Query) {
 	t := w.t
 	for i := range queries {

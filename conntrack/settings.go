@@ -1,7 +1,7 @@
 package conntrack
 
-// Tick is the data path's time: milliseconds of monotonic time since the process
-// started. Callers pass it in; nothing here reads a clock.
+// Tick is the data path's time: milliseconds of monotonic time since the Plane
+// (uvs/dataplane) was made. Callers pass it in; nothing here reads a clock.
 type Tick int64
 
 // Second is one second in ticks.

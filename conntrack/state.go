@@ -98,8 +98,8 @@ const (
 )
 
 // noDataStates are the states in which neither end sends data any more: both have closed
-// (RFC 9293 section 3.3.2, RFC 9260 section 9.2), or one has reset the connection. Of a
-// connection in FIN_WAIT or CLOSE_WAIT one end has closed and the other may still send.
+// (RFC 9293 section 3.3.2, RFC 9260 section 9.2), or one has reset the connection. In
+// FIN_WAIT and CLOSE_WAIT one end has closed, but the other may still send.
 const noDataStates = 1<<TCPTimeWait | 1<<TCPClose | 1<<TCPLastAck | 1<<TCPForgotten |
 	1<<SCTPShutdownAckSent | 1<<SCTPRejected | 1<<SCTPClosed
 
@@ -175,7 +175,7 @@ var chunkEvents = func() (ev [256]Event) {
 
 // SCTPEvent returns the event of a packet whose first chunk has type first and whose
 // second has type next (0: there is none). It is the first chunk's, except that an
-// ABORT behind a COOKIE-ECHO or COOKIE-ACK counts.
+// ABORT after a COOKIE-ECHO or COOKIE-ACK counts.
 func SCTPEvent(first, next uint8) Event {
 	if (first == wire.ChunkCookieEcho || first == wire.ChunkCookieAck) && next == wire.ChunkAbort {
 		return EventAbort

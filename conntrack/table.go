@@ -22,7 +22,7 @@ type Config struct {
 	Reserved int64
 	// Workers is the number of Workers, at most MaxWorkers. 0: one.
 	Workers int
-	// ServerIDs bounds server IDs; 0, and at most: 65536.
+	// ServerIDs bounds server IDs, which are below it; 0, and at most: 65536.
 	ServerIDs int
 	// Sessions is how many conns can have a session at a time, at most MaxSessions.
 	Sessions int
@@ -42,9 +42,9 @@ const (
 	maxConns     = 1 << 30 // Conn.children has a flag in bit 31
 )
 
-// Counts are the numbers of live conns of one server. Schedulers read them. A worker
-// may count the end of a conn a moment before another counts its beginning, so that a
-// reader sees a count one too low, or below zero, but never for longer than a batch.
+// Counts are the numbers of live conns of one server. Schedulers read them. A worker may
+// count the end of a conn a moment before another counts its beginning. Then a reader
+// sees a count one too low, or below zero, for a batch at most.
 type Counts struct {
 	Active, Inactive, Templates atomic.Int32
 
@@ -91,8 +91,8 @@ type Table struct {
 	sessions     sessions
 }
 
-// freeSecondSlots: as many second slots as a 16th of Config.Max are free, and each
-// further one takes a credit, so that at most 64 of 100 slots of the index are taken.
+// freeSecondSlots is the part of Config.Max up to which second slots are free: a 16th.
+// Each further one takes a credit. So at most 64 of 100 slots of the index are taken.
 const freeSecondSlots = 16
 
 const (

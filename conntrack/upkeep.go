@@ -7,8 +7,8 @@ import "uvs/dataplane/wire"
 // as a batch of packets.
 const batchBudget = 256
 
-// runWheel treats the due conns, some at a time. It touches all their buckets before
-// it takes the first conn out of the index, so that the memory misses overlap
+// runWheel treats the due conns, some at a time. It touches all their buckets before it
+// takes the first out of the index, so that the memory misses overlap
 // (BenchmarkInsertExpire: a quarter less time).
 func (w *Worker) runWheel(budget *int) {
 	var due [32]Ref
@@ -37,9 +37,9 @@ func (w *Worker) runWheel(budget *int) {
 // (net/netfilter/ipvs/ip_vs_conn.c, ip_vs_conn_expire: 60 s).
 const childTimeout = 60 * Second
 
-// expireDue treats a conn whose slot came up. The conn goes back into the wheel if its
-// deadline has moved, or if its children or its parent keep it; else it ends. If it
-// has ended already, whoever ended it, or its last child, has it retired.
+// expireDue treats a conn whose slot came up. If its deadline has moved, or its children
+// or its parent keep it, it goes back into the wheel. Otherwise it ends. If it has ended
+// already, the goroutine that ended it, or its last child, has it retired.
 func (w *Worker) expireDue(ref Ref) {
 	c := &w.t.conns[ref]
 	for {
@@ -80,10 +80,9 @@ func (w *Worker) expireDue(ref Ref) {
 	}
 }
 
-// keptForParent returns until when an established conn is kept for its controlling
-// conn: an FTP transfer that stands still is not over while the client asks on the
-// control connection how it is doing. This is as long as the parent's own packets
-// keep that. childTimeout is subtracted, or the two would keep each other for ever.
+// keptForParent returns until when a data connection that is idle is kept: as long as its
+// control connection is. childTimeout is subtracted, so that the two do not keep each
+// other for ever.
 func (w *Worker) keptForParent(c *Conn, word stateWord) Tick {
 	if c.control == 0 || word.state() != TCPEstablished {
 		return 0
@@ -104,8 +103,8 @@ type TimedOut struct {
 	ReturnHop                uint64
 }
 
-// MaxTimedOut is how many conns one End reports. If more are due in the same batch,
-// the others end silently: in a table that ages by the million no peers are waiting.
+// MaxTimedOut is how many conns one End reports. If more are due in the same batch, the
+// others end silently: where conns time out by the million, no peers are waiting.
 const MaxTimedOut = 32
 
 // TimedOut returns the conns whose peers the caller should reset; good until Begin.

@@ -14,9 +14,9 @@ const (
 )
 
 // wheel keeps the conns of one worker by deadline. Only that worker touches the wheel
-// and the next and prev of its conns. Packets move deadlines without a word to the
-// wheel. So a conn stands in the slot of a deadline that it once had, which is never
-// later than the one it has now, unless the conn is in the worker's inbox.
+// and the next and prev of its conns. Packets move deadlines without touching the wheel.
+// So a conn is in the slot of a deadline that it once had. That is never later than the
+// present one, unless the conn is in the worker's inbox.
 type wheel struct {
 	conns []Conn
 	step  int64 // all slots up to this step were emptied

@@ -3,8 +3,8 @@ package conntrack
 import "sync/atomic"
 
 // Worker is one worker's handle of the table. Its methods are for that worker's
-// goroutine, and all but Begin are called between Begin and End. These two enclose
-// a batch. A worker must run batches even if no packets come, some each second, or
+// goroutine. All but Begin and TimedOut are called between Begin and End, which enclose a
+// batch. A worker must run some batches each second, even if no packets come. Otherwise
 // the conns that it inserted do not expire in time.
 type Worker struct {
 	reader
@@ -53,8 +53,8 @@ func (w *Worker) Begin(now Tick) {
 }
 
 // End closes the batch and does the worker's share of upkeep, within a budget: due
-// timers, conns that other workers want reviewed, memory without readers. behind
-// reports whether more is due, so that the next batch should not wait for frames.
+// timers, conns that other workers want reviewed, memory without readers. more reports
+// whether more is due, so that the next batch should not wait for frames.
 func (w *Worker) End() (more bool) {
 	reviews, timers := batchBudget, batchBudget
 	w.readInbox(&reviews)

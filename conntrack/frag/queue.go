@@ -27,7 +27,7 @@ type Queue struct {
 	cursor       uint32 // the entry that Next returns next
 	start, write uint64 // bytes start to write are in use, modulo MaxQueue
 
-	waiting atomic.Int32 // entries in use that were not removed
+	queued  atomic.Int32 // entries in use that were not removed
 	expired atomic.Uint64
 	evicted atomic.Uint64
 	// Sent and Stopped count fragments that the caller popped, by whether it sent
@@ -110,7 +110,7 @@ func (q *Queue) Push(f *wire.Frame, key *Key, now conntrack.Tick, limits *Limits
 	copy(q.buf(e)[wire.Headroom:], f.Bytes())
 	q.link(e)
 	q.head++
-	q.waiting.Add(1)
+	q.queued.Add(1)
 	return true
 }
 
@@ -212,7 +212,7 @@ func (q *Queue) remove(e *entry) {
 	}
 	e.removed = true
 	q.sources[e.hash.source%numSources] -= e.size
-	q.waiting.Add(-1)
+	q.queued.Add(-1)
 	for q.Len() != 0 && q.entry(q.tail).removed {
 		q.start += uint64(q.entry(q.tail).size)
 		q.tail++

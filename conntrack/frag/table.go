@@ -235,7 +235,7 @@ func (t *Table) Stats() Stats {
 	s := Stats{EvictedFlows: t.evicted.Load()}
 	for i := range t.queues {
 		q := &t.queues[i]
-		s.Waiting += int64(q.waiting.Load())
+		s.Waiting += int64(q.queued.Load())
 		s.Sent += q.Sent.Load()
 		s.Stopped += q.Stopped.Load()
 		s.Expired += q.expired.Load()

@@ -59,9 +59,9 @@ func (s *Server) eligible() bool {
 	return s.InService && s.Weight > 0 && !s.Down && (s.Threshold == nil || !s.Threshold.Overload.Load())
 }
 
-// checkDirectFlow handles a packet that the host routes. If it begins a flow to a server's
-// own address, replies to it would be translated if the client's port has a conn at that
-// server.
+// checkDirectFlow handles a packet that the host routes. A client may open a flow to a
+// server's own address. If its port already has a conn at that server, the replies would
+// be translated; so the flow is refused.
 func (d *Director) checkDirectFlow(p *packet) Verdict {
 	if p.Proto != wire.ProtoUDP && !opensConn(p) || !d.table.hidesFromHost(p.Dst, p.DstPort, p.Proto) ||
 		!d.clashes(p, conntrack.MethodNAT, p.Dst, p.DstPort) {

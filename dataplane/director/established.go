@@ -38,9 +38,9 @@ func (d *Director) fromClient(p *packet) Verdict {
 	return d.newConn(p)
 }
 
-// replacesConn reports whether a SYN on a conn begins a new connection rather than
-// repeats the old SYN (net/netfilter/ipvs/ip_vs_core.c, is_new_conn_expected). hasTemplate:
-// a template chose the server, and would choose it again.
+// replacesConn reports whether a SYN on a conn begins a new connection, instead of
+// repeating the old SYN (net/netfilter/ipvs/ip_vs_core.c, is_new_conn_expected).
+// hasTemplate: a template chose the server, and would choose it again.
 func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, hasTemplate bool) bool {
 	if r.RescheduleRemoved && (server.Weight == 0 || server.Down) {
 		return true
@@ -54,7 +54,9 @@ func (r *Settings) replacesConn(c *conntrack.Conn, server *Server, hasTemplate b
 	return isReplaceable(c.State()) || c.State() == conntrack.TCPFinWait && r.ConnReuseMode&2 != 0 && c.NoOutput()
 }
 
-// isReplaceable reports whether both ends have closed a connection, or one has reset it.
+// isReplaceable reports whether a SYN may begin a new connection in place of one in this
+// state: IPVS's choice (is_new_conn_expected). Neither end sends data in LAST_ACK,
+// SHUTDOWN-ACK-SENT and REJECTED either, but there IPVS keeps the conn.
 func isReplaceable(s conntrack.State) bool {
 	switch s {
 	case conntrack.TCPTimeWait, conntrack.TCPClose, conntrack.TCPForgotten, conntrack.SCTPClosed:
@@ -68,7 +70,7 @@ func isReplaceable(s conntrack.State) bool {
 func (d *Director) toServer(p *packet, server *Server) Verdict {
 	c := d.conns.Conn(p.query.Ref)
 	if hop := p.returnHop(); c.ReturnHop() != hop {
-		if v := d.table.martianMAC(p); v != NotOurs {
+		if v := d.table.martianMAC(p); v != NoVerdict {
 			return v
 		}
 		c.SetReturnHop(hop)
@@ -119,7 +121,7 @@ func (d *Director) fromServer(p *packet) Verdict {
 	verdict := ReturnedAsIs
 	vip, vport := c.VIP()
 	if c.Method() == conntrack.MethodNAT {
-		if v := dropForNAT(p, p.SrcPort, vport); v != NotOurs {
+		if v := dropForNAT(p, p.SrcPort, vport); v != NoVerdict {
 			return v
 		}
 		verdict = ReturnedMasq

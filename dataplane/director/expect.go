@@ -6,18 +6,18 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// firstVPort is the lowest port at which clients may be told to call. If a port is
-// taken, the next one tried is vportStep further (a prime, so that every port can be
-// reached), vportTries times.
+// firstVPort is the lowest port to which clients may be told to connect. If a port is
+// taken, the next one tried is vportStep further, vportTries times. vportStep is a
+// prime, so that every port can be reached.
 const (
 	firstVPort = wire.PortUnprivileged
 	vportStep  = 7919
 	vportTries = 8
 )
 
-// ExpectPassive lets the client of the control connection call VIP:vport once, where
-// the server listens at port. The ports differ only if vport would lead elsewhere: to
-// a service, or to what another control connection of the client announced.
+// ExpectPassive lets the client of the control connection connect to VIP:vport once; the
+// server listens at port. The ports differ only if vport would lead elsewhere: to a
+// service, or to what another control connection of the client announced.
 func (h *helperContext) ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool) {
 	c := h.d.conns.Conn(h.ref)
 	switch {
@@ -41,8 +41,8 @@ func (h *helperContext) ExpectPassive(server wire.Addr, port uint16) (vport uint
 	return 0, false
 }
 
-// ExpectActive lets the server of the control connection call the client's port once,
-// from any port of the server. The client sees helper.DataPort of the VIP.
+// ExpectActive lets the server of the control connection connect to the client's port
+// once, from any port of the server. The client sees helper.DataPort of the VIP.
 func (h *helperContext) ExpectActive(client wire.Addr, port uint16) (ok bool) {
 	c := h.d.conns.Conn(h.ref)
 	if port == 0 {
@@ -65,7 +65,7 @@ func (h *helperContext) ExpectActive(client wire.Addr, port uint16) (ok bool) {
 }
 
 // ExpectReply implements helper.Expecter. The expectation has no port of the VIP:
-// that becomes the port from which the server answers.
+// that becomes the port from which the server replies.
 func (h *helperContext) ExpectReply(clientPort uint16) {
 	c := h.d.conns.Conn(h.ref)
 	n := h.expectation(c)
@@ -87,9 +87,9 @@ func (h *helperContext) expectation(c *conntrack.Conn) *conntrack.Entry {
 	return n
 }
 
-// expect inserts Director.entry. It replaces an entry of the same key that the same
-// control connection, or another one to the same server, announced. It returns false
-// if the key belongs to another server, or if the table is full.
+// expect inserts Director.entry. It replaces an entry of the same key that this control
+// connection, or another one to the same server, announced. It returns false if the key
+// belongs to another server, or if the table is full.
 func (d *Director) expect(control conntrack.Ref, server wire.Addr) bool {
 	for range 2 {
 		ref, created := d.conns.Insert(&d.entry)
@@ -181,7 +181,7 @@ func (d *Director) matchServerExpectation(p *packet) Verdict {
 		return DroppedTableFull
 	}
 	if _, port := d.conns.Conn(p.query.Ref).Server(); port != p.SrcPort {
-		return DroppedUnexpected // the server answers from two ports at once
+		return DroppedUnexpected // the server replies from two ports at once
 	}
 	return d.fromServer(p)
 }

@@ -190,10 +190,10 @@ func (fib *FIB) viaNeighbour(addr wire.Addr) NextHop {
 // ReturnHop returns the next hop to a client: by the host's route if that has a
 // gateway, else where the client's last frame came from, which packet.returnHop packed.
 //
-// So clients on the link need no neighbour entry. Clients are also answered if the host
-// has no addresses, no routes, or only a route by an interface that uvs does not run
-// on. The host's routes do not cover a VLAN without a device, where replies always go
-// to where the last frame came from.
+// So clients on the link need no neighbour entry. Clients also get replies if the host
+// has no addresses, no routes, or only a route by an interface that uvs does not run on.
+// A VLAN without a device has no routes of the host. There, replies always go to where
+// the last frame came from.
 func (fib *FIB) ReturnHop(client wire.Addr, last uint64) NextHop {
 	mac, port := unpackReturnHop(last)
 	known := int(port) < len(fib.Ports) && !mac.IsZero()
@@ -211,8 +211,8 @@ func (fib *FIB) ReturnHop(client wire.Addr, last uint64) NextHop {
 	return hop
 }
 
-// returnHop packs where the frame came from into the word that a conn keeps of its
-// client: the source hardware address in the upper 48 bits, the port in the lower 16.
+// returnHop packs where the frame came from into a word, which a conn keeps: the source
+// hardware address in the upper 48 bits, the port in the lower 16.
 func (p *packet) returnHop() uint64 {
 	srcAndType := binary.BigEndian.Uint64(p.frame.Buf[p.frame.Off+6:])
 	return srcAndType&^0xffff | uint64(p.frame.In)

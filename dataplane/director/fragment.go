@@ -37,8 +37,8 @@ var fragmentVerdicts = [...]Verdict{
 	frag.Overlap: DroppedFragmentOverlap, frag.TooManyGaps: DroppedFragmentOverlap,
 }
 
-// laterFragment handles a fragment that is not the first: it follows the first, or
-// waits for it.
+// laterFragment handles a fragment that is not the first: it follows the first, or is
+// queued for it.
 func (d *Director) laterFragment(p *packet) Verdict {
 	info, ok := wire.ParseFragment(p.frame, &p.Packet)
 	if !ok {
@@ -163,7 +163,7 @@ func disposition(v Verdict) frag.Disposition {
 	return frag.Drop
 }
 
-// mayBeOfService reports whether a fragment may be of a flow of ours, as far as its
+// mayBeOfService reports whether a fragment may be of a service's flow, as far as its
 // addresses show.
 func (t *Table) mayBeOfService(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
 
@@ -198,10 +198,10 @@ type released struct {
 }
 
 const (
-	// maxReleased bounds the held fragments that are sent with one batch; the rest
+	// maxReleased bounds the queued fragments that are sent with one batch; the rest
 	// follow with the next.
 	maxReleased = 2 * MaxBatch
-	// lookupsPerBatch is how many held fragments a batch looks up, because another
+	// lookupsPerBatch is how many queued fragments a batch looks up, because another
 	// worker may have got their first. 64 batches go through a full queue.
 	lookupsPerBatch = 64
 )
@@ -215,8 +215,8 @@ func (r *released) remember(key *frag.Key) {
 	r.nFirsts++
 }
 
-// sendQueued sends held fragments whose firsts came in this batch, or came to other workers
-// since the last batch. pending reports that there are more.
+// sendQueued sends queued fragments whose firsts came in this batch, or came to other
+// workers since the last batch. more reports whether there are more.
 func (d *Director) sendQueued() (more bool) {
 	released := &d.released
 	more = d.queuedFragments.Expire(d.now)
@@ -232,7 +232,7 @@ func (d *Director) sendQueued() (more bool) {
 	return more || released.n == maxReleased
 }
 
-// releaseDatagram sends the held fragments of a datagram, as far as there is room.
+// releaseDatagram sends the queued fragments of a datagram, as far as there is room.
 func (d *Director) releaseDatagram(key *frag.Key) {
 	released := &d.released
 	for released.n < maxReleased {
@@ -249,7 +249,7 @@ func (d *Director) releaseDatagram(key *frag.Key) {
 	}
 }
 
-// releaseFragment decides about a held fragment.
+// releaseFragment decides about a queued fragment.
 func (d *Director) releaseFragment(f *wire.Frame, key *frag.Key) {
 	p := &d.released.packet
 	p.frame = f

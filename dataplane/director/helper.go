@@ -79,7 +79,7 @@ func hasPayload(p *packet) bool {
 	return p.Len > uint32(p.L4-p.L3)+uint32(wire.TCP(p.frame.From(p.L4)).HeaderLen())
 }
 
-// outcomeVerdict maps the outcomes that end a frame's way here to verdicts.
+// outcomeVerdict has the verdicts of the outcomes after which a frame does not go on.
 var outcomeVerdict = [stream.NumOutcome]Verdict{
 	stream.Answered:        AnsweredHelper,
 	stream.DroppedHeldBack: DroppedHelperKept,
@@ -91,10 +91,9 @@ var outcomeVerdict = [stream.NumOutcome]Verdict{
 	stream.DroppedRefused:  DroppedHelperRefused,
 }
 
-// renumberQuote translates the sequence number of the segment that an ICMP error
-// quotes back to its sender's, if a helper has changed earlier text: a host ignores
-// errors about numbers that it has not sent. It returns false if another worker has
-// locked the conn's session.
+// renumberQuote translates the sequence number in an ICMP error's quote back to its
+// sender's, if a helper has changed earlier text. A host ignores errors about numbers
+// that it has not sent. It returns false if another worker has locked the session.
 func (d *Director) renumberQuote(p *packet) bool {
 	seq, ok := fwd.QuotedSeq(p.frame, &p.inner)
 	if !ok || d.table.Sessions == nil {

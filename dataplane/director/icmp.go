@@ -73,19 +73,19 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	return ICMPErrorToServer
 }
 
-// tunnelError handles an ICMP error about a packet of our own tunnels: one sent to the
-// tunnel's source address, about what we sent to a server. It learns path MTUs from any
-// such error. Some quote only the eight bytes behind the outer header that RFC 792
-// demands, which do not show whose packet was inside. ok is false, and nothing is done,
-// for any other error.
+// tunnelError handles an ICMP error about a packet of the director's tunnels: one sent to
+// the tunnel's source address, about what went to a server. It learns path MTUs from any
+// such error. Some errors quote only the eight bytes after the outer header that RFC 792
+// demands. They do not show whose packet was inside. For any other error ok is false,
+// and nothing is done.
 func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	outer := &d.outer
 	if !d.isForDirector(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
-		return NotOurs, false
+		return NoVerdict, false
 	}
 	server := d.table.server(d.table.Tunnels[quotedTunnel(outer)])
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
-		return NotOurs, false
+		return NoVerdict, false
 	}
 	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum, true
@@ -164,9 +164,9 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 
 // scheduleError sends an ICMP error about a service's reply to the server that the
 // client's next packet would go to (schedule_icmp). Where several directors share a VIP
-// and schedule alike, that server sent the reply. The conn ends after three seconds, of
-// UDP at once, unless the client sends. ok is false if the quoted packet is of no
-// service.
+// and schedule alike, that server sent the reply. Unless the client sends, the conn ends
+// after three seconds; a UDP conn ends at once. ok is false if the quoted packet is of
+// no service.
 func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	request := &d.request
 	*request = packet{Packet: p.inner, frame: p.frame, query: p.query}
@@ -175,22 +175,22 @@ func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	svc := d.table.service(request)
 	switch {
 	case svc == nil:
-		return NotOurs, false
+		return NoVerdict, false
 	case !wire.VerifyChecksum(p.frame, &p.Packet):
 		return DroppedBadICMPChecksum, true
 	}
-	if v := d.table.martian(request); v != NotOurs {
+	if v := d.table.martian(request); v != NoVerdict {
 		return v, true
 	}
 	if d.conns.DropPacket() {
 		return DroppedDefence, true
 	}
-	server, refused := d.admit(svc, request, request.Proto == wire.ProtoUDP)
+	server, verdict := d.admit(svc, request, request.Proto == wire.ProtoUDP)
 	switch {
-	case refused == RefusedNoServer, refused == RefusedClash:
+	case verdict == RefusedNoServer, verdict == RefusedClash:
 		return DroppedUnanswered, true // errors are never answered with errors
 	case server == nil:
-		return refused, true
+		return verdict, true
 	}
 	return d.errorToServer(p, d.conns.Conn(p.query.Ref), server), true
 }

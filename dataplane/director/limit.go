@@ -21,10 +21,10 @@ const counterProto = 255
 // counterTimeout is how long such an entry stays without conns.
 const counterTimeout = 10 * conntrack.Second
 
-// admitClient returns the entry that counts a client's conns, which the new conn then
-// has as its control: the client's template, else one made for this. ok is false if the
-// client has as many conns as it may. The limit is not exact: two workers may each
-// admit the last conn, and conns from before the limit do not count.
+// admitClient returns the entry that counts a client's conns and becomes the new conn's
+// control: the client's template, else one made for this. ok is false if the client has
+// as many conns as it may. The limit is not exact: two workers may each admit the last
+// conn, and conns from before the limit do not count.
 func (d *Director) admitClient(svc *Service, p *packet, template conntrack.Ref) (control conntrack.Ref, ok bool) {
 	if control = template; control == 0 {
 		control = d.clientCounter(svc, p)

@@ -5,12 +5,12 @@ import (
 	"uvs/fwd"
 )
 
-// martian returns why no client can have sent this frame to a VIP; NotOurs: no objection.
+// martian returns why no client can have sent this frame to a VIP; NoVerdict: one can.
 func (t *Table) martian(p *packet) Verdict {
 	if _, vip := t.VIPs[p.Src]; vip {
 		return DroppedSourceVIP
 	}
-	if v := sourceVerdicts[fwd.ScopeOf(p.Src)]; v != NotOurs {
+	if v := sourceVerdicts[fwd.ScopeOf(p.Src)]; v != NoVerdict {
 		return v
 	}
 	return t.martianMAC(p)
@@ -25,7 +25,7 @@ var sourceVerdicts = [fwd.NumScope]Verdict{
 }
 
 // martianMAC returns why nothing may be sent to where the frame came from: that is a
-// group, which cannot send, or ourselves. NotOurs: no objection.
+// group, which cannot send, or the director's own address. NoVerdict: it may.
 func (t *Table) martianMAC(p *packet) Verdict {
 	src := wire.Ethernet(p.frame.Bytes()).Src()
 	switch {
@@ -34,10 +34,11 @@ func (t *Table) martianMAC(p *packet) Verdict {
 	case int(p.frame.In) < len(t.FIB.Ports) && src == t.FIB.Ports[p.frame.In].MAC:
 		return DroppedSourceMACOwn
 	}
-	return NotOurs
+	return NoVerdict
 }
 
-// notForDirector handles an IP packet that is not addressed to us alone.
+// notForDirector handles an IP packet in a frame to another hardware address than the
+// port's.
 func (t *Table) notForDirector(p *packet) Verdict {
 	switch {
 	case t.martianMAC(p) == DroppedSourceMACOwn:

@@ -16,7 +16,7 @@ func (d *Director) newConn(p *packet) Verdict {
 	if svc == nil {
 		return d.noService(p)
 	}
-	if v := d.table.martian(p); v != NotOurs {
+	if v := d.table.martian(p); v != NoVerdict {
 		return v
 	}
 	switch {
@@ -25,21 +25,21 @@ func (d *Director) newConn(p *packet) Verdict {
 	case d.conns.DropPacket():
 		return DroppedDefence
 	}
-	server, refused := d.admit(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
+	server, verdict := d.admit(svc, p, svc.OnePacket && p.Proto == wire.ProtoUDP)
 	switch {
-	case refused == RefusedNoServer:
+	case verdict == RefusedNoServer:
 		return d.noServer(svc, p)
-	case refused == RefusedClash:
+	case verdict == RefusedClash:
 		return d.refuseConn(p, RefusedClash)
 	case server == nil:
-		return refused
+		return verdict
 	}
 	return d.toServer(p, server)
 }
 
-// noService handles a packet to a VIP and port without a service. It is the host's if
-// the host holds the address and gets the packet; else it is refused, as a host would
-// refuse it.
+// noService handles a packet to a VIP and port without a service. If the host has the
+// address and gets the packet, it is the host's. Otherwise it is refused as a host
+// without a socket refuses it.
 func (d *Director) noService(p *packet) Verdict {
 	vip, ok := d.table.VIPs[p.Dst]
 	switch {
@@ -49,7 +49,7 @@ func (d *Director) noService(p *packet) Verdict {
 	case !vip.DirectorOnly:
 		return NotOurs
 	}
-	if v := d.table.martian(p); v != NotOurs {
+	if v := d.table.martian(p); v != NoVerdict {
 		return v
 	}
 	return d.refuseConn(p, RefusedNoService)
@@ -118,7 +118,7 @@ func (d *Director) admit(svc *Service, p *packet, onePacket bool) (server *Serve
 	if d.entry.OnePacket {
 		d.onePacketServer = server.ID
 	}
-	return server, 0
+	return server, NoVerdict
 }
 
 // insert inserts the conn of a client's packet at a server.
@@ -162,8 +162,9 @@ func serverPort(svc *Service, server *Server, p *packet) uint16 {
 	return p.DstPort
 }
 
-// selectServer selects the server of a new connection, and of a persistent service the
-// template that names it. client is what templateClient returned.
+// selectServer selects the server of a new connection. If the service is persistent, it
+// also returns the template that names the server. client is what templateClient
+// returned.
 func (d *Director) selectServer(svc *Service, p *packet, client wire.Addr) (*Server, conntrack.Ref) {
 	if svc.Persist > 0 {
 		return d.persistentServer(svc, p, client)
@@ -171,9 +172,8 @@ func (d *Director) selectServer(svc *Service, p *packet, client wire.Addr) (*Ser
 	return d.schedule(svc, p), 0
 }
 
-// schedule returns the scheduler's choice. While that is none, the service's sorry
-// server takes new connections, which stay with it until they end. nil: there is none
-// either.
+// schedule returns the scheduler's choice, or the sorry server if there is none. New
+// connections stay with the sorry server until they end. nil: the service has neither.
 func (d *Director) schedule(svc *Service, p *packet) *Server {
 	for _, id := range svc.WithThreshold {
 		d.table.Servers[id].Threshold.clear()

@@ -10,15 +10,15 @@ import (
 
 // Policers limit how fast clients begin connections, for all services and workers. They
 // take 512 KiB: 65536 clients in lines of eight slots, a cache line each. A slot has a
-// tag of its client, and the time until which the client has used up its rate (the
-// theoretical arrival time of GCRA, ITU-T I.371):
+// tag of its client, and the theoretical arrival time of GCRA (ITU-T I.371): until then
+// the client has used up its rate.
 //
 //	bit 63      44 43                        0
 //	+-------------+--------------------------+
 //	| tag, not 0  | microseconds (203 days)  |
 //	+-------------+--------------------------+
 //
-// A client whose line is full takes the slot of the client that is nearest to its full
+// A client whose line is full takes the slot of the client that has used least of its
 // rate. In a flood from more addresses than there are slots, clients are forgotten and
 // may begin more than they should. The other error would be worse: strangers could use
 // up an honest client's rate.
@@ -35,7 +35,7 @@ const MaxRate = 1e6
 
 const (
 	policerLines  = 1 << 13
-	policerTries  = 4 // then the client is let through: others changed the slot each time
+	policerTries  = 4 // then the client may begin: others changed the slot each time
 	policerSecond = 1e6
 	policerShift  = 44
 	policerMask   = 1<<policerShift - 1

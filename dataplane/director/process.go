@@ -7,8 +7,8 @@ import (
 
 // Process decides about up to MaxBatch frames at the time now. It rewrites frames in
 // place and sets the Out of those that are to be sent; verdicts[i] is what became of
-// frames[i]. pending reports that upkeep or held fragments are due, so that the next
-// call should not wait for frames.
+// frames[i]. more reports whether upkeep, queued fragments or packets that waited are
+// due, so that the next call should not wait for frames.
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (more bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
@@ -82,7 +82,7 @@ func fillQuery(q *conntrack.Query, p *wire.Packet, toVIP bool) {
 	}
 }
 
-// isForDirector reports whether the frame's destination is the hardware address of the
+// isForDirector reports whether the frame is addressed to the hardware address of the
 // port that it came in by.
 func (d *Director) isForDirector(p *packet) bool {
 	f, ports := p.frame, d.table.FIB.Ports
@@ -181,8 +181,8 @@ func (d *Director) find(q conntrack.Query) conntrack.Ref {
 	return d.single[0].Ref
 }
 
-// mayBeReply reports whether a query made for a client's packet may have been for a
-// server's: the net of a mark rule may contain clients.
+// mayBeReply reports whether a query made for a client's packet may belong to a server's
+// packet: the net of a mark rule may contain clients.
 func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	if t.Marks == nil || q.Dir != conntrack.DirIn {
 		return false

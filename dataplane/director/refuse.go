@@ -6,8 +6,8 @@ import (
 	"uvs/fwd/answer"
 )
 
-// answerError answers a packet with an ICMP error of a kind from the address self. It returns v
-// if it answered, else why not. mtu is what a too-big error reports.
+// answerError answers a packet with an ICMP error of a kind from the address self. It
+// returns v if it answered, else why not. mtu is what a too-big error reports.
 func (d *Director) answerError(p *packet, kind answer.ErrorKind, self wire.Addr, mtu uint32, v Verdict) Verdict {
 	p.frame.MTU = 0
 	in := d.table.FIB.onLink(p.frame.In, !p.IPv6)
@@ -64,7 +64,7 @@ func (l *limiter) refill(now conntrack.Tick) {
 	}
 }
 
-// empty reports that nothing may be sent now.
+// empty reports whether nothing may be sent now.
 func (l *limiter) empty() bool { return l.tokens <= 0 }
 
 // spend takes a token for what is sent.

@@ -7,9 +7,9 @@ import (
 )
 
 // A manager that restarts deletes servers and services, and adds them again a moment
-// later. Until Server.GraceEnd one packet of each conn waits in Director.waitingPackets, keyed by
-// client endpoint and VIP endpoint. It is handled again when the server is back or the
-// time is over. TCP and SCTP send again what is dropped meanwhile.
+// later. Until Server.GraceEnd one packet of each conn waits in Director.waitingPackets,
+// keyed by client endpoint and VIP endpoint. It is handled again when the server is back
+// or the time is over. TCP and SCTP send again what is dropped meanwhile.
 
 // waitingLimits let all of a queue be used. Only releaseWaiting ends the wait.
 var waitingLimits = frag.Limits{Timeout: conntrack.MaxTimeout, Bytes: frag.MaxQueue, Source: frag.MaxQueue}
@@ -33,9 +33,9 @@ func (d *Director) awaitServer(p *packet) Verdict {
 	return HeldServerGone
 }
 
-// releaseWaiting handles packets whose wait is over, as if they came now. pending reports
-// that there may be more. Each may need an answer, so it stops when the limit of answers
-// is reached.
+// releaseWaiting handles packets whose wait is over, as if they came now. Each may need an
+// answer, so it stops when the answer limit is used up. more reports whether the next
+// call should not wait for frames; it is false while the answer limit is used up.
 func (d *Director) releaseWaiting() (more bool) {
 	released := &d.released
 	for range min(lookupsPerBatch, d.waitingPackets.Len()) {

@@ -33,7 +33,8 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 	return d.onePacketReply(p, &svc)
 }
 
-// refuseOrRoute handles a server's packet that belongs to no service.
+// refuseOrRoute handles a server's packet that belongs to no service: port unreachable
+// under nat_icmp_send, else it is routed.
 func (d *Director) refuseOrRoute(p *packet) Verdict {
 	if d.table.Settings.NATICMPSend && !d.table.toVIP(p.Src) && !abortsConn(p) {
 		self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
@@ -46,7 +47,7 @@ func (d *Director) refuseOrRoute(p *packet) Verdict {
 // translates replies. It goes to the client with the service's address. The host's
 // routes and neighbours say where that is, because no conn does.
 func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
-	if v := dropForNAT(p, p.SrcPort, o.vport(p)); v != NotOurs {
+	if v := dropForNAT(p, p.SrcPort, o.vport(p)); v != NoVerdict {
 		return v
 	}
 	o.Counters.shards[d.worker].out(p.Len)

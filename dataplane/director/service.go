@@ -49,8 +49,8 @@ type Server struct {
 	Port       uint16           // 0: the packet's own port is kept
 	Method     conntrack.Method // of new conns
 	InService  bool             // still in its service
-	KeepsConns bool             // not Available, but its conns go on (removed_conns)
-	// GraceEnd is until when packets of conns wait for a server that is not Available
+	KeepsConns bool             // not InService, but its conns go on (removed_conns)
+	// GraceEnd is until when packets of conns wait for a server that is not InService
 	// to come back; 0: they do not.
 	GraceEnd conntrack.Tick
 	Weight   int32

@@ -6,8 +6,8 @@ import (
 
 // serverInitiated handles a datagram without a conn from a server of a SIP service
 // (net/netfilter/ipvs/ip_vs_core.c, ip_vs_new_conn_out). It leaves as from the
-// service. A new call belongs to this server from now on, and answers find the
-// server. A datagram without a Call-ID has no connection.
+// service. A new call belongs to this server from now on, and the client's replies find
+// the server. A datagram without a Call-ID has no connection.
 func (d *Director) serverInitiated(p *packet, o *ReplyService) Verdict {
 	svc, server := o.Service, d.table.server(o.Server)
 	call, ok := svc.SIPCalls.Record(p.frame, &p.Packet, p.Dst)

@@ -20,7 +20,7 @@ func (t *Table) onStandby(vip wire.Addr) bool { return t.Standby == StandbyAll |
 // the guard hides it from the host as if this director served it.
 func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 	if !d.isForDirector(p) {
-		return NotOurs, false
+		return NoVerdict, false
 	}
 	t := d.table
 	vip := t.VIPs[p.Dst]
@@ -37,11 +37,11 @@ func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 	}
 	switch {
 	case t.Standby != StandbyAll:
-		return NotOurs, false
+		return NoVerdict, false
 	case t.serves(p):
 		return DroppedStandby, true
 	case vip.DirectorOnly: // an address of the director itself, on a VLAN
-		return NotOurs, false
+		return NoVerdict, false
 	}
 	return NotOurs, true
 }

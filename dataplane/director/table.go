@@ -20,8 +20,8 @@ type Table struct {
 	// Servers is indexed by server ID; 0 is the zero Server. A server that was removed
 	// from its service stays, not Available, while conns may have its ID.
 	Servers []Server
-	// ReplySources are where the guard hides frames from the host: RIP:rport of NAT
-	// servers, VIP:vport of the others. Such a frame without a conn is routed on.
+	// ReplySources are the endpoints whose frames the guard hides from the host: RIP:rport
+	// of NAT servers, VIP:vport of the others. Such a frame without a conn is routed on.
 	ReplySources map[Endpoint]bool
 	// ReplySourceAddrs are those of ReplySources with port 0, because later fragments
 	// carry no port.
@@ -40,18 +40,18 @@ type Table struct {
 	ReplyServices map[Endpoint]ReplyService
 }
 
-// ReplyService is the service that a server's packet without a conn answers for, with the
-// endpoint that its client called.
+// ReplyService is the service on whose behalf a server sends without a conn, with the
+// endpoint that clients use.
 type ReplyService struct {
 	VIP      wire.Addr
 	VPort    uint16 // 0: the port that it comes from, because the service has every port
 	Counters *Counters
-	// Service and Server get a conn for the datagram if the service's templates are
-	// SIP calls. nil: the datagram is only translated.
+	// Service and Server are set for a service of SIP calls: the datagram gets a conn.
+	// nil: the datagram is only translated.
 	Service *Service
 	Server  uint32
 	// Ambiguous: several services have the server at this port, and nothing shows
-	// which of them the client called.
+	// which of them the client used.
 	Ambiguous bool
 }
 
@@ -74,7 +74,7 @@ type Settings struct {
 	NATICMPSend bool
 	// FragmentTime is how long the fragments of a datagram may take to arrive.
 	FragmentTime conntrack.Tick
-	Queue        frag.Limits // of fragments that wait for the first
+	Queue        frag.Limits // of fragments that are queued for the first
 	// KeepTags (keep_tags) handles frames of VLANs that are no ports as frames of the
 	// port that they came by; their tags stay.
 	KeepTags bool
@@ -83,12 +83,12 @@ type Settings struct {
 	BackupOnly bool
 }
 
-// VIP is an address of at least one service, or of one that was removed while conns may
-// have its servers.
+// VIP is an address of a service, or of a removed one as long as a conn may still name
+// one of its servers.
 type VIP struct {
-	// DirectorOnly: the host does not hold the address. The director answers ARP, neighbour
-	// solicitations and echo for it, and refuses what no service takes. Otherwise all
-	// that is the host's.
+	// DirectorOnly: the host does not have the address. The director answers ARP,
+	// neighbour solicitations and echo for it, and refuses what no service takes.
+	// Otherwise all that is the host's.
 	DirectorOnly bool
 	// Silent: it does not answer ARP and neighbour solicitations.
 	Silent bool
@@ -127,9 +127,9 @@ func (t *Table) service(p *packet) *Service {
 	return t.Services[key]
 }
 
-// server returns the server of an ID that a conn has. Another worker may have made the
-// conn with a newer table and a server that this one lacks; then it is the zero Server,
-// which takes nothing.
+// server returns the server that a conn names. Another worker may have made the conn with
+// a newer table, whose server this one lacks. Then it is the zero Server, which takes
+// nothing.
 func (t *Table) server(id uint32) *Server {
 	if int(id) >= len(t.Servers) {
 		id = 0
@@ -137,7 +137,7 @@ func (t *Table) server(id uint32) *Server {
 	return &t.Servers[id]
 }
 
-// replyService returns the service that a server's packet without a conn answers for.
+// replyService returns the service on whose behalf a server sends a packet without a conn.
 func (t *Table) replyService(p *packet) (ReplyService, bool) {
 	if len(t.ReplyServices) == 0 {
 		return ReplyService{}, false

@@ -6,8 +6,8 @@ import (
 )
 
 // persistentServer returns the server that the client's template names, and the
-// template. If there is none it schedules a server and makes the template; the ref is 0
-// if it cannot.
+// template. If there is none, it schedules a server and makes the template; ref 0: it
+// cannot.
 func (d *Director) persistentServer(svc *Service, p *packet, client wire.Addr) (*Server, conntrack.Ref) {
 	dst := svc.templateEndpoint(p)
 	if ref := d.findTemplate(client, dst); ref != 0 {
@@ -55,10 +55,11 @@ func (s *Service) templateClient(p *packet) (client wire.Addr, ok bool) {
 	return client, true
 }
 
-// templateEndpoint returns the destination that a template stands for
-// (net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist). It is the service's port;
-// every port of the VIP, if the packet came to another or to port 21; or all that the
-// mark joins.
+// templateEndpoint returns the destination of the packet's template
+// (net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist):
+//   - of a mark's service: everything that the mark joins
+//   - of a packet to another port than the service's, or to port 21: the whole VIP
+//   - otherwise: the service's port of the VIP
 func (s *Service) templateEndpoint(p *packet) Endpoint {
 	switch {
 	case s.Mark:

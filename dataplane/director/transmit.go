@@ -29,7 +29,7 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 	switch c.Method() {
 	case conntrack.MethodNAT:
 		addr, port := c.Server()
-		if v := dropForNAT(p, p.DstPort, port); v != NotOurs {
+		if v := dropForNAT(p, p.DstPort, port); v != NoVerdict {
 			return v
 		}
 		fwd.ToServer(p.frame, &p.Packet, addr, port)
@@ -45,7 +45,7 @@ func (d *Director) transmit(p *packet, c *conntrack.Conn, server *Server) Verdic
 }
 
 // route sends a packet on as a router does: TTL, next hop, MTU. If it cannot, the
-// address self answers. ok reports that the packet itself goes on, with verdict v.
+// address self answers. ok reports whether the packet itself goes on, with verdict v.
 func (d *Director) route(p *packet, hop *NextHop, self wire.Addr, verdict Verdict) (v Verdict, ok bool) {
 	if fwd.TTLExpired(p.frame, &p.Packet) {
 		return d.answerError(p, answer.TimeExceeded, self, 0, AnsweredTTLExceeded), false
@@ -73,10 +73,10 @@ const (
 	exceedsMTU        // it must not be fragmented
 )
 
-// fitMTU compares a packet, in a tunnel unless tun is nil, with the MTU of its next
-// hop, and asks the link to split it if that is allowed. In a tunnel even an IPv6
-// packet of up to leastMTU6 bytes may be split: what is fragmented is the tunnel's
-// packet.
+// fitMTU compares a packet with the MTU of its next hop, and asks the link to split it
+// if that is allowed. tun is the tunnel that it goes through; nil: none. In a tunnel
+// even an IPv6 packet of up to leastMTU6 bytes may be split: the tunnel's packet is
+// what is fragmented.
 func fitMTU(p *packet, mtu int, tun *tunnel.Tunnel) mtuFit {
 	outer, fit := 0, fitsMTU
 	if tun != nil {
@@ -115,7 +115,8 @@ func longestPacket(ipv6 bool, mtu int, tun *tunnel.Tunnel) int {
 	return max(mtu-tun.Overhead(), leastMTU4)
 }
 
-// dropForNAT returns why NAT must not change a port of a packet; NotOurs: no objection.
+// dropForNAT returns why NAT must drop a packet rather than change its port; NoVerdict:
+// it may change it.
 func dropForNAT(p *packet, old, new uint16) Verdict {
 	switch {
 	case fwd.UDP6NoChecksum(p.frame, &p.Packet):
@@ -123,11 +124,10 @@ func dropForNAT(p *packet, old, new uint16) Verdict {
 	case p.Fragment == wire.FragmentFirst && p.Proto == wire.ProtoSCTP && old != new:
 		return DroppedFragmentSCTP // the CRC covers the other fragments too
 	}
-	return NotOurs
+	return NoVerdict
 }
 
-// AutoMSS, as a Server's MSS, stands for what the path to the server and to the client
-// takes.
+// AutoMSS as a Server's MSS is what the paths to the server and to the client take.
 const AutoMSS = 1
 
 // clampMSS lowers the MSS option of a SYN, the client's or the server's, to the

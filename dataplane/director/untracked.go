@@ -27,7 +27,7 @@ func (d *Director) untracked(p *packet) Verdict {
 	case !ok || !vip.DirectorOnly:
 		return NotOurs
 	}
-	if v := d.table.martian(p); v != NotOurs {
+	if v := d.table.martian(p); v != NoVerdict {
 		return v
 	}
 	if answer.Echo(p.frame, &p.Packet) {
@@ -36,16 +36,16 @@ func (d *Director) untracked(p *packet) Verdict {
 	return DroppedVIPOther
 }
 
-// answerARP answers an ARP request for a VIP of ours with the hardware address of the
-// port that it came in by. It answers a probe (RFC 5227) too, so that no other host
-// takes the address.
+// answerARP answers an ARP request for a VIP that is the director's alone, with the
+// hardware address of the port that it came in by. It answers a probe (RFC 5227) too, so
+// that no other host takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
 	op, _, target := answer.ARPTarget(p.frame, &p.Packet)
 	vip := d.table.VIPs[target]
 	if op != wire.ARPRequest || !vip.DirectorOnly || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
-	if v := d.table.martianMAC(p); v != NotOurs {
+	if v := d.table.martianMAC(p); v != NoVerdict {
 		return v
 	}
 	if !answer.ARP(p.frame, &p.Packet, d.table.FIB.Ports[p.frame.In].MAC) {
@@ -66,7 +66,7 @@ func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
 	if holder, ok := d.table.FIB.HostAddrs[target]; ok && holder == port.Index && port.VLAN == 0 {
 		return NotOurs
 	}
-	if v := d.table.martianMAC(p); v != NotOurs {
+	if v := d.table.martianMAC(p); v != NoVerdict {
 		return v
 	}
 	if !answer.NeighbourAdvert(p.frame, &p.Packet, port.MAC) {
