@@ -46,9 +46,9 @@ func Example() {
 	w.End()
 
 	// No packet comes for 15 minutes. End expires the conn, a part of the work at a time.
-	for behind := true; behind; {
+	for more := true; more; {
 		w.Begin(901 * conntrack.Second)
-		behind = w.End()
+		more = w.End()
 	}
 	fmt.Println("in use:", table.Stats().InUse)
 

@@ -238,9 +238,9 @@ func TestSCTPEvent(t *testing.T) {
 		{10, 0, EventCookieEcho, "COOKIE ECHO"},
 		{11, 0, EventCookieAck, "COOKIE ACK"},
 		{14, 0, EventShutdownComplete, "SHUTDOWN COMPLETE"},
-		{10, 6, EventAbort, "COOKIE ECHO with ABORT behind it"},
-		{11, 6, EventAbort, "COOKIE ACK with ABORT behind it"},
-		{9, 6, EventError, "ERROR with ABORT behind it stays an error"},
+		{10, 6, EventAbort, "COOKIE ECHO with ABORT after it"},
+		{11, 6, EventAbort, "COOKIE ACK with ABORT after it"},
+		{9, 6, EventError, "ERROR with ABORT after it stays an error"},
 		{255, 6, EventChunkData, "an unknown chunk counts as data"},
 	} {
 		if got := SCTPEvent(c.first, c.next); got != c.want {

@@ -55,7 +55,7 @@ func lookup(w *Worker, q Query) Ref {
 	return one[0].Ref
 }
 
-// runBatches runs batches of all workers at a time, until none is behind.
+// runBatches runs batches of all workers at a time, until none has more to do.
 func runBatches(t *Table, now Tick) {
 	for busy := true; busy; {
 		busy = false

@@ -39,7 +39,7 @@ const (
 //
 //	POST /v1/apply     one Op; 204, or 4xx with an Error
 //	POST /v1/batch     []Op, put in force at once; a list of an Error or null for each
-//	POST /v1/replace   []Op for an empty director, whole or not at all; answers as batch
+//	POST /v1/replace   []Op for an empty director, whole or not at all; responds as batch
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus
 //	GET  /v1/timeouts  Timeouts
@@ -133,7 +133,7 @@ func removeStale(path string) error {
 	return nil
 }
 
-// Serve answers on l until ctx ends.
+// Serve responds on l until ctx ends.
 func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/apply", s.apply)
@@ -183,7 +183,7 @@ func reply(w http.ResponseWriter, v any) {
 	json.NewEncoder(w).Encode(v) // fails only if the client went away
 }
 
-// query answers with what f makes of the request's query.
+// query responds with f's result for the request's query.
 func query[T any](f func(url.Values) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r.URL.Query())
@@ -208,7 +208,7 @@ func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// batch answers a list of operations with the error of each.
+// batch responds to a list of operations with the error of each.
 func batch(do func([]config.Op) []error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var ops []config.Op
@@ -241,7 +241,7 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// fail answers with an Error: status 422 for a wrong request, 500 for a fault of the
+// fail responds with an Error: status 422 for a wrong request, 500 for a fault of the
 // director.
 func fail(w http.ResponseWriter, err error) {
 	e, status := asError(err), http.StatusUnprocessableEntity

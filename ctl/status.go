@@ -185,8 +185,8 @@ func (m *Manager) HelperCounters() []api.Counter {
 // localNodeText describes the next hop of a server that is the host itself.
 func localNodeText(hop director.NextHop) string {
 	if hop.State == director.NoRoute {
-		return "the host itself, which gets no packets: start uvs run with --localnode, give the service an address " +
-			"and a port (no mark), and unless it is NAT add the address to the host; by NAT the server is not 127.0.0.1"
+		return "the host itself, but it gets no packets: needs uvs run --localnode, a service with address and port; " +
+			"DR/tunnel: the VIP on the host; NAT: not 127.0.0.1"
 	}
 	return "the host's own stack"
 }

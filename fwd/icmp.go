@@ -2,9 +2,9 @@ package fwd
 
 import "uvs/dataplane/wire"
 
-// ReportedMTU is the MTU of the next link that an ICMP error reports (RFC 1191
-// section 4, RFC 4443 section 3.2); ok is false if it is about anything but a packet
-// that was too long. Routers without path MTU discovery report 0.
+// ReportedMTU returns the MTU of the next link that an ICMP error reports (RFC 1191
+// section 4, RFC 4443 section 3.2). ok is false if the error is not about a packet that
+// was too long. Routers without path MTU discovery report 0.
 func ReportedMTU(f *wire.Frame, p *wire.Packet) (mtu int, ok bool) {
 	if !p.IPv6 && (p.ICMPType != wire.ICMPUnreachable || p.ICMPCode != wire.ICMPCodeTooBig) ||
 		p.IPv6 && p.ICMPType != wire.ICMPv6TooBig {
@@ -17,7 +17,7 @@ func ReportedMTU(f *wire.Frame, p *wire.Packet) (mtu int, ok bool) {
 	return int(min(rest, wire.MaxIPLen)), true
 }
 
-// TotalLen is the length of the packet according to its IP header, header included.
+// TotalLen returns the length of the packet by its IP header, header included.
 // An ICMP error quotes only a part of it.
 func TotalLen(f *wire.Frame, p *wire.Packet) int {
 	ip := f.From(p.L3)
@@ -27,10 +27,10 @@ func TotalLen(f *wire.Frame, p *wire.Packet) int {
 	return int(wire.IPv4(ip).TotalLen())
 }
 
-// ErrorToServer turns ICMP error p, which a client or a router on its side sent about
-// a reply, into an error about the packet as the server sent it. The error goes to
-// addr, and the packet in that it quotes comes from addr and port. All checksums
-// that are there stay right, that of the quoted packet too.
+// ErrorToServer turns ICMP error p, about a reply as the client sees it, into an error
+// about the packet as the server sent it. The error goes to addr, and inner, the packet
+// that it quotes, comes from addr and port. All checksums that are there stay right, that
+// of the quoted packet too.
 func ErrorToServer(f *wire.Frame, p, inner *wire.Packet, addr wire.Addr, port uint16) {
 	if addr.Is4() == p.IPv6 || inner.IPv6 != p.IPv6 {
 		return
@@ -41,9 +41,9 @@ func ErrorToServer(f *wire.Frame, p, inner *wire.Packet, addr wire.Addr, port ui
 	setDst(f, p, addr, 0).Apply(f, p)
 }
 
-// ErrorFromServer turns ICMP error p, which a server or a router on its side sent
-// about a request, into an error about the packet as the client sent it. The error
-// comes from the VIP, and the packet in that it quotes went to vip and vport.
+// ErrorFromServer turns ICMP error p, about a request as the server sees it, into an error
+// about the packet as the client sent it. The error comes from the VIP, and inner, the
+// packet that it quotes, went to vip and vport.
 func ErrorFromServer(f *wire.Frame, p, inner *wire.Packet, vip wire.Addr, vport uint16) {
 	if vip.Is4() == p.IPv6 || inner.IPv6 != p.IPv6 {
 		return
@@ -54,7 +54,7 @@ func ErrorFromServer(f *wire.Frame, p, inner *wire.Packet, vip wire.Addr, vport 
 	setSrc(f, p, vip, 0).Apply(f, p)
 }
 
-// bodySum is the folded sum of what follows the header of an ICMP error.
+// bodySum returns the folded sum of what follows the header of an ICMP error.
 func bodySum(f *wire.Frame, p *wire.Packet) uint16 {
 	return wire.Fold(wire.Sum(f.From(p.L4)[wire.ICMPLen:], 0))
 }
@@ -69,9 +69,9 @@ func updateErrorChecksum(f *wire.Frame, p *wire.Packet, before uint16) {
 	m.SetChecksum(wire.Update16(m.Checksum(), before, bodySum(f, p)))
 }
 
-// updateQuotedChecksum updates the transport checksum of a quoted packet. A packet that is cut
-// off is like a first fragment: without all bytes that its checksum covers, it can
-// be updated but not computed.
+// updateQuotedChecksum updates the transport checksum of a quoted packet. One that is cut
+// off is like a first fragment: without all bytes that it covers, the checksum can be
+// updated but not computed.
 func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, inner *wire.Packet) {
 	q := *inner
 	if TotalLen(f, inner) != int(inner.Len) {
@@ -80,9 +80,9 @@ func updateQuotedChecksum(delta wire.ChecksumDelta, f *wire.Frame, inner *wire.P
 	delta.Apply(f, &q)
 }
 
-// QuotedSeq is the sequence number of the TCP segment that an ICMP error quotes;
-// ok is false if it quotes no TCP segment. The eight bytes that every error quotes
-// contain it (RFC 792).
+// QuotedSeq returns the sequence number of the TCP segment that an ICMP error quotes; ok
+// is false if it quotes no TCP segment. The eight bytes that every error quotes contain
+// it (RFC 792).
 func QuotedSeq(f *wire.Frame, inner *wire.Packet) (seq uint32, ok bool) {
 	if inner.Proto != wire.ProtoTCP || inner.Fragment == wire.FragmentLater {
 		return 0, false

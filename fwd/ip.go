@@ -36,7 +36,7 @@ func (h *IPHeader) Put(f *wire.Frame, l3 uint16) wire.Packet {
 }
 
 // PutWithChecksum is Put that also fills in the checksum of the transport header
-// behind it.
+// after it.
 func (h *IPHeader) PutWithChecksum(f *wire.Frame, l3 uint16) {
 	p := h.Put(f, l3)
 	wire.FillChecksum(f, &p)

@@ -18,16 +18,16 @@ func (h *LinkHeader) Apply(f *wire.Frame) {
 	f.Out = h.Port
 }
 
-// MoveLink moves the link header, with its VLAN tags, n bytes forward (n < 0:
-// back), so that the frame has n bytes more (fewer) between it and the rest.
-// There must be room for them.
+// MoveLink moves the link header, with its VLAN tags, n bytes towards the start of
+// the buffer (n < 0: towards its end). So the frame has n bytes more (fewer)
+// between it and the rest. There must be room for them.
 func MoveLink(f *wire.Frame, p *wire.Packet, n int) {
 	from := int(f.Off)
 	copy(f.Buf[from-n:], f.Buf[from:from+int(p.L3)])
 	f.Off -= int32(n)
 }
 
-// SetEtherType writes the family of the packet behind it into the link header.
+// SetEtherType writes the family of the packet after it into the link header.
 func SetEtherType(f *wire.Frame, p *wire.Packet, ipv6 bool) {
 	wire.Ethernet(f.From(p.L3 - wire.EthernetLen)).SetType(EtherType(ipv6))
 }

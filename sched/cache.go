@@ -105,7 +105,7 @@ func (c *cache) find(vip *wire.Addr, now, expiration uint32, e *entry) bool {
 		at = (at + 1) & (len(c.slots) - 1)
 
 		version := s.version.Load()
-		if version == 0 { // a window is filled in order: no address is behind this slot
+		if version == 0 { // a window is filled in order: no address is after this slot
 			e.slot, e.version = s, version
 			break
 		}

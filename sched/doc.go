@@ -24,6 +24,6 @@
 // reads no clock: Flow.Now is the time. The length of the list or table bounds its
 // work.
 //
-// Not in IPVS are Server.Down, slow start (Server.SlowStartBegin and SlowStartEnd),
+// IPVS has no Server.Down, slow start (Server.SlowStartBegin and SlowStartEnd),
 // Options.Table and Options.Fields.
 package sched

@@ -9,7 +9,7 @@ import (
 
 // locality sends a destination address always to the same server (lblc), or to a set
 // of servers that grows with their load (lblcr). It finds a server for a new
-// address as wlc does. It is made for cache servers behind a service with many
+// address as wlc does. It is made for cache servers of a service with many
 // addresses, such as a network or a firewall mark.
 type locality struct {
 	*least     // wlc over the servers with a weight

@@ -65,7 +65,7 @@ func (r *rr) Pick(c *Cursor, _ Flow) int {
 	}
 }
 
-// after returns the first server behind list index i, and before end, that has at
+// after returns the first server after list index i, and before end, that has at
 // least this weight and is not overloaded. -1: none.
 func (r *rr) after(i, end int, weight int32) int {
 	for {

@@ -18,9 +18,8 @@ func servicesMain(args []string) int {
 	return listMain("services", args, func(list []api.ServiceStatus) []api.ServiceStatus { return list }, printServices)
 }
 
-// listMain is a verb that prints what of makes of the services, as JSON or with
-// print.
-func listMain[T any](name string, args []string, of func([]api.ServiceStatus) T, print func(io.Writer, T) error) int {
+// listMain is a verb that prints convert(services), as JSON or with print.
+func listMain[T any](name string, args []string, convert func([]api.ServiceStatus) T, print func(io.Writer, T) error) int {
 	fs := newFlags(name)
 	asJSON := fs.Bool("json", false, "print JSON")
 	if code, ok := parse(fs, args); !ok {
@@ -31,9 +30,9 @@ func listMain[T any](name string, args []string, of func([]api.ServiceStatus) T,
 	case !ok:
 		return 1
 	case *asJSON:
-		return printJSON(of(list))
+		return printJSON(convert(list))
 	}
-	return result(print(os.Stdout, of(list)))
+	return result(print(os.Stdout, convert(list)))
 }
 
 // servers returns the servers of a service, with the sorry server.

@@ -7,11 +7,11 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Queue keeps copies of fragments that came before the first of their datagram.
-// They wait until that comes or their time is up. A queue belongs to one worker
-// and takes maxQueued fragments in MaxQueue bytes. A full queue evicts the oldest.
-// One source, which may be a flood, gets only a part (Limits), so that it cannot
-// evict the fragments of others.
+// Queue has copies of fragments that came before the first of their datagram. They are
+// queued until that comes or their time is up. A queue belongs to one worker and takes
+// maxQueued fragments in MaxQueue bytes. A full queue evicts the oldest. One source,
+// which may be a flood, gets only a part (Limits), so that it cannot evict the fragments
+// of others.
 //
 // Frames stand in a ring of bytes in the order of arrival, and so do their
 // entries. An entry that is removed from the middle frees its place when all
@@ -81,14 +81,14 @@ func (q *Queue) Len() int { return int(q.head - q.tail) }
 
 func (q *Queue) entry(n uint32) *entry { return &q.entries[n%maxQueued] }
 
-// Push queues a copy of a frame. It reports false if the source has as much queued
+// Push queues a copy of a frame. It returns false if the source has as much queued
 // as it may, or if the frame is longer than half the queue.
 func (q *Queue) Push(f *wire.Frame, key *Key, now conntrack.Tick, limits *Limits) bool {
 	hash := q.table.hash(key)
 	need := (wire.Headroom + f.Len() + 7) &^ 7
 	source := &q.sources[hash.source%numSources]
 	limit := min(limits.Bytes, MaxQueue)
-	if int(*source)+need > limits.Source || need > limit/2 { // half: it must fit before or behind the ring's end
+	if int(*source)+need > limits.Source || need > limit/2 { // half: it must fit before or after the ring's end
 		return false
 	}
 	at := q.write

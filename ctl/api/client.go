@@ -32,12 +32,12 @@ func SocketPath() string {
 	return DefaultSocket
 }
 
-// answerTimeout is the time for a director to begin its answer: much longer than a live one
-// takes.
-const answerTimeout = 30 * time.Second
+// responseTimeout is how long a director may take to begin its response: much longer than
+// a live one takes.
+const responseTimeout = 30 * time.Second
 
-// Dial connects to the director behind a socket. For a socket that is not there, or that a
-// dead director left, it waits as long as WaitEnv says, because a director may be starting.
+// Dial connects to the director at a socket. If the socket is not there, or a dead director
+// left it, Dial waits as long as WaitEnv says, because a director may be starting.
 func Dial(path string) (*Client, error) {
 	wait, err := socketWait()
 	if err != nil {
@@ -45,7 +45,7 @@ func Dial(path string) (*Client, error) {
 	}
 	c := &Client{path: path}
 	c.http.Transport = &http.Transport{
-		ResponseHeaderTimeout: answerTimeout,
+		ResponseHeaderTimeout: responseTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -89,7 +89,7 @@ func socketWait() (time.Duration, error) {
 	return wait, nil
 }
 
-// Info describes the director.
+// Info returns what the director is.
 func (c *Client) Info() (info Info, err error) { return info, c.get("/v1/info", &info) }
 
 // Services lists the services in order of adding, with the newest server first.
@@ -97,18 +97,18 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 	return list, c.get("/v1/services", &list)
 }
 
-// Marks are the mark rules in their order.
+// Marks returns the mark rules in their order.
 func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
 
-// AdminRules are the admin states that are not up.
+// AdminRules returns the admin states that are not up.
 func (c *Client) AdminRules() (list []config.AdminRule, err error) {
 	return list, c.get("/v1/admin", &list)
 }
 
-// Timeouts are the three timeouts of `ipvsadm --set`.
+// Timeouts returns the three timeouts of `ipvsadm --set`.
 func (c *Client) Timeouts() (t config.Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
 
-// Counters are all counters of the director.
+// Counters returns all counters of the director.
 func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
 
 // Settings lists all settings or, for a service, those that it can have.
@@ -120,7 +120,7 @@ func (c *Client) Settings(of *config.ServiceKey) (list []config.Setting, err err
 	return list, c.get(path, &list)
 }
 
-// Explain is what the director would do with a packet.
+// Explain returns what the director would do with a packet.
 func (c *Client) Explain(p Probe) (e Explanation, err error) {
 	return e, c.get("/v1/explain?"+p.Query().Encode(), &e)
 }
@@ -160,14 +160,14 @@ func (c *Client) batch(path string, ops []config.Op) []error {
 	return errs
 }
 
-// post sends a request and decodes the answer, unless answer is nil.
+// post sends a request and decodes the response, unless response is nil.
 func (c *Client) post(path string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
 	resp, err := c.http.Post("http://uvs"+path, "application/json", bytes.NewReader(body))
-	return decodeAnswer(resp, err, func(dec *json.Decoder) error {
+	return decodeResponse(resp, err, func(dec *json.Decoder) error {
 		if answer == nil {
 			return nil
 		}
@@ -199,8 +199,8 @@ func (c *Client) Events(visit func(Event) error) error {
 	return stream(c, "/v1/events", visit)
 }
 
-// stream calls visit for each value of an answer until visit returns an error or
-// the answer ends, which is io.EOF.
+// stream calls visit for each value of a response until visit returns an error or
+// the response ends, which is io.EOF.
 func stream[T any](c *Client, path string, visit func(T) error) error {
 	return c.read(path, func(dec *json.Decoder) error {
 		for {
@@ -221,16 +221,16 @@ func (c *Client) get(path string, v any) error {
 
 func (c *Client) read(path string, decode func(*json.Decoder) error) error {
 	resp, err := c.http.Get("http://uvs" + path)
-	return decodeAnswer(resp, err, decode)
+	return decodeResponse(resp, err, decode)
 }
 
-// decodeAnswer decodes the answer to a request that may have failed.
-func decodeAnswer(resp *http.Response, err error, decode func(*json.Decoder) error) error {
+// decodeResponse decodes the response to a request that may have failed.
+func decodeResponse(resp *http.Response, err error, decode func(*json.Decoder) error) error {
 	if err != nil {
 		return fmt.Errorf("ask the director: %w", err)
 	}
 	defer resp.Body.Close()
-	if err := answerError(resp); err != nil {
+	if err := responseError(resp); err != nil {
 		return err
 	}
 	if err := decode(json.NewDecoder(resp.Body)); err != nil {
@@ -239,8 +239,8 @@ func decodeAnswer(resp *http.Response, err error, decode func(*json.Decoder) err
 	return nil
 }
 
-// answerError is the error in the director's answer, or nil.
-func answerError(resp *http.Response) error {
+// responseError returns the error in the director's response, or nil.
+func responseError(resp *http.Response) error {
 	if resp.StatusCode < 300 {
 		return nil
 	}

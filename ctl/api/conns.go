@@ -53,8 +53,7 @@ func ParseConnFilter(q url.Values) (f ConnFilter, err error) {
 		case "state":
 			f.State, err = parseState(v)
 		default:
-			err = config.Errorf(syscall.EINVAL,
-				"connections cannot be chosen by %q; by service, server, client or state", name)
+			err = config.Errorf(syscall.EINVAL, "unknown filter %q; use service, server, client or state", name)
 		}
 		if err != nil {
 			return ConnFilter{}, err
@@ -93,5 +92,5 @@ func parseState(s string) (string, error) {
 			return s, nil
 		}
 	}
-	return "", config.Errorf(syscall.EINVAL, "state %q is none a connection can have", s)
+	return "", config.Errorf(syscall.EINVAL, "no connection has state %q", s)
 }

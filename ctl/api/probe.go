@@ -35,12 +35,12 @@ func ParseProbe(v url.Values) (p Probe, err error) {
 	known := []string{"proto", "client", "virtual", "in-interface"}
 	for name := range v {
 		if !slices.Contains(known, name) {
-			return p, config.Errorf(syscall.EINVAL, "a packet is not described by %q; by %s", name,
-				strings.Join(known, ", "))
+			return p, config.Errorf(syscall.EINVAL, "unknown parameter %q; use %s", name, strings.Join(known, ", "))
 		}
 	}
 	if p.Proto, err = config.ParseProto(v.Get("proto")); err == nil && !p.Proto.Served() {
-		err = config.Errorf(syscall.EINVAL, "protocol %s has no services; tcp, udp and sctp have", p.Proto.Word())
+		err = config.Errorf(syscall.EINVAL, "protocol %s cannot have services; use tcp, udp or sctp",
+			p.Proto.Word())
 	}
 	if err != nil {
 		return p, err
@@ -70,7 +70,7 @@ func parseHostPort(what, s string) (netip.AddrPort, error) {
 	case !config.Unicast(a.Addr()):
 		return a, config.Errorf(syscall.EINVAL, "%s %s is not unicast", what, a)
 	case a.Port() == 0:
-		return a, config.Errorf(syscall.EINVAL, "%s %s: port 0 is no packet's", what, a)
+		return a, config.Errorf(syscall.EINVAL, "%s %s: a packet cannot have port 0", what, a)
 	}
 	return a, nil
 }

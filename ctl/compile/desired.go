@@ -18,8 +18,8 @@ type Desired struct {
 	services map[config.ServiceKey]*config.Service
 	rules    map[config.ServiceKey][]config.MarkRule // by the service of their mark
 	helpers  map[config.ServiceKey]*helper.Config    // only services that have one
-	// kept are the services that were removed while conns may have their servers. hidden
-	// are those of them whose packets the guard hides as before; services has them too.
+	// kept: removed services whose servers conns still name. hidden: those of kept that
+	// the guard still hides; services has them too.
 	kept   []*RunningService
 	hidden []*config.Service
 }
@@ -43,9 +43,9 @@ func NewDesired(s *config.State) *Desired {
 	return d
 }
 
-// KeepRemoved adds the services that were removed and that rt keeps, after Reconcile. Their
-// packets stay hidden from the host while their conns wait or go on, and for nets of marks,
-// which are the director's to answer, as long as they are kept.
+// KeepRemoved adds the removed services that rt keeps, after Reconcile. A removed service
+// stays hidden while its conns wait or go on. A mark with a net stays hidden as long as it
+// is kept, because the director answers for the net.
 func (d *Desired) KeepRemoved(rt *Runtime) {
 	mode := d.Director().RemovedConns
 	byID := func(a, b *RunningService) int { return cmp.Compare(a.ID, b.ID) }
@@ -64,7 +64,7 @@ func (d *Desired) KeepRemoved(rt *Runtime) {
 	}
 }
 
-// destinations are where clients send the packets of a service.
+// destinations returns where clients send the packets of a service.
 func (d *Desired) destinations(k config.ServiceKey) (list []guard.PortRange) {
 	if k.FWMark == 0 {
 		return d.servicePorts(k, hostPrefix(k.Addr))
@@ -75,8 +75,8 @@ func (d *Desired) destinations(k config.ServiceKey) (list []guard.PortRange) {
 	return list
 }
 
-// ReplyRanges are where the replies of a masqueraded server come from: its port or, if
-// packets keep the port they came to, all ports that the service takes.
+// ReplyRanges returns where the replies of a NAT server come from: its port or, if packets
+// keep the port they came to, all ports that the service takes.
 func (d *Desired) ReplyRanges(k config.ServiceKey, server config.ServerKey) []guard.PortRange {
 	addr := hostPrefix(server.Addr)
 	switch {
@@ -108,7 +108,7 @@ func (d *Desired) ReplyRanges(k config.ServiceKey, server config.ServerKey) []gu
 	return list
 }
 
-// servicePorts are the protocols and ports that a service of an address takes, at a net.
+// servicePorts returns the protocols and ports that a service of an address takes, at a net.
 func (d *Desired) servicePorts(k config.ServiceKey, net netip.Prefix) []guard.PortRange {
 	first, last := k.Port, k.Port
 	if k.Port == 0 {
@@ -169,8 +169,8 @@ func splitRanges(all []guard.PortRange) (endpoints []guard.Endpoint, ranges []gu
 	return endpoints, ranges
 }
 
-// Marked are the frames that the host must not see because of marks and of the ports of
-// FTP's data connections. The guard's first match decides, but the last mark rule that
+// Marked returns the frames that the host must not see because of marks and of the ports
+// of FTP's data connections. The guard's first match decides, but the last mark rule that
 // matches does, so the rules are in reverse order.
 func (d *Desired) Marked() (list []guard.Match) {
 	if d.leavesToHost() {
@@ -223,7 +223,7 @@ func ruleMatches(list []guard.Match, r config.MarkRule, pass bool) []guard.Match
 	return list
 }
 
-// vips are the addresses of a service: its own, or the single addresses that the rules
+// vips returns the addresses of a service: its own, or the single addresses that the rules
 // of its mark match.
 func (d *Desired) vips(k config.ServiceKey) (list []netip.Addr) {
 	if k.FWMark == 0 {

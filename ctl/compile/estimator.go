@@ -26,7 +26,7 @@ func move(estimate *uint64, rate uint64) {
 	*estimate = uint64(int64(*estimate) + (int64(rate)-int64(*estimate))>>2)
 }
 
-// Rates are the estimates per second, rounded to the nearest.
+// Rates returns the estimates per second, rounded to the nearest.
 func (e *Estimator) Rates() director.Totals {
 	return director.Totals{
 		Conns:  (e.estimate.Conns + 0x1ff) >> 10,

@@ -38,9 +38,9 @@ func (d *Desired) CompileRules(before RulesByService, rt *Runtime, host *directo
 	return rules
 }
 
-// serviceRules are the rules for one service: frames to it, and from its masqueraded
-// servers. Those include servers that were removed, or were masqueraded until they were
-// edited, because their conns still get replies.
+// serviceRules returns the rules for one service: frames to it, and from its NAT servers.
+// Those include servers that were removed, or were NAT until they were edited, because
+// their conns still get replies.
 func (d *Desired) serviceRules(
 	k config.ServiceKey, running []*RunningServer, host *director.HostNet,
 ) *guard.ServiceRules {
@@ -90,7 +90,7 @@ func sameServiceRules(a, b *guard.ServiceRules) bool {
 		slices.Equal(a.HelperMatches, b.HelperMatches) && slices.Equal(a.HelperServers, b.HelperServers)
 }
 
-// Flatten are the guard's rules for all services, for the frames that marks lead to
+// Flatten returns the guard's rules for all services, for the frames that marks lead to
 // services, and for the host's interfaces.
 func (g RulesByService) Flatten(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
 	r := guard.Rules{Marked: marked, Tagged: settings.KeepTags}

@@ -9,7 +9,7 @@ import (
 	"uvs/dataplane/helper"
 )
 
-// compileHelper is the help for the connections of a service; nil: there is none.
+// compileHelper returns the help for the connections of a service; nil: there is none.
 func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 	settings := s.SettingsOf(svc.ServiceKey)
 	var ports []helper.Port
@@ -19,16 +19,16 @@ func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 			ports = append(ports, helpedPorts(s, svc, helper.ID(id), h.Mode(&settings.Settings))...)
 		}
 	}
-	masq := func(v config.Server) bool { return v.Method == config.MethodNAT }
-	if ports == nil || svc.OPS || !slices.ContainsFunc(s.AllServers(svc), masq) {
+	nat := func(v config.Server) bool { return v.Method == config.MethodNAT }
+	if ports == nil || svc.OPS || !slices.ContainsFunc(s.AllServers(svc), nat) {
 		return nil
 	}
 	return &helper.Config{Ports: ports, Settings: settings.Settings}
 }
 
-// helpedPorts are the ports of a service at which connections get a helper: with auto its
-// well-known port; with on also the service's port, or every single port that rules give
-// the service's mark.
+// helpedPorts returns the ports of a service at which connections get a helper: with auto
+// its well-known port; with on also the service's port, or for a mark each single port in
+// its rules.
 func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32) (list []helper.Port) {
 	h := &helper.Registry[id]
 	add := func(port uint16) {

@@ -60,20 +60,20 @@ type RunningServer struct {
 	Config         config.Server  // as last configured
 	weight         int32          // the last that was not 0 since it was added
 	SlowStartBegin conntrack.Tick // of slow start: when it was added, left weight 0 or came up
-	wasNAT         bool           // is or was masqueraded; conns keep their method
+	wasNAT         bool           // is or was NAT; conns keep their method
 	Counters       *director.Counters
 	Path           *director.Path
 	Overload       atomic.Bool
 	Removed        bool            // no longer in its service
 	graceEnd       conntrack.Tick  // if Removed: until when its conns wait for it
-	graceReported  bool            // if Removed: GraceOver had it
+	graceReported  bool            // if Removed: GraceOver has returned it
 	idle           time.Time       // since when it is removed and without conns; zero: it is not
 	Zero           director.Totals // when the counters were reset
 	Rate           Estimator
 	seen           uint64 // last round that found it configured
 }
 
-// MaxServerIDs bounds servers, counting removed ones that still have an ID.
+// MaxServerIDs bounds the servers of all services, counting removed ones with an ID.
 const MaxServerIDs = 1 << 16
 
 // TrashTime is how long the runtime keeps a removed server without conns, so that it keeps
@@ -94,10 +94,10 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 	}
 }
 
-// Reconcile brings the running side in line with a desired state that passed Prepare.
-// New servers get an ID and counters; servers that are gone are marked removed, and keep
-// what is theirs for when they are added again. now is the data path's time. Reconcile
-// reports whether a server got an ID.
+// Reconcile brings the running side in line with a desired state that passed Prepare. New
+// servers get an ID and counters. Servers that are gone are marked removed, and keep both
+// for when they are added again. now is the data path's time. Reconcile reports whether a
+// server got an ID.
 func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) {
 	graceEnd := now + seconds(s.Director().RemovedGrace)
 	for _, key := range s.Deleted() {
@@ -155,7 +155,7 @@ func (rt *Runtime) removeService(key config.ServiceKey, graceEnd conntrack.Tick)
 	}
 }
 
-// serviceID is the ID of a service that was added. One that was removed takes back its
+// serviceID returns the ID of a service that was added. One that was removed takes back its
 // own, so that the limits of its clients go on.
 func (rt *Runtime) serviceID(key config.ServiceKey) uint32 {
 	if old := rt.removed[key]; old != nil {
@@ -166,8 +166,8 @@ func (rt *Runtime) serviceID(key config.ServiceKey) uint32 {
 	return rt.lastID
 }
 
-// GraceOver lists the services that are no longer to be kept as if they were there, and
-// the servers whose conns no longer wait. Each call lists a server once.
+// GraceOver returns the services whose grace has ended, and the servers whose conns no
+// longer wait. It returns each server once.
 func (rt *Runtime) GraceOver(now conntrack.Tick) (services []config.ServiceKey, servers map[uint32]bool) {
 	for key, svc := range rt.removed {
 		if svc.waiting && now >= svc.graceEnd {
@@ -233,7 +233,7 @@ type serverIdentity struct {
 	server  config.ServerKey
 }
 
-// Server is the running side of a server, which may have been removed; nil: there is none.
+// Server returns the running side of a server, which may have been removed; nil: there is none.
 func (rt *Runtime) Server(service config.ServiceKey, server config.ServerKey) *RunningServer {
 	return rt.index[serverIdentity{service, server}]
 }
@@ -271,7 +271,7 @@ func (rt *Runtime) addServer(service config.ServiceKey, server config.Server, no
 	return isNew
 }
 
-// path is the path to an address, which all servers there share.
+// path returns the path to an address, which all servers there share.
 func (rt *Runtime) path(addr netip.Addr) *director.Path {
 	if rt.Paths[addr] == nil {
 		rt.Paths[addr] = new(director.Path)
@@ -355,7 +355,7 @@ func (rt *Runtime) Release(ids []uint32) (services []config.ServiceKey) {
 	return services
 }
 
-// Totals are the totals of every service.
+// Totals returns the totals of every service.
 func (rt *Runtime) Totals() map[config.ServiceKey]director.Totals {
 	all := make(map[config.ServiceKey]director.Totals, len(rt.Services))
 	for key, svc := range rt.Services {

@@ -133,7 +133,7 @@ func addService(
 	services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: uint8(k.Proto)}] = svc
 }
 
-// removedServices are the removed services that are hidden from the host; nil: none.
+// removedServices returns the removed services that are hidden from the host; nil: none.
 func (d *Desired) removedServices(fib *director.FIB) *director.Table {
 	if len(d.hidden) == 0 {
 		return nil
@@ -147,7 +147,7 @@ func (d *Desired) removedServices(fib *director.FIB) *director.Table {
 	return t
 }
 
-// service is a service of t; nil: there is none.
+// service returns a service of t; nil: there is none.
 func (t *Table) service(k config.ServiceKey) *director.Service {
 	if t == nil {
 		return nil
@@ -214,9 +214,8 @@ func (t *Table) compileReplySources(prev *Table) {
 	}
 }
 
-// addReplyServices enters the endpoints from which servers of a service send replies that
-// have no conn: of a one-packet service if its replies are to be translated, and of a service
-// of SIP calls.
+// addReplyServices enters the endpoints from which servers of a service send without a conn:
+// of a one-packet service whose replies are translated, and of a service of SIP calls.
 func (t *Table) addReplyServices(d *Desired, svc *config.Service, rt *Runtime) {
 	var calls *director.Service
 	if t.services[svc.ServiceKey].SIPCalls != nil {

@@ -11,7 +11,7 @@ import (
 	"uvs/fwd/tunnel"
 )
 
-// compileTunnel is the tunnel from src to a server. A server of any method has one,
+// compileTunnel returns the tunnel from src to a server. A server of any method has one,
 // because conns keep the method they began with.
 //
 // Remote checksum offload (tunnel.RemCsum) becomes a full checksum. IPVS adds the option
@@ -27,9 +27,9 @@ func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 // 4.8). Nothing can reply to it, but receivers accept packets from it.
 var dummyAddr = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
 
-// tunnelSource is the address at which the tunnel to a server starts: the source address
-// of the route or, as in the kernel, any address of the host. It must not be a VIP: the server
-// has that address itself, and its kernel drops packets from its own addresses.
+// tunnelSource returns the address at which the tunnel to a server starts: the source
+// address of the route or, as in the kernel, any address of the host. It must not be a VIP:
+// the server has that address itself, and its kernel drops packets from its own addresses.
 func tunnelSource(hop director.NextHop, server wire.Addr, t *director.Table) wire.Addr {
 	fits := func(a wire.Addr) bool {
 		_, isVIP := t.VIPs[a]

@@ -335,7 +335,7 @@ func checkedService(svc Service) (Service, error) {
 const EngineSIP = "sip"
 
 // checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
-// to servers that are not masqueraded, except those of a mark.
+// to DR and tunnel servers, except those of a mark.
 func checkServer(svc *Service, server *Server) error {
 	if server.Method != MethodNAT && svc.FWMark == 0 {
 		server.Port = svc.Port

@@ -68,7 +68,7 @@ func (p *ruleParser) parse() error {
 		}
 		seen[name] = true
 		if strings.ContainsAny(value, "$`\\") && name != "--comment" {
-			return fmt.Errorf("%s has to be written out", value)
+			return fmt.Errorf("shell variables and escapes are not supported: %s", value)
 		}
 		if err := p.set(known, value); err != nil {
 			return err

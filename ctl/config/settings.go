@@ -28,12 +28,13 @@ type Settings struct {
 	_               more   `help:"how long the connections of a server or service that was removed wait for it"`
 	_               more   `help:"to be added again; what begins a connection, and UDP, does not wait"`
 	RemovedConns    uint32 `name:"removed_conns" max:"3" words:"refuse drop serve end"`
-	_               more   `help:"what becomes of them then: refuse: the next packet is scheduled again or reset;"`
-	_               more   `help:"drop: dropped silently (IPVS's expire_nodest_conn=0); serve: they go on until"`
-	_               more   `help:"they end; end: as refuse, and all end (IPVS's expire_nodest_conn=1)"`
+	_               more   `help:"connections of a removed server after removed_grace: refuse: the next packet is"`
+	_               more   `help:"scheduled again or reset; drop: it is dropped silently (IPVS's"`
+	_               more   `help:"expire_nodest_conn=0); serve: they go on until they end; end: as refuse, and"`
+	_               more   `help:"all end (IPVS's expire_nodest_conn=1)"`
 	ResetForgotten  bool   `name:"reset_forgotten" default:"1"`
 	_               more   `help:"1: both ends of an established TCP connection that idled too long are reset;"`
-	_               more   `help:"0: it is forgotten silently (IPVS's way; also with sloppy_tcp)"`
+	_               more   `help:"0: it ends silently (as in IPVS; also with sloppy_tcp)"`
 	ExpireQuiescent bool   `name:"expire_quiescent_template" scope:"service" applies:"persistence"`
 	_               more   `help:"new connections of a known persistent client whose server has weight 0:"`
 	_               more   `help:"0 go there, 1 go to another server"`
@@ -56,8 +57,8 @@ type Settings struct {
 	_               more   `applies:"none" scope:"service" help:"lblc: how long a destination without new"`
 	_               more   `help:"connections is remembered"`
 	LBLCRExpiration uint32 `name:"lblcr_expiration" default:"86400" min:"1" max:"4294967295" unit:"s"`
-	_               more   `applies:"none" scope:"service" help:"lblcr: the same, and how long its servers stay"`
-	_               more   `help:"unchanged before there are fewer"`
+	_               more   `applies:"none" scope:"service" help:"lblcr: how long a destination without new"`
+	_               more   `help:"connections is remembered, and how long before it loses a server"`
 	LimitRate       uint32 `name:"limit_rate" max:"1000000" unit:"1/s" scope:"service"`
 	_               more   `help:"new connections a second, as many at once, that one client address may begin"`
 	_               more   `help:"with a service; more are dropped; 0: any number"`
@@ -65,19 +66,19 @@ type Settings struct {
 	_               more   `help:"connections, closing ones included, that one client address (with persistence:"`
 	_               more   `help:"one template) may have with a service; more are dropped; 0: any number"`
 	OPSReplies      bool   `name:"ops_replies" scope:"service"`
-	_               more   `help:"1: what masqueraded servers of one-packet services (ipvsadm --ops) send is"`
-	_               more   `help:"translated, as from the service; 0: routed on unchanged, as IPVS does"`
+	_               more   `help:"1: what NAT servers of one-packet services (ipvsadm --ops) send is translated,"`
+	_               more   `help:"as from the service; 0: routed on unchanged, as IPVS does"`
 	PMTUDisc        bool   `name:"pmtu_disc" default:"1" scope:"service"`
-	_               more   `help:"packets too long for a tunnel: 1 with DF are answered with fragmentation needed,"`
-	_               more   `help:"0 all of IPv4 are sent in fragments"`
+	_               more   `help:"packets too long for a tunnel: 1: those with DF are answered 'fragmentation"`
+	_               more   `help:"needed'; 0: all IPv4 packets are fragmented"`
 
 	helper.Settings
 
 	MSSClamp           uint32 `name:"mss_clamp" min:"48" max:"65495" also:"0 1" unit:"bytes" scope:"service"`
-	_                  more   `help:"what SYNs that pass here, of clients and of servers, may say of their MSS: 0"`
-	_                  more   `help:"anything, 1 what the paths to server and client take, else at most this"`
+	_                  more   `help:"highest MSS that SYNs of clients and servers may announce: 0 any, 1 what the"`
+	_                  more   `help:"paths allow, else this"`
 	NATICMPSend        bool   `name:"nat_icmp_send"`
-	_                  more   `help:"what a masqueraded server sends from its service's port without a connection:"`
+	_                  more   `help:"what a NAT server sends from its service's port without a connection:"`
 	_                  more   `help:"0 is routed on, 1 is answered with ICMP port unreachable (not a TCP RST or"`
 	_                  more   `help:"SCTP ABORT)"`
 	ScheduleICMP       bool   `name:"schedule_icmp"`
@@ -95,7 +96,7 @@ type Settings struct {
 	_                  more   `help:"believe only what servers say of a connection: 0 off, 1 or 2 when the table runs"`
 	_                  more   `help:"short, 3 always"`
 	DropEntry          uint32 `name:"drop_entry" max:"3"`
-	_                  more   `help:"forget half-open and a sample of old connections: 0 off, 1 or 2 when the table"`
+	_                  more   `help:"end half-open and a sample of old connections: 0 off, 1 or 2 when the table"`
 	_                  more   `help:"runs short, 3 always"`
 	DropPacket         uint32 `name:"drop_packet" max:"3"`
 	_                  more   `help:"refuse a part of the packets that begin a connection: 0 off, 1 or 2 when the"`
@@ -111,7 +112,7 @@ type Settings struct {
 	_                  more   `help:"memory of a worker for fragments that come before the first of their datagram;"`
 	_                  more   `help:"0: they are dropped"`
 	FragmentHoldSource uint32 `name:"fragment_hold_source" default:"128" max:"1024" unit:"KiB"`
-	_                  more   `help:"the part of it that the fragments of one source address may take"`
+	_                  more   `help:"the part of fragment_hold that the fragments of one source address may take"`
 	TimeoutProfile     uint32 `name:"timeout_profile" max:"1" applies:"none"`
 	_                  more   `help:"timeouts not set otherwise: 0 IPVS's, 1 netfilter's (TCP established 5 days)"`
 

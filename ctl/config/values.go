@@ -16,7 +16,7 @@ import (
 // Values are the settings that were set, by name.
 type Values map[string]uint32
 
-// Over are the settings base with the values laid over it.
+// Over returns base with the values of v in place of its own.
 func (v Values) Over(base *Settings) *Settings {
 	if len(v) == 0 {
 		return base
@@ -45,8 +45,8 @@ var kernelSettings = map[string]struct {
 	values []uint32
 }{"expire_nodest_conn": {"removed_conns", []uint32{RemovedDrop, RemovedEnd}}}
 
-// with are the values after changes, which are those of a service or of the director. They
-// are made in the order of their names, so that the result and the error are always the same.
+// with returns v after the changes; service: they are a service's. It makes them in the
+// order of their names, so that the result and the error are always the same.
 func (v Values) with(changes Values, service bool) (Values, error) {
 	next := maps.Clone(v)
 	if next == nil {

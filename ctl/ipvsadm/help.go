@@ -17,7 +17,7 @@ func versionLine() string {
 
 // helpText is the text of -h after the version, a format for tunnelHelp.
 const helpText = `Usage:
-  ipvsadm -A|-E SERVICE [-s METHOD] [-p [SECONDS]] [-M NETMASK] [--pe ENGINE] [-o] [-b FLAGS]
+  ipvsadm -A|-E SERVICE [-s SCHEDULER] [-p [SECONDS]] [-M NETMASK] [--pe ENGINE] [-o] [-b FLAGS]
   ipvsadm -D SERVICE
   ipvsadm -a|-e SERVICE -r SERVER [-g|-i|-m] [-w WEIGHT] [-x UPPER] [-y LOWER] [TUNNEL OPTIONS]
   ipvsadm -d SERVICE -r SERVER
@@ -38,7 +38,7 @@ Commands:
   --add-server      -a      add a real server to a service
   --edit-server     -e      give a real server new settings; those not named get their defaults
   --delete-server   -d      remove a real server
-  --list            -L, -l  list the table; also what no command at all does
+  --list            -L, -l  list the table (the default)
   --zero            -Z      set the counters of a service, or all, to zero
   --clear           -C      remove all services
   --save            -S      print the table as commands that restore it
@@ -60,7 +60,7 @@ all ports and needs -p.
 Service options:
   --scheduler       -s NAME     rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos none (wlc)
   --persistent      -p [SECONDS]  keep a client on its server (360)
-  --netmask         -M NETMASK  clients alike under it count as one; IPv6: a prefix length
+  --netmask         -M NETMASK  clients that the mask makes equal share a server; IPv6: a prefix length
   --pe                 ENGINE   persistence engine: sip
   --ops             -o          schedule every UDP packet on its own
   --sched-flags     -b FLAGS    with commas: sh-fallback sh-port mh-fallback mh-port

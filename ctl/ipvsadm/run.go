@@ -46,7 +46,7 @@ func SaveMain(args []string, std Stdio, connect func() (Director, error)) (exit 
 	words := []string{"-S"}
 	for _, arg := range args {
 		if arg != "-n" {
-			fmt.Fprintf(std.Err, "ipvsadm-save: unknown argument %s; -n for numbers is all it takes\n", arg)
+			fmt.Fprintf(std.Err, "ipvsadm-save: unknown argument %s; the only argument is -n\n", arg)
 			return exitMissing
 		}
 		words = []string{"-S", "-n"}
@@ -209,7 +209,7 @@ func (r *request) changes() bool { return int(r.command) < len(verbs) && verbs[r
 func Operation(words []string) (config.Op, error) {
 	r, err := parse(words, &systemNames{})
 	if err == nil && !r.changes() {
-		err = refuse("a command that changes nothing")
+		err = refuse("this command changes nothing; a saved line must change something")
 	}
 	if err != nil {
 		return config.Op{}, err

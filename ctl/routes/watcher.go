@@ -42,7 +42,7 @@ const (
 )
 
 // Watcher watches the host. The goroutine in Run owns the fields that are not
-// behind mu. Call New and Run in the network namespace to watch.
+// guarded by mu. Call New and Run in the network namespace to watch.
 type Watcher struct {
 	log    zerolog.Logger
 	nl     *netlink.Handle
@@ -68,7 +68,7 @@ type Watcher struct {
 	lastRead         time.Time // when the last reading ended
 	lastTook         time.Duration
 
-	addrs       []netip.Addr                   // those of needed and waiting
+	addrs       []netip.Addr                   // those of keep and awaited
 	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
 	targets     map[director.NeighbourKey]bool // neighbours to keep resolved
 	retargetDue bool                           // targets have to be found again

@@ -108,7 +108,7 @@ const (
 // verdicts has for each verdict its counter, what that counts, and what to do when it
 // rises. TestCountersPage -update writes docs/counters.md from it.
 var verdicts = [NumVerdict][3]string{
-	NotOurs:          {"not_ours", "For the host, or for no address of ours."},
+	NotOurs:          {"not_ours", "For the host, or for no address of the director."},
 	NotOursOtherHost: {"not_ours_other_host", "IP to another machine's hardware address (promiscuous mode)."},
 	NotOursVLAN: {
 		"not_ours_vlan", "In a VLAN that is no port of the director.",
@@ -136,7 +136,7 @@ var verdicts = [NumVerdict][3]string{
 		"Give each of these services its own server address or port.",
 	},
 	HeldFragment: {
-		"held_fragment", "Kept until the first fragment of its datagram comes.",
+		"held_fragment", "Queued until the first fragment of its datagram comes.",
 		"See `fragments_expired` and `fragments_displaced`.",
 	},
 	HeldServerGone: {
@@ -183,7 +183,7 @@ var verdicts = [NumVerdict][3]string{
 		"answered_no_route", "No route to the server: host unreachable.",
 		"Add the route; `uvs explain` names the address.",
 	},
-	AnsweredHelper: {"answered_helper", "Text that a helper keeps until its line is whole."},
+	AnsweredHelper: {"answered_helper", "Text held back until its line is whole; the director acknowledges it."},
 
 	DroppedNoNeighbour: {
 		"dropped_no_neighbour", "The next hop's hardware address is not known.",
@@ -228,7 +228,7 @@ var verdicts = [NumVerdict][3]string{
 	DroppedSourceLinkLocal:   {"dropped_source_link_local", "fe80::/10 (RFC 4291 section 2.5.6)."},
 	DroppedSourceMACGroup:    {"dropped_source_mac_group", "The frame comes from a multicast hardware address."},
 	DroppedSourceMACOwn: {
-		"dropped_source_mac_own", "The frame comes from our own hardware address.",
+		"dropped_source_mac_own", "The frame comes from the director's own hardware address.",
 		"A switching loop, or two hosts with one address.",
 	},
 
@@ -246,7 +246,7 @@ var verdicts = [NumVerdict][3]string{
 		"dropped_answer_limit", "An answer was due, but the 1000 a second are used up.",
 		"A scan or a flood: see which `answered_` and `refused_` counters rise.",
 	},
-	DroppedVIPOther: {"dropped_vip_other", "To a VIP of ours, of a kind that no service takes."},
+	DroppedVIPOther: {"dropped_vip_other", "To a VIP, of a kind that no service takes."},
 
 	DroppedRunt:               {"dropped_runt", "Shorter than its link header, or cut by the ring."},
 	DroppedBadARP:             {"dropped_bad_arp", "ARP that is not for Ethernet and IPv4, or is too short."},
@@ -280,12 +280,12 @@ var verdicts = [NumVerdict][3]string{
 		"Use DR, or the same port at the server.",
 	},
 	DroppedFragmentLimit: {
-		"dropped_fragment_limit", "No room to wait for the first, or another worker had its flow locked.",
+		"dropped_fragment_limit", "No room in the queue, or another worker had its flow locked.",
 		"Raise `fragment_hold` and `fragment_hold_source`.",
 	},
 
 	DroppedHelperBusy:     {"dropped_helper_busy", "Another worker handles a segment of the connection."},
-	DroppedHelperKept:     {"dropped_helper_kept", "To be kept, but its receiver has sent nothing yet."},
+	DroppedHelperKept:     {"dropped_helper_kept", "To hold back, but no ACK is possible: the receiver has sent nothing."},
 	DroppedHelperGap:      {"dropped_helper_gap", "Text before it has not been seen.", "Packets are lost before here."},
 	DroppedHelperFull:     {"dropped_helper_full", "Too many changes wait for acknowledgement."},
 	DroppedHelperRoom:     {"dropped_helper_room", "The changed text does not fit into the frame."},
@@ -302,5 +302,5 @@ func (v Verdict) String() string {
 	return "unknown"
 }
 
-// Dropped reports whether the frame went nowhere although it was ours.
+// Dropped reports whether the frame went nowhere although it was not the host's.
 func (v Verdict) Dropped() bool { return v >= DroppedNoNeighbour && v < NumVerdict }

@@ -3,7 +3,7 @@
 // as a helper of netfilter's connection tracking does
 // (include/net/netfilter/nf_conntrack_helper.h).
 //
-//	helper.go    Helper, Expecter, Worker: what the director calls
+//	helper.go    Helper, Expecter, Scratch: what the director calls
 //	registry.go  Registry: every helper, with its ports and settings
 //	session.go   Session: what is remembered of a helped TCP connection
 //	stream       changes the text of a TCP connection on its way
@@ -81,24 +81,24 @@ func (c *Config) For(proto uint8, port uint16) ID {
 
 // Context is what a helper must know about a connection besides its packets.
 type Context struct {
-	Client, Server, VIP wire.Addr // CIP, RIP and the address that the client calls
+	Client, Server, VIP wire.Addr // CIP, RIP and the address that the client uses
 	Settings            Settings
 }
 
 // Expecter enters expectations for the connection whose packet is being processed.
 type Expecter interface {
 	ftp.Expecter
-	// ExpectReply lets the server answer from any port to the client's port. The
+	// ExpectReply lets the server reply from any port to the client's port. The
 	// client's next packets then go to that port of the VIP.
 	ExpectReply(clientPort uint16)
 }
 
-// Scratch is what the helpers of one worker need. It holds only scratch memory: nothing
-// stays from one packet to the next.
+// Scratch is the memory of one worker's helpers. Nothing in it stays from one packet to
+// the next.
 type Scratch struct {
 	ftp    *ftp.Helper
 	expect Expecter
 }
 
-// NewScratch returns a Worker that enters expectations through x.
+// NewScratch returns a Scratch that enters expectations through x.
 func NewScratch(x Expecter) *Scratch { return &Scratch{ftp: ftp.New(x), expect: x} }

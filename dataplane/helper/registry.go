@@ -21,7 +21,7 @@ const (
 // Modes of a helper.
 const (
 	Off  = iota // nothing is helped
-	On          // the service's own port, or the single ports that rules give its mark
+	On          // the service's port; for a mark, each single port in its rules
 	Auto        // the protocol's port
 )
 
@@ -30,8 +30,8 @@ const (
 // field before.
 type Settings struct {
 	FTP             uint32   `name:"ftp" default:"2" max:"2" words:"off on auto" scope:"service" applies:"helper"`
-	_               struct{} `help:"help FTP through NAT: off; on: at the service's port, at single ports that rules"`
-	_               struct{} `help:"give its mark; auto: at port 21"`
+	_               struct{} `help:"help FTP through NAT: off; on: at the service's port; for a mark, at each single"`
+	_               struct{} `help:"port in its rules; auto: at port 21"`
 	FTPBounce       bool     `name:"ftp_bounce" scope:"service" applies:"helper"`
 	_               struct{} `help:"1: an FTP client may have data sent to another host (PORT, EPRT);"`
 	_               struct{} `help:"0: its server is told to refuse that"`
@@ -39,7 +39,7 @@ type Settings struct {
 	_               struct{} `help:"1: the address in a server's 227 stays as it is, for servers that announce the"`
 	_               struct{} `help:"VIP themselves; 0: it becomes the VIP"`
 	TFTP            uint32   `name:"tftp" default:"2" max:"2" words:"off on auto" scope:"service" applies:"helper"`
-	_               struct{} `help:"help TFTP through NAT, whose servers answer from other ports: off; on: as ftp;"`
+	_               struct{} `help:"help TFTP through NAT, whose servers reply from other ports: off; on: as ftp;"`
 	_               struct{} `help:"auto: at UDP port 69"`
 }
 

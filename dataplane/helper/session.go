@@ -25,8 +25,8 @@ type Pending struct {
 	ActivePort uint16    // 0 if there is none
 }
 
-// QuotedSeq returns the sequence number by which the sender in dir knows the segment
-// whose number is seq for its receiver.
+// QuotedSeq translates seq, a number as the receiver sees it, back to the sender's. dir is
+// the sender's direction.
 func (s *Session) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 { return s.tcp.QuotedSeq(dir, seq) }
 
 // Sessions holds the sessions and counts events. It outlives every table.
@@ -51,8 +51,8 @@ type eventCounts struct {
 func NewSessions(workers int) *Sessions { return &Sessions{counts: make([]eventCounts, workers)} }
 
 // At returns session n. The caller holds its lock (conntrack.Worker.LockSession). At
-// allocates memory when it is first called for a session of a part. Conns get the
-// lowest sessions that were ever free, so that only as many parts exist as were needed.
+// allocates memory when it is first called for a session of a part. A new number is used
+// only when no used one is free, so only as many parts exist as were needed.
 func (s *Sessions) At(n conntrack.Session) *Session {
 	part := &s.parts[n/partSize]
 	if part.Load() == nil {

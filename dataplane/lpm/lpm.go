@@ -20,13 +20,13 @@ import (
 // that differ.
 type Table[V any] struct {
 	nodes  []node   // the roots of IPv4 and IPv6 are first
-	leaves []uint32 // index into values, and 1; 0: none
+	leaves []uint32 // index into values, plus one; 0: none
 	values []V
 }
 
-// node has a bit in children for each value of six bits that more bits follow. Its
-// leaves are for the other values. The first of several with the same leaf has a bit in
-// leaves.
+// node decides about six bits. children has a bit for each six-bit value that has a child
+// node. The others end in a leaf; leaves has a bit for the first of each run with the
+// same leaf.
 type node struct {
 	children, leaves      uint64
 	firstChild, firstLeaf uint32
@@ -98,7 +98,7 @@ func New[V any](prefixes iter.Seq2[netip.Prefix, V]) *Table[V] {
 	return t
 }
 
-// starts divides the address space: each start has the leaf of the longest span.
+// starts divides the address space: each start has the leaf of the longest prefix there.
 func starts(spans []span) (list []start) {
 	begin := func(k key, leaf uint32) {
 		if n := len(list); n > 0 && list[n-1].key == k {

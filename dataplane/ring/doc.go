@@ -7,10 +7,10 @@
 //
 // The kernel fills a ring block by block, and closes a block when it is full or its
 // timer fires. A short timer delays a single frame by a millisecond, and fills the ring
-// with nearly empty blocks while the worker is away. So the timer is long, and a ring
-// is also read from the block that is still being filled ("open"), and an idle link
-// sleeps on a doorbell: a second packet socket without a ring, which becomes
-// readable with every frame. Three rules make that safe:
+// with nearly empty blocks while the worker is away. So the timer is long, and a block
+// that is still being filled ("open") is read too. An idle link sleeps on a wake
+// socket: a second packet socket without a ring, which becomes readable with every
+// frame. Three rules make that safe:
 //
 //   - A frame is taken from an open block only when the words of its header that
 //     cannot be 0 are there (readSlot in slot.go). The kernel increments the block's
@@ -21,9 +21,9 @@
 //     on the ring socket itself (arch_closed.go).
 //   - Memory is zeroed before it goes back to the kernel (reader.go). Otherwise a
 //     header of the ring's previous lap would look like a new one.
-//   - The doorbell is bound before the ring socket (open.go). The kernel runs taps
-//     newest first, so the frame is in the ring before the bell rings. Before it
-//     sleeps, the link drains the bell and reads the ring once more (link.go).
+//   - The wake socket is bound before the ring socket (open.go). The kernel runs taps
+//     newest first, so the frame is in the ring before the wake socket is readable.
+//     Before it sleeps, the link drains that and reads the ring once more (link.go).
 //
 // If the link always read the open block, batches would be small, and the kernel
 // would slow down, because it writes the cache line that is read. So under load the
@@ -39,7 +39,7 @@
 // # Steering
 //
 // OpenGroup opens the links of several workers on the same interfaces, with one
-// fanout group per interface. The doorbells have a fanout group too, with the
+// fanout group per interface. The wake sockets have a fanout group too, with the
 // members in the same order, so that a frame wakes only the worker that gets it.
 //
 // The package does not lend frames that this host sends, frames for the MAC

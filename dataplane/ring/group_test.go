@@ -28,7 +28,7 @@ func udpFrame(n int) []byte {
 }
 
 // TestGroup: two workers share an interface. Every frame goes to exactly one of them,
-// all frames of a flow go to the same one, and only its doorbell rings. That remains
+// all frames of a flow go to the same one, and only its wake socket wakes it. That remains
 // so after the interface was down.
 func TestGroup(t *testing.T) {
 	lab := newLab(t)
@@ -99,7 +99,7 @@ func TestSteer(t *testing.T) {
 }
 
 // ownerOf sends a frame of a flow, and returns which of two workers received it. It
-// fails the test if both did, or if the other one's doorbell rings.
+// fails the test if both did, or if the other one's wake socket wakes it.
 func ownerOf(t testing.TB, links []*Link, from, flow int) (owner int) {
 	t.Helper()
 	return ownerOfFrame(t, links, from, flow, udpFrame(flow))
@@ -131,14 +131,14 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 	if seen[owner] != 1 || seen[1-owner] != 0 {
 		t.Fatalf("flow %d: workers saw its one frame %v times", flow, seen)
 	}
-	if readsOpenBlocks && bellRings(t, links[1-owner]) {
-		t.Errorf("flow %d belongs to worker %d, but the other one's doorbell rang", flow, owner)
+	if readsOpenBlocks && wakes(t, links[1-owner]) {
+		t.Errorf("flow %d belongs to worker %d, but the other one wakes", flow, owner)
 	}
 	return owner
 }
 
-// bellRings reports whether a link's doorbell would wake it.
-func bellRings(t testing.TB, l *Link) bool {
+// wakes reports whether a link's doorbell would wake it.
+func wakes(t testing.TB, l *Link) bool {
 	t.Helper()
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].wakeFD), Events: unix.POLLIN}}, 0)
 	if err != nil {
@@ -147,10 +147,10 @@ func bellRings(t testing.TB, l *Link) bool {
 	return n > 0
 }
 
-// TestBellBeforeRing reads the kernel's list of taps, in the order in which it runs
-// them. The ring must come before the doorbell, also after the interface went down
+// TestRingBeforeWakeSocket reads the kernel's list of taps, in the order in which it runs
+// them. The ring must come before the wake socket, also after the interface went down
 // and up.
-func TestBellBeforeRing(t *testing.T) {
+func TestRingBeforeWakeSocket(t *testing.T) {
 	if !readsOpenBlocks {
 		t.Skip("this machine sleeps on the ring itself")
 	}
@@ -177,9 +177,9 @@ func TestBellBeforeRing(t *testing.T) {
 	check("down and up again")
 }
 
-// TestDoorbell: a frame rings the bell. After the link slept on it, the bell is silent;
+// TestWakeSocket: a frame makes it readable. After the link slept on it, it is not;
 // otherwise the link would never sleep again.
-func TestDoorbell(t *testing.T) {
+func TestWakeSocket(t *testing.T) {
 	if !readsOpenBlocks {
 		t.Skip("this machine sleeps on the ring itself")
 	}
@@ -188,12 +188,12 @@ func TestDoorbell(t *testing.T) {
 	l.idle = 1
 	from := rawSocket(t, lab.left, "l0")
 	write(t, from, testFrame(1, 60))
-	if !bellRings(t, l) {
-		t.Error("a frame came and the doorbell did not ring")
+	if !wakes(t, l) {
+		t.Error("a frame came and the wake socket is not readable")
 	}
 	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) > 0 })
 	receiveUntil(t, l, func(frames []wire.Frame) bool { return len(frames) == 0 })
-	if bellRings(t, l) {
-		t.Error("the doorbell rings though no frame came since the link slept")
+	if wakes(t, l) {
+		t.Error("the wake socket wakes it though no frame came since the link slept")
 	}
 }

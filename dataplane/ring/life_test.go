@@ -171,7 +171,7 @@ func TestDeleted(t *testing.T) {
 }
 
 // TestReopenGroup: the interface of two workers is deleted and created again. Each flow
-// goes to one of them, and only its doorbell rings.
+// goes to one of them, and only its wake socket wakes it.
 func TestReopenGroup(t *testing.T) {
 	lab := newLab(t)
 	cfg := smallConfig("m0")

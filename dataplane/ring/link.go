@@ -25,11 +25,11 @@ type Link struct {
 	replacements []atomic.Pointer[port] // the new port i, if not nil; see Reopen
 	first        int                    // port that is read first, another one each time
 	pace         pace
-	polls        []unix.PollFd // the event, then the bell of every port
+	polls        []unix.PollFd // the event, then the wakeFD of every port
 	spin         time.Duration
 	idle         int // longest sleep in ms
 	tx           sendQueue
-	discard      [8]byte // bytes read from a bell or the event
+	discard      [8]byte // bytes read from a wakeFD or the event
 
 	batches, sleeps             uint64
 	sharedBatches, sharedSleeps atomic.Uint64
@@ -46,9 +46,8 @@ type Link struct {
 // port is one interface of a link. It belongs to the worker, except as noted.
 type port struct {
 	name string
-	// fd is the ring's socket, which also sends. The link sleeps on bell: the
-	// doorbell, or fd itself on machines that do not read open blocks. -1: not
-	// open.
+	// fd is the ring's socket, which also sends. The link sleeps on wakeFD: the wake
+	// socket, or fd itself on machines that do not read open blocks. -1: not open.
 	fd, wakeFD int
 	mem        []byte // the mapped ring
 	rx         reader
@@ -119,8 +118,8 @@ func (l *Link) wait(in []wire.Frame) (n int, err error) {
 			}
 		}
 	}
-	// A frame that comes after drain rings the bell. A frame that came before is
-	// ready now.
+	// A frame that comes after drain makes a wakeFD readable. A frame that came
+	// before is ready now.
 	if n == 0 && !l.woken.Load() {
 		l.drain()
 		n = l.takeReady(in)
@@ -135,7 +134,7 @@ func (l *Link) wait(in []wire.Frame) (n int, err error) {
 	return n, err
 }
 
-// sleep polls the doorbells and the event.
+// sleep polls the wakeFDs and the event.
 func (l *Link) sleep() error {
 	l.sleeps++
 	l.publish()
@@ -154,7 +153,7 @@ func (l *Link) sleep() error {
 	return nil
 }
 
-// portFailed handles an error of the bell of port p. Either the interface went down,
+// portFailed handles an error of the wakeFD of port p. Either the interface went down,
 // which needs no action, or it was deleted.
 func (l *Link) portFailed(i int, p *port) {
 	clearError(p.wakeFD) // or poll would report it again and again
@@ -170,12 +169,12 @@ func (l *Link) portFailed(i int, p *port) {
 // clearError clears the pending error of a socket.
 func clearError(fd int) { _, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) }
 
-// drainMax bounds the reads that empty one doorbell, whose queue holds a frame or
-// two. In a flood it could fill as fast as it is read. A bell that is not empty
-// rings again.
+// drainMax bounds the reads that empty one wake socket, whose queue has a frame or two.
+// In a flood it could fill as fast as it is read. One that is not empty wakes the link
+// again.
 const drainMax = 8
 
-// drain empties the doorbells. Under load they stay full, because a full socket does
+// drain empties the wake sockets. Under load they stay full, because a full socket does
 // not wake its reader.
 func (l *Link) drain() {
 	for i, p := range l.ports {

@@ -168,7 +168,7 @@ func open(t testing.TB, ns netns.NsHandle, names ...string) *Link {
 }
 
 // smallConfig returns a configuration with little memory and without spinning, so that
-// tests sleep on the doorbell.
+// tests sleep on the wake socket.
 func smallConfig(names ...string) Config {
 	cfg := Config{BlockSize: minBlock, Blocks: 4, Spin: -1}
 	for _, name := range names {

@@ -57,11 +57,10 @@ func OpenGroup(cfg Config, workers int) ([]*Link, error) {
 // (net/packet/af_packet.c, fanout_add).
 const maxWorkers = 256
 
-// openGroup does the work of OpenGroup. On error the links may be partly open. The
-// order makes the doorbells ring late enough: every bell of an interface is a tap
-// before the first ring is, and taps run newest first. The order holds when an
-// interface goes down and up, because the kernel then attaches the sockets in the
-// order in which they were made.
+// openGroup does the work of OpenGroup. On error the links may be partly open. All wake
+// sockets of an interface are bound before its first ring socket, because taps run newest
+// first. The order stays when an interface goes down and up: the kernel then attaches the
+// sockets in the order in which they were made.
 func openGroup(cfg Config, workers int, readOpen bool) (links []*Link, err error) {
 	for range workers {
 		l := &Link{spin: cfg.Spin, idle: int(cfg.Idle / time.Millisecond), event: -1}
@@ -150,7 +149,7 @@ func openPorts(ifi *net.Interface, workers, i int, cfg Config, readOpen bool) (p
 		ports = append(ports, p)
 		if readOpen {
 			if p.wakeFD, err = openWakeSocket(ifi, &wakeSockets); err != nil {
-				return ports, fmt.Errorf("open doorbell: %w", err)
+				return ports, fmt.Errorf("open wake socket: %w", err)
 			}
 		}
 	}
@@ -242,8 +241,8 @@ func set(fd int, options []option) error {
 	return nil
 }
 
-// openWakeSocket opens a doorbell on ifi: a packet socket without a ring, with the smallest
-// possible queue.
+// openWakeSocket opens a packet socket without a ring on ifi, with the smallest possible
+// queue.
 func openWakeSocket(ifi *net.Interface, group *fanout) (fd int, err error) {
 	if fd, err = listen(ifi); err != nil {
 		return -1, err
@@ -312,7 +311,7 @@ func openRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) ([]byte,
 	return mem, nil
 }
 
-// fanout is a fanout group to which sockets are added: the bells or the rings of all
+// fanout is a fanout group to which sockets are added: the wake sockets or the rings of all
 // workers on one interface.
 type fanout struct {
 	steer   []bpf.RawInstruction

@@ -77,7 +77,7 @@ type PortStats struct {
 type Stats struct {
 	Ports   []PortStats
 	Batches uint64 // Recvs that lent frames; Received/Batches is the mean batch
-	Sleeps  uint64 // how often the link slept on its doorbells
+	Sleeps  uint64 // how often the link slept
 }
 
 // Stats returns the counters. Any goroutine may call it. They are those at the

@@ -14,7 +14,7 @@ const Headroom = 96
 //	Buf:  |<- headroom ->|<- frame: Buf[Off:End] ->|<- rest of the slot ->|
 //
 // The link owns the memory: a frame is valid until the next Recv of its link.
-// Frames are rewritten in place. To prepend a header, move Off back.
+// Frames are rewritten in place. To prepend a header, move Off towards the start of Buf.
 type Frame struct {
 	Buf []byte
 	Off int32 // where the Ethernet header starts

@@ -131,7 +131,7 @@ func (h Neighbour) SetTarget(a Addr) { copy(h[neighbourTarget:neighbourTarget+16
 func (h Neighbour) SetFlags(v uint8) { ICMP(h).SetRest(uint32(v) << 24) }
 
 // SetOption writes the option of kind OptionSourceMAC or OptionTargetMAC. h must
-// have NeighbourOptionLen bytes behind NeighbourLen.
+// have NeighbourOptionLen bytes after NeighbourLen.
 func (h Neighbour) SetOption(kind uint8, m MAC) {
 	o := h[NeighbourLen : NeighbourLen+NeighbourOptionLen]
 	o[0], o[1] = kind, NeighbourOptionLen/8

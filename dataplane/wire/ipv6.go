@@ -6,7 +6,7 @@ import "encoding/binary"
 const IPv6Len = 40
 
 // Extension headers (IANA protocol numbers) that the parser walks to find the
-// transport header. ESP and AH count as transports, because the headers behind
+// transport header. ESP and AH count as transports, because the headers after
 // them are encrypted or authenticated.
 const (
 	ProtoHopByHop    = 0
@@ -96,7 +96,7 @@ const (
 	fragmentOffMask = 0xfff8
 )
 
-// walk moves at to the transport header. In a later fragment, it stops behind the
+// walk moves at to the transport header. In a later fragment, it stops after the
 // fragment header.
 func (x *extensions) walk() Flaw {
 	for range maxExtensions {

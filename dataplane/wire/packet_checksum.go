@@ -130,7 +130,7 @@ func FillChecksum(f *Frame, p *Packet) {
 	}
 }
 
-// FillTunnelChecksum computes the checksum at f.TunnelCsum, behind the outer IP header
+// FillTunnelChecksum computes the checksum at f.TunnelCsum, after the outer IP header
 // of p. UDP's also covers the pseudo-header. Any other covers all bytes from its own
 // header on (GRE: RFC 2784 section 2.1).
 func FillTunnelChecksum(f *Frame, p *Packet) {

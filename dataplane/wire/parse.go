@@ -7,7 +7,7 @@ import "encoding/binary"
 const maxExtensions = 8
 
 // maxOffset bounds the distance of an IP header from the start of its frame. Even
-// behind maxExtensions headers of 2 KiB, the transport header is then within
+// after maxExtensions headers of 2 KiB, the transport header is then within
 // reach of Packet's 16-bit offsets.
 const maxOffset = 0x8000
 
@@ -62,9 +62,9 @@ func parseARP(f *Frame, off int, p *Packet) {
 	f.End = f.Off + int32(off) + ARPLen
 }
 
-// ParseIPAt parses the IPv4 or IPv6 packet at offset off of f into in: the inner
-// packet of a tunnel (Whole), or one that an ICMP error quotes (Quoted). It
-// writes every field of in. Offsets count from the start of f.
+// ParseIPAt parses the IPv4 or IPv6 packet at offset off of f: the inner packet of a
+// tunnel (Whole), or one that an ICMP error quotes (Quoted). It writes every field
+// of inner. Offsets count from the start of f.
 func ParseIPAt(f *Frame, off int, inner *Packet, need Completeness) Flaw {
 	*inner = Packet{Kind: KindBad}
 	b := f.Bytes()
@@ -82,14 +82,13 @@ func ParseIPAt(f *Frame, off int, inner *Packet, need Completeness) Flaw {
 	return inner.Flaw
 }
 
-// ParseQuoted parses the packet that the ICMP error p of frame f quotes into in.
-// The quote must hold the IP header and 8 bytes, which include the ports; in.Len
+// ParseQuoted parses the packet that the ICMP error p of frame f quotes into inner.
+// The quote must have the IP header and 8 bytes, which include the ports; inner.Len
 // is the length of the quote. Its checksums are not verified, because routers
-// quote packets that they have already changed.
-//
-// ParseQuoted returns false if p is not an ICMP error, or is a fragment; if p is
-// a redirect, which is about the routes of one host; if the quote is too short;
-// and if it is of a fragment other than the first.
+// quote packets that they have already changed. It returns false if
+//   - p is not an ICMP error, or is a fragment
+//   - p is a redirect, which is about the routes of one host
+//   - the quote is too short, or of a fragment other than the first
 func ParseQuoted(f *Frame, p *Packet, inner *Packet) bool {
 	if !IsICMPError(p) || p.Fragment != FragmentNone || !p.IPv6 && p.ICMPType == ICMPRedirect {
 		*inner = Packet{Kind: KindBad, Flaw: FlawTransport}

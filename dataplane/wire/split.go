@@ -38,11 +38,12 @@ func (s *Splitter) Reset() { s.used = 0 }
 // complete, in the splitter's memory, with Headroom bytes of headroom. The slice is
 // valid until the next Split, and its bytes until Reset.
 //
-// Split returns false if its memory is full, which Reset frees, or if it must not or
-// cannot split f: an IPv4 packet with DF (in a tunnel, the DF of the outer header), an
-// IPv6 packet that is not the outer one of a tunnel, or an MTU smaller than the
-// headers. Then f is still valid, but its checksum may be complete, and its jumbo
-// payload option may be gone.
+// Split returns false if its memory is full, which Reset frees, or if it cannot split f:
+//   - an IPv4 packet with DF (in a tunnel, the DF of the outer header)
+//   - an IPv6 packet that is not the outer one of a tunnel
+//   - an MTU smaller than the headers
+//
+// Then f is valid, but its checksum may be complete and its jumbo payload option gone.
 func (s *Splitter) Split(f *Frame) (result []Frame, ok bool) {
 	s.result = s.result[:0]
 	l3, _, ok := linkHeader(f.Bytes())
@@ -197,7 +198,7 @@ func (s *Splitter) finishOuter(f *Frame, l3, i int) {
 
 // JumboLen returns the length in bytes of the jumbo payload option (RFC 2675 section 2)
 // of the packet at off of frame b. The kernel puts it into GSO frames of more than 64
-// KiB, alone in a hop-by-hop header directly behind the IPv6 header. Their segments have
+// KiB, alone in a hop-by-hop header directly after the IPv6 header. Their segments have
 // none.
 func JumboLen(b []byte, off int) int {
 	const headerLen, jumboOption = 8, 0xc2

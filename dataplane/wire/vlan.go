@@ -6,7 +6,7 @@ import "encoding/binary"
 // eligibility (IEEE 802.1Q section 9.6).
 const vlanMask = 0xfff
 
-// PushVLAN inserts a tag behind the MAC addresses of a frame. It returns false if
+// PushVLAN inserts a tag after the MAC addresses of a frame. It returns false if
 // the frame is too short for an EtherType, or has less than VLANLen bytes of
 // headroom.
 func PushVLAN(f *Frame, tpid, tci uint16) bool {

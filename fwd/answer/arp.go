@@ -14,7 +14,7 @@ func ARPTarget(f *wire.Frame, p *wire.Packet) (op uint16, sender, target wire.Ad
 
 // ARP turns a request into the reply that the requested address is at mac. It also
 // answers a probe, whose sender has no address yet: that is how another host learns
-// that the address is in use (RFC 5227 section 2.1.1). False for replies and
+// that the address is in use (RFC 5227 section 2.1.1). It returns false for replies and
 // announcements, and if the sender's MAC address is not that of one host.
 func ARP(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 	if p.Kind != wire.KindARP {

@@ -49,14 +49,13 @@ const (
 	errorClass = 0xc0
 )
 
-// ICMPError turns the frame into an ICMP error about the packet in it, from src to
-// the packet's source, back to where the frame came from. The error quotes as much of
-// the packet, as it is in the frame, as its own length may have; link is the MTU of
-// the link that it leaves by. Only TooBig has an mtu. Afterwards p is no longer valid.
-//
-// False if no error may be sent: about an error, a redirect, a later fragment, or a
-// packet with an address that is not that of one host; or if src is of the other
-// family or the frame has no room for the headers.
+// ICMPError turns the frame into an ICMP error about the packet in it, from src to the
+// packet's source, back to where the frame came from. The error quotes the packet as it
+// is in the frame, up to the longest error allowed. linkMTU is the MTU of the link that
+// it leaves by. Only TooBig has an mtu. Afterwards p is no longer valid. It returns false
+//   - about an error, a redirect or a later fragment
+//   - about a packet with an address that is not that of one host
+//   - if src is of the other family, or the frame has no room for the headers
 func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu uint32, linkMTU int) bool {
 	if what >= numErrorKind || !mayAnswerError(f, p, src) {
 		return false
@@ -68,7 +67,7 @@ func ICMPError(f *wire.Frame, p *wire.Packet, what ErrorKind, src wire.Addr, mtu
 	return true
 }
 
-// message is the message of a family for the kind of error.
+// message returns the message of a family for the kind of error.
 func (k ErrorKind) message(ipv6 bool) message { return wire.ByFamily(ipv6, errors4[k], errors6[k]) }
 
 // mayAnswerError reports whether an error about the packet may be sent from src.
@@ -102,13 +101,13 @@ func isRedirect6(p *wire.Packet) bool {
 
 const icmpv6Redirect = 137 // RFC 4861 section 4.5
 
-// icmpOf is the protocol number of ICMP in p's family.
+// icmpOf returns the protocol number of ICMP in p's family.
 func icmpOf(p *wire.Packet) uint8 {
 	return wire.ByFamily[uint8](p.IPv6, wire.ProtoICMP, wire.ProtoICMPv6)
 }
 
-// Echo turns an echo request into its reply: addresses swapped, data unchanged. False
-// for everything else, for fragments, and if either address is not that of one host.
+// Echo turns an echo request into its reply: addresses swapped, data unchanged. It returns
+// false for all else, for fragments, and if an address is not that of one host.
 func Echo(f *wire.Frame, p *wire.Packet) bool {
 	request := message{kind: wire.ByFamily[uint8](p.IPv6, wire.ICMPEcho, wire.ICMPv6Echo)}
 	reply := message{kind: wire.ByFamily[uint8](p.IPv6, wire.ICMPEchoReply, wire.ICMPv6EchoReply)}
@@ -129,7 +128,7 @@ func Echo(f *wire.Frame, p *wire.Packet) bool {
 	return true
 }
 
-// word is the first word of the message for its checksum.
+// word returns the first word of the message for its checksum.
 func (m message) word() uint16 { return uint16(m.kind)<<8 | uint16(m.code) }
 
 // swapAddresses swaps the addresses of the IP header and sets a TTL of our own.

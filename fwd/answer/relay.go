@@ -5,12 +5,13 @@ import (
 	"uvs/fwd"
 )
 
-// RelayError turns ICMP error p, about a tunnel packet with packet in inside, into
-// an error about in: from src to in's source, with mtu as the length that in should
-// have had, or 0. link is the MTU of the link that it leaves by. Afterwards neither p
-// nor in is valid. The caller still has to route the frame.
+// RelayError turns error p, about a tunnel packet, into an error about the inner packet.
+// It goes from src to inner's source and states mtu (0: none). linkMTU is the MTU of the
+// link that it leaves by. Afterwards neither p nor inner is valid. The caller still has
+// to route the frame.
 //
-// False, and the frame untouched, if in must not be answered (see ICMPError).
+// It returns false, and the frame is untouched, if inner must not be answered (see
+// ICMPError).
 func RelayError(f *wire.Frame, p, inner *wire.Packet, src wire.Addr, mtu uint32, linkMTU int) bool {
 	if !mayAnswerError(f, inner, src) {
 		return false
@@ -24,11 +25,10 @@ func RelayError(f *wire.Frame, p, inner *wire.Packet, src wire.Addr, mtu uint32,
 	return true
 }
 
-// relayed is the message for the sender of in about error p. Type and code stay if
-// both are of one family, as in IPVS, except those of a parameter problem, which
-// points into headers that in does not have. For that, and for what only one of the
-// families has, the message is that the server cannot be reached (RFC 2473 section
-// 8, RFC 4213 section 3.4).
+// relayed returns the message for the sender of inner about error p. Type and code stay
+// if both are of one family, as in IPVS. A parameter problem points into headers that
+// inner does not have. For that, and for what only one of the families has, the message
+// is that the server cannot be reached (RFC 2473 section 8, RFC 4213 section 3.4).
 func relayed(f *wire.Frame, p, inner *wire.Packet) message {
 	if _, tooBig := fwd.ReportedMTU(f, p); tooBig {
 		return TooBig.message(inner.IPv6)

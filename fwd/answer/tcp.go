@@ -84,7 +84,7 @@ type TCPAck struct {
 // always room for one as long as the segment's own), and if either address is not
 // that of one host.
 func Acknowledge(f *wire.Frame, p *wire.Packet, a *TCPAck) bool {
-	// A timestamps option behind two NOPs, which align it (RFC 7323 appendix A).
+	// A timestamps option after two NOPs, which align it (RFC 7323 appendix A).
 	stamps := [12]byte{1, 1, 8, 10}
 	options := stamps[:0]
 	if a.Stamped {

@@ -146,7 +146,7 @@ func Decap(f *wire.Frame, p *wire.Packet) bool {
 	return true
 }
 
-// strip finds the inner packet: how many bytes behind p's IP header it starts, and its
+// strip finds the inner packet: how many bytes after p's IP header it starts, and its
 // protocol number.
 func strip(f *wire.Frame, p *wire.Packet) (n int, inner uint8, ok bool) {
 	b := f.From(p.L4)
@@ -235,7 +235,7 @@ func Dump(f wire.Frame) string {
 }
 
 // ErrorAbout describes the ICMP error that from sends to about's source. It quotes the
-// IP header and some bytes behind it.
+// IP header and some bytes after it.
 func ErrorAbout(about wiretest.Packet, from, to string, quoted int) wiretest.Packet {
 	header := wire.IPv4Len
 	e := wiretest.Packet{

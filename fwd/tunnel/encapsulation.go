@@ -39,14 +39,14 @@ type Encapsulation struct {
 	headerLen   uint8 // bytes of all headers, that of UDP included
 	checksumLen uint8 // bytes that a checksum adds to them
 
-	// Put writes the header at the start of b, behind that of UDP if there is one,
+	// Put writes the header at the start of b, after that of UDP if there is one,
 	// with a checksum that is still to be filled in. b ends with the inner packet.
 	Put func(b []byte, inner uint8, checksum bool)
-	// Strip returns the length of the header that b starts with, behind that of UDP,
+	// Strip returns the length of the header that b starts with, after that of UDP,
 	// and the inner packet's protocol; proto is the outer header's. It refuses
 	// what Put cannot have written, and a wrong checksum.
 	Strip func(proto uint8, b []byte) (n int, inner uint8, ok bool)
-	// QuotedLen is the length of the header that b starts with, behind that of
+	// QuotedLen is the length of the header that b starts with, after that of
 	// UDP. An ICMP error quotes it and may have cut it off anywhere.
 	QuotedLen func(b []byte) int
 }

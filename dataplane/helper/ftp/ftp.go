@@ -37,7 +37,7 @@ const (
 
 // Context are what the helper must know about a control connection.
 type Context struct {
-	// CIP, RIP and the address that the client calls, all of one family.
+	// CIP, RIP and the address that the client uses, all of one family.
 	Client, Server, VIP wire.Addr
 	// Bounce allows data connections to hosts other than Client and Server.
 	Bounce bool
@@ -50,12 +50,12 @@ type Context struct {
 // connection cannot be expected: too many are, the table is full, or the port is taken.
 // The end that waits for it is then told so.
 type Expecter interface {
-	// ExpectPassive: the server listens at server:port (Terms.Server unless Bounce
-	// is set). The client will call VIP:vport, which must lead there. Normally vport is
-	// port.
+	// ExpectPassive: the server listens at server:port (Context.Server unless Bounce is
+	// set). The client will connect to VIP:vport, which must lead there. Normally vport
+	// is port.
 	ExpectPassive(server wire.Addr, port uint16) (vport uint16, ok bool)
-	// ExpectActive: the client listens at client:port (Terms.Client unless Bounce
-	// is set). The server will call it from any port. RFC 959 section 5.2 demands the
+	// ExpectActive: the client listens at client:port (Context.Client unless Bounce is
+	// set). The server will connect to it from any port. RFC 959 section 5.2 demands the
 	// port below that of the control connection, but not every server uses it (vsftpd:
 	// connect_from_port_20).
 	ExpectActive(client wire.Addr, port uint16) (ok bool)

@@ -55,8 +55,8 @@ func (c *Conn) judgeUnit(dir conntrack.Dir, text []byte, last bool, rw Rewriter)
 	return h.pass(n)
 }
 
-// retain keeps unit back, which is the held text and all of the text after it. It
-// returns how many bytes of the text that is.
+// retain holds unit back: the held text and all of the text after it. It returns how many
+// bytes of the text that is.
 func (h *half) retain(unit []byte) int {
 	copy(h.text[h.used:], unit)
 	n := len(unit) - int(h.held)

@@ -97,7 +97,7 @@ func (c *Conn) Process(dir conntrack.Dir, f *wire.Frame, p *wire.Packet, rw Rewr
 	switch {
 	case p.Fragment != wire.FragmentNone:
 		return DroppedFragment
-	case !f.IsGSO() && !wire.VerifyChecksum(f, p): // the pieces of a GSO frame have their own checksums
+	case !f.IsGSO() && !wire.VerifyChecksum(f, p): // the segments of a GSO frame have their own checksums
 		return DroppedChecksum
 	}
 	var s segment
@@ -127,8 +127,8 @@ func (c *Conn) Restarts(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) bool {
 		(c.reset || h.noTextYet() || h.finSeen && c.halves[conntrack.DirOut.Index()].finSeen)
 }
 
-// QuotedSeq returns the sequence number by which the sender in dir knows the segment
-// that an ICMP error quotes with seq, the receiver's number.
+// QuotedSeq translates seq, a number as the receiver sees it, back to the sender's. dir is
+// the sender's direction.
 func (c *Conn) QuotedSeq(dir conntrack.Dir, seq uint32) uint32 {
 	start, _ := c.halves[dir.Index()].editAround(seq)
 	return start

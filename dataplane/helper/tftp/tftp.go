@@ -1,5 +1,5 @@
-// Package tftp reads the requests of TFTP (RFC 1350). The server answers a request
-// from another port than the one that the client called (section 4).
+// Package tftp reads the requests of TFTP (RFC 1350). The server replies to a request
+// from another port than the one that the client used (section 4).
 package tftp
 
 // Opcodes of requests (RFC 1350 section 5).

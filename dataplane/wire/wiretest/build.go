@@ -68,7 +68,7 @@ func (p Packet) Frame() wire.Frame {
 }
 
 // Frame copies b, which begins with an Ethernet header, into a frame with
-// wire.Headroom bytes before it and none behind it.
+// wire.Headroom bytes before it and none after it.
 func Frame(b []byte) wire.Frame {
 	buf := append(make([]byte, wire.Headroom), b...)
 	return wire.Frame{Buf: buf, Off: wire.Headroom, End: int32(len(buf)), Out: wire.NoPort}

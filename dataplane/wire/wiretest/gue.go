@@ -7,7 +7,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// GUE is the header behind UDP port 6080 (draft-ietf-intarea-gue section 3), which
+// GUE is the header after UDP port 6080 (draft-ietf-intarea-gue section 3), which
 // gopacket does not know:
 //
 //	+---+-+---------+---------------+-------------------------------+
@@ -23,7 +23,7 @@ type GUE struct {
 	Flags         uint16
 }
 
-// LayerTypeGUE is gopacket's layer behind UDP port 6080. The initialisation of this
+// LayerTypeGUE is gopacket's layer after UDP port 6080. The initialisation of this
 // package registers it.
 var LayerTypeGUE = gopacket.RegisterLayerType(guePort,
 	gopacket.LayerTypeMetadata{Name: "GUE", Decoder: gopacket.DecodeFunc(decodeGUE)})
