@@ -5,6 +5,10 @@ import (
 	"uvs/fwd"
 )
 
+// NoVerdict is what a check returns that does not decide about the frame. It has the
+// value of NotOurs, which no check returns.
+const NoVerdict = NotOurs
+
 // martian returns why no client can have sent this frame to a VIP; NoVerdict: one can.
 func (t *Table) martian(p *packet) Verdict {
 	if _, vip := t.VIPs[p.Src]; vip {

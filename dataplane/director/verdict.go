@@ -7,10 +7,6 @@ package director
 // ICMP, ID, IP, MAC, ND, SCTP, TTL, UDP6, VIP and VLAN in capitals, and IPsec.
 type Verdict uint8
 
-// NoVerdict is what a check returns that does not decide about the frame. It has the
-// value of NotOurs, which no check returns.
-const NoVerdict Verdict = 0
-
 const (
 	// Left to the host.
 	NotOurs Verdict = iota

@@ -137,7 +137,7 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 	return owner
 }
 
-// wakes reports whether a link's doorbell would wake it.
+// wakes reports whether a wake socket would wake the link.
 func wakes(t testing.TB, l *Link) bool {
 	t.Helper()
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].wakeFD), Events: unix.POLLIN}}, 0)
