@@ -88,8 +88,8 @@ type index struct {
 	conns   []Conn
 }
 
-// bucketsFor returns how many buckets n conns need: so many that at most 60 of 100
-// slots are taken when the table is full, and a window is almost never full.
+// bucketsFor returns how many buckets n conns need. In a full table at most 60 of 100
+// slots are taken, and a window is almost never full.
 func bucketsFor(n int) int { return int(int64(n)*100/(60*slotsPerBucket)+2) &^ 1 }
 
 // hash returns the hash by which the conns of a client endpoint are indexed. Templates
@@ -284,9 +284,9 @@ func (x *index) search(q *Query, hash uint64, port uint16) Ref {
 	return 0
 }
 
-// rival searches for a rival of c, whose slot is v: another conn that must not be settled
-// together with c, because it is of the same flow or its replies clash. It returns a
-// settled one if there is one, else a tentative one.
+// rival searches for a rival of c, whose slot is v. That is another conn of the same flow,
+// or one whose replies clash, so that both must not be settled. It returns a settled one
+// if there is one, else a tentative one.
 func (x *index) rival(c *Conn, hash uint64, v slot) (found slot, where position) {
 	found, where = x.rivalIn(c, hash, v, false)
 	if !x.hasOverflowed(hash) {

@@ -50,9 +50,9 @@ const (
 	walkSpan  = 16 * walkChunk
 )
 
-// Walk calls visit once for every conn that lives throughout the walk, and for some of
-// those that come or go meanwhile, until visit returns false. filter (nil: all) sees a
-// conn first and must not use the table. Workers are not stopped. visit may take its
+// Walk calls visit until that returns false: once for every conn that lives throughout the
+// walk, and for some that come or go meanwhile. filter (nil: all) sees a conn first and
+// must not use the table. Workers are not stopped. visit may take its
 // time, because Walk holds no lock and no epoch while it runs.
 func (t *Table) Walk(filter func(*Snapshot) bool, visit func(*Snapshot) bool) {
 	var chunk [walkChunk]Snapshot

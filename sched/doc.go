@@ -1,9 +1,9 @@
 // Package sched picks the server of a new connection.
 //
-// It has IPVS's fourteen schedulers with IPVS's results: the same order of servers,
-// the same rules for ties, for weight 0 and for overloaded servers, the same hash
-// functions and table sizes. Given the same commands, uvs and a kernel director
-// send the same clients to the same servers.
+// It has IPVS's fourteen schedulers with IPVS's results. The order of servers, hash
+// functions and table sizes are the same, and so are the rules for ties, weight 0 and
+// overloaded servers. Given the same commands, uvs and a kernel director send the same
+// clients to the same servers.
 //
 //	rr wrr                round robin                           roundrobin.go
 //	lc wlc sed nq         least load                            least.go

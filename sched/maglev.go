@@ -7,8 +7,8 @@ import (
 )
 
 // TableSizes returns the possible sizes of mh's table: the kernel's primes for
-// CONFIG_IP_VS_MH_TAB_INDEX 8 to 17, and 65537, the smaller size of the Maglev
-// paper (Eisenbud et al., NSDI 2016, section 5.3).
+// CONFIG_IP_VS_MH_TAB_INDEX 8 to 17, and 65537. That is the smaller size of the
+// Maglev paper (Eisenbud et al., NSDI 2016, section 5.3).
 func TableSizes() []int {
 	return []int{251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 65537, 131071}
 }

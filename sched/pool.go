@@ -66,11 +66,11 @@ type idIndex struct {
 
 // idSlot is a slot of an idIndex.
 type idSlot struct {
-	ref   uint32 // see ref; 0: the slot is empty
+	ref   uint32 // see idPlus1; 0: the slot is empty
 	index int32
 }
 
-// idPlus1 returns a server's ID plus 1. Where a ref is stored, 0 means "no server".
+// idPlus1 returns a server's ID plus 1: a ref. A ref of 0 means "no server".
 func idPlus1(id uint32) uint32 { return id + 1 }
 
 func newIDIndex(ids []uint32) idIndex {

@@ -23,12 +23,12 @@ var (
 // setOffloads turns the offloads of a device, in the namespace of the calling
 // thread, on or off.
 //
-// gso: the stack gives the device GSO frames, which a veth link carries as they
-// are; without it, frames of at most one MTU. gro: the device merges received
-// segments into GSO frames, if the other side of the link has gso off
-// (veth_skb_is_eligible_for_gro, drivers/net/veth.c). checksum: the stack gives
-// the device partial checksums, which a veth link also carries as they are.
-// Without checksum there is no gso either.
+//   - gso: the stack gives the device GSO frames, which a veth link carries as they
+//     are. Without it, frames have one MTU at most.
+//   - gro: the device merges received segments into GSO frames, if the other side of
+//     the link has gso off (veth_skb_is_eligible_for_gro, drivers/net/veth.c).
+//   - checksum: the stack gives the device partial checksums, which a veth link also
+//     carries as they are. Without checksum there is no gso either.
 func setOffloads(name string, gso, gro, checksum bool) error {
 	features := map[string]bool{}
 	for _, group := range []struct {

@@ -4,9 +4,9 @@
 // kernels without tunnel devices.
 //
 // It serves HTTP: a page of names, and downloads and uploads whose bytes can be
-// checked. On port 31337 it serves the old lvs-info service: it sends the
-// server's name to a TCP connection and then echoes, and it returns a datagram
-// with the name in front.
+// checked. On port 31337 it serves the old lvs-info service. It sends the
+// server's name to a TCP connection and then echoes. It returns a datagram with
+// the name in front.
 package realserver
 
 import (

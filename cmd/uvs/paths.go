@@ -30,10 +30,9 @@ func serverPaths(list []api.ServiceStatus) []serverPath {
 	return paths
 }
 
-// printPaths prints a line for every server: service, server, method,
-// interface, MTU of the first hop, packets that were too long for the path,
-// packets that were sent in fragments, and the path MTU if a lower one was
-// learned.
+// printPaths prints a line for every server: service, server, method and
+// interface; the MTU of the first hop; how many packets were too long and how
+// many were fragmented; and the path MTU if a lower one was learned.
 func printPaths(out io.Writer, paths []serverPath) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, p := range paths {

@@ -10,8 +10,8 @@ import (
 	"uvs/ctl/config"
 )
 
-// newAdminLine is the command that sets the admin state of a server, in one service or in
-// all that have it now or later: down, drain or up [--service S] SERVER.
+// newAdminLine makes the command down, drain or up [--service S] SERVER. It sets the admin
+// state of a server, in one service or in all that have it now or later.
 func newAdminLine(admin config.Admin) commandLine {
 	fs := newFlags(admin.String())
 	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")

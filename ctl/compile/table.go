@@ -20,8 +20,8 @@ type Table struct {
 	services map[config.ServiceKey]*director.Service
 }
 
-// Table compiles the table that the workers read, from the running services and servers,
-// which were reconciled with d before, and the host's routes. prev is the table compiled
+// Table compiles the table that the workers read, from the host's routes and the running
+// services and servers. Those were reconciled with d before. prev is the table compiled
 // before with the same routes; nil: there is none. What no operation changed is taken over
 // from it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
 func (d *Desired) Table(rt *Runtime, rules RulesByService, fib *director.FIB, prev *Table) *Table {

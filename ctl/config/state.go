@@ -129,8 +129,8 @@ func (k ServiceKey) String() string {
 
 func (k ServerKey) String() string { return netip.AddrPortFrom(k.Addr, k.Port).String() }
 
-// ParseServiceKey parses a service as the options of uvs name it: tcp:192.0.2.1:80,
-// udp:[2001:db8::1]:53, sctp:192.0.2.1:2905, or mark 7 as fwm:7 for IPv4 and fwm6:7 for IPv6.
+// ParseServiceKey parses a service as the options of uvs name it, such as tcp:192.0.2.1:80
+// or udp:[2001:db8::1]:53. Mark 7 is fwm:7 for IPv4 and fwm6:7 for IPv6.
 func ParseServiceKey(s string) (ServiceKey, error) {
 	name, value, _ := strings.Cut(s, ":")
 	if v6 := strings.EqualFold(name, "fwm6"); v6 || strings.EqualFold(name, "fwm") {

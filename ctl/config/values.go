@@ -111,8 +111,8 @@ func ParseSetting(s string) (name string, value uint32, err error) {
 	return name, value, nil
 }
 
-// parse reads a value: a number, one of the setting's words, a time such as 5m for a setting
-// in seconds, or false or true for one that is 0 or 1.
+// parse reads a value: a number or one of the setting's words. For a setting in seconds it
+// also reads a time such as 5m; for one that is 0 or 1, false or true.
 func (k *Setting) parse(text string) (value uint32, ok bool) {
 	if i := slices.Index(k.Words, text); i >= 0 {
 		return uint32(i), true

@@ -94,7 +94,7 @@
 // from an address of ServiceRules.ReplySources and is not for the host. uvs queues it,
 // and routes it on if its first turns out to be the host's. A fragment to a
 // service at an address of the host passes. The host can only keep it until the
-// others come, and then discards it without a message: Linux sends no ICMP error
+// others come, and then discards it without a message. Linux sends no ICMP error
 // when the first fragment is missing (ip_expire in net/ipv4/ip_fragment.c,
 // ip6frag_expire_frag_queue in include/net/ipv6_frag.h). If only Rules.Marked would
 // match the fragment, a host that routes forwards it.

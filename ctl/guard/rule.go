@@ -17,9 +17,9 @@ type field struct {
 	len  uint32 // bytes
 }
 
-// network is a field of the IP header, and transport one of the header after
-// it. link is one of the Ethernet header; the kernel shows the tag that it took
-// out as if it were still there (net/netfilter/nft_payload.c).
+// network returns a field of the IP header, and transport one of the header after
+// it. link returns one of the Ethernet header. The kernel shows the tag that it
+// took out as if it were still there (net/netfilter/nft_payload.c).
 func network(offset, len uint32) field {
 	return payload(expr.PayloadBaseNetworkHeader, offset, len)
 }

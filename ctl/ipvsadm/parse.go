@@ -20,9 +20,9 @@ type request struct {
 	daemon   daemon
 }
 
-// parser parses a request. It applies options in the order given, which matters: -r without
-// a port takes the port of a service given before, and a netmask given before the service is an
-// IPv4 mask.
+// parser parses a request. It applies options in the order given, which matters. -r without
+// a port takes the port of a service given before. A netmask given before the service is
+// an IPv4 mask.
 type parser struct {
 	request
 	names names

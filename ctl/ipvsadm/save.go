@@ -26,7 +26,7 @@ func (t *tool) save(r *request) error {
 }
 
 // Commands writes the commands that make a service and its servers, as -S does, but in
-// numbers and with the servers in the order of adding, which a scheduler depends on.
+// numbers. The servers are in the order of adding, on which a scheduler depends.
 func Commands(w io.Writer, s api.ServiceStatus) {
 	b := bufio.NewWriter(w)
 	defer b.Flush()

@@ -4,7 +4,7 @@ import "strings"
 
 // scanner splits the words of a command line into options as libpopt does. Short options may
 // be joined (-Ln). A value is attached (-p300, -p=300, --weight=3) or the next word, whatever
-// it looks like; an optional value is the next word only if that does not start with "-". Long
+// it looks like. An optional value is the next word only if that does not start with "-". Long
 // names cannot be abbreviated. "--" ends the options. All other words are arguments.
 type scanner struct {
 	words     []string // not scanned yet

@@ -25,10 +25,9 @@
 //
 // # Neighbours
 //
-// The kernel resolves neighbours. The Watcher tells it that an entry is in use
-// (NTF_USE), and the kernel treats the entry as for its own packets: it
-// solicits, confirms an old entry before it trusts it, and gives up. No
-// permanent entry is left behind.
+// The kernel resolves neighbours. The Watcher marks an entry as in use (NTF_USE).
+// The kernel treats it as for its own packets: it solicits, confirms an old
+// entry before it trusts it, and gives up. No permanent entry is left behind.
 //
 // uvs sends frames without the kernel's stack, so the kernel sees no use of the
 // next hops and their entries go stale. The Watcher applies the rule of RFC

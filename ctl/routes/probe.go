@@ -71,9 +71,9 @@ func (p *prober) isReachable(id neighbourID, now time.Time) bool {
 	return ok && now.Sub(l.at) < reachableTime
 }
 
-// solicit sends a request for a neighbour. There is no source address, so it is
-// an ARP probe (RFC 5227 section 1.1), or the solicitation of duplicate address
-// detection (RFC 4862 section 5.4.2), which the owner answers to all nodes.
+// solicit sends a request for a neighbour without a source address: an ARP probe
+// (RFC 5227 section 1.1), or the solicitation of duplicate address detection (RFC
+// 4862 section 5.4.2). The owner's reply to the latter goes to all nodes.
 func (p *prober) solicit(port director.Port, id neighbourID) error {
 	c, err := p.conn(port)
 	if err != nil {

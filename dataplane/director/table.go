@@ -104,9 +104,9 @@ type Endpoint struct {
 	Proto uint8
 }
 
-// service finds the service of a packet to a VIP: by its mark; else by its port; else
-// the persistent service of FTP, whose data goes to other ports; else by every port
-// (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_service_find).
+// service finds the service of a packet to a VIP (net/netfilter/ipvs/ip_vs_ctl.c,
+// ip_vs_service_find): by its mark; else by its port; else the persistent service of
+// FTP, whose data goes to other ports; else by every port.
 func (t *Table) service(p *packet) *Service {
 	if t.Marks != nil {
 		if s := t.Marks.service(p); s != nil {

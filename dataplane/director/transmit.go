@@ -97,7 +97,7 @@ func fitMTU(p *packet, mtu int, tun *tunnel.Tunnel) mtuFit {
 }
 
 // leastMTU4 and leastMTU6 are the packet sizes that every link carries (RFC 791 section
-// 3.2, RFC 8200 section 5), and for IPv6 every tunnel too (RFC 2473 section 7.1, RFC
+// 3.2, RFC 8200 section 5). For IPv6 every tunnel does too (RFC 2473 section 7.1, RFC
 // 4213 section 3.2).
 const (
 	leastMTU4 = 68

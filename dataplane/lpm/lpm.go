@@ -15,9 +15,8 @@ import (
 // Table maps prefixes to values. It is immutable, and a lookup does not allocate. The
 // zero value has no prefixes.
 //
-// It is a Poptrie (Asai and Ohara, SIGCOMM 2015): a tree in which each node decides
-// about the next six bits of the address, and which has only the children and leaves
-// that differ.
+// It is a Poptrie (Asai and Ohara, SIGCOMM 2015). Each node of the tree decides about
+// the next six bits of the address, and has only the children and leaves that differ.
 type Table[V any] struct {
 	nodes  []node   // the roots of IPv4 and IPv6 are first
 	leaves []uint32 // index into values, plus one; 0: none

@@ -82,7 +82,7 @@ const (
 	slotInvalid                    // impossible values, so that the next slot cannot be found
 )
 
-// slot has the used fields of a slot's header, checked against the block: bytes 0 to
+// slot has the used fields of a slot's header, checked against the block. Bytes 0 to
 // size are in the block, mac+snap is at most size, and the header and the
 // virtio_net_hdr fit before mac.
 type slot struct {

@@ -55,9 +55,9 @@ func mayFragment(f *Frame, p *Packet) bool {
 	return !IPv4(f.From(p.L3)).DF()
 }
 
-// finishFragment4 completes the header h of a fragment. h is a copy of the
-// packet's header, the packet may be a fragment itself, and the new fragment
-// begins at byte at of its payload.
+// finishFragment4 completes h, the header of a fragment: a copy of the packet's
+// header. The packet may be a fragment itself. The new one begins at byte at of
+// its payload.
 func finishFragment4(h IPv4, at int, last bool) {
 	var flags uint16
 	if h.MF() || !last {

@@ -158,8 +158,8 @@ type FragmentInfo struct {
 
 // ParseFragment reads the fragment headers of p, which must be KindIP or have
 // FlawTransport or FlawTransportLength. It returns false for a fragment that no
-// sender makes: without payload, ending beyond MaxIPLen, or neither the last nor a
-// multiple of eight bytes (RFC 791 section 3.2, RFC 8200 section 4.5).
+// sender makes (RFC 791 section 3.2, RFC 8200 section 4.5): without payload, ending
+// beyond MaxIPLen, or neither the last nor a multiple of eight bytes.
 func ParseFragment(f *Frame, p *Packet) (x FragmentInfo, ok bool) {
 	b := f.Bytes()[p.L3:]
 	if uint32(len(b)) < p.Len || p.Fragment == FragmentNone {

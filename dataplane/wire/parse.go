@@ -158,8 +158,8 @@ func parseOptions(o []byte) Flaw {
 
 // OptionLen returns the length of the first option of an IPv4 or TCP header (RFC 791 and
 // RFC 9293, section 3.1 of each). An option is a type, the length of the whole option,
-// and its data; the options end and no-operation are a type only. 0: the options end
-// here; -1: its length is impossible.
+// and its data. The options end and no-operation are a type only. 0: the options end
+// here. -1: its length is impossible.
 func OptionLen(o []byte) int {
 	switch {
 	case len(o) == 0 || o[0] == optionEnd:

@@ -50,9 +50,9 @@ func neighbourOptions(o []byte) (hasMAC, ok bool) {
 }
 
 // NeighbourAdvert turns a neighbour solicitation into the advertisement that its
-// target is at mac: solicited, and overriding what the receiver knows. The answer to
-// a host that probes for an address to use goes to all nodes and is not solicited,
-// which makes the host give the address up (RFC 4861 section 7.2.4). False for
+// target is at mac: solicited, and overriding what the receiver knows. A host may probe
+// for an address to use. The answer to it goes to all nodes and is not solicited, so
+// that the host gives the address up (RFC 4861 section 7.2.4). It returns false for
 // anything else, and without room for the option.
 func NeighbourAdvert(f *wire.Frame, p *wire.Packet, mac wire.MAC) bool {
 	target, ok := NeighbourTarget(f, p)

@@ -80,9 +80,8 @@ type TCPAck struct {
 }
 
 // Acknowledge turns a TCP segment, whose checksum must be right, into an ACK to its
-// sender. False for fragments, for frames without room for the header (there is
-// always room for one as long as the segment's own), and if either address is not
-// that of one host.
+// sender. It returns false for fragments, if an address is not that of one host, and
+// without room for the header (a header as long as the segment's always has room).
 func Acknowledge(f *wire.Frame, p *wire.Packet, a *TCPAck) bool {
 	// A timestamps option after two NOPs, which align it (RFC 7323 appendix A).
 	stamps := [12]byte{1, 1, 8, 10}
@@ -106,10 +105,10 @@ func Acknowledge(f *wire.Frame, p *wire.Packet, a *TCPAck) bool {
 // KeepAliveLen is the length of the buffer of a KeepAlive in bytes.
 const KeepAliveLen = wire.Headroom + wire.EthernetLen + wire.IPv6Len + wire.TCPLen
 
-// KeepAlive makes of f, which has a buffer of KeepAliveLen bytes, a TCP segment from src
-// to dst that must be answered: like a keep-alive (RFC 9293 section 3.8.4), an ACK outside
-// the window. A host that knows the connection answers with an ACK of its own numbers
-// (section 3.10.7.4, first check), which a reset then needs. Any other answers with RST.
+// KeepAlive makes f, with a buffer of KeepAliveLen bytes, a TCP segment from src to dst:
+// like a keep-alive (RFC 9293 section 3.8.4), an ACK outside the window. A host that
+// knows the connection replies with an ACK of its own numbers (section 3.10.7.4, first
+// check), which a reset then needs. Any other replies with RST.
 func KeepAlive(f *wire.Frame, link *fwd.LinkHeader, src, dst wire.Addr, sport, dport uint16) {
 	f.Off = wire.Headroom
 	f.End = f.Off + wire.EthernetLen

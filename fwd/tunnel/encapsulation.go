@@ -39,8 +39,8 @@ type Encapsulation struct {
 	headerLen   uint8 // bytes of all headers, that of UDP included
 	checksumLen uint8 // bytes that a checksum adds to them
 
-	// Put writes the header at the start of b, after that of UDP if there is one,
-	// with a checksum that is still to be filled in. b ends with the inner packet.
+	// Put writes the header at the start of b, after that of UDP if there is one.
+	// Its checksum is still to be filled in. b ends with the inner packet.
 	Put func(b []byte, inner uint8, checksum bool)
 	// Strip returns the length of the header that b starts with, after that of UDP,
 	// and the inner packet's protocol; proto is the outer header's. It refuses
@@ -51,7 +51,7 @@ type Encapsulation struct {
 	QuotedLen func(b []byte) int
 }
 
-// Proto is the protocol number in the outer IP header of a packet with an inner one
+// Proto returns the protocol number in the outer IP header of a packet with an inner one
 // of the given protocol.
 func (e *Encapsulation) Proto(inner uint8) uint8 {
 	if e.proto != 0 {

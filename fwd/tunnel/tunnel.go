@@ -1,7 +1,7 @@
 // Package tunnel puts packets into tunnels: what IPVS's forwarding method tunnel
-// does with ipip, gue and gre. Everything that depends on the encapsulation is in
-// one value of the table in encapsulation.go, which the option parser, the desired
-// state, the director, the lab and the test server read.
+// does with ipip, gue and gre. All that depends on the encapsulation is in one value
+// of the table in encapsulation.go. The option parser, the desired state, the
+// director, the lab and the test server read it.
 package tunnel
 
 import (
@@ -23,19 +23,19 @@ type Tunnel struct {
 	IgnoreDF bool
 }
 
-// Overhead is how many bytes Encap puts before the inner IP header.
+// Overhead returns how many bytes Encap puts before the inner IP header.
 func (t *Tunnel) Overhead() int { return fwd.IPLen(t.Dst) + encapsulations[t.Type].Len(t.Checksum) }
 
 // Encap puts the tunnel's headers before the packet, whose TTL the caller has
 // decremented already; afterwards p is no longer valid. Encap first finishes a
 // partial checksum, except that of a GSO frame, which the link cuts up.
 //
-// The outer header has the inner TTL and DSCP, as in IPVS; the inner ECN except
-// that CE becomes ECT(0) (RFC 3168 section 9.1.1, full functionality); DF if the
-// inner has it and both are IPv4; and an id unless it has DF.
+// The outer header has the inner TTL and DSCP, as in IPVS. It has the inner ECN, but
+// CE becomes ECT(0) (RFC 3168 section 9.1.1, full functionality). It has DF if the
+// inner has it and both are IPv4; otherwise it has an id.
 //
-// False if there is no room for the headers before the frame, or the outer
-// packet would be longer than IP allows.
+// Encap returns false if there is no room for the headers before the frame, or the
+// outer packet would be longer than IP allows.
 func (t *Tunnel) Encap(f *wire.Frame, p *wire.Packet) bool {
 	e, overhead := encapsulations[t.Type], t.Overhead()
 	if p.Kind != wire.KindIP || f.Headroom() < overhead || t.Src.Is4() != t.Dst.Is4() ||
