@@ -25,7 +25,7 @@ func TestUnlinkOutdated(t *testing.T) {
 		change(other, ref)
 		changed := c.loadStateWord()
 		if ended, _ := w.unlink(ref, word, EndedByTimeout); ended || c.loadStateWord() != changed || changed == word {
-			t.Errorf("%s: ended %v, state word was %#x, then %#x, and is %#x", name, ended, word, changed, c.loadStateWord())
+			t.Errorf("%s: ended %v, word was %#x, then %#x, and is %#x", name, ended, word, changed, c.loadStateWord())
 		}
 		w.End()
 		other.End()

@@ -93,7 +93,10 @@ drain 2001:db8::9`))
 	}
 	for _, r := range []struct{ sentence, text, want string }{
 		{"a verb that asks", "set slow_start=1\nstats", `line 2: "stats" is none`},
-		{"a command that lists", "ipvsadm -Ln", "line 1: this command changes nothing; a saved line must change something"},
+		{
+			"a command that lists", "ipvsadm -Ln",
+			"line 1: this command changes nothing; a saved line must change something",
+		},
 		{"an option there is not", "sorry --servce x", "line 1: flag provided but not defined"},
 		{"a service that is none", "set --service web slow_start=1", `line 1: "web" is not a service`},
 		{"a wrong command of ipvsadm", "\n\nipvsadm -A -t 192.0.2.1", "line 3: Zero port"},

@@ -19,7 +19,9 @@ func servicesMain(args []string) int {
 }
 
 // listMain is a verb that prints convert(services), as JSON or with print.
-func listMain[T any](name string, args []string, convert func([]api.ServiceStatus) T, print func(io.Writer, T) error) int {
+func listMain[T any](
+	name string, args []string, convert func([]api.ServiceStatus) T, print func(io.Writer, T) error,
+) int {
 	fs := newFlags(name)
 	asJSON := fs.Bool("json", false, "print JSON")
 	if code, ok := parse(fs, args); !ok {

@@ -281,7 +281,7 @@ var verdicts = [NumVerdict][3]string{
 	},
 
 	DroppedHelperBusy:     {"dropped_helper_busy", "Another worker handles a segment of the connection."},
-	DroppedHelperKept:     {"dropped_helper_kept", "To hold back, but no ACK is possible: the receiver has sent nothing."},
+	DroppedHelperKept:     {"dropped_helper_kept", "To hold back, but no ACK is possible: its receiver was not seen."},
 	DroppedHelperGap:      {"dropped_helper_gap", "Text before it has not been seen.", "Packets are lost before here."},
 	DroppedHelperFull:     {"dropped_helper_full", "Too many changes wait for acknowledgement."},
 	DroppedHelperRoom:     {"dropped_helper_room", "The changed text does not fit into the frame."},
