@@ -147,7 +147,7 @@ func TestFTPManyClients(t *testing.T) {
 	f.ipvsadm("director", fmt.Sprintf("ipvsadm -a -t %s:21 -r %s:21 -m", f.vip(), f.addr(2, 12)))
 	many := func(n, rounds int) string {
 		return fmt.Sprintf(`cat > many.py <<'END'
-import ftplib, hashlib, threading
+import ftplib, hashlib, threading, traceback
 bad = []
 def session(i):
     try:
@@ -164,7 +164,7 @@ def session(i):
             if h.hexdigest() != "%s": bad.append("checksum")
             f.quit()
     except Exception as e:
-        bad.append(repr(e))
+        bad.append(traceback.format_exc())
 all = [threading.Thread(target=session, args=(i,)) for i in range(%d)]
 for t in all: t.start()
 for t in all: t.join()
@@ -175,7 +175,7 @@ python3 many.py`, rounds, f.vip(), f.sum, n)
 	run := func(line string) {
 		t.Helper()
 		if out, err := f.tryRun("client", "cd "+f.dir+" && "+line); err != nil || !strings.HasPrefix(out, "0 ") {
-			t.Errorf("%v: %s", err, out)
+			t.Errorf("%v: %s\n%s", err, out, f.run("director", uvsBinary+" stats; "+uvsBinary+" ipvsadm -Lnc"))
 		}
 	}
 	run(many(50, 1))
