@@ -17,7 +17,7 @@ import (
 	"uvs/sched"
 )
 
-// Explain says what the director would do with a packet, and why. It changes nothing: the
+// Explain returns what the director would do with a packet, and why. It changes nothing: the
 // packet goes through the director's own code with copies of all that it would touch.
 func (m *Manager) Explain(p api.Probe) (*api.Explanation, error) {
 	r, err := m.simulate(p)
@@ -104,7 +104,7 @@ func frameText(fib *director.FIB, f *wire.Frame) string {
 	return fmt.Sprintf("by %s from %s to %s: %s", port, wire.MAC(link[6:12]), wire.MAC(link[:6]), endpoints)
 }
 
-// why says how the service was found, or what becomes of the packet without one.
+// why returns how the service was found, or what becomes of the packet without one.
 func (r *simulation) why() string {
 	addr, port, proto := r.probe.Virtual.Addr(), r.probe.Virtual.Port(), r.probe.Proto
 	unserved := fmt.Sprintf("no service of %s takes %s port %d", addr, proto, port)
@@ -132,7 +132,7 @@ func (r *simulation) why() string {
 	return unserved + "; the host holds the address and gets the packet"
 }
 
-// chosenBy says what decided on the server.
+// chosenBy returns what decided on the server.
 func (r *simulation) chosenBy() string {
 	switch {
 	case r.conn != nil && r.conn.NoClientPort:
@@ -255,7 +255,7 @@ type simulation struct {
 	frame          wire.Frame
 }
 
-// helper says how the helper of the packet's connection helps it; "": there is none.
+// helper returns how the helper of the packet's connection helps it; "": there is none.
 func (r *simulation) helper() string {
 	server := r.chosen()
 	if server == nil || server.Method != conntrack.MethodNAT || r.compiled == nil || r.compiled.Helper == nil {

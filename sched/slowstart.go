@@ -25,7 +25,7 @@ func newSlowStarts(servers []Server) slowStarts {
 }
 
 // share returns the part of its weight that server i has at time now: from 1 at the
-// start of its ramp to fullShare at the end.
+// start of its slow start to fullShare at the end.
 func (r *slowStarts) share(i int, now int64) int64 {
 	p := r.byIndex[i]
 	if now >= p.end || p.end <= p.start {

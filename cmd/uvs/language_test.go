@@ -18,7 +18,7 @@ var banned = []string{
 	"rim", "door", "party", "turn", "turns", "stray", "tally", "reunion", "rehearse", "rehearsal", "question",
 	"speaker",
 	"speakers", "claim", "claims", "bury", "knob", "knobs", "shim", "anew", "mail", "tunable", "ways", "way",
-	"greeted", "hush", "scrap", "hold", "super",
+	"greeted", "hush", "scrap", "hold", "super", "bell", "doorbell", "embryonic", "reals", "terms",
 }
 
 // allowed are identifiers that contain a banned word rightly.

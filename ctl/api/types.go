@@ -24,7 +24,7 @@ type Stats struct {
 
 // ServiceStatus is a service as the director sees it now.
 type ServiceStatus struct {
-	config.Service                // without its Servers; see Reals
+	config.Service                // without its Servers; see ServerStatuses
 	Stats          Stats          `json:"stats"`
 	ServerStatuses []ServerStatus `json:"servers"` // newest first
 	Sorry          *ServerStatus  `json:"sorry,omitempty"`

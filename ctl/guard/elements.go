@@ -8,7 +8,7 @@ import (
 	"github.com/google/nftables"
 )
 
-// refCounts says how many rules need each element of each set: set name to key,
+// refCounts is how many rules need each element of each set: set name to key,
 // in the kernel's bytes, to a count. As a difference, it holds the changes of
 // the counts. No count is 0.
 type refCounts map[string]map[string]int

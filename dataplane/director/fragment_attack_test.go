@@ -51,7 +51,7 @@ func (a *attacker) next() wire.Frame {
 }
 
 // A flood of a million fragments, from one source and from many, without firsts and
-// with them. Each ends in one verdict, memory does not grow, and every held fragment is
+// with them. Each ends in one verdict, memory does not grow, and every queued fragment is
 // accounted for. A client whose datagrams come in fragments meanwhile, in order or not,
 // is served as usual.
 func TestFragmentFlood(t *testing.T) {
@@ -115,7 +115,7 @@ func TestFragmentFlood(t *testing.T) {
 			}
 			s := w.frags.Stats()
 			if got := uint64(s.Waiting) + s.Sent + s.Stopped + s.Expired + s.Evicted; got != counts[HeldFragment] {
-				t.Errorf("%d fragments were held, and %d are accounted for: %+v", counts[HeldFragment], got, s)
+				t.Errorf("%d fragments were queued, and %d are accounted for: %+v", counts[HeldFragment], got, s)
 			}
 			if a.one != (counts[DroppedFragmentLimit] > 0) {
 				t.Errorf("%d fragments were refused for their source's sake", counts[DroppedFragmentLimit])

@@ -13,7 +13,7 @@ import (
 )
 
 // separately runs frames through the director in batches of one. It returns what
-// leaves, held fragments included, and the verdict of each frame.
+// leaves, queued fragments included, and the verdict of each frame.
 func (w *testbed) separately(frames ...wire.Frame) (out []wire.Frame, verdicts []Verdict) {
 	w.t.Helper()
 	for _, f := range frames {

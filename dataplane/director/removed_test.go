@@ -116,7 +116,7 @@ func TestServiceRemoved(t *testing.T) {
 }
 
 // A template waits for its removed server: other servers take the client's connections
-// meanwhile, and it is followed again when the server is back.
+// meanwhile, and its packets are forwarded again when the server is back.
 func TestTemplateWaits(t *testing.T) {
 	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
 	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]

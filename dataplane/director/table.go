@@ -17,8 +17,8 @@ type Table struct {
 	// Removed has, in Services and Marks, the services that were removed and whose
 	// packets the guard still hides from the host; nil: none.
 	Removed *Table
-	// Servers is indexed by server ID; 0 is the zero Server. A server that was removed
-	// from its service stays, not Available, while conns may have its ID.
+	// Servers is indexed by server ID; 0 is the zero Server. A removed server
+	// stays, not InService, as long as a conn may still name it.
 	Servers []Server
 	// ReplySources are the endpoints whose frames the guard hides from the host: RIP:rport
 	// of NAT servers, VIP:vport of the others. Such a frame without a conn is routed on.

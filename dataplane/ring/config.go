@@ -36,8 +36,8 @@ type Config struct {
 	// does not affect the speed.
 	//
 	// On machines that read only closed blocks (see arch_closed.go) the default is
-	// 128 KiB. There the block timer of 1 ms uses up a block for a single frame, so
-	// that a ring of many blocks bridges a longer absence of the worker.
+	// 128 KiB. There the block timer of 1 ms uses up a block for a single frame. So
+	// a ring of many small blocks lasts longer while the worker is away.
 	BlockSize int
 	// Blocks is the number of blocks of a ring, at least 2. Default 8 of 1 MiB, or
 	// 64 of 128 KiB: 8 MiB per interface and worker. That holds about 50 ms of the

@@ -178,7 +178,7 @@ func FuzzRewriteAndSplit(f *testing.F) {
 	})
 }
 
-// TestSeedsAreParsed: the seeds of the fuzz targets are sound frames.
+// TestSeedsAreParsed: the seeds of the fuzz targets are valid frames.
 func TestSeedsAreParsed(t *testing.T) {
 	var kinds [4]int
 	for _, s := range seeds() {

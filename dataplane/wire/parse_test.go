@@ -87,7 +87,7 @@ func addr(b ...byte) wire.Addr {
 	return wire.Addr{0: 0x20, 1: 1, 2: 0xd, 3: 0xb8, 15: b[0]}
 }
 
-// TestParse: Parse on sound frames.
+// TestParse: Parse on valid frames.
 func TestParse(t *testing.T) {
 	ip4 := wire.Packet{Kind: wire.KindIP, Src: addr(10, 0, 0, 1), Dst: addr(10, 0, 0, 2), L3: 14, L4: 34}
 	ip6 := wire.Packet{Kind: wire.KindIP, Src: addr(1), Dst: addr(2), L3: 14, L4: 54, IPv6: true}

@@ -28,10 +28,10 @@ type plan struct {
 	pieces     [2*maxEdits + 1]piece
 	count      int
 	length     int    // bytes of all pieces
-	headGrowth int    // how many bytes further forward the new payload starts
+	headGrowth int    // how many bytes nearer to the start of the buffer it begins
 	seq        uint32 // new: of the first byte
 
-	// Limits in bytes: the payload's length, and its growth forward and backward.
+	// Limits in bytes: the payload's length, and its growth at either end of the buffer.
 	maxLen, headroom, tailroom int
 	oldLen                     int  // length of the old payload
 	truncated                  bool // a limit was reached, and the rest is left out
@@ -39,10 +39,10 @@ type plan struct {
 
 // add appends a piece, or as much of it as the limits allow.
 //
-// The payload is written from left to right in the buffer that it came in, starting
-// headGrowth bytes further forward. No byte is overwritten before it is read, as long
-// as no piece of the old payload moves backward by more than that. The whole must end
-// within the buffer.
+// The payload is written in order into the buffer that it came in, from headGrowth bytes
+// nearer to the start of the buffer. No byte is overwritten before it is read, if no
+// piece of the old payload moves towards the end of the buffer by more than that. The
+// whole must end within the buffer.
 func (p *plan) add(x piece) {
 	if p.truncated || x.n == 0 {
 		return

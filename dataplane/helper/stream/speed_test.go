@@ -76,7 +76,7 @@ func BenchmarkProcess(b *testing.B) {
 }
 
 // FuzzProcess: whatever frames come, nothing panics or leaves the buffer. A frame that
-// continues is sound, and matches the packet.
+// continues is valid, and matches the packet.
 func FuzzProcess(f *testing.F) {
 	for _, s := range steps {
 		frame := s.in.frame(s.dir)

@@ -20,7 +20,7 @@ import (
 // position 0, the FIN after the last.
 type End struct {
 	t          testing.TB
-	Addr, To   string // its own endpoint ("10.0.0.1:1234"), and the one it calls
+	Addr, To   string // its own endpoint ("10.0.0.1:1234"), and the one it connects to
 	ISN, Peer  uint32 // sequence numbers of the SYNs
 	MSS        uint16
 	Scale      uint8
@@ -148,7 +148,7 @@ func (e *End) Probe(s Shape) wire.Frame {
 
 // Shape is how a frame comes in.
 type Shape struct {
-	GSO                uint16 // a GSO frame with pieces of this many bytes
+	GSO                uint16 // a GSO frame with segments of this many bytes
 	Partial            bool   // partial checksum
 	Headroom, Tailroom int    // bytes in the buffer before and after the frame
 }
