@@ -16,8 +16,8 @@ import (
 var sessions = streamtest.NewRuns("sessions", 2000, 200)
 
 var (
-	terms4 = Context{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
-	terms6 = Context{
+	context4 = Context{Client: addr4(198, 51, 100, 7), Server: addr4(10, 0, 0, 2), VIP: addr4(10, 9, 0, 1)}
+	context6 = Context{
 		Client: addr6(0x20, 1, 0xd, 0xb8, 7), Server: addr6(0xfd, 0, 0, 0, 2),
 		VIP: addr6(0x20, 1, 0xd, 0xb8, 9),
 	}
@@ -40,12 +40,12 @@ type session struct {
 	want    [2][]byte
 }
 
-func newSession(t *testing.T, rng *rand.Rand, terms Context) *session {
-	s := &session{t: t, twin: newTwin(terms)}
+func newSession(t *testing.T, rng *rand.Rand, context Context) *session {
+	s := &session{t: t, twin: newTwin(context)}
 	helper := New(&s.expect)
-	s.network = streamtest.New(t, rng, !terms.Client.Is4(),
+	s.network = streamtest.New(t, rng, !context.Client.Is4(),
 		func(dir conntrack.Dir, f *wire.Frame, p *wire.Packet) stream.Outcome {
-			outcome, events := helper.Process(&s.conn, &s.state, terms, dir, f, p)
+			outcome, events := helper.Process(&s.conn, &s.state, context, dir, f, p)
 			s.events |= events
 			return outcome
 		})
@@ -177,15 +177,15 @@ func randomLines(rng *rand.Rand, lines []string, t Context) (b []byte) {
 func TestSessions(t *testing.T) { sessions.Run(t, runSession) }
 
 func runSession(t *testing.T, rng *rand.Rand) {
-	terms := terms4
+	context := context4
 	if rng.IntN(3) == 0 {
-		terms = terms6
+		context = context6
 	}
-	terms.Bounce, terms.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
-	s := newSession(t, rng, terms)
+	context.Bounce, context.LeaveAddress = rng.IntN(4) == 0, rng.IntN(4) == 0
+	s := newSession(t, rng, context)
 	s.network.Lossless = rng.IntN(3) == 0
 	for range 1 + rng.IntN(5) {
-		s.send(conntrack.DirIn, randomLines(rng, commandLines, terms), rng.IntN(60))
-		s.send(conntrack.DirOut, randomLines(rng, replyLines, terms), rng.IntN(60))
+		s.send(conntrack.DirIn, randomLines(rng, commandLines, context), rng.IntN(60))
+		s.send(conntrack.DirOut, randomLines(rng, replyLines, context), rng.IntN(60))
 	}
 }

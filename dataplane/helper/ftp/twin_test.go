@@ -15,7 +15,7 @@ import (
 // the order in which they were judged, and returns what becomes of them. Strings hold a
 // rune for each byte.
 type twin struct {
-	terms     Context
+	context   Context
 	expect    recorder
 	waiting   map[string]int // commands without a reply, by the code of their reply
 	block     string         // code of the multi-line reply that has begun
@@ -26,7 +26,7 @@ type twin struct {
 }
 
 func newTwin(t Context) *twin {
-	return &twin{terms: t, waiting: map[string]int{}, told: map[int]int{}}
+	return &twin{context: t, waiting: map[string]int{}, told: map[int]int{}}
 }
 
 // recorder records what it is asked for. It refuses ports that end in 7, and lets
@@ -151,7 +151,7 @@ func (r *twin) command(line string) (string, bool) {
 	if r.active(who, port) {
 		return line, true
 	}
-	if r.terms.Client.Is4() {
+	if r.context.Client.Is4() {
 		return "EPRT |1|0.0.0.0|0|\r\n", false
 	}
 	return "EPRT |2|::|0|\r\n", false
@@ -162,7 +162,7 @@ func (r *twin) active(who netip.Addr, port int) bool {
 	if !who.IsValid() || port == 0 {
 		return false
 	}
-	if a != r.terms.Client && (!r.terms.Bounce || a.Is4() != r.terms.Client.Is4()) {
+	if a != r.context.Client && (!r.context.Bounce || a.Is4() != r.context.Client.Is4()) {
 		return false
 	}
 	return r.expect.ExpectActive(a, uint16(port))
@@ -263,7 +263,7 @@ func (r *twin) passive(line string) (new string, found, ok bool) {
 		return line, false, false
 	}
 	server := wire.AddrFrom(who)
-	t := r.terms
+	t := r.context
 	switch {
 	case server == t.Server, server == t.VIP, who.IsUnspecified(), t.LeaveAddress:
 		server = t.Server
@@ -318,7 +318,7 @@ func (r *twin) extended(line string) (new string, found, ok bool) {
 		if err != nil || port == 0 || port > 0xffff {
 			continue
 		}
-		vport, ok := r.announce(r.terms.Server, port)
+		vport, ok := r.announce(r.context.Server, port)
 		return line[:at] + d + d + d + strconv.Itoa(vport) + d + f[4], true, ok
 	}
 	return line, false, false

@@ -19,16 +19,16 @@ import (
 // numbers are those of the LVS HOWTO: (172,23,2,30,169,29) is port 43293,
 // 172,23,2,8,10,0 is port 2560.
 var vectors = []struct {
-	name   string
-	terms  Context
-	lines  []string // what is sent, by client and server in turn
-	want   []string // what is received, "" if it is what was sent
-	asked  []string
-	events Event
+	name    string
+	context Context
+	lines   []string // what is sent, by client and server in turn
+	want    []string // what is received, "" if it is what was sent
+	asked   []string
+	events  Event
 }{
 	{
-		name:  "passive",
-		terms: Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		name:    "passive",
+		context: Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
 		lines: []string{
 			"", "220 ready\r\n", "pasv\r\n", "227 Entering Passive Mode (172,23,2,30,169,29)\r\n",
 			"list\r\n", "150 here it comes\r\n226 done\r\n", "quit\r\n", "221 bye\r\n",
@@ -37,20 +37,20 @@ var vectors = []struct {
 		asked:  []string{"passive 172.23.2.30 43293"},
 		events: EventPassive,
 	}, {
-		name:   "active",
-		terms:  Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
-		lines:  []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
-		asked:  []string{"active 172.23.2.8 2560"},
-		events: EventActive,
+		name:    "active",
+		context: Context{Client: addr4(172, 23, 2, 8), Server: addr4(172, 23, 2, 30), VIP: addr4(10, 9, 0, 1)},
+		lines:   []string{"port 172,23,2,8,10,0\r\n", "200 ok\r\n", "list\r\n", "150 here it comes\r\n226 done\r\n"},
+		asked:   []string{"active 172.23.2.8 2560"},
+		events:  EventActive,
 	}, {
-		name:   "active, a bounce",
-		terms:  terms4,
-		lines:  []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
-		want:   []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
-		events: EventBounce,
+		name:    "active, a bounce",
+		context: context4,
+		lines:   []string{"PORT 10,0,0,99,0,22\r\nLIST\r\n", "500 Illegal PORT command.\r\n150 no\r\n"},
+		want:    []string{"PORT 0,0,0,0,0,0\r\nLIST\r\n", ""},
+		events:  EventBounce,
 	}, {
-		name:  "two passive ones in a segment, from a server that names the same port twice",
-		terms: terms4,
+		name:    "two passive ones in a segment, from a server that names the same port twice",
+		context: context4,
 		lines: []string{
 			"PASV\r\nNOOP\r\nPASV\r\n",
 			"227 =10,0,0,2,4,0\r\n200 ok\r\n227-\r\n227 (10,0,0,2,4,0)\r\n227 (10,0,0,2,4,0)\r\n",
@@ -59,8 +59,8 @@ var vectors = []struct {
 		asked:  []string{"passive 10.0.0.2 1024", "passive 10.0.0.2 1024"},
 		events: EventPassive | EventUnasked,
 	}, {
-		name:  "a reply of several lines, among them one that looks like another",
-		terms: terms4,
+		name:    "a reply of several lines, among them one that looks like another",
+		context: context4,
 		lines: []string{
 			"PASV\r\nSTAT x\r\n",
 			"227-Hear, 10,0,0,2,4,0\r\n200 is no reply\r\n227 Hear (10,0,0,2,4,0)\r\n213-Status\r\n" +
@@ -71,8 +71,8 @@ var vectors = []struct {
 		asked:  []string{"passive 10.0.0.2 1024"},
 		events: EventPassive,
 	}, {
-		name:  "numbers with blanks",
-		terms: terms4,
+		name:    "numbers with blanks",
+		context: context4,
 		lines: []string{
 			"PASV\r\nPORT 198, 51, 100, 7, 10, 0\r\nPORT 192, 0, 2, 9, 0, 22\r\n",
 			"227 Entering Passive Mode (10, 0, 0, 2, 169, 29)\r\n",
@@ -84,29 +84,29 @@ var vectors = []struct {
 		asked:  []string{"active 198.51.100.7 2560", "passive 10.0.0.2 43293"},
 		events: EventPassive | EventActive | EventBounce,
 	}, {
-		name:  "PASV and EPSV answered with the reply of the other",
-		terms: terms4,
-		lines: []string{"PASV\r\n", "229 ok (|1|10.0.0.2|2565|)\r\n", "EPSV\r\n", "227 ok (10,0,0,2,4,0)\r\n"},
-		want:  []string{1: "229 ok (|||2566|)\r\n", 3: "227 ok (10,9,0,1,4,0)\r\n"},
-		asked: []string{"passive 10.0.0.2 2565", "passive 10.0.0.2 1024"}, events: EventPassive,
+		name:    "PASV and EPSV answered with the reply of the other",
+		context: context4,
+		lines:   []string{"PASV\r\n", "229 ok (|1|10.0.0.2|2565|)\r\n", "EPSV\r\n", "227 ok (10,0,0,2,4,0)\r\n"},
+		want:    []string{1: "229 ok (|||2566|)\r\n", 3: "227 ok (10,9,0,1,4,0)\r\n"},
+		asked:   []string{"passive 10.0.0.2 2565", "passive 10.0.0.2 1024"}, events: EventPassive,
 	}, {
-		name:   "extended, over IPv6, the port in use",
-		terms:  terms6,
-		lines:  []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
-		want:   []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
-		asked:  []string{"passive fd00::2 65525"},
-		events: EventPassive,
+		name:    "extended, over IPv6, the port in use",
+		context: context6,
+		lines:   []string{"EPSV ALL\r\nEPSV\r\n", "200 ok\r\n229 Entering Extended Passive Mode (|||65525|)\r\n"},
+		want:    []string{"", "200 ok\r\n229 Entering Extended Passive Mode (|||65526|)\r\n"},
+		asked:   []string{"passive fd00::2 65525"},
+		events:  EventPassive,
 	}, {
-		name:  "extended, active, over IPv6",
-		terms: terms6,
+		name:    "extended, active, over IPv6",
+		context: context6,
 		lines: []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\n" +
 			"EPRT |2|2001:db8::8|25|\r\n", "200\r\n"},
 		want:   []string{"EPRT |2|2001:db8::7|2560|\r\nEPRT |2|2001:DB8:0:0::0007|2561|\r\nEPRT |2|::|0|\r\n", ""},
 		asked:  []string{"active 2001:db8::7 2560", "active 2001:db8::7 2561"},
 		events: EventActive | EventBounce,
 	}, {
-		name:  "refused data connections",
-		terms: terms4,
+		name:    "refused data connections",
+		context: context4,
 		lines: []string{
 			"PASV\r\nEPSV\r\nPORT 198,51,100,7,0,7\r\n",
 			"227 x (10,0,0,2,0,17)\r\n229-a\r\n229 y (|||27|)\r\n200 ok\r\n",
@@ -118,36 +118,36 @@ var vectors = []struct {
 		asked:  []string{"active 198.51.100.7 7", "passive 10.0.0.2 17", "passive 10.0.0.2 27"},
 		events: EventRefused,
 	}, {
-		name:  "commands in disguise",
-		terms: terms4,
+		name:    "commands in disguise",
+		context: context4,
 		lines: []string{"\r\v PO\x00RT 1,2,3,4,5,6\r\nPO\xff\xf1R\xffT\f1,2,3,4,5,6\r\nPORT 198,51,100,7,4,0,9\r\n" +
 			"EPRT |1|198.51.0100.7|4|\r\nLPRT 4,192,0,2,9,2,0,22\r\nlpsv\r\n", "200\r\n"},
 		want: []string{"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\nEPRT |1|0.0.0.0|0|\r\n" +
 			"PORT 0,0,0,0,0,0\r\nPORT 0,0,0,0,0,0\r\n", ""},
 		events: EventBounce | EventUnreadable,
 	}, {
-		name:  "TLS",
-		terms: terms4,
+		name:    "TLS",
+		context: context4,
 		lines: []string{
 			"AUTH TLS\r\n", "234-wait\r\n234 go\r\n", "PORT 1,2,3,4,5,6\r\n\x16\x03",
 			"227 (10,0,0,2,4,0)\r\n",
 		},
 		events: EventTLS,
 	}, {
-		name:   "TLS from the start",
-		terms:  terms4,
-		lines:  []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
-		events: EventTLS,
+		name:    "TLS from the start",
+		context: context4,
+		lines:   []string{"\x16\x03\x01\nPASV\r\n", "227 (10,0,0,2,4,0)\r\n"},
+		events:  EventTLS,
 	}, {
-		name:   "another host of another family, although bounces are allowed",
-		terms:  Context{Client: terms4.Client, Server: terms4.Server, VIP: terms4.VIP, Bounce: true},
-		lines:  []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
-		want:   []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
-		asked:  []string{"active 192.0.2.9 1024"},
-		events: EventBounce | EventActive,
+		name:    "another host of another family, although bounces are allowed",
+		context: Context{Client: context4.Client, Server: context4.Server, VIP: context4.VIP, Bounce: true},
+		lines:   []string{"EPRT |2|2001:db8::7|2560|\r\nPORT 192,0,2,9,4,0\r\n", "200\r\n"},
+		want:    []string{"EPRT |1|0.0.0.0|0|\r\nPORT 192,0,2,9,4,0\r\n", ""},
+		asked:   []string{"active 192.0.2.9 1024"},
+		events:  EventBounce | EventActive,
 	}, {
-		name:  "lines that are too long",
-		terms: Context{Client: terms4.Client, Server: terms4.Server, VIP: addr4(255, 255, 255, 255)},
+		name:    "lines that are too long",
+		context: Context{Client: context4.Client, Server: context4.Server, VIP: addr4(255, 255, 255, 255)},
 		lines: []string{
 			strings.Repeat(" ", 255) + "PORT 1,2,3,4,5,6\r\nPORT" + strings.Repeat(" ", 300) +
 				"198,51,100,7,4,0\r\nPASV\r\nPASV\r\nPASV\r\nSTOR " + strings.Repeat("227", 300) + "\r\n",
@@ -181,15 +181,15 @@ func TestVectors(t *testing.T) {
 			for split := 0; split <= longest; split += every {
 				step := 1 + longest/20
 				for resplit := split % step; resplit <= split; resplit += step {
-					runVector(t, v.terms, v.lines, v.want, v.asked, v.events, split, resplit)
+					runVector(t, v.context, v.lines, v.want, v.asked, v.events, split, resplit)
 				}
 			}
 		})
 	}
 }
 
-func runVector(t *testing.T, terms Context, lines, want, asked []string, events Event, split, resplit int) {
-	s := newSession(t, rand.New(rand.NewPCG(uint64(split), uint64(resplit))), terms)
+func runVector(t *testing.T, context Context, lines, want, asked []string, events Event, split, resplit int) {
+	s := newSession(t, rand.New(rand.NewPCG(uint64(split), uint64(resplit))), context)
 	var all [2]string
 	for i, text := range lines {
 		dir := streamtest.Dirs[i%2]
@@ -220,7 +220,7 @@ func runVector(t *testing.T, terms Context, lines, want, asked []string, events 
 
 // TestRestart: a SYN after the end of a connection begins one with an empty state.
 func TestRestart(t *testing.T) {
-	s := newSession(t, rand.New(rand.NewPCG(1, 2)), terms4)
+	s := newSession(t, rand.New(rand.NewPCG(1, 2)), context4)
 	s.send(conntrack.DirIn, []byte("PASV\r\n"), 0)
 	for _, e := range s.network.Ends {
 		e.Finish = true
@@ -229,7 +229,7 @@ func TestRestart(t *testing.T) {
 	f := wiretest.Packet{Src: "198.51.100.7:40000", Dst: "10.9.0.1:21", TCPFlags: wire.TCPSyn, Seq: 1}.Frame()
 	var p wire.Packet
 	wire.Parse(&f, &p)
-	outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.terms, conntrack.DirIn, &f, &p)
+	outcome, _ := New(&s.expect).Process(&s.conn, &s.state, s.twin.context, conntrack.DirIn, &f, &p)
 	if outcome != stream.Passed || s.state.pendingPassive != 0 {
 		t.Errorf("outcome %d, %d PASV wait", outcome, s.state.pendingPassive)
 	}
@@ -260,7 +260,7 @@ func TestNoAllocations(t *testing.T) {
 			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			_, event := h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
+			_, event := h.Process(c, s, context4, streamtest.Dirs[i], f, p)
 			events |= event
 		}
 	}); n != 0 {
@@ -288,7 +288,7 @@ func BenchmarkProcess(b *testing.B) {
 			*f = samples[i]
 			f.Buf = buf[:copy(buf, f.Buf)]
 			wire.Parse(f, p)
-			h.Process(c, s, terms4, streamtest.Dirs[i], f, p)
+			h.Process(c, s, context4, streamtest.Dirs[i], f, p)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N), "ns/segment")
@@ -311,7 +311,7 @@ func BenchmarkManyLines(b *testing.B) {
 				*c, *s = stream.Conn{}, State{}
 				*f = sample
 				wire.Parse(f, parsed)
-				h.Process(c, s, terms4, dir, f, parsed)
+				h.Process(c, s, context4, dir, f, parsed)
 			}
 		})
 	}
@@ -339,16 +339,16 @@ func FuzzAddress(f *testing.F) {
 func FuzzLines(f *testing.F) {
 	for _, c := range commandLines {
 		for _, r := range []string{"227 (10,0,0,2,4,1)", "229 (|||5|)", "234-a\r\n234 b"} {
-			f.Add([]byte(fillIn(rand.New(rand.NewPCG(1, 2)), c, terms4)), []byte(r), uint64(len(c)))
+			f.Add([]byte(fillIn(rand.New(rand.NewPCG(1, 2)), c, context4)), []byte(r), uint64(len(c)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, command, reply []byte, how uint64) {
 		if len(command)+len(reply) > 2000 {
 			return
 		}
-		terms := terms4
-		terms.Bounce, terms.LeaveAddress = how&1 != 0, how&2 != 0
-		s := newSession(t, rand.New(rand.NewPCG(how, 0)), terms)
+		context := context4
+		context.Bounce, context.LeaveAddress = how&1 != 0, how&2 != 0
+		s := newSession(t, rand.New(rand.NewPCG(how, 0)), context)
 		line := func(b []byte) []byte { return append(bytes.Clone(b), '\n') }
 		for range 2 {
 			s.send(conntrack.DirIn, line(command), int(how>>2&31))
