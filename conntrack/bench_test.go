@@ -56,7 +56,7 @@ func filledTable(b *testing.B, n, workers int) *benchTable {
 	return bt
 }
 
-// udpEntry is the UDP conn of client i.
+// udpEntry returns the UDP conn of client i.
 func udpEntry(i uint64) Entry {
 	return Entry{
 		Client: clientAddr(i), ClientPort: uint16(i), VIP: v4(9, 1), VPort: 53,
@@ -335,7 +335,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// residentBytes is the process's resident set, second field of
+// residentBytes returns the process's resident set, second field of
 // /proc/self/statm in pages (proc_pid_statm(5)).
 func residentBytes(tb testing.TB) int {
 	raw, err := os.ReadFile("/proc/self/statm")

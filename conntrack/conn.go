@@ -24,7 +24,7 @@ const (
 	MethodBypass Method = 4
 )
 
-// String is the method's name in ipvsadm's listing.
+// String returns the method's name in ipvsadm's listing.
 func (m Method) String() string {
 	if names := [...]string{"Masq", "Local", "Tunnel", "Route"}; int(m) < len(names) {
 		return names[m]

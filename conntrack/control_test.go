@@ -6,7 +6,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// templateEntry is a template of the client of tcpEntry(i).
+// templateEntry returns a template of the client of tcpEntry(i).
 func templateEntry(i int, timeout Tick) Entry {
 	e := tcpEntry(i)
 	e.Template, e.ClientPort, e.VPort, e.SPort, e.Timeout = true, 0, 0, 0, timeout

@@ -18,7 +18,7 @@ const (
 
 var endReasonNames = [numEndReason]string{"timeout", "caller", "flush", "drop_entry", "embryonic", "closing", "idle"}
 
-// String is the name of the reason in counters.
+// String returns the name of the reason in counters.
 func (e EndReason) String() string {
 	if e < numEndReason {
 		return endReasonNames[e]

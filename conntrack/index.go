@@ -127,7 +127,7 @@ func (x *index) at(hash uint64, place int) *bucket {
 	return &x.buckets[hi]
 }
 
-// displacedByte is what one conn at a place adds to bucket.displaced.
+// displacedByte returns what one conn at a place adds to bucket.displaced.
 func displacedByte(place int) uint64 { return 1 << (8 * (place - 1)) }
 
 // countOverflowed adds n to the number of overflowed conns with this home, and returns
@@ -146,7 +146,7 @@ func isDisplaced(displaced uint64, place int) bool {
 	return place == 0 || uint8(displaced>>(8*(place-1))) != 0
 }
 
-// overflowHash is the second hash, of a conn's first and of the VIP or the server.
+// overflowHash returns the second hash, of a conn's first and of the VIP or the server.
 func (x *index) overflowHash(hash uint64, peer *wire.Addr, port uint16) uint64 {
 	return x.key.Hash(peer, hash+uint64(port))
 }

@@ -148,7 +148,7 @@ func TestExpectationsOverflow(t *testing.T) {
 	check(t, tab)
 }
 
-// udpOf is a masqueraded datagram flow of one of few clients, numbered by client and
+// udpOf returns a masqueraded datagram flow of one of few clients, numbered by client and
 // flow.
 func udpOf(client, flow int) Entry {
 	e := udpEntry(uint64(client))

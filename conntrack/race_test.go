@@ -21,7 +21,7 @@ func onAllWorkers(tab *Table, f func(w *Worker)) {
 	wg.Wait()
 }
 
-// rounds is how often a racing test repeats: n, or less with -short.
+// rounds returns how often a racing test repeats: n, or less with -short.
 func rounds(n int) int {
 	if testing.Short() {
 		return n / 10

@@ -74,7 +74,7 @@ var stateNames = [NumState]string{
 	OtherNormal: "NONE", TCPForgotten: "CLOSE",
 }
 
-// String is the name in IPVS's connection listing.
+// String returns the name in IPVS's connection listing.
 func (s State) String() string {
 	if s < NumState {
 		return stateNames[s]

@@ -106,7 +106,7 @@ const (
 	workerBytes = 16 << 10 // a Worker, rounded up
 )
 
-// usualSlack is how many conns the slab has beyond Max, for those that ended and wait
+// usualSlack returns how many conns the slab has beyond Max, for those that ended and wait
 // for the end of their grace period.
 func usualSlack(max, workers int) int { return workers*4096 + max/64 }
 

@@ -6,7 +6,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// v4 is the address 10.b.0.d.
+// v4 returns the address 10.b.0.d.
 func v4(b, d byte) wire.Addr { return wire.AddrFrom4([]byte{10, b, 0, d}) }
 
 func newTestTable(t testing.TB, cfg Config) *Table {
@@ -23,7 +23,7 @@ func newTestTable(t testing.TB, cfg Config) *Table {
 	return tab
 }
 
-// tcpEntry is a masqueraded TCP conn from 10.0.0.0 + i to 10.9.0.1:80 at server i%8.
+// tcpEntry returns a masqueraded TCP conn from 10.0.0.0 + i to 10.9.0.1:80 at server i%8.
 func tcpEntry(i int) Entry {
 	return Entry{
 		Client: clientAddr(10<<24 + uint64(i)), ClientPort: uint16(1024 + i%50000),

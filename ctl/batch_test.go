@@ -71,7 +71,7 @@ func newBusyLink(vips []netip.AddrPort) *busyLink {
 	return c
 }
 
-// threadTime is the processor time of the calling thread, and how often it gave up its
+// threadTime returns the processor time of the calling thread, and how often it gave up its
 // processor.
 func threadTime() (cpu time.Duration, yields int64) {
 	var r unix.Rusage

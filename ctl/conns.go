@@ -11,7 +11,7 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// match is the filter as the connection table takes it. It leaves out entries without a
+// match returns the filter as the connection table takes it. It leaves out entries without a
 // server, which only count a client's conns.
 func (m *Manager) match(f api.ConnFilter) func(*conntrack.Snapshot) bool {
 	servers := m.servers(f.Service)
@@ -25,7 +25,7 @@ func (m *Manager) match(f api.ConnFilter) func(*conntrack.Snapshot) bool {
 	}
 }
 
-// servers are the servers of a service or of all, including removed ones, by their ID. The
+// servers returns the servers of a service or of all, including removed ones, by their ID. The
 // port of one may differ from that of its conns, which keep the port their packets came to.
 func (m *Manager) servers(of *config.ServiceKey) map[uint32]config.ServerKey {
 	m.mu.Lock()

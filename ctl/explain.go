@@ -202,7 +202,7 @@ func (r *simulation) settingsList() []config.Setting {
 	return slices.DeleteFunc(r.settings.List(), func(k config.Setting) bool { return !matters[k.Applies] })
 }
 
-// connStatus is a conn for listings.
+// connStatus returns a conn for listings.
 func connStatus(s *conntrack.Snapshot) *api.ConnStatus {
 	return &api.ConnStatus{
 		Proto:   config.Proto(s.Proto),
@@ -216,7 +216,7 @@ func connStatus(s *conntrack.Snapshot) *api.ConnStatus {
 	}
 }
 
-// findInPort is the port and the source hardware address by which the packet arrives. The
+// findInPort returns the port and the source hardware address by which the packet arrives. The
 // port is the one named, or the one to the client, or the first.
 func findInPort(fib *director.FIB, p api.Probe) (port uint16, src wire.MAC, err error) {
 	hop := fib.NextHop(wire.AddrFrom(p.Client.Addr()))

@@ -146,7 +146,7 @@ var testPorts = []director.Port{
 	{Name: "eth1", Index: 3, MAC: wire.MAC{2, 0, 0, 0, 1, 0xd}, MTU: 1500, Addr4: netip.MustParseAddr("10.2.255.1")},
 }
 
-// testServer is the address of server i.
+// testServer returns the address of server i.
 func testServer(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 2, byte(i / 250), byte(i%250 + 1)})
 }
@@ -225,7 +225,7 @@ func (g *testGuard) Apply(r guard.Rules) error {
 	return nil
 }
 
-// all are the rules of all services in one.
+// all returns the rules of all services in one.
 func (g *testGuard) all() (p guard.ServiceRules) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -77,7 +77,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 	return m
 }
 
-// FirstTable is the table of a director without services, which the plane starts with.
+// FirstTable returns the table of a director without services, which the plane starts with.
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -286,7 +286,7 @@ func (m *Manager) commit(next config.State) error {
 	return nil
 }
 
-// guardRules are the guard's rules for the table published last.
+// guardRules returns the guard's rules for the table published last.
 func (m *Manager) guardRules() compile.RulesByService {
 	if m.table == nil {
 		return nil
@@ -307,7 +307,7 @@ func (m *Manager) narrowGuard(rules guard.Rules) {
 	m.rules = rules
 }
 
-// now is the data path's time; 0 before Start.
+// now returns the data path's time; 0 before Start.
 func (m *Manager) now() conntrack.Tick {
 	if m.plane == nil {
 		return 0

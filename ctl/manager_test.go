@@ -29,7 +29,7 @@ func masq(i int, weight int32) config.Server {
 	}
 }
 
-// syn is a client's first packet to the VIP, and answer a server's reply to it.
+// syn returns a client's first packet to the VIP, and answer a server's reply to it.
 func syn(port string) wiretest.Packet {
 	return wiretest.Packet{Src: "10.1.0.2:" + port, Dst: vip, TCPFlags: wire.TCPSyn}
 }
@@ -38,7 +38,7 @@ func answer(s config.Server, port string) wiretest.Packet {
 	return wiretest.Packet{Src: s.ServerKey.String(), Dst: "10.1.0.2:" + port, TCPFlags: wire.TCPSyn | wire.TCPAck}
 }
 
-// server is the server that a frame goes to; invalid: there is none.
+// server returns the server that a frame goes to; invalid: there is none.
 func server(frame []byte) (a netip.Addr) {
 	if frame != nil {
 		a, _ = netip.AddrFromSlice(frame[30:34]) // destination of the IPv4 header behind 14 bytes
@@ -46,7 +46,7 @@ func server(frame []byte) (a netip.Addr) {
 	return a
 }
 
-// status is the status of a server of the only service.
+// status returns the status of a server of the only service.
 func (w *fixture) status(s config.Server) api.ServerStatus {
 	w.t.Helper()
 	for _, v := range w.Services()[0].ServerStatuses {

@@ -16,7 +16,7 @@ func set(name string, v uint32) config.Op {
 	return config.Op{Kind: config.SetSettings, Settings: config.Values{name: v}}
 }
 
-// data is the next segment of a connection that syn began.
+// data returns the next segment of a connection that syn began.
 func data(port string) wiretest.Packet {
 	p := syn(port)
 	p.TCPFlags, p.Payload = wire.TCPAck, []byte("text")

@@ -12,7 +12,7 @@ import (
 	"uvs/sched"
 )
 
-// compiled is the workers' service of vip.
+// compiled returns the workers' service of vip.
 func (w *fixture) compiled() *director.Service {
 	w.t.Helper()
 	svc := w.plane.table().Services[director.Endpoint{
@@ -174,7 +174,7 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// share is how many of 100 connections that begin at one time go to server two.
+// share returns how many of 100 connections that begin at one time go to server two.
 func (w *fixture) share(now conntrack.Tick) (n int) {
 	svc := w.compiled()
 	for range 100 {

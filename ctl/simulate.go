@@ -154,7 +154,7 @@ func (r *simulation) findConns(conns *conntrack.Table) {
 	})
 }
 
-// chosen is the server that the packet was counted for; nil: none.
+// chosen returns the server that the packet was counted for; nil: none.
 func (r *simulation) chosen() *director.Server {
 	for i := range r.table.Servers {
 		if s := &r.table.Servers[i]; s.Counters != nil && s.Counters.Totals().InPkts > 0 {
@@ -164,7 +164,7 @@ func (r *simulation) chosen() *director.Server {
 	return nil
 }
 
-// probeFrame is the probe's packet as it arrives on a port, between two hardware addresses.
+// probeFrame returns the probe's packet as it arrives on a port, between two hardware addresses.
 // It begins a connection or, if the connection is known, is the next packet of it.
 func probeFrame(p api.Probe, port uint16, src, dst wire.MAC, known bool) wire.Frame {
 	segment := probeSegment(p, known)
@@ -209,7 +209,7 @@ func probeFrame(p api.Probe, port uint16, src, dst wire.MAC, known bool) wire.Fr
 	return f
 }
 
-// probeSegment is the probe's transport header and, for SCTP, the first chunk (RFC 9260
+// probeSegment returns the probe's transport header and, for SCTP, the first chunk (RFC 9260
 // section 3.3.2: INIT, type 1; section 3.3.1: DATA, type 0).
 func probeSegment(p api.Probe, known bool) []byte {
 	switch p.Proto {

@@ -197,7 +197,7 @@ func serve(t *testing.T, w *fixture) (*api.Client, string) {
 	return c, path
 }
 
-// unixHTTP is an HTTP client for the socket.
+// unixHTTP returns an HTTP client for the socket.
 func unixHTTP(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

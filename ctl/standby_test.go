@@ -21,7 +21,7 @@ func (w *fixture) hosts(vips ...string) {
 	w.RoutesChanged()
 }
 
-// vipNow is what the workers know of a VIP; announced reports whether it is announced.
+// vipNow returns what the workers know of a VIP; announced reports whether it is announced.
 func (w *fixture) vipNow(v string) (now director.VIP, announced bool) {
 	a := service(v, "").Addr
 	return w.plane.table().VIPs[wire.AddrFrom(a)], slices.Contains(w.host.vips, a)

@@ -94,7 +94,7 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 	}
 }
 
-// pathStatus is what is known of the path to a server.
+// pathStatus returns what is known of the path to a server.
 func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
 	now, counted := m.now(), v.Counters.Totals()
 	s := api.PathStatus{TooBig: counted.TooBig - v.Zero.TooBig, Split: counted.Split - v.Zero.Split}
@@ -107,7 +107,7 @@ func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
 	return s
 }
 
-// AdminRules are the admin states that are not up.
+// AdminRules returns the admin states that are not up.
 func (m *Manager) AdminRules() []config.AdminRule {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,14 +128,14 @@ func (m *Manager) role() string {
 	return "active"
 }
 
-// Marks are the mark rules in their order.
+// Marks returns the mark rules in their order.
 func (m *Manager) Marks() []config.MarkRule {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]config.MarkRule{}, m.state.Marks...)
 }
 
-// Timeouts are the three timeouts of `ipvsadm --set`.
+// Timeouts returns the three timeouts of `ipvsadm --set`.
 func (m *Manager) Timeouts() config.Timeouts {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -151,7 +151,7 @@ func (m *Manager) Settings(of *config.ServiceKey) ([]config.Setting, error) {
 
 func addrPort(a wire.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
 
-// Verdicts are the counters of frames by verdict, in the director's order.
+// Verdicts returns the counters of frames by verdict, in the director's order.
 func (m *Manager) Verdicts() []api.Counter {
 	m.mu.Lock()
 	plane := m.plane
@@ -167,7 +167,7 @@ func (m *Manager) Verdicts() []api.Counter {
 	return list
 }
 
-// HelperCounters are the counters of helpers' events and sessions.
+// HelperCounters returns the counters of helpers' events and sessions.
 func (m *Manager) HelperCounters() []api.Counter {
 	m.mu.Lock()
 	sessions := m.runtime.Sessions

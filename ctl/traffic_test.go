@@ -56,7 +56,7 @@ func (f *feeder) run(stop <-chan struct{}) {
 // feedBatch is the number of frames fed at once: a worker's batch.
 const feedBatch = 64
 
-// frame is a packet of one of sixteen clients to a service, or a reply.
+// frame returns a packet of one of sixteen clients to a service, or a reply.
 func (f *feeder) frame() wire.Frame {
 	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, 2}), uint16(5000+f.rng.IntN(16))).String()
 	flags := []uint8{wire.TCPSyn, wire.TCPSyn, wire.TCPAck, wire.TCPFin | wire.TCPAck, wire.TCPRst}
@@ -76,7 +76,7 @@ func (f *feeder) frame() wire.Frame {
 
 var trafficVIPs = [3]string{"10.9.0.1:80", "10.9.0.1:81", "10.9.0.2:80"}
 
-// randomOp is a random change of one of three services.
+// randomOp returns a random change of one of three services.
 func randomOp(rng *rand.Rand) config.Op {
 	service := service(trafficVIPs[rng.IntN(3)], []string{"rr", "wrr", "lc", "wlc"}[rng.IntN(4)])
 	if rng.IntN(3) == 0 {

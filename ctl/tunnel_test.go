@@ -86,7 +86,7 @@ func (w *fixture) sendThroughTunnel() string {
 	return said + fmt.Sprintf("IPv4 %s>%s", in.Src, in.Dst)
 }
 
-// answeredMTU is the MTU that a client is told for a packet that just fits the link.
+// answeredMTU returns the MTU that a client is told for a packet that just fits the link.
 func (w *fixture) answeredMTU() uint16 {
 	w.t.Helper()
 	const mtu = 1500

@@ -99,5 +99,5 @@ func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
 // Fragments adds up what became of fragments so far.
 func (p *Plane) Fragments() frag.Stats { return p.frags.Stats() }
 
-// Now is the data path's time.
+// Now returns the data path's time.
 func (p *Plane) Now() conntrack.Tick { return p.now() }

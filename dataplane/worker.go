@@ -87,7 +87,7 @@ func (w *Worker) processBatch(n int) error {
 	return nil
 }
 
-// now is the data path's time: milliseconds since the plane was made.
+// now returns the data path's time: milliseconds since the plane was made.
 func (p *Plane) now() conntrack.Tick {
 	return conntrack.Tick(time.Since(p.start) / time.Millisecond)
 }

@@ -9,7 +9,7 @@ import (
 	"uvs/fwd/fwdtest"
 )
 
-// samples are the frames that TestNoAllocations tries the actions on.
+// samples returns the frames that TestNoAllocations tries the actions on.
 func samples(t testing.TB) []wire.Frame {
 	frames := []wire.Frame{
 		wiretest.Solicitation(wiretest.ClientMAC, requester6, vip6),

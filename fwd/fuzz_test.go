@@ -74,7 +74,7 @@ type action struct {
 	do   func(f *wire.Frame, p *wire.Packet) bool
 }
 
-// encapsulate are the actions of the tunnels.
+// encapsulate returns the actions of the tunnels.
 func encapsulate() (list []action) {
 	for _, tun := range fwdtest.Tunnels {
 		list = append(list, action{"Encap " + tun.Name, tun.Encap})
@@ -82,7 +82,7 @@ func encapsulate() (list []action) {
 	return list
 }
 
-// actionCalled is the index of an action.
+// actionCalled returns the index of an action.
 func actionCalled(name string) uint8 {
 	return uint8(slices.IndexFunc(actions, func(a action) bool { return a.name == name }))
 }
@@ -96,7 +96,7 @@ func onIP(do func(*wire.Frame, *wire.Packet)) func(*wire.Frame, *wire.Packet) bo
 	}
 }
 
-// ofFamily is the address of the server (which is 0) or the VIP (1) in the family of
+// ofFamily returns the address of the server (which is 0) or the VIP (1) in the family of
 // the packet.
 func ofFamily(p *wire.Packet, which int) wire.Addr {
 	switch {

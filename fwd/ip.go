@@ -17,7 +17,7 @@ type IPHeader struct {
 	ID       uint16 // IPv4
 }
 
-// IPLen is the length of a header to or from a.
+// IPLen returns the length of a header to or from a.
 func IPLen(a wire.Addr) int { return wire.ByFamily(!a.Is4(), wire.IPv4Len, wire.IPv6Len) }
 
 // Put writes the header into f at offset l3 and returns the packet, whose payload is
@@ -72,7 +72,7 @@ func (h *IPHeader) put6(ip wire.IPv6) {
 	ip.SetDst(h.Dst)
 }
 
-// LengthField is a length as a 16-bit field of a header has it. A length that does
+// LengthField returns a length as a 16-bit field of a header has it. A length that does
 // not fit is 0, as Linux writes it for GSO frames (BIG TCP) and wire.Parse reads it.
 func LengthField(n int) uint16 {
 	if n > wire.MaxIPLen {
@@ -92,7 +92,7 @@ func SetLen(f *wire.Frame, p *wire.Packet, n uint32) {
 	}
 }
 
-// TTL is the packet's TTL (RFC 791) or hop limit (RFC 8200).
+// TTL returns the packet's TTL (RFC 791) or hop limit (RFC 8200).
 func TTL(f *wire.Frame, p *wire.Packet) uint8 {
 	ip := f.Bytes()[p.L3:]
 	if p.IPv6 {
@@ -132,7 +132,7 @@ func TooLong(f *wire.Frame, p *wire.Packet, mtu, outer int) bool {
 	return n+outer > mtu
 }
 
-// segmentHeaderLen is the length of the IP and transport headers that every segment of a
+// segmentHeaderLen returns the length of the IP and transport headers that every segment of a
 // GSO frame repeats.
 func segmentHeaderLen(f *wire.Frame, p *wire.Packet) int {
 	n := int(p.L4) - int(p.L3) - wire.JumboLen(f.Bytes(), int(p.L3))

@@ -53,7 +53,7 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// jumbogram is an IPv6 GSO frame of more than 64 KiB, with the jumbo payload option that
+// jumbogram returns an IPv6 GSO frame of more than 64 KiB, with the jumbo payload option that
 // the kernel puts behind its header: RFC 2675 section 2.
 func jumbogram(size uint16) wiretest.Packet {
 	const length = 70_000

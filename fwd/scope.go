@@ -15,7 +15,7 @@ const (
 	NumScope
 )
 
-// ScopeOf is the scope of an address of a packet. 169.254/16 is like any
+// ScopeOf returns the scope of an address of a packet. 169.254/16 is like any
 // other, as Linux routes it.
 func ScopeOf(a wire.Addr) Scope {
 	switch {

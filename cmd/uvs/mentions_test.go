@@ -106,7 +106,7 @@ func (r *repository) read(p, rel string) error {
 	return nil
 }
 
-// prose is every comment of the Go files, and every page.
+// prose returns every comment of the Go files, and every page.
 func (r *repository) prose() []text {
 	all := slices.Clone(r.pages)
 	for _, f := range r.files {
@@ -190,7 +190,7 @@ func (n names) addMember(of, member string) {
 	n.members[of][member] = true
 }
 
-// typeName is the name of a type without its package, pointer and parameters.
+// typeName returns the name of a type without its package, pointer and parameters.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:

@@ -76,7 +76,7 @@ func (q *Queue) init(t *Table) {
 	q.lists, q.sources = make([]list, numLists), make([]uint32, numSources)
 }
 
-// Len is how many places are taken.
+// Len returns how many places are taken.
 func (q *Queue) Len() int { return int(q.head - q.tail) }
 
 func (q *Queue) entry(n uint32) *entry { return &q.entries[n%maxQueued] }
@@ -114,7 +114,7 @@ func (q *Queue) Push(f *wire.Frame, key *Key, now conntrack.Tick, limits *Limits
 	return true
 }
 
-// buf is the memory of an entry's frame.
+// buf returns the memory of an entry's frame.
 func (q *Queue) buf(e *entry) []byte {
 	at := e.at % MaxQueue
 	end := at + wire.Headroom + uint64(e.length)
@@ -182,7 +182,7 @@ func (q *Queue) Expire(now conntrack.Tick) (more bool) {
 
 func (q *Queue) removeOldest() { q.remove(q.entry(q.tail)) }
 
-// list is the one an entry is in.
+// list returns the one an entry is in.
 func (q *Queue) list(e *entry) *list { return &q.lists[e.hash.datagram%numLists] }
 
 // link puts the newest entry at the end of its list.

@@ -90,10 +90,10 @@ func New(workers int, seed uint64) *Table {
 	return t
 }
 
-// Memory is the size in bytes of a table for so many workers, each with a NewQueue.
+// Memory returns the size in bytes of a table for so many workers, each with a NewQueue.
 func Memory(workers int) int64 { return tableBytes + 2*int64(workers)*queueBytes }
 
-// Queue is the queue of a worker; only that worker may use it.
+// Queue returns the queue of a worker; only that worker may use it.
 func (t *Table) Queue(worker int) *Queue { return &t.queues[worker] }
 
 // NewQueue makes a queue for frames that are not fragments. Stats does not count them.

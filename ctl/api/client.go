@@ -24,7 +24,7 @@ type Client struct {
 	path string
 }
 
-// SocketPath is the socket for commands: the value of SocketEnv, or DefaultSocket.
+// SocketPath returns the socket for commands: the value of SocketEnv, or DefaultSocket.
 func SocketPath() string {
 	if path := os.Getenv(SocketEnv); path != "" {
 		return path
@@ -73,7 +73,7 @@ func noDirector(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// socketWait is the value of WaitEnv, a duration or a number of seconds, or two seconds.
+// socketWait returns the value of WaitEnv, a duration or a number of seconds, or two seconds.
 func socketWait() (time.Duration, error) {
 	value := os.Getenv(WaitEnv)
 	if value == "" {

@@ -18,7 +18,7 @@ type ConnFilter struct {
 	State   string // as listed: ESTABLISHED, UDP …
 }
 
-// Query is the filter in a request.
+// Query returns the filter in a request.
 func (f ConnFilter) Query() url.Values {
 	q := url.Values{}
 	if f.Service != nil {

@@ -18,7 +18,7 @@ type Probe struct {
 	InInterface string         `json:"in_interface,omitempty"` // "": that of the route to the client
 }
 
-// Query is the probe in a request.
+// Query returns the probe in a request.
 func (p Probe) Query() url.Values {
 	v := url.Values{
 		"proto":  {p.Proto.Word()},

@@ -237,7 +237,7 @@ func (d *Desired) vips(k config.ServiceKey) (list []netip.Addr) {
 	return list
 }
 
-// ServerAddrs are the addresses of all servers, sorted, each once: with the removed ones
+// ServerAddrs returns the addresses of all servers, sorted, each once: with the removed ones
 // of rt if their conns go on.
 func (d *Desired) ServerAddrs(rt *Runtime) (list []netip.Addr) {
 	for id := range rt.index {

@@ -64,7 +64,7 @@ func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32
 	return list
 }
 
-// helperMatches are the connections of a service that announce others: those to the helped
+// helperMatches returns the connections of a service that announce others: those to the helped
 // ports of its address, or of the nets that rules give its mark.
 func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
 	h := d.helpers[k]
@@ -89,7 +89,7 @@ func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
 	return list
 }
 
-// dataRanges are the ports at a net from which servers open data connections of FTP.
+// dataRanges returns the ports at a net from which servers open data connections of FTP.
 func (d *Desired) dataRanges(k config.ServiceKey, net netip.Prefix) (list []guard.PortRange) {
 	if h := d.helpers[k]; h != nil {
 		for _, p := range h.Ports {

@@ -40,7 +40,7 @@ func PortOf(fib *director.FIB, name string) (uint16, bool) {
 	return uint16(i), i >= 0
 }
 
-// markAddr is the address that stands for a mark in templates: the mark as an IPv4 address
+// markAddr returns the address that stands for a mark in templates: the mark as an IPv4 address
 // or, for IPv6, in the first four bytes (net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist).
 func markAddr(k config.ServiceKey) (a wire.Addr) {
 	if k.FWMark == 0 {

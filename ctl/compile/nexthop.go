@@ -30,7 +30,7 @@ type LocalNode struct {
 	HostMAC wire.MAC
 }
 
-// NextHop is the next hop of a server's frames. A server that is the host itself gets them
+// NextHop returns the next hop of a server's frames. A server that is the host itself gets them
 // by the port into the host. Frames that are not translated must be for an address of the
 // host, which would forward others. For translated frames the service must have a port: the
 // guard redirects their replies, and recognises them by that. The host drops frames to its
@@ -48,7 +48,7 @@ func (v *RunningServer) NextHop(fib *director.FIB) director.NextHop {
 	return fib.Host
 }
 
-// method is how frames reach a server. Frames for the host itself are not encapsulated,
+// method returns how frames reach a server. Frames for the host itself are not encapsulated,
 // and not translated if the address and port stay the same.
 func (v *RunningServer) method(fib *director.FIB) config.Method {
 	same := v.Config.Addr == v.Service.Addr && (v.Config.Port == v.Service.Port || v.Service.Port == 0)

@@ -15,7 +15,7 @@ func clientLimit(s *config.Settings, policers *director.Policers) *director.Limi
 	return &director.Limit{Rate: s.LimitRate, Conns: s.LimitConns, Policers: policers}
 }
 
-// ConnSettings are the settings of the connection table.
+// ConnSettings returns the settings of the connection table.
 func ConnSettings(s *config.Settings) *conntrack.Settings {
 	return &conntrack.Settings{
 		Timeouts:   s.Timeouts,

@@ -109,7 +109,7 @@ func (t *Table) addKeptVIPs(d *Desired) {
 	}
 }
 
-// Announced are the VIPs of d's services that the director answers for, each once.
+// Announced returns the VIPs of d's services that the director answers for, each once.
 func (t *Table) Announced(d *Desired) (list []netip.Addr) {
 	for i := range d.Services {
 		for _, a := range t.Guard[d.Services[i].ServiceKey].VIPs {

@@ -60,7 +60,7 @@ func (a AdminScope) overlaps(o AdminScope) bool {
 		(a.Service == ServiceKey{} || o.Service == ServiceKey{} || a.Service == o.Service)
 }
 
-// ServerText is the servers of the scope as options name them: an address, perhaps with a port.
+// ServerText returns the servers of the scope as options name them: an address, perhaps with a port.
 func (a AdminScope) ServerText() string {
 	if a.Port == 0 {
 		return a.Addr.String()
@@ -68,7 +68,7 @@ func (a AdminScope) ServerText() string {
 	return netip.AddrPortFrom(a.Addr, a.Port).String()
 }
 
-// String is the scope as the words of a command line.
+// String returns the scope as the words of a command line.
 func (a AdminScope) String() string {
 	if a.Service == (ServiceKey{}) {
 		return a.ServerText()
@@ -76,7 +76,7 @@ func (a AdminScope) String() string {
 	return fmt.Sprintf("--service %s %s", a.Service.Text(), a.ServerText())
 }
 
-// AdminRules are the admin states that are not up, in the order of their text.
+// AdminRules returns the admin states that are not up, in the order of their text.
 func (s *State) AdminRules() []AdminRule {
 	list := []AdminRule{}
 	for scope, admin := range s.admin {
@@ -86,7 +86,7 @@ func (s *State) AdminRules() []AdminRule {
 	return list
 }
 
-// AdminOf is the admin state of a server: the strongest of the scopes that contain it.
+// AdminOf returns the admin state of a server: the strongest of the scopes that contain it.
 func (s *State) AdminOf(service ServiceKey, server ServerKey) (admin Admin) {
 	if len(s.admin) == 0 {
 		return AdminUp

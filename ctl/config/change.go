@@ -80,14 +80,14 @@ func (s State) Clone() State {
 	return s
 }
 
-// clonedMap is a copy of m that is not nil.
+// clonedMap returns a copy of m that is not nil.
 func clonedMap[V any](m map[ServiceKey]V) map[ServiceKey]V {
 	c := make(map[ServiceKey]V, len(m))
 	maps.Copy(c, m)
 	return c
 }
 
-// Find is the index of the service with this key; without one the error is ESRCH.
+// Find returns the index of the service with this key; without one the error is ESRCH.
 func (s *State) Find(key ServiceKey) (int, error) {
 	for i := range s.Services {
 		if s.Services[i].ServiceKey == key {
@@ -197,7 +197,7 @@ func (s *State) setSorry(op Op) error {
 	return nil
 }
 
-// AllServers are the servers of a service and, last, its sorry server.
+// AllServers returns the servers of a service and, last, its sorry server.
 func (s *State) AllServers(svc *Service) []Server {
 	if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
 		return append(slices.Clip(svc.Servers), sorry)
@@ -267,10 +267,10 @@ func (s *State) setSettings(op Op) error {
 	return nil
 }
 
-// Director are the director's settings. They must not be changed.
+// Director returns the director's settings. They must not be changed.
 func (s *State) Director() *Settings { return cmp.Or(s.director, defaults) }
 
-// SettingsOf are the settings of a service: its own over the director's. They must not
+// SettingsOf returns the settings of a service: its own over the director's. They must not
 // be changed.
 func (s *State) SettingsOf(key ServiceKey) *Settings {
 	return s.ServiceSettings[key].Over(s.Director())
@@ -289,7 +289,7 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 	return slices.DeleteFunc(list, func(k Setting) bool { return !k.PerService }), nil
 }
 
-// Announce is the value of announce for a service that has these settings of its own.
+// Announce returns the value of announce for a service that has these settings of its own.
 func (s *State) Announce(own Values) uint32 {
 	if v, ok := own["announce"]; ok {
 		return v
@@ -297,7 +297,7 @@ func (s *State) Announce(own Values) uint32 {
 	return s.Director().Announce
 }
 
-// checkedService is the service of an operation, if there can be such a service.
+// checkedService returns the service of an operation, if there can be such a service.
 func checkedService(svc Service) (Service, error) {
 	switch {
 	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:

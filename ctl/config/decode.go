@@ -23,7 +23,7 @@ type DecodeError struct {
 	Message string
 }
 
-// Error is the path to the value, such as services[3].port, and the message.
+// Error returns the path to the value, such as services[3].port, and the message.
 func (e *DecodeError) Error() string {
 	if path := Path(e.Pointer); path != "" {
 		return path + ": " + e.Message
@@ -143,7 +143,7 @@ func numbersOf(t reflect.Type) string {
 	return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits))
 }
 
-// memberNames are the names that an object for a struct can have.
+// memberNames returns the names that an object for a struct can have.
 func memberNames(t reflect.Type) (names []string) {
 	for _, f := range reflect.VisibleFields(t) {
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
@@ -162,7 +162,7 @@ func unknownName(name string, known []string) string {
 	return fmt.Sprintf("%s is not known here; there are %s", name, strings.Join(known, ", "))
 }
 
-// distance is the number of letters to insert, delete or replace that turn a into b.
+// distance returns the number of letters to insert, delete or replace that turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

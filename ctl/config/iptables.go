@@ -111,7 +111,7 @@ func (s *ruleScript) line(r scriptRule) error {
 	return s.command(r, program, table, append(words, "", ""))
 }
 
-// indexOption is the index of an option in words, by either of its names; -1: it is not there.
+// indexOption returns the index of an option in words, by either of its names; -1: it is not there.
 func indexOption(words []string, short, long string) int {
 	return slices.IndexFunc(words, func(w string) bool { return w == short || w == long })
 }
@@ -267,7 +267,7 @@ func (s *ruleScript) add(rule MarkRule, unmarked bool) error {
 	return nil
 }
 
-// within is the rule for the packets that o matches too; some is false if there are none.
+// within returns the rule for the packets that o matches too; some is false if there are none.
 func (r MarkRule) within(o MarkRule) (_ MarkRule, some bool) {
 	some = (r.Proto == 0 || o.Proto == 0 || r.Proto == o.Proto) &&
 		(r.Interface == "" || o.Interface == "" || r.Interface == o.Interface)

@@ -101,7 +101,7 @@ func (p *ruleParser) ports(list string) ([]PortRange, error) {
 	})
 }
 
-// rules are the rule, or one for each net of its ranges of addresses.
+// rules returns the rule, or one for each net of its ranges of addresses.
 func (p *ruleParser) rules() (list []MarkRule) {
 	for _, dst := range append(p.dsts, p.rule.Dst)[:max(1, len(p.dsts))] {
 		for _, src := range append(p.srcs, p.rule.Src)[:max(1, len(p.srcs))] {
@@ -136,7 +136,7 @@ func parseAddrRange(v string) (list []netip.Prefix, err error) {
 	return list, nil
 }
 
-// lastOf is the last address of a net.
+// lastOf returns the last address of a net.
 func lastOf(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
 	for i := p.Bits(); i < 8*len(b); i++ {

@@ -30,7 +30,7 @@ type MarkRule struct {
 // PortRange is a range of ports that includes both ends.
 type PortRange = wire.PortRange
 
-// String is the rule as the options of `uvs mark add`.
+// String returns the rule as the options of `uvs mark add`.
 func (r MarkRule) String() string {
 	var b strings.Builder
 	term := func(name, value string) {
@@ -79,7 +79,7 @@ func (r MarkRule) equal(o MarkRule) bool {
 		r.Mark == o.Mark && slices.Equal(r.DstPorts, o.DstPorts) && slices.Equal(r.SrcPorts, o.SrcPorts)
 }
 
-// family is the prefix of all addresses of the rule's family.
+// family returns the prefix of all addresses of the rule's family.
 func (r MarkRule) family() netip.Prefix {
 	if r.IPv6 {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -87,13 +87,13 @@ func (r MarkRule) family() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
-// DstNet are the destination addresses that the rule matches; never invalid.
+// DstNet returns the destination addresses that the rule matches; never invalid.
 func (r MarkRule) DstNet() netip.Prefix { return cmp.Or(r.Dst, r.family()) }
 
-// SrcNet are the source addresses that the rule matches; never invalid.
+// SrcNet returns the source addresses that the rule matches; never invalid.
 func (r MarkRule) SrcNet() netip.Prefix { return cmp.Or(r.Src, r.family()) }
 
-// Protos are the protocols that the rule matches.
+// Protos returns the protocols that the rule matches.
 func (r MarkRule) Protos() []uint8 {
 	if r.Proto != 0 {
 		return []uint8{uint8(r.Proto)}
@@ -101,10 +101,10 @@ func (r MarkRule) Protos() []uint8 {
 	return []uint8{wire.ProtoTCP, wire.ProtoUDP, wire.ProtoSCTP}
 }
 
-// AllDstPorts are the destination ports that the rule matches; never empty.
+// AllDstPorts returns the destination ports that the rule matches; never empty.
 func (r MarkRule) AllDstPorts() []PortRange { return orAllPorts(r.DstPorts) }
 
-// AllSrcPorts are the source ports that the rule matches; never empty.
+// AllSrcPorts returns the source ports that the rule matches; never empty.
 func (r MarkRule) AllSrcPorts() []PortRange { return orAllPorts(r.SrcPorts) }
 
 var allPorts = []PortRange{{First: 0, Last: 65535}}
@@ -116,7 +116,7 @@ func orAllPorts(list []PortRange) []PortRange {
 	return list
 }
 
-// checked is the rule in normal form, or the reason why no packet can match it.
+// checked returns the rule in normal form, or the reason why no packet can match it.
 func (r MarkRule) checked() (MarkRule, error) {
 	if err := r.checkNets(); err != nil {
 		return r, err
@@ -266,5 +266,5 @@ func ParseNet(s string) (netip.Prefix, error) {
 		"netmask %q of %s is not a length of 0 to %d or a mask of that family", mask, text, a.BitLen())
 }
 
-// Service is the service of the rule's mark.
+// Service returns the service of the rule's mark.
 func (r MarkRule) Service() ServiceKey { return ServiceKey{FWMark: r.Mark, IPv6: r.IPv6} }

@@ -83,7 +83,7 @@ func addTags(tags map[string]string, tag reflect.StructTag) {
 	}
 }
 
-// timeouts are the settings of all states that have a timeout.
+// timeouts returns the settings of all states that have a timeout.
 func timeouts(k Setting) (list []Setting) {
 	for s := range conntrack.TemplateNone {
 		k.state, k.isTimeout, k.Applies = s, true, "sctp"
@@ -125,7 +125,7 @@ func index(list []Setting) (map[string]*Setting, *Settings) {
 	return index, s
 }
 
-// in is where the setting's value stands in s.
+// in returns where the setting's value stands in s.
 func (k *Setting) in(s *Settings) reflect.Value {
 	v := reflect.ValueOf(s).Elem().FieldByIndex(k.field)
 	if k.isTimeout {
@@ -182,7 +182,7 @@ func profile(n uint32) conntrack.Timeouts {
 	return conntrack.IPVSTimeouts()
 }
 
-// Range are the values that the setting can have, in words.
+// Range returns the values that the setting can have, in words.
 func (k *Setting) Range() string {
 	switch {
 	case len(k.Words) > 0:
@@ -196,7 +196,7 @@ func (k *Setting) Range() string {
 	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
 
-// WithoutEffect is why a setting means nothing here; "": it means something.
+// WithoutEffect returns why a setting means nothing here; "": it means something.
 func WithoutEffect(name string) string {
 	if k := byName[name]; k != nil {
 		_, why, _ := strings.Cut(k.Help, "without effect: ")
@@ -205,7 +205,7 @@ func WithoutEffect(name string) string {
 	return ""
 }
 
-// Shown is a value as people read it.
+// Shown returns a value as people read it.
 func (k Setting) Shown(v uint32) string {
 	if int(v) < len(k.Words) {
 		return k.Words[v]
@@ -213,7 +213,7 @@ func (k Setting) Shown(v uint32) string {
 	return strconv.FormatUint(uint64(v), 10)
 }
 
-// IPVSTimeouts are the three timeouts of `ipvsadm -L --timeout`.
+// IPVSTimeouts returns the three timeouts of `ipvsadm -L --timeout`.
 func (s *Settings) IPVSTimeouts() Timeouts {
 	seconds := func(state conntrack.State) uint32 { return uint32(s.Timeouts[state] / conntrack.Second) }
 	return Timeouts{
@@ -222,7 +222,7 @@ func (s *Settings) IPVSTimeouts() Timeouts {
 	}
 }
 
-// SchedOptions is what a scheduler takes of the settings.
+// SchedOptions returns what a scheduler takes of the settings.
 func (s *Settings) SchedOptions(scheduler string) sched.Options {
 	seconds := map[string]uint32{"lblc": s.LBLCExpiration, "lblcr": s.LBLCRExpiration}[scheduler]
 	return sched.Options{

@@ -47,7 +47,7 @@ func (s *State) AllChanged() bool { return s.allChanged }
 // Changed reports whether a service may have changed since Clone.
 func (s *State) Changed(key ServiceKey) bool { return s.allChanged || s.changed[key] }
 
-// Deleted are the services deleted since Clone. One that was added again under the same
+// Deleted returns the services deleted since Clone. One that was added again under the same
 // key is a new one.
 func (s *State) Deleted() []ServiceKey { return s.deleted }
 
@@ -99,7 +99,7 @@ type Server struct {
 	Admin  Admin  `json:"admin"`           // of the AdminRules; operations on servers do not set it
 }
 
-// EffectiveWeight is the weight by which the server gets new connections.
+// EffectiveWeight returns the weight by which the server gets new connections.
 func (s *Server) EffectiveWeight() int32 {
 	if s.Admin == AdminDrain {
 		return 0
@@ -149,7 +149,7 @@ func ParseServiceKey(s string) (ServiceKey, error) {
 	return ServiceKey{Proto: proto, Addr: ap.Addr().Unmap(), Port: ap.Port()}, nil
 }
 
-// Text is the key as ParseServiceKey parses it.
+// Text returns the key as ParseServiceKey parses it.
 func (k ServiceKey) Text() string {
 	switch {
 	case k.FWMark != 0 && k.IPv6:

@@ -83,7 +83,7 @@ func noSetting(name string) error {
 // sysctls is where the kernel has IPVS's settings.
 const sysctls = "net.ipv4.vs."
 
-// SettingName is the setting of a name as sysctl takes it: conn_reuse_mode,
+// SettingName returns the setting of a name as sysctl takes it: conn_reuse_mode,
 // net.ipv4.vs.conn_reuse_mode or net/ipv4/vs/conn_reuse_mode.
 func SettingName(s string) string {
 	name := sysctlName(s)

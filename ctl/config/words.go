@@ -33,7 +33,7 @@ var protoNames = map[Proto]string{
 // Served reports whether services can have the protocol.
 func (p Proto) Served() bool { return p == wire.ProtoTCP || p == wire.ProtoUDP || p == wire.ProtoSCTP }
 
-// String is the protocol's name in ipvsadm's listings, or its number.
+// String returns the protocol's name in ipvsadm's listings, or its number.
 func (p Proto) String() string {
 	if name, ok := protoNames[p]; ok {
 		return name
@@ -41,7 +41,7 @@ func (p Proto) String() string {
 	return strconv.Itoa(int(p))
 }
 
-// Word is the protocol's name in lower case, or its number.
+// Word returns the protocol's name in lower case, or its number.
 func (p Proto) Word() string { return strings.ToLower(p.String()) }
 
 // MarshalText returns Word.
@@ -132,7 +132,7 @@ type Netmask struct {
 	bits    uint32
 }
 
-// Mask4 is a mask for IPv4, in host order.
+// Mask4 returns a mask for IPv4, in host order.
 func Mask4(mask uint32) Netmask {
 	if mask == math.MaxUint32 {
 		return Netmask{}
@@ -140,7 +140,7 @@ func Mask4(mask uint32) Netmask {
 	return Netmask{4, mask}
 }
 
-// PrefixLen6 is a prefix length for IPv6.
+// PrefixLen6 returns a prefix length for IPv6.
 func PrefixLen6(bits uint32) Netmask {
 	if bits == 128 {
 		return Netmask{}
@@ -148,7 +148,7 @@ func PrefixLen6(bits uint32) Netmask {
 	return Netmask{6, bits}
 }
 
-// String is the mask as ipvsadm's -M takes it; "" for the whole address.
+// String returns the mask as ipvsadm's -M takes it; "" for the whole address.
 func (m Netmask) String() string {
 	switch m.version {
 	case 4:
@@ -159,7 +159,7 @@ func (m Netmask) String() string {
 	return ""
 }
 
-// Bits are the bits of an address that the mask keeps, with IPv4 addresses mapped into IPv6.
+// Bits returns the bits of an address that the mask keeps, with IPv4 addresses mapped into IPv6.
 func (m Netmask) Bits() (mask wire.Addr) {
 	length := 128
 	switch m.version {

@@ -207,7 +207,7 @@ func (g *Guard) addChain(name string) *nftables.Chain {
 	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table})
 }
 
-// ingressChain is the chain that the frames of one interface enter first.
+// ingressChain returns the chain that the frames of one interface enter first.
 func (g *Guard) ingressChain(name string) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
 	return &nftables.Chain{

@@ -36,7 +36,7 @@ func payload(base expr.PayloadBase, offset, len uint32) field {
 	}, len}
 }
 
-// fragmentHeader is a field of IPv6's fragment header (RFC 8200 section 4.5). A
+// fragmentHeader returns a field of IPv6's fragment header (RFC 8200 section 4.5). A
 // rule that loads it matches no packet without that header.
 func fragmentHeader(offset, len uint32) field {
 	return field{func(register uint32) expr.Any {

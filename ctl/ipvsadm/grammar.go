@@ -71,7 +71,7 @@ func (o option) String() string { return optionNames[o] }
 // optionSet is a set of options, one bit each.
 type optionSet uint64
 
-// setOf is the set of its arguments without optNone.
+// setOf returns the set of its arguments without optNone.
 func setOf(options ...option) optionSet {
 	var s optionSet
 	for _, o := range options {

@@ -94,7 +94,7 @@ Read, but without use: --syncid --sync-maxlen --mcast-interface --mcast-group
 --mcast-port --mcast-ttl
 `
 
-// tunnelHelp are the options of tunnels and the types that take them.
+// tunnelHelp returns the options of tunnels and the types that take them.
 func tunnelHelp() string {
 	names := func(separator string, holds func(*tunnel.Encapsulation) bool) string {
 		return strings.Join(tunnel.Names(holds), separator)

@@ -97,7 +97,7 @@ func readScenarios(t *testing.T) (list []scenario) {
 	return list
 }
 
-// flowAddrs are the addresses of flow n of a scenario. With a mark the flow goes to one of 256
+// flowAddrs returns the addresses of flow n of a scenario. With a mark the flow goes to one of 256
 // addresses, otherwise to the service.
 func (s *scenario) flowAddrs(n int) (client, vip string) {
 	h := uint32(n)*2654435761 + 12345

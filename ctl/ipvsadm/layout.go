@@ -79,7 +79,7 @@ const (
 	maxServerName  = 28
 )
 
-// serviceName is the start of a service's line. A mark is a signed number, because ipvsadm
+// serviceName returns the start of a service's line. A mark is a signed number, because ipvsadm
 // prints it with %d.
 func (p printer) serviceName(k *config.ServiceKey) string {
 	if k.FWMark != 0 {
@@ -125,7 +125,7 @@ func (p printer) describe(s *api.ServiceStatus) {
 	p.WriteByte('\n')
 }
 
-// flagNames are a service's scheduler flags as -b takes them.
+// flagNames returns a service's scheduler flags as -b takes them.
 func flagNames(s *config.Service) string {
 	return strings.Join(sched.Flags(s.SchedFlags).Names(s.Scheduler), ",")
 }
@@ -161,7 +161,7 @@ var tunnelCsums = [...]struct {
 	tunnel.RemCsum: {"r+c", optTunRemCsum},
 }
 
-// tunnelInfo is a server's tunnel in short: gue:6080:+c.
+// tunnelInfo returns a server's tunnel in short: gue:6080:+c.
 func tunnelInfo(s *config.Server) string {
 	if s.Method != config.MethodTunnel {
 		return "n/a"

@@ -94,7 +94,7 @@ func (t *tool) listServices(r *request) error {
 	return nil
 }
 
-// services are the director's services, perhaps sorted.
+// services returns the director's services, perhaps sorted.
 func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	services, err := t.director.Services()
 	if err != nil || !sorted {
@@ -107,7 +107,7 @@ func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
 	return services, nil
 }
 
-// listNames are the names for a listing: none with -n.
+// listNames returns the names for a listing: none with -n.
 func (t *tool) listNames(r *request) names {
 	if r.given.has(optNumeric) {
 		return numericNames{}

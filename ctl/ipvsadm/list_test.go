@@ -14,7 +14,7 @@ import (
 	"uvs/ctl/config"
 )
 
-// fullDirector is a director with all kinds of services and servers. Lines of its listings
+// fullDirector returns a director with all kinds of services and servers. Lines of its listings
 // were compared with those of ipvsadm 1.31.
 func fullDirector(t *testing.T) *memory {
 	m := newMemory()

@@ -137,7 +137,7 @@ func (numericNames) port(string, config.Proto) (uint16, bool) { return 0, false 
 func (numericNames) host(netip.Addr) string                   { return "" }
 func (numericNames) service(uint16, config.Proto) string      { return "" }
 
-// endpointName is an address and port as parseEndpoint takes them: with names where there
+// endpointName returns an address and port as parseEndpoint takes them: with names where there
 // are any, and with brackets around IPv6.
 func endpointName(addr netip.Addr, port uint16, proto config.Proto, names names) string {
 	host, service := names.host(addr), names.service(port, proto)

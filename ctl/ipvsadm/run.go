@@ -166,7 +166,7 @@ func (t *tool) warn(op config.Op) {
 	}
 }
 
-// refusedBy is the refusal for the director's error.
+// refusedBy returns the refusal for the director's error.
 func refusedBy(verb config.OpKind, err error) error {
 	if err == nil {
 		return nil
@@ -217,7 +217,7 @@ func Operation(words []string) (config.Op, error) {
 	return r.operation(), nil
 }
 
-// operation is the operation of a command that changes something.
+// operation returns the operation of a command that changes something.
 func (r *request) operation() config.Op {
 	op := config.Op{Kind: verbs[r.command]}
 	switch r.command {

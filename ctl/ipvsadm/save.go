@@ -53,7 +53,7 @@ var (
 	}
 )
 
-// serviceOption is the option that names a service.
+// serviceOption returns the option that names a service.
 func (p printer) serviceOption(k *config.ServiceKey) string {
 	if k.FWMark != 0 {
 		option := "-f " + strconv.FormatUint(uint64(k.FWMark), 10)

@@ -59,7 +59,7 @@ func (s *scanner) short() (found, error) {
 	return s.option(sp, &value)
 }
 
-// option is the option of a spelling with the value attached to it or, if it takes one, with
+// option returns the option of a spelling with the value attached to it or, if it takes one, with
 // the next word.
 func (s *scanner) option(sp *spelling, attached *string) (found, error) {
 	f := found{sp, s.word, attached}

@@ -22,7 +22,7 @@ const (
 	singleVIP   = "10.9.0.2:80"
 )
 
-// tcp is a segment without payload.
+// tcp returns a segment without payload.
 func tcp(src, dst string, flags uint8) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, TCPFlags: flags}
 }

@@ -8,7 +8,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// syn is the first packet of a client.
+// syn returns the first packet of a client.
 func syn(src, dst string) wiretest.Packet {
 	return wiretest.Packet{Src: src, Dst: dst, TCPFlags: wire.TCPSyn, Seq: 1000, DF: true}
 }

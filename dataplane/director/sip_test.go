@@ -13,7 +13,7 @@ import (
 	"uvs/dataplane/wire/wiretest"
 )
 
-// sipMessage is a datagram of a SIP call.
+// sipMessage returns a datagram of a SIP call.
 func sipMessage(src, dst, call string) wiretest.Packet {
 	p := datagram(src, dst)
 	p.Payload = fmt.Appendf(nil, "BYE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nCall-ID: %s\r\n"+
@@ -21,7 +21,7 @@ func sipMessage(src, dst, call string) wiretest.Packet {
 	return p
 }
 
-// sipTestbed is a testbed with SIP services over UDP on 10.9.0.1 and fd00:9::1.
+// sipTestbed returns a testbed with SIP services over UDP on 10.9.0.1 and fd00:9::1.
 func sipTestbed(t testing.TB) (w *testbed, svc *Service) {
 	t.Helper()
 	w = newTestbed(t, conntrack.MethodNAT)

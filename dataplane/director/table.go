@@ -186,7 +186,7 @@ func (t *Table) ServiceOf(f *wire.Frame) *Service {
 	return t.service(&p)
 }
 
-// TunnelKey is the key of a tunnel in Table.Tunnels. IPv6 packets in IPIP have
+// TunnelKey returns the key of a tunnel in Table.Tunnels. IPv6 packets in IPIP have
 // another protocol than IPv4's, but the same key.
 func TunnelKey(t *tunnel.Tunnel) Endpoint {
 	return Endpoint{Addr: t.Dst, Proto: t.Type.Encapsulation().Proto(wire.ProtoIPIP), Port: t.Port}

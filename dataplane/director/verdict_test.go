@@ -32,7 +32,7 @@ func camelCase(counter string) string {
 	return b.String()
 }
 
-// verdictConstants are the constants of type Verdict in the order of their values.
+// verdictConstants returns the constants of type Verdict in the order of their values.
 func verdictConstants(t *testing.T) (names []string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "verdict.go", nil, 0)
@@ -92,7 +92,7 @@ var verdictGroups = []struct {
 	},
 }
 
-// countersTables are the verdicts' part of docs/counters.md.
+// countersTables returns the verdicts' part of docs/counters.md.
 func countersTables() string {
 	var b strings.Builder
 	for i, g := range verdictGroups {

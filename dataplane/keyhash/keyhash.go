@@ -40,7 +40,7 @@ func New(seed uint64) (k Key) {
 	return k
 }
 
-// Hash is the hash of an address and one more word: a port, a protocol, an ID.
+// Hash returns the hash of an address and one more word: a port, a protocol, an ID.
 func (k *Key) Hash(addr *wire.Addr, word uint64) uint64 {
 	h1, l1 := bits.Mul64(binary.LittleEndian.Uint64(addr[:8])+k[0], binary.LittleEndian.Uint64(addr[8:])+k[1])
 	h2, l2 := bits.Mul64(word+k[2], k[3])

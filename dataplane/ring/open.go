@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blockTimer is the time in ms after which the kernel closes a block that is not
+// blockTimer returns the time in ms after which the kernel closes a block that is not
 // full. While the worker is away, each tick uses up a block. So where open blocks are
 // read, the timer is as long as kernels before 6.18 can have it (they keep 16 bits).
 // Elsewhere it is how long a single frame waits.

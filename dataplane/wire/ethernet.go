@@ -39,7 +39,7 @@ const (
 func (e Ethernet) Dst() MAC { return MAC(e[ethernetDst : ethernetDst+6]) }
 func (e Ethernet) Src() MAC { return MAC(e[ethernetSrc : ethernetSrc+6]) }
 
-// Type is the EtherType after the addresses: that of the payload, or of a tag.
+// Type returns the EtherType after the addresses: that of the payload, or of a tag.
 func (e Ethernet) Type() uint16 { return binary.BigEndian.Uint16(e[ethernetType:]) }
 
 func (e Ethernet) SetDst(m MAC)     { copy(e[ethernetDst:ethernetDst+6], m[:]) }

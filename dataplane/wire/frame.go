@@ -79,10 +79,10 @@ func (f *Frame) Bytes() []byte { return f.Buf[f.Off:f.End] }
 // From returns the frame from offset off on, as a Packet counts offsets.
 func (f *Frame) From(off uint16) []byte { return f.Buf[f.Off+int32(off) : f.End] }
 
-// Len is the length of the frame in bytes, Ethernet header included.
+// Len returns the length of the frame in bytes, Ethernet header included.
 func (f *Frame) Len() int { return int(f.End - f.Off) }
 
-// Headroom is the number of free bytes before the frame.
+// Headroom returns the number of free bytes before the frame.
 func (f *Frame) Headroom() int { return int(f.Off) }
 
 // ChecksumPartial reports whether the transport checksum is partial, which is

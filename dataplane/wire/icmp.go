@@ -80,7 +80,7 @@ func (h ICMP) Type() uint8      { return h[icmpType] }
 func (h ICMP) Code() uint8      { return h[icmpCode] }
 func (h ICMP) Checksum() uint16 { return binary.BigEndian.Uint16(h[icmpChecksum:]) }
 
-// Rest is the second word. ICMPv6TooBig has the MTU there, and ICMPCodeTooBig has
+// Rest returns the second word. ICMPv6TooBig has the MTU there, and ICMPCodeTooBig has
 // it in the lower half (RFC 1191 section 4).
 func (h ICMP) Rest() uint32 { return binary.BigEndian.Uint32(h[icmpRest:]) }
 
@@ -122,7 +122,7 @@ const (
 	OptionTargetMAC = 2 // in an advertisement
 )
 
-// Target is the address that is solicited or advertised.
+// Target returns the address that is solicited or advertised.
 func (h Neighbour) Target() Addr { return Addr(h[neighbourTarget : neighbourTarget+16]) }
 
 func (h Neighbour) SetTarget(a Addr) { copy(h[neighbourTarget:neighbourTarget+16], a[:]) }

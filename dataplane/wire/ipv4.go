@@ -44,22 +44,22 @@ const (
 	ipv4OffsetMask = 0x1fff // in units of 8 bytes
 )
 
-// HeaderLen is the length of the header in bytes, options included.
+// HeaderLen returns the length of the header in bytes, options included.
 func (h IPv4) HeaderLen() int { return int(h[ipv4VersionIHL]&0xf) * 4 }
 
 // TOS is DSCP and ECN, RFC 3168 section 5.
 func (h IPv4) TOS() uint8 { return h[ipv4TOS] }
 
-// TotalLen is the length of header and payload in bytes.
+// TotalLen returns the length of header and payload in bytes.
 func (h IPv4) TotalLen() uint16 { return binary.BigEndian.Uint16(h[ipv4Length:]) }
 
-// ID is the same in all fragments of a datagram.
+// ID returns the same in all fragments of a datagram.
 func (h IPv4) ID() uint16 { return binary.BigEndian.Uint16(h[ipv4ID:]) }
 
 func (h IPv4) DF() bool { return h.fragment()&IPv4DF != 0 }
 func (h IPv4) MF() bool { return h.fragment()&IPv4MF != 0 }
 
-// FragmentOffset is the position of the payload in the datagram, in bytes.
+// FragmentOffset returns the position of the payload in the datagram, in bytes.
 func (h IPv4) FragmentOffset() int { return int(h.fragment()&ipv4OffsetMask) * 8 }
 
 func (h IPv4) fragment() uint16 { return binary.BigEndian.Uint16(h[ipv4Fragment:]) }

@@ -40,7 +40,7 @@ const (
 // TrafficClass is DSCP and ECN, RFC 3168 section 5.
 func (h IPv6) TrafficClass() uint8 { return uint8(binary.BigEndian.Uint16(h) >> 4) }
 
-// PayloadLen is the number of bytes after the header, extensions included.
+// PayloadLen returns the number of bytes after the header, extensions included.
 func (h IPv6) PayloadLen() uint16 { return binary.BigEndian.Uint16(h[ipv6PayloadLength:]) }
 
 func (h IPv6) NextHeader() uint8 { return h[ipv6NextHeader] }

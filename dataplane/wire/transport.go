@@ -40,7 +40,7 @@ func (h TCP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
 func (h TCP) Seq() uint32     { return binary.BigEndian.Uint32(h[tcpSeq:]) }
 func (h TCP) Ack() uint32     { return binary.BigEndian.Uint32(h[tcpAck:]) }
 
-// HeaderLen is the length of the header in bytes, options included.
+// HeaderLen returns the length of the header in bytes, options included.
 func (h TCP) HeaderLen() int { return int(h[tcpDataOffset]>>4) * 4 }
 
 // Flags returns the bits TCPFin … TCPCwr.
@@ -49,7 +49,7 @@ func (h TCP) Flags() uint8 { return h[tcpFlags] }
 func (h TCP) Window() uint16   { return binary.BigEndian.Uint16(h[tcpWindow:]) }
 func (h TCP) Checksum() uint16 { return binary.BigEndian.Uint16(h[tcpChecksum:]) }
 
-// Urgent is the distance from Seq to the end of the urgent data, if TCPUrg is set.
+// Urgent returns the distance from Seq to the end of the urgent data, if TCPUrg is set.
 func (h TCP) Urgent() uint16 { return binary.BigEndian.Uint16(h[tcpUrgent:]) }
 
 func (h TCP) SetSrcPort(v uint16) { binary.BigEndian.PutUint16(h, v) }
@@ -96,7 +96,7 @@ const (
 func (h UDP) SrcPort() uint16 { return binary.BigEndian.Uint16(h) }
 func (h UDP) DstPort() uint16 { return binary.BigEndian.Uint16(h[2:]) }
 
-// Len is the length of header and payload in bytes.
+// Len returns the length of header and payload in bytes.
 func (h UDP) Len() uint16 { return binary.BigEndian.Uint16(h[udpLength:]) }
 
 // Checksum is 0 if the sender computed none.

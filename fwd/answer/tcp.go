@@ -16,7 +16,7 @@ type segment struct {
 	window       uint16
 }
 
-// answerTo is a segment to the sender of TCP segment p.
+// answerTo returns a segment to the sender of TCP segment p.
 func answerTo(p *wire.Packet, seq, ack uint32, flags uint8) segment {
 	return segment{src: p.Dst, dst: p.Src, sport: p.DstPort, dport: p.SrcPort, seq: seq, ack: ack, flags: flags}
 }

@@ -111,7 +111,7 @@ var (
 	gre6 = tunnel.Tunnel{Src: DIP6, Dst: RIP6, Type: tunnel.GRE}
 )
 
-// summed is the tunnel with a checksum.
+// summed returns the tunnel with a checksum.
 func summed(t tunnel.Tunnel) tunnel.Tunnel {
 	t.Checksum = true
 	return t
@@ -193,7 +193,7 @@ func Addr(s string) wire.Addr {
 	return a
 }
 
-// Host is an endpoint without its port.
+// Host returns an endpoint without its port.
 func Host(endpoint string) string {
 	a, _ := Split(endpoint)
 	return a.String()
@@ -228,7 +228,7 @@ func WantUntouched(t *testing.T, f wire.Frame, do func(*wire.Frame) bool) {
 	}
 }
 
-// Dump is the frame in hex, or as much of it as has headers.
+// Dump returns the frame in hex, or as much of it as has headers.
 func Dump(f wire.Frame) string {
 	b := f.Bytes()
 	return fmt.Sprintf("%d bytes %x", len(b), b[:min(len(b), 200)])

@@ -60,7 +60,7 @@ func (e *Encapsulation) Proto(inner uint8) uint8 {
 	return inner
 }
 
-// Len is the length of the headers in bytes, that of UDP included.
+// Len returns the length of the headers in bytes, that of UDP included.
 func (e *Encapsulation) Len(checksum bool) int {
 	if checksum {
 		return int(e.headerLen + e.checksumLen)
@@ -82,7 +82,7 @@ func All() iter.Seq2[Type, *Encapsulation] {
 // Known reports whether there is such a type.
 func (t Type) Known() bool { return int(t) < len(encapsulations) && encapsulations[t] != nil }
 
-// Encapsulation is the row of a known type.
+// Encapsulation returns the row of a known type.
 func (t Type) Encapsulation() *Encapsulation { return encapsulations[t] }
 
 func (t Type) String() string {
@@ -92,7 +92,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("TunnelType(%d)", uint8(t))
 }
 
-// ParseType is the type with a name.
+// ParseType returns the type with a name.
 func ParseType(name string) (Type, error) {
 	for t, e := range All() {
 		if e.Name == name {
@@ -118,7 +118,7 @@ func OneOf() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// Names are the names of the types for which a condition holds.
+// Names returns the names of the types for which a condition holds.
 func Names(holds func(*Encapsulation) bool) (names []string) {
 	for _, e := range All() {
 		if holds(e) {

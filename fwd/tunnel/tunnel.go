@@ -94,7 +94,7 @@ func (t *Tunnel) QuotedInner(f *wire.Frame, outer *wire.Packet) (at int, ok bool
 	return at, at < end
 }
 
-// trafficClass is the TOS or traffic class of an IP packet: DSCP in the upper six bits,
+// trafficClass returns the TOS or traffic class of an IP packet: DSCP in the upper six bits,
 // ECN below.
 func trafficClass(ip []byte) uint8 {
 	if ip[0]>>4 == 6 {
@@ -111,7 +111,7 @@ const (
 	ecnCE     = 3
 )
 
-// outerClass is the traffic class of the outer header; see Encap.
+// outerClass returns the traffic class of the outer header; see Encap.
 func outerClass(inner uint8) uint8 {
 	if inner&ecnMask == ecnCE {
 		return inner&^ecnMask | ecnECT0
@@ -119,7 +119,7 @@ func outerClass(inner uint8) uint8 {
 	return inner
 }
 
-// datagramID is an IPv4 id for the packet: a hash of its headers, because workers
+// datagramID returns an IPv4 id for the packet: a hash of its headers, because workers
 // would have to share a counter. The headers of two packets of a flow differ at least
 // in id, sequence number or checksum. The ids of packets that a receiver reassembles at
 // the same time collide no more often than random ids.
@@ -128,7 +128,7 @@ func datagramID(inner []byte) uint16 {
 	return uint16(xxhash.Sum64(inner[:min(len(inner), headers)]))
 }
 
-// flowPort is the UDP source port of a flow's packets in UDP, from the kernel's
+// flowPort returns the UDP source port of a flow's packets in UDP, from the kernel's
 // default ip_local_port_range, so that routers spread flows over their paths. It is the
 // same for all fragments of a datagram.
 func flowPort(f *wire.Frame, p *wire.Packet) uint16 {

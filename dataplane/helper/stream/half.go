@@ -41,13 +41,13 @@ type edit struct {
 
 func (e *edit) end() uint32 { return e.start + uint32(e.old) }
 
-// growth is what the edit adds to the shift, modulo 1<<32.
+// growth returns what the edit adds to the shift, modulo 1<<32.
 func (e *edit) growth() uint32 { return uint32(e.new) - uint32(e.old) }
 
 // start sets the first number of the half.
 func (h *half) start(next uint32) { h.next, h.floor, h.started = next, next, true }
 
-// heldFrom is the first number held back, or next if there is none.
+// heldFrom returns the first number held back, or next if there is none.
 func (h *half) heldFrom() uint32 { return h.next - uint32(h.held) }
 
 // shift is new minus old after all edits.
@@ -133,7 +133,7 @@ func (h *half) editAround(at uint32) (start, end uint32) {
 	return at, at
 }
 
-// firstKnown is the first old number, at or after seq, whose position is still known.
+// firstKnown returns the first old number, at or after seq, whose position is still known.
 func (h *half) firstKnown(seq uint32) uint32 {
 	if h.startKnown() {
 		return later(seq, h.floor)

@@ -54,7 +54,7 @@ func (s *segment) read(f *wire.Frame, p *wire.Packet) {
 // has reports whether any of the flags is set.
 func (s *segment) has(flags uint8) bool { return s.flags&flags != 0 }
 
-// end is the sequence number after the segment and its FIN.
+// end returns the sequence number after the segment and its FIN.
 func (s *segment) end() uint32 {
 	end := s.seq + uint32(len(s.payload))
 	if s.has(wire.TCPFin) {
