@@ -126,8 +126,7 @@ func addBest(routes map[netip.Prefix]netlink.Route, r netlink.Route) {
 	}
 }
 
-// prefixOf returns the destination of a route. A route without one is a default
-// route.
+// prefixOf returns the destination of a route. A route without one is a default route.
 func prefixOf(r netlink.Route) (netip.Prefix, bool) {
 	if r.Dst == nil {
 		if r.Family == netlink.FAMILY_V6 {

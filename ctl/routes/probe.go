@@ -42,8 +42,7 @@ type reply struct {
 	mac wire.MAC
 }
 
-// confirmation is the hardware address in a neighbour's last reply, and when
-// that came.
+// confirmation is the hardware address in a neighbour's last reply, and when that came.
 type confirmation struct {
 	mac wire.MAC
 	at  time.Time

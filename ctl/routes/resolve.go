@@ -104,9 +104,8 @@ func (w *Watcher) resolve(now time.Time) {
 	w.neighbourChanged = w.prober.expire(current, now) || w.neighbourChanged
 }
 
-// dueForSolicit reports whether to solicit a neighbour now: it is missing or
-// stale, the kernel is not resolving it, and the last solicitation is a second
-// ago.
+// dueForSolicit reports whether to solicit a neighbour now: it is missing or stale, the
+// kernel is not resolving it, and the last solicitation is a second ago.
 func (w *Watcher) dueForSolicit(id neighbourID, now time.Time) bool {
 	const busy = netlink.NUD_INCOMPLETE | netlink.NUD_DELAY | netlink.NUD_PROBE
 	n := w.host.neighbours[id]

@@ -78,9 +78,8 @@ type Watcher struct {
 	announced   map[netip.Addr]bool // VIPs that were announced, or are pending
 }
 
-// New reads the host's state once. Interfaces are in port order; each must
-// exist and be Ethernet. The ports of VLANs come after them; each VLAN is of
-// one of the interfaces.
+// New reads the host's state once. Interfaces are in port order; each must exist and be
+// Ethernet. The ports of VLANs come after them; each VLAN is of one of the interfaces.
 func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
@@ -261,8 +260,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	}
 }
 
-// takeRequests takes over the requests of KeepResolved, WaitResolved and
-// Announce.
+// takeRequests takes over the requests of KeepResolved, WaitResolved and Announce.
 func (w *Watcher) takeRequests() {
 	w.mu.Lock()
 	w.addrs = slices.Clone(w.keep)
