@@ -19,6 +19,7 @@ import (
 var layers = map[string]int{
 	"uvs/dataplane/wire":          0,
 	"uvs/dataplane/slab":          0,
+	"uvs/dataplane/cow":           0,
 	"uvs/dataplane/lpm":           1,
 	"uvs/dataplane/keyhash":       1,
 	"uvs/conntrack":               2,
