@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
 	"uvs/dataplane/director"
@@ -81,10 +83,14 @@ func (p *Plane) awaitBatches() {
 		before := w.batches.Load()
 		for w.batches.Load() == before && p.running.Load() > 0 && !p.stopping.Load() {
 			w.link.Wake()
-			time.Sleep(50 * time.Microsecond)
+			unix.Nanosleep(&pollTime, nil)
 		}
 	}
 }
+
+// pollTime is how long awaitBatches waits before it looks again. time.Sleep would take a
+// millisecond, because the runtime's timers sleep in epoll_wait, which counts in those.
+var pollTime = unix.NsecToTimespec(int64(50 * time.Microsecond))
 
 // Verdicts returns the sums of all workers' counters, by verdict.
 func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
