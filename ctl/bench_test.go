@@ -5,23 +5,77 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/rs/zerolog"
+
+	"uvs/ctl/api"
 	"uvs/ctl/config"
+	"uvs/ctl/guard"
+	"uvs/ctl/nettest"
 )
 
-// manyServices are operations that add services of ten servers each.
-func manyServices(services int) (ops []config.Op) {
+// manyServices are operations that add services.
+func manyServices(services, servers int) (ops []config.Op) {
 	for i := range services {
 		vip := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 250), byte(i%250 + 1)}), 80).String()
 		ops = append(ops, add(vip, "wlc"))
-		for j := range 10 {
+		for j := range servers {
 			ops = append(ops, with(vip, config.Server{
-				ServerKey: config.ServerKey{Addr: testServer(10*i + j), Port: 80},
+				ServerKey: config.ServerKey{Addr: testServer(servers*i + j), Port: 80},
 				Weight:    1,
 			}))
 		}
 	}
 	return ops
+}
+
+// useRealGuard gives the manager nftables rules in a network namespace that has the
+// fixture's interfaces.
+func (w *fixture) useRealGuard(b *testing.B) {
+	ns := nettest.New(b)
+	nettest.Join(ns, testPorts[0].Name, ns, testPorts[1].Name)
+	var g *guard.Guard
+	var err error
+	ns.Do(func() { g, err = guard.New(zerolog.Nop()) })
+	ns.Must(err)
+	b.Cleanup(func() { g.Close() })
+	w.Manager.guard = g
+}
+
+// BenchmarkChange measures single changes beside many services of four servers each, with
+// the rules in the kernel: the median time of each kind of change.
+func BenchmarkChange(b *testing.B) {
+	for _, services := range []int{1000, 5000, 10000} {
+		b.Run(fmt.Sprint(services), func(b *testing.B) {
+			w := newFixture(b, 1)
+			w.useRealGuard(b)
+			for part := range slices.Chunk(manyServices(services, 4), 10000) {
+				for _, err := range w.ApplyAll(part) {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			kinds := []string{"add-service", "add-server", "edit-weight", "delete-server", "delete-service"}
+			times := make([][]time.Duration, len(kinds))
+			for n := 0; b.Loop(); n++ {
+				vip, server := fmt.Sprintf("10.8.0.%d:80", 1+n%16), masq(n%8, 1)
+				for i, op := range []config.Op{
+					add(vip, "wlc"), with(vip, server), edited(vip, masq(n%8, 2)), without(vip, server),
+					{Kind: config.DeleteService, Service: service(vip, "")},
+				} {
+					start := time.Now()
+					w.must(op)
+					times[i] = append(times[i], time.Since(start))
+				}
+			}
+			for i, kind := range kinds {
+				slices.Sort(times[i])
+				b.ReportMetric(float64(times[i][len(times[i])/2].Microseconds())/1e3, "ms/"+kind)
+			}
+		})
+	}
 }
 
 // BenchmarkApply adds a server to a director with 1,024 services of ten servers each, and
@@ -30,7 +84,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, services := range []int{16, 1024} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
 			w := newFixture(b, 1)
-			if errs := w.ApplyAll(manyServices(services)); slices.ContainsFunc(errs,
+			if errs := w.ApplyAll(manyServices(services, 10)); slices.ContainsFunc(errs,
 				func(err error) bool { return err != nil }) {
 				b.Fatal(errs)
 			}
@@ -46,14 +100,21 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// BenchmarkApplyAll adds 1,024 services of ten servers each, as ipvsadm-restore does.
+// BenchmarkApplyAll adds many services with their servers, as ipvsadm-restore does.
 func BenchmarkApplyAll(b *testing.B) {
-	ops := manyServices(1024)
-	for b.Loop() {
-		for i, err := range newFixture(b, 1).ApplyAll(ops) {
-			if err != nil {
-				b.Fatalf("%s: %v", ops[i].Kind, err)
+	for _, size := range []struct{ services, servers int }{{1024, 10}, {10000, 4}} {
+		b.Run(fmt.Sprintf("%dx%d", size.services, size.servers), func(b *testing.B) {
+			ops := manyServices(size.services, size.servers)
+			for b.Loop() {
+				w := newFixture(b, 1)
+				for part := range slices.Chunk(ops, api.MaxOps) {
+					for i, err := range w.ApplyAll(part) {
+						if err != nil {
+							b.Fatalf("%s: %v", part[i].Kind, err)
+						}
+					}
+				}
 			}
-		}
+		})
 	}
 }

@@ -68,7 +68,8 @@ func TestCallsAreListed(t *testing.T) {
 	phones.Persist = 0
 	w.must(config.Op{Kind: config.EditService, Service: phones})
 	end := director.Endpoint{Addr: wire.AddrFrom(phones.Addr), Port: 5060, Proto: wire.ProtoUDP}
-	if len(w.plane.table().ReplyServices) != 0 || w.plane.table().Services[end].SIPCalls != nil {
+	table := w.plane.table()
+	if svc, _ := table.Services.Get(end); len(table.ReplyServices) != 0 || svc.SIPCalls != nil {
 		t.Error("calls are held without persistence")
 	}
 }

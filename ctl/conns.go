@@ -31,8 +31,12 @@ func (m *Manager) servers(of *config.ServiceKey) map[uint32]config.ServerKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := map[uint32]config.ServerKey{}
-	for _, v := range m.runtime.Servers {
-		if v != nil && (of == nil || v.Service == *of) {
+	servers := m.runtime.Servers
+	if of != nil {
+		servers = m.runtime.ServersOf(*of)
+	}
+	for _, v := range servers {
+		if v != nil {
 			list[v.ID] = v.Config.ServerKey
 		}
 	}

@@ -37,7 +37,7 @@ func (m *Manager) Explain(p api.Probe) (*api.Explanation, error) {
 		describeServer(e, r, server)
 	}
 	if r.service != nil {
-		e.Hidden = r.hiddenFrames()
+		e.Hidden = r.hidden
 		e.Helper = r.helper()
 		e.Settings = r.settingsList()
 	}
@@ -108,7 +108,7 @@ func frameText(fib *director.FIB, f *wire.Frame) string {
 func (r *simulation) why() string {
 	addr, port, proto := r.probe.Virtual.Addr(), r.probe.Virtual.Port(), r.probe.Proto
 	unserved := fmt.Sprintf("no service of %s takes %s port %d", addr, proto, port)
-	vip, isVIP := r.table.VIPs[wire.AddrFrom(addr)]
+	vip, isVIP := r.table.VIPs.Get(wire.AddrFrom(addr))
 	switch {
 	case r.verdict == director.DroppedStandby:
 		return "another director serves " + addr.String() + "; this one is on standby for it"
@@ -169,17 +169,17 @@ func (r *simulation) candidates() []api.Candidate {
 }
 
 // hiddenFrames lists what the host's stack does not see of the service.
-func (r *simulation) hiddenFrames() []string {
+func (r *simulation) hiddenFrames(desired *compile.Desired) []string {
 	svc := r.service
 	list := []string{"everything to " + svc.ServiceKey.String()}
-	if r.table.VIPs[wire.AddrFrom(r.probe.Virtual.Addr())].DirectorOnly {
+	if vip, _ := r.table.VIPs.Get(wire.AddrFrom(r.probe.Virtual.Addr())); vip.DirectorOnly {
 		list = []string{"everything to " + r.probe.Virtual.Addr().String()}
 	}
 	for i := range svc.Servers {
 		if svc.Servers[i].Method != config.MethodNAT {
 			continue
 		}
-		for _, s := range r.desired.ReplyRanges(svc.ServiceKey, svc.Servers[i].ServerKey) {
+		for _, s := range desired.ReplyRanges(svc.ServiceKey, svc.Servers[i].ServerKey) {
 			port := fmt.Sprint("port ", config.PortRange{First: s.First, Last: s.Last})
 			if s.First == 0 && s.Last == 65535 {
 				port = "any port"
@@ -241,13 +241,14 @@ type simulation struct {
 	probe        api.Probe
 	inPort       uint16
 	srcMAC       wire.MAC
-	table        *director.Table // a copy
-	service      *config.Service // nil: none
+	table        *director.Table   // a copy
+	shared       *director.Servers // of the table that it is a copy of
+	service      *config.Service   // nil: none
 	compiled     *director.Service
 	schedServers []sched.Server
 	servers      map[uint32]config.Server // by ID
 	settings     *config.Settings         // of the service
-	desired      *compile.Desired
+	hidden       []string                 // what the host's stack does not see of the service
 	now          conntrack.Tick
 
 	conn, template *conntrack.Snapshot

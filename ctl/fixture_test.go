@@ -229,7 +229,7 @@ func (g *testGuard) Apply(r guard.Rules) error {
 func (g *testGuard) all() (p guard.ServiceRules) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, o := range g.rules.Services {
+	for o := range g.rules.Services.All() {
 		p.Destinations, p.VIPs = append(p.Destinations, o.Destinations...), append(p.VIPs, o.VIPs...)
 		p.ReplySources = append(p.ReplySources, o.ReplySources...)
 		p.ReplySourceRanges = append(p.ReplySourceRanges, o.ReplySourceRanges...)

@@ -38,8 +38,12 @@ func TestIKEHidesIPsec(t *testing.T) {
 				},
 			})
 		hides := func(of func(*guard.ServiceRules) []guard.Endpoint, e guard.Endpoint) bool {
-			return slices.ContainsFunc(w.guard.rules.Services,
-				func(p *guard.ServiceRules) bool { return slices.Contains(of(p), e) })
+			for p := range w.guard.rules.Services.All() {
+				if slices.Contains(of(p), e) {
+					return true
+				}
+			}
+			return false
 		}
 		for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH} {
 			vip := guard.Endpoint{Proto: proto, Addr: vipAddr}
@@ -52,10 +56,10 @@ func TestIKEHidesIPsec(t *testing.T) {
 			if got := hides(sources, rip); got != r.hidden {
 				t.Errorf("%s: %s from the server hidden: %t", r.sentence, config.Proto(proto), got)
 			}
-			if got := w.plane.table().ReplySources[director.Endpoint{
+			if got := w.plane.table().ReplySources.Has(director.Endpoint{
 				Addr:  wire.AddrFrom(rip.Addr),
 				Proto: proto,
-			}]; got != r.hidden {
+			}); got != r.hidden {
 				t.Errorf("%s: %s from the server routed on: %t", r.sentence, config.Proto(proto), got)
 			}
 		}

@@ -81,7 +81,7 @@ func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zer
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table = compile.NewDesired(&m.state).Table(m.runtime, nil, m.fib, nil)
+	m.table = compile.NewDesired(&m.state, m.runtime).Table(new(compile.RulesByService), m.fib, nil)
 	return m.table.Table
 }
 
@@ -111,13 +111,17 @@ func (m *Manager) ApplyAll(ops []config.Op) []error { return m.waitResolved(m.ap
 func (m *Manager) Replace(ops []config.Op) []error { return m.waitResolved(m.replace(ops)) }
 
 // waitResolved waits for the next hops of servers that were added.
-func (m *Manager) waitResolved(errs []error, added []netip.Addr) []error {
+func (m *Manager) waitResolved(errs []error, added []config.Op) []error {
 	if len(added) == 0 {
 		return errs
 	}
+	addrs := make([]netip.Addr, len(added))
+	for i := range added {
+		addrs[i] = added[i].Server.Addr
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
-	m.host.WaitResolved(ctx, added)
+	m.host.WaitResolved(ctx, sorted(addrs))
 	m.RoutesChanged()
 	m.warnUnresolved(added)
 	return errs
@@ -125,20 +129,24 @@ func (m *Manager) waitResolved(errs []error, added []netip.Addr) []error {
 
 // warnUnresolved logs how many of the servers are without a next hop, and why for the
 // first. Servers on the host are counted separately: only the operator can help them.
-func (m *Manager) warnUnresolved(servers []netip.Addr) {
+func (m *Manager) warnUnresolved(added []config.Op) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var n [2]int
 	warnings := [2]*zerolog.Event{m.log.Warn(), m.log.Warn()}
-	added := make(map[netip.Addr]bool, len(servers))
-	for _, a := range servers {
-		added[a] = true
+	services, addrs := map[config.ServiceKey]bool{}, map[netip.Addr]bool{}
+	for i := range added {
+		services[added[i].Service.ServiceKey], addrs[added[i].Server.Addr] = true, true
 	}
-	for _, v := range m.runtime.Servers {
-		if v == nil || v.Removed || !added[v.Config.Addr] {
-			continue
-		}
-		if hop := v.NextHop(m.fib); hop.State != director.Resolved {
+	for key := range services {
+		for _, v := range m.runtime.ServersOf(key) {
+			if v.Removed || !addrs[v.Config.Addr] {
+				continue
+			}
+			hop := v.NextHop(m.fib)
+			if hop.State == director.Resolved {
+				continue
+			}
 			kind := 0
 			if m.fib.IsLocal(wire.AddrFrom(v.Config.Addr)) {
 				kind = 1
@@ -157,8 +165,8 @@ func (m *Manager) warnUnresolved(servers []netip.Addr) {
 	}
 }
 
-// applyAll is ApplyAll under the lock. It returns the servers that were added.
-func (m *Manager) applyAll(ops []config.Op) (errs []error, added []netip.Addr) {
+// applyAll is ApplyAll under the lock. It returns the operations that added servers.
+func (m *Manager) applyAll(ops []config.Op) (errs []error, added []config.Op) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs = make([]error, len(ops))
@@ -179,12 +187,13 @@ func (m *Manager) applyAll(ops []config.Op) (errs []error, added []netip.Addr) {
 	return errs, m.applied(ops, errs)
 }
 
-// replace is Replace under the lock. It returns the servers of the new state.
-func (m *Manager) replace(ops []config.Op) (errs []error, added []netip.Addr) {
+// replace is Replace under the lock. It returns the operations that added servers.
+func (m *Manager) replace(ops []config.Op) (errs []error, added []config.Op) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	errs = make([]error, len(ops))
-	next := config.State{Standby: m.state.Standby}.Clone()
+	next := new(config.State).Clone()
+	next.Standby = m.state.Standby
 	next.Touch()
 	for i, op := range ops {
 		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
@@ -201,8 +210,8 @@ func (m *Manager) replace(ops []config.Op) (errs []error, added []netip.Addr) {
 }
 
 // applied logs the operations that were not refused, and does what follows from them. It
-// returns the servers that they added.
-func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
+// returns those that added servers.
+func (m *Manager) applied(ops []config.Op, errs []error) (added []config.Op) {
 	for i, op := range ops {
 		if errs[i] != nil {
 			continue
@@ -212,19 +221,17 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []netip.Addr) {
 			m.warnFTP(op.Service.ServiceKey)
 			m.logAdmin(op)
 			if op.Server != nil && op.Kind != config.EditServer {
-				added = append(added, op.Server.Addr)
+				added = append(added, op)
 			}
 		case config.Standby, config.Active:
 			m.logRole()
 		case config.Zero:
-			m.runtime.ResetCounters(func(k config.ServiceKey) bool {
-				return op.Service == nil || k == op.Service.ServiceKey
-			})
+			m.runtime.ResetCounters(op.Service)
 		}
 		m.log.Debug().Str("verb", string(op.Kind)).Msg("applied")
 		m.events.emit(api.Event{Kind: "applied", Op: &op})
 	}
-	return sorted(added)
+	return added
 }
 
 // logAdmin logs that a server which an operation adds or edits gets no new connections.
@@ -242,7 +249,7 @@ func (m *Manager) logAdmin(op config.Op) {
 // director is on standby.
 func (m *Manager) logRole() {
 	m.log.Info().Str("role", m.role()).Msg("role changed")
-	for vip := range m.table.VIPs {
+	for vip := range m.table.VIPs.All() {
 		if m.state.Standby && m.fib.IsLocal(vip) {
 			m.log.Warn().Stringer("vip", vip).Msg("the host holds this address, and may answer ARP for it")
 		}
@@ -251,8 +258,8 @@ func (m *Manager) logRole() {
 
 // warnFTP logs what a service of FTP lacks.
 func (m *Manager) warnFTP(key config.ServiceKey) {
-	if i, err := m.state.Find(key); err == nil {
-		if text := m.state.Services[i].FTPWarning(); text != "" {
+	if svc, err := m.state.Find(key); err == nil {
+		if text := svc.FTPWarning(); text != "" {
 			m.log.Warn().Msg(text)
 		}
 	}
@@ -263,33 +270,38 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 // before it publishes the table and narrows them afterwards, so that the host never sees
 // a frame that the workers handle.
 func (m *Manager) commit(next config.State) error {
-	desired := compile.NewDesired(&next)
-	if err := m.runtime.Prepare(desired); err != nil {
+	desired := compile.NewDesired(&next, m.runtime)
+	if err := desired.Prepare(); err != nil {
 		return err
 	}
-	rules := desired.CompileRules(m.guardRules(), m.runtime, m.hostNet)
-	wide := compile.Union(m.rules, rules.Flatten(desired.Marked(), next.Director(), m.hostNet))
+	before, marked := m.guardRules(), m.rules.Marked
+	rules := desired.CompileRules(before, m.hostNet)
+	wide := compile.Union(m.rules, rules.Flatten(desired.Marked(marked, before), next.Director(), m.hostNet))
 	if err := m.guard.Apply(wide); err != nil {
 		return err
 	}
-	m.host.KeepResolved(desired.ServerAddrs(m.runtime))
-	newIDs := m.runtime.Reconcile(&next, m.now())
-	desired.KeepRemoved(m.runtime)
-	rules = desired.CompileRules(rules, m.runtime, m.hostNet)
-	m.publish(desired.Table(m.runtime, rules, m.fib, m.table), newIDs)
+	newIDs := desired.Reconcile(m.now())
+	rules = desired.CompileRules(rules, m.hostNet)
+	table := desired.Table(rules, m.fib, m.table)
+	if table.Resolved.Changed {
+		m.host.KeepResolved(table.Resolved.List())
+	}
+	m.publish(table, newIDs)
 	if m.state.Director() != next.Director() {
 		m.conns.SetSettings(compile.ConnSettings(next.Director()))
 	}
 	m.state, m.rules, m.retry = next, wide, false
-	m.narrowGuard(rules.Flatten(desired.Marked(), next.Director(), m.hostNet))
-	m.host.Announce(m.table.Announced(desired))
+	m.narrowGuard(rules.Flatten(desired.Marked(marked, before), next.Director(), m.hostNet))
+	if table.AnnouncedChanged {
+		m.host.Announce(table.Announced())
+	}
 	return nil
 }
 
-// guardRules returns the guard's rules for the table published last.
-func (m *Manager) guardRules() compile.RulesByService {
+// guardRules are the guard's rules for the table published last.
+func (m *Manager) guardRules() *compile.RulesByService {
 	if m.table == nil {
-		return nil
+		return new(compile.RulesByService)
 	}
 	return m.table.Guard
 }

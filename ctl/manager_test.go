@@ -173,11 +173,11 @@ func TestServersAreKnownBeforeTheyAreNamed(t *testing.T) {
 	w := newFixture(t, 2)
 	var last *director.Table
 	w.plane.seen = func(t2 *director.Table) {
-		for _, svc := range t2.Services {
+		for _, svc := range t2.Services.All() {
 			for _, id := range svc.Servers {
-				if last == nil || int(id) >= len(last.Servers) || last.Servers[id].Addr != t2.Servers[id].Addr {
+				if last == nil || last.Servers.Get(id).Addr != t2.Servers.Get(id).Addr {
 					t.Errorf("server %d (%v) is named by a table published over one that does not know it", id,
-						t2.Servers[id].Addr)
+						t2.Servers.Get(id).Addr)
 				}
 			}
 		}

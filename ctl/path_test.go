@@ -95,8 +95,8 @@ func TestPathMTUDiscovery(t *testing.T) {
 func TestMSSClamp(t *testing.T) {
 	w := newWebFixture(t, "rr")
 	mss := func() (all []uint16) {
-		for _, s := range w.plane.table().Servers[1:] {
-			all = append(all, s.MSS)
+		for id := 1; id < len(w.runtime.Servers); id++ {
+			all = append(all, w.plane.table().Servers.Get(uint32(id)).MSS)
 		}
 		return all
 	}

@@ -137,7 +137,7 @@ func TestRemovedConns(t *testing.T) {
 				w.conns.Flush(func(*conntrack.Snapshot) bool { return true })
 				w.maintain(w.now)
 				w.maintain(w.now.Add(compile.TrashTime))
-				if n := len(w.plane.table().VIPs); n != 0 != others {
+				if n := w.plane.table().VIPs.Len(); n != 0 != others {
 					t.Errorf("%d VIPs are left", n)
 				}
 			})
@@ -182,7 +182,7 @@ func TestRemovedServiceOfHost(t *testing.T) {
 func TestRemovedVIPIsAnnouncedAgain(t *testing.T) {
 	w := newFixture(t, 1)
 	w.must(add(vip, "rr"), with(vip, one), config.Op{Kind: config.Flush})
-	if known := len(w.plane.table().VIPs); known != 1 || len(w.host.vips) != 0 {
+	if known := w.plane.table().VIPs.Len(); known != 1 || len(w.host.vips) != 0 {
 		t.Errorf("%d VIPs known, %v to announce, want one and none", known, w.host.vips)
 	}
 	if w.must(add(vip, "rr")); len(w.host.vips) != 1 {

@@ -19,7 +19,7 @@ func TestReplace(t *testing.T) {
 		config.Op{Kind: config.SetSettings, Settings: config.Values{"expire_nodest_conn": 1}},
 		config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{rule("10.9.3.0/24", wire.ProtoTCP, 1)}})
 	w.exchange(0, syn("5000"))
-	before, counted := w.state, w.status(one).Stats.Conns
+	before, counted := w.state.Clone(), w.status(one).Stats.Conns
 	if counted != 1 {
 		t.Fatalf("%d connections counted", counted)
 	}
@@ -29,12 +29,13 @@ func TestReplace(t *testing.T) {
 	}
 	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
 	errs := w.Replace(refused)
-	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil || !reflect.DeepEqual(w.state, before) {
+	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil ||
+		!reflect.DeepEqual(w.state.Clone(), before) {
 		t.Errorf("errors %v, state %+v", errs, w.state)
 	}
 	no := errors.New("no")
 	w.guard.refuse = func(int) error { return no }
-	if errs := w.Replace(whole); !errors.Is(errs[0], no) || !reflect.DeepEqual(w.state, before) {
+	if errs := w.Replace(whole); !errors.Is(errs[0], no) || !reflect.DeepEqual(w.state.Clone(), before) {
 		t.Errorf("refused by the guard: %v, state %+v", errs, w.state)
 	}
 	w.guard.refuse = nil
@@ -45,7 +46,7 @@ func TestReplace(t *testing.T) {
 	}
 	s := &w.state
 	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 ||
-		len(s.Sorry) != 1 {
+		s.Sorry.Len() != 1 {
 		t.Errorf("state %+v", s)
 	}
 	if n := w.status(one).Stats.Conns; n != counted {

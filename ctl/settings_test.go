@@ -15,10 +15,10 @@ import (
 // compiled returns the workers' service of vip.
 func (w *fixture) compiled() *director.Service {
 	w.t.Helper()
-	svc := w.plane.table().Services[director.Endpoint{
+	svc, _ := w.plane.table().Services.Get(director.Endpoint{
 		Addr: wire.AddrFrom(service(vip, "").Addr), Port: 80,
 		Proto: wire.ProtoTCP,
-	}]
+	})
 	if svc == nil {
 		w.t.Fatal("no service in the table")
 	}
@@ -179,7 +179,7 @@ func (w *fixture) share(now conntrack.Tick) (n int) {
 	svc := w.compiled()
 	for range 100 {
 		i := svc.Picker.Pick(svc.Cursor, sched.Flow{Now: int64(now)})
-		if i >= 0 && w.plane.table().Servers[svc.Servers[i]].Addr == wire.AddrFrom(two.Addr) {
+		if i >= 0 && w.plane.table().Servers.Get(svc.Servers[i]).Addr == wire.AddrFrom(two.Addr) {
 			n++
 		}
 	}

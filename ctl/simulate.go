@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -23,6 +24,13 @@ func (m *Manager) simulate(p api.Probe) (*simulation, error) {
 		return nil, err
 	}
 	r.findConns(m.conns)
+	m.mu.Lock()
+	for _, s := range []*conntrack.Snapshot{r.template, r.conn} {
+		if s != nil {
+			r.copyServers(m.runtime, s.ServerID)
+		}
+	}
+	m.mu.Unlock()
 	conns, err := conntrack.NewTable(conntrack.Config{Max: simulationConns, ServerIDs: compile.MaxServerIDs})
 	if err != nil {
 		return nil, fmt.Errorf("make a connection table for the simulation: %w", err)
@@ -54,25 +62,20 @@ func (m *Manager) simulate(p api.Probe) (*simulation, error) {
 // simulationConns is enough for a conn, its template, and what the packet adds.
 const simulationConns = 1024
 
-// copyState copies, under the lock, what the packet can touch.
+// copyState copies, under the lock, what the packet can touch. The copy of the table shares
+// the rest with the workers.
 func (m *Manager) copyState(p api.Probe) (*simulation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := &simulation{probe: p, servers: map[uint32]config.Server{}, desired: compile.NewDesired(&m.state), now: m.now()}
-	r.desired.KeepRemoved(m.runtime)
-	table := r.desired.Table(m.runtime, m.guardRules(), m.fib, nil).Table
-	r.table = table
+	table := *m.table.Table
+	r := &simulation{
+		probe: p, table: &table, shared: &m.table.Servers, servers: map[uint32]config.Server{}, now: m.now(),
+	}
 	var err error
 	if r.inPort, r.srcMAC, err = findInPort(m.fib, p); err != nil {
 		return nil, err
 	}
-	for i := range table.Servers {
-		if s := &table.Servers[i]; s.Counters != nil {
-			s.Counters = director.NewCounters(1)
-			s.Threshold = copyThreshold(s.Threshold)
-			r.servers[s.ID] = m.runtime.Servers[s.ID].Config
-		}
-	}
+	r.copyReplyServices(m.runtime)
 	f := probeFrame(p, r.inPort, r.srcMAC, m.fib.Ports[r.inPort].MAC, false)
 	if r.compiled = table.ServiceOf(&f); r.compiled == nil {
 		return r, nil
@@ -80,24 +83,57 @@ func (m *Manager) copyState(p api.Probe) (*simulation, error) {
 	return r, r.copyService(m)
 }
 
-// copyService copies the service and its cursor, and makes a picker.
-func (r *simulation) copyService(m *Manager) error {
-	for key, running := range m.runtime.Services {
-		if running.ID != r.compiled.ID {
+// copyServers gives servers their own counters and overload flags.
+func (r *simulation) copyServers(rt *compile.Runtime, ids ...uint32) {
+	for _, id := range ids {
+		server := *r.table.Servers.Get(id)
+		if _, copied := r.servers[id]; copied || server.Counters == nil || rt.Servers[id] == nil {
 			continue
 		}
-		i, _ := m.state.Find(key)
-		svc := m.state.Services[i]
-		svc.Servers = slices.Clone(svc.Servers)
-		r.service, r.settings = &svc, m.state.SettingsOf(key)
-		r.schedServers = slices.Clone(running.SchedServers)
-		break
+		server.Counters, server.Threshold = director.NewCounters(1), copyThreshold(server.Threshold)
+		r.table.Servers.Set(id, &server, r.shared)
+		r.servers[id] = rt.Servers[id].Config
 	}
+}
+
+// copyReplyServices gives the services that the client may answer for, if it is one of their
+// servers, their own counters.
+func (r *simulation) copyReplyServices(rt *compile.Runtime) {
+	client := director.Endpoint{
+		Addr: wire.AddrFrom(r.probe.Client.Addr()), Port: r.probe.Client.Port(), Proto: uint8(r.probe.Proto),
+	}
+	every := client
+	every.Port = 0
+	for _, e := range []director.Endpoint{client, every} {
+		if reply, ok := r.table.ReplyServices[e]; ok {
+			r.copyServers(rt, reply.Server)
+			reply.Counters = r.table.Servers.Get(reply.Server).Counters
+			r.table.ReplyServices = maps.Clone(r.table.ReplyServices)
+			r.table.ReplyServices[e] = reply
+		}
+	}
+}
+
+// copyService copies the service, its servers and its cursor, and makes a picker.
+func (r *simulation) copyService(m *Manager) error {
+	var key config.ServiceKey
+	for k, running := range m.runtime.Services {
+		if running.ID == r.compiled.ID {
+			key, r.schedServers = k, slices.Clone(running.SchedServers)
+			break
+		}
+	}
+	svc, err := m.state.Find(key)
+	if err != nil {
+		return err
+	}
+	r.service, r.settings = svc, m.state.SettingsOf(key)
+	r.copyServers(m.runtime, append(slices.Clip(r.compiled.Servers), r.compiled.Sorry)...)
 	for i := range r.schedServers {
 		s := &r.schedServers[i]
 		overload := new(atomic.Bool)
 		overload.Store(s.Overload.Load())
-		if t := r.table.Servers[s.ID].Threshold; t != nil {
+		if t := r.table.Servers.Get(s.ID).Threshold; t != nil {
 			overload = t.Overload
 		}
 		s.Overload = overload
@@ -107,9 +143,12 @@ func (r *simulation) copyService(m *Manager) error {
 	if err != nil {
 		return err
 	}
-	// The compiled table is a copy, and so is the service in it.
-	r.compiled.Picker, r.compiled.Cursor = picker, r.compiled.Cursor.Clone()
-	r.compiled.Limit = nil // a probe must not use up the client's limit
+	compiled := *r.compiled
+	compiled.Picker, compiled.Cursor = picker, r.compiled.Cursor.Clone()
+	compiled.Limit = nil // a probe must not use up the client's limit
+	r.compiled = &compiled
+	compile.ReplaceService(r.table, key, &compiled)
+	r.hidden = r.hiddenFrames(compile.NewDesired(&m.state, m.runtime))
 	return nil
 }
 
@@ -135,8 +174,8 @@ func (r *simulation) findConns(conns *conntrack.Table) {
 	}
 	match := func(s *conntrack.Snapshot) bool {
 		if s.Template {
-			return r.compiled != nil && r.compiled.Persist > 0 && int(s.ServerID) < len(r.table.Servers) &&
-				r.table.Servers[s.ServerID].Service == r.compiled.ID && s.Client == masked
+			return r.compiled != nil && r.compiled.Persist > 0 &&
+				r.table.Servers.Get(s.ServerID).Service == r.compiled.ID && s.Client == masked
 		}
 		return s.Proto == uint8(r.probe.Proto) && s.Client == client && !s.NoServerPort &&
 			(s.ClientPort == r.probe.Client.Port() || s.NoClientPort) &&
@@ -156,8 +195,8 @@ func (r *simulation) findConns(conns *conntrack.Table) {
 
 // chosen returns the server that the packet was counted for; nil: none.
 func (r *simulation) chosen() *director.Server {
-	for i := range r.table.Servers {
-		if s := &r.table.Servers[i]; s.Counters != nil && s.Counters.Totals().InPkts > 0 {
+	for id := range r.servers {
+		if s := r.table.Servers.Get(id); s.Counters.Totals().InPkts > 0 {
 			return s
 		}
 	}

@@ -41,7 +41,7 @@ const (
 //	POST /v1/batch     []Op, put in force at once; a list of an Error or null for each
 //	POST /v1/replace   []Op for an empty director, whole or not at all; responds as batch
 //	GET  /v1/info      Info
-//	GET  /v1/services  []ServiceStatus
+//	GET  /v1/services  []ServiceStatus; with ?service=PROTO:ADDR:PORT only that one
 //	GET  /v1/timeouts  Timeouts
 //	GET  /v1/marks     []MarkRule in their order
 //	GET  /v1/admin     []AdminRule
@@ -144,7 +144,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 		info.Role = s.Manager.Role()
 		reply(w, info)
 	})
-	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Services()) })
+	mux.HandleFunc("GET /v1/services", query(s.services))
 	mux.HandleFunc("GET /v1/marks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Marks()) })
 	mux.HandleFunc("GET /v1/admin", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.AdminRules()) })
 	mux.HandleFunc("GET /v1/timeouts", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Manager.Timeouts()) })
@@ -259,6 +259,19 @@ func asError(err error) *config.Error {
 		return e
 	}
 	return &config.Error{Errno: syscall.EIO, Message: err.Error()}
+}
+
+func (s *Socket) services(q url.Values) ([]api.ServiceStatus, error) {
+	text := q.Get("service")
+	if text == "" {
+		return s.Manager.Services(), nil
+	}
+	key, err := config.ParseServiceKey(text)
+	if err != nil {
+		return nil, err
+	}
+	status, err := s.Manager.Service(key)
+	return []api.ServiceStatus{status}, err
 }
 
 func (s *Socket) settings(q url.Values) ([]config.Setting, error) {

@@ -24,7 +24,8 @@ func (w *fixture) hosts(vips ...string) {
 // vipNow returns what the workers know of a VIP; announced reports whether it is announced.
 func (w *fixture) vipNow(v string) (now director.VIP, announced bool) {
 	a := service(v, "").Addr
-	return w.plane.table().VIPs[wire.AddrFrom(a)], slices.Contains(w.host.vips, a)
+	now, _ = w.plane.table().VIPs.Get(wire.AddrFrom(a))
+	return now, slices.Contains(w.host.vips, a)
 }
 
 // A director on standby is silent and forwards nothing. Whatever becomes of its

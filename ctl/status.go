@@ -29,9 +29,8 @@ func stats(now, zero, rates director.Totals) api.Stats {
 
 // sample moves every estimator one step.
 func (m *Manager) sample() {
-	totals := m.runtime.Totals()
 	for key, svc := range m.runtime.Services {
-		svc.Rate.Sample(totals[key])
+		svc.Rate.Sample(m.runtime.Total(key))
 	}
 	for _, v := range m.runtime.Servers {
 		if v != nil {
@@ -44,27 +43,40 @@ func (m *Manager) sample() {
 func (m *Manager) Services() []api.ServiceStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	totals := m.runtime.Totals()
 	list := make([]api.ServiceStatus, 0, len(m.state.Services))
-	for i := range m.state.Services {
-		svc := m.state.Services[i]
-		running := m.runtime.Services[svc.ServiceKey]
-		status := api.ServiceStatus{
-			Service: svc, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
-			Stats: stats(totals[svc.ServiceKey], running.Zero, running.Rate.Rates()),
-		}
-		for j := range svc.Servers {
-			status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(&svc, &svc.Servers[j]))
-		}
-		if sorry, ok := m.state.Sorry[svc.ServiceKey]; ok {
-			v := m.serverStatus(&svc, &sorry)
-			v.Sorry = false
-			status.Sorry = &v
-		}
-		status.Service.Servers = nil
-		list = append(list, status)
+	for _, svc := range m.state.Services {
+		list = append(list, m.serviceStatus(svc))
 	}
 	return list
+}
+
+// Service is a service and its servers as they are now; without one the error is ESRCH.
+func (m *Manager) Service(key config.ServiceKey) (api.ServiceStatus, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	svc, err := m.state.Find(key)
+	if err != nil {
+		return api.ServiceStatus{}, err
+	}
+	return m.serviceStatus(svc), nil
+}
+
+func (m *Manager) serviceStatus(svc *config.Service) api.ServiceStatus {
+	running := m.runtime.Services[svc.ServiceKey]
+	status := api.ServiceStatus{
+		Service: *svc, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
+		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
+	}
+	status.Service.Servers = nil
+	for i := range svc.Servers {
+		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i]))
+	}
+	if sorry, ok := m.state.Sorry.Get(svc.ServiceKey); ok {
+		v := m.serverStatus(svc, &sorry)
+		v.Sorry = false
+		status.Sorry = &v
+	}
+	return status
 }
 
 func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.ServerStatus {

@@ -63,14 +63,14 @@ var (
 
 // arpTable returns a table with which the director answers an ARP request for the VIP.
 func arpTable() *director.Table {
-	return &director.Table{
-		VIPs:    map[wire.Addr]director.VIP{vip: {DirectorOnly: true}},
-		Servers: make([]director.Server, 1),
+	t := &director.Table{
 		FIB: director.NewFIB(&director.HostNet{
 			Ports:  []director.Port{{Name: "eth0", MAC: mac}},
 			Routes: new(bart.Table[director.Route]),
 		}),
 	}
+	t.VIPs.Set(vip, director.VIP{DirectorOnly: true})
+	return t
 }
 
 // arpRequest returns an ARP request for the VIP.

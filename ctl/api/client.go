@@ -97,6 +97,20 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 	return list, c.get("/v1/services", &list)
 }
 
+// Service is one service.
+func (c *Client) Service(key config.ServiceKey) (ServiceStatus, error) {
+	var list []ServiceStatus
+	if err := c.get("/v1/services?service="+url.QueryEscape(key.Text()), &list); err != nil {
+		return ServiceStatus{}, err
+	}
+	for i := range list {
+		if list[i].ServiceKey == key { // an older director lists all
+			return list[i], nil
+		}
+	}
+	return ServiceStatus{}, config.Errorf(syscall.ESRCH, "no service %s", key)
+}
+
 // Marks returns the mark rules in their order.
 func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
 

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -12,56 +11,89 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Desired is a desired state with indexes that compiling it needs several times.
+// Desired is a desired state and the running side of it, with what compiling it needs
+// several times.
 type Desired struct {
 	*config.State
-	services map[config.ServiceKey]*config.Service
-	rules    map[config.ServiceKey][]config.MarkRule // by the service of their mark
-	helpers  map[config.ServiceKey]*helper.Config    // only services that have one
-	// kept: removed services whose servers conns still name. hidden: those of kept that
-	// the guard still hides; services has them too.
-	kept   []*RunningService
-	hidden []*config.Service
+	rt      *Runtime
+	rules   map[config.ServiceKey][]config.MarkRule // by the service of their mark
+	helpers map[config.ServiceKey]*helper.Config    // those that helper was asked for
 }
 
-// NewDesired indexes s, which must not change afterwards.
-func NewDesired(s *config.State) *Desired {
+// NewDesired prepares for compiling s, which only Reconcile may change afterwards.
+func NewDesired(s *config.State, rt *Runtime) *Desired {
 	d := &Desired{
-		State: s, services: make(map[config.ServiceKey]*config.Service, len(s.Services)),
+		State: s, rt: rt,
 		rules: map[config.ServiceKey][]config.MarkRule{}, helpers: map[config.ServiceKey]*helper.Config{},
 	}
 	for _, r := range s.Marks {
 		d.rules[r.Service()] = append(d.rules[r.Service()], r)
 	}
-	for i := range s.Services {
-		svc := &s.Services[i]
-		d.services[svc.ServiceKey] = svc
-		if h := compileHelper(s, svc); h != nil {
-			d.helpers[svc.ServiceKey] = h
-		}
-	}
 	return d
 }
 
-// KeepRemoved adds the removed services that rt keeps, after Reconcile. A removed service
-// stays hidden while its conns wait or go on. A mark with a net stays hidden as long as it
-// is kept, because the director answers for the net.
-func (d *Desired) KeepRemoved(rt *Runtime) {
-	mode := d.Director().RemovedConns
-	byID := func(a, b *RunningService) int { return cmp.Compare(a.ID, b.ID) }
-	for _, running := range slices.SortedFunc(maps.Values(rt.removed), byID) {
-		key := running.config.ServiceKey
-		d.kept = append(d.kept, running)
-		ofNet := func(r config.MarkRule) bool { return !r.Dst.IsSingleIP() }
-		if running.waiting || mode == config.RemovedDrop || mode == config.RemovedServe ||
-			slices.ContainsFunc(d.rules[key], ofNet) {
-			d.hidden = append(d.hidden, &running.config)
-			d.services[key] = &running.config
-			if h := compileHelper(d.State, &running.config); h != nil {
-				d.helpers[key] = h
+// changed returns the keys of the services to compile: those that changed or, if all may have
+// changed, all that are configured and then those that only run, by ID.
+func (d *Desired) changed() []config.ServiceKey {
+	if d.AllChanged() {
+		return d.keys()
+	}
+	return d.Changed()
+}
+
+// keys returns the keys of all services: the configured ones in order, then those that only
+// run, by ID.
+func (d *Desired) keys() (keys []config.ServiceKey) {
+	for _, svc := range d.Services {
+		keys = append(keys, svc.ServiceKey)
+	}
+	var others []*RunningService
+	for _, services := range []map[config.ServiceKey]*RunningService{d.rt.Services, d.rt.removed} {
+		for k, svc := range services {
+			if _, err := d.Find(k); err != nil {
+				others = append(others, svc)
 			}
 		}
 	}
+	slices.SortFunc(others, func(a, b *RunningService) int { return cmp.Compare(a.ID, b.ID) })
+	for _, svc := range others {
+		keys = append(keys, svc.config.ServiceKey)
+	}
+	return keys
+}
+
+// service returns a service that is configured, or that was removed and is still hidden; nil:
+// it is neither.
+func (d *Desired) service(k config.ServiceKey) *config.Service {
+	if svc, err := d.Find(k); err == nil {
+		return svc
+	}
+	return d.hidden(k)
+}
+
+// hidden returns a service that was removed and whose packets are still hidden from the host;
+// nil: it is not. They are hidden while their conns wait or go on, and for nets of marks,
+// which are the director's to answer, as long as conns may have servers of it.
+func (d *Desired) hidden(k config.ServiceKey) *config.Service {
+	mode, running := d.Director().RemovedConns, d.rt.removed[k]
+	ofNet := func(r config.MarkRule) bool { return !r.Dst.IsSingleIP() }
+	if running != nil && (running.waiting || mode == config.RemovedDrop || mode == config.RemovedServe ||
+		slices.ContainsFunc(d.rules[k], ofNet)) {
+		return &running.config
+	}
+	return nil
+}
+
+// helper returns the help for the connections of a service; nil: there is none.
+func (d *Desired) helper(k config.ServiceKey) *helper.Config {
+	svc := d.service(k)
+	if svc == nil {
+		return nil
+	}
+	if _, known := d.helpers[k]; !known {
+		d.helpers[k] = compileHelper(d.State, svc)
+	}
+	return d.helpers[k]
 }
 
 // destinations returns where clients send the packets of a service.
@@ -83,7 +115,7 @@ func (d *Desired) ReplyRanges(k config.ServiceKey, server config.ServerKey) []gu
 	case k.FWMark == 0 && k.Port != 0:
 		list := d.servicePorts(k, addr)
 		list[0].First, list[0].Last = server.Port, server.Port
-		if d.helpers[k] != nil && k.Proto == wire.ProtoTCP {
+		if d.helper(k) != nil && k.Proto == wire.ProtoTCP {
 			port := helper.DataPort(server.Port)
 			list = append(list, guard.PortRange{Net: addr, Proto: uint8(k.Proto), First: port, Last: port})
 		}
@@ -91,7 +123,7 @@ func (d *Desired) ReplyRanges(k config.ServiceKey, server config.ServerKey) []gu
 	case k.FWMark == 0:
 		return d.servicePorts(k, addr)
 	}
-	svc := d.services[k]
+	svc := d.service(k)
 	translated := server.Port != 0 && (svc == nil || svc.Persist == 0)
 	list := d.dataRanges(k, addr)
 	if translated {
@@ -139,8 +171,11 @@ func takesIKE(k config.ServiceKey) bool {
 // takesFTPData reports whether a service takes the ports of FTP's data connections too: a
 // persistent one of FTP's port (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_service_find).
 func (d *Desired) takesFTPData(k config.ServiceKey) bool {
-	svc := d.services[k]
-	return k.Port == wire.PortFTP && k.Proto == wire.ProtoTCP && svc != nil && svc.Persist > 0
+	if k.Port != wire.PortFTP || k.Proto != wire.ProtoTCP {
+		return false
+	}
+	svc := d.service(k)
+	return svc != nil && svc.Persist > 0
 }
 
 // ruleRanges appends the protocols and ports that a rule matches, at a net.
@@ -169,21 +204,22 @@ func splitRanges(all []guard.PortRange) (endpoints []guard.Endpoint, ranges []gu
 	return endpoints, ranges
 }
 
-// Marked returns the frames that the host must not see because of marks and of the ports
-// of FTP's data connections. The guard's first match decides, but the last mark rule that
-// matches does, so the rules are in reverse order.
-func (d *Desired) Marked() (list []guard.Match) {
+// Marked returns the frames that the host must not see because of marks and of the ports of
+// FTP's data connections. The guard's first match decides, but the last mark rule that
+// matches does, so the rules are in reverse order. before is the result for the state that
+// the guard's rules are from.
+func (d *Desired) Marked(before []guard.Match, rules *RulesByService) (list []guard.Match) {
+	concerned := func(k config.ServiceKey) bool { return d.mayBeMarked(k, rules) }
+	if !d.AllChanged() && !slices.ContainsFunc(d.Changed(), concerned) {
+		return before
+	}
 	if d.leavesToHost() {
 		return nil
 	}
-	keys := make([]config.ServiceKey, 0, len(d.services))
-	for i := range d.Services {
-		keys = append(keys, d.Services[i].ServiceKey)
-	}
-	for _, svc := range d.hidden {
-		keys = append(keys, svc.ServiceKey)
-	}
-	for _, k := range keys {
+	for _, k := range d.keys() {
+		if d.service(k) == nil {
+			continue
+		}
 		if d.takesFTPData(k) {
 			for _, p := range d.destinations(k)[1:] {
 				m := guard.Match{Dst: p.Net, Proto: p.Proto, DstFirst: p.First, DstLast: p.Last, SrcLast: 65535}
@@ -198,7 +234,7 @@ func (d *Desired) Marked() (list []guard.Match) {
 		}
 	}
 	for _, r := range slices.Backward(d.Marks) {
-		list = ruleMatches(list, r, d.services[r.Service()] == nil)
+		list = ruleMatches(list, r, d.service(r.Service()) == nil)
 	}
 	for len(list) > 0 && list[len(list)-1].Pass {
 		list = list[:len(list)-1]
@@ -208,6 +244,12 @@ func (d *Desired) Marked() (list []guard.Match) {
 
 // leavesToHost reports whether packets to VIPs that the host holds are the host's.
 func (d *Desired) leavesToHost() bool { return d.Standby && d.Director().BackupOnly }
+
+// mayBeMarked reports whether Marked depends on a service, now or when it had these rules.
+func (d *Desired) mayBeMarked(k config.ServiceKey, rules *RulesByService) bool {
+	old, _ := rules.byService.Get(k)
+	return k.FWMark != 0 || k.Port == wire.PortFTP || d.helper(k) != nil || old != nil && len(old.HelperMatches) > 0
+}
 
 func ruleMatches(list []guard.Match, r config.MarkRule, pass bool) []guard.Match {
 	for _, proto := range r.Protos() {
@@ -237,19 +279,18 @@ func (d *Desired) vips(k config.ServiceKey) (list []netip.Addr) {
 	return list
 }
 
-// ServerAddrs returns the addresses of all servers, sorted, each once: with the removed ones
-// of rt if their conns go on.
-func (d *Desired) ServerAddrs(rt *Runtime) (list []netip.Addr) {
-	for id := range rt.index {
-		if d.Director().RemovedConns == config.RemovedServe {
-			list = append(list, id.server.Addr)
-		}
-	}
-	for i := range d.Services {
-		for _, server := range d.AllServers(&d.Services[i]) {
+// serverAddrs returns the addresses of a service's servers that frames are sent to: those of
+// removed ones if their conns go on.
+func (d *Desired) serverAddrs(k config.ServiceKey) (list []netip.Addr) {
+	if svc, err := d.Find(k); err == nil {
+		for _, server := range d.AllServers(svc) {
 			list = append(list, server.Addr)
 		}
 	}
-	slices.SortFunc(list, netip.Addr.Compare)
-	return slices.Compact(list)
+	if d.Director().RemovedConns == config.RemovedServe {
+		for _, v := range d.rt.byService[k] {
+			list = append(list, v.key.Addr)
+		}
+	}
+	return list
 }

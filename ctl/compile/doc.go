@@ -4,5 +4,5 @@
 //
 // What outlives every table, such as IDs, counters and schedulers' cursors, is the
 // Runtime (runtime.go). The package publishes no table and installs no rule. But
-// Runtime.Reconcile gives out IDs, and Desired.Table sets pickers, cursors and timeouts.
+// Desired.Reconcile gives out IDs, and Desired.Table sets pickers, cursors and timeouts.
 package compile

@@ -6,36 +6,45 @@ import (
 
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
 
 // RulesByService are what the host's stack must not see because of each service. A service
 // that was deleted has rules for as long as conns of its servers may exist.
-type RulesByService map[config.ServiceKey]*guard.ServiceRules
+type RulesByService struct {
+	byService cow.Map[config.ServiceKey, *guard.ServiceRules]
+	all       guard.ServiceSet
+}
 
 // CompileRules compiles the rules for the desired state and the servers that run. Services
 // that no operation changed keep their rules from before, and so do those whose rules
 // turn out the same: the guard sends only rules whose pointer is new.
-func (d *Desired) CompileRules(before RulesByService, rt *Runtime, host *director.HostNet) RulesByService {
-	rules := make(RulesByService, len(before))
-	add := func(k config.ServiceKey) {
-		rules[k] = before[k]
-		if old := before[k]; old == nil || d.Changed(k) {
-			if r := d.serviceRules(k, rt.byService[k], host); old == nil || !sameServiceRules(old, r) {
-				rules[k] = r
-			}
+func (d *Desired) CompileRules(before *RulesByService, host *director.HostNet) *RulesByService {
+	rules := &RulesByService{before.byService.Clone(), before.all.Clone()}
+	for _, k := range d.changed() {
+		var r *guard.ServiceRules
+		running := d.rt.byService[k]
+		if d.service(k) != nil || running != nil {
+			r = d.serviceRules(k, running, host)
 		}
-	}
-	for k := range d.services {
-		add(k)
-	}
-	for k := range rt.byService {
-		if d.services[k] == nil {
-			add(k)
-		}
+		rules.set(k, r)
 	}
 	return rules
+}
+
+// set replaces the rules for a service, unless they are the same; nil: there are none.
+func (g *RulesByService) set(k config.ServiceKey, r *guard.ServiceRules) {
+	old, ok := g.byService.Get(k)
+	if ok && r != nil && sameServiceRules(old, r) {
+		return
+	}
+	g.byService.Delete(k)
+	if g.all.Delete(old); r != nil {
+		g.byService.Set(k, r)
+		g.all.Set(r, struct{}{})
+	}
 }
 
 // serviceRules returns the rules for one service: frames to it, and from its NAT servers.
@@ -57,7 +66,7 @@ func (d *Desired) serviceRules(
 			r.LocalServers = append(r.LocalServers, guard.Endpoint{Proto: uint8(k.Proto), Addr: v.Addr, Port: v.Port})
 		}
 	}
-	if svc := d.services[k]; svc != nil {
+	if svc := d.service(k); svc != nil {
 		if k.FWMark == 0 && !d.leavesToHost() {
 			r.Destinations = []guard.Endpoint{{Proto: uint8(k.Proto), Addr: k.Addr, Port: k.Port}}
 			if takesIKE(k) {
@@ -92,11 +101,8 @@ func sameServiceRules(a, b *guard.ServiceRules) bool {
 
 // Flatten returns the guard's rules for all services, for the frames that marks lead to
 // services, and for the host's interfaces.
-func (g RulesByService) Flatten(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
-	r := guard.Rules{Marked: marked, Tagged: settings.KeepTags}
-	for _, service := range g {
-		r.Services = append(r.Services, service)
-	}
+func (g *RulesByService) Flatten(marked []guard.Match, settings *config.Settings, host *director.HostNet) guard.Rules {
+	r := guard.Rules{Services: g.all.Clone(), Marked: marked, Tagged: settings.KeepTags}
 	for i := range host.Ports {
 		if host.Ports[i].VLAN == 0 {
 			r.Interfaces = append(r.Interfaces, host.Ports[i].Name)
@@ -110,7 +116,11 @@ func (g RulesByService) Flatten(marked []guard.Match, settings *config.Settings,
 
 // Union returns rules that drop what either drops, on the interfaces and addresses of next.
 func Union(old, next guard.Rules) guard.Rules {
-	next.Services = unique(slices.Concat(old.Services, next.Services))
+	added := next.Services.Without(&old.Services)
+	next.Services = old.Services.Clone()
+	for service := range added {
+		next.Services.Set(service, struct{}{})
+	}
 	if !slices.Equal(old.Marked, next.Marked) {
 		next.OldMarked = old.Marked
 	}
@@ -120,8 +130,10 @@ func Union(old, next guard.Rules) guard.Rules {
 
 // SameRules reports whether rules for the same interfaces drop the same.
 func SameRules(a, b guard.Rules) bool {
-	return len(a.Services) == len(b.Services) &&
-		len(unique(slices.Concat(a.Services, b.Services))) == len(a.Services) &&
+	for range a.Services.Without(&b.Services) {
+		return false
+	}
+	return a.Services.Len() == b.Services.Len() &&
 		a.Tagged == b.Tagged && slices.Equal(a.Marked, b.Marked) && slices.Equal(a.OldMarked, b.OldMarked)
 }
 

@@ -67,7 +67,7 @@ func helpedPorts(s *config.State, svc *config.Service, id helper.ID, mode uint32
 // helperMatches returns the connections of a service that announce others: those to the helped
 // ports of its address, or of the nets that rules give its mark.
 func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
-	h := d.helpers[k]
+	h := d.helper(k)
 	if h == nil {
 		return nil
 	}
@@ -91,7 +91,7 @@ func (d *Desired) helperMatches(k config.ServiceKey) (list []guard.Match) {
 
 // dataRanges returns the ports at a net from which servers open data connections of FTP.
 func (d *Desired) dataRanges(k config.ServiceKey, net netip.Prefix) (list []guard.PortRange) {
-	if h := d.helpers[k]; h != nil {
+	if h := d.helper(k); h != nil {
 		for _, p := range h.Ports {
 			if helper.Registry[p.Helper].DataPort {
 				port := helper.DataPort(p.Port)
@@ -105,7 +105,7 @@ func (d *Desired) dataRanges(k config.ServiceKey, net netip.Prefix) (list []guar
 // addHelperRules adds a service's connections that announce others, and the servers that
 // reply to the announced ones.
 func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, rules *guard.ServiceRules) {
-	h := d.helpers[k]
+	h := d.helper(k)
 	if h == nil {
 		return
 	}
@@ -115,7 +115,7 @@ func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, 
 			rules.HelperServers = append(rules.HelperServers, guard.Endpoint{Proto: p.Proto(), Addr: server})
 		}
 	}
-	for _, v := range d.AllServers(d.services[k]) {
+	for _, v := range d.AllServers(d.service(k)) {
 		if v.Method == config.MethodNAT {
 			add(v.Addr)
 		}

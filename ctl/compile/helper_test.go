@@ -49,9 +49,9 @@ func TestHelper(t *testing.T) {
 		},
 	} {
 		s := config.State{
-			Services:        []config.Service{{ServiceKey: row.key, Servers: []config.Server{{Method: row.method}}}},
-			ServiceSettings: map[config.ServiceKey]config.Values{row.key: row.own},
+			Services: []*config.Service{{ServiceKey: row.key, Servers: []config.Server{{Method: row.method}}}},
 		}
+		s.ServiceSettings.Set(row.key, row.own)
 		if row.rules != nil {
 			s.Marks = []config.MarkRule{{
 				Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules,
@@ -59,7 +59,7 @@ func TestHelper(t *testing.T) {
 			}}
 		}
 		var got []helper.Port
-		if h := compileHelper(&s, &s.Services[0]); h != nil {
+		if h := compileHelper(&s, s.Services[0]); h != nil {
 			got = h.Ports
 		}
 		if !slices.Equal(got, row.want) {

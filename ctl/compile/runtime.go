@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -24,6 +23,7 @@ type Runtime struct {
 	Services  map[config.ServiceKey]*RunningService
 	removed   map[config.ServiceKey]*RunningService // that have servers in byService
 	Servers   []*RunningServer                      // by ID; nil: free. ID 0 is never used
+	firstFree int                                   // no ID below is free
 	index     map[serverIdentity]*RunningServer
 	byService map[config.ServiceKey][]*RunningServer // removed ones too
 	lastID    uint32                                 // of services
@@ -32,6 +32,7 @@ type Runtime struct {
 	Sessions  *helper.Sessions              // nil until a service has a helper
 	SIPCalls  *sip.Calls                    // nil until a service has persistence engine sip
 	Paths     map[netip.Addr]*director.Path // by address of servers
+	pathUsers map[netip.Addr]int            // servers with the path
 }
 
 // RunningService is the running side of a service.
@@ -49,7 +50,6 @@ type RunningService struct {
 	released     director.Totals // counted by servers that were released
 	Zero         director.Totals // when the counters were reset
 	Rate         Estimator
-	seen         uint64 // last round that found it configured
 }
 
 // RunningServer is the running side of a server, which may have been removed from its service.
@@ -73,8 +73,8 @@ type RunningServer struct {
 	seen           uint64 // last round that found it configured
 }
 
-// MaxServerIDs bounds the servers of all services, counting removed ones with an ID.
-const MaxServerIDs = 1 << 16
+// MaxServerIDs bounds servers, counting removed ones that still have an ID.
+const MaxServerIDs = director.MaxServers
 
 // TrashTime is how long the runtime keeps a removed server without conns, so that it keeps
 // its counters if it is added again (IP_VS_DEST_TRASH_PERIOD in include/net/ip_vs.h: 120 s).
@@ -89,67 +89,74 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 		index:     map[serverIdentity]*RunningServer{},
 		byService: map[config.ServiceKey][]*RunningServer{},
 		Servers:   make([]*RunningServer, 1),
+		firstFree: 1,
 		policers:  director.NewPolicers(),
 		Paths:     map[netip.Addr]*director.Path{},
+		pathUsers: map[netip.Addr]int{},
 	}
 }
 
-// Reconcile brings the running side in line with a desired state that passed Prepare. New
-// servers get an ID and counters. Servers that are gone are marked removed, and keep both
-// for when they are added again. now is the data path's time. Reconcile reports whether a
-// server got an ID.
-func (rt *Runtime) Reconcile(s *config.State, now conntrack.Tick) (newIDs bool) {
-	graceEnd := now + seconds(s.Director().RemovedGrace)
-	for _, key := range s.Deleted() {
-		rt.removeService(key, graceEnd)
+// Reconcile brings the running side in line with the desired state, which passed Prepare.
+// New servers get an ID and counters; servers that are gone are marked removed, and keep
+// what is theirs for when they are added again. now is the data path's time. Services whose
+// grace is over count as changed, too. Reconcile reports whether a server got an ID.
+func (d *Desired) Reconcile(now conntrack.Tick) (newIDs bool) {
+	rt, graceEnd := d.rt, now+seconds(d.Director().RemovedGrace)
+	for _, key := range d.Deleted() {
+		rt.removeService(key, now, graceEnd)
 	}
 	rt.round++
-	added := map[config.ServiceKey]bool{}
-	for i := range s.Services {
-		svc := &s.Services[i]
-		if !s.Changed(svc.ServiceKey) {
-			continue
+	for _, key := range d.changed() {
+		svc, err := d.Find(key)
+		if err != nil {
+			rt.removeService(key, now, graceEnd)
+		} else {
+			newIDs = d.reconcileService(svc, now) || newIDs
 		}
-		running := rt.Services[svc.ServiceKey]
-		if running == nil {
-			running = &RunningService{ID: rt.serviceID(svc.ServiceKey)}
-			rt.Services[svc.ServiceKey] = running
-			added[svc.ServiceKey] = true
-		}
-		running.seen, running.config, running.settings = rt.round, *svc, s.ServiceSettings[svc.ServiceKey]
-		for _, server := range s.AllServers(svc) {
-			newIDs = rt.addServer(svc.ServiceKey, server, now) || newIDs
-		}
-	}
-	for key, svc := range rt.Services {
-		if s.Changed(key) && svc.seen != rt.round {
-			rt.removeService(key, graceEnd)
-		}
-	}
-	for key, servers := range rt.byService {
-		for _, v := range servers {
-			if !v.Removed && s.Changed(key) && v.seen != rt.round {
+		for _, v := range rt.byService[key] {
+			if !v.Removed && v.seen != rt.round {
 				v.Removed, v.graceEnd, v.graceReported = true, graceEnd, false
 			}
 		}
 	}
 	for key, svc := range rt.removed {
-		if svc.waiting = now < svc.graceEnd; rt.byService[key] == nil {
+		if svc.waiting && now >= svc.graceEnd {
+			svc.waiting = false
+			d.Touch(key)
+		}
+		if rt.byService[key] == nil {
 			delete(rt.removed, key)
 		}
 	}
+	return newIDs
+}
+
+// reconcileService is Reconcile for a configured service.
+func (d *Desired) reconcileService(svc *config.Service, now conntrack.Tick) (newIDs bool) {
+	key := svc.ServiceKey
+	running := d.rt.Services[key]
+	added := running == nil
+	if added {
+		running = &RunningService{ID: d.rt.serviceID(key)}
+		d.rt.Services[key] = running
+	}
+	running.config = *svc
+	running.settings, _ = d.ServiceSettings.Get(key)
+	for _, server := range d.AllServers(svc) {
+		newIDs = d.rt.addServer(key, server, now) || newIDs
+	}
 	// A new service starts at zero, even if its servers are still there from a service
 	// with the same key (net/netfilter/ipvs/ip_vs_ctl.c, __ip_vs_update_dest).
-	if len(added) > 0 {
-		rt.ResetCounters(func(key config.ServiceKey) bool { return added[key] })
+	if added {
+		d.rt.resetCounters(key)
 	}
 	return newIDs
 }
 
 // removeService keeps what a service that was deleted has when it is added again.
-func (rt *Runtime) removeService(key config.ServiceKey, graceEnd conntrack.Tick) {
+func (rt *Runtime) removeService(key config.ServiceKey, now, graceEnd conntrack.Tick) {
 	if svc := rt.Services[key]; svc != nil {
-		svc.graceEnd = graceEnd
+		svc.graceEnd, svc.waiting = graceEnd, now < graceEnd
 		rt.removed[key] = svc
 		delete(rt.Services, key)
 	}
@@ -183,34 +190,43 @@ func (rt *Runtime) GraceOver(now conntrack.Tick) (services []config.ServiceKey, 
 	return services, servers
 }
 
-// ResetCounters sets the counters and rates of matching services and their servers to 0.
-func (rt *Runtime) ResetCounters(match func(config.ServiceKey) bool) {
-	for key, svc := range rt.Services {
-		if match(key) {
-			svc.Zero = rt.total(key, svc)
-			svc.Rate = Estimator{last: svc.Zero}
-		}
+// ResetCounters sets the counters and rates of a service and its servers to 0, or those of
+// all.
+func (rt *Runtime) ResetCounters(of *config.Service) {
+	if of != nil {
+		rt.resetCounters(of.ServiceKey)
+		return
 	}
-	for key, servers := range rt.byService {
-		if !match(key) {
-			continue
-		}
-		for _, v := range servers {
-			v.Zero = v.Counters.Totals()
-			v.Rate = Estimator{last: v.Zero}
-		}
+	for key := range rt.Services {
+		rt.resetCounters(key)
+	}
+	for key := range rt.removed {
+		rt.resetCounters(key)
 	}
 }
 
-// Prepare checks that the servers of d, with the removed ones, do not exceed MaxServerIDs,
-// and allocates what d needs.
-func (rt *Runtime) Prepare(d *Desired) error {
-	used := len(rt.index)
-	for i := range d.Services {
-		svc := &d.Services[i]
-		if !d.Changed(svc.ServiceKey) {
+func (rt *Runtime) resetCounters(key config.ServiceKey) {
+	if svc := rt.Services[key]; svc != nil {
+		svc.Zero = rt.Total(key)
+		svc.Rate = Estimator{last: svc.Zero}
+	}
+	for _, v := range rt.byService[key] {
+		v.Zero = v.Counters.Totals()
+		v.Rate = Estimator{last: v.Zero}
+	}
+}
+
+// Prepare checks that the servers, with the removed ones, do not exceed MaxServerIDs, and
+// allocates what the desired state needs.
+func (d *Desired) Prepare() error {
+	rt := d.rt
+	used, helped := len(rt.index), false
+	for _, key := range d.changed() {
+		svc, err := d.Find(key)
+		if err != nil {
 			continue
 		}
+		helped = helped || d.helper(key) != nil
 		for _, server := range d.AllServers(svc) {
 			if rt.Server(svc.ServiceKey, server.ServerKey) == nil {
 				used++
@@ -221,7 +237,7 @@ func (rt *Runtime) Prepare(d *Desired) error {
 		return config.Errorf(syscall.ENOSPC,
 			"%d servers, counting removed ones that still have conns, are more than %d", used, limit)
 	}
-	if rt.Sessions == nil && len(d.helpers) > 0 {
+	if rt.Sessions == nil && helped {
 		rt.Sessions = helper.NewSessions(rt.workers)
 	}
 	return nil
@@ -239,6 +255,11 @@ func (rt *Runtime) Server(service config.ServiceKey, server config.ServerKey) *R
 }
 
 func (v *RunningServer) identity() serverIdentity { return serverIdentity{v.Service, v.key} }
+
+// ServersOf are the servers of a service, including removed ones.
+func (rt *Runtime) ServersOf(service config.ServiceKey) []*RunningServer {
+	return rt.byService[service]
+}
 
 // addServer gives a configured server a running side, if it has none, and updates it. It
 // reports whether the server is new.
@@ -271,8 +292,9 @@ func (rt *Runtime) addServer(service config.ServiceKey, server config.Server, no
 	return isNew
 }
 
-// path returns the path to an address, which all servers there share.
+// path is the path to an address for a new server. All servers there share it.
 func (rt *Runtime) path(addr netip.Addr) *director.Path {
+	rt.pathUsers[addr]++
 	if rt.Paths[addr] == nil {
 		rt.Paths[addr] = new(director.Path)
 	}
@@ -297,15 +319,13 @@ func (v *RunningServer) setOverload(upper uint32, conns int32) {
 }
 
 func (rt *Runtime) freeID() uint32 {
-	if len(rt.index) < len(rt.Servers)-1 { // the index has no ID 0
-		for id := 1; id < len(rt.Servers); id++ {
-			if rt.Servers[id] == nil {
-				return uint32(id)
-			}
-		}
+	for rt.firstFree < len(rt.Servers) && rt.Servers[rt.firstFree] != nil {
+		rt.firstFree++
 	}
-	rt.Servers = append(rt.Servers, nil)
-	return uint32(len(rt.Servers) - 1)
+	if rt.firstFree == len(rt.Servers) {
+		rt.Servers = append(rt.Servers, nil)
+	}
+	return uint32(rt.firstFree)
 }
 
 // Expired lists servers that were removed and had no conns at each call during TrashTime.
@@ -344,29 +364,20 @@ func (rt *Runtime) Release(ids []uint32) (services []config.ServiceKey) {
 		if rt.byService[v.Service] = siblings; len(siblings) == 0 {
 			delete(rt.byService, v.Service)
 		}
+		if rt.pathUsers[v.key.Addr]--; rt.pathUsers[v.key.Addr] == 0 {
+			delete(rt.Paths, v.key.Addr)
+			delete(rt.pathUsers, v.key.Addr)
+		}
 		rt.Servers[id] = nil
+		rt.firstFree = min(rt.firstFree, int(id))
 		services = append(services, v.Service)
 	}
-	used := make(map[netip.Addr]bool, len(rt.index))
-	for id := range rt.index {
-		used[id.server.Addr] = true
-	}
-	maps.DeleteFunc(rt.Paths, func(addr netip.Addr, _ *director.Path) bool { return !used[addr] })
 	return services
 }
 
-// Totals returns the totals of every service.
-func (rt *Runtime) Totals() map[config.ServiceKey]director.Totals {
-	all := make(map[config.ServiceKey]director.Totals, len(rt.Services))
-	for key, svc := range rt.Services {
-		all[key] = rt.total(key, svc)
-	}
-	return all
-}
-
-// total adds up what the servers of a service counted, including removed ones.
-func (rt *Runtime) total(key config.ServiceKey, svc *RunningService) director.Totals {
-	t := svc.released
+// Total adds up what the servers of a configured service counted, including removed ones.
+func (rt *Runtime) Total(key config.ServiceKey) director.Totals {
+	t := rt.Services[key].released
 	for _, v := range rt.byService[key] {
 		t = sum(t, v.Counters.Totals())
 	}

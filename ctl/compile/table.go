@@ -4,209 +4,271 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"uvs/conntrack"
 	"uvs/ctl/config"
+	"uvs/ctl/guard"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/director"
 	"uvs/dataplane/helper"
 	"uvs/dataplane/helper/sip"
 	"uvs/dataplane/wire"
 )
 
-// Table is a director's table with what the next one can take over from it.
+// Table is a director's table with what the next one takes over from it, which is all that
+// depends on services that do not change.
 type Table struct {
 	*director.Table
-	Guard    RulesByService
-	services map[config.ServiceKey]*director.Service
+	Guard    *RulesByService
+	services cow.Map[config.ServiceKey, *compiledService]
+	vips     cow.Map[wire.Addr, vipUsers]
+	standby  int   // VIPs on standby, if not all are
+	Resolved Addrs // that frames are sent to
+	// AnnouncedChanged: perhaps not the same VIPs are to be announced as before.
+	AnnouncedChanged bool
 }
 
-// Table compiles the table that the workers read, from the host's routes and the running
-// services and servers. Those were reconciled with d before. prev is the table compiled
-// before with the same routes; nil: there is none. What no operation changed is taken over
-// from it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
-func (d *Desired) Table(rt *Runtime, rules RulesByService, fib *director.FIB, prev *Table) *Table {
-	if d.AllChanged() {
-		prev = nil
+// compiledService is what a service puts into a table. One that was removed does so while
+// conns may have its servers.
+type compiledService struct {
+	service  *director.Service // nil: removed
+	servers  []uint32          // IDs, with those of removed servers
+	vips     []wire.Addr
+	announce uint32 // setting of vips
+	resolved []netip.Addr
+	replies  bool // perhaps in ReplyServices
+}
+
+// Table compiles the table that the workers read, from the running services and servers,
+// which were reconciled before, and the host's routes. prev is the table compiled before
+// with the same routes; nil: there is none. What no operation changed is taken over from
+// it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
+func (d *Desired) Table(rules *RulesByService, fib *director.FIB, prev *Table) *Table {
+	keys, whole := d.changed(), prev == nil || d.AllChanged()
+	if whole {
+		prev, keys = newTable(fib), d.keys()
 	}
-	services := make(map[config.ServiceKey]*director.Service, len(d.Services))
-	t := &Table{Guard: rules, services: services, Table: &director.Table{
-		VIPs:     make(map[wire.Addr]director.VIP, len(d.Services)),
-		Services: make(map[director.Endpoint]*director.Service, len(d.Services)),
-		FIB:      fib,
-		Settings: directorSettings(d.Director()),
-		Sessions: rt.Sessions,
-		Tunnels:  map[director.Endpoint]uint32{},
-	}}
-	if d.Standby {
+	t := prev.clone()
+	t.Resolved.Changed, t.AnnouncedChanged = whole, whole
+	t.Guard, t.FIB, t.Sessions, t.Settings = rules, fib, d.rt.Sessions, directorSettings(d.Director())
+	if t.Standby = director.StandbyNone; d.Standby {
 		t.Standby = director.StandbyAll
 	}
-	marks := map[director.MarkKey]*director.Service{}
-	for i := range d.Services {
-		svc := &d.Services[i]
-		k := svc.ServiceKey
-		compiled := prev.service(k)
-		if compiled == nil || d.Changed(k) {
-			compiled = d.service(svc, rt)
-		}
-		t.services[k] = compiled
-		if svc.OPS || svc.PE != "" {
-			t.addReplyServices(d, svc, rt)
-		}
-		addService(k, compiled, t.Services, marks)
-		t.addVIPs(d.vips(k), d.Announce(d.ServiceSettings[k]))
+	var marks, replies, sources bool
+	for _, k := range keys {
+		before, c := prev.compiled(k), d.compile(k)
+		sources = t.addVIPs(c, 1) || sources
+		sources = t.addVIPs(before, -1) || sources
+		t.Resolved.replace(before.resolved, c.resolved)
+		marks, replies = marks || k.FWMark != 0, replies || before.replies || c.replies
+		t.setService(d, k, c, prev)
 	}
-	t.addKeptVIPs(d)
-	for _, svc := range d.kept {
-		if svc.config.FWMark != 0 {
-			marks[markKey(svc.config.ServiceKey)] = nil
-		}
+	if t.standby > 0 {
+		t.Standby = max(t.Standby, director.StandbyVIPs)
 	}
-	for i := range fib.Ports {
-		if p := &fib.Ports[i]; p.VLAN != 0 { // only the director answers for the addresses of its VLANs
-			for _, a := range []netip.Addr{p.Addr4, p.Addr6} {
-				if a.IsValid() {
-					t.VIPs[wire.AddrFrom(a)] = director.VIP{DirectorOnly: true}
-				}
-			}
-		}
+	if marks || whole {
+		t.compileMarks(d, prev)
 	}
-	t.Marks = compileMarks(d.Marks, marks, fib)
-	t.Removed = d.removedServices(fib)
-	t.compileServers(d, rt, prev)
-	t.compileReplySources(prev)
+	if t.Removed != nil && t.Removed.Services.Len() == 0 && t.Removed.Marks == nil {
+		t.Removed = nil
+	}
+	t.compileReplySources(keys, prev)
+	if sources { // tunnels may start at other addresses
+		keys = slices.Concat(keys, d.keys())
+	}
+	for _, k := range keys {
+		t.compileServers(d, k, prev)
+	}
+	if replies {
+		t.compileReplyServices(d)
+	}
 	return t
 }
 
-// addVIPs enters the VIPs of a service, whose setting announce is given. Where services
-// of one address differ, the quieter setting counts.
-func (t *Table) addVIPs(vips []netip.Addr, announce uint32) {
-	for _, a := range vips {
-		addr := wire.AddrFrom(a)
-		vip := t.VIPs[addr]
-		vip.DirectorOnly = !t.FIB.IsLocal(addr)
-		if vip.DirectorOnly && announce == config.AnnounceHeld {
-			t.Standby = max(t.Standby, director.StandbyVIPs)
-			vip.Standby = true
-		}
-		vip.Standby = vip.Standby || t.Standby == director.StandbyAll
-		vip.Silent = vip.Silent || vip.Standby || announce == config.AnnounceNever
-		t.VIPs[addr] = vip
+// newTable returns a table without services.
+func newTable(fib *director.FIB) *Table {
+	t := &Table{Table: &director.Table{FIB: fib}, Guard: new(RulesByService)}
+	for a := range vlanAddrs(fib) {
+		t.VIPs.Set(a, director.VIP{DirectorOnly: true})
+	}
+	return t
+}
+
+// clone returns a copy of a table that shares what is in it.
+func (t *Table) clone() *Table {
+	next := *t.Table
+	next.VIPs, next.Services, next.Tunnels = t.VIPs.Clone(), t.Services.Clone(), t.Tunnels.Clone()
+	next.ReplySources, next.ReplySourceAddrs = t.ReplySources.Clone(), t.ReplySourceAddrs.Clone()
+	return &Table{
+		Table: &next, services: t.services.Clone(), vips: t.vips.Clone(), standby: t.standby,
+		Resolved: t.Resolved.clone(),
 	}
 }
 
-// addKeptVIPs enters the VIPs that only removed services have.
-func (t *Table) addKeptVIPs(d *Desired) {
-	if len(d.kept) == 0 {
-		return
+// compiled returns what a service put into the table.
+func (t *Table) compiled(k config.ServiceKey) *compiledService {
+	if c, ok := t.services.Get(k); ok {
+		return c
 	}
-	present := maps.Clone(t.VIPs)
-	for _, svc := range d.kept {
-		for _, a := range d.vips(svc.config.ServiceKey) {
-			if _, ok := present[wire.AddrFrom(a)]; !ok {
-				t.addVIPs([]netip.Addr{a}, d.Announce(svc.settings))
-			}
-		}
-	}
+	return new(compiledService)
 }
 
-// Announced returns the VIPs of d's services that the director answers for, each once.
-func (t *Table) Announced(d *Desired) (list []netip.Addr) {
-	for i := range d.Services {
-		for _, a := range t.Guard[d.Services[i].ServiceKey].VIPs {
-			if !t.VIPs[wire.AddrFrom(a)].Silent {
-				list = append(list, a)
-			}
+// compile compiles a service.
+func (d *Desired) compile(k config.ServiceKey) *compiledService {
+	c := new(compiledService)
+	svc, err := d.Find(k)
+	removed := d.rt.removed[k]
+	switch {
+	case err == nil:
+		own, _ := d.ServiceSettings.Get(k)
+		c.service, c.announce = d.compileService(svc), d.Announce(own)
+		c.replies = svc.OPS || svc.PE != ""
+	case removed != nil:
+		c.announce = d.Announce(removed.settings)
+	}
+	if err == nil || removed != nil {
+		for _, a := range d.vips(k) {
+			c.vips = append(c.vips, wire.AddrFrom(a))
 		}
 	}
-	return unique(list)
+	for _, v := range d.rt.byService[k] {
+		c.servers = append(c.servers, v.ID)
+	}
+	c.resolved = d.serverAddrs(k)
+	return c
 }
 
-// addService enters a service where packets find it: by its mark or by its address.
-func addService(
-	k config.ServiceKey, svc *director.Service,
-	services map[director.Endpoint]*director.Service, marks map[director.MarkKey]*director.Service,
-) {
+// setService enters a service of an address where packets find it.
+func (t *Table) setService(d *Desired, k config.ServiceKey, c *compiledService, prev *Table) {
+	if t.services.Set(k, c); c.service == nil && c.servers == nil {
+		t.services.Delete(k)
+	}
 	if k.FWMark != 0 {
-		marks[markKey(k)] = svc
 		return
 	}
-	services[director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: uint8(k.Proto)}] = svc
+	e := endpointOf(k)
+	if c.service != nil {
+		t.Services.Set(e, c.service)
+	} else {
+		t.Services.Delete(e)
+	}
+	hidden := d.hidden(k)
+	if hidden == nil && (t.Removed == nil || !t.Removed.Services.Has(e)) {
+		return
+	}
+	if t.ownRemoved(prev); hidden != nil {
+		t.Removed.Services.Set(e, &director.Service{Persist: seconds(uint32(hidden.Persist))})
+	} else {
+		t.Removed.Services.Delete(e)
+	}
 }
 
-// removedServices returns the removed services that are hidden from the host; nil: none.
-func (d *Desired) removedServices(fib *director.FIB) *director.Table {
-	if len(d.hidden) == 0 {
-		return nil
+// ReplaceService replaces a configured service in a copy of a table.
+func ReplaceService(t *director.Table, k config.ServiceKey, svc *director.Service) {
+	if k.FWMark == 0 {
+		services := t.Services
+		t.Services = services.Clone()
+		t.Services.Set(endpointOf(k), svc)
+		return
 	}
-	t := &director.Table{Services: map[director.Endpoint]*director.Service{}}
-	marks := map[director.MarkKey]*director.Service{}
-	for _, svc := range d.hidden {
-		addService(svc.ServiceKey, &director.Service{Persist: seconds(uint32(svc.Persist))}, t.Services, marks)
-	}
-	t.Marks = compileMarks(d.Marks, marks, fib)
-	return t
+	marks := *t.Marks
+	marks.Services = maps.Clone(marks.Services)
+	marks.Services[markKey(k)] = svc
+	t.Marks = &marks
 }
 
-// service returns a service of t; nil: there is none.
-func (t *Table) service(k config.ServiceKey) *director.Service {
-	if t == nil {
-		return nil
-	}
-	return t.services[k]
+// endpointOf returns the endpoint of a service of an address.
+func endpointOf(k config.ServiceKey) director.Endpoint {
+	return director.Endpoint{Addr: wire.AddrFrom(k.Addr), Port: k.Port, Proto: uint8(k.Proto)}
 }
 
-// compileServers fills Servers and Tunnels. A server depends on its service, and on the
-// VIPs, because its tunnel must not start at one.
-func (t *Table) compileServers(d *Desired, rt *Runtime, prev *Table) {
-	all := prev == nil || !maps.Equal(t.VIPs, prev.VIPs)
-	t.Servers = make([]director.Server, len(rt.Servers))
-	if !all {
-		copy(t.Servers, prev.Servers)
+// ownRemoved makes Removed a table that prev does not have.
+func (t *Table) ownRemoved(prev *Table) {
+	switch {
+	case t.Removed == nil:
+		t.Removed = new(director.Table)
+	case t.Removed == prev.Removed:
+		t.Removed = &director.Table{Services: prev.Removed.Services.Clone(), Marks: prev.Removed.Marks}
 	}
-	for k, servers := range rt.byService {
-		if !all && !d.Changed(k) {
-			continue
+}
+
+// compileMarks fills in Marks, with the services of marks and those that were removed.
+func (t *Table) compileMarks(d *Desired, prev *Table) {
+	running, removed := map[director.MarkKey]*director.Service{}, map[director.MarkKey]*director.Service{}
+	for _, svc := range d.Services {
+		if svc.FWMark != 0 {
+			running[markKey(svc.ServiceKey)] = t.compiled(svc.ServiceKey).service
 		}
-		var own serverSettings
-		if d.services[k] != nil {
-			own = d.serverSettings(k)
+	}
+	for k := range d.rt.removed {
+		if k.FWMark != 0 {
+			running[markKey(k)] = nil
 		}
-		for _, v := range servers {
-			t.Servers[v.ID] = compileServer(v, rt, t.Table, own)
-			if v.Removed {
-				t.Servers[v.ID].GraceEnd = v.graceEnd
-				t.Servers[v.ID].KeepsConns = d.Director().RemovedConns == config.RemovedServe
+		if svc := d.hidden(k); svc != nil && k.FWMark != 0 {
+			removed[markKey(k)] = &director.Service{Persist: seconds(uint32(svc.Persist))}
+		}
+	}
+	t.Marks = compileMarks(d.Marks, running, t.FIB)
+	t.ownRemoved(prev)
+	t.Removed.Marks = compileMarks(d.Marks, removed, t.FIB)
+}
+
+// compileServers enters the servers of a service, and drops those that were released.
+func (t *Table) compileServers(d *Desired, k config.ServiceKey, prev *Table) {
+	for _, id := range prev.compiled(k).servers {
+		if d.rt.Servers[id] == nil {
+			t.setServer(d.rt, new(director.Server), id, false, prev)
+		}
+	}
+	var own serverSettings
+	if d.service(k) != nil {
+		own = d.serverSettings(k)
+	}
+	for _, v := range d.rt.byService[k] {
+		server := compileServer(v, d.rt, t.Table, own)
+		if v.Removed {
+			server.GraceEnd, server.KeepsConns = v.graceEnd, d.Director().RemovedConns == config.RemovedServe
+		}
+		t.setServer(d.rt, &server, v.ID, v.Config.Method == config.MethodTunnel, prev)
+		d.rt.conns.Counts(v.ID).Timeouts.Store(own.timeouts)
+	}
+}
+
+// setServer enters a server in Servers and Tunnels. Of servers with the same tunnel, that
+// with the greatest ID is in Tunnels.
+func (t *Table) setServer(rt *Runtime, server *director.Server, id uint32, tunnelled bool, prev *Table) {
+	before, key := director.TunnelKey(&t.Servers.Get(id).Tunnel), director.TunnelKey(&server.Tunnel)
+	t.Servers.Set(id, server, &prev.Servers)
+	if owner, _ := t.Tunnels.Get(before); owner == id && id != 0 && (!tunnelled || key != before) {
+		t.Tunnels.Delete(before)
+		for _, v := range rt.Servers {
+			if v != nil && v.ID != id && v.Config.Method == config.MethodTunnel && v.tunnelKey() == before {
+				t.Tunnels.Set(before, v.ID)
 			}
-			rt.conns.Counts(v.ID).Timeouts.Store(own.timeouts)
 		}
 	}
-	for id, v := range rt.Servers {
-		switch {
-		case v == nil:
-			t.Servers[id] = director.Server{}
-		case v.Config.Method == config.MethodTunnel:
-			t.Tunnels[director.TunnelKey(&t.Servers[id].Tunnel)] = v.ID
-		}
+	if owner, _ := t.Tunnels.Get(key); tunnelled && owner < id {
+		t.Tunnels.Set(key, id)
 	}
 }
 
-// compileReplySources fills ReplySources, ReplySourceAddrs and ReplySourceRanges.
-func (t *Table) compileReplySources(prev *Table) {
-	if prev != nil && maps.Equal(t.Guard, prev.Guard) {
-		t.ReplySources, t.ReplySourceAddrs = prev.ReplySources, prev.ReplySourceAddrs
-		t.ReplySourceRanges = prev.ReplySourceRanges
+// compileReplySources fills in ReplySources, ReplySourceAddrs and ReplySourceRanges.
+func (t *Table) compileReplySources(keys []config.ServiceKey, prev *Table) {
+	ranges := false
+	for _, k := range keys {
+		before, _ := prev.Guard.byService.Get(k)
+		rules, _ := t.Guard.byService.Get(k)
+		if rules != before {
+			ranges = t.addReplySources(rules, 1) || ranges
+			ranges = t.addReplySources(before, -1) || ranges
+		}
+	}
+	if !ranges {
 		return
 	}
-	n := 0
-	for _, rules := range t.Guard {
-		n += len(rules.ReplySources)
-	}
-	t.ReplySources, t.ReplySourceAddrs = make(map[director.Endpoint]bool, n), make(map[director.Endpoint]bool, n)
-	for _, rules := range t.Guard {
-		for _, e := range rules.ReplySources {
-			t.ReplySources[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}] = true
-			t.ReplySourceAddrs[director.Endpoint{Addr: wire.AddrFrom(e.Addr), Proto: e.Proto}] = true
-		}
+	t.ReplySourceRanges = nil
+	for _, rules := range t.Guard.byService.All() {
 		for _, e := range rules.ReplySourceRanges {
 			r := director.SourceRange{Net: e.Net, Proto: e.Proto, Ports: wire.PortRange{First: e.First, Last: e.Last}}
 			t.ReplySourceRanges = append(t.ReplySourceRanges, r)
@@ -214,12 +276,38 @@ func (t *Table) compileReplySources(prev *Table) {
 	}
 }
 
-// addReplyServices enters the endpoints from which servers of a service send without a conn:
-// of a one-packet service whose replies are translated, and of a service of SIP calls.
-func (t *Table) addReplyServices(d *Desired, svc *config.Service, rt *Runtime) {
+// addReplySources adds n to the counts of the endpoints in the rules for a service, and
+// reports whether there are ranges, too.
+func (t *Table) addReplySources(rules *guard.ServiceRules, n int) (ranges bool) {
+	if rules == nil {
+		return false
+	}
+	for _, e := range rules.ReplySources {
+		endpoint := director.Endpoint{Addr: wire.AddrFrom(e.Addr), Port: e.Port, Proto: e.Proto}
+		cow.Add(&t.ReplySources, endpoint, n)
+		endpoint.Port = 0
+		cow.Add(&t.ReplySourceAddrs, endpoint, n)
+	}
+	return len(rules.ReplySourceRanges) > 0
+}
+
+// compileReplyServices fills in ReplyServices.
+func (t *Table) compileReplyServices(d *Desired) {
+	t.ReplyServices = nil
+	for _, svc := range d.Services {
+		if svc.OPS || svc.PE != "" {
+			t.addReplyServices(d, svc, t.compiled(svc.ServiceKey).service)
+		}
+	}
+}
+
+// addReplyServices enters the endpoints from which servers of a service send replies that
+// have no conn: of a one-packet service if its replies are to be translated, and of a service
+// of SIP calls.
+func (t *Table) addReplyServices(d *Desired, svc *config.Service, compiled *director.Service) {
 	var calls *director.Service
-	if t.services[svc.ServiceKey].SIPCalls != nil {
-		calls = t.services[svc.ServiceKey]
+	if compiled.SIPCalls != nil {
+		calls = compiled
 	}
 	translate := svc.OPS && d.SettingsOf(svc.ServiceKey).OPSReplies
 	if svc.FWMark != 0 || calls == nil && !translate {
@@ -240,7 +328,7 @@ func (t *Table) addReplyServices(d *Desired, svc *config.Service, rt *Runtime) {
 		if server.Sorry && old.VIP == wire.AddrFrom(svc.Addr) && old.VPort == svc.Port {
 			continue // it is also one of the servers
 		}
-		v := rt.Server(svc.ServiceKey, server.ServerKey)
+		v := d.rt.Server(svc.ServiceKey, server.ServerKey)
 		t.ReplyServices[endpoint] = director.ReplyService{
 			VIP: wire.AddrFrom(svc.Addr), VPort: svc.Port, Ambiguous: taken,
 			Counters: v.Counters, Service: calls, Server: v.ID,
@@ -259,8 +347,8 @@ type serverSettings struct {
 
 func (d *Desired) serverSettings(k config.ServiceKey) serverSettings {
 	settings := d.SettingsOf(k)
-	own := serverSettings{helper: d.helpers[k], ignoreDF: !settings.PMTUDisc, mss: uint16(settings.MSSClamp)}
-	if _, ok := d.ServiceSettings[k]; ok {
+	own := serverSettings{helper: d.helper(k), ignoreDF: !settings.PMTUDisc, mss: uint16(settings.MSSClamp)}
+	if d.ServiceSettings.Has(k) {
 		own.timeouts = &settings.Timeouts
 	}
 	return own
@@ -297,8 +385,9 @@ func compileServer(v *RunningServer, rt *Runtime, t *director.Table, own serverS
 	return server
 }
 
-// service compiles a service, and makes a picker for it if it needs a new one.
-func (d *Desired) service(svc *config.Service, rt *Runtime) *director.Service {
+// compileService compiles a service, and makes a picker for it if it needs a new one.
+func (d *Desired) compileService(svc *config.Service) *director.Service {
+	rt := d.rt
 	running, settings := rt.Services[svc.ServiceKey], d.SettingsOf(svc.ServiceKey)
 	running.updatePicker(svc, rt, settings)
 	var withThreshold []uint32
@@ -308,7 +397,7 @@ func (d *Desired) service(svc *config.Service, rt *Runtime) *director.Service {
 		}
 	}
 	sorry := uint32(0)
-	if server, ok := d.Sorry[svc.ServiceKey]; ok && server.Admin == config.AdminUp {
+	if server, ok := d.Sorry.Get(svc.ServiceKey); ok && server.Admin == config.AdminUp {
 		sorry = rt.Server(svc.ServiceKey, server.ServerKey).ID
 	}
 	var calls *sip.Calls
@@ -326,6 +415,6 @@ func (d *Desired) service(svc *config.Service, rt *Runtime) *director.Service {
 		ExpireQuiescent: settings.ExpireQuiescent,
 		Reset:           settings.NoServer == config.NoServerReset,
 		OnePacket:       svc.OPS,
-		Helper:          d.helpers[svc.ServiceKey],
+		Helper:          d.helper(svc.ServiceKey),
 	}
 }

@@ -23,6 +23,12 @@ func compileTunnel(t config.Tunnel, src, server wire.Addr) tunnel.Tunnel {
 	}
 }
 
+// tunnelKey is the key in Table.Tunnels of the tunnel to a server.
+func (v *RunningServer) tunnelKey() director.Endpoint {
+	t := compileTunnel(v.Config.Tunnel, wire.Addr{}, wire.AddrFrom(v.Config.Addr))
+	return director.TunnelKey(&t)
+}
+
 // dummyAddr is the source of packets of a node without an IPv4 address (RFC 7600 section
 // 4.8). Nothing can reply to it, but receivers accept packets from it.
 var dummyAddr = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
@@ -32,8 +38,7 @@ var dummyAddr = wire.Addr{10: 0xff, 11: 0xff, 12: 192, 15: 8}
 // the server has that address itself, and its kernel drops packets from its own addresses.
 func tunnelSource(hop director.NextHop, server wire.Addr, t *director.Table) wire.Addr {
 	fits := func(a wire.Addr) bool {
-		_, isVIP := t.VIPs[a]
-		return !isVIP && !a.IsZero() && a.Is4() == server.Is4()
+		return !t.VIPs.Has(a) && !a.IsZero() && a.Is4() == server.Is4()
 	}
 	if fits(hop.Source) {
 		return hop.Source

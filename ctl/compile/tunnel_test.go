@@ -44,10 +44,9 @@ func TestTunnelSource(t *testing.T) {
 		for _, s := range row.local {
 			host.HostAddrs[addr(s)] = 1
 		}
-		table := &director.Table{
-			VIPs: map[wire.Addr]director.VIP{addr(vip4): {}, addr(vip6): {}},
-			FIB:  &director.FIB{HostNet: host},
-		}
+		table := &director.Table{FIB: &director.FIB{HostNet: host}}
+		table.VIPs.Set(addr(vip4), director.VIP{})
+		table.VIPs.Set(addr(vip6), director.VIP{})
 		if got := tunnelSource(director.NextHop{Source: addr(row.source)}, addr(row.server),
 			table); got != addr(row.want) {
 			t.Errorf("%s: %v, want %s", row.sentence, got, row.want)

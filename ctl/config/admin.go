@@ -120,8 +120,8 @@ func (s *State) setAdmin(op Op) error {
 		admin[rule.AdminScope], known = rule.Admin, true
 	}
 	s.admin = admin // Clone shares the old one
-	for i := range s.Services {
-		known = s.updateAdmin(&s.Services[i], rule.AdminScope) || known
+	for _, svc := range slices.Clone(s.Services) {
+		known = s.updateAdmin(svc, rule.AdminScope) || known
 	}
 	if !known {
 		return Errorf(syscall.ENOENT, "no service has the server %s; `uvs services` lists them", rule)
@@ -134,17 +134,19 @@ func (s *State) setAdmin(op Op) error {
 func (s *State) updateAdmin(svc *Service, scope AdminScope) (found bool) {
 	contains := func(v *Server) bool { return scope.Contains(AdminScope{svc.ServiceKey, v.Addr, v.Port}) }
 	if i := slices.IndexFunc(svc.Servers, func(v Server) bool { return contains(&v) }); i >= 0 {
-		svc.Servers, found = slices.Clone(svc.Servers), true
+		changed := *svc
+		changed.Servers, found = slices.Clone(svc.Servers), true
 		for ; i < len(svc.Servers); i++ {
-			svc.Servers[i].Admin = s.AdminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
+			changed.Servers[i].Admin = s.AdminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
 		}
+		s.put(&changed)
 	}
-	if sorry, ok := s.Sorry[svc.ServiceKey]; ok && contains(&sorry) {
+	if sorry, ok := s.Sorry.Get(svc.ServiceKey); ok && contains(&sorry) {
 		sorry.Admin, found = s.AdminOf(svc.ServiceKey, sorry.ServerKey), true
-		s.Sorry[svc.ServiceKey] = sorry
+		s.Sorry.Set(svc.ServiceKey, sorry)
 	}
 	if found {
-		s.changed[svc.ServiceKey] = true
+		s.Touch(svc.ServiceKey)
 	}
 	return found
 }

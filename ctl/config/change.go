@@ -2,13 +2,13 @@ package config
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
 
 	"uvs/conntrack"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 	"uvs/sched"
@@ -30,7 +30,7 @@ func (s *State) Apply(op Op) error {
 	case op.Kind == Zero: // the counters are not part of the state
 	case op.Kind == SetAdmin: // which services it concerns, setAdmin finds out
 	case op.Service != nil:
-		s.changed[op.Service.ServiceKey] = true
+		s.Touch(op.Service.ServiceKey)
 	default:
 		s.allChanged = true
 	}
@@ -43,7 +43,8 @@ func (s *State) Apply(op Op) error {
 		for i := range s.Services {
 			s.deleted = append(s.deleted, s.Services[i].ServiceKey)
 		}
-		s.Services, s.ServiceSettings, s.Sorry = nil, map[ServiceKey]Values{}, map[ServiceKey]Server{}
+		s.Services, s.byKey = nil, cow.Map[ServiceKey, *Service]{}
+		s.ServiceSettings, s.Sorry = cow.Map[ServiceKey, Values]{}, cow.Map[ServiceKey, Server]{}
 		return nil
 	case AddServer, EditServer, DeleteServer:
 		return s.changeServer(op)
@@ -72,29 +73,42 @@ func (s *State) Apply(op Op) error {
 
 // Clone copies what Apply writes to. It shares lists of servers and Values, which Apply
 // replaces.
-func (s State) Clone() State {
-	s.Services = slices.Clone(s.Services)
-	s.ServiceSettings = clonedMap(s.ServiceSettings)
-	s.Sorry = clonedMap(s.Sorry)
-	s.deleted, s.changed, s.allChanged = nil, map[ServiceKey]bool{}, false
-	return s
+func (s *State) Clone() State {
+	next := *s
+	next.Services, next.byKey = slices.Clone(s.Services), s.byKey.Clone()
+	next.ServiceSettings, next.Sorry = s.ServiceSettings.Clone(), s.Sorry.Clone()
+	next.deleted, next.changed, next.isChanged, next.allChanged = nil, nil, map[ServiceKey]bool{}, false
+	return next
 }
 
-// clonedMap returns a copy of m that is not nil.
-func clonedMap[V any](m map[ServiceKey]V) map[ServiceKey]V {
-	c := make(map[ServiceKey]V, len(m))
-	maps.Copy(c, m)
-	return c
+// Find returns the service with this key; without one the error is ESRCH.
+func (s *State) Find(key ServiceKey) (*Service, error) {
+	if svc, ok := s.byKey.Get(key); ok {
+		return svc, nil
+	}
+	return nil, Errorf(syscall.ESRCH, "no service %s", key)
 }
 
-// Find returns the index of the service with this key; without one the error is ESRCH.
-func (s *State) Find(key ServiceKey) (int, error) {
-	for i := range s.Services {
-		if s.Services[i].ServiceKey == key {
-			return i, nil
+// put adds a service, or replaces the one with its key.
+func (s *State) put(svc *Service) {
+	if i := s.index(svc.ServiceKey); i >= 0 {
+		s.Services[i] = svc
+	} else {
+		s.Services = append(s.Services, svc)
+	}
+	s.byKey.Set(svc.ServiceKey, svc)
+}
+
+// index returns the index of a service in Services; -1: it has none. It looks at the newest
+// first, because scripts add the servers of a service after it.
+func (s *State) index(key ServiceKey) int {
+	svc, _ := s.byKey.Get(key)
+	for i, other := range slices.Backward(s.Services) {
+		if other == svc {
+			return i
 		}
 	}
-	return -1, Errorf(syscall.ESRCH, "no service %s", key)
+	return -1
 }
 
 // putService adds or edits a service.
@@ -103,12 +117,12 @@ func (s *State) putService(op Op) error {
 	if err != nil {
 		return err
 	}
-	i, missing := s.Find(svc.ServiceKey)
+	old, missing := s.Find(svc.ServiceKey)
 	switch {
 	case op.Kind == EditService && missing != nil:
 		return missing
 	case op.Kind == EditService:
-		svc.Servers = s.Services[i].Servers
+		svc.Servers = old.Servers
 	case missing == nil:
 		return Errorf(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
 	default:
@@ -117,22 +131,21 @@ func (s *State) putService(op Op) error {
 	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
-	if op.Kind == EditService {
-		s.Services[i] = svc
-	} else {
-		s.Services = append(s.Services, svc)
-	}
+	s.put(&svc)
 	return nil
 }
 
 func (s *State) deleteService(op Op) error {
-	i, err := s.Find(op.Service.ServiceKey)
-	if err != nil {
+	key := op.Service.ServiceKey
+	i := s.index(key)
+	if i < 0 {
+		_, err := s.Find(key)
 		return err
 	}
-	delete(s.ServiceSettings, op.Service.ServiceKey)
-	delete(s.Sorry, op.Service.ServiceKey)
-	s.deleted = append(s.deleted, op.Service.ServiceKey)
+	s.ServiceSettings.Delete(key)
+	s.Sorry.Delete(key)
+	s.byKey.Delete(key)
+	s.deleted = append(s.deleted, key)
 	s.Services = slices.Delete(s.Services, i, i+1)
 	return nil
 }
@@ -141,11 +154,11 @@ func (s *State) changeServer(op Op) error {
 	if op.Server == nil {
 		return Errorf(syscall.EINVAL, "%s names no server", op.Kind)
 	}
-	i, err := s.Find(op.Service.ServiceKey)
+	old, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
-	svc, server := s.Services[i], *op.Server
+	svc, server := *old, *op.Server
 	if op.Kind == AddServer || op.Kind == EditServer {
 		if err := checkServer(&svc, &server); err != nil {
 			return err
@@ -169,37 +182,37 @@ func (s *State) changeServer(op Op) error {
 	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
 		return err
 	}
-	s.Services[i] = svc
+	s.put(&svc)
 	return nil
 }
 
 // setSorry gives a service a sorry server, or takes it away.
 func (s *State) setSorry(op Op) error {
 	key := op.Service.ServiceKey
-	i, err := s.Find(key)
+	svc, err := s.Find(key)
 	if err != nil {
 		return err
 	}
 	if op.Server == nil {
-		if _, ok := s.Sorry[key]; !ok {
+		if !s.Sorry.Has(key) {
 			return Errorf(syscall.ENOENT, "service %s has no sorry server", key)
 		}
-		delete(s.Sorry, key)
+		s.Sorry.Delete(key)
 		return nil
 	}
-	svc, server := &s.Services[i], *op.Server
+	server := *op.Server
 	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
 	if err := checkServer(svc, &server); err != nil {
 		return err
 	}
 	server.Admin = s.AdminOf(key, server.ServerKey)
-	s.Sorry[key] = server
+	s.Sorry.Set(key, server)
 	return nil
 }
 
 // AllServers returns the servers of a service and, last, its sorry server.
 func (s *State) AllServers(svc *Service) []Server {
-	if sorry, ok := s.Sorry[svc.ServiceKey]; ok {
+	if sorry, ok := s.Sorry.Get(svc.ServiceKey); ok {
 		return append(slices.Clip(svc.Servers), sorry)
 	}
 	return svc.Servers
@@ -232,9 +245,9 @@ func (s *State) setDirector(changes Values) error {
 	}
 	director := values.Over(defaults)
 	if director.SchedOptions("") != s.Director().SchedOptions("") {
-		for i := range s.Services {
-			svc := &s.Services[i]
-			if err := checkScheduler(svc, s.ServiceSettings[svc.ServiceKey].Over(director)); err != nil {
+		for _, svc := range s.Services {
+			own, _ := s.ServiceSettings.Get(svc.ServiceKey)
+			if err := checkScheduler(svc, own.Over(director)); err != nil {
 				return err
 			}
 		}
@@ -249,21 +262,22 @@ func (s *State) setSettings(op Op) error {
 		return s.setDirector(op.Settings)
 	}
 	key := op.Service.ServiceKey
-	i, err := s.Find(key)
+	svc, err := s.Find(key)
 	if err != nil {
 		return err
 	}
-	own, err := s.ServiceSettings[key].with(op.Settings, true)
+	before, _ := s.ServiceSettings.Get(key)
+	own, err := before.with(op.Settings, true)
 	if err != nil {
 		return err
 	}
-	if err := checkScheduler(&s.Services[i], own.Over(s.Director())); err != nil {
+	if err := checkScheduler(svc, own.Over(s.Director())); err != nil {
 		return err
 	}
-	if err := checkHelp(&s.Services[i], own); err != nil {
+	if err := checkHelp(svc, own); err != nil {
 		return err
 	}
-	s.ServiceSettings[key] = own
+	s.ServiceSettings.Set(key, own)
 	return nil
 }
 
@@ -273,7 +287,8 @@ func (s *State) Director() *Settings { return cmp.Or(s.director, defaults) }
 // SettingsOf returns the settings of a service: its own over the director's. They must not
 // be changed.
 func (s *State) SettingsOf(key ServiceKey) *Settings {
-	return s.ServiceSettings[key].Over(s.Director())
+	own, _ := s.ServiceSettings.Get(key)
+	return own.Over(s.Director())
 }
 
 // ListSettings lists all settings or, for a service, those that it can have, with the

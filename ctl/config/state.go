@@ -7,45 +7,53 @@ import (
 	"strings"
 	"syscall"
 
+	"uvs/dataplane/cow"
+	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
 )
 
 // State is what the operator wants, as plain data: services with their servers, mark
 // rules and settings.
 type State struct {
-	Services []Service  // in order of adding
+	Services []*Service // in order of adding; a Service in it is never written to
 	Marks    []MarkRule // in order: the last that matches decides
 	Settings Values     // the director's settings that the operator set
 	// ServiceSettings are those of single services.
-	ServiceSettings map[ServiceKey]Values
+	ServiceSettings cow.Map[ServiceKey, Values]
 	// Sorry are the sorry servers: a service uses its own while none of its servers takes
 	// a new connection.
-	Sorry map[ServiceKey]Server
+	Sorry cow.Map[ServiceKey, Server]
 	// Standby: another director serves the VIPs. It is no part of what is saved and restored.
 	Standby bool
 
+	byKey cow.Map[ServiceKey, *Service] // Services
 	// admin are the admin states that are not up. Services and servers come and go beside them.
 	admin    map[AdminScope]Admin
 	director *Settings    // Settings over the defaults; nil: the defaults
 	deleted  []ServiceKey // see Deleted
-	// changed are the services that operations changed since Clone; allChanged means all.
-	changed    map[ServiceKey]bool
+	// changed are the services that operations changed since Clone, each once, in the
+	// order of their first change; allChanged means all.
+	changed    []ServiceKey
+	isChanged  map[ServiceKey]bool
 	allChanged bool
 }
 
-// Touch makes Changed true for services or, if none are given, for all.
+// Touch adds services to Changed or, if none are given, all.
 func (s *State) Touch(services ...ServiceKey) {
 	s.allChanged = s.allChanged || len(services) == 0
 	for _, k := range services {
-		s.changed[k] = true
+		if !s.isChanged[k] {
+			s.isChanged[k] = true
+			s.changed = append(s.changed, k)
+		}
 	}
 }
 
 // AllChanged reports whether all services may have changed since Clone.
 func (s *State) AllChanged() bool { return s.allChanged }
 
-// Changed reports whether a service may have changed since Clone.
-func (s *State) Changed(key ServiceKey) bool { return s.allChanged || s.changed[key] }
+// Changed are the services that may have changed since Clone, if not all may have.
+func (s *State) Changed() []ServiceKey { return s.changed }
 
 // Deleted returns the services deleted since Clone. One that was added again under the same
 // key is a new one.
@@ -66,6 +74,12 @@ type ServiceKey struct {
 	Proto  Proto      `json:"protocol,omitempty"`
 	FWMark uint32     `json:"mark,omitempty"`
 	IPv6   bool       `json:"ipv6,omitempty"` // the mark is one of IPv6 packets
+}
+
+// Shard makes a ServiceKey a cow.Key.
+func (k ServiceKey) Shard() uint8 {
+	addr := wire.AddrFrom(k.Addr)
+	return addr.ShardWith(k.Port ^ uint16(k.FWMark) ^ uint16(k.FWMark>>16))
 }
 
 // Service is a virtual service and its servers.

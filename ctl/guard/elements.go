@@ -39,12 +39,11 @@ func (e refCounts) addHostAddrs(old, new []netip.Addr) error {
 }
 
 // without returns the elements of a that are not in b.
-func without(a, b []*ServiceRules) []*ServiceRules {
-	in := make(map[*ServiceRules]bool, len(b))
-	for _, p := range b {
-		in[p] = true
+func without(a, b *ServiceSet) (list []*ServiceRules) {
+	for p := range a.Without(b) {
+		list = append(list, p)
 	}
-	return slices.DeleteFunc(slices.Clone(a), func(p *ServiceRules) bool { return in[p] })
+	return list
 }
 
 // addService adds n to the count of every element that p needs.

@@ -45,7 +45,7 @@ func TestNoSecondCopy(t *testing.T) {
 	} {
 		rules := Rules{
 			Interfaces: []string{"h0"}, HostAddrs: addrs(f.own),
-			Services: []*ServiceRules{{
+			Services: setOf(&ServiceRules{
 				VIPs: addrs(f.vip),
 				Destinations: []Endpoint{
 					{unix.IPPROTO_UDP, netip.MustParseAddr(f.far), 53},
@@ -55,7 +55,7 @@ func TestNoSecondCopy(t *testing.T) {
 					{unix.IPPROTO_UDP, netip.MustParseAddr(f.rip), 80},
 					{unix.IPPROTO_TCP, netip.MustParseAddr(f.rip), 0},
 				},
-			}},
+			}),
 		}
 		host.Must(g.Apply(rules))
 		unreachable, parameter, echo := uint8(3), uint8(12), uint8(8)

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
+
+	"uvs/dataplane/cow"
 )
 
 // Endpoint is an address with protocol and port.
@@ -30,7 +33,7 @@ type Rules struct {
 
 	// Services has the rules of each service. The guard drops what any of them
 	// matches.
-	Services []*ServiceRules
+	Services ServiceSet
 
 	// Marked are tried in order on frames that no rule above drops; the first
 	// match decides. OldMarked is a second such list, the one in force before a
@@ -80,6 +83,16 @@ type ServiceRules struct {
 	// called, redirects what the host sends from these.
 	LocalServers []Endpoint
 }
+
+// ServiceSet is a set of rules of services.
+type ServiceSet = cow.Map[*ServiceRules, struct{}]
+
+// Shard makes a *ServiceRules a cow.Key.
+func (p *ServiceRules) Shard() uint8 {
+	return uint8(maphash.Comparable(shardSeed, p))
+}
+
+var shardSeed = maphash.MakeSeed()
 
 // Dropped counts the frames that the guard dropped since New, by cause.
 type Dropped struct {
@@ -143,7 +156,7 @@ func (g *Guard) Apply(r Rules) error {
 	if g.refs == nil {
 		old = Rules{}
 	}
-	added, removed := without(r.Services, old.Services), without(old.Services, r.Services)
+	added, removed := without(&r.Services, &old.Services), without(&old.Services, &r.Services)
 	changes, err := difference(added, removed)
 	if err == nil {
 		err = changes.addHostAddrs(old.HostAddrs, r.HostAddrs)

@@ -141,7 +141,7 @@ func TestHostIsSilent(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			host.Must(g.Apply(Rules{
 				Interfaces: []string{"h0"},
-				Services:   []*ServiceRules{{Destinations: []Endpoint{row.guarded}}},
+				Services:   setOf(&ServiceRules{Destinations: []Endpoint{row.guarded}}),
 			}))
 			tap := host.Tap("h0")
 			closed, open := row.closed, host.listen(t, row.open)
@@ -222,7 +222,7 @@ func TestHostReachesServer(t *testing.T) {
 		peer.Addr("p0", row.serverNet)
 		host.Must(g.Apply(Rules{
 			Interfaces: []string{"h0"}, HostAddrs: addrs(row.local),
-			Services: []*ServiceRules{{ReplySources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}},
+			Services: setOf(&ServiceRules{ReplySources: []Endpoint{endpoint(unix.IPPROTO_TCP, row.server)}}),
 		}))
 		peer.listen(t, row.server)
 		host.Do(func() {
@@ -240,7 +240,7 @@ func TestHostReachesServer(t *testing.T) {
 func TestTableGoes(t *testing.T) {
 	host := newTestHost(t)
 	g := host.guard()
-	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}))
+	host.Must(g.Apply(Rules{Interfaces: []string{"lo"}, Services: setOf(&ServiceRules{VIPs: addrs("10.7.0.100")})}))
 	if names := host.tables(); len(names) != 1 || names[0] != g.table.Name {
 		t.Fatalf("tables %v, want only %s", names, g.table.Name)
 	}
@@ -305,7 +305,7 @@ func TestStaleTables(t *testing.T) {
 func TestInterfaceComesBack(t *testing.T) {
 	host, peer := newTestHost(t), newTestHost(t)
 	g := host.guard()
-	r := Rules{Interfaces: []string{"h0", "h1"}, Services: []*ServiceRules{{VIPs: addrs("10.7.0.100")}}}
+	r := Rules{Interfaces: []string{"h0", "h1"}, Services: setOf(&ServiceRules{VIPs: addrs("10.7.0.100")})}
 	host.Must(g.Apply(r)) // neither exists yet
 	for i := range 2 {
 		nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
@@ -355,7 +355,7 @@ func TestApplyMatchesTwin(t *testing.T) {
 		for range rnd.IntN(4) {
 			parts = append(parts, part())
 		}
-		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)], Services: parts}
+		r := Rules{Interfaces: []string{"lo"}[:rnd.IntN(2)], Services: setOf(parts...)}
 		for range rnd.IntN(20) {
 			r.HostAddrs = append(r.HostAddrs, address())
 		}
@@ -366,12 +366,20 @@ func TestApplyMatchesTwin(t *testing.T) {
 		g.check(t, r)
 	}
 	// A bad value changes nothing.
-	last := Rules{Services: []*ServiceRules{{Destinations: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}}}}
+	last := Rules{Services: setOf(&ServiceRules{Destinations: []Endpoint{endpoint(unix.IPPROTO_TCP, "10.7.0.1:80")}})}
 	host.Must(g.Apply(last))
-	if err := g.Apply(Rules{Services: []*ServiceRules{{VIPs: []netip.Addr{address(), {}}}}}); err == nil {
+	if err := g.Apply(Rules{Services: setOf(&ServiceRules{VIPs: []netip.Addr{address(), {}}})}); err == nil {
 		t.Error("no error for an invalid VIP")
 	}
 	g.check(t, last)
+}
+
+// setOf is a set of rules.
+func setOf(list ...*ServiceRules) (set ServiceSet) {
+	for _, p := range list {
+		set.Set(p, struct{}{})
+	}
+	return set
 }
 
 // check compares the kernel's sets with those that r asks for.
@@ -384,7 +392,7 @@ func (g *Guard) check(t *testing.T, r Rules) {
 	for _, a := range r.HostAddrs {
 		expect("locals", a)
 	}
-	for _, p := range r.Services {
+	for p := range r.Services.All() {
 		for _, a := range p.VIPs {
 			expect("vips", a)
 		}
@@ -440,18 +448,20 @@ func (g *Guard) check(t *testing.T, r Rules) {
 func TestManyEndpoints(t *testing.T) {
 	host := newTestHost(t)
 	g := host.guard()
-	r := Rules{Interfaces: []string{"lo"}}
+	var services []*ServiceRules
 	for i := range 20000 {
 		b := [16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}
-		r.Services = append(r.Services, &ServiceRules{
+		services = append(services, &ServiceRules{
 			Destinations: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom16(b), 80}},
 			ReplySources: []Endpoint{{unix.IPPROTO_TCP, netip.AddrFrom4([4]byte{10, 0, b[14], b[15]}), 80}},
 		})
 	}
+	r := Rules{Interfaces: []string{"lo"}, Services: setOf(services...)}
 	start := time.Now()
 	host.Must(g.Apply(r))
 	whole := time.Since(start)
-	r.Services = r.Services[1:]
+	r.Services = r.Services.Clone()
+	r.Services.Delete(services[0])
 	start = time.Now()
 	host.Must(g.Apply(r))
 	t.Logf("40000 endpoints in %v, one less in %v", whole, time.Since(start))

@@ -77,7 +77,7 @@ func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
 			continue
 		}
 		sources, quoted := g.emptyChain(chainRanges, f), g.emptyChain(chainQuoted, f)
-		for _, rules := range r.Services {
+		for rules := range r.Services.All() {
 			for _, s := range rules.ReplySourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).ports(srcPort, s.First, s.Last).
@@ -87,13 +87,13 @@ func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
 				}
 			}
 		}
-		if anyHelper(r.Services) {
+		if anyHelper(without(&r.Services, new(ServiceSet))) {
 			fromHelperServer := func(x *rule) *rule { return x.key(f.src, l4proto).in("helperservers") }
 			toControlClient := func(x *rule) *rule { return fromHelperServer(x).key(f.dst).in("controlclients") }
 			g.trackSYNs(sources, f, counterSource, toControlClient, f.dst, dstPort)
 			g.trackRelated(sources, f, counterSource, fromHelperServer, f.dst, dstPort)
 		}
-		for _, rules := range r.Services {
+		for rules := range r.Services.All() {
 			for _, s := range rules.ReplySourceRanges {
 				if f.has(s.Net) {
 					g.rule(sources, f).key(l4proto).is(s.Proto).within(f.src, s.Net).goTo(otherPort)

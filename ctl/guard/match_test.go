@@ -160,7 +160,7 @@ func TestSourceRanges(t *testing.T) {
 		{"to the host itself", ranges(4999, 5000), addrs("10.7.0.1"), false},
 	} {
 		host.Must(g.Apply(Rules{
-			Interfaces: []string{"h0"}, Services: []*ServiceRules{{ReplySourceRanges: row.ranges}},
+			Interfaces: []string{"h0"}, Services: setOf(&ServiceRules{ReplySourceRanges: row.ranges}),
 			HostAddrs: row.local,
 		}))
 		if got := dropped(t, host, peer, g, "10.7.0.1:7000"); got != row.dropped {

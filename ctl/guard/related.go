@@ -84,7 +84,7 @@ func (g *Guard) addRelatedSets(f *family) error {
 func (g *Guard) updateHelper(f *family, r Rules) {
 	chain := g.emptyChain(chainHelper, f)
 	var all []Match
-	for _, service := range r.Services {
+	for service := range r.Services.All() {
 		for _, m := range service.HelperMatches {
 			if f.has(m.Dst) && !slices.Contains(all, m) {
 				all = append(all, m)

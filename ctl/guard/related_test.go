@@ -51,7 +51,7 @@ func TestRelatedConnections(t *testing.T) {
 		whole := netip.PrefixFrom(vipAddr, vipAddr.BitLen())
 		rules := Rules{
 			Interfaces: []string{"h0"},
-			Services: []*ServiceRules{{VIPs: addrs(mark)}, {
+			Services: setOf(&ServiceRules{VIPs: addrs(mark)}, &ServiceRules{
 				HelperMatches: []Match{
 					{Dst: whole, Proto: unix.IPPROTO_TCP, DstFirst: 21, DstLast: 21, SrcLast: 65535},
 					{Dst: whole, Proto: unix.IPPROTO_UDP, DstFirst: 69, DstLast: 69, SrcLast: 65535},
@@ -60,7 +60,7 @@ func TestRelatedConnections(t *testing.T) {
 					{Proto: unix.IPPROTO_TCP, Addr: netip.MustParseAddr(server)},
 					{Proto: unix.IPPROTO_UDP, Addr: netip.MustParseAddr(server)},
 				},
-			}},
+			}),
 		}
 		host.Must(g.Apply(rules))
 		send := func(ip []byte) {
@@ -125,7 +125,7 @@ func TestRelatedConnections(t *testing.T) {
 					service, source, step.service, step.source)
 			}
 		}
-		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: rules.Services[:1]}))
+		host.Must(g.Apply(Rules{Interfaces: []string{"h0"}, Services: setOf(&ServiceRules{VIPs: addrs(mark)})}))
 		if service, source := dropped(segment(client, 5001, vip, 40000, "A", 0)); service+source != 0 {
 			t.Errorf("%s: still dropped without a helper", vip)
 		}

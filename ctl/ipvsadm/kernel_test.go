@@ -263,7 +263,11 @@ func (p *handPlane) Now() conntrack.Tick                       { return 1000 }
 // localDirector is the manager as the command's Director.
 type localDirector struct{ *ctl.Manager }
 
-func (a localDirector) Info() (api.Info, error)                { return api.Info{}, nil }
+func (a localDirector) Info() (api.Info, error) { return api.Info{}, nil }
+func (a localDirector) Service(key config.ServiceKey) (api.ServiceStatus, error) {
+	return a.Manager.Service(key)
+}
+
 func (a localDirector) Services() ([]api.ServiceStatus, error) { return a.Manager.Services(), nil }
 func (a localDirector) Timeouts() (config.Timeouts, error)     { return a.Manager.Timeouts(), nil }
 func (a localDirector) Conns(func(api.ConnStatus) error) error { return nil }

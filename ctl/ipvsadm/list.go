@@ -3,10 +3,8 @@ package ipvsadm
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"uvs/ctl/api"
-	"uvs/ctl/config"
 )
 
 // kernelVersion is the version of IPVS in listings, which Linux has had since 2.6.
@@ -62,18 +60,11 @@ func (t *tool) listConns(r *request) error {
 
 // listServices prints one service, or a line about the director and all services.
 func (t *tool) listServices(r *request) error {
-	services, err := t.services(!r.given.has(optNoSort))
+	services, err := t.services(r)
 	if err != nil {
 		return err
 	}
-	if r.given.has(optService) {
-		services = slices.DeleteFunc(services, func(s api.ServiceStatus) bool {
-			return !sameService(s.ServiceKey, r.service.ServiceKey)
-		})
-		if len(services) == 0 {
-			return errNoService
-		}
-	} else {
+	if !r.given.has(optService) {
 		info, err := t.director.Info()
 		if err != nil {
 			return err
@@ -94,10 +85,16 @@ func (t *tool) listServices(r *request) error {
 	return nil
 }
 
-// services returns the director's services, perhaps sorted.
-func (t *tool) services(sorted bool) ([]api.ServiceStatus, error) {
-	services, err := t.director.Services()
-	if err != nil || !sorted {
+// services returns the services that a command lists: one or all, and sorted unless it says
+// otherwise.
+func (t *tool) services(r *request) (services []api.ServiceStatus, err error) {
+	if r.given.has(optService) {
+		services = make([]api.ServiceStatus, 1)
+		services[0], err = t.director.Service(r.service.ServiceKey)
+	} else {
+		services, err = t.director.Services()
+	}
+	if err != nil || r.given.has(optNoSort) {
 		return services, err
 	}
 	services = mergeSort(services, compareServices)
@@ -113,12 +110,4 @@ func (t *tool) listNames(r *request) names {
 		return numericNames{}
 	}
 	return t.names
-}
-
-// sameService compares only the fields that identify a service.
-func sameService(a, b config.ServiceKey) bool {
-	if a.FWMark != 0 || b.FWMark != 0 {
-		return a.FWMark == b.FWMark && a.IPv6 == b.IPv6
-	}
-	return a.Proto == b.Proto && a.Addr == b.Addr && a.Port == b.Port
 }

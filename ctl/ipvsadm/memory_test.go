@@ -2,6 +2,7 @@ package ipvsadm
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,6 +34,15 @@ func newMemory() *memory { return &memory{timeouts: config.Timeouts{TCP: 900, TC
 func (m *memory) Info() (api.Info, error)                { return api.Info{ConnSize: 4096}, m.err }
 func (m *memory) Timeouts() (config.Timeouts, error)     { return m.timeouts, m.err }
 func (m *memory) Services() ([]api.ServiceStatus, error) { return slices.Clone(m.services), m.err }
+
+func (m *memory) Service(key config.ServiceKey) (api.ServiceStatus, error) {
+	for _, s := range m.services {
+		if s.ServiceKey == key {
+			return s, m.err
+		}
+	}
+	return api.ServiceStatus{}, cmp.Or(m.err, errno(syscall.ESRCH))
+}
 
 func (m *memory) Conns(visit func(api.ConnStatus) error) error {
 	for _, c := range m.conns {

@@ -37,9 +37,6 @@ func refuseWord(format string, args ...any) error {
 	return &refusal{fmt.Sprintf(format, args...), exitRefused, false}
 }
 
-// errNoService is the error for a service that is not in the list.
-var errNoService = &config.Error{Errno: syscall.ESRCH, Message: "no such service"}
-
 // errHint is the error for a command line that does not start with a command.
 var errHint = &refusal{"Try `ipvsadm -h' or 'ipvsadm --help' for more information.", exitRefused, true}
 

@@ -23,6 +23,8 @@ type Director interface {
 	ApplyAll(ops []config.Op) []error
 	// Services are in order of adding, with the newest server first.
 	Services() ([]api.ServiceStatus, error)
+	// Service is one service; without one the error is ESRCH.
+	Service(config.ServiceKey) (api.ServiceStatus, error)
 	Timeouts() (config.Timeouts, error)
 	// Conns calls visit for each conn until visit returns an error.
 	Conns(visit func(api.ConnStatus) error) error
@@ -154,15 +156,16 @@ func (t *tool) warn(op config.Op) {
 	if !changed || op.Service.Port != wire.PortFTP {
 		return
 	}
-	list, _ := t.director.Services()
-	for i := range list {
-		svc := list[i].Service
-		for _, v := range list[i].ServerStatuses {
-			svc.Servers = append(svc.Servers, v.Server)
-		}
-		if text := svc.FTPWarning(); svc.ServiceKey == op.Service.ServiceKey && text != "" {
-			fmt.Fprintln(t.std.Err, "warning: "+text)
-		}
+	status, err := t.director.Service(op.Service.ServiceKey)
+	if err != nil {
+		return
+	}
+	svc := status.Service
+	for _, v := range status.ServerStatuses {
+		svc.Servers = append(svc.Servers, v.Server)
+	}
+	if text := svc.FTPWarning(); text != "" {
+		fmt.Fprintln(t.std.Err, "warning: "+text)
 	}
 }
 

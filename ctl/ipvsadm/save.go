@@ -14,7 +14,7 @@ import (
 
 // save does -S: it prints the commands that make the table, in the order of the list.
 func (t *tool) save(r *request) error {
-	services, err := t.services(true)
+	services, err := t.services(r)
 	if err != nil {
 		return &refusal{refusalText(getService, err), exitMissing, true}
 	}

@@ -123,8 +123,8 @@ var serviceOptions = map[string]func(*testbed, *Service){
 		}}
 	},
 	"mss": func(w *testbed, _ *Service) {
-		for i := range w.table.Servers {
-			w.table.Servers[i].MSS = AutoMSS
+		for i := range w.lastID {
+			w.table.server(i + 1).MSS = AutoMSS
 		}
 	},
 	"one packet": func(w *testbed, s *Service) {
@@ -138,7 +138,7 @@ var serviceOptions = map[string]func(*testbed, *Service){
 func processDoesNotAllocate(t *testing.T, method conntrack.Method, name string, options func(*testbed, *Service)) {
 	t.Helper()
 	w := newTestbed(t, method)
-	for _, svc := range w.table.Services {
+	for _, svc := range w.table.Services.All() {
 		options(w, svc)
 	}
 	rng := rand.New(rand.NewPCG(1, uint64(method)))

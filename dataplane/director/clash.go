@@ -46,7 +46,7 @@ func (d *Director) withoutClash(svc *Service, server *Server, p *packet, byTempl
 		return nil
 	}
 	for i := range svc.Servers { // start at an index from the client port, to spread such flows
-		other := &d.table.Servers[svc.Servers[(int(p.SrcPort)+i)%len(svc.Servers)]]
+		other := d.table.server(svc.Servers[(int(p.SrcPort)+i)%len(svc.Servers)])
 		if other.eligible() && !d.clashes(p, other.Method, other.Addr, serverPort(svc, other, p)) {
 			return other
 		}

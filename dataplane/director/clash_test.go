@@ -32,7 +32,7 @@ func tcp(src, dst string, flags uint8) wiretest.Packet {
 func TestClashOtherServer(t *testing.T) {
 	for _, persist := range []conntrack.Tick{0, 300 * conntrack.Second} {
 		w := newClashTestbed(t)
-		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = persist
+		w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}).Persist = persist
 		converse(t, w, []step{
 			{
 				"a connection to the service of one server", 0, syn(clashClient, singleVIP), ForwardedMasq,
@@ -91,7 +91,7 @@ func TestClashRefused(t *testing.T) {
 // TestClashWithTemplate: a persistent client keeps its server, so its flow is refused.
 func TestClashWithTemplate(t *testing.T) {
 	w := newClashTestbed(t)
-	w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
+	w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}).Persist = 300 * conntrack.Second
 	for _, r := range []struct {
 		packet wiretest.Packet
 		want   Verdict
@@ -116,8 +116,8 @@ func TestClashIneligible(t *testing.T) {
 	} {
 		w := newClashTestbed(t)
 		w.verdict(0, syn(clashClient, singleVIP))
-		svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
-		change(&w.table.Servers[svc.Servers[1]])
+		svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
+		change(w.table.server(svc.Servers[1]))
 		if v := w.verdict(0, syn(clashClient, sharedVIP)); v != RefusedClash {
 			t.Errorf("%s: %s, want %s", name, v, RefusedClash)
 		}

@@ -273,7 +273,7 @@ func TestNATConversation(t *testing.T) {
 	if n := w.conns.Counts(1).Active.Load(); n != 1 {
 		t.Errorf("server 1 has %d active conns, want 1", n)
 	}
-	got := w.table.Servers[1].Counters.Totals()
+	got := w.table.server(1).Counters.Totals()
 	if got.Conns != 1 || got.InPkts != 3 || got.OutPkts != 2 {
 		t.Errorf("server 1 counted %+v, want 1 conn, 3 packets in and 2 out", got)
 	}

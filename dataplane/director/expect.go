@@ -32,7 +32,7 @@ func (h *helperContext) ExpectPassive(server wire.Addr, port uint16) (vport uint
 	vport = port
 	for range vportTries {
 		key := Endpoint{Addr: n.VIP, Port: vport, Proto: n.Proto}
-		if n.VPort = vport; h.d.table.Services[key] == nil && h.d.expect(h.ref, server) {
+		if n.VPort = vport; h.d.table.serviceAt(key) == nil && h.d.expect(h.ref, server) {
 			h.session.Pending.Passive = vport
 			return vport, true
 		}

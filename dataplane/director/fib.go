@@ -87,6 +87,8 @@ type FIB struct {
 	routes *lpm.Table[fibRoute]
 	links  []linkHops        // by port
 	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
+	// sources are the addresses that next hops have as their Source.
+	sources map[wire.Addr]bool
 }
 
 // linkHops are the next hops to any address on a port's link, by family.
@@ -101,10 +103,12 @@ type fibRoute struct {
 
 // NewFIB compiles what the host knows.
 func NewFIB(h *HostNet) *FIB {
-	fib := &FIB{HostNet: h}
+	fib := &FIB{HostNet: h, sources: map[wire.Addr]bool{}}
 	for i := range h.Ports {
 		p := &h.Ports[i]
-		fib.links = append(fib.links, p.hops(uint16(i)))
+		hops := p.hops(uint16(i))
+		fib.links = append(fib.links, hops)
+		fib.sources[hops.v4.Source], fib.sources[hops.v6.Source] = true, true
 		if p.VLAN != 0 {
 			if fib.vlans == nil {
 				fib.vlans = map[tagged]uint16{}
@@ -132,6 +136,7 @@ func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
 	}
 	if r.Source.IsValid() {
 		hop.Source = wire.AddrFrom(r.Source)
+		fib.sources[hop.Source] = true
 	}
 	if r.Via.IsValid() {
 		fib.lookUpNeighbour(&hop, wire.AddrFrom(r.Via))
@@ -148,6 +153,10 @@ func (p *Port) hops(index uint16) linkHops {
 	l.v4.Source, l.v6.Source = wire.AddrFrom(p.Addr4), wire.AddrFrom(p.Addr6)
 	return l
 }
+
+// IsSource reports whether packets of the director may have an address as their source,
+// because the host has it or a next hop names it.
+func (fib *FIB) IsSource(a wire.Addr) bool { return fib.sources[a] || fib.IsLocal(a) }
 
 // onLink returns the next hop, not resolved, to addresses on the link of a port.
 func (fib *FIB) onLink(port uint16, is4 bool) NextHop {

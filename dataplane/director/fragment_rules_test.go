@@ -275,7 +275,7 @@ func TestFragmentsTooBig(t *testing.T) {
 func TestFragmentsOfOnePacketService(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
-		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}].OnePacket = true
+		w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}).OnePacket = true
 		for n := range 4 {
 			pieces := fragmentsOf(0, uint32(n), 1400, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))
 			if n%2 == 1 {
@@ -330,8 +330,8 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 		for i := range 3 {
 			workers = append(workers, New(conns.Worker(i), frags, i))
 		}
-		for i := range w.table.Servers {
-			w.table.Servers[i].Counters = NewCounters(3)
+		for i := range w.lastID {
+			w.table.server(i + 1).Counters = NewCounters(3)
 		}
 		w.now += conntrack.Tick(1000 * seed)
 		pieces := fragmentsOf(0, uint32(seed), 704, large(wire.ProtoUDP, "10.1.0.2:5000", "10.9.0.1:80"))

@@ -113,9 +113,9 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	if proto == wire.ProtoSCTP || method != conntrack.MethodNAT { // SCTP keeps its port: see TestFragmentedSCTP
 		rport = 80
 	}
-	for i := range w.table.Servers {
-		w.table.Servers[i].Port = uint16(rport)
-		w.table.ReplySources[Endpoint{w.table.Servers[i].Addr, uint16(rport), proto}] = true
+	for i := range w.lastID {
+		w.table.server(i + 1).Port = uint16(rport)
+		w.table.ReplySources.Set(Endpoint{w.table.server(i + 1).Addr, uint16(rport), proto}, 1)
 	}
 	request := large(proto, client, vip)
 	if proto == wire.ProtoSCTP {
@@ -150,7 +150,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 		want.Dst = fmt.Sprintf("%s:%d", server, rport)
 	}
 	checkFragments(t, "the server", out, want)
-	got := w.table.Servers[serverOf(w, proto, v6)].Counters.Totals()
+	got := w.table.server(uint32(serverOf(w, proto, v6))).Counters.Totals()
 	if got.InPkts != uint64(len(pieces)) || got.InBytes != total || got.Conns != 1 {
 		t.Errorf("the server's counters are %+v, want %d packets and %d bytes in", got, len(pieces), total)
 	}
@@ -178,7 +178,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 // serverOf returns the ID of the first server of the service of a protocol and family.
 func serverOf(w *testbed, proto uint8, v6 bool) int {
 	vip := map[bool]string{false: "10.9.0.1", true: "fd00:9::1"}[v6]
-	return int(w.table.Services[Endpoint{addr(vip), 80, proto}].Servers[0])
+	return int(w.table.serviceAt(Endpoint{addr(vip), 80, proto}).Servers[0])
 }
 
 // checkFragments fails the test unless the fragments make up the packet.

@@ -21,7 +21,7 @@ func (w *testbed) addFTP(vip string, servers ...string) *Service {
 		w.table.Sessions = helper.NewSessions(1)
 	}
 	config := &helper.Config{Ports: []helper.Port{{Helper: helper.FTP, Port: 21}, {Helper: helper.TFTP, Port: 69}}}
-	svc := &Service{ID: uint32(100 + len(w.table.Services)), Port: 21, Helper: config}
+	svc := &Service{ID: uint32(100 + w.table.Services.Len()), Port: 21, Helper: config}
 	for _, endpoint := range servers {
 		end := netip.MustParseAddrPort(endpoint)
 		s := w.addServer(svc, Server{
@@ -33,9 +33,9 @@ func (w *testbed) addFTP(vip string, servers ...string) *Service {
 	for _, p := range config.Ports {
 		end := *svc
 		end.Port = p.Port
-		w.table.Services[Endpoint{addr(vip), p.Port, p.Proto()}] = &end
+		w.table.Services.Set(Endpoint{addr(vip), p.Port, p.Proto()}, &end)
 	}
-	return w.table.Services[Endpoint{addr(vip), 21, wire.ProtoTCP}]
+	return w.table.serviceAt(Endpoint{addr(vip), 21, wire.ProtoTCP})
 }
 
 // controlConn is a control connection, with the sequence numbers that each end sends

@@ -109,8 +109,8 @@ func TestFTPPortsCollide(t *testing.T) {
 	w.equal(w.forwarded(0, "10.1.0.2:6000", second, wire.TCPSyn), "10.1.0.2:6000>"+ripB+":50000")
 	w.equal(w.forwarded(0, "10.1.0.2:6000", first, wire.TCPSyn), "10.1.0.2:6000>"+ripA+":50000")
 	w.equal(w.forwarded(1, ripB+":50000", "10.1.0.2:6000", wire.TCPSyn|ackFlag), second+">10.1.0.2:6000")
-	services := w.table.Services
-	services[Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP}] = services[Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}]
+	w.table.Services.Set(Endpoint{addr("10.9.0.1"), 8080, wire.ProtoTCP},
+		w.table.serviceAt(Endpoint{addr("10.9.0.1"), 21, wire.ProtoTCP}))
 	if third = a.announcePassive(8080); strings.HasSuffix(third, ":8080") {
 		t.Error("the port of a service is announced")
 	}
@@ -212,8 +212,8 @@ func TestFTPQuiescedServer(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
 	c := w.login("10.1.0.2:5000", "10.9.0.1:21")
-	for i := range w.table.Servers {
-		w.table.Servers[i].Weight = 0
+	for i := range w.lastID {
+		w.table.server(i + 1).Weight = 0
 	}
 	w.table.Settings.RescheduleRemoved = true
 	c.exchange(0, "PORT 10,1,0,2,19,137\r\n")
@@ -243,9 +243,9 @@ func TestFTPServerRemoved(t *testing.T) {
 func TestFTPUntouched(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	w.addFTP("10.9.0.1", "10.2.0.11:21")
-	for i := range w.table.Servers {
-		if w.table.Servers[i].Port == 21 {
-			w.table.Servers[i].Method = conntrack.MethodDR
+	for i := range w.lastID {
+		if w.table.server(i+1).Port == 21 {
+			w.table.server(i + 1).Method = conntrack.MethodDR
 		}
 	}
 	for _, row := range []struct {

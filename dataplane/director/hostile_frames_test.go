@@ -117,11 +117,11 @@ func (h hostile) testbed(t testing.TB, method conntrack.Method) *testbed {
 	w := vlanTestbed(t, method)
 	w.addIKE("10.9.0.1")
 	tunnel := randomOf(r, encapsulations...).tunnel
-	for i := range w.table.Servers[1:] {
-		s := &w.table.Servers[i+1]
+	for i := range w.lastID {
+		s := w.table.server(i + 1)
 		s.Tunnel, s.MSS = tunnel, randomOf[uint16](r, 0, AutoMSS)
 		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, s.Addr
-		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
+		w.table.Tunnels.Set(TunnelKey(&s.Tunnel), s.ID)
 	}
 	settings := &w.table.Settings
 	settings.ScheduleICMP, settings.NATICMPSend = r.IntN(2) == 0, r.IntN(2) == 0

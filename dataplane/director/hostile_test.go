@@ -5,19 +5,22 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
 
-// olderTable returns the table as it was before its last servers were added.
-func (w *testbed) olderTable(servers int) *Table {
+// olderTable returns the table as it was before servers were added after the ID last.
+func (w *testbed) olderTable(last uint32) *Table {
 	t := *w.table
-	t.Servers = t.Servers[:servers:servers]
-	t.Services = map[Endpoint]*Service{}
-	for key, svc := range w.table.Services {
+	for id := last + 1; id <= w.lastID; id++ {
+		t.Servers.Set(id, new(Server), &w.table.Servers)
+	}
+	t.Services = cow.Map[Endpoint, *Service]{}
+	for key, svc := range w.table.Services.All() {
 		s := *svc
-		s.Servers = slices.DeleteFunc(slices.Clone(svc.Servers), func(id uint32) bool { return int(id) >= servers })
-		t.Services[key] = &s
+		s.Servers = slices.DeleteFunc(slices.Clone(svc.Servers), func(id uint32) bool { return id > last })
+		t.Services.Set(key, &s)
 	}
 	return &t
 }
@@ -29,10 +32,10 @@ func TestConnOfANewerTable(t *testing.T) {
 	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w := newTestbed(t, method)
 		w.now += 1000
-		w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 60_000
-		known := len(w.table.Servers)
+		w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}).Persist = 60_000
+		known := w.lastID
 		w.service(method, wire.ProtoTCP, "10.9.0.3", "10.2.0.11", "10.2.0.12")
-		w.table.VIPs[addr("10.9.0.3")] = VIP{DirectorOnly: true}
+		w.table.VIPs.Set(addr("10.9.0.3"), VIP{DirectorOnly: true})
 		newer, older := w.table, w.olderTable(known)
 
 		replyFrom, replyTo := "10.2.0.11:8080", "10.1.0.2:5000"
@@ -135,17 +138,17 @@ func TestNothingFromPort20(t *testing.T) {
 func TestTemplateOfANewerTable(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	w.service(conntrack.MethodNAT, wire.ProtoTCP, "10.9.0.3", "10.2.0.11")
-	known := len(w.table.Servers)
+	known := w.lastID
 	svc := w.service(conntrack.MethodNAT, wire.ProtoTCP, "10.9.0.3", "10.2.0.12")
 	svc.Persist = 60_000
-	w.table.VIPs[addr("10.9.0.3")] = VIP{DirectorOnly: true}
+	w.table.VIPs.Set(addr("10.9.0.3"), VIP{DirectorOnly: true})
 	first := in(0, syn("10.1.0.2:5000", "10.9.0.3:80"))
 	w.process(&first)
 
 	older := w.olderTable(known)
-	before := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	before := *w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
 	before.Persist = 60_000
-	older.Services[Endpoint{addr("10.9.0.3"), 80, wire.ProtoTCP}] = &before
+	older.Services.Set(Endpoint{addr("10.9.0.3"), 80, wire.ProtoTCP}, &before)
 	w.table = older
 	again := in(0, syn("10.1.0.2:5001", "10.9.0.3:80"))
 	if v := w.process(&again); v != ForwardedMasq || again.Out != 1 {
@@ -165,7 +168,7 @@ func TestConnKeepsItsMethod(t *testing.T) {
 			w := newTestbed(t, method)
 			f := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&f)
-			w.table.Servers[1].Method = later
+			w.table.server(1).Method = later
 			f = in(0, wiretest.Packet{Src: "10.1.0.2:5000", Dst: "10.9.0.1:80", TCPFlags: wire.TCPAck})
 			w.process(&f)
 			if got := w.format(f); got != out {

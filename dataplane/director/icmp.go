@@ -83,7 +83,8 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	if !d.isForDirector(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
 		return NoVerdict, false
 	}
-	server := d.table.server(d.table.Tunnels[quotedTunnel(outer)])
+	id, _ := d.table.Tunnels.Get(quotedTunnel(outer))
+	server := d.table.server(id)
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
 		return NoVerdict, false
 	}

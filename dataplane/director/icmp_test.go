@@ -44,7 +44,7 @@ func TestErrorsOfKnownFlows(t *testing.T) {
 	}
 	for _, method := range []conntrack.Method{conntrack.MethodNAT, conntrack.MethodDR, conntrack.MethodTunnel} {
 		w, port := newTestbed(t, method), uint16(5000)
-		for _, s := range w.table.Services {
+		for _, s := range w.table.Services.All() {
 			s.Picker = pickConstant(0)
 		}
 		for _, fam := range families {
@@ -171,7 +171,7 @@ func TestNeverAnswered(t *testing.T) {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPAck}
 		}},
 		{"no server", conntrack.MethodNAT, 0, func(w *testbed) {
-			for _, s := range w.table.Services {
+			for _, s := range w.table.Services.All() {
 				s.Picker = pickNone{}
 			}
 		}, func(fam family) wiretest.Packet {
@@ -186,8 +186,8 @@ func TestNeverAnswered(t *testing.T) {
 			}
 		}},
 		{"no route", conntrack.MethodDR, 0, func(w *testbed) {
-			for i := range w.table.Servers {
-				w.table.Servers[i].NextHop = NextHop{}
+			for i := range w.lastID {
+				w.table.server(i + 1).NextHop = NextHop{}
 			}
 		}, func(fam family) wiretest.Packet {
 			return wiretest.Packet{Src: fam.client, Dst: fam.vip, TCPFlags: wire.TCPSyn}
@@ -399,7 +399,7 @@ func TestNATICMPSend(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := newTestbed(t, r.method)
 			w.table.Settings.NATICMPSend = r.send
-			w.table.ReplySources[Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}] = true
+			w.table.ReplySources.Set(Endpoint{addr("10.2.0.11"), 8080, wire.ProtoSCTP}, 1)
 			converse(t, w, []step{{r.sentence, 1, r.packet, r.verdict, r.out}})
 		})
 	}

@@ -18,7 +18,7 @@ func hasConnKey(p *wire.Packet) bool { return p.HasPorts() || isIPsec(p.Proto) }
 func (t *Table) noIKE(p *packet) Verdict {
 	key := Endpoint{Addr: p.Dst, Port: wire.PortIKE, Proto: wire.ProtoUDP}
 	every := Endpoint{Addr: p.Dst, Proto: wire.ProtoUDP}
-	if t.Services[key] != nil || t.Services[every] != nil || t.VIPs[p.Dst].DirectorOnly {
+	if t.serviceAt(key) != nil || t.serviceAt(every) != nil || t.ours(p.Dst) {
 		return DroppedIPsecNoConn
 	}
 	return NotOurs

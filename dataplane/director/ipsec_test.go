@@ -30,11 +30,11 @@ func TestIPsecFollowsIKE(t *testing.T) {
 		},
 	} {
 		w := unusualTestbed(t, r.method)
-		svc := w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP}]
+		svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), wire.PortIKE, wire.ProtoUDP})
 		svc.Picker = pickConstant(1)
-		server := w.table.Servers[svc.Servers[1]].Counters
-		for i := range w.table.Servers {
-			w.table.Servers[i].Port = 0 // IKE stays on its port
+		server := w.table.server(svc.Servers[1]).Counters
+		for i := range w.lastID {
+			w.table.server(i + 1).Port = 0 // IKE stays on its port
 		}
 		ike := wiretest.Packet{
 			Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP, Payload: make([]byte, 28),
@@ -91,7 +91,7 @@ func TestIPsecFollowsIKE(t *testing.T) {
 // would have done.
 func TestIPsecOfServersOwn(t *testing.T) {
 	w := unusualTestbed(t, conntrack.MethodNAT)
-	w.table.ReplySources[Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}] = true
+	w.table.ReplySources.Set(Endpoint{Addr: addr("10.2.0.11"), Proto: wire.ProtoESP}, 1)
 	converse(t, w, []step{
 		{
 			"a server's own tunnel", 1,

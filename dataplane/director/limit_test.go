@@ -14,7 +14,7 @@ import (
 func limitedTestbed(t *testing.T, l Limit) (*testbed, *Service) {
 	t.Helper()
 	w := newTestbed(t, conntrack.MethodNAT)
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
 	l.Policers = NewPolicers()
 	svc.Limit = &l
 	return w, svc

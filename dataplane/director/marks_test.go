@@ -17,9 +17,9 @@ func (w *testbed) mark(method conntrack.Method, mark uint32, port uint16, server
 	w.t.Helper()
 	v6 := !addr(servers[0]).Is4()
 	svc := w.service(method, wire.ProtoTCP, "192.0.2.255", servers...)
-	delete(w.table.Services, Endpoint{addr("192.0.2.255"), 80, wire.ProtoTCP})
+	w.table.Services.Delete(Endpoint{addr("192.0.2.255"), 80, wire.ProtoTCP})
 	for _, id := range svc.Servers {
-		w.table.Servers[id].Port = port
+		w.table.server(id).Port = port
 	}
 	svc.Port, svc.Mark = 0, true
 	svc.MarkAddr = addr(fmt.Sprintf("0.0.0.%d", mark))
@@ -381,7 +381,7 @@ func TestPersistentFTP(t *testing.T) {
 		w.now += 1000
 		svc := w.service(conntrack.MethodDR, wire.ProtoTCP, "10.9.0.1", "10.2.0.11", "10.2.0.12")
 		svc.Port, svc.Persist, svc.Mask = wire.PortFTP, r.persist, everyBit
-		w.table.Services[Endpoint{addr("10.9.0.1"), wire.PortFTP, wire.ProtoTCP}] = svc
+		w.table.Services.Set(Endpoint{addr("10.9.0.1"), wire.PortFTP, wire.ProtoTCP}, svc)
 		first := in(0, syn("10.1.0.2:5000", "10.9.0.1:21"))
 		w.process(&first)
 		f := in(0, syn("10.1.0.2:5001", r.dst))

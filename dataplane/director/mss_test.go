@@ -43,8 +43,8 @@ func TestClampMSS(t *testing.T) {
 			h := testHostNet()
 			h.Ports[0].MTU = r.back
 			w.table.FIB = NewFIB(h)
-			for i := range w.table.Servers[1:] {
-				s := &w.table.Servers[i+1]
+			for i := range w.lastID {
+				s := w.table.server(i + 1)
 				s.MSS = r.mss
 				if r.learned > 0 {
 					s.Path.learn(w.now, r.learned, 1500, r.v6, addr("10.2.0.254"))

@@ -41,7 +41,7 @@ func (d *Director) newConn(p *packet) Verdict {
 // address and gets the packet, it is the host's. Otherwise it is refused as a host
 // without a socket refuses it.
 func (d *Director) noService(p *packet) Verdict {
-	vip, ok := d.table.VIPs[p.Dst]
+	vip, ok := d.table.vip(p.Dst)
 	switch {
 	case d.table.Removed != nil && d.table.Removed.service(p) != nil: // the guard hides it
 	case !ok: // in the net of a mark rule
@@ -176,15 +176,15 @@ func (d *Director) selectServer(svc *Service, p *packet, client wire.Addr) (*Ser
 // connections stay with the sorry server until they end. nil: the service has neither.
 func (d *Director) schedule(svc *Service, p *packet) *Server {
 	for _, id := range svc.WithThreshold {
-		d.table.Servers[id].Threshold.clear()
+		d.table.server(id).Threshold.clear()
 	}
 	flow := sched.Flow{Client: p.Src, VIP: p.Dst, ClientPort: p.SrcPort, Port: p.DstPort, Now: int64(d.now)}
 	i := svc.Picker.Pick(svc.Cursor, flow)
 	switch {
 	case i >= 0:
-		return &d.table.Servers[svc.Servers[i]]
+		return d.table.server(svc.Servers[i])
 	case svc.Sorry != 0:
-		return &d.table.Servers[svc.Sorry]
+		return d.table.server(svc.Sorry)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"uvs/conntrack"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/fwd/tunnel"
@@ -41,14 +42,14 @@ func tunnelTestbed(t testing.TB, tunnel tunnel.Tunnel, over6 bool) *testbed {
 	if over6 {
 		to = addr("fd00:2::11")
 	}
-	clear(w.table.Tunnels)
+	w.table.Tunnels = cow.Map[Endpoint, uint32]{}
 	path := new(Path)
-	for i := range w.table.Servers[1:] {
-		s := &w.table.Servers[i+1]
+	for i := range w.lastID {
+		s := w.table.server(i + 1)
 		s.Addr, s.NextHop, s.Path = to, w.table.FIB.NextHop(to), path
 		s.Tunnel = tunnel
 		s.Tunnel.Src, s.Tunnel.Dst = s.NextHop.Source, to
-		w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
+		w.table.Tunnels.Set(TunnelKey(&s.Tunnel), s.ID)
 	}
 	return w
 }
@@ -91,8 +92,8 @@ func TestTooLongOnShortLink(t *testing.T) {
 	h := testHostNet()
 	h.Ports[0].MTU, h.Ports[1].MTU = 512, 512
 	w.table.FIB = NewFIB(h)
-	for i := range w.table.Servers[1:] {
-		w.table.Servers[i+1].NextHop = w.table.FIB.NextHop(addr("10.2.0.11"))
+	for i := range w.lastID {
+		w.table.server(i + 1).NextHop = w.table.FIB.NextHop(addr("10.2.0.11"))
 	}
 	f := in(0, sized(ends4, 512, true))
 	if v := w.process(&f); v != AnsweredTooBig || reportedMTU(t, f) != 492 || f.Len() != wire.EthernetLen+512 {
@@ -132,8 +133,8 @@ func checkTooLong(t *testing.T, name string, w *testbed, ends [2]string, longest
 
 // totals returns the sum of the counters of all servers.
 func (w *testbed) totals() (sum Totals) {
-	for i := range w.table.Servers[1:] {
-		n := w.table.Servers[i+1].Counters.Totals()
+	for i := range w.lastID {
+		n := w.table.server(i + 1).Counters.Totals()
 		sum.TooBig += n.TooBig
 		sum.Split += n.Split
 		sum.InPkts += n.InPkts
@@ -166,8 +167,8 @@ func TestFragmented(t *testing.T) {
 			for _, over6 := range []bool{false, true} {
 				w := tunnelTestbed(t, e.tunnel, over6)
 				mtu := 1500
-				for i := range w.table.Servers[1:] {
-					s := &w.table.Servers[i+1]
+				for i := range w.lastID {
+					s := w.table.server(i + 1)
 					s.Tunnel.IgnoreDF = r.ignoreDF
 					if r.path != 0 {
 						if over6 {
@@ -178,7 +179,7 @@ func TestFragmented(t *testing.T) {
 					}
 				}
 				name := fmt.Sprintf("%s, %s, over IPv6 %t", r.sentence, e.name, over6)
-				fits := r.length+w.table.Servers[1].Tunnel.Overhead() <= mtu
+				fits := r.length+w.table.server(1).Tunnel.Overhead() <= mtu
 				f := in(0, sized(r.ends, r.length, r.df))
 				v := w.process(&f)
 				switch {
@@ -250,7 +251,7 @@ func TestPathMTULearned(t *testing.T) {
 			for _, over6 := range []bool{false, true} {
 				name := fmt.Sprintf("%s, %s, over IPv6 %t", ends[0], e.name, over6)
 				w := tunnelTestbed(t, e.tunnel, over6)
-				inside := 1400 - w.table.Servers[1].Tunnel.Overhead()
+				inside := 1400 - w.table.server(1).Tunnel.Overhead()
 				sent := w.tunnelled(sized(ends, inside+30, true))
 				quoted := 500
 				if over6 {
@@ -273,7 +274,7 @@ func TestPathMTULearned(t *testing.T) {
 					quote.SrcPort != 5000 || quote.DstPort != 80 {
 					t.Errorf("%s: the client is quoted %+v", name, quote)
 				}
-				mtu, by, until, ok := w.table.Servers[1].Path.Learned(w.now)
+				mtu, by, until, ok := w.table.server(1).Path.Learned(w.now)
 				if !ok || mtu != 1400 || by != addr(routerOf(over6)) || until != w.now+pathTime {
 					t.Errorf("%s: learned %d from %v until %d, %t", name, mtu, by, until, ok)
 				}
@@ -308,7 +309,7 @@ func TestPathSeen(t *testing.T) {
 	if v := w.process(&f); v != ICMPErrorToClient || reportedMTU(t, f) != 1400 {
 		t.Errorf("%s, told %d", v, reportedMTU(t, f))
 	}
-	if mtu, by, _, ok := w.table.Servers[1].Path.Learned(w.now); !ok || mtu != 1400 || by != addr("10.2.0.254") {
+	if mtu, by, _, ok := w.table.server(1).Path.Learned(w.now); !ok || mtu != 1400 || by != addr("10.2.0.254") {
 		t.Errorf("learned %d from %v, %t", mtu, by, ok)
 	}
 	f = in(0, sized(ends4, 1500, true))

@@ -15,7 +15,7 @@ func persistentTestbed(t *testing.T, method conntrack.Method, mask string) *test
 	t.Helper()
 	w := newTestbed(t, method)
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
-		svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
+		svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, proto})
 		svc.Persist, svc.Mask = 300*conntrack.Second, addr(mask)
 	}
 	return w
@@ -76,10 +76,10 @@ func TestTemplateKey(t *testing.T) {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := persistentTestbed(t, conntrack.MethodNAT, r.mask)
 			key := Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}
-			svc := w.table.Services[key]
-			delete(w.table.Services, key)
+			svc := w.table.serviceAt(key)
+			w.table.Services.Delete(key)
 			svc.Port, key.Port = r.port, r.port
-			w.table.Services[key] = svc
+			w.table.Services.Set(key, svc)
 			w.serverFor(r.packet)
 			list := w.templates()
 			if len(list) != 1 {
@@ -148,11 +148,11 @@ func TestTemplateIsFollowed(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
-			svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+			svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
 			if w.serverFor(syn("10.1.0.2:5000", "10.9.0.1:80")) != 1 {
 				t.Fatal("not at the first server")
 			}
-			r.change(w, svc, &w.table.Servers[svc.Servers[0]])
+			r.change(w, svc, w.table.server(svc.Servers[0]))
 			svc.Picker = pickConstant(1) // what the scheduler would say now
 			want := 2
 			if r.stays {
@@ -172,7 +172,7 @@ func TestTemplateIsFollowed(t *testing.T) {
 // that it began with: a changed -p applies to new templates.
 func TestTemplateTimeout(t *testing.T) {
 	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
 	left := func(want conntrack.Tick, sentence string) {
 		t.Helper()
 		w.advance(500)

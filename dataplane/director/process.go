@@ -92,7 +92,7 @@ func (d *Director) isForDirector(p *packet) bool {
 // toVIP reports whether packets to the address go to a service rather than back to a
 // client, as far as the address shows.
 func (t *Table) toVIP(addr wire.Addr) bool {
-	_, vip := t.VIPs[addr]
+	_, vip := t.vip(addr)
 	return vip || t.Marks != nil && t.Marks.covers(addr)
 }
 
@@ -187,7 +187,7 @@ func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	if t.Marks == nil || q.Dir != conntrack.DirIn {
 		return false
 	}
-	_, vip := t.VIPs[q.Peer]
+	_, vip := t.vip(q.Peer)
 	return !vip
 }
 

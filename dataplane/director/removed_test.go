@@ -12,8 +12,8 @@ import (
 // removeWithGrace takes a server out of its services; packets of its conns wait for a time.
 func (w *testbed) removeWithGrace(server string, grace conntrack.Tick) {
 	w.remove(server)
-	for i := range w.table.Servers {
-		if s := &w.table.Servers[i]; s.Addr == addr(server) {
+	for i := range w.lastID {
+		if s := w.table.server(i + 1); s.Addr == addr(server) {
 			s.GraceEnd = w.now + grace
 		}
 	}
@@ -67,7 +67,7 @@ func TestServerRemovedAndBack(t *testing.T) {
 				},
 			})
 			w.now = removed + r.after
-			w.table.Servers[1].InService = r.back
+			w.table.server(1).InService = r.back
 			if got := fmt.Sprint(w.originated()); got != r.want {
 				t.Errorf("sent %s, want %s", got, r.want)
 			}
@@ -91,7 +91,7 @@ func TestServerRemovedServes(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	w.removeWithGrace("10.2.0.11", 2000)
-	w.table.Servers[1].KeepsConns = true
+	w.table.server(1).KeepsConns = true
 	converse(t, w, []step{{
 		"a segment", 0, segment(wire.TCPAck),
 		ForwardedMasq, "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080",
@@ -105,8 +105,9 @@ func TestServiceRemoved(t *testing.T) {
 	for vip, before := range map[string]Verdict{"10.9.0.1": RefusedNoService, "10.9.0.2": NotOurs} {
 		reset := "0 02:00:00:00:00:0c: " + vip + ">10.1.0.2 ttl 64 tcp 80>5000 rst"
 		key, first := Endpoint{addr(vip), 80, wire.ProtoTCP}, syn("10.1.0.2:5000", vip+":80")
-		hidden := &Table{Services: map[Endpoint]*Service{key: w.table.Services[key]}}
-		delete(w.table.Services, key)
+		hidden := new(Table)
+		hidden.Services.Set(key, w.table.serviceAt(key))
+		w.table.Services.Delete(key)
 		sent := map[Verdict]string{RefusedNoService: reset}[before]
 		converse(t, w, []step{{"not hidden from the host", 0, first, before, sent}})
 		w.table.Removed = hidden
@@ -119,7 +120,7 @@ func TestServiceRemoved(t *testing.T) {
 // meanwhile, and its packets are forwarded again when the server is back.
 func TestTemplateWaits(t *testing.T) {
 	w := persistentTestbed(t, conntrack.MethodNAT, "255.255.255.255")
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP})
 	svc.Picker = pickConstant(0)
 	for i, want := range []int{1, 2, 1} {
 		switch i {
@@ -127,7 +128,7 @@ func TestTemplateWaits(t *testing.T) {
 			svc.Picker = pickConstant(1)
 			w.removeWithGrace("10.2.0.11", 2000)
 		case 2:
-			w.table.Servers[1].InService = true
+			w.table.server(1).InService = true
 		}
 		if got := w.serverFor(syn(fmt.Sprintf("10.1.0.2:%d", 5000+i), "10.9.0.1:80")); got != want {
 			t.Errorf("connection %d: server %d, want %d", i, got, want)
@@ -140,7 +141,7 @@ func TestTemplateWaits(t *testing.T) {
 func TestManyConnsWait(t *testing.T) {
 	const conns = 1000
 	w := newTestbed(t, conntrack.MethodNAT)
-	w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Picker = pickConstant(0)
+	w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}).Picker = pickConstant(0)
 	each := func(flags uint8, want Verdict) {
 		t.Helper()
 		for i := range conns {
@@ -172,9 +173,9 @@ func TestWaitingAllocates(t *testing.T) {
 	w.verdict(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 	frames := []wire.Frame{in(0, segment(wire.TCPAck))}
 	if n := testing.AllocsPerRun(100, func() {
-		w.table.Servers[1].InService, w.table.Servers[1].GraceEnd = false, w.now+2000
+		w.table.server(1).InService, w.table.server(1).GraceEnd = false, w.now+2000
 		w.dir.Process(w.now, w.table, frames, w.verdicts[:1])
-		w.table.Servers[1].InService = true
+		w.table.server(1).InService = true
 		w.dir.Process(w.now, w.table, nil, nil)
 		w.now++
 	}); n != 0 {

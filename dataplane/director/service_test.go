@@ -21,7 +21,7 @@ func chunk(src, dst string, kind uint8) wiretest.Packet {
 
 // exhaust leaves a service without a server that takes new connections.
 func (w *testbed) exhaust(proto uint8) *Service {
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, proto}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, proto})
 	svc.Picker = pickNone{}
 	return svc
 }
@@ -148,7 +148,7 @@ var everyBit = func() (m wire.Addr) {
 func TestOnePacket(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	w.now += 1000
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP})
 	svc.OnePacket = true
 	const (
 		first  = "1 02:00:00:00:01:01: 10.1.0.2>10.2.0.11 ttl 63 udp 5000>8080"
@@ -169,7 +169,7 @@ func TestOnePacket(t *testing.T) {
 	if n := w.conns.Stats().InUse; n != 0 {
 		t.Errorf("%d conns are kept", n)
 	}
-	server := w.table.Servers[svc.Servers[0]]
+	server := w.table.server(svc.Servers[0])
 	if got := server.Counters.Totals(); got.Conns != 2 || got.InPkts != 2 || got.OutPkts != 0 {
 		t.Errorf("the first server counted %+v, want 2 conns of 2 packets", got)
 	}
@@ -195,7 +195,7 @@ func TestOnePacket(t *testing.T) {
 	}
 	every := end
 	every.Port = 0
-	w.table.ReplySources[every] = true
+	w.table.ReplySources.Set(every, 1)
 	w.table.ReplyServices[every] = ReplyService{VIP: addr("10.9.0.2"), Counters: server.Counters}
 	converse(t, w, []step{
 		{
@@ -213,7 +213,7 @@ func TestOnePacket(t *testing.T) {
 // template leads, and only the template stays.
 func TestOnePacketPersists(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
-	svc := w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	svc := w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP})
 	svc.OnePacket, svc.Persist, svc.Mask = true, 60*conntrack.Second, everyBit
 	for i := range 3 {
 		f := in(0, datagram("10.1.0.2:5000", "10.9.0.1:80"))

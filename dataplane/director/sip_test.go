@@ -29,10 +29,10 @@ func sipTestbed(t testing.TB) (w *testbed, svc *Service) {
 	calls := new(sip.Calls)
 	w.table.ReplyServices = map[Endpoint]ReplyService{}
 	for _, vip := range []string{"fd00:9::1", "10.9.0.1"} {
-		svc = w.table.Services[Endpoint{addr(vip), 80, wire.ProtoUDP}]
+		svc = w.table.serviceAt(Endpoint{addr(vip), 80, wire.ProtoUDP})
 		svc.Persist, svc.Mask, svc.SIPCalls = 30*conntrack.Second, everyBit, calls
 		for _, id := range svc.Servers {
-			s := &w.table.Servers[id]
+			s := w.table.server(id)
 			w.table.ReplyServices[Endpoint{s.Addr, 8080, wire.ProtoUDP}] = ReplyService{
 				VIP: addr(vip), VPort: 80, Counters: s.Counters, Service: svc, Server: id,
 			}
@@ -201,7 +201,7 @@ func TestServerInitiated(t *testing.T) {
 		}
 		return true
 	})
-	if got := w.table.Servers[svc.Servers[1]].Counters.Totals(); got.Conns != 3 || got.OutPkts != 2 {
+	if got := w.table.server(svc.Servers[1]).Counters.Totals(); got.Conns != 3 || got.OutPkts != 2 {
 		t.Errorf("counted %+v", got)
 	}
 	w.remove("10.2.0.12")

@@ -13,7 +13,10 @@ const (
 )
 
 // onStandby reports whether another director serves an address that clients call.
-func (t *Table) onStandby(vip wire.Addr) bool { return t.Standby == StandbyAll || t.VIPs[vip].Standby }
+func (t *Table) onStandby(vip wire.Addr) bool {
+	v, _ := t.vip(vip)
+	return t.Standby == StandbyAll || v.Standby
+}
 
 // standby decides about an IP packet if some VIPs are on standby. ok is false for a
 // packet that is decided about as usual. What would be forwarded or answered is dropped;
@@ -23,7 +26,7 @@ func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 		return NoVerdict, false
 	}
 	t := d.table
-	vip := t.VIPs[p.Dst]
+	vip, _ := t.vip(p.Dst)
 	switch {
 	case vip.DirectorOnly && vip.Standby:
 		return DroppedStandby, true

@@ -12,10 +12,10 @@ import (
 // setStandby puts VIPs, or if none are given the director, on standby or back.
 func (w *testbed) setStandby(on bool, vips ...string) {
 	w.table.Standby = StandbyNone
-	for a, vip := range w.table.VIPs {
+	for a, vip := range w.table.VIPs.All() {
 		if len(vips) == 0 || a == addr(vips[0]) {
 			vip.Standby, vip.Silent = on, on
-			w.table.VIPs[a] = vip
+			w.table.VIPs.Set(a, vip)
 		}
 	}
 	switch {
@@ -110,7 +110,7 @@ func TestStandbyLeavesToHost(t *testing.T) {
 func TestStandbyAnswersForItself(t *testing.T) {
 	w := vlanTestbed(t, conntrack.MethodNAT)
 	w.setStandby(true)
-	w.table.VIPs[addr("10.8.0.1")] = VIP{DirectorOnly: true}
+	w.table.VIPs.Set(addr("10.8.0.1"), VIP{DirectorOnly: true})
 	who := wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.8.0.11", wire.MAC{}, "10.8.0.1")
 	wire.PushVLAN(&who, wire.EtherTypeVLAN, 8)
 	ping := in(0, wiretest.Packet{
@@ -127,9 +127,9 @@ func TestStandbyAnswersForItself(t *testing.T) {
 // A silent VIP is served, but does not answer ARP and neighbour solicitations.
 func TestSilentVIP(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
-	for a, vip := range w.table.VIPs {
+	for a, vip := range w.table.VIPs.All() {
 		vip.Silent = true
-		w.table.VIPs[a] = vip
+		w.table.VIPs.Set(a, vip)
 	}
 	for _, f := range []wire.Frame{
 		wiretest.ARP(wire.ARPRequest, wiretest.ClientMAC, "10.1.0.2", wire.MAC{}, "10.9.0.1"),

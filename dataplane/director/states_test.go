@@ -57,7 +57,7 @@ func TestPortReuse(t *testing.T) {
 				f := in(port, p)
 				w.process(&f)
 			}
-			w.table.Servers[1].Weight = r.weight
+			w.table.server(1).Weight = r.weight
 			again := in(0, syn("10.1.0.2:5000", "10.9.0.1:80"))
 			w.process(&again)
 			if moved := wire.Ethernet(again.Bytes()).Dst() != serverMAC[0]; moved != r.moves {
@@ -151,7 +151,7 @@ func TestSYNOnTimedOutConn(t *testing.T) {
 	for name, change := range map[string]func(*Table){
 		"conn_reuse_mode 0": func(table *Table) { table.Settings.ConnReuseMode = 0 },
 		"persistent": func(table *Table) {
-			table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}].Persist = 300 * conntrack.Second
+			table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoTCP}).Persist = 300 * conntrack.Second
 		},
 	} {
 		w := newTestbed(t, conntrack.MethodNAT)

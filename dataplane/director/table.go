@@ -3,6 +3,7 @@ package director
 import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
+	"uvs/dataplane/cow"
 	"uvs/dataplane/helper"
 	"uvs/dataplane/wire"
 	"uvs/fwd/tunnel"
@@ -12,20 +13,21 @@ import (
 // built whole and immutable once published. It points to what outlives it: counters,
 // scheduler positions, counts of conns.
 type Table struct {
-	VIPs     map[wire.Addr]VIP
-	Services map[Endpoint]*Service
+	VIPs     cow.Map[wire.Addr, VIP]
+	Services cow.Map[Endpoint, *Service]
 	// Removed has, in Services and Marks, the services that were removed and whose
 	// packets the guard still hides from the host; nil: none.
 	Removed *Table
-	// Servers is indexed by server ID; 0 is the zero Server. A removed server
-	// stays, not InService, as long as a conn may still name it.
-	Servers []Server
+	// Servers are the servers by ID. A removed server stays, not InService, as long as a
+	// conn may still name it.
+	Servers Servers
 	// ReplySources are the endpoints whose frames the guard hides from the host: RIP:rport
 	// of NAT servers, VIP:vport of the others. Such a frame without a conn is routed on.
-	ReplySources map[Endpoint]bool
+	// The value is the number of services with the endpoint.
+	ReplySources cow.Map[Endpoint, int]
 	// ReplySourceAddrs are those of ReplySources with port 0, because later fragments
 	// carry no port.
-	ReplySourceAddrs map[Endpoint]bool
+	ReplySourceAddrs cow.Map[Endpoint, int]
 	// ReplySourceRanges are the ReplySources that are more than one address and port.
 	ReplySourceRanges []SourceRange
 	Marks             *Marks // nil: no mark has a service
@@ -33,7 +35,7 @@ type Table struct {
 	Settings          Settings
 	Standby           Standby
 	// Tunnels finds the server of a tunnel by its TunnelKey.
-	Tunnels  map[Endpoint]uint32
+	Tunnels  cow.Map[Endpoint, uint32]
 	Sessions *helper.Sessions // of helped conns; nil: none
 	// ReplyServices are the endpoints of servers that send without a conn: those of
 	// one-packet services that translate replies, and of SIP services. Mostly empty.
@@ -104,6 +106,9 @@ type Endpoint struct {
 	Proto uint8
 }
 
+// Shard makes an Endpoint a cow.Key.
+func (e Endpoint) Shard() uint8 { return e.Addr.ShardWith(e.Port) }
+
 // service finds the service of a packet to a VIP (net/netfilter/ipvs/ip_vs_ctl.c,
 // ip_vs_service_find): by its mark; else by its port; else the persistent service of
 // FTP, whose data goes to other ports; else by every port.
@@ -114,28 +119,70 @@ func (t *Table) service(p *packet) *Service {
 		}
 	}
 	key := Endpoint{Addr: p.Dst, Port: p.DstPort, Proto: p.Proto}
-	if s := t.Services[key]; s != nil {
+	if s := t.serviceAt(key); s != nil {
 		return s
 	}
 	if p.Proto == wire.ProtoTCP && (p.DstPort >= wire.PortUnprivileged || p.DstPort == wire.PortFTPData) {
 		key.Port = wire.PortFTP
-		if s := t.Services[key]; s != nil && s.Persist > 0 {
+		if s := t.serviceAt(key); s != nil && s.Persist > 0 {
 			return s
 		}
 	}
 	key.Port = 0
-	return t.Services[key]
+	return t.serviceAt(key)
+}
+
+// serviceAt returns the service of an endpoint; nil: none.
+func (t *Table) serviceAt(e Endpoint) *Service { return t.Services.Shard(e.Shard())[e] }
+
+// vip returns what an address is if it is a VIP.
+func (t *Table) vip(a wire.Addr) (v VIP, ok bool) {
+	v, ok = t.VIPs.Shard(a.Shard())[a]
+	return v, ok
+}
+
+// ours reports whether an address is a VIP that the host does not hold.
+func (t *Table) ours(a wire.Addr) bool {
+	v, _ := t.vip(a)
+	return v.DirectorOnly
+}
+
+// Servers are servers by ID, in chunks. A table shares the chunks of its predecessor that
+// are the same.
+type Servers [MaxServers / serverChunk]*[serverChunk]Server
+
+// MaxServers is one more than the greatest ID of a server. ID 0 is never used.
+const MaxServers = 1 << 16
+
+const serverChunk = 64
+
+// Get returns a server, which must not be changed. Without one it is the zero Server.
+func (s *Servers) Get(id uint32) *Server {
+	if i := id / serverChunk; i < uint32(len(s)) && s[i] != nil {
+		return &s[i][id%serverChunk]
+	}
+	return &noServer
+}
+
+var noServer Server
+
+// Set puts a server in the place of an ID. It copies a chunk that is also in shared.
+func (s *Servers) Set(id uint32, server *Server, shared *Servers) {
+	chunk := &s[id/serverChunk]
+	switch {
+	case *chunk == nil:
+		*chunk = new([serverChunk]Server)
+	case *chunk == shared[id/serverChunk]:
+		own := **chunk
+		*chunk = &own
+	}
+	(*chunk)[id%serverChunk] = *server
 }
 
 // server returns the server that a conn names. Another worker may have made the conn with
 // a newer table, whose server this one lacks. Then it is the zero Server, which takes
 // nothing.
-func (t *Table) server(id uint32) *Server {
-	if int(id) >= len(t.Servers) {
-		id = 0
-	}
-	return &t.Servers[id]
-}
+func (t *Table) server(id uint32) *Server { return t.Servers.Get(id) }
 
 // replyService returns the service on whose behalf a server sends a packet without a conn.
 func (t *Table) replyService(p *packet) (ReplyService, bool) {
@@ -159,11 +206,11 @@ func (t *Table) replyService(p *packet) (ReplyService, bool) {
 // host.
 func (t *Table) hidesFromHost(addr wire.Addr, port uint16, proto uint8) bool {
 	key := Endpoint{Addr: addr, Port: port, Proto: proto}
-	if t.ReplySources[key] {
+	if t.ReplySources.Shard(key.Shard())[key] > 0 {
 		return true
 	}
 	key.Port = 0
-	if t.ReplySources[key] {
+	if t.ReplySources.Shard(key.Shard())[key] > 0 {
 		return true
 	}
 	if len(t.ReplySourceRanges) > 0 {

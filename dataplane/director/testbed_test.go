@@ -38,6 +38,7 @@ type testbed struct {
 	frags    *frag.Table
 	dir      *Director
 	table    *Table
+	lastID   uint32 // of servers
 	now      conntrack.Tick
 	verdicts [MaxBatch]Verdict
 }
@@ -97,20 +98,16 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	frags := frag.New(1, 1)
 	w := &testbed{t: t, conns: conns, frags: frags, dir: New(conns.Worker(0), frags, 0), now: 1000}
 	w.table = &Table{
-		VIPs: map[wire.Addr]VIP{
-			addr("10.9.0.1"): {DirectorOnly: true}, addr("10.9.0.2"): {}, addr("fd00:9::1"): {DirectorOnly: true},
-			addr("fd00:9::2"): {}, addr("fd00:9::3"): {},
-		},
-		Services:         map[Endpoint]*Service{},
-		Servers:          make([]Server, 1),
-		ReplySources:     map[Endpoint]bool{},
-		Tunnels:          map[Endpoint]uint32{},
-		FIB:              NewFIB(testHostNet()),
-		ReplySourceAddrs: map[Endpoint]bool{},
+		FIB: NewFIB(testHostNet()),
 		Settings: Settings{
 			ConnReuseMode: 1, RescheduleRemoved: true, FragmentTime: 5000,
 			Queue: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
 		},
+	}
+	for vip, ours := range map[string]bool{
+		"10.9.0.1": true, "10.9.0.2": false, "fd00:9::1": true, "fd00:9::2": false, "fd00:9::3": false,
+	} {
+		w.table.VIPs.Set(addr(vip), VIP{DirectorOnly: ours})
 	}
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.1", "10.2.0.11", "10.2.0.12")
@@ -123,7 +120,7 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 // service adds a round-robin service on port 80. Servers are given in the
 // scheduler's order.
 func (w *testbed) service(method conntrack.Method, proto uint8, vip string, servers ...string) *Service {
-	svc := &Service{ID: uint32(len(w.table.Services) + 1), Port: 80}
+	svc := &Service{ID: uint32(w.table.Services.Len() + 1), Port: 80}
 	for _, a := range servers {
 		s := w.addServer(svc, Server{Addr: addr(a), Port: 80, Method: method, Path: w.path(a)})
 		switch method {
@@ -132,22 +129,23 @@ func (w *testbed) service(method conntrack.Method, proto uint8, vip string, serv
 			w.addServerEndpoint(a, 8080, proto)
 		case conntrack.MethodTunnel:
 			s.Tunnel = tunnel.Tunnel{Src: s.NextHop.Source, Dst: s.Addr}
-			w.table.Tunnels[TunnelKey(&s.Tunnel)] = s.ID
+			w.table.Tunnels.Set(TunnelKey(&s.Tunnel), s.ID)
 		}
 		w.addServerEndpoint(vip, 80, proto)
 		svc.Servers = append(svc.Servers, s.ID)
 	}
 	w.roundRobin(svc)
-	w.table.Services[Endpoint{addr(vip), 80, proto}] = svc
+	w.table.Services.Set(Endpoint{addr(vip), 80, proto}, svc)
 	return svc
 }
 
 // addServer adds a server of a service to the table.
 func (w *testbed) addServer(svc *Service, s Server) *Server {
-	s.ID, s.Service, s.InService, s.Weight = uint32(len(w.table.Servers)), svc.ID, true, 1
+	w.lastID++
+	s.ID, s.Service, s.InService, s.Weight = w.lastID, svc.ID, true, 1
 	s.NextHop, s.Counters = w.table.FIB.NextHop(s.Addr), NewCounters(1)
-	w.table.Servers = append(w.table.Servers, s)
-	return &w.table.Servers[s.ID]
+	w.table.Servers.Set(s.ID, &s, new(Servers))
+	return w.table.server(s.ID)
 }
 
 // roundRobin gives a service its scheduler.
@@ -155,7 +153,7 @@ func (w *testbed) roundRobin(svc *Service) {
 	w.t.Helper()
 	var list []sched.Server
 	for _, id := range svc.Servers {
-		s, counts := &w.table.Servers[id], w.conns.Counts(id)
+		s, counts := w.table.server(id), w.conns.Counts(id)
 		list = append(list, sched.Server{
 			ID: id, Addr: s.Addr, Port: s.Port, Weight: 1, Active: &counts.Active, Inactive: &counts.Inactive,
 		})
@@ -169,8 +167,8 @@ func (w *testbed) roundRobin(svc *Service) {
 
 // path returns the Path that all servers with an address share.
 func (w *testbed) path(server string) *Path {
-	for i := range w.table.Servers {
-		if s := &w.table.Servers[i]; s.Addr == addr(server) {
+	for i := range w.lastID {
+		if s := w.table.server(i + 1); s.Addr == addr(server) {
 			return s.Path
 		}
 	}
@@ -179,8 +177,8 @@ func (w *testbed) path(server string) *Path {
 
 // addServerEndpoint adds an endpoint from which servers reply.
 func (w *testbed) addServerEndpoint(a string, port uint16, proto uint8) {
-	w.table.ReplySources[Endpoint{addr(a), port, proto}] = true
-	w.table.ReplySourceAddrs[Endpoint{Addr: addr(a), Proto: proto}] = true
+	w.table.ReplySources.Set(Endpoint{addr(a), port, proto}, 1)
+	w.table.ReplySourceAddrs.Set(Endpoint{Addr: addr(a), Proto: proto}, 1)
 }
 
 // in returns a frame as it arrives on a port.
@@ -286,9 +284,9 @@ func (w *testbed) format(f wire.Frame) string {
 
 // remove takes a server out of its services, as ipvsadm -d does.
 func (w *testbed) remove(server string) {
-	for i := range w.table.Servers {
-		if w.table.Servers[i].Addr == addr(server) {
-			w.table.Servers[i].InService = false
+	for i := range w.lastID {
+		if w.table.server(i+1).Addr == addr(server) {
+			w.table.server(i + 1).InService = false
 		}
 	}
 }

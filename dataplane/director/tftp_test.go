@@ -43,7 +43,7 @@ func TestTFTPIgnoresESP(t *testing.T) {
 	w := newTestbed(t, conntrack.MethodNAT)
 	svc := *w.addFTP("10.9.0.1", "10.2.0.11:0")
 	svc.Port, svc.Helper = 500, &helper.Config{Ports: []helper.Port{{Helper: helper.TFTP, Port: 500}}}
-	w.table.Services[Endpoint{addr("10.9.0.1"), 500, wire.ProtoUDP}] = &svc
+	w.table.Services.Set(Endpoint{addr("10.9.0.1"), 500, wire.ProtoUDP}, &svc)
 	for _, p := range []wiretest.Packet{
 		{Src: "10.1.0.2:500", Dst: "10.9.0.1:500", Proto: wire.ProtoUDP},
 		{

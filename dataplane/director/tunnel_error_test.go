@@ -174,7 +174,7 @@ func TestTunnelErrors(t *testing.T) {
 			if got := w.format(f); got != r.out {
 				t.Errorf("out\n%s, want\n%s", got, r.out)
 			}
-			if got := w.table.Servers[1].Path.mtu(w.now, 1500); got != r.mtu {
+			if got := w.table.server(1).Path.mtu(w.now, 1500); got != r.mtu {
 				t.Errorf("path MTU %d, want %d", got, r.mtu)
 			}
 			if r.verdict == NotOurs {
@@ -252,7 +252,7 @@ func FuzzTunnelError(f *testing.F) {
 			if frame.Out != wire.NoPort {
 				wiretest.Check(t, frame)
 			}
-			if mtu := w.table.Servers[1].Path.mtu(w.now, 1500); mtu < leastPath4 || outer == 1 && mtu < leastPath6 {
+			if mtu := w.table.server(1).Path.mtu(w.now, 1500); mtu < leastPath4 || outer == 1 && mtu < leastPath6 {
 				t.Errorf("path MTU %d", mtu)
 			}
 		}

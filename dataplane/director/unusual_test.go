@@ -23,9 +23,9 @@ func unusualTestbed(t testing.TB, method conntrack.Method) *testbed {
 
 // addIKE adds a service of IKE with the servers of 10.9.0.1's UDP service.
 func (w *testbed) addIKE(vip string) {
-	ike := *w.table.Services[Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP}]
+	ike := *w.table.serviceAt(Endpoint{addr("10.9.0.1"), 80, wire.ProtoUDP})
 	ike.Port = wire.PortIKE
-	w.table.Services[Endpoint{addr(vip), wire.PortIKE, wire.ProtoUDP}] = &ike
+	w.table.Services.Set(Endpoint{addr(vip), wire.PortIKE, wire.ProtoUDP}, &ike)
 }
 
 // unusualFrame is a frame that is not quite ordinary, and the rule for it.
@@ -495,7 +495,7 @@ func TestReturnHopIsNoLoop(t *testing.T) {
 		{"the reply goes to the client", 1, reply, ReturnedMasq, back},
 		{"as before", 0, ack, ForwardedMasq, toServer + "10.1.0.2>10.2.0.11 ttl 63 tcp 5000>8080"},
 	})
-	if got := w.table.Servers[1].Counters.Totals(); got.InPkts != 2 {
+	if got := w.table.server(1).Counters.Totals(); got.InPkts != 2 {
 		t.Errorf("the server counted %d packets, want 2: not the dropped ones", got.InPkts)
 	}
 }

@@ -28,8 +28,8 @@ func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	}
 	h.Neighbours[NeighbourKey{3, addr("10.8.0.11")}] = serverMAC[0]
 	w.table.FIB = NewFIB(h)
-	w.table.VIPs[addr("10.9.0.8")] = VIP{DirectorOnly: true}
-	w.table.VIPs[addr("10.8.0.1")] = VIP{DirectorOnly: true}
+	w.table.VIPs.Set(addr("10.9.0.8"), VIP{DirectorOnly: true})
+	w.table.VIPs.Set(addr("10.8.0.1"), VIP{DirectorOnly: true})
 	for _, proto := range []uint8{wire.ProtoTCP, wire.ProtoUDP} {
 		w.service(method, proto, "10.9.0.8", "10.8.0.11")
 	}

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"net"
 	"net/netip"
 )
@@ -13,6 +15,18 @@ type Addr [16]byte
 
 // v4Prefix is the leading part of an IPv4-mapped address.
 var v4Prefix = [12]byte{10: 0xff, 11: 0xff}
+
+// Shard makes an Addr a cow.Key.
+func (a Addr) Shard() uint8 { return a.ShardWith(0) }
+
+// ShardWith is the shard of a key that has an address and a port. Every bit of both has an
+// influence (Knuth, The Art of Computer Programming, volume 3, section 6.4: multiplicative
+// hashing with 2^64 over the golden ratio).
+func (a *Addr) ShardWith(port uint16) uint8 {
+	const multiplier = 0x9e3779b97f4a7c15
+	network, host := binary.LittleEndian.Uint64(a[:8]), binary.LittleEndian.Uint64(a[8:])
+	return uint8((host ^ bits.RotateLeft64(network, 29) ^ uint64(port)) * multiplier >> 56)
+}
 
 // AddrFrom converts a netip address. It drops the zone, and the zero netip.Addr
 // becomes the zero Addr, which is also "::".
