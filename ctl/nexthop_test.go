@@ -44,7 +44,7 @@ func TestNextHopStatus(t *testing.T) {
 // says what. Other servers without a next hop get packets as soon as there is one.
 func TestWarningOfServersWithoutNextHop(t *testing.T) {
 	for addr, want := range map[string]string{
-		"10.1.0.1":  "start uvs run with --localnode",
+		"10.1.0.1":  "needs uvs run --localnode",
 		"10.77.0.1": "as soon as it can",
 	} {
 		w := newWebFixture(t, "rr")
