@@ -29,11 +29,10 @@ type Config struct {
 	// this list. They must be Ethernet devices, and may be down.
 	Interfaces []Interface
 
-	// BlockSize is the size of a ring block in bytes, a multiple of the page
-	// size. A frame longer than a block is lost, so a block must hold a GSO
-	// frame: at least 128 KiB. The default, 1 MiB, is more than the longest GSO
-	// frame (GSO_MAX_SIZE, 8*65535 bytes). From 16 KiB to 4 MiB the block size
-	// does not affect the speed.
+	// BlockSize is the size of a ring block in bytes, a multiple of the page size. A
+	// frame longer than a block is lost, so a block must hold a GSO frame: at least 128
+	// KiB. The default, 1 MiB, is more than the longest GSO frame (GSO_MAX_SIZE,
+	// 8*65535 bytes). From 16 KiB to 4 MiB the block size does not affect the speed.
 	//
 	// On machines that read only closed blocks (see arch_closed.go) the default is
 	// 128 KiB. There the block timer of 1 ms uses up a block for a single frame. So

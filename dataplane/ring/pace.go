@@ -2,10 +2,9 @@ package ring
 
 import "time"
 
-// Under load, a link that reads the open block at once gets batches of one or two.
-// It also slows the kernel, which writes the cache line that the link reads. So
-// after several small batches in a row, the link waits for frames to gather before
-// it reads.
+// Under load, a link that reads the open block at once gets batches of one or two. It
+// also slows the kernel, which writes the cache line that the link reads. So after
+// several small batches in a row, the link waits for frames to gather before it reads.
 const (
 	goodBatch = 16 // more frames do not make sending cheaper (measured)
 	poorBatch = 4  // with fewer frames, gathering was not worth the wait
@@ -40,8 +39,7 @@ func (p *pace) observe(n int) {
 	}
 }
 
-// gather waits until a ring has a closed block or a good batch, for at most
-// gatherTime.
+// gather waits until a ring has a closed block or a good batch, for at most gatherTime.
 func (l *Link) gather() {
 	start := time.Now()
 	for waited := time.Duration(0); waited <= gatherTime; waited += gatherInterval {

@@ -61,8 +61,7 @@ func tail(b []byte) (v uint64) {
 	return v
 }
 
-// sumWords returns the folded sum of a few whole 32-bit words, such as an IPv4
-// header.
+// sumWords returns the folded sum of a few whole 32-bit words, such as an IPv4 header.
 func sumWords(b []byte) uint16 {
 	var sum uint64
 	for len(b) >= 4 {

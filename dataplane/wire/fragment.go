@@ -45,9 +45,8 @@ func (s *Splitter) fragment(f *Frame, l3 int) bool {
 	return true
 }
 
-// mayFragment reports whether we may fragment the packet. Only the source of an
-// IPv6 packet may, and we are the source of a tunnel's outer packet (RFC 2473
-// section 7.1).
+// mayFragment reports whether we may fragment the packet. Only the source of an IPv6
+// packet may, and we are the source of a tunnel's outer packet (RFC 2473 section 7.1).
 func mayFragment(f *Frame, p *Packet) bool {
 	if p.IPv6 {
 		return f.TunnelLen > 0
@@ -55,9 +54,8 @@ func mayFragment(f *Frame, p *Packet) bool {
 	return !IPv4(f.From(p.L3)).DF()
 }
 
-// finishFragment4 completes h, the header of a fragment: a copy of the packet's
-// header. The packet may be a fragment itself. The new one begins at byte at of
-// its payload.
+// finishFragment4 completes h, the header of a fragment: a copy of the packet's header.
+// The packet may be a fragment itself. The new one begins at byte at of its payload.
 func finishFragment4(h IPv4, at int, last bool) {
 	var flags uint16
 	if h.MF() || !last {

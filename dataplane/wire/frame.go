@@ -3,10 +3,9 @@ package wire
 // NoPort is the Out of a frame that must not be sent.
 const NoPort = ^uint16(0)
 
-// Headroom is how many bytes every link leaves free before an incoming frame.
-// They hold an outer IPv6 header (40), UDP and GUE (8+8, or GRE 8), a VLAN tag
-// that is put back (4), and the virtio_net_hdr that the ring writes (10). The
-// sum is rounded up.
+// Headroom is how many bytes every link leaves free before an incoming frame. They hold
+// an outer IPv6 header (40), UDP and GUE (8+8, or GRE 8), a VLAN tag that is put back
+// (4), and the virtio_net_hdr that the ring writes (10). The sum is rounded up.
 const Headroom = 96
 
 // Frame is one Ethernet frame lent by a link, in a buffer with headroom:
@@ -42,9 +41,8 @@ type Frame struct {
 	TunnelCsum uint8
 }
 
-// Offload describes the work left to a device, in the terms of struct
-// virtio_net_hdr (linux/virtio_net.h). The zero value is one packet with a
-// complete checksum.
+// Offload describes the work left to a device, in the terms of struct virtio_net_hdr
+// (linux/virtio_net.h). The zero value is one packet with a complete checksum.
 type Offload struct {
 	Flags      uint8  // OffloadNeedsCsum, OffloadDataValid
 	GSOType    uint8  // GSONone, GSOTCPv4, GSOUDPL4, GSOTCPv6, | GSOECN

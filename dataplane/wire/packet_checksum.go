@@ -105,10 +105,9 @@ func checksumField(f *Frame, p *Packet) []byte {
 	return t[at : at+size]
 }
 
-// FillChecksum computes the transport checksum of p from p.Len and the addresses
-// that are now in its header. A partial checksum stays partial. Only SCTP's is
-// completed, because virtio_net_hdr cannot ask a device for a CRC. Fragments are
-// left alone.
+// FillChecksum computes the transport checksum of p from p.Len and the addresses that
+// are now in its header. A partial checksum stays partial. Only SCTP's is completed,
+// because virtio_net_hdr cannot ask a device for a CRC. Fragments are left alone.
 func FillChecksum(f *Frame, p *Packet) {
 	field := checksumField(f, p)
 	if field == nil || p.Fragment != FragmentNone {

@@ -17,9 +17,8 @@ type Splitter struct {
 	arena  []byte
 	used   int // bytes of arena in use
 	result []Frame
-	// ident is the last identification of an IPv6 datagram. The first one is
-	// random, because other workers send fragments in the same tunnels (RFC 7739
-	// section 5).
+	// ident is the last identification of an IPv6 datagram. The first one is random,
+	// because other workers send fragments in the same tunnels (RFC 7739 section 5).
 	ident uint32
 
 	inner, outer Packet // scratch
