@@ -138,6 +138,7 @@ func (w stateWord) listed() bool      { return w&(flagLive|flagSettled) == flagL
 func (w stateWord) withDeadline(d Tick) stateWord {
 	return w&^deadlineMask | stateWord(max(d, 0)&deadlineMask)
 }
+
 func (w stateWord) withState(s State) stateWord {
 	return w&^(stateMask<<stateShift) | stateWord(s)<<stateShift
 }

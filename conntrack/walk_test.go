@@ -54,23 +54,39 @@ func TestCarriesData(t *testing.T) {
 			append(open[:3:3], out(EventFIN), in(EventFIN)), false,
 		},
 		{"a reset", wire.ProtoTCP, MethodNAT, 0, append(open[:3:3], out(EventRST)), false},
-		{"TIME_WAIT used again", wire.ProtoTCP, MethodNAT, 0,
-			append(open[:3:3], in(EventFIN), out(EventFIN), in(EventSYN)), true},
+		{
+			"TIME_WAIT used again", wire.ProtoTCP, MethodNAT, 0,
+			append(open[:3:3], in(EventFIN), out(EventFIN), in(EventSYN)), true,
+		},
 		{"established by DR", wire.ProtoTCP, MethodDR, 800 * Second, openInOnly, true},
-		{"the client has just closed, by DR", wire.ProtoTCP, MethodDR, closedQuiet - Second,
-			append(openInOnly[:2:2], in(EventFIN)), true},
-		{"it closed and is quiet", wire.ProtoTCP, MethodDR, closedQuiet,
-			append(openInOnly[:2:2], in(EventFIN), in(EventACK)), false},
-		{"the same by a tunnel", wire.ProtoTCP, MethodTunnel, closedQuiet,
-			append(openInOnly[:2:2], in(EventFIN)), false},
-		{"a server by DR whose packets pass", wire.ProtoTCP, MethodDR, 100 * Second,
-			append(open[:3:3], out(EventFIN)), true},
+		{
+			"the client has just closed, by DR", wire.ProtoTCP, MethodDR, closedQuiet - Second,
+			append(openInOnly[:2:2], in(EventFIN)), true,
+		},
+		{
+			"it closed and is quiet", wire.ProtoTCP, MethodDR, closedQuiet,
+			append(openInOnly[:2:2], in(EventFIN), in(EventACK)), false,
+		},
+		{
+			"the same by a tunnel", wire.ProtoTCP, MethodTunnel, closedQuiet,
+			append(openInOnly[:2:2], in(EventFIN)), false,
+		},
+		{
+			"a server by DR whose packets pass", wire.ProtoTCP, MethodDR, 100 * Second,
+			append(open[:3:3], out(EventFIN)), true,
+		},
 		{"UDP", wire.ProtoUDP, MethodNAT, 290 * Second, []step{in(EventData)}, true},
 		{"SCTP established", wire.ProtoSCTP, MethodNAT, 0, []step{in(EventCookieAck)}, true},
-		{"SCTP's client shuts down", wire.ProtoSCTP, MethodNAT, 0,
-			[]step{in(EventCookieAck), in(EventShutdown)}, true},
-		{"and the server agrees", wire.ProtoSCTP, MethodNAT, 0,
-			[]step{in(EventInit), out(EventCookieAck), out(EventShutdownAck)}, true},
+		{
+			"SCTP's client shuts down", wire.ProtoSCTP, MethodNAT, 0,
+			[]step{in(EventCookieAck), in(EventShutdown)},
+			true,
+		},
+		{
+			"and the server agrees", wire.ProtoSCTP, MethodNAT, 0,
+			[]step{in(EventInit), out(EventCookieAck), out(EventShutdownAck)},
+			true,
+		},
 		{"SCTP aborted", wire.ProtoSCTP, MethodNAT, 0, []step{in(EventCookieAck), in(EventAbort)}, false},
 	} {
 		e := tcpEntry(1)
