@@ -102,8 +102,8 @@ func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
 	return sum
 }
 
-// Fragments adds up what became of fragments so far.
-func (p *Plane) Fragments() frag.Stats { return p.frags.Stats() }
+// Fragments are the flows of fragments, and the frames that wait.
+func (p *Plane) Fragments() *frag.Table { return p.frags }
 
 // Now returns the data path's time.
 func (p *Plane) Now() conntrack.Tick { return p.now() }

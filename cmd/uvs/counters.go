@@ -37,7 +37,7 @@ func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Tab
 			api.Counter{Name: "guard_fragment", Value: d.Fragment})
 	}
 	list = append(list, connCounters(conns.Stats())...)
-	return append(list, fragmentCounters(plane.Fragments())...)
+	return append(list, waitingCounters(plane.Fragments())...)
 }
 
 func connCounters(s conntrack.Stats) []api.Counter {
@@ -55,16 +55,17 @@ func connCounters(s conntrack.Stats) []api.Counter {
 	return list
 }
 
-// fragmentCounters returns the counters of fragments whose verdict was
-// held_fragment, and of fragment flows.
-func fragmentCounters(s frag.Stats) []api.Counter {
+// waitingCounters returns the counters of fragments whose verdict was held_fragment, and of
+// fragment flows.
+func waitingCounters(t *frag.Table) []api.Counter {
+	fragments := t.Stats(frag.ForFirst)
 	return []api.Counter{
-		{Name: "fragments_waiting", Value: uint64(s.Waiting)},
-		{Name: "fragments_sent_after_first", Value: s.Sent},
-		{Name: "fragments_stopped_after_first", Value: s.Stopped},
-		{Name: "fragments_expired", Value: s.Expired},
-		{Name: "fragments_displaced", Value: s.Evicted},
-		{Name: "fragment_notes_displaced", Value: s.EvictedFlows},
+		{Name: "fragments_waiting", Value: uint64(fragments.Waiting)},
+		{Name: "fragments_sent_after_first", Value: fragments.Sent},
+		{Name: "fragments_stopped_after_first", Value: fragments.Stopped},
+		{Name: "fragments_expired", Value: fragments.Expired},
+		{Name: "fragments_displaced", Value: fragments.Evicted},
+		{Name: "fragment_notes_displaced", Value: t.EvictedFlows()},
 	}
 }
 

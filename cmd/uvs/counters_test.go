@@ -22,7 +22,7 @@ func TestCountersPageHasEveryCounter(t *testing.T) {
 	}
 	var names []string
 	for _, list := range [][]api.Counter{
-		connCounters(conntrack.Stats{}), fragmentCounters(frag.Stats{}), portCounters(ring.PortStats{Interface: "IF"}),
+		connCounters(conntrack.Stats{}), waitingCounters(frag.New(1, 0)), portCounters(ring.PortStats{Interface: "IF"}),
 	} {
 		for _, c := range list {
 			names = append(names, c.Name)

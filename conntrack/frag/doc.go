@@ -11,5 +11,7 @@
 // the flows, and each looks up from time to time (Queue.Next, Table.Decided)
 // what it has queued.
 //
+// Queues also keep packets that wait for something else (Use).
+//
 // Memory is fixed (Memory), and nothing is allocated after New.
 package frag

@@ -104,7 +104,7 @@ func TestQueueAgainstList(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		tab := New(1, 0)
-		q := tab.Queue(0)
+		q := tab.Queue(ForFirst, 0)
 		limits := Limits{Timeout: 100, Bytes: 1 << (14 + rng.IntN(7)), Source: 1 << 13}
 		var twin []queued
 		now, pushed, popped := conntrack.Tick(0), 0, 0
@@ -159,7 +159,7 @@ func TestQueueAgainstList(t *testing.T) {
 				}
 			}
 		}
-		s := tab.Stats()
+		s := tab.Stats(ForFirst)
 		if got := int(s.Waiting) + int(s.Expired) + int(s.Evicted) + popped; got != pushed {
 			t.Errorf("seed %d: %d pushed, %d accounted for: %+v and %d popped", seed, pushed, got, s, popped)
 		}
@@ -227,7 +227,7 @@ func TestFlowsOfManyWorkers(t *testing.T) {
 			}
 		}
 	}
-	if n := tab.Stats().EvictedFlows; n != 0 || sum != tracked || sum < datagrams*fragments/2 {
+	if n := tab.EvictedFlows(); n != 0 || sum != tracked || sum < datagrams*fragments/2 {
 		t.Errorf("%d fragments were new to a worker, %d are in the flows; %d flows were evicted", sum, tracked, n)
 	}
 }
@@ -274,7 +274,7 @@ func TestFlowsOfOneSource(t *testing.T) {
 // Fragments cost no allocation.
 func TestAllocations(t *testing.T) {
 	tab := New(1, 0)
-	q := tab.Queue(0)
+	q := tab.Queue(ForFirst, 0)
 	f := wire.Frame{Buf: make([]byte, 1600), Off: 96, End: 1600}
 	limits := &Limits{Timeout: conntrack.Second, Bytes: MaxQueue, Source: MaxQueue}
 	key := Key{Proto: 17}
@@ -299,10 +299,10 @@ func TestAllocations(t *testing.T) {
 func TestMemory(t *testing.T) {
 	size := func(v any) int64 { return int64(reflect.TypeOf(v).Elem().Size()) }
 	tab := New(1, 0)
-	q := tab.Queue(0)
+	q := tab.Queue(ForFirst, 0)
 	queue := size(q.bytes)*int64(len(q.bytes)) + size(q.entries)*int64(len(q.entries)) +
 		size(q.lists)*int64(len(q.lists)) + size(q.sources)*int64(len(q.sources))
-	want := size(tab.sets)*int64(len(tab.sets)) + 2*queue // the worker's, and one of NewQueue
+	want := size(tab.sets)*int64(len(tab.sets)) + int64(numUse)*queue
 	if got := Memory(1); got < want || got > want+want/20 {
 		t.Errorf("%d bytes, want %d", got, want)
 	}

@@ -7,10 +7,10 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// Queue has copies of fragments that came before the first of their datagram. They are
-// queued until that comes or their time is up. A queue belongs to one worker and takes
-// maxQueued fragments in MaxQueue bytes. A full queue evicts the oldest. One source,
-// which may be a flood, gets only a part (Limits), so that it cannot evict the fragments
+// Queue has copies of frames that wait for something (Use): fragments are queued until the
+// first of their datagram comes or their time is up. A queue belongs to one worker and takes
+// maxQueued frames in MaxQueue bytes. A full queue evicts the oldest. One source,
+// which may be a flood, gets only a part (Limits), so that it cannot evict the frames
 // of others.
 //
 // Frames stand in a ring of bytes in the order of arrival, and so do their
@@ -28,12 +28,12 @@ type Queue struct {
 	start, write uint64 // bytes start to write are in use, modulo MaxQueue
 
 	queued  atomic.Int32 // entries in use that were not removed
-	expired atomic.Uint64
 	evicted atomic.Uint64
-	// Sent and Stopped count fragments that the caller popped, by whether it sent
-	// them. The caller counts.
-	Sent, Stopped atomic.Uint64
-	_             [64]byte // keeps the next worker's queue off this cache line
+	// Sent, Stopped and Expired count frames that the caller popped (Stats). The caller
+	// counts; so does Expire.
+	Sent, Stopped, Expired atomic.Uint64
+
+	_ [64]byte // keeps the next worker's queue off this cache line
 }
 
 // Limits bound a Queue more closely than its size.
@@ -174,7 +174,7 @@ func (q *Queue) Expire(now conntrack.Tick) (more bool) {
 		if q.Len() == 0 || q.entry(q.tail).deadline > now {
 			return false
 		}
-		q.expired.Add(1)
+		q.Expired.Add(1)
 		q.removeOldest()
 	}
 	return q.Len() != 0 && q.entry(q.tail).deadline <= now

@@ -34,8 +34,8 @@ type Flow struct {
 	Disposition      Disposition
 }
 
-// Table has the flows of all workers and a queue for each. Its methods may be
-// called from any goroutine.
+// Table has the flows of all workers, and their queues. Its methods may be called
+// from any goroutine.
 //
 // There are 16384 flows, in 1.64 MiB. They stand in sets of eight, and those of
 // one source in eight sets. So a source never has more than 64 flows, and evicts
@@ -50,9 +50,18 @@ type Flow struct {
 type Table struct {
 	key     keyhash.Key
 	sets    []flowSet
-	queues  []Queue
+	queues  [numUse][]Queue // by worker
 	evicted atomic.Uint64
 }
+
+// Use is what the frames of a queue wait for.
+type Use uint8
+
+const (
+	ForFirst  Use = iota // fragments, for the first of their datagram
+	ForServer            // packets of a server that was removed, for its return
+	numUse
+)
 
 const (
 	numSets    = 1 << 11
@@ -80,28 +89,24 @@ type datagram struct {
 // hashes are those of a datagram and of its source.
 type hashes struct{ datagram, source uint64 }
 
-// New makes an empty table with a queue for each worker. A seed other than 0
-// makes the hash repeat from run to run, for tests.
+// New makes an empty table for a number of workers. A seed other than 0 makes the
+// hash repeat from run to run, for tests.
 func New(workers int, seed uint64) *Table {
-	t := &Table{key: keyhash.New(seed), sets: make([]flowSet, numSets), queues: make([]Queue, workers)}
-	for i := range t.queues {
-		t.queues[i].init(t)
+	t := &Table{key: keyhash.New(seed), sets: make([]flowSet, numSets)}
+	for use := range t.queues {
+		t.queues[use] = make([]Queue, workers)
+		for i := range t.queues[use] {
+			t.queues[use][i].init(t)
+		}
 	}
 	return t
 }
 
-// Memory returns the size in bytes of a table for so many workers, each with a NewQueue.
-func Memory(workers int) int64 { return tableBytes + 2*int64(workers)*queueBytes }
+// Memory returns the size in bytes of a table for so many workers.
+func Memory(workers int) int64 { return tableBytes + int64(numUse)*int64(workers)*queueBytes }
 
-// Queue returns the queue of a worker; only that worker may use it.
-func (t *Table) Queue(worker int) *Queue { return &t.queues[worker] }
-
-// NewQueue makes a queue for frames that are not fragments. Stats does not count them.
-func (t *Table) NewQueue() *Queue {
-	q := new(Queue)
-	q.init(t)
-	return q
-}
+// Queue returns a queue of a worker; only that worker may use it.
+func (t *Table) Queue(use Use, worker int) *Queue { return &t.queues[use][worker] }
 
 func (t *Table) hash(key *Key) hashes {
 	source := t.key.Hash(&key.Src, 0)
@@ -220,25 +225,26 @@ func (t *Table) Decided(key *Key, now conntrack.Tick) bool {
 	return d != nil && d.Disposition != Undecided
 }
 
-// Stats count what happened to queued fragments, and to flows.
+// Stats count what happened to queued frames.
 type Stats struct {
-	Waiting      int64  // in queues now
-	Sent         uint64 // the first came, and they followed it
-	Stopped      uint64 // the first came, and they were dropped or left to the host
-	Expired      uint64 // the first did not come in time
-	Evicted      uint64 // by newer fragments
-	EvictedFlows uint64 // by newer flows
+	Waiting int64  // in queues now
+	Sent    uint64 // what they waited for came, and they were sent
+	Stopped uint64 // it came, and they were answered, dropped or left to the host
+	Expired uint64 // it did not come in time
+	Evicted uint64 // by newer frames
 }
 
-// Stats adds up what workers counted so far.
-func (t *Table) Stats() Stats {
-	s := Stats{EvictedFlows: t.evicted.Load()}
-	for i := range t.queues {
-		q := &t.queues[i]
+// EvictedFlows is how many flows were evicted by newer ones.
+func (t *Table) EvictedFlows() uint64 { return t.evicted.Load() }
+
+// Stats adds up what workers counted so far of the queues for a use.
+func (t *Table) Stats(use Use) (s Stats) {
+	for i := range t.queues[use] {
+		q := &t.queues[use][i]
 		s.Waiting += int64(q.queued.Load())
 		s.Sent += q.Sent.Load()
 		s.Stopped += q.Stopped.Load()
-		s.Expired += q.expired.Load()
+		s.Expired += q.Expired.Load()
 		s.Evicted += q.evicted.Load()
 	}
 	return s

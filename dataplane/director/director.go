@@ -52,8 +52,8 @@ type packet struct {
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{
-		conns: conns, frags: frags, queuedFragments: frags.Queue(worker), waitingPackets: frags.NewQueue(),
-		worker: worker, answerLimit: limiter{tokens: limitBurst},
+		conns: conns, frags: frags, worker: worker, answerLimit: limiter{tokens: limitBurst},
+		queuedFragments: frags.Queue(frag.ForFirst, worker), waitingPackets: frags.Queue(frag.ForServer, worker),
 	}
 	d.helper.d, d.helper.scratch = d, helper.NewScratch(&d.helper)
 	for i := range d.packets {

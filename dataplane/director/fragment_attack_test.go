@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 )
@@ -113,7 +114,7 @@ func TestFragmentFlood(t *testing.T) {
 			if want := uint64(batches*MaxBatch + (batches+15)/16*(MaxBatch+6)); sum != want {
 				t.Errorf("%d verdicts for %d frames", sum, want)
 			}
-			s := w.frags.Stats()
+			s := w.frags.Stats(frag.ForFirst)
 			if got := uint64(s.Waiting) + s.Sent + s.Stopped + s.Expired + s.Evicted; got != counts[HeldFragment] {
 				t.Errorf("%d fragments were queued, and %d are accounted for: %+v", counts[HeldFragment], got, s)
 			}

@@ -309,7 +309,7 @@ func TestFragmentsExpire(t *testing.T) {
 	if out, verdicts := w.separately(pieces[2]); len(out) != 0 || verdicts[0] != HeldFragment {
 		t.Errorf("another, after the flow's time: %v and %d frames", verdicts, len(out))
 	}
-	if s := w.frags.Stats(); s != (frag.Stats{Waiting: 1, Expired: 1}) {
+	if s := w.frags.Stats(frag.ForFirst); s != (frag.Stats{Waiting: 1, Expired: 1}) {
 		t.Errorf("numbers %+v, want one that waits and one that expired", s)
 	}
 }
@@ -348,7 +348,7 @@ func TestFragmentsAcrossWorkers(t *testing.T) {
 			process(d, nil)
 		}
 		if len(out) != len(pieces) {
-			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), frags.Stats())
+			t.Fatalf("seed %d: %d of %d fragments left; %+v", seed, len(out), len(pieces), frags.Stats(frag.ForFirst))
 		}
 		wiretest.Check(t, wiretest.Reassemble(t, out))
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"uvs/conntrack"
+	"uvs/conntrack/frag"
 	"uvs/dataplane/wire"
 	"uvs/dataplane/wire/wiretest"
 	"uvs/fwd/fwdtest"
@@ -170,7 +171,7 @@ func fragmentsArrive(t *testing.T, method conntrack.Method, v6 bool, proto uint8
 	want = reply
 	want.Src, want.TTL, want.SrcMAC, want.DstMAC = vip, 63, portMAC[0], wiretest.ClientMAC
 	checkFragments(t, "the client", out, want)
-	if s := w.frags.Stats(); s.Waiting != 0 || s.Expired != 0 || s.Evicted != 0 || s.Stopped != 0 {
+	if s := w.frags.Stats(frag.ForFirst); s.Waiting != 0 || s.Expired != 0 || s.Evicted != 0 || s.Stopped != 0 {
 		t.Errorf("left in memory: %+v", s)
 	}
 }
