@@ -45,6 +45,16 @@ func TestCompileByDifference(t *testing.T) {
 			w.maintain(w.now.Add(later))
 		case 2:
 			net := *w.host.HostNet()
+			net.Neighbours = maps.Clone(net.Neighbours)
+			server := director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(testServer(rng.IntN(numServers)))}
+			if _, ok := net.Neighbours[server]; ok {
+				delete(net.Neighbours, server)
+			} else {
+				net.Neighbours[server] = wire.MAC{2, 0, 0, 2, 0, byte(rng.IntN(3))}
+			}
+			if rng.IntN(4) == 0 {
+				net.Routes = net.Routes.Clone()
+			}
 			w.host.set(&net)
 			w.RoutesChanged()
 		case 3:

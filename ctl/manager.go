@@ -348,10 +348,18 @@ func (m *Manager) RoutesChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Asked under the lock, so that the later of two calls has the newer answer.
-	if host := m.host.HostNet(); host != m.hostNet {
-		m.setHostNet(host)
-		m.recommit("follow the host's routes")
+	old, host := m.hostNet, m.host.HostNet()
+	if host == old {
+		return
 	}
+	m.setHostNet(host)
+	if m.table != nil && host.SameButNeighbours(old) {
+		if t := m.table.WithNeighbours(m.runtime, m.fib); t != nil {
+			m.publish(t, false)
+			return
+		}
+	}
+	m.recommit("follow the host's routes")
 }
 
 // recommit puts the state in force again for some services or, if none are given, for
@@ -420,12 +428,17 @@ func sorted(list []netip.Addr) []netip.Addr {
 func (m *Manager) SetLocalNode(n compile.LocalNode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.localNode = &n
+	m.localNode, m.fib = &n, nil
 	m.setHostNet(m.hostNet)
 }
 
 func (m *Manager) setHostNet(host *director.HostNet) {
-	m.hostNet, m.fib = host, compile.NewFIB(host, m.localNode)
+	if m.fib != nil && host.SameButNeighbours(m.hostNet) {
+		m.fib = m.fib.WithNeighbours(host.Neighbours)
+	} else {
+		m.fib = compile.NewFIB(host, m.localNode)
+	}
+	m.hostNet = host
 }
 
 // checkInterfaces refuses to add mark rules for interfaces that the director does not have.

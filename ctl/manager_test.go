@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -380,5 +381,31 @@ func TestHopsChanged(t *testing.T) {
 	w.RoutesChanged()
 	if w.plane.published != before {
 		t.Error("published without news")
+	}
+}
+
+// A change of neighbours is published without compiling services or asking the guard, as a
+// packet may be waiting for it. A change of routes is not.
+func TestNeighboursChanged(t *testing.T) {
+	w := newFixture(t, 1)
+	w.must(add(vip, "rr"), with(vip, masq(numServers, 1)))
+	table, applied := w.table, w.guard.applied
+	w.host.set(&director.HostNet{
+		Ports: testPorts, Routes: w.hostNet.Routes, HostAddrs: w.hostNet.HostAddrs,
+		Neighbours: testHostNet(numServers + 1).Neighbours,
+	})
+	w.RoutesChanged()
+	if hop := w.Services()[0].ServerStatuses[0].NextHop; hop != "eth1 02:00:00:01:01:00" {
+		t.Errorf("hop %q", hop)
+	}
+	before, after := maps.Collect(table.Services.All()), maps.Collect(w.table.Services.All())
+	if w.table == table || !maps.Equal(before, after) || w.guard.applied != applied {
+		t.Errorf("a change of neighbours compiled services, or had the guard apply rules %d times",
+			w.guard.applied-applied)
+	}
+	w.host.set(testHostNet(numServers))
+	w.RoutesChanged()
+	if w.guard.applied == applied {
+		t.Error("a change of routes did not reach the guard")
 	}
 }

@@ -139,6 +139,28 @@ func (d *Desired) compile(k config.ServiceKey) *compiledService {
 	return c
 }
 
+// WithNeighbours returns the table with the FIB of a host that has other neighbours. nil:
+// more depends on them, and all has to be compiled again.
+func (t *Table) WithNeighbours(rt *Runtime, fib *director.FIB) *Table {
+	next := t.clone()
+	next.Guard, next.FIB = t.Guard, fib
+	for id, v := range rt.Servers {
+		if v == nil {
+			continue
+		}
+		server := *t.Servers.Get(uint32(id))
+		hop := v.NextHop(fib)
+		if hop.Source != server.NextHop.Source { // a tunnel may start there
+			return nil
+		}
+		if hop != server.NextHop {
+			server.NextHop = hop
+			next.Servers.Set(uint32(id), &server, &t.Servers)
+		}
+	}
+	return next
+}
+
 // setService enters a service of an address where packets find it.
 func (t *Table) setService(d *Desired, k config.ServiceKey, c *compiledService, prev *Table) {
 	if t.services.Set(k, c); c.service == nil && c.servers == nil {

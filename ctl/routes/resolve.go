@@ -52,17 +52,6 @@ func resolved(hostNet *director.HostNet, addr netip.Addr) bool {
 	return false
 }
 
-// gateways returns the gateways of the routes over our ports.
-func gateways(hostNet *director.HostNet) map[director.NeighbourKey]bool {
-	gateways := map[director.NeighbourKey]bool{}
-	for _, r := range hostNet.Routes.All() {
-		if r.Port != wire.NoPort && r.Via.IsValid() {
-			gateways[director.NeighbourKey{Port: r.Port, Addr: wire.AddrFrom(r.Via)}] = true
-		}
-	}
-	return gateways
-}
-
 // findTargets returns the neighbours to keep resolved.
 func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	targets := maps.Clone(w.gateways)

@@ -342,7 +342,7 @@ func TestAddressesDoNotWait(t *testing.T) {
 	t.Parallel()
 	host, _ := newHostAndPeer(t)
 	w := host.open("h0")
-	w.lastRead, w.lastTook = time.Now(), time.Hour
+	w.reading.last, w.reading.took = time.Now(), time.Hour
 	published := make(chan *director.HostNet, 16)
 	host.run(w, func(n *director.HostNet) { published <- n })
 	vip := wire.AddrFrom(netip.MustParseAddr("10.7.0.100"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,11 +26,12 @@ const (
 	// and too short to notice.
 	coalesceDelay = 20 * time.Millisecond
 
-	// rereadPause limits the time spent on a large routing table: the pause
-	// before the next reading is this many times as long as the last reading
-	// took. Addresses do not wait for it, because a VIP that another host held
-	// until now must be served at once.
-	rereadPause = 9
+	// workPause limits the time spent on a large routing table, and on
+	// neighbours: the pause before the next reading or publication is this many
+	// times as long as the last took. Packets may wait for neighbours, so their
+	// pause is at most coalesceDelay. Addresses do not wait, because a VIP that
+	// another host held until now must be served at once.
+	workPause = 9
 
 	// retransTime is the interval of everything that is repeated: RETRANS_TIMER
 	// of RFC 4861 section 10, and the kernel's retrans_time for ARP.
@@ -60,13 +62,12 @@ type Watcher struct {
 	newVIPs []netip.Addr        // those that were not in vips before
 
 	host             host
-	up               []bool    // of each port
-	rereadHost       bool      // links, addresses or routes have to be read again
-	rereadAddrs      bool      // addresses have to be read again
-	rereadAll        bool      // neighbours, too: events were dropped
-	neighbourChanged bool      // a neighbour has another hardware address, or none any more
-	lastRead         time.Time // when the last reading ended
-	lastTook         time.Duration
+	up               []bool // of each port
+	rereadHost       bool   // links, addresses or routes have to be read again
+	rereadAddrs      bool   // addresses have to be read again
+	rereadAll        bool   // neighbours, too: events were dropped
+	neighbourChanged bool   // a neighbour has another hardware address, or none any more
+	reading          pace
 
 	addrs       []netip.Addr                   // those of keep and awaited
 	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
@@ -85,7 +86,7 @@ func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
 		changed: make(chan struct{}), awaited: map[*[]netip.Addr]bool{},
 		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(),
-		pending: map[announcement]repetition{},
+		pending: map[announcement]repetition{}, reading: pace{longest: math.MaxInt64},
 	}
 	if err := w.open(); err != nil {
 		return nil, err
@@ -134,7 +135,7 @@ func (w *Watcher) open() (err error) {
 	ports = withVLANs(ports, w.names, w.vlans)
 	w.up = w.host.linksUp(ports)
 	w.hostNet = w.host.hostNet(ports, w.host.routeTable(ports, w.vlans, nil))
-	w.gateways = gateways(w.hostNet)
+	w.gateways = w.hostNet.Gateways()
 	return nil
 }
 
@@ -220,15 +221,18 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 
 	tick := time.NewTicker(retransTime)
 	defer tick.Stop()
-	var due, addrsDue <-chan time.Time
+	neighbours, addrs := pace{longest: coalesceDelay}, pace{}
 	for {
 		w.resolve(time.Now())
 		w.announce(time.Now())
-		if due == nil && (w.rereadHost || w.rereadAll || w.neighbourChanged) {
-			due = time.After(max(coalesceDelay, time.Until(w.lastRead.Add(rereadPause*w.lastTook))))
+		if w.rereadHost || w.rereadAll {
+			w.reading.start(coalesceDelay)
 		}
-		if addrsDue == nil && w.rereadAddrs {
-			addrsDue = time.After(coalesceDelay)
+		if w.neighbourChanged {
+			neighbours.start(0)
+		}
+		if w.rereadAddrs {
+			addrs.start(coalesceDelay)
 		}
 		select {
 		case <-ctx.Done():
@@ -247,17 +251,35 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 			if _, solicited := w.solicited[a.id]; solicited && w.prober.learn(a, time.Now()) {
 				w.neighbourChanged = true
 			}
-		case <-due:
-			due = nil
-			start := time.Now()
-			w.refresh(publish)
-			w.lastRead = time.Now()
-			w.lastTook = w.lastRead.Sub(start)
-		case <-addrsDue:
-			addrsDue = nil
-			w.refreshAddrs(publish)
+		case <-w.reading.due:
+			w.reading.run(func() { w.reread(publish) })
+		case <-neighbours.due:
+			neighbours.run(func() { w.update(w.hostNet.Ports, w.hostNet.Routes, publish) })
+		case <-addrs.due:
+			addrs.run(func() { w.refreshAddrs(publish) })
 		}
 	}
+}
+
+// pace spaces out work of a kind.
+type pace struct {
+	longest time.Duration    // pause
+	due     <-chan time.Time // nil: there is nothing to do
+	last    time.Time        // when it was last done
+	took    time.Duration
+}
+
+func (p *pace) start(delay time.Duration) {
+	if p.due == nil {
+		p.due = time.After(max(delay, time.Until(p.last.Add(min(workPause*p.took, p.longest)))))
+	}
+}
+
+func (p *pace) run(work func()) {
+	start := time.Now()
+	work()
+	p.due, p.last = nil, time.Now()
+	p.took = p.last.Sub(start)
 }
 
 // takeRequests takes over the requests of KeepResolved, WaitResolved and Announce.
@@ -274,28 +296,25 @@ func (w *Watcher) takeRequests() {
 	w.setAnnounced(vips, added)
 }
 
-// refresh reads what changed, and publishes the state if it differs.
-func (w *Watcher) refresh(publish func(*director.HostNet)) {
-	old := w.hostNet
-	ports, routes := old.Ports, old.Routes
-	if w.rereadAll || w.rereadHost {
-		if err := w.reread(); err != nil {
-			if !errors.Is(err, netlink.ErrDumpInterrupted) {
-				w.log.Warn().Err(err).Msg("routes: cannot read the host's state, trying again")
-			}
-			return
+// reread reads what changed, and publishes the state if it differs.
+func (w *Watcher) reread(publish func(*director.HostNet)) {
+	if err := w.readChanges(); err != nil {
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			w.log.Warn().Err(err).Msg("routes: cannot read the host's state, trying again")
 		}
-		ports = w.updatePorts(old.Ports)
-		routes = w.host.routeTable(ports, w.vlans, old.Routes)
-		w.portsChanged(old.Ports, ports)
+		return
 	}
+	old := w.hostNet
+	ports := w.updatePorts(old.Ports)
+	routes := w.host.routeTable(ports, w.vlans, old.Routes)
+	w.portsChanged(old.Ports, ports)
 	w.update(ports, routes, publish)
 }
 
 // refreshAddrs reads the addresses, and publishes the state if it differs.
 func (w *Watcher) refreshAddrs(publish func(*director.HostNet)) {
 	if !w.rereadAddrs {
-		return // refresh was first
+		return // reread was first
 	}
 	addrs, err := w.nl.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -315,7 +334,7 @@ func (w *Watcher) update(ports []director.Port, routes *bart.Table[director.Rout
 		return
 	}
 	if routes != old.Routes {
-		w.gateways = gateways(hostNet)
+		w.gateways = hostNet.Gateways()
 	}
 	w.retargetDue = true
 	w.mu.Lock()
@@ -326,8 +345,8 @@ func (w *Watcher) update(ports []director.Port, routes *bart.Table[director.Rout
 	publish(hostNet)
 }
 
-// reread reads from the kernel what has to be read again.
-func (w *Watcher) reread() error {
+// readChanges reads from the kernel what has to be read again.
+func (w *Watcher) readChanges() error {
 	if err := w.host.read(w.nl); err != nil {
 		return err
 	}
@@ -344,6 +363,5 @@ func (w *Watcher) reread() error {
 
 // sameHostNet reports whether two states are equal.
 func sameHostNet(a, b *director.HostNet) bool {
-	return a.Routes == b.Routes && slices.Equal(a.Ports, b.Ports) &&
-		maps.Equal(a.Neighbours, b.Neighbours) && maps.Equal(a.HostAddrs, b.HostAddrs)
+	return a.SameButNeighbours(b) && maps.Equal(a.Neighbours, b.Neighbours)
 }

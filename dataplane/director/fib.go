@@ -2,7 +2,9 @@ package director
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/gaissmai/bart"
 
@@ -60,6 +62,22 @@ func (h *HostNet) IsLocal(a wire.Addr) bool {
 	return ok
 }
 
+// SameButNeighbours reports whether two hosts differ in their neighbours only.
+func (h *HostNet) SameButNeighbours(o *HostNet) bool {
+	return h.Routes == o.Routes && slices.Equal(h.Ports, o.Ports) && maps.Equal(h.HostAddrs, o.HostAddrs)
+}
+
+// Gateways returns those of the routes by ports.
+func (h *HostNet) Gateways() map[NeighbourKey]bool {
+	gateways := map[NeighbourKey]bool{}
+	for _, r := range h.Routes.All() {
+		if r.Port != wire.NoPort && r.Via.IsValid() {
+			gateways[NeighbourKey{Port: r.Port, Addr: wire.AddrFrom(r.Via)}] = true
+		}
+	}
+	return gateways
+}
+
 // HopState is how much is known of a next hop.
 type HopState uint8
 
@@ -85,8 +103,10 @@ type FIB struct {
 	// (LocalNode); NoRoute: none.
 	Host   NextHop
 	routes *lpm.Table[fibRoute]
-	links  []linkHops        // by port
-	vlans  map[tagged]uint16 // the ports that are VLANs; nil: none
+	// gateways are those of the routes.
+	gateways map[NeighbourKey]bool
+	links    []linkHops        // by port
+	vlans    map[tagged]uint16 // the ports that are VLANs; nil: none
 	// sources are the addresses that next hops have as their Source.
 	sources map[wire.Addr]bool
 }
@@ -103,7 +123,7 @@ type fibRoute struct {
 
 // NewFIB compiles what the host knows.
 func NewFIB(h *HostNet) *FIB {
-	fib := &FIB{HostNet: h, sources: map[wire.Addr]bool{}}
+	fib := &FIB{HostNet: h, gateways: h.Gateways(), sources: map[wire.Addr]bool{}}
 	for i := range h.Ports {
 		p := &h.Ports[i]
 		hops := p.hops(uint16(i))
@@ -124,6 +144,23 @@ func NewFIB(h *HostNet) *FIB {
 		}
 	})
 	return fib
+}
+
+// WithNeighbours returns the FIB of the same host with other neighbours. It shares the
+// routes unless a gateway changed.
+func (fib *FIB) WithNeighbours(neighbours map[NeighbourKey]wire.MAC) *FIB {
+	host := *fib.HostNet
+	host.Neighbours = neighbours
+	for gateway := range fib.gateways {
+		if neighbours[gateway] != fib.Neighbours[gateway] {
+			next := NewFIB(&host)
+			next.Host = fib.Host
+			return next
+		}
+	}
+	next := *fib
+	next.HostNet = &host
+	return &next
 }
 
 func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
