@@ -82,7 +82,7 @@ func nextHopText(fib *director.FIB, hop *director.NextHop, to netip.Addr) string
 	}
 	port := fib.Ports[hop.Link.Port].Name
 	if hop.State == director.Unresolved {
-		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it does not answer", port)
+		return fmt.Sprintf("by %s, but the next hop's hardware address is not known: it has not answered", port)
 	}
 	return fmt.Sprintf("by %s to %s, MTU %d", port, hop.Link.Dst, hop.MTU)
 }

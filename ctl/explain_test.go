@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -36,14 +35,13 @@ type handFixture struct {
 	time  conntrack.Tick
 }
 
-func (d *handFixture) Publish(t *director.Table)                               { d.table = t }
-func (d *handFixture) Verdicts() (sums [director.NumVerdict]uint64)            { return sums }
-func (d *handFixture) Now() conntrack.Tick                                     { return d.time }
-func (d *handFixture) Apply(guard.Rules) error                                 { return nil }
-func (d *handFixture) KeepResolved([]netip.Addr)                               {}
-func (d *handFixture) Announce([]netip.Addr)                                   {}
-func (d *handFixture) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
-func (d *handFixture) HostNet() *director.HostNet                              { return handHostNet }
+func (d *handFixture) Publish(t *director.Table)                    { d.table = t }
+func (d *handFixture) Verdicts() (sums [director.NumVerdict]uint64) { return sums }
+func (d *handFixture) Now() conntrack.Tick                          { return d.time }
+func (d *handFixture) Apply(guard.Rules) error                      { return nil }
+func (d *handFixture) KeepResolved([]netip.Addr)                    {}
+func (d *handFixture) Announce([]netip.Addr)                        {}
+func (d *handFixture) HostNet() *director.HostNet                   { return handHostNet }
 
 var handHostNet = func() *director.HostNet {
 	h := &director.HostNet{
@@ -199,12 +197,12 @@ func TestExplainSays(t *testing.T) {
 		},
 		{
 			"a server whose hardware address is not known", testProbe("10.1.0.2:1", "10.9.0.1:82"),
-			[]string{"dropped_no_neighbour", "by eth1, but"},
+			[]string{"held_no_neighbour", "by eth1, but"},
 		},
 		{"no server is eligible", testProbe("10.1.0.2:1", "10.9.0.1:83"), []string{"refused_no_server", "weight 0"}},
 		{
 			"no route to the server", testProbe("10.1.0.2:1", "10.9.0.1:84"),
-			[]string{"answered_no_route", "no route to 10.77.0.1"},
+			[]string{"held_no_neighbour", "no route to 10.77.0.1"},
 		},
 		{
 			"a port without a service", testProbe("10.1.0.2:1", "10.9.0.1:99"),

@@ -69,7 +69,7 @@ func newFixtureOn(t testing.TB, links []dataplane.Link) *fixture {
 		now: time.Now(),
 	}
 	w.Manager = NewManager(conns, len(links), w.host, w.guard, zerolog.Nop())
-	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil)}
+	w.plane = &testPlane{Plane: dataplane.New(conns, w.FirstTable(), links, nil, func(director.NeighbourKey) {})}
 	w.Start(w.plane)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -195,8 +195,6 @@ func (h *testHost) KeepResolved(addrs []netip.Addr) {
 	defer h.mu.Unlock()
 	h.needed = slices.Clone(addrs)
 }
-
-func (h *testHost) WaitResolved(context.Context, []netip.Addr) []netip.Addr { return nil }
 
 func (h *testHost) Announce(vips []netip.Addr) {
 	h.mu.Lock()

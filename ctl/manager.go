@@ -33,7 +33,6 @@ type Plane interface {
 type Host interface {
 	HostNet() *director.HostNet
 	KeepResolved(addrs []netip.Addr)
-	WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr)
 	Announce(vips []netip.Addr) // takes all; sends those that are new
 }
 
@@ -61,7 +60,10 @@ type Manager struct {
 	rules     guard.Rules    // in force
 	table     *compile.Table // published last
 	retry     bool           // the last commit failed in part; maintain tries again
-	fullTable fullTableLog
+	// added are the operations that added servers since the last maintain, and before it. They
+	// have until the next but one to be reached without a warning.
+	added, addedBefore []config.Op
+	fullTable          fullTableLog
 
 	events events
 }
@@ -92,84 +94,16 @@ func (m *Manager) Start(p Plane) {
 	m.plane = p
 }
 
-// resolveTimeout is how long adding servers waits for their hardware addresses, so that a
-// packet right after the command reaches them. A link answers in well under a
-// millisecond; a server that does not answer must not hold up a script.
-const resolveTimeout = 250 * time.Millisecond
-
 // Apply makes one change. It returns when the change is in force. After an error nothing
 // has changed.
 func (m *Manager) Apply(op config.Op) error { return m.ApplyAll([]config.Op{op})[0] }
 
 // ApplyAll makes changes one after the other and puts them in force at once. It returns
 // the error of each. A change that is refused does not stop the others.
-func (m *Manager) ApplyAll(ops []config.Op) []error { return m.waitResolved(m.applyAll(ops)) }
-
-// Replace makes changes to an empty state and puts it in force in place of the present
-// one. It returns the error of each change. If one is refused, nothing happens. What is
-// the same before and after is not disturbed.
-func (m *Manager) Replace(ops []config.Op) []error { return m.waitResolved(m.replace(ops)) }
-
-// waitResolved waits for the next hops of servers that were added.
-func (m *Manager) waitResolved(errs []error, added []config.Op) []error {
-	if len(added) == 0 {
-		return errs
-	}
-	addrs := make([]netip.Addr, len(added))
-	for i := range added {
-		addrs[i] = added[i].Server.Addr
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	m.host.WaitResolved(ctx, sorted(addrs))
-	m.RoutesChanged()
-	m.warnUnresolved(added)
-	return errs
-}
-
-// warnUnresolved logs how many of the servers are without a next hop, and why for the
-// first. Servers on the host are counted separately: only the operator can help them.
-func (m *Manager) warnUnresolved(added []config.Op) {
+func (m *Manager) ApplyAll(ops []config.Op) []error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var n [2]int
-	warnings := [2]*zerolog.Event{m.log.Warn(), m.log.Warn()}
-	services, addrs := map[config.ServiceKey]bool{}, map[netip.Addr]bool{}
-	for i := range added {
-		services[added[i].Service.ServiceKey], addrs[added[i].Server.Addr] = true, true
-	}
-	for key := range services {
-		for _, v := range m.runtime.ServersOf(key) {
-			if v.Removed || !addrs[v.Config.Addr] {
-				continue
-			}
-			hop := v.NextHop(m.fib)
-			if hop.State == director.Resolved {
-				continue
-			}
-			kind := 0
-			if m.fib.IsLocal(wire.AddrFrom(v.Config.Addr)) {
-				kind = 1
-			}
-			if n[kind]++; n[kind] == 1 {
-				warnings[kind].Stringer("server", v.Config.Addr).Str("hop", nextHopStatus(m.fib, hop, v.Config.Addr))
-			}
-		}
-	}
-	for kind, text := range []string{
-		"server cannot be reached now; it gets packets as soon as it can", "server cannot be reached",
-	} {
-		if n[kind] > 0 {
-			warnings[kind].Int("and_others", n[kind]-1).Msg(text)
-		}
-	}
-}
-
-// applyAll is ApplyAll under the lock. It returns the operations that added servers.
-func (m *Manager) applyAll(ops []config.Op) (errs []error, added []config.Op) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	errs = make([]error, len(ops))
+	errs := make([]error, len(ops))
 	next, changed := m.state.Clone(), false
 	for i, op := range ops {
 		if errs[i] = checkInterfaces(op, m.fib); errs[i] == nil {
@@ -184,34 +118,38 @@ func (m *Manager) applyAll(ops []config.Op) (errs []error, added []config.Op) {
 			}
 		}
 	}
-	return errs, m.applied(ops, errs)
+	m.applied(ops, errs)
+	return errs
 }
 
-// replace is Replace under the lock. It returns the operations that added servers.
-func (m *Manager) replace(ops []config.Op) (errs []error, added []config.Op) {
+// Replace makes changes to an empty state and puts it in force in place of the present
+// one. It returns the error of each change. If one is refused, nothing happens. What is
+// the same before and after is not disturbed.
+func (m *Manager) Replace(ops []config.Op) []error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	errs = make([]error, len(ops))
+	errs := make([]error, len(ops))
 	next := new(config.State).Clone()
 	next.Standby = m.state.Standby
 	next.Touch()
 	for i, op := range ops {
 		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
-			return errs, nil
+			return errs
 		}
 	}
 	if err := m.commit(next); err != nil {
 		for i := range errs {
 			errs[i] = err
 		}
-		return errs, nil
+		return errs
 	}
-	return errs, m.applied(ops, errs)
+	m.applied(ops, errs)
+	return errs
 }
 
-// applied logs the operations that were not refused, and does what follows from them. It
-// returns those that added servers.
-func (m *Manager) applied(ops []config.Op, errs []error) (added []config.Op) {
+// applied logs the operations that were not refused, and does what follows from them.
+func (m *Manager) applied(ops []config.Op, errs []error) {
+	var added []config.Op
 	for i, op := range ops {
 		if errs[i] != nil {
 			continue
@@ -231,7 +169,38 @@ func (m *Manager) applied(ops []config.Op, errs []error) (added []config.Op) {
 		m.log.Debug().Str("verb", string(op.Kind)).Msg("applied")
 		m.events.emit(api.Event{Kind: "applied", Op: &op})
 	}
-	return added
+	m.warnUnreachable(added, true)
+	m.added = append(m.added, added...)
+}
+
+// warnUnreachable logs how many of the servers that were added are without a next hop, and
+// why for the first: of those on the host itself, which only the operator can help, or of the
+// others.
+func (m *Manager) warnUnreachable(added []config.Op, onHost bool) {
+	services, addrs := map[config.ServiceKey]bool{}, map[netip.Addr]bool{}
+	for i := range added {
+		services[added[i].Service.ServiceKey], addrs[added[i].Server.Addr] = true, true
+	}
+	n, warning := 0, m.log.Warn()
+	for key := range services {
+		for _, v := range m.runtime.ServersOf(key) {
+			if v.Removed || !addrs[v.Config.Addr] || m.fib.IsLocal(wire.AddrFrom(v.Config.Addr)) != onHost {
+				continue
+			}
+			if hop := v.NextHop(m.fib); hop.State != director.Resolved {
+				if n++; n == 1 {
+					warning.Stringer("server", v.Config.Addr).Str("hop", nextHopStatus(m.fib, hop, v.Config.Addr))
+				}
+			}
+		}
+	}
+	text := "server cannot be reached now; it gets packets as soon as it can"
+	if onHost {
+		text = "server cannot be reached"
+	}
+	if n > 0 {
+		warning.Int("and_others", n-1).Msg(text)
+	}
 }
 
 // logAdmin logs that a server which an operation adds or edits gets no new connections.
@@ -400,6 +369,8 @@ func (m *Manager) reconcileRemoved(now time.Time) (ended map[uint32]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
+	m.warnUnreachable(m.addedBefore, false)
+	m.addedBefore, m.added = m.added, nil
 	if n := m.fullTable.report(m.conns.Stats(), now, m.log); n > 0 {
 		m.events.emit(api.Event{Kind: "conns_full", Count: n})
 	}

@@ -30,8 +30,7 @@ const maxRequest = api.MaxOps * 1 << 10
 const (
 	// readTimeout is how long a client may take to send a request.
 	readTimeout = 10 * time.Second
-	// stopTimeout is how long the director waits for requests when it ends: longer than
-	// adding servers takes (resolveTimeout).
+	// stopTimeout is how long the director waits for requests when it ends.
 	stopTimeout = time.Second
 )
 

@@ -21,15 +21,19 @@ type Plane struct {
 	frags    *frag.Table
 	table    atomic.Pointer[director.Table]
 	workers  []*Worker
+	resolve  func(director.NeighbourKey)
 	stopping atomic.Bool
 	running  atomic.Int32
 }
 
 // New makes a plane with one worker for each link. Worker i is pinned to cpus[i], if
 // there is one and it is not negative. conns must have as many workers. The workers
-// start with Run.
-func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int) *Plane {
-	p := &Plane{start: time.Now(), frags: frag.New(len(links), 0)}
+// start with Run. They call resolve for next hops that the host is to resolve; it must not
+// block.
+func New(conns *conntrack.Table, first *director.Table, links []Link, cpus []int,
+	resolve func(director.NeighbourKey),
+) *Plane {
+	p := &Plane{start: time.Now(), frags: frag.New(len(links), 0), resolve: resolve}
 	p.table.Store(first)
 	for i, link := range links {
 		cpu := -1

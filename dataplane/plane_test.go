@@ -97,7 +97,7 @@ func startPlane(t *testing.T, ctx context.Context, links ...Link) (p *Plane, end
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conns.Close() })
-	p, ended = New(conns, arpTable(), links, nil), make(chan error, 1)
+	p, ended = New(conns, arpTable(), links, nil, nil), make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	return p, ended
 }
@@ -170,7 +170,7 @@ func TestPinToMissingCPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conns.Close()
-	err = New(conns, arpTable(), []Link{newStepLink()}, []int{1023}).Run(context.Background())
+	err = New(conns, arpTable(), []Link{newStepLink()}, []int{1023}, nil).Run(context.Background())
 	if err == nil || err.Error() != "pin worker to cpu 1023: invalid argument" {
 		t.Errorf("Run: %v", err)
 	}

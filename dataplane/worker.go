@@ -64,6 +64,9 @@ func (w *Worker) processBatch(n int) error {
 	if w.dir.Process(now, table, frames, verdicts) {
 		w.link.Wake()
 	}
+	for _, hop := range w.dir.Unresolved() {
+		w.plane.resolve(hop)
+	}
 	out := false
 	for i := range frames {
 		w.counts[verdicts[i]]++

@@ -126,11 +126,6 @@ func (s *topology) serve() {
 		ipvsadm -a -t %[1]s:80 -r %[2]s:%[4]s %[5]s %[6]s
 		ipvsadm -a -t %[1]s:80 -r %[3]s:%[4]s %[5]s %[6]s`,
 		s.url(s.vip()), s.url(s.rip(0)), s.url(s.rip(1)), port, s.flag(), s.tunnel))
-	// A server's link may have no carrier yet, so that the first packets are
-	// dropped.
-	eventually(s.t, "all servers are reached", func() bool {
-		return !strings.Contains(s.run("director", uvsBinary+" services"), "unresolved")
-	})
 }
 
 // prepareServer configures a real server for the method.

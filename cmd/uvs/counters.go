@@ -55,10 +55,10 @@ func connCounters(s conntrack.Stats) []api.Counter {
 	return list
 }
 
-// waitingCounters returns the counters of fragments whose verdict was held_fragment, and of
-// fragment flows.
+// waitingCounters returns the counters of fragments whose verdict was held_fragment, of
+// fragment flows, and of packets whose verdict was held_no_neighbour.
 func waitingCounters(t *frag.Table) []api.Counter {
-	fragments := t.Stats(frag.ForFirst)
+	fragments, unresolved := t.Stats(frag.ForFirst), t.Stats(frag.ForNeighbour)
 	return []api.Counter{
 		{Name: "fragments_waiting", Value: uint64(fragments.Waiting)},
 		{Name: "fragments_sent_after_first", Value: fragments.Sent},
@@ -66,6 +66,11 @@ func waitingCounters(t *frag.Table) []api.Counter {
 		{Name: "fragments_expired", Value: fragments.Expired},
 		{Name: "fragments_displaced", Value: fragments.Evicted},
 		{Name: "fragment_notes_displaced", Value: t.EvictedFlows()},
+		{Name: "unresolved_waiting", Value: uint64(unresolved.Waiting)},
+		{Name: "unresolved_sent", Value: unresolved.Sent},
+		{Name: "unresolved_stopped", Value: unresolved.Stopped},
+		{Name: "unresolved_expired", Value: unresolved.Expired},
+		{Name: "unresolved_displaced", Value: unresolved.Evicted},
 	}
 }
 

@@ -206,7 +206,7 @@ func run(ctx context.Context, cfg runConfig) error {
 			return err
 		}
 	}
-	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg))
+	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg), host.Resolve)
 	server := &ctl.Socket{
 		Manager:  manager,
 		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },

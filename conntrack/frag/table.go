@@ -58,8 +58,9 @@ type Table struct {
 type Use uint8
 
 const (
-	ForFirst  Use = iota // fragments, for the first of their datagram
-	ForServer            // packets of a server that was removed, for its return
+	ForFirst     Use = iota // fragments, for the first of their datagram
+	ForServer               // packets of a server that was removed, for its return
+	ForNeighbour            // packets to a next hop, for its hardware address
 	numUse
 )
 
@@ -104,6 +105,9 @@ func New(workers int, seed uint64) *Table {
 
 // Memory returns the size in bytes of a table for so many workers.
 func Memory(workers int) int64 { return tableBytes + int64(numUse)*int64(workers)*queueBytes }
+
+// Workers returns how many workers the table is for.
+func (t *Table) Workers() int { return len(t.queues[ForFirst]) }
 
 // Queue returns a queue of a worker; only that worker may use it.
 func (t *Table) Queue(use Use, worker int) *Queue { return &t.queues[use][worker] }

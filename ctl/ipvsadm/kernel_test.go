@@ -2,7 +2,6 @@ package ipvsadm_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -245,9 +244,8 @@ func (gatewayHost) HostNet() *director.HostNet {
 	return h
 }
 
-func (gatewayHost) KeepResolved([]netip.Addr)                                      {}
-func (gatewayHost) WaitResolved(context.Context, []netip.Addr) (left []netip.Addr) { return nil }
-func (gatewayHost) Announce([]netip.Addr)                                          {}
+func (gatewayHost) KeepResolved([]netip.Addr) {}
+func (gatewayHost) Announce([]netip.Addr)     {}
 
 type noGuard struct{}
 

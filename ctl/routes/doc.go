@@ -5,7 +5,7 @@
 //	kernel ── rtnetlink events ──► host (host.go): the kernel's state, in its terms
 //	                                 │ hostNet
 //	                                 ▼
-//	                               *director.HostNet ──► publish, HostNet, WaitResolved
+//	                               *director.HostNet ──► publish, HostNet
 //	                                 │ targets (resolve.go)
 //	kernel ◄── NTF_USE ────────────┘        neighbours to resolve now
 //
@@ -46,4 +46,8 @@
 //
 // An address without any route may be on the link of any port. The Watcher
 // looks for it on all ports until one has it.
+//
+// The Watcher keeps servers (KeepResolved) and gateways resolved. Directors name
+// other next hops when a packet waits for them (Resolve): it solicits these for
+// as long as the packet waits. A change of neighbours is published at once.
 package routes

@@ -87,8 +87,14 @@ func (w *Watcher) apply(e event) {
 	if e.deleted {
 		now = neighbour{}
 		delete(w.host.neighbours, id)
+		if _, ok := w.requested[id]; ok {
+			delete(w.solicited, id) // somebody flushes the table while a packet waits
+		}
 	} else {
 		w.host.neighbours[id] = now
+	}
+	if now.usable() {
+		delete(w.requested, id)
 	}
 	if old.usable() != now.usable() || now.usable() && old.mac != now.mac {
 		w.neighbourChanged = true

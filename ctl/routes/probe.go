@@ -243,11 +243,11 @@ func (p *prober) learn(a reply, now time.Time) bool {
 	return old.mac != a.mac
 }
 
-// expire removes neighbours that are not wanted or that have been silent too
-// long. It reports whether it removed any.
+// expire removes neighbours that have been silent too long; those that are not
+// wanted sooner. It reports whether it removed any.
 func (p *prober) expire(wanted map[neighbourID]bool, now time.Time) (any bool) {
 	for id, l := range p.learned {
-		if !wanted[id] || now.Sub(l.at) > reachableTime+probeTimeout {
+		if silent := now.Sub(l.at); silent > reachableTime && !wanted[id] || silent > reachableTime+probeTimeout {
 			delete(p.learned, id)
 			any = true
 		}

@@ -38,20 +38,6 @@ func nextHops(hostNet *director.HostNet, addr netip.Addr) []director.NeighbourKe
 	return keys
 }
 
-// resolved reports whether frames can be sent to an address now. The host's own
-// addresses need no next hop.
-func resolved(hostNet *director.HostNet, addr netip.Addr) bool {
-	if hostNet.IsLocal(wire.AddrFrom(addr)) {
-		return true
-	}
-	for _, key := range nextHops(hostNet, addr) {
-		if _, ok := hostNet.Neighbours[key]; ok {
-			return true
-		}
-	}
-	return false
-}
-
 // findTargets returns the neighbours to keep resolved.
 func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	targets := maps.Clone(w.gateways)
@@ -71,17 +57,17 @@ func (w *Watcher) findTargets() map[director.NeighbourKey]bool {
 	return targets
 }
 
-// resolve solicits the targets that are due; the package comment has the rule.
-func (w *Watcher) resolve(now time.Time) {
+// solicitDue solicits the targets that are due; the package comment has the rule.
+func (w *Watcher) solicitDue(now time.Time) {
 	if w.retargetDue {
 		w.targets, w.retargetDue = w.findTargets(), false
 	}
+	maps.DeleteFunc(w.requested, func(_ neighbourID, r request) bool { return now.Sub(r.at) >= requestTime })
 	current := map[neighbourID]bool{}
-	for key := range w.targets {
-		port := w.hostNet.Ports[key.Port]
-		id := neighbourID{linkOf(port), key.Addr.Netip()}
-		if port.Index == 0 || !w.up[key.Port] {
-			continue
+	keep := func(on uint16, id neighbourID) {
+		port := w.hostNet.Ports[on]
+		if id.link != linkOf(port) || port.Index == 0 || !w.up[on] {
+			return
 		}
 		current[id] = true
 		if w.dueForSolicit(id, now) {
@@ -89,8 +75,28 @@ func (w *Watcher) resolve(now time.Time) {
 			w.solicit(port, id)
 		}
 	}
+	for key := range w.targets {
+		keep(key.Port, neighbourID{linkOf(w.hostNet.Ports[key.Port]), key.Addr.Netip()})
+	}
+	for id, r := range w.requested {
+		keep(r.port, id)
+	}
 	maps.DeleteFunc(w.solicited, func(id neighbourID, _ time.Time) bool { return !current[id] })
 	w.neighbourChanged = w.prober.expire(current, now) || w.neighbourChanged
+}
+
+// takeRequest takes over a request of Resolve. A director requests a neighbour once in
+// requestTime, or when the host has forgotten it. So it is solicited at once, even if it was
+// a moment ago.
+func (w *Watcher) takeRequest(hop director.NeighbourKey, now time.Time) {
+	if len(w.requested) == maxRequested || int(hop.Port) >= len(w.hostNet.Ports) {
+		return
+	}
+	id := neighbourID{linkOf(w.hostNet.Ports[hop.Port]), hop.Addr.Netip()}
+	if !w.host.neighbours[id].usable() { // else a new state has it
+		w.requested[id] = request{hop.Port, now}
+		delete(w.solicited, id)
+	}
 }
 
 // dueForSolicit reports whether to solicit a neighbour now: it is missing or stale, the

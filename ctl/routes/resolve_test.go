@@ -1,11 +1,10 @@
 package routes
 
 import (
-	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,10 +16,11 @@ import (
 	"uvs/dataplane/wire"
 )
 
-// TestWaitResolved resolves servers in hosts that are set up in different ways:
+// TestResolved resolves servers in hosts that are set up in different ways, and neighbours
+// that are requested:
 //
 //	host h0 ── p0 peer, servers 10.7.0.2 and fd07::2
-func TestWaitResolved(t *testing.T) {
+func TestResolved(t *testing.T) {
 	nettest.New(t) // or the test skips with its subtests
 	for _, row := range []struct {
 		name   string
@@ -50,38 +50,101 @@ func TestWaitResolved(t *testing.T) {
 			r.Via = &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: net.ParseIP("fe80::2")}
 			h.Must(h.NL.RouteAdd(r))
 		}, "10.99.0.9"},
-		{"an address of the host", func(h *testHost) { h.Addr("h0", "10.7.0.1/24") }, "10.7.0.1"},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			host, peer := newTestHost(t), newTestHost(t)
-			if row.name == "IPv4, in a host that never had an address" {
-				host = &testHost{nettest.NewBare(t)}
-			}
-			nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
-			peer.Addr("p0", "10.7.0.2/24")
-			peer.Addr("p0", "fd07::2/64")
-			peer.Addr("p0", "fe80::2/64")
-			row.set(host)
-			w := host.watch("h0")
-			ctx, cancel := context.WithTimeout(t.Context(), timeout)
-			defer cancel()
-			server := netip.MustParseAddr(row.server)
-			if left := w.WaitResolved(ctx, []netip.Addr{server}); len(left) != 0 {
-				neighbours, err := host.NL.NeighList(0, netlink.FAMILY_ALL)
-				t.Fatalf("not resolved: %v; the kernel has %v, %v", left, neighbours, err)
-			}
-			for _, mac := range w.HostNet().Neighbours {
-				if mac != peer.mac("p0") {
-					t.Errorf("hardware address %v, want %v", mac, peer.mac("p0"))
+		for _, requested := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/requested=%t", row.name, requested), func(t *testing.T) {
+				t.Parallel()
+				host, peer := newTestHost(t), newTestHost(t)
+				if row.name == "IPv4, in a host that never had an address" {
+					host = &testHost{nettest.NewBare(t)}
 				}
-			}
-			for id, n := range must(readNeighbours(host.NL)) {
-				if n.state&netlink.NUD_PERMANENT != 0 {
-					t.Errorf("left behind a permanent entry for %v", id)
+				nettest.Join(host.Namespace, "h0", peer.Namespace, "p0")
+				peer.Addr("p0", "10.7.0.2/24")
+				peer.Addr("p0", "fd07::2/64")
+				peer.Addr("p0", "fe80::2/64")
+				row.set(host)
+				w := host.watch("h0")
+				hop := nextHops(w.HostNet(), netip.MustParseAddr(row.server))[0]
+				if requested {
+					w.Resolve(hop)
+				} else {
+					w.KeepResolved(addrs(row.server))
 				}
-			}
-		})
+				w.until(t, "resolved", func(h *director.HostNet) bool { return h.Neighbours[hop] == peer.mac("p0") })
+				for id, n := range must(readNeighbours(host.NL)) {
+					if n.state&netlink.NUD_PERMANENT != 0 {
+						t.Errorf("left behind a permanent entry for %v", id)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestRequestedAgain: a neighbour that somebody deletes is solicited at once if a packet waits
+// for it or it is requested again. Otherwise it is not: ip neigh flush would find it again and
+// again.
+func TestRequestedAgain(t *testing.T) {
+	host, peer := newHostAndPeer(t)
+	host.Addr("h0", "10.7.0.1/24")
+	w := host.open("h0")
+	mac := peer.mac("p0")
+	id := neighbourID{linkID{index: host.Link("h0").Attrs().Index}, netip.MustParseAddr("10.7.0.2")}
+	entry := &netlink.Neigh{
+		LinkIndex: id.link.index, Family: netlink.FAMILY_V4, IP: id.addr.AsSlice(), State: netlink.NUD_REACHABLE,
+		HardwareAddr: mac[:],
+	}
+	now := time.Now()
+	hop := director.NeighbourKey{Addr: wire.AddrFrom(id.addr)}
+	check := func(what string, want bool) {
+		t.Helper()
+		w.solicitDue(now)
+		if _, got := must(readNeighbours(host.NL))[id]; got != want {
+			t.Errorf("%s: solicited %t, want %t", what, got, want)
+		}
+		if want {
+			host.Must(host.NL.NeighDel(entry))
+		}
+	}
+	w.takeRequest(hop, now)
+	check("requested", true)
+	check("a moment later", false)
+	w.apply(event{neighbour: entry, deleted: true})
+	check("deleted before it answered", true)
+	w.apply(event{neighbour: entry})
+	w.takeRequest(hop, now)
+	check("answered", false)
+	w.apply(event{neighbour: entry, deleted: true})
+	check("deleted after that", false)
+	w.takeRequest(hop, now)
+	check("requested again", true)
+}
+
+// TestRequestedInVain: a neighbour that does not answer is forgotten after requestTime. What is
+// requested beyond maxRequested is ignored.
+func TestRequestedInVain(t *testing.T) {
+	host, _ := newHostAndPeer(t)
+	host.Addr("h0", "10.7.0.1/16")
+	w := host.open("h0")
+	hop := director.NeighbourKey{Addr: wire.AddrFrom(netip.MustParseAddr("10.7.0.9"))}
+	now := time.Now()
+	w.takeRequest(hop, now)
+	w.solicitDue(now)
+	w.solicitDue(now.Add(requestTime - 1))
+	if len(w.requested) != 1 || len(w.solicited) != 1 {
+		t.Errorf("requested %v, solicited %v, want one", w.requested, w.solicited)
+	}
+	w.solicitDue(now.Add(requestTime))
+	if len(w.requested) != 0 || len(w.solicited) != 0 {
+		t.Errorf("requested %v, solicited %v, want none", w.requested, w.solicited)
+	}
+	for i := range uint32(2 * maxRequested) {
+		binary.BigEndian.PutUint32(hop.Addr[12:], i)
+		w.Resolve(hop) // never blocks, although Run does not run
+		w.takeRequest(hop, now)
+	}
+	if len(w.requested) != maxRequested {
+		t.Errorf("%d are requested, want %d", len(w.requested), maxRequested)
 	}
 }
 
@@ -100,35 +163,11 @@ func TestUnrouted(t *testing.T) {
 	nettest.Join(host.Namespace, "h1", far.Namespace, "f0")
 	far.Addr("f0", "10.7.0.2/24")
 	w := host.watch("h0", "h1")
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	if left := w.WaitResolved(ctx, addrs("10.7.0.2")); len(left) != 0 {
-		t.Fatalf("not resolved: %v", left)
-	}
+	w.KeepResolved(addrs("10.7.0.2"))
 	want := director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(netip.MustParseAddr("10.7.0.2"))}
-	if got := w.HostNet().Neighbours; len(got) != 1 || got[want] != far.mac("f0") {
-		t.Errorf("neighbours %v, want %v on port 1 only", got, far.mac("f0"))
-	}
-}
-
-// TestWaitEnds checks that WaitResolved returns the addresses that it could not
-// resolve.
-func TestWaitEnds(t *testing.T) {
-	host, peer := newHostAndPeer(t)
-	host.Addr("h0", "10.7.0.1/24")
-	peer.Addr("p0", "10.7.0.2/24")
-	host.Must(host.NL.RouteAdd(&netlink.Route{Dst: host.route("10.99.0.0/16", "", "h0").Dst, Type: 6})) // blackhole
-	w := host.watch("h0")
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		w.until(t, "the one that is there",
-			func(h *director.HostNet) bool { return neighbourOnPort0(h, "10.7.0.2") == peer.mac("p0") })
-		cancel()
-	}()
-	left := w.WaitResolved(ctx, addrs("10.7.0.2", "10.7.0.9", "10.99.0.1"))
-	if want := addrs("10.7.0.9", "10.99.0.1"); !slices.Equal(left, want) {
-		t.Errorf("unresolved %v, want %v", left, want)
-	}
+	w.until(t, "resolved on port 1 only", func(h *director.HostNet) bool {
+		return len(h.Neighbours) == 1 && h.Neighbours[want] == far.mac("f0")
+	})
 }
 
 // TestServerComesAndGoes follows a server that starts late, changes its

@@ -26,6 +26,13 @@ const (
 	// and too short to notice.
 	coalesceDelay = 20 * time.Millisecond
 
+	// requestTime is how long a neighbour that Resolve names is solicited. A packet
+	// waits as long (dataplane/director/neighbour.go, unresolvedTime).
+	requestTime = 3 * retransTime
+
+	// maxRequested is far more than directors request at a time.
+	maxRequested = 1024
+
 	// workPause limits the time spent on a large routing table, and on
 	// neighbours: the pause before the next reading or publication is this many
 	// times as long as the last took. Packets may wait for neighbours, so their
@@ -46,18 +53,18 @@ const (
 // Watcher watches the host. The goroutine in Run owns the fields that are not
 // guarded by mu. Call New and Run in the network namespace to watch.
 type Watcher struct {
-	log    zerolog.Logger
-	nl     *netlink.Handle
-	sub    *nl.NetlinkSocket
-	names  []string // configured, in port order
-	vlans  []VLAN   // the ports after those
-	wakeup chan struct{}
+	log      zerolog.Logger
+	nl       *netlink.Handle
+	sub      *nl.NetlinkSocket
+	names    []string // configured, in port order
+	vlans    []VLAN   // the ports after those
+	wakeup   chan struct{}
+	requests chan director.NeighbourKey
 
 	mu      sync.Mutex
 	hostNet *director.HostNet
 	changed chan struct{} // closed when hostNet is replaced
 	keep    []netip.Addr
-	awaited map[*[]netip.Addr]bool
 	vips    map[netip.Addr]bool // to announce; never written again
 	newVIPs []netip.Addr        // those that were not in vips before
 
@@ -69,14 +76,21 @@ type Watcher struct {
 	neighbourChanged bool   // a neighbour has another hardware address, or none any more
 	reading          pace
 
-	addrs       []netip.Addr                   // those of keep and awaited
+	addrs       []netip.Addr                   // keep, as of the last request
 	gateways    map[director.NeighbourKey]bool // of the routes in hostNet
 	targets     map[director.NeighbourKey]bool // neighbours to keep resolved
 	retargetDue bool                           // targets have to be found again
+	requested   map[neighbourID]request        // by Resolve, and not answered
 	solicited   map[neighbourID]time.Time
 	prober      prober
 	pending     map[announcement]repetition
 	announced   map[netip.Addr]bool // VIPs that were announced, or are pending
+}
+
+// request is what is known of a request of Resolve: the port, and when it came.
+type request struct {
+	port uint16
+	at   time.Time
 }
 
 // New reads the host's state once. Interfaces are in port order; each must exist and be
@@ -84,7 +98,8 @@ type Watcher struct {
 func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
 		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
-		changed: make(chan struct{}), awaited: map[*[]netip.Addr]bool{},
+		changed: make(chan struct{}), requests: make(chan director.NeighbourKey, maxRequested),
+		requested:   map[neighbourID]request{},
 		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(),
 		pending: map[announcement]repetition{}, reading: pace{longest: math.MaxInt64},
 	}
@@ -173,30 +188,12 @@ func (w *Watcher) KeepResolved(addrs []netip.Addr) {
 	w.wake()
 }
 
-// WaitResolved waits until the next hop of each address is resolved or ctx is
-// done. It returns the addresses whose next hop is not. Run must be running.
-// The addresses need not be among those of KeepResolved.
-func (w *Watcher) WaitResolved(ctx context.Context, addrs []netip.Addr) (unresolved []netip.Addr) {
-	w.mu.Lock()
-	w.awaited[&addrs] = true
-	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		delete(w.awaited, &addrs)
-		w.mu.Unlock()
-	}()
-	w.wake()
-	for {
-		hostNet, changed := w.current()
-		unresolved = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return resolved(hostNet, a) })
-		if len(unresolved) == 0 {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return unresolved
-		}
+// Resolve makes the Watcher solicit a neighbour for requestTime, unless it is known. It never
+// blocks; what is too much is forgotten.
+func (w *Watcher) Resolve(hop director.NeighbourKey) {
+	select {
+	case w.requests <- hop:
+	default:
 	}
 }
 
@@ -223,7 +220,7 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 	defer tick.Stop()
 	neighbours, addrs := pace{longest: coalesceDelay}, pace{}
 	for {
-		w.resolve(time.Now())
+		w.solicitDue(time.Now())
 		w.announce(time.Now())
 		if w.rereadHost || w.rereadAll {
 			w.reading.start(coalesceDelay)
@@ -239,7 +236,9 @@ func (w *Watcher) Run(ctx context.Context, publish func(*director.HostNet)) erro
 			return nil
 		case <-tick.C:
 		case <-w.wakeup:
-			w.takeRequests()
+			w.takeSettings()
+		case hop := <-w.requests:
+			w.takeRequest(hop, time.Now())
 		case batch, ok := <-events:
 			if !ok && ctx.Err() == nil {
 				return errors.New("routes: rtnetlink events have ended")
@@ -282,13 +281,10 @@ func (p *pace) run(work func()) {
 	p.took = p.last.Sub(start)
 }
 
-// takeRequests takes over the requests of KeepResolved, WaitResolved and Announce.
-func (w *Watcher) takeRequests() {
+// takeSettings takes over the requests of KeepResolved and Announce.
+func (w *Watcher) takeSettings() {
 	w.mu.Lock()
-	w.addrs = slices.Clone(w.keep)
-	for addrs := range w.awaited {
-		w.addrs = append(w.addrs, *addrs...)
-	}
+	w.addrs = w.keep
 	vips, added := w.vips, w.newVIPs
 	w.newVIPs = nil
 	w.mu.Unlock()

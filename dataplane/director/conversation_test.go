@@ -193,9 +193,15 @@ func TestWhatLeavesIsSound(t *testing.T) {
 			if err != nil || n != len(fed) {
 				t.Fatalf("received %d frames of %d: %v", n, len(fed), err)
 			}
+			if k.IntN(4) == 0 {
+				server := randomOf(k.Rand, "10.2.0.11", "10.2.0.12", "fd00:2::11", "fd00:2::12")
+				w.setNeighbour(1, server, randomOf(k.Rand, wire.MAC{}, serverMAC[0]))
+			}
 			w.dir.Process(w.now, w.table, frames, w.verdicts[:n])
-			if _, err := link.Send(frames); err != nil {
-				t.Fatal(err)
+			for _, out := range [][]wire.Frame{frames, w.dir.Originate()} {
+				if _, err := link.Send(out); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for _, v := range w.verdicts[:n] {
 				counts[v]++
@@ -212,7 +218,7 @@ func TestWhatLeavesIsSound(t *testing.T) {
 			if t.Failed() {
 				t.Fatalf("method %d, seed %d", method, seed)
 			}
-			w.now += conntrack.Tick(k.IntN(20))
+			w.now += conntrack.Tick(k.IntN(200))
 		}
 		if link.Dropped() != 0 {
 			t.Errorf("method %d: the link dropped %d frames", method, link.Dropped())
@@ -222,11 +228,14 @@ func TestWhatLeavesIsSound(t *testing.T) {
 		}
 		for _, v := range []Verdict{
 			ICMPErrorToClient, ICMPErrorToServer, AnsweredEcho, AnsweredARP, AnsweredND, AnsweredTTLExceeded,
-			RefusedNoService, RefusedNoConn,
+			RefusedNoService, RefusedNoConn, HeldNoNeighbour,
 		} {
 			if counts[v] == 0 {
 				t.Errorf("method %d: no frame was %s: the talk is too dull", method, v)
 			}
+		}
+		if s := w.unresolvedStats(); s.Sent == 0 || s.Expired == 0 {
+			t.Errorf("method %d: of packets that waited, %+v: the talk is too dull", method, s)
 		}
 		t.Logf("method %d: %d frames left; %v", method, left, counts)
 	}

@@ -38,6 +38,8 @@ type Director struct {
 	request packet      // the request that a quoted reply answered
 	entry   conntrack.Entry
 	single  [1]conntrack.Query
+
+	unresolved unresolved
 }
 
 // packet is a frame and all that the director knows of it.
@@ -55,11 +57,16 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 		conns: conns, frags: frags, worker: worker, answerLimit: limiter{tokens: limitBurst},
 		queuedFragments: frags.Queue(frag.ForFirst, worker), waitingPackets: frags.Queue(frag.ForServer, worker),
 	}
+	nextHops := max(maxUnresolved/frags.Workers(), 4)
+	d.unresolved = unresolved{
+		queue: frags.Queue(frag.ForNeighbour, worker),
+		list:  make([]awaited, 0, nextHops), toResolve: make([]NeighbourKey, 0, nextHops),
+	}
 	d.helper.d, d.helper.scratch = d, helper.NewScratch(&d.helper)
 	for i := range d.packets {
 		d.packets[i].query = &d.queries[i]
 	}
-	d.released.packet.query = new(conntrack.Query)
+	d.released.packet.query, d.unresolved.packet.query = new(conntrack.Query), new(conntrack.Query)
 	memory := make([]byte, maxKeepAlives*answer.KeepAliveLen)
 	for i := range d.keepAlives {
 		d.keepAlives[i].Buf = memory[i*answer.KeepAliveLen:][:answer.KeepAliveLen]

@@ -12,6 +12,7 @@
 //	icmp.go           an ICMP error: to where the packet it quotes came from
 //	fragment.go       a fragment: the first decides, later ones follow it
 //	removed.go        a conn whose server was just removed: wait for it
+//	neighbour.go      a next hop without a hardware address: wait for it
 //	untracked.go      no conn by itself: ARP, neighbour solicitations, echo, tunnel errors
 //	transmit.go     leaves: MTU, NAT or tunnel, MAC addresses
 //	refuse.go       leaves: ICMP errors and resets, rate limited

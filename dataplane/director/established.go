@@ -75,18 +75,20 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 		}
 		c.SetReturnHop(hop)
 	}
-	server.Counters.shards[d.worker].in(p.Len)
-	if p.Fragment != wire.FragmentLater {
-		d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
+	if p != &d.unresolved.packet { // else it was counted when it came
+		server.Counters.shards[d.worker].in(p.Len)
+		if p.Fragment != wire.FragmentLater {
+			d.conns.Step(p.query.Ref, conntrack.DirIn, event(p), server.Timeouts)
+		}
 	}
 	if fwd.TTLExpired(p.frame, &p.Packet) {
 		return d.answerError(p, answer.TimeExceeded, p.Dst, 0, AnsweredTTLExceeded)
 	}
-	switch server.NextHop.State {
-	case NoRoute:
+	switch hop := server.NextHop.State; {
+	case hop == NoRoute && !d.table.FIB.onAnyLink(server.Addr):
 		return d.answerError(p, answer.HostUnreachable, p.Dst, 0, AnsweredNoRoute)
-	case Unresolved:
-		return DroppedNoNeighbour
+	case hop != Resolved:
+		return d.awaitNeighbour(p, server.Addr, p.Dst)
 	}
 	if c.Helped() { // last, so that helpers see only text that goes on
 		if v, ok := d.runHelper(conntrack.DirIn, p, server); !ok {
@@ -107,11 +109,18 @@ func (d *Director) fromServer(p *packet) Verdict {
 		return d.reset(p, RefusedForgotten)
 	}
 	server := d.table.server(c.ServerID())
-	if server.Counters != nil {
-		server.Counters.shards[d.worker].out(p.Len)
+	if p != &d.unresolved.packet {
+		if server.Counters != nil {
+			server.Counters.shards[d.worker].out(p.Len)
+		}
+		if p.Fragment != wire.FragmentLater {
+			d.conns.Step(p.query.Ref, conntrack.DirOut, event(p), server.Timeouts)
+		}
 	}
-	if p.Fragment != wire.FragmentLater {
-		d.conns.Step(p.query.Ref, conntrack.DirOut, event(p), server.Timeouts)
+	vip, vport := c.VIP()
+	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
+	if hop.State == Unresolved {
+		return d.awaitNeighbour(p, p.Dst, vip)
 	}
 	if c.Helped() {
 		if v, ok := d.runHelper(conntrack.DirOut, p, server); !ok {
@@ -119,14 +128,12 @@ func (d *Director) fromServer(p *packet) Verdict {
 		}
 	}
 	verdict := ReturnedAsIs
-	vip, vport := c.VIP()
 	if c.Method() == conntrack.MethodNAT {
 		if v := dropForNAT(p, p.SrcPort, vport); v != NoVerdict {
 			return v
 		}
 		verdict = ReturnedMasq
 	}
-	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	if v, ok := d.route(p, &hop, vip, verdict); !ok {
 		return v
 	}

@@ -223,6 +223,35 @@ func (fib *FIB) NextHop(addr wire.Addr) NextHop {
 	return hop
 }
 
+// neighbour returns the next hop to an address: the gateway of its route, else itself. The
+// port of an address without a route is wire.NoPort.
+func (fib *FIB) neighbour(addr wire.Addr) NeighbourKey {
+	r, ok := fib.Routes.Lookup(addr.Netip())
+	switch {
+	case !ok:
+		return NeighbourKey{wire.NoPort, addr}
+	case r.Via.IsValid():
+		return NeighbourKey{r.Port, wire.AddrFrom(r.Via)}
+	}
+	return NeighbourKey{r.Port, addr}
+}
+
+// onAnyLink reports whether an address has no route, so that it may be on the link of each
+// port.
+func (fib *FIB) onAnyLink(addr wire.Addr) bool {
+	_, routed := fib.Routes.Lookup(addr.Netip())
+	return !routed && !fib.IsLocal(addr)
+}
+
+// knows reports whether frames can be sent to a next hop that neighbour returned.
+func (fib *FIB) knows(hop NeighbourKey) bool {
+	if hop.Port == wire.NoPort {
+		return fib.viaNeighbour(hop.Addr).State == Resolved
+	}
+	_, ok := fib.Neighbours[hop]
+	return ok
+}
+
 func (fib *FIB) viaNeighbour(addr wire.Addr) NextHop {
 	for port := range fib.Ports {
 		hop := fib.onLink(uint16(port), addr.Is4())

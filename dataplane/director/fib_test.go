@@ -40,6 +40,9 @@ func TestWithNeighbours(t *testing.T) {
 			if want := scratch.NextHop(a); hop != want {
 				t.Fatalf("seed %d: next hop to %s is %+v, want %+v", seed, a.Netip(), hop, want)
 			}
+			if fib.knows(fib.neighbour(a)) != (hop.State == Resolved) && hop.State != NoRoute {
+				t.Fatalf("seed %d: next hop %+v to %s is known: %t", seed, hop, a.Netip(), hop.State != Resolved)
+			}
 		}
 	}
 }

@@ -18,12 +18,17 @@ func (d *Director) firstFragment(p *packet) Verdict {
 		return DroppedFragmentBad
 	}
 	key := fragmentKey(p, info.ID)
-	if r := d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime); r != frag.OK {
-		return fragmentVerdicts[r]
+	if p != &d.unresolved.packet {
+		if r := d.frags.Begin(&key, rangeOf(&info), d.now, d.table.Settings.FragmentTime); r != frag.OK {
+			return fragmentVerdicts[r]
+		}
 	}
 	flow := frag.Flow{Proto: p.Proto, SrcPort: p.SrcPort, DstPort: p.DstPort}
 	d.onePacketServer = 0
 	v := d.decide(p)
+	if v == HeldNoNeighbour {
+		return v // what becomes of the others is decided when it is handled again
+	}
 	flow.Disposition, flow.Server = disposition(v), d.onePacketServer
 	if d.frags.Finish(&key, flow, d.now) {
 		d.released.remember(&key)
@@ -87,7 +92,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 	case q.Ref != 0:
 		return d.followConn(p)
 	case flow.Server != 0 && q.Dir == conntrack.DirIn:
-		return d.followOnePacket(p, flow.Server)
+		return d.followOnePacket(p, flow.Server, d.table.server(flow.Server).Port)
 	case flow.Server != 0:
 		return d.followOutbound(p)
 	case d.table.fromServerAddr(p):
@@ -106,18 +111,20 @@ func (d *Director) followConn(p *packet) Verdict {
 	return d.toServer(p, server)
 }
 
-// followOnePacket sends a client's fragment to the server of the first. One-packet
-// scheduling left no conn, so it makes another.
-func (d *Director) followOnePacket(p *packet, id uint32) Verdict {
+// followOnePacket sends a client's packet to a port of the server that was chosen before,
+// for the first fragment or before it waited. One-packet scheduling left no conn, so it
+// makes another.
+func (d *Director) followOnePacket(p *packet, id uint32, port uint16) Verdict {
 	server := d.table.server(id)
 	if !server.InService {
 		return DroppedServerGone
 	}
+	d.onePacketServer = id
 	d.entry = conntrack.Entry{
 		Proto:  p.Proto,
 		Client: p.Src, ClientPort: p.SrcPort,
 		VIP: p.Dst, VPort: p.DstPort,
-		Server: server.Addr, SPort: server.Port,
+		Server: server.Addr, SPort: port,
 		Method: server.Method, ServerID: server.ID,
 		OnePacket: true,
 	}

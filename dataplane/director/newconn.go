@@ -12,6 +12,9 @@ func (d *Director) newConn(p *packet) Verdict {
 	if isIPsec(p.Proto) {
 		return d.table.noIKE(p)
 	}
+	if p == &d.unresolved.packet && d.unresolved.server != 0 {
+		return d.followOnePacket(p, d.unresolved.server, d.unresolved.port)
+	}
 	svc := d.table.service(p)
 	if svc == nil {
 		return d.noService(p)

@@ -14,6 +14,7 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 	d.conns.Begin(now)
 	d.answerLimit.refill(now)
 	d.released.reset()
+	d.unresolved.toResolve = d.unresolved.toResolve[:0]
 	for i := range frames {
 		frames[i].Out = wire.NoPort
 		p := &d.packets[i]
@@ -32,9 +33,14 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 			verdicts[i] = d.decide(p)
 		}
 	}
-	more = d.queuedFragments.Len() != 0 && d.sendQueued()
-	if d.waitingPackets.Len() != 0 {
-		more = d.releaseWaiting() || more
+	// What each of these sends stands in its own queue, which must not grow again: packets
+	// of removed servers may come to wait for a next hop, which may send first fragments.
+	more = d.waitingPackets.Len() != 0 && d.releaseWaiting()
+	if len(d.unresolved.list) != 0 {
+		more = d.resumeUnresolved() || more
+	}
+	if d.queuedFragments.Len() != 0 {
+		more = d.sendQueued() || more
 	}
 	if t.FIB.vlans != nil {
 		t.tag(frames, verdicts)

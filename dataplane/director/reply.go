@@ -50,7 +50,9 @@ func (d *Director) onePacketReply(p *packet, o *ReplyService) Verdict {
 	if v := dropForNAT(p, p.SrcPort, o.vport(p)); v != NoVerdict {
 		return v
 	}
-	o.Counters.shards[d.worker].out(p.Len)
+	if p != &d.unresolved.packet {
+		o.Counters.shards[d.worker].out(p.Len)
+	}
 	hop := d.table.FIB.NextHop(p.Dst)
 	if v, ok := d.route(p, &hop, o.VIP, ReturnedMasq); !ok {
 		return v

@@ -54,7 +54,7 @@ func (d *Director) route(p *packet, hop *NextHop, self wire.Addr, verdict Verdic
 	case NoRoute:
 		return d.answerError(p, answer.HostUnreachable, self, 0, AnsweredNoRoute), false
 	case Unresolved:
-		return DroppedNoNeighbour, false
+		return d.awaitNeighbour(p, p.Dst, self), false
 	}
 	fwd.DecTTL(p.frame, &p.Packet)
 	if fitMTU(p, hop.MTU, nil) == exceedsMTU {

@@ -26,6 +26,7 @@ const (
 	PassedAmbiguous
 	HeldFragment
 	HeldServerGone
+	HeldNoNeighbour
 	// Answered.
 	AnsweredARP
 	AnsweredND
@@ -139,6 +140,10 @@ var verdicts = [NumVerdict][3]string{
 		"held_server_gone", "Its server was just removed. One packet of each conn waits, others are dropped.",
 		"Normal while a manager restarts. See `removed_grace`.",
 	},
+	HeldNoNeighbour: {
+		"held_no_neighbour", "Waits for the next hop's hardware address, which the host asks for.",
+		"Is the server, client or gateway on the link? See `unresolved_expired`, `ip neigh`, `uvs services`.",
+	},
 
 	AnsweredARP:  {"answered_arp", "ARP request for a VIP."},
 	AnsweredND:   {"answered_nd", "Neighbour solicitation for a VIP."},
@@ -182,8 +187,9 @@ var verdicts = [NumVerdict][3]string{
 	AnsweredHelper: {"answered_helper", "Text held back until its line is whole; the director acknowledges it."},
 
 	DroppedNoNeighbour: {
-		"dropped_no_neighbour", "The next hop's hardware address is not known.",
-		"Is the server or gateway up and on the link? `ip neigh`, `uvs services`.",
+		"dropped_no_neighbour",
+		"The next hop's hardware address is not known: an ICMP error or a later fragment, or too much waits.",
+		"A scan of addresses that do not exist? Else as for `held_no_neighbour`.",
 	},
 	DroppedServerGone: {
 		"dropped_server_gone", "The server of its conn was removed.",
