@@ -13,6 +13,8 @@ import (
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/nettest"
+	"uvs/dataplane/director"
+	"uvs/dataplane/wire"
 )
 
 // manyServices are operations that add services.
@@ -97,6 +99,33 @@ func BenchmarkApply(b *testing.B) {
 				w.must(with("10.9.99.99:80", extra), without("10.9.99.99:80", extra))
 			}
 		})
+	}
+}
+
+// BenchmarkNeighbour measures what a server's new hardware address costs beside 10,000
+// services, and BenchmarkRecompile what another address of the host costs.
+func BenchmarkNeighbour(b *testing.B) {
+	benchmarkHostNet(b, func(net *director.HostNet, n int) {
+		net.Neighbours[director.NeighbourKey{Port: 1, Addr: wire.AddrFrom(testServer(0))}] = wire.MAC{2, 1, 4: byte(n)}
+	})
+}
+
+func BenchmarkRecompile(b *testing.B) {
+	benchmarkHostNet(b, func(net *director.HostNet, n int) {
+		net.HostAddrs[wire.AddrFrom(netip.AddrFrom4([4]byte{10, 1, 1, byte(n)}))] = 2
+	})
+}
+
+func benchmarkHostNet(b *testing.B, change func(net *director.HostNet, n int)) {
+	w := newFixture(b, 1)
+	for part := range slices.Chunk(manyServices(10000, 4), api.MaxOps) {
+		w.ApplyAll(part)
+	}
+	for n := 0; b.Loop(); n++ {
+		net := testHostNet(numServers)
+		change(net, n)
+		w.host.set(net)
+		w.RoutesChanged()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -52,8 +53,19 @@ func TestCompileByDifference(t *testing.T) {
 			} else {
 				net.Neighbours[server] = wire.MAC{2, 0, 0, 2, 0, byte(rng.IntN(3))}
 			}
-			if rng.IntN(4) == 0 {
+			switch rng.IntN(8) {
+			case 0:
 				net.Routes = net.Routes.Clone()
+			case 1:
+				net.Routes = net.Routes.Clone()
+				source := netip.AddrFrom4([4]byte{10, 2, 255, byte(rng.IntN(3))})
+				net.Routes.Insert(netip.MustParsePrefix("10.2.0.2/31"), director.Route{Port: 1, Source: source})
+			case 2:
+				net.HostAddrs = testHostNet(0).HostAddrs
+				net.HostAddrs[wire.AddrFrom(testServer(rng.IntN(4)))] = 2
+			case 3:
+				net.HostAddrs = testHostNet(0).HostAddrs
+				net.HostAddrs[wire.AddrFrom(service(vip, "").Addr)] = 2
 			}
 			w.host.set(&net)
 			w.RoutesChanged()
@@ -137,7 +149,7 @@ func differentOp(rng *rand.Rand, s *config.State) config.Op {
 // at all.
 func (w *fixture) differences() string {
 	whole := w.state.Clone()
-	whole.Touch()
+	whole.TouchAll()
 	desired := compile.NewDesired(&whole, w.runtime)
 	want := desired.Table(desired.CompileRules(new(compile.RulesByService), w.hostNet), w.fib, nil)
 	got, expected := contents(w.runtime, w.table.Table), contents(w.runtime, want.Table)

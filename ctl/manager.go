@@ -131,7 +131,7 @@ func (m *Manager) Replace(ops []config.Op) []error {
 	errs := make([]error, len(ops))
 	next := new(config.State).Clone()
 	next.Standby = m.state.Standby
-	next.Touch()
+	next.TouchAll()
 	for i, op := range ops {
 		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
 			return errs
@@ -239,6 +239,9 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 // before it publishes the table and narrows them afterwards, so that the host never sees
 // a frame that the workers handle.
 func (m *Manager) commit(next config.State) error {
+	if m.retry {
+		next.TouchAll()
+	}
 	desired := compile.NewDesired(&next, m.runtime)
 	if err := desired.Prepare(); err != nil {
 		return err
@@ -328,14 +331,13 @@ func (m *Manager) RoutesChanged() {
 			return
 		}
 	}
-	m.recommit("follow the host's routes")
+	next := m.state.Clone()
+	next.TouchAll()
+	m.recommit("follow the host's routes", next)
 }
 
-// recommit puts the state in force again for some services or, if none are given, for
-// all.
-func (m *Manager) recommit(why string, services ...config.ServiceKey) {
-	next := m.state.Clone()
-	next.Touch(services...)
+// recommit commits the same state, of which some services or all have to be compiled again.
+func (m *Manager) recommit(why string, next config.State) {
 	if err := m.commit(next); err != nil {
 		m.log.Error().Err(err).Msg(why + "; trying again")
 		m.retry = true
@@ -376,11 +378,13 @@ func (m *Manager) reconcileRemoved(now time.Time) (ended map[uint32]bool) {
 	}
 	services, ended := m.runtime.GraceOver(m.now())
 	services = append(services, m.runtime.Release(m.runtime.Expired(now))...)
+	next := m.state.Clone()
+	next.Touch(services...)
 	switch {
 	case m.retry:
-		m.recommit("put the desired state in force")
+		m.recommit("put the desired state in force", next)
 	case len(services) > 0:
-		m.recommit("release removed servers", services...)
+		m.recommit("release removed servers", next)
 	}
 	if m.state.Director().RemovedConns != config.RemovedEnd {
 		return nil

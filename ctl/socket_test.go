@@ -223,6 +223,16 @@ func TestClient(t *testing.T) {
 	if want := w.Services(); err != nil || !reflect.DeepEqual(list, want) {
 		t.Errorf("services %+v, %v; want %+v", list, err, want)
 	}
+	for _, key := range []config.ServiceKey{key(wire.ProtoTCP, vip), {FWMark: 7, IPv6: true}} {
+		w.Apply(config.Op{Kind: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr"}})
+		got, err := c.Service(key)
+		if want, _ := w.Service(key); err != nil || !reflect.DeepEqual(got, want) || got.ServiceKey != key {
+			t.Errorf("service %+v, %v; want %+v", got, err, want)
+		}
+	}
+	if _, err := c.Service(key(wire.ProtoTCP, "10.9.0.9:80")); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("error %v", err)
+	}
 	var conns []api.ConnStatus
 	err = c.Conns(func(s api.ConnStatus) error { conns = append(conns, s); return nil })
 	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) ||

@@ -40,10 +40,10 @@ type compiledService struct {
 	replies  bool // perhaps in ReplyServices
 }
 
-// Table compiles the table that the workers read, from the running services and servers,
-// which were reconciled before, and the host's routes. prev is the table compiled before
-// with the same routes; nil: there is none. What no operation changed is taken over from
-// it. Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
+// Table compiles the table that the workers read, from the host's routes and the running
+// services and servers. Those were reconciled before. prev is the table compiled before with
+// the same routes; nil: there is none. What no operation changed is taken over from it.
+// Table also brings pickers, cursors and conntrack's Counts.Timeouts in line.
 func (d *Desired) Table(rules *RulesByService, fib *director.FIB, prev *Table) *Table {
 	keys, whole := d.changed(), prev == nil || d.AllChanged()
 	if whole {

@@ -38,9 +38,11 @@ type State struct {
 	allChanged bool
 }
 
-// Touch adds services to Changed or, if none are given, all.
+// TouchAll makes AllChanged true.
+func (s *State) TouchAll() { s.allChanged = true }
+
+// Touch adds services to Changed.
 func (s *State) Touch(services ...ServiceKey) {
-	s.allChanged = s.allChanged || len(services) == 0
 	for _, k := range services {
 		if !s.isChanged[k] {
 			s.isChanged[k] = true
