@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -122,9 +123,10 @@ func benchmarkHostNet(b *testing.B, change func(net *director.HostNet, n int)) {
 		w.ApplyAll(part)
 	}
 	for n := 0; b.Loop(); n++ {
-		net := testHostNet(numServers)
-		change(net, n)
-		w.host.set(net)
+		net := *w.host.HostNet()
+		net.Neighbours, net.HostAddrs = maps.Clone(net.Neighbours), maps.Clone(testHostNet(0).HostAddrs)
+		change(&net, n)
+		w.host.set(&net)
 		w.RoutesChanged()
 	}
 }
