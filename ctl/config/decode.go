@@ -138,7 +138,7 @@ func wanted(t reflect.Type) string {
 func numbersOf(t reflect.Type) string {
 	bits := uint(t.Bits())
 	if k := t.Kind(); reflect.Int <= k && k <= reflect.Int64 {
-		return fmt.Sprintf("a whole number from %d to %d", math.MinInt64>>(64-bits), math.MaxInt64>>(64-bits))
+		return fmt.Sprintf("a whole number from %d to %d", int64(math.MinInt64)>>(64-bits), int64(math.MaxInt64)>>(64-bits))
 	}
 	return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits))
 }

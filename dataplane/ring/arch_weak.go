@@ -8,6 +8,6 @@ import "time"
 // payload and header. A store waits in its CPU for a transfer of its cache line at
 // most, well below a microsecond. So the payload is there storeDelay after the header.
 const (
-	opensBlocks = true
-	storeDelay  = 5 * time.Microsecond
+	readsOpenBlocks = true
+	storeDelay      = 5 * time.Microsecond
 )
