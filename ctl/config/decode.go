@@ -136,11 +136,12 @@ func wanted(t reflect.Type) string {
 
 // numbersOf describes the numbers of an integer type.
 func numbersOf(t reflect.Type) string {
-	bits := uint(t.Bits())
+	unused := 64 - uint(t.Bits())
 	if k := t.Kind(); reflect.Int <= k && k <= reflect.Int64 {
-		return fmt.Sprintf("a whole number from %d to %d", int64(math.MinInt64)>>(64-bits), int64(math.MaxInt64)>>(64-bits))
+		least, most := int64(math.MinInt64)>>unused, int64(math.MaxInt64)>>unused
+		return fmt.Sprintf("a whole number from %d to %d", least, most)
 	}
-	return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits))
+	return fmt.Sprintf("a whole number from 0 to %d", uint64(math.MaxUint64)>>unused)
 }
 
 // memberNames returns the names that an object for a struct can have.
