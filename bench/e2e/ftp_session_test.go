@@ -235,6 +235,74 @@ func TestFTPInSegments(t *testing.T) {
 	}
 }
 
+// A server writes blanks into its 227, and answers PASV with 229, as some do. No program of
+// Debian does; this one says nothing else.
+func TestFTPOddReplies(t *testing.T) {
+	f := newFTPTopology(t, false, true, "vsftpd", "pure-ftpd")
+	f.ipvsadm("director", fmt.Sprintf("ipvsadm -A -t %[1]s:2100 -s rr\nipvsadm -a -t %[1]s:2100 -r %[2]s:2100 -m",
+		f.vip(), f.addr(2, 11)))
+	f.run("director", fmt.Sprintf("%s set --service tcp:%s:2100 ftp=on", uvsBinary, f.vip()))
+	var control, data net.Listener
+	must(t, f.inNetns("s1", func() (err error) {
+		if control, err = net.Listen("tcp4", ":2100"); err == nil {
+			data, err = net.Listen("tcp4", ":0")
+		}
+		return err
+	}))
+	defer control.Close()
+	defer data.Close()
+	port := data.Addr().(*net.TCPAddr).Port
+	replies := []string{
+		fmt.Sprintf("227 Entering Passive Mode ( %s, %d, %d )", strings.ReplaceAll(f.addr(2, 11), ".", ", "),
+			port>>8, port&255),
+		fmt.Sprintf("229 Entering Extended Passive Mode (|||%d|)", port),
+	}
+	go serveOddFTP(control, data, replies)
+	c := f.login(2100)
+	host := strings.ReplaceAll(f.vip(), ".", ",")
+	for _, reply := range replies {
+		got := c.command("PASV")
+		numbers := strings.FieldsFunc(got[strings.Index(got, "(")+1:],
+			func(r rune) bool { return strings.ContainsRune("(), |", r) })
+		if len(numbers) == 6 {
+			if shown := strings.Join(numbers[:4], ","); shown != host {
+				t.Errorf("%q: the server's address is %s, want %s", got, shown, host)
+			}
+			high, _ := strconv.Atoi(numbers[4])
+			low, _ := strconv.Atoi(numbers[5])
+			numbers = []string{strconv.Itoa(high<<8 | low)}
+		}
+		if len(numbers) != 1 {
+			t.Fatalf("%q instead of %q", got, reply)
+		}
+		if text, err := io.ReadAll(f.dialVIP(t, numbers[0])); err != nil || string(text) != "data" {
+			t.Errorf("%q: %q, %v", got, text, err)
+		}
+	}
+}
+
+// serveOddFTP serves one client, with the next of some replies to each PASV.
+func serveOddFTP(control, data net.Listener, replies []string) {
+	c, err := control.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(c, "220 ready\r\n")
+	for in := bufio.NewScanner(c); in.Scan(); {
+		if in.Text() != "PASV" {
+			fmt.Fprint(c, "230 yes\r\n")
+			continue
+		}
+		fmt.Fprint(c, replies[0]+"\r\n")
+		replies = replies[1:]
+		if d, err := data.Accept(); err == nil {
+			fmt.Fprint(d, "data")
+			d.Close()
+		}
+	}
+}
+
 // unacknowledged returns how many segments of a connection are not acknowledged
 // yet.
 func unacknowledged(c *net.TCPConn) (n uint32) {
