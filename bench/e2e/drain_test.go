@@ -140,7 +140,7 @@ virtual=%s:80
 	receive="yes"
 `, r.quiescent, s.vip(), s.rip(0), s.rip(1)), 0o644))
 			must(t, os.Symlink(uvsBinary, filepath.Join(s.dir, "ipvsadm"))) // what it calls with -d
-			s.start("director", "sh", "-c", "cd "+s.dir+" && exec ldirectord -d "+conf+" start")
+			ldirectord := s.start("director", "sh", "-c", "cd "+s.dir+" && exec ldirectord -d "+conf+" start")
 			expect := func(server int, want string) {
 				t.Helper()
 				eventually(t, fmt.Sprintf("%s is listed as %q", s.rip(server), want), func() bool {
@@ -161,6 +161,11 @@ virtual=%s:80
 			must(t, os.Remove(alive))
 			expect(0, r.failed)
 			expect(1, map[string]string{"no": "", "yes": "nat 0 quiesced"}[r.quiescent])
+			eventually(t, "ldirectord sees the first server fail, which no listing may show", func() bool {
+				printed, err := os.ReadFile(ldirectord.Stdout.(*os.File).Name())
+				must(t, err)
+				return strings.Contains(string(printed), "http://"+s.rip(0)+":8080/files/alive is down")
+			})
 			must(t, os.WriteFile(alive, []byte("yes"), 0o644))
 			expect(0, "nat 1 "+r.admin)
 			expect(1, "nat 1 up")
