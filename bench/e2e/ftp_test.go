@@ -243,7 +243,8 @@ func (f *ftpTopology) transfer(ns string, port int, x transfer, name string) {
 		f.vip(), port, name, x.script))
 	what := fmt.Sprintf("%s at port %d", x.name, port)
 	if err != nil {
-		f.t.Errorf("%s: %v\n%s", what, err, out)
+		f.t.Errorf("%s: %v\n%s\n%s\n%s", what, err, out, f.run("director", uvsBinary+" stats"),
+			f.run("director", uvsBinary+" conns"))
 		return
 	}
 	list, _ := os.ReadFile(filepath.Join(dir, "list"))
