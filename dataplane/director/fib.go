@@ -115,10 +115,11 @@ type FIB struct {
 type linkHops struct{ v4, v6 NextHop }
 
 // fibRoute is the next hop of a route. If onLink, each address is its own next hop, and
-// hop lacks the hardware address.
+// hop lacks the hardware address. gateway is that of the route; onLink: without an address.
 type fibRoute struct {
-	hop    NextHop
-	onLink bool
+	hop     NextHop
+	onLink  bool
+	gateway NeighbourKey
 }
 
 // NewFIB compiles what the host knows.
@@ -164,8 +165,13 @@ func (fib *FIB) WithNeighbours(neighbours map[NeighbourKey]wire.MAC) *FIB {
 }
 
 func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
+	c := fibRoute{gateway: NeighbourKey{Port: r.Port}, onLink: !r.Via.IsValid()}
+	if !c.onLink {
+		c.gateway.Addr = wire.AddrFrom(r.Via)
+	}
 	if r.Port == wire.NoPort {
-		return fibRoute{}
+		c.onLink = false
+		return c
 	}
 	hop := fib.onLink(r.Port, is4)
 	if r.MTU > 0 {
@@ -175,10 +181,11 @@ func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
 		hop.Source = wire.AddrFrom(r.Source)
 		fib.sources[hop.Source] = true
 	}
-	if r.Via.IsValid() {
-		fib.lookUpNeighbour(&hop, wire.AddrFrom(r.Via))
+	if !c.onLink {
+		fib.lookUpNeighbour(&hop, c.gateway.Addr)
 	}
-	return fibRoute{hop: hop, onLink: !r.Via.IsValid()}
+	c.hop = hop
+	return c
 }
 
 // hops returns the next hops to addresses on the port's link. The MTU of a loopback is
@@ -226,21 +233,20 @@ func (fib *FIB) NextHop(addr wire.Addr) NextHop {
 // neighbour returns the next hop to an address: the gateway of its route, else itself. The
 // port of an address without a route is wire.NoPort.
 func (fib *FIB) neighbour(addr wire.Addr) NeighbourKey {
-	r, ok := fib.Routes.Lookup(addr.Netip())
+	r := fib.routes.Lookup(&addr)
 	switch {
-	case !ok:
+	case r == nil:
 		return NeighbourKey{wire.NoPort, addr}
-	case r.Via.IsValid():
-		return NeighbourKey{r.Port, wire.AddrFrom(r.Via)}
+	case r.gateway.Addr.IsZero():
+		return NeighbourKey{r.gateway.Port, addr}
 	}
-	return NeighbourKey{r.Port, addr}
+	return r.gateway
 }
 
 // onAnyLink reports whether an address has no route, so that it may be on the link of each
 // port.
 func (fib *FIB) onAnyLink(addr wire.Addr) bool {
-	_, routed := fib.Routes.Lookup(addr.Netip())
-	return !routed && !fib.IsLocal(addr)
+	return fib.routes.Lookup(&addr) == nil && !fib.IsLocal(addr)
 }
 
 // knows reports whether frames can be sent to a next hop that neighbour returned.

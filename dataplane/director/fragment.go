@@ -177,7 +177,7 @@ func (t *Table) mayBeOfService(p *packet) bool { return t.toVIP(p.Dst) || t.from
 // fromServerAddr reports whether the packet comes from an address of servers. The guard
 // keeps later fragments from there away from the host, unless it let the first pass.
 func (t *Table) fromServerAddr(p *packet) bool {
-	if t.ReplySourceAddrs.Has(Endpoint{Addr: p.Src, Proto: p.Proto}) {
+	if e := (Endpoint{Addr: p.Src, Proto: p.Proto}); t.ReplySourceAddrs.Shard(e.Shard())[e] > 0 {
 		return true
 	}
 	if len(t.ReplySourceRanges) > 0 {

@@ -83,7 +83,8 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	if !d.isForDirector(p) || !wire.ParseQuoted(p.frame, &p.Packet, outer) || outer.Src != p.Dst {
 		return NoVerdict, false
 	}
-	id, _ := d.table.Tunnels.Get(quotedTunnel(outer))
+	key := quotedTunnel(outer)
+	id := d.table.Tunnels.Shard(key.Shard())[key]
 	server := d.table.server(id)
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
 		return NoVerdict, false
