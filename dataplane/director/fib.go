@@ -114,11 +114,10 @@ type FIB struct {
 // linkHops are the next hops to any address on a port's link, by family.
 type linkHops struct{ v4, v6 NextHop }
 
-// fibRoute is the next hop of a route. If onLink, each address is its own next hop, and
-// hop lacks the hardware address. gateway is that of the route; onLink: without an address.
+// fibRoute is the next hop of a route. If gateway has no address, each address is its own
+// next hop, and hop lacks the hardware address.
 type fibRoute struct {
 	hop     NextHop
-	onLink  bool
 	gateway NeighbourKey
 }
 
@@ -165,12 +164,11 @@ func (fib *FIB) WithNeighbours(neighbours map[NeighbourKey]wire.MAC) *FIB {
 }
 
 func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
-	c := fibRoute{gateway: NeighbourKey{Port: r.Port}, onLink: !r.Via.IsValid()}
-	if !c.onLink {
+	c := fibRoute{gateway: NeighbourKey{Port: r.Port}}
+	if r.Via.IsValid() {
 		c.gateway.Addr = wire.AddrFrom(r.Via)
 	}
 	if r.Port == wire.NoPort {
-		c.onLink = false
 		return c
 	}
 	hop := fib.onLink(r.Port, is4)
@@ -181,7 +179,7 @@ func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
 		hop.Source = wire.AddrFrom(r.Source)
 		fib.sources[hop.Source] = true
 	}
-	if !c.onLink {
+	if r.Via.IsValid() {
 		fib.lookUpNeighbour(&hop, c.gateway.Addr)
 	}
 	c.hop = hop
@@ -224,7 +222,7 @@ func (fib *FIB) NextHop(addr wire.Addr) NextHop {
 		return fib.viaNeighbour(addr)
 	}
 	hop := r.hop
-	if r.onLink {
+	if hop.State == Unresolved && r.gateway.Addr.IsZero() {
 		fib.lookUpNeighbour(&hop, addr)
 	}
 	return hop
