@@ -210,3 +210,9 @@ func sortRanges(list []director.SourceRange) {
 			[]int{int(b.Ports.First), int(b.Ports.Last), 0})
 	})
 }
+
+// sorted sorts addresses and drops duplicates.
+func sorted(list []netip.Addr) []netip.Addr {
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}

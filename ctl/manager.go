@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -378,24 +377,15 @@ func (m *Manager) reconcileRemoved(now time.Time) (ended map[uint32]bool) {
 	}
 	services, ended := m.runtime.GraceOver(m.now())
 	services = append(services, m.runtime.Release(m.runtime.Expired(now))...)
-	next := m.state.Clone()
-	next.Touch(services...)
-	switch {
-	case m.retry:
+	if m.retry || len(services) > 0 {
+		next := m.state.Clone()
+		next.Touch(services...)
 		m.recommit("put the desired state in force", next)
-	case len(services) > 0:
-		m.recommit("release removed servers", next)
 	}
 	if m.state.Director().RemovedConns != config.RemovedEnd {
 		return nil
 	}
 	return ended
-}
-
-// sorted sorts addresses and drops duplicates.
-func sorted(list []netip.Addr) []netip.Addr {
-	slices.SortFunc(list, netip.Addr.Compare)
-	return slices.Compact(list)
 }
 
 // SetLocalNode sets how frames get to servers on the host itself. Call it before
