@@ -260,29 +260,34 @@ func asError(err error) *config.Error {
 	return &config.Error{Errno: syscall.EIO, Message: err.Error()}
 }
 
-func (s *Socket) services(q url.Values) ([]api.ServiceStatus, error) {
+// serviceOf returns the service that a query names; nil: none.
+func serviceOf(q url.Values) (*config.ServiceKey, error) {
 	text := q.Get("service")
 	if text == "" {
-		return s.Manager.Services(), nil
+		return nil, nil
 	}
 	key, err := config.ParseServiceKey(text)
-	if err != nil {
+	return &key, err
+}
+
+func (s *Socket) services(q url.Values) ([]api.ServiceStatus, error) {
+	of, err := serviceOf(q)
+	switch {
+	case err != nil:
 		return nil, err
+	case of == nil:
+		return s.Manager.Services(), nil
 	}
-	status, err := s.Manager.Service(key)
+	status, err := s.Manager.Service(*of)
 	return []api.ServiceStatus{status}, err
 }
 
 func (s *Socket) settings(q url.Values) ([]config.Setting, error) {
-	text := q.Get("service")
-	if text == "" {
-		return s.Manager.Settings(nil)
-	}
-	key, err := config.ParseServiceKey(text)
+	of, err := serviceOf(q)
 	if err != nil {
 		return nil, err
 	}
-	return s.Manager.Settings(&key)
+	return s.Manager.Settings(of)
 }
 
 func (s *Socket) conns(w http.ResponseWriter, r *http.Request) {

@@ -97,18 +97,17 @@ func (c *Client) Services() (list []ServiceStatus, err error) {
 	return list, c.get("/v1/services", &list)
 }
 
-// Service is one service.
+// Service returns one service; without it the error is ESRCH.
 func (c *Client) Service(key config.ServiceKey) (ServiceStatus, error) {
 	var list []ServiceStatus
-	if err := c.get("/v1/services?service="+url.QueryEscape(key.Text()), &list); err != nil {
+	err := c.get("/v1/services?service="+url.QueryEscape(key.Text()), &list)
+	switch {
+	case err != nil:
 		return ServiceStatus{}, err
+	case len(list) != 1:
+		return ServiceStatus{}, fmt.Errorf("the director responded with %d services instead of %s", len(list), key)
 	}
-	for i := range list {
-		if list[i].ServiceKey == key { // an older director lists all
-			return list[i], nil
-		}
-	}
-	return ServiceStatus{}, config.Errorf(syscall.ESRCH, "no service %s", key)
+	return list[0], nil
 }
 
 // Marks returns the mark rules in their order.
