@@ -28,12 +28,9 @@ func (a Admin) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText parses a name.
 func (a *Admin) UnmarshalText(name []byte) error {
-	i := slices.Index(adminNames, string(name))
-	if i < 0 {
-		return Errorf(syscall.EINVAL, "admin state %q is not up, drain or down", name)
-	}
+	i, err := indexOf("admin state", adminNames, name)
 	*a = Admin(i)
-	return nil
+	return err
 }
 
 // AdminScope is the servers that an admin state holds for, also those that are added later.

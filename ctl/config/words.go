@@ -254,12 +254,19 @@ func (c Checksum) MarshalText() ([]byte, error) { return []byte(c.String()), nil
 
 // UnmarshalText parses what String returns.
 func (c *Checksum) UnmarshalText(text []byte) error {
-	i := slices.Index(checksumNames, string(text))
-	if i < 0 {
-		return Errorf(syscall.EINVAL, "tunnel checksum %q is not none, csum or remcsum", text)
-	}
+	i, err := indexOf("tunnel checksum", checksumNames, text)
 	*c = Checksum(i)
-	return nil
+	return err
+}
+
+// indexOf returns the index of a word among the words that a kind of value has.
+func indexOf(kind string, words []string, text []byte) (int, error) {
+	i := slices.Index(words, string(text))
+	if last := len(words) - 1; i < 0 {
+		return 0, Errorf(syscall.EINVAL, "%s %q is not %s or %s", kind, text, strings.Join(words[:last], ", "),
+			words[last])
+	}
+	return i, nil
 }
 
 // Ports are ranges of ports: a list of numbers and of ranges such as "8000:8100".
