@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
@@ -110,7 +112,10 @@ func setAdmin(c *api.Client, op config.Op) error {
 func eachServer(
 	c *api.Client, scope config.AdminScope, visit func(s *api.ServiceStatus, v *config.Server, sorry bool),
 ) error {
-	services, err := c.Services()
+	services, err := servicesOf(c, scope)
+	if err != nil {
+		return err
+	}
 	for i := range services {
 		s := &services[i]
 		for j, v := range servers(s) {
@@ -119,5 +124,17 @@ func eachServer(
 			}
 		}
 	}
-	return err
+	return nil
+}
+
+// servicesOf returns the services that a scope may concern.
+func servicesOf(c *api.Client, scope config.AdminScope) ([]api.ServiceStatus, error) {
+	if scope.Service == (config.ServiceKey{}) {
+		return c.Services()
+	}
+	service, err := c.Service(scope.Service)
+	if errors.Is(err, syscall.ESRCH) { // it may be added later
+		return nil, nil
+	}
+	return []api.ServiceStatus{service}, err
 }
