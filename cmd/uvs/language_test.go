@@ -133,7 +133,8 @@ func TestLinesAreAtMost120ColumnsLong(t *testing.T) {
 
 // stilted are turns of phrase for which there are plain ones, and citations of
 // documents that a reader cannot open.
-var stilted = regexp.MustCompile(`(?i)\b(anew|likewise|to be had|says whether|what lost|nobody|told from|in hand|reference [0-9])\b`)
+var stilted = regexp.MustCompile(`(?i)\b(anew|likewise|to be had|says whether|what lost|nobody|told from|in hand|` +
+	`reference [0-9])\b`)
 
 // Comments and pages are in plain English.
 func TestPlainEnglish(t *testing.T) {

@@ -173,8 +173,8 @@ func TestValuesWords(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{
-		`{"removed_grace":"5"s}`, `{"removed_grace":"5h5"}`, `{"sloppy_tcp":"maybe"}`, `{"secure_tcp":true}`, `[]`, `{"ftp":-1}`,
-		`{"mss_clamp":"1400s"}`, `{"none":"x"}`,
+		`{"removed_grace":"5"s}`, `{"removed_grace":"5h5"}`, `{"sloppy_tcp":"maybe"}`, `{"secure_tcp":true}`, `[]`,
+		`{"ftp":-1}`, `{"mss_clamp":"1400s"}`, `{"none":"x"}`,
 	} {
 		var back Values
 		if err := json.Unmarshal([]byte(wrong), &back); err == nil {
