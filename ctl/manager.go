@@ -233,16 +233,15 @@ func (m *Manager) warnFTP(key config.ServiceKey) {
 	}
 }
 
-// commit makes next the state. If it fails, what is in force stays; only memory for
-// sessions may have been allocated (Prepare). It widens the guard's rules
-// before it publishes the table and narrows them afterwards, so that the host never sees
-// a frame that the workers handle.
+// commit makes next the state. If it fails, what is in force stays. It widens the guard's
+// rules before it publishes the table and narrows them afterwards, so that the host never
+// sees a frame that the workers handle.
 func (m *Manager) commit(next config.State) error {
 	if m.retry {
 		next.TouchAll()
 	}
 	desired := compile.NewDesired(&next, m.runtime)
-	if err := desired.Prepare(); err != nil {
+	if err := desired.Check(); err != nil {
 		return err
 	}
 	before, marked := m.guardRules(), m.rules.Marked

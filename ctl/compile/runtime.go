@@ -96,7 +96,7 @@ func NewRuntime(conns *conntrack.Table, workers int) *Runtime {
 	}
 }
 
-// Reconcile brings the running side in line with the desired state, which passed Prepare.
+// Reconcile brings the running side in line with the desired state, which passed Check.
 // New servers get an ID and counters; servers that are gone are marked removed, and keep
 // what is theirs for when they are added again. now is the data path's time. Services whose
 // grace is over count as changed, too. Reconcile reports whether a server got an ID.
@@ -139,6 +139,9 @@ func (d *Desired) reconcileService(svc *config.Service, now conntrack.Tick) (new
 	if added {
 		running = &RunningService{ID: d.rt.serviceID(key)}
 		d.rt.Services[key] = running
+	}
+	if d.rt.Sessions == nil && d.helper(key) != nil {
+		d.rt.Sessions = helper.NewSessions(d.rt.workers)
 	}
 	running.config = *svc
 	running.settings, _ = d.ServiceSettings.Get(key)
@@ -216,17 +219,15 @@ func (rt *Runtime) resetCounters(key config.ServiceKey) {
 	}
 }
 
-// Prepare checks that the servers, with the removed ones, do not exceed MaxServerIDs, and
-// allocates what the desired state needs.
-func (d *Desired) Prepare() error {
+// Check checks that the servers, with the removed ones, do not exceed MaxServerIDs.
+func (d *Desired) Check() error {
 	rt := d.rt
-	used, helped := len(rt.index), false
+	used := len(rt.index)
 	for _, key := range d.changed() {
 		svc, err := d.Find(key)
 		if err != nil {
 			continue
 		}
-		helped = helped || d.helper(key) != nil
 		for _, server := range d.AllServers(svc) {
 			if rt.Server(svc.ServiceKey, server.ServerKey) == nil {
 				used++
@@ -236,9 +237,6 @@ func (d *Desired) Prepare() error {
 	if limit := MaxServerIDs - 1; used > limit {
 		return config.Errorf(syscall.ENOSPC,
 			"%d servers, counting removed ones that still have conns, are more than %d", used, limit)
-	}
-	if rt.Sessions == nil && helped {
-		rt.Sessions = helper.NewSessions(rt.workers)
 	}
 	return nil
 }
