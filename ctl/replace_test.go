@@ -46,7 +46,7 @@ func TestReplace(t *testing.T) {
 	}
 	s := &w.state
 	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 ||
-		s.Sorry.Len() != 1 {
+		s.Services[0].Sorry == nil {
 		t.Errorf("state %+v", s)
 	}
 	if n := w.status(one).Stats.Conns; n != counted {

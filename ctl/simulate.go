@@ -127,7 +127,7 @@ func (r *simulation) copyService(m *Manager) error {
 	if err != nil {
 		return err
 	}
-	r.service, r.settings = svc, m.state.SettingsOf(key)
+	r.service, r.settings = svc, m.state.SettingsOf(svc)
 	r.copyServers(m.runtime, append(slices.Clip(r.compiled.Servers), r.compiled.Sorry)...)
 	for i := range r.schedServers {
 		s := &r.schedServers[i]

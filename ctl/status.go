@@ -67,12 +67,12 @@ func (m *Manager) serviceStatus(svc *config.Service) api.ServiceStatus {
 		Service: *svc, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
 		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
 	}
-	status.Service.Servers = nil
+	status.Service.Servers, status.Service.Sorry = nil, nil
 	for i := range svc.Servers {
 		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i]))
 	}
-	if sorry, ok := m.state.Sorry.Get(svc.ServiceKey); ok {
-		v := m.serverStatus(svc, &sorry)
+	if svc.Sorry != nil {
+		v := m.serverStatus(svc, svc.Sorry)
 		v.Sorry = false
 		status.Sorry = &v
 	}

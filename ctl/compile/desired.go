@@ -283,7 +283,7 @@ func (d *Desired) vips(k config.ServiceKey) (list []netip.Addr) {
 // removed ones if their conns go on.
 func (d *Desired) serverAddrs(k config.ServiceKey) (list []netip.Addr) {
 	if svc, err := d.Find(k); err == nil {
-		for _, server := range d.AllServers(svc) {
+		for _, server := range svc.AllServers() {
 			list = append(list, server.Addr)
 		}
 	}

@@ -75,7 +75,7 @@ func (d *Desired) serviceRules(
 				}
 			}
 		}
-		for _, v := range d.AllServers(svc) {
+		for _, v := range svc.AllServers() {
 			if v.Method == config.MethodNAT {
 				addServer(v.ServerKey)
 			}

@@ -11,7 +11,7 @@ import (
 
 // compileHelper returns the help for the connections of a service; nil: there is none.
 func compileHelper(s *config.State, svc *config.Service) *helper.Config {
-	settings := s.SettingsOf(svc.ServiceKey)
+	settings := s.SettingsOf(svc)
 	var ports []helper.Port
 	for id := range helper.Registry {
 		h := &helper.Registry[id]
@@ -20,7 +20,7 @@ func compileHelper(s *config.State, svc *config.Service) *helper.Config {
 		}
 	}
 	nat := func(v config.Server) bool { return v.Method == config.MethodNAT }
-	if ports == nil || svc.OPS || !slices.ContainsFunc(s.AllServers(svc), nat) {
+	if ports == nil || svc.OPS || !slices.ContainsFunc(svc.AllServers(), nat) {
 		return nil
 	}
 	return &helper.Config{Ports: ports, Settings: settings.Settings}
@@ -115,7 +115,7 @@ func (d *Desired) addHelperRules(k config.ServiceKey, running []*RunningServer, 
 			rules.HelperServers = append(rules.HelperServers, guard.Endpoint{Proto: p.Proto(), Addr: server})
 		}
 	}
-	for _, v := range d.AllServers(d.service(k)) {
+	for _, v := range d.service(k).AllServers() {
 		if v.Method == config.MethodNAT {
 			add(v.Addr)
 		}

@@ -49,9 +49,10 @@ func TestHelper(t *testing.T) {
 		},
 	} {
 		s := config.State{
-			Services: []*config.Service{{ServiceKey: row.key, Servers: []config.Server{{Method: row.method}}}},
+			Services: []*config.Service{{
+				ServiceKey: row.key, Settings: row.own, Servers: []config.Server{{Method: row.method}},
+			}},
 		}
-		s.ServiceSettings.Set(row.key, row.own)
 		if row.rules != nil {
 			s.Marks = []config.MarkRule{{
 				Dst: netip.MustParsePrefix("10.9.0.1/32"), Proto: tcp, DstPorts: row.rules,

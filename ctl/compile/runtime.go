@@ -39,7 +39,6 @@ type Runtime struct {
 type RunningService struct {
 	ID           uint32
 	config       config.Service // as last configured
-	settings     config.Values  // of its own, as last configured
 	graceEnd     conntrack.Tick // of removed: until when its conns wait for it
 	waiting      bool           // of removed: graceEnd had not come at the last Reconcile
 	cursor       *sched.Cursor
@@ -144,8 +143,7 @@ func (d *Desired) reconcileService(svc *config.Service, now conntrack.Tick) (new
 		d.rt.Sessions = helper.NewSessions(d.rt.workers)
 	}
 	running.config = *svc
-	running.settings, _ = d.ServiceSettings.Get(key)
-	for _, server := range d.AllServers(svc) {
+	for _, server := range svc.AllServers() {
 		newIDs = d.rt.addServer(key, server, now) || newIDs
 	}
 	// A new service starts at zero, even if its servers are still there from a service
@@ -228,7 +226,7 @@ func (d *Desired) Check() error {
 		if err != nil {
 			continue
 		}
-		for _, server := range d.AllServers(svc) {
+		for _, server := range svc.AllServers() {
 			if rt.Server(svc.ServiceKey, server.ServerKey) == nil {
 				used++
 			}

@@ -121,11 +121,10 @@ func (d *Desired) compile(k config.ServiceKey) *compiledService {
 	removed := d.rt.removed[k]
 	switch {
 	case err == nil:
-		own, _ := d.ServiceSettings.Get(k)
-		c.service, c.announce = d.compileService(svc), d.Announce(own)
+		c.service, c.announce = d.compileService(svc), d.Announce(svc.Settings)
 		c.replies = svc.OPS || svc.PE != ""
 	case removed != nil:
-		c.announce = d.Announce(removed.settings)
+		c.announce = d.Announce(removed.config.Settings)
 	}
 	if err == nil || removed != nil {
 		for _, a := range d.vips(k) {
@@ -331,14 +330,14 @@ func (t *Table) addReplyServices(d *Desired, svc *config.Service, compiled *dire
 	if compiled.SIPCalls != nil {
 		calls = compiled
 	}
-	translate := svc.OPS && d.SettingsOf(svc.ServiceKey).OPSReplies
+	translate := svc.OPS && d.SettingsOf(svc).OPSReplies
 	if svc.FWMark != 0 || calls == nil && !translate {
 		return
 	}
 	if t.ReplyServices == nil {
 		t.ReplyServices = map[director.Endpoint]director.ReplyService{}
 	}
-	for _, server := range d.AllServers(svc) {
+	for _, server := range svc.AllServers() {
 		if server.Method != config.MethodNAT {
 			continue
 		}
@@ -368,9 +367,13 @@ type serverSettings struct {
 }
 
 func (d *Desired) serverSettings(k config.ServiceKey) serverSettings {
-	settings := d.SettingsOf(k)
+	svc, err := d.Find(k)
+	if err != nil {
+		svc = new(config.Service)
+	}
+	settings := d.SettingsOf(svc)
 	own := serverSettings{helper: d.helper(k), ignoreDF: !settings.PMTUDisc, mss: uint16(settings.MSSClamp)}
-	if d.ServiceSettings.Has(k) {
+	if len(svc.Settings) > 0 {
 		own.timeouts = &settings.Timeouts
 	}
 	return own
@@ -410,7 +413,7 @@ func compileServer(v *RunningServer, rt *Runtime, t *director.Table, own serverS
 // compileService compiles a service, and makes a picker for it if it needs a new one.
 func (d *Desired) compileService(svc *config.Service) *director.Service {
 	rt := d.rt
-	running, settings := rt.Services[svc.ServiceKey], d.SettingsOf(svc.ServiceKey)
+	running, settings := rt.Services[svc.ServiceKey], d.SettingsOf(svc)
 	running.updatePicker(svc, rt, settings)
 	var withThreshold []uint32
 	for i := range svc.Servers { // in the order of running.ids
@@ -419,7 +422,7 @@ func (d *Desired) compileService(svc *config.Service) *director.Service {
 		}
 	}
 	sorry := uint32(0)
-	if server, ok := d.Sorry.Get(svc.ServiceKey); ok && server.Admin == config.AdminUp {
+	if server := svc.Sorry; server != nil && server.Admin == config.AdminUp {
 		sorry = rt.Server(svc.ServiceKey, server.ServerKey).ID
 	}
 	var calls *sip.Calls

@@ -130,19 +130,19 @@ func (s *State) setAdmin(op Op) error {
 // there are any.
 func (s *State) updateAdmin(svc *Service, scope AdminScope) (found bool) {
 	contains := func(v *Server) bool { return scope.Contains(AdminScope{svc.ServiceKey, v.Addr, v.Port}) }
+	changed := *svc
 	if i := slices.IndexFunc(svc.Servers, func(v Server) bool { return contains(&v) }); i >= 0 {
-		changed := *svc
 		changed.Servers, found = slices.Clone(svc.Servers), true
 		for ; i < len(svc.Servers); i++ {
 			changed.Servers[i].Admin = s.AdminOf(svc.ServiceKey, svc.Servers[i].ServerKey)
 		}
-		s.put(&changed)
 	}
-	if sorry, ok := s.Sorry.Get(svc.ServiceKey); ok && contains(&sorry) {
-		sorry.Admin, found = s.AdminOf(svc.ServiceKey, sorry.ServerKey), true
-		s.Sorry.Set(svc.ServiceKey, sorry)
+	if sorry := svc.Sorry; sorry != nil && contains(sorry) {
+		changed.Sorry, found = new(*sorry), true
+		changed.Sorry.Admin = s.AdminOf(svc.ServiceKey, sorry.ServerKey)
 	}
 	if found {
+		s.put(&changed)
 		s.Touch(svc.ServiceKey)
 	}
 	return found

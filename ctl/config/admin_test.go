@@ -66,7 +66,7 @@ func TestAdminModel(t *testing.T) {
 			t.Fatalf("step %d, %+v: rules %v, want %v", step, op, s.AdminRules(), model)
 		}
 		for i := range s.Services {
-			for _, v := range s.AllServers(s.Services[i]) {
+			for _, v := range s.Services[i].AllServers() {
 				want := AdminUp
 				for held, admin := range model {
 					if held.Contains(AdminScope{s.Services[i].ServiceKey, v.Addr, v.Port}) {

@@ -44,7 +44,6 @@ func (s *State) Apply(op Op) error {
 			s.deleted = append(s.deleted, s.Services[i].ServiceKey)
 		}
 		s.Services, s.byKey = nil, cow.Map[ServiceKey, *Service]{}
-		s.ServiceSettings, s.Sorry = cow.Map[ServiceKey, Values]{}, cow.Map[ServiceKey, Server]{}
 		return nil
 	case AddServer, EditServer, DeleteServer:
 		return s.changeServer(op)
@@ -76,7 +75,6 @@ func (s *State) Apply(op Op) error {
 func (s *State) Clone() State {
 	next := *s
 	next.Services, next.byKey = slices.Clone(s.Services), s.byKey.Clone()
-	next.ServiceSettings, next.Sorry = s.ServiceSettings.Clone(), s.Sorry.Clone()
 	next.deleted, next.changed, next.isChanged, next.allChanged = nil, nil, map[ServiceKey]bool{}, false
 	return next
 }
@@ -122,13 +120,13 @@ func (s *State) putService(op Op) error {
 	case op.Kind == EditService && missing != nil:
 		return missing
 	case op.Kind == EditService:
-		svc.Servers = old.Servers
+		svc.Settings, svc.Sorry, svc.Servers = old.Settings, old.Sorry, old.Servers
 	case missing == nil:
 		return Errorf(syscall.EEXIST, "service %s exists already", svc.ServiceKey)
 	default:
-		svc.Servers = nil
+		svc.Settings, svc.Sorry, svc.Servers = nil, nil, nil
 	}
-	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
+	if err := s.checkScheduler(&svc); err != nil {
 		return err
 	}
 	s.put(&svc)
@@ -142,8 +140,6 @@ func (s *State) deleteService(op Op) error {
 		_, err := s.Find(key)
 		return err
 	}
-	s.ServiceSettings.Delete(key)
-	s.Sorry.Delete(key)
 	s.byKey.Delete(key)
 	s.deleted = append(s.deleted, key)
 	s.Services = slices.Delete(s.Services, i, i+1)
@@ -179,7 +175,7 @@ func (s *State) changeServer(op Op) error {
 	default:
 		svc.Servers = slices.Concat(svc.Servers[:j], svc.Servers[j+1:])
 	}
-	if err := checkScheduler(&svc, s.SettingsOf(svc.ServiceKey)); err != nil {
+	if err := s.checkScheduler(&svc); err != nil {
 		return err
 	}
 	s.put(&svc)
@@ -188,34 +184,30 @@ func (s *State) changeServer(op Op) error {
 
 // setSorry gives a service a sorry server, or takes it away.
 func (s *State) setSorry(op Op) error {
-	key := op.Service.ServiceKey
-	svc, err := s.Find(key)
+	old, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
-	if op.Server == nil {
-		if !s.Sorry.Has(key) {
-			return Errorf(syscall.ENOENT, "service %s has no sorry server", key)
+	svc := *old
+	svc.Sorry = op.Server
+	switch {
+	case op.Server == nil && old.Sorry == nil:
+		return Errorf(syscall.ENOENT, "service %s has no sorry server", svc.ServiceKey)
+	case op.Server != nil:
+		if svc.Sorry, err = s.checkedSorry(&svc, *op.Server); err != nil {
+			return err
 		}
-		s.Sorry.Delete(key)
-		return nil
 	}
-	server := *op.Server
-	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
-	if err := checkServer(svc, &server); err != nil {
-		return err
-	}
-	server.Admin = s.AdminOf(key, server.ServerKey)
-	s.Sorry.Set(key, server)
+	s.put(&svc)
 	return nil
 }
 
-// AllServers returns the servers of a service and, last, its sorry server.
-func (s *State) AllServers(svc *Service) []Server {
-	if sorry, ok := s.Sorry.Get(svc.ServiceKey); ok {
-		return append(slices.Clip(svc.Servers), sorry)
-	}
-	return svc.Servers
+// checkedSorry returns the sorry server of a service, if it can be that.
+func (s *State) checkedSorry(svc *Service, server Server) (*Server, error) {
+	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
+	err := checkServer(svc, &server)
+	server.Admin = s.AdminOf(svc.ServiceKey, server.ServerKey)
+	return &server, err
 }
 
 // maxTimeout is the longest timeout and persistence, in seconds: 31 days.
@@ -246,8 +238,7 @@ func (s *State) setDirector(changes Values) error {
 	director := values.Over(defaults)
 	if director.SchedOptions("") != s.Director().SchedOptions("") {
 		for _, svc := range s.Services {
-			own, _ := s.ServiceSettings.Get(svc.ServiceKey)
-			if err := checkScheduler(svc, own.Over(director)); err != nil {
+			if err := checkScheduler(svc, svc.Settings.Over(director)); err != nil {
 				return err
 			}
 		}
@@ -261,23 +252,18 @@ func (s *State) setSettings(op Op) error {
 	if op.Service == nil {
 		return s.setDirector(op.Settings)
 	}
-	key := op.Service.ServiceKey
-	svc, err := s.Find(key)
+	old, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
-	before, _ := s.ServiceSettings.Get(key)
-	own, err := before.with(op.Settings, true)
-	if err != nil {
+	svc := *old
+	if svc.Settings, err = old.Settings.with(op.Settings, true); err != nil {
 		return err
 	}
-	if err := checkScheduler(svc, own.Over(s.Director())); err != nil {
+	if err := cmp.Or(s.checkScheduler(&svc), checkHelp(&svc)); err != nil {
 		return err
 	}
-	if err := checkHelp(svc, own); err != nil {
-		return err
-	}
-	s.ServiceSettings.Set(key, own)
+	s.put(&svc)
 	return nil
 }
 
@@ -286,10 +272,7 @@ func (s *State) Director() *Settings { return cmp.Or(s.director, defaults) }
 
 // SettingsOf returns the settings of a service: its own over the director's. They must not
 // be changed.
-func (s *State) SettingsOf(key ServiceKey) *Settings {
-	own, _ := s.ServiceSettings.Get(key)
-	return own.Over(s.Director())
-}
+func (s *State) SettingsOf(svc *Service) *Settings { return svc.Settings.Over(s.Director()) }
 
 // ListSettings lists all settings or, for a service, those that it can have, with the
 // director's values as the defaults.
@@ -297,10 +280,11 @@ func (s *State) ListSettings(of *ServiceKey) ([]Setting, error) {
 	if of == nil {
 		return s.Director().List(), nil
 	}
-	if _, err := s.Find(*of); err != nil {
+	svc, err := s.Find(*of)
+	if err != nil {
 		return nil, err
 	}
-	list := s.SettingsOf(*of).list(s.Director())
+	list := s.SettingsOf(svc).list(s.Director())
 	return slices.DeleteFunc(list, func(k Setting) bool { return !k.PerService }), nil
 }
 
@@ -395,6 +379,8 @@ func checkTunnel(server *Server) error {
 	}
 	return nil
 }
+
+func (s *State) checkScheduler(svc *Service) error { return checkScheduler(svc, s.SettingsOf(svc)) }
 
 // checkScheduler checks that the scheduler takes the service's flags, settings and servers.
 func checkScheduler(svc *Service, settings *Settings) error {

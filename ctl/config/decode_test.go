@@ -13,7 +13,7 @@ func TestDecode(t *testing.T) {
 		{
 			`{"services":[{"scheduler":"rr","weights":1}]}`,
 			`services[0].weights: weights is not known here; there are address, port, protocol, mark, ipv6, ` +
-				`scheduler, scheduler_flags, persistent, netmask, persistence_engine, one_packet, servers`,
+				`scheduler, scheduler_flags, persistent, netmask, persistence_engine, one_packet, settings, sorry, servers`,
 		},
 		{`{"services":[{"port":80000}]}`, `services[0].port: 80000 is not a whole number from 0 to 65535`},
 		{`{"services":[{"port":"http"}]}`, `services[0].port: "http" is not a whole number from 0 to 65535`},

@@ -11,9 +11,9 @@ import (
 )
 
 // checkHelp refuses to help connections of a service that can have no helper.
-func checkHelp(svc *Service, own Values) error {
+func checkHelp(svc *Service) error {
 	for _, h := range helper.Registry {
-		if own[h.Name] != helper.On {
+		if svc.Settings[h.Name] != helper.On {
 			continue
 		}
 		switch {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,11 +19,6 @@ type State struct {
 	Services []*Service // in order of adding; a Service in it is never written to
 	Marks    []MarkRule // in order: the last that matches decides
 	Settings Values     // the director's settings that the operator set
-	// ServiceSettings are those of single services.
-	ServiceSettings cow.Map[ServiceKey, Values]
-	// Sorry are the sorry servers: a service uses its own while none of its servers takes
-	// a new connection.
-	Sorry cow.Map[ServiceKey, Server]
 	// Standby: another director serves the VIPs. It is no part of what is saved and restored.
 	Standby bool
 
@@ -93,7 +89,17 @@ type Service struct {
 	Netmask    Netmask    `json:"netmask,omitzero"`     // of persistence
 	PE         string     `json:"persistence_engine,omitempty"`
 	OPS        bool       `json:"one_packet,omitempty"` // one-packet scheduling
+	Settings   Values     `json:"settings,omitempty"`   // of its own; the others are the director's
+	Sorry      *Server    `json:"sorry,omitempty"`      // used while no other takes a new connection
 	Servers    []Server   `json:"servers"`              // newest first, as IPVS keeps them
+}
+
+// AllServers returns the servers of a service and, last, its sorry server.
+func (s *Service) AllServers() []Server {
+	if s.Sorry == nil {
+		return s.Servers
+	}
+	return append(slices.Clip(s.Servers), *s.Sorry)
 }
 
 // ServerKey identifies a server in its service. Sorry distinguishes the sorry server from
