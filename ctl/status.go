@@ -64,7 +64,7 @@ func (m *Manager) Service(key config.ServiceKey) (api.ServiceStatus, error) {
 func (m *Manager) serviceStatus(svc *config.Service) api.ServiceStatus {
 	running := m.runtime.Services[svc.ServiceKey]
 	status := api.ServiceStatus{
-		Service: *svc, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
+		Service: *svc, Revision: svc.Revision, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
 		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
 	}
 	status.Service.Servers, status.Service.Sorry = nil, nil
@@ -96,7 +96,7 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 		state = "unreachable"
 	}
 	return api.ServerStatus{
-		Server: *server, State: state,
+		Server: *server, Admin: server.Admin, State: state,
 		Active:   uint32(counts.Active.Load()),
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),

@@ -15,7 +15,7 @@ type Probe struct {
 	Proto       config.Proto   `json:"proto"`
 	Client      netip.AddrPort `json:"client"`
 	Virtual     netip.AddrPort `json:"virtual"`
-	InInterface string         `json:"in_interface,omitempty"` // "": that of the route to the client
+	InInterface string         `json:"in_interface,omitzero"` // "": that of the route to the client
 }
 
 // Query returns the probe in a request.

@@ -24,36 +24,38 @@ type Stats struct {
 
 // ServiceStatus is a service as the director sees it now.
 type ServiceStatus struct {
-	config.Service                // without its Servers; see ServerStatuses
+	config.Service                // without its Servers and Sorry; see ServerStatuses
+	Revision       uint64         `json:"revision"` // of the last change of the service
 	Stats          Stats          `json:"stats"`
 	ServerStatuses []ServerStatus `json:"servers"` // newest first
-	Sorry          *ServerStatus  `json:"sorry,omitempty"`
+	Sorry          *ServerStatus  `json:"sorry,omitzero"`
 }
 
 // ServerStatus is a server as the director sees it now.
 type ServerStatus struct {
 	config.Server
-	Active   uint32 `json:"active"`
-	Inactive uint32 `json:"inactive"`
-	Persist  uint32 `json:"persist_conns"`
-	Stats    Stats  `json:"stats"`
+	Admin    config.Admin `json:"admin"`
+	Active   uint32       `json:"active"`
+	Inactive uint32       `json:"inactive"`
+	Persist  uint32       `json:"persist_conns"`
+	Stats    Stats        `json:"stats"`
 	// State is "up", "drain" and "down" (see Admin), "quiesced" (weight 0), "overloaded" (over its upper threshold),
 	// "unreachable" (without a next hop; see NextHop) or "sorry" (the sorry server).
 	State string `json:"state"`
 	// NextHop is the next hop of its frames ("eth1 02:…"), or why there is none.
-	NextHop string     `json:"hop,omitempty"`
+	NextHop string     `json:"hop,omitzero"`
 	Path    PathStatus `json:"path"`
 }
 
 // PathStatus is the path to a server and its MTU.
 type PathStatus struct {
-	Interface string `json:"interface,omitempty"` // of the next hop; "": there is none
-	MTU       int    `json:"mtu,omitempty"`       // of the next hop
+	Interface string `json:"interface,omitzero"` // of the next hop; "": there is none
+	MTU       int    `json:"mtu,omitzero"`       // of the next hop
 	// Learned is the path MTU that By, a router or the server, reported; 0: none. It
 	// expires in Seconds.
-	Learned int        `json:"learned,omitempty"`
+	Learned int        `json:"learned,omitzero"`
 	By      netip.Addr `json:"by,omitzero"`
-	Seconds int        `json:"seconds,omitempty"`
+	Seconds int        `json:"seconds,omitzero"`
 	// TooBig are packets that were too long: they were answered with fragmentation needed
 	// or packet too big, or dropped. Split are packets that were sent in fragments.
 	TooBig uint64 `json:"too_big"`
@@ -70,8 +72,8 @@ type ConnStatus struct {
 	Server  netip.AddrPort `json:"server"`
 	Age     uint32         `json:"age"`  // seconds since it began
 	Live    bool           `json:"live"` // it can still carry data
-	PEName  string         `json:"pe_name,omitempty"`
-	PEData  string         `json:"pe_data,omitempty"`
+	PEName  string         `json:"pe_name,omitzero"`
+	PEData  string         `json:"pe_data,omitzero"`
 }
 
 // ConnCount is how many conns match a filter.
@@ -99,25 +101,25 @@ type Explanation struct {
 	// Verdict is the counter of `uvs stats` that would count the packet.
 	Verdict string `json:"verdict"`
 	// Service is the one the packet belongs to; nil: none.
-	Service *config.Service `json:"service,omitempty"`
+	Service *config.Service `json:"service,omitzero"`
 	Why     string          `json:"why"` // why there is Service, or none
 	// Conn and Template are entries of the connection table that decide on the server.
-	Conn     *ConnStatus `json:"conn,omitempty"`
-	Template *ConnStatus `json:"template,omitempty"`
+	Conn     *ConnStatus `json:"conn,omitzero"`
+	Template *ConnStatus `json:"template,omitzero"`
 	// Candidates are the service's servers in the scheduler's order.
 	Candidates []Candidate `json:"candidates,omitempty"`
 	// Server is the server that the packet would go to, and By what decides that.
-	Server *config.Server `json:"server,omitempty"`
-	By     string         `json:"by,omitempty"`
+	Server *config.Server `json:"server,omitzero"`
+	By     string         `json:"by,omitzero"`
 	// Sent is the packet as it would leave. NextHop is the next hop to the server, and
 	// ReturnHop that of replies to the client.
-	Sent      string `json:"sent,omitempty"`
-	NextHop   string `json:"next_hop,omitempty"`
-	ReturnHop string `json:"return_hop,omitempty"`
+	Sent      string `json:"sent,omitzero"`
+	NextHop   string `json:"next_hop,omitzero"`
+	ReturnHop string `json:"return_hop,omitzero"`
 	// Hidden are the frames that the guard keeps from the host's stack for the service.
 	Hidden []string `json:"hidden,omitempty"`
 	// Helper is how a helper helps such connections; "": there is none.
-	Helper string `json:"helper,omitempty"`
+	Helper string `json:"helper,omitzero"`
 	// Settings are the settings that matter to such a packet.
 	Settings []config.Setting `json:"settings,omitempty"`
 }
@@ -128,7 +130,7 @@ type Candidate struct {
 	Active   int32         `json:"active"`
 	Inactive int32         `json:"inactive"`
 	// Excluded is why it gets no new connections; "": it may get them.
-	Excluded string `json:"excluded,omitempty"`
+	Excluded string `json:"excluded,omitzero"`
 }
 
 // Counter is a counter of the director.
@@ -143,7 +145,7 @@ type Event struct {
 	// Kind is "applied", "conns_flushed", "conns_full".
 	Kind string `json:"kind"`
 	// Op is the operation that was applied.
-	Op *config.Op `json:"op,omitempty"`
+	Op *config.Op `json:"op,omitzero"`
 	// Count is the number of connections.
-	Count uint64 `json:"count,omitempty"`
+	Count uint64 `json:"count,omitzero"`
 }

@@ -37,7 +37,7 @@ func (a *Admin) UnmarshalText(name []byte) error {
 type AdminScope struct {
 	Service ServiceKey `json:"service,omitzero"` // zero: any
 	Addr    netip.Addr `json:"address"`
-	Port    uint16     `json:"port,omitempty"` // 0: any
+	Port    uint16     `json:"port,omitzero"` // 0: any
 }
 
 // AdminRule is an admin state of some servers.
@@ -118,7 +118,7 @@ func (s *State) setAdmin(op Op) error {
 	}
 	s.admin = admin // Clone shares the old one
 	for _, svc := range slices.Clone(s.Services) {
-		known = s.updateAdmin(svc, rule.AdminScope) || known
+		known = s.updateAdmin(svc, rule.Contains) || known
 	}
 	if !known {
 		return Errorf(syscall.ENOENT, "no service has the server %s; `uvs services` lists them", rule)
@@ -126,10 +126,39 @@ func (s *State) setAdmin(op Op) error {
 	return nil
 }
 
-// updateAdmin updates the servers of a service that a scope contains, and reports whether
+// putAdmin replaces all admin states.
+func (s *State) putAdmin(rules []AdminRule) error {
+	admin := map[AdminScope]Admin{}
+	for i, rule := range rules {
+		switch {
+		case !Unicast(rule.Addr):
+			return at(fieldErrorf("address", syscall.EINVAL, "server address %s is not unicast", rule.Addr), "admin", i)
+		case rule.Admin == AdminUp:
+			return at(fieldErrorf("admin", syscall.EINVAL, "a server is up unless it is drain or down"), "admin", i)
+		}
+		admin[rule.AdminScope] = max(rule.Admin, admin[rule.AdminScope])
+	}
+	var changed []AdminScope
+	for _, of := range []map[AdminScope]Admin{s.admin, admin} {
+		for scope := range of {
+			if s.admin[scope] != admin[scope] {
+				changed = append(changed, scope)
+			}
+		}
+	}
+	s.admin = admin
+	for _, svc := range slices.Clone(s.Services) {
+		s.updateAdmin(svc, func(server AdminScope) bool {
+			return slices.ContainsFunc(changed, func(a AdminScope) bool { return a.Contains(server) })
+		})
+	}
+	return nil
+}
+
+// updateAdmin updates a service if it has servers that are concerned, and reports whether
 // there are any.
-func (s *State) updateAdmin(svc *Service, scope AdminScope) (found bool) {
-	contains := func(v *Server) bool { return scope.Contains(AdminScope{svc.ServiceKey, v.Addr, v.Port}) }
+func (s *State) updateAdmin(svc *Service, concerned func(AdminScope) bool) (found bool) {
+	contains := func(v *Server) bool { return concerned(AdminScope{svc.ServiceKey, v.Addr, v.Port}) }
 	changed := *svc
 	if i := slices.IndexFunc(svc.Servers, func(v Server) bool { return contains(&v) }); i >= 0 {
 		changed.Servers, found = slices.Clone(svc.Servers), true

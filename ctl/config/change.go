@@ -2,33 +2,28 @@ package config
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
-	"strings"
 	"syscall"
 
 	"uvs/conntrack"
 	"uvs/dataplane/cow"
-	"uvs/dataplane/wire"
-	"uvs/fwd/tunnel"
-	"uvs/sched"
 )
 
 // Apply applies op to s, which must come from Clone. If op is refused, with an *Error, s
 // does not change, but Changed and AllChanged may report more than before.
 func (s *State) Apply(op Op) error {
 	switch op.Kind {
-	case AddService, EditService, DeleteService, AddServer, EditServer, DeleteServer, SetSorry:
+	case AddService, EditService, PutService, DeleteService, AddServer, EditServer, PutServer, DeleteServer, SetSorry:
 		if op.Service == nil {
 			return Errorf(syscall.EINVAL, "%s names no service", op.Kind)
 		}
-	case SetSettings, Zero:
+	case SetSettings, PutSettings, Zero:
 	default:
 		op.Service = nil
 	}
 	switch {
 	case op.Kind == Zero: // the counters are not part of the state
-	case op.Kind == SetAdmin: // which services it concerns, setAdmin finds out
+	case op.Kind == SetAdmin, op.Kind == PutAdmin, op.Kind == Replace: // which services they concern, they find out
 	case op.Service != nil:
 		s.Touch(op.Service.ServiceKey)
 	default:
@@ -37,6 +32,8 @@ func (s *State) Apply(op Op) error {
 	switch op.Kind {
 	case AddService, EditService:
 		return s.putService(op)
+	case PutService:
+		return s.replaceService(*op.Service)
 	case DeleteService:
 		return s.deleteService(op)
 	case Flush:
@@ -45,17 +42,21 @@ func (s *State) Apply(op Op) error {
 		}
 		s.Services, s.byKey = nil, cow.Map[ServiceKey, *Service]{}
 		return nil
-	case AddServer, EditServer, DeleteServer:
+	case AddServer, EditServer, PutServer, DeleteServer:
 		return s.changeServer(op)
 	case SetAdmin:
 		return s.setAdmin(op)
+	case PutAdmin:
+		return s.putAdmin(op.AdminRules)
+	case Replace:
+		return s.replace(op.Document)
 	case SetTimeouts:
 		return s.setTimeouts(op)
-	case SetSettings:
+	case SetSettings, PutSettings:
 		return s.setSettings(op)
 	case SetSorry:
 		return s.setSorry(op)
-	case AddMarks, DeleteMarks:
+	case AddMarks, PutMarks, DeleteMarks:
 		return s.changeMarks(op)
 	case Standby, Active:
 		s.Standby = op.Kind == Standby
@@ -74,6 +75,7 @@ func (s *State) Apply(op Op) error {
 // replaces.
 func (s *State) Clone() State {
 	next := *s
+	next.Revision++
 	next.Services, next.byKey = slices.Clone(s.Services), s.byKey.Clone()
 	next.deleted, next.changed, next.isChanged, next.allChanged = nil, nil, map[ServiceKey]bool{}, false
 	return next
@@ -94,6 +96,7 @@ func (s *State) put(svc *Service) {
 	} else {
 		s.Services = append(s.Services, svc)
 	}
+	svc.Revision = s.Revision
 	s.byKey.Set(svc.ServiceKey, svc)
 }
 
@@ -155,7 +158,8 @@ func (s *State) changeServer(op Op) error {
 		return err
 	}
 	svc, server := *old, *op.Server
-	if op.Kind == AddServer || op.Kind == EditServer {
+	server.takePort(&svc)
+	if op.Kind != DeleteServer {
 		if err := checkServer(&svc, &server); err != nil {
 			return err
 		}
@@ -165,11 +169,11 @@ func (s *State) changeServer(op Op) error {
 	switch {
 	case op.Kind == AddServer && j >= 0:
 		return Errorf(syscall.EEXIST, "service %s has server %s already", svc.ServiceKey, server.ServerKey)
-	case op.Kind == AddServer:
+	case op.Kind == AddServer, op.Kind == PutServer && j < 0:
 		svc.Servers = append([]Server{server}, svc.Servers...)
 	case j < 0:
 		return Errorf(syscall.ENOENT, "service %s has no server %s", svc.ServiceKey, server.ServerKey)
-	case op.Kind == EditServer:
+	case op.Kind == EditServer, op.Kind == PutServer:
 		svc.Servers = slices.Clone(svc.Servers)
 		svc.Servers[j] = server
 	default:
@@ -204,6 +208,7 @@ func (s *State) setSorry(op Op) error {
 
 // checkedSorry returns the sorry server of a service, if it can be that.
 func (s *State) checkedSorry(svc *Service, server Server) (*Server, error) {
+	server.takePort(svc)
 	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
 	err := checkServer(svc, &server)
 	server.Admin = s.AdminOf(svc.ServiceKey, server.ServerKey)
@@ -226,12 +231,12 @@ func (s *State) setTimeouts(op Op) error {
 			changes[settings[i].Name] = v
 		}
 	}
-	return s.setDirector(changes)
+	return s.setDirector(s.Settings, changes)
 }
 
 // setDirector changes settings of the director.
-func (s *State) setDirector(changes Values) error {
-	values, err := s.Settings.with(changes, false)
+func (s *State) setDirector(before, changes Values) error {
+	values, err := before.with(changes, false)
 	if err != nil {
 		return err
 	}
@@ -247,17 +252,24 @@ func (s *State) setDirector(changes Values) error {
 	return nil
 }
 
-// setSettings changes settings of the director or of a service.
+// setSettings changes or replaces settings of the director or of a service.
 func (s *State) setSettings(op Op) error {
+	before := s.Settings
+	if op.Kind == PutSettings {
+		before = nil
+	}
 	if op.Service == nil {
-		return s.setDirector(op.Settings)
+		return s.setDirector(before, op.Settings)
 	}
 	old, err := s.Find(op.Service.ServiceKey)
 	if err != nil {
 		return err
 	}
 	svc := *old
-	if svc.Settings, err = old.Settings.with(op.Settings, true); err != nil {
+	if op.Kind == PutSettings {
+		svc.Settings = nil
+	}
+	if svc.Settings, err = svc.Settings.with(op.Settings, true); err != nil {
 		return err
 	}
 	if err := cmp.Or(s.checkScheduler(&svc), checkHelp(&svc)); err != nil {
@@ -294,110 +306,4 @@ func (s *State) Announce(own Values) uint32 {
 		return v
 	}
 	return s.Director().Announce
-}
-
-// checkedService returns the service of an operation, if there can be such a service.
-func checkedService(svc Service) (Service, error) {
-	switch {
-	case svc.FWMark != 0 && svc.ServiceKey != ServiceKey{FWMark: svc.FWMark, IPv6: svc.IPv6}:
-		return svc, Errorf(syscall.EINVAL, "service %s: a mark has no address", svc.ServiceKey)
-	case svc.FWMark != 0:
-	case !svc.Proto.Served():
-		return svc, Errorf(syscall.EINVAL, "service protocol %s is not TCP, UDP or SCTP", svc.Proto)
-	case !Unicast(svc.Addr):
-		return svc, Errorf(syscall.EINVAL, "service address %s is not unicast", svc.Addr)
-	case svc.IPv6:
-		return svc, Errorf(syscall.EINVAL, "service %s: only a mark has ipv6", svc.ServiceKey)
-	case svc.Port == 0 && svc.Persist == 0:
-		return svc, Errorf(syscall.EINVAL, "service %s: port 0 needs persistence", svc.ServiceKey)
-	case svc.OPS && svc.Proto != wire.ProtoUDP:
-		return svc, Errorf(syscall.EINVAL, "service %s: one-packet scheduling is only for UDP", svc.ServiceKey)
-	}
-	switch {
-	case svc.Persist > maxTimeout:
-		return svc, Errorf(syscall.EINVAL, "persistence of %s is longer than %s", svc.Persist, Seconds(maxTimeout))
-	case svc.PE != "" && svc.PE != EngineSIP:
-		return svc, Errorf(syscall.ENOENT, "persistence engine %q is not known; there is %s", svc.PE, EngineSIP)
-	case svc.PE != "" && svc.FWMark == 0 && svc.Proto != wire.ProtoUDP:
-		return svc, Errorf(syscall.EINVAL, "service %s: persistence engine %s is only for UDP", svc.ServiceKey, svc.PE)
-	case svc.Netmask.version == 4 && svc.Is6():
-		return svc, Errorf(syscall.EINVAL, "netmask %s: for IPv6 it is a prefix length, 1 to 128", svc.Netmask)
-	case svc.Netmask.version == 6 && !svc.Is6():
-		return svc, Errorf(syscall.EINVAL, "netmask %s: for IPv4 it is a mask such as 255.255.255.0", svc.Netmask)
-	case !sched.Known(svc.Scheduler):
-		return svc, Errorf(syscall.ENOENT, "scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
-	}
-	return svc, nil
-}
-
-// EngineSIP is the persistence engine that keeps each SIP call on one server.
-const EngineSIP = "sip"
-
-// checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
-// to DR and tunnel servers, except those of a mark.
-func checkServer(svc *Service, server *Server) error {
-	if server.Method != MethodNAT && svc.FWMark == 0 {
-		server.Port = svc.Port
-	}
-	switch {
-	case !Unicast(server.Addr):
-		return Errorf(syscall.EINVAL, "server address %s is not unicast", server.Addr)
-	case server.Addr.Is6() != svc.Is6() && server.Method != MethodTunnel:
-		return Errorf(syscall.EINVAL, "server %s is of another family than service %s, which only tunnels can join",
-			server.Addr, svc.ServiceKey)
-	case server.Method != MethodNAT && server.Method != MethodTunnel && server.Method != MethodDR:
-		return Errorf(syscall.EINVAL, "forwarding method %s cannot be asked for", server.Method)
-	case server.Weight < 0:
-		return Errorf(syscall.ERANGE, "weight %d is negative", server.Weight)
-	case server.Lower > server.Upper:
-		return Errorf(syscall.ERANGE, "lower threshold %d is above the upper one, %d", server.Lower, server.Upper)
-	}
-	return checkTunnel(server)
-}
-
-// checkTunnel reports what is wrong with a server's tunnel options. It also refuses
-// what ipvsadm refuses before it asks the director.
-func checkTunnel(server *Server) error {
-	t := server.Tunnel
-	switch {
-	case server.Method != MethodTunnel && t != Tunnel{}:
-		return Errorf(syscall.EINVAL, "server %s: a tunnel type is given, but forwarding method %s is no tunnel",
-			server.ServerKey, server.Method)
-	case !t.Type.Known():
-		return Errorf(syscall.EINVAL, "server %s: %s is not %s", server.ServerKey, t.Type, tunnel.OneOf())
-	}
-	switch e := t.Type.Encapsulation(); {
-	case e.Port != 0 && t.Port == 0:
-		return Errorf(syscall.EINVAL, "server %s: a %s tunnel needs a UDP port, which is usually %d",
-			server.ServerKey, t.Type, e.Port)
-	case e.Port == 0 && t.Port != 0:
-		return Errorf(syscall.EINVAL, "server %s: a %s tunnel has no port, but %d is given",
-			server.ServerKey, t.Type, t.Port)
-	case uint16(t.Checksum) > e.MaxFlags:
-		return Errorf(syscall.EINVAL, "server %s: the checksum of a %s tunnel is %s; it can be %s",
-			server.ServerKey, t.Type, t.Checksum, strings.Join(checksumNames[:e.MaxFlags+1], ", "))
-	}
-	return nil
-}
-
-func (s *State) checkScheduler(svc *Service) error { return checkScheduler(svc, s.SettingsOf(svc)) }
-
-// checkScheduler checks that the scheduler takes the service's flags, settings and servers.
-func checkScheduler(svc *Service, settings *Settings) error {
-	list := make([]sched.Server, len(svc.Servers))
-	for i := range svc.Servers {
-		v := &svc.Servers[i]
-		list[i] = sched.Server{ID: uint32(i), Addr: wire.AddrFrom(v.Addr), Port: v.Port, Weight: v.Weight}
-	}
-	options := settings.SchedOptions(svc.Scheduler)
-	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, options); err != nil {
-		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
-	}
-	return nil
-}
-
-// Unicast reports whether an address can be that of a single host.
-func Unicast(a netip.Addr) bool {
-	return a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() &&
-		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

@@ -50,7 +50,7 @@ func Path(p jsontext.Pointer) string {
 // Decode decodes a JSON text into v. It refuses names that v does not have or that come
 // twice. The error is a *DecodeError.
 func Decode(text []byte, v any) error {
-	err := json.Unmarshal(text, v, json.RejectUnknownMembers(true))
+	err := json.Unmarshal(text, v, json.RejectUnknownMembers(true), withDefaults)
 	if err == nil {
 		return nil
 	}
@@ -65,6 +65,30 @@ func Decode(text []byte, v any) error {
 	}
 	return &DecodeError{Message: err.Error()}
 }
+
+// withDefaults decodes services and servers whose defaults are not zero values.
+var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
+	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Service) error {
+		type plain Service
+		p := plain{Scheduler: "wlc"}
+		err := json.UnmarshalDecode(dec, &p)
+		*s = Service(p)
+		return err
+	}),
+	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Server) error {
+		type plain Server
+		p := struct {
+			plain
+			Port *uint16 `json:"port"`
+		}{plain: plain{Weight: 1}}
+		err := json.UnmarshalDecode(dec, &p)
+		*s = Server(p.plain)
+		if s.withoutPort = p.Port == nil; p.Port != nil {
+			s.Port = *p.Port
+		}
+		return err
+	}),
+))
 
 // explain returns what is wrong with a value in a text.
 func explain(s *json.SemanticError, text []byte) string {

@@ -19,11 +19,11 @@ import (
 type MarkRule struct {
 	Dst       netip.Prefix `json:"destination,omitzero"`        // invalid: any
 	Src       netip.Prefix `json:"source,omitzero"`             // invalid: any
-	IPv6      bool         `json:"ipv6,omitempty"`              // the family of Dst and Src
-	Proto     Proto        `json:"protocol,omitempty"`          // 0: any of TCP, UDP, SCTP
+	IPv6      bool         `json:"ipv6,omitzero"`               // the family of Dst and Src
+	Proto     Proto        `json:"protocol,omitzero"`           // 0: any of TCP, UDP, SCTP
 	DstPorts  Ports        `json:"destination_ports,omitempty"` // sorted; none: any
 	SrcPorts  Ports        `json:"source_ports,omitempty"`      // sorted; none: any
-	Interface string       `json:"interface,omitempty"`         // empty: any
+	Interface string       `json:"interface,omitzero"`          // empty: any
 	Mark      uint32       `json:"mark"`
 }
 
@@ -180,22 +180,25 @@ func checkedPorts(r MarkRule, list []PortRange) ([]PortRange, error) {
 	return list, nil
 }
 
-// changeMarks appends or deletes rules, all or none.
+// changeMarks appends, deletes or replaces rules, all or none.
 func (s *State) changeMarks(op Op) error {
-	if len(op.Marks) == 0 {
+	marks := slices.Clone(s.Marks)
+	switch {
+	case op.Kind == PutMarks:
+		marks = nil
+	case len(op.Marks) == 0:
 		return Errorf(syscall.EINVAL, "%s carries no rules", op.Kind)
 	}
-	marks := slices.Clone(s.Marks)
-	for _, r := range op.Marks {
+	for n, r := range op.Marks {
 		r, err := r.checked()
 		if err != nil {
-			return err
+			return at(err, "marks", n)
 		}
 		i := slices.IndexFunc(marks, r.equal)
 		switch {
-		case op.Kind == AddMarks && i >= 0:
-			return Errorf(syscall.EEXIST, "mark rule %s exists already", r)
-		case op.Kind == AddMarks:
+		case op.Kind != DeleteMarks && i >= 0:
+			return at(Errorf(syscall.EEXIST, "mark rule %s exists already", r), "marks", n)
+		case op.Kind != DeleteMarks:
 			marks = append(marks, r)
 		case i < 0:
 			return Errorf(syscall.ENOENT, "no mark rule %s", r)

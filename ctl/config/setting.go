@@ -22,9 +22,9 @@ type Setting struct {
 	Also       []uint32 `json:"also,omitempty"`
 	Only       []uint32 `json:"only,omitempty"`
 	Words      []string `json:"words,omitempty"`
-	Unit       string   `json:"unit,omitempty"`
+	Unit       string   `json:"unit,omitzero"`
 	Help       string   `json:"help"`
-	PerService bool     `json:"per_service,omitempty"`
+	PerService bool     `json:"per_service,omitzero"`
 	Applies    string   `json:"-"`
 
 	field     []int // of Settings, a path through embedded structs

@@ -21,6 +21,8 @@ type State struct {
 	Settings Values     // the director's settings that the operator set
 	// Standby: another director serves the VIPs. It is no part of what is saved and restored.
 	Standby bool
+	// Revision counts the changes. The services that a change concerns get it.
+	Revision uint64
 
 	byKey cow.Map[ServiceKey, *Service] // Services
 	// admin are the admin states that are not up. Services and servers come and go beside them.
@@ -68,10 +70,10 @@ type Timeouts struct {
 // family. Addr is never an IPv4-mapped address; it is invalid for a mark.
 type ServiceKey struct {
 	Addr   netip.Addr `json:"address,omitzero"`
-	Port   uint16     `json:"port,omitempty"` // 0: all that no other service of the address has
-	Proto  Proto      `json:"protocol,omitempty"`
-	FWMark uint32     `json:"mark,omitempty"`
-	IPv6   bool       `json:"ipv6,omitempty"` // the mark is one of IPv6 packets
+	Port   uint16     `json:"port,omitzero"` // 0: all that no other service of the address has
+	Proto  Proto      `json:"protocol,omitzero"`
+	FWMark uint32     `json:"mark,omitzero"`
+	IPv6   bool       `json:"ipv6,omitzero"` // the mark is one of IPv6 packets
 }
 
 // Shard makes a ServiceKey a cow.Key.
@@ -84,14 +86,16 @@ func (k ServiceKey) Shard() uint8 {
 type Service struct {
 	ServiceKey
 	Scheduler  string     `json:"scheduler"`
-	SchedFlags SchedFlags `json:"scheduler_flags,omitempty"`
-	Persist    Seconds    `json:"persistent,omitempty"` // 0: not persistent
-	Netmask    Netmask    `json:"netmask,omitzero"`     // of persistence
-	PE         string     `json:"persistence_engine,omitempty"`
-	OPS        bool       `json:"one_packet,omitempty"` // one-packet scheduling
-	Settings   Values     `json:"settings,omitempty"`   // of its own; the others are the director's
-	Sorry      *Server    `json:"sorry,omitempty"`      // used while no other takes a new connection
-	Servers    []Server   `json:"servers"`              // newest first, as IPVS keeps them
+	SchedFlags SchedFlags `json:"scheduler_flags,omitzero"`
+	Persist    Seconds    `json:"persistent,omitzero"` // 0: not persistent
+	Netmask    Netmask    `json:"netmask,omitzero"`    // of persistence
+	PE         string     `json:"persistence_engine,omitzero"`
+	OPS        bool       `json:"one_packet,omitzero"` // one-packet scheduling
+	Settings   Values     `json:"settings,omitempty"`  // of its own; the others are the director's
+	Sorry      *Server    `json:"sorry,omitzero"`      // used while no other takes a new connection
+	Servers    []Server   `json:"servers"`             // newest first, as IPVS keeps them
+
+	Revision uint64 `json:"-"` // of the state that last changed it
 }
 
 // AllServers returns the servers of a service and, last, its sorry server.
@@ -115,10 +119,12 @@ type Server struct {
 	ServerKey
 	Method Method `json:"method"`
 	Weight int32  `json:"weight"`
-	Upper  uint32 `json:"upper_threshold,omitempty"` // 0: none
-	Lower  uint32 `json:"lower_threshold,omitempty"`
+	Upper  uint32 `json:"upper_threshold,omitzero"` // 0: none
+	Lower  uint32 `json:"lower_threshold,omitzero"`
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
-	Admin  Admin  `json:"admin"`           // of the AdminRules; operations on servers do not set it
+	Admin  Admin  `json:"admin,omitzero"`  // of the AdminRules; only PutService and Replace can set it
+
+	withoutPort bool // decoded without a port: it has the service's
 }
 
 // EffectiveWeight returns the weight by which the server gets new connections.
@@ -132,8 +138,8 @@ func (s *Server) EffectiveWeight() int32 {
 // Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.
 type Tunnel struct {
 	Type     tunnel.Type `json:"type"`
-	Port     uint16      `json:"port,omitempty"` // UDP destination port, if the type is in UDP
-	Checksum Checksum    `json:"checksum,omitempty"`
+	Port     uint16      `json:"port,omitzero"` // UDP destination port, if the type is in UDP
+	Checksum Checksum    `json:"checksum,omitzero"`
 }
 
 // Is6 reports whether the service's clients use IPv6.

@@ -48,6 +48,9 @@ var kernelSettings = map[string]struct {
 // with returns v after the changes; service: they are a service's. It makes them in the
 // order of their names, so that the result and the error are always the same.
 func (v Values) with(changes Values, service bool) (Values, error) {
+	if len(changes) == 0 {
+		return v, nil
+	}
 	next := maps.Clone(v)
 	if next == nil {
 		next = Values{}
