@@ -263,7 +263,7 @@ func TestJSON(t *testing.T) {
 			`{"address":"10.2.0.2","admin":"drain"}]`,
 		"/v1/conns/count": `{"live":0,"closing":0,"templates":0,"clients":0,"oldest":0}`,
 		"/v1/services": `[{"address":"10.9.0.1","port":80,"protocol":"tcp","scheduler":"rr",` +
-			`"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`"revision":2,"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},` +
 			`"servers":[{"address":"10.2.0.1","port":8080,"method":"nat","weight":1,"admin":"up",` +
 			`"active":0,"inactive":0,"persist_conns":0,` +
@@ -271,7 +271,7 @@ func TestJSON(t *testing.T) {
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"state":"up","hop":"eth1 02:00:00:01:00:00",` +
 			`"path":{"interface":"eth1","mtu":1500,"too_big":0,"split":0}}]},` +
 			`{"address":"fd00:9::1","port":80,"protocol":"tcp","scheduler":"wlc",` +
-			`"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
+			`"revision":3,"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[]}]`,
 	} {
 		resp, err := unixHTTP(socket).Get("http://uvs" + path)

@@ -67,7 +67,7 @@ func (m *Manager) serviceStatus(svc *config.Service) api.ServiceStatus {
 		Service: *svc, Revision: svc.Revision, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
 		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
 	}
-	status.Service.Servers, status.Service.Sorry = nil, nil
+	status.Service.Revision, status.Service.Servers, status.Service.Sorry = 0, nil, nil
 	for i := range svc.Servers {
 		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i]))
 	}
