@@ -36,6 +36,7 @@ var layers = map[string]int{
 	"uvs/dataplane/helper/ftp":    4,
 	"uvs/dataplane/helper":        5,
 	"uvs/ctl/config":              6,
+	"uvs/ctl/store":               6,
 	"uvs/ctl/api":                 7,
 	"uvs/ctl/ipvsadm":             8,
 	"uvs/dataplane/director":      6,
