@@ -26,10 +26,13 @@ SERVERS = nginx=nginx vsftpd=vsftpd pure-ftpd=pure-ftpd in.tftpd=tftpd-hpa ldire
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test arch quick programs check lint bench fuzz cover clean
+.PHONY: build man demo test arch quick programs check lint bench fuzz cover clean
 
 build: ## the static binary ./uvs
 	$(BUILD) -o uvs ./cmd/uvs
+
+man: ## the manual, as man/*.8
+	$(GO) run ./cmd/uvs man man
 
 demo: build ## NAT, direct routing and tunnel with live traffic, on this machine
 	./uvs lab demo
@@ -79,4 +82,4 @@ cover: ## which statements short tests reach: a line for every package, and cove
 	@$(GO) tool cover -func cover.out | tail -n 1
 
 clean:
-	rm -f uvs cover.out
+	rm -rf uvs cover.out man

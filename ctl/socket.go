@@ -53,7 +53,8 @@ const (
 //	GET  /v1/counters  []Counter
 type Socket struct {
 	Manager  *Manager
-	Info     api.Info             // without the role
+	Info     api.Info             // without the role and the uptime
+	Started  time.Time            // when the director was ready
 	Counters func() []api.Counter // of links and tables, in addition to the manager's
 }
 
@@ -141,6 +142,7 @@ func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) {
 		info := s.Info
 		info.Role = s.Manager.Role()
+		info.Uptime = config.Seconds(time.Since(s.Started) / time.Second)
 		reply(w, info)
 	})
 	mux.HandleFunc("GET /v1/services", query(s.services))

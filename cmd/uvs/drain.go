@@ -1,31 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 )
-
-// eventsMain prints the director's events, one JSON line each.
-func eventsMain(args []string) int {
-	fs := newFlags("events")
-	if code, ok := parse(fs, args); !ok {
-		return code
-	}
-	c, err := dial()
-	if err != nil {
-		return failed(err)
-	}
-	enc := json.NewEncoder(os.Stdout)
-	return failed(c.Events(func(ev api.Event) error { return enc.Encode(ev) }))
-}
 
 // drain waits until the connections of a drained server have ended.
 type drain struct {
@@ -36,31 +22,33 @@ type drain struct {
 	remove   bool          // when they have ended, delete the server from its services
 }
 
-// drainMain: uvs drain [--service S] [--deadline D] [--reset] [--remove] SERVER.
-func drainMain(args []string) int {
-	line, d := newAdminLine(config.AdminDrain), drain{}
-	line.flags.DurationVar(&d.deadline, "deadline", 0,
-		"wait no longer than this, e.g. 10m (0: until the last connection ended)")
-	line.flags.BoolVar(&d.reset, "reset", false,
+func serverDrain() *cobra.Command {
+	d := drain{}
+	verb := newAdmin(config.AdminDrain, "give a server weight 0, and wait for its connections",
+		"uvs server drain 10.0.0.12:8080\n"+
+			"uvs server drain --service tcp:192.0.2.10:80 --deadline 10m --reset --remove 10.0.0.11:8080",
+		func(c *api.Client, op config.Op) error {
+			d.client, d.scope = c, op.Admin.AdminScope
+			if err := setAdmin(c, op); err != nil {
+				return err
+			}
+			if err := d.wait(); err != nil || !d.remove {
+				return err
+			}
+			return d.removeServers()
+		},
+		func() error {
+			if d.reset && d.deadline == 0 {
+				return fmt.Errorf("--reset needs a --deadline")
+			}
+			return nil
+		})
+	verb.Flags().DurationVar(&d.deadline, "deadline", 0,
+		"wait no longer than this `TIME`, e.g. 10m (0: until the last connection ended)")
+	verb.Flags().BoolVar(&d.reset, "reset", false,
 		"end the remaining connections at the deadline; their clients are reset")
-	line.flags.BoolVar(&d.remove, "remove", false, "delete the server from its services when the drain has ended")
-	parse := line.op
-	line.op = func(words []string) (config.Op, error) {
-		if d.reset && d.deadline == 0 {
-			return config.Op{}, fmt.Errorf("--reset needs a --deadline")
-		}
-		return parse(words)
-	}
-	return line.runWith(args, func(c *api.Client, op config.Op) error {
-		d.client, d.scope = c, op.Admin.AdminScope
-		if err := setAdmin(c, op); err != nil {
-			return err
-		}
-		if err := d.wait(); err != nil || !d.remove {
-			return err
-		}
-		return d.removeServers()
-	})
+	verb.Flags().BoolVar(&d.remove, "remove", false, "delete the server from its services when the drain has ended")
+	return verb.Command
 }
 
 // wait waits until no connection can carry data any more. Once a second it prints how many

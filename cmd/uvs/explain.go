@@ -2,52 +2,54 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 )
 
-// explainMain explains what the director would do with a client's packet: uvs
-// explain tcp 198.51.100.7:4711 192.0.2.1:80.
-func explainMain(args []string) int {
-	fs := newFlags("explain")
-	in := fs.String("in-interface", "",
-		"the interface the packet arrives on (default: that of the route to the client)")
-	asJSON := fs.Bool("json", false, "print JSON")
-	words, code, ok := parseMixed(fs, args)
-	if !ok {
-		return code
+// explainVerb explains what the director would do with a client's packet.
+func explainVerb() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "explain PROTOCOL CLIENT VIRTUAL", Short: "explain what happens to a client's packet, and why",
+		Example: "uvs explain tcp 198.51.100.7:4711 192.0.2.10:80",
+		Args:    cobra.ArbitraryArgs,
 	}
-	if len(words) != 3 {
-		return misused(fs, fmt.Errorf("want protocol, client and VIP, as tcp 198.51.100.7:4711 192.0.2.1:80"))
-	}
-	v := url.Values{"proto": {words[0]}, "client": {words[1]}, "virtual": {words[2]}, "in-interface": {*in}}
-	q, err := api.ParseProbe(v)
-	if err != nil {
-		return misused(fs, err)
-	}
-	e, ok := query(func(c *api.Client) (api.Explanation, error) { return c.Explain(q) })
-	if !ok {
-		return 1
-	}
-	if *asJSON {
-		return printJSON(e)
-	}
-	printExplanation(os.Stdout, &e)
-	return 0
+	in := cmd.Flags().String("in-interface", "",
+		"the `INTERFACE` the packet arrives on (default: that of the route to the client)")
+	return listing{
+		columns: "NAME VALUE", headless: true, single: true,
+		list: func(words []string, add addRow) error {
+			if len(words) != 3 {
+				return misused("want protocol, client and VIP, as tcp 198.51.100.7:4711 192.0.2.1:80")
+			}
+			q, err := api.ParseProbe(url.Values{
+				"proto": {words[0]}, "client": {words[1]}, "virtual": {numberPort(words[2], words[0])},
+				"in-interface": {*in},
+			})
+			if err != nil {
+				return usageError{err}
+			}
+			e, err := query(func(c *api.Client) (api.Explanation, error) { return c.Explain(q) })
+			if err != nil {
+				return err
+			}
+			addExplanation(&e, add)
+			return nil
+		},
+	}.of(cmd)
 }
 
-// printExplanation prints a line or block for each part of the explanation,
-// with its name in front.
-func printExplanation(out io.Writer, e *api.Explanation) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	defer w.Flush()
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+// addExplanation adds a row for each part of the explanation.
+func addExplanation(e *api.Explanation, add addRow) {
+	var value any = e
+	line := func(name, format string, args ...any) {
+		add(value, name, fmt.Sprintf(format, args...))
+		value = nil
+	}
 	line("packet", "%s %s > %s, in by %s", e.Probe.Proto, e.Probe.Client, e.Probe.Virtual,
 		e.Probe.InInterface)
 	if e.Service == nil {
@@ -67,7 +69,7 @@ func printExplanation(out io.Writer, e *api.Explanation) {
 	name := "servers"
 	for _, c := range e.Candidates {
 		line(name, "%s", candidateText(&c))
-		name = ""
+		name = " "
 	}
 	if e.Server == nil {
 		line("server", "none is eligible")

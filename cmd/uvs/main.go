@@ -5,100 +5,114 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
 	"uvs/ctl/ipvsadm"
 )
 
-// verb is a subcommand of uvs.
-type verb struct {
-	name, args, summary string
-	run                 func(args []string) int
-}
-
-// verbs returns the verbs in the order of the help text.
-func verbs() []verb {
-	return []verb{
-		{"run", "--interface IF …", "run the director, in the foreground", runMain},
-		{"ipvsadm", "…", "change and list virtual services, as ipvsadm does", ipvsadmMain},
-		{"ipvsadm-save", "[-n]", "print the services in the form that ipvsadm-restore reads", ipvsadmSaveMain},
-		{"ipvsadm-restore", "", "replace the services by those on standard input", ipvsadmRestoreMain},
-		{"conns", "[--service S] …", "list connections, selected by service, server, client, state", connsMain},
-		{"flush", "[--service S] …", "end connections, selected the same way", flushMain},
-		{"services", "[--json]", "list services, one line for every server", servicesMain},
-		{"paths", "[--json]", "list the MTU and the path MTU to every server", pathsMain},
-		{"sorry", "--service S SERVER|--clear", "set the server for connections that no other can take", sorryMain},
-		{"mark", "add|delete|list|import", "set which packets have the marks of ipvsadm -f", markMain},
-		{"drain", "[--deadline D] … SERVER", "give a server weight 0, and wait for its connections", drainMain},
-		{"down", "[--service S] … SERVER | --list", "give a server no new connections until uvs up", downMain},
-		{"up", "[--service S] SERVER", "give a server new connections again", upMain},
-		{"standby", "", "leave the VIPs to another director: answer and forward nothing", standbyMain},
-		{"active", "", "serve the VIPs again, and announce them", activeMain},
-		{"role", "", "print whether the director is active or standby", roleMain},
-		{"explain", "PROTO CLIENT VIRTUAL …", "explain what happens to a client's packet, and why", explainMain},
-		{"events", "", "print the director's events as they happen", eventsMain},
-		{"get", "[--service S] [NAME …]", "print settings", getMain},
-		{"set", "[--service S] NAME=VALUE …", "change settings, or take those in a file of sysctl.d", setMain},
-		{"save", "", "print the whole configuration, as commands", saveMain},
-		{"restore", "", "replace the configuration by the commands on standard input", restoreMain},
-		{"stats", "", "print the director's counters", statsMain},
-		{"rs", "…", "run a real server for tests: reply, hold the VIP, decapsulate", rsMain},
-		{"lab", "up|down|list|exec|demo|grid", "build a whole LVS on this machine", labMain},
-		{"version", "", "print the version", versionMain},
-	}
-}
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev"
 
 func main() {
 	ipvsadm.Version = version
 	switch filepath.Base(os.Args[0]) {
 	case "ipvsadm":
-		os.Exit(ipvsadmMain(os.Args[1:]))
+		os.Exit(ipvsadm.Main(os.Args[1:], stdio(), connect))
 	case "ipvsadm-save":
-		os.Exit(ipvsadmSaveMain(os.Args[1:]))
+		os.Exit(ipvsadm.SaveMain(os.Args[1:], stdio(), connect))
 	case "ipvsadm-restore":
-		os.Exit(ipvsadmRestoreMain(os.Args[1:]))
+		os.Exit(ipvsadm.RestoreMain(os.Args[1:], stdio(), connect))
 	}
 	os.Exit(dispatch(os.Args[1:]))
 }
 
-// dispatch runs a verb. It returns exit status 2 for a wrong command line.
-func dispatch(args []string) int {
-	if len(args) == 0 {
-		usage(os.Stderr)
-		return 2
-	}
-	switch args[0] {
-	case "help", "-h", "--help":
-		usage(os.Stdout)
-		return 0
-	}
-	for _, v := range verbs() {
-		if v.name == args[0] {
-			return v.run(args[1:])
+// newRoot makes the tree of verbs.
+func newRoot() *cobra.Command {
+	root := noun("uvs", "the userspace virtual server, a layer-4 load balancer")
+	for group, verbs := range [][]*cobra.Command{
+		groupDirector: {
+			runVerb(run), statusVerb(), roleVerb("standby"), roleVerb("active"), showRole(), saveVerb(), restoreVerb(),
+		},
+		groupServices: {serviceNoun(), serverNoun(), sorryNoun(), markNoun(), settingNoun()},
+		groupTraffic:  {connNoun(), pathsVerb(), explainVerb(), eventsVerb(), statsVerb()},
+		groupPrograms: {
+			program("ipvsadm", "change and list virtual services, as ipvsadm does",
+				"uvs ipvsadm -L -n", ipvsadm.Main),
+			program("ipvsadm-save", "print the services in the form that ipvsadm-restore reads",
+				"uvs ipvsadm-save -n", ipvsadm.SaveMain),
+			program("ipvsadm-restore", "replace the services by those on standard input",
+				"uvs ipvsadm-save -n | uvs ipvsadm-restore", ipvsadm.RestoreMain),
+			rsVerb(), labNoun(), completionVerb(), helpVerb(), versionVerb(),
+		},
+	} {
+		for _, verb := range verbs {
+			verb.GroupID = groups[group].ID
+			root.AddCommand(verb)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "uvs: unknown verb %q; `uvs help` lists them\n", args[0])
-	return 2
+	// The verbs of earlier versions, for scripts.
+	root.AddCommand(as("conns", connsVerb()), as("flush", connFlush()), as("services", servicesVerb()),
+		as("drain", serverDrain()), as("down", serverDown()), as("up", serverUp()), as("get", settingGet()),
+		as("set", settingSet().Command), manVerb())
+	finish(root)
+	return root
+}
+
+// dispatch runs a verb and returns the exit status.
+func dispatch(args []string) int {
+	root := newRoot()
+	begun := false
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		begun = true
+		return useGlobalOptions(cmd)
+	}
+	root.SetArgs(withDashes(root, args))
+	cmd, err := root.ExecuteC()
+	if err != nil && !begun {
+		err = usageError{err}
+	}
+	return report(cmd, err)
+}
+
+// The exit statuses of uvs's own verbs.
+const (
+	exitRefused    = 1
+	exitUsage      = 2
+	exitNoDirector = 3
+)
+
+// report prints an error in one line and returns the exit status.
+func report(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return 0
+	}
+	if status, ok := errors.AsType[exitStatus](err); ok {
+		return int(status)
+	}
+	line := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(os.Stderr, "%s: %s; see %[1]s -h\n", cmd.CommandPath(), line)
+		return exitUsage
+	}
+	fmt.Fprintln(os.Stderr, "uvs:", line)
+	if _, ok := errors.AsType[*api.NoDirectorError](err); ok {
+		return exitNoDirector
+	}
+	return exitRefused
 }
 
 // signalContext returns a context that ends with SIGINT or SIGTERM.
 func signalContext() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "uvs: the userspace virtual server\n\n")
-	for _, v := range verbs() {
-		fmt.Fprintf(w, "  uvs %-38s %s\n", v.name+" "+v.args, v.summary)
-	}
-	fmt.Fprintf(w, "\nThe director's socket is %s, or the path in %s.\nOptions of a verb: uvs VERB -h\n",
-		api.DefaultSocket, api.SocketEnv)
 }
 
 func connect() (ipvsadm.Director, error) {
@@ -108,33 +122,13 @@ func connect() (ipvsadm.Director, error) {
 
 func stdio() ipvsadm.Stdio { return ipvsadm.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
 
-func ipvsadmMain(args []string) int        { return ipvsadm.Main(args, stdio(), connect) }
-func ipvsadmSaveMain(args []string) int    { return ipvsadm.SaveMain(args, stdio(), connect) }
-func ipvsadmRestoreMain(args []string) int { return ipvsadm.RestoreMain(args, stdio(), connect) }
-
-func versionMain(args []string) int {
-	if code, ok := parse(newFlags("version"), args); !ok {
-		return code
+// program makes a verb that is a program with its own options and exit status.
+func program(
+	name, short, example string,
+	main func([]string, ipvsadm.Stdio, func() (ipvsadm.Director, error)) int,
+) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " ...", Short: short, Example: example, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, words []string) error { return exited(main(words, stdio(), connect)) },
 	}
-	fmt.Println("uvs", version)
-	return 0
-}
-
-// statsMain prints one `name value` line for every counter that is not zero.
-func statsMain(args []string) int {
-	fs := newFlags("stats")
-	all := fs.Bool("all", false, "also print counters that are zero")
-	if code, ok := parse(fs, args); !ok {
-		return code
-	}
-	list, ok := query((*api.Client).Counters)
-	if !ok {
-		return 1
-	}
-	for _, v := range list {
-		if v.Value != 0 || *all {
-			fmt.Println(v.Name, v.Value)
-		}
-	}
-	return 0
 }

@@ -3,48 +3,81 @@ package main
 import (
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"uvs/ctl/config"
 )
 
 // Every verb and option of -h is in the manual, and the manual has no others.
 func TestManual(t *testing.T) {
-	page, err := os.ReadFile("../../docs/uvs.8")
+	prose, err := os.ReadFile("../../docs/uvs.8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	manual := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?:Fl -|--)([a-z][a-z-]+)`).FindAllSubmatch(page, -1) {
-		manual[string(m[1])] = true
+	page := ""
+	for _, text := range manual(newRoot(), string(prose)) {
+		page += text
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?:Fl -|--)([a-z][a-z-]+)`).FindAllStringSubmatch(page, -1) {
+		documented[m[1]] = true
 	}
 	options := regexp.MustCompile(`(?m)(?:^  -|\[--|--)([a-z][a-z-]+)`)
 	helped := map[string]bool{}
-	verbs := verbs()
-	help := stdout(t, func() { dispatch([]string{"help"}) })
-	for _, v := range verbs {
-		if strings.HasPrefix(v.name, "ipvsadm") {
-			continue // ipvsadm(8) is its manual
+	help := ""
+	eachVerb(newRoot(), func(cmd *cobra.Command) {
+		if cmd.DisableFlagParsing && cmd.Name() != "exec" || cmd.Name() == "man" {
+			return // ipvsadm(8) is the manual of programs; uvs man is for packagers
 		}
-		if !strings.Contains(string(page), "uvs "+v.name) && !strings.Contains(string(page), ".Cm "+v.name) {
-			t.Errorf("verb %s is not in the manual", v.name)
+		if verb := strings.TrimPrefix(cmd.CommandPath(), "uvs "); cmd.HasParent() &&
+			!strings.Contains(page, "uvs "+verb) && !strings.Contains(page, "Cm "+verb) {
+			t.Errorf("verb %s is not in the manual", verb)
 		}
-		help += stdout(t, func() { dispatch([]string{v.name, "-h"}) })
-	}
-	for _, verb := range []string{"up", "grid"} {
-		help += stdout(t, func() { dispatch([]string{"lab", verb, "-h"}) })
-	}
+		help += stdout(t, func() { dispatch(append(strings.Fields(cmd.CommandPath())[1:], "-h")) })
+	})
 	for _, m := range options.FindAllStringSubmatch(help, -1) {
 		helped[m[1]] = true
-		if !manual[m[1]] {
+		if !documented[m[1]] {
 			t.Errorf("option --%s is not in the manual", m[1])
 		}
 	}
-	for name := range manual {
+	for name := range documented {
 		if !helped[name] {
 			t.Errorf("option --%s of the manual does not exist", name)
+		}
+	}
+}
+
+// Every page renders without a warning.
+func TestManualRenders(t *testing.T) {
+	if _, err := exec.LookPath("mandoc"); err != nil {
+		t.Skip("needs the program mandoc")
+	}
+	dir := t.TempDir()
+	if code := dispatch([]string{"man", "--source", "../../docs/uvs.8", dir}); code != 0 {
+		t.Fatalf("uvs man: exit status %d", code)
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(pages) < 30 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	out, err := exec.Command("mandoc", append([]string{"-T", "lint", "-W", "warning"}, pages...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("mandoc: %v\n%s", err, out)
+	}
+	if _, err := exec.LookPath("groff"); err != nil {
+		return
+	}
+	for _, page := range pages {
+		out, err := exec.Command("groff", "-mdoc", "-ww", "-Tutf8", "-z", page).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("groff %s: %v\n%s", filepath.Base(page), err, out)
 		}
 	}
 }

@@ -2,51 +2,38 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 )
 
-// markMain is `uvs mark add|delete|list|import`, for the rules that give
-// packets the marks of `ipvsadm -f`.
-func markMain(args []string) int {
-	do := map[string]func([]string) int{
-		"add": markAdd, "delete": markDelete, "list": markList, "import": markImport,
-	}
-	switch {
-	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
-		fmt.Print(markUsage)
-		return markDelete(args)
-	case len(args) == 0 || do[args[0]] == nil:
-		fmt.Fprintln(os.Stderr, "uvs mark: want add, delete, list or import; see uvs mark -h")
-		return 2
-	}
-	return do[args[0]](args[1:])
+// markNoun is for the rules that give packets the marks of `ipvsadm -f`.
+func markNoun() *cobra.Command {
+	cmd := noun("mark", "set which packets have the marks of ipvsadm -f",
+		markAdd().Command, markDelete(), markList(), markImport())
+	cmd.Long = "Of the rules that match a packet, the last decides."
+	return cmd
 }
 
-const markUsage = `uvs mark: which packets have the marks of ipvsadm -f; of the rules that match, the last decides
-  uvs mark add TERMS        append a rule
-  uvs mark delete TERMS     remove it, or the one of a number, or all
-  uvs mark list             print them as they are added
-  uvs mark import           read a script of iptables, or the output of iptables-save, from standard input
-
-`
-
 // ruleFlags adds the terms of a rule.
-func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
+func ruleFlags(fs *pflag.FlagSet) *config.MarkRule {
 	r := new(config.MarkRule)
-	fs.Func("dst", "destination `address` or net, e.g. 192.0.2.0/24", option(&r.Dst, config.ParseNet))
-	fs.Func("src", "source `address` or net", option(&r.Src, config.ParseNet))
-	fs.Func("proto", "`protocol`: tcp, udp or sctp; default all of them", option(&r.Proto, config.ParseProto))
-	fs.Func("dport", "destination `ports`, e.g. 80,443,8000:8100", option(&r.DstPorts, config.ParsePorts))
-	fs.Func("sport", "source `ports`", option(&r.SrcPorts, config.ParsePorts))
-	fs.StringVar(&r.Interface, "in-interface", "", "`interface` of the director on which packets arrive")
+	fs.Func("dst", "destination `NET` or address, e.g. 192.0.2.0/24", option(&r.Dst, config.ParseNet))
+	fs.Func("src", "source `NET` or address", option(&r.Src, config.ParseNet))
+	fs.Func("proto", "`PROTOCOL`: tcp, udp or sctp; default all of them", option(&r.Proto, config.ParseProto))
+	fs.Func("dport", "destination `PORTS`, e.g. 80,443,8000:8100", option(&r.DstPorts, config.ParsePorts))
+	fs.Func("sport", "source `PORTS`", option(&r.SrcPorts, config.ParsePorts))
+	fs.StringVar(&r.Interface, "in-interface", "", "`INTERFACE` of the director on which packets arrive")
 	fs.BoolVar(&r.IPv6, "ipv6", false, "the rule is for IPv6, if no address shows it")
-	fs.Func("mark", "`mark` to give, 1 to 4294967295", func(v string) error {
+	fs.Func("mark", "`MARK` to give, 1 to 4294967295", func(v string) error {
 		mark, err := strconv.ParseUint(v, 0, 32)
 		r.Mark = uint32(mark)
 		if err != nil {
@@ -57,83 +44,90 @@ func ruleFlags(fs *flag.FlagSet) *config.MarkRule {
 	return r
 }
 
-func markAdd(args []string) int { return newMarkLine().run(args) }
-
-func newMarkLine() commandLine {
-	fs := newFlags("mark add")
-	rule := ruleFlags(fs)
-	return commandLine{fs, func(words []string) (op config.Op, err error) {
-		if len(words) > 0 {
-			return op, fmt.Errorf("unexpected argument %q", words[0])
-		}
-		return config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{*rule}}, nil
-	}}
+func markAdd() change {
+	cmd := &cobra.Command{
+		Use: "add", Short: "append a rule",
+		Example: "uvs mark add --dst 192.0.2.0/24 --proto tcp --dport 80,443,8000:8100 --mark 7",
+	}
+	rule := ruleFlags(cmd.Flags())
+	return newChange(cmd, (*api.Client).Apply, func(words []string) (op config.Op, err error) {
+		return config.Op{Kind: config.AddMarks, Marks: []config.MarkRule{*rule}}, countWords(cmd, words)
+	})
 }
 
-// markDelete takes the terms of a rule, or its place in the list.
-func markDelete(args []string) int {
-	fs := newFlags("mark delete")
-	all := fs.Bool("all", false, "every rule")
-	number := fs.Int("number", 0, "the rule of this `number` in the list")
-	rule := ruleFlags(fs)
-	if code, ok := parse(fs, args); !ok {
-		return code
+func markDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete", Short: "remove the rule with these options, or the one of a number, or all",
+		Example: "uvs mark delete --number 1\nuvs mark delete --all",
 	}
-	rules := []config.MarkRule{*rule}
-	if *all || *number != 0 {
-		list, ok := query((*api.Client).Marks)
-		switch {
-		case !ok:
-			return 1
-		case *all && len(list) == 0:
-			return 0
-		case *number < 0 || *number > len(list):
-			return failed(fmt.Errorf("there is no mark rule %d, only %d rules", *number, len(list)))
-		case *all:
-			rules = list
-		default:
-			rules = list[*number-1 : *number]
+	all := cmd.Flags().Bool("all", false, "every rule")
+	number := cmd.Flags().Int("number", 0, "the rule of this `NUMBER` in the list")
+	rule := ruleFlags(cmd.Flags())
+	cmd.RunE = func(*cobra.Command, []string) error {
+		rules := []config.MarkRule{*rule}
+		if *all || *number != 0 {
+			list, err := query((*api.Client).Marks)
+			switch {
+			case err != nil || *all && len(list) == 0:
+				return err
+			case *number < 0 || *number > len(list):
+				return fmt.Errorf("there is no mark rule %d, only %d rules", *number, len(list))
+			case *all:
+				rules = list
+			default:
+				rules = list[*number-1 : *number]
+			}
 		}
+		return applyOp(config.Op{Kind: config.DeleteMarks, Marks: rules})
 	}
-	return applyOp(config.Op{Kind: config.DeleteMarks, Marks: rules})
+	return cmd
 }
 
 // markList prints each rule in the form that `uvs mark add` takes.
-func markList(args []string) int {
-	if code, ok := parse(newFlags("mark list"), args); !ok {
-		return code
-	}
-	list, ok := query((*api.Client).Marks)
-	if !ok {
-		return 1
-	}
-	for _, r := range list {
-		fmt.Println(r)
-	}
-	return 0
+func markList() *cobra.Command {
+	return listing{
+		columns: "NUMBER MARK DST SRC PROTO DPORT SPORT IN-INTERFACE",
+		plain:   func(rule any) string { return fmt.Sprint(rule) },
+		list: func(_ []string, add addRow) error {
+			list, err := query((*api.Client).Marks)
+			for i, r := range list {
+				add(r, i+1, r.Mark, netText(r.Dst), netText(r.Src), r.Proto.Word(), portsText(r.DstPorts),
+					portsText(r.SrcPorts), r.Interface)
+			}
+			return err
+		},
+	}.of(&cobra.Command{
+		Use: "list", Short: "print the rules as they are added", Example: "uvs mark list\nuvs mark list -o table",
+	})
 }
 
-// markImport imports iptables rules from standard input.
-func markImport(args []string) int {
-	if code, ok := parse(newFlags("mark import"), args); !ok {
-		return code
+// netText returns a net, or "" for any.
+func netText(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
 	}
-	rules, skipped, err := config.ParseIPTables(os.Stdin)
-	switch {
-	case err != nil:
-		return failed(fmt.Errorf("nothing imported: %w", err))
-	case len(rules) == 0:
-		return failed(fmt.Errorf("nothing imported: no rule in the input sets a mark (%d do something else)", skipped))
-	case skipped > 0:
-		fmt.Printf("%d rules import, %d skipped that set no mark\n", len(rules), skipped)
-	}
-	return applyOp(config.Op{Kind: config.AddMarks, Marks: rules})
+	return p.String()
 }
 
-func applyOp(op config.Op) int {
-	c, err := dial()
-	if err == nil {
-		err = c.Apply(op)
+func portsText(p config.Ports) string {
+	return strings.NewReplacer("[", "", "]", "", " ", ",").Replace(fmt.Sprint([]config.PortRange(p)))
+}
+
+func markImport() *cobra.Command {
+	return &cobra.Command{
+		Use: "import", Short: "read a script of iptables, or the output of iptables-save, from standard input",
+		Example: "uvs mark import <marks.iptables",
+		RunE: func(*cobra.Command, []string) error {
+			rules, skipped, err := config.ParseIPTables(os.Stdin)
+			switch {
+			case err != nil:
+				return fmt.Errorf("nothing imported: %w", err)
+			case len(rules) == 0:
+				return fmt.Errorf("nothing imported: no rule in the input sets a mark (%d do something else)", skipped)
+			case skipped > 0:
+				fmt.Printf("%d rules import, %d skipped that set no mark\n", len(rules), skipped)
+			}
+			return applyOp(config.Op{Kind: config.AddMarks, Marks: rules})
+		},
 	}
-	return result(err)
 }

@@ -2,14 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"text/tabwriter"
+
+	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
 )
-
-// pathsMain lists the path to every server: uvs paths [--json].
-func pathsMain(args []string) int { return listMain("paths", args, serverPaths, printPaths) }
 
 // serverPath is the path to one server of one service.
 type serverPath struct {
@@ -19,32 +16,39 @@ type serverPath struct {
 	api.PathStatus
 }
 
-func serverPaths(list []api.ServiceStatus) []serverPath {
-	paths := []serverPath{} // an empty list in JSON, not null
-	for i := range list {
-		svc := &list[i]
-		for _, v := range servers(svc) {
-			paths = append(paths, serverPath{svc.Text(), v.ServerKey.String(), v.Method.String(), v.Path})
-		}
-	}
-	return paths
+func pathsVerb() *cobra.Command {
+	return listing{
+		columns:  "SERVICE SERVER METHOD INTERFACE MTU TOO-LONG FRAGMENTED LEARNED",
+		headless: true,
+		list: func(_ []string, add addRow) error {
+			list, err := query((*api.Client).Services)
+			if err != nil {
+				return err
+			}
+			return addPaths(list, add)
+		},
+	}.of(&cobra.Command{
+		Use: "paths", Short: "list the MTU and the path MTU to every server",
+		Example: "uvs paths\nuvs paths -o table --watch=5s",
+	})
 }
 
-// printPaths prints a line for every server: service, server, method and
-// interface; the MTU of the first hop; how many packets were too long and how
-// many were fragmented; and the path MTU if a lower one was learned.
-func printPaths(out io.Writer, paths []serverPath) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, p := range paths {
-		dev, learned := "-", "-"
-		if p.Interface != "" {
-			dev = p.Interface
+// addPaths adds a row for every server: service, server, method and interface; the MTU of the
+// first hop; how many packets were too long and how many were fragmented; and the path MTU if
+// a lower one was learned.
+func addPaths(list []api.ServiceStatus, add addRow) error {
+	for i := range list {
+		s := &list[i]
+		for _, v := range servers(s) {
+			p, learned := v.Path, ""
+			if p.Learned != 0 {
+				learned = fmt.Sprintf("path MTU %d learned from %s, for %d s", p.Learned, p.By, p.Seconds)
+			}
+			if err := add(serverPath{s.Text(), v.ServerKey.String(), v.Method.String(), p}, s.Text(), v.ServerKey,
+				v.Method, p.Interface, p.MTU, p.TooBig, p.Split, learned); err != nil {
+				return err
+			}
 		}
-		if p.Learned != 0 {
-			learned = fmt.Sprintf("path MTU %d learned from %s, for %d s", p.Learned, p.By, p.Seconds)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.Service, p.Server, p.Method, dev, p.MTU, p.TooBig,
-			p.Split, learned)
 	}
-	return w.Flush()
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"uvs/conntrack"
@@ -43,20 +44,15 @@ type runConfig struct {
 	log        zerolog.Logger
 }
 
-func runMain(args []string) int {
-	cfg, code, ok := runFlags(args)
-	if !ok {
-		return code
+// runVerb makes the verb that runs the director with its options.
+func runVerb(run func(context.Context, runConfig) error) *cobra.Command {
+	var cfg runConfig
+	cmd := &cobra.Command{
+		Use: "run", Short: "run the director, in the foreground",
+		Example: "uvs run --interface eth0 --interface eth1",
 	}
-	ctx, stop := signalContext()
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
-	return result(run(ctx, cfg))
-}
-
-func runFlags(args []string) (cfg runConfig, code int, ok bool) {
-	fs := newFlags("run")
-	fs.Func("interface", "run on this interface; may be given several times",
+	fs := cmd.Flags()
+	fs.Func("interface", "run on this `INTERFACE`; may be given several times",
 		repeatable(&cfg.interfaces, func(name string) (string, error) {
 			if name == "" {
 				return "", errors.New("empty value")
@@ -65,26 +61,28 @@ func runFlags(args []string) (cfg runConfig, code int, ok bool) {
 		}))
 	fs.Func("vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], "+
 		"with its own addresses; may be given several times", repeatable(&cfg.vlans, routes.ParseVLAN))
-	fs.StringVar(&cfg.socket, "socket", api.SocketPath(), "listen for commands on this socket (also "+api.SocketEnv+")")
-	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "how many workers process frames, each on its own CPU")
+	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "`NUMBER` of workers that process frames, each on its own CPU")
 	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
-	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "maximum entries of the connection table")
+	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "maximum `NUMBER` of entries of the connection table")
 	fs.Int64Var(&cfg.memory, "memory", 0,
 		"most bytes the connection table may use; lowers --conn-max if needed (0: only --conn-max limits)")
 	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
 	fs.BoolVar(&cfg.localnode, "localnode", false,
 		"let the host itself be a server, through a virtual device to its stack")
 	fs.BoolVar(&cfg.standby, "standby", false, "start on standby, until uvs active")
-	level := fs.String("log-level", "info", "trace, debug, info, warn or error")
-	format := fs.String("log-format", "text", "text or json")
-	if code, ok = parse(fs, args); !ok {
-		return cfg, code, false
+	level := fs.String("log-level", "info", "`LEVEL`: trace, debug, info, warn or error")
+	format := fs.String("log-format", "text", "`FORM`: text or json")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if err := cfg.check(*level, *format); err != nil {
+			return usageError{err}
+		}
+		cfg.socket = api.SocketPath()
+		ctx, stop := signalContext()
+		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
+		return run(ctx, cfg)
 	}
-	if err := cfg.check(*level, *format); err != nil {
-		fmt.Fprintf(os.Stderr, "uvs run: %v\n", err)
-		return cfg, 2, false
-	}
-	return cfg, 0, true
+	return cmd
 }
 
 // defaultWorkers returns half the CPUs. The kernel fills the rings on the
@@ -214,6 +212,7 @@ func run(ctx context.Context, cfg runConfig) error {
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
 			Workers: cfg.workers, PID: os.Getpid(),
 		},
+		Started: time.Now(),
 	}
 	if err := checkAddressSpace(); err != nil {
 		return err

@@ -61,15 +61,16 @@ func TestRunFlags(t *testing.T) {
 		{"--bogus", "flag provided but not defined: -bogus"},
 	} {
 		var code int
-		var ok bool
-		output := stderr(t, func() { _, code, ok = runFlags(strings.Fields(tt.args)) })
-		if ok || code != 2 || !strings.Contains(output, tt.want) || strings.Count(output, "\n") != 1 {
+		output := stderr(t, func() { code = dispatch(append([]string{"run"}, strings.Fields(tt.args)...)) })
+		if code != 2 || !strings.Contains(output, tt.want) || strings.Count(output, "\n") != 1 {
 			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, output, tt.want)
 		}
 	}
-	if cfg, _, ok := runFlags([]string{"--interface", "lo"}); !ok || cfg.workers < 1 ||
-		len(workerCPUs(cfg)) != cfg.workers {
-		t.Errorf("defaults: %+v", cfg)
+	var cfg runConfig
+	cmd := runVerb(func(_ context.Context, c runConfig) error { cfg = c; return nil })
+	cmd.SetArgs([]string{"--interface", "lo"})
+	if err := cmd.Execute(); err != nil || cfg.workers < 1 || len(workerCPUs(cfg)) != cfg.workers {
+		t.Errorf("defaults: %+v, %v", cfg, err)
 	}
 }
 

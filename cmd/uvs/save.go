@@ -9,27 +9,31 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/ctl/ipvsadm"
 	"uvs/fwd/tunnel"
 )
 
-// saveMain prints the director's whole configuration: uvs save.
-func saveMain(args []string) int {
-	if code, ok := parse(newFlags("save"), args); !ok {
-		return code
+// saveVerb prints the director's whole configuration.
+func saveVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "save", Short: "print the whole configuration, as commands", Example: "uvs save >uvs.conf",
+		RunE: func(*cobra.Command, []string) error {
+			c, err := dial()
+			if err != nil {
+				return err
+			}
+			var text bytes.Buffer
+			if err := writeConfig(&text, c); err != nil {
+				return err
+			}
+			_, err = text.WriteTo(os.Stdout)
+			return err
+		},
 	}
-	c, err := dial()
-	if err != nil {
-		return failed(err)
-	}
-	var text bytes.Buffer
-	if err := writeConfig(&text, c); err != nil {
-		return failed(err)
-	}
-	_, err = text.WriteTo(os.Stdout)
-	return result(err)
 }
 
 // writeConfig writes the commands, one per line, that give an empty director
@@ -105,29 +109,34 @@ func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
 	return nil
 }
 
-// restoreMain replaces the director's configuration by the output of `uvs
-// save`, whole or not at all: uvs restore < FILE.
-func restoreMain(args []string) int {
-	if code, ok := parse(newFlags("restore"), args); !ok {
-		return code
+// restoreVerb replaces the director's configuration by the output of `uvs save`, whole or not
+// at all.
+func restoreVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "restore", Short: "replace the configuration by the commands on standard input",
+		Example: "uvs save | uvs restore",
+		RunE:    func(*cobra.Command, []string) error { return restore(os.Stdin) },
 	}
-	ops, lines, err := readOps(os.Stdin)
+}
+
+func restore(in io.Reader) error {
+	ops, lines, err := readOps(in)
 	if err != nil {
-		return failed(fmt.Errorf("nothing changed: %w", err))
+		return fmt.Errorf("nothing changed: %w", err)
 	}
 	c, err := dial()
 	if err != nil {
-		return failed(err)
+		return err
 	}
 	if len(ops) == 0 {
-		return failed(errors.New("nothing changed: the input has no command; `uvs ipvsadm -C` removes all services"))
+		return errors.New("nothing changed: the input has no command; `uvs ipvsadm -C` removes all services")
 	}
 	for i, err := range c.Replace(ops) {
 		if err != nil {
-			return failed(fmt.Errorf("nothing changed: line %d: %w", lines[i], err))
+			return fmt.Errorf("nothing changed: line %d: %w", lines[i], err)
 		}
 	}
-	return 0
+	return nil
 }
 
 // readOps reads the operations of commands, one per line, and their line
@@ -155,16 +164,16 @@ func parseLine(words []string) (config.Op, error) {
 	case "ipvsadm":
 		return ipvsadm.Operation(args)
 	case "set":
-		return newSetLine().parse(args)
+		return settingSet().parse(args)
 	case "sorry":
 		return newSorryLine().parse(args)
 	case "down":
-		return newAdminLine(config.AdminDown).parse(args)
+		return newAdmin(config.AdminDown, "", "", nil, nil).parse(args)
 	case "drain":
-		return newAdminLine(config.AdminDrain).parse(args)
+		return newAdmin(config.AdminDrain, "", "", nil, nil).parse(args)
 	case "mark":
 		if len(args) > 0 && args[0] == "add" {
-			return newMarkLine().parse(args[1:])
+			return markAdd().parse(args[1:])
 		}
 	}
 	return config.Op{}, fmt.Errorf("%q is none of the commands that uvs save prints: "+

@@ -1,140 +1,189 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"io"
-	"net/netip"
-	"os"
-	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 )
 
-// newAdminLine makes the command down, drain or up [--service S] SERVER. It sets the admin
-// state of a server, in one service or in all that have it now or later.
-func newAdminLine(admin config.Admin) commandLine {
-	fs := newFlags(admin.String())
-	service := fs.String("service", "", "in this service only, e.g. tcp:192.0.2.1:80")
-	return commandLine{fs, func(words []string) (op config.Op, err error) {
-		if len(words) != 1 {
-			return op, fmt.Errorf("name one server, e.g. 10.0.0.11 or 10.0.0.11:8080")
-		}
-		filter, err := api.ParseConnFilter(map[string][]string{"server": words})
+func serverNoun() *cobra.Command {
+	return noun("server", "add, change, remove, list and take out the servers of services",
+		serverAdd(), serverEdit(), serverDelete(), serverList(), serverDrain(), serverDown(), serverUp())
+}
+
+func serverAdd() *cobra.Command {
+	given := members{}
+	cmd := &cobra.Command{
+		Use: "add SERVICE SERVER", Short: "add a server to a service",
+		Long: "SERVER is ADDRESS or ADDRESS:PORT; without a port it has the service's.",
+		Example: "uvs server add tcp:192.0.2.10:80 10.0.0.13:8080 --method nat --weight 3\n" +
+			"uvs server add udp:192.0.2.10:53 10.0.0.13 --method tunnel --tunnel-type gue --tunnel-port 6080",
+	}
+	given.options(cmd, serverFields, tunnelFields)
+	return newChange(cmd, (*api.Client).Apply, func(words []string) (op config.Op, err error) {
+		key, server, err := serverWords(cmd, words)
 		if err != nil {
 			return op, err
 		}
-		rule := &config.AdminRule{Admin: admin}
-		rule.Addr, rule.Port = filter.Server.Addr(), filter.Server.Port()
-		if *service != "" {
-			rule.Service, err = config.ParseServiceKey(*service)
+		op = config.Op{
+			Kind: config.AddServer, Service: &config.Service{ServiceKey: key}, Server: new(config.Server),
 		}
-		return config.Op{Kind: config.SetAdmin, Admin: rule}, err
-	}}
+		return op, given.over(config.Server{ServerKey: server, Method: config.MethodDR, Weight: 1}, op.Server)
+	}).Command
 }
 
-// connsAt selects the conns at the servers of a scope.
-func connsAt(a config.AdminScope) api.ConnFilter {
-	f := api.ConnFilter{Server: netip.AddrPortFrom(a.Addr, a.Port)}
-	if a.Service != (config.ServiceKey{}) {
-		f.Service = &a.Service
+// serverWords parses SERVICE SERVER.
+func serverWords(cmd *cobra.Command, words []string) (s config.ServiceKey, v config.ServerKey, err error) {
+	if err := countWords(cmd, words); err != nil {
+		return s, v, err
 	}
-	return f
+	if s, err = parseService(words[0]); err == nil {
+		v, err = parseServer(words[1], s)
+	}
+	return s, v, err
 }
 
-// upMain takes back what downMain and drainMain did: uvs up [--service S] SERVER.
-func upMain(args []string) int { return newAdminLine(config.AdminUp).runWith(args, setAdmin) }
+// parseServer parses a server of a service: ADDRESS or ADDRESS:PORT.
+func parseServer(text string, of config.ServiceKey) (config.ServerKey, error) {
+	text = numberPort(text, cmp.Or(of.Proto.Word(), "tcp"))
+	filter, err := api.ParseConnFilter(map[string][]string{"server": {text}})
+	return config.ServerKey{Addr: filter.Server.Addr(), Port: cmp.Or(filter.Server.Port(), of.Port)}, err
+}
 
-// downMain takes a server down: uvs down [--service S] [--reset] SERVER, uvs down --list.
-func downMain(args []string) int {
-	line := newAdminLine(config.AdminDown)
-	reset := line.flags.Bool("reset", false, "end the server's connections; their clients are reset")
-	list := line.flags.Bool("list", false, "list the servers that are down or drained, in a service or not")
-	parse := line.op
-	line.op = func(words []string) (config.Op, error) {
-		switch {
-		case *list && (*reset || len(words) > 0):
-			return config.Op{}, fmt.Errorf("--list goes without a server and --reset")
-		case *list:
-			return config.Op{}, nil
-		}
-		return parse(words)
+func serverEdit() *cobra.Command {
+	given := members{}
+	cmd := &cobra.Command{
+		Use: "edit SERVICE SERVER", Short: "change a server of a service: what is given; the rest stays",
+		Example: "uvs server edit tcp:192.0.2.10:80 10.0.0.11:8080 --weight 5",
 	}
-	return line.runWith(args, func(c *api.Client, op config.Op) error {
-		if op.Admin == nil {
-			return writeAdmin(os.Stdout, c)
+	given.options(cmd, serverFields, tunnelFields)
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		_, key, err := serverWords(cmd, words)
+		if err != nil {
+			return usageError{err}
 		}
-		if err := setAdmin(c, op); err != nil || !*reset {
+		c, s, err := findService(words[0])
+		if err != nil {
 			return err
 		}
-		n, err := c.Flush(connsAt(op.Admin.AdminScope))
-		if err == nil {
-			fmt.Printf("%d connections ended\n", n)
+		for _, v := range s.ServerStatuses {
+			if v.ServerKey != key {
+				continue
+			}
+			op := config.Op{Kind: config.EditServer, Service: &s.Service, Server: new(config.Server)}
+			if err := given.over(v.Server, op.Server); err != nil {
+				return usageError{err}
+			}
+			return c.Apply(op)
 		}
-		return err
+		return fmt.Errorf("service %s has no server %s", s.ServiceKey, key)
+	}
+	return cmd
+}
+
+func serverDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete SERVICE SERVER", Short: "remove a server from a service",
+		Example: "uvs server delete tcp:192.0.2.10:80 10.0.0.11:8080",
+	}
+	return newChange(cmd, (*api.Client).Apply, func(words []string) (op config.Op, err error) {
+		key, server, err := serverWords(cmd, words)
+		return config.Op{
+			Kind: config.DeleteServer, Service: &config.Service{ServiceKey: key},
+			Server: &config.Server{ServerKey: server},
+		}, err
+	}).Command
+}
+
+// serverColumns are the cells of serverCells.
+const serverColumns = "SERVICE SCHEDULER SERVER METHOD WEIGHT ACTIVE INACTIVE TEMPLATES STATE NEXT-HOP"
+
+func serverCells(s *api.ServiceStatus, v *api.ServerStatus) []any {
+	return []any{
+		s.Text(), s.Scheduler, v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.NextHop,
+	}
+}
+
+// serverOf is a server with the name of its service.
+type serverOf struct {
+	Service string `json:"service"`
+	api.ServerStatus
+}
+
+func serverList() *cobra.Command {
+	return listing{
+		columns: serverColumns,
+		list: func(words []string, add addRow) error {
+			list, err := servicesNamed(words)
+			for i := range list {
+				s := &list[i]
+				for _, v := range servers(s) {
+					if err := add(serverOf{s.Text(), v}, serverCells(s, &v)...); err != nil {
+						return err
+					}
+				}
+			}
+			return err
+		},
+	}.of(&cobra.Command{
+		Use: "list [SERVICE]", Short: "list servers, of one service or all",
+		Example: "uvs server list\nuvs server list tcp:192.0.2.10:80 -o json",
 	})
 }
 
-// writeAdmin writes the commands that set the admin states, one per line.
-func writeAdmin(w io.Writer, c *api.Client) error {
-	rules, err := c.AdminRules()
-	for _, r := range rules {
-		fmt.Fprintln(w, r.Admin, r.AdminScope)
+// servicesNamed returns the service that a command names, or all.
+func servicesNamed(words []string) ([]api.ServiceStatus, error) {
+	if len(words) == 0 {
+		return query((*api.Client).Services)
 	}
-	return err
-}
-
-// adminTexts describe a server in an admin state.
-var adminTexts = []string{
-	config.AdminUp: "is up", config.AdminDrain: "has weight 0: it gets no new connections",
-	config.AdminDown: "is down: it gets no new connections",
-}
-
-// setAdmin sets the admin state of a scope. It prints a line for each server in it.
-func setAdmin(c *api.Client, op config.Op) error {
-	if err := c.Apply(op); err != nil {
-		return err
-	}
-	found := false
-	err := eachServer(c, op.Admin.AdminScope, func(s *api.ServiceStatus, v *config.Server, _ bool) {
-		fmt.Println(v.ServerKey, "of", s.ServiceKey, adminTexts[v.Admin])
-		found = true
-	})
-	if err == nil && !found && op.Admin.Admin != config.AdminUp {
-		fmt.Fprintf(os.Stderr, "no service has %s now; in those that it joins it %s\n",
-			op.Admin.AdminScope, adminTexts[op.Admin.Admin])
-	}
-	return err
-}
-
-// eachServer calls visit for the servers of a scope, sorry servers included.
-func eachServer(
-	c *api.Client, scope config.AdminScope, visit func(s *api.ServiceStatus, v *config.Server, sorry bool),
-) error {
-	services, err := servicesOf(c, scope)
+	_, s, err := findService(words[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i := range services {
-		s := &services[i]
-		for j, v := range servers(s) {
-			if scope.Contains(config.AdminScope{Service: s.ServiceKey, Addr: v.Addr, Port: v.Port}) {
-				visit(s, &v.Server, j == len(s.ServerStatuses))
+	return []api.ServiceStatus{s}, nil
+}
+
+// servicesVerb lists every server of every service. A service without servers has a row, too.
+func servicesVerb() *cobra.Command {
+	return listing{
+		columns: serverColumns, headless: true,
+		list: func(_ []string, add addRow) error {
+			list, err := query((*api.Client).Services)
+			if err != nil {
+				return err
+			}
+			return addServices(list, add)
+		},
+	}.of(&cobra.Command{Use: "services", Short: "list services, one line for every server"})
+}
+
+func addServices(list []api.ServiceStatus, add addRow) error {
+	for i := range list {
+		s := &list[i]
+		var value any = s
+		for _, v := range servers(s) {
+			if err := add(value, serverCells(s, &v)...); err != nil {
+				return err
+			}
+			value = nil
+		}
+		if value != nil {
+			if err := add(value, s.Text(), s.Scheduler, "", "", 0, 0, 0, 0, "empty", ""); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// servicesOf returns the services that a scope may concern.
-func servicesOf(c *api.Client, scope config.AdminScope) ([]api.ServiceStatus, error) {
-	if scope.Service == (config.ServiceKey{}) {
-		return c.Services()
+// servers returns the servers of a service, with the sorry server.
+func servers(s *api.ServiceStatus) []api.ServerStatus {
+	if s.Sorry == nil {
+		return s.ServerStatuses
 	}
-	service, err := c.Service(scope.Service)
-	if errors.Is(err, syscall.ESRCH) { // it may be added later
-		return nil, nil
-	}
-	return []api.ServiceStatus{service}, err
+	return append(s.ServerStatuses, *s.Sorry)
 }

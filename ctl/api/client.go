@@ -36,13 +36,24 @@ func SocketPath() string {
 // a live one takes.
 const responseTimeout = 30 * time.Second
 
+// NoDirectorError is that no director runs on a socket.
+type NoDirectorError struct{ Path string }
+
+func (e *NoDirectorError) Error() string { return "no director is running on socket " + e.Path }
+
 // Dial connects to the director at a socket. If the socket is not there, or a dead director
-// left it, Dial waits as long as WaitEnv says, because a director may be starting.
+// left it, Dial waits as long as WaitEnv says, because a director may be starting. The error
+// is then a *NoDirectorError.
 func Dial(path string) (*Client, error) {
 	wait, err := socketWait()
 	if err != nil {
 		return nil, err
 	}
+	return DialWait(path, wait)
+}
+
+// DialWait is Dial that waits as long as it is told.
+func DialWait(path string, wait time.Duration) (*Client, error) {
 	c := &Client{path: path}
 	c.http.Transport = &http.Transport{
 		ResponseHeaderTimeout: responseTimeout,
@@ -58,7 +69,7 @@ func Dial(path string) (*Client, error) {
 	}
 	switch {
 	case noDirector(err):
-		return nil, fmt.Errorf("no director is running on socket %s", path)
+		return nil, &NoDirectorError{path}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w on socket %s (you must be root)", fs.ErrPermission, path)
 	case err != nil:

@@ -87,12 +87,13 @@ type ConnCount struct {
 
 // Info describes the running director.
 type Info struct {
-	Version    string   `json:"version"`
-	ConnSize   uint32   `json:"conn_size"` // size in the header of ipvsadm's listing
-	Interfaces []string `json:"interfaces"`
-	Workers    int      `json:"workers"`
-	PID        int      `json:"pid"`
-	Role       string   `json:"role"` // "active" or "standby"
+	Version    string         `json:"version"`
+	ConnSize   uint32         `json:"conn_size"` // size in the header of ipvsadm's listing
+	Interfaces []string       `json:"interfaces"`
+	Workers    int            `json:"workers"`
+	PID        int            `json:"pid"`
+	Role       string         `json:"role"`   // "active" or "standby"
+	Uptime     config.Seconds `json:"uptime"` // since it was ready
 }
 
 // Explanation is what the director would do with a packet, and why.

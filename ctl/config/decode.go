@@ -1,14 +1,12 @@
 package config
 
 import (
-	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -180,11 +178,21 @@ func memberNames(t reflect.Type) (names []string) {
 
 // unknownName says that a name is not among known ones, and which one may be meant.
 func unknownName(name string, known []string) string {
-	near := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(name, a), distance(name, b)) })
-	if distance(name, near) <= 1+len(name)/3 {
+	if near := Nearest(name, known); near != "" {
 		return fmt.Sprintf("%s is not known here; did you mean %s?", name, near)
 	}
 	return fmt.Sprintf("%s is not known here; there are %s", name, strings.Join(known, ", "))
+}
+
+// Nearest returns the one of known names that a wrong name may mean, or "".
+func Nearest(name string, known []string) (near string) {
+	best := 2 + len(name)/3
+	for _, k := range known {
+		if d := distance(name, k); d < best {
+			near, best = k, d
+		}
+	}
+	return near
 }
 
 // distance returns the number of letters to insert, delete or replace that turn a into b.

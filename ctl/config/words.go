@@ -262,11 +262,18 @@ func (c *Checksum) UnmarshalText(text []byte) error {
 // indexOf returns the index of a word among the words that a kind of value has.
 func indexOf(kind string, words []string, text []byte) (int, error) {
 	i := slices.Index(words, string(text))
-	if last := len(words) - 1; i < 0 {
-		return 0, Errorf(syscall.EINVAL, "%s %q is not %s or %s", kind, text, strings.Join(words[:last], ", "),
-			words[last])
+	if i < 0 {
+		return 0, Errorf(syscall.EINVAL, "%s %q is not %s", kind, text, OneOf(words))
 	}
 	return i, nil
+}
+
+// OneOf writes a list of words: a, b or c.
+func OneOf(words []string) string {
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " or " + words[last]
+	}
+	return strings.Join(words, "")
 }
 
 // Ports are ranges of ports: a list of numbers and of ranges such as "8000:8100".

@@ -78,6 +78,18 @@ func (n *systemNames) port(service string, proto config.Proto) (uint16, bool) {
 	return 0, false
 }
 
+// commonNames are names of ports that /etc/services may lack.
+var commonNames = map[string]uint16{"dns": 53, "http": 80, "https": 443, "nfs": 2049}
+
+// Port returns the port of a name in /etc/services, or of a common name.
+func Port(service string, proto config.Proto) (uint16, bool) {
+	if port, ok := new(systemNames).port(service, proto); ok {
+		return port, true
+	}
+	port, ok := commonNames[service]
+	return port, ok
+}
+
 func (n *systemNames) service(port uint16, proto config.Proto) string {
 	for _, s := range n.table() {
 		if s.proto == proto.Word() && s.port == port {

@@ -26,23 +26,21 @@ func TestPrintServices(t *testing.T) {
 	}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")
-	var b strings.Builder
-	err := printServices(&b, []api.ServiceStatus{
-		{
-			Service:        config.Service{ServiceKey: key, Scheduler: "wlc"},
-			ServerStatuses: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
-		},
-		{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
+	got := printed(t, 10, func(add addRow) error {
+		return addServices([]api.ServiceStatus{
+			{
+				Service:        config.Service{ServiceKey: key, Scheduler: "wlc"},
+				ServerStatuses: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
+			},
+			{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
+		}, add)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := []string{
 		"tcp:192.0.2.1:80 wlc 10.0.0.11:8080 nat 2 3 4 5 up eth1 02:00:00:00:00:01",
 		"tcp:192.0.2.1:80 wlc 10.0.0.9:8080 nat 1 3 4 5 sorry eth1 02:00:00:00:00:01",
 		"tcp:192.0.2.1:80 rr - - 0 0 0 0 empty -",
 	}
-	for i, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+	for i, line := range strings.Split(strings.TrimSpace(got), "\n") {
 		if got := strings.Join(strings.Fields(line), " "); i >= len(want) || got != want[i] {
 			t.Errorf("line %d: %q", i, got)
 		}
@@ -62,18 +60,31 @@ func TestPrintPaths(t *testing.T) {
 	unreachable := server
 	unreachable.Path = api.PathStatus{}
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 80}
-	var b strings.Builder
-	if err := printPaths(&b, serverPaths([]api.ServiceStatus{
-		{Service: config.Service{ServiceKey: key}, ServerStatuses: []api.ServerStatus{server}, Sorry: &unreachable},
-		{Service: config.Service{ServiceKey: key}},
-	})); err != nil {
-		t.Fatal(err)
-	}
+	output := printed(t, 8, func(add addRow) error {
+		return addPaths([]api.ServiceStatus{
+			{Service: config.Service{ServiceKey: key}, ServerStatuses: []api.ServerStatus{server}, Sorry: &unreachable},
+			{Service: config.Service{ServiceKey: key}},
+		}, add)
+	})
 	want := "tcp:192.0.2.1:80 10.3.0.11:80 tunnel eth1 1500 12 3 path MTU 1400 learned from 10.2.0.254, for 587 s " +
 		"tcp:192.0.2.1:80 10.3.0.11:80 tunnel - 0 0 0 -"
-	if got := strings.Join(strings.Fields(b.String()), " "); got != want {
+	if got := strings.Join(strings.Fields(output), " "); got != want {
 		t.Errorf("%q", got)
 	}
+}
+
+// printed returns the rows that fill adds, as a table without a header.
+func printed(t *testing.T, cells int, fill func(addRow) error) string {
+	t.Helper()
+	var b strings.Builder
+	l := listing{
+		columns: strings.Repeat("C ", cells), headless: true,
+		list: func(_ []string, add addRow) error { return fill(add) },
+	}
+	if err := l.printer("", &b).print(nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // `uvs sorry` takes options before or after the server.
@@ -102,11 +113,7 @@ func TestSorryOp(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.sentence, func(t *testing.T) {
 			line := newSorryLine()
-			words, _, ok := parseMixed(line.flags, strings.Fields(r.line))
-			if !ok {
-				t.Fatal("not parsed")
-			}
-			op, err := line.op(words)
+			op, err := line.parse(strings.Fields(r.line))
 			got := ""
 			switch {
 			case err != nil:

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"uvs/ctl/api"
+	"uvs/ctl/config"
+	"uvs/sched"
+)
+
+// completers return the words that an operand of a usage line, or the value of an option, can
+// have. Those of a director are nil without one.
+var completers = map[string]func(words []string) []string{
+	"SERVICE":    liveServices,
+	"SERVER":     liveServers,
+	"NAME":       settingNames(""),
+	"NAME=VALUE": settingNames("="),
+	"SCHEDULER":  func([]string) []string { return sched.Names() },
+	"METHOD":     fixed("nat", "dr", "tunnel"),
+	"PROTOCOL":   fixed("tcp", "udp", "sctp"),
+	"FORMAT":     fixed(formats...),
+	"SHELL":      fixed("bash", "zsh", "fish"),
+	"LEVEL":      fixed("trace", "debug", "info", "warn", "error"),
+}
+
+func fixed(words ...string) func([]string) []string { return func([]string) []string { return words } }
+
+// completeWords makes a shell complete the operands and options of a verb.
+func completeWords(cmd *cobra.Command) {
+	names, _, most := operands(cmd)
+	cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(words) >= most || cmd.HasSubCommands() {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return complete(names[min(len(words), len(names)-1)], words)
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		placeholder, _ := pflag.UnquoteUsage(f)
+		if placeholder == "FILE" || placeholder == "PATH" {
+			return
+		}
+		cmd.RegisterFlagCompletionFunc(f.Name, func(_ *cobra.Command, words []string, _ string) (
+			[]string, cobra.ShellCompDirective,
+		) {
+			return complete(placeholder, words)
+		})
+	})
+}
+
+func complete(placeholder string, words []string) ([]string, cobra.ShellCompDirective) {
+	completer := completers[placeholder]
+	if completer == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	if strings.HasSuffix(placeholder, "=VALUE") {
+		directive |= cobra.ShellCompDirectiveNoSpace
+	}
+	return completer(words), directive
+}
+
+// completionTime is how long a shell waits for a director.
+const completionTime = time.Second
+
+// live calls f with a client of the director. Without a director, or if that is slow, the
+// result is empty.
+func live[T any](f func(*api.Client) (T, error)) (v T) {
+	result := make(chan T, 1)
+	go func() {
+		var found T
+		if c, err := api.DialWait(api.SocketPath(), 0); err == nil {
+			found, _ = f(c)
+		}
+		result <- found
+	}()
+	select {
+	case v = <-result:
+	case <-time.After(completionTime):
+	}
+	return v
+}
+
+func liveServices([]string) (names []string) {
+	for _, s := range live((*api.Client).Services) {
+		names = append(names, s.Text())
+	}
+	return names
+}
+
+// liveServers returns the servers of the service that the words name, or of all services.
+func liveServers(words []string) (names []string) {
+	var of config.ServiceKey
+	if len(words) > 0 {
+		of, _ = parseService(words[0])
+	}
+	seen := map[string]bool{}
+	for _, s := range live((*api.Client).Services) {
+		if of != (config.ServiceKey{}) && s.ServiceKey != of {
+			continue
+		}
+		for _, v := range servers(&s) {
+			if name := v.ServerKey.String(); !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func settingNames(suffix string) func([]string) []string {
+	return func([]string) (names []string) {
+		for _, k := range new(config.State).Director().List() {
+			names = append(names, k.Name+suffix)
+		}
+		return names
+	}
+}

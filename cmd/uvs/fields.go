@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"uvs/ctl/config"
+	"uvs/ctl/ipvsadm"
+	"uvs/fwd/tunnel"
+)
+
+// field is an option for a member of a service or server. The values are those of JSON, and
+// config.Decode checks them, as in a file.
+type field struct {
+	member string // its name in JSON; tunnel.type is one of an object
+	help   string // with the placeholder of the value in back quotes; without: true
+	list   bool   // the value is a list with commas
+}
+
+// The options of services and servers.
+var (
+	serviceFields = []field{
+		{"scheduler", "how servers are chosen: a `SCHEDULER`, such as wlc", false},
+		{"scheduler_flags", "`FLAGS` of the scheduler, with commas: fallback, port, flag-3", true},
+		{"persistent", "keep a client on its server for this `TIME`, such as 300s; 0s: no", false},
+		{"netmask", "clients in the same net share a server: a `MASK`, or for IPv6 a prefix length", false},
+		{"persistence_engine", "`ENGINE` that tells clients apart: sip", false},
+		{"one_packet", "schedule every UDP packet on its own", false},
+	}
+	serverFields = []field{
+		{"method", "forwarding `METHOD`: nat, dr or tunnel", false},
+		{"weight", "`SHARE` of new connections; 0: none", false},
+		{"upper_threshold", "no new connections from this `NUMBER` on; 0: always", false},
+		{"lower_threshold", "until there are fewer than this `NUMBER` again", false},
+	}
+	tunnelFields = []field{
+		{"tunnel.type", "`TYPE` of the tunnel: " + tunnel.OneOf(), false},
+		{"tunnel.port", "UDP destination `PORT` of the tunnel, if it is in UDP", false},
+		{"tunnel.checksum", "`CHECKSUM` of the tunnel: none, csum or remcsum", false},
+	}
+)
+
+// members are the members of a JSON object, by their names in field.
+type members map[string]json.RawMessage
+
+// options adds the options of fields to a verb. Those that are given come to be members.
+func (m members) options(cmd *cobra.Command, lists ...[]field) {
+	for _, fields := range lists {
+		for _, f := range fields {
+			name := strings.NewReplacer("_", "-", ".", "-").Replace(f.member)
+			if !strings.Contains(f.help, "`") {
+				cmd.Flags().BoolFunc(name, f.help, func(v string) error { return m.set(f, v) })
+				continue
+			}
+			cmd.Flags().Func(name, f.help, func(v string) error { return m.set(f, v) })
+		}
+	}
+}
+
+func (m members) set(f field, text string) (err error) {
+	var value any = text
+	switch {
+	case f.list:
+		value = strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+	case json.Valid([]byte(text)): // a number, true, false
+		value = json.RawMessage(text)
+	}
+	m[f.member], err = json.Marshal(value)
+	return err
+}
+
+// over decodes into result what a value has, with the members in place of its own.
+func (m members) over(value, result any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(text, &object); err != nil {
+		return err
+	}
+	for path, text := range m {
+		name, inner, nested := strings.Cut(path, ".")
+		if nested {
+			part := map[string]json.RawMessage{}
+			if old := object[name]; old != nil {
+				if err := json.Unmarshal(old, &part); err != nil {
+					return err
+				}
+			}
+			part[inner] = text
+			if text, err = json.Marshal(part); err != nil {
+				return err
+			}
+		}
+		object[name] = text
+	}
+	if text, err = json.Marshal(object); err != nil {
+		return err
+	}
+	return config.Decode(text, result)
+}
+
+// parseService parses a service as options and operands name it. A name of /etc/services may
+// stand for the port: tcp:192.0.2.1:http.
+func parseService(s string) (config.ServiceKey, error) {
+	if key, err := config.ParseServiceKey(s); err == nil {
+		return key, nil
+	}
+	proto, _, _ := strings.Cut(s, ":")
+	return config.ParseServiceKey(numberPort(s, proto))
+}
+
+// numberPort replaces the name of a port at the end of an endpoint by its number.
+func numberPort(s, proto string) string {
+	colon := strings.LastIndexByte(s, ':')
+	if colon < 0 {
+		return s
+	}
+	if p, err := config.ParseProto(proto); err == nil {
+		if port, ok := ipvsadm.Port(s[colon+1:], p); ok {
+			return fmt.Sprintf("%s:%d", s[:colon], port)
+		}
+	}
+	return s
+}
