@@ -73,6 +73,15 @@ func TestCompileByDifference(t *testing.T) {
 			w.plane.ahead += 3601 * conntrack.Second // removed_grace is over
 		case 4:
 			w.guard.refuse = func(int) error { return errors.New("no") }
+		case 5:
+			other := w.state.Clone()
+			for range rng.IntN(8) {
+				next := other.Clone()
+				if next.Apply(differentOp(rng, &other)) == nil {
+					other = next
+				}
+			}
+			ops = append(ops, config.Op{Kind: config.Replace, Document: other.Document()})
 		}
 		w.ApplyAll(ops)
 		if w.guard.refuse != nil { // perhaps the guard was not narrowed

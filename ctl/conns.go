@@ -81,6 +81,28 @@ func (m *Manager) CountConns(f api.ConnFilter) (n api.ConnCount) {
 	return n
 }
 
+// countLosers counts the conns of servers that steps remove. losers are the indexes of those
+// steps by server ID.
+func (m *Manager) countLosers(steps []api.Step, losers map[uint32]int) {
+	if len(losers) == 0 {
+		return
+	}
+	clients := map[int]map[wire.Addr]bool{}
+	m.conns.Walk(func(*conntrack.Snapshot) bool { return true }, func(s *conntrack.Snapshot) bool {
+		if i, ok := losers[s.ServerID]; ok && s.CarriesData() {
+			steps[i].Conns++
+			if clients[i] == nil {
+				clients[i] = map[wire.Addr]bool{}
+			}
+			clients[i][s.Client] = true
+		}
+		return true
+	})
+	for i, seen := range clients {
+		steps[i].Clients = len(seen)
+	}
+}
+
 // nameCall fills in the SIP call of a template. If the call is no longer known, the client
 // is unspecified and the Call-ID is a part of its hash.
 func nameCall(c *api.ConnStatus, calls *sip.Calls, s *conntrack.Snapshot) {
@@ -98,7 +120,9 @@ func nameCall(c *api.ConnStatus, calls *sip.Calls, s *conntrack.Snapshot) {
 // their clients are scheduled again, or reset.
 func (m *Manager) FlushConns(f api.ConnFilter) int {
 	n := m.conns.Flush(m.match(f))
-	m.events.emit(api.Event{Kind: "conns_flushed", Count: uint64(n)})
+	m.mu.Lock()
+	m.emit(api.Event{Kind: "conns_flushed", Count: uint64(n)})
+	m.mu.Unlock()
 	m.log.Info().Int("conns", n).Str("filter", f.Query().Encode()).Msg("flushed connections")
 	return n
 }

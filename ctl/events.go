@@ -1,66 +1,106 @@
 package ctl
 
 import (
-	"encoding/json"
-	"net/http"
+	"context"
 	"sync"
+	"syscall"
 	"time"
 
 	"uvs/ctl/api"
+	"uvs/ctl/config"
 )
 
-// eventBuffer is how many events a watcher may lag behind before it misses some.
-const eventBuffer = 256
+// keptEvents is how many events a watcher may lag behind, or begin before now: those of the
+// largest request.
+const keptEvents = api.MaxOps
 
-// events sends every event to all watchers. The zero value has none.
+// events keeps the newest events for any number of watchers, which need no memory of their
+// own. The zero value has none.
 type events struct {
-	mu       sync.Mutex
-	watchers map[chan api.Event]bool
+	mu    sync.Mutex
+	ring  [keptEvents]api.Event // event n is at n % keptEvents
+	count uint64                // of all events
+	lost  uint64                // revision of the newest event that is no longer kept
+	more  chan struct{}         // closed by the next event; nil: no watcher waits
 }
 
-// emit sends an event without waiting: a watcher whose buffer is full misses it.
-func (e *events) emit(ev api.Event) {
-	ev.Time = time.Now()
+// emit sends an event that has just happened to all watchers. The caller holds m.mu.
+func (m *Manager) emit(ev api.Event) {
+	e := &m.events
+	ev.Time, ev.Revision = time.Now(), m.state.Revision
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for w := range e.watchers {
-		select {
-		case w <- ev:
-		default:
+	slot := &e.ring[e.count%keptEvents]
+	if e.count >= keptEvents {
+		e.lost = slot.Revision
+	}
+	*slot = ev
+	e.count++
+	if e.more != nil {
+		close(e.more)
+		e.more = nil
+	}
+}
+
+// Watcher reads events one after the other.
+type Watcher struct {
+	events *events
+	next   uint64
+}
+
+// errLagged is why a watcher cannot continue.
+func errLagged(since uint64) error {
+	return config.Errorf(syscall.EOVERFLOW,
+		"events since revision %d are no longer kept; list what there is and watch from now", since)
+}
+
+// Watch returns a watcher of the events from now on or, if since is given, of those after that
+// revision. The error is EOVERFLOW if these are no longer kept.
+func (m *Manager) Watch(since *uint64) (*Watcher, error) {
+	m.mu.Lock() // no event happens meanwhile
+	defer m.mu.Unlock()
+	e := &m.events
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := &Watcher{events: e, next: e.count}
+	switch {
+	case since == nil:
+	case *since < e.lost || *since > m.state.Revision:
+		return nil, errLagged(*since)
+	default:
+		for w.next > max(e.count, keptEvents)-keptEvents && e.ring[(w.next-1)%keptEvents].Revision > *since {
+			w.next--
 		}
 	}
+	return w, nil
 }
 
-// watch adds a watcher; stop removes it.
-func (e *events) watch() (ch <-chan api.Event, stop func()) {
-	w := make(chan api.Event, eventBuffer)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.watchers == nil {
-		e.watchers = map[chan api.Event]bool{}
-	}
-	e.watchers[w] = true
-	return w, func() {
+// Next waits for the next event. The error is EOVERFLOW if the watcher lags too far behind,
+// or that of ctx.
+func (w *Watcher) Next(ctx context.Context) (api.Event, error) {
+	e := w.events
+	for {
 		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.watchers, w)
-	}
-}
-
-// events streams events from now on, one a line.
-func (s *Socket) events(w http.ResponseWriter, r *http.Request) {
-	ch, stop := s.Manager.events.watch()
-	defer stop()
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
-	for rc.Flush() == nil {
+		if w.next+keptEvents < e.count {
+			e.mu.Unlock()
+			return api.Event{}, config.Errorf(syscall.EOVERFLOW,
+				"this stream lags more than %d events behind; list what there is and watch again", keptEvents)
+		}
+		if w.next < e.count {
+			ev := e.ring[w.next%keptEvents]
+			w.next++
+			e.mu.Unlock()
+			return ev, nil
+		}
+		if e.more == nil {
+			e.more = make(chan struct{})
+		}
+		more := e.more
+		e.mu.Unlock()
 		select {
-		case ev := <-ch:
-			if enc.Encode(ev) != nil {
-				return
-			}
-		case <-r.Context().Done():
-			return
+		case <-more:
+		case <-ctx.Done():
+			return api.Event{}, ctx.Err()
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"uvs/ctl/compile"
 	"uvs/ctl/config"
 	"uvs/ctl/guard"
+	"uvs/ctl/store"
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
 )
@@ -64,25 +64,33 @@ type Manager struct {
 	added, addedBefore []config.Op
 	fullTable          fullTableLog
 
-	events events
+	events  events
+	store   *store.Store  // nil: nothing is kept
+	history store.History // versions that were applied
+	file    string        // Change.File of the last change that had one
+	pending unconfirmed
+	// Options are those of `uvs run`, for Document.
+	Options *config.Run
 }
 
 // NewManager makes the manager of a director without services.
 func NewManager(conns *conntrack.Table, workers int, host Host, g Guard, log zerolog.Logger) *Manager {
 	m := &Manager{
 		conns: conns, host: host, guard: g, log: log,
-		runtime: compile.NewRuntime(conns, workers),
+		runtime: compile.NewRuntime(conns, workers), history: new(store.Memory),
 	}
 	m.setHostNet(host.HostNet())
 	conns.SetSettings(compile.ConnSettings(m.state.Director()))
 	return m
 }
 
-// FirstTable returns the table of a director without services, which the plane starts with.
+// FirstTable returns the table that the plane starts with.
 func (m *Manager) FirstTable() *director.Table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table = compile.NewDesired(&m.state, m.runtime).Table(new(compile.RulesByService), m.fib, nil)
+	if m.table == nil { // no change came before
+		m.table = compile.NewDesired(&m.state, m.runtime).Table(new(compile.RulesByService), m.fib, nil)
+	}
 	return m.table.Table
 }
 
@@ -91,85 +99,6 @@ func (m *Manager) Start(p Plane) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.plane = p
-}
-
-// Apply makes one change. It returns when the change is in force. After an error nothing
-// has changed.
-func (m *Manager) Apply(op config.Op) error { return m.ApplyAll([]config.Op{op})[0] }
-
-// ApplyAll makes changes one after the other and puts them in force at once. It returns
-// the error of each. A change that is refused does not stop the others.
-func (m *Manager) ApplyAll(ops []config.Op) []error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	errs := make([]error, len(ops))
-	next, changed := m.state.Clone(), false
-	for i, op := range ops {
-		if errs[i] = checkInterfaces(op, m.fib); errs[i] == nil {
-			errs[i] = next.Apply(op)
-		}
-		changed = changed || errs[i] == nil && op.Kind != config.Zero
-	}
-	if changed {
-		if err := m.commit(next); err != nil {
-			for i := range errs {
-				errs[i] = cmp.Or(errs[i], err)
-			}
-		}
-	}
-	m.applied(ops, errs)
-	return errs
-}
-
-// Replace makes changes to an empty state and puts it in force in place of the present
-// one. It returns the error of each change. If one is refused, nothing happens. What is
-// the same before and after is not disturbed.
-func (m *Manager) Replace(ops []config.Op) []error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	errs := make([]error, len(ops))
-	next := new(config.State).Clone()
-	next.Standby = m.state.Standby
-	next.TouchAll()
-	for i, op := range ops {
-		if errs[i] = cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); errs[i] != nil {
-			return errs
-		}
-	}
-	if err := m.commit(next); err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
-	}
-	m.applied(ops, errs)
-	return errs
-}
-
-// applied logs the operations that were not refused, and does what follows from them.
-func (m *Manager) applied(ops []config.Op, errs []error) {
-	var added []config.Op
-	for i, op := range ops {
-		if errs[i] != nil {
-			continue
-		}
-		switch op.Kind {
-		case config.AddServer, config.SetSorry, config.EditServer, config.EditService:
-			m.warnFTP(op.Service.ServiceKey)
-			m.logAdmin(op)
-			if op.Server != nil && op.Kind != config.EditServer {
-				added = append(added, op)
-			}
-		case config.Standby, config.Active:
-			m.logRole()
-		case config.Zero:
-			m.runtime.ResetCounters(op.Service)
-		}
-		m.log.Debug().Str("verb", string(op.Kind)).Msg("applied")
-		m.events.emit(api.Event{Kind: "applied", Op: &op})
-	}
-	m.warnUnreachable(added, true)
-	m.added = append(m.added, added...)
 }
 
 // warnUnreachable logs how many of the servers that were added are without a next hop, and
@@ -329,9 +258,16 @@ func (m *Manager) RoutesChanged() {
 			return
 		}
 	}
-	next := m.state.Clone()
+	next := m.sameState()
 	next.TouchAll()
 	m.recommit("follow the host's routes", next)
+}
+
+// sameState returns a clone of the state that is not a change of it.
+func (m *Manager) sameState() config.State {
+	next := m.state.Clone()
+	next.Revision = m.state.Revision
+	return next
 }
 
 // recommit commits the same state, of which some services or all have to be compiled again.
@@ -372,12 +308,12 @@ func (m *Manager) reconcileRemoved(now time.Time) (ended map[uint32]bool) {
 	m.warnUnreachable(m.addedBefore, false)
 	m.addedBefore, m.added = m.added, nil
 	if n := m.fullTable.report(m.conns.Stats(), now, m.log); n > 0 {
-		m.events.emit(api.Event{Kind: "conns_full", Count: n})
+		m.emit(api.Event{Kind: "conns_full", Count: n})
 	}
 	services, ended := m.runtime.GraceOver(m.now())
 	services = append(services, m.runtime.Release(m.runtime.Expired(now))...)
 	if m.retry || len(services) > 0 {
-		next := m.state.Clone()
+		next := m.sameState()
 		next.Touch(services...)
 		m.recommit("put the desired state in force", next)
 	}
@@ -405,10 +341,14 @@ func (m *Manager) setHostNet(host *director.HostNet) {
 	m.hostNet = host
 }
 
-// checkInterfaces refuses to add mark rules for interfaces that the director does not have.
+// checkInterfaces refuses mark rules for interfaces that the director does not have.
 func checkInterfaces(op config.Op, fib *director.FIB) error {
-	for _, r := range op.Marks {
-		if _, ok := compile.PortOf(fib, r.Interface); op.Kind == config.AddMarks && !ok {
+	marks := op.Marks
+	if op.Document != nil {
+		marks = op.Document.Marks
+	}
+	for _, r := range marks {
+		if _, ok := compile.PortOf(fib, r.Interface); op.Kind != config.DeleteMarks && !ok {
 			return config.Errorf(syscall.ENODEV,
 				"mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
 		}

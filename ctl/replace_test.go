@@ -11,6 +11,18 @@ import (
 	"uvs/dataplane/wire"
 )
 
+// replacement is an operation that gives a director the state that others give to an empty one.
+func replacement(t *testing.T, ops ...config.Op) config.Op {
+	t.Helper()
+	s := new(config.State).Clone()
+	for _, op := range ops {
+		if err := s.Apply(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config.Op{Kind: config.Replace, Document: s.Document()}
+}
+
 // Replace replaces the whole state or nothing. What stays the same keeps its counters and
 // connections.
 func TestReplace(t *testing.T) {
@@ -23,26 +35,21 @@ func TestReplace(t *testing.T) {
 	if counted != 1 {
 		t.Fatalf("%d connections counted", counted)
 	}
-	whole := []config.Op{
-		add(vip, "rr"), with(vip, one), with(vip, two),
-		{Kind: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))},
-	}
-	refused := append(whole[:3:3], with("10.9.0.8:80", one), add("10.9.0.9:80", "rr"))
-	errs := w.Replace(refused)
-	if !errors.Is(errs[3], syscall.ESRCH) || errs[0] != nil || errs[4] != nil ||
-		!reflect.DeepEqual(w.state.Clone(), before) {
-		t.Errorf("errors %v, state %+v", errs, w.state)
+	whole := replacement(t, add(vip, "rr"), with(vip, one), with(vip, two),
+		config.Op{Kind: config.SetSorry, Service: service(vip, ""), Server: ptr(masq(3, 1))})
+	refused := replacement(t, add(vip, "rr"), add("10.9.0.9:80", "rr"))
+	refused.Document.Services[1].Scheduler = "best"
+	if err := w.Apply(refused); !errors.Is(err, syscall.ENOENT) || !reflect.DeepEqual(w.state.Clone(), before) {
+		t.Errorf("error %v, state %+v", err, w.state)
 	}
 	no := errors.New("no")
 	w.guard.refuse = func(int) error { return no }
-	if errs := w.Replace(whole); !errors.Is(errs[0], no) || !reflect.DeepEqual(w.state.Clone(), before) {
-		t.Errorf("refused by the guard: %v, state %+v", errs, w.state)
+	if err := w.Apply(whole); !errors.Is(err, no) || !reflect.DeepEqual(w.state.Clone(), before) {
+		t.Errorf("refused by the guard: %v, state %+v", err, w.state)
 	}
 	w.guard.refuse = nil
-	for _, err := range w.Replace(whole) {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := w.Apply(whole); err != nil {
+		t.Fatal(err)
 	}
 	s := &w.state
 	if len(s.Services) != 1 || len(s.Services[0].Servers) != 2 || len(s.Marks) != 0 || len(s.Settings) != 0 ||

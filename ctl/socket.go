@@ -38,7 +38,6 @@ const (
 //
 //	POST /v1/apply     one Op; 204, or 4xx with an Error
 //	POST /v1/batch     []Op, put in force at once; a list of an Error or null for each
-//	POST /v1/replace   []Op for an empty director, whole or not at all; responds as batch
 //	GET  /v1/info      Info
 //	GET  /v1/services  []ServiceStatus; with ?service=PROTO:ADDR:PORT only that one
 //	GET  /v1/timeouts  Timeouts
@@ -137,8 +136,7 @@ func removeStale(path string) error {
 func (s *Socket) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/apply", s.apply)
-	mux.HandleFunc("POST /v1/batch", batch(s.Manager.ApplyAll))
-	mux.HandleFunc("POST /v1/replace", batch(s.Manager.Replace))
+	mux.HandleFunc("POST /v1/batch", s.batch)
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, _ *http.Request) {
 		info := s.Info
 		info.Role = s.Manager.Role()
@@ -210,24 +208,39 @@ func (s *Socket) apply(w http.ResponseWriter, r *http.Request) {
 }
 
 // batch responds to a list of operations with the error of each.
-func batch(do func([]config.Op) []error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var ops []config.Op
-		err := decode(w, r, &ops)
-		if err == nil && len(ops) > api.MaxOps {
-			err = config.Errorf(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), api.MaxOps)
-		}
+func (s *Socket) batch(w http.ResponseWriter, r *http.Request) {
+	var ops []config.Op
+	err := decode(w, r, &ops)
+	if err == nil && len(ops) > api.MaxOps {
+		err = config.Errorf(syscall.EINVAL, "%d operations in one request: at most %d", len(ops), api.MaxOps)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	answers := make([]*config.Error, len(ops))
+	for i, err := range s.Manager.ApplyAll(ops) {
 		if err != nil {
-			fail(w, err)
+			answers[i] = asError(err)
+		}
+	}
+	reply(w, answers)
+}
+
+// events streams events from now on, one a line.
+func (s *Socket) events(w http.ResponseWriter, r *http.Request) {
+	watcher, err := s.Manager.Watch(nil)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	rc, enc := http.NewResponseController(w), json.NewEncoder(w)
+	for rc.Flush() == nil {
+		ev, err := watcher.Next(r.Context())
+		if err != nil || enc.Encode(ev) != nil {
 			return
 		}
-		answers := make([]*config.Error, len(ops))
-		for i, err := range do(ops) {
-			if err != nil {
-				answers[i] = asError(err)
-			}
-		}
-		reply(w, answers)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -339,8 +340,9 @@ func TestClientThatStopsReading(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 * eventBuffer {
-		if err := c.Apply(config.Op{Kind: config.Zero}); err != nil {
+	zeros := slices.Repeat([]config.Op{{Kind: config.Zero}}, keptEvents)
+	for range 2 {
+		if err := errors.Join(c.ApplyAll(zeros)...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -50,11 +50,7 @@ func TestRole(t *testing.T) {
 	silent("on standby")
 	w.must(standby, add(otherVIP, "rr"))
 	silent("after a change")
-	for _, err := range w.Replace([]config.Op{add(vip, "wlc"), with(vip, two), with(vip, one)}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.must(replacement(t, add(vip, "wlc"), with(vip, two), with(vip, one)))
 	silent("after all was replaced")
 	w.hosts()
 	silent("after the host's routes changed")

@@ -96,7 +96,7 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 		state = "unreachable"
 	}
 	return api.ServerStatus{
-		Server: *server, Admin: server.Admin, State: state,
+		Server: *server, State: state,
 		Active:   uint32(counts.Active.Load()),
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),

@@ -163,16 +163,10 @@ func (c *Client) Apply(op config.Op) error { return c.post("/v1/apply", op, nil)
 
 // ApplyAll makes up to MaxOps changes one after the other and puts them in force at once.
 // It returns the error of each. A change that is refused does not stop the others.
-func (c *Client) ApplyAll(ops []config.Op) []error { return c.batch("/v1/batch", ops) }
-
-// Replace makes up to MaxOps changes to an empty configuration and puts it in force in
-// place of the present one. It returns the error of each. If one is refused, nothing changes.
-func (c *Client) Replace(ops []config.Op) []error { return c.batch("/v1/replace", ops) }
-
-func (c *Client) batch(path string, ops []config.Op) []error {
+func (c *Client) ApplyAll(ops []config.Op) []error {
 	errs := make([]error, len(ops))
 	var answers []*config.Error
-	err := c.post(path, ops, &answers)
+	err := c.post("/v1/batch", ops, &answers)
 	for i := range errs {
 		switch {
 		case err != nil:
@@ -180,6 +174,22 @@ func (c *Client) batch(path string, ops []config.Op) []error {
 		case i < len(answers) && answers[i] != nil:
 			errs[i] = answers[i]
 		}
+	}
+	return errs
+}
+
+// Replace makes changes to an empty configuration and puts it in force in place of the present
+// one. It returns the error of each. If one is refused, nothing changes.
+func (c *Client) Replace(ops []config.Op) []error {
+	errs, next := make([]error, len(ops)), new(config.State).Clone()
+	for i, op := range ops {
+		if errs[i] = next.Apply(op); errs[i] != nil {
+			return errs
+		}
+	}
+	err := c.Apply(config.Op{Kind: config.Replace, Document: next.Document()})
+	for i := range errs {
+		errs[i] = err
 	}
 	return errs
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -34,11 +35,10 @@ type ServiceStatus struct {
 // ServerStatus is a server as the director sees it now.
 type ServerStatus struct {
 	config.Server
-	Admin    config.Admin `json:"admin"`
-	Active   uint32       `json:"active"`
-	Inactive uint32       `json:"inactive"`
-	Persist  uint32       `json:"persist_conns"`
-	Stats    Stats        `json:"stats"`
+	Active   uint32 `json:"active"`
+	Inactive uint32 `json:"inactive"`
+	Persist  uint32 `json:"persist_conns"`
+	Stats    Stats  `json:"stats"`
 	// State is "up", "drain" and "down" (see Admin), "quiesced" (weight 0), "overloaded" (over its upper threshold),
 	// "unreachable" (without a next hop; see NextHop) or "sorry" (the sorry server).
 	State string `json:"state"`
@@ -140,9 +140,48 @@ type Counter struct {
 	Value uint64 `json:"value"`
 }
 
+// Author is who made a change, as the kernel or a certificate names them.
+type Author struct {
+	User    string `json:"user"`
+	Process string `json:"process,omitzero"` // its name
+	PID     int    `json:"pid,omitzero"`
+}
+
+// String returns the author as logs and versions name them.
+func (a Author) String() string {
+	switch {
+	case a.PID != 0:
+		return fmt.Sprintf("%s (%s, PID %d)", a.User, a.Process, a.PID)
+	case a.User == "":
+		return "uvs"
+	}
+	return a.User
+}
+
+// Step is one operation of those that would put a configuration in force.
+type Step struct {
+	Op config.Op `json:"operation"`
+	// Conns are the live connections that lose their server, and Clients the addresses they
+	// come from.
+	Conns   int `json:"conns"`
+	Clients int `json:"clients"`
+}
+
+// Version is a configuration that was applied.
+type Version struct {
+	Revision uint64    `json:"revision"`
+	Time     time.Time `json:"time"`
+	Author   string    `json:"author"`
+	How      string    `json:"how"` // "start", "apply FILE", "reload FILE", "rollback to N", "changes by commands"
+}
+
 // Event is a change of the director's state.
 type Event struct {
 	Time time.Time `json:"time"`
+	// Revision is that of the state after the event. Only changes of the state increase it.
+	Revision uint64 `json:"revision"`
+	// Author made the change.
+	Author *Author `json:"author,omitzero"`
 	// Kind is "applied", "conns_flushed", "conns_full".
 	Kind string `json:"kind"`
 	// Op is the operation that was applied.

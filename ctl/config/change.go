@@ -158,7 +158,6 @@ func (s *State) changeServer(op Op) error {
 		return err
 	}
 	svc, server := *old, *op.Server
-	server.takePort(&svc)
 	if op.Kind != DeleteServer {
 		if err := checkServer(&svc, &server); err != nil {
 			return err
@@ -208,7 +207,6 @@ func (s *State) setSorry(op Op) error {
 
 // checkedSorry returns the sorry server of a service, if it can be that.
 func (s *State) checkedSorry(svc *Service, server Server) (*Server, error) {
-	server.takePort(svc)
 	server.Sorry, server.Weight, server.Upper, server.Lower = true, 1, 0, 0
 	err := checkServer(svc, &server)
 	server.Admin = s.AdminOf(svc.ServiceKey, server.ServerKey)

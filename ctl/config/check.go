@@ -54,13 +54,6 @@ func checkedService(svc Service) (Service, error) {
 // EngineSIP is the persistence engine that keeps each SIP call on one server.
 const EngineSIP = "sip"
 
-// takePort gives a server without a port the service's.
-func (s *Server) takePort(svc *Service) {
-	if s.withoutPort {
-		s.withoutPort, s.Port = false, svc.Port
-	}
-}
-
 // checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
 // to DR and tunnel servers, except those of a mark.
 func checkServer(svc *Service, server *Server) error {

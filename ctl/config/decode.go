@@ -64,13 +64,25 @@ func Decode(text []byte, v any) error {
 	return &DecodeError{Message: err.Error()}
 }
 
-// withDefaults decodes services and servers whose defaults are not zero values.
+// withDefaults decodes services and servers, some of whose defaults are not zero values.
 var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Service) error {
 		type plain Service
 		p := plain{Scheduler: "wlc"}
 		err := json.UnmarshalDecode(dec, &p)
 		*s = Service(p)
+		s.Sorry.TakePort(s.ServiceKey)
+		for i := range s.Servers {
+			s.Servers[i].TakePort(s.ServiceKey)
+		}
+		return err
+	}),
+	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, op *Op) error {
+		type plain Op
+		err := json.UnmarshalDecode(dec, (*plain)(op))
+		if op.Service != nil {
+			op.Server.TakePort(op.Service.ServiceKey)
+		}
 		return err
 	}),
 	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Server) error {

@@ -84,7 +84,6 @@ func (s *State) replaceService(svc Service) error {
 	svc.Servers = slices.Clone(svc.Servers)
 	for i := range svc.Servers {
 		server := &svc.Servers[i]
-		server.takePort(&svc)
 		if err := checkServer(&svc, server); err != nil {
 			return at(err, "servers", i)
 		}

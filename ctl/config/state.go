@@ -122,9 +122,16 @@ type Server struct {
 	Upper  uint32 `json:"upper_threshold,omitzero"` // 0: none
 	Lower  uint32 `json:"lower_threshold,omitzero"`
 	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
-	Admin  Admin  `json:"admin,omitzero"`  // of the AdminRules; only PutService and Replace can set it
+	Admin  Admin  `json:"admin"`           // of the AdminRules; only PutService and Replace can set it
 
-	withoutPort bool // decoded without a port: it has the service's
+	withoutPort bool // decoded without a port, before TakePort
+}
+
+// TakePort gives a server that was decoded without a port its service's.
+func (s *Server) TakePort(of ServiceKey) {
+	if s != nil && s.withoutPort {
+		s.withoutPort, s.Port = false, of.Port
+	}
 }
 
 // EffectiveWeight returns the weight by which the server gets new connections.

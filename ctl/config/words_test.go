@@ -29,7 +29,7 @@ func TestWords(t *testing.T) {
 			`{"address":"10.9.0.1","port":80,"protocol":"tcp","scheduler":"sh","scheduler_flags":["port","flag-3"],` +
 				`"persistent":"300s","netmask":"255.255.255.0","servers":[{"address":"10.0.0.2","port":8080,` +
 				`"method":"tunnel","weight":3,"upper_threshold":10,"lower_threshold":5,` +
-				`"tunnel":{"type":"gue","port":6080,"checksum":"csum"}}]}`,
+				`"tunnel":{"type":"gue","port":6080,"checksum":"csum"},"admin":"up"}]}`,
 		},
 		{
 			&Service{

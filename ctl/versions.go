@@ -1,0 +1,180 @@
+package ctl
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"uvs/ctl/api"
+	"uvs/ctl/config"
+	"uvs/ctl/store"
+)
+
+// takenBack is how a version came that replaces one that was not confirmed.
+const takenBack = "taken back"
+
+// unconfirmed is a change that takes itself back.
+type unconfirmed struct {
+	before *config.Document // nil: there is none
+	timer  *time.Timer
+}
+
+// checkConfirm refuses a version while another waits to be confirmed.
+func (m *Manager) checkConfirm(c Change) error {
+	switch {
+	case c.How != "" && m.pending.before != nil:
+		return config.Errorf(syscall.EBUSY, "the last apply waits for `uvs confirm`, or is taken back in time")
+	case c.Confirm < 0, c.Confirm > 0 && c.How == "":
+		return config.Errorf(syscall.EINVAL, "confirm %v: that is for whole configurations, 1s or more", c.Confirm)
+	}
+	return nil
+}
+
+// awaitConfirm takes a change back after some time.
+func (m *Manager) awaitConfirm(before *config.State, after time.Duration) {
+	m.pending.before = before.Document()
+	m.pending.timer = time.AfterFunc(after, func() {
+		if _, err := m.TakeBack(api.Author{}); err != nil && !errors.Is(err, syscall.ENOENT) {
+			m.log.Error().Err(err).Msg("take back what was not confirmed")
+		}
+	})
+}
+
+// Confirm keeps the change that would take itself back.
+func (m *Manager) Confirm(author api.Author) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pending.before == nil {
+		return config.Errorf(syscall.ENOENT, "no apply waits for confirmation")
+	}
+	if err := m.keep(m.state.Revision+1, record{Author: author, EndsConfirm: true}); err != nil {
+		return err
+	}
+	m.state.Revision++
+	m.endConfirm()
+	m.log.Info().Stringer("by", author).Msg("confirmed")
+	return nil
+}
+
+func (m *Manager) endConfirm() {
+	m.pending.timer.Stop()
+	m.pending = unconfirmed{}
+}
+
+// TakeBack goes back to the configuration before the change that waits for confirmation, also
+// from changes after it.
+func (m *Manager) TakeBack(author api.Author) (revision uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.pending.before
+	if before == nil {
+		return m.state.Revision, config.Errorf(syscall.ENOENT, "no apply waits for confirmation")
+	}
+	m.endConfirm()
+	m.log.Warn().Stringer("by", author).Msg("the last apply is taken back")
+	revision, errs := m.change(Change{
+		Ops: []config.Op{{Kind: config.Replace, Document: before}}, Author: author, How: takenBack, Whole: true,
+	})
+	return revision, errs[0]
+}
+
+// Rollback puts a version in force again; 0: the one before the newest.
+func (m *Manager) Rollback(author api.Author, revision uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if revision == 0 {
+		versions, err := m.history.Versions()
+		if err != nil {
+			return 0, err
+		}
+		if len(versions) < 2 {
+			return 0, config.Errorf(syscall.ENOENT, "there is no earlier version; `uvs history` lists them")
+		}
+		revision = versions[1].Revision
+	}
+	d, err := m.version(revision)
+	if err != nil {
+		return 0, err
+	}
+	now, errs := m.change(Change{
+		Ops: []config.Op{{Kind: config.Replace, Document: d}}, Author: author, Whole: true,
+		How: "rollback to " + strconv.FormatUint(revision, 10),
+	})
+	return now, errs[0]
+}
+
+// Versions returns the configurations that were applied, newest first.
+func (m *Manager) Versions() ([]api.Version, error) {
+	versions, err := m.history.Versions()
+	list := make([]api.Version, len(versions))
+	for i, v := range versions {
+		list[i] = api.Version(v)
+	}
+	return list, err
+}
+
+// Version returns the configuration of a version; without one the error is ENOENT.
+func (m *Manager) Version(revision uint64) (*config.Document, error) { return m.version(revision) }
+
+func (m *Manager) version(revision uint64) (*config.Document, error) {
+	text, err := m.history.Document(revision)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, config.Errorf(syscall.ENOENT, "there is no version %d; `uvs history` lists them", revision)
+	}
+	d := new(config.Document)
+	if err == nil {
+		err = config.Decode(text, d)
+	}
+	return d, err
+}
+
+// addVersions makes the state a version and, if commands changed it since the last one, the
+// state before, too. A version that cannot be kept is only missing.
+func (m *Manager) addVersions(before *config.State, c Change) {
+	err := m.addCommandsVersion(before)
+	if err == nil {
+		err = m.addVersion(&m.state, c.Author.String(), c.How)
+	}
+	if err != nil {
+		m.log.Error().Err(err).Msg("keep the version")
+	}
+	if c.Confirm > 0 {
+		m.awaitConfirm(before, c.Confirm)
+	}
+}
+
+func (m *Manager) addCommandsVersion(before *config.State) error {
+	versions, err := m.history.Versions()
+	if err != nil {
+		return err
+	}
+	text, err := documentText(before)
+	if err != nil {
+		return err
+	}
+	if len(versions) > 0 {
+		last, err := m.history.Document(versions[0].Revision)
+		if err == nil && bytes.Equal(last, text) {
+			return nil
+		}
+	}
+	return m.addVersion(before, api.Author{}.String(), "changes by commands")
+}
+
+func (m *Manager) addVersion(s *config.State, author, how string) error {
+	text, err := documentText(s)
+	if err != nil {
+		return err
+	}
+	return m.history.AddVersion(store.Version{Revision: s.Revision, Time: time.Now(), Author: author, How: how}, text)
+}
+
+// documentText returns a state as JSON that is equal for equal states.
+func documentText(s *config.State) ([]byte, error) {
+	return json.Marshal(s.Document(), json.Deterministic(true))
+}
