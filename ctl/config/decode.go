@@ -53,6 +53,9 @@ func Decode(text []byte, v any) error {
 		return nil
 	}
 	if s, ok := errors.AsType[*json.SemanticError](err); ok {
+		if refused, ok := errors.AsType[*Error](s.Err); ok {
+			return &DecodeError{s.JSONPointer + refused.Pointer, refused.Message}
+		}
 		return &DecodeError{s.JSONPointer, explain(s, text)}
 	}
 	if s, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
@@ -102,9 +105,6 @@ var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 
 // explain returns what is wrong with a value in a text.
 func explain(s *json.SemanticError, text []byte) string {
-	if refused, ok := errors.AsType[*Error](s.Err); ok {
-		return refused.Message
-	}
 	value := valueAt(text, s.JSONPointer)
 	switch {
 	case errors.Is(s.Err, json.ErrUnknownName):

@@ -192,11 +192,11 @@ func TestDocumentRefused(t *testing.T) {
 			`{"services":[` + web + `,"servers":[{"address":"10.2.0.1","method":"nat"},{"address":"10.2.0.1","method":"dr"}]}]}`,
 			"/services/0/servers/1", "server 10.2.0.1:80 is given twice",
 		},
-		{`{"services":[` + web + `,"settings":{"drop_entry":1}}]}`, "/services/0/settings", ""},
+		{`{"services":[` + web + `,"settings":{"drop_entry":1}}]}`, "/services/0/settings/drop_entry", ""},
 		{`{"services":[` + web + `,"sorry":{"address":"::1","method":"nat"}}]}`, "/services/0/sorry/address", ""},
 		{`{"services":[],"marks":[{"mark":1},{"mark":0}]}`, "/marks/1", ""},
 		{`{"services":[],"admin":[{"address":"10.2.0.1","admin":"up"}]}`, "/admin/0/admin", ""},
-		{`{"services":[],"settings":{"drop_entry":9}}`, "/settings", "setting drop_entry: 9 is not 0 to 3"},
+		{`{"services":[],"settings":{"drop_entry":9}}`, "/settings/drop_entry", "setting drop_entry: 9 is not 0 to 3"},
 	} {
 		doc := new(Document)
 		if err := Decode([]byte(row.text), doc); err != nil {

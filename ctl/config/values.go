@@ -55,24 +55,26 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 	if next == nil {
 		next = Values{}
 	}
-	for _, name := range slices.Sorted(maps.Keys(changes)) {
-		value := changes[name]
+	for _, given := range slices.Sorted(maps.Keys(changes)) {
+		name, value := given, changes[given]
 		if kernel, ok := kernelSettings[name]; ok {
 			if int(value) >= len(kernel.values) {
-				return v, Errorf(syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value, len(kernel.values)-1)
+				return v, fieldErrorf(given, syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value,
+					len(kernel.values)-1)
 			}
 			name, value = kernel.name, kernel.values[value]
 		}
 		k := byName[name]
 		switch {
 		case k == nil:
-			return v, noSetting(name)
+			return v, at(noSetting(name), given)
 		case service && !k.PerService:
-			return v, Errorf(syscall.EINVAL, "setting %s is the director's; a service cannot have its own", name)
+			return v, fieldErrorf(given, syscall.EINVAL, "setting %s is the director's; a service cannot have its own",
+				name)
 		case len(k.Only) > 0 && !slices.Contains(k.Only, value):
-			return v, Errorf(syscall.EINVAL, "setting %s: %d is not one of %s", name, value, k.Range())
+			return v, fieldErrorf(given, syscall.EINVAL, "setting %s: %d is not one of %s", name, value, k.Range())
 		case len(k.Only) == 0 && (value < k.Min || value > k.Max) && !slices.Contains(k.Also, value):
-			return v, Errorf(syscall.EINVAL, "setting %s: %d is not %s", name, value, k.Range())
+			return v, fieldErrorf(given, syscall.EINVAL, "setting %s: %d is not %s", name, value, k.Range())
 		}
 		next[name] = value
 	}
@@ -162,11 +164,11 @@ func (v *Values) UnmarshalJSON(text []byte) error {
 		raw := string(object[name])
 		k := byName[SettingName(name)]
 		if k == nil {
-			return noSetting(name)
+			return at(noSetting(name), name)
 		}
 		value, ok := k.parse(strings.Trim(raw, `"`))
 		if !ok {
-			return Errorf(syscall.EINVAL, "setting %s: %s is not %s", name, raw, k.Range())
+			return fieldErrorf(name, syscall.EINVAL, "setting %s: %s is not %s", name, raw, k.Range())
 		}
 		(*v)[name] = value
 	}
