@@ -38,6 +38,7 @@ var layers = map[string]int{
 	"uvs/ctl/config":              6,
 	"uvs/ctl/store":               6,
 	"uvs/ctl/api":                 7,
+	"uvs/ctl/file":                7,
 	"uvs/ctl/ipvsadm":             8,
 	"uvs/dataplane/director":      6,
 	"uvs/dataplane":               7,
