@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -32,35 +33,40 @@ func fixed(words ...string) func([]string) []string { return func([]string) []st
 // completeWords makes a shell complete the operands and options of a verb.
 func completeWords(cmd *cobra.Command) {
 	names, _, most := operands(cmd)
-	cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, begin string) ([]string, cobra.ShellCompDirective) {
 		if len(words) >= most || cmd.HasSubCommands() {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return complete(names[min(len(words), len(names)-1)], words)
+		return complete(cmd, names[min(len(words), len(names)-1)], words, begin)
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
 		if placeholder == "FILE" || placeholder == "PATH" {
 			return
 		}
-		cmd.RegisterFlagCompletionFunc(f.Name, func(_ *cobra.Command, words []string, _ string) (
+		cmd.RegisterFlagCompletionFunc(f.Name, func(_ *cobra.Command, words []string, begin string) (
 			[]string, cobra.ShellCompDirective,
 		) {
-			return complete(placeholder, words)
+			return complete(cmd, placeholder, words, begin)
 		})
 	})
 }
 
-func complete(placeholder string, words []string) ([]string, cobra.ShellCompDirective) {
+// complete returns what a placeholder can be that begins so.
+func complete(cmd *cobra.Command, placeholder string, words []string, begin string) (
+	[]string, cobra.ShellCompDirective,
+) {
 	completer := completers[placeholder]
-	if completer == nil {
+	if completer == nil || useGlobalOptions(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	if strings.HasSuffix(placeholder, "=VALUE") {
 		directive |= cobra.ShellCompDirectiveNoSpace
 	}
-	return completer(words), directive
+	return slices.DeleteFunc(slices.Clone(completer(words)), func(word string) bool {
+		return !strings.HasPrefix(word, begin)
+	}), directive
 }
 
 // completionTime is how long a shell waits for a director.

@@ -108,9 +108,9 @@ func completionVerb() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion SHELL",
 		Short: "print a script with which a shell completes uvs: " + config.OneOf(shells),
-		Example: "uvs completion bash >/etc/bash_completion.d/uvs\n" +
-			"uvs completion zsh >/usr/local/share/zsh/site-functions/_uvs\n" +
-			"uvs completion fish >/etc/fish/completions/uvs.fish",
+		Example: "uvs completion bash >~/.uvs-completion # and in .bashrc: . ~/.uvs-completion\n" +
+			"uvs completion zsh >~/_uvs # in a directory of $fpath\n" +
+			"uvs completion fish >~/uvs.fish # in ~/.config/fish/completions",
 		RunE: func(cmd *cobra.Command, words []string) error {
 			switch words[0] {
 			case "bash":

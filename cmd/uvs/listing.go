@@ -2,7 +2,7 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -131,9 +133,11 @@ func (p *printer) add(value any, cells ...any) error {
 		_, err := fmt.Fprintln(p.out, p.plain(value))
 		return err
 	}
-	row := make([]string, len(p.shown))
-	for i, c := range p.shown {
-		row[i] = cellText(cells[c])
+	row := make([]string, 0, len(p.shown))
+	for _, c := range p.shown {
+		if c < len(cells) {
+			row = append(row, cellText(cells[c]))
+		}
 	}
 	if p.format == "tsv" {
 		_, err := fmt.Fprintln(p.out, strings.Join(row, "\t"))
@@ -145,35 +149,38 @@ func (p *printer) add(value any, cells ...any) error {
 	return nil
 }
 
-// writeValue writes a value as an element of a list.
+// writeValue writes a value, as an element of a list unless it is single.
 func (p *printer) writeValue(value any) error {
-	prefix := "  "
-	if p.single {
-		prefix = ""
-	}
 	p.values++
-	if p.format == "json" {
-		text, err := json.MarshalIndent(value, prefix, "  ")
-		switch {
-		case p.single:
-		case p.values == 1:
-			p.out.WriteString("[\n  ")
-		default:
-			p.out.WriteString(",\n  ")
+	if p.format == "yaml" {
+		text, err := json.Marshal(value, jsonOptions)
+		if err != nil {
+			return err
 		}
-		p.out.Write(text)
-		return err
+		w := yamlWriter{jsontext.NewDecoder(bytes.NewReader(text)), p.out}
+		if p.single {
+			return w.value(0, 0)
+		}
+		p.out.WriteByte('-')
+		return w.value(2, '-')
 	}
-	if !p.single {
-		value = []any{value}
+	indent := ""
+	switch {
+	case p.single:
+	case p.values == 1:
+		p.out.WriteString("[\n  ")
+		indent = "  "
+	default:
+		p.out.WriteString(",\n  ")
+		indent = "  "
 	}
-	text, err := json.Marshal(value)
-	if err == nil {
-		text, err = yaml.JSONToYAML(text)
-	}
+	text, err := json.Marshal(value, jsonOptions, jsontext.WithIndent("  "), jsontext.WithIndentPrefix(indent))
 	p.out.Write(text)
 	return err
 }
+
+// jsonOptions are those of the API.
+var jsonOptions = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.Deterministic(true))
 
 // writeRows writes the rows with columns as wide as their widest cell.
 func (p *printer) writeRows() {

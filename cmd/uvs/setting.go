@@ -22,7 +22,7 @@ func settingSet() change {
 		Use: "set NAME=VALUE...", Short: "change settings, or take those in a file of sysctl.d",
 		Example: "uvs setting set slow_start=30 timeout_udp=5m\n" +
 			"uvs setting set --service tcp:192.0.2.10:80 limit_conns=50\n" +
-			"uvs setting set --import /etc/sysctl.d/90-ipvs.conf",
+			"uvs setting set --import 90-ipvs.conf",
 	}
 	service := cmd.Flags().String("service", "", "for this `SERVICE` only, e.g. tcp:192.0.2.1:80")
 	file := cmd.Flags().String("import", "",
@@ -118,7 +118,7 @@ func settingGet() *cobra.Command {
 			}
 			for _, k := range list {
 				cells := []any{k.Name, k.Shown(k.Value), fmt.Sprintf("(default %s)", k.Shown(k.Default)), k.Help}
-				if len(names) > 0 {
+				if len(names) > 0 && !cmd.Flag("output").Changed {
 					cells = cells[:2]
 				}
 				if len(names) == 0 || slices.Contains(names, k.Name) {
@@ -137,11 +137,11 @@ func settingList() *cobra.Command {
 	}
 	settings := settingsOf(cmd)
 	return listing{
-		columns: "NAME VALUE DEFAULT RANGE UNIT +HELP",
+		columns: "NAME VALUE DEFAULT UNIT +RANGE +HELP",
 		list: func(_ []string, add addRow) error {
 			list, err := settings()
 			for _, k := range list {
-				add(k, k.Name, k.Shown(k.Value), k.Shown(k.Default), k.Range(), k.Unit, k.Help)
+				add(k, k.Name, k.Shown(k.Value), k.Shown(k.Default), k.Unit, k.Range(), k.Help)
 			}
 			return err
 		},

@@ -15,6 +15,8 @@ import (
 func sorryNoun() *cobra.Command {
 	sorry := newSorryLine()
 	cmd := noun("sorry", "set the server for connections that no other can take", sorrySet(), sorryClear())
+	cmd.Long = "The options here are those of earlier versions, for scripts."
+	cmd.Example = "uvs sorry --service tcp:192.0.2.10:80 10.0.0.9 -m"
 	cmd.Flags().AddFlagSet(sorry.Flags())
 	cmd.RunE = func(_ *cobra.Command, words []string) error {
 		if cmd.Flags().NFlag() == 0 {
