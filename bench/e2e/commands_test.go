@@ -140,10 +140,22 @@ func TestListings(t *testing.T) {
 		verb string
 		rows int // at least
 	}{
-		{"service list", 3}, {"service show tcp:192.0.2.10:80", 5}, {"server list", 4}, {"server list fwm:1", 0},
-		{"server list tcp:192.0.2.10:80", 3}, {"services", 5}, {"paths", 4}, {"conn list", 0}, {"conn count", 5},
-		{"setting list", 40}, {"setting list --service fwm:1", 10}, {"setting get slow_start", 1}, {"mark list", 1},
-		{"status", 7}, {"stats --all", 50}, {"explain tcp 192.0.2.2:4711 192.0.2.10:80", 8},
+		{"service list", 3},
+		{"service show tcp:192.0.2.10:80", 5},
+		{"server list", 4},
+		{"server list fwm:1", 0},
+		{"server list tcp:192.0.2.10:80", 3},
+		{"services", 5},
+		{"paths", 4},
+		{"conn list", 0},
+		{"conn count", 5},
+		{"setting list", 40},
+		{"setting list --service fwm:1", 10},
+		{"setting get slow_start", 1},
+		{"mark list", 1},
+		{"status", 7},
+		{"stats --all", 50},
+		{"explain tcp 192.0.2.2:4711 192.0.2.10:80", 8},
 	} {
 		get := func(format string) string { return n.run("director", "uvs "+r.verb+" -o "+format) }
 		var fromJSON, fromYAML any
@@ -208,7 +220,7 @@ func TestExitStatus(t *testing.T) {
 		{"service lisst", 2, "did you mean list?"},
 		{"service list --wathc", 2, "did you mean --watch?"},
 		{"service list -o xml", 2, `format "xml" is not table, wide, json, yaml or tsv`},
-		{"setting get slow_strat", 1, "slow_strat"},
+		{"setting get slow_begin", 1, "slow_begin"},
 		{"--wait 0s --socket /nowhere service list", 3, "no director is running on socket /nowhere"},
 		{"--wait 0s --socket /nowhere conns", 3, "no director"},
 		{"services --wait 0s --socket /nowhere", 3, "no director"},

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"uvs/ctl/ipvsadm"
 )
 
 // manVerb writes the manual: uvs(8) and a page for every verb. Prose is in docs/uvs.8: its
@@ -50,6 +52,7 @@ func manual(root *cobra.Command, prose string) map[string]string {
 			pages[pageName(cmd)+".8"] = manualPage(cmd, date, sections)
 		}
 	})
+	pages["ipvsadm.8"] = ipvsadm.Manual(date)
 	return pages
 }
 

@@ -21,8 +21,10 @@ func TestManual(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := ""
-	for _, text := range manual(newRoot(), string(prose)) {
-		page += text
+	for name, text := range manual(newRoot(), string(prose)) {
+		if name != "ipvsadm.8" {
+			page += text
+		}
 	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?:Fl -|--)([a-z][a-z-]+)`).FindAllStringSubmatch(page, -1) {

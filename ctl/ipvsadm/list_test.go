@@ -337,9 +337,13 @@ func TestNoDirector(t *testing.T) {
 	if help.exit != 0 || !strings.HasPrefix(help.out, version.out) {
 		t.Errorf("ipvsadm -h: exit %d, %q", help.exit, help.err)
 	}
+	page := Manual(".Dd November 30, 2026")
 	for _, s := range spellings {
 		if !strings.Contains(help.out, "--"+s.long) {
 			t.Errorf("ipvsadm -h does not mention --%s", s.long)
+		}
+		if !strings.Contains(page, "Fl -"+s.long) {
+			t.Errorf("ipvsadm(8) does not mention --%s", s.long)
 		}
 		if s.short != 0 && !strings.Contains(help.out, "-"+string(s.short)) {
 			t.Errorf("ipvsadm -h does not mention -%c", s.short)
