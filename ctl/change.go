@@ -176,8 +176,15 @@ func (m *Manager) Document() (*config.Document, uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d := m.state.Document()
-	d.Director = m.Options
+	d.Director = m.options
 	return d, m.state.Revision
+}
+
+// SetOptions sets the options of `uvs run` that Document returns.
+func (m *Manager) SetOptions(r *config.Run) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.options = r
 }
 
 // Preview returns the operations that would put a configuration in force, each with the conns

@@ -54,6 +54,13 @@ func (m *Manager) Restore(s *store.Store, kept *store.Kept) error {
 	return nil
 }
 
+// File returns the digest of the configuration file that was applied last; "": none was.
+func (m *Manager) File() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.file
+}
+
 // replay returns the state that was kept, and the file it is from. all is false if the end of
 // it is missing: a change that was not confirmed.
 func replay(kept *store.Kept) (state *config.State, file string, all bool, err error) {

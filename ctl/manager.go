@@ -69,8 +69,7 @@ type Manager struct {
 	history store.History // versions that were applied
 	file    string        // Change.File of the last change that had one
 	pending unconfirmed
-	// Options are those of `uvs run`, for Document.
-	Options *config.Run
+	options *config.Run // of `uvs run`, for Document; nil: not known
 }
 
 // NewManager makes the manager of a director without services.

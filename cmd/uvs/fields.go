@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -16,30 +17,42 @@ import (
 // config.Decode checks them, as in a file.
 type field struct {
 	member string // its name in JSON; tunnel.type is one of an object
-	help   string // with the placeholder of the value in back quotes; without: true
-	list   bool   // the value is a list with commas
+	help   string // with the placeholder of the value in back quotes
+	kind   kind
+	option string // its name; "": from member
 }
+
+// kind is how the value of an option becomes one of JSON.
+type kind int
+
+const (
+	asValue  kind = iota // a number, true or false as such, else a text
+	asText               // a text, also if it looks like a number
+	asTrue               // true, without a value
+	asList               // a list of texts, with commas
+	repeated             // a list of texts, from options that are repeated
+)
 
 // The options of services and servers.
 var (
 	serviceFields = []field{
-		{"scheduler", "how servers are chosen: a `SCHEDULER`, such as wlc", false},
-		{"scheduler_flags", "`FLAGS` of the scheduler, with commas: fallback, port, flag-3", true},
-		{"persistent", "keep a client on its server for this `TIME`, such as 300s; 0s: no", false},
-		{"netmask", "clients in the same net share a server: a `MASK`, or for IPv6 a prefix length", false},
-		{"persistence_engine", "`ENGINE` that tells clients apart: sip", false},
-		{"one_packet", "schedule every UDP packet on its own", false},
+		{member: "scheduler", help: "how servers are chosen: a `SCHEDULER`, such as wlc"},
+		{member: "scheduler_flags", kind: asList, help: "`FLAGS` of it, with commas: fallback, port, flag-3"},
+		{member: "persistent", help: "keep a client on its server for this `TIME`, such as 300s; 0s: no"},
+		{member: "netmask", help: "clients in the same net share a server: a `MASK`, or for IPv6 a prefix length"},
+		{member: "persistence_engine", help: "`ENGINE` that tells clients apart: sip"},
+		{member: "one_packet", help: "schedule every UDP packet on its own", kind: asTrue},
 	}
 	serverFields = []field{
-		{"method", "forwarding `METHOD`: nat, dr or tunnel", false},
-		{"weight", "`SHARE` of new connections; 0: none", false},
-		{"upper_threshold", "no new connections from this `NUMBER` on; 0: always", false},
-		{"lower_threshold", "until there are fewer than this `NUMBER` again", false},
+		{member: "method", help: "forwarding `METHOD`: nat, dr or tunnel"},
+		{member: "weight", help: "`SHARE` of new connections; 0: none"},
+		{member: "upper_threshold", help: "no new connections from this `NUMBER` on; 0: always"},
+		{member: "lower_threshold", help: "until there are fewer than this `NUMBER` again"},
 	}
 	tunnelFields = []field{
-		{"tunnel.type", "`TYPE` of the tunnel: " + tunnel.OneOf(), false},
-		{"tunnel.port", "UDP destination `PORT` of the tunnel, if it is in UDP", false},
-		{"tunnel.checksum", "`CHECKSUM` of the tunnel: none, csum or remcsum", false},
+		{member: "tunnel.type", help: "`TYPE` of the tunnel: " + tunnel.OneOf()},
+		{member: "tunnel.port", help: "UDP destination `PORT` of the tunnel, if it is in UDP"},
+		{member: "tunnel.checksum", help: "`CHECKSUM` of the tunnel: none, csum or remcsum"},
 	}
 )
 
@@ -50,8 +63,8 @@ type members map[string]json.RawMessage
 func (m members) options(cmd *cobra.Command, lists ...[]field) {
 	for _, fields := range lists {
 		for _, f := range fields {
-			name := strings.NewReplacer("_", "-", ".", "-").Replace(f.member)
-			if !strings.Contains(f.help, "`") {
+			name := cmp.Or(f.option, strings.NewReplacer("_", "-", ".", "-").Replace(f.member))
+			if f.kind == asTrue {
 				cmd.Flags().BoolFunc(name, f.help, func(v string) error { return m.set(f, v) })
 				continue
 			}
@@ -63,12 +76,20 @@ func (m members) options(cmd *cobra.Command, lists ...[]field) {
 func (m members) set(f field, text string) (err error) {
 	var value any = text
 	switch {
-	case f.list:
+	case f.kind == asList:
 		value = strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
-	case json.Valid([]byte(text)): // a number, true, false
+	case f.kind == repeated:
+		var texts []string
+		if m[f.member] != nil {
+			err = json.Unmarshal(m[f.member], &texts)
+		}
+		value = append(texts, text)
+	case f.kind != asText && json.Valid([]byte(text)): // a number, true, false
 		value = json.RawMessage(text)
 	}
-	m[f.member], err = json.Marshal(value)
+	if err == nil {
+		m[f.member], err = json.Marshal(value)
+	}
 	return err
 }
 

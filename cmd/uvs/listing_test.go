@@ -113,23 +113,31 @@ func TestMembers(t *testing.T) {
 		Port int    `json:"port,omitempty"`
 	}
 	type object struct {
-		Name string   `json:"name"`
-		N    int      `json:"n"`
-		List []string `json:"list"`
-		Part part     `json:"part"`
+		Name  string   `json:"name"`
+		N     int      `json:"n"`
+		List  []string `json:"list"`
+		Part  part     `json:"part"`
+		Texts []string `json:"texts"`
 	}
 	m := members{}
-	for _, r := range []struct{ member, text string }{{"n", "7"}, {"part.port", "6080"}, {"list", "a,b"}} {
-		if err := m.set(field{r.member, "", r.member == "list"}, r.text); err != nil {
+	for _, r := range []struct {
+		member, text string
+		kind         kind
+	}{
+		{"n", "7", asValue}, {"part.port", "6080", asValue}, {"list", "a,b", asList},
+		{"texts", "a,b", repeated}, {"texts", "7", repeated}, {"name", "8", asText},
+	} {
+		if err := m.set(field{member: r.member, kind: r.kind}, r.text); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var got object
 	err := m.over(object{Name: "x", N: 1, Part: part{"gue", 1}}, &got)
-	if want := (object{"x", 7, []string{"a", "b"}, part{"gue", 6080}}); err != nil || !reflect.DeepEqual(got, want) {
+	want := object{"8", 7, []string{"a", "b"}, part{"gue", 6080}, []string{"a,b", "7"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if err := m.set(field{"n", "", false}, "many"); err != nil {
+	if err := m.set(field{member: "n"}, "many"); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.over(object{}, &got); err == nil || err.Error() != `n: "many" is not a whole number from `+

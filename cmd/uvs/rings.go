@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/rs/zerolog"
 
 	"uvs/ctl/guard"
@@ -19,9 +21,11 @@ type ringGroup struct {
 }
 
 // openRings opens the rings on the interfaces that hostNet has.
-func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pair) (*ringGroup, error) {
-	r := &ringGroup{config: ring.Config{Spin: cfg.spin}, log: cfg.log}
-	for i, name := range cfg.interfaces {
+func openRings(
+	cfg *runConfig, log zerolog.Logger, hostNet *director.HostNet, localNode *localnode.Pair,
+) (*ringGroup, error) {
+	r := &ringGroup{config: ring.Config{Spin: time.Duration(cfg.Spin)}, log: log}
+	for i, name := range cfg.Interfaces {
 		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
 		r.index = append(r.index, hostNet.Ports[i].Index)
 	}
@@ -33,7 +37,7 @@ func openRings(cfg runConfig, hostNet *director.HostNet, localNode *localnode.Pa
 		})
 	}
 	var err error
-	r.links, err = ring.OpenGroup(r.config, cfg.workers)
+	r.links, err = ring.OpenGroup(r.config, cfg.Workers)
 	return r, err
 }
 

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"runtime"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -21,154 +17,82 @@ import (
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/compile"
-	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
 	"uvs/ctl/routes"
+	"uvs/ctl/store"
 	"uvs/dataplane"
 	"uvs/dataplane/director"
 )
 
-// runConfig is the options of `uvs run`.
-type runConfig struct {
-	interfaces []string
-	vlans      []routes.VLAN
-	socket     string
-	workers    int
-	pin        bool
-	connMax    int
-	memory     int64 // bytes; 0: what connMax needs
-	spin       time.Duration
-	localnode  bool
-	standby    bool
-	log        zerolog.Logger
-}
-
 // runVerb makes the verb that runs the director with its options.
-func runVerb(run func(context.Context, runConfig) error) *cobra.Command {
-	var cfg runConfig
+func runVerb(run func(context.Context, *options, *runConfig) error) *cobra.Command {
+	opts := new(options)
 	cmd := &cobra.Command{
 		Use: "run", Short: "run the director, in the foreground",
-		Example: "uvs run --interface eth0 --interface eth1",
+		Long: "Options may also stand in the configuration file, under director.\n" +
+			"Those of the command line win.\nSIGHUP and `uvs reload` read the file again.",
+		Example: "uvs run --interface eth0 --interface eth1\n" +
+			"uvs run --config /etc/uvs/uvs.yaml --state /var/lib/uvs",
 	}
-	fs := cmd.Flags()
-	fs.Func("interface", "run on this `INTERFACE`; may be given several times",
-		repeatable(&cfg.interfaces, func(name string) (string, error) {
-			if name == "" {
-				return "", errors.New("empty value")
-			}
-			return name, nil
-		}))
-	fs.Func("vlan", "run on a VLAN of one of these that has no device: IF.NUMBER[=ADDR/BITS,...], "+
-		"with its own addresses; may be given several times", repeatable(&cfg.vlans, routes.ParseVLAN))
-	fs.IntVar(&cfg.workers, "workers", defaultWorkers(), "`NUMBER` of workers that process frames, each on its own CPU")
-	fs.BoolVar(&cfg.pin, "pin", true, "pin workers to CPUs")
-	fs.IntVar(&cfg.connMax, "conn-max", 1<<20, "maximum `NUMBER` of entries of the connection table")
-	fs.Int64Var(&cfg.memory, "memory", 0,
-		"most bytes the connection table may use; lowers --conn-max if needed (0: only --conn-max limits)")
-	fs.DurationVar(&cfg.spin, "spin", 50*time.Microsecond, "how long an idle worker looks for frames before it sleeps")
-	fs.BoolVar(&cfg.localnode, "localnode", false,
-		"let the host itself be a server, through a virtual device to its stack")
-	fs.BoolVar(&cfg.standby, "standby", false, "start on standby, until uvs active")
-	level := fs.String("log-level", "info", "`LEVEL`: trace, debug, info, warn or error")
-	format := fs.String("log-format", "text", "`FORM`: text or json")
-	cmd.RunE = func(*cobra.Command, []string) error {
-		if err := cfg.check(*level, *format); err != nil {
-			return usageError{err}
+	opts.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := opts.load()
+		if err != nil {
+			return err
 		}
-		cfg.socket = api.SocketPath()
+		if f := cmd.Flag("socket"); cfg.Socket == "" || f != nil && f.Changed {
+			cfg.Socket = api.SocketPath()
+		}
 		ctx, stop := signalContext()
 		defer stop()
 		context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
-		return run(ctx, cfg)
+		return run(ctx, opts, cfg)
 	}
 	return cmd
 }
 
-// defaultWorkers returns half the CPUs. The kernel fills the rings on the
-// others, where it serves interrupts and softirqs, and the host has its own
-// work.
-func defaultWorkers() int { return min(max(1, runtime.NumCPU()/2), maxWorkers()) }
-
-// maxWorkers returns one worker for every CPU, up to the connection table's
-// limit.
-func maxWorkers() int { return min(runtime.NumCPU(), conntrack.MaxWorkers) }
-
-// check returns what is wrong with the options, and makes the logger.
-func (cfg *runConfig) check(level, format string) error {
-	if len(cfg.interfaces) == 0 {
-		return fmt.Errorf("no interface given; name one or more with --interface (there are: %s)",
-			strings.Join(interfaceNames(), ", "))
-	}
-	if cfg.localnode && len(cfg.vlans) > 0 {
-		return fmt.Errorf("--localnode and --vlan %s do not go together; make %[1]s a device of the host",
-			cfg.vlans[0].Name())
-	}
-	if limit := maxWorkers(); cfg.workers < 1 || cfg.workers > limit {
-		return fmt.Errorf("--workers %d: must be 1 to %d: one for every CPU, at most %d", cfg.workers, limit,
-			conntrack.MaxWorkers)
-	}
-	if cfg.connMax < 1024 || cfg.connMax > 1<<28 {
-		return fmt.Errorf("--conn-max %d: must be 1024 to %d", cfg.connMax, 1<<28)
-	}
-	if cfg.spin < 0 || cfg.spin > time.Second {
-		return fmt.Errorf("--spin %v: must be 0s to 1s", cfg.spin)
-	}
-	lvl, err := zerolog.ParseLevel(level)
-	if err != nil || lvl < zerolog.TraceLevel || lvl > zerolog.ErrorLevel || level == "" {
-		return fmt.Errorf("--log-level %q: must be trace, debug, info, warn or error", level)
-	}
-	var out io.Writer = os.Stderr
-	switch format {
-	case "json":
-	case "text":
-		out = zerolog.ConsoleWriter{Out: os.Stderr, NoColor: true, TimeFormat: time.RFC3339}
-	default:
-		return fmt.Errorf("--log-format %q: must be text or json", format)
-	}
-	cfg.log = zerolog.New(out).Level(lvl).With().Timestamp().Logger()
-	return nil
-}
-
-func interfaceNames() (names []string) {
-	ifs, _ := net.Interfaces()
-	for _, i := range ifs {
-		if i.Flags&net.FlagLoopback == 0 {
-			names = append(names, i.Name)
-		}
-	}
-	return names
-}
-
 // run runs the director. It closes everything in the reverse order of opening.
-func run(ctx context.Context, cfg runConfig) error {
+func run(ctx context.Context, opts *options, cfg *runConfig) error {
 	if err := checkCapabilities(); err != nil {
 		return err
 	}
-	listener, err := ctl.Listen(cfg.socket)
+	log, logs := newLog()
+	if err := logs.set(cfg.LogLevel, cfg.LogFormat); err != nil {
+		return err
+	}
+	source := newConfigSource(opts, cfg, logs, log)
+	listener, err := ctl.Listen(cfg.Socket)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 
-	host, err := routes.New(cfg.interfaces, cfg.vlans, cfg.log)
+	var kept keptState
+	if cfg.State != "" {
+		if kept.store, kept.Kept, err = store.Open(cfg.State); err != nil {
+			return err
+		}
+		defer kept.store.Close()
+	}
+	host, err := routes.New(cfg.Interfaces, cfg.vlans, log)
 	if err != nil {
 		return err
 	}
-	locks, err := lockInterfaces(cfg.interfaces)
+	locks, err := lockInterfaces(cfg.Interfaces)
 	if err != nil {
 		return err
 	}
 	defer locks.Close()
 
-	stackGuard, err := guard.New(cfg.log)
+	stackGuard, err := guard.New(log)
 	if err != nil {
 		return err
 	}
 	defer stackGuard.Close()
 
 	conns, err := conntrack.NewTable(conntrack.Config{
-		Max: cfg.connMax, Memory: cfg.memory, Reserved: frag.Memory(cfg.workers), Workers: cfg.workers,
+		Max: cfg.ConnMax, Memory: cfg.MemoryBytes, Reserved: frag.Memory(cfg.Workers), Workers: cfg.Workers,
 		ServerIDs: compile.MaxServerIDs, Sessions: conntrack.MaxSessions,
 	})
 	if errors.Is(err, unix.ENOMEM) {
@@ -179,7 +103,7 @@ func run(ctx context.Context, cfg runConfig) error {
 	defer conns.Close()
 
 	var localNode *localnode.Pair
-	if cfg.localnode {
+	if cfg.LocalNode {
 		if localNode, err = localnode.New(); err != nil {
 			return err
 		}
@@ -188,29 +112,27 @@ func run(ctx context.Context, cfg runConfig) error {
 			return err
 		}
 	}
-	rings, err := openRings(cfg, host.HostNet(), localNode)
+	rings, err := openRings(cfg, log, host.HostNet(), localNode)
 	if err != nil {
 		return err
 	}
 	defer rings.close()
 
-	manager := ctl.NewManager(conns, cfg.workers, host, stackGuard, cfg.log)
+	manager := ctl.NewManager(conns, cfg.Workers, host, stackGuard, log)
 	if localNode != nil {
 		port := director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}
 		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
 	}
-	if cfg.standby {
-		if err := manager.Apply(config.Op{Kind: config.Standby}); err != nil {
-			return err
-		}
+	if err := source.start(manager, kept); err != nil {
+		return err
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg), host.Resolve)
 	server := &ctl.Socket{
 		Manager:  manager,
 		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
 		Info: api.Info{
-			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.interfaces,
-			Workers: cfg.workers, PID: os.Getpid(),
+			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.Interfaces,
+			Workers: cfg.Workers, PID: os.Getpid(),
 		},
 		Started: time.Now(),
 	}
@@ -222,24 +144,25 @@ func run(ctx context.Context, cfg runConfig) error {
 		manager.RoutesChanged() // the guard comes before the rings
 		rings.reopen(h)
 	}
-	return runAll(ctx, cfg, []func(context.Context) error{
+	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).Msg("ready")
+	return runAll(ctx, log, []func(context.Context) error{
 		plane.Run,
 		func(ctx context.Context) error { return host.Run(ctx, hostNetChanged) },
 		func(ctx context.Context) error { manager.Run(ctx); return nil },
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
+		source.reloadOnHangup,
 	})
 }
 
 // runAll runs all parts and reports that the director is ready. It waits until
 // ctx ends or a part fails, and then for all parts.
-func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) error) error {
+func runAll(ctx context.Context, log zerolog.Logger, parts []func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make(chan error)
 	for _, part := range parts {
 		go func() { errs <- part(ctx) }()
 	}
-	cfg.log.Info().Strs("interfaces", cfg.interfaces).Int("workers", cfg.workers).Str("socket", cfg.socket).Msg("ready")
 	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET it does nothing
 	var first error
 	for i := range parts {
@@ -252,19 +175,19 @@ func runAll(ctx context.Context, cfg runConfig, parts []func(context.Context) er
 			first = err
 		}
 	}
-	cfg.log.Info().Msg("stopped")
+	log.Info().Msg("stopped")
 	return first
 }
 
 // workerCPUs returns the CPUs of the workers: the last ones that this process
 // may use, because interrupts and other work are usually on the first.
-func workerCPUs(cfg runConfig) []int {
+func workerCPUs(cfg *runConfig) []int {
 	var set unix.CPUSet
-	if !cfg.pin || unix.SchedGetaffinity(0, &set) != nil {
+	if !cfg.Pin || unix.SchedGetaffinity(0, &set) != nil {
 		return nil
 	}
 	var list []int
-	for cpu := len(set)*64 - 1; cpu >= 0 && len(list) < cfg.workers; cpu-- {
+	for cpu := len(set)*64 - 1; cpu >= 0 && len(list) < cfg.Workers; cpu-- {
 		if set.IsSet(cpu) {
 			list = append(list, cpu)
 		}

@@ -34,7 +34,7 @@ func TestRunAll(t *testing.T) {
 			if tt.signal {
 				cancel()
 			}
-			if err := runAll(ctx, runConfig{log: zerolog.Nop()}, tt.parts); !errors.Is(err, tt.want) {
+			if err := runAll(ctx, zerolog.Nop(), tt.parts); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 		})
@@ -47,15 +47,15 @@ func TestRunFlags(t *testing.T) {
 		args, want string
 	}{
 		{"", "no interface given; name one or more with --interface"},
-		{"--interface lo --workers 0", "--workers 0: must be 1 to"},
-		{"--interface lo --workers 100000", "--workers 100000: must be 1 to"},
-		{"--interface lo --conn-max 1", "--conn-max 1: must be 1024 to"},
-		{"--interface lo --spin -1s", "--spin -1s: must be 0s to 1s"},
-		{"--interface lo --spin 1h", "--spin 1h0m0s: must be 0s to 1s"},
-		{"--interface lo --log-level loud", `--log-level "loud": must be trace,`},
-		{"--interface lo --log-level fatal", `--log-level "fatal": must be trace,`},
-		{"--interface lo --log-level=", `--log-level "": must be trace,`},
-		{"--interface lo --log-format xml", `--log-format "xml": must be text or json`},
+		{"--interface lo --workers 0", "workers 0: must be 1 to"},
+		{"--interface lo --workers 100000", "workers 100000: must be 1 to"},
+		{"--interface lo --conn-max 1", "conn-max 1: must be 1024 to"},
+		{"--interface lo --spin -1s", "spin -1s: must be 0s to 1s"},
+		{"--interface lo --spin 1h", "spin 1h0m0s: must be 0s to 1s"},
+		{"--interface lo --log-level loud", `log level "loud" is not trace,`},
+		{"--interface lo --log-level fatal", `log level "fatal" is not trace,`},
+		{"--interface lo --log-level=", `log level "" is not trace,`},
+		{"--interface lo --log-format xml", `log format "xml" is not text, json or syslog`},
 		{"--interface=", "empty value"},
 		{"--interface lo eth0", `unexpected argument "eth0"`},
 		{"--bogus", "flag provided but not defined: -bogus"},
@@ -66,10 +66,10 @@ func TestRunFlags(t *testing.T) {
 			t.Errorf("uvs run %s: code %d, %q; want %q", tt.args, code, output, tt.want)
 		}
 	}
-	var cfg runConfig
-	cmd := runVerb(func(_ context.Context, c runConfig) error { cfg = c; return nil })
+	var cfg *runConfig
+	cmd := runVerb(func(_ context.Context, _ *options, c *runConfig) error { cfg = c; return nil })
 	cmd.SetArgs([]string{"--interface", "lo"})
-	if err := cmd.Execute(); err != nil || cfg.workers < 1 || len(workerCPUs(cfg)) != cfg.workers {
+	if err := cmd.Execute(); err != nil || cfg.Workers < 1 || len(workerCPUs(cfg)) != cfg.Workers {
 		t.Errorf("defaults: %+v, %v", cfg, err)
 	}
 }

@@ -132,9 +132,9 @@ func (s *State) putAdmin(rules []AdminRule) error {
 	for i, rule := range rules {
 		switch {
 		case !Unicast(rule.Addr):
-			return at(fieldErrorf("address", syscall.EINVAL, "server address %s is not unicast", rule.Addr), "admin", i)
+			return At(fieldErrorf("address", syscall.EINVAL, "server address %s is not unicast", rule.Addr), "admin", i)
 		case rule.Admin == AdminUp:
-			return at(fieldErrorf("admin", syscall.EINVAL, "a server is up unless it is drain or down"), "admin", i)
+			return At(fieldErrorf("admin", syscall.EINVAL, "a server is up unless it is drain or down"), "admin", i)
 		}
 		admin[rule.AdminScope] = max(rule.Admin, admin[rule.AdminScope])
 	}

@@ -67,7 +67,7 @@ func Decode(text []byte, v any) error {
 	return &DecodeError{Message: err.Error()}
 }
 
-// withDefaults decodes services and servers, some of whose defaults are not zero values.
+// withDefaults decodes objects that have defaults other than zero values.
 var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Service) error {
 		type plain Service
@@ -79,6 +79,11 @@ var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 			s.Servers[i].TakePort(s.ServiceKey)
 		}
 		return err
+	}),
+	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, r *Run) error {
+		type plain Run
+		*r = DefaultRun()
+		return json.UnmarshalDecode(dec, (*plain)(r))
 	}),
 	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, op *Op) error {
 		type plain Op

@@ -48,7 +48,7 @@ func (s *Service) plain() Service {
 func (d *Document) State(before *State) (*State, error) {
 	s := &State{Standby: before.Standby, Revision: before.Revision, isChanged: map[ServiceKey]bool{}}
 	if err := s.setDirector(nil, d.Settings); err != nil {
-		return nil, at(err, "settings")
+		return nil, At(err, "settings")
 	}
 	if err := s.changeMarks(Op{Kind: PutMarks, Marks: d.Marks}); err != nil {
 		return nil, err
@@ -62,10 +62,10 @@ func (d *Document) State(before *State) (*State, error) {
 	}
 	for i, svc := range d.Services {
 		if s.byKey.Has(svc.ServiceKey) {
-			return nil, at(Errorf(syscall.EEXIST, "service %s is given twice", svc.ServiceKey), "services", i)
+			return nil, At(Errorf(syscall.EEXIST, "service %s is given twice", svc.ServiceKey), "services", i)
 		}
 		if err := s.replaceService(svc); err != nil {
-			return nil, at(err, "services", i)
+			return nil, At(err, "services", i)
 		}
 	}
 	return s, nil
@@ -78,31 +78,31 @@ func (s *State) replaceService(svc Service) error {
 		return err
 	}
 	if svc.Settings, err = Values(nil).with(svc.Settings, true); err != nil {
-		return at(err, "settings")
+		return At(err, "settings")
 	}
 	seen := map[ServerKey]bool{}
 	svc.Servers = slices.Clone(svc.Servers)
 	for i := range svc.Servers {
 		server := &svc.Servers[i]
 		if err := checkServer(&svc, server); err != nil {
-			return at(err, "servers", i)
+			return At(err, "servers", i)
 		}
 		if seen[server.ServerKey] {
-			return at(Errorf(syscall.EEXIST, "server %s is given twice", server.ServerKey), "servers", i)
+			return At(Errorf(syscall.EEXIST, "server %s is given twice", server.ServerKey), "servers", i)
 		}
 		seen[server.ServerKey] = true
 		s.takeAdmin(&svc, server)
 	}
 	if svc.Sorry != nil {
 		if svc.Sorry, err = s.checkedSorry(&svc, *svc.Sorry); err != nil {
-			return at(err, "sorry")
+			return At(err, "sorry")
 		}
 	}
 	if err := s.checkScheduler(&svc); err != nil {
-		return at(err, "scheduler")
+		return At(err, "scheduler")
 	}
 	if err := checkHelp(&svc); err != nil {
-		return at(err, "settings")
+		return At(err, "settings")
 	}
 	s.put(&svc)
 	return nil

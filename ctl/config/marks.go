@@ -192,12 +192,12 @@ func (s *State) changeMarks(op Op) error {
 	for n, r := range op.Marks {
 		r, err := r.checked()
 		if err != nil {
-			return at(err, "marks", n)
+			return At(err, "marks", n)
 		}
 		i := slices.IndexFunc(marks, r.equal)
 		switch {
 		case op.Kind != DeleteMarks && i >= 0:
-			return at(Errorf(syscall.EEXIST, "mark rule %s exists already", r), "marks", n)
+			return At(Errorf(syscall.EEXIST, "mark rule %s exists already", r), "marks", n)
 		case op.Kind != DeleteMarks:
 			marks = append(marks, r)
 		case i < 0:

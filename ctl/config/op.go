@@ -90,12 +90,12 @@ func Errorf(errno syscall.Errno, format string, args ...any) error {
 
 // fieldErrorf makes an *Error about a member of an object.
 func fieldErrorf(name string, errno syscall.Errno, format string, args ...any) error {
-	return at(Errorf(errno, format, args...), name)
+	return At(Errorf(errno, format, args...), name)
 }
 
-// at returns an *Error about a value with the path to it, of names and indexes, in front of
+// At returns an *Error about a value with the path to it, of names and indexes, in front of
 // its own.
-func at(err error, path ...any) error {
+func At(err error, path ...any) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return err

@@ -67,7 +67,7 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		k := byName[name]
 		switch {
 		case k == nil:
-			return v, at(noSetting(name), given)
+			return v, At(noSetting(name), given)
 		case service && !k.PerService:
 			return v, fieldErrorf(given, syscall.EINVAL, "setting %s is the director's; a service cannot have its own",
 				name)
@@ -164,7 +164,7 @@ func (v *Values) UnmarshalJSON(text []byte) error {
 		raw := string(object[name])
 		k := byName[SettingName(name)]
 		if k == nil {
-			return at(noSetting(name), name)
+			return At(noSetting(name), name)
 		}
 		value, ok := k.parse(strings.Trim(raw, `"`))
 		if !ok {
