@@ -15,6 +15,14 @@ const MaxBatch = 64
 
 // Director decides about the frames of one worker.
 type Director struct {
+	// The current batch. What a batch touches has to fit into the level 1 cache.
+	queries [MaxBatch]conntrack.Query // contiguous, so that one lookup takes them all
+	packets [MaxBatch]packet
+	now     conntrack.Tick
+	table   *Table
+	// onePacketServer is the server of the current packet, if of a one-packet service.
+	onePacketServer uint32
+
 	conns           *conntrack.Worker
 	frags           *frag.Table
 	queuedFragments *frag.Queue // fragments that came before the first of their datagram
@@ -25,17 +33,10 @@ type Director struct {
 	keepAlives      [maxKeepAlives]wire.Frame
 	helper          helperContext
 
-	// The current batch.
-	now     conntrack.Tick
-	table   *Table
-	packets [MaxBatch]packet
-	queries [MaxBatch]conntrack.Query // contiguous, so that one lookup takes them all
-	// onePacketServer is the server of the current packet, if of a one-packet service.
-	onePacketServer uint32
-
 	// Scratch for what would otherwise escape to the heap.
-	outer   wire.Packet // the tunnel packet that an ICMP error quotes
-	request packet      // the request that a quoted reply answered
+	inner   [MaxBatch]wire.Packet // see packet.inner
+	outer   wire.Packet           // the tunnel packet that an ICMP error quotes
+	request packet                // the request that a quoted reply answered
 	entry   conntrack.Entry
 	single  [1]conntrack.Query
 
@@ -47,7 +48,7 @@ type packet struct {
 	wire.Packet                  // what parsing found in the frame
 	frame       *wire.Frame      // rewritten in place
 	query       *conntrack.Query // query.Ref is the conn of the packet, or of inner; 0: none
-	inner       wire.Packet      // the packet that an ICMP error quotes
+	inner       *wire.Packet     // the packet that an ICMP error quotes
 }
 
 // New makes the director of a worker over its parts of the connection table and
@@ -64,9 +65,11 @@ func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	}
 	d.helper.d, d.helper.scratch = d, helper.NewScratch(&d.helper)
 	for i := range d.packets {
-		d.packets[i].query = &d.queries[i]
+		d.packets[i].query, d.packets[i].inner = &d.queries[i], &d.inner[i]
 	}
-	d.released.packet.query, d.unresolved.packet.query = new(conntrack.Query), new(conntrack.Query)
+	for _, p := range []*packet{&d.released.packet, &d.unresolved.packet} {
+		p.query, p.inner = new(conntrack.Query), new(wire.Packet)
+	}
 	memory := make([]byte, maxKeepAlives*answer.KeepAliveLen)
 	for i := range d.keepAlives {
 		d.keepAlives[i].Buf = memory[i*answer.KeepAliveLen:][:answer.KeepAliveLen]

@@ -95,7 +95,7 @@ var outcomeVerdict = [stream.NumOutcome]Verdict{
 // sender's, if a helper has changed earlier text. A host ignores errors about numbers
 // that it has not sent. It returns false if another worker has locked the session.
 func (d *Director) renumberQuote(p *packet) bool {
-	seq, ok := fwd.QuotedSeq(p.frame, &p.inner)
+	seq, ok := fwd.QuotedSeq(p.frame, p.inner)
 	if !ok || d.table.Sessions == nil {
 		return true
 	}
@@ -106,7 +106,7 @@ func (d *Director) renumberQuote(p *packet) bool {
 	own := d.table.Sessions.At(number).QuotedSeq(p.query.Dir.Opposite(), seq)
 	d.conns.UnlockSession(p.query.Ref, number)
 	if own != seq {
-		fwd.SetQuotedSeq(p.frame, &p.Packet, &p.inner, own)
+		fwd.SetQuotedSeq(p.frame, &p.Packet, p.inner, own)
 	}
 	return true
 }

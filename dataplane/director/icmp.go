@@ -36,7 +36,7 @@ func (d *Director) relayError(p *packet) Verdict {
 	hop := d.table.FIB.ReturnHop(p.Dst, c.ReturnHop())
 	v, ok := d.route(p, &hop, vip, ICMPErrorToClient)
 	if ok && c.Method() == conntrack.MethodNAT {
-		fwd.ErrorFromServer(p.frame, &p.Packet, &p.inner, vip, vport)
+		fwd.ErrorFromServer(p.frame, &p.Packet, p.inner, vip, vport)
 	}
 	return v
 }
@@ -59,7 +59,7 @@ func (d *Director) errorToServer(p *packet, c *conntrack.Conn, server *Server) V
 	switch c.Method() {
 	case conntrack.MethodNAT:
 		addr, port := c.Server()
-		fwd.ErrorToServer(p.frame, &p.Packet, &p.inner, addr, port)
+		fwd.ErrorToServer(p.frame, &p.Packet, p.inner, addr, port)
 	case conntrack.MethodTunnel:
 		tun, mtu = &server.Tunnel, server.Path.mtu(d.now, mtu)
 	}
@@ -103,7 +103,7 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 // inside. ICMPErrorNoted: the client need not know, because its next packets will be
 // fragmented, or the client is not known.
 func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) Verdict {
-	inner := &p.inner
+	inner := p.inner
 	at, ok := tun.QuotedInner(p.frame, &d.outer)
 	if !ok || wire.ParseIPAt(p.frame, at, inner, wire.Quoted) != wire.FlawNone ||
 		inner.Fragment == wire.FragmentLater || !hasConnKey(inner) {
@@ -171,7 +171,7 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 // no service.
 func (d *Director) scheduleError(p *packet) (v Verdict, ok bool) {
 	request := &d.request
-	*request = packet{Packet: p.inner, frame: p.frame, query: p.query}
+	*request = packet{Packet: *p.inner, frame: p.frame, query: p.query}
 	request.Src, request.SrcPort = p.inner.Dst, p.inner.DstPort
 	request.Dst, request.DstPort = p.inner.Src, p.inner.SrcPort
 	svc := d.table.service(request)

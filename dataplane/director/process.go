@@ -60,12 +60,12 @@ func (d *Director) buildQuery(p *packet) {
 	case hasConnKey(&p.Packet):
 		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
 	case wire.IsICMPError(&p.Packet):
-		if !wire.ParseQuoted(p.frame, &p.Packet, &p.inner) || !hasConnKey(&p.inner) || p.inner.Src != p.Dst {
+		if !wire.ParseQuoted(p.frame, &p.Packet, p.inner) || !hasConnKey(p.inner) || p.inner.Src != p.Dst {
 			return // an error goes to the source of what it quotes
 		}
 		// A quoted reply, which came from a VIP, belongs to the conn of the request
 		// that it answered, and the error travels in that request's direction.
-		fillQuery(p.query, &p.inner, !d.table.toVIP(p.inner.Src))
+		fillQuery(p.query, p.inner, !d.table.toVIP(p.inner.Src))
 		p.query.Dir = p.query.Dir.Opposite()
 	}
 }
