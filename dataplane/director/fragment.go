@@ -73,7 +73,7 @@ func (d *Director) followFirst(p *packet, key *frag.Key, info *wire.FragmentInfo
 	}
 	p.Proto, p.SrcPort, p.DstPort = flow.Proto, flow.SrcPort, flow.DstPort
 	q := p.query
-	fillQuery(q, &p.Packet, d.table.toVIP(p.Dst))
+	fillQuery(q, &p.Packet, d.table.toVIP(&p.Dst))
 	if !d.lookup(q) && d.table.mayBeReply(q) {
 		if r := reversed(q); d.lookup(&r) {
 			*q = r
@@ -172,7 +172,7 @@ func disposition(v Verdict) frag.Disposition {
 
 // mayBeOfService reports whether a fragment may be of a service's flow, as far as its
 // addresses show.
-func (t *Table) mayBeOfService(p *packet) bool { return t.toVIP(p.Dst) || t.fromServerAddr(p) }
+func (t *Table) mayBeOfService(p *packet) bool { return t.toVIP(&p.Dst) || t.fromServerAddr(p) }
 
 // fromServerAddr reports whether the packet comes from an address of servers. The guard
 // keeps later fragments from there away from the host, unless it let the first pass.

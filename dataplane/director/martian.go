@@ -11,7 +11,7 @@ const NoVerdict = NotOurs
 
 // martian returns why no client can have sent this frame to a VIP; NoVerdict: one can.
 func (t *Table) martian(p *packet) Verdict {
-	if _, vip := t.vip(p.Src); vip {
+	if _, vip := t.vip(&p.Src); vip {
 		return DroppedSourceVIP
 	}
 	if v := sourceVerdicts[fwd.ScopeOf(p.Src)]; v != NoVerdict {

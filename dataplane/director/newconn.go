@@ -44,7 +44,7 @@ func (d *Director) newConn(p *packet) Verdict {
 // address and gets the packet, it is the host's. Otherwise it is refused as a host
 // without a socket refuses it.
 func (d *Director) noService(p *packet) Verdict {
-	vip, ok := d.table.vip(p.Dst)
+	vip, ok := d.table.vip(&p.Dst)
 	switch {
 	case d.table.Removed != nil && d.table.Removed.service(p) != nil: // the guard hides it
 	case !ok: // in the net of a mark rule

@@ -23,7 +23,9 @@ func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, ve
 		if p.L3 > wire.EthernetLen {
 			t.untag(p)
 		}
-		d.buildQuery(p)
+	}
+	for i := range frames {
+		d.buildQuery(&d.packets[i])
 	}
 	d.conns.Lookup(d.queries[:len(frames)])
 	for i := range frames {
@@ -58,14 +60,14 @@ func (d *Director) buildQuery(p *packet) {
 	}
 	switch {
 	case hasConnKey(&p.Packet):
-		fillQuery(p.query, &p.Packet, d.table.toVIP(p.Dst))
+		fillQuery(p.query, &p.Packet, d.table.toVIP(&p.Dst))
 	case wire.IsICMPError(&p.Packet):
 		if !wire.ParseQuoted(p.frame, &p.Packet, p.inner) || !hasConnKey(p.inner) || p.inner.Src != p.Dst {
 			return // an error goes to the source of what it quotes
 		}
 		// A quoted reply, which came from a VIP, belongs to the conn of the request
 		// that it answered, and the error travels in that request's direction.
-		fillQuery(p.query, p.inner, !d.table.toVIP(p.inner.Src))
+		fillQuery(p.query, p.inner, !d.table.toVIP(&p.inner.Src))
 		p.query.Dir = p.query.Dir.Opposite()
 	}
 }
@@ -97,14 +99,14 @@ func (d *Director) isForDirector(p *packet) bool {
 
 // toVIP reports whether packets to the address go to a service rather than back to a
 // client, as far as the address shows.
-func (t *Table) toVIP(addr wire.Addr) bool {
+func (t *Table) toVIP(addr *wire.Addr) bool {
 	_, vip := t.vip(addr)
 	return vip || t.Marks != nil && t.Marks.covers(addr)
 }
 
 // covers reports whether the address is a destination of a rule whose mark has a
 // service.
-func (m *Marks) covers(addr wire.Addr) bool { return m.nets.Lookup(&addr) != nil }
+func (m *Marks) covers(addr *wire.Addr) bool { return m.nets.Lookup(addr) != nil }
 
 // decide decides about a packet by its kind and by what the lookup found.
 func (d *Director) decide(p *packet) Verdict {
@@ -193,7 +195,7 @@ func (t *Table) mayBeReply(q *conntrack.Query) bool {
 	if t.Marks == nil || q.Dir != conntrack.DirIn {
 		return false
 	}
-	_, vip := t.vip(q.Peer)
+	_, vip := t.vip(&q.Peer)
 	return !vip
 }
 

@@ -36,7 +36,7 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 // refuseOrRoute handles a server's packet that belongs to no service: port unreachable
 // under nat_icmp_send, else it is routed.
 func (d *Director) refuseOrRoute(p *packet) Verdict {
-	if d.table.Settings.NATICMPSend && !d.table.toVIP(p.Src) && !abortsConn(p) {
+	if d.table.Settings.NATICMPSend && !d.table.toVIP(&p.Src) && !abortsConn(p) {
 		self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
 		return d.answerError(p, answer.PortUnreachable, self, 0, RefusedReply)
 	}

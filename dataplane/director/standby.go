@@ -14,7 +14,7 @@ const (
 
 // onStandby reports whether another director serves an address that clients call.
 func (t *Table) onStandby(vip wire.Addr) bool {
-	v, _ := t.vip(vip)
+	v, _ := t.vip(&vip)
 	return t.Standby == StandbyAll || v.Standby
 }
 
@@ -26,7 +26,7 @@ func (d *Director) standby(p *packet) (v Verdict, ok bool) {
 		return NoVerdict, false
 	}
 	t := d.table
-	vip, _ := t.vip(p.Dst)
+	vip, _ := t.vip(&p.Dst)
 	switch {
 	case vip.DirectorOnly && vip.Standby:
 		return DroppedStandby, true

@@ -136,14 +136,14 @@ func (t *Table) service(p *packet) *Service {
 func (t *Table) serviceAt(e Endpoint) *Service { return t.Services.Shard(e.Shard())[e] }
 
 // vip returns what an address is if it is a VIP.
-func (t *Table) vip(a wire.Addr) (v VIP, ok bool) {
-	v, ok = t.VIPs.Shard(a.Shard())[a]
+func (t *Table) vip(a *wire.Addr) (v VIP, ok bool) {
+	v, ok = t.VIPs.Shard(a.ShardWith(0))[*a]
 	return v, ok
 }
 
 // ours reports whether an address is a VIP that the host does not hold.
 func (t *Table) ours(a wire.Addr) bool {
-	v, _ := t.vip(a)
+	v, _ := t.vip(&a)
 	return v.DirectorOnly
 }
 

@@ -20,7 +20,7 @@ func (d *Director) untracked(p *packet) Verdict {
 			return v
 		}
 	}
-	vip, ok := d.table.vip(p.Dst)
+	vip, ok := d.table.vip(&p.Dst)
 	switch {
 	case !d.isForDirector(p):
 		return d.table.notForDirector(p)
@@ -41,7 +41,7 @@ func (d *Director) untracked(p *packet) Verdict {
 // that no other host takes the address.
 func (d *Director) answerARP(p *packet) Verdict {
 	op, _, target := answer.ARPTarget(p.frame, &p.Packet)
-	vip, _ := d.table.vip(target)
+	vip, _ := d.table.vip(&target)
 	if op != wire.ARPRequest || !vip.DirectorOnly || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
@@ -59,7 +59,7 @@ func (d *Director) answerARP(p *packet) Verdict {
 // interface that is asked (net/ipv6/ndisc.c, ndisc_recv_ns), while for ARP it answers
 // for all.
 func (d *Director) answerND(p *packet, target wire.Addr) Verdict {
-	if vip, ok := d.table.vip(target); !ok || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
+	if vip, ok := d.table.vip(&target); !ok || vip.Silent || int(p.frame.In) >= len(d.table.FIB.Ports) {
 		return NotOurs
 	}
 	port := &d.table.FIB.Ports[p.frame.In]
