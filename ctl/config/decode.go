@@ -67,7 +67,8 @@ func Decode(text []byte, v any) error {
 	return &DecodeError{Message: err.Error()}
 }
 
-// withDefaults decodes objects that have defaults other than zero values.
+// withDefaults decodes objects that have defaults other than zero values, and nets, which may be
+// single addresses.
 var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, s *Service) error {
 		type plain Service
@@ -106,6 +107,13 @@ var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 		}
 		return err
 	}),
+	json.UnmarshalFromFunc(func(dec *jsontext.Decoder, p *netip.Prefix) (err error) {
+		var text string
+		if err = json.UnmarshalDecode(dec, &text); err == nil {
+			*p, err = ParseNet(text)
+		}
+		return err
+	}),
 ))
 
 // explain returns what is wrong with a value in a text.
@@ -116,8 +124,6 @@ func explain(s *json.SemanticError, text []byte) string {
 		return unknownName(s.JSONPointer.LastToken(), memberNames(s.GoType))
 	case s.GoType == reflect.TypeFor[netip.Addr]():
 		return value + " is not an IP address"
-	case s.GoType == reflect.TypeFor[netip.Prefix]():
-		return value + " is not a net such as 192.0.2.0/24"
 	case s.Err != nil && strings.HasPrefix(value, `"`) && isText(s.GoType):
 		return s.Err.Error()
 	}

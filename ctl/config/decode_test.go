@@ -34,6 +34,8 @@ func TestDecode(t *testing.T) {
 			`{"services":[{"persistent":300}]}`,
 			`services[0].persistent: 300 is not a time with its unit, such as 300s or 5m`,
 		},
+		{`{"marks":[{"destination":"192.0.2.1"},{"source":"2001:db8::/32"}]}`, ""},
+		{`{"marks":[{"source":"web"}]}`, `marks[0].source: "web" is not an address or a net such as 192.0.2.0/24`},
 		{`{"services":{"address":"10.9.0.1"}}`, `services: an object is not a list`},
 		{`{"services":[1]}`, `services[0]: 1 is not an object (NAME: VALUE)`},
 		{`{"services":[{"port":80,"port":81}]}`, `services[0].port: port is given twice`},
@@ -46,8 +48,9 @@ func TestDecode(t *testing.T) {
 		{`{} {}`, `this is not JSON: byte 3: invalid character '{' after top-level value`},
 	} {
 		var doc struct {
-			Services []Service `json:"services"`
-			Settings Values    `json:"settings"`
+			Services []Service  `json:"services"`
+			Settings Values     `json:"settings"`
+			Marks    []MarkRule `json:"marks"`
 		}
 		err := Decode([]byte(row.text), &doc)
 		got := ""
