@@ -17,7 +17,9 @@ const examplePath = "../../docs/example.yaml"
 func TestExample(t *testing.T) {
 	f, err := Read(examplePath, command)
 	if err == nil {
-		_, err = f.Document.State(&config.State{})
+		if _, err = f.Document.State(&config.State{}); err == nil {
+			err = config.At(f.Document.Director.Check(), "director")
+		}
 		err = f.Locate(err)
 	}
 	if err != nil {

@@ -11,19 +11,10 @@ import (
 	"uvs/ctl/config"
 )
 
-// Marshal returns a value as YAML that people would write: members in the order of the type's
-// fields, and small objects, such as servers, in one line. Equal values give equal texts.
-func Marshal(v any) ([]byte, error) {
-	root, err := toNode(v)
-	if err != nil {
-		return nil, err
-	}
-	return root.yaml(), nil
-}
-
-// MarshalDocument returns a configuration as Marshal does, without what Read adds to servers
-// that lack it.
-func MarshalDocument(d *config.Document) ([]byte, error) {
+// Marshal returns a configuration as YAML that people would write: members in the order of the
+// fields of config.Document, and small objects, such as servers, in one line. Equal
+// configurations give equal texts.
+func Marshal(d *config.Document) ([]byte, error) {
 	root, err := toNode(d)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := MarshalDocument(&f.Document)
+	got, err := Marshal(&f.Document)
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}
@@ -73,8 +73,12 @@ services:
 		{[]map[string]int{{"a": 1}, {"b": 2}}, "- {a: 1}\n- {b: 2}\n"},
 		{struct{}{}, "{}\n"},
 	} {
-		if got, err := Marshal(row.v); err != nil || string(got) != row.want {
-			t.Errorf("%v: %s, %v", row.v, got, err)
+		root, err := toNode(row.v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := root.yaml(); string(got) != row.want {
+			t.Errorf("%v: %s", row.v, got)
 		}
 	}
 }
@@ -133,7 +137,7 @@ func randomDocument(rng *rand.Rand) *config.Document {
 	return d
 }
 
-// TestReadMarshal: what MarshalDocument writes is read as the same document, and written as the same text.
+// TestReadMarshal: what Marshal writes is read as the same document, and written as the same text.
 func TestReadMarshal(t *testing.T) {
 	for seed := range uint64(1000) {
 		d := randomDocument(rand.New(rand.NewPCG(2, seed)))
@@ -143,7 +147,7 @@ func TestReadMarshal(t *testing.T) {
 
 func checkReadMarshal(t *testing.T, name string, d *config.Document) {
 	t.Helper()
-	text, err := MarshalDocument(d)
+	text, err := Marshal(d)
 	if err != nil {
 		t.Fatal(name, err)
 	}
@@ -162,7 +166,7 @@ func checkReadMarshal(t *testing.T, name string, d *config.Document) {
 	if got, want := jsonText(t, &f.Document), jsonText(t, d); !bytes.Equal(got, want) {
 		t.Errorf("%s\n%s\nis read as\n%s\nwant\n%s", name, text, got, want)
 	}
-	if again, err := MarshalDocument(&f.Document); err != nil || !bytes.Equal(text, again) {
+	if again, err := Marshal(&f.Document); err != nil || !bytes.Equal(text, again) {
 		t.Errorf("%s\n%s\nis written as\n%s", name, text, again)
 	}
 }
@@ -186,7 +190,7 @@ func BenchmarkRead(b *testing.B) {
 	b.Run("json", func(b *testing.B) { benchmarkRead(b, jsonText(b, &f.Document)) })
 	b.Run("marshal", func(b *testing.B) {
 		for range b.N {
-			if _, err := MarshalDocument(&f.Document); err != nil {
+			if _, err := Marshal(&f.Document); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -99,7 +99,7 @@ func TestMutations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := MarshalDocument(&f.Document)
+	block, err := Marshal(&f.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func checkMutant(t *testing.T, name string, text []byte) bool {
 		}
 		return false
 	}
-	written, err := MarshalDocument(&f.Document)
+	written, err := Marshal(&f.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
