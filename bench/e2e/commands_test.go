@@ -54,13 +54,14 @@ func commandNetwork(t *testing.T) *network {
 	return n
 }
 
-// special are examples that need something else than commandState, by how they begin.
-var special = []struct{ begin, instead string }{
-	{"uvs run ", "timeout --preserve-status 2 %s --socket ./second"}, // until a signal; in a namespace without director
-	{"uvs rs ", "timeout --preserve-status 2 %s"},
-	{"uvs events", "timeout 1 %s; test $? = 124"}, // without end
-	{"uvs paths -o table --watch", "timeout 1 %s; test $? = 124"},
-	{"uvs lab ", ""}, // TestDirectorInEveryLayout and TestGrid of bench/lab drive it
+// special are examples that need something else than commandState, by how they begin: how they
+// are run, in which namespace, and why.
+var special = []struct{ begin, instead, namespace, why string }{
+	{"uvs run ", "timeout --preserve-status 2 %s --socket ./second", "other", "runs until a signal"},
+	{"uvs rs ", "timeout --preserve-status 2 %s", "other", "runs until a signal"},
+	{"uvs events", "timeout 1 %s; test $? = 124", "director", "never ends"},
+	{"uvs paths -o table --watch", "timeout 1 %s; test $? = 124", "director", "never ends"},
+	{"uvs lab ", "", "", "takes long, and needs the host: tests of bench/lab drive it"},
 }
 
 // exampleCommands returns the examples of the pages of verbs.
@@ -96,10 +97,7 @@ func TestExamples(t *testing.T) {
 		ns, command := "director", example
 		for _, s := range special {
 			if strings.HasPrefix(example, s.begin) {
-				command = strings.Replace(s.instead, "%s", example, 1)
-				if s.begin == "uvs run " || s.begin == "uvs rs " {
-					ns = "other"
-				}
+				ns, command = s.namespace, strings.Replace(s.instead, "%s", example, 1)
 			}
 		}
 		if command == "" {

@@ -56,8 +56,9 @@ func noun(name, short string, verbs ...*cobra.Command) *cobra.Command {
 
 // wantVerb is what a noun does without a verb, or with one that it does not have.
 func wantVerb(cmd *cobra.Command, words []string) error {
-	var names []string
+	var names, all []string
 	for _, verb := range cmd.Commands() {
+		all = append(all, verb.Name())
 		if verb.IsAvailableCommand() {
 			names = append(names, verb.Name())
 		}
@@ -71,7 +72,7 @@ func wantVerb(cmd *cobra.Command, words []string) error {
 		return misused("want %s", config.OneOf(names))
 	}
 	text := fmt.Sprintf("unknown verb %q", words[0])
-	if near := config.Nearest(words[0], names); near != "" {
+	if near := config.Nearest(words[0], all); near != "" {
 		text += fmt.Sprintf("; did you mean %s?", near)
 	} else if cmd.HasParent() {
 		text += "; there are " + strings.Join(names, ", ")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -138,7 +139,7 @@ func parseService(s string) (config.ServiceKey, error) {
 // numberPort replaces the name of a port at the end of an endpoint by its number.
 func numberPort(s, proto string) string {
 	colon := strings.LastIndexByte(s, ':')
-	if colon < 0 {
+	if _, err := netip.ParseAddr(s); err == nil || colon < 0 {
 		return s
 	}
 	if p, err := config.ParseProto(proto); err == nil {

@@ -133,22 +133,29 @@ func labDown() *cobra.Command {
 	return cmd
 }
 
+// labStatus is a lab that is up.
+type labStatus struct {
+	Name   string     `json:"name"`
+	Method lab.Method `json:"method,omitempty"`
+	Nodes  []string   `json:"nodes"` // none: it is incomplete
+}
+
 func labList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "list the labs that are up", Example: "uvs lab list",
-		RunE: func(*cobra.Command, []string) error {
+	return listing{
+		columns: "NAME METHOD NODES", headless: true,
+		list: func(_ []string, add addRow) error {
 			names, err := lab.List()
 			for _, name := range names {
 				l, err := lab.Open(name)
 				if err != nil {
-					fmt.Printf("%-16s incomplete; `uvs lab down %s` removes it\n", name, name)
+					add(labStatus{Name: name}, name, "", fmt.Sprintf("incomplete; `uvs lab down %s` removes it", name))
 					continue
 				}
-				fmt.Printf("%-16s %-6s %s\n", name, l.Method, strings.Join(l.Nodes(), " "))
+				add(labStatus{name, l.Method, l.Nodes()}, name, l.Method, strings.Join(l.Nodes(), " "))
 			}
 			return err
 		},
-	}
+	}.of(&cobra.Command{Use: "list", Short: "list the labs that are up", Example: "uvs lab list"})
 }
 
 // labExec replaces this process by a command on a node.

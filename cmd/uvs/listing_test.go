@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"uvs/ctl/config"
 )
 
 // A listing has the form that -o asks for.
@@ -143,5 +146,39 @@ func TestMembers(t *testing.T) {
 	if err := m.over(object{}, &got); err == nil || err.Error() != `n: "many" is not a whole number from `+
 		`-9223372036854775808 to 9223372036854775807` {
 		t.Error(err)
+	}
+}
+
+// Every verb that is listed has a short text and an example of itself.
+func TestEveryVerbHasAnExample(t *testing.T) {
+	eachVerb(newRoot(), func(cmd *cobra.Command) {
+		if hiddenBelow(cmd) || cmd.HasSubCommands() {
+			return
+		}
+		if cmd.Short == "" || !strings.Contains(cmd.Example, cmd.Name()) {
+			t.Errorf("%s: %q, example %q", cmd.CommandPath(), cmd.Short, cmd.Example)
+		}
+	})
+}
+
+// A service is named with a port or the name of one, a server with or without.
+func TestNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"tcp:192.0.2.1:80": "TCP 192.0.2.1:80", "tcp:192.0.2.1:https": "TCP 192.0.2.1:443",
+		"udp:[2001:db8::1]:dns": "UDP [2001:db8::1]:53", "fwm6:7": "FWM 7 IPv6", "tcp:192.0.2.1:nothing": "",
+		"tcp:192.0.2.1": "", "icmp:192.0.2.1:http": "", "http": "", "": "", ":": "",
+	} {
+		if key, err := parseService(text); (err != nil) != (want == "") || err == nil && key.String() != want {
+			t.Errorf("service %s: %s, %v; want %s", text, key, err, want)
+		}
+	}
+	of, _ := config.ParseServiceKey("tcp:192.0.2.1:80")
+	for text, want := range map[string]string{
+		"10.0.0.1": "10.0.0.1:80", "10.0.0.1:8080": "10.0.0.1:8080", "10.0.0.1:http": "10.0.0.1:80",
+		"2001:db8::dead": "[2001:db8::dead]:80", "[2001:db8::1]:nfs": "[2001:db8::1]:2049", "10.0.0.1:": "", "x": "",
+	} {
+		if key, err := parseServer(text, of); (err != nil) != (want == "") || err == nil && key.String() != want {
+			t.Errorf("server %s: %s, %v; want %s", text, key, err, want)
+		}
 	}
 }
