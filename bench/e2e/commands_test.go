@@ -57,8 +57,8 @@ func commandNetwork(t *testing.T) *network {
 // special are examples that need something else than commandState, by how they begin: how they
 // are run, in which namespace, and why.
 var special = []struct{ begin, instead, namespace, why string }{
-	{"uvs run ", "timeout --preserve-status 2 %s --socket ./second", "other", "runs until a signal"},
-	{"uvs rs ", "timeout --preserve-status 2 %s", "other", "runs until a signal"},
+	{"uvs run ", "timeout --foreground --preserve-status 2 %s --socket ./second", "other", "runs until a signal"},
+	{"uvs rs ", "timeout --foreground --preserve-status 2 %s", "other", "runs until a signal"},
 	{"uvs events", "timeout 1 %s; test $? = 124", "director", "never ends"},
 	{"uvs paths -o table --watch", "timeout 1 %s; test $? = 124", "director", "never ends"},
 	{"uvs lab ", "", "", "takes long, and needs the host: tests of bench/lab drive it"},

@@ -8,8 +8,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"uvs/bench/lab"
+	"uvs/conntrack"
 	"uvs/ctl/api"
 	"uvs/ctl/config"
+	"uvs/fwd/tunnel"
 	"uvs/sched"
 )
 
@@ -26,6 +29,16 @@ var completers = map[string]func(words []string) []string{
 	"FORMAT":     fixed(formats...),
 	"SHELL":      fixed("bash", "zsh", "fish"),
 	"LEVEL":      fixed("trace", "debug", "info", "warn", "error"),
+	"STATE":      states,
+	"TYPE":       func([]string) []string { return tunnel.Names(tunnel.Every) },
+	"CHECKSUM":   fixed("none", "csum", "remcsum"),
+	"FLAGS":      fixed("fallback", "port", "flag-3"),
+	"ENGINE":     fixed("sip"),
+	"INTERFACE":  func([]string) []string { return interfaceNames() },
+	"LAB": func([]string) []string {
+		names, _ := lab.List()
+		return names
+	},
 }
 
 func fixed(words ...string) func([]string) []string { return func([]string) []string { return words } }
@@ -33,11 +46,13 @@ func fixed(words ...string) func([]string) []string { return func([]string) []st
 // completeWords makes a shell complete the operands and options of a verb.
 func completeWords(cmd *cobra.Command) {
 	names, _, most := operands(cmd)
-	cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, begin string) ([]string, cobra.ShellCompDirective) {
-		if len(words) >= most || cmd.HasSubCommands() {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, begin string) ([]string, cobra.ShellCompDirective) {
+			if len(words) >= most || cmd.HasSubCommands() {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return complete(cmd, names[min(len(words), len(names)-1)], words, begin)
 		}
-		return complete(cmd, names[min(len(words), len(names)-1)], words, begin)
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
@@ -116,6 +131,15 @@ func liveServers(words []string) (names []string) {
 		}
 	}
 	return names
+}
+
+// states returns the states of connections.
+func states([]string) (names []string) {
+	for s := range conntrack.NumState {
+		names = append(names, s.String())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func settingNames(suffix string) func([]string) []string {

@@ -77,6 +77,17 @@ func helpVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [VERB...]", Short: "print this, or the help of a verb",
 		Example: "uvs help service add",
+		ValidArgsFunction: func(cmd *cobra.Command, words []string, begin string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if verb, rest, err := cmd.Root().Find(words); err == nil && len(rest) == 0 {
+				for _, v := range verb.Commands() {
+					if v.IsAvailableCommand() && strings.HasPrefix(v.Name(), begin) {
+						names = append(names, v.Name())
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, words []string) error {
 			verb, rest, err := cmd.Root().Find(words)
 			if err != nil {
