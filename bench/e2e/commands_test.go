@@ -30,6 +30,11 @@ var commandFiles = map[string]string{
 	"state":          commandState,
 	"marks.iptables": "iptables -t mangle -A PREROUTING -d 192.0.2.10 -p tcp --dport 8080 -j MARK --set-mark 2\n",
 	"90-ipvs.conf":   "net.ipv4.vs.sloppy_tcp = 1\n",
+	"uvs.yaml": `
+director: {interfaces: [eth0]}
+services:
+  - {address: 192.0.2.10, port: 80, protocol: tcp, scheduler: wlc}
+`,
 }
 
 // commandNetwork is a director with commandState, and an empty namespace. uvs and ipvsadm are
@@ -58,6 +63,11 @@ func commandNetwork(t *testing.T) *network {
 // are run, in which namespace, and why.
 var special = []struct{ begin, instead, namespace, why string }{
 	{"uvs run ", "timeout --foreground --preserve-status 2 %s --socket ./second", "other", "runs until a signal"},
+	{
+		"uvs run --config", "mount -t tmpfs none /etc && mount -t tmpfs none /var/lib && mkdir /etc/uvs && " +
+			"cp uvs.yaml /etc/uvs && timeout --foreground --preserve-status 2 %s --socket ./second", "other",
+		"reads and writes files of the host, and runs until a signal",
+	},
 	{"uvs rs ", "timeout --foreground --preserve-status 2 %s", "other", "runs until a signal"},
 	{"uvs events", "timeout 1 %s; test $? = 124", "director", "never ends"},
 	{"uvs paths -o table --watch", "timeout 1 %s; test $? = 124", "director", "never ends"},

@@ -47,7 +47,9 @@ func fixed(words ...string) func([]string) []string { return func([]string) []st
 func completeWords(cmd *cobra.Command) {
 	names, _, most := operands(cmd)
 	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, begin string) ([]string, cobra.ShellCompDirective) {
+		cmd.ValidArgsFunction = func(_ *cobra.Command, words []string, begin string) (
+			[]string, cobra.ShellCompDirective,
+		) {
 			if len(words) >= most || cmd.HasSubCommands() {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}

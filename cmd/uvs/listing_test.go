@@ -127,8 +127,12 @@ func TestMembers(t *testing.T) {
 		member, text string
 		kind         kind
 	}{
-		{"n", "7", asValue}, {"part.port", "6080", asValue}, {"list", "a,b", asList},
-		{"texts", "a,b", repeated}, {"texts", "7", repeated}, {"name", "8", asText},
+		{"n", "7", asValue},
+		{"part.port", "6080", asValue},
+		{"list", "a,b", asList},
+		{"texts", "a,b", repeated},
+		{"texts", "7", repeated},
+		{"name", "8", asText},
 	} {
 		if err := m.set(field{member: r.member, kind: r.kind}, r.text); err != nil {
 			t.Fatal(err)
