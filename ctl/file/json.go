@@ -11,7 +11,7 @@ import (
 // parseJSON returns the value of a file of JSON. Only an *Error is for people; another one
 // means that the file is not JSON.
 func parseJSON(in *source) (*node, error) {
-	p := jsonParser{jsontext.NewDecoder(bytes.NewReader(in.text)), in.at(0), 0}
+	p := jsonParser{Decoder: jsontext.NewDecoder(bytes.NewReader(in.text)), place: in.at(0)}
 	n, err := p.value()
 	if err == nil && len(bytes.TrimSpace(in.text[p.InputOffset():])) > 0 {
 		err = errors.New("text follows the value")
@@ -24,6 +24,7 @@ type jsonParser struct {
 	*jsontext.Decoder
 	place        // of the byte at offset
 	offset int64 // of a token that was read
+	values int
 }
 
 // move moves to the token that was read last, which has this many bytes.
@@ -40,8 +41,11 @@ func (p *jsonParser) move(length int) place {
 }
 
 func (p *jsonParser) value() (*node, error) {
-	if p.StackDepth() > maxDepth {
+	switch p.values++; {
+	case p.StackDepth() > maxDepth:
 		return nil, p.errorf("values are nested deeper than %d here", maxDepth)
+	case p.values > maxValues:
+		return nil, p.errorf("the file has more than %d values", maxValues)
 	}
 	switch p.PeekKind() {
 	case '{', '[':

@@ -71,7 +71,7 @@ func (n *node) find(p jsontext.Pointer) place {
 // (*NAME) are replaced, and the most bytes of a name.
 const (
 	maxJSON   = MaxSize
-	maxValues = 4 << 20
+	maxValues = 2 << 20
 	maxName   = 256
 )
 

@@ -14,10 +14,11 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxDepth is how deep values nest, and maxTokens about how many tokens of YAML a file has.
-// The scanner takes some 300 bytes for each.
+// maxDepth is how deep values nest. maxYAML is the most bytes of a file of YAML, and maxTokens
+// about its most tokens: the scanner takes 30 bytes for each byte and 300 for each token.
 const (
 	maxDepth  = 32
+	maxYAML   = 16 << 20
 	maxTokens = 2 << 20
 )
 
@@ -73,7 +74,7 @@ func (p *parser) scan() error {
 			}
 		}
 	}
-	if n > maxTokens {
+	if n > maxTokens || len(p.in.text) > maxYAML {
 		return place{in: p.in}.errorf("the file is too long for YAML; write JSON, or divide it and include the parts")
 	}
 	var s scanner.Scanner
