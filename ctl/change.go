@@ -198,8 +198,10 @@ func (m *Manager) Preview(d *config.Document) ([]api.Step, error) {
 		return nil, err
 	}
 	ops := config.Diff(&m.state, &next)
+	steps := make([]api.Step, len(ops))
 	losers := map[uint32]int{} // server IDs, and the operations that remove them
 	for i, op := range ops {
+		steps[i].Op, steps[i].Before = op, op.Before(&m.state)
 		if op.Kind != config.DeleteService && op.Kind != config.DeleteServer {
 			continue
 		}
@@ -210,10 +212,6 @@ func (m *Manager) Preview(d *config.Document) ([]api.Step, error) {
 		}
 	}
 	m.mu.Unlock()
-	steps := make([]api.Step, len(ops))
-	for i := range ops {
-		steps[i].Op = ops[i]
-	}
 	m.countLosers(steps, losers)
 	return steps, nil
 }

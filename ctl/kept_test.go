@@ -298,6 +298,9 @@ func TestPreview(t *testing.T) {
 		conns += s.Conns
 	}
 	want := []string{"delete-service", "edit-service", "delete-server", "add-server"}
+	if was := steps[2].Before; was != "10.2.0.1:8080 nat weight 1" {
+		t.Errorf("the server was %q", was)
+	}
 	if !slices.Equal(got, want) || conns != 1 || steps[2].Conns != 1 || steps[2].Clients != 1 {
 		t.Errorf("steps %+v, want %v", steps, want)
 	}

@@ -161,6 +161,8 @@ func (a Author) String() string {
 // Step is one operation of those that would put a configuration in force.
 type Step struct {
 	Op config.Op `json:"operation"`
+	// Before describes what it replaces or deletes; "": nothing.
+	Before string `json:"before,omitzero"`
 	// Conns are the live connections that lose their server, and Clients the addresses they
 	// come from.
 	Conns   int `json:"conns"`

@@ -148,6 +148,14 @@ func (s *State) replace(d *Document) error {
 	return nil
 }
 
+// server returns a server; nil: the service has none with this key.
+func (s *Service) server(key ServerKey) *Server {
+	if i := slices.IndexFunc(s.Servers, func(v Server) bool { return v.ServerKey == key }); i >= 0 {
+		return &s.Servers[i]
+	}
+	return nil
+}
+
 // equal reports whether two services are the same, with the admin states of their servers.
 func (s *Service) equal(o *Service) bool {
 	return s.header() == o.header() && maps.Equal(s.Settings, o.Settings) && slices.Equal(s.Servers, o.Servers) &&
@@ -208,20 +216,14 @@ func diffService(old, svc *Service) (ops []Op) {
 		ops = append(ops, Op{Kind: PutSettings, Service: key, Settings: svc.Settings})
 	}
 	was, is := old.plain(), svc.plain()
-	find := func(list []Server, key ServerKey) *Server {
-		if i := slices.IndexFunc(list, func(v Server) bool { return v.ServerKey == key }); i >= 0 {
-			return &list[i]
-		}
-		return nil
-	}
 	for i := range was.Servers {
-		if v := &was.Servers[i]; find(is.Servers, v.ServerKey) == nil {
+		if v := &was.Servers[i]; is.server(v.ServerKey) == nil {
 			ops = append(ops, Op{Kind: DeleteServer, Service: key, Server: v})
 		}
 	}
 	for i := range slices.Backward(is.Servers) { // the newest comes first
 		v := &is.Servers[i]
-		switch before := find(was.Servers, v.ServerKey); {
+		switch before := was.server(v.ServerKey); {
 		case before == nil:
 			ops = append(ops, Op{Kind: AddServer, Service: key, Server: v})
 		case *before != *v:

@@ -9,32 +9,74 @@ import (
 
 // String describes the operation in a line: edit-server tcp:192.0.2.1:80 10.0.0.2:80 nat weight 3.
 func (op Op) String() string {
-	words := []string{string(op.Kind)}
+	text := string(op.Kind)
 	if op.Service != nil && op.Service.ServiceKey != (ServiceKey{}) {
-		words = append(words, op.Service.Text())
+		text += " " + op.Service.Text()
+	}
+	after := op.After()
+	if op.Kind == DeleteServer && op.Server != nil {
+		after = op.Server.ServerKey.String()
+	}
+	return strings.TrimSpace(text + " " + after)
+}
+
+// After describes what an operation adds, or puts in place of something else; "": nothing.
+func (op Op) After() string {
+	switch {
+	case op.Kind == AddService, op.Kind == EditService, op.Kind == PutService:
+		return op.Service.text()
+	case op.Kind == AddServer, op.Kind == EditServer, op.Kind == PutServer, op.Kind == SetSorry:
+		return op.Server.text()
+	case op.Kind == SetSettings, op.Kind == PutSettings:
+		return op.Settings.text()
+	case op.Kind == SetAdmin && op.Admin != nil:
+		return op.Admin.Admin.String() + " " + op.Admin.AdminScope.String()
+	case op.Kind == PutAdmin:
+		return fmt.Sprintf("%d rules", len(op.AdminRules))
+	case op.Kind == AddMarks, op.Kind == PutMarks, op.Kind == DeleteMarks:
+		return fmt.Sprintf("%d rules", len(op.Marks))
+	case op.Kind == SetTimeouts && op.Timeouts != nil:
+		t := op.Timeouts
+		return fmt.Sprintf("tcp %d, tcp_fin %d, udp %d", t.TCP, t.TCPFin, t.UDP)
+	case op.Kind == Replace && op.Document != nil:
+		return fmt.Sprintf("%d services", len(op.Document.Services))
+	}
+	return ""
+}
+
+// Before describes what an operation of Diff replaces or deletes in a state; "": nothing.
+func (op Op) Before(s *State) string {
+	switch op.Kind {
+	case PutMarks:
+		return fmt.Sprintf("%d rules", len(s.Marks))
+	case PutAdmin:
+		return fmt.Sprintf("%d rules", len(s.admin))
+	case PutSettings:
+		if op.Service == nil {
+			return s.Settings.text()
+		}
+	}
+	svc, err := s.Find(op.Service.ServiceKey)
+	if err != nil {
+		return ""
 	}
 	switch op.Kind {
-	case AddService, EditService, PutService:
-		words = append(words, op.Service.text())
-	case AddServer, EditServer, PutServer, SetSorry:
-		words = append(words, op.Server.text())
-	case DeleteServer:
-		words = append(words, op.Server.ServerKey.String())
-	case SetSettings, PutSettings:
-		words = append(words, op.Settings.text())
-	case SetAdmin:
-		words = append(words, op.Admin.Admin.String(), op.Admin.AdminScope.String())
-	case PutAdmin:
-		words = append(words, fmt.Sprintf("%d rules", len(op.AdminRules)))
-	case AddMarks, PutMarks, DeleteMarks:
-		words = append(words, fmt.Sprintf("%d rules", len(op.Marks)))
-	case SetTimeouts:
-		t := op.Timeouts
-		words = append(words, fmt.Sprintf("tcp %d, tcp_fin %d, udp %d", t.TCP, t.TCPFin, t.UDP))
-	case Replace:
-		words = append(words, fmt.Sprintf("%d services", len(op.Document.Services)))
+	case DeleteService:
+		return svc.text()
+	case EditService:
+		head := *svc
+		head.Servers = nil
+		return head.text()
+	case PutSettings:
+		return svc.Settings.text()
+	case SetSorry:
+		return svc.Sorry.text()
+	case EditServer, DeleteServer:
+		if v := svc.server(op.Server.ServerKey); v != nil {
+			return v.text()
+		}
 	}
-	return strings.Join(words, " ")
+	return ""
 }
 
 // text describes a service, but for its address.
