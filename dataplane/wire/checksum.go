@@ -64,11 +64,12 @@ func tail(b []byte) (v uint64) {
 // sumWords returns the folded sum of a few whole 32-bit words, such as an IPv4 header.
 func sumWords(b []byte) uint16 {
 	var sum uint64
-	for len(b) >= 4 {
-		sum += uint64(binary.BigEndian.Uint32(b))
-		b = b[4:]
+	for len(b) >= 8 {
+		w := binary.LittleEndian.Uint64(b)
+		sum += w>>32 + w&0xffffffff
+		b = b[8:]
 	}
-	return fold64(sum)
+	return bits.ReverseBytes16(fold64(sum + tail(b)))
 }
 
 // Fold folds a sum to 16 bits. The checksum is the complement, ^Fold(sum).
