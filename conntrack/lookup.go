@@ -72,6 +72,15 @@ func (w *Worker) Lookup(queries []Query) {
 	}
 }
 
+// Find returns the conn of one query that has a direction, 0 if there is none.
+func (w *Worker) Find(q *Query) Ref {
+	q.hash = w.t.hash(&q.Client, q.ClientPort, q.Proto, q.Template)
+	if q.kind = 0; q.Template {
+		q.kind = kindTemplate
+	}
+	return w.lookupSlow(q)
+}
+
 // candidate returns a settled conn in the bucket with a tag, 0 if there is none. It
 // looks at every slot, so that there is no branch to mispredict.
 func (b *bucket) candidate(tag slot) Ref {

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"fmt"
 	"testing"
 
 	"uvs/dataplane/wire"
@@ -49,9 +50,13 @@ func serverQuery(e *Entry) Query {
 	return q
 }
 
+// lookup looks a conn up as one of a batch and by itself.
 func lookup(w *Worker, q Query) Ref {
 	one := []Query{q}
 	w.Lookup(one)
+	if ref := w.Find(&q); q.Dir != DirNone && ref != one[0].Ref {
+		panic(fmt.Sprintf("conn %d found by itself, %d in a batch", ref, one[0].Ref))
+	}
 	return one[0].Ref
 }
 

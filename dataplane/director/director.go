@@ -38,7 +38,6 @@ type Director struct {
 	outer   wire.Packet           // the tunnel packet that an ICMP error quotes
 	request packet                // the request that a quoted reply answered
 	entry   conntrack.Entry
-	single  [1]conntrack.Query
 
 	unresolved unresolved
 }

@@ -178,16 +178,12 @@ func (d *Director) miss(p *packet) Verdict {
 
 // lookup sets the query's Ref and reports whether there is a conn.
 func (d *Director) lookup(q *conntrack.Query) bool {
-	q.Ref = d.find(*q)
+	q.Ref = d.conns.Find(q)
 	return q.Ref != 0
 }
 
 // find returns the conn of one query; 0: none.
-func (d *Director) find(q conntrack.Query) conntrack.Ref {
-	d.single[0] = q
-	d.conns.Lookup(d.single[:])
-	return d.single[0].Ref
-}
+func (d *Director) find(q conntrack.Query) conntrack.Ref { return d.conns.Find(&q) }
 
 // mayBeReply reports whether a query made for a client's packet may belong to a server's
 // packet: the net of a mark rule may contain clients.
