@@ -82,10 +82,11 @@ type printer struct {
 	widths  []int
 	shown   []int // the columns to show
 	values  int
+	scalars map[string]string // see yamlWriter
 }
 
 func (l listing) printer(format string, out io.Writer) *printer {
-	p := &printer{listing: l, format: format, out: bufio.NewWriterSize(out, 1<<16)}
+	p := &printer{listing: l, format: format, out: bufio.NewWriterSize(out, 1<<16), scalars: map[string]string{}}
 	var header []string
 	for i, name := range strings.Fields(l.columns) {
 		if name[0] == '+' && format != "wide" && format != "tsv" {
@@ -157,7 +158,7 @@ func (p *printer) writeValue(value any) error {
 		if err != nil {
 			return err
 		}
-		w := yamlWriter{jsontext.NewDecoder(bytes.NewReader(text)), p.out}
+		w := yamlWriter{jsontext.NewDecoder(bytes.NewBuffer(text)), p.out, p.scalars}
 		if p.single {
 			return w.value(0, 0)
 		}
@@ -196,12 +197,19 @@ func (p *printer) writeRows() {
 		for i, cell := range row {
 			p.writeCell(cell)
 			if i < len(row)-1 {
-				fmt.Fprintf(p.out, "%*s", p.widths[i]-utf8.RuneCountInString(cell)+2, "")
+				pad(p.out, p.widths[i]-utf8.RuneCountInString(cell)+2)
 			}
 		}
 		p.out.WriteByte('\n')
 	}
 	p.rows = p.rows[:0]
+}
+
+// pad writes n blanks.
+func pad(out *bufio.Writer, n int) {
+	for range n {
+		out.WriteByte(' ')
+	}
 }
 
 // clearScreen clears a terminal and its history, and puts the cursor to its top.

@@ -11,8 +11,9 @@ import (
 // yamlWriter writes JSON as YAML. It does not keep what it has written, because a list may
 // have a million elements.
 type yamlWriter struct {
-	json *jsontext.Decoder
-	out  *bufio.Writer
+	json    *jsontext.Decoder
+	out     *bufio.Writer
+	scalars map[string]string // how texts are written, of those that were written
 }
 
 // value writes the next value behind a key (':'), a dash ('-') or nothing (0), with its lines
@@ -38,7 +39,7 @@ func (w yamlWriter) value(indent int, after byte) error {
 			w.out.WriteByte('\n')
 			fallthrough
 		default:
-			fmt.Fprintf(w.out, "%*s", indent, "")
+			pad(w.out, indent)
 		}
 		mark := byte('-')
 		if kind == '{' {
@@ -72,9 +73,19 @@ func (w yamlWriter) scalar(token jsontext.Token, after byte) {
 		w.out.WriteByte(' ')
 	}
 	text := token.String()
-	if token.Kind() == '"' && (!plain.MatchString(text) || reserved.MatchString(text)) {
-		quoted, _ := jsontext.AppendQuote(nil, text)
-		text = string(quoted)
+	if token.Kind() != '"' {
+		w.out.WriteString(text)
+		return
 	}
-	w.out.WriteString(text)
+	written, ok := w.scalars[text]
+	if !ok {
+		if written = text; !plain.MatchString(text) || reserved.MatchString(text) {
+			quoted, _ := jsontext.AppendQuote(nil, text)
+			written = string(quoted)
+		}
+		if len(w.scalars) < 1<<16 {
+			w.scalars[text] = written
+		}
+	}
+	w.out.WriteString(written)
 }
