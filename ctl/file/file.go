@@ -59,9 +59,14 @@ func (f *File) decode() error {
 	if err := e.append(f.root, true); err != nil {
 		return err
 	}
-	if err := config.Decode(e.text, &f.Document); err != nil {
+	var document struct {
+		config.Document
+		Include bool `json:"include"` // so that errors of unknown names know it; reader.include takes it
+	}
+	if err := config.Decode(e.text, &document); err != nil {
 		return f.Locate(err)
 	}
+	f.Document = document.Document
 	return f.checkUnique()
 }
 
