@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
+	"uvs/ctl/file"
 	"uvs/ctl/ipvsadm"
 )
 
@@ -90,7 +91,8 @@ const (
 	exitNoDirector = 3
 )
 
-// report prints an error in one line and returns the exit status.
+// report prints an error and returns the exit status. An error takes one line, and one of a
+// file shows the file's line below.
 func report(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return 0
@@ -98,7 +100,10 @@ func report(cmd *cobra.Command, err error) int {
 	if status, ok := errors.AsType[exitStatus](err); ok {
 		return int(status)
 	}
-	line := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	line := strings.TrimSpace(err.Error())
+	if _, ok := errors.AsType[*file.Error](err); !ok {
+		line = strings.ReplaceAll(line, "\n", "; ")
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(os.Stderr, "%s: %s; see %[1]s -h\n", cmd.CommandPath(), line)
 		return exitUsage

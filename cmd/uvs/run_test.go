@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,6 +72,27 @@ func TestRunFlags(t *testing.T) {
 	cmd.SetArgs([]string{"--interface", "lo"})
 	if err := cmd.Execute(); err != nil || cfg.Workers < 1 || len(workerCPUs(cfg)) != cfg.Workers {
 		t.Errorf("defaults: %+v, %v", cfg, err)
+	}
+}
+
+// A wrong file gives its line, and the line's text below.
+func TestRunWrongFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "uvs.yaml")
+	for text, want := range map[string]string{
+		"director: {interfaces: [lo], workers: 0}\n": ":1: workers 0: must be 1 to ",
+		"services:\n  - adress: 192.0.2.1\n": ":2: services[0].adress: adress is not known here; " +
+			"did you mean address?\n     2 |   - adress: 192.0.2.1\n       |     ^\n",
+		"# saved\nipvsadm -A -t 192.0.2.1:80 -s best\n": `:2: scheduler "best" is not known; there are `,
+		"down 10.0.0.1\nsorry --service web 10.0.0.1\n": `:2: "web" is not a service; `,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var code int
+		output := stderr(t, func() { code = dispatch([]string{"run", "--config", path}) })
+		if code != exitRefused || !strings.HasPrefix(output, "uvs: "+path+want) || strings.Count(output, "\n") != 3 {
+			t.Errorf("%q: code %d, %s; want %s", text, code, output, want)
+		}
 	}
 }
 
