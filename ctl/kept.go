@@ -47,8 +47,11 @@ func (m *Manager) Restore(s *store.Store, kept *store.Kept) error {
 		return err
 	}
 	m.store, m.history, m.file = s, s, file
-	if !all {
+	switch {
+	case !all:
 		m.log.Warn().Msg("the last apply was not confirmed before the director stopped: it is taken back")
+		return m.snapshot()
+	case s.WantsSnapshot():
 		return m.snapshot()
 	}
 	return nil
@@ -137,7 +140,7 @@ func (m *Manager) commitKept(next config.State, c Change, made []config.Op) erro
 	if c.File != "" {
 		m.file = c.File
 	}
-	if m.store != nil && m.store.WantsSnapshot() && m.pending.before == nil && c.Confirm == 0 {
+	if m.store != nil && m.store.WantsSnapshot() && m.pending == nil && c.Confirm == 0 {
 		if err := m.snapshot(); err != nil { // the journal has it all
 			m.log.Error().Err(err).Msg("keep a snapshot")
 		}

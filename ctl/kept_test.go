@@ -146,6 +146,17 @@ func TestConfirm(t *testing.T) {
 	}
 
 	w.apply(t, time.Hour, add(vip, "wlc"))
+	no := errors.New("no")
+	w.guard.refuse = func(int) error { return no }
+	if _, err := w.TakeBack(api.Author{}); !errors.Is(err, no) {
+		t.Errorf("taken back although the guard refuses: %v", err)
+	}
+	w.guard.refuse = nil
+	if _, err := w.TakeBack(api.Author{}); err != nil || w.kept(t) != before {
+		t.Errorf("taken back at last: %v, %s", err, w.kept(t))
+	}
+
+	w.apply(t, time.Hour, add(vip, "wlc"))
 	after := w.kept(t)
 	if err := w.Confirm(api.Author{}); err != nil {
 		t.Fatal(err)

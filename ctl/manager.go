@@ -68,8 +68,8 @@ type Manager struct {
 	store   *store.Store  // nil: nothing is kept
 	history store.History // versions that were applied
 	file    string        // Change.File of the last change that had one
-	pending unconfirmed
-	options *config.Run // of `uvs run`, for Document; nil: not known
+	pending *unconfirmed  // the change that waits for Confirm; nil: none
+	options *config.Run   // of `uvs run`, for Document; nil: not known
 }
 
 // NewManager makes the manager of a director without services.

@@ -20,14 +20,17 @@ const takenBack = "taken back"
 
 // unconfirmed is a change that takes itself back.
 type unconfirmed struct {
-	before *config.Document // nil: there is none
+	before *config.Document
 	timer  *time.Timer
 }
+
+// retryTakeBack is when a change that could not be taken back is tried again.
+const retryTakeBack = 5 * time.Second
 
 // checkConfirm refuses a version while another waits to be confirmed.
 func (m *Manager) checkConfirm(c Change) error {
 	switch {
-	case c.How != "" && m.pending.before != nil:
+	case c.How != "" && c.How != takenBack && m.pending != nil:
 		return config.Errorf(syscall.EBUSY, "the last apply waits for `uvs confirm`, or is taken back in time")
 	case c.Confirm < 0, c.Confirm > 0 && c.How == "":
 		return config.Errorf(syscall.EINVAL, "confirm %v: that is for whole configurations, 1s or more", c.Confirm)
@@ -37,10 +40,17 @@ func (m *Manager) checkConfirm(c Change) error {
 
 // awaitConfirm takes a change back after some time.
 func (m *Manager) awaitConfirm(before *config.State, after time.Duration) {
-	m.pending.before = before.Document()
-	m.pending.timer = time.AfterFunc(after, func() {
-		if _, err := m.TakeBack(api.Author{}); err != nil && !errors.Is(err, syscall.ENOENT) {
-			m.log.Error().Err(err).Msg("take back what was not confirmed")
+	p := &unconfirmed{before: before.Document()}
+	m.pending = p
+	p.timer = time.AfterFunc(after, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.pending != p {
+			return // it was confirmed just now
+		}
+		if _, err := m.takeBack(api.Author{}); err != nil {
+			m.log.Error().Err(err).Msg("the last apply was not confirmed, and could not be taken back; trying again")
+			p.timer.Reset(retryTakeBack)
 		}
 	})
 }
@@ -49,8 +59,8 @@ func (m *Manager) awaitConfirm(before *config.State, after time.Duration) {
 func (m *Manager) Confirm(author api.Author) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pending.before == nil {
-		return config.Errorf(syscall.ENOENT, "no apply waits for confirmation")
+	if m.pending == nil {
+		return errNotPending
 	}
 	if err := m.keep(m.state.Revision+1, record{Author: author, EndsConfirm: true}); err != nil {
 		return err
@@ -61,9 +71,11 @@ func (m *Manager) Confirm(author api.Author) error {
 	return nil
 }
 
+var errNotPending = config.Errorf(syscall.ENOENT, "no apply waits for confirmation")
+
 func (m *Manager) endConfirm() {
 	m.pending.timer.Stop()
-	m.pending = unconfirmed{}
+	m.pending = nil
 }
 
 // TakeBack goes back to the configuration before the change that waits for confirmation, also
@@ -71,15 +83,21 @@ func (m *Manager) endConfirm() {
 func (m *Manager) TakeBack(author api.Author) (revision uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := m.pending.before
-	if before == nil {
-		return m.state.Revision, config.Errorf(syscall.ENOENT, "no apply waits for confirmation")
+	return m.takeBack(author)
+}
+
+func (m *Manager) takeBack(author api.Author) (revision uint64, err error) {
+	if m.pending == nil {
+		return m.state.Revision, errNotPending
 	}
-	m.endConfirm()
-	m.log.Warn().Stringer("by", author).Msg("the last apply is taken back")
 	revision, errs := m.change(Change{
-		Ops: []config.Op{{Kind: config.Replace, Document: before}}, Author: author, How: takenBack, Whole: true,
+		Ops:   []config.Op{{Kind: config.Replace, Document: m.pending.before}},
+		Whole: true, Author: author, How: takenBack,
 	})
+	if errs[0] == nil {
+		m.endConfirm()
+		m.log.Warn().Stringer("by", author).Msg("the last apply is taken back")
+	}
 	return revision, errs[0]
 }
 
