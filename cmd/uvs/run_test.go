@@ -80,8 +80,8 @@ func TestRunWrongFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "uvs.yaml")
 	for text, want := range map[string]string{
 		"director: {interfaces: [lo], workers: 0}\n": ":1: workers 0: must be 1 to ",
-		"services:\n  - adress: 192.0.2.1\n": ":2: services[0].adress: adress is not known here; " +
-			"did you mean address?\n     2 |   - adress: 192.0.2.1\n       |     ^\n",
+		"services:\n  - addresz: 192.0.2.1\n": ":2: services[0].addresz: addresz is not known here; " +
+			"did you mean address?\n     2 |   - addresz: 192.0.2.1\n       |     ^\n",
 		"# saved\nipvsadm -A -t 192.0.2.1:80 -s best\n": `:2: scheduler "best" is not known; there are `,
 		"down 10.0.0.1\nsorry --service web 10.0.0.1\n": `:2: "web" is not a service; `,
 	} {

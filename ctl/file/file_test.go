@@ -272,7 +272,7 @@ func TestErrors(t *testing.T) {
 		},
 		{"set mss_clamp=1\nservices: []\n", "x.yaml:2: services: is not known"},
 		{"include: nothing.yaml\n", "x.yaml:1: "},
-		{"includ: a.yaml\n", "x.yaml:1: includ: includ is not known here; did you mean include?"},
+		{"inclode: a.yaml\n", "x.yaml:1: inclode: inclode is not known here; did you mean include?"},
 		{"include: {a: b}\n", "x.yaml:1: include takes paths"},
 		{"include: x.yaml\n", "x.yaml:1: x.yaml includes itself"},
 	} {
