@@ -233,6 +233,10 @@ func TestExitStatus(t *testing.T) {
 		{"--wait 0s --socket /nowhere conns", 3, "no director"},
 		{"services --wait 0s --socket /nowhere", 3, "no director"},
 		{"--wait 0s --socket /nowhere ipvsadm -Ln", 2, ""}, // ipvsadm's own
+		{"--wait -1s service list", 2, "--wait -1s"},
+		{"lab help", 0, ""},
+		{"help lab up", 0, ""},
+		{"help service ad", 2, "did you mean add?"},
 		{"completion bash", 0, ""},
 		{"--version", 0, ""},
 		{"-services", 2, ""},

@@ -70,6 +70,8 @@ func wantVerb(cmd *cobra.Command, words []string) error {
 		return exitStatus(exitUsage)
 	case len(words) == 0:
 		return misused("want %s", config.OneOf(names))
+	case words[0] == "help":
+		return cmd.Help()
 	}
 	text := fmt.Sprintf("unknown verb %q", words[0])
 	if near := config.Nearest(words[0], all); near != "" {
@@ -129,6 +131,9 @@ func eachVerb(cmd *cobra.Command, visit func(*cobra.Command)) {
 func useGlobalOptions(cmd *cobra.Command) error {
 	for name, variable := range map[string]string{"socket": api.SocketEnv, "wait": api.WaitEnv} {
 		if f := cmd.Flag(name); f != nil && f.Changed {
+			if strings.HasPrefix(f.Value.String(), "-") {
+				return misused("--%s %s: must not begin with a dash", name, f.Value)
+			}
 			if err := os.Setenv(variable, f.Value.String()); err != nil {
 				return err
 			}

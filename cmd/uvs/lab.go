@@ -162,7 +162,7 @@ func labList() *cobra.Command {
 func labExec() *cobra.Command {
 	return &cobra.Command{
 		Use: "exec LAB NODE -- COMMAND...", Short: "run a command on a node",
-		Example: "uvs lab exec l1 client1 -- curl http://192.0.2.10/", DisableFlagParsing: true,
+		Example: "uvs lab exec l1 client1 -- curl http://10.1.0.100/", DisableFlagParsing: true,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if len(words) > 0 && (words[0] == "-h" || words[0] == "--help") {
