@@ -31,6 +31,7 @@ type Change struct {
 type Condition struct {
 	Service  *config.ServiceKey
 	Revision uint64
+	Exists   bool // the service must exist, with any revision
 }
 
 // Apply makes one change. It returns when the change is in force. After an error nothing
@@ -102,7 +103,12 @@ func (m *Manager) checkConditions(list []Condition) error {
 				revision = svc.Revision
 			}
 		}
-		if revision != c.Revision {
+		switch {
+		case c.Exists && revision == 0, !c.Exists && revision == 0 && c.Revision != 0:
+			return config.Errorf(syscall.ESTALE, "%s does not exist", what)
+		case !c.Exists && c.Revision == 0 && revision != 0:
+			return config.Errorf(syscall.ESTALE, "%s exists already", what)
+		case !c.Exists && revision != c.Revision:
 			return config.Errorf(syscall.ESTALE, "%s has changed since: it has revision %d, the request is about %d",
 				what, revision, c.Revision)
 		}

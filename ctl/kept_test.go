@@ -204,7 +204,7 @@ func TestConditions(t *testing.T) {
 	w := newFixture(t, 1)
 	key := service(vip, "").ServiceKey
 	change := func(revision uint64, op config.Op) error {
-		_, errs := w.Change(Change{Ops: []config.Op{op}, If: []Condition{{&key, revision}}})
+		_, errs := w.Change(Change{Ops: []config.Op{op}, If: []Condition{{Service: &key, Revision: revision}}})
 		return errs[0]
 	}
 	for _, row := range []struct {

@@ -2,6 +2,8 @@ package ctl
 
 import (
 	"net/netip"
+	"slices"
+	"syscall"
 	"time"
 
 	"uvs/conntrack"
@@ -41,11 +43,88 @@ func (m *Manager) sample() {
 
 // Services lists every service and server as it is now.
 func (m *Manager) Services() []api.ServiceStatus {
+	list, _, _ := m.ServicesOf(api.ServiceFilter{})
+	return list
+}
+
+// ServicesOf lists the services that match a filter. If its limit leaves some out, after is the
+// last that is listed. The error is ENOENT if the service is gone after which the list begins.
+func (m *Manager) ServicesOf(f api.ServiceFilter) (list []api.ServiceStatus, after *config.ServiceKey, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := make([]api.ServiceStatus, 0, len(m.state.Services))
-	for _, svc := range m.state.Services {
+	services := m.state.Services
+	if f.After != nil {
+		svc, err := m.state.Find(*f.After)
+		if err != nil {
+			return nil, nil, config.Errorf(syscall.EOVERFLOW,
+				"%s, after which the list was to go on, is gone; list from the beginning", *f.After)
+		}
+		services = services[slices.Index(services, svc)+1:]
+	}
+	list = []api.ServiceStatus{} // in JSON a list, not null
+	for _, svc := range services {
+		if !f.Matches(svc.ServiceKey) {
+			continue
+		}
+		if f.Limit > 0 && len(list) == f.Limit {
+			return list, &list[len(list)-1].ServiceKey, nil
+		}
 		list = append(list, m.serviceStatus(svc))
+	}
+	return list, nil, nil
+}
+
+// Configured returns a service as it is configured, with its revision; without one the error is
+// ESRCH.
+func (m *Manager) Configured(key config.ServiceKey) (config.Service, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	svc, err := m.state.Find(key)
+	if err != nil {
+		return config.Service{}, err
+	}
+	return *svc, nil
+}
+
+// Values returns the settings that are set, of the director or of a service, and its revision.
+func (m *Manager) Values(of *config.ServiceKey) (values config.Values, revision uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if of == nil {
+		return m.state.Settings, m.state.Revision, nil
+	}
+	svc, err := m.state.Find(*of)
+	if err != nil {
+		return nil, 0, err
+	}
+	return svc.Settings, svc.Revision, nil
+}
+
+// State returns the role, the revision, and until when the last apply waits for confirmation.
+func (m *Manager) State() (role string, revision uint64, confirm *time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pending != nil {
+		confirm = new(m.pending.until)
+	}
+	return m.role(), m.state.Revision, confirm
+}
+
+// Unreachable lists the servers without a next hop of the services that changed with a revision
+// or later.
+func (m *Manager) Unreachable(since uint64) (list []config.ServerKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, svc := range m.state.Services {
+		if svc.Revision < since {
+			continue
+		}
+		for _, server := range svc.AllServers() {
+			v := m.runtime.Server(svc.ServiceKey, server.ServerKey)
+			if v.NextHop(m.fib).State != director.Resolved {
+				list = append(list, server.ServerKey)
+			}
+		}
 	}
 	return list
 }

@@ -22,6 +22,7 @@ const takenBack = "taken back"
 type unconfirmed struct {
 	before *config.Document
 	timer  *time.Timer
+	until  time.Time
 }
 
 // retryTakeBack is when a change that could not be taken back is tried again.
@@ -40,7 +41,7 @@ func (m *Manager) checkConfirm(c Change) error {
 
 // awaitConfirm takes a change back after some time.
 func (m *Manager) awaitConfirm(before *config.State, after time.Duration) {
-	p := &unconfirmed{before: before.Document()}
+	p := &unconfirmed{before: before.Document(), until: time.Now().Add(after)}
 	m.pending = p
 	p.timer = time.AfterFunc(after, func() {
 		m.mu.Lock()

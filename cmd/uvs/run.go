@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -17,8 +18,10 @@ import (
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/compile"
+	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
+	"uvs/ctl/rest"
 	"uvs/ctl/routes"
 	"uvs/ctl/store"
 	"uvs/dataplane"
@@ -62,11 +65,15 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		return err
 	}
 	source := newConfigSource(opts, cfg, logs, log)
-	listener, err := ctl.Listen(cfg.Socket)
+	listener, err := rest.Listen(cfg.Socket, rest.Access{Group: cfg.Group, Readers: cfg.Readers})
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	remote, err := listenTLS(cfg.TLS)
+	if err != nil {
+		return err
+	}
 
 	var kept keptState
 	if cfg.State != "" {
@@ -127,7 +134,7 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		return err
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg), host.Resolve)
-	server := &ctl.Socket{
+	server := &rest.Server{
 		Manager:  manager,
 		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
 		Info: api.Info{
@@ -135,6 +142,9 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 			Workers: cfg.Workers, PID: os.Getpid(),
 		},
 		Started: time.Now(),
+		Access:  rest.Access{Group: cfg.Group, Readers: cfg.Readers},
+		Reload:  source.reload, Log: source.currentLog, SetLog: source.changeLog,
+		Logger: log,
 	}
 	if err := checkAddressSpace(); err != nil {
 		return err
@@ -144,14 +154,27 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		manager.RoutesChanged() // the guard comes before the rings
 		rings.reopen(h)
 	}
-	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).Msg("ready")
-	return runAll(ctx, log, []func(context.Context) error{
+	parts := []func(context.Context) error{
 		plane.Run,
 		func(ctx context.Context) error { return host.Run(ctx, hostNetChanged) },
 		func(ctx context.Context) error { manager.Run(ctx); return nil },
 		func(ctx context.Context) error { return server.Serve(ctx, listener) },
 		source.reloadOnHangup,
-	})
+	}
+	if remote != nil {
+		server.Admins = cfg.TLS.Admins
+		parts = append(parts, func(ctx context.Context) error { return server.Serve(ctx, remote) })
+	}
+	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).Msg("ready")
+	return runAll(ctx, log, parts)
+}
+
+// listenTLS binds the port for other hosts, if there is to be one.
+func listenTLS(o *config.TLS) (net.Listener, error) {
+	if o == nil {
+		return nil, nil
+	}
+	return rest.ListenTLS(rest.TLS{Address: o.Address, Certificate: o.Certificate, Key: o.Key, ClientCA: o.ClientCA})
 }
 
 // runAll runs all parts and reports that the director is ready. It waits until

@@ -106,6 +106,20 @@ func (s *configSource) reload(author api.Author) (later []string, err error) {
 	return later, s.setLog(next.LogLevel, next.LogFormat)
 }
 
+// currentLog returns what is logged, and how.
+func (s *configSource) currentLog() api.Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return api.Log{Level: s.running.LogLevel, Format: s.running.LogFormat}
+}
+
+// changeLog is setLog for the API.
+func (s *configSource) changeLog(l api.Log) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.setLog(l.Level, l.Format)
+}
+
 // setLog changes the log of the running director.
 func (s *configSource) setLog(level config.LogLevel, format config.LogFormat) error {
 	if err := s.logs.set(level, format); err != nil {

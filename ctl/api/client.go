@@ -3,25 +3,26 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"syscall"
 	"time"
-
-	"uvs/ctl/config"
 )
 
-// Client talks to a running director over its socket.
+// Client talks to a running director. Methods that change something return a *config.Error if
+// the director refuses. It is safe for concurrent use.
 type Client struct {
 	http http.Client
-	path string
+	url  string
 }
 
 // SocketPath returns the socket for commands: the value of SocketEnv, or DefaultSocket.
@@ -54,7 +55,7 @@ func Dial(path string) (*Client, error) {
 
 // DialWait is Dial that waits as long as it is told.
 func DialWait(path string, wait time.Duration) (*Client, error) {
-	c := &Client{path: path}
+	c := &Client{url: "http://uvs"}
 	c.http.Transport = &http.Transport{
 		ResponseHeaderTimeout: responseTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -79,6 +80,14 @@ func DialWait(path string, wait time.Duration) (*Client, error) {
 	return c, nil
 }
 
+// DialTLS returns a client of a director at ADDRESS:PORT. The configuration has the client's
+// certificate and the CA of the director's.
+func DialTLS(address string, files *tls.Config) *Client {
+	c := &Client{url: "https://" + address}
+	c.http.Transport = &http.Transport{ResponseHeaderTimeout: responseTimeout, TLSClientConfig: files}
+	return c
+}
+
 // noDirector reports whether a connection failed because nothing listens on the socket.
 func noDirector(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
@@ -100,108 +109,10 @@ func socketWait() (time.Duration, error) {
 	return wait, nil
 }
 
-// Info returns what the director is.
-func (c *Client) Info() (info Info, err error) { return info, c.get("/v1/info", &info) }
-
-// Services lists the services in order of adding, with the newest server first.
-func (c *Client) Services() (list []ServiceStatus, err error) {
-	return list, c.get("/v1/services", &list)
-}
-
-// Service returns one service; without it the error is ESRCH.
-func (c *Client) Service(key config.ServiceKey) (ServiceStatus, error) {
-	var list []ServiceStatus
-	err := c.get("/v1/services?service="+url.QueryEscape(key.Text()), &list)
-	switch {
-	case err != nil:
-		return ServiceStatus{}, err
-	case len(list) != 1:
-		return ServiceStatus{}, fmt.Errorf("the director responded with %d services instead of %s", len(list), key)
-	}
-	return list[0], nil
-}
-
-// Marks returns the mark rules in their order.
-func (c *Client) Marks() (list []config.MarkRule, err error) { return list, c.get("/v1/marks", &list) }
-
-// AdminRules returns the admin states that are not up.
-func (c *Client) AdminRules() (list []config.AdminRule, err error) {
-	return list, c.get("/v1/admin", &list)
-}
-
-// Timeouts returns the three timeouts of `ipvsadm --set`.
-func (c *Client) Timeouts() (t config.Timeouts, err error) { return t, c.get("/v1/timeouts", &t) }
-
-// Counters returns all counters of the director.
-func (c *Client) Counters() (list []Counter, err error) { return list, c.get("/v1/counters", &list) }
-
-// Settings lists all settings or, for a service, those that it can have.
-func (c *Client) Settings(of *config.ServiceKey) (list []config.Setting, err error) {
-	path := "/v1/settings"
-	if of != nil {
-		path += "?service=" + url.QueryEscape(of.Text())
-	}
-	return list, c.get(path, &list)
-}
-
-// Explain returns what the director would do with a packet.
-func (c *Client) Explain(p Probe) (e Explanation, err error) {
-	return e, c.get("/v1/explain?"+p.Query().Encode(), &e)
-}
-
-// Flush ends the conns that match a filter, and returns their number.
-func (c *Client) Flush(f ConnFilter) (n int, err error) {
-	q := f.Query()
-	if len(q) == 0 {
-		q.Set("all", "")
-	}
-	return n, c.post("/v1/flush?"+q.Encode(), nil, &n)
-}
-
-// Apply makes one change. If it is refused, the error is a *config.Error.
-func (c *Client) Apply(op config.Op) error { return c.post("/v1/apply", op, nil) }
-
-// ApplyAll makes up to MaxOps changes one after the other and puts them in force at once.
-// It returns the error of each. A change that is refused does not stop the others.
-func (c *Client) ApplyAll(ops []config.Op) []error {
-	errs := make([]error, len(ops))
-	var answers []*config.Error
-	err := c.post("/v1/batch", ops, &answers)
-	for i := range errs {
-		switch {
-		case err != nil:
-			errs[i] = err
-		case i < len(answers) && answers[i] != nil:
-			errs[i] = answers[i]
-		}
-	}
-	return errs
-}
-
-// Replace makes changes to an empty configuration and puts it in force in place of the present
-// one. It returns the error of each. If one is refused, nothing changes.
-func (c *Client) Replace(ops []config.Op) []error {
-	errs, next := make([]error, len(ops)), new(config.State).Clone()
-	for i, op := range ops {
-		if errs[i] = next.Apply(op); errs[i] != nil {
-			return errs
-		}
-	}
-	err := c.Apply(config.Op{Kind: config.Replace, Document: next.Document()})
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
-
-// post sends a request and decodes the response, unless response is nil.
-func (c *Client) post(path string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
-	}
-	resp, err := c.http.Post("http://uvs"+path, "application/json", bytes.NewReader(body))
-	return decodeResponse(resp, err, func(dec *json.Decoder) error {
+// do sends a request and decodes the response into answer, unless that is nil. It returns the
+// response's headers.
+func (c *Client) do(method, path string, q url.Values, body, answer any) (http.Header, error) {
+	return c.send(method, path, q, nil, body, func(dec *json.Decoder) error {
 		if answer == nil {
 			return nil
 		}
@@ -209,68 +120,46 @@ func (c *Client) post(path string, request, answer any) error {
 	})
 }
 
-// Conns calls visit for every conn until visit returns an error.
-func (c *Client) Conns(visit func(ConnStatus) error) error {
-	return c.ConnsOf(ConnFilter{}, visit)
-}
-
-// ConnsOf calls visit for the conns that match a filter until visit returns an error.
-func (c *Client) ConnsOf(f ConnFilter, visit func(ConnStatus) error) error {
-	err := stream(c, "/v1/conns?"+f.Query().Encode(), visit)
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
+func (c *Client) get(path string, q url.Values, answer any) error {
+	_, err := c.do(http.MethodGet, path, q, nil, answer)
 	return err
 }
 
-// CountConns counts the conns that match a filter.
-func (c *Client) CountConns(f ConnFilter) (n ConnCount, err error) {
-	return n, c.get("/v1/conns/count?"+f.Query().Encode(), &n)
-}
-
-// Events calls visit for each event from now on until visit returns an error.
-func (c *Client) Events(visit func(Event) error) error {
-	return stream(c, "/v1/events", visit)
-}
-
-// stream calls visit for each value of a response until visit returns an error or
-// the response ends, which is io.EOF.
-func stream[T any](c *Client, path string, visit func(T) error) error {
-	return c.read(path, func(dec *json.Decoder) error {
-		for {
-			var v T
-			if err := dec.Decode(&v); err != nil {
-				return err
-			}
-			if err := visit(v); err != nil {
-				return err
-			}
+// send sends a request, and has the response decoded.
+func (c *Client) send(
+	method, path string, q url.Values, header http.Header, body any, decode func(*json.Decoder) error,
+) (http.Header, error) {
+	var text io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
 		}
-	})
-}
-
-func (c *Client) get(path string, v any) error {
-	return c.read(path, func(dec *json.Decoder) error { return dec.Decode(v) })
-}
-
-func (c *Client) read(path string, decode func(*json.Decoder) error) error {
-	resp, err := c.http.Get("http://uvs" + path)
-	return decodeResponse(resp, err, decode)
-}
-
-// decodeResponse decodes the response to a request that may have failed.
-func decodeResponse(resp *http.Response, err error, decode func(*json.Decoder) error) error {
+		text = bytes.NewReader(b)
+	}
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	req, err := http.NewRequest(method, c.url+"/v1/"+path, text)
 	if err != nil {
-		return fmt.Errorf("ask the director: %w", err)
+		return nil, fmt.Errorf("make a request: %w", err)
+	}
+	maps.Copy(req.Header, header)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the director: %w", err)
 	}
 	defer resp.Body.Close()
 	if err := responseError(resp); err != nil {
-		return err
+		return resp.Header, err
 	}
 	if err := decode(json.NewDecoder(resp.Body)); err != nil {
-		return fmt.Errorf("read the director's answer: %w", err)
+		return resp.Header, fmt.Errorf("read the director's answer: %w", err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // responseError returns the error in the director's response, or nil.
@@ -278,11 +167,11 @@ func responseError(resp *http.Response) error {
 	if resp.StatusCode < 300 {
 		return nil
 	}
-	e := new(config.Error)
-	if err := json.NewDecoder(resp.Body).Decode(e); err != nil {
+	p := new(Problem)
+	if err := json.NewDecoder(resp.Body).Decode(p); err != nil || p.Errno == 0 {
 		return fmt.Errorf("the director answered %s", resp.Status)
 	}
-	return e
+	return p.Refusal()
 }
 
 // DefaultSocket is the director's socket unless an option or, for commands, the environment

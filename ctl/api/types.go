@@ -92,8 +92,11 @@ type Info struct {
 	Interfaces []string       `json:"interfaces"`
 	Workers    int            `json:"workers"`
 	PID        int            `json:"pid"`
-	Role       string         `json:"role"`   // "active" or "standby"
-	Uptime     config.Seconds `json:"uptime"` // since it was ready
+	Role       string         `json:"role"`     // "active" or "standby"
+	Uptime     config.Seconds `json:"uptime"`   // since it was ready
+	Revision   uint64         `json:"revision"` // of the configuration
+	// ConfirmBy is when the last apply takes itself back, unless it is confirmed.
+	ConfirmBy *time.Time `json:"confirm_by,omitzero"`
 }
 
 // Explanation is what the director would do with a packet, and why.
@@ -184,10 +187,13 @@ type Event struct {
 	Revision uint64 `json:"revision"`
 	// Author made the change.
 	Author *Author `json:"author,omitzero"`
-	// Kind is "applied", "conns_flushed", "conns_full".
+	// Kind is "applied", "conns_flushed", "conns_full"; "error" is the last of a stream that
+	// cannot go on.
 	Kind string `json:"kind"`
 	// Op is the operation that was applied.
 	Op *config.Op `json:"op,omitzero"`
 	// Count is the number of connections.
 	Count uint64 `json:"count,omitzero"`
+	// Error is why the stream ends.
+	Error *config.Error `json:"error,omitzero"`
 }

@@ -182,6 +182,9 @@ func profile(n uint32) conntrack.Timeouts {
 	return conntrack.IPVSTimeouts()
 }
 
+// IsBool reports whether the setting is on or off.
+func (k *Setting) IsBool() bool { return k.isBool }
+
 // Range returns the values that the setting can have, in words.
 func (k *Setting) Range() string {
 	switch {

@@ -1,19 +1,15 @@
-package ctl
+package rest
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,31 +21,32 @@ import (
 	"uvs/ctl/config"
 	"uvs/dataplane/memlink"
 	"uvs/dataplane/wire"
+	"uvs/dataplane/wire/wiretest"
 )
 
 // The socket of a live director stays, that of a dead one is replaced, and a file stays.
 func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dir", "uvs.sock")
-	l, err := Listen(path)
+	l, err := Listen(path, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket mode %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "in use by a live director") {
+	if _, err := Listen(path, Access{}); err == nil || !strings.Contains(err.Error(), "in use by a live director") {
 		t.Errorf("second director: %v", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	if l, err = Listen(path); err != nil {
+	if l, err = Listen(path, Access{}); err != nil {
 		t.Fatalf("leftover socket: %v", err)
 	}
 	l.Close()
 	if err := os.WriteFile(path, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := Listen(path, Access{}); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("over a file: %v", err)
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -65,7 +62,7 @@ func TestListenRefuses(t *testing.T) {
 		"/" + strings.Repeat("x", 120):        "must be 1 to 107",
 		filepath.Join(dir, "no", "such", "s"): "no such file or directory",
 	} {
-		if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Listen(path, Access{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q in it", path, err, want)
 		}
 	}
@@ -125,7 +122,7 @@ func TestDialBeforeListen(t *testing.T) {
 			continue
 		case <-time.After(100 * time.Millisecond):
 		}
-		l, err := Listen(path)
+		l, err := Listen(path, Access{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +149,7 @@ func TestListenAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				l, err := Listen(path)
+				l, err := Listen(path, Access{})
 				if err != nil {
 					return
 				}
@@ -170,93 +167,79 @@ func TestListenAtOnce(t *testing.T) {
 	}
 }
 
-// serve serves a fixture's socket and returns a client and the path.
-func serve(t *testing.T, w *fixture) (*api.Client, string) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "uvs.sock")
-	l, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	s := &Socket{Manager: w.Manager, Counters: func() []api.Counter { return nil }}
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-		if _, err := os.Lstat(path); err == nil {
-			t.Error("the socket is left behind")
-		}
-	})
-	c, err := api.Dial(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, path
-}
-
-// unixHTTP returns an HTTP client for the socket.
-func unixHTTP(socket string) *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
-	}}
-}
-
 // The client gets the manager's answers, and errors with their errno.
 func TestClient(t *testing.T) {
-	w := newFixture(t, 1)
-	c, _ := serve(t, w)
-	ops := []config.Op{add(vip, "rr"), with(vip, one), with(vip, one), {Kind: "improve"}}
+	f := newFixture(t)
+	c := f.listen(t)
+	server := withServer(vip, "10.2.0.1:8080")
+	ops := []config.Op{add80(vip), server, server, {Kind: "improve"}}
 	errs := c.ApplyAll(ops)
 	if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], syscall.EEXIST) || !errors.Is(errs[3], syscall.EINVAL) {
 		t.Errorf("errors %v", errs)
 	}
-	if err := c.Apply(with("10.9.0.9:80", two)); !errors.Is(err, syscall.ESRCH) ||
+	if err := c.Apply(withServer("10.9.0.9:80", "10.2.0.2:80")); !errors.Is(err, syscall.ESRCH) ||
 		err.Error() != "no service TCP 10.9.0.9:80" {
 		t.Errorf("error %v", err)
 	}
-	w.exchange(0, syn("5000"))
+	f.connect(1)
 	list, err := c.Services()
-	if want := w.Services(); err != nil || !reflect.DeepEqual(list, want) {
+	if want := f.Manager.Services(); err != nil || !reflect.DeepEqual(list, want) {
 		t.Errorf("services %+v, %v; want %+v", list, err, want)
 	}
-	for _, key := range []config.ServiceKey{key(wire.ProtoTCP, vip), {FWMark: 7, IPv6: true}} {
-		w.Apply(config.Op{Kind: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr"}})
+	for _, key := range []config.ServiceKey{key("tcp:" + vip), {FWMark: 7, IPv6: true}} {
+		f.Manager.Apply(config.Op{Kind: config.AddService, Service: &config.Service{ServiceKey: key, Scheduler: "rr"}})
 		got, err := c.Service(key)
-		if want, _ := w.Service(key); err != nil || !reflect.DeepEqual(got, want) || got.ServiceKey != key {
+		if want, _ := f.Manager.Service(key); err != nil || !reflect.DeepEqual(got, want) || got.ServiceKey != key {
 			t.Errorf("service %+v, %v; want %+v", got, err, want)
 		}
 	}
-	if _, err := c.Service(key(wire.ProtoTCP, "10.9.0.9:80")); !errors.Is(err, syscall.ESRCH) {
+	if _, err := c.Service(key("tcp:10.9.0.9:80")); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("error %v", err)
 	}
 	var conns []api.ConnStatus
 	err = c.Conns(func(s api.ConnStatus) error { conns = append(conns, s); return nil })
-	if err != nil || len(conns) != 1 || conns[0].Server != netip.AddrPortFrom(one.Addr, one.Port) ||
+	if err != nil || len(conns) != 1 || conns[0].Server != netip.MustParseAddrPort("10.2.0.1:8080") ||
 		conns[0].State != "SYN_RECV" {
 		t.Errorf("conns %+v, %v", conns, err)
 	}
-	w.guard.refuse = func(int) error { return errors.New("nft is out of order") }
+	f.guard.refuse = errors.New("nft is out of order")
 	if err := c.Apply(config.Op{Kind: config.Flush}); !errors.Is(err, syscall.EIO) ||
 		err.Error() != "nft is out of order" {
 		t.Errorf("error %v", err)
 	}
-	w.guard.refuse = nil
+}
+
+// connect begins connections with the VIP.
+func (f *fixture) connect(n int) {
+	var frames []memlink.Record
+	for i := range n {
+		p := wiretest.Packet{
+			Src: fmt.Sprintf("10.1.0.2:%d", 10000+i), Dst: vip, TCPFlags: wire.TCPSyn,
+			DstMAC: f.host.HostNet().Ports[0].MAC,
+		}
+		frame := p.Frame()
+		frames = append(frames, memlink.Record{Data: frame.Bytes()})
+	}
+	f.link.Feed(frames...)
+	for f.Manager.CountConns(api.ConnFilter{}).Live < n {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // The names and shapes of the JSON are stable.
 func TestJSON(t *testing.T) {
-	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one), add("[fd00:9::1]:80", "wlc"),
-		setAdmin(two.Addr, 0, config.AdminDrain))
-	down := setAdmin(two.Addr, 8080, config.AdminDown)
-	down.Admin.Service = key(wire.ProtoTCP, vip)
-	w.must(down)
-	_, socket := serve(t, w)
+	f := newFixture(t)
+	f.must(t, add80(vip), withServer(vip, "10.2.0.1:8080"), config.Op{
+		Kind: config.AddService, Service: &config.Service{ServiceKey: key("tcp:[fd00:9::1]:80"), Scheduler: "wlc"},
+	})
+	second := netip.MustParseAddr("10.2.0.2")
+	for _, rule := range []config.AdminRule{
+		{AdminScope: config.AdminScope{Addr: second}, Admin: config.AdminDrain},
+		{AdminScope: config.AdminScope{Service: key("tcp:" + vip), Addr: second, Port: 8080}, Admin: config.AdminDown},
+	} {
+		f.must(t, config.Op{Kind: config.SetAdmin, Admin: &rule})
+	}
+	f.listen(t)
 	for path, want := range map[string]string{
 		"/v1/timeouts": `{"tcp":900,"tcp_fin":120,"udp":300}`,
 		"/v1/admin": `[{"service":{"address":"10.9.0.1","port":80,"protocol":"tcp"},` +
@@ -275,62 +258,49 @@ func TestJSON(t *testing.T) {
 			`"revision":3,"stats":{"conns":0,"in_pkts":0,"out_pkts":0,"in_bytes":0,"out_bytes":0,` +
 			`"cps":0,"in_pps":0,"out_pps":0,"in_bps":0,"out_bps":0},"servers":[]}]`,
 	} {
-		resp, err := unixHTTP(socket).Get("http://uvs" + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || strings.TrimSpace(string(got)) != want {
-			t.Errorf("%s\n%s%v\nwant\n%s", path, got, err, want)
+		if got := f.ask(t, "GET", path, ""); got.text != want {
+			t.Errorf("%s\n%s\nwant\n%s", path, got.text, want)
 		}
 	}
 }
 
-// A request that is not an operation is refused in one line, whatever its size.
+// A request that is not understood is refused in one line, whatever its size.
 func TestBadRequests(t *testing.T) {
-	_, socket := serve(t, newFixture(t, 1))
-	for sentence, r := range map[string]struct{ path, body string }{
-		"nothing":                   {"/v1/apply", ""},
-		"no JSON":                   {"/v1/apply", "add-service"},
-		"an unknown field":          {"/v1/apply", `{"verb":"flush","when":"now"}`},
-		"an address that is none":   {"/v1/apply", `{"verb":"add-service","service":{"address":"10.9"}}`},
-		"an endless body":           {"/v1/apply", `{"verb":"` + strings.Repeat("x", maxRequest+1)},
-		"one operation for many":    {"/v1/batch", `{"verb":"flush"}`},
-		"more operations than many": {"/v1/batch", "[" + strings.Repeat("{},", api.MaxOps) + "{}]"},
+	f := newFixture(t)
+	f.listen(t)
+	for sentence, r := range map[string]struct {
+		body   string
+		status int
+	}{
+		"nothing":                   {"", 400},
+		"no JSON":                   {"add-service", 400},
+		"half of it":                {`{"operations":[`, 400},
+		"an unknown field":          {`{"operations":[{"verb":"flush","when":"now"}]}`, 422},
+		"an address that is none":   {`{"operations":[{"verb":"add-service","service":{"address":"10.9"}}]}`, 422},
+		"an endless body":           {`{"verb":"` + strings.Repeat("x", maxBody+1), 413},
+		"one operation for many":    {`{"operations":{"verb":"flush"}}`, 422},
+		"no operation":              {`{"operations":[]}`, 422},
+		"more operations than many": {`{"operations":[` + strings.Repeat("{},", api.MaxOps) + "{}]}", 422},
 	} {
-		resp, err := unixHTTP(socket).Post("http://uvs"+r.path, "application/json", strings.NewReader(r.body))
-		if err != nil {
-			t.Errorf("%s: %v", sentence, err)
-			continue
-		}
-		var e config.Error
-		err = json.NewDecoder(resp.Body).Decode(&e)
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusUnprocessableEntity || err != nil || e.Errno != syscall.EINVAL ||
-			strings.Contains(e.Message, "\n") {
-			t.Errorf("%s: %s, %+v, %v", sentence, resp.Status, e, err)
+		got := f.ask(t, "POST", "/v1/transactions", r.body)
+		var p api.Problem
+		if err := json.Unmarshal([]byte(got.text), &p); err != nil || got.StatusCode != r.status ||
+			p.Status != r.status || p.Errno == 0 || p.Detail == "" || strings.Contains(p.Detail, "\n") ||
+			got.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %s, %.300s, %v", sentence, got.Status, got.text, err)
 		}
 	}
 }
 
 // A client that requests conns or events and does not read them blocks neither commands, nor
-// other listings, nor the end of the director, for which the cleanup of serve waits.
+// other listings, nor the end of the director, for which the cleanup of listen waits.
 func TestClientThatStopsReading(t *testing.T) {
-	w := newFixture(t, 1)
-	w.must(add(vip, "rr"), with(vip, one))
-	var frames []memlink.Record
-	for port := range 3000 { // their listing is more than the socket's buffers take
-		f := syn(strconv.Itoa(10000 + port)).Frame()
-		frames = append(frames, memlink.Record{Data: f.Bytes()})
-	}
-	w.link.Feed(frames...)
-	for w.conns.Counts(1).Total() < 3000 {
-		time.Sleep(time.Millisecond)
-	}
-	c, path := serve(t, w)
+	f := newFixture(t)
+	f.must(t, add80(vip), withServer(vip, "10.2.0.1:8080"))
+	f.connect(3000) // their listing is more than the socket's buffers take
+	c := f.listen(t)
 	for _, what := range []string{"conns", "events"} {
-		lazy, err := net.Dial("unix", path)
+		lazy, err := net.Dial("unix", f.socket)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +310,7 @@ func TestClientThatStopsReading(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	zeros := slices.Repeat([]config.Op{{Kind: config.Zero}}, keptEvents)
+	zeros := slices.Repeat([]config.Op{{Kind: config.Zero}}, api.MaxOps)
 	for range 2 {
 		if err := errors.Join(c.ApplyAll(zeros)...); err != nil {
 			t.Fatal(err)

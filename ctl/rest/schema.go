@@ -1,0 +1,178 @@
+package rest
+
+import (
+	_ "embed"
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"uvs/ctl/config"
+)
+
+// Schema returns the JSON Schema (2020-12) of a configuration file, for editors.
+func Schema() []byte {
+	r := newRegistry("#/$defs/")
+	schema := map[string]any{
+		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "uvs.yaml",
+		"$ref":  r.Schema(reflect.TypeFor[config.Document](), true, "").Ref,
+		"$defs": r.schemas,
+	}
+	text, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		panic(err) // a type of the configuration has no schema
+	}
+	return append(text, '\n')
+}
+
+// comments are the comments of types and of their fields, as config.Service and
+// config.Service.Persist. A test keeps them; its option -update writes them.
+//
+//go:generate go test -run TestComments -update
+//go:embed comments.json
+var commentsText []byte
+
+// registry has the schemas of types, as they are in JSON. It is a huma.Registry that knows
+// which words the types of ctl/config take.
+type registry struct {
+	prefix   string
+	schemas  map[string]*huma.Schema
+	types    map[string]reflect.Type
+	comments map[string]string
+}
+
+func newRegistry(prefix string) *registry {
+	r := &registry{prefix: prefix, schemas: map[string]*huma.Schema{}, types: map[string]reflect.Type{}}
+	if err := json.Unmarshal(commentsText, &r.comments); err != nil {
+		panic(err) // it is part of the program
+	}
+	return r
+}
+
+// Schema returns the schema of a type. That of a struct is a reference, if allowed.
+func (r *registry) Schema(t reflect.Type, allowRef bool, hint string) *huma.Schema {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if words := schemaOfWords(t); words != nil {
+		return words
+	}
+	if t.Kind() != reflect.Struct || t.Name() == "Time" {
+		if s := huma.SchemaFromType(r, t); t.Kind() != reflect.Interface {
+			return s
+		}
+		return &huma.Schema{}
+	}
+	name := t.Name()
+	if name == "" {
+		name = hint
+	}
+	if r.schemas[name] == nil {
+		r.schemas[name], r.types[name] = &huma.Schema{}, t
+		*r.schemas[name] = *r.object(t)
+	}
+	if r.types[name] != t {
+		panic("two types have the name " + name)
+	}
+	if allowRef {
+		return &huma.Schema{Ref: r.prefix + name}
+	}
+	return r.schemas[name]
+}
+
+// object returns the schema of a struct.
+func (r *registry) object(t reflect.Type) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeObject, Description: r.comments[typeName(t)], Properties: map[string]*huma.Schema{},
+	}
+	strict := strings.HasSuffix(t.PkgPath(), "/config")
+	if strict {
+		s.AdditionalProperties = false
+	}
+	depth := map[string]int{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !f.IsExported() || f.Anonymous && name == "" || name == "-" || name == "" {
+			continue
+		}
+		if d, ok := depth[name]; ok && d <= len(f.Index) {
+			continue // of an embedded struct, and hidden by one of t's own
+		}
+		depth[name] = len(f.Index)
+		p := huma.SchemaFromField(r, f, t.Name()+f.Name)
+		if comment := r.comments[fieldName(t, f)]; comment != "" {
+			p.Description = comment
+		}
+		s.Properties[name] = p
+		if !strict && !strings.Contains(options, "omit") {
+			s.Required = append(s.Required, name)
+		}
+	}
+	if known := objects[t]; known != nil {
+		known(s)
+	}
+	return s
+}
+
+func typeName(t reflect.Type) string {
+	return t.PkgPath()[strings.LastIndexByte(t.PkgPath(), '/')+1:] + "." + t.Name()
+}
+
+// fieldName returns the name of a field in the struct that declares it.
+func fieldName(t reflect.Type, f reflect.StructField) string {
+	for _, i := range f.Index[:len(f.Index)-1] {
+		t = t.Field(i).Type
+	}
+	return typeName(t) + "." + f.Name
+}
+
+// objects complete the schemas of structs: what is required, and what is assumed otherwise.
+var objects = map[reflect.Type]func(*huma.Schema){
+	reflect.TypeFor[config.Service](): func(s *huma.Schema) {
+		s.AnyOf = []*huma.Schema{{Required: []string{"address", "protocol"}}, {Required: []string{"mark"}}}
+		protocols := anyCase("tcp", "udp", "sctp").or(textOf("^0*(6|17|132)$"))
+		s.Properties["protocol"] = protocols.schema(s.Properties["protocol"])
+		s.Properties["scheduler"].Default = "wlc"
+		s.Properties["settings"] = reference(s.Properties["settings"], settingsSchema(true))
+	},
+	reflect.TypeFor[config.ServiceKey](): func(s *huma.Schema) {
+		s.AnyOf = []*huma.Schema{{Required: []string{"address", "protocol"}}, {Required: []string{"mark"}}}
+	},
+	reflect.TypeFor[config.Server](): func(s *huma.Schema) {
+		s.Required = []string{"address"}
+		s.Properties["weight"].Default, s.Properties["method"].Default = 1, "nat"
+	},
+	reflect.TypeFor[config.MarkRule]():  func(s *huma.Schema) { s.Required = []string{"mark"} },
+	reflect.TypeFor[config.AdminRule](): func(s *huma.Schema) { s.Required = []string{"address", "admin"} },
+}
+
+// reference gives a schema the description of another, which it replaces.
+func reference(old, s *huma.Schema) *huma.Schema {
+	s.Description = old.Description
+	return s
+}
+
+// SchemaFromRef returns the schema that a reference leads to.
+func (r *registry) SchemaFromRef(ref string) *huma.Schema {
+	return r.schemas[strings.TrimPrefix(ref, r.prefix)]
+}
+
+// TypeFromRef returns the type that a reference leads to.
+func (r *registry) TypeFromRef(ref string) reflect.Type {
+	return r.types[strings.TrimPrefix(ref, r.prefix)]
+}
+
+// Map returns the schemas of all structs by name.
+func (r *registry) Map() map[string]*huma.Schema { return r.schemas }
+
+// RegisterTypeAlias is of huma.Registry; words.go has what other types are in JSON.
+func (r *registry) RegisterTypeAlias(reflect.Type, reflect.Type) { panic("aliases are not used") }
+
+// MarshalJSON returns the schemas by name.
+func (r *registry) MarshalJSON() ([]byte, error) { return json.Marshal(r.schemas) }
+
+// MarshalYAML returns the schemas by name.
+func (r *registry) MarshalYAML() (any, error) { return r.schemas, nil }
+
+var _ huma.Registry = (*registry)(nil)

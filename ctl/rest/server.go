@@ -1,0 +1,247 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"uvs/ctl"
+	"uvs/ctl/api"
+	"uvs/ctl/config"
+)
+
+const (
+	// readTimeout is how long a client may take to send a request.
+	readTimeout = 10 * time.Second
+	// writeTimeout is how long a client may take for a part of a response.
+	writeTimeout = 30 * time.Second
+	// stopTimeout is how long the director waits for requests when it ends.
+	stopTimeout = time.Second
+	// maxConnections is how many connections to the API there may be; root's are not limited.
+	maxConnections = 1024
+	// maxBody is the most bytes of a request: 1,024 services with 40 servers have 6 MB.
+	maxBody = 64 << 20
+)
+
+// Server serves the API on any number of listeners.
+type Server struct {
+	Manager  *ctl.Manager
+	Info     api.Info             // without what changes
+	Started  time.Time            // when the director was ready
+	Counters func() []api.Counter // of links and tables, in addition to the manager's
+	Access   Access               // to the unix socket
+	Admins   []string             // common names of the certificates whose owners may change
+	// Reload applies the configuration file again. It returns the options that only the next
+	// start will take.
+	Reload func(api.Author) (nextStart []string, err error)
+	// Log returns what is logged and how, and SetLog changes it; nil: it cannot.
+	Log    func() api.Log
+	SetLog func(api.Log) error
+	// Healthy returns why the director does not work; nil: it always does.
+	Healthy func() error
+	Logger  zerolog.Logger
+
+	connections, refused atomic.Int64
+}
+
+// Serve responds on l until ctx ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	allowed, err := s.Access.resolve()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: readTimeout, IdleTimeout: time.Hour,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			if local, ok := conn.(*connection); ok && local.peer != nil {
+				return context.WithValue(ctx, peerKey{}, local.peer)
+			}
+			return ctx
+		},
+		ErrorLog: log.New(debugLog{s.Logger}, "", 0),
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(s.limit(l, allowed)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	<-stopped
+	return nil
+}
+
+// debugLog logs what net/http reports at level debug, because clients can cause it.
+type debugLog struct{ zerolog.Logger }
+
+func (l debugLog) Write(text []byte) (int, error) {
+	l.Debug().Str("error", strings.TrimSpace(string(text))).Msg("API connection")
+	return len(text), nil
+}
+
+// limit returns a listener whose connections count, and know their peer.
+func (s *Server) limit(l net.Listener, allowed permissions) net.Listener {
+	if secure, ok := l.(*secureListener); ok {
+		return secure.over(&limitedListener{secure.Listener, s, allowed})
+	}
+	return &limitedListener{l, s, allowed}
+}
+
+type limitedListener struct {
+	net.Listener
+	server  *Server
+	allowed permissions
+}
+
+// Accept returns the next connection that is not over the limit.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &connection{Conn: conn, server: l.server}
+		if conn.RemoteAddr().Network() == "unix" {
+			if c.peer, err = localPeer(conn, l.allowed); err != nil {
+				conn.Close()
+				continue
+			}
+		}
+		if l.server.connections.Add(1) > maxConnections && (c.peer == nil || !c.peer.trusted) {
+			l.server.refused.Add(1)
+			c.Close()
+			continue
+		}
+		return c, nil
+	}
+}
+
+// connection is a connection that counts until it is closed.
+type connection struct {
+	net.Conn
+	server *Server
+	peer   *peer // nil: of TCP
+	closed atomic.Bool
+}
+
+func (c *connection) Close() error {
+	if !c.closed.Swap(true) {
+		c.server.connections.Add(-1)
+	}
+	return c.Conn.Close()
+}
+
+// counters are those of the API.
+func (s *Server) counters() []api.Counter {
+	return []api.Counter{
+		{Name: "api_connections", Value: uint64(s.connections.Load())},
+		{Name: "api_connections_refused", Value: uint64(s.refused.Load())},
+	}
+}
+
+// handler returns what all requests go through.
+func (s *Server) handler() http.Handler {
+	mux := s.routes()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		out := &response{ResponseWriter: w, control: http.NewResponseController(w), status: http.StatusOK}
+		r = withPeer(r, s.Admins)
+		if r.Body != http.NoBody {
+			out.control.SetReadDeadline(begin.Add(readTimeout))
+			r.Body = &requestBody{r.Body, out.control}
+		}
+		err := peerOf(r.Context()).mayRead()
+		if err == nil {
+			err = checkRoute(mux, r)
+		}
+		if err != nil {
+			writeProblem(out, problemOf(err))
+		} else {
+			mux.ServeHTTP(out, r)
+		}
+		s.Logger.Debug().Str("method", r.Method).Str("path", r.URL.RequestURI()).
+			Func(func(e *zerolog.Event) { e.Stringer("user", peerOf(r.Context())) }).
+			Int("status", out.status).Dur("took", time.Since(begin)).Msg("request")
+	})
+}
+
+// checkRoute refuses a request for what is not there, and names the methods that are.
+func checkRoute(mux *http.ServeMux, r *http.Request) error {
+	if _, pattern := mux.Handler(r); pattern != "" {
+		return nil
+	}
+	var allowed []string
+	for _, method := range []string{"GET", "PUT", "PATCH", "POST", "DELETE"} {
+		other := *r
+		other.Method = method
+		if _, pattern := mux.Handler(&other); pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		return config.Errorf(errNoRoute, "there is no %s; /v1/openapi.json describes what there is", r.URL.Path)
+	}
+	return config.Errorf(errNoMethod, "%s %s: this can only be %s", r.Method, r.URL.Path, strings.Join(allowed, ", "))
+}
+
+// requestBody ends the time for the request when all of it was read. While a request is
+// answered, the end of that time would look like the end of the client.
+type requestBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// response is a response whose parts must be taken in time.
+type response struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	status  int
+}
+
+func (w *response) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// writePart is how much of a response a client has writeTimeout for.
+const writePart = 64 << 10
+
+func (w *response) Write(b []byte) (n int, err error) {
+	for err == nil && len(b) > 0 {
+		if w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+			return n, os.ErrDeadlineExceeded
+		}
+		var m int
+		m, err = w.ResponseWriter.Write(b[:min(len(b), writePart)])
+		n, b = n+m, b[m:]
+	}
+	return n, err
+}
