@@ -55,6 +55,7 @@
 //			jump oldmarked4                                         # Rules.OldMarked
 //			ip frag-off & 0x1fff != 0x0 ip saddr . ip daddr . ip id @dropfragments4 counter name "fragment" drop
 //			meta pkttype != host return
+//			<SYN> ip saddr @controlclients4 update @direct4 { … } # see related.go
 //			ip daddr @locals4 return
 //			ip saddr . meta l4proto @anysources4 counter name "source" drop
 //			ip saddr . meta l4proto . th sport @sources4 goto source4

@@ -7,6 +7,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // Match is a rule for frames to a service that is more than an address and a
@@ -89,8 +91,16 @@ func (g *Guard) updateChains(r Rules, changed []*ServiceRules) {
 		}
 		if anyHelper(without(&r.Services, new(ServiceSet))) {
 			fromHelperServer := func(x *rule) *rule { return x.key(f.src, l4proto).in("helperservers") }
-			toControlClient := func(x *rule) *rule { return fromHelperServer(x).key(f.dst).in("controlclients") }
-			g.trackSYNs(sources, f, counterSource, toControlClient, f.dst, dstPort)
+			toControlClient := func(flags byte) *rule {
+				return fromHelperServer(g.rule(sources, f).handshake(flags)).key(f.dst).in("controlclients")
+			}
+			g.track(counterSource, func() *rule {
+				return toControlClient(wire.TCPSyn).ports(dstPort, firstDataPort, 65535)
+			}, f.dst, dstPort)
+			g.track(counterSource, func() *rule {
+				return toControlClient(wire.TCPSyn|wire.TCPAck).ports(srcPort, firstDataPort, 65535).
+					key(f.dst, l4proto, dstPort).notIn("direct")
+			}, f.dst, dstPort)
 			g.trackRelated(sources, f, counterSource, fromHelperServer, f.dst, dstPort)
 		}
 		for rules := range r.Services.All() {

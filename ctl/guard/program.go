@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/wire"
 )
 
 // Names of the counters.
@@ -166,6 +168,8 @@ func (g *Guard) addChains(f *family) {
 
 	// The host forwards only frames that are addressed to it.
 	g.rule(guard, f).key(packetType).not(unix.PACKET_HOST).pass()
+	g.rule(guard, f).handshake(wire.TCPSyn).key(f.src).in("controlclients").
+		key(f.src, l4proto, srcPort).addTo("direct")
 	g.rule(guard, f).key(f.dst).in("locals").pass()
 	g.rule(guard, f).key(f.src, l4proto).in("anysources").drop(counterSource)
 	g.rule(guard, f).key(f.src, l4proto, srcPort).in("sources").goTo(source)

@@ -18,12 +18,16 @@ import (
 //	chain helper4 { # an example for FTP at 192.0.2.9; empty without helpers
 //		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controls4 { ip saddr . ip daddr }
 //		meta l4proto tcp ip daddr 192.0.2.9 th dport 21 update @controlclients4 { ip saddr }
+//		<SYN+ACK> ip daddr 192.0.2.9 th dport 20 ip saddr . ip daddr @controls4 update @related4 { … }
+//		<the same> counter name "service" drop
 //		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 update @related4 { … . th sport }
-//		<SYN to port 1024-65535> ip saddr . ip daddr @controls4 counter name "service" drop
+//		<the same> counter name "service" drop
 //		meta l4proto tcp ip daddr 192.0.2.9 <track the client's endpoint, as below>
 //	}
 //	chain ranges4 { # what servers open to a client with a control connection, and what they reply
 //		<SYN to port 1024-65535> … @helperservers4 ip daddr @controlclients4 update @related4 { … }
+//		<the same> counter name "source" drop
+//		<SYN+ACK from port 1024-65535> … ip daddr . meta l4proto . th dport != @direct4 update @related4 { … }
 //		<the same> counter name "source" drop
 //		ip saddr . meta l4proto @helperservers4 <track the client's endpoint, as below>
 //	}
@@ -34,6 +38,11 @@ import (
 //	<client's endpoint> @related4 <FIN or RST> update @related4 { … timeout 1m } counter name … drop
 //	<client's endpoint> @related4 <over 200 bytes> update @related4 { … timeout 2h } counter name … drop
 //	<client's endpoint> @related4 counter name … drop
+//
+// uvs gets a frame before the guard does. On another processor the answer to a SYN may
+// reach the guard before the SYN. So a SYN+ACK, too, begins a data connection, unless it
+// answers a SYN that passed to the host. Those of clients with a control connection are
+// in @direct4.
 //
 // So the guard remembers a connection for one minute after its FIN or RST, and
 // for two hours after its last payload. A TFTP server replies to the port that
@@ -59,17 +68,15 @@ const (
 // addRelatedSets queues the sets of control connections and of the connections
 // related to them.
 func (g *Guard) addRelatedSets(f *family) error {
+	endpoint := nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService)
 	for _, set := range []*nftables.Set{
 		{Name: "controlclients", KeyType: f.addr, Timeout: controlTimeout},
 		{
 			Name: "controls", KeyType: nftables.MustConcatSetType(f.addr, f.addr), Concatenation: true,
 			Timeout: controlTimeout,
 		},
-		{
-			Name: "related", KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto,
-				nftables.TypeInetService),
-			Concatenation: true, Timeout: relatedTimeout,
-		},
+		{Name: "related", KeyType: endpoint, Concatenation: true, Timeout: relatedTimeout},
+		{Name: "direct", KeyType: endpoint, Concatenation: true, Timeout: closedTimeout},
 	} {
 		set.Table, set.Dynamic, set.HasTimeout, set.Size = g.table, true, true, maxRelated
 		set.Name += f.suffix
@@ -98,14 +105,20 @@ func (g *Guard) updateHelper(f *family, r Rules) {
 		case unix.IPPROTO_TCP:
 			matched().key(f.src, f.dst).addTo("controls")
 			matched().key(f.src).addTo("controlclients")
+			m.DstFirst, m.DstLast = m.DstFirst-1, m.DstLast-1 // helper.DataPort
+			g.track(counterService, func() *rule {
+				return matched().handshake(wire.TCPSyn|wire.TCPAck).key(f.src, f.dst).in("controls")
+			}, f.src, srcPort)
 			tcp = true
 		default:
 			matched().key(f.src, l4proto, srcPort).addTo("related")
 		}
 	}
 	if tcp {
-		onControl := func(x *rule) *rule { return x.key(f.src, f.dst).in("controls") }
-		g.trackSYNs(chain, f, counterService, onControl, f.src, srcPort)
+		g.track(counterService, func() *rule {
+			return g.rule(chain, f).handshake(wire.TCPSyn).ports(dstPort, firstDataPort, 65535).
+				key(f.src, f.dst).in("controls")
+		}, f.src, srcPort)
 	}
 	for _, m := range all {
 		toService := func(x *rule) *rule { return x.key(l4proto).is(m.Proto).within(f.dst, m.Dst) }
@@ -113,17 +126,17 @@ func (g *Guard) updateHelper(f *family, r Rules) {
 	}
 }
 
-// trackSYNs queues rules that drop the SYNs among the matching packets. They
-// store the client's endpoint, which is in the fields addr and port.
-func (g *Guard) trackSYNs(chain *nftables.Chain, f *family, counter string, matching func(*rule) *rule,
-	addr, port field,
-) {
-	syn := func() *rule {
-		return matching(g.rule(chain, f).key(l4proto).is(unix.IPPROTO_TCP).ports(dstPort, firstDataPort, 65535).
-			key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPSyn | wire.TCPRst | wire.TCPAck}).is(wire.TCPSyn))
-	}
-	syn().key(addr, l4proto, port).addTo("related")
-	syn().drop(counter) // a rule by itself, because a full set ends the first
+// track queues rules that drop the matching packets and store the client's endpoint,
+// which is in the fields addr and port.
+func (g *Guard) track(counter string, matching func() *rule, addr, port field) {
+	matching().key(addr, l4proto, port).addTo("related")
+	matching().drop(counter) // a rule by itself, because a full set ends the first
+}
+
+// handshake continues for a TCP segment that has these of FIN, SYN, RST and ACK.
+func (r *rule) handshake(flags byte) *rule {
+	return r.key(l4proto).is(unix.IPPROTO_TCP).
+		key(tcpFlags).masked([]byte{wire.TCPFin | wire.TCPSyn | wire.TCPRst | wire.TCPAck}).is(flags)
 }
 
 // firstDataPort is the first port that a server or client announces.

@@ -131,6 +131,11 @@ func (r *rule) in(set string) *rule {
 	return r.add(&expr.Lookup{SourceRegister: register, SetName: set + r.f.suffix})
 }
 
+// notIn continues if the key is not in the family's set.
+func (r *rule) notIn(set string) *rule {
+	return r.add(&expr.Lookup{SourceRegister: register, SetName: set + r.f.suffix, Invert: true})
+}
+
 // quote continues for an ICMP error that uvs translates and whose quoted packet
 // has a plain header.
 func (r *rule) quote() *rule {
