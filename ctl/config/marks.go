@@ -17,8 +17,8 @@ import (
 // `iptables -t mangle … -j MARK --set-mark` does. All rules are tried in order, and the
 // last that matches decides.
 type MarkRule struct {
-	Dst       netip.Prefix `json:"destination,omitzero"`        // invalid: any
-	Src       netip.Prefix `json:"source,omitzero"`             // invalid: any
+	Dst       netip.Prefix `json:"destination,omitzero"`        // any if not given
+	Src       netip.Prefix `json:"source,omitzero"`             // any if not given
 	IPv6      bool         `json:"ipv6,omitzero"`               // the family of Dst and Src
 	Proto     Proto        `json:"protocol,omitzero"`           // 0: any of TCP, UDP, SCTP
 	DstPorts  Ports        `json:"destination_ports,omitempty"` // sorted; none: any

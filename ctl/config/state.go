@@ -69,11 +69,11 @@ type Timeouts struct {
 // ServiceKey identifies a service: by address, port and protocol, or by a mark and its
 // family. Addr is never an IPv4-mapped address; it is invalid for a mark.
 type ServiceKey struct {
-	Addr   netip.Addr `json:"address,omitzero"`
-	Port   uint16     `json:"port,omitzero"` // 0: all that no other service of the address has
-	Proto  Proto      `json:"protocol,omitzero"`
-	FWMark uint32     `json:"mark,omitzero"`
-	IPv6   bool       `json:"ipv6,omitzero"` // the mark is one of IPv6 packets
+	Addr   netip.Addr `json:"address,omitzero"`  // the virtual IP address
+	Port   uint16     `json:"port,omitzero"`     // 0: all that no other service of the address has
+	Proto  Proto      `json:"protocol,omitzero"` // tcp, udp or sctp
+	FWMark uint32     `json:"mark,omitzero"`     // of packets, instead of an address, a port and a protocol
+	IPv6   bool       `json:"ipv6,omitzero"`     // the mark is one of IPv6 packets
 }
 
 // Shard makes a ServiceKey a cow.Key.
@@ -85,15 +85,15 @@ func (k ServiceKey) Shard() uint8 {
 // Service is a virtual service and its servers.
 type Service struct {
 	ServiceKey
-	Scheduler  string     `json:"scheduler"`
-	SchedFlags SchedFlags `json:"scheduler_flags,omitzero"`
-	Persist    Seconds    `json:"persistent,omitzero"` // 0: not persistent
-	Netmask    Netmask    `json:"netmask,omitzero"`    // of persistence
-	PE         string     `json:"persistence_engine,omitzero"`
-	OPS        bool       `json:"one_packet,omitzero"` // one-packet scheduling
-	Settings   Values     `json:"settings,omitempty"`  // of its own; the others are the director's
-	Sorry      *Server    `json:"sorry,omitzero"`      // used while no other takes a new connection
-	Servers    []Server   `json:"servers"`             // newest first, as IPVS keeps them
+	Scheduler  string     `json:"scheduler"`                   // what chooses a server for a new connection
+	SchedFlags SchedFlags `json:"scheduler_flags,omitzero"`    // of sh and mh: fallback, port
+	Persist    Seconds    `json:"persistent,omitzero"`         // how long a client keeps its server; 0s: not
+	Netmask    Netmask    `json:"netmask,omitzero"`            // the part of client addresses that persistence looks at
+	PE         string     `json:"persistence_engine,omitzero"` // sip: each SIP call keeps its server
+	OPS        bool       `json:"one_packet,omitzero"`         // each UDP packet is scheduled on its own
+	Settings   Values     `json:"settings,omitempty"`          // of its own; the others are the director's
+	Sorry      *Server    `json:"sorry,omitzero"`              // used while no other takes a new connection
+	Servers    []Server   `json:"servers"`                     // newest first, as IPVS keeps them
 
 	Revision uint64 `json:"-"` // of the state that last changed it
 }
@@ -109,20 +109,22 @@ func (s *Service) AllServers() []Server {
 // ServerKey identifies a server in its service. Sorry distinguishes the sorry server from
 // one of the same address and port.
 type ServerKey struct {
-	Addr  netip.Addr `json:"address"`
-	Port  uint16     `json:"port"`
+	Addr  netip.Addr `json:"address"` // of the server
+	Port  uint16     `json:"port"`    // of the server; the service's unless it is given
 	Sorry bool       `json:"-"`
 }
 
 // Server is a real server of a service.
 type Server struct {
 	ServerKey
-	Method Method `json:"method"`
-	Weight int32  `json:"weight"`
-	Upper  uint32 `json:"upper_threshold,omitzero"` // 0: none
-	Lower  uint32 `json:"lower_threshold,omitzero"`
-	Tunnel Tunnel `json:"tunnel,omitzero"` // MethodTunnel only
-	Admin  Admin  `json:"admin"`           // of the AdminRules; only PutService and Replace can set it
+	Method Method `json:"method"`                   // how packets reach the server: nat, dr or tunnel
+	Weight int32  `json:"weight"`                   // its part of new connections; 0: it gets none
+	Upper  uint32 `json:"upper_threshold,omitzero"` // connections from which on it gets no new ones; 0: any number
+	Lower  uint32 `json:"lower_threshold,omitzero"` // connections below which it gets new ones again
+	Tunnel Tunnel `json:"tunnel,omitzero"`          // only with method tunnel
+	// Admin is what the operator decided about the server. Only operations on a whole service or
+	// configuration can set it here.
+	Admin Admin `json:"admin"`
 
 	withoutPort bool // decoded without a port, before TakePort
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -204,6 +205,16 @@ func (h *testHost) HostNet() *director.HostNet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.net
+}
+
+// learn adds a neighbour.
+func (h *testHost) learn(k director.NeighbourKey) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := *h.net
+	next.Neighbours = maps.Clone(h.net.Neighbours)
+	next.Neighbours[k] = wire.MAC{2, 9}
+	h.net = &next
 }
 
 func (h *testHost) KeepResolved([]netip.Addr) {}

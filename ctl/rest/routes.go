@@ -128,7 +128,7 @@ type route struct {
 func add[I, O any](r *router, to route, handler func(context.Context, *I) (*O, error)) {
 	op := huma.Operation{
 		Method: to.method, Path: to.path, OperationID: to.id, Summary: to.summary, Tags: []string{to.tag},
-		MaxBodyBytes: maxBody, BodyReadTimeout: -1, SkipValidateBody: true, SkipValidateParams: true,
+		MaxBodyBytes: maxBody, SkipValidateBody: true, SkipValidateParams: true,
 		Errors: append(slices.Clone(to.errors), http.StatusForbidden), Responses: map[string]*huma.Response{},
 	}
 	if to.readsOnly {

@@ -3,6 +3,7 @@ package rest
 import (
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -143,8 +144,45 @@ var objects = map[reflect.Type]func(*huma.Schema){
 		s.Required = []string{"address"}
 		s.Properties["weight"].Default, s.Properties["method"].Default = 1, "nat"
 	},
+	reflect.TypeFor[config.Op](): func(s *huma.Schema) {
+		s.Required = []string{"verb"}
+		s.Description = "An operation. Add refuses what exists, edit what does not, put does both."
+		verbs := &huma.Schema{Type: huma.TypeString, Description: "What to do, with which other members"}
+		for _, line := range verbTable {
+			names, members, _ := strings.Cut(line, ": ")
+			for name := range strings.FieldsSeq(names) {
+				verbs.Enum = append(verbs.Enum, name)
+			}
+			verbs.Description += fmt.Sprintf("\n- %s: %s", names, members)
+		}
+		s.Properties["verb"] = verbs
+		for name, p := range s.Properties {
+			if name != "verb" {
+				p.Description = ""
+			}
+		}
+	},
 	reflect.TypeFor[config.MarkRule]():  func(s *huma.Schema) { s.Required = []string{"mark"} },
 	reflect.TypeFor[config.AdminRule](): func(s *huma.Schema) { s.Required = []string{"address", "admin"} },
+}
+
+// verbTable are the operations with the members that they need (config.Op).
+var verbTable = []string{
+	"add-service edit-service: service, without settings, sorry and servers",
+	"put-service: service, whole",
+	"delete-service: service, of which only the address, port, protocol or mark counts, as below",
+	"flush: none; all services are deleted",
+	"add-server edit-server put-server delete-server: service, server",
+	"sorry: service, server; without server the service loses its sorry server",
+	"set-settings put-settings: settings; of service if it is given; put gives the others their defaults",
+	"set: timeouts; 0 keeps one",
+	"zero: service; without it, all",
+	"set-admin: admin",
+	"put-admin: admin_rules, in place of all",
+	"add-marks delete-marks: marks, all or none of them",
+	"put-marks: marks, in place of all",
+	"standby active: none",
+	"replace: document, in place of all",
 }
 
 // reference gives a schema the description of another, which it replaces.

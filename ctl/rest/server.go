@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,9 +21,10 @@ import (
 	"uvs/ctl/config"
 )
 
+// readTimeout is how long a client may take to send a request.
+var readTimeout = 10 * time.Second
+
 const (
-	// readTimeout is how long a client may take to send a request.
-	readTimeout = 10 * time.Second
 	// writeTimeout is how long a client may take for a part of a response.
 	writeTimeout = 30 * time.Second
 	// stopTimeout is how long the director waits for requests when it ends.
@@ -161,11 +163,11 @@ func (s *Server) handler() http.Handler {
 	mux := s.routes()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
-		out := &response{ResponseWriter: w, control: http.NewResponseController(w), status: http.StatusOK}
+		out := &response{ResponseWriter: w, control: http.NewResponseController(w)}
 		r = withPeer(r, s.Admins)
 		if r.Body != http.NoBody {
 			out.control.SetReadDeadline(begin.Add(readTimeout))
-			r.Body = &requestBody{r.Body, out.control}
+			r.Body = &requestBody{r.Body, out}
 		}
 		err := peerOf(r.Context()).mayRead()
 		if err == nil {
@@ -174,12 +176,26 @@ func (s *Server) handler() http.Handler {
 		if err != nil {
 			writeProblem(out, problemOf(err))
 		} else {
-			mux.ServeHTTP(out, r)
+			s.serve(mux, out, r)
 		}
 		s.Logger.Debug().Str("method", r.Method).Str("path", r.URL.RequestURI()).
 			Func(func(e *zerolog.Event) { e.Stringer("user", peerOf(r.Context())) }).
 			Int("status", out.status).Dur("took", time.Since(begin)).Msg("request")
 	})
+}
+
+// serve answers a request. A fault of the director costs only this answer.
+func (s *Server) serve(mux *http.ServeMux, w *response, r *http.Request) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err := fmt.Errorf("fault of the director: %v", fault)
+			s.Logger.Error().Err(err).Bytes("stack", debug.Stack()).Str("path", r.URL.Path).Msg("request")
+			if w.status == 0 {
+				writeProblem(w, problemOf(err))
+			}
+		}
+	}()
+	mux.ServeHTTP(w, r)
 }
 
 // checkRoute refuses a request for what is not there, and names the methods that are.
@@ -202,16 +218,20 @@ func checkRoute(mux *http.ServeMux, r *http.Request) error {
 }
 
 // requestBody ends the time for the request when all of it was read. While a request is
-// answered, the end of that time would look like the end of the client.
+// answered, the end of that time would look like the end of the client. What does not come
+// whole is the last request of its connection.
 type requestBody struct {
 	io.ReadCloser
-	control *http.ResponseController
+	response *response
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.control.SetReadDeadline(time.Time{})
+	switch {
+	case errors.Is(err, io.EOF):
+		b.response.control.SetReadDeadline(time.Time{})
+	case err != nil:
+		b.response.Header().Set("Connection", "close")
 	}
 	return n, err
 }
@@ -235,6 +255,9 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 const writePart = 64 << 10
 
 func (w *response) Write(b []byte) (n int, err error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	for err == nil && len(b) > 0 {
 		if w.control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
 			return n, os.ErrDeadlineExceeded

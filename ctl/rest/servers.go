@@ -8,7 +8,6 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"uvs/ctl"
@@ -179,9 +178,11 @@ func decodeServer(text []byte, key config.ServerKey) (server config.Server, err 
 	if err := decode(text, &members); err != nil {
 		return server, err
 	}
-	members = map[string]jsontext.Value{}
-	if err := json.Unmarshal(withoutReadOnly(text), &members); err != nil {
-		return server, err
+	if members == nil {
+		return server, config.Errorf(syscall.EINVAL, "null is not an object (NAME: VALUE)")
+	}
+	for _, name := range readOnly {
+		delete(members, name)
 	}
 	addMissing(members, key)
 	if err := decode(marshalled(members), &server); err != nil {

@@ -215,6 +215,9 @@ func decodeService(text []byte, key config.ServiceKey) (svc config.Service, err 
 	if err := decode(text, &members); err != nil {
 		return svc, err
 	}
+	if members == nil {
+		return svc, config.Errorf(syscall.EINVAL, "null is not an object (NAME: VALUE)")
+	}
 	for _, name := range readOnly {
 		delete(members, name)
 	}
