@@ -190,7 +190,7 @@ func TestRollback(t *testing.T) {
 	for _, v := range versions {
 		hows = append(hows, v.How)
 	}
-	want := []string{"rollback to 2", "apply test", "changes by commands", "apply test", "changes by commands"}
+	want := []string{"rollback to 2", "apply test", "changes by commands", "apply test", "before the first version"}
 	if err != nil || !slices.Equal(hows, want) || versions[0].Author != "me" {
 		t.Errorf("versions %+v, %v; want %v", versions, err, want)
 	}

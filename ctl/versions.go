@@ -182,7 +182,11 @@ func (m *Manager) addCommandsVersion(before *config.State) error {
 			return nil
 		}
 	}
-	return m.addVersion(before, api.Author{}.String(), "changes by commands")
+	how := "changes by commands"
+	if len(versions) == 0 {
+		how = "before the first version"
+	}
+	return m.addVersion(before, api.Author{}.String(), how)
 }
 
 func (m *Manager) addVersion(s *config.State, author, how string) error {

@@ -42,6 +42,8 @@ func newRoot() *cobra.Command {
 	for group, verbs := range [][]*cobra.Command{
 		groupDirector: {
 			runVerb(run), statusVerb(), roleVerb("standby"), roleVerb("active"), showRole(), saveVerb(), restoreVerb(),
+			checkVerb(), diffVerb(), applyVerb(), confirmVerb(), historyVerb(), rollbackVerb(), reloadVerb(), logNoun(),
+			schemaVerb(),
 		},
 		groupServices: {serviceNoun(), serverNoun(), sorryNoun(), markNoun(), settingNoun()},
 		groupTraffic:  {connNoun(), pathsVerb(), explainVerb(), eventsVerb(), statsVerb()},

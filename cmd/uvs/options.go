@@ -84,15 +84,20 @@ func (cfg *runConfig) read(path string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(f.Document, json.Deterministic(true))
-	if err != nil {
+	cfg.document = &f.Document
+	if cfg.digest, err = digest(cfg.document); err != nil {
 		return err
 	}
-	cfg.document, cfg.digest = &f.Document, fmt.Sprintf("%x", sha256.Sum256(text))
 	if f.Document.Director != nil {
 		cfg.Run = *f.Document.Director
 	}
 	return nil
+}
+
+// digest returns a text that differs for configurations that differ.
+func digest(d *config.Document) (string, error) {
+	text, err := json.Marshal(d, json.Deterministic(true))
+	return fmt.Sprintf("%x", sha256.Sum256(text)), err
 }
 
 // readFile reads a file that a director can have. The error names the line.

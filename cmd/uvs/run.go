@@ -143,7 +143,8 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		},
 		Started: time.Now(),
 		Access:  rest.Access{Group: cfg.Group, Readers: cfg.Readers},
-		Reload:  source.reload, Log: source.currentLog, SetLog: source.changeLog,
+		Reload:  source.reload, OwnFile: source.isOwnFile, NextStart: source.nextStart,
+		Log: source.currentLog, SetLog: source.changeLog,
 		Logger: log,
 	}
 	if err := checkAddressSpace(); err != nil {

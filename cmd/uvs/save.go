@@ -1,40 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/ctl/ipvsadm"
 	"uvs/fwd/tunnel"
 )
-
-// saveVerb prints the director's whole configuration.
-func saveVerb() *cobra.Command {
-	return &cobra.Command{
-		Use: "save", Short: "print the whole configuration, as commands", Example: "uvs save >uvs.conf",
-		RunE: func(*cobra.Command, []string) error {
-			c, err := dial()
-			if err != nil {
-				return err
-			}
-			var text bytes.Buffer
-			if err := writeConfig(&text, c); err != nil {
-				return err
-			}
-			_, err = text.WriteTo(os.Stdout)
-			return err
-		},
-	}
-}
 
 // writeConfig writes the commands, one per line, that give an empty director
 // this configuration. They are settings that differ from the default, mark
@@ -107,54 +83,6 @@ func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
 		}
 	}
 	return nil
-}
-
-// restoreVerb replaces the director's configuration by the output of `uvs save`, whole or not
-// at all.
-func restoreVerb() *cobra.Command {
-	return &cobra.Command{
-		Use: "restore", Short: "replace the configuration by the commands on standard input",
-		Example: "uvs save | uvs restore",
-		RunE:    func(*cobra.Command, []string) error { return restore(os.Stdin) },
-	}
-}
-
-func restore(in io.Reader) error {
-	ops, lines, err := readOps(in)
-	if err != nil {
-		return fmt.Errorf("nothing changed: %w", err)
-	}
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	if len(ops) == 0 {
-		return errors.New("nothing changed: the input has no command; `uvs ipvsadm -C` removes all services")
-	}
-	for i, err := range c.Replace(ops) {
-		if err != nil {
-			return fmt.Errorf("nothing changed: line %d: %w", lines[i], err)
-		}
-	}
-	return nil
-}
-
-// readOps reads the operations of commands, one per line, and their line
-// numbers. It skips empty lines and those that begin with #.
-func readOps(r io.Reader) (ops []config.Op, lines []int, err error) {
-	in := bufio.NewScanner(r)
-	for n := 1; in.Scan(); n++ {
-		words := strings.Fields(in.Text())
-		if len(words) == 0 || words[0][0] == '#' {
-			continue
-		}
-		op, err := parseLine(words)
-		if err != nil {
-			return nil, nil, fmt.Errorf("line %d: %s", n, strings.ReplaceAll(err.Error(), "\n", "; "))
-		}
-		ops, lines = append(ops, op), append(lines, n)
-	}
-	return ops, lines, in.Err()
 }
 
 // parseLine returns the operation of a command that `uvs save` prints.

@@ -106,6 +106,30 @@ func (s *configSource) reload(author api.Author) (later []string, err error) {
 	return later, s.setLog(next.LogLevel, next.LogFormat)
 }
 
+// isOwnFile reports whether a digest is that of the director's file as it is now.
+func (s *configSource) isOwnFile(digest string) bool {
+	var now runConfig
+	return s.opts.path != "" && now.read(s.opts.path) == nil && now.digest == digest
+}
+
+// nextStart describes what the director would start with now.
+func (s *configSource) nextStart() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path, dir, from := s.opts.path, s.running.State, s.running.StartFrom
+	switch {
+	case path == "" && dir == "":
+		return "nothing: it has neither --config nor --state"
+	case dir == "", path != "" && from == config.StartFromFile:
+		return "the file " + path
+	case path == "", from == config.StartFromState:
+		return "what is kept in " + dir
+	case s.isOwnFile(s.manager.File()):
+		return fmt.Sprintf("what is kept in %s; %s has not changed since it was applied", dir, path)
+	}
+	return fmt.Sprintf("the file %s, which has changed since it was applied", path)
+}
+
 // currentLog returns what is logged, and how.
 func (s *configSource) currentLog() api.Log {
 	s.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,11 @@ func statusVerb() *cobra.Command {
 			add(nil, "role", info.Role)
 			add(nil, "interfaces", strings.Join(info.Interfaces, " "))
 			add(nil, "workers", info.Workers)
+			add(nil, "revision", info.Revision)
+			if info.ConfirmBy != nil {
+				add(nil, "confirm_by", info.ConfirmBy.Local().Format(time.DateTime))
+			}
+			add(nil, "next_start", info.NextStart)
 			return add(nil, "conn_size", info.ConnSize)
 		},
 	}.of(&cobra.Command{

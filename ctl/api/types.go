@@ -95,6 +95,8 @@ type Info struct {
 	Role       string         `json:"role"`     // "active" or "standby"
 	Uptime     config.Seconds `json:"uptime"`   // since it was ready
 	Revision   uint64         `json:"revision"` // of the configuration
+	// NextStart describes what the director would start with now: its file, or what it has kept.
+	NextStart string `json:"next_start,omitzero"`
 	// ConfirmBy is when the last apply takes itself back, unless it is confirmed.
 	ConfirmBy *time.Time `json:"confirm_by,omitzero"`
 }

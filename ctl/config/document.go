@@ -16,8 +16,9 @@ type Document struct {
 	Marks []MarkRule `json:"marks,omitempty"`
 	// Admin are the servers that get no new connections; nil: as they are now.
 	Admin []AdminRule `json:"admin,omitzero"`
-	// Services are the virtual services with their servers.
-	Services []Service `json:"services"`
+	// Services are the virtual services with their servers. They can be missing only if Director
+	// is all that is given: then what is in force stays.
+	Services []Service `json:"services,omitzero"`
 }
 
 // Document returns the configuration without the options of `uvs run`.
@@ -46,6 +47,9 @@ func (s *Service) plain() Service {
 // State returns the state that a configuration describes. Admin states that it does not give
 // are those of before.
 func (d *Document) State(before *State) (*State, error) {
+	if d.Director != nil && d.Services == nil && d.Settings == nil && d.Marks == nil && d.Admin == nil {
+		d = before.Document()
+	}
 	s := &State{Standby: before.Standby, Revision: before.Revision, isChanged: map[ServiceKey]bool{}}
 	if err := s.setDirector(nil, d.Settings); err != nil {
 		return nil, At(err, "settings")
@@ -59,6 +63,9 @@ func (d *Document) State(before *State) (*State, error) {
 	}
 	if err := s.putAdmin(rules); err != nil {
 		return nil, err
+	}
+	if d.Services == nil {
+		return nil, fieldErrorf("services", syscall.EINVAL, "services are missing; write services: [] for none")
 	}
 	for i, svc := range d.Services {
 		if s.byKey.Has(svc.ServiceKey) {

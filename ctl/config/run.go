@@ -3,6 +3,7 @@ package config
 import (
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -121,7 +122,7 @@ func (s *StartFrom) UnmarshalText(name []byte) error {
 // Duration is written with its unit: 50us, 10ms, 1s.
 type Duration time.Duration
 
-func (d Duration) String() string { return time.Duration(d).String() }
+func (d Duration) String() string { return strings.ReplaceAll(time.Duration(d).String(), "µ", "u") }
 
 // MarshalText returns the duration with its unit.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

@@ -85,7 +85,7 @@ func (k ServiceKey) Shard() uint8 {
 // Service is a virtual service and its servers.
 type Service struct {
 	ServiceKey
-	Scheduler  string     `json:"scheduler"`                   // what chooses a server for a new connection
+	Scheduler  string     `json:"scheduler,omitzero"`          // what chooses a server for a new connection
 	SchedFlags SchedFlags `json:"scheduler_flags,omitzero"`    // of sh and mh: fallback, port
 	Persist    Seconds    `json:"persistent,omitzero"`         // how long a client keeps its server; 0s: not
 	Netmask    Netmask    `json:"netmask,omitzero"`            // the part of client addresses that persistence looks at
@@ -93,7 +93,7 @@ type Service struct {
 	OPS        bool       `json:"one_packet,omitzero"`         // each UDP packet is scheduled on its own
 	Settings   Values     `json:"settings,omitempty"`          // of its own; the others are the director's
 	Sorry      *Server    `json:"sorry,omitzero"`              // used while no other takes a new connection
-	Servers    []Server   `json:"servers"`                     // newest first, as IPVS keeps them
+	Servers    []Server   `json:"servers,omitempty"`           // newest first, as IPVS keeps them
 
 	Revision uint64 `json:"-"` // of the state that last changed it
 }

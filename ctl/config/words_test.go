@@ -37,7 +37,7 @@ func TestWords(t *testing.T) {
 				PE: EngineSIP, OPS: true,
 			},
 			`{"mark":7,"ipv6":true,"scheduler":"wlc","persistent":"1s","netmask":"64","persistence_engine":"sip",` +
-				`"one_packet":true,"servers":null}`,
+				`"one_packet":true}`,
 		},
 		{
 			&MarkRule{

@@ -81,10 +81,10 @@ func documentNode(d *config.Document, in *source, at map[string]place) (*node, e
 	root.put(in.at(0))
 	for i := range d.Services {
 		s := &d.Services[i]
-		n := root.member("services").value.items[i]
+		n := root.list("services")[i]
 		n.put(at[s.Text()])
 		for j := range s.Servers {
-			n.member("servers").value.items[j].put(at[s.Text()+" "+s.Servers[j].ServerKey.String()])
+			n.list("servers")[j].put(at[s.Text()+" "+s.Servers[j].ServerKey.String()])
 		}
 	}
 	return root, nil

@@ -67,6 +67,9 @@ func (f *File) decode() error {
 		return f.Locate(err)
 	}
 	f.Document = document.Document
+	if f.Document.Services == nil && f.root.member("services") != nil {
+		f.Document.Services = []config.Service{} // the section is empty
+	}
 	return f.checkUnique()
 }
 

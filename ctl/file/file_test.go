@@ -149,11 +149,14 @@ func TestRead(t *testing.T) {
 	if err != nil || len(f.Document.Services[0].Servers) != 2 {
 		t.Errorf("%+v, %v", f.Document, err)
 	}
-	for _, empty := range []string{
-		"", "# nothing\n", "---\n", "{}", "services:\n", "services: []\nsettings:\n", "include: []\n",
-	} {
+	for _, empty := range []string{"services:\n", "services: []\nsettings:\n", "director: {interfaces: [eth0]}\n"} {
 		if f, err := read(t, empty); err != nil || len(f.Document.Services) > 0 {
 			t.Errorf("%q: %v", empty, err)
+		}
+	}
+	for _, nothing := range []string{"", "# no\n", "---\n", "{}", "include: []\n", "settings: {slow_start: 3s}\n"} {
+		if _, err := read(t, nothing); err == nil || !strings.Contains(err.Error(), "services are missing") {
+			t.Errorf("%q: %v", nothing, err)
 		}
 	}
 }

@@ -19,8 +19,8 @@ func Marshal(d *config.Document) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range root.member("services").value.items {
-		servers := s.member("servers").value.items
+	for _, s := range root.list("services") {
+		servers := s.list("servers")
 		if sorry := s.member("sorry"); sorry != nil {
 			servers = append(servers, sorry.value)
 		}

@@ -50,7 +50,6 @@ services:
     protocol: tcp
     scheduler: sh
     scheduler_flags: [fallback, port]
-    servers: []
 `
 	f, err := parse([]byte(want))
 	if err != nil {
@@ -111,7 +110,7 @@ func randomDocument(rng *rand.Rand) *config.Document {
 	values := func() config.Values {
 		return config.Values{"timeout_udp": rng.Uint32(), "mss_clamp": rng.Uint32(), "removed_conns": rng.Uint32N(3)}
 	}
-	d := &config.Document{Settings: values(), Admin: []config.AdminRule{}}
+	d := &config.Document{Settings: values(), Admin: []config.AdminRule{}, Services: []config.Service{}}
 	for range rng.IntN(3) {
 		d.Marks = append(d.Marks, config.MarkRule{
 			Dst: netip.PrefixFrom(addr(), 8), Interface: text(), Mark: rng.Uint32(), IPv6: rng.IntN(2) == 0,
@@ -122,7 +121,7 @@ func randomDocument(rng *rand.Rand) *config.Document {
 	}
 	for i := range rng.IntN(4) {
 		s := config.Service{
-			ServiceKey: config.ServiceKey{Addr: addr(), Port: uint16(i), Proto: 6}, Scheduler: text(), PE: text(),
+			ServiceKey: config.ServiceKey{Addr: addr(), Port: uint16(i), Proto: 6}, Scheduler: "s" + text(), PE: text(),
 			SchedFlags: config.SchedFlags(rng.IntN(8) << 3), Persist: config.Seconds(rng.Uint32N(2)),
 			OPS: rng.IntN(2) == 0, Netmask: config.Mask4(rng.Uint32()),
 		}

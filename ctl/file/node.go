@@ -48,6 +48,14 @@ func (n *node) member(name string) *member {
 	return nil
 }
 
+// list returns the items of a member, if there is one.
+func (n *node) list(name string) []*node {
+	if m := n.member(name); m != nil {
+		return m.value.items
+	}
+	return nil
+}
+
 // find returns the place of the value that a pointer leads to or, if there is none, of the
 // last on the way. That of a member is the place of its name.
 func (n *node) find(p jsontext.Pointer) place {

@@ -125,6 +125,9 @@ func (r *router) putConfig(ctx context.Context, in *putConfig) (*tagged[api.Appl
 	if err := in.decode(d); err != nil {
 		return nil, err
 	}
+	if r.OwnFile == nil || !r.OwnFile(in.File) {
+		in.File = ""
+	}
 	revision, err := r.change(ctx, ctl.Change{
 		Ops: []config.Op{{Kind: config.Replace, Document: d}}, If: list, How: cmp.Or(in.How, "apply"), File: in.File,
 		Confirm: time.Duration(in.Confirm.Seconds) * time.Second,

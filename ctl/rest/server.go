@@ -46,6 +46,11 @@ type Server struct {
 	// Reload applies the configuration file again. It returns the options that only the next
 	// start will take.
 	Reload func(api.Author) (nextStart []string, err error)
+	// OwnFile reports whether a digest is that of the configuration file as it is now; nil: there
+	// is no file.
+	OwnFile func(digest string) bool
+	// NextStart describes what the director would start with now.
+	NextStart func() string
 	// Log returns what is logged and how, and SetLog changes it; nil: it cannot.
 	Log    func() api.Log
 	SetLog func(api.Log) error

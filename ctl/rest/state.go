@@ -64,6 +64,9 @@ type ofService struct {
 func (r *router) info() api.Info {
 	info := r.Info
 	info.Role, info.Revision, info.ConfirmBy = r.Manager.State()
+	if r.NextStart != nil {
+		info.NextStart = r.NextStart()
+	}
 	info.Uptime = config.Seconds(time.Since(r.Started) / time.Second)
 	return info
 }
