@@ -54,10 +54,13 @@ func commandNetwork(t *testing.T) *network {
 	for _, name := range []string{"uvs", "ipvsadm"} {
 		must(t, os.Symlink(uvsBinary, filepath.Join(n.bin(), name)))
 	}
-	n.director("director", "eth0", "eth1")
+	n.directorWith("director", []string{"--config", filepath.Join(n.dir, "uvs.yaml")}, "eth0", "eth1")
 	n.run("director", "uvs restore <"+n.dir+"/state")
 	return n
 }
+
+// oldestVersion runs an example with the oldest version in place of 12.
+const oldestVersion = `v=$(uvs history -o tsv | tail -n 1 | cut -f 1) && sh -c "$(echo '%s' | sed "s/12/$v/")"`
 
 // special are examples that need something else than commandState, by how they begin: how they
 // are run, in which namespace, and why.
@@ -68,6 +71,8 @@ var special = []struct{ begin, instead, namespace, why string }{
 			"cp uvs.yaml /etc/uvs && timeout --foreground --preserve-status 2 %s --socket ./second", "other",
 		"reads and writes files of the host, and runs until a signal",
 	},
+	{"uvs rollback 12", oldestVersion, "director", "needs a version that there is"},
+	{"uvs save --version 12", oldestVersion, "director", "needs a version that there is"},
 	{"uvs rs ", "timeout --foreground --preserve-status 2 %s", "other", "runs until a signal"},
 	{"uvs events", "timeout 1 %s; test $? = 124", "director", "never ends"},
 	{"uvs paths -o table --watch", "timeout 1 %s; test $? = 124", "director", "never ends"},
@@ -162,6 +167,8 @@ func TestListings(t *testing.T) {
 		{"setting get slow_start", 1},
 		{"mark list", 1},
 		{"status", 7},
+		{"history", 2},
+		{"log show", 2},
 		{"stats --all", 50},
 		{"explain tcp 192.0.2.2:4711 192.0.2.10:80", 8},
 	} {

@@ -21,7 +21,7 @@ import (
 func checkVerb() *cobra.Command {
 	return &cobra.Command{
 		Use: "check FILE", Short: "check a configuration file; it needs no director",
-		Example: "uvs check /etc/uvs/uvs.yaml",
+		Example: "uvs check uvs.yaml",
 		RunE: func(_ *cobra.Command, words []string) error {
 			f, err := readFile(words[0])
 			if err != nil {
@@ -64,7 +64,7 @@ func diffVerb() *cobra.Command {
 	}.of(&cobra.Command{
 		Use:     "diff FILE",
 		Short:   "list what applying a file would change, and whose connections lose their server",
-		Example: "uvs diff /etc/uvs/uvs.yaml\nuvs diff uvs.yaml -o json",
+		Example: "uvs diff uvs.yaml\nuvs diff uvs.yaml -o json",
 	})
 	list := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
@@ -123,8 +123,9 @@ func applyVerb() *cobra.Command {
 
 func confirmVerb() *cobra.Command {
 	return &cobra.Command{
-		Use: "confirm", Short: "keep what was applied with --confirm", Example: "uvs confirm",
-		RunE: func(*cobra.Command, []string) error { return do((*api.Client).Confirm) },
+		Use: "confirm", Short: "keep what was applied with --confirm",
+		Example: "uvs apply uvs.yaml --confirm 60s && uvs confirm",
+		RunE:    func(*cobra.Command, []string) error { return do((*api.Client).Confirm) },
 	}
 }
 
