@@ -120,7 +120,7 @@ func (p *peer) in(group int) bool {
 // remotePeer returns the owner of a certificate.
 func remotePeer(state *tls.ConnectionState, admins []string) *peer {
 	name := state.PeerCertificates[0].Subject.CommonName
-	return &peer{remote: true, name: name, reads: true, changes: name != "" && slices.Contains(admins, name)}
+	return &peer{remote: true, name: valid(name), reads: true, changes: name != "" && slices.Contains(admins, name)}
 }
 
 // String returns the peer's name.
@@ -144,8 +144,11 @@ func (p *peer) author() api.Author {
 	if err != nil {
 		name = []byte("?")
 	}
-	return api.Author{User: p.String(), Process: strings.TrimSpace(string(name)), PID: int(p.pid)}
+	return api.Author{User: p.String(), Process: valid(strings.TrimSpace(string(name))), PID: int(p.pid)}
 }
+
+// valid returns a text without what is no UTF-8, because the text will be kept as JSON.
+func valid(text string) string { return strings.ToValidUTF8(text, "?") }
 
 type peerKey struct{}
 

@@ -41,7 +41,8 @@ func decode(text []byte, v any) error {
 	return &config.Error{Errno: errno, Message: d.Error(), Pointer: d.Pointer}
 }
 
-func writeJSON(w io.Writer, v any) error { return json.MarshalWrite(w, v) }
+// writeJSON also writes what is no UTF-8, such as a part of a request that an error quotes.
+func writeJSON(w io.Writer, v any) error { return json.MarshalWrite(w, v, jsontext.AllowInvalidUTF8(true)) }
 
 // inBody returns an error of an operation as one of the request's body, which is a part of the
 // operation.

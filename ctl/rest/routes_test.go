@@ -104,7 +104,7 @@ func TestServiceList(t *testing.T) {
 		t.Errorf("%d parts", n)
 	}
 	f.ask(t, "GET", "/v1/services?limit=2&cursor=tcp:10.9.9.9:80", "").want(t, 410)
-	f.ask(t, "GET", "/v1/services?addres=tcp", "").want(t, 422, "did you mean address?", `"query.addres"`)
+	f.ask(t, "GET", "/v1/services?limitt=2", "").want(t, 422, "did you mean limit?", `"query.limitt"`)
 	f.ask(t, "GET", "/v1/services?limit=x", "").want(t, 422, `"query.limit"`)
 	f.ask(t, "GET", "/v1/services?limit=1&limit=2", "").want(t, 422, "given twice")
 }

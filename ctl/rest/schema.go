@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"uvs/ctl/api"
 	"uvs/ctl/config"
 )
 
@@ -106,7 +108,7 @@ func (r *registry) object(t reflect.Type) *huma.Schema {
 			p.Description = comment
 		}
 		s.Properties[name] = p
-		if !strict && !strings.Contains(options, "omit") {
+		if !strict && !strings.Contains(options, "omit") && !slices.Contains(s.Required, name) {
 			s.Required = append(s.Required, name)
 		}
 	}
@@ -161,6 +163,13 @@ var objects = map[reflect.Type]func(*huma.Schema){
 				p.Description = ""
 			}
 		}
+	},
+	reflect.TypeFor[api.Transaction](): func(s *huma.Schema) {
+		s.Required, s.AdditionalProperties, s.Properties["whole"].Default = []string{"operations"}, false, true
+	},
+	reflect.TypeFor[api.TransactionResult](): func(s *huma.Schema) {
+		items := s.Properties["results"].Items
+		s.Properties["results"].Items = &huma.Schema{AnyOf: []*huma.Schema{items, {Type: "null"}}}
 	},
 	reflect.TypeFor[config.MarkRule]():  func(s *huma.Schema) { s.Required = []string{"mark"} },
 	reflect.TypeFor[config.AdminRule](): func(s *huma.Schema) { s.Required = []string{"address", "admin"} },
