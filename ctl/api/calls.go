@@ -1,13 +1,15 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"uvs/ctl/config"
 )
@@ -46,8 +48,8 @@ func (c *Client) PutService(svc config.Service, revision *uint64) (s ServiceStat
 	default:
 		header.Set("If-Match", ETag(*revision))
 	}
-	_, err = c.send(http.MethodPut, servicePath(svc.ServiceKey), nil, header, svc, func(dec *json.Decoder) error {
-		return dec.Decode(&s)
+	_, err = c.send(http.MethodPut, servicePath(svc.ServiceKey), nil, header, svc, func(dec *jsontext.Decoder) error {
+		return json.UnmarshalDecode(dec, &s)
 	})
 	return s, err
 }
@@ -136,7 +138,7 @@ func (c *Client) Replace(ops []config.Op) []error {
 
 // Document returns the configuration that is in force, and its revision.
 func (c *Client) Document() (d *config.Document, revision uint64, err error) {
-	var text json.RawMessage
+	var text jsontext.Value
 	header, err := c.do(http.MethodGet, "config", nil, nil, &text)
 	if err != nil {
 		return nil, 0, err
@@ -157,8 +159,8 @@ func (c *Client) ApplyDocument(d *config.Document, o ApplyOptions) (revision uin
 		header.Set("If-Match", ETag(*o.IfRevision))
 	}
 	var applied Applied
-	_, err = c.send(http.MethodPut, "config", o.query(), header, d, func(dec *json.Decoder) error {
-		return dec.Decode(&applied)
+	_, err = c.send(http.MethodPut, "config", o.query(), header, d, func(dec *jsontext.Decoder) error {
+		return json.UnmarshalDecode(dec, &applied)
 	})
 	return applied.Revision, err
 }
@@ -184,7 +186,7 @@ func (c *Client) Versions() (list []Version, err error) { return list, c.get("ve
 
 // Version returns a configuration that was applied; without it the error is ENOENT.
 func (c *Client) Version(revision uint64) (*config.Document, error) {
-	var text json.RawMessage
+	var text jsontext.Value
 	if err := c.get("versions/"+strconv.FormatUint(revision, 10), nil, &text); err != nil {
 		return nil, err
 	}
@@ -264,10 +266,10 @@ func (c *Client) EventsSince(revision *uint64, visit func(Event) error) error {
 // stream calls visit for each value of a response until visit returns an error or
 // the response ends, which is io.EOF.
 func stream[T any](c *Client, path string, q url.Values, visit func(T) error) error {
-	_, err := c.send(http.MethodGet, path, q, nil, nil, func(dec *json.Decoder) error {
+	_, err := c.send(http.MethodGet, path, q, nil, nil, func(dec *jsontext.Decoder) error {
 		for {
 			var v T
-			if err := dec.Decode(&v); err != nil {
+			if err := json.UnmarshalDecode(dec, &v); err != nil {
 				return err
 			}
 			if err := visit(v); err != nil {

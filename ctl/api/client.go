@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,9 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Client talks to a running director. Methods that change something return a *config.Error if
@@ -112,11 +114,11 @@ func socketWait() (time.Duration, error) {
 // do sends a request and decodes the response into answer, unless that is nil. It returns the
 // response's headers.
 func (c *Client) do(method, path string, q url.Values, body, answer any) (http.Header, error) {
-	return c.send(method, path, q, nil, body, func(dec *json.Decoder) error {
+	return c.send(method, path, q, nil, body, func(dec *jsontext.Decoder) error {
 		if answer == nil {
 			return nil
 		}
-		return dec.Decode(answer)
+		return json.UnmarshalDecode(dec, answer)
 	})
 }
 
@@ -127,7 +129,7 @@ func (c *Client) get(path string, q url.Values, answer any) error {
 
 // send sends a request, and has the response decoded.
 func (c *Client) send(
-	method, path string, q url.Values, header http.Header, body any, decode func(*json.Decoder) error,
+	method, path string, q url.Values, header http.Header, body any, decode func(*jsontext.Decoder) error,
 ) (http.Header, error) {
 	var text io.Reader
 	if body != nil {
@@ -156,7 +158,7 @@ func (c *Client) send(
 	if err := responseError(resp); err != nil {
 		return resp.Header, err
 	}
-	if err := decode(json.NewDecoder(resp.Body)); err != nil {
+	if err := decode(jsontext.NewDecoder(resp.Body)); err != nil {
 		return resp.Header, fmt.Errorf("read the director's answer: %w", err)
 	}
 	return resp.Header, nil
@@ -168,7 +170,7 @@ func responseError(resp *http.Response) error {
 		return nil
 	}
 	p := new(Problem)
-	if err := json.NewDecoder(resp.Body).Decode(p); err != nil || p.Errno == 0 {
+	if err := json.UnmarshalRead(resp.Body, p); err != nil || p.Errno == 0 {
 		return fmt.Errorf("the director answered %s", resp.Status)
 	}
 	return p.Refusal()

@@ -129,7 +129,8 @@ func (r *router) putConfig(ctx context.Context, in *putConfig) (*tagged[api.Appl
 		in.File = ""
 	}
 	revision, err := r.change(ctx, ctl.Change{
-		Ops: []config.Op{{Kind: config.Replace, Document: d}}, If: list, How: cmp.Or(valid(in.How), "apply"), File: valid(in.File),
+		Ops: []config.Op{{Kind: config.Replace, Document: d}}, If: list,
+		How: cmp.Or(valid(in.How), "apply"), File: valid(in.File),
 		Confirm: time.Duration(in.Confirm.Seconds) * time.Second,
 	}, in.Wait.Seconds)
 	return taggedOf(api.Applied{Revision: revision}, revision, err)

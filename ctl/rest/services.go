@@ -54,7 +54,7 @@ type listServices struct {
 
 type listedServices struct {
 	Link string `header:"Link" doc:"the next part of the list, if there is one"`
-	Body []api.ServiceStatus
+	Body api.ServiceList
 }
 
 // exampleService is the service that examples are about.
