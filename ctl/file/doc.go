@@ -3,8 +3,8 @@
 // config.Document by the same strict rules as a request's JSON (config.Decode). What is wrong
 // with it is an error with the file, the line and the line's text.
 //
-// The scanner of goccy/go-yaml makes the tokens of YAML; the parser of this package makes a
-// tree of nodes of them. goccy's own parser takes quadratic time and memory: 40 s and 16 GB
-// for a mapping with 65,536 keys. It also recurses without a bound. Of YAML's syntax this
-// package does not take tags (!x), directives (%x), complex keys (? x) and several documents.
+// The parser of goccy/go-yaml reads YAML. It takes quadratic time for some files, recurses
+// without a bound, and takes some text that is not YAML; all that is refused before. Of YAML's
+// syntax this package does not take tags (!x), directives (%x), complex keys (? x) and several
+// documents.
 package file

@@ -137,6 +137,25 @@ services:
         tunnel
 `
 
+const syntaxes = `a:
+  - b: 1
+    c: [x, {d: 2}]
+  - - e
+    - f g
+  -
+    h: |
+      text
+      more
+    i: "q\n"
+    j: 'it''s' # it is
+k: {l: [], m: {}, o: &p 0x10, p: *p}
+q: &r
+  - s: >-
+      t
+      u
+v: *r
+`
+
 // checkMutant reports whether a text is read.
 func checkMutant(t *testing.T, name string, text []byte) bool {
 	t.Helper()
@@ -185,8 +204,11 @@ func TestBigFiles(t *testing.T) {
 	for i := range 1 << 16 {
 		fmt.Fprintf(&names, "k%d: 1\n", i)
 	}
+	commas := strings.ReplaceAll(names.String(), "\n", ", ")
 	for sentence, text := range map[string]string{
 		"an object":     names.String(),
+		"names":         "{" + commas + "}",
+		"merges":        "a: &a {" + commas[:997] + "}\nb: {<<: [" + strings.Repeat("*a,", 1<<18) + "]}",
 		"brackets":      strings.Repeat("[", 1<<19),
 		"dashes":        strings.Repeat("- ", 1<<19),
 		"lines":         strings.Repeat("\n", maxTokens+1),
@@ -234,7 +256,7 @@ func TestErrorLines(t *testing.T) {
 // FuzzRead: no text makes reading panic, and an error is one of the file.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(anchors))
-	f.Add([]byte(twinSeed))
+	f.Add([]byte(syntaxes))
 	f.Add([]byte("a: |\n  b\n? c\n: d\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if !isCommands(text) {

@@ -80,8 +80,10 @@ func (n *node) find(p jsontext.Pointer) place {
 const (
 	maxJSON   = MaxSize
 	maxValues = 2 << 20
-	maxName   = 256
+	maxName   = 32
 )
+
+const noValue = "%s has no value; leave it out, or write [] for an empty list"
 
 // encoder writes values as JSON.
 type encoder struct {
@@ -130,7 +132,7 @@ func (e *encoder) appendObject(n *node, root bool) (err error) {
 		case m.value.isNull() && root:
 			continue
 		case m.value.isNull():
-			return m.errorf("%s has no value; leave it out, or write [] for an empty list", m.name)
+			return m.errorf(noValue, m.name)
 		case len(m.name) > maxName:
 			return m.errorf("a name of %d bytes is not known", len(m.name))
 		case !first:
