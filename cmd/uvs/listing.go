@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"uvs/ctl/config"
+	"uvs/ctl/file"
 )
 
 // formats are the values of -o.
@@ -82,11 +82,10 @@ type printer struct {
 	widths  []int
 	shown   []int // the columns to show
 	values  int
-	scalars map[string]string // see yamlWriter
 }
 
 func (l listing) printer(format string, out io.Writer) *printer {
-	p := &printer{listing: l, format: format, out: bufio.NewWriterSize(out, 1<<16), scalars: map[string]string{}}
+	p := &printer{listing: l, format: format, out: bufio.NewWriterSize(out, 1<<16)}
 	var header []string
 	for i, name := range strings.Fields(l.columns) {
 		if name[0] == '+' && format != "wide" && format != "tsv" {
@@ -158,12 +157,13 @@ func (p *printer) writeValue(value any) error {
 		if err != nil {
 			return err
 		}
-		w := yamlWriter{jsontext.NewDecoder(bytes.NewBuffer(text)), p.out, p.scalars}
+		begin := "- "
 		if p.single {
-			return w.value(0, 0)
+			begin = ""
 		}
-		p.out.WriteByte('-')
-		return w.value(2, '-')
+		text, err = file.YAML(text, begin)
+		p.out.Write(text)
+		return err
 	}
 	indent := ""
 	switch {

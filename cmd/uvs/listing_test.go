@@ -28,7 +28,7 @@ func TestListingFormats(t *testing.T) {
 		{"wide", "NAME              STATE  PORTS\ntcp:192.0.2.1:80  up     2\nx                 down   -\n" +
 			"é                 -      7\n"},
 		{"tsv", "tcp:192.0.2.1:80\tup\t2\nx\tdown\t-\né\t-\t7\n"},
-		{"yaml", "- name: tcp:192.0.2.1:80\n  ports:\n    - 80\n    - 443\n- name: \"é\"\n  ports: null\n"},
+		{"yaml", "- name: tcp:192.0.2.1:80\n  ports: [80, 443]\n- name: \"é\"\n  ports: null\n"},
 		{"json", "[\n  {\n    \"name\": \"tcp:192.0.2.1:80\",\n    \"ports\": [\n      80,\n      443\n    ]\n  },\n" +
 			"  {\n    \"name\": \"é\",\n    \"ports\": null\n  }\n]\n"},
 	} {

@@ -29,7 +29,16 @@ func Marshal(d *config.Document) ([]byte, error) {
 			v.members = slices.DeleteFunc(v.members, isUp)
 		}
 	}
-	return root.yaml(), nil
+	return root.yaml(""), nil
+}
+
+// YAML returns the YAML of a value in JSON. begin is "- " if it is an item of a list.
+func YAML(value jsontext.Value, begin string) ([]byte, error) {
+	n, err := parseJSON(&source{"", value})
+	if err != nil {
+		return nil, err
+	}
+	return n.yaml(begin), nil
 }
 
 func toNode(v any) (*node, error) {
@@ -40,11 +49,11 @@ func toNode(v any) (*node, error) {
 	return parseJSON(&source{"", text})
 }
 
-func (n *node) yaml() []byte {
+func (n *node) yaml(begin string) []byte {
 	if n.isSimple() {
-		return append(n.appendFlow(nil), '\n')
+		return append(n.appendFlow([]byte(begin)), '\n')
 	}
-	return n.appendBlock(nil, 0, true)
+	return n.appendBlock([]byte(begin), len(begin), true)
 }
 
 // maxLine is the most columns of an object or a list in one line.
@@ -120,29 +129,31 @@ func (n *node) appendFlow(text []byte) []byte {
 		}
 		return append(text, ']')
 	}
-	if s, err := jsontext.AppendUnquote(nil, n.text); err == nil {
-		return appendPlain(text, string(s))
+	if last := len(n.text) - 1; n.text[0] == '"' && isPlain(n.text[1:last]) {
+		return append(text, n.text[1:last]...)
 	}
-	return append(text, n.text...)
+	return append(text, n.text...) // YAML reads JSON
 }
-
-// plainBytes are those of texts that need no quotes; such a text begins with one of the first
-// plainFirst of them.
-const (
-	plainBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_.:@+-"
-	plainFirst = 63
-)
 
 // isPlain reports whether YAML 1.1 and 1.2 read a text without quotes as that text.
 func isPlain(s string) bool {
 	switch strings.ToLower(s) {
-	case "", "y", "n", "yes", "no", "on", "off":
+	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
 		return false
 	}
+	numeric := 0 // bytes of a number or, in 1.1, of 12:30
+	for i := range len(s) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9', i > 0 && strings.IndexByte(".:+-", c) >= 0:
+			numeric++
+		case 'a' <= c|0x20 && c|0x20 <= 'z', c == '/', i > 0 && (c == '_' || c == '@'):
+		default:
+			return false
+		}
+	}
 	isAddr := strings.Count(s, ".") == 3 || strings.Contains(s, "::")
-	isNumber := strings.Trim(s, "0123456789.:+-") == "" && !isAddr // 1.1 reads 12:30 as 750
-	return strings.Trim(s, plainBytes) == "" && strings.IndexByte(plainBytes[:plainFirst], s[0]) >= 0 &&
-		!strings.HasSuffix(s, ":") && !isNumber && token.New(s, s, nil).Type == token.StringType
+	return s[len(s)-1] != ':' && (numeric < len(s) || isAddr) &&
+		(s[0] > '9' || token.New(s, s, nil).Type == token.StringType)
 }
 
 // appendPlain appends a text, in quotes if it needs them.

@@ -76,7 +76,7 @@ services:
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := root.yaml(); string(got) != row.want {
+		if got := root.yaml(""); string(got) != row.want {
 			t.Errorf("%v: %s", row.v, got)
 		}
 	}
