@@ -69,7 +69,7 @@ func (m *Manager) ServicesOf(f api.ServiceFilter) (list []api.ServiceStatus, aft
 		if f.Limit > 0 && len(list) == f.Limit {
 			return list, &list[len(list)-1].ServiceKey, nil
 		}
-		list = append(list, m.serviceStatus(svc))
+		list = append(list, m.serviceStatus(svc, f.Brief))
 	}
 	return list, nil, nil
 }
@@ -137,28 +137,28 @@ func (m *Manager) Service(key config.ServiceKey) (api.ServiceStatus, error) {
 	if err != nil {
 		return api.ServiceStatus{}, err
 	}
-	return m.serviceStatus(svc), nil
+	return m.serviceStatus(svc, false), nil
 }
 
-func (m *Manager) serviceStatus(svc *config.Service) api.ServiceStatus {
+func (m *Manager) serviceStatus(svc *config.Service, brief bool) api.ServiceStatus {
 	running := m.runtime.Services[svc.ServiceKey]
 	status := api.ServiceStatus{
-		Service: *svc, Revision: svc.Revision, ServerStatuses: []api.ServerStatus{}, // in JSON a list, not null
+		Service: *svc, Revision: svc.Revision, ServerStatuses: make([]api.ServerStatus, 0, len(svc.Servers)),
 		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
 	}
 	status.Service.Revision, status.Service.Servers, status.Service.Sorry = 0, nil, nil
 	for i := range svc.Servers {
-		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i]))
+		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i], brief))
 	}
 	if svc.Sorry != nil {
-		v := m.serverStatus(svc, svc.Sorry)
+		v := m.serverStatus(svc, svc.Sorry, brief)
 		v.Sorry = false
 		status.Sorry = &v
 	}
 	return status
 }
 
-func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.ServerStatus {
+func (m *Manager) serverStatus(svc *config.Service, server *config.Server, brief bool) api.ServerStatus {
 	v := m.runtime.Server(svc.ServiceKey, server.ServerKey)
 	counts, hop := m.conns.Counts(v.ID), v.NextHop(m.fib)
 	state := "up"
@@ -174,15 +174,17 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server) api.S
 	case hop.State != director.Resolved:
 		state = "unreachable"
 	}
-	return api.ServerStatus{
+	status := api.ServerStatus{
 		Server: *server, State: state,
 		Active:   uint32(counts.Active.Load()),
 		Inactive: uint32(counts.Inactive.Load()),
 		Persist:  uint32(counts.Templates.Load()),
-		Stats:    stats(v.Counters.Totals(), v.Zero, v.Rate.Rates()),
-		NextHop:  nextHopStatus(m.fib, hop, server.Addr),
-		Path:     m.pathStatus(v),
 	}
+	if !brief {
+		status.Stats = stats(v.Counters.Totals(), v.Zero, v.Rate.Rates())
+		status.NextHop, status.Path = nextHopStatus(m.fib, hop, server.Addr), m.pathStatus(v)
+	}
+	return status
 }
 
 // pathStatus returns what is known of the path to a server.

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,23 @@ func (p *Plane) awaitBatches() {
 			unix.Nanosleep(&pollTime, nil)
 		}
 	}
+}
+
+// Check returns an error unless every worker begins a batch within a time.
+func (p *Plane) Check(within time.Duration) error {
+	if n := int(p.running.Load()); n < len(p.workers) {
+		return fmt.Errorf("%d of %d workers run", n, len(p.workers))
+	}
+	deadline := time.Now().Add(within)
+	for i, w := range p.workers {
+		for before := w.batches.Load(); w.batches.Load() == before; unix.Nanosleep(&pollTime, nil) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("worker %d has begun nothing for %v", i, within)
+			}
+			w.link.Wake()
+		}
+	}
+	return nil
 }
 
 // pollTime is how long awaitBatches waits before it looks again. time.Sleep would take a

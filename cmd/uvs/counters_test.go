@@ -38,6 +38,8 @@ func TestCountersPageHasEveryCounter(t *testing.T) {
 	for file, name := range map[string]string{
 		"counters.go":         `"(guard_[a-z_]+)"`,
 		"../../ctl/status.go": `"(ftp_[a-z_]+)"`,
+
+		"../../ctl/rest/server.go": `"(api_[a-z_]+)"`,
 	} {
 		source, err := os.ReadFile(file)
 		if err != nil {

@@ -142,6 +142,7 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 			Workers: cfg.Workers, PID: os.Getpid(),
 		},
 		Started: time.Now(),
+		Healthy: func() error { return plane.Check(time.Second) },
 		Access:  rest.Access{Group: cfg.Group, Readers: cfg.Readers},
 		Reload:  source.reload, OwnFile: source.isOwnFile, NextStart: source.nextStart,
 		Log: source.currentLog, SetLog: source.changeLog,

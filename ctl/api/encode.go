@@ -14,16 +14,23 @@ import (
 
 // ServiceList are services that are written as JSON without reflection for each server: a
 // listing may have tens of thousands.
-type ServiceList []ServiceStatus
+type ServiceList struct {
+	Services []ServiceStatus
+	Brief    bool // see ServiceFilter.Brief
+}
 
 // AppendJSON appends the list as JSON.
-func (l ServiceList) AppendJSON(b []byte) ([]byte, error) {
-	b = append(b, '[')
-	for i := range l {
+func (l *ServiceList) AppendJSON(b []byte) ([]byte, error) {
+	size := 2 // a guess that saves most of the copies
+	for i := range l.Services {
+		size += 512 + len(l.Services[i].ServerStatuses)*map[bool]int{false: 420, true: 160}[l.Brief]
+	}
+	b = append(slices.Grow(b, size), '[')
+	for i, s := range l.Services {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		s := l[i]
+		servers := s.ServerStatuses
 		s.ServerStatuses = nil
 		text, err := json.Marshal(s)
 		if err != nil {
@@ -31,11 +38,11 @@ func (l ServiceList) AppendJSON(b []byte) ([]byte, error) {
 		}
 		before, after, _ := bytes.Cut(text, []byte(`"servers":[]`))
 		b = append(append(b, before...), `"servers":[`...)
-		for j := range l[i].ServerStatuses {
+		for j := range servers {
 			if j > 0 {
 				b = append(b, ',')
 			}
-			if b, err = l[i].ServerStatuses[j].append(b); err != nil {
+			if b, err = servers[j].append(b, l.Brief); err != nil {
 				return b, err
 			}
 		}
@@ -45,7 +52,7 @@ func (l ServiceList) AppendJSON(b []byte) ([]byte, error) {
 }
 
 // append appends the server as JSON.
-func (s *ServerStatus) append(b []byte) ([]byte, error) {
+func (s *ServerStatus) append(b []byte, brief bool) ([]byte, error) {
 	b = appendAddr(append(b, `{"address":`...), s.Addr)
 	b = appendUint(b, "port", uint64(s.Port))
 	b = appendText(b, "method", s.Method.String())
@@ -67,6 +74,9 @@ func (s *ServerStatus) append(b []byte) ([]byte, error) {
 	b = appendUint(b, "active", uint64(s.Active))
 	b = appendUint(b, "inactive", uint64(s.Inactive))
 	b = appendUint(b, "persist_conns", uint64(s.Persist))
+	if brief {
+		return append(appendText(b, "state", s.State), '}'), nil
+	}
 	b = s.Stats.append(append(b, `,"stats":{`...))
 	b = appendText(b, "state", s.State)
 	if s.NextHop != "" {

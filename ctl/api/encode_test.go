@@ -51,7 +51,7 @@ func TestServiceListJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ServiceList(list).AppendJSON(nil); err != nil || string(got) != string(want) {
+		if got, err := (&ServiceList{Services: list}).AppendJSON(nil); err != nil || string(got) != string(want) {
 			t.Errorf("%s\n%v\nwant\n%s", got, err, want)
 		}
 	}

@@ -139,6 +139,7 @@ type ServiceFilter struct {
 	Name   string             // how the service's name begins
 	Limit  int                // at most so many; 0: all
 	After  *config.ServiceKey // only what comes after this one in the list
+	Brief  bool               // servers without their counters, next hop and path
 }
 
 // Matches reports whether a service matches the filter.
@@ -159,6 +160,9 @@ func (f ServiceFilter) Query() url.Values {
 	}
 	if f.After != nil {
 		q.Set("cursor", f.After.Text())
+	}
+	if f.Brief {
+		q.Set("brief", "true")
 	}
 	return q
 }

@@ -92,7 +92,8 @@ func (t *tool) services(r *request) (services []api.ServiceStatus, err error) {
 		services = make([]api.ServiceStatus, 1)
 		services[0], err = t.director.Service(r.service.ServiceKey)
 	} else {
-		services, err = t.director.Services()
+		brief := !r.given.has(optStats) && !r.given.has(optRate)
+		services, err = t.director.ServicesOf(api.ServiceFilter{Brief: brief})
 	}
 	if err != nil || r.given.has(optNoSort) {
 		return services, err

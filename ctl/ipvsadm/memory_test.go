@@ -31,9 +31,11 @@ var (
 
 func newMemory() *memory { return &memory{timeouts: config.Timeouts{TCP: 900, TCPFin: 120, UDP: 300}} }
 
-func (m *memory) Info() (api.Info, error)                { return api.Info{ConnSize: 4096}, m.err }
-func (m *memory) Timeouts() (config.Timeouts, error)     { return m.timeouts, m.err }
-func (m *memory) Services() ([]api.ServiceStatus, error) { return slices.Clone(m.services), m.err }
+func (m *memory) Info() (api.Info, error)            { return api.Info{ConnSize: 4096}, m.err }
+func (m *memory) Timeouts() (config.Timeouts, error) { return m.timeouts, m.err }
+func (m *memory) ServicesOf(api.ServiceFilter) ([]api.ServiceStatus, error) {
+	return slices.Clone(m.services), m.err
+}
 
 func (m *memory) Service(key config.ServiceKey) (api.ServiceStatus, error) {
 	for _, s := range m.services {

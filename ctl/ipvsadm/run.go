@@ -22,7 +22,7 @@ type Director interface {
 	// error of each.
 	ApplyAll(ops []config.Op) []error
 	// Services are in order of adding, with the newest server first.
-	Services() ([]api.ServiceStatus, error)
+	ServicesOf(api.ServiceFilter) ([]api.ServiceStatus, error)
 	// Service is one service; without one the error is ESRCH.
 	Service(config.ServiceKey) (api.ServiceStatus, error)
 	Timeouts() (config.Timeouts, error)

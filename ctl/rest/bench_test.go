@@ -40,6 +40,7 @@ func BenchmarkRequests(b *testing.B) {
 		do   func(n int) error
 	}{
 		{"listing", func(int) error { _, err := c.Services(); return err }},
+		{"brief-listing", func(int) error { _, err := c.ServicesOf(api.ServiceFilter{Brief: true}); return err }},
 		{"text-of-listing", func(int) error {
 			resp, err := http.Get("http://uvs/v1/services")
 			if err == nil {

@@ -36,6 +36,7 @@ type fixture struct {
 	*Server
 	conns  *conntrack.Table
 	link   *memlink.Link
+	stop   func() // of the workers
 	host   *testHost
 	guard  *testGuard
 	socket string
@@ -57,6 +58,7 @@ func newFixture(t testing.TB, configure ...func(*Server)) *fixture {
 	manager.Start(plane)
 	f.Server = &Server{
 		Manager: manager, Counters: func() []api.Counter { return nil }, Started: time.Now(), Logger: zerolog.Nop(),
+		Healthy: func() error { return plane.Check(5 * time.Second) },
 	}
 	for _, c := range configure {
 		c(f.Server)
@@ -64,7 +66,8 @@ func newFixture(t testing.TB, configure ...func(*Server)) *fixture {
 	ctx, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { plane.Run(ctx) })
-	t.Cleanup(func() { stop(); parts.Wait(); conns.Close() })
+	f.stop = func() { stop(); parts.Wait() }
+	t.Cleanup(func() { f.stop(); conns.Close() })
 	return f
 }
 

@@ -43,7 +43,7 @@ func decode(text []byte, v any) error {
 
 // writeJSON also writes what is no UTF-8, such as a part of a request that an error quotes.
 func writeJSON(w io.Writer, v any) error {
-	list, ok := v.(api.ServiceList)
+	list, ok := v.(*api.ServiceList)
 	if !ok {
 		return json.MarshalWrite(w, v, jsontext.AllowInvalidUTF8(true))
 	}

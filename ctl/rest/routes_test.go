@@ -95,6 +95,9 @@ func TestServiceList(t *testing.T) {
 			t.Errorf("%s: %d services, %v; want %d", query, len(list), err, want)
 		}
 	}
+	f.must(t, withServer(vip, "10.2.0.1:8080"))
+	f.ask(t, "GET", "/v1/services?brief=true&address=10.9.0.1&protocol=tcp", "").want(t, 200,
+		`"admin":"up","active":0,"inactive":0,"persist_conns":0,"state":"up"}]`)
 	n, path := 0, "/v1/services?protocol=tcp&limit=2"
 	for ; path != ""; n++ {
 		link := f.ask(t, "GET", path, "").Header.Get("Link")
@@ -211,6 +214,7 @@ func TestStateResources(t *testing.T) {
 	f.ask(t, "PUT", "/v1/role", `{"role":"active"}`).want(t, 200)
 	f.ask(t, "PUT", "/v1/log", `{"level":"debug"}`).want(t, 200, `{"level":"debug","format":"text"}`)
 	f.ask(t, "GET", "/v1/healthz", "").want(t, 200, `{"status":"ok"}`)
+	defer func() { f.stop(); f.ask(t, "GET", "/v1/healthz", "").want(t, 500, "0 of 1 workers run") }()
 	f.ask(t, "GET", "/v1/counters", "").want(t, 200, `"api_connections","value":`)
 	f.ask(t, "POST", "/v1/zero?service=tcp:10.9.0.1:80", "").want(t, 204)
 	f.ask(t, "POST", "/v1/zero?service=tcp:10.9.0.2:80", "").want(t, 404)

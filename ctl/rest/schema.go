@@ -58,7 +58,7 @@ func (r *registry) Schema(t reflect.Type, allowRef bool, hint string) *huma.Sche
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if words := schemaOfWords(t); words != nil {
+	if words := r.schemaOfWords(t); words != nil {
 		return words
 	}
 	if t.Kind() != reflect.Struct || t.Name() == "Time" {
@@ -170,6 +170,9 @@ var objects = map[reflect.Type]func(*huma.Schema){
 	reflect.TypeFor[api.TransactionResult](): func(s *huma.Schema) {
 		items := s.Properties["results"].Items
 		s.Properties["results"].Items = &huma.Schema{AnyOf: []*huma.Schema{items, {Type: "null"}}}
+	},
+	reflect.TypeFor[api.ServerStatus](): func(s *huma.Schema) {
+		s.Required = slices.DeleteFunc(s.Required, func(name string) bool { return name == "stats" || name == "path" })
 	},
 	reflect.TypeFor[config.MarkRule]():  func(s *huma.Schema) { s.Required = []string{"mark"} },
 	reflect.TypeFor[config.AdminRule](): func(s *huma.Schema) { s.Required = []string{"address", "admin"} },

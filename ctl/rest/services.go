@@ -48,13 +48,14 @@ type listServices struct {
 	Address  netip.Addr `query:"address" doc:"only services of this address"`
 	Mark     uint32     `query:"mark" doc:"only services of this mark"`
 	Name     string     `query:"name" doc:"only services whose name begins so, as tcp:192.0.2."`
+	Brief    bool       `query:"brief" doc:"servers without stats, hop and path, which costs a third"`
 	Limit    int        `query:"limit" doc:"at most so many; the header Link then leads to the next"`
 	Cursor   serviceID  `query:"cursor" doc:"begin after this service, which the list before ended with"`
 }
 
 type listedServices struct {
 	Link string `header:"Link" doc:"the next part of the list, if there is one"`
-	Body api.ServiceList
+	Body *api.ServiceList
 }
 
 // exampleService is the service that examples are about.
@@ -112,6 +113,7 @@ const mergePatch = "application/merge-patch+json"
 func (r *router) listServices(_ context.Context, in *listServices) (*listedServices, error) {
 	f := api.ServiceFilter{
 		Proto: in.Protocol.Proto, Addr: in.Address, FWMark: in.Mark, Name: in.Name, Limit: in.Limit,
+		Brief: in.Brief,
 	}
 	if in.Limit < 0 {
 		return nil, config.Errorf(syscall.EINVAL, "limit %d is negative", in.Limit)
@@ -123,7 +125,7 @@ func (r *router) listServices(_ context.Context, in *listServices) (*listedServi
 	if err != nil {
 		return nil, err
 	}
-	out := &listedServices{Body: list}
+	out := &listedServices{Body: &api.ServiceList{Services: list, Brief: in.Brief}}
 	if f.After = last; last != nil {
 		out.Link = "</v1/services?" + f.Query().Encode() + `>; rel="next"`
 	}

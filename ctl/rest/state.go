@@ -23,11 +23,12 @@ func (r *router) stateRoutes() {
 		method: "GET", path: "/v1/healthz", tag: tag, id: "get-health", summary: "is the director working?",
 		errors: []int{500},
 	}, func(context.Context, *struct{}) (*result[api.Health], error) {
-		var err error
 		if r.Healthy != nil {
-			err = r.Healthy()
+			if err := r.Healthy(); err != nil {
+				return nil, err
+			}
 		}
-		return resultOf(api.Health{Status: "ok"}, err)
+		return resultOf(api.Health{Status: "ok"}, nil)
 	})
 	add(r, route{method: "GET", path: "/v1/counters", tag: tag, id: "list-counters", summary: "list all counters"},
 		func(context.Context, *struct{}) (*result[[]api.Counter], error) {
