@@ -226,7 +226,7 @@ func TestExitStatus(t *testing.T) {
 		{"service show tcp:192.0.2.99:80", 1, "uvs: "},
 		{"server edit tcp:192.0.2.10:80 10.0.0.99:80 --weight 1", 1, "has no server 10.0.0.99:80"},
 		{"service add tcp:192.0.2.11:80 --scheduler best", 1, "best"},
-		{"service add tcp:192.0.2.11:80 --persistent 5", 2, "persistent: 5 is not a time with its unit"},
+		{"service add tcp:192.0.2.11:80 --persistent 5", 2, "--persistent: 5 is not a time with its unit"},
 		{"service add 192.0.2.11:80 --protocol icmp", 2, "not a service"},
 		{"service add", 2, "want SERVICE"},
 		{"service list now", 2, `unexpected argument "now"`},

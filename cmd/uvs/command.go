@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,6 +109,7 @@ func finish(root *cobra.Command) {
 		return wantVerb(cmd, words)
 	}
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true}) // in place of cobra's, beside helpVerb
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	eachVerb(root, func(cmd *cobra.Command) {
 		if cmd.Args == nil {
@@ -200,24 +202,51 @@ func withDashes(root *cobra.Command, args []string) []string {
 	return fixed
 }
 
-// flagError says what is wrong with an option, and what may be meant.
+// flagError says what is wrong with an option, and what would be right or may be meant.
 func flagError(cmd *cobra.Command, err error) error {
-	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
-		var names []string
-		add := func(f *pflag.Flag) {
-			if !f.Hidden {
-				names = append(names, f.Name)
-			}
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		why := wrong.Unwrap().Error()
+		_, isNumber := errors.AsType[*strconv.NumError](wrong)
+		switch kind := wrong.GetFlag().Value.Type(); {
+		case kind == "duration":
+			why = "not a time with its unit, such as 500ms or 60s"
+		case kind == "bool":
+			why = "not true or false"
+		case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"), isNumber:
+			why = "not a whole number that this can be"
 		}
-		cmd.Flags().VisitAll(add)
-		cmd.InheritedFlags().VisitAll(add)
-		name := unknown.GetSpecifiedName()
-		if near := config.Nearest(name, names); near != "" {
-			return misused("flag provided but not defined: -%s; did you mean --%s?", name, near)
-		}
-		return misused("flag provided but not defined: -%s", name)
+		return misused("--%s %s: %s", wrong.GetFlag().Name, wrong.GetValue(), why)
 	}
-	return usageError{err}
+	if without, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		placeholder, _ := pflag.UnquoteUsage(without.GetFlag())
+		return misused("--%s: want %s", without.GetFlag().Name, placeholder)
+	}
+	if wrong, ok := errors.AsType[*pflag.InvalidSyntaxError](err); ok {
+		return misused("%q is not an option; write --NAME or --NAME=VALUE", wrong.GetSpecifiedFlag())
+	}
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return usageError{err}
+	}
+	if words := cmd.Flags().Args(); len(words) > 0 && cmd.HasSubCommands() {
+		return wantVerb(cmd, words) // the option is one of a verb that there is not
+	}
+	var names []string
+	add := func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	}
+	cmd.NonInheritedFlags().VisitAll(add)
+	cmd.InheritedFlags().VisitAll(add)
+	name, dashes := unknown.GetSpecifiedName(), "--"
+	if unknown.GetSpecifiedShortnames() != "" {
+		dashes = "-"
+	}
+	if near := config.Nearest(name, names); near != "" {
+		return misused("unknown option %s%s; did you mean --%s?", dashes, name, near)
+	}
+	return misused("unknown option %s%s", dashes, name)
 }
 
 // change is a verb that changes the configuration. op makes its operation from the words

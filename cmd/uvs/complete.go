@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ var completers = map[string]func(words []string) []string{
 	"FORMAT":     fixed(formats...),
 	"SHELL":      fixed("bash", "zsh", "fish"),
 	"LEVEL":      fixed("trace", "debug", "info", "warn", "error"),
+	"FORM":       fixed("text", "json", "syslog"),
+	"WHICH":      fixed("newest", "file", "state"),
+	"REVISION":   revisions,
 	"STATE":      states,
 	"TYPE":       func([]string) []string { return tunnel.Names(tunnel.Every) },
 	"CHECKSUM":   fixed("none", "csum", "remcsum"),
@@ -131,6 +135,14 @@ func liveServers(words []string) (names []string) {
 				names = append(names, name)
 			}
 		}
+	}
+	return names
+}
+
+// revisions returns those that `uvs history` lists, the newest first.
+func revisions([]string) (names []string) {
+	for _, v := range live((*api.Client).Versions) {
+		names = append(names, strconv.FormatUint(v.Revision, 10))
 	}
 	return names
 }

@@ -41,11 +41,11 @@ func checkVerb() *cobra.Command {
 // diffVerb prints what applying a file would change. It also tells what the director starts
 // with.
 func diffVerb() *cobra.Command {
+	var f *file.File
 	cmd := listing{
 		columns: "CHANGE SERVICE BEFORE AFTER CONNS CLIENTS",
-		list: func(words []string, add addRow) error {
-			f, err := readFile(words[0])
-			if err != nil {
+		list: func(words []string, add addRow) (err error) {
+			if f, err = readFile(words[0]); err != nil {
 				return err
 			}
 			steps, err := query(func(c *api.Client) ([]api.Step, error) { return c.Diff(&f.Document) })
@@ -72,12 +72,30 @@ func diffVerb() *cobra.Command {
 			return err
 		}
 		info, err := query((*api.Client).Info)
-		if err == nil {
-			fmt.Fprintf(os.Stderr, "now the director would start with %s\n", info.NextStart)
+		if err != nil {
+			return err
 		}
-		return err
+		fmt.Fprintf(os.Stderr, "now the director would start with %s\n", info.NextStart)
+		return printNotApplied(f)
 	}
 	return cmd
+}
+
+// printNotApplied names the options of a file that the director does not run with, and that only a
+// start can change.
+func printNotApplied(f *file.File) error {
+	if f.Document.Director == nil {
+		return nil
+	}
+	now, err := query(func(c *api.Client) (*config.Document, error) { d, _, err := c.Document(); return d, err })
+	if err != nil || now.Director == nil {
+		return err
+	}
+	if later := differentOptions(now.Director, f.Document.Director); len(later) > 0 {
+		fmt.Fprintf(os.Stderr, "the director runs with other options, which only a start changes: %s\n",
+			strings.Join(later, ", "))
+	}
+	return nil
 }
 
 func orDash(s string) string {
@@ -116,7 +134,7 @@ func applyVerb() *cobra.Command {
 		if *confirm > 0 {
 			fmt.Printf("it is taken back in %v unless you run: uvs confirm\n", *confirm)
 		}
-		return nil
+		return printNotApplied(f)
 	}
 	return cmd
 }
@@ -154,11 +172,20 @@ func rollbackVerb() *cobra.Command {
 			revision := uint64(0)
 			if len(words) > 0 {
 				var err error
-				if revision, err = strconv.ParseUint(words[0], 10, 64); err != nil || revision == 0 {
+				if revision, err = strconv.ParseUint(words[0], 10, 64); err != nil {
 					return misused("%q is not a revision; `uvs history` lists them", words[0])
 				}
 			}
-			now, err := query(func(c *api.Client) (uint64, error) { return c.Rollback(revision) })
+			now, err := query(func(c *api.Client) (uint64, error) {
+				if len(words) == 0 || revision > 0 {
+					return c.Rollback(revision)
+				}
+				d, err := c.Version(0)
+				if err != nil {
+					return 0, err
+				}
+				return c.ApplyDocument(d, api.ApplyOptions{How: "rollback to 0"})
+			})
 			if err == nil {
 				fmt.Printf("revision %d is in force\n", now)
 			}
@@ -173,7 +200,7 @@ func reloadVerb() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			reloaded, err := query((*api.Client).Reload)
 			if err != nil {
-				return err
+				return fileLineError{err}
 			}
 			fmt.Printf("revision %d is in force\n", reloaded.Revision)
 			if later := reloaded.NextStart; len(later) > 0 {

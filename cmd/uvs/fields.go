@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +59,10 @@ var (
 	}
 )
 
+func (f *field) optionName() string {
+	return cmp.Or(f.option, strings.NewReplacer("_", "-", ".", "-").Replace(f.member))
+}
+
 // members are the members of a JSON object, by their names in field.
 type members map[string]json.RawMessage
 
@@ -64,7 +70,7 @@ type members map[string]json.RawMessage
 func (m members) options(cmd *cobra.Command, lists ...[]field) {
 	for _, fields := range lists {
 		for _, f := range fields {
-			name := cmp.Or(f.option, strings.NewReplacer("_", "-", ".", "-").Replace(f.member))
+			name := f.optionName()
 			if f.kind == asTrue {
 				cmd.Flags().BoolFunc(name, f.help, func(v string) error { return m.set(f, v) })
 				continue
@@ -94,7 +100,8 @@ func (m members) set(f field, text string) (err error) {
 	return err
 }
 
-// over decodes into result what a value has, with the members in place of its own.
+// over decodes into result what a value has, with the members in place of its own. An error
+// names the option that is wrong.
 func (m members) over(value, result any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
@@ -123,7 +130,16 @@ func (m members) over(value, result any) error {
 	if text, err = json.Marshal(object); err != nil {
 		return err
 	}
-	return config.Decode(text, result)
+	err = config.Decode(text, result)
+	if wrong, ok := errors.AsType[*config.DecodeError](err); ok {
+		member := config.Path(wrong.Pointer)
+		for _, f := range slices.Concat(runFields, serviceFields, serverFields, tunnelFields) {
+			if f.member == member && m[member] != nil {
+				return fmt.Errorf("--%s: %s", f.optionName(), wrong.Message)
+			}
+		}
+	}
+	return err
 }
 
 // parseService parses a service as options and operands name it. A name of /etc/services may

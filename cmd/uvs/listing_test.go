@@ -147,8 +147,7 @@ func TestMembers(t *testing.T) {
 	if err := m.set(field{member: "n"}, "many"); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.over(object{}, &got); err == nil || err.Error() != `n: "many" is not a whole number from `+
-		`-9223372036854775808 to 9223372036854775807` {
+	if err := m.over(object{}, &got); err == nil || err.Error() != `n: "many" is not a whole number` {
 		t.Error(err)
 	}
 }

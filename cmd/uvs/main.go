@@ -81,7 +81,7 @@ func dispatch(args []string) int {
 	root.SetArgs(withDashes(root, args))
 	cmd, err := root.ExecuteC()
 	if err != nil && !begun {
-		err = usageError{err}
+		err = flagError(cmd, err)
 	}
 	return report(cmd, err)
 }
@@ -93,6 +93,9 @@ const (
 	exitNoDirector = 3
 )
 
+// fileLineError is a director's error that shows a line of its file.
+type fileLineError struct{ error }
+
 // report prints an error and returns the exit status. An error takes one line, and one of a
 // file shows the file's line below.
 func report(cmd *cobra.Command, err error) int {
@@ -103,7 +106,8 @@ func report(cmd *cobra.Command, err error) int {
 		return int(status)
 	}
 	line := strings.TrimSpace(err.Error())
-	if _, ok := errors.AsType[*file.Error](err); !ok {
+	_, ofFile := errors.AsType[*file.Error](err)
+	if _, shows := errors.AsType[fileLineError](err); !ofFile && !shows {
 		line = strings.ReplaceAll(line, "\n", "; ")
 	}
 	if _, ok := errors.AsType[usageError](err); ok {

@@ -59,7 +59,7 @@ func TestRunFlags(t *testing.T) {
 		{"--interface lo --log-format xml", `log format "xml" is not text, json or syslog`},
 		{"--interface=", "empty value"},
 		{"--interface lo eth0", `unexpected argument "eth0"`},
-		{"--bogus", "flag provided but not defined: -bogus"},
+		{"--bogus", "unknown option --bogus"},
 	} {
 		var code int
 		output := stderr(t, func() { code = dispatch(append([]string{"run"}, strings.Fields(tt.args)...)) })
@@ -72,6 +72,36 @@ func TestRunFlags(t *testing.T) {
 	cmd.SetArgs([]string{"--interface", "lo"})
 	if err := cmd.Execute(); err != nil || cfg.Workers < 1 || len(workerCPUs(cfg)) != cfg.Workers {
 		t.Errorf("defaults: %+v, %v", cfg, err)
+	}
+}
+
+// A wrong command line gives one line, which names the value and what would be right.
+func TestWrongCommandLine(t *testing.T) {
+	for line, want := range map[string]string{
+		"server set tcp:192.0.2.1:80 --weight 5": `uvs server: unknown verb "set"; there are add, edit, `,
+		"server lsit -o json":                    `uvs server: unknown verb "lsit"; did you mean list?`,
+		"rings -o json":                          `uvs: unknown verb "rings"; see uvs -h`,
+		"service add x -s rr":                    "uvs service add: unknown option -s; did you mean --scheduler?",
+		"server add x y --nat":                   "uvs server add: unknown option --nat; see",
+		"run --interfaces lo":                    "uvs run: unknown option --interfaces; did you mean --interface?",
+		"run ---x":                               `uvs run: "---x" is not an option; write --NAME or --NAME=VALUE;`,
+		"run --memory 64M --interface lo":        `uvs run: --memory: "64M" is not a whole number; see`,
+		"run --workers many --interface lo":      `uvs run: --workers: "many" is not a whole number; see`,
+		"run --pin=maybe --interface lo":         `uvs run: --pin: "maybe" is not true or false; see`,
+		"service add tcp:192.0.2.1:80 --persistent 5": "uvs service add: --persistent: 5 is not a time with its " +
+			"unit, such as 300s or 5m;",
+		"service add tcp:192.0.2.1:80 --persistent": "uvs service add: --persistent: want TIME;",
+		"apply x --confirm 5":                       "uvs apply: --confirm 5: not a time with its unit, such as ",
+		"--wait 5 status":                           "uvs: --wait 5: not a time with its unit, such as 500ms or 60s;",
+		"save --version x":                          "uvs save: --version x: not a whole number that this can be;",
+		"mark delete --number x":                    "uvs mark delete: --number x: not a whole number ",
+		"rollback x":                                `uvs rollback: "x" is not a revision; `,
+	} {
+		var code int
+		output := stderr(t, func() { code = dispatch(strings.Fields(line)) })
+		if code != exitUsage || !strings.HasPrefix(output, want) || strings.Count(output, "\n") != 1 {
+			t.Errorf("uvs %s: status %d, %q; want %q", line, code, output, want)
+		}
 	}
 }
 

@@ -100,13 +100,13 @@ drain 2001:db8::9`, "\n")
 			"a command that lists", "ipvsadm -Ln",
 			"1: this command changes nothing; a saved line must change something",
 		},
-		{"an option there is not", "sorry --servce x", "1: flag provided but not defined"},
+		{"an option there is not", "sorry --servce x", "1: unknown option --"},
 		{"a service that is none", "set --service web slow_start=1", `1: "web" is not a service`},
 		{"a wrong command of ipvsadm", "\n\nipvsadm -A -t 192.0.2.1", "3: Zero port"},
 		{"a mark without its verb", "mark --mark 1", `1: "mark" is none`},
 		{"a word too many", "mark add --mark 1 x", `1: unexpected argument "x"`},
 		{"no server down", "down --service tcp:192.0.2.1:80", "1: name one server"},
-		{"what does not last", "down --reset 10.0.0.1", "1: flag provided but not defined"},
+		{"what does not last", "down --reset 10.0.0.1", "1: unknown option --"},
 	} {
 		path := filepath.Join(t.TempDir(), "uvs.conf")
 		if err := os.WriteFile(path, []byte(r.text), 0o600); err != nil {

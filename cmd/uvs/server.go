@@ -19,7 +19,8 @@ func serverAdd() *cobra.Command {
 	given := members{}
 	cmd := &cobra.Command{
 		Use: "add SERVICE SERVER", Short: "add a server to a service",
-		Long: "SERVER is ADDRESS or ADDRESS:PORT; without a port it has the service's.",
+		Long: "SERVER is ADDRESS or ADDRESS:PORT; without a port it has the service's.\n" +
+			"Its method is nat and its weight 1 unless others are given, as in files.",
 		Example: "uvs server add tcp:192.0.2.10:80 10.0.0.13:8080 --method nat --weight 3\n" +
 			"uvs server add udp:192.0.2.10:53 10.0.0.13 --method tunnel --tunnel-type gue --tunnel-port 6080",
 	}
@@ -32,7 +33,7 @@ func serverAdd() *cobra.Command {
 		op = config.Op{
 			Kind: config.AddServer, Service: &config.Service{ServiceKey: key}, Server: new(config.Server),
 		}
-		return op, given.over(config.Server{ServerKey: server, Method: config.MethodDR, Weight: 1}, op.Server)
+		return op, given.over(config.Server{ServerKey: server, Weight: 1}, op.Server)
 	}).Command
 }
 

@@ -31,7 +31,8 @@ func sorrySet() *cobra.Command {
 	given := members{}
 	cmd := &cobra.Command{
 		Use: "set SERVICE SERVER", Short: "give a service a sorry server",
-		Example: "uvs sorry set tcp:192.0.2.10:80 10.0.0.9\nuvs sorry set tcp:192.0.2.10:80 10.0.0.9:8080 --method nat",
+		Long:    "Its port is the service's and its method nat unless others are given.",
+		Example: "uvs sorry set tcp:192.0.2.10:80 10.0.0.9:8080\nuvs sorry set tcp:192.0.2.10:80 10.0.0.9 --method dr",
 	}
 	given.options(cmd, serverFields[:1], tunnelFields)
 	return newChange(cmd, (*api.Client).Apply, func(words []string) (op config.Op, err error) {
@@ -40,7 +41,7 @@ func sorrySet() *cobra.Command {
 			return op, err
 		}
 		op = config.Op{Kind: config.SetSorry, Service: &config.Service{ServiceKey: key}, Server: new(config.Server)}
-		return op, given.over(config.Server{ServerKey: server, Method: config.MethodDR}, op.Server)
+		return op, given.over(config.Server{ServerKey: server}, op.Server)
 	}).Command
 }
 

@@ -179,7 +179,8 @@ func (s *configSource) reloadOnHangup(ctx context.Context) error {
 		select {
 		case <-s.hangup:
 			if _, err := s.reload(api.Author{User: "SIGHUP"}); err != nil {
-				s.log.Error().Err(err).Msg("not reloaded; what ran before runs on")
+				line, _, _ := strings.Cut(err.Error(), "\n") // what follows shows the line of the file
+				s.log.Error().Str("error", line).Msg("not reloaded; what ran before runs on")
 			} else {
 				s.log.Info().Str("file", s.opts.path).Msg("reloaded")
 			}

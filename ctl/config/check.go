@@ -46,7 +46,7 @@ func checkedService(svc Service) (Service, error) {
 			"netmask %s: for IPv4 it is a mask such as 255.255.255.0", svc.Netmask)
 	case !sched.Known(svc.Scheduler):
 		return svc, fieldErrorf("scheduler", syscall.ENOENT,
-			"scheduler %q is not known; there are %v", svc.Scheduler, sched.Names())
+			"scheduler %q is not known; there are %s", svc.Scheduler, strings.Join(sched.Names(), ", "))
 	}
 	return svc, nil
 }

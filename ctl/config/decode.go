@@ -182,6 +182,9 @@ func wanted(t reflect.Type) string {
 // numbersOf describes the numbers of an integer type.
 func numbersOf(t reflect.Type) string {
 	unused := 64 - uint(t.Bits())
+	if unused == 0 {
+		return "a whole number"
+	}
 	if k := t.Kind(); reflect.Int <= k && k <= reflect.Int64 {
 		least, most := int64(math.MinInt64)>>unused, int64(math.MaxInt64)>>unused
 		return fmt.Sprintf("a whole number from %d to %d", least, most)
@@ -209,32 +212,40 @@ func unknownName(name string, known []string) string {
 
 // Nearest returns the one of known names that a wrong name may mean, or "".
 func Nearest(name string, known []string) (near string) {
-	best := 2 + len(name)/3
+	best := 1 + max(1, len(name)/3)
 	for _, k := range known {
-		if d := distance(name, k); d < best {
+		d := distance(name, k)
+		if d > 1 && strings.HasPrefix(k, name) && name != "" {
+			d = 1
+		}
+		if d < best {
 			near, best = k, d
 		}
 	}
 	return near
 }
 
-// distance returns the number of letters to insert, delete or replace that turn a into b.
+// distance returns the number of letters to insert, delete or replace, or of neighbours to
+// exchange, that turn a into b.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
+	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
 		for j := range len(b) {
-			changed := diagonal
+			changed := row[j]
 			if a[i] != b[j] {
 				changed++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+			next[j+1] = min(changed, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
 		}
+		before, row = row, next
 	}
 	return row[len(b)]
 }

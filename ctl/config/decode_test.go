@@ -62,3 +62,16 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// What a wrong name may mean.
+func TestNearest(t *testing.T) {
+	known := []string{"list", "edit", "delete", "interface", "scheduler", "wait"}
+	for name, want := range map[string]string{
+		"lsit": "list", "lst": "list", "edti": "edit", "delet": "delete", "interfaces": "interface", "s": "scheduler",
+		"sched": "scheduler", "schedular": "scheduler", "nat": "", "set": "", "": "", "restore": "",
+	} {
+		if got := Nearest(name, known); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
