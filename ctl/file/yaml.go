@@ -26,7 +26,12 @@ const (
 )
 
 // parseYAML returns the value of a file; nil: it is empty.
-func parseYAML(in *source) (*node, error) {
+func parseYAML(in *source) (n *node, err error) {
+	defer func() { // a fault of the parser must not end a director that reloads
+		if fault := recover(); fault != nil {
+			err = place{in: in}.errorf("cannot be read as YAML: %v", fault)
+		}
+	}()
 	tokens, err := in.scan()
 	if err != nil {
 		return nil, err
