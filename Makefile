@@ -31,7 +31,7 @@ GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v
 build: ## the static binary ./uvs
 	$(BUILD) -o uvs ./cmd/uvs
 
-man: ## the manual, as man/*.8
+man: ## the manual, as man/*.[58]
 	$(GO) run ./cmd/uvs man man
 
 demo: build ## NAT, direct routing and tunnel with live traffic, on this machine

@@ -12,9 +12,10 @@ import (
 	"uvs/ctl/ipvsadm"
 )
 
-// manVerb writes the manual: uvs(8) and a page for every verb. Prose is in docs/uvs.8: its
-// subsections are the descriptions of the verbs that their headings name. Synopses, options and
-// examples are those of the verbs.
+// manVerb writes the manual: uvs(8), a page for every verb, and uvs.yaml(5). Prose is in
+// docs/uvs.8: its subsections are the descriptions of the verbs that their headings name. Synopses,
+// options and examples are those of the verbs; what a file can have is described by the types of
+// the configuration, and docs/example.yaml, beside the prose, is its example.
 func manVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "man DIR", Short: "write the pages of the manual", Hidden: true, Example: "uvs man man",
@@ -28,7 +29,11 @@ func manVerb() *cobra.Command {
 		if err := os.MkdirAll(words[0], 0o755); err != nil {
 			return err
 		}
-		for name, page := range manual(cmd.Root(), string(prose)) {
+		example, err := os.ReadFile(filepath.Join(filepath.Dir(*source), "example.yaml"))
+		if err != nil {
+			return err
+		}
+		for name, page := range manual(cmd.Root(), string(prose), string(example)) {
 			if err := os.WriteFile(filepath.Join(words[0], name), []byte(page), 0o644); err != nil {
 				return err
 			}
@@ -39,7 +44,7 @@ func manVerb() *cobra.Command {
 }
 
 // manual returns the pages by the names of their files.
-func manual(root *cobra.Command, prose string) map[string]string {
+func manual(root *cobra.Command, prose, example string) map[string]string {
 	pages := map[string]string{}
 	date, _, _ := strings.Cut(prose[strings.Index(prose, ".Dd"):], "\n")
 	sections := subsections(prose)
@@ -52,6 +57,7 @@ func manual(root *cobra.Command, prose string) map[string]string {
 			pages[pageName(cmd)+".8"] = manualPage(cmd, date, sections)
 		}
 	})
+	pages["uvs.yaml.5"] = filePage(date, sections["Configuration files"], example)
 	pages["ipvsadm.8"] = ipvsadm.Manual(date)
 	return pages
 }

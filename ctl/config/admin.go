@@ -35,14 +35,15 @@ func (a *Admin) UnmarshalText(name []byte) error {
 
 // AdminScope is the servers that an admin state holds for, also those that are added later.
 type AdminScope struct {
-	Service ServiceKey `json:"service,omitzero"` // zero: any
-	Addr    netip.Addr `json:"address"`
-	Port    uint16     `json:"port,omitzero"` // 0: any
+	Service ServiceKey `json:"service,omitzero"` // any if not given
+	Addr    netip.Addr `json:"address"`          // of the servers
+	Port    uint16     `json:"port,omitzero"`    // of the servers; any if not given
 }
 
 // AdminRule is an admin state of some servers.
 type AdminRule struct {
 	AdminScope
+	// Admin is drain for weight 0, or down for no new connections at all.
 	Admin Admin `json:"admin"`
 }
 

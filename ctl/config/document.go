@@ -8,16 +8,16 @@ import (
 
 // Document is a whole configuration, as in files, from `uvs save` and in the API.
 type Document struct {
-	// Director are the options of `uvs run`; nil: not given.
+	// Director are the options of `uvs run`.
 	Director *Run `json:"director,omitzero"`
 	// Settings are the director's that are not at their defaults.
 	Settings Values `json:"settings,omitempty"`
 	// Marks are the mark rules. The last that matches a packet decides.
 	Marks []MarkRule `json:"marks,omitempty"`
-	// Admin are the servers that get no new connections; nil: as they are now.
+	// Admin are the servers that get no new connections. If it is missing, they stay as they are.
 	Admin []AdminRule `json:"admin,omitzero"`
-	// Services are the virtual services with their servers. They can be missing only if Director
-	// is all that is given: then what is in force stays.
+	// Services are the virtual services with their servers. They can be missing only if the options
+	// of `uvs run` are all that is given: then what is in force stays.
 	Services []Service `json:"services,omitzero"`
 }
 

@@ -14,17 +14,17 @@ import (
 )
 
 // MarkRule gives a firewall mark to packets that match all its fields, as the rule
-// `iptables -t mangle … -j MARK --set-mark` does. All rules are tried in order, and the
+// `iptables -t mangle ... -j MARK --set-mark` does. All rules are tried in order, and the
 // last that matches decides.
 type MarkRule struct {
 	Dst       netip.Prefix `json:"destination,omitzero"`        // any if not given
 	Src       netip.Prefix `json:"source,omitzero"`             // any if not given
-	IPv6      bool         `json:"ipv6,omitzero"`               // the family of Dst and Src
-	Proto     Proto        `json:"protocol,omitzero"`           // 0: any of TCP, UDP, SCTP
-	DstPorts  Ports        `json:"destination_ports,omitempty"` // sorted; none: any
-	SrcPorts  Ports        `json:"source_ports,omitempty"`      // sorted; none: any
-	Interface string       `json:"interface,omitzero"`          // empty: any
-	Mark      uint32       `json:"mark"`
+	IPv6      bool         `json:"ipv6,omitzero"`               // the family, if no address shows it
+	Proto     Proto        `json:"protocol,omitzero"`           // any of tcp, udp and sctp if not given
+	DstPorts  Ports        `json:"destination_ports,omitempty"` // sorted; any if not given
+	SrcPorts  Ports        `json:"source_ports,omitempty"`      // sorted; any if not given
+	Interface string       `json:"interface,omitzero"`          // that packets come in by; any if not given
+	Mark      uint32       `json:"mark"`                        // of the packets, from 1
 }
 
 // PortRange is a range of ports that includes both ends.

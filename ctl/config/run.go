@@ -10,13 +10,13 @@ import (
 	"uvs/conntrack"
 )
 
-// Run are the options of `uvs run`, with the names they have under director in a file.
+// Run has the options of `uvs run`. Those of the command line win.
 type Run struct {
 	// Interfaces are those the director runs on.
 	Interfaces []string `json:"interfaces,omitempty"`
 	// VLANs are those of the interfaces that have no device: IF.NUMBER[=ADDR/BITS,...].
 	VLANs []string `json:"vlans,omitempty"`
-	// Socket is the path of the socket for commands.
+	// Socket is the path of the socket for commands: /run/uvs/uvs.sock unless given.
 	Socket string `json:"socket,omitzero"`
 	// Workers is the number of workers that process frames, each on its own CPU. By default it is
 	// half the CPUs: the kernel fills the rings on the others, and the host has its own work.
@@ -25,7 +25,7 @@ type Run struct {
 	Pin bool `json:"pin"`
 	// ConnMax is the most entries of the connection table.
 	ConnMax int `json:"conn_max"`
-	// MemoryBytes is the most bytes of the connection table; 0: what ConnMax needs.
+	// MemoryBytes is the most bytes of the connection table; 0: what its entries need.
 	MemoryBytes int64 `json:"memory_bytes,omitzero"`
 	// Spin is how long an idle worker looks for frames before it sleeps.
 	Spin Duration `json:"spin"`
@@ -33,19 +33,20 @@ type Run struct {
 	LocalNode bool `json:"localnode,omitzero"`
 	// Standby is whether the director starts on standby.
 	Standby bool `json:"standby,omitzero"`
-	// State is the directory that keeps what commands change; "": it is forgotten.
+	// State is the directory that keeps what commands change. Without it they end with the director.
 	State string `json:"state,omitzero"`
-	// StartFrom is what the director starts with if it has both a file and a state.
+	// StartFrom is what the director starts with if it has both a file and a state: newest is the
+	// file if it has changed since it was applied, or else the state.
 	StartFrom StartFrom `json:"start_from"`
-	// LogLevel is trace, debug, info, warn or error.
+	// LogLevel is the least level that is logged.
 	LogLevel LogLevel `json:"log_level"`
-	// LogFormat is text, json or syslog.
+	// LogFormat is the form of the log.
 	LogFormat LogFormat `json:"log_format"`
-	// Group is the group whose members may change what runs; "": only root.
+	// Group is the group whose members may change what runs, besides root.
 	Group string `json:"group,omitzero"`
 	// Readers is who else may list what runs: a group, or "all".
 	Readers string `json:"readers,omitzero"`
-	// TLS is the API for other hosts; nil: there is none.
+	// TLS is the API for other hosts. Without it there is none.
 	TLS *TLS `json:"tls,omitzero"`
 }
 
@@ -53,9 +54,10 @@ type Run struct {
 type TLS struct {
 	// Address is where the director listens, as 192.0.2.1:8443 or :8443.
 	Address string `json:"address"`
-	// Certificate and Key are files in PEM of the director's certificate.
+	// Certificate is a file in PEM with the director's certificate.
 	Certificate string `json:"certificate"`
-	Key         string `json:"key"`
+	// Key is a file in PEM with the certificate's key.
+	Key string `json:"key"`
 	// ClientCA is a file in PEM of the authority whose certificates clients have.
 	ClientCA string `json:"client_ca"`
 	// Admins are the common names of clients that may change what runs. Others read.

@@ -67,8 +67,10 @@ type Timeouts struct {
 }
 
 // ServiceKey identifies a service: by address, port and protocol, or by a mark and its
-// family. Addr is never an IPv4-mapped address; it is invalid for a mark.
+// family.
 type ServiceKey struct {
+	// Addr is never an IPv4-mapped address. It is invalid for a mark.
+
 	Addr   netip.Addr `json:"address,omitzero"`  // the virtual IP address
 	Port   uint16     `json:"port,omitzero"`     // 0: all that no other service of the address has
 	Proto  Proto      `json:"protocol,omitzero"` // tcp, udp or sctp
@@ -144,11 +146,11 @@ func (s *Server) EffectiveWeight() int32 {
 	return s.Weight
 }
 
-// Tunnel is how MethodTunnel encapsulates; the zero value is IPIP.
+// Tunnel is how the method tunnel encapsulates; the zero value is IPIP.
 type Tunnel struct {
-	Type     tunnel.Type `json:"type"`
-	Port     uint16      `json:"port,omitzero"` // UDP destination port, if the type is in UDP
-	Checksum Checksum    `json:"checksum,omitzero"`
+	Type     tunnel.Type `json:"type"`              // ipip if not given
+	Port     uint16      `json:"port,omitzero"`     // UDP destination port, if the type is in UDP
+	Checksum Checksum    `json:"checksum,omitzero"` // of the outer header, if the type has one
 }
 
 // Is6 reports whether the service's clients use IPv6.

@@ -12,15 +12,26 @@ import (
 
 	"uvs/ctl/api"
 	"uvs/ctl/config"
+	"uvs/sched"
 )
+
+// fileSchemas returns the reference to the schema of a configuration file, and all schemas in it.
+func fileSchemas() (ref string, r *registry) {
+	r = newRegistry("#/$defs/")
+	document := r.Schema(reflect.TypeFor[config.Document](), true, "")
+	path := &huma.Schema{Type: huma.TypeString}
+	include := append(choice{path}, &huma.Schema{Type: huma.TypeArray, Items: path}).schema(nil)
+	include.Description = "other files whose sections are added: files, directories and patterns, relative to this file"
+	r.SchemaFromRef(document.Ref).Properties["include"] = include
+	return document.Ref, r
+}
 
 // Schema returns the JSON Schema (2020-12) of a configuration file, for editors.
 func Schema() []byte {
-	r := newRegistry("#/$defs/")
+	ref, r := fileSchemas()
 	schema := map[string]any{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "uvs.yaml",
-		"$ref":  r.Schema(reflect.TypeFor[config.Document](), true, "").Ref,
-		"$defs": r.schemas,
+		"$ref": ref, "$defs": r.schemas,
 	}
 	text, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
@@ -93,29 +104,48 @@ func (r *registry) object(t reflect.Type) *huma.Schema {
 	if strict {
 		s.AdditionalProperties = false
 	}
-	depth := map[string]int{}
-	for _, f := range reflect.VisibleFields(t) {
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.IsExported() || f.Anonymous && name == "" || name == "-" || name == "" {
-			continue
-		}
-		if d, ok := depth[name]; ok && d <= len(f.Index) {
-			continue // of an embedded struct, and hidden by one of t's own
-		}
-		depth[name] = len(f.Index)
-		p := huma.SchemaFromField(r, f, t.Name()+f.Name)
-		if comment := r.comments[fieldName(t, f)]; comment != "" {
+	for _, m := range jsonMembers(t) {
+		p := huma.SchemaFromField(r, m.field, t.Name()+m.field.Name)
+		if comment := r.comments[fieldName(t, m.field)]; comment != "" {
+			if about, ok := strings.CutPrefix(comment, m.field.Name+" "); ok {
+				comment = m.name + " " + about
+			}
 			p.Description = comment
 		}
-		s.Properties[name] = p
-		if !strict && !strings.Contains(options, "omit") && !slices.Contains(s.Required, name) {
-			s.Required = append(s.Required, name)
+		s.Properties[m.name] = p
+		if !strict && !strings.Contains(m.options, "omit") {
+			s.Required = append(s.Required, m.name)
 		}
 	}
 	if known := objects[t]; known != nil {
 		known(s)
 	}
 	return s
+}
+
+// jsonMember is a field of a struct with its name and options in JSON.
+type jsonMember struct {
+	name, options string
+	field         reflect.StructField
+}
+
+// jsonMembers returns the members of a struct, in the order of its fields.
+func jsonMembers(t reflect.Type) (list []jsonMember) {
+	at := map[string]int{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !f.IsExported() || f.Anonymous && name == "" || name == "-" || name == "" {
+			continue
+		}
+		m := jsonMember{name, options, f}
+		if i, ok := at[name]; !ok {
+			at[name] = len(list)
+			list = append(list, m)
+		} else if len(f.Index) < len(list[i].field.Index) {
+			list[i] = m // it hides that of an embedded struct
+		}
+	}
+	return list
 }
 
 func typeName(t reflect.Type) string {
@@ -136,6 +166,7 @@ var objects = map[reflect.Type]func(*huma.Schema){
 		s.AnyOf = []*huma.Schema{{Required: []string{"address", "protocol"}}, {Required: []string{"mark"}}}
 		protocols := anyCase("tcp", "udp", "sctp").or(textOf("^0*(6|17|132)$"))
 		s.Properties["protocol"] = protocols.schema(s.Properties["protocol"])
+		s.Properties["scheduler"] = words(sched.Names()...).schema(s.Properties["scheduler"])
 		s.Properties["scheduler"].Default = "wlc"
 		s.Properties["settings"] = reference(s.Properties["settings"], settingsSchema(true))
 	},
@@ -173,6 +204,18 @@ var objects = map[reflect.Type]func(*huma.Schema){
 	},
 	reflect.TypeFor[api.ServerStatus](): func(s *huma.Schema) {
 		s.Required = slices.DeleteFunc(s.Required, func(name string) bool { return name == "stats" || name == "path" })
+	},
+	reflect.TypeFor[config.Run](): func(s *huma.Schema) {
+		run := config.DefaultRun()
+		for name, value := range map[string]any{
+			"pin": run.Pin, "conn_max": run.ConnMax, "spin": run.Spin.String(), "start_from": run.StartFrom.String(),
+			"log_level": run.LogLevel, "log_format": run.LogFormat,
+		} {
+			s.Properties[name].Default = value
+		}
+	},
+	reflect.TypeFor[config.TLS](): func(s *huma.Schema) {
+		s.Required = []string{"address", "certificate", "key", "client_ca"}
 	},
 	reflect.TypeFor[config.MarkRule]():  func(s *huma.Schema) { s.Required = []string{"mark"} },
 	reflect.TypeFor[config.AdminRule](): func(s *huma.Schema) { s.Required = []string{"address", "admin"} },

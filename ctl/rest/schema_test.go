@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"uvs/ctl/config"
@@ -64,6 +66,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"services":[{"address":"10.0.0.1","port":70000,"protocol":"tcp"}]}`,
 		`{"services":[{"address":"10.0.0.1","port":"http","protocol":"tcp"}]}`,
 		`{"services":[{"address":"10.0.0.1","port":80,"protocol":"icmp"}]}`,
+		`{"services":[{"address":"10.0.0.1","port":80,"protocol":"tcp","scheduler":"best"}]}`,
 		`{"services":[{"address":"10.0.0.1","port":80,"protocol":"tcp","persistent":300}]}`,
 		`{"services":[{"address":"10.0.0.1","port":80,"protocol":"tcp","scheduler_flags":["fast"]}]}`,
 		`{"services":[{"address":"10.0.0.1","port":80,"protocol":"tcp","settings":{"drop_entry":1}}]}`,
@@ -179,4 +182,29 @@ func randomDocument(rng *rand.Rand) string {
 		text += "," + randomObject(rng, 1, "settings")
 	}
 	return text + "}"
+}
+
+// docs/example.yaml fits the schema, and has every member that a file can have.
+func TestSchemaOfExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fits(t, fileSchema(t), string(example)); err != nil {
+		t.Error(err)
+	}
+	for _, section := range Reference() {
+		for _, m := range section.Members {
+			if m.About == "" || m.Values == "" {
+				t.Errorf("%s.%s is not described: %+v", section.Path, m.Name, m)
+			}
+			if !strings.Contains(string(text), m.Name+":") {
+				t.Errorf("the example has no %s, which %q can have", m.Name, section.Path)
+			}
+		}
+	}
 }

@@ -73,9 +73,10 @@ const digits = `^[0-9]+$`
 
 // Patterns of addresses. They do not tell all wrong ones.
 const (
-	addr     = `^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*(%.+)?)$`
-	prefix   = `^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*)(/[0-9]{1,3})?$`
-	addrPort = `^([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$`
+	addr         = `^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*(%.+)?)$`
+	prefix       = `^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*)(/[0-9]{1,3})?$`
+	portsPattern = `^[0-9:,]+$`
+	addrPort     = `^([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$`
 )
 
 // schemaOfWords returns the schema of a type that ctl/config writes as words, or whose
@@ -90,7 +91,7 @@ func (r *registry) schemaOfWords(t reflect.Type) *huma.Schema {
 			"sh-fallback", "sh-port", "mh-fallback", "mh-port")
 		return &huma.Schema{Type: huma.TypeArray, Items: flags.schema(nil)}
 	case reflect.TypeFor[config.Ports]():
-		port := number(0, math.MaxUint16).or(textOf(`^[0-9:,]+$`))
+		port := number(0, math.MaxUint16).or(textOf(portsPattern))
 		list := &huma.Schema{Type: huma.TypeArray, Items: port.schema(nil)}
 		return append(choice{list}, port...).schema(nil)
 	case reflect.TypeFor[config.Values]():
