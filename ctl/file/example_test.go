@@ -37,6 +37,27 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestPages: the files that the README and docs/configuration.md show are right.
+func TestPages(t *testing.T) {
+	for path, marks := range map[string][2]string{
+		"../../README.md": {"```yaml\n", "```\n"}, "../../docs/configuration.md": {"<<'END'\n", "    END\n"},
+	} {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, _ := strings.Cut(string(page), marks[0])
+		text, _, _ = strings.Cut(text, marks[1])
+		f, err := readFiles(t, map[string]string{"x.yaml": text})
+		if err == nil {
+			_, err = f.Document.State(&config.State{})
+		}
+		if err != nil || len(f.Document.Services) != 1 || len(f.Document.Services[0].Servers) != 2 {
+			t.Errorf("%s: %v, %q", path, err, text)
+		}
+	}
+}
+
 // memberNames returns the names of the members of a type and of what is in it.
 func memberNames(t reflect.Type, seen []reflect.Type) (names []string) {
 	if t.Implements(reflect.TypeFor[json.Marshaler]()) {
