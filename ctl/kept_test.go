@@ -3,7 +3,9 @@ package ctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"syscall"
@@ -185,17 +187,34 @@ func TestRollback(t *testing.T) {
 	if got := w.kept(t); got != byCommands {
 		t.Errorf("rolled back to %s, want %s", got, byCommands)
 	}
-	versions, err := w.Versions()
+	versions := w.Versions()
 	var hows []string
 	for _, v := range versions {
 		hows = append(hows, v.How)
 	}
 	want := []string{"rollback to 2", "apply test", "changes by commands", "apply test", "before the first version"}
-	if err != nil || !slices.Equal(hows, want) || versions[0].Author != "me" {
-		t.Errorf("versions %+v, %v; want %v", versions, err, want)
+	if !slices.Equal(hows, want) || versions[0].Author != "me" {
+		t.Errorf("versions %+v; want %v", versions, want)
 	}
 	if _, err := w.Rollback(api.Author{}, 99); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("to a version that is not there: %v", err)
+	}
+}
+
+// A version that cannot be read hides no other, and new ones are kept.
+func TestVersionDamaged(t *testing.T) {
+	dir := t.TempDir()
+	w := restart(t, nil, dir)
+	w.apply(t, 0, add(vip, "rr"))
+	w.apply(t, 0, add(vip, "wlc"))
+	revision := w.Versions()[1].Revision
+	if err := os.WriteFile(fmt.Sprintf("%s/version-%d", dir, revision), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := len(w.Versions())
+	w.apply(t, 0, add(vip, "sh"))
+	if _, err := w.Rollback(api.Author{}, 0); err != nil || len(w.Versions()) != before+2 {
+		t.Errorf("%v; versions %+v, %d before", err, w.Versions(), before)
 	}
 }
 

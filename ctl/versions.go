@@ -107,16 +107,13 @@ func (m *Manager) Rollback(author api.Author, revision uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if revision == 0 {
-		versions, err := m.history.Versions()
-		if err != nil {
-			return 0, err
-		}
+		versions := m.readVersions()
 		if len(versions) < 2 {
 			return 0, config.Errorf(syscall.ENOENT, "there is no earlier version; `uvs history` lists them")
 		}
 		revision = versions[1].Revision
 	}
-	d, err := m.version(revision)
+	d, err := m.Version(revision)
 	if err != nil {
 		return 0, err
 	}
@@ -128,19 +125,25 @@ func (m *Manager) Rollback(author api.Author, revision uint64) (uint64, error) {
 }
 
 // Versions returns the configurations that were applied, newest first.
-func (m *Manager) Versions() ([]api.Version, error) {
-	versions, err := m.history.Versions()
-	list := make([]api.Version, len(versions))
-	for i, v := range versions {
-		list[i] = api.Version(v)
+func (m *Manager) Versions() []api.Version {
+	list := []api.Version{} // in JSON a list, not null
+	for _, v := range m.readVersions() {
+		list = append(list, api.Version(v))
 	}
-	return list, err
+	return list
+}
+
+// readVersions returns the versions, and logs which of them cannot be read.
+func (m *Manager) readVersions() []store.Version {
+	versions, err := m.history.Versions()
+	if err != nil {
+		m.log.Warn().Err(err).Msg("read the versions that were kept")
+	}
+	return versions
 }
 
 // Version returns the configuration of a version; without one the error is ENOENT.
-func (m *Manager) Version(revision uint64) (*config.Document, error) { return m.version(revision) }
-
-func (m *Manager) version(revision uint64) (*config.Document, error) {
+func (m *Manager) Version(revision uint64) (*config.Document, error) {
 	text, err := m.history.Document(revision)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, config.Errorf(syscall.ENOENT, "there is no version %d; `uvs history` lists them", revision)
@@ -168,10 +171,7 @@ func (m *Manager) addVersions(before *config.State, c Change) {
 }
 
 func (m *Manager) addCommandsVersion(before *config.State) error {
-	versions, err := m.history.Versions()
-	if err != nil {
-		return err
-	}
+	versions := m.readVersions()
 	text, err := documentText(before)
 	if err != nil {
 		return err

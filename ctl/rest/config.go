@@ -84,7 +84,7 @@ func (r *router) versionRoutes(tag string) {
 		method: "GET", path: "/v1/versions", tag: tag, id: "list-versions",
 		summary: "list the configurations that were applied, the newest first",
 	}, func(context.Context, *struct{}) (*result[[]api.Version], error) {
-		return resultOf(r.Manager.Versions())
+		return resultOf(r.Manager.Versions(), nil)
 	})
 	add(r, route{
 		method: "GET", path: "/v1/versions/{revision}", tag: tag, id: "get-version",

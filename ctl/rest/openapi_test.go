@@ -141,7 +141,7 @@ func (f *fixture) example(
 			t.Errorf("%s: no example of %s", op.OperationID, p.Name)
 		case p.In == "path":
 			if p.Name == "revision" {
-				versions, _ := f.Manager.Versions()
+				versions := f.Manager.Versions()
 				p.Example = versions[0].Revision
 			}
 			path = strings.ReplaceAll(path, "{"+p.Name+"}", fmt.Sprint(p.Example))
