@@ -120,22 +120,6 @@ func (c *Client) Transact(t Transaction) (result TransactionResult, err error) {
 	return result, err
 }
 
-// Replace makes changes to an empty configuration and puts it in force in place of the present
-// one. It returns the error of each. If one is refused, nothing changes.
-func (c *Client) Replace(ops []config.Op) []error {
-	errs, next := make([]error, len(ops)), new(config.State).Clone()
-	for i, op := range ops {
-		if errs[i] = next.Apply(op); errs[i] != nil {
-			return errs
-		}
-	}
-	err := c.Apply(config.Op{Kind: config.Replace, Document: next.Document()})
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
-
 // Document returns the configuration that is in force, and its revision.
 func (c *Client) Document() (d *config.Document, revision uint64, err error) {
 	var text jsontext.Value
