@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -38,14 +39,11 @@ func (a Access) resolve() (p permissions, err error) {
 	if p.changers, err = groupID(a.Group); err != nil {
 		return p, err
 	}
-	switch a.Readers {
-	case "all":
+	if a.Readers == "all" {
 		p.readers = anyone
-	case "nobody":
-		p.readers = -1
-	default:
-		p.readers, err = groupID(a.Readers)
+		return p, nil
 	}
+	p.readers, err = groupID(a.Readers)
 	return p, err
 }
 
@@ -104,8 +102,8 @@ func localPeer(conn net.Conn, allowed permissions) (*peer, error) {
 		p.groups, err = peerGroups(int(fd))
 		p.groups = append(p.groups, cred.Gid)
 	})
-	if failed != nil || err != nil {
-		return nil, fmt.Errorf("who is at the other end of the socket: %v, %w", failed, err)
+	if err := cmp.Or(failed, err); err != nil {
+		return nil, fmt.Errorf("ask who is at the other end of the socket: %w", err)
 	}
 	p.trusted = p.uid == 0 || p.uid == uint32(os.Geteuid())
 	p.changes = p.trusted || p.in(allowed.changers)
