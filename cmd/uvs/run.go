@@ -18,7 +18,6 @@ import (
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/compile"
-	"uvs/ctl/config"
 	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
 	"uvs/ctl/rest"
@@ -70,9 +69,11 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		return err
 	}
 	defer listener.Close()
-	remote, err := listenTLS(cfg.TLS)
-	if err != nil {
-		return err
+	var remote net.Listener
+	if cfg.TLS != nil {
+		if remote, err = rest.ListenTLS(*cfg.TLS); err != nil {
+			return err
+		}
 	}
 
 	var kept keptState
@@ -169,14 +170,6 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 	}
 	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).Msg("ready")
 	return runAll(ctx, log, parts)
-}
-
-// listenTLS binds the port for other hosts, if there is to be one.
-func listenTLS(o *config.TLS) (net.Listener, error) {
-	if o == nil {
-		return nil, nil
-	}
-	return rest.ListenTLS(rest.TLS{Address: o.Address, Certificate: o.Certificate, Key: o.Key, ClientCA: o.ClientCA})
 }
 
 // runAll runs all parts and reports that the director is ready. It waits until

@@ -54,7 +54,7 @@ type Run struct {
 type TLS struct {
 	// Address is where the director listens, as 192.0.2.1:8443 or :8443.
 	Address string `json:"address"`
-	// Certificate is a file in PEM with the director's certificate.
+	// Certificate is a file in PEM with the director's certificate, and those between it and its CA.
 	Certificate string `json:"certificate"`
 	// Key is a file in PEM with the certificate's key.
 	Key string `json:"key"`

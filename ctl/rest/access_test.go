@@ -238,7 +238,7 @@ func TestTLS(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	f := newFixture(t, func(s *Server) { s.Admins = []string{"operator"} })
 	certificate, key := ca.issue(t, "director")
-	l, err := ListenTLS(TLS{
+	l, err := ListenTLS(config.TLS{
 		Address: "127.0.0.1:0", Certificate: certificate, Key: key, ClientCA: filepath.Join(ca.dir, "ca.pem"),
 	})
 	if err != nil {
@@ -300,7 +300,7 @@ func serverName(t *testing.T, address string, ca *authority) string {
 func TestListenTLSRefuses(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue(t, "director")
-	for _, files := range []TLS{
+	for _, files := range []config.TLS{
 		{Certificate: "/no/such.pem", Key: key, ClientCA: certificate},
 		{Certificate: certificate, Key: certificate, ClientCA: certificate},
 		{Certificate: certificate, Key: key, ClientCA: key},

@@ -5,7 +5,7 @@
 //	server.go           what all requests have in common: limits, the log, errors
 //	routes.go           how a route is registered with huma, which generates the description
 //	schema.go           the JSON Schema of the types of ctl/config and ctl/api
-//	config.go, services.go, servers.go, settings.go, runtime.go   the routes
+//	config.go, services.go, servers.go, settings.go, state.go, streams.go   the routes
 //
 // Bodies are decoded by config.Decode, as files are, and not by huma.
 package rest

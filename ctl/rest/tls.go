@@ -9,18 +9,12 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"uvs/ctl/config"
 )
 
-// TLS is a TCP listener with mutual TLS 1.3. Files are read again when they change.
-type TLS struct {
-	Address     string // ADDRESS:PORT
-	Certificate string // file of the director's certificate, and of those between it and its CA
-	Key         string // file of its key
-	ClientCA    string // file of the CAs that clients' certificates are of
-}
-
-// ListenTLS binds a TCP port for clients with a certificate.
-func ListenTLS(t TLS) (net.Listener, error) {
+// ListenTLS binds a TCP port for clients with a certificate. It reads files again when they change.
+func ListenTLS(t config.TLS) (net.Listener, error) {
 	files := &certificateFiles{TLS: t}
 	if _, err := files.config(nil); err != nil {
 		return nil, err
@@ -45,7 +39,7 @@ func (l *secureListener) over(other net.Listener) net.Listener {
 
 // certificateFiles has what was in the files when they changed last.
 type certificateFiles struct {
-	TLS
+	config.TLS
 	mu       sync.Mutex
 	read     *tls.Config
 	modified []time.Time
