@@ -41,7 +41,10 @@ func (d *directory) open() error {
 	case errors.Is(err, fs.ErrExist):
 		err = nil
 	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("%s does not exist", filepath.Dir(filepath.Clean(d.name)))
+		// It is the parent that is missing, except where none can be made, as in /proc.
+		if parent := filepath.Dir(filepath.Clean(d.name)); missing(parent) {
+			err = fmt.Errorf("%s does not exist", parent)
+		}
 	default: // a file system may be read-only and have the directory
 		if _, noStat := os.Stat(d.name); noStat == nil {
 			err = nil
@@ -61,6 +64,11 @@ func (d *directory) open() error {
 		err = errors.New("another director uses it")
 	}
 	return err
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func syncParent(name string) error {

@@ -286,3 +286,11 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+// Where no directory can be made, the error does not say that the parent is missing.
+func TestOpenInProc(t *testing.T) {
+	_, _, err := Open("/proc/uvs")
+	if err == nil || strings.Contains(err.Error(), "does not exist") || !strings.Contains(err.Error(), "/proc/uvs") {
+		t.Error(err)
+	}
+}
