@@ -43,13 +43,19 @@ func (m *Manager) sample() {
 
 // Services lists every service and server as it is now.
 func (m *Manager) Services() []api.ServiceStatus {
-	list, _, _ := m.ServicesOf(api.ServiceFilter{})
+	list := []api.ServiceStatus{}
+	keys, _, _ := m.Find(api.ServiceFilter{})
+	for _, key := range keys {
+		if s, err := m.Service(key); err == nil {
+			list = append(list, s)
+		}
+	}
 	return list
 }
 
-// ServicesOf lists the services that match a filter. If its limit leaves some out, after is the
-// last that is listed. The error is ENOENT if the service is gone after which the list begins.
-func (m *Manager) ServicesOf(f api.ServiceFilter) (list []api.ServiceStatus, after *config.ServiceKey, err error) {
+// Find returns the services that match a filter. If its limit leaves some out, after is the
+// last of them. The error is EOVERFLOW if the service is gone after which the list begins.
+func (m *Manager) Find(f api.ServiceFilter) (list []config.ServiceKey, after *config.ServiceKey, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	services := m.state.Services
@@ -61,15 +67,14 @@ func (m *Manager) ServicesOf(f api.ServiceFilter) (list []api.ServiceStatus, aft
 		}
 		services = services[slices.Index(services, svc)+1:]
 	}
-	list = []api.ServiceStatus{} // in JSON a list, not null
 	for _, svc := range services {
 		if !f.Matches(svc.ServiceKey) {
 			continue
 		}
 		if f.Limit > 0 && len(list) == f.Limit {
-			return list, &list[len(list)-1].ServiceKey, nil
+			return list, &list[len(list)-1], nil
 		}
-		list = append(list, m.serviceStatus(svc, f.Brief))
+		list = append(list, svc.ServiceKey)
 	}
 	return list, nil, nil
 }
@@ -131,24 +136,29 @@ func (m *Manager) Unreachable(since uint64) (list []config.ServerKey) {
 
 // Service is a service and its servers as they are now; without one the error is ESRCH.
 func (m *Manager) Service(key config.ServiceKey) (api.ServiceStatus, error) {
+	return m.Status(key, false)
+}
+
+// Status is Service; brief: its servers without counters, next hop and path.
+func (m *Manager) Status(key config.ServiceKey, brief bool) (api.ServiceStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	svc, err := m.state.Find(key)
 	if err != nil {
 		return api.ServiceStatus{}, err
 	}
-	return m.serviceStatus(svc, false), nil
+	return m.serviceStatus(svc, brief), nil
 }
 
 func (m *Manager) serviceStatus(svc *config.Service, brief bool) api.ServiceStatus {
 	running := m.runtime.Services[svc.ServiceKey]
 	status := api.ServiceStatus{
-		Service: *svc, Revision: svc.Revision, ServerStatuses: make([]api.ServerStatus, 0, len(svc.Servers)),
+		Service: *svc, Revision: svc.Revision, ServerStatuses: make([]api.ServerStatus, len(svc.Servers)),
 		Stats: stats(m.runtime.Total(svc.ServiceKey), running.Zero, running.Rate.Rates()),
 	}
 	status.Service.Revision, status.Service.Servers, status.Service.Sorry = 0, nil, nil
 	for i := range svc.Servers {
-		status.ServerStatuses = append(status.ServerStatuses, m.serverStatus(svc, &svc.Servers[i], brief))
+		status.ServerStatuses[i] = m.serverStatus(svc, &svc.Servers[i], brief)
 	}
 	if svc.Sorry != nil {
 		v := m.serverStatus(svc, svc.Sorry, brief)
@@ -182,16 +192,16 @@ func (m *Manager) serverStatus(svc *config.Service, server *config.Server, brief
 	}
 	if !brief {
 		status.Stats = stats(v.Counters.Totals(), v.Zero, v.Rate.Rates())
-		status.NextHop, status.Path = nextHopStatus(m.fib, hop, server.Addr), m.pathStatus(v)
+		status.NextHop, status.Path = nextHopStatus(m.fib, hop, server.Addr), m.pathStatus(v, hop)
 	}
 	return status
 }
 
 // pathStatus returns what is known of the path to a server.
-func (m *Manager) pathStatus(v *compile.RunningServer) api.PathStatus {
+func (m *Manager) pathStatus(v *compile.RunningServer, hop director.NextHop) api.PathStatus {
 	now, counted := m.now(), v.Counters.Totals()
 	s := api.PathStatus{TooBig: counted.TooBig - v.Zero.TooBig, Split: counted.Split - v.Zero.Split}
-	if hop := v.NextHop(m.fib); hop.State != director.NoRoute {
+	if hop.State != director.NoRoute {
 		s.Interface, s.MTU = m.fib.Ports[hop.Link.Port].Name, hop.MTU
 	}
 	if mtu, by, until, ok := v.Path.Learned(now); ok {

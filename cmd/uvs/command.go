@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -283,7 +284,11 @@ func (c change) parse(args []string) (config.Op, error) {
 	return c.op(c.Flags().Args())
 }
 
-func dial() (*api.Client, error) { return api.Dial(api.SocketPath()) }
+// dial connects to the director. Commands do not live long, so that memory is collected rarely.
+func dial() (*api.Client, error) {
+	debug.SetGCPercent(400)
+	return api.Dial(api.SocketPath())
+}
 
 // query calls f with a client of the director.
 func query[T any](f func(*api.Client) (T, error)) (v T, err error) {

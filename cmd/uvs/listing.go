@@ -11,12 +11,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/ctl/file"
 )
@@ -82,6 +80,7 @@ type printer struct {
 	widths  []int
 	shown   []int // the columns to show
 	values  int
+	text    []byte // the JSON of a value
 }
 
 func (l listing) printer(format string, out io.Writer) *printer {
@@ -153,35 +152,28 @@ func (p *printer) add(value any, cells ...any) error {
 func (p *printer) writeValue(value any) error {
 	p.values++
 	if p.format == "yaml" {
-		text, err := json.Marshal(value, jsonOptions)
-		if err != nil {
-			return err
-		}
+		p.text = api.AppendJSON(p.text[:0], value, -1)
 		begin := "- "
 		if p.single {
 			begin = ""
 		}
-		text, err = file.YAML(text, begin)
+		text, err := file.YAML(p.text, begin)
 		p.out.Write(text)
 		return err
 	}
-	indent := ""
+	indent := 2
 	switch {
 	case p.single:
+		indent = 0
 	case p.values == 1:
 		p.out.WriteString("[\n  ")
-		indent = "  "
 	default:
 		p.out.WriteString(",\n  ")
-		indent = "  "
 	}
-	text, err := json.Marshal(value, jsonOptions, jsontext.WithIndent("  "), jsontext.WithIndentPrefix(indent))
-	p.out.Write(text)
+	p.text = api.AppendJSON(p.text[:0], value, indent)
+	_, err := p.out.Write(p.text)
 	return err
 }
-
-// jsonOptions are those of the API.
-var jsonOptions = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.Deterministic(true))
 
 // writeRows writes the rows with columns as wide as their widest cell.
 func (p *printer) writeRows() {
@@ -235,8 +227,12 @@ func cellText(v any) (text string) {
 	switch v := v.(type) {
 	case string:
 		text = v
+	case fmt.Stringer:
+		text = v.String()
 	case uint32:
 		text = strconv.FormatUint(uint64(v), 10)
+	case int32:
+		text = strconv.Itoa(int(v))
 	default:
 		text = fmt.Sprint(v)
 	}

@@ -28,9 +28,9 @@ func TestListingFormats(t *testing.T) {
 		{"wide", "NAME              STATE  PORTS\ntcp:192.0.2.1:80  up     2\nx                 down   -\n" +
 			"é                 -      7\n"},
 		{"tsv", "tcp:192.0.2.1:80\tup\t2\nx\tdown\t-\né\t-\t7\n"},
-		{"yaml", "- name: tcp:192.0.2.1:80\n  ports: [80, 443]\n- name: \"é\"\n  ports: null\n"},
+		{"yaml", "- name: tcp:192.0.2.1:80\n  ports: [80, 443]\n- name: \"é\"\n  ports: []\n"},
 		{"json", "[\n  {\n    \"name\": \"tcp:192.0.2.1:80\",\n    \"ports\": [\n      80,\n      443\n    ]\n  },\n" +
-			"  {\n    \"name\": \"é\",\n    \"ports\": null\n  }\n]\n"},
+			"  {\n    \"name\": \"é\",\n    \"ports\": []\n  }\n]\n"},
 	} {
 		var b strings.Builder
 		if err := l.printer(r.format, &b).print(nil); err != nil || b.String() != r.want {

@@ -103,9 +103,9 @@ func serverDelete() *cobra.Command {
 // serverColumns are the cells of serverCells.
 const serverColumns = "SERVICE SCHEDULER SERVER METHOD WEIGHT ACTIVE INACTIVE TEMPLATES STATE NEXT-HOP"
 
-func serverCells(s *api.ServiceStatus, v *api.ServerStatus) []any {
+func serverCells(service string, s *api.ServiceStatus, v *api.ServerStatus) []any {
 	return []any{
-		s.Text(), s.Scheduler, v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.NextHop,
+		service, s.Scheduler, v.ServerKey, v.Method, v.Weight, v.Active, v.Inactive, v.Persist, v.State, v.NextHop,
 	}
 }
 
@@ -119,16 +119,15 @@ func serverList() *cobra.Command {
 	return listing{
 		columns: serverColumns,
 		list: func(words []string, add addRow) error {
-			list, err := servicesNamed(words)
-			for i := range list {
-				s := &list[i]
-				for _, v := range servers(s) {
-					if err := add(serverOf{s.Text(), v}, serverCells(s, &v)...); err != nil {
+			return eachService(words, func(s *api.ServiceStatus) error {
+				row := &serverOf{Service: s.Text()}
+				for _, row.ServerStatus = range servers(s) {
+					if err := add(row, serverCells(row.Service, s, &row.ServerStatus)...); err != nil {
 						return err
 					}
 				}
-			}
-			return err
+				return nil
+			})
 		},
 	}.of(&cobra.Command{
 		Use: "list [SERVICE]", Short: "list servers, of one service or all",
@@ -136,47 +135,43 @@ func serverList() *cobra.Command {
 	})
 }
 
-// servicesNamed returns the service that a command names, or all.
-func servicesNamed(words []string) ([]api.ServiceStatus, error) {
-	if len(words) == 0 {
-		return query((*api.Client).Services)
+// eachService calls visit for the service that a command names, or for all.
+func eachService(words []string, visit func(*api.ServiceStatus) error) error {
+	if len(words) > 0 {
+		_, s, err := findService(words[0])
+		if err != nil {
+			return err
+		}
+		return visit(&s)
 	}
-	_, s, err := findService(words[0])
+	c, err := dial()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return []api.ServiceStatus{s}, nil
+	return c.EachService(api.ServiceFilter{}, visit)
 }
 
 // servicesVerb lists every server of every service. A service without servers has a row, too.
 func servicesVerb() *cobra.Command {
 	return listing{
 		columns: serverColumns, headless: true,
-		list: func(_ []string, add addRow) error {
-			list, err := query((*api.Client).Services)
-			if err != nil {
-				return err
-			}
-			return addServices(list, add)
+		list: func(words []string, add addRow) error {
+			return eachService(words, func(s *api.ServiceStatus) error { return addServers(s, add) })
 		},
 	}.of(&cobra.Command{Use: "services", Short: "list services, one line for every server"})
 }
 
-func addServices(list []api.ServiceStatus, add addRow) error {
+func addServers(s *api.ServiceStatus, add addRow) error {
+	var value any = s
+	name, list := s.Text(), servers(s)
 	for i := range list {
-		s := &list[i]
-		var value any = s
-		for _, v := range servers(s) {
-			if err := add(value, serverCells(s, &v)...); err != nil {
-				return err
-			}
-			value = nil
+		if err := add(value, serverCells(name, s, &list[i])...); err != nil {
+			return err
 		}
-		if value != nil {
-			if err := add(value, s.Text(), s.Scheduler, "", "", 0, 0, 0, 0, "empty", ""); err != nil {
-				return err
-			}
-		}
+		value = nil
+	}
+	if value != nil {
+		return add(value, name, s.Scheduler, "", "", 0, 0, 0, 0, "empty", "")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -27,13 +28,10 @@ func TestPrintServices(t *testing.T) {
 	key := config.ServiceKey{Proto: wire.ProtoTCP, Addr: end.Addr(), Port: end.Port()}
 	last := real("10.0.0.9", 1, "sorry")
 	got := printed(t, 10, func(add addRow) error {
-		return addServices([]api.ServiceStatus{
-			{
-				Service:        config.Service{ServiceKey: key, Scheduler: "wlc"},
-				ServerStatuses: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
-			},
-			{Service: config.Service{ServiceKey: key, Scheduler: "rr"}},
-		}, add)
+		return errors.Join(addServers(&api.ServiceStatus{
+			Service:        config.Service{ServiceKey: key, Scheduler: "wlc"},
+			ServerStatuses: []api.ServerStatus{real("10.0.0.11", 2, "up")}, Sorry: &last,
+		}, add), addServers(&api.ServiceStatus{Service: config.Service{ServiceKey: key, Scheduler: "rr"}}, add))
 	})
 	want := []string{
 		"tcp:192.0.2.1:80 wlc 10.0.0.11:8080 nat 2 3 4 5 up eth1 02:00:00:00:00:01",

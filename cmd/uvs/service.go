@@ -94,9 +94,7 @@ func serviceList() *cobra.Command {
 		columns: "SERVICE SCHEDULER PERSISTENT SERVERS ACTIVE INACTIVE " +
 			"+CONNECTIONS +IN-PACKETS +OUT-PACKETS +IN-BYTES +OUT-BYTES +OPTIONS",
 		list: func(words []string, add addRow) error {
-			list, err := query((*api.Client).Services)
-			for i := range list {
-				s := &list[i]
+			return eachService(words, func(s *api.ServiceStatus) error {
 				active, inactive := 0, 0
 				for _, v := range servers(s) {
 					active, inactive = active+int(v.Active), inactive+int(v.Inactive)
@@ -105,13 +103,10 @@ func serviceList() *cobra.Command {
 				if s.Persist != 0 {
 					persistent = s.Persist.String()
 				}
-				if err := add(s, s.Text(), s.Scheduler, persistent, len(s.ServerStatuses), active, inactive,
+				return add(s, s.Text(), s.Scheduler, persistent, len(s.ServerStatuses), active, inactive,
 					s.Stats.Conns, s.Stats.InPkts, s.Stats.OutPkts, s.Stats.InBytes, s.Stats.OutBytes,
-					serviceWords(&s.Service)); err != nil {
-					return err
-				}
-			}
-			return err
+					serviceWords(&s.Service))
+			})
 		},
 	}.of(&cobra.Command{
 		Use: "list", Short: "list virtual services", Example: "uvs service list\nuvs service list -o yaml",

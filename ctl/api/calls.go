@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/gob"
 	"errors"
 	"io"
 	"net/http"
@@ -19,12 +20,36 @@ func (c *Client) Info() (info Info, err error) { return info, c.get("status", ni
 
 // Services lists the services in order of adding, with the newest server first.
 func (c *Client) Services() (list []ServiceStatus, err error) {
-	return list, c.get("services", nil, &list)
+	return c.ServicesOf(ServiceFilter{})
 }
 
 // ServicesOf lists the services that match a filter.
 func (c *Client) ServicesOf(f ServiceFilter) (list []ServiceStatus, err error) {
-	return list, c.get("services", f.Query(), &list)
+	err = c.EachService(f, func(s *ServiceStatus) error {
+		list = append(list, *s)
+		return nil
+	})
+	return list, err
+}
+
+// EachService calls visit for the services that match a filter until visit returns an error. It
+// asks for gobs, which take a sixth of the time that JSON takes.
+func (c *Client) EachService(f ServiceFilter, visit func(*ServiceStatus) error) error {
+	_, err := c.send(http.MethodGet, "services", f.Query(), http.Header{"Accept": {Gob}}, nil, func(r io.Reader) error {
+		for dec := gob.NewDecoder(r); ; {
+			s := ServiceStatus{ServerStatuses: []ServerStatus{}}
+			switch err := dec.Decode(&s); {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return err
+			}
+			if err := visit(&s); err != nil {
+				return err
+			}
+		}
+	})
+	return err
 }
 
 // servicePath returns the path of a service, or of a part of it.
@@ -48,9 +73,7 @@ func (c *Client) PutService(svc config.Service, revision *uint64) (s ServiceStat
 	default:
 		header.Set("If-Match", ETag(*revision))
 	}
-	_, err = c.send(http.MethodPut, servicePath(svc.ServiceKey), nil, header, svc, func(dec *jsontext.Decoder) error {
-		return json.UnmarshalDecode(dec, &s)
-	})
+	_, err = c.send(http.MethodPut, servicePath(svc.ServiceKey), nil, header, svc, decoder(&s))
 	return s, err
 }
 
@@ -143,9 +166,7 @@ func (c *Client) ApplyDocument(d *config.Document, o ApplyOptions) (revision uin
 		header.Set("If-Match", ETag(*o.IfRevision))
 	}
 	var applied Applied
-	_, err = c.send(http.MethodPut, "config", o.query(), header, d, func(dec *jsontext.Decoder) error {
-		return json.UnmarshalDecode(dec, &applied)
-	})
+	_, err = c.send(http.MethodPut, "config", o.query(), header, d, decoder(&applied))
 	return applied.Revision, err
 }
 
@@ -250,8 +271,8 @@ func (c *Client) EventsSince(revision *uint64, visit func(Event) error) error {
 // stream calls visit for each value of a response until visit returns an error or
 // the response ends, which is io.EOF.
 func stream[T any](c *Client, path string, q url.Values, visit func(T) error) error {
-	_, err := c.send(http.MethodGet, path, q, nil, nil, func(dec *jsontext.Decoder) error {
-		for {
+	_, err := c.send(http.MethodGet, path, q, nil, nil, func(r io.Reader) error {
+		for dec := jsontext.NewDecoder(r); ; {
 			var v T
 			if err := json.UnmarshalDecode(dec, &v); err != nil {
 				return err

@@ -114,12 +114,17 @@ func socketWait() (time.Duration, error) {
 // do sends a request and decodes the response into answer, unless that is nil. It returns the
 // response's headers.
 func (c *Client) do(method, path string, q url.Values, body, answer any) (http.Header, error) {
-	return c.send(method, path, q, nil, body, func(dec *jsontext.Decoder) error {
+	return c.send(method, path, q, nil, body, decoder(answer))
+}
+
+// decoder returns what decodes a response into answer, unless that is nil.
+func decoder(answer any) func(io.Reader) error {
+	return func(r io.Reader) error {
 		if answer == nil {
 			return nil
 		}
-		return json.UnmarshalDecode(dec, answer)
-	})
+		return json.UnmarshalDecode(jsontext.NewDecoder(r), answer)
+	}
 }
 
 func (c *Client) get(path string, q url.Values, answer any) error {
@@ -129,7 +134,7 @@ func (c *Client) get(path string, q url.Values, answer any) error {
 
 // send sends a request, and has the response decoded.
 func (c *Client) send(
-	method, path string, q url.Values, header http.Header, body any, decode func(*jsontext.Decoder) error,
+	method, path string, q url.Values, header http.Header, body any, decode func(io.Reader) error,
 ) (http.Header, error) {
 	var text io.Reader
 	if body != nil {
@@ -158,7 +163,7 @@ func (c *Client) send(
 	if err := responseError(resp); err != nil {
 		return resp.Header, err
 	}
-	if err := decode(jsontext.NewDecoder(resp.Body)); err != nil {
+	if err := decode(resp.Body); err != nil {
 		return resp.Header, fmt.Errorf("read the director's answer: %w", err)
 	}
 	return resp.Header, nil
@@ -183,6 +188,10 @@ const (
 	SocketEnv     = "UVS_SOCKET"
 	WaitEnv       = "UVS_WAIT"
 )
+
+// Gob is the content type of values that package encoding/gob writes, one after the other.
+// GET /v1/services can have it, beside JSON.
+const Gob = "application/x-gob"
 
 // MaxOps is the most operations of a request.
 const MaxOps = 1 << 14

@@ -196,5 +196,5 @@ func (k ServiceKey) Text() string {
 	case k.FWMark != 0:
 		return fmt.Sprintf("fwm:%d", k.FWMark)
 	}
-	return fmt.Sprintf("%s:%s", k.Proto.Word(), netip.AddrPortFrom(k.Addr, k.Port))
+	return k.Proto.Word() + ":" + netip.AddrPortFrom(k.Addr, k.Port).String()
 }

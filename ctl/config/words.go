@@ -178,6 +178,17 @@ func (m Netmask) Bits() (mask wire.Addr) {
 // MarshalText returns String.
 func (m Netmask) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
+// MarshalBinary returns String, for encoding/gob.
+func (m Netmask) MarshalBinary() ([]byte, error) { return m.MarshalText() }
+
+// UnmarshalBinary parses what MarshalBinary returns.
+func (m *Netmask) UnmarshalBinary(text []byte) error {
+	if *m = (Netmask{}); len(text) == 0 {
+		return nil
+	}
+	return m.UnmarshalJSON(text)
+}
+
 // UnmarshalJSON parses what String returns; a prefix length may be a number.
 func (m *Netmask) UnmarshalJSON(text []byte) error {
 	word := strings.Trim(string(text), `"`)

@@ -74,9 +74,10 @@ func (t *tool) listServices(r *request) error {
 	p := printer{t.out, t.listNames(r), r.given.has(optExact)}
 	layout := layoutFor(r.given)
 	fmt.Fprintln(p, layout.title)
+	var server api.ServerStatus
 	for i := range services {
 		layout.service(p, &services[i])
-		for _, server := range services[i].ServerStatuses {
+		for _, server = range services[i].ServerStatuses {
 			fmt.Fprintf(p, "  -> %-28s", p.serverName(&services[i].ServiceKey, &server.ServerKey))
 			server.Weight = server.EffectiveWeight()
 			layout.server(p, &server)

@@ -50,25 +50,41 @@ func compareAddrs(a, b netip.Addr) int32 {
 }
 
 func addrWords(a netip.Addr) (words [4]uint32) {
-	bytes := a.AsSlice()
-	for i := range len(bytes) / 4 {
+	bytes := a.As16()
+	if a.Is4() {
+		return [4]uint32{binary.BigEndian.Uint32(bytes[12:])}
+	}
+	for i := range words {
 		words[i] = binary.BigEndian.Uint32(bytes[4*i:])
 	}
 	return words
 }
 
-// mergeSort sorts as the C library's qsort does: it halves the list, with the shorter half
-// first, and merges from the front, taking the left element of an equal pair.
+// mergeSort returns a list sorted as the C library's qsort does.
 func mergeSort[T any](list []T, compare func(a, b *T) int32) []T {
+	order := make([]*T, len(list))
+	for i := range list {
+		order[i] = &list[i]
+	}
+	sorted := make([]T, 0, len(list))
+	for _, element := range mergeHalves(order, compare) {
+		sorted = append(sorted, *element)
+	}
+	return sorted
+}
+
+// mergeHalves halves a list, with the shorter half first, sorts both, and merges from the front,
+// taking the left element of an equal pair.
+func mergeHalves[T any](list []*T, compare func(a, b *T) int32) []*T {
 	if len(list) < 2 {
 		return list
 	}
 	half := len(list) / 2
-	left, right := mergeSort(list[:half], compare), mergeSort(list[half:], compare)
-	merged := make([]T, 0, len(list))
+	left, right := mergeHalves(list[:half], compare), mergeHalves(list[half:], compare)
+	merged := make([]*T, 0, len(list))
 	for len(left) > 0 && len(right) > 0 {
 		from := &left
-		if compare(&left[0], &right[0]) > 0 {
+		if compare(left[0], right[0]) > 0 {
 			from = &right
 		}
 		merged = append(merged, (*from)[0])

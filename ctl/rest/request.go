@@ -43,15 +43,7 @@ func decode(text []byte, v any) error {
 
 // writeJSON also writes what is no UTF-8, such as a part of a request that an error quotes.
 func writeJSON(w io.Writer, v any) error {
-	list, ok := v.(*api.ServiceList)
-	if !ok {
-		return json.MarshalWrite(w, v, jsontext.AllowInvalidUTF8(true))
-	}
-	text, err := list.AppendJSON(nil)
-	if err == nil {
-		_, err = w.Write(text)
-	}
-	return err
+	return json.MarshalWrite(w, v, jsontext.AllowInvalidUTF8(true))
 }
 
 // inBody returns an error of an operation as one of the request's body, which is a part of the

@@ -120,6 +120,7 @@ type route struct {
 	body         interface{ of() (reflect.Type, any) }
 	bodyType     string // "": application/json
 	stream       any    // what the lines of a streamed response are
+	list         any    // the list that is streamed
 	params       map[string]any
 	readsOnly    bool
 }
@@ -142,6 +143,12 @@ func add[I, O any](r *router, to route, handler func(context.Context, *I) (*O, e
 		line := schemas.Schema(reflect.TypeOf(to.stream), true, "")
 		op.Responses["200"] = &huma.Response{
 			Description: "one a line", Content: map[string]*huma.MediaType{"application/x-ndjson": {Schema: line}},
+		}
+	}
+	if to.list != nil {
+		list := schemas.Schema(reflect.TypeOf(to.list), true, "")
+		op.Responses["200"] = &huma.Response{
+			Description: "OK", Content: map[string]*huma.MediaType{"application/json": {Schema: list}},
 		}
 	}
 	huma.Register(r, op, func(ctx context.Context, in *I) (*O, error) {

@@ -69,7 +69,7 @@ func (r *registry) Schema(t reflect.Type, allowRef bool, hint string) *huma.Sche
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if words := r.schemaOfWords(t); words != nil {
+	if words := schemaOfWords(t); words != nil {
 		return words
 	}
 	if t.Kind() != reflect.Struct || t.Name() == "Time" {

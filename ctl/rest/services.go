@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -51,11 +52,12 @@ type listServices struct {
 	Brief    bool       `query:"brief" doc:"servers without stats, hop and path, which costs a third"`
 	Limit    int        `query:"limit" doc:"at most so many; the header Link then leads to the next"`
 	Cursor   serviceID  `query:"cursor" doc:"begin after this service, which the list before ended with"`
+	Accept   string     `header:"Accept" doc:"application/x-gob: a gob of Go for each service, which is faster"`
 }
 
 type listedServices struct {
 	Link string `header:"Link" doc:"the next part of the list, if there is one"`
-	Body *api.ServiceList
+	Body func(huma.Context)
 }
 
 // exampleService is the service that examples are about.
@@ -69,7 +71,7 @@ func (r *router) serviceRoutes() {
 	const tag = "services"
 	add(r, route{
 		method: "GET", path: "/v1/services", tag: tag, id: "list-services", summary: "list services and their servers",
-		errors: []int{410}, params: object{"protocol": "tcp", "limit": 10},
+		errors: []int{410}, list: []api.ServiceStatus{}, params: object{"protocol": "tcp", "limit": 10},
 	}, r.listServices)
 	add(r, route{
 		method: "PUT", path: "/v1/services/{id}", tag: tag, id: "put-service",
@@ -121,11 +123,11 @@ func (r *router) listServices(_ context.Context, in *listServices) (*listedServi
 	if in.Cursor.ServiceKey != (config.ServiceKey{}) {
 		f.After = &in.Cursor.ServiceKey
 	}
-	list, last, err := r.Manager.ServicesOf(f)
+	list, last, err := r.Manager.Find(f)
 	if err != nil {
 		return nil, err
 	}
-	out := &listedServices{Body: &api.ServiceList{Services: list, Brief: in.Brief}}
+	out := &listedServices{Body: serviceList{r.Manager, list, in.Brief}.writer(in.Accept)}
 	if f.After = last; last != nil {
 		out.Link = "</v1/services?" + f.Query().Encode() + `>; rel="next"`
 	}

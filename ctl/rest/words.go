@@ -11,7 +11,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/fwd/tunnel"
 )
@@ -81,7 +80,7 @@ const (
 
 // schemaOfWords returns the schema of a type that ctl/config writes as words, or whose
 // numbers have bounds that the type does not show; nil: it is none.
-func (r *registry) schemaOfWords(t reflect.Type) *huma.Schema {
+func schemaOfWords(t reflect.Type) *huma.Schema {
 	if c := scalar(t); c != nil {
 		return c.schema(nil)
 	}
@@ -98,8 +97,6 @@ func (r *registry) schemaOfWords(t reflect.Type) *huma.Schema {
 		return settingsSchema(false)
 	case reflect.TypeFor[serviceValues]():
 		return settingsSchema(true)
-	case reflect.TypeFor[api.ServiceList]():
-		return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[api.ServiceStatus](), true, "")}
 	case reflect.TypeFor[time.Time]():
 		return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
 	}
