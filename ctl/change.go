@@ -87,7 +87,10 @@ func (m *Manager) change(c Change) (revision uint64, errs []error) {
 			return refuse(err)
 		}
 	}
-	if c.How != "" {
+	switch {
+	case c.Confirm > 0:
+		m.awaitConfirm(before, c)
+	case c.How != "" && c.How != takenBack:
 		m.addVersions(&before, c)
 	}
 	m.applied(&before, made, c.Author)

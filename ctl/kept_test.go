@@ -171,6 +171,26 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// What was not confirmed is no version, so that rollback never returns to it.
+func TestUnconfirmedIsNoVersion(t *testing.T) {
+	w := newFixture(t, 1)
+	w.apply(t, 0, add(vip, "rr"))
+	w.apply(t, 0, add(vip, "wlc"))
+	w.apply(t, time.Hour, add(vip, "lc"))
+	if _, err := w.TakeBack(api.Author{}); err != nil {
+		t.Fatal(err)
+	}
+	w.apply(t, time.Hour, add(vip, "sed"))
+	if err := w.Confirm(api.Author{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"wlc", "sed"} {
+		if _, err := w.Rollback(api.Author{}, 0); err != nil || w.state.Services[0].Scheduler != want {
+			t.Errorf("rolled back to %s, %v; want %s", w.state.Services[0].Scheduler, err, want)
+		}
+	}
+}
+
 // Rollback takes back the last version, and what commands changed before it is a version, too.
 func TestRollback(t *testing.T) {
 	w := newFixture(t, 1)

@@ -15,12 +15,13 @@ import (
 	"uvs/ctl/store"
 )
 
-// takenBack is how a version came that replaces one that was not confirmed.
+// takenBack is how a change came that replaces one that was not confirmed. It is no version.
 const takenBack = "taken back"
 
-// unconfirmed is a change that takes itself back.
+// unconfirmed is a change that takes itself back. It becomes a version when it is confirmed.
 type unconfirmed struct {
-	before *config.Document
+	Change
+	before config.State
 	timer  *time.Timer
 	until  time.Time
 }
@@ -40,10 +41,10 @@ func (m *Manager) checkConfirm(c Change) error {
 }
 
 // awaitConfirm takes a change back after some time.
-func (m *Manager) awaitConfirm(before *config.State, after time.Duration) {
-	p := &unconfirmed{before: before.Document(), until: time.Now().Add(after)}
+func (m *Manager) awaitConfirm(before config.State, c Change) {
+	p := &unconfirmed{Change: c, before: before, until: time.Now().Add(c.Confirm)}
 	m.pending = p
-	p.timer = time.AfterFunc(after, func() {
+	p.timer = time.AfterFunc(c.Confirm, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.pending != p {
@@ -67,6 +68,7 @@ func (m *Manager) Confirm(author api.Author) error {
 		return err
 	}
 	m.state.Revision++
+	m.addVersions(&m.pending.before, m.pending.Change)
 	m.endConfirm()
 	m.log.Info().Stringer("by", author).Msg("confirmed")
 	return nil
@@ -92,7 +94,7 @@ func (m *Manager) takeBack(author api.Author) (revision uint64, err error) {
 		return m.state.Revision, errNotPending
 	}
 	revision, errs := m.change(Change{
-		Ops:   []config.Op{{Kind: config.Replace, Document: m.pending.before}},
+		Ops:   []config.Op{{Kind: config.Replace, Document: m.pending.before.Document()}},
 		Whole: true, Author: author, How: takenBack,
 	})
 	if errs[0] == nil {
@@ -164,9 +166,6 @@ func (m *Manager) addVersions(before *config.State, c Change) {
 	}
 	if err != nil {
 		m.log.Error().Err(err).Msg("keep the version")
-	}
-	if c.Confirm > 0 {
-		m.awaitConfirm(before, c.Confirm)
 	}
 }
 
