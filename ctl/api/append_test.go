@@ -28,14 +28,18 @@ func TestAppendJSON(t *testing.T) {
 		Settings: config.Values{"tcp_established": 900, "conn_reuse_mode": 1}, Servers: []config.Server{server.Server},
 	}
 	for _, v := range []any{
-		&ServerStatus{}, &ServiceStatus{}, &server, server, []ServerStatus{}, &[]ServerStatus{server, {}},
+		&ServerStatus{}, &ServiceStatus{}, &server, server,
+		[]ServerStatus{},
+		&[]ServerStatus{server, {}},
 		&ServiceStatus{
 			Service: service, Revision: 7, Stats: server.Stats,
 			ServerStatuses: []ServerStatus{{}, server}, Sorry: &server,
 		},
 		ServiceStatus{Service: config.Service{ServiceKey: config.ServiceKey{FWMark: 1, IPv6: true}}},
 		&ConnStatus{Proto: 17, Expires: 7, Client: netip.MustParseAddrPort("[::1]:1"), Live: true, PEData: "x"},
-		&service, "text", map[string]any{"b": 1, "a": []int{2}}, &struct{}{},
+		&service, "text",
+		map[string]any{"b": 1, "a": []int{2}},
+		&struct{}{},
 	} {
 		for indent := -1; indent < 5; indent++ {
 			options := []json.Options{json.Deterministic(true)}
