@@ -71,7 +71,7 @@ func diffVerb() *cobra.Command {
 		if err := list(cmd, words); err != nil {
 			return err
 		}
-		info, err := query((*api.Client).Info)
+		info, err := query((*api.Client).Status)
 		if err != nil {
 			return err
 		}

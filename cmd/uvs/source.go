@@ -115,8 +115,8 @@ func (s *configSource) isOwnFile(digest string) bool {
 // nextStart describes what the director would start with now.
 func (s *configSource) nextStart() string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	path, dir, from := s.opts.path, s.running.State, s.running.StartFrom
+	s.mu.Unlock()
 	switch {
 	case path == "" && dir == "":
 		return "nothing: it has neither --config nor --state"

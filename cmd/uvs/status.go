@@ -17,7 +17,7 @@ func statusVerb() *cobra.Command {
 	return listing{
 		columns: "NAME VALUE", headless: true, single: true,
 		list: func(_ []string, add addRow) error {
-			info, err := query((*api.Client).Info)
+			info, err := query((*api.Client).Status)
 			if err != nil {
 				return err
 			}

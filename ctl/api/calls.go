@@ -15,8 +15,11 @@ import (
 	"uvs/ctl/config"
 )
 
-// Info returns what the director is and does.
-func (c *Client) Info() (info Info, err error) { return info, c.get("status", nil, &info) }
+// Info returns what the director is and does, without NextStart.
+func (c *Client) Info() (info Info, err error) { return info, c.get("info", nil, &info) }
+
+// Status is Info with NextStart, for which the director reads its configuration file.
+func (c *Client) Status() (info Info, err error) { return info, c.get("status", nil, &info) }
 
 // Services lists the services in order of adding, with the newest server first.
 func (c *Client) Services() (list []ServiceStatus, err error) {

@@ -14,11 +14,18 @@ import (
 
 func (r *router) stateRoutes() {
 	const tag = "state"
-	for _, name := range []string{"info", "status"} {
-		add(r, route{
-			method: "GET", path: "/v1/" + name, tag: tag, id: "get-" + name, summary: "show what the director is",
-		}, func(context.Context, *struct{}) (*result[api.Info], error) { return resultOf(r.info(), nil) })
-	}
+	add(r, route{method: "GET", path: "/v1/info", tag: tag, id: "get-info", summary: "show what the director is"},
+		func(context.Context, *struct{}) (*result[api.Info], error) { return resultOf(r.info(), nil) })
+	add(r, route{
+		method: "GET", path: "/v1/status", tag: tag, id: "get-status",
+		summary: "show what the director is, and what it would start with now, for which it reads its file",
+	}, func(context.Context, *struct{}) (*result[api.Info], error) {
+		info := r.info()
+		if r.NextStart != nil {
+			info.NextStart = r.NextStart()
+		}
+		return resultOf(info, nil)
+	})
 	add(r, route{
 		method: "GET", path: "/v1/healthz", tag: tag, id: "get-health", summary: "is the director working?",
 		errors: []int{500},
@@ -65,9 +72,6 @@ type ofService struct {
 func (r *router) info() api.Info {
 	info := r.Info
 	info.Role, info.Revision, info.ConfirmBy = r.Manager.State()
-	if r.NextStart != nil {
-		info.NextStart = r.NextStart()
-	}
 	info.Uptime = config.Seconds(time.Since(r.Started) / time.Second)
 	return info
 }
