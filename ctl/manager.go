@@ -346,10 +346,10 @@ func checkInterfaces(op config.Op, fib *director.FIB) error {
 	if op.Document != nil {
 		marks = op.Document.Marks
 	}
-	for _, r := range marks {
+	for i, r := range marks {
 		if _, ok := compile.PortOf(fib, r.Interface); op.Kind != config.DeleteMarks && !ok {
-			return config.Errorf(syscall.ENODEV,
-				"mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface)
+			return config.At(config.Errorf(syscall.ENODEV,
+				"mark rule %s: nothing can match it, %s is no interface of the director", r, r.Interface), "marks", i)
 		}
 	}
 	return nil

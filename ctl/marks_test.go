@@ -1,8 +1,8 @@
 package ctl
 
 import (
-	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"syscall"
 	"testing"
@@ -74,8 +74,11 @@ func TestMarksHidden(t *testing.T) {
 	if err := w.Apply(config.Op{
 		Kind:  config.AddMarks,
 		Marks: []config.MarkRule{{Interface: "eth9", Mark: 1}},
-	}); !errors.Is(err, syscall.ENODEV) {
-		t.Errorf("an interface the director does not have: %v", err)
+	}); !reflect.DeepEqual(err, &config.Error{
+		Errno: syscall.ENODEV, Pointer: "/marks/0",
+		Message: "mark rule --in-interface eth9 --mark 1: nothing can match it, eth9 is no interface of the director",
+	}) {
+		t.Errorf("an interface the director does not have: %#v", err)
 	}
 	w.must(config.Op{Kind: config.DeleteService, Service: shop})
 	if r := w.guard.rules; len(r.Marked) != len(passes) || len(w.guard.all().VIPs) == 0 {
