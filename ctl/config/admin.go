@@ -19,16 +19,17 @@ const (
 	AdminDown        // no new connections, not even of persistent clients
 )
 
-var adminNames = []string{AdminUp: "up", AdminDrain: "drain", AdminDown: "down"}
+// AdminNames are the words for Admin.
+var AdminNames = []string{AdminUp: "up", AdminDrain: "drain", AdminDown: "down"}
 
-func (a Admin) String() string { return adminNames[a] }
+func (a Admin) String() string { return AdminNames[a] }
 
 // MarshalText returns the name.
 func (a Admin) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText parses a name.
 func (a *Admin) UnmarshalText(name []byte) error {
-	i, err := indexOf("admin state", adminNames, name)
+	i, err := indexOf("admin state", AdminNames, name)
 	*a = Admin(i)
 	return err
 }

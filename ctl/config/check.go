@@ -100,7 +100,7 @@ func checkTunnel(server *Server) error {
 			server.ServerKey, t.Type, t.Port)
 	case uint16(t.Checksum) > e.MaxFlags:
 		return fieldErrorf("tunnel", syscall.EINVAL, "server %s: the checksum of a %s tunnel is %s; it can be %s",
-			server.ServerKey, t.Type, t.Checksum, strings.Join(checksumNames[:e.MaxFlags+1], ", "))
+			server.ServerKey, t.Type, t.Checksum, strings.Join(ChecksumNames[:e.MaxFlags+1], ", "))
 	}
 	return nil
 }

@@ -107,16 +107,17 @@ const (
 	StartFromState
 )
 
-var startFromNames = []string{StartFromNewest: "newest", StartFromFile: "file", StartFromState: "state"}
+// StartFromNames are the words for StartFrom.
+var StartFromNames = []string{StartFromNewest: "newest", StartFromFile: "file", StartFromState: "state"}
 
-func (s StartFrom) String() string { return startFromNames[s] }
+func (s StartFrom) String() string { return StartFromNames[s] }
 
 // MarshalText returns the name.
 func (s StartFrom) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText parses a name.
 func (s *StartFrom) UnmarshalText(name []byte) error {
-	i, err := indexOf("start_from", startFromNames, name)
+	i, err := indexOf("start_from", StartFromNames, name)
 	*s = StartFrom(i)
 	return err
 }
@@ -142,11 +143,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // LogLevel is the least level that is logged.
 type LogLevel string
 
-var logLevels = []string{"trace", "debug", "info", "warn", "error"}
+// LogLevels are the levels, the most detailed first.
+var LogLevels = []string{"trace", "debug", "info", "warn", "error"}
 
 // UnmarshalText parses a level.
 func (l *LogLevel) UnmarshalText(name []byte) error {
-	_, err := indexOf("log level", logLevels, name)
+	_, err := indexOf("log level", LogLevels, name)
 	*l = LogLevel(name)
 	return err
 }
@@ -161,9 +163,12 @@ const (
 	LogSyslog LogFormat = "syslog"
 )
 
+// LogFormats are the forms.
+var LogFormats = []string{string(LogText), string(LogJSON), string(LogSyslog)}
+
 // UnmarshalText parses a form.
 func (f *LogFormat) UnmarshalText(name []byte) error {
-	_, err := indexOf("log format", []string{string(LogText), string(LogJSON), string(LogSyslog)}, name)
+	_, err := indexOf("log format", LogFormats, name)
 	*f = LogFormat(name)
 	return err
 }

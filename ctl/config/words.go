@@ -251,11 +251,12 @@ func (f *SchedFlags) UnmarshalJSON(text []byte) error {
 // values are those of fwd/tunnel.
 type Checksum uint16
 
-var checksumNames = []string{tunnel.NoCsum: "none", tunnel.Csum: "csum", tunnel.RemCsum: "remcsum"}
+// ChecksumNames are the words for Checksum.
+var ChecksumNames = []string{tunnel.NoCsum: "none", tunnel.Csum: "csum", tunnel.RemCsum: "remcsum"}
 
 func (c Checksum) String() string {
-	if int(c) < len(checksumNames) {
-		return checksumNames[c]
+	if int(c) < len(ChecksumNames) {
+		return ChecksumNames[c]
 	}
 	return strconv.Itoa(int(c))
 }
@@ -265,7 +266,7 @@ func (c Checksum) MarshalText() ([]byte, error) { return []byte(c.String()), nil
 
 // UnmarshalText parses what String returns.
 func (c *Checksum) UnmarshalText(text []byte) error {
-	i, err := indexOf("tunnel checksum", checksumNames, text)
+	i, err := indexOf("tunnel checksum", ChecksumNames, text)
 	*c = Checksum(i)
 	return err
 }

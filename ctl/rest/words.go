@@ -125,19 +125,19 @@ func scalar(t reflect.Type) choice {
 	case reflect.TypeFor[config.Netmask]():
 		return number(1, 128).or(textOf(addr)).or(textOf(digits))
 	case reflect.TypeFor[config.Checksum]():
-		return words("none", "csum", "remcsum")
+		return words(config.ChecksumNames...)
 	case reflect.TypeFor[config.Admin]():
-		return words("up", "drain", "down")
+		return words(config.AdminNames...)
 	case reflect.TypeFor[tunnel.Type]():
 		return words(tunnel.Names(tunnel.Every)...)
 	case reflect.TypeFor[config.StartFrom]():
-		return words("newest", "file", "state")
+		return words(config.StartFromNames...)
 	case reflect.TypeFor[config.Duration]():
 		return textOf(duration)
 	case reflect.TypeFor[config.LogLevel]():
-		return words("trace", "debug", "info", "warn", "error")
+		return words(config.LogLevels...)
 	case reflect.TypeFor[config.LogFormat]():
-		return words("text", "json", "syslog")
+		return words(config.LogFormats...)
 	case reflect.TypeFor[uint16]():
 		return number(0, math.MaxUint16)
 	case reflect.TypeFor[uint32]():
