@@ -24,6 +24,8 @@ type Change struct {
 	// Confirm: the change takes itself back after this time, unless Confirm comes; 0: it does
 	// not. It needs How.
 	Confirm time.Duration
+
+	takesBack bool // it ends the wait for Confirm
 }
 
 // Condition is the revision that a service, or without one the whole state, must have. 0 is
@@ -90,7 +92,7 @@ func (m *Manager) change(c Change) (revision uint64, errs []error) {
 	switch {
 	case c.Confirm > 0:
 		m.awaitConfirm(before, c)
-	case c.How != "" && c.How != takenBack:
+	case c.How != "" && !c.takesBack:
 		m.addVersions(&before, c)
 	}
 	m.applied(&before, made, c.Author)

@@ -47,6 +47,7 @@ func (m *Manager) Restore(s *store.Store, kept *store.Kept) error {
 		return err
 	}
 	m.store, m.history, m.file = s, s, file
+	m.events.lost = next.Revision
 	switch {
 	case !all:
 		m.log.Warn().Msg("the last apply was not confirmed before the director stopped: it is taken back")
@@ -79,31 +80,34 @@ func replay(kept *store.Kept) (state *config.State, file string, all bool, err e
 		}
 		next.Standby, file = from.Standby, from.File
 	}
-	records, all, err := confirmed(kept.Records)
+	records, n, err := decodeRecords(kept.Records)
 	if err != nil {
 		return nil, "", false, err
 	}
 	for i, r := range records {
+		if r.File != "" { // though it was taken back: it is not to come back by itself
+			file = r.File
+		}
+		if i >= n {
+			continue
+		}
 		for _, op := range r.Ops {
 			if err := next.Apply(op); err != nil {
 				return nil, "", false, fmt.Errorf("the kept change of revision %d: %w", kept.Records[i].Revision, err)
 			}
 		}
-		if r.File != "" {
-			file = r.File
-		}
 	}
 	next.Revision = kept.Revision
-	return &next, file, all, nil
+	return &next, file, n == len(records), nil
 }
 
-// confirmed decodes records up to one that was not confirmed.
-func confirmed(kept []store.Record) (records []record, all bool, err error) {
+// decodeRecords decodes records. Those from n on were not confirmed.
+func decodeRecords(kept []store.Record) (records []record, n int, err error) {
 	open := -1
 	for i := range kept {
 		var r record
 		if err := config.Decode(kept[i].Data, &r); err != nil {
-			return nil, false, fmt.Errorf("the kept change of revision %d: %w", kept[i].Revision, err)
+			return nil, 0, fmt.Errorf("the kept change of revision %d: %w", kept[i].Revision, err)
 		}
 		switch {
 		case r.EndsConfirm:
@@ -114,9 +118,9 @@ func confirmed(kept []store.Record) (records []record, all bool, err error) {
 		records = append(records, r)
 	}
 	if open >= 0 {
-		return records[:open], false, nil
+		return records, open, nil
 	}
-	return records, true, nil
+	return records, len(records), nil
 }
 
 // commitKept makes next the state and keeps the operations that lead to it. It keeps them
@@ -124,7 +128,7 @@ func confirmed(kept []store.Record) (records []record, all bool, err error) {
 func (m *Manager) commitKept(next config.State, c Change, made []config.Op) error {
 	err := m.keep(next.Revision, record{
 		Author: c.Author, Ops: made, How: c.How, File: c.File,
-		Confirm: c.Confirm > 0, EndsConfirm: c.How == takenBack,
+		Confirm: c.Confirm > 0, EndsConfirm: c.takesBack,
 	})
 	if err != nil {
 		return err

@@ -355,3 +355,37 @@ func TestPreview(t *testing.T) {
 		t.Errorf("steps %+v, want %v", steps, want)
 	}
 }
+
+// What an apply is called does not matter: one that was not confirmed is taken back, and no
+// other apply comes between.
+func TestConfirmByAnyName(t *testing.T) {
+	dir := t.TempDir() + "/state"
+	w := restart(t, nil, dir)
+	w.apply(t, 0, add(vip, "rr"), with(vip, one))
+	before := w.kept(t)
+	c := Change{
+		Ops: []config.Op{replacement(t)}, How: "taken back", File: "digest of the file", Confirm: time.Hour,
+	}
+	if _, errs := w.Change(c); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	if _, errs := w.Change(c); !errors.Is(errs[0], syscall.EBUSY) {
+		t.Errorf("another apply meanwhile: %v", errs[0])
+	}
+	for range 2 {
+		if w = restart(t, w, dir); w.kept(t) != before {
+			t.Errorf("after a restart %s, want %s", w.kept(t), before)
+		}
+		// The file has not changed since, so the next start does not apply it either.
+		if w.File() != c.File {
+			t.Errorf("file %q is applied, want %q", w.File(), c.File)
+		}
+	}
+	past := w.state.Revision - 1
+	if _, err := w.Watch(&past); !errors.Is(err, syscall.EOVERFLOW) {
+		t.Errorf("events before the restart: %v", err)
+	}
+	if _, err := w.Watch(&w.state.Revision); err != nil {
+		t.Errorf("events since the restart: %v", err)
+	}
+}

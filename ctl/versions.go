@@ -15,9 +15,6 @@ import (
 	"uvs/ctl/store"
 )
 
-// takenBack is how a change came that replaces one that was not confirmed. It is no version.
-const takenBack = "taken back"
-
 // unconfirmed is a change that takes itself back. It becomes a version when it is confirmed.
 type unconfirmed struct {
 	Change
@@ -32,7 +29,7 @@ const retryTakeBack = 5 * time.Second
 // checkConfirm refuses a version while another waits to be confirmed.
 func (m *Manager) checkConfirm(c Change) error {
 	switch {
-	case c.How != "" && c.How != takenBack && m.pending != nil:
+	case c.How != "" && !c.takesBack && m.pending != nil:
 		return config.Errorf(syscall.EBUSY, "the last apply waits for `uvs confirm`, or is taken back in time")
 	case c.Confirm < 0, c.Confirm > 0 && c.How == "":
 		return config.Errorf(syscall.EINVAL, "confirm %v: that is for whole configurations, 1s or more", c.Confirm)
@@ -95,7 +92,7 @@ func (m *Manager) takeBack(author api.Author) (revision uint64, err error) {
 	}
 	revision, errs := m.change(Change{
 		Ops:   []config.Op{{Kind: config.Replace, Document: m.pending.before.Document()}},
-		Whole: true, Author: author, How: takenBack,
+		Whole: true, Author: author, How: "taken back", takesBack: true,
 	})
 	if errs[0] == nil {
 		m.endConfirm()
