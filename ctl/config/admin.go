@@ -100,7 +100,7 @@ func (s *State) AdminOf(service ServiceKey, server ServerKey) (admin Admin) {
 
 // setAdmin changes the admin state of a scope. Up takes back the states of all scopes in it.
 func (s *State) setAdmin(op Op) error {
-	if op.Admin == nil || !Unicast(op.Admin.Addr) {
+	if op.Admin == nil || checkAddr("server", op.Admin.Addr) != nil {
 		return Errorf(syscall.EINVAL, "%s names no server", op.Kind)
 	}
 	rule, admin, known := *op.Admin, map[AdminScope]Admin{}, false
@@ -133,8 +133,8 @@ func (s *State) putAdmin(rules []AdminRule) error {
 	admin := map[AdminScope]Admin{}
 	for i, rule := range rules {
 		switch {
-		case !Unicast(rule.Addr):
-			return At(fieldErrorf("address", syscall.EINVAL, "server address %s is not unicast", rule.Addr), "admin", i)
+		case checkAddr("server", rule.Addr) != nil:
+			return At(checkAddr("server", rule.Addr), "admin", i)
 		case rule.Admin == AdminUp:
 			return At(fieldErrorf("admin", syscall.EINVAL, "a server is up unless it is drain or down"), "admin", i)
 		}

@@ -316,3 +316,26 @@ func Change(s State, op Op) (State, error) {
 	}
 	return next, nil
 }
+
+// An address with a zone is that of no service and no server, because frames have no zones.
+func TestZones(t *testing.T) {
+	zoned := netip.MustParseAddr("2001:db8::1%eth0")
+	svc := &Service{ServiceKey: ServiceKey{Addr: zoned.WithZone(""), Port: 80, Proto: 6}, Scheduler: "rr"}
+	s, err := Change(State{}, Op{Kind: AddService, Service: svc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *svc
+	other.Addr = zoned
+	for _, op := range []Op{
+		{Kind: AddService, Service: &other}, {Kind: PutService, Service: &other},
+		{Kind: AddServer, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: zoned}}},
+		{Kind: SetSorry, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: zoned}}},
+		{Kind: SetAdmin, Admin: &AdminRule{AdminScope: AdminScope{Addr: zoned}, Admin: AdminDown}},
+		{Kind: PutAdmin, AdminRules: []AdminRule{{AdminScope: AdminScope{Addr: zoned}, Admin: AdminDown}}},
+	} {
+		if _, err := Change(s, op); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+}

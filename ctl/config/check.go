@@ -18,8 +18,8 @@ func checkedService(svc Service) (Service, error) {
 	case svc.FWMark != 0:
 	case !svc.Proto.Served():
 		return svc, fieldErrorf("protocol", syscall.EINVAL, "service protocol %s is not TCP, UDP or SCTP", svc.Proto)
-	case !Unicast(svc.Addr):
-		return svc, fieldErrorf("address", syscall.EINVAL, "service address %s is not unicast", svc.Addr)
+	case checkAddr("service", svc.Addr) != nil:
+		return svc, checkAddr("service", svc.Addr)
 	case svc.IPv6:
 		return svc, fieldErrorf("ipv6", syscall.EINVAL, "service %s: only a mark has ipv6", svc.ServiceKey)
 	case svc.Port == 0 && svc.Persist == 0:
@@ -61,8 +61,8 @@ func checkServer(svc *Service, server *Server) error {
 		server.Port = svc.Port
 	}
 	switch {
-	case !Unicast(server.Addr):
-		return fieldErrorf("address", syscall.EINVAL, "server address %s is not unicast", server.Addr)
+	case checkAddr("server", server.Addr) != nil:
+		return checkAddr("server", server.Addr)
 	case server.Addr.Is6() != svc.Is6() && server.Method != MethodTunnel:
 		return fieldErrorf("address", syscall.EINVAL,
 			"server %s is of another family than service %s, which only tunnels can join",
@@ -117,6 +117,18 @@ func checkScheduler(svc *Service, settings *Settings) error {
 	options := settings.SchedOptions(svc.Scheduler)
 	if _, err := sched.New(svc.Scheduler, sched.Flags(svc.SchedFlags), list, options); err != nil {
 		return Errorf(syscall.EINVAL, "service %s: %v", svc.ServiceKey, err)
+	}
+	return nil
+}
+
+// checkAddr checks the address of a service or a server. Frames have no zones: two addresses
+// that differ only in their zones would be one.
+func checkAddr(of string, a netip.Addr) error {
+	switch {
+	case a.Zone() != "":
+		return fieldErrorf("address", syscall.EINVAL, "%s address %s has a zone; write %s", of, a, a.WithZone(""))
+	case !Unicast(a):
+		return fieldErrorf("address", syscall.EINVAL, "%s address %s is not unicast", of, a)
 	}
 	return nil
 }

@@ -98,10 +98,14 @@ var withDefaults = json.WithUnmarshalers(json.JoinUnmarshalers(
 		type plain Server
 		p := struct {
 			plain
-			Port *uint16 `json:"port"`
-		}{plain: plain{Weight: 1}}
+			Port   *uint16 `json:"port"`
+			Weight *int32  `json:"weight"`
+		}{}
 		err := json.UnmarshalDecode(dec, &p)
 		*s = Server(p.plain)
+		if s.Weight = 1; p.Weight != nil {
+			s.Weight = *p.Weight
+		}
 		if s.withoutPort = p.Port == nil; p.Port != nil {
 			s.Port = *p.Port
 		}

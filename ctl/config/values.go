@@ -56,7 +56,7 @@ func (v Values) with(changes Values, service bool) (Values, error) {
 		next = Values{}
 	}
 	for _, given := range slices.Sorted(maps.Keys(changes)) {
-		name, value := given, changes[given]
+		name, value := sysctlName(given), changes[given]
 		if kernel, ok := kernelSettings[name]; ok {
 			if int(value) >= len(kernel.values) {
 				return v, fieldErrorf(given, syscall.EINVAL, "setting %s: %d is not 0 to %d", name, value,

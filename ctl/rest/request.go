@@ -29,6 +29,9 @@ type JSONBody struct {
 func (b *JSONBody) decode(v any) error { return decode(b.RawBody, v) }
 
 func decode(text []byte, v any) error {
+	if jsontext.Value(text).Kind() == 'n' { // or it would delete what it is to replace
+		return config.Errorf(syscall.EINVAL, "null is no value; write {} or [] for what is empty")
+	}
 	err := config.Decode(text, v)
 	d, ok := errors.AsType[*config.DecodeError](err)
 	if !ok {

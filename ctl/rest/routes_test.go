@@ -228,3 +228,44 @@ func TestStateResources(t *testing.T) {
 	got := f.ask(t, "GET", "/v1/openapi.json", "")
 	got.want(t, http.StatusOK, `"openapi":"3.1.0"`)
 }
+
+// A setting has one value, whatever name a change gives it: its own, or one of the kernel.
+func TestSettingNames(t *testing.T) {
+	f := newFixture(t)
+	f.listen(t)
+	for _, row := range []struct{ patch, want string }{
+		{`{"removed_conns":"serve","slow_start":"3s"}`, `{"removed_conns":"serve","slow_start":"3s"}`},
+		{`{"expire_nodest_conn":1}`, `{"removed_conns":"end","slow_start":"3s"}`},
+		{`{"net.ipv4.vs.expire_nodest_conn":0}`, `{"removed_conns":"drop","slow_start":"3s"}`},
+		{`{"net/ipv4/vs/conn_reuse_mode":0}`, `{"conn_reuse_mode":0,"removed_conns":"drop","slow_start":"3s"}`},
+		{`{"net.ipv4.vs.conn_reuse_mode":null,"slow_start":null}`, `{"removed_conns":"drop"}`},
+		{`{"expire_nodest_conn":null,"slow_start":1}`, `{"slow_start":"1s"}`},
+	} {
+		f.ask(t, "PATCH", "/v1/settings", row.patch).want(t, 200)
+		f.ask(t, "GET", "/v1/config", "").want(t, 200, `"settings":`+row.want)
+	}
+	f.ask(t, "PATCH", "/v1/settings", `{"slow_stat":null}`).want(t, 422, `"/slow_stat"`)
+}
+
+// null deletes a part in a patch; as a body it replaces nothing, and as a part it is none.
+func TestNull(t *testing.T) {
+	f := newFixture(t)
+	f.must(t, add80(vip), withServer(vip, "10.2.0.1:8080"))
+	f.listen(t)
+	_, before := f.Manager.Document()
+	for _, path := range []string{
+		"/v1/config", "/v1/settings", "/v1/marks", "/v1/admin", web, web + "/settings", web + "/servers/10.2.0.1:8080",
+		web + "/sorry",
+	} {
+		f.ask(t, "PUT", path, " null").want(t, 422, "null is no value")
+	}
+	for _, path := range []string{"/v1/settings", web, web + "/settings", web + "/servers/10.2.0.1:8080"} {
+		f.ask(t, "PATCH", path, "null").want(t, 422, "null is no value")
+	}
+	if _, after := f.Manager.Document(); after != before {
+		t.Errorf("revision %d, then %d", before, after)
+	}
+	f.ask(t, "PUT", web+"/servers/10.2.0.9", `{"weight":null,"port":null}`).want(t, 201, `"weight":1`)
+	f.ask(t, "PUT", web+"/servers/10.2.0.9", `{"weight":0}`).want(t, 200, `"weight":0`)
+	f.ask(t, "PUT", web, `{"address":null,"scheduler":null}`).want(t, 200, `"scheduler":"wlc"`)
+}

@@ -178,9 +178,6 @@ func decodeServer(text []byte, key config.ServerKey) (server config.Server, err 
 	if err := decode(text, &members); err != nil {
 		return server, err
 	}
-	if members == nil {
-		return server, config.Errorf(syscall.EINVAL, "null is not an object (NAME: VALUE)")
-	}
 	for _, name := range readOnly {
 		delete(members, name)
 	}

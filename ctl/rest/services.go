@@ -219,9 +219,6 @@ func decodeService(text []byte, key config.ServiceKey) (svc config.Service, err 
 	if err := decode(text, &members); err != nil {
 		return svc, err
 	}
-	if members == nil {
-		return svc, config.Errorf(syscall.EINVAL, "null is not an object (NAME: VALUE)")
-	}
 	for _, name := range readOnly {
 		delete(members, name)
 	}
@@ -257,8 +254,9 @@ func withoutReadOnly(text jsontext.Value) jsontext.Value {
 	return marshalled(members)
 }
 
-// addMissing adds members of a key that an object does not have.
+// addMissing adds members of a key that an object does not have. A member that is null is missing.
 func addMissing(members map[string]jsontext.Value, key any) {
+	maps.DeleteFunc(members, func(_ string, value jsontext.Value) bool { return value.Kind() == 'n' })
 	var own map[string]jsontext.Value
 	if json.Unmarshal(marshalled(key), &own) == nil {
 		maps.Copy(own, members)

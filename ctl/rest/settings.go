@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"maps"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -126,12 +127,8 @@ func (r *router) patchSettings(
 		if err != nil {
 			return err
 		}
-		text, err := patched(before, patch)
-		if err != nil {
-			return err
-		}
 		op := opOn(config.PutSettings, of)
-		if err := decode(text, &op.Settings); err != nil {
+		if op.Settings, err = patchedValues(before, patch); err != nil {
 			return err
 		}
 		list = append(list, ctl.Condition{Service: of, Revision: revision})
@@ -142,6 +139,34 @@ func (r *router) patchSettings(
 		return nil, inBody(err, "/settings")
 	}
 	return r.settings(of)
+}
+
+// patchedValues returns settings with changes (RFC 7396). These may have IPVS's names.
+func patchedValues(before config.Values, patch []byte) (config.Values, error) {
+	var given map[string]jsontext.Value
+	if err := decode(patch, &given); err != nil {
+		return nil, err
+	}
+	var defaults []string
+	for name, value := range given {
+		if value.Kind() == 'n' {
+			defaults, given[name] = append(defaults, name), jsontext.Value("0")
+		}
+	}
+	var changes config.Values
+	if err := decode(marshalled(given), &changes); err != nil {
+		return nil, err
+	}
+	after := config.Values{}
+	maps.Copy(after, before)
+	for name := range changes {
+		delete(after, config.SettingName(name))
+	}
+	maps.Copy(after, changes)
+	for _, name := range defaults {
+		delete(after, name)
+	}
+	return after, nil
 }
 
 func (r *router) markRoutes(tag string) {
