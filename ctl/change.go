@@ -202,17 +202,19 @@ func (m *Manager) SetOptions(r *config.Run) {
 // that it would take their server from.
 func (m *Manager) Preview(d *config.Document) ([]api.Step, error) {
 	m.mu.Lock()
-	next := m.state.Clone()
+	next, fib := m.state.Clone(), m.fib
+	before := m.state // whose parts are never written to
+	m.mu.Unlock()
 	op := config.Op{Kind: config.Replace, Document: d}
-	if err := cmp.Or(checkInterfaces(op, m.fib), next.Apply(op)); err != nil {
-		m.mu.Unlock()
+	if err := cmp.Or(checkInterfaces(op, fib), next.Apply(op)); err != nil {
 		return nil, err
 	}
-	ops := config.Diff(&m.state, &next)
+	ops := config.Diff(&before, &next)
 	steps := make([]api.Step, len(ops))
 	losers := map[uint32]int{} // server IDs, and the operations that remove them
+	m.mu.Lock()
 	for i, op := range ops {
-		steps[i].Op, steps[i].Before = op, op.Before(&m.state)
+		steps[i].Op, steps[i].Before = op, op.Before(&before)
 		if op.Kind != config.DeleteService && op.Kind != config.DeleteServer {
 			continue
 		}

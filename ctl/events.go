@@ -14,12 +14,18 @@ import (
 // largest request.
 const keptEvents = api.MaxOps
 
+// keptParts is how many servers, mark rules and admin states the events that are kept may have,
+// some 20 MB: those of a few of the largest configurations.
+const keptParts = 1 << 17
+
 // events keeps the newest events for any number of watchers, which need no memory of their
 // own. The zero value has none.
 type events struct {
 	mu    sync.Mutex
 	ring  [keptEvents]api.Event // event n is at n % keptEvents
 	count uint64                // of all events
+	first uint64                // the oldest that is kept
+	parts int                   // of those that are kept; see keptParts
 	lost  uint64                // revision of the newest event that is no longer kept
 	more  chan struct{}         // closed by the next event; nil: no watcher waits
 }
@@ -30,16 +36,28 @@ func (m *Manager) emit(ev api.Event) {
 	ev.Time, ev.Revision = time.Now(), m.state.Revision
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	slot := &e.ring[e.count%keptEvents]
-	if e.count >= keptEvents {
-		e.lost = slot.Revision
+	for e.parts += parts(&ev); e.first < e.count && (e.count-e.first == keptEvents || e.parts > keptParts); e.first++ {
+		oldest := &e.ring[e.first%keptEvents]
+		e.lost, e.parts = oldest.Revision, e.parts-parts(oldest)
+		*oldest = api.Event{}
 	}
-	*slot = ev
+	e.ring[e.count%keptEvents] = ev
 	e.count++
 	if e.more != nil {
 		close(e.more)
 		e.more = nil
 	}
+}
+
+// parts returns what keptParts counts.
+func parts(ev *api.Event) int {
+	switch {
+	case ev.Op == nil:
+		return 0
+	case ev.Op.Service != nil:
+		return len(ev.Op.Service.Servers)
+	}
+	return len(ev.Op.Marks) + len(ev.Op.AdminRules)
 }
 
 // Watcher reads events one after the other.
@@ -68,7 +86,7 @@ func (m *Manager) Watch(since *uint64) (*Watcher, error) {
 	case *since < e.lost || *since > m.state.Revision:
 		return nil, errLagged(*since)
 	default:
-		for w.next > max(e.count, keptEvents)-keptEvents && e.ring[(w.next-1)%keptEvents].Revision > *since {
+		for w.next > e.first && e.ring[(w.next-1)%keptEvents].Revision > *since {
 			w.next--
 		}
 	}
@@ -81,7 +99,7 @@ func (w *Watcher) Next(ctx context.Context) (api.Event, error) {
 	e := w.events
 	for {
 		e.mu.Lock()
-		if w.next+keptEvents < e.count {
+		if w.next < e.first {
 			e.mu.Unlock()
 			return api.Event{}, config.Errorf(syscall.EOVERFLOW,
 				"this stream lags more than %d events behind; list what there is and watch again", keptEvents)

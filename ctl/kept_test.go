@@ -389,3 +389,33 @@ func TestConfirmByAnyName(t *testing.T) {
 		t.Errorf("events since the restart: %v", err)
 	}
 }
+
+// Events of large services are kept in a bounded memory, and a watcher hears of what it missed.
+func TestLargeEvents(t *testing.T) {
+	w := newFixture(t, 1)
+	watcher, err := w.Watch(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := config.Op{Service: &config.Service{Servers: make([]config.Server, keptParts/8)}}
+	for i := range uint64(20) {
+		w.state.Revision = i + 1
+		w.emit(api.Event{Op: &op})
+		if kept := w.events.count - w.events.first; kept != min(i+1, 8) {
+			t.Errorf("%d events are kept after %d", kept, i+1)
+		}
+	}
+	if _, err := watcher.Next(t.Context()); !errors.Is(err, syscall.EOVERFLOW) {
+		t.Errorf("lagging: %v", err)
+	}
+	for since, lost := range map[uint64]bool{11: true, 12: false, 20: false} {
+		if _, err := w.Watch(&since); (err != nil) != lost {
+			t.Errorf("since %d: %v", since, err)
+		}
+	}
+	w.emit(api.Event{Op: &config.Op{Service: &config.Service{Servers: make([]config.Server, 2*keptParts)}}})
+	w.emit(api.Event{})
+	if kept := w.events.count - w.events.first; kept != 1 || w.events.parts != 0 {
+		t.Errorf("%d events with %d parts are kept beside one that is too large", kept, w.events.parts)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -80,6 +81,9 @@ func (o *options) load() (*runConfig, error) {
 
 // read takes the configuration of a file.
 func (cfg *runConfig) read(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe could keep a reload waiting
+		return fmt.Errorf("%s is no regular file; the director reads it again at a reload", path)
+	}
 	f, err := readFile(path)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -142,4 +143,17 @@ func stderr(t *testing.T, f func()) string {
 		t.Fatal(err)
 	}
 	return string(output)
+}
+
+// The file of a director is one that it can read again at any time.
+func TestFileIsRegular(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "uvs.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, "/dev/zero", "/"} {
+		if err := new(runConfig).read(path); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }

@@ -109,6 +109,9 @@ type reader struct {
 
 // read reads a file that the files of a path include.
 func (r *reader) read(path string, by []string) (*node, error) {
+	if info, err := os.Stat(path); by != nil && err == nil && !info.Mode().IsRegular() {
+		return nil, errors.New(path + " is no regular file")
+	}
 	name, from := path, os.Stdin
 	if path == "-" && by == nil {
 		name = "standard input"

@@ -2,7 +2,9 @@ package file
 
 import (
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -91,5 +93,22 @@ func TestIncludeLimits(t *testing.T) {
 	wide["a.yaml"] = "include: [" + strings.Repeat("b.yaml,", 100) + "]"
 	if _, err = readFiles(t, wide); err == nil || !strings.Contains(err.Error(), "more than 4096 files are included") {
 		t.Error(err)
+	}
+}
+
+// A pipe that is included is refused, because a reload would wait for its writer.
+func TestIncludePipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(dir+"/pipe.yaml", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, include := range []string{"pipe.yaml", ".", "'p*'", "/dev/zero"} {
+		path := dir + "/x.conf"
+		if err := os.WriteFile(path, []byte("include: "+include+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path, nil); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("%s: %v", include, err)
+		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -115,10 +117,13 @@ func (p *peer) in(group int) bool {
 	return group == anyone || group >= 0 && slices.Contains(p.groups, uint32(group))
 }
 
-// remotePeer returns the owner of a certificate.
+// remotePeer returns the owner of a certificate, which may have expired since the connection began.
 func remotePeer(state *tls.ConnectionState, admins []string) *peer {
-	name := state.PeerCertificates[0].Subject.CommonName
-	return &peer{remote: true, name: valid(name), reads: true, changes: name != "" && slices.Contains(admins, name)}
+	certificate := state.PeerCertificates[0]
+	p := &peer{remote: true, name: valid(certificate.Subject.CommonName)}
+	p.reads = time.Now().Before(certificate.NotAfter)
+	p.changes = p.reads && p.name != "" && slices.Contains(admins, certificate.Subject.CommonName)
+	return p
 }
 
 // String returns the peer's name.
@@ -145,8 +150,16 @@ func (p *peer) author() api.Author {
 	return api.Author{User: p.String(), Process: valid(strings.TrimSpace(string(name))), PID: int(p.pid)}
 }
 
-// valid returns a text without what is no UTF-8, because the text will be kept as JSON.
-func valid(text string) string { return strings.ToValidUTF8(text, "?") }
+// valid returns a text without what is no UTF-8 or not to be printed, such as escapes of
+// terminals, because the text will be kept and listed.
+func valid(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+}
 
 type peerKey struct{}
 

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -176,7 +178,7 @@ func (s *Server) handler() http.Handler {
 		}
 		err := peerOf(r.Context()).mayRead()
 		if err == nil {
-			err = checkRoute(mux, r)
+			err = cmp.Or(checkOrigin(r), checkRoute(mux, r))
 		}
 		if err != nil {
 			writeProblem(out, problemOf(err))
@@ -201,6 +203,14 @@ func (s *Server) serve(mux *http.ServeMux, w *response, r *http.Request) {
 		}
 	}()
 	mux.ServeHTTP(w, r)
+}
+
+// checkOrigin refuses a change that the page of another host makes with a browser's certificate.
+func checkOrigin(r *http.Request) error {
+	if err := new(http.CrossOriginProtection).Check(r); err != nil {
+		return config.Errorf(syscall.EPERM, "%v", err)
+	}
+	return nil
 }
 
 // checkRoute refuses a request for what is not there, and names the methods that are.

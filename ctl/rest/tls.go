@@ -34,7 +34,10 @@ type secureListener struct {
 
 // over encrypts what another listener accepts.
 func (l *secureListener) over(other net.Listener) net.Listener {
-	return tls.NewListener(other, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: l.files.config})
+	return tls.NewListener(other, &tls.Config{
+		MinVersion: tls.VersionTLS13, GetConfigForClient: l.files.config,
+		SessionTicketsDisabled: true, // a ticket would outlive the CA that let its client in
+	})
 }
 
 // certificateFiles has what was in the files when they changed last.
@@ -76,6 +79,7 @@ func (f *certificateFiles) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	f.read = &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, NextProtos: []string{"http/1.1"},
+		SessionTicketsDisabled: true,
 	}
 	return f.read, nil
 }

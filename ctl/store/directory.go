@@ -115,6 +115,17 @@ func (d *directory) wrap(file string, err error) error {
 	return fmt.Errorf("%s: %w", d.path(file), cause(err))
 }
 
+// leadsTo returns an error if the next start would not find an open file by its name, because it
+// or the directory was removed or renamed.
+func (d *directory) leadsTo(f *os.File, file string) error {
+	there, err := os.Stat(d.path(file))
+	own, _ := f.Stat()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(there, own) {
+		return d.wrap(file, errors.New("was removed or renamed; put it back, or run uvs save and start again"))
+	}
+	return nil
+}
+
 // step does one step that changes what is on disk.
 func (d *directory) step(step, file string, do func() error) error {
 	if d.before != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,7 +170,7 @@ func (s *Store) Append(revision uint64, record []byte) error {
 	case bytes.IndexByte(record, '\n') >= 0:
 		return s.dir.wrap("journal", errors.New("a record is one line"))
 	}
-	if err := s.mend(); err != nil {
+	if err := cmp.Or(s.dir.leadsTo(s.journal, "journal"), s.mend()); err != nil {
 		return err
 	}
 	line := encodeRecord(Record{revision, record})

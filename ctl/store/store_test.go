@@ -294,3 +294,26 @@ func TestOpenInProc(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A change that the next start would not find is not acknowledged: the journal or the directory
+// was removed, replaced or renamed meanwhile.
+func TestMovedAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, _ := mustOpen(t, dir)
+	must(t, s.Append(1, []byte("one")))
+	must(t, os.Rename(dir, dir+".old"))
+	wantError(t, s.Append(2, []byte("two")), "state/journal: was removed or renamed")
+	must(t, os.Mkdir(dir, 0o700))
+	wantError(t, s.Append(2, []byte("two")), "was removed or renamed")
+	must(t, os.Remove(dir))
+	must(t, os.Rename(dir+".old", dir))
+	must(t, s.Append(2, []byte("two")))
+	must(t, os.Remove(filepath.Join(dir, "journal")))
+	wantError(t, s.Append(3, []byte("three")), "was removed or renamed")
+	must(t, os.WriteFile(filepath.Join(dir, "journal"), nil, 0o600))
+	wantError(t, s.Append(3, []byte("three")), "was removed or renamed")
+	must(t, s.Snapshot(3, []byte("all"))) // writes all again
+	must(t, s.Append(4, []byte("four")))
+	_, kept := reopen(t, s)
+	wantKept(t, kept, `"all" 4=four at 4`)
+}

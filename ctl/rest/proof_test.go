@@ -1,0 +1,89 @@
+package rest
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"uvs/ctl/api"
+	"uvs/ctl/config"
+)
+
+// What a TLS client proved once it cannot use when it is over: neither a session of a CA that
+// is gone, nor a connection that outlives its certificate.
+func TestTLSIsProvedAgain(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	f := newFixture(t)
+	certificate, key := ca.issue(t, "director")
+	file := filepath.Join(ca.dir, "clients.pem")
+	write := func(from *authority, modified time.Time) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(from.dir, "ca.pem"))
+		if err := cmp.Or(err, os.WriteFile(file, text, 0o600), os.Chtimes(file, modified, modified)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(ca, time.Now())
+	l, err := ListenTLS(config.TLS{Address: "127.0.0.1:0", Certificate: certificate, Key: key, ClientCA: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serve(t, l)
+	c := ca.client(t, "monitor")
+	c.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	if _, err := api.DialTLS(l.Addr().String(), c).Services(); err != nil {
+		t.Fatal(err)
+	}
+	write(other, time.Now().Add(time.Minute))
+	if _, err := api.DialTLS(l.Addr().String(), c).Services(); err == nil {
+		t.Error("a session of the CA before goes on")
+	}
+
+	expires := func(at time.Time) *tls.ConnectionState {
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{
+			{Subject: pkix.Name{CommonName: "operator"}, NotAfter: at},
+		}}
+	}
+	admins := []string{"operator"}
+	if p := remotePeer(expires(time.Now().Add(time.Hour)), admins); !p.reads || !p.changes {
+		t.Error("a certificate is not taken")
+	}
+	if p := remotePeer(expires(time.Now().Add(-time.Second)), admins); p.reads || p.changes {
+		t.Error("a certificate that has expired is taken")
+	}
+	if p := remotePeer(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}, []string{""}); p.changes {
+		t.Error("a certificate without a name changes")
+	}
+}
+
+// A page of another host cannot use the certificate of the browser that shows it.
+func TestOtherOrigin(t *testing.T) {
+	f := newFixture(t)
+	f.listen(t)
+	for _, header := range []string{"Origin: https://other.example", "Sec-Fetch-Site: cross-site"} {
+		f.ask(t, "PUT", "/v1/role", `{"role":"standby"}`, header).want(t, http.StatusForbidden, "cross-origin")
+		f.ask(t, "GET", "/v1/role", "", header).want(t, http.StatusOK, "active")
+	}
+}
+
+// What a client says of a change cannot reach a terminal as its escapes.
+func TestEscapes(t *testing.T) {
+	f := newFixture(t)
+	f.listen(t)
+	f.ask(t, "PUT", "/v1/config?how=apply%1b%5d0;x%07%0anext", `{"services":[]}`).want(t, http.StatusOK)
+	versions := f.Manager.Versions()
+	if versions[0].How != "apply?]0;x??next" || strings.ContainsAny(versions[0].Author, "\x1b\n") {
+		t.Errorf("versions %+v", versions)
+	}
+	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Subject: pkix.Name{CommonName: "a\x1bb\xff"}}}}
+	if p := remotePeer(&state, nil); p.name != "a?b?" {
+		t.Errorf("name %q", p.name)
+	}
+}
