@@ -2,10 +2,12 @@ package rest
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +62,40 @@ func TestTLSIsProvedAgain(t *testing.T) {
 	}
 	if p := remotePeer(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}, []string{""}); p.changes {
 		t.Error("a certificate without a name changes")
+	}
+}
+
+// Readers preview one configuration after the other, because each takes much memory. That does
+// not concern other requests, nor those who may change.
+func TestOnePreview(t *testing.T) {
+	f := newFixture(t, func(s *Server) { s.Access.Readers = "all" })
+	f.listen(t)
+	f.previews.Lock()
+	preview := func() *http.Request {
+		return httptest.NewRequest("POST", "/v1/config/diff", strings.NewReader(`{"services":[]}`))
+	}
+	by := func(p *peer, r *http.Request) int {
+		w := httptest.NewRecorder()
+		f.handler().ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, p)))
+		return w.Code
+	}
+	reader := &peer{remote: true, name: "monitor", reads: true}
+	done := make(chan int)
+	go func() { done <- by(reader, preview()) }()
+	if code := by(&peer{remote: true, reads: true, changes: true}, preview()); code != http.StatusOK {
+		t.Errorf("one who may change gets %d", code)
+	}
+	if code := by(reader, httptest.NewRequest("GET", "/v1/services", nil)); code != http.StatusOK {
+		t.Errorf("a listing gets %d", code)
+	}
+	select {
+	case code := <-done:
+		t.Errorf("a reader does not wait: %d", code)
+	default:
+	}
+	f.previews.Unlock()
+	if code := <-done; code != http.StatusOK {
+		t.Errorf("a reader gets %d", code)
 	}
 }
 

@@ -71,6 +71,10 @@ func (r *router) check(ctx huma.Context, next func(huma.Context)) {
 		writeProblem(w, problemOf(err))
 		return
 	}
+	if ctx.Operation().Extensions[readsOnly] != nil && !peerOf(ctx.Context()).changes {
+		r.previews.Lock()
+		defer r.previews.Unlock()
+	}
 	next(ctx)
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -61,6 +62,9 @@ type Server struct {
 	Logger  zerolog.Logger
 
 	connections, refused atomic.Int64
+	// previews is held while one who may only read sends a configuration and sees what it would
+	// change. That takes some 30 times its bytes, so others of them wait.
+	previews sync.Mutex
 }
 
 // Serve responds on l until ctx ends.
