@@ -152,6 +152,22 @@ func TestAdminRefuses(t *testing.T) {
 	}
 }
 
+// A service brings the admin states of its servers; one that is refused leaves none behind.
+func TestAdminOfPutService(t *testing.T) {
+	s := startState(t)
+	svc := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.7:80"), Scheduler: "rr"}
+	svc.Servers = []Server{serverAt("10.2.0.1:80", MethodNAT, 1), serverAt("10.2.0.2:80", MethodNAT, -1)}
+	svc.Servers[0].Admin = AdminDown
+	next := s.Clone()
+	if err := next.Apply(Op{Kind: PutService, Service: &svc}); err == nil || len(next.AdminRules()) > 0 {
+		t.Errorf("%v, then %v", err, next.AdminRules())
+	}
+	svc.Servers[1].Weight = 1
+	if err := next.Apply(Op{Kind: PutService, Service: &svc}); err != nil || len(next.AdminRules()) != 1 {
+		t.Errorf("%v, then %v", err, next.AdminRules())
+	}
+}
+
 // Admin states are words in JSON.
 func TestAdminJSON(t *testing.T) {
 	rule := AdminRule{AdminScope{Addr: netip.MustParseAddr("10.2.0.11")}, AdminDrain}

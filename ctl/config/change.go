@@ -129,7 +129,7 @@ func (s *State) putService(op Op) error {
 	default:
 		svc.Settings, svc.Sorry, svc.Servers = nil, nil, nil
 	}
-	if err := s.checkScheduler(&svc); err != nil {
+	if err := cmp.Or(s.checkScheduler(&svc), checkHelp(&svc)); err != nil {
 		return err
 	}
 	s.put(&svc)

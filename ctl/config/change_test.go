@@ -259,6 +259,25 @@ func TestChangeRefuses(t *testing.T) {
 	}
 }
 
+// An edit cannot make a service one whose helper it can have no more.
+func TestEditKeepsHelper(t *testing.T) {
+	s := startState(t)
+	tftp := Service{ServiceKey: key(wire.ProtoUDP, "10.9.0.1:69"), Scheduler: "rr"}
+	ops := tftp
+	ops.OPS = true
+	for _, op := range []Op{
+		{Kind: AddService, Service: &tftp},
+		{Kind: SetSettings, Service: &tftp, Settings: Values{"tftp": 1}},
+	} {
+		if err := s.Apply(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Apply(Op{Kind: EditService, Service: &ops}); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("one-packet scheduling with a helper: %v", err)
+	}
+}
+
 // Change does not modify the state that it is given.
 func TestChangeCopies(t *testing.T) {
 	web := Service{ServiceKey: key(wire.ProtoTCP, "10.9.0.1:80"), Scheduler: "wlc"}

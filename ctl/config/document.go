@@ -79,9 +79,14 @@ func (d *Document) State(before *State) (*State, error) {
 }
 
 // replaceService makes a service what svc is, with its settings and servers.
-func (s *State) replaceService(svc Service) error {
-	svc, err := checkedService(svc)
-	if err != nil {
+func (s *State) replaceService(svc Service) (err error) {
+	admin := s.admin
+	defer func() {
+		if err != nil {
+			s.admin = admin
+		}
+	}()
+	if svc, err = checkedService(svc); err != nil {
 		return err
 	}
 	if svc.Settings, err = Values(nil).with(svc.Settings, true); err != nil {
@@ -118,7 +123,7 @@ func (s *State) replaceService(svc Service) error {
 // takeAdmin makes an admin rule of the state that a server is given with, unless there is one.
 func (s *State) takeAdmin(svc *Service, server *Server) {
 	if admin := s.AdminOf(svc.ServiceKey, server.ServerKey); server.Admin > admin {
-		s.admin = maps.Clone(s.admin)
+		s.admin = maps.Collect(maps.All(s.admin)) // a copy, also of none
 		s.admin[AdminScope{svc.ServiceKey, server.Addr, server.Port}] = server.Admin
 	}
 	server.Admin = s.AdminOf(svc.ServiceKey, server.ServerKey)
