@@ -54,12 +54,27 @@ func checkedService(svc Service) (Service, error) {
 // EngineSIP is the persistence engine that keeps each SIP call on one server.
 const EngineSIP = "sip"
 
-// checkServer checks that a server can belong to svc. Like IPVS, it gives the service's port
-// to DR and tunnel servers, except those of a mark.
-func checkServer(svc *Service, server *Server) error {
-	if server.Method != MethodNAT && svc.FWMark == 0 {
-		server.Port = svc.Port
+// Place gives a server the port that it has in a service. As in IPVS, only NAT changes ports:
+// other servers have the service's, except those of a mark.
+func (s *Server) Place(of ServiceKey) {
+	if s.Method != MethodNAT && of.FWMark == 0 {
+		s.Port = of.Port
 	}
+}
+
+// CheckEdited refuses an edited server that would be another one, because of its new method.
+func (s *Server) CheckEdited(of ServiceKey) error {
+	placed := *s
+	if placed.Place(of); placed.ServerKey != s.ServerKey {
+		return fieldErrorf("method", syscall.EINVAL, "server %s with method %s would be server %s; add that one",
+			s.ServerKey, s.Method, placed.ServerKey)
+	}
+	return nil
+}
+
+// checkServer checks that a server can belong to svc, and places it.
+func checkServer(svc *Service, server *Server) error {
+	server.Place(svc.ServiceKey)
 	switch {
 	case checkAddr("server", server.Addr) != nil:
 		return checkAddr("server", server.Addr)

@@ -72,6 +72,8 @@ func TestServerResource(t *testing.T) {
 	f.ask(t, "DELETE", web+"/servers/10.2.0.2:80", "").want(t, 204)
 	f.ask(t, "DELETE", web+"/servers/10.2.0.2:80", "").want(t, 404)
 	f.ask(t, "PUT", "/v1/services/tcp:10.9.0.9:80/servers/10.2.0.2:80", "{}").want(t, 404, "no service")
+	f.ask(t, "PUT", web+"/servers/10.2.0.3:8080", `{"method":"dr"}`).want(t, 201, `"port":80,"method":"dr"`)
+	f.ask(t, "PATCH", web+"/servers/10.2.0.1:8080", `{"method":"dr"}`).want(t, 422, `"location":"/method"`)
 	f.ask(t, "GET", web+"/sorry", "").want(t, 404, "no sorry server")
 	f.ask(t, "PUT", web+"/sorry", `{"address":"10.2.0.9"}`).want(t, 200, `"10.2.0.9","port":80`)
 	f.ask(t, "DELETE", web+"/sorry", "").want(t, 204)
@@ -183,6 +185,9 @@ func TestSettingResources(t *testing.T) {
 	f.ask(t, "PATCH", web+"/settings", `{"slow_start":"9s"}`).want(t, 200, `"name":"slow_start","value":9`)
 	f.ask(t, "PATCH", web+"/settings", `{"drop_entry":1}`).want(t, 422, `"/drop_entry"`)
 	f.ask(t, "PUT", web+"/settings", `{}`).want(t, 200, `"name":"slow_start","value":0`)
+	f.ask(t, "PATCH", "/v1/settings", `{"removed_conns":"drop"}`).want(t, 200, `"name":"removed_conns","value":1`)
+	f.ask(t, "PATCH", "/v1/settings", `{"expire_nodest_conn":1}`).want(t, 200, `"name":"removed_conns","value":3`)
+	f.ask(t, "PATCH", "/v1/settings", `{"expire_nodest_conn":null}`).want(t, 200, `"name":"removed_conns","value":0`)
 
 	rule := `[{"destination":"10.9.0.0/24","protocol":"tcp","destination_ports":[80,"90:99"],"mark":7}]`
 	f.ask(t, "POST", "/v1/marks", rule).want(t, 200, `"mark":7`)

@@ -86,7 +86,7 @@ func (r *router) serverRoutes() {
 	add(r, route{
 		method: "GET", path: path, tag: tag, id: "get-server", summary: "show a server", errors: []int{404},
 	}, func(_ context.Context, in *getServer) (*tagged[api.ServerStatus], error) {
-		return r.server(in.ID.ServiceKey, in.Server)
+		return r.server(in.ID.ServiceKey, in.Server.of(in.ID.ServiceKey))
 	})
 	add(r, route{
 		method: "PATCH", path: path, tag: tag, id: "patch-server",
@@ -108,12 +108,11 @@ func (r *router) serverRoutes() {
 	})
 }
 
-func (r *router) server(service config.ServiceKey, id serverID) (*tagged[api.ServerStatus], error) {
+func (r *router) server(service config.ServiceKey, key config.ServerKey) (*tagged[api.ServerStatus], error) {
 	status, err := r.Manager.Service(service)
 	if err != nil {
 		return nil, err
 	}
-	key := id.of(service)
 	i := slices.IndexFunc(status.ServerStatuses, func(s api.ServerStatus) bool { return s.ServerKey == key })
 	if i < 0 {
 		return nil, config.Errorf(syscall.ENOENT, "service %s has no server %s", service, key)
@@ -126,11 +125,12 @@ func (r *router) putServer(ctx context.Context, in *putServer) (*tagged[api.Serv
 	if err != nil {
 		return nil, err
 	}
-	_, missing := r.server(in.ID.ServiceKey, in.Server)
+	server.Place(in.ID.ServiceKey)
+	_, missing := r.server(in.ID.ServiceKey, server.ServerKey)
 	if err := r.changeOf(ctx, &in.ChangeService, config.Op{Kind: config.PutServer, Server: &server}); err != nil {
 		return nil, err
 	}
-	out, err := r.server(in.ID.ServiceKey, in.Server)
+	out, err := r.server(in.ID.ServiceKey, server.ServerKey)
 	if missing != nil && err == nil {
 		out.Status = http.StatusCreated
 	}
@@ -158,7 +158,7 @@ func (r *router) patchServer(ctx context.Context, in *patchServer) (*tagged[api.
 			return err
 		}
 		server, err := decodeServer(text, key)
-		if err != nil {
+		if err := cmp.Or(err, server.CheckEdited(service)); err != nil {
 			return err
 		}
 		list = append(list, ctl.Condition{Service: &service, Revision: svc.Revision})
@@ -169,7 +169,7 @@ func (r *router) patchServer(ctx context.Context, in *patchServer) (*tagged[api.
 	if err := cmp.Or(err, r.await(ctx, revision, in.Wait.Seconds)); err != nil {
 		return nil, err
 	}
-	return r.server(service, in.Server)
+	return r.server(service, key)
 }
 
 // decodeServer decodes a server, whose address may be missing because the path has it.
