@@ -86,18 +86,18 @@ func serverDown() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return writeAdmin(os.Stdout, c)
+		rules, err := c.AdminRules()
+		writeAdmin(os.Stdout, rules)
+		return err
 	}
 	return down.Command
 }
 
 // writeAdmin writes the commands that set the admin states, one per line.
-func writeAdmin(w io.Writer, c *api.Client) error {
-	rules, err := c.AdminRules()
+func writeAdmin(w io.Writer, rules []config.AdminRule) {
 	for _, r := range rules {
 		fmt.Fprintln(w, r.Admin, r.AdminScope)
 	}
-	return err
 }
 
 // adminTexts describe a server in an admin state.

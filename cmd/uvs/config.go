@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -270,41 +269,30 @@ func saveVerb() *cobra.Command {
 		if *commands && byVersion {
 			return misused("--commands and --version exclude each other")
 		}
-		c, err := dial()
+		d, err := query(func(c *api.Client) (d *config.Document, err error) {
+			if byVersion {
+				return c.Version(*version)
+			}
+			d, _, err = c.Document()
+			return d, err
+		})
 		if err != nil {
 			return err
 		}
-		var text bytes.Buffer
 		if *commands {
-			err = writeConfig(&text, c)
-		} else {
-			err = writeDocument(&text, c, *version, byVersion)
+			var text bytes.Buffer
+			writeConfig(&text, d)
+			_, err = text.WriteTo(os.Stdout)
+			return err
 		}
+		text, err := file.Marshal(d)
 		if err != nil {
 			return err
 		}
-		_, err = text.WriteTo(os.Stdout)
+		_, err = os.Stdout.Write(text)
 		return err
 	}
 	return cmd
-}
-
-func writeDocument(w io.Writer, c *api.Client, version uint64, byVersion bool) (err error) {
-	var d *config.Document
-	if byVersion {
-		d, err = c.Version(version)
-	} else {
-		d, _, err = c.Document()
-	}
-	if err != nil {
-		return err
-	}
-	text, err := file.Marshal(d)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	return err
 }
 
 // restoreVerb replaces the director's configuration by the output of `uvs save`, whole or not

@@ -6,48 +6,32 @@ import (
 	"io"
 	"strings"
 
-	"uvs/ctl/api"
 	"uvs/ctl/config"
 	"uvs/ctl/ipvsadm"
 	"uvs/fwd/tunnel"
 )
 
-// writeConfig writes the commands, one per line, that give an empty director
-// this configuration. They are settings that differ from the default, mark
-// rules, admin states, services as ipvsadm -S prints them, and what only uvs has of services.
-func writeConfig(w io.Writer, c *api.Client) error {
-	if err := writeSettings(w, c, nil); err != nil {
-		return err
-	}
-	marks, err := c.Marks()
-	if err != nil {
-		return err
-	}
-	for _, r := range marks {
+// writeConfig writes the commands, one per line, that give an empty director this
+// configuration: settings, mark rules, admin states, services in the words of ipvsadm, and what
+// only uvs has of services.
+func writeConfig(w io.Writer, d *config.Document) {
+	writeSettings(w, "set", d.Settings)
+	for _, r := range d.Marks {
 		fmt.Fprintf(w, "mark add %s\n", r)
 	}
-	if err := writeAdmin(w, c); err != nil {
-		return err
-	}
-	services, err := c.Services()
-	if err != nil {
-		return err
-	}
-	for i := range services {
-		s := &services[i]
+	writeAdmin(w, d.Admin)
+	for i := range d.Services {
+		s := &d.Services[i]
 		var lines bytes.Buffer
-		ipvsadm.Commands(&lines, *s)
+		ipvsadm.Commands(&lines, s)
 		for line := range strings.Lines(lines.String()) {
 			fmt.Fprint(w, "ipvsadm ", line)
 		}
-		if err := writeSettings(w, c, &s.ServiceKey); err != nil {
-			return err
-		}
+		writeSettings(w, "set --service "+s.Text(), s.Settings)
 		if s.Sorry != nil {
-			fmt.Fprintf(w, "sorry --service %s %s\n", s.Text(), sorryText(&s.Sorry.Server))
+			fmt.Fprintf(w, "sorry --service %s %s\n", s.Text(), sorryText(s.Sorry))
 		}
 	}
-	return nil
 }
 
 // sorryText returns a sorry server in the form that `uvs sorry` takes.
@@ -60,29 +44,17 @@ func sorryText(s *config.Server) string {
 	if s.Tunnel.Port != 0 {
 		text += fmt.Sprintf(" --tun-port %d", s.Tunnel.Port)
 	}
-	if s.Tunnel.Checksum == tunnel.Csum {
-		text += " --tun-csum"
+	if s.Tunnel.Checksum != tunnel.NoCsum {
+		text += fmt.Sprintf(" --tun-%s", s.Tunnel.Checksum)
 	}
 	return text
 }
 
-// writeSettings writes the settings of the director, or of a service, that
-// differ from their defaults.
-func writeSettings(w io.Writer, c *api.Client, of *config.ServiceKey) error {
-	list, err := c.Settings(of)
-	if err != nil {
-		return err
+// writeSettings writes a command for each setting.
+func writeSettings(w io.Writer, command string, values config.Values) {
+	for _, word := range values.Words() {
+		fmt.Fprintln(w, command, word)
 	}
-	for _, k := range list {
-		switch {
-		case k.Value == k.Default:
-		case of == nil:
-			fmt.Fprintf(w, "set %s=%s\n", k.Name, k.Shown(k.Value))
-		default:
-			fmt.Fprintf(w, "set --service %s %s=%s\n", of.Text(), k.Name, k.Shown(k.Value))
-		}
-	}
-	return nil
 }
 
 // parseLine returns the operation of a command that `uvs save` prints.

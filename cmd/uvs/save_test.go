@@ -20,6 +20,7 @@ func TestSorryText(t *testing.T) {
 		{Method: config.MethodNAT},
 		{Method: config.MethodTunnel},
 		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.Csum}},
+		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GUE, Port: 6080, Checksum: tunnel.RemCsum}},
 		{Method: config.MethodTunnel, Tunnel: config.Tunnel{Type: tunnel.GRE}},
 	} {
 		server.ServerKey = config.ServerKey{Addr: netip.MustParseAddr("2001:db8::9"), Port: 80}
@@ -28,6 +29,29 @@ func TestSorryText(t *testing.T) {
 		if err != nil || *op.Server != server {
 			t.Errorf("%s is read as %+v, %v; want %+v", line, op, err, server)
 		}
+	}
+}
+
+// Commands keep what does not show: a value that is the default, the mask of a service without
+// persistence, and the port 0 of a server.
+func TestWriteConfig(t *testing.T) {
+	text := `set slow_start=0
+ipvsadm -A -t 192.0.2.1:80 -s wlc -M 255.255.255.0
+ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.1:0 -m -w 1
+set --service tcp:192.0.2.1:80 slow_start=0
+sorry --service tcp:192.0.2.1:80 10.0.0.9:0 -m
+`
+	path := filepath.Join(t.TempDir(), "uvs.conf")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := readFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if writeConfig(&b, &f.Document); b.String() != text {
+		t.Errorf("%s\nwant\n%s", b.String(), text)
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,9 +52,12 @@ func serverWords(cmd *cobra.Command, words []string) (s config.ServiceKey, v con
 
 // parseServer parses a server of a service: ADDRESS or ADDRESS:PORT.
 func parseServer(text string, of config.ServiceKey) (config.ServerKey, error) {
+	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return config.ServerKey{Addr: addr.Unmap(), Port: of.Port}, nil
+	}
 	text = numberPort(text, cmp.Or(of.Proto.Word(), "tcp"))
 	filter, err := api.ParseConnFilter(map[string][]string{"server": {text}})
-	return config.ServerKey{Addr: filter.Server.Addr(), Port: cmp.Or(filter.Server.Port(), of.Port)}, err
+	return config.ServerKey{Addr: filter.Server.Addr(), Port: filter.Server.Port()}, err
 }
 
 func serverEdit() *cobra.Command {
@@ -78,6 +83,9 @@ func serverEdit() *cobra.Command {
 			op := config.Op{Kind: config.EditServer, Service: &s.Service, Server: new(config.Server)}
 			if err := given.over(v.Server, op.Server); err != nil {
 				return usageError{err}
+			}
+			if err := op.Server.CheckEdited(s.ServiceKey); err != nil {
+				return err
 			}
 			return c.Apply(op)
 		}

@@ -72,6 +72,7 @@ func newSorryLine() change {
 	tunType := fs.String("tun-type", tunnel.IPIP.String(), "`TYPE` of the tunnel: "+tunnel.OneOf())
 	tunPort := fs.Uint("tun-port", 0, join(tunnel.HasPort)+": destination `PORT`")
 	tunCsum := fs.Bool("tun-csum", false, join(tunnel.HasFlag(tunnel.Csum))+": with a checksum")
+	tunRemCsum := fs.Bool("tun-remcsum", false, join(tunnel.HasFlag(tunnel.RemCsum))+": with remote checksum offload")
 	return newChange(cmd, (*api.Client).Apply, func(words []string) (op config.Op, err error) {
 		if *service == "" {
 			return op, fmt.Errorf("name a service with --service, e.g. tcp:192.0.2.1:80")
@@ -100,8 +101,13 @@ func newSorryLine() change {
 		if *tunPort > 65535 {
 			return op, fmt.Errorf("tun-port is %d; want 1 to 65535", *tunPort)
 		}
-		if *tunCsum {
+		switch {
+		case *tunCsum && *tunRemCsum:
+			return op, fmt.Errorf("--tun-csum and --tun-remcsum exclude each other")
+		case *tunCsum:
 			server.Tunnel.Checksum = tunnel.Csum
+		case *tunRemCsum:
+			server.Tunnel.Checksum = tunnel.RemCsum
 		}
 		server.Tunnel.Type, err = tunnel.ParseType(*tunType)
 		return op, err

@@ -119,14 +119,18 @@ func (s *Server) text() string {
 	return text
 }
 
-// text returns the settings as NAME=VALUE, in the order of their names.
+// text returns the settings in a line.
 func (v Values) text() string {
-	var words []string
+	if len(v) == 0 {
+		return "defaults"
+	}
+	return strings.Join(v.Words(), " ")
+}
+
+// Words returns the settings as NAME=VALUE, in the order of their names.
+func (v Values) Words() (words []string) {
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		words = append(words, fmt.Sprintf("%s=%s", name, byName[SettingName(name)].Shown(v[name])))
 	}
-	if words == nil {
-		return "defaults"
-	}
-	return strings.Join(words, " ")
+	return words
 }

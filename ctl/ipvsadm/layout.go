@@ -70,6 +70,7 @@ type printer struct {
 	*bufio.Writer
 	names names
 	exact bool // -X
+	whole bool // see Commands
 }
 
 // The most bytes of a name at the start of an IPv4 service's or server's line. IPv6 names

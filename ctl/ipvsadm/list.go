@@ -71,7 +71,7 @@ func (t *tool) listServices(r *request) error {
 		}
 		fmt.Fprintf(t.out, "IP Virtual Server version %s (size=%d)\n", kernelVersion, info.ConnSize)
 	}
-	p := printer{t.out, t.listNames(r), r.given.has(optExact)}
+	p := printer{Writer: t.out, names: t.listNames(r), exact: r.given.has(optExact)}
 	layout := layoutFor(r.given)
 	fmt.Fprintln(p, layout.title)
 	var server api.ServerStatus

@@ -25,14 +25,17 @@ func (t *tool) save(r *request) error {
 	return nil
 }
 
-// Commands writes the commands that make a service and its servers, as -S does, but in
-// numbers. The servers are in the order of adding, on which a scheduler depends.
-func Commands(w io.Writer, s api.ServiceStatus) {
+// Commands writes the commands that make a service and its servers, as -S does, but in numbers
+// and whole: also with a netmask that only matters with persistence. The servers are in the order
+// of adding, on which a scheduler depends.
+func Commands(w io.Writer, s *config.Service) {
 	b := bufio.NewWriter(w)
 	defer b.Flush()
-	s.ServerStatuses = slices.Clone(s.ServerStatuses)
-	slices.Reverse(s.ServerStatuses)
-	printer{Writer: b, names: numericNames{}}.saveAll(&s)
+	status := api.ServiceStatus{Service: *s}
+	for _, v := range slices.Backward(s.Servers) {
+		status.ServerStatuses = append(status.ServerStatuses, api.ServerStatus{Server: v})
+	}
+	printer{Writer: b, names: numericNames{}, whole: true}.saveAll(&status)
 }
 
 // saveAll prints a service and its servers.
@@ -69,9 +72,9 @@ func (p printer) saveService(service string, s *config.Service) {
 	fmt.Fprintf(p, "-A %s -s %s", service, s.Scheduler)
 	if s.Persist != 0 {
 		fmt.Fprintf(p, " -p %d", uint32(s.Persist))
-		if mask := s.Netmask.String(); mask != "" {
-			fmt.Fprintf(p, " -M %s", mask)
-		}
+	}
+	if mask := s.Netmask.String(); mask != "" && (s.Persist != 0 || p.whole) {
+		fmt.Fprintf(p, " -M %s", mask)
 	}
 	if s.PE != "" {
 		fmt.Fprintf(p, " --pe %s", s.PE)
