@@ -71,7 +71,10 @@ func newRoot() *cobra.Command {
 }
 
 // dispatch runs a verb and returns the exit status.
-func dispatch(args []string) int {
+func dispatch(args []string) int { return report(execute(args)) }
+
+// execute runs a verb.
+func execute(args []string) (*cobra.Command, error) {
 	root := newRoot()
 	begun := false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -83,7 +86,7 @@ func dispatch(args []string) int {
 	if err != nil && !begun {
 		err = flagError(cmd, err)
 	}
-	return report(cmd, err)
+	return cmd, err
 }
 
 // The exit statuses of uvs's own verbs.
