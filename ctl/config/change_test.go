@@ -347,7 +347,8 @@ func TestZones(t *testing.T) {
 	other := *svc
 	other.Addr = zoned
 	for _, op := range []Op{
-		{Kind: AddService, Service: &other}, {Kind: PutService, Service: &other},
+		{Kind: AddService, Service: &other},
+		{Kind: PutService, Service: &other},
 		{Kind: AddServer, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: zoned}}},
 		{Kind: SetSorry, Service: svc, Server: &Server{ServerKey: ServerKey{Addr: zoned}}},
 		{Kind: SetAdmin, Admin: &AdminRule{AdminScope: AdminScope{Addr: zoned}, Admin: AdminDown}},
