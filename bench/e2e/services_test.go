@@ -198,8 +198,8 @@ func TestSaveRestore(t *testing.T) {
 	if again := e.readName(client); again != before {
 		t.Errorf("the connection goes on with %q, not %q", again, before)
 	}
-	if out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+
-		" restore"); err == nil || !strings.HasPrefix(out, "uvs: nothing changed: standard input:20: no service FWM 8\n") {
+	out, err := e.tryRun("director", "(cat "+e.dir+"/kept; echo ipvsadm -a -f 8 -r 10.2.0.1) | "+uvsBinary+" restore")
+	if err == nil || !strings.HasPrefix(out, "uvs: nothing changed: standard input:20: no service FWM 8\n") {
 		t.Errorf("a service that is not there: %v %s", err, out)
 	}
 	if again := e.run("director", uvsBinary+" save --commands"); again != saved {
@@ -208,7 +208,7 @@ func TestSaveRestore(t *testing.T) {
 	e.run("director", strings.ReplaceAll("UVS ipvsadm -C && UVS mark delete --all && UVS up "+e.addr(2, 12)+
 		" && UVS up --service fwm:7 10.2.0.11 && UVS set timeout_profile=0 slow_start=0 tftp=auto", "UVS", uvsBinary))
 	left := e.run("director", uvsBinary+" save --commands")
-	if want := "set slow_start=0\nset tftp=auto\nset timeout_profile=0\n"; left != want { // set, if to the default
+	if want := "set slow_start=0\nset tftp=auto\nset timeout_profile=0\n"; left != want { // to the defaults
 		t.Errorf("an empty director saves\n%swant\n%s", left, want)
 	}
 	e.run("director", uvsBinary+" restore < "+e.dir+"/kept")
