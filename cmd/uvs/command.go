@@ -300,11 +300,7 @@ func query[T any](f func(*api.Client) (T, error)) (v T, err error) {
 }
 
 func applyOp(op config.Op) error {
-	c, err := dial()
-	if err == nil {
-		err = c.Apply(op)
-	}
-	return err
+	return do(func(c *api.Client) error { return c.Apply(op) })
 }
 
 // option makes an option that is parsed into v.

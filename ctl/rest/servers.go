@@ -8,8 +8,6 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/config"
@@ -174,12 +172,9 @@ func (r *router) patchServer(ctx context.Context, in *patchServer) (*tagged[api.
 
 // decodeServer decodes a server, whose address may be missing because the path has it.
 func decodeServer(text []byte, key config.ServerKey) (server config.Server, err error) {
-	var members map[string]jsontext.Value
-	if err := decode(text, &members); err != nil {
+	members, err := writable(text)
+	if err != nil {
 		return server, err
-	}
-	for _, name := range readOnly {
-		delete(members, name)
 	}
 	addMissing(members, key)
 	if err := decode(marshalled(members), &server); err != nil {

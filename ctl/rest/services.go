@@ -215,12 +215,9 @@ var readOnly = []string{"revision", "stats", "state", "hop", "path", "active", "
 
 // decodeService decodes a service, whose address may be missing because the path has it.
 func decodeService(text []byte, key config.ServiceKey) (svc config.Service, err error) {
-	var members map[string]jsontext.Value
-	if err := decode(text, &members); err != nil {
+	members, err := writable(text)
+	if err != nil {
 		return svc, err
-	}
-	for _, name := range readOnly {
-		delete(members, name)
 	}
 	var servers []jsontext.Value
 	if json.Unmarshal(members["servers"], &servers) == nil && servers != nil {
@@ -241,6 +238,15 @@ func decodeService(text []byte, key config.ServiceKey) (svc config.Service, err 
 			key, svc.ServiceKey)
 	}
 	return svc, nil
+}
+
+// writable decodes an object, without the members that only listings have.
+func writable(text []byte) (members map[string]jsontext.Value, err error) {
+	err = decode(text, &members)
+	for _, name := range readOnly {
+		delete(members, name)
+	}
+	return members, err
 }
 
 func withoutReadOnly(text jsontext.Value) jsontext.Value {
