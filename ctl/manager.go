@@ -67,6 +67,7 @@ type Manager struct {
 	events  events
 	store   *store.Store  // nil: nothing is kept
 	history store.History // versions that were applied
+	newest  []byte        // document of the newest; nil: not read, or there is none
 	file    string        // Change.File of the last change that had one
 	pending *unconfirmed  // the change that waits for Confirm; nil: none
 	options *config.Run   // of `uvs run`, for Document; nil: not known

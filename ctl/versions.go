@@ -167,20 +167,23 @@ func (m *Manager) addVersions(before *config.State, c Change) {
 }
 
 func (m *Manager) addCommandsVersion(before *config.State) error {
-	versions := m.readVersions()
 	text, err := documentText(before)
 	if err != nil {
 		return err
 	}
-	if len(versions) > 0 {
-		last, err := m.history.Document(versions[0].Revision)
-		if err == nil && bytes.Equal(last, text) {
-			return nil
+	if m.newest == nil {
+		if versions := m.readVersions(); len(versions) > 0 {
+			if m.newest, err = m.history.Document(versions[0].Revision); err != nil {
+				m.newest = []byte{} // it differs from every other
+			}
 		}
 	}
 	how := "changes by commands"
-	if len(versions) == 0 {
+	switch {
+	case m.newest == nil:
 		how = "before the first version"
+	case bytes.Equal(m.newest, text):
+		return nil
 	}
 	return m.addVersion(before, api.Author{}.String(), how)
 }
@@ -190,7 +193,12 @@ func (m *Manager) addVersion(s *config.State, author, how string) error {
 	if err != nil {
 		return err
 	}
-	return m.history.AddVersion(store.Version{Revision: s.Revision, Time: time.Now(), Author: author, How: how}, text)
+	v := store.Version{Revision: s.Revision, Time: time.Now(), Author: author, How: how}
+	if err := m.history.AddVersion(v, text); err != nil {
+		return err
+	}
+	m.newest = text
+	return nil
 }
 
 // documentText returns a state as JSON that is equal for equal states.
