@@ -140,11 +140,15 @@ func ownerOfFrame(t testing.TB, links []*Link, from, flow int, frame []byte) (ow
 // wakes reports whether a wake socket would wake the link.
 func wakes(t testing.TB, l *Link) bool {
 	t.Helper()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].wakeFD), Events: unix.POLLIN}}, 0)
-	if err != nil {
-		t.Fatal(err)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.ports[0].wakeFD), Events: unix.POLLIN}}, 0)
+		if err == nil {
+			return n > 0
+		}
+		if err != unix.EINTR { // Go preempts by signals, and poll(2) is never restarted after one
+			t.Fatal(err)
+		}
 	}
-	return n > 0
 }
 
 // TestRingBeforeWakeSocket reads the kernel's list of taps, in the order in which it runs
