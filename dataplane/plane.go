@@ -25,6 +25,10 @@ type Plane struct {
 	resolve  func(director.NeighbourKey)
 	stopping atomic.Bool
 	running  atomic.Int32
+	faults   atomic.Uint64
+	// OnFault, unless nil, is called with each panic of a worker, in a goroutine of its
+	// own: at most maxFaults+1 a minute and worker. It is set before Run.
+	OnFault func(director.Fault)
 }
 
 // New makes a plane with one worker for each link. Worker i is pinned to cpus[i], if
@@ -123,6 +127,9 @@ func (p *Plane) Verdicts() (sum [director.NumVerdict]uint64) {
 	}
 	return sum
 }
+
+// Faults returns how often workers panicked.
+func (p *Plane) Faults() uint64 { return p.faults.Load() }
 
 // Fragments are the flows of fragments, and the frames that wait.
 func (p *Plane) Fragments() *frag.Table { return p.frags }

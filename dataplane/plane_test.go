@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/gaissmai/bart"
@@ -173,5 +174,28 @@ func TestPinToMissingCPU(t *testing.T) {
 	err = New(conns, arpTable(), []Link{newStepLink()}, []int{1023}, nil).Run(context.Background())
 	if err == nil || err.Error() != "pin worker to cpu 1023: invalid argument" {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// Panics are counted and reported, the frames after them are treated, and too many end the
+// plane with an error that has the last.
+func TestPanicsEndTheWorkerLate(t *testing.T) {
+	link := newStepLink()
+	p, ended := startPlane(t, context.Background(), link)
+	broken := arpRequest()
+	broken[0].End = 1 << 20 // longer than its memory, which no link lends
+	for range maxFaults {
+		link.frames <- broken
+	}
+	link.frames <- nil // taken after the batch before it
+	if v := p.Verdicts(); v[director.DroppedFault] != maxFaults {
+		t.Errorf("%d frames dropped, want %d", v[director.DroppedFault], maxFaults)
+	}
+	if n := p.Faults(); n != maxFaults {
+		t.Errorf("%d faults, want %d", n, maxFaults)
+	}
+	link.frames <- broken
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "65 panics within a minute") {
+		t.Errorf("ended with %v", err)
 	}
 }

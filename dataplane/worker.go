@@ -3,6 +3,7 @@ package dataplane
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ type Worker struct {
 	sharedCounts [director.NumVerdict]atomic.Uint64
 	// batches is the number of batches begun; see Plane.awaitBatches.
 	batches atomic.Uint64
+
+	faults      int // since faultsSince
+	faultsSince conntrack.Tick
 }
 
 // run processes batches until the plane stops or the link fails.
@@ -48,7 +52,7 @@ func (w *Worker) run() error {
 			return fmt.Errorf("receive: %w", err)
 		}
 		if err := w.processBatch(n); err != nil {
-			return fmt.Errorf("send: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -64,6 +68,11 @@ func (w *Worker) processBatch(n int) error {
 	if w.dir.Process(now, table, frames, verdicts) {
 		w.link.Wake()
 	}
+	for _, f := range w.dir.Faults() {
+		if err := w.fault(f); err != nil {
+			return err
+		}
+	}
 	for _, hop := range w.dir.Unresolved() {
 		w.plane.resolve(hop)
 	}
@@ -77,15 +86,54 @@ func (w *Worker) processBatch(n int) error {
 			w.sharedCounts[v].Store(c)
 		}
 	}
-	if out {
-		if _, err := w.link.Send(frames); err != nil {
-			return err
+	if !out {
+		frames = nil
+	}
+	return w.send(frames)
+}
+
+// send sends frames and what the director originates. What a panic kept from being sent
+// is lost.
+func (w *Worker) send(frames []wire.Frame) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = w.fault(director.Fault{Step: "send", Value: value, Stack: debug.Stack()})
+		}
+	}()
+	if len(frames) > 0 {
+		if _, err = w.link.Send(frames); err != nil {
+			return fmt.Errorf("send: %w", err)
 		}
 	}
 	if own := w.dir.Originate(); len(own) > 0 {
-		if _, err := w.link.Send(own); err != nil {
-			return err
+		if _, err = w.link.Send(own); err != nil {
+			return fmt.Errorf("send: %w", err)
 		}
+	}
+	return nil
+}
+
+// A worker that panics more than maxFaults times within faultPeriod ends, and the director
+// with it. Each may leave something behind (director.Fault), so they must not go on for
+// ever. A peer that knows of a frame that causes one can repeat it; the log then has it.
+const (
+	maxFaults   = 64
+	faultPeriod = 60 * conntrack.Second
+)
+
+// fault reports a panic. It returns an error if there are too many.
+func (w *Worker) fault(f director.Fault) error {
+	now := w.plane.now()
+	if w.faults == 0 || now-w.faultsSince >= faultPeriod {
+		w.faults, w.faultsSince = 0, now
+	}
+	w.faults++
+	w.plane.faults.Add(1)
+	if w.plane.OnFault != nil {
+		go w.plane.OnFault(f) // it may wait for the log
+	}
+	if w.faults > maxFaults {
+		return fmt.Errorf("%d panics within a minute, the last in step %s: %v\n%s", w.faults, f.Step, f.Value, f.Stack)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Tab
 			api.Counter{Name: "guard_fragment", Value: d.Fragment})
 	}
 	list = append(list, connCounters(conns.Stats())...)
+	list = append(list, api.Counter{Name: "faults", Value: plane.Faults()})
 	return append(list, waitingCounters(plane.Fragments())...)
 }
 

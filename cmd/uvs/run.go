@@ -135,6 +135,10 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		return err
 	}
 	plane := dataplane.New(conns, manager.FirstTable(), rings.planeLinks(), workerCPUs(cfg), host.Resolve)
+	plane.OnFault = func(f director.Fault) {
+		log.Error().Str("step", f.Step).Str("panic", fmt.Sprint(f.Value)).Hex("frame", f.Frame).
+			Str("stack", string(f.Stack)).Msg("a panic in a worker: a fault of uvs; please report this line")
+	}
 	server := &rest.Server{
 		Manager:  manager,
 		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },

@@ -40,6 +40,9 @@ type Director struct {
 	entry   conntrack.Entry
 
 	unresolved unresolved
+
+	progress progress
+	faults   []Fault
 }
 
 // packet is a frame and all that the director knows of it.

@@ -14,7 +14,8 @@ type helperContext struct {
 	d       *Director
 	ref     conntrack.Ref
 	server  *Server
-	session *helper.Session // nil for protocols other than TCP
+	session *helper.Session   // nil for protocols other than TCP
+	locked  conntrack.Session // of ref, while it is locked
 	context helper.Context
 	scratch *helper.Scratch
 }
@@ -55,7 +56,9 @@ func (d *Director) runHelper(dir conntrack.Dir, p *packet, server *Server) (v Ve
 	}
 	h.session = sessions.At(number)
 	id := h.session.Helper
+	h.locked = number
 	outcome, events := h.process(id, dir, p)
+	h.locked = 0
 	d.conns.UnlockSession(ref, number)
 	sessions.Count(d.worker, id, events)
 	return outcomeVerdict[outcome], outcome <= stream.Shortened
@@ -103,7 +106,9 @@ func (d *Director) renumberQuote(p *packet) bool {
 	if number == 0 {
 		return !busy
 	}
+	d.helper.ref, d.helper.locked = p.query.Ref, number
 	own := d.table.Sessions.At(number).QuotedSeq(p.query.Dir.Opposite(), seq)
+	d.helper.locked = 0
 	d.conns.UnlockSession(p.query.Ref, number)
 	if own != seq {
 		fwd.SetQuotedSeq(p.frame, &p.Packet, p.inner, own)

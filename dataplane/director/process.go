@@ -8,46 +8,98 @@ import (
 // Process decides about up to MaxBatch frames at the time now. It rewrites frames in
 // place and sets the Out of those that are to be sent; verdicts[i] is what became of
 // frames[i]. more reports whether upkeep, queued fragments or packets that waited are
-// due, so that the next call should not wait for frames.
+// due, so that the next call should not wait for frames. A panic ends only the frame
+// that it was about (DroppedFault); see Faults.
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (more bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
 	d.answerLimit.refill(now)
 	d.released.reset()
 	d.unresolved.toResolve = d.unresolved.toResolve[:0]
-	for i := range frames {
-		frames[i].Out = wire.NoPort
-		p := &d.packets[i]
-		p.frame = &frames[i]
-		wire.Parse(p.frame, &p.Packet)
-		if p.L3 > wire.EthernetLen {
-			t.untag(p)
+	d.faults, d.progress = d.faults[:0], progress{}
+	for !d.advance(frames, verdicts) { // a panic ends advance
+	}
+	return d.progress.more
+}
+
+// advance does what is left to do about a batch, and returns true.
+func (d *Director) advance(frames []wire.Frame, verdicts []Verdict) bool {
+	defer d.recoverFault(frames, verdicts)
+	b := &d.progress
+	if b.phase == phaseParse {
+		for ; b.at < len(frames); b.at++ {
+			d.parse(&frames[b.at], &d.packets[b.at])
 		}
+		b.next()
 	}
-	for i := range frames {
-		d.buildQuery(&d.packets[i])
-	}
-	d.conns.Lookup(d.queries[:len(frames)])
-	for i := range frames {
-		if p := &d.packets[i]; p.Fragment == wire.FragmentFirst {
-			verdicts[i] = d.firstFragment(p)
-		} else {
-			verdicts[i] = d.decide(p)
+	if b.phase == phaseQuery {
+		for ; b.at < len(frames); b.at++ {
+			d.buildQuery(&d.packets[b.at])
 		}
+		b.next()
 	}
-	// What each of these sends stands in its own queue, which must not grow again: packets
-	// of removed servers may come to wait for a next hop, which may send first fragments.
-	more = d.waitingPackets.Len() != 0 && d.releaseWaiting()
-	if len(d.unresolved.list) != 0 {
-		more = d.resumeUnresolved() || more
+	if b.phase == phaseLookup {
+		d.conns.Lookup(d.queries[:len(frames)])
+		b.next()
 	}
-	if d.queuedFragments.Len() != 0 {
-		more = d.sendQueued() || more
+	if b.phase == phaseDecide {
+		for ; b.at < len(frames); b.at++ {
+			verdicts[b.at] = d.decideAny(&d.packets[b.at])
+		}
+		b.next()
 	}
-	if t.FIB.vlans != nil {
-		t.tag(frames, verdicts)
+	d.finish(frames, verdicts)
+	return true
+}
+
+// parse begins a packet with what its frame says.
+func (d *Director) parse(f *wire.Frame, p *packet) {
+	f.Out = wire.NoPort
+	p.frame = f
+	wire.Parse(f, &p.Packet)
+	if p.L3 > wire.EthernetLen {
+		d.table.untag(p)
 	}
-	return d.conns.End() || more
+}
+
+// decideAny decides about a packet, which may be a fragment.
+func (d *Director) decideAny(p *packet) Verdict {
+	if p.Fragment == wire.FragmentFirst {
+		return d.firstFragment(p)
+	}
+	return d.decide(p)
+}
+
+// finish does what is left to do after the last frame. What is sent here stands in three
+// queues. Each must not grow once it has been looked at: packets of removed servers may
+// come to wait for a next hop, which may send first fragments.
+func (d *Director) finish(frames []wire.Frame, verdicts []Verdict) {
+	b := &d.progress
+	if b.phase == phaseWaiting {
+		b.more = d.waitingPackets.Len() != 0 && d.releaseWaiting()
+		b.next()
+	}
+	if b.phase == phaseUnresolved {
+		if len(d.unresolved.list) != 0 {
+			b.more = d.resumeUnresolved() || b.more
+		}
+		b.next()
+	}
+	if b.phase == phaseQueued {
+		if d.queuedFragments.Len() != 0 {
+			b.more = d.sendQueued() || b.more
+		}
+		b.next()
+	}
+	if b.phase == phaseTag {
+		if d.table.FIB.vlans != nil {
+			d.table.tag(frames, verdicts)
+		}
+		b.next()
+	}
+	if b.phase == phaseEnd {
+		b.more = d.conns.End() || b.more
+	}
 }
 
 // buildQuery makes the query for the packet's conn. The destination gives the
@@ -141,6 +193,7 @@ func (d *Director) decide(p *packet) Verdict {
 }
 
 var flawVerdicts = [wire.NumFlaw]Verdict{
+	wire.FlawNone:            DroppedFault, // recoverFault
 	wire.FlawRunt:            DroppedRunt,
 	wire.FlawARP:             DroppedBadARP,
 	wire.FlawIPHeader:        DroppedBadIPHeader,

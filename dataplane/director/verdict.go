@@ -51,6 +51,7 @@ const (
 	DroppedClientConns
 	DroppedNoCallID
 	DroppedNoRoom
+	DroppedFault
 	DroppedIPsecNoConn
 	// Dropped: a source that can be no client.
 	DroppedSourceVIP
@@ -217,6 +218,10 @@ var verdicts = [NumVerdict][3]string{
 		"Send only SIP over UDP to this service.",
 	},
 	DroppedNoRoom: {"dropped_no_room", "No headroom for a tunnel header or a VLAN tag.", "A fault of uvs: report it."},
+	DroppedFault: {
+		"dropped_fault", "A panic while it was decided about. The log has the frame.",
+		"A fault of uvs: report it with the line of the log.",
+	},
 	DroppedIPsecNoConn: {
 		"dropped_ipsec_no_conn", "ESP or AH without an IKE flow of the same addresses.",
 		"Restart IKE at the peer: its association began elsewhere.",

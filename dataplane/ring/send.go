@@ -47,6 +47,14 @@ func (q *sendQueue) init(ports int) {
 	}
 }
 
+// reset empties the queues: a Send that panicked may have left frames in them.
+func (q *sendQueue) reset() {
+	for i := range q.ports {
+		q.ports[i].n = 0
+	}
+	q.splitter.Reset()
+}
+
 // Send sends every frame that has an out port, in order per port. It returns how many
 // frames the kernel accepted; each part of a split frame counts as one. A frame that
 // the kernel refuses is dropped and counted, and does not stop the others.
@@ -56,6 +64,7 @@ func (l *Link) Send(frames []wire.Frame) (n int, err error) {
 	if l.closed.Load() {
 		return 0, net.ErrClosed
 	}
+	l.tx.reset()
 	for i := range frames {
 		if f := &frames[i]; int(f.Out) < len(l.ports) {
 			n += l.splitAndQueue(f)
