@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -221,7 +219,6 @@ func runInLab(verb string, do func(ctx context.Context, self string) error) erro
 	if err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGPIPE) // the labs are removed also if the reader of the output ends
 	ctx, cancel := signalContext()
 	defer cancel()
 	if err := do(ctx, self); err != nil {

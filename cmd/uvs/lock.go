@@ -3,14 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/guard"
 )
 
 // interfaceLocks are locked interfaces.
-type interfaceLocks []io.Closer
+type interfaceLocks []*os.File
 
 func (c interfaceLocks) Close() {
 	for _, lock := range c {
@@ -18,13 +20,20 @@ func (c interfaceLocks) Close() {
 	}
 }
 
+// lockWait is how long a director waits for the end of another that was just killed.
+const lockWait = 2 * time.Second
+
 // lockInterfaces locks interfaces against a second director, which would send
-// every frame again. Each lock is an abstract unix socket, which belongs to the
-// network namespace. The kernel frees it when the process ends in any way.
+// every frame again. The kernel frees the locks when the processes end in any way.
 func lockInterfaces(interfaces []string) (interfaceLocks, error) {
 	var c interfaceLocks
+	deadline := time.Now().Add(lockWait)
 	for _, name := range interfaces {
-		lock, err := net.Listen("unix", "@uvs/interface/"+name)
+		lock, err := guard.LockInterface(name)
+		for errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+			lock, err = guard.LockInterface(name)
+		}
 		if err != nil {
 			c.Close()
 			if errors.Is(err, unix.EADDRINUSE) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +11,9 @@ import (
 // One director at a time locks an interface. A failed lock locks no other
 // interface.
 func TestLockInterfaces(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs CAP_NET_ADMIN")
+	}
 	name := func(s string) string { return fmt.Sprintf("test-%d-%s", os.Getpid(), s) }
 	first, err := lockInterfaces([]string{name("a"), name("b")})
 	if err != nil {
@@ -22,6 +26,15 @@ func TestLockInterfaces(t *testing.T) {
 	other, err := lockInterfaces([]string{name("c")})
 	if err != nil {
 		t.Fatalf("after the refusal: %v", err)
+	}
+	other.Close()
+	if l, err := net.Listen("unix", "@uvs/interface/"+name("c")); err != nil {
+		t.Error(err)
+	} else { // anybody may take that name
+		defer l.Close()
+	}
+	if other, err = lockInterfaces([]string{name("c")}); err != nil {
+		t.Errorf("a user's abstract name keeps a director off its interface: %v", err)
 	}
 	other.Close()
 	first.Close()

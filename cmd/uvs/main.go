@@ -124,8 +124,10 @@ func report(cmd *cobra.Command, err error) int {
 	return exitRefused
 }
 
-// signalContext returns a context that ends with SIGINT or SIGTERM.
+// signalContext returns a context that ends with SIGINT or SIGTERM. Output whose reader has gone
+// is an error from now on, not the end of the process.
 func signalContext() (context.Context, context.CancelFunc) {
+	signal.Ignore(syscall.SIGPIPE)
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 }
 

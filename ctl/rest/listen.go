@@ -13,11 +13,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"uvs/ctl/store"
 )
 
 // maxPath is the longest path of a unix socket: sun_path in struct sockaddr_un
 // has 108 bytes, of which the last is zero.
 const maxPath = 107
+
+// lockWait is how long Listen waits for directors that start at the same moment.
+const lockWait = 5 * time.Second
 
 // Listen binds the socket, with the mode that lets in those who may use it. It makes the
 // socket's directory, but none above. It replaces the socket of a dead director; that of a
@@ -34,11 +39,11 @@ func Listen(path string, access Access) (net.Listener, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the directory of socket %s: %w", path, err)
 	}
-	unlock, err := lock(dir)
+	lock, err := store.Lock(unix.AT_FDCWD, path+".lock", lockWait)
 	if err != nil {
-		return nil, fmt.Errorf("lock the socket's directory %s: %w", dir, err)
+		return nil, fmt.Errorf("lock socket %s: %w", path, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -58,20 +63,6 @@ func Listen(path string, access Access) (net.Listener, error) {
 		}
 	}
 	return l, nil
-}
-
-// lock locks a directory against other processes. The kernel releases the lock when the
-// process ends.
-func lock(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		d.Close()
-		return nil, err
-	}
-	return func() { d.Close() }, nil
 }
 
 // removeStale removes a socket that no process listens on.

@@ -13,11 +13,15 @@ import (
 // newFile is the name of a file that is being written.
 const newFile = ".uvs-new"
 
+// lockFile is the name of the file that is locked.
+const lockFile = ".uvs-lock"
+
 // directory is the locked directory and the steps that change it. Its errors name the file.
 type directory struct {
 	name string
 	root *os.Root
-	self *os.File // carries the lock
+	self *os.File
+	lock *os.File
 
 	// before, in tests, sees each step first and may fail it.
 	before func(step, file string) error
@@ -59,8 +63,7 @@ func (d *directory) open() error {
 	if d.self, err = d.root.Open("."); err != nil {
 		return err
 	}
-	err = unix.Flock(int(d.self.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if d.lock, err = Lock(int(d.self.Fd()), lockFile, 0); errors.Is(err, ErrLocked) {
 		err = errors.New("another director uses it")
 	}
 	return err
@@ -81,8 +84,11 @@ func syncParent(name string) error {
 }
 
 func (d *directory) close() {
+	if d.lock != nil {
+		d.lock.Close() // gives the lock back
+	}
 	if d.self != nil {
-		d.self.Close() // gives the lock back
+		d.self.Close()
 	}
 	if d.root != nil {
 		d.root.Close()

@@ -253,6 +253,9 @@ func tree(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.Name() == lockFile {
+			return err
+		}
 		content, _ := os.ReadFile(path)
 		fmt.Fprintf(&b, "%s %v %q\n", path, d.Type(), content)
 		return err
