@@ -149,9 +149,11 @@ func requestReply(c net.Conn, send func([]byte) (int, error), size int) error {
 }
 
 // macOf returns the hardware address of a namespace's eth0.
-func (s *topology) macOf(ns string) wire.MAC {
+func (s *topology) macOf(ns string) wire.MAC { return s.portMAC(ns, "eth0") }
+
+func (s *topology) portMAC(ns, dev string) wire.MAC {
 	s.t.Helper()
-	a, err := net.ParseMAC(strings.TrimSpace(s.run(ns, "cat /sys/class/net/eth0/address")))
+	a, err := net.ParseMAC(strings.TrimSpace(s.run(ns, "cat /sys/class/net/"+dev+"/address")))
 	must(s.t, err)
 	return wire.MAC(a)
 }

@@ -129,6 +129,7 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 	manager := ctl.NewManager(conns, cfg.Workers, host, stackGuard, log)
 	if localNode != nil {
 		port := director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}
+		port.Forwards4, port.Forwards6 = true, true // what the host itself sends
 		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
 	}
 	if err := source.start(manager, kept); err != nil {

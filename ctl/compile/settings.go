@@ -55,8 +55,9 @@ func directorSettings(s *config.Settings) director.Settings {
 			Bytes:   int(s.FragmentHold) << 10,
 			Source:  int(s.FragmentHoldSource) << 10,
 		},
-		KeepTags:   s.KeepTags,
-		BackupOnly: s.BackupOnly,
+		KeepTags:    s.KeepTags,
+		ReversePath: director.ReversePath(s.ReversePath),
+		BackupOnly:  s.BackupOnly,
 	}
 }
 

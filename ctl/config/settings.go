@@ -92,6 +92,9 @@ type Settings struct {
 	KeepTags           bool   `name:"keep_tags"`
 	_                  more   `help:"frames of VLANs the director does not run on: 0 are the host's, 1 are treated"`
 	_                  more   `help:"like untagged ones and keep their tags (QinQ too)"`
+	ReversePath        uint32 `name:"reverse_path" default:"1" max:"2" words:"off strict loose"`
+	_                  more   `help:"what comes from a server is taken from: off: any interface; strict: the one that"`
+	_                  more   `help:"packets to it leave by; loose: any interface, if there is a route to it"`
 	SecureTCP          uint32 `name:"secure_tcp" max:"3"`
 	_                  more   `help:"believe only what servers say of a connection: 0 off, 1 or 2 when the table runs"`
 	_                  more   `help:"short, 3 always"`

@@ -20,6 +20,7 @@ type host struct {
 	links      map[int]link
 	addrs      []netlink.Addr
 	routes     map[netip.Prefix]netlink.Route // the best of each prefix
+	forwarding map[forwardingKey]bool
 	neighbours map[neighbourID]neighbour
 }
 
@@ -162,17 +163,18 @@ func neighbourIDOf(n *netlink.Neigh) (neighbourID, bool) {
 }
 
 // read reads everything except neighbours.
-func (h *host) read(nl *netlink.Handle) error {
+func (h *host) read(nl *netlink.Handle, conf *netconf) error {
 	links, err1 := readLinks(nl)
 	addrs, err2 := nl.AddrList(nil, netlink.FAMILY_ALL)
 	if err2 != nil {
 		err2 = fmt.Errorf("list addresses: %w", err2)
 	}
 	routes, err3 := readRoutes(nl)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	forwarding, err4 := conf.read()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	h.links, h.addrs, h.routes = links, addrs, routes
+	h.links, h.addrs, h.routes, h.forwarding = links, addrs, routes, forwarding
 	return nil
 }
 
@@ -247,6 +249,11 @@ func directorRoute(r netlink.Route, index map[linkID]uint16) director.Route {
 		out.Via, _ = netip.AddrFromSlice(via.Addr)
 	}
 	out.Source, out.Via = out.Source.Unmap(), out.Via.Unmap()
+	for _, hop := range r.MultiPath {
+		if port, ok := index[linkID{index: hop.LinkIndex}]; ok && port < 64 && port != out.Port {
+			out.Ports |= 1 << port
+		}
+	}
 	return out
 }
 
@@ -257,6 +264,9 @@ func (h *host) port(index int, name string) director.Port {
 		return director.Port{Name: name}
 	}
 	p := director.Port{Name: l.name, Index: index, MAC: l.mac, MTU: l.mtu}
+	p.Forwards4 = h.forwarding[forwardingKey{unix.AF_INET, index}]
+	p.Forwards6 = h.forwarding[forwardingKey{unix.AF_INET6, index}] &&
+		h.forwarding[forwardingKey{unix.AF_INET6, allLinks}]
 	for _, a := range h.addrs {
 		addr, ok := netip.AddrFromSlice(a.IP)
 		switch {

@@ -97,6 +97,8 @@ func (w *Watcher) portsChanged(old, now []director.Port) {
 			line.Stringer("mac", p.MAC).Msg("routes: hardware address changed")
 		case w.up[i] != wasUp[i]:
 			line.Bool("up", w.up[i]).Msg("routes: carrier changed")
+		case p.Forwards4 != was.Forwards4 || p.Forwards6 != was.Forwards6:
+			line.Bool("ipv4", p.Forwards4).Bool("ipv6", p.Forwards6).Msg("routes: forwarding changed")
 		case p.MTU != was.MTU:
 			line.Int("mtu", p.MTU).Msg("routes: MTU changed")
 		default:

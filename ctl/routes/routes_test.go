@@ -366,3 +366,26 @@ func TestAddressesDoNotWait(t *testing.T) {
 		}
 	}
 }
+
+// Which ports forward is followed: of an interface, and for IPv6 of the host too.
+func TestWatcherFollowsForwarding(t *testing.T) {
+	host, _ := newHostAndPeer(t)
+	w := host.watch("h0")
+	for _, r := range []struct {
+		path, value string
+		v4, v6      bool
+	}{
+		{"ipv4/ip_forward", "0", false, false},
+		{"ipv4/conf/h0/forwarding", "1", true, false},
+		{"ipv6/conf/h0/forwarding", "1", true, false}, // IPv6 forwards nothing before all does
+		{"ipv6/conf/all/forwarding", "1", true, true},
+		{"ipv6/conf/h0/forwarding", "0", true, false},
+		{"ipv4/ip_forward", "1", true, false},
+		{"ipv4/ip_forward", "0", false, false},
+	} {
+		host.Sysctl(r.path, r.value)
+		w.until(t, r.path+"="+r.value, func(h *director.HostNet) bool {
+			return h.Ports[0].Forwards4 == r.v4 && h.Ports[0].Forwards6 == r.v6
+		})
+	}
+}

@@ -55,6 +55,7 @@ const (
 type Watcher struct {
 	log      zerolog.Logger
 	nl       *netlink.Handle
+	conf     *netconf
 	sub      *nl.NetlinkSocket
 	names    []string // configured, in port order
 	vlans    []VLAN   // the ports after those
@@ -118,10 +119,14 @@ func (w *Watcher) open() (err error) {
 	if w.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open rtnetlink: %w", err)
 	}
+	if w.conf, err = openNetconf(); err != nil {
+		return err
+	}
 	// Subscribe first, read second: a change in between is read twice rather
 	// than missed.
 	w.sub, err = nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
-		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err != nil {
 		return fmt.Errorf("subscribe to rtnetlink: %w", err)
 	}
@@ -129,7 +134,7 @@ func (w *Watcher) open() (err error) {
 		w.sub.SetReceiveBufferSize(receiveBuffer, false) // as large as permitted
 	}
 	for {
-		if err = w.host.read(w.nl); err == nil {
+		if err = w.host.read(w.nl, w.conf); err == nil {
 			w.host.neighbours, err = readNeighbours(w.nl)
 		}
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -157,6 +162,9 @@ func (w *Watcher) open() (err error) {
 func (w *Watcher) close() {
 	if w.nl != nil {
 		w.nl.Close()
+	}
+	if w.conf != nil {
+		w.conf.close()
 	}
 	if w.sub != nil {
 		w.sub.Close()
@@ -343,7 +351,7 @@ func (w *Watcher) update(ports []director.Port, routes *bart.Table[director.Rout
 
 // readChanges reads from the kernel what has to be read again.
 func (w *Watcher) readChanges() error {
-	if err := w.host.read(w.nl); err != nil {
+	if err := w.host.read(w.nl, w.conf); err != nil {
 		return err
 	}
 	if w.rereadAll {

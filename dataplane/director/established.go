@@ -102,13 +102,15 @@ func (d *Director) toServer(p *packet, server *Server) Verdict {
 // fromServer handles a server's packet that has a conn.
 func (d *Director) fromServer(p *packet) Verdict {
 	c := d.conns.Conn(p.query.Ref)
-	if c.Expectation() {
+	server := d.table.server(c.ServerID())
+	switch {
+	case p.frame.In != server.NextHop.Link.Port && !d.table.isBehind(server, p.frame.In):
+		return DroppedReversePath
+	case c.Expectation():
 		return d.matchServerExpectation(p)
-	}
-	if c.State() == conntrack.TCPForgotten {
+	case c.State() == conntrack.TCPForgotten:
 		return d.reset(p, RefusedForgotten)
 	}
-	server := d.table.server(c.ServerID())
 	if p != &d.unresolved.packet {
 		if server.Counters != nil {
 			server.Counters.shards[d.worker].out(p.Len)

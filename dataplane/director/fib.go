@@ -23,6 +23,10 @@ type Port struct {
 	Addr4 netip.Addr // first address of the interface; invalid: none
 	Addr6 netip.Addr // first global address, else link-local; invalid: none
 
+	// Forwards4 and Forwards6: the host forwards what comes in by the port, so the
+	// director may do that in its place.
+	Forwards4, Forwards6 bool
+
 	// VLAN, unless 0, makes this a VLAN of the port Trunk without a device. Its
 	// frames come and go by that port with a tag, which only Process sees. Index
 	// is the trunk's.
@@ -39,6 +43,8 @@ type Route struct {
 	Via    netip.Addr // gateway; invalid: the destination is on the link
 	Source netip.Addr // preferred source of the route; invalid: the port's address
 	MTU    int        // 0: the port's
+	// Ports has bit n set if another next hop of a multipath route is by port n.
+	Ports uint64
 }
 
 // NeighbourKey is an address on the link of a port.
@@ -119,6 +125,7 @@ type linkHops struct{ v4, v6 NextHop }
 type fibRoute struct {
 	hop     NextHop
 	gateway NeighbourKey
+	ports   uint64 // as Route.Ports
 }
 
 // NewFIB compiles what the host knows.
@@ -164,7 +171,7 @@ func (fib *FIB) WithNeighbours(neighbours map[NeighbourKey]wire.MAC) *FIB {
 }
 
 func (fib *FIB) compileRoute(r Route, is4 bool) fibRoute {
-	c := fibRoute{gateway: NeighbourKey{Port: r.Port}}
+	c := fibRoute{gateway: NeighbourKey{Port: r.Port}, ports: r.Ports}
 	if r.Via.IsValid() {
 		c.gateway.Addr = wire.AddrFrom(r.Via)
 	}

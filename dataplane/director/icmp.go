@@ -159,6 +159,9 @@ func (d *Director) unmatchedError(p *packet) Verdict {
 		}
 	}
 	if d.table.hidesFromHost(p.inner.Dst, p.inner.DstPort, p.inner.Proto) && !d.table.FIB.IsLocal(p.Dst) {
+		if !d.table.FIB.isBehind(p.Src, p.frame.In, d.table.Settings.ReversePath) {
+			return DroppedReversePath
+		}
 		return d.routeUnchanged(p)
 	}
 	return d.untracked(p)

@@ -334,27 +334,28 @@ func TestUnmarkedInNet(t *testing.T) {
 	}
 	for _, r := range []struct {
 		sentence string
+		port     uint16
 		packet   wiretest.Packet
 		verdict  Verdict
 	}{
-		{"another port is the host's", syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs},
+		{"another port is the host's", 0, syn("10.1.0.2:5000", "10.2.0.11:22"), NotOurs},
 		{
-			"an echo request too",
+			"an echo request too", 0,
 			wiretest.Packet{Src: "10.1.0.2", Dst: "10.8.0.1", Proto: wire.ProtoICMP, ICMPType: 8},
 			NotOurs,
 		},
 		{
-			"an answer without a conn from a hidden range is passed on",
+			"an answer without a conn from a hidden range is passed on", 1,
 			wiretest.Packet{Src: "10.2.0.11:8050", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
 			PassedUnchanged,
 		},
 		{
-			"one from beside the range is the host's",
+			"one from beside the range is the host's", 1,
 			wiretest.Packet{Src: "10.2.0.11:8101", Dst: "192.0.2.7:5000", TCPFlags: wire.TCPAck},
 			NotOurs,
 		},
 	} {
-		f := in(0, r.packet)
+		f := in(r.port, r.packet)
 		if v := w.process(&f); v != r.verdict {
 			t.Errorf("%s: %s, want %s", r.sentence, v, r.verdict)
 		}

@@ -15,8 +15,11 @@ func (d *Director) unmatchedReply(p *packet) Verdict {
 	case !d.table.hidesFromHost(p.Src, p.SrcPort, p.Proto):
 		return d.checkDirectFlow(p)
 	}
-	if fwd.ScopeOf(p.Dst) != fwd.ScopeHost {
+	switch {
+	case fwd.ScopeOf(p.Dst) != fwd.ScopeHost:
 		return DroppedBadDestination
+	case !d.table.maySend(p):
+		return DroppedReversePath
 	}
 	svc, ok := d.table.replyService(p)
 	switch {
@@ -69,8 +72,12 @@ func (o *ReplyService) vport(p *packet) uint16 {
 	return o.VPort
 }
 
-// routeUnchanged sends a packet on as the host would have.
+// routeUnchanged sends a packet on as the host would have, if the host forwards what comes
+// in by the port.
 func (d *Director) routeUnchanged(p *packet) Verdict {
+	if in := &d.table.FIB.Ports[p.frame.In]; p.IPv6 && !in.Forwards6 || !p.IPv6 && !in.Forwards4 {
+		return DroppedNotForwarding
+	}
 	hop := d.table.FIB.NextHop(p.Dst)
 	self := d.table.FIB.onLink(p.frame.In, !p.IPv6).Source
 	v, _ := d.route(p, &hop, self, PassedUnchanged)

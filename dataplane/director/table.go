@@ -77,6 +77,8 @@ type Settings struct {
 	// FragmentTime is how long the fragments of a datagram may take to arrive.
 	FragmentTime conntrack.Tick
 	Queue        frag.Limits // of fragments that are queued for the first
+	// ReversePath (reverse_path) is which ports servers' packets may come in by.
+	ReversePath ReversePath
 	// KeepTags (keep_tags) handles frames of VLANs that are no ports as frames of the
 	// port that they came by; their tags stay.
 	KeepTags bool

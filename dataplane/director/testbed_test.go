@@ -63,6 +63,9 @@ func testHostNet() *HostNet {
 			addr("10.1.0.1"): 2, addr("10.9.0.2"): 1, addr("fd00:9::2"): 1, addr("fd00:9::3"): 2,
 		},
 	}
+	for i := range h.Ports {
+		h.Ports[i].Forwards4, h.Ports[i].Forwards6 = true, true
+	}
 	for pfx, r := range map[string]Route{
 		"10.1.0.0/24": {Port: 0}, "10.2.0.0/24": {Port: 1}, "0.0.0.0/0": {
 			Port: 0, Via: netip.MustParseAddr("10.1.0.254"),
@@ -100,7 +103,7 @@ func newTestbed(t testing.TB, method conntrack.Method) *testbed {
 	w.table = &Table{
 		FIB: NewFIB(testHostNet()),
 		Settings: Settings{
-			ConnReuseMode: 1, RescheduleRemoved: true, FragmentTime: 5000,
+			ConnReuseMode: 1, RescheduleRemoved: true, FragmentTime: 5000, ReversePath: ReversePathStrict,
 			Queue: frag.Limits{Timeout: 5000, Bytes: 1 << 20, Source: 1 << 17},
 		},
 	}

@@ -47,6 +47,8 @@ const (
 	DroppedStandby
 	DroppedTableFull
 	DroppedDefence
+	DroppedNotForwarding
+	DroppedReversePath
 	DroppedClientRate
 	DroppedClientConns
 	DroppedNoCallID
@@ -207,6 +209,14 @@ var verdicts = [NumVerdict][3]string{
 	DroppedDefence: {
 		"dropped_defence", "`drop_packet` refused a new connection.",
 		"A flood, or too little memory for the load: see `conns_in_use`.",
+	},
+	DroppedNotForwarding: {
+		"dropped_not_forwarding", "To be routed on unchanged, but the host does not forward.",
+		"If the host is the servers' router: `sysctl net.ipv4.conf.INTERFACE.forwarding=1`, or IPv6's.",
+	},
+	DroppedReversePath: {
+		"dropped_reverse_path", "From a server, but by another interface than the route to it.",
+		"Forged, or an asymmetric network: then `uvs set reverse_path=loose`.",
 	},
 	DroppedClientRate: {
 		"dropped_client_rate", "Beyond the client's `limit_rate`.",

@@ -19,7 +19,7 @@ func vlanTestbed(t testing.TB, method conntrack.Method) *testbed {
 	h := testHostNet()
 	for i, vlan := range []uint16{7, 8} {
 		h.Ports = append(h.Ports, Port{
-			Name: "vlan", Index: 2, MAC: portMAC[0], MTU: 1500, Trunk: 0, VLAN: vlan,
+			Name: "vlan", Index: 2, MAC: portMAC[0], MTU: 1500, Trunk: 0, VLAN: vlan, Forwards4: true,
 			Addr4: netip.AddrFrom4([4]byte{10, byte(vlan), 0, 1}),
 		})
 		h.Routes.Insert(
