@@ -34,6 +34,8 @@ const (
 	stopTimeout = time.Second
 	// maxConnections is how many connections to the API there may be; root's are not limited.
 	maxConnections = 1024
+	// maxOfUser is how many of these a user may have, so that one does not lock out others.
+	maxOfUser = 128
 	// maxBody is the most bytes of a request: 1,024 services with 40 servers have 6 MB.
 	maxBody = 64 << 20
 )
@@ -62,6 +64,7 @@ type Server struct {
 	Logger  zerolog.Logger
 
 	connections, refused atomic.Int64
+	ofUser               sync.Map // of uint32, a user, to *atomic.Int64
 	// previews is held while one who may only read sends a configuration and sees what it would
 	// change. That takes some 30 times its bytes, so others of them wait.
 	previews sync.Mutex
@@ -137,7 +140,9 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 				continue
 			}
 		}
-		if l.server.connections.Add(1) > maxConnections && (c.peer == nil || !c.peer.trusted) {
+		if n, ofUser := l.server.connections.Add(1), c.ofUser(1); c.peer != nil && c.peer.trusted {
+			return c, nil
+		} else if n > maxConnections || ofUser > maxOfUser {
 			l.server.refused.Add(1)
 			c.Close()
 			continue
@@ -157,8 +162,18 @@ type connection struct {
 func (c *connection) Close() error {
 	if !c.closed.Swap(true) {
 		c.server.connections.Add(-1)
+		c.ofUser(-1)
 	}
 	return c.Conn.Close()
+}
+
+// ofUser adds to the connections of the peer's user and returns their number; 0 over TCP.
+func (c *connection) ofUser(n int64) int64 {
+	if c.peer == nil {
+		return 0
+	}
+	count, _ := c.server.ofUser.LoadOrStore(c.peer.uid, new(atomic.Int64))
+	return count.(*atomic.Int64).Add(n)
 }
 
 // counters are those of the API.
