@@ -4,6 +4,7 @@ import (
 	"uvs/conntrack"
 	"uvs/conntrack/frag"
 	"uvs/dataplane/helper"
+	"uvs/dataplane/keyhash"
 	"uvs/dataplane/wire"
 	"uvs/fwd/answer"
 )
@@ -28,7 +29,7 @@ type Director struct {
 	queuedFragments *frag.Queue // fragments that came before the first of their datagram
 	waitingPackets  *frag.Queue // packets whose server may come back
 	worker          int
-	answerLimit     limiter
+	answerLimits    answerLimits
 	released        released
 	keepAlives      [maxKeepAlives]wire.Frame
 	helper          helperContext
@@ -57,7 +58,8 @@ type packet struct {
 // the fragment table.
 func New(conns *conntrack.Worker, frags *frag.Table, worker int) *Director {
 	d := &Director{
-		conns: conns, frags: frags, worker: worker, answerLimit: limiter{tokens: limitBurst},
+		conns: conns, frags: frags, worker: worker,
+		answerLimits:    answerLimits{all: limiter{tokens: limitBurst}, key: keyhash.New(0)},
 		queuedFragments: frags.Queue(frag.ForFirst, worker), waitingPackets: frags.Queue(frag.ForServer, worker),
 	}
 	nextHops := max(maxUnresolved/frags.Workers(), 4)

@@ -126,15 +126,17 @@ func (d *Director) relayTunnelError(p *packet, tun *tunnel.Tunnel, tooBig bool) 
 		}
 	}
 	hop := d.table.FIB.ReturnHop(inner.Src, c.ReturnHop())
+	to := inner.Src
+	limit := d.answerLimits.check(&to, tooBig, d.now)
 	switch {
 	case hop.State != Resolved:
 		return DroppedNoNeighbour
-	case d.answerLimit.empty():
-		return DroppedAnswerLimit
+	case limit != NoVerdict:
+		return limit
 	case !answer.RelayError(p.frame, &p.Packet, inner, inner.Dst, uint32(mtu), hop.MTU):
 		return DroppedUnanswered
 	}
-	d.answerLimit.spend()
+	d.answerLimits.spend(&to, tooBig, d.now)
 	hop.Link.Apply(p.frame)
 	return ICMPErrorToClient
 }

@@ -407,8 +407,8 @@ func TestFloodToUnknownAddresses(t *testing.T) {
 		t.Errorf("sent %v, want %v", sent, want)
 	}
 	w.now += unresolvedTime
-	if sent := w.originated(); len(sent) != limitBurst || w.unresolvedStats().Waiting != 0 {
-		t.Errorf("%d answers, want %d; counted %+v", len(sent), limitBurst, w.unresolvedStats())
+	if sent := w.originated(); len(sent) != limitBurst/2 || w.unresolvedStats().Waiting != 0 {
+		t.Errorf("%d answers, want %d; counted %+v", len(sent), limitBurst/2, w.unresolvedStats())
 	}
 }
 

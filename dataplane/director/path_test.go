@@ -360,27 +360,39 @@ func TestAnswerLimit(t *testing.T) {
 			t.Fatalf("a reset to no service: %s", v)
 		}
 	}
-	answered := 0
-	for range limitBurst {
+	for answered := range limitAhead / limitDestination {
 		f := in(0, sized(ends4, 1500, true))
 		if v := w.process(&f); v != AnsweredTooBig {
 			t.Fatalf("after %d answers: %s", answered, v)
 		}
-		answered++
 	}
-	for _, f := range []wire.Frame{
-		in(0, sized(ends4, 1500, true)),
-		in(0, syn("10.1.0.2:5001", "10.9.0.1:81")),
-		in(0, datagram("10.1.0.2:5001", "10.9.0.1:81")),
-		in(1, tooBig(sent, 1400, 100)),
-	} {
-		if v := w.process(&f); v != DroppedAnswerLimit || f.Out != wire.NoPort {
+	for _, f := range []wire.Frame{in(0, sized(ends4, 1500, true)), in(1, tooBig(sent, 1400, 100))} {
+		if v := w.process(&f); v != DroppedAnswerLimitClient || f.Out != wire.NoPort {
 			t.Errorf("one answer more: %s by port %d", v, f.Out)
 		}
 	}
-	w.now++
+	// A flood of one client leaves half to the others, and nothing too big waits for them.
+	for i := range 2 * limitBurst {
+		want := RefusedNoService
+		if i >= limitBurst/2 {
+			want = DroppedAnswerLimitClient
+		}
+		if v := w.verdict(0, syn("10.1.0.3:5001", "10.9.0.1:81")); v != want {
+			t.Fatalf("answer %d to a flood: %s, want %s", i, v, want)
+		}
+	}
+	for i := range limitBurst {
+		want := RefusedNoService
+		if i >= limitBurst/2 {
+			want = DroppedAnswerLimit
+		}
+		if v := w.verdict(0, syn(fmt.Sprintf("10.1.1.%d:5001", i), "10.9.0.1:81")); v != want {
+			t.Errorf("answer %d to others: %s, want %s", i, v, want)
+		}
+	}
+	w.now += limitDestination
 	f := in(0, sized(ends4, 1500, true))
 	if v := w.process(&f); v != AnsweredTooBig {
-		t.Errorf("a millisecond later: %s", v)
+		t.Errorf("ten milliseconds later: %s", v)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func (d *Director) Process(now conntrack.Tick, t *Table, frames []wire.Frame, verdicts []Verdict) (more bool) {
 	d.now, d.table = now, t
 	d.conns.Begin(now)
-	d.answerLimit.refill(now)
+	d.answerLimits.all.refill(now)
 	d.released.reset()
 	d.unresolved.toResolve = d.unresolved.toResolve[:0]
 	d.faults, d.progress = d.faults[:0], progress{}

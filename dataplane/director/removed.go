@@ -34,12 +34,12 @@ func (d *Director) awaitServer(p *packet) Verdict {
 }
 
 // releaseWaiting handles packets whose wait is over, as if they came now. Each may need an
-// answer, so it stops when the answer limit is used up. more reports whether the next
-// call should not wait for frames; it is false while the answer limit is used up.
+// answer, so it stops when the answer limit runs short. more reports whether the next
+// call should not wait for frames; it is false while the answer limit is short.
 func (d *Director) releaseWaiting() (more bool) {
 	released := &d.released
 	for range min(lookupsPerBatch, d.waitingPackets.Len()) {
-		if released.n == maxReleased || d.answerLimit.empty() {
+		if released.n == maxReleased || d.answerLimits.short() {
 			return false
 		}
 		key := d.waitingPackets.Next()

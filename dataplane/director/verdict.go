@@ -69,6 +69,7 @@ const (
 	DroppedUDP6NoChecksum
 	DroppedUnanswered
 	DroppedAnswerLimit
+	DroppedAnswerLimitClient
 	DroppedVIPOther
 	// Dropped: malformed, whoever it is for.
 	DroppedRunt
@@ -262,6 +263,10 @@ var verdicts = [NumVerdict][3]string{
 	DroppedAnswerLimit: {
 		"dropped_answer_limit", "An answer was due, but the 1000 a second are used up.",
 		"A scan or a flood: see which `answered_` and `refused_` counters rise.",
+	},
+	DroppedAnswerLimitClient: {
+		"dropped_answer_limit_client", "An answer was due, but the 100 a second of its address are used up.",
+		"A scan or a flood by one host.",
 	},
 	DroppedVIPOther: {"dropped_vip_other", "To a VIP, of a kind that no service takes."},
 
