@@ -26,6 +26,9 @@ func (d *Director) relayError(p *packet) Verdict {
 	if p.query.Dir == conntrack.DirIn {
 		return d.errorToServer(p, c, server)
 	}
+	if !d.table.isBehind(server, p.frame.In) {
+		return DroppedReversePath
+	}
 	if server.Counters != nil {
 		server.Counters.shards[d.worker].out(p.Len)
 		if mtu, ok := fwd.ReportedMTU(p.frame, &p.Packet); ok && c.Method() != conntrack.MethodTunnel {
@@ -88,6 +91,9 @@ func (d *Director) tunnelError(p *packet) (v Verdict, ok bool) {
 	server := d.table.server(id)
 	if server.ID == 0 || server.Tunnel.Src != outer.Src {
 		return NoVerdict, false
+	}
+	if !d.table.isBehind(server, p.frame.In) {
+		return DroppedReversePath, true
 	}
 	if !wire.VerifyChecksum(p.frame, &p.Packet) {
 		return DroppedBadICMPChecksum, true

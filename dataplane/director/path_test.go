@@ -366,6 +366,9 @@ func TestAnswerLimit(t *testing.T) {
 			t.Fatalf("after %d answers: %s", answered, v)
 		}
 	}
+	if v := w.verdict(0, tooBig(sent, 1400, 100)); v != DroppedReversePath {
+		t.Errorf("an error about a tunnel from the clients' side: %s", v)
+	}
 	for _, f := range []wire.Frame{in(0, sized(ends4, 1500, true)), in(1, tooBig(sent, 1400, 100))} {
 		if v := w.process(&f); v != DroppedAnswerLimitClient || f.Out != wire.NoPort {
 			t.Errorf("one answer more: %s by port %d", v, f.Out)
