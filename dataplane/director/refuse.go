@@ -58,7 +58,7 @@ func (d *Director) refuseConn(p *packet, v Verdict) Verdict {
 // one host's flood leaves the rest to others, and a quiet director answers a burst.
 //
 // A bucket of destinations is the theoretical arrival time of GCRA (ITU-T I.371), in
-// milliseconds. Addresses may share one. The hash is keyed, so nobody can choose whom
+// milliseconds. Addresses may share one. The hash is keyed, so clients cannot choose whom
 // to share it with.
 type answerLimits struct {
 	all     limiter
