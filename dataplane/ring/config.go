@@ -62,6 +62,10 @@ type Config struct {
 	// result modulo the number of workers. Offset 0 is the IP header. Default:
 	// the kernel's flow hash, which is the same for both directions.
 	Steer []bpf.RawInstruction
+
+	// Open opens the sockets of all workers on interface i, as OpenSockets does with the same
+	// Config. Default: OpenSockets in this process.
+	Open func(i int) ([]Sockets, error)
 }
 
 // minBlock holds a 64 KiB GSO frame with its slot header and headroom. It is rounded

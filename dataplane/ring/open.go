@@ -87,34 +87,88 @@ func openGroup(cfg Config, workers int, readOpen bool) (links []*Link, err error
 
 // openInterface opens port i of every worker, or of none.
 func openInterface(workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
-	err = inNamespace(cfg.Interfaces[i].Netns, func() (err error) {
-		ports, err = openInCurrentNetns(workers, i, cfg, readOpen)
-		return err
-	})
-	return ports, err
+	var sockets []Sockets
+	if cfg.Open != nil {
+		sockets, err = cfg.Open(i)
+	} else {
+		sockets, err = openSockets(cfg, workers, i, readOpen)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sockets {
+		ports = append(ports, &port{name: cfg.Interfaces[i].Name, fd: s.Ring, wakeFD: s.Wake})
+	}
+	for _, p := range ports {
+		size := cfg.BlockSize * cfg.Blocks
+		if p.mem, err = unix.Mmap(p.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+			closePorts(ports)
+			return nil, fmt.Errorf("interface %s: map ring of %d bytes: %w", p.name, size, err)
+		}
+		p.rx = newReader(p.mem, cfg.BlockSize, uint16(i), &p.counts)
+		p.rx.readsOpen = readOpen
+		if !readOpen {
+			p.wakeFD = p.fd
+		}
+	}
+	return ports, nil
 }
 
-// openInCurrentNetns is openInterface in the namespace of the calling thread.
+// Sockets are the descriptors of one worker on one interface: a packet socket with a ring that
+// is not mapped yet, and the wake socket. -1: there is none.
+type Sockets struct{ Ring, Wake int }
+
+// Close closes both.
+func (s Sockets) Close() {
+	_ = closeFD(s.Wake)
+	_ = closeFD(s.Ring)
+}
+
+func closeSockets(sockets []Sockets) {
+	for _, s := range sockets {
+		s.Close()
+	}
+}
+
+// OpenSockets opens the sockets of every worker on interface i, or none. It does what needs
+// CAP_NET_RAW, and for Config.Mark CAP_NET_ADMIN. A process without them can use the sockets.
+func OpenSockets(cfg Config, workers, i int) ([]Sockets, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return openSockets(cfg, workers, i, readsOpenBlocks)
+}
+
+func openSockets(cfg Config, workers, i int, readOpen bool) (sockets []Sockets, err error) {
+	err = inNamespace(cfg.Interfaces[i].Netns, func() (err error) {
+		sockets, err = openInCurrentNetns(workers, i, cfg, readOpen)
+		return err
+	})
+	return sockets, err
+}
+
+// openInCurrentNetns is openSockets in the namespace of the calling thread.
 //
 // While the kernel sets up a ring, its socket has no protocol (packet_set_ring). An
 // interface that comes up at that moment does not attach the socket
-// (packet_notifier), which then never receives. So ports that were opened while the
+// (packet_notifier), which then never receives. So sockets that were opened while the
 // interface came up are opened again.
-func openInCurrentNetns(workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
+func openInCurrentNetns(workers, i int, cfg Config, readOpen bool) (sockets []Sockets, err error) {
 	for {
 		before, err := findInterface(cfg.Interfaces[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		ports, err := openPorts(before, workers, i, cfg, readOpen)
+		sockets, err := openOn(before, workers, cfg, cfg.Interfaces[i].QdiscBypass, readOpen)
 		if err != nil {
 			return nil, fmt.Errorf("interface %s: %w", before.Name, err)
 		}
 		after, err := findInterface(before.Name)
 		if err == nil && (before.Flags&net.FlagUp != 0 || after.Flags&net.FlagUp == 0) {
-			return ports, nil
+			return sockets, nil
 		}
-		closePorts(ports)
+		closeSockets(sockets)
 		if err != nil {
 			return nil, err
 		}
@@ -135,42 +189,37 @@ func closePorts(ports []*port) {
 	}
 }
 
-// openPorts is openInCurrentNetns without that check.
-func openPorts(ifi *net.Interface, workers, i int, cfg Config, readOpen bool) (ports []*port, err error) {
+// openOn is openInCurrentNetns without that check.
+func openOn(ifi *net.Interface, workers int, cfg Config, bypass, readOpen bool) (sockets []Sockets, err error) {
 	defer func() {
 		if err != nil {
-			closePorts(ports)
-			ports = nil
+			closeSockets(sockets)
+			sockets = nil
 		}
 	}()
 	wakeSockets := fanout{steer: cfg.Steer, workers: workers}
-	for range workers {
-		p := &port{name: ifi.Name, fd: -1, wakeFD: -1}
-		ports = append(ports, p)
+	for w := range workers {
+		sockets = append(sockets, Sockets{Ring: -1, Wake: -1})
 		if readOpen {
-			if p.wakeFD, err = openWakeSocket(ifi, &wakeSockets); err != nil {
-				return ports, fmt.Errorf("open wake socket: %w", err)
+			if sockets[w].Wake, err = openWakeSocket(ifi, &wakeSockets); err != nil {
+				return sockets, fmt.Errorf("open wake socket: %w", err)
 			}
 		}
 	}
 	rings := fanout{steer: cfg.Steer, workers: workers}
-	for _, p := range ports {
-		if p.fd, err = listen(ifi); err != nil {
-			return ports, err
+	for w := range sockets {
+		s := &sockets[w]
+		if s.Ring, err = listen(ifi); err != nil {
+			return sockets, err
 		}
-		if err := receiveAllMulticast(p.fd, ifi); err != nil {
-			return ports, err
+		if err := receiveAllMulticast(s.Ring, ifi); err != nil {
+			return sockets, err
 		}
-		if p.mem, err = openRing(p.fd, cfg, cfg.Interfaces[i].QdiscBypass, readOpen, &rings); err != nil {
-			return ports, err
-		}
-		p.rx = newReader(p.mem, cfg.BlockSize, uint16(i), &p.counts)
-		p.rx.readsOpen = readOpen
-		if !readOpen {
-			p.wakeFD = p.fd
+		if err := makeRing(s.Ring, cfg, bypass, readOpen, &rings); err != nil {
+			return sockets, err
 		}
 	}
-	return ports, nil
+	return sockets, nil
 }
 
 // listen opens a packet socket that receives every frame of ifi. It keeps only the
@@ -261,11 +310,11 @@ func openWakeSocket(ifi *net.Interface, group *fanout) (fd int, err error) {
 	return fd, nil
 }
 
-// openRing sets the options of the socket, joins it to the group, and makes its ring,
+// makeRing sets the options of the socket, joins it to the group, and makes its ring,
 // in this order. The kernel accepts PACKET_VNET_HDR only before there is a ring.
 // When it makes the ring, it drops the frames that the socket received before it
 // joined, so that no frame goes to two workers.
-func openRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) ([]byte, error) {
+func makeRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) error {
 	options := []option{
 		{unix.PACKET_VERSION, unix.TPACKET_V3, "PACKET_VERSION (TPACKET_V3: Linux 3.2)"},
 		{unix.PACKET_VNET_HDR, 1, "PACKET_VNET_HDR (with rings: Linux 4.6)"},
@@ -276,23 +325,22 @@ func openRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) ([]byte,
 		options = append(options, option{unix.PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS"})
 	}
 	if err := set(fd, options); err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.Mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(cfg.Mark)); err != nil {
-			return nil, fmt.Errorf("set SO_MARK to %#x: %w", cfg.Mark, err)
+			return fmt.Errorf("set SO_MARK to %#x: %w", cfg.Mark, err)
 		}
 	}
 	// More than net.core.wmem_max needs CAP_NET_ADMIN. Without it the buffer is smaller.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, cfg.SendBuffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.SendBuffer); err != nil {
-			return nil, fmt.Errorf("set send buffer to %d bytes: %w", cfg.SendBuffer, err)
+			return fmt.Errorf("set send buffer to %d bytes: %w", cfg.SendBuffer, err)
 		}
 	}
 	if err := group.join(fd); err != nil {
-		return nil, err
+		return err
 	}
-	size := cfg.BlockSize * cfg.Blocks
 	err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &unix.TpacketReq3{
 		Block_size: uint32(cfg.BlockSize),
 		Block_nr:   uint32(cfg.Blocks),
@@ -302,13 +350,9 @@ func openRing(fd int, cfg Config, bypass, readOpen bool, group *fanout) ([]byte,
 		Retire_blk_tov: blockTimer(readOpen),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make ring of %d blocks of %d bytes: %w", cfg.Blocks, cfg.BlockSize, err)
+		return fmt.Errorf("make ring of %d blocks of %d bytes: %w", cfg.Blocks, cfg.BlockSize, err)
 	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map ring of %d bytes: %w", size, err)
-	}
-	return mem, nil
+	return nil
 }
 
 // fanout is a fanout group to which sockets are added: the wake sockets or the rings of all
