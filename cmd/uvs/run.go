@@ -83,7 +83,7 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		}
 		defer kept.store.Close()
 	}
-	host, err := routes.New(cfg.Interfaces, cfg.vlans, log)
+	host, err := routes.New(cfg.Interfaces, cfg.vlans, routes.ThisProcess{}, log)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,8 @@
 package routes
 
 import (
-	"net"
 	"net/netip"
 	"time"
-
-	"github.com/mdlayher/packet"
 
 	"uvs/dataplane/director"
 	"uvs/dataplane/wire"
@@ -85,8 +82,7 @@ func (w *Watcher) announceOn(port uint16) {
 
 // sendAnnouncements announces VIPs on a port, unless Announce took them away.
 func (w *Watcher) sendAnnouncements(port director.Port, vips []netip.Addr) error {
-	// Protocol 0: the socket receives nothing.
-	c, err := packet.Listen(&net.Interface{Index: port.Index, Name: port.Name}, packet.Raw, 0, nil)
+	c, err := w.privileged.PacketSocket(port.Index, 0, nil) // protocol 0: it receives nothing
 	if err != nil {
 		return err
 	}
@@ -98,7 +94,7 @@ func (w *Watcher) sendAnnouncements(port director.Port, vips []netip.Addr) error
 			return nil
 		}
 		for _, frame := range announcements(port.MAC, wire.AddrFrom(vip)) {
-			if _, err := c.WriteTo(tagFrame(frame, port.VLAN), dstAddr(frame)); err != nil {
+			if _, err := c.Write(tagFrame(frame, port.VLAN)); err != nil {
 				return err
 			}
 		}
@@ -110,13 +106,6 @@ func (w *Watcher) sendAnnouncements(port director.Port, vips []netip.Addr) error
 		}
 	}
 	return nil
-}
-
-// dstAddr returns the destination of a frame in the form that package packet
-// takes.
-func dstAddr(frame []byte) *packet.Addr {
-	dst := wire.Ethernet(frame).Dst()
-	return &packet.Addr{HardwareAddr: dst[:]}
 }
 
 var (

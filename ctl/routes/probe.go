@@ -3,11 +3,10 @@ package routes
 import (
 	"errors"
 	"fmt"
-	"net"
+	"os"
 	"sync"
 	"time"
 
-	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -29,10 +28,12 @@ const (
 // opens a socket on an interface when it first needs one there. It belongs to
 // the goroutine of Watcher.Run.
 type prober struct {
+	privileged Privileged
+
 	replies chan reply
 	done    chan struct{}
 	readers sync.WaitGroup
-	conns   map[linkID]*packet.Conn
+	conns   map[linkID]*os.File
 	learned map[neighbourID]confirmation
 }
 
@@ -48,10 +49,11 @@ type confirmation struct {
 	at  time.Time
 }
 
-func newProber() prober {
+func newProber(privileged Privileged) prober {
 	return prober{
-		replies: make(chan reply), done: make(chan struct{}),
-		conns: map[linkID]*packet.Conn{}, learned: map[neighbourID]confirmation{},
+		privileged: privileged,
+		replies:    make(chan reply), done: make(chan struct{}),
+		conns: map[linkID]*os.File{}, learned: map[neighbourID]confirmation{},
 	}
 }
 
@@ -84,7 +86,7 @@ func (p *prober) solicit(port director.Port, id neighbourID) error {
 		frame = solicitation(port.MAC, target)
 	}
 	frame = tagFrame(frame, port.VLAN)
-	_, err = c.WriteTo(frame, dstAddr(frame))
+	_, err = c.Write(frame)
 	return err
 }
 
@@ -109,7 +111,7 @@ func solicitation(mac wire.MAC, target wire.Addr) []byte {
 }
 
 // conn returns the socket on the link of a port.
-func (p *prober) conn(port director.Port) (*packet.Conn, error) {
+func (p *prober) conn(port director.Port) (*os.File, error) {
 	link := linkOf(port)
 	if c := p.conns[link]; c != nil {
 		return c, nil
@@ -118,8 +120,7 @@ func (p *prober) conn(port director.Port) (*packet.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := packet.Listen(&net.Interface{Index: port.Index}, packet.Raw, unix.ETH_P_ALL,
-		&packet.Config{Filter: filter})
+	c, err := p.privileged.PacketSocket(port.Index, unix.ETH_P_ALL, filter)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +169,7 @@ var repliesOnly = []bpf.Instruction{
 
 // joinAllNodes makes the interface receive what is sent to all IPv6 nodes,
 // which it otherwise does not while IPv6 is off.
-func joinAllNodes(c *packet.Conn, index int) error {
+func joinAllNodes(c *os.File, index int) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -185,10 +186,10 @@ func joinAllNodes(c *packet.Conn, index int) error {
 }
 
 // read passes replies on until the socket is closed or its interface is gone.
-func (p *prober) read(c *packet.Conn, link linkID) {
+func (p *prober) read(c *os.File, link linkID) {
 	buf := make([]byte, 256) // more than any reply has
 	for {
-		n, _, err := c.ReadFrom(buf)
+		n, err := c.Read(buf)
 		if err != nil {
 			return
 		}

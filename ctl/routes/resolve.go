@@ -117,10 +117,7 @@ func (w *Watcher) solicit(port director.Port, id neighbourID) {
 	var err error
 	if n := w.host.neighbours[id]; port.VLAN == 0 && w.kernelCanSolicit(id, n) {
 		// Keep the flag of another program.
-		err = w.nl.NeighSet(&netlink.Neigh{
-			LinkIndex: id.link.index, IP: id.addr.AsSlice(), State: netlink.NUD_NONE,
-			Flags: netlink.NTF_USE | n.flags&netlink.NTF_EXT_LEARNED,
-		})
+		err = w.privileged.Solicit(id.link.index, id.addr, n.flags&netlink.NTF_EXT_LEARNED)
 	} else {
 		err = w.prober.solicit(port, id)
 	}

@@ -103,7 +103,7 @@ func TestRequestedAgain(t *testing.T) {
 	hop := director.NeighbourKey{Addr: wire.AddrFrom(id.addr)}
 	check := func(what string, want bool) {
 		t.Helper()
-		w.solicitDue(now)
+		host.Do(func() { w.solicitDue(now) })
 		if _, got := must(readNeighbours(host.NL))[id]; got != want {
 			t.Errorf("%s: solicited %t, want %t", what, got, want)
 		}

@@ -42,7 +42,7 @@ func (s *testHost) watch(interfaces ...string) *Watcher {
 func (s *testHost) open(interfaces ...string) (w *Watcher) {
 	s.T.Helper()
 	var err error
-	s.Do(func() { w, err = New(interfaces, nil, zerolog.New(zerolog.NewTestWriter(s.T))) })
+	s.Do(func() { w, err = New(interfaces, nil, ThisProcess{}, zerolog.New(zerolog.NewTestWriter(s.T))) })
 	s.Must(err)
 	return w
 }
@@ -130,7 +130,7 @@ func TestNewRefuses(t *testing.T) {
 		{[]string{"h0", "h0"}, `interface "h0" is given twice`},
 	} {
 		host.Do(func() {
-			_, err := New(row.interfaces, nil, zerolog.Nop())
+			_, err := New(row.interfaces, nil, ThisProcess{}, zerolog.Nop())
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("New(%v): %v, want … %s", row.interfaces, err, row.want)
 			}

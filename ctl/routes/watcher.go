@@ -53,14 +53,15 @@ const (
 // Watcher watches the host. The goroutine in Run owns the fields that are not
 // guarded by mu. Call New and Run in the network namespace to watch.
 type Watcher struct {
-	log      zerolog.Logger
-	nl       *netlink.Handle
-	conf     *netconf
-	sub      *nl.NetlinkSocket
-	names    []string // configured, in port order
-	vlans    []VLAN   // the ports after those
-	wakeup   chan struct{}
-	requests chan director.NeighbourKey
+	log        zerolog.Logger
+	privileged Privileged
+	nl         *netlink.Handle
+	conf       *netconf
+	sub        *nl.NetlinkSocket
+	names      []string // configured, in port order
+	vlans      []VLAN   // the ports after those
+	wakeup     chan struct{}
+	requests   chan director.NeighbourKey
 
 	mu      sync.Mutex
 	hostNet *director.HostNet
@@ -96,12 +97,12 @@ type request struct {
 
 // New reads the host's state once. Interfaces are in port order; each must exist and be
 // Ethernet. The ports of VLANs come after them; each VLAN is of one of the interfaces.
-func New(interfaces []string, vlans []VLAN, log zerolog.Logger) (*Watcher, error) {
+func New(interfaces []string, vlans []VLAN, privileged Privileged, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
-		log: log, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
+		log: log, privileged: privileged, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
 		changed: make(chan struct{}), requests: make(chan director.NeighbourKey, maxRequested),
 		requested:   map[neighbourID]request{},
-		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(),
+		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(privileged),
 		pending: map[announcement]repetition{}, reading: pace{longest: math.MaxInt64},
 	}
 	if err := w.open(); err != nil {
