@@ -27,40 +27,85 @@ type directory struct {
 	before func(step, file string) error
 }
 
-// openDirectory locks a directory. It makes one that is missing, but not its parent.
-func openDirectory(name string) (*directory, error) {
-	d := &directory{name: name}
+// Prepare makes a state directory that is missing, but not its parent, and opens it. With a user
+// that is not -1 the directory and what is in it belong to that user from then on.
+func Prepare(name string, user int) (*os.File, error) {
+	dir, err := prepare(name, user)
+	if err != nil {
+		return nil, stateError(name, err)
+	}
+	return dir, nil
+}
+
+func stateError(name string, err error) error {
+	return fmt.Errorf("state directory %s: %w", name, cause(err))
+}
+
+func prepare(name string, user int) (*os.File, error) {
+	if err := makeDirectory(name); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(name)
+	if err == nil {
+		if err = giveTo(dir, user); err == nil {
+			return dir, nil
+		}
+		dir.Close()
+	}
+	return nil, err
+}
+
+// makeDirectory makes a directory, unless it is there.
+func makeDirectory(name string) error {
+	err := os.Mkdir(name, 0o700)
+	switch {
+	case err == nil:
+		return syncParent(name)
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		// It is the parent that is missing, except where none can be made, as in /proc.
+		if parent := filepath.Dir(filepath.Clean(name)); missing(parent) {
+			return fmt.Errorf("%s does not exist", parent)
+		}
+	default: // a file system may be read-only and have the directory
+		if _, noStat := os.Stat(name); noStat == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// giveTo makes a user the owner of a directory and its files. -1 changes nothing.
+func giveTo(dir *os.File, user int) error {
+	if user < 0 {
+		return nil
+	}
+	entries, err := dir.ReadDir(-1)
+	if err == nil {
+		err = dir.Chown(user, -1)
+	}
+	for _, e := range entries {
+		if err == nil {
+			err = unix.Fchownat(int(dir.Fd()), e.Name(), user, -1, unix.AT_SYMLINK_NOFOLLOW)
+		}
+	}
+	return err
+}
+
+// openDirectory locks a directory that Prepare opened. It takes dir over.
+func openDirectory(dir *os.File) (*directory, error) {
+	d := &directory{name: dir.Name(), self: dir}
 	if err := d.open(); err != nil {
 		d.close()
-		return nil, fmt.Errorf("state directory %s: %w", name, cause(err))
+		return nil, stateError(d.name, err)
 	}
 	return d, nil
 }
 
-func (d *directory) open() error {
-	err := os.Mkdir(d.name, 0o700)
-	switch {
-	case err == nil:
-		err = syncParent(d.name)
-	case errors.Is(err, fs.ErrExist):
-		err = nil
-	case errors.Is(err, fs.ErrNotExist):
-		// It is the parent that is missing, except where none can be made, as in /proc.
-		if parent := filepath.Dir(filepath.Clean(d.name)); missing(parent) {
-			err = fmt.Errorf("%s does not exist", parent)
-		}
-	default: // a file system may be read-only and have the directory
-		if _, noStat := os.Stat(d.name); noStat == nil {
-			err = nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if d.root, err = os.OpenRoot(d.name); err != nil {
-		return err
-	}
-	if d.self, err = d.root.Open("."); err != nil {
+func (d *directory) open() (err error) {
+	// By the descriptor: the user may not be allowed to follow the path.
+	if d.root, err = os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", d.self.Fd())); err != nil {
 		return err
 	}
 	if d.lock, err = Lock(int(d.self.Fd()), lockFile, 0); errors.Is(err, ErrLocked) {

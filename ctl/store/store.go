@@ -47,6 +47,15 @@ type Kept struct {
 // another Store has locked is an error, as is a snapshot or journal that is damaged, not of uvs,
 // or of a newer format. Open changes no such file.
 func Open(dir string) (*Store, *Kept, error) {
+	opened, err := Prepare(dir, -1)
+	if err != nil {
+		return nil, nil, err
+	}
+	return OpenDir(opened)
+}
+
+// OpenDir is Open for a directory that Prepare opened. It takes dir over.
+func OpenDir(dir *os.File) (*Store, *Kept, error) {
 	d, err := openDirectory(dir)
 	if err != nil {
 		return nil, nil, err
