@@ -88,6 +88,9 @@ type peer struct {
 	trusted bool // root, or the director's own user
 }
 
+// startedBy is the user who started the director. The process may get another user later.
+var startedBy = uint32(os.Geteuid())
+
 // localPeer returns the process at the other end of a unix socket as it was when it connected.
 func localPeer(conn net.Conn, allowed permissions) (*peer, error) {
 	raw, err := conn.(syscall.Conn).SyscallConn()
@@ -107,7 +110,7 @@ func localPeer(conn net.Conn, allowed permissions) (*peer, error) {
 	if err := cmp.Or(failed, err); err != nil {
 		return nil, fmt.Errorf("ask who is at the other end of the socket: %w", err)
 	}
-	p.trusted = p.uid == 0 || p.uid == uint32(os.Geteuid())
+	p.trusted = p.uid == 0 || p.uid == startedBy
 	p.changes = p.trusted || p.in(allowed.changers)
 	p.reads = p.changes || p.in(allowed.readers)
 	return p, nil

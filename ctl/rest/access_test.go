@@ -238,7 +238,7 @@ func TestTLS(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	f := newFixture(t, func(s *Server) { s.Admins = []string{"operator"} })
 	certificate, key := ca.issue(t, "director")
-	l, err := ListenTLS(config.TLS{
+	l, err := listenSecure(config.TLS{
 		Address: "127.0.0.1:0", Certificate: certificate, Key: key, ClientCA: filepath.Join(ca.dir, "ca.pem"),
 	})
 	if err != nil {
@@ -296,6 +296,19 @@ func serverName(t *testing.T, address string, ca *authority) string {
 	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 
+// listenSecure listens with certificates in files.
+func listenSecure(files config.TLS) (net.Listener, error) {
+	l, err := ListenTLS(files)
+	if err != nil {
+		return nil, err
+	}
+	secure, err := Secure(l, CertificateFiles(files))
+	if err != nil {
+		l.Close()
+	}
+	return secure, err
+}
+
 // A listener for TLS says which file is wrong.
 func TestListenTLSRefuses(t *testing.T) {
 	ca := newAuthority(t)
@@ -306,7 +319,7 @@ func TestListenTLSRefuses(t *testing.T) {
 		{Certificate: certificate, Key: key, ClientCA: key},
 	} {
 		files.Address = "127.0.0.1:0"
-		if l, err := ListenTLS(files); err == nil {
+		if l, err := listenSecure(files); err == nil {
 			l.Close()
 			t.Errorf("%+v is taken", files)
 		} else if !strings.Contains(err.Error(), "certificate") {

@@ -33,7 +33,7 @@ func TestTLSIsProvedAgain(t *testing.T) {
 		}
 	}
 	write(ca, time.Now())
-	l, err := ListenTLS(config.TLS{Address: "127.0.0.1:0", Certificate: certificate, Key: key, ClientCA: file})
+	l, err := listenSecure(config.TLS{Address: "127.0.0.1:0", Certificate: certificate, Key: key, ClientCA: file})
 	if err != nil {
 		t.Fatal(err)
 	}
