@@ -110,6 +110,13 @@ func (f *failover) stop(program string, signal os.Signal) {
 	cmd.Wait()
 }
 
+// signalBoth sends a signal to both processes of a director.
+func (f *failover) signalBoth(director string, signal syscall.Signal) {
+	for _, pid := range append(children(f.t, f.running[director].Process.Pid), f.running[director].Process.Pid) {
+		unix.Kill(pid, signal)
+	}
+}
+
 // mac returns the hardware address of a director's eth0.
 func (f *failover) mac(ns string) string {
 	return strings.TrimSpace(f.run(ns, "cat /sys/class/net/eth0/address"))
@@ -250,7 +257,7 @@ func TestFailoverByAddress(t *testing.T) {
 		{"d1", "d2", func() { f.stop("keepalived d1", syscall.SIGTERM) }},
 		{"d2", "d1", func() { f.stop("keepalived d2", syscall.SIGTERM) }},
 		{"d1", "d2", func() { f.stop("d1", syscall.SIGKILL) }},
-		{"d2", "d1", func() { f.running["d2"].Process.Signal(syscall.SIGSTOP) }},
+		{"d2", "d1", func() { f.signalBoth("d2", syscall.SIGSTOP) }},
 		{"d1", "d2", func() { f.run("d1", "ip link set eth1 down") }},
 	} {
 		f.expectBackup(move.to, "services4")
@@ -264,7 +271,7 @@ func TestFailoverByAddress(t *testing.T) {
 		if out := f.run("client", "ip -6 neigh show "+failoverVIP6); !strings.Contains(out, f.mac(move.to)) {
 			t.Errorf("the client has %q, want %s", out, f.mac(move.to))
 		}
-		f.running[move.from].Process.Signal(syscall.SIGCONT)
+		f.signalBoth(move.from, syscall.SIGCONT)
 		switch {
 		case f.running[move.from].ProcessState != nil: // killed
 			f.startDirector(move.from, config)

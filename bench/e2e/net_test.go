@@ -229,6 +229,12 @@ func (n *network) director(ns string, interfaces ...string) *exec.Cmd {
 // directorWith is director with further options.
 func (n *network) directorWith(ns string, options []string, interfaces ...string) *exec.Cmd {
 	n.t.Helper()
+	return n.directorOf(ns, uvsBinary, options, interfaces...)
+}
+
+// directorOf is directorWith of another binary.
+func (n *network) directorOf(ns, binary string, options []string, interfaces ...string) *exec.Cmd {
+	n.t.Helper()
 	notify := filepath.Join(n.dir, "notify")
 	os.Remove(notify)
 	l, err := listenUnixgram(notify)
@@ -236,7 +242,7 @@ func (n *network) directorWith(ns string, options []string, interfaces ...string
 		n.t.Fatal(err)
 	}
 	defer l.Close()
-	args := []string{"env", "NOTIFY_SOCKET=" + notify, uvsBinary, "run", "--log-level", "debug"}
+	args := []string{"env", "NOTIFY_SOCKET=" + notify, binary, "run", "--log-level", "debug"}
 	args = append(args, options...)
 	for _, i := range interfaces {
 		args = append(args, "--interface", i)

@@ -11,7 +11,7 @@ import (
 
 // nonVerdictCounters returns the counters besides the verdicts: of the rings,
 // by interface, of the guard, of the connection table, and of fragments.
-func nonVerdictCounters(rings []*ring.Link, g *guard.Guard, conns *conntrack.Table,
+func nonVerdictCounters(rings []*ring.Link, g interface{ Dropped() (guard.Dropped, error) }, conns *conntrack.Table,
 	plane *dataplane.Plane,
 ) []api.Counter {
 	var list []api.Counter

@@ -47,6 +47,7 @@ var layers = map[string]int{
 	"uvs/ctl/routes":              7,
 	"uvs/ctl/compile":             8,
 	"uvs/ctl":                     9,
+	"uvs/ctl/privsep":             8,
 	"uvs/ctl/rest":                10,
 	"uvs/bench":                   0,
 	"uvs/bench/realserver":        11,

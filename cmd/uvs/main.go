@@ -18,6 +18,7 @@ import (
 	"uvs/ctl/api"
 	"uvs/ctl/file"
 	"uvs/ctl/ipvsadm"
+	"uvs/ctl/privsep"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -32,6 +33,9 @@ func main() {
 		os.Exit(ipvsadm.SaveMain(os.Args[1:], stdio(), connect))
 	case "ipvsadm-restore":
 		os.Exit(ipvsadm.RestoreMain(os.Args[1:], stdio(), connect))
+	}
+	if os.Args[0] == privsep.Name {
+		os.Exit(directorMain())
 	}
 	os.Exit(dispatch(os.Args[1:]))
 }

@@ -34,6 +34,9 @@ var runFields = []field{
 	{member: "state", kind: asText, help: "keep what commands change in this `DIR`, for the next start"},
 	{member: "start_from", kind: asText, help: "start from `WHICH` of --config and --state: newest (the file " +
 		"if it has changed since it was applied), file or state"},
+	{member: "sandbox", kind: asTrue, help: "run all but a small part as another user, without capabilities and with " +
+		"few system calls (default true)"},
+	{member: "user", kind: asText, help: "that `USER` (default: the account uvs, or user 64738)"},
 	{member: "log_level", kind: asText, help: "`LEVEL`: trace, debug, info, warn or error (default info)"},
 	{member: "log_format", kind: asText, help: "`FORM`: text, json or syslog (default text)"},
 	{member: "group", kind: asText, help: "members of this `GROUP` may change what runs, besides root"},
@@ -49,6 +52,7 @@ type options struct {
 // runConfig is what a director runs with.
 type runConfig struct {
 	config.Run
+	path  string // of the configuration file; "": there is none
 	vlans []routes.VLAN
 	// document is the configuration of the file, with a digest of what it says; nil: there is
 	// no file.
@@ -64,7 +68,7 @@ func (o *options) add(cmd *cobra.Command) {
 
 // load reads the file. Options of the command line win over those in it.
 func (o *options) load() (*runConfig, error) {
-	cfg := &runConfig{Run: config.DefaultRun()}
+	cfg := &runConfig{Run: config.DefaultRun(), path: o.path}
 	if o.path != "" {
 		if err := cfg.read(o.path); err != nil {
 			return nil, err

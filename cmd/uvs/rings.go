@@ -20,21 +20,28 @@ type ringGroup struct {
 	log    zerolog.Logger
 }
 
-// openRings opens the rings on the interfaces that hostNet has.
-func openRings(
-	cfg *runConfig, log zerolog.Logger, hostNet *director.HostNet, localNode *localnode.Pair,
-) (*ringGroup, error) {
-	r := &ringGroup{config: ring.Config{Spin: time.Duration(cfg.Spin)}, log: log}
-	for i, name := range cfg.Interfaces {
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{Name: name})
-		r.index = append(r.index, hostNet.Ports[i].Index)
+// ringConfig returns the configuration of the rings.
+func ringConfig(cfg *runConfig, localNode *localnode.Pair) ring.Config {
+	c := ring.Config{Spin: time.Duration(cfg.Spin)}
+	for _, name := range cfg.Interfaces {
+		c.Interfaces = append(c.Interfaces, ring.Interface{Name: name})
 	}
 	if localNode != nil {
-		r.config.Mark = guard.Mark
-		r.config.Interfaces = append(r.config.Interfaces, ring.Interface{
-			Name:  localNode.Name,
-			Netns: localNode.DirectorNetns,
-		})
+		c.Mark = guard.Mark
+		c.Interfaces = append(c.Interfaces, ring.Interface{Name: localNode.Name, Netns: localNode.DirectorNetns})
+	}
+	return c
+}
+
+// openRings opens the rings on the interfaces that hostNet has, with sockets that open opens.
+func openRings(
+	cfg *runConfig, log zerolog.Logger, hostNet *director.HostNet, localNode *localnode.Pair,
+	open func(i int) ([]ring.Sockets, error),
+) (*ringGroup, error) {
+	r := &ringGroup{config: ringConfig(cfg, localNode), log: log}
+	r.config.Open = open
+	for i := range cfg.Interfaces {
+		r.index = append(r.index, hostNet.Ports[i].Index)
 	}
 	var err error
 	r.links, err = ring.OpenGroup(r.config, cfg.Workers)

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -18,8 +19,8 @@ import (
 	"uvs/ctl"
 	"uvs/ctl/api"
 	"uvs/ctl/compile"
-	"uvs/ctl/guard"
 	"uvs/ctl/localnode"
+	"uvs/ctl/privsep"
 	"uvs/ctl/rest"
 	"uvs/ctl/routes"
 	"uvs/ctl/store"
@@ -28,7 +29,7 @@ import (
 )
 
 // runVerb makes the verb that runs the director with its options.
-func runVerb(run func(context.Context, *options, *runConfig) error) *cobra.Command {
+func runVerb(run func(*options, *runConfig) error) *cobra.Command {
 	opts := new(options)
 	cmd := &cobra.Command{
 		Use: "run", Short: "run the director, in the foreground",
@@ -46,16 +47,13 @@ func runVerb(run func(context.Context, *options, *runConfig) error) *cobra.Comma
 		if f := cmd.Flag("socket"); cfg.Socket == "" || f != nil && f.Changed {
 			cfg.Socket = api.SocketPath()
 		}
-		ctx, stop := signalContext()
-		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the process at once; the kernel then cleans up
-		return run(ctx, opts, cfg)
+		return run(opts, cfg)
 	}
 	return cmd
 }
 
-// run runs the director. It closes everything in the reverse order of opening.
-func run(ctx context.Context, opts *options, cfg *runConfig) error {
+// run runs the director: its privileged part here, the rest in a process of its own.
+func run(opts *options, cfg *runConfig) error {
 	if err := checkCapabilities(); err != nil {
 		return err
 	}
@@ -63,74 +61,66 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 	if err := logs.set(cfg.LogLevel, cfg.LogFormat); err != nil {
 		return err
 	}
-	source := newConfigSource(opts, cfg, logs, log)
-	listener, err := rest.Listen(cfg.Socket, rest.Access{Group: cfg.Group, Readers: cfg.Readers})
+	p, err := newPrivileged(opts, cfg, log)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	var remote net.Listener
-	if cfg.TLS != nil {
-		if remote, err = rest.ListenTLS(*cfg.TLS); err != nil {
-			return err
-		}
+	defer p.Close()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	if cfg.Sandbox {
+		return p.supervise(signals)
 	}
+	return runDirector(p, &p.begin, signals, "off")
+}
 
+// runDirector runs everything that needs no privileges. It closes everything in the reverse order
+// of opening. A closed channel of signals ends it, too.
+func runDirector(part privsep.Part, begin *privsep.Begin, signals <-chan os.Signal, sandbox string) error {
+	load := func() (*runConfig, error) { return decodeConfig(part.Config()) }
+	cfg, err := decodeConfig(begin.Config, nil)
+	if err != nil {
+		return err
+	}
+	log, logs := newLog()
+	if err := logs.set(cfg.LogLevel, cfg.LogFormat); err != nil {
+		return err
+	}
+	source := newConfigSource(load, cfg, logs, log)
+	ctx, stop := source.followSignals(signals)
+	defer stop()
+	defer begin.Listener.Close()
+	remote, err := remoteListener(part, begin)
+	if err != nil {
+		return err
+	}
 	var kept keptState
-	if cfg.State != "" {
-		if kept.store, kept.Kept, err = store.Open(cfg.State); err != nil {
+	if begin.State != nil {
+		if kept.store, kept.Kept, err = store.OpenDir(begin.State, cfg.State); err != nil {
 			return err
 		}
 		defer kept.store.Close()
 	}
-	host, err := routes.New(cfg.Interfaces, cfg.vlans, routes.ThisProcess{}, log)
+	host, err := routes.New(cfg.Interfaces, cfg.vlans, part, log)
 	if err != nil {
 		return err
 	}
-	locks, err := lockInterfaces(cfg.Interfaces)
+	conns, err := newConns(cfg)
 	if err != nil {
 		return err
-	}
-	defer locks.Close()
-
-	stackGuard, err := guard.New(log)
-	if err != nil {
-		return err
-	}
-	defer stackGuard.Close()
-
-	conns, err := conntrack.NewTable(conntrack.Config{
-		Max: cfg.ConnMax, Memory: cfg.MemoryBytes, Reserved: frag.Memory(cfg.Workers), Workers: cfg.Workers,
-		ServerIDs: compile.MaxServerIDs, Sessions: conntrack.MaxSessions,
-	})
-	if errors.Is(err, unix.ENOMEM) {
-		return fmt.Errorf("make the connection table: %w; lower --conn-max or raise ulimit -v", err)
-	} else if err != nil {
-		return fmt.Errorf("make the connection table: %w", err)
 	}
 	defer conns.Close()
-
-	var localNode *localnode.Pair
-	if cfg.LocalNode {
-		if localNode, err = localnode.New(); err != nil {
-			return err
-		}
-		defer localNode.Close()
-		if err := stackGuard.RedirectReplies(localNode.HostIndex, localNode.DirectorMAC); err != nil {
-			return err
-		}
-	}
-	rings, err := openRings(cfg, log, host.HostNet(), localNode)
+	rings, err := openRings(cfg, log, host.HostNet(), begin.LocalNode, part.Sockets)
 	if err != nil {
 		return err
 	}
 	defer rings.close()
 
-	manager := ctl.NewManager(conns, cfg.Workers, host, stackGuard, log)
-	if localNode != nil {
-		port := director.Port{Name: localNode.Name, MAC: localNode.DirectorMAC, MTU: localnode.MTU}
+	manager := ctl.NewManager(conns, cfg.Workers, host, part, log)
+	if node := begin.LocalNode; node != nil {
+		port := director.Port{Name: node.Name, MAC: node.DirectorMAC, MTU: localnode.MTU}
 		port.Forwards4, port.Forwards6 = true, true // what the host itself sends
-		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: localNode.HostMAC})
+		manager.SetLocalNode(compile.LocalNode{Port: port, HostMAC: node.HostMAC})
 	}
 	if err := source.start(manager, kept); err != nil {
 		return err
@@ -142,10 +132,10 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 	}
 	server := &rest.Server{
 		Manager:  manager,
-		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, stackGuard, conns, plane) },
+		Counters: func() []api.Counter { return nonVerdictCounters(rings.links, part, conns, plane) },
 		Info: api.Info{
 			Version: version, ConnSize: uint32(conns.Stats().Capacity), Interfaces: cfg.Interfaces,
-			Workers: cfg.Workers, PID: os.Getpid(),
+			Workers: cfg.Workers, PID: begin.PID, Sandbox: sandbox,
 		},
 		Started: time.Now(),
 		Healthy: func() error { return plane.Check(time.Second) },
@@ -166,33 +156,50 @@ func run(ctx context.Context, opts *options, cfg *runConfig) error {
 		plane.Run,
 		func(ctx context.Context) error { return host.Run(ctx, hostNetChanged) },
 		func(ctx context.Context) error { manager.Run(ctx); return nil },
-		func(ctx context.Context) error { return server.Serve(ctx, listener) },
+		func(ctx context.Context) error { return server.Serve(ctx, begin.Listener) },
 		source.reloadOnHangup,
 	}
 	if remote != nil {
 		server.Admins = cfg.TLS.Admins
 		parts = append(parts, func(ctx context.Context) error { return server.Serve(ctx, remote) })
 	}
-	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).Msg("ready")
-	return runAll(ctx, log, parts)
+	log.Info().Strs("interfaces", cfg.Interfaces).Int("workers", cfg.Workers).Str("socket", cfg.Socket).
+		Str("sandbox", sandbox).Msg("ready")
+	return runAll(ctx, log, part.Notify, parts)
 }
 
-// runAll runs all parts and reports that the director is ready. It waits until
+// newConns makes the connection table.
+func newConns(cfg *runConfig) (*conntrack.Table, error) {
+	conns, err := conntrack.NewTable(conntrack.Config{
+		Max: cfg.ConnMax, Memory: cfg.MemoryBytes, Reserved: frag.Memory(cfg.Workers), Workers: cfg.Workers,
+		ServerIDs: compile.MaxServerIDs, Sessions: conntrack.MaxSessions,
+	})
+	if errors.Is(err, unix.ENOMEM) {
+		return nil, fmt.Errorf("make the connection table: %w; lower --conn-max or raise ulimit -v", err)
+	} else if err != nil {
+		return nil, fmt.Errorf("make the connection table: %w", err)
+	}
+	return conns, nil
+}
+
+// runAll runs all parts and notifies the service manager, which need not be there. It waits until
 // ctx ends or a part fails, and then for all parts.
-func runAll(ctx context.Context, log zerolog.Logger, parts []func(context.Context) error) error {
+func runAll(
+	ctx context.Context, log zerolog.Logger, notify func(state string) error, parts []func(context.Context) error,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make(chan error)
 	for _, part := range parts {
 		go func() { errs <- part(ctx) }()
 	}
-	daemon.SdNotify(false, daemon.SdNotifyReady) // without NOTIFY_SOCKET it does nothing
+	_ = notify(daemon.SdNotifyReady)
 	var first error
 	for i := range parts {
 		err := <-errs
 		cancel()
 		if i == 0 {
-			daemon.SdNotify(false, daemon.SdNotifyStopping)
+			_ = notify(daemon.SdNotifyStopping)
 		}
 		if first == nil && !errors.Is(err, context.Canceled) {
 			first = err

@@ -10,7 +10,17 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"uvs/ctl/privsep"
 )
+
+// The test binary is also the director's second process.
+func TestMain(m *testing.M) {
+	if os.Args[0] == privsep.Name {
+		os.Exit(directorMain())
+	}
+	os.Exit(m.Run())
+}
 
 // Whichever part ends first, runAll ends all and waits for them, and returns
 // the first failure.
@@ -36,7 +46,8 @@ func TestRunAll(t *testing.T) {
 			if tt.signal {
 				cancel()
 			}
-			if err := runAll(ctx, zerolog.Nop(), tt.parts); !errors.Is(err, tt.want) {
+			notify := func(string) error { return nil }
+			if err := runAll(ctx, zerolog.Nop(), notify, tt.parts); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 		})
@@ -69,7 +80,7 @@ func TestRunFlags(t *testing.T) {
 		}
 	}
 	var cfg *runConfig
-	cmd := runVerb(func(_ context.Context, _ *options, c *runConfig) error { cfg = c; return nil })
+	cmd := runVerb(func(_ *options, c *runConfig) error { cfg = c; return nil })
 	cmd.SetArgs([]string{"--interface", "lo"})
 	if err := cmd.Execute(); err != nil || cfg.Workers < 1 || len(workerCPUs(cfg)) != cfg.Workers {
 		t.Errorf("defaults: %+v, %v", cfg, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ type keptState struct {
 // configSource is where a director's configuration comes from: the file of its options and
 // its state directory.
 type configSource struct {
-	opts    *options
+	load    func() (*runConfig, error)
 	manager *ctl.Manager
 	logs    *logOutput
 	log     zerolog.Logger
@@ -38,11 +37,33 @@ type configSource struct {
 	running *runConfig
 }
 
-// newConfigSource catches SIGHUP from now on.
-func newConfigSource(opts *options, cfg *runConfig, logs *logOutput, log zerolog.Logger) *configSource {
-	s := &configSource{opts: opts, running: cfg, logs: logs, log: log, hangup: make(chan os.Signal, 1)}
-	signal.Notify(s.hangup, syscall.SIGHUP)
-	return s
+func newConfigSource(
+	load func() (*runConfig, error), cfg *runConfig, logs *logOutput, log zerolog.Logger,
+) *configSource {
+	return &configSource{load: load, running: cfg, logs: logs, log: log, hangup: make(chan os.Signal, 1)}
+}
+
+// followSignals returns a context that ends with SIGINT, with SIGTERM and with the channel. A
+// second such signal ends the process at once, and the kernel cleans up. SIGHUP reloads.
+func (s *configSource) followSignals(signals <-chan os.Signal) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for got := range signals {
+			switch {
+			case got == syscall.SIGHUP:
+				select {
+				case s.hangup <- got:
+				default: // a reload is due
+				}
+			case ctx.Err() != nil:
+				os.Exit(1)
+			default:
+				cancel()
+			}
+		}
+		os.Exit(1) // the privileged process is gone, and the guard with it
+	}()
+	return ctx, cancel
 }
 
 // start puts a manager's first configuration in force: what was kept, or what the file says.
@@ -65,14 +86,14 @@ func (s *configSource) start(manager *ctl.Manager, kept keptState) error {
 	if cfg.document != nil && from == "the file" {
 		_, errs := s.manager.Change(ctl.Change{
 			Ops: []config.Op{{Kind: config.Replace, Document: cfg.document}}, Whole: true,
-			How: "start " + s.opts.path, File: cfg.digest,
+			How: "start " + s.running.path, File: cfg.digest,
 		})
 		if errs[0] != nil {
-			return fmt.Errorf("%s: %w", s.opts.path, errs[0])
+			return fmt.Errorf("%s: %w", s.running.path, errs[0])
 		}
 	}
 	if cfg.document != nil && kept.store != nil {
-		s.log.Info().Str("from", from).Str("file", s.opts.path).Str("state", cfg.State).Msg("configured")
+		s.log.Info().Str("from", from).Str("file", s.running.path).Str("state", cfg.State).Msg("configured")
 	}
 	if cfg.Standby {
 		return s.manager.Apply(config.Op{Kind: config.Standby})
@@ -85,19 +106,19 @@ func (s *configSource) start(manager *ctl.Manager, kept keptState) error {
 func (s *configSource) reload(author api.Author) (later []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opts.path == "" {
+	if s.running.path == "" {
 		return nil, config.Errorf(syscall.ENOENT, "the director was started without --config: no file to reload")
 	}
-	next, err := s.opts.load()
+	next, err := s.load()
 	if err != nil {
 		return nil, err
 	}
 	_, errs := s.manager.Change(ctl.Change{
 		Ops: []config.Op{{Kind: config.Replace, Document: next.document}}, Whole: true,
-		Author: author, How: "reload " + s.opts.path, File: next.digest,
+		Author: author, How: "reload " + s.running.path, File: next.digest,
 	})
 	if errs[0] != nil {
-		return nil, fmt.Errorf("%s: %w", s.opts.path, errs[0])
+		return nil, fmt.Errorf("%s: %w", s.running.path, errs[0])
 	}
 	later = differentOptions(&s.running.Run, &next.Run)
 	if len(later) > 0 {
@@ -108,14 +129,14 @@ func (s *configSource) reload(author api.Author) (later []string, err error) {
 
 // isOwnFile reports whether a digest is that of the director's file as it is now.
 func (s *configSource) isOwnFile(digest string) bool {
-	var now runConfig
-	return s.opts.path != "" && now.read(s.opts.path) == nil && now.digest == digest
+	now, err := s.load()
+	return err == nil && now.path != "" && now.digest == digest
 }
 
 // nextStart describes what the director would start with now.
 func (s *configSource) nextStart() string {
 	s.mu.Lock()
-	path, dir, from := s.opts.path, s.running.State, s.running.StartFrom
+	path, dir, from := s.running.path, s.running.State, s.running.StartFrom
 	s.mu.Unlock()
 	switch {
 	case path == "" && dir == "":
@@ -182,7 +203,7 @@ func (s *configSource) reloadOnHangup(ctx context.Context) error {
 				line, _, _ := strings.Cut(err.Error(), "\n") // what follows shows the line of the file
 				s.log.Error().Str("error", line).Msg("not reloaded; what ran before runs on")
 			} else {
-				s.log.Info().Str("file", s.opts.path).Msg("reloaded")
+				s.log.Info().Str("file", s.running.path).Msg("reloaded")
 			}
 		case <-ctx.Done():
 			return nil

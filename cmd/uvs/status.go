@@ -23,6 +23,7 @@ func statusVerb() *cobra.Command {
 			}
 			add(info, "version", info.Version)
 			add(nil, "pid", info.PID)
+			add(nil, "sandbox", info.Sandbox)
 			add(nil, "uptime", info.Uptime)
 			add(nil, "role", info.Role)
 			add(nil, "interfaces", strings.Join(info.Interfaces, " "))

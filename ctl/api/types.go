@@ -92,6 +92,7 @@ type Info struct {
 	Interfaces []string       `json:"interfaces"`
 	Workers    int            `json:"workers"`
 	PID        int            `json:"pid"`
+	Sandbox    string         `json:"sandbox"`  // what the process that serves has given up, or "off"
 	Role       string         `json:"role"`     // "active" or "standby"
 	Uptime     config.Seconds `json:"uptime"`   // since it was ready
 	Revision   uint64         `json:"revision"` // of the configuration

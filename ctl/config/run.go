@@ -38,6 +38,11 @@ type Run struct {
 	// StartFrom is what the director starts with if it has both a file and a state: newest is the
 	// file if it has changed since it was applied, or else the state.
 	StartFrom StartFrom `json:"start_from"`
+	// Sandbox is whether all but a small part of the director runs in a process of another user,
+	// without capabilities.
+	Sandbox bool `json:"sandbox"`
+	// User is that user: an account. Without it, it is the account uvs, or user 64738.
+	User string `json:"user,omitzero"`
 	// LogLevel is the least level that is logged.
 	LogLevel LogLevel `json:"log_level"`
 	// LogFormat is the form of the log.
@@ -67,7 +72,7 @@ type TLS struct {
 // DefaultRun returns the options that are not given.
 func DefaultRun() Run {
 	return Run{
-		Workers: min(max(1, runtime.NumCPU()/2), maxWorkers()), Pin: true, ConnMax: 1 << 20,
+		Workers: min(max(1, runtime.NumCPU()/2), maxWorkers()), Pin: true, Sandbox: true, ConnMax: 1 << 20,
 		Spin: Duration(50 * time.Microsecond), LogLevel: "info", LogFormat: LogText,
 	}
 }

@@ -24,9 +24,10 @@ type Client struct {
 // Connect connects to the process that started this one with Start.
 func Connect() (*Client, error) {
 	for _, fd := range []int{requestFD, fileFD} {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-			return nil, fmt.Errorf("descriptor %d: %w; uvs run starts this process itself", fd, err)
+		if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+			return nil, fmt.Errorf("descriptor %d is no socket; uvs run starts this process itself", fd)
 		}
+		unix.CloseOnExec(fd)
 	}
 	if err := unix.SetNonblock(requestFD, true); err != nil {
 		return nil, err
@@ -124,7 +125,8 @@ func (c *Client) Sockets(i int) (sockets []ring.Sockets, err error) {
 
 // PacketSocket is in Part.
 func (c *Client) PacketSocket(index int, etherType uint16, filter []bpf.RawInstruction) (*os.File, error) {
-	fds, err := c.withFiles("PacketSocket", PacketSocketArgs{index, etherType, filter}, new(none), func() int { return 1 })
+	args := PacketSocketArgs{index, etherType, filter}
+	fds, err := c.withFiles("PacketSocket", args, new(none), func() int { return 1 })
 	if err != nil {
 		return nil, err
 	}

@@ -44,8 +44,10 @@ type Begin struct {
 type Prepared struct {
 	// Config is the configuration that the privileged process has read.
 	Config []byte
-	// Owner is the user who started the director.
-	Owner int
+	// PID is the privileged process.
+	PID int
+	// User is what the unprivileged process becomes; -1: it stays what it is.
+	User int
 	// LocalNode is the device to the host's stack; nil: there is none.
 	LocalNode *localnode.Pair
 	// HasRemote and HasState are whether there are a listener for other hosts and a state

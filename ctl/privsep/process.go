@@ -21,8 +21,8 @@ type Process struct {
 	signals chan os.Signal
 }
 
-// Start starts the unprivileged process, which asks part.
-func Start(part Part) (*Process, error) {
+// Start starts the unprivileged process, which asks part. The process keeps the locks open.
+func Start(part Part, locks []*os.File) (*Process, error) {
 	requests, theirRequests, err := pair(unix.SOCK_STREAM | unix.SOCK_NONBLOCK)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func Start(part Part) (*Process, error) {
 	p.cmd = exec.Command("/proc/self/exe")
 	p.cmd.Args = []string{Name}
 	p.cmd.Stdout, p.cmd.Stderr = os.Stdout, os.Stderr
-	p.cmd.ExtraFiles = []*os.File{theirRequests, theirCarrier}
+	p.cmd.ExtraFiles = append([]*os.File{theirRequests, theirCarrier}, locks...)
 	// A terminal's signals come to this process only, which passes them on.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {

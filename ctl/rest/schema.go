@@ -208,8 +208,8 @@ var objects = map[reflect.Type]func(*huma.Schema){
 	reflect.TypeFor[config.Run](): func(s *huma.Schema) {
 		run := config.DefaultRun()
 		for name, value := range map[string]any{
-			"pin": run.Pin, "conn_max": run.ConnMax, "spin": run.Spin.String(), "start_from": run.StartFrom.String(),
-			"log_level": run.LogLevel, "log_format": run.LogFormat,
+			"pin": run.Pin, "sandbox": run.Sandbox, "conn_max": run.ConnMax, "spin": run.Spin.String(),
+			"start_from": run.StartFrom.String(), "log_level": run.LogLevel, "log_format": run.LogFormat,
 		} {
 			s.Properties[name].Default = value
 		}

@@ -99,7 +99,8 @@ type request struct {
 // Ethernet. The ports of VLANs come after them; each VLAN is of one of the interfaces.
 func New(interfaces []string, vlans []VLAN, privileged Privileged, log zerolog.Logger) (*Watcher, error) {
 	w := &Watcher{
-		log: log, privileged: privileged, names: slices.Clone(interfaces), vlans: slices.Clone(vlans), wakeup: make(chan struct{}, 1),
+		log: log, privileged: privileged, names: slices.Clone(interfaces), vlans: slices.Clone(vlans),
+		wakeup:  make(chan struct{}, 1),
 		changed: make(chan struct{}), requests: make(chan director.NeighbourKey, maxRequested),
 		requested:   map[neighbourID]request{},
 		retargetDue: true, solicited: map[neighbourID]time.Time{}, prober: newProber(privileged),

@@ -93,9 +93,9 @@ func giveTo(dir *os.File, user int) error {
 	return err
 }
 
-// openDirectory locks a directory that Prepare opened. It takes dir over.
-func openDirectory(dir *os.File) (*directory, error) {
-	d := &directory{name: dir.Name(), self: dir}
+// openDirectory locks a directory that Prepare opened by its name. It takes dir over.
+func openDirectory(dir *os.File, name string) (*directory, error) {
+	d := &directory{name: name, self: dir}
 	if err := d.open(); err != nil {
 		d.close()
 		return nil, stateError(d.name, err)

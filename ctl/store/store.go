@@ -51,12 +51,12 @@ func Open(dir string) (*Store, *Kept, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return OpenDir(opened)
+	return OpenDir(opened, dir)
 }
 
-// OpenDir is Open for a directory that Prepare opened. It takes dir over.
-func OpenDir(dir *os.File) (*Store, *Kept, error) {
-	d, err := openDirectory(dir)
+// OpenDir is Open for a directory that Prepare opened by its name. It takes dir over.
+func OpenDir(dir *os.File, name string) (*Store, *Kept, error) {
+	d, err := openDirectory(dir, name)
 	if err != nil {
 		return nil, nil, err
 	}
