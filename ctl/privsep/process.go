@@ -1,6 +1,7 @@
 package privsep
 
 import (
+	"errors"
 	"fmt"
 	"net/rpc"
 	"os"
@@ -79,13 +80,13 @@ func (p *Process) Wait() (status int, err error) {
 	if state == nil {
 		return 1, fmt.Errorf("wait for the unprivileged process: %w", err)
 	}
-	wait := state.Sys().(syscall.WaitStatus)
-	switch {
-	case !wait.Signaled():
+	switch signal := state.Sys().(syscall.WaitStatus).Signal(); signal {
+	case -1:
 		return state.ExitCode(), nil
-	case wait.Signal() == unix.SIGSYS:
-		return 1, fmt.Errorf("the unprivileged process used a system call that it may not; " +
+	case unix.SIGSYS:
+		return 1, errors.New("the unprivileged process used a system call that it may not; " +
 			"it was ended, and the kernel's log names the call. uvs run --sandbox=false does without the list")
+	default:
+		return 1, fmt.Errorf("the unprivileged process was ended: %s", signal)
 	}
-	return 1, fmt.Errorf("the unprivileged process was ended: %s", wait.Signal())
 }

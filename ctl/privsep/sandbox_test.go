@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
+	seccomp "github.com/elastic/go-seccomp-bpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,6 +92,14 @@ func show(sandbox string) error {
 	return err
 }
 
+// seccompMode is what /proc/PID/status shows of a process with a filter, if there can be one.
+func seccompMode() string {
+	if _, err := arch.GetInfo(runtime.GOARCH); err != nil || !seccomp.Supported() {
+		return "0"
+	}
+	return "2"
+}
+
 func runSandboxed(t *testing.T, what, dir string) (output string, status *os.ProcessState) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
@@ -110,8 +121,8 @@ func TestDrop(t *testing.T) {
 	}
 	t.Log(out)
 	for _, want := range []string{
-		"Uid: 64738 64738 64738 64738", "Gid: 64738 64738 64738 64738", "Groups:", "NoNewPrivs: 1", "Seccomp: 2",
-		"CapInh: 0000000000000000", "CapPrm: 0000000000000000", "CapEff: 0000000000000000",
+		"Uid: 64738 64738 64738 64738", "Gid: 64738 64738 64738 64738", "Groups:", "NoNewPrivs: 1",
+		"Seccomp: " + seccompMode(), "CapInh: 0000000000000000", "CapPrm: 0000000000000000", "CapEff: 0000000000000000",
 		"CapBnd: 0000000000000000", "CapAmb: 0000000000000000",
 	} {
 		name, _, _ := strings.Cut(want, ":")
@@ -126,8 +137,11 @@ func TestDrop(t *testing.T) {
 
 // A system call that is not of the list ends the process.
 func TestForbiddenCall(t *testing.T) {
+	if seccompMode() == "0" {
+		t.Skip("no filter of system calls on this machine")
+	}
 	_, status := runSandboxed(t, "forbidden", stateDir(t))
-	if s := status.Sys().(syscall.WaitStatus); !s.Signaled() || s.Signal() != unix.SIGSYS {
+	if status.Sys().(syscall.WaitStatus).Signal() != unix.SIGSYS {
 		t.Errorf("the process ended with %v, want SIGSYS", status)
 	}
 }
@@ -140,7 +154,7 @@ func TestDropPrivileged(t *testing.T) {
 	out, status := runSandboxed(t, "privileged", "")
 	for _, want := range []string{
 		"Uid: 0 0 0 0", "CapPrm: 0000000000002000", "CapEff: 0000000000002000", "CapBnd: 0000000000002000",
-		"CapInh: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2",
+		"CapInh: 0000000000000000", "NoNewPrivs: 1", "Seccomp: " + seccompMode(),
 	} {
 		name, _, _ := strings.Cut(want, ":")
 		if n, all := strings.Count(out, want+"\n"), strings.Count(out, name+":"); n != all || n == 0 {
