@@ -146,7 +146,7 @@ func TestStateOfAnother(t *testing.T) {
 	c := newConfigured(t)
 	c.write(3)
 	c.up()
-	out, err := c.tryRun("director", uvsBinary+" run --config "+c.file+" --socket "+c.dir+"/other.sock")
+	out, err := c.tryRun("director", uvsBinary+" run --config "+c.file+" --interface lo --socket "+c.dir+"/other.sock")
 	if err == nil || !strings.Contains(out, c.state) || !strings.Contains(out, "another director uses it") {
 		t.Errorf("%v: %s", err, out)
 	}

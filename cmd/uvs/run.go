@@ -66,6 +66,7 @@ func run(opts *options, cfg *runConfig) error {
 		return err
 	}
 	defer p.Close()
+	signal.Ignore(syscall.SIGPIPE) // a log without a reader ends no director
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	if cfg.Sandbox {
@@ -77,6 +78,7 @@ func run(opts *options, cfg *runConfig) error {
 // runDirector runs everything that needs no privileges. It closes everything in the reverse order
 // of opening. A closed channel of signals ends it, too.
 func runDirector(part privsep.Part, begin *privsep.Begin, signals <-chan os.Signal, sandbox string) error {
+	signal.Ignore(syscall.SIGPIPE)
 	load := func() (*runConfig, error) { return decodeConfig(part.Config()) }
 	cfg, err := decodeConfig(begin.Config, nil)
 	if err != nil {
