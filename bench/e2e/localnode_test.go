@@ -135,7 +135,8 @@ func TestLocalnodeLeavesNothing(t *testing.T) {
 	run.Process.Kill()
 	run.Wait()
 	eventually(t, "the device is gone", func() bool { return !devices() })
-	if tables, err := s.tryRun("director", "nft list ruleset"); err == nil && strings.TrimSpace(tables) != "" {
-		t.Errorf("rules are left:\n%s", tables)
-	}
+	eventually(t, "no rules are left", func() bool {
+		tables, err := s.tryRun("director", "nft list ruleset")
+		return err == nil && strings.TrimSpace(tables) == ""
+	})
 }
