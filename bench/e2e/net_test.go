@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		uvsBinary = filepath.Join(dir, "uvs")
 		build := exec.Command("go", "build", "-o", uvsBinary, "uvs/cmd/uvs")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build uvs: %v\n%s", err, out)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ func TestAddressSpace(t *testing.T) {
 	}
 	uvs := filepath.Join(t.TempDir(), "uvs")
 	build := exec.Command("go", "build", "-ldflags", "-E uvs_entry", "-o", uvs, "uvs/cmd/uvs")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
