@@ -27,14 +27,16 @@ func (d *Director) advance(frames []wire.Frame, verdicts []Verdict) bool {
 	defer d.recoverFault(frames, verdicts)
 	b := &d.progress
 	if b.phase == phaseParse {
-		for ; b.at < len(frames); b.at++ {
-			d.parse(&frames[b.at], &d.packets[b.at])
+		for i := b.at; i < len(frames); i++ {
+			b.at = i
+			d.parse(&frames[i], &d.packets[i])
 		}
 		b.next()
 	}
 	if b.phase == phaseQuery {
-		for ; b.at < len(frames); b.at++ {
-			d.buildQuery(&d.packets[b.at])
+		for i := b.at; i < len(frames); i++ {
+			b.at = i
+			d.buildQuery(&d.packets[i])
 		}
 		b.next()
 	}
@@ -43,8 +45,9 @@ func (d *Director) advance(frames []wire.Frame, verdicts []Verdict) bool {
 		b.next()
 	}
 	if b.phase == phaseDecide {
-		for ; b.at < len(frames); b.at++ {
-			verdicts[b.at] = d.decideAny(&d.packets[b.at])
+		for i := b.at; i < len(frames); i++ {
+			b.at = i
+			verdicts[i] = d.decideAny(&d.packets[i])
 		}
 		b.next()
 	}
