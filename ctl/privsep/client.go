@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/rpc"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -17,8 +18,10 @@ import (
 // Client is Part by the privileged process.
 type Client struct {
 	rpc   *rpc.Client
-	files files
 	guard guardClient
+
+	filesMu sync.Mutex // from a request to its descriptors
+	carrier *os.File
 }
 
 // Connect connects to the process that started this one with Start.
@@ -37,8 +40,7 @@ func Connect() (*Client, error) {
 
 func newClient(requests, carrier *os.File) *Client {
 	return &Client{
-		rpc:   rpc.NewClient(requests),
-		files: files{socket: carrier},
+		rpc: rpc.NewClient(requests), carrier: carrier,
 		guard: guardClient{numbers: map[*guard.ServiceRules]uint64{}},
 	}
 }
@@ -50,12 +52,12 @@ func (c *Client) call(method string, args, reply any) error {
 
 // withFiles is call, and then receives as many descriptors as count returns.
 func (c *Client) withFiles(method string, args, reply any, count func() int) ([]int, error) {
-	c.files.mu.Lock()
-	defer c.files.mu.Unlock()
+	c.filesMu.Lock()
+	defer c.filesMu.Unlock()
 	if err := c.call(method, args, reply); err != nil {
 		return nil, err
 	}
-	return c.files.receive(count())
+	return receiveFiles(c.carrier, count())
 }
 
 // Begin is in Part.
@@ -90,7 +92,8 @@ func (c *Client) Begin() (*Begin, error) {
 
 // Config is in Part.
 func (c *Client) Config() (text []byte, err error) {
-	return text, c.call("Config", false, &text)
+	err = c.call("Config", false, &text)
+	return text, err
 }
 
 // Certificates is in Part.

@@ -59,7 +59,7 @@ func Start(part Part, locks []*os.File) (*Process, error) {
 func newServer(part Part, carrier *os.File, signals chan os.Signal) *rpc.Server {
 	server := rpc.NewServer()
 	_ = server.RegisterName(serviceName, &service{ // only a method of a wrong shape is an error
-		part: part, files: &files{socket: carrier}, signals: signals,
+		part: part, carrier: carrier, signals: signals,
 		guard: guardServer{services: map[uint64]*guard.ServiceRules{}},
 	})
 	return server

@@ -6,9 +6,9 @@ import (
 	"net"
 	"net/rpc"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,7 +16,7 @@ import (
 // The sockets of the unprivileged process to the privileged one.
 const (
 	requestFD = 3 // a stream with net/rpc
-	fileFD    = 4 // SOCK_SEQPACKET: one descriptor in each message
+	fileFD    = 4 // SOCK_SEQPACKET, for descriptors
 )
 
 // serviceName is the name of the service in net/rpc.
@@ -31,60 +31,51 @@ func pair(kind int) (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs"), nil
 }
 
-// files are a socket that carries descriptors.
-type files struct {
-	mu     sync.Mutex
-	socket *os.File
-}
+// maxFiles is the most descriptors in a message (SCM_MAX_FD, include/net/scm.h).
+const maxFiles = 253
 
-// send sends descriptors, one in each message. They stay open here.
-func (f *files) send(fds ...int) error {
-	for _, fd := range fds {
-		err := unix.Sendmsg(int(f.socket.Fd()), []byte{0}, unix.UnixRights(fd), nil, 0)
-		if err != nil {
-			return fmt.Errorf("pass descriptor %d: %w", fd, err)
+// sendFiles sends descriptors, with as few messages as it takes: the kernel queues some ten for
+// a reader, who begins only after the reply. They stay open here.
+func sendFiles(socket *os.File, fds []int) error {
+	for chunk := range slices.Chunk(fds, maxFiles) {
+		if err := unix.Sendmsg(int(socket.Fd()), []byte{0}, unix.UnixRights(chunk...), nil, 0); err != nil {
+			return fmt.Errorf("pass %d descriptors: %w", len(chunk), err)
 		}
 	}
 	return nil
 }
 
-// receive receives n descriptors, or none.
-func (f *files) receive(n int) (fds []int, err error) {
-	for range n {
-		fd, err := f.receiveOne()
-		if err != nil {
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
-			return nil, err
+// receiveFiles receives n descriptors, or none.
+func receiveFiles(socket *os.File, n int) (fds []int, err error) {
+	for len(fds) < n && err == nil {
+		var some []int
+		some, err = receiveMessage(socket)
+		fds = append(fds, some...)
+	}
+	if err != nil {
+		for _, fd := range fds {
+			unix.Close(fd)
 		}
-		fds = append(fds, fd)
+		return nil, fmt.Errorf("receive %d descriptors: %w", n, err)
 	}
 	return fds, nil
 }
 
-func (f *files) receiveOne() (fd int, err error) {
-	control := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(int(f.socket.Fd()), make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
+// receiveMessage receives the descriptors of a message.
+func receiveMessage(socket *os.File) ([]int, error) {
+	control := make([]byte, unix.CmsgSpace(4*maxFiles))
+	_, n, _, _, err := unix.Recvmsg(int(socket.Fd()), make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("receive a descriptor: %w", err)
+		return nil, err
 	}
 	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("receive a descriptor: %w", cmpErr(err))
+	if err != nil {
+		return nil, err
 	}
-	rights, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(rights) != 1 {
-		return -1, fmt.Errorf("receive a descriptor: %w", cmpErr(err))
+	if len(messages) != 1 {
+		return nil, errors.New("there is none in the message")
 	}
-	return rights[0], nil
-}
-
-func cmpErr(err error) error {
-	if err == nil {
-		err = errors.New("there is none in the message")
-	}
-	return err
+	return unix.ParseUnixRights(&messages[0])
 }
 
 // remoteError is an error of the other process, with its errno if it had one.

@@ -27,7 +27,9 @@ type testPart struct {
 	rules  guard.Rules
 	refuse error
 	states []string
-	asked  string
+
+	workers int
+	asked   string
 }
 
 func (p *testPart) Begin() (*Begin, error)  { return &p.begin, nil }
@@ -38,7 +40,7 @@ func (p *testPart) Certificates() ([3][]byte, error) {
 
 // Sockets opens files instead of sockets. Worker 1 has no wake socket.
 func (p *testPart) Sockets(i int) (list []ring.Sockets, err error) {
-	for w := range 3 {
+	for w := range p.workers {
 		s := ring.Sockets{Ring: p.file(fmt.Sprintf("ring %d %d", i, w)), Wake: -1}
 		if w != 1 {
 			s.Wake = p.file(fmt.Sprintf("wake %d %d", i, w))
@@ -139,7 +141,7 @@ func TestParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer state.Close()
-	part := &testPart{t: t, begin: Begin{
+	part := &testPart{t: t, workers: 256, begin: Begin{
 		Prepared: Prepared{Config: []byte("{}"), User: 5, PID: 6, HasRemote: true, HasState: true},
 		Listener: listener, Remote: remote, State: state,
 	}}
@@ -159,8 +161,8 @@ func TestParts(t *testing.T) {
 		t.Errorf("state directory: %v, %v", entries, err)
 	}
 	sockets, err := c.Sockets(4)
-	if err != nil || len(sockets) != 3 || sockets[1].Wake != -1 {
-		t.Fatalf("sockets %v, %v", sockets, err)
+	if err != nil || len(sockets) != 256 || sockets[1].Wake != -1 {
+		t.Fatalf("%d sockets: %v", len(sockets), err)
 	}
 	for w, s := range sockets {
 		if text := read(t, s.Ring); text != fmt.Sprintf("ring 4 %d", w) {
@@ -196,7 +198,7 @@ func TestParts(t *testing.T) {
 
 // A refusal keeps its text and its errno. Requests after it are answered.
 func TestRefusals(t *testing.T) {
-	part := &testPart{t: t, refuse: fmt.Errorf("interface eth7: %w", unix.ENODEV)}
+	part := &testPart{t: t, workers: 3, refuse: fmt.Errorf("interface eth7: %w", unix.ENODEV)}
 	c := connect(t, part, nil)
 	for range 2 {
 		for name, ask := range map[string]func() error{

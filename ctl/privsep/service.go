@@ -14,7 +14,7 @@ import (
 // service has the methods that net/rpc calls, one for each of Part's.
 type service struct {
 	part    Part
-	files   *files
+	carrier *os.File // takes descriptors to the other process
 	guard   guardServer
 	signals chan os.Signal
 }
@@ -29,7 +29,7 @@ func (s *service) Begin(_ none, reply *Prepared) error {
 		return encodeError(err)
 	}
 	*reply = b.Prepared
-	var open []*os.File
+	var fds []int
 	for _, l := range []any{b.Listener, b.Remote} {
 		if l, ok := l.(interface{ File() (*os.File, error) }); ok {
 			f, err := l.File()
@@ -37,18 +37,13 @@ func (s *service) Begin(_ none, reply *Prepared) error {
 				return encodeError(err)
 			}
 			defer f.Close()
-			open = append(open, f)
+			fds = append(fds, int(f.Fd()))
 		}
 	}
 	if b.State != nil {
-		open = append(open, b.State)
+		fds = append(fds, int(b.State.Fd()))
 	}
-	for _, f := range open {
-		if err := s.files.send(int(f.Fd())); err != nil {
-			return encodeError(err)
-		}
-	}
-	return nil
+	return encodeError(sendFiles(s.carrier, fds))
 }
 
 // Config reads the configuration.
@@ -67,16 +62,17 @@ func (s *service) Certificates(_ none, reply *[3][]byte) (err error) {
 // whether each has a wake socket.
 func (s *service) Sockets(i int, reply *[]bool) error {
 	sockets, err := s.part.Sockets(i)
+	var fds []int
 	for _, w := range sockets {
 		defer w.Close()
-		fds := []int{w.Ring}
+		fds = append(fds, w.Ring)
 		if w.Wake >= 0 {
 			fds = append(fds, w.Wake)
 		}
-		if err == nil {
-			err = s.files.send(fds...)
-		}
 		*reply = append(*reply, w.Wake >= 0)
+	}
+	if err == nil {
+		err = sendFiles(s.carrier, fds)
 	}
 	return encodeError(err)
 }
@@ -99,7 +95,7 @@ func (s *service) PacketSocket(args PacketSocketArgs, _ *none) error {
 	if err != nil {
 		return encodeError(err)
 	}
-	failed := raw.Control(func(fd uintptr) { err = s.files.send(int(fd)) })
+	failed := raw.Control(func(fd uintptr) { err = sendFiles(s.carrier, []int{int(fd)}) })
 	if err == nil {
 		err = failed
 	}
