@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -48,7 +49,7 @@ func newPrivileged(opts *options, cfg *runConfig, log zerolog.Logger) (_ *privil
 			p.Close()
 		}
 	}()
-	if p.begin.User, err = unprivilegedUser(cfg); err != nil {
+	if p.begin.User, p.begin.Group, err = unprivilegedUser(cfg); err != nil {
 		return nil, err
 	}
 	if p.locks, err = lockInterfaces(cfg.Interfaces); err != nil { // first: it waits for the end of a director
@@ -173,29 +174,32 @@ func (p *privileged) supervise(signals <-chan os.Signal) error {
 // systemd leave the number to administrators (Debian policy 9.2.2; systemd, UIDS-GIDS).
 const defaultUser = 64738
 
-// unprivilegedUser returns the user of the unprivileged process: that of the options, the account
-// uvs, or defaultUser. It is -1 if this process cannot become another user.
-func unprivilegedUser(cfg *runConfig) (int, error) {
-	id := defaultUser
-	switch account, err := user.Lookup(cmp.Or(cfg.User, "uvs")); {
-	case !cfg.Sandbox:
-		return -1, nil
-	case err == nil:
-		if id, err = strconv.Atoi(account.Uid); err != nil {
-			return -1, err
-		}
+// unprivilegedUser returns user and group of the unprivileged process: those of the options'
+// account, of the account uvs, or defaultUser. They are -1 if this process cannot become another.
+func unprivilegedUser(cfg *runConfig) (uid, gid int, err error) {
+	if !cfg.Sandbox {
+		return -1, -1, nil
+	}
+	uid, gid = defaultUser, defaultUser
+	account, none := user.Lookup(cmp.Or(cfg.User, "uvs"))
+	switch {
+	case none == nil:
+		var err1, err2 error
+		uid, err1 = strconv.Atoi(account.Uid)
+		gid, err2 = strconv.Atoi(account.Gid)
+		err = errors.Join(err1, err2)
 	case cfg.User != "":
-		return -1, fmt.Errorf("there is no user %q; see /etc/passwd", cfg.User)
+		err = fmt.Errorf("there is no user %q; see /etc/passwd", cfg.User)
 	}
-	if os.Geteuid() != 0 || !mapped(id) {
-		return -1, nil
+	if err == nil && (os.Geteuid() != 0 || !mapped("uid", uid) || !mapped("gid", gid)) {
+		uid, gid = -1, -1
 	}
-	return id, nil
+	return uid, gid, err
 }
 
-// mapped reports whether the user namespace of this process has a user (user_namespaces(7)).
-func mapped(id int) bool {
-	text, err := os.ReadFile("/proc/self/uid_map")
+// mapped reports whether the user namespace of this process has a uid or gid (user_namespaces(7)).
+func mapped(kind string, id int) bool {
+	text, err := os.ReadFile("/proc/self/" + kind + "_map")
 	for line := range strings.Lines(string(text)) {
 		var inside, outside, n int
 		if _, err := fmt.Sscan(line, &inside, &outside, &n); err == nil && id >= inside && id-inside < n {
@@ -232,6 +236,7 @@ func decodeConfig(text []byte, err error) (*runConfig, error) {
 
 // directorMain is the unprivileged process.
 func directorMain() int {
+	signal.Ignore(syscall.SIGPIPE)
 	client, err := privsep.Connect()
 	if err != nil {
 		return report(nil, err)
@@ -241,7 +246,7 @@ func directorMain() int {
 	if err != nil {
 		return report(nil, err)
 	}
-	sandbox, err := privsep.Drop(begin.User, begin.State)
+	sandbox, err := privsep.Drop(begin.User, begin.Group, begin.State)
 	if err != nil {
 		return report(nil, err)
 	}

@@ -78,7 +78,6 @@ func run(opts *options, cfg *runConfig) error {
 // runDirector runs everything that needs no privileges. It closes everything in the reverse order
 // of opening. A closed channel of signals ends it, too.
 func runDirector(part privsep.Part, begin *privsep.Begin, signals <-chan os.Signal, sandbox string) error {
-	signal.Ignore(syscall.SIGPIPE)
 	load := func() (*runConfig, error) { return decodeConfig(part.Config()) }
 	cfg, err := decodeConfig(begin.Config, nil)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/ring"
 )
 
 // LockInterface takes an interface of the network namespace for the caller, until all copies of the
@@ -21,7 +23,11 @@ func LockInterface(name string) (*os.File, error) {
 	defer conn.Close()
 	switch err = createTable(conn, "uvs_interface_"+name, tableOwner); {
 	case err == nil:
-		return copyOf(conn)
+		fd, err := ring.CopyFD(conn)
+		if err != nil {
+			return nil, err
+		}
+		return os.NewFile(uintptr(fd), "lock"), nil
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EEXIST): // another's
 		return nil, unix.EADDRINUSE
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
@@ -33,19 +39,4 @@ func LockInterface(name string) (*os.File, error) {
 		return l.(*net.UnixListener).File()
 	}
 	return nil, err
-}
-
-// copyOf returns a file with the socket of a connection.
-func copyOf(conn *netlink.Conn) (f *os.File, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	failed := raw.Control(func(fd uintptr) {
-		var copied int
-		if copied, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			f = os.NewFile(uintptr(copied), "lock")
-		}
-	})
-	return f, errors.Join(failed, err)
 }

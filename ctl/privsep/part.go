@@ -46,8 +46,8 @@ type Prepared struct {
 	Config []byte
 	// PID is the privileged process.
 	PID int
-	// User is what the unprivileged process becomes; -1: it stays what it is.
-	User int
+	// User and Group are what the unprivileged process becomes; -1: it stays what it is.
+	User, Group int
 	// LocalNode is the device to the host's stack; nil: there is none.
 	LocalNode *localnode.Pair
 	// HasRemote and HasState are whether there are a listener for other hosts and a state

@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
@@ -23,25 +22,28 @@ type Sandbox struct {
 }
 
 func (s Sandbox) String() string {
-	words := []string{fmt.Sprintf("user %d", s.User)}
-	for word, on := range map[string]bool{"seccomp": s.Seccomp, "landlock": s.Landlock} {
-		if !on {
-			word = "no " + word
+	text := fmt.Sprintf("user %d", s.User)
+	for _, limit := range []struct {
+		name string
+		on   bool
+	}{{"landlock", s.Landlock}, {"seccomp", s.Seccomp}} {
+		if text += ", "; !limit.on {
+			text += "no "
 		}
-		words = append(words, word)
+		text += limit.name
 	}
-	slices.Sort(words[1:])
-	return strings.Join(words, ", ")
+	return text
 }
 
-// Drop makes this process the unprivileged one: of another user unless that is -1, without any
+// Drop makes this process the unprivileged one: of another user and
+// group unless the user is -1, without any
 // capability, with few files and system calls. The state directory stays writable.
-func Drop(user int, state *os.File) (Sandbox, error) {
+func Drop(user, group int, state *os.File) (Sandbox, error) {
 	if err := limitBounding(); err != nil { // another user may not
 		return Sandbox{}, err
 	}
 	if user >= 0 {
-		if err := become(user); err != nil {
+		if err := become(user, group); err != nil {
 			return Sandbox{}, fmt.Errorf("become user %d: %w", user, err)
 		}
 	}
@@ -71,11 +73,11 @@ func DropPrivileged(capabilities ...int) error {
 }
 
 // become changes user and group of all threads. The kernel takes all capabilities away.
-func become(user int) error {
+func become(user, group int) error {
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
-	if err := syscall.Setresgid(user, user, user); err != nil {
+	if err := syscall.Setresgid(group, group, group); err != nil {
 		return err
 	}
 	if err := syscall.Setresuid(user, user, user); err != nil {

@@ -54,7 +54,7 @@ func sandboxed(what, dir string) error {
 			return err
 		}
 	}
-	s, err := Drop(user, state)
+	s, err := Drop(user, 64739, state)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func TestDrop(t *testing.T) {
 	}
 	t.Log(out)
 	for _, want := range []string{
-		"Uid: 64738 64738 64738 64738", "Gid: 64738 64738 64738 64738", "Groups:", "NoNewPrivs: 1",
+		"Uid: 64738 64738 64738 64738", "Gid: 64739 64739 64739 64739", "Groups:", "NoNewPrivs: 1",
 		"Seccomp: " + seccompMode(), "CapInh: 0000000000000000", "CapPrm: 0000000000000000", "CapEff: 0000000000000000",
 		"CapBnd: 0000000000000000", "CapAmb: 0000000000000000",
 	} {

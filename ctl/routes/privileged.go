@@ -8,7 +8,8 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
+
+	"uvs/dataplane/ring"
 )
 
 // Privileged is what a Watcher needs CAP_NET_RAW and CAP_NET_ADMIN for.
@@ -32,16 +33,7 @@ func (ThisProcess) PacketSocket(index int, etherType uint16, filter []bpf.RawIns
 		return nil, err
 	}
 	defer conn.Close()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd := -1
-	var failed error
-	err = raw.Control(func(c uintptr) { fd, failed = unix.FcntlInt(c, unix.F_DUPFD_CLOEXEC, 0) })
-	if err == nil {
-		err = failed
-	}
+	fd, err := ring.CopyFD(conn)
 	if err != nil {
 		return nil, err
 	}

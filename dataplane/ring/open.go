@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/packet"
@@ -232,18 +233,27 @@ func listen(ifi *net.Interface) (fd int, err error) {
 		return -1, err
 	}
 	defer conn.Close()
-	raw, err := conn.SyscallConn()
-	if err != nil {
+	if fd, err = CopyFD(conn); err != nil {
 		return -1, err
-	}
-	var dupErr error
-	err = raw.Control(func(c uintptr) { fd, dupErr = unix.FcntlInt(c, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(err, dupErr); err != nil {
-		return -1, fmt.Errorf("keep descriptor: %w", err)
 	}
 	if err := checkEthernet(fd); err != nil {
 		_ = unix.Close(fd)
 		return -1, err
+	}
+	return fd, nil
+}
+
+// CopyFD returns a copy of a connection's descriptor, which stays open when the connection is
+// closed.
+func CopyFD(conn syscall.Conn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var failed error
+	err = raw.Control(func(c uintptr) { fd, failed = unix.FcntlInt(c, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(err, failed); err != nil {
+		return -1, fmt.Errorf("keep descriptor: %w", err)
 	}
 	return fd, nil
 }
