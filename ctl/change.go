@@ -101,17 +101,18 @@ func (m *Manager) change(c Change) (revision uint64, errs []error) {
 
 func (m *Manager) checkConditions(list []Condition) error {
 	for _, c := range list {
-		what, revision := "the configuration", m.state.Revision
+		what, revision, exists := "the configuration", m.state.Revision, true // 0 before its first change
 		if c.Service != nil {
 			what, revision = "service "+c.Service.String(), 0
 			if svc, err := m.state.Find(*c.Service); err == nil {
 				revision = svc.Revision
 			}
+			exists = revision != 0
 		}
 		switch {
-		case c.Exists && revision == 0, !c.Exists && revision == 0 && c.Revision != 0:
+		case !exists && (c.Exists || c.Revision != 0):
 			return config.Errorf(syscall.ESTALE, "%s does not exist", what)
-		case !c.Exists && c.Revision == 0 && revision != 0:
+		case exists && !c.Exists && c.Revision == 0 && c.Service != nil:
 			return config.Errorf(syscall.ESTALE, "%s exists already", what)
 		case !c.Exists && revision != c.Revision:
 			return config.Errorf(syscall.ESTALE, "%s has changed since: it has revision %d, the request is about %d",

@@ -98,8 +98,9 @@ func (c Conditions) of(service *config.ServiceKey) (list []ctl.Condition, err er
 		list = append(list, ctl.Condition{Service: service, Exists: true})
 	case c.IfMatch != "":
 		revision, err := parseETag(c.IfMatch)
-		if err != nil {
-			return nil, err
+		if err != nil || revision == 0 && service != nil { // a director begins with 0, a service with 1
+			return nil, config.Errorf(errSyntax,
+				`If-Match %s is no ETag of a response, such as "5" with its quotes, nor *`, c.IfMatch)
 		}
 		list = append(list, ctl.Condition{Service: service, Revision: revision})
 	}
@@ -114,11 +115,10 @@ func (c Conditions) of(service *config.ServiceKey) (list []ctl.Condition, err er
 
 func parseETag(tag string) (uint64, error) {
 	text, err := strconv.Unquote(tag)
-	revision, wrong := strconv.ParseUint(text, 10, 64)
-	if err != nil || wrong != nil || revision == 0 {
-		return 0, config.Errorf(errSyntax, `If-Match %s is no ETag of a response, such as "5" with its quotes, nor *`, tag)
+	if err != nil {
+		return 0, err
 	}
-	return revision, nil
+	return strconv.ParseUint(text, 10, 64)
 }
 
 // change makes a change, all of it or nothing, and waits for the servers' next hops if asked to.

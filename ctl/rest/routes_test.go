@@ -274,3 +274,18 @@ func TestNull(t *testing.T) {
 	f.ask(t, "PUT", web+"/servers/10.2.0.9", `{"weight":0}`).want(t, 200, `"weight":0`)
 	f.ask(t, "PUT", web, `{"address":null,"scheduler":null}`).want(t, 200, `"scheduler":"wlc"`)
 }
+
+// A director that was never changed has the ETag "0", by which the first change is made once.
+func TestFirstRevision(t *testing.T) {
+	f := newFixture(t)
+	f.listen(t)
+	first := f.ask(t, "GET", "/v1/config", "")
+	first.want(t, 200)
+	if tag := first.Header.Get("ETag"); tag != `"0"` {
+		t.Errorf("ETag %s", tag)
+	}
+	body := `{"services":[{"address":"10.1.0.9","port":80,"protocol":"tcp"}]}`
+	f.ask(t, "PUT", "/v1/config", body, `If-Match: "0"`).want(t, 200)
+	f.ask(t, "PUT", "/v1/config", body, `If-Match: "0"`).want(t, 412, "has changed since")
+	f.ask(t, "DELETE", "/v1/services/tcp:10.1.0.9:80", "", `If-Match: "0"`).want(t, 400, "no ETag")
+}
